@@ -1,0 +1,94 @@
+// Package cli is ftpgate's command line: the commands, their flags, and what they print.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses of the program.
+const (
+	exitFailed = 1 // it failed while running, or the host is not ready
+	exitWrong  = 2 // the words or the file are wrong
+)
+
+// failure is an error that is not about the words of the command line.
+type failure struct {
+	status int
+	err    error // nil: everything has been said
+}
+
+func (f failure) Error() string { return fmt.Sprint(f.err) }
+func (f failure) Unwrap() error { return f.err }
+
+func failed(err error) error { return failure{exitFailed, err} }
+
+// Main runs the command that args name, and returns the exit status.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteC()
+	var f failure
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &f):
+		if f.err != nil {
+			fmt.Fprintf(stderr, "ftpgate: %v\n", f.err)
+		}
+		return f.status
+	}
+	fmt.Fprintf(stderr, "ftpgate: %v\nTry '%s --help'.\n", err, cmd.CommandPath())
+	return exitWrong
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ftpgate",
+		Short: "Make FTP servers reachable through a gateway that translates addresses",
+		Long: `ftpgate makes an FTP server reachable through a Linux gateway that translates
+addresses: clients connect to the gateway and know nothing of the server.`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Args:              cobra.NoArgs,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetContext(context.Background())
+	root.AddCommand(newForward(), newRun(), newCheck(), newRules(), newDemo(), newLab())
+	return root
+}
+
+// logger writes records as text, one a line. Times are left to journald where it reads them.
+func logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// untilSignal returns a context that one of the signals ends; a second one ends the process.
+func untilSignal(ctx context.Context, signals ...os.Signal) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, signals...)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+var endSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM}

@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/demo"
+	"ftpgate/internal/lab"
+)
+
+func newLab() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lab",
+		Short: "A laboratory of network namespaces to try things out in",
+		Long: fmt.Sprintf(`A laboratory of three hosts, in network namespaces of this machine:
+
+  client                 gateway                          server
+  %s ---- lan0 %s    wan0 %s ---- %s
+  %s      %s     %s  %s
+
+Neither client nor server has a route to the other: the gateway has to
+translate. It needs root, or a kernel that lets ordinary users have namespaces.`,
+			lab.ClientAddr4, lab.GatewayLAN4, lab.GatewayWAN4, lab.ServerAddr4,
+			lab.ClientAddr6, lab.GatewayLAN6, lab.GatewayWAN6, lab.ServerAddr6),
+		Example: `  ftpgate lab up
+  ftpgate lab exec server vsftpd /root/vsftpd.conf
+  ftpgate lab exec gateway ftpgate forward 192.168.5.2:2121 203.0.113.21
+  ftpgate lab exec client lftp 192.168.5.2:2121
+  ftpgate lab down`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use: "up", Short: "Set the laboratory up", Args: cobra.NoArgs,
+			RunE: func(*cobra.Command, []string) error { return orFailed(lab.Up()) },
+		},
+		&cobra.Command{
+			Use: "down", Short: "Take the laboratory away, with what runs in it", Args: cobra.NoArgs,
+			RunE: func(*cobra.Command, []string) error { return orFailed(lab.Down()) },
+		},
+		&cobra.Command{
+			Use: "exec HOST CMD...", Short: "Run a command on client, gateway or server",
+			Args:               cobra.MinimumNArgs(2),
+			DisableFlagParsing: true, // flags are the command's
+			RunE: func(cmd *cobra.Command, args []string) error {
+				if args[0] == "-h" || args[0] == "--help" {
+					return cmd.Help()
+				}
+				status, err := lab.Exec(args[0], args[1:])
+				if err != nil {
+					return failed(err)
+				}
+				return withStatus(status)
+			},
+		},
+		&cobra.Command{
+			Use: "hold", Hidden: true, Args: cobra.NoArgs,
+			RunE: func(*cobra.Command, []string) error { return withStatus(lab.HolderMain()) },
+		},
+	)
+	return cmd
+}
+
+func newDemo() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Tell the whole story in a laboratory, in a few seconds",
+		Long: `Tell the whole story in a laboratory of its own: an FTP server behind a gateway,
+without tracking and with kernel tracking, in PASV, EPSV and PORT, with every
+line of the dialogue. It needs nothing but this program, and leaves nothing
+behind.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := untilSignal(cmd.Context(), endSignals...)
+			defer stop()
+			err := demo.Main(ctx, cmd.OutOrStdout(), demo.Options{
+				Again:   []string{"demo"},
+				Serve:   []string{"demo", "serve"},
+				Forward: []string{"forward"},
+			})
+			if exit := (*demo.ExitError)(nil); errors.As(err, &exit) {
+				return withStatus(exit.Code) // it has said why
+			}
+			return orFailed(err)
+		},
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use: "serve ADDR", Short: "The demo's FTP server", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := untilSignal(cmd.Context(), endSignals...)
+			defer stop()
+			return orFailed(demo.Serve(ctx, args[0], cmd.InOrStdin(), cmd.OutOrStdout()))
+		},
+	})
+	return cmd
+}
+
+func orFailed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return failed(err)
+}
+
+// withStatus ends the program with a status that somebody else has explained.
+func withStatus(status int) error {
+	if status == 0 {
+		return nil
+	}
+	return failure{status: status}
+}

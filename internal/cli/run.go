@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/config"
+	"ftpgate/internal/daemon"
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/gateway"
+	"ftpgate/internal/nft"
+	"ftpgate/internal/ruleset"
+)
+
+const defaultFile = "/etc/ftpgate/ftpgate.toml"
+
+func fileFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().StringP("config", "c", defaultFile, "the configuration `FILE`")
+}
+
+// load reads a file; an unsound one ends the command with the status for wrong words.
+func load(file string) (*config.Config, error) {
+	c, err := config.Load(file)
+	if err != nil {
+		return nil, failure{exitWrong, err}
+	}
+	return c, nil
+}
+
+func newRun() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run [-c FILE]",
+		Short: "Run the gateway that a file describes",
+		Long: `Run the gateway that FILE describes, until interrupted. SIGHUP has it read the
+file again: an unsound one changes nothing, and forwards that did not change
+keep every session.`,
+		Args: cobra.NoArgs,
+	}
+	file := fileFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := load(*file)
+		if err != nil {
+			return err
+		}
+		ctx, stop := untilSignal(cmd.Context(), endSignals...)
+		defer stop()
+		reload, stopReload := onHangup(ctx)
+		defer stopReload()
+		d := daemon.Daemon{
+			Table:    nft.Prefix,
+			Forwards: c.Forwards,
+			Resolve:  c.Resolve,
+			Log:      logger(cmd.ErrOrStderr()),
+			Reload:   reload,
+			Load: func() ([]dnat.Forward, time.Duration, error) {
+				c, err := config.Load(*file)
+				if err != nil {
+					return nil, 0, err
+				}
+				return c.Forwards, c.Resolve, nil
+			},
+		}
+		return orFailed(d.Run(ctx))
+	}
+	return cmd
+}
+
+// onHangup tells of SIGHUPs; several that come while one is dealt with count as one.
+func onHangup(ctx context.Context) (<-chan struct{}, func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	reload := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				select {
+				case reload <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}()
+	return reload, func() {
+		signal.Stop(hangups)
+		cancel()
+		<-done
+	}
+}
+
+func newCheck() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check [-c FILE]",
+		Short: "Tell every fault of a file",
+		Long:  "Tell every fault of FILE at once, with line and column. It needs no privilege and\nlooks neither at this host nor at the network.",
+		Args:  cobra.NoArgs,
+	}
+	file := fileFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config.Load(*file)
+		var faults config.Faults
+		if errors.As(err, &faults) { // bare, so that editors can jump to the places
+			fmt.Fprintln(cmd.ErrOrStderr(), faults)
+			return failure{status: exitWrong}
+		}
+		if err != nil {
+			return failure{exitWrong, err}
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: sound, %s\n", *file, plural(len(c.Forwards), "forward"))
+		return nil
+	}
+	return cmd
+}
+
+func newRules() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rules [-c FILE]",
+		Short: "Print the nftables ruleset that a file asks for",
+		Long: `Print the nftables ruleset that FILE asks for, as nft -f loads it, and change
+nothing. Names of servers are resolved now.`,
+		Args: cobra.NoArgs,
+	}
+	file := fileFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := load(*file)
+		if err != nil {
+			return err
+		}
+		ctx, stop := untilSignal(cmd.Context(), endSignals...)
+		defer stop()
+		g := gateway.New(nft.Prefix, nil, net.DefaultResolver, logger(cmd.ErrOrStderr()))
+		forwards, findings := g.Resolve(ctx, c.Forwards)
+		fmt.Fprint(cmd.OutOrStdout(), ruleset.Build(nft.Prefix, forwards).Text())
+		for _, f := range findings {
+			fmt.Fprintln(cmd.ErrOrStderr(), "ftpgate:", f)
+		}
+		if len(findings) > 0 {
+			return failed(fmt.Errorf("%s left out", plural(len(findings), "forward")))
+		}
+		return nil
+	}
+	return cmd
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

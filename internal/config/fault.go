@@ -1,0 +1,88 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"unicode/utf8"
+)
+
+// Fault is a mistake in a file, in the operator's words.
+type Fault struct {
+	File         string
+	Line, Column int    // both from 1; columns count characters, not bytes
+	Key          string // the key at fault: "listen", "resolve", ...; empty where there is none
+	Text         string // one line; begins with the forward that it is about, if any
+}
+
+// String returns "FILE:LINE:COLUMN: text", the form that editors jump to.
+func (f Fault) String() string {
+	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text)
+}
+
+// Faults is every fault of a file, in the order of their places.
+type Faults []Fault
+
+// Error returns the faults, one a line.
+func (fs Faults) Error() string {
+	lines := make([]string, len(fs))
+	for i, f := range fs {
+		lines[i] = f.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// finding is a fault before the whole text is read: its place is an offset, and its forward may
+// not have told its name yet.
+type finding struct {
+	at      int
+	forward *forward // nil: about none
+	key     string
+	text    string
+}
+
+// faults returns the findings as an operator reads them.
+func (d *document) faults(file string) Faults {
+	slices.SortStableFunc(d.findings, func(a, b finding) int { return cmp.Compare(a.at, b.at) })
+	faults := make(Faults, len(d.findings))
+	from, column := 0, 1 // counted on from the fault before: a line may be as long as the file
+	for i, f := range d.findings {
+		line := d.line(f.at)
+		if start := d.lines[line-1]; start > from {
+			from, column = start, 1
+		}
+		column += utf8.RuneCount(d.text[from:f.at])
+		from = f.at
+		text := f.text
+		if f.forward != nil {
+			text = f.forward.label() + ": " + text
+		}
+		faults[i] = Fault{File: file, Line: line, Column: column, Key: f.key, Text: text}
+	}
+	return faults
+}
+
+// line returns the line of an offset, from 1. Lines are indexed at the first question, since a
+// sound file asks none.
+func (d *document) line(at int) int {
+	if d.lines == nil {
+		d.lines = append(d.lines, 0)
+		for i, c := range d.text {
+			if c == '\n' {
+				d.lines = append(d.lines, i+1)
+			}
+		}
+	}
+	return sort.SearchInts(d.lines, at+1)
+}
+
+// lineText returns a line's text, with what ends it.
+func (d *document) lineText(line int) string {
+	end := len(d.text)
+	if line < len(d.lines) {
+		end = d.lines[line]
+	}
+	return string(d.text[d.lines[line-1]:end])
+}

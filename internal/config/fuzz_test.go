@@ -1,0 +1,152 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"ftpgate/internal/dnat"
+)
+
+// FuzzParse: no text brings Parse down; a sound one is sound for go-toml's own decoder and for
+// dnat.Check, too; the faults of an unsound one stand in it, in order, each in one line.
+func FuzzParse(f *testing.F) {
+	paths, err := filepath.Glob("testdata/*.toml")
+	if err != nil || len(paths) == 0 {
+		f.Fatalf("got %d files, error %v; want seeds", len(paths), err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Add([]byte(Reference))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := Parse("f.toml", bytes.NewReader(text))
+		if err == nil {
+			checkSound(t, c, text)
+			return
+		}
+		var faults Faults
+		if !errors.As(err, &faults) || len(faults) == 0 || c != nil {
+			t.Fatalf("got %+v, error %#v; want Faults alone", c, err)
+		}
+		checkFaults(t, faults, text)
+	})
+}
+
+// checkSound holds what was accepted against what two others make of it.
+func checkSound(t *testing.T, c *Config, text []byte) {
+	if faults := dnat.Check(c.Forwards); len(faults) > 0 {
+		t.Errorf("got a sound file; want\n%v", faults)
+	}
+	if len(c.Forwards) == 0 || c.Resolve < minResolve {
+		t.Errorf("got %d forwards, resolved every %s; want some, and %s or more", len(c.Forwards), c.Resolve, minResolve)
+	}
+	var raw struct {
+		Resolve string
+		Forward []struct {
+			Name, Listen, Server, Tracking, Interface string
+			Clients                                   []string
+			ServerPorts                               string `toml:"server_ports"`
+		}
+	}
+	decoder := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))).DisallowUnknownFields()
+	if err := decoder.Decode(&raw); err != nil {
+		t.Fatalf("got a sound file; want go-toml's %v", err)
+	}
+	if len(raw.Forward) != len(c.Forwards) {
+		t.Fatalf("got %d forwards; want %d", len(c.Forwards), len(raw.Forward))
+	}
+	for i, got := range c.Forwards {
+		r := raw.Forward[i]
+		listen, _ := dnat.ParseListen(r.Listen)
+		listen.Interface = r.Interface
+		server, _ := dnat.ParseServer(r.Server)
+		want := dnat.Forward{Name: r.Name, Listen: listen, Server: server}
+		if r.Name == "" {
+			want.Name = listen.String()
+		}
+		if r.Tracking != "" {
+			want.Tracking, _ = dnat.ParseTracking(r.Tracking)
+		}
+		for _, s := range r.Clients {
+			p, _ := dnat.ParseClient(s)
+			want.Clients = append(want.Clients, p)
+		}
+		if r.ServerPorts != "" {
+			want.ServerPorts, _ = dnat.ParsePortRange(r.ServerPorts)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("forward %d: got %+v; want %+v", i+1, got, want)
+		}
+	}
+}
+
+func checkFaults(t *testing.T, faults Faults, text []byte) {
+	lines := strings.Split(string(text), "\n")
+	for i, f := range faults {
+		if f.Line < 1 || f.Line > len(lines) || f.Column < 1 || f.Column > len([]rune(lines[f.Line-1]))+1 {
+			t.Errorf("got place %d:%d; want one in the text", f.Line, f.Column)
+		}
+		if f.Text == "" || strings.ContainsAny(f.Text, "\n\r\x00\x1b") {
+			t.Errorf("got text %q; want one line that can be printed", f.Text)
+		}
+		if i > 0 && (faults[i-1].Line > f.Line || faults[i-1].Line == f.Line && faults[i-1].Column > f.Column) {
+			t.Errorf("got %s after %s; want them in order", f, faults[i-1])
+		}
+	}
+}
+
+// many writes a file of n forwards, with every key that can be given.
+func many(n int, forward func(i int) (listen, server string)) []byte {
+	var b bytes.Buffer
+	for i := range n {
+		listen, server := forward(i)
+		fmt.Fprintf(&b, "[[forward]]\nname = \"camera %d\" # in hall %d\nlisten = %q\nserver = %q\ntracking = \"kernel\"\nclients = [\"192.168.5.0/24\", \"192.168.6.17\"]\n\n", i, i%7, listen, server)
+	}
+	return b.Bytes()
+}
+
+// BenchmarkParse parses ten thousand forwards: on ports of one address, and on one port of ten
+// thousand addresses; and a file in which each of them is at fault.
+func BenchmarkParse(b *testing.B) {
+	const n = 10_000
+	address := func(net, i int) string { return fmt.Sprintf("10.%d.%d.%d", net, i>>8, i&255) }
+	for _, bench := range []struct {
+		name    string
+		sound   bool
+		forward func(i int) (listen, server string)
+	}{
+		{"ports", true, func(i int) (string, string) {
+			return fmt.Sprintf("192.168.5.2:%d", 10_000+i), address(2, i) + ":21"
+		}},
+		{"addresses", true, func(i int) (string, string) { return address(1, i) + ":21", address(2, i) }},
+		{"faults", false, func(i int) (string, string) { return "192.168.5.2:0", address(2, i) + "a" }},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			text := many(n, bench.forward)
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				c, err := Parse("f.toml", bytes.NewReader(text))
+				if bench.sound && (err != nil || len(c.Forwards) != n) {
+					b.Fatalf("got error %v; want %d forwards", err, n)
+				}
+				var faults Faults
+				if !bench.sound && (!errors.As(err, &faults) || len(faults) != n) {
+					b.Fatalf("got %d faults; want %d", len(faults), n)
+				}
+			}
+		})
+	}
+}

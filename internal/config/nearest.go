@@ -1,0 +1,42 @@
+package config
+
+import "strings"
+
+// maxTypos is how many letters may be wrong, missing or too many in a word that we still guess.
+const maxTypos = 2
+
+// nearest returns the known word that s is most likely a misspelling of, and "" if none is near.
+func nearest(s string, known []string) string {
+	best, fewest := "", maxTypos+1
+	for _, word := range known {
+		if n := typos(strings.ToLower(s), word); n < fewest {
+			best, fewest = word, n
+		}
+	}
+	return best
+}
+
+// typos returns the Levenshtein distance of a and b, and more than maxTypos where their lengths
+// alone tell that they are too far apart: a key may be as long as the file.
+func typos(a, b string) int {
+	if len(a)-len(b) > maxTypos || len(b)-len(a) > maxTypos {
+		return maxTypos + 1
+	}
+	row := make([]int, len(b)+1) // distances of a[:i] to every b[:j]
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,179 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/gateway"
+	"ftpgate/internal/nft"
+	"ftpgate/internal/ruleset"
+	"ftpgate/internal/system"
+)
+
+// modprobeTime bounds the loading of kernel modules, which reads them from disk.
+const modprobeTime = 10 * time.Second
+
+// prober looks at the host before anything is changed.
+type prober struct {
+	kernel *nft.Conn
+	table  string
+	dead   []string // tables of ftpgates that no longer run, to be swept
+}
+
+// claim makes the table's name this process's own, so that two daemons cannot have one table.
+func (p *prober) claim() (*system.Claim, []gateway.Finding) {
+	claim, err := system.ClaimName(p.table)
+	var taken *system.ClaimedError
+	switch {
+	case errors.As(err, &taken):
+		return nil, []gateway.Finding{{
+			Text:   fmt.Sprintf("table inet %s belongs to another running ftpgate (pid %d)", p.table, taken.PID),
+			Remedy: fmt.Sprintf("stop that one first (kill %d); to change what it serves, reload it", taken.PID),
+		}}
+	case err != nil:
+		return nil, []gateway.Finding{{Text: err.Error(), Remedy: "this should not happen; please report it"}}
+	}
+	return claim, nil
+}
+
+// probe returns everything that is in the forwards' way on this host.
+func (p *prober) probe(ctx context.Context, forwards []dnat.Resolved) []gateway.Finding {
+	facts, findings := p.hostFacts(forwards)
+	if ok, err := system.CanAdministerNetwork(); err != nil || !ok {
+		findings = append(findings, gateway.Finding{
+			Text:   "this process may not change the network: it lacks CAP_NET_ADMIN",
+			Remedy: "run it as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN",
+		})
+		return append(findings, gateway.Examine(facts, forwards)...)
+	}
+	findings = append(findings, p.kernelFacts(&facts)...)
+	findings = append(findings, gateway.Examine(facts, forwards)...)
+	return append(findings, p.features(ctx, forwards)...)
+}
+
+// hostFacts reads what anybody may read.
+func (p *prober) hostFacts(forwards []dnat.Resolved) (gateway.Facts, []gateway.Finding) {
+	var facts gateway.Facts
+	var findings []gateway.Finding
+	check := func(err error) {
+		if err != nil {
+			findings = append(findings, gateway.Finding{Text: err.Error(), Remedy: "see that /proc is mounted and readable"})
+		}
+	}
+	var err error
+	facts.Addresses, err = system.Addresses()
+	check(err)
+	facts.Interfaces, err = system.Interfaces()
+	check(err)
+	listeners, err := system.Listeners()
+	check(err)
+	// Only those that matter are asked for their programs: that reads every process's descriptors.
+	listeners = slices.DeleteFunc(listeners, func(l system.Listener) bool {
+		return !slices.ContainsFunc(forwards, func(f dnat.Resolved) bool {
+			return f.Listen.Port == l.Addr.Port() || f.ServerPorts.Contains(l.Addr.Port())
+		})
+	})
+	for _, l := range system.WithProcesses(listeners...) {
+		facts.Listeners = append(facts.Listeners, gateway.Listener{Addr: l.Addr, Dual: l.Dual, Who: l.Process})
+	}
+	return facts, findings
+}
+
+// kernelFacts reads the tables: other ftpgates', and what may refuse forwarded packets.
+func (p *prober) kernelFacts(facts *gateway.Facts) []gateway.Finding {
+	tables, err := p.kernel.Tables()
+	if err != nil {
+		return []gateway.Finding{noNftables(err)}
+	}
+	p.dead = nil
+	for _, name := range tables {
+		if name == p.table {
+			continue
+		}
+		held, pid, err := system.Claimed(name)
+		if err == nil && !held && name != nft.Prefix {
+			p.dead = append(p.dead, name)
+			continue
+		}
+		listens, err := p.kernel.Listens(name)
+		if err != nil {
+			return []gateway.Finding{noNftables(err)}
+		}
+		facts.Others = append(facts.Others, gateway.Other{Table: name, PID: pid, Listens: listens})
+	}
+	chains, err := p.kernel.RefusingForwardChains()
+	if err != nil {
+		return []gateway.Finding{noNftables(err)}
+	}
+	for _, c := range chains {
+		facts.Refusing = append(facts.Refusing, gateway.Refusing{
+			Chain: fmt.Sprintf("chain %s of table %s %s", c.Chain, c.Family, c.Table), Owner: c.Owner})
+	}
+	if system.LegacyIptablesFilter() {
+		facts.Refusing = append(facts.Refusing, gateway.Refusing{Chain: "chain FORWARD of iptables-legacy"})
+	}
+	return nil
+}
+
+func noNftables(err error) gateway.Finding {
+	return gateway.Finding{
+		Text:   fmt.Sprintf("the kernel's nftables cannot be used: %v", err),
+		Remedy: "use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET (modprobe nf_tables)",
+	}
+}
+
+// helperModules are what kernel tracking needs: the helper, and its part that rewrites the
+// dialogue, which nothing loads by itself and whose absence nothing tells.
+var helperModules = []string{"nf_conntrack_ftp", "nf_nat_ftp"}
+
+// features asks the kernel for what the forwards' table needs.
+func (p *prober) features(ctx context.Context, forwards []dnat.Resolved) []gateway.Finding {
+	var findings []gateway.Finding
+	if slices.ContainsFunc(forwards, func(f dnat.Resolved) bool { return f.Tracking == dnat.TrackingKernel }) {
+		ctx, cancel := context.WithTimeout(ctx, modprobeTime)
+		defer cancel()
+		for _, m := range system.LoadModules(ctx, helperModules...) {
+			if m.State == system.ModuleMissing || m.State == system.ModuleUnknown {
+				findings = append(findings, noHelper(m))
+			}
+		}
+	}
+	// Elements need nothing of the kernel that one of them does not.
+	table := ruleset.Build(p.table, forwards)
+	for i := range table.Sets {
+		table.Sets[i].Elements = table.Sets[i].Elements[:1]
+	}
+	err := p.kernel.Probe(table)
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.EPERM):
+		findings = append(findings, gateway.Finding{
+			Text:   "the kernel does not let this process change nftables, though it has CAP_NET_ADMIN",
+			Remedy: "run it in the host's user namespace, or in a network namespace of its own",
+		})
+	case !alreadyFound(findings):
+		findings = append(findings, noNftables(err))
+	}
+	return findings
+}
+
+// alreadyFound tells whether a fault of the helper explains why a table is refused.
+func alreadyFound(findings []gateway.Finding) bool {
+	return slices.ContainsFunc(findings, func(f gateway.Finding) bool { return !f.Warning })
+}
+
+func noHelper(m system.Module) gateway.Finding {
+	f := gateway.Finding{
+		Text: fmt.Sprintf("tracking kernel needs the kernel module %s, which is %s: %s", m.Name, m.State, m.Why),
+		Remedy: "install the kernel's extra modules (linux-modules-extra-$(uname -r), kernel-modules-extra), " +
+			"or use tracking none with server_ports",
+		Warning: m.State == system.ModuleUnknown,
+	}
+	return f
+}

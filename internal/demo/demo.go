@@ -1,0 +1,71 @@
+// Package demo tells the story of a forward in the lab: an FTP server, the gateway that this
+// very program is, and a client that believes what it is told, first without tracking and then
+// with it.
+//
+// Everything happens in namespaces that end with the program. It never touches an address, a
+// rule or a file of the host, and keeps its data in memory. The gateway that it shows is the
+// real one, started as a process; nothing in here translates an address.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"ftpgate/internal/lab"
+)
+
+// storyLimit ends a story that hangs. It takes two or three seconds where nothing does.
+const storyLimit = 60 * time.Second
+
+// Options say how this program calls itself.
+type Options struct {
+	// Again are the arguments that lead to Main once more, inside the lab's namespaces: "demo".
+	Again []string
+	// Serve are the arguments that lead to Serve; the address is put behind them: "demo", "serve".
+	Serve []string
+	// Forward is the command that publishes a server, to which flags, LISTEN and SERVER are
+	// added: "forward".
+	Forward []string
+}
+
+// ExitError tells that the story did not go as it should, and that the process which told it
+// has said why on the standard error already.
+type ExitError struct{ Code int }
+
+func (e *ExitError) Error() string { return fmt.Sprintf("the demo ended with exit status %d", e.Code) }
+
+// Main tells the story. Called by a user it runs this program again in namespaces of its own,
+// with the same standard files, and waits; called there it writes the story to out.
+//
+// The error is an *ExitError where the process inside has failed, wraps a *lab.RefusedError
+// where the kernel refuses the namespaces, and else says what went differently from the story.
+// When ctx is done the story is broken off; nothing is left behind then either.
+func Main(ctx context.Context, out io.Writer, opts Options) error {
+	if !lab.Inside() {
+		code, err := lab.Enter(opts.Again)
+		if err != nil {
+			return noLab(err)
+		}
+		if code != 0 {
+			return &ExitError{Code: code}
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, storyLimit, fmt.Errorf("the story has not ended within %s", storyLimit))
+	defer cancel()
+	l, err := lab.New()
+	if err != nil {
+		return noLab(err)
+	}
+	st := &labStage{lab: l, opts: opts}
+	err = tell(ctx, out, st, labCast())
+	return errors.Join(err, st.endServer(), l.Close())
+}
+
+// noLab says which part of the demo is missing, beside what the lab says about the remedy.
+func noLab(err error) error {
+	return fmt.Errorf("demo: the lab of network namespaces cannot be built on this machine: %w", err)
+}

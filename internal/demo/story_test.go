@@ -1,0 +1,238 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"ftpgate/internal/ftp"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// masks hide what differs from run to run: ports, times and rates.
+var masks = []struct {
+	re   *regexp.Regexp
+	with string
+}{
+	{regexp.MustCompile(`(\d+,\d+,\d+,\d+),\d+,\d+`), "$1,P,P"},
+	{regexp.MustCompile(`(\d+\.\d+\.\d+\.\d+):(\d{5})`), "$1:PPPPP"},
+	{regexp.MustCompile(`\|\|\|\d+\|`), "|||PPPPP|"},
+	{regexp.MustCompile(`established \(\d+\)`), "established (PPPPP)"},
+	{regexp.MustCompile(`\d+\.\d+ s\b`), "T s"},
+	{regexp.MustCompile(`\d+ MiB/s *`), "R MiB/s "},
+}
+
+func masked(s string) string {
+	for _, m := range masks {
+		s = m.re.ReplaceAllString(s, m.with)
+	}
+	return s
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	got = masked(got)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s (written anew with -update): got\n%s\nwant\n%s", path, got, want)
+	}
+}
+
+func TestStory(t *testing.T) {
+	var out strings.Builder
+	if err := tell(testContext(t), &out, &fakeStage{t: t}, fakeCast); err != nil {
+		t.Error(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %q; want 80 at most", n, line)
+		}
+	}
+	if strings.Contains(out.String(), password) {
+		t.Errorf("the story shows the password")
+	}
+	golden(t, "story.txt", out.String())
+}
+
+// TestStoryGoesWrong: a gateway that does something else than the story says is found out.
+func TestStoryGoesWrong(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(string) string
+		want  []string
+	}{
+		{
+			"the 227 of act 1 is rewritten",
+			func(line string) string { return strings.Replace(line, "(203,0,113,21,", "(192,168,5,2,", 1) },
+			[]string{"Act 1: without tracking: PASV: listing: the client got it, and should not have got it without tracking"},
+		},
+		{
+			"the 227 of act 2 is not rewritten",
+			func(line string) string { return strings.Replace(line, "(192,168,5,2,", "(203,0,113,21,", 1) },
+			[]string{"Act 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable"},
+		},
+		{
+			"the 227 of act 2 names a third host",
+			func(line string) string {
+				if strings.HasPrefix(line, "227 Entering Passive Mode (192") {
+					return strings.Replace(line, "(192,168,5,2,", "(192,168,5,9,", 1)
+				}
+				return line
+			},
+			[]string{"PASV: listing: data connection"},
+		},
+		{
+			"EPSV is refused",
+			func(line string) string {
+				if strings.HasPrefix(line, "229 ") {
+					return "502 not here\r\n"
+				}
+				return line
+			},
+			[]string{`EPSV: listing: EPSV: the answer is 502 "not here"; want 2yz`},
+		},
+		{
+			"a download is not complete",
+			func(line string) string {
+				if strings.Contains(line, fmt.Sprintf("sent %d bytes", len(fakeCast.download))) {
+					return "426 lost\r\n"
+				}
+				return line
+			},
+			[]string{"PASV: download: RETR: the answer is 426", "EPSV: download: RETR: the answer is 426", "PORT: download: RETR: the answer is 426"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out strings.Builder
+			err := tell(testContext(t), &out, &fakeStage{t: t, spoil: tt.spoil}, fakeCast)
+			if err == nil {
+				t.Fatalf("got no error; want %q", tt.want)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v; want %s", err, want)
+				}
+			}
+			if !strings.Contains(out.String(), "The story went differently") || !strings.Contains(out.String(), "tracking  data connections") {
+				t.Errorf("the story does not say so, or has no table:\n%s", out.String())
+			}
+		})
+	}
+}
+
+// TestStoryWithoutGateway: the story says which part the machine cannot do, and how to get it.
+func TestStoryWithoutGateway(t *testing.T) {
+	var out strings.Builder
+	refuse := errors.New("the gateway cannot start (exit status 1): no helper")
+	err := tell(testContext(t), &out, &fakeStage{t: t, refuse: refuse}, fakeCast)
+	if !errors.Is(err, refuse) {
+		t.Errorf("got %v; want %v", err, refuse)
+	}
+	for _, want := range []string{"This act cannot be played here", "modprobe -a nf_conntrack_ftp nf_nat_ftp"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got\n%s\nwant %q in it", out.String(), want)
+		}
+	}
+}
+
+// TestStoryInterrupted: broken off before the first act, nothing more is told.
+func TestStoryInterrupted(t *testing.T) {
+	why := errors.New("somebody pressed a key")
+	ctx, cancel := context.WithCancelCause(testContext(t))
+	defer cancel(nil)
+	st := &fakeStage{t: t, spoil: func(line string) string {
+		if strings.HasPrefix(line, "331 ") {
+			cancel(why)
+		}
+		return line
+	}}
+	var out strings.Builder
+	err := tell(ctx, &out, st, fakeCast)
+	if !errors.Is(err, why) {
+		t.Errorf("got %v; want %v", err, why)
+	}
+	if strings.Contains(out.String(), "Act 2") {
+		t.Errorf("the story went on:\n%s", out.String())
+	}
+}
+
+// TestTranscript shows every kind of line, with a peer's attempt to steer the terminal.
+func TestTranscript(t *testing.T) {
+	out, in := io.Pipe()
+	w := newWitness(out)
+	defer w.close()
+	defer in.Close()
+	log := newEvents(in)
+	go func() {
+		log.PrintResponse("", 220, "hello")
+		log.PrintCommand("", "pass", "secret")
+		log.PrintResponse("", 227, "=10,0,0,1,4,1")
+		log.PrintResponse("", 200, "\x1b[2Jother")
+	}()
+	var b strings.Builder
+	ctx, tr := testContext(t), &transcript{out: &b, witness: w}
+	for _, err := range []error{
+		tr.Received(ctx, ftp.Reply{Code: 220, Lines: []string{"hello"}}),
+		tr.Sent(ctx, ftp.Command{Verb: "PASS", Arg: []byte("secret")}),
+		tr.Received(ctx, ftp.Reply{Code: 227, Lines: []string{"=10,0,0,2,4,1"}}),
+		tr.Received(ctx, ftp.Reply{Code: 200, Lines: []string{"\x1b[2Jthis"}}),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	const want = `<--- 220 hello
+---> PASS ****
+<--- 227 =10,0,0,2,4,1
+     ~~~ the server said (10,0,0,1,4,1): rewritten by the gateway
+<--- 200 ?[2Jthis
+     ~~~ the server said 200 ?[2Jother: rewritten by the gateway
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// TestLogWatch finds the record that says ready, in pieces, and no other.
+func TestLogWatch(t *testing.T) {
+	w := &logWatch{ready: make(chan struct{})}
+	for _, piece := range []string{"level=INFO msg=\"not ready\"\n", "level=INFO msg=rea", "dy forward=x"} {
+		fmt.Fprint(w, piece)
+		select {
+		case <-w.ready:
+			t.Fatalf("ready after %q", piece)
+		default:
+		}
+	}
+	fmt.Fprint(w, "\nlast")
+	select {
+	case <-w.ready:
+	default:
+		t.Errorf("not ready after the whole record")
+	}
+	if got, want := w.quote(), "\n  level=INFO msg=\"not ready\"\n  level=INFO msg=ready forward=x\n  last"; got != want {
+		t.Errorf("quote: got %q; want %q", got, want)
+	}
+	fmt.Fprint(w, strings.Repeat("x", 2*maxLog))
+	if got := len(w.kept); got > maxLog {
+		t.Errorf("kept: got %d bytes; want %d at most", got, maxLog)
+	}
+}

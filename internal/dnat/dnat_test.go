@@ -1,0 +1,268 @@
+package dnat_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/dnat"
+)
+
+func TestParseListen(t *testing.T) {
+	tests := []struct{ in, want, wrong string }{
+		{"192.168.5.2:2121", "192.168.5.2:2121", ""},
+		{"[2001:db8::1]:2121", "[2001:db8::1]:2121", ""},
+		{":2121", ":2121", ""},
+		{"2121", ":2121", ""},
+		{"0.0.0.0:21", ":21", ""}, // every address, as it is meant
+		{"[::]:21", ":21", ""},
+		{"[::ffff:192.0.2.1]:21", "192.0.2.1:21", ""},
+		{"", "", "empty"},
+		{":", "", "no port behind the colon"},
+		{"192.168.5.2:", "", "no port behind the colon"},
+		{"192.168.5.2", "", "no port: want ADDR:PORT"},
+		{":0", "", "port 0 is not between 1 and 65535"},
+		{":65536", "", "not between 1 and 65535"},
+		{":+21", "", "not a port number"},
+		{":ftp", "", "not a port number"},
+		{"gateway:21", "", `"gateway" is not an IP address`},
+		{"256.1.1.1:21", "", "is not an IP address"},
+		{"2001:db8::1:2121", "", "stands in brackets"},
+		{"[2001:db8::1]", "", "no port"},
+		{"[2001:db8::1]2121", "", "want :PORT behind the bracket"},
+		{"[2001:db8::1:21", "", "the bracket is not closed"},
+		{"[fe80::1%eth0]:21", "", "zone"},
+	}
+	for _, tt := range tests {
+		l, err := dnat.ParseListen(tt.in)
+		check(t, tt.in, l.String(), tt.want, err, tt.wrong)
+	}
+}
+
+func TestParseServer(t *testing.T) {
+	tests := []struct{ in, want, wrong string }{
+		{"203.0.113.21:2100", "203.0.113.21:2100", ""},
+		{"203.0.113.21", "203.0.113.21:21", ""},
+		{"2001:db8::21", "[2001:db8::21]:21", ""},
+		{"[2001:db8::21]", "[2001:db8::21]:21", ""},
+		{"[2001:db8::21]:2100", "[2001:db8::21]:2100", ""},
+		{"ftp.example.com", "ftp.example.com:21", ""},
+		{"ftp.example.com.:990", "ftp.example.com.:990", ""},
+		{"plc_7", "plc_7:21", ""},
+		{"", "", "empty"},
+		{":21", "", "neither an IP address nor a host name"},
+		{"ftp.example.com:", "", "no port behind the colon"},
+		{"ftp.example.com:0", "", "not between"},
+		{"203.0.113.256", "", "neither an IP address nor a host name"},
+		{"0.0.0.0", "", "no server's address"},
+		{"224.0.0.1", "", "no server's address"},
+		{"-x.example", "", "neither"},
+		{"a b", "", "neither"},
+		{"ftp://example.com", "", "is not a port number"},
+		{"fe80::1%eth0", "", "zone"},
+	}
+	for _, tt := range tests {
+		s, err := dnat.ParseServer(tt.in)
+		check(t, tt.in, s.String(), tt.want, err, tt.wrong)
+	}
+}
+
+func TestParsePortRange(t *testing.T) {
+	tests := []struct{ in, want, wrong string }{
+		{"50000-50100", "50000-50100", ""},
+		{"50000", "50000", ""},
+		{"all", "all", ""},
+		{"1-65535", "all", ""},
+		{"50100-50000", "", "the first is above the last"},
+		{"0-10", "", "not between"},
+		{"50000-", "", "no port"},
+		{"-1", "", "no port"},
+		{"1-2-3", "", "not a port number"},
+	}
+	for _, tt := range tests {
+		r, err := dnat.ParsePortRange(tt.in)
+		check(t, tt.in, r.String(), tt.want, err, tt.wrong)
+	}
+}
+
+func TestParseClient(t *testing.T) {
+	tests := []struct{ in, want, wrong string }{
+		{"192.168.5.0/24", "192.168.5.0/24", ""},
+		{"192.168.5.1", "192.168.5.1/32", ""},
+		{"2001:db8::/32", "2001:db8::/32", ""},
+		{"::ffff:192.0.2.0/120", "192.0.2.0/24", ""},
+		{"192.168.5.1/24", "", "want 192.168.5.0/24"},
+		{"lan", "", "want an address or a prefix"},
+	}
+	for _, tt := range tests {
+		p, err := dnat.ParseClient(tt.in)
+		check(t, tt.in, p.String(), tt.want, err, tt.wrong)
+	}
+}
+
+func check(t *testing.T, in, got, want string, err error, wrong string) {
+	t.Helper()
+	switch {
+	case wrong == "" && err != nil:
+		t.Errorf("%q: got error %v; want %q", in, err, want)
+	case wrong == "" && got != want:
+		t.Errorf("%q: got %q; want %q", in, got, want)
+	case wrong != "" && (err == nil || !strings.Contains(err.Error(), wrong)):
+		t.Errorf("%q: got error %v; want %q", in, err, wrong)
+	}
+}
+
+func TestCheckInterface(t *testing.T) {
+	for name, sound := range map[string]bool{
+		"": false, "lan0": true, "eth0.100": true, "br-lan": true, "a23456789012345": true,
+		"a234567890123456": false, "lan 0": false, "a/b": false, "lan\x00": false, `l"`: false, "eth0:1": false, ".": false, "lan*": false,
+	} {
+		if err := dnat.CheckInterface(name); (err == nil) != sound {
+			t.Errorf("%q: got error %v; want sound %t", name, err, sound)
+		}
+	}
+}
+
+func TestOverlaps(t *testing.T) {
+	tests := []struct {
+		a, b string
+		want bool
+	}{
+		{":21", "192.0.2.1:21", true},
+		{"192.0.2.1:21", "192.0.2.1:21", true},
+		{"192.0.2.1:21", "192.0.2.2:21", false},
+		{":21", ":22", false},
+		{":21", "[2001:db8::1]:21", true},
+		{":21 lan0", ":21 lan1", false},
+		{":21 lan0", ":21", true},
+		{"192.0.2.1:21 lan0", ":21 lan0", true},
+		{"192.0.2.1:21 lan0", "192.0.2.1:21 lan1", false},
+	}
+	for _, tt := range tests {
+		a, b := listen(t, tt.a), listen(t, tt.b)
+		if a.Overlaps(b) != tt.want || b.Overlaps(a) != tt.want {
+			t.Errorf("%s and %s: got %t, %t; want %t", tt.a, tt.b, a.Overlaps(b), b.Overlaps(a), tt.want)
+		}
+	}
+}
+
+// listen reads "LISTEN" or "LISTEN INTERFACE".
+func listen(t *testing.T, s string) dnat.Listen {
+	t.Helper()
+	text, iface, _ := strings.Cut(s, " ")
+	l, err := dnat.ParseListen(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Interface = iface
+	return l
+}
+
+// forward reads "NAME LISTEN SERVER [none PORTS [CLIENT]]".
+func forward(t *testing.T, s string) dnat.Forward {
+	t.Helper()
+	w := strings.Fields(s)
+	f := dnat.Forward{Name: w[0], Listen: listen(t, w[1])}
+	var err error
+	if f.Server, err = dnat.ParseServer(w[2]); err != nil {
+		t.Fatal(err)
+	}
+	if len(w) > 3 {
+		if f.Tracking, err = dnat.ParseTracking(w[3]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(w) > 4 && w[4] != "-" {
+		if f.ServerPorts, err = dnat.ParsePortRange(w[4]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range w[min(5, len(w)):] {
+		f.Clients = append(f.Clients, netip.MustParsePrefix(c))
+	}
+	return f
+}
+
+func TestCheck(t *testing.T) {
+	tests := []struct {
+		name     string
+		forwards []string
+		want     []string // "INDEX KEY part of the text"
+	}{
+		{"sound", []string{
+			"a 192.0.2.1:21 203.0.113.1", "b 192.0.2.1:2121 203.0.113.1", "c [2001:db8::1]:21 2001:db8::21",
+			"d :2222 ftp.example.com", "e 192.0.2.2:21 203.0.113.2 none 50000-50100", "f 192.0.2.3:21 203.0.113.2 none all 10.0.0.0/8",
+			"g 192.0.2.3:2121 203.0.113.2",
+		}, nil},
+		{"same name", []string{"a :21 203.0.113.1", "a :22 203.0.113.1"}, []string{`1 name name "a" is taken by forward 1`}},
+		{"same listen", []string{"a 192.0.2.1:21 203.0.113.1", "b 192.0.2.1:21 203.0.113.2"},
+			[]string{`1 listen listen 192.0.2.1:21 is taken by forward "a"`}},
+		{"wildcard after", []string{"a 192.0.2.1:21 203.0.113.1", "b :21 203.0.113.2"},
+			[]string{`1 listen listen :21 is taken by forward "a" (192.0.2.1:21)`}},
+		{"wildcard before", []string{"a :21 203.0.113.1", "b 192.0.2.1:21 203.0.113.2"},
+			[]string{`1 listen listen 192.0.2.1:21 is taken by forward "a" (:21)`}},
+		{"family", []string{"a 192.0.2.1:21 2001:db8::21"}, []string{"0 server server 2001:db8::21 is IPv6 and listen 192.0.2.1:21 is IPv4"}},
+		{"to itself", []string{"a 192.0.2.1:21 192.0.2.1:21"}, []string{"0 server the forward leads to itself"}},
+		{"to another", []string{"a 192.0.2.1:21 203.0.113.1", "b 192.0.2.2:21 192.0.2.1:21"},
+			[]string{`1 server the server is the listen address of forward "a"`}},
+		{"to a later one", []string{"b 192.0.2.2:21 192.0.2.1:21", "a 192.0.2.1:21 203.0.113.1"},
+			[]string{`0 server the server is the listen address of forward "a"`}},
+		{"loopback", []string{"a 192.0.2.1:21 127.0.0.1"}, []string{"0 server server 127.0.0.1:21 is the gateway itself"}},
+		{"client of the other family", []string{"a 192.0.2.1:21 203.0.113.1 kernel - 2001:db8::/32"},
+			[]string{"0 clients client 2001:db8::/32 is IPv6 and can never reach listen 192.0.2.1:21"}},
+		{"none without ports", []string{"a 192.0.2.1:21 203.0.113.1 none"}, []string{"0 server_ports tracking none needs"}},
+		{"ports without none", []string{"a 192.0.2.1:21 203.0.113.1 kernel 50000-50100"}, []string{"0 server_ports server_ports is for tracking none"}},
+		{"all without clients", []string{"a 192.0.2.1:21 203.0.113.1 none all"}, []string{`0 server_ports server_ports "all" takes over every port`}},
+		{"listen within own ports", []string{"a 192.0.2.1:50050 203.0.113.1 none 50000-50100"}, []string{"0 server_ports listen port 50050 lies within"}},
+		{"listen within another's ports", []string{"a 192.0.2.1:50050 203.0.113.1", "b 192.0.2.1:21 203.0.113.1 none 50000-50100"},
+			[]string{`0 listen listen 192.0.2.1:50050 lies within the server_ports 50000-50100 of forward "b"`}},
+		{"ports overlap", []string{"a 192.0.2.1:21 203.0.113.1 none 50000-50100", "b :2121 203.0.113.2 none 50100-50200"},
+			[]string{`1 server_ports server_ports 50100-50200 overlap 50000-50100 of forward "a"`}},
+		{"several at once", []string{"a 192.0.2.1:21 2001:db8::1", "a 192.0.2.1:21 127.0.0.1"},
+			[]string{"0 server server", "1 server server 127", `1 name name "a"`, "1 listen listen 192.0.2.1:21"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var forwards []dnat.Forward
+			for _, s := range tt.forwards {
+				forwards = append(forwards, forward(t, s))
+			}
+			got := dnat.Check(forwards)
+			for i, want := range tt.want {
+				if i >= len(got) {
+					break
+				}
+				line := strings.Join([]string{string(rune('0' + got[i].Forward)), got[i].Key, got[i].Text}, " ")
+				if !strings.HasPrefix(line, want) {
+					t.Errorf("got %q; want %q", line, want)
+				}
+			}
+			if len(got) != len(tt.want) {
+				t.Errorf("got %d faults %v; want %d", len(got), got, len(tt.want))
+			}
+		})
+	}
+}
+
+// Interfaces set listen addresses apart.
+func TestCheckInterfacesApart(t *testing.T) {
+	a, b := forward(t, "a :21 203.0.113.1"), forward(t, "b :21 203.0.113.2")
+	a.Listen.Interface, b.Listen.Interface = "lan0", "lan1"
+	if got := dnat.Check([]dnat.Forward{a, b}); len(got) > 0 {
+		t.Errorf("got %v; want no faults", got)
+	}
+}
+
+func BenchmarkCheck10000(b *testing.B) {
+	forwards := make([]dnat.Forward, 10000)
+	addr := netip.MustParseAddr("10.0.0.1")
+	for i := range forwards {
+		forwards[i] = dnat.Forward{Name: addr.String(), Listen: dnat.Listen{Addr: addr, Port: 21}, Server: dnat.Server{Host: "203.0.113.1", Port: 21}}
+		addr = addr.Next()
+	}
+	for b.Loop() {
+		if faults := dnat.Check(forwards); len(faults) > 0 {
+			b.Fatal(faults)
+		}
+	}
+}

@@ -1,0 +1,291 @@
+package ftp
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+var hostPortTests = []struct{ in, want string }{
+	{"192,168,5,1,195,80", "192.168.5.1:50000"},
+	{"0,0,0,0,0,1", "0.0.0.0:1"},
+	{"255,255,255,255,255,255", "255.255.255.255:65535"},
+	{"10,0,0,1,4,0", "10.0.0.1:1024"},
+}
+
+// badHostPorts is what other parsers let through, and what they choke on.
+var badHostPorts = []struct{ in, want string }{
+	{"", "want six numbers with commas between them"},
+	{"1,2,3,4,5", "want six numbers with commas between them"},
+	{"1,2,3,4,5,", "want six numbers with commas between them"},
+	{"1,2,3,4,,6", "want six numbers with commas between them"},
+	{",1,2,3,4,5,6", "want six numbers with commas between them"},
+	{"1,2,3,4,5,6,", "more than six numbers"},
+	{"1,2,3,4,5,6,7", "more than six numbers"},
+	{"1,2,3,4,5,6 ", "more than six numbers"},                     // a space at the end: the kernel's helper never forgets it
+	{" 1,2,3,4,5,6", "want six numbers with commas between them"}, // PORT with two spaces
+	{"1, 2,3,4,5,6", "want six numbers with commas between them"},
+	{"+1,2,3,4,5,6", "want six numbers with commas between them"}, // strconv.Atoi takes it
+	{"-1,2,3,4,5,6", "want six numbers with commas between them"},
+	{"1,2,3,4,5,-6", "want six numbers with commas between them"},
+	{"0x1,2,3,4,5,6", "want six numbers with commas between them"},
+	{"1_0,2,3,4,5,6", "want six numbers with commas between them"},
+	{"1.2.3.4,5,6", "want six numbers with commas between them"},
+	{"1,2,3,4,5,6\r", "more than six numbers"},
+	{"١,2,3,4,5,6", "want six numbers with commas between them"}, // a digit, but not of ASCII
+	{"(1,2,3,4,5,6)", "want six numbers with commas between them"},
+	{"256,2,3,4,5,6", "a number is above 255"},
+	{"1,2,3,4,0,999", "a number is above 255"}, // read as port 999 by lax parsers
+	{"1,2,3,4,5,0006", "a number is above 255"},
+	{"4294967297,2,3,4,5,6", "a number is above 255"}, // wraps to 1 in 32 bits
+	{"010,2,3,4,5,6", "a number begins with 0"},       // octal 8 to some
+	{"1,2,3,4,5,00", "a number begins with 0"},
+	{"1,2,3,4,0,0", "port 0"},
+}
+
+func TestParseHostPort(t *testing.T) {
+	for _, tt := range hostPortTests {
+		got, err := ParseHostPort([]byte(tt.in))
+		if err != nil || got.String() != tt.want {
+			t.Errorf("%q: got %v, %v; want %s", tt.in, got, err, tt.want)
+		}
+		if text := string(AppendHostPort([]byte("PORT "), got)); text != "PORT "+tt.in {
+			t.Errorf("%v: got %q; want %q", got, text, "PORT "+tt.in)
+		}
+	}
+	for _, tt := range badHostPorts {
+		got, err := ParseHostPort([]byte(tt.in))
+		checkError(t, tt.in, got, err, tt.want)
+	}
+}
+
+// checkError wants a zero value, an error that ends with want, and the input quoted in it.
+func checkError[T comparable](t *testing.T, in string, got T, err error, want string) {
+	t.Helper()
+	var zero T
+	if err == nil || got != zero || !strings.HasSuffix(err.Error(), ": "+want) || len(in) < 60 && !strings.Contains(err.Error(), quote(in)) {
+		t.Errorf("%q: got %v, %v; want an error that quotes it: %s", in, got, err, want)
+	}
+}
+
+// every spelling of a 227 that has been seen, and what only looks like one.
+var texts227 = []struct{ in, want string }{
+	{"Entering Passive Mode (192,168,5,2,195,80)", "192.168.5.2:50000"},
+	{"Entering Passive Mode (192,168,5,2,195,80).", "192.168.5.2:50000"},
+	{"Entering Passive Mode 192,168,5,2,195,80", "192.168.5.2:50000"},
+	{"Entering Passive Mode. 192,168,5,2,195,80.", "192.168.5.2:50000"},
+	{"=192,168,5,2,195,80", "192.168.5.2:50000"},
+	{"192,168,5,2,195,80", "192.168.5.2:50000"},
+	{"Entering Passive Mode [192,168,5,2,195,80]", "192.168.5.2:50000"},
+	{"ok, node7 (10,0,0,1,4,1)", "10.0.0.1:1025"}, // the first digit of the text is not the address's
+	{"ftp2.example.com (10,0,0,1,4,1)", "10.0.0.1:1025"},
+	{"(0,0,0,0,4,1)", "0.0.0.0:1025"},              // printers
+	{"(010,000,000,001,004,001)", "10.0.0.1:1025"}, // filled up with zeros
+	{"(1,2,3,4,5,6) (7,8,9,10,11,12)", "1.2.3.4:1286"},
+	{"(1,2,3,4,0,0) (7,8,9,10,11,12)", "7.8.9.10:2828"},
+	{"Entr\xe9e (10,0,0,1,4,1)", "10.0.0.1:1025"},
+}
+
+var bad227 = []struct{ in, want string }{
+	{"", "no address and port in it"},
+	{"no thanks", "no address and port in it"},
+	{"Entering Passive Mode (1,2,3,4,5)", "no address and port in it"},
+	{"Entering Passive Mode (1,2,3,4,5,6,7)", "no address and port in it"}, // six of seven are not the address
+	{"Entering Passive Mode (1,2,3,4,5,256)", "no address and port in it"},
+	{"Entering Passive Mode (1,2,3,4,5,6666)", "no address and port in it"},
+	{"Entering Passive Mode (256,2,3,4,5,6,7)", "no address and port in it"},
+	{"Entering Passive Mode (-1,2,3,4,5,6)", "no address and port in it"},
+	{"Entering Passive Mode (1, 2, 3, 4, 5, 6)", "no address and port in it"},
+	{"Entering Extended Passive Mode (|||50000|)", "no address and port in it"},
+	{"Entering Passive Mode (10,0,0,1,0,0)", "port 0"},
+}
+
+func TestParse227(t *testing.T) {
+	for _, tt := range texts227 {
+		if got, err := Parse227([]byte(tt.in)); err != nil || got.String() != tt.want {
+			t.Errorf("%q: got %v, %v; want %s", tt.in, got, err, tt.want)
+		}
+	}
+	for _, tt := range bad227 {
+		got, err := Parse227([]byte(tt.in))
+		checkError(t, tt.in, got, err, tt.want)
+	}
+	if got, want := string(Append227(nil, netip.MustParseAddrPort("192.168.5.2:50000"))), texts227[0].in; got != want {
+		t.Errorf("Append227: got %q; want %q", got, want)
+	}
+}
+
+var goodEPRT = []struct{ in, want string }{
+	{"|1|192.168.5.1|50000|", "192.168.5.1:50000"},
+	{"|2|2001:db8::1|50000|", "[2001:db8::1]:50000"},
+	{"|2|2001:DB8:0:0:0:0:0:1|1|", "[2001:db8::1]:1"},
+	{"!1!10.0.0.1!65535!", "10.0.0.1:65535"},
+	{"~2~::1~21~", "[::1]:21"},
+	{".2.::1.21.", "[::1]:21"}, // a delimiter that only IPv4 has
+	{"x1x1.2.3.4x21x", "1.2.3.4:21"},
+	{"9191.2.3.49219", "1.2.3.4:21"}, // a digit, where no field has it
+}
+
+var badEPRT = []struct{ in, want string }{
+	{"", "want a delimiter from ! to ~ first"},
+	{" 1 10.0.0.1 21 ", "want a delimiter from ! to ~ first"},
+	{"\x7f1\x7f10.0.0.1\x7f21\x7f", "want a delimiter from ! to ~ first"},
+	{"\xff1\xff10.0.0.1\xff21\xff", "want a delimiter from ! to ~ first"},
+	{"|1|", "want three fields with a delimiter around each"}, // the whole of what some devices send
+	{"|1|10.0.0.1|21", "want three fields with a delimiter around each"},
+	{"|1|10.0.0.1|21||", "want three fields with a delimiter around each"},
+	{"|1|10.0.0.1|21|x", "want three fields with a delimiter around each"},
+	{"|1|10.0.0.1|21| ", "want three fields with a delimiter around each"},
+	{" |1|10.0.0.1|21|", "want a delimiter from ! to ~ first"},
+	{"||1|10.0.0.1|21|", "want three fields with a delimiter around each"},
+	{"|1!10.0.0.1!21|", "want three fields with a delimiter around each"},
+	{".1.10.0.0.1.21.", "want three fields with a delimiter around each"},
+	{"||10.0.0.1|21|", "the family is not a number"},
+	{"|IPv4|10.0.0.1|21|", "the family is not a number"},
+	{"|+1|10.0.0.1|21|", "the family is not a number"},
+	{"| 1|10.0.0.1|21|", "the family is not a number"},
+	{"|0|10.0.0.1|21|", `unknown address family "0": want 1 (IPv4) or 2 (IPv6)`},
+	{"|3|10.0.0.1|21|", `unknown address family "3": want 1 (IPv4) or 2 (IPv6)`},
+	{"|01|10.0.0.1|21|", `unknown address family "01": want 1 (IPv4) or 2 (IPv6)`},
+	{"|1|::1|21|", "the address is not of its family"},
+	{"|2|10.0.0.1|21|", "the address is not of its family"},
+	{"|1||21|", "the address is none"}, // "my address": an invention of some clients
+	{"|1|10.0.0.01|21|", "the address is none"},
+	{"|1|10.0.0.256|21|", "the address is none"},
+	{"|1|10.1|21|", "the address is none"},       // 10.0.0.1 to inet_aton
+	{"|1|0x0a000001|21|", "the address is none"}, // and so is this
+	{"|1|ftp.example.com|21|", "the address is none"},
+	{"|2|[::1]|21|", "the address is none"},
+	{"|2|fe80::1%eth0|21|", "the address has a zone"},
+	{"|2|::ffff:10.0.0.1|21|", "the address is IPv4 mapped to IPv6"},
+	{"|1|::ffff:10.0.0.1|21|", "the address is IPv4 mapped to IPv6"},
+	{"|1|10.0.0.1||", "the port is not a number from 1 to 65535"},
+	{"|1|10.0.0.1|0|", "the port is not a number from 1 to 65535"},
+	{"|1|10.0.0.1|65536|", "the port is not a number from 1 to 65535"},
+	{"|1|10.0.0.1|65557|", "the port is not a number from 1 to 65535"}, // 21 in 16 bits
+	{"|1|10.0.0.1|021|", "the port is not a number from 1 to 65535"},
+	{"|1|10.0.0.1|+21|", "the port is not a number from 1 to 65535"},
+	{"|1|10.0.0.1|2 1|", "the port is not a number from 1 to 65535"},
+	{"|1|10.0.0.1|99999999999999999999|", "the port is not a number from 1 to 65535"},
+	{"191110.0.0.11211", "want three fields with a delimiter around each"}, // 1 as a delimiter occurs in the fields
+}
+
+func TestParseEPRT(t *testing.T) {
+	for _, tt := range goodEPRT {
+		if got, err := ParseEPRT([]byte(tt.in)); err != nil || got.String() != tt.want {
+			t.Errorf("%q: got %v, %v; want %s", tt.in, got, err, tt.want)
+		}
+	}
+	for _, tt := range badEPRT {
+		got, err := ParseEPRT([]byte(tt.in))
+		checkError(t, tt.in, got, err, tt.want)
+		_, isFamily := errors.AsType[*FamilyError](err)
+		if want := strings.HasPrefix(tt.want, "unknown address family"); isFamily != want {
+			t.Errorf("%q: a *FamilyError: got %v; want %v", tt.in, isFamily, want)
+		}
+	}
+	for in, want := range map[string]string{
+		"192.168.5.1:50000":      "|1|192.168.5.1|50000|",
+		"[2001:db8::1]:50000":    "|2|2001:db8::1|50000|",
+		"[::ffff:10.0.0.1]:1025": "|1|10.0.0.1|1025|",
+	} {
+		if got := string(AppendEPRT(nil, netip.MustParseAddrPort(in))); got != want {
+			t.Errorf("AppendEPRT %s: got %q; want %q", in, got, want)
+		}
+	}
+}
+
+var good229 = []struct {
+	in   string
+	want uint16
+}{
+	{"Entering Extended Passive Mode (|||6446|)", 6446},
+	{"Entering Extended Passive Mode (|||6446|).", 6446},
+	{"(!!!1!)", 1},
+	{"(~~~65535~)", 65535},
+	{"((((6446()", 6446},
+	{"(really) (|||6446|)", 6446},
+	{"(||6446|) (|||6447|)", 6447},
+	{"(|||6446|) (|||6447|)", 6446},
+	{"(99964469)", 6446}, // a digit that the port does not have
+}
+
+var bad229 = []struct{ in, want string }{
+	{"", "no (|||port|) in it"},
+	{"Entering Extended Passive Mode", "no (|||port|) in it"},
+	{"Entering Extended Passive Mode |||6446|", "no (|||port|) in it"},
+	{"(|||6446)", "no (|||port|) in it"},
+	{"(|||6446|", "no (|||port|) in it"},
+	{"(||6446|)", "no (|||port|) in it"},
+	{"(||||6446|)", "no (|||port|) in it"},
+	{"(|!|6446|)", "no (|||port|) in it"},
+	{"(|1|10.0.0.1|6446|)", "no (|||port|) in it"}, // RFC 2428: the fields must be empty
+	{"(   6446 )", "no (|||port|) in it"},
+	{"(\x7f\x7f\x7f6446\x7f)", "no (|||port|) in it"},
+	{"(|||0|)", "the port is not a number from 1 to 65535"},
+	{"(|||65536|)", "the port is not a number from 1 to 65535"},
+	{"(|||-1|)", "the port is not a number from 1 to 65535"},
+	{"(|||06446|)", "the port is not a number from 1 to 65535"},
+	{"(||| 6446|)", "the port is not a number from 1 to 65535"},
+	{"(|||6446.|)", "the port is not a number from 1 to 65535"},
+	{"(|||x|) (|||6446|)", "the port is not a number from 1 to 65535"}, // the first group counts
+}
+
+func TestParse229(t *testing.T) {
+	for _, tt := range good229 {
+		if got, err := Parse229([]byte(tt.in)); err != nil || got != tt.want {
+			t.Errorf("%q: got %v, %v; want %d", tt.in, got, err, tt.want)
+		}
+	}
+	for _, tt := range bad229 {
+		got, err := Parse229([]byte(tt.in))
+		checkError(t, tt.in, got, err, tt.want)
+	}
+	if got, want := string(Append229(nil, 6446)), good229[0].in; got != want {
+		t.Errorf("Append229: got %q; want %q", got, want)
+	}
+}
+
+func TestParseEPSV(t *testing.T) {
+	for in, want := range map[string]EPSV{"": EPSVAny, "1": EPSVIPv4, "2": EPSVIPv6, "ALL": EPSVAll, "all": EPSVAll} {
+		got, err := ParseEPSV([]byte(in))
+		if err != nil || got != want {
+			t.Errorf("%q: got %q, %v; want %q", in, got, err, want)
+		}
+		if text := string(got.AppendTo(nil)); !strings.EqualFold(text, in) {
+			t.Errorf("%q: written as %q", in, text)
+		}
+	}
+	for _, tt := range []struct{ in, want string }{
+		{"3", `unknown address family "3": want 1 (IPv4) or 2 (IPv6)`},
+		{"0", `unknown address family "0": want 1 (IPv4) or 2 (IPv6)`},
+		{"01", `unknown address family "01": want 1 (IPv4) or 2 (IPv6)`},
+		{" 1", "want nothing, 1, 2 or ALL"},
+		{"1 ", "want nothing, 1, 2 or ALL"},
+		{"-1", "want nothing, 1, 2 or ALL"},
+		{"ALLES", "want nothing, 1, 2 or ALL"},
+	} {
+		got, err := ParseEPSV([]byte(tt.in))
+		checkError(t, tt.in, got, err, tt.want)
+	}
+}
+
+// TestAppendPanics: an address that cannot be written is a bug of the caller.
+func TestAppendPanics(t *testing.T) {
+	for name, call := range map[string]func(){
+		"AppendHostPort of IPv6": func() { AppendHostPort(nil, netip.MustParseAddrPort("[::1]:21")) },
+		"Append227 of nothing":   func() { Append227(nil, netip.AddrPort{}) },
+		"AppendEPRT of nothing":  func() { AppendEPRT(nil, netip.AddrPort{}) },
+		"AppendEPRT with a zone": func() { AppendEPRT(nil, netip.MustParseAddrPort("[fe80::1%lo]:21")) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: got no panic", name)
+				}
+			}()
+			call()
+		}()
+	}
+}

@@ -1,0 +1,122 @@
+package ftp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Verbs have three or four letters in RFC 959 section 5.3; extensions of up to eight are let
+// through, for RFC 5797 wants unknown commands to reach the server.
+const (
+	minVerb = 3
+	maxVerb = 8
+)
+
+// Command is one line from a client.
+type Command struct {
+	Verb string // upper case
+	Arg  []byte // what follows the one space behind the verb, unchanged; nil where there is no space
+}
+
+// ParseCommand reads a line without its ending. Exactly one space parts the verb from its
+// argument: a second one, and spaces at the end, belong to the argument (RFC 3659 section 2.2:
+// they may be part of a path). Arg is a part of line and changes with it.
+//
+// A CR in the line is refused: a server that ends its lines there would read two commands.
+// Errors quote the letters of the verb and the byte behind them at most, never an argument: it
+// may be a password.
+func ParseCommand(line []byte) (Command, error) {
+	n := 0
+	for n < len(line) && isLetter(line[n]) && n <= maxVerb {
+		n++
+	}
+	switch {
+	case len(line) == 0:
+		return Command{}, errors.New("command: empty line")
+	case n > maxVerb:
+		return Command{}, fmt.Errorf("command: verb begins with %q: more than %d letters", line[:n], maxVerb)
+	case n < len(line) && line[n] != ' ':
+		return Command{}, fmt.Errorf("command: %q behind %q: want letters and then a space", line[n:n+1], line[:n])
+	case n < minVerb:
+		return Command{}, fmt.Errorf("command: verb %q has fewer than %d letters", line[:n], minVerb)
+	}
+	c := Command{Verb: string(bytes.ToUpper(line[:n]))}
+	if n < len(line) {
+		c.Arg = line[n+1:]
+	}
+	if bytes.ContainsAny(c.Arg, "\r\n\x00") {
+		return Command{}, fmt.Errorf("command: %s: CR, LF or NUL in the argument", c.Verb)
+	}
+	return c, nil
+}
+
+// AppendTo appends the command as it goes over the wire, with CR LF.
+func (c Command) AppendTo(dst []byte) []byte {
+	dst = append(dst, c.Verb...)
+	if c.Arg != nil {
+		dst = append(dst, ' ')
+		dst = append(dst, c.Arg...)
+	}
+	return append(dst, '\r', '\n')
+}
+
+// String returns the command for a log: what a terminal would act on is escaped, and what
+// nobody should read is masked.
+func (c Command) String() string {
+	if c.Arg == nil {
+		return c.Verb
+	}
+	if c.IsSecret() {
+		return c.Verb + " ****"
+	}
+	q := strconv.QuoteToASCII(string(c.Arg))
+	if q[1:len(q)-1] != string(c.Arg) {
+		return c.Verb + " " + q
+	}
+	return c.Verb + " " + string(c.Arg)
+}
+
+// IsSecret tells whether the argument is a password, an account, or data of an authentication
+// or a protected command (RFC 959 section 4.1.1, RFC 2228 section 3).
+func (c Command) IsSecret() bool {
+	switch c.Verb {
+	case "PASS", "ACCT", "ADAT", "MIC", "CONF", "ENC":
+		return true
+	}
+	return false
+}
+
+// Telnet's commands, as far as FTP has them (RFC 854, RFC 959 section 4.1.3).
+const (
+	telnetSE   = 240 // the first of the commands
+	telnetWILL = 251 // WILL, WONT, DO and DONT take an option behind them
+	telnetIAC  = 255
+)
+
+// CutTelnet parts the Telnet commands at the beginning of a line from the command behind them:
+// clients send IP and Synch before ABOR, STAT and QUIT (RFC 959 section 4.1.3), and options
+// that must be refused (RFC 1123 section 4.1.2.12). The last byte of a Synch is urgent data,
+// which the receiver's kernel takes out of the stream: an IAC followed by what is no command
+// stands alone. A doubled IAC is data, and ends the cut.
+func CutTelnet(line []byte) (telnet, command []byte) {
+	i := 0
+	for i < len(line) && line[i] == telnetIAC {
+		switch {
+		case i+1 == len(line) || line[i+1] < telnetSE:
+			i++
+		case line[i+1] == telnetIAC:
+			return line[:i], line[i:]
+		case line[i+1] >= telnetWILL:
+			i = min(i+3, len(line))
+		default:
+			i += 2
+		}
+	}
+	return line[:i], line[i:]
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }

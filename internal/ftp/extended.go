@@ -1,0 +1,179 @@
+package ftp
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strconv"
+)
+
+// Delimiters of EPRT and of 229 replies: any of the printable ASCII characters (RFC 2428
+// section 2); everybody writes '|'.
+const (
+	firstDelimiter = 33
+	lastDelimiter  = 126
+)
+
+// Families of EPRT and EPSV: the address family numbers of IANA (RFC 2428 section 2).
+const (
+	FamilyIPv4 = 1
+	FamilyIPv6 = 2
+)
+
+// FamilyError tells of an address family that is neither IPv4 nor IPv6. The answer to it is
+// 522 with a list of families, where other faults get 501.
+type FamilyError struct {
+	Family string // as the peer wrote it
+}
+
+func (e *FamilyError) Error() string {
+	return fmt.Sprintf("unknown address family %.64q: want 1 (IPv4) or 2 (IPv6)", e.Family)
+}
+
+// ParseEPRT reads the argument of EPRT: <d>family<d>address<d>port<d> (RFC 2428 section 2),
+// where d is any printable character that does not occur in between. The address must be of
+// the family. A zone, and an IPv4 address in an IPv6 one's clothes (::ffff:0:0/96), which never
+// goes over the wire, are refused. The error is, or wraps, a *FamilyError where the family is a
+// number that is not known.
+func ParseEPRT(arg []byte) (netip.AddrPort, error) {
+	fail := func(why string) (netip.AddrPort, error) {
+		return netip.AddrPort{}, fmt.Errorf("EPRT %.128q: %s", arg, why)
+	}
+	if len(arg) == 0 || arg[0] < firstDelimiter || arg[0] > lastDelimiter {
+		return fail("want a delimiter from ! to ~ first")
+	}
+	fields := bytes.SplitN(arg, arg[:1], 6)
+	if len(fields) != 5 || len(fields[0]) != 0 || len(fields[4]) != 0 {
+		return fail("want three fields with a delimiter around each")
+	}
+	family, address, portText := fields[1], fields[2], fields[3]
+	if !isFamily(family) {
+		if isNumber(family) {
+			return netip.AddrPort{}, fmt.Errorf("EPRT %.128q: %w", arg, &FamilyError{string(family)})
+		}
+		return fail("the family is not a number")
+	}
+	addr, err := netip.ParseAddr(string(address))
+	switch {
+	case err != nil:
+		return fail("the address is none")
+	case addr.Zone() != "":
+		return fail("the address has a zone")
+	case addr.Is4In6():
+		return fail("the address is IPv4 mapped to IPv6")
+	case addr.Is4() != (family[0] == '0'+FamilyIPv4):
+		return fail("the address is not of its family")
+	}
+	port, ok := parsePort(portText)
+	if !ok {
+		return fail("the port is not a number from 1 to 65535")
+	}
+	return netip.AddrPortFrom(addr, port), nil
+}
+
+// AppendEPRT appends the argument of EPRT with '|'. It panics where the address is not valid or
+// has a zone; an IPv4-mapped address is written as the IPv4 address that it is.
+func AppendEPRT(dst []byte, ap netip.AddrPort) []byte {
+	addr := ap.Addr().Unmap()
+	if !addr.IsValid() || addr.Zone() != "" {
+		panic("ftp: AppendEPRT of address " + strconv.Quote(addr.String()))
+	}
+	family := byte('0' + FamilyIPv6)
+	if addr.Is4() {
+		family = '0' + FamilyIPv4
+	}
+	dst = append(dst, '|', family, '|')
+	dst = append(addr.AppendTo(dst), '|')
+	return append(strconv.AppendUint(dst, uint64(ap.Port()), 10), '|')
+}
+
+// Parse229 reads the text of a 229 reply, which stands behind the code of its last line, and
+// returns the port: somewhere in it (<d><d><d>port<d>) with one printable character d (RFC 2428
+// section 3). The fields for family and address must be empty, as the RFC says: the address is
+// the control connection's. The first such group counts.
+func Parse229(text []byte) (port uint16, err error) {
+	for i := 0; i+5 < len(text); i++ {
+		d := text[i+1]
+		if text[i] != '(' || d < firstDelimiter || d > lastDelimiter || text[i+2] != d || text[i+3] != d {
+			continue
+		}
+		digits, rest, found := bytes.Cut(text[i+4:], text[i+1:i+2])
+		if !found || len(rest) == 0 || rest[0] != ')' {
+			continue
+		}
+		if port, ok := parsePort(digits); ok {
+			return port, nil
+		}
+		return 0, fmt.Errorf("229 reply %.128q: the port is not a number from 1 to 65535", text)
+	}
+	return 0, fmt.Errorf("229 reply %.128q: no (|||port|) in it", text)
+}
+
+// Append229 appends the text of a 229 reply.
+func Append229(dst []byte, port uint16) []byte {
+	dst = append(dst, "Entering Extended Passive Mode (|||"...)
+	dst = strconv.AppendUint(dst, uint64(port), 10)
+	return append(dst, '|', ')')
+}
+
+// EPSV is the argument of EPSV (RFC 2428 section 3).
+type EPSV uint8
+
+const (
+	EPSVAny  EPSV = iota // none: the family of the control connection
+	EPSVIPv4             // 1
+	EPSVIPv6             // 2
+	EPSVAll              // ALL: from now on the client uses nothing but EPSV
+)
+
+var epsvNames = [...]string{EPSVAny: "", EPSVIPv4: "1", EPSVIPv6: "2", EPSVAll: "ALL"}
+
+// ParseEPSV reads the argument of EPSV: empty, 1, 2, or ALL in any case. The error is, or wraps,
+// a *FamilyError where it is another number.
+func ParseEPSV(arg []byte) (EPSV, error) {
+	switch {
+	case len(arg) == 0:
+		return EPSVAny, nil
+	case isFamily(arg):
+		return EPSV(arg[0] - '0'), nil
+	case bytes.EqualFold(arg, []byte("ALL")):
+		return EPSVAll, nil
+	case isNumber(arg):
+		return 0, fmt.Errorf("EPSV %.64q: %w", arg, &FamilyError{string(arg)})
+	}
+	return 0, fmt.Errorf("EPSV %.64q: want nothing, 1, 2 or ALL", arg)
+}
+
+// String returns what ParseEPSV reads.
+func (e EPSV) String() string {
+	if int(e) < len(epsvNames) {
+		return epsvNames[e]
+	}
+	return fmt.Sprintf("EPSV(%d)", uint8(e))
+}
+
+// AppendTo appends what ParseEPSV reads.
+func (e EPSV) AppendTo(dst []byte) []byte { return append(dst, e.String()...) }
+
+// isFamily tells whether s is the number of a known family.
+func isFamily(s []byte) bool {
+	return len(s) == 1 && (s[0] == '0'+FamilyIPv4 || s[0] == '0'+FamilyIPv6)
+}
+
+func isNumber(s []byte) bool {
+	for _, c := range s {
+		if !isDigit(c) {
+			return false
+		}
+	}
+	return len(s) > 0
+}
+
+// parsePort reads a port from 1 to 65535 in decimal digits, without leading zeros.
+func parsePort(s []byte) (uint16, bool) {
+	if !isNumber(s) || s[0] == '0' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(s), 10, 16)
+	return uint16(n), err == nil
+}

@@ -1,0 +1,260 @@
+package gateway
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"ftpgate/internal/dnat"
+)
+
+// Finding is something that keeps a gateway from serving, or may.
+type Finding struct {
+	Forward string // the forward's name; empty where it is about the host
+	Text    string // what is so, in one sentence
+	Remedy  string // what to do about it
+	Warning bool   // it may be in the way, or should be known; it is no reason not to start
+}
+
+// String returns the finding in one line.
+func (f Finding) String() string {
+	s := f.Text + ": " + f.Remedy
+	if f.Forward != "" {
+		s = fmt.Sprintf("forward %q: %s", f.Forward, s)
+	}
+	return s
+}
+
+// Facts is what the host looks like, as far as forwards depend on it.
+type Facts struct {
+	Addresses  []netip.Addr // of this host
+	Interfaces []string
+	Listeners  []Listener
+	Others     []Other // other running ftpgates
+	Refusing   []Refusing
+}
+
+// Listener is a TCP socket of the gateway itself that takes connections.
+type Listener struct {
+	Addr netip.AddrPort // an address that is not specified stands for all of them
+	Dual bool           // an IPv6 listener that takes IPv4 too
+	Who  string         // the program, where it can be told
+}
+
+// Other is another running ftpgate: its table and what it publishes.
+type Other struct {
+	Table   string
+	PID     int // 0 where it cannot be told
+	Listens []dnat.Listen
+}
+
+// Refusing is a chain of another program that may refuse forwarded packets.
+type Refusing struct {
+	Chain string // "chain FORWARD of table ip filter"
+	Owner string // "docker", "firewalld", "ufw" or ""
+}
+
+// Examine holds forwards against the host, and returns everything that is in their way at once.
+func Examine(facts Facts, forwards []dnat.Resolved) []Finding {
+	e := examiner{facts: facts, addresses: map[netip.Addr]bool{}, ports: map[uint16][]Listener{}}
+	for _, a := range facts.Addresses {
+		e.addresses[a.WithZone("")] = true
+	}
+	for _, l := range facts.Listeners {
+		e.ports[l.Addr.Port()] = append(e.ports[l.Addr.Port()], l)
+	}
+	for _, f := range forwards {
+		e.forward = f
+		e.address()
+		e.listener()
+		e.otherGateway()
+		e.loop()
+		e.takeover()
+	}
+	e.refusing(forwards)
+	return e.findings
+}
+
+// examiner carries the indexed facts and the forward that is looked at.
+type examiner struct {
+	facts     Facts
+	addresses map[netip.Addr]bool
+	ports     map[uint16][]Listener
+	forward   dnat.Resolved
+	findings  []Finding
+}
+
+func (e *examiner) fault(text, remedy string) {
+	e.findings = append(e.findings, Finding{Forward: e.forward.Name, Text: text, Remedy: remedy})
+}
+
+func (e *examiner) warn(text, remedy string) {
+	e.findings = append(e.findings, Finding{Forward: e.forward.Name, Text: text, Remedy: remedy, Warning: true})
+}
+
+// address finds a listen address or interface that the host does not have.
+func (e *examiner) address() {
+	l := e.forward.Listen
+	if l.Addr.IsValid() && !e.addresses[l.Addr] {
+		e.fault(fmt.Sprintf("listen %s: %s is not an address of this host", l, l.Addr),
+			fmt.Sprintf("give it to an interface (ip addr add %s dev ...), or listen on %s", netip.PrefixFrom(l.Addr, l.Addr.BitLen()), e.ownAddresses(l.Addr)))
+	}
+	if l.Addr.IsLoopback() {
+		e.fault(fmt.Sprintf("listen %s: a loopback address cannot be reached from outside", l), "listen on "+e.ownAddresses(l.Addr))
+	}
+	if l.Interface != "" && !slices.Contains(e.facts.Interfaces, l.Interface) {
+		e.fault(fmt.Sprintf("interface %q does not exist", l.Interface), "name one of "+strings.Join(e.facts.Interfaces, ", "))
+	}
+}
+
+// ownAddresses lists what one could listen on, in the family of the address that was asked for.
+func (e *examiner) ownAddresses(like netip.Addr) string {
+	var own []string
+	for _, a := range e.facts.Addresses {
+		if a.Is4() == like.Is4() && !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+			own = append(own, a.String())
+		}
+	}
+	if len(own) == 0 {
+		return fmt.Sprintf(":%d", e.forward.Listen.Port)
+	}
+	return strings.Join(own, ", ")
+}
+
+// listener finds a program of the gateway that has the listen address: its clients would reach the
+// FTP server instead, without a word.
+func (e *examiner) listener() {
+	for _, l := range e.ports[e.forward.Listen.Port] {
+		if hit(e.forward, l) {
+			e.fault(fmt.Sprintf("listen %s is in use%s", e.forward.Listen, by(l)),
+				"stop that program or let it listen elsewhere, or choose another port")
+			return
+		}
+	}
+}
+
+// hit tells whether connections to a local listener would be the forward's.
+func hit(f dnat.Resolved, l Listener) bool {
+	addr, listen := l.Addr.Addr(), f.Listen.Addr
+	switch {
+	case addr.IsLoopback():
+		return false // what stays on the host is not translated
+	case listen.IsValid() && addr.IsUnspecified():
+		return l.Dual || addr.Is4() == listen.Is4()
+	case listen.IsValid():
+		return addr.WithZone("") == listen
+	}
+	return l.Dual || (addr.Is4() && f.Server4.IsValid()) || (addr.Is6() && f.Server6.IsValid())
+}
+
+func by(l Listener) string {
+	if l.Who == "" {
+		return " by another program"
+	}
+	return " by " + l.Who
+}
+
+// otherGateway finds a listen address that another running ftpgate publishes.
+func (e *examiner) otherGateway() {
+	for _, o := range e.facts.Others {
+		for _, l := range o.Listens {
+			if l.Overlaps(e.forward.Listen) {
+				e.fault(fmt.Sprintf("listen %s is published by another running ftpgate%s as %s", e.forward.Listen, pidText(o), l),
+					"stop that one, or choose another address or port")
+				return
+			}
+		}
+	}
+}
+
+func pidText(o Other) string {
+	if o.PID == 0 {
+		return fmt.Sprintf(" (table %s)", o.Table)
+	}
+	return fmt.Sprintf(" (pid %d, table %s)", o.PID, o.Table)
+}
+
+// loop finds a server that is the gateway itself.
+func (e *examiner) loop() {
+	for _, a := range []netip.Addr{e.forward.Server4, e.forward.Server6} {
+		if a.IsValid() && (e.addresses[a] || a.IsLoopback()) {
+			e.fault(fmt.Sprintf("server %s is this gateway itself (%s)", e.forward.Server, a),
+				"name the FTP server; one that runs on the gateway needs no forward")
+		}
+	}
+}
+
+// takeover says what tracking none takes of the gateway's own services.
+func (e *examiner) takeover() {
+	f := e.forward
+	if f.ServerPorts.IsEmpty() {
+		return
+	}
+	var services []string
+	for _, l := range e.facts.Listeners {
+		if f.ServerPorts.Contains(l.Addr.Port()) && l.Addr.Port() != f.Listen.Port && hit(f, l) {
+			services = append(services, fmt.Sprintf("%d%s", l.Addr.Port(), by(l)))
+		}
+	}
+	if len(services) == 0 && f.ServerPorts != dnat.AllPorts {
+		return
+	}
+	text := fmt.Sprintf("takes over TCP ports %s of %s for %s", f.ServerPorts, where(f.Listen), clientsText(f.Clients))
+	if len(services) > 0 {
+		text += ", and with them the gateway's own " + strings.Join(services, ", ")
+	}
+	e.warn(text, "if that is not meant, narrow server_ports to the server's passive range, or narrow clients")
+}
+
+func where(l dnat.Listen) string {
+	s := "every address"
+	if l.Addr.IsValid() {
+		s = l.Addr.String()
+	}
+	if l.Interface != "" {
+		s += " on " + l.Interface
+	}
+	return s
+}
+
+func clientsText(clients []netip.Prefix) string {
+	if len(clients) == 0 {
+		return "every client"
+	}
+	parts := make([]string, len(clients))
+	for i, c := range clients {
+		parts[i] = c.String()
+	}
+	return "clients of " + strings.Join(parts, ", ")
+}
+
+// refusing warns of other programs' chains, once a chain.
+func (e *examiner) refusing(forwards []dnat.Resolved) {
+	if len(forwards) == 0 {
+		return
+	}
+	e.forward = dnat.Resolved{}
+	server := forwards[0].Server4
+	if !server.IsValid() {
+		server = forwards[0].Server6
+	}
+	for _, r := range e.facts.Refusing {
+		text := r.Chain + " refuses what it does not know, and may refuse forwarded FTP connections"
+		var remedy string
+		switch r.Owner {
+		case "docker":
+			text = "Docker's " + text
+			remedy = "iptables -I DOCKER-USER -m conntrack --ctstate DNAT,ESTABLISHED,RELATED -j ACCEPT"
+		case "ufw":
+			text = "ufw's " + text
+			remedy = fmt.Sprintf("ufw route allow proto tcp to %s", server)
+		case "firewalld":
+			text = "firewalld's " + text
+			remedy = "add a policy that lets the clients' zone forward to the server's (firewall-cmd --permanent --new-policy ...), or --add-forward in a zone that has both"
+		default:
+			remedy = "accept in that chain what is translated: ct status dnat accept, and ct state established,related accept"
+		}
+		e.warn(text, remedy)
+	}
+}

@@ -1,0 +1,231 @@
+package lab
+
+import (
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// This file is the command line's side of an ordinary user's lab, holder.go the other.
+
+const (
+	heldDirName    = "ftpgate-lab"
+	heldSocketName = "holder.sock"
+	// maxSocketPath is what fits into sockaddr_un (unix(7)), with its final zero.
+	maxSocketPath = 107
+	// holderReady is what a holder writes when its lab is up; anything else is its error.
+	holderReady = "ready"
+)
+
+// upHeld starts a holder and waits until its lab is up.
+func upHeld() error {
+	dir, err := heldDir()
+	if err != nil {
+		return err
+	}
+	return withLock(dir, true, func() error {
+		if err := checkOwn(dir); err != nil {
+			return err
+		}
+		conn, err := dialHolder(dir)
+		if err == nil {
+			conn.Close()
+			return errAlready
+		}
+		if !errors.Is(err, errNone) {
+			return err
+		}
+		if err := startHolder(filepath.Join(dir, heldSocketName)); err != nil {
+			return errors.Join(err, removeHeld(dir))
+		}
+		return nil
+	})
+}
+
+// heldDir is where this user's holder has its socket.
+func heldDir() (string, error) {
+	dir := filepath.Join(os.TempDir(), heldDirName+"-"+strconv.Itoa(os.Geteuid()))
+	if own := os.Getenv("XDG_RUNTIME_DIR"); own != "" {
+		dir = filepath.Join(own, heldDirName)
+	}
+	if socket := filepath.Join(dir, heldSocketName); len(socket) > maxSocketPath {
+		return "", fmt.Errorf("%s is too long for a socket (%d bytes at most): set XDG_RUNTIME_DIR or TMPDIR to a shorter path", socket, maxSocketPath)
+	}
+	return dir, nil
+}
+
+// checkOwn refuses a directory in which somebody else could have put the socket.
+func checkOwn(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s must be a directory of yours alone (owner %d, mode 0700): remove it", dir, os.Geteuid())
+	}
+	return nil
+}
+
+// dialHolder connects to the holder; errNone says that there is none, or that it has died.
+func dialHolder(dir string) (*net.UnixConn, error) {
+	switch err := checkOwn(dir); {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, errNone
+	case err != nil:
+		return nil, err
+	}
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(dir, heldSocketName), Net: "unix"})
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, errNone
+	}
+	return conn, err
+}
+
+// startHolder starts this program as a holder that listens on socket, and waits for its word.
+func startHolder(socket string) error {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // left by a holder that was killed
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	listener.SetUnlinkOnClose(false)
+	listening, err := listener.File()
+	if err != nil {
+		return err
+	}
+	defer listening.Close()
+	word, its, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer word.Close()
+
+	cmd := exec.Command("/proc/self/exe", "lab", "hold")
+	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{its, listening} // holderWord, holderListener
+	if cmd.Env, err = insideEnviron(); err != nil {
+		return err
+	}
+	cmd.SysProcAttr = isolation()
+	cmd.SysProcAttr.Setsid = true
+	err = cmd.Start()
+	its.Close() // so that the word ends with the holder
+	if err != nil {
+		return explain(err)
+	}
+	said, err := io.ReadAll(word)
+	if err == nil && string(said) == holderReady {
+		return cmd.Process.Release()
+	}
+	if ended := cmd.Wait(); err == nil {
+		err = ended
+	}
+	if len(said) > 0 {
+		err = errors.New(string(said))
+	}
+	return fmt.Errorf("the holder ended before its lab was up: %w", err)
+}
+
+// downHeld tells the holder to end, and waits until it has.
+func downHeld() error {
+	dir, err := heldDir()
+	if err != nil {
+		return err
+	}
+	err = withLock(dir, false, func() error {
+		conn, err := dialHolder(dir)
+		if errors.Is(err, errNone) {
+			return errors.Join(err, removeHeld(dir))
+		}
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := send(conn, request{Down: true}, nil); err != nil {
+			return err
+		}
+		var r reply
+		dec := gob.NewDecoder(conn)
+		if err := dec.Decode(&r); err != nil {
+			return fmt.Errorf("the holder's answer: %w", err)
+		}
+		if _, err := io.Copy(io.Discard, conn); err != nil { // ends with the holder
+			return err
+		}
+		return errors.Join(r.err(), removeHeld(dir))
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return errNone
+	}
+	return err
+}
+
+// removeHeld removes the socket and its directory.
+func removeHeld(dir string) error {
+	if err := os.Remove(filepath.Join(dir, heldSocketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Remove(dir)
+}
+
+// execHeld has the holder run a command, and passes signals on to it.
+func execHeld(host, path string, argv []string) (int, error) {
+	dir, err := heldDir()
+	if err != nil {
+		return 0, err
+	}
+	conn, err := dialHolder(dir)
+	if err != nil {
+		if there, _ := namedState(); errors.Is(err, errNone) && len(there) > 0 {
+			err = errors.New("the lab that is up belongs to root: run this as root, or make one of yours with `ftpgate lab up`")
+		}
+		return 0, err
+	}
+	defer conn.Close()
+	cwd, err := os.Getwd()
+	if err != nil {
+		return 0, err
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, passedOn...)
+	defer signal.Stop(signals)
+	start := request{Host: host, Path: path, Argv: argv, Env: os.Environ(), Dir: cwd}
+	enc, err := send(conn, start, syscall.UnixRights(0, 1, 2))
+	if err != nil {
+		return 0, err
+	}
+	return await(conn, enc, signals)
+}
+
+// await passes signals on until the holder tells how the command ended.
+func await(conn *net.UnixConn, enc *gob.Encoder, signals <-chan os.Signal) (int, error) {
+	ended, relayed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(relayed)
+		passSignals(signals, ended, func(s os.Signal) {
+			if n, ok := s.(syscall.Signal); ok {
+				_ = enc.Encode(int(n)) // it may just have ended: then there is an answer
+			}
+		})
+	}()
+	var r reply
+	err := gob.NewDecoder(conn).Decode(&r)
+	close(ended)
+	<-relayed
+	if err != nil {
+		return 0, fmt.Errorf("the holder has ended: %w", err)
+	}
+	return r.Exit, r.err()
+}

@@ -1,0 +1,257 @@
+package lab
+
+import (
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// The files that Up gives a holder, beside the standard ones.
+const (
+	holderWord     = 3 // where it says that its lab is up, or why not
+	holderListener = 4 // the socket on which it takes requests
+)
+
+// request is what a command line asks of the holder: the end of the lab, or a command, with
+// whose standard files it comes. After a command's request follow the numbers of signals for it.
+type request struct {
+	Down            bool
+	Host, Path, Dir string
+	Argv, Env       []string
+}
+
+// reply is the holder's answer, at the end.
+type reply struct {
+	Exit int
+	Err  string
+}
+
+func (r reply) err() error {
+	if r.Err == "" {
+		return nil
+	}
+	return errors.New(r.Err)
+}
+
+func replyOf(exit int, err error) reply {
+	if err != nil {
+		return reply{Err: err.Error()}
+	}
+	return reply{Exit: exit}
+}
+
+// stdFiles is how many files come with a command's request.
+const stdFiles = 3
+
+// send writes a request: a byte that carries the files, then the request in gob, which, unlike
+// JSON, leaves names alone that are not UTF-8. The encoder takes what is to follow.
+func send(conn *net.UnixConn, r request, rights []byte) (*gob.Encoder, error) {
+	if _, _, err := conn.WriteMsgUnix([]byte{0}, rights, nil); err != nil {
+		return nil, err
+	}
+	enc := gob.NewEncoder(conn)
+	return enc, enc.Encode(r)
+}
+
+// holder keeps an ordinary user's lab: namespaces without a name live as long as who holds them.
+type holder struct {
+	lab      *Lab
+	listener *net.UnixListener
+	stop     context.CancelFunc // begins the end
+	commands sync.WaitGroup
+	emptied  chan struct{} // closed when nothing runs in the lab any more
+	left     error         // what could not be ended; set before emptied is closed
+}
+
+// HolderMain is the body of the hidden command `ftpgate lab hold`, which Up starts in the
+// background, and nobody else does. It keeps the lab of an ordinary user, runs the commands that
+// Exec asks for, and ends with Down, SIGTERM or SIGINT, and all that runs in the lab with it. It returns
+// the exit status.
+func HolderMain() int {
+	word := os.NewFile(holderWord, "word")
+	h, err := newHolder()
+	if err != nil {
+		_, _ = io.WriteString(word, err.Error()) // nobody else hears of it
+		return 1
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	h.stop = cancel
+	if _, err := io.WriteString(word, holderReady); err != nil {
+		return 1 // Up has not waited: nobody knows of this lab
+	}
+	word.Close()
+	if err := h.run(ctx); err != nil {
+		return 1
+	}
+	return 0
+}
+
+func newHolder() (*holder, error) {
+	if !Inside() {
+		return nil, errors.New("lab: hold: this is for `ftpgate lab up` only")
+	}
+	l, err := net.FileListener(os.NewFile(holderListener, "listener"))
+	if err != nil {
+		return nil, fmt.Errorf("lab: hold: %w", err)
+	}
+	listener, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, fmt.Errorf("lab: hold: %s is not a unix socket", l.Addr())
+	}
+	lab, err := New()
+	if err != nil {
+		return nil, err
+	}
+	return &holder{lab: lab, listener: listener, emptied: make(chan struct{})}, nil
+}
+
+// run serves until ctx ends, then ends all that runs in the lab.
+func (h *holder) run(ctx context.Context) error {
+	closed := context.AfterFunc(ctx, func() { h.listener.Close() })
+	defer closed()
+	var conns sync.WaitGroup
+	for {
+		conn, err := h.listener.AcceptUnix()
+		if err != nil {
+			break // the listener is closed, or nobody can ask anything any more
+		}
+		h.commands.Add(1)
+		conns.Go(func() { h.serve(ctx, conn) })
+	}
+	h.stop()
+	h.commands.Wait()
+	for _, s := range h.lab.slots() {
+		h.left = errors.Join(h.left, endProcesses(*s.host))
+	}
+	close(h.emptied)
+	conns.Wait()
+	return errors.Join(h.left, h.lab.Close())
+}
+
+// serve answers one request. When ctx ends it reads no more: a command without who asked for it
+// is killed.
+func (h *holder) serve(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	done := sync.OnceFunc(h.commands.Done)
+	defer done()
+	stopReading := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stopReading()
+
+	var r reply
+	switch asked, err := receive(conn); {
+	case err != nil:
+		r.Err = fmt.Sprintf("the holder got no sound request: %v", err)
+	case asked.Down:
+		h.stop()
+		done()
+		<-h.emptied
+		r = replyOf(0, h.left)
+	default:
+		r = replyOf(h.execute(conn, asked))
+	}
+	_ = gob.NewEncoder(conn).Encode(r) // who asked may be gone
+}
+
+// asked is a request as it arrives.
+type asked struct {
+	request
+	files []*os.File   // a command's standard files
+	more  *gob.Decoder // the signals
+}
+
+func (a asked) closeFiles() {
+	for _, f := range a.files {
+		_ = f.Close() // they were only borrowed
+	}
+}
+
+func receive(conn *net.UnixConn) (asked, error) {
+	var a asked
+	rights := make([]byte, syscall.CmsgSpace(stdFiles*4)) // 4 bytes a descriptor
+	_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 1), rights)
+	if err != nil {
+		return a, err
+	}
+	messages, err := syscall.ParseSocketControlMessage(rights[:n])
+	if err != nil {
+		return a, err
+	}
+	for _, m := range messages {
+		fds, err := syscall.ParseUnixRights(&m)
+		if err != nil {
+			return a, err
+		}
+		for _, fd := range fds {
+			a.files = append(a.files, os.NewFile(uintptr(fd), "standard file"))
+		}
+	}
+	a.more = gob.NewDecoder(conn)
+	if err := a.more.Decode(&a.request); err != nil {
+		a.closeFiles()
+		return a, err
+	}
+	if !a.Down && len(a.files) != stdFiles {
+		a.closeFiles()
+		return a, fmt.Errorf("%d files came with it; want %d", len(a.files), stdFiles)
+	}
+	return a, nil
+}
+
+// execute runs a command and returns its exit status.
+func (h *holder) execute(conn *net.UnixConn, a asked) (int, error) {
+	defer a.closeFiles()
+	host, err := h.lab.Host(a.Host)
+	if err != nil {
+		return 0, err
+	}
+	cmd := &exec.Cmd{
+		Path: a.Path, Args: a.Argv, Env: a.Env, Dir: a.Dir,
+		Stdin: a.files[0], Stdout: a.files[1], Stderr: a.files[2],
+		// A group of its own, so that signals reach what a shell has started, as those of a terminal do.
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	}
+	if err := host.Start(cmd); err != nil {
+		return 0, err
+	}
+	ended, passed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(passed)
+		passToGroup(a.more, cmd.Process.Pid, ended)
+	}()
+	err = cmd.Wait()
+	close(ended)
+	_ = conn.SetReadDeadline(time.Unix(1, 0)) // wakes passToGroup
+	<-passed
+	return exitStatus(cmd, err)
+}
+
+// passToGroup sends the signals that are asked for to a process group, until its first process has
+// ended; it kills the group when nobody is left to ask.
+func passToGroup(signals *gob.Decoder, group int, ended <-chan struct{}) {
+	for {
+		var n int
+		err := signals.Decode(&n)
+		select {
+		case <-ended:
+			return
+		default:
+		}
+		if err != nil {
+			n = int(syscall.SIGKILL)
+		}
+		_ = syscall.Kill(-group, syscall.Signal(n)) // it may just have ended
+		if err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+)
+
+// errNone says that there is no lasting lab.
+var errNone = errors.New("there is no lab: `ftpgate lab up` makes one")
+
+// errAlready says that Up has nothing to do.
+var errAlready = errors.New("the lab is up already")
+
+// Up makes the lasting lab, and returns when it is up. For root it is the named namespaces
+// ftpgate-client, ftpgate-gateway and ftpgate-server, which `ip netns` shows. For an ordinary user
+// it belongs to a holder, a process in the background (see HolderMain). A second Up is an error.
+// What an Up that fails has made, it takes away again. A kernel that does not allow user
+// namespaces is a *RefusedError.
+func Up() error {
+	if err := Prepare(); err != nil {
+		return err
+	}
+	up := upHeld
+	if privileged() {
+		up = upNamed
+	}
+	if err := up(); err != nil {
+		return fmt.Errorf("lab: up: %w", err)
+	}
+	return nil
+}
+
+// Down ends what still runs in the lasting lab, and removes it, also where only half of it is
+// there. No lab at all is an error.
+func Down() error {
+	down := downHeld
+	if privileged() {
+		down = downNamed
+	}
+	if err := down(); err != nil {
+		return fmt.Errorf("lab: down: %w", err)
+	}
+	return nil
+}
+
+// Open returns the lab that root's Up made; Close lets go of it and leaves it standing. The lab of
+// an ordinary user is behind a user namespace that only new processes can enter: use Exec.
+func Open() (*Lab, error) {
+	if !privileged() {
+		return nil, errors.New("lab: open: only root can; an ordinary user's lab is used through its commands")
+	}
+	l, err := openNamed()
+	if err != nil {
+		return nil, fmt.Errorf("lab: open: %w", err)
+	}
+	return l, nil
+}
+
+// Exec runs a command on a host of the lasting lab, with this process's standard files,
+// environment and working directory, and returns its exit status (128 + the signal's number for a
+// command that a signal ended).
+//
+// For root the command *replaces* this process, so that terminal, signals and exit status are its
+// own: Exec then returns only with an error. For an ordinary user the holder runs the command, in
+// a session of its own, and signals are passed on.
+func Exec(host string, argv []string) (exitCode int, err error) {
+	if err := checkName(host); err != nil {
+		return 0, err
+	}
+	if len(argv) == 0 {
+		return 0, errors.New("lab: exec: no command")
+	}
+	path, err := exec.LookPath(argv[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("lab: exec: %w", err)
+	}
+	if privileged() {
+		err = execNamed(host, path, argv)
+	} else {
+		exitCode, err = execHeld(host, path, argv)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("lab: exec on %s: %w", host, err)
+	}
+	return exitCode, nil
+}
+
+// withLock runs f while no other process is in withLock for that directory. With create it makes
+// the directory, for its owner only.
+func withLock(dir string, create bool, f func() error) error {
+	for {
+		if create {
+			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+				return err
+			}
+		}
+		d, err := os.Open(dir)
+		if create && errors.Is(err, os.ErrNotExist) {
+			continue // removed since
+		}
+		if err != nil {
+			return err
+		}
+		if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+			d.Close()
+			return fmt.Errorf("lock %s: %w", dir, err)
+		}
+		if !isStill(d, dir) { // who had the lock has removed it
+			d.Close()
+			continue
+		}
+		defer d.Close()
+		return f()
+	}
+}
+
+func isStill(d *os.File, path string) bool {
+	had, err := d.Stat()
+	if err != nil {
+		return false
+	}
+	has, err := os.Lstat(path)
+	return err == nil && os.SameFile(had, has)
+}

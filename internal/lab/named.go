@@ -1,0 +1,196 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netns"
+)
+
+const (
+	// namedDir is where ip-netns(8) looks for names.
+	namedDir = "/run/netns"
+	// namedPrefix stands before client, gateway and server.
+	namedPrefix = "ftpgate-"
+	// nsfsMagic is NSFS_MAGIC of include/uapi/linux/magic.h.
+	nsfsMagic = 0x6e736673
+)
+
+func namedPath(host string) string { return filepath.Join(namedDir, namedPrefix+host) }
+
+// upNamed makes the lab of root.
+func upNamed() error {
+	if err := os.MkdirAll(namedDir, 0o755); err != nil {
+		return err
+	}
+	return withLock(namedDir, false, func() error {
+		switch there, missing := namedState(); {
+		case len(missing) == 0:
+			return errAlready
+		case len(there) > 0:
+			return fmt.Errorf("half a lab is there, without %s: `ftpgate lab down` clears it", strings.Join(missing, " and "))
+		}
+		if err := shareNames(); err != nil {
+			return err
+		}
+		l := &Lab{}
+		err := l.buildNamed()
+		if err != nil {
+			for _, s := range l.slots() {
+				err = errors.Join(err, removeNamed(s.name))
+			}
+		}
+		return errors.Join(err, l.Close())
+	})
+}
+
+// shareNames makes the directory of names a shared mount, as the first `ip netns add` does, under
+// the same lock. If that came after our names, it would cover them, and they could never be removed.
+func shareNames() error {
+	share := func() error { return syscall.Mount("", namedDir, "none", syscall.MS_SHARED|syscall.MS_REC, "") }
+	err := share()
+	if errors.Is(err, syscall.EINVAL) { // it is no mount yet
+		if err = syscall.Mount(namedDir, namedDir, "none", syscall.MS_BIND|syscall.MS_REC, ""); err == nil {
+			err = share()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("share %s: %w", namedDir, err)
+	}
+	return nil
+}
+
+// buildNamed makes the three named namespaces and the lab in them. Under the lock, and with none
+// there before, all that stands after an error is its own.
+func (l *Lab) buildNamed() error {
+	for _, s := range l.slots() {
+		h, err := newNamedHost(s.name)
+		if err != nil {
+			return fmt.Errorf("new namespace %s%s: %w", namedPrefix, s.name, err)
+		}
+		*s.host = h
+		if err := h.loopbackUp(); err != nil {
+			return err
+		}
+	}
+	return l.build()
+}
+
+func newNamedHost(name string) (*Host, error) {
+	h := &Host{name: name}
+	err := onOwnThread(func() error {
+		ns, err := netns.NewNamed(namedPrefix + name) // moves this thread, also where it fails
+		if err != nil {
+			return explain(err)
+		}
+		h.ns = os.NewFile(uintptr(ns), "netns "+namedPrefix+name)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// namedState tells which of the hosts have something under their name, and which have not.
+func namedState() (there, missing []string) {
+	for _, s := range new(Lab).slots() {
+		if _, err := os.Lstat(namedPath(s.name)); err == nil {
+			there = append(there, s.name)
+		} else {
+			missing = append(missing, s.name)
+		}
+	}
+	return there, missing
+}
+
+// openNamed opens the three named namespaces.
+func openNamed() (*Lab, error) {
+	if there, _ := namedState(); len(there) == 0 {
+		return nil, errNone
+	}
+	l := &Lab{}
+	for _, s := range l.slots() {
+		h, err := openNamedHost(s.name)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("half a lab is there: `ftpgate lab down` clears it: %w", err), l.Close())
+		}
+		*s.host = h
+	}
+	return l, nil
+}
+
+func openNamedHost(name string) (*Host, error) {
+	f, err := os.Open(namedPath(name))
+	if err != nil {
+		return nil, err
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != nsfsMagic {
+		f.Close()
+		return nil, fmt.Errorf("%s is not a namespace", namedPath(name))
+	}
+	return &Host{name: name, ns: f}, nil
+}
+
+// downNamed removes root's lab, or what there is of it.
+func downNamed() error {
+	if there, _ := namedState(); len(there) == 0 {
+		return errNone
+	}
+	return withLock(namedDir, false, func() error {
+		there, _ := namedState()
+		if len(there) == 0 {
+			return errNone
+		}
+		var errs []error
+		for _, name := range there {
+			if h, err := openNamedHost(name); err == nil {
+				errs = append(errs, endProcesses(h), h.Close())
+			}
+			errs = append(errs, removeNamed(name))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// removeNamed takes a name away, with the namespace mounted on it, and without one: Up may have
+// been killed between the two. No name is no error.
+func removeNamed(host string) error {
+	path := namedPath(host)
+	const umountNoFollow = 0x8 // UMOUNT_NOFOLLOW of include/linux/fs.h
+	for {
+		err := syscall.Unmount(path, syscall.MNT_DETACH|umountNoFollow)
+		if errors.Is(err, syscall.EINVAL) || errors.Is(err, os.ErrNotExist) {
+			break // nothing is mounted there, any more
+		}
+		if err != nil {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// execNamed turns this process into the command, on that host.
+func execNamed(host, path string, argv []string) error {
+	l, err := openNamed()
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	h, err := l.Host(host)
+	if err != nil {
+		return err
+	}
+	// execve(2) ends the other threads and goes on in the namespaces of the one that calls it.
+	return h.Do(func() error {
+		return os.NewSyscallError("execve "+path, syscall.Exec(path, argv, os.Environ()))
+	})
+}

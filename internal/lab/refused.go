@@ -1,0 +1,123 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+)
+
+// RefusedError says that the kernel does not let this process make the namespaces of a lab.
+type RefusedError struct {
+	Why    string // what stands in the way, as far as it can be known
+	Remedy string // what an operator can do
+	Err    error  // the kernel's answer
+}
+
+// Error says both, for people.
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the kernel refuses namespaces (%v): %s; %s", e.Err, e.Why, e.Remedy)
+}
+
+// Unwrap returns the kernel's answer, a syscall.Errno.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// explain turns the kernel's refusal of a namespace into a *RefusedError; other errors stay as
+// they are.
+func explain(err error) error {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	switch errno {
+	case syscall.EPERM, syscall.EACCES, syscall.ENOSPC, syscall.EUSERS, syscall.EINVAL, syscall.ENOSYS:
+	default:
+		return err
+	}
+	refused := diagnose(errno, privileged(), readProcSys)
+	return &refused
+}
+
+// obstacle is a sysctl that can forbid namespaces.
+type obstacle struct {
+	sysctl  string // below /proc/sys
+	forbids string // the value that does
+	needed  string // the value that does not
+	user    bool   // only in the way of who has no CAP_SYS_ADMIN
+	why     string
+}
+
+// obstacles, with the most specific first: the limits of kernel/ucount.c, Debian's switch,
+// AppArmor's (security/apparmor/lsm.c), and the switch of Red Hat's older kernels.
+var obstacles = []obstacle{
+	{"kernel/unprivileged_userns_clone", "0", "1", true, "ordinary users may not make user namespaces"},
+	{"kernel/apparmor_restrict_unprivileged_userns", "1", "0", true, "AppArmor takes the rights from user namespaces of ordinary users"},
+	{"user/max_user_namespaces", "0", "15000", true, "the limit of user namespaces is zero"},
+	{"user/max_net_namespaces", "0", "15000", false, "the limit of network namespaces is zero"},
+	{"user/max_mnt_namespaces", "0", "15000", false, "the limit of mount namespaces is zero"},
+}
+
+// diagnose finds the sysctl that is in the way of a process with or without the rights, if one is.
+// read returns a sysctl's value, or an error where the kernel has none.
+func diagnose(errno syscall.Errno, privileged bool, read func(string) (string, error)) RefusedError {
+	for _, o := range obstacles {
+		if o.user && privileged {
+			continue
+		}
+		if value, err := read(o.sysctl); err == nil && value == o.forbids {
+			name := strings.ReplaceAll(o.sysctl, "/", ".")
+			return RefusedError{
+				Why:    fmt.Sprintf("%s (%s=%s)", o.why, name, value),
+				Remedy: fmt.Sprintf("as root: sysctl -w %s=%s, or run this as root", name, o.needed),
+				Err:    errno,
+			}
+		}
+	}
+	if errno == syscall.ENOSPC || errno == syscall.EUSERS {
+		return RefusedError{
+			Why:    "a limit of namespaces is reached (user.max_user_namespaces, user.max_net_namespaces, or 32 levels)",
+			Remedy: "end what holds them (lsns lists them), or raise the limit",
+			Err:    errno,
+		}
+	}
+	return RefusedError{
+		Why:    "no sysctl forbids them: a container's seccomp profile, a chroot or a security module does",
+		Remedy: "run this as root, or give the container CAP_SYS_ADMIN and seccomp=unconfined",
+		Err:    errno,
+	}
+}
+
+func readProcSys(name string) (string, error) {
+	value, err := os.ReadFile("/proc/sys/" + name)
+	return strings.TrimSpace(string(value)), err
+}
+
+// privileged tells whether this process may make namespaces and configure them without a user
+// namespace of its own: whether CAP_SYS_ADMIN and CAP_NET_ADMIN are in effect.
+func privileged() bool {
+	const capNetAdmin, capSysAdmin = 12, 21 // include/uapi/linux/capability.h
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return false
+	}
+	for line := range strings.SplitSeq(string(status), "\n") {
+		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			caps, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+			return err == nil && caps&(1<<capNetAdmin) != 0 && caps&(1<<capSysAdmin) != 0
+		}
+	}
+	return false
+}
+
+// foregroundGroup is tcgetpgrp(3).
+func foregroundGroup(tty *os.File) (int, error) {
+	var group int32
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, tty.Fd(), syscall.TIOCGPGRP, uintptr(unsafe.Pointer(&group)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(group), nil
+}

@@ -1,0 +1,188 @@
+package system
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// claimPrefix sets our names apart from other programs' abstract sockets. The @ stands for the
+	// NUL byte that makes a socket abstract (unix(7)).
+	claimPrefix = "@ftpgate/"
+	// maxClaimName keeps a name and its prefix well within the 108 bytes of sun_path; what is
+	// longer is cut and ends in its hash, and so is longer than any that is not cut.
+	maxClaimName = 64
+	// claimAttempts bounds how often a claim is tried again because its holder went away between
+	// the refusal and the question who it is. A process that binds the name and never listens
+	// looks the same: it must not keep us here.
+	claimAttempts = 100
+	// acceptPause keeps a process without free descriptors from spinning.
+	acceptPause = 100 * time.Millisecond
+)
+
+// ClaimedError says that another holds the claim.
+type ClaimedError struct {
+	Name string
+	PID  int // of the holder; 0 where it can't be told, as from another PID namespace
+	UID  int // of the holder; -1 where it can't be told
+}
+
+func (e *ClaimedError) Error() string {
+	switch {
+	case e.UID < 0:
+		return fmt.Sprintf("system: claim %q: another process holds it", e.Name)
+	case e.PID == 0:
+		return fmt.Sprintf("system: claim %q: a process of user %d holds it, in another container", e.Name, e.UID)
+	}
+	return fmt.Sprintf("system: claim %q: process %d of user %d holds it", e.Name, e.PID, e.UID)
+}
+
+// Claim is a name that one process of a network namespace holds until it releases it or dies,
+// SIGKILL included. It is an abstract unix socket: those belong to a network namespace just as
+// nftables tables do, and they have no permissions. So a claim keeps honest processes apart; a
+// hostile user of the host can take it first, and the ClaimedError names them.
+type Claim struct {
+	name     string
+	listener *net.UnixListener
+	closing  chan struct{}
+	done     chan struct{} // closed by answer
+	release  func() error
+}
+
+// ClaimName claims name in the calling thread's network namespace. Where another holds it the error
+// is a *ClaimedError. Names longer than 64 bytes count whole, by their hash.
+func ClaimName(name string) (*Claim, error) {
+	addr, err := claimAddr(name)
+	if err != nil {
+		return nil, err
+	}
+	for range claimAttempts {
+		listener, err := net.ListenUnix("unix", addr)
+		if err == nil {
+			return newClaim(name, listener), nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return nil, fmt.Errorf("system: claim %q: %w", name, err)
+		}
+		held, peer, err := askHolder(addr)
+		if err != nil {
+			return nil, fmt.Errorf("system: claim %q: ask its holder: %w", name, err)
+		}
+		if held {
+			return nil, &ClaimedError{Name: name, PID: peer.pid, UID: peer.uid}
+		}
+		runtime.Gosched() // it went away, or is about to listen
+	}
+	return nil, &ClaimedError{Name: name, UID: -1}
+}
+
+// Claimed tells whether a process of this network namespace holds name, and which; pid is 0 where
+// that can't be told. It claims nothing.
+func Claimed(name string) (held bool, pid int, err error) {
+	addr, err := claimAddr(name)
+	if err != nil {
+		return false, 0, err
+	}
+	held, peer, err := askHolder(addr)
+	if err != nil {
+		return false, 0, fmt.Errorf("system: ask who holds %q: %w", name, err)
+	}
+	return held, peer.pid, nil
+}
+
+func newClaim(name string, listener *net.UnixListener) *Claim {
+	c := &Claim{name: name, listener: listener, closing: make(chan struct{}), done: make(chan struct{})}
+	c.release = sync.OnceValue(c.close)
+	go c.answer()
+	return c
+}
+
+// Release gives the claim up, and waits for the goroutine that answers for it. Further calls do
+// nothing more and return the same.
+func (c *Claim) Release() error { return c.release() }
+
+func (c *Claim) close() error {
+	close(c.closing)
+	err := c.listener.Close()
+	<-c.done
+	if err != nil {
+		return fmt.Errorf("system: release claim %q: %w", c.name, err)
+	}
+	return nil
+}
+
+// answer takes connections and closes them, so that the queue never fills and every asker learns
+// who holds the claim: the kernel tells it on connecting. It ends when the listener is closed.
+func (c *Claim) answer() {
+	defer close(c.done)
+	for {
+		conn, err := c.listener.Accept()
+		switch {
+		case err == nil:
+			conn.Close() // nothing was written: nothing is lost
+		case errors.Is(err, net.ErrClosed):
+			return
+		default: // out of descriptors; the claim stands all the same
+			select {
+			case <-c.closing:
+			case <-time.After(acceptPause):
+			}
+		}
+	}
+}
+
+// claimAddr returns the abstract socket that stands for name.
+func claimAddr(name string) (*net.UnixAddr, error) {
+	if name == "" || strings.ContainsRune(name, 0) {
+		return nil, fmt.Errorf("system: claim %q: a name has at least one byte and no NUL", name)
+	}
+	short := name
+	if len(name) > maxClaimName {
+		short = fmt.Sprintf("%s~%x", name[:maxClaimName-32], sha256.Sum256([]byte(name)))
+		short = short[:maxClaimName+1]
+	}
+	return &net.UnixAddr{Name: claimPrefix + short, Net: "unix"}, nil
+}
+
+// holder is what the kernel tells of a socket's other end.
+type holder struct{ pid, uid int }
+
+// askHolder tells whether a process listens at addr, and which. The connect does not block: with
+// the holder stopped and its queue full the answer is held, by somebody.
+func askHolder(addr *net.UnixAddr) (held bool, by holder, err error) {
+	unknown := holder{uid: -1}
+	conn, err := net.DialUnix("unix", nil, addr)
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED):
+		return false, unknown, nil
+	case errors.Is(err, unix.EAGAIN):
+		return true, unknown, nil
+	case err != nil:
+		return false, unknown, err
+	}
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false, unknown, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return false, unknown, err
+	}
+	if credErr != nil {
+		return false, unknown, os.NewSyscallError("getsockopt SO_PEERCRED", credErr)
+	}
+	return true, holder{pid: int(cred.Pid), uid: int(cred.Uid)}, nil
+}
