@@ -1,0 +1,328 @@
+package e2e
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/lab/labtest"
+)
+
+const (
+	gateway4 = "192.168.5.2:2121"
+	gateway6 = "[2001:db8:5::2]:2121"
+	server4  = "203.0.113.21:21"
+	server6  = "[2001:db8:113::21]:21"
+)
+
+func TestForwardKernel(t *testing.T) {
+	for _, tt := range []struct{ listen, server, dial string }{
+		{gateway4, "203.0.113.21", gateway4},
+		{gateway6, "2001:db8:113::21", gateway6},
+		{":2121", "203.0.113.21:21", gateway4},
+		{"2121", "[2001:db8:113::21]:21", gateway6},
+	} {
+		t.Run(tt.listen+" to "+tt.server, func(t *testing.T) {
+			labtest.Need(t, "nft", "sysctl")
+			l := newLab(t, ":21")
+			before := sh(t, l.Gateway(), hostState)
+			p := start(t, l.Gateway(), "forward", tt.listen, tt.server).ready()
+			c := session(t, l.Client(), tt.dial)
+			list(t, c)
+			if strings.Contains(tt.dial, ".") {
+				wantLines(t, saidIn227(t, l.Client(), tt.dial), "(192,168,5,2,")
+			}
+			content := strings.Repeat("ftpgate\r\n\x00\xff", 100_000)
+			if err := c.Stor("up.bin", strings.NewReader(content)); err != nil {
+				t.Fatal(err)
+			}
+			r, err := c.Retr("up.bin")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			r.Close()
+			if err != nil || string(got) != content {
+				t.Errorf("got %d bytes back, error %v; want the %d that were stored", len(got), err, len(content))
+			}
+			p.interrupt()
+			wantOnlyForwarding(t, before, sh(t, l.Gateway(), hostState))
+		})
+	}
+}
+
+// hostState shows what a program could change of a host's network: rules, switches, links, addresses,
+// routes. The counter of connections and what the kernel draws by chance are left out.
+const hostState = `nft list ruleset; ip addr; ip route; ip -6 route; ip rule
+	sysctl -a 2>/dev/null | grep ^net | grep -v 'nf_conntrack_count\|nf_conntrack_buckets\|secret\|random'`
+
+// wantOnlyForwarding expects that nothing of a host differs but the switches for forwarding. With
+// ip_forward the kernel sets accept_redirects to 0 (inet_forward_change in net/ipv4/devinet.c).
+func wantOnlyForwarding(t *testing.T, before, after string) {
+	t.Helper()
+	was := map[string]bool{}
+	for line := range strings.Lines(before) {
+		was[line] = true
+	}
+	for line := range strings.Lines(after) {
+		if !was[line] && !strings.Contains(line, "forward") && !strings.Contains(line, "accept_redirects") {
+			t.Errorf("the host was changed: %s", line)
+		}
+	}
+}
+
+// A forward serves whom it is for: the interface, the clients; everybody else meets the gateway.
+func TestForwardOnlyFor(t *testing.T) {
+	l := newLab(t, ":21")
+	p := start(t, l.Gateway(), "forward", "--interface", "lan0", ":2121", "203.0.113.21").ready()
+	list(t, session(t, l.Client(), gateway4))
+	wantRefused(t, l.Server(), "203.0.113.1:2121")
+	p.interrupt()
+
+	p = start(t, l.Gateway(), "forward", "--client", "192.168.5.128/25", "--client", "10.0.0.0/8", gateway4, "203.0.113.21").ready()
+	wantRefused(t, l.Client(), gateway4)
+	p.interrupt()
+	start(t, l.Gateway(), "forward", "--client", "192.168.5.0/28", gateway4, "203.0.113.21").ready()
+	list(t, session(t, l.Client(), gateway4, disableEPSV))
+}
+
+func TestForwardNone(t *testing.T) {
+	l := newLab(t, ":21")
+	p := start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "50000-50100", gateway4, "203.0.113.21").ready()
+	list(t, session(t, l.Client(), gateway4))
+	// Nobody rewrites it: a client that believes it is lost, this one repairs it.
+	wantLines(t, saidIn227(t, l.Client(), gateway4), "(203,0,113,21,")
+	p.interrupt()
+
+	// Every port, for the clients named; the gateway's own services stay for all others.
+	ssh, err := l.Gateway().Listen("tcp", "192.168.5.2:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ssh.Close()
+	p = start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client", "192.168.5.77", gateway4, "203.0.113.21").ready()
+	wantLines(t, p.text(), "takes over TCP ports all of 192.168.5.2 for clients of 192.168.5.77/32, and with them the gateway's own 22 by ")
+	c, err := l.Client().Dial(t.Context(), "tcp", "192.168.5.2:22")
+	if err != nil {
+		t.Fatalf("a client that is not named: dial the gateway's own port 22: %v", err)
+	}
+	c.Close()
+	p.interrupt()
+	start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client", "192.168.5.0/24", gateway4, "203.0.113.21").ready()
+	list(t, session(t, l.Client(), gateway4))
+	wantRefused(t, l.Client(), "192.168.5.2:22") // the server's port 22, where nobody listens
+}
+
+func TestForwardsSideBySide(t *testing.T) {
+	l := newLab(t, ":21")
+	labtest.Need(t, "nft")
+	first := start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
+	second := start(t, l.Gateway(), "forward", "192.168.5.2:2122", "203.0.113.21").ready()
+	for _, listen := range []string{gateway4, ":2121", ":2122"} {
+		_, stderr, status := run(t, l.Gateway(), "forward", listen, "203.0.113.21")
+		if status != 1 {
+			t.Errorf("forward %s beside the others: got exit status %d; want 1", listen, status)
+		}
+		wantLines(t, stderr, "another running ftpgate", "remedy=", fmt.Sprint("pid ", map[bool]int{true: second.cmd.Process.Pid, false: first.cmd.Process.Pid}[listen == ":2122"]))
+	}
+	second.interrupt()
+	if got := rules(t, l.Gateway()); strings.Contains(got, "2122") || !strings.Contains(got, "2121") {
+		t.Errorf("got\n%s\nwant the first forward's table alone", got)
+	}
+	list(t, session(t, l.Client(), gateway4))
+}
+
+// Killed in the middle of a transfer: the rules stay, the transfer goes on, and so does service;
+// the next start takes over without a gap.
+func TestKilled(t *testing.T) {
+	l := newLab(t, ":21")
+	labtest.Need(t, "nft")
+	p := start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
+	left := start(t, l.Gateway(), "forward", "192.168.5.2:2122", "203.0.113.21").ready()
+	want, _ := retrieve(t, session(t, l.Client(), gateway4), bigFile)
+
+	c := session(t, l.Client(), gateway4)
+	r, err := c.Retr(bigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := make([]byte, 1<<20)
+	if _, err := io.ReadFull(r, head); err != nil {
+		t.Fatal(err)
+	}
+	p.kill()
+	left.kill()
+	list(t, session(t, l.Client(), gateway4, disableEPSV))
+	p = start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
+	if got := strings.Count(rules(t, l.Gateway()), "table inet ftpgate"); got != 1 {
+		t.Errorf("got %d tables after a new start; want 1: what the other left is swept", got)
+	}
+	list(t, session(t, l.Client(), gateway4, disableEPSV))
+	got := hashRest(t, head, r)
+	if err := r.Close(); err != nil {
+		t.Errorf("the transfer that was running: %v", err)
+	}
+	if got != want {
+		t.Error("the transfer that was running brought other bytes than the file has")
+	}
+	list(t, c) // its control connection lives too
+	p.interrupt()
+}
+
+// Everything that is in the way is told at once, each with what to do, before anything is changed.
+func TestStartTellsAllFaults(t *testing.T) {
+	l := labtest.New(t)
+	labtest.Need(t, "nft")
+	g := l.Gateway()
+	taken, err := g.Listen("tcp", "192.168.5.2:2122")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	file := writeFile(t, "ftpgate.toml", `
+[[forward]]
+name = "elsewhere"
+listen = "192.168.9.9:2121"
+server = "203.0.113.21"
+[[forward]]
+name = "taken"
+listen = "192.168.5.2:2122"
+server = "203.0.113.21"
+[[forward]]
+name = "no interface"
+listen = ":2123"
+interface = "lan9"
+server = "203.0.113.21"
+[[forward]]
+name = "to itself"
+listen = "192.168.5.2:2124"
+server = "203.0.113.1"
+`)
+	_, stderr, status := run(t, g, "run", "-c", file)
+	if status != 1 {
+		t.Errorf("got exit status %d; want 1", status)
+	}
+	wantLines(t, stderr,
+		"192.168.9.9 is not an address of this host", "or listen on 192.168.5.2, 203.0.113.1",
+		"listen 192.168.5.2:2122 is in use by ", fmt.Sprintf("(pid %d)", os.Getpid()),
+		`interface \"lan9\" does not exist`, "name one of lan0, lo, wan0",
+		"server 203.0.113.1:21 is this gateway itself",
+		"4 faults, nothing has been changed")
+	if got := rules(t, g); got != "" {
+		t.Errorf("got rules\n%s\nwant none", got)
+	}
+	if got, err := g.ReadSysctl("net.ipv4.ip_forward"); err != nil || got != "0" {
+		t.Errorf("got ip_forward %q, error %v; want it left at 0", got, err)
+	}
+}
+
+func TestStartWithoutPrivilege(t *testing.T) {
+	l := labtest.New(t)
+	labtest.Need(t, "setpriv")
+	cmd := command()
+	cmd.Path, cmd.Err = exec.LookPath("setpriv")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Args = []string{"setpriv", "--inh-caps=-all", "--bounding-set=-all", exe, "forward", "192.168.9.9:2121", "203.0.113.21"}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	err = l.Gateway().Run(cmd)
+	if cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("got exit status %d, error %v; want 1", cmd.ProcessState.ExitCode(), err)
+	}
+	wantLines(t, stderr.String(), "lacks CAP_NET_ADMIN", "run it as root", "192.168.9.9 is not an address of this host", "2 faults")
+}
+
+// What may be in the way is a warning with the remedy.
+func TestStartWarnsOfOthersChains(t *testing.T) {
+	l := labtest.New(t)
+	labtest.Need(t, "nft")
+	sh(t, l.Gateway(), "nft 'table ip filter { chain DOCKER-USER { }; chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }; }'")
+	p := start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
+	wantLines(t, p.text(), "level=WARN", "Docker's chain FORWARD of table ip filter refuses what it does not know", "iptables -I DOCKER-USER")
+}
+
+// A hostile server announces the gateway's own port 22; its client's next connection there must not
+// be led to the server (net/netfilter/nf_conntrack_ftp.c expects whatever the 227 says).
+func TestLowPortsAreGuarded(t *testing.T) {
+	l := labtest.New(t)
+	control, err := l.Server().Listen("tcp", server4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	trap, err := l.Server().Listen("tcp", "203.0.113.21:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trap.Close()
+	start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
+	c, err := l.Client().Dial(t.Context(), "tcp", gateway4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, err := control.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	lines := bufio.NewReader(c)
+	say := func(from net.Conn, line string) {
+		t.Helper()
+		if _, err := io.WriteString(from, line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear := func(at *bufio.Reader, want string) {
+		t.Helper()
+		if got, err := at.ReadString('\n'); err != nil || !strings.Contains(got, want) {
+			t.Fatalf("got %q, error %v; want %q", got, err, want)
+		}
+	}
+	commands := bufio.NewReader(s)
+	say(s, "220 ready\r\n")
+	hear(lines, "220")
+	say(c, "NOOP\r\n")
+	hear(commands, "NOOP")
+	say(s, "227 Entering Passive Mode (203,0,113,21,0,22)\r\n")
+	hear(lines, "192,168,5,2,0,22") // the kernel falls for it
+	wantRefused(t, l.Client(), "192.168.5.2:22")
+
+	// And the other way round: a client that asks the server to come to the gateway's port 22.
+	hidden, err := l.Client().Listen("tcp", "192.168.5.1:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hidden.Close()
+	say(c, "PORT 192,168,5,1,0,22\r\n")
+	hear(commands, "203,0,113,1,0,22")
+	wantRefused(t, l.Server(), "203.0.113.1:22")
+}
+
+func TestDemo(t *testing.T) {
+	stdout, stderr, status := run(t, labtest.Host(t), "demo")
+	if status != 0 {
+		t.Fatalf("got exit status %d:\n%s%s", status, stdout, stderr)
+	}
+	wantLines(t, stdout, "network is unreachable", "rewritten by the gateway", "Nothing of it is left behind")
+}
+
+// hashRest hashes what was read and what is still to come.
+func hashRest(t *testing.T, head []byte, rest io.Reader) [32]byte {
+	t.Helper()
+	hash := sha256.New()
+	hash.Write(head)
+	if _, err := io.Copy(hash, rest); err != nil {
+		t.Errorf("read the rest: %v", err)
+	}
+	return [32]byte(hash.Sum(nil))
+}
