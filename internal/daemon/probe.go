@@ -101,11 +101,11 @@ func (p *prober) kernelFacts(facts *gateway.Facts) []gateway.Finding {
 			p.dead = append(p.dead, name)
 			continue
 		}
-		listens, err := p.kernel.Listens(name)
-		if err != nil {
+		other := gateway.Other{Table: name, Running: held || err != nil, PID: pid}
+		if other.Listens, err = p.kernel.Listens(name); err != nil {
 			return []gateway.Finding{noNftables(err)}
 		}
-		facts.Others = append(facts.Others, gateway.Other{Table: name, PID: pid, Listens: listens})
+		facts.Others = append(facts.Others, other)
 	}
 	chains, err := p.kernel.RefusingForwardChains()
 	if err != nil {

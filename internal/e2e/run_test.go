@@ -94,6 +94,12 @@ func TestRunAfterKill(t *testing.T) {
 	c := session(t, l.Client(), gateway4)
 	p.kill()
 	list(t, c)
+	// A single forward does not sweep the daemon's table, which may be back in a moment.
+	_, stderr, status := run(t, l.Gateway(), "forward", ":2121", "203.0.113.21")
+	if status != 1 {
+		t.Errorf("got exit status %d; want 1", status)
+	}
+	wantLines(t, stderr, "published by table inet ftpgate as 192.168.5.2:2121, which an ftpgate has left", "nft delete table inet ftpgate")
 	rewrite(t, file, strings.Replace(twoForwards, "2122", "2123", 1))
 	start(t, l.Gateway(), "run", "-c", file).ready()
 	list(t, c)

@@ -19,7 +19,7 @@ import (
 // The server of the demo, which is there wherever the program is.
 const (
 	demoUser, demoPassword = "demo", "lab-only"
-	bigFile        = "64MiB.bin"
+	bigFile                = "64MiB.bin"
 )
 
 // newLab makes a lab whose server serves FTP at address.

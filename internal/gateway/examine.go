@@ -42,10 +42,11 @@ type Listener struct {
 	Who  string         // the program, where it can be told
 }
 
-// Other is another running ftpgate: its table and what it publishes.
+// Other is another ftpgate's table and what it publishes.
 type Other struct {
 	Table   string
-	PID     int // 0 where it cannot be told
+	Running bool // a process has it; else one has left it
+	PID     int  // of that process; 0 where it cannot be told
 	Listens []dnat.Listen
 }
 
@@ -155,25 +156,29 @@ func by(l Listener) string {
 	return " by " + l.Who
 }
 
-// otherGateway finds a listen address that another running ftpgate publishes.
+// otherGateway finds a listen address that another ftpgate publishes.
 func (e *examiner) otherGateway() {
 	for _, o := range e.facts.Others {
 		for _, l := range o.Listens {
-			if l.Overlaps(e.forward.Listen) {
-				e.fault(fmt.Sprintf("listen %s is published by another running ftpgate%s as %s", e.forward.Listen, pidText(o), l),
-					"stop that one, or choose another address or port")
-				return
+			if !l.Overlaps(e.forward.Listen) {
+				continue
 			}
+			text := fmt.Sprintf("listen %s is published by ", e.forward.Listen)
+			switch {
+			case !o.Running:
+				e.fault(fmt.Sprintf("%stable inet %s as %s, which an ftpgate has left", text, o.Table, l),
+					"start that one again, or remove its table: nft delete table inet "+o.Table)
+			case o.PID == 0:
+				e.fault(fmt.Sprintf("%sanother running ftpgate (table inet %s) as %s", text, o.Table, l), otherRemedy)
+			default:
+				e.fault(fmt.Sprintf("%sanother running ftpgate (pid %d, table inet %s) as %s", text, o.PID, o.Table, l), otherRemedy)
+			}
+			return
 		}
 	}
 }
 
-func pidText(o Other) string {
-	if o.PID == 0 {
-		return fmt.Sprintf(" (table %s)", o.Table)
-	}
-	return fmt.Sprintf(" (pid %d, table %s)", o.PID, o.Table)
-}
+const otherRemedy = "stop that one, or choose another address or port"
 
 // loop finds a server that is the gateway itself.
 func (e *examiner) loop() {

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -84,16 +86,31 @@ func (b *batch) send(conn *netlink.Conn) error {
 	return b.receive(conn)
 }
 
+// answerTime bounds the wait for the kernel's answer to a transaction; ten thousand forwards take a
+// twentieth of it on a slow machine.
+const answerTime = 10 * time.Second
+
+// batchError is an answer to the batch as a whole: the connection may have more answers under way,
+// and is of no further use.
+type batchError struct{ err error }
+
+func (e batchError) Error() string { return "nft: " + e.err.Error() }
+func (e batchError) Unwrap() error { return e.err }
+
 // receive reads the kernel's answers: one for each operation in its order, or a single one where it
 // refuses the whole batch (nfnetlink_rcv_batch in net/netfilter/nfnetlink.c).
 func (b *batch) receive(conn *netlink.Conn) error {
+	if err := conn.SetReadDeadline(time.Now().Add(answerTime)); err != nil {
+		return batchError{err}
+	}
 	var refused []error
 	for _, name := range b.names {
 		_, err := conn.Receive()
-		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOBUFS) {
-			return fmt.Errorf("nft: %w", errno(err))
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM), errors.Is(err, os.ErrDeadlineExceeded):
+			return batchError{errno(err)}
+		default:
 			refused = append(refused, fmt.Errorf("nft: %s: %w", name, errno(err)))
 		}
 	}

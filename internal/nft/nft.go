@@ -5,6 +5,7 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -32,7 +33,7 @@ func OwnTable(name string) bool {
 // Conn is a connection to the nftables of the network namespace that Open was called in. It is not
 // for use by several goroutines at once.
 type Conn struct {
-	write   *netlink.Conn
+	write   *netlink.Conn // nil: to be opened again
 	read    *nftables.Conn
 	current *ruleset.Table // what Apply has installed; nil before
 }
@@ -40,13 +41,9 @@ type Conn struct {
 // Open connects to the kernel. It needs no privilege yet; the kernel asks for CAP_NET_ADMIN with
 // the first change or look. The caller closes the connection.
 func Open() (*Conn, error) {
-	write, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	write, err := dial()
 	if err != nil {
-		return nil, fmt.Errorf("nft: open netlink: %w", err)
-	}
-	if err := enlarge(write); err != nil {
-		write.Close()
-		return nil, fmt.Errorf("nft: netlink buffers: %w", err)
+		return nil, err
 	}
 	read, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(enlarge))
 	if err != nil {
@@ -54,6 +51,33 @@ func Open() (*Conn, error) {
 		return nil, fmt.Errorf("nft: open netlink: %w", err)
 	}
 	return &Conn{write: write, read: read}, nil
+}
+
+func dial() (*netlink.Conn, error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("nft: open netlink: %w", err)
+	}
+	if err := enlarge(c); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("nft: netlink buffers: %w", err)
+	}
+	return c, nil
+}
+
+// send runs a transaction. After an answer that leaves the connection in doubt it is opened again.
+func (c *Conn) send(b *batch) (err error) {
+	if c.write == nil {
+		if c.write, err = dial(); err != nil {
+			return err
+		}
+	}
+	err = b.send(c.write)
+	if whole := (batchError{}); errors.As(err, &whole) {
+		c.write.Close()
+		c.write = nil
+	}
+	return err
 }
 
 func enlarge(c *netlink.Conn) error {
@@ -66,8 +90,8 @@ func enlarge(c *netlink.Conn) error {
 // Close ends the connection. What was installed stays in the kernel.
 func (c *Conn) Close() error {
 	err := c.read.CloseLasting()
-	if werr := c.write.Close(); err == nil {
-		err = werr
+	if c.write != nil {
+		err = errors.Join(err, c.write.Close())
 	}
 	return err
 }
@@ -83,7 +107,7 @@ func (c *Conn) Apply(t ruleset.Table, sweep ...string) error {
 			return err
 		}
 		b.update(*c.current, t)
-		if b.send(c.write) == nil {
+		if c.send(b) == nil {
 			c.current = &t
 			return nil
 		}
@@ -104,7 +128,7 @@ func (c *Conn) replace(t ruleset.Table, sweep []string) error {
 		b.dropTable(name)
 	}
 	b.addTable(t)
-	if err := b.send(c.write); err != nil {
+	if err := c.send(b); err != nil {
 		return err
 	}
 	c.current = &t
@@ -138,7 +162,7 @@ func (c *Conn) Remove(name string) error {
 	if c.current != nil && c.current.Name == name {
 		c.current = nil
 	}
-	return b.send(c.write)
+	return c.send(b)
 }
 
 // Probe asks the kernel for everything that a table may need, in a transaction that leaves nothing
@@ -152,7 +176,7 @@ func (c *Conn) Probe(t ruleset.Table) error {
 	b.addTable(t)
 	b.enc.DelTable(libTable(t.Name))
 	b.did("delete table %s", t.Name)
-	return b.send(c.write)
+	return c.send(b)
 }
 
 // update queues what leads from one version of a table to the next. What is used must be there
