@@ -37,8 +37,13 @@ var rows = []row{
 		owns:    []string{"github.com/google/nftables", "github.com/mdlayher/netlink"},
 		testing: []string{"ruleset/rulesettest", "lab", "lab/labtest"}},
 
+	// What serves sessions in this process.
+	{pkg: "relay", imports: []string{"dnat"}, shares: []string{"golang.org/x/sys"}},
+	{pkg: "tracker", imports: []string{"dnat", "ftp"}, shares: []string{"golang.org/x/sys"}},
+
 	// The core, which the kernel's packages never meet but through its interfaces.
-	{pkg: "gateway", imports: []string{"dnat", "ruleset"}, owns: []string{"golang.org/x/sync"}},
+	{pkg: "gateway", imports: []string{"dnat", "ruleset"}, owns: []string{"golang.org/x/sync"},
+		testing: []string{"ruleset/rulesettest"}},
 
 	// The wiring, and what an operator sees.
 	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "gateway"}, shares: []string{"golang.org/x/sys"}},

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -45,12 +47,20 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	case errors.As(err, &f):
 		if f.err != nil {
-			fmt.Fprintf(stderr, "ftpgate: %v\n", f.err)
+			say(stderr, f.err)
 		}
 		return f.status
 	}
-	fmt.Fprintf(stderr, "ftpgate: %v\nTry '%s --help'.\n", err, cmd.CommandPath())
+	say(stderr, err)
+	fmt.Fprintf(stderr, "Try '%s --help'.\n", cmd.CommandPath())
 	return exitWrong
+}
+
+// say tells an error, with the program's name before each of its lines.
+func say(w io.Writer, err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintln(w, "ftpgate:", line)
+	}
 }
 
 func newRoot() *cobra.Command {
@@ -61,13 +71,25 @@ func newRoot() *cobra.Command {
 addresses: clients connect to the gateway and know nothing of the server.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		Args:              cobra.NoArgs,
+		Args:              onlyCommands,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = version()
+	root.SetVersionTemplate("ftpgate {{.Version}}\n")
 	root.SetContext(context.Background())
+	root.SetHelpCommand(newHelp())
 	root.AddCommand(newForward(), newRun(), newCheck(), newRules(), newDemo(), newLab())
 	return root
+}
+
+// version is what the Go tool has recorded of the build: a tag, or the commit and its day.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(unknown)"
+	}
+	return info.Main.Version
 }
 
 // logger writes records as text, one a line. Times are left to journald where it reads them.

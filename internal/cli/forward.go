@@ -37,14 +37,11 @@ side. It is there once the log says "ready", and is taken away at the end.`,
 		Example: `  ftpgate forward 192.168.5.2:2121 203.0.113.21:21
   ftpgate forward --interface lan0 :2121 ftp.example.com
   ftpgate forward --tracking none --server-ports 50000-50100 2121 203.0.113.21`,
-		Args: cobra.ExactArgs(2),
+		Args: want("LISTEN", "SERVER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := flags.forward(args[0], args[1])
 			if err != nil {
 				return err
-			}
-			if flags.resolve < time.Second {
-				return fmt.Errorf("--resolve %s: want a second at least", flags.resolve)
 			}
 			// A terminal that hangs up ends the forward as Ctrl-C does.
 			ctx, stop := untilSignal(cmd.Context(), append(endSignals, syscall.SIGHUP)...)
@@ -104,6 +101,9 @@ func (flags forwardFlags) forward(listen, server string) (dnat.Forward, error) {
 	} else {
 		f.Name = f.Listen.String()
 	}
+	if flags.resolve < time.Second {
+		check(fmt.Errorf("--resolve %s: want a second at least", flags.resolve))
+	}
 	if len(errs) == 0 {
 		for _, fault := range dnat.Check([]dnat.Forward{f}) {
 			errs = append(errs, errors.New(asFlag(fault)))
@@ -114,11 +114,11 @@ func (flags forwardFlags) forward(listen, server string) (dnat.Forward, error) {
 
 // asFlag speaks of the flag where the fault speaks of the file's key.
 func asFlag(fault dnat.Fault) string {
-	switch fault.Key {
-	case "server_ports", "clients":
-		return strings.NewReplacer("server_ports", "--server-ports", "clients", "--client").Replace(fault.Text)
+	text := strings.NewReplacer("server_ports", "--server-ports", "for which clients, like ", "for which clients, like --client ").Replace(fault.Text)
+	if fault.Key == "server_ports" && !strings.Contains(text, "--server-ports") {
+		text = "--server-ports is missing: " + text
 	}
-	return fault.Text
+	return text
 }
 
 // forwardTable names the table of a forward that runs by itself after its listen address: the same

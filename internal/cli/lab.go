@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,9 +18,9 @@ func newLab() *cobra.Command {
 		Short: "A laboratory of network namespaces to try things out in",
 		Long: fmt.Sprintf(`A laboratory of three hosts, in network namespaces of this machine:
 
-  client                 gateway                          server
-  %s ---- lan0 %s    wan0 %s ---- %s
-  %s      %s     %s  %s
+  client               gateway                                      server
+  %-13s ------ lan0 %-13s   wan0 %-15s ------ %s
+  %-13s             %-13s        %-15s        %s
 
 Neither client nor server has a route to the other: the gateway has to
 translate. It needs root, or a kernel that lets ordinary users have namespaces.`,
@@ -29,25 +31,30 @@ translate. It needs root, or a kernel that lets ordinary users have namespaces.`
   ftpgate lab exec gateway ftpgate forward 192.168.5.2:2121 203.0.113.21
   ftpgate lab exec client lftp 192.168.5.2:2121
   ftpgate lab down`,
-		Args: cobra.NoArgs,
+		Args: onlyCommands,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
 		&cobra.Command{
-			Use: "up", Short: "Set the laboratory up", Args: cobra.NoArgs,
+			Use: "up", Short: "Set the laboratory up", Args: noWords,
 			RunE: func(*cobra.Command, []string) error { return orFailed(lab.Up()) },
 		},
 		&cobra.Command{
-			Use: "down", Short: "Take the laboratory away, with what runs in it", Args: cobra.NoArgs,
+			Use: "down", Short: "Take the laboratory away, with what runs in it", Args: noWords,
 			RunE: func(*cobra.Command, []string) error { return orFailed(lab.Down()) },
 		},
 		&cobra.Command{
 			Use: "exec HOST CMD...", Short: "Run a command on client, gateway or server",
-			Args:               cobra.MinimumNArgs(2),
-			DisableFlagParsing: true, // flags are the command's
+			DisableFlagParsing: true, DisableFlagsInUseLine: true, // flags are the command's
 			RunE: func(cmd *cobra.Command, args []string) error {
-				if args[0] == "-h" || args[0] == "--help" {
+				if len(args) > 0 && (args[0] == "-h" || args[0] == "--help") {
 					return cmd.Help()
+				}
+				if err := want("HOST", "CMD...")(cmd, args); err != nil {
+					return err
+				}
+				if hosts := []string{lab.ClientName, lab.GatewayName, lab.ServerName}; !slices.Contains(hosts, args[0]) {
+					return fmt.Errorf("no host %q: there are %s", args[0], strings.Join(hosts, ", "))
 				}
 				status, err := lab.Exec(args[0], args[1:])
 				if err != nil {
@@ -57,7 +64,7 @@ translate. It needs root, or a kernel that lets ordinary users have namespaces.`
 			},
 		},
 		&cobra.Command{
-			Use: "hold", Hidden: true, Args: cobra.NoArgs,
+			Use: "hold", Hidden: true, Args: noWords,
 			RunE: func(*cobra.Command, []string) error { return withStatus(lab.HolderMain()) },
 		},
 	)
@@ -72,7 +79,7 @@ func newDemo() *cobra.Command {
 without tracking and with kernel tracking, in PASV, EPSV and PORT, with every
 line of the dialogue. It needs nothing but this program, and leaves nothing
 behind.`,
-		Args: cobra.NoArgs,
+		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context(), endSignals...)
 			defer stop()
@@ -88,7 +95,7 @@ behind.`,
 		},
 	}
 	cmd.AddCommand(&cobra.Command{
-		Use: "serve ADDR", Short: "The demo's FTP server", Hidden: true, Args: cobra.ExactArgs(1),
+		Use: "serve ADDR", Short: "The demo's FTP server", Hidden: true, Args: want("ADDR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := untilSignal(cmd.Context(), endSignals...)
 			defer stop()

@@ -27,8 +27,13 @@ func fileFlag(cmd *cobra.Command) *string {
 }
 
 // load reads a file; an unsound one ends the command with the status for wrong words.
-func load(file string) (*config.Config, error) {
+func load(cmd *cobra.Command, file string) (*config.Config, error) {
 	c, err := config.Load(file)
+	var faults config.Faults
+	if errors.As(err, &faults) { // bare, so that editors can jump to the places
+		fmt.Fprintln(cmd.ErrOrStderr(), faults)
+		return nil, failure{status: exitWrong}
+	}
 	if err != nil {
 		return nil, failure{exitWrong, err}
 	}
@@ -42,11 +47,11 @@ func newRun() *cobra.Command {
 		Long: `Run the gateway that FILE describes, until interrupted. SIGHUP has it read the
 file again: an unsound one changes nothing, and forwards that did not change
 keep every session.`,
-		Args: cobra.NoArgs,
+		Args: noWords, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := load(*file)
+		c, err := load(cmd, *file)
 		if err != nil {
 			return err
 		}
@@ -106,18 +111,13 @@ func newCheck() *cobra.Command {
 		Use:   "check [-c FILE]",
 		Short: "Tell every fault of a file",
 		Long:  "Tell every fault of FILE at once, with line and column. It needs no privilege and\nlooks neither at this host nor at the network.",
-		Args:  cobra.NoArgs,
+		Args:  noWords, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config.Load(*file)
-		var faults config.Faults
-		if errors.As(err, &faults) { // bare, so that editors can jump to the places
-			fmt.Fprintln(cmd.ErrOrStderr(), faults)
-			return failure{status: exitWrong}
-		}
+		c, err := load(cmd, *file)
 		if err != nil {
-			return failure{exitWrong, err}
+			return err
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s: sound, %s\n", *file, plural(len(c.Forwards), "forward"))
 		return nil
@@ -131,11 +131,11 @@ func newRules() *cobra.Command {
 		Short: "Print the nftables ruleset that a file asks for",
 		Long: `Print the nftables ruleset that FILE asks for, as nft -f loads it, and change
 nothing. Names of servers are resolved now.`,
-		Args: cobra.NoArgs,
+		Args: noWords, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := load(*file)
+		c, err := load(cmd, *file)
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return nil
 	}
 	if faults := d.report(findings); faults > 0 {
-		return fmt.Errorf("%w: %d faults, nothing has been changed", ErrStart, faults)
+		return fmt.Errorf("%w: %s, nothing has been changed", ErrStart, count(faults))
 	}
 	if err := d.enableForwarding(forwards); err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
@@ -100,6 +100,14 @@ func (d *Daemon) report(findings []gateway.Finding) (faults int) {
 		d.Log.Log(context.Background(), level, f.Text, attrs...)
 	}
 	return faults
+}
+
+// count says how many faults were logged.
+func count(faults int) string {
+	if faults == 1 {
+		return "1 fault"
+	}
+	return fmt.Sprintf("%d faults", faults)
 }
 
 // enableForwarding switches on what the forwards need, and says what it switched.
@@ -158,7 +166,7 @@ func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober) {
 			if !g.Named() {
 				continue
 			}
-			if _, err := g.Refresh(ctx); err != nil && ctx.Err() == nil {
+			if _, err := g.Refresh(ctx, p.examine); err != nil && ctx.Err() == nil {
 				d.Log.Error("server address not followed", "err", err)
 			}
 		}
@@ -174,7 +182,7 @@ func (d *Daemon) reload(ctx context.Context, g *gateway.Gateway, p *prober) (eve
 	forwards, unresolved := g.Resolve(ctx, wanted)
 	findings := slices.Concat(oneIsEnough(forwards, unresolved), p.probe(ctx, forwards))
 	if faults := d.report(findings); faults > 0 {
-		return 0, fmt.Errorf("%d faults", faults)
+		return 0, errors.New(count(faults))
 	}
 	if err := d.enableForwarding(forwards); err != nil {
 		return 0, err

@@ -44,17 +44,22 @@ func (p *prober) claim() (*system.Claim, []gateway.Finding) {
 
 // probe returns everything that is in the forwards' way on this host.
 func (p *prober) probe(ctx context.Context, forwards []dnat.Resolved) []gateway.Finding {
-	facts, findings := p.hostFacts(forwards)
 	if ok, err := system.CanAdministerNetwork(); err != nil || !ok {
+		facts, findings := p.hostFacts(forwards)
 		findings = append(findings, gateway.Finding{
 			Text:   "this process may not change the network: it lacks CAP_NET_ADMIN",
 			Remedy: "run it as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN",
 		})
 		return append(findings, gateway.Examine(facts, forwards)...)
 	}
+	return append(p.examine(forwards), p.features(ctx, forwards)...)
+}
+
+// examine returns what is in the way of forwards whose addresses have changed while it runs.
+func (p *prober) examine(forwards []dnat.Resolved) []gateway.Finding {
+	facts, findings := p.hostFacts(forwards)
 	findings = append(findings, p.kernelFacts(&facts)...)
-	findings = append(findings, gateway.Examine(facts, forwards)...)
-	return append(findings, p.features(ctx, forwards)...)
+	return append(findings, gateway.Examine(facts, forwards)...)
 }
 
 // hostFacts reads what anybody may read.

@@ -59,7 +59,7 @@ func TestForwardKernel(t *testing.T) {
 
 // hostState shows what a program could change of a host's network: rules, switches, links, addresses,
 // routes. The counter of connections and what the kernel draws by chance are left out.
-const hostState = `nft list ruleset; ip addr; ip route; ip -6 route; ip rule
+const hostState = `nft list ruleset; ip addr show scope global; ip route; ip -6 route; ip rule
 	sysctl -a 2>/dev/null | grep ^net | grep -v 'nf_conntrack_count\|nf_conntrack_buckets\|secret\|random'`
 
 // wantOnlyForwarding expects that nothing of a host differs but the switches for forwarding. With
@@ -107,7 +107,7 @@ func TestForwardNone(t *testing.T) {
 	}
 	defer ssh.Close()
 	p = start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client", "192.168.5.77", gateway4, "203.0.113.21").ready()
-	wantLines(t, p.text(), "takes over TCP ports all of 192.168.5.2 for clients of 192.168.5.77/32, and with them the gateway's own 22 by ")
+	wantLines(t, p.text(), "takes over every TCP port of 192.168.5.2 for clients of 192.168.5.77/32, and with them the gateway's own 22 by ")
 	c, err := l.Client().Dial(t.Context(), "tcp", "192.168.5.2:22")
 	if err != nil {
 		t.Fatalf("a client that is not named: dial the gateway's own port 22: %v", err)

@@ -242,24 +242,24 @@ func greeting(ctx context.Context, h *lab.Host, at netip.AddrPort) error {
 	return nil
 }
 
-// peer finds a program that scripts/test-peers unpacks: Debian's FTP servers refuse to be installed
-// side by side. Where it is missing, the test is skipped, but with CI=true it fails.
+// peer finds a program that scripts/test-peers unpacks, because Debian's FTP servers refuse to be
+// installed side by side: in the directory that FTPGATE_PEERS names, in the repository's .peers, or
+// installed. Where it is missing, the test is skipped, but with CI=true it fails.
 func peer(t *testing.T, name string) string {
 	t.Helper()
-	dirs := []string{"/usr/sbin", "/usr/local/sbin"} // Debian keeps them off an ordinary user's PATH
+	roots := []string{filepath.Join("..", "..", ".peers"), "/"} // tests run in their package's directory
 	if unpacked := os.Getenv("FTPGATE_PEERS"); unpacked != "" {
-		dirs = append([]string{filepath.Join(unpacked, "usr/sbin"), filepath.Join(unpacked, "usr/bin")}, dirs...)
-	} else {
-		unpacked = filepath.Join("..", "..", ".peers") // tests run in their package's directory
-		dirs = append([]string{filepath.Join(unpacked, "usr/sbin"), filepath.Join(unpacked, "usr/bin")}, dirs...)
+		roots = append([]string{unpacked}, roots...)
 	}
-	for _, dir := range dirs {
-		path, err := filepath.Abs(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := exec.LookPath(path); err == nil {
-			return path
+	for _, root := range roots {
+		for _, dir := range []string{"usr/sbin", "usr/bin"} { // sbin is not on every user's PATH
+			path, err := filepath.Abs(filepath.Join(root, dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := exec.LookPath(path); err == nil {
+				return path
+			}
 		}
 	}
 	labtest.Need(t, name)

@@ -97,17 +97,20 @@ func (e *examiner) warn(text, remedy string) {
 // address finds a listen address or interface that the host does not have.
 func (e *examiner) address() {
 	l := e.forward.Listen
-	if l.Addr.IsValid() && !e.addresses[l.Addr] {
+	switch {
+	case l.Addr.IsLoopback():
+		e.fault(fmt.Sprintf("listen %s: a loopback address cannot be reached from outside", l), "listen on "+e.ownAddresses(l.Addr))
+	case l.Addr.IsValid() && !e.addresses[l.Addr]:
 		e.fault(fmt.Sprintf("listen %s: %s is not an address of this host", l, l.Addr),
 			fmt.Sprintf("give it to an interface (ip addr add %s dev ...), or listen on %s", netip.PrefixFrom(l.Addr, l.Addr.BitLen()), e.ownAddresses(l.Addr)))
-	}
-	if l.Addr.IsLoopback() {
-		e.fault(fmt.Sprintf("listen %s: a loopback address cannot be reached from outside", l), "listen on "+e.ownAddresses(l.Addr))
 	}
 	if l.Interface != "" && !slices.Contains(e.facts.Interfaces, l.Interface) {
 		e.fault(fmt.Sprintf("interface %q does not exist", l.Interface), "name one of "+strings.Join(e.facts.Interfaces, ", "))
 	}
 }
+
+// proposed keeps a remedy readable on a host with thousands of addresses.
+const proposed = 8
 
 // ownAddresses lists what one could listen on, in the family of the address that was asked for.
 func (e *examiner) ownAddresses(like netip.Addr) string {
@@ -119,6 +122,9 @@ func (e *examiner) ownAddresses(like netip.Addr) string {
 	}
 	if len(own) == 0 {
 		return fmt.Sprintf(":%d", e.forward.Listen.Port)
+	}
+	if more := len(own) - proposed; more > 0 {
+		return fmt.Sprintf("%s (there are %d more)", strings.Join(own[:proposed], ", "), more)
 	}
 	return strings.Join(own, ", ")
 }
@@ -180,10 +186,11 @@ func (e *examiner) otherGateway() {
 
 const otherRemedy = "stop that one, or choose another address or port"
 
-// loop finds a server that is the gateway itself.
+// loop finds a server that is the gateway itself, which is what 0.0.0.0 means: the answer of
+// resolvers that block a name.
 func (e *examiner) loop() {
 	for _, a := range []netip.Addr{e.forward.Server4, e.forward.Server6} {
-		if a.IsValid() && (e.addresses[a] || a.IsLoopback()) {
+		if a.IsValid() && (e.addresses[a] || a.IsLoopback() || a.IsUnspecified()) {
 			e.fault(fmt.Sprintf("server %s is this gateway itself (%s)", e.forward.Server, a),
 				"name the FTP server; one that runs on the gateway needs no forward")
 		}
@@ -205,7 +212,11 @@ func (e *examiner) takeover() {
 	if len(services) == 0 && f.ServerPorts != dnat.AllPorts {
 		return
 	}
-	text := fmt.Sprintf("takes over TCP ports %s of %s for %s", f.ServerPorts, where(f.Listen), clientsText(f.Clients))
+	ports := "TCP ports " + f.ServerPorts.String()
+	if f.ServerPorts == dnat.AllPorts {
+		ports = "every TCP port"
+	}
+	text := fmt.Sprintf("takes over %s of %s for %s", ports, where(f.Listen), clientsText(f.Clients))
 	if len(services) > 0 {
 		text += ", and with them the gateway's own " + strings.Join(services, ", ")
 	}
@@ -240,9 +251,9 @@ func (e *examiner) refusing(forwards []dnat.Resolved) {
 		return
 	}
 	e.forward = dnat.Resolved{}
-	server := forwards[0].Server4
-	if !server.IsValid() {
-		server = forwards[0].Server6
+	server := forwards[0].Server.Host // of a name that does not resolve
+	if i := slices.IndexFunc(forwards, published); i >= 0 {
+		server, _, _ = strings.Cut(addrsText(forwards[i]), " ")
 	}
 	for _, r := range e.facts.Refusing {
 		text := r.Chain + " refuses what it does not know, and may refuse forwarded FTP connections"

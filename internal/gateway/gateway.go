@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +51,8 @@ type Gateway struct {
 
 	mu       sync.Mutex
 	forwards []dnat.Resolved
-	failed   map[string]bool // names whose last look-up failed
+	changes  int             // of forwards, counted so that Refresh knows when it was overtaken
+	failed   map[string]bool // forwards whose last look-up failed
 }
 
 // New makes a gateway that publishes nothing yet. The table is its own from now on.
@@ -67,7 +69,10 @@ func (g *Gateway) Resolve(ctx context.Context, forwards []dnat.Forward) ([]dnat.
 	g.mu.Lock()
 	current := make(map[dnat.Server]dnat.Resolved, len(g.forwards))
 	for _, f := range g.forwards {
-		current[f.Server] = f
+		// Forwards to one server may each have only the address of their own family.
+		c := current[f.Server]
+		c.Server4, c.Server6 = either(f.Server4, c.Server4), either(f.Server6, c.Server6)
+		current[f.Server] = c
 	}
 	g.mu.Unlock()
 
@@ -77,7 +82,12 @@ func (g *Gateway) Resolve(ctx context.Context, forwards []dnat.Forward) ([]dnat.
 		before := current[f.Server]
 		resolved[i] = dnat.Resolved{Forward: f}
 		if err := failures[f.Server.Host]; err != nil {
-			resolved[i].Server4, resolved[i].Server6 = before.Server4, before.Server6
+			if f.Listen.Serves(netip.IPv4Unspecified()) {
+				resolved[i].Server4 = before.Server4
+			}
+			if f.Listen.Serves(netip.IPv6Unspecified()) {
+				resolved[i].Server6 = before.Server6
+			}
 			findings = append(findings, unresolved(f, err))
 			continue
 		}
@@ -100,6 +110,14 @@ func choose(known []netip.Addr, inUse netip.Addr, family func(netip.Addr) bool) 
 		return known[i]
 	}
 	return netip.Addr{}
+}
+
+// either returns a where it is valid, and b else.
+func either(a, b netip.Addr) netip.Addr {
+	if a.IsValid() {
+		return a
+	}
+	return b
 }
 
 func published(f dnat.Resolved) bool { return f.Server4.IsValid() || f.Server6.IsValid() }
@@ -134,6 +152,8 @@ func (g *Gateway) lookup(ctx context.Context, forwards []dnat.Forward) (map[stri
 			for i := range found {
 				found[i] = found[i].Unmap()
 			}
+			// What is of use on one link only cannot be translated to.
+			found = slices.DeleteFunc(found, func(a netip.Addr) bool { return a.Zone() != "" })
 			mu.Lock()
 			defer mu.Unlock()
 			addrs[host] = found
@@ -153,19 +173,31 @@ func (g *Gateway) lookup(ctx context.Context, forwards []dnat.Forward) (map[stri
 func (g *Gateway) Publish(forwards []dnat.Resolved, sweep ...string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.publish(forwards, sweep...)
+}
+
+// publish is Publish for who holds the lock.
+func (g *Gateway) publish(forwards []dnat.Resolved, sweep ...string) error {
 	if err := g.kernel.Apply(ruleset.Build(g.table, forwards), sweep...); err != nil {
 		return fmt.Errorf("gateway: publish %d forwards: %w", len(forwards), err)
 	}
 	g.forwards = forwards
+	g.changes++
+	for _, f := range forwards {
+		if !published(f) {
+			g.failed[f.Name] = true // Resolve has said so
+		}
+	}
 	return nil
 }
 
 // Refresh resolves the names again and follows the addresses that changed; new sessions go to the
 // new address, running ones stay where they are. A name that cannot be resolved keeps its address.
-// It reports whether anything changed.
-func (g *Gateway) Refresh(ctx context.Context) (bool, error) {
+// What examine finds in the way of the forwards that would change keeps them as they are. It
+// reports whether anything changed. What Publish or Stop brings meanwhile stands.
+func (g *Gateway) Refresh(ctx context.Context, examine func([]dnat.Resolved) []Finding) (bool, error) {
 	g.mu.Lock()
-	before := g.forwards
+	before, changes := g.forwards, g.changes
 	g.mu.Unlock()
 	plain := make([]dnat.Forward, len(before))
 	for i, f := range before {
@@ -175,7 +207,13 @@ func (g *Gateway) Refresh(ctx context.Context) (bool, error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
-	g.logFindings(findings)
+	findings = append(findings, keepSound(before, after, examine)...)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.changes != changes {
+		return false, nil
+	}
+	g.logFindings(plain, findings)
 	changed := false
 	for i, f := range after {
 		if f.Server4 != before[i].Server4 || f.Server6 != before[i].Server6 {
@@ -187,13 +225,32 @@ func (g *Gateway) Refresh(ctx context.Context) (bool, error) {
 	if !changed {
 		return false, nil
 	}
-	return true, g.Publish(after)
+	return true, g.publish(after)
+}
+
+// keepSound gives those forwards their old addresses back that the new ones would lead astray: a name
+// may come to mean the gateway itself. It returns what was found.
+func keepSound(before, after []dnat.Resolved, examine func([]dnat.Resolved) []Finding) []Finding {
+	var changed []dnat.Resolved
+	for i, f := range after {
+		if f.Server4 != before[i].Server4 || f.Server6 != before[i].Server6 {
+			changed = append(changed, f)
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	faults := slices.DeleteFunc(examine(changed), func(f Finding) bool { return f.Warning })
+	for i, f := range after {
+		if slices.ContainsFunc(faults, func(fault Finding) bool { return fault.Forward == f.Name || fault.Forward == "" }) {
+			after[i] = before[i]
+		}
+	}
+	return faults
 }
 
 // logFindings says once when a name begins to fail, and once when it is well again.
-func (g *Gateway) logFindings(findings []Finding) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (g *Gateway) logFindings(forwards []dnat.Forward, findings []Finding) {
 	failing := map[string]bool{}
 	for _, f := range findings {
 		failing[f.Forward] = true
@@ -201,9 +258,9 @@ func (g *Gateway) logFindings(findings []Finding) {
 			g.log.Warn(f.Text, "forward", f.Forward, "remedy", f.Remedy)
 		}
 	}
-	for name := range g.failed {
-		if !failing[name] {
-			g.log.Info("server name resolves again", "forward", name)
+	for _, f := range forwards { // those that are gone have nothing to say
+		if g.failed[f.Name] && !failing[f.Name] {
+			g.log.Info("server name resolves again", "forward", f.Name)
 		}
 	}
 	g.failed = failing
@@ -231,6 +288,7 @@ func (g *Gateway) Stop() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.forwards = nil
+	g.changes++
 	if err := g.kernel.Remove(g.table); err != nil {
 		return fmt.Errorf("gateway: stop: %w", err)
 	}
@@ -262,13 +320,20 @@ func unresolved(f dnat.Forward, err error) Finding {
 }
 
 func wrongFamily(f dnat.Forward, known []netip.Addr) Finding {
+	if len(known) == 0 {
+		return unresolved(f, errors.New("it has no address that can be routed"))
+	}
+	has := make([]string, len(known))
+	for i, a := range known {
+		has[i] = a.String()
+	}
 	family, other := "IPv4", "an IPv6 address or :"+fmt.Sprint(f.Listen.Port)
 	if f.Listen.Addr.Is6() {
 		family, other = "IPv6", "an IPv4 address or :"+fmt.Sprint(f.Listen.Port)
 	}
 	return Finding{
 		Forward: f.Name,
-		Text:    fmt.Sprintf("server %q has no %s address (it has %v), and listen %s is %s", f.Server.Host, family, known, f.Listen, family),
+		Text:    fmt.Sprintf("server %q has no %s address (it has %s), and listen %s is %s", f.Server.Host, family, strings.Join(has, ", "), f.Listen, family),
 		Remedy:  "listen on " + other,
 	}
 }

@@ -115,7 +115,8 @@ func (c *Conn) Apply(t ruleset.Table, sweep ...string) error {
 	return c.replace(t, sweep)
 }
 
-// replace installs the whole table, and makes sure that all of it has arrived.
+// replace installs the whole table, and makes sure that all of it has arrived; else it brings back
+// what was there before.
 func (c *Conn) replace(t ruleset.Table, sweep []string) error {
 	b, err := newBatch()
 	if err != nil {
@@ -131,8 +132,15 @@ func (c *Conn) replace(t ruleset.Table, sweep []string) error {
 	if err := c.send(b); err != nil {
 		return err
 	}
+	before := c.current
 	c.current = &t
-	return c.verify(t)
+	if err = c.verify(t); err == nil {
+		return nil
+	}
+	if c.current = nil; before != nil {
+		return errors.Join(err, c.replace(*before, nil))
+	}
+	return errors.Join(err, c.Remove(t.Name))
 }
 
 // verify counts what the kernel has of a table's elements.

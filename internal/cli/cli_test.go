@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"bytes"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/nft"
+)
+
+// TestHelp: every command says what it is for, on the standard output, with exit status 0.
+func TestHelp(t *testing.T) {
+	visited := 0
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		visited++
+		args := append(strings.Fields(c.CommandPath())[1:], "--help")
+		t.Run(c.CommandPath(), func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if got := Main(args, strings.NewReader(""), &stdout, &stderr); got != 0 || stderr.Len() > 0 {
+				t.Errorf("got exit status %d, %q on stderr; want 0 and nothing", got, &stderr)
+			}
+			for _, want := range []string{"Usage:\n  " + c.CommandPath(), "-h, --help"} {
+				if !strings.Contains(stdout.String(), want) {
+					t.Errorf("got\n%s\nwant %q in it", &stdout, want)
+				}
+			}
+			if c.Short == "" {
+				t.Error("got no line in the list of commands; want one")
+			}
+			for line := range strings.Lines(stdout.String()) {
+				if n := len(strings.TrimRight(line, "\n")); n > 120 {
+					t.Errorf("got a line of %d characters; want no more than a terminal has:\n%s", n, line)
+				}
+			}
+		})
+		for _, sub := range c.Commands() {
+			if !sub.Hidden {
+				visit(sub)
+			}
+		}
+	}
+	visit(newRoot())
+	if visited < 10 {
+		t.Errorf("got %d commands; want all of them", visited)
+	}
+}
+
+// TestExamples: the examples of the help are words that the commands take.
+func TestExamples(t *testing.T) {
+	for _, c := range []*cobra.Command{newForward(), newLab()} {
+		for line := range strings.SplitSeq(c.Example, "\n") {
+			words := strings.Fields(line)
+			if len(words) < 2 || words[0] != "ftpgate" {
+				t.Errorf("got the example %q; want one of ftpgate", line)
+				continue
+			}
+			// "lab exec HOST ftpgate ..." has an example within.
+			if i := lastIndex(words, "ftpgate"); i > 0 {
+				words = words[i:]
+			}
+			found, rest, err := newRoot().Find(words[1:])
+			if err != nil {
+				t.Errorf("%s: %v", line, err)
+				continue
+			}
+			if err := found.ParseFlags(rest); err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
+			if found.DisableFlagParsing {
+				continue
+			}
+			if err := found.ValidateArgs(found.Flags().Args()); err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
+		}
+	}
+}
+
+func lastIndex(words []string, word string) int {
+	for i := len(words) - 1; i >= 0; i-- {
+		if words[i] == word {
+			return i
+		}
+	}
+	return -1
+}
+
+// TestForwardTable: each listen address has a table of its own, whose name nft can read and that is
+// known as one of ftpgate's.
+func TestForwardTable(t *testing.T) {
+	seen := map[string]dnat.Listen{}
+	for _, tt := range []struct {
+		listen dnat.Listen
+		want   string
+	}{
+		{dnat.Listen{Port: 2121}, "ftpgate-any-2121"},
+		{dnat.Listen{Port: 2121, Interface: "lan0"}, "ftpgate-any-2121-lan0"},
+		{dnat.Listen{Port: 2121, Interface: "eth0.100"}, "ftpgate-any-2121-eth0.100"},
+		{dnat.Listen{Port: 2121, Interface: "br@1"}, "ftpgate-any-2121-br_1"},
+		{dnat.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121}, "ftpgate-192.168.5.2-2121"},
+		{dnat.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 212}, "ftpgate-192.168.5.2-212"},
+		{dnat.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 2121}, "ftpgate-2001.db8.5..2-2121"},
+	} {
+		got := forwardTable(tt.listen)
+		if got != tt.want || !nft.OwnTable(got) {
+			t.Errorf("table of %s: got %q; want %q, one of ftpgate's own", tt.listen, got, tt.want)
+		}
+		if other, taken := seen[got]; taken {
+			t.Errorf("table %q belongs to %s and %s", got, tt.listen, other)
+		}
+		seen[got] = tt.listen
+	}
+}
+
+// TestLoggerTimes: journald has times of its own.
+func TestLoggerTimes(t *testing.T) {
+	for stream, want := range map[string]bool{"": true, "8:12345": false} {
+		t.Setenv("JOURNAL_STREAM", stream)
+		var out bytes.Buffer
+		logger(&out).WithGroup("g").Info("ready", "time", "kept too")
+		if got := strings.HasPrefix(out.String(), "time=2"); got != want {
+			t.Errorf("JOURNAL_STREAM=%q: got %q; want a time before it: %t", stream, &out, want)
+		}
+		if !strings.Contains(out.String(), `g.time="kept too"`) {
+			t.Errorf("JOURNAL_STREAM=%q: got %q; want other attributes of that name kept", stream, &out)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain has the test binary be ftpgate, too: scripts find it in their PATH.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ftpgate":      func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"unprivileged": func() { os.Exit(unprivileged()) },
+	})
+}
+
+// unprivileged is ftpgate without root's privileges. They come back before the process ends, so
+// that it can still write what "go test -cover" has counted.
+func unprivileged() int {
+	become := func(uid int) {
+		if err := syscall.Setresuid(-1, uid, -1); err != nil {
+			fmt.Fprintf(os.Stderr, "become user %d: %v\n", uid, err)
+			os.Exit(125)
+		}
+	}
+	if os.Geteuid() == 0 {
+		const nobody = 65534
+		become(nobody) // and the kernel clears the effective capabilities: capabilities(7)
+		defer become(0)
+	}
+	return Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+// TestScripts runs the scripts of testdata/script: what is typed, what is answered, exit statuses.
+// With "status N" a script asserts the exit status of the command behind it.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status": status,
+		},
+	})
+}
+
+// status runs a command and asserts its exit status: status 2 ftpgate check -c file.toml
+// Its output is there for stdout, stderr and cmp.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N CMD...")
+	}
+	got := "0"
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		// os/exec says "exit status 2", or what kept the command from running.
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("got exit status %s; want %s", got, args[0])
+	}
+}
