@@ -95,7 +95,7 @@ func version() string {
 // logger writes records as text, one a line. Times are left to journald where it reads them.
 func logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{}
-	if os.Getenv("JOURNAL_STREAM") != "" {
+	if isJournal(w) {
 		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) == 0 && a.Key == slog.TimeKey {
 				return slog.Attr{}
@@ -104,6 +104,20 @@ func logger(w io.Writer) *slog.Logger {
 		}
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// isJournal tells whether what is written to w goes to journald: systemd names the device and inode of
+// its stream, which a redirection leaves behind (systemd.exec(5), $JOURNAL_STREAM).
+func isJournal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	var stat syscall.Stat_t
+	if syscall.Fstat(int(f.Fd()), &stat) != nil {
+		return false
+	}
+	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
 // untilSignal returns a context that one of the signals ends; a second one ends the process.

@@ -2,8 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -117,17 +121,39 @@ func TestForwardTable(t *testing.T) {
 	}
 }
 
-// TestLoggerTimes: journald has times of its own.
+// TestLoggerTimes: journald has times of its own; a log that is redirected elsewhere keeps them.
 func TestLoggerTimes(t *testing.T) {
-	for stream, want := range map[string]bool{"": true, "8:12345": false} {
-		t.Setenv("JOURNAL_STREAM", stream)
-		var out bytes.Buffer
-		logger(&out).WithGroup("g").Info("ready", "time", "kept too")
-		if got := strings.HasPrefix(out.String(), "time=2"); got != want {
-			t.Errorf("JOURNAL_STREAM=%q: got %q; want a time before it: %t", stream, &out, want)
+	journal, elsewhere := logFile(t), logFile(t)
+	info, err := journal.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	t.Setenv("JOURNAL_STREAM", fmt.Sprintf("%d:%d", stat.Dev, stat.Ino))
+	for _, tt := range []struct {
+		f    *os.File
+		want bool
+	}{{journal, false}, {elsewhere, true}} {
+		logger(tt.f).WithGroup("g").Info("ready", "time", "kept too")
+		got, err := os.ReadFile(tt.f.Name())
+		if err != nil {
+			t.Fatal(err)
 		}
-		if !strings.Contains(out.String(), `g.time="kept too"`) {
-			t.Errorf("JOURNAL_STREAM=%q: got %q; want other attributes of that name kept", stream, &out)
+		if timed := strings.HasPrefix(string(got), "time=2"); timed != tt.want {
+			t.Errorf("got %q; want a time before it: %t", got, tt.want)
+		}
+		if !strings.Contains(string(got), `g.time="kept too"`) {
+			t.Errorf("got %q; want other attributes of that name kept", got)
 		}
 	}
+}
+
+func logFile(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
