@@ -67,7 +67,6 @@ type Step struct {
 // Dialogue is the state of one session. It does no I/O and keeps no line.
 type Dialogue struct {
 	ends     Ends
-	greeted  bool
 	loggedIn bool
 	epsvAll  bool // the client has sent EPSV ALL (RFC 2428 section 4)
 	failures int
