@@ -29,20 +29,6 @@ type Listener struct {
 	inode uint64 // 0: not known, as for the inner socket of a multipath TCP listener
 }
 
-// Takes tells whether l takes connections to addr; the unspecified or zero addr asks for any address
-// of its family, or of both.
-func (l Listener) Takes(addr netip.Addr) bool {
-	own := l.Addr.Addr()
-	if !addr.IsValid() {
-		return true
-	}
-	addr = addr.Unmap().WithZone("") // /proc tells no zones
-	if own.IsUnspecified() && (own.Is4() == addr.Is4() || l.Dual) {
-		return true
-	}
-	return own == addr || addr.IsUnspecified() && own.Is4() == addr.Is4()
-}
-
 // Listeners returns the TCP sockets that listen in this namespace, by port and address, whichever
 // process holds them. A socket bound to one interface can't be told from one that is not.
 // Without IPv6 in the kernel there are only those of IPv4.

@@ -139,39 +139,3 @@ func TestWithProcesses(t *testing.T) {
 		t.Errorf("WithProcesses() = %v; want none", got)
 	}
 }
-
-func TestListenerTakes(t *testing.T) {
-	for _, tt := range []struct {
-		listener string
-		dual     bool
-		addr     string // "": any
-		want     bool
-	}{
-		{"192.0.2.1:21", false, "192.0.2.1", true},
-		{"192.0.2.1:21", false, "192.0.2.2", false},
-		{"192.0.2.1:21", false, "::ffff:192.0.2.1", true},
-		{"192.0.2.1:21", false, "2001:db8::1", false},
-		{"192.0.2.1:21", false, "0.0.0.0", true},
-		{"192.0.2.1:21", false, "::", false},
-		{"192.0.2.1:21", false, "", true},
-		{"0.0.0.0:21", false, "192.0.2.1", true},
-		{"0.0.0.0:21", false, "2001:db8::1", false},
-		{"[::]:21", false, "192.0.2.1", false},
-		{"[::]:21", true, "192.0.2.1", true},
-		{"[::]:21", true, "0.0.0.0", true},
-		{"[::]:21", false, "2001:db8::1", true},
-		{"[::]:21", false, "", true},
-		{"[2001:db8::1]:21", false, "::", true},
-		{"[2001:db8::1]:21", false, "0.0.0.0", false},
-		{"[fe80::1]:21", false, "fe80::1%eth0", true},
-	} {
-		var addr netip.Addr
-		if tt.addr != "" {
-			addr = netip.MustParseAddr(tt.addr)
-		}
-		l := Listener{Addr: netip.MustParseAddrPort(tt.listener), Dual: tt.dual}
-		if got := l.Takes(addr); got != tt.want {
-			t.Errorf("%s (dual %v) takes %q: %v; want %v", tt.listener, tt.dual, tt.addr, got, tt.want)
-		}
-	}
-}
