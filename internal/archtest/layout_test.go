@@ -38,6 +38,7 @@ var rows = []row{
 		testing: []string{"ruleset/rulesettest", "lab", "lab/labtest"}},
 
 	// What serves sessions in this process.
+	{pkg: "relay", imports: []string{"dnat"}, shares: []string{"golang.org/x/sys"}, testing: []string{"lab/labtest"}},
 	{pkg: "tracker", imports: []string{"dnat", "ftp"}, shares: []string{"golang.org/x/sys"}},
 
 	// The core, which the kernel's packages never meet but through its interfaces.

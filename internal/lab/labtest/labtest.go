@@ -104,6 +104,12 @@ func Need(t testing.TB, binaries ...string) {
 	}
 }
 
+// Refused skips the test because the kernel refuses what it needs, for the reason given.
+func Refused(t testing.TB, reason string) {
+	t.Helper()
+	skip(t, reason)
+}
+
 // skip is t.Skip, but with CI=true, where nothing may be skipped, t.Fatal.
 func skip(t testing.TB, reason string) {
 	t.Helper()

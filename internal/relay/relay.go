@@ -1,0 +1,156 @@
+// Package relay is the data path that needs no privilege: for one pinhole it listens on the gateway,
+// takes exactly one connection from exactly one peer, connects to the far end from the address that
+// this end knows, and splices the two until both have ended.
+//
+// It never looks at data, never translates an address, never decides who may come or where a
+// pinhole leads, and never logs: what happened is in the Result. What one end breaks it breaks for
+// the other, so that a transfer cut short never looks complete.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"ftpgate/internal/dnat"
+)
+
+const (
+	// DefaultWaitTime is how long a pinhole waits for its connection: a client connects at once, or
+	// after a few lost SYNs (sent again after 1, 3, 7 and 15 seconds), or never.
+	DefaultWaitTime = 30 * time.Second
+	// DefaultDialTime is how long an end may take to answer: three lost SYNs, and less than the
+	// patience of the client that waits for its transfer.
+	DefaultDialTime = 10 * time.Second
+)
+
+var (
+	// ErrNoPorts says that no port for a pinhole is free.
+	ErrNoPorts = errors.New("no passive port is free")
+	// ErrNobody says that the peer of a pinhole did not connect in time.
+	ErrNobody = errors.New("nobody connected")
+	// ErrClosed says that the transfer was closed before it had ended.
+	ErrClosed = errors.New("closed")
+)
+
+// Side names an end of a transfer.
+type Side uint8
+
+const (
+	From Side = iota // the peer that the pinhole lets in; of a bridge the first leg
+	To               // the far end; of a bridge the second leg
+)
+
+// String returns "from" or "to".
+func (s Side) String() string {
+	if s == From {
+		return "from"
+	}
+	return "to"
+}
+
+// other returns the opposite end.
+func (s Side) other() Side { return s ^ 1 }
+
+// DialError says that an end did not let itself be connected to.
+type DialError struct {
+	Side Side
+	To   netip.AddrPort
+	Err  error
+}
+
+func (e *DialError) Error() string { return fmt.Sprintf("dial %s: %v", e.To, e.Err) }
+func (e *DialError) Unwrap() error { return e.Err }
+
+// BrokenError says which end broke a running transfer, by a reset or by silence.
+type BrokenError struct {
+	Side Side
+	Err  error
+}
+
+func (e *BrokenError) Error() string { return fmt.Sprintf("broken by the end %q: %v", e.Side, e.Err) }
+func (e *BrokenError) Unwrap() error { return e.Err }
+
+// Path opens transfers. The zero value is ready for use: the kernel's ephemeral ports, the default
+// times. It keeps no state and may be used by several goroutines at once.
+type Path struct {
+	Ports    dnat.PortRange // where pinholes open, drawn at random; empty: the kernel draws from its ephemeral ports
+	WaitTime time.Duration  // from Open to the connection; 0: DefaultWaitTime
+	DialTime time.Duration  // for each end that is dialled; 0: DefaultDialTime
+}
+
+// Open listens for the pinhole at a port that it draws (the port of hole.At is ignored) and
+// returns as soon as a peer can connect there: what Transfer.At says may be announced then. The end
+// of ctx closes the transfer, and the caller has to see the transfer to its end.
+//
+// The error is ErrNoPorts where every port is taken, and of the operating system where hole.At is
+// not the gateway's address.
+func (p *Path) Open(ctx context.Context, hole dnat.Pinhole) (*Transfer, error) {
+	hole = unmap(hole)
+	if err := check(hole); err != nil {
+		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
+	}
+	l, err := p.listen(ctx, hole.At.Addr())
+	if err != nil {
+		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
+	}
+	t := newTransfer(ctx)
+	t.listener = l
+	t.at = localAddrPort(l.Addr())
+	t.start(func() error { return p.serve(t, hole) })
+	return t, nil
+}
+
+// Leg is one end of a bridge.
+type Leg struct {
+	Local netip.Addr     // the gateway's address that the end sees; not valid: the kernel's choice
+	To    netip.AddrPort // where the end listens
+}
+
+// Bridge connects to both ends and joins them: an active client and a server that only listens. It
+// returns at once; a leg that cannot be connected is a DialError in the result, From for a and To
+// for b. The end of ctx closes the transfer, and the caller has to see the transfer to its end.
+func (p *Path) Bridge(ctx context.Context, a, b Leg) *Transfer {
+	t := newTransfer(ctx)
+	t.start(func() error { return p.bridge(t, a, b) })
+	return t
+}
+
+// unmap writes IPv4 addresses as such, however the caller's sockets call them.
+func unmap(hole dnat.Pinhole) dnat.Pinhole {
+	hole.From, hole.As = hole.From.Unmap(), hole.As.Unmap()
+	hole.At = netip.AddrPortFrom(hole.At.Addr().Unmap(), hole.At.Port())
+	hole.To = netip.AddrPortFrom(hole.To.Addr().Unmap(), hole.To.Port())
+	return hole
+}
+
+// check refuses a pinhole that is not exact: a listener on all addresses would be a gate.
+func check(hole dnat.Pinhole) error {
+	switch at := hole.At.Addr(); {
+	case !hole.From.IsValid() || hole.From.IsUnspecified():
+		return errors.New("who may connect is not said")
+	case !at.IsValid() || at.IsUnspecified():
+		return errors.New("the gateway's address is not said")
+	case at.Is4() != hole.From.Is4():
+		return errors.New("who may connect and the gateway's address are of two families")
+	}
+	return checkFar(hole.To)
+}
+
+// checkFar refuses what nothing can listen on.
+func checkFar(to netip.AddrPort) error {
+	if !to.IsValid() || to.Addr().IsUnspecified() || to.Port() == 0 {
+		return fmt.Errorf("%s is nowhere to connect to", to)
+	}
+	return nil
+}
+
+// orDefault returns d, or its default where it is not set.
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
+	}
+	return d
+}
