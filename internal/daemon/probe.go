@@ -117,11 +117,10 @@ func (p *prober) kernelFacts(facts *gateway.Facts) []gateway.Finding {
 		return []gateway.Finding{noNftables(err)}
 	}
 	for _, c := range chains {
-		facts.Refusing = append(facts.Refusing, gateway.Refusing{
-			Chain: fmt.Sprintf("chain %s of table %s %s", c.Chain, c.Family, c.Table), Owner: c.Owner})
+		facts.Refusing = append(facts.Refusing, gateway.Refusing(c))
 	}
 	if system.LegacyIptablesFilter() {
-		facts.Refusing = append(facts.Refusing, gateway.Refusing{Chain: "chain FORWARD of iptables-legacy"})
+		facts.Refusing = append(facts.Refusing, gateway.Refusing{Chain: "FORWARD"})
 	}
 	return nil
 }

@@ -241,13 +241,28 @@ func TestStartWithoutPrivilege(t *testing.T) {
 	wantLines(t, stderr.String(), "lacks CAP_NET_ADMIN", "run it as root", "192.168.9.9 is not an address of this host", "2 faults")
 }
 
-// What may be in the way is a warning with the remedy.
+// What may be in the way is a warning with the remedy, and the remedy helps: in passive mode, and in
+// active mode, where the server is the one that comes.
 func TestStartWarnsOfOthersChains(t *testing.T) {
-	l := labtest.New(t)
-	labtest.Need(t, "nft")
-	sh(t, l.Gateway(), "nft 'table ip filter { chain DOCKER-USER { }; chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; }; }'")
-	p := start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
-	wantLines(t, p.text(), "level=WARN", "Docker's chain FORWARD of table ip filter refuses what it does not know", "iptables -I DOCKER-USER")
+	for name, tt := range map[string]struct{ chain, remedy, warning string }{
+		"docker": {"iptables -N DOCKER-USER; iptables -P FORWARD DROP; iptables -A FORWARD -j DOCKER-USER",
+			"iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT", "Docker's chain FORWARD of table ip filter refuses"},
+		"iptables": {"iptables -P FORWARD DROP",
+			"iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT", "chain FORWARD of table ip filter refuses"},
+		"nft": {"nft 'table inet fw { chain forward { type filter hook forward priority 0; policy drop; }; }'",
+			"nft insert rule inet fw forward ct status dnat accept", "chain forward of table inet fw refuses"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, ":21")
+			labtest.Need(t, "nft", "iptables", "curl")
+			sh(t, l.Gateway(), "%s", tt.chain)
+			p := start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
+			wantLines(t, p.text(), "level=WARN", tt.warning, `remedy="`+tt.remedy+`"`)
+			sh(t, l.Gateway(), "%s", tt.remedy)
+			list(t, session(t, l.Client(), gateway4, disableEPSV))
+			sh(t, l.Client(), "curl -sS -m 20 --ftp-port - --disable-eprt -u %s:%s ftp://%s/", demoUser, demoPassword, gateway4)
+		})
+	}
 }
 
 // A hostile server announces the gateway's own port 22; its client's next connection there must not

@@ -52,9 +52,45 @@ type Other struct {
 
 // Refusing is a chain of another program that may refuse forwarded packets.
 type Refusing struct {
-	Chain string // "chain FORWARD of table ip filter"
-	Owner string // "docker", "firewalld", "ufw" or ""
+	Family string // "ip", "ip6" or "inet"; empty: of iptables-legacy, which nftables does not show
+	Table  string
+	Chain  string
+	Owner  string // "docker", "firewalld", "ufw" or ""
 }
+
+// String names the chain as an operator finds it.
+func (r Refusing) String() string {
+	if r.Family == "" {
+		return fmt.Sprintf("chain %s of iptables-legacy", r.Chain)
+	}
+	return fmt.Sprintf("chain %s of table %s %s", r.Chain, r.Family, r.Table)
+}
+
+// remedy is what lets the forwards' connections pass the chain: those whose destination was
+// translated, in both directions.
+func (r Refusing) remedy(server string) string {
+	iptables := "iptables"
+	if r.Family == "ip6" {
+		iptables = "ip6tables"
+	}
+	const translated = "-m conntrack --ctstate DNAT -j ACCEPT"
+	switch {
+	case r.Owner == "docker":
+		return fmt.Sprintf("%s -I DOCKER-USER %s", iptables, translated)
+	case r.Owner == "ufw":
+		return "ufw route allow proto tcp to " + server
+	case r.Owner == "firewalld":
+		return "add a policy that lets the clients' zone forward to the server's (firewall-cmd --permanent --new-policy ...), or --add-forward in a zone that has both"
+	case r.Family == "":
+		return fmt.Sprintf("iptables-legacy -I %s %s", r.Chain, translated)
+	case r.Table == "filter" && r.Chain == "FORWARD": // made by iptables, which cannot show what nft puts there
+		return fmt.Sprintf("%s -I %s %s", iptables, r.Chain, translated)
+	}
+	return fmt.Sprintf("nft insert rule %s %s %s ct status dnat accept", r.Family, r.Table, r.Chain)
+}
+
+// owners are the programs as a sentence begins with them.
+var owners = map[string]string{"docker": "Docker's ", "ufw": "ufw's ", "firewalld": "firewalld's "}
 
 // Examine holds forwards against the host, and returns everything that is in their way at once.
 func Examine(facts Facts, forwards []dnat.Resolved) []Finding {
@@ -256,21 +292,6 @@ func (e *examiner) refusing(forwards []dnat.Resolved) {
 		server, _, _ = strings.Cut(addrsText(forwards[i]), " ")
 	}
 	for _, r := range e.facts.Refusing {
-		text := r.Chain + " refuses what it does not know, and may refuse forwarded FTP connections"
-		var remedy string
-		switch r.Owner {
-		case "docker":
-			text = "Docker's " + text
-			remedy = "iptables -I DOCKER-USER -m conntrack --ctstate DNAT,ESTABLISHED,RELATED -j ACCEPT"
-		case "ufw":
-			text = "ufw's " + text
-			remedy = fmt.Sprintf("ufw route allow proto tcp to %s", server)
-		case "firewalld":
-			text = "firewalld's " + text
-			remedy = "add a policy that lets the clients' zone forward to the server's (firewall-cmd --permanent --new-policy ...), or --add-forward in a zone that has both"
-		default:
-			remedy = "accept in that chain what is translated: ct status dnat accept, and ct state established,related accept"
-		}
-		e.warn(text, remedy)
+		e.warn(owners[r.Owner]+r.String()+" refuses what it does not know, and may refuse forwarded FTP connections", r.remedy(server))
 	}
 }

@@ -274,17 +274,26 @@ func TestExamineTakeover(t *testing.T) {
 
 func TestExamineRefusingChains(t *testing.T) {
 	facts := host()
-	for _, owner := range []string{"docker", "ufw", "firewalld", ""} {
-		facts.Refusing = append(facts.Refusing, gateway.Refusing{Chain: "chain FORWARD of table ip filter", Owner: owner})
+	facts.Refusing = []gateway.Refusing{
+		{Family: "ip", Table: "filter", Chain: "FORWARD", Owner: "docker"},
+		{Family: "ip6", Table: "filter", Chain: "FORWARD", Owner: "docker"},
+		{Family: "ip", Table: "filter", Chain: "FORWARD", Owner: "ufw"},
+		{Family: "inet", Table: "firewalld", Chain: "filter_FORWARD", Owner: "firewalld"},
+		{Family: "ip", Table: "filter", Chain: "FORWARD"},
+		{Family: "inet", Table: "fw", Chain: "forward"},
+		{Chain: "FORWARD"},
 	}
-	const what = "chain FORWARD of table ip filter refuses what it does not know, and may refuse forwarded FTP connections: "
+	const what = " refuses what it does not know, and may refuse forwarded FTP connections: "
 	want := func(server string) []string {
 		return []string{
-			"warning: Docker's " + what + "iptables -I DOCKER-USER -m conntrack --ctstate DNAT,ESTABLISHED,RELATED -j ACCEPT",
-			"warning: ufw's " + what + "ufw route allow proto tcp to " + server,
-			"warning: firewalld's " + what + "add a policy that lets the clients' zone forward to the server's " +
+			"warning: Docker's chain FORWARD of table ip filter" + what + "iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT",
+			"warning: Docker's chain FORWARD of table ip6 filter" + what + "ip6tables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT",
+			"warning: ufw's chain FORWARD of table ip filter" + what + "ufw route allow proto tcp to " + server,
+			"warning: firewalld's chain filter_FORWARD of table inet firewalld" + what + "add a policy that lets the clients' zone forward to the server's " +
 				"(firewall-cmd --permanent --new-policy ...), or --add-forward in a zone that has both",
-			"warning: " + what + "accept in that chain what is translated: ct status dnat accept, and ct state established,related accept",
+			"warning: chain FORWARD of table ip filter" + what + "iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
+			"warning: chain forward of table inet fw" + what + "nft insert rule inet fw forward ct status dnat accept",
+			"warning: chain FORWARD of iptables-legacy" + what + "iptables-legacy -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
 		}
 	}
 	v4, v6 := forward("192.168.5.2:2121", "203.0.113.21"), forward("[2001:db8:5::2]:2121", "2001:db8:113::21")
