@@ -38,6 +38,9 @@ type Resolver interface {
 const (
 	// lookupTime bounds the look-up of one name: twice what a resolver waits for one of its servers.
 	lookupTime = 10 * time.Second
+	// lookupsTime bounds the look-up of all names together: with a resolver that is down, a start
+	// with a thousand names must not take minutes.
+	lookupsTime = 30 * time.Second
 	// lookupsAtOnce keeps ten thousand names from reaching the resolver in one burst.
 	lookupsAtOnce = 32
 )
@@ -124,6 +127,8 @@ func published(f dnat.Resolved) bool { return f.Server4.IsValid() || f.Server6.I
 
 // lookup resolves each host once.
 func (g *Gateway) lookup(ctx context.Context, forwards []dnat.Forward) (map[string][]netip.Addr, map[string]error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupsTime)
+	defer cancel()
 	addrs, failures := map[string][]netip.Addr{}, map[string]error{}
 	var mu sync.Mutex
 	var group errgroup.Group

@@ -259,13 +259,13 @@ func TestResolveAsksOnce(t *testing.T) {
 	}
 }
 
-// Look-ups run side by side, but not thousands of them; one without an answer ends.
+// Look-ups run side by side, but not thousands of them; one without an answer ends, and so do all together.
 func TestResolveWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		b.names.block = make(chan struct{}) // for good
 		var forwards []dnat.Forward
-		for i := range 100 {
+		for i := range 1000 {
 			forwards = append(forwards, plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("s%d.example.com", i)))
 		}
 		start := time.Now()
@@ -282,11 +282,11 @@ func TestResolveWithoutAnswer(t *testing.T) {
 			t.Errorf("got %d look-ups at once; want 32", atOnce)
 		}
 		findings := <-done
-		if took := time.Since(start); took != 40*time.Second {
-			t.Errorf("got an answer after %s; want it after four times ten seconds", took)
+		if took := time.Since(start); took != 30*time.Second {
+			t.Errorf("got an answer after %s; want it after the 30s that all of them have", took)
 		}
-		if len(findings) != 100 || !strings.Contains(findings[0].Text, `"s0.example.com" cannot be resolved: no answer within 10s`) {
-			t.Errorf("got %d findings, the first %+v; want 100 without an answer", len(findings), findings[0])
+		if len(findings) != 1000 || !strings.Contains(findings[0].Text, `"s0.example.com" cannot be resolved: no answer within 10s`) {
+			t.Errorf("got %d findings, the first %+v; want 1000 without an answer", len(findings), findings[0])
 		}
 	})
 }
