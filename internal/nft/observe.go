@@ -58,7 +58,7 @@ func (c *Conn) Listens(table string) ([]dnat.Listen, error) {
 func listenOf(s *nftables.Set, key []byte) (dnat.Listen, bool) {
 	parts := nftables.ConcatSetTypeElements(s.KeyType)
 	var l dnat.Listen
-	// The listen address is the last address of a key: a client's stands before it, and alone
+	// The listen address is the first address of a key: a client's stands behind it, and alone
 	// where the name says that every address is meant.
 	every := strings.Contains(s.Name, "_any")
 	for _, p := range parts {
@@ -72,7 +72,7 @@ func listenOf(s *nftables.Set, key []byte) (dnat.Listen, bool) {
 		case nftables.TypeIFName.Name:
 			l.Interface = strings.TrimRight(string(field), "\x00")
 		case nftables.TypeIPAddr.Name, nftables.TypeIP6Addr.Name:
-			if !every {
+			if !every && !l.Addr.IsValid() {
 				l.Addr, _ = netip.AddrFromSlice(field)
 			}
 		case nftables.TypeInetService.Name:

@@ -216,18 +216,39 @@ func (k kind) name(purpose string, v Version) string {
 	return name
 }
 
+// key returns the columns of the kind's sets for single ports. Where clients are named the sets are
+// interval sets, which look at one column after the other and carry on with all rows that match so
+// far (net/netfilter/nft_set_pipapo.c): what tells forwards apart comes first, what many share last.
 func (k kind) key() []Column {
+	var host []Column
+	if k.address {
+		host = append(host, ColumnListen)
+	}
+	if !k.clients {
+		return slices.Concat(k.through(), host, []Column{ColumnPort})
+	}
+	return slices.Concat([]Column{ColumnPort}, host, k.through(), []Column{ColumnClient})
+}
+
+// rangeKey is key for port ranges, which are alike more often than addresses are.
+func (k kind) rangeKey() []Column {
 	var key []Column
-	if k.onInterface {
-		key = append(key, ColumnInterface)
-	}
-	if k.clients {
-		key = append(key, ColumnClient)
-	}
 	if k.address {
 		key = append(key, ColumnListen)
 	}
-	return append(key, ColumnPort)
+	key = slices.Concat(key, []Column{ColumnPort}, k.through())
+	if k.clients || len(key) == 1 { // an interval set of one column works differently: name all clients
+		key = append(key, ColumnClient)
+	}
+	return key
+}
+
+// through is the column for the interface, if the kind has one.
+func (k kind) through() []Column {
+	if k.onInterface {
+		return []Column{ColumnInterface}
+	}
+	return nil
 }
 
 // guards returns the matches that stand before a lookup with the kind's key: the family where the
@@ -244,11 +265,7 @@ func (b *builder) addKind(v Version, k kind, forwards []dnat.Resolved) {
 	key := k.key()
 	control := Set{Name: k.name("control", v), Version: v, Key: key, Value: []Column{ColumnTo, ColumnToPort}, Interval: k.clients}
 	helper := Set{Name: k.name("helper", v), Version: v, Key: key, Interval: k.clients}
-	ports := Set{Name: k.name("ports", v), Version: v, Key: key, Value: []Column{ColumnTo}, Interval: true}
-	alone := len(key) == 1 // an interval set of one column works differently: name the clients, all of them
-	if alone {
-		ports.Key = []Column{ColumnClient, ColumnPort}
-	}
+	ports := Set{Name: k.name("ports", v), Version: v, Key: k.rangeKey(), Value: []Column{ColumnTo}, Interval: true}
 	for _, f := range forwards {
 		server := v.server(f)
 		if kindOf(f.Forward) != k || !server.IsValid() {
@@ -264,7 +281,7 @@ func (b *builder) addKind(v Version, k kind, forwards []dnat.Resolved) {
 			if !f.ServerPorts.IsEmpty() {
 				passive := e
 				passive.Ports = f.ServerPorts
-				if alone {
+				if !client.IsValid() && slices.Contains(ports.Key, ColumnClient) {
 					passive.Client = netip.PrefixFrom(v.unspecified(), 0)
 				}
 				b.add(ports, passive)
