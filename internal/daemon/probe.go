@@ -55,7 +55,8 @@ func (p *prober) probe(ctx context.Context, forwards []dnat.Resolved) []gateway.
 	return append(p.examine(forwards), p.features(ctx, forwards)...)
 }
 
-// examine returns what is in the way of forwards whose addresses have changed while it runs.
+// examine holds forwards against what the host and its tables look like now: at start and reload, and
+// for those whose addresses have changed meanwhile.
 func (p *prober) examine(forwards []dnat.Resolved) []gateway.Finding {
 	facts, findings := p.hostFacts(forwards)
 	findings = append(findings, p.kernelFacts(&facts)...)

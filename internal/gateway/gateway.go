@@ -221,7 +221,7 @@ func (g *Gateway) Refresh(ctx context.Context, examine func([]dnat.Resolved) []F
 	g.logFindings(plain, findings)
 	changed := false
 	for i, f := range after {
-		if f.Server4 != before[i].Server4 || f.Server6 != before[i].Server6 {
+		if moved(before[i], f) {
 			changed = true
 			g.log.Info("server address changed", "forward", f.Name, "server", f.Server.String(),
 				"from", addrsText(before[i]), "to", addrsText(f))
@@ -233,12 +233,17 @@ func (g *Gateway) Refresh(ctx context.Context, examine func([]dnat.Resolved) []F
 	return true, g.publish(after)
 }
 
+// moved tells whether a forward leads elsewhere than before.
+func moved(before, after dnat.Resolved) bool {
+	return before.Server4 != after.Server4 || before.Server6 != after.Server6
+}
+
 // keepSound gives those forwards their old addresses back that the new ones would lead astray: a name
 // may come to mean the gateway itself. It returns what was found.
 func keepSound(before, after []dnat.Resolved, examine func([]dnat.Resolved) []Finding) []Finding {
 	var changed []dnat.Resolved
 	for i, f := range after {
-		if f.Server4 != before[i].Server4 || f.Server6 != before[i].Server6 {
+		if moved(before[i], f) {
 			changed = append(changed, f)
 		}
 	}
