@@ -36,12 +36,12 @@ func checkAlone(f Forward, fault func(key, format string, args ...any)) {
 	if f.Listen.Addr.IsMulticast() {
 		fault("listen", "%s is a multicast address", f.Listen.Addr)
 	}
-	if literal && !f.Listen.Serves(server) {
+	if literal && !f.LeadsTo(server) {
 		fault("server", "server %s is %s and listen %s is %s: tracking %s cannot translate between the families",
 			server, family(server), f.Listen, family(f.Listen.Addr), f.Tracking)
 	}
 	if literal && server.IsLoopback() {
-		fault("server", "server %s is the gateway itself", f.Server)
+		checkLoopback(f, fault)
 	}
 	for _, c := range f.Clients {
 		if !f.Listen.Serves(c.Addr()) {
@@ -54,9 +54,99 @@ func checkAlone(f Forward, fault func(key, format string, args ...any)) {
 	case f.Tracking != TrackingNone && !f.ServerPorts.IsEmpty():
 		fault("server_ports", "server_ports is for tracking none; tracking %s follows the dialogue and needs none", f.Tracking)
 	case f.ServerPorts == AllPorts && len(f.Clients) == 0:
-		fault("server_ports", "server_ports \"all\" takes over every port of the gateway: say for which clients, like 192.168.5.0/24")
+		fault("server_ports", "server_ports \"all\" takes over every port of the gateway: say for which clients, like clients = [\"192.168.5.0/24\"]")
 	case f.ServerPorts != AllPorts && f.ServerPorts.Contains(f.Listen.Port) && f.Listen.Port != f.Server.Port:
 		fault("server_ports", "listen port %d lies within server_ports %s and cannot lead to two ports of the server", f.Listen.Port, f.ServerPorts)
+	}
+	if f.Tracking == TrackingProxy {
+		checkProxy(f, fault)
+	} else {
+		checkNoProxy(f, fault)
+	}
+}
+
+// checkLoopback refuses a server on the gateway itself, which would open it to the outside. A forward
+// that is on loopback at both ends opens nothing: it is a trial on one host.
+func checkLoopback(f Forward, fault func(key, format string, args ...any)) {
+	switch {
+	case f.Tracking != TrackingProxy:
+		fault("server", "server %s is the gateway itself", f.Server)
+	case !f.Listen.Addr.IsLoopback():
+		fault("server", "server %s is the gateway itself: to try ftpgate on one host, listen on a loopback address too, like 127.0.0.1:%d",
+			f.Server, f.Listen.Port)
+	}
+}
+
+// checkProxy finds the faults of what only a proxy has.
+func checkProxy(f Forward, fault func(key, format string, args ...any)) {
+	server, literal := f.Server.Addr()
+	switch own := (PortRange{f.Listen.Port, f.Listen.Port}); {
+	case f.PassivePorts.IsEmpty():
+	case f.PassivePorts.First < LowestDataPort:
+		fault("passive_ports", "passive_ports %s: the ports below %d are those of services: want a range like %s",
+			f.PassivePorts, LowestDataPort, DefaultPassivePorts)
+	case f.PassivePorts == own:
+		fault("passive_ports", "passive_ports %s is only the port of listen: no port is left for data connections", f.PassivePorts)
+	}
+	checkAdvertise(f, fault)
+	if f.Data != DataKernel {
+		return
+	}
+	if literal && f.Listen.Addr.IsValid() && !f.Listen.Serves(server) {
+		fault("data", "server %s is %s and listen %s is %s: data kernel cannot translate between the families, data auto can",
+			server, family(server), f.Listen, family(f.Listen.Addr))
+	}
+	if f.ServerMode == ServerModePassive {
+		fault("data", "server_mode passive joins active clients by the relay: data kernel cannot, data auto can")
+	}
+	if f.Listen.Addr.IsLoopback() {
+		fault("data", "listen %s: the kernel translates nothing on loopback, use data auto", f.Listen)
+	}
+}
+
+// checkAdvertise refuses what would never be told, or of which nobody knows which one is.
+func checkAdvertise(f Forward, fault func(key, format string, args ...any)) {
+	if len(f.Advertise) > 0 && f.Listen.Addr.Is6() {
+		fault("advertise", "listen %s is IPv6: what advertise says is told to IPv4 clients only", f.Listen)
+	}
+	if len(f.Advertise) < 2 {
+		return
+	}
+	hosts := map[netip.Prefix]string{}
+	for _, a := range f.Advertise {
+		first, again := hosts[a.Clients]
+		switch {
+		case !again:
+			hosts[a.Clients] = a.Host
+		case a.Clients.IsValid():
+			fault("advertise", "advertise says twice what %s is told: %s and %s", a.Clients, first, a.Host)
+		default:
+			fault("advertise", "advertise says twice what everybody is told: %s and %s: give one to some clients, like 10.0.0.0/8=%s",
+				first, a.Host, a.Host)
+		}
+	}
+}
+
+// checkNoProxy refuses what means nothing to the other trackings.
+func checkNoProxy(f Forward, fault func(key, format string, args ...any)) {
+	for _, k := range []struct {
+		key   string
+		given bool
+	}{
+		{"data", f.Data != DataAuto},
+		{"passive_ports", !f.PassivePorts.IsEmpty()},
+		{"advertise", len(f.Advertise) > 0},
+		{"server_mode", f.ServerMode != ServerModeClient},
+		{"dial_time", f.Limits.Dial != 0},
+		{"login_time", f.Limits.Login != 0},
+		{"idle_time", f.Limits.Idle != 0},
+		{"max_sessions", f.Limits.Sessions != 0},
+		{"max_sessions_per_client", f.Limits.PerClient != 0},
+		{"max_login_failures", f.Limits.LoginFailures != 0},
+	} {
+		if k.given {
+			fault(k.key, "%s is for tracking proxy; tracking %s leaves the dialogue as it is", k.key, f.Tracking)
+		}
 	}
 }
 
@@ -158,6 +248,9 @@ func (c *claims) checkRanges(i int, fault func(key, format string, args ...any))
 		}
 		if o.ServerPorts != AllPorts && o.ServerPorts.Contains(f.Listen.Port) {
 			fault("listen", "listen %s lies within the server_ports %s of forward %q", f.Listen, o.ServerPorts, o.Name)
+		}
+		if f.Tracking == TrackingProxy && o.ServerPorts != AllPorts && f.PassivePorts.Overlaps(o.ServerPorts) { // those of DefaultPassivePorts are avoided
+			fault("passive_ports", "passive_ports %s overlap the server_ports %s of forward %q at the same address", f.PassivePorts, o.ServerPorts, o.Name)
 		}
 		if j < i && f.Tracking == TrackingNone && f.ServerPorts.Overlaps(o.ServerPorts) {
 			fault("server_ports", "server_ports %s overlap %s of forward %q at the same address", f.ServerPorts, o.ServerPorts, o.Name)

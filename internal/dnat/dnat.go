@@ -23,44 +23,44 @@ type Forward struct {
 	Tracking    Tracking       // how the gateway follows the FTP dialogue
 	Clients     []netip.Prefix // who may use it; empty: everybody
 	ServerPorts PortRange      // tracking none: the server's passive ports, translated one to one
+
+	// The rest is for tracking proxy.
+	Data         DataPath    // what carries data connections
+	PassivePorts PortRange   // the gateway's ports for them; empty: DefaultPassivePorts
+	Advertise    []Advertise // what a 227 names; empty: the address that the client dialled
+	ServerMode   ServerMode  // how the server is asked for data connections
+	Limits       Limits
 }
 
-// Resolved is a forward with the server's addresses of the moment: at most one of each family,
-// and none of a family that the listen address does not serve. An address that is not valid
-// is not there.
+// Resolved is a forward with the addresses of the moment: of its server at most one of each family,
+// and none of a family that the forward cannot lead to. An address that is not valid is not there.
 type Resolved struct {
 	Forward
 	Server4, Server6 netip.Addr
+	Servers          []netip.Addr // tracking proxy: all of the server's addresses, as the resolver orders them
+	Advertised       []Advertised // of Advertise, in its order
 }
 
 // Tracking is how the gateway follows the FTP dialogue of a forward.
 type Tracking uint8
 
 const (
+	// TrackingProxy ends the control connection in ftpgate, which passes the dialogue on line by line.
+	TrackingProxy Tracking = iota
 	// TrackingKernel leaves the dialogue to the kernel's ftp helper (nf_conntrack_ftp, nf_nat_ftp).
-	TrackingKernel Tracking = iota
+	TrackingKernel
 	// TrackingNone follows nothing: the server's passive ports are translated one to one.
 	TrackingNone
 )
 
-var trackingNames = []string{TrackingKernel: "kernel", TrackingNone: "none"}
+var trackingNames = []string{TrackingProxy: "proxy", TrackingKernel: "kernel", TrackingNone: "none"}
 
 // String returns the word that ParseTracking reads.
-func (t Tracking) String() string {
-	if int(t) < len(trackingNames) {
-		return trackingNames[t]
-	}
-	return fmt.Sprintf("Tracking(%d)", uint8(t))
-}
+func (t Tracking) String() string { return wordOf(trackingNames, t, "Tracking") }
 
-// ParseTracking reads "kernel" or "none".
+// ParseTracking reads "proxy", "kernel" or "none".
 func ParseTracking(s string) (Tracking, error) {
-	for t, name := range trackingNames {
-		if s == name {
-			return Tracking(t), nil
-		}
-	}
-	return 0, fmt.Errorf("unknown tracking %q: want %s", s, strings.Join(trackingNames, " or "))
+	return parseWord[Tracking](trackingNames, s, "tracking")
 }
 
 // Listen is where a forward takes connections: an address of the gateway, or all of them.
@@ -124,6 +124,12 @@ func (l Listen) sameHost(o Listen) bool {
 		return false
 	}
 	return !l.Addr.IsValid() || !o.Addr.IsValid() || l.Addr == o.Addr
+}
+
+// LeadsTo tells whether the forward can lead to a server's address: only a proxy has connections of
+// its own, and can change the family.
+func (f Forward) LeadsTo(server netip.Addr) bool {
+	return f.Tracking == TrackingProxy || f.Listen.Serves(server)
 }
 
 // Serves tells whether connections of addr's family can arrive here.

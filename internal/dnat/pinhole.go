@@ -19,3 +19,19 @@ type Pinhole struct {
 func (p Pinhole) String() string {
 	return fmt.Sprintf("%s > %s > %s > %s", p.From, p.At, p.As, p.To)
 }
+
+// OneFamily tells whether every address of the pinhole is of the same version of IP, so that the
+// kernel can translate the connection.
+func (p Pinhole) OneFamily() bool {
+	v4 := p.From.Is4()
+	return p.At.Addr().Is4() == v4 && p.To.Addr().Is4() == v4 && p.As.Is4() == v4
+}
+
+// Leg is one end that the gateway connects to.
+type Leg struct {
+	As netip.Addr     // the gateway's address that the end sees; not valid: the kernel's choice
+	To netip.AddrPort // where the end listens
+}
+
+// Bridge is a data connection of which both ends listen: an active client and a passive server.
+type Bridge struct{ Client, Server Leg }

@@ -134,7 +134,7 @@ func (e *examiner) warn(text, remedy string) {
 func (e *examiner) address() {
 	l := e.forward.Listen
 	switch {
-	case l.Addr.IsLoopback():
+	case l.Addr.IsLoopback() && e.forward.Tracking != dnat.TrackingProxy:
 		e.fault(fmt.Sprintf("listen %s: a loopback address cannot be reached from outside", l), "listen on "+e.ownAddresses(l.Addr))
 	case l.Addr.IsValid() && !e.addresses[l.Addr]:
 		e.fault(fmt.Sprintf("listen %s: %s is not an address of this host", l, l.Addr),
@@ -166,8 +166,11 @@ func (e *examiner) ownAddresses(like netip.Addr) string {
 }
 
 // listener finds a program of the gateway that has the listen address: its clients would reach the
-// FTP server instead, without a word.
+// FTP server instead, without a word. A proxy listens itself, and finds out by that.
 func (e *examiner) listener() {
+	if e.forward.Tracking == dnat.TrackingProxy {
+		return
+	}
 	for _, l := range e.ports[e.forward.Listen.Port] {
 		if hit(e.forward, l) {
 			e.fault(fmt.Sprintf("listen %s is in use%s", e.forward.Listen, by(l)),
@@ -223,10 +226,13 @@ func (e *examiner) otherGateway() {
 const otherRemedy = "stop that one, or choose another address or port"
 
 // loop finds a server that is the gateway itself, which is what 0.0.0.0 means: the answer of
-// resolvers that block a name.
+// resolvers that block a name. A trial on loopback leads nowhere else (dnat.Check).
 func (e *examiner) loop() {
-	for _, a := range []netip.Addr{e.forward.Server4, e.forward.Server6} {
-		if a.IsValid() && (e.addresses[a] || a.IsLoopback() || a.IsUnspecified()) {
+	addrs := append([]netip.Addr{e.forward.Server4, e.forward.Server6}, e.forward.Servers...)
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	for _, a := range slices.Compact(addrs) {
+		trial := a.IsLoopback() && e.forward.Listen.Addr.IsLoopback() && e.forward.Tracking == dnat.TrackingProxy
+		if a.IsValid() && !trial && (e.addresses[a] || a.IsLoopback() || a.IsUnspecified()) {
 			e.fault(fmt.Sprintf("server %s is this gateway itself (%s)", e.forward.Server, a),
 				"name the FTP server; one that runs on the gateway needs no forward")
 		}
@@ -283,6 +289,7 @@ func clientsText(clients []netip.Prefix) string {
 
 // refusing warns of other programs' chains, once a chain.
 func (e *examiner) refusing(forwards []dnat.Resolved) {
+	forwards = slices.DeleteFunc(slices.Clone(forwards), func(f dnat.Resolved) bool { return !f.MayUseKernel() })
 	if len(forwards) == 0 {
 		return
 	}

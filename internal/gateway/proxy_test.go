@@ -1,0 +1,142 @@
+package gateway_test
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/gateway"
+)
+
+// proxied is a forward with tracking proxy, with changes.
+func proxied(listen, server string, changes ...func(*dnat.Resolved)) dnat.Resolved {
+	f := forward(listen, server, func(f *dnat.Resolved) { f.Tracking = dnat.TrackingProxy })
+	for _, change := range changes {
+		change(&f)
+	}
+	return f
+}
+
+// A proxy leads to any family, knows every address of the server, and what it is to advertise.
+func TestResolveProxy(t *testing.T) {
+	b := newBench()
+	b.names.is("ftp.example.com", "2001:db8::9", "203.0.113.9", "203.0.113.1")
+	b.names.is("public.example.com", "2001:db8::77", "198.51.100.7")
+	f := proxied("192.168.5.2:2121", "ftp.example.com").Forward
+	f.Advertise = []dnat.Advertise{
+		{Host: "public.example.com"},
+		{Clients: netip.MustParsePrefix("10.0.0.0/8"), Host: "10.0.0.1"},
+		{Clients: netip.MustParsePrefix("172.16.0.0/12"), Host: "nosuch.example.com"},
+	}
+	got, findings := b.Resolve(t.Context(), []dnat.Forward{f})
+	wantFindings(t, findings, `warning: forward "main": advertised name "nosuch.example.com" cannot be resolved: no such host: `+
+		`mend the name or the resolver (getent hosts nosuch.example.com), or give an address`)
+	if want := addrs("2001:db8::9", "203.0.113.9", "203.0.113.1"); !slices.Equal(got[0].Servers, want) {
+		t.Errorf("got servers %v; want %v", got[0].Servers, want)
+	}
+	for client, want := range map[string]string{"192.0.2.1": "198.51.100.7", "10.1.2.3": "10.0.0.1", "172.16.0.1": "invalid IP"} {
+		if addr := got[0].AdvertisedTo(netip.MustParseAddr(client)); addr.String() != want {
+			t.Errorf("client %s is told %s; want %s", client, addr, want)
+		}
+	}
+	if err := b.Publish(got); err != nil {
+		t.Fatal(err)
+	}
+	if !b.Named() {
+		t.Error("got not named; want named")
+	}
+	// The public address changes: it is followed. The order of the server's addresses is no change.
+	b.log.wantNew(t)
+	b.names.is("ftp.example.com", "203.0.113.1", "203.0.113.9", "2001:db8::9")
+	b.refresh(t, false)
+	b.names.is("public.example.com", "198.51.100.8")
+	b.refresh(t, true)
+	if addr := b.Forwards()[0].AdvertisedTo(netip.MustParseAddr("192.0.2.1")); addr.String() != "198.51.100.8" {
+		t.Errorf("got %s; want the new address 198.51.100.8", addr)
+	}
+	if err := b.Reinstall(); err != nil || b.kernel.applies() != 3 || !slices.Equal(b.kernel.removed, []string{"ftpgate"}) {
+		t.Errorf("reinstall: got %d applies, removed %q, error %v; want 3, the table and none", b.kernel.applies(), b.kernel.removed, err)
+	}
+}
+
+// Forwards that all relay have no table: one that was there goes.
+func TestPublishRelayOnly(t *testing.T) {
+	b := newBench()
+	relayed := proxied(":2121", "203.0.113.21", func(f *dnat.Resolved) { f.Data = dnat.DataRelay })
+	if err := b.Publish([]dnat.Resolved{relayed}, "ftpgate-old"); err != nil {
+		t.Fatal(err)
+	}
+	if b.kernel.applies() != 0 || !slices.Equal(b.kernel.removed, []string{"ftpgate-old", "ftpgate"}) {
+		t.Errorf("got %d applies, removed %q; want none, and both tables", b.kernel.applies(), b.kernel.removed)
+	}
+	none := gateway.New("ftpgate", nil, b.names, nil)
+	if err := none.Publish([]dnat.Resolved{relayed}); err != nil {
+		t.Errorf("without a kernel: %v", err)
+	}
+	if err := none.Stop(); err != nil {
+		t.Errorf("without a kernel: %v", err)
+	}
+}
+
+func TestExamineProxy(t *testing.T) {
+	facts := host()
+	facts.Listeners = []gateway.Listener{listener("0.0.0.0:2121", "vsftpd (pid 1)")}
+	facts.Refusing = []gateway.Refusing{{Family: "ip", Table: "filter", Chain: "FORWARD"}}
+	// Its own socket finds out whether the address is in use, and a relay needs no forwarding.
+	wantFindings(t, gateway.Examine(facts, []dnat.Resolved{
+		proxied(":2121", "203.0.113.21", func(f *dnat.Resolved) { f.Data = dnat.DataRelay }),
+		proxied("127.0.0.1:2122", "127.0.0.1:2100", func(f *dnat.Resolved) { f.Data = dnat.DataRelay }),
+	}))
+	found := gateway.Examine(host(), []dnat.Resolved{
+		proxied(":2121", "ftp.example.com", func(f *dnat.Resolved) { f.Servers = addrs("203.0.113.9", "203.0.113.1") }),
+		proxied("192.168.5.2:2122", "127.0.0.1"),
+	})
+	if len(found) != 2 || !strings.Contains(found[0].Text, "(203.0.113.1)") || !strings.Contains(found[1].Text, "is this gateway itself") {
+		t.Errorf("got %v; want both servers found to be the gateway", found)
+	}
+}
+
+func TestCarrier(t *testing.T) {
+	hole := func(from, at, to, as string) dnat.Pinhole {
+		return dnat.Pinhole{From: netip.MustParseAddr(from), At: netip.AddrPortFrom(netip.MustParseAddr(at), 0),
+			To: netip.AddrPortFrom(netip.MustParseAddr(to), 5000), As: netip.MustParseAddr(as)}
+	}
+	four := hole("192.168.5.1", "192.168.5.2", "203.0.113.21", "203.0.113.1")
+	six := hole("2001:db8:5::1", "2001:db8:5::2", "2001:db8:113::21", "2001:db8:113::1")
+	mixed := hole("2001:db8:5::1", "2001:db8:5::2", "203.0.113.21", "203.0.113.1")
+	local := hole("192.168.5.2", "192.168.5.2", "203.0.113.21", "203.0.113.1")
+	localActive := hole("203.0.113.21", "203.0.113.1", "192.168.5.2", "192.168.5.2")
+	own := func(a netip.Addr) bool { return a == netip.MustParseAddr("192.168.5.2") }
+	for _, tt := range []struct {
+		name   string
+		want   dnat.DataPath
+		hole   dnat.Pinhole
+		tables bool
+		got    string // the path, or part of the error
+	}{
+		{"auto", dnat.DataAuto, four, true, "kernel"},
+		{"IPv6", dnat.DataAuto, six, true, "kernel"},
+		{"no privilege", dnat.DataAuto, four, false, "relay"},
+		{"two families", dnat.DataAuto, mixed, true, "relay"},
+		{"a client on the gateway", dnat.DataAuto, local, true, "relay"},
+		{"active", dnat.DataAuto, localActive, true, "relay"},
+		{"relay forced", dnat.DataRelay, four, true, "relay"},
+		{"kernel forced", dnat.DataKernel, four, true, "kernel"},
+		{"kernel forced without privilege", dnat.DataKernel, four, false, "ftpgate may not change the kernel's tables"},
+		{"kernel forced with two families", dnat.DataKernel, mixed, true, "one end has IPv4 and the other IPv6"},
+		{"kernel forced on the gateway", dnat.DataKernel, local, true, "192.168.5.2 is the gateway itself"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			carrier, err := gateway.Carrier(tt.want, tt.hole, tt.tables, own)
+			got := carrier.String()
+			if err != nil {
+				got = err.Error()
+			}
+			if !strings.Contains(got, tt.got) || err == nil && got != tt.got {
+				t.Errorf("got %s; want %s", got, tt.got)
+			}
+		})
+	}
+}
