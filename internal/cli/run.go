@@ -8,13 +8,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/config"
 	"ftpgate/internal/daemon"
-	"ftpgate/internal/dnat"
 	"ftpgate/internal/gateway"
 	"ftpgate/internal/nft"
 	"ftpgate/internal/ruleset"
@@ -61,21 +59,24 @@ keep every session.`,
 		defer stopReload()
 		d := daemon.Daemon{
 			Table:    nft.Prefix,
-			Forwards: c.Forwards,
-			Resolve:  c.Resolve,
+			Settings: settings(c),
 			Log:      logger(cmd.ErrOrStderr()),
 			Reload:   reload,
-			Load: func() ([]dnat.Forward, time.Duration, error) {
+			Load: func() (daemon.Settings, error) {
 				c, err := config.Load(*file)
 				if err != nil {
-					return nil, 0, err
+					return daemon.Settings{}, err
 				}
-				return c.Forwards, c.Resolve, nil
+				return settings(c), nil
 			},
 		}
 		return orFailed(d.Run(ctx))
 	}
 	return cmd
+}
+
+func settings(c *config.Config) daemon.Settings {
+	return daemon.Settings{Forwards: c.Forwards, Resolve: c.Resolve, Drain: c.Drain}
 }
 
 // onHangup tells of SIGHUPs; several that come while one is dealt with count as one.

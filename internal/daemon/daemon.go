@@ -14,35 +14,42 @@ import (
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/nft"
 	"ftpgate/internal/system"
+	"ftpgate/internal/tracker"
 )
 
 // ErrStart says that the host is not ready for the forwards. Every finding has been logged, and
 // nothing has been changed.
 var ErrStart = errors.New("not started")
 
-// Daemon is a gateway in the making. All fields but Load and Reload must be set.
-type Daemon struct {
-	Table    string         // of the kernel; one running daemon has it
+// Settings are what a daemon serves; a reload brings others.
+type Settings struct {
 	Forwards []dnat.Forward // sound (dnat.Check)
 	Resolve  time.Duration  // how often server names are resolved again
-	Log      *slog.Logger
+	Drain    time.Duration  // how long transfers may go on after a forward or the daemon has been told to end
+}
 
-	Reload <-chan struct{}                               // asks for Load; nil: never
-	Load   func() ([]dnat.Forward, time.Duration, error) // what to serve from now on
+// Daemon is a gateway in the making. All fields but Load and Reload must be set.
+type Daemon struct {
+	Table string // of the kernel; one running daemon has it
+	Settings
+	Log *slog.Logger
+
+	Reload <-chan struct{}          // asks for Load; nil: never
+	Load   func() (Settings, error) // what to serve from now on
 }
 
 // Run serves until ctx is done, and returns nil then. Before the first client is served it has
 // logged "ready". The error is ErrStart where the host is not ready.
 func (d *Daemon) Run(ctx context.Context) error {
-	kernel, err := nft.Open()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrStart, err)
-	}
-	defer kernel.Close()
-	g := gateway.New(d.Table, kernel, net.DefaultResolver, d.Log)
-	p := &prober{kernel: kernel, table: d.Table}
+	p := openProber(d.Table)
+	defer p.close()
+	g := gateway.New(d.Table, p, net.DefaultResolver, d.Log)
+	counts := &tracker.Counts{}
+	paths := newPaths(d.Table, d.Log)
+	defer paths.close()
+	proxies := newServers(d.Log, counts, paths)
+	p.ours = proxies.listensAt
 
 	claim, findings := p.claim()
 	if claim != nil {
@@ -50,26 +57,74 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	forwards, unresolved := g.Resolve(ctx, d.Forwards)
 	findings = slices.Concat(findings, oneIsEnough(forwards, unresolved), p.probe(ctx, forwards))
+	fresh, taken := proxies.open(ctx, forwards)
+	defer fresh.close() // those that do not serve
+	findings = append(findings, taken...)
 	if ctx.Err() != nil {
 		return nil
 	}
 	if faults := d.report(findings); faults > 0 {
 		return fmt.Errorf("%w: %s, nothing has been changed", ErrStart, count(faults))
 	}
-	if err := d.enableForwarding(forwards); err != nil {
+	if err := d.publish(g, p, paths, forwards, p.dead...); err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
-	if err := g.Publish(forwards, p.dead...); err != nil {
-		return fmt.Errorf("%w: %w", ErrStart, err)
-	}
-	d.announce(forwards)
-	d.Log.Info("ready", "forwards", len(forwards), "table", "inet "+d.Table)
-	d.follow(ctx, g, p)
+	proxies.serve(ctx, forwards, fresh, d.Drain)
+	d.announce(forwards, p.usable)
+	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, d.table(p)...)...)
+	d.follow(ctx, g, p, paths, proxies)
+	proxies.stop(d.Drain)
 	if err := g.Stop(); err != nil {
 		return err
 	}
-	d.Log.Info("stopped", "table", "inet "+d.Table)
+	d.sayStopped(p, counts)
 	return nil
+}
+
+// table names the kernel's table in a log line, if there is one.
+func (d *Daemon) table(p *prober) []any {
+	if !p.usable {
+		return nil
+	}
+	return []any{"table", "inet " + d.Table}
+}
+
+// sayStopped ends the log with what the sessions have come to.
+func (d *Daemon) sayStopped(p *prober, counts *tracker.Counts) {
+	attrs := append(d.table(p), "sessions", counts.Sessions(), "transfers", counts.Transfers())
+	for kind, n := range counts.Refused() {
+		if n > 0 {
+			attrs = append(attrs, "refused_"+kind.String(), n)
+		}
+	}
+	d.Log.Info("stopped", attrs...)
+}
+
+// publish has the kernel and the data paths serve the forwards.
+func (d *Daemon) publish(g *gateway.Gateway, p *prober, paths *paths, forwards []dnat.Resolved, sweep ...string) error {
+	if p.usable {
+		if err := d.enableForwarding(forwards); err != nil {
+			return err
+		}
+	}
+	if err := g.Publish(forwards, sweep...); err != nil {
+		return err
+	}
+	if err := paths.update(forwards, p.usable); err != nil {
+		return err
+	}
+	d.sayRelayed(p, forwards)
+	return nil
+}
+
+// sayRelayed says why the kernel carries no data though the forwards would let it.
+func (d *Daemon) sayRelayed(p *prober, forwards []dnat.Resolved) {
+	if p.usable || !slices.ContainsFunc(forwards, func(f dnat.Resolved) bool { return f.MayUseKernel() }) {
+		return
+	}
+	for _, why := range p.unusable {
+		d.Log.Info("data connections are relayed by ftpgate itself: "+why.Text, "remedy", why.Remedy)
+	}
 }
 
 // oneIsEnough turns the faults of names that do not resolve into warnings, unless no forward at all
@@ -112,9 +167,15 @@ func count(faults int) string {
 
 // enableForwarding switches on what the forwards need, and says what it switched.
 func (d *Daemon) enableForwarding(forwards []dnat.Resolved) error {
-	ipv6 := false
+	translates, ipv6 := false, false
 	for _, f := range forwards {
-		ipv6 = ipv6 || f.Server6.IsValid()
+		if f.MayUseKernel() {
+			translates = true
+			ipv6 = ipv6 || f.Server6.IsValid()
+		}
+	}
+	if !translates {
+		return nil
 	}
 	if ipv6 {
 		// An error here is no reason not to start: the question is only whether to warn.
@@ -137,19 +198,26 @@ func (d *Daemon) enableForwarding(forwards []dnat.Resolved) error {
 // announceAtMost keeps a gateway with thousands of forwards from writing a line for each.
 const announceAtMost = 20
 
-func (d *Daemon) announce(forwards []dnat.Resolved) {
+func (d *Daemon) announce(forwards []dnat.Resolved, tables bool) {
 	for i, f := range forwards {
 		if i == announceAtMost {
 			d.Log.Info("more forwards are published", "count", len(forwards)-announceAtMost)
 			return
 		}
-		d.Log.Info("forward", "forward", f.Name, "listen", f.Listen.String(), "server", f.Server.String(),
-			"tracking", f.Tracking.String())
+		attrs := []any{"forward", f.Name, "listen", f.Listen.String(), "server", f.Server.String(), "tracking", f.Tracking.String()}
+		if f.Tracking == dnat.TrackingProxy {
+			carrier := dnat.DataRelay
+			if tables && f.MayUseKernel() {
+				carrier = dnat.DataKernel
+			}
+			attrs = append(attrs, "data", carrier.String())
+		}
+		d.Log.Info("forward", attrs...)
 	}
 }
 
 // follow serves until ctx is done: it reloads when asked to and resolves names when it is time.
-func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober) {
+func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober, paths *paths, proxies *servers) {
 	ticker := time.NewTicker(d.Resolve)
 	defer ticker.Stop()
 	for {
@@ -157,39 +225,45 @@ func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober) {
 		case <-ctx.Done():
 			return
 		case <-d.Reload:
-			if every, err := d.reload(ctx, g, p); err != nil {
+			if err := d.reload(ctx, g, p, paths, proxies); err != nil {
 				d.Log.Error("not reloaded: everything stays as it was", "err", err)
 			} else {
-				ticker.Reset(every)
+				ticker.Reset(d.Resolve)
 			}
+		case lost := <-paths.lost:
+			paths.reinstall(lost, g)
 		case <-ticker.C:
+			paths.lookAround()
 			if !g.Named() {
 				continue
 			}
-			if _, err := g.Refresh(ctx, p.examine); err != nil && ctx.Err() == nil {
+			if changed, err := g.Refresh(ctx, p.examine); err != nil && ctx.Err() == nil {
 				d.Log.Error("server address not followed", "err", err)
+			} else if changed {
+				proxies.follow(g.Forwards())
 			}
 		}
 	}
 }
 
 // reload publishes what Load says, if it is sound and the host is ready for it.
-func (d *Daemon) reload(ctx context.Context, g *gateway.Gateway, p *prober) (every time.Duration, err error) {
-	wanted, every, err := d.Load()
+func (d *Daemon) reload(ctx context.Context, g *gateway.Gateway, p *prober, paths *paths, proxies *servers) error {
+	wanted, err := d.Load()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	forwards, unresolved := g.Resolve(ctx, wanted)
+	forwards, unresolved := g.Resolve(ctx, wanted.Forwards)
 	findings := slices.Concat(oneIsEnough(forwards, unresolved), p.probe(ctx, forwards))
-	if faults := d.report(findings); faults > 0 {
-		return 0, errors.New(count(faults))
+	fresh, taken := proxies.open(ctx, forwards)
+	defer fresh.close()
+	if faults := d.report(append(findings, taken...)); faults > 0 {
+		return errors.New(count(faults))
 	}
-	if err := d.enableForwarding(forwards); err != nil {
-		return 0, err
+	if err := d.publish(g, p, paths, forwards); err != nil {
+		return err
 	}
-	if err := g.Publish(forwards); err != nil {
-		return 0, err
-	}
+	d.Settings = wanted
+	proxies.serve(ctx, forwards, fresh, d.Drain)
 	d.Log.Info("reloaded", "forwards", len(forwards))
-	return every, nil
+	return nil
 }

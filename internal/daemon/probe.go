@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -19,11 +20,45 @@ import (
 // modprobeTime bounds the loading of kernel modules, which reads them from disk.
 const modprobeTime = 10 * time.Second
 
-// prober looks at the host before anything is changed.
+// prober looks at the host before anything is changed, and gives the gateway the kernel's tables where
+// they can be had.
 type prober struct {
-	kernel *nft.Conn
-	table  string
-	dead   []string // tables of ftpgates that no longer run, to be swept
+	kernel   *nft.Conn // nil: there is no connection to nftables
+	errOpen  error     // why
+	table    string
+	ours     func(netip.AddrPort) bool // tells this process's own listeners
+	dead     []string                  // tables of ftpgates that no longer run, to be swept
+	usable   bool                      // this process can have tables in the kernel
+	unusable []gateway.Finding         // why not
+}
+
+func openProber(table string) *prober {
+	p := &prober{table: table}
+	p.kernel, p.errOpen = nft.Open()
+	return p
+}
+
+func (p *prober) close() {
+	if p.kernel != nil {
+		p.kernel.Close()
+	}
+}
+
+// Apply installs a table as nft.Conn does, where that is possible at all: the gateway asks for it
+// only where a forward can do without (probe).
+func (p *prober) Apply(t ruleset.Table, sweep ...string) error {
+	if !p.usable {
+		return nil
+	}
+	return p.kernel.Apply(t, sweep...)
+}
+
+// Remove takes a table away, if there can be one.
+func (p *prober) Remove(name string) error {
+	if !p.usable {
+		return nil
+	}
+	return p.kernel.Remove(name)
 }
 
 // claim makes the table's name this process's own, so that two daemons cannot have one table.
@@ -42,24 +77,42 @@ func (p *prober) claim() (*system.Claim, []gateway.Finding) {
 	return claim, nil
 }
 
-// probe returns everything that is in the forwards' way on this host.
+// probe returns everything that is in the forwards' way on this host. What keeps the kernel's tables
+// from use is in the way of those only that cannot do without.
 func (p *prober) probe(ctx context.Context, forwards []dnat.Resolved) []gateway.Finding {
-	if ok, err := system.CanAdministerNetwork(); err != nil || !ok {
-		facts, findings := p.hostFacts(forwards)
-		findings = append(findings, gateway.Finding{
-			Text:   "this process may not change the network: it lacks CAP_NET_ADMIN",
-			Remedy: "run it as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN",
-		})
-		return append(findings, gateway.Examine(facts, forwards)...)
+	facts, findings := p.hostFacts(forwards)
+	tables := p.tables(ctx, &facts, forwards)
+	faults := slices.DeleteFunc(slices.Clone(tables), func(f gateway.Finding) bool { return f.Warning })
+	p.usable, p.unusable = len(faults) == 0, faults
+	if p.usable || slices.ContainsFunc(forwards, func(f dnat.Resolved) bool { return f.NeedsKernel() }) {
+		findings = append(findings, tables...)
 	}
-	return append(p.examine(forwards), p.features(ctx, forwards)...)
+	return append(findings, gateway.Examine(facts, forwards)...)
 }
 
-// examine holds forwards against what the host and its tables look like now: at start and reload, and
-// for those whose addresses have changed meanwhile.
+// tables looks whether this process can have what the forwards' table needs.
+func (p *prober) tables(ctx context.Context, facts *gateway.Facts, forwards []dnat.Resolved) []gateway.Finding {
+	if ok, err := system.CanAdministerNetwork(); err != nil || !ok {
+		return []gateway.Finding{{
+			Text:   "this process may not change the network: it lacks CAP_NET_ADMIN",
+			Remedy: "run it as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN",
+		}}
+	}
+	if p.kernel == nil {
+		return []gateway.Finding{noNftables(p.errOpen)}
+	}
+	if findings := p.kernelFacts(facts); len(findings) > 0 {
+		return findings
+	}
+	return p.features(ctx, forwards)
+}
+
+// examine holds forwards whose addresses have changed against what the host and its tables look like now.
 func (p *prober) examine(forwards []dnat.Resolved) []gateway.Finding {
 	facts, findings := p.hostFacts(forwards)
-	findings = append(findings, p.kernelFacts(&facts)...)
+	if p.usable {
+		findings = append(findings, p.kernelFacts(&facts)...)
+	}
 	return append(findings, gateway.Examine(facts, forwards)...)
 }
 
@@ -81,7 +134,7 @@ func (p *prober) hostFacts(forwards []dnat.Resolved) (gateway.Facts, []gateway.F
 	check(err)
 	// Only those that matter are asked for their programs: that reads every process's descriptors.
 	listeners = slices.DeleteFunc(listeners, func(l system.Listener) bool {
-		return !slices.ContainsFunc(forwards, func(f dnat.Resolved) bool {
+		return p.ours(l.Addr) || !slices.ContainsFunc(forwards, func(f dnat.Resolved) bool {
 			return f.Listen.Port == l.Addr.Port() || f.ServerPorts.Contains(l.Addr.Port())
 		})
 	})
@@ -152,7 +205,8 @@ func (p *prober) features(ctx context.Context, forwards []dnat.Resolved) []gatew
 	// Elements need nothing of the kernel that one of them does not.
 	table := ruleset.Build(p.table, forwards)
 	for i := range table.Sets {
-		table.Sets[i].Elements = table.Sets[i].Elements[:1]
+		elements := table.Sets[i].Elements
+		table.Sets[i].Elements = elements[:min(1, len(elements))]
 	}
 	err := p.kernel.Probe(table)
 	switch {

@@ -13,6 +13,10 @@ type Pinhole struct {
 	At   netip.AddrPort // the gateway's address for it, and its port; port 0 until one is drawn
 	To   netip.AddrPort // the far end
 	As   netip.Addr     // the gateway's address that the far end sees: the one it knows from control
+
+	// Active: the server comes, and may do so before it has said yes to PORT. Such a connection has to
+	// be kept waiting, because there are servers whose yes it decides (pyftpdlib).
+	Active bool
 }
 
 // String returns "FROM > AT > AS > TO".

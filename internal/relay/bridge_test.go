@@ -3,15 +3,35 @@ package relay
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
+
+	"ftpgate/internal/dnat"
 )
+
+// join joins the ends that l listen at; the transfer ends with the test.
+func join(t *testing.T, client, srv *net.TCPListener) *Transfer {
+	t.Helper()
+	tr, err := path().Join(context.Background(), dnat.Bridge{
+		Client: dnat.Leg{As: gateway, To: localAddrPort(client.Addr())},
+		Server: dnat.Leg{As: inside, To: localAddrPort(srv.Addr())},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owned(t, tr)
+	if err := tr.Arm(); err != nil {
+		t.Errorf("arm a bridge: got %v; want nothing to be done", err)
+	}
+	return tr
+}
 
 func TestBridge(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
-	tr := (&Path{}).Bridge(context.Background(), Leg{gateway, localAddrPort(client.Addr())}, Leg{inside, localAddrPort(srv.Addr())})
-	owned(t, tr)
+	tr := join(t, client, srv)
 	a, b := acceptFrom(t, client), acceptFrom(t, srv)
 	if got := localAddrPort(a.RemoteAddr()).Addr(); got != gateway {
 		t.Errorf("the client sees %s; want %s", got, gateway)
@@ -29,6 +49,9 @@ func TestBridge(t *testing.T) {
 	}()
 	wantData(t, "client", a, out)
 	<-got
+	if err := tr.Finish(nil); err != nil {
+		t.Errorf("Finish: got %v; want it delivered", err)
+	}
 	wantComplete(t, tr, int64(len(up)), int64(len(out)))
 	if tr.At().IsValid() {
 		t.Errorf("a bridge listens at %s", tr.At())
@@ -37,55 +60,83 @@ func TestBridge(t *testing.T) {
 
 func TestBridgeBroken(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
-	tr := (&Path{}).Bridge(context.Background(), Leg{gateway, localAddrPort(client.Addr())}, Leg{inside, localAddrPort(srv.Addr())})
-	owned(t, tr)
+	tr := join(t, client, srv)
 	a, b := acceptFrom(t, client), acceptFrom(t, srv)
 	<-tr.Connected()
 	reset(b)
 	wantReset(t, "client", a)
-	wantBroken(t, wait(t, tr), To)
+	wantBroken(t, tr.Finish(nil), To)
 }
 
-// TestBridgeLegFails has one leg refuse: the other one is reset, or called off if it hangs.
-func TestBridgeLegFails(t *testing.T) {
-	gone := far(t, server)
-	gone.Close()
-	refuses := Leg{inside, localAddrPort(gone.Addr())}
-	listens := far(t, peer)
-	for _, tt := range []struct {
-		name string
-		a, b Leg
-		side Side
-		want error
-	}{
-		{"second refused", Leg{gateway, localAddrPort(listens.Addr())}, refuses, To, syscall.ECONNREFUSED},
-		{"first refused", refuses, Leg{gateway, localAddrPort(listens.Addr())}, From, syscall.ECONNREFUSED},
-		{"second refused, first hangs", Leg{gateway, localAddrPort(deaf(t).Addr())}, refuses, To, syscall.ECONNREFUSED},
-		{"nowhere", Leg{gateway, localAddrPort(deaf(t).Addr())}, Leg{To: netip.AddrPort{}}, To, nil},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			tr := (&Path{}).Bridge(context.Background(), tt.a, tt.b)
-			owned(t, tr)
-			r := wait(t, tr)
-			var dial *DialError
-			if !errors.As(r.Err, &dial) || dial.Side != tt.side || tt.want != nil && !errors.Is(r.Err, tt.want) {
-				t.Errorf("got %v; want a DialError of %q: %v", r.Err, tt.side, tt.want)
-			}
-			if !r.Connected.IsZero() || !r.Joined.IsZero() {
-				t.Errorf("got %+v; want it neither connected nor joined", r)
-			}
-		})
+// wantDialError checks which end could not be connected to, and that Finish says so.
+func wantDialError(t *testing.T, tr *Transfer, side Side) {
+	t.Helper()
+	r := wait(t, tr)
+	var dial *DialError
+	if !errors.As(r.Err, &dial) || dial.Side != side || !errors.Is(r.Err, syscall.ECONNREFUSED) {
+		t.Errorf("got %v; want a DialError of %q: %v", r.Err, side, syscall.ECONNREFUSED)
+	}
+	if err := tr.Finish(nil); err != r.Err {
+		t.Errorf("Finish: got %v; want %v", err, r.Err)
+	}
+	if !r.Connected.IsZero() || !r.Joined.IsZero() {
+		t.Errorf("got %+v; want it neither connected nor joined", r)
 	}
 }
 
+// TestBridgeServerRefuses must not show itself to the client.
+func TestBridgeServerRefuses(t *testing.T) {
+	client, srv := far(t, peer), far(t, server)
+	srv.Close()
+	wantDialError(t, join(t, client, srv), To)
+	wantUntouched(t, client)
+}
+
+// wantUntouched connects to l and finds itself to be the first.
+func wantUntouched(t *testing.T, l *net.TCPListener) {
+	t.Helper()
+	own := dialFrom(t, stranger, localAddrPort(l.Addr()))
+	if got, want := localAddrPort(acceptFrom(t, l).RemoteAddr()), localAddrPort(own.LocalAddr()); got != want {
+		t.Errorf("%s connected; want nobody before %s", got, want)
+	}
+}
+
+func TestBridgeClientRefuses(t *testing.T) {
+	client, srv := far(t, peer), far(t, server)
+	client.Close()
+	tr := join(t, client, srv)
+	wantReset(t, "server", acceptFrom(t, srv))
+	wantDialError(t, tr, From)
+}
+
+// TestBridgeClose closes a bridge while it connects to the one end or the other.
 func TestBridgeClose(t *testing.T) {
-	client := far(t, peer)
-	tr := (&Path{}).Bridge(context.Background(), Leg{gateway, localAddrPort(client.Addr())}, Leg{inside, localAddrPort(deaf(t).Addr())})
-	owned(t, tr)
-	a := acceptFrom(t, client)
-	tr.Close()
-	wantReset(t, "client", a)
-	if r := tr.Result(); r.Err != ErrClosed {
-		t.Errorf("got %v; want %v", r.Err, ErrClosed)
+	t.Run("server deaf", func(t *testing.T) {
+		client := far(t, peer)
+		tr := join(t, client, deaf(t))
+		tr.Close()
+		wantUntouched(t, client)
+		if r := tr.Result(); r.Err != ErrClosed {
+			t.Errorf("got %v; want %v", r.Err, ErrClosed)
+		}
+	})
+	t.Run("client deaf", func(t *testing.T) {
+		srv := far(t, server)
+		tr := join(t, deaf(t), srv)
+		b := acceptFrom(t, srv)
+		tr.Close()
+		wantReset(t, "server", b)
+		if err := tr.Finish(nil); err != ErrClosed {
+			t.Errorf("got %v; want %v", err, ErrClosed)
+		}
+	})
+}
+
+func TestJoinRefuses(t *testing.T) {
+	to := dnat.Leg{To: netip.AddrPortFrom(server, 2000)}
+	for _, bridge := range []dnat.Bridge{{Client: to}, {Server: to}} {
+		if _, err := path().Join(t.Context(), bridge); err == nil || !strings.Contains(err.Error(), "nowhere to connect to") {
+			t.Errorf("%+v: got %v; want it refused", bridge, err)
+		}
 	}
 }

@@ -4,39 +4,53 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dnat"
 )
 
-// bridge connects to both ends at once and carries data until the end.
-func (p *Path) bridge(t *Transfer, a, b Leg) error {
-	ctx, cancel := context.WithCancel(t.ctx)
-	defer cancel()
-	var legs sync.WaitGroup
-	connect := func(side Side, leg Leg) {
-		if err := p.reach(ctx, t, side, leg); err != nil {
-			t.fail(err) // the first error counts: the other leg's is that it was called off
-			cancel()
-		}
+// serve takes the pinhole's connection, connects it to the far end and carries data until the end.
+func (p *Path) serve(t *Transfer, hole dnat.Pinhole) error {
+	c, err := t.accept(hole.From, orDefault(p.WaitTime, DefaultWaitTime))
+	if err != nil {
+		return err
 	}
-	legs.Go(func() { connect(To, b) })
-	connect(From, a)
-	legs.Wait()
-	if ctx.Err() != nil {
-		return ErrClosed // has been told by fail
+	if !t.keep(From, c) {
+		return ErrClosed
 	}
-	t.result.Connected = time.Now()
-	close(t.connected)
+	t.meet()
+	if err := p.reach(t, To, dnat.Leg{As: hole.As, To: hole.To}); err != nil {
+		return err
+	}
 	t.splice()
 	return nil
 }
 
+// bridge connects to the server and then to the client, and carries data until the end.
+func (p *Path) bridge(t *Transfer, b dnat.Bridge) error {
+	if err := p.reach(t, To, b.Server); err != nil {
+		return err
+	}
+	if err := p.reach(t, From, b.Client); err != nil {
+		return err
+	}
+	t.meet()
+	t.splice()
+	return nil
+}
+
+// meet notes that the peer is there.
+func (t *Transfer) meet() {
+	t.result.Connected = time.Now()
+	close(t.connected)
+}
+
 // reach connects to an end and keeps the connection for t.
-func (p *Path) reach(ctx context.Context, t *Transfer, side Side, leg Leg) error {
-	c, err := p.dial(ctx, leg)
+func (p *Path) reach(t *Transfer, side Side, leg dnat.Leg) error {
+	c, err := p.dial(t.ctx, leg)
 	if err != nil {
 		return &DialError{side, leg.To, err}
 	}
@@ -46,16 +60,13 @@ func (p *Path) reach(ctx context.Context, t *Transfer, side Side, leg Leg) error
 	return nil
 }
 
-// dial connects to leg.To from leg.Local and a port of the kernel's choice.
-func (p *Path) dial(ctx context.Context, leg Leg) (*net.TCPConn, error) {
-	if err := checkFar(leg.To); err != nil {
-		return nil, err
-	}
+// dial connects to leg.To from leg.As and a port of the kernel's choice.
+func (p *Path) dial(ctx context.Context, leg dnat.Leg) (*net.TCPConn, error) {
 	d := net.Dialer{Timeout: orDefault(p.DialTime, DefaultDialTime), Control: outward}
 	d.SetMultipathTCP(false)
 	var local netip.AddrPort
-	if leg.Local.IsValid() {
-		local = netip.AddrPortFrom(leg.Local.Unmap(), 0)
+	if leg.As.IsValid() {
+		local = netip.AddrPortFrom(leg.As.Unmap(), 0)
 	}
 	return d.DialTCP(ctx, "tcp", local, netip.AddrPortFrom(leg.To.Addr().Unmap(), leg.To.Port()))
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -81,8 +82,21 @@ func hole(l *net.TCPListener) dnat.Pinhole {
 	return dnat.Pinhole{From: peer, At: netip.AddrPortFrom(gateway, 0), To: localAddrPort(l.Addr()), As: inside}
 }
 
-// open opens a transfer that ends with the test, and leaves nothing behind.
+// path is a path with the ports and times that hold where none are given.
+func path() *Path { return &Path{Ports: dnat.DefaultPassivePorts} }
+
+// open opens and arms a transfer that ends with the test, and leaves nothing behind.
 func open(t testing.TB, p *Path, h dnat.Pinhole) *Transfer {
+	t.Helper()
+	tr := reserve(t, p, h)
+	if err := tr.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// reserve opens a transfer and does not arm it.
+func reserve(t testing.TB, p *Path, h dnat.Pinhole) *Transfer {
 	t.Helper()
 	tr, err := p.Open(context.Background(), h)
 	if err != nil {
@@ -95,19 +109,21 @@ func open(t testing.TB, p *Path, h dnat.Pinhole) *Transfer {
 func owned(t testing.TB, tr *Transfer) {
 	t.Cleanup(func() {
 		tr.Close()
-		noGoroutines(t)
+		noGoroutines(t, tr)
 	})
 }
 
-// noGoroutines fails the test if code of this package still runs in a goroutine of its own. The
-// last one may be on its way out, between done and its end.
-func noGoroutines(t testing.TB) {
+// noGoroutines fails the test if a goroutine still runs for the transfer. The last one may be on its
+// way out, between done and its end.
+func noGoroutines(t testing.TB, tr *Transfer) {
 	t.Helper()
+	receiver := fmt.Sprintf("relay.(*Transfer).run(%p", tr)
+	flow := fmt.Sprintf("relay.(*Transfer).flow(%p", tr)
 	var left string
 	await(t, func() bool {
-		buf := make([]byte, 1<<20)
+		buf := make([]byte, 8<<20)
 		left = string(buf[:runtime.Stack(buf, true)])
-		return !strings.Contains(left, "created by ftpgate/internal/relay.(*Transfer)") &&
+		return !strings.Contains(left, receiver) && !strings.Contains(left, flow) &&
 			!strings.Contains(left, "relay.(*Transfer).callOff")
 	}, func() string { return "goroutines are left:\n" + left })
 }
@@ -125,8 +141,14 @@ func await(t testing.TB, come func() bool, otherwise func() string) {
 // joined returns a transfer with both its ends.
 func joined(t testing.TB) (tr *Transfer, client, srv *net.TCPConn) {
 	t.Helper()
+	return joinedBy(t, path())
+}
+
+// joinedBy returns a transfer of p with both its ends.
+func joinedBy(t testing.TB, p *Path) (tr *Transfer, client, srv *net.TCPConn) {
+	t.Helper()
 	l := far(t, server)
-	tr = open(t, &Path{}, hole(l))
+	tr = open(t, p, hole(l))
 	client = dialFrom(t, peer, tr.At())
 	return tr, client, acceptFrom(t, l)
 }
@@ -202,10 +224,16 @@ func wantRefused(t testing.TB, addr netip.AddrPort) {
 }
 
 // wantBroken checks who broke a transfer.
-func wantBroken(t testing.TB, r Result, side Side) {
+func wantBroken(t testing.TB, err error, side Side) {
 	t.Helper()
 	var broken *BrokenError
-	if !errors.As(r.Err, &broken) || broken.Side != side {
-		t.Errorf("got %v; want it broken by %q", r.Err, side)
+	if !errors.As(err, &broken) || broken.Side != side {
+		t.Errorf("got %v; want it broken by %q", err, side)
 	}
+}
+
+// localAddrPort returns a socket's address, IPv4 as such.
+func localAddrPort(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }

@@ -1,4 +1,4 @@
-// Package relay is the data path that needs no privilege: for one pinhole it listens on the gateway,
+// Package relay is the data path that needs no privilege: for one pinhole it reserves a port of the gateway,
 // takes exactly one connection from exactly one peer, connects to the far end from the address that
 // this end knows, and splices the two until both have ended.
 //
@@ -33,14 +33,16 @@ var (
 	ErrNobody = errors.New("nobody connected")
 	// ErrClosed says that the transfer was closed before it had ended.
 	ErrClosed = errors.New("closed")
+	// ErrUnfinished says that the wait for the end of a transfer was called off.
+	ErrUnfinished = errors.New("not finished")
 )
 
 // Side names an end of a transfer.
 type Side uint8
 
 const (
-	From Side = iota // the peer that the pinhole lets in; of a bridge the first leg
-	To               // the far end; of a bridge the second leg
+	From Side = iota // the peer that the pinhole lets in; of a bridge the client
+	To               // the far end; of a bridge the server
 )
 
 // String returns "from" or "to".
@@ -73,49 +75,62 @@ type BrokenError struct {
 func (e *BrokenError) Error() string { return fmt.Sprintf("broken by the end %q: %v", e.Side, e.Err) }
 func (e *BrokenError) Unwrap() error { return e.Err }
 
-// Path opens transfers. The zero value is ready for use: the kernel's ephemeral ports, the default
-// times. It keeps no state and may be used by several goroutines at once.
+// Path opens transfers. It keeps no state and may be used by several goroutines at once.
 type Path struct {
-	Ports    dnat.PortRange // where pinholes open, drawn at random; empty: the kernel draws from its ephemeral ports
-	WaitTime time.Duration  // from Open to the connection; 0: DefaultWaitTime
-	DialTime time.Duration  // for each end that is dialled; 0: DefaultDialTime
+	Ports    dnat.PortRange            // where pinholes open, drawn at random; an empty range has no free port
+	Avoid    func(netip.AddrPort) bool // ports that are not to be used though nobody listens there; nil: none
+	WaitTime time.Duration             // from Arm to the connection; 0: DefaultWaitTime
+	DialTime time.Duration             // for each end that is dialled; 0: DefaultDialTime
 }
 
-// Open listens for the pinhole at a port that it draws (the port of hole.At is ignored) and
-// returns as soon as a peer can connect there: what Transfer.At says may be announced then. The end
-// of ctx closes the transfer, and the caller has to see the transfer to its end.
+// Open reserves a port for the pinhole (the port of hole.At is ignored): nobody else gets it, and a
+// peer that connects to it is refused until Arm; that of an active pinhole is kept waiting. A transfer that is never armed holds its port
+// until it is closed. The end of ctx closes the transfer, and the caller has to see it to its end.
 //
-// The error is ErrNoPorts where every port is taken, and of the operating system where hole.At is
-// not the gateway's address.
+// The error is ErrNoPorts where every port of the range is taken, and of the operating system where
+// hole.At is not the gateway's address. Every port is tried before ErrNoPorts: four
+// system calls each, some 40 ms for the 16,384 of dnat.DefaultPassivePorts.
 func (p *Path) Open(ctx context.Context, hole dnat.Pinhole) (*Transfer, error) {
 	hole = unmap(hole)
 	if err := check(hole); err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
 	}
-	l, err := p.listen(ctx, hole.At.Addr())
+	reserved, at, err := p.reserve(ctx, hole.At.Addr())
 	if err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
 	}
 	t := newTransfer(ctx)
-	t.listener = l
-	t.at = localAddrPort(l.Addr())
-	t.start(func() error { return p.serve(t, hole) })
+	t.reserved, t.at = reserved, at
+	t.work = func() error { return p.serve(t, hole) }
+	if hole.Active {
+		if err := t.listen(); err != nil {
+			t.cancel(nil)
+			return nil, errors.Join(fmt.Errorf("relay: open %s: %w", hole, err), reserved.Close())
+		}
+	}
+	t.release = context.AfterFunc(t.ctx, t.callOff)
 	return t, nil
 }
 
-// Leg is one end of a bridge.
-type Leg struct {
-	Local netip.Addr     // the gateway's address that the end sees; not valid: the kernel's choice
-	To    netip.AddrPort // where the end listens
-}
-
-// Bridge connects to both ends and joins them: an active client and a server that only listens. It
-// returns at once; a leg that cannot be connected is a DialError in the result, From for a and To
-// for b. The end of ctx closes the transfer, and the caller has to see the transfer to its end.
-func (p *Path) Bridge(ctx context.Context, a, b Leg) *Transfer {
+// Join connects to both ends and joins them: an active client and a server that only listens. The
+// server comes first, and the client is not connected to before that stands: a transfer that the
+// server refuses shows itself to the client as none. Join returns at once; an end that cannot be
+// connected to is a DialError in the result, To for the server and From for the client. The end of
+// ctx closes the transfer, and the caller has to see it to its end.
+//
+// The error says that an end is nowhere to connect to.
+func (p *Path) Join(ctx context.Context, bridge dnat.Bridge) (*Transfer, error) {
+	for _, leg := range []dnat.Leg{bridge.Client, bridge.Server} {
+		if err := checkFar(leg.To); err != nil {
+			return nil, fmt.Errorf("relay: join: %w", err)
+		}
+	}
 	t := newTransfer(ctx)
-	t.start(func() error { return p.bridge(t, a, b) })
-	return t
+	t.work = func() error { return p.bridge(t, bridge) }
+	t.armed = true
+	t.release = context.AfterFunc(t.ctx, t.callOff)
+	go t.run()
+	return t, nil
 }
 
 // unmap writes IPv4 addresses as such, however the caller's sockets call them.

@@ -14,6 +14,10 @@ import (
 // through (maxSpliceSize in internal/poll).
 const chunk = 1 << 20
 
+// firstBytes is how much a new connection takes for sure, in bytes: its send buffer has 16 KiB at
+// least (tcp_wmem in tcp(7)). Small files go without a look at it.
+const firstBytes = 8 << 10
+
 // splice carries data in both directions until both have ended or one has failed.
 func (t *Transfer) splice() {
 	t.result.Joined = time.Now()
@@ -45,18 +49,19 @@ func (t *Transfer) flow(side Side) {
 // pass gives everything that the end side sends to the other one, and then its FIN. An error means
 // that the transfer is broken, and says by whom.
 //
-// It waits for data without a pipe and takes one for what is there: an end that sends nothing holds
-// none (an ordinary user has 64 of full size, pipe-user-pages-soft in proc_sys_fs(5)), the counters
-// are exact at any moment, and a direction that carries nothing but its FIN is never spliced.
+// It waits for data, and for room at the other end, without a pipe, and takes one for what goes through
+// at once: neither an end that sends nothing nor one that reads nothing holds one (an ordinary user
+// has 64 of full size, pipe-user-pages-soft in proc_sys_fs(5)), the counters are exact at any
+// moment, and a direction that carries nothing but its FIN is never spliced.
 func (t *Transfer) pass(side Side) error {
 	src, dst := t.ends[side], t.ends[side.other()]
-	raw, err := src.SyscallConn()
+	in, err := newInlet(src)
 	if err != nil {
 		return &BrokenError{side, err}
 	}
 	some := &io.LimitedReader{R: src} // package net looks into it and splices, as with src itself
 	for {
-		n, err := available(raw)
+		n, err := in.available()
 		if err != nil {
 			return &BrokenError{side, err}
 		}
@@ -64,19 +69,16 @@ func (t *Transfer) pass(side Side) error {
 			break
 		}
 		some.N = int64(n)
-		sent, err := io.Copy(dst, some)
-		t.bytes[side].Add(sent)
-		if err != nil {
-			if gone(dst) {
-				return &BrokenError{side.other(), err}
-			}
-			return &BrokenError{side, err}
+		if err := t.give(side, some); err != nil {
+			return err
 		}
 	}
 	// A socket tells of its reset once. If that was told to the direction that writes to src,
 	// src now reads as if it had ended in order. It has not: a socket is closed in order only
 	// after our own FIN, which follows the last byte of the other direction.
-	if gone(src) && !t.ended[side.other()].Load() {
+	// (Asked twice: the other direction may end in between.)
+	back := &t.ended[side.other()]
+	if !back.Load() && gone(src) && !back.Load() {
 		return &BrokenError{side, unix.ECONNRESET}
 	}
 	t.ended[side].Store(true) // before the FIN: the check above counts on it
@@ -86,32 +88,25 @@ func (t *Transfer) pass(side Side) error {
 	return nil
 }
 
-// available waits until src has data, and returns how many bytes of it, at most a chunk; 0 when it
-// has ended.
-func available(src syscall.RawConn) (n int, err error) {
-	errWait := src.Read(func(fd uintptr) bool {
-		for {
-			// Of a TCP socket MSG_TRUNC takes no bytes but their number, and MSG_PEEK leaves them
-			// where they are (tcp(7), tcp_recvmsg_locked in net/ipv4/tcp.c): no buffer is needed.
-			r, _, errno := unix.Syscall6(unix.SYS_RECVFROM, fd, 0, chunk,
-				unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
-			switch errno {
-			case 0:
-				n = int(r)
-				return true
-			case unix.EINTR:
-			case unix.EAGAIN:
-				return false
-			default:
-				err = errno
-				return true
-			}
+// give passes on of what the end side has sent as much as the other one takes at once.
+func (t *Transfer) give(side Side, some *io.LimitedReader) error {
+	dst := t.ends[side.other()]
+	if some.N > firstBytes || t.bytes[side].Load() > 0 {
+		takes, err := room(dst)
+		if err != nil {
+			return &BrokenError{side.other(), err}
 		}
-	})
-	if errWait != nil {
-		return 0, errWait
+		some.N = min(some.N, int64(takes))
 	}
-	return n, err
+	sent, err := io.Copy(dst, some)
+	t.bytes[side].Add(sent)
+	switch {
+	case err == nil:
+		return nil
+	case gone(dst):
+		return &BrokenError{side.other(), err}
+	}
+	return &BrokenError{side, err}
 }
 
 // gone tells that the connection is no more: reset, timed out, or closed in order by both.
@@ -121,7 +116,7 @@ func gone(c *net.TCPConn) bool {
 		return true
 	}
 	return onSocket(raw, func(fd int) error {
-		_, err := unix.Getpeername(fd)
+		_, err := syscall.Getpeername(fd) // that of x/sys makes a second system call
 		return err
 	}) != nil
 }

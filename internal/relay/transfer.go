@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Result is what became of a transfer.
@@ -16,7 +19,8 @@ type Result struct {
 	FromTo    int64     // bytes from From that were given to To's connection
 	ToFrom    int64     // and the reverse
 	Strangers int       // connections from other addresses than the pinhole's, all reset
-	Began     time.Time // when the pinhole opened, or the bridge began to dial
+	Began     time.Time // when the port was reserved, or the bridge began to dial
+	Armed     time.Time // when the pinhole was armed; zero: never, or a bridge
 	Connected time.Time // when the peer was accepted, or both legs of a bridge stood; zero: never
 	Joined    time.Time // when both ends stood; zero: never
 	Ended     time.Time
@@ -25,29 +29,35 @@ type Result struct {
 	Err error
 }
 
-// Transfer is one data connection through the gateway, from the open port to the last byte. Its
+// Transfer is one data connection through the gateway, from the reserved port to the last byte. Its
 // methods may be called by several goroutines at once.
+//
+// It has no goroutine of its own until it is armed, one until both ends stand, and then two.
 type Transfer struct {
-	at        netip.AddrPort
-	connected chan struct{} // closed when the peer is there
-	done      chan struct{} // closed when result is complete
-	result    Result        // of the running goroutine until done is closed
+	at        netip.AddrPort // not valid for a bridge
+	work      func() error   // all that is done between Arm and the end
+	connected chan struct{}  // closed when the peer is there
+	done      chan struct{}  // closed when result is complete
+	result    Result         // of the running goroutine until done is closed
 
-	ctx      context.Context // ends when Close is called or the caller's ends
-	cancel   context.CancelCauseFunc
-	release  func() bool   // takes back the order to sever when ctx ends; false: too late
-	severed  chan struct{} // closed when that order has been carried out
-	listener *net.TCPListener
+	ctx     context.Context // ends when Close is called or the caller's ends
+	cancel  context.CancelCauseFunc
+	release func() bool   // takes back the order to sever when ctx ends; false: too late
+	severed chan struct{} // closed when that order has been carried out
 
 	bytes [2]atomic.Int64 // passed on, by the end that sent them
 	ended [2]atomic.Bool  // the end has sent its FIN, and all that came before it was passed on
 
-	mu   sync.Mutex
-	ends [2]*net.TCPConn // kept, by side; without a lock once both stand
-	err  error           // the first failure; after it nothing is open
+	mu        sync.Mutex
+	reserved  *os.File         // the socket that has the port, until it listens
+	listener  *net.TCPListener // without a lock once the transfer is armed
+	armed     bool             // the goroutine runs, or has run
+	ends      [2]*net.TCPConn  // kept, by side; without a lock once both stand
+	delivered bool             // Finish has found that nothing is left to be passed on
+	err       error            // the first failure; after it nothing is open
 }
 
-// newTransfer returns a transfer that has not started.
+// newTransfer returns a transfer whose goroutine does not run yet.
 func newTransfer(ctx context.Context) *Transfer {
 	t := &Transfer{
 		connected: make(chan struct{}),
@@ -59,16 +69,66 @@ func newTransfer(ctx context.Context) *Transfer {
 	return t
 }
 
-// start runs work in the transfer's own goroutine, which ends with done.
-func (t *Transfer) start(work func() error) {
-	t.release = context.AfterFunc(t.ctx, t.callOff)
-	go t.run(work)
+// Arm lets the peer's connection come: when it returns nil, a peer can connect to At. The wait time
+// runs from here. Armed once more, and on a bridge, it does nothing.
+//
+// The error is, or wraps, ErrClosed on a transfer that is over, and else the operating system's; the
+// transfer stays to be closed.
+func (t *Transfer) Arm() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.armed {
+		return nil
+	}
+	if t.err != nil {
+		return fmt.Errorf("relay: arm %s: %w", t.at, t.err)
+	}
+	if t.listener == nil {
+		if err := t.listen(); err != nil {
+			return fmt.Errorf("relay: arm %s: %w", t.at, err)
+		}
+	}
+	t.armed = true
+	t.result.Armed = time.Now()
+	go t.run()
+	return nil
+}
+
+// listen makes the reserved port one where connections wait. It is for who holds the lock, or nobody
+// else has the transfer yet.
+func (t *Transfer) listen() error {
+	l, err := listenOn(t.reserved)
+	if err != nil {
+		return err
+	}
+	t.reserved.Close() // the listener has it
+	t.listener = l
+	return nil
+}
+
+// Waiting tells whether a connection waits to be let through by Arm.
+func (t *Transfer) Waiting() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.armed || t.listener == nil || t.err != nil {
+		return false
+	}
+	raw, err := t.listener.SyscallConn()
+	if err != nil {
+		return false
+	}
+	return onSocket(raw, func(fd int) error {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		if err == nil && n == 0 {
+			err = unix.EAGAIN
+		}
+		return err
+	}) == nil
 }
 
 // run is the transfer's goroutine: it does the work and says what became of it.
-func (t *Transfer) run(work func() error) {
-	defer close(t.done)
-	if err := work(); err != nil {
+func (t *Transfer) run() {
+	if err := t.work(); err != nil {
 		t.fail(err)
 	}
 	if !t.release() {
@@ -76,24 +136,49 @@ func (t *Transfer) run(work func() error) {
 	}
 	t.cancel(nil) // nothing listens for it any more: it lets go of the caller's context
 	if t.err == nil {
-		for _, c := range t.ends {
-			_ = c.SetLinger(-1) // what is still on its way is delivered; fails on no open socket
-			c.Close()
-		}
+		t.closeInOrder()
 	}
+	t.end()
+}
+
+// closeInOrder closes both ends so that what is still on its way is delivered.
+func (t *Transfer) closeInOrder() {
+	for _, c := range t.ends {
+		_ = c.SetLinger(-1) // fails on no open socket
+		c.Close()
+	}
+}
+
+// end completes the result of a transfer of which nothing runs any more.
+func (t *Transfer) end() {
 	t.result.FromTo, t.result.ToFrom = t.Bytes()
 	t.result.Ended = time.Now()
-	t.result.Err = t.err
+	if t.err != errDelivered {
+		t.result.Err = t.err
+	}
+	close(t.done)
 }
 
 // callOff breaks the transfer because its context has ended.
 func (t *Transfer) callOff() {
-	defer close(t.severed)
 	t.fail(ErrClosed)
+	if !t.isArmed() { // and never will be: see Arm
+		t.end()
+	}
+	close(t.severed)
 }
 
-// fail breaks the transfer for both ends: both see a reset, never a FIN. The first error counts;
-// later ones tell what the first one did.
+func (t *Transfer) isArmed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.armed
+}
+
+// errDelivered stands for the failure of a transfer that was closed after all of it was delivered.
+var errDelivered = errors.New("delivered")
+
+// fail breaks the transfer for both ends: both see a reset, never a FIN, unless all was delivered
+// before. The first error counts; later ones tell what the first one did.
 func (t *Transfer) fail(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -106,7 +191,15 @@ func (t *Transfer) fail(err error) {
 	} else if cause != nil {
 		err = fmt.Errorf("%w: %w", ErrClosed, cause)
 	}
+	if t.delivered {
+		t.err = errDelivered
+		t.closeInOrder()
+		return
+	}
 	t.err = err
+	if t.reserved != nil {
+		t.reserved.Close() // closed twice where Arm was faster: no harm
+	}
 	if t.listener != nil {
 		t.listener.Close()
 	}
@@ -150,8 +243,9 @@ func (t *Transfer) Result() Result {
 	return t.result
 }
 
-// Close ends the transfer and waits for its end. Before a connection came the port is closed, and
-// nothing can come; later both ends are reset. On a transfer that is over it does nothing.
+// Close ends the transfer and waits for its end. Before a connection came the port is given back, and
+// nothing can come; later both ends are reset, unless Finish has found that all was delivered: then
+// they are closed in order. On a transfer that is over it does nothing.
 func (t *Transfer) Close() {
 	t.cancel(ErrClosed)
 	<-t.done

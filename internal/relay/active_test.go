@@ -1,0 +1,52 @@
+package relay
+
+import (
+	"testing"
+	"time"
+)
+
+// A server that connects before its yes to PORT waits, and nothing of it reaches the client until
+// the pinhole is armed.
+func TestActiveWaits(t *testing.T) {
+	l := far(t, server)
+	h := hole(l)
+	h.Active = true
+	tr := reserve(t, path(), h)
+	if tr.Waiting() {
+		t.Error("got a connection that waits; want none yet")
+	}
+	early := dialFrom(t, peer, tr.At())
+	send(early, []byte("early"))
+	if !tr.Waiting() {
+		t.Error("got no connection that waits; want the server's")
+	}
+	_ = l.SetDeadline(time.Now()) // whatever had come would be there
+	if c, err := l.AcceptTCP(); err == nil {
+		t.Errorf("got %s at the far end before Arm", c.RemoteAddr())
+	}
+	_ = l.SetDeadline(time.Time{})
+	if err := tr.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	srv := acceptFrom(t, l)
+	early.CloseWrite()
+	wantData(t, "far end", srv, []byte("early"))
+	srv.Close()
+	if r := wait(t, tr); r.Err != nil {
+		t.Errorf("got %v; want no error", r.Err)
+	}
+	if tr.Waiting() {
+		t.Error("got a connection that waits after the end")
+	}
+}
+
+// A server that comes early and is then told no is reset.
+func TestActiveClosed(t *testing.T) {
+	h := hole(far(t, server))
+	h.Active = true
+	tr := reserve(t, path(), h)
+	early := dialFrom(t, peer, tr.At())
+	tr.Close()
+	wantReset(t, "early server", early)
+	wantRefused(t, tr.At())
+}

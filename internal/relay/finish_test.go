@@ -1,0 +1,189 @@
+package relay
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+)
+
+// finishing calls Finish in a goroutine of its own; what it returns comes through the channel.
+func finishing(tr *Transfer, cancel <-chan struct{}) <-chan error {
+	finished := make(chan error, 1)
+	go func() { finished <- tr.Finish(cancel) }()
+	return finished
+}
+
+// wantFinish waits for what Finish returns.
+func wantFinish(t *testing.T, finished <-chan error, want error) {
+	t.Helper()
+	select {
+	case err := <-finished:
+		if err != want {
+			t.Errorf("Finish: got %v; want %v", err, want)
+		}
+	case <-time.After(patience):
+		t.Fatal("Finish does not return")
+	}
+}
+
+// wantWaiting checks that Finish has not returned so far.
+func wantWaiting(t *testing.T, finished <-chan error) {
+	t.Helper()
+	select {
+	case err := <-finished:
+		t.Fatalf("Finish: got %v; want it to wait", err)
+	default:
+	}
+}
+
+// TestFinishAtOnce has a server in active mode connect, send, close, and say that it is done before
+// anything here has run.
+func TestFinishAtOnce(t *testing.T) {
+	for range 100 {
+		l := far(t, server)
+		tr := open(t, path(), hole(l))
+		srv := dialFrom(t, peer, tr.At()) // in active mode the server comes
+		finished := finishing(tr, nil)
+		srv.Write([]byte("small"))
+		client := acceptFrom(t, l)
+		if _, err := io.ReadFull(client, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		wantWaiting(t, finished)
+		srv.Close()
+		wantData(t, "client", client, nil)
+		client.Close()
+		wantFinish(t, finished, nil)
+		if sent, _ := tr.Bytes(); sent != 5 {
+			t.Errorf("Finish returned after %d bytes; want 5", sent)
+		}
+	}
+}
+
+func TestFinishNobody(t *testing.T) {
+	t.Run("never armed", func(t *testing.T) {
+		tr := reserve(t, path(), hole(far(t, server)))
+		wantFinish(t, finishing(tr, nil), nil)
+	})
+	t.Run("armed", func(t *testing.T) {
+		tr := open(t, path(), hole(far(t, server)))
+		wantCutOff(t, "stranger", stranger, tr.At())
+		wantFinish(t, finishing(tr, nil), nil)
+		select {
+		case <-tr.Done():
+			t.Error("Finish has ended the transfer")
+		default:
+		}
+	})
+	t.Run("in its time", func(t *testing.T) {
+		p := path()
+		p.WaitTime = time.Millisecond
+		tr := open(t, p, hole(far(t, server)))
+		wait(t, tr)
+		wantFinish(t, finishing(tr, nil), nil)
+	})
+	t.Run("closed", func(t *testing.T) {
+		tr := open(t, path(), hole(far(t, server)))
+		tr.Close()
+		wantFinish(t, finishing(tr, nil), nil)
+	})
+}
+
+func TestFinishCancelled(t *testing.T) {
+	cancelled := make(chan struct{})
+	close(cancelled)
+	wantFinish(t, finishing(open(t, path(), hole(far(t, server))), cancelled), ErrUnfinished)
+	tr, _, _ := joined(t)
+	cancel := make(chan struct{})
+	finished := finishing(tr, cancel)
+	wantWaiting(t, finished)
+	close(cancel)
+	wantFinish(t, finished, ErrUnfinished)
+}
+
+func TestFinishBroken(t *testing.T) {
+	tr, client, srv := joined(t)
+	finished := finishing(tr, nil)
+	srv.Write([]byte("half of a file"))
+	io.ReadFull(client, make([]byte, len("half of a file")))
+	wantWaiting(t, finished)
+	reset(srv)
+	wantReset(t, "client", client)
+	select {
+	case err := <-finished:
+		wantBroken(t, err, To)
+	case <-time.After(patience):
+		t.Fatal("Finish does not return")
+	}
+}
+
+// TestFinishBeforeClose has an end wait for the reply before it closes: the reply must not wait for
+// it, and the end of the transfer must not take from it what it has not read yet.
+func TestFinishBeforeClose(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		file []byte
+	}{{"nothing", nil}, {"small", []byte("small")}, {"large", noise(3 << 20)}} {
+		t.Run(tt.name, func(t *testing.T) {
+			tr, client, srv := joined(t)
+			send(srv, tt.file)
+			got := new(bytes.Buffer)
+			if len(tt.file) > 1<<20 { // as much as the client's kernel does not take by itself
+				io.CopyN(got, client, int64(len(tt.file)-1<<10))
+			}
+			wantFinish(t, finishing(tr, nil), nil)
+			tr.Close()
+			if _, err := io.Copy(got, client); err != nil || !bytes.Equal(got.Bytes(), tt.file) {
+				t.Errorf("got %d bytes, %v; want %d and a FIN", got.Len(), err, len(tt.file))
+			}
+			if r := tr.Result(); r.Err != nil {
+				t.Errorf("got %v; want it delivered", r.Err)
+			}
+		})
+	}
+}
+
+// TestFinishStalled has a client not read what the server has sent: it is not delivered.
+func TestFinishStalled(t *testing.T) {
+	tr, client, srv := joined(t)
+	client.SetReadBuffer(64 << 10)
+	sent := send(srv, make([]byte, 8<<20))
+	finished := finishing(tr, nil)
+	io.CopyN(io.Discard, client, 1<<20)
+	wantWaiting(t, finished)
+	// The last piece is with the gateway's kernel, and that is not delivered either.
+	io.CopyN(io.Discard, client, 6<<20)
+	await(t, func() bool { return tr.ended[To].Load() }, func() string { return "the gateway still has some" })
+	if tr.deliver(true) {
+		t.Error("delivered is what the client's kernel has not acknowledged")
+	}
+	io.Copy(io.Discard, client)
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	wantFinish(t, finished, nil)
+}
+
+// TestFinishHalfClosed has a client close its direction before the download has ended.
+func TestFinishHalfClosed(t *testing.T) {
+	tr, client, srv := joined(t)
+	client.CloseWrite()
+	wantData(t, "server", srv, nil)
+	finished := finishing(tr, nil)
+	piece, got := make([]byte, 1<<20), make([]byte, 1<<20)
+	for range 50 { // to and fro, longer than firstLook
+		wantWaiting(t, finished)
+		go srv.Write(piece)
+		if _, err := io.ReadFull(client, got); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantWaiting(t, finished)
+	if tr.deliver(true) {
+		t.Error("delivered is a file that has not ended")
+	}
+	srv.CloseWrite()
+	wantData(t, "client", client, nil)
+	wantFinish(t, finished, nil)
+}
