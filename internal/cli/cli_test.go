@@ -6,12 +6,16 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/nft"
 )
@@ -92,6 +96,43 @@ func lastIndex(words []string, word string) int {
 		}
 	}
 	return -1
+}
+
+// TestKeyFlags: the flags of forward are the keys of the file, and what the help says of their defaults holds.
+func TestKeyFlags(t *testing.T) {
+	var keys, flags []string
+	for _, m := range regexp.MustCompile(`(?m)^([a-z_]+) *=`).FindAllStringSubmatch(config.Reference, -1) {
+		if key := m[1]; key != "listen" && key != "server" && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	without, err := fromWords(":2121", "203.0.113.21", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keyFlags() {
+		flags = append(flags, k.key)
+		if k.implied == "" {
+			continue
+		}
+		k.given = []string{k.implied}
+		with, err := fromWords(":2121", "203.0.113.21", []*keyFlag{k})
+		if err != nil {
+			t.Errorf("--%s %s: %v", flagName(k.key), k.implied, err)
+			continue
+		}
+		got, want := with.Forwards[0], without.Forwards[0]
+		got.Limits, want.Limits = got.Limits.OrDefault(), want.Limits.OrDefault()
+		got.PassivePorts, want.PassivePorts = got.PortsForData(), want.PortsForData()
+		if !reflect.DeepEqual(got, want) || with.Drain != without.Drain || with.Resolve != without.Resolve {
+			t.Errorf("--%s %s: got %+v; want what holds without it, %+v", flagName(k.key), k.implied, with, without)
+		}
+	}
+	slices.Sort(keys)
+	slices.Sort(flags)
+	if !slices.Equal(flags, keys) {
+		t.Errorf("got flags for %q; want %q, the keys of the reference file", flags, keys)
+	}
 }
 
 // TestForwardTable: each listen address has a table of its own, whose name nft can read and that is

@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/demo"
 	"ftpgate/internal/lab"
 )
 
@@ -68,40 +66,6 @@ translate. It needs root, or a kernel that lets ordinary users have namespaces.`
 			RunE: func(*cobra.Command, []string) error { return withStatus(lab.HolderMain()) },
 		},
 	)
-	return cmd
-}
-
-func newDemo() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "demo",
-		Short: "Tell the whole story in a laboratory, in a few seconds",
-		Long: `Tell the whole story in a laboratory of its own: an FTP server behind a gateway,
-without tracking and with kernel tracking, in PASV, EPSV and PORT, with every
-line of the dialogue. It needs nothing but this program, and leaves nothing
-behind.`,
-		Args: noWords,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := untilSignal(cmd.Context(), endSignals...)
-			defer stop()
-			err := demo.Main(ctx, cmd.OutOrStdout(), demo.Options{
-				Again:   []string{"demo"},
-				Serve:   []string{"demo", "serve"},
-				Forward: []string{"forward"},
-			})
-			if exit := (*demo.ExitError)(nil); errors.As(err, &exit) {
-				return withStatus(exit.Code) // it has said why
-			}
-			return orFailed(err)
-		},
-	}
-	cmd.AddCommand(&cobra.Command{
-		Use: "serve ADDR", Short: "The demo's FTP server", Hidden: true, Args: want("ADDR"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := untilSignal(cmd.Context(), endSignals...)
-			defer stop()
-			return orFailed(demo.Serve(ctx, args[0], cmd.InOrStdin(), cmd.OutOrStdout()))
-		},
-	})
 	return cmd
 }
 

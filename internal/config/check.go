@@ -103,12 +103,15 @@ func (d *document) checkTogether(forwards []*forward) {
 		}
 	}
 	for i, f := range forwards { // those whose ports standIn has withheld from the others
-		if values[i].ServerPorts == f.ServerPorts {
+		if !f.badListen() {
 			continue
 		}
 		values[i].ServerPorts = f.ServerPorts
+		if values[i].Tracking == f.Tracking {
+			values[i].PassivePorts = f.PassivePorts
+		}
 		for _, fault := range dnat.Check(values[i : i+1]) {
-			if fault.Key == forwardKeys[keyServerPorts].name {
+			if k := forwardKeyIndex(fault.Key); k == keyServerPorts && !f.ServerPorts.IsEmpty() || k == keyPassivePorts {
 				report(f, fault)
 			}
 		}
@@ -125,13 +128,14 @@ func (f *forward) badListen() bool {
 func (f *forward) standIn() dnat.Forward {
 	v := f.Forward
 	if f.badListen() {
-		v.Listen, v.ServerPorts = dnat.Listen{}, dnat.PortRange{}
+		v.Listen, v.ServerPorts, v.PassivePorts = dnat.Listen{}, dnat.PortRange{}, dnat.PortRange{}
 	}
 	if f.slots[keyServer].bad {
 		v.Server = dnat.Server{Port: v.Listen.Port}
 	}
 	if f.slots[keyTracking].bad && !f.ServerPorts.IsEmpty() {
-		v.Tracking = dnat.TrackingNone
+		v = dnat.Forward{Name: v.Name, Listen: v.Listen, Server: v.Server, Tracking: dnat.TrackingNone,
+			Clients: v.Clients, ServerPorts: v.ServerPorts} // without what is for a proxy
 	}
 	if f.slots[keyClients].bad && len(v.Clients) == 0 {
 		v.Clients = []netip.Prefix{netip.PrefixFrom(v.Listen.Addr, v.Listen.Addr.BitLen())}
@@ -145,6 +149,9 @@ func (f *forward) excused(key string) bool {
 	switch i {
 	case keyListen:
 		return f.badListen()
+	case keyServer: // on loopback it may be where listen is, too
+		server, _ := f.Server.Addr()
+		return f.badListen() && f.Tracking == dnat.TrackingProxy && server.IsLoopback()
 	case keyServerPorts:
 		return f.slots[i].bad || f.badListen() && !f.ServerPorts.IsEmpty()
 	case keyName:

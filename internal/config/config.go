@@ -24,6 +24,10 @@ var Reference string
 const (
 	// DefaultResolve is how often server names are resolved where the file does not say.
 	DefaultResolve = 30 * time.Second
+	// DefaultDrain is how long running transfers may end where the file does not say.
+	DefaultDrain = 30 * time.Second
+	// maxDrain is a day: who waits longer for a stop has forgotten it.
+	maxDrain = 24 * time.Hour
 	// minResolve keeps a gateway from flooding its resolver with ten thousand names.
 	minResolve = time.Second
 	// maxSize bounds what is read, in bytes. Ten thousand forwards with every key given are
@@ -35,6 +39,7 @@ const (
 type Config struct {
 	Forwards []dnat.Forward // at least one, in the file's order; dnat.Check finds no fault in them
 	Resolve  time.Duration  // how often server names are resolved again; at least a second
+	Drain    time.Duration  // how long running transfers may end at a stop and a reload; 0: not at all
 }
 
 // Load reads and parses the file at path. The error is Faults when the text is unsound, and
@@ -80,9 +85,14 @@ func parse(file string, text []byte) (*Config, error) {
 	if len(d.findings) > 0 {
 		return nil, d.faults(file)
 	}
-	c := &Config{Forwards: make([]dnat.Forward, len(d.forwards)), Resolve: d.resolve}
+	return d.config(), nil
+}
+
+// config is what a sound document asks for.
+func (d *document) config() *Config {
+	c := &Config{Forwards: make([]dnat.Forward, len(d.forwards)), Resolve: d.resolve, Drain: d.drain}
 	for i, f := range d.forwards {
 		c.Forwards[i] = f.Forward
 	}
-	return c, nil
+	return c
 }

@@ -83,6 +83,7 @@ server_ports = "50000-50100"
 `
 	want := &Config{
 		Resolve: 2 * time.Minute,
+		Drain:   DefaultDrain,
 		Forwards: []dnat.Forward{{
 			Name:   "archive",
 			Listen: dnat.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121},
@@ -116,15 +117,72 @@ server_ports = "50000-50100"
 	}
 }
 
-// TestParseInline: a forward may stand in one line, and resolve may be left out.
+// TestParseKeys: the keys of a proxy, at their bounds, and a forward without one.
+func TestParseKeys(t *testing.T) {
+	const text = `
+drain = "0s"
+
+[[forward]]
+name = "proxy"
+listen = "127.0.0.1:2121"
+server = "127.0.0.1:21"
+tracking = "proxy"
+data = "relay"
+passive_ports = "50200-50300"
+advertise = ["ftp.example.net", "10.0.0.0/8=10.0.0.1"]
+server_mode = "passive"
+dial_time = "1s"
+login_time = "1h"
+idle_time = "168h"
+max_sessions = 500_000
+max_sessions_per_client = +1
+max_login_failures = 100
+
+[[forward]]
+name = "kernel"
+listen = "192.168.5.2:2123"
+server = "203.0.113.7"
+tracking = "kernel"
+`
+	want := &Config{Resolve: DefaultResolve, Drain: 0, Forwards: []dnat.Forward{{
+		Name:         "proxy",
+		Listen:       dnat.Listen{Addr: netip.MustParseAddr("127.0.0.1"), Port: 2121},
+		Server:       dnat.Server{Host: "127.0.0.1", Port: 21},
+		Tracking:     dnat.TrackingProxy,
+		Data:         dnat.DataRelay,
+		PassivePorts: dnat.PortRange{First: 50200, Last: 50300},
+		Advertise:    []dnat.Advertise{{Host: "ftp.example.net"}, {Clients: netip.MustParsePrefix("10.0.0.0/8"), Host: "10.0.0.1"}},
+		ServerMode:   dnat.ServerModePassive,
+		Limits: dnat.Limits{Dial: time.Second, Login: time.Hour, Idle: 7 * 24 * time.Hour,
+			Sessions: 500_000, PerClient: 1, LoginFailures: 100},
+	}, {
+		Name:     "kernel",
+		Listen:   dnat.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2123},
+		Server:   dnat.Server{Host: "203.0.113.7", Port: 21},
+		Tracking: dnat.TrackingKernel,
+	}}}
+	got, err := Parse("f.toml", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+// TestParseInline: a forward may stand in one line, and what is not said has its default.
 func TestParseInline(t *testing.T) {
 	got, err := Parse("f.toml", strings.NewReader(`forward = [ # all of them
 		{ listen = ":2121", server = "a.example" }, { "listen" = ":2122", server = "b.example" } ]`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Resolve != DefaultResolve || len(got.Forwards) != 2 || got.Forwards[1].Name != ":2122" {
-		t.Errorf("got %+v; want two forwards, resolved every %s", got, DefaultResolve)
+	want := &Config{Resolve: DefaultResolve, Drain: DefaultDrain, Forwards: []dnat.Forward{
+		{Name: ":2121", Listen: dnat.Listen{Port: 2121}, Server: dnat.Server{Host: "a.example", Port: 21}, Tracking: dnat.TrackingProxy},
+		{Name: ":2122", Listen: dnat.Listen{Port: 2122}, Server: dnat.Server{Host: "b.example", Port: 21}, Tracking: dnat.TrackingProxy},
+	}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v; want %+v", got, want)
 	}
 }
 
@@ -194,13 +252,15 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Resolve != DefaultResolve {
-		t.Errorf("got resolve %s; want the default, %s", c.Resolve, DefaultResolve)
+	if c.Resolve != DefaultResolve || c.Drain != DefaultDrain {
+		t.Errorf("got resolve %s, drain %s; want the defaults, %s and %s", c.Resolve, c.Drain, DefaultResolve, DefaultDrain)
 	}
 	d := newDocument([]byte(Reference))
 	d.read()
-	if !d.top[topResolve].given {
-		t.Errorf("resolve is not in the reference file")
+	for i, key := range topKeys {
+		if i != topForward && !d.top[i].given {
+			t.Errorf("%s is not in the reference file", key)
+		}
 	}
 	for i, k := range forwardKeys {
 		given := false
@@ -235,7 +295,7 @@ func TestNearest(t *testing.T) {
 			t.Errorf("nearest(%.20q): got %q; want %q", tt.word, got, tt.want)
 		}
 	}
-	if got, want := trackings(), []string{"kernel", "none"}; !reflect.DeepEqual(got, want) {
+	if got, want := wordsOf(dnat.ParseTracking), []string{"proxy", "kernel", "none"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got trackings %q; want %q", got, want)
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type document struct {
 	lines  []int // offsets of the lines' first bytes; see line
 
 	resolve  time.Duration
+	drain    time.Duration
 	forwards []*forward
 	findings []finding
 
@@ -52,13 +54,14 @@ type entry struct {
 // The keys at the top of the file.
 const (
 	topResolve = iota
+	topDrain
 	topForward
 )
 
-var topKeys = [...]string{topResolve: "resolve", topForward: "forward"}
+var topKeys = [...]string{topResolve: "resolve", topDrain: "drain", topForward: "forward"}
 
 func newDocument(text []byte) *document {
-	d := &document{text: text, resolve: DefaultResolve}
+	d := &document{text: text, resolve: DefaultResolve, drain: DefaultDrain}
 	d.parser.Reset(text)
 	return d
 }
@@ -103,7 +106,7 @@ func (d *document) hint(at int) string {
 	key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 	i := forwardKeyIndex(key)
 	switch {
-	case !found || i < 0 && key != topKeys[topResolve]:
+	case !found || i < 0 && !slices.Contains(topKeys[:topForward], key):
 		return ""
 	case value == "":
 		return fmt.Sprintf(": there is no value for %s", key)
@@ -113,8 +116,11 @@ func (d *document) hint(at int) string {
 	if value, _, _ = strings.Cut(value, " "); strings.ContainsAny(value, "\"'[]{}#,") {
 		return ""
 	}
-	if i == keyClients {
+	switch {
+	case i >= 0 && forwardKeys[i].kind == unstable.Array:
 		return fmt.Sprintf(": want quotes and brackets, like %s = [%q]", key, value)
+	case i >= 0 && forwardKeys[i].kind == unstable.Integer:
+		return ": want " + forwardKeys[i].wanted()
 	}
 	return fmt.Sprintf(": want quotes, like %s = %q", key, value)
 }
@@ -169,8 +175,8 @@ func (d *document) header(node *unstable.Node) {
 	switch {
 	case near == topKeys[topForward]:
 		d.forwardHeader(at, name, single)
-	case near == topKeys[topResolve]:
-		d.report(at, near, "resolve: want %s at the top of the file, not a table", wantResolve)
+	case near != "":
+		d.report(at, near, "%s: want %s at the top of the file, not a table", near, wantTime)
 	case parts[0] == topKeys[topForward] && forwardKeyIndex(parts[1]) >= 0:
 		k := &forwardKeys[forwardKeyIndex(parts[1])]
 		d.report(at, name, "unknown table %s: write %s = %s below its [[forward]]", brackets(name, single), k.name, k.want)
@@ -219,8 +225,8 @@ func quoteKey(name string) string {
 	return name
 }
 
-// wantResolve says what resolve is.
-const wantResolve = `a string like "30s"`
+// wantTime says what the times at the top are.
+const wantTime = `a string like "30s"`
 
 // takeTop takes a key above the first table.
 func (d *document) takeTop(e entry) {
@@ -245,9 +251,9 @@ func (d *document) takeTop(e entry) {
 		d.takeForwards(e)
 	case e.dotted() || e.value.Kind != unstable.String:
 		s.bad = true
-		d.report(e.at, e.first, "resolve: want %s, not %s", wantResolve, e.kind())
+		d.report(e.at, e.first, "%s: want %s, not %s", e.first, wantTime, e.kind())
 	default:
-		d.takeResolve(string(e.value.Data), e.at)
+		d.readTop(i, string(e.value.Data), e.at)
 	}
 }
 
@@ -261,16 +267,17 @@ func (d *document) unknownTop(e entry) {
 	d.report(e.key, e.name, "unknown key %q%s", e.name, hint)
 }
 
-// takeResolve reads the value of resolve.
-func (d *document) takeResolve(s string, at int) {
-	v, err := time.ParseDuration(s)
-	switch {
-	case err != nil:
-		d.report(at, topKeys[topResolve], "resolve %q: want a number with a unit, like \"30s\" or \"5m\"", s)
-	case v < minResolve:
-		d.report(at, topKeys[topResolve], "resolve %q: want %s or more", s, minResolve)
-	default:
-		d.resolve = v
+// readTop reads the value of a key at the top from its text.
+func (d *document) readTop(i int, s string, at int) {
+	var err error
+	switch key := topKeys[i]; i {
+	case topResolve:
+		d.resolve, err = parseTime(key, s, minResolve, math.MaxInt64)
+	case topDrain:
+		d.drain, err = parseTime(key, s, 0, maxDrain)
+	}
+	if err != nil {
+		d.report(at, topKeys[i], "%s", err)
 	}
 }
 

@@ -45,7 +45,7 @@ type finding struct {
 
 // faults returns the findings as an operator reads them.
 func (d *document) faults(file string) Faults {
-	slices.SortStableFunc(d.findings, func(a, b finding) int { return cmp.Compare(a.at, b.at) })
+	d.sortFindings()
 	faults := make(Faults, len(d.findings))
 	from, column := 0, 1 // counted on from the fault before: a line may be as long as the file
 	for i, f := range d.findings {
@@ -62,6 +62,10 @@ func (d *document) faults(file string) Faults {
 		faults[i] = Fault{File: file, Line: line, Column: column, Key: f.key, Text: text}
 	}
 	return faults
+}
+
+func (d *document) sortFindings() {
+	slices.SortStableFunc(d.findings, func(a, b finding) int { return cmp.Compare(a.at, b.at) })
 }
 
 // line returns the line of an offset, from 1. Lines are indexed at the first question, since a

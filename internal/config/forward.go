@@ -25,53 +25,6 @@ type client struct {
 	at   int
 }
 
-// forwardKey is a key of a [[forward]] table.
-type forwardKey struct {
-	name    string
-	kind    unstable.Kind // String, or Array of strings
-	want    string        // an example of a value
-	missing string        // what to write for who has left it out; empty: it may be left out
-	read    func(f *forward, s string, at int) error
-}
-
-// The keys of a [[forward]] table.
-const (
-	keyName = iota
-	keyListen
-	keyServer
-	keyTracking
-	keyInterface
-	keyClients
-	keyServerPorts
-	forwardKeyCount
-)
-
-var forwardKeys = [forwardKeyCount]forwardKey{
-	keyName: {
-		name: "name", kind: unstable.String, want: `"archive"`, read: (*forward).readName,
-	},
-	keyListen: {
-		name: "listen", kind: unstable.String, want: `"192.168.5.2:2121"`, read: (*forward).readListen,
-		missing: "say where clients connect",
-	},
-	keyServer: {
-		name: "server", kind: unstable.String, want: `"ftp.example.com:21"`, read: (*forward).readServer,
-		missing: "say which server they reach",
-	},
-	keyTracking: {
-		name: "tracking", kind: unstable.String, want: `"kernel"`, read: (*forward).readTracking,
-	},
-	keyInterface: {
-		name: "interface", kind: unstable.String, want: `"lan0"`, read: (*forward).readInterface,
-	},
-	keyClients: {
-		name: "clients", kind: unstable.Array, want: `["192.168.5.0/24"]`, read: (*forward).readClient,
-	},
-	keyServerPorts: {
-		name: "server_ports", kind: unstable.String, want: `"50000-50100"`, read: (*forward).readServerPorts,
-	},
-}
-
 func forwardKeyNames() []string {
 	names := make([]string, len(forwardKeys))
 	for i, k := range forwardKeys {
@@ -127,7 +80,7 @@ func (f *forward) take(d *document, e entry) {
 			f.takeElement(d, i, it.Node())
 		}
 	default:
-		f.readString(d, i, string(e.value.Data), e.at)
+		f.readText(d, i, string(e.value.Data), e.at)
 	}
 }
 
@@ -140,10 +93,11 @@ func (f *forward) takeElement(d *document, i int, node *unstable.Node) {
 		f.report(d, e.at, k.name, "%s: want %s, not %s in the array", k.name, k.wanted(), e.kind())
 		return
 	}
-	f.readString(d, i, string(node.Data), e.at)
+	f.readText(d, i, string(node.Data), e.at)
 }
 
-func (f *forward) readString(d *document, i int, s string, at int) {
+// readText reads the value of a key, or one element of it, from its text.
+func (f *forward) readText(d *document, i int, s string, at int) {
 	if err := forwardKeys[i].read(f, s, at); err != nil {
 		f.slots[i].bad = true
 		f.report(d, at, forwardKeys[i].name, "%s", err)
@@ -154,74 +108,8 @@ func (f *forward) unknown(d *document, e entry) {
 	hint := ""
 	if near := nearest(e.first, forwardKeyNames()); near != "" {
 		hint = fmt.Sprintf(": did you mean %q?", near)
-	} else if near := nearest(e.first, topKeys[:]); near == topKeys[topResolve] {
+	} else if near := nearest(e.first, topKeys[:]); near != "" && near != topKeys[topForward] {
 		hint = fmt.Sprintf(": %q stands at the top of the file, above the first [[forward]]", near)
 	}
 	f.report(d, e.key, e.name, "unknown key %q%s", e.name, hint)
-}
-
-// wanted says what the value of the key is.
-func (k *forwardKey) wanted() string {
-	if k.kind == unstable.Array {
-		return "an array of strings like " + k.want
-	}
-	return "a string like " + k.want
-}
-
-func (f *forward) readName(s string, _ int) error {
-	f.Name = s
-	return dnat.CheckName(s)
-}
-
-func (f *forward) readListen(s string, _ int) error {
-	l, err := dnat.ParseListen(s)
-	l.Interface = f.Listen.Interface // which may stand above
-	f.Listen = l
-	return err
-}
-
-func (f *forward) readServer(s string, _ int) (err error) {
-	f.Server, err = dnat.ParseServer(s)
-	return err
-}
-
-func (f *forward) readTracking(s string, _ int) (err error) {
-	if f.Tracking, err = dnat.ParseTracking(s); err != nil {
-		if near := nearest(s, trackings()); near != "" {
-			return fmt.Errorf("unknown tracking %q: did you mean %q?", s, near)
-		}
-	}
-	return err
-}
-
-// trackings returns the words that dnat.ParseTracking reads.
-func trackings() []string {
-	var words []string
-	for t := dnat.Tracking(0); ; t++ {
-		if _, err := dnat.ParseTracking(t.String()); err != nil {
-			return words
-		}
-		words = append(words, t.String())
-	}
-}
-
-func (f *forward) readInterface(s string, _ int) error {
-	f.Listen.Interface = s
-	return dnat.CheckInterface(s)
-}
-
-func (f *forward) readClient(s string, at int) error {
-	p, err := dnat.ParseClient(s)
-	if err == nil {
-		f.Clients = append(f.Clients, p)
-		f.clients = append(f.clients, client{p, s, at})
-	}
-	return err
-}
-
-func (f *forward) readServerPorts(s string, _ int) (err error) {
-	if f.ServerPorts, err = dnat.ParsePortRange(s); err != nil {
-		return fmt.Errorf("server_%w", err)
-	}
-	return nil
 }

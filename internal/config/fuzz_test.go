@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -49,16 +50,13 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 	if faults := dnat.Check(c.Forwards); len(faults) > 0 {
 		t.Errorf("got a sound file; want\n%v", faults)
 	}
-	if len(c.Forwards) == 0 || c.Resolve < minResolve {
-		t.Errorf("got %d forwards, resolved every %s; want some, and %s or more", len(c.Forwards), c.Resolve, minResolve)
+	if len(c.Forwards) == 0 || c.Resolve < minResolve || c.Drain < 0 || c.Drain > maxDrain {
+		t.Errorf("got %d forwards, resolved every %s, drained for %s; want some, %s or more, and %s or less",
+			len(c.Forwards), c.Resolve, c.Drain, minResolve, maxDrain)
 	}
 	var raw struct {
-		Resolve string
-		Forward []struct {
-			Name, Listen, Server, Tracking, Interface string
-			Clients                                   []string
-			ServerPorts                               string `toml:"server_ports"`
-		}
+		Resolve, Drain string
+		Forward        []rawForward
 	}
 	decoder := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))).DisallowUnknownFields()
 	if err := decoder.Decode(&raw); err != nil {
@@ -68,28 +66,57 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 		t.Fatalf("got %d forwards; want %d", len(c.Forwards), len(raw.Forward))
 	}
 	for i, got := range c.Forwards {
-		r := raw.Forward[i]
-		listen, _ := dnat.ParseListen(r.Listen)
-		listen.Interface = r.Interface
-		server, _ := dnat.ParseServer(r.Server)
-		want := dnat.Forward{Name: r.Name, Listen: listen, Server: server}
-		if r.Name == "" {
-			want.Name = listen.String()
-		}
-		if r.Tracking != "" {
-			want.Tracking, _ = dnat.ParseTracking(r.Tracking)
-		}
-		for _, s := range r.Clients {
-			p, _ := dnat.ParseClient(s)
-			want.Clients = append(want.Clients, p)
-		}
-		if r.ServerPorts != "" {
-			want.ServerPorts, _ = dnat.ParsePortRange(r.ServerPorts)
-		}
-		if !reflect.DeepEqual(got, want) {
+		if want := raw.Forward[i].value(); !reflect.DeepEqual(got, want) {
 			t.Errorf("forward %d: got %+v; want %+v", i+1, got, want)
 		}
 	}
+}
+
+// rawForward is what go-toml's decoder makes of a [[forward]].
+type rawForward struct {
+	Name, Listen, Server, Tracking, Interface string
+	Clients                                   []string
+	ServerPorts                               string `toml:"server_ports"`
+
+	Data          string
+	PassivePorts  string `toml:"passive_ports"`
+	Advertise     []string
+	ServerMode    string `toml:"server_mode"`
+	DialTime      string `toml:"dial_time"`
+	LoginTime     string `toml:"login_time"`
+	IdleTime      string `toml:"idle_time"`
+	Sessions      int    `toml:"max_sessions"`
+	PerClient     int    `toml:"max_sessions_per_client"`
+	LoginFailures int    `toml:"max_login_failures"`
+}
+
+// value is the forward of a sound text: an empty string is a key that was not given, and leaves a zero.
+func (r rawForward) value() dnat.Forward {
+	f := dnat.Forward{Name: r.Name}
+	f.Listen, _ = dnat.ParseListen(r.Listen)
+	f.Listen.Interface = r.Interface
+	f.Server, _ = dnat.ParseServer(r.Server)
+	if r.Name == "" {
+		f.Name = f.Listen.String()
+	}
+	f.Tracking, _ = dnat.ParseTracking(r.Tracking)
+	for _, s := range r.Clients {
+		p, _ := dnat.ParseClient(s)
+		f.Clients = append(f.Clients, p)
+	}
+	f.ServerPorts, _ = dnat.ParsePortRange(r.ServerPorts)
+	f.Data, _ = dnat.ParseDataPath(r.Data)
+	f.PassivePorts, _ = dnat.ParsePortRange(r.PassivePorts)
+	for _, s := range r.Advertise {
+		a, _ := dnat.ParseAdvertise(s)
+		f.Advertise = append(f.Advertise, a)
+	}
+	f.ServerMode, _ = dnat.ParseServerMode(r.ServerMode)
+	f.Limits = dnat.Limits{Sessions: r.Sessions, PerClient: r.PerClient, LoginFailures: r.LoginFailures}
+	f.Limits.Dial, _ = time.ParseDuration(r.DialTime)
+	f.Limits.Login, _ = time.ParseDuration(r.LoginTime)
+	f.Limits.Idle, _ = time.ParseDuration(r.IdleTime)
+	return f
 }
 
 func checkFaults(t *testing.T, faults Faults, text []byte) {
@@ -112,7 +139,7 @@ func many(n int, forward func(i int) (listen, server string)) []byte {
 	var b bytes.Buffer
 	for i := range n {
 		listen, server := forward(i)
-		fmt.Fprintf(&b, "[[forward]]\nname = \"camera %d\" # in hall %d\nlisten = %q\nserver = %q\ntracking = \"kernel\"\nclients = [\"192.168.5.0/24\", \"192.168.6.17\"]\n\n", i, i%7, listen, server)
+		fmt.Fprintf(&b, "[[forward]]\nname = \"camera %d\" # in hall %d\nlisten = %q\nserver = %q\ntracking = \"proxy\"\nmax_sessions = 100\nidle_time = \"5m\"\nclients = [\"192.168.5.0/24\", \"192.168.6.17\"]\n\n", i, i%7, listen, server)
 	}
 	return b.Bytes()
 }

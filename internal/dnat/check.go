@@ -246,6 +246,9 @@ func (c *claims) checkRanges(i int, fault func(key, format string, args ...any))
 		if j == i || !f.Listen.sameHost(o.Listen) {
 			continue
 		}
+		if o.ServerPorts == AllPorts && f.Tracking == TrackingProxy {
+			fault("listen", "listen %s lies within the server_ports \"all\" of forward %q, whose clients could not reach the proxy", f.Listen, o.Name)
+		}
 		if o.ServerPorts != AllPorts && o.ServerPorts.Contains(f.Listen.Port) {
 			fault("listen", "listen %s lies within the server_ports %s of forward %q", f.Listen, o.ServerPorts, o.Name)
 		}

@@ -77,11 +77,11 @@ func TestCheck(t *testing.T) {
 		{"sound", []string{
 			"a 192.0.2.1:21 203.0.113.1", "b 192.0.2.1:2121 203.0.113.1", "c [2001:db8::1]:21 2001:db8::21",
 			"d :2222 ftp.example.com kernel", "e 192.0.2.2:21 203.0.113.2 none 50000-50100", "f 192.0.2.3:21 203.0.113.2 none all 10.0.0.0/8",
-			"g 192.0.2.3:2121 203.0.113.2", "h 192.0.2.4:21 2001:db8::21 proxy", "i [2001:db8::2]:21 203.0.113.2 proxy data=auto",
+			"g 192.0.2.3:2121 203.0.113.2 kernel", "h 192.0.2.4:21 2001:db8::21 proxy", "i [2001:db8::2]:21 203.0.113.2 proxy data=auto",
 			"j 192.0.2.2:2121 203.0.113.3 proxy passive_ports=1024-49999", "k 192.0.2.2:2122 203.0.113.3 proxy passive_ports=1024-49999",
 			"l 192.0.2.2:2123 203.0.113.3", // the ports of default leave 50000-50100 out
 			"m 127.0.0.1:2121 127.0.0.1 proxy data=relay server_mode=passive", "n [::1]:2121 127.0.0.1", "o 192.0.2.5:21 203.0.113.2 proxy data=kernel",
-			"p :2223 2001:db8::21 proxy data=kernel", "q 192.0.2.5:2121 203.0.113.2 proxy advertise=198.51.100.7,10.0.0.0/8=a.example,10.0.0.0/16=198.51.100.8",
+			"p 192.0.2.6:2223 203.0.113.2 proxy data=kernel", "q 192.0.2.5:2121 203.0.113.2 proxy advertise=198.51.100.7,10.0.0.0/8=a.example,10.0.0.0/16=198.51.100.8",
 		}, nil},
 		{"same name", []string{"a :21 203.0.113.1", "a :22 203.0.113.1"}, []string{`1 name name "a" is taken by forward 1`}},
 		{"same listen", []string{"a 192.0.2.1:21 203.0.113.1", "b 192.0.2.1:21 203.0.113.2"},
@@ -145,6 +145,8 @@ func TestCheckProxy(t *testing.T) {
 			[]string{"1 passive_ports passive_ports is for tracking proxy"}},
 		{"listen of a proxy within another's ports", []string{"a 192.0.2.1:50050 203.0.113.1 proxy", "b 192.0.2.1:21 203.0.113.1 none 50000-50100"},
 			[]string{`0 listen listen 192.0.2.1:50050 lies within the server_ports 50000-50100 of forward "b"`}},
+		{"a proxy within all ports of another", []string{"a :2121 203.0.113.1", "b 192.0.2.1:21 203.0.113.1 none all 10.0.0.0/8"},
+			[]string{`0 listen listen :2121 lies within the server_ports "all" of forward "b", whose clients could not reach the proxy`}},
 		{"advertise twice to everybody", []string{"a :21 203.0.113.1 proxy advertise=198.51.100.7,10.0.0.1=198.51.100.8,b.example"},
 			[]string{"0 advertise advertise says twice what everybody is told: 198.51.100.7 and b.example"}},
 		{"advertise twice to some", []string{"a :21 203.0.113.1 proxy advertise=198.51.100.7,10.0.0.0/8=a.example,10.0.0.0/8=b.example"},

@@ -28,7 +28,7 @@ func (p Pinhole) String() string {
 // kernel can translate the connection.
 func (p Pinhole) OneFamily() bool {
 	v4 := p.From.Is4()
-	return p.At.Addr().Is4() == v4 && p.To.Addr().Is4() == v4 && p.As.Is4() == v4
+	return p.At.Addr().Is4() == v4 && p.To.Addr().Is4() == v4 && p.As.IsValid() && p.As.Is4() == v4
 }
 
 // Leg is one end that the gateway connects to.

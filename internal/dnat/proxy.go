@@ -124,6 +124,9 @@ type Advertised struct {
 // prefix. It is not valid where the gateway's own address is to be told.
 func (r Resolved) AdvertisedTo(client netip.Addr) netip.Addr {
 	var addr netip.Addr
+	if !client.Is4() { // it is told no address
+		return addr
+	}
 	longest := -2
 	for _, a := range r.Advertised {
 		bits := -1

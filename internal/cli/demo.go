@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/demo"
+)
+
+func newDemo() *cobra.Command {
+	var relay bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Tell the whole story in a laboratory, in a few seconds",
+		Long: `Tell the whole story in a laboratory of its own: an FTP server behind a gateway,
+without tracking, with kernel tracking and with proxy tracking, in every mode,
+and beside each other what the kernel cannot follow and the proxy can. It needs
+nothing but this program, and leaves nothing behind.
+
+With --relay it needs no laboratory either: server, gateway and client are on
+this machine's loopback, and ftpgate copies the data connections itself.`,
+		Args: noWords,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := untilSignal(cmd.Context(), endSignals...)
+			defer stop()
+			tell := demo.Main
+			if relay {
+				tell = demo.Relay
+			}
+			err := tell(ctx, cmd.OutOrStdout(), demo.Options{
+				Again:   []string{"demo"},
+				Serve:   []string{"demo", "serve"},
+				Forward: []string{"forward"},
+			})
+			if exit := (*demo.ExitError)(nil); errors.As(err, &exit) {
+				return withStatus(exit.Code) // it has said why
+			}
+			return orFailed(err)
+		},
+	}
+	cmd.Flags().BoolVar(&relay, "relay", false, "show the relay on loopback, for an ordinary user without namespaces")
+	cmd.AddCommand(&cobra.Command{
+		Use: "serve ADDR", Short: "The demo's FTP server", Hidden: true, Args: want("ADDR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := untilSignal(cmd.Context(), endSignals...)
+			defer stop()
+			return orFailed(demo.Serve(ctx, args[0], cmd.InOrStdin(), cmd.OutOrStdout()))
+		},
+	})
+	return cmd
+}

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/config"
+	"ftpgate/internal/dnat"
+)
+
+// keyFlag is a key of the file as a flag of forward; package config reads what it is given.
+type keyFlag struct {
+	key      string // of the file
+	argument string // what the help calls its value
+	usage    string
+	implied  string // what holds without it, for the help
+	list     bool   // it may be given again, and several values may stand in one, behind commas
+	given    []string
+}
+
+// keyFlags are the keys of a forward and of the top of the file, in the order of the help.
+func keyFlags() []*keyFlag {
+	limits := dnat.DefaultLimits()
+	return []*keyFlag{
+		{key: "tracking", argument: "WORD", implied: dnat.TrackingProxy.String(),
+			usage: "how the FTP dialogue is followed: proxy, kernel or none"},
+		{key: "clients", argument: "PREFIX", list: true,
+			usage: "who may use it, an address or a prefix; repeatable (default everybody)"},
+		{key: "interface", argument: "NAME", usage: "take connections that arrive at this interface only"},
+		{key: "name", argument: "NAME", usage: "what log lines call it (default LISTEN)"},
+		{key: "server_ports", argument: "PORTS",
+			usage: "tracking none: the server's passive ports, like 50000-50100, or all"},
+		{key: "data", argument: "WORD", implied: dnat.DataAuto.String(),
+			usage: "what carries data connections: auto, kernel or relay"},
+		{key: "passive_ports", argument: "PORTS", implied: dnat.DefaultPassivePorts.String(),
+			usage: "the gateway's ports for data connections"},
+		{key: "advertise", argument: "ADDR[,PREFIX=ADDR...]", list: true,
+			usage: "what clients are told to connect to; repeatable"},
+		{key: "server_mode", argument: "WORD", implied: dnat.ServerModeClient.String(),
+			usage: "how the server is asked for data: client or passive"},
+		{key: "dial_time", argument: "TIME", implied: config.ShortTime(limits.Dial),
+			usage: "until the server takes the connection"},
+		{key: "login_time", argument: "TIME", implied: config.ShortTime(limits.Login),
+			usage: "until the client has logged in"},
+		{key: "idle_time", argument: "TIME", implied: config.ShortTime(limits.Idle),
+			usage: "without a command; stands still during a transfer"},
+		{key: "max_sessions", argument: "N", implied: strconv.Itoa(limits.Sessions),
+			usage: "sessions at once"},
+		{key: "max_sessions_per_client", argument: "N", implied: strconv.Itoa(limits.PerClient),
+			usage: "sessions at once of one client address"},
+		{key: "max_login_failures", argument: "N", implied: strconv.Itoa(limits.LoginFailures),
+			usage: "wrong passwords before a session is ended"},
+		{key: "drain", argument: "TIME", implied: config.ShortTime(config.DefaultDrain),
+			usage: "how long running transfers may go on at the end"},
+		{key: "resolve", argument: "TIME", implied: config.ShortTime(config.DefaultResolve),
+			usage: "how often names are resolved again"},
+	}
+}
+
+// addKeyFlags adds the flags to a command's.
+func addKeyFlags(cmd *cobra.Command, flags []*keyFlag) {
+	set := cmd.Flags()
+	set.SortFlags = false
+	for _, k := range flags {
+		set.VarPF(k, flagName(k.key), "", k.usage).DefValue = k.implied
+	}
+}
+
+// Set takes a value from the command line; config judges it later, together with the others.
+func (k *keyFlag) Set(s string) error {
+	if k.list {
+		k.given = append(k.given, strings.Split(s, ",")...)
+	} else {
+		k.given = []string{s} // the last one counts
+	}
+	return nil
+}
+
+// Type returns what the help calls the value.
+func (k *keyFlag) Type() string { return k.argument }
+
+// String returns what was given.
+func (k *keyFlag) String() string { return strings.Join(k.given, ",") }
+
+// flagName is the flag for a key of the file. One value is given with each --client.
+func flagName(key string) string {
+	if key == "clients" {
+		return "client"
+	}
+	return strings.ReplaceAll(key, "_", "-")
+}
+
+// fromWords reads the words and the flags of forward; the error names every fault.
+func fromWords(listen, server string, flags []*keyFlag) (*config.Config, error) {
+	words := []config.Word{{Key: "listen", Text: listen}, {Key: "server", Text: server}}
+	for _, k := range flags {
+		for _, text := range k.given {
+			words = append(words, config.Word{Key: k.key, Text: text})
+		}
+	}
+	c, err := config.FromWords(words)
+	var faults config.Faults
+	if !errors.As(err, &faults) {
+		return c, err
+	}
+	said := make([]error, len(faults))
+	for i, f := range faults {
+		said[i] = errors.New(asFlag(f, flags))
+	}
+	return nil, errors.Join(said...)
+}
+
+// faultToken is a part of a fault's text: an example as a file has it (key = "value" or key = ["value"]),
+// what somebody has typed, in quotes, or a word.
+var faultToken = regexp.MustCompile(`([a-z_]+) = \[?"([^"]*)"\]?|"(?:[^"\\]|\\.)*"|[\w'-]+`)
+
+// asFlag speaks of flags where the fault speaks of a file's keys: wherever a key cannot be another
+// word, and wherever it is the key at fault.
+func asFlag(fault config.Fault, flags []*keyFlag) string {
+	var own *keyFlag // nil: the fault is in LISTEN or SERVER
+	keys := map[string]bool{}
+	for _, k := range flags {
+		keys[k.key] = true
+		if k.key == fault.Key {
+			own = k
+		}
+	}
+	text := faultToken.ReplaceAllStringFunc(fault.Text, func(token string) string {
+		if m := faultToken.FindStringSubmatch(token); m[1] != "" {
+			return fmt.Sprintf("--%s %s", flagName(m[1]), m[2])
+		}
+		isOwn := own != nil && flagName(token) == flagName(own.key)
+		if isOwn || keys[token] && strings.Contains(token, "_") {
+			return "--" + flagName(token)
+		}
+		return token
+	})
+	switch {
+	case own == nil:
+		return text
+	case len(own.given) == 0:
+		return fmt.Sprintf("--%s is missing: %s", flagName(own.key), text)
+	case !strings.Contains(text, "--"+flagName(own.key)):
+		return fmt.Sprintf("--%s: %s", flagName(own.key), text)
+	}
+	return text
+}

@@ -1,0 +1,61 @@
+package config
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestFromWords: words make the forward that a file with the same values makes.
+func TestFromWords(t *testing.T) {
+	got, err := FromWords([]Word{
+		{"listen", ":2121"}, {"server", "ftp.example.com"}, {"drain", "0s"}, {"resolve", "2s"},
+		{"clients", "192.168.5.0/24"}, {"clients", "192.168.6.17"}, {"advertise", "198.51.100.7"}, {"advertise", "10.0.0.0/8=gate"},
+		{"max_sessions", "20"}, {"idle_time", "5m"}, {"data", "relay"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Parse("f.toml", strings.NewReader(`
+drain = "0s"
+resolve = "2s"
+[[forward]]
+listen = ":2121"
+server = "ftp.example.com"
+clients = ["192.168.5.0/24", "192.168.6.17"]
+advertise = ["198.51.100.7", "10.0.0.0/8=gate"]
+max_sessions = 20
+idle_time = "5m"
+data = "relay"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v; want %+v", got, want)
+	}
+}
+
+// TestFromWordsFaults: every fault in the order of the words, each one once.
+func TestFromWordsFaults(t *testing.T) {
+	_, err := FromWords([]Word{
+		{"listen", "192.168.5.2"}, {"server", "127.0.0.1"}, {"data", "kernal"}, {"drain", "x"},
+		{"clients", "10.0.0.0/8"}, {"clients", "10.1.0.0/16"}, {"passive_ports", "20"}, {"max_sessions", "1e3"},
+	})
+	var faults Faults
+	if !errors.As(err, &faults) {
+		t.Fatalf("got error %v; want Faults", err)
+	}
+	want := Faults{
+		{Key: "listen", Text: `listen "192.168.5.2": no port: want ADDR:PORT`},
+		{Key: "data", Text: `unknown data "kernal": did you mean "kernel"?`},
+		{Key: "drain", Text: `drain "x": want a number with a unit, like "30s" or "5m"`},
+		{Key: "clients", Text: `client "10.1.0.0/16" is covered by "10.0.0.0/8"`},
+		{Key: "passive_ports", Text: "passive_ports 20: the ports below 1024 are those of services: want a range like 49152-65535"},
+		{Key: "max_sessions", Text: `max_sessions "1e3": want a number from 1 to 500000`},
+	}
+	if !reflect.DeepEqual(faults, want) {
+		t.Errorf("got\n%q\nwant\n%q", faults, want)
+	}
+}
