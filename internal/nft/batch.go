@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -69,8 +70,11 @@ func (b *batch) send(conn *netlink.Conn) error {
 		if m.Header.Flags&netlink.Acknowledge != 0 {
 			acks++
 		}
-		if m.Header.Type&0xff == unix.NFT_MSG_NEWRULE {
+		switch m.Header.Type & 0xff {
+		case unix.NFT_MSG_NEWRULE:
 			m.Data = directCt(m.Data)
+		case unix.NFT_MSG_NEWSET:
+			m.Data = onePacket(m.Data)
 		}
 		messages[i] = m
 	}
@@ -148,6 +152,16 @@ func directCt(rule []byte) []byte {
 			})
 		})
 	})...)
+}
+
+// onePacket turns the counter of a set's elements, the one expression there that the library knows, into
+// what ruleset.Set.Once means: limit rate 1/day burst 1 packets. The message is a set's, as in directCt.
+func onePacket(set []byte) []byte {
+	limit, err := expr.Marshal(unix.NFPROTO_INET, &expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeDay, Burst: 1})
+	if err != nil {
+		panic(fmt.Sprintf("nft: limit: %v", err)) // a constant
+	}
+	return append(slices.Clip(set[:4]), mapAttr(set[4:], setExpression, func([]byte) []byte { return limit })...)
 }
 
 // mapAttr rewrites the payload of every attribute of one type in a list of netlink attributes.

@@ -24,6 +24,7 @@ const (
 	ctKeyDestinationIP6 = 22     // NFT_CT_DST_IP6
 	ctStatusDNAT        = 1 << 5 // IPS_DST_NAT
 	objectCtHelper      = 3      // NFT_OBJECT_CT_HELPER
+	setExpression       = 17     // NFTA_SET_EXPR
 	routeLocal          = 2      // RTN_LOCAL
 	helperNameLength    = 16     // NF_CT_HELPER_NAME_LEN
 	interfaceNameLength = unix.IFNAMSIZ
@@ -87,6 +88,9 @@ func libSet(table string, s ruleset.Set) *nftables.Set {
 		KeyType:       concat(s.Version, s.Key),
 		IsMap:         s.IsMap(),
 		Interval:      s.Interval,
+		HasTimeout:    s.Timeout,
+		Counter:       s.Once, // onePacket makes it a limit
+		Size:          uint32(s.Size),
 		Concatenation: len(s.Key) > 1,
 	}
 	if set.IsMap {
@@ -187,7 +191,7 @@ func field(c ruleset.Column, e ruleset.Element) (first, last []byte) {
 		return e.Client.Addr().AsSlice(), lastAddr(e.Client).AsSlice()
 	case ruleset.ColumnListen, ruleset.ColumnDialled:
 		return e.Listen.AsSlice(), e.Listen.AsSlice()
-	case ruleset.ColumnServer, ruleset.ColumnServerAsSource:
+	case ruleset.ColumnServer, ruleset.ColumnSource:
 		return e.Server.AsSlice(), e.Server.AsSlice()
 	case ruleset.ColumnPort:
 		return port(e.Ports.First), port(e.Ports.Last)
@@ -283,6 +287,10 @@ func (e *encoder) statement(s ruleset.Statement) {
 		e.key(s.Version, s.Key)
 		e.add(&expr.Lookup{SourceRegister: registerFirst, SetName: s.Map, DestRegister: registerFirst, IsDestRegSet: true})
 		e.add(destinationNAT(s))
+	case ruleset.TranslateSource: // snat ip to ip saddr . tcp dport map @map
+		e.key(s.Version, s.Key)
+		e.add(&expr.Lookup{SourceRegister: registerFirst, SetName: s.Map, DestRegister: registerFirst, IsDestRegSet: true})
+		e.add(addressNAT(expr.NATTypeSourceNAT, s.Version))
 	case ruleset.AttachHelper: // ct helper set "ftp"
 		e.add(&expr.Objref{Type: objectCtHelper, Name: ruleset.HelperName})
 	case ruleset.Masquerade: // masquerade
@@ -371,7 +379,7 @@ func loadField(v ruleset.Version, c ruleset.Column, reg uint32) (expr.Any, int) 
 	switch c {
 	case ruleset.ColumnInterface:
 		return &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg}, interfaceNameLength
-	case ruleset.ColumnClient, ruleset.ColumnServerAsSource:
+	case ruleset.ColumnClient, ruleset.ColumnSource:
 		return address(source), size
 	case ruleset.ColumnListen, ruleset.ColumnServer:
 		return address(destination), size
@@ -389,19 +397,19 @@ func destinationPort(reg uint32) expr.Any {
 
 // destinationNAT translates to what the map left in the registers.
 func destinationNAT(s ruleset.Translate) *expr.NAT {
-	size := 16
-	if s.Version == ruleset.IPv4 {
-		size = 4
-	}
-	nat := &expr.NAT{
-		Type:       expr.NATTypeDestNAT,
-		Family:     uint32(protocolFamily(s.Version)),
-		RegAddrMin: registerFirst,
-		RegAddrMax: registerFirst,
-	}
+	nat := addressNAT(expr.NATTypeDestNAT, s.Version)
 	if s.WithPort {
-		nat.RegProtoMin, nat.RegProtoMax = register(size), register(size)
+		behind := register(4)
+		if s.Version == ruleset.IPv6 {
+			behind = register(16)
+		}
+		nat.RegProtoMin, nat.RegProtoMax = behind, behind
 		nat.Specified = true
 	}
 	return nat
+}
+
+// addressNAT translates to the address that the map left in the first register.
+func addressNAT(typ expr.NATType, v ruleset.Version) *expr.NAT {
+	return &expr.NAT{Type: typ, Family: uint32(protocolFamily(v)), RegAddrMin: registerFirst, RegAddrMax: registerFirst}
 }

@@ -143,9 +143,12 @@ func (c *Conn) replace(t ruleset.Table, sweep []string) error {
 	return errors.Join(err, c.Remove(t.Name))
 }
 
-// verify counts what the kernel has of a table's elements.
+// verify counts what the kernel has of a table's elements. Those that come and go are not the table's.
 func (c *Conn) verify(t ruleset.Table) error {
 	for _, s := range t.Sets {
+		if s.Timeout {
+			continue
+		}
 		elements, err := c.read.GetSetElements(libSet(t.Name, s))
 		if err != nil {
 			return fmt.Errorf("nft: list set %s: %w", s.Name, errno(err))

@@ -10,8 +10,14 @@
 //	prerouting   mangle (-150)   helper       attaches the ftp helper to control connections; it must
 //	                                          come after conntrack (-200) and before NAT (-100), or the
 //	                                          kernel ignores it without a word (net/netfilter/nft_ct.c)
-//	prerouting   dstnat (-100)   prerouting   listen address to server
-//	postrouting  srcnat (100)    postrouting  masquerades what prerouting translated, nothing else
+//	prerouting   dstnat (-100)   prerouting   pinholes of tracking proxy, each for one connection;
+//	                                          listen address to server
+//	postrouting  srcnat (100)    postrouting  gives what came through a pinhole the address that its
+//	                                          far end knows; masquerades the rest of what prerouting
+//	                                          translated, nothing else
+//
+// A forward with tracking proxy has no element: its control connections end in ftpgate, and its data
+// connections come through pinholes, which internal/nft puts in and takes out while the table stands.
 package ruleset
 
 import (
@@ -44,6 +50,9 @@ type Set struct {
 	Key      []Column
 	Value    []Column
 	Interval bool // keys hold prefixes or port ranges
+	Timeout  bool // elements come and go while the table stands, and expire: Elements has none
+	Once     bool // an element matches one packet, and never again: in a chain for NAT, one connection
+	Size     int  // how many elements the kernel takes; 0: any number
 	Elements []Element
 }
 
@@ -53,7 +62,7 @@ type Element struct {
 	Interface string         // ColumnInterface
 	Client    netip.Prefix   // ColumnClient
 	Listen    netip.Addr     // ColumnListen, ColumnDialled
-	Server    netip.Addr     // ColumnServer, ColumnServerAsSource
+	Server    netip.Addr     // ColumnServer, ColumnSource
 	Ports     dnat.PortRange // ColumnPort; First and Last are equal where the set is not an interval
 	To        netip.Addr     // ColumnTo
 	ToPort    uint16         // ColumnToPort
@@ -64,15 +73,15 @@ type Column uint8
 
 // The columns, in the order in which keys name them.
 const (
-	ColumnInterface      Column = iota // iifname
-	ColumnClient                       // ip saddr, a prefix
-	ColumnListen                       // ip daddr before translation
-	ColumnDialled                      // ct original ip daddr: what the client dialled, seen after translation
-	ColumnServer                       // ip daddr after translation
-	ColumnServerAsSource               // ip saddr of what the server sends
-	ColumnPort                         // tcp dport
-	ColumnTo                           // value: address to translate to
-	ColumnToPort                       // value: port to translate to
+	ColumnInterface Column = iota // iifname
+	ColumnClient                  // ip saddr, a prefix
+	ColumnListen                  // ip daddr before translation
+	ColumnDialled                 // ct original ip daddr: what the client dialled, seen after translation
+	ColumnServer                  // ip daddr after translation
+	ColumnSource                  // ip saddr, one address
+	ColumnPort                    // tcp dport
+	ColumnTo                      // value: address to translate to
+	ColumnToPort                  // value: port to translate to
 )
 
 // Chain is a base chain with policy accept.
@@ -109,6 +118,9 @@ func (t Table) Elements() int {
 	return n
 }
 
+// Empty tells whether the table does nothing: none of its forwards needs the kernel.
+func (t Table) Empty() bool { return len(t.Chains) == 0 }
+
 // Version is one of the two versions of IP.
 type Version uint8
 
@@ -144,10 +156,16 @@ func (v Version) server(f dnat.Resolved) netip.Addr {
 }
 
 // Build returns the table that publishes the forwards. They must be sound (dnat.Check); a forward
-// without a server address of a family is not published for that family.
-func Build(name string, forwards []dnat.Resolved) Table {
+// without a server address of a family is not published for that family. Of forwards with tracking
+// proxy only those count whose data connections the kernel may carry: it has pinholes for them.
+func Build(name string, all []dnat.Resolved) Table {
 	b := builder{sets: map[string]*Set{}}
+	forwards := withoutProxy(all)
+	pinholes := slices.ContainsFunc(all, carried)
 	for _, v := range versions {
+		if pinholes {
+			b.addPinholes(v)
+		}
 		for _, k := range kinds {
 			b.addKind(v, k, forwards)
 		}
@@ -163,10 +181,10 @@ func Build(name string, forwards []dnat.Resolved) Table {
 	if t.Helper {
 		t.Chains = append(t.Chains, Chain{"helper", "filter", "prerouting", Mangle, slices.Concat(b.guard, b.helper)})
 	}
-	if len(forwards) > 0 {
+	if pinholes || len(forwards) > 0 {
 		t.Chains = append(t.Chains,
-			Chain{"prerouting", "nat", "prerouting", DstNAT, slices.Concat(b.control, b.ports)},
-			Chain{"postrouting", "nat", "postrouting", SrcNAT, b.masquerade})
+			Chain{"prerouting", "nat", "prerouting", DstNAT, slices.Concat(b.pinholes, b.control, b.ports)},
+			Chain{"postrouting", "nat", "postrouting", SrcNAT, slices.Concat(b.sources, b.masquerade)})
 	}
 	return t
 }
@@ -174,8 +192,10 @@ func Build(name string, forwards []dnat.Resolved) Table {
 // builder collects the parts of a table; rules of one sort stand together, so that control ports
 // win over passive ports whatever the kind of the listen address.
 type builder struct {
-	sets                                      map[string]*Set
-	helper, guard, control, ports, masquerade []Rule
+	sets                     map[string]*Set
+	helper, guard            []Rule // chain helper
+	pinholes, control, ports []Rule // chain prerouting
+	sources, masquerade      []Rule // chain postrouting
 }
 
 // add puts an element into a set, which is made with the first one.
@@ -326,7 +346,7 @@ func clientsOf(f dnat.Forward, v Version) []netip.Prefix {
 // port 22 to itself, and a client does the same with PORT.
 func (b *builder) addGuard(v Version, forwards []dnat.Resolved) {
 	listeners := Set{Name: "listeners" + v.digit(), Version: v, Key: []Column{ColumnListen}}
-	servers := Set{Name: "servers" + v.digit(), Version: v, Key: []Column{ColumnServerAsSource}}
+	servers := Set{Name: "servers" + v.digit(), Version: v, Key: []Column{ColumnSource}}
 	everywhere := false
 	for _, f := range forwards {
 		server := v.server(f)

@@ -71,6 +71,16 @@ func TestBuildMergesOverlaps(t *testing.T) {
 	}
 }
 
+// A table does something as long as one forward needs the kernel.
+func TestEmpty(t *testing.T) {
+	for _, c := range rulesettest.Cases() {
+		want := c.Name == "empty" || c.Name == "relay"
+		if got := ruleset.Build("ftpgate", c.Forwards).Empty(); got != want {
+			t.Errorf("%s: got %t; want %t", c.Name, got, want)
+		}
+	}
+}
+
 // The order of the forwards has no meaning.
 func TestBuildIsOrderless(t *testing.T) {
 	forwards := rulesettest.Cases()[6].Forwards

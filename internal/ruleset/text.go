@@ -39,6 +39,13 @@ type (
 		Map      string
 		WithPort bool // the map's value has a port
 	}
+	// TranslateSource has the connection's far end see the address that a map says, and ends the
+	// rule where the map is silent: snat ip to ip saddr . tcp dport map @source4
+	TranslateSource struct {
+		Version Version
+		Key     []Column
+		Map     string
+	}
 	// Masquerade gives the connection the gateway's own address as its source: masquerade
 	Masquerade struct{}
 	// Reset refuses the connection: reject with tcp reset
@@ -55,6 +62,9 @@ func (s In) text() string         { return fields(s.Version, s.Key) + " @" + s.S
 func (AttachHelper) text() string { return "ct helper set " + strconv.Quote(HelperName) }
 func (s Translate) text() string {
 	return fmt.Sprintf("dnat %s to %s map @%s", s.Version.protocol(), fields(s.Version, s.Key), s.Map)
+}
+func (s TranslateSource) text() string {
+	return fmt.Sprintf("snat %s to %s map @%s", s.Version.protocol(), fields(s.Version, s.Key), s.Map)
 }
 func (Masquerade) text() string { return "masquerade" }
 func (Reset) text() string      { return "reject with tcp reset" }
@@ -77,7 +87,7 @@ func fields(v Version, key []Column) string {
 		switch c {
 		case ColumnInterface:
 			parts[i] = "iifname"
-		case ColumnClient, ColumnServerAsSource:
+		case ColumnClient, ColumnSource:
 			parts[i] = v.protocol() + " saddr"
 		case ColumnListen, ColumnServer:
 			parts[i] = v.protocol() + " daddr"
@@ -164,8 +174,14 @@ func (s Set) write(b *strings.Builder) {
 		typ += " : " + types(addr, s.Value)
 	}
 	fmt.Fprintf(b, "\t%s %s {\n\t\ttype %s\n", word, s.Name, typ)
-	if s.Interval {
-		b.WriteString("\t\tflags interval\n")
+	if s.Size > 0 {
+		fmt.Fprintf(b, "\t\tsize %d\n", s.Size)
+	}
+	if flags := s.flags(); len(flags) > 0 {
+		fmt.Fprintf(b, "\t\tflags %s\n", strings.Join(flags, ","))
+	}
+	if s.Once {
+		b.WriteString("\t\tlimit rate 1/day burst 1 packets\n")
 	}
 	for i, e := range s.Elements {
 		lead := "\t\telements = { "
@@ -179,6 +195,17 @@ func (s Set) write(b *strings.Builder) {
 		b.WriteString(" }\n")
 	}
 	b.WriteString("\t}\n\n")
+}
+
+// flags are nft's words for what the set can do, in nft's order.
+func (s Set) flags() (flags []string) {
+	if s.Interval {
+		flags = append(flags, "interval")
+	}
+	if s.Timeout {
+		flags = append(flags, "timeout")
+	}
+	return flags
 }
 
 func (e Element) write(b *strings.Builder, columns []Column) {
@@ -197,7 +224,7 @@ func (e Element) write(b *strings.Builder, columns []Column) {
 			}
 		case ColumnListen, ColumnDialled:
 			b.WriteString(e.Listen.String())
-		case ColumnServer, ColumnServerAsSource:
+		case ColumnServer, ColumnSource:
 			b.WriteString(e.Server.String())
 		case ColumnPort:
 			b.WriteString(strconv.Itoa(int(e.Ports.First)))

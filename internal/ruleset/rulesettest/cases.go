@@ -35,7 +35,25 @@ func Cases() []Case {
 			with(Forward("main", ":2121", "203.0.113.21:21", dnat.TrackingKernel), server6("2001:db8:113::21")),
 		}},
 		{"every-kind", everyKind()},
+		{"proxy", []dnat.Resolved{proxied(dnat.DataAuto)}},
+		{"proxy-kernel-none", []dnat.Resolved{
+			proxied(dnat.DataKernel),
+			Forward("plc", "192.168.5.2:2122", "203.0.113.7", dnat.TrackingKernel),
+			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", dnat.TrackingNone), ports(50000, 50100)),
+		}},
+		{"relay", []dnat.Resolved{proxied(dnat.DataRelay)}},
+		{"relay-kernel", []dnat.Resolved{
+			proxied(dnat.DataRelay),
+			Forward("plc", "192.168.5.2:2122", "203.0.113.7", dnat.TrackingKernel),
+		}},
 	}
+}
+
+// proxied returns a forward with tracking proxy, of which the table may hold nothing but pinholes.
+func proxied(path dnat.DataPath) dnat.Resolved {
+	f := Forward("main", "192.168.5.2:2121", "203.0.113.21:21", dnat.TrackingProxy)
+	f.Data = path
+	return with(f, clients("192.168.5.0/24"))
 }
 
 // everyKind has each form of listen address, with both trackings and both versions of IP.
@@ -114,9 +132,10 @@ func Many(n int) []dnat.Resolved {
 	listen, server := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.128.0.1")
 	for i := range forwards {
 		forwards[i] = dnat.Resolved{Forward: dnat.Forward{
-			Name:   "many-" + listen.String(),
-			Listen: dnat.Listen{Addr: listen, Port: 2121},
-			Server: dnat.Server{Host: server.String(), Port: 21},
+			Name:     "many-" + listen.String(),
+			Listen:   dnat.Listen{Addr: listen, Port: 2121},
+			Server:   dnat.Server{Host: server.String(), Port: 21},
+			Tracking: dnat.TrackingKernel,
 		}, Server4: server}
 		listen, server = listen.Next(), server.Next()
 	}

@@ -1,0 +1,9 @@
+package nft
+
+import "time"
+
+// OpenPinholesFor is OpenPinholes with pinholes that are taken out after another time, and that
+// expire after another timeout.
+func OpenPinholesFor(table string, life, timeout time.Duration) (*Pinholes, error) {
+	return openPinholes(table, life, timeout)
+}
