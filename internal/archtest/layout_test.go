@@ -38,6 +38,7 @@ var rows = []row{
 		testing: []string{"ruleset/rulesettest", "lab", "lab/labtest"}},
 
 	// What serves sessions in this process.
+	{pkg: "pinhole", imports: []string{"dnat"}},
 	{pkg: "relay", imports: []string{"dnat"}, shares: []string{"golang.org/x/sys"}, testing: []string{"lab/labtest"}},
 	{pkg: "tracker", imports: []string{"dnat", "ftp"}, shares: []string{"golang.org/x/sys"}},
 
@@ -46,13 +47,16 @@ var rows = []row{
 		testing: []string{"ruleset/rulesettest"}},
 
 	// The wiring, and what an operator sees.
-	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "gateway"}, shares: []string{"golang.org/x/sys"}},
-	{pkg: "demo", imports: []string{"ftp", "lab"}, owns: []string{"goftp.io/server/v2"}, testing: []string{"lab/labtest"}},
+	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "pinhole", "relay", "tracker", "gateway"}, shares: []string{"golang.org/x/sys"}},
+	{pkg: "demo/quirk", imports: []string{"ftp"}},
+	{pkg: "demo", imports: []string{"ftp", "lab", "demo/quirk"}, owns: []string{"goftp.io/server/v2"}, testing: []string{"lab/labtest"}},
 	{pkg: "cli", imports: []string{"dnat", "config", "ruleset", "lab", "nft", "gateway", "daemon", "demo"},
 		owns: []string{"github.com/spf13/cobra"}, testing: []string{"github.com/rogpeppe/go-internal"}},
 	{pkg: "cmd/ftpgate", imports: []string{"cli"}},
 
 	// Tests of the whole.
+	{pkg: "bench", imports: []string{"ftp", "lab"}, owns: []string{"gonum.org/v1/plot"}, shares: []string{"golang.org/x/sys"},
+		testing: []string{"lab/labtest"}},
 	{pkg: "e2e", testing: []string{"cli", "lab", "lab/labtest", "github.com/jlaffaye/ftp", "golang.org/x/sys"}},
 	{pkg: "archtest"},
 }

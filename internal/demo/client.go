@@ -32,7 +32,10 @@ const (
 	pasv mode = "PASV"
 	epsv mode = "EPSV"
 	port mode = "PORT"
+	eprt mode = "EPRT"
 )
+
+func (m mode) active() bool { return m == port || m == eprt }
 
 // client is a small FTP client. It is strict: it does what it is told by the RFC and by the
 // server, and takes a data connection from nobody but the host at the other end of its control
@@ -109,11 +112,22 @@ func (c *client) send(ctx context.Context, verb, arg string) error {
 	if arg != "" {
 		cmd.Arg = []byte(arg)
 	}
-	if _, err := c.control.Write(cmd.AppendTo(nil)); err != nil {
-		return fmt.Errorf("%s: %w", verb, because(ctx, err))
+	return c.sendTogether(ctx, cmd)
+}
+
+// sendTogether sends commands in one piece, as a client does that does not wait for replies.
+func (c *client) sendTogether(ctx context.Context, commands ...ftp.Command) error {
+	var wire []byte
+	for _, cmd := range commands {
+		wire = cmd.AppendTo(wire)
 	}
-	if err := c.watch.Sent(ctx, cmd); err != nil {
-		return fmt.Errorf("%s: %w", verb, err)
+	if _, err := c.control.Write(wire); err != nil {
+		return fmt.Errorf("%s: %w", commands[0].Verb, because(ctx, err))
+	}
+	for _, cmd := range commands {
+		if err := c.watch.Sent(ctx, cmd); err != nil {
+			return fmt.Errorf("%s: %w", cmd.Verb, err)
+		}
 	}
 	return nil
 }
@@ -163,8 +177,8 @@ type data struct {
 // negotiate makes ready for one transfer. The error is a *dataError where the client cannot
 // connect to where it was told to.
 func (c *client) negotiate(ctx context.Context, m mode) (*data, error) {
-	if m == port {
-		return c.listen(ctx)
+	if m.active() {
+		return c.listen(ctx, m)
 	}
 	to, err := c.passive(ctx, m)
 	if err != nil {
@@ -184,6 +198,11 @@ func (c *client) passive(ctx context.Context, m mode) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
+	return c.place(m, r)
+}
+
+// place is where a 227 or a 229 says that data connections are taken.
+func (c *client) place(m mode, r ftp.Reply) (netip.AddrPort, error) {
 	if m == epsv { // the address is the control connection's (RFC 2428 section 3)
 		p, err := ftp.Parse229([]byte(r.Last()))
 		return netip.AddrPortFrom(c.peer.Addr(), p), err
@@ -200,19 +219,23 @@ func (c *client) passive(ctx context.Context, m mode) (netip.AddrPort, error) {
 }
 
 // listen makes a place for the server to connect to, and names it.
-func (c *client) listen(ctx context.Context) (*data, error) {
+func (c *client) listen(ctx context.Context, m mode) (*data, error) {
 	local, err := netip.ParseAddrPort(c.control.LocalAddr().String())
 	if err != nil {
-		return nil, fmt.Errorf("PORT: %w", err)
+		return nil, fmt.Errorf("%s: %w", m, err)
 	}
 	l, err := c.host.Listen("tcp", netip.AddrPortFrom(local.Addr(), 0).String())
 	if err != nil {
-		return nil, fmt.Errorf("PORT: %w", err)
+		return nil, fmt.Errorf("%s: %w", m, err)
 	}
 	at, err := netip.ParseAddrPort(l.Addr().String())
 	if err == nil {
 		c.watch.Note("Waiting for a data connection at " + at.String())
-		_, err = c.ask(ctx, 2, "PORT", string(ftp.AppendHostPort(nil, at)))
+		named := ftp.AppendHostPort
+		if m == eprt {
+			named = ftp.AppendEPRT
+		}
+		_, err = c.ask(ctx, 2, string(m), string(named(nil, at)))
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -257,6 +280,11 @@ func (c *client) transfer(ctx context.Context, m mode, verb, arg string, move fu
 	if err != nil {
 		return 0, err
 	}
+	return c.carry(ctx, d, verb, arg, move)
+}
+
+// carry is transfer behind the negotiation; it closes d.
+func (c *client) carry(ctx context.Context, d *data, verb, arg string, move func(net.Conn) error) (time.Duration, error) {
 	defer d.close()
 	begin := time.Now()
 	if _, err := c.ask(ctx, 1, verb, arg); err != nil {
@@ -279,8 +307,16 @@ const maxListing = 1 << 20
 
 // list returns the listing of the directory.
 func (c *client) list(ctx context.Context, m mode) ([]byte, error) {
-	var listing []byte
-	_, err := c.transfer(ctx, m, "LIST", "", func(conn net.Conn) (err error) {
+	d, err := c.negotiate(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return c.listOver(ctx, d)
+}
+
+// listOver is list behind the negotiation; it closes d.
+func (c *client) listOver(ctx context.Context, d *data) (listing []byte, err error) {
+	_, err = c.carry(ctx, d, "LIST", "", func(conn net.Conn) (err error) {
 		listing, err = io.ReadAll(io.LimitReader(conn, maxListing))
 		return err
 	})

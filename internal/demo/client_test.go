@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -202,17 +203,22 @@ func TestClientPASV(t *testing.T) {
 	}
 }
 
-func TestClientPORT(t *testing.T) {
+func TestClientActive(t *testing.T) {
+	t.Run("PORT", func(t *testing.T) { testClientActive(t, port, ftp.ParseHostPort) })
+	t.Run("EPRT", func(t *testing.T) { testClientActive(t, eprt, ftp.ParseEPRT) })
+}
+
+func testClientActive(t *testing.T, m mode, parse func([]byte) (netip.AddrPort, error)) {
 	ctx := testContext(t)
 	control := listen(t)
 	ended := make(chan error, 1)
-	go func() { ended <- activePeer(control) }()
+	go func() { ended <- activePeer(control, string(m)+" ", parse) }()
 	c := &client{host: loopback{}, watch: &log{}}
 	if err := c.open(ctx, control.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	defer c.close()
-	got, err := c.list(ctx, port)
+	got, err := c.list(ctx, m)
 	if err != nil || string(got) != "active" {
 		t.Errorf("got %q, %v; want %q", got, err, "active")
 	}
@@ -221,8 +227,8 @@ func TestClientPORT(t *testing.T) {
 	}
 }
 
-// activePeer connects to where a PORT says, and lists.
-func activePeer(l net.Listener) error {
+// activePeer connects to where a PORT or EPRT says, and lists.
+func activePeer(l net.Listener, verb string, parse func([]byte) (netip.AddrPort, error)) error {
 	conn, err := l.Accept()
 	if err != nil {
 		return err
@@ -235,10 +241,10 @@ func activePeer(l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	arg, ok := strings.CutPrefix(string(line), "PORT ")
-	to, err := ftp.ParseHostPort([]byte(arg))
+	arg, ok := strings.CutPrefix(string(line), verb)
+	to, err := parse([]byte(arg))
 	if err != nil || !ok {
-		return fmt.Errorf("got %q, %v; want PORT", line, err)
+		return fmt.Errorf("got %q, %v; want %s", line, err, verb)
 	}
 	say("200 ok")
 	if line, _, err = lines.ReadLine(); err != nil || string(line) != "LIST" {

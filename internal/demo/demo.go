@@ -1,10 +1,10 @@
 // Package demo tells the story of a forward in the lab: an FTP server, the gateway that this
-// very program is, and a client that believes what it is told, first without tracking and then
-// with it.
+// very program is, and a client that believes what it is told, first without tracking, then with
+// the kernel's and with the proxy's. Where there can be no lab it tells of the relay, on loopback.
 //
-// Everything happens in namespaces that end with the program. It never touches an address, a
-// rule or a file of the host, and keeps its data in memory. The gateway that it shows is the
-// real one, started as a process; nothing in here translates an address.
+// What it starts ends with the program. It never touches an address, a rule or a file of the
+// host, and keeps its data in memory. The gateway that it shows is the real one, started as a
+// process; nothing in here translates an address.
 package demo
 
 import (
@@ -17,7 +17,7 @@ import (
 	"ftpgate/internal/lab"
 )
 
-// storyLimit ends a story that hangs. It takes two or three seconds where nothing does.
+// storyLimit ends a story that hangs. It takes three or four seconds where nothing does.
 const storyLimit = 60 * time.Second
 
 // Options say how this program calls itself.
@@ -60,12 +60,23 @@ func Main(ctx context.Context, out io.Writer, opts Options) error {
 	if err != nil {
 		return noLab(err)
 	}
-	st := &labStage{lab: l, opts: opts}
+	st := inLab(l, opts)
 	err = tell(ctx, out, st, labCast())
 	return errors.Join(err, st.endServer(), l.Close())
 }
 
 // noLab says which part of the demo is missing, beside what the lab says about the remedy.
 func noLab(err error) error {
-	return fmt.Errorf("demo: the lab of network namespaces cannot be built on this machine: %w", err)
+	return fmt.Errorf("demo: the lab of network namespaces cannot be built on this machine (demo --relay does without): %w", err)
+}
+
+// Relay tells the story of the relay, on this machine's loopback and without any privilege, and writes
+// it to out. Nothing of the machine is changed, and what was started has ended when it returns, also
+// when ctx is done. The error says what went differently from the story.
+func Relay(ctx context.Context, out io.Writer, opts Options) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, storyLimit, fmt.Errorf("the story has not ended within %s", storyLimit))
+	defer cancel()
+	st := here(opts)
+	err := tellRelay(ctx, out, st, relayCast())
+	return errors.Join(err, st.endServer())
 }

@@ -8,33 +8,52 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"ftpgate/internal/ftp"
 )
 
-// fakeStage plays the story on loopback: with the real embedded server, and with a gateway that
-// rewrites lines like the kernel's helper or leaves them alone. It implements stage.
+// fakeStage plays the story on loopback: with the real embedded server and the real one with quirks,
+// and with gateways that do to lines what the real ones do. It implements stage.
 type fakeStage struct {
-	t       *testing.T
-	server  net.Addr
-	gateway net.Addr
-	spoil   func(line string) string // what the gateway does to lines from the server besides
-	refuse  error                    // why no gateway can start
+	t      *testing.T
+	server net.Addr
+	public string                   // what the server says of itself
+	spoil  func(line string) string // what a gateway does to lines from the server besides
+	refuse error                    // why no gateway can start
+	able   bool                     // the kernel's helper follows every server
+
+	mu       sync.Mutex // guards what is below: the clients of the server with quirks come at once
+	gateways map[string]net.Addr
+	quirks   pipeListener
+	closed   map[uint16]bool // ports of the server with quirks that no gateway lets anybody reach
 }
 
 var fakeCast = cast{
 	listen:   "192.168.5.2:2121",
+	listen6:  "[2001:db8:5::2]:2121",
 	server:   "203.0.113.21:21",
+	quirks:   "203.0.113.21:2100",
+	byKernel: "192.168.5.2:2122",
+	byProxy:  "192.168.5.2:2123",
+	patience: 50 * time.Millisecond,
 	download: content(downloadSeed, 1<<20),
 	upload:   content(uploadSeed, 1<<16),
+}
+
+func newFakeStage(t *testing.T) *fakeStage {
+	return &fakeStage{t: t, public: "203.0.113.21", gateways: map[string]net.Addr{}, closed: map[uint16]bool{}}
 }
 
 func (s *fakeStage) clientHost() host { return fakeHost{s, false} }
 func (s *fakeStage) serverHost() host { return fakeHost{s, true} }
 
-func (s *fakeStage) startServer(ctx context.Context, _ string) (*witness, error) {
+func (s *fakeStage) startServer(ctx context.Context, address string) (*witness, string, error) {
 	l := listen(s.t)
 	s.server = l.Addr()
 	ctx, cancel := context.WithCancel(ctx)
@@ -42,7 +61,7 @@ func (s *fakeStage) startServer(ctx context.Context, _ string) (*witness, error)
 	ended := make(chan error, 1)
 	go func() {
 		err := serve(ctx, l, newEvents(in), config{
-			publicIP: "203.0.113.21",
+			publicIP: s.public,
 			files:    map[string][]byte{"/" + downloadName: fakeCast.download, "/" + readmeName: []byte(readmeText)},
 		})
 		_ = in.Close()
@@ -57,17 +76,23 @@ func (s *fakeStage) startServer(ctx context.Context, _ string) (*witness, error)
 		}
 	})
 	_, err := w.next(ctx, ready)
-	return w, err
+	return w, address, err
 }
 
-// startGateway copies lines between client and server, and rewrites them with kernel tracking.
+// startGateway copies between clients and a server, in the way of its tracking.
 func (s *fakeStage) startGateway(_ context.Context, args []string) (func() error, error) {
 	if s.refuse != nil {
 		return nil, s.refuse
 	}
 	l := listen(s.t)
-	s.gateway = l.Addr()
-	rewrite := strings.Contains(strings.Join(args, " "), "--tracking kernel")
+	from, to := args[len(args)-2], args[len(args)-1]
+	tracking := "proxy"
+	if args[0] == "--tracking" {
+		tracking = args[1]
+	}
+	s.mu.Lock()
+	s.gateways[from] = l.Addr()
+	s.mu.Unlock()
 	var copies sync.WaitGroup
 	copies.Go(func() {
 		for {
@@ -75,7 +100,7 @@ func (s *fakeStage) startGateway(_ context.Context, args []string) (func() error
 			if err != nil {
 				return
 			}
-			copies.Go(func() { s.pass(conn, rewrite) })
+			copies.Go(func() { s.pass(conn, tracking, to) })
 		}
 	})
 	return func() error {
@@ -85,28 +110,80 @@ func (s *fakeStage) startGateway(_ context.Context, args []string) (func() error
 	}, nil
 }
 
-// pass is one session of the gateway.
-func (s *fakeStage) pass(client net.Conn, rewrite bool) {
-	server, err := net.Dial("tcp", s.server.String())
+// pass is one session of a gateway.
+func (s *fakeStage) pass(client net.Conn, tracking, to string) {
+	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", to)
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
-	change := func(line string) string { return line }
-	if rewrite {
-		change = func(line string) string {
-			line = strings.Replace(line, "(203,0,113,21,", "(192,168,5,2,", 1)
-			return strings.Replace(line, "PORT 192,168,5,1,", "PORT 127,0,0,1,", 1) // where the client really listens
+	var both sync.WaitGroup
+	if tracking == "kernel" && to == fakeCast.quirks && !s.able {
+		both.Go(func() { copyLines(server, client, unchanged) })
+		both.Go(func() { copySegments(client, server) })
+		both.Wait()
+		return
+	}
+	toServer, toClient := unchanged, unchanged
+	if tracking != "none" {
+		toServer, toClient = active, s.passive
+	}
+	change := toClient
+	if s.spoil != nil {
+		change = func(line string) string { return s.spoil(toClient(line)) }
+	}
+	both.Go(func() { copyLines(server, client, toServer) })
+	both.Go(func() { copyLines(client, server, change) })
+	both.Wait()
+}
+
+func unchanged(line string) string { return line }
+
+// active leads the server to where the client really listens.
+func active(line string) string {
+	line = strings.Replace(line, "PORT 192,168,5,1,", "PORT 127,0,0,1,", 1)
+	line = strings.Replace(line, "EPRT |1|192.168.5.1|", "EPRT |1|127.0.0.1|", 1)
+	return strings.Replace(line, "EPRT |2|2001:db8:5::1|", "EPRT |1|127.0.0.1|", 1)
+}
+
+// passive has the client come to the gateway, and lets it through from there.
+func (s *fakeStage) passive(line string) string {
+	rest, ok := strings.CutPrefix(line, "227 ")
+	if !ok {
+		return line
+	}
+	at, err := ftp.Parse227([]byte(strings.TrimSpace(rest)))
+	if err != nil {
+		s.t.Errorf("%q: %v", line, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.closed, at.Port())
+	return regexp.MustCompile(`\d+,\d+,\d+,\d+,`).ReplaceAllString(line, "192,168,5,2,")
+}
+
+// copySegments passes a server's segments on as the kernel's helper does: it drops one that begins
+// with half a 227, and all that follow wait for that one for good. A whole 227 in an address's own
+// segment would be rewritten, and none of the quirks with the server's own address sends one.
+func copySegments(to, from net.Conn) {
+	defer to.Close()
+	segment, stalled := make([]byte, 4096), false
+	for {
+		n, err := from.Read(segment)
+		if err != nil {
+			return
+		}
+		text := string(segment[:n])
+		if strings.HasPrefix(text, "227 ") && !strings.HasSuffix(text, "\n") {
+			stalled = true
+		}
+		if stalled {
+			continue
+		}
+		if _, err := io.WriteString(to, text); err != nil {
+			return
 		}
 	}
-	toClient := change
-	if s.spoil != nil {
-		toClient = func(line string) string { return s.spoil(change(line)) }
-	}
-	var both sync.WaitGroup
-	both.Go(func() { copyLines(server, client, change) })
-	both.Go(func() { copyLines(client, server, toClient) })
-	both.Wait()
 }
 
 // copyLines passes lines on until one end is closed, and closes the other.
@@ -132,20 +209,28 @@ type fakeHost struct {
 }
 
 func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	ap := netip.MustParseAddrPort(address)
-	real := fmt.Sprintf("127.0.0.1:%d", ap.Port())
-	local := "203.0.113.21:40000"
+	s, to := h.stage, netip.MustParseAddrPort(address)
+	real, local := fmt.Sprintf("127.0.0.1:%d", to.Port()), "203.0.113.21:40000"
+	s.mu.Lock()
+	gateway, closed := s.gateways[address], s.closed[to.Port()]
+	s.mu.Unlock()
 	switch {
-	case h.atServer && ap.Port() == 21:
-		real = h.stage.server.String()
+	case address == fakeCast.quirks && h.atServer:
+		return s.quirks.dial(ctx)
+	case address == fakeCast.server && h.atServer:
+		real = s.server.String()
 	case h.atServer:
-	case ap.Addr().String() != "192.168.5.2":
-		return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}
-	case ap.Port() == 2121:
-		real = h.stage.gateway.String()
-		fallthrough
-	default:
+	case to.Addr().IsUnspecified(), closed && to.Addr().String() == "192.168.5.2":
+		return nil, refusedBy(network, syscall.ECONNREFUSED)
+	case to.Addr().String() == "192.168.5.2":
 		local = "192.168.5.1:40000"
+	case to.Addr().String() == "2001:db8:5::2":
+		local = "[2001:db8:5::1]:40000"
+	default:
+		return nil, refusedBy(network, syscall.ENETUNREACH)
+	}
+	if gateway != nil {
+		real = gateway.String()
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, network, real)
@@ -155,9 +240,62 @@ func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, 
 	return fakeConn{conn, tcpAddr(local), tcpAddr(address)}, nil
 }
 
-func (h fakeHost) Listen(network, _ string) (net.Listener, error) {
+func refusedBy(network string, why syscall.Errno) error {
+	return &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", why)}
+}
+
+func (h fakeHost) Listen(network, address string) (net.Listener, error) {
+	if address == fakeCast.quirks {
+		h.stage.quirks = pipeListener{conns: make(chan net.Conn), done: make(chan struct{}), once: new(sync.Once)}
+		return h.stage.quirks, nil
+	}
 	l, err := net.Listen(network, "127.0.0.1:0")
-	return fakeListener{l}, err
+	if err != nil {
+		return nil, err
+	}
+	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
+	at := netip.AddrPortFrom(netip.MustParseAddrPort(address).Addr(), port)
+	if h.atServer {
+		h.stage.mu.Lock()
+		defer h.stage.mu.Unlock()
+		h.stage.closed[port] = true
+	}
+	return fakeListener{l, net.TCPAddrFromAddrPort(at)}, nil
+}
+
+// pipeListener takes connections whose segments arrive as they were written.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  *sync.Once
+}
+
+func (l pipeListener) Addr() net.Addr { return tcpAddr(fakeCast.quirks) }
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return fakeConn{c, l.Addr(), tcpAddr("203.0.113.1:40000")}, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l pipeListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l pipeListener) dial(ctx context.Context) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case l.conns <- theirs:
+		return ours, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func tcpAddr(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
@@ -170,15 +308,22 @@ type fakeConn struct {
 func (c fakeConn) LocalAddr() net.Addr  { return c.local }
 func (c fakeConn) RemoteAddr() net.Addr { return c.remote }
 
-type fakeListener struct{ net.Listener }
+type fakeListener struct {
+	net.Listener
+	at net.Addr
+}
 
-func (l fakeListener) port() int      { return l.Listener.Addr().(*net.TCPAddr).Port }
-func (l fakeListener) Addr() net.Addr { return tcpAddr(fmt.Sprintf("192.168.5.1:%d", l.port())) }
+func (l fakeListener) Addr() net.Addr { return l.at }
 
+// Accept takes a connection of the gateway, which has the address that the client knows.
 func (l fakeListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return fakeConn{conn, l.Addr(), tcpAddr("192.168.5.2:41000")}, nil
+	from := "192.168.5.2:41000"
+	if strings.HasPrefix(l.at.String(), "[") {
+		from = "[2001:db8:5::2]:41000"
+	}
+	return fakeConn{conn, l.Addr(), tcpAddr(from)}, nil
 }

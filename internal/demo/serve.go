@@ -28,7 +28,7 @@ const passivePorts = "50000-50100"
 type kind string
 
 const (
-	ready    kind = "ready"    // connections are taken
+	ready    kind = "ready"    // connections are taken, at this address
 	received kind = "received" // a command from the client, as it came in
 	sent     kind = "sent"     // a reply to the client, as it went out
 )
@@ -42,7 +42,8 @@ type event struct {
 
 // Serve is the FTP server of the story, as a process of its own: it opens passive sockets in
 // goroutines of a library, and only a process has all of them in one network namespace. It
-// listens at address, writes its events to out, and ends when in does or ctx is done.
+// listens at address, writes its events to out, and ends when in does or ctx is done. With port 0 it
+// takes any port that is free, for data connections too.
 func Serve(ctx context.Context, address string, in io.Reader, out io.Writer) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -62,8 +63,12 @@ func Serve(ctx context.Context, address string, in io.Reader, out io.Writer) err
 		case <-ctx.Done():
 		}
 	}()
+	ports := passivePorts
+	if _, port, _ := net.SplitHostPort(address); port == "0" {
+		ports = ""
+	}
 	return serve(ctx, l, newEvents(out), config{
-		passivePorts: passivePorts,
+		passivePorts: ports,
 		files: map[string][]byte{
 			"/" + downloadName: content(downloadSeed, downloadSize),
 			"/" + readmeName:   []byte(readmeText),
@@ -94,7 +99,7 @@ func serve(ctx context.Context, l net.Listener, log *events, c config) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	log.write(event{Kind: ready})
+	log.write(event{ready, l.Addr().String()})
 	if err := srv.Serve(l); err != nil && ctx.Err() == nil && !errors.Is(err, server.ErrServerClosed) {
 		return fmt.Errorf("demo: serve: %w", err)
 	}

@@ -1,84 +1,92 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os/exec"
 	"slices"
-	"strings"
-	"sync"
 	"syscall"
-	"time"
 
 	"ftpgate/internal/lab"
 )
 
-// How long a process may take, until it is ready and until it has ended. Both take a few
-// milliseconds, unless modules must be loaded.
-const (
-	startLimit = 15 * time.Second
-	stopLimit  = 5 * time.Second
-)
+// machine is a host that programs can be started on.
+type machine interface {
+	host
+	Start(*exec.Cmd) error
+}
 
-// maxLog is how much of a process's log is kept to be shown, in bytes.
-const maxLog = 16 << 10
-
-// labStage plays the story in the lab, with real processes. It implements stage.
-type labStage struct {
-	lab    *lab.Lab
-	opts   Options
-	server struct {
+// processStage plays a story with real processes. It implements stage.
+type processStage struct {
+	client, gateway, server machine
+	opts                    Options
+	serving                 struct { // from startServer until endServer
 		*process
 		stdin   io.Closer
 		witness *witness
 	}
 }
 
-func labCast() cast {
-	return cast{
-		listen:   lab.GatewayLAN4.String() + ":2121",
-		server:   lab.ServerAddr4.String() + ":21",
-		download: content(downloadSeed, downloadSize),
-		upload:   content(uploadSeed, uploadSize),
-	}
+// inLab is a stage of three hosts.
+func inLab(l *lab.Lab, opts Options) *processStage {
+	return &processStage{client: l.Client(), gateway: l.Gateway(), server: l.Server(), opts: opts}
 }
 
-func (s *labStage) clientHost() host { return s.lab.Client() }
-func (s *labStage) serverHost() host { return s.lab.Server() }
+// here is a stage on this machine alone.
+func here(opts Options) *processStage {
+	return &processStage{client: thisMachine{}, gateway: thisMachine{}, server: thisMachine{}, opts: opts}
+}
+
+// thisMachine is the host that this program runs on. It implements machine.
+type thisMachine struct{}
+
+func (thisMachine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+func (thisMachine) Listen(network, address string) (net.Listener, error) {
+	return net.Listen(network, address)
+}
+
+func (thisMachine) Start(cmd *exec.Cmd) error { return cmd.Start() }
+
+func (s *processStage) clientHost() host { return s.client }
+func (s *processStage) serverHost() host { return s.server }
 
 // startServer implements stage. endServer ends the server.
-func (s *labStage) startServer(ctx context.Context, address string) (*witness, error) {
+func (s *processStage) startServer(ctx context.Context, address string) (w *witness, at string, err error) {
 	cmd := self(append(slices.Clone(s.opts.Serve), address))
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, fmt.Errorf("start the server: %w", err)
+		return nil, "", fmt.Errorf("start the server: %w", err)
 	}
 	out, in := io.Pipe()
 	log := &logWatch{}
 	cmd.Stdout, cmd.Stderr = in, log
-	p, err := startProcess(s.lab.Server(), cmd, func() { _ = in.Close() })
+	p, err := startProcess(s.server, cmd, func() { _ = in.Close() })
 	if err != nil {
-		return nil, fmt.Errorf("start the server: %w", err)
+		return nil, "", fmt.Errorf("start the server: %w", err)
 	}
-	s.server.process, s.server.stdin, s.server.witness = p, stdin, newWitness(out)
+	s.serving.process, s.serving.stdin, s.serving.witness = p, stdin, newWitness(out)
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("it is not ready within %s", startLimit))
 	defer cancel()
-	if _, err := s.server.witness.next(ctx, ready); err != nil {
-		return nil, fmt.Errorf("start the server: %w%s", err, log.quote())
+	if at, err = s.serving.witness.next(ctx, ready); err != nil {
+		return nil, "", fmt.Errorf("start the server: %w%s", err, log.quote())
 	}
-	return s.server.witness, nil
+	return s.serving.witness, at, nil
 }
 
 // startGateway implements stage: it runs `ftpgate forward` with these arguments, and waits until
 // it says that the kernel has the rules.
-func (s *labStage) startGateway(ctx context.Context, args []string) (stop func() error, err error) {
+func (s *processStage) startGateway(ctx context.Context, args []string) (stop func() error, err error) {
 	cmd := self(append(slices.Clone(s.opts.Forward), args...))
 	log := &logWatch{ready: make(chan struct{})}
 	cmd.Stderr = log
-	p, err := startProcess(s.lab.Gateway(), cmd, func() {})
+	p, err := startProcess(s.gateway, cmd, func() {})
 	if err != nil {
 		return nil, fmt.Errorf("start the gateway: %w", err)
 	}
@@ -104,8 +112,8 @@ func (s *labStage) startGateway(ctx context.Context, args []string) (stop func()
 }
 
 // endServer ends the server, if there is one.
-func (s *labStage) endServer() error {
-	srv := s.server
+func (s *processStage) endServer() error {
+	srv := s.serving
 	if srv.process == nil {
 		return nil
 	}
@@ -115,105 +123,4 @@ func (s *labStage) endServer() error {
 		return fmt.Errorf("stop the server: %w", err)
 	}
 	return nil
-}
-
-// self is this very program with other arguments. It dies with the process that started it,
-// and only that one sends it signals: the terminal's go to the process group.
-func self(args []string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	cmd.WaitDelay = stopLimit // for its output, should somebody else hold that open
-	return cmd
-}
-
-// process is a running program and the goroutine that waits for it.
-type process struct {
-	cmd   *exec.Cmd
-	ended chan struct{}
-	err   error // what Wait said; to be read once ended is closed
-}
-
-// startProcess starts cmd on a host; after is called when it has ended and its output was read.
-func startProcess(h *lab.Host, cmd *exec.Cmd, after func()) (*process, error) {
-	if err := h.Start(cmd); err != nil {
-		return nil, err
-	}
-	p := &process{cmd: cmd, ended: make(chan struct{})}
-	go p.wait(after)
-	return p, nil
-}
-
-func (p *process) wait(after func()) {
-	defer close(p.ended)
-	p.err = p.cmd.Wait()
-	after()
-}
-
-// stop asks the process to end, waits for it, and kills one that does not end.
-func (p *process) stop(ask func() error) error {
-	_ = ask() // it may have ended by itself: then there is nobody to ask
-	select {
-	case <-p.ended:
-		return nil
-	case <-time.After(stopLimit):
-		return errors.Join(fmt.Errorf("it has not ended within %s", stopLimit), p.kill())
-	}
-}
-
-// kill ends the process and waits for it.
-func (p *process) kill() error {
-	_ = p.cmd.Process.Kill() // it may just have ended
-	<-p.ended
-	return nil
-}
-
-// outcome says how the process ended.
-func (p *process) outcome() string {
-	if p.err == nil {
-		return "exit status 0"
-	}
-	return p.err.Error()
-}
-
-// logWatch keeps the end of a process's log, and waits for the record that says "ready".
-type logWatch struct {
-	ready chan struct{} // closed at that record; nil: nobody waits for it
-
-	mu   sync.Mutex // guards what is below
-	kept []byte
-	line []byte // the last line, as far as it has come
-	said bool   // ready is closed
-}
-
-// Write implements io.Writer.
-func (w *logWatch) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.kept = append(w.kept, p...)
-	w.kept = w.kept[max(0, len(w.kept)-maxLog):]
-	w.line = append(w.line, p...)
-	for {
-		line, rest, whole := bytes.Cut(w.line, []byte("\n"))
-		if !whole {
-			break
-		}
-		if w.ready != nil && !w.said && slices.Contains(strings.Fields(string(line)), "msg=ready") {
-			close(w.ready)
-			w.said = true
-		}
-		w.line = rest
-	}
-	w.line = w.line[max(0, len(w.line)-maxLog):]
-	return len(p), nil
-}
-
-// quote returns the log with a newline before and two spaces in front of each line.
-func (w *logWatch) quote() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var b strings.Builder
-	for line := range strings.Lines(string(w.kept)) {
-		b.WriteString("\n  " + strings.TrimRight(line, "\r\n"))
-	}
-	return b.String()
 }

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -31,17 +32,21 @@ func TestMain(m *testing.M) {
 			}
 			os.Exit(0)
 		case asGateway:
-			os.Exit(gateway(os.Args[2]))
+			os.Exit(gateway(os.Args[2:]))
 		}
 	}
 	labtest.Main(m)
 }
 
 // gateway is a process that behaves like `ftpgate forward` as its starter sees it.
-func gateway(how string) int {
+func gateway(args []string) int {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT)
-	switch how {
+	switch args[0] {
+	case "--data": // takes connections, and says nothing to anybody
+		if l, err := net.Listen("tcp", args[2]); err == nil {
+			defer l.Close()
+		}
 	case "refuses":
 		fmt.Fprintln(os.Stderr, `level=ERROR msg="no helper" remedy="modprobe nf_conntrack_ftp"`)
 		return 1
@@ -56,9 +61,13 @@ func gateway(how string) int {
 	return 0
 }
 
-func newStage(t *testing.T) *labStage {
+func fakeOptions() Options {
+	return Options{Serve: []string{asServer}, Forward: []string{asGateway}}
+}
+
+func newStage(t *testing.T) *processStage {
 	t.Helper()
-	return &labStage{lab: labtest.New(t), opts: Options{Serve: []string{asServer}, Forward: []string{asGateway}}}
+	return inLab(labtest.New(t), fakeOptions())
 }
 
 func TestStageGateway(t *testing.T) {
@@ -92,18 +101,18 @@ func checkText(t *testing.T, what string, err error, want string) {
 func TestStageServer(t *testing.T) {
 	ctx, st := testContext(t), newStage(t)
 	address := netip.AddrPortFrom(lab.ServerAddr4, 21).String()
-	w, err := st.startServer(ctx, address)
-	if err != nil {
-		t.Fatal(err)
+	w, at, err := st.startServer(ctx, address)
+	if err != nil || at != address {
+		t.Fatalf("got it at %q, error %v; want it at %s", at, err, address)
 	}
-	s := &story{stage: st, witness: w, cast: cast{server: address, upload: []byte(readmeText)}}
-	if got, err := s.readBack(ctx, readmeName); err != nil || string(got) != readmeText {
+	s := &story{stage: st, cast: cast{server: address, upload: []byte(readmeText)}}
+	if got, err := s.readBack(ctx, readmeName, w); err != nil || string(got) != readmeText {
 		t.Errorf("got %q, %v; want %q", got, err, readmeText)
 	}
 	if err := st.endServer(); err != nil {
 		t.Error(err)
 	}
-	if err := st.server.err; err != nil {
+	if err := st.serving.err; err != nil {
 		t.Errorf("the server ended with %v", err)
 	}
 }
@@ -111,7 +120,7 @@ func TestStageServer(t *testing.T) {
 // TestStageServerRefused: a server that cannot listen says why.
 func TestStageServerRefused(t *testing.T) {
 	st := newStage(t)
-	_, err := st.startServer(testContext(t), "192.0.2.1:21")
+	_, _, err := st.startServer(testContext(t), "192.0.2.1:21")
 	if err == nil || !strings.Contains(err.Error(), "the server has ended") || !strings.Contains(err.Error(), "cannot assign requested address") {
 		t.Errorf("got %v; want the server's own words", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"ftpgate/internal/ftp"
 )
@@ -23,45 +24,52 @@ const sessionLimit = 20 * time.Second
 type stage interface {
 	clientHost() host
 	serverHost() host
-	// startServer starts the FTP server, and returns its side of every dialogue.
-	startServer(ctx context.Context, address string) (*witness, error)
+	// startServer starts the FTP server, and returns its side of every dialogue, and where it is.
+	startServer(ctx context.Context, address string) (w *witness, at string, err error)
 	// startGateway starts a gateway with the arguments of `ftpgate forward`.
 	startGateway(ctx context.Context, args []string) (stop func() error, err error)
 }
 
-// cast is who plays: where, and with what.
-type cast struct {
-	listen, server   string // the gateway's and the server's ADDR:PORT
-	download, upload []byte // the server's file, and the client's
-}
-
-// act is a part of the story with a gateway of its own.
+// act is a part of the story with gateways of its own.
 type act struct {
-	title  string
-	text   string
-	flags  []string // of `ftpgate forward`
-	play   func(*story, context.Context) error
-	remedy string // where the gateway cannot start
+	title    string
+	text     string
+	forwards [][]string // the arguments of each gateway's `ftpgate forward`
+	play     func(*story, context.Context) error
+	remedy   string // where a gateway cannot start
 }
 
 // acts are the parts of the story, in their order.
-func acts() []act {
+func acts(c cast) []act {
 	return []act{
 		{
 			title: "Act 1: without tracking",
 			text: `The gateway translates addresses and ports, one to one, and reads nothing.
 What the server says of itself reaches the client as it is.`,
-			flags:  []string{"--tracking", "none", "--server-ports", passivePorts},
-			play:   (*story).withoutTracking,
-			remedy: "It needs nftables in the kernel; as root:\n  modprobe -a nf_tables nft_chain_nat nft_nat nft_masq",
+			forwards: [][]string{{"--tracking", "none", "--server-ports", passivePorts, c.listen, c.server}},
+			play:     (*story).withoutTracking,
+			remedy:   "It needs nftables in the kernel; as root:\n  modprobe -a nf_tables nft_chain_nat nft_nat nft_masq",
 		},
 		{
 			title: "Act 2: with kernel tracking",
 			text: `The kernel's ftp helper reads the dialogue, lets each data connection through
 and puts the gateway's address where the server's would not do.`,
-			flags:  []string{"--tracking", "kernel"},
-			play:   (*story).withKernelTracking,
-			remedy: "It needs the ftp helper in the kernel; as root:\n  modprobe -a nf_conntrack_ftp nf_nat_ftp",
+			forwards: [][]string{{"--tracking", "kernel", c.listen, c.server}},
+			play:     (*story).withKernelTracking,
+			remedy:   "It needs the ftp helper in the kernel; as root:\n  modprobe -a nf_conntrack_ftp nf_nat_ftp",
+		},
+		{
+			title: "Act 3: with proxy tracking",
+			text: `ftpgate reads the dialogue itself, by lines and not by packets, and has the way
+of each data connection open before anybody is told of it.`,
+			forwards: [][]string{
+				{c.listen, c.server},
+				{c.listen6, c.server},
+				{"--tracking", "kernel", c.byKernel, c.quirks},
+				{c.byProxy, c.quirks},
+			},
+			play:   (*story).withProxyTracking,
+			remedy: "It needs what acts 1 and 2 need.",
 		},
 	}
 }
@@ -71,6 +79,7 @@ type story struct {
 	out     io.Writer
 	stage   stage
 	cast    cast
+	prompt  string // before the gateway's commands
 	witness *witness
 	table   []row
 }
@@ -78,14 +87,14 @@ type story struct {
 // tell plays the acts one after the other. The error names every step that went differently.
 func tell(ctx context.Context, out io.Writer, st stage, c cast) error {
 	begin := time.Now()
-	s := &story{out: out, stage: st, cast: c}
+	s := &story{out: out, stage: st, cast: c, prompt: "gateway# "}
 	fmt.Fprint(out, prologue)
 	var err error
-	if s.witness, err = st.startServer(ctx, c.server); err != nil {
+	if s.witness, s.cast.server, err = st.startServer(ctx, c.server); err != nil {
 		return fmt.Errorf("demo: %w", because(ctx, err))
 	}
 	var faults []error
-	for _, a := range acts() {
+	for _, a := range acts(s.cast) {
 		if err := s.perform(ctx, a); err != nil {
 			faults = append(faults, fmt.Errorf("demo: %s: %w", a.title, err))
 		}
@@ -93,12 +102,17 @@ func tell(ctx context.Context, out io.Writer, st stage, c cast) error {
 			return fmt.Errorf("demo: %w", because(ctx, err))
 		}
 	}
-	s.printTable()
+	s.printTable("tracking")
+	return s.end(begin, faults)
+}
+
+// end says how all went, and returns what went differently.
+func (s *story) end(begin time.Time, faults []error) error {
 	if len(faults) > 0 {
-		fmt.Fprint(out, "\nThe story went differently from what it should be.\n")
+		fmt.Fprint(s.out, "\nThe story went differently from what it should be.\n")
 		return errors.Join(faults...)
 	}
-	fmt.Fprintf(out, "\nAll went as the story has it, in %.1f s. Nothing of it is left behind.\n", time.Since(begin).Seconds())
+	fmt.Fprintf(s.out, "\nAll went as the story has it, in %.1f s. Nothing of it is left behind.\n", time.Since(begin).Seconds())
 	return nil
 }
 
@@ -111,28 +125,33 @@ Three hosts in network namespaces. The client knows the gateway only, and the
 server has no way back to the client.
 `
 
-// perform starts the act's gateway, plays the act, and stops the gateway.
-func (s *story) perform(ctx context.Context, a act) error {
-	args := append(append([]string{}, a.flags...), s.cast.listen, s.cast.server)
+// perform starts the act's gateways, plays the act, and stops them.
+func (s *story) perform(ctx context.Context, a act) (err error) {
 	fmt.Fprintf(s.out, "\n%s\n%s\n%s\n\n", a.title, strings.Repeat("=", len(a.title)), a.text)
-	fmt.Fprintf(s.out, "gateway# %s\n", wrap("ftpgate forward "+strings.Join(args, " ")))
-	stop, err := s.stage.startGateway(ctx, args)
-	if err != nil {
-		fmt.Fprintf(s.out, "\nThis act cannot be played here: the gateway says why below.\n%s\n", a.remedy)
-		return err
+	for _, args := range a.forwards {
+		fmt.Fprintf(s.out, "%s%s\n", s.prompt, wrap("ftpgate forward "+strings.Join(args, " ")))
+		stop, refused := s.stage.startGateway(ctx, args)
+		if refused != nil {
+			if ctx.Err() != nil {
+				return because(ctx, refused)
+			}
+			fmt.Fprintf(s.out, "\nThis act cannot be played here: the gateway says why below.\n%s\n", a.remedy)
+			return refused
+		}
+		defer func() { err = errors.Join(err, stop()) }()
 	}
-	return errors.Join(a.play(s, ctx), stop())
+	return a.play(s, ctx)
 }
 
 // withoutTracking is act 1: a strict client fails, and one that repairs what it is told does not.
 func (s *story) withoutTracking(ctx context.Context) error {
 	s.scene("A client that believes the 227, as most do")
-	strict := s.session(ctx, "none", "PASV", &client{}, s.strictListing)
+	strict := s.session(ctx, visit{way: "none", how: "PASV", at: s.cast.listen, witness: s.witness}, s.strictListing)
 	if ctx.Err() != nil {
 		return strict
 	}
 	s.scene("A client that repairs the address, as lftp does")
-	repairing := s.session(ctx, "none", "PASV, client repairs it", &client{repair: true}, s.listing(pasv))
+	repairing := s.session(ctx, visit{way: "none", how: "PASV, client repairs it", at: s.cast.listen, witness: s.witness, repair: true}, s.listing(pasv))
 	return errors.Join(strict, repairing)
 }
 
@@ -141,7 +160,8 @@ func (s *story) withKernelTracking(ctx context.Context) error {
 	var errs []error
 	for _, m := range []mode{pasv, epsv, port} {
 		s.scene(m.scene())
-		errs = append(errs, s.session(ctx, "kernel", string(m), &client{}, s.listing(m), s.rewritten(m), s.downloading(m), s.uploading(m)))
+		v := visit{way: "kernel", how: string(m), at: s.cast.listen, witness: s.witness}
+		errs = append(errs, s.session(ctx, v, s.listing(m), s.rewritten(m), s.downloading(m), s.uploading(m)))
 		if ctx.Err() != nil {
 			break
 		}
@@ -162,6 +182,15 @@ func (m mode) scene() string {
 
 func (s *story) scene(title string) { fmt.Fprintf(s.out, "\n-- %s --\n", title) }
 
+// visit is what is particular about a session.
+type visit struct {
+	way, how string   // as the table has it
+	at       string   // where the client connects to
+	witness  *witness // of the server's side, where both sides say the same lines; else nil
+	repair   bool     // as the client does
+	quiet    bool     // nothing of the dialogue is shown
+}
+
 // performance is one session of a client, and the row of the table that it fills.
 type performance struct {
 	*client
@@ -173,21 +202,21 @@ type performance struct {
 type step func(context.Context, *performance) error
 
 // session connects, logs in, does the steps and quits.
-func (s *story) session(ctx context.Context, tracking, how string, c *client, steps ...step) (err error) {
+func (s *story) session(ctx context.Context, v visit, steps ...step) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sessionLimit, fmt.Errorf("the session has not ended within %s", sessionLimit))
 	defer cancel()
-	r := &row{tracking: tracking, how: how}
+	r := &row{way: v.way, how: v.how}
 	defer func() {
 		s.table = append(s.table, *r)
 		if err != nil {
-			err = fmt.Errorf("%s: %w", how, err)
+			err = fmt.Errorf("%s: %w", v.how, err)
 			fmt.Fprintf(s.out, "!!!! %s\n", printable(err.Error()))
 		}
 	}()
-	script := &transcript{out: s.out, witness: s.witness}
-	c.host, c.watch = s.stage.clientHost(), script
-	fmt.Fprintf(s.out, "---- Connecting to %s\n", s.cast.listen)
-	if err := c.open(ctx, s.cast.listen); err != nil {
+	script := &transcript{out: s.out, witness: v.witness, quiet: v.quiet}
+	c := &client{host: s.stage.clientHost(), watch: script, repair: v.repair}
+	script.Note("Connecting to " + v.at)
+	if err := c.open(ctx, v.at); err != nil {
 		return err
 	}
 	defer c.close()
@@ -211,7 +240,7 @@ func (s *story) listing(m mode) step {
 			return fmt.Errorf("listing: %w", err)
 		}
 		for line := range strings.Lines(string(text)) {
-			fmt.Fprintf(s.out, "     %s\n", printable(strings.TrimRight(line, "\r\n")))
+			p.script.printf("     %s\n", printable(strings.TrimRight(line, "\r\n")))
 		}
 		if !strings.Contains(string(text), downloadName) {
 			return fmt.Errorf("listing: %s is not in it", downloadName)
@@ -278,7 +307,7 @@ func (s *story) downloading(m mode) step {
 		}
 		rate := float64(len(buf)) / (1 << 20) / took.Seconds()
 		p.script.Note(fmt.Sprintf("%d bytes in %.3f s, %.0f MiB/s; SHA-256 %x... is right", len(buf), took.Seconds(), rate, got[:4]))
-		p.row.download = fmt.Sprintf("ok, %.0f MiB/s", rate)
+		p.row.download, p.row.rate = fmt.Sprintf("ok, %.0f MiB/s", rate), rate
 		return nil
 	}
 }
@@ -288,11 +317,11 @@ func (s *story) downloading(m mode) step {
 func (s *story) uploading(m mode) step {
 	return func(ctx context.Context, p *performance) error {
 		p.row.upload = failedCell
-		name := "upload-" + strings.ToLower(string(m)) + ".bin"
+		name := uploadName(*p.row)
 		if _, err := p.store(ctx, m, name, s.cast.upload); err != nil {
 			return fmt.Errorf("upload: %w", err)
 		}
-		stored, err := s.readBack(ctx, name)
+		stored, err := s.readBack(ctx, name, p.script.witness)
 		if err != nil {
 			return fmt.Errorf("upload: read back at the server: %w", err)
 		}
@@ -305,16 +334,20 @@ func (s *story) uploading(m mode) step {
 	}
 }
 
-// readBack gets an uploaded file on the server's host.
-func (s *story) readBack(ctx context.Context, name string) ([]byte, error) {
-	c := &client{host: s.stage.serverHost(), watch: &transcript{witness: s.witness, quiet: true}}
-	if err := c.open(ctx, s.cast.server); err != nil {
+// uploadName is another one in each session, so that none finds the file of an earlier one.
+func uploadName(r row) string {
+	notInNames := func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) }
+	return "upload-" + strings.Join(strings.FieldsFunc(strings.ToLower(r.way+" "+r.how), notInNames), "-") + ".bin"
+}
+
+// readBack gets an uploaded file on the server's host. A witness of the session that has sent it hears
+// of this one, too.
+func (s *story) readBack(ctx context.Context, name string, w *witness) ([]byte, error) {
+	c, err := enter(ctx, s.stage.serverHost(), s.cast.server, user, w)
+	if err != nil {
 		return nil, err
 	}
 	defer c.close()
-	if err := c.login(ctx, user, password); err != nil {
-		return nil, err
-	}
 	buf := make([]byte, len(s.cast.upload))
 	if _, err := c.retrieve(ctx, pasv, name, buf); err != nil {
 		return nil, err
@@ -322,42 +355,14 @@ func (s *story) readBack(ctx context.Context, name string) ([]byte, error) {
 	return buf, c.quit(ctx)
 }
 
-// row is a line of the table: a session.
-type row struct {
-	tracking, how             string
-	listing, download, upload string // empty: not tried
-}
-
-const (
-	okCell     = "ok"
-	failedCell = "FAILED"
-)
-
-// printTable writes what became of each session, in 80 columns.
-func (s *story) printTable() {
-	const format = "%-9s %-24s %-16s %-16s %s\n"
-	fmt.Fprint(s.out, "\n")
-	fmt.Fprintf(s.out, format, "tracking", "data connections", "listing", "download", "upload")
-	fmt.Fprintf(s.out, format, "--------", "----------------", "-------", "--------", "------")
-	for _, r := range s.table {
-		fmt.Fprintf(s.out, format, r.tracking, r.how, orDash(r.listing), orDash(r.download), orDash(r.upload))
+// enter connects from h and logs in, and shows nothing of it; the caller closes the client.
+func enter(ctx context.Context, h host, at, user string, w *witness) (*client, error) {
+	c := &client{host: h, watch: &transcript{witness: w, quiet: true}}
+	if err := c.open(ctx, at); err != nil {
+		return nil, err
 	}
-}
-
-func orDash(cell string) string {
-	if cell == "" {
-		return "-"
+	if err := c.login(ctx, user, password); err != nil {
+		return nil, errors.Join(err, c.close())
 	}
-	return cell
-}
-
-// wrap breaks a long command line before its last two words, which are LISTEN and SERVER.
-func wrap(command string) string {
-	const room = 80 - len("gateway# ")
-	if len(command) <= room {
-		return command
-	}
-	words := strings.Fields(command)
-	last := len(words) - 2
-	return strings.Join(words[:last], " ") + " \\\n           " + strings.Join(words[last:], " ")
+	return c, nil
 }

@@ -6,11 +6,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"ftpgate/internal/ftp"
@@ -29,6 +32,7 @@ var masks = []struct {
 	{regexp.MustCompile(`established \(\d+\)`), "established (PPPPP)"},
 	{regexp.MustCompile(`\d+\.\d+ s\b`), "T s"},
 	{regexp.MustCompile(`\d+ MiB/s *`), "R MiB/s "},
+	{regexp.MustCompile(`has \d+\.\d\d of`), "has R of"},
 }
 
 func masked(s string) string {
@@ -58,7 +62,7 @@ func golden(t *testing.T, name, got string) {
 
 func TestStory(t *testing.T) {
 	var out strings.Builder
-	if err := tell(testContext(t), &out, &fakeStage{t: t}, fakeCast); err != nil {
+	if err := tell(testContext(t), &out, newFakeStage(t), fakeCast); err != nil {
 		t.Error(err)
 	}
 	for line := range strings.Lines(out.String()) {
@@ -85,9 +89,13 @@ func TestStoryGoesWrong(t *testing.T) {
 			[]string{"Act 1: without tracking: PASV: listing: the client got it, and should not have got it without tracking"},
 		},
 		{
-			"the 227 of act 2 is not rewritten",
+			"no 227 is rewritten",
 			func(line string) string { return strings.Replace(line, "(192,168,5,2,", "(203,0,113,21,", 1) },
-			[]string{"Act 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable"},
+			[]string{
+				"Act 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
+				"Act 3: with proxy tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
+				"a 227 in two segments: with proxy tracking: 203.0.113.21: network is unreachable; gateway: a connection; want the listing, and 192.168.5.2 in the 227",
+			},
 		},
 		{
 			"the 227 of act 2 names a third host",
@@ -122,7 +130,9 @@ func TestStoryGoesWrong(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			err := tell(testContext(t), &out, &fakeStage{t: t, spoil: tt.spoil}, fakeCast)
+			st := newFakeStage(t)
+			st.spoil = tt.spoil
+			err := tell(testContext(t), &out, st, fakeCast)
 			if err == nil {
 				t.Fatalf("got no error; want %q", tt.want)
 			}
@@ -138,11 +148,55 @@ func TestStoryGoesWrong(t *testing.T) {
 	}
 }
 
+// TestStoryWithAbleKernel: a kernel that does not do what is told of it is found out, too.
+func TestStoryWithAbleKernel(t *testing.T) {
+	var out strings.Builder
+	st := newFakeStage(t)
+	st.able = true
+	err := tell(testContext(t), &out, st, fakeCast)
+	for _, want := range []string{
+		"a 227 in two segments: with kernel tracking: 192.168.5.2: the listing came, 55 bytes as the server sent them; want no answer",
+		"200 and 227 in one segment: with kernel tracking: 192.168.5.2: the listing came, 55 bytes as the server sent them; want 203.0.113.21 in the 227, and no data",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v; want %s", err, want)
+		}
+	}
+}
+
+// TestFinding: how each thing that a client may meet with is told.
+func TestFinding(t *testing.T) {
+	told := netip.MustParseAddrPort("203.0.113.21:50000")
+	refused := os.NewSyscallError("connect", syscall.ECONNREFUSED)
+	for _, tt := range []struct {
+		found      finding
+		text, cell string
+	}{
+		{finding{stalled: time.Second}, "no answer within 1s", "stalls"},
+		{finding{told: told, reached: refused, repaired: refused},
+			"203.0.113.21: connection refused; gateway: connection refused", "leaks 203.0.113.21, no data"},
+		{finding{told: netip.MustParseAddrPort("0.0.0.0:1"), reached: errors.New("not there")},
+			"0.0.0.0: not there; gateway: a connection", "says 0.0.0.0, no data"},
+		{finding{told: told, listing: quirksListing}, "203.0.113.21: the listing came, 55 bytes as the server sent them", "works"},
+		{finding{told: told, listing: "other"}, "203.0.113.21: 5 bytes came that are not the listing", "wrong data"},
+		{finding{told: told, listing: quirksListing, broken: errors.New("broken\x1boff")}, "broken?off", "FAILED"},
+	} {
+		if got := tt.found.String(); got != tt.text {
+			t.Errorf("got %q; want %q", got, tt.text)
+		}
+		if got := tt.found.cell(told.Addr()); got != tt.cell {
+			t.Errorf("%s: got %q; want %q", tt.text, got, tt.cell)
+		}
+	}
+}
+
 // TestStoryWithoutGateway: the story says which part the machine cannot do, and how to get it.
 func TestStoryWithoutGateway(t *testing.T) {
 	var out strings.Builder
 	refuse := errors.New("the gateway cannot start (exit status 1): no helper")
-	err := tell(testContext(t), &out, &fakeStage{t: t, refuse: refuse}, fakeCast)
+	st := newFakeStage(t)
+	st.refuse = refuse
+	err := tell(testContext(t), &out, st, fakeCast)
 	if !errors.Is(err, refuse) {
 		t.Errorf("got %v; want %v", err, refuse)
 	}
@@ -158,12 +212,13 @@ func TestStoryInterrupted(t *testing.T) {
 	why := errors.New("somebody pressed a key")
 	ctx, cancel := context.WithCancelCause(testContext(t))
 	defer cancel(nil)
-	st := &fakeStage{t: t, spoil: func(line string) string {
+	st := newFakeStage(t)
+	st.spoil = func(line string) string {
 		if strings.HasPrefix(line, "331 ") {
 			cancel(why)
 		}
 		return line
-	}}
+	}
 	var out strings.Builder
 	err := tell(ctx, &out, st, fakeCast)
 	if !errors.Is(err, why) {

@@ -13,11 +13,11 @@ import (
 
 // transcript writes the dialogue as a client's debug log does, and beside each line that changed
 // on the way what the server has seen. It is the observer of a client, in step with the server's
-// events: one for each line.
+// events: one for each line. Without a witness it is the client's side alone.
 type transcript struct {
 	out     io.Writer
-	witness *witness
-	quiet   bool // follows the dialogue and writes nothing
+	witness *witness // may be nil
+	quiet   bool     // follows the dialogue and writes nothing
 
 	greeted   bool
 	told      netip.AddrPort // what the last 227 told the client, and
@@ -29,6 +29,9 @@ type transcript struct {
 // Sent implements observer.
 func (t *transcript) Sent(ctx context.Context, c ftp.Command) error {
 	t.printf("---> %s\n", c)
+	if t.witness == nil {
+		return nil
+	}
 	seen, err := t.witness.next(ctx, received)
 	if err != nil {
 		return err
@@ -46,12 +49,17 @@ func (t *transcript) Sent(ctx context.Context, c ftp.Command) error {
 func (t *transcript) Received(ctx context.Context, r ftp.Reply) error {
 	line := fmt.Sprintf("%d %s", r.Code, r.Text())
 	t.printf("<--- %s\n", printable(line))
+	if r.Code == 227 {
+		t.told, _ = ftp.Parse227([]byte(r.Last()))
+	}
+	if t.witness == nil {
+		return nil
+	}
 	seen, err := t.serverSent(ctx)
 	if err != nil {
 		return err
 	}
 	if r.Code == 227 {
-		t.told, _ = ftp.Parse227([]byte(r.Last()))
 		t.announced, _ = ftp.Parse227([]byte(strings.TrimPrefix(seen, "227 ")))
 	}
 	if seen == line {

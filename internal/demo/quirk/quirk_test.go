@@ -1,0 +1,147 @@
+package quirk
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var own = netip.MustParseAddrPort("203.0.113.21:50000")
+
+func TestSegments(t *testing.T) {
+	for _, tt := range []struct {
+		quirk Quirk
+		want  []string
+	}{
+		{TwoSegments, []string{"227 Entering Passive ", "Mode (203,0,113,21,195,80)\r\n"}},
+		{OneSegment, []string{"227 Entering Passive Mode (203,0,113,21,195,80)\r\n"}},
+		{PartialLine, []string{"227-Entering Pas", "sive Mode\r\n227 (203,0,113,21,195,80)\r\n"}},
+		{Foreign, []string{"227 Entering Passive Mode (198,51,100,7,195,80)\r\n"}},
+		{Unspecified, []string{"227 Entering Passive Mode (0,0,0,0,195,80)\r\n"}},
+		{"somebody", []string{"227 Entering Passive Mode (203,0,113,21,195,80)\r\n"}},
+	} {
+		if got := tt.quirk.Segments(own); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %q; want %q", tt.quirk, got, tt.want)
+		}
+	}
+}
+
+// pipe is a listener whose one connection keeps what is written at once together, and apart what is not.
+type pipe struct{ conns chan net.Conn }
+
+// end is the server's end of the connection, with an address.
+type end struct{ net.Conn }
+
+func (end) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(own) }
+
+func (p pipe) Accept() (net.Conn, error) {
+	c, ok := <-p.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return end{c}, nil
+}
+
+func (p pipe) Close() error   { close(p.conns); return nil }
+func (p pipe) Addr() net.Addr { return net.TCPAddrFromAddrPort(own) }
+
+// dialogue serves a client of one connection until the test ends, and returns the client's end, and
+// where the server listens for data.
+func dialogue(t *testing.T) (client net.Conn, data chan net.Addr) {
+	t.Helper()
+	client, theirs := net.Pipe()
+	_ = client.SetDeadline(time.Now().Add(20 * time.Second)) // a test that hangs
+	p := pipe{make(chan net.Conn, 1)}
+	p.conns <- theirs
+	data = make(chan net.Addr, 1)
+	s := &Server{
+		Listing: "a\r\nb\r\n",
+		Listen: func(network, _ string) (net.Listener, error) {
+			l, err := net.Listen(network, "127.0.0.1:0")
+			if err == nil {
+				data <- l.Addr()
+			}
+			return l, err
+		},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, p) }()
+	t.Cleanup(func() {
+		cancel() // with the session still open: the server ends it
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return client, data
+}
+
+// hear reads one segment.
+func hear(t *testing.T, c net.Conn) string {
+	t.Helper()
+	segment := make([]byte, 4096)
+	n, err := c.Read(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(segment[:n])
+}
+
+func say(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestServe: the segments are on the wire as they are announced, and the listing comes.
+func TestServe(t *testing.T) {
+	client, data := dialogue(t)
+	for _, tt := range []struct{ say, want string }{
+		{"", "220 the server with quirks\r\n"},
+		{"USER two-segments\r\n", "331 password, please\r\n"},
+		{"PASS x\r\n", "230 welcome\r\n"},
+		{"LIST\r\n", "425 PASV first\r\n"},
+		{"EPSV\r\n", "502 not here\r\n"},
+		{"PASV\r\n", "227 Entering Passive "},
+		{"", "Mode (127,0,0,1,"},
+		{"LIST\r\n", "150 here it comes\r\n"},
+	} {
+		if tt.say != "" {
+			say(t, client, tt.say)
+		}
+		if got := hear(t, client); !strings.HasPrefix(got, tt.want) {
+			t.Fatalf("%q: got %q; want %q", tt.say, got, tt.want)
+		}
+	}
+	conn, err := net.Dial("tcp", (<-data).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "a\r\nb\r\n" {
+		t.Errorf("got %q, %v; want the listing", got, err)
+	}
+	if got := hear(t, client); got != "226 that was it\r\n" {
+		t.Errorf("got %q; want 226", got)
+	}
+	say(t, client, "QUIT\r\n")
+	if got := hear(t, client); got != "221 goodbye\r\n" {
+		t.Errorf("got %q; want 221", got)
+	}
+}
+
+// TestServeTogether: commands that come together are answered together, up to where an answer is cut.
+func TestServeTogether(t *testing.T) {
+	client, _ := dialogue(t)
+	hear(t, client)
+	say(t, client, "USER one-segment\r\nTYPE I\r\nPASV\r\n")
+	if got := hear(t, client); !strings.HasPrefix(got, "331 password, please\r\n200 ok\r\n227 Entering") || !strings.HasSuffix(got, ")\r\n") {
+		t.Errorf("got %q; want 331, 200 and 227 in one segment", got)
+	}
+}
