@@ -2,7 +2,7 @@
 # servers Debian or Ubuntu and root; without them the tests that need them are skipped (with
 # CI=true a skip is a failure).
 
-.PHONY: build test lint peers fuzz
+.PHONY: build test lint peers fuzz bench
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o ftpgate ./cmd/ftpgate
@@ -27,3 +27,7 @@ fuzz:
 			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 		done; \
 	done
+
+# How fast it is, beside routing and the kernel's helper; BENCH=-quick for a short run, -h for more.
+bench:
+	go run ./internal/bench $(BENCH)

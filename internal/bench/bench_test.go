@@ -1,0 +1,202 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/lab/labtest"
+)
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		os.Exit(status(play(role, os.Args[1:]), os.Stderr))
+	}
+	labtest.Main(m)
+}
+
+// build makes the ftpgate that is measured.
+func build(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ftpgate")
+	if out, err := exec.Command("go", "build", "-o", path, "ftpgate/cmd/ftpgate").CombinedOutput(); err != nil {
+		t.Fatalf("build ftpgate: %v\n%s", err, out)
+	}
+	return path
+}
+
+// Every measure of every contestant, for a moment: the outputs are whole and make sense.
+func TestWhole(t *testing.T) {
+	labtest.Need(t, "nft", "ip")
+	labtest.New(t) // skips where there are no labs
+	who := []string{"routed", "helper", "proxy", "relay", "kernel"}
+	for _, how := range []string{"-epsv=false", "-epsv"} {
+		t.Run(how, func(t *testing.T) {
+			dir := t.TempDir()
+			var stdout, stderr strings.Builder
+			code := bench([]string{"-rounds=2", "-duration=100ms", "-large=8", "-idle=60", how,
+				"-contestants", strings.Join(who, ","), "-ftpgate", build(t), "-out", dir}, &stdout, &stderr)
+			if code != 0 {
+				t.Fatalf("got exit status %d:\n%s", code, stderr.String())
+			}
+			var want [][2]string
+			for _, m := range measures {
+				for _, c := range who {
+					want = append(want, [2]string{m.name, c})
+				}
+			}
+			want = append(want, [2]string{"memory", "proxy, 60"}, [2]string{"memory", "relay, 60"})
+			for _, c := range []string{"proxy", "relay"} {
+				want = append(want, [2]string{"next", c + ", 0"}, [2]string{"next", c + ", 30"}, [2]string{"next", c + ", 60"})
+			}
+			checkCSV(t, filepath.Join(dir, "bench.csv"), want)
+			checkTable(t, stdout.String(), want)
+			checkSVG(t, filepath.Join(dir, "bench.svg"), want)
+		})
+	}
+}
+
+// checkCSV wants these rows, with figures in their right order.
+func checkCSV(t *testing.T, path string, want [][2]string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	records, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [][2]string
+	for _, r := range records[1:] {
+		got = append(got, [2]string{r[0], r[1]})
+		var n [3]float64
+		for i := range n {
+			if n[i], err = strconv.ParseFloat(r[3+i], 64); err != nil {
+				t.Errorf("%q: %v", r, err)
+			}
+		}
+		// Memory may be what was there before: so few sessions need no more.
+		if r[0] != "memory" && (n[1] <= 0 || n[1] > n[0] || n[0] > n[2]) {
+			t.Errorf("%q: got median %v between %v and %v", r, n[0], n[1], n[2])
+		}
+		if r[6] == "" != (r[1] == "routed" || r[0] == "memory" || r[0] == "next") {
+			t.Errorf("%q: got %q for the relation to routed", r, r[6])
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got rows %q; want %q", got, want)
+	}
+}
+
+// checkTable wants a line for each row, and every target judged.
+func checkTable(t *testing.T, text string, want [][2]string) {
+	t.Helper()
+	for _, w := range want {
+		if n := strings.Count(text, "\n"+w[0]) - strings.Count(text, "\n\n"+w[0]); n < 1 {
+			t.Errorf("the table has no line for %s", w[0])
+		}
+		if !strings.Contains(text, "  "+w[1]+" ") {
+			t.Errorf("the table does not name %s", w[1])
+		}
+	}
+	if strings.Contains(text, "not measured") || !strings.Contains(text, ">= 0.70 of routed") {
+		t.Errorf("got a table without its targets:\n%s", text)
+	}
+}
+
+// checkSVG wants a drawing that names what was measured.
+func checkSVG(t *testing.T, path string, want [][2]string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var texts []string
+	root := ""
+	for d := xml.NewDecoder(f); ; {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			if root == "" {
+				root = token.Name.Local
+			}
+		case xml.CharData:
+			texts = append(texts, strings.TrimSpace(string(token)))
+		}
+	}
+	if root != "svg" {
+		t.Errorf("got root element %q; want svg", root)
+	}
+	for _, w := range want {
+		if !slices.Contains(texts, w[1]) {
+			t.Errorf("the plot does not name %q", w[1])
+		}
+	}
+	for _, m := range measures {
+		if !slices.Contains(texts, m.title) {
+			t.Errorf("the plot has no panel %q", m.title)
+		}
+	}
+}
+
+// What does not work is an error, and says what.
+func TestBroken(t *testing.T) {
+	labtest.Need(t, "nft", "ip")
+	labtest.New(t)
+	script := filepath.Join(t.TempDir(), "deaf")
+	// It says that it is ready, and takes no connection.
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho msg=ready >&2\nread forever </dev/zero\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"-ftpgate=/bin/false", "-contestants=kernel"}, 1, "has ended (exit status 1)"},
+		{[]string{"-ftpgate=/no/such/program", "-contestants=kernel"}, 1, "no such file or directory"},
+		{[]string{"-ftpgate=" + script, "-contestants=kernel"}, 1, "connection refused"},
+		{[]string{"-contestants=routed,somebody"}, 2, `no contestant "somebody": there are routed, helper, proxy`},
+		{[]string{"-measures=speed"}, 2, `no measure "speed": there are memory, transfers`},
+		{[]string{"-rounds=0"}, 2, "must be positive"},
+		{[]string{"more"}, 2, "too many words"},
+	} {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			var stdout, stderr strings.Builder
+			code := bench(append([]string{"-quick", "-out", t.TempDir()}, tt.args...), &stdout, &stderr)
+			if code != tt.code || !strings.Contains(stderr.String(), tt.want) {
+				t.Errorf("got exit status %d and %q; want %d and %q", code, stderr.String(), tt.code, tt.want)
+			}
+		})
+	}
+}
+
+// A contestant under load, to be profiled from outside.
+func TestHold(t *testing.T) {
+	labtest.Need(t, "nft", "ip")
+	labtest.New(t)
+	var stdout, stderr strings.Builder
+	code := bench([]string{"-quick", "-ftpgate", build(t), "-hold=kernel", "-hold-load=latency", "-hold-for=100ms"}, &stdout, &stderr)
+	for _, want := range []string{"ftpgate: pid ", "latency: ", " s of processor time"} {
+		if code != 0 || !strings.Contains(stdout.String(), want) {
+			t.Errorf("got exit status %d and %q, %q; want %q", code, stdout.String(), stderr.String(), want)
+		}
+	}
+}

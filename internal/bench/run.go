@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// run measures all that is asked for. Each contestant has a stage of its own, all stand at the same
+// time, and they take turns in every round, so that what else the machine does falls on all alike.
+func run(ctx context.Context, o options, progress io.Writer) (rows []row, err error) {
+	rows, err = inTurns(ctx, o, progress)
+	if err != nil || !slices.Contains(o.measures, memory.name) {
+		return rows, err
+	}
+	var nexts []row
+	for _, c := range o.contestants {
+		if !c.proxy {
+			continue
+		}
+		fmt.Fprintf(progress, "idle sessions: %s\n", c.name)
+		more, err := idle(ctx, o, c)
+		if err != nil {
+			return rows, err
+		}
+		rows, nexts = append(rows, more[0]), append(nexts, more[1:]...)
+	}
+	return append(rows, nexts...), nil
+}
+
+// inTurns takes the measures that go in rounds.
+func inTurns(ctx context.Context, o options, progress io.Writer) (rows []row, err error) {
+	var stages []*stage
+	defer func() {
+		for _, s := range stages {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	var names []string
+	for _, c := range o.contestants {
+		s, err := newStage(ctx, c, o.ftpgate)
+		if err != nil {
+			return nil, err
+		}
+		stages = append(stages, s)
+		names = append(names, c.name)
+	}
+	for _, m := range measures {
+		if !slices.Contains(o.measures, m.name) {
+			continue
+		}
+		rounds, err := takeRounds(ctx, o, m, stages, progress)
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows, evaluate(m, names, rounds)...)
+	}
+	return rows, nil
+}
+
+// takeRounds takes one measure: a round that does not count, then those that do. Each round another
+// contestant is the first.
+func takeRounds(ctx context.Context, o options, m measure, stages []*stage, progress io.Writer) (map[string][]float64, error) {
+	figures := map[string][]float64{}
+	for round := range o.rounds + 1 {
+		fmt.Fprintf(progress, "%s, round %d of %d:", m.name, round, o.rounds)
+		for i := range stages {
+			s := stages[(round+i)%len(stages)]
+			value, err := s.do(ctx, m.request(o))
+			if err != nil {
+				fmt.Fprintln(progress)
+				return nil, err
+			}
+			fmt.Fprintf(progress, " %s %.1f", s.name, value)
+			if round > 0 {
+				figures[s.name] = append(figures[s.name], value)
+			}
+		}
+		fmt.Fprintf(progress, " %s\n", m.unit)
+	}
+	return figures, nil
+}
