@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,9 @@ type paths struct {
 	local  atomic.Pointer[map[netip.Addr]bool] // the gateway's own addresses
 	static atomic.Pointer[[]dnat.Resolved]     // forwards whose rules translate ports for everybody
 
+	mu    sync.Mutex
+	found map[netip.AddrPort]time.Time // ports that nobody listened at then
+
 	lost     chan loss // asks follow to bring the table back
 	restored atomic.Uint64
 }
@@ -41,7 +45,7 @@ type loss struct {
 }
 
 func newPaths(table string, log *slog.Logger) *paths {
-	return &paths{table: table, log: log, lost: make(chan loss)}
+	return &paths{table: table, log: log, found: map[netip.AddrPort]time.Time{}, lost: make(chan loss)}
 }
 
 func (p *paths) close() {
@@ -113,8 +117,39 @@ func (p *paths) translated(at netip.AddrPort) bool {
 	return false
 }
 
-// free tells whether the gateway has no use of its own for a port.
-func (p *paths) free(at netip.AddrPort) bool { return !p.translated(at) && system.PortFree(at) }
+// free tells whether the gateway has no use of its own for a port. Whether a program listens there is
+// asked of the kernel once in askAgain: a program that comes later has clients of its own, of whom
+// one at most meets a pinhole, once.
+func (p *paths) free(at netip.AddrPort) bool {
+	if p.translated(at) {
+		return false
+	}
+	now := time.Now()
+	p.mu.Lock()
+	asked, known := p.found[at]
+	p.mu.Unlock()
+	if known && now.Sub(asked) < askAgain {
+		return true
+	}
+	if !system.PortFree(at) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.found) >= maxFound {
+		clear(p.found)
+	}
+	p.found[at] = now
+	return true
+}
+
+const (
+	// askAgain is no longer than a pinhole lives: what is found free when one opens may be taken
+	// while it is open, too.
+	askAgain = 30 * time.Second
+	// maxFound is a range of passive ports at four addresses, some 6 MiB.
+	maxFound = 1 << 16
+)
 
 // of returns the data path of a forward.
 func (p *paths) of(current func() dnat.Resolved) tracker.DataPath { return forwardPath{p, current} }
@@ -183,6 +218,9 @@ func (t restoring) Add(hole dnat.Pinhole) error {
 
 // Remove closes a pinhole.
 func (t restoring) Remove(hole dnat.Pinhole) error { return t.holes.Remove(hole) }
+
+// Retire closes a pinhole that has been used.
+func (t restoring) Retire(hole dnat.Pinhole) { t.holes.Retire(hole) }
 
 // restoreTime bounds how long a client waits for the table: the gateway may be busy with names.
 const restoreTime = 5 * time.Second

@@ -40,9 +40,10 @@ type Pinholes struct {
 	wake    chan struct{} // has a token while the queue may have orders; closed by Close
 	done    chan struct{} // closed when the writer has ended
 
-	mu     sync.Mutex
-	queue  []*order // what the writer has not seen yet
-	closed bool
+	mu      sync.Mutex
+	queue   []*order       // what the writer has not seen yet
+	retired []dnat.Pinhole // used, to be taken out some time
+	closed  bool
 
 	// The rest is the writer's alone.
 	line  *line
@@ -131,8 +132,19 @@ func (p *Pinholes) Remove(hole dnat.Pinhole) error {
 	return nil
 }
 
-// Close answers what was asked for before and disconnects from the kernel. Pinholes that are open
-// stay until they are used or expire. The second time it does nothing.
+// rouse has the writer look at what there is to do. It is called with the lock held.
+func (p *Pinholes) rouse() {
+	if p.closed {
+		return
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default: // the writer is on its way
+	}
+}
+
+// Close answers what was asked for before, takes out what is retired, and disconnects from the kernel.
+// Pinholes that are open stay until they are used or expire. The second time it does nothing.
 func (p *Pinholes) Close() error {
 	p.mu.Lock()
 	again := p.closed
@@ -158,10 +170,9 @@ func (p *Pinholes) await(o *order) error {
 		return net.ErrClosed
 	}
 	p.queue = append(p.queue, o)
-	select {
-	case p.wake <- struct{}{}:
-	default: // the writer is on its way
-	}
+	// A retired pinhole that the new one displaces is not to take the new one with it.
+	p.retired = slices.DeleteFunc(p.retired, func(h dnat.Pinhole) bool { return gateOf(h) == gateOf(o.hole) })
+	p.rouse()
 	p.mu.Unlock()
 	return <-o.answer
 }
@@ -170,22 +181,39 @@ func (p *Pinholes) await(o *order) error {
 // wake and the queue is empty.
 func (p *Pinholes) write() {
 	defer close(p.done)
-	clock := time.NewTimer(p.life)
+	clock, sweep := time.NewTimer(p.life), time.NewTimer(retireTime)
 	defer clock.Stop()
+	defer sweep.Stop()
+	sweeping := true // the timer runs
 	for open := true; open; {
 		select {
 		case _, open = <-p.wake:
-			p.mu.Lock()
-			orders := p.queue
-			p.queue = nil
-			p.mu.Unlock()
+			orders, retired := p.take()
 			for batch := range slices.Chunk(orders, pinholesAtOnce) {
 				p.commit(batch)
 			}
+			if retired > 0 && !sweeping {
+				sweeping = true
+				sweep.Reset(retireTime)
+			}
+			if retired >= pinholesAtOnce || !open {
+				p.sweep()
+			}
+		case <-sweep.C:
+			sweeping = false
+			p.sweep()
 		case now := <-clock.C:
 			clock.Reset(p.withdraw(now))
 		}
 	}
+}
+
+// take returns the orders that wait, and how many pinholes are retired.
+func (p *Pinholes) take() (orders []*order, retired int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	orders, p.queue = p.queue, nil
+	return orders, len(p.retired)
 }
 
 // commit carries out orders in two transactions: what is added, and what is removed.

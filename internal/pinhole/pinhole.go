@@ -29,6 +29,8 @@ type Kernel interface {
 	Add(dnat.Pinhole) error
 	// Remove closes the pinhole; one that is not there is no error.
 	Remove(dnat.Pinhole) error
+	// Retire is Remove for a pinhole that has been used, some time soon.
+	Retire(dnat.Pinhole)
 }
 
 // Path opens the pinholes of all forwards. Clients share the ports: two may have the same one at the
@@ -98,6 +100,7 @@ type Hole struct {
 
 	mu     sync.Mutex
 	armed  bool // the kernel has it, or may have it
+	used   bool // its connection has come
 	closed bool
 }
 
@@ -120,11 +123,17 @@ func (h *Hole) Arm() error {
 }
 
 // Finish waits for nothing: the kernel carries the data, and the ends see for themselves how a
-// transfer went.
-func (h *Hole) Finish(<-chan struct{}) error { return nil }
+// transfer went. That it is over means that its connection has come.
+func (h *Hole) Finish(<-chan struct{}) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.used = true
+	return nil
+}
 
-// Close closes the pinhole in the kernel, if it was armed, and then gives the port back. A connection
-// that has come through goes on. The second time it does nothing.
+// Close closes the pinhole in the kernel, if it was armed, and then gives the port back. One whose
+// transfer is over is closed, having been used, and the kernel is rid of it soon. A connection that
+// has come through goes on. The second time it does nothing.
 func (h *Hole) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -132,7 +141,10 @@ func (h *Hole) Close() {
 		return
 	}
 	h.closed = true
-	if h.armed {
+	switch {
+	case h.armed && h.used:
+		h.path.kernel.Retire(h.hole)
+	case h.armed:
 		if err := h.path.kernel.Remove(h.hole); err != nil {
 			h.path.log.Error("a pinhole stays open until it expires", "error", err)
 		}

@@ -19,6 +19,7 @@ type kernel struct {
 	mu        sync.Mutex
 	open      map[dnat.Pinhole]int
 	removed   []dnat.Pinhole
+	retired   []dnat.Pinhole
 	errAdd    error
 	errRemove error
 }
@@ -38,6 +39,13 @@ func (k *kernel) Remove(h dnat.Pinhole) error {
 	delete(k.open, h)
 	k.removed = append(k.removed, h)
 	return k.errRemove
+}
+
+func (k *kernel) Retire(h dnat.Pinhole) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.open, h)
+	k.retired = append(k.retired, h)
 }
 
 type bench struct {
@@ -129,9 +137,6 @@ func TestArmAndClose(t *testing.T) {
 	if b.kernel.open[want] != 1 || len(b.kernel.open) != 1 {
 		t.Errorf("got %v in the kernel; want %s", b.kernel.open, want)
 	}
-	if err := h.Finish(nil); err != nil {
-		t.Errorf("finish: %v", err)
-	}
 	h.Close()
 	h.Close()
 	if len(b.kernel.open) > 0 || !slices.Equal(b.kernel.removed, []dnat.Pinhole{want}) {
@@ -200,5 +205,25 @@ func BenchmarkOpen(b *testing.B) {
 			b.Fatal(err)
 		}
 		h.Close()
+	}
+}
+
+// A pinhole whose transfer is over is retired, and nobody waits for the kernel.
+func TestUsedIsRetired(t *testing.T) {
+	b := newBench(all)
+	h, err := b.Open(ports, holeFrom("192.168.5.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Finish(nil); err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	h.Close()
+	if len(b.kernel.retired) != 1 || len(b.kernel.removed) != 0 || b.kernel.retired[0].At != h.At() {
+		t.Errorf("got retired %v, removed %v; want the hole retired once", b.kernel.retired, b.kernel.removed)
 	}
 }

@@ -1,0 +1,37 @@
+package nft
+
+import (
+	"slices"
+	"time"
+
+	"ftpgate/internal/dnat"
+)
+
+// retireTime is how long a pinhole that has been used may stay, to be taken out together with others.
+const retireTime = 50 * time.Millisecond
+
+// Retire is Remove for a pinhole that has let its connection through, and so lets nobody through any
+// more: it is taken out soon, together with others, and nobody waits for it.
+func (p *Pinholes) Retire(hole dnat.Pinhole) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retired = append(p.retired, hole)
+	if n := len(p.retired); n == 1 || n == pinholesAtOnce {
+		p.rouse()
+	}
+}
+
+// sweep takes out the pinholes that are retired.
+func (p *Pinholes) sweep() {
+	p.mu.Lock()
+	retired := p.retired
+	p.retired = nil
+	p.mu.Unlock()
+	for batch := range slices.Chunk(retired, pinholesAtOnce) {
+		orders := make([]*order, len(batch))
+		for i, hole := range batch {
+			orders[i] = &order{hole: hole, answer: make(chan error, 1)} // what fails the kernel does later
+		}
+		p.remove(orders)
+	}
+}
