@@ -42,7 +42,11 @@ func ParseCommand(line []byte) (Command, error) {
 	case n < minVerb:
 		return Command{}, fmt.Errorf("command: verb %q has fewer than %d letters", line[:n], minVerb)
 	}
-	c := Command{Verb: string(bytes.ToUpper(line[:n]))}
+	var verb [maxVerb]byte
+	for i, letter := range line[:n] {
+		verb[i] = letter &^ 0x20 // upper case
+	}
+	c := Command{Verb: string(verb[:n])}
 	if n < len(line) {
 		c.Arg = line[n+1:]
 	}

@@ -72,8 +72,8 @@ func (e *NULError) Error() string {
 // LineReader cuts a stream into lines, however the stream arrives in pieces. A line ends at LF;
 // a CR directly before it belongs to the ending, every other CR to the text.
 //
-// Its memory is bounded by the limit, and once the buffer has grown to the longest line it
-// allocates nothing. It is not safe for concurrent use.
+// Its memory is bounded by the limit, and what a long line took is given back behind it. Lines that fit the first buffer
+// allocate nothing. It is not safe for concurrent use.
 type LineReader struct {
 	src     io.Reader
 	limit   int
@@ -111,6 +111,11 @@ func (r *LineReader) Reset(src io.Reader) {
 
 // Buffered returns the number of bytes that were read from the stream and not handed out.
 func (r *LineReader) Buffered() int { return r.end - r.start }
+
+// Ready tells whether the next line is there already: ReadLine will return it without reading.
+func (r *LineReader) Ready() bool {
+	return !r.skip && bytes.IndexByte(r.buf[r.start+r.scanned:r.end], '\n') >= 0
+}
 
 // ReadLine returns the next line without its ending, and the ending. The text is valid until
 // the next call.
@@ -192,6 +197,9 @@ func (r *LineReader) fill() error {
 	switch {
 	case r.start == r.end:
 		r.start, r.end = 0, 0
+		if len(r.buf) > firstBuffer { // one long line does not hold its memory for the connection's life
+			r.buf = nil
+		}
 	case r.end == len(r.buf) && r.start > 0:
 		r.end = copy(r.buf, r.buf[r.start:r.end])
 		r.start = 0

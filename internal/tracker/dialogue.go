@@ -7,7 +7,6 @@
 package tracker
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -25,6 +24,14 @@ const (
 	Server
 )
 
+// String returns "client" or "server".
+func (s Side) String() string {
+	if s == Client {
+		return "client"
+	}
+	return "server"
+}
+
 // Ends are the four addresses of a session. They are what data connections are held to, whatever the
 // peers say of themselves (RFC 2577 section 3).
 type Ends struct {
@@ -32,70 +39,97 @@ type Ends struct {
 	Gateway   netip.Addr // what the client dialled
 	Outside   netip.Addr // the gateway's, as the server sees it
 	Server    netip.Addr
-	Announced netip.Addr // what a 227 names: Gateway, or where that is itself behind NAT, another
+	Announced netip.Addr // what a 227 names; not valid: Gateway
 }
 
-// lowestPort is the lowest port that a data connection may go to (RFC 2577 section 3).
-const lowestPort = 1024
+// oneFamily tells whether both ends speak the same version of IP.
+func (e Ends) oneFamily() bool { return e.Client.Is4() == e.Server.Is4() }
 
-// maxLoginFailures is how often a client may fail to log in, per control connection (RFC 2577 section 4).
-const maxLoginFailures = 5
+// Terms are what a forward asks of its dialogues.
+type Terms struct {
+	ServerMode    dnat.ServerMode
+	LoginFailures int // how many end the session (RFC 2577 section 4)
+}
 
 // Action is what an effect asks for.
 type Action uint8
 
-// The actions.
+// The actions. What a step wants done comes before its lines: a pinhole is there before it is
+// announced, and gone before anything else is said.
 const (
-	None     Action = iota
-	Open            // open Effect.Pinhole, closing the one before; then call Opened
-	Arm             // the server has accepted the client's address: connections may come
-	Close           // close the pinhole, if no connection has come through it
-	Complete        // ToClient says that a transfer is complete: send it once the data is through
+	None   Action = iota
+	Open          // close what is there and open Step.Pinhole; then call Opened, or Failed
+	Arm           // let the connection come; then send the lines, or call Failed
+	Join          // connect Step.Bridge; then send the lines, or call Failed
+	Finish        // wait until the data is delivered, close, then send the lines; or call Broken
+	Close         // close what is there
 )
 
-// Step is what one line leads to: lines for either side, then an effect.
+// Step is what one line leads to: an effect, then lines for either side. It is the dialogue's, and holds
+// until the dialogue is told the next thing.
 type Step struct {
-	ToClient, ToServer []byte
 	Action             Action
 	Pinhole            dnat.Pinhole // of Open
-	Synch              bool         // ToServer is urgent: Telnet IP and Synch go before it (RFC 959 section 4.1.3)
-	Failures           int          // failed logins so far, if this was one: the reply is to be delayed
-	Refused            string       // why something was refused or put right; for the log and a counter
-	End                bool         // the session is over once the lines are sent
+	Bridge             dnat.Bridge  // of Join
+	ToClient, ToServer []byte
+	Synch              bool    // ToServer is urgent: Telnet IP and Synch go before it (RFC 959 section 4.1.3)
+	Failures           int     // failed logins so far, if this was one: the reply is to be delayed
+	Refused            Refusal // that something was refused or put right; for the log and a counter
+	Reason             string  // why, in plain words without anything that a peer has sent
+	End                bool    // the session is over once the lines are sent
 }
 
 // Dialogue is the state of one session. It does no I/O and keeps no line.
 type Dialogue struct {
 	ends     Ends
+	terms    Terms
 	loggedIn bool
 	epsvAll  bool // the client has sent EPSV ALL (RFC 2428 section 4)
+	as64     bool // the client wants its EPSV and EPRT as they are (RFC 6384 section 11: DISABLE64)
 	failures int
+	unasked  int // replies that nobody asked for, since the last one that somebody did
 
-	pending []request // sent to the server and not answered in full, in order
+	pending []request // sent to the server and not answered in full, in order; two at most
 	scan    ftp.ReplyScanner
-	first   netip.AddrPort // what the first line of a 227 or 229 says
-	open    bool           // a pinhole is there, and no transfer has used it
+	code    int  // of the reply under way
+	turn    int  // which of pending that reply answers; -1: none
+	parting bool // the last reply was 221 or 421: the server has said why it goes
+
+	negotiation
+	open    bool        // a data connection is agreed upon, and no transfer has used it
+	bridge  dnat.Bridge // what is agreed upon, if the gateway connects to both ends
+	bridged bool
+
+	step Step // the one under way
 }
 
 // request is a command under way.
 type request struct {
-	verb   string // as the client sent it
-	asked  string // as the server was asked; another one where that has been translated
-	tried  bool   // the other way to ask has been tried
-	began  bool   // a 1yz has come
-	client netip.AddrPort
-}
-
-// NewDialogue begins a session: the server's greeting comes next.
-func NewDialogue(ends Ends) *Dialogue {
-	if !ends.Announced.IsValid() {
-		ends.Announced = ends.Gateway
-	}
-	return &Dialogue{ends: ends, pending: []request{{verb: greeting}}}
+	verb     string // as the client sent it
+	transfer bool   // it uses the data connection
 }
 
 // greeting stands for the command that the server's first reply answers.
 const greeting = "(connect)"
+
+// NewDialogue begins a session: the server's greeting comes next.
+func NewDialogue(ends Ends, terms Terms) *Dialogue {
+	if !ends.Announced.IsValid() {
+		ends.Announced = ends.Gateway
+	}
+	return &Dialogue{
+		ends: ends, terms: terms,
+		pending: append(make([]request, 0, 2), request{verb: greeting}),
+		scan:    ftp.ReplyScanner{MaxLines: maxReplyLines, MaxBytes: maxReplyBytes},
+	}
+}
+
+// What a reply may have at most: STAT answers with whole listings, and nothing of them is kept here. A
+// reply without end is none, though.
+const (
+	maxReplyLines = 1 << 20
+	maxReplyBytes = 64 << 20
+)
 
 // transfers are the commands that use a data connection.
 var transfers = []string{"RETR", "STOR", "STOU", "APPE", "LIST", "NLST", "MLSD"}
@@ -106,191 +140,204 @@ var urgent = []string{"ABOR", "STAT", "QUIT"}
 // Accepts tells whether a client's line can be dealt with now. Commands are answered in order, one
 // at a time: what is pipelined waits, and a flood of it waits in the client's own socket.
 func (d *Dialogue) Accepts(line []byte) bool {
-	if len(d.pending) == 0 {
+	switch len(d.pending) {
+	case 0:
 		return true
+	case 1:
+		// ABOR alone has no reply left, where a server answers it and the transfer with one.
+		return d.pending[0].verb == "ABOR" || d.pending[0].transfer && slices.Contains(urgent, verbOf(line))
 	}
+	return false
+}
+
+// verbOf returns the verb of a client's line, "" where it has none.
+func verbOf(line []byte) string {
 	_, text := ftp.CutTelnet(line)
 	c, err := ftp.ParseCommand(text)
-	return err == nil && slices.Contains(urgent, c.Verb) && slices.Contains(transfers, d.pending[0].verb) &&
-		!slices.ContainsFunc(d.pending, func(r request) bool { return r.verb == c.Verb })
+	if err != nil {
+		return ""
+	}
+	return c.Verb
 }
 
 // Busy tells whether a transfer is under way: then nobody is idle.
-func (d *Dialogue) Busy() bool {
-	return len(d.pending) > 0 && slices.Contains(transfers, d.pending[0].verb)
+func (d *Dialogue) Busy() bool { return len(d.pending) > 0 && d.pending[0].transfer }
+
+// waits tells whether a command, and no transfer, waits for its answer.
+func (d *Dialogue) waits() bool {
+	return len(d.pending) > 0 && !d.Busy() && d.pending[0].verb != "ABOR"
 }
+
+// Greeted tells whether the server has said its first word.
+func (d *Dialogue) Greeted() bool { return len(d.pending) == 0 || d.pending[0].verb != greeting }
+
+// maxScratch is what a dialogue keeps of the memory for its lines.
+const maxScratch = 512
 
 // Step takes a line from one side, without its ending.
-func (d *Dialogue) Step(from Side, line []byte) Step {
+func (d *Dialogue) Step(from Side, line []byte) *Step {
+	d.step = Step{ToClient: emptied(d.step.ToClient), ToServer: emptied(d.step.ToServer)}
 	if from == Client {
-		return d.command(line)
+		d.command(line)
+	} else {
+		d.reply(line)
 	}
-	return d.reply(line)
+	return &d.step
 }
 
-// answer makes a step that answers the client and asks nobody.
-func answer(code int, format string, args ...any) Step {
-	text := fmt.Sprintf(format, args...)
-	return Step{ToClient: fmt.Appendf(nil, "%d %s\r\n", code, text)}
+func emptied(b []byte) []byte {
+	if cap(b) > maxScratch {
+		return nil
+	}
+	return b[:0]
+}
+
+// Failed tells that what the last step asked for could not be done; the client is told.
+func (d *Dialogue) Failed() *Step {
+	if d.step.Action == Join || d.step.Action == Open {
+		d.pending = d.pending[:len(d.pending)-1] // the server is not told; the answer of an Open is ours
+	}
+	d.open, d.bridged = false, false
+	d.step = Step{Action: Close, ToClient: d.step.ToClient[:0]}
+	d.refuse(RefusedNoPort, 425, "no data connection is possible now, try again later")
+	return &d.step
+}
+
+// Broken tells that the data of the last step's transfer was not delivered: the client is told so in
+// place of what the server has said.
+func (d *Dialogue) Broken(reason string) *Step {
+	d.step = Step{ToClient: d.step.ToClient[:0]}
+	d.refuse(RefusedTransfer, 426, "%s", reason)
+	return &d.step
+}
+
+// say answers the client.
+func (d *Dialogue) say(code int, format string, args ...any) {
+	d.step.ToClient = fmt.Appendf(d.step.ToClient, "%d ", code)
+	d.step.ToClient = fmt.Appendf(d.step.ToClient, format, args...)
+	d.step.ToClient = append(d.step.ToClient, '\r', '\n')
 }
 
 // refuse answers the client with a reason, which the log is told too.
-func refuse(code int, format string, args ...any) Step {
-	s := answer(code, format, args...)
-	s.Refused = fmt.Sprintf("%d ", code) + fmt.Sprintf(format, args...)
-	return s
+func (d *Dialogue) refuse(kind Refusal, code int, format string, args ...any) {
+	d.say(code, format, args...)
+	d.step.Refused, d.step.Reason = kind, fmt.Sprintf(format, args...)
 }
 
+// end is refuse, and the session's end.
+func (d *Dialogue) end(kind Refusal, format string, args ...any) {
+	d.refuse(kind, 421, format, args...)
+	d.step.End = true
+}
+
+// ask sends the server a command of our own.
+func (d *Dialogue) ask(c ftp.Command) { d.step.ToServer = c.AppendTo(d.step.ToServer) }
+
 // command takes a client's line.
-func (d *Dialogue) command(line []byte) Step {
+func (d *Dialogue) command(line []byte) {
 	telnet, text := ftp.CutTelnet(line)
-	s := d.verb(text)
-	s.ToClient = append(refuseOptions(telnet), s.ToClient...)
-	return s
+	d.refuseOptions(telnet)
+	if len(telnet) > 0 && len(text) == 0 {
+		return // Telnet's own, like a NOP that keeps the connection alive
+	}
+	if isReply(text) {
+		d.end(RefusedLine, "a client sends commands, not replies")
+		return
+	}
+	c, err := ftp.ParseCommand(text)
+	if err != nil {
+		d.refuse(RefusedLine, 500, "not an FTP command")
+		return
+	}
+	if !d.own(c) {
+		d.forward(c, text)
+		d.step.Synch = len(telnet) > 0 && slices.Contains(urgent, c.Verb) // as the client does it
+	}
+}
+
+// isReply tells whether a line reads as a reply's first one.
+func isReply(text []byte) bool {
+	if len(text) == 0 || text[0] < '0' || text[0] > '9' {
+		return false
+	}
+	_, err := ftp.ParseReplyLine(text)
+	return err == nil
 }
 
 // refuseOptions answers Telnet's WILL with DONT and DO with WONT (RFC 1123 section 4.1.2.12, RFC 854).
-func refuseOptions(telnet []byte) []byte {
+func (d *Dialogue) refuseOptions(telnet []byte) {
 	const will, do, wont, dont, iac = 251, 253, 252, 254, 255
-	var out []byte
 	for i := 0; i+2 < len(telnet); i++ {
 		switch telnet[i+1] {
 		case will:
-			out = append(out, iac, dont, telnet[i+2])
+			d.step.ToClient = append(d.step.ToClient, iac, dont, telnet[i+2])
 		case do:
-			out = append(out, iac, wont, telnet[i+2])
+			d.step.ToClient = append(d.step.ToClient, iac, wont, telnet[i+2])
 		default:
 			continue
 		}
 		i += 2
 	}
-	return out
 }
 
-func (d *Dialogue) verb(text []byte) Step {
-	if _, err := ftp.ParseReplyLine(text); err == nil {
-		s := refuse(421, "a client sends commands, not replies")
-		s.End = true
-		return s
-	}
-	c, err := ftp.ParseCommand(text)
-	if err != nil {
-		return refuse(500, "not an FTP command")
-	}
+// own deals with the commands that are not the server's alone; false: c is not one of them.
+func (d *Dialogue) own(c ftp.Command) bool {
 	switch c.Verb {
 	case "PASV", "EPSV":
-		return d.passive(c)
+		d.passive(c)
 	case "PORT", "EPRT":
-		return d.active(c)
+		d.active(c)
 	case "LPSV", "LPRT": // historic: RFC 5797 section 3
-		return refuse(502, "use EPSV or EPRT")
+		d.refuse(RefusedCommand, 502, "use EPSV or EPRT")
 	case "AUTH":
-		return refuse(534, "this gateway cannot carry an encrypted session to this server")
+		d.refuse(RefusedSecurity, 534, "this gateway cannot carry an encrypted session to this server")
 	case "ADAT", "CCC", "CONF", "ENC", "MIC", "PBSZ", "PROT": // RFC 2228 section 3: after AUTH
-		return refuse(503, "%s needs AUTH, which this gateway does not offer", c.Verb)
+		d.refuse(RefusedSecurity, 503, "%s needs AUTH, which this gateway does not offer", c.Verb)
 	case "CPSV", "SSCN":
-		return refuse(502, "%s is for encrypted transfers between servers", c.Verb)
+		d.refuse(RefusedSecurity, 502, "%s is for encrypted transfers between servers", c.Verb)
+	case "ALGS": // between ends of one family it is passed on
+		return d.algs(c)
+	default:
+		return false
 	}
-	if slices.Contains(transfers, c.Verb) {
-		switch {
-		case !d.loggedIn:
-			return refuse(530, "log in first")
-		case !d.open:
-			return refuse(425, "no data connection: send PASV, EPSV, PORT or EPRT first")
-		}
-		d.open = false
-	}
-	s := d.ask(request{verb: c.Verb, asked: c.Verb}, c)
-	s.Synch = c.Verb == "ABOR"
-	return s
+	return true
 }
 
-// ask sends a command to the server.
-func (d *Dialogue) ask(r request, c ftp.Command) Step {
-	d.pending = append(d.pending, r)
-	return Step{ToServer: c.AppendTo(nil)}
+// forward passes a command on to the server, byte for byte.
+func (d *Dialogue) forward(c ftp.Command, text []byte) {
+	transfer := slices.Contains(transfers, c.Verb)
+	switch {
+	case transfer && !d.loggedIn:
+		d.refuse(RefusedEarly, 530, "log in first")
+		return
+	case transfer && !d.open:
+		d.refuse(RefusedCommand, 425, "no data connection: send PASV, EPSV, PORT or EPRT first")
+		return
+	case transfer:
+		d.useData()
+	case c.Verb == "ABOR": // nothing may come through any more, whatever the server says of it
+		d.open, d.bridged = false, false
+		d.step.Action = Close
+	}
+	d.pending = append(d.pending, request{verb: c.Verb, transfer: transfer})
+	d.step.ToServer = append(append(d.step.ToServer, text...), '\r', '\n')
 }
 
-// passive takes PASV and EPSV.
-func (d *Dialogue) passive(c ftp.Command) Step {
-	if !d.loggedIn {
-		return refuse(530, "log in first")
+// useData begins a transfer with what is agreed upon, once.
+func (d *Dialogue) useData() {
+	if d.bridged {
+		d.step.Action, d.step.Bridge = Join, d.bridge
 	}
-	if c.Verb == "PASV" {
-		switch {
-		case d.epsvAll:
-			return refuse(501, "PASV is not allowed after EPSV ALL") // RFC 2428 section 4
-		case d.ends.Announced.Is6():
-			return refuse(522, "use EPSV: PASV has no room for an IPv6 address")
-		}
-		return d.askPassive(request{verb: c.Verb})
-	}
-	how, err := ftp.ParseEPSV(c.Arg)
-	switch family := (*ftp.FamilyError)(nil); {
-	case errors.As(err, &family):
-		return refuse(522, "network protocol not supported, use (%d)", familyNumber(d.ends.Client))
-	case err != nil:
-		return refuse(501, "EPSV takes nothing, 1, 2 or ALL")
-	case how == ftp.EPSVAll:
-		d.epsvAll = true
-		return answer(200, "EPSV ALL: data connections by EPSV only from now on")
-	case how == ftp.EPSVIPv4 && d.ends.Client.Is6():
-		return refuse(522, "network protocol not supported, use (2)")
-	case how == ftp.EPSVIPv6 && d.ends.Client.Is4():
-		return refuse(522, "network protocol not supported, use (1)")
-	}
-	return d.askPassive(request{verb: c.Verb})
+	d.open, d.bridged = false, false
 }
 
-// askPassive asks the server in the way that fits its address; the answer may call for the other.
-func (d *Dialogue) askPassive(r request) Step {
-	r.asked = r.verb
-	if d.ends.Server.Is6() {
-		r.asked = "EPSV"
-	}
-	s := d.ask(r, ftp.Command{Verb: r.asked})
-	s.Action = Close // a new negotiation ends the one before
-	d.open = false
-	return s
+// commands are the verbs that stand in the RFCs (RFC 5797 section 3): only these are named in a log.
+var commands = []string{
+	"ABOR", "ACCT", "ADAT", "ALGS", "ALLO", "APPE", "AUTH", "CCC", "CDUP", "CONF", "CWD", "DELE", "ENC", "EPRT", "EPSV", "FEAT",
+	"HELP", "HOST", "LANG", "LIST", "LPRT", "LPSV", "MDTM", "MIC", "MKD", "MLSD", "MLST", "MODE", "NLST", "NOOP", "OPTS", "PASS",
+	"PASV", "PBSZ", "PORT", "PROT", "PWD", "QUIT", "REIN", "REST", "RETR", "RMD", "RNFR", "RNTO", "SITE", "SIZE", "SMNT", "STAT",
+	"STOR", "STOU", "STRU", "SYST", "TYPE", "USER", "XCUP", "XCWD", "XMKD", "XPWD", "XRMD",
 }
 
-// active takes PORT and EPRT: what the client names must be itself, and no service's port.
-func (d *Dialogue) active(c ftp.Command) Step {
-	if !d.loggedIn {
-		return refuse(530, "log in first")
-	}
-	if d.epsvAll {
-		return refuse(501, "%s is not allowed after EPSV ALL", c.Verb)
-	}
-	parse := ftp.ParseHostPort
-	if c.Verb == "EPRT" {
-		parse = ftp.ParseEPRT
-	}
-	to, err := parse(c.Arg)
-	switch family := (*ftp.FamilyError)(nil); {
-	case errors.As(err, &family), err == nil && to.Addr().Is4() != d.ends.Client.Is4():
-		return refuse(522, "network protocol not supported, use (%d)", familyNumber(d.ends.Client))
-	case err != nil:
-		return refuse(501, "%s names no address and port", c.Verb)
-	case to.Addr() != d.ends.Client:
-		return refuse(504, "data connections go to your own address, %s, only", d.ends.Client)
-	case to.Port() < lowestPort:
-		return refuse(504, "data connections go to ports from %d on only", lowestPort)
-	}
-	d.open = false
-	d.pending = append(d.pending, request{verb: c.Verb, client: to})
-	return Step{Action: Open, Pinhole: dnat.Pinhole{
-		From: d.ends.Server,
-		At:   netip.AddrPortFrom(d.ends.Outside, 0),
-		To:   to,
-		As:   d.ends.Gateway,
-	}}
-}
-
-// familyNumber is the number of an address family in EPRT and EPSV (RFC 2428 section 2).
-func familyNumber(a netip.Addr) int {
-	if a.Is4() {
-		return 1
-	}
-	return 2
-}
+// known tells whether a verb stands in the RFCs.
+func known(verb string) bool { return slices.Contains(commands, verb) }

@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,160 +9,239 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"ftpgate/internal/dnat"
 )
 
-// Proxy serves the control connections of forwards. Its fields are set before use and not after.
+// Proxy serves the control connections of one forward. Its fields are set before use and not after.
 type Proxy struct {
-	Path   DataPath
-	Log    *slog.Logger
-	Limits Limits
+	Forward func() dnat.Resolved // what the forward is at the moment; asked once a session
+	Path    DataPath
+	Log     *slog.Logger
+	Counts  *Counts // shared by all forwards of a gateway; nil: not counted
 
-	MaxSessions  int // in all; 0: defaultMaxSessions
-	MaxPerClient int // of one client address; 0: defaultMaxPerClient
+	dial         dialFunc      // nil: dialTCP
+	longestWrite time.Duration // 0: writeTime
+	loginDelay   time.Duration // 0: failureDelay
+
+	wake chan struct{} // of capacity 1: the watch is to look again
 
 	mu       sync.Mutex
-	sessions int
-	clients  map[netip.Addr]int
+	draining bool
+	last     uint64                // the number of the last session
+	sessions int                   // those that have no server yet included
+	refusing int                   // clients that are told why they cannot stay
+	clients  map[netip.Addr]int    // sessions by address
+	running  map[*session]struct{} // with their server
+	shortest time.Duration         // the shortest time in which one of them may have to end
 }
 
-// The limits on sessions: memory is some 20 KiB a session, and no client needs more than a few at once.
-const (
-	defaultMaxSessions  = 20_000
-	defaultMaxPerClient = 200
-)
+// failureDelay is how long the answer to a failed login waits, for each failure so far: guessing
+// becomes slow, a typing mistake does not hurt (RFC 2577 section 4).
+const failureDelay = time.Second
 
-// Current tells what a forward is at the moment: where it leads changes when a name's address does.
-type Current func() dnat.Resolved
+func (p *Proxy) writeTime() time.Duration    { return cmp.Or(p.longestWrite, writeTime) }
+func (p *Proxy) failureDelay() time.Duration { return cmp.Or(p.loginDelay, failureDelay) }
 
-// Serve takes the connections of a forward from a listener, which it owns, until ctx is done. Sessions
-// that run then may finish their transfers until drained is done. It returns when the last one has ended.
-func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener, forward Current) error {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	defer l.Close()
-	var sessions sync.WaitGroup
-	defer sessions.Wait()
-	for {
-		c, err := l.AcceptTCP()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				sendAndClose(c, "421 the gateway is shutting down")
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("tracker: accept on %s: %w", l.Addr(), err)
-		case err != nil: // out of descriptors, or the client has gone already: others may come
-			p.Log.Error("accept", "listen", l.Addr().String(), "err", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(acceptPause):
-			}
-			continue
-		}
-		sessions.Go(func() { p.session(ctx, drained, c, forward()) })
-	}
-}
+// maxRefusing is how many clients at once are given the time to read why they cannot stay.
+const maxRefusing = 256
 
 // acceptPause keeps a gateway without free descriptors from spinning.
 const acceptPause = 100 * time.Millisecond
 
-// session serves one client to the end.
-func (p *Proxy) session(ctx, drained context.Context, client *net.TCPConn, f dnat.Resolved) {
-	log := p.Log.With("forward", f.Name, "client", client.RemoteAddr().String())
-	from := remote(client)
-	if reason := p.admit(from, f); reason != "" {
-		log.Warn("refused", "reason", reason)
-		sendAndClose(client, "421 "+reason)
-		return
-	}
-	defer p.leave(from)
-	_ = onSocket(client, takeUrgent)
-	server, err := p.dial(ctx, f, from)
-	if err != nil {
-		log.Error("cannot reach the server", "server", f.Server.String(), "err", err)
-		sendAndClose(client, "421 cannot reach the server")
-		return
-	}
-	log = log.With("server", server.RemoteAddr().String())
-	log.Info("session begins")
-	s := newSession(ctx, client, server, netip.Addr{}, p.Path, p.Limits, log)
-	stop := context.AfterFunc(drained, func() { s.end("421 the gateway is shutting down") })
-	s.run()
-	stop()
-	log.Info("session ends", "after", time.Since(s.began).Round(time.Millisecond))
+// Serve takes connections from l, which it owns, until ctx is done. From then on new clients get 421
+// with a reason, idle sessions end at once with 421, and those with a transfer may finish it until
+// drained is done. It returns when the last session has ended, and closes l then. It may be called once.
+//
+// The error is that of a listener that fails for good; its sessions are ended like at ctx's end.
+func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
+	defer l.Close()
+	p.wake = make(chan struct{}, 1)
+	p.clients, p.running = map[netip.Addr]int{}, map[*session]struct{}{}
+	p.shortest = p.writeTime()
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var clients sync.WaitGroup
+	var failed error
+	clients.Go(func() {
+		failed = p.accept(ctx, drained, l, &clients)
+		stop()
+	})
+	p.watch(ctx, drained)
+	l.Close() // and the accepting ends
+	clients.Wait()
+	return failed
 }
 
-// admit counts a session in, or says why not.
-func (p *Proxy) admit(from netip.Addr, f dnat.Resolved) string {
-	if len(f.Clients) > 0 && !slices.ContainsFunc(f.Clients, func(c netip.Prefix) bool { return c.Contains(from) }) {
-		return "this address may not use this gateway"
+// accept takes connections until the listener is closed, which is an error while ctx is not done.
+func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients *sync.WaitGroup) error {
+	for {
+		c, err := l.AcceptTCP()
+		switch {
+		case err == nil:
+			clients.Go(func() {
+				if s := p.begin(ctx, drained, c); s != nil {
+					clients.Go(func() { p.serve(s) }) // on a stack that has not grown with the beginning
+				}
+			})
+		case errors.Is(err, net.ErrClosed):
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("tracker: accept on %s: %w", l.Addr(), err)
+		default: // out of descriptors, or the client has gone already: others may come
+			p.Log.Error("accept", "listen", l.Addr().String(), "err", err)
+			pause := time.NewTimer(acceptPause)
+			select {
+			case <-drained.Done():
+			case <-pause.C:
+			}
+			pause.Stop()
+		}
 	}
+}
+
+// begin lets a client in and connects to its server; nil: it has been turned away.
+func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session {
+	f := p.Forward()
+	from := remote(client)
+	id, kind, reason := p.admit(from, f)
+	if kind != NotRefused {
+		p.turnAway(f, client, kind, reason, nil)
+		return nil
+	}
+	server, err := p.reach(ctx, f, from)
+	if err != nil {
+		defer p.leave(from)
+		if kind, reason = RefusedServer, "cannot reach the server"; ctx.Err() != nil {
+			kind, reason, err = RefusedDrain, shuttingDown, nil
+		}
+		p.turnAway(f, client, kind, reason, err)
+		return nil
+	}
+	_ = onSocket(client, takeUrgent)
+	s := newSession(drained, p, client, server, f)
+	s.id = id
+	p.join(s)
+	s.log(slog.LevelInfo, "session begins")
+	return s
+}
+
+// serve serves a session to the end.
+func (p *Proxy) serve(s *session) {
+	s.run()
+	p.part(s)
+	p.leave(s.dialogue.ends.Client)
+	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
+		slog.Int("transfers", s.transfers), slog.Int("refusals", s.violations), slog.String("said", s.goodbye))
+}
+
+// admit counts a client in and gives its session a number, or says why not.
+func (p *Proxy) admit(from netip.Addr, f dnat.Resolved) (id uint64, kind Refusal, reason string) {
+	if len(f.Clients) > 0 && !slices.ContainsFunc(f.Clients, func(c netip.Prefix) bool { return c.Contains(from) }) {
+		return 0, RefusedClient, "this address may not use this gateway"
+	}
+	limits := f.Limits.OrDefault()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.clients == nil {
-		p.clients = map[netip.Addr]int{}
-	}
 	switch {
-	case p.sessions >= orElse(p.MaxSessions, defaultMaxSessions):
-		return "too many sessions, try again later"
-	case p.clients[from] >= orElse(p.MaxPerClient, defaultMaxPerClient):
-		return "too many sessions from your address"
+	case p.draining:
+		return 0, RefusedDrain, shuttingDown
+	case p.sessions >= limits.Sessions:
+		return 0, RefusedLimit, "too many sessions, try again later"
+	case p.clients[from] >= limits.PerClient:
+		return 0, RefusedLimit, "too many sessions from your address"
 	}
 	p.sessions++
 	p.clients[from]++
-	return ""
+	p.last++
+	p.Counts.begin()
+	return p.last, NotRefused, ""
 }
 
+// leave takes back what admit has counted.
 func (p *Proxy) leave(from netip.Addr) {
+	p.Counts.end()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sessions--
 	if p.clients[from]--; p.clients[from] == 0 {
 		delete(p.clients, from)
 	}
+	if p.sessions--; p.sessions == 0 {
+		p.rouse()
+	}
 }
 
-func orElse(n, def int) int {
-	if n == 0 {
-		return def
+// join has the watch look after a session.
+func (p *Proxy) join(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running[s] = struct{}{}
+	shortest := min(s.limits.Login, s.limits.Idle, p.writeTime())
+	if len(p.running) == 1 || p.draining || shortest < p.shortest {
+		p.shortest = shortest
+		p.rouse()
 	}
-	return n
 }
 
-// dial connects to the server: first in the client's own family, so that the kernel can carry data.
-func (p *Proxy) dial(ctx context.Context, f dnat.Resolved, client netip.Addr) (*net.TCPConn, error) {
-	addrs := []netip.Addr{f.Server4, f.Server6}
-	if client.Is6() {
-		slices.Reverse(addrs)
-	}
-	dialer := net.Dialer{Timeout: p.Limits.withDefaults().Dial}
-	var errs []error
-	for _, a := range addrs {
-		if !a.IsValid() {
-			continue
-		}
-		c, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), strconv.Itoa(int(f.Server.Port))))
-		if err == nil {
-			return c.(*net.TCPConn), nil
-		}
-		errs = append(errs, err)
-	}
-	if len(errs) == 0 {
-		return nil, errors.New("its name has no address")
-	}
-	return nil, errors.Join(errs...)
+// part has the watch forget a session.
+func (p *Proxy) part(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.running, s)
 }
 
-func sendAndClose(c *net.TCPConn, reply string) {
-	_ = c.SetWriteDeadline(time.Now().Add(lingerTime))
-	_, _ = c.Write([]byte(reply + "\r\n"))
-	hangUp(c)
+// rouse has the watch look, unless it is about to do so.
+func (p *Proxy) rouse() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reach connects to the forward's server.
+func (p *Proxy) reach(ctx context.Context, f dnat.Resolved, client netip.Addr) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.Limits.OrDefault().Dial)
+	defer cancel()
+	dial := p.dial
+	if dial == nil {
+		dial = dialTCP
+	}
+	c, err := dialFirst(ctx, dial, addresses(f, client))
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// turnAway tells a client why it cannot stay, and closes its connection. Few are given the time to
+// read it at once: who comes in thousands does not care.
+func (p *Proxy) turnAway(f dnat.Resolved, client *net.TCPConn, kind Refusal, reason string, err error) {
+	p.Counts.refuse(kind)
+	attrs := []any{"forward", f.Name, "client", client.RemoteAddr().String(), "kind", kind.String(), "reason", reason}
+	if err != nil {
+		attrs = append(attrs, "server", f.Server.String(), "err", err)
+	}
+	p.Log.Warn("refused", attrs...)
+	_ = client.SetWriteDeadline(time.Now().Add(lingerTime))
+	_, _ = client.Write([]byte("421 " + reason + "\r\n"))
+	p.mu.Lock()
+	linger := p.refusing < maxRefusing
+	if linger {
+		p.refusing++
+	}
+	p.mu.Unlock()
+	if !linger {
+		client.Close()
+		return
+	}
+	hangUp(client)
+	p.mu.Lock()
+	p.refusing--
+	p.mu.Unlock()
 }
 
 // onSocket calls f with a connection's descriptor.

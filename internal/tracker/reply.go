@@ -14,159 +14,243 @@ import (
 // (RFC 2389 section 3.2).
 var hiddenFeatures = []string{"ADAT", "AUTH", "CCC", "CONF", "CPSV", "ENC", "LPRT", "LPSV", "MIC", "PBSZ", "PROT", "SSCN"}
 
-// end makes a step that ends the session with a reason.
-func end(format string, args ...any) Step {
-	s := refuse(421, format, args...)
-	s.End = true
-	return s
-}
+// maxUnasked is how many replies that nobody asked for may come in a row: each is a line in the log.
+const maxUnasked = 16
 
 // reply takes a server's line.
-func (d *Dialogue) reply(line []byte) Step {
-	firstLine := d.scan.Code() == 0
+func (d *Dialogue) reply(line []byte) {
+	first := d.scan.Code() == 0
 	done, err := d.scan.Scan(line)
 	if err != nil {
-		return end("the server's answer is not FTP")
+		d.end(RefusedAnswer, "the server's answer is not FTP")
+		return
 	}
-	code := d.scan.Code()
-	if done || code == 0 {
-		code = int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
+	if first {
+		d.code = codeOf(line)
+		d.turn = d.match(d.code)
 	}
-	r, known := d.answered(code)
+	code := d.code
+	if d.turn < 0 {
+		d.unaskedReply(line, code, done)
+		return
+	}
+	d.unasked = 0
+	d.parting = code == 221 || code == 421
+	r := d.pending[d.turn]
 	switch {
-	case !known && code == 421: // the server may give up at any time
-		return Step{ToClient: withEnding(line), End: done}
-	case !known:
-		return Step{Refused: "the server sent a reply that nobody asked for"}
-	case r.asked == "PASV" || r.asked == "EPSV":
-		return d.passiveReply(r, line, code, firstLine, done)
+	case negotiates(r.verb) && (d.asked == "PASV" || d.asked == "EPSV"):
+		d.passiveReply(line, code, first, done)
 	case code == 227 || code == 229: // counts as the answer to PASV and EPSV only
-		if !done {
-			return Step{}
-		}
-		d.pending = d.pending[1:]
-		return refuse(451, "the server's answer does not fit the command")
+		d.misfit(r, done)
 	case r.verb == "PORT" || r.verb == "EPRT":
-		return d.activeReply(r, line, code, done)
-	case r.verb == "FEAT" && !firstLine && !done && hides(line):
-		return Step{}
+		d.activeReply(line, code, done)
+	case r.verb == "FEAT" && code == 211 && hidden(line):
+		d.hide(first, done)
+	default:
+		d.pass(line)
+		if done {
+			d.finish(r, code)
+		}
 	}
-	s := Step{ToClient: withEnding(line)}
-	if done {
-		d.finish(r, code, &s)
-	}
-	return s
 }
 
-// answered finds the request that a reply belongs to: the first one under way. ABOR is answered
-// twice by servers that end the transfer with a reply of its own, and once by others.
-func (d *Dialogue) answered(code int) (*request, bool) {
-	if len(d.pending) == 0 {
-		return nil, false
-	}
-	if d.pending[0].verb == "ABOR" && len(d.pending) > 1 && code/100 != 2 {
-		d.pending = d.pending[1:]
-	}
-	return &d.pending[0], true
+// negotiates tells whether a command agrees upon a data connection.
+func negotiates(verb string) bool {
+	return verb == "PASV" || verb == "EPSV" || verb == "PORT" || verb == "EPRT"
 }
 
-func withEnding(line []byte) []byte { return append(slices.Clip(line), '\r', '\n') }
+// codeOf reads the code of a line that is known to have one.
+func codeOf(line []byte) int {
+	return int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
+}
 
-// hides tells whether a line of FEAT's reply names what does not work here.
-func hides(line []byte) bool {
+// match returns which command a reply with this code answers, -1 for none. It is the first one but in
+// two cases: STAT is answered while a transfer goes on (RFC 959 section 4.1.3), and ABOR is
+// answered twice by servers that end the transfer with a reply of its own, and once by others:
+// there a reply that is none to ABOR is for the command behind it.
+func (d *Dialogue) match(code int) int {
+	if len(d.pending) < 2 {
+		return len(d.pending) - 1
+	}
+	switch {
+	case d.pending[0].transfer && d.pending[1].verb == "STAT" && 211 <= code && code <= 213:
+		return 1
+	case d.pending[0].verb == "ABOR" && code != 225 && code != 226 && code/100 < 4:
+		d.pending = slices.Delete(d.pending, 0, 1)
+	}
+	return 0
+}
+
+// answered takes the command that the reply under way answers off the list.
+func (d *Dialogue) answered() {
+	if negotiates(d.pending[d.turn].verb) {
+		d.asked = ""
+	}
+	d.pending = slices.Delete(d.pending, d.turn, d.turn+1)
+}
+
+// unaskedReply drops a reply that answers nothing. Only a 421 may come at any time.
+func (d *Dialogue) unaskedReply(line []byte, code int, done bool) {
+	switch {
+	case code == 421:
+		d.pass(line)
+		d.step.End = done
+	case !done:
+	case d.unasked == maxUnasked:
+		d.end(RefusedReply, "the server answers what nobody has asked")
+	default:
+		d.unasked++
+		d.step.Refused, d.step.Reason = RefusedReply, "the server sent a reply that nobody asked for"
+	}
+}
+
+// misfit refuses a 227 or 229 that answers another command.
+func (d *Dialogue) misfit(r request, done bool) {
+	if !done {
+		return
+	}
+	d.answered()
+	if r.transfer || negotiates(r.verb) {
+		d.drop()
+	}
+	d.refuse(RefusedAnswer, 451, "the server's answer does not fit the command")
+}
+
+// pass hands a server's line to the client. A CR within would end the line for some clients.
+func (d *Dialogue) pass(line []byte) {
+	begin := len(d.step.ToClient)
+	d.step.ToClient = append(d.step.ToClient, line...)
+	if passed := d.step.ToClient[begin:]; bytes.IndexByte(passed, '\r') >= 0 {
+		for i, c := range passed {
+			if c == '\r' {
+				passed[i] = '?'
+			}
+		}
+	}
+	d.step.ToClient = append(d.step.ToClient, '\r', '\n')
+}
+
+// hidden tells whether a line of FEAT's reply names what does not work here. Servers write features
+// with one space before, with none, and with the code; some put one on the first or the last line.
+func hidden(line []byte) bool {
+	if l, err := ftp.ParseReplyLine(line); err == nil && l.Code == 211 {
+		line = l.Text
+	}
 	word, _, _ := bytes.Cut(bytes.TrimLeft(line, " "), []byte{' '})
 	return slices.Contains(hiddenFeatures, strings.ToUpper(string(word)))
 }
 
-// finish takes the last line of a reply that was passed on.
-func (d *Dialogue) finish(r *request, code int, s *Step) {
-	if code/100 == 1 {
-		r.began = true
-		return
-	}
-	verb, began := r.verb, r.began
-	d.pending = d.pending[1:]
-	switch verb {
-	case greeting:
-		s.End = code/100 != 2
-	case "USER", "PASS", "ACCT":
-		d.login(code, s)
-	case "REIN": // RFC 959 section 4.1.1: as after the connection was made
-		if code/100 == 2 {
-			d.loggedIn, d.epsvAll, d.open = false, false, false
-			s.Action = Close
-		}
-	case "ABOR":
-		s.Action = Close
-		d.open = false
-	case "QUIT":
-		s.End = code/100 == 2
-	default:
-		if slices.Contains(transfers, verb) && began && code/100 == 2 {
-			s.Action = Complete
-		}
+// hide leaves a line of FEAT's reply out; the reply keeps its beginning and its end.
+func (d *Dialogue) hide(first, done bool) {
+	switch {
+	case done:
+		d.answered()
+		d.say(211, "End")
+	case first:
+		d.step.ToClient = append(d.step.ToClient, "211-Features:\r\n"...)
 	}
 }
 
-func (d *Dialogue) login(code int, s *Step) {
+// finish takes the last line of a reply that was passed on.
+func (d *Dialogue) finish(r request, code int) {
+	if code/100 == 1 {
+		if d.open && !d.bridged && (code == 125 || code == 150) { // a command that is not known here, and transfers
+			d.pending[d.turn].transfer = true
+			d.useData()
+		}
+		return
+	}
+	d.answered()
+	switch {
+	case r.transfer && code/100 == 2:
+		d.step.Action = Finish
+	case r.transfer:
+		d.step.Action = Close
+	case r.verb == greeting:
+		d.step.End = code/100 != 2
+	case r.verb == "USER" || r.verb == "PASS" || r.verb == "ACCT":
+		d.login(r.verb, code)
+	case r.verb == "REIN" && code/100 == 2: // RFC 959 section 4.1.1: as after the connection was made
+		d.loggedIn, d.epsvAll, d.as64 = false, false, false
+		d.drop()
+	case r.verb == "QUIT":
+		d.step.End = code/100 == 2
+	}
+}
+
+// login takes the answer to USER, PASS or ACCT.
+func (d *Dialogue) login(verb string, code int) {
 	switch {
 	case code/100 == 2:
 		d.loggedIn = true
 	case code/100 == 3:
+		if verb == "USER" { // RFC 959 section 4.1.1: the login before is flushed
+			d.loggedIn = false
+		}
+	case code == 421 || code/10 == 50: // not a password that was tried
 	default:
-		d.loggedIn = false
+		if verb == "PASS" {
+			d.loggedIn = false
+		}
 		d.failures++
-		s.Failures = d.failures
-		s.Refused = "login failed"
-		if d.failures >= maxLoginFailures {
-			s.ToClient = append(s.ToClient, "421 too many failed logins\r\n"...)
-			s.End = true
+		d.step.Failures = d.failures
+		d.step.Refused, d.step.Reason = RefusedLogin, "login failed"
+		if d.failures >= d.terms.LoginFailures {
+			d.end(RefusedLogin, "too many failed logins")
 		}
 	}
 }
 
 // passiveReply takes a line of the answer to PASV or EPSV. Nothing of it is passed on before all
 // of it is there; servers put the numbers on the first line or on the last.
-func (d *Dialogue) passiveReply(r *request, line []byte, code int, firstLine, done bool) Step {
-	if firstLine {
-		d.first = netip.AddrPort{}
+func (d *Dialogue) passiveReply(line []byte, code int, first, done bool) {
+	if first || done {
 		if port := passivePort(code, line); port != 0 {
-			d.first = netip.AddrPortFrom(d.ends.Server, port)
+			d.offer = port
 		}
 	}
-	if code/100 == 1 && done {
-		return Step{} // not allowed there, and of no use to the client
-	}
-	if !done {
-		return Step{}
-	}
-	to := d.first
-	if port := passivePort(code, line); port != 0 {
-		to = netip.AddrPortFrom(d.ends.Server, port)
-	}
 	switch {
-	case code/100 == 5 && !r.tried && d.ends.Server.Is4():
-		return d.askOtherwise(r)
-	case code/100 > 2:
-		d.pending = d.pending[1:]
-		return Step{ToClient: withEnding(line)}
-	case !to.IsValid():
-		d.pending = d.pending[1:]
-		return refuse(425, "the server's answer names no port")
-	case to.Port() < lowestPort:
-		d.pending = d.pending[1:]
-		return refuse(425, "the server offers port %d: data connections go to ports from %d on only", to.Port(), lowestPort)
+	case !done:
+		return
+	case code/100 == 1: // not allowed there, and of no use to the client
+		d.offer = 0
+		return
+	case code/100 == 5 && code != 530 && !d.tried && d.ends.Server.Is4() && !d.as64:
+		d.askOtherwise()
+		return
 	}
-	return Step{Action: Open, Pinhole: dnat.Pinhole{
-		From: d.ends.Client,
-		At:   netip.AddrPortFrom(d.ends.Gateway, 0),
-		To:   to,
-		As:   d.ends.Outside,
-	}}
+	r := d.pending[d.turn]
+	switch {
+	case code/100 > 2:
+		d.answered()
+		d.pass(line)
+	case d.offer == 0:
+		d.answered()
+		d.refuse(RefusedAnswer, 425, "the server's answer names no port")
+	case d.offer < dnat.LowestDataPort:
+		d.answered()
+		d.refuse(RefusedPort, 425, "the server offers port %d: data connections go to ports from %d on only", d.offer, dnat.LowestDataPort)
+	case r.verb == "PORT" || r.verb == "EPRT":
+		d.agree()
+		d.bridged = true
+		d.bridge = dnat.Bridge{
+			Client: dnat.Leg{As: d.ends.Gateway, To: d.client},
+			Server: dnat.Leg{As: d.ends.Outside, To: netip.AddrPortFrom(d.ends.Server, d.offer)},
+		}
+		d.say(200, "%s command successful", r.verb)
+	default:
+		d.step.Action = Open
+		d.step.Pinhole = dnat.Pinhole{
+			From: d.ends.Client,
+			At:   netip.AddrPortFrom(d.ends.Gateway, 0),
+			To:   netip.AddrPortFrom(d.ends.Server, d.offer),
+			As:   d.ends.Outside,
+		}
+	}
 }
 
-// passivePort reads the port of a 227 or 229. The address in a 227 is not looked at: servers name
-// private, foreign and no addresses, and hostile ones a victim's.
+// passivePort reads the port of a 227 or 229; 0: none. The address in a 227 is not looked at: servers
+// name private, foreign and no addresses, and hostile ones a victim's.
 func passivePort(code int, line []byte) uint16 {
 	if len(line) < 4 {
 		return 0
@@ -184,70 +268,37 @@ func passivePort(code int, line []byte) uint16 {
 	return 0
 }
 
-// askOtherwise asks a server that does not know EPSV with PASV, and the other way round
-// (RFC 6384 section 3).
-func (d *Dialogue) askOtherwise(r *request) Step {
-	r.tried = true
-	if r.asked == "PASV" {
-		r.asked = "EPSV"
+// askOtherwise asks a server that does not know EPSV with PASV, and the other way round.
+func (d *Dialogue) askOtherwise() {
+	d.tried, d.offer = true, 0
+	if d.asked == "PASV" {
+		d.asked = "EPSV"
 	} else {
-		r.asked = "PASV"
+		d.asked = "PASV"
 	}
-	return Step{ToServer: ftp.Command{Verb: r.asked}.AppendTo(nil)}
+	d.ask(ftp.Command{Verb: d.asked})
 }
 
 // activeReply takes a line of the answer to PORT or EPRT.
-func (d *Dialogue) activeReply(r *request, line []byte, code int, done bool) Step {
-	if !done {
-		return Step{}
+func (d *Dialogue) activeReply(line []byte, code int, done bool) {
+	if !done || code/100 == 1 {
+		return
 	}
-	if code/100 == 5 && r.asked == "EPRT" && !r.tried && d.ends.Server.Is4() {
-		r.tried, r.asked = true, "PORT"
-		return Step{ToServer: ftp.Command{Verb: "PORT", Arg: ftp.AppendHostPort(nil, r.client)}.AppendTo(nil)}
+	if code/100 == 5 && code != 530 && d.asked == "EPRT" && d.ends.Server.Is4() && !d.as64 {
+		d.asked, d.tried = "PORT", true
+		d.sendPort()
+		return
 	}
-	verb := r.verb
-	d.pending = d.pending[1:]
+	verb := d.pending[d.turn].verb
 	if code/100 != 2 {
-		return Step{ToClient: withEnding(line), Action: Close}
+		d.answered()
+		d.drop()
+		d.pass(line)
+		return
 	}
+	d.noEPRT = d.noEPRT || d.tried
 	d.open = true
-	s := answer(200, "%s command successful", verb)
-	s.Action = Arm
-	return s
-}
-
-// Opened tells what has become of a pinhole that a step asked for: the gateway's address and port for
-// it, or an error, which the client is told as a refusal that may pass.
-func (d *Dialogue) Opened(at netip.AddrPort, err error) Step {
-	r := &d.pending[0]
-	if err != nil {
-		d.pending = d.pending[1:]
-		return refuse(425, "no port is free for a data connection, try again later")
-	}
-	if r.verb == "PORT" || r.verb == "EPRT" {
-		r.client = at // what the server is told
-		r.asked = r.verb
-		if at.Addr().Is6() {
-			r.asked = "EPRT"
-		}
-		c := ftp.Command{Verb: r.asked}
-		if r.asked == "EPRT" {
-			c.Arg = ftp.AppendEPRT(nil, at)
-		} else {
-			c.Arg = ftp.AppendHostPort(nil, at)
-		}
-		return Step{ToServer: c.AppendTo(nil)}
-	}
-	d.open = true
-	verb := r.verb
-	d.pending = d.pending[1:]
-	var s Step
-	if verb == "EPSV" {
-		s.ToClient = ftp.Append229([]byte("229 "), at.Port())
-	} else {
-		s.ToClient = ftp.Append227([]byte("227 "), netip.AddrPortFrom(d.ends.Announced, at.Port()))
-	}
-	s.ToClient = append(s.ToClient, '\r', '\n')
-	s.Action = Arm
-	return s
+	d.answered()
+	d.step.Action = Arm
+	d.say(200, "%s command successful", verb)
 }

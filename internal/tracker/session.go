@@ -3,100 +3,86 @@ package tracker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/ftp"
 )
 
-// DataPath opens pinholes; the relay and the kernel's tables do.
-type DataPath interface {
-	// Open reserves a port for a pinhole: nothing comes through before it is armed. The error
-	// means that no port is free.
-	Open(ctx context.Context, hole dnat.Pinhole) (Data, error)
-}
-
-// Data is one pinhole and the connection that comes through it. The session owns it and closes it.
-type Data interface {
-	At() netip.AddrPort    // where it is
-	Arm()                  // let the one connection come
-	Close()                // end it, with the connection that came through it; idempotent
-	Connected() bool       // a connection has come
-	Done() <-chan struct{} // closed when there is nothing more to come
-	Result() (err error)   // after Done: nil where both directions ended in order
-}
-
-// Limits of a session. The zero value of each stands for its default.
-type Limits struct {
-	Dial  time.Duration // until the server answers
-	Login time.Duration // until the client has logged in
-	Idle  time.Duration // without a command; never runs while a transfer does (RFC 1123 section 4.1.3.2: five minutes at least)
-	Write time.Duration // until a peer takes a line
-}
-
-// The limits where none are given, each with its reason.
+// lingerTime is how long a peer may take to read our last line before the connection is cut, and
+// lingerBytes how much it may send meanwhile.
 const (
-	defaultDial  = 10 * time.Second // three SYNs: the server is down, not slow
-	defaultLogin = 60 * time.Second // time to type a password
-	defaultIdle  = 10 * time.Minute // twice what RFC 1123 asks for, and what servers have
-	defaultWrite = 60 * time.Second // a peer that takes nothing for so long has gone
+	lingerTime  = time.Second
+	lingerBytes = 1 << 20
 )
 
-func (l Limits) withDefaults() Limits {
-	for _, d := range []struct {
-		limit *time.Duration
-		value time.Duration
-	}{{&l.Dial, defaultDial}, {&l.Login, defaultLogin}, {&l.Idle, defaultIdle}, {&l.Write, defaultWrite}} {
-		if *d.limit == 0 {
-			*d.limit = d.value
-		}
-	}
-	return l
-}
-
-// failureDelay is how long the answer to a failed login waits, for each failure so far: guessing
-// becomes slow, a typing mistake does not hurt (RFC 2577 section 4).
-const failureDelay = time.Second
-
-// lingerTime is how long a peer may take to read our last line before the connection is cut.
-const lingerTime = 2 * time.Second
-
-// session is one control connection and its server's.
+// session is one control connection and its server's. It has a goroutine for each, and no timer:
+// its proxy's watch tells it when its time is up.
 type session struct {
+	proxy          *Proxy
+	id             uint64
+	forward        string
+	limits         dnat.Limits
 	client, server *net.TCPConn
-	path           DataPath
-	limits         Limits
-	log            *slog.Logger
-	ctx            context.Context // done: end when no transfer runs
+	ctx            context.Context // of data connections
 	began          time.Time
 
-	mu       sync.Mutex
-	changed  sync.Cond // of mu: the dialogue has moved, or the session has ended
-	dialogue *Dialogue
-	data     Data // of the last negotiation
-	holding  bool // a reply is held back until its transfer is through: nothing may overtake it
-	ended    bool
-	gone     chan struct{} // closed with ended
+	// writing is when the line under way began to be written, in nanoseconds since began; 0: none is.
+	writing atomic.Int64
+
+	mu         sync.Mutex
+	changed    sync.Cond // of mu: the dialogue has moved, or the session has ended
+	dialogue   *Dialogue
+	data       Data   // of the last negotiation; nil: none
+	hold       *hold  // why nothing may overtake the reply in hand; nil: nothing is held
+	out        []byte // for the client, and not sent yet
+	loginFrom  time.Time
+	lastLine   time.Time // of either side
+	leaving    bool      // to end as soon as no transfer runs
+	ended      bool
+	goodbye    string // the last line for the client; "": none
+	transfers  int
+	violations int // refusals so far
+}
+
+// hold is what a reply waits for.
+type hold struct {
+	cancel   chan struct{} // closed: wait no longer
+	transfer bool          // for data to be delivered
+	stopped  bool          // cancel is closed
+	aborted  bool          // by ABOR
+}
+
+func (h *hold) stop() {
+	if !h.stopped {
+		h.stopped = true
+		close(h.cancel)
+	}
 }
 
 // newSession joins two connections, which it owns from now on.
-func newSession(ctx context.Context, client, server *net.TCPConn, announced netip.Addr, path DataPath, limits Limits, log *slog.Logger) *session {
-	s := &session{client: client, server: server, path: path, limits: limits.withDefaults(), log: log, ctx: ctx, began: time.Now(), gone: make(chan struct{})}
+func newSession(ctx context.Context, p *Proxy, client, server *net.TCPConn, f dnat.Resolved) *session {
+	now := time.Now()
+	s := &session{
+		proxy: p, forward: f.Name, limits: f.Limits.OrDefault(), ctx: ctx,
+		client: client, server: server,
+		began: now, loginFrom: now, lastLine: now,
+	}
 	s.changed.L = &s.mu
 	s.dialogue = NewDialogue(Ends{
 		Client:    remote(client),
 		Gateway:   local(client),
 		Outside:   local(server),
 		Server:    remote(server),
-		Announced: announced,
-	})
+		Announced: f.AdvertisedTo(remote(client)),
+	}, Terms{ServerMode: f.ServerMode, LoginFailures: s.limits.LoginFailures})
 	return s
 }
 
@@ -107,94 +93,77 @@ func addrOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().U
 
 // run serves the session to its end, and returns when both connections are closed.
 func (s *session) run() {
-	var wait sync.WaitGroup
-	wait.Go(s.readServer)
-	stop := context.AfterFunc(s.ctx, s.wake)
+	var other sync.WaitGroup
+	other.Go(s.readServer)
 	s.readClient()
-	stop()
-	wait.Wait()
-	if s.data != nil {
-		s.data.Close()
+	other.Wait()
+	s.closeData()
+	s.server.Close()
+	if s.goodbye != "" {
+		s.out = append(append(s.out, s.goodbye...), '\r', '\n')
 	}
+	_ = s.client.SetWriteDeadline(time.Now().Add(lingerTime))
+	_, _ = s.client.Write(s.out)
+	hangUp(s.client)
 }
-
-// wake has the client's reader look at what has changed: it may be told to end.
-func (s *session) wake() { _ = s.client.SetReadDeadline(time.Now()) }
 
 // readClient takes the client's commands, one when the one before is answered.
 func (s *session) readClient() {
-	defer s.end("")
 	lines := ftp.NewLineReader(s.client, 0)
 	for {
-		s.mu.Lock()
-		s.setDeadline()
-		s.mu.Unlock()
 		line, _, err := lines.ReadLine()
-		var long *ftp.TooLongError
-		var nul *ftp.NULError
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if s.timeUp() {
-				return
-			}
-			continue
-		case errors.As(err, &long), errors.As(err, &nul):
-			s.end(fmt.Sprintf("421 %v", err))
-			return
-		case err != nil: // the client has gone; half a line is none
-			return
-		}
-		if !s.take(line) {
+		if !s.fromClient(line, err) {
 			return
 		}
 	}
 }
 
-// setDeadline gives the client its time for the next line. It is called with the lock held, before
-// a line is read, and again when the dialogue has moved meanwhile.
-func (s *session) setDeadline() {
-	deadline := time.Now().Add(s.limits.Idle)
-	if !s.dialogue.loggedIn {
-		deadline = s.began.Add(s.limits.Login)
-	}
-	if s.ctx.Err() != nil && !s.busy() {
-		deadline = time.Now()
-	}
-	_ = s.client.SetReadDeadline(deadline)
-}
-
-func (s *session) busy() bool { return s.holding || s.dialogue.Busy() }
-
-// timeUp tells whether a deadline that has passed ends the session; it never does during a transfer.
-func (s *session) timeUp() bool {
-	s.mu.Lock()
-	busy, loggedIn, ended := s.busy(), s.dialogue.loggedIn, s.ended
-	s.mu.Unlock()
-	switch {
-	case ended:
-	case busy:
-		return false
-	case s.ctx.Err() != nil:
-		s.end("421 the gateway is shutting down")
-	case !loggedIn:
-		s.end(fmt.Sprintf("421 no login within %s", s.limits.Login))
-	default:
-		s.end(fmt.Sprintf("421 idle for %s", s.limits.Idle))
-	}
-	return true
-}
-
-// take deals with a client's line as soon as the dialogue is ready for it.
-func (s *session) take(line []byte) bool {
+// fromClient deals with a client's line as soon as the dialogue is ready for it; false: it was the last.
+func (s *session) fromClient(line []byte, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.ended && (s.holding || !s.dialogue.Accepts(line)) {
+	if err != nil {
+		for err == io.EOF && !s.ended && s.dialogue.waits() { // it may have closed its side only, and still read
+			s.changed.Wait()
+		}
+		s.clientFault(err)
+		return false
+	}
+	s.lastLine = time.Now()
+	for !s.ended && !s.ready(line) {
 		s.changed.Wait()
 	}
 	if s.ended {
 		return false
 	}
-	return s.carryOut(s.dialogue.Step(Client, line))
+	s.trace(Client, line)
+	s.do(s.dialogue.Step(Client, line))
+	s.flush()
+	return !s.ended
+}
+
+// ready tells whether a client's line can be dealt with. What is held waits for nothing else once the
+// client has given it up.
+func (s *session) ready(line []byte) bool {
+	if s.hold == nil {
+		return s.dialogue.Accepts(line)
+	}
+	if s.hold.transfer && verbOf(line) == "ABOR" {
+		s.hold.aborted = true
+		s.hold.stop()
+	}
+	return false
+}
+
+// clientFault ends the session for what is wrong with the client's stream.
+func (s *session) clientFault(err error) {
+	var long *ftp.TooLongError
+	var nul *ftp.NULError
+	if errors.As(err, &long) || errors.As(err, &nul) {
+		s.over(RefusedLine, err.Error())
+		return
+	}
+	s.over(NotRefused, "") // the client has gone; half a line is none
 }
 
 // readServer takes the server's replies.
@@ -202,144 +171,86 @@ func (s *session) readServer() {
 	lines := ftp.NewLineReader(s.server, 0)
 	for {
 		line, _, err := lines.ReadLine()
-		if err != nil {
-			s.serverGone(err)
-			return
-		}
-		s.mu.Lock()
-		step := s.dialogue.Step(Server, line)
-		if step.Failures > 0 {
-			s.pause(time.Duration(step.Failures) * failureDelay)
-		}
-		if step.Action == Complete {
-			step = s.complete(step)
-		}
-		goOn := !s.ended && s.carryOut(step)
-		s.changed.Broadcast()
-		if !s.ended { // then hangUp has set another
-			s.setDeadline()
-		}
-		s.mu.Unlock()
-		if !goOn {
-			s.end("")
+		if !s.fromServer(line, err, err == nil && lines.Ready()) {
 			return
 		}
 	}
 }
 
-// serverGone ends the session with the reason, unless it has ended by itself.
-func (s *session) serverGone(err error) {
-	if errors.Is(err, io.EOF) {
-		s.end("421 the server has closed the connection")
-		return
-	}
-	s.end("421 the connection to the server is broken")
-}
-
-// pause waits without the lock, and not beyond the session's end.
-func (s *session) pause(d time.Duration) {
-	s.holding = true
-	s.mu.Unlock()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-s.gone:
-	case <-s.ctx.Done():
-	}
+// fromServer deals with a server's line; more tells that the next one is there already, so that what
+// goes to the client can go in one write. False: it was the last.
+func (s *session) fromServer(line []byte, err error, more bool) bool {
 	s.mu.Lock()
-	s.holding = false
-}
-
-// complete holds back the reply that a transfer is complete until its data is through the gateway,
-// and puts it right where that has failed: never a short file with a 226.
-func (s *session) complete(step Step) Step {
-	data := s.data
-	if data == nil || !data.Connected() {
-		return step
-	}
-	s.holding = true
-	s.mu.Unlock()
-	select {
-	case <-data.Done():
-	case <-s.gone:
-	}
-	s.mu.Lock()
-	s.holding = false
+	defer s.mu.Unlock()
 	if s.ended {
-		return Step{}
-	}
-	if err := data.Result(); err != nil {
-		s.log.Warn("transfer broken", "err", err)
-		return refuse(426, "the data connection broke off: %v", err)
-	}
-	return step
-}
-
-// carryOut sends a step's lines and does what it asks for; false ends the session. It is called
-// with the lock held.
-func (s *session) carryOut(step Step) bool {
-	if step.Refused != "" {
-		s.log.Warn("refused", "reason", step.Refused)
-	}
-	if !s.write(s.client, step.ToClient) || step.Synch && !s.synch() || !s.write(s.server, step.ToServer) {
 		return false
 	}
-	switch step.Action {
-	case Open:
-		s.closeData()
-		return s.carryOut(s.open(step.Pinhole))
-	case Arm:
-		s.data.Arm()
-	case Close:
-		s.closeData()
-	}
-	return !step.End
-}
-
-func (s *session) closeData() {
-	if s.data != nil {
-		s.data.Close()
-	}
-}
-
-func (s *session) open(hole dnat.Pinhole) Step {
-	data, err := s.path.Open(s.ctx, hole)
 	if err != nil {
-		s.log.Warn("no pinhole", "pinhole", hole.String(), "err", err)
-		return s.dialogue.Opened(netip.AddrPort{}, err)
+		s.serverFault(err)
+		return false
 	}
-	s.data = data
-	return s.dialogue.Opened(data.At(), nil)
-}
-
-func (s *session) write(c *net.TCPConn, text []byte) bool {
-	if len(text) == 0 {
-		return true
+	s.lastLine = time.Now()
+	loggedIn := s.dialogue.loggedIn
+	s.trace(Server, line)
+	s.do(s.dialogue.Step(Server, line))
+	if loggedIn && !s.dialogue.loggedIn {
+		s.loginFrom = s.lastLine
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(s.limits.Write))
-	_, err := c.Write(text)
-	return err == nil
-}
-
-// end closes both connections, once; the client is told why.
-func (s *session) end(reply string) {
-	s.mu.Lock()
-	ended := s.ended
-	if !ended {
-		s.ended = true
-		close(s.gone)
+	if !more || len(s.out) > maxGathered {
+		s.flush()
 	}
-	if !ended && reply != "" {
-		s.write(s.client, []byte(reply+"\r\n"))
+	if s.leaving && !s.busy() {
+		s.over(NotRefused, shuttingDown)
 	}
 	s.changed.Broadcast()
-	s.mu.Unlock()
-	if !ended {
-		hangUp(s.client)
-		s.server.Close()
+	return !s.ended
+}
+
+// maxGathered is how much is gathered for one write.
+const maxGathered = 4 << 10
+
+// serverFault ends the session for what is wrong with the server's stream.
+func (s *session) serverFault(err error) {
+	var nul *ftp.NULError
+	var long *ftp.TooLongError
+	switch {
+	case s.dialogue.parting: // it has said why
+		s.over(NotRefused, "")
+	case errors.As(err, &nul), errors.As(err, &long):
+		s.over(RefusedAnswer, "the server's answer is not FTP")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		s.over(RefusedServer, "the server has closed the connection")
+	default:
+		s.over(RefusedServer, "the connection to the server is broken")
 	}
 }
+
+// busy tells whether a transfer is under way, the delivery of its data included.
+func (s *session) busy() bool { return s.hold != nil && s.hold.transfer || s.dialogue.Busy() }
+
+// over ends the session, with a last line for the client if there is a reason; the first one counts. It
+// is called with the lock held.
+func (s *session) over(kind Refusal, reason string) {
+	if s.ended {
+		return
+	}
+	s.ended = true
+	if reason != "" {
+		s.goodbye = "421 " + reason
+	}
+	if kind != NotRefused {
+		s.refused(kind, reason, nil)
+	}
+	if s.hold != nil {
+		s.hold.stop()
+	}
+	_ = s.client.SetReadDeadline(past) // whoever reads returns
+	_ = s.server.SetReadDeadline(past)
+	s.changed.Broadcast()
+}
+
+// past is a deadline that makes what waits return.
+var past = time.Unix(1, 0)
 
 // hangUp closes a connection so that its peer can still read our last line: one that is closed with
 // bytes unread is reset, and what was sent is lost with it.
@@ -349,8 +260,40 @@ func hangUp(c *net.TCPConn) {
 		return
 	}
 	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
-	_, _ = io.Copy(io.Discard, io.LimitReader(c, lingerBytes))
+	var some [512]byte // of which thousands may be in use, when all sessions end at once
+	for left := lingerBytes; left > 0; {
+		n, err := c.Read(some[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
 }
 
-// lingerBytes bounds what is thrown away of a peer that goes on sending.
-const lingerBytes = 1 << 20
+// refused counts what was refused, and logs it.
+func (s *session) refused(kind Refusal, reason string, err error) {
+	s.violations++
+	s.proxy.Counts.refuse(kind)
+	attrs := []slog.Attr{slog.String("kind", kind.String()), slog.String("reason", reason)}
+	if err != nil {
+		attrs = append(attrs, slog.Any("err", err))
+	}
+	s.log(slog.LevelWarn, "refused", attrs...)
+}
+
+// log writes a line about the session. It puts the line together when there is one: a logger of its own
+// would stay in memory with every idle session.
+func (s *session) log(level slog.Level, msg string, attrs ...slog.Attr) {
+	if !s.proxy.Log.Enabled(s.ctx, level) {
+		return
+	}
+	s.proxy.Log.LogAttrs(s.ctx, level, msg, append([]slog.Attr{
+		slog.String("forward", s.forward),
+		slog.Uint64("session", s.id),
+		slog.String("client", s.client.RemoteAddr().String()),
+		slog.String("server", s.server.RemoteAddr().String()),
+	}, attrs...)...)
+}
+
+// timedOut tells whether an error is a deadline that has passed.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -16,21 +16,24 @@ const (
 // synch sends Telnet's IP and Synch to the server: the data mark is TCP's urgent byte, so that a
 // server that is busy sending looks at its control connection (RFC 959 section 4.1.3, RFC 1123
 // section 4.1.2.10).
-func (s *session) synch() bool {
-	if !s.write(s.server, []byte{telnetIAC, telnetIP, telnetIAC}) {
-		return false
-	}
-	_ = s.server.SetWriteDeadline(time.Now().Add(s.limits.Write))
+func (s *session) synch() {
+	s.write(s.server, []byte{telnetIAC, telnetIP, telnetIAC})
 	raw, err := s.server.SyscallConn()
 	if err != nil {
-		return false
+		s.wrote(s.server, err)
+		return
 	}
+	s.writing.Store(max(1, int64(time.Since(s.began))))
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
 		sent = unix.Send(int(fd), []byte{telnetDM}, unix.MSG_OOB|unix.MSG_NOSIGNAL)
 		return sent != unix.EAGAIN
 	})
-	return err == nil && sent == nil
+	s.writing.Store(0)
+	if err == nil {
+		err = sent
+	}
+	s.wrote(s.server, err)
 }
 
 // takeUrgent has a client's urgent byte stand in the stream, where the line reader drops it with the

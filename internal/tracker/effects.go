@@ -1,0 +1,190 @@
+package tracker
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// errAborted is how a transfer ends that the client has given up.
+var errAborted = errors.New("aborted by the client")
+
+// errNoData is why a pinhole cannot be armed that is not there: a bug of the dialogue.
+var errNoData = errors.New("there is no pinhole")
+
+// do does what a step asks for and then sends its lines; those for the client are gathered. It is
+// called with the lock held, as all below.
+func (s *session) do(step *Step) {
+	if step.Failures > 0 {
+		if s.pause(time.Duration(step.Failures) * s.proxy.failureDelay()); s.ended {
+			return
+		}
+	}
+	err := s.effect(step)
+	if step.Refused != NotRefused {
+		s.refused(step.Refused, step.Reason, err)
+	}
+	if s.ended {
+		return
+	}
+	s.out = append(s.out, step.ToClient...)
+	if len(step.ToServer) > 0 {
+		if step.Synch {
+			s.synch()
+		}
+		s.write(s.server, step.ToServer)
+	}
+	if step.End {
+		s.over(NotRefused, "")
+	}
+}
+
+// effect does what a step asks for, and tells the dialogue what has become of it, which changes the
+// lines of the step. It returns what failed.
+func (s *session) effect(step *Step) error {
+	var err error
+	switch step.Action {
+	case Open:
+		s.closeData()
+		if s.data, err = s.proxy.Path.Open(s.ctx, step.Pinhole); err != nil {
+			s.data = nil
+			break
+		}
+		if s.dialogue.Opened(s.data.At()); step.Action == Arm {
+			err = s.data.Arm()
+		}
+	case Arm:
+		if err = errNoData; s.data != nil {
+			err = s.data.Arm()
+		}
+	case Join:
+		s.closeData()
+		if s.data, err = s.proxy.Path.Join(s.ctx, step.Bridge); err != nil {
+			s.data = nil
+		}
+	case Finish:
+		if s.data == nil { // ABOR has closed it, and the server speaks of that
+			break
+		}
+		if err := s.finish(s.data); err != nil {
+			s.dialogue.Broken(broken(err))
+			return err
+		}
+		s.transfers++
+		s.proxy.Counts.transfer()
+	case Close:
+		s.closeData()
+	}
+	if err != nil {
+		s.closeData()
+		s.dialogue.Failed()
+	}
+	return err
+}
+
+// broken is what a client is told of a transfer that was not delivered.
+func broken(err error) string {
+	if errors.Is(err, errAborted) {
+		return "transfer aborted"
+	}
+	return "the data connection broke off, the transfer is not complete"
+}
+
+// finish holds back the reply that a transfer is complete until its data is through the gateway: never a
+// short file with a 226. Meanwhile the client can give it up, with ABOR.
+func (s *session) finish(data Data) error {
+	aborted, err := s.wait(true, data.Finish)
+	s.closeData()
+	if aborted {
+		return errAborted
+	}
+	return err
+}
+
+// pause delays the answer to a failed login.
+func (s *session) pause(d time.Duration) {
+	_, _ = s.wait(false, func(cancel <-chan struct{}) error {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-cancel:
+		}
+		return nil
+	})
+}
+
+// wait holds everything back until f is done, which it does without the lock: f returns when the
+// session ends, or when the client gives a transfer up.
+func (s *session) wait(transfer bool, f func(cancel <-chan struct{}) error) (aborted bool, err error) {
+	s.flush()
+	h := &hold{cancel: make(chan struct{}), transfer: transfer}
+	if s.ended {
+		h.stop()
+	}
+	s.hold = h
+	s.mu.Unlock()
+	err = f(h.cancel)
+	s.mu.Lock()
+	s.hold = nil
+	s.lastLine = time.Now()
+	return h.aborted, err
+}
+
+// closeData ends the last negotiation, with what came of it.
+func (s *session) closeData() {
+	if s.data != nil {
+		s.data.Close()
+		s.data = nil
+	}
+}
+
+// flush sends what is gathered for the client.
+func (s *session) flush() {
+	if len(s.out) == 0 {
+		return
+	}
+	out := s.out
+	s.out = emptied(s.out)
+	s.write(s.client, out)
+}
+
+// write sends to either side, and ends the session where that cannot be done. The watch looks after
+// how long it takes.
+func (s *session) write(c *net.TCPConn, text []byte) {
+	s.writing.Store(max(1, int64(time.Since(s.began))))
+	_, err := c.Write(text)
+	s.writing.Store(0)
+	s.wrote(c, err)
+}
+
+// wrote ends the session where a line could not be sent.
+func (s *session) wrote(c *net.TCPConn, err error) {
+	switch {
+	case err == nil:
+	case timedOut(err) && c == s.client:
+		s.over(RefusedTime, "you take no replies")
+	case timedOut(err):
+		s.over(RefusedTime, "the server takes no commands")
+	case c == s.client:
+		s.over(NotRefused, "")
+	default:
+		s.over(RefusedServer, "the connection to the server is broken")
+	}
+}
+
+// trace logs that a line has come: of a command its verb if it is a known one, of a reply its code. The
+// rest may be a secret: a password that was typed as a command, a reply that repeats it.
+func (s *session) trace(from Side, line []byte) {
+	if !s.proxy.Log.Enabled(s.ctx, slog.LevelDebug) {
+		return
+	}
+	what := "(other)"
+	if from == Server && isReply(line) {
+		what = string(line[:3])
+	} else if verb := verbOf(line); from == Client && known(verb) {
+		what = verb
+	}
+	s.log(slog.LevelDebug, "line", slog.String("from", from.String()), slog.String("what", what))
+}
