@@ -45,7 +45,7 @@ func (d *Dialogue) passive(c ftp.Command) {
 	case err != nil:
 		d.refuse(RefusedCommand, 501, "EPSV takes nothing, 1, 2 or ALL")
 	case how == ftp.EPSVAll && d.translates():
-		// RFC 6384 section 4: who rewrites EPSV to PASV cannot let the client promise never to use it.
+		// RFC 6384 section 6: who rewrites EPSV to PASV cannot let the client promise never to use it.
 		d.refuse(RefusedCommand, 504, "EPSV ALL is not for a connection that is translated")
 	case how == ftp.EPSVAll:
 		d.epsvAll = true
@@ -64,7 +64,7 @@ func (d *Dialogue) askPassive(verb string) {
 	switch {
 	case d.ends.Server.Is6():
 		d.asked = "EPSV"
-	case d.translates() && !d.as64: // RFC 6384 section 4: many servers with IPv4 know PASV only
+	case d.translates() && !d.as64: // RFC 6384 section 6: many servers with IPv4 know PASV only
 		d.asked = "PASV"
 	case d.knows != "":
 		d.asked = d.knows
@@ -174,7 +174,7 @@ func (d *Dialogue) askActive(verb string, at netip.AddrPort) {
 	switch {
 	case at.Addr().Is6():
 		d.asked = "EPRT"
-	case d.noEPRT, d.translates() && !d.as64: // RFC 6384 section 6
+	case d.noEPRT, d.translates() && !d.as64: // RFC 6384 section 7
 		d.asked = "PORT"
 	}
 	d.sendPort()
