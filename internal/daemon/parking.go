@@ -50,6 +50,9 @@ func (p *parking) Finish(cancel <-chan struct{}) error {
 	return p.hole.Finish(cancel)
 }
 
+// Settled tells that Finish would not wait.
+func (p *parking) Settled() bool { return !p.relayed || p.waiting.Settled() }
+
 // Close ends both.
 func (p *parking) Close() {
 	p.waiting.Close()

@@ -172,6 +172,10 @@ type outcome struct {
 	err        error  // the first program that failed
 }
 
+// curlFault is what curl 7.88.1 says where it reads memory that it has not set, before it sends
+// PORT (fixed in 8.0; curl's issue 10622). Seldom that is an error.
+const curlFault = "sa_addr inet_ntop() failed"
+
 // call has a client do its steps on a host.
 func call(t *testing.T, h *lab.Host, c client, s server, m mode, at netip.AddrPort) outcome {
 	t.Helper()
@@ -184,6 +188,9 @@ func call(t *testing.T, h *lab.Host, c client, s server, m mode, at netip.AddrPo
 	out := outcome{visit: v, client: c}
 	for _, step := range c.steps(v) {
 		text, err := do(t, h, dir, step)
+		if err != nil && strings.Contains(text, curlFault) && len(findCommands(clientCommand, text)) == 0 {
+			text, err = do(t, h, dir, step)
+		}
 		out.transcript += text
 		if err != nil {
 			out.err = err

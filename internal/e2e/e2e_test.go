@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +28,10 @@ const asProgram = "FTPGATE_E2E_PROGRAM"
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	// These tests wait for processes more than they compute, on a machine of any size.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
 	}
 	labtest.Main(m)
 }
@@ -53,10 +58,30 @@ func command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// unprivileged prepares ftpgate with arguments, without a single capability: as for an ordinary user.
+func unprivileged(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	labtest.Need(t, "setpriv")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := command()
+	cmd.Path, cmd.Err = exec.LookPath("setpriv")
+	cmd.Args = append([]string{"setpriv", "--inh-caps=-all", "--bounding-set=-all", exe}, args...)
+	return cmd
+}
+
 // start runs ftpgate on a host; the test's end ends it.
 func start(t *testing.T, h *lab.Host, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, cmd: command(args...), done: make(chan struct{}), news: make(chan struct{})}
+	return launch(t, h, command(args...))
+}
+
+// launch is start with a command that is prepared.
+func launch(t *testing.T, h *lab.Host, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{t: t, cmd: cmd, done: make(chan struct{}), news: make(chan struct{})}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +94,7 @@ func start(t *testing.T, h *lab.Host, args ...string) *program {
 		p.cmd.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("log of ftpgate %s:\n%s", strings.Join(args, " "), p.text())
+			t.Logf("log of %s:\n%s", strings.Join(cmd.Args, " "), p.text())
 		}
 	})
 	return p
@@ -157,8 +182,13 @@ func (p *program) interrupt() {
 // run runs ftpgate to its end and returns what it printed and its exit status.
 func run(t *testing.T, h *lab.Host, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
+	return finish(t, h, command(args...))
+}
+
+// finish is run with a command that is prepared.
+func finish(t *testing.T, h *lab.Host, cmd *exec.Cmd) (stdout, stderr string, status int) {
+	t.Helper()
 	var out, errs strings.Builder
-	cmd := command(args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := h.Run(cmd)
 	var exit *exec.ExitError

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -32,7 +31,7 @@ func TestForwardKernel(t *testing.T) {
 			labtest.Need(t, "nft", "sysctl")
 			l := newLab(t, ":21")
 			before := sh(t, l.Gateway(), hostState)
-			p := start(t, l.Gateway(), "forward", tt.listen, tt.server).ready()
+			p := start(t, l.Gateway(), "forward", "--tracking", "kernel", tt.listen, tt.server).ready()
 			c := session(t, l.Client(), tt.dial)
 			list(t, c)
 			if strings.Contains(tt.dial, ".") {
@@ -80,15 +79,15 @@ func wantOnlyForwarding(t *testing.T, before, after string) {
 // A forward serves whom it is for: the interface, the clients; everybody else meets the gateway.
 func TestForwardOnlyFor(t *testing.T) {
 	l := newLab(t, ":21")
-	p := start(t, l.Gateway(), "forward", "--interface", "lan0", ":2121", "203.0.113.21").ready()
+	p := start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface", "lan0", ":2121", "203.0.113.21").ready()
 	list(t, session(t, l.Client(), gateway4))
 	wantRefused(t, l.Server(), "203.0.113.1:2121")
 	p.interrupt()
 
-	p = start(t, l.Gateway(), "forward", "--client", "192.168.5.128/25", "--client", "10.0.0.0/8", gateway4, "203.0.113.21").ready()
+	p = start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.128/25", "--client", "10.0.0.0/8", gateway4, "203.0.113.21").ready()
 	wantRefused(t, l.Client(), gateway4)
 	p.interrupt()
-	start(t, l.Gateway(), "forward", "--client", "192.168.5.0/28", gateway4, "203.0.113.21").ready()
+	start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.0/28", gateway4, "203.0.113.21").ready()
 	list(t, session(t, l.Client(), gateway4, disableEPSV))
 }
 
@@ -122,10 +121,10 @@ func TestForwardNone(t *testing.T) {
 func TestForwardsSideBySide(t *testing.T) {
 	l := newLab(t, ":21")
 	labtest.Need(t, "nft")
-	first := start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
-	second := start(t, l.Gateway(), "forward", "192.168.5.2:2122", "203.0.113.21").ready()
+	first := start(t, l.Gateway(), "forward", "--tracking", "kernel", gateway4, "203.0.113.21").ready()
+	second := start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122", "203.0.113.21").ready()
 	for _, listen := range []string{gateway4, ":2121", ":2122"} {
-		_, stderr, status := run(t, l.Gateway(), "forward", listen, "203.0.113.21")
+		_, stderr, status := run(t, l.Gateway(), "forward", "--tracking", "kernel", listen, "203.0.113.21")
 		if status != 1 {
 			t.Errorf("forward %s beside the others: got exit status %d; want 1", listen, status)
 		}
@@ -143,8 +142,8 @@ func TestForwardsSideBySide(t *testing.T) {
 func TestKilled(t *testing.T) {
 	l := newLab(t, ":21")
 	labtest.Need(t, "nft")
-	p := start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
-	left := start(t, l.Gateway(), "forward", "192.168.5.2:2122", "203.0.113.21").ready()
+	p := start(t, l.Gateway(), "forward", "--tracking", "kernel", gateway4, "203.0.113.21").ready()
+	left := start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122", "203.0.113.21").ready()
 	want, _ := retrieve(t, session(t, l.Client(), gateway4), bigFile)
 
 	c := session(t, l.Client(), gateway4)
@@ -159,7 +158,7 @@ func TestKilled(t *testing.T) {
 	p.kill()
 	left.kill()
 	list(t, session(t, l.Client(), gateway4, disableEPSV))
-	p = start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
+	p = start(t, l.Gateway(), "forward", "--tracking", "kernel", gateway4, "203.0.113.21").ready()
 	if got := strings.Count(rules(t, l.Gateway()), "table inet ftpgate"); got != 1 {
 		t.Errorf("got %d tables after a new start; want 1: what the other left is swept", got)
 	}
@@ -188,19 +187,23 @@ func TestStartTellsAllFaults(t *testing.T) {
 	file := writeFile(t, "ftpgate.toml", `
 [[forward]]
 name = "elsewhere"
+tracking = "kernel"
 listen = "192.168.9.9:2121"
 server = "203.0.113.21"
 [[forward]]
 name = "taken"
+tracking = "kernel"
 listen = "192.168.5.2:2122"
 server = "203.0.113.21"
 [[forward]]
 name = "no interface"
+tracking = "kernel"
 listen = ":2123"
 interface = "lan9"
 server = "203.0.113.21"
 [[forward]]
 name = "to itself"
+tracking = "kernel"
 listen = "192.168.5.2:2124"
 server = "203.0.113.1"
 `)
@@ -224,21 +227,11 @@ server = "203.0.113.1"
 
 func TestStartWithoutPrivilege(t *testing.T) {
 	l := labtest.New(t)
-	labtest.Need(t, "setpriv")
-	cmd := command()
-	cmd.Path, cmd.Err = exec.LookPath("setpriv")
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	_, stderr, status := finish(t, l.Gateway(), unprivileged(t, "forward", "--tracking", "kernel", "192.168.9.9:2121", "203.0.113.21"))
+	if status != 1 {
+		t.Errorf("got exit status %d; want 1", status)
 	}
-	cmd.Args = []string{"setpriv", "--inh-caps=-all", "--bounding-set=-all", exe, "forward", "192.168.9.9:2121", "203.0.113.21"}
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	err = l.Gateway().Run(cmd)
-	if cmd.ProcessState.ExitCode() != 1 {
-		t.Errorf("got exit status %d, error %v; want 1", cmd.ProcessState.ExitCode(), err)
-	}
-	wantLines(t, stderr.String(), "lacks CAP_NET_ADMIN", "run it as root", "192.168.9.9 is not an address of this host", "2 faults")
+	wantLines(t, stderr, "lacks CAP_NET_ADMIN", "run it as root", "192.168.9.9 is not an address of this host", "2 faults")
 }
 
 // What may be in the way is a warning with the remedy, and the remedy helps: in passive mode, and in
@@ -252,16 +245,18 @@ func TestStartWarnsOfOthersChains(t *testing.T) {
 		"nft": {"nft 'table inet fw { chain forward { type filter hook forward priority 0; policy drop; }; }'",
 			"nft insert rule inet fw forward ct status dnat accept", "chain forward of table inet fw refuses"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			l := newLab(t, ":21")
-			labtest.Need(t, "nft", "iptables", "curl")
-			sh(t, l.Gateway(), "%s", tt.chain)
-			p := start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
-			wantLines(t, p.text(), "level=WARN", tt.warning, `remedy="`+tt.remedy+`"`)
-			sh(t, l.Gateway(), "%s", tt.remedy)
-			list(t, session(t, l.Client(), gateway4, disableEPSV))
-			sh(t, l.Client(), "curl -sS -m 20 --ftp-port - --disable-eprt -u %s:%s ftp://%s/", demoUser, demoPassword, gateway4)
-		})
+		for _, tracking := range []string{"proxy", "kernel"} {
+			t.Run(name+"/"+tracking, func(t *testing.T) {
+				l := newLab(t, ":21")
+				labtest.Need(t, "nft", "iptables")
+				sh(t, l.Gateway(), "%s", tt.chain)
+				p := start(t, l.Gateway(), "forward", "--tracking", tracking, gateway4, "203.0.113.21").ready()
+				wantLines(t, p.text(), "level=WARN", tt.warning, `remedy="`+tt.remedy+`"`)
+				sh(t, l.Gateway(), "%s", tt.remedy)
+				list(t, session(t, l.Client(), gateway4, disableEPSV))
+				listActive(t, l.Client())
+			})
+		}
 	}
 }
 
@@ -279,7 +274,7 @@ func TestLowPortsAreGuarded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer trap.Close()
-	start(t, l.Gateway(), "forward", gateway4, "203.0.113.21").ready()
+	start(t, l.Gateway(), "forward", "--tracking", "kernel", gateway4, "203.0.113.21").ready()
 	c, err := l.Client().Dial(t.Context(), "tcp", gateway4)
 	if err != nil {
 		t.Fatal(err)

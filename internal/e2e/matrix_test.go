@@ -22,6 +22,14 @@ var (
 	site6 = site{netip.AddrPortFrom(lab.GatewayLAN6, 2121), netip.AddrPortFrom(lab.ServerAddr6, 21), lab.GatewayWAN6}
 )
 
+// version is how tests call the version of IP that a site's clients use.
+func (s site) version() string {
+	if s.listen.Addr().Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
 // forward starts ftpgate on the lab's gateway, between a site's two addresses.
 func forward(t *testing.T, l *lab.Lab, at site, flags ...string) {
 	t.Helper()
@@ -34,8 +42,7 @@ func TestKernelTrackingClients(t *testing.T) {
 	for _, c := range []client{lftp, curl, ncftp, tnftp} {
 		for at, modes := range map[site][]mode{site4: c.v4, site6: c.v6} {
 			for _, m := range modes {
-				version := map[bool]string{true: "IPv4", false: "IPv6"}[at.listen.Addr().Is4()]
-				t.Run(c.name+"/"+version+"/"+string(m), func(t *testing.T) {
+				t.Run(c.name+"/"+at.version()+"/"+string(m), func(t *testing.T) {
 					t.Parallel()
 					l := labtest.New(t)
 					s := vsftpd(t, l.Server(), at.server)

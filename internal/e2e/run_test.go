@@ -17,9 +17,10 @@ import (
 
 const twoForwards = `
 [[forward]]
-name   = "first"
-listen = "192.168.5.2:2121"
-server = "203.0.113.21"
+name     = "first"
+listen   = "192.168.5.2:2121"
+server   = "203.0.113.21"
+tracking = "kernel"
 
 [[forward]]
 name         = "second"
@@ -95,7 +96,7 @@ func TestRunAfterKill(t *testing.T) {
 	p.kill()
 	list(t, c)
 	// A single forward does not sweep the daemon's table, which may be back in a moment.
-	_, stderr, status := run(t, l.Gateway(), "forward", ":2121", "203.0.113.21")
+	_, stderr, status := run(t, l.Gateway(), "forward", "--tracking", "kernel", ":2121", "203.0.113.21")
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
 	}
@@ -118,7 +119,7 @@ func TestServerNameFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount("/etc/hosts", 0) })
-	p := start(t, l.Gateway(), "forward", "--resolve", "1s", gateway4, "ftp.lab.example").ready()
+	p := start(t, l.Gateway(), "forward", "--tracking", "kernel", "--resolve", "1s", gateway4, "ftp.lab.example").ready()
 	before := session(t, l.Client(), gateway4)
 	list(t, before)
 
@@ -140,7 +141,7 @@ func TestServerNameFollowed(t *testing.T) {
 
 func TestServerNameUnknown(t *testing.T) {
 	l := newLab(t, ":21")
-	_, stderr, status := run(t, l.Gateway(), "forward", gateway4, "nowhere.invalid")
+	_, stderr, status := run(t, l.Gateway(), "forward", "--tracking", "kernel", gateway4, "nowhere.invalid")
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
 	}
@@ -159,7 +160,7 @@ func TestTenThousandForwards(t *testing.T) {
 	const count = 10_000
 	var b strings.Builder
 	for i := range count {
-		fmt.Fprintf(&b, "[[forward]]\nname = \"f%d\"\nlisten = \"192.168.5.2:%d\"\nserver = \"203.0.113.21\"\n", i, 10_000+i)
+		fmt.Fprintf(&b, "[[forward]]\nname = \"f%d\"\ntracking = \"kernel\"\nlisten = \"192.168.5.2:%d\"\nserver = \"203.0.113.21\"\n", i, 10_000+i)
 	}
 	file := writeFile(t, "ftpgate.toml", b.String())
 	p := start(t, l.Gateway(), "run", "-c", file).ready()

@@ -65,16 +65,18 @@ func serve(t *testing.T, h *lab.Host, address string) {
 // dial opens a session from a host. The client is a lenient one: it repairs what a 227 says where
 // that looks wrong to it, so what was said must be looked at (saidIn227).
 func dial(t *testing.T, from *lab.Host, address string, options ...ftp.DialOption) (*ftp.ServerConn, error) {
-	options = append([]ftp.DialOption{
-		ftp.DialWithDialFunc(func(network, address string) (net.Conn, error) {
-			return from.Dial(t.Context(), network, address)
-		}),
-	}, options...)
-	c, err := ftp.Dial(address, options...)
+	c, err := ftp.Dial(address, append([]ftp.DialOption{dialling(t, from)}, options...)...)
 	if err != nil {
 		return nil, err
 	}
 	return c, c.Login(demoUser, demoPassword)
+}
+
+// dialling has a client be on a host.
+func dialling(t *testing.T, from *lab.Host) ftp.DialOption {
+	return ftp.DialWithDialFunc(func(network, address string) (net.Conn, error) {
+		return from.Dial(t.Context(), network, address)
+	})
 }
 
 // session is dial that must succeed.
@@ -101,6 +103,15 @@ func list(t *testing.T, c *ftp.ServerConn) {
 		}
 	}
 	t.Fatalf("list: got %v; want %s in it", entries, bigFile)
+}
+
+// listActive lists the server's files in active mode, which that client cannot do.
+func listActive(t *testing.T, from *lab.Host) {
+	t.Helper()
+	labtest.Need(t, "lftp")
+	got := sh(t, from, "lftp -c 'set ftp:passive-mode off; set ftp:ssl-allow off; set net:max-retries 1; open -u %s,%s ftp://%s/; ls'",
+		demoUser, demoPassword, gateway4)
+	wantLines(t, got, bigFile)
 }
 
 // retrieve downloads a file and returns its hash and length.

@@ -37,7 +37,7 @@ const pinholesAtOnce = 64
 type Pinholes struct {
 	life    time.Duration
 	timeout time.Duration
-	wake    chan struct{} // has a token while the queue may have orders; closed by Close
+	wake    chan struct{} // has a token while the writer is to look at the queue; closed by Close
 	done    chan struct{} // closed when the writer has ended
 
 	mu      sync.Mutex
@@ -45,7 +45,7 @@ type Pinholes struct {
 	retired []dnat.Pinhole // used, to be taken out some time
 	closed  bool
 
-	// The rest is the writer's alone.
+	turn  sync.Mutex // whose turn it is to talk to the kernel: a caller's with an order, or the writer's
 	line  *line
 	held  map[gate]*list.Element // what is in the kernel: elements of byAge
 	byAge list.List              // of heldHole, the oldest first
@@ -161,7 +161,8 @@ func (p *Pinholes) Close() error {
 	return nil
 }
 
-// await hands an order to the writer and returns its answer.
+// await has an order carried out and returns its answer. A caller that finds nobody at it does so
+// itself, and for those who come meanwhile: handing it over would cost more than the deed.
 func (p *Pinholes) await(o *order) error {
 	o.answer = make(chan error, 1)
 	p.mu.Lock()
@@ -172,13 +173,38 @@ func (p *Pinholes) await(o *order) error {
 	p.queue = append(p.queue, o)
 	// A retired pinhole that the new one displaces is not to take the new one with it.
 	p.retired = slices.DeleteFunc(p.retired, func(h dnat.Pinhole) bool { return gateOf(h) == gateOf(o.hole) })
-	p.rouse()
 	p.mu.Unlock()
+	// Where somebody is at it, the look below finds the order after that: nobody is forgotten.
+	if p.turn.TryLock() {
+		p.carryOut(p.take())
+		p.turn.Unlock()
+		p.mu.Lock()
+		if len(p.queue) > 0 {
+			p.rouse()
+		}
+		p.mu.Unlock()
+	}
 	return <-o.answer
 }
 
-// write is the writer, the one goroutine that talks to the kernel. It ends when Close has closed
-// wake and the queue is empty.
+// carryOut is for whose turn it is.
+func (p *Pinholes) carryOut(orders []*order) {
+	for batch := range slices.Chunk(orders, pinholesAtOnce) {
+		p.commit(batch)
+	}
+}
+
+// take returns the orders that wait.
+func (p *Pinholes) take() []*order {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	orders := p.queue
+	p.queue = nil
+	return orders
+}
+
+// write is the writer: it carries out what came while somebody else was at it, and what nobody waits
+// for. It ends when Close has closed wake and the queue is empty.
 func (p *Pinholes) write() {
 	defer close(p.done)
 	clock, sweep := time.NewTimer(p.life), time.NewTimer(retireTime)
@@ -188,10 +214,9 @@ func (p *Pinholes) write() {
 	for open := true; open; {
 		select {
 		case _, open = <-p.wake:
-			orders, retired := p.take()
-			for batch := range slices.Chunk(orders, pinholesAtOnce) {
-				p.commit(batch)
-			}
+			p.turn.Lock()
+			p.carryOut(p.take())
+			retired := p.countRetired()
 			if retired > 0 && !sweeping {
 				sweeping = true
 				sweep.Reset(retireTime)
@@ -199,21 +224,18 @@ func (p *Pinholes) write() {
 			if retired >= pinholesAtOnce || !open {
 				p.sweep()
 			}
+			p.turn.Unlock()
 		case <-sweep.C:
 			sweeping = false
+			p.turn.Lock()
 			p.sweep()
+			p.turn.Unlock()
 		case now := <-clock.C:
+			p.turn.Lock()
 			clock.Reset(p.withdraw(now))
+			p.turn.Unlock()
 		}
 	}
-}
-
-// take returns the orders that wait, and how many pinholes are retired.
-func (p *Pinholes) take() (orders []*order, retired int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	orders, p.queue = p.queue, nil
-	return orders, len(p.retired)
 }
 
 // commit carries out orders in two transactions: what is added, and what is removed.

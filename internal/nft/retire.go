@@ -21,6 +21,13 @@ func (p *Pinholes) Retire(hole dnat.Pinhole) {
 	}
 }
 
+// countRetired returns how many pinholes are to be swept.
+func (p *Pinholes) countRetired() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.retired)
+}
+
 // sweep takes out the pinholes that are retired.
 func (p *Pinholes) sweep() {
 	p.mu.Lock()

@@ -131,6 +131,9 @@ func (h *Hole) Finish(<-chan struct{}) error {
 	return nil
 }
 
+// Settled says that Finish waits for nothing.
+func (h *Hole) Settled() bool { return true }
+
 // Close closes the pinhole in the kernel, if it was armed, and then gives the port back. One whose
 // transfer is over is closed, having been used, and the kernel is rid of it soon. A connection that
 // has come through goes on. The second time it does nothing.

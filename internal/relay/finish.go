@@ -51,6 +51,16 @@ func (t *Transfer) Finish(cancel <-chan struct{}) error {
 	return t.finish(cancel, settled.C)
 }
 
+// Settled tells that Finish would not wait: the transfer is over.
+func (t *Transfer) Settled() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return !t.isArmed()
+	}
+}
+
 // finish waits for the end of a transfer to which somebody came.
 func (t *Transfer) finish(cancel <-chan struct{}, settled <-chan time.Time) error {
 	pause := firstLook

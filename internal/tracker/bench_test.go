@@ -55,6 +55,7 @@ type instantData struct{ *fakeData }
 
 func (d instantData) Arm() error                   { return nil }
 func (d instantData) Finish(<-chan struct{}) error { return nil }
+func (d instantData) Settled() bool                { return true }
 func (d instantData) Close()                       {}
 
 // session connects, and has the server greet and take the client in.

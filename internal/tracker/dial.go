@@ -26,7 +26,11 @@ type dialFunc func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 // dialTCP connects with the kernel's choice of our address, and keep-alive on.
 func dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	var d net.Dialer
-	return d.DialContext(ctx, "tcp", to.String())
+	c, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, to)
+	if err != nil {
+		return nil, err // and not a connection that is a nil pointer
+	}
+	return c, nil
 }
 
 // unreachable tells of every address of a server that was tried, and why it was not reached.

@@ -94,6 +94,11 @@ func broken(err error) string {
 // finish holds back the reply that a transfer is complete until its data is through the gateway: never a
 // short file with a 226. Meanwhile the client can give it up, with ABOR.
 func (s *session) finish(data Data) error {
+	if data.Settled() { // nothing is held back, and all lines go in one write
+		err := data.Finish(nil)
+		s.closeData()
+		return err
+	}
 	aborted, err := s.wait(true, data.Finish)
 	s.closeData()
 	if aborted {

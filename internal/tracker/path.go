@@ -27,6 +27,8 @@ type Data interface {
 	// it was, where nothing came, and where the path cannot tell because the ends see for
 	// themselves; else it says how the connection broke.
 	Finish(cancel <-chan struct{}) error
+	// Settled tells that Finish would not wait.
+	Settled() bool
 	// Close ends it, with the connection if the path carries it; it is idempotent. When it returns
 	// nothing can come any more.
 	Close()

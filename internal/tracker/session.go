@@ -41,6 +41,7 @@ type session struct {
 	changed    sync.Cond // of mu: the dialogue has moved, or the session has ended
 	dialogue   *Dialogue
 	data       Data   // of the last negotiation; nil: none
+	unread     bool   // the server has said more than was looked at: none of it answers what is yet to be asked
 	hold       *hold  // why nothing may overtake the reply in hand; nil: nothing is held
 	out        []byte // for the client, and not sent yet
 	loginFrom  time.Time
@@ -146,7 +147,7 @@ func (s *session) fromClient(line []byte, err error) bool {
 // client has given it up.
 func (s *session) ready(line []byte) bool {
 	if s.hold == nil {
-		return s.dialogue.Accepts(line)
+		return !s.unread && s.dialogue.Accepts(line)
 	}
 	if s.hold.transfer && verbOf(line) == "ABOR" {
 		s.hold.aborted = true
@@ -192,6 +193,7 @@ func (s *session) fromServer(line []byte, err error, more bool) bool {
 	s.lastLine = time.Now()
 	loggedIn := s.dialogue.loggedIn
 	s.trace(Server, line)
+	s.unread = more
 	s.do(s.dialogue.Step(Server, line))
 	if loggedIn && !s.dialogue.loggedIn {
 		s.loginFrom = s.lastLine

@@ -94,6 +94,9 @@ func (d *fakeData) Arm() error {
 }
 
 func (d *fakeData) Finish(cancel <-chan struct{}) error {
+	if isClosed(d.done) {
+		return d.result
+	}
 	close(d.held)
 	select {
 	case <-d.done:
@@ -102,6 +105,8 @@ func (d *fakeData) Finish(cancel <-chan struct{}) error {
 		return errors.New("called off")
 	}
 }
+
+func (d *fakeData) Settled() bool { return isClosed(d.done) }
 
 func (d *fakeData) Close() {
 	d.once.Do(func() {
