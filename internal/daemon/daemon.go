@@ -49,7 +49,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	paths := newPaths(d.Table, d.Log)
 	defer paths.close()
 	proxies := newServers(d.Log, counts, paths)
-	p.ours = proxies.listensAt
+	p.ours, g.Moved = proxies.listensAt, proxies.follow
 
 	claim, findings := p.claim()
 	if claim != nil {
@@ -237,10 +237,8 @@ func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober, path
 			if !g.Named() {
 				continue
 			}
-			if changed, err := g.Refresh(ctx, p.examine); err != nil && ctx.Err() == nil {
+			if _, err := g.Refresh(ctx, p.examine); err != nil && ctx.Err() == nil {
 				d.Log.Error("server address not followed", "err", err)
-			} else if changed {
-				proxies.follow(g.Forwards())
 			}
 		}
 	}

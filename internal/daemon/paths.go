@@ -171,7 +171,7 @@ func (p forwardPath) Open(ctx context.Context, hole dnat.Pinhole) (tracker.Data,
 		return orNil(p.relay(f).Open(ctx, hole))
 	}
 	opened, err := kernel.Open(f.PortsForData(), hole)
-	if err != nil || !hole.Active || f.Data == dnat.DataKernel {
+	if err != nil || !hole.Active {
 		return orNil(opened, err)
 	}
 	return orNil(park(ctx, opened, hole))

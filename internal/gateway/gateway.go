@@ -27,6 +27,10 @@ type Kernel interface {
 
 // Gateway publishes forwards in one table. Its methods may be called from several goroutines.
 type Gateway struct {
+	// Moved, where it is set before use, is told of what Refresh has published before it stands in the
+	// log. It must not call the gateway.
+	Moved func([]dnat.Resolved)
+
 	table    string
 	kernel   Kernel
 	resolver Resolver
@@ -121,12 +125,14 @@ func (g *Gateway) Refresh(ctx context.Context, examine func([]dnat.Resolved) []F
 		return false, nil
 	}
 	g.logFindings(plain, findings)
-	changed := false
+	if slices.EqualFunc(before, after, func(b, a dnat.Resolved) bool { return !moved(b, a) }) {
+		return false, nil
+	}
+	err := g.publish(after)
+	if err == nil && g.Moved != nil {
+		g.Moved(after)
+	}
 	for i, f := range after {
-		if !moved(before[i], f) {
-			continue
-		}
-		changed = true
 		if from, to := addrsText(before[i]), addrsText(f); from != to {
 			g.log.Info("server address changed", "forward", f.Name, "server", f.Server.String(), "from", from, "to", to)
 		}
@@ -134,10 +140,7 @@ func (g *Gateway) Refresh(ctx context.Context, examine func([]dnat.Resolved) []F
 			g.log.Info("advertised address changed", "forward", f.Name, "from", from, "to", to)
 		}
 	}
-	if !changed {
-		return false, nil
-	}
-	return true, g.publish(after)
+	return true, err
 }
 
 // moved tells whether a forward leads elsewhere than before.

@@ -163,9 +163,9 @@ func verbOf(line []byte) string {
 // Busy tells whether a transfer is under way: then nobody is idle.
 func (d *Dialogue) Busy() bool { return len(d.pending) > 0 && d.pending[0].transfer }
 
-// waits tells whether a command, and no transfer, waits for its answer.
+// waits tells whether a command of the client's, and no transfer, waits for its answer.
 func (d *Dialogue) waits() bool {
-	return len(d.pending) > 0 && !d.Busy() && d.pending[0].verb != "ABOR"
+	return len(d.pending) > 0 && d.Greeted() && !d.Busy() && d.pending[0].verb != "ABOR"
 }
 
 // Greeted tells whether the server has said its first word.
