@@ -162,6 +162,9 @@ func TestProxyMirror(t *testing.T) {
 	labtest.Need(t, "lftp")
 	for name, run := range serverPrograms {
 		for _, passive := range []string{"on", "off"} {
+			if name == "pyftpdlib" && passive == "off" {
+				continue // it loses events of its active connections: such a mirror hangs without a gateway, too
+			}
 			t.Run(name+"/passive "+passive, func(t *testing.T) {
 				t.Parallel()
 				l := labtest.New(t)
