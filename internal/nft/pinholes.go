@@ -132,17 +132,6 @@ func (p *Pinholes) Remove(hole dnat.Pinhole) error {
 	return nil
 }
 
-// rouse has the writer look at what there is to do. It is called with the lock held.
-func (p *Pinholes) rouse() {
-	if p.closed {
-		return
-	}
-	select {
-	case p.wake <- struct{}{}:
-	default: // the writer is on its way
-	}
-}
-
 // Close answers what was asked for before, takes out what is retired, and disconnects from the kernel.
 // Pinholes that are open stay until they are used or expire. The second time it does nothing.
 func (p *Pinholes) Close() error {

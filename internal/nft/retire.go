@@ -21,6 +21,17 @@ func (p *Pinholes) Retire(hole dnat.Pinhole) {
 	}
 }
 
+// rouse has the writer look at what there is to do. It is called with the lock held.
+func (p *Pinholes) rouse() {
+	if p.closed {
+		return
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default: // the writer is on its way
+	}
+}
+
 // countRetired returns how many pinholes are to be swept.
 func (p *Pinholes) countRetired() int {
 	p.mu.Lock()
