@@ -163,17 +163,21 @@ func (p *Pinholes) await(o *order) error {
 	// A retired pinhole that the new one displaces is not to take the new one with it.
 	p.retired = slices.DeleteFunc(p.retired, func(h dnat.Pinhole) bool { return gateOf(h) == gateOf(o.hole) })
 	p.mu.Unlock()
-	// Where somebody is at it, the look below finds the order after that: nobody is forgotten.
-	if p.turn.TryLock() {
+	if p.turn.TryLock() { // else who has the turn finds the order when it passes the turn on
 		p.carryOut(p.take())
-		p.turn.Unlock()
-		p.mu.Lock()
-		if len(p.queue) > 0 {
-			p.rouse()
-		}
-		p.mu.Unlock()
+		p.passOn()
 	}
 	return <-o.answer
+}
+
+// passOn ends a turn. What was ordered meanwhile is for the writer: whoever came found the turn taken.
+func (p *Pinholes) passOn() {
+	p.turn.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) > 0 {
+		p.rouse()
+	}
 }
 
 // carryOut is for whose turn it is.
@@ -213,16 +217,16 @@ func (p *Pinholes) write() {
 			if retired >= pinholesAtOnce || !open {
 				p.sweep()
 			}
-			p.turn.Unlock()
+			p.passOn()
 		case <-sweep.C:
 			sweeping = false
 			p.turn.Lock()
 			p.sweep()
-			p.turn.Unlock()
+			p.passOn()
 		case now := <-clock.C:
 			p.turn.Lock()
 			clock.Reset(p.withdraw(now))
-			p.turn.Unlock()
+			p.passOn()
 		}
 	}
 }

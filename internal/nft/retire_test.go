@@ -2,6 +2,7 @@ package nft_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,4 +41,40 @@ func TestPinholeRetired(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantElements(t, l.Gateway(), 2) // of the one that came again
+}
+
+// Whoever asks is answered, whatever else goes on: pinholes come, are retired, removed and withdrawn
+// by many at a time.
+func TestPinholeNobodyForgotten(t *testing.T) {
+	l, _ := pinholeLab(t)
+	p := openPinholesFor(t, l.Gateway(), time.Millisecond, time.Minute)
+	var callers sync.WaitGroup
+	for c := range 16 {
+		callers.Go(func() {
+			for i := range 400 {
+				port := 50000 + c*400 + i%5 // again and again, before and after they are swept
+				hole := parseHole(t, fmt.Sprintf("192.168.5.1 > 192.168.5.2:%d > 203.0.113.1 > 203.0.113.21:%d", port, port))
+				if err := p.Add(hole); err != nil {
+					t.Error(err)
+					return
+				}
+				if i%3 > 0 {
+					p.Retire(hole)
+				} else if err := p.Remove(hole); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		callers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatal("somebody waits for an answer")
+	}
 }

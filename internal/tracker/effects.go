@@ -3,6 +3,7 @@ package tracker
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 )
 
@@ -32,7 +33,7 @@ func (s *session) do(step *Step) {
 		if step.Synch {
 			s.synch()
 		}
-		s.write(Server, step.ToServer)
+		s.write(s.server, step.ToServer)
 	}
 	if step.End {
 		s.over(NotRefused, "")
@@ -151,27 +152,27 @@ func (s *session) flush() {
 	}
 	out := s.out
 	s.out = emptied(s.out)
-	s.write(Client, out)
+	s.write(s.client, out)
 }
 
 // write sends to either side, and ends the session where that cannot be done. The watch looks after
 // how long it takes.
-func (s *session) write(to Side, text []byte) {
+func (s *session) write(c *net.TCPConn, text []byte) {
 	s.writing.Store(max(1, int64(time.Since(s.began))))
-	_, err := s.wires[to].Write(text)
+	_, err := c.Write(text)
 	s.writing.Store(0)
-	s.wrote(to, err)
+	s.wrote(c, err)
 }
 
 // wrote ends the session where a line could not be sent.
-func (s *session) wrote(to Side, err error) {
+func (s *session) wrote(c *net.TCPConn, err error) {
 	switch {
 	case err == nil:
-	case timedOut(err) && to == Client:
+	case timedOut(err) && c == s.client:
 		s.over(RefusedTime, "you take no replies")
 	case timedOut(err):
 		s.over(RefusedTime, "the server takes no commands")
-	case to == Client:
+	case c == s.client:
 		s.over(NotRefused, "")
 	default:
 		s.over(RefusedServer, "the connection to the server is broken")

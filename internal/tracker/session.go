@@ -31,7 +31,6 @@ type session struct {
 	forward        string
 	limits         dnat.Limits
 	client, server *net.TCPConn
-	wires          [2]*wire        // of both, by side
 	ctx            context.Context // of data connections
 	began          time.Time
 
@@ -74,7 +73,7 @@ func newSession(ctx context.Context, p *Proxy, client, server *net.TCPConn, f dn
 	now := time.Now()
 	s := &session{
 		proxy: p, forward: f.Name, limits: f.Limits.OrDefault(), ctx: ctx,
-		client: client, server: server, wires: [2]*wire{Client: newWire(client), Server: newWire(server)},
+		client: client, server: server,
 		began: now, loginFrom: now, lastLine: now,
 	}
 	s.changed.L = &s.mu
@@ -111,7 +110,7 @@ func (s *session) run() {
 
 // readClient takes the client's commands, one when the one before is answered.
 func (s *session) readClient() {
-	lines := ftp.NewLineReader(s.wires[Client], 0)
+	lines := ftp.NewLineReader(s.client, 0)
 	for {
 		line, _, err := lines.ReadLine()
 		if !s.fromClient(line, err) {
@@ -170,7 +169,7 @@ func (s *session) clientFault(err error) {
 
 // readServer takes the server's replies.
 func (s *session) readServer() {
-	lines := ftp.NewLineReader(s.wires[Server], 0)
+	lines := ftp.NewLineReader(s.server, 0)
 	for {
 		line, _, err := lines.ReadLine()
 		if !s.fromServer(line, err, err == nil && lines.Ready()) {

@@ -17,10 +17,10 @@ const (
 // server that is busy sending looks at its control connection (RFC 959 section 4.1.3, RFC 1123
 // section 4.1.2.10).
 func (s *session) synch() {
-	s.write(Server, []byte{telnetIAC, telnetIP, telnetIAC})
+	s.write(s.server, []byte{telnetIAC, telnetIP, telnetIAC})
 	raw, err := s.server.SyscallConn()
 	if err != nil {
-		s.wrote(Server, err)
+		s.wrote(s.server, err)
 		return
 	}
 	s.writing.Store(max(1, int64(time.Since(s.began))))
@@ -33,7 +33,7 @@ func (s *session) synch() {
 	if err == nil {
 		err = sent
 	}
-	s.wrote(Server, err)
+	s.wrote(s.server, err)
 }
 
 // takeUrgent has a client's urgent byte stand in the stream, where the line reader drops it with the
