@@ -22,7 +22,7 @@ type Forward struct {
 	Server      Server         // the server that they reach
 	Tracking    Tracking       // how the gateway follows the FTP dialogue
 	Clients     []netip.Prefix // who may use it; empty: everybody
-	ServerPorts PortRange      // tracking none: the server's passive ports, translated one to one
+	ServerPorts PortRange      // the server's passive ports, translated one to one: for everybody with tracking none, with tracking proxy for a client while it has an encrypted session
 
 	// The rest is for tracking proxy.
 	Data         DataPath    // what carries data connections
@@ -30,6 +30,7 @@ type Forward struct {
 	Advertise    []Advertise // what a 227 names; empty: the address that the client dialled
 	ServerMode   ServerMode  // how the server is asked for data connections
 	Limits       Limits
+	TLS          TLS
 }
 
 // Resolved is a forward with the addresses of the moment: of its server at most one of each family,

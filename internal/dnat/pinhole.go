@@ -17,6 +17,8 @@ type Pinhole struct {
 	// Active: the server comes, and may do so before it has said yes to PORT. Such a connection has to
 	// be kept waiting, because there are servers whose yes it decides (pyftpdlib).
 	Active bool
+
+	Encrypted Encrypted // the legs on which the gateway speaks TLS
 }
 
 // String returns "FROM > AT > AS > TO".
@@ -38,4 +40,7 @@ type Leg struct {
 }
 
 // Bridge is a data connection of which both ends listen: an active client and a passive server.
-type Bridge struct{ Client, Server Leg }
+type Bridge struct {
+	Client, Server Leg
+	Encrypted      Encrypted // the legs on which the gateway speaks TLS
+}

@@ -112,6 +112,25 @@ func (r *LineReader) Reset(src io.Reader) {
 // Buffered returns the number of bytes that were read from the stream and not handed out.
 func (r *LineReader) Buffered() int { return r.end - r.start }
 
+// Rest hands out what was read from the stream and is in no line yet, for who goes on without lines. It
+// is valid until the next call.
+func (r *LineReader) Rest() []byte {
+	rest := r.buf[r.start:r.end]
+	r.start, r.scanned = r.end, 0
+	return rest
+}
+
+// Peek returns the next byte and leaves it where it is; it reads only where none is there. The error is
+// the stream's own.
+func (r *LineReader) Peek() (byte, error) {
+	if r.start == r.end {
+		if err := r.fill(); err != nil {
+			return 0, err
+		}
+	}
+	return r.buf[r.start], nil
+}
+
 // Ready tells whether the next line is there already: ReadLine will return it without reading.
 func (r *LineReader) Ready() bool {
 	return !r.skip && bytes.IndexByte(r.buf[r.start+r.scanned:r.end], '\n') >= 0

@@ -283,3 +283,28 @@ func TestReadLineAllocs(t *testing.T) {
 		t.Errorf("got %v allocations a line; want 0", got)
 	}
 }
+
+// TestPeekAndRest leaves the lines for what is none: TLS from the first byte on, or behind an answer.
+func TestPeekAndRest(t *testing.T) {
+	r := NewLineReader(io.MultiReader(strings.NewReader("AU"), strings.NewReader("TH TLS\r\n\x16\x03\x01\n\x00")), 0)
+	for range 2 {
+		if b, err := r.Peek(); b != 'A' || err != nil {
+			t.Fatalf("Peek: got %q, %v; want 'A'", b, err)
+		}
+	}
+	if line, _, err := r.ReadLine(); string(line) != "AUTH TLS" || err != nil {
+		t.Fatalf("got %q, %v; want the line", line, err)
+	}
+	if b, err := r.Peek(); b != 0x16 || err != nil {
+		t.Errorf("Peek: got %q, %v; want the record's first byte", b, err)
+	}
+	if got := string(r.Rest()); got != "\x16\x03\x01\n\x00" {
+		t.Errorf("Rest: got %q; want what is behind the line", got)
+	}
+	if n := r.Buffered(); n != 0 {
+		t.Errorf("got %d bytes left; want none", n)
+	}
+	if _, err := r.Peek(); err != io.EOF {
+		t.Errorf("Peek at the end: got %v; want %v", err, io.EOF)
+	}
+}

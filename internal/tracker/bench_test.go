@@ -47,7 +47,7 @@ func newBenched(b *testing.B) *benched {
 // instantPath has every transfer delivered at once.
 type instantPath struct{ fakePath }
 
-func (p *instantPath) Open(_ context.Context, hole dnat.Pinhole) (Data, error) {
+func (p *instantPath) Open(_ context.Context, hole dnat.Pinhole, _ Seals) (Data, error) {
 	return instantData{&fakeData{hole: hole}}, nil
 }
 

@@ -48,35 +48,9 @@ func (e Ends) oneFamily() bool { return e.Client.Is4() == e.Server.Is4() }
 // Terms are what a forward asks of its dialogues.
 type Terms struct {
 	ServerMode    dnat.ServerMode
-	LoginFailures int // how many end the session (RFC 2577 section 4)
-}
-
-// Action is what an effect asks for.
-type Action uint8
-
-// The actions. What a step wants done comes before its lines: a pinhole is there before it is
-// announced, and gone before anything else is said.
-const (
-	None   Action = iota
-	Open          // close what is there and open Step.Pinhole; then call Opened, or Failed
-	Arm           // let the connection come; then send the lines, or call Failed
-	Join          // connect Step.Bridge; then send the lines, or call Failed
-	Finish        // wait until the data is delivered, close, then send the lines; or call Broken
-	Close         // close what is there
-)
-
-// Step is what one line leads to: an effect, then lines for either side. It is the dialogue's, and holds
-// until the dialogue is told the next thing.
-type Step struct {
-	Action             Action
-	Pinhole            dnat.Pinhole // of Open
-	Bridge             dnat.Bridge  // of Join
-	ToClient, ToServer []byte
-	Synch              bool    // ToServer is urgent: Telnet IP and Synch go before it (RFC 959 section 4.1.3)
-	Failures           int     // failed logins so far, if this was one: the reply is to be delayed
-	Refused            Refusal // that something was refused or put right; for the log and a counter
-	Reason             string  // why, in plain words without anything that a peer has sent
-	End                bool    // the session is over once the lines are sent
+	LoginFailures int            // how many end the session (RFC 2577 section 4)
+	TLS           dnat.TLS       // of which only the choices count; files are others' to read
+	Passive       dnat.PortRange // the server's passive ports, for a session that is encrypted from end to end; empty: there can be none
 }
 
 // Dialogue is the state of one session. It does no I/O and keeps no line.
@@ -91,10 +65,12 @@ type Dialogue struct {
 
 	pending []request // sent to the server and not answered in full, in order; two at most
 	scan    ftp.ReplyScanner
-	code    int  // of the reply under way
-	turn    int  // which of pending that reply answers; -1: none
-	parting bool // the last reply was 221 or 421: the server has said why it goes
+	code    int    // of the reply under way
+	turn    int    // which of pending that reply answers; -1: none
+	parting bool   // the last reply was 221 or 421: the server has said why it goes
+	kept    []byte // the lines so far of the reply under way that ends a transfer
 
+	protection protection
 	negotiation
 	open    bool        // a data connection is agreed upon, and no transfer has used it
 	bridge  dnat.Bridge // what is agreed upon, if the gateway connects to both ends
@@ -117,11 +93,15 @@ func NewDialogue(ends Ends, terms Terms) *Dialogue {
 	if !ends.Announced.IsValid() {
 		ends.Announced = ends.Gateway
 	}
-	return &Dialogue{
+	d := &Dialogue{
 		ends: ends, terms: terms,
 		pending: append(make([]request, 0, 2), request{verb: greeting}),
 		scan:    ftp.ReplyScanner{MaxLines: maxReplyLines, MaxBytes: maxReplyBytes},
 	}
+	if terms.TLS.Implicit {
+		d.protection = implicit
+	}
+	return d
 }
 
 // What a reply may have at most: STAT answers with whole listings, and nothing of them is kept here. A
@@ -194,20 +174,33 @@ func emptied(b []byte) []byte {
 
 // Failed tells that what the last step asked for could not be done; the client is told.
 func (d *Dialogue) Failed() *Step {
-	if d.step.Action == Join || d.step.Action == Open {
+	failed, then := d.step.Action, d.step.Then
+	if failed == Join || failed == Open || failed == Pass && then != Tunnel {
 		d.pending = d.pending[:len(d.pending)-1] // the server is not told; the answer of an Open is ours
 	}
 	d.open, d.bridged = false, false
 	d.step = Step{Action: Close, ToClient: d.step.ToClient[:0]}
-	d.refuse(RefusedNoPort, 425, "no data connection is possible now, try again later")
+	switch failed {
+	case Pass, Prepare: // RFC 2228 section 5: a resource that security needs
+		d.protection = protection{}
+		d.refuse(RefusedSecurity, 431, "encryption is not possible now, try again later")
+		d.step.End = then == Tunnel // the client would take the answer for TLS
+	default:
+		d.refuse(RefusedNoPort, 425, "no data connection is possible now, try again later")
+	}
 	return &d.step
 }
 
 // Broken tells that the data of the last step's transfer was not delivered: the client is told so in
-// place of what the server has said.
-func (d *Dialogue) Broken(reason string) *Step {
-	d.step = Step{ToClient: d.step.ToClient[:0]}
-	d.refuse(RefusedTransfer, 426, "%s", reason)
+// place of what the server has said. TLS that was not agreed upon has a code of its own (RFC 4217
+// section 10).
+func (d *Dialogue) Broken(reason, remedy string, tls bool) *Step {
+	d.step = Step{ToClient: d.step.ToClient[:0], Remedy: remedy}
+	code, kind := 426, RefusedTransfer
+	if tls {
+		code, kind = 522, RefusedSecurity
+	}
+	d.refuse(kind, code, "%s", reason)
 	return &d.step
 }
 
@@ -249,9 +242,10 @@ func (d *Dialogue) command(line []byte) {
 		d.refuse(RefusedLine, 500, "not an FTP command")
 		return
 	}
-	if !d.own(c) {
+	if !d.own(c, text) {
 		d.forward(c, text)
-		d.step.Synch = len(telnet) > 0 && slices.Contains(urgent, c.Verb) // as the client does it
+		// As the client does it; within TLS there is no urgent byte.
+		d.step.Synch = len(telnet) > 0 && slices.Contains(urgent, c.Verb) && d.terms.TLS.Server == dnat.ServerTLSOff
 	}
 }
 
@@ -281,7 +275,10 @@ func (d *Dialogue) refuseOptions(telnet []byte) {
 }
 
 // own deals with the commands that are not the server's alone; false: c is not one of them.
-func (d *Dialogue) own(c ftp.Command) bool {
+func (d *Dialogue) own(c ftp.Command, text []byte) bool {
+	if d.inClear(c.Verb) {
+		return true
+	}
 	switch c.Verb {
 	case "PASV", "EPSV":
 		d.passive(c)
@@ -290,9 +287,16 @@ func (d *Dialogue) own(c ftp.Command) bool {
 	case "LPSV", "LPRT": // historic: RFC 5797 section 3
 		d.refuse(RefusedCommand, 502, "use EPSV or EPRT")
 	case "AUTH":
-		d.refuse(RefusedSecurity, 534, "this gateway cannot carry an encrypted session to this server")
-	case "ADAT", "CCC", "CONF", "ENC", "MIC", "PBSZ", "PROT": // RFC 2228 section 3: after AUTH
-		d.refuse(RefusedSecurity, 503, "%s needs AUTH, which this gateway does not offer", c.Verb)
+		d.auth(c, text)
+	case "CCC", "PBSZ", "PROT":
+		d.protect(c)
+	case "ADAT", "CONF", "ENC", "MIC": // RFC 2228 section 3: of mechanisms other than TLS
+		d.refuse(RefusedSecurity, 503, "%s needs a mechanism that this gateway does not have", c.Verb)
+	case "REIN":
+		if d.terms.TLS.Server == dnat.ServerTLSOff {
+			return false
+		}
+		d.refuse(RefusedCommand, 502, "REIN is not possible over an encrypted connection to the server: connect again")
 	case "CPSV", "SSCN":
 		d.refuse(RefusedSecurity, 502, "%s is for encrypted transfers between servers", c.Verb)
 	case "ALGS": // between ends of one family it is passed on
@@ -319,7 +323,13 @@ func (d *Dialogue) forward(c ftp.Command, text []byte) {
 		d.open, d.bridged = false, false
 		d.step.Action = Close
 	}
-	d.pending = append(d.pending, request{verb: c.Verb, transfer: transfer})
+	d.request(c, text)
+	d.pending[len(d.pending)-1].transfer = transfer
+}
+
+// request sends the server a client's command as it is, and awaits the answer.
+func (d *Dialogue) request(c ftp.Command, text []byte) {
+	d.pending = append(d.pending, request{verb: c.Verb})
 	d.step.ToServer = append(append(d.step.ToServer, text...), '\r', '\n')
 }
 

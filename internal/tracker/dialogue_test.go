@@ -66,6 +66,19 @@ S 227 ok (203,0,113,21,195,80)
 + 192.168.5.2:49999
 ! arm
 >C 227 Entering Passive Mode (192,168,5,2,195,79)`,
+	"goon": `C USER demo
+>S USER demo
+S 230 welcome
+>C 230 welcome`,
+	"auth": `C AUTH TLS
+! prepare
+>C 234 begin with TLS
+= encrypt`,
+	"protect": `C PBSZ 0
+>C 200 PBSZ=0
+C PROT P
+! close
+>C 200 PROT P`,
 	"failed": `C PASS x
 >S PASS x
 S 530 no
@@ -76,18 +89,22 @@ S 530 no
 
 // A script is a dialogue, line by line: what comes in, and behind it all that it leads to. In a file of
 // testdata/dialogues it begins with "== NAME"; "ends" (4 if there is none) and "mode passive"
-// set the session up, "do" stands for a fragment. Lines are:
+// set the session up, and "tls" what is done about encryption (tlsWords); "do" stands for a fragment.
+// Lines are:
 //
 //	C, S    from the client, from the server; \x20 is a space that an editor would cut off
-//	+       where a pinhole was opened; "failed": the last effect could not be done; "broken"
+//	+       where a pinhole was opened; "failed": the last effect could not be done; "broken", "unsealed";
+//	        "hello": the client begins with TLS
 //	!       what is to be done, before the lines below it are sent
 //	>C, >S  what client and server are sent
 //	?       the kind of a refusal
+//	=       what the control connections become
 //	.       the end of the session
 type script struct {
 	name  string
 	ends  string
 	terms Terms
+	tls   string // the words that terms.TLS was set up with
 	lines []string
 }
 
@@ -115,6 +132,11 @@ func scripts(tb testing.TB) []script {
 				all[last].ends = rest
 			case "mode":
 				all[last].terms.ServerMode = dnat.ServerModePassive
+			case "tls":
+				all[last].tls = rest
+				for w := range strings.FieldsSeq(rest) {
+					tlsWords[w](&all[last].terms)
+				}
 			case "do":
 				all[last].lines = append(all[last].lines, strings.Split(strings.TrimSpace(fragments[rest]), "\n")...)
 			default:
@@ -123,6 +145,17 @@ func scripts(tb testing.TB) []script {
 		}
 	}
 	return all
+}
+
+// tlsWords set up what is done about encryption.
+var tlsWords = map[string]func(*Terms){
+	"optional": func(t *Terms) { t.TLS.Client = dnat.ClientTLSOptional },
+	"required": func(t *Terms) { t.TLS.Client = dnat.ClientTLSRequired },
+	"implicit": func(t *Terms) { t.TLS.Client, t.TLS.Implicit = dnat.ClientTLSRequired, true },
+	"ccc":      func(t *Terms) { t.TLS.CCC = true },
+	"server":   func(t *Terms) { t.TLS.Server = dnat.ServerTLSRequired },
+	"clear":    func(t *Terms) { t.TLS.ServerClear = true },
+	"through":  func(t *Terms) { t.Passive = dnat.PortRange{First: 50000, Last: 50100} },
 }
 
 func TestDialogue(t *testing.T) {
@@ -173,7 +206,11 @@ func input(t *testing.T, d *Dialogue, kind, rest string) *Step {
 	case rest == "failed":
 		return d.Failed()
 	case rest == "broken":
-		return d.Broken("broken")
+		return d.Broken("broken", "mend it", false)
+	case rest == "unsealed":
+		return d.Broken("no TLS", "mend it", true)
+	case rest == "hello":
+		return d.Hello()
 	}
 	return d.Opened(netip.MustParseAddrPort(rest))
 }
@@ -183,16 +220,22 @@ func show(s *Step) []string {
 	var out []string
 	switch s.Action {
 	case Open:
-		out = append(out, fmt.Sprintf("! open %s", s.Pinhole))
+		out = append(out, fmt.Sprintf("! open %s%s", s.Pinhole, onLegs(s.Pinhole.Encrypted)))
 	case Join:
-		c, s := s.Bridge.Client, s.Bridge.Server
-		out = append(out, fmt.Sprintf("! join %s > %s, %s > %s", c.As, c.To, s.As, s.To))
+		c, to := s.Bridge.Client, s.Bridge.Server
+		out = append(out, fmt.Sprintf("! join %s > %s, %s > %s%s", c.As, c.To, to.As, to.To, onLegs(s.Bridge.Encrypted)))
 	case Arm:
 		out = append(out, "! arm")
 	case Close:
 		out = append(out, "! close")
 	case Finish:
 		out = append(out, "! finish")
+	case Fail:
+		out = append(out, "! fail")
+	case Pass:
+		out = append(out, fmt.Sprintf("! pass %s", s.Passage))
+	case Prepare:
+		out = append(out, "! prepare")
 	}
 	lines := func(to string, text []byte) {
 		for line := range strings.SplitAfterSeq(string(text), "\n") {
@@ -214,10 +257,24 @@ func show(s *Step) []string {
 	if s.Refused != NotRefused {
 		out = append(out, "? "+s.Refused.String())
 	}
+	if s.Then != GoOn {
+		out = append(out, "= "+map[Then]string{Encrypt: "encrypt", Decrypt: "decrypt", Tunnel: "tunnel"}[s.Then])
+	}
 	if s.End {
 		out = append(out, ".")
 	}
 	return out
+}
+
+// onLegs says on which legs of a data connection TLS is spoken.
+func onLegs(e dnat.Encrypted) (s string) {
+	if e.Client {
+		s += ", tls with the client"
+	}
+	if e.Server {
+		s += ", tls with the server"
+	}
+	return s
 }
 
 // Commands are dealt with one at a time; in a transfer, what is urgent may go before.

@@ -3,8 +3,9 @@ package tracker
 import (
 	"errors"
 	"log/slog"
-	"net"
 	"time"
+
+	"ftpgate/internal/dnat"
 )
 
 // errAborted is how a transfer ends that the client has given up.
@@ -23,7 +24,7 @@ func (s *session) do(step *Step) {
 	}
 	err := s.effect(step)
 	if step.Refused != NotRefused {
-		s.refused(step.Refused, step.Reason, err)
+		s.refused(step.Refused, step.Reason, step.Remedy, err)
 	}
 	if s.ended {
 		return
@@ -34,6 +35,9 @@ func (s *session) do(step *Step) {
 			s.synch()
 		}
 		s.write(s.server, step.ToServer)
+	}
+	if step.Then != GoOn && !s.ended {
+		s.turn(step.Then)
 	}
 	if step.End {
 		s.over(NotRefused, "")
@@ -47,7 +51,7 @@ func (s *session) effect(step *Step) error {
 	switch step.Action {
 	case Open:
 		s.closeData()
-		if s.data, err = s.proxy.Path.Open(s.ctx, step.Pinhole); err != nil {
+		if s.data, err = s.proxy.Path.Open(s.ctx, step.Pinhole, s.sealed(step.Pinhole.Encrypted)); err != nil {
 			s.data = nil
 			break
 		}
@@ -60,7 +64,7 @@ func (s *session) effect(step *Step) error {
 		}
 	case Join:
 		s.closeData()
-		if s.data, err = s.proxy.Path.Join(s.ctx, step.Bridge); err != nil {
+		if s.data, err = s.proxy.Path.Join(s.ctx, step.Bridge, s.sealed(step.Bridge.Encrypted)); err != nil {
 			s.data = nil
 		}
 	case Finish:
@@ -68,13 +72,23 @@ func (s *session) effect(step *Step) error {
 			break
 		}
 		if err := s.finish(s.data); err != nil {
-			s.dialogue.Broken(broken(err))
+			s.broken(err, "the data connection broke off, the transfer is not complete")
 			return err
 		}
 		s.transfers++
 		s.proxy.Counts.transfer()
+	case Fail:
+		return s.fail()
 	case Close:
 		s.closeData()
+	case Pass:
+		s.closeData()
+		if s.gate, err = s.proxy.Path.Pass(step.Passage); err != nil {
+			s.gate = nil
+		}
+	case Prepare:
+		s.closeData()
+		s.control, s.seals.Client, err = s.proxy.Keys.ForClient(s.plain)
 	}
 	if err != nil {
 		s.closeData()
@@ -83,12 +97,40 @@ func (s *session) effect(step *Step) error {
 	return err
 }
 
-// broken is what a client is told of a transfer that was not delivered.
-func broken(err error) string {
-	if errors.Is(err, errAborted) {
-		return "transfer aborted"
+// broken has the client told that a transfer was not delivered, in the data path's words if it has some.
+func (s *session) broken(err error, words string) {
+	var plain interface{ Plain() string }
+	var remedy interface{ Remedy() string }
+	var handshake interface{ Handshake() bool }
+	switch {
+	case errors.Is(err, errAborted):
+		words = "transfer aborted"
+	case errors.As(err, &plain):
+		words = plain.Plain()
 	}
-	return "the data connection broke off, the transfer is not complete"
+	tls := errors.As(err, &handshake) && handshake.Handshake()
+	told := ""
+	if errors.As(err, &remedy) {
+		told = remedy.Remedy()
+	}
+	s.dialogue.Broken(words, told, tls)
+}
+
+// fail ends a transfer that the server has called off. Where it was the gateway that had broken its data,
+// the client is told why: the server does not know.
+func (s *session) fail() error {
+	data := s.data
+	if data == nil {
+		return nil
+	}
+	s.closeData()
+	err := data.Finish(nil)
+	var plain interface{ Plain() string }
+	if err == nil || !errors.As(err, &plain) {
+		return nil
+	}
+	s.broken(err, "")
+	return err
 }
 
 // finish holds back the reply that a transfer is complete until its data is through the gateway: never a
@@ -137,12 +179,28 @@ func (s *session) wait(transfer bool, f func(cancel <-chan struct{}) error) (abo
 	return h.aborted, err
 }
 
-// closeData ends the last negotiation, with what came of it.
+// closeData ends the last negotiation, with what came of it, and a passage.
 func (s *session) closeData() {
 	if s.data != nil {
 		s.data.Close()
 		s.data = nil
 	}
+	if s.gate != nil {
+		s.gate.Close()
+		s.gate = nil
+	}
+}
+
+// sealed is the TLS for a data connection that is encrypted on these legs.
+func (s *session) sealed(on dnat.Encrypted) Seals {
+	seals := s.seals
+	if !on.Client {
+		seals.Client = nil
+	}
+	if !on.Server {
+		seals.Server = nil
+	}
+	return seals
 }
 
 // flush sends what is gathered for the client.
@@ -157,7 +215,7 @@ func (s *session) flush() {
 
 // write sends to either side, and ends the session where that cannot be done. The watch looks after
 // how long it takes.
-func (s *session) write(c *net.TCPConn, text []byte) {
+func (s *session) write(c *wire, text []byte) {
 	s.writing.Store(max(1, int64(time.Since(s.began))))
 	_, err := c.Write(text)
 	s.writing.Store(0)
@@ -165,7 +223,7 @@ func (s *session) write(c *net.TCPConn, text []byte) {
 }
 
 // wrote ends the session where a line could not be sent.
-func (s *session) wrote(c *net.TCPConn, err error) {
+func (s *session) wrote(c *wire, err error) {
 	switch {
 	case err == nil:
 	case timedOut(err) && c == s.client:

@@ -22,14 +22,20 @@ func FuzzDialogue(f *testing.F) {
 				}
 			}
 		}
-		f.Add(s.ends, s.terms.ServerMode == dnat.ServerModePassive, []byte(strings.Join(in, "\n")))
+		f.Add(strings.TrimSpace(s.ends+" "+s.tls), s.terms.ServerMode == dnat.ServerModePassive, []byte(strings.Join(in, "\n")))
 	}
 	f.Fuzz(func(t *testing.T, family string, passive bool, text []byte) {
+		family, words, _ := strings.Cut(family, " ")
 		e, ok := ends[family]
 		if !ok {
 			e = ends["4"]
 		}
 		terms := Terms{LoginFailures: 5}
+		for w := range strings.FieldsSeq(words) {
+			if set := tlsWords[w]; set != nil {
+				set(&terms)
+			}
+		}
 		if passive {
 			terms.ServerMode = dnat.ServerModePassive
 		}
@@ -44,6 +50,8 @@ func FuzzDialogue(f *testing.F) {
 				h.client(rest)
 			case kind == 'S':
 				h.server(rest)
+			case kind == '+' && string(rest) == "hello":
+				h.take(h.d.Hello(), nil)
 			case kind == '+':
 				h.failing = !h.failing
 			}
@@ -106,11 +114,26 @@ func (h *harness) take(s *Step, line []byte) {
 	case Finish:
 		h.open = 0
 		if failed {
-			s = h.d.Broken("broken")
+			s = h.d.Broken("broken", "", false)
+		}
+	case Fail:
+		h.open = 0
+		if failed {
+			s = h.d.Broken("no TLS", "", true)
 		}
 	case Close:
 		h.open = 0
+	case Pass:
+		if want := (dnat.Passage{From: h.ends.Client, At: h.ends.Gateway, Ports: h.d.terms.Passive, To: h.ends.Server, As: h.ends.Outside}); s.Passage != want {
+			h.t.Fatalf("got passage %s; want %s", s.Passage, want)
+		}
+		fallthrough
+	case Prepare:
+		if h.open = 0; failed {
+			s = h.d.Failed()
+		}
 	}
+	h.law(s)
 	h.lines("client", s.ToClient)
 	for l := range bytes.SplitSeq(h.lines("server", s.ToServer), []byte("\r\n")) {
 		verb, _, _ := strings.Cut(string(l), " ")
@@ -128,7 +151,31 @@ func (h *harness) take(s *Step, line []byte) {
 	if s.Refused != NotRefused && s.Reason == "" || len(s.Reason) > 200 {
 		h.t.Fatalf("refused %s for reason %q", s.Refused, s.Reason)
 	}
-	h.ended = s.End
+	h.ended = s.End || s.Then == Tunnel
+}
+
+// law holds a step to what was promised about encryption.
+func (h *harness) law(s *Step) {
+	h.t.Helper()
+	terms, p := h.d.terms, h.d.protection
+	switch {
+	case s.Then == Encrypt && (!p.encrypted || terms.TLS.Client == dnat.ClientTLSOff),
+		s.Then == Decrypt && p.encrypted,
+		s.Then == Tunnel && terms.Passive.IsEmpty(),
+		p.private && !p.began, p.encrypted && !p.began:
+		h.t.Fatalf("got continuation %d with %+v", s.Then, p)
+	}
+	if terms.TLS.Client != dnat.ClientTLSRequired || p.encrypted {
+		return
+	}
+	for l := range bytes.SplitSeq(s.ToServer, []byte("\r\n")) {
+		if verb, _, _ := strings.Cut(string(l), " "); verb == "USER" || verb == "PASS" || verb == "ACCT" {
+			h.t.Fatalf("the server is sent %q, which came in clear", l)
+		}
+	}
+	if s.Action == Open && !s.Pinhole.Encrypted.Client || s.Action == Join && !s.Bridge.Encrypted.Client {
+		h.t.Fatal("a data connection is in clear")
+	}
 }
 
 // lines expects whole lines, and returns them. To the client, answers to Telnet options may stand before.

@@ -127,7 +127,8 @@ func (d *Dialogue) active(c ftp.Command) {
 		To:   to,
 		As:   d.ends.Gateway,
 
-		Active: true,
+		Active:    true,
+		Encrypted: d.legs(),
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 type Proxy struct {
 	Forward func() dnat.Resolved // what the forward is at the moment; asked once a session
 	Path    DataPath
+	Keys    Keys // nil: no forward speaks TLS
 	Log     *slog.Logger
 	Counts  *Counts // shared by all forwards of a gateway; nil: not counted
 
@@ -114,21 +115,53 @@ func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *sessio
 		p.turnAway(f, client, kind, reason, nil)
 		return nil
 	}
-	server, err := p.reach(ctx, f, from)
+	s, err := p.connect(ctx, drained, client, f)
 	if err != nil {
 		defer p.leave(from)
-		if kind, reason = RefusedServer, "cannot reach the server"; ctx.Err() != nil {
+		kind, reason = RefusedServer, "cannot reach the server"
+		var noTLS *noTLSError
+		switch {
+		case ctx.Err() != nil:
 			kind, reason, err = RefusedDrain, shuttingDown, nil
+		case errors.As(err, &noTLS):
+			kind, reason = noTLS.kind, noTLS.plain
 		}
 		p.turnAway(f, client, kind, reason, err)
 		return nil
 	}
-	_ = onSocket(client, takeUrgent)
-	s := newSession(drained, p, client, server, f)
 	s.id = id
 	p.join(s)
 	s.log(slog.LevelInfo, "session begins")
+	if s.opening != nil {
+		s.encrypted("server", s.server.secure)
+	}
 	return s
+}
+
+// connect connects a client to its server.
+func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f dnat.Resolved) (*session, error) {
+	tcp, err := p.reach(ctx, f, remote(client))
+	if err != nil {
+		return nil, err
+	}
+	server := &wire{TCPConn: tcp}
+	var o *opening
+	if f.TLS.Server != dnat.ServerTLSOff {
+		if o, err = p.open(ctx, server, f); err != nil {
+			server.Close()
+			return nil, err
+		}
+	}
+	_ = onSocket(client, takeUrgent)
+	s := newSession(drained, p, &wire{TCPConn: client}, server, f, o)
+	if f.TLS.Implicit {
+		s.hold = &hold{cancel: make(chan struct{})} // until the client has its TLS
+		if s.control, s.seals.Client, err = p.Keys.ForClient(f.Forward); err != nil {
+			server.Close()
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // serve serves a session to the end.
@@ -226,9 +259,15 @@ func (p *Proxy) turnAway(f dnat.Resolved, client *net.TCPConn, kind Refusal, rea
 	if err != nil {
 		attrs = append(attrs, "server", f.Server.String(), "err", err)
 	}
+	var noTLS *noTLSError
+	if errors.As(err, &noTLS) {
+		attrs = append(attrs, "remedy", noTLS.remedy)
+	}
 	p.Log.Warn("refused", attrs...)
 	_ = client.SetWriteDeadline(time.Now().Add(lingerTime))
-	_, _ = client.Write([]byte("421 " + reason + "\r\n"))
+	if !f.TLS.Implicit { // which would take it for TLS
+		_, _ = client.Write([]byte("421 " + reason + "\r\n"))
+	}
 	p.mu.Lock()
 	linger := p.refusing < maxRefusing
 	if linger {
@@ -239,7 +278,7 @@ func (p *Proxy) turnAway(f dnat.Resolved, client *net.TCPConn, kind Refusal, rea
 		client.Close()
 		return
 	}
-	hangUp(client)
+	hangUp(&wire{TCPConn: client})
 	p.mu.Lock()
 	p.refusing--
 	p.mu.Unlock()

@@ -11,8 +11,11 @@ import (
 )
 
 // hiddenFeatures are the extensions that do not work through this gateway: FEAT does not list them
-// (RFC 2389 section 3.2).
-var hiddenFeatures = []string{"ADAT", "AUTH", "CCC", "CONF", "CPSV", "ENC", "LPRT", "LPSV", "MIC", "PBSZ", "PROT", "SSCN"}
+// (RFC 2389 section 3.2). tlsFeatures are the server's only where sessions are passed through.
+var (
+	hiddenFeatures = []string{"ADAT", "CONF", "CPSV", "ENC", "LPRT", "LPSV", "MIC", "SSCN"}
+	tlsFeatures    = []string{"AUTH", "CCC", "PBSZ", "PROT"}
+)
 
 // maxUnasked is how many replies that nobody asked for may come in a row: each is a line in the log.
 const maxUnasked = 16
@@ -44,13 +47,29 @@ func (d *Dialogue) reply(line []byte) {
 		d.misfit(r, done)
 	case r.verb == "PORT" || r.verb == "EPRT":
 		d.activeReply(line, code, done)
-	case r.verb == "FEAT" && code == 211 && hidden(line):
-		d.hide(first, done)
+	case r.verb == "FEAT":
+		d.features(line, code, first, done)
+		if done {
+			d.finish(r, code)
+		}
+	case !done && r.transfer && code/100 > 1:
+		d.keep(line)
 	default:
 		d.pass(line)
 		if done {
 			d.finish(r, code)
 		}
+	}
+}
+
+// maxKept is how much of a transfer's last reply waits for its end, in bytes. What is more is left out: it
+// is counts and praise.
+const maxKept = 4 << 10
+
+// keep holds a line back until the whole reply is there: another one may have to take its place.
+func (d *Dialogue) keep(line []byte) {
+	if len(d.kept)+len(line) < maxKept {
+		d.kept = appendLine(d.kept, line)
 	}
 }
 
@@ -116,39 +135,35 @@ func (d *Dialogue) misfit(r request, done bool) {
 	d.refuse(RefusedAnswer, 451, "the server's answer does not fit the command")
 }
 
-// pass hands a server's line to the client. A CR within would end the line for some clients.
+// pass hands a server's line to the client, with those that were kept before it.
 func (d *Dialogue) pass(line []byte) {
-	begin := len(d.step.ToClient)
-	d.step.ToClient = append(d.step.ToClient, line...)
-	if passed := d.step.ToClient[begin:]; bytes.IndexByte(passed, '\r') >= 0 {
+	d.step.ToClient = appendLine(append(d.step.ToClient, d.kept...), line)
+	d.kept = emptied(d.kept)
+}
+
+// appendLine appends a server's line. A CR within would end the line for some clients.
+func appendLine(to, line []byte) []byte {
+	begin := len(to)
+	to = append(to, line...)
+	if passed := to[begin:]; bytes.IndexByte(passed, '\r') >= 0 {
 		for i, c := range passed {
 			if c == '\r' {
 				passed[i] = '?'
 			}
 		}
 	}
-	d.step.ToClient = append(d.step.ToClient, '\r', '\n')
+	return append(to, '\r', '\n')
 }
 
 // hidden tells whether a line of FEAT's reply names what does not work here. Servers write features
 // with one space before, with none, and with the code; some put one on the first or the last line.
-func hidden(line []byte) bool {
+func (d *Dialogue) hidden(line []byte) bool {
 	if l, err := ftp.ParseReplyLine(line); err == nil && l.Code == 211 {
 		line = l.Text
 	}
-	word, _, _ := bytes.Cut(bytes.TrimLeft(line, " "), []byte{' '})
-	return slices.Contains(hiddenFeatures, strings.ToUpper(string(word)))
-}
-
-// hide leaves a line of FEAT's reply out; the reply keeps its beginning and its end.
-func (d *Dialogue) hide(first, done bool) {
-	switch {
-	case done:
-		d.answered()
-		d.say(211, "End")
-	case first:
-		d.step.ToClient = append(d.step.ToClient, "211-Features:\r\n"...)
-	}
+	name, _, _ := bytes.Cut(bytes.TrimLeft(line, " "), []byte{' '})
+	word := strings.ToUpper(string(name))
+	return slices.Contains(hiddenFeatures, word) || !d.passesThrough() && slices.Contains(tlsFeatures, word)
 }
 
 // finish takes the last line of a reply that was passed on.
@@ -165,14 +180,15 @@ func (d *Dialogue) finish(r request, code int) {
 	case r.transfer && code/100 == 2:
 		d.step.Action = Finish
 	case r.transfer:
-		d.step.Action = Close
+		d.step.Action = Fail
 	case r.verb == greeting:
 		d.step.End = code/100 != 2
 	case r.verb == "USER" || r.verb == "PASS" || r.verb == "ACCT":
 		d.login(r.verb, code)
 	case r.verb == "REIN" && code/100 == 2: // RFC 959 section 4.1.1: as after the connection was made
-		d.loggedIn, d.epsvAll, d.as64 = false, false, false
-		d.drop()
+		d.reinit()
+	case r.verb == "AUTH":
+		d.authAnswered(code)
 	case r.verb == "QUIT":
 		d.step.End = code/100 == 2
 	}
@@ -236,6 +252,8 @@ func (d *Dialogue) passiveReply(line []byte, code int, first, done bool) {
 		d.bridge = dnat.Bridge{
 			Client: dnat.Leg{As: d.ends.Gateway, To: d.client},
 			Server: dnat.Leg{As: d.ends.Outside, To: netip.AddrPortFrom(d.ends.Server, d.offer)},
+
+			Encrypted: d.legs(),
 		}
 		d.say(200, "%s command successful", r.verb)
 	default:
@@ -245,6 +263,8 @@ func (d *Dialogue) passiveReply(line []byte, code int, first, done bool) {
 			At:   netip.AddrPortFrom(d.ends.Gateway, 0),
 			To:   netip.AddrPortFrom(d.ends.Server, d.offer),
 			As:   d.ends.Outside,
+
+			Encrypted: d.legs(),
 		}
 	}
 }

@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -30,8 +31,10 @@ type session struct {
 	id             uint64
 	forward        string
 	limits         dnat.Limits
-	client, server *net.TCPConn
+	client, server *wire
 	ctx            context.Context // of data connections
+	plain          dnat.Forward    // what was asked for when the session began
+	opening        *opening        // what has been said to the server before the session began; nil: nothing
 	began          time.Time
 
 	// writing is when the line under way began to be written, in nanoseconds since began; 0: none is.
@@ -40,10 +43,16 @@ type session struct {
 	mu         sync.Mutex
 	changed    sync.Cond // of mu: the dialogue has moved, or the session has ended
 	dialogue   *Dialogue
-	data       Data   // of the last negotiation; nil: none
-	unread     bool   // the server has said more than was looked at: none of it answers what is yet to be asked
-	hold       *hold  // why nothing may overtake the reply in hand; nil: nothing is held
-	out        []byte // for the client, and not sent yet
+	data       Data        // of the last negotiation; nil: none
+	gate       Gate        // of a session that is passed through; nil: none
+	seals      Seals       // of data connections; those of a leg where no TLS was begun are nil
+	control    *tls.Config // for the client's handshake to come
+	then       Then        // what the control connections become, once the client's goroutine sees to it
+	mute       bool        // the client would take a last line for TLS
+	halfEnded  bool        // one direction of a tunnel has ended
+	unread     bool        // the server has said more than was looked at: none of it answers what is yet to be asked
+	hold       *hold       // why nothing may overtake the reply in hand; nil: nothing is held
+	out        []byte      // for the client, and not sent yet
 	loginFrom  time.Time
 	lastLine   time.Time // of either side
 	leaving    bool      // to end as soon as no transfer runs
@@ -68,22 +77,31 @@ func (h *hold) stop() {
 	}
 }
 
-// newSession joins two connections, which it owns from now on.
-func newSession(ctx context.Context, p *Proxy, client, server *net.TCPConn, f dnat.Resolved) *session {
+// newSession joins two connections, which it owns from now on. o is what has been said to the server
+// already; nil: nothing.
+func newSession(ctx context.Context, p *Proxy, client, server *wire, f dnat.Resolved, o *opening) *session {
 	now := time.Now()
 	s := &session{
-		proxy: p, forward: f.Name, limits: f.Limits.OrDefault(), ctx: ctx,
-		client: client, server: server,
+		proxy: p, forward: f.Name, plain: f.Forward, limits: f.Limits.OrDefault(), ctx: ctx,
+		client: client, server: server, opening: o,
 		began: now, loginFrom: now, lastLine: now,
 	}
 	s.changed.L = &s.mu
+	terms := Terms{ServerMode: f.ServerMode, LoginFailures: s.limits.LoginFailures, TLS: f.TLS}
+	if f.PassesThrough() {
+		terms.Passive = f.ServerPorts
+	}
 	s.dialogue = NewDialogue(Ends{
 		Client:    remote(client),
 		Gateway:   local(client),
 		Outside:   local(server),
 		Server:    remote(server),
 		Announced: f.AdvertisedTo(remote(client)),
-	}, Terms{ServerMode: f.ServerMode, LoginFailures: s.limits.LoginFailures})
+	}, terms)
+	s.seals.ClientUnshut, s.seals.ServerUnshut = f.TLS.ClientUnshut, f.TLS.ServerUnshut
+	if o != nil {
+		s.seals.Server = o.data
+	}
 	return s
 }
 
@@ -100,27 +118,31 @@ func (s *session) run() {
 	other.Wait()
 	s.closeData()
 	s.server.Close()
-	if s.goodbye != "" {
-		s.out = append(append(s.out, s.goodbye...), '\r', '\n')
+	if !s.mute {
+		if s.goodbye != "" {
+			s.out = append(append(s.out, s.goodbye...), '\r', '\n')
+		}
+		_ = s.client.SetWriteDeadline(time.Now().Add(lingerTime))
+		_, _ = s.client.Write(s.out)
 	}
-	_ = s.client.SetWriteDeadline(time.Now().Add(lingerTime))
-	_, _ = s.client.Write(s.out)
 	hangUp(s.client)
 }
 
 // readClient takes the client's commands, one when the one before is answered.
 func (s *session) readClient() {
 	lines := ftp.NewLineReader(s.client, 0)
-	for {
+	for more := s.begins(lines); more; {
 		line, _, err := lines.ReadLine()
-		if !s.fromClient(line, err) {
-			return
+		var then Then
+		if then, more = s.fromClient(line, err); then != GoOn {
+			more = s.become(then, lines)
 		}
 	}
 }
 
-// fromClient deals with a client's line as soon as the dialogue is ready for it; false: it was the last.
-func (s *session) fromClient(line []byte, err error) bool {
+// fromClient deals with a client's line as soon as the dialogue is ready for it, and returns how the
+// client is to be read on; false: it was the last.
+func (s *session) fromClient(line []byte, err error) (then Then, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -128,19 +150,22 @@ func (s *session) fromClient(line []byte, err error) bool {
 			s.changed.Wait()
 		}
 		s.clientFault(err)
-		return false
+		return GoOn, false
 	}
 	s.lastLine = time.Now()
 	for !s.ended && !s.ready(line) {
 		s.changed.Wait()
 	}
 	if s.ended {
-		return false
+		return GoOn, false
 	}
 	s.trace(Client, line)
 	s.do(s.dialogue.Step(Client, line))
 	s.flush()
-	return !s.ended
+	for !s.ended && s.dialogue.Undecided() {
+		s.changed.Wait()
+	}
+	return s.then, !s.ended
 }
 
 // ready tells whether a client's line can be dealt with. What is held waits for nothing else once the
@@ -169,12 +194,13 @@ func (s *session) clientFault(err error) {
 
 // readServer takes the server's replies.
 func (s *session) readServer() {
-	lines := ftp.NewLineReader(s.server, 0)
-	for {
+	lines := s.serverLines()
+	for more := true; more; {
 		line, _, err := lines.ReadLine()
-		if !s.fromServer(line, err, err == nil && lines.Ready()) {
-			return
-		}
+		more = s.fromServer(line, err, err == nil && lines.Ready())
+	}
+	if s.tunnelled() {
+		s.pump(s.client, s.server, lines.Rest())
 	}
 }
 
@@ -183,7 +209,17 @@ func (s *session) readServer() {
 func (s *session) fromServer(line []byte, err error, more bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for s.hold != nil && !s.ended { // the client's TLS begins or ends
+		s.changed.Wait()
+	}
 	if s.ended {
+		return false
+	}
+	if s.then == Tunnel { // the client has begun with TLS
+		if err == nil {
+			s.refused(RefusedSecurity, "the server begins in plain text, and the client with TLS", "", nil)
+			s.over(NotRefused, "")
+		}
 		return false
 	}
 	if err != nil {
@@ -205,7 +241,7 @@ func (s *session) fromServer(line []byte, err error, more bool) bool {
 		s.over(NotRefused, shuttingDown)
 	}
 	s.changed.Broadcast()
-	return !s.ended
+	return !s.ended && s.then != Tunnel
 }
 
 // maxGathered is how much is gathered for one write.
@@ -227,8 +263,11 @@ func (s *session) serverFault(err error) {
 	}
 }
 
-// busy tells whether a transfer is under way, the delivery of its data included.
-func (s *session) busy() bool { return s.hold != nil && s.hold.transfer || s.dialogue.Busy() }
+// busy tells whether a transfer is under way, the delivery of its data included. Of a session that nobody
+// reads nobody knows.
+func (s *session) busy() bool {
+	return s.hold != nil && s.hold.transfer || s.then == Tunnel || s.dialogue.Busy()
+}
 
 // over ends the session, with a last line for the client if there is a reason; the first one counts. It
 // is called with the lock held.
@@ -241,13 +280,17 @@ func (s *session) over(kind Refusal, reason string) {
 		s.goodbye = "421 " + reason
 	}
 	if kind != NotRefused {
-		s.refused(kind, reason, nil)
+		s.refused(kind, reason, "", nil)
 	}
 	if s.hold != nil {
 		s.hold.stop()
 	}
 	_ = s.client.SetReadDeadline(past) // whoever reads returns
 	_ = s.server.SetReadDeadline(past)
+	if s.then != GoOn { // so does who writes without the lock
+		_ = s.client.SetWriteDeadline(past)
+		_ = s.server.SetWriteDeadline(past)
+	}
 	s.changed.Broadcast()
 }
 
@@ -256,7 +299,7 @@ var past = time.Unix(1, 0)
 
 // hangUp closes a connection so that its peer can still read our last line: one that is closed with
 // bytes unread is reset, and what was sent is lost with it.
-func hangUp(c *net.TCPConn) {
+func hangUp(c *wire) {
 	defer c.Close()
 	if c.CloseWrite() != nil {
 		return
@@ -264,7 +307,7 @@ func hangUp(c *net.TCPConn) {
 	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
 	var some [512]byte // of which thousands may be in use, when all sessions end at once
 	for left := lingerBytes; left > 0; {
-		n, err := c.Read(some[:])
+		n, err := c.TCPConn.Read(some[:])
 		if err != nil {
 			return
 		}
@@ -272,11 +315,14 @@ func hangUp(c *net.TCPConn) {
 	}
 }
 
-// refused counts what was refused, and logs it.
-func (s *session) refused(kind Refusal, reason string, err error) {
+// refused counts what was refused, and logs it, with a remedy if there is one.
+func (s *session) refused(kind Refusal, reason, remedy string, err error) {
 	s.violations++
 	s.proxy.Counts.refuse(kind)
 	attrs := []slog.Attr{slog.String("kind", kind.String()), slog.String("reason", reason)}
+	if remedy != "" {
+		attrs = append(attrs, slog.String("remedy", remedy))
+	}
 	if err != nil {
 		attrs = append(attrs, slog.Any("err", err))
 	}

@@ -26,11 +26,13 @@ type fakePath struct {
 	most   int // how many were open at once
 	err    error
 	armErr error
+	gates  map[dnat.Passage]int // that are open
 }
 
 // fakeData is delivered when the test closes done.
 type fakeData struct {
 	path   *fakePath
+	seals  Seals
 	hole   dnat.Pinhole
 	bridge dnat.Bridge
 	armed  chan struct{}
@@ -41,13 +43,50 @@ type fakeData struct {
 	once   sync.Once
 }
 
-func (p *fakePath) Open(_ context.Context, hole dnat.Pinhole) (Data, error) {
+func (p *fakePath) Open(_ context.Context, hole dnat.Pinhole, seals Seals) (Data, error) {
 	hole.At = netip.AddrPortFrom(hole.At.Addr(), 50_000)
-	return p.add(&fakeData{hole: hole})
+	return p.add(&fakeData{hole: hole, seals: seals})
 }
 
-func (p *fakePath) Join(_ context.Context, bridge dnat.Bridge) (Data, error) {
-	return p.add(&fakeData{bridge: bridge})
+func (p *fakePath) Join(_ context.Context, bridge dnat.Bridge, seals Seals) (Data, error) {
+	return p.add(&fakeData{bridge: bridge, seals: seals})
+}
+
+func (p *fakePath) Pass(passage dnat.Passage) (Gate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return nil, p.err
+	}
+	if p.gates == nil {
+		p.gates = map[dnat.Passage]int{}
+	}
+	p.gates[passage]++
+	return &fakeGate{path: p, passage: passage}, nil
+}
+
+// passages returns how many gates are open.
+func (p *fakePath) passages() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, gates := range p.gates {
+		n += gates
+	}
+	return n
+}
+
+type fakeGate struct {
+	path    *fakePath
+	passage dnat.Passage
+	once    sync.Once
+}
+
+func (g *fakeGate) Close() {
+	g.once.Do(func() {
+		g.path.mu.Lock()
+		defer g.path.mu.Unlock()
+		g.path.gates[g.passage]--
+	})
 }
 
 func (p *fakePath) add(d *fakeData) (Data, error) {
@@ -94,7 +133,7 @@ func (d *fakeData) Arm() error {
 }
 
 func (d *fakeData) Finish(cancel <-chan struct{}) error {
-	if isClosed(d.done) {
+	if isClosed(d.done) || isClosed(d.closed) {
 		return d.result
 	}
 	close(d.held)
@@ -256,6 +295,9 @@ func newStage(t *testing.T, setups ...setup) *stage {
 		b.done <- nil
 		if now, _ := b.path.opened(); now != 0 {
 			t.Errorf("at the end got %d pinholes; want none", now)
+		}
+		if n := b.path.passages(); n != 0 {
+			t.Errorf("at the end got %d passages; want none", n)
 		}
 		if n := b.counts.Running(); n != 0 {
 			t.Errorf("at the end got %d sessions; want none", n)

@@ -1,0 +1,184 @@
+package tracker
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/ftp"
+)
+
+// opening is the beginning of a dialogue with a server in TLS, of which the client hears the greeting.
+type opening struct {
+	lines    *ftp.LineReader
+	greeting []byte      // as it came, with its endings
+	data     *tls.Config // for data connections; nil: they are in clear
+}
+
+// noTLSError says why a server cannot be spoken to in TLS.
+type noTLSError struct {
+	kind          Refusal
+	plain, remedy string
+	err           error // nil: the server has just said no
+}
+
+func (e *noTLSError) Error() string {
+	if e.err == nil {
+		return e.plain
+	}
+	return e.err.Error()
+}
+func (e *noTLSError) Unwrap() error { return e.err }
+
+// open begins TLS with a server, before anything is said that is worth reading: AUTH, PBSZ and PROT
+// (RFC 4217 section 4). There is no way on in plain text. A greeting that is a no is the client's to hear.
+func (p *Proxy) open(ctx context.Context, w *wire, f dnat.Resolved) (*opening, error) {
+	control, data, err := p.Keys.ForServer(f.Forward)
+	if err != nil {
+		return nil, err
+	}
+	_ = w.SetDeadline(time.Now().Add(f.Limits.OrDefault().Login))
+	stop := context.AfterFunc(ctx, func() { _ = w.SetDeadline(past) })
+	defer stop()
+	a := &asker{w: w, lines: ftp.NewLineReader(w, 0), keys: p.Keys}
+	o := &opening{lines: a.lines, data: data}
+	if f.TLS.ServerClear {
+		o.data = nil
+	}
+	if o.greeting, err = a.begin(control, f.TLS); err != nil {
+		return nil, err
+	}
+	if stop() {
+		_ = w.SetDeadline(time.Time{})
+	}
+	return o, nil
+}
+
+// asker speaks with a server before the client does.
+type asker struct {
+	w     *wire
+	lines *ftp.LineReader
+	keys  Keys
+}
+
+// begin has the connection encrypted and what comes by it agreed upon, and returns the greeting.
+func (a *asker) begin(control *tls.Config, t dnat.TLS) (greeting []byte, err error) {
+	if t.Server == dnat.ServerTLSImplicit {
+		if err := a.encrypt(control); err != nil {
+			return nil, err
+		}
+	}
+	reply, err := a.reply()
+	if err != nil {
+		return nil, err
+	}
+	if reply.Code/100 != 2 {
+		return nil, &noTLSError{kind: RefusedServer, plain: "the server takes no sessions now",
+			remedy: fmt.Sprintf("the server greets with %d: its own log says why", reply.Code)}
+	}
+	if greeting, err = reply.AppendTo(nil); err != nil {
+		return nil, a.lost(err)
+	}
+	if t.Server == dnat.ServerTLSRequired {
+		if code, err := a.ask("AUTH TLS"); err != nil {
+			return nil, err
+		} else if code != 234 {
+			return nil, &noTLSError{kind: RefusedSecurity, plain: "the server does not encrypt its sessions",
+				remedy: fmt.Sprintf("the server answers AUTH TLS with %d: switch on its explicit FTPS; one that begins with TLS (port 990) wants tls.server = \"implicit\"", code)}
+		}
+		if err := a.encrypt(control); err != nil {
+			return nil, err
+		}
+	}
+	return greeting, a.protect(t)
+}
+
+// protect agrees upon what data connections are.
+func (a *asker) protect(t dnat.TLS) error {
+	prot := "PROT P"
+	if t.ServerClear {
+		prot = "PROT C"
+	}
+	if _, err := a.ask("PBSZ 0"); err != nil { // a server that does not know it need not know PROT C
+		return err
+	}
+	code, err := a.ask(prot)
+	switch {
+	case err != nil:
+		return err
+	case code/100 == 2, t.ServerClear && t.Server == dnat.ServerTLSRequired && code/10 == 50: // C is how it begins
+		return nil
+	case t.ServerClear:
+		return &noTLSError{kind: RefusedSecurity, plain: "the server wants its data connections encrypted",
+			remedy: fmt.Sprintf("the server answers PROT C with %d: leave server_data = \"clear\" out", code)}
+	}
+	return &noTLSError{kind: RefusedSecurity, plain: "the server does not encrypt its data connections",
+		remedy: fmt.Sprintf("the server answers PROT P with %d: have it encrypt data, or give the forward server_data = \"clear\"", code)}
+}
+
+// encrypt does the handshake. What the server has said in plain text behind its yes is thrown away.
+func (a *asker) encrypt(control *tls.Config) error {
+	if err := a.w.request(control); err != nil {
+		plain, remedy := a.keys.Explain(err)
+		return &noTLSError{kind: RefusedSecurity, plain: "no TLS with the server: " + plain, remedy: remedy, err: err}
+	}
+	a.lines.Reset(a.w)
+	return nil
+}
+
+// ask sends a command and returns the code of the answer.
+func (a *asker) ask(command string) (code int, err error) {
+	if _, err := a.w.Write([]byte(command + "\r\n")); err != nil {
+		return 0, a.lost(err)
+	}
+	reply, err := a.reply()
+	return reply.Code, err
+}
+
+// reply reads an answer; those that only ask for patience are passed over.
+func (a *asker) reply() (ftp.Reply, error) {
+	for {
+		reply, err := ftp.ReadReply(a.lines, &ftp.ReplyScanner{})
+		if err != nil {
+			return ftp.Reply{}, a.lost(err)
+		}
+		if reply.Code/100 != 1 {
+			return reply, nil
+		}
+	}
+}
+
+// lost says why a server has no more to say.
+func (a *asker) lost(err error) error {
+	e := &noTLSError{kind: RefusedServer, plain: "the server's answer is not FTP", err: err,
+		remedy: "see what listens there: a server that begins with TLS (port 990) wants tls.server = \"implicit\""}
+	switch {
+	case timedOut(err):
+		e.plain = "the server does not answer"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		e.plain, e.remedy = "the server has closed the connection", "its own log says why"
+	}
+	return e
+}
+
+// serverLines returns the lines of the server, after those that were read already have been dealt with.
+func (s *session) serverLines() *ftp.LineReader {
+	o := s.opening
+	if o == nil {
+		return ftp.NewLineReader(s.server, 0)
+	}
+	s.opening = nil
+	for lines := o.greeting; len(lines) > 0; {
+		line, rest, _ := bytes.Cut(lines, []byte("\r\n"))
+		if lines = rest; !s.fromServer(line, nil, len(rest) > 0) {
+			break
+		}
+	}
+	return o.lines
+}

@@ -1,0 +1,58 @@
+package tracker
+
+import "time"
+
+// tunnelEnd is how long one side of a session that nobody reads may take to end after the other.
+const tunnelEnd = 60 * time.Second
+
+// tunnelBuffer is how much of a control connection is passed on at once, in bytes. It is on the
+// goroutine's stack: a pipe for splice(2) would cost an idle session four descriptors.
+const tunnelBuffer = 2 << 10
+
+// tunnelled tells whether nobody reads the session.
+func (s *session) tunnelled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.then == Tunnel && !s.ended
+}
+
+// pump passes on what comes from one side to the other, as it is: first what has been read already. It
+// returns when that direction has ended; the session ends with the second one.
+func (s *session) pump(to, from *wire, first []byte) {
+	s.mu.Lock()
+	if !s.ended {
+		_ = from.SetReadDeadline(time.Time{})
+	}
+	s.mu.Unlock()
+	err := s.handOn(to, first)
+	var some [tunnelBuffer]byte
+	for err == nil {
+		var n int
+		if n, err = from.TCPConn.Read(some[:]); n > 0 {
+			if errWrite := s.handOn(to, some[:n]); errWrite != nil {
+				err = errWrite
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.halfEnded || to.TCPConn.CloseWrite() != nil {
+		s.over(NotRefused, "")
+		return
+	}
+	s.halfEnded = true
+	if !s.ended {
+		_ = to.SetReadDeadline(time.Now().Add(tunnelEnd))
+	}
+}
+
+// handOn sends to one side, for which it has the time of a line.
+func (s *session) handOn(to *wire, some []byte) error {
+	s.mu.Lock()
+	if !s.ended {
+		_ = to.SetWriteDeadline(time.Now().Add(s.proxy.writeTime()))
+	}
+	s.mu.Unlock()
+	_, err := to.TCPConn.Write(some)
+	return err
+}
