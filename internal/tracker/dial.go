@@ -8,7 +8,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/dnat"
 )
@@ -23,9 +26,18 @@ var errNotTried = errors.New("not tried: the time was up")
 // dialFunc connects to one address.
 type dialFunc func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 
-// dialTCP connects with the kernel's choice of our address, and keep-alive on.
+// dialTCP connects with the kernel's choice of our address and port, and keep-alive on. The port may be
+// listened at all the same (SO_REUSEADDR): it may lie among those of a passage, at the same address.
 func dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var inner error
+		if err := raw.Control(func(fd uintptr) {
+			inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		}); err != nil {
+			return err
+		}
+		return inner
+	}}
 	c, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, to)
 	if err != nil {
 		return nil, err // and not a connection that is a nil pointer

@@ -192,15 +192,10 @@ func (d *Dialogue) Failed() *Step {
 }
 
 // Broken tells that the data of the last step's transfer was not delivered: the client is told so in
-// place of what the server has said. TLS that was not agreed upon has a code of its own (RFC 4217
-// section 10).
-func (d *Dialogue) Broken(reason, remedy string, tls bool) *Step {
+// place of what the server has said.
+func (d *Dialogue) Broken(code int, text, remedy string) *Step {
 	d.step = Step{ToClient: d.step.ToClient[:0], Remedy: remedy}
-	code, kind := 426, RefusedTransfer
-	if tls {
-		code, kind = 522, RefusedSecurity
-	}
-	d.refuse(kind, code, "%s", reason)
+	d.refuse(RefusedTransfer, code, "%s", text)
 	return &d.step
 }
 

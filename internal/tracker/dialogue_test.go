@@ -206,9 +206,9 @@ func input(t *testing.T, d *Dialogue, kind, rest string) *Step {
 	case rest == "failed":
 		return d.Failed()
 	case rest == "broken":
-		return d.Broken("broken", "mend it", false)
+		return d.Broken(426, "broken", "mend it")
 	case rest == "unsealed":
-		return d.Broken("no TLS", "mend it", true)
+		return d.Broken(522, "no TLS", "mend it")
 	case rest == "hello":
 		return d.Hello()
 	}

@@ -72,7 +72,7 @@ func (s *session) effect(step *Step) error {
 			break
 		}
 		if err := s.finish(s.data); err != nil {
-			s.broken(err, "the data connection broke off, the transfer is not complete")
+			s.broken(err)
 			return err
 		}
 		s.transfers++
@@ -97,23 +97,28 @@ func (s *session) effect(step *Step) error {
 	return err
 }
 
-// broken has the client told that a transfer was not delivered, in the data path's words if it has some.
-func (s *session) broken(err error, words string) {
-	var plain interface{ Plain() string }
-	var remedy interface{ Remedy() string }
-	var handshake interface{ Handshake() bool }
+// told is an error of a data path that has words for the client.
+type told interface {
+	error
+	Reply() (code int, text string)
+}
+
+// broken has the client told that a transfer was not delivered.
+func (s *session) broken(err error) {
+	code, text := 426, "the data connection broke off, the transfer is not complete"
+	var own told
 	switch {
 	case errors.Is(err, errAborted):
-		words = "transfer aborted"
-	case errors.As(err, &plain):
-		words = plain.Plain()
+		text = "transfer aborted"
+	case errors.As(err, &own):
+		code, text = own.Reply()
 	}
-	tls := errors.As(err, &handshake) && handshake.Handshake()
-	told := ""
-	if errors.As(err, &remedy) {
-		told = remedy.Remedy()
+	remedy := ""
+	var remedied interface{ Remedy() string }
+	if errors.As(err, &remedied) {
+		remedy = remedied.Remedy()
 	}
-	s.dialogue.Broken(words, told, tls)
+	s.dialogue.Broken(code, text, remedy)
 }
 
 // fail ends a transfer that the server has called off. Where it was the gateway that had broken its data,
@@ -125,11 +130,11 @@ func (s *session) fail() error {
 	}
 	s.closeData()
 	err := data.Finish(nil)
-	var plain interface{ Plain() string }
-	if err == nil || !errors.As(err, &plain) {
+	var own told
+	if !errors.As(err, &own) {
 		return nil
 	}
-	s.broken(err, "")
+	s.broken(err)
 	return err
 }
 

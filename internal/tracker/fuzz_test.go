@@ -114,12 +114,12 @@ func (h *harness) take(s *Step, line []byte) {
 	case Finish:
 		h.open = 0
 		if failed {
-			s = h.d.Broken("broken", "", false)
+			s = h.d.Broken(426, "broken", "")
 		}
 	case Fail:
 		h.open = 0
 		if failed {
-			s = h.d.Broken("no TLS", "", true)
+			s = h.d.Broken(522, "no TLS", "")
 		}
 	case Close:
 		h.open = 0

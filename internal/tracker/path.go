@@ -30,8 +30,8 @@ type Seals struct {
 
 // Data is one pinhole and the connection that comes through it. The session owns it and closes it.
 //
-// An error of a data path that has words for the client, without anything that a peer has sent, has a
-// method Plain() string; one that the operator can do something about has Remedy() string.
+// An error that has words for the client, without anything that a peer has sent, has a method
+// Reply() (code int, text string); one that the operator can do something about has Remedy() string.
 type Data interface {
 	// At returns where the pinhole is; not valid for a bridge.
 	At() netip.AddrPort

@@ -3,6 +3,7 @@ package tracker
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -216,7 +217,16 @@ func (b *logBuffer) String() string {
 type peer struct {
 	t *testing.T
 	*net.TCPConn
-	lines *bufio.Reader
+	secure *tls.Conn // nil: in clear
+	lines  *bufio.Reader
+}
+
+// Write sends to the gateway, in TLS where it is spoken.
+func (p *peer) Write(text []byte) (int, error) {
+	if p.secure != nil {
+		return p.secure.Write(text)
+	}
+	return p.TCPConn.Write(text)
 }
 
 func newPeer(t *testing.T, c net.Conn) *peer {
@@ -225,7 +235,7 @@ func newPeer(t *testing.T, c net.Conn) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return &peer{t, c.(*net.TCPConn), bufio.NewReader(c)}
+	return &peer{t: t, TCPConn: c.(*net.TCPConn), lines: bufio.NewReader(c)}
 }
 
 func (p *peer) say(format string, args ...any) {
