@@ -100,12 +100,8 @@ func lastIndex(words []string, word string) int {
 
 // TestKeyFlags: the flags of forward are the keys of the file, and what the help says of their defaults holds.
 func TestKeyFlags(t *testing.T) {
-	var keys, flags []string
-	for _, m := range regexp.MustCompile(`(?m)^([a-z_]+) *=`).FindAllStringSubmatch(config.Reference, -1) {
-		if key := m[1]; key != "listen" && key != "server" && !slices.Contains(keys, key) {
-			keys = append(keys, key)
-		}
-	}
+	var flags []string
+	keys := referenceKeys()
 	without, err := fromWords(":2121", "203.0.113.21", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -132,6 +128,52 @@ func TestKeyFlags(t *testing.T) {
 	slices.Sort(flags)
 	if !slices.Equal(flags, keys) {
 		t.Errorf("got flags for %q; want %q, the keys of the reference file", flags, keys)
+	}
+}
+
+// referenceKeys are the keys of the reference file but LISTEN and SERVER, those of the table tls with its name.
+func referenceKeys() []string {
+	var keys []string
+	table := ""
+	for _, m := range regexp.MustCompile(`(?m)^(?:\[+([a-z.]+)\]|([a-z_]+) *=)`).FindAllStringSubmatch(config.Reference, -1) {
+		if m[1] != "" {
+			table = strings.TrimPrefix(strings.TrimPrefix(m[1], "forward")+".", ".")
+			continue
+		}
+		key := table + m[2]
+		if key != "listen" && key != "server" && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// TestBooleanFlags: a flag that is true or false needs no value, and takes one behind "=".
+func TestBooleanFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want []string // what --tls-implicit is given
+	}{
+		{nil, nil},
+		{[]string{"--tls-implicit"}, []string{"true"}},
+		{[]string{"--tls-implicit=true"}, []string{"true"}},
+		{[]string{"--tls-implicit", "--tls-implicit=false"}, []string{"false"}},
+		{[]string{"--tls-implicit=maybe"}, []string{"maybe"}}, // which config refuses
+	} {
+		flags := keyFlags()
+		cmd := &cobra.Command{}
+		addKeyFlags(cmd, flags)
+		if err := cmd.ParseFlags(tt.args); err != nil {
+			t.Errorf("%q: %v", tt.args, err)
+			continue
+		}
+		i := slices.IndexFunc(flags, func(k *keyFlag) bool { return k.key == "tls.implicit" })
+		if got := flags[i].given; !slices.Equal(got, tt.want) {
+			t.Errorf("%q: got %q; want %q", tt.args, got, tt.want)
+		}
+		if rest := cmd.Flags().Args(); len(rest) > 0 {
+			t.Errorf("%q: got the words %q; want none", tt.args, rest)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,12 +21,22 @@ type keyFlag struct {
 	usage    string
 	implied  string // what holds without it, for the help
 	list     bool   // it may be given again, and several values may stand in one, behind commas
+	boolean  bool   // it may be given without a value, which is true
 	given    []string
 }
 
 // keyFlags are the keys of a forward and of the top of the file, in the order of the help.
 func keyFlags() []*keyFlag {
-	limits := dnat.DefaultLimits()
+	return slices.Concat(forwardFlags(), limitFlags(), tlsFlags(), []*keyFlag{
+		{key: "drain", argument: "TIME", implied: config.ShortTime(config.DefaultDrain),
+			usage: "how long running transfers may go on at the end"},
+		{key: "resolve", argument: "TIME", implied: config.ShortTime(config.DefaultResolve),
+			usage: "how often names are resolved again"},
+	})
+}
+
+// forwardFlags say who may use the forward, and how it carries what.
+func forwardFlags() []*keyFlag {
 	return []*keyFlag{
 		{key: "tracking", argument: "WORD", implied: dnat.TrackingProxy.String(),
 			usage: "how the FTP dialogue is followed: proxy, kernel or none"},
@@ -34,7 +45,7 @@ func keyFlags() []*keyFlag {
 		{key: "interface", argument: "NAME", usage: "take connections that arrive at this interface only"},
 		{key: "name", argument: "NAME", usage: "what log lines call it (default LISTEN)"},
 		{key: "server_ports", argument: "PORTS",
-			usage: "tracking none: the server's passive ports, like 50000-50100, or all"},
+			usage: "the server's passive ports, like 50000-50100; FTPS passes through with them"},
 		{key: "data", argument: "WORD", implied: dnat.DataAuto.String(),
 			usage: "what carries data connections: auto, kernel or relay"},
 		{key: "passive_ports", argument: "PORTS", implied: dnat.DefaultPassivePorts.String(),
@@ -43,6 +54,13 @@ func keyFlags() []*keyFlag {
 			usage: "what clients are told to connect to; repeatable"},
 		{key: "server_mode", argument: "WORD", implied: dnat.ServerModeClient.String(),
 			usage: "how the server is asked for data: client or passive"},
+	}
+}
+
+// limitFlags bound the sessions.
+func limitFlags() []*keyFlag {
+	limits := dnat.DefaultLimits()
+	return []*keyFlag{
 		{key: "dial_time", argument: "TIME", implied: config.ShortTime(limits.Dial),
 			usage: "until the server takes the connection"},
 		{key: "login_time", argument: "TIME", implied: config.ShortTime(limits.Login),
@@ -55,10 +73,39 @@ func keyFlags() []*keyFlag {
 			usage: "sessions at once of one client address"},
 		{key: "max_login_failures", argument: "N", implied: strconv.Itoa(limits.LoginFailures),
 			usage: "wrong passwords before a session is ended"},
-		{key: "drain", argument: "TIME", implied: config.ShortTime(config.DefaultDrain),
-			usage: "how long running transfers may go on at the end"},
-		{key: "resolve", argument: "TIME", implied: config.ShortTime(config.DefaultResolve),
-			usage: "how often names are resolved again"},
+	}
+}
+
+// tlsFlags are the keys of a forward's table tls.
+func tlsFlags() []*keyFlag {
+	return []*keyFlag{
+		{key: "tls.client", argument: "WORD", implied: dnat.ClientTLSOff.String(),
+			usage: "TLS with clients: off, optional or required"},
+		{key: "tls.implicit", boolean: true, implied: "false",
+			usage: "clients begin with TLS, without AUTH, as at port 990"},
+		{key: "tls.cert", argument: "FILE",
+			usage: "the gateway's certificate, or self-signed to try things out"},
+		{key: "tls.key", argument: "FILE", usage: "its key (default in the certificate's file)"},
+		{key: "tls.session_reuse", boolean: true, implied: "true",
+			usage: "clients' data connections must resume their TLS session"},
+		{key: "tls.ccc", boolean: true, implied: "false",
+			usage: "clients may go back to a control connection in clear"},
+		{key: "tls.client_close_notify", argument: "WORD", implied: "required",
+			usage: "the end of a client's TLS data: required or optional"},
+		{key: "tls.server", argument: "WORD", implied: dnat.ServerTLSOff.String(),
+			usage: "TLS with the server: off, required or implicit"},
+		{key: "tls.server_data", argument: "WORD", implied: "private",
+			usage: "the server's data connections: private or clear"},
+		{key: "tls.ca", argument: "FILE",
+			usage: "whom to trust for its certificate (default this host's certificates)"},
+		{key: "tls.server_name", argument: "NAME",
+			usage: "what its certificate must name (default the host of SERVER)"},
+		{key: "tls.client_cert", argument: "FILE", usage: "the certificate that the server is shown"},
+		{key: "tls.client_key", argument: "FILE", usage: "its key (default in the certificate's file)"},
+		{key: "tls.verify", argument: "WORD", implied: "full",
+			usage: "the server's certificate: full, or insecure for none at all"},
+		{key: "tls.server_close_notify", argument: "WORD", implied: "required",
+			usage: "the end of the server's TLS data: required or optional"},
 	}
 }
 
@@ -67,7 +114,11 @@ func addKeyFlags(cmd *cobra.Command, flags []*keyFlag) {
 	set := cmd.Flags()
 	set.SortFlags = false
 	for _, k := range flags {
-		set.VarPF(k, flagName(k.key), "", k.usage).DefValue = k.implied
+		f := set.VarPF(k, flagName(k.key), "", k.usage)
+		f.DefValue = k.implied
+		if k.boolean {
+			f.NoOptDefVal = "true"
+		}
 	}
 }
 
@@ -81,8 +132,13 @@ func (k *keyFlag) Set(s string) error {
 	return nil
 }
 
-// Type returns what the help calls the value.
-func (k *keyFlag) Type() string { return k.argument }
+// Type returns what the help calls the value. There pflag knows that a bool needs none.
+func (k *keyFlag) Type() string {
+	if k.boolean {
+		return "bool"
+	}
+	return k.argument
+}
 
 // String returns what was given.
 func (k *keyFlag) String() string { return strings.Join(k.given, ",") }
@@ -92,7 +148,7 @@ func flagName(key string) string {
 	if key == "clients" {
 		return "client"
 	}
-	return strings.ReplaceAll(key, "_", "-")
+	return strings.NewReplacer("_", "-", ".", "-").Replace(key)
 }
 
 // fromWords reads the words and the flags of forward; the error names every fault.
@@ -115,9 +171,9 @@ func fromWords(listen, server string, flags []*keyFlag) (*config.Config, error) 
 	return nil, errors.Join(said...)
 }
 
-// faultToken is a part of a fault's text: an example as a file has it (key = "value" or key = ["value"]),
-// what somebody has typed, in quotes, or a word.
-var faultToken = regexp.MustCompile(`([a-z_]+) = \[?"([^"]*)"\]?|"(?:[^"\\]|\\.)*"|[\w'-]+`)
+// faultToken is a part of a fault's text: an example as a file has it (key = "value", key = ["value"] or
+// key = true), what somebody has typed, in quotes, or a word, with dots within.
+var faultToken = regexp.MustCompile(`([a-z_.]+) = (?:\[?"([^"]*)"\]?|(true|false))|"(?:[^"\\]|\\.)*"|[\w'-]+(?:\.[\w'-]+)*`)
 
 // asFlag speaks of flags where the fault speaks of a file's keys: wherever a key cannot be another
 // word, and wherever it is the key at fault.
@@ -131,11 +187,14 @@ func asFlag(fault config.Fault, flags []*keyFlag) string {
 		}
 	}
 	text := faultToken.ReplaceAllStringFunc(fault.Text, func(token string) string {
-		if m := faultToken.FindStringSubmatch(token); m[1] != "" {
+		switch m := faultToken.FindStringSubmatch(token); {
+		case m[3] != "":
+			return fmt.Sprintf("--%s=%s", flagName(m[1]), m[3])
+		case m[1] != "":
 			return fmt.Sprintf("--%s %s", flagName(m[1]), m[2])
 		}
 		isOwn := own != nil && flagName(token) == flagName(own.key)
-		if isOwn || keys[token] && strings.Contains(token, "_") {
+		if isOwn || keys[token] && strings.ContainsAny(token, "_.") {
 			return "--" + flagName(token)
 		}
 		return token

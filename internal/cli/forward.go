@@ -25,6 +25,10 @@ ftpgate passes the FTP dialogue on itself, unless --tracking says otherwise. The
 kernel carries data connections where ftpgate may tell it to; for an ordinary
 user, and between IPv4 and IPv6, ftpgate carries them too.
 
+FTPS is refused, unless it is said which way it takes: --server-ports has it pass
+through unread, --tls-client has TLS with clients end at the gateway, --tls-server
+has TLS with the server begin there, and both together encrypt anew.
+
 The forward is there once the log says "ready". What it has changed of the
 kernel stands in an nftables table of its own, so that several can run side by
 side, and is taken away at the end.`,
@@ -32,6 +36,9 @@ side, and is taken away at the end.`,
   ftpgate forward --interface lan0 --passive-ports 50000-50100 :2121 ftp.example.com
   ftpgate forward --advertise 198.51.100.7,10.0.0.0/8=10.0.0.1 2121 203.0.113.21
   ftpgate forward --tracking kernel 192.168.5.2:2121 203.0.113.21:21
+  ftpgate forward --server-ports 50000-50100 2121 203.0.113.21
+  ftpgate forward --tls-client required --tls-cert /etc/ftpgate/both.pem 2121 203.0.113.21
+  ftpgate forward --tls-server required 2121 ftp.example.com
   ftpgate forward --tracking none --server-ports 50000-50100 2121 203.0.113.21`,
 		Args: want("LISTEN", "SERVER"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"ftpgate/internal/dnat"
 )
@@ -92,8 +93,11 @@ func (d *document) checkTogether(forwards []*forward) {
 	}
 	report := func(f *forward, fault dnat.Fault) {
 		at, i := f.header, forwardKeyIndex(fault.Key)
-		if i >= 0 && f.slots[i].given {
+		switch {
+		case i >= 0 && f.slots[i].given:
 			at = f.slots[i].at
+		case strings.HasPrefix(fault.Key, tlsPrefix) && f.tls.given:
+			at = f.tls.at
 		}
 		f.report(d, at, fault.Key, "%s", fault.Text)
 	}
@@ -127,6 +131,7 @@ func (f *forward) badListen() bool {
 // claims nothing and contradicts nothing, so that one mistake is one fault.
 func (f *forward) standIn() dnat.Forward {
 	v := f.Forward
+	v.TLS = f.standInTLS()
 	if f.badListen() {
 		v.Listen, v.ServerPorts, v.PassivePorts = dnat.Listen{}, dnat.PortRange{}, dnat.PortRange{}
 	}

@@ -186,6 +186,92 @@ func TestParseInline(t *testing.T) {
 	}
 }
 
+// tlsForms is one table tls in the ways of TOML to write it.
+func tlsForms(t testing.TB) map[string]string {
+	t.Helper()
+	keys := []string{
+		`client = "required"`, `implicit = true`, `cert = "c.pem"`, `key = "k.pem"`, `session_reuse = false`, `ccc = true`,
+		`client_close_notify = "optional"`, `server = "implicit"`, `server_data = "clear"`, `ca = "ca.pem"`, `server_name = "2001:db8::21"`,
+		`client_cert = "cc.pem"`, `client_key = "ck.pem"`, `verify = "full"`, `server_close_notify = "optional"`,
+	}
+	if n := len(keyNames(tlsPrefix)); len(keys) != n {
+		t.Fatalf("got %d keys; want all %d", len(keys), n)
+	}
+	const forward = "listen = \":990\"\nserver = \"203.0.113.21:990\"\n"
+	header := "[[forward]]\n" + forward + "[forward.tls]\n" + strings.Join(keys, "\n")
+	return map[string]string{
+		"header":        header,
+		"CRLF":          strings.ReplaceAll(header, "\n", "\r\n"),
+		"quoted header": strings.Replace(header, "[forward.tls]", "[ \"forward\" . 'tls' ] # FTPS", 1),
+		"inline":        "[[forward]]\ntls = { " + strings.Join(keys, ", ") + " }\n" + forward,
+		"dotted":        "[[forward]]\n'tls' . " + strings.Join(keys, "\ntls.") + "\n" + forward,
+		"apart":         "[[forward]]\ntls." + strings.Join(keys[:7], "\ntls.") + "\n" + forward + "tls." + strings.Join(keys[7:], "\ntls."),
+		"all in one":    "forward = [{ listen = ':990', server = '203.0.113.21:990', tls = {" + strings.Join(keys, ", ") + "} }]",
+		"dots in one":   "forward = [{ listen = ':990', tls." + strings.Join(keys, ", tls.") + ", server = '203.0.113.21:990' }]",
+	}
+}
+
+// TestParseTLS: the table of a forward can be written in each way that TOML has.
+func TestParseTLS(t *testing.T) {
+	want := []dnat.Forward{{
+		Name:   ":990",
+		Listen: dnat.Listen{Port: 990},
+		Server: dnat.Server{Host: "203.0.113.21", Port: 990},
+		TLS: dnat.TLS{
+			Client: dnat.ClientTLSRequired, Implicit: true, Cert: "c.pem", Key: "k.pem", AnySession: true, CCC: true, ClientUnshut: true,
+			Server: dnat.ServerTLSImplicit, ServerClear: true, CA: "ca.pem", ServerName: "2001:db8::21",
+			ClientCert: "cc.pem", ClientKey: "ck.pem", ServerUnshut: true,
+		},
+	}}
+	for name, text := range tlsForms(t) {
+		got, err := Parse("f.toml", strings.NewReader(text))
+		if err != nil {
+			t.Errorf("%s: got error %v; want none for\n%s", name, err, text)
+		} else if !reflect.DeepEqual(got.Forwards, want) {
+			t.Errorf("%s: got\n%+v\nwant\n%+v", name, got.Forwards, want)
+		}
+	}
+}
+
+// TestParseTLSBelongs: a table belongs to the last forward above it, and what is not said has its default.
+func TestParseTLSBelongs(t *testing.T) {
+	got, err := Parse("f.toml", strings.NewReader(`
+[[forward]]
+listen = ":2121"
+server = "a"
+[forward.tls]
+[[forward]]
+listen = ":2122"
+server = "b"
+tls.server = "required"
+tls.verify = "insecure"
+[[forward]]
+listen = ":2123"
+server = "c"
+[forward.tls]
+client = "optional"
+cert = "self-signed"
+session_reuse = true
+[[forward]]
+listen = ":2124"
+server = "d"
+server_ports = "50000-50100"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []dnat.TLS{
+		{}, {Server: dnat.ServerTLSRequired, Insecure: true}, {Client: dnat.ClientTLSOptional, Cert: dnat.SelfSigned}, {},
+	} {
+		if f := got.Forwards[i]; f.TLS != want {
+			t.Errorf("%s: got %+v; want %+v", f.Name, f.TLS, want)
+		}
+	}
+	if !got.Forwards[3].PassesThrough() {
+		t.Errorf("got %+v; want one that passes sessions through", got.Forwards[3])
+	}
+}
+
 // TestFaultFields: what a program reads of a fault.
 func TestFaultFields(t *testing.T) {
 	_, err := Parse("f.toml", strings.NewReader("[[forward]]\nlisten = \":0\"\nserver = \"a\"\n"))
@@ -288,10 +374,10 @@ func TestExamples(t *testing.T) {
 func TestNearest(t *testing.T) {
 	for _, tt := range []struct{ word, want string }{
 		{"listen", "listen"}, {"lissten", "listen"}, {"lisetn", "listen"}, {"LISTEN", "listen"}, {"sever", "server"},
-		{"client", "clients"}, {"serverports", "server_ports"}, {"server-port", "server_ports"}, {"nam", "name"},
-		{"", ""}, {"port", ""}, {"x", ""}, {"lan", ""}, {"listener_address", ""}, {strings.Repeat("listen", 1000), ""},
+		{"client", "clients"}, {"TLS", "tls"}, {"serverports", "server_ports"}, {"server-port", "server_ports"}, {"nam", "name"},
+		{"", ""}, {"port", ""}, {"x", ""}, {"s", ""}, {"lan", ""}, {"listener_address", ""}, {strings.Repeat("listen", 1000), ""},
 	} {
-		if got := nearest(tt.word, forwardKeyNames()); got != tt.want {
+		if got := nearest(tt.word, keyNames("")); got != tt.want {
 			t.Errorf("nearest(%.20q): got %q; want %q", tt.word, got, tt.want)
 		}
 	}

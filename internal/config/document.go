@@ -27,6 +27,7 @@ type document struct {
 	findings []finding
 
 	current   *forward // the table that keys belong to; nil: the top of the file, or skip
+	table     string   // of current: "", or tlsPrefix
 	skip      bool     // within a table that nobody knows
 	top       [len(topKeys)]slot
 	broken    bool // the syntax broke: what follows is not known, and the last forward half
@@ -43,10 +44,9 @@ type slot struct {
 
 // entry is one line "key = value" of a table.
 type entry struct {
-	name  string // as written; the parts of a dotted key are joined
-	first string // the first part of name
-	parts int
-	key   int // offsets, as in slot
+	table string   // of a forward: "", or tlsPrefix
+	parts []string // of the key, which may be dotted
+	key   int      // offsets, as in slot
 	at    int
 	value *unstable.Node // valid until the next expression
 }
@@ -79,6 +79,7 @@ func (d *document) read() {
 			e := d.entry(node)
 			switch {
 			case d.current != nil:
+				e.table = d.table
 				d.current.take(d, e)
 			case !d.skip:
 				d.takeTop(e)
@@ -104,7 +105,7 @@ func (d *document) hint(at int) string {
 	line := d.lineText(d.line(at))
 	key, value, found := strings.Cut(line, "=")
 	key, value = strings.TrimSpace(key), strings.TrimSpace(value)
-	i := forwardKeyIndex(key)
+	i := forwardKeyIndex(d.table + key)
 	switch {
 	case !found || i < 0 && !slices.Contains(topKeys[:topForward], key):
 		return ""
@@ -119,7 +120,7 @@ func (d *document) hint(at int) string {
 	switch {
 	case i >= 0 && forwardKeys[i].kind == unstable.Array:
 		return fmt.Sprintf(": want quotes and brackets, like %s = [%q]", key, value)
-	case i >= 0 && forwardKeys[i].kind == unstable.Integer:
+	case i >= 0 && forwardKeys[i].kind != unstable.String:
 		return ": want " + forwardKeys[i].wanted()
 	}
 	return fmt.Sprintf(": want quotes, like %s = %q", key, value)
@@ -130,16 +131,14 @@ func (d *document) hint(at int) string {
 func (d *document) entry(node *unstable.Node) entry {
 	e := entry{value: node.Value()}
 	end := 0
-	var parts []string
 	for it := node.Key(); it.Next(); {
 		part := it.Node()
-		if len(parts) == 0 {
-			e.key, e.first = int(part.Raw.Offset), string(part.Data)
+		if len(e.parts) == 0 {
+			e.key = int(part.Raw.Offset)
 		}
-		parts = append(parts, string(part.Data))
+		e.parts = append(e.parts, string(part.Data))
 		end = int(part.Raw.Offset + part.Raw.Length)
 	}
-	e.name, e.parts = strings.Join(parts, "."), len(parts)
 	e.at = d.skipAny(d.skipAny(end, " \t")+len("="), " \t")
 	return e
 }
@@ -167,7 +166,7 @@ func (d *document) header(node *unstable.Node) {
 	at = d.skipAny(at, " \t")
 
 	name, single := strings.Join(parts, "."), node.Kind == unstable.Table
-	d.current, d.skip = nil, true
+	d.current, d.table, d.skip = nil, "", true
 	near := ""
 	if len(parts) == 1 {
 		near = nearest(name, topKeys[:])
@@ -177,12 +176,31 @@ func (d *document) header(node *unstable.Node) {
 		d.forwardHeader(at, name, single)
 	case near != "":
 		d.report(at, near, "%s: want %s at the top of the file, not a table", near, wantTime)
-	case parts[0] == topKeys[topForward] && forwardKeyIndex(parts[1]) >= 0:
-		k := &forwardKeys[forwardKeyIndex(parts[1])]
-		d.report(at, name, "unknown table %s: write %s = %s below its [[forward]]", brackets(name, single), k.name, k.want)
+	case isTLS(parts):
+		d.tlsHeader(at, name, single)
 	default:
-		d.report(at, name, "unknown table %s: a forward is a [[forward]] table", brackets(name, single))
+		d.report(at, name, "unknown table %s: %s", brackets(name, single), tableHint(parts))
 	}
+}
+
+// tableHint says what to write instead of a table that nobody knows.
+func tableHint(parts []string) string {
+	if parts[0] == tlsTable {
+		return fmt.Sprintf("a forward's is %s, below its %s", tlsHeader, forwardHeader)
+	}
+	table, header, key := "", forwardHeader, ""
+	switch below := parts[1:]; {
+	case parts[0] != topKeys[topForward] || len(below) == 0:
+	case len(below) > 1 && below[0] == tlsTable:
+		table, header, key = tlsPrefix, tlsHeader, below[1]
+	default:
+		key = below[0]
+	}
+	i := keyOf(table, key)
+	if i < 0 {
+		return "a forward is a [[forward]] table"
+	}
+	return fmt.Sprintf("write %s = %s below its %s", key, forwardKeys[i].want, header)
 }
 
 // forwardHeader begins a forward, also where its header is not quite one: the faults of what
@@ -230,7 +248,8 @@ const wantTime = `a string like "30s"`
 
 // takeTop takes a key above the first table.
 func (d *document) takeTop(e entry) {
-	i := slices.Index(topKeys[:], e.first)
+	first := e.parts[0]
+	i := slices.Index(topKeys[:], first)
 	if i < 0 {
 		d.unknownTop(e)
 		return
@@ -241,7 +260,7 @@ func (d *document) takeTop(e entry) {
 	}
 	if s.given {
 		if !e.dotted() || !s.bad {
-			d.report(e.key, e.first, "%s is given twice: first on line %d", e.first, d.line(s.key))
+			d.report(e.key, first, "%s is given twice: first on line %d", first, d.line(s.key))
 		}
 		return
 	}
@@ -251,20 +270,14 @@ func (d *document) takeTop(e entry) {
 		d.takeForwards(e)
 	case e.dotted() || e.value.Kind != unstable.String:
 		s.bad = true
-		d.report(e.at, e.first, "%s: want %s, not %s", e.first, wantTime, e.kind())
+		d.report(e.at, first, "%s: want %s, not %s", first, wantTime, e.kind())
 	default:
 		d.readTop(i, string(e.value.Data), e.at)
 	}
 }
 
 func (d *document) unknownTop(e entry) {
-	hint := ""
-	if near := nearest(e.first, topKeys[:]); near != "" {
-		hint = fmt.Sprintf(": did you mean %q?", near)
-	} else if near := nearest(e.first, forwardKeyNames()); near != "" {
-		hint = fmt.Sprintf(": %q stands below a [[forward]]", near)
-	}
-	d.report(e.key, e.name, "unknown key %q%s", e.name, hint)
+	d.report(e.key, e.name(), "unknown key %q%s", e.name(), hintTop(e.parts[0]))
 }
 
 // readTop reads the value of a key at the top from its text.
@@ -285,7 +298,7 @@ func (d *document) readTop(i int, s string, at int) {
 func (d *document) takeForwards(e entry) {
 	if e.dotted() || e.value.Kind != unstable.Array {
 		d.top[topForward].bad = true
-		d.report(e.at, e.first, "forward: want [[forward]] tables, not %s", e.kind())
+		d.report(e.at, topKeys[topForward], "forward: want [[forward]] tables, not %s", e.kind())
 		return
 	}
 	d.mentioned = e.value.Child().Valid()
@@ -293,7 +306,7 @@ func (d *document) takeForwards(e entry) {
 		table := it.Node()
 		if table.Kind != unstable.InlineTable {
 			element := entry{value: table}
-			d.report(placeOf(table, e.at), e.first, "forward: want [[forward]] tables, not %s in the array", element.kind())
+			d.report(placeOf(table, e.at), topKeys[topForward], "forward: want [[forward]] tables, not %s in the array", element.kind())
 			continue
 		}
 		header := e.at
@@ -301,6 +314,7 @@ func (d *document) takeForwards(e entry) {
 			header = d.entry(first).key
 		}
 		f := d.addForward(header)
+		f.inline = true
 		for it := table.Children(); it.Next(); {
 			f.take(d, d.entry(it.Node()))
 		}
@@ -316,9 +330,12 @@ func placeOf(element *unstable.Node, array int) int {
 	return int(element.Raw.Offset)
 }
 
+// name is the key as written, below the name of its table.
+func (e entry) name() string { return e.table + strings.Join(e.parts, ".") }
+
 // dotted tells whether the key has more parts than one. All but the first dotted key of a table
 // that should not be one are the same mistake.
-func (e entry) dotted() bool { return e.parts > 1 }
+func (e entry) dotted() bool { return len(e.parts) > 1 }
 
 // kind returns the words for what an entry was given.
 func (e entry) kind() string {

@@ -12,9 +12,12 @@ import (
 // forward is a [[forward]] table: what it asks for, and where each key of it stands.
 type forward struct {
 	dnat.Forward
-	number  int // from 1
-	header  int // offset
+	number  int  // from 1
+	header  int  // offset
+	inline  bool // an element of forward = [...]
 	slots   [forwardKeyCount]slot
+	tls     slot // the table tls as a whole
+	dotted  bool // it is given key by key
 	clients []client
 }
 
@@ -25,15 +28,8 @@ type client struct {
 	at   int
 }
 
-func forwardKeyNames() []string {
-	names := make([]string, len(forwardKeys))
-	for i, k := range forwardKeys {
-		names[i] = k.name
-	}
-	return names
-}
-
-// forwardKeyIndex returns -1 for a name that is no key of a forward.
+// forwardKeyIndex returns -1 for a name that is no key of a forward. Keys of the table tls have its
+// name before theirs.
 func forwardKeyIndex(name string) int {
 	for i := range forwardKeys {
 		if forwardKeys[i].name == name {
@@ -56,9 +52,13 @@ func (f *forward) report(d *document, at int, key, format string, args ...any) {
 	d.findings = append(d.findings, finding{at, f, key, fmt.Sprintf(format, args...)})
 }
 
-// take takes a key of the table.
+// take takes a key of the table, or of the one below it.
 func (f *forward) take(d *document, e entry) {
-	i := forwardKeyIndex(e.first)
+	if e.table == "" && e.parts[0] == tlsTable {
+		f.takeTLS(d, e)
+		return
+	}
+	i := keyOf(e.table, e.parts[0])
 	if i < 0 {
 		f.unknown(d, e)
 		return
@@ -105,11 +105,5 @@ func (f *forward) readText(d *document, i int, s string, at int) {
 }
 
 func (f *forward) unknown(d *document, e entry) {
-	hint := ""
-	if near := nearest(e.first, forwardKeyNames()); near != "" {
-		hint = fmt.Sprintf(": did you mean %q?", near)
-	} else if near := nearest(e.first, topKeys[:]); near != "" && near != topKeys[topForward] {
-		hint = fmt.Sprintf(": %q stands at the top of the file, above the first [[forward]]", near)
-	}
-	f.report(d, e.key, e.name, "unknown key %q%s", e.name, hint)
+	f.report(d, e.key, e.name(), "unknown key %q%s", e.name(), hintBelow(e.table, e.parts[0]))
 }

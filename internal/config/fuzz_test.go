@@ -31,6 +31,9 @@ func FuzzParse(f *testing.F) {
 		f.Add(text)
 	}
 	f.Add([]byte(Reference))
+	for _, form := range tlsForms(f) {
+		f.Add([]byte(form))
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse("f.toml", bytes.NewReader(text))
 		if err == nil {
@@ -88,6 +91,38 @@ type rawForward struct {
 	Sessions      int    `toml:"max_sessions"`
 	PerClient     int    `toml:"max_sessions_per_client"`
 	LoginFailures int    `toml:"max_login_failures"`
+
+	TLS rawTLS
+}
+
+// rawTLS is what go-toml's decoder makes of a [forward.tls].
+type rawTLS struct {
+	Client, Cert, Key string
+	Implicit, CCC     bool
+	SessionReuse      *bool  `toml:"session_reuse"`
+	ClientCloseNotify string `toml:"client_close_notify"`
+
+	Server, CA, Verify string
+	ServerData         string `toml:"server_data"`
+	ServerName         string `toml:"server_name"`
+	ClientCert         string `toml:"client_cert"`
+	ClientKey          string `toml:"client_key"`
+	ServerCloseNotify  string `toml:"server_close_notify"`
+}
+
+func (r rawTLS) value() dnat.TLS {
+	t := dnat.TLS{
+		Implicit: r.Implicit, Cert: r.Cert, Key: r.Key, CCC: r.CCC,
+		AnySession:   r.SessionReuse != nil && !*r.SessionReuse,
+		ClientUnshut: r.ClientCloseNotify == "optional",
+		ServerClear:  r.ServerData == "clear",
+		CA:           r.CA, ServerName: r.ServerName, ClientCert: r.ClientCert, ClientKey: r.ClientKey,
+		Insecure:     r.Verify == "insecure",
+		ServerUnshut: r.ServerCloseNotify == "optional",
+	}
+	t.Client, _ = dnat.ParseClientTLS(r.Client)
+	t.Server, _ = dnat.ParseServerTLS(r.Server)
+	return t
 }
 
 // value is the forward of a sound text: an empty string is a key that was not given, and leaves a zero.
@@ -112,6 +147,7 @@ func (r rawForward) value() dnat.Forward {
 		f.Advertise = append(f.Advertise, a)
 	}
 	f.ServerMode, _ = dnat.ParseServerMode(r.ServerMode)
+	f.TLS = r.TLS.value()
 	f.Limits = dnat.Limits{Sessions: r.Sessions, PerClient: r.PerClient, LoginFailures: r.LoginFailures}
 	f.Limits.Dial, _ = time.ParseDuration(r.DialTime)
 	f.Limits.Login, _ = time.ParseDuration(r.LoginTime)

@@ -13,8 +13,8 @@ import (
 
 // forwardKey is a key of a [[forward]] table.
 type forwardKey struct {
-	name    string
-	kind    unstable.Kind // String, Integer, or Array of strings
+	name    string        // with tlsPrefix before it if it is of that table
+	kind    unstable.Kind // String, Integer, Bool, or Array of strings
 	want    string        // an example of a value
 	missing string        // what to write for who has left it out; empty: it may be left out
 	read    func(f *forward, s string, at int) error
@@ -39,6 +39,21 @@ const (
 	keyMaxSessions
 	keyMaxPerClient
 	keyMaxLoginFailures
+	keyTLSClient
+	keyTLSImplicit
+	keyTLSCert
+	keyTLSKey
+	keyTLSSessionReuse
+	keyTLSCCC
+	keyTLSClientCloseNotify
+	keyTLSServer
+	keyTLSServerData
+	keyTLSCA
+	keyTLSServerName
+	keyTLSClientCert
+	keyTLSClientKey
+	keyTLSVerify
+	keyTLSServerCloseNotify
 	forwardKeyCount
 )
 
@@ -102,6 +117,29 @@ var forwardKeys = [forwardKeyCount]forwardKey{
 		func(l *dnat.Limits) *int { return &l.PerClient }),
 	keyMaxLoginFailures: numberKey("max_login_failures", "5", maxLoginFailures,
 		func(l *dnat.Limits) *int { return &l.LoginFailures }),
+	keyTLSClient: {
+		name: "tls.client", kind: unstable.String, want: `"required"`, read: (*forward).readTLSClient,
+	},
+	keyTLSImplicit:     boolKey("tls.implicit", true, func(t *dnat.TLS) *bool { return &t.Implicit }),
+	keyTLSCert:         pathKey("tls.cert", `"/etc/ftpgate/cert.pem"`, func(t *dnat.TLS) *string { return &t.Cert }),
+	keyTLSKey:          pathKey("tls.key", `"/etc/ftpgate/key.pem"`, func(t *dnat.TLS) *string { return &t.Key }),
+	keyTLSSessionReuse: boolKey("tls.session_reuse", false, func(t *dnat.TLS) *bool { return &t.AnySession }),
+	keyTLSCCC:          boolKey("tls.ccc", true, func(t *dnat.TLS) *bool { return &t.CCC }),
+	keyTLSClientCloseNotify: choiceKey("tls.client_close_notify", "required", "optional",
+		func(t *dnat.TLS) *bool { return &t.ClientUnshut }),
+	keyTLSServer: {
+		name: "tls.server", kind: unstable.String, want: `"required"`, read: (*forward).readTLSServer,
+	},
+	keyTLSServerData: choiceKey("tls.server_data", "private", "clear", func(t *dnat.TLS) *bool { return &t.ServerClear }),
+	keyTLSCA:         pathKey("tls.ca", `"/etc/ftpgate/ca.pem"`, func(t *dnat.TLS) *string { return &t.CA }),
+	keyTLSServerName: {
+		name: "tls.server_name", kind: unstable.String, want: `"ftp.example.com"`, read: (*forward).readTLSServerName,
+	},
+	keyTLSClientCert: pathKey("tls.client_cert", `"/etc/ftpgate/client.pem"`, func(t *dnat.TLS) *string { return &t.ClientCert }),
+	keyTLSClientKey:  pathKey("tls.client_key", `"/etc/ftpgate/client-key.pem"`, func(t *dnat.TLS) *string { return &t.ClientKey }),
+	keyTLSVerify:     choiceKey("tls.verify", "full", "insecure", func(t *dnat.TLS) *bool { return &t.Insecure }),
+	keyTLSServerCloseNotify: choiceKey("tls.server_close_notify", "required", "optional",
+		func(t *dnat.TLS) *bool { return &t.ServerUnshut }),
 }
 
 // timeKey is a key for one of the times of dnat.Limits.
@@ -161,6 +199,8 @@ func (k *forwardKey) wanted() string {
 		return "an array of strings like " + k.want
 	case unstable.Integer:
 		return "an integer like " + k.want
+	case unstable.Bool:
+		return "true or false"
 	}
 	return "a string like " + k.want
 }

@@ -9,7 +9,7 @@ const maxTypos = 2
 func nearest(s string, known []string) string {
 	best, fewest := "", maxTypos+1
 	for _, word := range known {
-		if n := typos(strings.ToLower(s), word); n < fewest {
+		if n := typos(strings.ToLower(s), word); n < fewest && n <= len(word)-2 { // two letters at least are right
 			best, fewest = word, n
 		}
 	}

@@ -13,6 +13,7 @@ func TestFromWords(t *testing.T) {
 		{"listen", ":2121"}, {"server", "ftp.example.com"}, {"drain", "0s"}, {"resolve", "2s"},
 		{"clients", "192.168.5.0/24"}, {"clients", "192.168.6.17"}, {"advertise", "198.51.100.7"}, {"advertise", "10.0.0.0/8=gate"},
 		{"max_sessions", "20"}, {"idle_time", "5m"}, {"data", "relay"},
+		{"tls.client", "required"}, {"tls.implicit", "true"}, {"tls.cert", "self-signed"}, {"tls.session_reuse", "false"}, {"tls.ccc", "false"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -28,6 +29,11 @@ advertise = ["198.51.100.7", "10.0.0.0/8=gate"]
 max_sessions = 20
 idle_time = "5m"
 data = "relay"
+[forward.tls]
+client = "required"
+implicit = true
+cert = "self-signed"
+session_reuse = false
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +48,7 @@ func TestFromWordsFaults(t *testing.T) {
 	_, err := FromWords([]Word{
 		{"listen", "192.168.5.2"}, {"server", "127.0.0.1"}, {"data", "kernal"}, {"drain", "x"},
 		{"clients", "10.0.0.0/8"}, {"clients", "10.1.0.0/16"}, {"passive_ports", "20"}, {"max_sessions", "1e3"},
+		{"tls.client", "requierd"}, {"tls.implicit", "1"}, {"tls.verify", "insecure"}, {"tls.ca", ""},
 	})
 	var faults Faults
 	if !errors.As(err, &faults) {
@@ -54,6 +61,10 @@ func TestFromWordsFaults(t *testing.T) {
 		{Key: "clients", Text: `client "10.1.0.0/16" is covered by "10.0.0.0/8"`},
 		{Key: "passive_ports", Text: "passive_ports 20: the ports below 1024 are those of services: want a range like 49152-65535"},
 		{Key: "max_sessions", Text: `max_sessions "1e3": want a number from 1 to 500000`},
+		{Key: "tls.client", Text: `unknown tls.client "requierd": did you mean "required"?`},
+		{Key: "tls.implicit", Text: `tls.implicit "1": want true or false`},
+		{Key: "tls.verify", Text: `tls.verify means nothing while tls.server is off: want tls.server = "required", or leave tls.verify out`},
+		{Key: "tls.ca", Text: `tls.ca is empty: name a file, like "/etc/ftpgate/ca.pem"`},
 	}
 	if !reflect.DeepEqual(faults, want) {
 		t.Errorf("got\n%q\nwant\n%q", faults, want)

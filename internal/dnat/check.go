@@ -48,20 +48,28 @@ func checkAlone(f Forward, fault func(key, format string, args ...any)) {
 			fault("clients", "client %s is %s and can never reach listen %s", c, family(c.Addr()), f.Listen)
 		}
 	}
-	switch {
-	case f.Tracking == TrackingNone && f.ServerPorts.IsEmpty():
-		fault("server_ports", "tracking none needs the server's passive ports, like \"50000-50100\", or \"all\"")
-	case f.Tracking != TrackingNone && !f.ServerPorts.IsEmpty():
-		fault("server_ports", "server_ports is for tracking none; tracking %s follows the dialogue and needs none", f.Tracking)
-	case f.ServerPorts == AllPorts && len(f.Clients) == 0:
-		fault("server_ports", "server_ports \"all\" takes over every port of the gateway: say for which clients, like clients = [\"192.168.5.0/24\"]")
-	case f.ServerPorts != AllPorts && f.ServerPorts.Contains(f.Listen.Port) && f.Listen.Port != f.Server.Port:
-		fault("server_ports", "listen port %d lies within server_ports %s and cannot lead to two ports of the server", f.Listen.Port, f.ServerPorts)
-	}
+	checkServerPorts(f, fault)
 	if f.Tracking == TrackingProxy {
 		checkProxy(f, fault)
 	} else {
 		checkNoProxy(f, fault)
+	}
+}
+
+// checkServerPorts finds the faults of server_ports, which mean something else to each tracking.
+func checkServerPorts(f Forward, fault func(key, format string, args ...any)) {
+	switch ports := f.ServerPorts; {
+	case f.Tracking == TrackingNone && ports.IsEmpty():
+		fault("server_ports", "tracking none needs the server's passive ports, like \"50000-50100\", or \"all\"")
+	case ports.IsEmpty():
+	case f.Tracking == TrackingKernel:
+		fault("server_ports", "server_ports is for tracking proxy and none; tracking kernel follows the dialogue and needs none")
+	case f.Tracking == TrackingProxy:
+		checkPassage(f, fault)
+	case ports == AllPorts && len(f.Clients) == 0:
+		fault("server_ports", "server_ports \"all\" takes over every port of the gateway: say for which clients, like clients = [\"192.168.5.0/24\"]")
+	case ports != AllPorts && ports.Contains(f.Listen.Port) && f.Listen.Port != f.Server.Port:
+		fault("server_ports", "listen port %d lies within server_ports %s and cannot lead to two ports of the server", f.Listen.Port, ports)
 	}
 }
 
@@ -89,6 +97,7 @@ func checkProxy(f Forward, fault func(key, format string, args ...any)) {
 		fault("passive_ports", "passive_ports %s is only the port of listen: no port is left for data connections", f.PassivePorts)
 	}
 	checkAdvertise(f, fault)
+	checkTLS(f, fault)
 	if f.Data != DataKernel {
 		return
 	}
@@ -129,10 +138,7 @@ func checkAdvertise(f Forward, fault func(key, format string, args ...any)) {
 
 // checkNoProxy refuses what means nothing to the other trackings.
 func checkNoProxy(f Forward, fault func(key, format string, args ...any)) {
-	for _, k := range []struct {
-		key   string
-		given bool
-	}{
+	keys := []givenKey{
 		{"data", f.Data != DataAuto},
 		{"passive_ports", !f.PassivePorts.IsEmpty()},
 		{"advertise", len(f.Advertise) > 0},
@@ -143,9 +149,12 @@ func checkNoProxy(f Forward, fault func(key, format string, args ...any)) {
 		{"max_sessions", f.Limits.Sessions != 0},
 		{"max_sessions_per_client", f.Limits.PerClient != 0},
 		{"max_login_failures", f.Limits.LoginFailures != 0},
-	} {
+		{"tls.client", f.TLS.Client != ClientTLSOff},
+		{"tls.server", f.TLS.Server != ServerTLSOff},
+	}
+	for _, k := range slices.Concat(keys, f.TLS.clientKeys(), f.TLS.serverKeys()) {
 		if k.given {
-			fault(k.key, "%s is for tracking proxy; tracking %s leaves the dialogue as it is", k.key, f.Tracking)
+			fault(k.name, "%s is for tracking proxy; tracking %s leaves the dialogue as it is", k.name, f.Tracking)
 		}
 	}
 }
@@ -162,7 +171,7 @@ type claims struct {
 	names    map[string]int       // the first forward of a name
 	listens  map[spot][]int       // by listen address and port
 	ports    map[uint16][]int     // by listen port alone
-	ranges   map[netip.Addr][]int // forwards with passive ports, by listen address
+	ranges   map[netip.Addr][]int // forwards with reserved ports, by listen address
 	ranged   []int                // the same, in order
 }
 
@@ -181,7 +190,7 @@ func newClaims(forwards []Forward) *claims {
 		at := spot{f.Listen.Addr, f.Listen.Port}
 		c.listens[at] = append(c.listens[at], i)
 		c.ports[at.port] = append(c.ports[at.port], i)
-		if f.Tracking == TrackingNone && !f.ServerPorts.IsEmpty() {
+		if !f.reserved().IsEmpty() {
 			c.ranges[at.addr] = append(c.ranges[at.addr], i)
 			c.ranged = append(c.ranged, i)
 		}
@@ -197,7 +206,7 @@ func (c *claims) rivals(l Listen) []int {
 	return slices.Concat(c.listens[spot{l.Addr, l.Port}], c.listens[spot{port: l.Port}])
 }
 
-// neighbours returns the forwards with passive ports that may be at the same address as l.
+// neighbours returns the forwards with reserved ports that may be at the same address as l.
 func (c *claims) neighbours(l Listen) []int {
 	if !l.Addr.IsValid() {
 		return c.ranged
@@ -238,7 +247,7 @@ func (c *claims) checkLoop(i int, fault func(key, format string, args ...any)) {
 	}
 }
 
-// checkRanges refuses passive ports that another forward needs.
+// checkRanges refuses ports that another forward needs.
 func (c *claims) checkRanges(i int, fault func(key, format string, args ...any)) {
 	f := c.forwards[i]
 	for _, j := range c.neighbours(f.Listen) {
@@ -248,14 +257,16 @@ func (c *claims) checkRanges(i int, fault func(key, format string, args ...any))
 		}
 		if o.ServerPorts == AllPorts && f.Tracking == TrackingProxy {
 			fault("listen", "listen %s lies within the server_ports \"all\" of forward %q, whose clients could not reach the proxy", f.Listen, o.Name)
+			continue
 		}
 		if o.ServerPorts != AllPorts && o.ServerPorts.Contains(f.Listen.Port) {
 			fault("listen", "listen %s lies within the server_ports %s of forward %q", f.Listen, o.ServerPorts, o.Name)
 		}
-		if f.Tracking == TrackingProxy && o.ServerPorts != AllPorts && f.PassivePorts.Overlaps(o.ServerPorts) { // those of DefaultPassivePorts are avoided
+		if f.Tracking == TrackingProxy && f.PassivePorts.Overlaps(o.ServerPorts) { // those of DefaultPassivePorts are avoided
 			fault("passive_ports", "passive_ports %s overlap the server_ports %s of forward %q at the same address", f.PassivePorts, o.ServerPorts, o.Name)
 		}
-		if j < i && f.Tracking == TrackingNone && f.ServerPorts.Overlaps(o.ServerPorts) {
+		toldOfOther := f.ServerPorts == AllPorts && o.Tracking == TrackingProxy
+		if j < i && !toldOfOther && f.reserved().Overlaps(o.ServerPorts) {
 			fault("server_ports", "server_ports %s overlap %s of forward %q at the same address", f.ServerPorts, o.ServerPorts, o.Name)
 		}
 	}

@@ -58,7 +58,7 @@ func give(t *testing.T, f *dnat.Forward, key, value string) {
 			f.Advertise = append(f.Advertise, a)
 		}
 	default:
-		t.Fatalf("no key %q", key)
+		giveTLS(t, f, key, value)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -106,8 +106,7 @@ func TestCheck(t *testing.T) {
 		{"client of the other family", []string{"a 192.0.2.1:21 203.0.113.1 kernel - 2001:db8::/32"},
 			[]string{"0 clients client 2001:db8::/32 is IPv6 and can never reach listen 192.0.2.1:21"}},
 		{"none without ports", []string{"a 192.0.2.1:21 203.0.113.1 none"}, []string{"0 server_ports tracking none needs"}},
-		{"ports without none", []string{"a 192.0.2.1:21 203.0.113.1 kernel 50000-50100"}, []string{"0 server_ports server_ports is for tracking none; tracking kernel"}},
-		{"ports with a proxy", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100"}, []string{"0 server_ports server_ports is for tracking none; tracking proxy"}},
+		{"ports without none", []string{"a 192.0.2.1:21 203.0.113.1 kernel 50000-50100"}, []string{"0 server_ports server_ports is for tracking proxy and none; tracking kernel"}},
 		{"all without clients", []string{"a 192.0.2.1:21 203.0.113.1 none all"}, []string{`0 server_ports server_ports "all" takes over every port`}},
 		{"listen within own ports", []string{"a 192.0.2.1:50050 203.0.113.1 none 50000-50100"}, []string{"0 server_ports listen port 50050 lies within"}},
 		{"listen within another's ports", []string{"a 192.0.2.1:50050 203.0.113.1", "b 192.0.2.1:21 203.0.113.1 none 50000-50100"},
@@ -169,6 +168,7 @@ func TestCheckNoProxy(t *testing.T) {
 		"max_sessions":            func(f *dnat.Forward) { f.Limits.Sessions = 1 },
 		"max_sessions_per_client": func(f *dnat.Forward) { f.Limits.PerClient = 1 },
 		"max_login_failures":      func(f *dnat.Forward) { f.Limits.LoginFailures = 1 },
+		"tls.server":              func(f *dnat.Forward) { f.TLS.Server = dnat.ServerTLSImplicit },
 	} {
 		for _, s := range []string{"a :2121 203.0.113.1", "a :2121 203.0.113.1 kernel", "a :2121 203.0.113.1 none 50000-50100"} {
 			f := forward(t, s)

@@ -77,6 +77,10 @@ func (f Forward) PassesThrough() bool {
 	return f.Tracking == TrackingProxy && f.TLS.Client == ClientTLSOff && f.TLS.Server == ServerTLSOff && !f.ServerPorts.IsEmpty()
 }
 
+// MaxRelayedPorts is how many ports a passage may have that the relay carries: each takes a descriptor
+// while any client has it.
+const MaxRelayedPorts = 1024
+
 // Encrypted says on which legs of a data connection the gateway itself speaks TLS.
 type Encrypted struct{ Client, Server bool }
 
