@@ -14,6 +14,7 @@ import (
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/secure"
 	"ftpgate/internal/system"
 	"ftpgate/internal/tracker"
 )
@@ -48,8 +49,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	counts := &tracker.Counts{}
 	paths := newPaths(d.Table, d.Log)
 	defer paths.close()
-	proxies := newServers(d.Log, counts, paths)
-	p.ours, g.Moved = proxies.listensAt, proxies.follow
+	keys := secure.New(secure.StateDir(), d.Log)
+	proxies := newServers(d.Log, counts, paths, sessionKeys{keys})
+	p.ours, g.Moved, g.Held = proxies.listensAt, proxies.follow, paths.held
 
 	claim, findings := p.claim()
 	if claim != nil {
@@ -59,7 +61,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	findings = slices.Concat(findings, oneIsEnough(forwards, unresolved), p.probe(ctx, forwards))
 	fresh, taken := proxies.open(ctx, forwards)
 	defer fresh.close() // those that do not serve
-	findings = append(findings, taken...)
+	findings = slices.Concat(findings, taken, loadKeys(keys, d.Forwards))
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -72,7 +74,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	proxies.serve(ctx, forwards, fresh, d.Drain)
 	d.announce(forwards, p.usable)
 	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, d.table(p)...)...)
-	d.follow(ctx, g, p, paths, proxies)
+	d.follow(ctx, g, p, paths, proxies, keys)
 	proxies.stop(d.Drain)
 	if err := g.Stop(); err != nil {
 		return err
@@ -217,7 +219,7 @@ func (d *Daemon) announce(forwards []dnat.Resolved, tables bool) {
 }
 
 // follow serves until ctx is done: it reloads when asked to and resolves names when it is time.
-func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober, paths *paths, proxies *servers) {
+func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober, paths *paths, proxies *servers, keys *secure.Keys) {
 	ticker := time.NewTicker(d.Resolve)
 	defer ticker.Stop()
 	for {
@@ -225,7 +227,7 @@ func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober, path
 		case <-ctx.Done():
 			return
 		case <-d.Reload:
-			if err := d.reload(ctx, g, p, paths, proxies); err != nil {
+			if err := d.reload(ctx, g, p, paths, proxies, keys); err != nil {
 				d.Log.Error("not reloaded: everything stays as it was", "err", err)
 			} else {
 				ticker.Reset(d.Resolve)
@@ -234,6 +236,7 @@ func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober, path
 			paths.reinstall(lost, g)
 		case <-ticker.C:
 			paths.lookAround()
+			keys.Look(time.Now())
 			if !g.Named() {
 				continue
 			}
@@ -245,7 +248,7 @@ func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober, path
 }
 
 // reload publishes what Load says, if it is sound and the host is ready for it.
-func (d *Daemon) reload(ctx context.Context, g *gateway.Gateway, p *prober, paths *paths, proxies *servers) error {
+func (d *Daemon) reload(ctx context.Context, g *gateway.Gateway, p *prober, paths *paths, proxies *servers, keys *secure.Keys) error {
 	wanted, err := d.Load()
 	if err != nil {
 		return err
@@ -257,7 +260,11 @@ func (d *Daemon) reload(ctx context.Context, g *gateway.Gateway, p *prober, path
 	if faults := d.report(append(findings, taken...)); faults > 0 {
 		return errors.New(count(faults))
 	}
+	if faults := d.report(loadKeys(keys, wanted.Forwards)); faults > 0 { // which has changed nothing then
+		return errors.New(count(faults))
+	}
 	if err := d.publish(g, p, paths, forwards); err != nil {
+		loadKeys(keys, d.Forwards)
 		return err
 	}
 	d.Settings = wanted

@@ -22,7 +22,7 @@ type parking struct {
 func park(ctx context.Context, hole *pinhole.Hole, of dnat.Pinhole) (*parking, error) {
 	port := hole.At().Port()
 	path := relay.Path{Ports: dnat.PortRange{First: port, Last: port}}
-	waiting, err := path.Open(ctx, of)
+	waiting, err := path.Open(ctx, of, relay.Seals{})
 	if err != nil {
 		hole.Close()
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,59 +27,81 @@ type paths struct {
 	table string
 	log   *slog.Logger
 
-	holes  *nft.Pinholes // nil: none
-	kernel atomic.Pointer[pinhole.Path]
-	local  atomic.Pointer[map[netip.Addr]bool] // the gateway's own addresses
-	static atomic.Pointer[[]dnat.Resolved]     // forwards whose rules translate ports for everybody
+	holes    *nft.Pinholes // nil: none
+	passages *nft.Passages // nil: none
+	relayed  *relay.Passages
+	path     *pinhole.Path                       // over both; nil: none
+	kernel   atomic.Pointer[pinhole.Path]        // path, while the tables are in use
+	local    atomic.Pointer[map[netip.Addr]bool] // the gateway's own addresses
+	static   atomic.Pointer[claimed]             // ports that rules lead elsewhere
 
 	mu    sync.Mutex
 	found map[netip.AddrPort]time.Time // ports that nobody listened at then
 
 	lost     chan loss // asks follow to bring the table back
-	restored atomic.Uint64
+	restores atomic.Uint64
 }
 
 // loss is a table that somebody else has taken away.
 type loss struct {
-	seen uint64 // restored when it was noticed
+	seen uint64 // restores when it was noticed
 	done chan error
 }
 
 func newPaths(table string, log *slog.Logger) *paths {
-	return &paths{table: table, log: log, found: map[netip.AddrPort]time.Time{}, lost: make(chan loss)}
+	p := &paths{table: table, log: log, found: map[netip.AddrPort]time.Time{}, lost: make(chan loss)}
+	p.relayed = relay.NewPassages(0, p.carried)
+	return p
 }
 
 func (p *paths) close() {
+	p.relayed.Close()
 	if p.holes != nil {
 		p.holes.Close()
+	}
+	if p.passages != nil {
+		p.passages.Close()
 	}
 }
 
 // update tells the paths of the forwards that are published now, and whether the kernel has their table.
 func (p *paths) update(forwards []dnat.Resolved, tables bool) error {
-	var static []dnat.Resolved
-	for _, f := range forwards {
-		if f.Tracking != dnat.TrackingProxy {
-			static = append(static, f)
-		}
-	}
-	p.static.Store(&static)
+	p.static.Store(claim(forwards))
 	p.lookAround()
 	if !tables {
 		p.kernel.Store(nil)
 		return nil
 	}
 	if p.holes == nil {
-		holes, err := nft.OpenPinholes(p.table)
-		if err != nil {
+		if err := p.openTables(); err != nil {
 			return fmt.Errorf("data path: %w", err)
 		}
-		p.holes = holes
 	}
-	if p.kernel.Load() == nil {
-		p.kernel.Store(pinhole.New(restoring{p}, p.free, p.log))
+	p.kernel.Store(p.path)
+	if err := p.passages.Renew(); err != nil { // a table that was replaced has none
+		return fmt.Errorf("data path: %w", err)
 	}
 	return nil
+}
+
+// openTables makes the kernel's path, which knows what is taken for as long as the daemon runs.
+func (p *paths) openTables() (err error) {
+	if p.holes, err = nft.OpenPinholes(p.table); err != nil {
+		return err
+	}
+	if p.passages, err = nft.OpenPassages(p.table, p.notRenewed); err != nil {
+		return err
+	}
+	p.path = pinhole.New(restoring{p}, p.free, p.log)
+	return nil
+}
+
+// held returns the ranges of the passages that are open.
+func (p *paths) held() []dnat.PortRange {
+	if p.passages == nil {
+		return nil
+	}
+	return p.passages.Ranges()
 }
 
 // lookAround learns which addresses are the gateway's own at the moment.
@@ -100,28 +123,53 @@ func (p *paths) isLocal(a netip.Addr) bool {
 	return a.IsLoopback() || local != nil && (*local)[a]
 }
 
-// translated tells whether a static rule leads connections to this port of the gateway elsewhere.
-func (p *paths) translated(at netip.AddrPort) bool {
-	static := p.static.Load()
-	if static == nil {
-		return false
-	}
-	for _, f := range *static {
-		if f.Listen.Addr.IsValid() && f.Listen.Addr != at.Addr() {
-			continue
+// claimed are the ports of the gateway that rules lead elsewhere: an address that is not valid stands for
+// all of them. Forwards do not share any (dnat.Check).
+type claimed struct {
+	listens map[netip.Addr]map[uint16]bool
+	ranges  map[netip.Addr][]dnat.PortRange
+}
+
+// claim finds what the forwards' rules, and those of their passages, lead elsewhere.
+func claim(forwards []dnat.Resolved) *claimed {
+	c := &claimed{map[netip.Addr]map[uint16]bool{}, map[netip.Addr][]dnat.PortRange{}}
+	for _, f := range forwards {
+		at := f.Listen.Addr
+		if f.Tracking != dnat.TrackingProxy {
+			if c.listens[at] == nil {
+				c.listens[at] = map[uint16]bool{}
+			}
+			c.listens[at][f.Listen.Port] = true
 		}
-		if f.Listen.Port == at.Port() || f.ServerPorts != dnat.AllPorts && f.ServerPorts.Contains(at.Port()) {
+		if !f.ServerPorts.IsEmpty() && f.ServerPorts != dnat.AllPorts {
+			c.ranges[at] = append(c.ranges[at], f.ServerPorts)
+		}
+	}
+	return c
+}
+
+// has tells whether a port is led elsewhere.
+func (c *claimed) has(at netip.AddrPort) bool {
+	for _, addr := range []netip.Addr{at.Addr(), {}} {
+		if c.listens[addr][at.Port()] ||
+			slices.ContainsFunc(c.ranges[addr], func(r dnat.PortRange) bool { return r.Contains(at.Port()) }) {
 			return true
 		}
 	}
 	return false
 }
 
+// led tells whether rules lead a port elsewhere.
+func (p *paths) led(at netip.AddrPort) bool {
+	static := p.static.Load()
+	return static != nil && static.has(at)
+}
+
 // free tells whether the gateway has no use of its own for a port. Whether a program listens there is
 // asked of the kernel once in askAgain: a program that comes later has clients of its own, of whom
 // one at most meets a pinhole, once.
 func (p *paths) free(at netip.AddrPort) bool {
-	if p.translated(at) {
+	if p.led(at) {
 		return false
 	}
 	now := time.Now()
@@ -161,14 +209,14 @@ type forwardPath struct {
 }
 
 // Open reserves a port of the path that can carry the connection.
-func (p forwardPath) Open(ctx context.Context, hole dnat.Pinhole) (tracker.Data, error) {
+func (p forwardPath) Open(ctx context.Context, hole dnat.Pinhole, seals tracker.Seals) (tracker.Data, error) {
 	f, kernel := p.current(), p.kernel.Load()
 	carrier, err := gateway.Carrier(f.Data, hole, kernel != nil, p.isLocal)
 	if err != nil {
 		return nil, err
 	}
 	if carrier == dnat.DataRelay {
-		return orNil(p.relay(f).Open(ctx, hole))
+		return orNil(p.relay(f).Open(ctx, hole, relay.Seals(seals)))
 	}
 	opened, err := kernel.Open(f.PortsForData(), hole)
 	if err != nil || !hole.Active {
@@ -178,12 +226,40 @@ func (p forwardPath) Open(ctx context.Context, hole dnat.Pinhole) (tracker.Data,
 }
 
 // Join joins an active client and a passive server by the relay: no other path connects by itself.
-func (p forwardPath) Join(ctx context.Context, bridge dnat.Bridge) (tracker.Data, error) {
-	return orNil(p.relay(p.current()).Join(ctx, bridge))
+func (p forwardPath) Join(ctx context.Context, bridge dnat.Bridge, seals tracker.Seals) (tracker.Data, error) {
+	return orNil(p.relay(p.current()).Join(ctx, bridge, relay.Seals(seals)))
+}
+
+// Pass opens a passage.
+func (p forwardPath) Pass(passage dnat.Passage) (tracker.Gate, error) {
+	kernel := p.kernel.Load()
+	carrier, err := gateway.PassageCarrier(p.current().Data, passage, kernel != nil, p.isLocal)
+	if err != nil {
+		return nil, err
+	}
+	if carrier == dnat.DataRelay {
+		gate, err := p.relayed.Open(passage)
+		if err != nil { // and no interface that is not nil
+			return nil, err
+		}
+		return gate, nil
+	}
+	gate, err := kernel.Pass(passage)
+	if err != nil {
+		return nil, err
+	}
+	return gate, nil
+}
+
+// carried tells the log of a connection of a passage over the relay that came to nothing.
+func (p *paths) carried(passage dnat.Passage, r relay.Result) {
+	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
+		p.log.Warn("a data connection of an encrypted session broke off", "passage", passage.String(), "err", r.Err)
+	}
 }
 
 func (p forwardPath) relay(f dnat.Resolved) *relay.Path {
-	return &relay.Path{Ports: f.PortsForData(), Avoid: p.translated}
+	return &relay.Path{Ports: f.PortsForData(), Avoid: p.led}
 }
 
 // orNil keeps a nil pointer from becoming an interface that is not nil.
@@ -194,27 +270,41 @@ func orNil[D tracker.Data](data D, err error) (tracker.Data, error) {
 	return data, nil
 }
 
-// restoring are the kernel's pinholes, with the table brought back where somebody has taken it away.
+// restoring are the kernel's pinholes and passages, with the table brought back where somebody has taken
+// it away.
 type restoring struct{ *paths }
 
 // Add opens a pinhole.
 func (t restoring) Add(hole dnat.Pinhole) error {
-	seen := t.restored.Load()
-	err := t.holes.Add(hole)
+	return t.restored(func() error { return t.holes.Add(hole) })
+}
+
+// Pass opens a passage.
+func (t restoring) Pass(passage dnat.Passage) error {
+	return t.restored(func() error { return t.passages.Add(passage) })
+}
+
+// restored does something with the table, once more if it has to be brought back for that.
+func (p *paths) restored(do func() error) error {
+	seen := p.restores.Load()
+	err := do()
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	lost := loss{seen, make(chan error, 1)}
 	select {
-	case t.lost <- lost:
+	case p.lost <- lost:
 	case <-time.After(restoreTime):
 		return err
 	}
 	if errRestore := <-lost.done; errRestore != nil {
 		return errors.Join(err, errRestore)
 	}
-	return t.holes.Add(hole)
+	return do()
 }
+
+// Shut closes a passage.
+func (t restoring) Shut(passage dnat.Passage) error { return t.passages.Remove(passage) }
 
 // Remove closes a pinhole.
 func (t restoring) Remove(hole dnat.Pinhole) error { return t.holes.Remove(hole) }
@@ -227,13 +317,29 @@ const restoreTime = 5 * time.Second
 
 // reinstall brings the table back, once for all that have missed it.
 func (p *paths) reinstall(l loss, g *gateway.Gateway) {
-	if p.restored.Load() != l.seen {
+	if p.restores.Load() != l.seen {
 		l.done <- nil
 		return
 	}
 	p.log.Warn("the table has been removed by another program: installing it again", "table", "inet "+p.table,
 		"remedy", "have that program leave tables alone that are not its own (nft flush ruleset removes all)")
 	err := g.Reinstall()
-	p.restored.Add(1)
+	if err == nil {
+		err = p.passages.Renew()
+	}
+	p.restores.Add(1)
 	l.done <- err
+}
+
+// notRenewed is told that passages could not be renewed. Where the table is gone it is brought back, and
+// they with it; not before it returns, because the one who asks may be about to close them.
+func (p *paths) notRenewed(err error) {
+	p.log.Warn("encrypted sessions may lose their ports", "err", err)
+	if !errors.Is(err, unix.ENOENT) {
+		return
+	}
+	select {
+	case p.lost <- loss{p.restores.Load(), make(chan error, 1)}:
+	default: // somebody else asks, or it is the end
+	}
 }

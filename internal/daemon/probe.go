@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -138,7 +140,11 @@ func (p *prober) hostFacts(forwards []dnat.Resolved) (gateway.Facts, []gateway.F
 			return f.Listen.Port == l.Addr.Port() || f.ServerPorts.Contains(l.Addr.Port())
 		})
 	})
+	self := fmt.Sprintf("(pid %d)", os.Getpid())
 	for _, l := range system.WithProcesses(listeners...) {
+		if strings.HasSuffix(l.Process, self) { // of passages that the relay carries
+			continue
+		}
 		facts.Listeners = append(facts.Listeners, gateway.Listener{Addr: l.Addr, Dual: l.Dual, Who: l.Process})
 	}
 	return facts, findings

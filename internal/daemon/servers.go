@@ -25,6 +25,7 @@ type servers struct {
 	log    *slog.Logger
 	counts *tracker.Counts
 	paths  *paths
+	keys   tracker.Keys
 
 	running  map[dnat.Listen]*server
 	draining map[dnat.Listen]*server // told to end, with transfers that may go on
@@ -43,8 +44,8 @@ type server struct {
 	done     chan struct{}
 }
 
-func newServers(log *slog.Logger, counts *tracker.Counts, paths *paths) *servers {
-	return &servers{log: log, counts: counts, paths: paths, running: map[dnat.Listen]*server{},
+func newServers(log *slog.Logger, counts *tracker.Counts, paths *paths, keys tracker.Keys) *servers {
+	return &servers{log: log, counts: counts, paths: paths, keys: keys, running: map[dnat.Listen]*server{},
 		draining: map[dnat.Listen]*server{}, own: map[netip.AddrPort]bool{}}
 }
 
@@ -184,7 +185,7 @@ func (s *servers) start(ctx context.Context, at dnat.Listen, l *net.TCPListener,
 	srv := &server{listener: l, stop: stop, cut: cut, done: make(chan struct{})}
 	srv.forward.Store(&f)
 	current := func() dnat.Resolved { return *srv.forward.Load() }
-	proxy := &tracker.Proxy{Forward: current, Path: s.paths.of(current), Log: s.log, Counts: s.counts}
+	proxy := &tracker.Proxy{Forward: current, Path: s.paths.of(current), Keys: s.keys, Log: s.log, Counts: s.counts}
 	s.running[at] = srv
 	s.note(l, true)
 	s.wait.Go(func() {

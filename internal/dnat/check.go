@@ -266,7 +266,9 @@ func (c *claims) checkRanges(i int, fault func(key, format string, args ...any))
 			fault("passive_ports", "passive_ports %s overlap the server_ports %s of forward %q at the same address", f.PassivePorts, o.ServerPorts, o.Name)
 		}
 		toldOfOther := f.ServerPorts == AllPorts && o.Tracking == TrackingProxy
-		if j < i && !toldOfOther && f.reserved().Overlaps(o.ServerPorts) {
+		// One server may be published twice, for explicit and for implicit FTPS.
+		oneServer := f.PassesThrough() && o.PassesThrough() && f.Server.Host == o.Server.Host && f.ServerPorts == o.ServerPorts
+		if j < i && !toldOfOther && !oneServer && f.reserved().Overlaps(o.ServerPorts) {
 			fault("server_ports", "server_ports %s overlap %s of forward %q at the same address", f.ServerPorts, o.ServerPorts, o.Name)
 		}
 	}

@@ -111,13 +111,16 @@ func checkPassage(f Forward, fault func(key, format string, args ...any)) {
 		fault("server_ports", "server_ports has encrypted sessions pass through, and tls.server %s begins them here: leave one of them out", t.Server)
 	case ports.First < LowestDataPort:
 		fault("server_ports", "server_ports %s: the ports below %d are those of services: want the server's passive ports, within \"%s\"",
-			ports, LowestDataPort, PortRange{LowestDataPort, AllPorts.Last})
+			ports, LowestDataPort, PortRange{LowestDataPort, 60999})
 	case ports.Contains(f.Listen.Port):
 		fault("server_ports", "listen port %d lies within server_ports %s: a client with an encrypted session could not begin another one",
 			f.Listen.Port, ports)
 	case f.relayed() != "" && int(ports.Last-ports.First) >= MaxRelayedPorts:
 		fault("server_ports", "server_ports %s are %d ports, and %s at most %d can be opened: name the server's passive ports, and no more",
 			ports, ports.Last-ports.First+1, f.relayed(), MaxRelayedPorts)
+	case f.PassivePorts.IsEmpty() && ports.First <= DefaultPassivePorts.First && ports.Last == DefaultPassivePorts.Last:
+		fault("server_ports", "server_ports %s leave no port for data in clear: give the forward passive_ports outside of them, or leave out some ports above %d",
+			ports, DefaultPassivePorts.First)
 	case ports.Overlaps(f.PassivePorts) && f.PassivePorts.First >= LowestDataPort: // else that is the fault
 		fault("passive_ports", "passive_ports %s overlap server_ports %s of the same forward: the first are for data in clear, the others for encrypted sessions",
 			f.PassivePorts, ports)

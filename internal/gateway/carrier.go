@@ -8,27 +8,47 @@ import (
 )
 
 // Carrier decides what carries the connection of one pinhole, DataKernel or DataRelay. The kernel is
-// taken where it can: its tables are there, all addresses are of one version of IP, and both
-// ends are beyond this host, so that the connection is routed. The error says why a forward with data
-// kernel gets none.
+// taken where it can: its tables are there, all addresses are of one version of IP, both ends are
+// beyond this host, so that the connection is routed, and the gateway speaks TLS with neither. The error
+// says why a forward with data kernel gets none.
 func Carrier(want dnat.DataPath, hole dnat.Pinhole, tables bool, local func(netip.Addr) bool) (dnat.DataPath, error) {
-	why := ""
+	why := inTheWay(tables, hole.OneFamily(), local, hole.From, hole.To.Addr())
+	if hole.Encrypted.Any() {
+		why = "ftpgate itself encrypts it"
+	}
+	return carrier(want, hole, why)
+}
+
+// PassageCarrier decides in the same way what carries the connections of a passage. The gateway never
+// speaks TLS on them.
+func PassageCarrier(want dnat.DataPath, passage dnat.Passage, tables bool, local func(netip.Addr) bool) (dnat.DataPath, error) {
+	return carrier(want, passage, inTheWay(tables, passage.OneFamily(), local, passage.From, passage.To))
+}
+
+// inTheWay says why the kernel cannot carry connections between two ends; empty: it can.
+func inTheWay(tables, oneFamily bool, local func(netip.Addr) bool, from, to netip.Addr) string {
+	switch {
+	case !tables:
+		return "ftpgate may not change the kernel's tables"
+	case !oneFamily:
+		return "one end has IPv4 and the other IPv6"
+	case local(from):
+		return fmt.Sprintf("%s is the gateway itself", from)
+	case local(to):
+		return fmt.Sprintf("%s is the gateway itself", to)
+	}
+	return ""
+}
+
+// carrier is the carrier of what, where the forward wants a path and something is in the kernel's way.
+func carrier(want dnat.DataPath, what fmt.Stringer, why string) (dnat.DataPath, error) {
 	switch {
 	case want == dnat.DataRelay:
 		return dnat.DataRelay, nil
-	case !tables:
-		why = "ftpgate may not change the kernel's tables"
-	case !hole.OneFamily():
-		why = "one end has IPv4 and the other IPv6"
-	case local(hole.From):
-		why = fmt.Sprintf("%s is the gateway itself", hole.From)
-	case local(hole.To.Addr()):
-		why = fmt.Sprintf("%s is the gateway itself", hole.To.Addr())
-	default:
+	case why == "":
 		return dnat.DataKernel, nil
-	}
-	if want == dnat.DataKernel {
-		return 0, fmt.Errorf("gateway: data kernel cannot carry %s: %s", hole, why)
+	case want == dnat.DataKernel:
+		return 0, fmt.Errorf("gateway: data kernel cannot carry %s: %s", what, why)
 	}
 	return dnat.DataRelay, nil
 }

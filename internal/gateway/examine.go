@@ -239,18 +239,21 @@ func (e *examiner) loop() {
 	}
 }
 
-// takeover says what tracking none takes of the gateway's own services.
+// takeover says what server_ports take of the gateway's own services: with tracking none for everybody,
+// with tracking proxy for a client while it has an encrypted session.
 func (e *examiner) takeover() {
+	switch f := e.forward; {
+	case f.ServerPorts.IsEmpty():
+	case f.Tracking == dnat.TrackingProxy:
+		e.passage()
+	default:
+		e.takeoverForAll()
+	}
+}
+
+func (e *examiner) takeoverForAll() {
 	f := e.forward
-	if f.ServerPorts.IsEmpty() {
-		return
-	}
-	var services []string
-	for _, l := range e.facts.Listeners {
-		if f.ServerPorts.Contains(l.Addr.Port()) && l.Addr.Port() != f.Listen.Port && hit(f, l) {
-			services = append(services, fmt.Sprintf("%d%s", l.Addr.Port(), by(l)))
-		}
-	}
+	services := e.within(hit)
 	if len(services) == 0 && f.ServerPorts != dnat.AllPorts {
 		return
 	}
@@ -263,6 +266,39 @@ func (e *examiner) takeover() {
 		text += ", and with them the gateway's own " + strings.Join(services, ", ")
 	}
 	e.warn(text, "if that is not meant, narrow server_ports to the server's passive range, or narrow clients")
+}
+
+// passage is takeover for tracking proxy, which is no takeover where it hits nothing: the range is open
+// to nobody else.
+func (e *examiner) passage() {
+	f := e.forward
+	if !f.PassesThrough() {
+		return
+	}
+	services := e.within(dialled)
+	if len(services) == 0 {
+		return
+	}
+	e.warn(fmt.Sprintf("while a client has an encrypted session, TCP ports %s of the address that it dialled lead it to the server, "+
+		"and the gateway's own %s cannot be reached by it", f.ServerPorts, strings.Join(services, ", ")),
+		"if that is not meant, narrow server_ports to the server's passive range, or have those programs listen elsewhere")
+}
+
+// within returns the gateway's own listeners at the forward's server_ports which hits says are meant.
+func (e *examiner) within(hits func(dnat.Resolved, Listener) bool) (services []string) {
+	f := e.forward
+	for _, l := range e.facts.Listeners {
+		if f.ServerPorts.Contains(l.Addr.Port()) && l.Addr.Port() != f.Listen.Port && hits(f, l) {
+			services = append(services, fmt.Sprintf("%d%s", l.Addr.Port(), by(l)))
+		}
+	}
+	return services
+}
+
+// dialled tells whether a local listener is at an address that the clients of a proxy dial. They may do so
+// in a family that the server does not have.
+func dialled(f dnat.Resolved, l Listener) bool {
+	return !l.Addr.Addr().IsLoopback() && (!f.Listen.Addr.IsValid() || hit(f, l))
 }
 
 func where(l dnat.Listen) string {

@@ -30,6 +30,9 @@ type Gateway struct {
 	// Moved, where it is set before use, is told of what Refresh has published before it stands in the
 	// log. It must not call the gateway.
 	Moved func([]dnat.Resolved)
+	// Held, where it is set before use, returns the ranges of passages that sessions have: their maps stay
+	// in the table whatever becomes of their forwards. It must not call the gateway.
+	Held func() []dnat.PortRange
 
 	table    string
 	kernel   Kernel
@@ -77,7 +80,11 @@ func (g *Gateway) install(forwards []dnat.Resolved, sweep []string) error {
 	if g.kernel == nil {
 		return nil
 	}
-	table := ruleset.Build(g.table, forwards)
+	var held []dnat.PortRange
+	if g.Held != nil {
+		held = g.Held()
+	}
+	table := ruleset.Build(g.table, forwards, held...)
 	if !table.Empty() {
 		return g.kernel.Apply(table, sweep...)
 	}

@@ -108,6 +108,8 @@ func TestCarrier(t *testing.T) {
 	mixed := hole("2001:db8:5::1", "2001:db8:5::2", "203.0.113.21", "203.0.113.1")
 	local := hole("192.168.5.2", "192.168.5.2", "203.0.113.21", "203.0.113.1")
 	localActive := hole("203.0.113.21", "203.0.113.1", "192.168.5.2", "192.168.5.2")
+	sealed := four
+	sealed.Encrypted.Client = true
 	own := func(a netip.Addr) bool { return a == netip.MustParseAddr("192.168.5.2") }
 	for _, tt := range []struct {
 		name   string
@@ -122,6 +124,8 @@ func TestCarrier(t *testing.T) {
 		{"two families", dnat.DataAuto, mixed, true, "relay"},
 		{"a client on the gateway", dnat.DataAuto, local, true, "relay"},
 		{"active", dnat.DataAuto, localActive, true, "relay"},
+		{"encrypted", dnat.DataAuto, sealed, true, "relay"},
+		{"kernel forced, encrypted", dnat.DataKernel, sealed, true, "ftpgate itself encrypts it"},
 		{"relay forced", dnat.DataRelay, four, true, "relay"},
 		{"kernel forced", dnat.DataKernel, four, true, "kernel"},
 		{"kernel forced without privilege", dnat.DataKernel, four, false, "ftpgate may not change the kernel's tables"},
@@ -138,5 +142,85 @@ func TestCarrier(t *testing.T) {
 				t.Errorf("got %s; want %s", got, tt.got)
 			}
 		})
+	}
+}
+
+// Passages are carried like pinholes.
+func TestPassageCarrier(t *testing.T) {
+	passage := func(from, to string) dnat.Passage {
+		return dnat.Passage{From: netip.MustParseAddr(from), At: netip.MustParseAddr("192.168.5.2"), Ports: dnat.PortRange{First: 50000, Last: 50100},
+			To: netip.MustParseAddr(to), As: netip.MustParseAddr("203.0.113.1")}
+	}
+	four := passage("192.168.5.1", "203.0.113.21")
+	own := func(a netip.Addr) bool { return a == netip.MustParseAddr("192.168.5.2") }
+	for _, tt := range []struct {
+		name    string
+		want    dnat.DataPath
+		passage dnat.Passage
+		tables  bool
+		got     string // the path, or the end of the error
+	}{
+		{"auto", dnat.DataAuto, four, true, "kernel"},
+		{"no privilege", dnat.DataAuto, four, false, "relay"},
+		{"two families", dnat.DataAuto, passage("192.168.5.1", "2001:db8:113::21"), true, "relay"},
+		{"a client on the gateway", dnat.DataAuto, passage("192.168.5.2", "203.0.113.21"), true, "relay"},
+		{"a server on the gateway", dnat.DataAuto, passage("192.168.5.1", "192.168.5.2"), true, "relay"},
+		{"relay forced", dnat.DataRelay, four, true, "relay"},
+		{"kernel forced", dnat.DataKernel, four, true, "kernel"},
+		{"kernel forced without privilege", dnat.DataKernel, four, false, "cannot carry " + four.String() + ": ftpgate may not change the kernel's tables"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			carrier, err := gateway.PassageCarrier(tt.want, tt.passage, tt.tables, own)
+			got := carrier.String()
+			if err != nil {
+				got = err.Error()
+			}
+			if !strings.HasSuffix(got, tt.got) || err == nil && got != tt.got {
+				t.Errorf("got %s; want %s", got, tt.got)
+			}
+		})
+	}
+}
+
+// What a passage takes of the gateway's own is said where it takes something; nothing else is.
+func TestExaminePassage(t *testing.T) {
+	passing := func(listen, server string, changes ...func(*dnat.Resolved)) dnat.Resolved {
+		f := proxied(listen, server, changes...)
+		f.ServerPorts = dnat.PortRange{First: 50000, Last: 50100}
+		return f
+	}
+	facts := host()
+	facts.Listeners = []gateway.Listener{
+		listener("192.168.5.2:50001", "vsftpd (pid 1)"),
+		listener("192.168.5.2:50200", "sshd (pid 2)"),
+		listener("203.0.113.1:50002", ""),
+		listener("127.0.0.1:50003", "resolver (pid 3)"),
+		listener("[2001:db8:5::2]:50004", "web (pid 4)"),
+	}
+	const begin = `warning: forward "main": while a client has an encrypted session, TCP ports 50000-50100 of the address that it dialled lead it to the server, and the gateway's own `
+	const end = " cannot be reached by it: if that is not meant, narrow server_ports to the server's passive range, or have those programs listen elsewhere"
+	for _, tt := range []struct {
+		forward dnat.Resolved
+		want    []string
+	}{
+		{passing("192.168.5.2:2121", "203.0.113.21"), []string{begin + "50001 by vsftpd (pid 1)" + end}},
+		{passing(":2121", "203.0.113.21"), []string{begin + "50001 by vsftpd (pid 1), 50002 by another program, 50004 by web (pid 4)" + end}},
+		{passing("127.0.0.1:2121", "203.0.113.21"), nil},
+		{passing("192.168.5.2:2121", "203.0.113.21", func(f *dnat.Resolved) { f.TLS.Client = dnat.ClientTLSRequired }), nil},
+	} {
+		wantFindings(t, gateway.Examine(facts, []dnat.Resolved{tt.forward}), tt.want...)
+	}
+	wantFindings(t, gateway.Examine(host(), []dnat.Resolved{passing("192.168.5.2:2121", "203.0.113.21")}))
+}
+
+// The maps of passages that sessions have stay, whatever becomes of their forward.
+func TestPublishKeepsHeld(t *testing.T) {
+	b := newBench()
+	b.Held = func() []dnat.PortRange { return []dnat.PortRange{{First: 50000, Last: 50100}} }
+	if err := b.Publish([]dnat.Resolved{proxied(":2121", "203.0.113.21", func(f *dnat.Resolved) { f.Data = dnat.DataRelay })}); err != nil {
+		t.Fatal(err)
+	}
+	if text := b.kernel.applied[0].Text(); !strings.Contains(text, "map passage4_50000_50100 {") {
+		t.Errorf("got\n%s\nwant the maps of the range", text)
 	}
 }

@@ -53,12 +53,12 @@ func TestRemoveEach(t *testing.T) {
 	if err := <-commit(p, false, hole)[0].answer; err != nil {
 		t.Fatal(err)
 	}
-	gone := []change{{unix.NFT_MSG_DELSETELEM, element{leadsTo, hole}}, {unix.NFT_MSG_DELSETELEM, element{seenAs, hole}}}
+	gone := []change{{unix.NFT_MSG_DELSETELEM, pinholeElement(leadsTo, hole)}, {unix.NFT_MSG_DELSETELEM, pinholeElement(seenAs, hole)}}
 	if err := p.line.run(0, gone[0]); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := p.removeEach(gone); err != nil {
+		if err := p.line.removeEach(gone); err != nil {
 			t.Error(err)
 		}
 	}

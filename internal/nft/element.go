@@ -14,19 +14,29 @@ import (
 // (include/uapi/linux/netfilter/nf_tables.h, since Linux 6.3).
 const destroySetElement = 30
 
-// kind tells which of a pinhole's sets an element belongs to.
+// kind tells which of a pinhole's or a passage's sets an element belongs to.
 type kind uint8
 
 const (
 	leadsTo kind = iota // ruleset.PinholeMap
 	seenAs              // ruleset.SourceMap
-	kinds
+	kinds               // of a pinhole
+
+	passesTo kind = iota // ruleset.PassageMap
+	passesAs             // ruleset.PassageSourceMap
 )
 
-// element is what a pinhole has in one of its sets.
+// element is what a pinhole or a passage has in one of its sets.
 type element struct {
-	kind kind
-	hole dnat.Pinhole
+	kind  kind
+	hole  dnat.Pinhole   // of a passage: its addresses, no ports
+	ports dnat.PortRange // of a passage: they are not in its elements, but choose the sets
+}
+
+func pinholeElement(k kind, h dnat.Pinhole) element { return element{kind: k, hole: h} }
+
+func passageElement(k kind, p dnat.Passage) element {
+	return element{k, dnat.Pinhole{From: p.From, At: netip.AddrPortFrom(p.At, 0), To: netip.AddrPortFrom(p.To, 0), As: p.As}, p.Ports}
 }
 
 // change puts an element into its set or takes it out.
@@ -35,15 +45,22 @@ type change struct {
 	element element
 }
 
-// set tells the place of the element's set in line.sets.
-func (e element) set() (version int, k kind) {
-	if e.hole.From.Is6() {
-		version = 1
-	}
-	return version, e.kind
+// setOf is which set an element belongs to.
+type setOf struct {
+	version int // of versions
+	kind    kind
+	ports   dnat.PortRange
 }
 
-// message is netlink messages in the making. Those of pinholes are written here and not by the
+func (e element) set() setOf {
+	s := setOf{0, e.kind, e.ports}
+	if e.hole.From.Is6() {
+		s.version = 1
+	}
+	return s
+}
+
+// message is netlink messages in the making. Those of pinholes and passages are written here and not by the
 // library: they always have the same form, each file that is transferred needs some, and the library
 // takes longer over them than the kernel (BenchmarkPinholeByLibrary).
 type message []byte
@@ -78,11 +95,14 @@ func (m *message) element(e element, add bool, timeout time.Duration) {
 	m.value(unix.NFTA_SET_ELEM_KEY, func() {
 		m.addr(e.hole.From)
 		m.addr(e.hole.At.Addr())
-		if e.kind == seenAs {
+		switch e.kind {
+		case leadsTo:
+			m.port(e.hole.At.Port())
+		case seenAs:
 			m.addr(e.hole.To.Addr())
 			m.port(e.hole.To.Port())
-		} else {
-			m.port(e.hole.At.Port())
+		case passesAs:
+			m.addr(e.hole.To.Addr())
 		}
 	})
 	if !add {
@@ -97,7 +117,9 @@ func (m *message) element(e element, add bool, timeout time.Duration) {
 			m.addr(e.hole.To.Addr())
 			m.port(e.hole.To.Port())
 		})
-	case seenAs:
+	case passesTo:
+		m.value(unix.NFTA_SET_ELEM_DATA, func() { m.addr(e.hole.To.Addr()) })
+	case seenAs, passesAs:
 		m.value(unix.NFTA_SET_ELEM_DATA, func() { m.addr(e.hole.As) })
 	}
 }

@@ -51,7 +51,7 @@ type libMessage = struct {
 
 func byHand(k kind, hole dnat.Pinhole, verb uint16) *line {
 	l := newLine("ftpgate")
-	l.encode(pinholeTime, []change{{verb, element{k, hole}}})
+	l.encode(pinholeTime, []change{{verb, pinholeElement(k, hole)}})
 	return l
 }
 
@@ -117,7 +117,7 @@ func BenchmarkPinholeEncode(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		l.encode(pinholeTime, []change{
-			{unix.NFT_MSG_NEWSETELEM, element{leadsTo, encodedHoles[0]}}, {unix.NFT_MSG_NEWSETELEM, element{seenAs, encodedHoles[0]}}})
+			{unix.NFT_MSG_NEWSETELEM, pinholeElement(leadsTo, encodedHoles[0])}, {unix.NFT_MSG_NEWSETELEM, pinholeElement(seenAs, encodedHoles[0])}})
 	}
 }
 

@@ -276,6 +276,10 @@ func (e *encoder) statement(s ruleset.Statement) {
 	case ruleset.PortBelow: // tcp dport < 1024
 		e.tcp()
 		e.add(destinationPort(registerFirst), &expr.Cmp{Op: expr.CmpOpLt, Register: registerFirst, Data: port(s.Port)})
+	case ruleset.PortIn: // tcp dport 50000-50100
+		e.tcp()
+		e.add(destinationPort(registerFirst))
+		e.add(portIn(s)...)
 	case ruleset.FamilyIs: // meta nfproto ipv4
 		e.family(s.Version)
 	case ruleset.ToGateway: // fib daddr type local
@@ -305,6 +309,16 @@ func (e *encoder) statement(s ruleset.Statement) {
 
 func equal(data []byte) *expr.Cmp {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: registerFirst, Data: data}
+}
+
+func portIn(s ruleset.PortIn) []expr.Any {
+	if s.Ports.First == s.Ports.Last {
+		return []expr.Any{equal(port(s.Ports.First))}
+	}
+	return []expr.Any{
+		&expr.Cmp{Op: expr.CmpOpGte, Register: registerFirst, Data: port(s.Ports.First)},
+		&expr.Cmp{Op: expr.CmpOpLte, Register: registerFirst, Data: port(s.Ports.Last)},
+	}
 }
 
 // bits matches where any of the bits is set.

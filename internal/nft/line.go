@@ -16,7 +16,7 @@ import (
 type line struct {
 	fd       int
 	table    string
-	sets     [len(versions)][kinds]string // the names of the sets
+	sets     [len(versions)][kinds]string // the names of the sets of pinholes
 	sequence uint32                       // of the last message sent
 	asked    []string                     // the sets of a transaction's messages, in their order
 	out      message
@@ -76,11 +76,11 @@ func (l *line) encode(timeout time.Duration, changes []change) {
 	last := 0
 	for len(changes) > 0 {
 		n := alike(changes)
-		version, k := changes[0].element.set()
+		set := l.name(changes[0].element.set())
 		l.sequence++
 		last = len(l.out)
-		l.out.elements(l.sequence, l.table, l.sets[version][k], timeout, changes[:n])
-		l.asked = append(l.asked, l.sets[version][k])
+		l.out.elements(l.sequence, l.table, set, timeout, changes[:n])
+		l.asked = append(l.asked, set)
 		changes = changes[n:]
 	}
 	l.out.acknowledge(last)
@@ -90,13 +90,34 @@ func (l *line) encode(timeout time.Duration, changes []change) {
 
 // alike counts the changes that fit into one message with the first.
 func alike(changes []change) int {
-	version, k := changes[0].element.set()
+	set := changes[0].element.set()
 	for i, c := range changes {
-		if v, kk := c.element.set(); v != version || kk != k || c.verb != changes[0].verb {
+		if c.element.set() != set || c.verb != changes[0].verb {
 			return i
 		}
 	}
 	return len(changes)
+}
+
+func (l *line) name(s setOf) string {
+	switch s.kind {
+	case passesTo:
+		return ruleset.PassageMap(versions[s.version], s.ports).Name
+	case passesAs:
+		return ruleset.PassageSourceMap(versions[s.version], s.ports).Name
+	}
+	return l.sets[s.version][s.kind]
+}
+
+// removeEach takes elements out, each in a transaction of its own; what is gone is no error.
+func (l *line) removeEach(changes []change) error {
+	var failed []error
+	for _, c := range changes {
+		if err := l.run(0, c); !errors.Is(err, unix.ENOENT) {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // answer reads what the kernel says to the messages from first on. It has said it when the messages are sent
@@ -134,7 +155,7 @@ func (l *line) explain(i int, number unix.Errno) error {
 	}
 	switch set := l.asked[i-1]; number {
 	case unix.ENFILE:
-		return fmt.Errorf("set %s of table %s is full (%d elements): %w", set, l.table, ruleset.MaxPinholes, number)
+		return fmt.Errorf("set %s of table %s is full: %w", set, l.table, number)
 	case unix.ENOENT:
 		return fmt.Errorf("table %s or its set %s is gone: %w", l.table, set, number)
 	default:

@@ -266,7 +266,7 @@ func (p *Pinholes) add(orders []*order) {
 	}
 	for k := range kinds {
 		for _, o := range orders {
-			changes = append(changes, change{unix.NFT_MSG_NEWSETELEM, element{k, o.hole}})
+			changes = append(changes, change{unix.NFT_MSG_NEWSETELEM, pinholeElement(k, o.hole)})
 		}
 	}
 	err := p.line.run(p.timeout, changes...)
@@ -284,12 +284,12 @@ func (p *Pinholes) add(orders []*order) {
 
 // addAlone puts one pinhole in, in place of what has its keys without being held.
 func (p *Pinholes) addAlone(hole dnat.Pinhole) error {
-	add := []change{{unix.NFT_MSG_NEWSETELEM, element{leadsTo, hole}}, {unix.NFT_MSG_NEWSETELEM, element{seenAs, hole}}}
+	add := []change{{unix.NFT_MSG_NEWSETELEM, pinholeElement(leadsTo, hole)}, {unix.NFT_MSG_NEWSETELEM, pinholeElement(seenAs, hole)}}
 	err := p.line.run(p.timeout, add...)
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	if err := p.removeEach([]change{{unix.NFT_MSG_DELSETELEM, element{leadsTo, hole}}, {unix.NFT_MSG_DELSETELEM, element{seenAs, hole}}}); err != nil {
+	if err := p.line.removeEach([]change{{unix.NFT_MSG_DELSETELEM, pinholeElement(leadsTo, hole)}, {unix.NFT_MSG_DELSETELEM, pinholeElement(seenAs, hole)}}); err != nil {
 		return err
 	}
 	return p.line.run(p.timeout, add...)
@@ -326,20 +326,9 @@ func (p *Pinholes) remove(orders []*order) {
 		if err == nil {
 			o.answer <- nil
 		} else {
-			o.answer <- p.removeEach(o.gone)
+			o.answer <- p.line.removeEach(o.gone)
 		}
 	}
-}
-
-// removeEach takes elements out, each in a transaction of its own; what is gone is no error.
-func (p *Pinholes) removeEach(changes []change) error {
-	var failed []error
-	for _, c := range changes {
-		if err := p.line.run(0, c); !errors.Is(err, unix.ENOENT) {
-			failed = append(failed, err)
-		}
-	}
-	return errors.Join(failed...)
 }
 
 // withdraw takes out what nobody has used or removed in time, and tells when to look again. What fails
@@ -375,11 +364,11 @@ func (p *Pinholes) letGo(hole dnat.Pinhole) []change {
 	}
 	p.byAge.Remove(e)
 	delete(p.held, gateOf(hole))
-	gone := []change{{unix.NFT_MSG_DELSETELEM, element{leadsTo, hole}}}
+	gone := []change{{unix.NFT_MSG_DELSETELEM, pinholeElement(leadsTo, hole)}}
 	s := sourceOf(hole)
 	if p.users[s]--; p.users[s] == 0 {
 		delete(p.users, s)
-		gone = append(gone, change{unix.NFT_MSG_DELSETELEM, element{seenAs, hole}})
+		gone = append(gone, change{unix.NFT_MSG_DELSETELEM, pinholeElement(seenAs, hole)})
 	}
 	return gone
 }
@@ -391,7 +380,7 @@ func (p *Pinholes) displaced(hole dnat.Pinhole) (gone []change) {
 		gone = p.letGo(e.Value.(heldHole).hole)
 	}
 	if p.users[sourceOf(hole)] > 0 {
-		gone = append(gone, change{unix.NFT_MSG_DELSETELEM, element{seenAs, hole}})
+		gone = append(gone, change{unix.NFT_MSG_DELSETELEM, pinholeElement(seenAs, hole)})
 	}
 	return gone
 }

@@ -1,6 +1,9 @@
 // Package pinhole is the kernel data path as a session sees it: it draws the gateway's port for a data
 // connection and has the kernel open it for exactly that connection.
 //
+// And it has the kernel open passages for sessions that are encrypted from end to end, one for all
+// sessions of a client.
+//
 // It carries no data, listens nowhere, and does not know how the kernel is told; and it never gives
 // one client's port to the same client twice at a time.
 package pinhole
@@ -22,7 +25,7 @@ var (
 	ErrClosed = errors.New("pinhole is closed")
 )
 
-// Kernel has pinholes in its tables; nft.Pinholes does. Its methods may be called by several
+// Kernel has pinholes and passages in its tables; nft.Pinholes and nft.Passages do. Its methods may be called by several
 // goroutines at once, and return when what they do is in force.
 type Kernel interface {
 	// Add lets the pinhole's connection through, once and not for long.
@@ -31,21 +34,26 @@ type Kernel interface {
 	Remove(dnat.Pinhole) error
 	// Retire is Remove for a pinhole that has been used, some time soon.
 	Retire(dnat.Pinhole)
+	// Pass opens the passage, until Shut.
+	Pass(dnat.Passage) error
+	// Shut closes the passage; one that is not there is no error.
+	Shut(dnat.Passage) error
 }
 
-// Path opens the pinholes of all forwards. Clients share the ports: two may have the same one at the
+// Path opens the pinholes and passages of all forwards. Clients share the ports: two may have the same one at the
 // same time. It may be used by several goroutines at once.
 type Path struct {
 	kernel Kernel
 	free   func(netip.AddrPort) bool
 	log    *slog.Logger
 
-	mu    sync.Mutex
-	taken map[gate]struct{}
+	mu       sync.Mutex
+	taken    map[entry]struct{}
+	passages map[pair][]*passage // a client has few at one address of the gateway
 }
 
-// gate is what no two pinholes may have in common.
-type gate struct {
+// entry is what no two pinholes may have in common.
+type entry struct {
 	from netip.Addr
 	at   netip.AddrPort
 }
@@ -54,7 +62,7 @@ type gate struct {
 // listens there, and no rule leads it elsewhere; it is asked for each port that is drawn. What the
 // kernel fails to remove is logged.
 func New(kernel Kernel, free func(netip.AddrPort) bool, log *slog.Logger) *Path {
-	return &Path{kernel: kernel, free: free, log: log, taken: map[gate]struct{}{}}
+	return &Path{kernel: kernel, free: free, log: log, taken: map[entry]struct{}{}, passages: map[pair][]*passage{}}
 }
 
 // Open reserves a port of the range for a pinhole: hole.At has the address and no port yet. The kernel
@@ -63,33 +71,33 @@ func New(kernel Kernel, free func(netip.AddrPort) bool, log *slog.Logger) *Path 
 func (p *Path) Open(ports dnat.PortRange, hole dnat.Pinhole) (*Hole, error) {
 	for port := range ports.Drawn() {
 		at := netip.AddrPortFrom(hole.At.Addr(), port)
-		if !p.take(gate{hole.From, at}) {
+		if !p.take(entry{hole.From, at}) {
 			continue
 		}
 		if p.free(at) {
 			hole.At = at
 			return &Hole{path: p, hole: hole}, nil
 		}
-		p.giveBack(gate{hole.From, at})
+		p.giveBack(entry{hole.From, at})
 	}
 	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.At.Addr(), ErrNoPorts, ports)
 }
 
 // take reserves a port, unless it is taken.
-func (p *Path) take(g gate) bool {
+func (p *Path) take(e entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, taken := p.taken[g]; taken {
+	if _, taken := p.taken[e]; taken {
 		return false
 	}
-	p.taken[g] = struct{}{}
+	p.taken[e] = struct{}{}
 	return true
 }
 
-func (p *Path) giveBack(g gate) {
+func (p *Path) giveBack(e entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.taken, g)
+	delete(p.taken, e)
 }
 
 // Hole is one pinhole of a session, from the port to the end of the session's interest in it. Its
@@ -152,5 +160,5 @@ func (h *Hole) Close() {
 			h.path.log.Error("a pinhole stays open until it expires", "error", err)
 		}
 	}
-	h.path.giveBack(gate{h.hole.From, h.hole.At})
+	h.path.giveBack(entry{h.hole.From, h.hole.At})
 }

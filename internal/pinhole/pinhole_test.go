@@ -22,6 +22,11 @@ type kernel struct {
 	retired   []dnat.Pinhole
 	errAdd    error
 	errRemove error
+
+	passages map[dnat.Passage]int
+	shut     []dnat.Passage
+	errPass  error
+	errShut  error
 }
 
 func (k *kernel) Add(h dnat.Pinhole) error {
@@ -48,6 +53,23 @@ func (k *kernel) Retire(h dnat.Pinhole) {
 	k.retired = append(k.retired, h)
 }
 
+func (k *kernel) Pass(p dnat.Passage) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.errPass == nil {
+		k.passages[p]++
+	}
+	return k.errPass
+}
+
+func (k *kernel) Shut(p dnat.Passage) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.passages, p)
+	k.shut = append(k.shut, p)
+	return k.errShut
+}
+
 type bench struct {
 	*pinhole.Path
 	kernel *kernel
@@ -55,7 +77,7 @@ type bench struct {
 }
 
 func newBench(free func(netip.AddrPort) bool) bench {
-	b := bench{kernel: &kernel{open: map[dnat.Pinhole]int{}}, log: &bytes.Buffer{}}
+	b := bench{kernel: &kernel{open: map[dnat.Pinhole]int{}, passages: map[dnat.Passage]int{}}, log: &bytes.Buffer{}}
 	b.Path = pinhole.New(b.kernel, free, slog.New(slog.NewTextHandler(b.log, nil)))
 	return b
 }

@@ -11,13 +11,15 @@
 //	                                          come after conntrack (-200) and before NAT (-100), or the
 //	                                          kernel ignores it without a word (net/netfilter/nft_ct.c)
 //	prerouting   dstnat (-100)   prerouting   pinholes of tracking proxy, each for one connection;
+//	                                          passages, each for a client's encrypted sessions;
 //	                                          listen address to server
-//	postrouting  srcnat (100)    postrouting  gives what came through a pinhole the address that its
-//	                                          far end knows; masquerades the rest of what prerouting
-//	                                          translated, nothing else
+//	postrouting  srcnat (100)    postrouting  gives what came through a pinhole or a passage the address
+//	                                          that its far end knows; masquerades the rest of what
+//	                                          prerouting translated, nothing else
 //
 // A forward with tracking proxy has no element: its control connections end in ftpgate, and its data
-// connections come through pinholes, which internal/nft puts in and takes out while the table stands.
+// connections come through pinholes and passages, which internal/nft puts in and takes out while the
+// table stands. Passages have a rule for each range of server_ports, and their own maps.
 package ruleset
 
 import (
@@ -157,15 +159,19 @@ func (v Version) server(f dnat.Resolved) netip.Addr {
 
 // Build returns the table that publishes the forwards. They must be sound (dnat.Check); a forward
 // without a server address of a family is not published for that family. Of forwards with tracking
-// proxy only those count whose data connections the kernel may carry: it has pinholes for them.
-func Build(name string, all []dnat.Resolved) Table {
+// proxy only those count whose data connections the kernel may carry: it has pinholes for them, and
+// passages where encrypted sessions pass through. held are the ranges of passages that have to stay
+// though no forward may ask for them any more: sessions outlive a change of their forward.
+func Build(name string, all []dnat.Resolved, held ...dnat.PortRange) Table {
 	b := builder{sets: map[string]*Set{}}
 	forwards := withoutProxy(all)
 	pinholes := slices.ContainsFunc(all, carried)
+	ranges := passageRanges(all, held)
 	for _, v := range versions {
 		if pinholes {
 			b.addPinholes(v)
 		}
+		b.addPassages(v, ranges)
 		for _, k := range kinds {
 			b.addKind(v, k, forwards)
 		}
@@ -181,7 +187,7 @@ func Build(name string, all []dnat.Resolved) Table {
 	if t.Helper {
 		t.Chains = append(t.Chains, Chain{"helper", "filter", "prerouting", Mangle, slices.Concat(b.guard, b.helper)})
 	}
-	if pinholes || len(forwards) > 0 {
+	if pinholes || len(ranges) > 0 || len(forwards) > 0 {
 		t.Chains = append(t.Chains,
 			Chain{"prerouting", "nat", "prerouting", DstNAT, slices.Concat(b.pinholes, b.control, b.ports)},
 			Chain{"postrouting", "nat", "postrouting", SrcNAT, slices.Concat(b.sources, b.masquerade)})

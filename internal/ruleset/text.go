@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"ftpgate/internal/dnat"
 )
 
 // Statement is a part of a rule. Its text is nft's; internal/nft encodes the same statement.
@@ -17,6 +19,8 @@ type (
 	HelperIs struct{}
 	// PortBelow matches TCP ports below a bound: tcp dport < 1024
 	PortBelow struct{ Port uint16 }
+	// PortIn matches a range of TCP ports: tcp dport 50000-50100
+	PortIn struct{ Ports dnat.PortRange }
 	// FamilyIs matches packets of one family, where no address does: meta nfproto ipv4
 	FamilyIs struct{ Version Version }
 	// ToGateway matches what is addressed to the gateway itself: fib daddr type local
@@ -55,6 +59,7 @@ type (
 func (s StateIs) text() string    { return "ct state " + s.State }
 func (HelperIs) text() string     { return "ct helper " + strconv.Quote(HelperName) }
 func (s PortBelow) text() string  { return fmt.Sprintf("tcp dport < %d", s.Port) }
+func (s PortIn) text() string     { return "tcp dport " + portsText(s.Ports) }
 func (s FamilyIs) text() string   { return "meta nfproto ipv" + s.Version.digit() }
 func (ToGateway) text() string    { return "fib daddr type local" }
 func (Translated) text() string   { return "ct status dnat" }
@@ -208,6 +213,14 @@ func (s Set) flags() (flags []string) {
 	return flags
 }
 
+// portsText writes a range as nft does, which has no word for all ports.
+func portsText(r dnat.PortRange) string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
 func (e Element) write(b *strings.Builder, columns []Column) {
 	for i, c := range columns {
 		if i > 0 {
@@ -227,10 +240,7 @@ func (e Element) write(b *strings.Builder, columns []Column) {
 		case ColumnServer, ColumnSource:
 			b.WriteString(e.Server.String())
 		case ColumnPort:
-			b.WriteString(strconv.Itoa(int(e.Ports.First)))
-			if e.Ports.First != e.Ports.Last {
-				fmt.Fprintf(b, "-%d", e.Ports.Last)
-			}
+			b.WriteString(portsText(e.Ports))
 		case ColumnTo:
 			b.WriteString(e.To.String())
 		case ColumnToPort:

@@ -134,6 +134,13 @@ func (h *harness) take(s *Step, line []byte) {
 		}
 	}
 	h.law(s)
+	h.sent(s, line)
+	h.ended = s.End || s.Then == Tunnel
+}
+
+// sent looks at what a step sends to either side.
+func (h *harness) sent(s *Step, line []byte) {
+	h.t.Helper()
 	h.lines("client", s.ToClient)
 	for l := range bytes.SplitSeq(h.lines("server", s.ToServer), []byte("\r\n")) {
 		verb, _, _ := strings.Cut(string(l), " ")
@@ -151,7 +158,6 @@ func (h *harness) take(s *Step, line []byte) {
 	if s.Refused != NotRefused && s.Reason == "" || len(s.Reason) > 200 {
 		h.t.Fatalf("refused %s for reason %q", s.Refused, s.Reason)
 	}
-	h.ended = s.End || s.Then == Tunnel
 }
 
 // law holds a step to what was promised about encryption.

@@ -41,6 +41,16 @@ func Cases() []Case {
 			Forward("plc", "192.168.5.2:2122", "203.0.113.7", dnat.TrackingKernel),
 			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", dnat.TrackingNone), ports(50000, 50100)),
 		}},
+		{"proxy-passage", []dnat.Resolved{passing(dnat.DataAuto, "main", 50000, 50100)}},
+		{"proxy-passages", []dnat.Resolved{ // beside what has the same ports without a proxy
+			passing(dnat.DataKernel, "main", 50000, 50100),
+			passing(dnat.DataAuto, "like it", 50000, 50100),
+			passing(dnat.DataAuto, "all", 1024, 65535),
+			passing(dnat.DataAuto, "one", 60000, 60000),
+			passing(dnat.DataRelay, "relayed", 50200, 50300),
+			with(passing(dnat.DataAuto, "terminated", 50400, 50500), func(f *dnat.Resolved) { f.TLS.Client = dnat.ClientTLSRequired }),
+			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", dnat.TrackingNone), ports(50000, 50100)),
+		}},
 		{"relay", []dnat.Resolved{proxied(dnat.DataRelay)}},
 		{"relay-kernel", []dnat.Resolved{
 			proxied(dnat.DataRelay),
@@ -54,6 +64,13 @@ func proxied(path dnat.DataPath) dnat.Resolved {
 	f := Forward("main", "192.168.5.2:2121", "203.0.113.21:21", dnat.TrackingProxy)
 	f.Data = path
 	return with(f, clients("192.168.5.0/24"))
+}
+
+// passing returns a forward whose encrypted sessions pass through.
+func passing(path dnat.DataPath, name string, first, last uint16) dnat.Resolved {
+	f := with(proxied(path), ports(first, last))
+	f.Name = name
+	return f
 }
 
 // everyKind has each form of listen address, with both trackings and both versions of IP.
