@@ -87,13 +87,18 @@ func (s *shown) forData(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 // resumed refuses a data connection that does not come from the client of the control connection: only
 // that one has a ticket that this session's keys open (RFC 4217 section 10.2 leaves it to the server).
 func resumed(c tls.ConnectionState) error {
-	if !c.DidResume {
-		return &PolicyError{
-			plain:  "the data connection does not resume the TLS session of the control connection",
-			remedy: "use a client that resumes sessions; session_reuse = false lets such clients in",
-		}
+	if c.DidResume {
+		return nil
 	}
-	return nil
+	e := &PolicyError{
+		plain:  "the data connection does not resume the TLS session of the control connection",
+		remedy: "use a client that resumes sessions; session_reuse = false lets such clients in",
+	}
+	if c.Version == tls.VersionTLS12 { // crypto/tls has no other way in TLS 1.2
+		e.remedy = "with TLS 1.2 a client can resume only by tickets (RFC 5077), which curl does not ask for: let it speak TLS 1.3; " +
+			"session_reuse = false lets such clients in"
+	}
+	return e
 }
 
 // ForServer returns the TLS, as the client, of one session with a server: of its control connection and of

@@ -113,28 +113,41 @@ func (s *session) broken(err error) {
 	case errors.As(err, &own):
 		code, text = own.Reply()
 	}
-	remedy := ""
+	s.dialogue.Broken(code, text, remedyOf(err))
+}
+
+// remedyOf returns what the operator can do about an error, "" where that is not known.
+func remedyOf(err error) string {
 	var remedied interface{ Remedy() string }
 	if errors.As(err, &remedied) {
-		remedy = remedied.Remedy()
+		return remedied.Remedy()
 	}
-	s.dialogue.Broken(code, text, remedy)
+	return ""
 }
 
 // fail ends a transfer that the server has called off. Where it was the gateway that had broken its data,
 // the client is told why: the server does not know.
 func (s *session) fail() error {
+	err := s.endData()
+	if err != nil {
+		s.broken(err)
+	}
+	return err
+}
+
+// endData ends the last negotiation, and returns what the data path has to say of it.
+func (s *session) endData() error {
 	data := s.data
 	if data == nil {
 		return nil
 	}
-	s.closeData()
+	s.data = nil
+	data.Close()
 	err := data.Finish(nil)
 	var own told
 	if !errors.As(err, &own) {
 		return nil
 	}
-	s.broken(err)
 	return err
 }
 
@@ -142,12 +155,14 @@ func (s *session) fail() error {
 // short file with a 226. Meanwhile the client can give it up, with ABOR.
 func (s *session) finish(data Data) error {
 	if data.Settled() { // nothing is held back, and all lines go in one write
+		s.data = nil
 		err := data.Finish(nil)
-		s.closeData()
+		data.Close()
 		return err
 	}
 	aborted, err := s.wait(true, data.Finish)
-	s.closeData()
+	s.data = nil
+	data.Close()
 	if aborted {
 		return errAborted
 	}
@@ -184,11 +199,14 @@ func (s *session) wait(transfer bool, f func(cancel <-chan struct{}) error) (abo
 	return h.aborted, err
 }
 
-// closeData ends the last negotiation, with what came of it, and a passage.
+// closeData ends the last negotiation, with what came of it, and a passage. What the gateway has refused
+// before any transfer asked for it stands in the log: clients try something else then, without a word.
 func (s *session) closeData() {
-	if s.data != nil {
-		s.data.Close()
-		s.data = nil
+	if err := s.endData(); err != nil {
+		var own told
+		errors.As(err, &own)
+		_, text := own.Reply()
+		s.refused(RefusedTransfer, text, remedyOf(err), err)
 	}
 	if s.gate != nil {
 		s.gate.Close()
