@@ -40,6 +40,7 @@ var rows = []row{
 	// What serves sessions in this process.
 	{pkg: "pinhole", imports: []string{"dnat"}},
 	{pkg: "relay", imports: []string{"dnat"}, shares: []string{"golang.org/x/sys"}, testing: []string{"lab/labtest"}},
+	{pkg: "secure", imports: []string{"dnat"}},
 	{pkg: "tracker", imports: []string{"dnat", "ftp"}, shares: []string{"golang.org/x/sys"}},
 
 	// The core, which the kernel's packages never meet but through its interfaces.
@@ -47,9 +48,14 @@ var rows = []row{
 		testing: []string{"ruleset/rulesettest"}},
 
 	// The wiring, and what an operator sees.
-	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "pinhole", "relay", "tracker", "gateway"}, shares: []string{"golang.org/x/sys"}},
+	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "pinhole", "relay", "secure", "tracker", "gateway"}, shares: []string{"golang.org/x/sys"}},
 	{pkg: "demo/quirk", imports: []string{"ftp"}},
-	{pkg: "demo", imports: []string{"ftp", "lab", "demo/quirk"}, owns: []string{"goftp.io/server/v2"}, testing: []string{"lab/labtest"}},
+	{pkg: "demo/dialogue", imports: []string{"ftp"}},
+	{pkg: "demo/ftpclient", imports: []string{"ftp"}},
+	{pkg: "demo/ftpserver", imports: []string{"demo/dialogue"}, owns: []string{"goftp.io/server/v2"}},
+	{pkg: "demo/story", imports: []string{"ftp", "lab", "demo/quirk", "demo/dialogue", "demo/ftpclient", "demo/ftpserver"}},
+	{pkg: "demo", imports: []string{"lab", "demo/dialogue", "demo/ftpserver", "demo/story"},
+		testing: []string{"demo/ftpclient", "lab/labtest"}},
 	{pkg: "cli", imports: []string{"dnat", "config", "ruleset", "lab", "nft", "gateway", "daemon", "demo"},
 		owns: []string{"github.com/spf13/cobra"}, testing: []string{"github.com/rogpeppe/go-internal"}},
 	{pkg: "cmd/ftpgate", imports: []string{"cli"}},

@@ -67,7 +67,7 @@ func carryOne(t *testing.T, p *Path, first Side) {
 func wantTaken(t *testing.T, p *Path, at netip.AddrPort) {
 	t.Helper()
 	for range 2 { // what the first one fails at must not help the second one
-		if second, err := p.Open(t.Context(), hole(far(t, server))); !errors.Is(err, ErrNoPorts) {
+		if second, err := p.Open(t.Context(), hole(far(t, server)), Seals{}); !errors.Is(err, ErrNoPorts) {
 			if err == nil {
 				second.Close()
 			}
@@ -115,7 +115,7 @@ func TestOpenAtOnce(t *testing.T) {
 	got := make(chan *Transfer)
 	for range takers {
 		go func() {
-			tr, err := p.Open(context.Background(), h)
+			tr, err := p.Open(context.Background(), h, Seals{})
 			if err == nil {
 				err = tr.Arm()
 			}
@@ -157,7 +157,7 @@ func TestAvoid(t *testing.T) {
 			t.Errorf("got port %d, which is to be avoided", kept)
 		}
 	}
-	if _, err := p.Open(t.Context(), h); !errors.Is(err, ErrNoPorts) {
+	if _, err := p.Open(t.Context(), h, Seals{}); !errors.Is(err, ErrNoPorts) {
 		t.Errorf("got %v; want %v", err, ErrNoPorts)
 	}
 }
@@ -166,7 +166,7 @@ func TestAvoid(t *testing.T) {
 func TestArmAfterEnd(t *testing.T) {
 	why := errors.New("the session is over")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	tr, err := path().Open(ctx, hole(far(t, server)))
+	tr, err := path().Open(ctx, hole(far(t, server)), Seals{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func BenchmarkExhausted(b *testing.B) {
 		b.Skipf("%d open files are too few, %v", limit.Cur, err)
 	}
 	for {
-		tr, err := p.Open(context.Background(), h)
+		tr, err := p.Open(context.Background(), h, Seals{})
 		if errors.Is(err, ErrNoPorts) {
 			break
 		}
@@ -216,7 +216,7 @@ func BenchmarkExhausted(b *testing.B) {
 		defer tr.Close()
 	}
 	for b.Loop() {
-		if _, err := p.Open(context.Background(), h); !errors.Is(err, ErrNoPorts) {
+		if _, err := p.Open(context.Background(), h, Seals{}); !errors.Is(err, ErrNoPorts) {
 			b.Fatal(err)
 		}
 	}

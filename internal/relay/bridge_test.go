@@ -13,12 +13,12 @@ import (
 )
 
 // join joins the ends that l listen at; the transfer ends with the test.
-func join(t *testing.T, client, srv *net.TCPListener) *Transfer {
+func join(t *testing.T, client, srv *net.TCPListener, seals Seals) *Transfer {
 	t.Helper()
 	tr, err := path().Join(context.Background(), dnat.Bridge{
 		Client: dnat.Leg{As: gateway, To: localAddrPort(client.Addr())},
 		Server: dnat.Leg{As: inside, To: localAddrPort(srv.Addr())},
-	})
+	}, seals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func join(t *testing.T, client, srv *net.TCPListener) *Transfer {
 
 func TestBridge(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
-	tr := join(t, client, srv)
+	tr := join(t, client, srv, Seals{})
 	a, b := acceptFrom(t, client), acceptFrom(t, srv)
 	if got := localAddrPort(a.RemoteAddr()).Addr(); got != gateway {
 		t.Errorf("the client sees %s; want %s", got, gateway)
@@ -60,7 +60,7 @@ func TestBridge(t *testing.T) {
 
 func TestBridgeBroken(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
-	tr := join(t, client, srv)
+	tr := join(t, client, srv, Seals{})
 	a, b := acceptFrom(t, client), acceptFrom(t, srv)
 	<-tr.Connected()
 	reset(b)
@@ -88,7 +88,7 @@ func wantDialError(t *testing.T, tr *Transfer, side Side) {
 func TestBridgeServerRefuses(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
 	srv.Close()
-	wantDialError(t, join(t, client, srv), To)
+	wantDialError(t, join(t, client, srv, Seals{}), To)
 	wantUntouched(t, client)
 }
 
@@ -104,7 +104,7 @@ func wantUntouched(t *testing.T, l *net.TCPListener) {
 func TestBridgeClientRefuses(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
 	client.Close()
-	tr := join(t, client, srv)
+	tr := join(t, client, srv, Seals{})
 	wantReset(t, "server", acceptFrom(t, srv))
 	wantDialError(t, tr, From)
 }
@@ -113,7 +113,7 @@ func TestBridgeClientRefuses(t *testing.T) {
 func TestBridgeClose(t *testing.T) {
 	t.Run("server deaf", func(t *testing.T) {
 		client := far(t, peer)
-		tr := join(t, client, deaf(t))
+		tr := join(t, client, deaf(t), Seals{})
 		tr.Close()
 		wantUntouched(t, client)
 		if r := tr.Result(); r.Err != ErrClosed {
@@ -122,7 +122,7 @@ func TestBridgeClose(t *testing.T) {
 	})
 	t.Run("client deaf", func(t *testing.T) {
 		srv := far(t, server)
-		tr := join(t, deaf(t), srv)
+		tr := join(t, deaf(t), srv, Seals{})
 		b := acceptFrom(t, srv)
 		tr.Close()
 		wantReset(t, "server", b)
@@ -135,7 +135,7 @@ func TestBridgeClose(t *testing.T) {
 func TestJoinRefuses(t *testing.T) {
 	to := dnat.Leg{To: netip.AddrPortFrom(server, 2000)}
 	for _, bridge := range []dnat.Bridge{{Client: to}, {Server: to}} {
-		if _, err := path().Join(t.Context(), bridge); err == nil || !strings.Contains(err.Error(), "nowhere to connect to") {
+		if _, err := path().Join(t.Context(), bridge, Seals{}); err == nil || !strings.Contains(err.Error(), "nowhere to connect to") {
 			t.Errorf("%+v: got %v; want it refused", bridge, err)
 		}
 	}

@@ -78,6 +78,9 @@ func (p *Path) dial(ctx context.Context, leg dnat.Leg) (*net.TCPConn, error) {
 func outward(_, _ string, raw syscall.RawConn) error {
 	return onSocket(raw, func(fd int) error {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		if err := reusable(fd, 1); err != nil { // the port may be one of a passage, which is to be listened at
+			return err
+		}
 		return abortive(fd)
 	})
 }

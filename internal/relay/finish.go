@@ -48,6 +48,7 @@ func (t *Transfer) Finish(cancel <-chan struct{}) error {
 			return ErrUnfinished
 		}
 	}
+	t.hurry()
 	return t.finish(cancel, settled.C)
 }
 

@@ -98,7 +98,7 @@ func open(t testing.TB, p *Path, h dnat.Pinhole) *Transfer {
 // reserve opens a transfer and does not arm it.
 func reserve(t testing.TB, p *Path, h dnat.Pinhole) *Transfer {
 	t.Helper()
-	tr, err := p.Open(context.Background(), h)
+	tr, err := p.Open(context.Background(), h, Seals{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,7 +118,7 @@ func free(t *testing.T, n int) (r dnat.PortRange) {
 func TestNoPorts(t *testing.T) {
 	r, held := taken(t, 8)
 	l := far(t, server)
-	_, err := (&Path{Ports: r}).Open(t.Context(), hole(l))
+	_, err := (&Path{Ports: r}).Open(t.Context(), hole(l), Seals{})
 	if !errors.Is(err, ErrNoPorts) || !strings.Contains(err.Error(), r.String()) {
 		t.Errorf("got %v; want %v, with the range", err, ErrNoPorts)
 	}
@@ -142,7 +142,7 @@ func TestPortAgain(t *testing.T) {
 		if got := tr.At().Port(); got != path.Ports.First {
 			t.Fatalf("got port %d; want %d", got, path.Ports.First)
 		}
-		if _, err := path.Open(t.Context(), hole(l)); !errors.Is(err, ErrNoPorts) {
+		if _, err := path.Open(t.Context(), hole(l), Seals{}); !errors.Is(err, ErrNoPorts) {
 			t.Errorf("second pinhole at the same port: got %v; want %v", err, ErrNoPorts)
 		}
 		client := dialFrom(t, peer, tr.At())
@@ -191,7 +191,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"no far port", dnat.Pinhole{From: peer, At: at, To: netip.AddrPortFrom(server, 0)}, "nowhere to connect to"},
 		{"not our address", dnat.Pinhole{From: peer, At: netip.AddrPortFrom(nowhere, 0), To: to}, "cannot assign requested address"},
 	} {
-		tr, err := path().Open(context.Background(), tt.hole)
+		tr, err := path().Open(context.Background(), tt.hole, Seals{})
 		if err == nil {
 			tr.Close()
 		}

@@ -1,6 +1,7 @@
 // Package relay is the data path that needs no privilege: for one pinhole it reserves a port of the gateway,
 // takes exactly one connection from exactly one peer, connects to the far end from the address that
-// this end knows, and splices the two until both have ended.
+// this end knows, and splices the two until both have ended. Where it is to speak TLS on a leg, it
+// copies.
 //
 // It never looks at data, never translates an address, never decides who may come or where a
 // pinhole leads, and never logs: what happened is in the Result. What one end breaks it breaks for
@@ -24,6 +25,14 @@ const (
 	// DefaultDialTime is how long an end may take to answer: three lost SYNs, and less than the
 	// patience of the client that waits for its transfer.
 	DefaultDialTime = 10 * time.Second
+	// DefaultHelloTime is how long a sealed end may be silent before its TLS handshake: a client may
+	// connect after PASV and ask for the file minutes later, and its server says nothing before. That
+	// is bounded by the session; this bounds it where the session does not, and is the least that
+	// RFC 1123 section 4.1.3.2 gives an idle session.
+	DefaultHelloTime = 5 * time.Minute
+	// DefaultHandshakeTime is how long a TLS handshake may take from the peer's first byte on: two round
+	// trips and a signature by a slow device, with lost segments, and no more for one that dribbles.
+	DefaultHandshakeTime = 30 * time.Second
 )
 
 var (
@@ -81,6 +90,9 @@ type Path struct {
 	Avoid    func(netip.AddrPort) bool // ports that are not to be used though nobody listens there; nil: none
 	WaitTime time.Duration             // from Arm to the connection; 0: DefaultWaitTime
 	DialTime time.Duration             // for each end that is dialled; 0: DefaultDialTime
+
+	HelloTime     time.Duration // from both ends to the first byte of a sealed one; 0: DefaultHelloTime
+	HandshakeTime time.Duration // from that to the end of its handshake; 0: DefaultHandshakeTime
 }
 
 // Open reserves a port for the pinhole (the port of hole.At is ignored): nobody else gets it, and a
@@ -90,7 +102,7 @@ type Path struct {
 // The error is ErrNoPorts where every port of the range is taken, and of the operating system where
 // hole.At is not the gateway's address. Every port is tried before ErrNoPorts: four
 // system calls each, some 40 ms for the 16,384 of dnat.DefaultPassivePorts.
-func (p *Path) Open(ctx context.Context, hole dnat.Pinhole) (*Transfer, error) {
+func (p *Path) Open(ctx context.Context, hole dnat.Pinhole, seals Seals) (*Transfer, error) {
 	hole = unmap(hole)
 	if err := check(hole); err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
@@ -102,6 +114,11 @@ func (p *Path) Open(ctx context.Context, hole dnat.Pinhole) (*Transfer, error) {
 	t := newTransfer(ctx)
 	t.reserved, t.at = reserved, at
 	t.work = func() error { return p.serve(t, hole) }
+	client := From
+	if hole.Active {
+		client = To
+	}
+	p.seal(t, client, seals)
 	if hole.Active {
 		if err := t.listen(); err != nil {
 			t.cancel(nil)
@@ -119,7 +136,7 @@ func (p *Path) Open(ctx context.Context, hole dnat.Pinhole) (*Transfer, error) {
 // ctx closes the transfer, and the caller has to see it to its end.
 //
 // The error says that an end is nowhere to connect to.
-func (p *Path) Join(ctx context.Context, bridge dnat.Bridge) (*Transfer, error) {
+func (p *Path) Join(ctx context.Context, bridge dnat.Bridge, seals Seals) (*Transfer, error) {
 	for _, leg := range []dnat.Leg{bridge.Client, bridge.Server} {
 		if err := checkFar(leg.To); err != nil {
 			return nil, fmt.Errorf("relay: join: %w", err)
@@ -127,6 +144,7 @@ func (p *Path) Join(ctx context.Context, bridge dnat.Bridge) (*Transfer, error) 
 	}
 	t := newTransfer(ctx)
 	t.work = func() error { return p.bridge(t, bridge) }
+	p.seal(t, From, seals)
 	t.armed = true
 	t.release = context.AfterFunc(t.ctx, t.callOff)
 	go t.run()

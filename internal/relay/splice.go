@@ -18,9 +18,13 @@ const chunk = 1 << 20
 // least (tcp_wmem in tcp(7)). Small files go without a look at it.
 const firstBytes = 8 << 10
 
-// splice carries data in both directions until both have ended or one has failed.
+// splice carries data in both directions until both have ended or one has failed, after the handshakes of
+// sealed legs.
 func (t *Transfer) splice() {
 	t.result.Joined = time.Now()
+	if t.sealed() && !t.shake() {
+		return
+	}
 	var back sync.WaitGroup
 	back.Go(func() { t.flow(To) })
 	t.flow(From)
@@ -30,7 +34,11 @@ func (t *Transfer) splice() {
 // flow carries what the end side sends, and then stands guard over it until the other direction has
 // ended too: an end that has sent its last byte can still break.
 func (t *Transfer) flow(side Side) {
-	if err := t.pass(side); err != nil {
+	pass := t.pass
+	if t.sealed() {
+		pass = t.passSealed
+	}
+	if err := pass(side); err != nil {
 		t.fail(err)
 		return
 	}
@@ -41,7 +49,7 @@ func (t *Transfer) flow(side Side) {
 		}
 		return
 	}
-	if err := t.guard(side); err != nil {
+	if err := t.guard(side); err != nil && !t.hasLeft(side) {
 		t.fail(err)
 	}
 }

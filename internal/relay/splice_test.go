@@ -117,7 +117,7 @@ func TestIdle(t *testing.T) {
 	pipesBefore, goroutinesBefore := pipes(), runtime.NumGoroutine()
 	var all []*Transfer
 	for range transfers {
-		tr, err := p.Open(context.Background(), hole(l))
+		tr, err := p.Open(context.Background(), hole(l), Seals{})
 		if err == nil {
 			err = tr.Arm()
 		}
@@ -321,7 +321,7 @@ func BenchmarkSmall(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		d := net.Dialer{}
 		for pb.Next() {
-			tr, err := path.Open(context.Background(), hole(l))
+			tr, err := path.Open(context.Background(), hole(l), Seals{})
 			if err != nil {
 				b.Fatal(err)
 			}

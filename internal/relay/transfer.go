@@ -25,14 +25,16 @@ type Result struct {
 	Joined    time.Time // when both ends stood; zero: never
 	Ended     time.Time
 	// Err is nil only if both ends closed their direction in order and all they sent was passed
-	// on. Else it is, or wraps, ErrNobody, ErrClosed, a *DialError or a *BrokenError.
+	// on. Else it is, or wraps, ErrNobody, ErrClosed, a *DialError, a *HandshakeError or a
+	// *BrokenError; of a sealed end that may wrap a *TruncatedError.
 	Err error
 }
 
 // Transfer is one data connection through the gateway, from the reserved port to the last byte. Its
 // methods may be called by several goroutines at once.
 //
-// It has no goroutine of its own until it is armed, one until both ends stand, and then two.
+// It has no goroutine of its own until it is armed, one until both ends stand, and then two; during TLS
+// handshakes three.
 type Transfer struct {
 	at        netip.AddrPort // not valid for a bridge
 	work      func() error   // all that is done between Arm and the end
@@ -48,11 +50,17 @@ type Transfer struct {
 	bytes [2]atomic.Int64 // passed on, by the end that sent them
 	ended [2]atomic.Bool  // the end has sent its FIN, and all that came before it was passed on
 
+	seals      [2]seal          // by side
+	legs       [2]*leg          // of a sealed transfer, once both ends stand
+	spoken     [2]chan struct{} // of a sealed transfer: closed when the end has sent data or has ended
+	spokenOnce [2]sync.Once
+
 	mu        sync.Mutex
 	reserved  *os.File         // the socket that has the port, until it listens
 	listener  *net.TCPListener // without a lock once the transfer is armed
 	armed     bool             // the goroutine runs, or has run
 	ends      [2]*net.TCPConn  // kept, by side; without a lock once both stand
+	shaken    bool             // the handshakes of a sealed transfer are over
 	delivered bool             // Finish has found that nothing is left to be passed on
 	err       error            // the first failure; after it nothing is open
 }

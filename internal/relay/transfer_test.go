@@ -256,7 +256,7 @@ func TestContextEnds(t *testing.T) {
 	l := far(t, server)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("the session is over")
-	tr, err := path().Open(ctx, hole(l))
+	tr, err := path().Open(ctx, hole(l), Seals{})
 	if err != nil {
 		t.Fatal(err)
 	}

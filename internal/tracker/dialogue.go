@@ -7,6 +7,7 @@
 package tracker
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -172,21 +173,22 @@ func emptied(b []byte) []byte {
 	return b[:0]
 }
 
-// Failed tells that what the last step asked for could not be done; the client is told.
-func (d *Dialogue) Failed() *Step {
+// Failed tells that what the last step asked for could not be done; the client is told, in the words of
+// text if there are some.
+func (d *Dialogue) Failed(text, remedy string) *Step {
 	failed, then := d.step.Action, d.step.Then
 	if failed == Join || failed == Open || failed == Pass && then != Tunnel {
 		d.pending = d.pending[:len(d.pending)-1] // the server is not told; the answer of an Open is ours
 	}
 	d.open, d.bridged = false, false
-	d.step = Step{Action: Close, ToClient: d.step.ToClient[:0]}
+	d.step = Step{Action: Close, ToClient: d.step.ToClient[:0], Remedy: remedy}
 	switch failed {
 	case Pass, Prepare: // RFC 2228 section 5: a resource that security needs
 		d.protection = protection{}
-		d.refuse(RefusedSecurity, 431, "encryption is not possible now, try again later")
+		d.refuse(RefusedSecurity, 431, "%s", cmp.Or(text, "encryption is not possible now, try again later"))
 		d.step.End = then == Tunnel // the client would take the answer for TLS
 	default:
-		d.refuse(RefusedNoPort, 425, "no data connection is possible now, try again later")
+		d.refuse(RefusedNoPort, 425, "%s", cmp.Or(text, "no data connection is possible now, try again later"))
 	}
 	return &d.step
 }

@@ -204,7 +204,7 @@ func input(t *testing.T, d *Dialogue, kind, rest string) *Step {
 	case kind == "S":
 		return d.Step(Server, []byte(line))
 	case rest == "failed":
-		return d.Failed()
+		return d.Failed("", "")
 	case rest == "broken":
 		return d.Broken(426, "broken", "mend it")
 	case rest == "unsealed":

@@ -92,7 +92,11 @@ func (s *session) effect(step *Step) error {
 	}
 	if err != nil {
 		s.closeData()
-		s.dialogue.Failed()
+		text := ""
+		if own := told(nil); errors.As(err, &own) {
+			_, text = own.Reply()
+		}
+		s.dialogue.Failed(text, remedyOf(err))
 	}
 	return err
 }

@@ -92,24 +92,24 @@ func (h *harness) take(s *Step, line []byte) {
 		h.pinhole(s.Pinhole)
 		h.open = 1
 		if failed {
-			s, h.open = h.d.Failed(), 0
+			s, h.open = h.d.Failed("", ""), 0
 			break
 		}
 		if s = h.d.Opened(netip.AddrPortFrom(s.Pinhole.At.Addr(), 49_999)); s.Action == Arm && h.failing {
-			s, h.open = h.d.Failed(), 0
+			s, h.open = h.d.Failed("", ""), 0
 		}
 	case Arm:
 		if h.open != 1 {
 			h.t.Fatalf("armed with %d pinholes", h.open)
 		}
 		if failed {
-			s, h.open = h.d.Failed(), 0
+			s, h.open = h.d.Failed("", ""), 0
 		}
 	case Join:
 		h.bridge(s.Bridge)
 		h.open = 1
 		if failed {
-			s, h.open = h.d.Failed(), 0
+			s, h.open = h.d.Failed("", ""), 0
 		}
 	case Finish:
 		h.open = 0
@@ -130,7 +130,7 @@ func (h *harness) take(s *Step, line []byte) {
 		fallthrough
 	case Prepare:
 		if h.open = 0; failed {
-			s = h.d.Failed()
+			s = h.d.Failed("", "")
 		}
 	}
 	h.law(s)

@@ -1,0 +1,209 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// wantHandshakeError checks with whom the handshake is said to have failed, and the words for the FTP client.
+func wantHandshakeError(t *testing.T, err error, who, plain string) {
+	t.Helper()
+	failed, ok := errors.AsType[*HandshakeError](err)
+	if !ok || failed.End != who || failed.Side != sideOf(who) {
+		t.Fatalf("got %v; want the handshake with the %s failed", err, who)
+	}
+	if code, got := failed.Reply(); code != 522 || !strings.Contains(got, plain) {
+		t.Errorf("got %d %q; want 522 and %q in it", code, got, plain)
+	}
+}
+
+// refusal is an error of a VerifyConnection that has words of its own.
+type refusal struct{}
+
+func (refusal) Error() string { return "no session resumed" }
+func (refusal) Plain() string { return "resume the session" }
+
+// TestHandshakeFails has one end's handshake fail: both see that the transfer is none.
+func TestHandshakeFails(t *testing.T) {
+	refuse := func(c *tls.Config) { c.VerifyConnection = func(tls.ConnectionState) error { return refusal{} } }
+	for _, tt := range []struct {
+		name  string
+		path  Path
+		seals func(*tls.Config) // of the leg at fault
+		fault func(t *testing.T, who string, e party)
+		plain string
+		want  error
+	}{
+		{name: "no TLS", plain: "does not speak TLS", fault: func(t *testing.T, _ string, e party) {
+			e.tcp.Write([]byte("a file in clear"))
+			wantEndReset(t, "end in clear", party{tcp: e.tcp})
+		}},
+		{name: "TLS 1.1", plain: "handshake on the data connection failed", fault: func(t *testing.T, who string, e party) {
+			wantAlert(t, renew(who, e, tls.VersionTLS11), "protocol version")
+		}},
+		{name: "refused", plain: "resume the session", want: refusal{}, seals: refuse, fault: func(t *testing.T, _ string, e party) {
+			wantAlert(t, e, "bad certificate")
+		}},
+		{name: "silence", plain: "took too long", want: os.ErrDeadlineExceeded, path: Path{HelloTime: 20 * time.Millisecond},
+			fault: func(t *testing.T, _ string, e party) {
+				wantEndReset(t, "silent end", party{tcp: e.tcp})
+			}},
+		{name: "dribble", plain: "took too long", want: os.ErrDeadlineExceeded, path: Path{HandshakeTime: 20 * time.Millisecond},
+			fault: func(t *testing.T, _ string, e party) {
+				e.tcp.Write([]byte{22})
+				wantEndReset(t, "dribbling end", party{tcp: e.tcp})
+			}},
+		{name: "gone", plain: "closed the data connection", want: io.EOF, fault: func(t *testing.T, _ string, e party) {
+			e.tcp.CloseWrite()
+		}},
+		{name: "reset", plain: "handshake on the data connection failed", fault: func(t *testing.T, who string, e party) {
+			if who == endServer {
+				wantUnread(t, e) // our ClientHello: before, it would break the dialling
+			}
+			reset(e.tcp)
+		}},
+	} {
+		for _, l := range sealedLegs {
+			for who, at := range map[string]bool{endClient: l.client, endServer: l.server} {
+				if !at {
+					continue
+				}
+				t.Run(tt.name+"/"+l.String()+"/"+who, func(t *testing.T) {
+					p, seals := tt.path, l.seals()
+					p.Ports = path().Ports
+					if tt.seals != nil {
+						tt.seals(map[string]*tls.Config{endClient: seals.Client, endServer: seals.Server}[who])
+					}
+					failHandshake(t, &p, seals, who, tt.fault, tt.plain, tt.want)
+				})
+			}
+		}
+	}
+}
+
+func failHandshake(t *testing.T, p *Path, seals Seals, who string, fault func(*testing.T, string, party), plain string, want error) {
+	tr, client, srv := sealedBy(t, p, passive, 0, seals)
+	faulty, other := client, srv
+	if who == endServer {
+		faulty, other = srv, client
+	}
+	otherReset := make(chan struct{})
+	go func() {
+		defer close(otherReset)
+		wantEndReset(t, "other end", other)
+	}()
+	fault(t, who, faulty)
+	<-otherReset
+	err := wait(t, tr).Err
+	if p.HelloTime != 0 && seals.Client != nil && seals.Server != nil { // none of them might have spoken in time
+		if failed, ok := errors.AsType[*HandshakeError](err); ok {
+			who = failed.End
+		}
+	}
+	wantHandshakeError(t, err, who, plain)
+	if want != nil && !errors.Is(err, want) {
+		t.Errorf("got %v; want %v", err, want)
+	}
+	if err := tr.Finish(nil); !errors.As(err, new(*HandshakeError)) {
+		t.Errorf("Finish: got %v; want the handshake failed", err)
+	}
+}
+
+// renew has a peer speak another version.
+func renew(who string, e party, v uint16) party {
+	if who == endClient {
+		return party{e.tcp, tls.Client(e.tcp, version(dialling(), v))}
+	}
+	return party{e.tcp, tls.Server(e.tcp, version(serving(), v))}
+}
+
+// wantAlert does a handshake, and reads the alert with which it ends.
+func wantAlert(t *testing.T, e party, alert string) {
+	t.Helper()
+	err := e.tls.Handshake()
+	if err == nil { // the end that is done first learns of it from the first record
+		_, err = e.tls.Read(make([]byte, 1))
+	}
+	if err == nil || !strings.Contains(err.Error(), alert) && !strings.Contains(err.Error(), "unsupported version") {
+		t.Errorf("got %v; want the alert %q", err, alert)
+	}
+	e.tcp.Close()
+}
+
+// TestHandshakeClearEndBreaks has the end in clear break while the other end's handshake is awaited.
+func TestHandshakeClearEndBreaks(t *testing.T) {
+	tr, client, srv := sealedBy(t, path(), passive, 0, legs{client: true}.seals())
+	await(t, func() bool { // before, it would break the dialling
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return tr.ends[To] != nil
+	}, func() string { return "the server is not connected to" })
+	reset(srv.tcp)
+	wantEndReset(t, "client", party{tcp: client.tcp})
+	wantBroken(t, wait(t, tr).Err, To)
+}
+
+// TestHandshakeClosed calls a transfer off while handshakes are awaited, and while an end that was refused has
+// not closed yet.
+func TestHandshakeClosed(t *testing.T) {
+	t.Run("Close", func(t *testing.T) {
+		tr, client, srv := sealedBy(t, path(), passive, 0, legs{true, true}.seals())
+		tr.Close()
+		wantEndReset(t, "client", party{tcp: client.tcp})
+		wantEndReset(t, "server", party{tcp: srv.tcp}) // behind our ClientHello
+		if r := tr.Result(); r.Err != ErrClosed {
+			t.Errorf("got %v; want %v", r.Err, ErrClosed)
+		}
+	})
+	t.Run("context", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		l := far(t, server)
+		tr, err := path().Open(ctx, hole(l), legs{true, true}.seals())
+		if err == nil {
+			err = tr.Arm()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		owned(t, tr)
+		client := dialFrom(t, peer, tr.At())
+		acceptFrom(t, l)
+		cancel()
+		wantEndReset(t, "client", party{tcp: client})
+		if r := wait(t, tr); !errors.Is(r.Err, ErrClosed) {
+			t.Errorf("got %v; want %v", r.Err, ErrClosed)
+		}
+	})
+	t.Run("refused and not closed", func(t *testing.T) {
+		seals := legs{client: true}.seals()
+		seals.Client.VerifyConnection = func(tls.ConnectionState) error { return refusal{} }
+		tr, client, srv := sealedBy(t, path(), passive, 0, seals)
+		_ = client.tls.Handshake()
+		wantEndReset(t, "server", srv) // then the alert is on its way
+		tr.Close()
+		wantHandshakeError(t, tr.Result().Err, endClient, "resume")
+	})
+}
+
+// TestFinishHurries has the server call a transfer complete while an end has not begun with TLS: the five
+// minutes that one may stay silent before are not waited for.
+func TestFinishHurries(t *testing.T) {
+	p := path()
+	p.HandshakeTime = 20 * time.Millisecond
+	tr, client, srv := sealedBy(t, p, passive, 0, legs{client: true}.seals())
+	await(t, func() bool { // both legs stand, and the handshake is awaited
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return tr.ends[To] != nil
+	}, func() string { return "the server is not connected to" })
+	err := tr.Finish(nil)
+	wantHandshakeError(t, err, endClient, "took too long")
+	wantEndReset(t, "client", party{tcp: client.tcp})
+	wantEndReset(t, "server", srv)
+}

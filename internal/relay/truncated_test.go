@@ -1,0 +1,157 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// wantTruncated checks who is said to have ended without close_notify.
+func wantTruncated(t *testing.T, err error, who string, inside bool) {
+	t.Helper()
+	wantBroken(t, err, sideOf(who))
+	short, ok := errors.AsType[*TruncatedError](err)
+	if !ok || short.End != who || short.Inside != inside {
+		t.Fatalf("got %v; want the %s's data truncated, inside a record %t", err, who, inside)
+	}
+	if option := "tls." + who + `_close_notify = "optional"`; strings.Contains(short.Remedy(), option) == inside {
+		t.Errorf("got the remedy %q; want %s in it: %t", short.Remedy(), option, !inside)
+	}
+	if code, text := short.Reply(); code != 426 || !strings.Contains(text, "the "+who+"'s data ended") {
+		t.Errorf("got %d %q; want 426, and the %s named", code, text, who)
+	}
+}
+
+// TestTruncated has a sender's data end by a FIN alone: between two records, or inside one, with a leg that
+// may end so or not.
+func TestTruncated(t *testing.T) {
+	for _, l := range sealedLegs {
+		for _, who := range []string{endClient, endServer} {
+			if who == endClient && !l.client || who == endServer && !l.server {
+				continue
+			}
+			for _, unshut := range []bool{false, true} {
+				for _, inside := range []bool{false, true} {
+					name := l.String() + "/" + who
+					if unshut {
+						name += "/unshut"
+					}
+					if inside {
+						name += "/inside"
+					}
+					t.Run(name, func(t *testing.T) {
+						seals := l.seals()
+						seals.ClientUnshut, seals.ServerUnshut = unshut && who == endClient, unshut && who == endServer
+						truncate(t, seals, who, inside, unshut && !inside)
+					})
+				}
+			}
+		}
+	}
+}
+
+func truncate(t *testing.T, seals Seals, who string, inside, complete bool) {
+	tr, client, srv := sealed(t, seals)
+	sends, gets := at(who, client, srv)
+	tell(t, sends, gets, "half of a file")
+	if inside {
+		sends.tcp.Write([]byte{23, 3, 3, 1, 0, 'x'}) // the beginning of a record of 256 bytes
+	}
+	sends.tcp.CloseWrite()
+	if !complete {
+		wantEndReset(t, "receiver", gets)
+		wantTruncated(t, wait(t, tr).Err, who, inside)
+		return
+	}
+	wantEnd(t, "receiver", gets, nil)
+	gets.CloseWrite()
+	if r := wait(t, tr); r.Err != nil {
+		t.Error(r.Err)
+	}
+}
+
+// TestReceiverJustCloses has a receiver close without close_notify after it has got all: it has sent nothing
+// that could be cut short, not even where the file is empty.
+func TestReceiverJustCloses(t *testing.T) {
+	for _, l := range sealedLegs {
+		for _, who := range []string{endClient, endServer} {
+			for name, file := range map[string][]byte{"a file": []byte("a file"), "an empty file": nil} {
+				t.Run(l.String()+"/"+who+"/"+name, func(t *testing.T) {
+					tr, client, srv := sealed(t, l.seals())
+					gets, sends := at(who, client, srv)
+					sends.Write(file)
+					sends.CloseWrite()
+					wantEnd(t, "receiver", gets, file)
+					gets.tcp.Close()
+					wantEnd(t, "sender", sends, nil)
+					if r := wait(t, tr); r.Err != nil {
+						t.Error(r.Err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestEmptyTruncated has a FIN come without close_notify before anything else, as an attacker may send it: no
+// empty file comes of it, unless the leg may end so.
+func TestEmptyTruncated(t *testing.T) {
+	for _, who := range []string{endClient, endServer} {
+		t.Run(who, func(t *testing.T) {
+			tr, client, srv := sealed(t, legs{true, true}.seals())
+			closes, other := at(who, client, srv)
+			closes.tcp.CloseWrite()
+			wantEndReset(t, "other end", other)
+			wantTruncated(t, wait(t, tr).Err, who, false)
+		})
+		t.Run(who+"/unshut", func(t *testing.T) {
+			seals := legs{true, true}.seals()
+			seals.ClientUnshut, seals.ServerUnshut = who == endClient, who == endServer
+			tr, client, srv := sealed(t, seals)
+			closes, other := at(who, client, srv)
+			closes.tcp.CloseWrite()
+			wantEnd(t, "other end", other, nil)
+			other.CloseWrite()
+			if r := wait(t, tr); r.Err != nil {
+				t.Error(r.Err)
+			}
+		})
+	}
+}
+
+// TestEarlyReceiver has a receiver close its direction without close_notify before the sender has begun, and the
+// sender begin in time.
+func TestEarlyReceiver(t *testing.T) {
+	tr, client, srv := sealed(t, legs{true, true}.seals())
+	client.tcp.CloseWrite()
+	tell(t, srv, client, "a file")
+	srv.CloseWrite()
+	wantEnd(t, "client", client, nil)
+	wantEnd(t, "server", srv, nil)
+	if r := wait(t, tr); r.Err != nil {
+		t.Error(r.Err)
+	}
+}
+
+// TestUnshutReset has an unshut leg end by a reset that the kernel tells to the other direction: that is no FIN.
+func TestUnshutReset(t *testing.T) {
+	for range 20 {
+		seals := legs{true, true}.seals()
+		seals.ClientUnshut = true
+		tr, client, srv := sealed(t, seals)
+		tell(t, client, srv, "half of a file")
+		sent := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(struct{ io.Writer }{srv}, zeros{})
+			sent <- err
+		}()
+		io.CopyN(io.Discard, client, 1<<20)
+		reset(client.tcp)
+		if err := <-sent; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("got %v; want a reset", err)
+		}
+		wantBroken(t, wait(t, tr).Err, From)
+	}
+}
