@@ -50,6 +50,9 @@ func (t *Transfer) shake() bool {
 // transfer command, and an end may be connected long before.
 func (t *Transfer) handshake(side Side) bool {
 	leg, seal := t.legs[side], t.seals[side]
+	if !t.awaitBeginning(side) {
+		return false
+	}
 	w, err := newWire(leg.tcp, seal.handshakeTime)
 	if err == nil {
 		err = leg.tcp.SetDeadline(time.Now().Add(seal.helloTime))
@@ -79,6 +82,24 @@ func (t *Transfer) handshake(side Side) bool {
 		t.dismiss(side, failure)
 	} else {
 		t.fail(failure)
+	}
+	return false
+}
+
+// awaitBeginning waits until the handshake with an end may begin; false: the transfer is over before.
+func (t *Transfer) awaitBeginning(side Side) bool {
+	s := t.seals[side]
+	if s.begin == nil {
+		return true
+	}
+	silence := time.NewTimer(s.helloTime)
+	defer silence.Stop()
+	select {
+	case <-s.begin:
+		return true
+	case <-t.broken:
+	case <-silence.C:
+		t.fail(&HandshakeError{side, s.end, fmt.Errorf("no transfer began in %s: %w", s.helloTime, os.ErrDeadlineExceeded)})
 	}
 	return false
 }

@@ -207,3 +207,26 @@ func TestFinishHurries(t *testing.T) {
 	wantEndReset(t, "client", party{tcp: client.tcp})
 	wantEndReset(t, "server", srv)
 }
+
+// TestHandshakeBegins has TLS with the server wait for the transfer, though the client has begun with its own.
+func TestHandshakeBegins(t *testing.T) {
+	begin := make(chan struct{})
+	seals := legs{client: true, server: true}.seals()
+	seals.Begin = begin
+	tr, client, srv := sealedBy(t, path(), passive, 0, seals)
+	handshake(t, client)
+	_ = srv.tcp.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	if n, err := srv.tcp.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("got %d bytes, %v; want nothing before the transfer", n, err)
+	}
+	_ = srv.tcp.SetReadDeadline(time.Time{})
+	close(begin)
+	handshake(t, srv)
+	tr.Close()
+
+	seals.Begin = make(chan struct{})
+	tr, client, srv = sealedBy(t, path(), passive, 0, seals)
+	client.tcp.Write([]byte("no TLS"))
+	wantHandshakeError(t, wait(t, tr).Err, endClient, "does not speak TLS") // and nobody waits for the beginning
+	_ = srv
+}

@@ -17,6 +17,9 @@ type Seals struct {
 	// An end that is unshut may end its data without close_notify, by TCP's FIN alone, which anybody on
 	// the way can forge: a file that was cut short then looks complete.
 	ClientUnshut, ServerUnshut bool
+	// Begin is closed when the transfer begins, and TLS with the server not before: there are servers
+	// that close a data connection on which anything comes sooner. nil: at once.
+	Begin <-chan struct{}
 }
 
 // seal is the TLS of one leg.
@@ -24,6 +27,7 @@ type seal struct {
 	config *tls.Config // nil: in clear
 	end    string      // "client" or "server"
 	unshut bool
+	begin  <-chan struct{} // nil: at once
 
 	helloTime, handshakeTime time.Duration
 }
@@ -31,8 +35,8 @@ type seal struct {
 // seal has t speak TLS, where client is the side of FTP's client.
 func (p *Path) seal(t *Transfer, client Side, seals Seals) {
 	hello, handshake := orDefault(p.HelloTime, DefaultHelloTime), orDefault(p.HandshakeTime, DefaultHandshakeTime)
-	t.seals[client] = seal{seals.Client, endClient, seals.ClientUnshut, hello, handshake}
-	t.seals[client.other()] = seal{seals.Server, endServer, seals.ServerUnshut, hello, handshake}
+	t.seals[client] = seal{seals.Client, endClient, seals.ClientUnshut, nil, hello, handshake}
+	t.seals[client.other()] = seal{seals.Server, endServer, seals.ServerUnshut, seals.Begin, hello, handshake}
 }
 
 // sealed tells whether the gateway speaks TLS on one of the legs at least.

@@ -50,6 +50,7 @@ type Transfer struct {
 	bytes [2]atomic.Int64 // passed on, by the end that sent them
 	ended [2]atomic.Bool  // the end has sent its FIN, and all that came before it was passed on
 
+	broken     chan struct{}    // closed with the first failure
 	seals      [2]seal          // by side
 	legs       [2]*leg          // of a sealed transfer, once both ends stand
 	spoken     [2]chan struct{} // of a sealed transfer: closed when the end has sent data or has ended
@@ -71,6 +72,7 @@ func newTransfer(ctx context.Context) *Transfer {
 		connected: make(chan struct{}),
 		done:      make(chan struct{}),
 		severed:   make(chan struct{}),
+		broken:    make(chan struct{}),
 	}
 	t.result.Began = time.Now()
 	t.ctx, t.cancel = context.WithCancelCause(ctx)
@@ -199,6 +201,7 @@ func (t *Transfer) fail(err error) {
 	} else if cause != nil {
 		err = fmt.Errorf("%w: %w", ErrClosed, cause)
 	}
+	close(t.broken)
 	if t.delivered {
 		t.err = errDelivered
 		t.closeInOrder()

@@ -84,6 +84,7 @@ type Dialogue struct {
 type request struct {
 	verb     string // as the client sent it
 	transfer bool   // it uses the data connection
+	begun    bool   // the server has answered with 1yz
 }
 
 // greeting stands for the command that the server's first reply answers.
@@ -143,6 +144,9 @@ func verbOf(line []byte) string {
 
 // Busy tells whether a transfer is under way: then nobody is idle.
 func (d *Dialogue) Busy() bool { return len(d.pending) > 0 && d.pending[0].transfer }
+
+// Begun tells whether the server has said that the transfer under way begins (1yz).
+func (d *Dialogue) Begun() bool { return d.Busy() && d.pending[0].begun }
 
 // waits tells whether a command of the client's, and no transfer, waits for its answer.
 func (d *Dialogue) waits() bool {

@@ -218,13 +218,17 @@ func (s *session) closeData() {
 	}
 }
 
-// sealed is the TLS for a data connection that is encrypted on these legs.
+// sealed is the TLS for a data connection to come that is encrypted on these legs.
 func (s *session) sealed(on dnat.Encrypted) Seals {
 	seals := s.seals
 	if !on.Client {
 		seals.Client = nil
 	}
-	if !on.Server {
+	s.beginning = nil
+	if on.Server {
+		s.beginning = newBeginning()
+		seals.Begin = s.beginning.begun
+	} else {
 		seals.Server = nil
 	}
 	return seals

@@ -26,6 +26,9 @@ type DataPath interface {
 type Seals struct {
 	Client, Server             *tls.Config // as the client's TLS server, as the server's TLS client
 	ClientUnshut, ServerUnshut bool        // whether the end's data may end without close_notify
+	// Begin is closed when the transfer begins: TLS with the server begins then and not before, because
+	// there are servers that close a data connection on which anything comes sooner (pyftpdlib).
+	Begin <-chan struct{}
 }
 
 // Data is one pinhole and the connection that comes through it. The session owns it and closes it.

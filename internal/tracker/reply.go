@@ -169,6 +169,7 @@ func (d *Dialogue) hidden(line []byte) bool {
 // finish takes the last line of a reply that was passed on.
 func (d *Dialogue) finish(r request, code int) {
 	if code/100 == 1 {
+		d.pending[d.turn].begun = true
 		if d.open && !d.bridged && (code == 125 || code == 150) { // a command that is not known here, and transfers
 			d.pending[d.turn].transfer = true
 			d.useData()

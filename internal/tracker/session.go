@@ -45,6 +45,7 @@ type session struct {
 	dialogue   *Dialogue
 	data       Data        // of the last negotiation; nil: none
 	gate       Gate        // of a session that is passed through; nil: none
+	beginning  *beginning  // of data; nil: it need not know, or knows
 	seals      Seals       // of data connections; those of a leg where no TLS was begun are nil
 	control    *tls.Config // for the client's handshake to come
 	then       Then        // what the control connections become, once the client's goroutine sees to it
@@ -161,6 +162,7 @@ func (s *session) fromClient(line []byte, err error) (then Then, more bool) {
 	}
 	s.trace(Client, line)
 	s.do(s.dialogue.Step(Client, line))
+	s.observe()
 	s.flush()
 	for !s.ended && s.dialogue.Undecided() {
 		s.changed.Wait()
@@ -231,6 +233,7 @@ func (s *session) fromServer(line []byte, err error, more bool) bool {
 	s.trace(Server, line)
 	s.unread = more
 	s.do(s.dialogue.Step(Server, line))
+	s.observe()
 	if loggedIn && !s.dialogue.loggedIn {
 		s.loginFrom = s.lastLine
 	}
