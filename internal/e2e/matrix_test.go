@@ -65,9 +65,10 @@ func through(t *testing.T, l *lab.Lab, c client, s server, m mode, at site) {
 
 // TestKernelTrackingServers has one passive and one active session with each of the other servers.
 func TestKernelTrackingServers(t *testing.T) {
-	for name, run := range map[string]func(*testing.T, *lab.Host, netip.AddrPort) server{
-		"pure-ftpd": pureFTPd, "proftpd": proFTPd, "pyftpdlib": pyftpdlib,
-	} {
+	for name, run := range serverPrograms {
+		if name == "vsftpd" {
+			continue // TestKernelTrackingClients has it
+		}
 		for _, m := range []mode{pasv, port} {
 			t.Run(name+"/"+string(m), func(t *testing.T) {
 				t.Parallel()

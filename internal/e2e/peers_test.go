@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -105,12 +106,16 @@ func vsftpd(t *testing.T, h *lab.Host, at netip.AddrPort, settings ...string) se
 		"log_ftp_protocol=YES", "vsftpd_log_file="+s.log,
 	)
 	conf := writeFile(t, "vsftpd.conf", strings.Join(append(lines, settings...), "\n")+"\n")
-	runPeer(t, h, at, exec.Command(program, conf))
+	greet := greeting
+	if slices.Contains(settings, implicitVSFTPD) {
+		greet = greetingInTLS
+	}
+	runPeer(t, h, at, exec.Command(program, conf), greet)
 	return s
 }
 
-// pureFTPd runs pure-ftpd at an address, with a user database of its own.
-func pureFTPd(t *testing.T, h *lab.Host, at netip.AddrPort) server {
+// pureFTPd runs pure-ftpd at an address, with a user database of its own and more options.
+func pureFTPd(t *testing.T, h *lab.Host, at netip.AddrPort, options ...string) server {
 	t.Helper()
 	program, users := peer(t, "pure-ftpd"), peer(t, "pure-pw")
 	if singleUser(t) {
@@ -124,15 +129,16 @@ func pureFTPd(t *testing.T, h *lab.Host, at netip.AddrPort) server {
 	if out, err := exec.Command(users, "mkdb", db, "-f", passwd).CombinedOutput(); err != nil {
 		t.Fatalf("pure-pw mkdb: %v\n%s", err, out)
 	}
-	runPeer(t, h, at, exec.Command(program,
+	runPeer(t, h, at, exec.Command(program, append([]string{
 		"--bind", fmt.Sprintf("%s,%d", at.Addr(), at.Port()),
-		"--noanonymous", "--dontresolve", "--login", "puredb:"+db,
-		"--syslogfacility", "none", "--pidfile", db+".pid"))
+		"--noanonymous", "--dontresolve", "--login", "puredb:" + db,
+		"--syslogfacility", "none", "--pidfile", db + ".pid"}, options...)...), greeting)
 	return s
 }
 
-// proFTPd runs proftpd at an address. The account is root's: the one user that is everywhere.
-func proFTPd(t *testing.T, h *lab.Host, at netip.AddrPort) server {
+// proFTPd runs proftpd at an address, with more settings. The account is root's: the one user that is
+// everywhere.
+func proFTPd(t *testing.T, h *lab.Host, at netip.AddrPort, settings ...string) server {
 	t.Helper()
 	program := peer(t, "proftpd")
 	s := newServer(t)
@@ -144,7 +150,7 @@ func proFTPd(t *testing.T, h *lab.Host, at netip.AddrPort) server {
 	}
 	s.log = filepath.Join(dir, "commands.log")
 	s.command = regexp.MustCompile(`(?m)^(PASV|EPSV|PORT|EPRT)(?: (.*))?$`)
-	conf := writeFile(t, "proftpd.conf", strings.Join([]string{
+	lines := []string{
 		"ServerType standalone", "ServerName test", "User root", "Group root", "RootLogin on",
 		"DefaultAddress " + at.Addr().String(), "SocketBindTight on", fmt.Sprintf("Port %d", at.Port()),
 		"UseReverseDNS off", "ControlsEngine off", "WtmpLog off", "UseFtpUsers off",
@@ -152,8 +158,13 @@ func proFTPd(t *testing.T, h *lab.Host, at netip.AddrPort) server {
 		"PidFile " + dir + "/pid", "ScoreboardFile " + dir + "/scoreboard", "DelayTable none",
 		"TransferLog none", "SystemLog " + dir + "/system.log",
 		`LogFormat commands "%r"`, "ExtendedLog " + s.log + " ALL commands",
-	}, "\n")+"\n")
-	runPeer(t, h, at, exec.Command(program, "--nodaemon", "--quiet", "--config", conf))
+	}
+	conf := writeFile(t, "proftpd.conf", strings.Join(append(lines, settings...), "\n")+"\n")
+	greet := greeting
+	if slices.Contains(settings, implicitProFTPd) {
+		greet = greetingInTLS
+	}
+	runPeer(t, h, at, exec.Command(program, "--nodaemon", "--quiet", "--config", conf), greet)
 	return s
 }
 
@@ -163,12 +174,12 @@ func pyftpdlib(t *testing.T, h *lab.Host, at netip.AddrPort) server {
 	python := pythonWith(t, "pyftpdlib")
 	s := newServer(t)
 	runPeer(t, h, at, exec.Command(python, "-m", "pyftpdlib", "--interface", at.Addr().String(), "--port", fmt.Sprint(at.Port()),
-		"--write", "--directory", s.root, "--username", account, "--password", passphrase, "--debug"))
+		"--write", "--directory", s.root, "--username", account, "--password", passphrase, "--debug"), greeting)
 	return s
 }
 
 // runPeer runs a server in the foreground until the test ends, and returns once it greets.
-func runPeer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd) {
+func runPeer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd, greet greeter) {
 	t.Helper()
 	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
 	if err != nil {
@@ -193,7 +204,7 @@ func runPeer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd) {
 			t.Logf("output of %s:\n%s", cmd.Path, text)
 		}
 	})
-	if err := awaitGreeting(t.Context(), h, at, ended); err != nil {
+	if err := awaitGreeting(t.Context(), h, at, greet, ended); err != nil {
 		t.Fatalf("%s: %v", cmd.Path, err)
 	}
 }
@@ -202,14 +213,17 @@ func runPeer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd) {
 // "a process listens now".
 const retryInterval = 10 * time.Millisecond
 
-// awaitGreeting returns when the server at an address sends a 220 (RFC 959 section 5.4).
-func awaitGreeting(ctx context.Context, h *lab.Host, at netip.AddrPort, ended <-chan struct{}) error {
+// greeter connects to a server and expects its 220 (RFC 959 section 5.4).
+type greeter func(context.Context, *lab.Host, netip.AddrPort) error
+
+// awaitGreeting returns when the server at an address greets.
+func awaitGreeting(ctx context.Context, h *lab.Host, at netip.AddrPort, greet greeter, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	retry := time.NewTicker(retryInterval)
 	defer retry.Stop()
 	for {
-		err := greeting(ctx, h, at)
+		err := greet(ctx, h, at)
 		if err == nil {
 			return nil
 		}
@@ -232,6 +246,10 @@ func greeting(ctx context.Context, h *lab.Host, at netip.AddrPort) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
+	return hears220(conn)
+}
+
+func hears220(conn io.Reader) error {
 	code := make([]byte, 3)
 	if _, err := io.ReadFull(conn, code); err != nil {
 		return err

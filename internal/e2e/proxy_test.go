@@ -18,7 +18,9 @@ import (
 // serverPrograms are the real servers.
 var serverPrograms = map[string]func(*testing.T, *lab.Host, netip.AddrPort) server{
 	"vsftpd":    func(t *testing.T, h *lab.Host, at netip.AddrPort) server { return vsftpd(t, h, at) },
-	"pure-ftpd": pureFTPd, "proftpd": proFTPd, "pyftpdlib": pyftpdlib,
+	"pure-ftpd": func(t *testing.T, h *lab.Host, at netip.AddrPort) server { return pureFTPd(t, h, at) },
+	"proftpd":   func(t *testing.T, h *lab.Host, at netip.AddrPort) server { return proFTPd(t, h, at) },
+	"pyftpdlib": pyftpdlib,
 }
 
 // TestProxyClientsAndServers has every client list, fetch and store with every server, in every mode

@@ -46,7 +46,7 @@ func (p *Proxy) open(ctx context.Context, w *wire, f dnat.Resolved) (*opening, e
 	_ = w.SetDeadline(time.Now().Add(f.Limits.OrDefault().Login))
 	stop := context.AfterFunc(ctx, func() { _ = w.SetDeadline(past) })
 	defer stop()
-	a := &asker{w: w, lines: ftp.NewLineReader(w, 0), keys: p.Keys}
+	a := &asker{w: w, lines: ftp.NewLineReader(w, 0), keys: p.Keys, handshake: f.Limits.OrDefault().Dial}
 	o := &opening{lines: a.lines, data: data}
 	if f.TLS.ServerClear {
 		o.data = nil
@@ -62,9 +62,10 @@ func (p *Proxy) open(ctx context.Context, w *wire, f dnat.Resolved) (*opening, e
 
 // asker speaks with a server before the client does.
 type asker struct {
-	w     *wire
-	lines *ftp.LineReader
-	keys  Keys
+	w         *wire
+	lines     *ftp.LineReader
+	keys      Keys
+	handshake time.Duration // as long as for the connection: it is some round trips more
 }
 
 // begin has the connection encrypted and what comes by it agreed upon, and returns the greeting.
@@ -124,6 +125,8 @@ func (a *asker) protect(t dnat.TLS) error {
 
 // encrypt does the handshake. What the server has said in plain text behind its yes is thrown away.
 func (a *asker) encrypt(control *tls.Config) error {
+	late := time.AfterFunc(a.handshake, func() { _ = a.w.SetDeadline(past) })
+	defer late.Stop()
 	if err := a.w.request(control); err != nil {
 		plain, remedy := a.keys.Explain(err)
 		return &noTLSError{kind: RefusedSecurity, plain: "no TLS with the server: " + plain, remedy: remedy, err: err}

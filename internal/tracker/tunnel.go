@@ -2,8 +2,8 @@ package tracker
 
 import "time"
 
-// tunnelEnd is how long one side of a session that nobody reads may take to end after the other.
-const tunnelEnd = 60 * time.Second
+// tunnelEnd is how long the server of a session that nobody reads may take to end after the client.
+const tunnelEnd = 10 * time.Second
 
 // tunnelBuffer is how much of a control connection is passed on at once, in bytes. It is on the
 // goroutine's stack: a pipe for splice(2) would cost an idle session four descriptors.
@@ -36,11 +36,13 @@ func (s *session) pump(to, from *wire, first []byte) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.halfEnded || to.TCPConn.CloseWrite() != nil {
+	// A server that has ended has nothing to be told any more (RFC 959 section 5.2).
+	if to.TCPConn.CloseWrite() != nil || s.halfEnded || from == s.server {
 		s.over(NotRefused, "")
 		return
 	}
 	s.halfEnded = true
+	s.closeData() // a client that has said its last word begins no transfer
 	if !s.ended {
 		_ = to.SetReadDeadline(time.Now().Add(tunnelEnd))
 	}
