@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -21,23 +22,49 @@ const stuck = 2 * time.Minute
 // session is one control connection of the load. It believes what a 227 says, so that a fault of the
 // translation shows.
 type session struct {
-	conn *net.TCPConn
+	conn net.Conn
 	in   *bufio.Reader
 	out  []byte // the command on its way
 	epsv bool
+	tls  *tls.Config // nil: control and data are in clear
 }
 
-// dial connects and reads the greeting.
-func dial(server netip.AddrPort, epsv bool) (*session, error) {
-	conn, err := connect(server)
+// dial connects, reads the greeting and goes over to TLS where that is asked for.
+func (q request) dial() (*session, error) {
+	conn, err := connect(q.Server)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{conn: conn, in: bufio.NewReaderSize(conn, 512), epsv: epsv}
-	if _, err := s.reply(220); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	s := &session{conn: conn, in: bufio.NewReaderSize(conn, 512), epsv: q.EPSV}
+	_, err = s.reply(220)
+	if err == nil && q.Seal != "" {
+		err = s.secure(q)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.conn.Close())
 	}
 	return s, nil
+}
+
+// secure is AUTH, the handshake, and what makes data connections encrypted (RFC 4217).
+func (s *session) secure(q request) error {
+	config, err := q.Seal.forClient(q.Server.Addr())
+	if err != nil {
+		return err
+	}
+	if _, err := s.do("AUTH TLS", 234); err != nil {
+		return err
+	}
+	conn := tls.Client(s.conn, config)
+	if err := conn.Handshake(); err != nil {
+		return fmt.Errorf("AUTH TLS: %w", err)
+	}
+	s.conn, s.in, s.tls = conn, bufio.NewReaderSize(conn, 512), config
+	if _, err := s.do("PBSZ 0", 200); err != nil {
+		return err
+	}
+	_, err = s.do("PROT P", 200)
+	return err
 }
 
 // connect makes a TCP connection that fails when it is stuck.
@@ -53,8 +80,8 @@ func connect(to netip.AddrPort) (*net.TCPConn, error) {
 }
 
 // login connects and logs in.
-func login(server netip.AddrPort, epsv bool) (*session, error) {
-	s, err := dial(server, epsv)
+func (q request) login() (*session, error) {
+	s, err := q.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -134,17 +161,21 @@ func (s *session) negotiate() (netip.AddrPort, error) {
 
 // retrieve reads a file through buf; it must have as many bytes as its name tells.
 func (s *session) retrieve(name string, buf []byte) error {
-	data, err := s.passive()
-	if err != nil {
-		return err
-	}
-	defer data.Close()
-	if _, err := s.do("RETR "+name, 150); err != nil {
-		return err
-	}
 	want, err := sizeOf(name)
 	if err != nil {
 		return err
+	}
+	bare, err := s.passive()
+	if err != nil {
+		return err
+	}
+	defer bare.Close()
+	if _, err := s.do("RETR "+name, 150); err != nil {
+		return err
+	}
+	data, err := s.shield(bare)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	got, err := drain(data, buf)
 	if err != nil {
@@ -160,8 +191,27 @@ func (s *session) retrieve(name string, buf []byte) error {
 	return err
 }
 
+var errNoResumption = errors.New("data connection: no TLS session was resumed")
+
+// shield makes a data connection what PROT has said: the client of FTP is that of TLS, too. A session
+// that is not the control connection's is an error, because no contestant is to be measured with
+// more or less of a handshake than others.
+func (s *session) shield(data *net.TCPConn) (net.Conn, error) {
+	if s.tls == nil {
+		return data, nil
+	}
+	conn := tls.Client(data, s.tls)
+	if err := conn.Handshake(); err != nil {
+		return nil, err
+	}
+	if !conn.ConnectionState().DidResume {
+		return nil, errNoResumption
+	}
+	return conn, nil
+}
+
 // drain reads to the end, as a client does that has somewhere to put it: every byte is copied.
-func drain(data *net.TCPConn, buf []byte) (int64, error) {
+func drain(data net.Conn, buf []byte) (int64, error) {
 	var got int64
 	for {
 		n, err := data.Read(buf)

@@ -20,15 +20,25 @@ type contestant struct {
 	rules  string   // nft text for the gateway
 	args   []string // ftpgate forward's, for a contestant with a process
 	proxy  bool     // that process holds the sessions
+
+	client   bool // the client speaks TLS
+	server   bool // the server does
+	modProxy bool // the process is proftpd
+	beside   bool // is measured beside those that speak TLS
 }
 
 // contestants are all that can be measured, in the order of the table.
 var contestants = []contestant{
-	{name: "routed", direct: true},
+	{name: "routed", direct: true, beside: true},
 	{name: "helper", rules: recipe},
 	{name: "proxy", args: []string{"--tracking", "proxy"}, proxy: true},
-	{name: "relay", args: []string{"--tracking", "proxy", "--data", "relay"}, proxy: true},
+	{name: "relay", args: []string{"--tracking", "proxy", "--data", "relay"}, proxy: true, beside: true},
 	{name: "kernel", args: []string{"--tracking", "kernel"}},
+	{name: "routed-tls", direct: true, client: true, server: true},
+	{name: "mod_proxy", modProxy: true, client: true},
+	{name: "terminated", client: true},
+	{name: "mod_proxy-both", modProxy: true, client: true, server: true},
+	{name: "terminated-both", client: true, server: true},
 }
 
 // recipe is what administrators type by hand. The helper is attached behind the connection tracking
@@ -83,8 +93,16 @@ func (c contestant) dial() netip.AddrPort {
 	return gatewayAt
 }
 
+// tools are what contestants are made with.
+type tools struct {
+	ftpgate string // the program
+	peers   string // the directory of scripts/test-peers
+	seal    seal
+}
+
 // settle makes the gateway of the stage what the contestant stands for.
-func (c contestant) settle(ctx context.Context, s *stage, ftpgate string, extra []string) error {
+func (c contestant) settle(ctx context.Context, s *stage, with tools, extra []string) error {
+	var err error
 	switch {
 	case c.direct:
 		// The one thing that the lab has not: the server knows the way back.
@@ -100,15 +118,35 @@ func (c contestant) settle(ctx context.Context, s *stage, ftpgate string, extra 
 			return fmt.Errorf("bench: %s: %w", c.name, err)
 		}
 		return s.lab.Gateway().WriteSysctl("net.ipv4.ip_forward", "1")
+	case c.modProxy:
+		err = c.settleModProxy(s, with)
+	default:
+		err = c.settleFtpgate(s, with, extra)
 	}
-	args := slices.Concat([]string{"forward"}, c.args, extra, []string{gatewayAt.String(), originAt.String()})
-	cmd := program(ftpgate, args...)
-	p, err := launch(s.lab.Gateway(), "ftpgate "+strings.Join(args, " "), cmd, func() error { return cmd.Process.Signal(syscall.SIGINT) })
 	if err != nil {
 		return err
 	}
-	s.gateway = p
-	return p.ready(ctx)
+	return s.gateway.ready(ctx)
+}
+
+// settleFtpgate runs ftpgate on the gateway.
+func (c contestant) settleFtpgate(s *stage, with tools, extra []string) error {
+	args := slices.Concat([]string{"forward"}, c.args, c.secure(with.seal), extra, []string{gatewayAt.String(), originAt.String()})
+	cmd := program(with.ftpgate, args...)
+	var err error
+	s.gateway, err = launch(s.lab.Gateway(), "ftpgate "+strings.Join(args, " "), cmd, readyText, func() error { return cmd.Process.Signal(syscall.SIGINT) })
+	return err
+}
+
+// secure is how ftpgate forward is told where TLS is spoken.
+func (c contestant) secure(with seal) (args []string) {
+	if c.client {
+		args = append(args, "--tls-client", "required", "--tls-cert", with.cert(), "--tls-key", with.key())
+	}
+	if c.server {
+		args = append(args, "--tls-server", "required", "--tls-ca", with.ca())
+	}
+	return args
 }
 
 // loadRules is `nft -f -`.

@@ -59,7 +59,7 @@ func idle(ctx context.Context, o options, c contestant) (rows []row, err error) 
 		return nil, err
 	}
 	// All of them come from one address.
-	s, err := newStage(ctx, c, o.ftpgate, "--max-sessions-per-client", strconv.Itoa(count+concurrent))
+	s, err := newStage(ctx, c, o.tools, "--max-sessions-per-client", strconv.Itoa(count+concurrent))
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func idle(ctx context.Context, o options, c contestant) (rows []row, err error) 
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, row{measure: next, contestant: beside(c, open), rounds: []float64{took}})
+		rows = append(rows, row{measure: next, contestant: beside(c, open), rounds: []float64{took.Value}})
 	}
 	after, err := resident(s.gateway.cmd.Process.Pid)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 type request struct {
 	Kind     string         // of kinds
 	Server   netip.AddrPort // where the contestant takes clients
+	Seal     seal           // what the client trusts; empty: it speaks no TLS
 	EPSV     bool           // how passive connections are asked for
 	Warmup   time.Duration  // under load, before the figure is taken
 	Duration time.Duration  // for which the figure is taken
@@ -24,7 +25,8 @@ type request struct {
 // answer is what the load says to a request.
 type answer struct {
 	Value float64
-	Error string `json:",omitempty"`
+	Work  float64 `json:",omitempty"` // all that was done, warming up included: MiB of large, steps of others
+	Error string  `json:",omitempty"`
 }
 
 // concurrent is how many sessions make the load.
@@ -46,9 +48,8 @@ func serveLoad(in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return fmt.Errorf("bench: load: %w", err)
 		}
-		var a answer
-		var err error
-		if a.Value, err = l.do(q); err != nil {
+		a, err := l.do(q)
+		if err != nil {
 			a.Error = err.Error()
 		}
 		if err := to.Encode(a); err != nil {
@@ -58,22 +59,25 @@ func serveLoad(in io.Reader, out io.Writer) error {
 }
 
 // do runs one request.
-func (l *load) do(q request) (float64, error) {
+func (l *load) do(q request) (a answer, err error) {
 	switch q.Kind {
 	case "transfers":
 		return rate(q, q.transfers)
 	case "sessions":
 		return rate(q, q.sessions)
 	case "large":
-		return q.large()
+		a.Work = float64(q.Count)
+		a.Value, err = q.large()
 	case "latency":
-		return q.latency()
+		a.Value, err = q.latency()
 	case "hold":
-		return l.hold(q)
+		a.Value, err = l.hold(q)
 	case "logins":
-		return q.logins()
+		a.Value, err = q.logins()
+	default:
+		err = fmt.Errorf("no kind of load %q", q.Kind)
 	}
-	return 0, fmt.Errorf("no kind of load %q", q.Kind)
+	return a, err
 }
 
 // job is what one of the concurrent clients does over and over, and how it ends.
@@ -83,7 +87,7 @@ type job struct {
 
 // transfers is small files over one control connection.
 func (q request) transfers() (job, error) {
-	s, err := login(q.Server, q.EPSV)
+	s, err := q.login()
 	if err != nil {
 		return job{}, err
 	}
@@ -95,7 +99,7 @@ func (q request) transfers() (job, error) {
 func (q request) sessions() (job, error) {
 	buf := make([]byte, 4<<10)
 	step := func() error {
-		s, err := login(q.Server, q.EPSV)
+		s, err := q.login()
 		if err != nil {
 			return err
 		}
@@ -107,13 +111,22 @@ func (q request) sessions() (job, error) {
 	return job{step, func() error { return nil }}, nil
 }
 
-// rate returns how many steps a second the concurrent clients get done.
-func rate(q request, open func() (job, error)) (float64, error) {
+// rate returns how many steps a second the concurrent clients get done. They are opened one after the
+// other: mod_proxy's database takes no more logins at once (it is locked, and sessions end with that).
+func rate(q request, open func() (job, error)) (a answer, err error) {
+	var jobs []job
+	for range concurrent {
+		j, err := open()
+		if err != nil {
+			return a, err
+		}
+		jobs = append(jobs, j)
+	}
 	var count atomic.Int64
 	var over atomic.Bool
 	ends := make(chan error, concurrent)
-	for range concurrent {
-		go func() { ends <- work(open, &count, &over) }()
+	for _, j := range jobs {
+		go func() { ends <- j.work(&count, &over) }()
 	}
 	running := concurrent
 	wait := func(d time.Duration) error {
@@ -125,7 +138,7 @@ func rate(q request, open func() (job, error)) (float64, error) {
 			return nil
 		}
 	}
-	err := wait(q.Warmup)
+	err = wait(q.Warmup)
 	began, before := time.Now(), count.Load()
 	if err == nil {
 		err = wait(q.Duration)
@@ -135,15 +148,11 @@ func rate(q request, open func() (job, error)) (float64, error) {
 	for range running {
 		err = errors.Join(err, <-ends)
 	}
-	return float64(done) / took.Seconds(), err
+	return answer{Value: float64(done) / took.Seconds(), Work: float64(count.Load())}, err
 }
 
-// work is one of the concurrent clients.
-func work(open func() (job, error), count *atomic.Int64, over *atomic.Bool) error {
-	j, err := open()
-	if err != nil {
-		return err
-	}
+// work is one of the concurrent clients, until it is over.
+func (j job) work(count *atomic.Int64, over *atomic.Bool) error {
 	for !over.Load() {
 		if err := j.step(); err != nil {
 			return err
@@ -155,7 +164,7 @@ func work(open func() (job, error), count *atomic.Int64, over *atomic.Bool) erro
 
 // large returns the MiB a second of one large file, from its PASV to its 226.
 func (q request) large() (float64, error) {
-	s, err := login(q.Server, q.EPSV)
+	s, err := q.login()
 	if err != nil {
 		return 0, err
 	}
@@ -170,7 +179,7 @@ func (q request) large() (float64, error) {
 
 // latency returns the median round trip of a NOOP, in microseconds.
 func (q request) latency() (float64, error) {
-	s, err := login(q.Server, q.EPSV)
+	s, err := q.login()
 	if err != nil {
 		return 0, err
 	}
@@ -192,7 +201,7 @@ func (q request) logins() (float64, error) {
 	var times []float64
 	for range q.Count {
 		began := time.Now()
-		s, err := login(q.Server, q.EPSV)
+		s, err := q.login()
 		if err != nil {
 			return 0, err
 		}
@@ -217,7 +226,7 @@ func (l *load) hold(q request) (float64, error) {
 		go func() {
 			var own []*session
 			for range missing {
-				s, err := login(q.Server, q.EPSV)
+				s, err := q.login()
 				if err != nil {
 					errs[i] = err
 					break

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -33,7 +34,9 @@ func main() {
 func play(role string, args []string) error {
 	switch {
 	case role == "origin" && len(args) == 1:
-		return serveOrigin(args[0], os.Stdin, os.Stdout)
+		return serveOrigin(args[0], "", os.Stdin, os.Stdout)
+	case role == "origin" && len(args) == 2:
+		return serveOrigin(args[0], seal(args[1]), os.Stdin, os.Stdout)
 	case role == "load":
 		return serveLoad(os.Stdin, os.Stdout)
 	}
@@ -79,7 +82,7 @@ type options struct {
 	epsv        bool
 	contestants []contestant
 	measures    []string // of those in measures, and "memory"
-	ftpgate     string   // the program; empty: it is built
+	tools       tools    // ftpgate empty: it is built
 	out         string   // where results are written
 	hold        string   // a contestant to be kept under load instead
 	holdLoad    string   // a measure
@@ -98,9 +101,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	set.IntVar(&o.large, "large", 2048, "`MiB` of the large file")
 	set.IntVar(&o.idle, "idle", 10_000, "`number` of idle sessions")
 	set.BoolVar(&o.epsv, "epsv", false, "ask for passive connections with EPSV instead of PASV")
-	set.StringVar(&who, "contestants", "routed,helper,proxy,relay", "`names` of those that are measured; there is also kernel")
-	set.StringVar(&what, "measures", "transfers,sessions,large,latency,memory", "`names` of what is measured")
-	set.StringVar(&o.ftpgate, "ftpgate", "", "`path` of the ftpgate that is measured (default: it is built)")
+	set.StringVar(&who, "contestants", "routed,helper,proxy,relay,routed-tls,mod_proxy,terminated,mod_proxy-both,terminated-both",
+		"`names` of those that are measured; there is also kernel")
+	set.StringVar(&what, "measures", "transfers,sessions,large,latency,tls-transfers,tls-large,memory", "`names` of what is measured")
+	set.StringVar(&o.tools.ftpgate, "ftpgate", "", "`path` of the ftpgate that is measured (default: it is built)")
+	set.StringVar(&o.tools.peers, "peers", cmp.Or(os.Getenv("FTPGATE_PEERS"), ".peers"), "`directory` in which scripts/test-peers has unpacked proftpd")
 	set.StringVar(&o.out, "out", "bench-results", "`directory` for the CSV and the plot")
 	set.BoolVar(&quick, "quick", false, "a short run: does everything work?")
 	set.StringVar(&o.hold, "hold", "", "measure nothing: keep this `contestant` under load, to be profiled")
@@ -153,7 +158,7 @@ func outside(ctx context.Context, o options, args []string) (code int, err error
 	if err := raiseDescriptors(o.idle); err != nil {
 		return 0, err
 	}
-	if o.ftpgate == "" {
+	if o.tools.ftpgate == "" {
 		dir, err := os.MkdirTemp("", "ftpgate-bench-")
 		if err != nil {
 			return 0, fmt.Errorf("bench: %w", err)
@@ -171,10 +176,20 @@ func outside(ctx context.Context, o options, args []string) (code int, err error
 }
 
 // inside measures, or holds.
-func inside(ctx context.Context, o options, stdout, stderr io.Writer) error {
+func inside(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
+	dir, err := os.MkdirTemp("", "ftpgate-bench-seal-")
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if o.tools.seal, err = newSeal(dir, gatewayAt.Addr(), originAt.Addr()); err != nil {
+		return err
+	}
 	if o.hold != "" {
 		return hold(ctx, o, stdout)
 	}
+	_, missing := findProftpd(o.tools.peers)
+	o.contestants = present(o.contestants, missing, stderr)
 	rows, err := run(ctx, o, stderr)
 	if err != nil {
 		return err
@@ -183,6 +198,19 @@ func inside(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		return err
 	}
 	return save(o.out, rows)
+}
+
+// present are the contestants whose programs are here; of those that lack proftpd it says why they are
+// left out.
+func present(asked []contestant, missing error, stderr io.Writer) (there []contestant) {
+	for _, c := range asked {
+		if c.modProxy && missing != nil {
+			fmt.Fprintf(stderr, "%s is left out; scripts/test-peers gets what is missing: %s\n", c.name, strings.ReplaceAll(missing.Error(), "\n", "; "))
+			continue
+		}
+		there = append(there, c)
+	}
+	return there
 }
 
 // save writes the results as files.

@@ -45,7 +45,18 @@ type measure struct {
 	lower             bool // is better; a target is then an upper bound
 	targets           []target
 	request           func(options) request
+	ftps              bool  // is of those that speak TLS
+	cost              *cost // nil: it is not taken
 }
+
+// cost is what the gateway's processes use for the load of a measure.
+type cost struct {
+	measure
+	share float64 // of its figure in the seconds for one MiB or one step
+}
+
+// taken tells whether a contestant takes part in the measure.
+func (m measure) taken(c contestant) bool { return m.ftps == c.client || m.ftps && c.beside }
 
 // measures are those that are taken in rounds, in the order of the table.
 var measures = []measure{
@@ -62,14 +73,34 @@ var measures = []measure{
 	{
 		name: "large", title: "one large file", unit: "MiB/s",
 		targets: []target{{"proxy", "helper", 0.98}, {"relay", "helper", 0.80}},
-		request: func(o options) request { return request{Kind: "large", EPSV: o.epsv, Count: o.large} },
+		request: largeFile,
 	},
 	{
 		name: "latency", title: "round trip of a NOOP", unit: "µs", relation: difference, lower: true,
 		targets: []target{{"proxy", "routed", 60}, {"relay", "routed", 60}},
 		request: timed("latency"),
 	},
+	{
+		name: "tls-transfers", title: "1 KiB files, TLS, 16 connections", unit: "1/s", ftps: true,
+		targets: []target{{"terminated", "mod_proxy", 1}, {"terminated-both", "mod_proxy-both", 1}},
+		request: timed("transfers"),
+		cost: &cost{share: 1e3, measure: measure{
+			name: "tls-transfers-cpu", title: "gateway's processor time for one of them", unit: "ms", ftps: true, lower: true,
+			targets: []target{{"terminated", "mod_proxy", 1}, {"terminated-both", "mod_proxy-both", 1}},
+		}},
+	},
+	{
+		name: "tls-large", title: "one large file, TLS", unit: "MiB/s", ftps: true,
+		targets: []target{{"terminated", "mod_proxy", 1}, {"terminated-both", "mod_proxy-both", 1}},
+		request: largeFile,
+		cost: &cost{share: 1 << 10, measure: measure{
+			name: "tls-large-cpu", title: "gateway's processor time for a GiB of it", unit: "s/GiB", ftps: true, lower: true,
+			targets: []target{{"terminated", "mod_proxy", 1}, {"terminated-both", "mod_proxy-both", 1}},
+		}},
+	},
 }
+
+func largeFile(o options) request { return request{Kind: "large", EPSV: o.epsv, Count: o.large} }
 
 // timed is a request that goes on for as long as a round.
 func timed(kind string) func(options) request {
@@ -103,20 +134,31 @@ type relative struct {
 	value float64
 }
 
-// baselines are the contestants that others are held against.
-var baselines = []string{"routed", "helper"}
+// baselines are the contestants that others are held against, in the order of the CSV.
+var baselines = []string{"routed", "helper", "routed-tls", "mod_proxy", "mod_proxy-both"}
+
+// baselines are those of the measure.
+func (m measure) baselines() []string {
+	if m.ftps {
+		return baselines[2:]
+	}
+	return baselines[:2]
+}
 
 // figure is the row's one number.
 func (r row) figure() float64 { return median(r.rounds) }
 
 // evaluate makes the rows of a measure of the rounds of each contestant, in the order of names. A
 // relation is taken of each round by itself, in which both had the same machine, and the median of
-// these counts.
+// these counts. Who took no part has no row.
 func evaluate(m measure, names []string, rounds map[string][]float64) []row {
 	var rows []row
 	for _, name := range names {
+		if len(rounds[name]) == 0 {
+			continue
+		}
 		r := row{measure: m, contestant: name, rounds: rounds[name]}
-		for _, base := range baselines {
+		for _, base := range m.baselines() {
 			if other := rounds[base]; base != name && len(other) > 0 {
 				r.versus = append(r.versus, relative{base, median(pairs(m.relation, r.rounds, other))})
 			}

@@ -52,10 +52,10 @@ type process struct {
 	err   error // what Wait said; to be read once ended is closed
 }
 
-// launch starts cmd on a host. Its log is what it writes to standard error, and to standard output
+// launch starts cmd on a host; it is ready once it has logged that text. Its log is what it writes to standard error, and to standard output
 // where nobody else reads that.
-func launch(h *lab.Host, name string, cmd *exec.Cmd, ask func() error) (*process, error) {
-	p := &process{name: name, cmd: cmd, log: &tail{ready: make(chan struct{})}, ask: ask, ended: make(chan struct{})}
+func launch(h *lab.Host, name string, cmd *exec.Cmd, readyText string, ask func() error) (*process, error) {
+	p := &process{name: name, cmd: cmd, log: &tail{wanted: []byte(readyText), ready: make(chan struct{})}, ask: ask, ended: make(chan struct{})}
 	cmd.Stderr = p.log
 	if cmd.Stdout == nil {
 		cmd.Stdout = p.log
@@ -107,9 +107,10 @@ func (p *process) stop() error {
 	return nil
 }
 
-// tail keeps the end of a log, and waits for readyText.
+// tail keeps the end of a log, and waits for a text.
 type tail struct {
-	ready chan struct{} // closed at that
+	wanted []byte
+	ready  chan struct{} // closed at that
 
 	mu   sync.Mutex // guards what is below
 	kept []byte
@@ -122,7 +123,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	defer t.mu.Unlock()
 	t.kept = append(t.kept, p...)
 	t.kept = t.kept[max(0, len(t.kept)-maxLog):]
-	if !t.said && bytes.Contains(t.kept, []byte(readyText)) {
+	if !t.said && bytes.Contains(t.kept, t.wanted) {
 		t.said = true
 		close(t.ready)
 	}

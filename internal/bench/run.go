@@ -40,7 +40,10 @@ func inTurns(ctx context.Context, o options, progress io.Writer) (rows []row, er
 	}()
 	var names []string
 	for _, c := range o.contestants {
-		s, err := newStage(ctx, c, o.ftpgate)
+		if !slices.ContainsFunc(measures, func(m measure) bool { return m.taken(c) && slices.Contains(o.measures, m.name) }) {
+			continue
+		}
+		s, err := newStage(ctx, c, o.tools)
 		if err != nil {
 			return nil, err
 		}
@@ -48,37 +51,58 @@ func inTurns(ctx context.Context, o options, progress io.Writer) (rows []row, er
 		names = append(names, c.name)
 	}
 	for _, m := range measures {
-		if !slices.Contains(o.measures, m.name) {
+		var taking []*stage
+		for _, s := range stages {
+			if m.taken(s.contestant) {
+				taking = append(taking, s)
+			}
+		}
+		if !slices.Contains(o.measures, m.name) || m.ftps && !slices.ContainsFunc(taking, func(s *stage) bool { return s.client }) {
 			continue
 		}
-		rounds, err := takeRounds(ctx, o, m, stages, progress)
+		figures, costs, err := takeRounds(ctx, o, m, taking, progress)
 		if err != nil {
 			return rows, err
 		}
-		rows = append(rows, evaluate(m, names, rounds)...)
+		rows = append(rows, evaluate(m, names, figures)...)
+		if m.cost != nil {
+			rows = append(rows, evaluate(m.cost.measure, names, costs)...)
+		}
 	}
 	return rows, nil
 }
 
 // takeRounds takes one measure: a round that does not count, then those that do. Each round another
-// contestant is the first.
-func takeRounds(ctx context.Context, o options, m measure, stages []*stage, progress io.Writer) (map[string][]float64, error) {
-	figures := map[string][]float64{}
+// contestant is the first. The costs are of those that have a process, where the measure has a cost.
+func takeRounds(ctx context.Context, o options, m measure, stages []*stage, progress io.Writer) (figures, costs map[string][]float64, err error) {
+	figures, costs = map[string][]float64{}, map[string][]float64{}
 	for round := range o.rounds + 1 {
 		fmt.Fprintf(progress, "%s, round %d of %d:", m.name, round, o.rounds)
 		for i := range stages {
 			s := stages[(round+i)%len(stages)]
-			value, err := s.do(ctx, m.request(o))
+			before, err := s.spent(ctx)
+			var a answer
+			if err == nil {
+				a, err = s.do(ctx, m.request(o))
+			}
+			var after float64
+			if err == nil {
+				after, err = s.spent(ctx)
+			}
 			if err != nil {
 				fmt.Fprintln(progress)
-				return nil, err
+				return nil, nil, err
 			}
-			fmt.Fprintf(progress, " %s %.1f", s.name, value)
-			if round > 0 {
-				figures[s.name] = append(figures[s.name], value)
+			fmt.Fprintf(progress, " %s %.1f", s.name, a.Value)
+			if round == 0 {
+				continue
+			}
+			figures[s.name] = append(figures[s.name], a.Value)
+			if m.cost != nil && s.gateway != nil && a.Work > 0 {
+				costs[s.name] = append(costs[s.name], m.cost.share*(after-before)/a.Work)
 			}
 		}
 		fmt.Fprintf(progress, " %s\n", m.unit)
 	}
-	return figures, nil
+	return figures, costs, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 
 	"ftpgate/internal/lab"
 )
@@ -18,22 +19,24 @@ type stage struct {
 	origin  *process
 	gateway *process // nil: the contestant is rules alone
 	load    *process
+	dir     string // what the gateway's process keeps; empty: nothing
+	seal    seal
 
 	to   *json.Encoder // requests to the load
 	from *json.Decoder // its answers
 }
 
 // newStage makes a lab for a contestant and starts what belongs into it; close ends it.
-func newStage(ctx context.Context, c contestant, ftpgate string, extra ...string) (*stage, error) {
+func newStage(ctx context.Context, c contestant, with tools, extra ...string) (*stage, error) {
 	l, err := lab.New()
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	s := &stage{contestant: c, lab: l}
+	s := &stage{contestant: c, lab: l, seal: with.seal}
 	for _, step := range []func() error{
 		s.tune,
 		func() error { return s.startOrigin(ctx) },
-		func() error { return c.settle(ctx, s, ftpgate, extra) },
+		func() error { return c.settle(ctx, s, with, extra) },
 		s.tuneTracking,
 		s.startLoad,
 	} {
@@ -73,12 +76,16 @@ func (s *stage) tuneTracking() error {
 }
 
 func (s *stage) startOrigin(ctx context.Context) error {
-	cmd := as("origin", originAt.String())
+	args := []string{originAt.String()}
+	if s.server {
+		args = append(args, string(s.seal))
+	}
+	cmd := as("origin", args...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("bench: origin: %w", err)
 	}
-	if s.origin, err = launch(s.lab.Server(), "the origin", cmd, in.Close); err != nil {
+	if s.origin, err = launch(s.lab.Server(), "the origin", cmd, readyText, in.Close); err != nil {
 		return err
 	}
 	return s.origin.ready(ctx)
@@ -92,7 +99,7 @@ func (s *stage) startLoad() error {
 	}
 	answers, out := io.Pipe()
 	cmd.Stdout = out
-	if s.load, err = launch(s.lab.Client(), "the load", cmd, in.Close); err != nil {
+	if s.load, err = launch(s.lab.Client(), "the load", cmd, readyText, in.Close); err != nil {
 		return err
 	}
 	go func() { // ends with the load, for which close waits
@@ -111,14 +118,21 @@ func (s *stage) close() error {
 			errs = append(errs, p.stop())
 		}
 	}
-	return errors.Join(append(errs, s.lab.Close())...)
+	errs = append(errs, s.lab.Close())
+	if s.dir != "" {
+		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	return errors.Join(errs...)
 }
 
 // do has the load run one request. Where ctx ends first, so does the load.
-func (s *stage) do(ctx context.Context, q request) (float64, error) {
+func (s *stage) do(ctx context.Context, q request) (answer, error) {
 	stop := context.AfterFunc(ctx, func() { _ = s.load.cmd.Process.Kill() }) // it may just have ended
 	defer stop()
 	q.Server = s.dial()
+	if s.client {
+		q.Seal = s.seal
+	}
 	var a answer
 	err := s.to.Encode(q)
 	if err == nil {
@@ -128,9 +142,9 @@ func (s *stage) do(ctx context.Context, q request) (float64, error) {
 		err = errors.New(a.Error)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("bench: %s: %s: %w%s", s.name, q.Kind, err, s.logs())
+		return a, fmt.Errorf("bench: %s: %s: %w%s", s.name, q.Kind, err, s.logs())
 	}
-	return a.Value, nil
+	return a, nil
 }
 
 // logs is what the contestant's process has said, where it has said something.

@@ -11,20 +11,53 @@ import (
 	"text/tabwriter"
 )
 
-// writeTable prints the rows for a person.
+// writeTable prints the rows for a person. Those of FTPS are held against others than the rest, and so
+// have a table of their own.
 func writeTable(w io.Writer, rows []row) error {
 	var aligned bytes.Buffer
-	t := tabwriter.NewWriter(&aligned, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "measure\tcontestant\tmedian\tfrom - to\tunit\tto routed\tto helper\ttarget\tmet")
-	last := ""
+	for i, part := range split(rows) {
+		if i > 0 {
+			fmt.Fprintln(&aligned)
+		}
+		writePart(&aligned, part)
+	}
+	for line := range strings.Lines(aligned.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return fmt.Errorf("bench: table: %w", err)
+		}
+	}
+	return nil
+}
+
+// split makes one part of the rows in clear and one of those of FTPS; neither is empty.
+func split(rows []row) (parts [][]row) {
+	for _, ftps := range []bool{false, true} {
+		part := slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return r.ftps != ftps })
+		if len(part) > 0 {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
+
+// writePart prints rows that are held against the same contestants.
+func writePart(w *bytes.Buffer, rows []row) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	heads := []string{"measure", "contestant", "median", "from - to", "unit"}
+	for _, base := range rows[0].baselines() {
+		heads = append(heads, "to "+base)
+	}
+	heads = append(heads, "target", "met")
+	fmt.Fprintln(t, strings.Join(heads, "\t"))
+	last := rows[0].name
 	for _, r := range rows {
-		if last != "" && last != r.name {
-			fmt.Fprintln(t, "\t\t\t\t\t\t\t\t")
+		if last != r.name {
+			fmt.Fprintln(t, strings.Repeat("\t", len(heads)-1))
 		}
 		last = r.name
 		asked, met := r.verdict()
 		cells := []string{r.name, r.contestant, number(r.figure()), number(slices.Min(r.rounds)) + " - " + number(slices.Max(r.rounds)), r.unit}
-		for _, base := range baselines {
+		for _, base := range r.baselines() {
 			cell := "-"
 			if v, known := r.against(base); known {
 				cell = r.relation.text(v)
@@ -34,18 +67,15 @@ func writeTable(w io.Writer, rows []row) error {
 		fmt.Fprintln(t, strings.Join(append(cells, asked, met), "\t"))
 	}
 	_ = t.Flush() // into memory
-	for line := range strings.Lines(aligned.String()) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
-			return fmt.Errorf("bench: table: %w", err)
-		}
-	}
-	return nil
 }
 
 // number writes a figure with as many digits as mean something.
 func number(v float64) string {
-	if v >= 100 {
+	switch {
+	case v >= 100:
 		return fmt.Sprintf("%.0f", v)
+	case v < 10:
+		return fmt.Sprintf("%.2f", v)
 	}
 	return fmt.Sprintf("%.1f", v)
 }
@@ -53,7 +83,11 @@ func number(v float64) string {
 // writeCSV writes the rows for a program, with the figure of each round.
 func writeCSV(w io.Writer, rows []row) error {
 	c := csv.NewWriter(w)
-	records := [][]string{{"measure", "contestant", "unit", "median", "min", "max", "to_routed", "to_helper", "target", "met", "rounds"}}
+	heads := []string{"measure", "contestant", "unit", "median", "min", "max"}
+	for _, base := range baselines {
+		heads = append(heads, "to_"+base)
+	}
+	records := [][]string{append(heads, "target", "met", "rounds")}
 	for _, r := range rows {
 		asked, met := r.verdict()
 		record := []string{r.name, r.contestant, r.unit, exact(r.figure()), exact(slices.Min(r.rounds)), exact(slices.Max(r.rounds))}

@@ -15,8 +15,9 @@ func newDemo() *cobra.Command {
 		Short: "Tell the whole story in a laboratory, in a few seconds",
 		Long: `Tell the whole story in a laboratory of its own: an FTP server behind a gateway,
 without tracking, with kernel tracking and with proxy tracking, in every mode,
-and beside each other what the kernel cannot follow and the proxy can. It needs
-nothing but this program, and leaves nothing behind.
+and beside each other what the kernel cannot follow and the proxy can. Then FTPS,
+refused, passed through, terminated and originated, with a wiretap on each side
+of the gateway. It needs nothing but this program, and leaves nothing behind.
 
 With --relay it needs no laboratory either: server, gateway and client are on
 this machine's loopback, and ftpgate copies the data connections itself.`,
@@ -40,13 +41,22 @@ this machine's loopback, and ftpgate copies the data connections itself.`,
 		},
 	}
 	cmd.Flags().BoolVar(&relay, "relay", false, "show the relay on loopback, for an ordinary user without namespaces")
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(newDemoServe())
+	return cmd
+}
+
+func newDemoServe() *cobra.Command {
+	var e demo.Encryption
+	cmd := &cobra.Command{
 		Use: "serve ADDR", Short: "The demo's FTP server", Hidden: true, Args: want("ADDR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := untilSignal(cmd.Context(), endSignals...)
 			defer stop()
-			return orFailed(demo.Serve(ctx, args[0], cmd.InOrStdin(), cmd.OutOrStdout()))
+			return orFailed(demo.Serve(ctx, args[0], e, cmd.InOrStdin(), cmd.OutOrStdout()))
 		},
-	})
+	}
+	cmd.Flags().StringVar(&e.Cert, "tls-cert", "", "its certificate, for clients that say AUTH TLS")
+	cmd.Flags().StringVar(&e.Key, "tls-key", "", "the certificate's key")
+	cmd.Flags().BoolVar(&e.Only, "tls-only", false, "nothing is taken in clear")
 	return cmd
 }

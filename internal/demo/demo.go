@@ -1,9 +1,11 @@
 // Package demo tells the story of a forward in the lab: an FTP server, the gateway that this
 // very program is, and a client that believes what it is told, first without tracking, then with
-// the kernel's and with the proxy's. Where there can be no lab it tells of the relay, on loopback.
+// the kernel's and with the proxy's, and at last with TLS. Where there can be no lab it tells of the
+// relay, on loopback.
 //
 // What it starts ends with the program. It never touches an address, a rule or a file of the
-// host, and keeps its data in memory. The gateway that it shows is the real one, started as a
+// host, and keeps its data in memory; its certificates lie in a directory of their own, and are
+// removed at the end. The gateway that it shows is the real one, started as a
 // process; nothing in here translates an address.
 package demo
 
@@ -14,6 +16,8 @@ import (
 	"io"
 	"time"
 
+	"ftpgate/internal/demo/authority"
+	"ftpgate/internal/demo/story"
 	"ftpgate/internal/lab"
 )
 
@@ -24,7 +28,8 @@ const storyLimit = 60 * time.Second
 type Options struct {
 	// Again are the arguments that lead to Main once more, inside the lab's namespaces: "demo".
 	Again []string
-	// Serve are the arguments that lead to Serve; the address is put behind them: "demo", "serve".
+	// Serve are the arguments that lead to Serve; the flags of Encryption (--tls-cert, --tls-key and
+	// --tls-only) and the address are put behind them: "demo", "serve".
 	Serve []string
 	// Forward is the command that publishes a server, to which flags, LISTEN and SERVER are
 	// added: "forward".
@@ -60,9 +65,10 @@ func Main(ctx context.Context, out io.Writer, opts Options) error {
 	if err != nil {
 		return noLab(err)
 	}
-	st := inLab(l, opts)
-	err = tell(ctx, out, st, labCast())
-	return errors.Join(err, st.endServer(), l.Close())
+	err = withCertificates(func(a *authority.Authority, dir string) error {
+		return story.Tell(ctx, out, inLab(l, opts, dir), story.InLab(a))
+	})
+	return errors.Join(err, l.Close())
 }
 
 // noLab says which part of the demo is missing, beside what the lab says about the remedy.
@@ -76,7 +82,5 @@ func noLab(err error) error {
 func Relay(ctx context.Context, out io.Writer, opts Options) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, storyLimit, fmt.Errorf("the story has not ended within %s", storyLimit))
 	defer cancel()
-	st := here(opts)
-	err := tellRelay(ctx, out, st, relayCast())
-	return errors.Join(err, st.endServer())
+	return story.TellRelay(ctx, out, here(opts), story.OnLoopback())
 }

@@ -10,34 +10,37 @@ import (
 	"slices"
 	"syscall"
 
+	"ftpgate/internal/demo/dialogue"
+	"ftpgate/internal/demo/story"
 	"ftpgate/internal/lab"
 )
 
 // machine is a host that programs can be started on.
 type machine interface {
-	host
+	story.Host
 	Start(*exec.Cmd) error
 }
 
-// processStage plays a story with real processes. It implements stage.
+// processStage plays a story with real processes. It implements story.Stage.
 type processStage struct {
 	client, gateway, server machine
 	opts                    Options
-	serving                 struct { // from startServer until endServer
-		*process
-		stdin   io.Closer
-		witness *witness
+	dir                     string // where server and gateway find their certificates; may be empty
+	tap                     func() (story.Tap, error)
+}
+
+// inLab is a stage of three hosts, with certificates in dir.
+func inLab(l *lab.Lab, opts Options, dir string) *processStage {
+	return &processStage{
+		client: l.Client(), gateway: l.Gateway(), server: l.Server(), opts: opts, dir: dir,
+		tap: func() (story.Tap, error) { return tapBoth(l.Gateway()) },
 	}
 }
 
-// inLab is a stage of three hosts.
-func inLab(l *lab.Lab, opts Options) *processStage {
-	return &processStage{client: l.Client(), gateway: l.Gateway(), server: l.Server(), opts: opts}
-}
-
-// here is a stage on this machine alone.
+// here is a stage on this machine alone, where nobody may read along.
 func here(opts Options) *processStage {
-	return &processStage{client: thisMachine{}, gateway: thisMachine{}, server: thisMachine{}, opts: opts}
+	return &processStage{client: thisMachine{}, gateway: thisMachine{}, server: thisMachine{}, opts: opts,
+		tap: func() (story.Tap, error) { return nil, errors.New("there is none outside of the lab") }}
 }
 
 // thisMachine is the host that this program runs on. It implements machine.
@@ -54,52 +57,82 @@ func (thisMachine) Listen(network, address string) (net.Listener, error) {
 
 func (thisMachine) Start(cmd *exec.Cmd) error { return cmd.Start() }
 
-func (s *processStage) clientHost() host { return s.client }
-func (s *processStage) serverHost() host { return s.server }
+func (s *processStage) ClientHost() story.Host { return s.client }
+func (s *processStage) ServerHost() story.Host { return s.server }
 
-// startServer implements stage. endServer ends the server.
-func (s *processStage) startServer(ctx context.Context, address string) (w *witness, at string, err error) {
-	cmd := self(append(slices.Clone(s.opts.Serve), address))
+// Tap implements story.Stage.
+func (s *processStage) Tap() (story.Tap, error) { return s.tap() }
+
+// StartServer implements story.Stage.
+func (s *processStage) StartServer(ctx context.Context, address string, e story.Encryption) (story.Server, error) {
+	cmd := self(append(slices.Clone(s.opts.Serve), append(encryption(e), address)...))
+	cmd.Dir = s.dir
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, "", fmt.Errorf("start the server: %w", err)
+		return story.Server{}, fmt.Errorf("start the server: %w", err)
 	}
 	out, in := io.Pipe()
 	log := &logWatch{}
 	cmd.Stdout, cmd.Stderr = in, log
 	p, err := startProcess(s.server, cmd, func() { _ = in.Close() })
 	if err != nil {
-		return nil, "", fmt.Errorf("start the server: %w", err)
+		return story.Server{}, fmt.Errorf("start the server: %w", err)
 	}
-	s.serving.process, s.serving.stdin, s.serving.witness = p, stdin, newWitness(out)
+	witness := dialogue.NewWitness(out)
+	stop := func() error {
+		err := p.stop(stdin.Close)
+		witness.Close()
+		if err == nil && p.err != nil {
+			err = fmt.Errorf("%w:%s", p.err, log.quote())
+		}
+		if err != nil {
+			return fmt.Errorf("stop the server: %w", err)
+		}
+		return nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("it is not ready within %s", startLimit))
 	defer cancel()
-	if at, err = s.serving.witness.next(ctx, ready); err != nil {
-		return nil, "", fmt.Errorf("start the server: %w%s", err, log.quote())
+	at, err := witness.Next(ctx, dialogue.Ready)
+	if err != nil {
+		_ = stop() // it has said why in its log
+		return story.Server{}, fmt.Errorf("start the server: %w%s", err, log.quote())
 	}
-	return s.serving.witness, at, nil
+	return story.Server{Witness: witness, At: at, Stop: stop}, nil
 }
 
-// startGateway implements stage: it runs `ftpgate forward` with these arguments, and waits until
+// encryption is the flags of the server's command.
+func encryption(e story.Encryption) []string {
+	if e == story.InClear {
+		return nil
+	}
+	flags := []string{"--tls-cert=" + serverFile, "--tls-key=" + serverKeyFile}
+	if e == story.Private {
+		flags = append(flags, "--tls-only")
+	}
+	return flags
+}
+
+// StartGateway implements story.Stage: it runs `ftpgate forward` with these arguments, and waits until
 // it says that the kernel has the rules.
-func (s *processStage) startGateway(ctx context.Context, args []string) (stop func() error, err error) {
+func (s *processStage) StartGateway(ctx context.Context, args []string) (story.Gateway, error) {
 	cmd := self(append(slices.Clone(s.opts.Forward), args...))
+	cmd.Dir = s.dir
 	log := &logWatch{ready: make(chan struct{})}
 	cmd.Stderr = log
 	p, err := startProcess(s.gateway, cmd, func() {})
 	if err != nil {
-		return nil, fmt.Errorf("start the gateway: %w", err)
+		return story.Gateway{}, fmt.Errorf("start the gateway: %w", err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("it is not ready within %s", startLimit))
 	defer cancel()
 	select {
 	case <-log.ready:
 	case <-p.ended:
-		return nil, fmt.Errorf("the gateway cannot start (%s):%s", p.outcome(), log.quote())
+		return story.Gateway{}, fmt.Errorf("the gateway cannot start (%s):%s", p.outcome(), log.quote())
 	case <-ctx.Done():
-		return nil, errors.Join(fmt.Errorf("start the gateway: %w%s", context.Cause(ctx), log.quote()), p.kill())
+		return story.Gateway{}, errors.Join(fmt.Errorf("start the gateway: %w%s", context.Cause(ctx), log.quote()), p.kill())
 	}
-	return func() error {
+	stop := func() error {
 		err := p.stop(func() error { return p.cmd.Process.Signal(syscall.SIGINT) })
 		if err == nil && p.err != nil {
 			err = fmt.Errorf("%w:%s", p.err, log.quote())
@@ -108,19 +141,6 @@ func (s *processStage) startGateway(ctx context.Context, args []string) (stop fu
 			return fmt.Errorf("stop the gateway: %w", err)
 		}
 		return nil
-	}, nil
-}
-
-// endServer ends the server, if there is one.
-func (s *processStage) endServer() error {
-	srv := s.serving
-	if srv.process == nil {
-		return nil
 	}
-	err := srv.stop(srv.stdin.Close)
-	srv.witness.close()
-	if err != nil {
-		return fmt.Errorf("stop the server: %w", err)
-	}
-	return nil
+	return story.Gateway{Stop: stop, Log: log.quote}, nil
 }

@@ -1,7 +1,10 @@
 package demo
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,7 +13,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"ftpgate/internal/demo/authority"
+	"ftpgate/internal/demo/dialogue"
+	"ftpgate/internal/demo/ftpclient"
+	"ftpgate/internal/demo/ftpserver"
+	"ftpgate/internal/demo/story"
 	"ftpgate/internal/lab"
 	"ftpgate/internal/lab/labtest"
 )
@@ -26,7 +35,13 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case asServer:
-			if err := Serve(context.Background(), os.Args[2], os.Stdin, os.Stdout); err != nil {
+			var e Encryption
+			flags := flag.NewFlagSet(asServer, flag.ExitOnError)
+			flags.StringVar(&e.Cert, "tls-cert", "", "")
+			flags.StringVar(&e.Key, "tls-key", "", "")
+			flags.BoolVar(&e.Only, "tls-only", false, "")
+			_ = flags.Parse(os.Args[2:]) // which ends the process itself
+			if err := Serve(context.Background(), flags.Arg(0), e, os.Stdin, os.Stdout); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
@@ -67,7 +82,7 @@ func fakeOptions() Options {
 
 func newStage(t *testing.T) *processStage {
 	t.Helper()
-	return inLab(labtest.New(t), fakeOptions())
+	return inLab(labtest.New(t), fakeOptions(), "")
 }
 
 func TestStageGateway(t *testing.T) {
@@ -77,10 +92,10 @@ func TestStageGateway(t *testing.T) {
 		{"fails", "", "stop the gateway: exit status 3:\n  level=INFO msg=ready\n  level=ERROR msg=stuck"},
 	} {
 		t.Run(tt.how, func(t *testing.T) {
-			stop, err := newStage(t).startGateway(testContext(t), []string{tt.how})
+			gateway, err := newStage(t).StartGateway(testContext(t), []string{tt.how})
 			checkText(t, "start", err, tt.start)
 			if err == nil {
-				checkText(t, "stop", stop(), tt.stop)
+				checkText(t, "stop", gateway.Stop(), tt.stop)
 			}
 		})
 	}
@@ -97,34 +112,77 @@ func checkText(t *testing.T, what string, err error, want string) {
 	}
 }
 
-// TestStageServer: the server is a process in the server's namespace, with its data connections.
+// TestStageServer: the server is a process in the server's namespace, with its data connections, and with
+// TLS if it is asked for.
 func TestStageServer(t *testing.T) {
-	ctx, st := testContext(t), newStage(t)
-	address := netip.AddrPortFrom(lab.ServerAddr4, 21).String()
-	w, at, err := st.startServer(ctx, address)
-	if err != nil || at != address {
-		t.Fatalf("got it at %q, error %v; want it at %s", at, err, address)
-	}
-	s := &story{stage: st, cast: cast{server: address, upload: []byte(readmeText)}}
-	if got, err := s.readBack(ctx, readmeName, w); err != nil || string(got) != readmeText {
-		t.Errorf("got %q, %v; want %q", got, err, readmeText)
-	}
-	if err := st.endServer(); err != nil {
+	l := labtest.New(t)
+	err := withCertificates(func(a *authority.Authority, dir string) error {
+		st := inLab(l, fakeOptions(), dir)
+		for _, e := range []story.Encryption{story.InClear, story.Offered, story.Private} {
+			t.Run("encryption "+string(e), func(t *testing.T) {
+				address := netip.AddrPortFrom(lab.ServerAddr4, 21).String()
+				server, err := st.StartServer(testContext(t), address, e)
+				if err != nil || server.At != address {
+					t.Fatalf("got it at %q, error %v; want it at %s", server.At, err, address)
+				}
+				var config *tls.Config
+				if e != story.InClear {
+					config = a.Client(lab.ServerAddr4.String())
+				}
+				want := story.Files()["/README"]
+				if got, err := fetch(testContext(t), st.ServerHost(), address, config, len(want)); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("got %q, %v; want %q", got, err, want)
+				}
+				if _, err := fetch(testContext(t), st.ServerHost(), address, nil, len(want)); (err != nil) != (e == story.Private) {
+					t.Errorf("in clear: got %v", err)
+				}
+				if err := server.Stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return nil
+	})
+	if err != nil {
 		t.Error(err)
 	}
-	if err := st.serving.err; err != nil {
-		t.Errorf("the server ended with %v", err)
+}
+
+// fetch gets README, which has size bytes, over TLS if there is a config.
+func fetch(ctx context.Context, h story.Host, at string, config *tls.Config, size int) ([]byte, error) {
+	c := &ftpclient.Client{Host: h, Watch: &dialogue.Transcript{Quiet: true}}
+	if err := c.Open(ctx, at); err != nil {
+		return nil, err
 	}
+	defer c.Close()
+	if config != nil {
+		if err := c.Encrypt(ctx, config); err != nil {
+			return nil, err
+		}
+	}
+	buf := make([]byte, size)
+	if err := c.Login(ctx, ftpserver.User, ftpserver.Password); err != nil {
+		return nil, err
+	}
+	if _, err := c.Retrieve(ctx, ftpclient.PASV, "README", buf); err != nil {
+		return nil, err
+	}
+	return buf, c.Quit(ctx)
+}
+
+// testContext ends a test that hangs.
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // TestStageServerRefused: a server that cannot listen says why.
 func TestStageServerRefused(t *testing.T) {
 	st := newStage(t)
-	_, _, err := st.startServer(testContext(t), "192.0.2.1:21")
+	_, err := st.StartServer(testContext(t), "192.0.2.1:21", story.InClear)
 	if err == nil || !strings.Contains(err.Error(), "the server has ended") || !strings.Contains(err.Error(), "cannot assign requested address") {
 		t.Errorf("got %v; want the server's own words", err)
-	}
-	if err := st.endServer(); err != nil {
-		t.Error(err)
 	}
 }

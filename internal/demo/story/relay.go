@@ -1,4 +1,4 @@
-package demo
+package story
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"ftpgate/internal/demo/ftpclient"
+	"ftpgate/internal/demo/ftpserver"
 	"ftpgate/internal/demo/quirk"
 )
 
@@ -21,21 +23,23 @@ All three are this program, on this machine's loopback. None has a privilege,
 and the gateway copies what the kernel would translate.
 `
 
-// tellRelay plays the one act that needs no lab.
-func tellRelay(ctx context.Context, out io.Writer, st stage, c cast) error {
+// TellRelay plays the one act that needs no lab.
+func TellRelay(ctx context.Context, out io.Writer, st Stage, c Cast) (told error) {
 	begin := time.Now()
 	s := &story{out: out, stage: st, cast: c, prompt: "gateway$ "}
 	fmt.Fprint(out, relayPrologue)
-	var err error
-	if s.witness, s.cast.server, err = st.startServer(ctx, c.server); err != nil {
-		return fmt.Errorf("demo: %w", because(ctx, err))
+	server, err := st.StartServer(ctx, c.server, InClear)
+	if err != nil {
+		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, err))
 	}
+	defer func() { told = errors.Join(told, server.Stop()) }()
+	s.witness, s.cast.server = server.Witness, server.At
 	stop, err := s.startQuirks(ctx)
 	if err != nil {
-		return fmt.Errorf("demo: %w", because(ctx, err))
+		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, err))
 	}
 	defer func() { _ = stop() }() // its sessions are over
-	if s.cast.listen, s.cast.byProxy, err = freePorts(st.clientHost()); err != nil {
+	if s.cast.listen, s.cast.byProxy, err = freePorts(st.ClientHost()); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
 	a := act{
@@ -54,7 +58,7 @@ them. It is what it does where it may not program the kernel.`,
 		faults = append(faults, fmt.Errorf("demo: %s: %w", a.title, err))
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("demo: %w", because(ctx, errors.Join(faults...)))
+		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, errors.Join(faults...)))
 	}
 	s.printTable("data path")
 	return s.end(begin, faults)
@@ -64,11 +68,11 @@ them. It is what it does where it may not program the kernel.`,
 func (s *story) throughRelay(ctx context.Context) error {
 	s.scene("PASV: the client is told a port of the gateway")
 	shown := visit{way: "relay", how: "PASV, as shown", at: s.cast.listen, witness: s.witness}
-	if err := s.session(ctx, shown, s.listing(pasv), s.toldOther); err != nil {
+	if err := s.session(ctx, shown, s.listing(ftpclient.PASV), s.toldOther); err != nil {
 		return err
 	}
 	s.scene("Every mode: a listing, a download and an upload each")
-	if err := s.everything(ctx, "relay", "", s.cast.listen, pasv, epsv, port, eprt); err != nil {
+	if err := s.everything(ctx, visit{way: "relay", at: s.cast.listen}, ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT, ftpclient.EPRT); err != nil {
 		return err
 	}
 	s.scene("A large file through the relay, and without a gateway")
@@ -86,25 +90,25 @@ const rounds = 5
 func (s *story) compare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, sessionLimit, fmt.Errorf("the downloads have not ended within %s", sessionLimit))
 	defer cancel()
-	var clients [2]*client
+	var clients [2]*ftpclient.Client
 	for i, at := range []string{s.cast.listen, s.cast.server} {
-		c, err := enter(ctx, s.stage.clientHost(), at, user, nil)
+		c, err := s.enter(ctx, s.stage.ClientHost(), at, ftpserver.User, nil)
 		if err != nil {
 			return fmt.Errorf("download from %s: %w", at, err)
 		}
-		defer c.close()
+		defer c.Close()
 		clients[i] = c
 	}
 	var rates [2][]float64 // in MiB/s
 	buf := make([]byte, len(s.cast.download))
 	for range rounds {
 		for i, c := range clients {
-			took, err := c.retrieve(ctx, pasv, downloadName, buf)
+			took, err := c.Retrieve(ctx, ftpclient.PASV, downloadName, buf)
 			if err == nil && !bytes.Equal(buf, s.cast.download) {
 				err = errors.New("the bytes are wrong")
 			}
 			if err != nil {
-				return fmt.Errorf("download from %s: %w", c.peer, err)
+				return fmt.Errorf("download from %s: %w", c.Peer(), err)
 			}
 			rates[i] = append(rates[i], float64(len(buf))/(1<<20)/took.Seconds())
 		}
@@ -123,9 +127,9 @@ func median(rates []float64) float64 {
 // toldOther looks at the last 227: the client was told another place than the server's.
 func (s *story) toldOther(_ context.Context, p *performance) error {
 	gateway := netip.MustParseAddrPort(s.cast.listen).Addr()
-	if p.script.told.Addr() != gateway || p.script.told == p.script.announced {
+	if p.script.Told.Addr() != gateway || p.script.Told == p.script.Announced {
 		return fmt.Errorf("227: the server said %s and the client was told %s; want a port of the gateway at %s",
-			p.script.announced, p.script.told, gateway)
+			p.script.Announced, p.script.Told, gateway)
 	}
 	return nil
 }
@@ -144,11 +148,11 @@ func (s *story) wrongAddress(ctx context.Context) error {
 }
 
 // freePorts returns two places of 127.0.0.1 where nobody listens at the moment.
-func freePorts(h host) (one, other string, err error) {
+func freePorts(h Host) (one, other string, err error) {
 	var l [2]net.Listener
 	for i := range l {
 		if l[i], err = h.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return "", "", fmt.Errorf("a free port: %w", err)
+			return "", "", fmt.Errorf("a free ftpclient.PORT: %w", err)
 		}
 		defer l[i].Close()
 	}

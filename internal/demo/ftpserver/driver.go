@@ -1,4 +1,4 @@
-package demo
+package ftpserver
 
 import (
 	"bytes"
@@ -80,6 +80,9 @@ func (m *memory) GetFile(_ *server.Context, name string, offset int64) (int64, i
 func (m *memory) PutFile(_ *server.Context, name string, from io.Reader, offset int64) (int64, error) {
 	if offset > 0 {
 		return 0, errReadOnly
+	}
+	if data, ok := from.(io.Closer); ok {
+		defer data.Close() // which the library forgets
 	}
 	data, err := io.ReadAll(io.LimitReader(from, maxUpload+1))
 	if err == nil && len(data) > maxUpload {

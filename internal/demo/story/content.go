@@ -1,4 +1,4 @@
-package demo
+package story
 
 import "math/rand/v2"
 
@@ -25,4 +25,14 @@ func content(seed string, size int) []byte {
 	data := make([]byte, size)
 	_, _ = rand.NewChaCha8(key).Read(data) // never fails
 	return data
+}
+
+// PassivePorts is where the embedded server opens data connections in the lab, and what act 1 publishes.
+const PassivePorts = "50000-50100"
+
+// Files returns what the server of the story has to give.
+func Files() map[string][]byte { return files(content(downloadSeed, downloadSize)) }
+
+func files(download []byte) map[string][]byte {
+	return map[string][]byte{"/" + downloadName: download, "/" + readmeName: []byte(readmeText)}
 }

@@ -1,4 +1,4 @@
-package demo
+package ftpclient
 
 import (
 	"bufio"
@@ -16,7 +16,7 @@ import (
 )
 
 // loopback is a host whose every address is 127.0.0.1: "203.0.113.21:50000" is dialled as port
-// 50000. It implements host.
+// 50000. It implements Host.
 type loopback struct{}
 
 func (loopback) Dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -173,25 +173,25 @@ func TestClientPASV(t *testing.T) {
 		"stored": serveData(t, l, func(c net.Conn) { stored, _ = io.ReadAll(c) }),
 	})
 	w := &log{}
-	c := &client{host: loopback{}, watch: w}
-	if err := c.open(ctx, addr); err != nil {
+	c := &Client{Host: loopback{}, Watch: w}
+	if err := c.Open(ctx, addr); err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
-	if err := c.login(ctx, "a", "secret"); err != nil {
+	defer c.Close()
+	if err := c.Login(ctx, "a", "secret"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.list(ctx, pasv); err != nil || string(got) != "f\r\n" {
+	if got, err := c.List(ctx, PASV); err != nil || string(got) != "f\r\n" {
 		t.Errorf("list: got %q, %v; want %q", got, err, "f\r\n")
 	}
 	buf := make([]byte, 5)
-	if _, err := c.retrieve(ctx, pasv, "f", buf); err != nil || string(buf) != "12345" {
+	if _, err := c.Retrieve(ctx, PASV, "f", buf); err != nil || string(buf) != "12345" {
 		t.Errorf("retrieve: got %q, %v; want 12345", buf, err)
 	}
-	if _, err := c.store(ctx, pasv, "g", []byte("67890")); err != nil {
+	if _, err := c.Store(ctx, PASV, "g", []byte("67890")); err != nil {
 		t.Errorf("store: %v", err)
 	}
-	if err := c.quit(ctx); err != nil {
+	if err := c.Quit(ctx); err != nil {
 		t.Errorf("quit: %v", err)
 	}
 	if string(stored) != "67890" {
@@ -204,21 +204,21 @@ func TestClientPASV(t *testing.T) {
 }
 
 func TestClientActive(t *testing.T) {
-	t.Run("PORT", func(t *testing.T) { testClientActive(t, port, ftp.ParseHostPort) })
-	t.Run("EPRT", func(t *testing.T) { testClientActive(t, eprt, ftp.ParseEPRT) })
+	t.Run("PORT", func(t *testing.T) { testClientActive(t, PORT, ftp.ParseHostPort) })
+	t.Run("EPRT", func(t *testing.T) { testClientActive(t, EPRT, ftp.ParseEPRT) })
 }
 
-func testClientActive(t *testing.T, m mode, parse func([]byte) (netip.AddrPort, error)) {
+func testClientActive(t *testing.T, m Mode, parse func([]byte) (netip.AddrPort, error)) {
 	ctx := testContext(t)
 	control := listen(t)
 	ended := make(chan error, 1)
 	go func() { ended <- activePeer(control, string(m)+" ", parse) }()
-	c := &client{host: loopback{}, watch: &log{}}
-	if err := c.open(ctx, control.Addr().String()); err != nil {
+	c := &Client{Host: loopback{}, Watch: &log{}}
+	if err := c.Open(ctx, control.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
-	got, err := c.list(ctx, m)
+	defer c.Close()
+	got, err := c.List(ctx, m)
 	if err != nil || string(got) != "active" {
 		t.Errorf("got %q, %v; want %q", got, err, "active")
 	}
@@ -265,34 +265,34 @@ func activePeer(l net.Listener, verb string, parse func([]byte) (netip.AddrPort,
 func TestClientRefuses(t *testing.T) {
 	l := listen(t)
 	file := func(s string) map[string]func() { return map[string]func(){"file": serveData(t, l, write(s))} }
-	retrieve := func(m mode) func(context.Context, *client) error {
-		return func(ctx context.Context, c *client) error {
-			_, err := c.retrieve(ctx, m, "f", make([]byte, 5))
+	retrieve := func(m Mode) func(context.Context, *Client) error {
+		return func(ctx context.Context, c *Client) error {
+			_, err := c.Retrieve(ctx, m, "f", make([]byte, 5))
 			return err
 		}
 	}
 	for _, tt := range []struct {
 		why, script string
 		calls       map[string]func()
-		do          func(context.Context, *client) error
+		do          func(context.Context, *Client) error
 		want        string
 	}{
 		{"not welcome", "< 421 too many", nil, nil, `greeting: the answer is 421 "too many"; want 2yz`},
 		{"no FTP", "< SSH-2.0-x", nil, nil, `greeting: read reply: reply "SSH-2.0-x": want a code of three digits`},
 		{"gone", "", nil, nil, "greeting: read reply: EOF"},
-		{"login", "< 220 x\n> USER u\n< 331 x\n> PASS p\n< 530 no", nil, func(ctx context.Context, c *client) error { return c.login(ctx, "u", "p") },
+		{"login", "< 220 x\n> USER u\n< 331 x\n> PASS p\n< 530 no", nil, func(ctx context.Context, c *Client) error { return c.Login(ctx, "u", "p") },
 			`PASS: the answer is 530 "no"; want 2yz`},
-		{"PASV refused", "< 220 x\n> PASV\n< 502 no", nil, retrieve(pasv), `PASV: the answer is 502 "no"; want 2yz`},
-		{"227 of seven", "< 220 x\n> PASV\n< 227 (127,0,0,1,2,3,4)", nil, retrieve(pasv), `227 reply "(127,0,0,1,2,3,4)": no address and port in it`},
-		{"229 without port", "< 220 x\n> EPSV\n< 229 (||||)", nil, retrieve(epsv), `229 reply "(||||)": the port is not a number from 1 to 65535`},
-		{"too short", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile", file("123"), retrieve(pasv), "RETR: 3 of 5 bytes: unexpected EOF"},
-		{"too long", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile", file("123456"), retrieve(pasv), "RETR: more than 5 bytes"},
-		{"not complete", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile\n< 426 lost", file("12345"), retrieve(pasv), `RETR: the answer is 426 "lost"; want 2yz`},
+		{"PASV refused", "< 220 x\n> PASV\n< 502 no", nil, retrieve(PASV), `PASV: the answer is 502 "no"; want 2yz`},
+		{"227 of seven", "< 220 x\n> PASV\n< 227 (127,0,0,1,2,3,4)", nil, retrieve(PASV), `227 reply "(127,0,0,1,2,3,4)": no address and port in it`},
+		{"229 without port", "< 220 x\n> EPSV\n< 229 (||||)", nil, retrieve(EPSV), `229 reply "(||||)": the port is not a number from 1 to 65535`},
+		{"too short", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile", file("123"), retrieve(PASV), "RETR: 3 of 5 bytes: unexpected EOF"},
+		{"too long", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile", file("123456"), retrieve(PASV), "RETR: more than 5 bytes"},
+		{"not complete", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile\n< 426 lost", file("12345"), retrieve(PASV), `RETR: the answer is 426 "lost"; want 2yz`},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			ctx := testContext(t)
-			c := &client{host: loopback{}, watch: &log{}}
-			err := c.open(ctx, peer(t, tt.script, tt.calls))
+			c := &Client{Host: loopback{}, Watch: &log{}}
+			err := c.Open(ctx, peer(t, tt.script, tt.calls))
 			if err == nil && tt.do != nil {
 				err = tt.do(ctx, c)
 			}
@@ -311,10 +311,10 @@ func TestClientDataPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	c := &client{watch: &log{}} // its control connection leads nowhere, and so not to 127.0.0.1
+	c := &Client{Watch: &log{}} // its control connection leads nowhere, and so not to 127.0.0.1
 	_, err = c.connect(ctx, &data{listener: l})
-	if data, ok := errors.AsType[*dataError](err); !ok || !strings.Contains(data.Error(), "it came from 127.0.0.1") {
-		t.Errorf("got %v; want a *dataError that names 127.0.0.1", err)
+	if data, ok := errors.AsType[*DataError](err); !ok || !strings.Contains(data.Error(), "it came from 127.0.0.1") {
+		t.Errorf("got %v; want a *DataError that names 127.0.0.1", err)
 	}
 }
 
@@ -325,11 +325,11 @@ func TestClientInterrupted(t *testing.T) {
 	addr := peer(t, "< 220 hello\n> QUIT\npress", map[string]func(){"press": func() {
 		cancel(why)
 	}})
-	c := &client{host: loopback{}, watch: &log{}}
-	if err := c.open(ctx, addr); err != nil {
+	c := &Client{Host: loopback{}, Watch: &log{}}
+	if err := c.Open(ctx, addr); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.quit(ctx); !errors.Is(err, why) {
+	if err := c.Quit(ctx); !errors.Is(err, why) {
 		t.Errorf("got %v; want %v", err, why)
 	}
 }

@@ -1,4 +1,4 @@
-package demo
+package story
 
 import (
 	"fmt"
@@ -44,13 +44,31 @@ func orDash(cell string) string {
 	return cell
 }
 
-// wrap breaks a long command line before its last two words, which are LISTEN and SERVER.
+// wrap breaks a long command line before its last two words, which are LISTEN and SERVER, or before the
+// last flag where that is too late.
 func wrap(command string) string {
 	const room = 80 - len("gateway# ")
 	if len(command) <= room {
 		return command
 	}
 	words := strings.Fields(command)
-	last := len(words) - 2
-	return strings.Join(words[:last], " ") + " \\\n           " + strings.Join(words[last:], " ")
+	head, tail := strings.Join(words[:len(words)-2], " "), strings.Join(words[len(words)-2:], " ")
+	if at := strings.LastIndex(head, " --"); len(head)+len(" \\") > room {
+		head, tail = head[:at], head[at+1:]+" "+tail
+	}
+	return head + " \\\n           " + tail
+}
+
+// folded breaks text into lines of 80 columns at most, each behind indent.
+func folded(text, indent string) string {
+	var b strings.Builder
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(indent)+len(line)+1+len(word) > 80 {
+			b.WriteString(indent + line + "\n")
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return b.String() + indent + line + "\n"
 }

@@ -1,8 +1,9 @@
-package demo
+package story
 
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,29 +16,37 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/demo/authority"
+	"ftpgate/internal/demo/dialogue"
+	"ftpgate/internal/demo/ftpserver"
 	"ftpgate/internal/ftp"
 )
 
 // fakeStage plays the story on loopback: with the real embedded server and the real one with quirks,
-// and with gateways that do to lines what the real ones do. It implements stage.
+// and with gateways that do to lines what the real ones do. It implements Stage.
 type fakeStage struct {
 	t      *testing.T
-	server net.Addr
 	public string                   // what the server says of itself
 	spoil  func(line string) string // what a gateway does to lines from the server besides
 	refuse error                    // why no gateway can start
 	able   bool                     // the kernel's helper follows every server
+	faulty fault                    // what a gateway with FTPS does wrong
+
+	authority *authority.Authority
+	taps      [2]*recorder // at the client's side and at the server's
 
 	mu       sync.Mutex // guards what is below: the clients of the server with quirks come at once
 	gateways map[string]net.Addr
+	servers  map[string]net.Addr
 	quirks   pipeListener
 	closed   map[uint16]bool // ports of the server with quirks that no gateway lets anybody reach
 }
 
-var fakeCast = cast{
+var fakeCast = Cast{
 	listen:   "192.168.5.2:2121",
 	listen6:  "[2001:db8:5::2]:2121",
 	server:   "203.0.113.21:21",
+	secure:   "203.0.113.21:2101",
 	quirks:   "203.0.113.21:2100",
 	byKernel: "192.168.5.2:2122",
 	byProxy:  "192.168.5.2:2123",
@@ -47,42 +56,61 @@ var fakeCast = cast{
 }
 
 func newFakeStage(t *testing.T) *fakeStage {
-	return &fakeStage{t: t, public: "203.0.113.21", gateways: map[string]net.Addr{}, closed: map[uint16]bool{}}
+	t.Helper()
+	a, err := authority.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fakeStage{
+		t: t, public: "203.0.113.21", authority: a, taps: [2]*recorder{new(recorder), new(recorder)},
+		gateways: map[string]net.Addr{}, servers: map[string]net.Addr{}, closed: map[uint16]bool{},
+	}
 }
 
-func (s *fakeStage) clientHost() host { return fakeHost{s, false} }
-func (s *fakeStage) serverHost() host { return fakeHost{s, true} }
+// tell plays the whole story on st.
+func tell(t *testing.T, ctx context.Context, out io.Writer, st *fakeStage) error {
+	t.Helper()
+	c := fakeCast
+	c.authority = st.authority
+	return Tell(ctx, out, st, c)
+}
 
-func (s *fakeStage) startServer(ctx context.Context, address string) (*witness, string, error) {
+func (s *fakeStage) ClientHost() Host { return fakeHost{s, false} }
+func (s *fakeStage) ServerHost() Host { return fakeHost{s, true} }
+
+func (s *fakeStage) StartServer(ctx context.Context, address string, e Encryption) (Server, error) {
 	l := listen(s.t)
-	s.server = l.Addr()
+	s.mu.Lock()
+	s.servers[address] = l.Addr()
+	s.mu.Unlock()
+	c := ftpserver.Config{PublicIP: s.public, Files: files(fakeCast.download), TLSOnly: e == Private}
+	if e != InClear {
+		c.TLS = s.certificate("the server", "203.0.113.21")
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := serve(ctx, l, newEvents(in), config{
-			publicIP: s.public,
-			files:    map[string][]byte{"/" + downloadName: fakeCast.download, "/" + readmeName: []byte(readmeText)},
-		})
+		err := ftpserver.Serve(ctx, l, dialogue.NewLog(in), c)
 		_ = in.Close()
 		ended <- err
 	}()
-	w := newWitness(out)
-	s.t.Cleanup(func() {
+	w := dialogue.NewWitness(out)
+	stop := func() error {
 		cancel()
-		w.close()
-		if err := <-ended; err != nil {
-			s.t.Error(err)
-		}
-	})
-	_, err := w.next(ctx, ready)
-	return w, address, err
+		w.Close()
+		return <-ended
+	}
+	if _, err := w.Next(ctx, dialogue.Ready); err != nil {
+		return Server{}, errors.Join(err, stop())
+	}
+	return Server{Witness: w, At: address, Stop: stop}, nil
 }
 
-// startGateway copies between clients and a server, in the way of its tracking.
-func (s *fakeStage) startGateway(_ context.Context, args []string) (func() error, error) {
+// StartGateway copies between clients and a server, in the way of its tracking.
+func (s *fakeStage) StartGateway(_ context.Context, args []string) (Gateway, error) {
 	if s.refuse != nil {
-		return nil, s.refuse
+		return Gateway{}, s.refuse
 	}
 	l := listen(s.t)
 	from, to := args[len(args)-2], args[len(args)-1]
@@ -100,14 +128,19 @@ func (s *fakeStage) startGateway(_ context.Context, args []string) (func() error
 			if err != nil {
 				return
 			}
-			copies.Go(func() { s.pass(conn, tracking, to) })
+			if to == fakeCast.secure {
+				copies.Go(func() { s.passSecure(conn, args) })
+			} else {
+				copies.Go(func() { s.pass(conn, tracking, to) })
+			}
 		}
 	})
-	return func() error {
+	stop := func() error {
 		err := l.Close()
 		copies.Wait()
 		return err
-	}, nil
+	}
+	return Gateway{Stop: stop, Log: s.secureLog}, nil
 }
 
 // pass is one session of a gateway.
@@ -212,13 +245,13 @@ func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, 
 	s, to := h.stage, netip.MustParseAddrPort(address)
 	real, local := fmt.Sprintf("127.0.0.1:%d", to.Port()), "203.0.113.21:40000"
 	s.mu.Lock()
-	gateway, closed := s.gateways[address], s.closed[to.Port()]
+	gateway, server, closed := s.gateways[address], s.servers[address], s.closed[to.Port()]
 	s.mu.Unlock()
 	switch {
 	case address == fakeCast.quirks && h.atServer:
 		return s.quirks.dial(ctx)
-	case address == fakeCast.server && h.atServer:
-		real = s.server.String()
+	case server != nil && h.atServer:
+		real = server.String()
 	case h.atServer:
 	case to.Addr().IsUnspecified(), closed && to.Addr().String() == "192.168.5.2":
 		return nil, refusedBy(network, syscall.ECONNREFUSED)
@@ -326,4 +359,22 @@ func (l fakeListener) Accept() (net.Conn, error) {
 		from = "[2001:db8:5::2]:41000"
 	}
 	return fakeConn{conn, l.Addr(), tcpAddr(from)}, nil
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// testContext ends a test that hangs.
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
 }

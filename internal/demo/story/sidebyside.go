@@ -1,4 +1,4 @@
-package demo
+package story
 
 import (
 	"context"
@@ -11,8 +11,9 @@ import (
 	"syscall"
 	"time"
 
+	"ftpgate/internal/demo/dialogue"
+	"ftpgate/internal/demo/ftpclient"
 	"ftpgate/internal/demo/quirk"
-	"ftpgate/internal/ftp"
 )
 
 // quirksListing is what the server with quirks hands out.
@@ -126,7 +127,7 @@ func (s *story) tryAll(ctx context.Context) (found [][2]finding, err error) {
 
 // startQuirks starts the server with quirks in this process; stop ends it and waits for it.
 func (s *story) startQuirks(ctx context.Context) (stop func() error, err error) {
-	h := s.stage.serverHost()
+	h := s.stage.ServerHost()
 	l, err := h.Listen("tcp", s.cast.quirks)
 	if err != nil {
 		return nil, fmt.Errorf("start the server with quirks: %w", err)
@@ -146,62 +147,37 @@ func (s *story) startQuirks(ctx context.Context) (stop func() error, err error) 
 func (s *story) try(ctx context.Context, at string, q quirk.Quirk, patience time.Duration) (f finding) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sessionLimit, fmt.Errorf("the session has not ended within %s", sessionLimit))
 	defer cancel()
-	c, err := enter(ctx, s.stage.clientHost(), at, string(q), nil)
+	c, err := s.enter(ctx, s.stage.ClientHost(), at, string(q), nil)
 	if err != nil {
 		f.broken = err
 		return f
 	}
-	defer c.close()
-	r, err := c.askPASV(ctx, q == quirk.OneSegment, patience)
+	defer c.Close()
+	r, err := c.AskPASV(ctx, q == quirk.OneSegment, patience)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f.stalled = patience
 		return f
 	case err == nil:
-		f.told, err = c.place(pasv, r)
+		f.told, err = c.Place(ftpclient.PASV, r)
 	}
 	if f.broken = err; err == nil {
-		f.broken = c.follow(ctx, &f)
+		f.broken = s.follow(ctx, c, &f)
 	}
 	return f
 }
 
-// askPASV sends PASV, behind a TYPE in the same piece where together is set, and waits for the 227. The
-// error wraps os.ErrDeadlineExceeded where no answer comes in time.
-func (c *client) askPASV(ctx context.Context, together bool, patience time.Duration) (ftp.Reply, error) {
-	commands := []ftp.Command{{Verb: "PASV"}}
-	if together {
-		commands = append([]ftp.Command{{Verb: "TYPE", Arg: []byte("I")}}, commands...)
-	}
-	if err := c.sendTogether(ctx, commands...); err != nil {
-		return ftp.Reply{}, err
-	}
-	if err := c.control.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return ftp.Reply{}, err
-	}
-	if together {
-		if err := c.expect(ctx, "TYPE", 2); err != nil {
-			return ftp.Reply{}, err
-		}
-	}
-	r, err := c.reply(ctx)
-	if err != nil {
-		return r, err
-	}
-	return r, errors.Join(wantClass("PASV", r, 2), c.control.SetReadDeadline(time.Time{}))
-}
-
 // follow goes where the 227 says, and for the listing if somebody is there. Where nobody is, it looks
 // whether a client that repairs the address would find somebody.
-func (c *client) follow(ctx context.Context, f *finding) error {
-	conn, err := c.host.Dial(ctx, "tcp", f.told.String())
+func (s *story) follow(ctx context.Context, c *ftpclient.Client, f *finding) error {
+	conn, err := s.stage.ClientHost().Dial(ctx, "tcp", f.told.String())
 	if err == nil {
-		listing, err := c.listOver(ctx, &data{conn: conn})
+		listing, err := c.ListOver(ctx, conn)
 		f.listing = string(listing)
 		return err
 	}
 	f.reached = err
-	conn, f.repaired = c.host.Dial(ctx, "tcp", netip.AddrPortFrom(c.peer.Addr(), f.told.Port()).String())
+	conn, f.repaired = s.stage.ClientHost().Dial(ctx, "tcp", netip.AddrPortFrom(c.Peer().Addr(), f.told.Port()).String())
 	if f.repaired == nil {
 		_ = conn.Close()
 	}
@@ -212,7 +188,7 @@ func (c *client) follow(ctx context.Context, f *finding) error {
 func (f finding) String() string {
 	switch {
 	case f.broken != nil:
-		return printable(f.broken.Error())
+		return dialogue.Printable(f.broken.Error())
 	case f.stalled > 0:
 		return fmt.Sprintf("no answer within %s", f.stalled)
 	case f.reached != nil && f.repaired != nil:

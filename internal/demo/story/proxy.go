@@ -1,17 +1,19 @@
-package demo
+package story
 
 import (
 	"context"
 	"errors"
 	"fmt"
+
+	"ftpgate/internal/demo/ftpclient"
 )
 
 // withProxyTracking is act 3: every mode, and beside kernel tracking what that cannot follow.
 func (s *story) withProxyTracking(ctx context.Context) error {
 	s.scene("Every mode: a listing, a download and an upload each")
-	errs := []error{s.everything(ctx, "proxy", "", s.cast.listen, pasv, epsv, port, eprt)}
+	errs := []error{s.everything(ctx, visit{way: "proxy", at: s.cast.listen}, ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT, ftpclient.EPRT)}
 	if ctx.Err() == nil {
-		errs = append(errs, s.everything(ctx, "proxy", ", IPv6 client", s.cast.listen6, epsv, eprt))
+		errs = append(errs, s.everything(ctx, visit{way: "proxy", how: ", IPv6 client", at: s.cast.listen6}, ftpclient.EPSV, ftpclient.EPRT))
 	}
 	if ctx.Err() == nil {
 		errs = append(errs, s.sideBySide(ctx))
@@ -20,11 +22,12 @@ func (s *story) withProxyTracking(ctx context.Context) error {
 }
 
 // everything is a session in each mode, told in one line. A client in the lab has a way to the gateway
-// only: where data came, the client was told of the gateway.
-func (s *story) everything(ctx context.Context, way, who, at string, modes ...mode) error {
+// only: where data came, the client was told of the gateway. What v says of how goes behind the mode.
+func (s *story) everything(ctx context.Context, v visit, modes ...ftpclient.Mode) error {
+	who := v.how
 	var errs []error
 	for _, m := range modes {
-		v := visit{way: way, how: string(m) + who, at: at, quiet: true}
+		v.how, v.quiet = string(m)+who, true
 		err := s.session(ctx, v, s.listing(m), s.downloading(m), s.uploading(m))
 		if ctx.Err() != nil {
 			return err
