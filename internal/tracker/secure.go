@@ -53,10 +53,21 @@ func (s *session) become(then Then, lines *ftp.LineReader) bool {
 	case Decrypt:
 		return s.decrypt(lines)
 	case Tunnel:
+		s.awaitAside()
 		s.pump(s.server, s.client, lines.Rest())
 		return false
 	}
 	return true
+}
+
+// awaitAside waits until nobody reads lines of the server any more: what it answers to the client's first
+// bytes is none.
+func (s *session) awaitAside() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.aside && !s.ended {
+		s.changed.Wait()
+	}
 }
 
 // encrypt has the client begin with TLS. What it has sent in plain text by then is thrown away: somebody

@@ -50,6 +50,7 @@ type session struct {
 	control    *tls.Config // for the client's handshake to come
 	then       Then        // what the control connections become, once the client's goroutine sees to it
 	mute       bool        // the client would take a last line for TLS
+	aside      bool        // nobody takes what the server says for lines any more
 	halfEnded  bool        // one direction of a tunnel has ended
 	unread     bool        // the server has said more than was looked at: none of it answers what is yet to be asked
 	hold       *hold       // why nothing may overtake the reply in hand; nil: nothing is held
@@ -222,6 +223,8 @@ func (s *session) fromServer(line []byte, err error, more bool) bool {
 			s.refused(RefusedSecurity, "the server begins in plain text, and the client with TLS", "", nil)
 			s.over(NotRefused, "")
 		}
+		s.aside = true
+		s.changed.Broadcast()
 		return false
 	}
 	if err != nil {
@@ -243,8 +246,9 @@ func (s *session) fromServer(line []byte, err error, more bool) bool {
 	if s.leaving && !s.busy() {
 		s.over(NotRefused, shuttingDown)
 	}
+	s.aside = s.then == Tunnel
 	s.changed.Broadcast()
-	return !s.ended && s.then != Tunnel
+	return !s.ended && !s.aside
 }
 
 // maxGathered is how much is gathered for one write.
