@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -39,6 +40,7 @@ func (t *Transfer) flow(side Side) {
 		pass = t.passSealed
 	}
 	if err := pass(side); err != nil {
+		t.drain(side, err)
 		t.fail(err)
 		return
 	}
@@ -50,7 +52,42 @@ func (t *Transfer) flow(side Side) {
 		return
 	}
 	if err := t.guard(side); err != nil && !t.hasLeft(side) {
+		t.drain(side, err)
 		t.fail(err)
+	}
+}
+
+// drain lets what an end sent before it broke reach the other one ahead of the reset, as it does without a
+// gateway between them: there are clients that reset behind the last byte of a whole file (TLS session
+// tickets that they have not read make the kernel do so).
+func (t *Transfer) drain(side Side, err error) {
+	var broken *BrokenError
+	if !errors.As(err, &broken) || broken.Side != side {
+		return
+	}
+	raw, err := t.ends[side.other()].SyscallConn()
+	if err != nil {
+		return
+	}
+	late := time.NewTimer(settleTime)
+	defer late.Stop()
+	tick := time.NewTicker(firstLook)
+	defer tick.Stop()
+	for {
+		unsent := 0
+		if onSocket(raw, func(fd int) (err error) {
+			unsent, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ) // not acknowledged, tcp(7)
+			return err
+		}) != nil || unsent == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late.C:
+			return
+		case <-t.broken:
+			return
+		}
 	}
 }
 

@@ -343,3 +343,37 @@ func BenchmarkSmall(b *testing.B) {
 	l.Close()
 	<-served
 }
+
+// TestResetComesLast has an end reset behind its last byte: all that it sent arrives before that.
+func TestResetComesLast(t *testing.T) {
+	tr, client, srv := joined(t)
+	file := noise(1 << 20)
+	_ = srv.SetReadBuffer(16 << 10)
+	if _, err := client.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return acknowledgedAll(client) }, func() string { return "the gateway has not taken all" })
+	reset(client)
+	got := make([]byte, len(file))
+	if n, err := io.ReadFull(srv, got); err != nil || !bytes.Equal(got, file) {
+		t.Errorf("got %d bytes, %v; want all %d", n, err, len(file))
+	}
+	if _, err := srv.Read(got); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v behind it; want the reset", err)
+	}
+	wantBroken(t, wait(t, tr).Err, From)
+}
+
+// acknowledgedAll tells whether nothing of what was sent is on its way.
+func acknowledgedAll(c *net.TCPConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	left := 0
+	err = onSocket(raw, func(fd int) (err error) {
+		left, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		return err
+	})
+	return err == nil && left == 0
+}
