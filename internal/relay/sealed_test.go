@@ -279,8 +279,9 @@ func TestSealedStalled(t *testing.T) {
 			last, until = now, time.Now().Add(time.Second/4) // until nothing moves
 		}
 	}
+	runtime.GC() // what is garbage is not held
 	runtime.ReadMemStats(&after)
-	if got := int64(after.HeapAlloc) - int64(before.HeapAlloc); got > 5*pieceSize {
+	if got := int64(after.HeapAlloc) - int64(before.HeapAlloc); got > 16*pieceSize { // of 32 MiB
 		t.Errorf("a stalled transfer holds %d bytes of heap", got)
 	}
 	if n, err := io.Copy(io.Discard, client); n != 32<<20 || err != nil {
