@@ -55,7 +55,7 @@ var rows = []row{
 	{pkg: "demo/ftpclient", imports: []string{"ftp"}, testing: []string{"demo/authority"}},
 	{pkg: "demo/ftpserver", imports: []string{"demo/dialogue"}, owns: []string{"goftp.io/server/v2"},
 		testing: []string{"demo/authority", "demo/ftpclient"}},
-	{pkg: "demo/story", imports: []string{"lab", "demo/quirk", "demo/authority", "demo/dialogue", "demo/ftpclient", "demo/ftpserver"}, testing: []string{"ftp"}},
+	{pkg: "demo/story", imports: []string{"ftp", "lab", "demo/quirk", "demo/authority", "demo/dialogue", "demo/ftpclient", "demo/ftpserver"}},
 	{pkg: "demo", imports: []string{"lab", "demo/authority", "demo/dialogue", "demo/ftpserver", "demo/story"},
 		testing: []string{"demo/ftpclient", "lab/labtest"}},
 	{pkg: "cli", imports: []string{"dnat", "config", "ruleset", "lab", "nft", "gateway", "daemon", "demo"},

@@ -75,11 +75,20 @@ func TestFTPSPassedThroughTerms(t *testing.T) {
 	} {
 		for path, flags := range dataPaths {
 			for _, with := range []string{"curl", "lftp"} {
+				// With TLS 1.3 lftp closes an upload with the server's session tickets unread: its kernel
+				// resets and throws away what it has not sent yet. The slower the way, the more.
+				know := tt.trust
+				if with == "lftp" && path == "relay" {
+					if know.only == "1.3" {
+						continue
+					}
+					know.only = "1.2"
+				}
 				t.Run(name+"/"+path+"/"+with, func(t *testing.T) {
 					t.Parallel()
 					l := labtest.New(t)
 					a := newAuthority(t)
-					want, know := tt.terms, tt.trust
+					want := tt.terms
 					want.pair, know.ca = a.server(), a.ca
 					if want.clientsCA != "" {
 						want.clientsCA, know.own = a.ca, a.issue("client.lab.example")
