@@ -55,7 +55,7 @@ func (t *Transfer) handshake(side Side) bool {
 	}
 	w, err := newWire(leg.tcp, seal.handshakeTime)
 	if err == nil {
-		err = leg.tcp.SetDeadline(time.Now().Add(seal.helloTime))
+		err = t.allowSilence(side)
 	}
 	if err != nil {
 		t.fail(&HandshakeError{side, seal.end, err})
@@ -104,6 +104,18 @@ func (t *Transfer) awaitBeginning(side Side) bool {
 	return false
 }
 
+// allowSilence sets how long an end may wait before it begins with its handshake: see hurry, which may come
+// before.
+func (t *Transfer) allowSilence(side Side) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.seals[side]
+	if t.hurried {
+		return t.legs[side].tcp.SetDeadline(time.Now().Add(s.handshakeTime))
+	}
+	return t.legs[side].tcp.SetDeadline(time.Now().Add(s.helloTime))
+}
+
 // hurry gives handshakes that have not begun no more time than those that have: a server that calls a
 // transfer complete has nothing more to wait for.
 func (t *Transfer) hurry() {
@@ -112,6 +124,7 @@ func (t *Transfer) hurry() {
 	if !t.sealed() || t.shaken {
 		return
 	}
+	t.hurried = true
 	for side, c := range t.ends {
 		if c != nil && t.seals[side].config != nil {
 			_ = c.SetDeadline(time.Now().Add(t.seals[side].handshakeTime))

@@ -62,6 +62,7 @@ type Transfer struct {
 	armed     bool             // the goroutine runs, or has run
 	ends      [2]*net.TCPConn  // kept, by side; without a lock once both stand
 	shaken    bool             // the handshakes of a sealed transfer are over
+	hurried   bool             // Finish has come before shaken
 	delivered bool             // Finish has found that nothing is left to be passed on
 	err       error            // the first failure; after it nothing is open
 }
