@@ -23,6 +23,7 @@ var rows = []row{
 	{pkg: "dnat"},
 	{pkg: "ftp"},
 	{pkg: "config", imports: []string{"dnat"}, owns: []string{"github.com/pelletier/go-toml/v2"}},
+	{pkg: "journal", imports: []string{"dnat"}},
 	{pkg: "ruleset", imports: []string{"dnat"}, testing: []string{"ruleset/rulesettest"}},
 	{pkg: "ruleset/rulesettest", imports: []string{"dnat"}},
 
@@ -41,14 +42,14 @@ var rows = []row{
 	{pkg: "pinhole", imports: []string{"dnat"}},
 	{pkg: "relay", imports: []string{"dnat"}, shares: []string{"golang.org/x/sys"}, testing: []string{"lab/labtest"}},
 	{pkg: "secure", imports: []string{"dnat"}},
-	{pkg: "tracker", imports: []string{"dnat", "ftp"}, shares: []string{"golang.org/x/sys"}},
+	{pkg: "tracker", imports: []string{"dnat", "ftp", "journal"}, shares: []string{"golang.org/x/sys"}},
 
 	// The core, which the kernel's packages never meet but through its interfaces.
 	{pkg: "gateway", imports: []string{"dnat", "ruleset"}, owns: []string{"golang.org/x/sync"},
 		testing: []string{"ruleset/rulesettest"}},
 
 	// The wiring, and what an operator sees.
-	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "pinhole", "relay", "secure", "tracker", "gateway"}, shares: []string{"golang.org/x/sys"}},
+	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "pinhole", "relay", "secure", "tracker", "gateway", "journal"}, shares: []string{"golang.org/x/sys"}},
 	{pkg: "demo/quirk", imports: []string{"ftp"}},
 	{pkg: "demo/authority"},
 	{pkg: "demo/dialogue", imports: []string{"ftp"}},

@@ -14,6 +14,7 @@ import (
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/journal"
 	"ftpgate/internal/secure"
 	"ftpgate/internal/system"
 	"ftpgate/internal/tracker"
@@ -46,11 +47,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	p := openProber(d.Table)
 	defer p.close()
 	g := gateway.New(d.Table, p, net.DefaultResolver, d.Log)
-	counts := &tracker.Counts{}
+	counts, book := &tracker.Counts{}, journal.New(time.Now())
 	paths := newPaths(d.Table, d.Log)
 	defer paths.close()
 	keys := secure.New(secure.StateDir(), d.Log)
-	proxies := newServers(d.Log, counts, paths, sessionKeys{keys})
+	proxies := newServers(d.Log, counts, book, paths, sessionKeys{keys})
 	p.ours, g.Moved, g.Held = proxies.listensAt, proxies.follow, paths.held
 
 	claim, findings := p.claim()

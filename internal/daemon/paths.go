@@ -213,21 +213,25 @@ func (p forwardPath) Open(ctx context.Context, hole dnat.Pinhole, seals tracker.
 	f, kernel := p.current(), p.kernel.Load()
 	carrier, err := gateway.Carrier(f.Data, hole, kernel != nil, p.isLocal)
 	if err != nil {
-		return nil, err
+		return nil, judge(err, f.PortsForData())
 	}
 	if carrier == dnat.DataRelay {
-		return orNil(p.relay(f).Open(ctx, hole, relay.Seals(seals)))
+		t, err := p.relay(f).Open(ctx, hole, relay.Seals(seals))
+		return orNil(relayed{t, hole.Active}, judge(err, f.PortsForData()))
 	}
 	opened, err := kernel.Open(f.PortsForData(), hole)
 	if err != nil || !hole.Active {
-		return orNil(opened, err)
+		return orNil(opened, judge(err, f.PortsForData()))
 	}
-	return orNil(park(ctx, opened, hole))
+	parked, err := park(ctx, opened, hole)
+	return orNil(parked, judge(err, f.PortsForData()))
 }
 
 // Join joins an active client and a passive server by the relay: no other path connects by itself.
 func (p forwardPath) Join(ctx context.Context, bridge dnat.Bridge, seals tracker.Seals) (tracker.Data, error) {
-	return orNil(p.relay(p.current()).Join(ctx, bridge, relay.Seals(seals)))
+	f := p.current()
+	t, err := p.relay(f).Join(ctx, bridge, relay.Seals(seals))
+	return orNil(relayed{t, false}, judge(err, f.PortsForData()))
 }
 
 // Pass opens a passage.

@@ -15,6 +15,7 @@ import (
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/journal"
 	"ftpgate/internal/system"
 	"ftpgate/internal/tracker"
 )
@@ -24,6 +25,7 @@ import (
 type servers struct {
 	log    *slog.Logger
 	counts *tracker.Counts
+	book   *journal.Journal
 	paths  *paths
 	keys   tracker.Keys
 
@@ -44,8 +46,8 @@ type server struct {
 	done     chan struct{}
 }
 
-func newServers(log *slog.Logger, counts *tracker.Counts, paths *paths, keys tracker.Keys) *servers {
-	return &servers{log: log, counts: counts, paths: paths, keys: keys, running: map[dnat.Listen]*server{},
+func newServers(log *slog.Logger, counts *tracker.Counts, book *journal.Journal, paths *paths, keys tracker.Keys) *servers {
+	return &servers{log: log, counts: counts, book: book, paths: paths, keys: keys, running: map[dnat.Listen]*server{},
 		draining: map[dnat.Listen]*server{}, own: map[netip.AddrPort]bool{}}
 }
 
@@ -185,7 +187,7 @@ func (s *servers) start(ctx context.Context, at dnat.Listen, l *net.TCPListener,
 	srv := &server{listener: l, stop: stop, cut: cut, done: make(chan struct{})}
 	srv.forward.Store(&f)
 	current := func() dnat.Resolved { return *srv.forward.Load() }
-	proxy := &tracker.Proxy{Forward: current, Path: s.paths.of(current), Keys: s.keys, Log: s.log, Counts: s.counts}
+	proxy := &tracker.Proxy{Forward: current, Path: s.paths.of(current), Keys: s.keys, Log: s.log, Counts: s.counts, Journal: s.book}
 	s.running[at] = srv
 	s.note(l, true)
 	s.wait.Go(func() {

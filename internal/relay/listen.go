@@ -108,6 +108,11 @@ func listenOn(reserved *os.File) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
+// addrOf is the peer's address.
+func addrOf(c *net.TCPConn) netip.Addr {
+	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
+}
+
 // accept waits for the one connection from peer. The listener is closed when it returns, so that
 // nothing can come behind it: what still waited there is reset by the kernel.
 func (t *Transfer) accept(peer netip.Addr, wait time.Duration) (*net.TCPConn, error) {
@@ -122,10 +127,13 @@ func (t *Transfer) accept(peer netip.Addr, wait time.Duration) (*net.TCPConn, er
 			return nil, fmt.Errorf("%w from %s in %s", ErrNobody, peer, wait)
 		case err != nil:
 			return nil, fmt.Errorf("wait for %s: %w", peer, err)
-		case c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("") == peer:
+		case addrOf(c) == peer:
 			return c, nil
 		}
 		t.result.Strangers++
+		t.mu.Lock()
+		t.stranger = addrOf(c)
+		t.mu.Unlock()
 		c.Close() // a reset: see abortive
 	}
 }

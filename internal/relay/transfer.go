@@ -65,6 +65,7 @@ type Transfer struct {
 	hurried   bool             // Finish has come before shaken
 	delivered bool             // Finish has found that nothing is left to be passed on
 	err       error            // the first failure; after it nothing is open
+	stranger  netip.Addr       // the last one that came from another address than the peer's
 }
 
 // newTransfer returns a transfer whose goroutine does not run yet.
@@ -240,6 +241,20 @@ func (t *Transfer) At() netip.AddrPort { return t.at }
 // Bytes returns what has been passed on so far: from From to To, and from To to From.
 func (t *Transfer) Bytes() (fromTo, toFrom int64) {
 	return t.bytes[From].Load(), t.bytes[To].Load()
+}
+
+// Came returns when the pinhole's peer was accepted, or both legs of a bridge stood, and who was refused
+// last for coming from another address: so far nobody, where they are not set.
+func (t *Transfer) Came() (at time.Time, stranger netip.Addr) {
+	t.mu.Lock()
+	stranger = t.stranger
+	t.mu.Unlock()
+	select {
+	case <-t.connected:
+		return t.result.Connected, stranger
+	default:
+		return time.Time{}, stranger
+	}
 }
 
 // Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It

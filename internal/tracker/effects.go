@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ftpgate/internal/dnat"
+	"ftpgate/internal/journal"
 )
 
 // errAborted is how a transfer ends that the client has given up.
@@ -23,8 +24,11 @@ func (s *session) do(step *Step) {
 		}
 	}
 	err := s.effect(step)
-	if step.Refused != NotRefused {
-		s.refused(step.Refused, step.Reason, step.Remedy, err)
+	switch {
+	case step.Refused != NotRefused:
+		s.refused(step.Refused, step.Code, step.Reason, step.Remedy, err)
+	case step.Code != "": // the server's, and passed on
+		s.record.Refuse(s.fault(NotRefused, step.Code, s.said.reply, "", nil))
 	}
 	if s.ended {
 		return
@@ -40,7 +44,7 @@ func (s *session) do(step *Step) {
 		s.turn(step.Then)
 	}
 	if step.End {
-		s.over(NotRefused, "")
+		s.over(NotRefused, "", "")
 	}
 }
 
@@ -50,33 +54,15 @@ func (s *session) effect(step *Step) error {
 	var err error
 	switch step.Action {
 	case Open:
-		s.closeData()
-		if s.data, err = s.proxy.Path.Open(s.ctx, step.Pinhole, s.sealed(step.Pinhole.Encrypted)); err != nil {
-			s.data = nil
-			break
-		}
-		if s.dialogue.Opened(s.data.At()); step.Action == Arm {
-			err = s.data.Arm()
-		}
+		err = s.open(step)
 	case Arm:
 		if err = errNoData; s.data != nil {
 			err = s.data.Arm()
 		}
 	case Join:
-		s.closeData()
-		if s.data, err = s.proxy.Path.Join(s.ctx, step.Bridge, s.sealed(step.Bridge.Encrypted)); err != nil {
-			s.data = nil
-		}
+		err = s.join(step.Bridge)
 	case Finish:
-		if s.data == nil { // ABOR has closed it, and the server speaks of that
-			break
-		}
-		if err := s.finish(s.data); err != nil {
-			s.broken(err)
-			return err
-		}
-		s.transfers++
-		s.proxy.Counts.transfer()
+		return s.complete()
 	case Fail:
 		return s.fail()
 	case Close:
@@ -85,7 +71,9 @@ func (s *session) effect(step *Step) error {
 		s.closeData()
 		if s.gate, err = s.proxy.Path.Pass(step.Passage); err != nil {
 			s.gate = nil
+			break
 		}
+		s.passage = step.Passage.String()
 	case Prepare:
 		s.closeData()
 		s.control, s.seals.Client, err = s.proxy.Keys.ForClient(s.plain)
@@ -99,6 +87,54 @@ func (s *session) effect(step *Step) error {
 		s.dialogue.Failed(text, remedyOf(err))
 	}
 	return err
+}
+
+// open has the data path open a pinhole.
+func (s *session) open(step *Step) (err error) {
+	began := time.Now()
+	hole := step.Pinhole // which Opened takes away
+	s.closeData()
+	if s.data, err = s.proxy.Path.Open(s.ctx, hole, s.sealed(hole.Encrypted)); err != nil {
+		s.data = nil
+		return err
+	}
+	if s.dialogue.Opened(s.data.At()); step.Action == Arm {
+		err = s.data.Arm()
+	}
+	if err == nil {
+		s.tellOpened(Open, hole, dnat.Bridge{}, began)
+	}
+	return err
+}
+
+// join has the data path connect to both ends.
+func (s *session) join(bridge dnat.Bridge) (err error) {
+	began := time.Now()
+	s.closeData()
+	if s.data, err = s.proxy.Path.Join(s.ctx, bridge, s.sealed(bridge.Encrypted)); err != nil {
+		s.data = nil
+		return err
+	}
+	s.tellOpened(Join, dnat.Pinhole{}, bridge, began)
+	return nil
+}
+
+// complete sees to the data of a transfer that the server calls complete. What is wrong with it the client
+// is told.
+func (s *session) complete() error {
+	if s.data == nil { // ABOR has closed it, and the server speaks of that
+		s.tellFinished(false, nil)
+		return nil
+	}
+	if err := s.finish(s.data); err != nil {
+		s.tellFinished(false, err)
+		s.broken(err)
+		return err
+	}
+	s.tellFinished(true, nil)
+	s.transfers++
+	s.proxy.Counts.transfer()
+	return nil
 }
 
 // told is an error of a data path that has words for the client.
@@ -133,6 +169,7 @@ func remedyOf(err error) string {
 // the client is told why: the server does not know.
 func (s *session) fail() error {
 	err := s.endData()
+	s.tellFinished(false, err)
 	if err != nil {
 		s.broken(err)
 	}
@@ -147,6 +184,7 @@ func (s *session) endData() error {
 	}
 	s.data = nil
 	data.Close()
+	s.record.Closed()
 	err := data.Finish(nil)
 	var own told
 	if !errors.As(err, &own) {
@@ -210,7 +248,7 @@ func (s *session) closeData() {
 		var own told
 		errors.As(err, &own)
 		_, text := own.Reply()
-		s.refused(RefusedTransfer, text, remedyOf(err), err)
+		s.refused(RefusedTransfer, "", text, remedyOf(err), err)
 	}
 	if s.gate != nil {
 		s.gate.Close()
@@ -258,13 +296,13 @@ func (s *session) wrote(c *wire, err error) {
 	switch {
 	case err == nil:
 	case timedOut(err) && c == s.client:
-		s.over(RefusedTime, "you take no replies")
+		s.over(RefusedTime, journal.CodeClientReads, "you take no replies")
 	case timedOut(err):
-		s.over(RefusedTime, "the server takes no commands")
+		s.over(RefusedTime, journal.CodeServerLeft, "the server takes no commands")
 	case c == s.client:
-		s.over(NotRefused, "")
+		s.over(NotRefused, "", "")
 	default:
-		s.over(RefusedServer, "the connection to the server is broken")
+		s.over(RefusedServer, journal.CodeServerLeft, "the connection to the server is broken")
 	}
 }
 

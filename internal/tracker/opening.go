@@ -12,6 +12,7 @@ import (
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/ftp"
+	"ftpgate/internal/journal"
 )
 
 // opening is the beginning of a dialogue with a server in TLS, of which the client hears the greeting.
@@ -24,6 +25,7 @@ type opening struct {
 // noTLSError says why a server cannot be spoken to in TLS.
 type noTLSError struct {
 	kind          Refusal
+	code          journal.Code
 	plain, remedy string
 	err           error // nil: the server has just said no
 }
@@ -80,7 +82,7 @@ func (a *asker) begin(control *tls.Config, t dnat.TLS) (greeting []byte, err err
 		return nil, err
 	}
 	if reply.Code/100 != 2 {
-		return nil, &noTLSError{kind: RefusedServer, plain: "the server takes no sessions now",
+		return nil, &noTLSError{kind: RefusedServer, code: journal.CodeServerTurnedAway, plain: "the server takes no sessions now",
 			remedy: fmt.Sprintf("the server greets with %d: its own log says why", reply.Code)}
 	}
 	if greeting, err = reply.AppendTo(nil); err != nil {
@@ -90,7 +92,7 @@ func (a *asker) begin(control *tls.Config, t dnat.TLS) (greeting []byte, err err
 		if code, err := a.ask("AUTH TLS"); err != nil {
 			return nil, err
 		} else if code != 234 {
-			return nil, &noTLSError{kind: RefusedSecurity, plain: "the server does not encrypt its sessions",
+			return nil, &noTLSError{kind: RefusedSecurity, code: journal.CodeServerNoTLS, plain: "the server does not encrypt its sessions",
 				remedy: fmt.Sprintf("the server answers AUTH TLS with %d: switch on its explicit FTPS; one that begins with TLS (port 990) wants tls.server = \"implicit\"", code)}
 		}
 		if err := a.encrypt(control); err != nil {
@@ -116,10 +118,10 @@ func (a *asker) protect(t dnat.TLS) error {
 	case code/100 == 2, t.ServerClear && t.Server == dnat.ServerTLSRequired && code/10 == 50: // C is how it begins
 		return nil
 	case t.ServerClear:
-		return &noTLSError{kind: RefusedSecurity, plain: "the server wants its data connections encrypted",
+		return &noTLSError{kind: RefusedSecurity, code: journal.CodeServerTLS, plain: "the server wants its data connections encrypted",
 			remedy: fmt.Sprintf("the server answers PROT C with %d: leave server_data = \"clear\" out", code)}
 	}
-	return &noTLSError{kind: RefusedSecurity, plain: "the server does not encrypt its data connections",
+	return &noTLSError{kind: RefusedSecurity, code: journal.CodeServerNoTLS, plain: "the server does not encrypt its data connections",
 		remedy: fmt.Sprintf("the server answers PROT P with %d: have it encrypt data, or give the forward server_data = \"clear\"", code)}
 }
 
@@ -129,7 +131,7 @@ func (a *asker) encrypt(control *tls.Config) error {
 	defer late.Stop()
 	if err := a.w.request(control); err != nil {
 		plain, remedy := a.keys.Explain(err)
-		return &noTLSError{kind: RefusedSecurity, plain: "no TLS with the server: " + plain, remedy: remedy, err: err}
+		return &noTLSError{kind: RefusedSecurity, code: journal.CodeServerTLS, plain: "no TLS with the server: " + plain, remedy: remedy, err: err}
 	}
 	a.lines.Reset(a.w)
 	return nil
@@ -159,13 +161,13 @@ func (a *asker) reply() (ftp.Reply, error) {
 
 // lost says why a server has no more to say.
 func (a *asker) lost(err error) error {
-	e := &noTLSError{kind: RefusedServer, plain: "the server's answer is not FTP", err: err,
+	e := &noTLSError{kind: RefusedServer, code: journal.CodeServerBadReply, plain: "the server's answer is not FTP", err: err,
 		remedy: "see what listens there: a server that begins with TLS (port 990) wants tls.server = \"implicit\""}
 	switch {
 	case timedOut(err):
-		e.plain = "the server does not answer"
+		e.code, e.plain = journal.CodeServerSilent, "the server does not answer"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		e.plain, e.remedy = "the server has closed the connection", "its own log says why"
+		e.code, e.plain, e.remedy = journal.CodeServerLeft, "the server has closed the connection", "its own log says why"
 	}
 	return e
 }

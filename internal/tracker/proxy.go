@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ftpgate/internal/dnat"
+	"ftpgate/internal/journal"
 )
 
 // Proxy serves the control connections of one forward. Its fields are set before use and not after.
@@ -21,7 +22,8 @@ type Proxy struct {
 	Path    DataPath
 	Keys    Keys // nil: no forward speaks TLS
 	Log     *slog.Logger
-	Counts  *Counts // shared by all forwards of a gateway; nil: not counted
+	Counts  *Counts          // shared by all forwards of a gateway; nil: not counted
+	Journal *journal.Journal // of all forwards, too; nil: one of its own
 
 	dial         dialFunc      // nil: dialTCP
 	longestWrite time.Duration // 0: writeTime
@@ -31,7 +33,6 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	draining bool
-	last     uint64                // the number of the last session
 	sessions int                   // those that have no server yet included
 	refusing int                   // clients that are told why they cannot stay
 	clients  map[netip.Addr]int    // sessions by address
@@ -59,6 +60,9 @@ const acceptPause = 100 * time.Millisecond
 // The error is that of a listener that fails for good; its sessions are ended like at ctx's end.
 func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
 	defer l.Close()
+	if p.Journal == nil {
+		p.Journal = journal.New(time.Now())
+	}
 	p.wake = make(chan struct{}, 1)
 	p.clients, p.running = map[netip.Addr]int{}, map[*session]struct{}{}
 	p.shortest = p.writeTime()
@@ -110,26 +114,32 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session {
 	f := p.Forward()
 	from := remote(client)
-	id, kind, reason := p.admit(from, f)
+	record := p.Journal.Begin(journal.Opening{Forward: f.Name, Tracking: f.Tracking, Passive: f.PortsForData(),
+		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr())})
+	kind, reason := p.admit(from, f)
 	if kind != NotRefused {
-		p.turnAway(f, client, kind, reason, nil)
+		p.turnAway(f, client, record, journal.Fault{Code: codes[kind], Said: reason, Peer: from}, kind, nil)
 		return nil
 	}
-	s, err := p.connect(ctx, drained, client, f)
+	s, err := p.connect(ctx, drained, client, f, record)
 	if err != nil {
 		defer p.leave(from)
-		kind, reason = RefusedServer, "cannot reach the server"
+		fault := journal.Fault{Code: journal.CodeServerUnreachable, Said: "cannot reach the server", Peer: from, Err: err.Error()}
+		kind = RefusedServer
 		var noTLS *noTLSError
 		switch {
 		case ctx.Err() != nil:
-			kind, reason, err = RefusedDrain, shuttingDown, nil
+			kind, fault, err = RefusedDrain, journal.Fault{Code: journal.CodeShutDown, Said: shuttingDown}, nil
 		case errors.As(err, &noTLS):
-			kind, reason = noTLS.kind, noTLS.plain
+			kind = noTLS.kind
+			fault = journal.Fault{Code: noTLS.code, Said: noTLS.plain, Remedy: noTLS.remedy}
+			if noTLS.err != nil {
+				fault.Err = noTLS.err.Error()
+			}
 		}
-		p.turnAway(f, client, kind, reason, err)
+		p.turnAway(f, client, record, fault, kind, err)
 		return nil
 	}
-	s.id = id
 	p.join(s)
 	s.log(slog.LevelInfo, "session begins")
 	if s.opening != nil {
@@ -139,12 +149,14 @@ func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *sessio
 }
 
 // connect connects a client to its server.
-func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f dnat.Resolved) (*session, error) {
+func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f dnat.Resolved, record *journal.Record) (*session, error) {
+	began := time.Now()
 	tcp, err := p.reach(ctx, f, remote(client))
 	if err != nil {
 		return nil, err
 	}
 	server := &wire{TCPConn: tcp}
+	record.Connected(unmapped(tcp.RemoteAddr()), time.Since(began))
 	var o *opening
 	if f.TLS.Server != dnat.ServerTLSOff {
 		if o, err = p.open(ctx, server, f); err != nil {
@@ -153,7 +165,7 @@ func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f dna
 		}
 	}
 	_ = onSocket(client, takeUrgent)
-	s := newSession(drained, p, &wire{TCPConn: client}, server, f, o)
+	s := newSession(drained, p, &wire{TCPConn: client}, server, f, o, record)
 	if f.TLS.Implicit {
 		s.hold = &hold{cancel: make(chan struct{})} // until the client has its TLS
 		if s.control, s.seals.Client, err = p.Keys.ForClient(f.Forward); err != nil {
@@ -169,31 +181,31 @@ func (p *Proxy) serve(s *session) {
 	s.run()
 	p.part(s)
 	p.leave(s.dialogue.ends.Client)
+	s.record.Ends(s.goodbye)
 	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
 		slog.Int("transfers", s.transfers), slog.Int("refusals", s.violations), slog.String("said", s.goodbye))
 }
 
-// admit counts a client in and gives its session a number, or says why not.
-func (p *Proxy) admit(from netip.Addr, f dnat.Resolved) (id uint64, kind Refusal, reason string) {
+// admit counts a client in, or says why not.
+func (p *Proxy) admit(from netip.Addr, f dnat.Resolved) (kind Refusal, reason string) {
 	if len(f.Clients) > 0 && !slices.ContainsFunc(f.Clients, func(c netip.Prefix) bool { return c.Contains(from) }) {
-		return 0, RefusedClient, "this address may not use this gateway"
+		return RefusedClient, "this address may not use this gateway"
 	}
 	limits := f.Limits.OrDefault()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.draining:
-		return 0, RefusedDrain, shuttingDown
+		return RefusedDrain, shuttingDown
 	case p.sessions >= limits.Sessions:
-		return 0, RefusedLimit, "too many sessions, try again later"
+		return RefusedLimit, "too many sessions, try again later"
 	case p.clients[from] >= limits.PerClient:
-		return 0, RefusedLimit, "too many sessions from your address"
+		return RefusedLimit, "too many sessions from your address"
 	}
 	p.sessions++
 	p.clients[from]++
-	p.last++
 	p.Counts.begin()
-	return p.last, NotRefused, ""
+	return NotRefused, ""
 }
 
 // leave takes back what admit has counted.
@@ -253,9 +265,12 @@ func (p *Proxy) reach(ctx context.Context, f dnat.Resolved, client netip.Addr) (
 
 // turnAway tells a client why it cannot stay, and closes its connection. Few are given the time to
 // read it at once: who comes in thousands does not care.
-func (p *Proxy) turnAway(f dnat.Resolved, client *net.TCPConn, kind Refusal, reason string, err error) {
+func (p *Proxy) turnAway(f dnat.Resolved, client *net.TCPConn, record *journal.Record, fault journal.Fault, kind Refusal, err error) {
+	fault.Fatal = true
+	record.Refuse(fault)
+	record.Ends("421 " + fault.Said)
 	p.Counts.refuse(kind)
-	attrs := []any{"forward", f.Name, "client", client.RemoteAddr().String(), "kind", kind.String(), "reason", reason}
+	attrs := []any{"forward", f.Name, "session", record.ID(), "client", client.RemoteAddr().String(), "kind", kind.String(), "reason", fault.Said}
 	if err != nil {
 		attrs = append(attrs, "server", f.Server.String(), "err", err)
 	}
@@ -266,7 +281,7 @@ func (p *Proxy) turnAway(f dnat.Resolved, client *net.TCPConn, kind Refusal, rea
 	p.Log.Warn("refused", attrs...)
 	_ = client.SetWriteDeadline(time.Now().Add(lingerTime))
 	if !f.TLS.Implicit { // which would take it for TLS
-		_, _ = client.Write([]byte("421 " + reason + "\r\n"))
+		_, _ = client.Write([]byte("421 " + fault.Said + "\r\n"))
 	}
 	p.mu.Lock()
 	linger := p.refusing < maxRefusing
@@ -282,6 +297,11 @@ func (p *Proxy) turnAway(f dnat.Resolved, client *net.TCPConn, kind Refusal, rea
 	p.mu.Lock()
 	p.refusing--
 	p.mu.Unlock()
+}
+
+// unmapped is the address and port of one end of a connection.
+func unmapped(a net.Addr) netip.AddrPort {
+	return netip.AddrPortFrom(addrOf(a), a.(*net.TCPAddr).AddrPort().Port())
 }
 
 // onSocket calls f with a connection's descriptor.

@@ -8,6 +8,7 @@ import (
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/ftp"
+	"ftpgate/internal/journal"
 )
 
 // hiddenFeatures are the extensions that do not work through this gateway: FEAT does not list them
@@ -183,7 +184,9 @@ func (d *Dialogue) finish(r request, code int) {
 	case r.transfer:
 		d.step.Action = Fail
 	case r.verb == greeting:
-		d.step.End = code/100 != 2
+		if d.step.End = code/100 != 2; d.step.End {
+			d.step.Code = journal.CodeServerTurnedAway
+		}
 	case r.verb == "USER" || r.verb == "PASS" || r.verb == "ACCT":
 		d.login(r.verb, code)
 	case r.verb == "REIN" && code/100 == 2: // RFC 959 section 4.1.1: as after the connection was made
@@ -241,12 +244,14 @@ func (d *Dialogue) passiveReply(line []byte, code int, first, done bool) {
 	case code/100 > 2:
 		d.answered()
 		d.pass(line)
+		d.step.Code = journal.CodeServerRefusedPASV
 	case d.offer == 0:
 		d.answered()
 		d.refuse(RefusedAnswer, 425, "the server's answer names no port")
 	case d.offer < dnat.LowestDataPort:
 		d.answered()
 		d.refuse(RefusedPort, 425, "the server offers port %d: data connections go to ports from %d on only", d.offer, dnat.LowestDataPort)
+		d.step.Code = journal.CodeServerLowPort
 	case r.verb == "PORT" || r.verb == "EPRT":
 		d.agree()
 		d.bridged = true
@@ -315,6 +320,7 @@ func (d *Dialogue) activeReply(line []byte, code int, done bool) {
 		d.answered()
 		d.drop()
 		d.pass(line)
+		d.step.Code = journal.CodeServerRefusedPORT
 		return
 	}
 	d.noEPRT = d.noEPRT || d.tried

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ftpgate/internal/ftp"
+	"ftpgate/internal/journal"
 )
 
 // handshakeRecord is the first byte of a client that begins with TLS (RFC 8446 section 5.1); no command
@@ -38,6 +39,7 @@ func (s *session) turn(then Then) {
 	if then == Tunnel {
 		s.mute = true
 		s.log(slog.LevelInfo, "session passed through, encrypted from end to end")
+		s.record.Through(s.passage)
 		_ = s.server.SetReadDeadline(past) // whoever waits for a line of the server waits no more
 	} else {
 		s.hold = &hold{cancel: make(chan struct{})}
@@ -77,7 +79,7 @@ func (s *session) encrypt(lines *ftp.LineReader) bool {
 	if len(first) > 0 && first[0] != handshakeRecord {
 		first = nil
 		s.mu.Lock()
-		s.refused(RefusedSecurity, "plain text between AUTH and the handshake was thrown away", "", nil)
+		s.refused(RefusedSecurity, journal.CodeTLSOther, "plain text between AUTH and the handshake was thrown away", "", nil)
 		s.mu.Unlock()
 	}
 	if !s.within(s.client, handshakeTime) {
@@ -107,7 +109,9 @@ func (s *session) decrypt(lines *ftp.LineReader) bool {
 	s.settle(lines)
 	if err != nil {
 		s.mute = true
-		s.over(NotRefused, "")
+		s.over(NotRefused, journal.CodeClientTLS, "")
+	} else {
+		s.record.Encrypted("client", "", "")
 	}
 	return !s.ended
 }
@@ -136,6 +140,7 @@ func (s *session) settle(lines *ftp.LineReader) {
 // encrypted tells the log of a control connection with TLS.
 func (s *session) encrypted(leg string, c *tls.Conn) {
 	state := c.ConnectionState()
+	s.record.Encrypted(leg, tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite))
 	s.log(slog.LevelInfo, "control connection encrypted", slog.String("leg", leg),
 		slog.String("tls", tls.VersionName(state.Version)), slog.String("cipher", tls.CipherSuiteName(state.CipherSuite)))
 }
@@ -144,7 +149,7 @@ func (s *session) encrypted(leg string, c *tls.Conn) {
 func (s *session) noTLS(err error) {
 	if !s.ended {
 		plain, remedy := s.proxy.Keys.Explain(err)
-		s.refused(RefusedSecurity, "no TLS with the client: "+plain, remedy, err)
+		s.refused(RefusedSecurity, journal.CodeClientTLS, "no TLS with the client: "+plain, remedy, err)
 	}
-	s.over(NotRefused, "")
+	s.over(NotRefused, "", "")
 }

@@ -6,6 +6,7 @@ import (
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/ftp"
+	"ftpgate/internal/journal"
 )
 
 // protection is what client and gateway have agreed upon (RFC 2228 section 3, RFC 4217).
@@ -59,7 +60,7 @@ func (d *Dialogue) Hello() *Step {
 		d.step.Remedy = remedyImplicit
 	case !d.passesThrough():
 		d.end(RefusedSecurity, "this gateway cannot carry an encrypted session to this server")
-		d.step.Remedy = remedyTLS
+		d.step.Code, d.step.Remedy = journal.CodeTLSRefused, remedyTLS
 	case d.Greeted():
 		d.end(RefusedSecurity, "the server begins in plain text, and encrypts with AUTH TLS")
 		d.step.Remedy = "clients of this forward are to use explicit FTPS (AUTH TLS)"
@@ -92,7 +93,7 @@ func (d *Dialogue) auth(c ftp.Command, text []byte) {
 		d.request(c, text)
 	case !d.terminates():
 		d.refuse(RefusedSecurity, 534, "this gateway cannot carry an encrypted session to this server")
-		d.step.Remedy = remedyTLS
+		d.step.Code, d.step.Remedy = journal.CodeTLSRefused, remedyTLS
 	case d.protection.began:
 		d.refuse(RefusedSecurity, 503, "this session has its TLS already")
 	case d.loggedIn: // the server's login would outlive it
@@ -159,6 +160,7 @@ func (d *Dialogue) level(level string) {
 		return
 	case level == "C" && d.terms.TLS.Client == dnat.ClientTLSRequired:
 		d.refuse(RefusedSecurity, 534, "data in clear is not allowed here")
+		d.step.Code = journal.CodeTLSRequired
 		return
 	}
 	if private := level == "P"; private != d.protection.private {
@@ -177,11 +179,13 @@ func (d *Dialogue) inClear(verb string) bool {
 	case "USER", "PASS", "ACCT":
 		if !d.protection.encrypted {
 			d.refuse(RefusedSecurity, 530, "log in over TLS only: send AUTH TLS first")
+			d.step.Code = journal.CodeTLSRequired
 			return true
 		}
 	case "PASV", "EPSV", "PORT", "EPRT":
 		if d.loggedIn && !d.protection.private {
 			d.refuse(RefusedSecurity, 521, "data connections are encrypted here: send PBSZ 0 and PROT P first")
+			d.step.Code = journal.CodeTLSRequired
 			return true
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/ftp"
+	"ftpgate/internal/journal"
 )
 
 // lingerTime is how long a peer may take to read our last line before the connection is cut, and
@@ -28,7 +29,7 @@ const (
 // its proxy's watch tells it when its time is up.
 type session struct {
 	proxy          *Proxy
-	id             uint64
+	record         *journal.Record
 	forward        string
 	limits         dnat.Limits
 	client, server *wire
@@ -60,6 +61,8 @@ type session struct {
 	leaving    bool      // to end as soon as no transfer runs
 	ended      bool
 	goodbye    string // the last line for the client; "": none
+	said       said
+	passage    string // that of gate, in words
 	transfers  int
 	violations int // refusals so far
 }
@@ -81,10 +84,10 @@ func (h *hold) stop() {
 
 // newSession joins two connections, which it owns from now on. o is what has been said to the server
 // already; nil: nothing.
-func newSession(ctx context.Context, p *Proxy, client, server *wire, f dnat.Resolved, o *opening) *session {
+func newSession(ctx context.Context, p *Proxy, client, server *wire, f dnat.Resolved, o *opening, record *journal.Record) *session {
 	now := time.Now()
 	s := &session{
-		proxy: p, forward: f.Name, plain: f.Forward, limits: f.Limits.OrDefault(), ctx: ctx,
+		proxy: p, record: record, forward: f.Name, plain: f.Forward, limits: f.Limits.OrDefault(), ctx: ctx,
 		client: client, server: server, opening: o,
 		began: now, loginFrom: now, lastLine: now,
 	}
@@ -162,7 +165,10 @@ func (s *session) fromClient(line []byte, err error) (then Then, more bool) {
 		return GoOn, false
 	}
 	s.trace(Client, line)
+	s.tellCommand(line)
+	busy := s.dialogue.Busy()
 	s.do(s.dialogue.Step(Client, line))
+	s.tellStep(line, busy)
 	s.observe()
 	s.flush()
 	for !s.ended && s.dialogue.Undecided() {
@@ -189,10 +195,10 @@ func (s *session) clientFault(err error) {
 	var long *ftp.TooLongError
 	var nul *ftp.NULError
 	if errors.As(err, &long) || errors.As(err, &nul) {
-		s.over(RefusedLine, err.Error())
+		s.over(RefusedLine, journal.CodeClientLine, err.Error())
 		return
 	}
-	s.over(NotRefused, "") // the client has gone; half a line is none
+	s.over(NotRefused, "", "") // the client has gone; half a line is none
 }
 
 // readServer takes the server's replies.
@@ -220,8 +226,8 @@ func (s *session) fromServer(line []byte, err error, more bool) bool {
 	}
 	if s.then == Tunnel { // the client has begun with TLS
 		if err == nil {
-			s.refused(RefusedSecurity, "the server begins in plain text, and the client with TLS", "", nil)
-			s.over(NotRefused, "")
+			s.refused(RefusedSecurity, journal.CodeTLSOther, "the server begins in plain text, and the client with TLS", "", nil)
+			s.over(NotRefused, "", "")
 		}
 		s.aside = true
 		s.changed.Broadcast()
@@ -235,7 +241,11 @@ func (s *session) fromServer(line []byte, err error, more bool) bool {
 	loggedIn := s.dialogue.loggedIn
 	s.trace(Server, line)
 	s.unread = more
-	s.do(s.dialogue.Step(Server, line))
+	busy := s.dialogue.Busy()
+	step := s.dialogue.Step(Server, line)
+	s.tellReply(line)
+	s.do(step)
+	s.tellAnswered(line, busy, loggedIn)
 	s.observe()
 	if loggedIn && !s.dialogue.loggedIn {
 		s.loginFrom = s.lastLine
@@ -244,7 +254,7 @@ func (s *session) fromServer(line []byte, err error, more bool) bool {
 		s.flush()
 	}
 	if s.leaving && !s.busy() {
-		s.over(NotRefused, shuttingDown)
+		s.over(NotRefused, journal.CodeShutDown, shuttingDown)
 	}
 	s.aside = s.then == Tunnel
 	s.changed.Broadcast()
@@ -260,13 +270,13 @@ func (s *session) serverFault(err error) {
 	var long *ftp.TooLongError
 	switch {
 	case s.dialogue.parting: // it has said why
-		s.over(NotRefused, "")
+		s.over(NotRefused, "", "")
 	case errors.As(err, &nul), errors.As(err, &long):
-		s.over(RefusedAnswer, "the server's answer is not FTP")
+		s.over(RefusedAnswer, journal.CodeServerBadReply, "the server's answer is not FTP")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		s.over(RefusedServer, "the server has closed the connection")
+		s.over(RefusedServer, journal.CodeServerLeft, "the server has closed the connection")
 	default:
-		s.over(RefusedServer, "the connection to the server is broken")
+		s.over(RefusedServer, journal.CodeServerLeft, "the connection to the server is broken")
 	}
 }
 
@@ -278,7 +288,7 @@ func (s *session) busy() bool {
 
 // over ends the session, with a last line for the client if there is a reason; the first one counts. It
 // is called with the lock held.
-func (s *session) over(kind Refusal, reason string) {
+func (s *session) over(kind Refusal, code journal.Code, reason string) {
 	if s.ended {
 		return
 	}
@@ -287,7 +297,9 @@ func (s *session) over(kind Refusal, reason string) {
 		s.goodbye = "421 " + reason
 	}
 	if kind != NotRefused {
-		s.refused(kind, reason, "", nil)
+		s.refused(kind, code, reason, "", nil)
+	} else if code != "" {
+		s.record.Refuse(s.fault(kind, code, reason, "", nil))
 	}
 	if s.hold != nil {
 		s.hold.stop()
@@ -323,7 +335,10 @@ func hangUp(c *wire) {
 }
 
 // refused counts what was refused, and logs it, with a remedy if there is one.
-func (s *session) refused(kind Refusal, reason, remedy string, err error) {
+func (s *session) refused(kind Refusal, code journal.Code, reason, remedy string, err error) {
+	if kind != RefusedTransfer { // its data connection says it
+		s.record.Refuse(s.fault(kind, code, reason, remedy, err))
+	}
 	s.violations++
 	s.proxy.Counts.refuse(kind)
 	attrs := []slog.Attr{slog.String("kind", kind.String()), slog.String("reason", reason)}
@@ -344,7 +359,7 @@ func (s *session) log(level slog.Level, msg string, attrs ...slog.Attr) {
 	}
 	s.proxy.Log.LogAttrs(s.ctx, level, msg, append([]slog.Attr{
 		slog.String("forward", s.forward),
-		slog.Uint64("session", s.id),
+		slog.String("session", s.record.ID()),
 		slog.String("client", s.client.RemoteAddr().String()),
 		slog.String("server", s.server.RemoteAddr().String()),
 	}, attrs...)...)

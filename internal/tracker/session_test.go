@@ -62,7 +62,7 @@ func TestSessionSplitsAnywhere(t *testing.T) {
 // of what came before it.
 func TestSessionGathers(t *testing.T) {
 	client, server := pair(t)
-	s := newSession(t.Context(), &Proxy{Log: slog.New(slog.DiscardHandler)}, &wire{TCPConn: client}, &wire{TCPConn: server}, dnat.Resolved{}, nil)
+	s := newSession(t.Context(), &Proxy{Log: slog.New(slog.DiscardHandler)}, &wire{TCPConn: client}, &wire{TCPConn: server}, dnat.Resolved{}, nil, nil)
 	for _, step := range []struct {
 		line string
 		more bool

@@ -1,6 +1,9 @@
 package tracker
 
-import "ftpgate/internal/dnat"
+import (
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/journal"
+)
 
 // Action is what an effect asks for.
 type Action uint8
@@ -38,11 +41,12 @@ type Step struct {
 	Bridge             dnat.Bridge  // of Join
 	Passage            dnat.Passage // of Pass
 	ToClient, ToServer []byte
-	Synch              bool    // ToServer is urgent: Telnet IP and Synch go before it (RFC 959 section 4.1.3)
-	Failures           int     // failed logins so far, if this was one: the reply is to be delayed
-	Refused            Refusal // that something was refused or put right; for the log and a counter
-	Reason             string  // why, in plain words without anything that a peer has sent
-	Remedy             string  // what the operator can do about it; for the log
+	Synch              bool         // ToServer is urgent: Telnet IP and Synch go before it (RFC 959 section 4.1.3)
+	Failures           int          // failed logins so far, if this was one: the reply is to be delayed
+	Refused            Refusal      // that something was refused or put right; for the log and a counter
+	Code               journal.Code // what that is for the journal; empty: what it mostly is
+	Reason             string       // why, in plain words without anything that a peer has sent
+	Remedy             string       // what the operator can do about it; for the log
 	Then               Then
 	End                bool // the session is over once the lines are sent
 }

@@ -38,7 +38,7 @@ func (s *session) pump(to, from *wire, first []byte) {
 	defer s.mu.Unlock()
 	// A server that has ended has nothing to be told any more (RFC 959 section 5.2).
 	if to.TCPConn.CloseWrite() != nil || s.halfEnded || from == s.server {
-		s.over(NotRefused, "")
+		s.over(NotRefused, "", "")
 		return
 	}
 	s.halfEnded = true

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"ftpgate/internal/journal"
 )
 
 // writeTime is how long a peer may take for a line: one that takes nothing for so long has gone.
@@ -82,7 +84,7 @@ func (s *session) cut() {
 		s.mu.Lock()
 	}
 	defer s.mu.Unlock()
-	s.over(NotRefused, shuttingDown)
+	s.over(NotRefused, journal.CodeShutDown, shuttingDown)
 }
 
 // look ends the session if its time is up, or if it is to leave and no transfer runs. It returns when
@@ -102,14 +104,14 @@ func (s *session) look(now time.Time, leave bool) time.Time {
 	}
 	defer s.mu.Unlock()
 	s.leaving = s.leaving || leave
-	due, kind, reason := s.due()
+	due, kind, code, reason := s.due()
 	switch {
 	case s.ended || s.busy():
 		return now.Add(s.limits.Idle)
 	case s.leaving:
-		s.over(NotRefused, shuttingDown)
+		s.over(NotRefused, journal.CodeShutDown, shuttingDown)
 	case !now.Before(due):
-		s.over(kind, reason)
+		s.over(kind, code, reason)
 	}
 	return due
 }
@@ -123,15 +125,15 @@ func again(now time.Time, leave bool) time.Time {
 }
 
 // due returns when the session's time is up if nothing happens, and what is said then.
-func (s *session) due() (time.Time, Refusal, string) {
+func (s *session) due() (time.Time, Refusal, journal.Code, string) {
 	d := s.dialogue
 	switch {
 	case !d.Greeted():
-		return s.loginFrom.Add(s.limits.Login), RefusedServer, "the server does not answer"
+		return s.loginFrom.Add(s.limits.Login), RefusedServer, journal.CodeServerSilent, "the server does not answer"
 	case !d.loggedIn:
-		return s.loginFrom.Add(s.limits.Login), RefusedTime, fmt.Sprintf("no login within %s", s.limits.Login)
+		return s.loginFrom.Add(s.limits.Login), RefusedTime, journal.CodeLoginTime, fmt.Sprintf("no login within %s", s.limits.Login)
 	case len(d.pending) > 0:
-		return s.lastLine.Add(s.limits.Idle), RefusedServer, "the server does not answer"
+		return s.lastLine.Add(s.limits.Idle), RefusedServer, journal.CodeServerLeft, "the server does not answer"
 	}
-	return s.lastLine.Add(s.limits.Idle), RefusedTime, fmt.Sprintf("idle for %s", s.limits.Idle)
+	return s.lastLine.Add(s.limits.Idle), RefusedTime, journal.CodeIdle, fmt.Sprintf("idle for %s", s.limits.Idle)
 }

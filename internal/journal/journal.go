@@ -1,0 +1,247 @@
+package journal
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ftpgate/internal/dnat"
+)
+
+const (
+	// KeptEnded is how many sessions are kept after their end.
+	KeptEnded = 1000
+	// keptTurned is how many of those are kept that never had a server: a flood of clients that are turned
+	// away must not push the others out.
+	keptTurned = 200
+	// settleTime is how long the last bytes of a transfer may take to be counted after its end.
+	settleTime = 5 * time.Second
+)
+
+// Journal keeps the sessions that run, and the last ones that have ended. Its methods may be called from
+// several goroutines.
+type Journal struct {
+	// Finished, where it is set before use, is told of every transfer once, when it is over and its bytes
+	// are counted. It must not block, and not call the journal.
+	Finished func(Transfer)
+	// Faulty, where it is set before use, is told of every fault, like Finished.
+	Faulty func(forward string, code Code)
+
+	run    string // what numbers of this run of the program begin with
+	events atomic.Int64
+
+	mu       sync.Mutex
+	last     uint64
+	running  map[uint64]*Record
+	ended    ring
+	turned   ring
+	settling []*settling
+}
+
+// New returns a journal for a run of the program that began at a time. Sessions of two runs that began in
+// different seconds never have the same identifier.
+func New(began time.Time) *Journal {
+	return &Journal{
+		run:     strconv.FormatInt(began.Unix()-epoch, 36),
+		running: map[uint64]*Record{},
+		ended:   ring{size: KeptEnded},
+		turned:  ring{size: keptTurned},
+	}
+}
+
+// epoch is where the seconds of identifiers are counted from: 2026-01-01.
+const epoch = 1767225600
+
+// Opening is what is known of a session when it begins.
+type Opening struct {
+	Forward  string
+	Tracking dnat.Tracking
+	Client   netip.AddrPort
+	Gateway  netip.AddrPort // what the client dialled
+	Passive  dnat.PortRange // where the ports of its data connections are drawn from
+}
+
+// Begin has the journal keep a session, until its Ends. A nil journal returns a nil record, whose methods
+// do nothing.
+func (j *Journal) Begin(o Opening) *Record {
+	if j == nil {
+		return nil
+	}
+	now := time.Now()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.last++
+	r := &Record{journal: j, number: j.last, opening: o, began: now, active: now}
+	j.running[r.number] = r
+	return r
+}
+
+// over moves a session to those that have ended.
+func (j *Journal) over(r *Record, served bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.running[r.number] != r {
+		return
+	}
+	delete(j.running, r.number)
+	keep := &j.turned
+	if served {
+		keep = &j.ended
+	}
+	if gone := keep.put(r); gone != nil {
+		j.events.Add(-int64(gone.forget()))
+	}
+}
+
+// Running yields what is known of the sessions that run, in the order in which they began.
+func (j *Journal) Running() iter.Seq[Session] {
+	j.mu.Lock()
+	records := make([]*Record, 0, len(j.running))
+	for _, r := range j.running {
+		records = append(records, r)
+	}
+	j.mu.Unlock()
+	return sessions(records)
+}
+
+// Ended yields what is known of those that have ended, as far as they are kept, in the order in which they
+// began.
+func (j *Journal) Ended() iter.Seq[Session] {
+	j.mu.Lock()
+	records := slices.Concat(j.ended.all, j.turned.all)
+	j.mu.Unlock()
+	return sessions(records)
+}
+
+func sessions(records []*Record) iter.Seq[Session] {
+	slices.SortFunc(records, func(a, b *Record) int { return int(int64(a.number) - int64(b.number)) })
+	return func(yield func(Session) bool) {
+		now := time.Now()
+		for _, r := range records {
+			if !yield(r.Session(now)) {
+				return
+			}
+		}
+	}
+}
+
+// Count returns how many sessions run.
+func (j *Journal) Count() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.running)
+}
+
+// Explain returns a session with its time line; false: it is not known, or not any more. id is as in
+// Session.ID, or the number behind it alone.
+func (j *Journal) Explain(id string) (Explained, bool) {
+	r := j.find(id)
+	if r == nil {
+		return Explained{}, false
+	}
+	return r.explain(time.Now()), true
+}
+
+// Find returns the record of a session that runs; nil: none.
+func (j *Journal) Find(id string) *Record {
+	r := j.find(id)
+	if r == nil || r.over() {
+		return nil
+	}
+	return r
+}
+
+func (j *Journal) find(id string) *Record {
+	digits := id
+	if run, rest, cut := strings.Cut(id, "-"); cut {
+		if run != j.run {
+			return nil
+		}
+		digits = rest
+	}
+	number, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if r := j.running[number]; r != nil {
+		return r
+	}
+	for _, kept := range []ring{j.ended, j.turned} {
+		if i := slices.IndexFunc(kept.all, func(r *Record) bool { return r.number == number }); i >= 0 {
+			return kept.all[i]
+		}
+	}
+	return nil
+}
+
+// settling is a transfer that is over but for the count of its bytes.
+type settling struct {
+	record   *Record
+	transfer Transfer
+	meter    Meter
+	until    time.Time
+}
+
+// settle has a transfer told as finished: at once where its bytes are counted.
+func (j *Journal) settle(r *Record, t Transfer, meter Meter) {
+	s := &settling{r, t, meter, time.Now().Add(settleTime)}
+	if j.settled(s, time.Now()) {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.settling = append(j.settling, s)
+}
+
+// Settle looks after the transfers whose bytes are being counted. Who counts calls it every now and then.
+func (j *Journal) Settle(now time.Time) {
+	j.mu.Lock()
+	waiting := j.settling
+	j.settling = nil
+	j.mu.Unlock()
+	waiting = slices.DeleteFunc(waiting, func(s *settling) bool { return j.settled(s, now) })
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.settling = append(waiting, j.settling...)
+}
+
+// settled finishes a transfer, if its bytes are counted or nobody waits for that any more.
+func (j *Journal) settled(s *settling, now time.Time) bool {
+	var p Progress
+	if s.meter != nil {
+		p = s.meter.Progress()
+		if !p.Over && now.Before(s.until) {
+			return false
+		}
+	}
+	t := s.record.count(s.transfer, p)
+	if j.Finished != nil {
+		j.Finished(t)
+	}
+	return true
+}
+
+// ring keeps the last records.
+type ring struct {
+	all  []*Record
+	size int
+	next int
+}
+
+// put keeps a record, and returns the one that had to go.
+func (k *ring) put(r *Record) (gone *Record) {
+	if len(k.all) < k.size {
+		k.all = append(k.all, r)
+		return nil
+	}
+	gone, k.all[k.next] = k.all[k.next], r
+	k.next = (k.next + 1) % k.size
+	return gone
+}

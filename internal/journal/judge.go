@@ -1,0 +1,117 @@
+package journal
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// patience is how long a data connection may stay away before that is worth a word: a lost SYN is sent
+// again after one second, and after three.
+const patience = 3 * time.Second
+
+// dataFault returns what went wrong with the last data connection, as far as the gateway can see.
+func (r *Record) dataFault(p Progress) (Fault, bool) {
+	d := r.data
+	if d == nil || d.Meter == nil {
+		return Fault{}, false
+	}
+	f := Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: time.Since(d.opened)}
+	switch {
+	case p.Fault != nil:
+		own := *p.Fault
+		if !own.At.IsValid() {
+			own.At = d.At
+		}
+		return own, true
+	case !p.Connected.IsZero(), !d.At.IsValid(), f.Waited < patience:
+		return Fault{}, false
+	}
+	return r.absent(f, p), true
+}
+
+// absent names the peer of a data connection that has not come.
+func (r *Record) absent(f Fault, p Progress) Fault {
+	switch {
+	case p.Stranger.IsValid():
+		f.Code, f.Peer, f.Err = CodeStranger, p.Stranger, r.data.From.String()
+	case r.data.Active:
+		f.Code = CodeServerNever
+	default:
+		f.Code = CodeNobodyCame
+	}
+	return f
+}
+
+// failedToConnect tells whether a server's reply says that the data connection did not come about
+// (RFC 959 section 4.2).
+func failedToConnect(said string) bool { return strings.HasPrefix(said, "425") }
+
+// verdict says how the session has gone so far: what has ended it, else what failed last, unless all
+// went well afterwards.
+func (r *Record) verdict(now time.Time) Verdict {
+	switch {
+	case r.fatal != nil && !(r.fatal.plain() && r.last != nil && !r.last.minor() && r.since == 0):
+		return r.fatal.Verdict()
+	case r.waits(now):
+		d := r.data
+		f := r.absent(Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: now.Sub(d.opened)}, d.progress())
+		v := f.Verdict()
+		return Verdict{CodeWaiting, "so far " + v.Text, v.Remedy}
+	case r.last == nil:
+		return Verdict{Code: CodeFine, Text: "nothing went wrong: " + r.totals.String()}
+	}
+	v := r.last.Verdict()
+	if r.since == 0 {
+		return v
+	}
+	if r.last.minor() {
+		return Verdict{Code: CodeFine, Text: fmt.Sprintf("transfers go well (%s); before, %s", r.totals, v.Text)}
+	}
+	v.Text = fmt.Sprintf("%s; since then %s", v.Text, count(r.since, "transfer was", "transfers were")+" completed")
+	return v
+}
+
+// waits tells whether a data connection is awaited for longer than one that comes takes.
+func (r *Record) waits(now time.Time) bool {
+	d := r.data
+	if d == nil || d.closed || d.Meter == nil || !d.At.IsValid() || !r.ended.IsZero() || now.Sub(d.opened) < patience {
+		return false
+	}
+	p := d.progress()
+	return p.Connected.IsZero() && p.Fault == nil
+}
+
+// minor tells whether a client gets on all the same after such a fault: it has tried what it could do without.
+func (f Fault) minor() bool {
+	switch f.Code {
+	case CodeTLSRefused, CodeTLSOther, CodeCommand, CodeFamily, CodeServerUnasked, CodeNotLoggedIn, CodeLogin, CodeTLSRequired:
+		return true
+	}
+	return false
+}
+
+// plain tells whether such an end explains nothing where something had failed before: a client that gave up
+// was idle in the end.
+func (f Fault) plain() bool {
+	return f.Code == CodeIdle || f.Code == CodeShutDown || f.Code == CodeKilled
+}
+
+// String says what the transfers came to.
+func (t Totals) String() string {
+	if t.Transfers+t.Failed == 0 {
+		return "no transfer yet"
+	}
+	s := fmt.Sprintf("%s, %d bytes up, %d down", count(t.Transfers, "transfer", "transfers"), t.Up, t.Down)
+	if t.Failed > 0 {
+		s += fmt.Sprintf(", %d failed", t.Failed)
+	}
+	return s
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

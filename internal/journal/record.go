@@ -1,0 +1,340 @@
+package journal
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Record is a session as it is being told. A nil one keeps nothing. Its methods may be called from several
+// goroutines; none blocks.
+type Record struct {
+	journal *Journal
+	number  uint64
+	opening Opening
+	began   time.Time
+
+	mu       sync.Mutex
+	server   netip.AddrPort
+	user     string
+	active   time.Time
+	ended    time.Time
+	greeted  bool
+	loggedIn bool
+	pending  bool // a command is not answered
+	through  bool // nobody here can read it
+	tls      TLS
+	kind     string // of representation: "A" or "I"
+	data     *data  // the last data connection; nil: none so far
+	numbers  int    // of data connections
+	transfer *Transfer
+	totals   Totals
+	refused  int
+	last     *Fault // the last one that did not end the session
+	since    int    // transfers that were completed after it
+	fatal    *Fault
+	said     string // the gateway's last word
+	line     timeline
+}
+
+// Data is a data connection that has been agreed upon.
+type Data struct {
+	Mode   string // the client's word: "PASV", "EPSV", "PORT" or "EPRT"
+	Path   string // "kernel" or "relay"
+	From   netip.Addr
+	At, To netip.AddrPort // of a bridge, At is not valid
+	As     netip.Addr
+	Active bool // the server connects
+	TLS    TLS  // what the gateway speaks
+	Meter  Meter
+}
+
+// Meter tells what has come through a data connection, as long as anybody asks.
+type Meter interface {
+	Progress() Progress
+}
+
+// Progress is what has come through a data connection so far.
+type Progress struct {
+	Connected time.Time  // when the connection, or its first packet, came; zero: nobody has come
+	Up, Down  int64      // from the client, and to it, in bytes without headers
+	Over      bool       // nothing more comes, and all of it is counted
+	Stranger  netip.Addr // somebody else who came; not valid: nobody
+	Fault     *Fault     // what the data path knows to have gone wrong; nil: nothing
+}
+
+// data is a data connection and what became of it.
+type data struct {
+	Data
+	number   int
+	opened   time.Time
+	wanted   bool // a transfer command has asked for it
+	reported bool // that its peer has come stands in the time line
+	closed   bool
+}
+
+// ID returns how the session is called, in logs and by operators.
+func (r *Record) ID() string {
+	if r == nil {
+		return ""
+	}
+	return r.journal.run + "-" + strconv.FormatUint(r.number, 10)
+}
+
+// note adds to the time line. It is called with the lock held, as all below that are not exported.
+func (r *Record) note(k Kind, data int, text string) {
+	grown := r.line.add(entry{time.Since(r.began), int32(data), kindOf(k), text}, r.journal.events.Load() > maxEvents)
+	if grown > 0 {
+		r.journal.events.Add(int64(grown))
+	}
+}
+
+// edit calls f with the lock held, unless there is no record.
+func (r *Record) edit(f func()) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+// Begins tells that a transfer begins, with the last data connection.
+func (r *Record) Begins(verb, file string) {
+	r.edit(func() {
+		t := &Transfer{Verb: verb, File: file, Direction: directionOf(verb), Began: time.Now()}
+		if r.data != nil {
+			r.data.wanted = true
+			t.number, t.Mode, t.Path, t.TLS = r.data.number, r.data.Mode, r.data.Path, r.data.TLS
+		}
+		r.transfer = t
+	})
+}
+
+func directionOf(verb string) Direction {
+	switch verb {
+	case "STOR", "STOU", "APPE":
+		return Upload
+	case "":
+		return Unknown
+	}
+	return Download
+}
+
+// Finishes tells that the transfer is over. said is the reply that the client gets; a transfer that is
+// not complete failed for why, nil: as the data path or the server say.
+func (r *Record) Finishes(complete bool, said string, why *Fault) {
+	if r == nil {
+		return
+	}
+	t, meter := r.finish(complete, said, why)
+	if t != nil {
+		r.journal.settle(r, *t, meter)
+	}
+}
+
+// finish ends the transfer that runs, and returns it; nil: none runs.
+func (r *Record) finish(complete bool, said string, why *Fault) (*Transfer, Meter) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.transfer
+	if t == nil {
+		return nil, nil
+	}
+	r.transfer = nil
+	var meter Meter
+	var p Progress
+	if d := r.data; d != nil && d.number == t.number {
+		meter = d.Meter
+		p = d.progress()
+		r.came(p)
+		d.closed = true // it served one transfer
+	}
+	t.Ended, t.Complete = time.Now(), complete
+	if complete {
+		r.totals.Transfers++
+		r.since++
+	} else {
+		r.totals.Failed++
+		f := r.whyFailed(t, p, said, why)
+		t.Verdict = f.Verdict().Text
+		r.fault(f)
+	}
+	r.describe(t)
+	return t, meter
+}
+
+// whyFailed returns why a transfer failed: what the data path knows says more than what the server says, and
+// that more than what the client was told.
+func (r *Record) whyFailed(t *Transfer, p Progress, said string, why *Fault) Fault {
+	if f, broken := r.dataFault(p); broken {
+		f.Verb, f.Said = t.Verb, cmp.Or(f.Said, said)
+		return f
+	}
+	if d := r.data; failedToConnect(said) && d != nil && d.Meter != nil && d.At.IsValid() && p.Connected.IsZero() {
+		return r.absent(Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: time.Since(d.opened), Verb: t.Verb, Said: said}, p)
+	}
+	if why != nil {
+		why.Verb, why.Said = cmp.Or(why.Verb, t.Verb), cmp.Or(why.Said, said)
+		return *why
+	}
+	return Fault{Code: CodeServerRefused, Verb: t.Verb, Said: said}
+}
+
+// describe fills in whose transfer it is.
+func (r *Record) describe(t *Transfer) {
+	t.Session, t.Forward, t.User, t.Type = r.ID(), r.opening.Forward, r.user, r.kind
+	t.Client, t.Server = r.opening.Client.Addr(), r.server
+}
+
+// count ends a transfer with what it has come to.
+func (r *Record) count(t Transfer, p Progress) Transfer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.measure(p, t.Ended)
+	r.totals.Up += p.Up
+	r.totals.Down += p.Down
+	if d := r.data; d != nil && d.number == t.number {
+		r.came(p)
+	}
+	word := "complete"
+	if !t.Complete {
+		word = "failed"
+	}
+	r.note(KindTransfer, t.number, fmt.Sprintf("%s %s: %d bytes in %s", t.Verb, word, t.Bytes, round(t.Ended.Sub(t.Began))))
+	return t
+}
+
+// measure fills in how far a transfer has come.
+func (t *Transfer) measure(p Progress, now time.Time) {
+	t.Connected = p.Connected
+	switch t.Direction {
+	case Upload:
+		t.Bytes = p.Up
+	case Download:
+		t.Bytes = p.Down
+	default:
+		t.Bytes = p.Up + p.Down
+	}
+	if took := now.Sub(t.Began); took > 0 {
+		t.Rate = int64(float64(t.Bytes) / took.Seconds())
+	}
+}
+
+// came adds to the time line that the peer of a data connection has come.
+func (r *Record) came(p Progress) {
+	d := r.data
+	if d == nil || d.reported || p.Connected.IsZero() {
+		return
+	}
+	d.reported = true
+	who := "the client"
+	if d.Active {
+		who = "the server"
+	}
+	text := fmt.Sprintf("%s came %s after the pinhole was opened", who, round(p.Connected.Sub(d.opened)))
+	if !d.At.IsValid() {
+		text = "both ends are connected to"
+	}
+	r.note(KindData, d.number, text)
+}
+
+func (d *data) progress() Progress {
+	if d.Meter == nil {
+		return Progress{}
+	}
+	return d.Meter.Progress()
+}
+
+// Refuse tells of something that was refused or put right, or has failed.
+func (r *Record) Refuse(f Fault) {
+	r.edit(func() { r.fault(f) })
+}
+
+func (r *Record) fault(f Fault) {
+	r.refused++
+	if f.Ports.IsEmpty() {
+		f.Ports = r.opening.Passive
+	}
+	number := 0
+	if r.data != nil && f.At.IsValid() {
+		number = r.data.number
+	}
+	v := f.Verdict()
+	r.note(KindFault, number, v.Text)
+	if f.Fatal && r.fatal == nil {
+		r.fatal = &f
+	} else if !f.Fatal {
+		r.last, r.since = &f, 0
+	}
+	if r.journal.Faulty != nil {
+		r.journal.Faulty(r.opening.Forward, f.Code)
+	}
+}
+
+// Ends tells that the session is over; said is what the gateway has told the client in the end, if anything.
+func (r *Record) Ends(said string) {
+	if r == nil {
+		return
+	}
+	if t, meter := r.finish(false, "", r.whyEnded()); t != nil {
+		r.journal.settle(r, *t, meter)
+	}
+	r.Closed()
+	r.mu.Lock()
+	if !r.ended.IsZero() {
+		r.mu.Unlock()
+		return
+	}
+	r.ended, r.said = time.Now(), said
+	text := "ended after " + round(r.ended.Sub(r.began)).String()
+	if said != "" {
+		text += ": " + said
+	}
+	r.note(KindSession, 0, text)
+	served := r.server.IsValid()
+	r.mu.Unlock()
+	r.journal.over(r, served)
+}
+
+// whyEnded returns why a transfer fails that the end of its session cuts off.
+func (r *Record) whyEnded() *Fault {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fatal == nil {
+		return &Fault{Code: CodeClientLeft}
+	}
+	f := *r.fatal
+	f.Fatal = false
+	return &f
+}
+
+// over tells whether the session has ended.
+func (r *Record) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.ended.IsZero()
+}
+
+// forget lets go of the time line, and returns how many events that were.
+func (r *Record) forget() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.line.len()
+	r.line = timeline{}
+	return n
+}
+
+// round makes a duration one for people.
+func round(d time.Duration) time.Duration {
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond)
+	case d < time.Second:
+		return d.Round(100 * time.Microsecond)
+	}
+	return d.Round(10 * time.Millisecond)
+}

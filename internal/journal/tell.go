@@ -1,0 +1,116 @@
+package journal
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Connected tells that the session has its server, and how long that took.
+func (r *Record) Connected(server netip.AddrPort, took time.Duration) {
+	r.edit(func() {
+		r.server = server
+		r.note(KindSession, 0, fmt.Sprintf("connected to %s after %s", server, round(took)))
+	})
+}
+
+// Encrypted tells of TLS on a control connection; leg is "client" or "server", state like "TLS 1.3, CIPHER".
+// An empty state: it has ended.
+func (r *Record) Encrypted(leg, version, details string) {
+	r.edit(func() {
+		if leg == "client" {
+			r.tls.Client = version
+		} else {
+			r.tls.Server = version
+		}
+		if version == "" {
+			r.note(KindTLS, 0, "the control connection with the "+leg+" goes on in clear")
+			return
+		}
+		r.note(KindTLS, 0, fmt.Sprintf("the control connection with the %s is %s, %s", leg, version, details))
+	})
+}
+
+// Through tells that the session is encrypted from end to end from now on, and that its data goes through a
+// passage.
+func (r *Record) Through(passage string) {
+	r.edit(func() {
+		r.through = true
+		r.tls = TLS{"end to end", "end to end"}
+		r.note(KindTLS, 0, "from here on encrypted from end to end; data connections through "+passage)
+	})
+}
+
+// Command tells what the client has sent; text holds no secret.
+func (r *Record) Command(text string) {
+	r.edit(func() {
+		r.active, r.pending = time.Now(), true
+		r.note(KindCommand, 0, text)
+	})
+}
+
+// Reply tells what the server has answered; text holds no secret. more: it is not the whole answer.
+func (r *Record) Reply(text string, more bool) {
+	r.edit(func() {
+		r.active, r.greeted = time.Now(), true
+		r.pending = r.pending && more
+		r.note(KindReply, 0, text)
+	})
+}
+
+// Answer tells what the gateway has told the client in place of the server.
+func (r *Record) Answer(text string) {
+	r.edit(func() {
+		r.pending = false
+		r.note(KindAnswer, 0, text)
+	})
+}
+
+// Ask tells what the gateway has sent the server in place of the client's words.
+func (r *Record) Ask(text string) {
+	r.edit(func() { r.note(KindAsk, 0, text) })
+}
+
+// User tells who logs in.
+func (r *Record) User(name string) { r.edit(func() { r.user = name }) }
+
+// Login tells whether somebody is logged in now.
+func (r *Record) Login(in bool) { r.edit(func() { r.loggedIn = in }) }
+
+// Type tells how the client wants files represented: "A" or "I".
+func (r *Record) Type(t string) { r.edit(func() { r.kind = t }) }
+
+// Opened tells of a data connection that is agreed upon from now on; the one before it is over.
+func (r *Record) Opened(d Data, took time.Duration) {
+	r.edit(func() {
+		r.numbers++
+		r.data = &data{Data: d, number: r.numbers, opened: time.Now()}
+		if !d.At.IsValid() {
+			r.note(KindPinhole, r.numbers, fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)", d.To, d.From, d.Path))
+			return
+		}
+		r.note(KindPinhole, r.numbers, fmt.Sprintf("opened by the %s in %s: %s may connect to %s, leads to %s, which sees %s",
+			d.Path, round(took), d.From, d.At, d.To, d.As))
+	})
+}
+
+// Closed tells that nothing can come through the last data connection any more.
+func (r *Record) Closed() {
+	r.edit(func() {
+		d := r.data
+		if d == nil || d.closed {
+			return
+		}
+		d.closed = true
+		if r.transfer != nil { // its end says more
+			return
+		}
+		p := d.progress()
+		r.came(p)
+		if f, broken := r.dataFault(p); broken && !d.wanted {
+			r.fault(f)
+		} else if p.Connected.IsZero() && d.At.IsValid() && !d.wanted {
+			r.note(KindPinhole, d.number, "closed unused")
+		}
+	})
+}

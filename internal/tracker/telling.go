@@ -1,0 +1,249 @@
+package tracker
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"time"
+
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/ftp"
+	"ftpgate/internal/journal"
+)
+
+// Metered is what a Data is that knows what has come through it, for the journal.
+type Metered interface {
+	// Meter tells it as long as anybody asks, after Close too.
+	Meter() journal.Meter
+	// Carrier is DataKernel or DataRelay.
+	Carrier() dnat.DataPath
+}
+
+// codes are what refusals mostly are.
+var codes = [refusals]journal.Code{
+	RefusedClient:   journal.CodeClientNotAllowed,
+	RefusedLimit:    journal.CodeTooMany,
+	RefusedDrain:    journal.CodeShutDown,
+	RefusedServer:   journal.CodeServerUnreachable,
+	RefusedTime:     journal.CodeIdle,
+	RefusedLine:     journal.CodeClientLine,
+	RefusedLogin:    journal.CodeLogin,
+	RefusedEarly:    journal.CodeNotLoggedIn,
+	RefusedCommand:  journal.CodeCommand,
+	RefusedSecurity: journal.CodeTLSOther,
+	RefusedFamily:   journal.CodeFamily,
+	RefusedAddress:  journal.CodeThirdParty,
+	RefusedPort:     journal.CodeLowPort,
+	RefusedReply:    journal.CodeServerUnasked,
+	RefusedAnswer:   journal.CodeServerBadReply,
+	RefusedNoPort:   journal.CodeNoPath,
+	RefusedTransfer: journal.CodeDataReset,
+}
+
+// fault is a refusal as the journal has it.
+func (s *session) fault(kind Refusal, code journal.Code, reason, remedy string, err error) journal.Fault {
+	f := journal.Fault{Code: code, Verb: s.said.verb, Said: reason, Peer: remote(s.client), Remedy: remedy,
+		Fatal: s.ended || s.dialogue.step.End}
+	if err != nil {
+		f.Err = err.Error()
+	}
+	var own journal.Judged
+	switch {
+	case errors.As(err, &own):
+		known := own.Fault()
+		f.Code = known.Code
+		if known.At.IsValid() {
+			f.At = known.At
+		}
+		f.Err = known.Err
+	case f.Code == "":
+		f.Code = codes[kind]
+	}
+	return f
+}
+
+// said is what was said last, as far as it may be told.
+type said struct {
+	verb   string // of the client's last command, if it is a known one
+	arg    string // of USER, TYPE and transfers
+	secret []byte // of PASS and ACCT, while it is not answered: no reply may repeat it
+	shy    bool   // the words of the answer may be a secret, too
+	reply  string // the server's last
+	inside bool   // the server's reply under way has begun
+	mode   string // of the last negotiation: "PASV", "EPSV", "PORT" or "EPRT"
+}
+
+// commands whose arguments are told. Those of others may be secrets: a password that was typed as a
+// command, SITE's for changing one.
+func argumentIsTold(verb string) bool {
+	switch verb {
+	case "PASS", "ACCT", "ADAT", "SITE", "CONF", "ENC", "MIC":
+		return false
+	}
+	return known(verb)
+}
+
+// tellCommand tells the journal what the client has sent.
+func (s *session) tellCommand(line []byte) {
+	if s.record == nil {
+		return
+	}
+	_, text := ftp.CutTelnet(line)
+	c, err := ftp.ParseCommand(text)
+	s.said = said{mode: s.said.mode}
+	switch {
+	case err != nil:
+		s.said.shy = true
+		s.record.Command("(no command)")
+		return
+	case !known(c.Verb):
+		s.said.shy = true
+		s.record.Command("(unknown command)")
+		return
+	}
+	if s.said.verb = c.Verb; negotiates(c.Verb) {
+		s.said.mode = c.Verb
+	}
+	if len(c.Arg) == 0 {
+		s.record.Command(c.Verb)
+		return
+	}
+	if !argumentIsTold(c.Verb) {
+		if c.Verb == "PASS" || c.Verb == "ACCT" {
+			s.said.secret = bytes.Clone(c.Arg)
+		} else {
+			s.said.shy = true
+		}
+		s.record.Command(c.Verb + " (not shown)")
+		return
+	}
+	s.said.arg = string(c.Arg)
+	s.record.Command(c.Verb + " " + s.said.arg)
+	if c.Verb == "USER" {
+		s.record.User(s.said.arg)
+	}
+}
+
+// tellStep tells the journal what a client's command has led to.
+func (s *session) tellStep(line []byte, busy bool) {
+	step := &s.dialogue.step
+	if s.record == nil {
+		return
+	}
+	if !busy && s.dialogue.Busy() {
+		s.record.Begins(s.said.verb, s.said.arg)
+	}
+	if len(step.ToClient) > 0 {
+		s.record.Answer(firstLine(step.ToClient))
+	}
+	if len(step.ToServer) > 0 && negotiates(s.said.verb) && !bytes.Equal(bytes.TrimRight(step.ToServer, "\r\n"), line) {
+		s.record.Ask(firstLine(step.ToServer))
+	}
+}
+
+// tellReply tells the journal what the server has said: of an answer in many lines the first and the last.
+func (s *session) tellReply(line []byte) {
+	if s.record == nil {
+		return
+	}
+	first := !s.said.inside
+	last := first && isReply(line) && (len(line) < 4 || line[3] != '-') || !first && s.dialogue.scan.Code() == 0
+	s.said.inside = !last
+	if !first && !last {
+		return
+	}
+	s.said.reply = s.shown(line)
+	s.record.Reply(s.said.reply, !last)
+}
+
+// shown is a reply without what may be a secret: the password that it repeats, and all words of an answer to
+// what is no known command, which may have been one.
+func (s *session) shown(line []byte) string {
+	switch {
+	case !isReply(line):
+		return "(a line that is no reply)"
+	case s.said.shy:
+		return string(line[:3]) + " (not shown)"
+	}
+	text := strings.ToValidUTF8(string(line), "?")
+	if secret := string(s.said.secret); secret != "" {
+		text = strings.ReplaceAll(text, secret, "(not shown)")
+	}
+	return text
+}
+
+// tellAnswered tells the journal what a server's line has led to.
+func (s *session) tellAnswered(line []byte, busy, loggedIn bool) {
+	if s.record == nil {
+		return
+	}
+	d := s.dialogue
+	if !busy && d.Busy() { // a command that is not known here
+		s.record.Begins("(unknown command)", "")
+	}
+	if loggedIn != d.loggedIn {
+		s.record.Login(d.loggedIn)
+	}
+	step := &d.step
+	if len(step.ToServer) > 0 {
+		s.record.Ask(firstLine(step.ToServer))
+	}
+	if len(step.ToClient) > 0 && (step.Refused != NotRefused || negotiates(s.said.verb)) && !bytes.Equal(bytes.TrimRight(step.ToClient, "\r\n"), line) {
+		s.record.Answer(firstLine(step.ToClient))
+	}
+	if s.said.verb == "TYPE" && len(line) > 0 && line[0] == '2' && s.said.arg != "" {
+		s.record.Type(strings.ToUpper(s.said.arg[:1]))
+	}
+}
+
+// firstLine is the first line of what is sent.
+func firstLine(text []byte) string {
+	line, _, _ := bytes.Cut(text, []byte("\r\n"))
+	return strings.ToValidUTF8(string(line), "?")
+}
+
+// tellOpened tells the journal of a pinhole or a bridge.
+func (s *session) tellOpened(action Action, hole dnat.Pinhole, bridge dnat.Bridge, began time.Time) {
+	if s.record == nil {
+		return
+	}
+	d := journal.Data{Mode: s.said.mode, From: hole.From, At: s.data.At(), To: hole.To, As: hole.As, Active: hole.Active}
+	on := hole.Encrypted
+	if action == Join {
+		d = journal.Data{Mode: s.said.mode, From: bridge.Client.To.Addr(), To: bridge.Server.To, As: bridge.Server.As}
+		on = bridge.Encrypted
+	}
+	if on.Client {
+		d.TLS.Client = "TLS"
+	}
+	if on.Server {
+		d.TLS.Server = "TLS"
+	}
+	if m, ok := s.data.(Metered); ok {
+		d.Path, d.Meter = m.Carrier().String(), m.Meter()
+	}
+	s.record.Opened(d, time.Since(began))
+}
+
+// tellFinished tells the journal how a transfer has ended; err is what the data path has to say of it.
+func (s *session) tellFinished(complete bool, err error) {
+	if s.record == nil {
+		return
+	}
+	var why *journal.Fault
+	switch {
+	case complete:
+	case errors.Is(err, errAborted), s.said.verb == "ABOR":
+		why = &journal.Fault{Code: journal.CodeAborted}
+	case err != nil:
+		_, text := 0, ""
+		var own told
+		if errors.As(err, &own) {
+			_, text = own.Reply()
+		}
+		f := s.fault(RefusedTransfer, "", text, remedyOf(err), err)
+		f.Verb, f.Fatal = "", false
+		why = &f
+	}
+	s.record.Finishes(complete, s.said.reply, why)
+}
