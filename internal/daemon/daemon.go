@@ -210,7 +210,11 @@ func (d *Daemon) announce(forwards []dnat.Resolved, tables bool) {
 		attrs := []any{"forward", f.Name, "listen", f.Listen.String(), "server", f.Server.String(), "tracking", f.Tracking.String()}
 		if f.Tracking == dnat.TrackingProxy {
 			carrier := dnat.DataRelay
-			if tables && f.MayUseKernel() {
+			switch always, mostly := f.EncryptsData(); {
+			case !tables || !f.MayUseKernel() || always:
+			case mostly: // what the client has not encrypted goes by the kernel
+				carrier = dnat.DataAuto
+			default:
 				carrier = dnat.DataKernel
 			}
 			attrs = append(attrs, "data", carrier.String())

@@ -258,7 +258,7 @@ func (p forwardPath) Pass(passage dnat.Passage) (tracker.Gate, error) {
 // carried tells the log of a connection of a passage over the relay that came to nothing.
 func (p *paths) carried(passage dnat.Passage, r relay.Result) {
 	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
-		p.log.Warn("a data connection of an encrypted session broke off", "passage", passage.String(), "err", r.Err)
+		p.log.Info("a data connection of an encrypted session ended early; its ends know whether all has arrived", "passage", passage.String(), "err", r.Err)
 	}
 }
 

@@ -108,3 +108,10 @@ func (p Passage) OneFamily() bool {
 	v4 := p.From.Is4()
 	return p.At.Is4() == v4 && p.To.Is4() == v4 && p.As.IsValid() && p.As.Is4() == v4
 }
+
+// EncryptsData tells whether the gateway itself speaks TLS on data connections of the forward: always, or where
+// the client asks for it.
+func (f Forward) EncryptsData() (always, mayBe bool) {
+	server := f.TLS.Server != ServerTLSOff && !f.TLS.ServerClear
+	return server || f.TLS.Client == ClientTLSRequired, f.TLS.Client != ClientTLSOff
+}

@@ -21,6 +21,7 @@ type terms struct {
 	implicit  bool    // TLS from the first byte (port 990)
 	max       string  // the newest version of TLS, "1.2"; "" for all
 	clientsCA string  // whose certificate a client must show; "" for none
+	noTickets bool    // with TLS 1.2, as is proftpd's default
 }
 
 // The server's passive ports, which a gateway that passes sessions through must know.
@@ -81,8 +82,11 @@ func secureProFTPd(t *testing.T, h *lab.Host, at netip.AddrPort, want terms) ser
 	settings := []string{
 		"ModulePath " + modules, "LoadModule mod_tls.c", "TLSEngine on", "TLSRequired on",
 		"TLSProtocol " + protocols, "TLSECCertificateFile " + want.pair.cert, "TLSECCertificateKeyFile " + want.pair.key,
-		"TLSLog " + log, "AllowOverwrite on", "TLSSessionTickets on",
+		"TLSLog " + log, "AllowOverwrite on",
 		fmt.Sprintf("PassivePorts %d %d", passiveFrom, passiveTo),
+	}
+	if !want.noTickets {
+		settings = append(settings, "TLSSessionTickets on")
 	}
 	if want.implicit {
 		settings = append(settings, implicitProFTPd)

@@ -241,6 +241,23 @@ func TestFTPSOriginatedTerms(t *testing.T) {
 	}
 }
 
+// TestFTPSNothingToResume has a server want what it gives no means for: the client hears its no, and the
+// operator what to do.
+func TestFTPSNothingToResume(t *testing.T) {
+	labtest.Need(t, "curl")
+	l := labtest.New(t)
+	a := newAuthority(t)
+	s := secureProFTPd(t, l.Server(), site4.server, terms{pair: a.server(), max: "1.2", noTickets: true})
+	p := start(t, l.Gateway(), append([]string{"forward", gateway4, server4}, originated(a)...)...).ready()
+	text, err := do(t, l.Client(), t.TempDir(), step{args: []string{"curl", "--verbose", "--silent", "--show-error", "--max-time", "20",
+		"--user", s.user + ":" + s.password, "ftp://" + gateway4 + "/"}})
+	if err == nil {
+		t.Errorf("curl got a listing over a data connection that was not resumed:\n%s", lastLines(text))
+	}
+	p.await("kind=broken_transfer", 1)
+	wantLines(t, p.text(), "TLSSessionTickets on")
+}
+
 // TestFTPSBothLegs has every client and server speak TLS with the gateway.
 func TestFTPSBothLegs(t *testing.T) {
 	for serverName, run := range secureServers {

@@ -181,18 +181,21 @@ func (j *Journal) find(id string) *Record {
 	return nil
 }
 
-// settling is a transfer that is over but for the count of its bytes.
+// settling is a data connection, and mostly a transfer, that is over but for what has come through.
 type settling struct {
 	record   *Record
-	transfer Transfer
-	meter    Meter
+	data     *data     // nil: it had none
+	transfer *Transfer // nil: none has used it
+	said     string    // by the server in the end
+	why      *Fault    // what is known of a failure
 	until    time.Time
 }
 
-// settle has a transfer told as finished: at once where its bytes are counted.
-func (j *Journal) settle(r *Record, t Transfer, meter Meter) {
-	s := &settling{r, t, meter, time.Now().Add(settleTime)}
-	if j.settled(s, time.Now()) {
+// settle concludes: at once where all is known.
+func (j *Journal) settle(s *settling) {
+	now := time.Now()
+	s.until = now.Add(settleTime)
+	if j.settled(s, now) {
 		return
 	}
 	j.mu.Lock()
@@ -200,7 +203,7 @@ func (j *Journal) settle(r *Record, t Transfer, meter Meter) {
 	j.settling = append(j.settling, s)
 }
 
-// Settle looks after the transfers whose bytes are being counted. Who counts calls it every now and then.
+// Settle looks after what is being counted. Who counts calls it every now and then.
 func (j *Journal) Settle(now time.Time) {
 	j.mu.Lock()
 	waiting := j.settling
@@ -212,18 +215,18 @@ func (j *Journal) Settle(now time.Time) {
 	j.settling = append(waiting, j.settling...)
 }
 
-// settled finishes a transfer, if its bytes are counted or nobody waits for that any more.
+// settled concludes, if all is counted or nobody waits for that any more.
 func (j *Journal) settled(s *settling, now time.Time) bool {
 	var p Progress
-	if s.meter != nil {
-		p = s.meter.Progress()
+	if s.data != nil && s.data.Meter != nil {
+		p = s.data.Meter.Progress()
 		if !p.Over && now.Before(s.until) {
 			return false
 		}
 	}
-	t := s.record.count(s.transfer, p)
-	if j.Finished != nil {
-		j.Finished(t)
+	s.record.conclude(s, p)
+	if s.transfer != nil && j.Finished != nil {
+		j.Finished(*s.transfer)
 	}
 	return true
 }

@@ -174,6 +174,7 @@ func TestVerdicts(t *testing.T) {
 			j := New(time.Now())
 			r := logIn(j)
 			test.do(r)
+			j.Settle(time.Now().Add(2 * settleTime))
 			v := r.Session(time.Now()).Verdict
 			if v.Code != test.code || !strings.Contains(v.Text, test.want) {
 				t.Errorf("got %+v; want %s: %s", v, test.code, test.want)

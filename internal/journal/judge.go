@@ -10,13 +10,11 @@ import (
 // again after one second, and after three.
 const patience = 3 * time.Second
 
-// dataFault returns what went wrong with the last data connection, as far as the gateway can see.
-func (r *Record) dataFault(p Progress) (Fault, bool) {
-	d := r.data
+// dataFault returns what went wrong with a data connection that is closed, as far as the gateway can see.
+func (r *Record) dataFault(d *data, p Progress) (Fault, bool) {
 	if d == nil || d.Meter == nil {
 		return Fault{}, false
 	}
-	f := Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: time.Since(d.opened)}
 	switch {
 	case p.Fault != nil:
 		own := *p.Fault
@@ -24,18 +22,19 @@ func (r *Record) dataFault(p Progress) (Fault, bool) {
 			own.At = d.At
 		}
 		return own, true
-	case !p.Connected.IsZero(), !d.At.IsValid(), f.Waited < patience:
+	case !p.Connected.IsZero(), !d.At.IsValid(), d.closed.Sub(d.opened) < patience:
 		return Fault{}, false
 	}
-	return r.absent(f, p), true
+	return r.absent(d, p, d.closed), true
 }
 
-// absent names the peer of a data connection that has not come.
-func (r *Record) absent(f Fault, p Progress) Fault {
+// absent names the peer of a data connection that has not come until now.
+func (r *Record) absent(d *data, p Progress, now time.Time) Fault {
+	f := Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
 	switch {
 	case p.Stranger.IsValid():
-		f.Code, f.Peer, f.Err = CodeStranger, p.Stranger, r.data.From.String()
-	case r.data.Active:
+		f.Code, f.Peer, f.Err = CodeStranger, p.Stranger, d.From.String()
+	case d.Active:
 		f.Code = CodeServerNever
 	default:
 		f.Code = CodeNobodyCame
@@ -54,9 +53,7 @@ func (r *Record) verdict(now time.Time) Verdict {
 	case r.fatal != nil && !(r.fatal.plain() && r.last != nil && !r.last.minor() && r.since == 0):
 		return r.fatal.Verdict()
 	case r.waits(now):
-		d := r.data
-		f := r.absent(Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: now.Sub(d.opened)}, d.progress())
-		v := f.Verdict()
+		v := r.absent(r.data, r.data.progress(), now).Verdict()
 		return Verdict{CodeWaiting, "so far " + v.Text, v.Remedy}
 	case r.last == nil:
 		return Verdict{Code: CodeFine, Text: "nothing went wrong: " + r.totals.String()}
@@ -75,7 +72,7 @@ func (r *Record) verdict(now time.Time) Verdict {
 // waits tells whether a data connection is awaited for longer than one that comes takes.
 func (r *Record) waits(now time.Time) bool {
 	d := r.data
-	if d == nil || d.closed || d.Meter == nil || !d.At.IsValid() || !r.ended.IsZero() || now.Sub(d.opened) < patience {
+	if d == nil || !d.closed.IsZero() || d.Meter == nil || !d.At.IsValid() || !r.ended.IsZero() || now.Sub(d.opened) < patience {
 		return false
 	}
 	p := d.progress()

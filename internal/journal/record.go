@@ -71,9 +71,9 @@ type data struct {
 	Data
 	number   int
 	opened   time.Time
-	wanted   bool // a transfer command has asked for it
-	reported bool // that its peer has come stands in the time line
-	closed   bool
+	wanted   bool      // a transfer command has asked for it
+	reported bool      // that its peer has come stands in the time line
+	closed   time.Time // zero: it is open
 }
 
 // ID returns how the session is called, in logs and by operators.
@@ -130,82 +130,93 @@ func (r *Record) Finishes(complete bool, said string, why *Fault) {
 	if r == nil {
 		return
 	}
-	t, meter := r.finish(complete, said, why)
-	if t != nil {
-		r.journal.settle(r, *t, meter)
+	if s := r.finish(complete, said, why); s != nil {
+		r.journal.settle(s)
 	}
 }
 
-// finish ends the transfer that runs, and returns it; nil: none runs.
-func (r *Record) finish(complete bool, said string, why *Fault) (*Transfer, Meter) {
+// finish ends the transfer that runs, and returns what is to become of it; nil: none runs.
+func (r *Record) finish(complete bool, said string, why *Fault) *settling {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.transfer
 	if t == nil {
-		return nil, nil
+		return nil
 	}
 	r.transfer = nil
-	var meter Meter
-	var p Progress
-	if d := r.data; d != nil && d.number == t.number {
-		meter = d.Meter
-		p = d.progress()
-		r.came(p)
-		d.closed = true // it served one transfer
-	}
 	t.Ended, t.Complete = time.Now(), complete
-	if complete {
+	r.describe(t)
+	s := &settling{record: r, transfer: t, said: said, why: why}
+	if d := r.data; d != nil && d.number == t.number {
+		d.close()
+		s.data = d
+	}
+	return s
+}
+
+// close ends it; the first time counts.
+func (d *data) close() {
+	if d.closed.IsZero() {
+		d.closed = time.Now()
+	}
+}
+
+// conclude says of a data connection that is over, and of its transfer if it had one, what they came to.
+func (r *Record) conclude(s *settling, p Progress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.came(s.data, p)
+	if s.transfer == nil {
+		switch f, broken := r.dataFault(s.data, p); {
+		case broken:
+			r.fault(f)
+		case p.Connected.IsZero() && s.data.At.IsValid():
+			r.note(KindPinhole, s.data.number, "closed unused")
+		}
+		return
+	}
+	t := s.transfer
+	t.measure(p, t.Ended)
+	r.totals.Up += p.Up
+	r.totals.Down += p.Down
+	word := "complete"
+	if t.Complete {
 		r.totals.Transfers++
 		r.since++
 	} else {
+		word = "failed"
 		r.totals.Failed++
-		f := r.whyFailed(t, p, said, why)
+		f := r.whyFailed(s, p)
 		t.Verdict = f.Verdict().Text
 		r.fault(f)
 	}
-	r.describe(t)
-	return t, meter
+	r.note(KindTransfer, t.number, fmt.Sprintf("%s %s: %d bytes in %s", cmp.Or(t.Verb, "a transfer"), word, t.Bytes, round(t.Ended.Sub(t.Began))))
 }
 
 // whyFailed returns why a transfer failed: what the data path knows says more than what the server says, and
 // that more than what the client was told.
-func (r *Record) whyFailed(t *Transfer, p Progress, said string, why *Fault) Fault {
-	if f, broken := r.dataFault(p); broken {
-		f.Verb, f.Said = t.Verb, cmp.Or(f.Said, said)
+func (r *Record) whyFailed(s *settling, p Progress) Fault {
+	if f, broken := r.dataFault(s.data, p); broken {
+		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.said)
 		return f
 	}
-	if d := r.data; failedToConnect(said) && d != nil && d.Meter != nil && d.At.IsValid() && p.Connected.IsZero() {
-		return r.absent(Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: time.Since(d.opened), Verb: t.Verb, Said: said}, p)
+	if d := s.data; failedToConnect(s.said) && d != nil && d.Meter != nil && d.At.IsValid() && p.Connected.IsZero() {
+		f := r.absent(d, p, d.closed)
+		f.Verb, f.Said = s.transfer.Verb, s.said
+		return f
 	}
-	if why != nil {
-		why.Verb, why.Said = cmp.Or(why.Verb, t.Verb), cmp.Or(why.Said, said)
-		return *why
+	if s.why != nil {
+		f := *s.why
+		f.Verb, f.Said = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Said, s.said)
+		return f
 	}
-	return Fault{Code: CodeServerRefused, Verb: t.Verb, Said: said}
+	return Fault{Code: CodeServerRefused, Verb: s.transfer.Verb, Said: s.said}
 }
 
 // describe fills in whose transfer it is.
 func (r *Record) describe(t *Transfer) {
 	t.Session, t.Forward, t.User, t.Type = r.ID(), r.opening.Forward, r.user, r.kind
 	t.Client, t.Server = r.opening.Client.Addr(), r.server
-}
-
-// count ends a transfer with what it has come to.
-func (r *Record) count(t Transfer, p Progress) Transfer {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t.measure(p, t.Ended)
-	r.totals.Up += p.Up
-	r.totals.Down += p.Down
-	if d := r.data; d != nil && d.number == t.number {
-		r.came(p)
-	}
-	word := "complete"
-	if !t.Complete {
-		word = "failed"
-	}
-	r.note(KindTransfer, t.number, fmt.Sprintf("%s %s: %d bytes in %s", t.Verb, word, t.Bytes, round(t.Ended.Sub(t.Began))))
-	return t
 }
 
 // measure fills in how far a transfer has come.
@@ -225,8 +236,7 @@ func (t *Transfer) measure(p Progress, now time.Time) {
 }
 
 // came adds to the time line that the peer of a data connection has come.
-func (r *Record) came(p Progress) {
-	d := r.data
+func (r *Record) came(d *data, p Progress) {
 	if d == nil || d.reported || p.Connected.IsZero() {
 		return
 	}
@@ -280,8 +290,8 @@ func (r *Record) Ends(said string) {
 	if r == nil {
 		return
 	}
-	if t, meter := r.finish(false, "", r.whyEnded()); t != nil {
-		r.journal.settle(r, *t, meter)
+	if s := r.finish(false, "", r.whyEnded()); s != nil {
+		r.journal.settle(s)
 	}
 	r.Closed()
 	r.mu.Lock()

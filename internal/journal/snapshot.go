@@ -59,8 +59,8 @@ func (r *Record) state() State {
 func (r *Record) explain(now time.Time) Explained {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if d := r.data; d != nil && !d.closed {
-		r.came(d.progress())
+	if d := r.data; d != nil && d.closed.IsZero() {
+		r.came(d, d.progress())
 	}
 	return Explained{r.session(now), r.line.events(r.began)}
 }

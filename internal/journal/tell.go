@@ -96,21 +96,17 @@ func (r *Record) Opened(d Data, took time.Duration) {
 
 // Closed tells that nothing can come through the last data connection any more.
 func (r *Record) Closed() {
-	r.edit(func() {
-		d := r.data
-		if d == nil || d.closed {
-			return
-		}
-		d.closed = true
-		if r.transfer != nil { // its end says more
-			return
-		}
-		p := d.progress()
-		r.came(p)
-		if f, broken := r.dataFault(p); broken && !d.wanted {
-			r.fault(f)
-		} else if p.Connected.IsZero() && d.At.IsValid() && !d.wanted {
-			r.note(KindPinhole, d.number, "closed unused")
-		}
-	})
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	d := r.data
+	mute := d == nil || !d.closed.IsZero() || d.wanted // the end of its transfer says more
+	if d != nil {
+		d.close()
+	}
+	r.mu.Unlock()
+	if !mute {
+		r.journal.settle(&settling{record: r, data: d})
+	}
 }

@@ -70,6 +70,7 @@ func (t *Transfer) handshake(side Side) bool {
 	err = leg.tls.Handshake()
 	w.shaking = false
 	if err == nil {
+		t.unresumed.Store(t.unresumed.Load() || seal.end == endServer && !leg.tls.ConnectionState().DidResume)
 		return true
 	}
 	// An alert tells the peer why, and a reset could overtake it. Where crypto/tls sent none (the

@@ -55,6 +55,7 @@ type Transfer struct {
 	legs       [2]*leg          // of a sealed transfer, once both ends stand
 	spoken     [2]chan struct{} // of a sealed transfer: closed when the end has sent data or has ended
 	spokenOnce [2]sync.Once
+	unresumed  atomic.Bool // the server has not resumed the TLS session of its control connection
 
 	mu        sync.Mutex
 	reserved  *os.File         // the socket that has the port, until it listens
@@ -260,6 +261,10 @@ func (t *Transfer) Came() (at time.Time, stranger netip.Addr) {
 // Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It
 // stays open where that never happens: wait for Done beside it.
 func (t *Transfer) Connected() <-chan struct{} { return t.connected }
+
+// Unresumed tells that TLS with the server stands, or stood, and that the server did not resume the session
+// of its control connection: there are servers that take no data then.
+func (t *Transfer) Unresumed() bool { return t.unresumed.Load() }
 
 // Done is closed when the transfer is over and all its goroutines and sockets are gone.
 func (t *Transfer) Done() <-chan struct{} { return t.done }

@@ -145,6 +145,10 @@ var protocolWords = []struct {
 	{"tls: server selected unsupported protocol version", versions},
 	{"tls: no cipher suite supported by both", words{"the other side knows only ciphers that are not safe",
 		"it must know TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or 1.3"}},
+	// A client that refuses our certificate with TLS 1.3 may say so in clear (OpenSSL does), where crypto/tls
+	// expects what is encrypted.
+	{"tls: bad record MAC", words{"the other side broke the TLS handshake off, most often because it does not trust the certificate",
+		"see that tls.cert names what the clients dial, has not expired, and that they know its authority; they say more"}},
 	{"tls: downgrade attempt detected", words{"the TLS handshake was tampered with: it came out older than both sides can",
 		"look what stands between the gateway and the other side"}},
 }

@@ -33,6 +33,7 @@ func TestExplain(t *testing.T) {
 		{io.EOF, "the other side closed the connection in the middle of the TLS handshake", "log"},
 		{tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, "the other side does not speak TLS", `tls.server = "required"`},
 		{errors.New("tls: server selected unsupported protocol version 302"), "the other side knows only versions of TLS that are too old", "TLS 1.2"},
+		{&net.OpError{Op: "local error", Err: errors.New("tls: bad record MAC")}, protocolWords[3].plain, "tls.cert"},
 		{errors.New("tls: downgrade attempt detected, possibly"), "the TLS handshake was tampered with: it came out older than both sides can", "between"},
 		{x509.SystemRootsError{}, "the server's certificate is not trusted: the gateway knows no authorities", "ca-certificates"},
 		{&tls.CertificateVerificationError{Err: errors.New("peer's words")}, "the server's certificate is not trusted", "anew"},

@@ -14,6 +14,7 @@ import (
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/ftp"
+	"ftpgate/internal/journal"
 )
 
 // Side is one of the two ends of a control connection.
@@ -202,6 +203,15 @@ func (d *Dialogue) Failed(text, remedy string) *Step {
 func (d *Dialogue) Broken(code int, text, remedy string) *Step {
 	d.step = Step{ToClient: d.step.ToClient[:0], Remedy: remedy}
 	d.refuse(RefusedTransfer, code, "%s", text)
+	return &d.step
+}
+
+// NotResumed tells that the server's no to the last step's transfer, which stands, is most probably for a data
+// connection that did not resume the server's TLS session.
+func (d *Dialogue) NotResumed() *Step {
+	d.step.Refused, d.step.Code = RefusedTransfer, journal.CodeServerReuse
+	d.step.Reason = "the server did not take a data connection that did not resume the TLS session of its control connection"
+	d.step.Remedy = "have the server offer TLS 1.3, or tickets with TLS 1.2 (proftpd: TLSSessionTickets on), or not ask for it (proftpd: TLSOptions NoSessionReuseRequired)"
 	return &d.step
 }
 

@@ -12,6 +12,13 @@ import (
 // errAborted is how a transfer ends that the client has given up.
 var errAborted = errors.New("aborted by the client")
 
+// errNotResumed is why a server most probably takes no data.
+var errNotResumed = errors.New("the server has not resumed the TLS session of its control connection on the data connection")
+
+// unbuilt tells whether a reply says that a data connection did not come about, or not as the server
+// wants it (RFC 959 section 4.2, RFC 2228 section 3, RFC 4217 section 10).
+func unbuilt(code int) bool { return code == 425 || code == 426 || code/10 == 52 || code/10 == 53 }
+
 // errNoData is why a pinhole cannot be armed that is not there: a bug of the dialogue.
 var errNoData = errors.New("there is no pinhole")
 
@@ -168,8 +175,16 @@ func remedyOf(err error) string {
 // fail ends a transfer that the server has called off. Where it was the gateway that had broken its data,
 // the client is told why: the server does not know.
 func (s *session) fail() error {
+	resumable, sealed := s.data.(interface{ Unresumed() bool })
 	err := s.endData()
+	if err == nil && sealed && resumable.Unresumed() && unbuilt(s.dialogue.code) {
+		err = errNotResumed
+		s.dialogue.NotResumed()
+	}
 	s.tellFinished(false, err)
+	if err == errNotResumed {
+		return err
+	}
 	if err != nil {
 		s.broken(err)
 	}

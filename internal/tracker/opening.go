@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"syscall"
 	"time"
 
@@ -163,7 +164,11 @@ func (a *asker) reply() (ftp.Reply, error) {
 func (a *asker) lost(err error) error {
 	e := &noTLSError{kind: RefusedServer, code: journal.CodeServerBadReply, plain: "the server's answer is not FTP", err: err,
 		remedy: "see what listens there: a server that begins with TLS (port 990) wants tls.server = \"implicit\""}
+	remote, refused := errors.AsType[*net.OpError](err)
 	switch {
+	case refused && remote.Op == "remote error": // TLS 1.3 lets a server refuse our certificate behind the handshake
+		plain, remedy := a.keys.Explain(err)
+		e.kind, e.code, e.plain, e.remedy = RefusedSecurity, journal.CodeServerTLS, "no TLS with the server: "+plain, remedy
 	case timedOut(err):
 		e.code, e.plain = journal.CodeServerSilent, "the server does not answer"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):

@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"crypto/tls"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,12 @@ func TestOriginatedRefused(t *testing.T) {
 			b.server.say("234 go on\r\n")
 			untrusted, _, _ := newKeys(t).ForClient(dnat.Forward{})
 			_ = (&wire{TCPConn: b.server.TCPConn}).accept(untrusted, nil)
+		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
+		{"wants a certificate of ours", func(b *stage) { // which TLS 1.3 says behind the handshake
+			b.server.say("234 go on\r\n")
+			c, _, _ := k.ForClient(dnat.Forward{})
+			c.ClientAuth = tls.RequireAnyClientCert
+			_ = tls.Server(b.server.TCPConn, c).Handshake()
 		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
 		{"no TLS", func(b *stage) { b.server.say("234 go on\r\nHTTP/1.0 400 what\r\n"); b.server.CloseWrite() },
 			"421 no TLS with the server: explained", "mended", "encryption=1"},

@@ -176,7 +176,7 @@ func TestTerminatedImpatient(t *testing.T) {
 // A handshake that dribbles ends with the time for the login, and without a word in clear.
 func TestTerminatedDribble(t *testing.T) {
 	k := newKeys(t)
-	b := newStage(t, encrypting(k, required), limited(dnat.Limits{Login: 200 * time.Millisecond})).connect()
+	b := newStage(t, encrypting(k, required), limited(dnat.Limits{Login: time.Second})).connect()
 	b.client.say("AUTH TLS\r\n")
 	b.client.hear("234 begin with TLS")
 	b.client.say("\x16\x03\x01")
@@ -322,7 +322,7 @@ func TestPassedThroughNoPassage(t *testing.T) {
 
 // A session that nobody reads may be in a transfer: it stays while the gateway drains, and is cut then.
 func TestPassedThroughDrains(t *testing.T) {
-	b := newStage(t, passing, limited(dnat.Limits{Idle: 50 * time.Millisecond, Login: 50 * time.Millisecond})).connect()
+	b := newStage(t, passing, limited(dnat.Limits{Idle: time.Second, Login: time.Second})).connect()
 	b.ask("AUTH TLS", "234 go on")
 	b.tunnelled()
 	b.stop()

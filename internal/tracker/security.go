@@ -48,7 +48,8 @@ func (d *Dialogue) Undecided() bool {
 const (
 	remedyTLS = "name the server's passive ports (server_ports) to pass encrypted sessions through, " +
 		"or have ftpgate speak TLS with clients ([forward.tls] with client, cert and key)"
-	remedyImplicit = "clients of this forward are to use explicit FTPS (AUTH TLS), or set implicit = true below [forward.tls]"
+	remedyClientTLS = "to have the client's leg encrypted, too, give the forward tls.client, with cert and key"
+	remedyImplicit  = "clients of this forward are to use explicit FTPS (AUTH TLS), or set implicit = true below [forward.tls]"
 )
 
 // Hello takes it that the client begins with a TLS handshake and not with a command (implicit FTPS).
@@ -91,6 +92,9 @@ func (d *Dialogue) auth(c ftp.Command, text []byte) {
 	case d.passesThrough():
 		d.openPassage()
 		d.request(c, text)
+	case !d.terminates() && d.terms.TLS.Server != dnat.ServerTLSOff:
+		d.refuse(RefusedSecurity, 534, "clients speak plain FTP with this gateway")
+		d.step.Code, d.step.Remedy = journal.CodeTLSRefused, remedyClientTLS
 	case !d.terminates():
 		d.refuse(RefusedSecurity, 534, "this gateway cannot carry an encrypted session to this server")
 		d.step.Code, d.step.Remedy = journal.CodeTLSRefused, remedyTLS

@@ -235,6 +235,8 @@ func (s *session) tellFinished(complete bool, err error) {
 	case complete:
 	case errors.Is(err, errAborted), s.said.verb == "ABOR":
 		why = &journal.Fault{Code: journal.CodeAborted}
+	case err == errNotResumed:
+		why = &journal.Fault{Code: journal.CodeServerReuse, Said: s.dialogue.step.Reason, Remedy: s.dialogue.step.Remedy}
 	case err != nil:
 		_, text := 0, ""
 		var own told
