@@ -34,9 +34,12 @@ var rows = []row{
 	// The kernel's edge.
 	{pkg: "system", owns: []string{"github.com/prometheus/procfs"}, shares: []string{"golang.org/x/sys"},
 		testing: []string{"lab", "lab/labtest"}},
-	{pkg: "nft", imports: []string{"dnat", "ruleset"}, shares: []string{"golang.org/x/sys"},
-		owns:    []string{"github.com/google/nftables", "github.com/mdlayher/netlink"},
+	{pkg: "nft", imports: []string{"dnat", "ruleset"}, shares: []string{"golang.org/x/sys", "github.com/mdlayher/netlink"},
+		owns:    []string{"github.com/google/nftables"},
 		testing: []string{"ruleset/rulesettest", "lab", "lab/labtest"}},
+
+	{pkg: "conntrack", imports: []string{"dnat"}, shares: []string{"golang.org/x/sys", "github.com/mdlayher/netlink"},
+		testing: []string{"lab", "lab/labtest"}},
 
 	// What serves sessions in this process.
 	{pkg: "pinhole", imports: []string{"dnat"}},
@@ -48,8 +51,22 @@ var rows = []row{
 	{pkg: "gateway", imports: []string{"dnat", "ruleset"}, owns: []string{"golang.org/x/sync"},
 		testing: []string{"ruleset/rulesettest"}},
 
+	{pkg: "flows", imports: []string{"dnat", "journal"}},
+
+	// What shows things: to the service manager, to tools, and to people.
+	{pkg: "notify", owns: []string{"github.com/coreos/go-systemd/v22"}, shares: []string{"golang.org/x/sys"}, testing: []string{"lab/labtest"}},
+	{pkg: "transferlog", imports: []string{"journal"}},
+	{pkg: "metrics", imports: []string{"dnat", "journal"}, owns: []string{"github.com/prometheus/client_golang"},
+		testing: []string{"tracker", "go.yaml.in/yaml/v3"}},
+	{pkg: "admin", imports: []string{"dnat", "journal"}},
+	{pkg: "doctor", imports: []string{"dnat"}},
+	{pkg: "doctor/look", imports: []string{"dnat", "doctor", "nft", "system"}, testing: []string{"lab", "lab/labtest", "golang.org/x/sys"}},
+	{pkg: "trial", imports: []string{"dnat", "ftp"}},
+	{pkg: "packagingtest", testing: []string{"lab/labtest"}},
+
 	// The wiring, and what an operator sees.
-	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "pinhole", "relay", "secure", "tracker", "gateway", "journal"}, shares: []string{"golang.org/x/sys"}},
+	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "pinhole", "relay", "secure", "tracker", "gateway", "journal", "conntrack",
+		"flows", "notify", "transferlog", "metrics", "admin"}, shares: []string{"golang.org/x/sys"}},
 	{pkg: "demo/quirk", imports: []string{"ftp"}},
 	{pkg: "demo/authority"},
 	{pkg: "demo/dialogue", imports: []string{"ftp"}},
@@ -59,8 +76,8 @@ var rows = []row{
 	{pkg: "demo/story", imports: []string{"ftp", "lab", "demo/quirk", "demo/authority", "demo/dialogue", "demo/ftpclient", "demo/ftpserver"}},
 	{pkg: "demo", imports: []string{"lab", "demo/authority", "demo/dialogue", "demo/ftpserver", "demo/story"},
 		testing: []string{"demo/ftpclient", "lab/labtest"}},
-	{pkg: "cli", imports: []string{"dnat", "config", "ruleset", "lab", "nft", "gateway", "daemon", "demo"},
-		owns: []string{"github.com/spf13/cobra"}, testing: []string{"github.com/rogpeppe/go-internal"}},
+	{pkg: "cli", imports: []string{"dnat", "config", "ruleset", "lab", "nft", "gateway", "daemon", "demo", "journal", "transferlog", "admin", "notify"},
+		owns: []string{"github.com/spf13/cobra"}, shares: []string{"golang.org/x/sys"}, testing: []string{"github.com/rogpeppe/go-internal"}},
 	{pkg: "cmd/ftpgate", imports: []string{"cli"}},
 
 	// Tests of the whole.
@@ -72,6 +89,8 @@ var rows = []row{
 
 // shared are the modules that several packages may import, with the reason.
 var shared = map[string]string{
+	"github.com/mdlayher/netlink": "nft and conntrack speak to two subsystems of the kernel, each over sockets of its own",
+
 	"golang.org/x/sys": "the kernel's numbers and its errors; they have no state that an owner could guard",
 }
 

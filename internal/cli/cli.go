@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"ftpgate/internal/notify"
 )
 
 // Exit statuses of the program.
@@ -79,7 +81,8 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 	root.SetVersionTemplate("ftpgate {{.Version}}\n")
 	root.SetContext(context.Background())
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newForward(), newRun(), newCheck(), newRules(), newDemo(), newLab())
+	root.AddCommand(newForward(), newRun(), newCheck(), newRules(), newDemo(), newLab(),
+		newStatus(), newSessions(), newExplain(), newKill(), newReload())
 	return root
 }
 
@@ -92,7 +95,8 @@ func version() string {
 	return info.Main.Version
 }
 
-// logger writes records as text, one a line. Times are left to journald where it reads them.
+// logger writes records as text, one a line. Times are left to journald where it reads them; where it is there
+// it gets them with their fields.
 func logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{}
 	if isJournal(w) {
@@ -103,7 +107,7 @@ func logger(w io.Writer) *slog.Logger {
 			return a
 		}
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(notify.Handler(slog.NewTextHandler(w, options)))
 }
 
 // isJournal tells whether what is written to w goes to journald: systemd names the device and inode of

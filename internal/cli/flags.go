@@ -32,7 +32,19 @@ func keyFlags() []*keyFlag {
 			usage: "how long running transfers may go on at the end"},
 		{key: "resolve", argument: "TIME", implied: config.ShortTime(config.DefaultResolve),
 			usage: "how often names are resolved again"},
-	})
+	}, showFlags())
+}
+
+// showFlags say where the forward shows what it does.
+func showFlags() []*keyFlag {
+	return []*keyFlag{
+		{key: "admin.socket", argument: "PATH", usage: "where ftpgate status and the like can ask it (default nowhere)"},
+		{key: "admin.group", argument: "GROUP", implied: config.DefaultGroup, usage: "whose members may ask there"},
+		{key: "admin.listen", argument: "ADDR:PORT", usage: "answer over TCP, too, for a scraper of metrics"},
+		{key: "admin.token_file", argument: "FILE", usage: "what TCP clients must show"},
+		{key: "log.transfers", argument: "FILE", usage: "a line of JSON for each transfer; - for standard output"},
+		{key: "log.xferlog", argument: "FILE", usage: "the same in the format of xferlog"},
+	}
 }
 
 // forwardFlags say who may use the forward, and how it carries what.

@@ -53,6 +53,7 @@ side, and is taken away at the end.`,
 				Table:    forwardTable(c.Forwards[0].Listen),
 				Settings: settings(c),
 				Log:      logger(cmd.ErrOrStderr()),
+				Show:     show(c, "", c.Admin.SocketGiven),
 			}
 			return orFailed(d.Run(ctx))
 		},

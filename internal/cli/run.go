@@ -8,15 +8,18 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/admin"
 	"ftpgate/internal/config"
 	"ftpgate/internal/daemon"
 	"ftpgate/internal/gateway"
 	"ftpgate/internal/nft"
 	"ftpgate/internal/ruleset"
+	"ftpgate/internal/transferlog"
 )
 
 const defaultFile = "/etc/ftpgate/ftpgate.toml"
@@ -45,7 +48,8 @@ func newRun() *cobra.Command {
 		Short: "Run the gateway that a file describes",
 		Long: `Run the gateway that FILE describes, until interrupted. SIGHUP has it read the
 file again: an unsound one changes nothing, and forwards that did not change
-keep every session.`,
+keep every session; [admin] and [log] hold until the next start. SIGUSR1 has it
+open its logs of transfers anew, after logrotate has moved them.`,
 		Args: noWords, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
@@ -56,13 +60,17 @@ keep every session.`,
 		}
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
-		reload, stopReload := onHangup(ctx)
+		reload, stopReload := onSignal(ctx, syscall.SIGHUP)
 		defer stopReload()
+		reopen, stopReopen := onSignal(ctx, syscall.SIGUSR1)
+		defer stopReopen()
 		d := daemon.Daemon{
 			Table:    nft.Prefix,
 			Settings: settings(c),
 			Log:      logger(cmd.ErrOrStderr()),
 			Reload:   reload,
+			Reopen:   reopen,
+			Show:     show(c, *file, true),
 			Load: func() (daemon.Settings, error) {
 				c, err := config.Load(*file)
 				if err != nil {
@@ -80,10 +88,27 @@ func settings(c *config.Config) daemon.Settings {
 	return daemon.Settings{Forwards: c.Forwards, Resolve: c.Resolve, Drain: c.Drain}
 }
 
-// onHangup tells of SIGHUPs; several that come while one is dealt with count as one.
-func onHangup(ctx context.Context) (<-chan struct{}, func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
+// show is where a daemon shows what it does. A socket that nobody has asked for need not be had.
+func show(c *config.Config, file string, socket bool) daemon.Show {
+	a := c.Admin
+	s := daemon.Show{Version: version(), File: file, Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
+	if !socket {
+		a.Socket = ""
+	} else if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !a.SocketGiven { // of a unit that may write nowhere else
+		a.Socket = filepath.Join(dir, filepath.Base(config.DefaultSocket))
+	}
+	if a.Socket == "" && a.Listen.Port == 0 {
+		return s
+	}
+	s.Admin = &admin.Options{Socket: a.Socket, Group: a.Group, NeedGroup: a.GroupGiven, Listen: a.Listen, TokenFile: a.TokenFile}
+	s.MustAdmin = a.SocketGiven || a.Listen.Port != 0
+	return s
+}
+
+// onSignal tells of a signal; several that come while one is dealt with count as one.
+func onSignal(ctx context.Context, which os.Signal) (<-chan struct{}, func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, which)
 	reload := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -93,7 +118,7 @@ func onHangup(ctx context.Context) (<-chan struct{}, func()) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-hangups:
+			case <-signals:
 				select {
 				case reload <- struct{}{}:
 				default:
@@ -102,7 +127,7 @@ func onHangup(ctx context.Context) (<-chan struct{}, func()) {
 		}
 	}()
 	return reload, func() {
-		signal.Stop(hangups)
+		signal.Stop(signals)
 		cancel()
 		<-done
 	}

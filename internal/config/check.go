@@ -24,6 +24,9 @@ func (d *document) check(file string) {
 	}
 	giveNames(whole)
 	d.checkTogether(whole)
+	if !d.broken { // what is missing may stand below
+		d.checkSections(whole)
+	}
 }
 
 func (f *forward) checkMissing(d *document) {

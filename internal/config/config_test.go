@@ -83,7 +83,7 @@ server_ports = "50000-50100"
 `
 	want := &Config{
 		Resolve: 2 * time.Minute,
-		Drain:   DefaultDrain,
+		Drain:   DefaultDrain, Admin: defaultAdmin(),
 		Forwards: []dnat.Forward{{
 			Name:   "archive",
 			Listen: dnat.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121},
@@ -144,7 +144,7 @@ listen = "192.168.5.2:2123"
 server = "203.0.113.7"
 tracking = "kernel"
 `
-	want := &Config{Resolve: DefaultResolve, Drain: 0, Forwards: []dnat.Forward{{
+	want := &Config{Resolve: DefaultResolve, Drain: 0, Admin: defaultAdmin(), Forwards: []dnat.Forward{{
 		Name:         "proxy",
 		Listen:       dnat.Listen{Addr: netip.MustParseAddr("127.0.0.1"), Port: 2121},
 		Server:       dnat.Server{Host: "127.0.0.1", Port: 21},
@@ -177,7 +177,7 @@ func TestParseInline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Config{Resolve: DefaultResolve, Drain: DefaultDrain, Forwards: []dnat.Forward{
+	want := &Config{Resolve: DefaultResolve, Drain: DefaultDrain, Admin: defaultAdmin(), Forwards: []dnat.Forward{
 		{Name: ":2121", Listen: dnat.Listen{Port: 2121}, Server: dnat.Server{Host: "a.example", Port: 21}, Tracking: dnat.TrackingProxy},
 		{Name: ":2122", Listen: dnat.Listen{Port: 2122}, Server: dnat.Server{Host: "b.example", Port: 21}, Tracking: dnat.TrackingProxy},
 	}}
@@ -346,6 +346,11 @@ func TestReference(t *testing.T) {
 	for i, key := range topKeys {
 		if i != topForward && !d.top[i].given {
 			t.Errorf("%s is not in the reference file", key)
+		}
+	}
+	for i, k := range sectionKeys {
+		if !d.slots[i].given {
+			t.Errorf("%s is not in the reference file", k.name)
 		}
 	}
 	for i, k := range forwardKeys {

@@ -24,14 +24,19 @@ type document struct {
 	resolve  time.Duration
 	drain    time.Duration
 	forwards []*forward
+	admin    Admin
+	log      Log
 	findings []finding
 
 	current   *forward // the table that keys belong to; nil: the top of the file, or skip
-	table     string   // of current: "", or tlsPrefix
+	below     *section // or this table
+	table     string   // of current: "", or tlsPrefix; of below: its prefix
 	skip      bool     // within a table that nobody knows
 	top       [len(topKeys)]slot
-	broken    bool // the syntax broke: what follows is not known, and the last forward half
-	mentioned bool // something was meant to be a forward
+	sections  [sectionCount]section
+	slots     [sectionKeyCount]slot // of the sections
+	broken    bool                  // the syntax broke: what follows is not known, and the last forward half
+	mentioned bool                  // something was meant to be a forward
 }
 
 // slot is what a table has said of one key.
@@ -61,7 +66,8 @@ const (
 var topKeys = [...]string{topResolve: "resolve", topDrain: "drain", topForward: "forward"}
 
 func newDocument(text []byte) *document {
-	d := &document{text: text, resolve: DefaultResolve, drain: DefaultDrain}
+	d := &document{text: text, resolve: DefaultResolve, drain: DefaultDrain, admin: Admin{Socket: DefaultSocket, Group: DefaultGroup}}
+	d.sections[sectionAdmin].name, d.sections[sectionLog].name = "admin", "log"
 	d.parser.Reset(text)
 	return d
 }
@@ -81,6 +87,8 @@ func (d *document) read() {
 			case d.current != nil:
 				e.table = d.table
 				d.current.take(d, e)
+			case d.below != nil:
+				d.takeBelow(d.below, e)
 			case !d.skip:
 				d.takeTop(e)
 			}
@@ -107,7 +115,7 @@ func (d *document) hint(at int) string {
 	key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 	i := forwardKeyIndex(d.table + key)
 	switch {
-	case !found || i < 0 && !slices.Contains(topKeys[:topForward], key):
+	case !found || i < 0 && sectionKeyIndex(d.table+key) < 0 && !slices.Contains(topKeys[:topForward], key):
 		return ""
 	case value == "":
 		return fmt.Sprintf(": there is no value for %s", key)
@@ -166,12 +174,15 @@ func (d *document) header(node *unstable.Node) {
 	at = d.skipAny(at, " \t")
 
 	name, single := strings.Join(parts, "."), node.Kind == unstable.Table
-	d.current, d.table, d.skip = nil, "", true
+	d.current, d.below, d.table, d.skip = nil, nil, "", true
 	near := ""
+	var once *section
 	if len(parts) == 1 {
-		near = nearest(name, topKeys[:])
+		near, once = nearest(name, topKeys[:]), d.sectionNamed(name)
 	}
 	switch {
+	case once != nil:
+		d.sectionHeader(once, at, name, single)
 	case near == topKeys[topForward]:
 		d.forwardHeader(at, name, single)
 	case near != "":
@@ -179,12 +190,15 @@ func (d *document) header(node *unstable.Node) {
 	case isTLS(parts):
 		d.tlsHeader(at, name, single)
 	default:
-		d.report(at, name, "unknown table %s: %s", brackets(name, single), tableHint(parts))
+		d.report(at, name, "unknown table %s: %s", brackets(name, single), d.tableHint(parts))
 	}
 }
 
 // tableHint says what to write instead of a table that nobody knows.
-func tableHint(parts []string) string {
+func (d *document) tableHint(parts []string) string {
+	if hint := d.hintSectionTable(parts); hint != "" {
+		return hint
+	}
 	if parts[0] == tlsTable {
 		return fmt.Sprintf("a forward's is %s, below its %s", tlsHeader, forwardHeader)
 	}
@@ -250,6 +264,12 @@ const wantTime = `a string like "30s"`
 func (d *document) takeTop(e entry) {
 	first := e.parts[0]
 	i := slices.Index(topKeys[:], first)
+	for j := range d.sections {
+		if d.sections[j].name == first {
+			d.takeSection(&d.sections[j], e)
+			return
+		}
+	}
 	if i < 0 {
 		d.unknownTop(e)
 		return
@@ -277,7 +297,7 @@ func (d *document) takeTop(e entry) {
 }
 
 func (d *document) unknownTop(e entry) {
-	d.report(e.key, e.name(), "unknown key %q%s", e.name(), hintTop(e.parts[0]))
+	d.report(e.key, e.name(), "unknown key %q%s", e.name(), d.hintTop(e.parts[0]))
 }
 
 // readTop reads the value of a key at the top from its text.

@@ -105,5 +105,5 @@ func (f *forward) readText(d *document, i int, s string, at int) {
 }
 
 func (f *forward) unknown(d *document, e entry) {
-	f.report(d, e.key, e.name(), "unknown key %q%s", e.name(), hintBelow(e.table, e.parts[0]))
+	f.report(d, e.key, e.name(), "unknown key %q%s", e.name(), d.hintBelow(e.table, e.parts[0]))
 }

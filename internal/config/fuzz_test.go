@@ -31,6 +31,9 @@ func FuzzParse(f *testing.F) {
 		f.Add(text)
 	}
 	f.Add([]byte(Reference))
+	for _, form := range sectionForms() {
+		f.Add([]byte(form))
+	}
 	for _, form := range tlsForms(f) {
 		f.Add([]byte(form))
 	}
@@ -59,11 +62,30 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 	}
 	var raw struct {
 		Resolve, Drain string
-		Forward        []rawForward
+		Admin          struct {
+			Socket, Group *string
+			Listen        string
+			TokenFile     string `toml:"token_file"`
+		}
+		Log     struct{ Transfers, Xferlog string }
+		Forward []rawForward
 	}
 	decoder := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))).DisallowUnknownFields()
 	if err := decoder.Decode(&raw); err != nil {
 		t.Fatalf("got a sound file; want go-toml's %v", err)
+	}
+	admin := Admin{Socket: DefaultSocket, Group: DefaultGroup, TokenFile: orNone(raw.Admin.TokenFile)}
+	if s := raw.Admin.Socket; s != nil {
+		admin.Socket, admin.SocketGiven = orNone(*s), true
+	}
+	if s := raw.Admin.Group; s != nil {
+		admin.Group, admin.GroupGiven = orNone(*s), true
+	}
+	if s := orNone(raw.Admin.Listen); s != "" {
+		admin.Listen, _ = dnat.ParseListen(s)
+	}
+	if log := (Log{orNone(raw.Log.Transfers), orNone(raw.Log.Xferlog)}); c.Admin != admin || c.Log != log {
+		t.Errorf("got %+v, %+v; want %+v, %+v", c.Admin, c.Log, admin, log)
 	}
 	if len(raw.Forward) != len(c.Forwards) {
 		t.Fatalf("got %d forwards; want %d", len(c.Forwards), len(raw.Forward))

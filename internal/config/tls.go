@@ -205,9 +205,12 @@ func placeOfTable(table string) string {
 }
 
 // hintTop says what an unknown key at the top of the file may be.
-func hintTop(name string) string {
+func (d *document) hintTop(name string) string {
 	if near := nearest(name, topKeys[:]); near != "" {
 		return fmt.Sprintf(": did you mean %q?", near)
+	}
+	if s := d.sectionNamed(name); s != nil {
+		return fmt.Sprintf(": did you mean %s?", s.header())
 	}
 	if slices.Contains(keyNames(tlsPrefix), name) && keyOf("", name) < 0 {
 		return fmt.Sprintf(": %q stands in a %s", name, tlsHeader)
@@ -215,11 +218,11 @@ func hintTop(name string) string {
 	if near := nearest(name, keyNames("")); near != "" {
 		return fmt.Sprintf(": %q stands below a %s", near, forwardHeader)
 	}
-	return ""
+	return d.hintElsewhere(name)
 }
 
 // hintBelow says what an unknown key of a forward's table may be: a misspelled one, or one of another table.
-func hintBelow(table, name string) string {
+func (d *document) hintBelow(table, name string) string {
 	other := tlsPrefix
 	if table == tlsPrefix {
 		other = ""
@@ -237,5 +240,5 @@ func hintBelow(table, name string) string {
 	case elsewhere != "":
 		return fmt.Sprintf(": did you mean %q, %s?", elsewhere, placeOfTable(other))
 	}
-	return ""
+	return d.hintElsewhere(name)
 }

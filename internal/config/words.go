@@ -20,6 +20,11 @@ func FromWords(words []Word) (*Config, error) {
 			d.readTop(top, w.Text, at)
 			continue
 		}
+		if i := sectionKeyIndex(w.Key); i >= 0 {
+			d.slots[i] = slot{given: true, key: at, at: at}
+			d.readSection(i, w.Text, at)
+			continue
+		}
 		i := forwardKeyIndex(w.Key)
 		if i < 0 {
 			panic(fmt.Sprintf("config: no key %q", w.Key))

@@ -8,14 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"time"
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/journal"
-	"ftpgate/internal/secure"
+	"ftpgate/internal/notify"
 	"ftpgate/internal/system"
 	"ftpgate/internal/tracker"
 )
@@ -31,56 +29,59 @@ type Settings struct {
 	Drain    time.Duration  // how long transfers may go on after a forward or the daemon has been told to end
 }
 
-// Daemon is a gateway in the making. All fields but Load and Reload must be set.
+// Daemon is a gateway in the making. Table, Settings and Log must be set.
 type Daemon struct {
 	Table string // of the kernel; one running daemon has it
 	Settings
 	Log *slog.Logger
 
 	Reload <-chan struct{}          // asks for Load; nil: never
-	Load   func() (Settings, error) // what to serve from now on
+	Load   func() (Settings, error) // what to serve from now on; nil: always the same
+	Reopen <-chan struct{}          // asks for the logs of transfers to be opened anew; nil: never
+
+	Show Show
 }
 
 // Run serves until ctx is done, and returns nil then. Before the first client is served it has
 // logged "ready". The error is ErrStart where the host is not ready.
 func (d *Daemon) Run(ctx context.Context) error {
-	p := openProber(d.Table)
-	defer p.close()
-	g := gateway.New(d.Table, p, net.DefaultResolver, d.Log)
-	counts, book := &tracker.Counts{}, journal.New(time.Now())
-	paths := newPaths(d.Table, d.Log)
-	defer paths.close()
-	keys := secure.New(secure.StateDir(), d.Log)
-	proxies := newServers(d.Log, counts, book, paths, sessionKeys{keys})
-	p.ours, g.Moved, g.Held = proxies.listensAt, proxies.follow, paths.held
-
-	claim, findings := p.claim()
+	r := d.prepare()
+	defer r.close()
+	claim, findings := r.p.claim()
 	if claim != nil {
 		defer claim.Release() // after the table is gone
 	}
-	forwards, unresolved := g.Resolve(ctx, d.Forwards)
-	findings = slices.Concat(findings, oneIsEnough(forwards, unresolved), p.probe(ctx, forwards))
-	fresh, taken := proxies.open(ctx, forwards)
+	forwards, unresolved := r.g.Resolve(ctx, d.Forwards)
+	findings = slices.Concat(findings, oneIsEnough(forwards, unresolved), r.p.probe(ctx, forwards))
+	fresh, taken := r.proxies.open(ctx, forwards)
 	defer fresh.close() // those that do not serve
-	findings = slices.Concat(findings, taken, loadKeys(keys, d.Forwards))
+	findings = slices.Concat(findings, taken, loadKeys(r.keys, d.Forwards), r.openShow())
 	if ctx.Err() != nil {
 		return nil
 	}
 	if faults := d.report(findings); faults > 0 {
 		return fmt.Errorf("%w: %s, nothing has been changed", ErrStart, count(faults))
 	}
-	if err := d.publish(g, p, paths, forwards, p.dead...); err != nil {
+	if err := r.publish(forwards, r.p.dead...); err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
-	proxies.serve(ctx, forwards, fresh, d.Drain)
-	d.announce(forwards, p.usable)
-	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, d.table(p)...)...)
-	d.follow(ctx, g, p, paths, proxies, keys)
-	proxies.stop(d.Drain)
-	if err := g.Stop(); err != nil {
+	r.observe(forwards)
+	r.proxies.serve(ctx, forwards, fresh, d.Drain)
+	r.answer()
+	d.announce(forwards, r.p.usable)
+	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, d.table(r.p)...)...)
+	r.tell(notify.Ready())
+	guarding, stopGuard := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopGuard() // behind the drain
+	go r.guard(guarding)
+	r.follow(ctx)
+	r.draining.Store(true)
+	r.tell(notify.Stopping(d.Drain))
+	r.proxies.stop(d.Drain)
+	if err := r.g.Stop(); err != nil {
 		return err
 	}
-	d.sayStopped(p, counts)
+	d.sayStopped(r.p, r.counts)
 	return nil
 }
 
@@ -101,23 +102,6 @@ func (d *Daemon) sayStopped(p *prober, counts *tracker.Counts) {
 		}
 	}
 	d.Log.Info("stopped", attrs...)
-}
-
-// publish has the kernel and the data paths serve the forwards.
-func (d *Daemon) publish(g *gateway.Gateway, p *prober, paths *paths, forwards []dnat.Resolved, sweep ...string) error {
-	if p.usable {
-		if err := d.enableForwarding(forwards); err != nil {
-			return err
-		}
-	}
-	if err := g.Publish(forwards, sweep...); err != nil {
-		return err
-	}
-	if err := paths.update(forwards, p.usable); err != nil {
-		return err
-	}
-	d.sayRelayed(p, forwards)
-	return nil
 }
 
 // sayRelayed says why the kernel carries no data though the forwards would let it.
@@ -209,71 +193,20 @@ func (d *Daemon) announce(forwards []dnat.Resolved, tables bool) {
 		}
 		attrs := []any{"forward", f.Name, "listen", f.Listen.String(), "server", f.Server.String(), "tracking", f.Tracking.String()}
 		if f.Tracking == dnat.TrackingProxy {
-			carrier := dnat.DataRelay
-			switch always, mostly := f.EncryptsData(); {
-			case !tables || !f.MayUseKernel() || always:
-			case mostly: // what the client has not encrypted goes by the kernel
-				carrier = dnat.DataAuto
-			default:
-				carrier = dnat.DataKernel
-			}
-			attrs = append(attrs, "data", carrier.String())
+			attrs = append(attrs, "data", carrierOf(f, tables).String())
 		}
 		d.Log.Info("forward", attrs...)
 	}
 }
 
-// follow serves until ctx is done: it reloads when asked to and resolves names when it is time.
-func (d *Daemon) follow(ctx context.Context, g *gateway.Gateway, p *prober, paths *paths, proxies *servers, keys *secure.Keys) {
-	ticker := time.NewTicker(d.Resolve)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-d.Reload:
-			if err := d.reload(ctx, g, p, paths, proxies, keys); err != nil {
-				d.Log.Error("not reloaded: everything stays as it was", "err", err)
-			} else {
-				ticker.Reset(d.Resolve)
-			}
-		case lost := <-paths.lost:
-			paths.reinstall(lost, g)
-		case <-ticker.C:
-			paths.lookAround()
-			keys.Look(time.Now())
-			if !g.Named() {
-				continue
-			}
-			if _, err := g.Refresh(ctx, p.examine); err != nil && ctx.Err() == nil {
-				d.Log.Error("server address not followed", "err", err)
-			}
-		}
+// carrierOf is what carries the data connections of a forward that ftpgate or the kernel tracks: DataAuto where
+// it depends on what the client encrypts.
+func carrierOf(f dnat.Resolved, tables bool) dnat.DataPath {
+	switch always, mostly := f.EncryptsData(); {
+	case !tables || !f.MayUseKernel() || always:
+		return dnat.DataRelay
+	case mostly:
+		return dnat.DataAuto
 	}
-}
-
-// reload publishes what Load says, if it is sound and the host is ready for it.
-func (d *Daemon) reload(ctx context.Context, g *gateway.Gateway, p *prober, paths *paths, proxies *servers, keys *secure.Keys) error {
-	wanted, err := d.Load()
-	if err != nil {
-		return err
-	}
-	forwards, unresolved := g.Resolve(ctx, wanted.Forwards)
-	findings := slices.Concat(oneIsEnough(forwards, unresolved), p.probe(ctx, forwards))
-	fresh, taken := proxies.open(ctx, forwards)
-	defer fresh.close()
-	if faults := d.report(append(findings, taken...)); faults > 0 {
-		return errors.New(count(faults))
-	}
-	if faults := d.report(loadKeys(keys, wanted.Forwards)); faults > 0 { // which has changed nothing then
-		return errors.New(count(faults))
-	}
-	if err := d.publish(g, p, paths, forwards); err != nil {
-		loadKeys(keys, d.Forwards)
-		return err
-	}
-	d.Settings = wanted
-	proxies.serve(ctx, forwards, fresh, d.Drain)
-	d.Log.Info("reloaded", "forwards", len(forwards))
-	return nil
+	return dnat.DataKernel
 }

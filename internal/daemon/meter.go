@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"ftpgate/internal/dnat"
+	"ftpgate/internal/flows"
 	"ftpgate/internal/journal"
 	"ftpgate/internal/pinhole"
 	"ftpgate/internal/relay"
@@ -38,6 +39,40 @@ func (r relayed) Progress() journal.Progress {
 	default:
 	}
 	return p
+}
+
+// counted is a pinhole of the kernel's that tells the journal what comes through it.
+type counted struct {
+	*pinhole.Hole
+	flow *flows.Hole // nil: nobody counts
+}
+
+// count has the watcher look out for what comes through a pinhole, before it may.
+func (p *paths) count(hole *pinhole.Hole, of dnat.Pinhole) counted {
+	if p.watcher == nil {
+		return counted{hole, nil}
+	}
+	of.At = hole.At()
+	return counted{hole, p.watcher.Await(of)}
+}
+
+// Carrier is the kernel.
+func (counted) Carrier() dnat.DataPath { return dnat.DataKernel }
+
+// Meter tells what has come through; nil: nobody does.
+func (c counted) Meter() journal.Meter {
+	if c.flow == nil {
+		return nil
+	}
+	return c.flow
+}
+
+// Close closes the pinhole. What has come through it is counted to its end.
+func (c counted) Close() {
+	c.Hole.Close()
+	if c.flow != nil {
+		c.flow.Release()
+	}
 }
 
 // dataFault is what the journal is told of the end of a data connection; nil: nothing that the relay knows

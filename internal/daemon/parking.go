@@ -3,9 +3,10 @@ package daemon
 import (
 	"context"
 	"net/netip"
+	"sync/atomic"
 
 	"ftpgate/internal/dnat"
-	"ftpgate/internal/pinhole"
+	"ftpgate/internal/journal"
 	"ftpgate/internal/relay"
 )
 
@@ -13,13 +14,13 @@ import (
 // the kernel does not let them through yet: until it is armed the relay keeps the port, and it
 // carries the connection that has come by then. With other servers it has no part in it.
 type parking struct {
-	hole    *pinhole.Hole
+	hole    counted
 	waiting *relay.Transfer
-	relayed bool
+	relayed atomic.Bool
 }
 
 // park keeps a port of the kernel's, which it owns from now on.
-func park(ctx context.Context, hole *pinhole.Hole, of dnat.Pinhole) (*parking, error) {
+func park(ctx context.Context, hole counted, of dnat.Pinhole) (*parking, error) {
 	port := hole.At().Port()
 	path := relay.Path{Ports: dnat.PortRange{First: port, Last: port}}
 	waiting, err := path.Open(ctx, of, relay.Seals{})
@@ -35,7 +36,8 @@ func (p *parking) At() netip.AddrPort { return p.hole.At() }
 
 // Arm lets the connection through that has come, or opens the pinhole in the kernel for one to come.
 func (p *parking) Arm() error {
-	if p.relayed = p.waiting.Waiting(); p.relayed {
+	if p.waiting.Waiting() {
+		p.relayed.Store(true)
 		return p.waiting.Arm()
 	}
 	p.waiting.Close()
@@ -44,17 +46,34 @@ func (p *parking) Arm() error {
 
 // Finish waits for what the relay carries; what the kernel carries the ends see themselves.
 func (p *parking) Finish(cancel <-chan struct{}) error {
-	if p.relayed {
+	if p.relayed.Load() {
 		return p.waiting.Finish(cancel)
 	}
 	return p.hole.Finish(cancel)
 }
 
 // Settled tells that Finish would not wait.
-func (p *parking) Settled() bool { return !p.relayed || p.waiting.Settled() }
+func (p *parking) Settled() bool { return !p.relayed.Load() || p.waiting.Settled() }
 
 // Close ends both.
 func (p *parking) Close() {
 	p.waiting.Close()
 	p.hole.Close()
+}
+
+// Carrier is the kernel, with most servers.
+func (p *parking) Carrier() dnat.DataPath { return dnat.DataKernel }
+
+// Meter tells what has come through, on either way.
+func (p *parking) Meter() journal.Meter { return p }
+
+// Progress tells what has come through.
+func (p *parking) Progress() journal.Progress {
+	switch {
+	case p.relayed.Load():
+		return relayed{p.waiting, true}.Progress()
+	case p.hole.flow == nil:
+		return journal.Progress{Over: true}
+	}
+	return p.hole.flow.Progress()
 }

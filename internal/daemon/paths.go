@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/dnat"
+	"ftpgate/internal/flows"
 	"ftpgate/internal/gateway"
 	"ftpgate/internal/nft"
 	"ftpgate/internal/pinhole"
@@ -34,6 +35,8 @@ type paths struct {
 	kernel   atomic.Pointer[pinhole.Path]        // path, while the tables are in use
 	local    atomic.Pointer[map[netip.Addr]bool] // the gateway's own addresses
 	static   atomic.Pointer[claimed]             // ports that rules lead elsewhere
+
+	watcher *flows.Watcher // counts what the kernel carries; nil: nobody does
 
 	mu    sync.Mutex
 	found map[netip.AddrPort]time.Time // ports that nobody listened at then
@@ -220,10 +223,14 @@ func (p forwardPath) Open(ctx context.Context, hole dnat.Pinhole, seals tracker.
 		return orNil(relayed{t, hole.Active}, judge(err, f.PortsForData()))
 	}
 	opened, err := kernel.Open(f.PortsForData(), hole)
-	if err != nil || !hole.Active {
-		return orNil(opened, judge(err, f.PortsForData()))
+	if err != nil {
+		return nil, judge(err, f.PortsForData())
 	}
-	parked, err := park(ctx, opened, hole)
+	counted := p.count(opened, hole)
+	if !hole.Active {
+		return counted, nil
+	}
+	parked, err := park(ctx, counted, hole)
 	return orNil(parked, judge(err, f.PortsForData()))
 }
 

@@ -23,11 +23,12 @@ import (
 // servers are the proxies of the forwards that have one, each with its listener. Its methods are for
 // one goroutine, but for listensAt.
 type servers struct {
-	log    *slog.Logger
-	counts *tracker.Counts
-	book   *journal.Journal
-	paths  *paths
-	keys   tracker.Keys
+	log     *slog.Logger
+	counts  *tracker.Counts
+	book    *journal.Journal
+	paths   *paths
+	refused func(dnat.Resolved, tracker.Refusal) // is told of each; nil: nobody
+	keys    tracker.Keys
 
 	running  map[dnat.Listen]*server
 	draining map[dnat.Listen]*server // told to end, with transfers that may go on
@@ -187,7 +188,12 @@ func (s *servers) start(ctx context.Context, at dnat.Listen, l *net.TCPListener,
 	srv := &server{listener: l, stop: stop, cut: cut, done: make(chan struct{})}
 	srv.forward.Store(&f)
 	current := func() dnat.Resolved { return *srv.forward.Load() }
-	proxy := &tracker.Proxy{Forward: current, Path: s.paths.of(current), Keys: s.keys, Log: s.log, Counts: s.counts, Journal: s.book}
+	proxy := &tracker.Proxy{Forward: current, Path: s.paths.of(current), Keys: s.keys, Log: s.log, Counts: s.counts, Journal: s.book,
+		Refused: func(kind tracker.Refusal) {
+			if s.refused != nil {
+				s.refused(current(), kind)
+			}
+		}}
 	s.running[at] = srv
 	s.note(l, true)
 	s.wait.Go(func() {

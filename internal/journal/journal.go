@@ -26,12 +26,9 @@ const (
 // Journal keeps the sessions that run, and the last ones that have ended. Its methods may be called from
 // several goroutines.
 type Journal struct {
-	// Finished, where it is set before use, is told of every transfer once, when it is over and its bytes
-	// are counted. It must not block, and not call the journal.
-	Finished func(Transfer)
-	// Faulty, where it is set before use, is told of every fault, like Finished.
-	Faulty func(forward string, code Code)
+	Hooks // set before use
 
+	tallies
 	run    string // what numbers of this run of the program begin with
 	events atomic.Int64
 
@@ -41,6 +38,17 @@ type Journal struct {
 	ended    ring
 	turned   ring
 	settling []*settling
+}
+
+// Hooks are who else is told of what the journal is told. Those that are nil are not. They must not block, and
+// not call the journal.
+type Hooks struct {
+	Began    func(forward string, tracking dnat.Tracking)
+	Dialled  func(forward string, took time.Duration)       // the server's connection stands
+	Opened   func(forward, path string, took time.Duration) // a pinhole is in force
+	Used     func(forward, path string)                     // a pinhole's connection has come
+	Unused   func(forward, path string)                     // a pinhole is gone, and none has
+	Finished func(Transfer)                                 // once, when it is over and its bytes are counted
 }
 
 // New returns a journal for a run of the program that began at a time. Sessions of two runs that began in
@@ -78,6 +86,10 @@ func (j *Journal) Begin(o Opening) *Record {
 	j.last++
 	r := &Record{journal: j, number: j.last, opening: o, began: now, active: now}
 	j.running[r.number] = r
+	j.tallies.add(o.Forward, func(t *Tally) { t.Sessions++ })
+	if j.Began != nil {
+		j.Began(o.Forward, o.Tracking)
+	}
 	return r
 }
 
@@ -135,6 +147,33 @@ func (j *Journal) Count() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return len(j.running)
+}
+
+// Busy is how much goes on at a forward.
+type Busy struct {
+	Forward  string
+	Tracking dnat.Tracking
+}
+
+// Counts returns how many sessions run, and from how many addresses, by forward.
+func (j *Journal) Counts() (sessions, clients map[Busy]int) {
+	sessions, clients = map[Busy]int{}, map[Busy]int{}
+	type pair struct {
+		at   Busy
+		from netip.Addr
+	}
+	known := map[pair]bool{}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range j.running {
+		at := Busy{r.opening.Forward, r.opening.Tracking}
+		sessions[at]++
+		if from := (pair{at, r.opening.Client.Addr()}); !known[from] {
+			known[from] = true
+			clients[at]++
+		}
+	}
+	return sessions, clients
 }
 
 // Explain returns a session with its time line; false: it is not known, or not any more. id is as in
@@ -225,6 +264,15 @@ func (j *Journal) settled(s *settling, now time.Time) bool {
 		}
 	}
 	s.record.conclude(s, p)
+	if d := s.data; d != nil {
+		told := j.Used
+		if p.Connected.IsZero() {
+			told = j.Unused
+		}
+		if told != nil {
+			told(s.record.opening.Forward, d.Path)
+		}
+	}
 	if s.transfer != nil && j.Finished != nil {
 		j.Finished(*s.transfer)
 	}

@@ -38,6 +38,7 @@ type Record struct {
 	fatal    *Fault
 	said     string // the gateway's last word
 	line     timeline
+	kill     func() // nil: nobody can end it
 }
 
 // Data is a data connection that has been agreed upon.
@@ -85,8 +86,11 @@ func (r *Record) ID() string {
 }
 
 // note adds to the time line. It is called with the lock held, as all below that are not exported.
-func (r *Record) note(k Kind, data int, text string) {
-	grown := r.line.add(entry{time.Since(r.began), int32(data), kindOf(k), text}, r.journal.events.Load() > maxEvents)
+func (r *Record) note(k Kind, data int, text string) { r.noteAt(time.Now(), k, data, text) }
+
+// noteAt adds to the time line what was learnt of later than it was.
+func (r *Record) noteAt(at time.Time, k Kind, data int, text string) {
+	grown := r.line.add(entry{at.Sub(r.began), int32(data), kindOf(k), text}, r.journal.events.Load() > maxEvents)
 	if grown > 0 {
 		r.journal.events.Add(int64(grown))
 	}
@@ -100,6 +104,24 @@ func (r *Record) edit(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f()
+}
+
+// OnKill says how an operator's Kill ends the session.
+func (r *Record) OnKill(kill func()) { r.edit(func() { r.kill = kill }) }
+
+// Kill ends the session, for an operator; false: it cannot be ended.
+func (r *Record) Kill() bool {
+	r.mu.Lock()
+	kill := r.kill
+	if !r.ended.IsZero() {
+		kill = nil
+	}
+	r.mu.Unlock()
+	if kill == nil {
+		return false
+	}
+	kill()
+	return true
 }
 
 // Begins tells that a transfer begins, with the last data connection.
@@ -176,21 +198,32 @@ func (r *Record) conclude(s *settling, p Progress) {
 		return
 	}
 	t := s.transfer
+	p = t.only(p)
 	t.measure(p, t.Ended)
-	r.totals.Up += p.Up
-	r.totals.Down += p.Down
+	came := Totals{Up: p.Up, Down: p.Down, Transfers: 1}
+	if !t.Complete {
+		came.Transfers, came.Failed = 0, 1
+	}
+	r.totals.add(came)
+	r.journal.tallies.add(r.opening.Forward, func(t *Tally) { t.Totals.add(came) })
 	word := "complete"
 	if t.Complete {
-		r.totals.Transfers++
 		r.since++
 	} else {
 		word = "failed"
-		r.totals.Failed++
 		f := r.whyFailed(s, p)
 		t.Verdict = f.Verdict().Text
 		r.fault(f)
 	}
-	r.note(KindTransfer, t.number, fmt.Sprintf("%s %s: %d bytes in %s", cmp.Or(t.Verb, "a transfer"), word, t.Bytes, round(t.Ended.Sub(t.Began))))
+	r.noteAt(t.Ended, KindTransfer, t.number, fmt.Sprintf("%s %s: %d bytes in %s", cmp.Or(t.Verb, "a transfer"), word, t.Bytes, round(t.Ended.Sub(t.Began))))
+}
+
+// add adds what a transfer has come to.
+func (t *Totals) add(more Totals) {
+	t.Transfers += more.Transfers
+	t.Failed += more.Failed
+	t.Up += more.Up
+	t.Down += more.Down
 }
 
 // whyFailed returns why a transfer failed: what the data path knows says more than what the server says, and
@@ -217,6 +250,24 @@ func (r *Record) whyFailed(s *settling, p Progress) Fault {
 func (r *Record) describe(t *Transfer) {
 	t.Session, t.Forward, t.User, t.Type = r.ID(), r.opening.Forward, r.user, r.kind
 	t.Client, t.Server = r.opening.Client.Addr(), r.server
+}
+
+// only leaves out what went against a transfer's direction: FTP sends no data there, and the kernel's counts are
+// of packets. Where nobody could read the command, the data tells the direction.
+func (t *Transfer) only(p Progress) Progress {
+	if t.Direction == Unknown && p.Up != p.Down {
+		t.Direction = Download
+		if p.Up > p.Down {
+			t.Direction = Upload
+		}
+	}
+	switch t.Direction {
+	case Download:
+		p.Up = 0
+	case Upload:
+		p.Down = 0
+	}
+	return p
 }
 
 // measure fills in how far a transfer has come.
@@ -249,7 +300,7 @@ func (r *Record) came(d *data, p Progress) {
 	if !d.At.IsValid() {
 		text = "both ends are connected to"
 	}
-	r.note(KindData, d.number, text)
+	r.noteAt(p.Connected, KindData, d.number, text)
 }
 
 func (d *data) progress() Progress {
@@ -273,15 +324,13 @@ func (r *Record) fault(f Fault) {
 	if r.data != nil && f.At.IsValid() {
 		number = r.data.number
 	}
+	r.journal.tallies.add(r.opening.Forward, func(t *Tally) { t.Refused++ })
 	v := f.Verdict()
 	r.note(KindFault, number, v.Text)
 	if f.Fatal && r.fatal == nil {
 		r.fatal = &f
 	} else if !f.Fatal {
 		r.last, r.since = &f, 0
-	}
-	if r.journal.Faulty != nil {
-		r.journal.Faulty(r.opening.Forward, f.Code)
 	}
 }
 

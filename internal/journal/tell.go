@@ -10,6 +10,9 @@ import (
 func (r *Record) Connected(server netip.AddrPort, took time.Duration) {
 	r.edit(func() {
 		r.server = server
+		if r.journal.Dialled != nil && took > 0 {
+			r.journal.Dialled(r.opening.Forward, took)
+		}
 		r.note(KindSession, 0, fmt.Sprintf("connected to %s after %s", server, round(took)))
 	})
 }
@@ -71,6 +74,9 @@ func (r *Record) Ask(text string) {
 	r.edit(func() { r.note(KindAsk, 0, text) })
 }
 
+// Alive tells that something was said that nobody here can read.
+func (r *Record) Alive() { r.edit(func() { r.active = time.Now() }) }
+
 // User tells who logs in.
 func (r *Record) User(name string) { r.edit(func() { r.user = name }) }
 
@@ -85,6 +91,9 @@ func (r *Record) Opened(d Data, took time.Duration) {
 	r.edit(func() {
 		r.numbers++
 		r.data = &data{Data: d, number: r.numbers, opened: time.Now()}
+		if r.journal.Opened != nil && d.At.IsValid() {
+			r.journal.Opened(r.opening.Forward, d.Path, took)
+		}
 		if !d.At.IsValid() {
 			r.note(KindPinhole, r.numbers, fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)", d.To, d.From, d.Path))
 			return

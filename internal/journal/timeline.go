@@ -75,7 +75,9 @@ func (t *timeline) events(began time.Time) []Event {
 			all = append(all, Event{At: began.Add(e.after), Kind: kinds[e.kind], Data: int(e.data), Text: e.text})
 		}
 	}
+	inOrder := func(a, b Event) int { return a.At.Compare(b.At) } // some were learnt of late
 	put(t.first)
+	slices.SortStableFunc(all, inOrder)
 	if t.omitted > 0 {
 		at := began
 		if len(all) > 0 {
@@ -83,8 +85,10 @@ func (t *timeline) events(began time.Time) []Event {
 		}
 		all = append(all, Event{At: at, Kind: KindOmitted, Text: fmt.Sprintf("%d events are not kept", t.omitted)})
 	}
+	from := len(all)
 	put(t.last[t.next:])
 	put(t.last[:t.next])
+	slices.SortStableFunc(all[from:], inOrder)
 	return all
 }
 

@@ -22,8 +22,9 @@ type Proxy struct {
 	Path    DataPath
 	Keys    Keys // nil: no forward speaks TLS
 	Log     *slog.Logger
-	Counts  *Counts          // shared by all forwards of a gateway; nil: not counted
-	Journal *journal.Journal // of all forwards, too; nil: one of its own
+	Refused func(kind Refusal) // is told of each, and must not block; nil: nobody is
+	Counts  *Counts            // shared by all forwards of a gateway; nil: not counted
+	Journal *journal.Journal   // of all forwards, too; nil: one of its own
 
 	dial         dialFunc      // nil: dialTCP
 	longestWrite time.Duration // 0: writeTime
@@ -140,6 +141,7 @@ func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *sessio
 		p.turnAway(f, client, record, fault, kind, err)
 		return nil
 	}
+	record.OnKill(func() { s.cut(journal.CodeKilled, "the operator has ended the session") })
 	p.join(s)
 	s.log(slog.LevelInfo, "session begins")
 	if s.opening != nil {
@@ -269,7 +271,7 @@ func (p *Proxy) turnAway(f dnat.Resolved, client *net.TCPConn, record *journal.R
 	fault.Fatal = true
 	record.Refuse(fault)
 	record.Ends("421 " + fault.Said)
-	p.Counts.refuse(kind)
+	p.refuse(kind)
 	attrs := []any{"forward", f.Name, "session", record.ID(), "client", client.RemoteAddr().String(), "kind", kind.String(), "reason", fault.Said}
 	if err != nil {
 		attrs = append(attrs, "server", f.Server.String(), "err", err)
@@ -302,6 +304,14 @@ func (p *Proxy) turnAway(f dnat.Resolved, client *net.TCPConn, record *journal.R
 // unmapped is the address and port of one end of a connection.
 func unmapped(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(addrOf(a), a.(*net.TCPAddr).AddrPort().Port())
+}
+
+// refuse counts a refusal.
+func (p *Proxy) refuse(kind Refusal) {
+	p.Counts.refuse(kind)
+	if p.Refused != nil {
+		p.Refused(kind)
+	}
 }
 
 // onSocket calls f with a connection's descriptor.

@@ -340,7 +340,7 @@ func (s *session) refused(kind Refusal, code journal.Code, reason, remedy string
 		s.record.Refuse(s.fault(kind, code, reason, remedy, err))
 	}
 	s.violations++
-	s.proxy.Counts.refuse(kind)
+	s.proxy.refuse(kind)
 	attrs := []slog.Attr{slog.String("kind", kind.String()), slog.String("reason", reason)}
 	if remedy != "" {
 		attrs = append(attrs, slog.String("remedy", remedy))

@@ -13,7 +13,7 @@ import (
 
 // Metered is what a Data is that knows what has come through it, for the journal.
 type Metered interface {
-	// Meter tells it as long as anybody asks, after Close too.
+	// Meter tells it as long as anybody asks, after Close too; nil: nobody knows.
 	Meter() journal.Meter
 	// Carrier is DataKernel or DataRelay.
 	Carrier() dnat.DataPath

@@ -72,19 +72,19 @@ func (p *Proxy) cutAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for s := range p.running {
-		s.cut()
+		s.cut(journal.CodeShutDown, shuttingDown)
 	}
 }
 
 // cut ends the session now.
-func (s *session) cut() {
+func (s *session) cut(code journal.Code, reason string) {
 	if !s.mu.TryLock() {
 		_ = s.client.SetWriteDeadline(past) // who writes lets go of the lock
 		_ = s.server.SetWriteDeadline(past)
 		s.mu.Lock()
 	}
 	defer s.mu.Unlock()
-	s.over(NotRefused, journal.CodeShutDown, shuttingDown)
+	s.over(NotRefused, code, reason)
 }
 
 // look ends the session if its time is up, or if it is to leave and no transfer runs. It returns when

@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The paths of the interface, version 1.
+const (
+	statusPath   = "/v1/status"
+	sessionsPath = "/v1/sessions"
+	sessionPath  = sessionsPath + "/{id}"
+	reloadPath   = "/v1/reload"
+	healthPath   = "/v1/healthz"
+	metricsPath  = "/metrics"
+)
+
+// handlers answer requests out of a source.
+type handlers struct {
+	source Source
+	log    *slog.Logger
+}
+
+// methods are what can be done with a path.
+type methods map[string]http.HandlerFunc
+
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if do := m[method]; do != nil {
+		do(w, r)
+		return
+	}
+	allowed := strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+	w.Header().Set("Allow", allowed)
+	answerError(w, &Error{Text: r.Method + " is not possible here", Remedy: "there is " + allowed, status: http.StatusMethodNotAllowed})
+}
+
+// paths are the paths of the interface and what answers them.
+func (h *handlers) paths(metrics http.Handler) map[string]methods {
+	paths := map[string]methods{
+		statusPath:   {http.MethodGet: h.status},
+		sessionsPath: {http.MethodGet: h.sessions},
+		sessionPath:  {http.MethodGet: h.explain, http.MethodDelete: h.kill},
+		reloadPath:   {http.MethodPost: h.reload},
+		healthPath:   {http.MethodGet: h.health},
+	}
+	if metrics != nil {
+		paths[metricsPath] = methods{http.MethodGet: metrics.ServeHTTP}
+	}
+	return paths
+}
+
+func (h *handlers) routes(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	for path, m := range h.paths(metrics) {
+		mux.Handle(path, m)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { answerError(w, noPath()) })
+	return mux
+}
+
+func noPath() *Error {
+	return &Error{Text: "there is no such path", Remedy: "see docs/api.md: the paths begin with /v1/", status: http.StatusNotFound}
+}
+
+func (h *handlers) status(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, h.source.Status().listed())
+}
+
+func (h *handlers) health(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, map[string]bool{"ok": true})
+}
+
+func (h *handlers) explain(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if !sessionID.MatchString(id) {
+		answerError(w, noSession(id))
+		return
+	}
+	found, known := h.source.Explain(id)
+	if !known {
+		answerError(w, noSession(id))
+		return
+	}
+	found.Events = orEmpty(found.Events)
+	answer(w, http.StatusOK, found)
+}
+
+func (h *handlers) kill(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if !sessionID.MatchString(id) {
+		answerError(w, noSession(id))
+		return
+	}
+	if err := h.source.Kill(id); err != nil {
+		e := answerFor(err)
+		if err == ErrNoSession { // it says nothing that noSession would not say better
+			e = noSession(id)
+		}
+		answerError(w, e)
+		return
+	}
+	h.log.Info("session killed", "session", id, "by", peerOf(r.Context()))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// sessionID is what can be a session's identifier; all else is not asked for.
+var sessionID = regexp.MustCompile(`^[0-9a-zA-Z-]{1,40}$`)
+
+func noSession(id string) *Error {
+	e := &Error{Text: "there is no session of this name", Kind: ErrNoSession, status: http.StatusNotFound,
+		Remedy: "ftpgate sessions --ended lists those that run and the last that have ended"}
+	if sessionID.MatchString(id) {
+		e.Text = "there is no session " + id
+	}
+	return e
+}
+
+// reload may take as long as it does: names are resolved, certificates read.
+func (h *handlers) reload(w http.ResponseWriter, r *http.Request) {
+	h.log.Info("reload asked for", "by", peerOf(r.Context()))
+	err := h.source.Reload(r.Context())
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime)) // the first one has passed
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		answerError(w, &Error{Text: "ftpgate is stopping", status: http.StatusServiceUnavailable})
+	default:
+		answerError(w, answerFor(err))
+	}
+}
+
+// answer writes a value as JSON that people can read, too.
+func answer(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	_ = e.Encode(value) // the client has gone
+}
+
+func answerError(w http.ResponseWriter, e *Error) { answer(w, e.status, e) }

@@ -1,0 +1,86 @@
+package admin
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Status is how a daemon is. Its names in JSON are part of the interface.
+type Status struct {
+	Version      string        `json:"version"`
+	Build        string        `json:"build,omitempty"` // of what, and with what
+	PID          int           `json:"pid"`
+	Since        time.Time     `json:"since"`
+	File         string        `json:"file,omitempty"`  // empty: the forward came from the command line
+	Table        string        `json:"table,omitempty"` // of nftables; empty: none is used
+	Capabilities []string      `json:"capabilities"`    // what the gateway can do here and what not, and why; in sentences
+	Forwards     []Forward     `json:"forwards"`        // in the order of the file
+	Certificates []Certificate `json:"certificates"`
+	Reload       *Reload       `json:"last_reload"` // null: none so far
+	Conntrack    *Conntrack    `json:"conntrack"`   // null: the kernel does not say
+	Warnings     []string      `json:"warnings"`    // what an operator should know and is not about one forward
+}
+
+// Forward is how a forward is.
+type Forward struct {
+	Name      string       `json:"name"`
+	Listen    string       `json:"listen"`
+	Server    string       `json:"server"`    // as the file has it
+	Addresses []netip.Addr `json:"addresses"` // of the server, now
+	Tracking  string       `json:"tracking"`  // "proxy", "kernel" or "none"
+	DataPath  string       `json:"data_path"` // "kernel" or "relay"
+	FTPS      string       `json:"ftps"`      // which way it takes, in a word or two
+	FTPSWhy   string       `json:"ftps_why,omitempty"`
+	Sessions  int          `json:"sessions"`       // that run
+	Total     int64        `json:"sessions_total"` // since the start, those that run among them
+	Transfers int64        `json:"transfers"`      // that were completed since the start
+	Failed    int64        `json:"failed"`
+	Up        int64        `json:"bytes_up"` // from clients to the server, of files and listings
+	Down      int64        `json:"bytes_down"`
+	Clients   int          `json:"clients"` // addresses that have a session now
+	Refused   int64        `json:"refused"` // clients, commands and data connections, since the start
+	Problem   string       `json:"problem,omitempty"`
+}
+
+// Certificate is one that the gateway shows, or knows to end.
+type Certificate struct {
+	Forward  string    `json:"forward"`
+	File     string    `json:"file"`
+	Subject  string    `json:"subject"`
+	Expires  time.Time `json:"expires"`
+	DaysLeft int       `json:"days_left"` // below zero: since when it has expired
+	Warning  string    `json:"warning,omitempty"`
+}
+
+// Reload is what came of reading the file again.
+type Reload struct {
+	At    time.Time `json:"at"`
+	OK    bool      `json:"ok"`
+	Error string    `json:"error,omitempty"`
+}
+
+// Conntrack is how full the kernel's connection tracking table is, in entries.
+type Conntrack struct {
+	Count int64 `json:"count"`
+	Max   int64 `json:"max"`
+}
+
+// listed has lists that are empty stand as such, and not as null.
+func (s Status) listed() Status {
+	s.Capabilities, s.Warnings = orEmpty(s.Capabilities), orEmpty(s.Warnings)
+	s.Certificates = orEmpty(s.Certificates)
+	forwards := make([]Forward, len(s.Forwards))
+	for i, f := range s.Forwards {
+		f.Addresses = orEmpty(f.Addresses)
+		forwards[i] = f
+	}
+	s.Forwards = forwards
+	return s
+}
+
+func orEmpty[E any](list []E) []E {
+	if list == nil {
+		return []E{}
+	}
+	return list
+}

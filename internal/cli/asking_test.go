@@ -1,0 +1,264 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/admin"
+	"ftpgate/internal/journal"
+)
+
+// answers is a source whose answers are a test's.
+type answers struct {
+	status         admin.Status
+	running, ended []journal.Session
+	events         []journal.Event
+	reload         error
+	looked         chan struct{} // told of each look at the sessions, if it is not nil
+}
+
+func (a *answers) Status() admin.Status { return a.status }
+
+func (a *answers) Sessions(ended bool) iter.Seq[journal.Session] {
+	if ended {
+		return slices.Values(a.ended)
+	}
+	if a.looked != nil {
+		a.looked <- struct{}{}
+	}
+	return slices.Values(a.running)
+}
+
+func (a *answers) Explain(id string) (journal.Explained, bool) {
+	for _, s := range slices.Concat(a.running, a.ended) {
+		if s.ID == id {
+			return journal.Explained{Session: s, Events: a.events}, true
+		}
+	}
+	return journal.Explained{}, false
+}
+
+func (a *answers) Kill(id string) error {
+	if _, known := a.Explain(id); !known {
+		return admin.ErrNoSession
+	}
+	return nil
+}
+
+func (a *answers) Reload(context.Context) error { return a.reload }
+
+// oneSession is a session of a moment ago that transfers a file.
+func oneSession(now time.Time) journal.Session {
+	return journal.Session{
+		ID: "3p5kx-17", Forward: "archive", Tracking: "proxy",
+		Client: netip.MustParseAddrPort("192.168.5.17:40112"), Gateway: netip.MustParseAddrPort("192.168.5.2:2121"),
+		Server: netip.MustParseAddrPort("203.0.113.21:21"), User: "anna",
+		Since: now.Add(-3*time.Minute - 5*time.Second), Active: now.Add(-12*time.Second - 500*time.Millisecond),
+		State: journal.StateTransfer, Mode: "PASV", Path: "relay", TLS: journal.TLS{Client: "TLS 1.3"},
+		Transfer: &journal.Transfer{Direction: journal.Download, File: "/pub/a.iso", Bytes: 10_485_760, Rate: 5_242_880},
+		Totals:   journal.Totals{Transfers: 2, Down: 20_480},
+		Verdict:  journal.Verdict{Code: journal.CodeFine, Text: "nothing went wrong"},
+	}
+}
+
+// answering serves a source, and returns the socket's path.
+func answering(t *testing.T, a *answers) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	s, err := admin.Listen(admin.Options{Socket: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, a, nil, slog.New(slog.DiscardHandler)) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return socket
+}
+
+// try runs a command, and returns its exit status.
+func try(ctx context.Context, cmd *cobra.Command, stdout io.Writer, args ...string) (stderr string, status int) {
+	var errs bytes.Buffer
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(&errs)
+	err := cmd.ExecuteContext(ctx)
+	var f failure
+	switch {
+	case err == nil:
+		return errs.String(), 0
+	case !errors.As(err, &f):
+		return errs.String() + err.Error(), exitWrong
+	case f.err != nil:
+		say(&errs, f.err)
+	}
+	return errs.String(), f.status
+}
+
+// wantOut runs a command, and wants nothing but its output.
+func wantOut(t *testing.T, cmd *cobra.Command, want string, args ...string) {
+	t.Helper()
+	var out strings.Builder
+	stderr, status := try(t.Context(), cmd, &out, args...)
+	if status != 0 || stderr != "" || out.String() != want {
+		t.Errorf("%s %q: got exit status %d, %s\n%s\nwant\n%s", cmd.Name(), args, status, stderr, &out, want)
+	}
+}
+
+// constructors are those of all commands that ask the ftpgate that runs, with a word where they want one.
+func constructors() map[string]func() *cobra.Command {
+	return map[string]func() *cobra.Command{
+		"status": newStatus, "sessions": newSessions, "reload": newReload, "explain x-1": newExplain, "kill x-1": newKill,
+	}
+}
+
+// TestNotRunning: one line, and exit status 1.
+func TestNotRunning(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none")
+	for words, construct := range constructors() {
+		for _, flags := range [][]string{nil, {"--json"}} {
+			if flags != nil && (strings.HasPrefix(words, "kill") || words == "reload") {
+				continue
+			}
+			args := append(append(strings.Fields(words)[1:], "--socket", none), flags...)
+			var out strings.Builder
+			stderr, status := try(t.Context(), construct(), &out, args...)
+			want := "ftpgate is not running here: nothing answers at " + none + "\n"
+			if status != exitFailed || stderr != want || out.Len() > 0 {
+				t.Errorf("%s %q: got exit status %d, %q, %q; want 1 and %q", words, flags, status, stderr, &out, want)
+			}
+		}
+	}
+}
+
+// TestNotPermitted: who may use the socket.
+func TestNotPermitted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "closed")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		return // nothing is closed to root; a script has the same without privilege
+	}
+	if err := os.Chmod(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	stderr, status := try(t.Context(), newStatus(), io.Discard, "--socket", filepath.Join(dir, "s"))
+	if status != exitFailed || !strings.Contains(stderr, "be root or a member of group ftpgate") {
+		t.Errorf("got exit status %d, %q; want who may", status, stderr)
+	}
+}
+
+// TestUnknownSession: the sentence, and exit status 1.
+func TestUnknownSession(t *testing.T) {
+	socket := answering(t, &answers{})
+	for _, construct := range []func() *cobra.Command{newExplain, newKill} {
+		stderr, status := try(t.Context(), construct(), io.Discard, "3p5kx-99", "--socket", socket)
+		if status != exitFailed || !strings.HasPrefix(stderr, "ftpgate: there is no session 3p5kx-99: ") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("got exit status %d, %q; want 1, and one line that names it", status, stderr)
+		}
+	}
+	for _, construct := range []func() *cobra.Command{newExplain, newKill} {
+		if stderr, status := try(t.Context(), construct(), io.Discard, "--socket", socket); status != exitWrong || !strings.Contains(stderr, "no SESSION") {
+			t.Errorf("without a word: got exit status %d, %q; want 2", status, stderr)
+		}
+	}
+}
+
+func TestKill(t *testing.T) {
+	socket := answering(t, &answers{running: []journal.Session{oneSession(time.Now())}})
+	wantOut(t, newKill(), "session 3p5kx-17 has been ended\n", "3p5kx-17", "--socket", socket)
+}
+
+func TestReload(t *testing.T) {
+	a := &answers{status: admin.Status{File: "/etc/ftpgate/ftpgate.toml", Forwards: []admin.Forward{{Name: "a"}, {Name: "b", Problem: "b.example does not resolve"}}}}
+	socket := answering(t, a)
+	wantOut(t, newReload(), "/etc/ftpgate/ftpgate.toml: read again, 2 forwards\n  b: b.example does not resolve\n", "--socket", socket)
+	for _, tt := range []struct {
+		err    error
+		status int
+		want   string
+	}{
+		{&admin.Error{Text: "f.toml:3:1: no \x1b[2J listen\nf.toml:9:1: no server", Kind: admin.ErrFile}, exitWrong,
+			"f.toml:3:1: no \\x1b[2J listen\nf.toml:9:1: no server\n"},
+		{errors.New("nft: apply table ftp\x1bgate: busy"), exitFailed, "ftpgate: nft: apply table ftp\\x1bgate: busy\n"},
+		{fmt.Errorf("a forward from the command line has no file: %w", admin.ErrNotNow), exitFailed,
+			"ftpgate: a forward from the command line has no file: not possible now\n"},
+	} {
+		a.reload = tt.err
+		if stderr, status := try(t.Context(), newReload(), io.Discard, "--socket", socket); status != tt.status || stderr != tt.want {
+			t.Errorf("got exit status %d, %q; want %d, %q", status, stderr, tt.status, tt.want)
+		}
+	}
+}
+
+// terminal is a pseudoterminal of a size; what is printed on it comes from text when it is closed.
+func terminal(t *testing.T, columns, rows uint16) (tty *os.File, text func() string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudoterminals here: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	fd := int(master.Fd())
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: rows})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	var printed bytes.Buffer
+	var reading sync.WaitGroup
+	reading.Go(func() { io.Copy(&printed, master) }) // ends with EIO, once nobody has the terminal
+	return tty, func() string {
+		tty.Close()
+		reading.Wait()
+		return strings.ReplaceAll(printed.String(), "\r\n", "\n")
+	}
+}
+
+// onTerminal runs a command on one, and returns what it shows.
+func onTerminal(t *testing.T, columns uint16, cmd *cobra.Command, args ...string) string {
+	t.Helper()
+	tty, text := terminal(t, columns, 24)
+	stderr, status := try(t.Context(), cmd, tty, args...)
+	got := text()
+	if status != 0 || stderr != "" {
+		t.Errorf("%s %q: got exit status %d, %s", cmd.Name(), args, status, stderr)
+	}
+	for line := range strings.Lines(got) {
+		if n := len([]rune(strings.TrimRight(line, "\n"))); n > int(columns) {
+			t.Errorf("%s: got a line of %d cells; want %d at most: %s", cmd.Name(), n, columns, line)
+		}
+	}
+	return got
+}

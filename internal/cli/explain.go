@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/admin"
+	"ftpgate/internal/journal"
+)
+
+func newExplain() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "explain SESSION",
+		Short: "Tell the story of a session, and why it failed",
+		Long: `Tell the story of a session of the ftpgate that runs: in the first lines how it
+went, and what to do, then the time line: what client and server said, what the
+gateway made of it, data connections and their pinholes, each with the time since
+the session's beginning. Passwords are not in it. SESSION is what "ftpgate
+sessions" and the log call it, or the number at its end. The last 1,000 sessions
+that have ended are kept.`,
+		Args: want("SESSION"),
+	}
+	a := askFlags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
+			out := cmd.OutOrStdout()
+			if asJSON {
+				return printJSON(out, func(w io.Writer) error { return c.ExplainJSON(ctx, args[0], w) })
+			}
+			e, err := c.Explain(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return printLines(out, explained(screenOf(out), e, time.Now()))
+		})
+	}
+	return cmd
+}
+
+// factWidth is that of the names before facts.
+const factWidth = 9
+
+// explained is a session's story.
+func explained(s screen, e journal.Explained, now time.Time) []string {
+	var lines []string
+	fact := func(name, text string) {
+		if text != "" {
+			lines = append(lines, s.fact(name, factWidth, text)...)
+		}
+	}
+	fact("verdict", e.Verdict.Text)
+	fact("remedy", e.Verdict.Remedy)
+	lines = append(lines, "")
+	fact("session", fmt.Sprintf("%s of forward %s, tracking %s", e.ID, e.Forward, e.Tracking))
+	fact("client", fmt.Sprintf("%s, at the gateway's %s", e.Client, e.Gateway))
+	if e.Server.IsValid() {
+		fact("server", e.Server.String())
+	}
+	fact("user", e.User)
+	fact("since", lasted(e.Session, now))
+	fact("TLS", legs(e.TLS))
+	fact("transfers", fmt.Sprintf("%d, %d failed; %s up, %s down", e.Totals.Transfers, e.Totals.Failed, bytesOf(e.Totals.Up), bytesOf(e.Totals.Down)))
+	if e.Transfer != nil {
+		fact("now", transferring(*e.Transfer))
+	}
+	lines = append(lines, "")
+	for _, event := range e.Events {
+		kind := s.text(string(event.Kind))
+		if event.Data > 0 {
+			kind += fmt.Sprintf(" %d", event.Data)
+		}
+		begin := fmt.Sprintf("%10s  %-11s  ", since(event.At.Sub(e.Since)), kind)
+		lines = append(lines, s.hang(begin, event.Text)...)
+	}
+	return lines
+}
+
+// lasted is when a session began, and how long it has lasted.
+func lasted(one journal.Session, now time.Time) string {
+	began := one.Since.Local().Format(time.DateTime)
+	if one.Ended.IsZero() {
+		return fmt.Sprintf("%s, %s ago; %s for %s", began, age(now.Sub(one.Since)), one.State, age(now.Sub(one.Active)))
+	}
+	return fmt.Sprintf("%s, ended after %s", began, one.Ended.Sub(one.Since).Round(time.Millisecond))
+}
+
+// since is a time since the beginning: in seconds, and from one minute on like 1:02:03.456.
+func since(d time.Duration) string {
+	d = max(0, d)
+	seconds := (d % time.Minute).Seconds()
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%.3f", seconds)
+	case d < time.Hour:
+		return fmt.Sprintf("%d:%06.3f", d/time.Minute, seconds)
+	}
+	return fmt.Sprintf("%d:%02d:%06.3f", d/time.Hour, d%time.Hour/time.Minute, seconds)
+}

@@ -1,0 +1,31 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/admin"
+)
+
+func newKill() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "kill SESSION",
+		Short: "End a session",
+		Long: `End a session of the ftpgate that runs, with the transfer in it: client and server
+lose their connections. SESSION is as "ftpgate sessions" lists it.`,
+		Args: want("SESSION"),
+	}
+	a := askFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
+			if err := c.Kill(ctx, args[0]); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s has been ended\n", safe(args[0]))
+			return orFailed(err)
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// What clients and servers say ends on an operator's terminal. None of it may steer that.
+
+// safe has everything of a text escaped that does not print: control characters, C1 among them, what
+// changes the direction of writing, and bytes that are not UTF-8.
+func safe(text string) string { return escape(text, unicode.IsPrint) }
+
+// narrow is safe, and everything is escaped, too, that does not take one cell of a terminal, so that
+// columns stay columns.
+func narrow(text string) string { return escape(text, takesOneCell) }
+
+// beyondNarrow is where scripts begin that are written from right to left, or are wide (Unicode: Hebrew).
+const beyondNarrow = 0x0590
+
+func takesOneCell(r rune) bool {
+	return r < beyondNarrow && unicode.IsPrint(r) && !unicode.Is(unicode.M, r)
+}
+
+func escape(text string, keep func(rune) bool) string {
+	plain := func(r rune) bool { return ' ' <= r && r <= '~' }
+	if !strings.ContainsFunc(text, func(r rune) bool { return !plain(r) }) {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, size := utf8.DecodeRuneInString(text)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[0])
+		case keep(r):
+			b.WriteRune(r)
+		case r < 0x80:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case r <= 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+		text = text[size:]
+	}
+	return b.String()
+}
+
+// jsonEscaper passes JSON on that means the same, with everything escaped that does not print: only
+// strings have that. What it is given may end within a rune.
+type jsonEscaper struct {
+	w    *bufio.Writer
+	rest []byte
+}
+
+func (e *jsonEscaper) Write(p []byte) (int, error) {
+	text := p
+	if len(e.rest) > 0 {
+		text = append(e.rest, p...)
+	}
+	for len(text) > 0 && utf8.FullRune(text) {
+		r, size := utf8.DecodeRune(text)
+		var err error
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			_, err = e.w.Write(text[:size])
+		case r <= 0xffff:
+			_, err = fmt.Fprintf(e.w, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			_, err = fmt.Fprintf(e.w, `\u%04x\u%04x`, high, low)
+		}
+		if err != nil {
+			return 0, err
+		}
+		text = text[size:]
+	}
+	e.rest = append([]byte(nil), text...)
+	return len(p), nil
+}
+
+// bytesOf is a number of bytes for people.
+func bytesOf(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1000, 0
+	const units = "kMGTPE"
+	for value >= 999.5 && unit < len(units)-1 {
+		value, unit = value/1000, unit+1
+	}
+	if value < 9.95 {
+		return fmt.Sprintf("%.1f %cB", value, units[unit])
+	}
+	return fmt.Sprintf("%.0f %cB", value, units[unit])
+}
+
+// age is a time for people, in its largest unit.
+func age(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(0, d/time.Second))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}

@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/admin"
+	"ftpgate/internal/journal"
+)
+
+// watchTime is how often sessions --watch looks.
+const watchTime = time.Second
+
+// listing is what the flags of sessions ask for.
+type listing struct {
+	*asking
+	filter      admin.Filter
+	json, watch bool
+}
+
+func newSessions() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sessions",
+		Short: "List the sessions that run",
+		Long: `List the sessions of the ftpgate that runs, the newest last, with what each of
+them does. With --ended those that have ended are listed, too: the last 1,000 are
+kept. "ftpgate explain" has the time line of each. A terminal gets the columns
+that it has room for; what is piped gets all of them, and nothing is cut.`,
+		Args: noWords,
+	}
+	l := &listing{asking: askFlags(cmd)}
+	cmd.Flags().StringVar(&l.filter.Forward, "forward", "", "only those of the forward `NAME`")
+	cmd.Flags().BoolVar(&l.filter.Ended, "ended", false, "those that have ended, too")
+	cmd.Flags().BoolVar(&l.watch, "watch", false, "again every second, until interrupted")
+	cmd.Flags().BoolVar(&l.json, "json", false, "as JSON: docs/api.md")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return l.run(cmd, func(ctx context.Context, c *admin.Client) error {
+			if l.watch {
+				return l.follow(ctx, c, cmd.OutOrStdout())
+			}
+			return l.print(ctx, c, cmd.OutOrStdout())
+		})
+	}
+	return cmd
+}
+
+// print lists once.
+func (l *listing) print(ctx context.Context, c *admin.Client, w io.Writer) error {
+	if l.json {
+		return printJSON(w, func(out io.Writer) error { return c.SessionsJSON(ctx, l.filter, out) })
+	}
+	s := screenOf(w)
+	lines, n, err := l.lines(ctx, c, s)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		if err := l.checkForward(ctx, c); err != nil {
+			return err
+		}
+		if s.isTerminal() {
+			lines = []string{"no sessions"}
+		}
+	}
+	return printLines(w, lines)
+}
+
+// checkForward says where nothing is listed because a name is wrong.
+func (l *listing) checkForward(ctx context.Context, c *admin.Client) error {
+	if l.filter.Forward == "" {
+		return nil
+	}
+	status, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, f := range status.Forwards {
+		if f.Name == l.filter.Forward {
+			return nil
+		}
+		names = append(names, f.Name)
+	}
+	return fmt.Errorf("no forward %q: there are %s", l.filter.Forward, strings.Join(names, ", "))
+}
+
+// follow lists every second. A terminal is drawn anew each time, which needs no more than two of the
+// control sequences of ECMA-48; all else gets one block after the other.
+func (l *listing) follow(ctx context.Context, c *admin.Client, w io.Writer) error {
+	tick := time.NewTicker(watchTime)
+	defer tick.Stop()
+	for first := true; ; first = false {
+		err := l.show(ctx, c, w, first)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// show is one look of follow.
+func (l *listing) show(ctx context.Context, c *admin.Client, w io.Writer, first bool) error {
+	if l.json {
+		return l.print(ctx, c, w)
+	}
+	s := screenOf(w) // its size may have changed
+	lines, n, err := l.lines(ctx, c, s)
+	if err != nil {
+		return err
+	}
+	title := time.Now().Format(time.TimeOnly) + gap + plural(n, "session")
+	if !s.isTerminal() || os.Getenv("TERM") == "dumb" {
+		if !first {
+			title = "\n" + title
+		}
+		return printLines(w, append([]string{title}, lines...))
+	}
+	if most := s.height - 3; n > most && most > 0 {
+		title += fmt.Sprintf(", the newest %d", most)
+		lines = slices.Delete(lines, 1, 1+n-most)
+	}
+	const home, restOfLine, restOfScreen = "\x1b[H", "\x1b[K", "\x1b[J"
+	frame := strings.Join(append([]string{cut(title, s.width)}, lines...), restOfLine+"\n")
+	_, err = io.WriteString(w, home+frame+restOfLine+"\n"+restOfScreen)
+	return err
+}
+
+// lines are the table of n sessions, with its head.
+func (l *listing) lines(ctx context.Context, c *admin.Client, s screen) (lines []string, n int, err error) {
+	now := time.Now()
+	var rows [][]string
+	for one, err := range c.Sessions(ctx, l.filter) {
+		if err != nil {
+			return nil, 0, err
+		}
+		rows = append(rows, sessionRow(s, one, now))
+	}
+	return s.table(sessionColumns, rows), len(rows), nil
+}
+
+var sessionColumns = []column{
+	{head: "SESSION"}, {head: "FORWARD", rank: 3, most: 16}, {head: "CLIENT"}, {head: "USER", rank: 2, most: 12},
+	{head: "AGE", rank: 1, right: true}, {head: "STATE", rank: 12}, {head: "MODE", rank: 6}, {head: "TLS", rank: 8, most: 18},
+	{head: "DATA", rank: 7}, {head: "SERVER", rank: 11}, {head: "UP", rank: 5, right: true}, {head: "DOWN", rank: 4, right: true},
+	{head: "DONE", rank: 9, right: true}, {head: "FAILED", rank: 10, right: true}, {head: "DOING"},
+}
+
+func sessionRow(s screen, one journal.Session, now time.Time) []string {
+	end := now
+	if !one.Ended.IsZero() {
+		end = one.Ended
+	}
+	server := ""
+	if one.Server.IsValid() {
+		server = one.Server.String()
+	}
+	return []string{
+		s.text(one.ID), s.text(one.Forward), one.Client.Addr().String(), s.text(one.User), age(end.Sub(one.Since)),
+		s.text(string(one.State)), s.text(one.Mode), s.text(legs(one.TLS)), s.text(one.Path), server,
+		bytesOf(one.Totals.Up), bytesOf(one.Totals.Down), strconv.Itoa(one.Totals.Transfers), strconv.Itoa(one.Totals.Failed),
+		s.text(doing(one, now)),
+	}
+}
+
+// legs is the encryption of both legs.
+func legs(t journal.TLS) string {
+	switch {
+	case t.Client == t.Server:
+		return t.Client
+	case t.Server == "":
+		return "client " + t.Client
+	case t.Client == "":
+		return "server " + t.Server
+	}
+	return "client " + t.Client + ", server " + t.Server
+}
+
+// doing is what a session does, and what went wrong.
+func doing(one journal.Session, now time.Time) string {
+	var text string
+	switch {
+	case one.Transfer != nil:
+		text = transferring(*one.Transfer)
+	case !one.Ended.IsZero():
+		text = "ended " + age(now.Sub(one.Ended)) + " ago"
+	default:
+		text = string(one.State) + " " + age(now.Sub(one.Active))
+	}
+	if one.Verdict.Code == journal.CodeFine || one.Verdict.Text == "" {
+		return text
+	}
+	return text + ": " + one.Verdict.Text
+}
+
+// transferring is the transfer that runs.
+func transferring(t journal.Transfer) string {
+	way := map[journal.Direction]string{journal.Download: "down", journal.Upload: "up"}[t.Direction]
+	if way == "" {
+		way = "data"
+	}
+	text := fmt.Sprintf("%s %s, %s/s", way, bytesOf(t.Bytes), bytesOf(t.Rate))
+	if t.File != "" {
+		text += " " + t.File
+	}
+	return text
+}

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/admin"
+)
+
+func newStatus() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Tell how the gateway and its forwards are",
+		Long: `Tell how the ftpgate that runs is: since when, with what file, what carries data
+connections, and for each forward where it leads, its sessions and transfers, and
+what is wrong with it.`,
+		Args: noWords,
+	}
+	a := askFlags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
+			out := cmd.OutOrStdout()
+			if asJSON {
+				return printJSON(out, func(w io.Writer) error { return c.StatusJSON(ctx, w) })
+			}
+			status, err := c.Status(ctx)
+			if err != nil {
+				return err
+			}
+			return printLines(out, statusLines(screenOf(out), status, time.Now()))
+		})
+	}
+	return cmd
+}
+
+// statusLines is a status for people: what is wrong first, then the whole, then each forward.
+func statusLines(s screen, status admin.Status, now time.Time) []string {
+	lines := s.hang("", fmt.Sprintf("ftpgate %s, process %d, since %s (%s)", status.Version, status.PID,
+		status.Since.Local().Format(time.DateTime), age(now.Sub(status.Since))))
+	fact := func(name, text string) {
+		if text != "" {
+			lines = append(lines, s.fact(name, factWidth, text)...)
+		}
+	}
+	for _, w := range status.Warnings {
+		fact("WARNING", w)
+	}
+	fact("build", status.Build)
+	fact("file", status.File)
+	if r := status.Reload; r != nil {
+		result := "holds since"
+		if !r.OK {
+			result = "has changed nothing, " + strings.ReplaceAll(r.Error, "\n", "; ") + "; at"
+		}
+		fact("reload", "the last one "+result+" "+r.At.Local().Format(time.DateTime))
+	}
+	fact("table", status.Table)
+	for _, c := range status.Capabilities {
+		fact("can do", c)
+	}
+	if c := status.Conntrack; c != nil {
+		fact("conntrack", fmt.Sprintf("%d of %d entries (%d %%)", c.Count, c.Max, 100*c.Count/max(1, c.Max)))
+	}
+	for _, f := range status.Forwards {
+		lines = append(lines, "")
+		lines = append(lines, forwardLines(s, f, status.Certificates)...)
+	}
+	return lines
+}
+
+func forwardLines(s screen, f admin.Forward, certificates []admin.Certificate) []string {
+	at := f.Server
+	if led := addresses(f); led != "" {
+		at += " (" + led + ")"
+	}
+	lines := s.hang("forward ", fmt.Sprintf("%s: %s leads to %s", f.Name, f.Listen, at))
+	fact := func(name, text string) { lines = append(lines, s.fact("  "+name, factWidth, text)...) }
+	if f.Problem != "" {
+		fact("PROBLEM", f.Problem)
+	}
+	way := "tracking " + f.Tracking
+	if f.DataPath != "" {
+		way += ", data connections by " + f.DataPath
+	}
+	fact("way", way)
+	if f.FTPS != "" {
+		ftps := f.FTPS
+		if f.FTPSWhy != "" {
+			ftps += ": " + f.FTPSWhy
+		}
+		fact("FTPS", ftps)
+	}
+	fact("now", fmt.Sprintf("%s from %s", plural(f.Sessions, "session"), plural(f.Clients, "client")))
+	fact("so far", fmt.Sprintf("%d sessions; %d transfers, %d failed; %s up, %s down; %d refused",
+		f.Total, f.Transfers, f.Failed, bytesOf(f.Up), bytesOf(f.Down), f.Refused))
+	for _, c := range certificates {
+		if c.Forward != f.Name {
+			continue
+		}
+		text := fmt.Sprintf("%s in %s, %s", c.Subject, c.File, daysLeft(c.DaysLeft))
+		if c.Warning != "" {
+			text += "; " + c.Warning
+		}
+		fact("shows", text)
+	}
+	return lines
+}
+
+func daysLeft(n int) string {
+	if n < 0 {
+		return "expired " + plural(-n, "day") + " ago"
+	}
+	return "good for " + plural(n, "day")
+}
+
+// addresses are those that a server's name has, unless the name is its address.
+func addresses(f admin.Forward) string {
+	if at, err := netip.ParseAddrPort(f.Server); err == nil && len(f.Addresses) == 1 && f.Addresses[0] == at.Addr() {
+		return ""
+	}
+	var all []string
+	for _, a := range f.Addresses {
+		all = append(all, a.String())
+	}
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,110 @@
+package config
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/dnat"
+)
+
+// defaultAdmin is what holds where the file says nothing.
+func defaultAdmin() Admin { return Admin{Socket: "/run/ftpgate.sock", Group: "ftpgate"} }
+
+// sectionForms is one [admin] and one [log] in the ways of TOML to write them.
+func sectionForms() map[string]string {
+	const forward = "[[forward]]\nlisten = ':21'\nserver = 'a'\n"
+	admin := []string{`socket = "/run/f.sock"`, `group = "wheel"`, `listen = "[::1]:9121"`, `token_file = "token"`}
+	log := []string{`transfers = "-"`, `xferlog = "/var/log/xferlog"`}
+	header := "[admin]\n" + strings.Join(admin, "\n") + "\n[log]\n" + strings.Join(log, "\n") + "\n"
+	inline := "admin = {" + strings.Join(admin, ", ") + "}\nlog = { " + strings.Join(log, ", ") + " }\n"
+	dotted := "admin." + strings.Join(admin, "\nadmin.") + "\nlog." + strings.Join(log, "\n'log' . ") + "\n"
+	return map[string]string{
+		"above":   header + forward,
+		"below":   forward + header,
+		"between": forward + "[ 'log' ] # what\n" + strings.Join(log, "\r\n") + "\n[forward.tls]\n[\"admin\"]\n" + strings.Join(admin, "\n"),
+		"inline":  inline + forward,
+		"dotted":  dotted + forward,
+		"mixed":   "admin." + admin[0] + "\nresolve = '30s'\nadmin." + strings.Join(admin[1:], "\nadmin.") + "\n" + forward + "[log]\n" + strings.Join(log, "\n"),
+	}
+}
+
+func TestParseSections(t *testing.T) {
+	want := &Config{
+		Forwards: []dnat.Forward{{Name: ":21", Listen: dnat.Listen{Port: 21}, Server: dnat.Server{Host: "a", Port: 21}}},
+		Resolve:  DefaultResolve, Drain: DefaultDrain,
+		Admin: Admin{Socket: "/run/f.sock", SocketGiven: true, Group: "wheel", GroupGiven: true,
+			Listen: dnat.Listen{Addr: netip.IPv6Loopback(), Port: 9121}, TokenFile: "token"},
+		Log: Log{Transfers: "-", Xferlog: "/var/log/xferlog"},
+	}
+	for name, text := range sectionForms() {
+		got, err := Parse("f.toml", strings.NewReader(text))
+		if err != nil {
+			t.Errorf("%s: got error %v; want none for\n%s", name, err, text)
+		} else if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got\n%+v\nwant\n%+v", name, got, want)
+		}
+	}
+}
+
+// TestSectionValues: what goes together, at the bounds; each also from words.
+func TestSectionValues(t *testing.T) {
+	given := func(change func(*Admin)) Admin {
+		a := defaultAdmin()
+		change(&a)
+		return a
+	}
+	long := "/" + strings.Repeat("s", maxSocket-1)
+	for _, tt := range []struct {
+		words []Word
+		admin Admin
+		log   Log
+	}{
+		{nil, defaultAdmin(), Log{}},
+		{[]Word{{"admin.socket", ""}}, given(func(a *Admin) { a.Socket, a.SocketGiven = "", true }), Log{}},
+		{[]Word{{"admin.socket", "none"}, {"admin.group", "none"}}, Admin{SocketGiven: true, GroupGiven: true}, Log{}},
+		{[]Word{{"admin.socket", long}}, given(func(a *Admin) { a.Socket, a.SocketGiven = long, true }), Log{}},
+		{[]Word{{"admin.listen", "127.8.0.1:1"}}, given(func(a *Admin) { a.Listen = dnat.Listen{Addr: netip.MustParseAddr("127.8.0.1"), Port: 1} }), Log{}},
+		{[]Word{{"admin.listen", ":9121"}, {"admin.token_file", "t"}},
+			given(func(a *Admin) { a.Listen, a.TokenFile = dnat.Listen{Port: 9121}, "t" }), Log{}},
+		{[]Word{{"admin.listen", "none"}, {"admin.token_file", ""}}, defaultAdmin(), Log{}},
+		{[]Word{{"log.transfers", "none"}, {"log.xferlog", ""}}, defaultAdmin(), Log{}},
+		{[]Word{{"log.xferlog", "-"}, {"log.transfers", "x"}}, defaultAdmin(), Log{"x", "-"}},
+	} {
+		words := append([]Word{{"listen", ":21"}, {"server", "a"}}, tt.words...)
+		text := ""
+		for _, w := range tt.words {
+			text += w.Key + " = '" + w.Text + "'\n"
+		}
+		fromWords, err := FromWords(words)
+		parsed, parseErr := Parse("f.toml", strings.NewReader(text+"[[forward]]\nlisten = ':21'\nserver = 'a'"))
+		if err != nil || parseErr != nil {
+			t.Errorf("%q: got errors %v, %v; want none", tt.words, err, parseErr)
+			continue
+		}
+		for _, got := range []*Config{fromWords, parsed} {
+			if got.Admin != tt.admin || got.Log != tt.log {
+				t.Errorf("%q: got %+v, %+v; want %+v, %+v", tt.words, got.Admin, got.Log, tt.admin, tt.log)
+			}
+		}
+	}
+	_, err := FromWords([]Word{{"listen", ":21"}, {"server", "a"}, {"admin.listen", ":9121"}, {"log.xferlog", "\x00"}})
+	want := Faults{
+		{Key: "admin.listen", Text: `admin.listen ":9121" is not on loopback: whoever reaches it could see and end sessions; name an admin.token_file, or listen on "127.0.0.1:9121"`},
+		{Key: "log.xferlog", Text: `log.xferlog "\x00": no file's name has a NUL`},
+	}
+	if !reflect.DeepEqual(err, error(want)) {
+		t.Errorf("got %v; want %v", err, want)
+	}
+}
+
+// TestSectionExamples: what faults propose as an example can be used.
+func TestSectionExamples(t *testing.T) {
+	for i, k := range sectionKeys {
+		d := newDocument([]byte(k.name + " = " + k.want))
+		if d.read(); len(d.findings) > 0 || !d.slots[i].given {
+			t.Errorf("got %v for %s = %s; want no fault", d.findings, k.name, k.want)
+		}
+	}
+}

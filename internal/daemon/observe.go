@@ -1,0 +1,134 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"ftpgate/internal/conntrack"
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/flows"
+	"ftpgate/internal/journal"
+	"ftpgate/internal/system"
+)
+
+// observer sees to it that the journal learns of what the kernel carries, and looks after what is being
+// counted.
+type observer struct {
+	log     *slog.Logger
+	book    *journal.Journal
+	watcher *flows.Watcher // nil: nothing is carried by the kernel
+	table   *conntrack.Conn
+	events  *conntrack.Watcher
+	stop    context.CancelFunc
+	run     sync.WaitGroup
+}
+
+func newObserver(log *slog.Logger, book *journal.Journal) *observer {
+	return &observer{log: log, book: book, stop: func() {}}
+}
+
+// connections is the kernel's table, for flows.
+type connections struct{ *conntrack.Conn }
+
+// Dump yields the flows that are wanted.
+func (c connections) Dump(want func(id uint32, original, master dnat.Tuple) bool) iter.Seq2[dnat.Flow, error] {
+	return c.Conn.Dump(want)
+}
+
+// Payload tells what TCP carried.
+func (connections) Payload(f dnat.Flow) (sent, received uint64) {
+	sent, received, _ = conntrack.Payload(f)
+	return sent, received
+}
+
+// start begins to watch; tables tells whether the kernel may carry anything. What is not to be had of the
+// kernel is told, and serving goes on without it.
+func (o *observer) start(tables bool) {
+	ctx, stop := context.WithCancel(context.Background())
+	o.stop = stop
+	if tables {
+		if err := o.open(); err != nil {
+			o.log.Warn("what the kernel carries is not counted", "err", err)
+		}
+	}
+	if o.watcher != nil {
+		o.run.Go(func() { o.receive(ctx) })
+	}
+	o.run.Go(func() { o.look(ctx) })
+}
+
+// open has conntrack count, and subscribes to what begins.
+func (o *observer) open() (err error) {
+	changed, errSwitch := system.EnableAccounting()
+	for _, c := range changed {
+		o.log.Info("connection tracking counts bytes and tells of connections; it stays so when ftpgate stops", "sysctl", c)
+	}
+	if o.table, err = conntrack.Open(); err != nil {
+		return err
+	}
+	if o.events, err = conntrack.Subscribe(dnat.FlowNew); err != nil {
+		return errors.Join(err, o.table.Close())
+	}
+	o.watcher = flows.New(connections{o.table}, o.book)
+	return errSwitch
+}
+
+// receive hands events on until ctx is done.
+func (o *observer) receive(ctx context.Context) {
+	err := o.watcher.Adopt()
+	if err == nil {
+		err = o.events.Run(ctx, o.watcher.Wants, func(e dnat.FlowEvent) {
+			if err := o.watcher.Handle(e); err != nil {
+				o.log.Warn("the kernel's connections cannot be read", "err", err)
+			}
+		})
+	}
+	if err != nil {
+		o.log.Warn("what the kernel carries is no longer counted", "err", err)
+	}
+}
+
+// look looks after what is being counted, until ctx is done.
+func (o *observer) look(ctx context.Context) {
+	ticker := time.NewTicker(flows.Interval)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if o.watcher == nil {
+				o.book.Settle(now)
+				continue
+			}
+			err := o.watcher.Look(now)
+			if err != nil && !failing { // once, and not twice a second
+				o.log.Warn("the kernel's connections cannot be read", "err", err)
+			}
+			failing = err != nil
+		}
+	}
+}
+
+// follow tells it of the forwards that are published now.
+func (o *observer) follow(forwards []dnat.Resolved) {
+	if o.watcher != nil {
+		o.watcher.Follow(forwards)
+	}
+}
+
+// close ends the watch. What is not counted by now never is.
+func (o *observer) close() {
+	o.stop()
+	o.run.Wait()
+	if o.watcher != nil {
+		o.events.Close()
+		o.table.Close()
+	}
+	o.book.Settle(time.Now().Add(time.Hour))
+}

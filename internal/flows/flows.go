@@ -1,0 +1,236 @@
+// Package flows ties the connections that the kernel carries to the sessions that they belong to: data
+// connections through the pinholes of proxied sessions, and whole sessions of forwards that the kernel
+// tracks by itself. What comes of them it tells the journal.
+//
+// It decides which flow is whose, and reads the table through an interface; it changes nothing.
+package flows
+
+import (
+	"iter"
+	"net/netip"
+	"sync"
+	"time"
+
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/journal"
+)
+
+// Table is the kernel's table of connections; internal/conntrack has it.
+type Table interface {
+	// Get appends one flow for each original tuple to flows, the zero flow for one that is gone.
+	Get(flows []dnat.Flow, tuples []dnat.Tuple) ([]dnat.Flow, error)
+	// Dump yields all flows that are wanted: by their ID, original tuple and that of their master.
+	Dump(want func(id uint32, original, master dnat.Tuple) bool) iter.Seq2[dnat.Flow, error]
+	// Payload tells what TCP carried in either direction, in bytes.
+	Payload(f dnat.Flow) (sent, received uint64)
+}
+
+const (
+	// Interval is how often Look is meant to be called.
+	Interval = 500 * time.Millisecond
+	// controlEvery is how often it looks at control connections that the kernel tracks: they are many, and
+	// mostly idle.
+	controlEvery = 5 * time.Second
+	// lateTime is how long the news of a data connection may be behind the end of its transfer.
+	lateTime = time.Second
+	// silentTime is how long the far end may leave a first packet unanswered before that is told.
+	silentTime = 3 * time.Second
+)
+
+// Watcher follows flows. Its methods may be called from several goroutines.
+type Watcher struct {
+	table Table
+	book  *journal.Journal
+
+	mu       sync.Mutex
+	forwards map[uint16][]dnat.Resolved // that the kernel tracks, by the port they listen at
+	awaited  map[netip.AddrPort][]*Hole // by where the connection is to come
+	running  map[dnat.Tuple]*Hole       // connections that have come
+	controls map[dnat.Tuple]*control    // of sessions that the kernel tracks
+	looked   time.Time                  // when the controls were looked at last
+}
+
+// New returns a watcher that knows of nothing yet.
+func New(table Table, book *journal.Journal) *Watcher {
+	return &Watcher{table: table, book: book, awaited: map[netip.AddrPort][]*Hole{}, running: map[dnat.Tuple]*Hole{},
+		controls: map[dnat.Tuple]*control{}, forwards: map[uint16][]dnat.Resolved{}}
+}
+
+// Follow tells the watcher which forwards there are from now on. Sessions of others go on.
+func (w *Watcher) Follow(forwards []dnat.Resolved) {
+	byPort := map[uint16][]dnat.Resolved{}
+	for _, f := range forwards {
+		if f.Tracking == dnat.TrackingKernel {
+			byPort[f.Listen.Port] = append(byPort[f.Listen.Port], f)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.forwards = byPort
+}
+
+// Wants tells whether a flow that is new may belong to a session.
+func (w *Watcher) Wants(_ uint32, original, master dnat.Tuple) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.awaited[original.To]) > 0 || len(w.forwards[original.To.Port()]) > 0 || w.controls[master] != nil
+}
+
+// Handle takes an event. After FlowsMissed it reads the table.
+func (w *Watcher) Handle(e dnat.FlowEvent) error {
+	switch e.Change {
+	case dnat.FlowNew:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.began(e.Flow, e.At)
+	case dnat.FlowsMissed:
+		return w.Adopt()
+	}
+	return nil
+}
+
+// Adopt reads the whole table, for what there was before the watcher, and for what it has missed.
+func (w *Watcher) Adopt() error {
+	for f, err := range w.table.Dump(w.Wants) {
+		if err != nil {
+			return err
+		}
+		if f.State.Over() {
+			continue
+		}
+		w.mu.Lock()
+		if w.running[f.Original] == nil && w.controls[f.Original] == nil {
+			w.began(f, time.Now())
+		}
+		w.mu.Unlock()
+	}
+	return nil
+}
+
+// began takes a flow that is new. It is called with the lock held.
+func (w *Watcher) began(f dnat.Flow, at time.Time) {
+	if w.comes(f, at) {
+		return
+	}
+	if !f.Master.IsZero() {
+		if c := w.controls[f.Master]; c != nil {
+			w.data(c, f, at)
+		}
+		return
+	}
+	for _, forward := range w.forwards[f.Original.To.Port()] {
+		if listens(forward, f) {
+			w.session(forward, f)
+			return
+		}
+	}
+}
+
+// comes takes a flow to where a data connection is awaited; false: none is.
+func (w *Watcher) comes(f dnat.Flow, at time.Time) bool {
+	holes := w.awaited[f.Original.To]
+	for _, h := range holes {
+		if h.hole.From == f.Original.From.Addr() && translated(f) {
+			w.forget(h)
+			h.mu.Lock()
+			h.connected, h.flow, h.seen = at, f, at
+			h.mu.Unlock()
+			w.running[f.Original] = h
+			return true
+		}
+	}
+	for _, h := range holes {
+		h.mu.Lock()
+		h.stranger = f.Original.From.Addr()
+		h.mu.Unlock()
+	}
+	return len(holes) > 0
+}
+
+// translated tells whether a flow is led elsewhere than it was addressed to.
+func translated(f dnat.Flow) bool { return f.Reply.From != f.Original.To }
+
+// listens tells whether a flow is a control connection to a forward.
+func listens(f dnat.Resolved, flow dnat.Flow) bool {
+	to := flow.Original.To
+	if f.Listen.Port != to.Port() || f.Listen.Addr.IsValid() && f.Listen.Addr != to.Addr() {
+		return false
+	}
+	server := flow.Reply.From
+	return server.Port() == f.Server.Port && (server.Addr() == f.Server4 || server.Addr() == f.Server6)
+}
+
+// Look asks the table how far the connections are that run, and tells the journal.
+func (w *Watcher) Look(now time.Time) error {
+	w.dropLate(now)
+	err := w.lookAtData(now)
+	if err == nil {
+		err = w.lookAtControls(now)
+	}
+	w.book.Settle(now)
+	return err
+}
+
+// lookAtData brings what is known of data connections up to date.
+func (w *Watcher) lookAtData(now time.Time) error {
+	w.mu.Lock()
+	tuples := make([]dnat.Tuple, 0, len(w.running))
+	holes := make([]*Hole, 0, len(w.running))
+	for t, h := range w.running {
+		tuples, holes = append(tuples, t), append(holes, h)
+	}
+	w.mu.Unlock()
+	if len(tuples) == 0 {
+		return nil
+	}
+	found, err := w.table.Get(make([]dnat.Flow, 0, len(tuples)), tuples)
+	if err != nil {
+		return err
+	}
+	for i, h := range holes {
+		if h.look(found[i], now) {
+			w.mu.Lock()
+			if w.running[tuples[i]] == h {
+				delete(w.running, tuples[i])
+			}
+			w.mu.Unlock()
+			if h.over != nil {
+				h.over()
+			}
+		}
+	}
+	return nil
+}
+
+// dropLate forgets the holes that were closed so long ago that nothing is to come of them.
+func (w *Watcher) dropLate(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, holes := range w.awaited {
+		for _, h := range holes {
+			h.mu.Lock()
+			late := !h.released.IsZero() && now.Sub(h.released) > lateTime
+			h.done = h.done || late
+			h.mu.Unlock()
+			if late {
+				w.forget(h)
+			}
+		}
+	}
+}
+
+// forget no longer awaits a hole's connection. It is called with the lock held.
+func (w *Watcher) forget(h *Hole) {
+	at := h.hole.At
+	kept := w.awaited[at][:0:0]
+	for _, other := range w.awaited[at] {
+		if other != h {
+			kept = append(kept, other)
+		}
+	}
+	if len(kept) == 0 {
+		delete(w.awaited, at)
+		return
+	}
+	w.awaited[at] = kept
+}

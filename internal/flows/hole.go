@@ -1,0 +1,99 @@
+package flows
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/journal"
+)
+
+// Hole is a data connection that is awaited, or has come. It is its own meter (journal.Meter).
+type Hole struct {
+	watcher *Watcher
+	hole    dnat.Pinhole
+	over    func() // called once, when nothing more comes of it; nil: nobody asks
+
+	mu        sync.Mutex
+	connected time.Time // zero: it has not come
+	stranger  netip.Addr
+	flow      dnat.Flow // as it was seen last
+	seen      time.Time
+	released  time.Time // nothing new may come; zero: it may
+	done      bool
+	fault     *journal.Fault
+}
+
+// Await has the watcher look out for the connection of a pinhole, from before the kernel lets it come. The
+// caller releases it.
+func (w *Watcher) Await(hole dnat.Pinhole) *Hole {
+	h := &Hole{watcher: w, hole: hole}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, old := range w.awaited[hole.At] {
+		if old.hole.From == hole.From { // the port is drawn again: what comes is the new one's
+			w.forget(old)
+			old.mu.Lock()
+			old.done = true
+			old.mu.Unlock()
+			break
+		}
+	}
+	w.awaited[hole.At] = append(w.awaited[hole.At], h)
+	return h
+}
+
+// Release tells that the pinhole is closed. What has come through it is followed to its end.
+func (h *Hole) Release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.released.IsZero() {
+		h.released = time.Now()
+	}
+}
+
+// Progress tells how far the connection was at the last look.
+func (h *Hole) Progress() journal.Progress {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := journal.Progress{Connected: h.connected, Stranger: h.stranger, Over: h.done, Fault: h.fault}
+	sent, received := h.watcher.table.Payload(h.flow)
+	p.Up, p.Down = int64(sent), int64(received)
+	if h.hole.Active { // the server has begun
+		p.Up, p.Down = p.Down, p.Up
+	}
+	return p
+}
+
+// look takes the flow as it is now, the zero flow where it is gone, and tells whether nothing more comes.
+func (h *Hole) look(f dnat.Flow, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f.ID != h.flow.ID { // gone, and the tuple may be somebody else's by now
+		if !h.flow.Replied && h.flow.Sent.Packets <= 1 {
+			h.fault = h.unanswered("connection refused")
+		}
+		h.done = true
+		return true
+	}
+	h.flow, h.seen = f, now
+	switch {
+	case f.State.Over():
+		h.done = true
+	case !f.Replied && now.Sub(h.connected) > silentTime:
+		h.fault = h.unanswered("no answer to the first packet for " + now.Sub(h.connected).Round(time.Second).String())
+	case f.Replied:
+		h.fault = nil
+	}
+	return h.done
+}
+
+// unanswered says that the far end does not take the connection.
+func (h *Hole) unanswered(how string) *journal.Fault {
+	f := &journal.Fault{Code: journal.CodeServerData, At: h.hole.To, Err: how}
+	if h.hole.Active {
+		f.Code = journal.CodeClientData
+	}
+	return f
+}

@@ -1,0 +1,87 @@
+package flows
+
+import (
+	"time"
+
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/journal"
+)
+
+// control is a session that the kernel tracks.
+type control struct {
+	flow   dnat.Flow
+	record *journal.Record
+}
+
+// session begins with a control connection. It is called with the lock held.
+func (w *Watcher) session(forward dnat.Resolved, f dnat.Flow) {
+	c := &control{flow: f}
+	c.record = w.book.Begin(journal.Opening{Forward: forward.Name, Tracking: forward.Tracking, Client: f.Original.From,
+		Gateway: f.Original.To, Passive: forward.ServerPorts})
+	c.record.Connected(f.Reply.From, 0)
+	w.controls[f.Original] = c
+}
+
+// data takes a data connection that the kernel's helper has announced. It is called with the lock held.
+func (w *Watcher) data(c *control, f dnat.Flow, at time.Time) {
+	active := f.Original.From.Addr() == c.flow.Reply.From.Addr()
+	mode := "passive"
+	if active {
+		mode = "active"
+	}
+	h := &Hole{watcher: w, connected: at, flow: f, seen: at,
+		hole: dnat.Pinhole{From: f.Original.From.Addr(), At: f.Original.To, To: f.Reply.From, As: f.Reply.To.Addr(), Active: active}}
+	h.over = func() { c.record.Finishes(true, "", nil) }
+	c.record.Opened(journal.Data{Mode: mode, Path: dnat.DataKernel.String(), From: h.hole.From, At: h.hole.At, To: h.hole.To,
+		As: h.hole.As, Active: active, Meter: h}, 0)
+	c.record.Begins("", "")
+	w.running[f.Original] = h
+}
+
+// lookAtControls ends the sessions whose control connection is over.
+func (w *Watcher) lookAtControls(now time.Time) error {
+	w.mu.Lock()
+	if now.Sub(w.looked) < controlEvery {
+		w.mu.Unlock()
+		return nil
+	}
+	w.looked = now
+	tuples := make([]dnat.Tuple, 0, len(w.controls))
+	for t := range w.controls {
+		tuples = append(tuples, t)
+	}
+	w.mu.Unlock()
+	found, err := w.table.Get(make([]dnat.Flow, 0, len(tuples)), tuples)
+	if err != nil {
+		return err
+	}
+	for i, f := range found {
+		w.lookAtControl(tuples[i], f)
+	}
+	return nil
+}
+
+// lookAtControl takes a control connection as it is now.
+func (w *Watcher) lookAtControl(t dnat.Tuple, f dnat.Flow) {
+	w.mu.Lock()
+	c := w.controls[t]
+	over := c != nil && (f.ID != c.flow.ID || f.State.Over())
+	if over {
+		delete(w.controls, t)
+	}
+	w.mu.Unlock()
+	switch {
+	case c == nil:
+	case over && !c.flow.Replied && f.ID != c.flow.ID:
+		c.record.Refuse(journal.Fault{Code: journal.CodeServerUnreachable, At: c.flow.Reply.From, Fatal: true,
+			Err: c.flow.Reply.From.String() + ": connection refused"})
+		c.record.Ends("")
+	case over:
+		c.record.Ends("")
+	default:
+		if f.Sent.Packets+f.Received.Packets != c.flow.Sent.Packets+c.flow.Received.Packets {
+			c.record.Alive()
+		}
+		c.flow = f
+	}
+}

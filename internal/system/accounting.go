@@ -1,0 +1,41 @@
+package system
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// EnableAccounting has conntrack of this namespace count bytes and send events, for connections that begin
+// from now on, and returns what it changed as EnableForwarding does.
+func EnableAccounting() (changed []string, err error) { return enableAccounting(sysctlDir) }
+
+func enableAccounting(dir string) (changed []string, err error) {
+	for _, key := range []string{"net/netfilter/nf_conntrack_acct", "net/netfilter/nf_conntrack_events"} {
+		on, err := switchOn(filepath.Join(dir, key))
+		if err != nil {
+			return changed, fmt.Errorf("system: set %s=1: %w", sysctlName(key), err)
+		}
+		if on {
+			changed = append(changed, sysctlName(key)+"=1")
+		}
+	}
+	return changed, nil
+}
+
+// ConntrackFill returns how many connections are tracked, and how many can be: in this namespace, but for
+// the limit, which is the host's.
+func ConntrackFill() (count, limit uint64, err error) {
+	for name, value := range map[string]*uint64{"nf_conntrack_count": &count, "nf_conntrack_max": &limit} {
+		text, err := os.ReadFile(filepath.Join(sysctlDir, "net/netfilter", name))
+		if err == nil {
+			*value, err = strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("system: read %s: %w", name, err)
+		}
+	}
+	return count, limit, nil
+}

@@ -1,0 +1,58 @@
+package system
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+)
+
+// Found is what can be told of a kernel module without loading it.
+type Found struct {
+	Name     string
+	State    ModuleState // ModulePresent, ModuleMissing or ModuleUnknown
+	Loadable bool        // of one that is not there: it is installed, and can be loaded
+}
+
+// FindModules looks which of the modules the kernel has, and which it could have. It loads none.
+func FindModules(names ...string) []Found {
+	return host{root: os.DirFS("/"), release: release()}.find(names)
+}
+
+// errNotLoaded stands for a modprobe that was not run.
+var errNotLoaded = errors.New("not loaded")
+
+// otherInit has the modules whose function is not NAME_init (hasSymbols), with what stands for NAME there.
+var otherInit = map[string]string{"nf_tables": "nf_tables_module", "nf_conntrack": "nf_conntrack_standalone"}
+
+func (h host) find(names []string) []Found {
+	h.modprobe = func(context.Context, string) error { return errNotLoaded }
+	found := make([]Found, len(names))
+	for i, name := range names {
+		m := h.load(context.Background(), name)
+		if other := otherInit[m.Name]; m.State != ModulePresent && other != "" && h.hasSymbols(other) == yes {
+			m.State = ModulePresent
+		}
+		found[i] = Found{Name: m.Name, State: m.State, Loadable: m.State != ModulePresent && h.installed(m.Name)}
+	}
+	return found
+}
+
+// installed looks a module up in the list of those that are installed. Lines are like
+// "kernel/net/netfilter/nf_nat_ftp.ko.xz: kernel/net/netfilter/nf_nat.ko.xz".
+func (h host) installed(name string) bool {
+	if h.release == "" {
+		return false
+	}
+	for _, dir := range []string{"lib/modules/", "usr/lib/modules/"} {
+		if h.scan(dir+h.release+"/modules.dep", func(line []byte) bool {
+			path, _, _ := bytes.Cut(line, []byte(":"))
+			file, _, _ := strings.Cut(string(path[bytes.LastIndexByte(path, '/')+1:]), ".ko")
+			return strings.ReplaceAll(file, "-", "_") == name
+		}) == yes {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,203 @@
+package transferlog
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// teller is a log whose file is full or good as it is told, and what it should have said.
+type teller struct {
+	*testing.T
+	*Log
+	dir, path string
+	said      lines
+	want      []string
+}
+
+func newTeller(t *testing.T) *teller {
+	dir := t.TempDir()
+	w := &teller{T: t, dir: dir, path: filepath.Join(dir, "t.json")}
+	w.link("/dev/full")
+	w.Log = mustOpen(t, Settings{Transfers: w.path, Log: w.said.logger()})
+	return w
+}
+
+// link has the log's name lead to another file.
+func (w *teller) link(target string) {
+	w.Helper()
+	if err := os.Remove(w.path); err != nil && !os.IsNotExist(err) {
+		w.Fatal(err)
+	}
+	if err := os.Symlink(target, w.path); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// full and good change the file.
+func (w *teller) full() { w.change("/dev/full") }
+func (w *teller) good() { w.change(filepath.Join(w.dir, "good")) }
+
+func (w *teller) change(target string) {
+	w.Helper()
+	w.link(target)
+	if err := w.Reopen(); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// add logs a transfer and waits until all is done that can be.
+func (w *teller) add(i int) {
+	w.Add(named(i))
+	synctest.Wait()
+}
+
+// missing and over are what should be said next.
+func (w *teller) missing(n int) {
+	w.want = append(w.want, fmt.Sprintf(`level=ERROR msg="transfers are missing from the transfer log" file=%s missing=%d err="write %[1]s: no space left on device" remedy="make room on its disk"`, w.path, n))
+}
+
+func (w *teller) over(n int) {
+	w.want = append(w.want, fmt.Sprintf(`level=INFO msg="transfers are written to the transfer log again" file=%s missing=%d`, w.path, n))
+}
+
+func (w *teller) check(when string) {
+	w.Helper()
+	synctest.Wait()
+	if got, want := strings.Join(w.said.all(), "\n"), strings.Join(w.want, "\n"); got != want {
+		w.Errorf("%s: got\n%s\nwant\n%s", when, got, want)
+	}
+}
+
+// TestReport: what is missing is told at once, then once a minute, and when it is over.
+func TestReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTeller(t)
+		w.check("before")
+		w.add(1)
+		w.missing(1)
+		w.check("the first")
+		for range 5 {
+			w.add(2)
+		}
+		w.check("more within the minute")
+		<-time.After(sayEvery)
+		w.missing(5)
+		w.check("after a minute")
+		<-time.After(5 * sayEvery)
+		w.check("without new ones")
+		w.add(3)
+		<-time.After(sayEvery)
+		w.missing(1)
+		w.check("one more")
+		w.add(4) // told at the end only
+		w.good()
+		w.check("a good file, and nothing to write")
+		w.add(5)
+		w.over(8)
+		w.check("over")
+		w.full()
+		w.add(6)
+		w.check("again within the minute")
+		w.good()
+		w.add(7)
+		w.check("and over before it was told")
+		<-time.After(sayEvery)
+		w.missing(1)
+		w.over(1)
+		w.check("told late")
+		w.full()
+		w.add(8)
+		mustClose(t, w.Log)
+		w.missing(1)
+		w.check("the last")
+		if got := names(t, read(t, filepath.Join(w.dir, "good"))); strings.Join(got, " ") != "/f5 /f7" {
+			t.Errorf("got %q; want /f5 and /f7", got)
+		}
+		if written, lost := w.Counts(); written != 2 || lost != 10 {
+			t.Errorf("got %d written, %d lost; want 2 and 10", written, lost)
+		}
+	})
+}
+
+// TestOneFull: a file without room takes nothing from the other.
+func TestOneFull(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "xferlog")
+	l := mustOpen(t, Settings{Transfers: "/dev/full", Xferlog: path})
+	for i := range 50 {
+		l.Add(named(i))
+	}
+	mustClose(t, l)
+	if got := len(filesOf(t, read(t, path))); got != 50 {
+		t.Errorf("got %d lines; want 50", got)
+	}
+	if written, lost := l.Counts(); written != 50 || lost != 50 {
+		t.Errorf("got %d written, %d lost; want 50 and 50", written, lost)
+	}
+}
+
+// TestSlow: who reads nothing from a pipe makes nobody wait, costs no more memory than is said, and misses
+// what did not fit; each line that he reads in the end is a whole one.
+func TestSlow(t *testing.T) {
+	var said lines
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	l := mustOpen(t, Settings{Transfers: path, Log: said.logger()})
+	const n = 12_000
+	long := strings.Repeat("n", 5000) // longer than a pipe takes at once
+	for i := range n {
+		x := named(i)
+		if i%100 == 0 {
+			x.File += long
+		}
+		l.Add(x)
+		if l.mu.Lock(); l.held > maxHeld {
+			t.Fatalf("got %d bytes held; want %d or fewer", l.held, maxHeld)
+		}
+		l.mu.Unlock()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := l.Close(ctx); err == nil || !strings.HasSuffix(err.Error(), "transfers are not written: context canceled") {
+		t.Errorf("got error %v; want how many are not written", err)
+	}
+	text := make(chan []byte)
+	go func() { b, _ := io.ReadAll(r); text <- b }()
+	mustClose(t, l)
+	got := names(t, string(<-text))
+	written, lost := l.Counts()
+	if len(got) != int(written) || written+lost != n || lost == 0 || written < maxHeld/(2*fixedCost) {
+		t.Errorf("got %d lines, %d written, %d lost; want all of %d, and some lost", len(got), written, lost, n)
+	}
+	told := 0 // in what says that it is over
+	for _, line := range said.all() {
+		if strings.HasPrefix(line, "level=ERROR") && !strings.Contains(line, "transfers come faster than they can be written") {
+			t.Errorf("got %s; want that it is too slow", line)
+		}
+		if _, n, over := strings.Cut(line, "again\" file="+path+" missing="); over {
+			n, err := strconv.Atoi(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			told += n
+		}
+	}
+	if told != int(lost) {
+		t.Errorf("got %d told in %q; want %d", told, said.all(), lost)
+	}
+}
