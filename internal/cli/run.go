@@ -71,6 +71,7 @@ open its logs of transfers anew, after logrotate has moved them.`,
 			Reload:   reload,
 			Reopen:   reopen,
 			Show:     show(c, *file, true),
+			Confine:  true,
 			Load: func() (daemon.Settings, error) {
 				c, err := config.Load(*file)
 				if err != nil {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/gateway"
 	"ftpgate/internal/notify"
@@ -40,6 +42,10 @@ type Daemon struct {
 	Reopen <-chan struct{}          // asks for the logs of transfers to be opened anew; nil: never
 
 	Show Show
+
+	// Confine has the daemon drop every capability but the two that serving takes, once it has looked at the
+	// host. The process has no others from then on, even after Run.
+	Confine bool
 }
 
 // Run serves until ctx is done, and returns nil then. Before the first client is served it has
@@ -55,7 +61,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	findings = slices.Concat(findings, oneIsEnough(forwards, unresolved), r.p.probe(ctx, forwards))
 	fresh, taken := r.proxies.open(ctx, forwards)
 	defer fresh.close() // those that do not serve
-	findings = slices.Concat(findings, taken, loadKeys(r.keys, d.Forwards), r.openShow())
+	findings = slices.Concat(findings, taken, r.openShow())
+	d.confine() // before keys are read, so that a start and a reload fail alike
+	findings = append(findings, loadKeys(r.keys, d.Forwards)...)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -83,6 +91,20 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	d.sayStopped(r.p, r.counts)
 	return nil
+}
+
+// confine drops the capabilities that are not needed any more.
+func (d *Daemon) confine() {
+	if !d.Confine {
+		return
+	}
+	err := system.KeepCapabilities(unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE)
+	switch {
+	case errors.Is(err, unix.ENOTSUP):
+		d.Log.Info("all capabilities are kept", "err", err)
+	case err != nil:
+		d.Log.Warn("capabilities that are not needed are kept", "err", err)
+	}
 }
 
 // table names the kernel's table in a log line, if there is one.

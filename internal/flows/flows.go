@@ -33,6 +33,8 @@ const (
 	controlEvery = 5 * time.Second
 	// lateTime is how long the news of a data connection may be behind the end of its transfer.
 	lateTime = time.Second
+	// holeTime is how long the kernel keeps a pinhole (pinholeTime in internal/nft).
+	holeTime = 25 * time.Second
 	// silentTime is how long the far end may leave a first packet unanswered before that is told.
 	silentTime = 3 * time.Second
 )
@@ -141,7 +143,11 @@ func (w *Watcher) comes(f dnat.Flow, at time.Time) bool {
 	}
 	for _, h := range holes {
 		h.mu.Lock()
-		h.stranger = f.Original.From.Addr()
+		if h.hole.From == f.Original.From.Addr() {
+			h.fault = h.unled(at)
+		} else {
+			h.stranger = f.Original.From.Addr()
+		}
 		h.mu.Unlock()
 	}
 	return len(holes) > 0

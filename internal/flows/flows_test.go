@@ -157,6 +157,20 @@ func TestHoleStranger(t *testing.T) {
 	}
 }
 
+// The peer's packet is not led to the far end: the gateway's filter has dropped the first one, or it is too late.
+func TestHoleNotLed(t *testing.T) {
+	for after, want := range map[time.Duration]journal.Code{time.Second: journal.CodeFiltered, time.Minute: journal.CodeTooLate} {
+		w, table, _ := stage()
+		h := w.Await(pinhole)
+		f := through(1)
+		f.Reply = dnat.Tuple{From: f.Original.To, To: f.Original.From}
+		come(t, w, table, f, time.Now().Add(after))
+		if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Stranger.IsValid() || !p.Connected.IsZero() {
+			t.Errorf("after %s: got %+v; want %s", after, p, want)
+		}
+	}
+}
+
 // A hole that is closed is forgotten, but not before the news of its connection may have come.
 func TestHoleReleased(t *testing.T) {
 	w, table, _ := stage()

@@ -13,6 +13,7 @@ import (
 type Hole struct {
 	watcher *Watcher
 	hole    dnat.Pinhole
+	opened  time.Time
 	over    func() // called once, when nothing more comes of it; nil: nobody asks
 
 	mu        sync.Mutex
@@ -28,7 +29,7 @@ type Hole struct {
 // Await has the watcher look out for the connection of a pinhole, from before the kernel lets it come. The
 // caller releases it.
 func (w *Watcher) Await(hole dnat.Pinhole) *Hole {
-	h := &Hole{watcher: w, hole: hole}
+	h := &Hole{watcher: w, hole: hole, opened: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, old := range w.awaited[hole.At] {
@@ -87,6 +88,16 @@ func (h *Hole) look(f dnat.Flow, now time.Time) bool {
 		h.fault = nil
 	}
 	return h.done
+}
+
+// unled says why a connection of the right peer was not led to the far end. A pinhole serves one first packet:
+// a second one comes where a filter of the gateway's own has dropped the first.
+func (h *Hole) unled(at time.Time) *journal.Fault {
+	f := &journal.Fault{Code: journal.CodeFiltered, At: h.hole.At, Peer: h.hole.From, Waited: at.Sub(h.opened)}
+	if f.Waited >= holeTime {
+		f.Code = journal.CodeTooLate
+	}
+	return f
 }
 
 // unanswered says that the far end does not take the connection.

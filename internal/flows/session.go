@@ -62,26 +62,30 @@ func (w *Watcher) lookAtControls(now time.Time) error {
 }
 
 // lookAtControl takes a control connection as it is now.
-func (w *Watcher) lookAtControl(t dnat.Tuple, f dnat.Flow) {
+func (w *Watcher) lookAtControl(t dnat.Tuple, now dnat.Flow) {
 	w.mu.Lock()
 	c := w.controls[t]
-	over := c != nil && (f.ID != c.flow.ID || f.State.Over())
+	if c == nil {
+		w.mu.Unlock()
+		return
+	}
+	before := c.flow
+	gone := now.ID != before.ID
+	over := gone || now.State.Over()
 	if over {
 		delete(w.controls, t)
+	} else {
+		c.flow = now
 	}
 	w.mu.Unlock()
 	switch {
-	case c == nil:
-	case over && !c.flow.Replied && f.ID != c.flow.ID:
-		c.record.Refuse(journal.Fault{Code: journal.CodeServerUnreachable, At: c.flow.Reply.From, Fatal: true,
-			Err: c.flow.Reply.From.String() + ": connection refused"})
+	case gone && !before.Replied:
+		c.record.Refuse(journal.Fault{Code: journal.CodeServerUnreachable, At: before.Reply.From, Fatal: true,
+			Err: before.Reply.From.String() + ": connection refused"})
 		c.record.Ends("")
 	case over:
 		c.record.Ends("")
-	default:
-		if f.Sent.Packets+f.Received.Packets != c.flow.Sent.Packets+c.flow.Received.Packets {
-			c.record.Alive()
-		}
-		c.flow = f
+	case now.Sent.Packets+now.Received.Packets != before.Sent.Packets+before.Received.Packets:
+		c.record.Alive()
 	}
 }

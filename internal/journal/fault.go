@@ -57,6 +57,8 @@ const (
 	CodeTruncated   Code = "truncated"
 	CodeNobodyCame  Code = "client_never_connected"
 	CodeStranger    Code = "client_from_elsewhere"
+	CodeFiltered    Code = "gateway_filter" // the connection came, and did not get through the gateway
+	CodeTooLate     Code = "client_too_late"
 	CodeServerNever Code = "server_never_connected"
 	CodeServerData  Code = "server_data_unreachable"
 	CodeClientData  Code = "client_data_unreachable"

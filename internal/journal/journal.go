@@ -259,7 +259,7 @@ func (j *Journal) settled(s *settling, now time.Time) bool {
 	var p Progress
 	if s.data != nil && s.data.Meter != nil {
 		p = s.data.Meter.Progress()
-		if !p.Over && now.Before(s.until) {
+		if !p.Over && p.Fault == nil && now.Before(s.until) {
 			return false
 		}
 	}

@@ -6,9 +6,14 @@ import (
 	"time"
 )
 
-// patience is how long a data connection may stay away before that is worth a word: a lost SYN is sent
-// again after one second, and after three.
-const patience = 3 * time.Second
+const (
+	// patience is how long a data connection that is awaited may stay away before that is worth a word: a lost
+	// SYN is sent again after one second, and after three.
+	patience = 3 * time.Second
+	// attempt is how long one that nobody awaits any more must have stayed away for that: clients connect at
+	// once, and some give up after a second. What was agreed upon by mistake is given up sooner.
+	attempt = 800 * time.Millisecond
+)
 
 // dataFault returns what went wrong with a data connection that is closed, as far as the gateway can see.
 func (r *Record) dataFault(d *data, p Progress) (Fault, bool) {
@@ -22,7 +27,7 @@ func (r *Record) dataFault(d *data, p Progress) (Fault, bool) {
 			own.At = d.At
 		}
 		return own, true
-	case !p.Connected.IsZero(), !d.At.IsValid(), d.closed.Sub(d.opened) < patience:
+	case !p.Connected.IsZero(), !d.At.IsValid(), d.closed.Sub(d.opened) < attempt:
 		return Fault{}, false
 	}
 	return r.absent(d, p, d.closed), true
@@ -49,13 +54,16 @@ func failedToConnect(said string) bool { return strings.HasPrefix(said, "425") }
 // verdict says how the session has gone so far: what has ended it, else what failed last, unless all
 // went well afterwards.
 func (r *Record) verdict(now time.Time) Verdict {
-	switch {
-	case r.fatal != nil && !(r.fatal.plain() && r.last != nil && !r.last.minor() && r.since == 0):
+	if r.fatal != nil && !(r.fatal.plain() && r.last != nil && !r.last.minor() && r.since == 0) {
 		return r.fatal.Verdict()
-	case r.waits(now):
-		v := r.absent(r.data, r.data.progress(), now).Verdict()
-		return Verdict{CodeWaiting, "so far " + v.Text, v.Remedy}
-	case r.last == nil:
+	}
+	if r.waits() {
+		if f, late := r.late(now); late {
+			v := f.Verdict()
+			return Verdict{CodeWaiting, "so far " + v.Text, v.Remedy}
+		}
+	}
+	if r.last == nil {
 		return Verdict{Code: CodeFine, Text: "nothing went wrong: " + r.totals.String()}
 	}
 	v := r.last.Verdict()
@@ -69,14 +77,23 @@ func (r *Record) verdict(now time.Time) Verdict {
 	return v
 }
 
-// waits tells whether a data connection is awaited for longer than one that comes takes.
-func (r *Record) waits(now time.Time) bool {
+// waits tells whether a data connection is agreed upon, and not over.
+func (r *Record) waits() bool {
 	d := r.data
-	if d == nil || !d.closed.IsZero() || d.Meter == nil || !d.At.IsValid() || !r.ended.IsZero() || now.Sub(d.opened) < patience {
-		return false
+	return d != nil && d.closed.IsZero() && d.Meter != nil && d.At.IsValid() && r.ended.IsZero()
+}
+
+// late says what keeps the data connection that is agreed upon: its peer is awaited for longer than one that
+// comes takes, or the far end does not take it.
+func (r *Record) late(now time.Time) (Fault, bool) {
+	p := r.data.progress()
+	switch {
+	case p.Fault != nil:
+		return *p.Fault, true
+	case p.Connected.IsZero() && now.Sub(r.data.opened) >= patience:
+		return r.absent(r.data, p, now), true
 	}
-	p := d.progress()
-	return p.Connected.IsZero() && p.Fault == nil
+	return Fault{}, false
 }
 
 // minor tells whether a client gets on all the same after such a fault: it has tried what it could do without.

@@ -90,6 +90,18 @@ var dataWords = map[Code]sentence{
 		},
 		always("have the client's way out keep one address for all its connections (a proxy or a pool of addresses in between does not)"),
 	},
+	CodeFiltered: {
+		func(f Fault) string {
+			return fmt.Sprintf("%s connected to %s, and a filter of the gateway's own did not let the connection through", f.Peer, f.At)
+		},
+		always("have the forward chains of the gateway's firewall accept translated connections (nft: ct status dnat accept): ftpgate doctor names chains that drop"),
+	},
+	CodeTooLate: {
+		func(f Fault) string {
+			return fmt.Sprintf("%s connected to %s only %s after that was announced, when the pinhole had expired", f.Peer, f.At, seconds(f.Waited))
+		},
+		always("see what keeps the client from connecting at once"),
+	},
 	CodeServerNever: {
 		func(f Fault) string {
 			return fmt.Sprintf("the server never connected to %s within %s", f.At, seconds(f.Waited))
