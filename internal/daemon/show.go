@@ -95,6 +95,9 @@ func (r *running) sources() metrics.Sources {
 			}
 			return all
 		},
+		Pinholes: func() (kernel, relay int) {
+			return r.book.Pinholes(dnat.DataKernel.String()), r.book.Pinholes(dnat.DataRelay.String())
+		},
 		Certificates: func() (all []metrics.Certificate) {
 			for _, e := range r.keys.Expiries() {
 				for _, f := range e.Forwards {

@@ -57,6 +57,9 @@ func TestTransfer(t *testing.T) {
 	hole(r, m)
 	r.Command("RETR a")
 	r.Begins("RETR", "a")
+	if n := j.Pinholes("kernel"); n != 1 {
+		t.Errorf("%d pinholes; want one", n)
+	}
 	m.p = Progress{Connected: time.Now(), Down: 500}
 	s := r.Session(time.Now())
 	if s.State != StateTransfer || s.Transfer == nil || s.Transfer.Bytes != 500 || s.Transfer.Direction != Download || s.Transfer.File != "a" ||
@@ -79,6 +82,9 @@ func TestTransfer(t *testing.T) {
 	e, known := j.Explain(r.ID())
 	if !known || e.State != StateEnded || e.Totals != (Totals{Transfers: 1, Down: 1000}) || e.Verdict.Code != CodeFine {
 		t.Errorf("got %+v, %v", e.Session, known)
+	}
+	if n := j.Pinholes("kernel"); n != 0 {
+		t.Errorf("%d pinholes; want none", n)
 	}
 	if j.Count() != 0 {
 		t.Errorf("%d sessions run; want none", j.Count())

@@ -170,16 +170,17 @@ func (r *Record) finish(complete bool, said string, why *Fault) *settling {
 	r.describe(t)
 	s := &settling{record: r, transfer: t, said: said, why: why}
 	if d := r.data; d != nil && d.number == t.number {
-		d.close()
+		r.close(d)
 		s.data = d
 	}
 	return s
 }
 
-// close ends it; the first time counts.
-func (d *data) close() {
+// close ends a data connection; the first time counts.
+func (r *Record) close(d *data) {
 	if d.closed.IsZero() {
 		d.closed = time.Now()
+		r.journal.tallies.pinhole(d.Path, -1)
 	}
 }
 

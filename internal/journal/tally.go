@@ -13,6 +13,8 @@ type Tally struct {
 type tallies struct {
 	mu sync.Mutex
 	of map[string]*Tally
+
+	pinholes map[string]int // that are open, by what carries them
 }
 
 // add changes the tally of a forward.
@@ -26,6 +28,23 @@ func (t *tallies) add(forward string, change func(*Tally)) {
 		t.of[forward] = &Tally{}
 	}
 	change(t.of[forward])
+}
+
+// pinhole counts one that opens, or closes.
+func (t *tallies) pinhole(path string, by int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pinholes == nil {
+		t.pinholes = map[string]int{}
+	}
+	t.pinholes[path] += by
+}
+
+// Pinholes returns how many pinholes are open, or in use, that the path carries: "kernel" or "relay".
+func (j *Journal) Pinholes(path string) int {
+	j.tallies.mu.Lock()
+	defer j.tallies.mu.Unlock()
+	return j.tallies.pinholes[path]
 }
 
 // Tally returns what a forward has come to since the start, under the name that it has.

@@ -91,6 +91,7 @@ func (r *Record) Opened(d Data, took time.Duration) {
 	r.edit(func() {
 		r.numbers++
 		r.data = &data{Data: d, number: r.numbers, opened: time.Now()}
+		r.journal.tallies.pinhole(d.Path, +1)
 		if r.journal.Opened != nil && d.At.IsValid() {
 			r.journal.Opened(r.opening.Forward, d.Path, took)
 		}
@@ -112,7 +113,7 @@ func (r *Record) Closed() {
 	d := r.data
 	mute := d == nil || !d.closed.IsZero() || d.wanted // the end of its transfer says more
 	if d != nil {
-		d.close()
+		r.close(d)
 	}
 	r.mu.Unlock()
 	if !mute {
