@@ -18,6 +18,7 @@ require (
 	goftp.io/server/v2 v2.0.3
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
+	golang.org/x/term v0.47.0
 	gonum.org/v1/plot v0.17.0
 )
 

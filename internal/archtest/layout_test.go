@@ -66,7 +66,7 @@ var rows = []row{
 
 	// The wiring, and what an operator sees.
 	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "pinhole", "relay", "secure", "tracker", "gateway", "journal", "conntrack",
-		"flows", "notify", "transferlog", "metrics", "admin"}, shares: []string{"golang.org/x/sys"}},
+		"flows", "notify", "transferlog", "metrics", "admin", "doctor", "doctor/look"}, shares: []string{"golang.org/x/sys"}},
 	{pkg: "demo/quirk", imports: []string{"ftp"}},
 	{pkg: "demo/authority"},
 	{pkg: "demo/dialogue", imports: []string{"ftp"}},
@@ -76,14 +76,15 @@ var rows = []row{
 	{pkg: "demo/story", imports: []string{"ftp", "lab", "demo/quirk", "demo/authority", "demo/dialogue", "demo/ftpclient", "demo/ftpserver"}},
 	{pkg: "demo", imports: []string{"lab", "demo/authority", "demo/dialogue", "demo/ftpserver", "demo/story"},
 		testing: []string{"demo/ftpclient", "lab/labtest"}},
-	{pkg: "cli", imports: []string{"dnat", "config", "ruleset", "lab", "nft", "gateway", "daemon", "demo", "journal", "transferlog", "admin", "notify"},
-		owns: []string{"github.com/spf13/cobra"}, shares: []string{"golang.org/x/sys"}, testing: []string{"github.com/rogpeppe/go-internal"}},
+	{pkg: "cli", imports: []string{"dnat", "config", "ruleset", "lab", "nft", "gateway", "daemon", "demo", "journal", "transferlog", "admin", "notify",
+		"doctor", "trial"},
+		owns: []string{"github.com/spf13/cobra", "golang.org/x/term"}, shares: []string{"golang.org/x/sys"}, testing: []string{"github.com/rogpeppe/go-internal"}},
 	{pkg: "cmd/ftpgate", imports: []string{"cli"}},
 
 	// Tests of the whole.
 	{pkg: "bench", imports: []string{"ftp", "lab"}, owns: []string{"gonum.org/v1/plot"}, shares: []string{"golang.org/x/sys"},
 		testing: []string{"lab/labtest"}},
-	{pkg: "e2e", testing: []string{"cli", "lab", "lab/labtest", "github.com/jlaffaye/ftp", "golang.org/x/sys"}},
+	{pkg: "e2e", testing: []string{"cli", "lab", "lab/labtest", "github.com/jlaffaye/ftp", "github.com/prometheus/client_golang", "golang.org/x/sys"}},
 	{pkg: "archtest"},
 }
 

@@ -82,7 +82,7 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 	root.SetContext(context.Background())
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newForward(), newRun(), newCheck(), newRules(), newDemo(), newLab(),
-		newStatus(), newSessions(), newExplain(), newKill(), newReload())
+		newStatus(), newSessions(), newExplain(), newKill(), newReload(), newDoctor())
 	return root
 }
 

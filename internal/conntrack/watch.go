@@ -16,6 +16,10 @@ import (
 // and more, before any are lost.
 const eventBuffer = 8 << 20
 
+// gatherTime is how long events are left to gather in the kernel after some were read: to wake up for each costs
+// more than to read it.
+const gatherTime = 5 * time.Millisecond
+
 // Watcher receives the events of TCP flows, from Subscribe on.
 type Watcher struct {
 	socket *socket
@@ -92,21 +96,31 @@ func onlyTCP(fd int) error {
 // Close ends the subscription; Run returns.
 func (w *Watcher) Close() error { return w.socket.close() }
 
-// Run gives each event of a wanted flow to deliver, one after the other, until ctx ends; then it returns nil.
+// Run gives each event of a wanted flow to deliver, one after the other, until ctx ends; then those that are
+// there already, and returns nil.
 // want nil: all flows. While deliver works, events wait in the kernel. Where these are too many, some are
 // lost: deliver then gets dnat.FlowsMissed, after what was kept, so that a Dump from there on finds what the
 // lost events said. The error is that of a watcher that was closed, or of the kernel. Run may be called once.
 func (w *Watcher) Run(ctx context.Context, want Want, deliver func(dnat.FlowEvent)) error {
 	defer context.AfterFunc(ctx, func() { _ = w.socket.conn.SetReadDeadline(time.Unix(1, 0)) })()
 	missed := false
+	gather := time.NewTimer(0)
+	defer gather.Stop()
 	for {
+		if !missed {
+			select {
+			case <-gather.C:
+			case <-ctx.Done():
+				return w.rest(want, deliver)
+			}
+		}
 		read := w.socket.wait
 		if missed {
 			read = w.socket.poll
 		}
 		n, lost, err := read(w.in)
 		if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
+			return w.rest(want, deliver)
 		}
 		if err != nil {
 			return fmt.Errorf("conntrack: receive events: %w", err)
@@ -120,7 +134,25 @@ func (w *Watcher) Run(ctx context.Context, want Want, deliver func(dnat.FlowEven
 			missed = false
 		}
 		missed = missed || lost
+		if len(w.in)-n < largest { // there is more
+			gather.Reset(0)
+		} else {
+			gather.Reset(gatherTime)
+		}
 	}
+}
+
+// rest delivers what is there.
+func (w *Watcher) rest(want Want, deliver func(dnat.FlowEvent)) error {
+	err := w.socket.conn.SetReadDeadline(time.Time{})
+	for n := 1; err == nil && n > 0; {
+		n, _, err = w.socket.poll(w.in)
+		w.deliver(w.in[:n], time.Now(), want, deliver)
+	}
+	if err != nil {
+		return fmt.Errorf("conntrack: receive the last events: %w", err)
+	}
+	return nil
 }
 
 func (w *Watcher) deliver(b []byte, now time.Time, want Want, deliver func(dnat.FlowEvent)) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"sync"
@@ -12,23 +13,26 @@ import (
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/flows"
 	"ftpgate/internal/journal"
+	"ftpgate/internal/ruleset"
 	"ftpgate/internal/system"
 )
 
 // observer sees to it that the journal learns of what the kernel carries, and looks after what is being
 // counted.
 type observer struct {
+	name    string // of the table
 	log     *slog.Logger
 	book    *journal.Journal
 	watcher *flows.Watcher // nil: nothing is carried by the kernel
 	table   *conntrack.Conn
 	events  *conntrack.Watcher
+	ends    *conntrack.Segments // nil: none are to be had
 	stop    context.CancelFunc
 	run     sync.WaitGroup
 }
 
-func newObserver(log *slog.Logger, book *journal.Journal) *observer {
-	return &observer{log: log, book: book, stop: func() {}}
+func newObserver(table string, log *slog.Logger, book *journal.Journal) *observer {
+	return &observer{name: table, log: log, book: book, stop: func() {}}
 }
 
 // connections is the kernel's table, for flows.
@@ -58,6 +62,13 @@ func (o *observer) start(tables bool) {
 	if o.watcher != nil {
 		o.run.Go(func() { o.receive(ctx) })
 	}
+	if o.ends != nil {
+		o.run.Go(func() {
+			if err := o.ends.Run(ctx, o.watcher.Segment); err != nil {
+				o.log.Warn("bytes that the kernel carries are counted by packets from now on", "err", err)
+			}
+		})
+	}
 	o.run.Go(func() { o.look(ctx) })
 }
 
@@ -74,6 +85,10 @@ func (o *observer) open() (err error) {
 		return errors.Join(err, o.table.Close())
 	}
 	o.watcher = flows.New(connections{o.table}, o.book)
+	if o.ends, err = conntrack.Listen(ruleset.LogGroup(o.name)); err != nil {
+		o.log.Warn("bytes that the kernel carries are counted by packets: those that are sent twice count twice", "err", err,
+			"remedy", fmt.Sprintf("have no other program use log group %d, and use a kernel with CONFIG_NFT_LOG and CONFIG_NETFILTER_NETLINK_LOG", ruleset.LogGroup(o.name)))
+	}
 	return errSwitch
 }
 
@@ -127,7 +142,15 @@ func (o *observer) close() {
 	o.stop()
 	o.run.Wait()
 	if o.watcher != nil {
+		for range 2 { // the second time says that what is over is all there is
+			if err := o.watcher.Look(time.Now()); err != nil {
+				o.log.Warn("the kernel's connections cannot be read", "err", err)
+			}
+		}
 		o.events.Close()
+		if o.ends != nil {
+			o.ends.Close()
+		}
 		o.table.Close()
 	}
 	o.book.Settle(time.Now().Add(time.Hour))

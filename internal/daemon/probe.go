@@ -32,6 +32,7 @@ type prober struct {
 	dead     []string                  // tables of ftpgates that no longer run, to be swept
 	usable   bool                      // this process can have tables in the kernel
 	unusable []gateway.Finding         // why not
+	unlogged bool                      // the kernel has tables, but logs no packets
 }
 
 func openProber(table string) *prober {
@@ -51,6 +52,9 @@ func (p *prober) close() {
 func (p *prober) Apply(t ruleset.Table, sweep ...string) error {
 	if !p.usable {
 		return nil
+	}
+	if p.unlogged {
+		t = t.WithoutLog()
 	}
 	return p.kernel.Apply(t, sweep...)
 }
@@ -215,6 +219,9 @@ func (p *prober) features(ctx context.Context, forwards []dnat.Resolved) []gatew
 		table.Sets[i].Elements = elements[:min(1, len(elements))]
 	}
 	err := p.kernel.Probe(table)
+	if p.unlogged = err != nil && p.kernel.Probe(table.WithoutLog()) == nil; p.unlogged {
+		err = nil // and the observer says what follows from that
+	}
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.EPERM):

@@ -47,7 +47,7 @@ func (d *Daemon) prepare() *running {
 	r.keys = secure.New(secure.StateDir(), d.Log)
 	r.proxies = newServers(d.Log, r.counts, r.book, r.paths, sessionKeys{r.keys})
 	r.p.ours, r.g.Moved, r.g.Held = r.proxies.listensAt, r.proxies.follow, r.paths.held
-	r.watch = newObserver(d.Log, r.book)
+	r.watch = newObserver(d.Table, d.Log, r.book)
 	return r
 }
 

@@ -70,3 +70,14 @@ type FlowEvent struct {
 	Flow   Flow
 	At     time.Time // when it was read
 }
+
+// Segment is one with which a TCP connection begins or ends (RFC 9293 section 3.1), as the gateway forwards it:
+// both addresses are those that the two ends have themselves.
+type Segment struct {
+	From, To           netip.AddrPort
+	SYN, ACK, FIN, RST bool
+	Sequence           uint32    // of its first byte; of SYN itself
+	Acknowledged       uint32    // what the sender wants next, with ACK
+	Length             uint32    // bytes of data
+	At                 time.Time // when it was read
+}

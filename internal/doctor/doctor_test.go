@@ -332,3 +332,13 @@ func TestDestinations(t *testing.T) {
 		t.Errorf("got %v; want %v", got, want)
 	}
 }
+
+// A table that Docker has rules in has chains that are not its own.
+func TestInputBesideDocker(t *testing.T) {
+	f := sound()
+	f.Inputs = []Input{{Family: "ip", Table: "filter", Chain: "INPUT", Owner: "docker"}}
+	got := bad(Examine(f, []dnat.Resolved{forward(dnat.TrackingProxy)}))
+	if len(got) != 1 || got[0].Code != CodeInput || !strings.HasPrefix(got[0].Text, "chain INPUT of table ip filter refuses") {
+		t.Errorf("got %+v; want the chain, and not as Docker's", got)
+	}
+}

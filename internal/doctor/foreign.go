@@ -48,7 +48,7 @@ func (e *examiner) helper(r Rule) {
 	atServer := r.Hook == "output" && e.of.Tracking == dnat.TrackingProxy && e.meetsPort(r, e.of.Server.Port)
 	arrived := r.Hook == "input" && e.of.Tracking == dnat.TrackingProxy && e.meets(r, e.of.Listen.Port) ||
 		r.Hook == "prerouting" && late && e.of.Tracking == dnat.TrackingProxy && e.meets(r, e.of.Listen.Port)
-	take := "take the rule out"
+	take := fmt.Sprintf("take the rule out (nft -a list chain %s %s %s)", r.Family, r.Table, r.Chain)
 	switch {
 	case !listen && !translated && !atServer && !arrived:
 	case early:

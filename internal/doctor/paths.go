@@ -133,7 +133,11 @@ func (e *examiner) inputs() {
 		if !in.sees(e.of.Forward) || e.fromOpen(in) {
 			continue
 		}
-		chain := chainText(in.Owner, in.Family, in.Table, in.Chain)
+		owner := in.Owner
+		if owner == "docker" { // in whose table it is; Docker has rules for what is forwarded, and no others
+			owner = ""
+		}
+		chain := chainText(owner, in.Family, in.Table, in.Chain)
 		if !open(in.Ports, dnat.PortRange{First: e.of.Listen.Port, Last: e.of.Listen.Port}) {
 			e.say(CodeInput, Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", chain, e.of.Listen.Port),
 				in.remedy(fmt.Sprint(e.of.Listen.Port)))

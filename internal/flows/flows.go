@@ -35,6 +35,10 @@ const (
 	lateTime = time.Second
 	// holeTime is how long the kernel keeps a pinhole (pinholeTime in internal/nft).
 	holeTime = 25 * time.Second
+	// pendingTime is how long segments are kept of a connection that may turn out to be somebody's: the news of both
+	// come in different ways. maxPending bounds them; of those above the bytes are the kernel's count.
+	pendingTime = time.Second
+	maxPending  = 1 << 14
 	// silentTime is how long the far end may leave a first packet unanswered before that is told.
 	silentTime = 3 * time.Second
 )
@@ -48,6 +52,8 @@ type Watcher struct {
 	forwards map[uint16][]dnat.Resolved // that the kernel tracks, by the port they listen at
 	awaited  map[netip.AddrPort][]*Hole // by where the connection is to come
 	running  map[dnat.Tuple]*Hole       // connections that have come
+	counted  map[ends]*Hole             // the same, by their ends
+	pending  map[ends]*count            // what has begun and is nobody's so far
 	controls map[dnat.Tuple]*control    // of sessions that the kernel tracks
 	looked   time.Time                  // when the controls were looked at last
 }
@@ -55,7 +61,7 @@ type Watcher struct {
 // New returns a watcher that knows of nothing yet.
 func New(table Table, book *journal.Journal) *Watcher {
 	return &Watcher{table: table, book: book, awaited: map[netip.AddrPort][]*Hole{}, running: map[dnat.Tuple]*Hole{},
-		controls: map[dnat.Tuple]*control{}, forwards: map[uint16][]dnat.Resolved{}}
+		counted: map[ends]*Hole{}, pending: map[ends]*count{}, controls: map[dnat.Tuple]*control{}, forwards: map[uint16][]dnat.Resolved{}}
 }
 
 // Follow tells the watcher which forwards there are from now on. Sessions of others go on.
@@ -137,7 +143,7 @@ func (w *Watcher) comes(f dnat.Flow, at time.Time) bool {
 			h.mu.Lock()
 			h.connected, h.flow, h.seen = at, f, at
 			h.mu.Unlock()
-			w.running[f.Original] = h
+			w.runs(h, f)
 			return true
 		}
 	}
@@ -151,6 +157,67 @@ func (w *Watcher) comes(f dnat.Flow, at time.Time) bool {
 		h.mu.Unlock()
 	}
 	return len(holes) > 0
+}
+
+// runs follows a connection that has come. It is called with the lock held.
+func (w *Watcher) runs(h *Hole, f dnat.Flow) {
+	w.running[f.Original] = h
+	e := endsOf(f)
+	w.counted[e] = h
+	if c := w.pending[e]; c != nil {
+		delete(w.pending, e)
+		h.mu.Lock()
+		h.count = *c
+		h.mu.Unlock()
+	}
+}
+
+// ran no longer follows a connection.
+func (w *Watcher) ran(h *Hole, t dnat.Tuple) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running[t] == h {
+		delete(w.running, t)
+	}
+	if e := endsOf(h.flow); w.counted[e] == h {
+		delete(w.counted, e)
+	}
+}
+
+// Segment takes a segment with which a connection begins or ends.
+func (w *Watcher) Segment(s dnat.Segment) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	there, back := ends{s.From, s.To}, ends{s.To, s.From}
+	if s.SYN && !s.ACK {
+		if h := w.counted[there]; h != nil && h.ended() { // the port serves again
+			delete(w.counted, there)
+		}
+		if w.counted[there] == nil && len(w.pending) < maxPending {
+			w.pending[there] = &count{begun: s.At}
+		}
+	}
+	switch {
+	case w.counted[there] != nil:
+		w.counted[there].take(s, false)
+	case w.counted[back] != nil:
+		w.counted[back].take(s, true)
+	case w.pending[there] != nil:
+		w.pending[there].take(s, false)
+	case w.pending[back] != nil:
+		w.pending[back].take(s, true)
+	}
+}
+
+// dropPending forgets what has turned out to be nobody's.
+func (w *Watcher) dropPending(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for e, c := range w.pending {
+		if now.Sub(c.begun) > pendingTime {
+			delete(w.pending, e)
+		}
+	}
 }
 
 // translated tells whether a flow is led elsewhere than it was addressed to.
@@ -169,6 +236,7 @@ func listens(f dnat.Resolved, flow dnat.Flow) bool {
 // Look asks the table how far the connections are that run, and tells the journal.
 func (w *Watcher) Look(now time.Time) error {
 	w.dropLate(now)
+	w.dropPending(now)
 	err := w.lookAtData(now)
 	if err == nil {
 		err = w.lookAtControls(now)
@@ -182,10 +250,18 @@ func (w *Watcher) lookAtData(now time.Time) error {
 	w.mu.Lock()
 	tuples := make([]dnat.Tuple, 0, len(w.running))
 	holes := make([]*Hole, 0, len(w.running))
+	var short []*Hole // that are over before the kernel was asked for them once
 	for t, h := range w.running {
+		if h.short() {
+			short = append(short, h)
+			continue
+		}
 		tuples, holes = append(tuples, t), append(holes, h)
 	}
 	w.mu.Unlock()
+	for _, h := range short {
+		w.ended(h, h.flow.Original)
+	}
 	if len(tuples) == 0 {
 		return nil
 	}
@@ -195,17 +271,18 @@ func (w *Watcher) lookAtData(now time.Time) error {
 	}
 	for i, h := range holes {
 		if h.look(found[i], now) {
-			w.mu.Lock()
-			if w.running[tuples[i]] == h {
-				delete(w.running, tuples[i])
-			}
-			w.mu.Unlock()
-			if h.over != nil {
-				h.over()
-			}
+			w.ended(h, tuples[i])
 		}
 	}
 	return nil
+}
+
+// ended tells that nothing more comes of a hole.
+func (w *Watcher) ended(h *Hole, t dnat.Tuple) {
+	w.ran(h, t)
+	if h.over != nil {
+		h.over()
+	}
 }
 
 // dropLate forgets the holes that were closed so long ago that nothing is to come of them.

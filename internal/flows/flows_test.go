@@ -97,6 +97,10 @@ func TestHole(t *testing.T) {
 	table.flows[f.Original] = f
 	h.Release()
 	look(t, w, now.Add(time.Second))
+	if h.Progress().Over {
+		t.Error("it is over, though its last segments may be under way")
+	}
+	look(t, w, now.Add(time.Second+Interval))
 	if p := h.Progress(); p.Down != 1000 || !p.Over {
 		t.Errorf("got %+v; want 1000 bytes, and nothing more to come", p)
 	}
@@ -240,6 +244,7 @@ func TestSession(t *testing.T) {
 	data.State, data.Received.Bytes = dnat.TCPTimeWait, 1000
 	table.flows[data.Original] = data
 	look(t, w, now.Add(time.Second))
+	look(t, w, now.Add(time.Second+Interval))
 	control.State = dnat.TCPTimeWait
 	table.flows[control.Original] = control
 	look(t, w, now.Add(controlEvery+time.Second))

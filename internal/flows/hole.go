@@ -20,7 +20,10 @@ type Hole struct {
 	connected time.Time // zero: it has not come
 	stranger  netip.Addr
 	flow      dnat.Flow // as it was seen last
+	count     count     // what its segments say
 	seen      time.Time
+	asked     bool      // the kernel was asked for it
+	ending    bool      // it was over then, and its last segments may be under way
 	released  time.Time // nothing new may come; zero: it may
 	done      bool
 	fault     *journal.Fault
@@ -59,12 +62,34 @@ func (h *Hole) Progress() journal.Progress {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := journal.Progress{Connected: h.connected, Stranger: h.stranger, Over: h.done, Fault: h.fault}
-	sent, received := h.watcher.table.Payload(h.flow)
+	sent, received := h.count.bytes(h.watcher.table.Payload(h.flow))
 	p.Up, p.Down = int64(sent), int64(received)
 	if h.hole.Active { // the server has begun
 		p.Up, p.Down = p.Down, p.Up
 	}
 	return p
+}
+
+// take takes a segment of the connection.
+func (h *Hole) take(s dnat.Segment, back bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.count.take(s, back)
+}
+
+// ended tells whether segments have ended the connection.
+func (h *Hole) ended() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.count.over
+}
+
+// short tells whether the connection is over, and was so short that its segments say everything. Then it is.
+func (h *Hole) short() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.done = h.done || !h.asked && h.count.over && h.count.received.began
+	return h.done
 }
 
 // look takes the flow as it is now, the zero flow where it is gone, and tells whether nothing more comes.
@@ -78,10 +103,11 @@ func (h *Hole) look(f dnat.Flow, now time.Time) bool {
 		h.done = true
 		return true
 	}
-	h.flow, h.seen = f, now
+	h.flow, h.seen, h.asked = f, now, true
 	switch {
 	case f.State.Over():
-		h.done = true
+		h.done = h.count.over || h.ending
+		h.ending = true
 	case !f.Replied && now.Sub(h.connected) > silentTime:
 		h.fault = h.unanswered("no answer to the first packet for " + now.Sub(h.connected).Round(time.Second).String())
 	case f.Replied:

@@ -11,6 +11,8 @@ import (
 type control struct {
 	flow   dnat.Flow
 	record *journal.Record
+	data   *Hole // the data connection that runs; nil: none
+	over   bool  // the session ends with its data connection
 }
 
 // session begins with a control connection. It is called with the lock held.
@@ -31,11 +33,26 @@ func (w *Watcher) data(c *control, f dnat.Flow, at time.Time) {
 	}
 	h := &Hole{watcher: w, connected: at, flow: f, seen: at,
 		hole: dnat.Pinhole{From: f.Original.From.Addr(), At: f.Original.To, To: f.Reply.From, As: f.Reply.To.Addr(), Active: active}}
-	h.over = func() { c.record.Finishes(true, "", nil) }
+	if c.data != nil { // a session has one at a time: that one is over, though nobody has looked since
+		c.record.Finishes(true, "", nil)
+	}
+	c.data = h
+	h.over = func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if c.data == h {
+			c.data = nil
+			f := h.Progress().Fault
+			c.record.Finishes(f == nil, "", f)
+		}
+		if c.over && c.data == nil {
+			c.record.Ends("")
+		}
+	}
 	c.record.Opened(journal.Data{Mode: mode, Path: dnat.DataKernel.String(), From: h.hole.From, At: h.hole.At, To: h.hole.To,
 		As: h.hole.As, Active: active, Meter: h}, 0)
 	c.record.Begins("", "")
-	w.running[f.Original] = h
+	w.runs(h, f)
 }
 
 // lookAtControls ends the sessions whose control connection is over.
@@ -72,13 +89,17 @@ func (w *Watcher) lookAtControl(t dnat.Tuple, now dnat.Flow) {
 	before := c.flow
 	gone := now.ID != before.ID
 	over := gone || now.State.Over()
+	waits := false
 	if over {
 		delete(w.controls, t)
+		waits = c.data != nil
+		c.over = waits
 	} else {
 		c.flow = now
 	}
 	w.mu.Unlock()
 	switch {
+	case waits: // for its data connection, which may be over, too, and nobody has looked
 	case gone && !before.Replied:
 		c.record.Refuse(journal.Fault{Code: journal.CodeServerUnreachable, At: before.Reply.From, Fatal: true,
 			Err: before.Reply.From.String() + ": connection refused"})

@@ -248,7 +248,14 @@ func (j *Journal) Settle(now time.Time) {
 	waiting := j.settling
 	j.settling = nil
 	j.mu.Unlock()
-	waiting = slices.DeleteFunc(waiting, func(s *settling) bool { return j.settled(s, now) })
+	held := map[*Record]bool{} // a session's transfers are told in their order
+	waiting = slices.DeleteFunc(waiting, func(s *settling) bool {
+		if held[s.record] || !j.settled(s, now) {
+			held[s.record] = true
+			return false
+		}
+		return true
+	})
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.settling = append(waiting, j.settling...)

@@ -114,17 +114,20 @@ type failing struct {
 	want string
 }
 
+func late(r *Record) { r.data.opened = r.data.opened.Add(-30 * time.Second) }
+
+// failed is a transfer that fails, 30 s after its pinhole was opened.
+func failed(why *Fault, m Progress, said string) func(*Record) {
+	return func(r *Record) {
+		hole(r, &meter{m})
+		r.Begins("RETR", "a")
+		late(r)
+		r.Finishes(false, said, why)
+	}
+}
+
 // failings returns some.
 func failings() []failing {
-	late := func(r *Record) { r.data.opened = r.data.opened.Add(-30 * time.Second) }
-	failed := func(why *Fault, m Progress, said string) func(*Record) {
-		return func(r *Record) {
-			hole(r, &meter{m})
-			r.Begins("RETR", "a")
-			late(r)
-			r.Finishes(false, said, why)
-		}
-	}
 	came := Progress{Connected: time.Now(), Over: true}
 	return []failing{
 		{"nothing", func(*Record) {}, CodeFine, "nothing went wrong: no transfer yet"},
@@ -142,6 +145,25 @@ func failings() []failing {
 		}, CodeServerRefused, "550 no such file"},
 		{"a fault of the data path", failed(nil, Progress{Connected: time.Now(), Over: true,
 			Fault: &Fault{Code: CodeDataReset, Said: "the server broke it"}}, "426 broken"), CodeDataReset, "the data connection broke: the server broke it"},
+		{"the server breaks it off", failed(nil, came, "426 broken"), CodeServerRefused, "the server broke RETR off: 426 broken"},
+		{"the server does not take the data connection", failed(nil, came, "425 no"), CodeServerRefused, "the server could not use the data connection for RETR: 425 no"},
+		{"nobody listens", failed(nil, Progress{Connected: time.Now(), Fault: &Fault{Code: CodeServerData, At: at, Err: "connect: connection refused"}}, "425 no"),
+			CodeServerData, "at 192.168.5.2:51234: connection refused"},
+		{"a wrong password, and then the right one", func(r *Record) { r.Refuse(Fault{Code: CodeLogin, Said: "no"}) }, CodeFine,
+			"nothing went wrong since the login: no transfer yet; before, the server did not take the login: no"},
+		{"PORT to a third host", func(r *Record) { r.Refuse(Fault{Code: CodeThirdParty, Verb: "PORT", Peer: client.Addr()}) }, CodeThirdParty,
+			"the client's PORT names another address than its own, 192.168.5.1: refused"},
+		{"data in clear", func(r *Record) { r.Refuse(Fault{Code: CodeTLSRequired, Verb: "PROT"}) }, CodeTLSRequired, "the client asked for data in clear with PROT"},
+		{"a login in clear", func(r *Record) { r.Refuse(Fault{Code: CodeTLSRequired, Verb: "PASS"}) }, CodeTLSRequired, "the client sent PASS in clear"},
+		{"no TLS", func(r *Record) { r.Refuse(Fault{Code: CodeServerTLS, Said: "no TLS with the server: why", Err: "e"}) }, CodeServerTLS,
+			"no TLS with the server: why (e)"},
+	}
+}
+
+// endings are those of transfers and sessions that were cut off.
+func endings() []failing {
+	came := Progress{Connected: time.Now(), Over: true}
+	return []failing{
 		{"aborted", failed(&Fault{Code: CodeAborted}, came, "426 aborted"), CodeAborted, "the client called RETR off with ABOR"},
 		{"the client leaves", func(r *Record) {
 			hole(r, &meter{came})
@@ -175,14 +197,14 @@ func failings() []failing {
 
 // TestVerdicts has sessions fail, and asks why.
 func TestVerdicts(t *testing.T) {
-	for _, test := range failings() {
+	for _, test := range append(failings(), endings()...) {
 		t.Run(test.name, func(t *testing.T) {
 			j := New(time.Now())
 			r := logIn(j)
 			test.do(r)
 			j.Settle(time.Now().Add(2 * settleTime))
 			v := r.Session(time.Now()).Verdict
-			if v.Code != test.code || !strings.Contains(v.Text, test.want) {
+			if v.Code != test.code || !strings.Contains(v.Text, test.want) || strings.Count(v.Text, "no TLS") > 1 {
 				t.Errorf("got %+v; want %s: %s", v, test.code, test.want)
 			}
 		})

@@ -67,7 +67,10 @@ func (r *Record) verdict(now time.Time) Verdict {
 		return Verdict{Code: CodeFine, Text: "nothing went wrong: " + r.totals.String()}
 	}
 	v := r.last.Verdict()
-	if r.since == 0 {
+	switch {
+	case r.since == 0 && r.loggedIn && (r.last.Code == CodeLogin || r.last.Code == CodeNotLoggedIn):
+		return Verdict{Code: CodeFine, Text: fmt.Sprintf("nothing went wrong since the login: %s; before, %s", r.totals, v.Text)}
+	case r.since == 0:
 		return v
 	}
 	if r.last.minor() {

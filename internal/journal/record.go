@@ -2,7 +2,6 @@ package journal
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -90,7 +89,12 @@ func (r *Record) note(k Kind, data int, text string) { r.noteAt(time.Now(), k, d
 
 // noteAt adds to the time line what was learnt of later than it was.
 func (r *Record) noteAt(at time.Time, k Kind, data int, text string) {
-	grown := r.line.add(entry{at.Sub(r.began), int32(data), kindOf(k), text}, r.journal.events.Load() > maxEvents)
+	r.keep(entry{after: at.Sub(r.began), data: int32(data), kind: kindOf(k), text: text})
+}
+
+// keep adds an entry to the time line.
+func (r *Record) keep(e entry) {
+	grown := r.line.add(e, r.journal.events.Load() > maxEvents)
 	if grown > 0 {
 		r.journal.events.Add(int64(grown))
 	}
@@ -207,24 +211,15 @@ func (r *Record) conclude(s *settling, p Progress) {
 	}
 	r.totals.add(came)
 	r.journal.tallies.add(r.opening.Forward, func(t *Tally) { t.Totals.add(came) })
-	word := "complete"
 	if t.Complete {
 		r.since++
 	} else {
-		word = "failed"
 		f := r.whyFailed(s, p)
 		t.Verdict = f.Verdict().Text
 		r.fault(f)
 	}
-	r.noteAt(t.Ended, KindTransfer, t.number, fmt.Sprintf("%s %s: %d bytes in %s", cmp.Or(t.Verb, "a transfer"), word, t.Bytes, round(t.Ended.Sub(t.Began))))
-}
-
-// add adds what a transfer has come to.
-func (t *Totals) add(more Totals) {
-	t.Transfers += more.Transfers
-	t.Failed += more.Failed
-	t.Up += more.Up
-	t.Down += more.Down
+	r.keep(entry{after: t.Ended.Sub(r.began), kind: kindOf(KindTransfer), data: int32(t.number),
+		words: over{t.Verb, t.Complete, t.Bytes, t.Ended.Sub(t.Began)}})
 }
 
 // whyFailed returns why a transfer failed: what the data path knows says more than what the server says, and
@@ -274,6 +269,9 @@ func (t *Transfer) only(p Progress) Progress {
 // measure fills in how far a transfer has come.
 func (t *Transfer) measure(p Progress, now time.Time) {
 	t.Connected = p.Connected
+	if now.Before(t.Connected) { // it was heard of later
+		t.Connected = now
+	}
 	switch t.Direction {
 	case Upload:
 		t.Bytes = p.Up
@@ -293,15 +291,12 @@ func (r *Record) came(d *data, p Progress) {
 		return
 	}
 	d.reported = true
-	who := "the client"
-	if d.Active {
-		who = "the server"
+	at := p.Connected // which is when it was heard of
+	if at.Before(d.opened) {
+		at = d.opened
 	}
-	text := fmt.Sprintf("%s came %s after the pinhole was opened", who, round(p.Connected.Sub(d.opened)))
-	if !d.At.IsValid() {
-		text = "both ends are connected to"
-	}
-	r.noteAt(p.Connected, KindData, d.number, text)
+	r.keep(entry{after: at.Sub(r.began), kind: kindOf(KindData), data: int32(d.number),
+		words: came{at.Sub(d.opened), d.Active, !d.At.IsValid()}})
 }
 
 func (d *data) progress() Progress {

@@ -133,3 +133,11 @@ type Explained struct {
 	Session
 	Events []Event `json:"events"`
 }
+
+// add adds what a transfer has come to.
+func (t *Totals) add(more Totals) {
+	t.Transfers += more.Transfers
+	t.Failed += more.Failed
+	t.Up += more.Up
+	t.Down += more.Down
+}

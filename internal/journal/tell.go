@@ -95,12 +95,8 @@ func (r *Record) Opened(d Data, took time.Duration) {
 		if r.journal.Opened != nil && d.At.IsValid() {
 			r.journal.Opened(r.opening.Forward, d.Path, took)
 		}
-		if !d.At.IsValid() {
-			r.note(KindPinhole, r.numbers, fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)", d.To, d.From, d.Path))
-			return
-		}
-		r.note(KindPinhole, r.numbers, fmt.Sprintf("opened by the %s in %s: %s may connect to %s, leads to %s, which sees %s",
-			d.Path, round(took), d.From, d.At, d.To, d.As))
+		r.keep(entry{after: r.data.opened.Sub(r.began), kind: kindOf(KindPinhole), data: int32(r.numbers),
+			words: &opened{d.Path, d.From, d.As, d.At, d.To, took}})
 	})
 }
 

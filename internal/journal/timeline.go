@@ -25,6 +25,7 @@ type entry struct {
 	data  int32
 	kind  uint8 // its index in kinds
 	text  string
+	words fmt.Stringer // in place of text: put together when somebody asks; nil: text
 }
 
 var kinds = [...]Kind{KindSession, KindCommand, KindReply, KindAnswer, KindAsk, KindTLS, KindPinhole, KindData, KindTransfer, KindFault}
@@ -72,6 +73,9 @@ func (t *timeline) events(began time.Time) []Event {
 	all := make([]Event, 0, t.len()+1)
 	put := func(entries []entry) {
 		for _, e := range entries {
+			if e.words != nil {
+				e.text = e.words.String()
+			}
 			all = append(all, Event{At: began.Add(e.after), Kind: kinds[e.kind], Data: int(e.data), Text: e.text})
 		}
 	}

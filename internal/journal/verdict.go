@@ -3,13 +3,14 @@ package journal
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 )
 
 // controlWords are the words for faults of control connections, by code.
 var controlWords = map[Code]sentence{
 	CodeServerUnreachable: {
-		func(f Fault) string { return "the server cannot be reached: " + cmp.Or(f.Err, f.Said) },
+		func(f Fault) string { return "the server cannot be reached: " + cmp.Or(noWay(f.Err), f.Said) },
 		always("see that the server runs, that its address and port are right, and that nothing between the gateway and it drops the connection: ftpgate doctor tries it"),
 	},
 	CodeServerSilent: {
@@ -25,10 +26,13 @@ var controlWords = map[Code]sentence{
 		always("see in the server's log why, and whether it has limits of time or of sessions"),
 	},
 	CodeServerTLS: {
-		func(f Fault) string { return "no TLS with the server: " + detail(f) }, nil,
+		func(f Fault) string {
+			const begin = "no TLS with the server: " // which what is said may have
+			return begin + strings.TrimPrefix(detail(f), begin)
+		}, nil,
 	},
 	CodeServerNoTLS: {
-		func(f Fault) string { return "the server does not offer TLS: " + detail(f) }, nil,
+		func(f Fault) string { return cmp.Or(detail(f), "the server does not offer TLS") }, nil,
 	},
 	CodeServerBadReply: {
 		func(f Fault) string { return fmt.Sprintf("%s%s", f.Said, behind(f)) },
@@ -39,7 +43,7 @@ var controlWords = map[Code]sentence{
 		always("the gateway has kept the reply from the client; a server that does this often is broken, or somebody steers it"),
 	},
 	CodeServerLowPort: {
-		func(f Fault) string { return "the server announces a port below 1024 for data: " + f.Said },
+		func(f Fault) string { return cmp.Or(f.Said, "the server offers a port below 1024 for data") },
 		always("give the server passive ports from 1024 on; below are the ports of services, and no data connection goes there"),
 	},
 	CodeServerRefusedPORT: {
@@ -54,10 +58,7 @@ var controlWords = map[Code]sentence{
 		},
 		always("have the client use active mode, or allow passive mode at the server"),
 	},
-	CodeServerRefused: {
-		func(f Fault) string { return fmt.Sprintf("the server did not carry out %s: %s", f.Verb, f.Said) },
-		always("this is between the client and the server: see the path, and what the server's user may do"),
-	},
+	CodeServerRefused: {refusedText, refusedRemedy},
 	CodeLogin: {
 		func(f Fault) string {
 			return "the server did not take the login: " + cmp.Or(f.Said, "the name or the password is wrong")
@@ -70,7 +71,7 @@ var controlWords = map[Code]sentence{
 	},
 	CodeTooMany: {
 		func(f Fault) string { return "turned away: " + f.Said },
-		always("raise limits.sessions or limits.per_client, if these are honest clients: ftpgate sessions shows them"),
+		always("raise max_sessions_per_client, or max_sessions, if these are honest clients: ftpgate sessions shows them"),
 	},
 	CodeShutDown: {
 		func(f Fault) string {
@@ -79,11 +80,11 @@ var controlWords = map[Code]sentence{
 	},
 	CodeLoginTime: {
 		func(f Fault) string { return "the client did not log in in time: " + f.Said },
-		always("raise limits.login, if people need longer"),
+		always("raise login_time, if people need longer"),
 	},
 	CodeIdle: {
 		func(f Fault) string { return "ended because nothing was said: " + f.Said },
-		always("raise limits.idle, or have the client send NOOP now and then"),
+		always("raise idle_time, or have the client send NOOP now and then"),
 	},
 	CodeClientReads: {
 		func(f Fault) string { return f.Said + ": its connection was full for a minute" },
@@ -102,6 +103,32 @@ var controlWords = map[Code]sentence{
 	CodeKilled: {
 		func(f Fault) string { return "ended by an operator" }, nil,
 	},
+}
+
+// refusedText says that the server has called a transfer off, by the code of its reply (RFC 959 section 4.2.1).
+func refusedText(f Fault) string {
+	said := cmp.Or(f.Said, "it has not said why")
+	switch {
+	case strings.HasPrefix(said, "426"):
+		return fmt.Sprintf("the server broke %s off: %s", f.Verb, said)
+	case failedToConnect(said):
+		return fmt.Sprintf("the server could not use the data connection for %s: %s", f.Verb, said)
+	}
+	return fmt.Sprintf("the server did not carry out %s: %s", f.Verb, said)
+}
+
+// refusedRemedy is where to look for that.
+func refusedRemedy(f Fault) string {
+	code := f.Said[:min(3, len(f.Said))]
+	switch {
+	case code == "425" || code == "426":
+		return "see the logs of the server and of the client: one of them closed the data connection, or did not take it"
+	case code == "452" || code == "552":
+		return "see the room on the server's disk, and the user's quota"
+	case strings.HasPrefix(code, "52") || strings.HasPrefix(code, "53") && code != "532":
+		return "see in the server's log what it asks of data connections: to be encrypted (tls.server = \"required\"), or to resume the TLS session of the control connection"
+	}
+	return "this is between the client and the server: see the path, and what the server's user may do"
 }
 
 // always is a remedy for every case.

@@ -3,13 +3,18 @@ package journal
 import (
 	"cmp"
 	"fmt"
+	"strings"
 )
 
 // dataWords are the words for faults that have to do with data connections and with what was asked for them.
 var dataWords = map[Code]sentence{
 	CodeThirdParty: {
 		func(f Fault) string {
-			return fmt.Sprintf("the client's %s names another address than its own (%s): refused", cmp.Or(f.Verb, "PORT"), f.Said)
+			own := ""
+			if f.Peer.IsValid() {
+				own = ", " + f.Peer.String()
+			}
+			return fmt.Sprintf("the client's %s names another address than its own%s: refused", cmp.Or(f.Verb, "PORT"), own)
 		},
 		always("have the client use passive mode: it is behind a translation of addresses itself, or sends files between two servers, which is not allowed"),
 	},
@@ -34,8 +39,8 @@ var dataWords = map[Code]sentence{
 		always("widen passive_ports, or see with ftpgate sessions who holds so many"),
 	},
 	CodeNoPath: {
-		func(f Fault) string { return "no data connection was possible: " + detail(f) },
-		always("see the log for what the kernel or the operating system said"),
+		func(f Fault) string { return "no data connection was possible: " + cmp.Or(f.Err, f.Said) },
+		always("data = \"auto\" has ftpgate itself carry what the kernel cannot; see the log for what the operating system said"),
 	},
 	CodeTLSRefused: {
 		func(f Fault) string {
@@ -44,6 +49,10 @@ var dataWords = map[Code]sentence{
 	},
 	CodeTLSRequired: {
 		func(f Fault) string {
+			switch f.Verb {
+			case "PASV", "EPSV", "PORT", "EPRT", "PROT": // which may come over TLS themselves
+				return fmt.Sprintf("the client asked for data in clear with %s, and this forward requires TLS", f.Verb)
+			}
 			return fmt.Sprintf("the client sent %s in clear, and this forward requires TLS", cmp.Or(f.Verb, "it"))
 		},
 		always("have the client use explicit FTPS with encrypted data (AUTH TLS, PBSZ 0, PROT P), or set tls.client = \"optional\""),
@@ -70,7 +79,7 @@ var dataWords = map[Code]sentence{
 		}, nil,
 	},
 	CodeServerReuse: {
-		func(f Fault) string { return "no TLS with the server on the data connection: " + detail(f) },
+		func(f Fault) string { return cmp.Or(detail(f), "no TLS with the server on the data connection") },
 		always("see in the server's log why: it may want its session resumed in another way than the gateway does it"),
 	},
 	CodeTruncated: {
@@ -112,13 +121,13 @@ var dataWords = map[Code]sentence{
 	},
 	CodeServerData: {
 		func(f Fault) string {
-			return fmt.Sprintf("the server does not take data connections at %s: %s", f.At, cmp.Or(f.Err, "no answer"))
+			return fmt.Sprintf("the server does not take data connections at %s: %s", f.At, cmp.Or(noWay(f.Err), "no answer"))
 		},
 		always("open the server's passive ports for the gateway in the server's firewall"),
 	},
 	CodeClientData: {
 		func(f Fault) string {
-			return fmt.Sprintf("the client does not take data connections at %s: %s", f.At, cmp.Or(f.Err, "no answer"))
+			return fmt.Sprintf("the client does not take data connections at %s: %s", f.At, cmp.Or(noWay(f.Err), "no answer"))
 		},
 		always("a firewall on the client's side keeps active mode out: have the client use passive mode"),
 	},
@@ -131,6 +140,11 @@ var dataWords = map[Code]sentence{
 			return fmt.Sprintf("the client called %s off with ABOR", cmp.Or(f.Verb, "the transfer"))
 		}, nil,
 	},
+}
+
+// noWay is why connections did not come about, without the words of system calls.
+func noWay(err string) string {
+	return strings.NewReplacer("connect: ", "", "i/o timeout", "no answer").Replace(err)
 }
 
 // because adds what an error says.

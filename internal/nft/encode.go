@@ -20,9 +20,14 @@ const elementsPerMessage = 500
 // Kernel constants that the libraries lack (include/uapi/linux/netfilter/nf_tables.h,
 // nf_conntrack_common.h, rtnetlink.h).
 const (
+	flagFIN = 1 << 0 // RFC 9293 section 3.1
+	flagSYN = 1 << 1
+	flagRST = 1 << 2
+
 	ctKeyDestinationIP  = 20     // NFT_CT_DST_IP
 	ctKeyDestinationIP6 = 22     // NFT_CT_DST_IP6
 	ctStatusDNAT        = 1 << 5 // IPS_DST_NAT
+	directionOriginal   = 0      // IP_CT_DIR_ORIGINAL
 	objectCtHelper      = 3      // NFT_OBJECT_CT_HELPER
 	setExpression       = 17     // NFTA_SET_EXPR
 	routeLocal          = 2      // RTN_LOCAL
@@ -217,6 +222,7 @@ func lastAddr(p netip.Prefix) netip.Addr {
 
 var hooks = map[string]*nftables.ChainHook{
 	"prerouting":  nftables.ChainHookPrerouting,
+	"forward":     nftables.ChainHookForward,
 	"postrouting": nftables.ChainHookPostrouting,
 }
 
@@ -302,6 +308,16 @@ func (e *encoder) statement(s ruleset.Statement) {
 	case ruleset.Reset: // reject with tcp reset
 		e.tcp()
 		e.add(&expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
+	case ruleset.AtEnds: // tcp flags fin,syn,rst
+		e.tcp()
+		e.add(&expr.Payload{DestRegister: registerFirst, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1}, // RFC 9293 section 3.1
+			&expr.Bitwise{SourceRegister: registerFirst, DestRegister: registerFirst, Len: 1, Mask: []byte{flagFIN | flagSYN | flagRST}, Xor: []byte{0}},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: []byte{0}})
+	case ruleset.DialledFrom: // ct original proto-dst >= 1024
+		e.add(&expr.Ct{Key: expr.CtKeyPROTODST, Register: registerFirst, Direction: directionOriginal},
+			&expr.Cmp{Op: expr.CmpOpGte, Register: registerFirst, Data: port(s.Port)})
+	case ruleset.Log: // log group 2121
+		e.add(&expr.Log{Key: 1 << unix.NFTA_LOG_GROUP, Group: s.Group})
 	default:
 		panic(fmt.Sprintf("nft: statement %T", s))
 	}

@@ -13,6 +13,8 @@
 //	prerouting   dstnat (-100)   prerouting   pinholes of tracking proxy, each for one connection;
 //	                                          passages, each for a client's encrypted sessions;
 //	                                          listen address to server
+//	forward      security (50)   forward      logs where a connection begins and where it ends, behind all
+//	                                          filters: internal/conntrack counts with that
 //	postrouting  srcnat (100)    postrouting  gives what came through a pinhole or a passage the address
 //	                                          that its far end knows; masquerades the rest of what
 //	                                          prerouting translated, nothing else
@@ -90,7 +92,7 @@ const (
 type Chain struct {
 	Name     string
 	Type     string // "filter" or "nat"
-	Hook     string // "prerouting" or "postrouting"
+	Hook     string // "prerouting", "forward" or "postrouting"
 	Priority Priority
 	Rules    []Rule
 }
@@ -103,9 +105,10 @@ type Priority struct {
 
 // The priorities that the table hooks in with.
 var (
-	Mangle = Priority{"mangle", -150}
-	DstNAT = Priority{"dstnat", -100}
-	SrcNAT = Priority{"srcnat", 100}
+	Mangle   = Priority{"mangle", -150}
+	DstNAT   = Priority{"dstnat", -100}
+	Security = Priority{"security", 50}
+	SrcNAT   = Priority{"srcnat", 100}
 )
 
 // Rule is a list of statements: matches, then what to do.
@@ -188,8 +191,11 @@ func Build(name string, all []dnat.Resolved, held ...dnat.PortRange) Table {
 		t.Chains = append(t.Chains, Chain{"helper", "filter", "prerouting", Mangle, slices.Concat(b.guard, b.helper)})
 	}
 	if pinholes || len(ranges) > 0 || len(forwards) > 0 {
+		t.Chains = append(t.Chains, Chain{"prerouting", "nat", "prerouting", DstNAT, slices.Concat(b.pinholes, b.control, b.ports)})
+		if pinholes || t.Helper {
+			t.Chains = append(t.Chains, Chain{logChain, "filter", "forward", Security, []Rule{logEnds(name)}})
+		}
 		t.Chains = append(t.Chains,
-			Chain{"prerouting", "nat", "prerouting", DstNAT, slices.Concat(b.pinholes, b.control, b.ports)},
 			Chain{"postrouting", "nat", "postrouting", SrcNAT, slices.Concat(b.sources, b.masquerade)})
 	}
 	return t

@@ -54,6 +54,12 @@ type (
 	Masquerade struct{}
 	// Reset refuses the connection: reject with tcp reset
 	Reset struct{}
+	// AtEnds matches the segments that begin and end TCP connections: tcp flags fin,syn,rst
+	AtEnds struct{}
+	// DialledFrom matches connections by the port that was dialled, and those above: ct original proto-dst >= 1024
+	DialledFrom struct{ Port uint16 }
+	// Log hands a copy of the packet to whoever listens to the group: log group 2121
+	Log struct{ Group uint16 }
 )
 
 func (s StateIs) text() string    { return "ct state " + s.State }
@@ -73,6 +79,11 @@ func (s TranslateSource) text() string {
 }
 func (Masquerade) text() string { return "masquerade" }
 func (Reset) text() string      { return "reject with tcp reset" }
+func (AtEnds) text() string     { return "tcp flags fin,syn,rst" }
+func (s DialledFrom) text() string {
+	return fmt.Sprintf("ct original proto-dst >= %d", s.Port)
+}
+func (s Log) text() string { return fmt.Sprintf("log group %d", s.Group) }
 
 // digit is the version as it stands in the names of sets.
 func (v Version) digit() string { return strconv.Itoa(int(v)) }

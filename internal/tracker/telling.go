@@ -117,8 +117,9 @@ func (s *session) tellCommand(line []byte) {
 		s.record.Command(c.Verb + " (not shown)")
 		return
 	}
-	s.said.arg = string(c.Arg)
-	s.record.Command(c.Verb + " " + s.said.arg)
+	shown := string(text)
+	s.said.arg = shown[len(shown)-len(c.Arg):]
+	s.record.Command(shown)
 	if c.Verb == "USER" {
 		s.record.User(s.said.arg)
 	}
@@ -189,7 +190,7 @@ func (s *session) tellAnswered(line []byte, busy, loggedIn bool) {
 		s.record.Ask(firstLine(step.ToServer))
 	}
 	if len(step.ToClient) > 0 && (step.Refused != NotRefused || negotiates(s.said.verb)) && !bytes.Equal(bytes.TrimRight(step.ToClient, "\r\n"), line) {
-		s.record.Answer(firstLine(step.ToClient))
+		s.record.Answer(s.shown([]byte(firstLine(step.ToClient))))
 	}
 	if s.said.verb == "TYPE" && len(line) > 0 && line[0] == '2' && s.said.arg != "" {
 		s.record.Type(strings.ToUpper(s.said.arg[:1]))

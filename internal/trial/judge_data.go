@@ -86,6 +86,9 @@ func (j *judge) passive(v *visit) {
 			continue
 		}
 		text, _ := unreached(t.at, t.dial, t.took)
+		if isTimeout(t.dial) { // the host is up: it has just answered
+			text = fmt.Sprintf("no answer from %s within %s: a firewall drops the packets", t.at, rounded(t.took))
+		}
 		remedy := "have a firewall between this host and the server let the server's passive ports through; " +
 			"if they are translated, the server must be set to the range that is (pasv_min_port, PassivePorts)"
 		if errors.Is(t.dial, syscall.ECONNREFUSED) {
@@ -146,7 +149,7 @@ func (j *judge) active(v *visit) {
 		j.say(CodePort, Info, fmt.Sprintf("active mode was not tried: the address for it is not of %s's family", j.at.Addr()), "")
 		return
 	case !j.terms.active && unused == "" && j.forward.Tracking != dnat.TrackingNone:
-		j.say(CodePort, Info, "active mode was not tried, as it was not asked for", "")
+		j.say(CodePort, Info, "active mode was not tried, as it was not asked for", "try it with --active, where the server may connect to this host")
 		return
 	}
 	for _, t := range []*transfer{v.port, v.eprt} {
@@ -193,7 +196,7 @@ func (j *judge) listing(code string, level Level, t *transfer, how string) {
 	case t.handed:
 		tls = ", in TLS with a session of its own"
 	}
-	text, remedy := j.unwilling("LIST", t.listed)
+	text, remedy := j.unwilling(fmt.Sprintf("LIST (over %s)", t.verb), t.listed)
 	switch {
 	case t.worked() && t.cut:
 		j.say(code, OK, fmt.Sprintf("a listing came %s, and was given up after %d MiB%s", how, maxListing>>20, tls), "")
@@ -212,14 +215,16 @@ func (j *judge) listing(code string, level Level, t *transfer, how string) {
 		text, remedy := handshakeFault(t.shake, true, j.limits.Data)
 		j.say(code, level, "on the data connection "+text, remedy)
 	case isTimeout(t.read) && (t.listed.positive() || t.listed.Code == 426 || isTimeout(t.listed.err)):
-		j.say(code, level, fmt.Sprintf("the data connection stood, and did not end within %s: %d bytes came", rounded(j.limits.Data), t.bytes),
+		j.say(code, level, fmt.Sprintf("the data connection of %s stood, and did not end within %s: %d bytes came", t.verb, rounded(j.limits.Data), t.bytes),
 			"look for a firewall in between that holds data up, and at the MTU on the way (ping -M do -s 1472)")
+	case t.open && t.read == nil && isTimeout(t.listed.err):
+		j.say(code, level, fmt.Sprintf("%d bytes came over %s, and the server never said that they are all", t.bytes, t.verb), remedy)
 	case text != "":
 		j.say(code, level, text, remedy)
 	case t.refused():
 		j.unlisted(code, level, t)
 	case t.read != nil:
-		j.say(code, level, fmt.Sprintf("the data connection broke after %d bytes: %s", t.bytes, quote(t.read.Error())), atLog)
+		j.say(code, level, fmt.Sprintf("the data connection of %s broke after %d bytes: %s", t.verb, t.bytes, quote(t.read.Error())), atLog)
 	default:
 		j.say(code, level, "the server said "+j.said(t.listed)+", and no data connection came about", atLog)
 	}
@@ -230,9 +235,9 @@ func (j *judge) unlisted(code string, level Level, t *transfer) {
 	said := j.said(t.listed)
 	switch {
 	case slices.Contains([]int{550, 450, 530, 553}, t.listed.Code) && !t.listed.wantsTLS():
-		text := "the server refuses the listing, so that no data came: " + said
+		text := fmt.Sprintf("after %s the server refuses the listing, so that no data came: %s", t.verb, said)
 		if t.passive() {
-			text = fmt.Sprintf("port %d was connected to, and the server refuses the listing: %s", t.at.Port(), said)
+			text = fmt.Sprintf("the port %d of %s was connected to, and the server refuses the listing: %s", t.at.Port(), t.verb, said)
 		}
 		j.say(code, Info, text, "try with a user who may read the directory in which the login ends")
 	case (t.listed.Code == 521 || t.listed.wantsTLS()) && j.forward.TLS.Server == dnat.ServerTLSOff:

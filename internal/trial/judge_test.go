@@ -128,13 +128,14 @@ func TestJudgeData(t *testing.T) {
 		"neither": {nil, func(v *visit) {
 			v.pasv, v.epsv, v.ports = &transfer{verb: "PASV", asked: *replied(502, "no")}, &transfer{verb: "EPSV", asked: *replied(502, "no")}, nil
 		}, []wanted{{CodePasv, Fault, "refuses PASV"}, {CodeEpsv, Fault, "refuses EPSV"}}},
-		"PASV silent": {nil, func(v *visit) { v.pasv.dial, v.pasv.took = timeout, 10*time.Second }, []wanted{{CodePasv, Warning, "no answer from 203.0.113.21:50001 within 10s"}}},
+		"PASV silent": {nil, func(v *visit) { v.pasv.dial, v.pasv.took = timeout, 10*time.Second }, []wanted{{CodePasv, Warning, "no answer from 203.0.113.21:50001 within 10s: a firewall drops the packets"}}},
 		"PASV elsewhere": {nil, func(v *visit) {
 			v.pasv = listed("PASV", "10.0.0.5", 50001)
 			v.pasv.dial, v.pasv.took = dialed(syscall.ECONNREFUSED), time.Millisecond
 		},
 			[]wanted{{CodePasv, Warning, "refused the connection after 1ms: nothing listens there, or a firewall says no; the server may take data at 10.0.0.5 only"}, {CodePasvAddress, Info, ""}}},
 		"broken": {nil, func(v *visit) { v.pasv.read, v.pasv.bytes = syscall.ECONNRESET, 7 }, []wanted{{CodePasv, Warning, "broke after 7 bytes"}}},
+		"no end": {nil, func(v *visit) { v.pasv.listed = answer{err: os.ErrDeadlineExceeded} }, []wanted{{CodePasv, Warning, "46 bytes came over PASV, and the server never said that they are all"}}},
 		"425":    {nil, func(v *visit) { v.pasv.listed, v.pasv.bytes = *replied(425, "nobody"), 0 }, []wanted{{CodePasv, Warning, "found no data connection"}}},
 
 		"active refused":           {nil, func(v *visit) { v.port = &transfer{verb: "PORT", at: v.port.at, asked: *replied(504, "no")} }, []wanted{{CodePort, Warning, "refuses PORT to 192.168.5.2:40000"}}},

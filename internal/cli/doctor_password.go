@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// maxPassword bounds what is read as a password, in bytes.
+const maxPassword = 1024
+
+// askPassword gets the password of --user, if there is one. Command lines and environments are no place for it:
+// others can read them.
+func (c *consultation) askPassword(ctx context.Context) (err error) {
+	switch {
+	case c.user == "":
+		return nil
+	case c.passwordFile != "":
+		c.password, err = readPassword(c.passwordFile)
+	default:
+		c.password, err = promptPassword(ctx, fmt.Sprintf("Password of %s for forward %s: ", safe(c.user), safe(c.forwards[0].Name)))
+	}
+	switch {
+	case ctx.Err() != nil || errors.Is(err, io.EOF): // Ctrl-C is read as an end
+		return failed(errors.New("interrupted"))
+	case err != nil:
+		return failure{exitWrong, err}
+	case c.password == "":
+		return failure{exitWrong, errors.New("the password is empty")}
+	}
+	return nil
+}
+
+// readPassword reads a file of one line that nobody but its owner can read.
+func readPassword(file string) (string, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would wait for a writer
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	switch mode := info.Mode(); {
+	case !mode.IsRegular():
+		return "", fmt.Errorf("password file %s is not a regular file", file)
+	case mode.Perm()&0o077 != 0:
+		return "", fmt.Errorf("password file %s has mode %04o, so that others can read or change it: chmod 600 %[1]s", file, mode.Perm())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	password := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	switch {
+	case len(text) > maxPassword:
+		return "", fmt.Errorf("password file %s has more than %d bytes", file, maxPassword)
+	case strings.ContainsAny(password, "\r\n\x00"):
+		return "", fmt.Errorf("password file %s has more than one line: it holds the password and nothing else", file)
+	}
+	return password, nil
+}
+
+// promptPassword asks at the terminal of the session, whatever standard input is. The error is io.EOF where the
+// user gives up, and anything where ctx is done; the terminal is then as it was.
+func promptPassword(ctx context.Context, prompt string) (password string, err error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return "", errors.New("there is no terminal to ask for the password at: put it into a file, and say --password-file FILE")
+	}
+	defer tty.Close()
+	// Not by Fd, with which a deadline would no longer end a read.
+	raw, err := tty.SyscallConn()
+	if err != nil {
+		return "", fmt.Errorf("ask for the password: %w", err)
+	}
+	control := func(f func(fd int) error) error {
+		var ferr error
+		err := raw.Control(func(fd uintptr) { ferr = f(int(fd)) })
+		return errors.Join(err, ferr)
+	}
+	var before *term.State
+	if err := control(func(fd int) (err error) { before, err = term.MakeRaw(fd); return err }); err != nil {
+		return "", fmt.Errorf("ask for the password: %w", err)
+	}
+	defer func() {
+		err = errors.Join(err, control(func(fd int) error { return term.Restore(fd, before) }))
+		if err != nil { // the prompt's line has not ended
+			fmt.Fprintln(tty)
+		}
+	}()
+	stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Now()) })
+	defer stop()
+	return term.NewTerminal(tty, "").ReadPassword(prompt)
+}

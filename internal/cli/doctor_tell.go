@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"ftpgate/internal/dnat"
+	"ftpgate/internal/doctor"
+	"ftpgate/internal/trial"
+)
+
+// levels are in the order in which they are told, with what they are called.
+var levels = [...]struct {
+	level doctor.Level
+	head  string
+}{{doctor.Fault, "FAULT"}, {doctor.Warning, "WARNING"}, {doctor.Info, "note"}, {doctor.OK, "sound"}}
+
+// rankOf is smaller for what matters more.
+func rankOf(l doctor.Level) int {
+	for i, known := range levels {
+		if known.level == l {
+			return i
+		}
+	}
+	return len(levels)
+}
+
+// graver orders findings by how much they matter.
+func graver(a, b doctor.Level) int { return rankOf(a) - rankOf(b) }
+
+// tell prints what was found.
+func (c *consultation) tell(w io.Writer, forwards []dnat.Resolved, found []doctor.Finding) error {
+	if c.json {
+		return printJSON(w, func(out io.Writer) error {
+			return json.NewEncoder(out).Encode(struct {
+				Findings []doctor.Finding `json:"findings"`
+				Worst    doctor.Level     `json:"worst"`
+			}{append([]doctor.Finding{}, found...), doctor.Worst(found)})
+		})
+	}
+	return printLines(w, c.lines(screenOf(w), forwards, found))
+}
+
+// ward is what is said of the host, or of one forward.
+type ward struct {
+	title string
+	found []doctor.Finding // the gravest first
+}
+
+// wards groups findings, those with the gravest one first.
+func wards(forwards []dnat.Resolved, found []doctor.Finding) []ward {
+	all := []ward{{title: "this host"}}
+	of := map[string]int{"": 0}
+	for _, f := range forwards {
+		of[f.Name] = len(all)
+		all = append(all, ward{title: wardTitle(f)})
+	}
+	for _, f := range found {
+		w := &all[of[f.Forward]]
+		w.found = append(w.found, f)
+	}
+	for _, w := range all {
+		slices.SortStableFunc(w.found, func(a, b doctor.Finding) int { return graver(a.Level, b.Level) })
+	}
+	slices.SortStableFunc(all, func(a, b ward) int { return graver(doctor.Worst(a.found), doctor.Worst(b.found)) })
+	return all
+}
+
+func wardTitle(f dnat.Resolved) string {
+	title := fmt.Sprintf("forward %s leads to %s", f.Listen, f.Server)
+	if f.Name != f.Listen.String() {
+		title = fmt.Sprintf("forward %s: %s leads to %s", f.Name, f.Listen, f.Server)
+	}
+	var addrs []string
+	for _, a := range []netip.Addr{f.Server4, f.Server6} {
+		if a.IsValid() && a.String() != f.Server.Host {
+			addrs = append(addrs, a.String())
+		}
+	}
+	if len(addrs) > 0 {
+		title += " (" + strings.Join(addrs, ", ") + ")"
+	}
+	return title
+}
+
+// headWidth is that of what stands before a finding.
+const headWidth = 9
+
+// lines tells findings to people, and at the end what they come to.
+func (c *consultation) lines(s screen, forwards []dnat.Resolved, found []doctor.Finding) []string {
+	var lines []string
+	for _, w := range wards(forwards, found) {
+		lines = append(lines, s.hang("", w.title)...)
+		sound := 0
+		for _, f := range w.found {
+			if f.Level == doctor.OK && !c.all {
+				sound++
+				continue
+			}
+			lines = append(lines, s.fact("  "+levels[rankOf(f.Level)].head, headWidth, f.Text)...)
+			if f.Remedy != "" {
+				lines = append(lines, s.hang(strings.Repeat(" ", headWidth+len(gap)), "remedy: "+f.Remedy)...)
+			}
+		}
+		if sound > 0 {
+			lines = append(lines, s.fact("  sound", headWidth, plural(sound, "thing")+" (--all names them)")...)
+		}
+		lines = append(lines, "")
+	}
+	return append(lines, s.hang("", c.sum(found))...)
+}
+
+// sum says in one line what the findings come to.
+func (c *consultation) sum(found []doctor.Finding) string {
+	faults, warnings, tried := 0, 0, !c.noTry
+	for _, f := range found {
+		switch {
+		case f.Level == doctor.Fault:
+			faults++
+		case f.Level == doctor.Warning:
+			warnings++
+		case f.Code == trial.CodeLogin && f.Level == doctor.Info:
+			tried = false
+		}
+		tried = tried && f.Code != trial.CodeUnfinished
+	}
+	var sum []string
+	switch {
+	case faults > 0:
+		sum = append(sum, plural(faults, "fault"))
+	case tried:
+		sum = append(sum, "nothing is wrong")
+	default:
+		sum = append(sum, "nothing wrong was found, and not everything was tried")
+	}
+	if warnings > 0 {
+		sum = append(sum, plural(warnings, "warning"))
+	}
+	return strings.Join(sum, "; ")
+}

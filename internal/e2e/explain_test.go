@@ -1,0 +1,241 @@
+package e2e
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"ftpgate/internal/lab"
+	"ftpgate/internal/lab/labtest"
+)
+
+// mishap is something that goes wrong in a session, and what explain has to say of it. In what it says, # stands
+// for a number, a time or a port, @ for a data path, and * for anything.
+type mishap struct {
+	name    string
+	forward string // keys beside those that all have; a listen or a server takes the place of theirs
+	only    string // the one data path where it can happen; empty: on both it is the same
+	session string // the number of the session that is asked about; empty: the first
+	provoke func(*scene)
+
+	code, text string   // of the verdict; its text is compared as a whole
+	remedy     string   // a part of it; empty: there must be none
+	line       []string // parts of entries of the time line, each with its kind before it, in order
+	data       []string // the same of what the kernel tells later than it was, in any order
+	never      string   // what no entry may have; empty: anything
+}
+
+// scene is a stage whose gateway shows what it does.
+type scene struct {
+	*stage
+	*shown
+	path string // what carries data
+	keys string // of the forward
+}
+
+// explanation is what explain --json says. Its names are those of docs/api.md.
+type explanation struct {
+	ID, State, Mode, Path string
+	Totals                totals
+	Transfer              *moved
+	Verdict               struct{ Code, Text, Remedy string }
+	Events                []event
+}
+
+// event is an entry of a time line.
+type event struct {
+	Kind, Text string
+	Data       int
+}
+
+// happen has all mishaps happen, on each data path where they can.
+func happen(t *testing.T, all []mishap) {
+	for _, m := range all {
+		for path := range dataPaths {
+			if m.only != "" && m.only != path {
+				continue
+			}
+			t.Run(m.name+"/"+path, func(t *testing.T) {
+				t.Parallel()
+				data := map[string]string{"kernel": "data = \"auto\"\n", "relay": "data = \"relay\"\n"}[path]
+				if strings.Contains(m.forward, "data = ") {
+					data = ""
+				}
+				s := newScene(t, path, data+m.forward)
+				m.provoke(s)
+				s.explains(m)
+			})
+		}
+	}
+}
+
+// newScene runs ftpgate with one forward.
+func newScene(t *testing.T, path, keys string) *scene {
+	t.Helper()
+	for _, implied := range []string{"listen = \"192.168.5.2:2121\"\n", "server = \"203.0.113.21\"\n", "name = \"archive\"\n"} {
+		key, _, _ := strings.Cut(implied, "=")
+		own, _, _ := strings.Cut(keys, "[")
+		if !strings.Contains("\n"+own, "\n"+key) {
+			keys = implied + keys
+		}
+	}
+	keys = "[[forward]]\n" + keys
+	st, sh := newShownStage(t, keys)
+	return &scene{st, sh, path, keys}
+}
+
+// explains asks about the session until the verdict is as it should be, and looks at all that is said.
+func (s *scene) explains(m mishap) {
+	t := s.stage.t
+	t.Helper()
+	id := cmp.Or(m.session, "1")
+	var e explanation
+	t.Cleanup(func() {
+		if t.Failed() || testing.Verbose() {
+			t.Logf("%s %s\n%s", e.ID, e.Verdict.Code, s.told("explain", id))
+		}
+	})
+	wrong := "no answer"
+	t.Cleanup(func() {
+		if wrong != "" {
+			t.Log(wrong)
+		}
+	})
+	until(t, "the verdict "+m.code, func() bool {
+		e = explanation{}
+		if text := s.told("explain", "--json", id); json.Unmarshal([]byte(text), &e) != nil {
+			wrong = text
+			return false
+		}
+		wrong = e.differs(m)
+		return wrong == ""
+	})
+	story := s.told("explain", id)
+	wantLines(t, story, "verdict    "+e.Verdict.Text+"\n", "session    "+e.ID+" of forward archive")
+	for what, text := range map[string]string{"the story": story, "the story in JSON": s.told("explain", "--json", id),
+		"the list": s.told("sessions", "--ended"), "the log": s.text(), "the log of transfers": contents(t, s.transfers)} {
+		if strings.Contains(text, scriptPassword) {
+			t.Errorf("%s has a password in it:\n%s", what, text)
+		}
+	}
+}
+
+// told is what a command of ftpgate's prints. A program with the race detector in it would rest for a second at its
+// end, each time.
+func (s *scene) told(what string, args ...string) string {
+	s.stage.t.Helper()
+	cmd := command(append([]string{what, "--socket", s.socket}, args...)...)
+	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
+	out, errs, _ := finish(s.stage.t, s.host, cmd)
+	return out + errs
+}
+
+// differs says what is told otherwise than it should be; empty: nothing.
+func (e explanation) differs(m mishap) string {
+	switch {
+	case e.Verdict.Code != m.code:
+		return fmt.Sprintf("the verdict is %s: %q; want %s", e.Verdict.Code, e.Verdict.Text, m.code)
+	case !like(m.text, true).MatchString(e.Verdict.Text):
+		return fmt.Sprintf("the verdict is\n%q; want\n%q", e.Verdict.Text, m.text)
+	case !like(m.remedy, m.remedy == "").MatchString(e.Verdict.Remedy):
+		return fmt.Sprintf("the remedy is\n%q; want %q in it", e.Verdict.Remedy, m.remedy)
+	case !e.hasFault() && m.code != "fine" && m.code != "waiting":
+		return fmt.Sprintf("the verdict %q is nowhere in the time line", e.Verdict.Text)
+	}
+	next := 0
+	for _, event := range e.Events {
+		line := event.Kind + " " + event.Text
+		if m.never != "" && like(m.never, false).MatchString(line) {
+			return fmt.Sprintf("got %q in the time line; want nothing like %q", line, m.never)
+		}
+		if next < len(m.line) && like(m.line[next], false).MatchString(line) {
+			next++
+		}
+	}
+	for _, came := range m.data {
+		if !slices.ContainsFunc(e.Events, func(of event) bool { return like(came, false).MatchString(of.Kind + " " + of.Text) }) {
+			return fmt.Sprintf("want %q in the time line", came)
+		}
+	}
+	if next < len(m.line) {
+		return fmt.Sprintf("want %q in the time line, behind what stands before it in the list", m.line[next])
+	}
+	return ""
+}
+
+// hasFault tells whether what the verdict says is in the time line.
+func (e explanation) hasFault() bool {
+	for _, event := range e.Events {
+		if event.Kind == "fault" && strings.HasPrefix(e.Verdict.Text, strings.TrimSuffix(event.Text, "...")) { // where it is long
+			return true
+		}
+	}
+	return false
+}
+
+// like matches a text with numbers in it.
+func like(text string, whole bool) *regexp.Regexp {
+	expr := strings.ReplaceAll(regexp.QuoteMeta(text), "#", `[0-9][0-9a-zµ.]*`)
+	expr = strings.ReplaceAll(expr, "@", `(kernel|relay)`)
+	expr = strings.ReplaceAll(expr, `\*`, `.*`)
+	if whole {
+		expr = "^" + expr + "$"
+	}
+	return regexp.MustCompile(expr)
+}
+
+// once is the data path of what has nothing to do with any.
+const once = "relay"
+
+// What the time line says of pinholes and of data that comes.
+const (
+	passiveHole = "pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads to 203.0.113.21:#, which sees 203.0.113.1"
+	activeHole  = "pinhole opened by the @ in #: 203.0.113.21 may connect to 203.0.113.1:#, leads to 192.168.5.1:#, which sees 192.168.5.2"
+	clientCame  = "data the client came # after the pinhole was opened"
+	serverCame  = "data the server came # after the pinhole was opened"
+)
+
+// somePorts are those of the gateway for data connections; none of them is the source of any other.
+const somePorts = "passive_ports = \"20000-20100\"\n"
+
+// deaf has a host drop packets in hooks, and count them.
+func deaf(t *testing.T, h *lab.Host, match string, hooks ...string) {
+	t.Helper()
+	labtest.Need(t, "nft")
+	for _, hook := range hooks {
+		sh(t, h, "nft 'table inet deaf { chain %s { type filter hook %[1]s priority 0; %s counter drop; }; }'", hook, match)
+	}
+}
+
+// dropped waits until a deaf host has dropped so many packets.
+func dropped(t *testing.T, h *lab.Host, atLeast int) {
+	t.Helper()
+	until(t, fmt.Sprintf("%d packets dropped on the %s", atLeast, h.Name()), func() bool {
+		sum := 0
+		for _, m := range droppedPackets.FindAllStringSubmatch(sh(t, h, "nft list table inet deaf"), -1) {
+			n, _ := strconv.Atoi(m[1])
+			sum += n
+		}
+		return sum >= atLeast
+	})
+}
+
+var droppedPackets = regexp.MustCompile(`counter packets (\d+)`)
+
+// tries connects as long as the test lasts, which is not expected to succeed.
+func tries(t *testing.T, h *lab.Host, to netip.AddrPort) {
+	var gone sync.WaitGroup
+	t.Cleanup(gone.Wait)
+	gone.Go(func() {
+		if c, err := h.Dial(t.Context(), "tcp", to.String()); err == nil {
+			c.Close()
+		}
+	})
+}
