@@ -77,7 +77,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	r.proxies.serve(ctx, forwards, fresh, d.Drain)
 	r.answer()
 	d.announce(forwards, r.p.usable)
-	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, d.table(r.p)...)...)
+	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, r.table()...)...)
 	r.tell(notify.Ready())
 	guarding, stopGuard := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopGuard() // behind the drain
@@ -86,10 +86,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	r.draining.Store(true)
 	r.tell(notify.Stopping(d.Drain))
 	r.proxies.stop(d.Drain)
+	attrs := r.table()
 	if err := r.g.Stop(); err != nil {
 		return err
 	}
-	d.sayStopped(r.p, r.counts)
+	d.sayStopped(attrs, r.counts)
 	return nil
 }
 
@@ -108,16 +109,16 @@ func (d *Daemon) confine() {
 }
 
 // table names the kernel's table in a log line, if there is one.
-func (d *Daemon) table(p *prober) []any {
-	if !p.usable {
+func (r *running) table() []any {
+	if !r.p.usable || !r.g.Installed() {
 		return nil
 	}
-	return []any{"table", "inet " + d.Table}
+	return []any{"table", "inet " + r.Table}
 }
 
 // sayStopped ends the log with what the sessions have come to.
-func (d *Daemon) sayStopped(p *prober, counts *tracker.Counts) {
-	attrs := append(d.table(p), "sessions", counts.Sessions(), "transfers", counts.Transfers())
+func (d *Daemon) sayStopped(attrs []any, counts *tracker.Counts) {
+	attrs = append(attrs, "sessions", counts.Sessions(), "transfers", counts.Transfers())
 	for kind, n := range counts.Refused() {
 		if n > 0 {
 			attrs = append(attrs, "refused_"+kind.String(), n)

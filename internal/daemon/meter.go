@@ -67,6 +67,13 @@ func (c counted) Meter() journal.Meter {
 	return c.flow
 }
 
+// Sever ends the connection that has come.
+func (c counted) Sever() {
+	if c.flow != nil {
+		c.flow.Sever()
+	}
+}
+
 // Close closes the pinhole. What has come through it is counted to its end.
 func (c counted) Close() {
 	c.Hole.Close()

@@ -61,6 +61,9 @@ func (p *parking) Close() {
 	p.hole.Close()
 }
 
+// Sever ends the connection that the kernel carries.
+func (p *parking) Sever() { p.hole.Sever() }
+
 // Carrier is the kernel, with most servers.
 func (p *parking) Carrier() dnat.DataPath { return dnat.DataKernel }
 

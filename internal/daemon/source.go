@@ -67,8 +67,10 @@ func (s source) Status() admin.Status {
 	defer s.mu.Unlock()
 	st.Reload = s.lastReload
 	st.Capabilities = []string{"the kernel may carry data connections"}
-	if s.tables {
+	if s.tables && s.g.Installed() {
 		st.Table = "inet " + s.Table
+	}
+	if s.tables {
 		return st
 	}
 	st.Capabilities = []string{"ftpgate carries all data connections itself"}

@@ -48,6 +48,16 @@ var trackedMishaps = []mishap{
 		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: connection refused", remedy: unreachableRemedy, line: []string{"session ended"},
 	},
 	{
+		name: "the server's passive port is closed", provoke: func(s *scene) {
+			p, at := s.helped(50999)
+			wantRefused(s.stage.t, s.Client(), at.String())
+			p.ask("LIST", "425 nobody has come")
+		},
+		code: "server_data_unreachable", text: "the server does not take data connections at 203.0.113.21:50999: connection refused",
+		remedy: "open the server's passive ports for the gateway in the server's firewall",
+		line:   []string{"session connected", "pinhole 1 opened by the kernel", "data 1 the client came", "fault 1 the server does not take"},
+	},
+	{
 		name: "nobody comes for data", provoke: func(s *scene) {
 			p, _ := s.helped(50999)
 			p.ask("LIST", "425 nobody has come")

@@ -21,6 +21,8 @@ type Table interface {
 	Get(flows []dnat.Flow, tuples []dnat.Tuple) ([]dnat.Flow, error)
 	// Dump yields all flows that are wanted: by their ID, original tuple and that of their master.
 	Dump(want func(id uint32, original, master dnat.Tuple) bool) iter.Seq2[dnat.Flow, error]
+	// Delete takes a flow out of the table, if it is there.
+	Delete(original dnat.Tuple, id uint32) error
 	// Payload tells what TCP carried in either direction, in bytes.
 	Payload(f dnat.Flow) (sent, received uint64)
 }
@@ -107,9 +109,7 @@ func (w *Watcher) Adopt() error {
 			continue
 		}
 		w.mu.Lock()
-		if w.running[f.Original] == nil && w.controls[f.Original] == nil {
-			w.began(f, time.Now())
-		}
+		w.began(f, time.Now())
 		w.mu.Unlock()
 	}
 	return nil
@@ -117,7 +117,7 @@ func (w *Watcher) Adopt() error {
 
 // began takes a flow that is new. It is called with the lock held.
 func (w *Watcher) began(f dnat.Flow, at time.Time) {
-	if w.comes(f, at) {
+	if w.knows(f) || w.comes(f, at) {
 		return
 	}
 	if !f.Master.IsZero() {
@@ -132,6 +132,20 @@ func (w *Watcher) began(f dnat.Flow, at time.Time) {
 			return
 		}
 	}
+}
+
+// knows tells whether a flow has been taken before: the table and an event may both tell of it.
+func (w *Watcher) knows(f dnat.Flow) bool {
+	if c := w.controls[f.Original]; c != nil && c.flow.ID == f.ID {
+		return true
+	}
+	h := w.running[f.Original]
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.flow.ID == f.ID
 }
 
 // comes takes a flow to where a data connection is awaited; false: none is.
@@ -161,6 +175,11 @@ func (w *Watcher) comes(f dnat.Flow, at time.Time) bool {
 
 // runs follows a connection that has come. It is called with the lock held.
 func (w *Watcher) runs(h *Hole, f dnat.Flow) {
+	if old := w.running[f.Original]; old != nil { // its end was missed
+		old.mu.Lock()
+		old.done = true
+		old.mu.Unlock()
+	}
 	w.running[f.Original] = h
 	e := endsOf(f)
 	w.counted[e] = h

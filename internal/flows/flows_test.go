@@ -35,6 +35,13 @@ func (t *fakeTable) Dump(want func(id uint32, original, master dnat.Tuple) bool)
 	}
 }
 
+func (t *fakeTable) Delete(original dnat.Tuple, id uint32) error {
+	if t.flows[original].ID == id {
+		delete(t.flows, original)
+	}
+	return nil
+}
+
 func (t *fakeTable) Payload(f dnat.Flow) (sent, received uint64) {
 	return f.Sent.Bytes, f.Received.Bytes
 }

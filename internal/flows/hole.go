@@ -70,6 +70,21 @@ func (h *Hole) Progress() journal.Progress {
 	return p
 }
 
+// Sever ends the connection that has come: without its entry in the table, and with a pinhole that serves no other
+// packet, what either end sends comes to the gateway itself, which answers with a reset.
+func (h *Hole) Sever() {
+	h.mu.Lock()
+	flow := h.flow
+	h.mu.Unlock()
+	if flow.ID == 0 {
+		return
+	}
+	if found, err := h.watcher.table.Get(nil, []dnat.Tuple{flow.Original}); err == nil {
+		h.look(found[0], time.Now()) // what it has carried until now
+	}
+	_ = h.watcher.table.Delete(flow.Original, flow.ID) // else it ends by itself: nobody can do more
+}
+
 // take takes a segment of the connection.
 func (h *Hole) take(s dnat.Segment, back bool) {
 	h.mu.Lock()

@@ -17,6 +17,9 @@ type control struct {
 
 // session begins with a control connection. It is called with the lock held.
 func (w *Watcher) session(forward dnat.Resolved, f dnat.Flow) {
+	if old := w.controls[f.Original]; old != nil { // its end was missed
+		old.record.Ends("")
+	}
 	c := &control{flow: f}
 	c.record = w.book.Begin(journal.Opening{Forward: forward.Name, Tracking: forward.Tracking, Client: f.Original.From,
 		Gateway: f.Original.To, Passive: forward.ServerPorts})

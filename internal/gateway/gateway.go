@@ -39,10 +39,11 @@ type Gateway struct {
 	resolver Resolver
 	log      *slog.Logger
 
-	mu       sync.Mutex
-	forwards []dnat.Resolved
-	changes  int             // of forwards, counted so that Refresh knows when it was overtaken
-	failed   map[string]bool // forwards whose last look-up failed
+	mu        sync.Mutex
+	forwards  []dnat.Resolved
+	installed bool            // they ask for a table
+	changes   int             // of forwards, counted so that Refresh knows when it was overtaken
+	failed    map[string]bool // forwards whose last look-up failed
 }
 
 // New makes a gateway that publishes nothing yet. The table is its own from now on; without a kernel
@@ -85,7 +86,7 @@ func (g *Gateway) install(forwards []dnat.Resolved, sweep []string) error {
 		held = g.Held()
 	}
 	table := ruleset.Build(g.table, forwards, held...)
-	if !table.Empty() {
+	if g.installed = !table.Empty(); g.installed {
 		return g.kernel.Apply(table, sweep...)
 	}
 	for _, name := range append(sweep, g.table) {
@@ -94,6 +95,13 @@ func (g *Gateway) install(forwards []dnat.Resolved, sweep []string) error {
 		}
 	}
 	return nil
+}
+
+// Installed tells whether the forwards ask for a table.
+func (g *Gateway) Installed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.installed
 }
 
 // Reinstall brings the table back after somebody else has taken it away.

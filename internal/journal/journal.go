@@ -51,19 +51,19 @@ type Hooks struct {
 	Finished func(Transfer)                                 // once, when it is over and its bytes are counted
 }
 
-// New returns a journal for a run of the program that began at a time. Sessions of two runs that began in
-// different seconds never have the same identifier.
+// New returns a journal for a run of the program that began at a time. Sessions of two runs never have the same
+// identifier, unless both began in the same millisecond.
 func New(began time.Time) *Journal {
 	return &Journal{
-		run:     strconv.FormatInt(began.Unix()-epoch, 36),
+		run:     strconv.FormatInt(began.UnixMilli()-epoch, 36),
 		running: map[uint64]*Record{},
 		ended:   ring{size: KeptEnded},
 		turned:  ring{size: keptTurned},
 	}
 }
 
-// epoch is where the seconds of identifiers are counted from: 2026-01-01.
-const epoch = 1767225600
+// epoch is where the milliseconds of identifiers are counted from: 2026-01-01.
+const epoch = 1767225600_000
 
 // Opening is what is known of a session when it begins.
 type Opening struct {

@@ -141,7 +141,7 @@ func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *sessio
 		p.turnAway(f, client, record, fault, kind, err)
 		return nil
 	}
-	record.OnKill(func() { s.cut(journal.CodeKilled, "the operator has ended the session") })
+	record.OnKill(s.kill)
 	p.join(s)
 	s.log(slog.LevelInfo, "session begins")
 	if s.opening != nil {

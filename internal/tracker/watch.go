@@ -78,13 +78,34 @@ func (p *Proxy) cutAll() {
 
 // cut ends the session now.
 func (s *session) cut(code journal.Code, reason string) {
+	s.seize()
+	defer s.mu.Unlock()
+	s.over(NotRefused, code, reason)
+}
+
+// Severable is a Data whose connection goes on without ftpgate.
+type Severable interface {
+	// Sever ends the connection that has come, if it has not ended.
+	Sever()
+}
+
+// kill ends the session for an operator, with the transfer that runs.
+func (s *session) kill() {
+	s.seize()
+	defer s.mu.Unlock()
+	s.over(NotRefused, journal.CodeKilled, "the operator has ended the session")
+	if d, ok := s.data.(Severable); ok {
+		d.Sever()
+	}
+}
+
+// seize takes the lock from whoever waits for an end that takes nothing.
+func (s *session) seize() {
 	if !s.mu.TryLock() {
 		_ = s.client.SetWriteDeadline(past) // who writes lets go of the lock
 		_ = s.server.SetWriteDeadline(past)
 		s.mu.Lock()
 	}
-	defer s.mu.Unlock()
-	s.over(NotRefused, code, reason)
 }
 
 // look ends the session if its time is up, or if it is to leave and no transfer runs. It returns when
