@@ -8,7 +8,7 @@ build:
 	CGO_ENABLED=0 go build -trimpath -o ftpgate ./cmd/ftpgate
 
 test: peers lint
-	go test -race ./...
+	go test -race -timeout 20m ./...
 
 lint:
 	@unformatted="$$(gofmt -l cmd internal)"; test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }

@@ -53,7 +53,8 @@ type program struct {
 // command prepares ftpgate with arguments.
 func command(args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	// With -race a program rests for a second before it ends, and these are many.
+	cmd.Env = append(os.Environ(), asProgram+"=1", strings.TrimSpace("GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }

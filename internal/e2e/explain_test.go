@@ -127,12 +127,10 @@ func (s *scene) explains(m mishap) {
 	}
 }
 
-// told is what a command of ftpgate's prints. A program with the race detector in it would rest for a second at its
-// end, each time.
+// told is what a command of ftpgate's prints.
 func (s *scene) told(what string, args ...string) string {
 	s.stage.t.Helper()
 	cmd := command(append([]string{what, "--socket", s.socket}, args...)...)
-	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
 	out, errs, _ := finish(s.stage.t, s.host, cmd)
 	return out + errs
 }

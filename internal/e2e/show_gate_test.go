@@ -78,12 +78,9 @@ func (s *shown) ask(name string, args ...string) (stdout, stderr string, status 
 	return finish(s.t, s.host, s.asking(name, args...))
 }
 
-// asking prepares a command that asks the ftpgate that runs. A program with the race detector in it would rest for a
-// second at its end, each time.
+// asking prepares a command that asks the ftpgate that runs.
 func (s *shown) asking(name string, args ...string) *exec.Cmd {
-	cmd := command(append([]string{name, "--socket", s.socket}, args...)...)
-	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
-	return cmd
+	return command(append([]string{name, "--socket", s.socket}, args...)...)
 }
 
 // answer is ask that must succeed.
