@@ -99,10 +99,7 @@ func TestPayloadIsWhatWasTransferred(t *testing.T) {
 			sysctl(t, l.Client(), "net.ipv4.tcp_timestamps", stamps[:1])
 			sysctl(t, l.Server(), "net.ipv4.tcp_timestamps", stamps[1:])
 			for _, upload := range []bool{false, true} {
-				for _, size := range []int64{0, 1, 1 << 10, 1 << 20, 8 << 20} {
-					if size > 1<<20 && stamps[0] != stamps[1] {
-						continue // as the smaller ones, and slow
-					}
+				for _, size := range []int64{0, 1, 1 << 10, 1 << 20} {
 					name := fmt.Sprintf("%s timestamps=%s upload=%v %d bytes", server, stamps, upload, size)
 					f, again := transfer(t, l, c, events, listener, upload, size)
 					for i := 0; again > 0 && i < retries; i++ {

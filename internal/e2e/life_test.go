@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -51,6 +52,7 @@ func TestReloadDrains(t *testing.T) {
 			busy.client.hear("421") // it was the last one
 			busy.client.ended()
 			stays.retrieve(netip.Addr{}).complete()
+			other.forgetDead()
 			other.serves()
 			s.gate.interrupt()
 		})
@@ -68,6 +70,27 @@ func (s *stage) refusesSessions() {
 		return
 	}
 	newWire(s.t, "the client", c).hear("421")
+}
+
+// forgetDead takes from the server's queue who has hung up already: the gateway may have been about to connect for
+// the client that it refused.
+func (s *stage) forgetDead() {
+	s.t.Helper()
+	l := s.control.(*net.TCPListener)
+	mine, err := s.Server().Dial(s.t.Context(), "tcp", server4) // behind all that came before
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer mine.Close()
+	for {
+		c := accept(s.t, l)
+		if c.RemoteAddr().String() == mine.LocalAddr().String() {
+			return
+		}
+		if n, err := io.Copy(io.Discard, c); n != 0 || err != nil {
+			s.t.Errorf("got %d bytes and %v of a connection that nobody asked for", n, err)
+		}
+	}
 }
 
 // What stays the same serves on through a reload, and what has changed in place holds for the next
