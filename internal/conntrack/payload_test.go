@@ -21,7 +21,7 @@ func (source) Read(b []byte) (int, error) { return len(b), nil }
 
 // retries is how often a transfer is made again because a segment was lost or overtaken, which a busy machine
 // does to its own links.
-const retries = 10
+const retries = 200
 
 // transfer carries size bytes from the client to the server, or back, and returns the flow at its end, and
 // how many segments were sent again or came out of their order: either end tells of it in SACK blocks.

@@ -96,11 +96,12 @@ func (s *Segments) Close() error { return s.socket.close() }
 // Run gives each segment to deliver, at most some 100 ms late, until ctx ends; then those that are there already,
 // and returns nil. Where there are too many, some are lost. The error is that of what was closed, or of the kernel. Run may be called once.
 func (s *Segments) Run(ctx context.Context, deliver func(dnat.Segment)) error {
-	defer context.AfterFunc(ctx, func() { _ = s.socket.conn.SetReadDeadline(time.Unix(1, 0)) })()
+	resume, stop := s.socket.endWait(ctx)
+	defer stop()
 	for {
 		n, _, err := s.socket.wait(s.in)
 		if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-			return s.rest(deliver)
+			return s.rest(resume, deliver)
 		}
 		if err != nil {
 			return fmt.Errorf("conntrack: receive segments: %w", err)
@@ -110,9 +111,9 @@ func (s *Segments) Run(ctx context.Context, deliver func(dnat.Segment)) error {
 }
 
 // rest has the kernel hand over what it has gathered.
-func (s *Segments) rest(deliver func(dnat.Segment)) error {
+func (s *Segments) rest(resume func() error, deliver func(dnat.Segment)) error {
 	s.seq++
-	err := s.socket.conn.SetReadDeadline(time.Time{})
+	err := resume()
 	if err == nil {
 		err = s.socket.send(finish(appendLogConfig(nil, s.seq, s.group, commandUnbind), 0))
 	}

@@ -1,12 +1,14 @@
 package conntrack
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -90,6 +92,19 @@ func (s *socket) poll(b []byte) (n int, lost bool, err error) { return s.read(b,
 
 // wait is poll, but waits for something. It ends with the connection's read deadline, too.
 func (s *socket) wait(b []byte) (n int, lost bool, err error) { return s.read(b, true) }
+
+// endWait has wait end with ctx. After that resume has it wait again; stop is for the end.
+func (s *socket) endWait(ctx context.Context) (resume func() error, stop func() bool) {
+	ended := make(chan struct{})
+	stop = context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+	})
+	return func() error {
+		<-ended
+		return s.conn.SetReadDeadline(time.Time{})
+	}, stop
+}
 
 func (s *socket) read(b []byte, wait bool) (n int, lost bool, err error) {
 	rerr := s.raw.Read(func(fd uintptr) bool {

@@ -102,7 +102,8 @@ func (w *Watcher) Close() error { return w.socket.close() }
 // lost: deliver then gets dnat.FlowsMissed, after what was kept, so that a Dump from there on finds what the
 // lost events said. The error is that of a watcher that was closed, or of the kernel. Run may be called once.
 func (w *Watcher) Run(ctx context.Context, want Want, deliver func(dnat.FlowEvent)) error {
-	defer context.AfterFunc(ctx, func() { _ = w.socket.conn.SetReadDeadline(time.Unix(1, 0)) })()
+	resume, stop := w.socket.endWait(ctx)
+	defer stop()
 	missed := false
 	gather := time.NewTimer(0)
 	defer gather.Stop()
@@ -111,7 +112,7 @@ func (w *Watcher) Run(ctx context.Context, want Want, deliver func(dnat.FlowEven
 			select {
 			case <-gather.C:
 			case <-ctx.Done():
-				return w.rest(want, deliver)
+				return w.rest(resume, want, deliver)
 			}
 		}
 		read := w.socket.wait
@@ -120,7 +121,7 @@ func (w *Watcher) Run(ctx context.Context, want Want, deliver func(dnat.FlowEven
 		}
 		n, lost, err := read(w.in)
 		if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-			return w.rest(want, deliver)
+			return w.rest(resume, want, deliver)
 		}
 		if err != nil {
 			return fmt.Errorf("conntrack: receive events: %w", err)
@@ -143,8 +144,8 @@ func (w *Watcher) Run(ctx context.Context, want Want, deliver func(dnat.FlowEven
 }
 
 // rest delivers what is there.
-func (w *Watcher) rest(want Want, deliver func(dnat.FlowEvent)) error {
-	err := w.socket.conn.SetReadDeadline(time.Time{})
+func (w *Watcher) rest(resume func() error, want Want, deliver func(dnat.FlowEvent)) error {
+	err := resume()
 	for n := 1; err == nil && n > 0; {
 		n, _, err = w.socket.poll(w.in)
 		w.deliver(w.in[:n], time.Now(), want, deliver)
