@@ -37,7 +37,7 @@ const (
 	headersLen = headerIPv6 + 60
 	// segmentsAtOnce and segmentsTime are when the kernel hands over what it has gathered.
 	segmentsAtOnce = 64
-	segmentsTime   = 100 * time.Millisecond
+	segmentsTime   = 10 * time.Millisecond
 	// segmentsBuffer is what the kernel gathers in, in bytes: more than segmentsAtOnce need.
 	segmentsBuffer = 24 << 10
 )
@@ -93,13 +93,14 @@ func appendLogConfig(b []byte, seq uint32, group uint16, command byte) []byte {
 // Close ends it; Run returns.
 func (s *Segments) Close() error { return s.socket.close() }
 
-// Run gives each segment to deliver, at most some 100 ms late, until ctx ends; then those that are there already,
-// and returns nil. Where there are too many, some are lost. The error is that of what was closed, or of the kernel. Run may be called once.
-func (s *Segments) Run(ctx context.Context, deliver func(dnat.Segment)) error {
+// Run gives each segment to deliver, at most some 10 ms late, until ctx ends; then those that are there already,
+// and returns nil. Where there are too many, some are lost: Run calls missed, after what was kept. The error is that of
+// what was closed, or of the kernel. Run may be called once.
+func (s *Segments) Run(ctx context.Context, deliver func(dnat.Segment), missed func()) error {
 	resume, stop := s.socket.endWait(ctx)
 	defer stop()
 	for {
-		n, _, err := s.socket.wait(s.in)
+		n, lost, err := s.socket.wait(s.in)
 		if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 			return s.rest(resume, deliver)
 		}
@@ -107,6 +108,12 @@ func (s *Segments) Run(ctx context.Context, deliver func(dnat.Segment)) error {
 			return fmt.Errorf("conntrack: receive segments: %w", err)
 		}
 		deliverSegments(s.in[:n], deliver)
+		if lost { // and so is everything until nothing waits (netlink_overrun in net/netlink/af_netlink.c)
+			if err := s.drain(deliver); err != nil {
+				return fmt.Errorf("conntrack: receive segments: %w", err)
+			}
+			missed()
+		}
 	}
 }
 
@@ -117,14 +124,22 @@ func (s *Segments) rest(resume func() error, deliver func(dnat.Segment)) error {
 	if err == nil {
 		err = s.socket.send(finish(appendLogConfig(nil, s.seq, s.group, commandUnbind), 0))
 	}
-	for n := 1; err == nil && n > 0; {
-		n, _, err = s.socket.poll(s.in)
-		deliverSegments(s.in[:n], deliver)
+	if err == nil {
+		err = s.drain(deliver)
 	}
 	if err != nil {
 		return fmt.Errorf("conntrack: receive the last segments: %w", err)
 	}
 	return nil
+}
+
+// drain delivers what is there.
+func (s *Segments) drain(deliver func(dnat.Segment)) (err error) {
+	for n := 1; err == nil && n > 0; {
+		n, _, err = s.socket.poll(s.in)
+		deliverSegments(s.in[:n], deliver)
+	}
+	return err
 }
 
 func deliverSegments(b []byte, deliver func(dnat.Segment)) {

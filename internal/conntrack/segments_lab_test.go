@@ -50,7 +50,9 @@ func TestSegments(t *testing.T) {
 	segments := make(chan dnat.Segment, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx, func(s dnat.Segment) { segments <- s }) }()
+	go func() {
+		ended <- s.Run(ctx, func(s dnat.Segment) { segments <- s }, func() { t.Error("segments were lost") })
+	}()
 	first := map[string]uint32{}
 	fins := map[string]bool{} // of the servers
 	for late := time.After(deadline); len(fins) < 2; {
@@ -90,7 +92,7 @@ func TestSegmentsAtTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	got := 0
-	if err := s.Run(ctx, func(dnat.Segment) { got++ }); err != nil || got < 2 {
+	if err := s.Run(ctx, func(dnat.Segment) { got++ }, func() { t.Error("segments were lost") }); err != nil || got < 2 {
 		t.Errorf("got %d segments, %v; want SYN and its answer at least", got, err)
 	}
 }

@@ -38,13 +38,30 @@ func Subscribe(changes ...dnat.FlowChange) (*Watcher, error) {
 		s.close()
 		return nil, fmt.Errorf("conntrack: filter events: %w", os.NewSyscallError("setsockopt", err))
 	}
+	w := &Watcher{socket: s, in: make([]byte, readSize)}
 	for _, change := range changes {
-		if err := s.conn.JoinGroup(group(change)); err != nil {
+		if err := w.Join(change); err != nil {
 			s.close()
-			return nil, fmt.Errorf("conntrack: subscribe to events: %w", err)
+			return nil, err
 		}
 	}
-	return &Watcher{socket: s, in: make([]byte, readSize)}, nil
+	return w, nil
+}
+
+// Join has the watcher receive the events of a change, too, from now on.
+func (w *Watcher) Join(change dnat.FlowChange) error {
+	if err := w.socket.conn.JoinGroup(group(change)); err != nil {
+		return fmt.Errorf("conntrack: subscribe to events: %w", err)
+	}
+	return nil
+}
+
+// Leave ends what Join has begun.
+func (w *Watcher) Leave(change dnat.FlowChange) error {
+	if err := w.socket.conn.LeaveGroup(group(change)); err != nil {
+		return fmt.Errorf("conntrack: end the subscription to events: %w", err)
+	}
+	return nil
 }
 
 func group(change dnat.FlowChange) uint32 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,11 @@ type observer struct {
 	ends    *conntrack.Segments // nil: none are to be had
 	stop    context.CancelFunc
 	run     sync.WaitGroup
+
+	mu      sync.Mutex
+	tracked bool // by the kernel: a forward is
+	silent  bool // nothing is logged
+	joined  bool // events come
 }
 
 func newObserver(table string, log *slog.Logger, book *journal.Journal) *observer {
@@ -64,15 +70,16 @@ func (o *observer) start(tables bool) {
 	}
 	if o.ends != nil {
 		o.run.Go(func() {
-			if err := o.ends.Run(ctx, o.watcher.Segment); err != nil {
+			if err := o.ends.Run(ctx, o.watcher.Segment, o.adopt); err != nil {
 				o.log.Warn("bytes that the kernel carries are counted by packets from now on", "err", err)
+				o.subscribe(func() { o.silent = true })
 			}
 		})
 	}
 	o.run.Go(func() { o.look(ctx) })
 }
 
-// open has conntrack count, and subscribes to what begins.
+// open has conntrack count, and listens to the log.
 func (o *observer) open() (err error) {
 	changed, errSwitch := system.EnableAccounting()
 	for _, c := range changed {
@@ -81,27 +88,55 @@ func (o *observer) open() (err error) {
 	if o.table, err = conntrack.Open(); err != nil {
 		return err
 	}
-	if o.events, err = conntrack.Subscribe(dnat.FlowNew); err != nil {
+	if o.events, err = conntrack.Subscribe(); err != nil {
 		return errors.Join(err, o.table.Close())
 	}
 	o.watcher = flows.New(connections{o.table}, o.book)
 	if o.ends, err = conntrack.Listen(ruleset.LogGroup(o.name)); err != nil {
+		o.silent = true
 		o.log.Warn("bytes that the kernel carries are counted by packets: those that are sent twice count twice", "err", err,
 			"remedy", fmt.Sprintf("have no other program use log group %d, and use a kernel with CONFIG_NFT_LOG and CONFIG_NETFILTER_NETLINK_LOG", ruleset.LogGroup(o.name)))
 	}
 	return errSwitch
 }
 
+// subscribe has the kernel tell of the connections that begin, where change makes that needed, or no longer. The log
+// tells of what comes for pinholes, and costs less; of sessions that the kernel tracks only events tell.
+func (o *observer) subscribe(change func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	change()
+	needed := o.tracked || o.silent
+	if needed == o.joined {
+		return
+	}
+	act := o.events.Leave
+	if needed {
+		act = o.events.Join
+	}
+	if err := act(dnat.FlowNew); err != nil {
+		o.log.Warn("what the kernel carries is not counted", "err", err)
+		return
+	}
+	if o.joined = needed; needed {
+		o.adopt()
+	}
+}
+
+// adopt has the table read, for what there was before anybody told of it.
+func (o *observer) adopt() {
+	if err := o.watcher.Adopt(); err != nil {
+		o.log.Warn("the kernel's connections cannot be read", "err", err)
+	}
+}
+
 // receive hands events on until ctx is done.
 func (o *observer) receive(ctx context.Context) {
-	err := o.watcher.Adopt()
-	if err == nil {
-		err = o.events.Run(ctx, o.watcher.Wants, func(e dnat.FlowEvent) {
-			if err := o.watcher.Handle(e); err != nil {
-				o.log.Warn("the kernel's connections cannot be read", "err", err)
-			}
-		})
-	}
+	err := o.events.Run(ctx, o.watcher.Wants, func(e dnat.FlowEvent) {
+		if err := o.watcher.Handle(e); err != nil {
+			o.log.Warn("the kernel's connections cannot be read", "err", err)
+		}
+	})
 	if err != nil {
 		o.log.Warn("what the kernel carries is no longer counted", "err", err)
 	}
@@ -132,9 +167,12 @@ func (o *observer) look(ctx context.Context) {
 
 // follow tells it of the forwards that are published now.
 func (o *observer) follow(forwards []dnat.Resolved) {
-	if o.watcher != nil {
-		o.watcher.Follow(forwards)
+	if o.watcher == nil {
+		return
 	}
+	o.watcher.Follow(forwards)
+	tracked := slices.ContainsFunc(forwards, func(f dnat.Resolved) bool { return f.Tracking == dnat.TrackingKernel })
+	o.subscribe(func() { o.tracked = tracked })
 }
 
 // close ends the watch. What is not counted by now never is.

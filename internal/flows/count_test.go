@@ -141,9 +141,9 @@ func TestSegmentsOfOthers(t *testing.T) {
 	w, _, _ := stage()
 	now := time.Now()
 	for i := range maxPending + 10 {
-		s := said{kind: "S"}.segment()
-		s.From, s.At = at("192.168.5.1:1"), now
-		s.To = addrPort(i)
+		s := said{kind: "SA"}.segment()
+		s.To, s.At = at("192.168.5.1:1"), now
+		s.From = addrPort(i)
 		w.Segment(s)
 	}
 	if len(w.pending) != maxPending {

@@ -52,7 +52,7 @@ type Watcher struct {
 
 	mu       sync.Mutex
 	forwards map[uint16][]dnat.Resolved // that the kernel tracks, by the port they listen at
-	awaited  map[netip.AddrPort][]*Hole // by where the connection is to come
+	awaited  map[netip.AddrPort]*Hole   // by where the connection is to come; those of one place are chained
 	running  map[dnat.Tuple]*Hole       // connections that have come
 	counted  map[ends]*Hole             // the same, by their ends
 	pending  map[ends]*count            // what has begun and is nobody's so far
@@ -62,7 +62,7 @@ type Watcher struct {
 
 // New returns a watcher that knows of nothing yet.
 func New(table Table, book *journal.Journal) *Watcher {
-	return &Watcher{table: table, book: book, awaited: map[netip.AddrPort][]*Hole{}, running: map[dnat.Tuple]*Hole{},
+	return &Watcher{table: table, book: book, awaited: map[netip.AddrPort]*Hole{}, running: map[dnat.Tuple]*Hole{},
 		counted: map[ends]*Hole{}, pending: map[ends]*count{}, controls: map[dnat.Tuple]*control{}, forwards: map[uint16][]dnat.Resolved{}}
 }
 
@@ -83,7 +83,7 @@ func (w *Watcher) Follow(forwards []dnat.Resolved) {
 func (w *Watcher) Wants(_ uint32, original, master dnat.Tuple) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.awaited[original.To]) > 0 || len(w.forwards[original.To.Port()]) > 0 || w.controls[master] != nil
+	return w.awaited[original.To] != nil || len(w.forwards[original.To.Port()]) > 0 || w.controls[master] != nil
 }
 
 // Handle takes an event. After FlowsMissed it reads the table.
@@ -140,37 +140,37 @@ func (w *Watcher) knows(f dnat.Flow) bool {
 		return true
 	}
 	h := w.running[f.Original]
-	if h == nil {
-		return false
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.flow.ID == f.ID
+	return h != nil && h.is(f)
 }
 
-// comes takes a flow to where a data connection is awaited; false: none is.
+// comes takes a flow to where a data connection is awaited; false: none is. A flow that the log tells of is not in the
+// table yet, and it is not known where it leads: if anywhere, to the far end of the pinhole.
 func (w *Watcher) comes(f dnat.Flow, at time.Time) bool {
-	holes := w.awaited[f.Original.To]
-	for _, h := range holes {
-		if h.hole.From == f.Original.From.Addr() && translated(f) {
+	logged := f.Reply.IsZero()
+	first := w.awaited[f.Original.To]
+	for h := first; h != nil; h = h.next {
+		if h.hole.From == f.Original.From.Addr() && (logged || translated(f)) {
 			w.forget(h)
+			if logged {
+				f.Reply.From = h.hole.To
+			}
 			h.mu.Lock()
-			h.connected, h.flow, h.seen = at, f, at
+			h.connected, h.flow, h.listed, h.fault = at, f, !logged, nil
 			h.mu.Unlock()
 			w.runs(h, f)
 			return true
 		}
 	}
-	for _, h := range holes {
+	for h := first; h != nil; h = h.next {
 		h.mu.Lock()
 		if h.hole.From == f.Original.From.Addr() {
-			h.fault = h.unled(at)
+			h.unled(at)
 		} else {
 			h.stranger = f.Original.From.Addr()
 		}
 		h.mu.Unlock()
 	}
-	return len(holes) > 0
+	return first != nil
 }
 
 // runs follows a connection that has come. It is called with the lock held.
@@ -203,29 +203,42 @@ func (w *Watcher) ran(h *Hole, t dnat.Tuple) {
 	}
 }
 
-// Segment takes a segment with which a connection begins or ends.
+// Segment takes a segment with which a connection begins or ends: the first one on its way to where it is addressed to,
+// the others between the two ends.
 func (w *Watcher) Segment(s dnat.Segment) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	there, back := ends{s.From, s.To}, ends{s.To, s.From}
 	if s.SYN && !s.ACK {
-		if h := w.counted[there]; h != nil && h.ended() { // the port serves again
-			delete(w.counted, there)
-		}
-		if w.counted[there] == nil && len(w.pending) < maxPending {
-			w.pending[there] = &count{begun: s.At}
-		}
+		w.knocks(s)
+		return
+	}
+	there, back := ends{s.From, s.To}, ends{s.To, s.From}
+	if h := w.counted[back]; h != nil && !(s.SYN && h.ended()) { // else the port serves again
+		h.take(s, true)
+		return
+	}
+	if s.SYN && len(w.pending) < maxPending {
+		delete(w.counted, back)
+		w.pending[back] = &count{begun: s.At}
 	}
 	switch {
 	case w.counted[there] != nil:
 		w.counted[there].take(s, false)
-	case w.counted[back] != nil:
-		w.counted[back].take(s, true)
-	case w.pending[there] != nil:
-		w.pending[there].take(s, false)
 	case w.pending[back] != nil:
 		w.pending[back].take(s, true)
+	case w.pending[there] != nil:
+		w.pending[there].take(s, false)
 	}
+}
+
+// knocks takes the first segment of a connection. One that comes twice was not taken in between: else the kernel would
+// know the connection, and log nothing.
+func (w *Watcher) knocks(s dnat.Segment) {
+	t := dnat.Tuple{From: s.From, To: s.To}
+	if h := w.running[t]; h != nil && h.again(s) {
+		return
+	}
+	w.comes(dnat.Flow{Original: t}, s.At)
 }
 
 // dropPending forgets what has turned out to be nobody's.
@@ -308,8 +321,9 @@ func (w *Watcher) ended(h *Hole, t dnat.Tuple) {
 func (w *Watcher) dropLate(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, holes := range w.awaited {
-		for _, h := range holes {
+	for _, first := range w.awaited {
+		for h, next := first, (*Hole)(nil); h != nil; h = next {
+			next = h.next
 			h.mu.Lock()
 			late := !h.released.IsZero() && now.Sub(h.released) > lateTime
 			h.done = h.done || late
@@ -324,15 +338,19 @@ func (w *Watcher) dropLate(now time.Time) {
 // forget no longer awaits a hole's connection. It is called with the lock held.
 func (w *Watcher) forget(h *Hole) {
 	at := h.hole.At
-	kept := w.awaited[at][:0:0]
-	for _, other := range w.awaited[at] {
-		if other != h {
-			kept = append(kept, other)
+	first := w.awaited[at]
+	if first == h {
+		first = h.next
+	}
+	for other := first; other != nil; other = other.next {
+		if other.next == h {
+			other.next = h.next
 		}
 	}
-	if len(kept) == 0 {
+	h.next = nil
+	if first == nil {
 		delete(w.awaited, at)
 		return
 	}
-	w.awaited[at] = kept
+	w.awaited[at] = first
 }

@@ -15,13 +15,14 @@ type Hole struct {
 	hole    dnat.Pinhole
 	opened  time.Time
 	over    func() // called once, when nothing more comes of it; nil: nobody asks
+	next    *Hole  // another one that is awaited at the same place; the watcher's
 
 	mu        sync.Mutex
 	connected time.Time // zero: it has not come
 	stranger  netip.Addr
 	flow      dnat.Flow // as it was seen last
+	listed    bool      // in the kernel's table
 	count     count     // what its segments say
-	seen      time.Time
 	asked     bool      // the kernel was asked for it
 	ending    bool      // it was over then, and its last segments may be under way
 	released  time.Time // nothing new may come; zero: it may
@@ -35,7 +36,7 @@ func (w *Watcher) Await(hole dnat.Pinhole) *Hole {
 	h := &Hole{watcher: w, hole: hole, opened: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, old := range w.awaited[hole.At] {
+	for old := w.awaited[hole.At]; old != nil; old = old.next {
 		if old.hole.From == hole.From { // the port is drawn again: what comes is the new one's
 			w.forget(old)
 			old.mu.Lock()
@@ -44,7 +45,8 @@ func (w *Watcher) Await(hole dnat.Pinhole) *Hole {
 			break
 		}
 	}
-	w.awaited[hole.At] = append(w.awaited[hole.At], h)
+	h.next = w.awaited[hole.At]
+	w.awaited[hole.At] = h
 	return h
 }
 
@@ -73,16 +75,54 @@ func (h *Hole) Progress() journal.Progress {
 // Sever ends the connection that has come: without its entry in the table, and with a pinhole that serves no other
 // packet, what either end sends comes to the gateway itself, which answers with a reset.
 func (h *Hole) Sever() {
-	h.mu.Lock()
-	flow := h.flow
-	h.mu.Unlock()
-	if flow.ID == 0 {
-		return
-	}
+	flow := h.known()
 	if found, err := h.watcher.table.Get(nil, []dnat.Tuple{flow.Original}); err == nil {
 		h.look(found[0], time.Now()) // what it has carried until now
 	}
-	_ = h.watcher.table.Delete(flow.Original, flow.ID) // else it ends by itself: nobody can do more
+	if flow = h.known(); flow.ID != 0 {
+		_ = h.watcher.table.Delete(flow.Original, flow.ID) // else it ends by itself: nobody can do more
+	}
+}
+
+// known is the flow as far as it is known.
+func (h *Hole) known() dnat.Flow {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.flow
+}
+
+// is tells whether a flow of the same tuple is that of the connection.
+func (h *Hole) is(f dnat.Flow) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.listed {
+		h.enters(f)
+		return true
+	}
+	return h.flow.ID == f.ID
+}
+
+// again takes a first segment from where the connection came from; false: that one has begun, and this is another.
+func (h *Hole) again(s dnat.Segment) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.count.received.began || h.count.over {
+		return false
+	}
+	if !h.listed {
+		h.unled(s.At)
+	}
+	return true
+}
+
+// enters takes the flow of a connection that the log has told of. What the table has in its place was not led to the
+// far end.
+func (h *Hole) enters(f dnat.Flow) {
+	if h.listed = f.Reply.From == h.hole.To; h.listed {
+		h.flow = f
+		return
+	}
+	h.unled(h.connected)
 }
 
 // take takes a segment of the connection.
@@ -111,14 +151,20 @@ func (h *Hole) short() bool {
 func (h *Hole) look(f dnat.Flow, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !h.listed && f.ID != 0 {
+		h.enters(f)
+	}
+	if !h.listed {
+		return h.missing(now)
+	}
 	if f.ID != h.flow.ID { // gone, and the tuple may be somebody else's by now
 		if !h.flow.Replied && h.flow.Sent.Packets <= 1 {
-			h.fault = h.unanswered("connection refused")
+			h.fault = h.unanswered(refused)
 		}
 		h.done = true
 		return true
 	}
-	h.flow, h.seen, h.asked = f, now, true
+	h.flow, h.asked = f, true
 	switch {
 	case f.State.Over():
 		h.done = h.count.over || h.ending
@@ -131,15 +177,38 @@ func (h *Hole) look(f dnat.Flow, now time.Time) bool {
 	return h.done
 }
 
-// unled says why a connection of the right peer was not led to the far end. A pinhole serves one first packet:
-// a second one comes where a filter of the gateway's own has dropped the first.
-func (h *Hole) unled(at time.Time) *journal.Fault {
-	f := &journal.Fault{Code: journal.CodeFiltered, At: h.hole.At, Peer: h.hole.From, Waited: at.Sub(h.opened)}
-	if f.Waited >= holeTime {
-		f.Code = journal.CodeTooLate
+// missing says what has become of a connection that the log has told of, and the table does not have; false: nothing
+// so far, as the log may be behind.
+func (h *Hole) missing(now time.Time) bool {
+	switch {
+	case h.fault != nil:
+	case h.count.received.began: // and it is over
+	case h.count.reset:
+		h.fault = h.unanswered(refused)
+	case now.Sub(h.connected) < Interval:
+		return false
+	default:
+		h.unled(h.connected)
 	}
-	return f
+	h.done = true
+	return true
 }
+
+// unled says why a connection of the right peer was not led to the far end, and so has not come. A pinhole serves one
+// first packet: a second one comes where a filter of the gateway's own has dropped the first.
+func (h *Hole) unled(at time.Time) {
+	if h.fault != nil { // it was told already
+		return
+	}
+	h.fault = &journal.Fault{Code: journal.CodeFiltered, At: h.hole.At, Peer: h.hole.From, Waited: at.Sub(h.opened)}
+	if h.fault.Waited >= holeTime {
+		h.fault.Code = journal.CodeTooLate
+	}
+	h.connected = time.Time{}
+}
+
+// refused is how a dial ends that is answered with a reset.
+const refused = "connection refused"
 
 // unanswered says that the far end does not take the connection.
 func (h *Hole) unanswered(how string) *journal.Fault {

@@ -34,7 +34,7 @@ func (w *Watcher) data(c *control, f dnat.Flow, at time.Time) {
 	if active {
 		mode = "active"
 	}
-	h := &Hole{watcher: w, connected: at, flow: f, seen: at,
+	h := &Hole{watcher: w, connected: at, flow: f, listed: true,
 		hole: dnat.Pinhole{From: f.Original.From.Addr(), At: f.Original.To, To: f.Reply.From, As: f.Reply.To.Addr(), Active: active}}
 	if c.data != nil { // a session has one at a time: that one is over, though nobody has looked since
 		c.record.Finishes(true, "", nil)

@@ -1,12 +1,19 @@
 package ruleset
 
 import (
+	"cmp"
 	"hash/fnv"
 	"slices"
+
+	"ftpgate/internal/dnat"
 )
 
 // What a connection has carried is what its sequence numbers say (RFC 9293 section 3.4): the kernel's own
-// counters are of packets, with those that were sent twice. So the first segments and the last ones are logged.
+// counters are of packets, with those that were sent twice. So the segments with which the far end takes a
+// connection and those with which it ends are logged.
+//
+// What comes for a pinhole is logged before any rule leads it on: who it is, and whether anybody comes at all. The
+// kernel's events of connections would tell that, too, for every connection through the gateway and at twice the cost.
 
 // logChain is the chain that does so.
 const logChain = "forward"
@@ -25,11 +32,43 @@ func LogGroup(table string) uint16 {
 }
 
 func logEnds(table string) Rule {
-	return Rule{AtEnds{}, Translated{}, DialledFrom{lowestData}, Log{LogGroup(table)}}
+	return Rule{AtEnds{}, NotFirst{}, Translated{}, DialledFrom{lowestData}, Log{LogGroup(table)}}
+}
+
+// logComing returns the rules for what comes for a pinhole: one for each range of passive ports. They stand in a chain
+// for NAT, which sees the first packet of a connection only.
+func logComing(table string, all []dnat.Resolved) (rules []Rule) {
+	var ranges []dnat.PortRange
+	for _, f := range all {
+		if carried(f) {
+			ranges = append(ranges, f.PortsForData())
+		}
+	}
+	slices.SortFunc(ranges, func(x, y dnat.PortRange) int {
+		return cmp.Or(cmp.Compare(x.First, y.First), cmp.Compare(y.Last, x.Last))
+	})
+	last := 0
+	for _, r := range ranges {
+		first := max(int(r.First), last+1) // what another range covers is logged once
+		if last = max(last, int(r.Last)); first <= int(r.Last) {
+			rules = append(rules, Rule{PortIn{dnat.PortRange{First: uint16(first), Last: r.Last}}, Log{LogGroup(table)}})
+		}
+	}
+	return rules
+}
+
+func logs(r Rule) bool {
+	return slices.ContainsFunc(r, func(s Statement) bool { _, is := s.(Log); return is })
 }
 
 // WithoutLog returns the table for a kernel that cannot log packets.
 func (t Table) WithoutLog() Table {
-	t.Chains = slices.DeleteFunc(slices.Clone(t.Chains), func(c Chain) bool { return c.Name == logChain })
+	var chains []Chain
+	for _, c := range t.Chains {
+		if c.Rules = slices.DeleteFunc(slices.Clone(c.Rules), logs); c.Name != logChain {
+			chains = append(chains, c)
+		}
+	}
+	t.Chains = chains
 	return t
 }

@@ -56,6 +56,8 @@ type (
 	Reset struct{}
 	// AtEnds matches the segments that begin and end TCP connections: tcp flags fin,syn,rst
 	AtEnds struct{}
+	// NotFirst leaves out the one with which a connection begins: tcp flags != syn
+	NotFirst struct{}
 	// DialledFrom matches connections by the port that was dialled, and those above: ct original proto-dst >= 1024
 	DialledFrom struct{ Port uint16 }
 	// Log hands a copy of the packet to whoever listens to the group: log group 2121
@@ -80,6 +82,7 @@ func (s TranslateSource) text() string {
 func (Masquerade) text() string { return "masquerade" }
 func (Reset) text() string      { return "reject with tcp reset" }
 func (AtEnds) text() string     { return "tcp flags fin,syn,rst" }
+func (NotFirst) text() string   { return "tcp flags != syn" }
 func (s DialledFrom) text() string {
 	return fmt.Sprintf("ct original proto-dst >= %d", s.Port)
 }
