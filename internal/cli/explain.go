@@ -71,7 +71,7 @@ func explained(s screen, e journal.Explained, now time.Time) []string {
 	}
 	lines = append(lines, "")
 	for _, event := range e.Events {
-		kind := s.text(string(event.Kind))
+		kind := s.text(event.Kind.String())
 		if event.Data > 0 {
 			kind += fmt.Sprintf(" %d", event.Data)
 		}

@@ -1,17 +1,37 @@
 package flows
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 
 	"ftpgate/internal/dnat"
 )
 
-// ends are both ends of a connection as they know themselves, the one that began first.
-type ends struct{ from, to netip.AddrPort }
+// ends are both ends of a connection as they know themselves, the one that began first: short, as a map is asked for
+// them with every segment.
+type ends [2 * endLen]byte
 
-// endsOf returns those of a flow, whatever it is translated to on its way.
-func endsOf(f dnat.Flow) ends { return ends{f.Original.From, f.Reply.From} }
+const endLen = 16 + 2
+
+func endsOf(from, to netip.AddrPort) (e ends) {
+	e.put(0, from)
+	e.put(endLen, to)
+	return e
+}
+
+func (e *ends) put(i int, end netip.AddrPort) {
+	addr := end.Addr().As16()
+	copy(e[i:], addr[:])
+	binary.BigEndian.PutUint16(e[i+len(addr):], end.Port())
+}
+
+// turned are the ends as the one that was dialled has them.
+func (e ends) turned() (t ends) {
+	copy(t[:endLen], e[endLen:])
+	copy(t[endLen:], e[:endLen])
+	return t
+}
 
 // count is what the first and the last segments of a connection say of the bytes that it has carried (RFC 9293
 // section 3.4): those that were sent twice count once.

@@ -130,7 +130,7 @@ func TestSegments(t *testing.T) {
 		if p := h.Progress(); p.Down != 700 || !p.Over || table.asked != 0 {
 			t.Errorf("segments first %v: got %+v, %d flows asked for; want 700 bytes, and none", first, p, table.asked)
 		}
-		if len(w.pending)+len(w.counted)+len(w.running) != 0 {
+		if len(w.pending)+len(w.running) != 0 {
 			t.Error("something is kept")
 		}
 	}

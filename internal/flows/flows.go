@@ -53,8 +53,7 @@ type Watcher struct {
 	mu       sync.Mutex
 	forwards map[uint16][]dnat.Resolved // that the kernel tracks, by the port they listen at
 	awaited  map[netip.AddrPort]*Hole   // by where the connection is to come; those of one place are chained
-	running  map[dnat.Tuple]*Hole       // connections that have come
-	counted  map[ends]*Hole             // the same, by their ends
+	running  map[ends]*Hole             // connections that have come
 	pending  map[ends]*count            // what has begun and is nobody's so far
 	controls map[dnat.Tuple]*control    // of sessions that the kernel tracks
 	looked   time.Time                  // when the controls were looked at last
@@ -62,8 +61,8 @@ type Watcher struct {
 
 // New returns a watcher that knows of nothing yet.
 func New(table Table, book *journal.Journal) *Watcher {
-	return &Watcher{table: table, book: book, awaited: map[netip.AddrPort]*Hole{}, running: map[dnat.Tuple]*Hole{},
-		counted: map[ends]*Hole{}, pending: map[ends]*count{}, controls: map[dnat.Tuple]*control{}, forwards: map[uint16][]dnat.Resolved{}}
+	return &Watcher{table: table, book: book, awaited: map[netip.AddrPort]*Hole{}, running: map[ends]*Hole{},
+		pending: map[ends]*count{}, controls: map[dnat.Tuple]*control{}, forwards: map[uint16][]dnat.Resolved{}}
 }
 
 // Follow tells the watcher which forwards there are from now on. Sessions of others go on.
@@ -139,7 +138,7 @@ func (w *Watcher) knows(f dnat.Flow) bool {
 	if c := w.controls[f.Original]; c != nil && c.flow.ID == f.ID {
 		return true
 	}
-	h := w.running[f.Original]
+	h := w.running[endsOf(f.Original.From, f.Reply.From)]
 	return h != nil && h.is(f)
 }
 
@@ -147,42 +146,40 @@ func (w *Watcher) knows(f dnat.Flow) bool {
 // table yet, and it is not known where it leads: if anywhere, to the far end of the pinhole.
 func (w *Watcher) comes(f dnat.Flow, at time.Time) bool {
 	logged := f.Reply.IsZero()
-	first := w.awaited[f.Original.To]
+	first, from := w.awaited[f.Original.To], f.Original.From
 	for h := first; h != nil; h = h.next {
-		if h.hole.From == f.Original.From.Addr() && (logged || translated(f)) {
-			w.forget(h)
-			if logged {
-				f.Reply.From = h.hole.To
-			}
+		switch {
+		case h.from == from:
+			h.again(f, at)
+			return true
+		case !h.from.IsValid() && h.hole.From == from.Addr() && (logged || translated(f)):
+			h.from = from
 			h.mu.Lock()
-			h.connected, h.flow, h.listed, h.fault = at, f, !logged, nil
+			if h.connected, h.fault = at, nil; !logged {
+				h.flow = &f
+			}
 			h.mu.Unlock()
-			w.runs(h, f)
+			w.runs(h)
 			return true
 		}
 	}
 	for h := first; h != nil; h = h.next {
-		h.mu.Lock()
-		if h.hole.From == f.Original.From.Addr() {
-			h.unled(at)
-		} else {
-			h.stranger = f.Original.From.Addr()
+		if !h.from.IsValid() {
+			h.meets(from.Addr(), at)
 		}
-		h.mu.Unlock()
 	}
 	return first != nil
 }
 
 // runs follows a connection that has come. It is called with the lock held.
-func (w *Watcher) runs(h *Hole, f dnat.Flow) {
-	if old := w.running[f.Original]; old != nil { // its end was missed
+func (w *Watcher) runs(h *Hole) {
+	e := h.ends()
+	if old := w.running[e]; old != nil { // its end was missed
 		old.mu.Lock()
 		old.done = true
 		old.mu.Unlock()
 	}
-	w.running[f.Original] = h
-	e := endsOf(f)
-	w.counted[e] = h
+	w.running[e] = h
 	if c := w.pending[e]; c != nil {
 		delete(w.pending, e)
 		h.mu.Lock()
@@ -191,54 +188,56 @@ func (w *Watcher) runs(h *Hole, f dnat.Flow) {
 	}
 }
 
-// ran no longer follows a connection.
-func (w *Watcher) ran(h *Hole, t dnat.Tuple) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.running[t] == h {
-		delete(w.running, t)
-	}
-	if e := endsOf(h.flow); w.counted[e] == h {
-		delete(w.counted, e)
+// ran no longer follows a connection. It is called with the lock held.
+func (w *Watcher) ran(h *Hole) {
+	w.forget(h)
+	if e := h.ends(); w.running[e] == h {
+		delete(w.running, e)
 	}
 }
 
 // Segment takes a segment with which a connection begins or ends: the first one on its way to where it is addressed to,
 // the others between the two ends.
 func (w *Watcher) Segment(s dnat.Segment) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if s.SYN && !s.ACK {
-		w.knocks(s)
-		return
-	}
-	there, back := ends{s.From, s.To}, ends{s.To, s.From}
-	if h := w.counted[back]; h != nil && !(s.SYN && h.ended()) { // else the port serves again
-		h.take(s, true)
-		return
-	}
-	if s.SYN && len(w.pending) < maxPending {
-		delete(w.counted, back)
-		w.pending[back] = &count{begun: s.At}
-	}
-	switch {
-	case w.counted[there] != nil:
-		w.counted[there].take(s, false)
-	case w.pending[back] != nil:
-		w.pending[back].take(s, true)
-	case w.pending[there] != nil:
-		w.pending[there].take(s, false)
+	if over := w.segment(s); over != nil {
+		over()
 	}
 }
 
-// knocks takes the first segment of a connection. One that comes twice was not taken in between: else the kernel would
-// know the connection, and log nothing.
-func (w *Watcher) knocks(s dnat.Segment) {
-	t := dnat.Tuple{From: s.From, To: s.To}
-	if h := w.running[t]; h != nil && h.again(s) {
-		return
+// segment returns what is to be called when the segment is the last one of a connection.
+func (w *Watcher) segment(s dnat.Segment) func() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s.SYN && !s.ACK {
+		w.comes(dnat.Flow{Original: dnat.Tuple{From: s.From, To: s.To}}, s.At)
+		return nil
 	}
-	w.comes(dnat.Flow{Original: t}, s.At)
+	there := endsOf(s.From, s.To)
+	back := there.turned()
+	h, returned := w.running[back], true
+	if h == nil && !s.SYN {
+		h, returned = w.running[there], false
+	}
+	if h != nil && !(s.SYN && h.closed()) { // else the port serves again
+		if s.SYN {
+			w.forget(h)
+		}
+		if h.take(s, returned) {
+			w.ran(h)
+			return h.over
+		}
+		return nil
+	}
+	if s.SYN && len(w.pending) < maxPending {
+		delete(w.running, back)
+		w.pending[back] = &count{begun: s.At}
+	}
+	if c := w.pending[back]; c != nil {
+		c.take(s, true)
+	} else if c := w.pending[there]; c != nil {
+		c.take(s, false)
+	}
+	return nil
 }
 
 // dropPending forgets what has turned out to be nobody's.
@@ -282,17 +281,17 @@ func (w *Watcher) lookAtData(now time.Time) error {
 	w.mu.Lock()
 	tuples := make([]dnat.Tuple, 0, len(w.running))
 	holes := make([]*Hole, 0, len(w.running))
-	var short []*Hole // that are over before the kernel was asked for them once
-	for t, h := range w.running {
-		if h.short() {
-			short = append(short, h)
+	var over []*Hole // before the kernel was asked for them once
+	for _, h := range w.running {
+		if h.ended() {
+			over = append(over, h)
 			continue
 		}
-		tuples, holes = append(tuples, t), append(holes, h)
+		tuples, holes = append(tuples, h.tuple()), append(holes, h)
 	}
 	w.mu.Unlock()
-	for _, h := range short {
-		w.ended(h, h.flow.Original)
+	for _, h := range over {
+		w.ended(h)
 	}
 	if len(tuples) == 0 {
 		return nil
@@ -303,15 +302,17 @@ func (w *Watcher) lookAtData(now time.Time) error {
 	}
 	for i, h := range holes {
 		if h.look(found[i], now) {
-			w.ended(h, tuples[i])
+			w.ended(h)
 		}
 	}
 	return nil
 }
 
 // ended tells that nothing more comes of a hole.
-func (w *Watcher) ended(h *Hole, t dnat.Tuple) {
-	w.ran(h, t)
+func (w *Watcher) ended(h *Hole) {
+	w.mu.Lock()
+	w.ran(h)
+	w.mu.Unlock()
 	if h.over != nil {
 		h.over()
 	}
@@ -325,7 +326,10 @@ func (w *Watcher) dropLate(now time.Time) {
 		for h, next := first, (*Hole)(nil); h != nil; h = next {
 			next = h.next
 			h.mu.Lock()
-			late := !h.released.IsZero() && now.Sub(h.released) > lateTime
+			if h.released && h.since.IsZero() {
+				h.since = now
+			}
+			late := h.released && !h.from.IsValid() && now.Sub(h.since) >= lateTime
 			h.done = h.done || late
 			h.mu.Unlock()
 			if late {
@@ -337,6 +341,10 @@ func (w *Watcher) dropLate(now time.Time) {
 
 // forget no longer awaits a hole's connection. It is called with the lock held.
 func (w *Watcher) forget(h *Hole) {
+	if !h.chained {
+		return
+	}
+	h.chained = false
 	at := h.hole.At
 	first := w.awaited[at]
 	if first == h {

@@ -192,15 +192,19 @@ func TestHoleReleased(t *testing.T) {
 	late.Release()
 	never.Release()
 	come(t, w, table, through(1), now)
-	look(t, w, now.Add(2*lateTime))
+	look(t, w, now)
+	if never.Progress().Over {
+		t.Error("the hole was forgotten at once")
+	}
+	look(t, w, now.Add(lateTime))
 	if late.Progress().Connected.IsZero() {
 		t.Error("the connection came late, and was not seen")
 	}
 	if p := never.Progress(); !p.Over || !p.Connected.IsZero() {
 		t.Errorf("got %+v; want nothing more to come", p)
 	}
-	if len(w.awaited) != 0 {
-		t.Errorf("%v is kept", w.awaited)
+	if w.awaited[unused.At] != nil {
+		t.Error("it is kept")
 	}
 }
 

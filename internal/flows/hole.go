@@ -15,17 +15,21 @@ type Hole struct {
 	hole    dnat.Pinhole
 	opened  time.Time
 	over    func() // called once, when nothing more comes of it; nil: nobody asks
-	next    *Hole  // another one that is awaited at the same place; the watcher's
+
+	// The watcher's, under its lock.
+	from    netip.AddrPort // who has come; not valid: nobody
+	chained bool           // among those that are awaited: until it is known to be taken, or is over
+	next    *Hole          // another one at the same place
 
 	mu        sync.Mutex
 	connected time.Time // zero: it has not come
 	stranger  netip.Addr
-	flow      dnat.Flow // as it was seen last
-	listed    bool      // in the kernel's table
-	count     count     // what its segments say
-	asked     bool      // the kernel was asked for it
-	ending    bool      // it was over then, and its last segments may be under way
-	released  time.Time // nothing new may come; zero: it may
+	flow      *dnat.Flow // as it was seen in the kernel's table last; nil: the log alone has told of it
+	count     count      // what its segments say
+	asked     bool       // the kernel was asked for it
+	ending    bool       // it was over then, and its last segments may be under way
+	released  bool       // nothing new may come
+	since     time.Time  // when that was seen
 	done      bool
 	fault     *journal.Fault
 }
@@ -40,12 +44,12 @@ func (w *Watcher) Await(hole dnat.Pinhole) *Hole {
 		if old.hole.From == hole.From { // the port is drawn again: what comes is the new one's
 			w.forget(old)
 			old.mu.Lock()
-			old.done = true
+			old.done = old.done || !old.from.IsValid()
 			old.mu.Unlock()
 			break
 		}
 	}
-	h.next = w.awaited[hole.At]
+	h.chained, h.next = true, w.awaited[hole.At]
 	w.awaited[hole.At] = h
 	return h
 }
@@ -54,17 +58,25 @@ func (w *Watcher) Await(hole dnat.Pinhole) *Hole {
 func (h *Hole) Release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.released.IsZero() {
-		h.released = time.Now()
-	}
+	h.released = true
 }
+
+// tuple is that of the connection that has come.
+func (h *Hole) tuple() dnat.Tuple { return dnat.Tuple{From: h.from, To: h.hole.At} }
+
+// ends are those of the connection that has come, whatever is translated between them.
+func (h *Hole) ends() ends { return endsOf(h.from, h.hole.To) }
 
 // Progress tells how far the connection was at the last look.
 func (h *Hole) Progress() journal.Progress {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := journal.Progress{Connected: h.connected, Stranger: h.stranger, Over: h.done, Fault: h.fault}
-	sent, received := h.count.bytes(h.watcher.table.Payload(h.flow))
+	var sent, received uint64
+	if h.flow != nil {
+		sent, received = h.watcher.table.Payload(*h.flow)
+	}
+	sent, received = h.count.bytes(sent, received)
 	p.Up, p.Down = int64(sent), int64(received)
 	if h.hole.Active { // the server has begun
 		p.Up, p.Down = p.Down, p.Up
@@ -75,86 +87,108 @@ func (h *Hole) Progress() journal.Progress {
 // Sever ends the connection that has come: without its entry in the table, and with a pinhole that serves no other
 // packet, what either end sends comes to the gateway itself, which answers with a reset.
 func (h *Hole) Sever() {
-	flow := h.known()
-	if found, err := h.watcher.table.Get(nil, []dnat.Tuple{flow.Original}); err == nil {
+	h.watcher.mu.Lock()
+	t := h.tuple()
+	h.watcher.mu.Unlock()
+	if !t.From.IsValid() {
+		return
+	}
+	if found, err := h.watcher.table.Get(nil, []dnat.Tuple{t}); err == nil {
 		h.look(found[0], time.Now()) // what it has carried until now
 	}
-	if flow = h.known(); flow.ID != 0 {
-		_ = h.watcher.table.Delete(flow.Original, flow.ID) // else it ends by itself: nobody can do more
-	}
-}
-
-// known is the flow as far as it is known.
-func (h *Hole) known() dnat.Flow {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.flow
+	id, listed := uint32(0), h.flow != nil
+	if listed {
+		id = h.flow.ID
+	}
+	h.mu.Unlock()
+	if listed {
+		_ = h.watcher.table.Delete(t, id) // else it ends by itself: nobody can do more
+	}
 }
 
 // is tells whether a flow of the same tuple is that of the connection.
 func (h *Hole) is(f dnat.Flow) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.listed {
+	if h.flow == nil {
 		h.enters(f)
 		return true
 	}
 	return h.flow.ID == f.ID
 }
 
-// again takes a first segment from where the connection came from; false: that one has begun, and this is another.
-func (h *Hole) again(s dnat.Segment) bool {
+// again takes a flow from where the connection has come from. One that the log tells of twice was not led on the first
+// time: else the kernel would know the connection, and log nothing.
+func (h *Hole) again(f dnat.Flow, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.count.received.began || h.count.over {
-		return false
+	switch {
+	case h.flow != nil:
+	case f.Reply.IsZero():
+		h.unled(at)
+	default:
+		h.enters(f)
 	}
-	if !h.listed {
-		h.unled(s.At)
+}
+
+// meets takes somebody who has come, and is not led on.
+func (h *Hole) meets(who netip.Addr, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if who == h.hole.From {
+		h.unled(at)
+		return
 	}
-	return true
+	h.stranger = who
 }
 
 // enters takes the flow of a connection that the log has told of. What the table has in its place was not led to the
 // far end.
 func (h *Hole) enters(f dnat.Flow) {
-	if h.listed = f.Reply.From == h.hole.To; h.listed {
-		h.flow = f
+	if f.Reply.From == h.hole.To {
+		h.flow = &f
 		return
 	}
 	h.unled(h.connected)
 }
 
-// take takes a segment of the connection.
-func (h *Hole) take(s dnat.Segment, back bool) {
+// take takes a segment of the connection, and tells whether nothing more comes: it was so short that its segments say
+// everything.
+func (h *Hole) take(s dnat.Segment, back bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count.take(s, back)
+	h.done = h.done || h.short()
+	return h.done
 }
 
-// ended tells whether segments have ended the connection.
-func (h *Hole) ended() bool {
+// closed tells whether segments have ended the connection.
+func (h *Hole) closed() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.count.over
 }
 
-// short tells whether the connection is over, and was so short that its segments say everything. Then it is.
-func (h *Hole) short() bool {
+// ended tells whether the connection is over, and nothing more comes.
+func (h *Hole) ended() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.done = h.done || !h.asked && h.count.over && h.count.received.began
+	h.done = h.done || h.short()
 	return h.done
 }
+
+// short tells whether the connection is over before the kernel was asked for it once.
+func (h *Hole) short() bool { return !h.asked && h.count.over && h.count.received.began }
 
 // look takes the flow as it is now, the zero flow where it is gone, and tells whether nothing more comes.
 func (h *Hole) look(f dnat.Flow, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.listed && f.ID != 0 {
+	if h.flow == nil && f.ID != 0 {
 		h.enters(f)
 	}
-	if !h.listed {
+	if h.flow == nil {
 		return h.missing(now)
 	}
 	if f.ID != h.flow.ID { // gone, and the tuple may be somebody else's by now
@@ -164,7 +198,7 @@ func (h *Hole) look(f dnat.Flow, now time.Time) bool {
 		h.done = true
 		return true
 	}
-	h.flow, h.asked = f, true
+	*h.flow, h.asked = f, true
 	switch {
 	case f.State.Over():
 		h.done = h.count.over || h.ending

@@ -34,7 +34,7 @@ func (w *Watcher) data(c *control, f dnat.Flow, at time.Time) {
 	if active {
 		mode = "active"
 	}
-	h := &Hole{watcher: w, connected: at, flow: f, listed: true,
+	h := &Hole{watcher: w, from: f.Original.From, connected: at, flow: &f,
 		hole: dnat.Pinhole{From: f.Original.From.Addr(), At: f.Original.To, To: f.Reply.From, As: f.Reply.To.Addr(), Active: active}}
 	if c.data != nil { // a session has one at a time: that one is over, though nobody has looked since
 		c.record.Finishes(true, "", nil)
@@ -53,9 +53,9 @@ func (w *Watcher) data(c *control, f dnat.Flow, at time.Time) {
 		}
 	}
 	c.record.Opened(journal.Data{Mode: mode, Path: dnat.DataKernel.String(), From: h.hole.From, At: h.hole.At, To: h.hole.To,
-		As: h.hole.As, Active: active, Meter: h}, 0)
-	c.record.Begins("", "")
-	w.runs(h, f)
+		As: h.hole.As, Active: active, Meter: h}, time.Now())
+	c.record.Begins(at, "", "")
+	w.runs(h)
 }
 
 // lookAtControls ends the sessions whose control connection is over.

@@ -84,9 +84,9 @@ func (j *Journal) Begin(o Opening) *Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last++
-	r := &Record{journal: j, number: j.last, opening: o, began: now, active: now}
+	r := &Record{journal: j, tally: j.tally(o.Forward), number: j.last, opening: o, began: now, active: now}
 	j.running[r.number] = r
-	j.tallies.add(o.Forward, func(t *Tally) { t.Sessions++ })
+	r.tally.sessions.Add(1)
 	if j.Began != nil {
 		j.Began(o.Forward, o.Tracking)
 	}
@@ -223,16 +223,16 @@ func (j *Journal) find(id string) *Record {
 // settling is a data connection, and mostly a transfer, that is over but for what has come through.
 type settling struct {
 	record   *Record
-	data     *data     // nil: it had none
-	transfer *Transfer // nil: none has used it
-	said     string    // by the server in the end
-	why      *Fault    // what is known of a failure
+	data     *data    // nil: it had none
+	is       bool     // there is a transfer, else none has used it
+	transfer Transfer // as long as it runs, too
+	said     string   // by the server in the end
+	why      *Fault   // what is known of a failure
 	until    time.Time
 }
 
 // settle concludes: at once where all is known.
-func (j *Journal) settle(s *settling) {
-	now := time.Now()
+func (j *Journal) settle(s *settling, now time.Time) {
 	s.until = now.Add(settleTime)
 	if j.settled(s, now) {
 		return
@@ -280,8 +280,8 @@ func (j *Journal) settled(s *settling, now time.Time) bool {
 			told(s.record.opening.Forward, d.Path)
 		}
 	}
-	if s.transfer != nil && j.Finished != nil {
-		j.Finished(*s.transfer)
+	if s.is && j.Finished != nil {
+		j.Finished(s.transfer)
 	}
 	return true
 }

@@ -31,20 +31,20 @@ func (m *meter) Progress() Progress { return m.p }
 func logIn(j *Journal) *Record {
 	r := j.Begin(opening())
 	r.Connected(server, time.Millisecond)
-	r.Reply("220 hello", false)
-	r.Command("USER anna")
+	r.Reply(time.Now(), "220 hello", false)
+	r.Command(time.Now(), "USER anna")
 	r.User("anna")
-	r.Reply("230 welcome", false)
+	r.Reply(time.Now(), "230 welcome", false)
 	r.Login(true)
 	return r
 }
 
 // hole agrees upon a passive data connection.
 func hole(r *Record, m Meter) {
-	r.Command("PASV")
-	r.Reply("227 Entering Passive Mode (10,0,0,1,100,1)", false)
+	r.Command(time.Now(), "PASV")
+	r.Reply(time.Now(), "227 Entering Passive Mode (10,0,0,1,100,1)", false)
 	r.Opened(Data{Mode: "PASV", Path: "kernel", From: client.Addr(), At: at, To: netip.AddrPortFrom(server.Addr(), 25601),
-		As: netip.MustParseAddr("203.0.113.1"), Meter: m}, time.Millisecond)
+		As: netip.MustParseAddr("203.0.113.1"), Meter: m}, time.Now().Add(-time.Millisecond))
 	r.Answer("227 Entering Passive Mode (192,168,5,2,200,34)")
 }
 
@@ -55,8 +55,8 @@ func TestTransfer(t *testing.T) {
 	r := logIn(j)
 	m := &meter{}
 	hole(r, m)
-	r.Command("RETR a")
-	r.Begins("RETR", "a")
+	r.Command(time.Now(), "RETR a")
+	r.Begins(time.Now(), "RETR", "a")
 	if n := j.Pinholes("kernel"); n != 1 {
 		t.Errorf("%d pinholes; want one", n)
 	}
@@ -66,7 +66,7 @@ func TestTransfer(t *testing.T) {
 		s.User != "anna" || s.Mode != "PASV" || s.Path != "kernel" {
 		t.Errorf("got %+v, transfer %+v", s, s.Transfer)
 	}
-	r.Reply("226 done", false)
+	r.Reply(time.Now(), "226 done", false)
 	r.Finishes(true, "226 done", nil)
 	if len(finished) != 0 {
 		t.Errorf("finished before its bytes were counted: %+v", finished)
@@ -98,7 +98,7 @@ func TestTransferNeverCounted(t *testing.T) {
 	j.Finished = func(Transfer) { n++ }
 	r := logIn(j)
 	hole(r, &meter{Progress{Connected: time.Now()}})
-	r.Begins("STOR", "x")
+	r.Begins(time.Now(), "STOR", "x")
 	r.Finishes(true, "226 done", nil)
 	j.Settle(time.Now().Add(settleTime + time.Second))
 	if n != 1 {
@@ -120,7 +120,7 @@ func late(r *Record) { r.data.opened = r.data.opened.Add(-30 * time.Second) }
 func failed(why *Fault, m Progress, said string) func(*Record) {
 	return func(r *Record) {
 		hole(r, &meter{m})
-		r.Begins("RETR", "a")
+		r.Begins(time.Now(), "RETR", "a")
 		late(r)
 		r.Finishes(false, said, why)
 	}
@@ -140,7 +140,7 @@ func failings() []failing {
 		{"the server says no", failed(nil, came, "550 no such file"), CodeServerRefused, "the server did not carry out RETR: 550 no such file"},
 		{"the server says no at once, and nobody came", func(r *Record) {
 			hole(r, &meter{})
-			r.Begins("RETR", "a")
+			r.Begins(time.Now(), "RETR", "a")
 			r.Finishes(false, "550 no such file", nil)
 		}, CodeServerRefused, "550 no such file"},
 		{"a fault of the data path", failed(nil, Progress{Connected: time.Now(), Over: true,
@@ -167,12 +167,12 @@ func endings() []failing {
 		{"aborted", failed(&Fault{Code: CodeAborted}, came, "426 aborted"), CodeAborted, "the client called RETR off with ABOR"},
 		{"the client leaves", func(r *Record) {
 			hole(r, &meter{came})
-			r.Begins("RETR", "a")
+			r.Begins(time.Now(), "RETR", "a")
 			r.Ends("")
 		}, CodeClientLeft, "the client closed its control connection while RETR ran"},
 		{"the session's end cuts a transfer off", func(r *Record) {
 			hole(r, &meter{came})
-			r.Begins("RETR", "a")
+			r.Begins(time.Now(), "RETR", "a")
 			r.Refuse(Fault{Code: CodeServerLeft, Said: "the server has closed the connection", Fatal: true})
 			r.Ends("421 ")
 		}, CodeServerLeft, "the server has closed the connection"},
@@ -183,13 +183,13 @@ func endings() []failing {
 		{"well after a little fault", func(r *Record) {
 			r.Refuse(Fault{Code: CodeTLSRefused, Said: "no"})
 			hole(r, &meter{came})
-			r.Begins("RETR", "a")
+			r.Begins(time.Now(), "RETR", "a")
 			r.Finishes(true, "226", nil)
 		}, CodeFine, "transfers go well (1 transfer"},
 		{"well after a fault", func(r *Record) {
 			failed(nil, came, "550 no")(r)
 			hole(r, &meter{came})
-			r.Begins("RETR", "a")
+			r.Begins(time.Now(), "RETR", "a")
 			r.Finishes(true, "226", nil)
 		}, CodeServerRefused, "since then 1 transfer was completed"},
 	}
@@ -244,7 +244,7 @@ func TestTimeline(t *testing.T) {
 	for _, tight := range []bool{false, true} {
 		var line timeline
 		for i := range 500 {
-			line.add(entry{after: time.Duration(i), kind: kindOf(KindReply), text: fmt.Sprint(i)}, tight)
+			line.add(entry{after: time.Duration(i), kind: KindReply, text: fmt.Sprint(i)}, tight)
 		}
 		want := keptLast
 		if tight {
@@ -327,9 +327,9 @@ func TestNothing(t *testing.T) {
 	var j *Journal
 	r := j.Begin(opening())
 	r.Connected(server, 0)
-	r.Command("NOOP")
+	r.Command(time.Now(), "NOOP")
 	r.Refuse(Fault{})
-	r.Begins("RETR", "x")
+	r.Begins(time.Now(), "RETR", "x")
 	r.Finishes(true, "", nil)
 	r.Closed()
 	r.Ends("")
@@ -345,10 +345,10 @@ func BenchmarkTransfer(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		hole(r, m)
-		r.Command("RETR some/file")
-		r.Begins("RETR", "some/file")
-		r.Reply("150 here it comes", false)
-		r.Reply("226 done", false)
+		r.Command(time.Now(), "RETR some/file")
+		r.Begins(time.Now(), "RETR", "some/file")
+		r.Reply(time.Now(), "150 here it comes", false)
+		r.Reply(time.Now(), "226 done", false)
 		r.Finishes(true, "226 done", nil)
 		r.Closed()
 	}

@@ -12,6 +12,7 @@ import (
 // goroutines; none blocks.
 type Record struct {
 	journal *Journal
+	tally   *tally // of the forward
 	number  uint64
 	opening Opening
 	began   time.Time
@@ -26,10 +27,10 @@ type Record struct {
 	pending  bool // a command is not answered
 	through  bool // nobody here can read it
 	tls      TLS
-	kind     string // of representation: "A" or "I"
-	data     *data  // the last data connection; nil: none so far
-	numbers  int    // of data connections
-	transfer *Transfer
+	kind     string    // of representation: "A" or "I"
+	data     *data     // the last data connection; nil: none so far
+	numbers  int       // of data connections
+	transfer *settling // the one that runs; nil: none
 	totals   Totals
 	refused  int
 	last     *Fault // the last one that did not end the session
@@ -89,7 +90,7 @@ func (r *Record) note(k Kind, data int, text string) { r.noteAt(time.Now(), k, d
 
 // noteAt adds to the time line what was learnt of later than it was.
 func (r *Record) noteAt(at time.Time, k Kind, data int, text string) {
-	r.keep(entry{after: at.Sub(r.began), data: int32(data), kind: kindOf(k), text: text})
+	r.keep(entry{after: at.Sub(r.began), data: int32(data), kind: k, text: text})
 }
 
 // keep adds an entry to the time line.
@@ -128,15 +129,14 @@ func (r *Record) Kill() bool {
 	return true
 }
 
-// Begins tells that a transfer begins, with the last data connection.
-func (r *Record) Begins(verb, file string) {
+// Begins tells that a transfer begins, and when, with the last data connection.
+func (r *Record) Begins(at time.Time, verb, file string) {
 	r.edit(func() {
-		t := &Transfer{Verb: verb, File: file, Direction: directionOf(verb), Began: time.Now()}
-		if r.data != nil {
+		r.transfer = &settling{record: r, is: true, transfer: Transfer{Verb: verb, File: file, Direction: directionOf(verb), Began: at}}
+		if t := &r.transfer.transfer; r.data != nil {
 			r.data.wanted = true
 			t.number, t.Mode, t.Path, t.TLS = r.data.number, r.data.Mode, r.data.Path, r.data.TLS
 		}
-		r.transfer = t
 	})
 }
 
@@ -156,35 +156,36 @@ func (r *Record) Finishes(complete bool, said string, why *Fault) {
 	if r == nil {
 		return
 	}
-	if s := r.finish(complete, said, why); s != nil {
-		r.journal.settle(s)
+	now := time.Now()
+	if s := r.finish(complete, said, why, now); s != nil {
+		r.journal.settle(s, now)
 	}
 }
 
 // finish ends the transfer that runs, and returns what is to become of it; nil: none runs.
-func (r *Record) finish(complete bool, said string, why *Fault) *settling {
+func (r *Record) finish(complete bool, said string, why *Fault, now time.Time) *settling {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t := r.transfer
-	if t == nil {
+	s := r.transfer
+	if s == nil {
 		return nil
 	}
 	r.transfer = nil
-	t.Ended, t.Complete = time.Now(), complete
+	t := &s.transfer
+	t.Ended, t.Complete, s.said, s.why = now, complete, said, why
 	r.describe(t)
-	s := &settling{record: r, transfer: t, said: said, why: why}
 	if d := r.data; d != nil && d.number == t.number {
-		r.close(d)
+		r.close(d, now)
 		s.data = d
 	}
 	return s
 }
 
 // close ends a data connection; the first time counts.
-func (r *Record) close(d *data) {
+func (r *Record) close(d *data, now time.Time) {
 	if d.closed.IsZero() {
-		d.closed = time.Now()
-		r.journal.tallies.pinhole(d.Path, -1)
+		d.closed = now
+		r.journal.pinholes(d.Path).Add(-1)
 	}
 }
 
@@ -193,7 +194,7 @@ func (r *Record) conclude(s *settling, p Progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.came(s.data, p)
-	if s.transfer == nil {
+	if !s.is {
 		switch f, broken := r.dataFault(s.data, p); {
 		case broken:
 			r.fault(f)
@@ -202,7 +203,7 @@ func (r *Record) conclude(s *settling, p Progress) {
 		}
 		return
 	}
-	t := s.transfer
+	t := &s.transfer
 	p = t.only(p)
 	t.measure(p, t.Ended)
 	came := Totals{Up: p.Up, Down: p.Down, Transfers: 1}
@@ -210,7 +211,7 @@ func (r *Record) conclude(s *settling, p Progress) {
 		came.Transfers, came.Failed = 0, 1
 	}
 	r.totals.add(came)
-	r.journal.tallies.add(r.opening.Forward, func(t *Tally) { t.Totals.add(came) })
+	r.tally.add(came)
 	if t.Complete {
 		r.since++
 	} else {
@@ -218,7 +219,7 @@ func (r *Record) conclude(s *settling, p Progress) {
 		t.Verdict = f.Verdict().Text
 		r.fault(f)
 	}
-	r.keep(entry{after: t.Ended.Sub(r.began), kind: kindOf(KindTransfer), data: int32(t.number),
+	r.keep(entry{after: t.Ended.Sub(r.began), kind: KindTransfer, data: int32(t.number),
 		words: over{t.Verb, t.Complete, t.Bytes, t.Ended.Sub(t.Began)}})
 }
 
@@ -295,7 +296,7 @@ func (r *Record) came(d *data, p Progress) {
 	if at.Before(d.opened) {
 		at = d.opened
 	}
-	r.keep(entry{after: at.Sub(r.began), kind: kindOf(KindData), data: int32(d.number),
+	r.keep(entry{after: at.Sub(r.began), kind: KindData, data: int32(d.number),
 		words: came{at.Sub(d.opened), d.Active, !d.At.IsValid()}})
 }
 
@@ -320,7 +321,7 @@ func (r *Record) fault(f Fault) {
 	if r.data != nil && f.At.IsValid() {
 		number = r.data.number
 	}
-	r.journal.tallies.add(r.opening.Forward, func(t *Tally) { t.Refused++ })
+	r.tally.refused.Add(1)
 	v := f.Verdict()
 	r.note(KindFault, number, v.Text)
 	if f.Fatal && r.fatal == nil {
@@ -335,8 +336,9 @@ func (r *Record) Ends(said string) {
 	if r == nil {
 		return
 	}
-	if s := r.finish(false, "", r.whyEnded()); s != nil {
-		r.journal.settle(s)
+	now := time.Now()
+	if s := r.finish(false, "", r.whyEnded(), now); s != nil {
+		r.journal.settle(s, now)
 	}
 	r.Closed()
 	r.mu.Lock()

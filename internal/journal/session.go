@@ -7,6 +7,7 @@ package journal
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -111,22 +112,44 @@ type Event struct {
 }
 
 // Kind is what an event is about.
-type Kind string
+type Kind uint8
 
 // The kinds of events.
 const (
-	KindSession  Kind = "session"  // it begins, is connected, ends
-	KindCommand  Kind = "command"  // the client's
-	KindReply    Kind = "reply"    // the server's
-	KindAnswer   Kind = "answer"   // the gateway's own to the client
-	KindAsk      Kind = "ask"      // the gateway's own to the server, in place of the client's
-	KindTLS      Kind = "tls"      //
-	KindPinhole  Kind = "pinhole"  // opened, used, closed
-	KindData     Kind = "data"     // of a data connection: it stands, it is over
-	KindTransfer Kind = "transfer" //
-	KindFault    Kind = "fault"    // something was refused, put right, or failed
-	KindOmitted  Kind = "omitted"  // events that were too many to be kept
+	KindSession  Kind = iota // it begins, is connected, ends
+	KindCommand              // the client's
+	KindReply                // the server's
+	KindAnswer               // the gateway's own to the client
+	KindAsk                  // the gateway's own to the server, in place of the client's
+	KindTLS                  //
+	KindPinhole              // opened, used, closed
+	KindData                 // of a data connection: it stands, it is over
+	KindTransfer             //
+	KindFault                // something was refused, put right, or failed
+	KindOmitted              // events that were too many to be kept
+	kinds
 )
+
+var kindNames = [kinds]string{"session", "command", "reply", "answer", "ask", "tls", "pinhole", "data", "transfer", "fault", "omitted"}
+
+// String returns the kind's name, which is part of the interface.
+func (k Kind) String() string {
+	if k < kinds {
+		return kindNames[k]
+	}
+	return ""
+}
+
+// MarshalText writes the kind as String does.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads what MarshalText writes. A name that it does not know, of a later version, has no name.
+func (k *Kind) UnmarshalText(text []byte) error {
+	if *k = kinds; slices.Contains(kindNames[:], string(text)) {
+		*k = Kind(slices.Index(kindNames[:], string(text)))
+	}
+	return nil
+}
 
 // Explained is a session with its time line.
 type Explained struct {

@@ -24,7 +24,7 @@ func (r *Record) session(now time.Time) Session {
 		s.Mode, s.Path = r.data.Mode, r.data.Path
 	}
 	if r.transfer != nil {
-		t := *r.transfer
+		t := r.transfer.transfer
 		r.describe(&t)
 		if d := r.data; d != nil && d.number == t.number {
 			t.measure(d.progress(), now)

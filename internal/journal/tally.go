@@ -1,6 +1,11 @@
 package journal
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+
+	"ftpgate/internal/dnat"
+)
 
 // Tally is what a forward has come to since the start.
 type Tally struct {
@@ -9,50 +14,61 @@ type Tally struct {
 	Totals
 }
 
+// tally is a Tally as it is counted.
+type tally struct{ sessions, refused, transfers, failed, up, down atomic.Int64 }
+
+// add counts a transfer.
+func (t *tally) add(came Totals) {
+	t.transfers.Add(int64(came.Transfers))
+	t.failed.Add(int64(came.Failed))
+	t.up.Add(came.Up)
+	t.down.Add(came.Down)
+}
+
+func (t *tally) read() Tally {
+	return Tally{Sessions: t.sessions.Load(), Refused: t.refused.Load(),
+		Totals: Totals{Transfers: int(t.transfers.Load()), Failed: int(t.failed.Load()), Up: t.up.Load(), Down: t.down.Load()}}
+}
+
 // tallies are those of all forwards.
 type tallies struct {
 	mu sync.Mutex
-	of map[string]*Tally
+	of map[string]*tally
 
-	pinholes map[string]int // that are open, by what carries them
+	kernel, relayed atomic.Int64 // pinholes that are open
 }
 
-// add changes the tally of a forward.
-func (t *tallies) add(forward string, change func(*Tally)) {
+// tally returns that of a forward, which is made with the first session.
+func (t *tallies) tally(forward string) *tally {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.of == nil {
-		t.of = map[string]*Tally{}
+		t.of = map[string]*tally{}
 	}
 	if t.of[forward] == nil {
-		t.of[forward] = &Tally{}
+		t.of[forward] = &tally{}
 	}
-	change(t.of[forward])
+	return t.of[forward]
 }
 
-// pinhole counts one that opens, or closes.
-func (t *tallies) pinhole(path string, by int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.pinholes == nil {
-		t.pinholes = map[string]int{}
+// pinholes counts those that are open, or in use, by what carries them.
+func (t *tallies) pinholes(path string) *atomic.Int64 {
+	if path == dnat.DataKernel.String() {
+		return &t.kernel
 	}
-	t.pinholes[path] += by
+	return &t.relayed
 }
 
 // Pinholes returns how many pinholes are open, or in use, that the path carries: "kernel" or "relay".
-func (j *Journal) Pinholes(path string) int {
-	j.tallies.mu.Lock()
-	defer j.tallies.mu.Unlock()
-	return j.tallies.pinholes[path]
-}
+func (j *Journal) Pinholes(path string) int { return int(j.pinholes(path).Load()) }
 
 // Tally returns what a forward has come to since the start, under the name that it has.
 func (j *Journal) Tally(forward string) Tally {
 	j.tallies.mu.Lock()
-	defer j.tallies.mu.Unlock()
-	if t := j.tallies.of[forward]; t != nil {
-		return *t
+	t := j.of[forward]
+	j.tallies.mu.Unlock()
+	if t == nil {
+		return Tally{}
 	}
-	return Tally{}
+	return t.read()
 }

@@ -44,20 +44,20 @@ func (r *Record) Through(passage string) {
 	})
 }
 
-// Command tells what the client has sent; text holds no secret.
-func (r *Record) Command(text string) {
+// Command tells what the client has sent, and when; text holds no secret.
+func (r *Record) Command(at time.Time, text string) {
 	r.edit(func() {
-		r.active, r.pending = time.Now(), true
-		r.note(KindCommand, 0, text)
+		r.active, r.pending = at, true
+		r.noteAt(r.active, KindCommand, 0, text)
 	})
 }
 
-// Reply tells what the server has answered; text holds no secret. more: it is not the whole answer.
-func (r *Record) Reply(text string, more bool) {
+// Reply tells what the server has answered, and when; text holds no secret. more: it is not the whole answer.
+func (r *Record) Reply(at time.Time, text string, more bool) {
 	r.edit(func() {
-		r.active, r.greeted = time.Now(), true
+		r.active, r.greeted = at, true
 		r.pending = r.pending && more
-		r.note(KindReply, 0, text)
+		r.noteAt(r.active, KindReply, 0, text)
 	})
 }
 
@@ -86,16 +86,18 @@ func (r *Record) Login(in bool) { r.edit(func() { r.loggedIn = in }) }
 // Type tells how the client wants files represented: "A" or "I".
 func (r *Record) Type(t string) { r.edit(func() { r.kind = t }) }
 
-// Opened tells of a data connection that is agreed upon from now on; the one before it is over.
-func (r *Record) Opened(d Data, took time.Duration) {
+// Opened tells of a data connection that is agreed upon from now on; the one before it is over. asked is when it was
+// asked for.
+func (r *Record) Opened(d Data, asked time.Time) {
 	r.edit(func() {
 		r.numbers++
 		r.data = &data{Data: d, number: r.numbers, opened: time.Now()}
-		r.journal.tallies.pinhole(d.Path, +1)
+		took := r.data.opened.Sub(asked)
+		r.journal.pinholes(d.Path).Add(1)
 		if r.journal.Opened != nil && d.At.IsValid() {
 			r.journal.Opened(r.opening.Forward, d.Path, took)
 		}
-		r.keep(entry{after: r.data.opened.Sub(r.began), kind: kindOf(KindPinhole), data: int32(r.numbers),
+		r.keep(entry{after: r.data.opened.Sub(r.began), kind: KindPinhole, data: int32(r.numbers),
 			words: &opened{d.Path, d.From, d.As, d.At, d.To, took}})
 	})
 }
@@ -108,11 +110,13 @@ func (r *Record) Closed() {
 	r.mu.Lock()
 	d := r.data
 	mute := d == nil || !d.closed.IsZero() || d.wanted // the end of its transfer says more
-	if d != nil {
-		r.close(d)
+	var now time.Time
+	if d != nil && d.closed.IsZero() {
+		now = time.Now()
+		r.close(d, now)
 	}
 	r.mu.Unlock()
 	if !mute {
-		r.journal.settle(&settling{record: r, data: d})
+		r.journal.settle(&settling{record: r, data: d}, now)
 	}
 }

@@ -23,12 +23,10 @@ const (
 type entry struct {
 	after time.Duration // since the session began
 	data  int32
-	kind  uint8 // its index in kinds
+	kind  Kind
 	text  string
 	words fmt.Stringer // in place of text: put together when somebody asks; nil: text
 }
-
-var kinds = [...]Kind{KindSession, KindCommand, KindReply, KindAnswer, KindAsk, KindTLS, KindPinhole, KindData, KindTransfer, KindFault}
 
 // timeline is a session's events, the oldest first.
 type timeline struct {
@@ -76,7 +74,7 @@ func (t *timeline) events(began time.Time) []Event {
 			if e.words != nil {
 				e.text = e.words.String()
 			}
-			all = append(all, Event{At: began.Add(e.after), Kind: kinds[e.kind], Data: int(e.data), Text: e.text})
+			all = append(all, Event{At: began.Add(e.after), Kind: e.kind, Data: int(e.data), Text: e.text})
 		}
 	}
 	inOrder := func(a, b Event) int { return a.At.Compare(b.At) } // some were learnt of late
@@ -95,6 +93,3 @@ func (t *timeline) events(began time.Time) []Event {
 	slices.SortStableFunc(all[from:], inOrder)
 	return all
 }
-
-// kindOf returns the index of a kind.
-func kindOf(k Kind) uint8 { return uint8(slices.Index(kinds[:], k)) }

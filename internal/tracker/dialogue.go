@@ -352,7 +352,7 @@ func (d *Dialogue) useData() {
 	d.open, d.bridged = false, false
 }
 
-// commands are the verbs that stand in the RFCs (RFC 5797 section 3): only these are named in a log.
+// commands are the verbs that stand in the RFCs (RFC 5797 section 3), in their order: only these are named in a log.
 var commands = []string{
 	"ABOR", "ACCT", "ADAT", "ALGS", "ALLO", "APPE", "AUTH", "CCC", "CDUP", "CONF", "CWD", "DELE", "ENC", "EPRT", "EPSV", "FEAT",
 	"HELP", "HOST", "LANG", "LIST", "LPRT", "LPSV", "MDTM", "MIC", "MKD", "MLSD", "MLST", "MODE", "NLST", "NOOP", "OPTS", "PASS",
@@ -361,4 +361,7 @@ var commands = []string{
 }
 
 // known tells whether a verb stands in the RFCs.
-func known(verb string) bool { return slices.Contains(commands, verb) }
+func known(verb string) bool {
+	_, found := slices.BinarySearch(commands, verb)
+	return found
+}

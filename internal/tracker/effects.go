@@ -98,7 +98,6 @@ func (s *session) effect(step *Step) error {
 
 // open has the data path open a pinhole.
 func (s *session) open(step *Step) (err error) {
-	began := time.Now()
 	hole := step.Pinhole // which Opened takes away
 	s.closeData()
 	if s.data, err = s.proxy.Path.Open(s.ctx, hole, s.sealed(hole.Encrypted)); err != nil {
@@ -109,20 +108,19 @@ func (s *session) open(step *Step) (err error) {
 		err = s.data.Arm()
 	}
 	if err == nil {
-		s.tellOpened(Open, hole, dnat.Bridge{}, began)
+		s.tellOpened(Open, hole, dnat.Bridge{})
 	}
 	return err
 }
 
 // join has the data path connect to both ends.
 func (s *session) join(bridge dnat.Bridge) (err error) {
-	began := time.Now()
 	s.closeData()
 	if s.data, err = s.proxy.Path.Join(s.ctx, bridge, s.sealed(bridge.Encrypted)); err != nil {
 		s.data = nil
 		return err
 	}
-	s.tellOpened(Join, dnat.Pinhole{}, bridge, began)
+	s.tellOpened(Join, dnat.Pinhole{}, bridge)
 	return nil
 }
 

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strings"
-	"time"
+	"unicode/utf8"
 
 	"ftpgate/internal/dnat"
 	"ftpgate/internal/ftp"
@@ -73,14 +73,14 @@ type said struct {
 	mode   string // of the last negotiation: "PASV", "EPSV", "PORT" or "EPRT"
 }
 
-// commands whose arguments are told. Those of others may be secrets: a password that was typed as a
-// command, SITE's for changing one.
+// argumentIsTold tells whether the argument of a known command may be told. That of others may be a secret: SITE's
+// for changing a password.
 func argumentIsTold(verb string) bool {
 	switch verb {
 	case "PASS", "ACCT", "ADAT", "SITE", "CONF", "ENC", "MIC":
 		return false
 	}
-	return known(verb)
+	return true
 }
 
 // tellCommand tells the journal what the client has sent.
@@ -94,18 +94,18 @@ func (s *session) tellCommand(line []byte) {
 	switch {
 	case err != nil:
 		s.said.shy = true
-		s.record.Command("(no command)")
+		s.record.Command(s.lastLine, "(no command)")
 		return
 	case !known(c.Verb):
 		s.said.shy = true
-		s.record.Command("(unknown command)")
+		s.record.Command(s.lastLine, "(unknown command)")
 		return
 	}
 	if s.said.verb = c.Verb; negotiates(c.Verb) {
 		s.said.mode = c.Verb
 	}
 	if len(c.Arg) == 0 {
-		s.record.Command(c.Verb)
+		s.record.Command(s.lastLine, c.Verb)
 		return
 	}
 	if !argumentIsTold(c.Verb) {
@@ -114,12 +114,12 @@ func (s *session) tellCommand(line []byte) {
 		} else {
 			s.said.shy = true
 		}
-		s.record.Command(c.Verb + " (not shown)")
+		s.record.Command(s.lastLine, c.Verb+" (not shown)")
 		return
 	}
 	shown := string(text)
 	s.said.arg = shown[len(shown)-len(c.Arg):]
-	s.record.Command(shown)
+	s.record.Command(s.lastLine, shown)
 	if c.Verb == "USER" {
 		s.record.User(s.said.arg)
 	}
@@ -132,7 +132,7 @@ func (s *session) tellStep(line []byte, busy bool) {
 		return
 	}
 	if !busy && s.dialogue.Busy() {
-		s.record.Begins(s.said.verb, s.said.arg)
+		s.record.Begins(s.lastLine, s.said.verb, s.said.arg)
 	}
 	if len(step.ToClient) > 0 {
 		s.record.Answer(firstLine(step.ToClient))
@@ -154,7 +154,7 @@ func (s *session) tellReply(line []byte) {
 		return
 	}
 	s.said.reply = s.shown(line)
-	s.record.Reply(s.said.reply, !last)
+	s.record.Reply(s.lastLine, s.said.reply, !last)
 }
 
 // shown is a reply without what may be a secret: the password that it repeats, and all words of an answer to
@@ -166,7 +166,7 @@ func (s *session) shown(line []byte) string {
 	case s.said.shy:
 		return string(line[:3]) + " (not shown)"
 	}
-	text := strings.ToValidUTF8(string(line), "?")
+	text := printable(line)
 	if secret := string(s.said.secret); secret != "" {
 		text = strings.ReplaceAll(text, secret, "(not shown)")
 	}
@@ -180,7 +180,7 @@ func (s *session) tellAnswered(line []byte, busy, loggedIn bool) {
 	}
 	d := s.dialogue
 	if !busy && d.Busy() { // a command that is not known here
-		s.record.Begins("(unknown command)", "")
+		s.record.Begins(s.lastLine, "(unknown command)", "")
 	}
 	if loggedIn != d.loggedIn {
 		s.record.Login(d.loggedIn)
@@ -190,21 +190,32 @@ func (s *session) tellAnswered(line []byte, busy, loggedIn bool) {
 		s.record.Ask(firstLine(step.ToServer))
 	}
 	if len(step.ToClient) > 0 && (step.Refused != NotRefused || negotiates(s.said.verb)) && !bytes.Equal(bytes.TrimRight(step.ToClient, "\r\n"), line) {
-		s.record.Answer(s.shown([]byte(firstLine(step.ToClient))))
+		s.record.Answer(s.shown(lineOf(step.ToClient)))
 	}
 	if s.said.verb == "TYPE" && len(line) > 0 && line[0] == '2' && s.said.arg != "" {
 		s.record.Type(strings.ToUpper(s.said.arg[:1]))
 	}
 }
 
-// firstLine is the first line of what is sent.
-func firstLine(text []byte) string {
+// firstLine is the first line of what is sent, as a text.
+func firstLine(text []byte) string { return printable(lineOf(text)) }
+
+// lineOf is the first line of what is sent.
+func lineOf(text []byte) []byte {
 	line, _, _ := bytes.Cut(text, []byte("\r\n"))
+	return line
+}
+
+// printable is a line as a text, whatever a peer has put into it.
+func printable(line []byte) string {
+	if utf8.Valid(line) {
+		return string(line)
+	}
 	return strings.ToValidUTF8(string(line), "?")
 }
 
 // tellOpened tells the journal of a pinhole or a bridge.
-func (s *session) tellOpened(action Action, hole dnat.Pinhole, bridge dnat.Bridge, began time.Time) {
+func (s *session) tellOpened(action Action, hole dnat.Pinhole, bridge dnat.Bridge) {
 	if s.record == nil {
 		return
 	}
@@ -223,7 +234,7 @@ func (s *session) tellOpened(action Action, hole dnat.Pinhole, bridge dnat.Bridg
 	if m, ok := s.data.(Metered); ok {
 		d.Path, d.Meter = m.Carrier().String(), m.Meter()
 	}
-	s.record.Opened(d, time.Since(began))
+	s.record.Opened(d, s.lastLine)
 }
 
 // tellFinished tells the journal how a transfer has ended; err is what the data path has to say of it.
