@@ -36,7 +36,7 @@ const (
 	// headersLen is the longest header of IPv6 and of TCP.
 	headersLen = headerIPv6 + 60
 	// segmentsAtOnce and segmentsTime are when the kernel hands over what it has gathered.
-	segmentsAtOnce = 64
+	segmentsAtOnce = 128
 	segmentsTime   = 10 * time.Millisecond
 	// segmentsBuffer is what the kernel gathers in, in bytes: more than segmentsAtOnce need.
 	segmentsBuffer = 24 << 10

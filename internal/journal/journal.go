@@ -84,7 +84,7 @@ func (j *Journal) Begin(o Opening) *Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last++
-	r := &Record{journal: j, tally: j.tally(o.Forward), number: j.last, opening: o, began: now, active: now}
+	r := &Record{journal: j, tally: j.tally(o.Forward), number: j.last, id: j.run + "-" + strconv.FormatUint(j.last, 10), opening: o, began: now, active: now}
 	j.running[r.number] = r
 	r.tally.sessions.Add(1)
 	if j.Began != nil {

@@ -3,7 +3,6 @@ package journal
 import (
 	"cmp"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -14,6 +13,7 @@ type Record struct {
 	journal *Journal
 	tally   *tally // of the forward
 	number  uint64
+	id      string
 	opening Opening
 	began   time.Time
 
@@ -82,7 +82,7 @@ func (r *Record) ID() string {
 	if r == nil {
 		return ""
 	}
-	return r.journal.run + "-" + strconv.FormatUint(r.number, 10)
+	return r.id
 }
 
 // note adds to the time line. It is called with the lock held, as all below that are not exported.
@@ -107,8 +107,8 @@ func (r *Record) edit(f func()) {
 		return
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	f()
+	r.mu.Unlock()
 }
 
 // OnKill says how an operator's Kill ends the session.
