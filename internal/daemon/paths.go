@@ -195,9 +195,9 @@ func (p *paths) free(at netip.AddrPort) bool {
 }
 
 const (
-	// askAgain is no longer than a pinhole lives: what is found free when one opens may be taken
-	// while it is open, too.
-	askAgain = 30 * time.Second
+	// askAgain is how old an answer may be. To ask takes four system calls, and most ports of a range are asked for
+	// again and again where there is much to transfer.
+	askAgain = 2 * time.Minute
 	// maxFound is a range of passive ports at four addresses, some 6 MiB.
 	maxFound = 1 << 16
 )

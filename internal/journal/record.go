@@ -38,7 +38,8 @@ type Record struct {
 	fatal    *Fault
 	said     string // the gateway's last word
 	line     timeline
-	kill     func() // nil: nobody can end it
+	latest   time.Duration // of the line's entries: what is told next is no earlier
+	kill     func()        // nil: nobody can end it
 }
 
 // Data is a data connection that has been agreed upon.
@@ -93,8 +94,14 @@ func (r *Record) noteAt(at time.Time, k Kind, data int, text string) {
 	r.keep(entry{after: at.Sub(r.began), data: int32(data), kind: k, text: text})
 }
 
+// noteNext adds to the time line what follows at once from what it was told last.
+func (r *Record) noteNext(k Kind, text string) {
+	r.keep(entry{after: r.latest, kind: k, text: text})
+}
+
 // keep adds an entry to the time line.
 func (r *Record) keep(e entry) {
+	r.latest = max(r.latest, e.after)
 	grown := r.line.add(e, r.journal.events.Load() > maxEvents)
 	if grown > 0 {
 		r.journal.events.Add(int64(grown))

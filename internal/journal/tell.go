@@ -65,13 +65,13 @@ func (r *Record) Reply(at time.Time, text string, more bool) {
 func (r *Record) Answer(text string) {
 	r.edit(func() {
 		r.pending = false
-		r.note(KindAnswer, 0, text)
+		r.noteNext(KindAnswer, text)
 	})
 }
 
 // Ask tells what the gateway has sent the server in place of the client's words.
 func (r *Record) Ask(text string) {
-	r.edit(func() { r.note(KindAsk, 0, text) })
+	r.edit(func() { r.noteNext(KindAsk, text) })
 }
 
 // Alive tells that something was said that nobody here can read.
