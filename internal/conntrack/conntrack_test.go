@@ -344,3 +344,35 @@ func checkEnd(t *testing.T, c *conntrack.Conn, events <-chan dnat.FlowEvent, tra
 		t.Errorf("got %+v, %d bytes, exact %v; want 1000 and the counters of flow %d", gone.Flow, sent, exact, id)
 	}
 }
+
+// Find names a flow by all but the port that it began from, and the kernel sorts out the others.
+func TestFind(t *testing.T) {
+	c := open(t, accounting(t))
+	fill(t, c, 40)
+	for i, tt := range []struct {
+		from, to string
+		want     int
+	}{
+		{"10.0.0.1", "203.0.113.21:21", 30},
+		{"::ffff:10.0.0.1", "203.0.113.21:21", 30},
+		{"2001:db8:5::1", "[2001:db8:113::21]:21", 10},
+		{"10.0.0.1", "203.0.113.21:22", 0},
+		{"10.0.0.2", "203.0.113.21:21", 0},
+		{"2001:db8:5::2", "[2001:db8:113::21]:21", 0},
+		{"10.0.0.1", "[2001:db8:113::21]:21", 0},
+	} {
+		from, to := netip.MustParseAddr(tt.from), netip.MustParseAddrPort(tt.to)
+		found, err := c.Find(from, to)
+		if err != nil || len(found) != tt.want {
+			t.Errorf("from %s to %s: got %d flows, %v; want %d", tt.from, tt.to, len(found), err, tt.want)
+		}
+		for _, f := range found {
+			if f.Original.From.Addr() != from.Unmap() || f.Original.To != to {
+				t.Errorf("from %s to %s: got %+v", tt.from, tt.to, f)
+			}
+		}
+		if n, err := c.Filtered(from.Unmap(), to); i < 5 && (err != nil || n != tt.want) {
+			t.Errorf("from %s to %s: the kernel lists %d flows, %v; want %d", tt.from, tt.to, n, err, tt.want)
+		}
+	}
+}

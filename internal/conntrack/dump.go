@@ -3,6 +3,7 @@ package conntrack
 import (
 	"fmt"
 	"iter"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ func (c *Conn) Dump(want Want) iter.Seq2[dnat.Flow, error] {
 	return func(yield func(dnat.Flow, error) bool) {
 		var f dnat.Flow
 		more := true
-		err := c.list.dump(ctGet, func(typ uint16, body []byte) {
+		err := c.list.dump(ctGet, unix.AF_UNSPEC, nil, func(typ uint16, body []byte) {
 			if more && typ == ctNew && parseFlow(body, &f, want) {
 				more = yield(f, nil)
 			}
@@ -27,6 +28,28 @@ func (c *Conn) Dump(want Want) iter.Seq2[dnat.Flow, error] {
 			yield(dnat.Flow{}, fmt.Errorf("conntrack: list flows: %w", err))
 		}
 	}
+}
+
+// Find returns the flows that began from an address, at any port, and were addressed to a place. It costs as much as a
+// Dump of a few: the kernel (5.8 or newer; an older one lists all) still walks through the whole hash table.
+func (c *Conn) Find(from netip.Addr, to netip.AddrPort) (found []dnat.Flow, err error) {
+	t := unmapped(dnat.Tuple{From: netip.AddrPortFrom(from, 0), To: to})
+	if !valid(t) {
+		return nil, nil
+	}
+	meant := func(_ uint32, original, _ dnat.Tuple) bool {
+		return original.From.Addr() == t.From.Addr() && original.To == t.To
+	}
+	var f dnat.Flow
+	err = c.list.dump(ctGet, family(t), appendFilter(nil, t), func(typ uint16, body []byte) {
+		if typ == ctNew && parseFlow(body, &f, meant) {
+			found = append(found, f)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("conntrack: find flows from %s to %s: %w", from, to, err)
+	}
+	return found, nil
 }
 
 // Expectation is a connection that a helper has read of in a control connection and that has not come yet.
@@ -39,7 +62,7 @@ type Expectation struct {
 
 // Expectations lists the expectations of TCP connections that there are now.
 func (c *Conn) Expectations() (list []Expectation, err error) {
-	err = c.list.dump(expectGet, func(typ uint16, body []byte) {
+	err = c.list.dump(expectGet, unix.AF_UNSPEC, nil, func(typ uint16, body []byte) {
 		if typ != expectNew {
 			return
 		}
@@ -85,12 +108,14 @@ func parseExpectation(body []byte) (e Expectation, ok bool) {
 	return e, whole == 3
 }
 
-// dump asks for everything of a kind, and gives each message to each. The messages are gone when each returns.
-func (a *asking) dump(typ uint16, each func(typ uint16, body []byte)) error {
+// dump asks for everything of a kind that attributes let through, and gives each message to each. The messages are gone
+// when each returns.
+func (a *asking) dump(typ uint16, family uint8, attributes []byte, each func(typ uint16, body []byte)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.seq++
-	a.out = finish(appendHeader(a.out[:0], typ, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, a.seq, unix.AF_UNSPEC), 0)
+	a.out = appendHeader(a.out[:0], typ, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, a.seq, family)
+	a.out = finish(append(a.out, attributes...), 0)
 	if err := a.socket.send(a.out); err != nil {
 		return err
 	}

@@ -51,6 +51,27 @@ func appendDelete(b []byte, seq uint32, t dnat.Tuple, id uint32) []byte {
 	return finish(binary.BigEndian.AppendUint32(b, id), start)
 }
 
+// What a dump's filter compares of a tuple (CTA_FILTER_F_CTA_* in net/netfilter/nf_internals.h).
+const (
+	filterSource      = 1 << 0
+	filterDestination = 1 << 1
+	filterProtocol    = 1 << 3
+	filterPort        = 1 << 5 // of the destination
+)
+
+// appendFilter appends what lets the flows through whose original tuple is t, from any port. IPv6 addresses are left to
+// the caller: with them Linux 6.18 leaves out just those flows that have them.
+func appendFilter(b []byte, t dnat.Tuple) []byte {
+	compared := uint32(filterProtocol | filterPort)
+	if family(t) == unix.AF_INET {
+		compared |= filterSource | filterDestination
+	}
+	b = appendTuple(b, ctaTupleOrig, t)
+	b = appendAttr(b, ctaFilter|unix.NLA_F_NESTED, unix.SizeofNlAttr+4)
+	b = appendAttr(b, ctaFilterOrig, 4)
+	return binary.NativeEndian.AppendUint32(b, compared)
+}
+
 func family(t dnat.Tuple) uint8 {
 	if t.From.Addr().Unmap().Is4() {
 		return unix.AF_INET

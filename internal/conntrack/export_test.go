@@ -1,6 +1,8 @@
 package conntrack
 
 import (
+	"net/netip"
+
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
@@ -45,4 +47,11 @@ func (w *Watcher) Waiting() (count int, err error) {
 		count++
 	}
 	return count, err
+}
+
+// Filtered counts the flows that the kernel lists for Find.
+func (c *Conn) Filtered(from netip.Addr, to netip.AddrPort) (n int, err error) {
+	t := dnat.Tuple{From: netip.AddrPortFrom(from, 0), To: to}
+	err = c.list.dump(ctGet, family(t), appendFilter(nil, t), func(typ uint16, _ []byte) { n++ })
+	return n, err
 }

@@ -21,6 +21,7 @@ const (
 	ctaCountersReply = 10 // CTA_COUNTERS_REPLY
 	ctaID            = 12 // CTA_ID
 	ctaTupleMaster   = 14 // CTA_TUPLE_MASTER
+	ctaFilter        = 25 // CTA_FILTER
 
 	ctaTupleIP    = 1 // CTA_TUPLE_IP
 	ctaTupleProto = 2 // CTA_TUPLE_PROTO
@@ -33,6 +34,8 @@ const (
 	ctaProtoNum     = 1 // CTA_PROTO_NUM
 	ctaProtoSrcPort = 2 // CTA_PROTO_SRC_PORT
 	ctaProtoDstPort = 3 // CTA_PROTO_DST_PORT
+
+	ctaFilterOrig = 1 // CTA_FILTER_ORIG_FLAGS
 
 	ctaProtoinfoTCP      = 1 // CTA_PROTOINFO_TCP
 	ctaProtoinfoTCPState = 1 // CTA_PROTOINFO_TCP_STATE

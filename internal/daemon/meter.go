@@ -78,7 +78,7 @@ func (c counted) Sever() {
 func (c counted) Close() {
 	c.Hole.Close()
 	if c.flow != nil {
-		c.flow.Release()
+		c.flow.Release(c.Hole.Used())
 	}
 }
 

@@ -72,7 +72,7 @@ type FlowEvent struct {
 }
 
 // Segment is one with which a TCP connection begins or ends (RFC 9293 section 3.1), as the gateway forwards it:
-// both addresses are those that the two ends have themselves.
+// both addresses are those that the two ends have themselves. Or it is the first one of a connection to the gateway itself.
 type Segment struct {
 	From, To           netip.AddrPort
 	SYN, ACK, FIN, RST bool

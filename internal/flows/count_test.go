@@ -113,24 +113,29 @@ var ending = []said{{true, "FA", far(700), dialFirst, 0}, {false, "FA", dialFirs
 // kernel is not asked.
 func TestSegments(t *testing.T) {
 	for _, first := range []bool{true, false} {
-		w, table, _ := stage()
-		h := w.Await(pinhole)
+		w, table, book := stage()
+		forward, control := tracked()
+		w.Follow([]dnat.Resolved{forward})
 		now := time.Now()
+		come(t, w, table, control, now)
+		look(t, w, now)
 		if first {
 			feed(w, now, ending...)
 		}
-		f := through(1)
-		f.State, f.Received.Bytes = dnat.TCPTimeWait, 900
+		f := through(8)
+		f.Master, f.State, f.Received.Bytes = control.Original, dnat.TCPTimeWait, 900
 		come(t, w, table, f, now)
 		if !first {
 			feed(w, now, ending...)
 		}
 		table.asked = 0
 		look(t, w, now)
-		if p := h.Progress(); p.Down != 700 || !p.Over || table.asked != 0 {
-			t.Errorf("segments first %v: got %+v, %d flows asked for; want 700 bytes, and none", first, p, table.asked)
+		for s := range book.Running() {
+			if s.Totals.Down != 700 || s.Totals.Transfers != 1 || table.asked != 0 {
+				t.Errorf("segments first %v: got %+v, %d flows asked for; want 700 bytes, and none", first, s.Totals, table.asked)
+			}
 		}
-		if len(w.pending)+len(w.running) != 0 {
+		if len(w.pending)+len(w.running) != 0 || book.Count() != 1 {
 			t.Error("something is kept")
 		}
 	}

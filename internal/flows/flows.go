@@ -6,6 +6,7 @@
 package flows
 
 import (
+	"errors"
 	"iter"
 	"net/netip"
 	"sync"
@@ -21,6 +22,8 @@ type Table interface {
 	Get(flows []dnat.Flow, tuples []dnat.Tuple) ([]dnat.Flow, error)
 	// Dump yields all flows that are wanted: by their ID, original tuple and that of their master.
 	Dump(want func(id uint32, original, master dnat.Tuple) bool) iter.Seq2[dnat.Flow, error]
+	// Find returns the flows that began from an address and were addressed to a place.
+	Find(from netip.Addr, to netip.AddrPort) ([]dnat.Flow, error)
 	// Delete takes a flow out of the table, if it is there.
 	Delete(original dnat.Tuple, id uint32) error
 	// Payload tells what TCP carried in either direction, in bytes.
@@ -41,6 +44,10 @@ const (
 	// come in different ways. maxPending bounds them; of those above the bytes are the kernel's count.
 	pendingTime = time.Second
 	maxPending  = 1 << 14
+	// searches is how many holes the table is searched for in one look: it takes the kernel milliseconds. searchTime is
+	// how long a hole waits for that.
+	searches   = 4
+	searchTime = 3 * time.Second
 	// silentTime is how long the far end may leave a first packet unanswered before that is told.
 	silentTime = 3 * time.Second
 )
@@ -52,7 +59,8 @@ type Watcher struct {
 
 	mu       sync.Mutex
 	forwards map[uint16][]dnat.Resolved // that the kernel tracks, by the port they listen at
-	awaited  map[netip.AddrPort]*Hole   // by where the connection is to come; those of one place are chained
+	awaited  map[netip.AddrPort]*Hole   // by where the connection leads to; those that lead to one place are chained
+	ports    []uint32                   // how many of them are at each port of the gateway
 	running  map[ends]*Hole             // connections that have come
 	pending  map[ends]*count            // what has begun and is nobody's so far
 	controls map[dnat.Tuple]*control    // of sessions that the kernel tracks
@@ -61,7 +69,7 @@ type Watcher struct {
 
 // New returns a watcher that knows of nothing yet.
 func New(table Table, book *journal.Journal) *Watcher {
-	return &Watcher{table: table, book: book, awaited: map[netip.AddrPort]*Hole{}, running: map[ends]*Hole{},
+	return &Watcher{table: table, book: book, awaited: map[netip.AddrPort]*Hole{}, ports: make([]uint32, 1<<16), running: map[ends]*Hole{},
 		pending: map[ends]*count{}, controls: map[dnat.Tuple]*control{}, forwards: map[uint16][]dnat.Resolved{}}
 }
 
@@ -82,7 +90,7 @@ func (w *Watcher) Follow(forwards []dnat.Resolved) {
 func (w *Watcher) Wants(_ uint32, original, master dnat.Tuple) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.awaited[original.To] != nil || len(w.forwards[original.To.Port()]) > 0 || w.controls[master] != nil
+	return w.ports[original.To.Port()] > 0 || len(w.forwards[original.To.Port()]) > 0 || w.controls[master] != nil
 }
 
 // Handle takes an event. After FlowsMissed it reads the table.
@@ -116,7 +124,13 @@ func (w *Watcher) Adopt() error {
 
 // began takes a flow that is new. It is called with the lock held.
 func (w *Watcher) began(f dnat.Flow, at time.Time) {
-	if w.knows(f) || w.comes(f, at) {
+	if w.knows(f) {
+		return
+	}
+	if !translated(f) {
+		w.strays(f.Original.From, f.Original.To, at)
+	} else if h := w.led(f.Original.From, f.Reply.From, f.Original.To); h != nil {
+		w.comes(h, f.Original.From, at, &f)
 		return
 	}
 	if !f.Master.IsZero() {
@@ -142,33 +156,44 @@ func (w *Watcher) knows(f dnat.Flow) bool {
 	return h != nil && h.is(f)
 }
 
-// comes takes a flow to where a data connection is awaited; false: none is. A flow that the log tells of is not in the
-// table yet, and it is not known where it leads: if anywhere, to the far end of the pinhole.
-func (w *Watcher) comes(f dnat.Flow, at time.Time) bool {
-	logged := f.Reply.IsZero()
-	first, from := w.awaited[f.Original.To], f.Original.From
-	for h := first; h != nil; h = h.next {
-		switch {
-		case h.from == from:
-			h.again(f, at)
-			return true
-		case !h.from.IsValid() && h.hole.From == from.Addr() && (logged || translated(f)):
-			h.from = from
-			h.mu.Lock()
-			if h.connected, h.fault = at, nil; !logged {
-				h.flow = &f
+// led returns the hole that a connection has come through; nil: none. place is where it came to; not valid: nobody knows.
+// Then the last one that leads to this end is meant, unless one before it has been used, and nobody has heard of that yet.
+func (w *Watcher) led(from, to, place netip.AddrPort) (found *Hole) {
+	for h := w.awaited[to]; h != nil; h = h.next {
+		if h.hole.From != from.Addr() || place.IsValid() && place != h.hole.At {
+			continue
+		}
+		if found == nil || h.wasUsed() {
+			found = h
+		}
+	}
+	return found
+}
+
+// comes takes a connection that has come through a hole; flow is it in the kernel's table; nil: the log has told of it.
+func (w *Watcher) comes(h *Hole, from netip.AddrPort, at time.Time, flow *dnat.Flow) {
+	w.forget(h)
+	h.from = from
+	h.mu.Lock()
+	h.connected, h.flow, h.fault = at, flow, nil
+	h.mu.Unlock()
+	w.runs(h)
+}
+
+// strays tells those who await a connection at a place of one that has come there and was not led on; false: nobody does.
+func (w *Watcher) strays(from, place netip.AddrPort, at time.Time) (told bool) {
+	if w.ports[place.Port()] == 0 {
+		return false
+	}
+	for _, first := range w.awaited {
+		for h := first; h != nil; h = h.next {
+			if h.hole.At == place {
+				h.meets(from.Addr(), at)
+				told = true
 			}
-			h.mu.Unlock()
-			w.runs(h)
-			return true
 		}
 	}
-	for h := first; h != nil; h = h.next {
-		if !h.from.IsValid() {
-			h.meets(from.Addr(), at)
-		}
-	}
-	return first != nil
+	return told
 }
 
 // runs follows a connection that has come. It is called with the lock held.
@@ -190,64 +215,8 @@ func (w *Watcher) runs(h *Hole) {
 
 // ran no longer follows a connection. It is called with the lock held.
 func (w *Watcher) ran(h *Hole) {
-	w.forget(h)
 	if e := h.ends(); w.running[e] == h {
 		delete(w.running, e)
-	}
-}
-
-// Segment takes a segment with which a connection begins or ends: the first one on its way to where it is addressed to,
-// the others between the two ends.
-func (w *Watcher) Segment(s dnat.Segment) {
-	if over := w.segment(s); over != nil {
-		over()
-	}
-}
-
-// segment returns what is to be called when the segment is the last one of a connection.
-func (w *Watcher) segment(s dnat.Segment) func() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if s.SYN && !s.ACK {
-		w.comes(dnat.Flow{Original: dnat.Tuple{From: s.From, To: s.To}}, s.At)
-		return nil
-	}
-	there := endsOf(s.From, s.To)
-	back := there.turned()
-	h, returned := w.running[back], true
-	if h == nil && !s.SYN {
-		h, returned = w.running[there], false
-	}
-	if h != nil && !(s.SYN && h.closed()) { // else the port serves again
-		if s.SYN {
-			w.forget(h)
-		}
-		if h.take(s, returned) {
-			w.ran(h)
-			return h.over
-		}
-		return nil
-	}
-	if s.SYN && len(w.pending) < maxPending {
-		delete(w.running, back)
-		w.pending[back] = &count{begun: s.At}
-	}
-	if c := w.pending[back]; c != nil {
-		c.take(s, true)
-	} else if c := w.pending[there]; c != nil {
-		c.take(s, false)
-	}
-	return nil
-}
-
-// dropPending forgets what has turned out to be nobody's.
-func (w *Watcher) dropPending(now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for e, c := range w.pending {
-		if now.Sub(c.begun) > pendingTime {
-			delete(w.pending, e)
-		}
 	}
 }
 
@@ -266,9 +235,8 @@ func listens(f dnat.Resolved, flow dnat.Flow) bool {
 
 // Look asks the table how far the connections are that run, and tells the journal.
 func (w *Watcher) Look(now time.Time) error {
-	w.dropLate(now)
 	w.dropPending(now)
-	err := w.lookAtData(now)
+	err := errors.Join(w.lookAtReleased(now), w.lookAtData(now))
 	if err == nil {
 		err = w.lookAtControls(now)
 	}
@@ -318,35 +286,10 @@ func (w *Watcher) ended(h *Hole) {
 	}
 }
 
-// dropLate forgets the holes that were closed so long ago that nothing is to come of them.
-func (w *Watcher) dropLate(now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, first := range w.awaited {
-		for h, next := first, (*Hole)(nil); h != nil; h = next {
-			next = h.next
-			h.mu.Lock()
-			if h.released && h.since.IsZero() {
-				h.since = now
-			}
-			late := h.released && !h.from.IsValid() && now.Sub(h.since) >= lateTime
-			h.done = h.done || late
-			h.mu.Unlock()
-			if late {
-				w.forget(h)
-			}
-		}
-	}
-}
-
 // forget no longer awaits a hole's connection. It is called with the lock held.
 func (w *Watcher) forget(h *Hole) {
-	if !h.chained {
-		return
-	}
-	h.chained = false
-	at := h.hole.At
-	first := w.awaited[at]
+	w.ports[h.hole.At.Port()]--
+	first := w.awaited[h.hole.To]
 	if first == h {
 		first = h.next
 	}
@@ -357,8 +300,8 @@ func (w *Watcher) forget(h *Hole) {
 	}
 	h.next = nil
 	if first == nil {
-		delete(w.awaited, at)
+		delete(w.awaited, h.hole.To)
 		return
 	}
-	w.awaited[at] = first
+	w.awaited[h.hole.To] = first
 }

@@ -15,6 +15,8 @@ import (
 type fakeTable struct {
 	flows map[dnat.Tuple]dnat.Flow
 	asked int
+
+	searched int
 }
 
 func (t *fakeTable) Get(flows []dnat.Flow, tuples []dnat.Tuple) ([]dnat.Flow, error) {
@@ -33,6 +35,16 @@ func (t *fakeTable) Dump(want func(id uint32, original, master dnat.Tuple) bool)
 			}
 		}
 	}
+}
+
+func (t *fakeTable) Find(from netip.Addr, to netip.AddrPort) (found []dnat.Flow, err error) {
+	t.searched++
+	for _, f := range t.flows {
+		if f.Original.From.Addr() == from && f.Original.To == to {
+			found = append(found, f)
+		}
+	}
+	return found, nil
 }
 
 func (t *fakeTable) Delete(original dnat.Tuple, id uint32) error {
@@ -102,7 +114,7 @@ func TestHole(t *testing.T) {
 	}
 	f.State, f.Received.Bytes = dnat.TCPTimeWait, 1000
 	table.flows[f.Original] = f
-	h.Release()
+	h.Release(false)
 	look(t, w, now.Add(time.Second))
 	if h.Progress().Over {
 		t.Error("it is over, though its last segments may be under way")
@@ -189,8 +201,8 @@ func TestHoleReleased(t *testing.T) {
 	late, unused := w.Await(pinhole), pinhole
 	unused.At = at("192.168.5.2:50001")
 	never := w.Await(unused)
-	late.Release()
-	never.Release()
+	late.Release(false)
+	never.Release(false)
 	come(t, w, table, through(1), now)
 	look(t, w, now)
 	if never.Progress().Over {
@@ -212,9 +224,11 @@ func TestHoleReleased(t *testing.T) {
 func TestHoleAgain(t *testing.T) {
 	w, table, _ := stage()
 	old := w.Await(pinhole)
-	old.Release()
+	old.Release(false)
 	h := w.Await(pinhole)
 	come(t, w, table, through(1), time.Now())
+	look(t, w, time.Now())
+	look(t, w, time.Now().Add(lateTime))
 	if h.Progress().Connected.IsZero() || !old.Progress().Connected.IsZero() || !old.Progress().Over {
 		t.Errorf("got %+v and, of the old one, %+v", h.Progress(), old.Progress())
 	}

@@ -17,9 +17,9 @@ type Hole struct {
 	over    func() // called once, when nothing more comes of it; nil: nobody asks
 
 	// The watcher's, under its lock.
-	from    netip.AddrPort // who has come; not valid: nobody
-	chained bool           // among those that are awaited: until it is known to be taken, or is over
-	next    *Hole          // another one at the same place
+	from     netip.AddrPort // who has come; not valid: nobody
+	searched bool           // the table was searched for it
+	next     *Hole          // an older one that leads to the same place, and is awaited as well
 
 	mu        sync.Mutex
 	connected time.Time // zero: it has not come
@@ -29,6 +29,7 @@ type Hole struct {
 	asked     bool       // the kernel was asked for it
 	ending    bool       // it was over then, and its last segments may be under way
 	released  bool       // nothing new may come
+	used      bool       // something has
 	since     time.Time  // when that was seen
 	done      bool
 	fault     *journal.Fault
@@ -40,25 +41,50 @@ func (w *Watcher) Await(hole dnat.Pinhole) *Hole {
 	h := &Hole{watcher: w, hole: hole, opened: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for old := w.awaited[hole.At]; old != nil; old = old.next {
-		if old.hole.From == hole.From { // the port is drawn again: what comes is the new one's
-			w.forget(old)
-			old.mu.Lock()
-			old.done = old.done || !old.from.IsValid()
-			old.mu.Unlock()
-			break
-		}
-	}
-	h.chained, h.next = true, w.awaited[hole.At]
-	w.awaited[hole.At] = h
+	w.ports[hole.At.Port()]++
+	h.next = w.awaited[hole.To]
+	w.awaited[hole.To] = h
 	return h
 }
 
-// Release tells that the pinhole is closed. What has come through it is followed to its end.
-func (h *Hole) Release() {
+// Release tells that the pinhole is closed; used: its transfer is over, and so somebody has come. What has come through it
+// is followed to its end.
+func (h *Hole) Release(used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.released = true
+	h.released, h.used = true, used
+}
+
+// wasUsed tells whether a connection has come, though it was not heard of.
+func (h *Hole) wasUsed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.used
+}
+
+// idle tells of a hole of which nothing was heard whether the table is to be searched for its connection, and whether
+// nothing more comes of it. It is asked until then.
+func (h *Hole) idle(now time.Time) (search, late bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.released {
+		return false, false
+	}
+	if h.since.IsZero() {
+		h.since = now
+	}
+	told := h.used || h.searched || h.fault != nil || h.stranger.IsValid()
+	waited := now.Sub(h.since)
+	late = waited >= searchTime || told && waited >= lateTime
+	h.done = h.done || late
+	return !told, late
+}
+
+// silent tells that a connection has come that the far end did not answer.
+func (h *Hole) silent() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fault, h.done = h.unanswered("no answer to the first packet"), true
 }
 
 // tuple is that of the connection that has come.
@@ -116,20 +142,6 @@ func (h *Hole) is(f dnat.Flow) bool {
 		return true
 	}
 	return h.flow.ID == f.ID
-}
-
-// again takes a flow from where the connection has come from. One that the log tells of twice was not led on the first
-// time: else the kernel would know the connection, and log nothing.
-func (h *Hole) again(f dnat.Flow, at time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.flow != nil:
-	case f.Reply.IsZero():
-		h.unled(at)
-	default:
-		h.enters(f)
-	}
 }
 
 // meets takes somebody who has come, and is not led on.

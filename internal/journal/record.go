@@ -391,14 +391,3 @@ func (r *Record) forget() int {
 	r.line = timeline{}
 	return n
 }
-
-// round makes a duration one for people.
-func round(d time.Duration) time.Duration {
-	switch {
-	case d < time.Millisecond:
-		return d.Round(time.Microsecond)
-	case d < time.Second:
-		return d.Round(100 * time.Microsecond)
-	}
-	return d.Round(10 * time.Millisecond)
-}

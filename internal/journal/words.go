@@ -58,3 +58,14 @@ func (o over) String() string {
 	}
 	return fmt.Sprintf("%s %s: %d bytes in %s", cmp.Or(o.verb, "a transfer"), word, o.bytes, round(o.took))
 }
+
+// round makes a duration one for people.
+func round(d time.Duration) time.Duration {
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond)
+	case d < time.Second:
+		return d.Round(100 * time.Microsecond)
+	}
+	return d.Round(10 * time.Millisecond)
+}

@@ -310,12 +310,12 @@ func (e *encoder) statement(s ruleset.Statement) {
 		e.add(&expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
 	case ruleset.AtEnds: // tcp flags fin,syn,rst
 		e.tcp()
-		e.add(tcpFlags(),
+		e.add(&expr.Payload{DestRegister: registerFirst, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1}, // RFC 9293 section 3.1
 			&expr.Bitwise{SourceRegister: registerFirst, DestRegister: registerFirst, Len: 1, Mask: []byte{flagFIN | flagSYN | flagRST}, Xor: []byte{0}},
 			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: []byte{0}})
-	case ruleset.NotFirst: // tcp flags != syn
-		e.tcp()
-		e.add(tcpFlags(), &expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: []byte{flagSYN}})
+	case ruleset.NotFirst: // ct packets != 1
+		e.add(&expr.Ct{Key: expr.CtKeyPKTS, Register: registerFirst},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: binary.NativeEndian.AppendUint64(nil, 1)})
 	case ruleset.DialledFrom: // ct original proto-dst >= 1024
 		e.add(&expr.Ct{Key: expr.CtKeyPROTODST, Register: registerFirst, Direction: directionOriginal},
 			&expr.Cmp{Op: expr.CmpOpGte, Register: registerFirst, Data: port(s.Port)})
@@ -324,10 +324,6 @@ func (e *encoder) statement(s ruleset.Statement) {
 	default:
 		panic(fmt.Sprintf("nft: statement %T", s))
 	}
-}
-
-func tcpFlags() expr.Any {
-	return &expr.Payload{DestRegister: registerFirst, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1} // RFC 9293 section 3.1
 }
 
 func equal(data []byte) *expr.Cmp {

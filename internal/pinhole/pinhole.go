@@ -139,6 +139,13 @@ func (h *Hole) Finish(<-chan struct{}) error {
 	return nil
 }
 
+// Used tells whether the connection is known to have come.
+func (h *Hole) Used() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.used
+}
+
 // Settled says that Finish waits for nothing.
 func (h *Hole) Settled() bool { return true }
 

@@ -12,8 +12,8 @@ import (
 // counters are of packets, with those that were sent twice. So the segments with which the far end takes a
 // connection and those with which it ends are logged.
 //
-// What comes for a pinhole is logged before any rule leads it on: who it is, and whether anybody comes at all. The
-// kernel's events of connections would tell that, too, for every connection through the gateway and at twice the cost.
+// Who comes for a pinhole is logged where the far end answers, or has to be asked again. The kernel's events of connections
+// would tell that, too, for every connection through the gateway and at twice the cost.
 
 // logChain is the chain that does so.
 const logChain = "forward"
@@ -35,9 +35,9 @@ func logEnds(table string) Rule {
 	return Rule{AtEnds{}, NotFirst{}, Translated{}, DialledFrom{lowestData}, Log{LogGroup(table)}}
 }
 
-// logComing returns the rules for what comes for a pinhole: one for each range of passive ports. They stand in a chain
-// for NAT, which sees the first packet of a connection only.
-func logComing(table string, all []dnat.Resolved) (rules []Rule) {
+// logStrays returns the rules for what comes to a passive port and is led nowhere, as from a wrong address, or too late: one
+// for each range. They stand last in a chain for NAT, which sees the first packet of a connection only.
+func logStrays(table string, all []dnat.Resolved) (rules []Rule) {
 	var ranges []dnat.PortRange
 	for _, f := range all {
 		if carried(f) {

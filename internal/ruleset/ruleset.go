@@ -10,10 +10,10 @@
 //	prerouting   mangle (-150)   helper       attaches the ftp helper to control connections; it must
 //	                                          come after conntrack (-200) and before NAT (-100), or the
 //	                                          kernel ignores it without a word (net/netfilter/nft_ct.c)
-//	prerouting   dstnat (-100)   prerouting   logs who comes for a pinhole;
-//	                                          pinholes of tracking proxy, each for one connection;
+//	prerouting   dstnat (-100)   prerouting   pinholes of tracking proxy, each for one connection;
 //	                                          passages, each for a client's encrypted sessions;
-//	                                          listen address to server
+//	                                          listen address to server;
+//	                                          logs who comes to a passive port and is led nowhere
 //	forward      security (50)   forward      logs where a connection is taken and where it ends, behind all
 //	                                          filters: internal/conntrack counts with that
 //	postrouting  srcnat (100)    postrouting  gives what came through a pinhole or a passage the address
@@ -192,7 +192,7 @@ func Build(name string, all []dnat.Resolved, held ...dnat.PortRange) Table {
 		t.Chains = append(t.Chains, Chain{"helper", "filter", "prerouting", Mangle, slices.Concat(b.guard, b.helper)})
 	}
 	if pinholes || len(ranges) > 0 || len(forwards) > 0 {
-		t.Chains = append(t.Chains, Chain{"prerouting", "nat", "prerouting", DstNAT, slices.Concat(logComing(name, all), b.pinholes, b.control, b.ports)})
+		t.Chains = append(t.Chains, Chain{"prerouting", "nat", "prerouting", DstNAT, slices.Concat(b.pinholes, b.control, b.ports, logStrays(name, all))})
 		if pinholes || t.Helper {
 			t.Chains = append(t.Chains, Chain{logChain, "filter", "forward", Security, []Rule{logEnds(name)}})
 		}

@@ -56,7 +56,7 @@ type (
 	Reset struct{}
 	// AtEnds matches the segments that begin and end TCP connections: tcp flags fin,syn,rst
 	AtEnds struct{}
-	// NotFirst leaves out the one with which a connection begins: tcp flags != syn
+	// NotFirst leaves out the first packet of a connection, where packets are counted: ct packets != 1
 	NotFirst struct{}
 	// DialledFrom matches connections by the port that was dialled, and those above: ct original proto-dst >= 1024
 	DialledFrom struct{ Port uint16 }
@@ -82,7 +82,7 @@ func (s TranslateSource) text() string {
 func (Masquerade) text() string { return "masquerade" }
 func (Reset) text() string      { return "reject with tcp reset" }
 func (AtEnds) text() string     { return "tcp flags fin,syn,rst" }
-func (NotFirst) text() string   { return "tcp flags != syn" }
+func (NotFirst) text() string   { return "ct packets != 1" }
 func (s DialledFrom) text() string {
 	return fmt.Sprintf("ct original proto-dst >= %d", s.Port)
 }
