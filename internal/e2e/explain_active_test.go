@@ -66,7 +66,7 @@ var activeMishaps = []mishap{
 			s.unmet(p)
 		},
 		code: "client_data_unreachable", text: "the client does not take data connections at 192.168.5.1:51400: no answer*",
-		remedy: "have the client use passive mode", line: []string{activeHole, "reply 425"}, data: []string{serverCame},
+		remedy: "have the client use passive mode", line: []string{activeHole, "reply 425"},
 	},
 	{
 		name: "the gateway connects to both, and the client does not listen", forward: "server_mode = \"passive\"\n", provoke: func(s *scene) {
