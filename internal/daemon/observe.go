@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ftpgate/internal/conntrack"
@@ -30,6 +31,8 @@ type observer struct {
 	ends    *conntrack.Segments // nil: none are to be had
 	stop    context.CancelFunc
 	run     sync.WaitGroup
+
+	missed atomic.Bool // segments, since the last look
 
 	mu      sync.Mutex
 	tracked bool // by the kernel: a forward is
@@ -70,7 +73,7 @@ func (o *observer) start(tables bool) {
 	}
 	if o.ends != nil {
 		o.run.Go(func() {
-			if err := o.ends.Run(ctx, o.watcher.Segment, o.adopt); err != nil {
+			if err := o.ends.Run(ctx, o.watcher.Segment, func() { o.missed.Store(true) }); err != nil {
 				o.log.Warn("bytes that the kernel carries are counted by packets from now on", "err", err)
 				o.subscribe(func() { o.silent = true })
 			}
@@ -162,6 +165,9 @@ func (o *observer) look(ctx context.Context) {
 				continue
 			}
 			looked = now
+			if o.missed.Swap(false) { // no more often than this: a flood must not have the table read over and over
+				o.adopt()
+			}
 			err := o.watcher.Look(now)
 			if err != nil && !failing { // once, and not twice a second
 				o.log.Warn("the kernel's connections cannot be read", "err", err)

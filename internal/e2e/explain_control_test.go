@@ -138,7 +138,7 @@ var serverMishaps = []mishap{
 			p.ask("USER somebody", "331 and the password")
 			p.ask("PASS "+scriptPassword, "530 Login incorrect.")
 		},
-		code: "login_failed", text: "the server did not take the login: *", remedy: "see the user's name and password",
+		code: "login_failed", text: "the server did not take the login: 530 Login incorrect.", remedy: "see the user's name and password",
 		line: []string{"command USER somebody", "command PASS (not shown)", "reply 530 Login incorrect."},
 	},
 	{
@@ -149,7 +149,7 @@ var serverMishaps = []mishap{
 			p.ask("USER somebody", "331 and the password")
 			p.ask("PASS "+scriptPassword, "230 welcome")
 		},
-		code: "fine", text: "nothing went wrong since the login: no transfer yet; before, the server did not take the login: *",
+		code: "fine", text: "nothing went wrong since the login: no transfer yet; before, the server did not take the login: 530 Login incorrect.",
 		line: []string{"reply 530 Login incorrect.", "command PASS (not shown)", "reply 230"},
 	},
 	{

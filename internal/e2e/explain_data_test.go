@@ -20,6 +20,17 @@ func (p pair) listNobody(reply string) {
 	p.ask("NOOP", "200 done")
 }
 
+// deafGateway has a filter of the gateway's own that drops what comes for a data connection, however it is carried.
+func deafGateway(s *scene) {
+	p := s.login()
+	deaf(s.stage.t, s.Gateway(), "tcp dport 20000-20100", "input")
+	deaf(s.stage.t, s.Gateway(), "ct status dnat", "forward")
+	_, at := p.passive(netip.Addr{})
+	tries(s.stage.t, s.Client(), at)
+	dropped(s.stage.t, s.Gateway(), 2)
+	p.listNobody("425 Failed to establish connection.")
+}
+
 var passiveMishaps = []mishap{
 	{
 		name: "nothing at all", provoke: func(s *scene) {
@@ -57,28 +68,12 @@ var passiveMishaps = []mishap{
 		line: []string{passiveHole, "session ended after #"}, never: "data the",
 	},
 	{
-		name: "the gateway's own filter drops in all hooks", only: "relay", forward: somePorts, provoke: func(s *scene) {
-			p := s.login()
-			deaf(s.stage.t, s.Gateway(), "tcp dport 20000-20100", "input")
-			deaf(s.stage.t, s.Gateway(), "ct status dnat", "forward")
-			_, at := p.passive(netip.Addr{})
-			tries(s.stage.t, s.Client(), at)
-			dropped(s.stage.t, s.Gateway(), 2)
-			p.listNobody("425 Failed to establish connection.")
-		},
+		name: "the gateway's own filter drops in all hooks", only: "relay", forward: somePorts, provoke: deafGateway,
 		code: "client_never_connected", text: "the client never connected to 192.168.5.2:# within 1 s", remedy: "or a filter of the gateway's own",
 		line: []string{passiveHole}, never: "data the",
 	},
 	{
-		name: "the gateway's own filter drops in all hooks", only: "kernel", forward: somePorts, provoke: func(s *scene) {
-			p := s.login()
-			deaf(s.stage.t, s.Gateway(), "tcp dport 20000-20100", "input")
-			deaf(s.stage.t, s.Gateway(), "ct status dnat", "forward")
-			_, at := p.passive(netip.Addr{})
-			tries(s.stage.t, s.Client(), at)
-			dropped(s.stage.t, s.Gateway(), 2)
-			p.listNobody("425 Failed to establish connection.")
-		},
+		name: "the gateway's own filter drops in all hooks", only: "kernel", forward: somePorts, provoke: deafGateway,
 		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and a filter of the gateway's own did not let the connection through",
 		remedy: "ct status dnat accept", line: []string{passiveHole}, never: "data the",
 	},

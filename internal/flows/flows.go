@@ -288,6 +288,7 @@ func (w *Watcher) ended(h *Hole) {
 
 // forget no longer awaits a hole's connection. It is called with the lock held.
 func (w *Watcher) forget(h *Hole) {
+	h.waits = false
 	w.ports[h.hole.At.Port()]--
 	first := w.awaited[h.hole.To]
 	if first == h {

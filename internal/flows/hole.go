@@ -18,6 +18,7 @@ type Hole struct {
 
 	// The watcher's, under its lock.
 	from     netip.AddrPort // who has come; not valid: nobody
+	waits    bool           // it is among those that are awaited
 	searched bool           // the table was searched for it
 	next     *Hole          // an older one that leads to the same place, and is awaited as well
 
@@ -42,7 +43,7 @@ func (w *Watcher) Await(hole dnat.Pinhole) *Hole {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ports[hole.At.Port()]++
-	h.next = w.awaited[hole.To]
+	h.waits, h.next = true, w.awaited[hole.To]
 	w.awaited[hole.To] = h
 	return h
 }
@@ -87,6 +88,13 @@ func (h *Hole) silent() {
 	h.fault, h.done = h.unanswered("no answer to the first packet"), true
 }
 
+// came is the tuple of the connection that has come; not valid: none has.
+func (h *Hole) came() dnat.Tuple {
+	h.watcher.mu.Lock()
+	defer h.watcher.mu.Unlock()
+	return h.tuple()
+}
+
 // tuple is that of the connection that has come.
 func (h *Hole) tuple() dnat.Tuple { return dnat.Tuple{From: h.from, To: h.hole.At} }
 
@@ -113,14 +121,18 @@ func (h *Hole) Progress() journal.Progress {
 // Sever ends the connection that has come: without its entry in the table, and with a pinhole that serves no other
 // packet, what either end sends comes to the gateway itself, which answers with a reset.
 func (h *Hole) Sever() {
-	h.watcher.mu.Lock()
-	t := h.tuple()
-	h.watcher.mu.Unlock()
-	if !t.From.IsValid() {
-		return
+	w, now := h.watcher, time.Now()
+	t := h.came()
+	if !t.From.IsValid() { // the log may be behind
+		if found, err := w.table.Find(h.hole.From, h.hole.At); err == nil {
+			w.found(h, found, now)
+		}
+		if t = h.came(); !t.From.IsValid() {
+			return
+		}
 	}
-	if found, err := h.watcher.table.Get(nil, []dnat.Tuple{t}); err == nil {
-		h.look(found[0], time.Now()) // what it has carried until now
+	if found, err := w.table.Get(nil, []dnat.Tuple{t}); err == nil {
+		h.look(found[0], now) // what it has carried until now
 	}
 	h.mu.Lock()
 	id, listed := uint32(0), h.flow != nil

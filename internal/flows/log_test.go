@@ -80,6 +80,30 @@ func TestLogAndTable(t *testing.T) {
 	}
 }
 
+// A connection that is to be severed may be there before the log tells of it.
+func TestSeverBeforeLog(t *testing.T) {
+	w, table, _ := stage()
+	h := w.Await(pinhole)
+	f := through(1)
+	f.State, f.Replied = dnat.TCPEstablished, true
+	if h.Sever(); table.searched != 1 {
+		t.Errorf("%d searches; want one", table.searched)
+	}
+	table.flows[f.Original] = f
+	if h.Sever(); len(table.flows) != 0 || h.Progress().Connected.IsZero() {
+		t.Errorf("%d flows are left, connected %s", len(table.flows), h.Progress().Connected)
+	}
+	late := w.Await(pinhole)
+	late.Release(true)
+	now := time.Now()
+	look(t, w, now)
+	look(t, w, now.Add(lateTime))
+	table.flows[f.Original] = f
+	if late.Sever(); len(table.flows) != 1 || w.ports[pinhole.At.Port()] != 0 {
+		t.Errorf("%d flows are left, %d holes are awaited; want what came later to stay", len(table.flows), w.ports[pinhole.At.Port()])
+	}
+}
+
 // What comes to the pinhole's place and is not led on: a filter has dropped the first segment, and the pinhole serves no
 // second one; or it has expired.
 func TestLogStrays(t *testing.T) {

@@ -39,7 +39,7 @@ func (w *Watcher) lookAtReleased(now time.Time) error {
 func (w *Watcher) found(h *Hole, flows []dnat.Flow, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if h.from.IsValid() { // the log has told meanwhile
+	if !h.waits { // the log has told meanwhile, or it was too long ago
 		return
 	}
 	for _, f := range flows {

@@ -59,6 +59,9 @@ func (s *session) fault(kind Refusal, code journal.Code, reason, remedy string, 
 	case f.Code == "":
 		f.Code = codes[kind]
 	}
+	if f.Code == journal.CodeLogin && !f.Fatal {
+		f.Said = s.said.reply
+	}
 	return f
 }
 
