@@ -205,10 +205,6 @@ func TestHoleReleased(t *testing.T) {
 	never.Release(false)
 	come(t, w, table, through(1), now)
 	look(t, w, now)
-	if never.Progress().Over {
-		t.Error("the hole was forgotten at once")
-	}
-	look(t, w, now.Add(lateTime))
 	if late.Progress().Connected.IsZero() {
 		t.Error("the connection came late, and was not seen")
 	}

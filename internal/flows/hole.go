@@ -81,6 +81,14 @@ func (h *Hole) idle(now time.Time) (search, late bool) {
 	return !told, late
 }
 
+// givenUp tells whether the hole is closed; then nobody has come.
+func (h *Hole) givenUp() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.done = h.done || h.released
+	return h.released
+}
+
 // silent tells that a connection has come that the far end did not answer.
 func (h *Hole) silent() {
 	h.mu.Lock()

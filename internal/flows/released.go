@@ -54,4 +54,7 @@ func (w *Watcher) found(h *Hole, flows []dnat.Flow, now time.Time) {
 			return
 		}
 	}
+	if h.givenUp() {
+		w.forget(h)
+	}
 }

@@ -53,6 +53,9 @@ func TestReleased(t *testing.T) {
 		if p := h.Progress(); table.searched != tt.searched || p.Connected.IsZero() == tt.connected || codeOf(p.Fault) != tt.code {
 			t.Errorf("%s: got %+v, fault %+v, after %d searches; want %+v", name, p, p.Fault, table.searched, tt)
 		}
+		if p := h.Progress(); p.Over != (tt.searched > 0 && !tt.connected) {
+			t.Errorf("%s: got %+v at once", name, p)
+		}
 		look(t, w, now.Add(lateTime))
 		if p := h.Progress(); p.Over == tt.connected || len(w.awaited) != 0 {
 			t.Errorf("%s: got %+v; %d are awaited", name, p, len(w.awaited))

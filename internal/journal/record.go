@@ -300,6 +300,9 @@ func (r *Record) came(d *data, p Progress) {
 	}
 	d.reported = true
 	at := p.Connected // which is when it was heard of
+	if !d.closed.IsZero() && at.After(d.closed) {
+		at = d.closed
+	}
 	if at.Before(d.opened) {
 		at = d.opened
 	}

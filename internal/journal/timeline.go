@@ -79,15 +79,12 @@ func (t *timeline) events(began time.Time) []Event {
 	}
 	inOrder := func(a, b Event) int { return a.At.Compare(b.At) } // some were learnt of late
 	put(t.first)
-	slices.SortStableFunc(all, inOrder)
+	from := 0
 	if t.omitted > 0 {
-		at := began
-		if len(all) > 0 {
-			at = all[len(all)-1].At
-		}
-		all = append(all, Event{At: at, Kind: KindOmitted, Text: fmt.Sprintf("%d events are not kept", t.omitted)})
+		slices.SortStableFunc(all, inOrder)
+		all = append(all, Event{At: all[len(all)-1].At, Kind: KindOmitted, Text: fmt.Sprintf("%d events are not kept", t.omitted)})
+		from = len(all)
 	}
-	from := len(all)
 	put(t.last[t.next:])
 	put(t.last[:t.next])
 	slices.SortStableFunc(all[from:], inOrder)
