@@ -93,7 +93,7 @@ func (h *Hole) givenUp() bool {
 func (h *Hole) silent() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.fault, h.done = h.unanswered("no answer to the first packet"), true
+	h.fault, h.done = h.unanswered(noAnswer), true
 }
 
 // came is the tuple of the connection that has come; not valid: none has.
@@ -235,8 +235,10 @@ func (h *Hole) look(f dnat.Flow, now time.Time) bool {
 	case f.State.Over():
 		h.done = h.count.over || h.ending
 		h.ending = true
+	case !f.Replied && h.released && !h.used: // given up
+		h.fault, h.done = h.unanswered(noAnswer), true
 	case !f.Replied && now.Sub(h.connected) > silentTime:
-		h.fault = h.unanswered("no answer to the first packet for " + now.Sub(h.connected).Round(time.Second).String())
+		h.fault = h.unanswered(noAnswer + " for " + now.Sub(h.connected).Round(time.Second).String())
 	case f.Replied:
 		h.fault = nil
 	}
@@ -273,8 +275,11 @@ func (h *Hole) unled(at time.Time) {
 	h.connected = time.Time{}
 }
 
-// refused is how a dial ends that is answered with a reset.
-const refused = "connection refused"
+// How dials end that are answered with a reset, and with nothing.
+const (
+	refused  = "connection refused"
+	noAnswer = "no answer to the first packet"
+)
 
 // unanswered says that the far end does not take the connection.
 func (h *Hole) unanswered(how string) *journal.Fault {

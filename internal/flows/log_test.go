@@ -145,6 +145,23 @@ func TestLogNotTaken(t *testing.T) {
 	}
 }
 
+// Who gives up before the far end has answered has an end at once.
+func TestGivenUp(t *testing.T) {
+	w, table, _ := stage()
+	h := w.Await(pinhole)
+	now := time.Now()
+	come(t, w, table, through(1), now)
+	look(t, w, now)
+	if p := h.Progress(); p.Over || p.Fault != nil {
+		t.Errorf("got %+v; want an answer to be awaited", p)
+	}
+	h.Release(false)
+	look(t, w, now)
+	if p := h.Progress(); !p.Over || codeOf(p.Fault) != journal.CodeServerData || len(w.running) != 0 {
+		t.Errorf("got %+v, fault %+v; want that the server does not take it", p, p.Fault)
+	}
+}
+
 // What the table has lost before anybody asked: the answer is in the log or was never given, and another connection may
 // be in the place.
 func TestLogGone(t *testing.T) {
