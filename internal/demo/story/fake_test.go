@@ -288,12 +288,14 @@ func (h fakeHost) Listen(network, address string) (net.Listener, error) {
 	}
 	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
 	at := netip.AddrPortFrom(netip.MustParseAddrPort(address).Addr(), port)
-	if h.atServer {
-		h.stage.mu.Lock()
-		defer h.stage.mu.Unlock()
-		h.stage.closed[port] = true
+	listener := fakeListener{l, net.TCPAddrFromAddrPort(at)}
+	if !h.atServer {
+		return listener, nil
 	}
-	return fakeListener{l, net.TCPAddrFromAddrPort(at)}, nil
+	h.stage.mu.Lock()
+	defer h.stage.mu.Unlock()
+	h.stage.closed[port] = true
+	return serverListener{listener, h.stage, port}, nil
 }
 
 // pipeListener takes connections whose segments arrive as they were written.
@@ -359,6 +361,21 @@ func (l fakeListener) Accept() (net.Conn, error) {
 		from = "[2001:db8:5::2]:41000"
 	}
 	return fakeConn{conn, l.Addr(), tcpAddr(from)}, nil
+}
+
+// serverListener is a data port of a server: nobody but a gateway reaches it while it is open. The
+// system may give the port to the next listener as soon as this one has closed.
+type serverListener struct {
+	fakeListener
+	stage *fakeStage
+	port  uint16
+}
+
+func (l serverListener) Close() error {
+	l.stage.mu.Lock()
+	defer l.stage.mu.Unlock()
+	delete(l.stage.closed, l.port)
+	return l.fakeListener.Close()
 }
 
 func listen(t *testing.T) net.Listener {
