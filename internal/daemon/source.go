@@ -3,13 +3,11 @@ package daemon
 import (
 	"context"
 	"iter"
-	"net/netip"
 	"os"
 	"runtime"
 	"time"
 
 	"ftpgate/internal/admin"
-	"ftpgate/internal/dnat"
 	"ftpgate/internal/journal"
 	"ftpgate/internal/system"
 )
@@ -92,7 +90,7 @@ func (s source) forwards() []admin.Forward {
 		way, why := f.FTPS()
 		t := s.book.Tally(f.Name)
 		at := journal.Busy{Forward: f.Name, Tracking: f.Tracking}
-		a := admin.Forward{Name: f.Name, Listen: f.Listen.String(), Server: f.Server.String(), Addresses: addresses(f), Tracking: f.Tracking.String(),
+		a := admin.Forward{Name: f.Name, Listen: f.Listen.String(), Server: f.Server.String(), Addresses: f.ServerAddrs(), Tracking: f.Tracking.String(),
 			DataPath: carrierOf(f, tables).String(), FTPS: way, FTPSWhy: why,
 			Sessions: sessions[at], Clients: clients[at], Total: t.Sessions, Transfers: int64(t.Transfers), Failed: int64(t.Failed),
 			Up: t.Up, Down: t.Down, Refused: t.Refused}
@@ -100,19 +98,6 @@ func (s source) forwards() []admin.Forward {
 			a.Problem = "the server's name has no address"
 		}
 		all = append(all, a)
-	}
-	return all
-}
-
-// addresses are those of a forward's server, now.
-func addresses(f dnat.Resolved) (all []netip.Addr) {
-	if len(f.Servers) > 0 {
-		return f.Servers
-	}
-	for _, a := range []netip.Addr{f.Server4, f.Server6} {
-		if a.IsValid() {
-			all = append(all, a)
-		}
 	}
 	return all
 }

@@ -42,6 +42,23 @@ type Resolved struct {
 	Advertised       []Advertised // of Advertise, in its order
 }
 
+// HasServer reports whether the server has an address: without one the forward cannot be served.
+func (r Resolved) HasServer() bool { return r.Server4.IsValid() || r.Server6.IsValid() }
+
+// ServerAddrs returns the server's addresses in the order in which they are tried; nil: it has none.
+func (r Resolved) ServerAddrs() []netip.Addr {
+	if len(r.Servers) > 0 {
+		return r.Servers
+	}
+	var all []netip.Addr
+	for _, a := range []netip.Addr{r.Server4, r.Server6} {
+		if a.IsValid() {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
 // Tracking is how the gateway follows the FTP dialogue of a forward.
 type Tracking uint8
 

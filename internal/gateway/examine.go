@@ -331,8 +331,8 @@ func (e *examiner) refusing(forwards []dnat.Resolved) {
 	}
 	e.forward = dnat.Resolved{}
 	server := forwards[0].Server.Host // of a name that does not resolve
-	if i := slices.IndexFunc(forwards, published); i >= 0 {
-		server, _, _ = strings.Cut(addrsText(forwards[i]), " ")
+	if i := slices.IndexFunc(forwards, dnat.Resolved.HasServer); i >= 0 {
+		server = forwards[i].ServerAddrs()[0].String()
 	}
 	for _, r := range e.facts.Refusing {
 		e.warn(owners[r.Owner]+r.String()+" refuses what it does not know, and may refuse forwarded FTP connections", r.remedy(server))

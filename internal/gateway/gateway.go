@@ -69,7 +69,7 @@ func (g *Gateway) publish(forwards []dnat.Resolved, sweep ...string) error {
 	g.forwards = forwards
 	g.changes++
 	for _, f := range forwards {
-		if !published(f) {
+		if !f.HasServer() {
 			g.failed[f.Name] = true // Resolve has said so
 		}
 	}

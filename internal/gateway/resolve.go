@@ -53,7 +53,7 @@ func (g *Gateway) Resolve(ctx context.Context, forwards []dnat.Forward) ([]dnat.
 		if f.Tracking == dnat.TrackingProxy {
 			r.Servers = reachable
 		}
-		if err == nil && !published(r) {
+		if err == nil && !r.HasServer() {
 			findings = append(findings, wrongFamily(f, known))
 		}
 		for _, a := range f.Advertise {
@@ -180,14 +180,10 @@ func hosts(forwards []dnat.Forward) []string {
 
 // addrsText lists the server's addresses.
 func addrsText(f dnat.Resolved) string {
-	addrs := f.Servers
-	if len(addrs) == 0 {
-		addrs = slices.DeleteFunc([]netip.Addr{f.Server4, f.Server6}, func(a netip.Addr) bool { return !a.IsValid() })
+	if addrs := f.ServerAddrs(); len(addrs) > 0 {
+		return join(addrs, " ")
 	}
-	if len(addrs) == 0 {
-		return "none"
-	}
-	return join(addrs, " ")
+	return "none"
 }
 
 // advertisedText lists the advertised addresses.
