@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 func TestMain(m *testing.M) {

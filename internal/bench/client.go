@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"time"
 
-	"ftpgate/internal/ftp"
+	"ftpgate/internal/core/ftp"
 )
 
 // stuck is when an operation has failed that takes milliseconds on an idle machine, and seconds for

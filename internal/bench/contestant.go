@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // contestant is one way from the client to the server.

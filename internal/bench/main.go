@@ -20,7 +20,7 @@ import (
 	"syscall"
 	"time"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 func main() {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"syscall"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // proftpd is where its program and its modules are, from Debian's packages.

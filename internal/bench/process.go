@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 const (

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"ftpgate/internal/ftp"
+	"ftpgate/internal/core/ftp"
 )
 
 // served is one session of the origin.

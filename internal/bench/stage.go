@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"os"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // stage is the lab of one contestant, with the processes in it. All stages have the same shape.

@@ -20,22 +20,23 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"ftpgate/internal/admin"
-	"ftpgate/internal/journal"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/ops/admin"
 )
 
 // answers is a source whose answers are a test's.
 type answers struct {
 	status         admin.Status
-	running, ended []journal.Session
-	events         []journal.Event
+	running, ended []sessions.Session
+	events         []sessions.Event
 	reload         error
 	looked         chan struct{} // told of each look at the sessions, if it is not nil
 }
 
 func (a *answers) Status() admin.Status { return a.status }
 
-func (a *answers) Sessions(ended bool) iter.Seq[journal.Session] {
+func (a *answers) Sessions(ended bool) iter.Seq[sessions.Session] {
 	if ended {
 		return slices.Values(a.ended)
 	}
@@ -45,13 +46,13 @@ func (a *answers) Sessions(ended bool) iter.Seq[journal.Session] {
 	return slices.Values(a.running)
 }
 
-func (a *answers) Explain(id string) (journal.Explained, bool) {
+func (a *answers) Explain(id string) (sessions.Explained, bool) {
 	for _, s := range slices.Concat(a.running, a.ended) {
 		if s.ID == id {
-			return journal.Explained{Session: s, Events: a.events}, true
+			return sessions.Explained{Session: s, Events: a.events}, true
 		}
 	}
-	return journal.Explained{}, false
+	return sessions.Explained{}, false
 }
 
 func (a *answers) Kill(id string) error {
@@ -64,16 +65,16 @@ func (a *answers) Kill(id string) error {
 func (a *answers) Reload(context.Context) error { return a.reload }
 
 // oneSession is a session of a moment ago that transfers a file.
-func oneSession(now time.Time) journal.Session {
-	return journal.Session{
+func oneSession(now time.Time) sessions.Session {
+	return sessions.Session{
 		ID: "3p5kx-17", Forward: "archive", Tracking: "proxy",
 		Client: netip.MustParseAddrPort("192.168.5.17:40112"), Gateway: netip.MustParseAddrPort("192.168.5.2:2121"),
 		Server: netip.MustParseAddrPort("203.0.113.21:21"), User: "anna",
 		Since: now.Add(-3*time.Minute - 5*time.Second), Active: now.Add(-12*time.Second - 500*time.Millisecond),
-		State: journal.StateTransfer, Mode: "PASV", Path: "relay", TLS: journal.TLS{Client: "TLS 1.3"},
-		Transfer: &journal.Transfer{Direction: journal.Download, File: "/pub/a.iso", Bytes: 10_485_760, Rate: 5_242_880},
-		Totals:   journal.Totals{Transfers: 2, Down: 20_480},
-		Verdict:  journal.Verdict{Code: journal.CodeFine, Text: "nothing went wrong"},
+		State: sessions.StateTransfer, Mode: "PASV", Path: "relay", TLS: sessions.TLS{Client: "TLS 1.3"},
+		Transfer: &sessions.Transfer{Direction: sessions.Download, File: "/pub/a.iso", Bytes: 10_485_760, Rate: 5_242_880},
+		Totals:   sessions.Totals{Transfers: 2, Down: 20_480},
+		Verdict:  verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong"},
 	}
 }
 
@@ -188,7 +189,7 @@ func TestUnknownSession(t *testing.T) {
 }
 
 func TestKill(t *testing.T) {
-	socket := answering(t, &answers{running: []journal.Session{oneSession(time.Now())}})
+	socket := answering(t, &answers{running: []sessions.Session{oneSession(time.Now())}})
 	wantOut(t, newKill(), "session 3p5kx-17 has been ended\n", "3p5kx-17", "--socket", socket)
 }
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/notify"
+	"ftpgate/internal/ops/systemd"
 )
 
 // Exit statuses of the program.
@@ -107,7 +107,7 @@ func logger(w io.Writer) *slog.Logger {
 			return a
 		}
 	}
-	return slog.New(notify.Handler(slog.NewTextHandler(w, options)))
+	return slog.New(systemd.Handler(slog.NewTextHandler(w, options)))
 }
 
 // isJournal tells whether what is written to w goes to journald: systemd names the device and inode of

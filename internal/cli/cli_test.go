@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/config"
-	"ftpgate/internal/dnat"
-	"ftpgate/internal/nft"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/nft"
 )
 
 // TestHelp: every command says what it is for, on the standard output, with exit status 0.
@@ -180,18 +180,18 @@ func TestBooleanFlags(t *testing.T) {
 // TestForwardTable: each listen address has a table of its own, whose name nft can read and that is
 // known as one of ftpgate's.
 func TestForwardTable(t *testing.T) {
-	seen := map[string]dnat.Listen{}
+	seen := map[string]forward.Listen{}
 	for _, tt := range []struct {
-		listen dnat.Listen
+		listen forward.Listen
 		want   string
 	}{
-		{dnat.Listen{Port: 2121}, "ftpgate-any-2121"},
-		{dnat.Listen{Port: 2121, Interface: "lan0"}, "ftpgate-any-2121-lan0"},
-		{dnat.Listen{Port: 2121, Interface: "eth0.100"}, "ftpgate-any-2121-eth0.100"},
-		{dnat.Listen{Port: 2121, Interface: "br@1"}, "ftpgate-any-2121-br_1"},
-		{dnat.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121}, "ftpgate-192.168.5.2-2121"},
-		{dnat.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 212}, "ftpgate-192.168.5.2-212"},
-		{dnat.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 2121}, "ftpgate-2001.db8.5..2-2121"},
+		{forward.Listen{Port: 2121}, "ftpgate-any-2121"},
+		{forward.Listen{Port: 2121, Interface: "lan0"}, "ftpgate-any-2121-lan0"},
+		{forward.Listen{Port: 2121, Interface: "eth0.100"}, "ftpgate-any-2121-eth0.100"},
+		{forward.Listen{Port: 2121, Interface: "br@1"}, "ftpgate-any-2121-br_1"},
+		{forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121}, "ftpgate-192.168.5.2-2121"},
+		{forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 212}, "ftpgate-192.168.5.2-212"},
+		{forward.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 2121}, "ftpgate-2001.db8.5..2-2121"},
 	} {
 		got := forwardTable(tt.listen)
 		if got != tt.want || !nft.OwnTable(got) {

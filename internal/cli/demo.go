@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/demo"
+	"ftpgate/internal/try/demo"
 )
 
 func newDemo() *cobra.Command {

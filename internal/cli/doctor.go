@@ -14,11 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/daemon"
-	"ftpgate/internal/dnat"
-	"ftpgate/internal/doctor"
-	"ftpgate/internal/nft"
-	"ftpgate/internal/trial"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/doctor"
+	"ftpgate/internal/diagnose/preflight"
+	"ftpgate/internal/diagnose/servercheck"
+	"ftpgate/internal/kernel/nft"
 )
 
 // consultation is what doctor is asked for.
@@ -32,7 +32,7 @@ type consultation struct {
 	tryTime            time.Duration
 	password           string
 	table              string
-	forwards           []dnat.Forward
+	forwards           []forward.Forward
 }
 
 func newDoctor() *cobra.Command {
@@ -70,7 +70,7 @@ or it was interrupted; 2 the words or the file are wrong.`,
 	set.BoolVar(&c.active, "active", false, "try PORT and EPRT, too: the server connects to this host")
 	set.StringVar(&c.user, "user", "", "log in as `NAME`, with a password that is asked for (default anonymous)")
 	set.StringVar(&c.passwordFile, "password-file", "", "read the password from `FILE`, which its owner alone can read")
-	set.DurationVar(&c.tryTime, "try-time", trial.DefaultTimeouts().Whole, "how long the try of one forward may take")
+	set.DurationVar(&c.tryTime, "try-time", servercheck.DefaultTimeouts().Whole, "how long the try of one forward may take")
 	return cmd
 }
 
@@ -84,7 +84,7 @@ func (c *consultation) run(cmd *cobra.Command, args []string) error {
 	if err := c.askPassword(ctx); err != nil {
 		return err
 	}
-	e := daemon.Examine(ctx, c.table, c.forwards)
+	e := preflight.Examine(ctx, c.table, c.forwards)
 	if ctx.Err() != nil { // names were not resolved: what they say of them is not so
 		return failed(errors.New("interrupted"))
 	}
@@ -156,7 +156,7 @@ func (c *consultation) fromFile(cmd *cobra.Command, args []string) error {
 	}
 	c.forwards, c.table = wanted.Forwards, nft.Prefix
 	if len(args) == 1 {
-		i := slices.IndexFunc(c.forwards, func(f dnat.Forward) bool { return f.Name == args[0] })
+		i := slices.IndexFunc(c.forwards, func(f forward.Forward) bool { return f.Name == args[0] })
 		if i < 0 {
 			return failure{exitWrong, noForward(args[0], c.file, c.forwards)}
 		}
@@ -169,7 +169,7 @@ func (c *consultation) fromFile(cmd *cobra.Command, args []string) error {
 }
 
 // noForward says which there are, as long as that can be read.
-func noForward(name, file string, forwards []dnat.Forward) error {
+func noForward(name, file string, forwards []forward.Forward) error {
 	const most = 8
 	var names []string
 	for _, f := range forwards[:min(most, len(forwards))] {
@@ -185,7 +185,7 @@ func noForward(name, file string, forwards []dnat.Forward) error {
 const triesAtOnce = 8
 
 // try drives the servers, those with one name one after the other: a server may count connections of one address.
-func (c *consultation) try(ctx context.Context, e *daemon.Examination) []doctor.Finding {
+func (c *consultation) try(ctx context.Context, e *preflight.Examination) []doctor.Finding {
 	found := make([][]doctor.Finding, len(e.Forwards))
 	byHost := map[string][]int{}
 	for i, f := range e.Forwards {
@@ -207,30 +207,30 @@ func (c *consultation) try(ctx context.Context, e *daemon.Examination) []doctor.
 }
 
 // tryOne drives one server.
-func (c *consultation) tryOne(ctx context.Context, e *daemon.Examination, f dnat.Resolved) []doctor.Finding {
+func (c *consultation) tryOne(ctx context.Context, e *preflight.Examination, f forward.Resolved) []doctor.Finding {
 	if !f.Server4.IsValid() && !f.Server6.IsValid() && len(f.Servers) == 0 {
 		return nil // and a finding of its name says so
 	}
 	config, sound := e.ServerTLS(f.Forward)
 	if !sound {
-		return []doctor.Finding{{Code: trial.CodeUnfinished, Level: doctor.Info, Forward: f.Name,
+		return []doctor.Finding{{Code: servercheck.CodeUnfinished, Level: doctor.Info, Forward: f.Name,
 			Text:   "the server was not tried: the files of the forward's TLS with the server come first",
 			Remedy: "mend what is said of them; or where they could not be read, run ftpgate doctor as root"}}
 	}
-	o := trial.Options{User: c.user, Password: c.password, TLS: config, Timeouts: c.timeouts(f)}
+	o := servercheck.Options{User: c.user, Password: c.password, TLS: config, Timeouts: c.timeouts(f)}
 	if c.active {
 		o.Active = netip.IPv4Unspecified() // that of the control connection, of either family
 	}
 	var found []doctor.Finding
-	for _, one := range trial.Run(ctx, f, o) {
+	for _, one := range servercheck.Run(ctx, f, o) {
 		found = append(found, doctor.Finding{Code: doctor.Code(one.Code), Level: doctor.Level(one.Level), Forward: f.Name, Text: one.Text, Remedy: one.Remedy})
 	}
 	return found
 }
 
 // timeouts are shorter than trial's where its time would be over before a server that is silent is found to be.
-func (c *consultation) timeouts(f dnat.Resolved) trial.Timeouts {
-	t := trial.DefaultTimeouts()
+func (c *consultation) timeouts(f forward.Resolved) servercheck.Timeouts {
+	t := servercheck.DefaultTimeouts()
 	share := c.tryTime / time.Duration(max(1, len(f.Servers))) // of an address
 	t.Dial, t.Reply, t.Data, t.Whole = min(t.Dial, share/2), min(t.Reply, share/2), min(t.Data, share/4), c.tryTime
 	return t

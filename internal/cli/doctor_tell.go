@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"ftpgate/internal/dnat"
-	"ftpgate/internal/doctor"
-	"ftpgate/internal/trial"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/doctor"
+	"ftpgate/internal/diagnose/servercheck"
 )
 
 // levels are in the order in which they are told, with what they are called.
@@ -33,7 +33,7 @@ func rankOf(l doctor.Level) int {
 func graver(a, b doctor.Level) int { return rankOf(a) - rankOf(b) }
 
 // tell prints what was found.
-func (c *consultation) tell(w io.Writer, forwards []dnat.Resolved, found []doctor.Finding) error {
+func (c *consultation) tell(w io.Writer, forwards []forward.Resolved, found []doctor.Finding) error {
 	if c.json {
 		return printJSON(w, func(out io.Writer) error {
 			return json.NewEncoder(out).Encode(struct {
@@ -52,7 +52,7 @@ type ward struct {
 }
 
 // wards groups findings, those with the gravest one first.
-func wards(forwards []dnat.Resolved, found []doctor.Finding) []ward {
+func wards(forwards []forward.Resolved, found []doctor.Finding) []ward {
 	all := []ward{{title: "this host"}}
 	of := map[string]int{"": 0}
 	for _, f := range forwards {
@@ -70,7 +70,7 @@ func wards(forwards []dnat.Resolved, found []doctor.Finding) []ward {
 	return all
 }
 
-func wardTitle(f dnat.Resolved) string {
+func wardTitle(f forward.Resolved) string {
 	title := fmt.Sprintf("forward %s leads to %s", f.Listen, f.Server)
 	if f.Name != f.Listen.String() {
 		title = fmt.Sprintf("forward %s: %s leads to %s", f.Name, f.Listen, f.Server)
@@ -91,7 +91,7 @@ func wardTitle(f dnat.Resolved) string {
 const headWidth = 9
 
 // lines tells findings to people, and at the end what they come to.
-func (c *consultation) lines(s screen, forwards []dnat.Resolved, found []doctor.Finding) []string {
+func (c *consultation) lines(s screen, forwards []forward.Resolved, found []doctor.Finding) []string {
 	var lines []string
 	for _, w := range wards(forwards, found) {
 		lines = append(lines, s.hang("", w.title)...)
@@ -123,10 +123,10 @@ func (c *consultation) sum(found []doctor.Finding) string {
 			faults++
 		case f.Level == doctor.Warning:
 			warnings++
-		case f.Code == trial.CodeLogin && f.Level == doctor.Info:
+		case f.Code == servercheck.CodeLogin && f.Level == doctor.Info:
 			tried = false
 		}
-		tried = tried && f.Code != trial.CodeUnfinished
+		tried = tried && f.Code != servercheck.CodeUnfinished
 	}
 	var sum []string
 	switch {

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/admin"
-	"ftpgate/internal/journal"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/ops/admin"
 )
 
 func newExplain() *cobra.Command {
@@ -47,7 +47,7 @@ that have ended are kept.`,
 const factWidth = 9
 
 // explained is a session's story.
-func explained(s screen, e journal.Explained, now time.Time) []string {
+func explained(s screen, e sessions.Explained, now time.Time) []string {
 	var lines []string
 	fact := func(name, text string) {
 		if text != "" {
@@ -82,7 +82,7 @@ func explained(s screen, e journal.Explained, now time.Time) []string {
 }
 
 // lasted is when a session began, and how long it has lasted.
-func lasted(one journal.Session, now time.Time) string {
+func lasted(one sessions.Session, now time.Time) string {
 	began := one.Since.Local().Format(time.DateTime)
 	if one.Ended.IsZero() {
 		return fmt.Sprintf("%s, %s ago; %s for %s", began, age(now.Sub(one.Since)), one.State, age(now.Sub(one.Active)))

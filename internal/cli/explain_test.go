@@ -5,28 +5,29 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/journal"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/observe/sessions"
 )
 
 // aStory is a session that has failed.
 func aStory() *answers {
 	began := time.Date(2026, 3, 14, 9, 26, 53, 0, time.Local)
 	s := oneSession(began)
-	s.Since, s.Ended, s.State, s.Transfer = began, began.Add(3725*time.Second+250*time.Millisecond), journal.StateEnded, nil
-	s.Totals = journal.Totals{Failed: 1}
-	s.Verdict = journal.Verdict{
-		Code:   journal.CodeNobodyCame,
+	s.Since, s.Ended, s.State, s.Transfer = began, began.Add(3725*time.Second+250*time.Millisecond), sessions.StateEnded, nil
+	s.Totals = sessions.Totals{Failed: 1}
+	s.Verdict = verdict.Verdict{
+		Code:   verdict.CodeNobodyCame,
 		Text:   "the client never connected to 192.168.5.2:51234 within 30 s: a firewall between it and the gateway drops ports 49152-65535",
 		Remedy: "let the client reach ports 49152-65535 of the gateway",
 	}
-	at := func(d time.Duration, k journal.Kind, data int, text string) journal.Event {
-		return journal.Event{At: began.Add(d), Kind: k, Data: data, Text: text}
+	at := func(d time.Duration, k sessions.Kind, data int, text string) sessions.Event {
+		return sessions.Event{At: began.Add(d), Kind: k, Data: data, Text: text}
 	}
-	return &answers{ended: []journal.Session{s}, events: []journal.Event{
-		at(0, journal.KindSession, 0, "192.168.5.17:40112 has connected"),
-		at(412*time.Millisecond, journal.KindCommand, 0, "CWD /中/\x1b[31m"),
-		at(62*time.Second, journal.KindPinhole, 1, "opened for 192.168.5.17 to 192.168.5.2:51234, which leads to 203.0.113.21:50017 and ends after 30 s"),
-		at(3725*time.Second, journal.KindSession, 0, "ended"),
+	return &answers{ended: []sessions.Session{s}, events: []sessions.Event{
+		at(0, sessions.KindSession, 0, "192.168.5.17:40112 has connected"),
+		at(412*time.Millisecond, sessions.KindCommand, 0, "CWD /中/\x1b[31m"),
+		at(62*time.Second, sessions.KindPinhole, 1, "opened for 192.168.5.17 to 192.168.5.2:51234, which leads to 203.0.113.21:50017 and ends after 30 s"),
+		at(3725*time.Second, sessions.KindSession, 0, "ended"),
 	}}
 }
 

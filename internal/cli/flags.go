@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/config"
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
 // keyFlag is a key of the file as a flag of forward; package config reads what it is given.
@@ -50,7 +50,7 @@ func showFlags() []*keyFlag {
 // forwardFlags say who may use the forward, and how it carries what.
 func forwardFlags() []*keyFlag {
 	return []*keyFlag{
-		{key: "tracking", argument: "WORD", implied: dnat.TrackingProxy.String(),
+		{key: "tracking", argument: "WORD", implied: forward.TrackingProxy.String(),
 			usage: "how the FTP dialogue is followed: proxy, kernel or none"},
 		{key: "clients", argument: "PREFIX", list: true,
 			usage: "who may use it, an address or a prefix; repeatable (default everybody)"},
@@ -58,20 +58,20 @@ func forwardFlags() []*keyFlag {
 		{key: "name", argument: "NAME", usage: "what log lines call it (default LISTEN)"},
 		{key: "server_ports", argument: "PORTS",
 			usage: "the server's passive ports, like 50000-50100; FTPS passes through with them"},
-		{key: "data", argument: "WORD", implied: dnat.DataAuto.String(),
+		{key: "data", argument: "WORD", implied: forward.DataAuto.String(),
 			usage: "what carries data connections: auto, kernel or relay"},
-		{key: "passive_ports", argument: "PORTS", implied: dnat.DefaultPassivePorts.String(),
+		{key: "passive_ports", argument: "PORTS", implied: forward.DefaultPassivePorts.String(),
 			usage: "the gateway's ports for data connections"},
 		{key: "advertise", argument: "ADDR[,PREFIX=ADDR...]", list: true,
 			usage: "what clients are told to connect to; repeatable"},
-		{key: "server_mode", argument: "WORD", implied: dnat.ServerModeClient.String(),
+		{key: "server_mode", argument: "WORD", implied: forward.ServerModeClient.String(),
 			usage: "how the server is asked for data: client or passive"},
 	}
 }
 
 // limitFlags bound the sessions.
 func limitFlags() []*keyFlag {
-	limits := dnat.DefaultLimits()
+	limits := forward.DefaultLimits()
 	return []*keyFlag{
 		{key: "dial_time", argument: "TIME", implied: config.ShortTime(limits.Dial),
 			usage: "until the server takes the connection"},
@@ -91,7 +91,7 @@ func limitFlags() []*keyFlag {
 // tlsFlags are the keys of a forward's table tls.
 func tlsFlags() []*keyFlag {
 	return []*keyFlag{
-		{key: "tls.client", argument: "WORD", implied: dnat.ClientTLSOff.String(),
+		{key: "tls.client", argument: "WORD", implied: forward.ClientTLSOff.String(),
 			usage: "TLS with clients: off, optional or required"},
 		{key: "tls.implicit", boolean: true, implied: "false",
 			usage: "clients begin with TLS, without AUTH, as at port 990"},
@@ -104,7 +104,7 @@ func tlsFlags() []*keyFlag {
 			usage: "clients may go back to a control connection in clear"},
 		{key: "tls.client_close_notify", argument: "WORD", implied: "required",
 			usage: "the end of a client's TLS data: required or optional"},
-		{key: "tls.server", argument: "WORD", implied: dnat.ServerTLSOff.String(),
+		{key: "tls.server", argument: "WORD", implied: forward.ServerTLSOff.String(),
 			usage: "TLS with the server: off, required or implicit"},
 		{key: "tls.server_data", argument: "WORD", implied: "private",
 			usage: "the server's data connections: private or clear"},

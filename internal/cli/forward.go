@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/daemon"
-	"ftpgate/internal/dnat"
-	"ftpgate/internal/nft"
+	"ftpgate/internal/kernel/nft"
 )
 
 func newForward() *cobra.Command {
@@ -64,7 +64,7 @@ side, and is taken away at the end.`,
 
 // forwardTable names the table of a forward that runs by itself after its listen address: the same
 // forward finds what a crash left of it, and two cannot have one address.
-func forwardTable(l dnat.Listen) string {
+func forwardTable(l forward.Listen) string {
 	host := "any"
 	if l.Addr.IsValid() {
 		host = l.Addr.String()

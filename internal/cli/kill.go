@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/admin"
+	"ftpgate/internal/ops/admin"
 )
 
 func newKill() *cobra.Command {

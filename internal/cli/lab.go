@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 func newLab() *cobra.Command {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/admin"
+	"ftpgate/internal/ops/admin"
 )
 
 func newReload() *cobra.Command {

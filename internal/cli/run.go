@@ -13,13 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/admin"
 	"ftpgate/internal/config"
+	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/daemon"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/nft"
-	"ftpgate/internal/ruleset"
-	"ftpgate/internal/transferlog"
+	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/observe/transferlog"
+	"ftpgate/internal/ops/admin"
 )
 
 const defaultFile = "/etc/ftpgate/ftpgate.toml"

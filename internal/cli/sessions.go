@@ -12,8 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/admin"
-	"ftpgate/internal/journal"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/ops/admin"
 )
 
 // watchTime is how often sessions --watch looks.
@@ -160,7 +161,7 @@ var sessionColumns = []column{
 	{head: "DONE", rank: 9, right: true}, {head: "FAILED", rank: 10, right: true}, {head: "DOING"},
 }
 
-func sessionRow(s screen, one journal.Session, now time.Time) []string {
+func sessionRow(s screen, one sessions.Session, now time.Time) []string {
 	end := now
 	if !one.Ended.IsZero() {
 		end = one.Ended
@@ -178,7 +179,7 @@ func sessionRow(s screen, one journal.Session, now time.Time) []string {
 }
 
 // legs is the encryption of both legs.
-func legs(t journal.TLS) string {
+func legs(t sessions.TLS) string {
 	switch {
 	case t.Client == t.Server:
 		return t.Client
@@ -191,7 +192,7 @@ func legs(t journal.TLS) string {
 }
 
 // doing is what a session does, and what went wrong.
-func doing(one journal.Session, now time.Time) string {
+func doing(one sessions.Session, now time.Time) string {
 	var text string
 	switch {
 	case one.Transfer != nil:
@@ -201,15 +202,15 @@ func doing(one journal.Session, now time.Time) string {
 	default:
 		text = string(one.State) + " " + age(now.Sub(one.Active))
 	}
-	if one.Verdict.Code == journal.CodeFine || one.Verdict.Text == "" {
+	if one.Verdict.Code == verdict.CodeFine || one.Verdict.Text == "" {
 		return text
 	}
 	return text + ": " + one.Verdict.Text
 }
 
 // transferring is the transfer that runs.
-func transferring(t journal.Transfer) string {
-	way := map[journal.Direction]string{journal.Download: "down", journal.Upload: "up"}[t.Direction]
+func transferring(t sessions.Transfer) string {
+	way := map[sessions.Direction]string{sessions.Download: "down", sessions.Upload: "up"}[t.Direction]
 	if way == "" {
 		way = "data"
 	}

@@ -10,26 +10,27 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/admin"
-	"ftpgate/internal/journal"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/ops/admin"
 )
 
 // aFewSessions are of every sort, and of peers that mean ill.
 func aFewSessions(now time.Time) *answers {
 	busy, idle, waits, evil := oneSession(now), oneSession(now), oneSession(now), oneSession(now)
-	idle.ID, idle.State, idle.Transfer, idle.TLS = "3p5kx-18", journal.StateIdle, nil, journal.TLS{}
-	waits.ID, waits.State, waits.Transfer, waits.User = "3p5kx-19", journal.StateCommand, nil, ""
+	idle.ID, idle.State, idle.Transfer, idle.TLS = "3p5kx-18", sessions.StateIdle, nil, sessions.TLS{}
+	waits.ID, waits.State, waits.Transfer, waits.User = "3p5kx-19", sessions.StateCommand, nil, ""
 	waits.Client = netip.MustParseAddrPort("[2001:db8:5::17]:40112")
-	waits.Verdict = journal.Verdict{Code: journal.CodeWaiting, Text: "so far the client never connected to 192.168.5.2:51234 within 4 s"}
+	waits.Verdict = verdict.Verdict{Code: verdict.CodeWaiting, Text: "so far the client never connected to 192.168.5.2:51234 within 4 s"}
 	evil.ID, evil.User = "3p5kx-20", "\x1b]0;owned\a"
-	evil.Transfer = &journal.Transfer{Direction: journal.Upload, File: "/\u202egpj.exe\u009b2J\xff\n中", Bytes: 1}
+	evil.Transfer = &sessions.Transfer{Direction: sessions.Upload, File: "/\u202egpj.exe\u009b2J\xff\n中", Bytes: 1}
 	ended := oneSession(now)
-	ended.ID, ended.State, ended.Transfer = "3p5kx-9", journal.StateEnded, nil
+	ended.ID, ended.State, ended.Transfer = "3p5kx-9", sessions.StateEnded, nil
 	ended.Since, ended.Ended = now.Add(-3*time.Hour), now.Add(-time.Hour-time.Minute)
-	ended.Verdict = journal.Verdict{Code: journal.CodeLogin, Text: "the server did not take the login"}
+	ended.Verdict = verdict.Verdict{Code: verdict.CodeLogin, Text: "the server did not take the login"}
 	return &answers{
 		status:  admin.Status{Forwards: []admin.Forward{{Name: "archive"}, {Name: "camera"}}},
-		running: []journal.Session{busy, idle, waits, evil}, ended: []journal.Session{ended},
+		running: []sessions.Session{busy, idle, waits, evil}, ended: []sessions.Session{ended},
 	}
 }
 
@@ -105,7 +106,7 @@ func TestSessionsJSON(t *testing.T) {
 	if strings.ContainsAny(out.String(), "\x1b\u009b\u202e\a") {
 		t.Errorf("got %q; want nothing in it that steers a terminal", &out)
 	}
-	var got struct{ Sessions []journal.Session }
+	var got struct{ Sessions []sessions.Session }
 	if err := json.Unmarshal([]byte(out.String()), &got); err != nil || len(got.Sessions) != 4 {
 		t.Fatalf("got %d sessions, %v; want 4", len(got.Sessions), err)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/admin"
+	"ftpgate/internal/ops/admin"
 )
 
 func newStatus() *cobra.Command {

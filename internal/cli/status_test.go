@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/admin"
+	"ftpgate/internal/ops/admin"
 )
 
 func aStatus() *answers {

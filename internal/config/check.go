@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
 // check finds what only the whole text shows: what is missing, and what does not go together.
@@ -29,7 +29,7 @@ func (d *document) check(file string) {
 	}
 }
 
-func (f *forward) checkMissing(d *document) {
+func (f *forwardSection) checkMissing(d *document) {
 	for i := range forwardKeys {
 		if k := &forwardKeys[i]; k.missing != "" && !f.slots[i].given {
 			f.slots[i].bad = true
@@ -40,7 +40,7 @@ func (f *forward) checkMissing(d *document) {
 
 // checkClients finds clients that another one of the same forward makes superfluous. It asks
 // for every length of prefix, not for every pair.
-func (f *forward) checkClients(d *document) {
+func (f *forwardSection) checkClients(d *document) {
 	if len(f.clients) < 2 {
 		return
 	}
@@ -73,8 +73,8 @@ func (f *forward) checkClients(d *document) {
 
 // giveNames gives names to the forwards that have none. Where that would be a name given twice
 // because of another fault (the same listen address, or none that can be read), it is the number.
-func giveNames(forwards []*forward) {
-	taken := map[dnat.Listen]bool{}
+func giveNames(forwards []*forwardSection) {
+	taken := map[forward.Listen]bool{}
 	for _, f := range forwards {
 		if s := f.slots[keyName]; s.given && !s.bad {
 			continue
@@ -89,12 +89,12 @@ func giveNames(forwards []*forward) {
 }
 
 // checkTogether reports what dnat.Check finds, at the places of the keys.
-func (d *document) checkTogether(forwards []*forward) {
-	values := make([]dnat.Forward, len(forwards))
+func (d *document) checkTogether(forwards []*forwardSection) {
+	values := make([]forward.Forward, len(forwards))
 	for i, f := range forwards {
 		values[i] = f.standIn()
 	}
-	report := func(f *forward, fault dnat.Fault) {
+	report := func(f *forwardSection, fault forward.Fault) {
 		at, i := f.header, forwardKeyIndex(fault.Key)
 		switch {
 		case i >= 0 && f.slots[i].given:
@@ -104,7 +104,7 @@ func (d *document) checkTogether(forwards []*forward) {
 		}
 		f.report(d, at, fault.Key, "%s", fault.Text)
 	}
-	for _, fault := range dnat.Check(values) {
+	for _, fault := range forward.Check(values) {
 		if f := forwards[fault.Forward]; !f.excused(fault.Key) {
 			report(f, fault)
 		}
@@ -117,7 +117,7 @@ func (d *document) checkTogether(forwards []*forward) {
 		if values[i].Tracking == f.Tracking {
 			values[i].PassivePorts = f.PassivePorts
 		}
-		for _, fault := range dnat.Check(values[i : i+1]) {
+		for _, fault := range forward.Check(values[i : i+1]) {
 			if k := forwardKeyIndex(fault.Key); k == keyServerPorts && !f.ServerPorts.IsEmpty() || k == keyPassivePorts {
 				report(f, fault)
 			}
@@ -126,23 +126,23 @@ func (d *document) checkTogether(forwards []*forward) {
 }
 
 // badListen tells whether it is unknown where the forward listens.
-func (f *forward) badListen() bool {
+func (f *forwardSection) badListen() bool {
 	return f.slots[keyListen].bad || f.slots[keyInterface].bad
 }
 
 // standIn is the forward as dnat.Check shall see it: what could not be read is replaced by what
 // claims nothing and contradicts nothing, so that one mistake is one fault.
-func (f *forward) standIn() dnat.Forward {
+func (f *forwardSection) standIn() forward.Forward {
 	v := f.Forward
 	v.TLS = f.standInTLS()
 	if f.badListen() {
-		v.Listen, v.ServerPorts, v.PassivePorts = dnat.Listen{}, dnat.PortRange{}, dnat.PortRange{}
+		v.Listen, v.ServerPorts, v.PassivePorts = forward.Listen{}, forward.PortRange{}, forward.PortRange{}
 	}
 	if f.slots[keyServer].bad {
-		v.Server = dnat.Server{Port: v.Listen.Port}
+		v.Server = forward.Server{Port: v.Listen.Port}
 	}
 	if f.slots[keyTracking].bad && !f.ServerPorts.IsEmpty() {
-		v = dnat.Forward{Name: v.Name, Listen: v.Listen, Server: v.Server, Tracking: dnat.TrackingNone,
+		v = forward.Forward{Name: v.Name, Listen: v.Listen, Server: v.Server, Tracking: forward.TrackingNone,
 			Clients: v.Clients, ServerPorts: v.ServerPorts} // without what is for a proxy
 	}
 	if f.slots[keyClients].bad && len(v.Clients) == 0 {
@@ -152,14 +152,14 @@ func (f *forward) standIn() dnat.Forward {
 }
 
 // excused tells whether a fault at the key is only an echo of one that is reported already.
-func (f *forward) excused(key string) bool {
+func (f *forwardSection) excused(key string) bool {
 	i := forwardKeyIndex(key)
 	switch i {
 	case keyListen:
 		return f.badListen()
 	case keyServer: // on loopback it may be where listen is, too
 		server, _ := f.Server.Addr()
-		return f.badListen() && f.Tracking == dnat.TrackingProxy && server.IsLoopback()
+		return f.badListen() && f.Tracking == forward.TrackingProxy && server.IsLoopback()
 	case keyServerPorts:
 		return f.slots[i].bad || f.badListen() && !f.ServerPorts.IsEmpty()
 	case keyName:

@@ -13,7 +13,7 @@ import (
 	"os"
 	"time"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
 // Reference is the annotated reference file: it is sound, and every key stands in it.
@@ -37,11 +37,11 @@ const (
 
 // Config is what a sound file asks for.
 type Config struct {
-	Forwards []dnat.Forward // at least one, in the file's order; dnat.Check finds no fault in them
-	Resolve  time.Duration  // how often server names are resolved again; at least a second
-	Drain    time.Duration  // how long running transfers may end at a stop and a reload; 0: not at all
-	Admin    Admin          // how it can be asked and told while it runs
-	Log      Log            // what is written down of transfers
+	Forwards []forward.Forward // at least one, in the file's order; dnat.Check finds no fault in them
+	Resolve  time.Duration     // how often server names are resolved again; at least a second
+	Drain    time.Duration     // how long running transfers may end at a stop and a reload; 0: not at all
+	Admin    Admin             // how it can be asked and told while it runs
+	Log      Log               // what is written down of transfers
 }
 
 // Load reads and parses the file at path. The error is Faults when the text is unsound, and
@@ -92,7 +92,7 @@ func parse(file string, text []byte) (*Config, error) {
 
 // config is what a sound document asks for.
 func (d *document) config() *Config {
-	c := &Config{Forwards: make([]dnat.Forward, len(d.forwards)), Resolve: d.resolve, Drain: d.drain, Admin: d.admin, Log: d.log}
+	c := &Config{Forwards: make([]forward.Forward, len(d.forwards)), Resolve: d.resolve, Drain: d.drain, Admin: d.admin, Log: d.log}
 	for i, f := range d.forwards {
 		c.Forwards[i] = f.Forward
 	}

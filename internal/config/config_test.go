@@ -15,7 +15,7 @@ import (
 	"testing/iotest"
 	"time"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
 var update = flag.Bool("update", false, "write the messages of testdata/*.toml into testdata/*.want")
@@ -84,21 +84,21 @@ server_ports = "50000-50100"
 	want := &Config{
 		Resolve: 2 * time.Minute,
 		Drain:   DefaultDrain, Admin: defaultAdmin(),
-		Forwards: []dnat.Forward{{
+		Forwards: []forward.Forward{{
 			Name:   "archive",
-			Listen: dnat.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121},
-			Server: dnat.Server{Host: "ftp.example.com", Port: 21},
+			Listen: forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121},
+			Server: forward.Server{Host: "ftp.example.com", Port: 21},
 		}, {
 			Name:    ":2122 on lan0",
-			Listen:  dnat.Listen{Port: 2122, Interface: "lan0"},
-			Server:  dnat.Server{Host: "2001:db8::21", Port: 2100},
+			Listen:  forward.Listen{Port: 2122, Interface: "lan0"},
+			Server:  forward.Server{Host: "2001:db8::21", Port: 2100},
 			Clients: []netip.Prefix{netip.MustParsePrefix("192.168.5.0/24"), netip.MustParsePrefix("2001:db8:5::7/128")},
 		}, {
 			Name:        "vault",
-			Listen:      dnat.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 990},
-			Server:      dnat.Server{Host: "2001:db8::22", Port: 21},
-			Tracking:    dnat.TrackingNone,
-			ServerPorts: dnat.PortRange{First: 50000, Last: 50100},
+			Listen:      forward.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 990},
+			Server:      forward.Server{Host: "2001:db8::22", Port: 21},
+			Tracking:    forward.TrackingNone,
+			ServerPorts: forward.PortRange{First: 50000, Last: 50100},
 		}},
 	}
 	unix := strings.Replace(text, "[\"forward\"]\n", vault, 1)
@@ -144,22 +144,22 @@ listen = "192.168.5.2:2123"
 server = "203.0.113.7"
 tracking = "kernel"
 `
-	want := &Config{Resolve: DefaultResolve, Drain: 0, Admin: defaultAdmin(), Forwards: []dnat.Forward{{
+	want := &Config{Resolve: DefaultResolve, Drain: 0, Admin: defaultAdmin(), Forwards: []forward.Forward{{
 		Name:         "proxy",
-		Listen:       dnat.Listen{Addr: netip.MustParseAddr("127.0.0.1"), Port: 2121},
-		Server:       dnat.Server{Host: "127.0.0.1", Port: 21},
-		Tracking:     dnat.TrackingProxy,
-		Data:         dnat.DataRelay,
-		PassivePorts: dnat.PortRange{First: 50200, Last: 50300},
-		Advertise:    []dnat.Advertise{{Host: "ftp.example.net"}, {Clients: netip.MustParsePrefix("10.0.0.0/8"), Host: "10.0.0.1"}},
-		ServerMode:   dnat.ServerModePassive,
-		Limits: dnat.Limits{Dial: time.Second, Login: time.Hour, Idle: 7 * 24 * time.Hour,
+		Listen:       forward.Listen{Addr: netip.MustParseAddr("127.0.0.1"), Port: 2121},
+		Server:       forward.Server{Host: "127.0.0.1", Port: 21},
+		Tracking:     forward.TrackingProxy,
+		Data:         forward.DataRelay,
+		PassivePorts: forward.PortRange{First: 50200, Last: 50300},
+		Advertise:    []forward.Advertise{{Host: "ftp.example.net"}, {Clients: netip.MustParsePrefix("10.0.0.0/8"), Host: "10.0.0.1"}},
+		ServerMode:   forward.ServerModePassive,
+		Limits: forward.Limits{Dial: time.Second, Login: time.Hour, Idle: 7 * 24 * time.Hour,
 			Sessions: 500_000, PerClient: 1, LoginFailures: 100},
 	}, {
 		Name:     "kernel",
-		Listen:   dnat.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2123},
-		Server:   dnat.Server{Host: "203.0.113.7", Port: 21},
-		Tracking: dnat.TrackingKernel,
+		Listen:   forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2123},
+		Server:   forward.Server{Host: "203.0.113.7", Port: 21},
+		Tracking: forward.TrackingKernel,
 	}}}
 	got, err := Parse("f.toml", strings.NewReader(text))
 	if err != nil {
@@ -177,9 +177,9 @@ func TestParseInline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Config{Resolve: DefaultResolve, Drain: DefaultDrain, Admin: defaultAdmin(), Forwards: []dnat.Forward{
-		{Name: ":2121", Listen: dnat.Listen{Port: 2121}, Server: dnat.Server{Host: "a.example", Port: 21}, Tracking: dnat.TrackingProxy},
-		{Name: ":2122", Listen: dnat.Listen{Port: 2122}, Server: dnat.Server{Host: "b.example", Port: 21}, Tracking: dnat.TrackingProxy},
+	want := &Config{Resolve: DefaultResolve, Drain: DefaultDrain, Admin: defaultAdmin(), Forwards: []forward.Forward{
+		{Name: ":2121", Listen: forward.Listen{Port: 2121}, Server: forward.Server{Host: "a.example", Port: 21}, Tracking: forward.TrackingProxy},
+		{Name: ":2122", Listen: forward.Listen{Port: 2122}, Server: forward.Server{Host: "b.example", Port: 21}, Tracking: forward.TrackingProxy},
 	}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v; want %+v", got, want)
@@ -213,13 +213,13 @@ func tlsForms(t testing.TB) map[string]string {
 
 // TestParseTLS: the table of a forward can be written in each way that TOML has.
 func TestParseTLS(t *testing.T) {
-	want := []dnat.Forward{{
+	want := []forward.Forward{{
 		Name:   ":990",
-		Listen: dnat.Listen{Port: 990},
-		Server: dnat.Server{Host: "203.0.113.21", Port: 990},
-		TLS: dnat.TLS{
-			Client: dnat.ClientTLSRequired, Implicit: true, Cert: "c.pem", Key: "k.pem", AnySession: true, CCC: true, ClientUnshut: true,
-			Server: dnat.ServerTLSImplicit, ServerClear: true, CA: "ca.pem", ServerName: "2001:db8::21",
+		Listen: forward.Listen{Port: 990},
+		Server: forward.Server{Host: "203.0.113.21", Port: 990},
+		TLS: forward.TLS{
+			Client: forward.ClientTLSRequired, Implicit: true, Cert: "c.pem", Key: "k.pem", AnySession: true, CCC: true, ClientUnshut: true,
+			Server: forward.ServerTLSImplicit, ServerClear: true, CA: "ca.pem", ServerName: "2001:db8::21",
 			ClientCert: "cc.pem", ClientKey: "ck.pem", ServerUnshut: true,
 		},
 	}}
@@ -260,8 +260,8 @@ server_ports = "50000-50100"
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []dnat.TLS{
-		{}, {Server: dnat.ServerTLSRequired, Insecure: true}, {Client: dnat.ClientTLSOptional, Cert: dnat.SelfSigned}, {},
+	for i, want := range []forward.TLS{
+		{}, {Server: forward.ServerTLSRequired, Insecure: true}, {Client: forward.ClientTLSOptional, Cert: forward.SelfSigned}, {},
 	} {
 		if f := got.Forwards[i]; f.TLS != want {
 			t.Errorf("%s: got %+v; want %+v", f.Name, f.TLS, want)
@@ -386,7 +386,7 @@ func TestNearest(t *testing.T) {
 			t.Errorf("nearest(%.20q): got %q; want %q", tt.word, got, tt.want)
 		}
 	}
-	if got, want := wordsOf(dnat.ParseTracking), []string{"proxy", "kernel", "none"}; !reflect.DeepEqual(got, want) {
+	if got, want := wordsOf(forward.ParseTracking), []string{"proxy", "kernel", "none"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got trackings %q; want %q", got, want)
 	}
 }

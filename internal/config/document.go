@@ -23,15 +23,15 @@ type document struct {
 
 	resolve  time.Duration
 	drain    time.Duration
-	forwards []*forward
+	forwards []*forwardSection
 	admin    Admin
 	log      Log
 	findings []finding
 
-	current   *forward // the table that keys belong to; nil: the top of the file, or skip
-	below     *section // or this table
-	table     string   // of current: "", or tlsPrefix; of below: its prefix
-	skip      bool     // within a table that nobody knows
+	current   *forwardSection // the table that keys belong to; nil: the top of the file, or skip
+	below     *section        // or this table
+	table     string          // of current: "", or tlsPrefix; of below: its prefix
+	skip      bool            // within a table that nobody knows
 	top       [len(topKeys)]slot
 	sections  [sectionCount]section
 	slots     [sectionKeyCount]slot // of the sections
@@ -231,9 +231,9 @@ func (d *document) forwardHeader(at int, name string, single bool) {
 	d.current, d.skip = d.addForward(at), false
 }
 
-func (d *document) addForward(at int) *forward {
+func (d *document) addForward(at int) *forwardSection {
 	d.mentioned = true
-	f := &forward{number: len(d.forwards) + 1, header: at}
+	f := &forwardSection{number: len(d.forwards) + 1, header: at}
 	d.forwards = append(d.forwards, f)
 	return f
 }

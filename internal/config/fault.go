@@ -38,7 +38,7 @@ func (fs Faults) Error() string {
 // not have told its name yet.
 type finding struct {
 	at      int
-	forward *forward // nil: about none
+	forward *forwardSection // nil: about none
 	key     string
 	text    string
 }

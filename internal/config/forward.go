@@ -6,12 +6,12 @@ import (
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
-// forward is a [[forward]] table: what it asks for, and where each key of it stands.
-type forward struct {
-	dnat.Forward
+// forwardSection is a [[forward]] table: what it asks for, and where each key of it stands.
+type forwardSection struct {
+	forward.Forward
 	number  int  // from 1
 	header  int  // offset
 	inline  bool // an element of forward = [...]
@@ -40,7 +40,7 @@ func forwardKeyIndex(name string) int {
 }
 
 // label is how faults call the forward. A name that was not given helps nobody to find it.
-func (f *forward) label() string {
+func (f *forwardSection) label() string {
 	if s := f.slots[keyName]; s.given && !s.bad {
 		return fmt.Sprintf("forward %d (%q)", f.number, f.Name)
 	}
@@ -48,12 +48,12 @@ func (f *forward) label() string {
 }
 
 // report notes a fault of the forward.
-func (f *forward) report(d *document, at int, key, format string, args ...any) {
+func (f *forwardSection) report(d *document, at int, key, format string, args ...any) {
 	d.findings = append(d.findings, finding{at, f, key, fmt.Sprintf(format, args...)})
 }
 
 // take takes a key of the table, or of the one below it.
-func (f *forward) take(d *document, e entry) {
+func (f *forwardSection) take(d *document, e entry) {
 	if e.table == "" && e.parts[0] == tlsTable {
 		f.takeTLS(d, e)
 		return
@@ -85,7 +85,7 @@ func (f *forward) take(d *document, e entry) {
 }
 
 // takeElement takes one string of an array.
-func (f *forward) takeElement(d *document, i int, node *unstable.Node) {
+func (f *forwardSection) takeElement(d *document, i int, node *unstable.Node) {
 	k, s := &forwardKeys[i], &f.slots[i]
 	e := entry{value: node, at: placeOf(node, s.at)}
 	if node.Kind != unstable.String {
@@ -97,13 +97,13 @@ func (f *forward) takeElement(d *document, i int, node *unstable.Node) {
 }
 
 // readText reads the value of a key, or one element of it, from its text.
-func (f *forward) readText(d *document, i int, s string, at int) {
+func (f *forwardSection) readText(d *document, i int, s string, at int) {
 	if err := forwardKeys[i].read(f, s, at); err != nil {
 		f.slots[i].bad = true
 		f.report(d, at, forwardKeys[i].name, "%s", err)
 	}
 }
 
-func (f *forward) unknown(d *document, e entry) {
+func (f *forwardSection) unknown(d *document, e entry) {
 	f.report(d, e.key, e.name(), "unknown key %q%s", e.name(), d.hintBelow(e.table, e.parts[0]))
 }

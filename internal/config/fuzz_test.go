@@ -13,7 +13,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
 // FuzzParse: no text brings Parse down; a sound one is sound for go-toml's own decoder and for
@@ -53,7 +53,7 @@ func FuzzParse(f *testing.F) {
 
 // checkSound holds what was accepted against what two others make of it.
 func checkSound(t *testing.T, c *Config, text []byte) {
-	if faults := dnat.Check(c.Forwards); len(faults) > 0 {
+	if faults := forward.Check(c.Forwards); len(faults) > 0 {
 		t.Errorf("got a sound file; want\n%v", faults)
 	}
 	if len(c.Forwards) == 0 || c.Resolve < minResolve || c.Drain < 0 || c.Drain > maxDrain {
@@ -82,7 +82,7 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 		admin.Group, admin.GroupGiven = orNone(*s), true
 	}
 	if s := orNone(raw.Admin.Listen); s != "" {
-		admin.Listen, _ = dnat.ParseListen(s)
+		admin.Listen, _ = forward.ParseListen(s)
 	}
 	if log := (Log{orNone(raw.Log.Transfers), orNone(raw.Log.Xferlog)}); c.Admin != admin || c.Log != log {
 		t.Errorf("got %+v, %+v; want %+v, %+v", c.Admin, c.Log, admin, log)
@@ -132,8 +132,8 @@ type rawTLS struct {
 	ServerCloseNotify  string `toml:"server_close_notify"`
 }
 
-func (r rawTLS) value() dnat.TLS {
-	t := dnat.TLS{
+func (r rawTLS) value() forward.TLS {
+	t := forward.TLS{
 		Implicit: r.Implicit, Cert: r.Cert, Key: r.Key, CCC: r.CCC,
 		AnySession:   r.SessionReuse != nil && !*r.SessionReuse,
 		ClientUnshut: r.ClientCloseNotify == "optional",
@@ -142,35 +142,35 @@ func (r rawTLS) value() dnat.TLS {
 		Insecure:     r.Verify == "insecure",
 		ServerUnshut: r.ServerCloseNotify == "optional",
 	}
-	t.Client, _ = dnat.ParseClientTLS(r.Client)
-	t.Server, _ = dnat.ParseServerTLS(r.Server)
+	t.Client, _ = forward.ParseClientTLS(r.Client)
+	t.Server, _ = forward.ParseServerTLS(r.Server)
 	return t
 }
 
 // value is the forward of a sound text: an empty string is a key that was not given, and leaves a zero.
-func (r rawForward) value() dnat.Forward {
-	f := dnat.Forward{Name: r.Name}
-	f.Listen, _ = dnat.ParseListen(r.Listen)
+func (r rawForward) value() forward.Forward {
+	f := forward.Forward{Name: r.Name}
+	f.Listen, _ = forward.ParseListen(r.Listen)
 	f.Listen.Interface = r.Interface
-	f.Server, _ = dnat.ParseServer(r.Server)
+	f.Server, _ = forward.ParseServer(r.Server)
 	if r.Name == "" {
 		f.Name = f.Listen.String()
 	}
-	f.Tracking, _ = dnat.ParseTracking(r.Tracking)
+	f.Tracking, _ = forward.ParseTracking(r.Tracking)
 	for _, s := range r.Clients {
-		p, _ := dnat.ParseClient(s)
+		p, _ := forward.ParseClient(s)
 		f.Clients = append(f.Clients, p)
 	}
-	f.ServerPorts, _ = dnat.ParsePortRange(r.ServerPorts)
-	f.Data, _ = dnat.ParseDataPath(r.Data)
-	f.PassivePorts, _ = dnat.ParsePortRange(r.PassivePorts)
+	f.ServerPorts, _ = forward.ParsePortRange(r.ServerPorts)
+	f.Data, _ = forward.ParseDataPath(r.Data)
+	f.PassivePorts, _ = forward.ParsePortRange(r.PassivePorts)
 	for _, s := range r.Advertise {
-		a, _ := dnat.ParseAdvertise(s)
+		a, _ := forward.ParseAdvertise(s)
 		f.Advertise = append(f.Advertise, a)
 	}
-	f.ServerMode, _ = dnat.ParseServerMode(r.ServerMode)
+	f.ServerMode, _ = forward.ParseServerMode(r.ServerMode)
 	f.TLS = r.TLS.value()
-	f.Limits = dnat.Limits{Sessions: r.Sessions, PerClient: r.PerClient, LoginFailures: r.LoginFailures}
+	f.Limits = forward.Limits{Sessions: r.Sessions, PerClient: r.PerClient, LoginFailures: r.LoginFailures}
 	f.Limits.Dial, _ = time.ParseDuration(r.DialTime)
 	f.Limits.Login, _ = time.ParseDuration(r.LoginTime)
 	f.Limits.Idle, _ = time.ParseDuration(r.IdleTime)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
 // forwardKey is a key of a [[forward]] table.
@@ -17,7 +17,7 @@ type forwardKey struct {
 	kind    unstable.Kind // String, Integer, Bool, or Array of strings
 	want    string        // an example of a value
 	missing string        // what to write for who has left it out; empty: it may be left out
-	read    func(f *forward, s string, at int) error
+	read    func(f *forwardSection, s string, at int) error
 }
 
 // The keys of a [[forward]] table.
@@ -71,80 +71,80 @@ const (
 
 var forwardKeys = [forwardKeyCount]forwardKey{
 	keyName: {
-		name: "name", kind: unstable.String, want: `"archive"`, read: (*forward).readName,
+		name: "name", kind: unstable.String, want: `"archive"`, read: (*forwardSection).readName,
 	},
 	keyListen: {
-		name: "listen", kind: unstable.String, want: `"192.168.5.2:2121"`, read: (*forward).readListen,
+		name: "listen", kind: unstable.String, want: `"192.168.5.2:2121"`, read: (*forwardSection).readListen,
 		missing: "say where clients connect",
 	},
 	keyServer: {
-		name: "server", kind: unstable.String, want: `"ftp.example.com:21"`, read: (*forward).readServer,
+		name: "server", kind: unstable.String, want: `"ftp.example.com:21"`, read: (*forwardSection).readServer,
 		missing: "say which server they reach",
 	},
 	keyTracking: {
-		name: "tracking", kind: unstable.String, want: `"proxy"`, read: (*forward).readTracking,
+		name: "tracking", kind: unstable.String, want: `"proxy"`, read: (*forwardSection).readTracking,
 	},
 	keyInterface: {
-		name: "interface", kind: unstable.String, want: `"lan0"`, read: (*forward).readInterface,
+		name: "interface", kind: unstable.String, want: `"lan0"`, read: (*forwardSection).readInterface,
 	},
 	keyClients: {
-		name: "clients", kind: unstable.Array, want: `["192.168.5.0/24"]`, read: (*forward).readClient,
+		name: "clients", kind: unstable.Array, want: `["192.168.5.0/24"]`, read: (*forwardSection).readClient,
 	},
 	keyServerPorts: {
-		name: "server_ports", kind: unstable.String, want: `"50000-50100"`, read: (*forward).readServerPorts,
+		name: "server_ports", kind: unstable.String, want: `"50000-50100"`, read: (*forwardSection).readServerPorts,
 	},
 	keyData: {
-		name: "data", kind: unstable.String, want: `"relay"`, read: (*forward).readData,
+		name: "data", kind: unstable.String, want: `"relay"`, read: (*forwardSection).readData,
 	},
 	keyPassivePorts: {
-		name: "passive_ports", kind: unstable.String, want: `"49152-65535"`, read: (*forward).readPassivePorts,
+		name: "passive_ports", kind: unstable.String, want: `"49152-65535"`, read: (*forwardSection).readPassivePorts,
 	},
 	keyAdvertise: {
-		name: "advertise", kind: unstable.Array, want: `["198.51.100.7"]`, read: (*forward).readAdvertise,
+		name: "advertise", kind: unstable.Array, want: `["198.51.100.7"]`, read: (*forwardSection).readAdvertise,
 	},
 	keyServerMode: {
-		name: "server_mode", kind: unstable.String, want: `"passive"`, read: (*forward).readServerMode,
+		name: "server_mode", kind: unstable.String, want: `"passive"`, read: (*forwardSection).readServerMode,
 	},
 	keyDialTime: timeKey("dial_time", `"10s"`, maxDialTime,
-		func(l *dnat.Limits) *time.Duration { return &l.Dial }),
+		func(l *forward.Limits) *time.Duration { return &l.Dial }),
 	keyLoginTime: timeKey("login_time", `"1m"`, maxLoginTime,
-		func(l *dnat.Limits) *time.Duration { return &l.Login }),
+		func(l *forward.Limits) *time.Duration { return &l.Login }),
 	keyIdleTime: timeKey("idle_time", `"10m"`, maxIdleTime,
-		func(l *dnat.Limits) *time.Duration { return &l.Idle }),
+		func(l *forward.Limits) *time.Duration { return &l.Idle }),
 	keyMaxSessions: numberKey("max_sessions", "20000", maxSessions,
-		func(l *dnat.Limits) *int { return &l.Sessions }),
+		func(l *forward.Limits) *int { return &l.Sessions }),
 	keyMaxPerClient: numberKey("max_sessions_per_client", "200", maxSessions,
-		func(l *dnat.Limits) *int { return &l.PerClient }),
+		func(l *forward.Limits) *int { return &l.PerClient }),
 	keyMaxLoginFailures: numberKey("max_login_failures", "5", maxLoginFailures,
-		func(l *dnat.Limits) *int { return &l.LoginFailures }),
+		func(l *forward.Limits) *int { return &l.LoginFailures }),
 	keyTLSClient: {
-		name: "tls.client", kind: unstable.String, want: `"required"`, read: (*forward).readTLSClient,
+		name: "tls.client", kind: unstable.String, want: `"required"`, read: (*forwardSection).readTLSClient,
 	},
-	keyTLSImplicit:     boolKey("tls.implicit", true, func(t *dnat.TLS) *bool { return &t.Implicit }),
-	keyTLSCert:         pathKey("tls.cert", `"/etc/ftpgate/cert.pem"`, func(t *dnat.TLS) *string { return &t.Cert }),
-	keyTLSKey:          pathKey("tls.key", `"/etc/ftpgate/key.pem"`, func(t *dnat.TLS) *string { return &t.Key }),
-	keyTLSSessionReuse: boolKey("tls.session_reuse", false, func(t *dnat.TLS) *bool { return &t.AnySession }),
-	keyTLSCCC:          boolKey("tls.ccc", true, func(t *dnat.TLS) *bool { return &t.CCC }),
+	keyTLSImplicit:     boolKey("tls.implicit", true, func(t *forward.TLS) *bool { return &t.Implicit }),
+	keyTLSCert:         pathKey("tls.cert", `"/etc/ftpgate/cert.pem"`, func(t *forward.TLS) *string { return &t.Cert }),
+	keyTLSKey:          pathKey("tls.key", `"/etc/ftpgate/key.pem"`, func(t *forward.TLS) *string { return &t.Key }),
+	keyTLSSessionReuse: boolKey("tls.session_reuse", false, func(t *forward.TLS) *bool { return &t.AnySession }),
+	keyTLSCCC:          boolKey("tls.ccc", true, func(t *forward.TLS) *bool { return &t.CCC }),
 	keyTLSClientCloseNotify: choiceKey("tls.client_close_notify", "required", "optional",
-		func(t *dnat.TLS) *bool { return &t.ClientUnshut }),
+		func(t *forward.TLS) *bool { return &t.ClientUnshut }),
 	keyTLSServer: {
-		name: "tls.server", kind: unstable.String, want: `"required"`, read: (*forward).readTLSServer,
+		name: "tls.server", kind: unstable.String, want: `"required"`, read: (*forwardSection).readTLSServer,
 	},
-	keyTLSServerData: choiceKey("tls.server_data", "private", "clear", func(t *dnat.TLS) *bool { return &t.ServerClear }),
-	keyTLSCA:         pathKey("tls.ca", `"/etc/ftpgate/ca.pem"`, func(t *dnat.TLS) *string { return &t.CA }),
+	keyTLSServerData: choiceKey("tls.server_data", "private", "clear", func(t *forward.TLS) *bool { return &t.ServerClear }),
+	keyTLSCA:         pathKey("tls.ca", `"/etc/ftpgate/ca.pem"`, func(t *forward.TLS) *string { return &t.CA }),
 	keyTLSServerName: {
-		name: "tls.server_name", kind: unstable.String, want: `"ftp.example.com"`, read: (*forward).readTLSServerName,
+		name: "tls.server_name", kind: unstable.String, want: `"ftp.example.com"`, read: (*forwardSection).readTLSServerName,
 	},
-	keyTLSClientCert: pathKey("tls.client_cert", `"/etc/ftpgate/client.pem"`, func(t *dnat.TLS) *string { return &t.ClientCert }),
-	keyTLSClientKey:  pathKey("tls.client_key", `"/etc/ftpgate/client-key.pem"`, func(t *dnat.TLS) *string { return &t.ClientKey }),
-	keyTLSVerify:     choiceKey("tls.verify", "full", "insecure", func(t *dnat.TLS) *bool { return &t.Insecure }),
+	keyTLSClientCert: pathKey("tls.client_cert", `"/etc/ftpgate/client.pem"`, func(t *forward.TLS) *string { return &t.ClientCert }),
+	keyTLSClientKey:  pathKey("tls.client_key", `"/etc/ftpgate/client-key.pem"`, func(t *forward.TLS) *string { return &t.ClientKey }),
+	keyTLSVerify:     choiceKey("tls.verify", "full", "insecure", func(t *forward.TLS) *bool { return &t.Insecure }),
 	keyTLSServerCloseNotify: choiceKey("tls.server_close_notify", "required", "optional",
-		func(t *dnat.TLS) *bool { return &t.ServerUnshut }),
+		func(t *forward.TLS) *bool { return &t.ServerUnshut }),
 }
 
 // timeKey is a key for one of the times of dnat.Limits.
-func timeKey(name, want string, most time.Duration, of func(*dnat.Limits) *time.Duration) forwardKey {
-	read := func(f *forward, s string, _ int) (err error) {
+func timeKey(name, want string, most time.Duration, of func(*forward.Limits) *time.Duration) forwardKey {
+	read := func(f *forwardSection, s string, _ int) (err error) {
 		*of(&f.Limits), err = parseTime(name, s, minTime, most)
 		return err
 	}
@@ -152,8 +152,8 @@ func timeKey(name, want string, most time.Duration, of func(*dnat.Limits) *time.
 }
 
 // numberKey is a key for one of the numbers of dnat.Limits.
-func numberKey(name, want string, most int, of func(*dnat.Limits) *int) forwardKey {
-	read := func(f *forward, s string, _ int) error {
+func numberKey(name, want string, most int, of func(*forward.Limits) *int) forwardKey {
+	read := func(f *forwardSection, s string, _ int) error {
 		n, err := strconv.Atoi(strings.ReplaceAll(s, "_", "")) // TOML has 20_000, too
 		switch {
 		case err != nil:
@@ -205,35 +205,35 @@ func (k *forwardKey) wanted() string {
 	return "a string like " + k.want
 }
 
-func (f *forward) readName(s string, _ int) error {
+func (f *forwardSection) readName(s string, _ int) error {
 	f.Name = s
-	return dnat.CheckName(s)
+	return forward.CheckName(s)
 }
 
-func (f *forward) readListen(s string, _ int) error {
-	l, err := dnat.ParseListen(s)
+func (f *forwardSection) readListen(s string, _ int) error {
+	l, err := forward.ParseListen(s)
 	l.Interface = f.Listen.Interface // which may stand above
 	f.Listen = l
 	return err
 }
 
-func (f *forward) readServer(s string, _ int) (err error) {
-	f.Server, err = dnat.ParseServer(s)
+func (f *forwardSection) readServer(s string, _ int) (err error) {
+	f.Server, err = forward.ParseServer(s)
 	return err
 }
 
-func (f *forward) readTracking(s string, _ int) (err error) {
-	f.Tracking, err = oneOf("tracking", s, dnat.ParseTracking)
+func (f *forwardSection) readTracking(s string, _ int) (err error) {
+	f.Tracking, err = oneOf("tracking", s, forward.ParseTracking)
 	return err
 }
 
-func (f *forward) readInterface(s string, _ int) error {
+func (f *forwardSection) readInterface(s string, _ int) error {
 	f.Listen.Interface = s
-	return dnat.CheckInterface(s)
+	return forward.CheckInterface(s)
 }
 
-func (f *forward) readClient(s string, at int) error {
-	p, err := dnat.ParseClient(s)
+func (f *forwardSection) readClient(s string, at int) error {
+	p, err := forward.ParseClient(s)
 	if err == nil {
 		f.Clients = append(f.Clients, p)
 		f.clients = append(f.clients, client{p, s, at})
@@ -241,35 +241,35 @@ func (f *forward) readClient(s string, at int) error {
 	return err
 }
 
-func (f *forward) readServerPorts(s string, _ int) (err error) {
-	if f.ServerPorts, err = dnat.ParsePortRange(s); err != nil {
+func (f *forwardSection) readServerPorts(s string, _ int) (err error) {
+	if f.ServerPorts, err = forward.ParsePortRange(s); err != nil {
 		return fmt.Errorf("server_%w", err)
 	}
 	return nil
 }
 
-func (f *forward) readData(s string, _ int) (err error) {
-	f.Data, err = oneOf("data", s, dnat.ParseDataPath)
+func (f *forwardSection) readData(s string, _ int) (err error) {
+	f.Data, err = oneOf("data", s, forward.ParseDataPath)
 	return err
 }
 
-func (f *forward) readPassivePorts(s string, _ int) (err error) {
-	if f.PassivePorts, err = dnat.ParsePortRange(s); err != nil {
+func (f *forwardSection) readPassivePorts(s string, _ int) (err error) {
+	if f.PassivePorts, err = forward.ParsePortRange(s); err != nil {
 		return fmt.Errorf("passive_%w", err)
 	}
 	return nil
 }
 
-func (f *forward) readAdvertise(s string, _ int) error {
-	a, err := dnat.ParseAdvertise(s)
+func (f *forwardSection) readAdvertise(s string, _ int) error {
+	a, err := forward.ParseAdvertise(s)
 	if err == nil {
 		f.Advertise = append(f.Advertise, a)
 	}
 	return err
 }
 
-func (f *forward) readServerMode(s string, _ int) (err error) {
-	f.ServerMode, err = oneOf("server_mode", s, dnat.ParseServerMode)
+func (f *forwardSection) readServerMode(s string, _ int) (err error) {
+	f.ServerMode, err = oneOf("server_mode", s, forward.ParseServerMode)
 	return err
 }
 

@@ -1,6 +1,8 @@
 package config
 
-import "strings"
+import (
+	"strings"
+)
 
 // maxTypos is how many letters may be wrong, missing or too many in a word that we still guess.
 const maxTypos = 2

@@ -8,7 +8,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
 const (
@@ -24,12 +24,12 @@ const (
 
 // Admin is how a running ftpgate can be asked and told: the table [admin].
 type Admin struct {
-	Socket      string      // the path of the unix socket, absolute; empty: none
-	SocketGiven bool        // the file says so
-	Group       string      // whose members may use the socket, by name or number; empty: nobody but its owner
-	GroupGiven  bool        // the file says so: without such a group something is wrong
-	Listen      dnat.Listen // where TCP is listened on; zero: nowhere
-	TokenFile   string      // the file with what TCP clients must show; empty: nothing, and Listen is on loopback
+	Socket      string         // the path of the unix socket, absolute; empty: none
+	SocketGiven bool           // the file says so
+	Group       string         // whose members may use the socket, by name or number; empty: nobody but its owner
+	GroupGiven  bool           // the file says so: without such a group something is wrong
+	Listen      forward.Listen // where TCP is listened on; zero: nowhere
+	TokenFile   string         // the file with what TCP clients must show; empty: nothing, and Listen is on loopback
 }
 
 // Log is what is written down of transfers: the table [log]. Both name a file, or are "-" for standard
@@ -136,12 +136,12 @@ func (d *document) readGroup(s string) error {
 func (d *document) readAdminListen(s string) (err error) {
 	switch {
 	case orNone(s) == "":
-		d.admin.Listen = dnat.Listen{}
+		d.admin.Listen = forward.Listen{}
 		return nil
 	case strings.Contains(s, "%"):
 		return fmt.Errorf("admin.listen %q: want an address without a zone", s)
 	}
-	if d.admin.Listen, err = dnat.ParseListen(s); err != nil {
+	if d.admin.Listen, err = forward.ParseListen(s); err != nil {
 		return fmt.Errorf("admin.%w", err)
 	}
 	return nil
@@ -302,7 +302,7 @@ func (d *document) hintSectionTable(parts []string) string {
 }
 
 // checkSections finds what does not go together.
-func (d *document) checkSections(forwards []*forward) {
+func (d *document) checkSections(forwards []*forwardSection) {
 	d.checkListen(forwards)
 	report := func(key int, format string, args ...any) {
 		d.report(d.slots[key].at, sectionKeys[key].name, format, args...)
@@ -319,7 +319,7 @@ func (d *document) checkSections(forwards []*forward) {
 }
 
 // checkListen finds an address of the admin API that is not for it.
-func (d *document) checkListen(forwards []*forward) {
+func (d *document) checkListen(forwards []*forwardSection) {
 	l, s := d.admin.Listen, d.slots[keyAdminListen]
 	if l.Port == 0 || s.bad {
 		return

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
 // defaultAdmin is what holds where the file says nothing.
@@ -32,10 +32,10 @@ func sectionForms() map[string]string {
 
 func TestParseSections(t *testing.T) {
 	want := &Config{
-		Forwards: []dnat.Forward{{Name: ":21", Listen: dnat.Listen{Port: 21}, Server: dnat.Server{Host: "a", Port: 21}}},
+		Forwards: []forward.Forward{{Name: ":21", Listen: forward.Listen{Port: 21}, Server: forward.Server{Host: "a", Port: 21}}},
 		Resolve:  DefaultResolve, Drain: DefaultDrain,
 		Admin: Admin{Socket: "/run/f.sock", SocketGiven: true, Group: "wheel", GroupGiven: true,
-			Listen: dnat.Listen{Addr: netip.IPv6Loopback(), Port: 9121}, TokenFile: "token"},
+			Listen: forward.Listen{Addr: netip.IPv6Loopback(), Port: 9121}, TokenFile: "token"},
 		Log: Log{Transfers: "-", Xferlog: "/var/log/xferlog"},
 	}
 	for name, text := range sectionForms() {
@@ -65,9 +65,9 @@ func TestSectionValues(t *testing.T) {
 		{[]Word{{"admin.socket", ""}}, given(func(a *Admin) { a.Socket, a.SocketGiven = "", true }), Log{}},
 		{[]Word{{"admin.socket", "none"}, {"admin.group", "none"}}, Admin{SocketGiven: true, GroupGiven: true}, Log{}},
 		{[]Word{{"admin.socket", long}}, given(func(a *Admin) { a.Socket, a.SocketGiven = long, true }), Log{}},
-		{[]Word{{"admin.listen", "127.8.0.1:1"}}, given(func(a *Admin) { a.Listen = dnat.Listen{Addr: netip.MustParseAddr("127.8.0.1"), Port: 1} }), Log{}},
+		{[]Word{{"admin.listen", "127.8.0.1:1"}}, given(func(a *Admin) { a.Listen = forward.Listen{Addr: netip.MustParseAddr("127.8.0.1"), Port: 1} }), Log{}},
 		{[]Word{{"admin.listen", ":9121"}, {"admin.token_file", "t"}},
-			given(func(a *Admin) { a.Listen, a.TokenFile = dnat.Listen{Port: 9121}, "t" }), Log{}},
+			given(func(a *Admin) { a.Listen, a.TokenFile = forward.Listen{Port: 9121}, "t" }), Log{}},
 		{[]Word{{"admin.listen", "none"}, {"admin.token_file", ""}}, defaultAdmin(), Log{}},
 		{[]Word{{"log.transfers", "none"}, {"log.xferlog", ""}}, defaultAdmin(), Log{}},
 		{[]Word{{"log.xferlog", "-"}, {"log.transfers", "x"}}, defaultAdmin(), Log{"x", "-"}},

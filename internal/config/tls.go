@@ -7,7 +7,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/forward"
 )
 
 // The table of a forward about FTPS, and what the names of its keys begin with.
@@ -56,7 +56,7 @@ func (d *document) tlsHeader(at int, name string, single bool) {
 }
 
 // takeTLS takes the table as "tls = {...}", or one key of it as "tls.key = ...".
-func (f *forward) takeTLS(d *document, e entry) {
+func (f *forwardSection) takeTLS(d *document, e entry) {
 	s := &f.tls
 	switch {
 	case e.dotted():
@@ -85,7 +85,7 @@ func (f *forward) takeTLS(d *document, e entry) {
 }
 
 // twiceTLS tells that the table is given again: once for each other form of it.
-func (f *forward) twiceTLS(d *document, at int) {
+func (f *forwardSection) twiceTLS(d *document, at int) {
 	if !f.tls.bad {
 		f.report(d, at, tlsTable, "%s is given twice: first on line %d", tlsTable, d.line(f.tls.key))
 	}
@@ -93,8 +93,8 @@ func (f *forward) twiceTLS(d *document, at int) {
 }
 
 // boolKey is a key whose value sets what of returns.
-func boolKey(name string, value bool, of func(*dnat.TLS) *bool) forwardKey {
-	read := func(f *forward, s string, _ int) error {
+func boolKey(name string, value bool, of func(*forward.TLS) *bool) forwardKey {
+	read := func(f *forwardSection, s string, _ int) error {
 		if s != "true" && s != "false" {
 			return fmt.Errorf("%s %q: want true or false", name, s)
 		}
@@ -105,8 +105,8 @@ func boolKey(name string, value bool, of func(*dnat.TLS) *bool) forwardKey {
 }
 
 // choiceKey is a key with two words, of which the second one sets what of returns.
-func choiceKey(name, usual, other string, of func(*dnat.TLS) *bool) forwardKey {
-	read := func(f *forward, s string, _ int) error {
+func choiceKey(name, usual, other string, of func(*forward.TLS) *bool) forwardKey {
+	read := func(f *forwardSection, s string, _ int) error {
 		if s != usual && s != other {
 			if near := nearest(s, []string{usual, other}); near != "" {
 				return fmt.Errorf("unknown %s %q: did you mean %q?", name, s, near)
@@ -121,8 +121,8 @@ func choiceKey(name, usual, other string, of func(*dnat.TLS) *bool) forwardKey {
 
 // pathKey is a key for the name of a file. Whether it is there is not looked at: that is for the host
 // that the file is used on.
-func pathKey(name, want string, of func(*dnat.TLS) *string) forwardKey {
-	read := func(f *forward, s string, _ int) error {
+func pathKey(name, want string, of func(*forward.TLS) *string) forwardKey {
+	read := func(f *forwardSection, s string, _ int) error {
 		switch {
 		case s == "":
 			return fmt.Errorf("%s is empty: name a file, like %s", name, want)
@@ -135,18 +135,18 @@ func pathKey(name, want string, of func(*dnat.TLS) *string) forwardKey {
 	return forwardKey{name: name, kind: unstable.String, want: want, read: read}
 }
 
-func (f *forward) readTLSClient(s string, _ int) (err error) {
-	f.TLS.Client, err = oneOf("tls.client", s, dnat.ParseClientTLS)
+func (f *forwardSection) readTLSClient(s string, _ int) (err error) {
+	f.TLS.Client, err = oneOf("tls.client", s, forward.ParseClientTLS)
 	return err
 }
 
-func (f *forward) readTLSServer(s string, _ int) (err error) {
-	f.TLS.Server, err = oneOf("tls.server", s, dnat.ParseServerTLS)
+func (f *forwardSection) readTLSServer(s string, _ int) (err error) {
+	f.TLS.Server, err = oneOf("tls.server", s, forward.ParseServerTLS)
 	return err
 }
 
-func (f *forward) readTLSServerName(s string, _ int) error {
-	err := dnat.CheckServerName(s)
+func (f *forwardSection) readTLSServerName(s string, _ int) error {
+	err := forward.CheckServerName(s)
 	if err == nil {
 		f.TLS.ServerName = s
 	}
@@ -155,17 +155,17 @@ func (f *forward) readTLSServerName(s string, _ int) error {
 
 // standInTLS is the table as dnat.Check shall see it: a side of which the main word could not be read
 // asks for nothing, and what belongs to an unreadable key is left out with it.
-func (f *forward) standInTLS() dnat.TLS {
+func (f *forwardSection) standInTLS() forward.TLS {
 	t := f.TLS
 	if f.slots[keyTLSClient].bad {
-		t.Client, t.Implicit, t.Cert, t.Key = dnat.ClientTLSOff, false, "", ""
+		t.Client, t.Implicit, t.Cert, t.Key = forward.ClientTLSOff, false, "", ""
 		t.AnySession, t.CCC, t.ClientUnshut = false, false, false
 	}
-	if f.slots[keyTLSCert].bad && t.Client != dnat.ClientTLSOff {
+	if f.slots[keyTLSCert].bad && t.Client != forward.ClientTLSOff {
 		t.Cert = "unknown"
 	}
 	if f.slots[keyTLSServer].bad {
-		t = dnat.TLS{Client: t.Client, Implicit: t.Implicit, Cert: t.Cert, Key: t.Key,
+		t = forward.TLS{Client: t.Client, Implicit: t.Implicit, Cert: t.Cert, Key: t.Key,
 			AnySession: t.AnySession, CCC: t.CCC, ClientUnshut: t.ClientUnshut}
 	}
 	if f.slots[keyTLSClientCert].bad {

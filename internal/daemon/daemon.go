@@ -14,11 +14,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ftpgate/internal/dnat"
-	"ftpgate/internal/gateway"
-	"ftpgate/internal/notify"
-	"ftpgate/internal/system"
-	"ftpgate/internal/tracker"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/preflight"
+	"ftpgate/internal/kernel/system"
+	"ftpgate/internal/ops/systemd"
 )
 
 // ErrStart says that the host is not ready for the forwards. Every finding has been logged, and
@@ -27,9 +28,9 @@ var ErrStart = errors.New("not started")
 
 // Settings are what a daemon serves; a reload brings others.
 type Settings struct {
-	Forwards []dnat.Forward // sound (dnat.Check)
-	Resolve  time.Duration  // how often server names are resolved again
-	Drain    time.Duration  // how long transfers may go on after a forward or the daemon has been told to end
+	Forwards []forward.Forward // sound (dnat.Check)
+	Resolve  time.Duration     // how often server names are resolved again
+	Drain    time.Duration     // how long transfers may go on after a forward or the daemon has been told to end
 }
 
 // Daemon is a gateway in the making. Table, Settings and Log must be set.
@@ -59,14 +60,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer runtime.KeepAlive(make([]byte, heapFloor))
 	r := d.prepare()
 	defer r.close()
-	claim, findings := r.p.claim()
+	claim, findings := r.p.Claim()
 	if claim != nil {
 		defer claim.Release() // after the table is gone
 	}
 	forwards, unresolved := r.g.Resolve(ctx, d.Forwards)
-	findings = slices.Concat(findings, oneIsEnough(forwards, unresolved), r.p.probe(ctx, forwards))
-	fresh, taken := r.proxies.open(ctx, forwards)
-	defer fresh.close() // those that do not serve
+	findings = slices.Concat(findings, oneIsEnough(forwards, unresolved), r.p.Probe(ctx, forwards))
+	fresh, taken := r.proxies.Open(ctx, forwards)
+	defer fresh.Close() // those that do not serve
 	findings = slices.Concat(findings, taken, r.openShow())
 	d.confine() // before keys are read, so that a start and a reload fail alike
 	findings = append(findings, loadKeys(r.keys, d.Forwards)...)
@@ -76,22 +77,22 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if faults := d.report(findings); faults > 0 {
 		return fmt.Errorf("%w: %s, nothing has been changed", ErrStart, count(faults))
 	}
-	if err := r.publish(forwards, r.p.dead...); err != nil {
+	if err := r.publish(forwards, r.p.Dead...); err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	r.observe(forwards)
-	r.proxies.serve(ctx, forwards, fresh, d.Drain)
+	r.proxies.Serve(ctx, forwards, fresh, d.Drain)
 	r.answer()
-	d.announce(forwards, r.p.usable)
+	d.announce(forwards, r.p.Usable)
 	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, r.table()...)...)
-	r.tell(notify.Ready())
+	r.tell(systemd.Ready())
 	guarding, stopGuard := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopGuard() // behind the drain
 	go r.guard(guarding)
 	r.follow(ctx)
 	r.draining.Store(true)
-	r.tell(notify.Stopping(d.Drain))
-	r.proxies.stop(d.Drain)
+	r.tell(systemd.Stopping(d.Drain))
+	r.proxies.Stop(d.Drain)
 	attrs := r.table()
 	if err := r.g.Stop(); err != nil {
 		return err
@@ -116,14 +117,14 @@ func (d *Daemon) confine() {
 
 // table names the kernel's table in a log line, if there is one.
 func (r *running) table() []any {
-	if !r.p.usable || !r.g.Installed() {
+	if !r.p.Usable || !r.g.Installed() {
 		return nil
 	}
 	return []any{"table", "inet " + r.Table}
 }
 
 // sayStopped ends the log with what the sessions have come to.
-func (d *Daemon) sayStopped(attrs []any, counts *tracker.Counts) {
+func (d *Daemon) sayStopped(attrs []any, counts *dialogue.Counts) {
 	attrs = append(attrs, "sessions", counts.Sessions(), "transfers", counts.Transfers())
 	for kind, n := range counts.Refused() {
 		if n > 0 {
@@ -134,18 +135,18 @@ func (d *Daemon) sayStopped(attrs []any, counts *tracker.Counts) {
 }
 
 // sayRelayed says why the kernel carries no data though the forwards would let it.
-func (d *Daemon) sayRelayed(p *prober, forwards []dnat.Resolved) {
-	if p.usable || !slices.ContainsFunc(forwards, func(f dnat.Resolved) bool { return f.MayUseKernel() }) {
+func (d *Daemon) sayRelayed(p *preflight.Prober, forwards []forward.Resolved) {
+	if p.Usable || !slices.ContainsFunc(forwards, func(f forward.Resolved) bool { return f.MayUseKernel() }) {
 		return
 	}
-	for _, why := range p.unusable {
+	for _, why := range p.Unusable {
 		d.Log.Info("data connections are relayed by ftpgate itself: "+why.Text, "remedy", why.Remedy)
 	}
 }
 
 // oneIsEnough turns the faults of names that do not resolve into warnings, unless no forward at all
 // is left: one name that is out of order must not keep the others from serving.
-func oneIsEnough(forwards []dnat.Resolved, findings []gateway.Finding) []gateway.Finding {
+func oneIsEnough(forwards []forward.Resolved, findings []finding.Finding) []finding.Finding {
 	for _, f := range forwards {
 		if f.Server4.IsValid() || f.Server6.IsValid() {
 			for i := range findings {
@@ -157,7 +158,7 @@ func oneIsEnough(forwards []dnat.Resolved, findings []gateway.Finding) []gateway
 }
 
 // report logs findings, and counts those that are no warnings.
-func (d *Daemon) report(findings []gateway.Finding) (faults int) {
+func (d *Daemon) report(findings []finding.Finding) (faults int) {
 	for _, f := range findings {
 		level := slog.LevelWarn
 		if !f.Warning {
@@ -182,7 +183,7 @@ func count(faults int) string {
 }
 
 // enableForwarding switches on what the forwards need, and says what it switched.
-func (d *Daemon) enableForwarding(forwards []dnat.Resolved) error {
+func (d *Daemon) enableForwarding(forwards []forward.Resolved) error {
 	translates, ipv6 := false, false
 	for _, f := range forwards {
 		if f.MayUseKernel() {
@@ -214,14 +215,14 @@ func (d *Daemon) enableForwarding(forwards []dnat.Resolved) error {
 // announceAtMost keeps a gateway with thousands of forwards from writing a line for each.
 const announceAtMost = 20
 
-func (d *Daemon) announce(forwards []dnat.Resolved, tables bool) {
+func (d *Daemon) announce(forwards []forward.Resolved, tables bool) {
 	for i, f := range forwards {
 		if i == announceAtMost {
 			d.Log.Info("more forwards are published", "count", len(forwards)-announceAtMost)
 			return
 		}
 		attrs := []any{"forward", f.Name, "listen", f.Listen.String(), "server", f.Server.String(), "tracking", f.Tracking.String()}
-		if f.Tracking == dnat.TrackingProxy {
+		if f.Tracking == forward.TrackingProxy {
 			attrs = append(attrs, "data", carrierOf(f, tables).String())
 		}
 		d.Log.Info("forward", attrs...)
@@ -230,12 +231,12 @@ func (d *Daemon) announce(forwards []dnat.Resolved, tables bool) {
 
 // carrierOf is what carries the data connections of a forward that ftpgate or the kernel tracks: DataAuto where
 // it depends on what the client encrypts.
-func carrierOf(f dnat.Resolved, tables bool) dnat.DataPath {
+func carrierOf(f forward.Resolved, tables bool) forward.DataPath {
 	switch always, mostly := f.EncryptsData(); {
 	case !tables || !f.MayUseKernel() || always:
-		return dnat.DataRelay
+		return forward.DataRelay
 	case mostly:
-		return dnat.DataAuto
+		return forward.DataAuto
 	}
-	return dnat.DataKernel
+	return forward.DataKernel
 }

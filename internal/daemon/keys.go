@@ -1,24 +1,24 @@
 package daemon
 
 import (
-	"ftpgate/internal/dnat"
-	"ftpgate/internal/gateway"
-	"ftpgate/internal/secure"
-	"ftpgate/internal/system"
+	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/system"
 )
 
 // sessionKeys are the keys as sessions want them.
-type sessionKeys struct{ *secure.Keys }
+type sessionKeys struct{ *tlskeys.Keys }
 
 // Explain says why TLS was not agreed upon.
-func (sessionKeys) Explain(err error) (plain, remedy string) { return secure.Explain(err) }
+func (sessionKeys) Explain(err error) (plain, remedy string) { return tlskeys.Explain(err) }
 
 // loadKeys reads the certificates of the forwards, and says what is wrong with them.
-func loadKeys(keys *secure.Keys, forwards []dnat.Forward) []gateway.Finding {
+func loadKeys(keys *tlskeys.Keys, forwards []forward.Forward) []finding.Finding {
 	addrs, _ := system.Addresses() // an error has been told with the host's other facts
-	var findings []gateway.Finding
+	var findings []finding.Finding
 	for _, f := range keys.Load(forwards, addrs) {
-		findings = append(findings, gateway.Finding{Forward: f.Forward, Text: f.Key + ": " + f.Text, Remedy: f.Remedy, Warning: f.Warning})
+		findings = append(findings, finding.Finding{Forward: f.Forward, Text: f.Key + ": " + f.Text, Remedy: f.Remedy, Warning: f.Warning})
 	}
 	return findings
 }

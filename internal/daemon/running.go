@@ -8,13 +8,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ftpgate/internal/admin"
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/control/listeners"
+	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/dataplane/path"
+	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/journal"
-	"ftpgate/internal/notify"
-	"ftpgate/internal/secure"
-	"ftpgate/internal/tracker"
+	"ftpgate/internal/observe/monitor"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/ops/admin"
+	"ftpgate/internal/ops/systemd"
 )
 
 // running is a daemon at work, and what it works with.
@@ -22,14 +27,14 @@ type running struct {
 	*Daemon
 	began time.Time
 
-	p       *prober
+	p       *preflight.Prober
 	g       *gateway.Gateway
-	paths   *paths
-	keys    *secure.Keys
-	proxies *servers
-	counts  *tracker.Counts
-	book    *journal.Journal
-	watch   *observer
+	paths   *path.Paths
+	keys    *tlskeys.Keys
+	proxies *listeners.Servers
+	counts  *dialogue.Counts
+	book    *sessions.Journal
+	watch   *monitor.Observer
 	shown
 
 	asks chan chan error // of a reload, and where its result goes
@@ -40,30 +45,30 @@ type running struct {
 
 // prepare makes the parts, which change nothing yet.
 func (d *Daemon) prepare() *running {
-	r := &running{Daemon: d, began: time.Now(), p: openProber(d.Table), counts: &tracker.Counts{}, asks: make(chan chan error), pulse: make(chan struct{})}
+	r := &running{Daemon: d, began: time.Now(), p: preflight.OpenProber(d.Table), counts: &dialogue.Counts{}, asks: make(chan chan error), pulse: make(chan struct{})}
 	r.g = gateway.New(d.Table, r.p, net.DefaultResolver, d.Log)
-	r.book = journal.New(r.began)
-	r.paths = newPaths(d.Table, d.Log)
-	r.keys = secure.New(secure.StateDir(), d.Log)
-	r.proxies = newServers(d.Log, r.counts, r.book, r.paths, sessionKeys{r.keys})
-	r.p.ours, r.g.Moved, r.g.Held = r.proxies.listensAt, r.proxies.follow, r.paths.held
-	r.watch = newObserver(d.Table, d.Log, r.book)
+	r.book = sessions.New(r.began)
+	r.paths = path.NewPaths(d.Table, d.Log)
+	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
+	r.proxies = listeners.NewServers(d.Log, r.counts, r.book, r.paths, sessionKeys{r.keys})
+	r.p.Ours, r.g.Moved, r.g.Held = r.proxies.ListensAt, r.proxies.Follow, r.paths.Held
+	r.watch = monitor.NewObserver(d.Table, d.Log, r.book)
 	return r
 }
 
 // observe has the journal told of everything from now on.
-func (r *running) observe(forwards []dnat.Resolved) {
-	r.watch.start(r.p.usable && slices.ContainsFunc(forwards, func(f dnat.Resolved) bool { return f.MayUseKernel() }))
-	r.watch.follow(forwards)
-	r.paths.watcher = r.watch.watcher
+func (r *running) observe(forwards []forward.Resolved) {
+	r.watch.Start(r.p.Usable && slices.ContainsFunc(forwards, func(f forward.Resolved) bool { return f.MayUseKernel() }))
+	r.watch.Follow(forwards)
+	r.paths.Watcher = r.watch.Watcher
 }
 
 // close lets go of everything.
 func (r *running) close() {
-	r.watch.close()
+	r.watch.Close()
 	r.closeShow()
-	r.paths.close()
-	r.p.close()
+	r.paths.Close()
+	r.p.Close()
 }
 
 // guard has the service manager's watchdog fed, as long as nothing hangs.
@@ -83,7 +88,7 @@ func (r *running) guard(ctx context.Context) {
 			return false
 		}
 	}
-	r.tell(notify.Watchdog(ctx, alive))
+	r.tell(systemd.Watchdog(ctx, alive))
 }
 
 // pulseTime is how long a reload may keep everything else waiting: all names have 30 seconds to be resolved.
@@ -97,8 +102,8 @@ func (r *running) tell(err error) {
 }
 
 // publish has the kernel and the data paths serve the forwards.
-func (r *running) publish(forwards []dnat.Resolved, sweep ...string) error {
-	if r.p.usable {
+func (r *running) publish(forwards []forward.Resolved, sweep ...string) error {
+	if r.p.Usable {
 		if err := r.enableForwarding(forwards); err != nil {
 			return err
 		}
@@ -106,12 +111,12 @@ func (r *running) publish(forwards []dnat.Resolved, sweep ...string) error {
 	if err := r.g.Publish(forwards, sweep...); err != nil {
 		return err
 	}
-	if err := r.paths.update(forwards, r.p.usable); err != nil {
+	if err := r.paths.Update(forwards, r.p.Usable); err != nil {
 		return err
 	}
 	r.metrics.RulesetApplied()
 	r.mu.Lock()
-	r.tables, r.noTables = r.p.usable, slices.Clone(r.p.unusable)
+	r.tables, r.noTables = r.p.Usable, slices.Clone(r.p.Unusable)
 	r.mu.Unlock()
 	r.sayRelayed(r.p, forwards)
 	return nil
@@ -132,8 +137,8 @@ func (r *running) follow(ctx context.Context) {
 		case <-r.pulse:
 		case <-r.Reopen:
 			r.reopen()
-		case lost := <-r.paths.lost:
-			r.paths.reinstall(lost, r.g)
+		case lost := <-r.paths.Lost:
+			r.paths.Reinstall(lost, r.g)
 		case <-ticker.C:
 			r.lookAround(ctx)
 		}
@@ -142,12 +147,12 @@ func (r *running) follow(ctx context.Context) {
 
 // lookAround follows what changes by itself: addresses, certificates and names.
 func (r *running) lookAround(ctx context.Context) {
-	r.paths.lookAround()
+	r.paths.LookAround()
 	r.keys.Look(time.Now())
 	if !r.g.Named() {
 		return
 	}
-	moved, err := r.g.Refresh(ctx, r.p.examine)
+	moved, err := r.g.Refresh(ctx, r.p.Examine)
 	if err != nil && ctx.Err() == nil {
 		r.Log.Error("server address not followed", "err", err)
 	}
@@ -157,9 +162,9 @@ func (r *running) lookAround(ctx context.Context) {
 }
 
 // followForwards tells those who show things of the forwards that are published now.
-func (r *running) followForwards(forwards []dnat.Resolved) {
-	r.watch.follow(forwards)
-	plain := make([]dnat.Forward, len(forwards))
+func (r *running) followForwards(forwards []forward.Resolved) {
+	r.watch.Follow(forwards)
+	plain := make([]forward.Forward, len(forwards))
 	for i, f := range forwards {
 		plain[i] = f.Forward
 	}
@@ -168,7 +173,7 @@ func (r *running) followForwards(forwards []dnat.Resolved) {
 
 // reload publishes what Load says, and tells what came of it.
 func (r *running) reload(ctx context.Context, ticker *time.Ticker) error {
-	r.tell(notify.Reloading())
+	r.tell(systemd.Reloading())
 	err := r.replace(ctx)
 	if err != nil {
 		r.Log.Error("not reloaded: everything stays as it was", "err", err)
@@ -176,7 +181,7 @@ func (r *running) reload(ctx context.Context, ticker *time.Ticker) error {
 		ticker.Reset(r.Resolve)
 	}
 	r.reloaded(time.Now(), err)
-	r.tell(notify.Ready())
+	r.tell(systemd.Ready())
 	return err
 }
 
@@ -190,9 +195,9 @@ func (r *running) replace(ctx context.Context) error {
 		return &admin.Error{Text: err.Error(), Kind: admin.ErrFile}
 	}
 	forwards, unresolved := r.g.Resolve(ctx, wanted.Forwards)
-	findings := slices.Concat(oneIsEnough(forwards, unresolved), r.p.probe(ctx, forwards))
-	fresh, taken := r.proxies.open(ctx, forwards)
-	defer fresh.close()
+	findings := slices.Concat(oneIsEnough(forwards, unresolved), r.p.Probe(ctx, forwards))
+	fresh, taken := r.proxies.Open(ctx, forwards)
+	defer fresh.Close()
 	if findings = append(findings, taken...); r.report(findings) > 0 {
 		return notReady(findings)
 	}
@@ -205,13 +210,13 @@ func (r *running) replace(ctx context.Context) error {
 	}
 	r.Settings = wanted
 	r.followForwards(forwards)
-	r.proxies.serve(ctx, forwards, fresh, r.Drain)
+	r.proxies.Serve(ctx, forwards, fresh, r.Drain)
 	r.Log.Info("reloaded", "forwards", len(forwards))
 	return nil
 }
 
 // notReady is the error of a reload that the host is not ready for: a line for each fault.
-func notReady(findings []gateway.Finding) error {
+func notReady(findings []finding.Finding) error {
 	var lines []string
 	for _, f := range findings {
 		if !f.Warning {

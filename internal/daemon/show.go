@@ -6,14 +6,14 @@ import (
 	"sync"
 	"time"
 
-	"ftpgate/internal/admin"
-	"ftpgate/internal/dnat"
-	"ftpgate/internal/gateway"
-	"ftpgate/internal/journal"
-	"ftpgate/internal/metrics"
-	"ftpgate/internal/system"
-	"ftpgate/internal/tracker"
-	"ftpgate/internal/transferlog"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/system"
+	"ftpgate/internal/observe/metrics"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/observe/transferlog"
+	"ftpgate/internal/ops/admin"
 )
 
 // Show is where a daemon shows what it does.
@@ -36,15 +36,15 @@ type shown struct {
 	mu         sync.Mutex
 	lastReload *admin.Reload
 	tables     bool // the kernel may carry data
-	noTables   []gateway.Finding
+	noTables   []finding.Finding
 }
 
 // openShow opens where things are shown, and says what is in the way.
-func (r *running) openShow() (findings []gateway.Finding) {
+func (r *running) openShow() (findings []finding.Finding) {
 	var err error
 	r.Show.Transfers.Log = r.Log
 	if r.transfers, err = transferlog.Open(r.Show.Transfers); err != nil {
-		findings = append(findings, gateway.Finding{Text: err.Error()})
+		findings = append(findings, finding.Finding{Text: err.Error()})
 		r.transfers = nil
 	}
 	r.metrics = metrics.New(metrics.Build{Version: r.Show.Version, GoVersion: runtime.Version()}, refusalWords(), r.sources())
@@ -54,14 +54,14 @@ func (r *running) openShow() (findings []gateway.Finding) {
 	}
 	if r.server, err = admin.Listen(*r.Show.Admin); err != nil {
 		r.server = nil
-		findings = append(findings, gateway.Finding{Text: "nobody can ask this ftpgate: " + err.Error(), Warning: !r.Show.MustAdmin})
+		findings = append(findings, finding.Finding{Text: "nobody can ask this ftpgate: " + err.Error(), Warning: !r.Show.MustAdmin})
 	}
 	return findings
 }
 
 // refusalWords are the words of refusals, for a counter each.
 func refusalWords() (words []string) {
-	for kind := range (&tracker.Counts{}).Refused() {
+	for kind := range (&dialogue.Counts{}).Refused() {
 		words = append(words, kind.String())
 	}
 	return words
@@ -70,17 +70,17 @@ func refusalWords() (words []string) {
 // follows has those who show things told of what happens.
 func (r *running) follows() {
 	m := r.metrics
-	r.book.Hooks = journal.Hooks{
+	r.book.Hooks = sessions.Hooks{
 		Began: m.SessionBegan, Dialled: m.Dialled, Opened: m.PinholeOpened, Used: m.PinholeUsed, Unused: m.PinholeExpired,
-		Finished: func(t journal.Transfer) {
+		Finished: func(t sessions.Transfer) {
 			m.Finished(t)
 			if r.transfers != nil {
 				r.transfers.Add(t)
 			}
 		},
 	}
-	r.proxies.refused = func(f dnat.Resolved, kind tracker.Refusal) { m.Refused(f.Name, kind.String()) }
-	plain := make([]dnat.Forward, len(r.Forwards))
+	r.proxies.Refused = func(f forward.Resolved, kind dialogue.Refusal) { m.Refused(f.Name, kind.String()) }
+	plain := make([]forward.Forward, len(r.Forwards))
 	copy(plain, r.Forwards)
 	m.Follow(plain)
 }
@@ -96,7 +96,7 @@ func (r *running) sources() metrics.Sources {
 			return all
 		},
 		Pinholes: func() (kernel, relay int) {
-			return r.book.Pinholes(dnat.DataKernel.String()), r.book.Pinholes(dnat.DataRelay.String())
+			return r.book.Pinholes(forward.DataKernel.String()), r.book.Pinholes(forward.DataRelay.String())
 		},
 		Certificates: func() (all []metrics.Certificate) {
 			for _, e := range r.keys.Expiries() {

@@ -7,16 +7,16 @@ import (
 	"runtime"
 	"time"
 
-	"ftpgate/internal/admin"
-	"ftpgate/internal/journal"
-	"ftpgate/internal/system"
+	"ftpgate/internal/kernel/system"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/ops/admin"
 )
 
 // source answers for a running daemon.
 type source struct{ *running }
 
 // Sessions yields the sessions that run, or those that have ended.
-func (s source) Sessions(ended bool) iter.Seq[journal.Session] {
+func (s source) Sessions(ended bool) iter.Seq[sessions.Session] {
 	if ended {
 		return s.book.Ended()
 	}
@@ -24,7 +24,7 @@ func (s source) Sessions(ended bool) iter.Seq[journal.Session] {
 }
 
 // Explain returns a session with its time line.
-func (s source) Explain(id string) (journal.Explained, bool) { return s.book.Explain(id) }
+func (s source) Explain(id string) (sessions.Explained, bool) { return s.book.Explain(id) }
 
 // Kill ends a session.
 func (s source) Kill(id string) error {
@@ -80,7 +80,7 @@ func (s source) Status() admin.Status {
 
 // forwards tells how each forward is.
 func (s source) forwards() []admin.Forward {
-	sessions, clients := s.book.Counts()
+	list, clients := s.book.Counts()
 	s.mu.Lock()
 	tables := s.tables
 	s.mu.Unlock()
@@ -89,10 +89,10 @@ func (s source) forwards() []admin.Forward {
 	for _, f := range published {
 		way, why := f.FTPS()
 		t := s.book.Tally(f.Name)
-		at := journal.Busy{Forward: f.Name, Tracking: f.Tracking}
+		at := sessions.Busy{Forward: f.Name, Tracking: f.Tracking}
 		a := admin.Forward{Name: f.Name, Listen: f.Listen.String(), Server: f.Server.String(), Addresses: f.ServerAddrs(), Tracking: f.Tracking.String(),
 			DataPath: carrierOf(f, tables).String(), FTPS: way, FTPSWhy: why,
-			Sessions: sessions[at], Clients: clients[at], Total: t.Sessions, Transfers: int64(t.Transfers), Failed: int64(t.Failed),
+			Sessions: list[at], Clients: clients[at], Total: t.Sessions, Transfers: int64(t.Transfers), Failed: int64(t.Failed),
 			Up: t.Up, Down: t.Down, Refused: t.Refused}
 		if len(a.Addresses) == 0 {
 			a.Problem = "the server's name has no address"

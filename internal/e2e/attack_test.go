@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // attack is what a hostile peer tries once it has a session. After it the session may be over.

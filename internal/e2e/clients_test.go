@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // mode is the command that asks for a data connection (RFC 959 section 4.1.2, RFC 2428).

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // TestRunConfined has the program as it is built for use, without cgo, give up what it does not need, and serve

@@ -10,7 +10,7 @@ import (
 
 	"github.com/jlaffaye/ftp"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 const (

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"ftpgate/internal/cli"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // The documents are tested as the program is: what they say is tried.

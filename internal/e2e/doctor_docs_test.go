@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // varying is what is another one each time: times, ports that the server draws, and how much is sound, which

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // passwordFile writes one of a mode.

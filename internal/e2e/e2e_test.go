@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"ftpgate/internal/cli"
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // asProgram has the test binary be ftpgate.

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // explain tells why data connections did not come about.

@@ -12,8 +12,8 @@ import (
 	"sync"
 	"testing"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // mishap is something that goes wrong in a session, and what explain has to say of it. In what it says, # stands

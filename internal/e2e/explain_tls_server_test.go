@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // sayNo has the server answer the gateway's AUTH, and what comes behind it, with a no.

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // sealedMishap is a mishap of a forward with TLS. provoke gets the scene as one whose gateway, or whose server, has

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // Plain text that comes with AUTH is nobody's word: it is thrown away, and never done inside TLS

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // The names of the two hosts that show certificates.

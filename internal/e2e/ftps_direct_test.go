@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // directly joins the lab's client and server by routes through the gateway's host, without ftpgate.

@@ -6,8 +6,8 @@ import (
 	"os/exec"
 	"testing"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // passageStage is a stage whose forward passes encrypted sessions through; the server listens at one of

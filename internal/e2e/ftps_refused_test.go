@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // A forward that says nothing about TLS says so: to the client in FEAT and AUTH, to the operator in the

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // shake does a TLS handshake on a control connection.

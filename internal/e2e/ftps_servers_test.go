@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // terms are what a server with TLS wants of its clients, beside TLS on control and data.

@@ -4,8 +4,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // The flags of the ways in which sessions are encrypted, with what an authority has issued.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // Who does not log in has its time and no more, however busy it seems.

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // site is a forward in the lab, and how the server sees who uses it.

@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // What every server has, and who may have it. The account is the one that needs no system user, so

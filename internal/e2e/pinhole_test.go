@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // dataPaths are the flags for either data path.

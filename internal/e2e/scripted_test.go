@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // Both peers of a session in the hands of a test: what no well-behaved client or server would say can

@@ -12,8 +12,8 @@ import (
 
 	"github.com/jlaffaye/ftp"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // The server of the demo, which is there wherever the program is.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // Killed in the middle of a transfer and started again, it knows nothing of before, and serves.

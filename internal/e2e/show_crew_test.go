@@ -14,7 +14,7 @@ import (
 
 	"github.com/jlaffaye/ftp"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // crew are clients at work: each stores files and fetches them again, in one session after the other, until it is

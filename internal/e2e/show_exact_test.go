@@ -5,7 +5,7 @@ import (
 	"io"
 	"testing"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // The bytes of what the kernel carries are those that the client got and sent, though packets are lost behind the

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // shown is an ftpgate run that shows what it does: at a socket and at metricsAt, and in two logs of transfers.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // identified is the identifier of the session that runs with a client.

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ftpgate/internal/lab"
+	"ftpgate/internal/try/lab"
 )
 
 // terminal is a pseudo-terminal (pty(7)) of a size: the end that the test holds, and the program's.

@@ -4,8 +4,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"ftpgate/internal/lab"
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // An ordinary user's gateway relays, in every mode, and says what to do for the kernel's speed.

@@ -13,8 +13,9 @@ import (
 	"slices"
 	"sync"
 
-	"ftpgate/internal/dnat"
-	"ftpgate/internal/ruleset"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
 )
 
 // Kernel installs tables; internal/nft does.
@@ -29,10 +30,10 @@ type Kernel interface {
 type Gateway struct {
 	// Moved, where it is set before use, is told of what Refresh has published before it stands in the
 	// log. It must not call the gateway.
-	Moved func([]dnat.Resolved)
+	Moved func([]forward.Resolved)
 	// Held, where it is set before use, returns the ranges of passages that sessions have: their maps stay
 	// in the table whatever becomes of their forwards. It must not call the gateway.
-	Held func() []dnat.PortRange
+	Held func() []forward.PortRange
 
 	table    string
 	kernel   Kernel
@@ -40,7 +41,7 @@ type Gateway struct {
 	log      *slog.Logger
 
 	mu        sync.Mutex
-	forwards  []dnat.Resolved
+	forwards  []forward.Resolved
 	installed bool            // they ask for a table
 	changes   int             // of forwards, counted so that Refresh knows when it was overtaken
 	failed    map[string]bool // forwards whose last look-up failed
@@ -55,14 +56,14 @@ func New(table string, kernel Kernel, resolver Resolver, log *slog.Logger) *Gate
 // Publish has the kernel serve exactly these forwards, and removes the tables in sweep in the same
 // transaction. Sessions of forwards that did not change go on; so do those of forwards that are
 // gone, until they end. After an error nothing has changed.
-func (g *Gateway) Publish(forwards []dnat.Resolved, sweep ...string) error {
+func (g *Gateway) Publish(forwards []forward.Resolved, sweep ...string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.publish(forwards, sweep...)
 }
 
 // publish is Publish for who holds the lock.
-func (g *Gateway) publish(forwards []dnat.Resolved, sweep ...string) error {
+func (g *Gateway) publish(forwards []forward.Resolved, sweep ...string) error {
 	if err := g.install(forwards, sweep); err != nil {
 		return fmt.Errorf("gateway: publish %d forwards: %w", len(forwards), err)
 	}
@@ -77,11 +78,11 @@ func (g *Gateway) publish(forwards []dnat.Resolved, sweep ...string) error {
 }
 
 // install has the kernel's table say what the forwards ask for; where that is nothing there is none.
-func (g *Gateway) install(forwards []dnat.Resolved, sweep []string) error {
+func (g *Gateway) install(forwards []forward.Resolved, sweep []string) error {
 	if g.kernel == nil {
 		return nil
 	}
-	var held []dnat.PortRange
+	var held []forward.PortRange
 	if g.Held != nil {
 		held = g.Held()
 	}
@@ -121,11 +122,11 @@ func (g *Gateway) Reinstall() error {
 // new address, running ones stay where they are. A name that cannot be resolved keeps its address.
 // What examine finds in the way of the forwards that would change keeps them as they are. It
 // reports whether anything changed. What Publish or Stop brings meanwhile stands.
-func (g *Gateway) Refresh(ctx context.Context, examine func([]dnat.Resolved) []Finding) (bool, error) {
+func (g *Gateway) Refresh(ctx context.Context, examine func([]forward.Resolved) []finding.Finding) (bool, error) {
 	g.mu.Lock()
 	before, changes := g.forwards, g.changes
 	g.mu.Unlock()
-	plain := make([]dnat.Forward, len(before))
+	plain := make([]forward.Forward, len(before))
 	for i, f := range before {
 		plain[i] = f.Forward
 	}
@@ -140,7 +141,7 @@ func (g *Gateway) Refresh(ctx context.Context, examine func([]dnat.Resolved) []F
 		return false, nil
 	}
 	g.logFindings(plain, findings)
-	if slices.EqualFunc(before, after, func(b, a dnat.Resolved) bool { return !moved(b, a) }) {
+	if slices.EqualFunc(before, after, func(b, a forward.Resolved) bool { return !moved(b, a) }) {
 		return false, nil
 	}
 	err := g.publish(after)
@@ -159,15 +160,15 @@ func (g *Gateway) Refresh(ctx context.Context, examine func([]dnat.Resolved) []F
 }
 
 // moved tells whether a forward leads elsewhere than before.
-func moved(before, after dnat.Resolved) bool {
+func moved(before, after forward.Resolved) bool {
 	return before.Server4 != after.Server4 || before.Server6 != after.Server6 ||
 		!slices.Equal(before.Servers, after.Servers) || !slices.Equal(before.Advertised, after.Advertised)
 }
 
 // keepSound gives those forwards their old addresses back that the new ones would lead astray: a name
 // may come to mean the gateway itself. It returns what was found.
-func keepSound(before, after []dnat.Resolved, examine func([]dnat.Resolved) []Finding) []Finding {
-	var changed []dnat.Resolved
+func keepSound(before, after []forward.Resolved, examine func([]forward.Resolved) []finding.Finding) []finding.Finding {
+	var changed []forward.Resolved
 	for i, f := range after {
 		if moved(before[i], f) {
 			changed = append(changed, f)
@@ -176,9 +177,9 @@ func keepSound(before, after []dnat.Resolved, examine func([]dnat.Resolved) []Fi
 	if len(changed) == 0 {
 		return nil
 	}
-	faults := slices.DeleteFunc(examine(changed), func(f Finding) bool { return f.Warning })
+	faults := slices.DeleteFunc(examine(changed), func(f finding.Finding) bool { return f.Warning })
 	for i, f := range after {
-		if slices.ContainsFunc(faults, func(fault Finding) bool { return fault.Forward == f.Name || fault.Forward == "" }) {
+		if slices.ContainsFunc(faults, func(fault finding.Finding) bool { return fault.Forward == f.Name || fault.Forward == "" }) {
 			after[i] = before[i]
 		}
 	}
@@ -186,7 +187,7 @@ func keepSound(before, after []dnat.Resolved, examine func([]dnat.Resolved) []Fi
 }
 
 // logFindings says once when a name begins to fail, and once when it is well again.
-func (g *Gateway) logFindings(forwards []dnat.Forward, findings []Finding) {
+func (g *Gateway) logFindings(forwards []forward.Forward, findings []finding.Finding) {
 	failing := map[string]bool{}
 	for _, f := range findings {
 		failing[f.Forward] = true
@@ -206,8 +207,8 @@ func (g *Gateway) logFindings(forwards []dnat.Forward, findings []Finding) {
 func (g *Gateway) Named() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.ContainsFunc(g.forwards, func(f dnat.Resolved) bool {
-		return slices.ContainsFunc(hosts([]dnat.Forward{f.Forward}), func(host string) bool {
+	return slices.ContainsFunc(g.forwards, func(f forward.Resolved) bool {
+		return slices.ContainsFunc(hosts([]forward.Forward{f.Forward}), func(host string) bool {
 			_, err := netip.ParseAddr(host)
 			return err != nil
 		})
@@ -215,7 +216,7 @@ func (g *Gateway) Named() bool {
 }
 
 // Forwards returns what is published.
-func (g *Gateway) Forwards() []dnat.Resolved {
+func (g *Gateway) Forwards() []forward.Resolved {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.forwards)

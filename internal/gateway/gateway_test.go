@@ -14,9 +14,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
+	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/ruleset"
 )
 
 // names is a resolver that knows what it is told.
@@ -36,7 +38,7 @@ func newNames() *names {
 func (n *names) is(name string, texts ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.known[name] = addrs(texts...)
+	n.known[name] = preflight.addrs(texts...)
 }
 
 func (n *names) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
@@ -140,7 +142,7 @@ func (d *diary) wantNew(t *testing.T, want ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !slices.Equal(d.lines, want) {
-		t.Errorf("got the log\n%swant\n%s", lines(d.lines), lines(want))
+		t.Errorf("got the log\n%swant\n%s", preflight.lines(d.lines), preflight.lines(want))
 	}
 	d.lines = nil
 }
@@ -160,7 +162,7 @@ func newBench() *bench {
 }
 
 // publish resolves and publishes.
-func (b *bench) publish(t *testing.T, forwards ...dnat.Forward) {
+func (b *bench) publish(t *testing.T, forwards ...forward.Forward) {
 	t.Helper()
 	resolved, _ := b.Resolve(t.Context(), forwards)
 	if err := b.Publish(resolved); err != nil {
@@ -176,14 +178,14 @@ func (b *bench) refresh(t *testing.T, want bool) {
 	}
 }
 
-func plain(name, listen, server string) dnat.Forward {
-	f := forward(listen, server).Forward
+func plain(name, listen, server string) forward.Forward {
+	f := preflight.testForward(listen, server).Forward
 	f.Name = name
 	return f
 }
 
 // servers are the addresses of resolved forwards, each "v4 v6" with - for none.
-func servers(forwards []dnat.Resolved) []string {
+func servers(forwards []forward.Resolved) []string {
 	var list []string
 	for _, f := range forwards {
 		list = append(list, strings.ReplaceAll(f.Server4.String()+" "+f.Server6.String(), "invalid IP", "-"))
@@ -225,7 +227,7 @@ func TestResolve(t *testing.T) {
 			if tt.known != nil {
 				b.names.is("ftp.example.com", tt.known...)
 			}
-			got, findings := b.Resolve(t.Context(), []dnat.Forward{plain("main", tt.listen, tt.server)})
+			got, findings := b.Resolve(t.Context(), []forward.Forward{plain("main", tt.listen, tt.server)})
 			if s := servers(got); !slices.Equal(s, []string{tt.want}) {
 				t.Errorf("got servers %q; want %q", s, tt.want)
 			}
@@ -233,7 +235,7 @@ func TestResolve(t *testing.T) {
 			if tt.finding != "" {
 				want = []string{`forward "main": ` + tt.finding}
 			}
-			wantFindings(t, findings, want...)
+			preflight.wantFindings(t, findings, want...)
 		})
 	}
 }
@@ -242,7 +244,7 @@ func TestResolve(t *testing.T) {
 func TestResolveAsksOnce(t *testing.T) {
 	b := newBench()
 	b.names.is("ftp.example.com", "203.0.113.9")
-	var forwards []dnat.Forward
+	var forwards []forward.Forward
 	for i := range 100 {
 		host := []string{"ftp.example.com", "gone.example.com", "203.0.113.21"}[i%3]
 		forwards = append(forwards, plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("%s:%d", host, 21+i)))
@@ -264,12 +266,12 @@ func TestResolveWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		b.names.block = make(chan struct{}) // for good
-		var forwards []dnat.Forward
+		var forwards []forward.Forward
 		for i := range 1000 {
 			forwards = append(forwards, plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("s%d.example.com", i)))
 		}
 		start := time.Now()
-		done := make(chan []gateway.Finding)
+		done := make(chan []finding.Finding)
 		go func() {
 			_, findings := b.Resolve(t.Context(), forwards)
 			done <- findings
@@ -312,7 +314,7 @@ func TestPublish(t *testing.T) {
 	b := newBench()
 	broken := errors.New("nft: no room")
 	b.kernel.fail(broken)
-	resolved, _ := b.Resolve(t.Context(), []dnat.Forward{plain("main", ":2121", "203.0.113.21"), plain("other", ":2122", "203.0.113.22")})
+	resolved, _ := b.Resolve(t.Context(), []forward.Forward{plain("main", ":2121", "203.0.113.21"), plain("other", ":2122", "203.0.113.22")})
 	err := b.Publish(resolved)
 	if want := "gateway: publish 2 forwards: nft: no room"; !errors.Is(err, broken) || err.Error() != want {
 		t.Errorf("got error %v; want %s", err, want)

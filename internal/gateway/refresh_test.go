@@ -9,8 +9,9 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"ftpgate/internal/dnat"
-	"ftpgate/internal/gateway"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/preflight"
 )
 
 const name = "ftp.example.com"
@@ -161,7 +162,7 @@ func TestRefreshApplyError(t *testing.T) {
 func TestRefreshOvertaken(t *testing.T) {
 	for what, overtake := range map[string]func(*bench){
 		"publish": func(b *bench) {
-			if err := b.Publish([]dnat.Resolved{forward(":990", "203.0.113.99")}); err != nil {
+			if err := b.Publish([]forward.Resolved{preflight.testForward(":990", "203.0.113.99")}); err != nil {
 				t.Error(err)
 			}
 		},
@@ -240,13 +241,13 @@ func TestRefreshKeepsSound(t *testing.T) {
 	b.publish(t, plain("main", ":2121", name), plain("other", ":2122", "other.example.com"))
 	b.names.is(name, "203.0.113.1")
 	b.names.is("other.example.com", "203.0.113.7")
-	astray := func(forwards []dnat.Resolved) []gateway.Finding {
-		var found []gateway.Finding
+	astray := func(forwards []forward.Resolved) []finding.Finding {
+		var found []finding.Finding
 		for _, f := range forwards {
 			if f.Server4.String() == "203.0.113.1" {
-				found = append(found, gateway.Finding{Forward: f.Name, Text: "is this gateway itself", Remedy: "mend it"})
+				found = append(found, finding.Finding{Forward: f.Name, Text: "is this gateway itself", Remedy: "mend it"})
 			}
-			found = append(found, gateway.Finding{Forward: f.Name, Text: "by the way", Warning: true})
+			found = append(found, finding.Finding{Forward: f.Name, Text: "by the way", Warning: true})
 		}
 		return found
 	}
@@ -265,4 +266,4 @@ func TestRefreshKeepsSound(t *testing.T) {
 }
 
 // sound is an examination that finds nothing.
-func sound([]dnat.Resolved) []gateway.Finding { return nil }
+func sound([]forward.Resolved) []finding.Finding { return nil }

@@ -12,7 +12,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"ftpgate/internal/dnat"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
 )
 
 // Resolver looks names up; *net.Resolver does.
@@ -34,13 +35,13 @@ const (
 // already keeps the one that it has for as long as its name leads there, so that a name with
 // several addresses does not wander. Faults name the forwards whose server has no address to lead
 // to; those come back without one. An advertised name that has no address is a warning.
-func (g *Gateway) Resolve(ctx context.Context, forwards []dnat.Forward) ([]dnat.Resolved, []Finding) {
+func (g *Gateway) Resolve(ctx context.Context, forwards []forward.Forward) ([]forward.Resolved, []finding.Finding) {
 	addrs, failures := g.lookup(ctx, forwards)
 	before := g.known()
-	resolved := make([]dnat.Resolved, len(forwards))
-	var findings []Finding
+	resolved := make([]forward.Resolved, len(forwards))
+	var findings []finding.Finding
 	for i, f := range forwards {
-		r := dnat.Resolved{Forward: f}
+		r := forward.Resolved{Forward: f}
 		known := before[f.Server.Host]
 		err := failures[f.Server.Host]
 		if err == nil {
@@ -50,7 +51,7 @@ func (g *Gateway) Resolve(ctx context.Context, forwards []dnat.Forward) ([]dnat.
 		}
 		reachable := slices.DeleteFunc(slices.Clone(known), func(a netip.Addr) bool { return !f.LeadsTo(a) })
 		r.Server4, r.Server6 = firstOf(reachable, netip.Addr.Is4), firstOf(reachable, netip.Addr.Is6)
-		if f.Tracking == dnat.TrackingProxy {
+		if f.Tracking == forward.TrackingProxy {
 			r.Servers = reachable
 		}
 		if err == nil && !r.HasServer() {
@@ -62,7 +63,7 @@ func (g *Gateway) Resolve(ctx context.Context, forwards []dnat.Forward) ([]dnat.
 				known = keepOrder(known, addrs[a.Host])
 			}
 			addr := firstOf(known, netip.Addr.Is4)
-			r.Advertised = append(r.Advertised, dnat.Advertised{Clients: a.Clients, Addr: addr})
+			r.Advertised = append(r.Advertised, forward.Advertised{Clients: a.Clients, Addr: addr})
 			if err == nil && !addr.IsValid() {
 				err = errors.New("it has no IPv4 address")
 			}
@@ -120,10 +121,10 @@ func firstOf(addrs []netip.Addr, family func(netip.Addr) bool) netip.Addr {
 	return netip.Addr{}
 }
 
-func published(f dnat.Resolved) bool { return f.Server4.IsValid() || f.Server6.IsValid() }
+func published(f forward.Resolved) bool { return f.Server4.IsValid() || f.Server6.IsValid() }
 
 // lookup resolves each host once.
-func (g *Gateway) lookup(ctx context.Context, forwards []dnat.Forward) (map[string][]netip.Addr, map[string]error) {
+func (g *Gateway) lookup(ctx context.Context, forwards []forward.Forward) (map[string][]netip.Addr, map[string]error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupsTime)
 	defer cancel()
 	addrs, failures := map[string][]netip.Addr{}, map[string]error{}
@@ -160,7 +161,7 @@ func (g *Gateway) lookup(ctx context.Context, forwards []dnat.Forward) (map[stri
 }
 
 // hosts returns each name and address of the forwards once.
-func hosts(forwards []dnat.Forward) []string {
+func hosts(forwards []forward.Forward) []string {
 	seen := map[string]bool{}
 	var all []string
 	add := func(host string) {
@@ -179,7 +180,7 @@ func hosts(forwards []dnat.Forward) []string {
 }
 
 // addrsText lists the server's addresses.
-func addrsText(f dnat.Resolved) string {
+func addrsText(f forward.Resolved) string {
 	if addrs := f.ServerAddrs(); len(addrs) > 0 {
 		return join(addrs, " ")
 	}
@@ -187,7 +188,7 @@ func addrsText(f dnat.Resolved) string {
 }
 
 // advertisedText lists the advertised addresses.
-func advertisedText(f dnat.Resolved) string {
+func advertisedText(f forward.Resolved) string {
 	addrs := make([]netip.Addr, len(f.Advertised))
 	for i, a := range f.Advertised {
 		addrs[i] = a.Addr
@@ -204,7 +205,7 @@ func join(addrs []netip.Addr, separator string) string {
 }
 
 // unresolved says that a name has no address; what is "server" or "advertised".
-func unresolved(f dnat.Forward, what, host string, err error) Finding {
+func unresolved(f forward.Forward, what, host string, err error) finding.Finding {
 	why := err.Error()
 	if errors.Is(err, context.DeadlineExceeded) {
 		why = fmt.Sprintf("no answer within %s", lookupTime)
@@ -213,14 +214,14 @@ func unresolved(f dnat.Forward, what, host string, err error) Finding {
 	if what != "server" {
 		instead = "an address"
 	}
-	return Finding{
+	return finding.Finding{
 		Forward: f.Name,
 		Text:    fmt.Sprintf("%s name %q cannot be resolved: %s", what, host, why),
 		Remedy:  "mend the name or the resolver (getent hosts " + host + "), or give " + instead,
 	}
 }
 
-func wrongFamily(f dnat.Forward, known []netip.Addr) Finding {
+func wrongFamily(f forward.Forward, known []netip.Addr) finding.Finding {
 	if len(known) == 0 {
 		return unresolved(f, "server", f.Server.Host, errors.New("it has no address that can be routed"))
 	}
@@ -228,7 +229,7 @@ func wrongFamily(f dnat.Forward, known []netip.Addr) Finding {
 	if f.Listen.Addr.Is6() {
 		family, other = "IPv6", "an IPv4 address or :"+fmt.Sprint(f.Listen.Port)
 	}
-	return Finding{
+	return finding.Finding{
 		Forward: f.Name,
 		Text:    fmt.Sprintf("server %q has no %s address (it has %s), and listen %s is %s", f.Server.Host, family, join(known, ", "), f.Listen, family),
 		Remedy:  "listen on " + other,

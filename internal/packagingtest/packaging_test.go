@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/lab/labtest"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 func TestMain(m *testing.M) { labtest.Main(m) }

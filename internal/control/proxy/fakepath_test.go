@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane"
+)
+
+// fakePath hands out data connections that the test ends as it likes.
+type fakePath struct {
+	mu     sync.Mutex
+	all    []*fakeData
+	open   int // how many are not closed
+	most   int // how many were open at once
+	err    error
+	armErr error
+	gates  map[pinhole.Passage]int // that are open
+}
+
+// fakeData is delivered when the test closes done.
+type fakeData struct {
+	path   *fakePath
+	seals  dataplane.Seals
+	hole   pinhole.Pinhole
+	bridge pinhole.Bridge
+	armed  chan struct{}
+	done   chan struct{}
+	closed chan struct{}
+	held   chan struct{} // closed when Finish waits
+	result error
+	once   sync.Once
+}
+
+func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, error) {
+	hole.At = netip.AddrPortFrom(hole.At.Addr(), 50_000)
+	return p.add(&fakeData{hole: hole, seals: seals})
+}
+
+func (p *fakePath) Join(_ context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
+	return p.add(&fakeData{bridge: bridge, seals: seals})
+}
+
+func (p *fakePath) Pass(passage pinhole.Passage) (dataplane.Gate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return nil, p.err
+	}
+	if p.gates == nil {
+		p.gates = map[pinhole.Passage]int{}
+	}
+	p.gates[passage]++
+	return &fakeGate{path: p, passage: passage}, nil
+}
+
+// passages returns how many gates are open.
+func (p *fakePath) passages() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, gates := range p.gates {
+		n += gates
+	}
+	return n
+}
+
+type fakeGate struct {
+	path    *fakePath
+	passage pinhole.Passage
+	once    sync.Once
+}
+
+func (g *fakeGate) Close() {
+	g.once.Do(func() {
+		g.path.mu.Lock()
+		defer g.path.mu.Unlock()
+		g.path.gates[g.passage]--
+	})
+}
+
+func (p *fakePath) add(d *fakeData) (dataplane.Data, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return nil, p.err
+	}
+	d.path, d.armed, d.done = p, make(chan struct{}), make(chan struct{})
+	d.closed, d.held = make(chan struct{}), make(chan struct{})
+	p.all = append(p.all, d)
+	p.open++
+	p.most = max(p.most, p.open)
+	return d, nil
+}
+
+func (p *fakePath) last() *fakeData {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all[len(p.all)-1]
+}
+
+func (p *fakePath) set(err, armErr error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err, p.armErr = err, armErr
+}
+
+func (p *fakePath) opened() (now, most int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open, p.most
+}
+
+func (d *fakeData) At() netip.AddrPort { return d.hole.At }
+
+func (d *fakeData) Arm() error {
+	d.path.mu.Lock()
+	defer d.path.mu.Unlock()
+	if d.path.armErr == nil {
+		close(d.armed)
+	}
+	return d.path.armErr
+}
+
+func (d *fakeData) Finish(cancel <-chan struct{}) error {
+	if isClosed(d.done) || isClosed(d.closed) {
+		return d.result
+	}
+	close(d.held)
+	select {
+	case <-d.done:
+		return d.result
+	case <-cancel:
+		return errors.New("called off")
+	}
+}
+
+func (d *fakeData) Settled() bool { return isClosed(d.done) }
+
+func (d *fakeData) Close() {
+	d.once.Do(func() {
+		d.path.mu.Lock()
+		d.path.open--
+		d.path.mu.Unlock()
+		close(d.closed)
+	})
+}
+
+// isClosed asks without waiting: what comes before a line is done when the line is there.
+func (d *fakeData) isClosed() bool { return isClosed(d.closed) }
+func (d *fakeData) isArmed() bool  { return isClosed(d.armed) }
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,183 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/forward"
+)
+
+// What a hostile peer may try, over real connections. Which reply each attack gets is in the dialogues
+// too (testdata/dialogues); here it is seen that nothing opened, and what was counted and logged.
+
+// quiet expects that no pinhole was opened.
+func (b *stage) quiet() {
+	b.t.Helper()
+	if _, most := b.path.opened(); most != 0 {
+		b.t.Errorf("got %d pinholes; want none", most)
+	}
+}
+
+func TestAttackUnsolicited227(t *testing.T) {
+	const reply = "227 ok (127,0,0,1,195,80)\r\n229 ok (|||50000|)\r\n"
+	b := newStage(t).connect()
+	b.server.say(reply) // before login
+	b.awaitUnasked(2)
+	b.login()
+	b.server.say(reply) // after it
+	b.awaitUnasked(4)
+	b.ask("NOOP", "200 ok")
+	b.server.say(reply + "227-a\r\n227 (127,0,0,1,0,22)\r\n") // between commands
+	b.awaitUnasked(7)
+	b.ask("NOOP", "200 ok")
+	b.quiet()
+	b.wantRefused("unasked_reply=7")
+}
+
+func TestAttackReplyTo227Early(t *testing.T) {
+	b := newStage(t).connect().login()
+	b.client.say("NOOP\r\n")
+	b.server.hear("NOOP")
+	b.server.say("227 ok (127,0,0,1,195,80)\r\n")
+	b.client.hear("451 the server's answer does not fit the command")
+	b.quiet()
+	b.wantRefused("bad_reply=1")
+}
+
+// Before login nothing is asked of a server, even of one that would answer (security rule 11).
+func TestAttackDataBeforeLogin(t *testing.T) {
+	b := newStage(t).connect()
+	for _, command := range []string{"PASV", "EPSV", "PORT 127,0,0,1,156,64", "EPRT |1|127.0.0.1|40000|", "RETR x", "LIST"} {
+		b.client.say("%s\r\n", command)
+		b.client.hear("530 log in first")
+	}
+	b.quiet()
+	b.wantRefused("not_logged_in=6")
+	b.login()
+}
+
+func TestAttackSpoofed227(t *testing.T) {
+	b := newStage(t).connect().login()
+	for _, address := range []string{"198,51,100,66", "192,168,5,2", "0,0,0,0", "255,255,255,255", "127,0,0,2", "10,0,0,1"} {
+		b.client.say("PASV\r\n")
+		b.server.hear("PASV")
+		b.server.say("227 ok (%s,195,80)\r\n", address)
+		b.client.hear("227 Entering Passive Mode (127,0,0,1,195,80)")
+		if to := b.path.last().hole.To; to != netip.MustParseAddrPort("127.0.0.1:50000") {
+			t.Errorf("%s: the pinhole leads to %s", address, to)
+		}
+	}
+}
+
+func TestAttack227PortOfAService(t *testing.T) {
+	b := newStage(t).connect().login()
+	for _, port := range []int{22, 80, 1023} {
+		b.client.say("PASV\r\n")
+		b.server.hear("PASV")
+		b.server.say("227 ok (127,0,0,1,%d,%d)\r\n", port/256, port%256)
+		b.client.hear(fmt.Sprintf("425 the server offers port %d: data connections go to ports from 1024 on only", port))
+	}
+	b.quiet()
+	b.wantRefused("port=3")
+}
+
+func TestAttackPORT(t *testing.T) {
+	for _, mode := range []forward.ServerMode{forward.ServerModeClient, forward.ServerModePassive} {
+		b := newStage(t, func(_ *Proxy, f *forward.Resolved) { f.ServerMode = mode }).connect().login()
+		for _, command := range []string{"PORT 198,51,100,66,156,64", "EPRT |1|198.51.100.66|40000|", "PORT 127,0,0,2,156,64", "PORT 0,0,0,0,156,64"} {
+			b.client.say("%s\r\n", command)
+			b.client.hear("504 data connections go to your own address, 127.0.0.1, only")
+		}
+		for _, command := range []string{"PORT 127,0,0,1,0,80", "PORT 127,0,0,1,3,255", "EPRT |1|127.0.0.1|22|"} {
+			b.client.say("%s\r\n", command)
+			b.client.hear("504 data connections go to ports from 1024 on only")
+		}
+		b.quiet()
+		b.wantRefused("address=4 port=3")
+	}
+}
+
+// A command from the server, or anything that is no reply, ends the session (security rule 9).
+func TestAttackServerSendsNoReply(t *testing.T) {
+	for name, line := range map[string]string{
+		"a command": "PORT 127,0,0,1,0,22\r\n", "HTTP": "HTTP/1.1 200 OK\r\n", "nothing": "\r\n", "NUL": "200 a\x00\r\n",
+		"a line without end": "200 " + strings.Repeat("x", 20_000), "a code that is none": "999 x\r\n", "bytes": "\xff\xfd\x01\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newStage(t).connect().login()
+			b.server.say("%s", line)
+			b.client.hear("421 the server's answer is not FTP")
+			b.client.heardAll()
+			b.wantRefused("bad_reply=1")
+		})
+	}
+}
+
+func TestAttackClientSendsBadLines(t *testing.T) {
+	for name, tt := range map[string]struct{ line, want string }{
+		"without end":  {strings.Repeat("x", 20_000), "421 line is longer than 16384 bytes"},
+		"NUL":          {"USER a\x00b\r\n", "421 line has a NUL byte at offset 6"},
+		"CR NUL":       {"CWD a\r\x00b\r\n", "421 line has a NUL byte at offset 6"},
+		"a reply":      {"227 ok (127,0,0,1,0,22)\r\n", "421 a client sends commands, not replies"},
+		"a code alone": {"226\r\n", "421 a client sends commands, not replies"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newStage(t).connect()
+			b.client.say("%s", tt.line)
+			b.client.hear(tt.want)
+			b.client.heardAll()
+			b.server.heardAll()
+			b.wantRefused("line=1")
+		})
+	}
+}
+
+// A CR inside a line would be two commands for some servers.
+func TestAttackCommandInACommand(t *testing.T) {
+	b := newStage(t).connect().login()
+	b.client.say("CWD a\rDELE b\r\n")
+	b.client.hear("500 not an FTP command")
+	b.ask("NOOP", "200 ok")
+	b.wantRefused("line=1")
+}
+
+// A reply within a reply is text, also one that speaks of a data connection.
+func TestAttackReplyInAReply(t *testing.T) {
+	b := newStage(t).connect().login()
+	b.client.say("PASV\r\n")
+	b.server.hear("PASV")
+	b.server.say("500-no\r\n227 ok (127,0,0,1,195,80)\r\n229 ok (|||50000|)\r\n500 no\r\n")
+	b.server.hear("EPSV")
+	b.server.say("500-no\r\n229 ok (|||50000|)\r\n500 no\r\n")
+	b.client.hear("500 no")
+	b.quiet()
+}
+
+// A server that floods the client with replies that nobody asked for is sent away.
+func TestAttackReplyFlood(t *testing.T) {
+	b := newStage(t).connect().login()
+	_, _ = io.WriteString(b.server, strings.Repeat("200 ok\r\n", 10_000)) // fails once the gateway has closed
+	b.client.hear("421 the server answers what nobody has asked")
+	b.client.heardAll()
+	b.wantRefused(fmt.Sprintf("unasked_reply=%d", dialogue.maxUnasked+1))
+}
+
+// A reply without end is passed on as long as the client takes it, and ends by its length.
+func TestAttackReplyWithoutEnd(t *testing.T) {
+	const most = 1000
+	d := dialogue.NewDialogue(dialogue.ends["4"], dialogue.Terms{LoginFailures: 5})
+	if d.Scan.MaxLines != dialogue.maxReplyLines || d.Scan.MaxBytes != dialogue.maxReplyBytes {
+		t.Fatal("the limits are not set")
+	}
+	d.Scan.MaxLines = most
+	line := []byte("220-hello")
+	for i := range most + 1 {
+		if s := d.Step(dialogue.Server, line); s.End != (i == most) {
+			t.Fatalf("line %d: got end %t", i, s.End)
+		}
+	}
+}

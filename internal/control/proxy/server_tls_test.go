@@ -1,0 +1,160 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/control/conn"
+	"ftpgate/internal/core/forward"
+)
+
+// originated has the server spoken to in TLS.
+func originated(f *forward.Forward) { f.TLS.Server = forward.ServerTLSRequired }
+
+// hearAUTH lets the gateway begin TLS as far as its AUTH.
+func (b *stage) hearAUTH(greeting string) {
+	b.t.Helper()
+	b.client = b.dial()
+	b.accept()
+	b.server.say("%s", greeting)
+	b.server.hear("AUTH TLS")
+}
+
+// agree answers what the gateway asks for behind the handshake.
+func (b *stage) agree() {
+	b.t.Helper()
+	b.server.hear("PBSZ 0")
+	b.server.say("200 PBSZ=0\r\n")
+	b.server.hear("PROT P")
+	b.server.say("200 private\r\n")
+}
+
+func TestOriginated(t *testing.T) {
+	k := newKeys(t)
+	b := newStage(t, encrypting(k, originated))
+	b.hearAUTH("120 wait\r\n220-hello\r\nthere\r\n220 go on\r\n")
+	b.server.say("234 go on\r\n220 evil\r\n230 evil\r\n") // what comes behind the yes is nobody's
+	b.server.encrypt(k, true)
+	b.agree()
+	for _, line := range []string{"220-hello", "there", "220 go on"} {
+		b.client.hear(line)
+	}
+	b.login()
+	if data := b.pasv(); data.seals.Server == nil || data.seals.Client != nil || !data.hole.Encrypted.Server {
+		t.Errorf("got seals %+v; want TLS with the server only", data.seals)
+	}
+	b.ask("QUIT", "221 bye")
+	b.server.heardAll() // close_notify came first, or there would be an error
+	b.client.heardAll()
+	b.wantRefused("")
+}
+
+func TestOriginatedImplicit(t *testing.T) {
+	k := newKeys(t)
+	b := newStage(t, encrypting(k, func(f *forward.Forward) { f.TLS.Server = forward.ServerTLSImplicit }))
+	b.client = b.dial()
+	b.accept()
+	b.server.encrypt(k, true)
+	b.server.say("220 hello\r\n")
+	b.agree()
+	b.client.hear("220 hello")
+	b.login()
+}
+
+func TestReencrypted(t *testing.T) {
+	k := newKeys(t)
+	b := newStage(t, encrypting(k, func(f *forward.Forward) {
+		required(f)
+		originated(f)
+		f.TLS.ServerClear = true
+	}))
+	b.hearAUTH("220 hello\r\n")
+	b.server.say("234 go on\r\n")
+	b.server.encrypt(k, true)
+	b.server.hear("PBSZ 0")
+	b.server.say("200 PBSZ=0\r\n")
+	b.server.hear("PROT C")
+	b.server.say("502 no such thing\r\n") // and so data is in clear
+	b.client.hear("220 hello")
+	b.auth(k)
+	b.login()
+	b.client.say("PBSZ 0\r\nPROT P\r\n")
+	b.client.hear("200 PBSZ=0")
+	b.client.hear("200 PROT P")
+	if data := b.pasv(); data.seals.Client == nil || data.seals.Server != nil {
+		t.Errorf("got seals %+v; want TLS with the client only", data.seals)
+	}
+}
+
+// Where TLS is not to be had nothing goes in clear, and the client is told why.
+func TestOriginatedRefused(t *testing.T) {
+	k := newKeys(t)
+	for _, tt := range []struct {
+		name   string
+		server func(b *stage) // behind AUTH
+		want   string         // what the client is told
+		remedy string
+		kind   string
+	}{
+		{"stripped", func(b *stage) { b.server.say("500 AUTH?\r\n") },
+			"421 the server does not encrypt its sessions", "answers AUTH TLS with 500", "encryption=1"},
+		{"not trusted", func(b *stage) {
+			b.server.say("234 go on\r\n")
+			untrusted, _, _ := newKeys(t).ForClient(forward.Forward{})
+			_ = (&conn.Wire{TCPConn: b.server.TCPConn}).Accept(untrusted, nil)
+		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
+		{"wants a certificate of ours", func(b *stage) { // which TLS 1.3 says behind the handshake
+			b.server.say("234 go on\r\n")
+			c, _, _ := k.ForClient(forward.Forward{})
+			c.ClientAuth = tls.RequireAnyClientCert
+			_ = tls.Server(b.server.TCPConn, c).Handshake()
+		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
+		{"no TLS", func(b *stage) { b.server.say("234 go on\r\nHTTP/1.0 400 what\r\n"); b.server.CloseWrite() },
+			"421 no TLS with the server: explained", "mended", "encryption=1"},
+		{"data in clear only", func(b *stage) {
+			b.server.say("234 go on\r\n")
+			b.server.encrypt(k, true)
+			b.server.hear("PBSZ 0")
+			b.server.say("200 PBSZ=0\r\n")
+			b.server.hear("PROT P")
+			b.server.say("536 no\r\n")
+		}, "421 the server does not encrypt its data connections", "server_data", "encryption=1"},
+		{"gone", func(b *stage) { b.server.CloseWrite() }, "421 the server has closed the connection", "log", "unreachable=1"},
+		{"silent", func(*stage) {}, "421 the server does not answer", "implicit", "unreachable=1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			limit := limited(forward.Limits{})
+			if tt.name == "silent" {
+				limit = limited(forward.Limits{Login: 100 * time.Millisecond})
+			}
+			b := newStage(t, encrypting(k, originated), limit)
+			b.hearAUTH("220 hello\r\n")
+			tt.server(b)
+			b.client.say("USER x\r\nPASS secret\r\n")
+			b.client.hear(tt.want)
+			b.client.heardAll()
+			b.wantRefused(tt.kind)
+			if !strings.Contains(b.logs.String(), tt.remedy) {
+				t.Errorf("log: got no remedy with %q: %s", tt.remedy, b.logs)
+			}
+		})
+	}
+}
+
+// A server that takes no sessions says so in its own time; a gateway that stops does not wait for it.
+func TestOriginatedDrain(t *testing.T) {
+	k := newKeys(t)
+	b := newStage(t, encrypting(k, originated))
+	b.hearAUTH("220 hello\r\n")
+	b.stop()
+	b.client.hear("421 the gateway is shutting down")
+	b.client.heardAll()
+
+	b = newStage(t, encrypting(k, originated))
+	b.client = b.dial()
+	b.accept()
+	b.server.say("421 too many\r\n")
+	b.client.hear("421 the server takes no sessions now")
+}

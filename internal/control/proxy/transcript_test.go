@@ -1,0 +1,167 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/observe/sessions"
+)
+
+// told returns the time line of the only session that has ended, an event a line.
+func (b *stage) told(j *sessions.Journal) (sessions.Explained, string) {
+	b.t.Helper()
+	ended := slices.Collect(j.Ended())
+	if len(ended) != 1 {
+		b.t.Fatalf("%d sessions have ended; want one", len(ended))
+	}
+	e, _ := j.Explain(ended[0].ID)
+	var text strings.Builder
+	for _, ev := range e.Events {
+		fmt.Fprintf(&text, "%s: %s\n", ev.Kind, ev.Text)
+	}
+	return e, text.String()
+}
+
+// withJournal has the stage's sessions told to j.
+func withJournal(j *sessions.Journal) setup {
+	return func(p *Proxy, _ *forward.Resolved) { p.Journal = j }
+}
+
+// in tells whether the lines come in text in this order.
+func in(text string, lines ...string) string {
+	for _, l := range lines {
+		_, after, found := strings.Cut(text, l)
+		if !found {
+			return l
+		}
+		text = after
+	}
+	return ""
+}
+
+// TestSessionTells has the journal told what is said, with no secret in it.
+func TestSessionTells(t *testing.T) {
+	j := sessions.New(time.Now())
+	var finished []sessions.Transfer
+	j.Finished = func(t sessions.Transfer) { finished = append(finished, t) }
+	b := newStage(t, withJournal(j)).connect()
+	b.ask("USER anna", "331 password for anna")
+	b.client.say("PASS hunter2\r\n")
+	b.server.hear("PASS hunter2")
+	for _, line := range []string{"230-hunter2 is your password", "230-more", "230 welcome"} {
+		b.server.say("%s\r\n", line)
+		b.client.hear(line)
+	}
+	b.ask("hunt", "500 hunt unknown")
+	b.ask("SITE PSWD hunter2 hunter4", "200 changed from hunter2 to hunter4")
+	b.ask("TYPE I", "200 ok")
+	close(b.transfer().done)
+	b.server.say("226 done\r\n")
+	b.client.hear("226 done")
+	b.client.say("PORT 10,0,0,1,1,1\r\n")
+	b.client.hear("504 data connections go to your own address, 127.0.0.1, only")
+	b.ask("QUIT", "221 bye")
+	b.client.Close()
+	b.stop()
+	b.finished()
+	e, text := b.told(j)
+	if missing := in(text, "session: connected to ", "reply: 220 ", "command: USER anna", "reply: 331 password for anna", "command: PASS (not shown)",
+		"reply: 230-(not shown) is your password", "reply: 230 welcome", "command: (unknown command)", "reply: 500 (not shown)",
+		"command: SITE (not shown)", "command: PASV", "reply: 227 ok (10,0,0,1,195,80)", "pinhole: opened by the", "127.0.0.1 may connect to 127.0.0.1:50000",
+		"answer: 227 Entering Passive Mode (127,0,0,1,195,80)", "command: RETR x", "reply: 150 here", "reply: 226 done", "transfer: RETR complete",
+		"command: PORT 10,0,0,1,1,1", "fault: the client's PORT names another address", "answer: 504", "command: QUIT", "reply: 221 bye", "session: ended"); missing != "" {
+		t.Errorf("no %q, or not in order, in\n%s", missing, text)
+	}
+	for _, secret := range []string{"hunt"} {
+		if strings.Contains(strings.ToLower(text), secret) {
+			t.Errorf("%s is told:\n%s", secret, text)
+		}
+	}
+	if e.User != "anna" || e.Totals.Transfers != 1 || e.Mode != "PASV" || e.State != sessions.StateEnded || e.Verdict.Code != verdict.CodeThirdParty {
+		t.Errorf("got %+v", e.Session)
+	}
+	if len(finished) != 1 || finished[0].Verb != "RETR" || finished[0].File != "x" || finished[0].Type != "I" || !finished[0].Complete {
+		t.Errorf("got %+v; want one transfer", finished)
+	}
+}
+
+// failings are sessions that fail, and why.
+var failings = []struct {
+	name  string
+	setup setup
+	do    func(*stage)
+	code  verdict.Code
+}{
+	{"login", nil, func(b *stage) { b.connect().ask("USER x", "331 go on").ask("PASS x", "530 no") }, verdict.CodeLogin},
+	{"PASV refused", nil, func(b *stage) {
+		b.connect().login().client.say("PASV\r\n")
+		b.server.hear("PASV")
+		b.server.say("500 no\r\n")
+		b.server.hear("EPSV")
+		b.server.say("500 no\r\n")
+		b.client.hear("500 no")
+	}, verdict.CodeServerRefusedPASV},
+	{"transfer refused", nil, func(b *stage) {
+		b.connect().login()
+		b.pasv()
+		b.ask("RETR x", "550 no such file")
+	}, verdict.CodeServerRefused},
+	{"greeting", nil, func(b *stage) {
+		b.client = b.dial()
+		b.accept()
+		b.server.say("421 full\r\n")
+		b.client.hear("421 full")
+	}, verdict.CodeServerTurnedAway},
+	{"server leaves", nil, func(b *stage) {
+		b.connect().login()
+		b.server.Close()
+		b.client.hear("421 the server has closed the connection")
+	}, verdict.CodeServerLeft},
+	{"low port", nil, func(b *stage) {
+		b.connect().login().client.say("PORT 127,0,0,1,0,80\r\n")
+		b.client.hear("504 data connections go to ports from 1024 on only")
+	}, verdict.CodeLowPort},
+	{"the server's low port", nil, func(b *stage) {
+		b.connect().login().client.say("PASV\r\n")
+		b.server.hear("PASV")
+		b.server.say("227 (1,1,1,1,0,80)\r\n")
+		b.client.hear("425 the server offers port 80: data connections go to ports from 1024 on only")
+	}, verdict.CodeServerLowPort},
+	{"TLS", nil, func(b *stage) {
+		b.connect().login().client.say("AUTH TLS\r\n")
+		b.client.hear("534 this gateway cannot carry an encrypted session to this server")
+	}, verdict.CodeTLSRefused},
+	{"address", func(_ *Proxy, f *forward.Resolved) {
+		f.Clients = append(f.Clients, netip.MustParsePrefix("192.0.2.0/24"))
+	}, func(b *stage) {
+		b.client = b.dial()
+		b.client.hear("421 this address may not use this gateway")
+	}, verdict.CodeClientNotAllowed},
+}
+
+// TestSessionTellsFaults has each session fail in one way, and asks the journal why.
+func TestSessionTellsFaults(t *testing.T) {
+	for _, test := range failings {
+		t.Run(test.name, func(t *testing.T) {
+			j := sessions.New(time.Now())
+			setups := []setup{withJournal(j)}
+			if test.setup != nil {
+				setups = append(setups, test.setup)
+			}
+			b := newStage(t, setups...)
+			test.do(b)
+			b.client.Close()
+			b.await("the session's end", func() bool { return j.Count() == 0 })
+			b.stop()
+			if e, text := b.told(j); e.Verdict.Code != test.code {
+				t.Errorf("got %+v; want %s:\n%s", e.Verdict, test.code, text)
+			}
+		})
+	}
+}

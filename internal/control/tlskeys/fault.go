@@ -1,0 +1,88 @@
+package tlskeys
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"syscall"
+)
+
+// maxFile is how large a file in PEM may be, in bytes: every authority of the world takes a quarter of that.
+const maxFile = 1 << 20
+
+// Fault is what is wrong, or less than safe, about the TLS of a forward, in the operator's words.
+type Fault struct {
+	Forward string // the name of the forward; of several with one file the first
+	Key     string // the key of the forward: "tls.cert", "tls.ca", ...
+	Text    string // one sentence without the forward's name
+	Remedy  string // what to do about it
+	Warning bool   // it works, but the operator should know
+}
+
+// String returns the fault in one line.
+func (f Fault) String() string {
+	return fmt.Sprintf("forward %q: %s: %s: %s", f.Forward, f.Key, f.Text, f.Remedy)
+}
+
+// readFile reads a file of reasonable size. It never waits for a writer, as for a pipe it would.
+func readFile(key, path string) ([]byte, *Fault) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, unreadable(key, path, err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, unreadable(key, path, err)
+	case !info.Mode().IsRegular():
+		return nil, &Fault{Key: key, Text: path + " is not a file", Remedy: "name a file in PEM"}
+	case info.Size() > maxFile:
+		return nil, &Fault{Key: key, Text: fmt.Sprintf("%s is larger than %d KiB", path, maxFile>>10), Remedy: "name a file in PEM"}
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxFile))
+	if err != nil {
+		return nil, unreadable(key, path, err)
+	}
+	return data, nil
+}
+
+// unreadable says why a file cannot be read, and by whom.
+func unreadable(key, path string, err error) *Fault {
+	cause := err
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) { // whose text has the path, too
+		cause = pathErr.Err
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &Fault{Key: key, Text: path + " does not exist", Remedy: "name the file where it is, by its whole path"}
+	case errors.Is(err, fs.ErrPermission):
+		return &Fault{Key: key, Text: fmt.Sprintf("%s may not be read by %s", path, whoReads()),
+			Remedy: "let that user read the file, and enter the directories above it (chgrp and chmod 640, or setfacl)"}
+	}
+	return &Fault{Key: key, Text: fmt.Sprintf("%s cannot be read: %v", path, cause), Remedy: "make it readable"}
+}
+
+// whoReads names the user of this process.
+func whoReads() string {
+	uid := os.Geteuid()
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return fmt.Sprintf("user %s (uid %d)", u.Username, uid)
+	}
+	return fmt.Sprintf("uid %d", uid)
+}
+
+// open warns of a key that everybody on the host may read or change.
+func open(key, path string) *Fault {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o006 == 0 {
+		return nil
+	}
+	return &Fault{Key: key, Warning: true,
+		Text:   fmt.Sprintf("%s holds a private key, and every user of this host may read or change it (mode %04o)", path, info.Mode().Perm()),
+		Remedy: "chmod o= " + path}
+}

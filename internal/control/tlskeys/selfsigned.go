@@ -1,0 +1,212 @@
+package tlskeys
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+const (
+	// ownLife is how long a certificate of our own is good.
+	ownLife = 365 * 24 * time.Hour
+	// ownBefore is how long before it was made it is good: clocks differ.
+	ownBefore = time.Hour
+)
+
+// own is a certificate that the gateway signs itself, for one forward.
+type own struct {
+	forward string
+	file    string // certificate and key
+	names   []string
+	addrs   []netip.Addr
+}
+
+// newOwn says where the certificate of a forward is kept, and for which names and addresses it must be good.
+func newOwn(dir string, f forward.Forward, gateway []netip.Addr) (*own, *Fault) {
+	if dir == "" {
+		return nil, &Fault{Key: "tls.cert", Text: "there is no directory to keep a self-signed certificate in",
+			Remedy: "set STATE_DIRECTORY or HOME"}
+	}
+	o := &own{forward: f.Name, file: filepath.Join(dir, safe(f.Name)+".pem"),
+		names: []string{"localhost"}, addrs: []netip.Addr{netip.IPv6Loopback(), netip.AddrFrom4([4]byte{127, 0, 0, 1})}}
+	if host, err := os.Hostname(); err == nil {
+		o.add(host)
+	}
+	if f.Listen.Addr.IsValid() {
+		gateway = []netip.Addr{f.Listen.Addr}
+	}
+	for _, addr := range gateway {
+		o.add(addr.WithZone("").Unmap().String())
+	}
+	for _, a := range f.Advertise {
+		o.add(a.Host)
+	}
+	return o, nil
+}
+
+// add takes a name or an address, once.
+func (o *own) add(host string) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if !slices.Contains(o.addrs, addr) {
+			o.addrs = append(o.addrs, addr)
+		}
+		return
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if !slices.Contains(o.names, host) && strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-._") == "" && host != "" {
+		o.names = append(o.names, host)
+	}
+}
+
+// safe makes a file's name of a forward's: what is not plain is replaced, and a digest keeps such names apart.
+func safe(forward string) string {
+	plain := strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+			return c
+		}
+		return '_'
+	}, forward)
+	if plain == forward && plain != "" {
+		return plain
+	}
+	digest := sha256.Sum256([]byte(forward))
+	return plain + "." + hex.EncodeToString(digest[:6])
+}
+
+// public is the file with the certificate alone, for clients.
+func (o *own) public() string { return strings.TrimSuffix(o.file, ".pem") + ".crt" }
+
+// prepare makes the certificate if the one that is kept is not good for all names and addresses, or not
+// for long.
+func (o *own) prepare(now time.Time) *Fault {
+	cert := o.kept(now)
+	if cert == nil || !o.covered(cert.Leaf) {
+		return o.renew(now)
+	}
+	return o.publish(cert.Leaf)
+}
+
+// keep is prepare for one that is in use: it does not ask for whom it is good, as another process with a
+// forward of the same name may want it for others, and the two would never come to an end.
+func (o *own) keep(now time.Time) *Fault {
+	if o.kept(now) == nil {
+		return o.renew(now)
+	}
+	return nil
+}
+
+// kept returns the certificate on disk, or nil if a new one is due.
+func (o *own) kept(now time.Time) *tls.Certificate {
+	cert, fault := wanted{certFile: o.file}.read()
+	if fault != nil || ends(cert.Leaf, now) != nil {
+		return nil
+	}
+	return cert
+}
+
+// covered tells whether a certificate is good for all names and addresses.
+func (o *own) covered(leaf *x509.Certificate) bool {
+	for _, name := range o.names {
+		if !slices.Contains(leaf.DNSNames, name) {
+			return false
+		}
+	}
+	for _, addr := range o.addrs {
+		if !slices.ContainsFunc(leaf.IPAddresses, net.IP(addr.AsSlice()).Equal) {
+			return false
+		}
+	}
+	return true
+}
+
+// renew makes the certificate and its key.
+func (o *own) renew(now time.Time) *Fault {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return o.fault(err)
+	}
+	// As authority of itself: TLS libraries of clients take no other certificate as one to trust (OpenSSL
+	// before 3.0 wants KeyUsageCertSign, and RFC 5280 section 4.2.1.9 then wants CA).
+	template := &x509.Certificate{
+		Subject:   pkix.Name{Organization: []string{"ftpgate"}, CommonName: o.forward},
+		NotBefore: now.Add(-ownBefore), NotAfter: now.Add(ownLife),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+		DNSNames: o.names,
+	}
+	for _, addr := range o.addrs {
+		template.IPAddresses = append(template.IPAddresses, addr.AsSlice())
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return o.fault(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return o.fault(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(o.file), 0o700); err != nil {
+		return o.fault(err)
+	}
+	if err := replace(o.file, slices.Concat(encode("CERTIFICATE", der), encode("PRIVATE KEY", secret)), 0o600); err != nil {
+		return o.fault(err)
+	}
+	if err := replace(o.public(), encode("CERTIFICATE", der), 0o644); err != nil {
+		return o.fault(err)
+	}
+	return nil
+}
+
+// publish writes the file for clients if it is not there or holds another certificate.
+func (o *own) publish(leaf *x509.Certificate) *Fault {
+	text := encode("CERTIFICATE", leaf.Raw)
+	if there, err := os.ReadFile(o.public()); err == nil && slices.Equal(there, text) {
+		return nil
+	}
+	if err := replace(o.public(), text, 0o644); err != nil {
+		return o.fault(err)
+	}
+	return nil
+}
+
+func (o *own) fault(err error) *Fault {
+	return &Fault{Key: "tls.cert", Text: fmt.Sprintf("a self-signed certificate cannot be kept: %v", err),
+		Remedy: fmt.Sprintf("let %s write to %s, or name the files of a certificate and its key", whoReads(), filepath.Dir(o.file))}
+}
+
+// replace writes a file as a whole or not at all, also where the power fails.
+func replace(path string, data []byte, mode os.FileMode) error {
+	file, err := os.CreateTemp(filepath.Dir(path), ".new-*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name()) // nothing is there after the rename
+	_, err = file.Write(data)
+	for _, then := range []func() error{func() error { return file.Chmod(mode) }, file.Sync} {
+		if err == nil {
+			err = then()
+		}
+	}
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	return err
+}

@@ -1,0 +1,386 @@
+package tlskeys
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+const notResumed = "the data connection does not resume the TLS session of the control connection"
+
+// TestClientData: who may have a data connection, in both versions of TLS.
+func TestClientData(t *testing.T) {
+	ca := authority(t)
+	cert := sign(t, ca, nil)
+	strict := terminated(put(t, "cert.pem", cert.certPEM()), put(t, "key.pem", cert.keyPEM()))
+	lax := strict
+	lax.TLS.AnySession = true
+	k, _, _ := keys(t, strict)
+	for _, version := range bothVersions {
+		for _, test := range []struct {
+			name    string
+			forward forward.Forward
+			client  func(mine, other *tls.Config) *tls.Config
+			refused bool
+			resumes bool
+		}{
+			{"resumes", strict, func(mine, _ *tls.Config) *tls.Config { return mine }, false, true},
+			{"no ticket", strict, func(mine, _ *tls.Config) *tls.Config { return trusting(ca, version) }, true, false},
+			{"no tickets at all", strict, func(mine, _ *tls.Config) *tls.Config {
+				c := trusting(ca, version)
+				c.SessionTicketsDisabled = true
+				return c
+			}, true, false},
+			{"ticket of another session", strict, func(_, other *tls.Config) *tls.Config { return other }, true, false},
+			{"any session, ticket of another", lax, func(_, other *tls.Config) *tls.Config { return other }, false, false},
+			{"any session, resumes", lax, func(mine, _ *tls.Config) *tls.Config { return mine }, false, true},
+		} {
+			t.Run(tls.VersionName(version)+" "+test.name, func(t *testing.T) {
+				mine, other := trusting(ca, version), trusting(ca, version)
+				_, data := begin(t, k, test.forward, mine)
+				begin(t, k, test.forward, other)
+				client := test.client(mine, other)
+				for range 3 { // each data connection gives out a ticket, too
+					s, c := shake(t, data, client)
+					if !test.refused {
+						if s.err != nil || c.err != nil || s.DidResume != test.resumes {
+							t.Fatalf("server %v, client %v, resumed %v; want none, none, %v", s.err, c.err, s.DidResume, test.resumes)
+						}
+						if !test.resumes {
+							break
+						}
+						continue
+					}
+					var policy *PolicyError
+					if !errors.As(s.err, &policy) || policy.Plain() != notResumed || c.err == nil {
+						t.Fatalf("server %v, client %v; want a PolicyError, and one", s.err, c.err)
+					}
+					wantWords(t, s.err, notResumed, "session_reuse = false lets such clients in")
+				}
+			})
+		}
+	}
+}
+
+// begin has a client's control connection done, and returns its configurations.
+func begin(t testing.TB, k *Keys, f forward.Forward, client *tls.Config) (control, data *tls.Config) {
+	t.Helper()
+	control, data, err := k.ForClient(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, c := shake(t, control, client); s.err != nil || c.err != nil {
+		t.Fatalf("control: server %v, client %v", s.err, c.err)
+	}
+	return control, data
+}
+
+// TestClientTooOld: no TLS 1.1, on control and on data.
+func TestClientTooOld(t *testing.T) {
+	ca := authority(t)
+	cert := sign(t, ca, nil)
+	f := terminated(put(t, "both.pem", cert.certPEM(), cert.keyPEM()), "")
+	k, _, _ := keys(t, f)
+	control, data, err := k.ForClient(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, config := range []*tls.Config{control, data} {
+		s, c := shake(t, config, trusting(ca, tls.VersionTLS11))
+		if s.err == nil || c.err == nil {
+			t.Fatalf("server %v, client %v; want both refused", s.err, c.err)
+		}
+		wantWords(t, s.err, alertWords[70].plain, "TLS 1.2 is the oldest")
+	}
+}
+
+// TestClientSameCertificate: a renewal in the middle of a session does not show on its data connections.
+func TestClientSameCertificate(t *testing.T) {
+	ca := authority(t)
+	before, after := sign(t, ca, nil), sign(t, ca, nil)
+	f := terminated(put(t, "both.pem", before.certPEM(), before.keyPEM()), "")
+	f.TLS.AnySession = true
+	k, at, _ := keys(t, f)
+	control, data := begin(t, k, f, trusting(ca, tls.VersionTLS13))
+	put(t, f.TLS.Cert, after.certPEM(), after.keyPEM(), []byte("\n"))
+	k.Look(at.pass(time.Minute))
+	wantShown(t, k, f, trusting(ca, tls.VersionTLS13), after)
+	if _, c := shake(t, data, trusting(ca, tls.VersionTLS13)); c.err != nil || !c.PeerCertificates[0].Equal(before.cert) {
+		t.Errorf("data of the old session: error %v, or another certificate; want the old one", c.err)
+	}
+	// A second AUTH, after REIN, begins anew.
+	shake(t, control, trusting(ca, tls.VersionTLS13))
+	if _, c := shake(t, data, trusting(ca, tls.VersionTLS13)); c.err != nil || !c.PeerCertificates[0].Equal(after.cert) {
+		t.Errorf("data after a second AUTH: error %v, or another certificate; want the new one", c.err)
+	}
+}
+
+// TestServerResumes: data connections resume, as servers demand it: again and again, and two at once.
+func TestServerResumes(t *testing.T) {
+	ca := authority(t)
+	server := &tls.Config{Certificates: []tls.Certificate{sign(t, ca, nil).pair()}}
+	demanding := server.Clone()
+	demanding.VerifyConnection = resumed
+	key := [][32]byte{{1}}
+	server.SetSessionTicketKeys(key)
+	demanding.SetSessionTicketKeys(key)
+	f := originated(put(t, "ca.pem", ca.certPEM()))
+	byAddress := f
+	byAddress.Server.Host = "127.0.0.1"
+	k, _, _ := keys(t, f)
+	for _, version := range bothVersions {
+		for _, f := range []forward.Forward{f, byAddress} {
+			control, data, err := k.ForServer(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			server.MaxVersion, demanding.MaxVersion = version, version
+			if s, c := shake(t, server, control); s.err != nil || c.err != nil || c.Version != version {
+				t.Fatalf("%s: control: server %v, client %v", tls.VersionName(version), s.err, c.err)
+			}
+			for i := range 3 {
+				if s, c := shake(t, demanding, data); s.err != nil || c.err != nil || !c.DidResume {
+					t.Fatalf("%s: data %d: server %v, client %v, resumed %v", tls.VersionName(version), i, s.err, c.err, c.DidResume)
+				}
+			}
+			at := make(chan bool)
+			for range 2 {
+				go func() {
+					s, c := shake(t, demanding, data)
+					at <- s.err == nil && c.err == nil && c.DidResume
+				}()
+			}
+			if a, b := <-at, <-at; !a || !b {
+				t.Errorf("%s: two at once: %v, %v; want both resumed", tls.VersionName(version), a, b)
+			}
+		}
+	}
+}
+
+// TestServerRefused: what the gateway has against a server's certificate, and what it says.
+func TestServerRefused(t *testing.T) {
+	ca := authority(t)
+	file := put(t, "ca.pem", ca.certPEM())
+	named := func(names ...string) signed {
+		return sign(t, ca, func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = names, nil })
+	}
+	usage := func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }
+	for _, test := range []struct {
+		name   string
+		cert   signed
+		plain  string
+		remedy string
+	}{
+		{"expired", sign(t, ca, expired), "the server's certificate has expired", "renewed on the server"},
+		{"not yet", sign(t, ca, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), "the server's certificate is not good yet", "clocks"},
+		{"another name", named("other.test"), "the server's certificate is for another name", `names "other.test", not "gateway.test": if that is the server, tls.server_name`},
+		{"many names", named("a.test", "b.test", "c.test", "d.test", "e\".test"), "the server's certificate is for another name", `"d.test", ..., not`},
+		{"no names", named(), "the server's certificate is for another name", "no subjectAltName"},
+		{"unknown authority", sign(t, authority(t), nil), "the server's certificate is not trusted: signed by an unknown authority", "tls.ca names"},
+		{"self-signed", sign(t, signed{}, nil), "the server's certificate is not trusted: signed by an unknown authority", "tls.ca names"},
+		{"for clients", sign(t, ca, usage), "the server's certificate may not be used for a server", "serverAuth"},
+	} {
+		for _, version := range bothVersions {
+			t.Run(test.name+" "+tls.VersionName(version), func(t *testing.T) {
+				f := originated(file)
+				k, _, _ := keys(t, f)
+				control, _, err := k.ForServer(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				server := &tls.Config{Certificates: []tls.Certificate{test.cert.pair()}, MaxVersion: version}
+				_, c := shake(t, server, control)
+				wantWords(t, c.err, test.plain, test.remedy)
+
+				f.TLS.Insecure = true
+				if control, _, err = k.ForServer(f); err != nil {
+					t.Fatal(err)
+				}
+				if _, c = shake(t, server, control); c.err != nil {
+					t.Errorf("not verified: %v; want none", c.err)
+				}
+			})
+		}
+	}
+}
+
+// TestServerNames: where the name comes from that the certificate must have.
+func TestServerNames(t *testing.T) {
+	ca := authority(t)
+	f := originated(put(t, "ca.pem", ca.certPEM()))
+	k, _, _ := keys(t, f)
+	for host, name := range map[string]string{"gateway.test.": "", "127.0.0.1": "", "192.0.2.1": "gateway.test", "elsewhere.test": "127.0.0.1"} {
+		f.Server.Host, f.TLS.ServerName = host, name
+		control, _, err := k.ForServer(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, c := shake(t, &tls.Config{Certificates: []tls.Certificate{sign(t, ca, nil).pair()}}, control); c.err != nil {
+			t.Errorf("server %q, server_name %q: %v", host, name, c.err)
+		}
+	}
+}
+
+// TestServerTooOld: no TLS 1.1 with servers either.
+func TestServerTooOld(t *testing.T) {
+	f := originated("")
+	f.TLS.Insecure = true
+	k, _, _ := keys(t, f)
+	control, _, err := k.ForServer(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, c := shake(t, &tls.Config{Certificates: []tls.Certificate{sign(t, signed{}, nil).pair()}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, control)
+	wantWords(t, c.err, alertWords[70].plain, "TLS 1.2 is the oldest")
+}
+
+// TestServerOtherCertificate: the data connection must show the control connection's certificate, also
+// where it would pass by itself, where nothing is verified, and where control has shown none.
+func TestServerOtherCertificate(t *testing.T) {
+	ca := authority(t)
+	one, other := sign(t, ca, nil), sign(t, ca, nil)
+	f := originated(put(t, "ca.pem", ca.certPEM()))
+	for _, insecure := range []bool{false, true} {
+		f.TLS.Insecure = insecure
+		k, _, _ := keys(t, f)
+		control, data, err := k.ForServer(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var policy *PolicyError
+		if _, c := shake(t, &tls.Config{Certificates: []tls.Certificate{one.pair()}}, data); !errors.As(c.err, &policy) {
+			t.Errorf("insecure %v: data before control: %v; want a PolicyError", insecure, c.err)
+		}
+		if _, c := shake(t, &tls.Config{Certificates: []tls.Certificate{one.pair()}}, control); c.err != nil {
+			t.Fatal(c.err)
+		}
+		if _, c := shake(t, &tls.Config{Certificates: []tls.Certificate{one.pair()}}, data); c.err != nil {
+			t.Errorf("insecure %v: same certificate, not resumed: %v", insecure, c.err)
+		}
+		_, c := shake(t, &tls.Config{Certificates: []tls.Certificate{other.pair()}}, data)
+		if !errors.As(c.err, &policy) || policy.Plain() != "the server's data connection has another certificate than its control connection" {
+			t.Errorf("insecure %v: another certificate: %v; want a PolicyError", insecure, c.err)
+		}
+	}
+}
+
+// TestServerAsksForCertificate: it gets the one of client_cert, or none.
+func TestServerAsksForCertificate(t *testing.T) {
+	ca := authority(t)
+	mine := sign(t, ca, nil)
+	f := originated(put(t, "ca.pem", ca.certPEM()))
+	with := f
+	with.TLS.ClientCert, with.TLS.ClientKey = put(t, "cert.pem", mine.certPEM()), put(t, "key.pem", mine.keyPEM())
+	server := &tls.Config{Certificates: []tls.Certificate{sign(t, ca, nil).pair()}, ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true}
+	for _, version := range bothVersions {
+		server.MaxVersion = version
+		k, _, _ := keys(t, with)
+		control, data, err := k.ForServer(with)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, config := range []*tls.Config{control, data} {
+			if s, c := shake(t, server, config); s.err != nil || c.err != nil || !s.PeerCertificates[0].Equal(mine.cert) {
+				t.Errorf("server %v, client %v; want the certificate shown", s.err, c.err)
+			}
+		}
+		k, _, _ = keys(t, f)
+		if control, _, err = k.ForServer(f); err != nil {
+			t.Fatal(err)
+		}
+		if s, c := shake(t, server, control); s.err == nil || c.err == nil {
+			t.Errorf("without one: server %v, client %v; want both refused", s.err, c.err)
+		}
+	}
+}
+
+// TestNotLoaded: there is no TLS without Load, and none for a forward that it did not name.
+func TestNotLoaded(t *testing.T) {
+	cert := sign(t, signed{}, nil)
+	f := terminated(put(t, "both.pem", cert.certPEM(), cert.keyPEM()), "")
+	k, _, _ := keys(t)
+	if _, _, err := k.ForClient(f); err == nil {
+		t.Error("ForClient without Load: got no error")
+	}
+	if _, _, err := k.ForServer(f); err == nil {
+		t.Error("ForServer without Load: got no error")
+	}
+}
+
+// TestTickets: which ticket is chosen.
+func TestTickets(t *testing.T) {
+	at := &clock{at: time.Now()}
+	cache := &tickets{now: at.now}
+	made := make([]*tls.ClientSessionState, maxTickets+2)
+	for i := range made {
+		made[i] = &tls.ClientSessionState{}
+	}
+	want := func(step string, i int) {
+		t.Helper()
+		if got, ok := cache.Get(""); !ok || got != made[i] {
+			t.Errorf("%s: got another ticket or none; want number %d", step, i)
+		}
+	}
+	if _, ok := cache.Get(""); ok {
+		t.Error("got a ticket of an empty cache")
+	}
+	cache.Put("", made[0])
+	cache.Put("", made[1])
+	want("newest", 1)
+	want("the other one, not used", 0)
+	want("all used: newest", 1)
+	cache.Put("", nil)
+	want("kept after a failure", 1)
+	cache.Put("", made[2])
+	cache.Put("", made[3])
+	at.pass(freshTicket)
+	want("newest", 3)
+	want("number 2 is stale", 3)
+	cache.Put("", made[4])
+	cache.Put("", made[5])
+	if want("newest", 5); len(cache.kept) != maxTickets {
+		t.Errorf("%d tickets are kept; want %d", len(cache.kept), maxTickets)
+	}
+}
+
+func BenchmarkForClient(b *testing.B) {
+	cert := sign(b, signed{}, nil)
+	f := terminated(put(b, "both.pem", cert.certPEM(), cert.keyPEM()), "")
+	k, _, _ := keys(b, f)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := k.ForClient(f); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkForServer(b *testing.B) {
+	f := originated(put(b, "ca.pem", authority(b).certPEM()))
+	k, _, _ := keys(b, f)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := k.ForServer(f); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkData is one data connection of a client, resumed, with its TCP connection.
+func BenchmarkData(b *testing.B) {
+	ca := authority(b)
+	cert := sign(b, ca, nil)
+	f := terminated(put(b, "both.pem", cert.certPEM(), cert.keyPEM()), "")
+	k, _, _ := keys(b, f)
+	client := trusting(ca, tls.VersionTLS13)
+	_, data := begin(b, k, f, client)
+	for b.Loop() {
+		if s, c := shake(b, data, client); s.err != nil || c.err != nil {
+			b.Fatal(s.err, c.err)
+		}
+	}
+}

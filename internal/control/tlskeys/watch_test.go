@@ -1,0 +1,200 @@
+package tlskeys
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+// renew replaces a file as those do who renew certificates: another one under its name.
+func renew(t *testing.T, path string, parts ...[]byte) {
+	t.Helper()
+	next := put(t, path+".next", parts...)
+	if err := os.Rename(next, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// twoFiles is a certificate and its key in files of their own, loaded.
+func twoFiles(t *testing.T) (m *material, cert, key string) {
+	t.Helper()
+	m = newMaterial(t)
+	return m, m.path("cert"), m.path("key")
+}
+
+// TestLook: a pair that changes is taken up, also by links (certbot's) and where only the inode differs.
+func TestLook(t *testing.T) {
+	m, cert, key := twoFiles(t)
+	live := filepath.Join(t.TempDir(), "live.pem")
+	put(t, m.path("next-cert"), m.next.certPEM())
+	if err := os.Symlink(cert, live); err != nil {
+		t.Fatal(err)
+	}
+	f := terminated(live, key)
+	k, at, log := keys(t, f)
+	wantShown(t, k, f, trusting(m.ca, 0), m.cert)
+	k.Look(at.pass(30 * time.Second))
+	log.wantLog(t)
+	if err := os.Remove(live); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(m.path("next-cert"), live); err != nil {
+		t.Fatal(err)
+	}
+	renew(t, key, m.next.keyPEM())
+	k.Look(at.pass(30 * time.Second))
+	log.wantLog(t, "level=INFO", "the file has changed", live)
+	wantShown(t, k, f, trusting(m.ca, 0), m.next)
+	k.Look(at.pass(30 * time.Second))
+	log.wantLog(t)
+}
+
+// TestHandshakeLooks: a session that begins does not wait for Look, and does not look more than once a second.
+func TestHandshakeLooks(t *testing.T) {
+	m, cert, key := twoFiles(t)
+	f := terminated(cert, key)
+	k, at, _ := keys(t, f)
+	renew(t, cert, m.next.certPEM())
+	renew(t, key, m.next.keyPEM())
+	at.pass(lookAgain - time.Millisecond)
+	wantShown(t, k, f, trusting(m.ca, 0), m.cert)
+	at.pass(time.Millisecond)
+	wantShown(t, k, f, trusting(m.ca, 0), m.next)
+}
+
+// TestLookTwoSteps: a certificate that is renewed before its key does no harm, and nobody is troubled.
+func TestLookTwoSteps(t *testing.T) {
+	m, cert, key := twoFiles(t)
+	f := terminated(cert, key)
+	k, at, log := keys(t, f)
+	renew(t, cert, m.next.certPEM())
+	k.Look(at.pass(30 * time.Second))
+	log.wantLog(t)
+	wantShown(t, k, f, trusting(m.ca, 0), m.cert)
+	renew(t, key, m.next.keyPEM())
+	k.Look(at.pass(30 * time.Second))
+	log.wantLog(t, "level=INFO", cert)
+	wantShown(t, k, f, trusting(m.ca, 0), m.next)
+}
+
+// TestLookBroken: what cannot be used leaves in use what was, and is logged once.
+func TestLookBroken(t *testing.T) {
+	m, cert, key := twoFiles(t)
+	f := terminated(cert, key)
+	k, at, log := keys(t, f)
+	for _, step := range []struct {
+		change func()
+		want   []string
+	}{
+		{func() { renew(t, key, m.next.keyPEM()) }, []string{"level=ERROR", "does not belong to the certificate", "remedy="}},
+		{func() { renew(t, key, []byte("x")) }, []string{"level=ERROR", "holds no PEM"}},
+		{func() { os.Remove(key) }, []string{"level=ERROR", "does not exist"}},
+	} {
+		step.change()
+		k.Look(at.pass(30 * time.Second))
+		log.wantLog(t) // it may yet settle
+		k.Look(at.pass(30 * time.Second))
+		log.wantLog(t, append(step.want, "stays in use")...)
+		for range 3 {
+			k.Look(at.pass(30 * time.Second))
+		}
+		log.wantLog(t)
+		wantShown(t, k, f, trusting(m.ca, 0), m.cert)
+	}
+	renew(t, key, m.cert.keyPEM())
+	k.Look(at.pass(30 * time.Second))
+	log.wantLog(t, "level=INFO")
+}
+
+// TestLookTrust: an authority that is added counts for the next session.
+func TestLookTrust(t *testing.T) {
+	m := newMaterial(t)
+	newer := authority(t)
+	server := &tls.Config{Certificates: []tls.Certificate{sign(t, newer, nil).pair()}}
+	f := originated(m.path("ca"))
+	k, at, log := keys(t, f)
+	try := func() error {
+		control, _, err := k.ForServer(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, c := shake(t, server, control)
+		return c.err
+	}
+	if err := try(); err == nil {
+		t.Error("got no error of an unknown authority")
+	}
+	renew(t, m.path("ca"), m.ca.certPEM(), newer.certPEM())
+	k.Look(at.pass(30 * time.Second))
+	log.wantLog(t, "level=INFO", m.path("ca"))
+	if err := try(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLookExpiry: the end of a certificate is warned of once a day, from a month before it on.
+func TestLookExpiry(t *testing.T) {
+	m, cert, key := twoFiles(t)
+	f := terminated(cert, key)
+	k, at, log := keys(t, f)
+	k.Look(at.now())
+	log.wantLog(t)
+	at.pass(m.cert.cert.NotAfter.Sub(at.now()) - WarnBefore + time.Minute)
+	k.Look(at.now())
+	log.wantLog(t, "level=WARN", "the certificate expires on", "in 29 days", cert, "forwards=archive", "remedy=")
+	k.Look(at.pass(warnAgain - time.Second))
+	log.wantLog(t)
+	k.Look(at.pass(time.Second))
+	log.wantLog(t, "in 28 days")
+	k.Load([]forward.Forward{f}, nil) // says it by itself
+	k.Look(at.pass(time.Hour))
+	log.wantLog(t)
+	k.Look(at.pass(WarnBefore))
+	log.wantLog(t, "has expired on")
+	long := sign(t, m.ca, func(c *x509.Certificate) { c.NotAfter = at.now().Add(365 * 24 * time.Hour) })
+	renew(t, cert, long.certPEM())
+	renew(t, key, long.keyPEM())
+	k.Look(at.pass(warnAgain))
+	log.wantLog(t, "level=INFO")
+	if got := k.Expiries()[0].NotAfter; !got.Equal(long.cert.NotAfter) {
+		t.Errorf("got the end %v; want that of the new one", got)
+	}
+}
+
+// TestTogether: sessions begin while files change and are loaded; for the race detector.
+func TestTogether(t *testing.T) {
+	m, cert, key := twoFiles(t)
+	f := terminated(cert, key)
+	k, at, _ := keys(t, f)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 50 {
+				control, _, err := k.ForClient(f)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if c, err := control.GetCertificate(nil); err != nil || c == nil {
+					t.Errorf("got %v, error %v", c, err)
+				}
+				at.pass(lookAgain)
+				k.Expiries()
+			}
+		})
+	}
+	for i := range 20 {
+		next := []signed{m.next, m.cert}[i%2]
+		renew(t, cert, next.certPEM())
+		renew(t, key, next.keyPEM())
+		k.Look(at.now())
+		k.Load([]forward.Forward{f}, nil)
+	}
+	all.Wait()
+}

@@ -1,0 +1,224 @@
+package dialogue
+
+import (
+	"bytes"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
+)
+
+// FuzzDialogue has both sides hostile at once, and the data path fail as it likes. Its input is a script as
+// in testdata/dialogues: C, S and + lines count, all others are left out.
+func FuzzDialogue(f *testing.F) {
+	for _, s := range scripts(f) {
+		var in []string
+		for _, l := range s.lines {
+			if kind, rest, _ := strings.Cut(l, " "); kind == "C" || kind == "S" || kind == "+" {
+				if q, err := strconv.Unquote(`"` + strings.ReplaceAll(rest, `"`, `\"`) + `"`); err == nil {
+					in = append(in, kind+" "+q)
+				}
+			}
+		}
+		f.Add(strings.TrimSpace(s.ends+" "+s.tls), s.terms.ServerMode == forward.ServerModePassive, []byte(strings.Join(in, "\n")))
+	}
+	f.Fuzz(func(t *testing.T, family string, passive bool, text []byte) {
+		family, words, _ := strings.Cut(family, " ")
+		e, ok := ends[family]
+		if !ok {
+			e = ends["4"]
+		}
+		terms := Terms{LoginFailures: 5}
+		for w := range strings.FieldsSeq(words) {
+			if set := tlsWords[w]; set != nil {
+				set(&terms)
+			}
+		}
+		if passive {
+			terms.ServerMode = forward.ServerModePassive
+		}
+		h := &harness{t: t, ends: e, passive: passive, d: NewDialogue(e, terms)}
+		for line := range bytes.SplitSeq(text, []byte("\n")) {
+			if len(line) < 2 || bytes.IndexByte(line, 0) >= 0 { // the line reader refuses a NUL
+				continue
+			}
+			kind, rest := line[0], bytes.TrimSuffix(line[2:], []byte("\r"))
+			switch {
+			case kind == 'C' && h.d.Accepts(rest):
+				h.client(rest)
+			case kind == 'S':
+				h.server(rest)
+			case kind == '+' && string(rest) == "hello":
+				h.take(h.d.Hello(), nil)
+			case kind == '+':
+				h.failing = !h.failing
+			}
+			if h.ended {
+				return
+			}
+		}
+	})
+}
+
+// harness does what a session does with steps, and holds them to the laws.
+type harness struct {
+	t       *testing.T
+	ends    Ends
+	passive bool
+	d       *Dialogue
+	open    int
+	failing bool // the next effect fails
+	ended   bool
+}
+
+func (h *harness) client(line []byte) {
+	h.take(h.d.Step(Client, line), line)
+}
+
+func (h *harness) server(line []byte) {
+	s := h.d.Step(Server, line)
+	h.take(s, nil)
+}
+
+// take does a step's effects and looks at its lines. What goes to the server is the client's line, or a
+// command that negotiates.
+func (h *harness) take(s *Step, line []byte) {
+	h.t.Helper()
+	failed := h.failing
+	switch s.Action {
+	case Open:
+		h.pinhole(s.Pinhole)
+		h.open = 1
+		if failed {
+			s, h.open = h.d.Failed("", ""), 0
+			break
+		}
+		if s = h.d.Opened(netip.AddrPortFrom(s.Pinhole.At.Addr(), 49_999)); s.Action == Arm && h.failing {
+			s, h.open = h.d.Failed("", ""), 0
+		}
+	case Arm:
+		if h.open != 1 {
+			h.t.Fatalf("armed with %d pinholes", h.open)
+		}
+		if failed {
+			s, h.open = h.d.Failed("", ""), 0
+		}
+	case Join:
+		h.bridge(s.Bridge)
+		h.open = 1
+		if failed {
+			s, h.open = h.d.Failed("", ""), 0
+		}
+	case Finish:
+		h.open = 0
+		if failed {
+			s = h.d.Broken(426, "broken", "")
+		}
+	case Fail:
+		h.open = 0
+		if failed {
+			s = h.d.Broken(522, "no TLS", "")
+		}
+	case Close:
+		h.open = 0
+	case Pass:
+		if want := (pinhole.Passage{From: h.ends.Client, At: h.ends.Gateway, Ports: h.d.terms.Passive, To: h.ends.Server, As: h.ends.Outside}); s.Passage != want {
+			h.t.Fatalf("got passage %s; want %s", s.Passage, want)
+		}
+		fallthrough
+	case Prepare:
+		if h.open = 0; failed {
+			s = h.d.Failed("", "")
+		}
+	}
+	h.law(s)
+	h.sent(s, line)
+	h.ended = s.End || s.Then == Tunnel
+}
+
+// sent looks at what a step sends to either side.
+func (h *harness) sent(s *Step, line []byte) {
+	h.t.Helper()
+	h.lines("client", s.ToClient)
+	for l := range bytes.SplitSeq(h.lines("server", s.ToServer), []byte("\r\n")) {
+		verb, _, _ := strings.Cut(string(l), " ")
+		switch verb {
+		case "", "PASV", "EPSV", "PORT", "EPRT":
+		default:
+			if line == nil || !bytes.HasSuffix(line, l) {
+				h.t.Fatalf("the server is sent %q, which the client has not sent", l)
+			}
+		}
+	}
+	if n := len(h.d.Pending); n > 2 {
+		h.t.Fatalf("%d commands are under way", n)
+	}
+	if s.Refused != NotRefused && s.Reason == "" || len(s.Reason) > 200 {
+		h.t.Fatalf("refused %s for reason %q", s.Refused, s.Reason)
+	}
+}
+
+// law holds a step to what was promised about encryption.
+func (h *harness) law(s *Step) {
+	h.t.Helper()
+	terms, p := h.d.terms, h.d.protection
+	switch {
+	case s.Then == Encrypt && (!p.encrypted || terms.TLS.Client == forward.ClientTLSOff),
+		s.Then == Decrypt && p.encrypted,
+		s.Then == Tunnel && terms.Passive.IsEmpty(),
+		p.private && !p.began, p.encrypted && !p.began:
+		h.t.Fatalf("got continuation %d with %+v", s.Then, p)
+	}
+	if terms.TLS.Client != forward.ClientTLSRequired || p.encrypted {
+		return
+	}
+	for l := range bytes.SplitSeq(s.ToServer, []byte("\r\n")) {
+		if verb, _, _ := strings.Cut(string(l), " "); verb == "USER" || verb == "PASS" || verb == "ACCT" {
+			h.t.Fatalf("the server is sent %q, which came in clear", l)
+		}
+	}
+	if s.Action == Open && !s.Pinhole.Encrypted.Client || s.Action == Join && !s.Bridge.Encrypted.Client {
+		h.t.Fatal("a data connection is in clear")
+	}
+}
+
+// lines expects whole lines, and returns them. To the client, answers to Telnet options may stand before.
+func (h *harness) lines(to string, text []byte) []byte {
+	h.t.Helper()
+	rest := text
+	for to == "client" && len(rest) > 2 && rest[0] == 255 && (rest[1] == 254 || rest[1] == 252) {
+		rest = rest[3:]
+	}
+	if len(rest) > 0 && !bytes.HasSuffix(rest, []byte("\r\n")) {
+		h.t.Fatalf("the %s is sent half a line: %q", to, text)
+	}
+	if bare := bytes.ReplaceAll(rest, []byte("\r\n"), nil); bytes.ContainsAny(bare, "\r\n\x00") {
+		h.t.Fatalf("the %s is sent a bare CR, LF or NUL: %q", to, text)
+	}
+	if to == "server" && bytes.Count(rest, []byte("\n")) > 1 {
+		h.t.Fatalf("the server is sent several lines: %q", text)
+	}
+	return rest
+}
+
+func (h *harness) pinhole(p pinhole.Pinhole) {
+	h.t.Helper()
+	e := h.ends
+	passive := p.From == e.Client && p.At == netip.AddrPortFrom(e.Gateway, 0) && p.To.Addr() == e.Server && p.As == e.Outside
+	active := p.From == e.Server && p.At == netip.AddrPortFrom(e.Outside, 0) && p.To.Addr() == e.Client && p.As == e.Gateway
+	if !passive && (!active || h.passive) || p.To.Port() < forward.LowestDataPort || !h.d.LoggedIn {
+		h.t.Fatalf("got pinhole %s, logged in %t", p, h.d.LoggedIn)
+	}
+}
+
+func (h *harness) bridge(b pinhole.Bridge) {
+	h.t.Helper()
+	e := h.ends
+	if !h.passive || b.Client.As != e.Gateway || b.Client.To.Addr() != e.Client || b.Server.As != e.Outside || b.Server.To.Addr() != e.Server ||
+		min(b.Client.To.Port(), b.Server.To.Port()) < forward.LowestDataPort {
+		h.t.Fatalf("got bridge %v", b)
+	}
+}

@@ -1,0 +1,160 @@
+// Package rulesettest holds forwards of every kind for tests: those of ruleset compare their text
+// with golden files, those of nft compare what the kernel has after each of two ways to load them.
+package rulesettest
+
+import (
+	"net/netip"
+
+	"ftpgate/internal/core/forward"
+)
+
+// Case is a list of forwards that go together.
+type Case struct {
+	Name     string
+	Forwards []forward.Resolved
+}
+
+// Cases returns the cases; together they have every set and every rule that a table can have.
+func Cases() []Case {
+	return []Case{
+		{"empty", nil},
+		{"kernel", []forward.Resolved{
+			Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingKernel),
+		}},
+		{"kernel6", []forward.Resolved{
+			Forward("main", "[2001:db8:5::2]:2121", "[2001:db8:113::21]:21", forward.TrackingKernel),
+		}},
+		{"none", []forward.Resolved{
+			with(Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingNone), ports(50000, 50100)),
+		}},
+		{"none-all", []forward.Resolved{
+			with(Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingNone), ports(1, 65535),
+				clients("192.168.5.0/24", "192.168.5.7/32", "10.0.0.0/8")),
+		}},
+		{"wildcard", []forward.Resolved{
+			with(Forward("main", ":2121", "203.0.113.21:21", forward.TrackingKernel), server6("2001:db8:113::21")),
+		}},
+		{"every-kind", everyKind()},
+		{"proxy", []forward.Resolved{proxied(forward.DataAuto)}},
+		{"proxy-kernel-none", []forward.Resolved{
+			proxied(forward.DataKernel),
+			Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
+			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone), ports(50000, 50100)),
+		}},
+		{"proxy-passage", []forward.Resolved{passing(forward.DataAuto, "main", 50000, 50100)}},
+		{"proxy-passages", []forward.Resolved{ // beside what has the same ports without a proxy
+			passing(forward.DataKernel, "main", 50000, 50100),
+			passing(forward.DataAuto, "like it", 50000, 50100),
+			passing(forward.DataAuto, "all", 1024, 65535),
+			passing(forward.DataAuto, "one", 60000, 60000),
+			passing(forward.DataRelay, "relayed", 50200, 50300),
+			with(passing(forward.DataAuto, "terminated", 50400, 50500), func(f *forward.Resolved) { f.TLS.Client = forward.ClientTLSRequired }),
+			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone), ports(50000, 50100)),
+		}},
+		{"relay", []forward.Resolved{proxied(forward.DataRelay)}},
+		{"relay-kernel", []forward.Resolved{
+			proxied(forward.DataRelay),
+			Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
+		}},
+	}
+}
+
+// proxied returns a forward with tracking proxy, of which the table may hold nothing but pinholes.
+func proxied(path forward.DataPath) forward.Resolved {
+	f := Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingProxy)
+	f.Data = path
+	return with(f, clients("192.168.5.0/24"))
+}
+
+// passing returns a forward whose encrypted sessions pass through.
+func passing(path forward.DataPath, name string, first, last uint16) forward.Resolved {
+	f := with(proxied(path), ports(first, last))
+	f.Name = name
+	return f
+}
+
+// everyKind has each form of listen address, with both trackings and both versions of IP.
+func everyKind() []forward.Resolved {
+	var all []forward.Resolved
+	port := uint16(2000)
+	for _, tracking := range []forward.Tracking{forward.TrackingKernel, forward.TrackingNone} {
+		for _, host := range []string{"192.0.2.1", "2001:db8::1", ""} {
+			for _, on := range []string{"", "lan0", "eth0.100"} {
+				for _, from := range [][]string{nil, {"192.168.5.0/24", "2001:db8:5::/64", "192.168.6.7/32"}} {
+					port++
+					f := Forward("", ":1", "203.0.113.21", tracking)
+					f.Name = "kind-" + host + "-" + on + "-" + tracking.String()
+					f.Listen.Port = port
+					if host != "" {
+						f.Listen.Addr = netip.MustParseAddr(host)
+					}
+					f.Listen.Interface = on
+					f = with(f, server6("2001:db8:113::21"), clients(from...))
+					if tracking == forward.TrackingNone {
+						f = with(f, ports(port*10, port*10+9))
+					}
+					all = append(all, f)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Forward makes a forward from texts; it panics where they are unsound.
+func Forward(name, listen, server string, tracking forward.Tracking) forward.Resolved {
+	l, err := forward.ParseListen(listen)
+	if err != nil {
+		panic(err)
+	}
+	s, err := forward.ParseServer(server)
+	if err != nil {
+		panic(err)
+	}
+	f := forward.Resolved{Forward: forward.Forward{Name: name, Listen: l, Server: s, Tracking: tracking}}
+	if addr, ok := s.Addr(); ok && addr.Is4() {
+		f.Server4 = addr
+	} else if ok {
+		f.Server6 = addr
+	}
+	return f
+}
+
+func with(f forward.Resolved, change ...func(*forward.Resolved)) forward.Resolved {
+	for _, c := range change {
+		c(&f)
+	}
+	return f
+}
+
+func ports(first, last uint16) func(*forward.Resolved) {
+	return func(f *forward.Resolved) { f.ServerPorts = forward.PortRange{First: first, Last: last} }
+}
+
+func server6(addr string) func(*forward.Resolved) {
+	return func(f *forward.Resolved) { f.Server6 = netip.MustParseAddr(addr) }
+}
+
+func clients(prefixes ...string) func(*forward.Resolved) {
+	return func(f *forward.Resolved) {
+		for _, p := range prefixes {
+			f.Clients = append(f.Clients, netip.MustParsePrefix(p))
+		}
+	}
+}
+
+// Many returns n forwards with kernel tracking, each with addresses of its own.
+func Many(n int) []forward.Resolved {
+	forwards := make([]forward.Resolved, n)
+	listen, server := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.128.0.1")
+	for i := range forwards {
+		forwards[i] = forward.Resolved{Forward: forward.Forward{
+			Name:     "many-" + listen.String(),
+			Listen:   forward.Listen{Addr: listen, Port: 2121},
+			Server:   forward.Server{Host: server.String(), Port: 21},
+			Tracking: forward.TrackingKernel,
+		}, Server4: server}
+		listen, server = listen.Next(), server.Next()
+	}
+	return forwards
+}

@@ -1,0 +1,224 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
+)
+
+// TestReserved has ports in every state that a reservation can meet: it keeps the port for itself
+// against whoever wants it, lets nobody in, and becomes a pinhole when it is armed.
+func TestReserved(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before func(*testing.T, *Path) // what happened at the port
+	}{
+		{"fresh", func(*testing.T, *Path) {}},
+		{"closed first by the gateway", func(t *testing.T, p *Path) { carryOne(t, p, To) }}, // TIME_WAIT is here
+		{"closed first by the peer", func(t *testing.T, p *Path) { carryOne(t, p, From) }},
+		{"in use by a transfer", func(t *testing.T, p *Path) { joinedBy(t, p) }},
+		{"given back", func(t *testing.T, p *Path) { reserve(t, p, hole(far(t, server))).Close() }},
+		{"given back after Arm", func(t *testing.T, p *Path) { open(t, p, hole(far(t, server))).Close() }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &Path{Ports: free(t, 1)}
+			tt.before(t, p)
+			l := far(t, server)
+			tr := reserve(t, p, hole(l))
+			wantTaken(t, p, tr.At())
+			wantRefused(t, tr.At())
+			if err := tr.Arm(); err != nil {
+				t.Fatal(err)
+			}
+			wantTaken(t, p, tr.At())
+			client := dialFrom(t, peer, tr.At())
+			srv := acceptFrom(t, l)
+			send(srv, []byte("mine"))
+			wantData(t, "client", client, []byte("mine"))
+			client.Close()
+			if r := wait(t, tr); r.Err != nil || r.Strangers != 0 {
+				t.Errorf("got %+v; want neither an error nor strangers", r)
+			}
+		})
+	}
+}
+
+// carryOne has a transfer go through, of which one side is the first to close.
+func carryOne(t *testing.T, p *Path, first Side) {
+	t.Helper()
+	tr, client, srv := joinedBy(t, p)
+	ends := [2]*net.TCPConn{client, srv}
+	ends[first].Close()
+	wantData(t, "other end", ends[first.other()], nil)
+	ends[first.other()].Close()
+	if r := wait(t, tr); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+}
+
+// wantTaken checks that nobody gets the port: no pinhole, nobody who listens, on all addresses
+// either, and nobody who only binds.
+func wantTaken(t *testing.T, p *Path, at netip.AddrPort) {
+	t.Helper()
+	for range 2 { // what the first one fails at must not help the second one
+		if second, err := p.Open(t.Context(), hole(far(t, server)), Seals{}); !errors.Is(err, ErrNoPorts) {
+			if err == nil {
+				second.Close()
+			}
+			t.Errorf("second pinhole at %s: got %v; want %v", at, err, ErrNoPorts)
+		}
+	}
+	for _, addr := range []netip.Addr{at.Addr(), netip.IPv4Unspecified()} {
+		l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, at.Port())))
+		if err == nil {
+			l.Close()
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("listen at %s, port %d: got %v; want %v", addr, at.Port(), err, syscall.EADDRINUSE)
+		}
+	}
+}
+
+// TestReservedByAnother has another process ask for the port, as a second ftpgate with the same range
+// does.
+func TestReservedByAnother(t *testing.T) {
+	if isChild() {
+		ports, err := forward.ParsePortRange(os.Getenv("RELAY_TEST_PORTS"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &Path{Ports: ports}
+		wantTaken(t, p, netip.AddrPortFrom(gateway, p.Ports.First))
+		return
+	}
+	p := &Path{Ports: free(t, 1)}
+	carryOne(t, p, To)
+	reserve(t, p, hole(far(t, server)))
+	cmd := again(t, "TestReservedByAnother")
+	cmd.Env = append(cmd.Env, "RELAY_TEST_PORTS="+p.Ports.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestOpenAtOnce has many pinholes want few ports at the same moment: each port has one taker.
+func TestOpenAtOnce(t *testing.T) {
+	const ports, takers = 8, 32
+	p := &Path{Ports: free(t, ports)}
+	h := hole(far(t, server))
+	got := make(chan *Transfer)
+	for range takers {
+		go func() {
+			tr, err := p.Open(context.Background(), h, Seals{})
+			if err == nil {
+				err = tr.Arm()
+			}
+			if err != nil && !errors.Is(err, ErrNoPorts) {
+				t.Errorf("got %v; want %v", err, ErrNoPorts)
+			}
+			got <- tr
+		}()
+	}
+	seen := map[uint16]bool{}
+	for range takers {
+		tr := <-got
+		if tr == nil {
+			continue
+		}
+		owned(t, tr)
+		if seen[tr.At().Port()] {
+			t.Errorf("port %d has two takers", tr.At().Port())
+		}
+		seen[tr.At().Port()] = true
+	}
+	if len(seen) != ports {
+		t.Errorf("got %d of %d ports", len(seen), ports)
+	}
+}
+
+func TestAvoid(t *testing.T) {
+	p := &Path{Ports: free(t, 3)}
+	kept := p.Ports.First + 1
+	p.Avoid = func(at netip.AddrPort) bool {
+		if at.Addr() != gateway {
+			t.Errorf("asked for %s; want %s", at.Addr(), gateway)
+		}
+		return at.Port() == kept
+	}
+	h := hole(far(t, server))
+	for range 2 {
+		if tr := reserve(t, p, h); tr.At().Port() == kept {
+			t.Errorf("got port %d, which is to be avoided", kept)
+		}
+	}
+	if _, err := p.Open(t.Context(), h, Seals{}); !errors.Is(err, ErrNoPorts) {
+		t.Errorf("got %v; want %v", err, ErrNoPorts)
+	}
+}
+
+// TestArmAfterEnd arms what is over: nothing opens.
+func TestArmAfterEnd(t *testing.T) {
+	why := errors.New("the session is over")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	tr, err := path().Open(ctx, hole(far(t, server)), Seals{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owned(t, tr)
+	cancel(why)
+	if r := wait(t, tr); !errors.Is(r.Err, ErrClosed) || !errors.Is(r.Err, why) {
+		t.Errorf("got %v; want %v and %v", r.Err, ErrClosed, why)
+	}
+	if err := tr.Arm(); !errors.Is(err, ErrClosed) {
+		t.Errorf("Arm: got %v; want %v", err, ErrClosed)
+	}
+	wantRefused(t, tr.At())
+}
+
+// TestArmOnceMore arms what is armed already, while it waits and while it carries: nothing changes.
+func TestArmOnceMore(t *testing.T) {
+	tr, client, srv := joined(t)
+	for range 2 {
+		if err := tr.Arm(); err != nil {
+			t.Error(err)
+		}
+	}
+	wantRefused(t, tr.At())
+	client.Close()
+	srv.Close()
+	if r := wait(t, tr); r.Err != nil {
+		t.Error(r.Err)
+	}
+}
+
+// BenchmarkExhausted asks for a port of the default range, all of which is taken.
+func BenchmarkExhausted(b *testing.B) {
+	p := path()
+	h := pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 0), To: netip.AddrPortFrom(server, 2000), As: inside}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 20000 {
+		b.Skipf("%d open files are too few, %v", limit.Cur, err)
+	}
+	for {
+		tr, err := p.Open(context.Background(), h, Seals{})
+		if errors.Is(err, ErrNoPorts) {
+			break
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer tr.Close()
+	}
+	for b.Loop() {
+		if _, err := p.Open(context.Background(), h, Seals{}); !errors.Is(err, ErrNoPorts) {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
+)
+
+// wantPassageError checks an error's texts.
+func wantPassageError(t *testing.T, err error, text, plain, remedy string) {
+	t.Helper()
+	var e *PassageError
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v; want a PassageError", err)
+	}
+	code, reply := e.Reply()
+	if code != 431 {
+		t.Errorf("got %d; want 431", code)
+	}
+	for _, tt := range []struct{ what, got, want string }{
+		{"error", e.Error(), text}, {"reply", reply, plain}, {"remedy", e.Remedy(), remedy},
+	} {
+		if !strings.Contains(tt.got, tt.want) {
+			t.Errorf("%s: got %q; want it to contain %q", tt.what, tt.got, tt.want)
+		}
+	}
+}
+
+func TestPassagePortInUse(t *testing.T) {
+	r, held := taken(t, 6)
+	for i, l := range held {
+		if i != 4 {
+			l.Close()
+		}
+	}
+	ps := passages(t, nil)
+	_, err := ps.Open(passageTo(r))
+	port := fmt.Sprintf("port %d", r.First+4)
+	wantPassageError(t, err, port+": address already in use", port+" of the gateway is in use", "ip_local_reserved_ports")
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("got %v; want %v", err, syscall.EADDRINUSE)
+	}
+	for i := range 4 {
+		wantRefused(t, netip.AddrPortFrom(gateway, r.First+uint16(i)))
+	}
+	held[4].Close()
+	p := pass(t, ps, passageTo(r))
+	if l, err := net.Listen("tcp", netip.AddrPortFrom(gateway, r.Last).String()); err == nil {
+		l.Close()
+		t.Error("another program can listen at a port of the passage")
+	}
+	p.Close()
+}
+
+// TestPassageDisputed has one client's ports lead to two servers, and as two addresses.
+func TestPassageDisputed(t *testing.T) {
+	r := free(t, 4)
+	ps := passages(t, nil)
+	p := pass(t, ps, passageTo(forward.PortRange{First: r.First + 2, Last: r.Last}))
+	for _, change := range []func(*pinhole.Passage){
+		func(p *pinhole.Passage) { p.To = stranger },
+		func(p *pinhole.Passage) { p.As = stranger },
+	} {
+		other := passageTo(r)
+		change(&other)
+		_, err := ps.Open(other)
+		port := fmt.Sprintf("port %d", r.First+2)
+		wantPassageError(t, err, port+" leads this client to "+server.String(), port, "of their own")
+		wantRefused(t, netip.AddrPortFrom(gateway, r.First))
+		p.Close()
+		pass(t, ps, other).Close()
+		p = pass(t, ps, passageTo(forward.PortRange{First: r.First + 2, Last: r.Last}))
+	}
+}
+
+func TestPassageRefuses(t *testing.T) {
+	ps := passages(t, nil)
+	for _, tt := range []struct {
+		name   string
+		change func(*pinhole.Passage)
+		want   string
+	}{
+		{"nobody", func(p *pinhole.Passage) { p.From = netip.Addr{} }, "who may connect is not said"},
+		{"everywhere", func(p *pinhole.Passage) { p.At = netip.IPv4Unspecified() }, "the gateway's address is not said"},
+		{"two families", func(p *pinhole.Passage) { p.From = loop6 }, "of two families"},
+		{"nowhere", func(p *pinhole.Passage) { p.To = netip.Addr{} }, "nowhere to connect to"},
+		{"itself", func(p *pinhole.Passage) { p.To = p.At }, "leads to itself"},
+		{"no ports", func(p *pinhole.Passage) { p.Ports = forward.PortRange{} }, "nowhere to connect to"},
+		{"backwards", func(p *pinhole.Passage) { p.Ports = forward.PortRange{First: 3000, Last: 2000} }, "no range"},
+		{"services", func(p *pinhole.Passage) { p.Ports.First = 1023 }, "port 1023 is below 1024"},
+		{"all ports", func(p *pinhole.Passage) { p.Ports = forward.AllPorts }, "below 1024"},
+		{"one too many", func(p *pinhole.Passage) { p.Ports.Last++ }, "1025 ports are more than 1024"},
+		{"the last", func(p *pinhole.Passage) { p.Ports = forward.PortRange{First: 60000, Last: 65535} }, "5536 ports are more"},
+		{"not our address", func(p *pinhole.Passage) { p.At = netip.MustParseAddr("192.0.2.1") }, "port 2000: bind: cannot assign"},
+	} {
+		p := passageTo(forward.PortRange{First: 2000, Last: 2000 + forward.MaxRelayedPorts - 1})
+		if err := checkPassage(p); err != nil {
+			t.Fatal(err)
+		}
+		tt.change(&p)
+		_, err := ps.Open(p)
+		t.Run(tt.name, func(t *testing.T) { wantPassageError(t, err, tt.want, "the", "") })
+	}
+	wide := passageTo(forward.PortRange{First: 2000, Last: 4000})
+	_, err := ps.Open(wide)
+	wantPassageError(t, err, "2001 ports", "more ports",
+		"run as root or with CAP_NET_ADMIN so that the kernel carries it, or name a smaller range")
+	wide.From, wide.At = loop6, loop6
+	if _, err := ps.Open(wide); strings.Contains(err.(*PassageError).Remedy(), "CAP_NET_ADMIN") {
+		t.Errorf("the kernel cannot carry %s, and the remedy is %q", wide, err.(*PassageError).Remedy())
+	}
+}
+
+// sockets returns how many sockets this process has open.
+func sockets(t *testing.T) (n int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestPassageLeavesNothing(t *testing.T) {
+	r, ls := ranged(t, server, 64)
+	ps := passages(t, nil)
+	before := sockets(t)
+	for range 5 {
+		p := pass(t, ps, passageTo(r))
+		if got := sockets(t) - before; got != 64 {
+			t.Errorf("an open passage of 64 ports has %d sockets", got)
+		}
+		c, s := through(t, peer, netip.AddrPortFrom(gateway, r.Last), ls[63])
+		talk(t, c, s)
+		p.Close()
+		await(t, func() bool { return ps.Counts().Running == 0 }, func() string { return "a connection does not end" })
+		noPassageGoroutines(t)
+		if got := sockets(t); got != before {
+			t.Errorf("got %d sockets after Close; want %d", got, before)
+		}
+	}
+}
+
+// TestPassageNoDescriptors takes the process every descriptor: who comes waits, and nothing spins.
+func TestPassageNoDescriptors(t *testing.T) {
+	r, ls := ranged(t, server, 2)
+	ps := passages(t, nil)
+	p := pass(t, ps, passageTo(forward.PortRange{First: r.First, Last: r.First}))
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := os.NewFile(uintptr(fd), "client")
+	defer client.Close()
+	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(peer, 0))); err != nil {
+		t.Fatal(err)
+	}
+	allow := withoutDescriptors(t)
+	defer allow()
+	if err := unix.Connect(fd, sockaddr(netip.AddrPortFrom(gateway, r.First))); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return ps.Counts().Stumbles >= 4 }, func() string { return "it does not stumble" })
+	if _, err = ps.Open(passageTo(forward.PortRange{First: r.Last, Last: r.Last})); err == nil {
+		t.Error("a passage opens without a descriptor")
+	} else {
+		wantPassageError(t, err, fmt.Sprintf("port %d: ", r.Last), "out of room", "LimitNOFILE")
+	}
+	allow()
+	srv := acceptFrom(t, ls[0]) // who waited comes in
+	if _, err := srv.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := unix.Read(fd, make([]byte, 1)); n != 1 {
+		t.Errorf("got %d bytes, %v; want 1", n, err)
+	}
+	if got := ps.Counts().Stumbles; got > 50 {
+		t.Errorf("stumbled %d times; want a pause in between", got)
+	}
+	p.Close()
+}
+
+// TestPassageClosedAtRest closes a gate that rests because there are no descriptors.
+func TestPassageClosedAtRest(t *testing.T) {
+	g := gate{closed: make(chan struct{})}
+	close(g.closed)
+	if g.rest(2 * patience) {
+		t.Error("a closed gate goes on")
+	}
+}
+
+// withoutDescriptors has the process get no new ones until allow is called.
+func withoutDescriptors(t *testing.T) (allow func()) {
+	t.Helper()
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: was.Max}, nil); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &was, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,379 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/try/lab/labtest"
+)
+
+// TestStalled has the client stop reading: the server is held up, and the gateway keeps no more than the
+// sockets hold: no pipe, and nothing on the heap. Then the client goes on.
+func TestStalled(t *testing.T) {
+	tr, client, srv := joined(t)
+	client.SetReadBuffer(64 << 10)
+	<-tr.Connected()
+	tr.ends[From].SetWriteBuffer(64 << 10) // so that it has never room for a whole chunk
+	block := noise(1 << 20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var written int64
+	for {
+		srv.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)) // nothing moves: it is full
+		n, err := srv.Write(block)
+		written += int64(n)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if written > 256<<20 {
+			t.Fatal("the server is never held up")
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if got := int64(after.HeapAlloc) - int64(before.HeapAlloc); got > 512<<10 {
+		t.Errorf("a stalled transfer holds %d bytes of heap", got)
+	}
+	if n := piped(t); n != 0 {
+		t.Errorf("a stalled transfer holds %d bytes in pipes; want none", n)
+	}
+	// When there is a little room, only that much goes on its way.
+	early, err := io.CopyN(io.Discard, client, 512<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return piped(t) == 0 }, func() string { return fmt.Sprintf("%d bytes stay in pipes", piped(t)) })
+	srv.CloseWrite()
+	late, err := io.Copy(io.Discard, client)
+	if got := early + late; got != written || err != nil {
+		t.Errorf("got %d bytes, %v; want %d", got, err, written)
+	}
+	client.Close()
+	srv.Close()
+	if r := wait(t, tr); r.Err != nil || r.ToFrom != written {
+		t.Errorf("got %+v; want %d bytes", r, written)
+	}
+	if n := piped(t); n != 0 {
+		t.Errorf("got %d bytes in pipes after the end; want none", n)
+	}
+}
+
+// piped returns how many bytes wait in the pipes of this process: package net's, for splice(2).
+func piped(t *testing.T) (n int) {
+	t.Helper()
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil || len(fds) == 0 {
+		t.Fatalf("got %d descriptors, %v", len(fds), err)
+	}
+	for _, name := range fds {
+		fd, err := strconv.Atoi(filepath.Base(name))
+		if target, errLink := os.Readlink(name); err != nil || errLink != nil || !strings.HasPrefix(target, "pipe:") {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE != unix.O_WRONLY {
+			continue // its other end counts
+		}
+		in, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+		if err == nil {
+			n += in
+		}
+	}
+	return n
+}
+
+// TestIdle joins a thousand transfers, many more than an ordinary user has pipes of full size, has one byte
+// go through each, and then nothing: none holds a pipe or more than its two goroutines.
+func TestIdle(t *testing.T) {
+	const transfers = 1000
+	pipes := func() (n int) {
+		fds, _ := filepath.Glob("/proc/self/fd/*")
+		for _, name := range fds {
+			if target, err := os.Readlink(name); err == nil && strings.HasPrefix(target, "pipe:") {
+				n++
+			}
+		}
+		return n
+	}
+	l := far(t, server)
+	p := path()
+	pipesBefore, goroutinesBefore := pipes(), runtime.NumGoroutine()
+	var all []*Transfer
+	for range transfers {
+		tr, err := p.Open(context.Background(), hole(l), Seals{})
+		if err == nil {
+			err = tr.Arm()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(tr.Close)
+		all = append(all, tr)
+		client := dialFrom(t, peer, tr.At())
+		acceptFrom(t, l).Write([]byte{1})
+		if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, func() bool {
+		runtime.GC() // package net keeps a few pipes for the next splice, until then
+		return pipes() <= pipesBefore
+	}, func() string {
+		return fmt.Sprintf("%d idle transfers hold %d ends of pipes", transfers, pipes()-pipesBefore)
+	})
+	if got := runtime.NumGoroutine() - goroutinesBefore; got > 2*transfers {
+		t.Errorf("%d idle transfers have %d goroutines; want two for each", transfers, got)
+	}
+	for _, tr := range all {
+		tr.Close()
+	}
+	await(t, func() bool { return runtime.NumGoroutine() <= goroutinesBefore },
+		func() string { return fmt.Sprintf("%d goroutines are left", runtime.NumGoroutine()-goroutinesBefore) })
+}
+
+// again has this very test binary run as another program: traced, or killed.
+func again(t *testing.T, test string, wrap ...string) *exec.Cmd {
+	t.Helper()
+	args := append(wrap, os.Args[0], "-test.run=^"+test+"$", "-test.count=1")
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "RELAY_TEST_CHILD=1")
+	return cmd
+}
+
+func isChild() bool { return os.Getenv("RELAY_TEST_CHILD") != "" }
+
+// TestSpliceTraced counts system calls: data goes through splice(2), and none through write(2).
+func TestSpliceTraced(t *testing.T) {
+	if isChild() {
+		_, client, srv := joined(t)
+		out := noise(8 << 20)
+		sent := send(srv, out)
+		wantData(t, "client", client, out)
+		<-sent
+		return
+	}
+	labtest.Need(t, "strace")
+	if err := exec.Command("strace", "-o", os.DevNull, "/bin/true").Run(); err != nil {
+		labtest.Refused(t, fmt.Sprintf("strace may not trace here: %v", err))
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	cmd := again(t, "TestSpliceTraced", "strace", "-f", "-o", trace, "-e", "trace=splice")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var moved int
+	for line := range strings.Lines(string(text)) {
+		i := strings.LastIndex(line, "= ") // strace puts results into a column; a call that waits has none
+		if i < 0 || !strings.Contains(line, "splice") {
+			continue
+		}
+		if n, err := strconv.Atoi(strings.TrimSpace(line[i+2:])); err == nil && n > 0 {
+			moved += n
+		}
+	}
+	if want := 2 * 8 << 20; moved != want { // into the pipe and out of it
+		t.Errorf("splice(2) moved %d bytes; want %d", moved, want)
+	}
+}
+
+// TestKilled kills a gateway in the middle of a transfer: both ends see a reset, and not the FIN that
+// the kernel sends for a program that is gone.
+func TestKilled(t *testing.T) {
+	if isChild() {
+		to := netip.MustParseAddrPort(os.Getenv("RELAY_TEST_TO"))
+		h := hole(far(t, server))
+		h.To = to
+		tr := open(t, path(), h)
+		fmt.Println("at", tr.At())
+		<-tr.Done() // never: it is killed before
+		return
+	}
+	l := far(t, server)
+	cmd := again(t, "TestKilled")
+	cmd.Env = append(cmd.Env, "RELAY_TEST_TO="+l.Addr().String())
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var at string
+	if _, err := fmt.Fscanf(out, "at %s\n", &at); err != nil {
+		t.Fatal(errors.Join(err, cmd.Process.Kill(), cmd.Wait()))
+	}
+	client := dialFrom(t, peer, netip.MustParseAddrPort(at))
+	srv := acceptFrom(t, l)
+	client.Write([]byte("half of a file"))
+	io.ReadFull(srv, make([]byte, len("half of a file")))
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	wantReset(t, "client", client)
+	wantReset(t, "server", srv)
+	cmd.Wait() // it says that it was killed, which is known
+}
+
+// carry sends size bytes from srv to client b.N times over one transfer.
+func carry(b *testing.B, client, srv *net.TCPConn, size int64) {
+	b.SetBytes(size)
+	done := make(chan struct{})
+	client.SetDeadline(time.Time{})
+	srv.SetDeadline(time.Time{})
+	go func() {
+		defer close(done)
+		block := make([]byte, 1<<20)
+		for sent := int64(0); sent < size*int64(b.N); sent += int64(len(block)) {
+			if _, err := srv.Write(block); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+		srv.CloseWrite()
+	}()
+	buf := make([]byte, 1<<20)
+	for {
+		if _, err := client.Read(buf); err != nil {
+			break
+		}
+	}
+	<-done
+}
+
+// BenchmarkStream carries one large stream: over nothing, by the relay, by one io.Copy that splices
+// (what the relay's waiting and counting costs), and by one that cannot (what splice(2) saves).
+// Both ends run on the same cores, and loopback copies once more than a wire.
+func BenchmarkStream(b *testing.B) {
+	const size = 64 << 20
+	b.Run("direct", func(b *testing.B) {
+		l := far(b, server)
+		client := dialFrom(b, peer, localAddrPort(l.Addr()))
+		carry(b, client, acceptFrom(b, l), size)
+	})
+	b.Run("relay", func(b *testing.B) {
+		_, client, srv := joined(b)
+		carry(b, client, srv, size)
+	})
+	for name, pump := range map[string]func(dst, src *net.TCPConn){
+		"spliced": func(dst, src *net.TCPConn) { io.Copy(dst, src) },
+		"copied": func(dst, src *net.TCPConn) {
+			io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 256<<10))
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			front, back := far(b, gateway), far(b, server)
+			client := dialFrom(b, peer, localAddrPort(front.Addr()))
+			in := acceptFrom(b, front)
+			out := dialFrom(b, inside, localAddrPort(back.Addr()))
+			srv := acceptFrom(b, back)
+			in.SetDeadline(time.Time{})
+			out.SetDeadline(time.Time{})
+			go func() {
+				pump(in, out)
+				in.CloseWrite()
+			}()
+			carry(b, client, srv, size)
+		})
+	}
+}
+
+// BenchmarkSmall opens, carries 1 KiB and closes: what a listing or a small file costs. It shows the
+// whole on this machine: two connections for each transfer, and both ends in this process.
+func BenchmarkSmall(b *testing.B) {
+	l := far(b, server)
+	l.SetDeadline(time.Time{})
+	file := bytes.Repeat([]byte("x"), 1024)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			c.Write(file)
+			c.Close()
+		}
+	}()
+	path := path()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		d := net.Dialer{}
+		for pb.Next() {
+			tr, err := path.Open(context.Background(), hole(l), Seals{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := tr.Arm(); err != nil {
+				b.Fatal(err)
+			}
+			c, err := d.DialTCP(context.Background(), "tcp", netip.AddrPortFrom(peer, 0), tr.At())
+			if err != nil {
+				b.Fatal(err)
+			}
+			n, err := io.Copy(io.Discard, c)
+			c.Close()
+			if errFinish := tr.Finish(nil); n != 1024 || err != nil || errFinish != nil {
+				b.Fatal(n, err, errFinish)
+			}
+			tr.Close()
+		}
+	})
+	l.Close()
+	<-served
+}
+
+// TestResetComesLast has an end reset behind its last byte: all that it sent arrives before that.
+func TestResetComesLast(t *testing.T) {
+	tr, client, srv := joined(t)
+	file := noise(1 << 20)
+	_ = srv.SetReadBuffer(16 << 10)
+	if _, err := client.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return acknowledgedAll(client) }, func() string { return "the gateway has not taken all" })
+	reset(client)
+	got := make([]byte, len(file))
+	if n, err := io.ReadFull(srv, got); err != nil || !bytes.Equal(got, file) {
+		t.Errorf("got %d bytes, %v; want all %d", n, err, len(file))
+	}
+	if _, err := srv.Read(got); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v behind it; want the reset", err)
+	}
+	wantBroken(t, wait(t, tr).Err, From)
+}
+
+// acknowledgedAll tells whether nothing of what was sent is on its way.
+func acknowledgedAll(c *net.TCPConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	left := 0
+	err = onSocket(raw, func(fd int) (err error) {
+		left, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		return err
+	})
+	return err == nil && left == 0
+}

@@ -1,0 +1,324 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
+)
+
+func TestTransfer(t *testing.T) {
+	const large = 12 << 20 // several chunks, more than the sockets' buffers
+	mapped := func(a netip.Addr) netip.Addr { return netip.AddrFrom16(a.As16()) }
+	four := pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(gateway, 0), To: netip.AddrPortFrom(server, 0), As: inside}
+	six := pinhole.Pinhole{From: loop6, At: netip.AddrPortFrom(loop6, 0), To: netip.AddrPortFrom(loop6, 0), As: loop6}
+	for _, tt := range []struct {
+		name    string
+		hole    pinhole.Pinhole
+		up, out int // bytes from the client, and from the server
+	}{
+		{"upload", four, large, 0},
+		{"download", four, 0, large},
+		{"both at once", four, large, large + 1},
+		{"nothing", four, 0, 0},
+		{"one byte", four, 1, 0},
+		{"ipv6", six, 1000, large},
+		{"ipv6 to ipv4", pinhole.Pinhole{From: loop6, At: six.At, To: four.To, As: inside}, 1000, 1000},
+		{"ipv4 to ipv6", pinhole.Pinhole{From: peer, At: four.At, To: six.To, As: loop6}, 1000, 1000},
+		{"mapped", pinhole.Pinhole{From: mapped(peer), At: netip.AddrPortFrom(mapped(gateway), 0),
+			To: netip.AddrPortFrom(mapped(server), 0), As: mapped(inside)}, 1000, 1000},
+		{"any source", pinhole.Pinhole{From: peer, At: four.At, To: four.To}, 1000, 1000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := far(t, tt.hole.To.Addr().Unmap())
+			tt.hole.To = netip.AddrPortFrom(tt.hole.To.Addr(), localAddrPort(l.Addr()).Port())
+			tr := open(t, path(), tt.hole)
+			if got, want := tr.At().Addr(), tt.hole.At.Addr().Unmap(); got != want {
+				t.Errorf("announced: got %s; want %s", got, want)
+			}
+			client := dialFrom(t, tt.hole.From.Unmap(), tr.At())
+			srv := acceptFrom(t, l)
+			if got, want := localAddrPort(srv.RemoteAddr()).Addr(), tt.hole.As.Unmap(); want.IsValid() && got != want {
+				t.Errorf("the far end sees %s; want %s", got, want)
+			}
+			up, out := noise(tt.up), noise(tt.out)
+			sentUp, sentOut := send(client, up), send(srv, out)
+			got := make(chan struct{})
+			go func() {
+				defer close(got)
+				wantData(t, "server", srv, up)
+			}()
+			wantData(t, "client", client, out)
+			<-got
+			if err := errors.Join(<-sentUp, <-sentOut); err != nil {
+				t.Error(err)
+			}
+			wantComplete(t, tr, int64(tt.up), int64(tt.out))
+		})
+	}
+}
+
+// wantComplete checks the result of a transfer that went well.
+func wantComplete(t *testing.T, tr *Transfer, up, out int64) {
+	t.Helper()
+	r := wait(t, tr)
+	if r.Err != nil || r.FromTo != up || r.ToFrom != out || r.Strangers != 0 {
+		t.Errorf("got %+v; want no error, %d and %d bytes", r, up, out)
+	}
+	times := []time.Time{r.Began, r.Armed, r.Connected, r.Joined, r.Ended}
+	if !tr.At().IsValid() { // a bridge is not armed
+		times = slices.Delete(times, 1, 2)
+	}
+	for i := 1; i < len(times); i++ {
+		if times[i].Before(times[i-1]) {
+			t.Errorf("times are out of order: %v", times)
+		}
+	}
+	select {
+	case <-tr.Connected():
+	default:
+		t.Error("Connected is open")
+	}
+}
+
+// TestHalfClose has one end finish first, and the other go on long after.
+func TestHalfClose(t *testing.T) {
+	for _, first := range []Side{From, To} {
+		t.Run(first.String(), func(t *testing.T) {
+			tr, client, srv := joined(t)
+			ends := [2]*net.TCPConn{client, srv}
+			early, late := ends[first], ends[first.other()]
+			if err := <-send(early, []byte("first")); err != nil {
+				t.Fatal(err)
+			}
+			wantData(t, "late end", late, []byte("first"))
+			for range 3 { // to and fro, so that each piece is known to have gone through before the next
+				if _, err := late.Write([]byte("later")); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(early, make([]byte, 5)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			await(t, func() bool { a, b := tr.Bytes(); return a+b == 20 },
+				func() string { a, b := tr.Bytes(); return "the counters stand at " + time.Duration(a+b).String() })
+			late.CloseWrite()
+			wantData(t, "early end", early, nil)
+			if r := wait(t, tr); r.Err != nil {
+				t.Error(r.Err)
+			}
+		})
+	}
+}
+
+// both joins a transfer, has f break it off, and checks who is said to have done so.
+func both(f func(t *testing.T, breaker, other *net.TCPConn)) func(*testing.T, Side) {
+	return func(t *testing.T, side Side) {
+		tr, client, srv := joined(t)
+		srv.Write([]byte("150")) // once it is there, both ends are joined
+		if _, err := io.ReadFull(client, make([]byte, 3)); err != nil {
+			t.Fatal(err)
+		}
+		ends := [2]*net.TCPConn{client, srv}
+		f(t, ends[side], ends[side.other()])
+		wantBroken(t, wait(t, tr).Err, side)
+	}
+}
+
+// TestReset has an end break off in every state: the other must see a reset, and never a FIN.
+func TestReset(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		run  func(*testing.T, Side)
+	}{
+		{"idle", both(func(t *testing.T, breaker, other *net.TCPConn) {
+			reset(breaker)
+			wantReset(t, "other end", other)
+		})},
+		{"after data", both(func(t *testing.T, breaker, other *net.TCPConn) {
+			breaker.Write(noise(100_000))
+			io.CopyN(io.Discard, other, 100_000)
+			reset(breaker)
+			wantReset(t, "other end", other)
+		})},
+		{"while the other sends", both(func(t *testing.T, breaker, other *net.TCPConn) {
+			sent := make(chan error, 1)
+			go func() { // without an end
+				_, err := io.Copy(other, zeros{})
+				sent <- err
+			}()
+			io.CopyN(io.Discard, breaker, 1<<20)
+			reset(breaker)
+			if err := <-sent; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+				t.Errorf("got %v; want a reset", err)
+			}
+		})},
+		{"after its FIN", both(func(t *testing.T, breaker, other *net.TCPConn) {
+			breaker.CloseWrite()
+			wantData(t, "other end", other, nil)
+			reset(breaker)
+			// The FIN has come before: only a write can tell.
+			if _, err := io.Copy(other, zeros{}); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+				t.Errorf("got %v; want a reset", err)
+			}
+		})},
+		{"after the other's FIN", both(func(t *testing.T, breaker, other *net.TCPConn) {
+			other.CloseWrite()
+			wantData(t, "breaker", breaker, nil)
+			reset(breaker)
+			wantReset(t, "other end", other)
+		})},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Run("from", func(t *testing.T) { tt.run(t, From) })
+			t.Run("to", func(t *testing.T) { tt.run(t, To) })
+		})
+	}
+}
+
+// zeros is data without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestResetWhileWritten resets an upload while data for the one that breaks off waits in the gateway:
+// the kernel tells of a reset once, to the direction that asks first, and the other one must not
+// take what it sees then for a FIN.
+func TestResetWhileWritten(t *testing.T) {
+	for range 100 {
+		tr, client, srv := joined(t)
+		client.SetReadBuffer(4096)
+		if _, err := srv.Write(make([]byte, 1<<20)); err != nil { // more than goes through
+			t.Fatal(err)
+		}
+		client.Write([]byte("half of a file"))
+		io.ReadFull(client, make([]byte, 1))
+		reset(client)
+		wantReset(t, "server", srv)
+		wantBroken(t, wait(t, tr).Err, From)
+	}
+}
+
+func TestClose(t *testing.T) {
+	t.Run("before a connection", func(t *testing.T) {
+		tr := open(t, path(), hole(far(t, server)))
+		tr.Close()
+		wantRefused(t, tr.At())
+		if r := tr.Result(); r.Err != ErrClosed || !r.Connected.IsZero() {
+			t.Errorf("got %+v; want %v", r, ErrClosed)
+		}
+		tr.Close() // once more: nothing
+	})
+	t.Run("during", func(t *testing.T) {
+		tr, client, srv := joined(t)
+		tr.Close()
+		wantReset(t, "client", client)
+		wantReset(t, "server", srv)
+		if r := tr.Result(); r.Err != ErrClosed {
+			t.Errorf("got %v; want %v", r.Err, ErrClosed)
+		}
+	})
+	t.Run("while dialling", func(t *testing.T) {
+		tr := open(t, path(), hole(deaf(t)))
+		client := dialFrom(t, peer, tr.At())
+		<-tr.Connected()
+		wantRefused(t, tr.At()) // closed before the far end has answered
+		tr.Close()
+		wantReset(t, "client", client)
+		if r := tr.Result(); r.Err != ErrClosed {
+			t.Errorf("got %v; want %v", r.Err, ErrClosed)
+		}
+	})
+	t.Run("after the end", func(t *testing.T) {
+		tr, client, srv := joined(t)
+		client.Close()
+		srv.Close()
+		wait(t, tr)
+		tr.Close()
+		if r := tr.Result(); r.Err != nil {
+			t.Error(r.Err)
+		}
+	})
+}
+
+// TestContextEnds ends the context in the middle of a transfer.
+func TestContextEnds(t *testing.T) {
+	l := far(t, server)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	why := errors.New("the session is over")
+	tr, err := path().Open(ctx, hole(l), Seals{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owned(t, tr)
+	if err := tr.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	client := dialFrom(t, peer, tr.At())
+	srv := acceptFrom(t, l)
+	cancel(why)
+	wantReset(t, "client", client)
+	wantReset(t, "server", srv)
+	if r := wait(t, tr); !errors.Is(r.Err, ErrClosed) || !errors.Is(r.Err, why) {
+		t.Errorf("got %v; want %v and %v", r.Err, ErrClosed, why)
+	}
+}
+
+// deaf is a far end that never answers: its queue of connections is full, and the kernel drops
+// further SYNs.
+func deaf(t *testing.T) *net.TCPListener {
+	t.Helper()
+	l := far(t, server)
+	raw, err := l.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.Listen(int(fd), 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialFrom(t, peer, localAddrPort(l.Addr()))
+	return l
+}
+
+func TestDialFails(t *testing.T) {
+	gone := far(t, server)
+	gone.Close()
+	for _, tt := range []struct {
+		name string
+		path *Path
+		to   *net.TCPListener
+		want error
+	}{
+		{"refused", path(), gone, syscall.ECONNREFUSED},
+		{"no answer", &Path{Ports: forward.DefaultPassivePorts, DialTime: 20 * time.Millisecond}, deaf(t), os.ErrDeadlineExceeded},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := open(t, tt.path, hole(tt.to))
+			wantCutOff(t, "client", peer, tr.At())
+			r := wait(t, tr)
+			var dial *DialError
+			timeout := false
+			if ne, ok := errors.AsType[net.Error](r.Err); ok {
+				timeout = ne.Timeout()
+			}
+			if !errors.As(r.Err, &dial) || dial.Side != To || !errors.Is(r.Err, tt.want) && !timeout {
+				t.Errorf("got %v; want a DialError of %q: %v", r.Err, To, tt.want)
+			}
+			if r.Connected.IsZero() || !r.Joined.IsZero() {
+				t.Errorf("got %+v; want it connected and not joined", r)
+			}
+		})
+	}
+}

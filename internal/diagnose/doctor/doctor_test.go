@@ -1,0 +1,348 @@
+package doctor
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+var (
+	server4 = netip.MustParseAddr("203.0.113.21")
+	server6 = netip.MustParseAddr("2001:db8:113::21")
+	lan4    = netip.MustParseAddr("192.168.5.2")
+	wan4    = netip.MustParseAddr("203.0.113.1")
+	clients = netip.MustParsePrefix("192.168.5.0/24")
+	client  = netip.MustParseAddr("192.168.5.1")
+)
+
+// sound is a host on which nothing is in the way of a forward.
+func sound() Facts {
+	f := Facts{
+		Now:     time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
+		Rights:  &Rights{Administer: true, BindLow: true, OpenFiles: 524288},
+		Links:   []Link{{"lo", 65536, true, []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}}, {"lan0", 1500, true, []netip.Prefix{netip.PrefixFrom(lan4, 24)}}, {"wan0.7", 1500, true, []netip.Prefix{netip.PrefixFrom(wan4, 24)}}},
+		Sysctls: map[string]string{},
+		Routes: map[netip.Addr]Route{
+			server4: {Interface: "wan0.7", Source: wan4, MTU: 1500},
+			server6: {Interface: "wan0.7", MTU: 1500},
+			client:  {Interface: "lan0", Source: lan4, MTU: 1500},
+		},
+		Listeners: []Listener{},
+	}
+	for _, name := range Modules() {
+		f.Modules = append(f.Modules, Module{Name: name, Present: true})
+	}
+	for name, value := range map[string]string{
+		sysctlForward4: "1", sysctlForward6: "1", sysctlCount: "100", sysctlMax: "262144", sysctlExpectMax: "4096",
+		sysctlAcct: "1", sysctlEvents: "2", sysctlEstablished: "432000", sysctlLowest: "1024",
+		"net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.lan0.rp_filter": "0", "net.ipv4.conf.wan0/7.rp_filter": "0",
+		"net.ipv4.conf.lan0.forwarding": "1", "net.ipv4.conf.wan0/7.forwarding": "1",
+	} {
+		f.Sysctls[name] = value
+	}
+	return f
+}
+
+func testForward(tracking forward.Tracking) forward.Resolved {
+	return forward.Resolved{Server4: server4, Forward: forward.Forward{
+		Name: "archive", Tracking: tracking, Listen: forward.Listen{Addr: lan4, Port: 2121},
+		Server: forward.Server{Host: server4.String(), Port: 21}, Clients: []netip.Prefix{clients},
+	}}
+}
+
+// bad returns what is worse than good to know.
+func bad(findings []Finding) []Finding {
+	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.Level == OK || f.Level == Info })
+}
+
+func TestSound(t *testing.T) {
+	for _, tracking := range []forward.Tracking{forward.TrackingProxy, forward.TrackingKernel, forward.TrackingNone} {
+		findings := Examine(sound(), []forward.Resolved{testForward(tracking)})
+		if got := Worst(findings); got != OK {
+			t.Errorf("%s: got %+v; want nothing but ok", tracking, findings)
+		}
+		for _, code := range []Code{CodeRights, CodeModules, CodeTable, CodeRoute, CodeForwarding} {
+			if !slices.ContainsFunc(findings, func(f Finding) bool { return f.Code == code && f.Level == OK }) {
+				t.Errorf("%s: nothing is said of %s", tracking, code)
+			}
+		}
+	}
+	if got := Examine(Facts{}, nil); len(got) > 0 || Worst(got) != OK {
+		t.Errorf("nothing known, no forward: got %+v; want nothing", got)
+	}
+}
+
+// What is not known is not judged: a host of which nothing can be read has no faults.
+func TestNothingRead(t *testing.T) {
+	facts := Facts{Expectations: -1, Unread: []Unread{{"the routes", "permission denied"}}}
+	got := Examine(facts, []forward.Resolved{testForward(forward.TrackingProxy), testForward(forward.TrackingKernel), testForward(forward.TrackingNone)})
+	want := []Finding{{CodeUnread, Info, "", "the routes could not be read: permission denied", "run ftpgate doctor as root"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v; want %+v", got, want)
+	}
+}
+
+// provoked is a host and a forward with one thing that is so, and what is to be said of it.
+type provoked struct {
+	name     string
+	tracking forward.Tracking
+	change   func(*Facts, *forward.Resolved)
+	code     Code
+	level    Level
+	text     string // a part of it
+	remedy   string // a part of it
+}
+
+func sysctl(name, value string) func(*Facts, *forward.Resolved) {
+	return func(f *Facts, _ *forward.Resolved) { f.Sysctls[name] = value }
+}
+
+func relayed(_ *Facts, r *forward.Resolved) { r.Data = forward.DataRelay }
+
+// both applies several changes.
+func both(changes ...func(*Facts, *forward.Resolved)) func(*Facts, *forward.Resolved) {
+	return func(f *Facts, r *forward.Resolved) {
+		for _, c := range changes {
+			c(f, r)
+		}
+	}
+}
+
+func (p provoked) check(t *testing.T) {
+	facts, r := sound(), testForward(p.tracking)
+	p.change(&facts, &r)
+	got := Examine(facts, []forward.Resolved{r})
+	if !slices.ContainsFunc(got, func(f Finding) bool {
+		return f.Code == p.code && f.Level == p.level && strings.Contains(f.Text, p.text) && strings.Contains(f.Remedy, p.remedy)
+	}) {
+		t.Errorf("got %+v\nwant %s %s %q %q", bad(got), p.level, p.code, p.text, p.remedy)
+	}
+	for _, f := range bad(got) { // one cause, one finding
+		if f.Code != p.code {
+			t.Errorf("got %+v, too", f)
+		}
+		if f.Remedy == "" || f.Text == "" || strings.HasSuffix(f.Text, ".") || strings.Contains(f.Text, "%!") {
+			t.Errorf("got %+v; want a sentence without its full stop, and a remedy", f)
+		}
+	}
+}
+
+func run(t *testing.T, tests []provoked) {
+	for _, p := range tests {
+		t.Run(p.name, p.check)
+	}
+}
+
+func TestHost(t *testing.T) {
+	const kernel, none = forward.TrackingKernel, forward.TrackingNone
+	lacking := func(f *Facts, _ *forward.Resolved) { f.Rights.Administer = false }
+	running := func(f *Facts, _ *forward.Resolved) { f.Running, f.PID = true, 77 }
+	module := func(m Module) func(*Facts, *forward.Resolved) {
+		return func(f *Facts, _ *forward.Resolved) {
+			f.Modules[slices.IndexFunc(f.Modules, func(o Module) bool { return o.Name == m.Name })] = m
+		}
+	}
+	run(t, []provoked{
+		{"no right, relayed", 0, lacking, CodeRights, Warning, "this process may not change the network", "CAP_NET_ADMIN"},
+		{"no right, needed", kernel, lacking, CodeRights, Fault, `forwards need that: "archive"`, "AmbientCapabilities"},
+		{"no right, not needed", 0, both(lacking, relayed), CodeRights, OK, "no forward needs that", ""},
+		{"no right of the one that runs", none, both(lacking, running), CodeRights, Fault, "the running ftpgate (pid 77) may not", ""},
+		{"a low port", 0, func(f *Facts, r *forward.Resolved) { f.Rights.BindLow, r.Listen.Port = false, 21 }, CodeLowPort, Fault, "listen at port 21: below 1024", "higher port"},
+		{"a low port for everybody", 0, func(f *Facts, r *forward.Resolved) {
+			f.Rights.BindLow, r.Listen.Port, f.Sysctls[sysctlLowest] = false, 21, "21"
+		}, CodeListen, OK, "", ""},
+		{"no nf_tables", 0, module(Module{Name: "nf_tables"}), CodeModules, Warning, "the kernel has no nf_tables, which the kernel's data path needs", "kernel-modules-extra"},
+		{"no nf_tables, needed", none, module(Module{Name: "nf_tables"}), CodeModules, Fault, "no nf_tables", ""},
+		{"no nf_tables, relayed", 0, both(relayed, module(Module{Name: "nf_tables"})), CodeListen, OK, "", ""},
+		{"no helper", kernel, module(Module{Name: "nf_nat_ftp"}), CodeModules, Fault, `nf_nat_ftp, which tracking kernel ("archive") needs`, ""},
+		{"no helper, not needed", 0, module(Module{Name: "nf_nat_ftp"}), CodeModules, OK, "", ""},
+		{"a helper to be loaded", kernel, module(Module{Name: "nf_nat_ftp", Loadable: true}), CodeModules, Info, "loaded when ftpgate starts", ""},
+		{"a helper that may be there", kernel, module(Module{Name: "nf_nat_ftp", Unknown: true}), CodeModules, Info, "cannot be told", ""},
+		{"few files", 0, func(f *Facts, _ *forward.Resolved) { f.Rights.OpenFiles = 1024 }, CodeOpenFiles, Warning, "1024 open files, enough for about 480 sessions, and max_sessions allows 20000", "LimitNOFILE=40064"},
+		{"few files for the relay", 0, both(relayed, func(f *Facts, r *forward.Resolved) { f.Rights.OpenFiles, r.Limits.Sessions = 1024, 500 }), CodeOpenFiles, Warning, "about 137 sessions", "LimitNOFILE=3564"},
+		{"fewer files than by default", 0, func(f *Facts, _ *forward.Resolved) { f.Rights.OpenFiles = 20000 }, CodeOpenFiles, Info, "about 9968 sessions", ""},
+		{"no limit of files", 0, func(f *Facts, _ *forward.Resolved) { f.Rights.OpenFiles = 1<<64 - 1 }, CodeOpenFiles, OK, "not limited", ""},
+		{"hardly a file", 0, func(f *Facts, _ *forward.Resolved) { f.Rights.OpenFiles = 16 }, CodeOpenFiles, Warning, "about 0 sessions", ""},
+		{"a table filling", 0, sysctl(sysctlCount, "209716"), CodeTable, Warning, "80% full (209716 of 262144)", "nf_conntrack_max=524288"},
+		{"a table almost filling", 0, sysctl(sysctlCount, "207000"), CodeTable, OK, "78% full", ""},
+		{"a full table", 0, sysctl(sysctlCount, "262144"), CodeTable, Fault, "are dropped without a word", ""},
+		{"a small table", 0, sysctl(sysctlMax, "8192"), CodeTableSmall, Info, "follows 8192 connections at most, and the 20000 sessions", "nf_conntrack_max=120000"},
+		{"a table too small for what is asked for", 0, both(sysctl(sysctlMax, "8192"), func(_ *Facts, r *forward.Resolved) { r.Limits.Sessions = 5000 }), CodeTableSmall, Warning, "the 5000 sessions that max_sessions allows take up to 15000", "nf_conntrack_max=30000"},
+		{"a tiny table", 0, sysctl(sysctlMax, "1024"), CodeTableSmall, Warning, "follows 1024 connections", ""},
+		{"expectations", kernel, func(f *Facts, _ *forward.Resolved) { f.Expectations = 4000 }, CodeExpected, Warning, "expected data connections is 97% full", sysctlExpectMax},
+		{"no accounting", kernel, both(running, sysctl(sysctlAcct, "0")), CodeAccounting, Warning, "no byte counts", "nf_conntrack_acct=1"},
+		{"no accounting yet", kernel, sysctl(sysctlAcct, "0"), CodeAccounting, Info, "as long as it is", "when it starts"},
+		{"no events", kernel, both(running, sysctl(sysctlEvents, "0")), CodeEvents, Warning, "are not seen", "nf_conntrack_events=1"},
+		{"older iptables", 0, func(f *Facts, _ *forward.Resolved) { f.Legacy = []string{"filter", "raw"} }, CodeLegacy, Info, "filter, raw", "iptables-legacy-save"},
+		{"judged by the gateway", 0, func(f *Facts, _ *forward.Resolved) { f.Host = []Judged{{"archive", "a text", "a remedy", false}} }, CodeHost, Fault, "a text", "a remedy"},
+		{"judged of names", 0, func(f *Facts, _ *forward.Resolved) { f.Names = []Judged{{"archive", "a text", "a remedy", true}} }, CodeName, Warning, "a text", "a remedy"},
+		{"judged of tables", 0, func(f *Facts, _ *forward.Resolved) { f.Tables = []Judged{{"", "a text", "a remedy", true}} }, CodeTables, Warning, "a text", "a remedy"},
+		{"judged of TLS", 0, func(f *Facts, _ *forward.Resolved) {
+			f.TLS = []TLSFault{{"archive", "tls.client_cert", "a text", "a remedy", false}}
+		}, "tls_client_cert", Fault, "tls.client_cert: a text", "a remedy"},
+	})
+}
+
+func TestForward(t *testing.T) {
+	const kernel, none = forward.TrackingKernel, forward.TrackingNone
+	running := func(f *Facts, _ *forward.Resolved) { f.Running, f.PID = true, 77 }
+	listens := func(addr, who string) func(*Facts, *forward.Resolved) {
+		return func(f *Facts, _ *forward.Resolved) {
+			f.Listeners = append(f.Listeners, Listener{Addr: netip.MustParseAddrPort(addr), Who: who})
+		}
+	}
+	route := func(to netip.Addr, r Route) func(*Facts, *forward.Resolved) {
+		return func(f *Facts, _ *forward.Resolved) { f.Routes[to] = r }
+	}
+	wan := func(mtu int) Route { return Route{Interface: "wan0.7", Source: wan4, MTU: mtu} }
+	named := func(_ *Facts, r *forward.Resolved) { r.Server.Host = "ftp.example.com" }
+	strictOn := func(link string) func(*Facts, *forward.Resolved) {
+		return sysctl("net.ipv4.conf."+link+".rp_filter", "1")
+	}
+	run(t, []provoked{
+		{"taken", 0, listens("192.168.5.2:2121", "vsftpd (pid 5)"), CodeListen, Fault, "listen 192.168.5.2:2121 is taken by vsftpd (pid 5)", "stop that program"},
+		{"taken by all", 0, listens("0.0.0.0:2121", ""), CodeListen, Fault, "taken by another program", ""},
+		{"another address", 0, listens("127.0.0.1:2121", "x"), CodeListen, OK, "nobody else", ""},
+		{"another family", 0, listens("[::]:2121", "x"), CodeListen, OK, "nobody else", ""},
+		{"of both families", 0, func(f *Facts, _ *forward.Resolved) {
+			f.Listeners = []Listener{{Addr: netip.MustParseAddrPort("[::]:2121"), Dual: true, Who: "x (pid 1)"}}
+		}, CodeListen, Fault, "x (pid 1)", ""},
+		{"taken of every address", 0, both(listens("127.0.0.1:2121", "x"), func(_ *Facts, r *forward.Resolved) { r.Listen.Addr = netip.Addr{} }), CodeListen, Fault, "taken by x", ""},
+		{"served", 0, both(running, listens("192.168.5.2:2121", "")), CodeListen, OK, "ftpgate listens at", ""},
+		{"served, and known", 0, both(running, func(f *Facts, _ *forward.Resolved) {
+			f.Listeners = []Listener{{Addr: netip.MustParseAddrPort("192.168.5.2:2121"), Who: "ftpgate (pid 77)", Ours: true}}
+		}), CodeListen, OK, "ftpgate listens at", ""},
+		{"not served", 0, running, CodeNotServed, Warning, "nobody listens at 192.168.5.2:2121", "ftpgate reload"},
+		{"within the passive ports", 0, both(listens("0.0.0.0:50000", "nginx (pid 9)"), listens("[::]:50000", "nginx (pid 9)"), listens("127.0.0.1:50001", "x"), listens("0.0.0.0:49151", "x")),
+			CodePassive, Warning, "49152-65535: 50000 (nginx (pid 9)); a firewall", "other passive_ports"},
+		{"many within", 0, both(listens("0.0.0.0:50000", "a"), listens("0.0.0.0:50001", "a"), listens("0.0.0.0:50002", "a"), listens("0.0.0.0:50003", "a"), listens("0.0.0.0:50004", "a"), listens("0.0.0.0:50005", "a")),
+			CodePassive, Warning, "50003 (a), 2 more;", ""},
+		{"a slow name", 0, both(named, func(f *Facts, _ *forward.Resolved) {
+			f.Lookups = []Lookup{{"ftp.example.com", 5012 * time.Millisecond}}
+		}), CodeNameSlow, Warning, "the resolver took 5s", "resolv.conf"},
+		{"several addresses", 0, both(named, func(f *Facts, r *forward.Resolved) { r.Servers = []netip.Addr{server4, wan4.Next()} }), CodeNameMany, Info, "2 addresses, which are tried in turn: 203.0.113.21, 203.0.113.2", "same files"},
+		{"only IPv6", 0, both(named, func(_ *Facts, r *forward.Resolved) { r.Server4, r.Server6 = netip.Addr{}, server6 }), CodeNameIPv6, Info, "is relayed", ""},
+		{"only IPv6, and no proxy", none, both(named, func(_ *Facts, r *forward.Resolved) {
+			r.Server4, r.Server6, r.Listen.Addr = netip.Addr{}, server6, netip.Addr{}
+		}), CodeNameIPv6, Warning, "do not reach it", "proxy"},
+		{"no route", 0, route(server4, Route{Problem: "there is none"}), CodeRoute, Fault, "203.0.113.21 cannot be reached: there is none", "ip route get 203.0.113.21"},
+		{"no route to one of two", 0, both(route(server6, Route{Problem: "there is none"}), func(_ *Facts, r *forward.Resolved) { r.Server6 = server6 }), CodeRoute, Warning, "2001:db8:113::21", ""},
+		{"a route", 0, route(server4, Route{Interface: "wan0.7", Gateway: wan4, Source: wan4, MTU: 1500}), CodeRoute, OK, "through wan0.7 via 203.0.113.1, with packets of up to 1500 bytes", ""},
+		{"a tiny MTU", 0, route(server4, wan(1000)), CodeMTU, Warning, "1000 bytes at most, less than any network", "ip link show wan0.7"},
+		{"a smaller MTU", 0, route(server4, wan(1400)), CodeMTU, Warning, "and lan0 on the clients' side 1500", "maxseg"},
+		{"a smaller MTU, relayed", 0, both(relayed, route(server4, wan(1400))), CodeMTU, Info, "a tunnel or PPPoE", ""},
+		{"no forwarding", 0, both(running, sysctl(sysctlForward4, "0"), listens("192.168.5.2:2121", "")), CodeForwarding, Fault, "IPv4 forwarding is off, though", sysctlForward4},
+		{"no forwarding yet", kernel, sysctl(sysctlForward4, "0"), CodeForwarding, Info, "when it starts", ""},
+		{"no forwarding of IPv6", none, both(running, sysctl(sysctlForward6, "0"), func(_ *Facts, r *forward.Resolved) { r.Server6 = server6 }), CodeForwarding, Fault, "IPv6 forwarding is off", sysctlForward6},
+		{"no forwarding of one interface", 0, sysctl("net.ipv4.conf.wan0/7.forwarding", "0"), CodeForwarding, Fault, "off on wan0.7 alone", "net.ipv4.conf.wan0/7.forwarding=1"},
+		{"no forwarding needed", 0, both(relayed, sysctl(sysctlForward4, "0")), CodeRoute, OK, "", ""},
+		{"clients answered elsewhere", 0, both(strictOn("lan0"), route(client, Route{Interface: "wan0.7", MTU: 1500})), CodeReverse, Fault, "192.168.5.0/24 that come in by lan0 are dropped, since the way back leads out of wan0.7", "net.ipv4.conf.lan0.rp_filter=2"},
+		{"strict for all", 0, both(strictOn("all"), route(client, Route{Interface: "wan0.7", MTU: 1500})), CodeReverse, Fault, "come in by lan0", ""},
+		{"loose", 0, both(strictOn("all"), sysctl("net.ipv4.conf.lan0.rp_filter", "2"), route(client, Route{Interface: "wan0.7", MTU: 1500})), CodeReverse, Info, "answered by wan0.7", ""},
+		{"strict and sound", 0, strictOn("lan0"), CodeReverse, OK, "the way by which they come", ""},
+		{"the server's answers", 0, both(strictOn("lan0"), route(server4, Route{Interface: "wan0.7", Source: lan4, MTU: 1500})), CodeReverse, Warning, "leave by wan0.7 with the address 192.168.5.2 of lan0", "lan0.rp_filter=2"},
+		{"a short memory", kernel, sysctl(sysctlEstablished, "600"), CodeTimeout, Warning, "after 600 s of silence: a transfer that takes longer", "=86400"},
+		{"a very short memory", 0, sysctl(sysctlEstablished, "60"), CodeTimeout, Warning, "pauses for longer", ""},
+		{"little patience", 0, func(_ *Facts, r *forward.Resolved) { r.Limits.Idle = time.Minute }, CodeIdle, Info, "idle_time is 1m0s", "RFC 1123"},
+	})
+}
+
+func TestForeign(t *testing.T) {
+	const kernel, none = forward.TrackingKernel, forward.TrackingNone
+	ports := func(first, last uint16) []forward.PortRange { return []forward.PortRange{{First: first, Last: last}} }
+	rule := func(r Rule) func(*Facts, *forward.Resolved) {
+		r.Family, r.Table, r.Chain = "ip", "t", "c"
+		if r.Hook == "" {
+			r.Hook = "prerouting"
+		}
+		if r.Act == ActHelper {
+			r.Helper = "ftp"
+		}
+		return func(f *Facts, _ *forward.Resolved) { f.Rules = append(f.Rules, r) }
+	}
+	input := func(in Input) func(*Facts, *forward.Resolved) {
+		return func(f *Facts, _ *forward.Resolved) { f.Inputs = append(f.Inputs, in) }
+	}
+	here := ports(2121, 2121)
+	run(t, []provoked{
+		{"a helper too early", kernel, rule(Rule{Act: ActHelper, Priority: -300, Ports: here}), CodeHelperSoon, Warning, `chain c of table ip t attaches the helper "ftp" at priority -300, before conntrack (-200)`, "take the rule out"},
+		{"iptables' helper", 0, rule(Rule{Act: ActHelper, Template: true, Priority: -300, Ports: here}), CodeHelper, Warning, "drops what it cannot read", ""},
+		{"a helper twice", kernel, rule(Rule{Act: ActHelper, Priority: -150, Ports: here}), CodeHelper, Info, "as ftpgate does itself", ""},
+		{"a helper after translation", none, rule(Rule{Act: ActHelper, Priority: 0, Ports: ports(21, 21)}), CodeSequence, Warning, "after translation (-100)", "tracking = \"kernel\""},
+		{"a helper after translation, of a proxy", 0, rule(Rule{Act: ActHelper, Priority: 0, Ports: here}), CodeHelper, Warning, "drops what it cannot read", ""},
+		{"a helper to the server", 0, rule(Rule{Act: ActHelper, Hook: "output", Priority: 0, Ports: ports(21, 21)}), CodeHelper, Warning, "connections to the server", ""},
+		{"a helper elsewhere", 0, rule(Rule{Act: ActHelper, Priority: -150, Ports: ports(2122, 2122)}), CodeRoute, OK, "", ""},
+		{"a helper of some address", 0, rule(Rule{Act: ActHelper, Priority: -150, To: wan4, Ports: here}), CodeRoute, OK, "", ""},
+		{"a helper by itself", 0, sysctl(sysctlHelper, "1"), CodeHelperAuto, Warning, "every connection to port 21", "nf_conntrack_helper=0"},
+		{"a synproxy", kernel, rule(Rule{Act: ActSynProxy, Ports: here}), CodeSequence, Warning, "has a synproxy at port 2121", "proxy"},
+		{"untracked", none, rule(Rule{Act: ActNoTrack, Priority: -300, Ports: here}), CodeUntracked, Fault, "keeps the kernel from tracking the forward's connections", "out of that rule"},
+		{"untracked, of some", none, rule(Rule{Act: ActNoTrack, Priority: -300, Ports: here, Narrow: true}), CodeUntracked, Warning, "", ""},
+		{"untracked data", 0, rule(Rule{Act: ActNoTrack, Priority: -300, Ports: ports(50000, 50010)}), CodeUntracked, Fault, "data connections", ""},
+		{"untracked control of a proxy", 0, rule(Rule{Act: ActNoTrack, Priority: -300, Ports: here}), CodeRoute, OK, "", ""},
+		{"untracked, of something", none, rule(Rule{Act: ActNoTrack, Priority: -300, Narrow: true}), CodeRoute, OK, "", ""},
+		{"everything untracked", kernel, rule(Rule{Act: ActNoTrack, Priority: -300}), CodeUntracked, Fault, "", ""},
+		{"translated", 0, rule(Rule{Act: ActDNAT, Owner: "docker", Priority: -100, Ports: here}), CodeElsewhere, Fault, "Docker's chain c of table ip t sends connections to port 2121 elsewhere", "publish another port"},
+		{"translated, of some", kernel, rule(Rule{Act: ActDNAT, Priority: -100, Ports: here, Narrow: true}), CodeElsewhere, Warning, "port 2121", ""},
+		{"translated, of one address", kernel, both(rule(Rule{Act: ActDNAT, Priority: -100, To: wan4, Ports: here}), func(_ *Facts, r *forward.Resolved) { r.Listen.Addr = netip.Addr{} }), CodeElsewhere, Warning, "port 2121", ""},
+		{"data translated", 0, rule(Rule{Act: ActDNAT, Priority: -100, Ports: ports(50000, 50000)}), CodeElsewhere, Warning, "within 49152-65535", ""},
+		{"input refused", 0, input(Input{Family: "inet", Table: "firewalld", Chain: "filter_INPUT", Owner: "firewalld", Ports: ports(22, 22)}), CodeInput, Warning, "firewalld's chain filter_INPUT of table inet firewalld refuses what it does not know, and no rule of it lets port 2121 in", "--add-port=2121/tcp"},
+		{"input refused by ufw", 0, input(Input{Family: "ip", Table: "filter", Chain: "INPUT", Owner: "ufw"}), CodeInput, Warning, "ufw's", "ufw allow 2121/tcp"},
+		{"input refused by iptables", 0, input(Input{Family: "ip", Table: "filter", Chain: "INPUT"}), CodeInput, Warning, "", "iptables -I INPUT -p tcp --dport 2121 -j ACCEPT"},
+		{"relayed data refused", 0, both(relayed, input(Input{Family: "inet", Table: "f", Chain: "i", Ports: here})), CodeInput, Warning, "the passive ports 49152-65535", "nft insert rule inet f i tcp dport 49152-65535 accept"},
+		{"input open", 0, input(Input{Family: "inet", Table: "f", Chain: "i", Ports: here}), CodeRoute, OK, "", ""},
+		{"the clients' interface open", 0, input(Input{Family: "inet", Table: "f", Chain: "i", Interfaces: []string{"lan0"}}), CodeRoute, OK, "", ""},
+		{"input of the other family", 0, input(Input{Family: "ip6", Table: "f", Chain: "i"}), CodeRoute, OK, "", ""},
+		{"input, and no proxy", kernel, input(Input{Family: "inet", Table: "f", Chain: "i"}), CodeRoute, OK, "", ""},
+	})
+}
+
+func TestExpiry(t *testing.T) {
+	facts := sound()
+	facts.Expiries = []Expiry{
+		{[]string{"archive"}, "/a.pem", facts.Now.Add(100 * 24 * time.Hour)},
+		{[]string{"archive"}, "/b.pem", facts.Now.Add(10 * 24 * time.Hour)},
+	}
+	facts.TLS = []TLSFault{{"archive", "tls.client_cert", "the certificate in /b.pem expires on 2030-01-11, in 10 days", "renew", true}}
+	got := Examine(facts, []forward.Resolved{testForward(forward.TrackingProxy)})
+	valid := slices.DeleteFunc(slices.Clone(got), func(f Finding) bool { return f.Code != CodeValid })
+	want := []Finding{{CodeValid, OK, "archive", "the certificate in /a.pem is good until 2030-04-11, for 100 days more", ""}}
+	if !slices.Equal(valid, want) || len(bad(got)) != 1 {
+		t.Errorf("got %+v, and %+v; want %+v, and one warning", valid, bad(got), want)
+	}
+}
+
+// Every code is snake_case and no two are the same; the JSON has the names that are documented.
+func TestJSON(t *testing.T) {
+	b, err := json.Marshal(Finding{CodeTable, Warning, "archive", "text", "remedy"})
+	if want := `{"code":"conntrack_table","level":"warning","forward":"archive","text":"text","remedy":"remedy"}`; err != nil || string(b) != want {
+		t.Errorf("got %s, %v; want %s", b, err, want)
+	}
+	b, err = json.Marshal(Finding{CodeTable, OK, "", "text", ""})
+	if want := `{"code":"conntrack_table","level":"ok","text":"text"}`; err != nil || string(b) != want {
+		t.Errorf("got %s, %v; want %s", b, err, want)
+	}
+}
+
+func TestDestinations(t *testing.T) {
+	f := testForward(forward.TrackingProxy)
+	f.Servers, f.Clients = []netip.Addr{server4, server6}, append(f.Clients, netip.MustParsePrefix("10.0.0.7/32"))
+	want := []netip.Addr{server4, server6, client, netip.MustParseAddr("10.0.0.7")}
+	if got := Destinations([]forward.Resolved{f, f}); !slices.Equal(got, want) {
+		t.Errorf("got %v; want %v", got, want)
+	}
+}
+
+// A table that Docker has rules in has chains that are not its own.
+func TestInputBesideDocker(t *testing.T) {
+	f := sound()
+	f.Inputs = []Input{{Family: "ip", Table: "filter", Chain: "INPUT", Owner: "docker"}}
+	got := bad(Examine(f, []forward.Resolved{testForward(forward.TrackingProxy)}))
+	if len(got) != 1 || got[0].Code != CodeInput || !strings.HasPrefix(got[0].Text, "chain INPUT of table ip filter refuses") {
+		t.Errorf("got %+v; want the chain, and not as Docker's", got)
+	}
+}

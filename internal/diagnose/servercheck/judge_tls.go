@@ -1,0 +1,314 @@
+package servercheck
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+// soon is how long before its end a certificate is worth a word.
+const soon = 30 * 24 * time.Hour
+
+// demands judges a server that has nothing in clear, behind a forward that speaks in clear with it.
+func (j *judge) demands(text string, need forward.ServerTLS) {
+	switch {
+	case j.opaque():
+		j.say(CodeAuth, Info, text+"; clients must encrypt, and their sessions go through unread", "")
+	case j.forward.Tracking == forward.TrackingKernel:
+		j.say(CodeAuth, Fault, text+"; the kernel's helper cannot read that, and clients get no data",
+			fmt.Sprintf("set tracking = \"proxy\" with tls.server = %q, or tracking = \"none\" with server_ports", need))
+	default:
+		j.say(CodeAuth, Fault, text+"; clients of this forward cannot use it", fmt.Sprintf("set tls.server = %q, or server_ports for clients that encrypt themselves", need))
+	}
+}
+
+// offers judges the TLS of a server with which the forward speaks in clear, and can.
+func (j *judge) offers(v *visit) {
+	through := j.opaque()
+	switch {
+	case v.auth == nil || v.auth.err != nil:
+	case v.auth.Code != 234 && j.forward.PassesThrough():
+		j.say(CodeAuth, Warning, "server_ports lets encrypted sessions through, and the server does not take AUTH TLS: "+j.said(*v.auth),
+			"switch TLS on in the server and give it a certificate")
+	case v.auth.Code != 234:
+		j.say(CodeAuth, OK, "the server does not take AUTH TLS, and the forward does not need it: "+j.said(*v.auth), "")
+	case v.shake == nil:
+	case v.shake.err != nil:
+		text, remedy := handshakeFault(v.shake.err, true, j.limits.Reply)
+		level := Info
+		if through {
+			level = Warning
+		}
+		j.say(CodeTLS, level, "the server takes AUTH TLS, but "+text, remedy)
+	case through:
+		j.say(CodeAuth, OK, "the server takes AUTH TLS, and clients that encrypt get through to it: they are shown the certificate for "+j.names(v.shake.chain[0]), "")
+	default:
+		j.say(CodeAuth, Info, fmt.Sprintf("the server takes AUTH TLS (%s), and the gateway speaks with it in clear: passwords and files can be read on the way",
+			tls.VersionName(v.shake.version)), `set tls.server = "required" (tracking "proxy")`)
+	}
+}
+
+// secure judges AUTH TLS, the handshake and the certificate, and tells whether a session can go on.
+func (j *judge) secure(v *visit) bool {
+	if v.security == forward.ServerTLSRequired && !j.auth(v) || v.shake == nil {
+		return false
+	}
+	if v.shake.err != nil {
+		text, remedy := handshakeFault(v.shake.err, v.security != forward.ServerTLSImplicit, j.limits.Reply)
+		j.say(CodeTLS, Fault, text, remedy)
+		return false
+	}
+	j.say(CodeTLS, OK, fmt.Sprintf("the server speaks %s with %s", tls.VersionName(v.shake.version), tls.CipherSuiteName(v.shake.cipher)), "")
+	j.versions(v)
+	j.certificate(v.shake)
+	return true
+}
+
+func (j *judge) auth(v *visit) bool {
+	if v.auth == nil {
+		return false
+	}
+	a := *v.auth
+	if text, remedy := j.unwilling("AUTH TLS", a); text != "" {
+		j.say(CodeAuth, Fault, text, remedy)
+		return false
+	}
+	switch {
+	case a.Code == 234:
+		j.say(CodeAuth, OK, "the server takes AUTH TLS", "")
+		return true
+	case a.Code/100 == 3:
+		j.say(CodeAuth, Fault, "the server wants something else than TLS: "+j.said(a), "switch TLS on in the server")
+	case a.Code/100 == 4:
+		j.say(CodeAuth, Fault, "the server cannot begin with TLS at the moment: "+j.said(a), "look whether the server has its certificate and its key: its log says")
+	default:
+		j.say(CodeAuth, Fault, "the server does not take AUTH TLS: "+j.said(a),
+			"switch TLS on in the server and give it a certificate; a firewall in between that inspects FTP may refuse AUTH in its name")
+	}
+	return false
+}
+
+// versions judges a second handshake, with the version that the first had not.
+func (j *judge) versions(v *visit) {
+	switch {
+	case v.other == nil:
+	case v.other.err == nil:
+		j.say(CodeVersions, OK, "the server takes TLS 1.2 and TLS 1.3", "")
+	case !isAlert(v.other.err) && !isOldVersion(v.other.err): // it may be the network
+	case v.shake.version == tls.VersionTLS13:
+		j.say(CodeVersions, OK, "the server takes TLS 1.3 and not TLS 1.2", "")
+	default:
+		j.say(CodeVersions, Info, "the server takes TLS 1.2 and not TLS 1.3", "bring the server up to date when there is time: TLS 1.2 is safe, and older")
+	}
+}
+
+// handshakeFault says why a handshake failed, that began after AUTH or with the connection.
+func handshakeFault(err error, afterAuth bool, limit time.Duration) (text, remedy string) {
+	_, clear := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case errors.Is(err, errInjected):
+		return "bytes in clear came behind the answer to AUTH TLS", "look who stands between this host and the server: somebody may be injecting replies"
+	case clear && !afterAuth:
+		return "the server does not begin with TLS: it answered in clear",
+			`set tls.server = "required" where the server takes AUTH TLS, "off" where not; or correct the port, which is 990 for implicit FTPS`
+	case clear:
+		return "the server answered in clear where TLS begins", "look at the server's log, and for a firewall in between that answers in its name"
+	case isAlert(err):
+		return alertFault(err)
+	case isOldVersion(err):
+		return "the server knows only versions of TLS that are too old", "bring the server up to date: TLS 1.2 is the oldest that is safe"
+	case isTimeout(err):
+		return "the TLS handshake did not end within " + rounded(limit), "look at the server's log, and whether a firewall that inspects FTP lets TLS pass"
+	case isEnd(err):
+		return "the server closed the connection in the TLS handshake",
+			"look whether the server can read its certificate and key, and knows TLS 1.2 or 1.3: its log says"
+	}
+	return "the TLS handshake failed: " + quote(err.Error()), atLog
+}
+
+// isOldVersion tells whether the server has chosen a version that is too old for us.
+func isOldVersion(err error) bool {
+	return strings.Contains(err.Error(), "unsupported protocol version")
+}
+
+// isAlert tells whether the peer has said by TLS what is wrong.
+func isAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
+}
+
+// alertFault is for what the server says is wrong (RFC 8446 section 6).
+func alertFault(err error) (text, remedy string) {
+	op, _ := errors.AsType[*net.OpError](err)
+	is := func(codes ...tls.AlertError) bool {
+		return slices.ContainsFunc(codes, func(c tls.AlertError) bool { return op.Err.Error() == c.Error() }) // crypto/tls has the number in a type of its own
+	}
+	switch {
+	case is(70):
+		return "the server takes no version of TLS that is safe", "bring the server up to date: TLS 1.2 is the oldest that is safe"
+	case is(40, 71):
+		return "the server has no TLS in common with this host: " + quote(op.Err.Error()), "look whether the server has a certificate, and which ciphers it allows"
+	case is(116, 42, 43, 44, 45, 46, 48, 49):
+		return "the server wants a certificate of the gateway, or another one: " + quote(op.Err.Error()), "set tls.client_cert and tls.client_key to what the server accepts"
+	case is(112):
+		return "the server does not know the name that it was asked for", "set tls.server_name to what the server is called"
+	}
+	return "the server broke TLS off: " + quote(op.Err.Error()), atLog
+}
+
+// verify verifies what a server has shown, as clients do.
+func verify(chain []*x509.Certificate, config *tls.Config, now time.Time) error {
+	others := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		others.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{DNSName: strings.TrimSuffix(config.ServerName, "."), Roots: config.RootCAs, Intermediates: others, CurrentTime: now})
+	return err
+}
+
+// certificate judges what the server has shown.
+func (j *judge) certificate(h *handshake) {
+	leaf := h.chain[0]
+	what := fmt.Sprintf("the certificate for %s by %s", j.names(leaf), j.issuer(leaf))
+	days := int(leaf.NotAfter.Sub(j.now) / (24 * time.Hour))
+	switch {
+	case h.distrust != nil && j.forward.TLS.Insecure:
+		text, _ := j.distrusted(h.distrust, leaf)
+		j.say(CodeCertificate, Warning, text+`, and tls.verify = "insecure" takes it all the same`, "name what to trust as tls.ca, and the name as tls.server_name; then take tls.verify out")
+	case h.distrust != nil:
+		text, remedy := j.distrusted(h.distrust, leaf)
+		j.say(CodeCertificate, Fault, text, remedy)
+	case leaf.NotAfter.Sub(j.now) < soon:
+		j.say(CodeCertificate, Warning, fmt.Sprintf("%s expires in %d days", what, days), "have it renewed in time, and see that the server takes the new one")
+	default:
+		j.say(CodeCertificate, OK, fmt.Sprintf("%s is trusted, and good for %d days", what, days), "")
+	}
+}
+
+// distrusted says what is wrong with a certificate.
+func (j *judge) distrusted(err error, leaf *x509.Certificate) (text, remedy string) {
+	_, name := errors.AsType[x509.HostnameError](err)
+	_, rootless := errors.AsType[x509.SystemRootsError](err)
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	switch {
+	case j.now.After(leaf.NotAfter):
+		return "the server's certificate has expired on " + leaf.NotAfter.UTC().Format(time.DateOnly), "have it renewed on the server; and look whether the clock of this host is right"
+	case j.now.Before(leaf.NotBefore):
+		return "the server's certificate is not good before " + leaf.NotBefore.UTC().Format(time.DateOnly), "look whether the clocks of this host and of the server are right"
+	case name && len(leaf.DNSNames) == 0 && len(leaf.IPAddresses) == 0:
+		return "the server's certificate has no subjectAltName, without which no name can be verified", "have it made anew"
+	case name:
+		return fmt.Sprintf("the server's certificate is for %s, not for %s", j.names(leaf), quote(j.name)),
+			"set tls.server_name to one of its names if that is the server, or have it made anew with the name"
+	case rootless:
+		return "this host knows no authorities", "install the package ca-certificates, or name the server's authority as tls.ca"
+	case unknown && leaf.Issuer.String() == leaf.Subject.String():
+		return "the server's certificate is signed by itself, and not known here", "name its file as tls.ca, or have one made by an authority"
+	case unknown:
+		return fmt.Sprintf("the server's certificate is signed by %s, whom this host does not know", j.issuer(leaf)),
+			"name the authority's certificate as tls.ca; if the authority is known, have the server send the certificates in between"
+	}
+	return "the server's certificate is not trusted: " + j.quote(err.Error()), "have it made anew, for servers (serverAuth), by an authority that may sign and has not expired"
+}
+
+// names quotes some of the names that a certificate is for.
+func (j *judge) names(leaf *x509.Certificate) string {
+	names := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return "no name"
+	}
+	return j.quote(strings.Join(names, ", "))
+}
+
+// issuer quotes who has signed a certificate.
+func (j *judge) issuer(leaf *x509.Certificate) string {
+	for _, name := range append([]string{leaf.Issuer.CommonName}, leaf.Issuer.Organization...) {
+		if name != "" {
+			return j.quote(name)
+		}
+	}
+	return "nobody"
+}
+
+// protection judges PBSZ and PROT (RFC 4217 section 9), and tells whether a session can go on.
+func (j *judge) protection(v *visit) bool {
+	level := "P"
+	if j.forward.TLS.ServerClear {
+		level = "C"
+	}
+	for _, step := range []struct {
+		command, text, remedy string
+		a                     *answer
+	}{
+		{"PBSZ 0", "the server refuses PBSZ 0: ", "bring the server up to date: RFC 4217 wants it to take that", v.pbsz},
+		{"PROT " + level, map[string]string{"P": "the server does not encrypt data: ", "C": "the server sends no data in clear: "}[level],
+			map[string]string{"P": `switch that on in the server, or set server_data = "clear"`, "C": `set server_data = "private"`}[level], v.prot},
+	} {
+		if step.a == nil {
+			return false
+		}
+		if text, remedy := j.unwilling(step.command, *step.a); text != "" {
+			j.say(CodeProtection, Fault, text, remedy)
+			return false
+		}
+		if !step.a.positive() {
+			j.say(CodeProtection, Fault, step.text+j.said(*step.a), step.remedy)
+			return false
+		}
+	}
+	j.say(CodeProtection, OK, "the server takes PROT "+level, "")
+	return true
+}
+
+// closeNotify judges how data in TLS ended.
+func (j *judge) closeNotify(v *visit) {
+	i := slices.IndexFunc(v.tried(), func(t *transfer) bool { return t.worked() && t.handed && !t.cut })
+	const text = "the server ends data without TLS's close_notify"
+	switch {
+	case i < 0:
+	case v.tried()[i].notified:
+		j.say(CodeCloseNotify, OK, "data ends with close_notify: nobody can cut it short unseen", "")
+	case j.forward.TLS.ServerUnshut:
+		j.say(CodeCloseNotify, Info, text+`, and tls.server_close_notify = "optional" takes its files for whole`, "bring the server up to date when there is time")
+	case j.opaque():
+		j.say(CodeCloseNotify, Info, text+": clients that are careful take its files for cut short", "bring the server up to date")
+	default:
+		j.say(CodeCloseNotify, Fault, text+": the gateway takes its files for cut short",
+			`bring the server up to date; if that cannot be, set tls.server_close_notify = "optional"`)
+	}
+}
+
+// reuse compares a transfer that could resume the control connection's session with one that did not.
+func (j *judge) reuse(v *visit) {
+	with := v.passive(func(t *transfer) bool { return t.handed && t.worked() })
+	if with == nil || v.fresh == nil || !v.fresh.agreed() || v.fresh.dial != nil {
+		return
+	}
+	switch {
+	case v.fresh.worked() && with.resumed:
+		j.say(CodeReuse, Info, "the server lets data connections resume the control connection's session, as the gateway does, and does not demand it",
+			"have the server demand it (require_ssl_reuse): else whoever guesses a passive port can take a file in a client's place")
+	case v.fresh.worked():
+		j.say(CodeReuse, Info, "the server lets no data connection resume the control connection's session", "switch on the server's cache of TLS sessions, or its tickets")
+	case with.resumed && j.opaque():
+		j.say(CodeReuse, Info, "the server demands that data connections resume the control connection's session: clients that cannot get no data",
+			"for such clients have the gateway speak TLS with both (tls.client, tls.server)")
+	case with.resumed:
+		j.say(CodeReuse, OK, "the server demands that data connections resume the control connection's session, as the gateway does", "")
+	}
+}
+
+// tried returns the transfers that were tried, in the order of the trial.
+func (v *visit) tried() []*transfer {
+	return slices.DeleteFunc([]*transfer{v.epsv, v.pasv, v.port, v.eprt}, func(t *transfer) bool { return t == nil })
+}

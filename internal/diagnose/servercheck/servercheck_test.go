@@ -1,0 +1,194 @@
+package servercheck
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/core/forward"
+)
+
+func TestSoundServer(t *testing.T) {
+	p := &peer{}
+	found := run(t, p.start(t), options())
+	expect(t, found,
+		wanted{CodeConnect, OK, "took the connection after"},
+		wanted{CodeGreeting, OK, `220 "ready"`},
+		wanted{CodeFeatures, OK, "EPSV"},
+		wanted{CodeLogin, OK, `lets "kim" in`},
+		wanted{CodePasvAddress, OK, "clients will get the 227 with the gateway's address"},
+		wanted{CodePasv, OK, "a listing of 46 bytes came over PASV"},
+		wanted{CodeEpsv, OK, "a listing of 46 bytes came over EPSV"},
+		wanted{CodePorts, OK, "the 8 passive ports"},
+		wanted{CodePort, OK, "a listing of 46 bytes came over PORT from 127.0.0.1:"},
+		wanted{CodeEprt, OK, "a listing of 46 bytes came over EPRT from 127.0.0.1:"},
+		wanted{CodeAuth, OK, "does not take AUTH TLS"},
+	)
+	allowed := []string{"USER", "PASS", "FEAT", "AUTH", "PASV", "EPSV", "PORT", "EPRT", "LIST", "QUIT"}
+	for _, c := range p.commands() {
+		if verb, _, _ := strings.Cut(c, " "); !slices.Contains(allowed, verb) {
+			t.Errorf("the server heard %q", c)
+		}
+	}
+	if c := p.commands(); c[len(c)-1] != "QUIT" {
+		t.Errorf("the last command is %q; want QUIT", c[len(c)-1])
+	}
+}
+
+func TestAnonymous(t *testing.T) {
+	p := &peer{}
+	o := options()
+	o.User, o.Password, o.Active = "", "", netip.Addr{}
+	expect(t, run(t, p.start(t), o), wanted{CodeLogin, OK, "lets anonymous in"}, wanted{CodePort, Info, "active mode was not tried"})
+	for _, c := range p.commands() {
+		if strings.HasPrefix(c, "PORT") || strings.HasPrefix(c, "EPRT") {
+			t.Errorf("the server heard %q, and no address for it was given", c)
+		}
+	}
+	if !slices.Contains(p.commands(), "PASS "+emailOfGuests) {
+		t.Errorf("got %q; want PASS with an address of mail", p.commands())
+	}
+}
+
+// TestBehaviour has one case for each way in which a server in clear can be otherwise.
+func TestBehaviour(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		peer *peer
+		want []wanted
+	}{
+		"login refused": {&peer{answer: map[string]func(*client, string) string{"PASS": always("530 Login incorrect.")}},
+			[]wanted{{CodeLogin, Fault, `refuses the user "kim" with this password: 530 "Login incorrect."`}}},
+		"user refused": {&peer{answer: map[string]func(*client, string) string{"USER": always("530 Permission denied.")}},
+			[]wanted{{CodeLogin, Fault, `does not take the user "kim"`}}},
+		"login at the moment not": {&peer{answer: map[string]func(*client, string) string{"PASS": always("451 database is down")}},
+			[]wanted{{CodeLogin, Fault, "at the moment"}}},
+		"no password wanted": {&peer{answer: map[string]func(*client, string) string{"USER": always("230 come in")}},
+			[]wanted{{CodeLogin, OK, "come in"}}},
+		"password echoed": {&peer{answer: map[string]func(*client, string) string{"PASS": func(_ *client, arg string) string { return "530 not \"" + arg + "\"" }}},
+			[]wanted{{CodeLogin, Fault, "530 (a text with the password in it)"}}},
+		"terminal sequences": {&peer{greeting: "220 \x1b[2J\x07 \"hi\""},
+			[]wanted{{CodeGreeting, OK, `220 "?[2J? 'hi'"`}}},
+		"no EPSV": {&peer{answer: map[string]func(*client, string) string{"EPSV": always("500 what?")}},
+			[]wanted{{CodeEpsv, OK, "the gateway asks it with PASV in its place"}}},
+		"no PASV": {&peer{answer: map[string]func(*client, string) string{"PASV": always("502 no")}},
+			[]wanted{{CodePasv, OK, "the gateway asks it with EPSV in its place"}}},
+		"foreign address": {&peer{named: netip.MustParseAddr("10.0.0.5")},
+			[]wanted{{CodePasvAddress, Info, "clients will get the 227 with the gateway's address; the one that the server names, 10.0.0.5 (another private address), is not used"}}},
+		"no address": {&peer{named: netip.IPv4Unspecified()},
+			[]wanted{{CodePasvAddress, Info, "0.0.0.0 (no address at all)"}}},
+		"passive ports closed": {&peer{closed: true},
+			[]wanted{{CodePasv, Fault, "refused the connection"}, {CodeEpsv, Fault, "refused the connection"}}},
+		"PASV without sense": {&peer{answer: map[string]func(*client, string) string{"PASV": always("227 somewhere")}},
+			[]wanted{{CodePasv, Warning, "makes no sense"}}},
+		"low passive port": {&peer{answer: map[string]func(*client, string) string{"PASV": always("227 ok (127,0,0,1,0,22)")}},
+			[]wanted{{CodePasv, Warning, "port 22"}}},
+		"active refused": {&peer{answer: map[string]func(*client, string) string{"PORT": always("500 Illegal PORT command."), "EPRT": always("500 Illegal EPRT command.")}},
+			[]wanted{{CodePort, Warning, "refuses PORT to 127.0.0.1:"}, {CodeEprt, Warning, "refuses EPRT to 127.0.0.1:"}}},
+		"no EPRT": {&peer{answer: map[string]func(*client, string) string{"EPRT": always("500 what?")}},
+			[]wanted{{CodeEprt, OK, "PORT does the same"}}},
+		"active from another address": {&peer{from: netip.MustParseAddr("127.0.0.2")},
+			[]wanted{{CodePort, Warning, "a connection comes from 127.0.0.2, not from the server's 127.0.0.1"}, {CodeEprt, Warning, "127.0.0.2"}}},
+		"listing refused": {&peer{answer: map[string]func(*client, string) string{"LIST": always("550 Permission denied.")}},
+			[]wanted{{CodePasv, Info, "was connected to"}, {CodeEpsv, Info, "refuses the listing"}, {CodePort, Info, "refuses the listing"}}},
+		"listing broken": {&peer{answer: map[string]func(*client, string) string{"LIST": always("451 disk error")}},
+			[]wanted{{CodePasv, Fault, "broke off after 0 bytes"}, {CodeEpsv, Fault, ""}, {CodePort, Warning, "broke off"}, {CodeEprt, Warning, ""}}},
+		"FEAT after the login only": {&peer{answer: map[string]func(*client, string) string{"FEAT": afterLogin()}},
+			[]wanted{{CodeFeatures, OK, "MDTM"}}},
+		"full": {&peer{greeting: "421 Too many users"},
+			[]wanted{{CodeGreeting, Fault, "takes no more sessions"}}},
+		"mail": {&peer{greeting: "220 mail.example.com ESMTP"},
+			[]wanted{{CodeGreeting, Fault, "mail server"}}},
+		"third code": {&peer{greeting: "530 go away"},
+			[]wanted{{CodeGreeting, Fault, "does not let this host in"}}},
+		"greeting after 120": {&peer{greeting: "120 wait\r\n220 now"}, []wanted{{CodeGreeting, OK, "now"}}},
+		"closes after LIST": {&peer{answer: map[string]func(*client, string) string{"LIST": func(c *client, _ string) string { c.conn.Close(); return "" }}},
+			[]wanted{{CodePasv, Fault, "closes the control connection"}, {CodeEpsv, Fault, ""}, {CodePort, Warning, ""}, {CodeEprt, Warning, ""}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			expect(t, run(t, c.peer.start(t), options()), c.want...)
+		})
+	}
+}
+
+// afterLogin answers FEAT with 530 the first time.
+func afterLogin() func(*client, string) string {
+	asked := map[*client]bool{}
+	return func(c *client, _ string) string {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !asked[c] {
+			asked[c] = true
+			return "530 log in first"
+		}
+		return "211-Features:\r\n MDTM\r\n211 End"
+	}
+}
+
+func TestRefusedConnection(t *testing.T) {
+	p := &peer{}
+	f := p.start(t)
+	p.listener.Close()
+	expect(t, run(t, f, options()), wanted{CodeConnect, Fault, "refused the connection after"})
+}
+
+// TestSeveralAddresses has an address where nobody listens besides a sound one.
+func TestSeveralAddresses(t *testing.T) {
+	p := &peer{}
+	f := p.start(t)
+	f.Servers = []netip.Addr{netip.MustParseAddr("127.0.0.9"), f.Servers[0]}
+	found := run(t, f, options())
+	expect(t, found, wanted{CodeConnect, Warning, "127.0.0.9:"}, wanted{CodeLogin, OK, ""})
+	for _, f := range found {
+		if !strings.HasPrefix(f.Text, "127.0.0.") {
+			t.Errorf("got %q; want the address first", f.Text)
+		}
+	}
+}
+
+// TestIPv6 has no use for PASV and PORT.
+func TestIPv6(t *testing.T) {
+	server, trust := sound(t)
+	p := &peer{tls: server}
+	f := p.startAt(t, "[::1]:0")
+	f.TLS.Server = forward.ServerTLSRequired
+	o := options()
+	o.TLS, o.Active = trust, netip.IPv6Unspecified()
+	expect(t, run(t, f, o), wanted{CodeEpsv, OK, "a listing of 46 bytes"}, wanted{CodeEprt, OK, "EPRT from [::1]:"}, wanted{CodePorts, OK, ""})
+	for _, c := range p.commands() {
+		if c == "PASV" || strings.HasPrefix(c, "PORT") {
+			t.Errorf("the server heard %q", c)
+		}
+	}
+}
+
+// TestForwards has forwards that leave a server's data connections to the client.
+func TestForwards(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*forward.Forward)
+		want   []wanted
+	}{
+		"none": {func(f *forward.Forward) {
+			f.Tracking, f.ServerPorts = forward.TrackingNone, forward.PortRange{First: 1024, Last: 1025}
+		},
+			[]wanted{{CodePasvAddress, Warning, "as it is"}, {CodePorts, Fault, "not within server_ports (1024-1025)"}, {CodePort, Info, "only passive"}}},
+		"through": {func(f *forward.Forward) { f.ServerPorts = forward.PortRange{First: 1024, Last: 65535} },
+			[]wanted{{CodePorts, OK, "within server_ports"}, {CodePort, OK, ""}, {CodeAuth, OK, "get through"}}},
+		"kernel": {func(f *forward.Forward) { f.Tracking = forward.TrackingKernel }, []wanted{{CodePasvAddress, OK, "kernel's helper"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, trust := sound(t)
+			f := (&peer{tls: server}).start(t)
+			c.change(&f.Forward)
+			if f.Tracking != forward.TrackingProxy {
+				f.Server4, f.Servers = f.Servers[0], nil
+			}
+			o := options()
+			o.TLS = trust
+			expect(t, run(t, f, o), c.want...)
+		})
+	}
+}

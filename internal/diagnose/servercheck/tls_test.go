@@ -1,0 +1,214 @@
+package servercheck
+
+import (
+	"crypto/tls"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+// TestDemandsTLS has the words with which servers refuse to go on in clear.
+func TestDemandsTLS(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer map[string]func(*client, string) string
+		said   string
+	}{
+		"530 at PASS": {map[string]func(*client, string) string{"PASS": inClear("530 Non-anonymous sessions must use encryption.")}, "530"},
+		"530 at USER": {map[string]func(*client, string) string{"USER": inClear("530 Anonymous sessions must use encryption.")}, "530"},
+		"421":         {map[string]func(*client, string) string{"USER": inClear("421 Sorry, cleartext sessions are not accepted on this server.")}, "421"},
+		"550":         {map[string]func(*client, string) string{"USER": inClear("550 SSL/TLS required on the control channel")}, "550"},
+		"503":         {map[string]func(*client, string) string{"USER": inClear("503 Use AUTH first.")}, "503"},
+		"data":        {map[string]func(*client, string) string{"LIST": inClear("522 Data connections must be encrypted.")}, "522"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, trust := sound(t)
+			p := &peer{tls: server, answer: c.answer}
+			o := options()
+			o.TLS = trust
+			f := p.start(t)
+			found := run(t, f, o)
+			expect(t, found, wanted{CodeAuth, Fault, "the server demands TLS: " + c.said},
+				wanted{CodeCertificate, OK, `for "localhost"`}, wanted{CodePasv, OK, "in TLS"}, wanted{CodeLogin, OK, ""})
+			f.TLS.Server = forward.ServerTLSRequired
+			expect(t, run(t, f, o), wanted{CodeAuth, OK, "takes AUTH TLS"}, wanted{CodeEprt, OK, "in TLS"})
+		})
+	}
+}
+
+// inClear is an answer to who has no TLS; others are obeyed.
+func inClear(reply string) func(*client, string) string {
+	return func(c *client, arg string) string {
+		if _, secure := c.conn.(*tls.Conn); !secure {
+			return reply
+		}
+		verb := "USER"
+		if strings.HasPrefix(reply, "530 Non") {
+			verb = "PASS"
+		} else if strings.HasPrefix(reply, "522") {
+			verb = "LIST"
+		}
+		return c.obey(verb, arg)
+	}
+}
+
+// tlsCase is a server that speaks TLS in its own way.
+type tlsCase struct {
+	peer   *peer
+	trust  *tls.Config
+	want   []wanted
+	unsent bool // the password
+}
+
+func (c tlsCase) run(t *testing.T) {
+	t.Parallel()
+	f := c.peer.start(t)
+	f.TLS.Server = forward.ServerTLSRequired
+	o := options()
+	o.TLS = c.trust
+	expect(t, run(t, f, o), c.want...)
+	if sent := slices.Contains(c.peer.commands(), "PASS "+thePassword); sent == c.unsent {
+		t.Errorf("the password was sent: %t; want %t", sent, !c.unsent)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	server, trust := sound(t)
+	reuse := server.Clone()
+	reuse.VerifyConnection = func(c tls.ConnectionState) error {
+		if !c.DidResume {
+			return errors.New("not resumed")
+		}
+		return nil
+	}
+	key := [32]byte{1}
+	server.SetSessionTicketKeys([][32]byte{key})
+	reuse.SetSessionTicketKeys([][32]byte{key})
+	foreign := reuse.Clone() // which takes no ticket of the control connection
+	foreign.SetSessionTicketKeys([][32]byte{{2}})
+	only12 := server.Clone()
+	only12.MaxVersion = tls.VersionTLS12
+	tooOld := server.Clone()
+	tooOld.MinVersion, tooOld.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	mutual := server.Clone()
+	mutual.ClientAuth = tls.RequireAnyClientCert
+	for name, c := range map[string]tlsCase{
+		"sound": {&peer{tls: server}, trust,
+			[]wanted{{CodeTLS, OK, "TLS 1.3"}, {CodeVersions, OK, "TLS 1.2 and TLS 1.3"}, {CodeCertificate, OK, "trusted, and good for 99 days"}, {CodeProtection, OK, "PROT P"},
+				{CodePasv, OK, "with the session of the control connection"}, {CodePort, OK, "in TLS"}, {CodeReuse, Info, "does not demand it"}, {CodeCloseNotify, OK, ""}}, false},
+		"reuse demanded": {&peer{tls: server, data: reuse}, trust, []wanted{{CodeReuse, OK, "demands"}, {CodeEpsv, OK, ""}}, false},
+		"reuse demanded of tickets that nobody gets": {&peer{tls: server, data: foreign}, trust,
+			[]wanted{{CodePasv, Fault, "522"}, {CodeEpsv, Fault, "not resuming"}, {CodePort, Warning, "522"}, {CodeEprt, Warning, "522"}}, false},
+		"data connection closed": {&peer{tls: server, answer: map[string]func(*client, string) string{"LIST": closing("150 wait", "426 no TLS")}}, trust,
+			[]wanted{{CodePasv, Fault, "refuses the data connection in TLS"}, {CodeEpsv, Fault, ""}, {CodePort, Warning, ""}, {CodeEprt, Warning, ""}}, false},
+		"TLS 1.2":      {&peer{tls: only12}, trust, []wanted{{CodeTLS, OK, "TLS 1.2"}, {CodeVersions, Info, "not TLS 1.3"}}, false},
+		"too old":      {&peer{tls: tooOld}, trust, []wanted{{CodeTLS, Fault, "no version of TLS that is safe"}}, true},
+		"AUTH refused": {&peer{}, trust, []wanted{{CodeAuth, Fault, "does not take AUTH TLS"}, {CodeFeatures, Info, "not AUTH TLS"}}, true},
+		"AUTH not now": {&peer{tls: server, answer: map[string]func(*client, string) string{"AUTH": always("431 no certificate")}}, trust, []wanted{{CodeAuth, Fault, "at the moment"}}, true},
+		"clear behind AUTH": {&peer{tls: server, answer: map[string]func(*client, string) string{"AUTH": always("234 go on\r\n230 welcome")}}, trust,
+			[]wanted{{CodeTLS, Fault, "bytes in clear"}}, true},
+		"clear after AUTH": {&peer{tls: server, answer: map[string]func(*client, string) string{"AUTH": func(c *client, _ string) string {
+			c.say("234 go on")
+			c.lines.ReadByte() // the ClientHello
+			return "220 I have forgotten"
+		}}}, trust, []wanted{{CodeTLS, Fault, "in clear where TLS begins"}}, true},
+		"client certificate": {&peer{tls: mutual}, trust, []wanted{{CodeLogin, Fault, "wants a certificate of the gateway"}}, true},
+		"no PROT":            {&peer{tls: server, answer: map[string]func(*client, string) string{"PROT": always("536 no")}}, trust, []wanted{{CodeProtection, Fault, "does not encrypt data"}}, false},
+		"no PBSZ":            {&peer{tls: server, answer: map[string]func(*client, string) string{"PBSZ": always("503 no")}}, trust, []wanted{{CodeProtection, Fault, "PBSZ"}}, false},
+		"no close_notify":    {&peer{tls: server, rude: true}, trust, []wanted{{CodeCloseNotify, Fault, "cut short"}}, false},
+		"listing refused, data open": {&peer{tls: server, answer: map[string]func(*client, string) string{"LIST": always("550 Permission denied.")}}, trust,
+			[]wanted{{CodePasv, Info, "refuses the listing"}, {CodePort, Info, "refuses the listing"}}, false},
+		"listing refused, data closed": {&peer{tls: server, answer: map[string]func(*client, string) string{"LIST": closing("150 wait", "550 Permission denied.")}}, trust,
+			[]wanted{{CodePasv, Info, "refuses the listing"}, {CodePort, Info, "refuses the listing"}}, false},
+		"data in clear only": {&peer{tls: server, answer: map[string]func(*client, string) string{"LIST": always("521 Data connections must be in clear")}}, trust,
+			[]wanted{{CodePasv, Fault, "in another way (PROT)"}, {CodeEpsv, Fault, ""}, {CodePort, Warning, ""}, {CodeEprt, Warning, ""}}, false},
+	} {
+		t.Run(name, c.run)
+	}
+}
+
+// TestCertificate has certificates that are not as they should be.
+func TestCertificate(t *testing.T) {
+	t.Parallel()
+	server, trust := sound(t)
+	old, soonTrust := certificate(t, "localhost", time.Now().Add(-48*time.Hour), time.Now().Add(10*24*time.Hour+time.Minute))
+	dead, deadTrust := certificate(t, "localhost", time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour))
+	wrong, wrongTrust := certificate(t, "nas.example.net", time.Now().Add(-time.Hour), time.Now().Add(100*24*time.Hour))
+	of := func(c tls.Certificate) *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }
+	for name, c := range map[string]tlsCase{
+		"expires soon": {&peer{tls: of(old)}, &tls.Config{RootCAs: soonTrust}, []wanted{{CodeCertificate, Warning, "expires in 10 days"}}, false},
+		"expired":      {&peer{tls: of(dead)}, &tls.Config{RootCAs: deadTrust}, []wanted{{CodeCertificate, Fault, "has expired on"}, {CodeLogin, Info, "no login"}}, true},
+		"wrong name": {&peer{tls: of(wrong)}, &tls.Config{RootCAs: wrongTrust}, []wanted{{CodeCertificate, Fault, `is for "nas.example.net", not for "localhost"`},
+			{CodeLogin, Info, "a password goes to no server"}}, true},
+		"name given":          {&peer{tls: of(wrong)}, &tls.Config{RootCAs: wrongTrust, ServerName: "nas.example.net"}, []wanted{{CodeCertificate, OK, ""}, {CodePasv, OK, ""}}, false},
+		"not known":           {&peer{tls: of(wrong)}, trust, []wanted{{CodeCertificate, Fault, "nas.example.net"}}, true},
+		"signed by itself":    {&peer{tls: server}, &tls.Config{RootCAs: wrongTrust}, []wanted{{CodeCertificate, Fault, "signed by itself"}}, true},
+		"another certificate": {&peer{tls: server, data: of(wrong)}, trust, []wanted{{CodePasv, Fault, "another certificate"}, {CodeEpsv, Fault, ""}, {CodePort, Warning, ""}, {CodeEprt, Warning, ""}}, false},
+	} {
+		t.Run(name, c.run)
+	}
+}
+
+// closing brings the data connection up and closes it at once, with a reply before and one after that.
+func closing(first, last string) func(*client, string) string {
+	return func(c *client, _ string) string {
+		c.say(first)
+		if conn, err := c.connect(); err == nil {
+			conn.Close()
+		}
+		return last
+	}
+}
+
+func TestImplicit(t *testing.T) {
+	t.Parallel()
+	server, trust := sound(t)
+	p := &peer{tls: server, implicit: true}
+	f := p.start(t)
+	f.TLS.Server = forward.ServerTLSImplicit
+	o := options()
+	o.TLS = trust
+	expect(t, run(t, f, o), wanted{CodeTLS, OK, "TLS 1.3"}, wanted{CodeVersions, OK, ""}, wanted{CodeCertificate, OK, ""}, wanted{CodeGreeting, OK, ""},
+		wanted{CodeLogin, OK, ""}, wanted{CodePasv, OK, "in TLS"}, wanted{CodePort, OK, "in TLS"})
+
+	t.Run("the server is in clear", func(t *testing.T) {
+		p := &peer{tls: server}
+		f := p.start(t)
+		f.TLS.Server = forward.ServerTLSImplicit
+		expect(t, run(t, f, o), wanted{CodeTLS, Fault, "does not begin with TLS"})
+	})
+	t.Run("the forward is in clear", func(t *testing.T) {
+		f.TLS.Server = forward.ServerTLSOff
+		o := o
+		o.Timeouts.Reply = brief
+		expect(t, run(t, f, o), wanted{CodeAuth, Fault, "waits for TLS from the first byte"}, wanted{CodePasv, OK, "in TLS"})
+	})
+	t.Run("the forward asks for AUTH", func(t *testing.T) {
+		f.TLS.Server = forward.ServerTLSRequired
+		o := o
+		o.Timeouts.Reply = brief
+		expect(t, run(t, f, o), wanted{CodeGreeting, Fault, "did not greet"})
+	})
+}
+
+func TestServerClear(t *testing.T) {
+	server, trust := sound(t)
+	p := &peer{tls: server}
+	f := p.start(t)
+	f.TLS.Server, f.TLS.ServerClear = forward.ServerTLSRequired, true
+	o := options()
+	o.TLS = trust
+	found := run(t, f, o)
+	expect(t, found, wanted{CodeProtection, OK, "PROT C"}, wanted{CodePasv, OK, "a listing of 46 bytes"})
+	for _, f := range found {
+		if f.Code == CodeReuse || f.Code == CodeCloseNotify || strings.Contains(f.Text, "in TLS with") {
+			t.Errorf("got %s: %s; want nothing of TLS on data", f.Code, f.Text)
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/core/netflow"
+)
+
+// eventBuffer is a watcher's buffer in the kernel, in bytes, where the kernel allows it: ten thousand events
+// and more, before any are lost.
+const eventBuffer = 8 << 20
+
+// gatherTime is how long events are left to gather in the kernel after some were read: to wake up for each costs
+// more than to read it.
+const gatherTime = 5 * time.Millisecond
+
+// Watcher receives the events of TCP flows, from Subscribe on.
+type Watcher struct {
+	socket *socket
+	in     []byte
+}
+
+// Subscribe begins to receive events of these changes (dnat.FlowNew, FlowUpdated, FlowGone), in the network
+// namespace that it is called in. The kernel makes no messages for what nobody has subscribed to. They wait in
+// the kernel until Run; so a Dump between the two misses nothing. The caller closes the watcher.
+func Subscribe(changes ...netflow.FlowChange) (*Watcher, error) {
+	s, err := dial(eventBuffer)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.control(onlyTCP); err != nil {
+		s.close()
+		return nil, fmt.Errorf("conntrack: filter events: %w", os.NewSyscallError("setsockopt", err))
+	}
+	w := &Watcher{socket: s, in: make([]byte, readSize)}
+	for _, change := range changes {
+		if err := w.Join(change); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// Join has the watcher receive the events of a change, too, from now on.
+func (w *Watcher) Join(change netflow.FlowChange) error {
+	if err := w.socket.conn.JoinGroup(group(change)); err != nil {
+		return fmt.Errorf("conntrack: subscribe to events: %w", err)
+	}
+	return nil
+}
+
+// Leave ends what Join has begun.
+func (w *Watcher) Leave(change netflow.FlowChange) error {
+	if err := w.socket.conn.LeaveGroup(group(change)); err != nil {
+		return fmt.Errorf("conntrack: end the subscription to events: %w", err)
+	}
+	return nil
+}
+
+func group(change netflow.FlowChange) uint32 {
+	switch change {
+	case netflow.FlowNew:
+		return unix.NFNLGRP_CONNTRACK_NEW
+	case netflow.FlowUpdated:
+		return unix.NFNLGRP_CONNTRACK_UPDATE
+	case netflow.FlowGone:
+		return unix.NFNLGRP_CONNTRACK_DESTROY
+	}
+	panic(fmt.Sprintf("conntrack: flow change %d has no events", change))
+}
+
+// onlyTCP has the kernel drop events of other protocols: they wake nobody and fill no buffer. The program
+// looks for the protocol's number in CTA_TUPLE_ORIG, CTA_TUPLE_PROTO; what it does not understand passes.
+func onlyTCP(fd int) error {
+	const (
+		load    = unix.BPF_LD | unix.BPF_IMM
+		loadX   = unix.BPF_LDX | unix.BPF_IMM
+		special = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		equal   = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		// SKF_AD_OFF + SKF_AD_NLATTR and SKF_AD_NLATTR_NEST (include/uapi/linux/filter.h): A becomes the offset of
+		// attribute X in the list at offset A, or in the attribute there; 0 where there is none.
+		attr = 1<<32 - 0x1000 + 12
+		nest = 1<<32 - 0x1000 + 16
+	)
+	program := []unix.SockFilter{
+		{Code: load, K: unix.NLMSG_HDRLEN + nfgenLen},
+		{Code: loadX, K: ctaTupleOrig},
+		{Code: special, K: attr},
+		{Code: equal, K: 0, Jt: 9}, // to "keep"
+		{Code: loadX, K: ctaTupleProto},
+		{Code: special, K: nest},
+		{Code: equal, K: 0, Jt: 6},
+		{Code: loadX, K: ctaProtoNum},
+		{Code: special, K: nest},
+		{Code: equal, K: 0, Jt: 3},
+		{Code: unix.BPF_MISC | unix.BPF_TAX},
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_IND, K: unix.SizeofNlAttr},
+		{Code: equal, K: unix.IPPROTO_TCP, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1}, // keep
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},         // drop
+	}
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+}
+
+// Close ends the subscription; Run returns.
+func (w *Watcher) Close() error { return w.socket.close() }
+
+// Run gives each event of a wanted flow to deliver, one after the other, until ctx ends; then those that are
+// there already, and returns nil.
+// want nil: all flows. While deliver works, events wait in the kernel. Where these are too many, some are
+// lost: deliver then gets dnat.FlowsMissed, after what was kept, so that a Dump from there on finds what the
+// lost events said. The error is that of a watcher that was closed, or of the kernel. Run may be called once.
+func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowEvent)) error {
+	resume, stop := w.socket.endWait(ctx)
+	defer stop()
+	missed := false
+	gather := time.NewTimer(0)
+	defer gather.Stop()
+	for {
+		if !missed {
+			select {
+			case <-gather.C:
+			case <-ctx.Done():
+				return w.rest(resume, want, deliver)
+			}
+		}
+		read := w.socket.wait
+		if missed {
+			read = w.socket.poll
+		}
+		n, lost, err := read(w.in)
+		if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			return w.rest(resume, want, deliver)
+		}
+		if err != nil {
+			return fmt.Errorf("conntrack: receive events: %w", err)
+		}
+		now := time.Now()
+		w.deliver(w.in[:n], now, want, deliver)
+		// After the first loss the kernel drops everything until its queue is empty: this is when to tell. A
+		// second loss is a proof that it was empty (netlink_overrun, netlink_rcv_wake in af_netlink.c).
+		if missed && (lost || n == 0) {
+			deliver(netflow.FlowEvent{Change: netflow.FlowsMissed, At: now})
+			missed = false
+		}
+		missed = missed || lost
+		if len(w.in)-n < largest { // there is more
+			gather.Reset(0)
+		} else {
+			gather.Reset(gatherTime)
+		}
+	}
+}
+
+// rest delivers what is there.
+func (w *Watcher) rest(resume func() error, want Want, deliver func(netflow.FlowEvent)) error {
+	err := resume()
+	for n := 1; err == nil && n > 0; {
+		n, _, err = w.socket.poll(w.in)
+		w.deliver(w.in[:n], time.Now(), want, deliver)
+	}
+	if err != nil {
+		return fmt.Errorf("conntrack: receive the last events: %w", err)
+	}
+	return nil
+}
+
+func (w *Watcher) deliver(b []byte, now time.Time, want Want, deliver func(netflow.FlowEvent)) {
+	event := netflow.FlowEvent{At: now}
+	for h, body := range messages(b) {
+		switch {
+		case h.typ == ctDelete:
+			event.Change = netflow.FlowGone
+		case h.typ == ctNew && h.flags&unix.NLM_F_CREATE != 0:
+			event.Change = netflow.FlowNew
+		case h.typ == ctNew:
+			event.Change = netflow.FlowUpdated
+		default:
+			continue
+		}
+		if parseFlow(body, &event.Flow, want) {
+			deliver(event)
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package nftset_test
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/ruleset"
+	"ftpgate/internal/core/ruleset/rulesettest"
+	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nftset"
+	"ftpgate/internal/try/lab/labtest"
+)
+
+// A pinhole is put in and taken out, by one caller at a time and by sixteen at once. Beside the time that
+// it takes, cpu-µs/op is what it costs, the kernel's part included.
+func BenchmarkPinholes(b *testing.B) {
+	for _, callers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			p := benchPinholes(b)
+			before := cpu(b)
+			b.ResetTimer()
+			var all sync.WaitGroup
+			for i := range callers {
+				all.Go(func() {
+					for j := range b.N / callers {
+						hole := numbered(i<<12 | j&0xfff)
+						if err := p.Add(hole); err != nil {
+							b.Error(err)
+						}
+						if err := p.Remove(hole); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			all.Wait()
+			b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-µs/op")
+		})
+	}
+}
+
+func benchPinholes(b *testing.B) *nftset.Pinholes {
+	labtest.New(b)
+	if err := nft.openHere(b).Apply(pinholeTable(), "ftpgate"); err != nil {
+		b.Fatal(err)
+	}
+	p, err := nftset.OpenPinholes("ftpgate")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { p.Close() })
+	return p
+}
+
+// pinholeTable is a table for pinholes and nothing else.
+func pinholeTable() ruleset.Table {
+	return ruleset.Build("ftpgate", []forward.Resolved{
+		rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)})
+}
+
+// numbered returns pinholes of which no two share a key.
+func numbered(i int) pinhole.Pinhole {
+	port := uint16(1024 + i%60000)
+	from := netip.AddrFrom4([4]byte{10, byte(i / 60000), 0, 1})
+	return pinhole.Pinhole{
+		From: from, At: netip.AddrPortFrom(netip.MustParseAddr("192.168.5.2"), port),
+		To: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port), As: netip.MustParseAddr("203.0.113.1"),
+	}
+}
+
+// cpu returns the microseconds that this process has used, in user mode and in the kernel.
+func cpu(b *testing.B) int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return (u.Utime.Nano() + u.Stime.Nano()) / 1000
+}

@@ -1,0 +1,284 @@
+package metrics
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/observe/sessions"
+)
+
+// proxies returns forwards with tracking proxy.
+func proxies(names ...string) []forward.Forward {
+	var all []forward.Forward
+	for _, n := range names {
+		all = append(all, forward.Forward{Name: n})
+	}
+	return all
+}
+
+// plain returns metrics of some forwards, with nobody to ask.
+func plain(names ...string) *Metrics {
+	m := New(Build{"1.2.3", "go1.26"}, []string{"unreachable", "login"}, Sources{})
+	m.Follow(proxies(names...))
+	return m
+}
+
+// eventful tells of one of each event.
+func eventful(m *Metrics, fwd string) {
+	m.SessionBegan(fwd, forward.TrackingProxy)
+	m.Dialled(fwd, 3*time.Millisecond)
+	for _, path := range []string{"kernel", "relay"} {
+		m.PinholeOpened(fwd, path, 40*time.Microsecond)
+		m.PinholeUsed(fwd, path)
+		m.PinholeExpired(fwd, path)
+	}
+	for _, d := range []sessions.Direction{sessions.Download, sessions.Upload, sessions.Unknown} {
+		for _, path := range []string{"kernel", "relay", ""} {
+			m.Finished(sessions.Transfer{Forward: fwd, Direction: d, Path: path, Bytes: 1000, Complete: true})
+			m.Finished(sessions.Transfer{Forward: fwd, Direction: d, Path: path, Bytes: 100})
+		}
+	}
+	for _, reason := range m.reasons {
+		m.Refused(fwd, reason)
+	}
+}
+
+// full returns metrics that have seen one of everything, with these reasons of refusals.
+func full(reasons []string) *Metrics {
+	m := New(Build{"1.2.3", "go1.26"}, reasons, Sources{
+		Sessions: func() []SessionCount {
+			return []SessionCount{{"archive", forward.TrackingProxy, 2}, {"plc", forward.TrackingKernel, 1}}
+		},
+		Pinholes: func() (int, int) { return 3, 4 },
+		Certificates: func() []Certificate {
+			at := time.Unix(1_800_000_000, 0)
+			return []Certificate{{"archive", RoleCert, at}, {"archive", RoleClientCert, at}, {"archive", RoleCA, at}}
+		},
+		Conntrack: func() (uint64, uint64, bool) { return 512, 262144, true },
+	})
+	m.Follow([]forward.Forward{{Name: "archive"}, {Name: "plc", Tracking: forward.TrackingKernel}})
+	eventful(m, "archive")
+	m.SessionBegan("plc", forward.TrackingKernel)
+	m.RulesetApplied()
+	m.Reloaded(time.Unix(1_790_000_000, 500e6), nil)
+	m.Reloaded(time.Unix(1_790_000_001, 0), errors.New("no"))
+	m.Handler() // which counts its own errors
+	return m
+}
+
+// has fails the test unless a family has exactly these samples.
+func has(t *testing.T, m *Metrics, name string, want ...string) {
+	t.Helper()
+	var got []string
+	for line := range strings.Lines(scrape(t, m)) {
+		if strings.HasPrefix(line, name+"{") || strings.HasPrefix(line, name+" ") {
+			got = append(got, strings.TrimSpace(line))
+		}
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// scrape returns what a scraper gets.
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("scrape: got status %d: %s", w.Code, w.Body)
+	}
+	text := w.Body.String()
+	for line := range strings.Lines(text) {
+		if n, errs := strings.CutPrefix(line, "promhttp_metric_handler_errors_total"); errs && !strings.HasSuffix(n, " 0\n") {
+			t.Errorf("the handler has met errors: %s", line)
+		}
+	}
+	return text
+}
+
+func TestEvents(t *testing.T) {
+	m := full([]string{"login", "unreachable"})
+	has(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="archive",tracking="proxy"} 2`, `ftpgate_sessions{forward="plc",tracking="kernel"} 1`)
+	has(t, m, "ftpgate_sessions_max", `ftpgate_sessions_max{forward="archive"} 20000`)
+	has(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="archive",tracking="proxy"} 1`, `ftpgate_sessions_total{forward="plc",tracking="kernel"} 1`)
+	has(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="archive",reason="login"} 1`,
+		`ftpgate_refusals_total{forward="archive",reason="other"} 1`, `ftpgate_refusals_total{forward="archive",reason="unreachable"} 1`)
+	has(t, m, "ftpgate_pinholes", `ftpgate_pinholes{path="kernel"} 3`, `ftpgate_pinholes{path="relay"} 4`)
+	for _, fate := range []string{"opened", "used", "expired"} {
+		name := "ftpgate_pinholes_" + fate + "_total"
+		has(t, m, name, name+`{forward="archive",path="kernel"} 1`, name+`{forward="archive",path="relay"} 1`)
+	}
+	has(t, m, "ftpgate_dial_seconds_count", `ftpgate_dial_seconds_count{forward="archive"} 1`)
+	has(t, m, "ftpgate_pinhole_open_seconds_count", `ftpgate_pinhole_open_seconds_count{path="kernel"} 1`, `ftpgate_pinhole_open_seconds_count{path="relay"} 1`)
+	has(t, m, "ftpgate_ruleset_generation", "ftpgate_ruleset_generation 1")
+	has(t, m, "ftpgate_reloads_total", `ftpgate_reloads_total{result="complete"} 1`, `ftpgate_reloads_total{result="failed"} 1`)
+	has(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 0")
+	has(t, m, "ftpgate_last_reload_success_timestamp_seconds", "ftpgate_last_reload_success_timestamp_seconds 1.7900000005e+09")
+	has(t, m, "ftpgate_certificate_not_after_timestamp_seconds",
+		`ftpgate_certificate_not_after_timestamp_seconds{file="ca",forward="archive"} 1.8e+09`,
+		`ftpgate_certificate_not_after_timestamp_seconds{file="cert",forward="archive"} 1.8e+09`,
+		`ftpgate_certificate_not_after_timestamp_seconds{file="client_cert",forward="archive"} 1.8e+09`)
+	has(t, m, "ftpgate_build_info", `ftpgate_build_info{goversion="go1.26",version="1.2.3"} 1`)
+	has(t, m, "ftpgate_conntrack_entries", "ftpgate_conntrack_entries 512")
+	has(t, m, "ftpgate_conntrack_max", "ftpgate_conntrack_max 262144")
+}
+
+func TestTransfers(t *testing.T) {
+	m := plain("a")
+	for _, each := range []sessions.Transfer{
+		{Direction: sessions.Download, Path: "kernel", Bytes: 1 << 40, Complete: true},
+		{Direction: sessions.Download, Path: "kernel", Bytes: 5, Complete: false},
+		{Direction: sessions.Upload, Path: "relay", Bytes: 7, Complete: true},
+		{Direction: sessions.Upload, Path: "relay", Bytes: -7, Complete: true}, // nobody's count
+		{Direction: sessions.Download, Path: "", Complete: false},
+		{Direction: "sideways", Path: "carrier pigeon", Bytes: 9, Complete: true},
+	} {
+		each.Forward = "a"
+		m.Finished(each)
+	}
+	has(t, m, "ftpgate_transfers_total",
+		`ftpgate_transfers_total{direction="download",forward="a",path="kernel",result="complete"} 1`,
+		`ftpgate_transfers_total{direction="download",forward="a",path="kernel",result="failed"} 1`,
+		`ftpgate_transfers_total{direction="download",forward="a",path="none",result="failed"} 1`,
+		`ftpgate_transfers_total{direction="download",forward="a",path="relay",result="complete"} 0`,
+		`ftpgate_transfers_total{direction="download",forward="a",path="relay",result="failed"} 0`,
+		`ftpgate_transfers_total{direction="unknown",forward="a",path="none",result="complete"} 1`,
+		`ftpgate_transfers_total{direction="upload",forward="a",path="kernel",result="complete"} 0`,
+		`ftpgate_transfers_total{direction="upload",forward="a",path="kernel",result="failed"} 0`,
+		`ftpgate_transfers_total{direction="upload",forward="a",path="relay",result="complete"} 2`,
+		`ftpgate_transfers_total{direction="upload",forward="a",path="relay",result="failed"} 0`)
+	has(t, m, "ftpgate_transfer_bytes_total",
+		`ftpgate_transfer_bytes_total{direction="download",forward="a",path="kernel"} 1.099511627781e+12`,
+		`ftpgate_transfer_bytes_total{direction="download",forward="a",path="relay"} 0`,
+		`ftpgate_transfer_bytes_total{direction="unknown",forward="a",path="none"} 9`,
+		`ftpgate_transfer_bytes_total{direction="upload",forward="a",path="kernel"} 0`,
+		`ftpgate_transfer_bytes_total{direction="upload",forward="a",path="relay"} 7`)
+}
+
+// TestReloadedAgain: after a failure a success makes good.
+func TestReloadedAgain(t *testing.T) {
+	m := plain("a")
+	if began := testutil.ToFloat64(m.loaded); time.Since(time.Unix(int64(began), 0)) > time.Hour {
+		t.Errorf("the configuration was loaded at %v; want now", began)
+	}
+	has(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 1")
+	m.Reloaded(time.Unix(5, 0), errors.New("no"))
+	has(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 0")
+	m.Reloaded(time.Unix(6, 0), nil)
+	has(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 1")
+	has(t, m, "ftpgate_last_reload_success_timestamp_seconds", "ftpgate_last_reload_success_timestamp_seconds 6")
+}
+
+func TestLint(t *testing.T) {
+	m := full([]string{"login"})
+	problems, err := testutil.GatherAndLint(m.registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	// The pedantic registry of this one also holds what is collected to what is described.
+	problems, err = testutil.CollectAndLint(collector{m})
+	if err != nil || len(problems) > 0 {
+		t.Errorf("got %v, %v", problems, err)
+	}
+}
+
+// TestNil: nobody who tells of events has to ask whether somebody counts.
+func TestNil(t *testing.T) {
+	var m *Metrics
+	v := reflect.ValueOf(m)
+	for i := range v.NumMethod() {
+		var in []reflect.Value
+		for j := range v.Method(i).Type().NumIn() {
+			in = append(in, reflect.Zero(v.Method(i).Type().In(j)))
+		}
+		v.Method(i).Call(in)
+	}
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Code != http.StatusNotFound {
+		t.Errorf("without metrics: got status %d", w.Code)
+	}
+}
+
+// TestOwnRegistry: two may live in one process, and neither is in the global registry.
+func TestOwnRegistry(t *testing.T) {
+	a, b := plain("a"), plain("a")
+	a.SessionBegan("a", forward.TrackingProxy)
+	has(t, b, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="a",tracking="proxy"} 0`)
+	global, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range global {
+		if strings.HasPrefix(f.GetName(), "ftpgate_") {
+			t.Errorf("%s is in the global registry", f.GetName())
+		}
+	}
+}
+
+func TestSteadyEventsAllocateNothing(t *testing.T) {
+	m := full([]string{"login"})
+	for name, event := range events(m) {
+		if n := testing.AllocsPerRun(100, event); n > 0 {
+			t.Errorf("%s: got %v allocations", name, n)
+		}
+	}
+}
+
+// events are those that sessions pay for.
+func events(m *Metrics) map[string]func() {
+	transfer := sessions.Transfer{Forward: "archive", Direction: sessions.Download, Path: "kernel", Bytes: 1000, Complete: true}
+	return map[string]func(){
+		"SessionBegan":  func() { m.SessionBegan("archive", forward.TrackingProxy) },
+		"Finished":      func() { m.Finished(transfer) },
+		"Refused":       func() { m.Refused("archive", "login") },
+		"Dialled":       func() { m.Dialled("archive", time.Millisecond) },
+		"PinholeOpened": func() { m.PinholeOpened("archive", "kernel", 30*time.Microsecond) },
+		"PinholeUsed":   func() { m.PinholeUsed("archive", "kernel") },
+	}
+}
+
+func BenchmarkEvents(b *testing.B) {
+	m := full([]string{"login"})
+	for name, event := range events(m) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				event()
+			}
+		})
+	}
+}
+
+func BenchmarkScrape(b *testing.B) {
+	for _, n := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			m := New(Build{}, []string{"login"}, Sources{})
+			forwards := make([]forward.Forward, n)
+			for i := range forwards {
+				forwards[i].Name = fmt.Sprint("forward ", i)
+			}
+			m.Follow(forwards)
+			h := m.Handler()
+			for b.Loop() {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+				b.ReportMetric(float64(w.Body.Len()), "bytes")
+			}
+		})
+	}
+}

@@ -1,0 +1,66 @@
+package sessions
+
+import (
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+// Session returns what is known now.
+func (r *Record) Session(now time.Time) Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.session(now)
+}
+
+func (r *Record) session(now time.Time) Session {
+	o := r.opening
+	s := Session{
+		ID: r.ID(), Forward: o.Forward, Tracking: o.Tracking.String(), Client: o.Client, Gateway: o.Gateway,
+		Server: r.server, User: r.user, Since: r.began, Active: r.active, Ended: r.ended, State: r.state(), TLS: r.tls,
+		Totals: r.totals, Refused: r.refused,
+	}
+	if r.data != nil {
+		s.Mode, s.Path = r.data.Mode, r.data.Path
+	}
+	if r.transfer != nil {
+		t := r.transfer.transfer
+		r.describe(&t)
+		if d := r.data; d != nil && d.number == t.number {
+			t.measure(d.progress(), now)
+		}
+		s.Transfer = &t
+	}
+	s.Verdict = r.verdict(now)
+	return s
+}
+
+// state returns what the session does.
+func (r *Record) state() State {
+	switch {
+	case !r.ended.IsZero():
+		return StateEnded
+	case !r.server.IsValid():
+		return StateConnecting
+	case r.through:
+		return StateThrough
+	case !r.greeted && r.opening.Tracking == forward.TrackingProxy:
+		return StateGreeting
+	case r.transfer != nil:
+		return StateTransfer
+	case r.pending:
+		return StateCommand
+	case !r.loggedIn && r.opening.Tracking == forward.TrackingProxy:
+		return StateLogin
+	}
+	return StateIdle
+}
+
+func (r *Record) explain(now time.Time) Explained {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d := r.data; d != nil && d.closed.IsZero() {
+		r.came(d, d.progress())
+	}
+	return Explained{r.session(now), r.line.events(r.began)}
+}

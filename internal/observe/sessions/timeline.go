@@ -1,0 +1,92 @@
+package sessions
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A time line keeps how a session began and what was last: what lies between says little, and a session may
+// do thousands of transfers.
+const (
+	keptFirst = 24
+	keptLast  = 104
+	// keptTight is what stands for keptLast while all sessions together have more than maxEvents.
+	keptTight = 16
+	// maxEvents bounds the events of all sessions that are not kept tight: some 64 MiB.
+	maxEvents = 400_000
+	// maxText is how much of a line is kept, in bytes.
+	maxText = 240
+)
+
+// entry is an event as it is kept.
+type entry struct {
+	after time.Duration // since the session began
+	data  int32
+	kind  Kind
+	text  string
+	words fmt.Stringer // in place of text: put together when somebody asks; nil: text
+}
+
+// timeline is a session's events, the oldest first.
+type timeline struct {
+	first   []entry
+	last    []entry // a ring, once it is full
+	next    int     // where the ring goes on
+	omitted int
+}
+
+// add keeps an event, at the cost of an old one where there are many. It returns by how many the time line
+// has grown.
+func (t *timeline) add(e entry, tight bool) int {
+	if len(e.text) > maxText {
+		e.text = e.text[:maxText] + "..."
+	}
+	if len(t.first) < keptFirst {
+		t.first = append(t.first, e)
+		return 1
+	}
+	limit := keptLast
+	if tight {
+		limit = keptTight
+	}
+	if len(t.last) < limit {
+		if t.next != 0 { // it was full at a tighter limit: in order again
+			t.last = slices.Concat(t.last[t.next:], t.last[:t.next])
+			t.next = 0
+		}
+		t.last = append(t.last, e)
+		return 1
+	}
+	t.omitted++
+	t.last[t.next] = e
+	t.next = (t.next + 1) % len(t.last)
+	return 0
+}
+
+func (t *timeline) len() int { return len(t.first) + len(t.last) }
+
+// events returns the time line of a session that began at a time.
+func (t *timeline) events(began time.Time) []Event {
+	all := make([]Event, 0, t.len()+1)
+	put := func(entries []entry) {
+		for _, e := range entries {
+			if e.words != nil {
+				e.text = e.words.String()
+			}
+			all = append(all, Event{At: began.Add(e.after), Kind: e.kind, Data: int(e.data), Text: e.text})
+		}
+	}
+	inOrder := func(a, b Event) int { return a.At.Compare(b.At) } // some were learnt of late
+	put(t.first)
+	from := 0
+	if t.omitted > 0 {
+		slices.SortStableFunc(all, inOrder)
+		all = append(all, Event{At: all[len(all)-1].At, Kind: KindOmitted, Text: fmt.Sprintf("%d events are not kept", t.omitted)})
+		from = len(all)
+	}
+	put(t.last[t.next:])
+	put(t.last[:t.next])
+	slices.SortStableFunc(all[from:], inOrder)
+	return all
+}

@@ -1,0 +1,227 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"ftpgate/internal/observe/sessions"
+)
+
+const (
+	// answerTime is how long a daemon may take to begin its answer.
+	answerTime = 10 * time.Second
+	// maxError bounds what is read of an error's answer.
+	maxError = 1 << 20
+)
+
+// ErrNotRunning says that no daemon answers.
+var ErrNotRunning = errors.New("ftpgate is not running here")
+
+// Client asks a running ftpgate. Its methods may be called from several goroutines.
+type Client struct {
+	target string
+	base   string // of URLs
+	token  string
+	http   http.Client
+	slow   http.Client // for what takes its time
+}
+
+// NewClient returns a client for the socket at a path, or for "http://ADDR:PORT". An empty token: none is
+// sent. It does not connect yet.
+func NewClient(target, token string) *Client {
+	c := &Client{target: target, base: "http://ftpgate", token: token}
+	transport := &http.Transport{}
+	if strings.HasPrefix(target, "http://") {
+		c.base = strings.TrimRight(target, "/")
+	} else {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", target)
+		}
+	}
+	c.slow.Transport = transport.Clone()
+	transport.ResponseHeaderTimeout = answerTime
+	c.http.Transport = transport
+	for _, each := range []*http.Client{&c.http, &c.slow} {
+		each.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
+	return c
+}
+
+// Close ends the connections that are kept for another question.
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.slow.CloseIdleConnections()
+}
+
+// Status asks how the daemon is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.get(ctx, statusPath, &s)
+}
+
+// StatusJSON copies the answer to Status as it comes.
+func (c *Client) StatusJSON(ctx context.Context, w io.Writer) error {
+	return c.copy(ctx, statusPath, w)
+}
+
+// Sessions asks for sessions, in the order in which they began; an error is the last that is yielded.
+func (c *Client) Sessions(ctx context.Context, f Filter) iter.Seq2[sessions.Session, error] {
+	return func(yield func(sessions.Session, error) bool) {
+		body, err := c.ask(ctx, &c.http, http.MethodGet, f.path())
+		if err != nil {
+			yield(sessions.Session{}, err)
+			return
+		}
+		defer body.Close()
+		decoder := json.NewDecoder(body)
+		err = openList(decoder)
+		for err == nil && decoder.More() {
+			var s sessions.Session
+			if err = decoder.Decode(&s); err == nil && !yield(s, nil) {
+				return
+			}
+		}
+		if err == nil {
+			_, err = decoder.Token() // the end of the list, or of the connection
+		}
+		if err != nil {
+			yield(sessions.Session{}, c.broken(err))
+		}
+	}
+}
+
+// openList reads up to the first session.
+func openList(d *json.Decoder) error {
+	for _, want := range []json.Token{json.Delim('{'), "sessions", json.Delim('[')} {
+		got, err := d.Token()
+		if err != nil {
+			return err
+		}
+		if got != want {
+			return fmt.Errorf("want %v, not %v", want, got)
+		}
+	}
+	return nil
+}
+
+// SessionsJSON copies the answer to Sessions as it comes.
+func (c *Client) SessionsJSON(ctx context.Context, f Filter, w io.Writer) error {
+	return c.copy(ctx, f.path(), w)
+}
+
+// Explain asks for a session with its time line.
+func (c *Client) Explain(ctx context.Context, id string) (sessions.Explained, error) {
+	var e sessions.Explained
+	return e, c.get(ctx, pathOf(id), &e)
+}
+
+// ExplainJSON copies the answer to Explain as it comes.
+func (c *Client) ExplainJSON(ctx context.Context, id string, w io.Writer) error {
+	return c.copy(ctx, pathOf(id), w)
+}
+
+// Kill ends a session.
+func (c *Client) Kill(ctx context.Context, id string) error {
+	return c.do(ctx, &c.http, http.MethodDelete, pathOf(id))
+}
+
+// Reload has the daemon read its file again, and waits for what comes of it.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.do(ctx, &c.slow, http.MethodPost, reloadPath)
+}
+
+func pathOf(id string) string { return sessionsPath + "/" + url.PathEscape(id) }
+
+func (c *Client) get(ctx context.Context, path string, value any) error {
+	body, err := c.ask(ctx, &c.http, http.MethodGet, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(value); err != nil {
+		return c.broken(err)
+	}
+	return nil
+}
+
+func (c *Client) copy(ctx context.Context, path string, w io.Writer) error {
+	body, err := c.ask(ctx, &c.http, http.MethodGet, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	_, err = io.Copy(w, body)
+	return err // where the answer breaks off, io.ErrUnexpectedEOF
+}
+
+func (c *Client) do(ctx context.Context, with *http.Client, method, path string) error {
+	body, err := c.ask(ctx, with, method, path)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
+// ask returns the body of a good answer, which the caller closes.
+func (c *Client) ask(ctx context.Context, with *http.Client, method, path string) (io.ReadCloser, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", c.target, err)
+	}
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	answer, err := with.Do(r)
+	if err != nil {
+		return nil, c.unreached(ctx, err)
+	}
+	if answer.StatusCode/100 == 2 {
+		return answer.Body, nil
+	}
+	defer answer.Body.Close()
+	e := &Error{status: answer.StatusCode}
+	if json.NewDecoder(io.LimitReader(answer.Body, maxError)).Decode(e) != nil || e.Text == "" {
+		return nil, fmt.Errorf("what answers at %s is not ftpgate: it says %q", c.target, answer.Status)
+	}
+	for _, k := range kindStatus {
+		if k.status == answer.StatusCode {
+			e.Kind = k.kind
+		}
+	}
+	return nil, e
+}
+
+// unreached says why there is no answer.
+func (c *Client) unreached(ctx context.Context, err error) error {
+	var slow net.Error
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("no permission for %s: be root or a member of group %s", c.target, Group)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: nothing answers at %s", ErrNotRunning, c.target)
+	case errors.As(err, &slow) && slow.Timeout():
+		return fmt.Errorf("ftpgate does not answer at %s within %s", c.target, answerTime)
+	}
+	if of := (*url.Error)(nil); errors.As(err, &of) {
+		err = of.Err
+	}
+	return fmt.Errorf("ask %s: %w", c.target, err)
+}
+
+// broken says that an answer could not be read to its end.
+func (c *Client) broken(err error) error {
+	return fmt.Errorf("the answer of %s breaks off: %w", c.target, err)
+}

@@ -1,0 +1,193 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+// Limits of a connection. Nobody has to wait for somebody slow longer than these say.
+const (
+	readTime    = 10 * time.Second // of a request in all: it has no body worth the name
+	writeTime   = time.Minute      // of an answer: 10,000 sessions are some 6 MB
+	idleTime    = 2 * time.Minute  // longer than any scraper's interval
+	stopTime    = 2 * time.Second  // for the answers that are under way at the end
+	maxHeader   = 8 << 10
+	maxBody     = 4 << 10
+	connections = 64 // at once, of the socket and of the TCP port each: people and scrapers
+)
+
+// Options say where a server listens.
+type Options struct {
+	Socket    string         // path of the unix socket; empty: none
+	Group     string         // who may use it, a group's name or number; empty: nobody but its owner
+	NeedGroup bool           // without that group the socket is not opened, instead of being root's alone
+	Listen    forward.Listen // on TCP, without an interface; port 0: not at all
+	TokenFile string         // what is asked for on TCP; empty: only the loopback is served there, and everybody on it
+}
+
+// Server is a server that listens and does not answer yet. Either its Serve or its Close must be called.
+type Server struct {
+	doors []*door
+	times times
+	log   *slog.Logger
+}
+
+// times are the limits above, for tests to shorten.
+type times struct{ read, write time.Duration }
+
+// door is a listener, and who may come in.
+type door struct {
+	net.Listener
+	loopback bool    // of TCP: the Host must be, too
+	token    *secret // nil: none is asked for
+}
+
+// Listen opens what the options name. The error is for an operator: what is in the way, and what to do.
+func Listen(o Options) (*Server, error) {
+	s := &Server{times: times{readTime, writeTime}}
+	if o.Listen.Port != 0 {
+		d, err := listenTCP(o.Listen, o.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		s.doors = append(s.doors, d)
+	}
+	if o.Socket != "" {
+		l, err := listenSocket(o)
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+		s.doors = append(s.doors, &door{Listener: limit(l, connections)})
+	}
+	return s, nil
+}
+
+func listenTCP(at forward.Listen, tokenFile string) (*door, error) {
+	d := &door{loopback: at.Addr.IsLoopback()}
+	switch {
+	case tokenFile != "":
+		token, err := ReadToken(tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("admin.listen %s: %w", at, err)
+		}
+		d.token = secretOf(token)
+	case !d.loopback:
+		return nil, fmt.Errorf("admin.listen %s is not a loopback address: name a file with a token, too (%s), or listen at 127.0.0.1", at, freshToken)
+	}
+	host := ""
+	if at.Addr.IsValid() {
+		host = at.Addr.String()
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(at.Port))))
+	if err != nil {
+		return nil, fmt.Errorf("admin.listen %s: %w", at, cause(err))
+	}
+	d.Listener = limit(l, connections)
+	return d, nil
+}
+
+// Addrs returns where the server listens, the unix socket last.
+func (s *Server) Addrs() []net.Addr {
+	var addrs []net.Addr
+	for _, d := range s.doors {
+		addrs = append(addrs, d.Addr())
+	}
+	return addrs
+}
+
+// Close stops listening, and removes the socket.
+func (s *Server) Close() error {
+	var errs []error
+	for _, d := range s.doors {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Serve answers until ctx is done, and returns nil then, with everything closed. Metrics answers
+// GET /metrics; nil: nobody does.
+func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler, log *slog.Logger) error {
+	s.log = log
+	failed := make(chan error, len(s.doors))
+	var servers []*http.Server
+	var wg sync.WaitGroup
+	for _, d := range s.doors {
+		server := s.serverOf(ctx, d, &handlers{source: source, log: log}, metrics)
+		servers = append(servers, server)
+		wg.Go(func() { failed <- server.Serve(d.Listener) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = fmt.Errorf("admin: serve: %w", err)
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	for _, server := range servers {
+		if server.Shutdown(stop) != nil {
+			server.Close()
+		}
+	}
+	wg.Wait()
+	s.Close() // what Shutdown has not: the socket's name is removed in any case
+	return err
+}
+
+func (s *Server) serverOf(ctx context.Context, d *door, h *handlers, metrics http.Handler) *http.Server {
+	return &http.Server{
+		Handler:        &guard{door: d, next: h.routes(metrics), log: s.log},
+		BaseContext:    func(net.Listener) context.Context { return ctx },
+		ConnContext:    withPeer,
+		ReadTimeout:    s.times.read,
+		WriteTimeout:   s.times.write,
+		IdleTimeout:    idleTime,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// peerKey is where a request's context has who asks.
+type peerKey struct{}
+
+// withPeer notes who is at the other end, for the log: a user of this host, or an address.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	peer := c.RemoteAddr().String()
+	if counted, ok := c.(*counted); ok {
+		if u, ok := counted.Conn.(*net.UnixConn); ok {
+			peer = userOf(u)
+		}
+	}
+	return context.WithValue(ctx, peerKey{}, peer)
+}
+
+// userOf names the user at the other end of a unix socket (unix(7), SO_PEERCRED).
+func userOf(u *net.UnixConn) string {
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return "unknown"
+	}
+	name := "unknown"
+	_ = raw.Control(func(fd uintptr) {
+		if ucred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+			name = fmt.Sprintf("user %d, process %d", ucred.Uid, ucred.Pid)
+		}
+	})
+	return name
+}
+
+func peerOf(ctx context.Context) string {
+	peer, _ := ctx.Value(peerKey{}).(string)
+	return peer
+}

@@ -1,0 +1,170 @@
+package admin
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/observe/sessions"
+)
+
+// Filter says which sessions are meant. The zero value: all that run.
+type Filter struct {
+	Forward string         // of this one only; empty: of all
+	Client  netip.Prefix   // from there only; not valid: from everywhere
+	State   sessions.State // in this one only; empty: in every one
+	Ended   bool           // those that have ended, too
+}
+
+// path is what the server is asked for.
+func (f Filter) path() string {
+	q := url.Values{}
+	if f.Forward != "" {
+		q.Set("forward", f.Forward)
+	}
+	if f.Client.IsValid() {
+		q.Set("client", f.Client.String())
+	}
+	if f.State != "" {
+		q.Set("state", string(f.State))
+	}
+	if f.Ended {
+		q.Set("ended", "true")
+	}
+	if len(q) == 0 {
+		return sessionsPath
+	}
+	return sessionsPath + "?" + q.Encode()
+}
+
+// states are the words for a state, which it can be asked for by.
+var states = []string{
+	string(sessions.StateConnecting), string(sessions.StateGreeting), string(sessions.StateLogin), string(sessions.StateIdle),
+	string(sessions.StateCommand), string(sessions.StateTransfer), string(sessions.StateThrough), string(sessions.StateEnded),
+}
+
+// parseFilter reads what Filter.path writes. What it does not know is an error: a filter that does not
+// filter misleads.
+func parseFilter(query string) (Filter, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return Filter{}, fmt.Errorf("what stands behind the question mark cannot be read")
+	}
+	var f Filter
+	for key, given := range values {
+		if len(given) > 1 {
+			return Filter{}, fmt.Errorf("%q is given %d times", key, len(given))
+		}
+		text := given[0]
+		switch key {
+		case "forward":
+			f.Forward = text
+		case "client":
+			if f.Client, err = forward.ParseClient(text); err != nil {
+				return Filter{}, err
+			}
+		case "state":
+			if !slices.Contains(states, text) {
+				return Filter{}, fmt.Errorf("no state %q: there are %s", text, strings.Join(states, ", "))
+			}
+			f.State = sessions.State(text)
+		case "ended":
+			if f.Ended, err = strconv.ParseBool(text); err != nil {
+				return Filter{}, fmt.Errorf("ended %q: want true or false", text)
+			}
+		default:
+			return Filter{}, fmt.Errorf("no filter %q: there are forward, client, state and ended", key)
+		}
+	}
+	f.Ended = f.Ended || f.State == sessions.StateEnded
+	return f, nil
+}
+
+// matches tells whether a session is meant.
+func (f Filter) matches(s *sessions.Session) bool {
+	return (f.Forward == "" || s.Forward == f.Forward) &&
+		(!f.Client.IsValid() || f.Client.Contains(s.Client.Addr().Unmap())) &&
+		(f.State == "" || s.State == f.State) &&
+		(f.Ended || s.Ended.IsZero())
+}
+
+// chosen yields the sessions that are meant, in the order in which they began.
+func chosen(source Source, f Filter) iter.Seq[sessions.Session] {
+	return func(yield func(sessions.Session) bool) {
+		running := source.Sessions(false) // first, or one that ends now is in neither
+		var ended []sessions.Session
+		known := map[string]bool{}
+		if f.Ended {
+			ended = slices.Collect(source.Sessions(true)) // so many are never kept
+			for i := range ended {
+				known[ended[i].ID] = true
+			}
+		}
+		for s := range running {
+			for len(ended) > 0 && !ended[0].Since.After(s.Since) {
+				if f.matches(&ended[0]) && !yield(ended[0]) {
+					return
+				}
+				ended = ended[1:]
+			}
+			if !known[s.ID] && f.matches(&s) && !yield(s) {
+				return
+			}
+		}
+		for i := range ended {
+			if f.matches(&ended[i]) && !yield(ended[i]) {
+				return
+			}
+		}
+	}
+}
+
+func (h *handlers) sessions(w http.ResponseWriter, r *http.Request) {
+	f, err := parseFilter(r.URL.RawQuery)
+	if err != nil {
+		answerError(w, &Error{Text: err.Error(), status: http.StatusBadRequest})
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if r.Method == http.MethodHead {
+		return
+	}
+	_ = writeSessions(w, chosen(h.source, f)) // the client has gone
+}
+
+// pieceSize is how much of a list is held at once.
+const pieceSize = 32 << 10
+
+// writeSessions writes {"sessions": [...]} with a line for each, and does not hold them all.
+func writeSessions(w io.Writer, list iter.Seq[sessions.Session]) error {
+	out := bufio.NewWriterSize(w, pieceSize)
+	out.WriteString(`{"sessions": [`)
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
+	encoder.SetEscapeHTML(false)
+	between := "\n"
+	var one sessions.Session
+	for one = range list {
+		line.Reset()
+		if err := encoder.Encode(&one); err != nil {
+			return err
+		}
+		out.WriteString(between)
+		if _, err := out.Write(bytes.TrimSuffix(line.Bytes(), []byte("\n"))); err != nil {
+			return err // nobody reads on
+		}
+		between = ",\n"
+	}
+	out.WriteString("\n]}\n")
+	return out.Flush()
+}

@@ -1,0 +1,40 @@
+package ftpserver
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+
+	"goftp.io/server/v2"
+
+	"ftpgate/internal/try/demo/transcript"
+)
+
+// noPort is where nobody can listen.
+const noPort = -1
+
+// armed has the library take its configuration of TLS. It does so in ListenAndServe only, which can neither
+// be told a listener nor be ended without a race: asked to listen where nobody can, it gives up right behind
+// that, and serves any listener from then on. Its data connections are TLS as soon as the control connection
+// is, where the client connects to them; the library leaves those of active mode in clear.
+func armed(srv *server.Server) error {
+	err := srv.ListenAndServe()
+	if wrong := (*net.AddrError)(nil); errors.As(err, &wrong) {
+		return nil
+	}
+	return errors.Join(errors.New("the library listens where nobody can"), err, srv.Shutdown())
+}
+
+// witnessed has every handshake written to log.
+func witnessed(config *tls.Config, log *transcript.Log) *tls.Config {
+	config = config.Clone()
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		text := tls.VersionName(state.Version)
+		if state.DidResume {
+			text += transcript.Resumed
+		}
+		log.Write(transcript.Event{Kind: transcript.Encrypted, Text: text})
+		return nil
+	}
+	return config
+}

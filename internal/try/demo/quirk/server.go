@@ -1,0 +1,184 @@
+package quirk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+
+	"ftpgate/internal/core/ftp"
+)
+
+// Server is an FTP server with quirks. Its fields are set before use and not after.
+type Server struct {
+	Listen  func(network, address string) (net.Listener, error) // for data connections
+	Listing string                                              // what LIST hands out
+}
+
+// Serve takes clients from l until ctx is done. It closes l, ends the sessions that there are, and
+// waits for them. The error is that of a listener that fails by itself.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	var sessions sync.WaitGroup
+	defer sessions.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	release := closeAfter(ctx, l)
+	defer release()
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("quirk: accept: %w", err)
+		}
+		sessions.Go(func() { s.serve(ctx, conn) })
+	}
+}
+
+// closeAfter closes c at ctx's end, or when it is released.
+func closeAfter(ctx context.Context, c io.Closer) (release func()) {
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	return func() {
+		if stop() {
+			_ = c.Close()
+		}
+	}
+}
+
+// session is one control connection.
+type session struct {
+	*Server
+	control net.Conn
+	lines   *ftp.LineReader
+	quirk   Quirk
+	pending []byte       // replies that are not written yet
+	data    net.Listener // since PASV, until LIST; nil: no PASV
+}
+
+var errQuit = errors.New("the client has said goodbye")
+
+// serve serves one client. Whatever goes wrong ends the session; its client sees that.
+func (s *Server) serve(ctx context.Context, conn net.Conn) {
+	release := closeAfter(ctx, conn)
+	defer release()
+	t := &session{Server: s, control: conn, lines: ftp.NewLineReader(conn, 0)}
+	defer t.dropData()
+	t.say("220 the server with quirks")
+	for {
+		if !t.lines.Ready() && t.flush() != nil { // what has come together is answered together
+			return
+		}
+		line, _, err := t.lines.ReadLine()
+		if err != nil {
+			return
+		}
+		c, err := ftp.ParseCommand(line)
+		if err == nil {
+			err = t.answer(ctx, c)
+		}
+		if err != nil {
+			_ = t.flush()
+			return
+		}
+	}
+}
+
+func (t *session) say(line string) { t.pending = append(t.pending, line+"\r\n"...) }
+
+// flush writes what is pending in one piece.
+func (t *session) flush() error {
+	if len(t.pending) == 0 {
+		return nil
+	}
+	_, err := t.control.Write(t.pending)
+	t.pending = t.pending[:0]
+	return err
+}
+
+func (t *session) answer(ctx context.Context, c ftp.Command) error {
+	switch c.Verb {
+	case "USER":
+		t.quirk = Quirk(c.Arg)
+		t.say("331 password, please")
+	case "PASS":
+		t.say("230 welcome")
+	case "TYPE":
+		t.say("200 ok")
+	case "PASV":
+		return t.passive()
+	case "LIST":
+		return t.list(ctx)
+	case "QUIT":
+		t.say("221 goodbye")
+		return errQuit
+	default:
+		t.say("502 not here")
+	}
+	return nil
+}
+
+// passive answers PASV in pieces; the last one stays pending.
+func (t *session) passive() error {
+	t.dropData()
+	own, err := netip.ParseAddrPort(t.control.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	l, err := t.Listen("tcp", netip.AddrPortFrom(own.Addr(), 0).String())
+	if err != nil {
+		t.say("425 " + err.Error())
+		return nil
+	}
+	t.data = l
+	at, err := netip.ParseAddrPort(l.Addr().String())
+	if err != nil {
+		return err
+	}
+	for i, segment := range t.quirk.Segments(at) {
+		if i > 0 {
+			if err := t.flush(); err != nil {
+				return err
+			}
+		}
+		t.pending = append(t.pending, segment...)
+	}
+	return nil
+}
+
+// list hands out the listing.
+func (t *session) list(ctx context.Context) error {
+	if t.data == nil {
+		t.say("425 PASV first")
+		return nil
+	}
+	defer t.dropData()
+	t.say("150 here it comes")
+	if err := t.flush(); err != nil {
+		return err
+	}
+	release := closeAfter(ctx, t.data)
+	defer release()
+	conn, err := t.data.Accept()
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(conn, t.Listing)
+	if err = errors.Join(err, conn.Close()); err != nil {
+		t.say("426 " + err.Error())
+		return nil
+	}
+	t.say("226 that was it")
+	return nil
+}
+
+// dropData gives up the port of the last PASV.
+func (t *session) dropData() {
+	if t.data != nil {
+		_ = t.data.Close()
+		t.data = nil
+	}
+}

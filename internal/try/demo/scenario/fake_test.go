@@ -1,0 +1,397 @@
+package scenario
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/try/demo/ftpserver"
+	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/testca"
+)
+
+// fakeStage plays the story on loopback: with the real embedded server and the real one with quirks,
+// and with gateways that do to lines what the real ones do. It implements Stage.
+type fakeStage struct {
+	t      *testing.T
+	public string                   // what the server says of itself
+	spoil  func(line string) string // what a gateway does to lines from the server besides
+	refuse error                    // why no gateway can start
+	able   bool                     // the kernel's helper follows every server
+	faulty fault                    // what a gateway with FTPS does wrong
+
+	authority *testca.Authority
+	taps      [2]*recorder // at the client's side and at the server's
+
+	mu       sync.Mutex // guards what is below: the clients of the server with quirks come at once
+	gateways map[string]net.Addr
+	servers  map[string]net.Addr
+	quirks   pipeListener
+	closed   map[uint16]bool // ports of the server with quirks that no gateway lets anybody reach
+}
+
+var fakeCast = Cast{
+	listen:   "192.168.5.2:2121",
+	listen6:  "[2001:db8:5::2]:2121",
+	server:   "203.0.113.21:21",
+	secure:   "203.0.113.21:2101",
+	quirks:   "203.0.113.21:2100",
+	byKernel: "192.168.5.2:2122",
+	byProxy:  "192.168.5.2:2123",
+	patience: 50 * time.Millisecond,
+	download: content(downloadSeed, 1<<20),
+	upload:   content(uploadSeed, 1<<16),
+}
+
+func newFakeStage(t *testing.T) *fakeStage {
+	t.Helper()
+	a, err := testca.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fakeStage{
+		t: t, public: "203.0.113.21", authority: a, taps: [2]*recorder{new(recorder), new(recorder)},
+		gateways: map[string]net.Addr{}, servers: map[string]net.Addr{}, closed: map[uint16]bool{},
+	}
+}
+
+// tell plays the whole story on st.
+func tell(t *testing.T, ctx context.Context, out io.Writer, st *fakeStage) error {
+	t.Helper()
+	c := fakeCast
+	c.authority = st.authority
+	return Tell(ctx, out, st, c)
+}
+
+func (s *fakeStage) ClientHost() Host { return fakeHost{s, false} }
+func (s *fakeStage) ServerHost() Host { return fakeHost{s, true} }
+
+func (s *fakeStage) StartServer(ctx context.Context, address string, e Encryption) (Server, error) {
+	l := listen(s.t)
+	s.mu.Lock()
+	s.servers[address] = l.Addr()
+	s.mu.Unlock()
+	c := ftpserver.Config{PublicIP: s.public, Files: files(fakeCast.download), TLSOnly: e == Private}
+	if e != InClear {
+		c.TLS = s.certificate("the server", "203.0.113.21")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	out, in := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := ftpserver.Serve(ctx, l, transcript.NewLog(in), c)
+		_ = in.Close()
+		ended <- err
+	}()
+	w := transcript.NewWitness(out)
+	stop := func() error {
+		cancel()
+		w.Close()
+		return <-ended
+	}
+	if _, err := w.Next(ctx, transcript.Ready); err != nil {
+		return Server{}, errors.Join(err, stop())
+	}
+	return Server{Witness: w, At: address, Stop: stop}, nil
+}
+
+// StartGateway copies between clients and a server, in the way of its tracking.
+func (s *fakeStage) StartGateway(_ context.Context, args []string) (Gateway, error) {
+	if s.refuse != nil {
+		return Gateway{}, s.refuse
+	}
+	l := listen(s.t)
+	from, to := args[len(args)-2], args[len(args)-1]
+	tracking := "proxy"
+	if args[0] == "--tracking" {
+		tracking = args[1]
+	}
+	s.mu.Lock()
+	s.gateways[from] = l.Addr()
+	s.mu.Unlock()
+	var copies sync.WaitGroup
+	copies.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if to == fakeCast.secure {
+				copies.Go(func() { s.passSecure(conn, args) })
+			} else {
+				copies.Go(func() { s.pass(conn, tracking, to) })
+			}
+		}
+	})
+	stop := func() error {
+		err := l.Close()
+		copies.Wait()
+		return err
+	}
+	return Gateway{Stop: stop, Log: s.secureLog}, nil
+}
+
+// pass is one session of a gateway.
+func (s *fakeStage) pass(client net.Conn, tracking, to string) {
+	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", to)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	var both sync.WaitGroup
+	if tracking == "kernel" && to == fakeCast.quirks && !s.able {
+		both.Go(func() { copyLines(server, client, unchanged) })
+		both.Go(func() { copySegments(client, server) })
+		both.Wait()
+		return
+	}
+	toServer, toClient := unchanged, unchanged
+	if tracking != "none" {
+		toServer, toClient = active, s.passive
+	}
+	change := toClient
+	if s.spoil != nil {
+		change = func(line string) string { return s.spoil(toClient(line)) }
+	}
+	both.Go(func() { copyLines(server, client, toServer) })
+	both.Go(func() { copyLines(client, server, change) })
+	both.Wait()
+}
+
+func unchanged(line string) string { return line }
+
+// active leads the server to where the client really listens.
+func active(line string) string {
+	line = strings.Replace(line, "PORT 192,168,5,1,", "PORT 127,0,0,1,", 1)
+	line = strings.Replace(line, "EPRT |1|192.168.5.1|", "EPRT |1|127.0.0.1|", 1)
+	return strings.Replace(line, "EPRT |2|2001:db8:5::1|", "EPRT |1|127.0.0.1|", 1)
+}
+
+// passive has the client come to the gateway, and lets it through from there.
+func (s *fakeStage) passive(line string) string {
+	rest, ok := strings.CutPrefix(line, "227 ")
+	if !ok {
+		return line
+	}
+	at, err := ftp.Parse227([]byte(strings.TrimSpace(rest)))
+	if err != nil {
+		s.t.Errorf("%q: %v", line, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.closed, at.Port())
+	return regexp.MustCompile(`\d+,\d+,\d+,\d+,`).ReplaceAllString(line, "192,168,5,2,")
+}
+
+// copySegments passes a server's segments on as the kernel's helper does: it drops one that begins
+// with half a 227, and all that follow wait for that one for good. A whole 227 in an address's own
+// segment would be rewritten, and none of the quirks with the server's own address sends one.
+func copySegments(to, from net.Conn) {
+	defer to.Close()
+	segment, stalled := make([]byte, 4096), false
+	for {
+		n, err := from.Read(segment)
+		if err != nil {
+			return
+		}
+		text := string(segment[:n])
+		if strings.HasPrefix(text, "227 ") && !strings.HasSuffix(text, "\n") {
+			stalled = true
+		}
+		if stalled {
+			continue
+		}
+		if _, err := io.WriteString(to, text); err != nil {
+			return
+		}
+	}
+}
+
+// copyLines passes lines on until one end is closed, and closes the other.
+func copyLines(to, from net.Conn, change func(string) string) {
+	defer to.Close()
+	r := bufio.NewReader(from)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if _, err := io.WriteString(to, change(line)); err != nil {
+			return
+		}
+	}
+}
+
+// fakeHost is the client, or the server's own host: what it dials is on loopback, under the
+// addresses of the lab.
+type fakeHost struct {
+	stage    *fakeStage
+	atServer bool
+}
+
+func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	s, to := h.stage, netip.MustParseAddrPort(address)
+	real, local := fmt.Sprintf("127.0.0.1:%d", to.Port()), "203.0.113.21:40000"
+	s.mu.Lock()
+	gateway, server, closed := s.gateways[address], s.servers[address], s.closed[to.Port()]
+	s.mu.Unlock()
+	switch {
+	case address == fakeCast.quirks && h.atServer:
+		return s.quirks.dial(ctx)
+	case server != nil && h.atServer:
+		real = server.String()
+	case h.atServer:
+	case to.Addr().IsUnspecified(), closed && to.Addr().String() == "192.168.5.2":
+		return nil, refusedBy(network, syscall.ECONNREFUSED)
+	case to.Addr().String() == "192.168.5.2":
+		local = "192.168.5.1:40000"
+	case to.Addr().String() == "2001:db8:5::2":
+		local = "[2001:db8:5::1]:40000"
+	default:
+		return nil, refusedBy(network, syscall.ENETUNREACH)
+	}
+	if gateway != nil {
+		real = gateway.String()
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, real)
+	if err != nil {
+		return nil, err
+	}
+	return fakeConn{conn, tcpAddr(local), tcpAddr(address)}, nil
+}
+
+func refusedBy(network string, why syscall.Errno) error {
+	return &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", why)}
+}
+
+func (h fakeHost) Listen(network, address string) (net.Listener, error) {
+	if address == fakeCast.quirks {
+		h.stage.quirks = pipeListener{conns: make(chan net.Conn), done: make(chan struct{}), once: new(sync.Once)}
+		return h.stage.quirks, nil
+	}
+	l, err := net.Listen(network, "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
+	at := netip.AddrPortFrom(netip.MustParseAddrPort(address).Addr(), port)
+	listener := fakeListener{l, net.TCPAddrFromAddrPort(at)}
+	if !h.atServer {
+		return listener, nil
+	}
+	h.stage.mu.Lock()
+	defer h.stage.mu.Unlock()
+	h.stage.closed[port] = true
+	return serverListener{listener, h.stage, port}, nil
+}
+
+// pipeListener takes connections whose segments arrive as they were written.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  *sync.Once
+}
+
+func (l pipeListener) Addr() net.Addr { return tcpAddr(fakeCast.quirks) }
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return fakeConn{c, l.Addr(), tcpAddr("203.0.113.1:40000")}, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l pipeListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l pipeListener) dial(ctx context.Context) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case l.conns <- theirs:
+		return ours, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func tcpAddr(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
+
+type fakeConn struct {
+	net.Conn
+	local, remote net.Addr
+}
+
+func (c fakeConn) LocalAddr() net.Addr  { return c.local }
+func (c fakeConn) RemoteAddr() net.Addr { return c.remote }
+
+type fakeListener struct {
+	net.Listener
+	at net.Addr
+}
+
+func (l fakeListener) Addr() net.Addr { return l.at }
+
+// Accept takes a connection of the gateway, which has the address that the client knows.
+func (l fakeListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	from := "192.168.5.2:41000"
+	if strings.HasPrefix(l.at.String(), "[") {
+		from = "[2001:db8:5::2]:41000"
+	}
+	return fakeConn{conn, l.Addr(), tcpAddr(from)}, nil
+}
+
+// serverListener is a data port of a server: nobody but a gateway reaches it while it is open. The
+// system may give the port to the next listener as soon as this one has closed.
+type serverListener struct {
+	fakeListener
+	stage *fakeStage
+	port  uint16
+}
+
+func (l serverListener) Close() error {
+	l.stage.mu.Lock()
+	defer l.stage.mu.Unlock()
+	delete(l.stage.closed, l.port)
+	return l.fakeListener.Close()
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// testContext ends a test that hangs.
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}

@@ -1,0 +1,377 @@
+package scenario
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/try/demo/ftpserver"
+)
+
+// fault is something that a gateway with FTPS may do wrong.
+type fault string
+
+const (
+	listsAUTH    fault = "it lists AUTH and does not have it"
+	wrongRefusal fault = "it does not know AUTH"
+	noRemedy     fault = "its log has no remedy"
+	stranger     fault = "its certificate is another authority's"
+	forgets      fault = "it knows no session again"
+	leaks        fault = "the password is on the wire besides"
+	deaf         fault = "the wiretap does not work"
+	losesBytes   fault = "it changes a byte of what it carries"
+)
+
+// certificate is the configuration of a TLS server at an address.
+func (s *fakeStage) certificate(name, address string) *tls.Config {
+	certificate, key, err := s.authority.Issue(name, netip.MustParseAddr(address))
+	if err != nil {
+		s.t.Error(err)
+		return nil
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		s.t.Error(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, SessionTicketsDisabled: s.faulty == forgets}
+}
+
+// recorder is what went over one side's wire.
+type recorder struct {
+	mu   sync.Mutex // guards wire
+	wire []byte
+}
+
+func (r *recorder) keep(p []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wire = append(r.wire, p...)
+}
+
+// taken returns what is there, and begins anew.
+func (r *recorder) taken() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wire := r.wire
+	r.wire = nil
+	return wire
+}
+
+// recorded is a connection on which a wiretap is.
+type recorded struct {
+	net.Conn
+	tap *recorder
+}
+
+func (c recorded) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.tap.keep(p[:n])
+	return n, err
+}
+
+func (c recorded) Write(p []byte) (int, error) {
+	c.tap.keep(p)
+	return c.Conn.Write(p)
+}
+
+func (s *fakeStage) Tap() (Tap, error) {
+	for _, tap := range s.taps {
+		_ = tap.taken()
+	}
+	return func() (client, server []byte, err error) {
+		client, server = s.taps[0].taken(), s.taps[1].taken()
+		switch s.faulty {
+		case leaks:
+			client = append(client, "PASS "+ftpserver.Password...)
+		case deaf:
+			server = nil
+		}
+		return client, server, nil
+	}, nil
+}
+
+func (s *fakeStage) secureLog() string {
+	if s.faulty == noRemedy {
+		return "\n  level=WARN msg=refused remedy=\"pull the plug\""
+	}
+	return "\n  level=WARN msg=refused reason=\"no TLS\" remedy=\"name server_ports, or say it in [forward.tls]\""
+}
+
+// secureGateway is one session of a gateway before the servers of act 4.
+type secureGateway struct {
+	stage          *fakeStage
+	ctx            context.Context
+	client, server net.Conn
+	clientTLS      *tls.Config // of the gateway as a server to the client; nil: in clear
+	serverTLS      *tls.Config // of the gateway as a client of the server; nil: in clear
+	carried        sync.WaitGroup
+}
+
+// passSecure is one session, in the way that the gateway's flags say.
+func (s *fakeStage) passSecure(client net.Conn, args []string) {
+	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", fakeCast.secure)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	g := &secureGateway{stage: s, client: recorded{client, s.taps[0]}, server: recorded{server, s.taps[1]}}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	g.ctx = ctx
+	answer := func(string) string { return "" }
+	switch args[0] {
+	case "--server-ports":
+		g.carried.Go(func() { join(g.client, g.server) })
+		g.carried.Wait()
+		return
+	case "--tls-client":
+		g.clientTLS = s.certificate("the gateway", "192.168.5.2")
+		if s.faulty == stranger {
+			g.clientTLS = newFakeStage(s.t).certificate("the gateway", "192.168.5.2")
+		}
+		answer = g.security
+	case "--tls-server":
+		g.serverTLS = s.authority.Client("203.0.113.21")
+		if s.faulty == forgets {
+			g.serverTLS.ClientSessionCache = nil
+		}
+	default:
+		answer = s.refusal
+	}
+	g.dialogue(answer)
+	cancel()
+	g.carried.Wait()
+}
+
+// refusal answers what a gateway without TLS does not pass on.
+func (s *fakeStage) refusal(line string) string {
+	switch {
+	case line == "AUTH TLS\r\n" && s.faulty == wrongRefusal:
+		return "502 what is that\r\n"
+	case line == "AUTH TLS\r\n":
+		return "534 this gateway cannot\r\n"
+	}
+	return ""
+}
+
+// dialogue passes lines on until one end has gone; answer has those for which the gateway itself answers.
+func (g *secureGateway) dialogue(answer func(line string) string) {
+	defer g.client.Close()
+	defer g.server.Close()
+	replies := bufio.NewReader(g.server)
+	greeting, err := replies.ReadString('\n')
+	if err != nil {
+		g.stage.t.Error(err)
+		return
+	}
+	if g.serverTLS != nil {
+		if replies, err = g.encryptServer(replies); err != nil {
+			return // the test hears of it from the client, which hears nothing
+		}
+	}
+	_, _ = io.WriteString(g.client, greeting)
+	commands := bufio.NewReader(g.client)
+	for {
+		line, err := commands.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if reply := answer(line); reply != "" {
+			_, _ = io.WriteString(g.client, reply)
+			if strings.HasPrefix(reply, "234 ") {
+				g.client = tls.Server(g.client, g.clientTLS)
+				commands = bufio.NewReader(g.client)
+			}
+			continue
+		}
+		_, _ = io.WriteString(g.server, g.active(line))
+		if err := g.answers(replies, line); err != nil {
+			return
+		}
+	}
+}
+
+// answers passes the server's replies to a command on, up to the last.
+func (g *secureGateway) answers(replies *bufio.Reader, command string) error {
+	hidden := false // within the answer to FEAT
+	for {
+		line, err := replies.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		hidden = command == "FEAT\r\n" && g.stage.faulty != listsAUTH
+		if !hidden || !strings.Contains(line, "AUTH") && !strings.Contains(line, "PBSZ") && !strings.Contains(line, "PROT") {
+			_, _ = io.WriteString(g.client, g.passive(line))
+		}
+		if final := len(line) > 3 && line[3] == ' ' && line[0] >= '2' && line[0] <= '5'; final {
+			return nil
+		}
+	}
+}
+
+// security is a gateway's own part in FTPS (RFC 4217).
+func (g *secureGateway) security(line string) string {
+	switch line {
+	case "AUTH TLS\r\n":
+		return "234 now\r\n"
+	case "PBSZ 0\r\n", "PROT P\r\n":
+		return "200 yes\r\n"
+	}
+	return ""
+}
+
+// encryptServer begins TLS with the server.
+func (g *secureGateway) encryptServer(replies *bufio.Reader) (*bufio.Reader, error) {
+	ask := func(line string) error {
+		if _, err := io.WriteString(g.server, line); err != nil {
+			return err
+		}
+		_, err := replies.ReadString('\n')
+		return err
+	}
+	if err := ask("AUTH TLS\r\n"); err != nil {
+		return nil, err
+	}
+	g.server = tls.Client(g.server, g.serverTLS)
+	replies = bufio.NewReader(g.server)
+	if err := ask("PBSZ 0\r\n"); err != nil {
+		return nil, err
+	}
+	return replies, ask("PROT P\r\n")
+}
+
+// passive gives a 227 or 229 a port of the gateway's.
+func (g *secureGateway) passive(line string) string {
+	rest := strings.TrimSpace(line[min(4, len(line)):])
+	switch {
+	case strings.HasPrefix(line, "227 "):
+		at, err := ftp.Parse227([]byte(rest))
+		if err != nil {
+			g.stage.t.Error(err)
+		}
+		own := netip.AddrPortFrom(netip.MustParseAddr("192.168.5.2"), g.listen(g.toServer(at.Port())))
+		return fmt.Sprintf("227 Entering Passive Mode (%s)\r\n", ftp.AppendHostPort(nil, own))
+	case strings.HasPrefix(line, "229 "):
+		port, err := ftp.Parse229([]byte(rest))
+		if err != nil {
+			g.stage.t.Error(err)
+		}
+		return fmt.Sprintf("229 Entering Extended Passive Mode (|||%d|)\r\n", g.listen(g.toServer(port)))
+	}
+	return line
+}
+
+// active gives a PORT a port of the gateway's.
+func (g *secureGateway) active(line string) string {
+	arg, ok := strings.CutPrefix(strings.TrimSpace(line), "PORT ")
+	if !ok {
+		return line
+	}
+	at, err := ftp.ParseHostPort([]byte(arg))
+	if err != nil {
+		g.stage.t.Error(err)
+	}
+	port := g.listen(func(server net.Conn) {
+		if client := g.dial(at.Port()); client != nil {
+			g.carry(client, server)
+		}
+	})
+	return fmt.Sprintf("PORT %s\r\n", ftp.AppendHostPort(nil, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)))
+}
+
+func (g *secureGateway) toServer(port uint16) func(net.Conn) {
+	return func(client net.Conn) {
+		if server := g.dial(port); server != nil {
+			g.carry(client, server)
+		}
+	}
+}
+
+func (g *secureGateway) dial(port uint16) net.Conn {
+	conn, err := thisMachine{}.Dial(g.ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		g.stage.t.Error(err)
+	}
+	return conn
+}
+
+// listen takes one connection, and has use carry it.
+func (g *secureGateway) listen(use func(net.Conn)) (port uint16) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		g.stage.t.Error(err)
+		return 0
+	}
+	context.AfterFunc(g.ctx, func() { _ = l.Close() })
+	g.carried.Go(func() {
+		defer l.Close()
+		if conn, err := l.Accept(); err == nil {
+			use(conn)
+		}
+	})
+	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+}
+
+// carry joins the two ends of a data connection, each with TLS or without.
+func (g *secureGateway) carry(client, server net.Conn) {
+	client, server = recorded{client, g.stage.taps[0]}, recorded{server, g.stage.taps[1]}
+	if g.clientTLS != nil {
+		client = tls.Server(client, g.clientTLS)
+	}
+	if g.serverTLS != nil {
+		server = tls.Client(server, g.serverTLS)
+	}
+	if g.stage.faulty == losesBytes {
+		server = changed{server}
+	}
+	join(client, server)
+}
+
+// changed is a connection in whose large pieces a byte is wrong.
+type changed struct{ net.Conn }
+
+func (c changed) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 1000 {
+		p[n/2] ^= 1
+	}
+	return n, err
+}
+
+// join copies both ways until both ends have said that it is all.
+func join(a, b net.Conn) {
+	defer a.Close()
+	defer b.Close()
+	var back sync.WaitGroup
+	back.Go(func() {
+		_, _ = io.Copy(a, b)
+		shut(a)
+	})
+	_, _ = io.Copy(b, a)
+	shut(b)
+	back.Wait()
+}
+
+// shut says that nothing more comes, in TLS and in TCP.
+func shut(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite()
+	}
+	switch c := c.(type) {
+	case *tls.Conn:
+		shut(c.NetConn())
+	case recorded:
+		shut(c.Conn)
+	case fakeConn:
+		shut(c.Conn)
+	case changed:
+		shut(c.Conn)
+	}
+}

@@ -1,0 +1,68 @@
+package scenario
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestFTPSGoesWrong: each fault of a gateway is found out, in the case that it spoils, and the table says so.
+func TestFTPSGoesWrong(t *testing.T) {
+	for _, tt := range []struct {
+		faulty fault
+		row    string // of the table, as far as it tells
+		want   string
+	}{
+		{listsAUTH, "refused         FAILED", "want no AUTH in it"},
+		{wrongRefusal, "refused         FAILED", "AUTH: the answer is 502; want 534"},
+		{noRemedy, "refused         FAILED", "the log names no remedy"},
+		{stranger, "terminated      FAILED", "signed by unknown authority"},
+		{forgets, "terminated      TLS 1.3, not resumed in clear           -", "terminated: client's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
+		{forgets, "originated      in clear           TLS 1.3, not resumed -", "originated: server's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
+		{leaks, "passed through  TLS 1.3, resumed   TLS 1.3, resumed   -", "passed through: client's leg: the wiretap has read what should be encrypted"},
+		{deaf, "terminated      TLS 1.3, resumed   FAILED", "terminated: server's leg: the wiretap has not seen the greeting"},
+		{losesBytes, "terminated      TLS 1.3, resumed   in clear           FAILED", "terminated: PASV: download: SHA-256 is"},
+	} {
+		t.Run(string(tt.faulty), func(t *testing.T) {
+			st := newFakeStage(t)
+			st.faulty = tt.faulty
+			c := fakeCast
+			c.authority = st.authority
+			var out strings.Builder
+			s := &story{out: &out, stage: st, cast: c, prompt: "gateway# "}
+			err := s.withTLS(testContext(t))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v; want %s", err, tt.want)
+			}
+			if !strings.Contains(out.String(), "\n"+tt.row) {
+				t.Errorf("got\n%s\nwant %q in it", out.String(), tt.row)
+			}
+		})
+	}
+}
+
+// TestLegFault: what is to be encrypted, or in clear, and is not.
+func TestLegFault(t *testing.T) {
+	clear := leg{alive: true, sawPassword: true, sawFile: true}
+	good := leg{alive: true, control: "TLS 1.3", data: transfers, resumed: transfers}
+	dataInClear := leg{alive: true, control: "TLS 1.3", sawFile: true}
+	for _, tt := range []struct {
+		leg       leg
+		encrypted bool
+		want      string
+	}{
+		{clear, false, ""},
+		{good, true, ""},
+		{clear, true, "-, with 0 encrypted data connections, 0 of them resumed; want TLS and 2"},
+		{good, false, "TLS 1.3; want none"},
+		{dataInClear, true, "TLS 1.3, with 0 encrypted data connections, 0 of them resumed; want TLS and 2"},
+		{leg{alive: true, sawPassword: true}, false, "the wiretap has not read what is in clear"},
+	} {
+		got := ""
+		if err := tt.leg.fault(tt.encrypted); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s, encrypted %v: got %q; want %q", tt.leg, tt.encrypted, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"unicode/utf8"
+
+	"ftpgate/internal/core/ftp"
+)
+
+// relayStage plays the story of the relay: on loopback as it is, with a gateway that gives a 227 a port
+// of its own. It implements Stage.
+type relayStage struct {
+	*fakeStage
+}
+
+func (s relayStage) ClientHost() Host { return thisMachine{} }
+func (s relayStage) ServerHost() Host { return thisMachine{} }
+
+func (s relayStage) StartServer(ctx context.Context, address string, e Encryption) (Server, error) {
+	server, err := s.fakeStage.StartServer(ctx, address, e)
+	server.At = s.servers[address].String()
+	return server, err
+}
+
+func (s relayStage) StartGateway(_ context.Context, args []string) (Gateway, error) {
+	l, err := net.Listen("tcp", args[len(args)-2])
+	if err != nil {
+		return Gateway{}, err
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	var sessions sync.WaitGroup
+	sessions.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", args[len(args)-1])
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			sessions.Go(func() { copyLines(server, client, unchanged) })
+			sessions.Go(func() {
+				copyLines(client, server, func(line string) string { return s.relayed(ctx, &sessions, line) })
+			})
+		}
+	})
+	stop := func() error {
+		cancel()
+		err := l.Close()
+		sessions.Wait()
+		return err
+	}
+	return Gateway{Stop: stop}, nil
+}
+
+// relayed gives a 227 a port of the gateway's, and joins one connection there with the server's.
+func (s relayStage) relayed(ctx context.Context, sessions *sync.WaitGroup, line string) string {
+	if s.spoil != nil {
+		return s.spoil(line)
+	}
+	rest, ok := strings.CutPrefix(line, "227 ")
+	if !ok {
+		return line
+	}
+	at, err := ftp.Parse227([]byte(strings.TrimSpace(rest)))
+	if err != nil {
+		s.t.Error(err)
+		return line
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Error(err)
+		return line
+	}
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	sessions.Go(func() {
+		defer l.Close()
+		client, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer client.Close()
+		server, err := thisMachine{}.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", at.Port()))
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		defer server.Close()
+		var up sync.WaitGroup
+		up.Go(func() {
+			_, _ = io.Copy(server, client)
+			_ = server.(*net.TCPConn).CloseWrite()
+		})
+		_, _ = io.Copy(client, server)
+		_ = client.(*net.TCPConn).CloseWrite()
+		up.Wait()
+	})
+	return fmt.Sprintf("227 (%s)\r\n", ftp.AppendHostPort(nil, l.Addr().(*net.TCPAddr).AddrPort()))
+}
+
+// thisMachine dials and listens as it is told. It implements Host.
+type thisMachine struct{}
+
+func (thisMachine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+func (thisMachine) Listen(network, address string) (net.Listener, error) {
+	return net.Listen(network, address)
+}
+
+func newRelayStage(t *testing.T) relayStage {
+	s := newFakeStage(t)
+	s.public = ""
+	return relayStage{s}
+}
+
+func fakeLoopback() Cast {
+	c := OnLoopback()
+	c.download, c.upload = fakeCast.download, fakeCast.upload
+	return c
+}
+
+func TestRelayStory(t *testing.T) {
+	var out strings.Builder
+	if err := TellRelay(testContext(t), &out, newRelayStage(t), fakeLoopback()); err != nil {
+		t.Error(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %q; want 80 at most", n, line)
+		}
+	}
+	golden(t, "relay.txt", out.String())
+}
+
+// TestRelayStoryGoesWrong: a gateway that relays nothing is found out, though all would go on loopback.
+func TestRelayStoryGoesWrong(t *testing.T) {
+	var out strings.Builder
+	st := newRelayStage(t)
+	st.spoil = unchanged
+	err := TellRelay(testContext(t), &out, st, fakeLoopback())
+	if err == nil || !strings.Contains(err.Error(), "want a port of the gateway at 127.0.0.1") {
+		t.Errorf("got %v; want it to miss the gateway's port", err)
+	}
+	if !strings.Contains(out.String(), "The story went differently") {
+		t.Errorf("the story does not say so:\n%s", out.String())
+	}
+}

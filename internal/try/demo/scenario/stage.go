@@ -1,0 +1,57 @@
+package scenario
+
+import (
+	"context"
+
+	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/try/demo/transcript"
+)
+
+// Host is where a program runs: a host of the lab.
+type Host = ftpclient.Host
+
+// Stage is where the story plays: the lab, or a loopback in a test.
+type Stage interface {
+	ClientHost() Host
+	ServerHost() Host
+	// StartServer starts an FTP server with Files.
+	StartServer(ctx context.Context, address string, e Encryption) (Server, error)
+	// StartGateway starts a gateway with the arguments of `ftpgate forward`, in a directory with the
+	// authority's certificate and the gateway's own.
+	StartGateway(ctx context.Context, args []string) (Gateway, error)
+	// Tap begins to read along on both sides of the gateway.
+	Tap() (Tap, error)
+}
+
+// Encryption is whether a server speaks TLS (RFC 4217).
+type Encryption string
+
+// The servers that there are.
+const (
+	InClear Encryption = ""
+	Offered Encryption = "offered"
+	Private Encryption = "private" // and takes nothing in clear
+)
+
+// The files in the directory of a gateway, in PEM.
+const (
+	AuthorityFile  = "ca.pem"
+	GatewayFile    = "gateway.pem"
+	GatewayKeyFile = "gateway.key"
+)
+
+// Server is a running server.
+type Server struct {
+	Witness *transcript.Witness // its side of every dialogue
+	At      string              // where it is
+	Stop    func() error        // ends it, and waits for that
+}
+
+// Gateway is a running gateway.
+type Gateway struct {
+	Stop func() error  // ends it, and waits for that
+	Log  func() string // what it has logged; all of it after Stop
+}
+
+// Tap ends a wiretap, and returns what went over the wire at the client's side and at the server's.
+type Tap func() (client, server []byte, err error)

@@ -1,0 +1,74 @@
+package scenario
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// row is a line of the table: a session.
+type row struct {
+	way, how                  string  // how its control connection is carried, and its data connections
+	listing, download, upload string  // empty: not tried
+	rate                      float64 // of the download, in MiB/s
+}
+
+const (
+	okCell     = "ok"
+	failedCell = "FAILED"
+)
+
+// printTable writes what became of each session, in 80 columns.
+func (s *story) printTable(way string) {
+	const format = "%-9s %-24s %-16s %-16s %s\n"
+	fmt.Fprint(s.out, "\n")
+	heads(s.out, format, way, "data connections", "listing", "download", "upload")
+	for _, r := range s.table {
+		fmt.Fprintf(s.out, format, r.way, r.how, orDash(r.listing), orDash(r.download), orDash(r.upload))
+	}
+}
+
+// heads writes the titles of columns, and a line below each.
+func heads(out io.Writer, format string, titles ...any) {
+	fmt.Fprintf(out, format, titles...)
+	for i, title := range titles {
+		titles[i] = strings.Repeat("-", len(fmt.Sprint(title)))
+	}
+	fmt.Fprintf(out, format, titles...)
+}
+
+func orDash(cell string) string {
+	if cell == "" {
+		return "-"
+	}
+	return cell
+}
+
+// wrap breaks a long command line before its last two words, which are LISTEN and SERVER, or before the
+// last flag where that is too late.
+func wrap(command string) string {
+	const room = 80 - len("gateway# ")
+	if len(command) <= room {
+		return command
+	}
+	words := strings.Fields(command)
+	head, tail := strings.Join(words[:len(words)-2], " "), strings.Join(words[len(words)-2:], " ")
+	if at := strings.LastIndex(head, " --"); len(head)+len(" \\") > room {
+		head, tail = head[:at], head[at+1:]+" "+tail
+	}
+	return head + " \\\n           " + tail
+}
+
+// folded breaks text into lines of 80 columns at most, each behind indent.
+func folded(text, indent string) string {
+	var b strings.Builder
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(indent)+len(line)+1+len(word) > 80 {
+			b.WriteString(indent + line + "\n")
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return b.String() + indent + line + "\n"
+}

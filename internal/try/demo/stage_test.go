@@ -1,0 +1,188 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/try/demo/ftpserver"
+	"ftpgate/internal/try/demo/scenario"
+	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
+	"ftpgate/internal/try/testca"
+)
+
+// The words with which the tests start their own binary in place of ftpgate.
+const (
+	asServer  = "as-server"
+	asGateway = "as-gateway"
+)
+
+// TestMain is the programs of the story too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case asServer:
+			var e Encryption
+			flags := flag.NewFlagSet(asServer, flag.ExitOnError)
+			flags.StringVar(&e.Cert, "tls-cert", "", "")
+			flags.StringVar(&e.Key, "tls-key", "", "")
+			flags.BoolVar(&e.Only, "tls-only", false, "")
+			_ = flags.Parse(os.Args[2:]) // which ends the process itself
+			if err := Serve(context.Background(), flags.Arg(0), e, os.Stdin, os.Stdout); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
+		case asGateway:
+			os.Exit(gateway(os.Args[2:]))
+		}
+	}
+	labtest.Main(m)
+}
+
+// gateway is a process that behaves like `ftpgate forward` as its starter sees it.
+func gateway(args []string) int {
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, syscall.SIGINT)
+	switch args[0] {
+	case "--data": // takes connections, and says nothing to anybody
+		if l, err := net.Listen("tcp", args[2]); err == nil {
+			defer l.Close()
+		}
+	case "refuses":
+		fmt.Fprintln(os.Stderr, `level=ERROR msg="no helper" remedy="modprobe nf_conntrack_ftp"`)
+		return 1
+	case "fails":
+		fmt.Fprintln(os.Stderr, "level=INFO msg=ready")
+		<-interrupted
+		fmt.Fprintln(os.Stderr, "level=ERROR msg=stuck")
+		return 3
+	}
+	fmt.Fprintln(os.Stderr, "level=INFO msg=ready")
+	<-interrupted
+	return 0
+}
+
+func fakeOptions() Options {
+	return Options{Serve: []string{asServer}, Forward: []string{asGateway}}
+}
+
+func newStage(t *testing.T) *processStage {
+	t.Helper()
+	return inLab(labtest.New(t), fakeOptions(), "")
+}
+
+func TestStageGateway(t *testing.T) {
+	for _, tt := range []struct{ how, start, stop string }{
+		{"works", "", ""},
+		{"refuses", "the gateway cannot start (exit status 1):\n  level=ERROR msg=\"no helper\" remedy=\"modprobe nf_conntrack_ftp\"", ""},
+		{"fails", "", "stop the gateway: exit status 3:\n  level=INFO msg=ready\n  level=ERROR msg=stuck"},
+	} {
+		t.Run(tt.how, func(t *testing.T) {
+			gateway, err := newStage(t).StartGateway(testContext(t), []string{tt.how})
+			checkText(t, "start", err, tt.start)
+			if err == nil {
+				checkText(t, "stop", gateway.Stop(), tt.stop)
+			}
+		})
+	}
+}
+
+func checkText(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	got := ""
+	if err != nil {
+		got = err.Error()
+	}
+	if got != want {
+		t.Errorf("%s: got %q; want %q", what, got, want)
+	}
+}
+
+// TestStageServer: the server is a process in the server's namespace, with its data connections, and with
+// TLS if it is asked for.
+func TestStageServer(t *testing.T) {
+	l := labtest.New(t)
+	err := withCertificates(func(a *testca.Authority, dir string) error {
+		st := inLab(l, fakeOptions(), dir)
+		for _, e := range []scenario.Encryption{scenario.InClear, scenario.Offered, scenario.Private} {
+			t.Run("encryption "+string(e), func(t *testing.T) {
+				address := netip.AddrPortFrom(lab.ServerAddr4, 21).String()
+				server, err := st.StartServer(testContext(t), address, e)
+				if err != nil || server.At != address {
+					t.Fatalf("got it at %q, error %v; want it at %s", server.At, err, address)
+				}
+				var config *tls.Config
+				if e != scenario.InClear {
+					config = a.Client(lab.ServerAddr4.String())
+				}
+				want := scenario.Files()["/README"]
+				if got, err := fetch(testContext(t), st.ServerHost(), address, config, len(want)); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("got %q, %v; want %q", got, err, want)
+				}
+				if _, err := fetch(testContext(t), st.ServerHost(), address, nil, len(want)); (err != nil) != (e == scenario.Private) {
+					t.Errorf("in clear: got %v", err)
+				}
+				if err := server.Stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// fetch gets README, which has size bytes, over TLS if there is a config.
+func fetch(ctx context.Context, h scenario.Host, at string, config *tls.Config, size int) ([]byte, error) {
+	c := &ftpclient.Client{Host: h, Watch: &transcript.Transcript{Quiet: true}}
+	if err := c.Open(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if config != nil {
+		if err := c.Encrypt(ctx, config); err != nil {
+			return nil, err
+		}
+	}
+	buf := make([]byte, size)
+	if err := c.Login(ctx, ftpserver.User, ftpserver.Password); err != nil {
+		return nil, err
+	}
+	if _, err := c.Retrieve(ctx, ftpclient.PASV, "README", buf); err != nil {
+		return nil, err
+	}
+	return buf, c.Quit(ctx)
+}
+
+// testContext ends a test that hangs.
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// TestStageServerRefused: a server that cannot listen says why.
+func TestStageServerRefused(t *testing.T) {
+	st := newStage(t)
+	_, err := st.StartServer(testContext(t), "192.0.2.1:21", scenario.InClear)
+	if err == nil || !strings.Contains(err.Error(), "the server has ended") || !strings.Contains(err.Error(), "cannot assign requested address") {
+		t.Errorf("got %v; want the server's own words", err)
+	}
+}

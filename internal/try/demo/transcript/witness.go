@@ -1,0 +1,111 @@
+package transcript
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+)
+
+// maxBacklog is how many events of the server may wait to be looked at: those of a session that
+// the story has given up.
+const maxBacklog = 1024
+
+// Witness is the server's side of the dialogue, in the order of its events.
+type Witness struct {
+	events chan Event
+	done   chan struct{} // closed when the server's events have ended
+	once   sync.Once
+	stop   chan struct{}
+}
+
+// NewWitness reads events from the server's output until it ends; Close waits for that.
+func NewWitness(from io.Reader) *Witness {
+	w := &Witness{events: make(chan Event, maxBacklog), done: make(chan struct{}), stop: make(chan struct{})}
+	go w.read(json.NewDecoder(from))
+	return w
+}
+
+func (w *Witness) read(dec *json.Decoder) {
+	defer close(w.done)
+	for {
+		var ev Event
+		if dec.Decode(&ev) != nil {
+			return
+		}
+		select {
+		case w.events <- ev:
+		case <-w.stop: // read on, so that the server never waits for a reader
+		}
+	}
+}
+
+// Close waits until the server's output has ended.
+func (w *Witness) Close() {
+	w.once.Do(func() { close(w.stop) })
+	<-w.done
+}
+
+// Next returns the next event, which must be of that kind.
+func (w *Witness) Next(ctx context.Context, k Kind) (string, error) {
+	ev, err := w.take(ctx)
+	if err != nil {
+		return "", fmt.Errorf("what the server has %s: %w", k, err)
+	}
+	if ev.Kind != k {
+		return "", fmt.Errorf("the server has %s %q where it should have %s something", ev.Kind, ev.Text, k)
+	}
+	return ev.Text, nil
+}
+
+// Greeting returns the reply with which a session begins; what is left of an earlier session
+// is passed over.
+func (w *Witness) Greeting(ctx context.Context) (string, error) {
+	for {
+		ev, err := w.take(ctx)
+		if err != nil {
+			return "", fmt.Errorf("the server's greeting: %w", err)
+		}
+		if ev.Kind == Sent && strings.HasPrefix(ev.Text, "220 ") {
+			return ev.Text, nil
+		}
+	}
+}
+
+// Session returns the events of the next session, from its greeting to the server's goodbye.
+func (w *Witness) Session(ctx context.Context) ([]Event, error) {
+	greeting, err := w.Greeting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	events := []Event{{Kind: Sent, Text: greeting}}
+	for {
+		ev, err := w.take(ctx)
+		if err != nil {
+			return events, fmt.Errorf("the server's side of the session: %w", err)
+		}
+		events = append(events, ev)
+		if ev.Kind == Sent && strings.HasPrefix(ev.Text, "221 ") {
+			return events, nil
+		}
+	}
+}
+
+func (w *Witness) take(ctx context.Context) (Event, error) {
+	select {
+	case ev := <-w.events:
+		return ev, nil
+	case <-w.done:
+		select {
+		case ev := <-w.events: // both were there
+			return ev, nil
+		default:
+		}
+		return Event{}, errors.New("the server has ended")
+	case <-ctx.Done():
+		return Event{}, context.Cause(ctx)
+	}
+}
