@@ -150,7 +150,7 @@ func oneIsEnough(forwards []forward.Resolved, findings []finding.Finding) []find
 	for _, f := range forwards {
 		if f.Server4.IsValid() || f.Server6.IsValid() {
 			for i := range findings {
-				findings[i].Warning = true
+				findings[i].Severity = finding.Warning
 			}
 		}
 	}
@@ -161,7 +161,7 @@ func oneIsEnough(forwards []forward.Resolved, findings []finding.Finding) []find
 func (d *Daemon) report(findings []finding.Finding) (faults int) {
 	for _, f := range findings {
 		level := slog.LevelWarn
-		if !f.Warning {
+		if f.IsFault() {
 			level = slog.LevelError
 			faults++
 		}
@@ -169,7 +169,7 @@ func (d *Daemon) report(findings []finding.Finding) (faults int) {
 		if f.Forward != "" {
 			attrs = append([]any{"forward", f.Forward}, attrs...)
 		}
-		d.Log.Log(context.Background(), level, f.Text, attrs...)
+		d.Log.Log(context.Background(), level, f.Sentence(), attrs...)
 	}
 	return faults
 }

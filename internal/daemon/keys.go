@@ -18,7 +18,14 @@ func loadKeys(keys *tlskeys.Keys, forwards []forward.Forward) []finding.Finding 
 	addrs, _ := system.Addresses() // an error has been told with the host's other facts
 	var findings []finding.Finding
 	for _, f := range keys.Load(forwards, addrs) {
-		findings = append(findings, finding.Finding{Forward: f.Forward, Text: f.Key + ": " + f.Text, Remedy: f.Remedy, Warning: f.Warning})
+		findings = append(findings, finding.Finding{Forward: f.Forward, Key: f.Key, Text: f.Text, Remedy: f.Remedy, Severity: severity(f.Warning)})
 	}
 	return findings
+}
+
+func severity(warning bool) finding.Severity {
+	if warning {
+		return finding.Warning
+	}
+	return finding.Fault
 }

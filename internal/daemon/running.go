@@ -219,7 +219,7 @@ func (r *running) replace(ctx context.Context) error {
 func notReady(findings []finding.Finding) error {
 	var lines []string
 	for _, f := range findings {
-		if !f.Warning {
+		if f.IsFault() {
 			lines = append(lines, f.String())
 		}
 	}

@@ -54,7 +54,7 @@ func (r *running) openShow() (findings []finding.Finding) {
 	}
 	if r.server, err = admin.Listen(*r.Show.Admin); err != nil {
 		r.server = nil
-		findings = append(findings, finding.Finding{Text: "nobody can ask this ftpgate: " + err.Error(), Warning: !r.Show.MustAdmin})
+		findings = append(findings, finding.Finding{Text: "nobody can ask this ftpgate: " + err.Error(), Severity: severity(!r.Show.MustAdmin)})
 	}
 	return findings
 }

@@ -177,7 +177,7 @@ func keepSound(before, after []forward.Resolved, examine func([]forward.Resolved
 	if len(changed) == 0 {
 		return nil
 	}
-	faults := slices.DeleteFunc(examine(changed), func(f finding.Finding) bool { return f.Warning })
+	faults := finding.Faults(examine(changed))
 	for i, f := range after {
 		if slices.ContainsFunc(faults, func(fault finding.Finding) bool { return fault.Forward == f.Name || fault.Forward == "" }) {
 			after[i] = before[i]

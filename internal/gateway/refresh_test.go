@@ -247,7 +247,7 @@ func TestRefreshKeepsSound(t *testing.T) {
 			if f.Server4.String() == "203.0.113.1" {
 				found = append(found, finding.Finding{Forward: f.Name, Text: "is this gateway itself", Remedy: "mend it"})
 			}
-			found = append(found, finding.Finding{Forward: f.Name, Text: "by the way", Warning: true})
+			found = append(found, finding.Finding{Forward: f.Name, Text: "by the way", Severity: finding.Warning})
 		}
 		return found
 	}

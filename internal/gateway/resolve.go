@@ -69,7 +69,7 @@ func (g *Gateway) Resolve(ctx context.Context, forwards []forward.Forward) ([]fo
 			}
 			if err != nil {
 				w := unresolved(f, "advertised", a.Host, err)
-				w.Warning = true
+				w.Severity = finding.Warning
 				findings = append(findings, w)
 			}
 		}

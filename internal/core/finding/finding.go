@@ -1,22 +1,82 @@
+// Package finding is what is wrong, or worth knowing, about a host, a configuration file, an FTP server or
+// a certificate: how severe it is, one sentence, and the remedy. Every part of ftpgate that looks for trouble
+// returns findings; only the edges (log, command line, API) print them.
 package finding
 
 import (
 	"fmt"
+	"slices"
 )
 
-// Finding is something that keeps a gateway from serving, or may.
+// Severity says how much a finding matters. The zero value is Fault: a finding that says nothing about its
+// severity keeps the gateway from starting.
+type Severity uint8
+
+// The severities, the worst first.
+const (
+	Fault   Severity = iota // keeps the gateway from serving, or is in the way of every client
+	Warning                 // may be in the way of some clients
+	Info                    // good to know, or could not be looked at
+	OK                      // was looked at, and is sound
+)
+
+var severityNames = [...]string{Fault: "fault", Warning: "warning", Info: "info", OK: "ok"}
+
+// String returns the word for the severity: "fault", "warning", "info" or "ok".
+func (s Severity) String() string {
+	if int(s) < len(severityNames) {
+		return severityNames[s]
+	}
+	return fmt.Sprintf("Severity(%d)", uint8(s))
+}
+
+// MarshalText returns the word that String returns, for JSON.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a word that MarshalText wrote.
+func (s *Severity) UnmarshalText(text []byte) error {
+	i := slices.Index(severityNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("finding: unknown severity %q", text)
+	}
+	*s = Severity(i)
+	return nil
+}
+
+// Finding is one thing that was looked at, and what came of it.
 type Finding struct {
-	Forward string // the forward's name; empty where it is about the host
-	Text    string // what is so, in one sentence
-	Remedy  string // what to do about it
-	Warning bool   // it may be in the way, or should be known; it is no reason not to start
+	Code     string   `json:"code,omitempty"`    // a stable name for programs ("ip_forward"); empty: it has none
+	Severity Severity `json:"level"`             // how much it matters
+	Forward  string   `json:"forward,omitempty"` // the forward's name; empty: it is about the host
+	Key      string   `json:"-"`                 // the forward's key at fault ("tls.cert"); empty: it is about none
+	Text     string   `json:"text"`              // one sentence, without the forward's name and the key
+	Remedy   string   `json:"remedy,omitempty"`  // what to do about it; empty: there is nothing to do
 }
 
 // String returns the finding in one line.
 func (f Finding) String() string {
-	s := f.Text + ": " + f.Remedy
+	s := f.Sentence()
+	if f.Remedy != "" {
+		s += ": " + f.Remedy
+	}
 	if f.Forward != "" {
 		s = fmt.Sprintf("forward %q: %s", f.Forward, s)
 	}
 	return s
+}
+
+// Sentence returns the text, after the key that it is about.
+func (f Finding) Sentence() string {
+	if f.Key != "" {
+		return f.Key + ": " + f.Text
+	}
+	return f.Text
+}
+
+// IsFault reports whether the finding keeps the gateway from serving.
+func (f Finding) IsFault() bool { return f.Severity == Fault }
+
+// Faults returns the findings that are faults, in their order.
+func Faults(all []Finding) []Finding {
+	return slices.DeleteFunc(slices.Clone(all), func(f Finding) bool { return !f.IsFault() })
 }

@@ -105,7 +105,9 @@ func (e *Examination) tables(p *Prober, facts *Facts) []finding.Finding {
 		findings = p.kernelFacts(facts)
 	}
 	for i := range findings {
-		findings[i].Warning = !needed
+		if !needed {
+			findings[i].Severity = finding.Warning
+		}
 	}
 	return findings
 }
@@ -179,7 +181,7 @@ func (e *Examination) readable(forward string, files ...string) bool {
 func asJudged(findings []finding.Finding) []doctor.Judged {
 	var all []doctor.Judged
 	for _, f := range findings {
-		all = append(all, doctor.Judged(f))
+		all = append(all, doctor.Judged{Forward: f.Forward, Text: f.Sentence(), Remedy: f.Remedy, Warning: !f.IsFault()})
 	}
 	return all
 }

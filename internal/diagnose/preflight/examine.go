@@ -111,7 +111,7 @@ func (e *examiner) fault(text, remedy string) {
 }
 
 func (e *examiner) warn(text, remedy string) {
-	e.findings = append(e.findings, finding.Finding{Forward: e.forward.Name, Text: text, Remedy: remedy, Warning: true})
+	e.findings = append(e.findings, finding.Finding{Forward: e.forward.Name, Text: text, Remedy: remedy, Severity: finding.Warning})
 }
 
 // address finds a listen address or interface that the host does not have.

@@ -79,7 +79,7 @@ func wantFindings(t *testing.T, got []finding.Finding, want ...string) {
 	var texts []string
 	for _, f := range got {
 		s := f.String()
-		if f.Warning {
+		if !f.IsFault() {
 			s = "warning: " + s
 		}
 		texts = append(texts, s)

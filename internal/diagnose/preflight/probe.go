@@ -88,7 +88,7 @@ func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
 func (p *Prober) Probe(ctx context.Context, forwards []forward.Resolved) []finding.Finding {
 	facts, findings := p.hostFacts(forwards)
 	tables := p.tables(ctx, &facts, forwards)
-	faults := slices.DeleteFunc(slices.Clone(tables), func(f finding.Finding) bool { return f.Warning })
+	faults := finding.Faults(tables)
 	p.Usable, p.Unusable = len(faults) == 0, faults
 	if p.Usable || slices.ContainsFunc(forwards, func(f forward.Resolved) bool { return f.NeedsKernel() }) {
 		findings = append(findings, tables...)
@@ -237,7 +237,7 @@ func (p *Prober) features(ctx context.Context, forwards []forward.Resolved) []fi
 
 // alreadyFound tells whether a fault of the helper explains why a table is refused.
 func alreadyFound(findings []finding.Finding) bool {
-	return slices.ContainsFunc(findings, func(f finding.Finding) bool { return !f.Warning })
+	return slices.ContainsFunc(findings, finding.Finding.IsFault)
 }
 
 func noHelper(m system.Module) finding.Finding {
@@ -245,7 +245,9 @@ func noHelper(m system.Module) finding.Finding {
 		Text: fmt.Sprintf("tracking kernel needs the kernel module %s, which is %s: %s", m.Name, m.State, m.Why),
 		Remedy: "install the kernel's extra modules (linux-modules-extra-$(uname -r), kernel-modules-extra), " +
 			"or use tracking none with server_ports",
-		Warning: m.State == system.ModuleUnknown,
+	}
+	if m.State == system.ModuleUnknown {
+		f.Severity = finding.Warning
 	}
 	return f
 }
