@@ -66,7 +66,7 @@ var serverMishaps = []mishap{
 			p.server.say("421 There are too many connected users, please try later.")
 			p.client.hear("421")
 		},
-		code: "server_turned_away", text: "the server greets with a no: 421 There are too many connected users, please try later.",
+		code: "server_turned_away", text: "the server greets with a refusal: 421 There are too many connected users, please try later.",
 		remedy: "all clients of the gateway come from the gateway's", line: []string{"reply 421", "session ended"},
 	},
 	{
@@ -204,7 +204,7 @@ var clientMishaps = []mishap{
 			p.client.say("227 Entering Passive Mode (203,0,113,21,200,200)")
 			p.client.hear("421")
 		},
-		code: "client_bad_line", text: "the client sent what is no FTP command: a client sends commands, not replies", remedy: "see what program it is", line: []string{"command (", "session ended"},
+		code: "client_bad_line", text: "the client sent something that is not an FTP command: a client sends commands, not replies", remedy: "see what program it is", line: []string{"command (", "session ended"},
 	},
 	{
 		name: "NUL from the client", only: once, provoke: func(s *scene) {
@@ -212,7 +212,7 @@ var clientMishaps = []mishap{
 			p.client.say("RETR a\x00b")
 			p.client.hear("421")
 		},
-		code: "client_bad_line", text: "the client sent what is no FTP command: line has a NUL byte at offset 6", remedy: "see what program it is", line: []string{"session ended"},
+		code: "client_bad_line", text: "the client sent something that is not an FTP command: line has a NUL byte at offset 6", remedy: "see what program it is", line: []string{"session ended"},
 	},
 	{
 		name: "data before login", only: once, provoke: func(s *scene) {

@@ -74,7 +74,7 @@ var passiveMishaps = []mishap{
 	},
 	{
 		name: "the gateway's own filter drops in all hooks", only: "kernel", forward: somePorts, provoke: deafGateway,
-		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and a filter of the gateway's own did not let the connection through",
+		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's own firewall did not let the connection through",
 		remedy: "ct status dnat accept", line: []string{passiveHole}, never: "data the",
 	},
 	{
@@ -85,7 +85,7 @@ var passiveMishaps = []mishap{
 			s.wantNothingThrough(lab.ClientAddr4, at) // refused, with the second packet
 			p.listNobody("425 Failed to establish connection.")
 		},
-		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and a filter of the gateway's own did not let the connection through",
+		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's own firewall did not let the connection through",
 		remedy: "ct status dnat accept", line: []string{passiveHole}, never: "data the",
 	},
 	{
@@ -110,7 +110,7 @@ var passiveMishaps = []mishap{
 			s.wantNothingThrough(lab.ClientAddr4, at)
 			p.listNobody("425 Failed to establish connection.")
 		},
-		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only 2# s after that was announced, when the pinhole had expired",
+		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only 2# s after the port was announced: the pinhole had expired",
 		remedy: "see what keeps the client from connecting at once", line: []string{passiveHole}, never: "data the",
 	},
 	{
@@ -122,7 +122,7 @@ var passiveMishaps = []mishap{
 			p.listNobody("425 nobody has come")
 		},
 		code: "client_from_elsewhere", remedy: "keep one address for all its connections",
-		text: "192.168.5.66 connected to 192.168.5.2:#, where only 192.168.5.1 may: the client's data comes from another address than its control connection",
+		text: "192.168.5.66 connected to 192.168.5.2:#, where only 192.168.5.1 may: the client's data connection comes from another address than its control connection",
 		line: []string{passiveHole}, never: "data the",
 	},
 	{

@@ -85,7 +85,7 @@ var transferMishaps = []mishap{
 			b.client.hear("426")
 			b.client.hear("226")
 		},
-		code: "aborted", text: "the client called RETR off with ABOR", line: []string{"reply 150", "command ABOR", "reply 426"}, data: []string{clientCame, "transfer RETR failed: 10# bytes"},
+		code: "aborted", text: "the client aborted RETR with ABOR", line: []string{"reply 150", "command ABOR", "reply 426"}, data: []string{clientCame, "transfer RETR failed: 10# bytes"},
 	},
 	{
 		name: "the client leaves", provoke: func(s *scene) { s.carrying().client.Close() },

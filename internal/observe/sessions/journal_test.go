@@ -169,7 +169,7 @@ func failings() []failing {
 func endings() []failing {
 	came := Progress{Connected: time.Now(), Over: true}
 	return []failing{
-		{"aborted", failed(&verdict.Fault{Code: verdict.CodeAborted}, came, "426 aborted"), verdict.CodeAborted, "the client called RETR off with ABOR"},
+		{"aborted", failed(&verdict.Fault{Code: verdict.CodeAborted}, came, "426 aborted"), verdict.CodeAborted, "the client aborted RETR with ABOR"},
 		{"the client leaves", func(r *Record) {
 			hole(r, &meter{came})
 			r.Begins(time.Now(), "RETR", "a")
@@ -214,34 +214,6 @@ func TestVerdicts(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Every code has words, which read as a sentence whatever the fault leaves out.
-func TestWords(t *testing.T) {
-	for code := range maps2(verdict.controlWords, verdict.dataWords) {
-		for _, f := range []verdict.Fault{{Code: code}, {Code: code, Verb: "RETR", Said: "said", Err: "err", Peer: client.Addr(), At: at, Waited: time.Second}} {
-			v := f.Verdict()
-			if f.Said != "" && (v.Text == "" || strings.Contains(v.Text, "%!") || strings.HasSuffix(v.Text, ".") || strings.Contains(v.Text, "\n")) {
-				t.Errorf("%s: %q", code, v.Text)
-			}
-			if strings.Contains(v.Remedy, "%!") || strings.HasSuffix(v.Remedy, ".") {
-				t.Errorf("%s: remedy %q", code, v.Remedy)
-			}
-		}
-	}
-	if v := (verdict.Fault{Code: verdict.CodeNobodyCame, Remedy: "own"}).Verdict(); v.Remedy != "own" {
-		t.Errorf("remedy %q; want the fault's own", v.Remedy)
-	}
-}
-
-func maps2(all ...map[verdict.Code]verdict.sentence) map[verdict.Code]bool {
-	codes := map[verdict.Code]bool{}
-	for _, m := range all {
-		for c := range m {
-			codes[c] = true
-		}
-	}
-	return codes
 }
 
 // A time line keeps its beginning and its end, in order.

@@ -57,7 +57,7 @@ func (r *Record) verdict(now time.Time) verdict.Verdict {
 	if r.waits() {
 		if f, late := r.late(now); late {
 			v := f.Verdict()
-			return verdict.Verdict{verdict.CodeWaiting, "so far " + v.Text, v.Remedy}
+			return verdict.Verdict{Code: verdict.CodeWaiting, Text: "so far " + v.Text, Remedy: v.Remedy}
 		}
 	}
 	if r.last == nil {
