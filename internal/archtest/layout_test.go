@@ -84,7 +84,14 @@ var rows = []row{
 	// Tests of the whole.
 	{pkg: "bench", imports: []string{"ftp", "lab"}, owns: []string{"gonum.org/v1/plot"}, shares: []string{"golang.org/x/sys"},
 		testing: []string{"lab/labtest"}},
-	{pkg: "e2e", testing: []string{"cli", "lab", "lab/labtest", "github.com/jlaffaye/ftp", "github.com/prometheus/client_golang", "golang.org/x/sys"}},
+	{pkg: "e2e/harness", imports: []string{"cli", "lab", "lab/labtest"}, shares: []string{"golang.org/x/sys"}},
+	{pkg: "e2e/peers", imports: []string{"lab", "lab/labtest", "e2e/harness"}, owns: []string{"github.com/jlaffaye/ftp"}},
+	{pkg: "e2e/proxy", testing: []string{"lab", "lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp", "golang.org/x/sys"}},
+	{pkg: "e2e/ftps", testing: []string{"lab", "lab/labtest", "e2e/harness", "e2e/peers"}},
+	{pkg: "e2e/observe", testing: []string{"lab", "lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
+		"github.com/prometheus/client_golang", "golang.org/x/sys"}},
+	{pkg: "e2e/diagnose", testing: []string{"lab", "lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys"}},
+	{pkg: "e2e/docs", testing: []string{"cli", "lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "archtest"},
 }
 
