@@ -183,6 +183,6 @@ var unreadableFailures = []failureCase{
 			}
 		},
 		code: "fine", text: "nothing went wrong: no transfer yet",
-		timeline: []string{"command AUTH TLS", "reply 234", "tls from here on encrypted from end to end; data connections through *50000-50009"},
+		timeline: []string{"command AUTH TLS", "reply 234", "tls encrypted from end to end from here on; data connections through *50000-50009"},
 	},
 }

@@ -101,7 +101,7 @@ func TestTransferNeverCounted(t *testing.T) {
 	hole(r, &meter{Progress{Connected: time.Now()}})
 	r.Begins(time.Now(), "STOR", "x")
 	r.Finishes(true, "226 done", nil)
-	j.Settle(time.Now().Add(settleTime + time.Second))
+	j.Settle(time.Now().Add(finalizeTimeout + time.Second))
 	if n != 1 {
 		t.Errorf("finished %d times; want once", n)
 	}
@@ -207,7 +207,7 @@ func TestVerdicts(t *testing.T) {
 			j := New(time.Now())
 			r := logIn(j)
 			test.do(r)
-			j.Settle(time.Now().Add(2 * settleTime))
+			j.Settle(time.Now().Add(2 * finalizeTimeout))
 			v := r.Session(time.Now()).Verdict
 			if v.Code != test.code || !strings.Contains(v.Text, test.want) || strings.Count(v.Text, "no TLS") > 1 {
 				t.Errorf("got %+v; want %s: %s", v, test.code, test.want)
@@ -270,8 +270,8 @@ func TestEnded(t *testing.T) {
 		t.Error("the first session is kept for ever")
 	}
 	ended := slices.Collect(j.Ended())
-	if len(ended) != KeptEnded+keptTurned || !slices.IsSortedFunc(ended, func(a, b Session) int { return a.Since.Compare(b.Since) }) {
-		t.Errorf("%d are kept; want %d, in order", len(ended), KeptEnded+keptTurned)
+	if len(ended) != KeptEnded+keptRejected || !slices.IsSortedFunc(ended, func(a, b Session) int { return a.Since.Compare(b.Since) }) {
+		t.Errorf("%d are kept; want %d, in order", len(ended), KeptEnded+keptRejected)
 	}
 	if got := j.events.Load(); got > events+7*KeptEnded {
 		t.Errorf("%d events count, %d before: those of forgotten sessions do too", got, events)

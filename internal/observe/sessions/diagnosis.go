@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// patience is how long a data connection that is awaited may stay away before that is worth a word: a lost
-	// SYN is sent again after one second, and after three.
-	patience = 3 * time.Second
-	// attempt is how long one that nobody awaits any more must have stayed away for that: clients connect at
-	// once, and some give up after a second. What was agreed upon by mistake is given up sooner.
-	attempt = 800 * time.Millisecond
+	// connectPatience is how long the gateway waits for a data connection before it mentions that none came: TCP
+	// sends a lost SYN again after one second and after three.
+	connectPatience = 3 * time.Second
+	// minWait is how long a closed pinhole must have waited for that: clients connect at once, and some give up
+	// after a second. A pinhole that a client did not mean to use is closed sooner.
+	minWait = 800 * time.Millisecond
 )
 
-// dataFault returns what went wrong with a data connection that is closed, as far as the gateway can see.
+// dataFault returns what went wrong with a closed data connection, as far as the gateway can see.
 func (r *Record) dataFault(d *data, p Progress) (verdict.Fault, bool) {
 	if d == nil || d.Meter == nil {
 		return verdict.Fault{}, false
@@ -28,14 +28,14 @@ func (r *Record) dataFault(d *data, p Progress) (verdict.Fault, bool) {
 			own.At = d.At
 		}
 		return own, true
-	case !p.Connected.IsZero(), !d.At.IsValid(), d.closed.Sub(d.opened) < attempt:
+	case !p.Connected.IsZero(), !d.At.IsValid(), d.closed.Sub(d.opened) < minWait:
 		return verdict.Fault{}, false
 	}
-	return r.absent(d, p, d.closed), true
+	return r.neverConnected(d, p, d.closed), true
 }
 
-// absent names the peer of a data connection that has not come until now.
-func (r *Record) absent(d *data, p Progress, now time.Time) verdict.Fault {
+// neverConnected returns the fault of a data connection whose peer did not connect until now.
+func (r *Record) neverConnected(d *data, p Progress, now time.Time) verdict.Fault {
 	f := verdict.Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
 	switch {
 	case p.Stranger.IsValid():
@@ -48,14 +48,14 @@ func (r *Record) absent(d *data, p Progress, now time.Time) verdict.Fault {
 	return f
 }
 
-// verdict says how the session has gone so far: what has ended it, else what failed last, unless all
-// went well afterwards.
+// verdict returns how the session went so far: what ended it, else what failed last, unless everything went well
+// afterwards.
 func (r *Record) verdict(now time.Time) verdict.Verdict {
-	if r.fatal != nil && !(r.fatal.Plain() && r.last != nil && !r.last.Minor() && r.since == 0) {
+	if r.fatal != nil && !(r.fatal.Plain() && r.last != nil && !r.last.Minor() && r.completedSince == 0) {
 		return r.fatal.Verdict()
 	}
-	if r.waits() {
-		if f, late := r.late(now); late {
+	if r.awaitsData() {
+		if f, late := r.overdue(now); late {
 			v := f.Verdict()
 			return verdict.Verdict{Code: verdict.CodeWaiting, Text: "so far " + v.Text, Remedy: v.Remedy}
 		}
@@ -65,38 +65,38 @@ func (r *Record) verdict(now time.Time) verdict.Verdict {
 	}
 	v := r.last.Verdict()
 	switch {
-	case r.since == 0 && r.loggedIn && (r.last.Code == verdict.CodeLogin || r.last.Code == verdict.CodeNotLoggedIn):
+	case r.completedSince == 0 && r.loggedIn && (r.last.Code == verdict.CodeLogin || r.last.Code == verdict.CodeNotLoggedIn):
 		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("nothing went wrong since the login: %s; before, %s", r.totals, v.Text)}
-	case r.since == 0:
+	case r.completedSince == 0:
 		return v
 	}
 	if r.last.Minor() {
 		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("transfers go well (%s); before, %s", r.totals, v.Text)}
 	}
-	v.Text = fmt.Sprintf("%s; since then %s", v.Text, count(r.since, "transfer was", "transfers were")+" completed")
+	v.Text = fmt.Sprintf("%s; since then %s", v.Text, count(r.completedSince, "transfer was", "transfers were")+" completed")
 	return v
 }
 
-// waits tells whether a data connection is agreed upon, and not over.
-func (r *Record) waits() bool {
+// awaitsData reports whether a pinhole is open.
+func (r *Record) awaitsData() bool {
 	d := r.data
 	return d != nil && d.closed.IsZero() && d.Meter != nil && d.At.IsValid() && r.ended.IsZero()
 }
 
-// late says what keeps the data connection that is agreed upon: its peer is awaited for longer than one that
-// comes takes, or the far end does not take it.
-func (r *Record) late(now time.Time) (verdict.Fault, bool) {
+// overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a peer that
+// connects does, or the far end refuses it.
+func (r *Record) overdue(now time.Time) (verdict.Fault, bool) {
 	p := r.data.progress()
 	switch {
 	case p.Fault != nil:
 		return *p.Fault, true
-	case p.Connected.IsZero() && now.Sub(r.data.opened) >= patience:
-		return r.absent(r.data, p, now), true
+	case p.Connected.IsZero() && now.Sub(r.data.opened) >= connectPatience:
+		return r.neverConnected(r.data, p, now), true
 	}
 	return verdict.Fault{}, false
 }
 
-// String says what the transfers came to.
+// String returns the sums as part of a sentence.
 func (t Totals) String() string {
 	if t.Transfers+t.Failed == 0 {
 		return "no transfer yet"

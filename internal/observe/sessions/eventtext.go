@@ -9,16 +9,16 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// opened is the entry of a pinhole, or of a bridge.
-type opened struct {
+// pinholeOpened is the event text of a pinhole or a bridge.
+type pinholeOpened struct {
 	path     string
 	from, as netip.Addr
 	at, to   netip.AddrPort
 	took     time.Duration
 }
 
-// String says who may come, and where that leads.
-func (o *opened) String() string {
+// String says who may connect, and where that leads.
+func (o *pinholeOpened) String() string {
 	if !o.at.IsValid() {
 		return fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)", o.to, o.from, o.path)
 	}
@@ -26,14 +26,14 @@ func (o *opened) String() string {
 		o.path, verdict.Round(o.took), o.from, o.at, o.to, o.as)
 }
 
-// came is the entry of a data connection that has come.
-type came struct {
+// dataConnected is the event text of a data connection that is established.
+type dataConnected struct {
 	after          time.Duration
 	active, bridge bool
 }
 
-// String says who, and when.
-func (c came) String() string {
+// String says who connected, and when.
+func (c dataConnected) String() string {
 	who := "the client"
 	switch {
 	case c.bridge:
@@ -44,16 +44,16 @@ func (c came) String() string {
 	return fmt.Sprintf("%s came %s after the pinhole was opened", who, verdict.Round(c.after))
 }
 
-// over is the entry of a transfer that is over.
-type over struct {
+// transferEnded is the event text of a transfer that is over.
+type transferEnded struct {
 	verb     string
 	complete bool
 	bytes    int64
 	took     time.Duration
 }
 
-// String says what it came to.
-func (o over) String() string {
+// String says how it ended.
+func (o transferEnded) String() string {
 	word := "failed"
 	if o.complete {
 		word = "complete"
