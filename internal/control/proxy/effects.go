@@ -79,7 +79,7 @@ func (s *session) effect(step *dialogue.Step) error {
 		s.closeData()
 	case dialogue.Pass:
 		s.closeData()
-		if s.gate, err = s.proxy.Path.Pass(step.Passage); err != nil {
+		if s.gate, err = s.proxy.Path.OpenPassthrough(step.Passage); err != nil {
 			s.gate = nil
 			break
 		}
@@ -100,11 +100,11 @@ func (s *session) effect(step *dialogue.Step) error {
 func (s *session) open(step *dialogue.Step) (err error) {
 	hole := step.Pinhole // which Opened takes away
 	s.closeData()
-	data, at, err := s.proxy.Path.Open(s.ctx, hole, s.sealed(hole.Encrypted))
+	data, at, err := s.proxy.Path.Open(s.ctx, hole, s.sealed(hole.TLS))
 	if err != nil {
 		return err
 	}
-	hole.At, s.data = at, data
+	hole.Listen, s.data = at, data
 	if s.dialogue.Opened(at); step.Action == dialogue.Arm {
 		err = s.data.Arm()
 	}
@@ -117,7 +117,7 @@ func (s *session) open(step *dialogue.Step) (err error) {
 // join has the data path connect to both ends.
 func (s *session) join(bridge pinhole.Bridge) (err error) {
 	s.closeData()
-	data, err := s.proxy.Path.Join(s.ctx, bridge, s.sealed(bridge.Encrypted))
+	data, err := s.proxy.Path.Bridge(s.ctx, bridge, s.sealed(bridge.TLS))
 	if err != nil {
 		return err
 	}
@@ -269,7 +269,7 @@ func (s *session) closeData() {
 }
 
 // sealed is the TLS for a data connection to come that is encrypted on these legs.
-func (s *session) sealed(on pinhole.Encrypted) dataplane.Seals {
+func (s *session) sealed(on pinhole.TLSLegs) dataplane.DataTLS {
 	seals := s.seals
 	if !on.Client {
 		seals.Client = nil
@@ -277,7 +277,7 @@ func (s *session) sealed(on pinhole.Encrypted) dataplane.Seals {
 	s.beginning = nil
 	if on.Server {
 		s.beginning = newBeginning()
-		seals.Begin = s.beginning.begun
+		seals.TransferStarted = s.beginning.begun
 	} else {
 		seals.Server = nil
 	}

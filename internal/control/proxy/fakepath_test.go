@@ -19,13 +19,13 @@ type fakePath struct {
 	most   int // how many were open at once
 	err    error
 	armErr error
-	gates  map[pinhole.Passage]int // that are open
+	gates  map[pinhole.Passthrough]int // that are open
 }
 
 // fakeData is delivered when the test closes done.
 type fakeData struct {
 	path   *fakePath
-	seals  dataplane.Seals
+	seals  dataplane.DataTLS
 	hole   pinhole.Pinhole
 	bridge pinhole.Bridge
 	armed  chan struct{}
@@ -36,24 +36,24 @@ type fakeData struct {
 	once   sync.Once
 }
 
-func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, netip.AddrPort, error) {
-	hole.At = netip.AddrPortFrom(hole.At.Addr(), 50_000)
+func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.DataTLS) (dataplane.Data, netip.AddrPort, error) {
+	hole.Listen = netip.AddrPortFrom(hole.Listen.Addr(), 50_000)
 	data, err := p.add(&fakeData{hole: hole, seals: seals})
-	return data, hole.At, err
+	return data, hole.Listen, err
 }
 
-func (p *fakePath) Join(_ context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
+func (p *fakePath) Bridge(_ context.Context, bridge pinhole.Bridge, seals dataplane.DataTLS) (dataplane.Data, error) {
 	return p.add(&fakeData{bridge: bridge, seals: seals})
 }
 
-func (p *fakePath) Pass(passage pinhole.Passage) (dataplane.Gate, error) {
+func (p *fakePath) OpenPassthrough(passage pinhole.Passthrough) (dataplane.Handle, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
 		return nil, p.err
 	}
 	if p.gates == nil {
-		p.gates = map[pinhole.Passage]int{}
+		p.gates = map[pinhole.Passthrough]int{}
 	}
 	p.gates[passage]++
 	return &fakeGate{path: p, passage: passage}, nil
@@ -71,7 +71,7 @@ func (p *fakePath) passages() (n int) {
 
 type fakeGate struct {
 	path    *fakePath
-	passage pinhole.Passage
+	passage pinhole.Passthrough
 	once    sync.Once
 }
 

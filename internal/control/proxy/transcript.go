@@ -229,11 +229,11 @@ func (s *session) tellOpened(action dialogue.Action, hole pinhole.Pinhole, bridg
 	if s.record == nil {
 		return
 	}
-	d := sessions.Data{Mode: s.said.mode, From: hole.From, At: hole.At, To: hole.To, As: hole.As, Active: hole.Active}
-	on := hole.Encrypted
+	d := sessions.Data{Mode: s.said.mode, From: hole.From, At: hole.Listen, To: hole.Target, As: hole.SourceIP, Active: hole.Active}
+	on := hole.TLS
 	if action == dialogue.Join {
-		d = sessions.Data{Mode: s.said.mode, From: bridge.Client.To.Addr(), To: bridge.Server.To, As: bridge.Server.As}
-		on = bridge.Encrypted
+		d = sessions.Data{Mode: s.said.mode, From: bridge.Client.Target.Addr(), To: bridge.Server.Target, As: bridge.Server.SourceIP}
+		on = bridge.TLS
 	}
 	if on.Client {
 		d.TLS.Client = "TLS"

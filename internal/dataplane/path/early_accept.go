@@ -23,7 +23,7 @@ type earlyAccept struct {
 func acceptEarly(ctx context.Context, kernel metered, hole pinhole.Pinhole) (*earlyAccept, error) {
 	port := kernel.At().Port()
 	path := relay.Path{Ports: forward.PortRange{First: port, Last: port}}
-	waiting, err := path.Open(ctx, hole, relay.Seals{})
+	waiting, err := path.Open(ctx, hole, relay.DataTLS{})
 	if err != nil {
 		kernel.Close()
 		return nil, err

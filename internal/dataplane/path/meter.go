@@ -60,16 +60,16 @@ func (r relayed) Close() dataplane.Outcome {
 
 // metered is a pinhole of the kernel's whose connection is counted.
 type metered struct {
-	*kernelpath.Hole
+	*kernelpath.Pinhole
 	flow *flows.Hole // nil: nobody counts
 }
 
 // meter has the watcher look out for what comes through a pinhole, before the kernel lets it come.
-func (p *Paths) meter(hole *kernelpath.Hole, of pinhole.Pinhole) metered {
+func (p *Paths) meter(hole *kernelpath.Pinhole, of pinhole.Pinhole) metered {
 	if p.Watcher == nil {
 		return metered{hole, nil}
 	}
-	of.At = hole.At()
+	of.Listen = hole.At()
 	return metered{hole, p.Watcher.Await(of)}
 }
 
@@ -91,7 +91,7 @@ func (m metered) Outcome() dataplane.Outcome {
 
 // Finish waits for nothing.
 func (m metered) Finish(cancel <-chan struct{}) dataplane.Outcome {
-	_ = m.Hole.Finish(cancel)
+	_ = m.Pinhole.Finish(cancel)
 	return m.Outcome()
 }
 
@@ -104,9 +104,9 @@ func (m metered) Sever() {
 
 // Close closes the pinhole. What has come through it is counted to its end.
 func (m metered) Close() dataplane.Outcome {
-	m.Hole.Close()
+	m.Pinhole.Close()
 	if m.flow != nil {
-		m.flow.Release(m.Hole.Used())
+		m.flow.Release(m.Pinhole.Used())
 	}
 	return m.Outcome()
 }
@@ -212,7 +212,7 @@ func openFailure(err error, ports forward.PortRange) error {
 // passFailure is the error of a passage that cannot be opened.
 func passFailure(err error) error {
 	f := &dataplane.Failure{Err: err}
-	if refused, ok := errors.AsType[*relay.PassageError](err); ok {
+	if refused, ok := errors.AsType[*relay.PassthroughError](err); ok {
 		f.ReplyCode, f.ReplyText = refused.Reply()
 		f.Remedy = refused.Remedy()
 	}
