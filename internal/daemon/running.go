@@ -48,7 +48,7 @@ func (d *Daemon) prepare() *running {
 	r := &running{Daemon: d, began: time.Now(), p: preflight.OpenProber(d.Table), counts: &dialogue.Counts{}, asks: make(chan chan error), pulse: make(chan struct{})}
 	r.g = gateway.New(d.Table, r.p, net.DefaultResolver, d.Log)
 	r.book = sessions.New(r.began)
-	r.paths = path.NewPaths(d.Table, d.Log)
+	r.paths = path.New(d.Table, d.Log)
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
 	r.proxies = listeners.NewServers(d.Log, r.counts, r.book, r.paths, sessionKeys{r.keys})
 	r.p.Ours, r.g.Moved, r.g.Held = r.proxies.ListensAt, r.proxies.Follow, r.paths.Held

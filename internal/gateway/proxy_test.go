@@ -103,8 +103,8 @@ func TestExamineProxy(t *testing.T) {
 
 func TestCarrier(t *testing.T) {
 	hole := func(from, at, to, as string) pinhole.Pinhole {
-		return pinhole.Pinhole{From: netip.MustParseAddr(from), At: netip.AddrPortFrom(netip.MustParseAddr(at), 0),
-			To: netip.AddrPortFrom(netip.MustParseAddr(to), 5000), As: netip.MustParseAddr(as)}
+		return pinhole.Pinhole{From: netip.MustParseAddr(from), Listen: netip.AddrPortFrom(netip.MustParseAddr(at), 0),
+			Target: netip.AddrPortFrom(netip.MustParseAddr(to), 5000), SourceIP: netip.MustParseAddr(as)}
 	}
 	four := hole("192.168.5.1", "192.168.5.2", "203.0.113.21", "203.0.113.1")
 	six := hole("2001:db8:5::1", "2001:db8:5::2", "2001:db8:113::21", "2001:db8:113::1")
@@ -112,7 +112,7 @@ func TestCarrier(t *testing.T) {
 	local := hole("192.168.5.2", "192.168.5.2", "203.0.113.21", "203.0.113.1")
 	localActive := hole("203.0.113.21", "203.0.113.1", "192.168.5.2", "192.168.5.2")
 	sealed := four
-	sealed.Encrypted.Client = true
+	sealed.TLS.Client = true
 	own := func(a netip.Addr) bool { return a == netip.MustParseAddr("192.168.5.2") }
 	for _, tt := range []struct {
 		name   string
@@ -150,16 +150,16 @@ func TestCarrier(t *testing.T) {
 
 // Passages are carried like pinholes.
 func TestPassageCarrier(t *testing.T) {
-	passage := func(from, to string) pinhole.Passage {
-		return pinhole.Passage{From: netip.MustParseAddr(from), At: netip.MustParseAddr("192.168.5.2"), Ports: forward.PortRange{First: 50000, Last: 50100},
-			To: netip.MustParseAddr(to), As: netip.MustParseAddr("203.0.113.1")}
+	passage := func(from, to string) pinhole.Passthrough {
+		return pinhole.Passthrough{From: netip.MustParseAddr(from), Listen: netip.MustParseAddr("192.168.5.2"), Ports: forward.PortRange{First: 50000, Last: 50100},
+			Target: netip.MustParseAddr(to), SourceIP: netip.MustParseAddr("203.0.113.1")}
 	}
 	four := passage("192.168.5.1", "203.0.113.21")
 	own := func(a netip.Addr) bool { return a == netip.MustParseAddr("192.168.5.2") }
 	for _, tt := range []struct {
 		name    string
 		want    forward.DataPath
-		passage pinhole.Passage
+		passage pinhole.Passthrough
 		tables  bool
 		got     string // the path, or the end of the error
 	}{

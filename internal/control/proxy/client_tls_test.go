@@ -115,7 +115,7 @@ func TestTerminated(t *testing.T) {
 		b.client.say("%s\r\n", command)
 		b.client.hear(map[string]string{"PBSZ 0": "200 PBSZ=0", "PROT P": "200 PROT P"}[command])
 	}
-	if data := b.pasv(); data.seals.Client == nil || data.seals.Server != nil || !data.hole.Encrypted.Client {
+	if data := b.pasv(); data.seals.Client == nil || data.seals.Server != nil || !data.hole.TLS.Client {
 		t.Errorf("got seals %+v; want TLS with the client only", data.seals)
 	}
 	if !strings.Contains(b.logs.String(), `msg="control connection encrypted" forward=test`) {
@@ -131,7 +131,7 @@ func TestTerminatedInClear(t *testing.T) {
 	b := newStage(t, encrypting(k, func(f *forward.Forward) { f.TLS.Client = forward.ClientTLSOptional })).connect()
 	b.auth(k)
 	b.login()
-	if data := b.pasv(); data.seals.Client != nil || data.hole.Encrypted.Any() {
+	if data := b.pasv(); data.seals.Client != nil || data.hole.TLS.Any() {
 		t.Errorf("got seals %+v; want data in clear", data.seals)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
 )
@@ -18,13 +19,13 @@ type fakePath struct {
 	most   int // how many were open at once
 	err    error
 	armErr error
-	gates  map[pinhole.Passage]int // that are open
+	gates  map[pinhole.Passthrough]int // that are open
 }
 
 // fakeData is delivered when the test closes done.
 type fakeData struct {
 	path   *fakePath
-	seals  dataplane.Seals
+	seals  dataplane.DataTLS
 	hole   pinhole.Pinhole
 	bridge pinhole.Bridge
 	armed  chan struct{}
@@ -35,23 +36,24 @@ type fakeData struct {
 	once   sync.Once
 }
 
-func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, error) {
-	hole.At = netip.AddrPortFrom(hole.At.Addr(), 50_000)
-	return p.add(&fakeData{hole: hole, seals: seals})
+func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.DataTLS) (dataplane.Data, netip.AddrPort, error) {
+	hole.Listen = netip.AddrPortFrom(hole.Listen.Addr(), 50_000)
+	data, err := p.add(&fakeData{hole: hole, seals: seals})
+	return data, hole.Listen, err
 }
 
-func (p *fakePath) Join(_ context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
+func (p *fakePath) Bridge(_ context.Context, bridge pinhole.Bridge, seals dataplane.DataTLS) (dataplane.Data, error) {
 	return p.add(&fakeData{bridge: bridge, seals: seals})
 }
 
-func (p *fakePath) Pass(passage pinhole.Passage) (dataplane.Gate, error) {
+func (p *fakePath) OpenPassthrough(passage pinhole.Passthrough) (dataplane.Handle, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
 		return nil, p.err
 	}
 	if p.gates == nil {
-		p.gates = map[pinhole.Passage]int{}
+		p.gates = map[pinhole.Passthrough]int{}
 	}
 	p.gates[passage]++
 	return &fakeGate{path: p, passage: passage}, nil
@@ -69,7 +71,7 @@ func (p *fakePath) passages() (n int) {
 
 type fakeGate struct {
 	path    *fakePath
-	passage pinhole.Passage
+	passage pinhole.Passthrough
 	once    sync.Once
 }
 
@@ -113,8 +115,6 @@ func (p *fakePath) opened() (now, most int) {
 	return p.open, p.most
 }
 
-func (d *fakeData) At() netip.AddrPort { return d.hole.At }
-
 func (d *fakeData) Arm() error {
 	d.path.mu.Lock()
 	defer d.path.mu.Unlock()
@@ -124,28 +124,43 @@ func (d *fakeData) Arm() error {
 	return d.path.armErr
 }
 
-func (d *fakeData) Finish(cancel <-chan struct{}) error {
+func (d *fakeData) Finish(cancel <-chan struct{}) dataplane.Outcome {
 	if isClosed(d.done) || isClosed(d.closed) {
-		return d.result
+		return d.Outcome()
 	}
 	close(d.held)
 	select {
 	case <-d.done:
-		return d.result
+		return d.Outcome()
 	case <-cancel:
-		return errors.New("called off")
+		return dataplane.Outcome{Failure: &dataplane.Failure{Err: errors.New("called off")}}
 	}
 }
 
-func (d *fakeData) Settled() bool { return isClosed(d.done) }
+func (d *fakeData) Outcome() dataplane.Outcome {
+	o := dataplane.Outcome{Path: forward.DataRelay, Settled: isClosed(d.done)}
+	if !o.Settled && !isClosed(d.closed) { // the test may still choose the result
+		return o
+	}
+	if o.Complete = d.result == nil; !o.Complete {
+		var known bool
+		if o.Failure, known = errors.AsType[*dataplane.Failure](d.result); !known {
+			o.Failure = &dataplane.Failure{Err: d.result}
+		}
+	}
+	return o
+}
 
-func (d *fakeData) Close() {
+func (d *fakeData) Sever() {}
+
+func (d *fakeData) Close() dataplane.Outcome {
 	d.once.Do(func() {
 		d.path.mu.Lock()
 		d.path.open--
 		d.path.mu.Unlock()
 		close(d.closed)
 	})
+	return d.Outcome()
 }
 
 // isClosed asks without waiting: what comes before a line is done when the line is there.

@@ -23,7 +23,7 @@ import (
 // Proxy serves the control connections of one forward. Its fields are set before use and not after.
 type Proxy struct {
 	Forward func() forward.Resolved // what the forward is at the moment; asked once a session
-	Path    dataplane.DataPath
+	Path    dataplane.Path
 	Keys    Keys // nil: no forward speaks TLS
 	Log     *slog.Logger
 	Refused func(kind dialogue.Refusal) // is told of each, and must not block; nil: nobody is

@@ -42,7 +42,7 @@ func TestOriginated(t *testing.T) {
 		b.client.hear(line)
 	}
 	b.login()
-	if data := b.pasv(); data.seals.Server == nil || data.seals.Client != nil || !data.hole.Encrypted.Server {
+	if data := b.pasv(); data.seals.Server == nil || data.seals.Client != nil || !data.hole.TLS.Server {
 		t.Errorf("got seals %+v; want TLS with the server only", data.seals)
 	}
 	b.ask("QUIT", "221 bye")

@@ -41,18 +41,18 @@ type session struct {
 	mu         sync.Mutex
 	changed    sync.Cond // of mu: the dialogue has moved, or the session has ended
 	dialogue   *dialogue.Dialogue
-	data       dataplane.Data  // of the last negotiation; nil: none
-	gate       dataplane.Gate  // of a session that is passed through; nil: none
-	beginning  *beginning      // of data; nil: it need not know, or knows
-	seals      dataplane.Seals // of data connections; those of a leg where no TLS was begun are nil
-	control    *tls.Config     // for the client's handshake to come
-	then       dialogue.Then   // what the control connections become, once the client's goroutine sees to it
-	mute       bool            // the client would take a last line for TLS
-	aside      bool            // nobody takes what the server says for lines any more
-	halfEnded  bool            // one direction of a tunnel has ended
-	unread     bool            // the server has said more than was looked at: none of it answers what is yet to be asked
-	hold       *hold           // why nothing may overtake the reply in hand; nil: nothing is held
-	out        []byte          // for the client, and not sent yet
+	data       dataplane.Data    // of the last negotiation; nil: none
+	gate       dataplane.Handle  // of a session that is passed through; nil: none
+	beginning  *beginning        // of data; nil: it need not know, or knows
+	seals      dataplane.DataTLS // of data connections; those of a leg where no TLS was begun are nil
+	control    *tls.Config       // for the client's handshake to come
+	then       dialogue.Then     // what the control connections become, once the client's goroutine sees to it
+	mute       bool              // the client would take a last line for TLS
+	aside      bool              // nobody takes what the server says for lines any more
+	halfEnded  bool              // one direction of a tunnel has ended
+	unread     bool              // the server has said more than was looked at: none of it answers what is yet to be asked
+	hold       *hold             // why nothing may overtake the reply in hand; nil: nothing is held
+	out        []byte            // for the client, and not sent yet
 	loginFrom  time.Time
 	lastLine   time.Time // of either side
 	leaving    bool      // to end as soon as no transfer runs
@@ -100,7 +100,7 @@ func newSession(ctx context.Context, p *Proxy, client, server *conn.Wire, f forw
 		Server:    remote(server),
 		Announced: f.AdvertisedTo(remote(client)),
 	}, terms)
-	s.seals.ClientUnshut, s.seals.ServerUnshut = f.TLS.ClientUnshut, f.TLS.ServerUnshut
+	s.seals.ClientCloseNotifyOptional, s.seals.ServerCloseNotifyOptional = f.TLS.ClientUnshut, f.TLS.ServerUnshut
 	if o != nil {
 		s.seals.Server = o.data
 	}

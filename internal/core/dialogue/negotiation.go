@@ -123,13 +123,13 @@ func (d *Dialogue) active(c ftp.Command) {
 	d.Pending = append(d.Pending, request{verb: c.Verb})
 	d.LastStep.Action = Open
 	d.LastStep.Pinhole = pinhole.Pinhole{
-		From: d.Ends.Server,
-		At:   netip.AddrPortFrom(d.Ends.Outside, 0),
-		To:   to,
-		As:   d.Ends.Gateway,
+		From:     d.Ends.Server,
+		Listen:   netip.AddrPortFrom(d.Ends.Outside, 0),
+		Target:   to,
+		SourceIP: d.Ends.Gateway,
 
-		Active:    true,
-		Encrypted: d.legs(),
+		Active: true,
+		TLS:    d.legs(),
 	}
 }
 

@@ -257,21 +257,21 @@ func (d *Dialogue) passiveReply(line []byte, code int, first, done bool) {
 		d.agree()
 		d.bridged = true
 		d.bridge = pinhole.Bridge{
-			Client: pinhole.Leg{As: d.Ends.Gateway, To: d.client},
-			Server: pinhole.Leg{As: d.Ends.Outside, To: netip.AddrPortFrom(d.Ends.Server, d.offer)},
+			Client: pinhole.Leg{SourceIP: d.Ends.Gateway, Target: d.client},
+			Server: pinhole.Leg{SourceIP: d.Ends.Outside, Target: netip.AddrPortFrom(d.Ends.Server, d.offer)},
 
-			Encrypted: d.legs(),
+			TLS: d.legs(),
 		}
 		d.say(200, "%s command successful", r.verb)
 	default:
 		d.LastStep.Action = Open
 		d.LastStep.Pinhole = pinhole.Pinhole{
-			From: d.Ends.Client,
-			At:   netip.AddrPortFrom(d.Ends.Gateway, 0),
-			To:   netip.AddrPortFrom(d.Ends.Server, d.offer),
-			As:   d.Ends.Outside,
+			From:     d.Ends.Client,
+			Listen:   netip.AddrPortFrom(d.Ends.Gateway, 0),
+			Target:   netip.AddrPortFrom(d.Ends.Server, d.offer),
+			SourceIP: d.Ends.Outside,
 
-			Encrypted: d.legs(),
+			TLS: d.legs(),
 		}
 	}
 }

@@ -29,8 +29,8 @@ func (d *Dialogue) terminates() bool { return d.terms.TLS.Client != forward.Clie
 func (d *Dialogue) passesThrough() bool { return !d.terms.Passive.IsEmpty() }
 
 // legs tells on which legs of a data connection the gateway speaks TLS at the moment.
-func (d *Dialogue) legs() pinhole.Encrypted {
-	return pinhole.Encrypted{
+func (d *Dialogue) legs() pinhole.TLSLegs {
+	return pinhole.TLSLegs{
 		Client: d.protection.private,
 		Server: d.terms.TLS.Server != forward.ServerTLSOff && !d.terms.TLS.ServerClear,
 	}
@@ -77,12 +77,12 @@ func (d *Dialogue) Hello() *Step {
 func (d *Dialogue) openPassage() {
 	d.drop()
 	d.LastStep.Action = Pass
-	d.LastStep.Passage = pinhole.Passage{
-		From:  d.Ends.Client,
-		At:    d.Ends.Gateway,
-		Ports: d.terms.Passive,
-		To:    d.Ends.Server,
-		As:    d.Ends.Outside,
+	d.LastStep.Passage = pinhole.Passthrough{
+		From:     d.Ends.Client,
+		Listen:   d.Ends.Gateway,
+		Ports:    d.terms.Passive,
+		Target:   d.Ends.Server,
+		SourceIP: d.Ends.Outside,
 	}
 }
 

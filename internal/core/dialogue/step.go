@@ -37,9 +37,9 @@ const (
 // until the dialogue is told the next thing.
 type Step struct {
 	Action             Action
-	Pinhole            pinhole.Pinhole // of Open
-	Bridge             pinhole.Bridge  // of Join
-	Passage            pinhole.Passage // of Pass
+	Pinhole            pinhole.Pinhole     // of Open
+	Bridge             pinhole.Bridge      // of Join
+	Passage            pinhole.Passthrough // of Pass
 	ToClient, ToServer []byte
 	Synch              bool         // ToServer is urgent: Telnet IP and Synch go before it (RFC 959 section 4.1.3)
 	Failures           int          // failed logins so far, if this was one: the reply is to be delayed

@@ -104,12 +104,6 @@ func (f Fault) Verdict() Verdict {
 	return v
 }
 
-// Judged is an error that knows its fault.
-type Judged interface {
-	error
-	Fault() Fault
-}
-
 // Minor reports whether clients usually go on after such a fault: they tried something that they can do without.
 func (f Fault) Minor() bool {
 	switch f.Code {

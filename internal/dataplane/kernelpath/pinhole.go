@@ -33,12 +33,12 @@ type Kernel interface {
 	Add(pinhole.Pinhole) error
 	// Remove closes the pinhole; one that is not there is no error.
 	Remove(pinhole.Pinhole) error
-	// Retire is Remove for a pinhole that has been used, some time soon.
-	Retire(pinhole.Pinhole)
-	// Pass opens the passage, until Shut.
-	Pass(pinhole.Passage) error
-	// Shut closes the passage; one that is not there is no error.
-	Shut(pinhole.Passage) error
+	// RemoveLater is Remove for a pinhole that has been used, some time soon.
+	RemoveLater(pinhole.Pinhole)
+	// AddPassthrough opens the passage, until Shut.
+	AddPassthrough(pinhole.Passthrough) error
+	// RemovePassthrough closes the passage; one that is not there is no error.
+	RemovePassthrough(pinhole.Passthrough) error
 }
 
 // Path opens the pinholes and passages of all forwards. Clients share the ports: two may have the same one at the
@@ -69,19 +69,19 @@ func New(kernel Kernel, free func(netip.AddrPort) bool, log *slog.Logger) *Path 
 // Open reserves a port of the range for a pinhole: hole.At has the address and no port yet. The kernel
 // knows nothing of it before Arm. The error wraps ErrNoPorts where all ports are taken. The
 // caller closes the hole.
-func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Hole, error) {
+func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Pinhole, error) {
 	for port := range ports.Drawn() {
-		at := netip.AddrPortFrom(hole.At.Addr(), port)
+		at := netip.AddrPortFrom(hole.Listen.Addr(), port)
 		if !p.take(entry{hole.From, at}) {
 			continue
 		}
 		if p.free(at) {
-			hole.At = at
-			return &Hole{path: p, hole: hole}, nil
+			hole.Listen = at
+			return &Pinhole{path: p, hole: hole}, nil
 		}
 		p.giveBack(entry{hole.From, at})
 	}
-	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.At.Addr(), ErrNoPorts, ports)
+	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.Listen.Addr(), ErrNoPorts, ports)
 }
 
 // take reserves a port, unless it is taken.
@@ -101,9 +101,9 @@ func (p *Path) giveBack(e entry) {
 	delete(p.taken, e)
 }
 
-// Hole is one pinhole of a session, from the port to the end of the session's interest in it. Its
+// Pinhole is one pinhole of a session, from the port to the end of the session's interest in it. Its
 // methods may be called by several goroutines at once.
-type Hole struct {
+type Pinhole struct {
 	path *Path
 	hole pinhole.Pinhole
 
@@ -114,11 +114,11 @@ type Hole struct {
 }
 
 // At returns where the connection is awaited.
-func (h *Hole) At() netip.AddrPort { return h.hole.At }
+func (h *Pinhole) At() netip.AddrPort { return h.hole.Listen }
 
 // Arm opens the pinhole in the kernel; when it returns without an error, the port may be announced.
 // The error is the kernel's, or ErrClosed.
-func (h *Hole) Arm() error {
+func (h *Pinhole) Arm() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -133,7 +133,7 @@ func (h *Hole) Arm() error {
 
 // Finish waits for nothing: the kernel carries the data, and the ends see for themselves how a
 // transfer went. That it is over means that its connection has come.
-func (h *Hole) Finish(<-chan struct{}) error {
+func (h *Pinhole) Finish(<-chan struct{}) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.used = true
@@ -141,19 +141,19 @@ func (h *Hole) Finish(<-chan struct{}) error {
 }
 
 // Used tells whether the connection is known to have come.
-func (h *Hole) Used() bool {
+func (h *Pinhole) Used() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.used
 }
 
 // Settled says that Finish waits for nothing.
-func (h *Hole) Settled() bool { return true }
+func (h *Pinhole) Settled() bool { return true }
 
 // Close closes the pinhole in the kernel, if it was armed, and then gives the port back. One whose
 // transfer is over is closed, having been used, and the kernel is rid of it soon. A connection that
 // has come through goes on. The second time it does nothing.
-func (h *Hole) Close() {
+func (h *Pinhole) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -162,11 +162,11 @@ func (h *Hole) Close() {
 	h.closed = true
 	switch {
 	case h.armed && h.used:
-		h.path.kernel.Retire(h.hole)
+		h.path.kernel.RemoveLater(h.hole)
 	case h.armed:
 		if err := h.path.kernel.Remove(h.hole); err != nil {
 			h.path.log.Error("a pinhole stays open until it expires", "error", err)
 		}
 	}
-	h.path.giveBack(entry{h.hole.From, h.hole.At})
+	h.path.giveBack(entry{h.hole.From, h.hole.Listen})
 }

@@ -24,8 +24,8 @@ type kernel struct {
 	errAdd    error
 	errRemove error
 
-	passages map[pinhole.Passage]int
-	shut     []pinhole.Passage
+	passages map[pinhole.Passthrough]int
+	shut     []pinhole.Passthrough
 	errPass  error
 	errShut  error
 }
@@ -47,14 +47,14 @@ func (k *kernel) Remove(h pinhole.Pinhole) error {
 	return k.errRemove
 }
 
-func (k *kernel) Retire(h pinhole.Pinhole) {
+func (k *kernel) RemoveLater(h pinhole.Pinhole) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.open, h)
 	k.retired = append(k.retired, h)
 }
 
-func (k *kernel) Pass(p pinhole.Passage) error {
+func (k *kernel) AddPassthrough(p pinhole.Passthrough) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.errPass == nil {
@@ -63,7 +63,7 @@ func (k *kernel) Pass(p pinhole.Passage) error {
 	return k.errPass
 }
 
-func (k *kernel) Shut(p pinhole.Passage) error {
+func (k *kernel) RemovePassthrough(p pinhole.Passthrough) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.passages, p)
@@ -78,7 +78,7 @@ type bench struct {
 }
 
 func newBench(free func(netip.AddrPort) bool) bench {
-	b := bench{kernel: &kernel{open: map[pinhole.Pinhole]int{}, passages: map[pinhole.Passage]int{}}, log: &bytes.Buffer{}}
+	b := bench{kernel: &kernel{open: map[pinhole.Pinhole]int{}, passages: map[pinhole.Passthrough]int{}}, log: &bytes.Buffer{}}
 	b.Path = kernelpath.New(b.kernel, free, slog.New(slog.NewTextHandler(b.log, nil)))
 	return b
 }
@@ -86,8 +86,8 @@ func newBench(free func(netip.AddrPort) bool) bench {
 func all(netip.AddrPort) bool { return true }
 
 func holeFrom(from string) pinhole.Pinhole {
-	return pinhole.Pinhole{From: netip.MustParseAddr(from), At: netip.MustParseAddrPort("192.168.5.2:0"),
-		To: netip.MustParseAddrPort("203.0.113.21:40000"), As: netip.MustParseAddr("203.0.113.1")}
+	return pinhole.Pinhole{From: netip.MustParseAddr(from), Listen: netip.MustParseAddrPort("192.168.5.2:0"),
+		Target: netip.MustParseAddrPort("203.0.113.21:40000"), SourceIP: netip.MustParseAddr("203.0.113.1")}
 }
 
 var ports = forward.PortRange{First: 50000, Last: 50009}
@@ -97,17 +97,17 @@ var ports = forward.PortRange{First: 50000, Last: 50009}
 func TestOpenSharesPorts(t *testing.T) {
 	b := newBench(all)
 	elsewhere := holeFrom("192.168.5.1")
-	elsewhere.At = netip.MustParseAddrPort("192.168.5.3:0")
+	elsewhere.Listen = netip.MustParseAddrPort("192.168.5.3:0")
 	for _, hole := range []pinhole.Pinhole{holeFrom("192.168.5.1"), holeFrom("192.168.5.9"), elsewhere} {
 		var got []uint16
-		var last *kernelpath.Hole
+		var last *kernelpath.Pinhole
 		for range 10 {
 			h, err := b.Open(ports, hole)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if h.At().Addr() != hole.At.Addr() {
-				t.Errorf("got a port at %s; want it at %s", h.At(), hole.At.Addr())
+			if h.At().Addr() != hole.Listen.Addr() {
+				t.Errorf("got a port at %s; want it at %s", h.At(), hole.Listen.Addr())
 			}
 			got, last = append(got, h.At().Port()), h
 		}
@@ -156,7 +156,7 @@ func TestArmAndClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := holeFrom("192.168.5.1")
-	want.At = h.At()
+	want.Listen = h.At()
 	if b.kernel.open[want] != 1 || len(b.kernel.open) != 1 {
 		t.Errorf("got %v in the kernel; want %s", b.kernel.open, want)
 	}
@@ -207,7 +207,7 @@ func TestOpenAtOnce(t *testing.T) {
 				}
 				b.kernel.mu.Lock()
 				hole := holeFrom("192.168.5.1")
-				hole.At = h.At()
+				hole.Listen = h.At()
 				if n := b.kernel.open[hole]; n != 1 {
 					t.Errorf("%s is open %d times", h.At(), n)
 				}
@@ -246,7 +246,7 @@ func TestUsedIsRetired(t *testing.T) {
 	}
 	h.Close()
 	h.Close()
-	if len(b.kernel.retired) != 1 || len(b.kernel.removed) != 0 || b.kernel.retired[0].At != h.At() {
+	if len(b.kernel.retired) != 1 || len(b.kernel.removed) != 0 || b.kernel.retired[0].Listen != h.At() {
 		t.Errorf("got retired %v, removed %v; want the hole retired once", b.kernel.retired, b.kernel.removed)
 	}
 }

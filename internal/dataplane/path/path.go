@@ -31,7 +31,7 @@ type Paths struct {
 
 	holes    *nftset.Pinholes // nil: none
 	passages *nftset.Passages // nil: none
-	relayed  *relay.Passages
+	relayed  *relay.Passthroughs
 	path     *kernelpath.Path                    // over both; nil: none
 	kernel   atomic.Pointer[kernelpath.Path]     // path, while the tables are in use
 	local    atomic.Pointer[map[netip.Addr]bool] // the gateway's own addresses
@@ -52,9 +52,9 @@ type loss struct {
 	done chan error
 }
 
-func NewPaths(table string, log *slog.Logger) *Paths {
+func New(table string, log *slog.Logger) *Paths {
 	p := &Paths{table: table, log: log, found: map[netip.AddrPort]time.Time{}, Lost: make(chan loss)}
-	p.relayed = relay.NewPassages(0, p.carried)
+	p.relayed = relay.NewPassthroughs(0, p.carried)
 	return p
 }
 
@@ -203,8 +203,8 @@ const (
 	maxFound = 1 << 16
 )
 
-// Of returns the data path of a forward.
-func (p *Paths) Of(current func() forward.Resolved) dataplane.DataPath {
+// For returns the data path of a forward.
+func (p *Paths) For(current func() forward.Resolved) dataplane.Path {
 	return forwardPath{p, current}
 }
 
@@ -215,58 +215,67 @@ type forwardPath struct {
 }
 
 // Open reserves a port of the path that can carry the connection.
-func (p forwardPath) Open(ctx context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, error) {
+func (p forwardPath) Open(ctx context.Context, hole pinhole.Pinhole, seals dataplane.DataTLS) (dataplane.Data, netip.AddrPort, error) {
 	f, kernel := p.current(), p.kernel.Load()
 	carrier, err := Carrier(f.Data, hole, kernel != nil, p.isLocal)
 	if err != nil {
-		return nil, judge(err, f.PortsForData())
+		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
 	}
 	if carrier == forward.DataRelay {
-		t, err := p.relay(f).Open(ctx, hole, relay.Seals(seals))
-		return orNil(relayed{t, hole.Active}, judge(err, f.PortsForData()))
+		t, err := p.relay(f).Open(ctx, hole, relay.DataTLS(seals))
+		if err != nil {
+			return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
+		}
+		return relayed{t, hole.Active}, t.At(), nil
 	}
 	opened, err := kernel.Open(f.PortsForData(), hole)
 	if err != nil {
-		return nil, judge(err, f.PortsForData())
+		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
 	}
-	counted := p.count(opened, hole)
+	kernelData := p.meter(opened, hole)
 	if !hole.Active {
-		return counted, nil
+		return kernelData, opened.At(), nil
 	}
-	parked, err := park(ctx, counted, hole)
-	return orNil(parked, judge(err, f.PortsForData()))
+	early, err := acceptEarly(ctx, kernelData, hole)
+	if err != nil {
+		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
+	}
+	return early, opened.At(), nil
 }
 
-// Join joins an active client and a passive server by the relay: no other path connects by itself.
-func (p forwardPath) Join(ctx context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
+// Bridge joins an active client and a passive server by the relay: no other path connects by itself.
+func (p forwardPath) Bridge(ctx context.Context, bridge pinhole.Bridge, seals dataplane.DataTLS) (dataplane.Data, error) {
 	f := p.current()
-	t, err := p.relay(f).Join(ctx, bridge, relay.Seals(seals))
-	return orNil(relayed{t, false}, judge(err, f.PortsForData()))
+	t, err := p.relay(f).Bridge(ctx, bridge, relay.DataTLS(seals))
+	if err != nil {
+		return nil, openFailure(err, f.PortsForData())
+	}
+	return relayed{t, false}, nil
 }
 
-// Pass opens a passage.
-func (p forwardPath) Pass(passage pinhole.Passage) (dataplane.Gate, error) {
+// OpenPassthrough opens a passage.
+func (p forwardPath) OpenPassthrough(passage pinhole.Passthrough) (dataplane.Handle, error) {
 	kernel := p.kernel.Load()
 	carrier, err := PassageCarrier(p.current().Data, passage, kernel != nil, p.isLocal)
 	if err != nil {
-		return nil, err
+		return nil, passFailure(err)
 	}
 	if carrier == forward.DataRelay {
 		gate, err := p.relayed.Open(passage)
-		if err != nil { // and no interface that is not nil
-			return nil, err
+		if err != nil {
+			return nil, passFailure(err)
 		}
 		return gate, nil
 	}
-	gate, err := kernel.Pass(passage)
+	gate, err := kernel.OpenPassthrough(passage)
 	if err != nil {
-		return nil, err
+		return nil, passFailure(err)
 	}
 	return gate, nil
 }
 
 // carried tells the log of a connection of a passage over the relay that came to nothing.
-func (p *Paths) carried(passage pinhole.Passage, r relay.Result) {
+func (p *Paths) carried(passage pinhole.Passthrough, r relay.Result) {
 	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
 		p.log.Info("a data connection of an encrypted session ended early; its ends know whether all has arrived", "passage", passage.String(), "err", r.Err)
 	}
@@ -274,14 +283,6 @@ func (p *Paths) carried(passage pinhole.Passage, r relay.Result) {
 
 func (p forwardPath) relay(f forward.Resolved) *relay.Path {
 	return &relay.Path{Ports: f.PortsForData(), Avoid: p.led}
-}
-
-// orNil keeps a nil pointer from becoming an interface that is not nil.
-func orNil[D dataplane.Data](data D, err error) (dataplane.Data, error) {
-	if err != nil {
-		return nil, err
-	}
-	return data, nil
 }
 
 // restoring are the kernel's pinholes and passages, with the table brought back where somebody has taken
@@ -293,8 +294,8 @@ func (t restoring) Add(hole pinhole.Pinhole) error {
 	return t.restored(func() error { return t.holes.Add(hole) })
 }
 
-// Pass opens a passage.
-func (t restoring) Pass(passage pinhole.Passage) error {
+// OpenPassthrough opens a passage.
+func (t restoring) AddPassthrough(passage pinhole.Passthrough) error {
 	return t.restored(func() error { return t.passages.Add(passage) })
 }
 
@@ -317,14 +318,14 @@ func (p *Paths) restored(do func() error) error {
 	return do()
 }
 
-// Shut closes a passage.
-func (t restoring) Shut(passage pinhole.Passage) error { return t.passages.Remove(passage) }
+// RemovePassthrough closes a passage.
+func (t restoring) RemovePassthrough(passage pinhole.Passthrough) error { return t.passages.Remove(passage) }
 
 // Remove closes a pinhole.
 func (t restoring) Remove(hole pinhole.Pinhole) error { return t.holes.Remove(hole) }
 
-// Retire closes a pinhole that has been used.
-func (t restoring) Retire(hole pinhole.Pinhole) { t.holes.Retire(hole) }
+// RemoveLater closes a pinhole that has been used.
+func (t restoring) RemoveLater(hole pinhole.Pinhole) { t.holes.Retire(hole) }
 
 // restoreTime bounds how long a client waits for the table: the gateway may be busy with names.
 const restoreTime = 5 * time.Second

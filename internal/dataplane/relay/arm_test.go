@@ -68,7 +68,7 @@ func carryOne(t *testing.T, p *Path, first Side) {
 func wantTaken(t *testing.T, p *Path, at netip.AddrPort) {
 	t.Helper()
 	for range 2 { // what the first one fails at must not help the second one
-		if second, err := p.Open(t.Context(), hole(far(t, server)), Seals{}); !errors.Is(err, ErrNoPorts) {
+		if second, err := p.Open(t.Context(), hole(far(t, server)), DataTLS{}); !errors.Is(err, ErrNoPorts) {
 			if err == nil {
 				second.Close()
 			}
@@ -116,7 +116,7 @@ func TestOpenAtOnce(t *testing.T) {
 	got := make(chan *Transfer)
 	for range takers {
 		go func() {
-			tr, err := p.Open(context.Background(), h, Seals{})
+			tr, err := p.Open(context.Background(), h, DataTLS{})
 			if err == nil {
 				err = tr.Arm()
 			}
@@ -158,7 +158,7 @@ func TestAvoid(t *testing.T) {
 			t.Errorf("got port %d, which is to be avoided", kept)
 		}
 	}
-	if _, err := p.Open(t.Context(), h, Seals{}); !errors.Is(err, ErrNoPorts) {
+	if _, err := p.Open(t.Context(), h, DataTLS{}); !errors.Is(err, ErrNoPorts) {
 		t.Errorf("got %v; want %v", err, ErrNoPorts)
 	}
 }
@@ -167,7 +167,7 @@ func TestAvoid(t *testing.T) {
 func TestArmAfterEnd(t *testing.T) {
 	why := errors.New("the session is over")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	tr, err := path().Open(ctx, hole(far(t, server)), Seals{})
+	tr, err := path().Open(ctx, hole(far(t, server)), DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,13 +201,13 @@ func TestArmOnceMore(t *testing.T) {
 // BenchmarkExhausted asks for a port of the default range, all of which is taken.
 func BenchmarkExhausted(b *testing.B) {
 	p := path()
-	h := pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 0), To: netip.AddrPortFrom(server, 2000), As: inside}
+	h := pinhole.Pinhole{From: peer, Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 0), Target: netip.AddrPortFrom(server, 2000), SourceIP: inside}
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 20000 {
 		b.Skipf("%d open files are too few, %v", limit.Cur, err)
 	}
 	for {
-		tr, err := p.Open(context.Background(), h, Seals{})
+		tr, err := p.Open(context.Background(), h, DataTLS{})
 		if errors.Is(err, ErrNoPorts) {
 			break
 		}
@@ -217,7 +217,7 @@ func BenchmarkExhausted(b *testing.B) {
 		defer tr.Close()
 	}
 	for b.Loop() {
-		if _, err := p.Open(context.Background(), h, Seals{}); !errors.Is(err, ErrNoPorts) {
+		if _, err := p.Open(context.Background(), h, DataTLS{}); !errors.Is(err, ErrNoPorts) {
 			b.Fatal(err)
 		}
 	}

@@ -13,11 +13,11 @@ import (
 )
 
 // join joins the ends that l listen at; the transfer ends with the test.
-func join(t *testing.T, client, srv *net.TCPListener, seals Seals) *Transfer {
+func join(t *testing.T, client, srv *net.TCPListener, seals DataTLS) *Transfer {
 	t.Helper()
-	tr, err := path().Join(context.Background(), pinhole.Bridge{
-		Client: pinhole.Leg{As: gateway, To: localAddrPort(client.Addr())},
-		Server: pinhole.Leg{As: inside, To: localAddrPort(srv.Addr())},
+	tr, err := path().Bridge(context.Background(), pinhole.Bridge{
+		Client: pinhole.Leg{SourceIP: gateway, Target: localAddrPort(client.Addr())},
+		Server: pinhole.Leg{SourceIP: inside, Target: localAddrPort(srv.Addr())},
 	}, seals)
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func join(t *testing.T, client, srv *net.TCPListener, seals Seals) *Transfer {
 
 func TestBridge(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
-	tr := join(t, client, srv, Seals{})
+	tr := join(t, client, srv, DataTLS{})
 	a, b := acceptFrom(t, client), acceptFrom(t, srv)
 	if got := localAddrPort(a.RemoteAddr()).Addr(); got != gateway {
 		t.Errorf("the client sees %s; want %s", got, gateway)
@@ -60,7 +60,7 @@ func TestBridge(t *testing.T) {
 
 func TestBridgeBroken(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
-	tr := join(t, client, srv, Seals{})
+	tr := join(t, client, srv, DataTLS{})
 	a, b := acceptFrom(t, client), acceptFrom(t, srv)
 	<-tr.Connected()
 	reset(b)
@@ -88,7 +88,7 @@ func wantDialError(t *testing.T, tr *Transfer, side Side) {
 func TestBridgeServerRefuses(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
 	srv.Close()
-	wantDialError(t, join(t, client, srv, Seals{}), To)
+	wantDialError(t, join(t, client, srv, DataTLS{}), To)
 	wantUntouched(t, client)
 }
 
@@ -104,7 +104,7 @@ func wantUntouched(t *testing.T, l *net.TCPListener) {
 func TestBridgeClientRefuses(t *testing.T) {
 	client, srv := far(t, peer), far(t, server)
 	client.Close()
-	tr := join(t, client, srv, Seals{})
+	tr := join(t, client, srv, DataTLS{})
 	wantReset(t, "server", acceptFrom(t, srv))
 	wantDialError(t, tr, From)
 }
@@ -113,7 +113,7 @@ func TestBridgeClientRefuses(t *testing.T) {
 func TestBridgeClose(t *testing.T) {
 	t.Run("server deaf", func(t *testing.T) {
 		client := far(t, peer)
-		tr := join(t, client, deaf(t), Seals{})
+		tr := join(t, client, deaf(t), DataTLS{})
 		tr.Close()
 		wantUntouched(t, client)
 		if r := tr.Result(); r.Err != ErrClosed {
@@ -122,7 +122,7 @@ func TestBridgeClose(t *testing.T) {
 	})
 	t.Run("client deaf", func(t *testing.T) {
 		srv := far(t, server)
-		tr := join(t, deaf(t), srv, Seals{})
+		tr := join(t, deaf(t), srv, DataTLS{})
 		b := acceptFrom(t, srv)
 		tr.Close()
 		wantReset(t, "server", b)
@@ -133,9 +133,9 @@ func TestBridgeClose(t *testing.T) {
 }
 
 func TestJoinRefuses(t *testing.T) {
-	to := pinhole.Leg{To: netip.AddrPortFrom(server, 2000)}
+	to := pinhole.Leg{Target: netip.AddrPortFrom(server, 2000)}
 	for _, bridge := range []pinhole.Bridge{{Client: to}, {Server: to}} {
-		if _, err := path().Join(t.Context(), bridge, Seals{}); err == nil || !strings.Contains(err.Error(), "nowhere to connect to") {
+		if _, err := path().Bridge(t.Context(), bridge, DataTLS{}); err == nil || !strings.Contains(err.Error(), "nowhere to connect to") {
 			t.Errorf("%+v: got %v; want it refused", bridge, err)
 		}
 	}

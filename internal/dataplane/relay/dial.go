@@ -18,11 +18,11 @@ func (p *Path) serve(t *Transfer, hole pinhole.Pinhole) error {
 	if err != nil {
 		return err
 	}
-	if !t.keep(From, c) {
+	if !t.setConn(From, c) {
 		return ErrClosed
 	}
-	t.meet()
-	if err := p.reach(t, To, pinhole.Leg{As: hole.As, To: hole.To}); err != nil {
+	t.markConnected()
+	if err := p.reach(t, To, pinhole.Leg{SourceIP: hole.SourceIP, Target: hole.Target}); err != nil {
 		return err
 	}
 	t.splice()
@@ -37,13 +37,13 @@ func (p *Path) bridge(t *Transfer, b pinhole.Bridge) error {
 	if err := p.reach(t, From, b.Client); err != nil {
 		return err
 	}
-	t.meet()
+	t.markConnected()
 	t.splice()
 	return nil
 }
 
-// meet notes that the peer is there.
-func (t *Transfer) meet() {
+// markConnected notes that the peer is there.
+func (t *Transfer) markConnected() {
 	t.result.Connected = time.Now()
 	close(t.connected)
 }
@@ -52,9 +52,9 @@ func (t *Transfer) meet() {
 func (p *Path) reach(t *Transfer, side Side, leg pinhole.Leg) error {
 	c, err := p.dial(t.ctx, leg)
 	if err != nil {
-		return &DialError{side, leg.To, err}
+		return &DialError{side, leg.Target, err}
 	}
-	if !t.keep(side, c) {
+	if !t.setConn(side, c) {
 		return ErrClosed
 	}
 	return nil
@@ -65,10 +65,10 @@ func (p *Path) dial(ctx context.Context, leg pinhole.Leg) (*net.TCPConn, error) 
 	d := net.Dialer{Timeout: orDefault(p.DialTime, DefaultDialTime), Control: outward}
 	d.SetMultipathTCP(false)
 	var local netip.AddrPort
-	if leg.As.IsValid() {
-		local = netip.AddrPortFrom(leg.As.Unmap(), 0)
+	if leg.SourceIP.IsValid() {
+		local = netip.AddrPortFrom(leg.SourceIP.Unmap(), 0)
 	}
-	return d.DialTCP(ctx, "tcp", local, netip.AddrPortFrom(leg.To.Addr().Unmap(), leg.To.Port()))
+	return d.DialTCP(ctx, "tcp", local, netip.AddrPortFrom(leg.Target.Addr().Unmap(), leg.Target.Port()))
 }
 
 // outward prepares a socket that connects. The kernel shall choose the source port in connect(2) and

@@ -48,7 +48,7 @@ func (t *Transfer) Finish(cancel <-chan struct{}) error {
 			return ErrUnfinished
 		}
 	}
-	t.hurry()
+	t.shortenHandshake()
 	return t.finish(cancel, settled.C)
 }
 

@@ -19,12 +19,12 @@ func (t *Transfer) shake() bool {
 	for _, side := range []Side{From, To} {
 		t.legs[side] = &leg{tcp: t.ends[side]}
 		t.spoken[side] = make(chan struct{})
-		if t.seals[side].config != nil {
+		if t.legTLS[side].config != nil {
 			handshakes.Go(func() { failed[side] = !t.handshake(side) })
 			continue
 		}
 		guard.Go(func() {
-			if err := t.guard(side); err != nil {
+			if err := t.watchForReset(side); err != nil {
 				failed[side] = true
 				t.fail(err)
 			}
@@ -32,7 +32,7 @@ func (t *Transfer) shake() bool {
 	}
 	handshakes.Wait()
 	for side, leg := range t.legs {
-		if t.seals[side].config == nil {
+		if t.legTLS[side].config == nil {
 			_ = leg.tcp.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed one, as the next
 		}
 	}
@@ -49,11 +49,11 @@ func (t *Transfer) shake() bool {
 // handshake does the handshake with one end, and tells whether it went well. FTP's peers begin TLS after the
 // transfer command, and an end may be connected long before.
 func (t *Transfer) handshake(side Side) bool {
-	leg, seal := t.legs[side], t.seals[side]
+	leg, seal := t.legs[side], t.legTLS[side]
 	if !t.awaitBeginning(side) {
 		return false
 	}
-	w, err := newWire(leg.tcp, seal.handshakeTime)
+	w, err := newBufferedConn(leg.tcp, seal.handshakeTime)
 	if err == nil {
 		err = t.allowSilence(side)
 	}
@@ -80,7 +80,7 @@ func (t *Transfer) handshake(side Side) bool {
 	alerted := w.err == nil && w.heard && !errors.As(err, &noTLS)
 	failure := &HandshakeError{side, seal.end, seal.slow(w, err)}
 	if alerted {
-		t.dismiss(side, failure)
+		t.closeAfterAlert(side, failure)
 	} else {
 		t.fail(failure)
 	}
@@ -89,14 +89,14 @@ func (t *Transfer) handshake(side Side) bool {
 
 // awaitBeginning waits until the handshake with an end may begin; false: the transfer is over before.
 func (t *Transfer) awaitBeginning(side Side) bool {
-	s := t.seals[side]
-	if s.begin == nil {
+	s := t.legTLS[side]
+	if s.transferStarted == nil {
 		return true
 	}
 	silence := time.NewTimer(s.helloTime)
 	defer silence.Stop()
 	select {
-	case <-s.begin:
+	case <-s.transferStarted:
 		return true
 	case <-t.broken:
 	case <-silence.C:
@@ -110,31 +110,31 @@ func (t *Transfer) awaitBeginning(side Side) bool {
 func (t *Transfer) allowSilence(side Side) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.seals[side]
+	s := t.legTLS[side]
 	if t.hurried {
 		return t.legs[side].tcp.SetDeadline(time.Now().Add(s.handshakeTime))
 	}
 	return t.legs[side].tcp.SetDeadline(time.Now().Add(s.helloTime))
 }
 
-// hurry gives handshakes that have not begun no more time than those that have: a server that calls a
+// shortenHandshake gives handshakes that have not begun no more time than those that have: a server that calls a
 // transfer complete has nothing more to wait for.
-func (t *Transfer) hurry() {
+func (t *Transfer) shortenHandshake() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.sealed() || t.shaken {
+	if !t.usesTLS() || t.shaken {
 		return
 	}
 	t.hurried = true
 	for side, c := range t.ends {
-		if c != nil && t.seals[side].config != nil {
-			_ = c.SetDeadline(time.Now().Add(t.seals[side].handshakeTime))
+		if c != nil && t.legTLS[side].config != nil {
+			_ = c.SetDeadline(time.Now().Add(t.legTLS[side].handshakeTime))
 		}
 	}
 }
 
 // slow says of a handshake that took too long what was missing.
-func (s seal) slow(w *wire, err error) error {
+func (s legTLS) slow(w *bufferedConn, err error) error {
 	switch {
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		return err
@@ -144,9 +144,9 @@ func (s seal) slow(w *wire, err error) error {
 	return fmt.Errorf("not begun in %s: %w", s.helloTime, err)
 }
 
-// dismiss breaks the transfer, and resets the end at fault only when that has closed, or after the time that
+// closeAfterAlert breaks the transfer, and resets the end at fault only when that has closed, or after the time that
 // the alert needs to get there. It sends no FIN: the peer closes by itself when it reads the alert.
-func (t *Transfer) dismiss(side Side, why error) {
+func (t *Transfer) closeAfterAlert(side Side, why error) {
 	t.mu.Lock()
 	c := t.ends[side]
 	t.ends[side] = nil // from fail, which would reset it now

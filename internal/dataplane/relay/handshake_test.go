@@ -87,7 +87,7 @@ func TestHandshakeFails(t *testing.T) {
 	}
 }
 
-func failHandshake(t *testing.T, p *Path, seals Seals, who string, fault func(*testing.T, string, party), plain string, want error) {
+func failHandshake(t *testing.T, p *Path, seals DataTLS, who string, fault func(*testing.T, string, party), plain string, want error) {
 	tr, client, srv := sealedBy(t, p, passive, 0, seals)
 	faulty, other := client, srv
 	if who == endServer {
@@ -212,7 +212,7 @@ func TestFinishHurries(t *testing.T) {
 func TestHandshakeBegins(t *testing.T) {
 	begin := make(chan struct{})
 	seals := legs{client: true, server: true}.seals()
-	seals.Begin = begin
+	seals.TransferStarted = begin
 	tr, client, srv := sealedBy(t, path(), passive, 0, seals)
 	handshake(t, client)
 	_ = srv.tcp.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
@@ -224,7 +224,7 @@ func TestHandshakeBegins(t *testing.T) {
 	handshake(t, srv)
 	tr.Close()
 
-	seals.Begin = make(chan struct{})
+	seals.TransferStarted = make(chan struct{})
 	tr, client, srv = sealedBy(t, path(), passive, 0, seals)
 	client.tcp.Write([]byte("no TLS"))
 	wantHandshakeError(t, wait(t, tr).Err, endClient, "does not speak TLS") // and nobody waits for the beginning

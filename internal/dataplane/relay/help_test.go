@@ -80,7 +80,7 @@ func impatient(t testing.TB, c *net.TCPConn) *net.TCPConn {
 
 // hole is a pinhole from peer to l.
 func hole(l *net.TCPListener) pinhole.Pinhole {
-	return pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(gateway, 0), To: localAddrPort(l.Addr()), As: inside}
+	return pinhole.Pinhole{From: peer, Listen: netip.AddrPortFrom(gateway, 0), Target: localAddrPort(l.Addr()), SourceIP: inside}
 }
 
 // path is a path with the ports and times that hold where none are given.
@@ -99,7 +99,7 @@ func open(t testing.TB, p *Path, h pinhole.Pinhole) *Transfer {
 // reserve opens a transfer and does not arm it.
 func reserve(t testing.TB, p *Path, h pinhole.Pinhole) *Transfer {
 	t.Helper()
-	tr, err := p.Open(context.Background(), h, Seals{})
+	tr, err := p.Open(context.Background(), h, DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,7 +119,7 @@ func free(t *testing.T, n int) (r forward.PortRange) {
 func TestNoPorts(t *testing.T) {
 	r, held := taken(t, 8)
 	l := far(t, server)
-	_, err := (&Path{Ports: r}).Open(t.Context(), hole(l), Seals{})
+	_, err := (&Path{Ports: r}).Open(t.Context(), hole(l), DataTLS{})
 	if !errors.Is(err, ErrNoPorts) || !strings.Contains(err.Error(), r.String()) {
 		t.Errorf("got %v; want %v, with the range", err, ErrNoPorts)
 	}
@@ -143,7 +143,7 @@ func TestPortAgain(t *testing.T) {
 		if got := tr.At().Port(); got != path.Ports.First {
 			t.Fatalf("got port %d; want %d", got, path.Ports.First)
 		}
-		if _, err := path.Open(t.Context(), hole(l), Seals{}); !errors.Is(err, ErrNoPorts) {
+		if _, err := path.Open(t.Context(), hole(l), DataTLS{}); !errors.Is(err, ErrNoPorts) {
 			t.Errorf("second pinhole at the same port: got %v; want %v", err, ErrNoPorts)
 		}
 		client := dialFrom(t, peer, tr.At())
@@ -183,16 +183,16 @@ func TestOpenRefuses(t *testing.T) {
 		hole pinhole.Pinhole
 		want string
 	}{
-		{"nobody", pinhole.Pinhole{At: at, To: to}, "who may connect is not said"},
-		{"everybody", pinhole.Pinhole{From: netip.IPv4Unspecified(), At: at, To: to}, "who may connect is not said"},
-		{"no gateway", pinhole.Pinhole{From: peer, To: to}, "the gateway's address is not said"},
-		{"all of the gateway", pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), To: to}, "the gateway's address is not said"},
-		{"two families", pinhole.Pinhole{From: loop6, At: at, To: to}, "of two families"},
-		{"no far end", pinhole.Pinhole{From: peer, At: at}, "nowhere to connect to"},
-		{"no far port", pinhole.Pinhole{From: peer, At: at, To: netip.AddrPortFrom(server, 0)}, "nowhere to connect to"},
-		{"not our address", pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(nowhere, 0), To: to}, "cannot assign requested address"},
+		{"nobody", pinhole.Pinhole{Listen: at, Target: to}, "who may connect is not said"},
+		{"everybody", pinhole.Pinhole{From: netip.IPv4Unspecified(), Listen: at, Target: to}, "who may connect is not said"},
+		{"no gateway", pinhole.Pinhole{From: peer, Target: to}, "the gateway's address is not said"},
+		{"all of the gateway", pinhole.Pinhole{From: peer, Listen: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Target: to}, "the gateway's address is not said"},
+		{"two families", pinhole.Pinhole{From: loop6, Listen: at, Target: to}, "of two families"},
+		{"no far end", pinhole.Pinhole{From: peer, Listen: at}, "nowhere to connect to"},
+		{"no far port", pinhole.Pinhole{From: peer, Listen: at, Target: netip.AddrPortFrom(server, 0)}, "nowhere to connect to"},
+		{"not our address", pinhole.Pinhole{From: peer, Listen: netip.AddrPortFrom(nowhere, 0), Target: to}, "cannot assign requested address"},
 	} {
-		tr, err := path().Open(context.Background(), tt.hole, Seals{})
+		tr, err := path().Open(context.Background(), tt.hole, DataTLS{})
 		if err == nil {
 			tr.Close()
 		}

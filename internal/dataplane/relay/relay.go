@@ -103,12 +103,12 @@ type Path struct {
 // The error is ErrNoPorts where every port of the range is taken, and of the operating system where
 // hole.At is not the gateway's address. Every port is tried before ErrNoPorts: four
 // system calls each, some 40 ms for the 16,384 of dnat.DefaultPassivePorts.
-func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, seals Seals) (*Transfer, error) {
+func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, seals DataTLS) (*Transfer, error) {
 	hole = unmap(hole)
 	if err := check(hole); err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
 	}
-	reserved, at, err := p.reserve(ctx, hole.At.Addr())
+	reserved, at, err := p.reserve(ctx, hole.Listen.Addr())
 	if err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
 	}
@@ -130,16 +130,16 @@ func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, seals Seals) (*Tr
 	return t, nil
 }
 
-// Join connects to both ends and joins them: an active client and a server that only listens. The
+// Bridge connects to both ends and joins them: an active client and a server that only listens. The
 // server comes first, and the client is not connected to before that stands: a transfer that the
 // server refuses shows itself to the client as none. Join returns at once; an end that cannot be
 // connected to is a DialError in the result, To for the server and From for the client. The end of
 // ctx closes the transfer, and the caller has to see it to its end.
 //
 // The error says that an end is nowhere to connect to.
-func (p *Path) Join(ctx context.Context, bridge pinhole.Bridge, seals Seals) (*Transfer, error) {
+func (p *Path) Bridge(ctx context.Context, bridge pinhole.Bridge, seals DataTLS) (*Transfer, error) {
 	for _, leg := range []pinhole.Leg{bridge.Client, bridge.Server} {
-		if err := checkFar(leg.To); err != nil {
+		if err := checkFar(leg.Target); err != nil {
 			return nil, fmt.Errorf("relay: join: %w", err)
 		}
 	}
@@ -154,15 +154,15 @@ func (p *Path) Join(ctx context.Context, bridge pinhole.Bridge, seals Seals) (*T
 
 // unmap writes IPv4 addresses as such, however the caller's sockets call them.
 func unmap(hole pinhole.Pinhole) pinhole.Pinhole {
-	hole.From, hole.As = hole.From.Unmap(), hole.As.Unmap()
-	hole.At = netip.AddrPortFrom(hole.At.Addr().Unmap(), hole.At.Port())
-	hole.To = netip.AddrPortFrom(hole.To.Addr().Unmap(), hole.To.Port())
+	hole.From, hole.SourceIP = hole.From.Unmap(), hole.SourceIP.Unmap()
+	hole.Listen = netip.AddrPortFrom(hole.Listen.Addr().Unmap(), hole.Listen.Port())
+	hole.Target = netip.AddrPortFrom(hole.Target.Addr().Unmap(), hole.Target.Port())
 	return hole
 }
 
 // check refuses a pinhole that is not exact: a listener on all addresses would be a gate.
 func check(hole pinhole.Pinhole) error {
-	switch at := hole.At.Addr(); {
+	switch at := hole.Listen.Addr(); {
 	case !hole.From.IsValid() || hole.From.IsUnspecified():
 		return errors.New("who may connect is not said")
 	case !at.IsValid() || at.IsUnspecified():
@@ -170,7 +170,7 @@ func check(hole pinhole.Pinhole) error {
 	case at.Is4() != hole.From.Is4():
 		return errors.New("who may connect and the gateway's address are of two families")
 	}
-	return checkFar(hole.To)
+	return checkFar(hole.Target)
 }
 
 // checkFar refuses what nothing can listen on.

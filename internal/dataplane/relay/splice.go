@@ -23,7 +23,7 @@ const firstBytes = 8 << 10
 // sealed legs.
 func (t *Transfer) splice() {
 	t.result.Joined = time.Now()
-	if t.sealed() && !t.shake() {
+	if t.usesTLS() && !t.shake() {
 		return
 	}
 	var back sync.WaitGroup
@@ -36,7 +36,7 @@ func (t *Transfer) splice() {
 // ended too: an end that has sent its last byte can still break.
 func (t *Transfer) flow(side Side) {
 	pass := t.pass
-	if t.sealed() {
+	if t.usesTLS() {
 		pass = t.passSealed
 	}
 	if err := pass(side); err != nil {
@@ -51,7 +51,7 @@ func (t *Transfer) flow(side Side) {
 		}
 		return
 	}
-	if err := t.guard(side); err != nil && !t.hasLeft(side) {
+	if err := t.watchForReset(side); err != nil && !t.closedCleanly(side) {
 		t.drain(side, err)
 		t.fail(err)
 	}
@@ -169,9 +169,9 @@ func gone(c *net.TCPConn) bool {
 // bothEnded tells that both ends have sent their FIN and all that came before was passed on.
 func (t *Transfer) bothEnded() bool { return t.ended[From].Load() && t.ended[To].Load() }
 
-// guard waits until both directions have ended. It returns an error if the end side, which has
+// watchForReset waits until both directions have ended. It returns an error if the end side, which has
 // sent its FIN, breaks before.
-func (t *Transfer) guard(side Side) error {
+func (t *Transfer) watchForReset(side Side) error {
 	raw, err := t.ends[side].SyscallConn()
 	if err != nil {
 		return nil // closed: the other direction has failed and has said why

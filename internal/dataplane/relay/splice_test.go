@@ -117,7 +117,7 @@ func TestIdle(t *testing.T) {
 	pipesBefore, goroutinesBefore := pipes(), runtime.NumGoroutine()
 	var all []*Transfer
 	for range transfers {
-		tr, err := p.Open(context.Background(), hole(l), Seals{})
+		tr, err := p.Open(context.Background(), hole(l), DataTLS{})
 		if err == nil {
 			err = tr.Arm()
 		}
@@ -203,7 +203,7 @@ func TestKilled(t *testing.T) {
 	if isChild() {
 		to := netip.MustParseAddrPort(os.Getenv("RELAY_TEST_TO"))
 		h := hole(far(t, server))
-		h.To = to
+		h.Target = to
 		tr := open(t, path(), h)
 		fmt.Println("at", tr.At())
 		<-tr.Done() // never: it is killed before
@@ -321,7 +321,7 @@ func BenchmarkSmall(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		d := net.Dialer{}
 		for pb.Next() {
-			tr, err := path.Open(context.Background(), hole(l), Seals{})
+			tr, err := path.Open(context.Background(), hole(l), DataTLS{})
 			if err != nil {
 				b.Fatal(err)
 			}

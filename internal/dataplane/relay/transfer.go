@@ -51,7 +51,7 @@ type Transfer struct {
 	ended [2]atomic.Bool  // the end has sent its FIN, and all that came before it was passed on
 
 	broken     chan struct{}    // closed with the first failure
-	seals      [2]seal          // by side
+	legTLS     [2]legTLS        // by side
 	legs       [2]*leg          // of a sealed transfer, once both ends stand
 	spoken     [2]chan struct{} // of a sealed transfer: closed when the end has sent data or has ended
 	spokenOnce [2]sync.Once
@@ -224,8 +224,8 @@ func (t *Transfer) fail(err error) {
 	}
 }
 
-// keep makes c an end of the transfer; where that has failed already, c is reset.
-func (t *Transfer) keep(side Side, c *net.TCPConn) bool {
+// setConn makes c an end of the transfer; where that has failed already, c is reset.
+func (t *Transfer) setConn(side Side, c *net.TCPConn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err != nil {

@@ -21,8 +21,8 @@ import (
 func TestTransfer(t *testing.T) {
 	const large = 12 << 20 // several chunks, more than the sockets' buffers
 	mapped := func(a netip.Addr) netip.Addr { return netip.AddrFrom16(a.As16()) }
-	four := pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(gateway, 0), To: netip.AddrPortFrom(server, 0), As: inside}
-	six := pinhole.Pinhole{From: loop6, At: netip.AddrPortFrom(loop6, 0), To: netip.AddrPortFrom(loop6, 0), As: loop6}
+	four := pinhole.Pinhole{From: peer, Listen: netip.AddrPortFrom(gateway, 0), Target: netip.AddrPortFrom(server, 0), SourceIP: inside}
+	six := pinhole.Pinhole{From: loop6, Listen: netip.AddrPortFrom(loop6, 0), Target: netip.AddrPortFrom(loop6, 0), SourceIP: loop6}
 	for _, tt := range []struct {
 		name    string
 		hole    pinhole.Pinhole
@@ -34,22 +34,22 @@ func TestTransfer(t *testing.T) {
 		{"nothing", four, 0, 0},
 		{"one byte", four, 1, 0},
 		{"ipv6", six, 1000, large},
-		{"ipv6 to ipv4", pinhole.Pinhole{From: loop6, At: six.At, To: four.To, As: inside}, 1000, 1000},
-		{"ipv4 to ipv6", pinhole.Pinhole{From: peer, At: four.At, To: six.To, As: loop6}, 1000, 1000},
-		{"mapped", pinhole.Pinhole{From: mapped(peer), At: netip.AddrPortFrom(mapped(gateway), 0),
-			To: netip.AddrPortFrom(mapped(server), 0), As: mapped(inside)}, 1000, 1000},
-		{"any source", pinhole.Pinhole{From: peer, At: four.At, To: four.To}, 1000, 1000},
+		{"ipv6 to ipv4", pinhole.Pinhole{From: loop6, Listen: six.Listen, Target: four.Target, SourceIP: inside}, 1000, 1000},
+		{"ipv4 to ipv6", pinhole.Pinhole{From: peer, Listen: four.Listen, Target: six.Target, SourceIP: loop6}, 1000, 1000},
+		{"mapped", pinhole.Pinhole{From: mapped(peer), Listen: netip.AddrPortFrom(mapped(gateway), 0),
+			Target: netip.AddrPortFrom(mapped(server), 0), SourceIP: mapped(inside)}, 1000, 1000},
+		{"any source", pinhole.Pinhole{From: peer, Listen: four.Listen, Target: four.Target}, 1000, 1000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := far(t, tt.hole.To.Addr().Unmap())
-			tt.hole.To = netip.AddrPortFrom(tt.hole.To.Addr(), localAddrPort(l.Addr()).Port())
+			l := far(t, tt.hole.Target.Addr().Unmap())
+			tt.hole.Target = netip.AddrPortFrom(tt.hole.Target.Addr(), localAddrPort(l.Addr()).Port())
 			tr := open(t, path(), tt.hole)
-			if got, want := tr.At().Addr(), tt.hole.At.Addr().Unmap(); got != want {
+			if got, want := tr.At().Addr(), tt.hole.Listen.Addr().Unmap(); got != want {
 				t.Errorf("announced: got %s; want %s", got, want)
 			}
 			client := dialFrom(t, tt.hole.From.Unmap(), tr.At())
 			srv := acceptFrom(t, l)
-			if got, want := localAddrPort(srv.RemoteAddr()).Addr(), tt.hole.As.Unmap(); want.IsValid() && got != want {
+			if got, want := localAddrPort(srv.RemoteAddr()).Addr(), tt.hole.SourceIP.Unmap(); want.IsValid() && got != want {
 				t.Errorf("the far end sees %s; want %s", got, want)
 			}
 			up, out := noise(tt.up), noise(tt.out)
@@ -257,7 +257,7 @@ func TestContextEnds(t *testing.T) {
 	l := far(t, server)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("the session is over")
-	tr, err := path().Open(ctx, hole(l), Seals{})
+	tr, err := path().Open(ctx, hole(l), DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func TestTruncated(t *testing.T) {
 					}
 					t.Run(name, func(t *testing.T) {
 						seals := l.seals()
-						seals.ClientUnshut, seals.ServerUnshut = unshut && who == endClient, unshut && who == endServer
+						seals.ClientCloseNotifyOptional, seals.ServerCloseNotifyOptional = unshut && who == endClient, unshut && who == endServer
 						truncate(t, seals, who, inside, unshut && !inside)
 					})
 				}
@@ -52,7 +52,7 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-func truncate(t *testing.T, seals Seals, who string, inside, complete bool) {
+func truncate(t *testing.T, seals DataTLS, who string, inside, complete bool) {
 	tr, client, srv := sealed(t, seals)
 	sends, gets := at(who, client, srv)
 	tell(t, sends, gets, "half of a file")
@@ -108,7 +108,7 @@ func TestEmptyTruncated(t *testing.T) {
 		})
 		t.Run(who+"/unshut", func(t *testing.T) {
 			seals := legs{true, true}.seals()
-			seals.ClientUnshut, seals.ServerUnshut = who == endClient, who == endServer
+			seals.ClientCloseNotifyOptional, seals.ServerCloseNotifyOptional = who == endClient, who == endServer
 			tr, client, srv := sealed(t, seals)
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
@@ -139,7 +139,7 @@ func TestEarlyReceiver(t *testing.T) {
 func TestUnshutReset(t *testing.T) {
 	for range 20 {
 		seals := legs{true, true}.seals()
-		seals.ClientUnshut = true
+		seals.ClientCloseNotifyOptional = true
 		tr, client, srv := sealed(t, seals)
 		tell(t, client, srv, "half of a file")
 		sent := make(chan error, 1)

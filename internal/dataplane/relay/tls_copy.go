@@ -14,9 +14,9 @@ import (
 // leg is one end of a transfer that is sealed on this leg or the other.
 type leg struct {
 	tcp  *net.TCPConn
-	tls  *tls.Conn // nil: in clear
-	wire *wire     // below tls
-	in   *inlet    // in clear
+	tls  *tls.Conn     // nil: in clear
+	wire *bufferedConn // below tls
+	in   *inlet        // in clear
 }
 
 // wait waits until the end has sent something or has ended, without a buffer.
@@ -55,9 +55,9 @@ func (l *leg) read(buf []byte) (n int, err error) {
 	return n, err
 }
 
-// shut tells whether the end has said itself that its data ended: by close_notify. (At the end of the
+// sawCloseNotify tells whether the end has said itself that its data ended: by close_notify. (At the end of the
 // connection a tls.Conn returns io.EOF too, if that stands between two records.)
-func (l *leg) shut() bool { return l.tls != nil && !l.wire.ended }
+func (l *leg) sawCloseNotify() bool { return l.tls != nil && !l.wire.ended }
 
 // write sends all of data.
 func (l *leg) write(data []byte) error {
@@ -85,7 +85,7 @@ func (l *leg) closeWrite() error {
 // passSealed is pass where a leg is sealed: data goes through this process. What was encrypted for an end
 // that broke before all of it was sent counts as not passed on.
 func (t *Transfer) passSealed(side Side) error {
-	defer t.speak(side)
+	defer t.firstData(side)
 	src, dst := t.legs[side], t.legs[side.other()]
 	for {
 		if err := src.wait(); err != nil {
@@ -102,7 +102,7 @@ func (t *Transfer) passSealed(side Side) error {
 			return &BrokenError{side.other(), errWrite}
 		}
 		if n > 0 && t.bytes[side].Add(int64(n)) == int64(n) {
-			t.speak(side)
+			t.firstData(side)
 		}
 		if err != nil {
 			return t.conclude(side, err)
@@ -110,8 +110,8 @@ func (t *Transfer) passSealed(side Side) error {
 	}
 }
 
-// speak notes that it is known what the end side has to say: data, or that it has ended.
-func (t *Transfer) speak(side Side) { t.spokenOnce[side].Do(func() { close(t.spoken[side]) }) }
+// firstData notes that it is known what the end side has to say: data, or that it has ended.
+func (t *Transfer) firstData(side Side) { t.spokenOnce[side].Do(func() { close(t.spoken[side]) }) }
 
 // conclude passes the end of a direction on: close_notify, FIN or both, as the other leg has it. An error means
 // that it was none, and says by whom the transfer is broken.
@@ -119,21 +119,21 @@ func (t *Transfer) conclude(side Side, err error) error {
 	src, dst := t.legs[side], t.legs[side.other()]
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &BrokenError{side, &TruncatedError{t.seals[side].end, true}}
+		return &BrokenError{side, &TruncatedError{t.legTLS[side].end, true}}
 	case err != io.EOF:
 		return &BrokenError{side, err}
-	case !src.shut():
+	case !src.sawCloseNotify():
 		back := &t.ended[side.other()] // as in pass
 		if !back.Load() && gone(src.tcp) && !back.Load() {
 			return &BrokenError{side, unix.ECONNRESET}
 		}
 		if src.tls != nil && !t.mayEndUnshut(side) {
-			return &BrokenError{side, &TruncatedError{t.seals[side].end, false}}
+			return &BrokenError{side, &TruncatedError{t.legTLS[side].end, false}}
 		}
 	}
 	t.ended[side].Store(true)
-	t.speak(side)
-	if err := dst.closeWrite(); err != nil && !t.hasLeft(side.other()) {
+	t.firstData(side)
+	if err := dst.closeWrite(); err != nil && !t.closedCleanly(side.other()) {
 		return &BrokenError{side.other(), err}
 	}
 	return nil
@@ -153,7 +153,7 @@ func (t *Transfer) conclude(side Side, err error) error {
 // between two goroutines. If nothing comes the transfer is broken: an empty file without
 // close_notify, or an end that went away before it began.
 func (t *Transfer) mayEndUnshut(side Side) bool {
-	if t.seals[side].unshut {
+	if t.legTLS[side].closeNotifyOptional {
 		return true
 	}
 	if t.bytes[side].Load() > 0 {
@@ -169,10 +169,10 @@ func (t *Transfer) mayEndUnshut(side Side) bool {
 	return t.bytes[side.other()].Load() > 0 || t.ended[side.other()].Load()
 }
 
-// hasLeft tells of an end of a sealed leg, of which a failure has just been noticed, that it had ended in
+// closedCleanly tells of an end of a sealed leg, of which a failure has just been noticed, that it had ended in
 // order before and that nothing was to be delivered to it: an upload is not broken by a client that closes
 // after close_notify and does not read what TLS itself sends: session tickets (RFC 8446 section
 // 4.6.1), and our close_notify. Its kernel resets such a connection.
-func (t *Transfer) hasLeft(side Side) bool {
-	return t.seals[side].config != nil && t.ended[side].Load() && t.bytes[side.other()].Load() == 0
+func (t *Transfer) closedCleanly(side Side) bool {
+	return t.legTLS[side].config != nil && t.ended[side].Load() && t.bytes[side.other()].Load() == 0
 }

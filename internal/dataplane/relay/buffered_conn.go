@@ -24,10 +24,10 @@ type piece [pieceSize + headroom]byte
 // pieces are lent while data is on its way, and never while an end is waited for to send some.
 var pieces = sync.Pool{New: func() any { return new(piece) }}
 
-// wire is the connection below a tls.Conn: it reads large pieces, and writes many records at once. After the
+// bufferedConn is the connection below a tls.Conn: it reads large pieces, and writes many records at once. After the
 // handshake Read never waits: where nothing has come it returns os.ErrDeadlineExceeded, which a
 // tls.Conn survives, and wait is for waiting. One goroutine reads; any may write.
-type wire struct {
+type bufferedConn struct {
 	*net.TCPConn
 	raw           syscall.RawConn
 	handshakeTime time.Duration
@@ -47,16 +47,16 @@ type wire struct {
 	n      int    // how much of it
 }
 
-// newWire returns a wire whose handshake is to come: from its first byte on the peer has handshakeTime.
-func newWire(c *net.TCPConn, handshakeTime time.Duration) (*wire, error) {
+// newBufferedConn returns a wire whose handshake is to come: from its first byte on the peer has handshakeTime.
+func newBufferedConn(c *net.TCPConn, handshakeTime time.Duration) (*bufferedConn, error) {
 	raw, err := c.SyscallConn()
-	w := &wire{TCPConn: c, raw: raw, handshakeTime: handshakeTime, shaking: true}
+	w := &bufferedConn{TCPConn: c, raw: raw, handshakeTime: handshakeTime, shaking: true}
 	w.take = w.receive
 	return w, err
 }
 
 // Read returns what has come.
-func (w *wire) Read(p []byte) (int, error) {
+func (w *bufferedConn) Read(p []byte) (int, error) {
 	if w.in == nil && w.shaking {
 		w.wait()
 		if w.in != nil && !w.heard {
@@ -83,7 +83,7 @@ func (w *wire) Read(p []byte) (int, error) {
 
 // wait waits until Read has something to return, without a buffer. At the beginning and after all else than
 // a Read that found nothing the reader may still have something itself, and it does not wait.
-func (w *wire) wait() {
+func (w *bufferedConn) wait() {
 	if !w.dry && !w.shaking || w.in != nil || w.err != nil {
 		return
 	}
@@ -94,7 +94,7 @@ func (w *wire) wait() {
 }
 
 // receive tells whether there was something to be read.
-func (w *wire) receive(fd uintptr) bool {
+func (w *bufferedConn) receive(fd uintptr) bool {
 	in := pieces.Get().(*piece)
 	n, err := unix.Read(int(fd), in[:])
 	for err == unix.EINTR {
@@ -117,7 +117,7 @@ func (w *wire) receive(fd uintptr) bool {
 }
 
 // Write writes p, or holds it back while the wire is corked.
-func (w *wire) Write(p []byte) (int, error) {
+func (w *bufferedConn) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.corked {
@@ -140,14 +140,14 @@ func (w *wire) Write(p []byte) (int, error) {
 }
 
 // cork has what is written wait for flush.
-func (w *wire) cork() {
+func (w *bufferedConn) cork() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.corked = true
 }
 
 // flush writes what was held back.
-func (w *wire) flush() error {
+func (w *bufferedConn) flush() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.corked = false
@@ -161,7 +161,7 @@ func (w *wire) flush() error {
 }
 
 // drain writes what is in out. It is for who holds the lock.
-func (w *wire) drain() error {
+func (w *bufferedConn) drain() error {
 	_, err := w.TCPConn.Write(w.out[:w.n])
 	w.n = 0
 	return err
@@ -169,10 +169,10 @@ func (w *wire) drain() error {
 
 // SetDeadline, SetReadDeadline and SetWriteDeadline do nothing: a tls.Conn gives its close_notify five seconds, and
 // what stands before it in the send buffer may need longer to get to a slow end.
-func (w *wire) SetDeadline(time.Time) error { return nil }
+func (w *bufferedConn) SetDeadline(time.Time) error { return nil }
 
 // SetReadDeadline does nothing: see SetDeadline.
-func (w *wire) SetReadDeadline(time.Time) error { return nil }
+func (w *bufferedConn) SetReadDeadline(time.Time) error { return nil }
 
 // SetWriteDeadline does nothing: see SetDeadline.
-func (w *wire) SetWriteDeadline(time.Time) error { return nil }
+func (w *bufferedConn) SetWriteDeadline(time.Time) error { return nil }

@@ -13,8 +13,8 @@ import (
 // beyond this host, so that the connection is routed, and the gateway speaks TLS with neither. The error
 // says why a forward with data kernel gets none.
 func Carrier(want forward.DataPath, hole pinhole.Pinhole, tables bool, local func(netip.Addr) bool) (forward.DataPath, error) {
-	why := inTheWay(tables, hole.OneFamily(), local, hole.From, hole.To.Addr())
-	if hole.Encrypted.Any() {
+	why := inTheWay(tables, hole.OneFamily(), local, hole.From, hole.Target.Addr())
+	if hole.TLS.Any() {
 		why = "ftpgate itself encrypts it"
 	}
 	return carrier(want, hole, why)
@@ -22,8 +22,8 @@ func Carrier(want forward.DataPath, hole pinhole.Pinhole, tables bool, local fun
 
 // PassageCarrier decides in the same way what carries the connections of a passage. The gateway never
 // speaks TLS on them.
-func PassageCarrier(want forward.DataPath, passage pinhole.Passage, tables bool, local func(netip.Addr) bool) (forward.DataPath, error) {
-	return carrier(want, passage, inTheWay(tables, passage.OneFamily(), local, passage.From, passage.To))
+func PassageCarrier(want forward.DataPath, passage pinhole.Passthrough, tables bool, local func(netip.Addr) bool) (forward.DataPath, error) {
+	return carrier(want, passage, inTheWay(tables, passage.OneFamily(), local, passage.From, passage.Target))
 }
 
 // inTheWay says why the kernel cannot carry connections between two ends; empty: it can.

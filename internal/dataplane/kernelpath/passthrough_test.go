@@ -12,14 +12,14 @@ import (
 	"ftpgate/internal/dataplane/kernelpath"
 )
 
-func passageFrom(from string, first, last uint16) pinhole.Passage {
-	return pinhole.Passage{From: netip.MustParseAddr(from), At: netip.MustParseAddr("192.168.5.2"),
-		Ports: forward.PortRange{First: first, Last: last}, To: netip.MustParseAddr("203.0.113.21"), As: netip.MustParseAddr("203.0.113.1")}
+func passageFrom(from string, first, last uint16) pinhole.Passthrough {
+	return pinhole.Passthrough{From: netip.MustParseAddr(from), Listen: netip.MustParseAddr("192.168.5.2"),
+		Ports: forward.PortRange{First: first, Last: last}, Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1")}
 }
 
-func pass(t *testing.T, b bench, p pinhole.Passage) *kernelpath.Gate {
+func pass(t *testing.T, b bench, p pinhole.Passthrough) *kernelpath.Handle {
 	t.Helper()
-	g, err := b.Pass(p)
+	g, err := b.OpenPassthrough(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,17 +54,17 @@ func TestPassOverlap(t *testing.T) {
 	p := passageFrom("192.168.5.1", 50000, 50100)
 	gate := pass(t, b, p)
 	elsewhere, wider, seenElsewhere := p, passageFrom("192.168.5.1", 50100, 50200), p
-	elsewhere.To = netip.MustParseAddr("203.0.113.22")
-	seenElsewhere.As = netip.MustParseAddr("203.0.113.2")
-	for _, clash := range []pinhole.Passage{elsewhere, wider, seenElsewhere} {
-		_, err := b.Pass(clash)
+	elsewhere.Target = netip.MustParseAddr("203.0.113.22")
+	seenElsewhere.SourceIP = netip.MustParseAddr("203.0.113.2")
+	for _, clash := range []pinhole.Passthrough{elsewhere, wider, seenElsewhere} {
+		_, err := b.OpenPassthrough(clash)
 		if !errors.Is(err, kernelpath.ErrOverlap) || !strings.HasSuffix(err.Error(), p.String()) {
 			t.Errorf("%s: got error %v; want it to name %s", clash, err, p)
 		}
 	}
 	beside, atOther := passageFrom("192.168.5.1", 50101, 50200), elsewhere
-	atOther.At = netip.MustParseAddr("192.168.5.3")
-	for _, fits := range []pinhole.Passage{beside, atOther} {
+	atOther.Listen = netip.MustParseAddr("192.168.5.3")
+	for _, fits := range []pinhole.Passthrough{beside, atOther} {
 		defer pass(t, b, fits).Close()
 	}
 	gate.Close()
@@ -76,7 +76,7 @@ func TestPassKernelFails(t *testing.T) {
 	b := newBench(all)
 	p, clash := passageFrom("192.168.5.1", 50000, 50100), passageFrom("192.168.5.1", 50000, 50000)
 	b.kernel.errPass = errors.New("no room")
-	if _, err := b.Pass(p); !errors.Is(err, b.kernel.errPass) || !strings.HasPrefix(err.Error(), "pinhole: pass "+p.String()) {
+	if _, err := b.OpenPassthrough(p); !errors.Is(err, b.kernel.errPass) || !strings.HasPrefix(err.Error(), "pinhole: pass "+p.String()) {
 		t.Errorf("got error %v; want %v", err, b.kernel.errPass)
 	}
 	b.kernel.errPass, b.kernel.errShut = nil, errors.New("not listening")
@@ -96,7 +96,7 @@ func TestPassAtOnce(t *testing.T) {
 	for range 50 {
 		sessions.Go(func() {
 			for range 200 {
-				g, err := b.Pass(p)
+				g, err := b.OpenPassthrough(p)
 				if err != nil {
 					t.Error(err)
 					return

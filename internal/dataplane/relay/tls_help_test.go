@@ -64,7 +64,7 @@ func (l legs) String() string {
 }
 
 // seals are the gateway's.
-func (l legs) seals() (s Seals) {
+func (l legs) seals() (s DataTLS) {
 	if l.client {
 		s.Client = serving()
 	}
@@ -143,13 +143,13 @@ func (m mode) client() Side {
 }
 
 // connect connects both ends over a transfer of p, without any TLS so far.
-func connect(t testing.TB, p *Path, m mode, seals Seals) (tr *Transfer, client, srv *net.TCPConn) {
+func connect(t testing.TB, p *Path, m mode, seals DataTLS) (tr *Transfer, client, srv *net.TCPConn) {
 	t.Helper()
 	if m == bridged {
 		a, b := far(t, peer), far(t, server)
-		tr, err := p.Join(context.Background(), pinhole.Bridge{
-			Client: pinhole.Leg{As: gateway, To: localAddrPort(a.Addr())},
-			Server: pinhole.Leg{As: inside, To: localAddrPort(b.Addr())},
+		tr, err := p.Bridge(context.Background(), pinhole.Bridge{
+			Client: pinhole.Leg{SourceIP: gateway, Target: localAddrPort(a.Addr())},
+			Server: pinhole.Leg{SourceIP: inside, Target: localAddrPort(b.Addr())},
 		}, seals)
 		if err != nil {
 			t.Fatal(err)
@@ -178,7 +178,7 @@ func connect(t testing.TB, p *Path, m mode, seals Seals) (tr *Transfer, client, 
 
 // sealedBy connects both ends over a transfer of p, and has them speak TLS where the gateway does, with
 // version v or any (0). Their handshakes are not done yet.
-func sealedBy(t testing.TB, p *Path, m mode, v uint16, seals Seals) (tr *Transfer, client, srv party) {
+func sealedBy(t testing.TB, p *Path, m mode, v uint16, seals DataTLS) (tr *Transfer, client, srv party) {
 	t.Helper()
 	tr, c, s := connect(t, p, m, seals)
 	client, srv = party{tcp: c}, party{tcp: s}
@@ -192,7 +192,7 @@ func sealedBy(t testing.TB, p *Path, m mode, v uint16, seals Seals) (tr *Transfe
 }
 
 // sealed returns a passive transfer with both its ends, all handshakes done.
-func sealed(t testing.TB, seals Seals) (tr *Transfer, client, srv party) {
+func sealed(t testing.TB, seals DataTLS) (tr *Transfer, client, srv party) {
 	t.Helper()
 	tr, client, srv = sealedBy(t, path(), passive, 0, seals)
 	handshake(t, client, srv)

@@ -19,17 +19,17 @@ type pair struct{ from, at netip.Addr }
 
 // passage is an open passage and who has it.
 type passage struct {
-	passage pinhole.Passage
+	passage pinhole.Passthrough
 	gates   int // open, or being opened or closed: it stays in Path.passages until nobody is at it
 
 	mu     sync.Mutex // held while the kernel is told
 	opened int        // gates that are open; the kernel has the passage while there are any
 }
 
-// Pass opens a passage for a session. All sessions of a client share one: the kernel is told at the first
+// OpenPassthrough opens a passage for a session. All sessions of a client share one: the kernel is told at the first
 // one's Pass and at the last one's Close. When it returns without an error the client can come. The
 // error is the kernel's, or wraps ErrOverlap. The caller closes the gate.
-func (p *Path) Pass(of pinhole.Passage) (*Gate, error) {
+func (p *Path) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
 	shared, err := p.share(of)
 	if err != nil {
 		return nil, fmt.Errorf("pinhole: pass %s: %w", of, err)
@@ -37,20 +37,20 @@ func (p *Path) Pass(of pinhole.Passage) (*Gate, error) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.opened == 0 {
-		if err := p.kernel.Pass(of); err != nil {
+		if err := p.kernel.AddPassthrough(of); err != nil {
 			p.unshare(shared)
 			return nil, fmt.Errorf("pinhole: pass %s: %w", of, err)
 		}
 	}
 	shared.opened++
-	return &Gate{path: p, shared: shared}, nil
+	return &Handle{path: p, shared: shared}, nil
 }
 
 // share returns the passage that all sessions of its client share.
-func (p *Path) share(of pinhole.Passage) (*passage, error) {
+func (p *Path) share(of pinhole.Passthrough) (*passage, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := pair{of.From, of.At}
+	key := pair{of.From, of.Listen}
 	for _, other := range p.passages[key] {
 		switch {
 		case other.passage == of:
@@ -72,15 +72,15 @@ func (p *Path) unshare(shared *passage) {
 	if shared.gates--; shared.gates > 0 {
 		return
 	}
-	key := pair{shared.passage.From, shared.passage.At}
+	key := pair{shared.passage.From, shared.passage.Listen}
 	left := slices.DeleteFunc(p.passages[key], func(other *passage) bool { return other == shared })
 	if p.passages[key] = left; len(left) == 0 {
 		delete(p.passages, key)
 	}
 }
 
-// Gate is one session's part in a passage. Its methods may be called by several goroutines at once.
-type Gate struct {
+// Handle is one session's part in a passage. Its methods may be called by several goroutines at once.
+type Handle struct {
 	path   *Path
 	shared *passage
 	once   sync.Once
@@ -88,13 +88,13 @@ type Gate struct {
 
 // Close ends the session's part. When it returns for the last session that has the passage, nobody new can
 // come; connections that have come through go on. The second time it does nothing.
-func (g *Gate) Close() { g.once.Do(g.close) }
+func (g *Handle) Close() { g.once.Do(g.close) }
 
-func (g *Gate) close() {
+func (g *Handle) close() {
 	g.shared.mu.Lock()
 	defer g.shared.mu.Unlock()
 	if g.shared.opened--; g.shared.opened == 0 {
-		if err := g.path.kernel.Shut(g.shared.passage); err != nil {
+		if err := g.path.kernel.RemovePassthrough(g.shared.passage); err != nil {
 			g.path.log.Error("a passage stays open until it expires", "error", err)
 		}
 	}

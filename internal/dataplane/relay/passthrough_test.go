@@ -15,12 +15,12 @@ import (
 )
 
 // passages returns Passages that end with the test and leave nothing behind.
-func passages(t *testing.T, ended func(pinhole.Passage, Result)) *Passages {
+func passages(t *testing.T, ended func(pinhole.Passthrough, Result)) *Passthroughs {
 	t.Helper()
-	ps := NewPassages(patience, ended)
+	ps := NewPassthroughs(patience, ended)
 	t.Cleanup(func() {
 		ps.Close()
-		if got := ps.Counts(); got.Passages != 0 || got.Ports != 0 || got.Running != 0 {
+		if got := ps.Counts(); got.Passthroughs != 0 || got.Ports != 0 || got.Running != 0 {
 			t.Errorf("after the end: got %+v; want nothing open", got)
 		}
 		noPassageGoroutines(t)
@@ -40,7 +40,7 @@ func noPassageGoroutines(t *testing.T) {
 }
 
 // pass opens a passage.
-func pass(t *testing.T, ps *Passages, p pinhole.Passage) *Passage {
+func pass(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
 	t.Helper()
 	got, err := ps.Open(p)
 	if err != nil {
@@ -50,8 +50,8 @@ func pass(t *testing.T, ps *Passages, p pinhole.Passage) *Passage {
 }
 
 // passageTo is a passage from peer to server.
-func passageTo(ports forward.PortRange) pinhole.Passage {
-	return pinhole.Passage{From: peer, At: gateway, Ports: ports, To: server, As: inside}
+func passageTo(ports forward.PortRange) pinhole.Passthrough {
+	return pinhole.Passthrough{From: peer, Listen: gateway, Ports: ports, Target: server, SourceIP: inside}
 }
 
 // ranged listens at every port of a range of n, which is free at the gateway too.
@@ -63,7 +63,7 @@ func ranged(t *testing.T, addr netip.Addr, n int) (forward.PortRange, []*net.TCP
 
 func atPorts(t *testing.T, addr netip.Addr, r forward.PortRange) (ls []*net.TCPListener) {
 	t.Helper()
-	for i := range portsOf(r) {
+	for i := range portCount(r) {
 		l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, r.First+uint16(i))))
 		if err != nil {
 			t.Fatal(err)
@@ -96,8 +96,8 @@ func through(t *testing.T, from netip.Addr, at netip.AddrPort, l *net.TCPListene
 func TestPassage(t *testing.T) {
 	r, ls := ranged(t, server, 8)
 	var mu sync.Mutex
-	results := map[pinhole.Passage]Result{}
-	ps := passages(t, func(p pinhole.Passage, r Result) {
+	results := map[pinhole.Passthrough]Result{}
+	ps := passages(t, func(p pinhole.Passthrough, r Result) {
 		mu.Lock()
 		defer mu.Unlock()
 		results[p] = r
@@ -116,7 +116,7 @@ func TestPassage(t *testing.T) {
 	wantCutOff(t, "stranger", stranger, netip.AddrPortFrom(gateway, r.First))
 	await(t, func() bool { return ps.Counts().Running == 0 }, func() string { return "connections do not end" })
 	got := ps.Counts()
-	if want := (PassageCounts{Passages: 1, Ports: 8, Connections: 8, Strangers: 1}); got != want {
+	if want := (PassthroughCounts{Passthroughs: 1, Ports: 8, Connections: 8, Strangers: 1}); got != want {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
 	for i := range ls {
@@ -147,14 +147,14 @@ func TestPassageTwoClients(t *testing.T) {
 	ps := passages(t, nil)
 	mine := passageTo(r)
 	theirs := mine
-	theirs.From, theirs.To, theirs.As = stranger, netip.MustParseAddr("127.0.0.6"), netip.MustParseAddr("127.0.0.7")
+	theirs.From, theirs.Target, theirs.SourceIP = stranger, netip.MustParseAddr("127.0.0.6"), netip.MustParseAddr("127.0.0.7")
 	theirs.Ports.First++ // they overlap
 	first, second := pass(t, ps, mine), pass(t, ps, theirs)
 	at := netip.AddrPortFrom(gateway, r.Last)
 	c1, s1 := through(t, peer, at, ls[2])
 	c2, s2 := through(t, stranger, at, other[2])
-	if got := localAddrPort(s2.RemoteAddr()).Addr(); got != theirs.As {
-		t.Errorf("the second server sees %s; want %s", got, theirs.As)
+	if got := localAddrPort(s2.RemoteAddr()).Addr(); got != theirs.SourceIP {
+		t.Errorf("the second server sees %s; want %s", got, theirs.SourceIP)
 	}
 	talk(t, c1, s1)
 	talk(t, c2, s2)
@@ -172,7 +172,7 @@ func TestPassageTwoClients(t *testing.T) {
 func TestPassageCounted(t *testing.T) {
 	r, ls := ranged(t, server, 4)
 	ps := passages(t, nil)
-	var open []*Passage
+	var open []*Handle
 	for range 20 {
 		open = append(open, pass(t, ps, passageTo(r)))
 	}
@@ -193,7 +193,7 @@ func TestPassageCounted(t *testing.T) {
 	talk(t, c, s)
 	within.Close()
 	wantRefused(t, netip.AddrPortFrom(gateway, r.Last))
-	if got := ps.Counts(); got.Passages != 0 || got.Ports != 0 {
+	if got := ps.Counts(); got.Passthroughs != 0 || got.Ports != 0 {
 		t.Errorf("got %+v; want nothing open", got)
 	}
 }
@@ -202,7 +202,7 @@ func TestPassageCounted(t *testing.T) {
 func TestPassageRunsOn(t *testing.T) {
 	r, ls := ranged(t, server, 2)
 	results := make(chan Result, 2)
-	ps := passages(t, func(_ pinhole.Passage, r Result) { results <- r })
+	ps := passages(t, func(_ pinhole.Passthrough, r Result) { results <- r })
 	at := netip.AddrPortFrom(gateway, r.First)
 	p := pass(t, ps, passageTo(r))
 	c1, s1 := through(t, peer, at, ls[0])
@@ -265,7 +265,7 @@ func TestPassageClosedAtOnce(t *testing.T) {
 func TestPassageUnreached(t *testing.T) {
 	r := free(t, 1)
 	results := make(chan Result, 1)
-	ps := passages(t, func(_ pinhole.Passage, r Result) { results <- r })
+	ps := passages(t, func(_ pinhole.Passthrough, r Result) { results <- r })
 	defer pass(t, ps, passageTo(r)).Close()
 	wantCutOff(t, "client", peer, netip.AddrPortFrom(gateway, r.First))
 	res := <-results
@@ -290,7 +290,7 @@ func TestPassageBroken(t *testing.T) {
 
 func TestPassageTwoFamilies(t *testing.T) {
 	r, ls := ranged(t, server, 2)
-	p := pinhole.Passage{From: loop6, At: loop6, Ports: r, To: server, As: inside}
+	p := pinhole.Passthrough{From: loop6, Listen: loop6, Ports: r, Target: server, SourceIP: inside}
 	defer pass(t, passages(t, nil), p).Close()
 	for i, l := range ls {
 		client, srv := through(t, loop6, netip.AddrPortFrom(loop6, r.First+uint16(i)), l)
@@ -302,7 +302,7 @@ func TestPassageTwoFamilies(t *testing.T) {
 func TestPassageMapped(t *testing.T) {
 	r, ls := ranged(t, server, 1)
 	p := passageTo(r)
-	p.From, p.At = netip.AddrFrom16(p.From.As16()), netip.AddrFrom16(p.At.As16())
+	p.From, p.Listen = netip.AddrFrom16(p.From.As16()), netip.AddrFrom16(p.Listen.As16())
 	defer pass(t, passages(t, nil), p).Close()
 	client, srv := through(t, peer, netip.AddrPortFrom(gateway, r.First), ls[0])
 	talk(t, client, srv)

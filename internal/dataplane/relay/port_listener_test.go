@@ -19,7 +19,7 @@ import (
 // wantPassageError checks an error's texts.
 func wantPassageError(t *testing.T, err error, text, plain, remedy string) {
 	t.Helper()
-	var e *PassageError
+	var e *PassthroughError
 	if !errors.As(err, &e) {
 		t.Fatalf("got %v; want a PassageError", err)
 	}
@@ -67,9 +67,9 @@ func TestPassageDisputed(t *testing.T) {
 	r := free(t, 4)
 	ps := passages(t, nil)
 	p := pass(t, ps, passageTo(forward.PortRange{First: r.First + 2, Last: r.Last}))
-	for _, change := range []func(*pinhole.Passage){
-		func(p *pinhole.Passage) { p.To = stranger },
-		func(p *pinhole.Passage) { p.As = stranger },
+	for _, change := range []func(*pinhole.Passthrough){
+		func(p *pinhole.Passthrough) { p.Target = stranger },
+		func(p *pinhole.Passthrough) { p.SourceIP = stranger },
 	} {
 		other := passageTo(r)
 		change(&other)
@@ -87,21 +87,21 @@ func TestPassageRefuses(t *testing.T) {
 	ps := passages(t, nil)
 	for _, tt := range []struct {
 		name   string
-		change func(*pinhole.Passage)
+		change func(*pinhole.Passthrough)
 		want   string
 	}{
-		{"nobody", func(p *pinhole.Passage) { p.From = netip.Addr{} }, "who may connect is not said"},
-		{"everywhere", func(p *pinhole.Passage) { p.At = netip.IPv4Unspecified() }, "the gateway's address is not said"},
-		{"two families", func(p *pinhole.Passage) { p.From = loop6 }, "of two families"},
-		{"nowhere", func(p *pinhole.Passage) { p.To = netip.Addr{} }, "nowhere to connect to"},
-		{"itself", func(p *pinhole.Passage) { p.To = p.At }, "leads to itself"},
-		{"no ports", func(p *pinhole.Passage) { p.Ports = forward.PortRange{} }, "nowhere to connect to"},
-		{"backwards", func(p *pinhole.Passage) { p.Ports = forward.PortRange{First: 3000, Last: 2000} }, "no range"},
-		{"services", func(p *pinhole.Passage) { p.Ports.First = 1023 }, "port 1023 is below 1024"},
-		{"all ports", func(p *pinhole.Passage) { p.Ports = forward.AllPorts }, "below 1024"},
-		{"one too many", func(p *pinhole.Passage) { p.Ports.Last++ }, "1025 ports are more than 1024"},
-		{"the last", func(p *pinhole.Passage) { p.Ports = forward.PortRange{First: 60000, Last: 65535} }, "5536 ports are more"},
-		{"not our address", func(p *pinhole.Passage) { p.At = netip.MustParseAddr("192.0.2.1") }, "port 2000: bind: cannot assign"},
+		{"nobody", func(p *pinhole.Passthrough) { p.From = netip.Addr{} }, "who may connect is not said"},
+		{"everywhere", func(p *pinhole.Passthrough) { p.Listen = netip.IPv4Unspecified() }, "the gateway's address is not said"},
+		{"two families", func(p *pinhole.Passthrough) { p.From = loop6 }, "of two families"},
+		{"nowhere", func(p *pinhole.Passthrough) { p.Target = netip.Addr{} }, "nowhere to connect to"},
+		{"itself", func(p *pinhole.Passthrough) { p.Target = p.Listen }, "leads to itself"},
+		{"no ports", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{} }, "nowhere to connect to"},
+		{"backwards", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{First: 3000, Last: 2000} }, "no range"},
+		{"services", func(p *pinhole.Passthrough) { p.Ports.First = 1023 }, "port 1023 is below 1024"},
+		{"all ports", func(p *pinhole.Passthrough) { p.Ports = forward.AllPorts }, "below 1024"},
+		{"one too many", func(p *pinhole.Passthrough) { p.Ports.Last++ }, "1025 ports are more than 1024"},
+		{"the last", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{First: 60000, Last: 65535} }, "5536 ports are more"},
+		{"not our address", func(p *pinhole.Passthrough) { p.Listen = netip.MustParseAddr("192.0.2.1") }, "port 2000: bind: cannot assign"},
 	} {
 		p := passageTo(forward.PortRange{First: 2000, Last: 2000 + forward.MaxRelayedPorts - 1})
 		if err := checkPassage(p); err != nil {
@@ -115,9 +115,9 @@ func TestPassageRefuses(t *testing.T) {
 	_, err := ps.Open(wide)
 	wantPassageError(t, err, "2001 ports", "more ports",
 		"run as root or with CAP_NET_ADMIN so that the kernel carries it, or name a smaller range")
-	wide.From, wide.At = loop6, loop6
-	if _, err := ps.Open(wide); strings.Contains(err.(*PassageError).Remedy(), "CAP_NET_ADMIN") {
-		t.Errorf("the kernel cannot carry %s, and the remedy is %q", wide, err.(*PassageError).Remedy())
+	wide.From, wide.Listen = loop6, loop6
+	if _, err := ps.Open(wide); strings.Contains(err.(*PassthroughError).Remedy(), "CAP_NET_ADMIN") {
+		t.Errorf("the kernel cannot carry %s, and the remedy is %q", wide, err.(*PassthroughError).Remedy())
 	}
 }
 
@@ -175,7 +175,7 @@ func TestPassageNoDescriptors(t *testing.T) {
 	if err := unix.Connect(fd, sockaddr(netip.AddrPortFrom(gateway, r.First))); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return ps.Counts().Stumbles >= 4 }, func() string { return "it does not stumble" })
+	await(t, func() bool { return ps.Counts().AcceptErrors >= 4 }, func() string { return "it does not stumble" })
 	if _, err = ps.Open(passageTo(forward.PortRange{First: r.Last, Last: r.Last})); err == nil {
 		t.Error("a passage opens without a descriptor")
 	} else {
@@ -189,7 +189,7 @@ func TestPassageNoDescriptors(t *testing.T) {
 	if n, err := unix.Read(fd, make([]byte, 1)); n != 1 {
 		t.Errorf("got %d bytes, %v; want 1", n, err)
 	}
-	if got := ps.Counts().Stumbles; got > 50 {
+	if got := ps.Counts().AcceptErrors; got > 50 {
 		t.Errorf("stumbled %d times; want a pause in between", got)
 	}
 	p.Close()
@@ -197,9 +197,9 @@ func TestPassageNoDescriptors(t *testing.T) {
 
 // TestPassageClosedAtRest closes a gate that rests because there are no descriptors.
 func TestPassageClosedAtRest(t *testing.T) {
-	g := gate{closed: make(chan struct{})}
+	g := portListener{closed: make(chan struct{})}
 	close(g.closed)
-	if g.rest(2 * patience) {
+	if g.pause(2 * patience) {
 		t.Error("a closed gate goes on")
 	}
 }

@@ -9,38 +9,38 @@ import (
 	"time"
 )
 
-// Seals is the TLS that the gateway speaks on the legs of a transfer. On data connections the FTP client is
+// DataTLS is the TLS that the gateway speaks on the legs of a transfer. On data connections the FTP client is
 // the TLS client, whoever has connected (RFC 4217 section 7): so the gateway is the TLS server on the
 // client's leg, and the TLS client on the server's. The zero value leaves both in clear.
-type Seals struct {
+type DataTLS struct {
 	Client, Server *tls.Config // nil: that leg is in clear
 	// An end that is unshut may end its data without close_notify, by TCP's FIN alone, which anybody on
 	// the way can forge: a file that was cut short then looks complete.
-	ClientUnshut, ServerUnshut bool
-	// Begin is closed when the transfer begins, and TLS with the server not before: there are servers
+	ClientCloseNotifyOptional, ServerCloseNotifyOptional bool
+	// TransferStarted is closed when the transfer begins, and TLS with the server not before: there are servers
 	// that close a data connection on which anything comes sooner. nil: at once.
-	Begin <-chan struct{}
+	TransferStarted <-chan struct{}
 }
 
-// seal is the TLS of one leg.
-type seal struct {
-	config *tls.Config // nil: in clear
-	end    string      // "client" or "server"
-	unshut bool
-	begin  <-chan struct{} // nil: at once
+// legTLS is the TLS of one leg.
+type legTLS struct {
+	config              *tls.Config // nil: in clear
+	end                 string      // "client" or "server"
+	closeNotifyOptional bool
+	transferStarted     <-chan struct{} // nil: at once
 
 	helloTime, handshakeTime time.Duration
 }
 
 // seal has t speak TLS, where client is the side of FTP's client.
-func (p *Path) seal(t *Transfer, client Side, seals Seals) {
+func (p *Path) seal(t *Transfer, client Side, seals DataTLS) {
 	hello, handshake := orDefault(p.HelloTime, DefaultHelloTime), orDefault(p.HandshakeTime, DefaultHandshakeTime)
-	t.seals[client] = seal{seals.Client, endClient, seals.ClientUnshut, nil, hello, handshake}
-	t.seals[client.other()] = seal{seals.Server, endServer, seals.ServerUnshut, seals.Begin, hello, handshake}
+	t.legTLS[client] = legTLS{seals.Client, endClient, seals.ClientCloseNotifyOptional, nil, hello, handshake}
+	t.legTLS[client.other()] = legTLS{seals.Server, endServer, seals.ServerCloseNotifyOptional, seals.TransferStarted, hello, handshake}
 }
 
-// sealed tells whether the gateway speaks TLS on one of the legs at least.
-func (t *Transfer) sealed() bool { return t.seals[From].config != nil || t.seals[To].config != nil }
+// usesTLS tells whether the gateway speaks TLS on one of the legs at least.
+func (t *Transfer) usesTLS() bool { return t.legTLS[From].config != nil || t.legTLS[To].config != nil }
 
 const (
 	endClient = "client"
