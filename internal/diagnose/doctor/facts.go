@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -15,11 +16,11 @@ type Facts struct {
 	Running bool // an ftpgate serves these forwards
 	PID     int  // its process; 0: cannot be told
 
-	Host     []Judged   // of gateway.Examine
-	Names    []Judged   // of gateway.Resolve
-	Tables   []Judged   // what keeps nftables from being looked at
-	TLS      []TLSFault // of secure.Keys.Load
-	Expiries []Expiry   // of secure.Keys.Expiries
+	Host     []finding.Finding // of preflight.Check
+	Names    []finding.Finding // of gateway.Resolve
+	Tables   []finding.Finding // what keeps nftables from being looked at
+	TLS      []finding.Finding // of tlskeys.Keys.Load, with their keys
+	Expiries []Expiry          // of tlskeys.Keys.Expiries
 
 	Rights       *Rights // of the ftpgate that runs, else of this process; nil: not read
 	Modules      []Module
@@ -33,23 +34,6 @@ type Facts struct {
 	Inputs       []Input
 	Legacy       []string // the tables of iptables-legacy
 	Unread       []Unread
-}
-
-// Judged is what another package has found, in its own words (gateway.Finding).
-type Judged struct {
-	Forward string
-	Text    string
-	Remedy  string
-	Warning bool
-}
-
-// TLSFault is what is wrong about the TLS of a forward (secure.Fault).
-type TLSFault struct {
-	Forward string
-	Key     string
-	Text    string
-	Remedy  string
-	Warning bool
 }
 
 // Expiry is until when a certificate is good (secure.Expiry).

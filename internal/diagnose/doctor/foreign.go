@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -31,7 +32,7 @@ func (e *examiner) foreign() {
 			e.elsewhere(r)
 		case ActSynProxy:
 			if e.of.Tracking == forward.TrackingKernel && e.meets(r, e.of.Listen.Port) {
-				e.say(CodeSequence, Warning, fmt.Sprintf("%s has a synproxy at port %d: it shifts sequence numbers, and so does the kernel's ftp helper",
+				e.say(CodeSequence, finding.Warning, fmt.Sprintf("%s has a synproxy at port %d: it shifts sequence numbers, and so does the kernel's ftp helper",
 					r.where(), e.of.Listen.Port), "take the forward's port out of that rule, or use tracking = \"proxy\"")
 			}
 		}
@@ -52,18 +53,18 @@ func (e *examiner) helper(r Rule) {
 	switch {
 	case !listen && !translated && !atServer && !arrived:
 	case early:
-		e.say(CodeHelperSoon, Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, before conntrack (%d): the kernel ignores that without a word",
+		e.say(CodeHelperSoon, finding.Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, before conntrack (%d): the kernel ignores that without a word",
 			r.where(), r.Helper, r.Priority, conntrackPriority), take+": tracking = \"kernel\" attaches the helper where it must be")
 	case e.of.Tracking == forward.TrackingKernel:
-		e.say(CodeHelper, Info, fmt.Sprintf("%s attaches the helper %q to the forward's connections, as ftpgate does itself", r.where(), r.Helper), take)
+		e.say(CodeHelper, finding.Info, fmt.Sprintf("%s attaches the helper %q to the forward's connections, as ftpgate does itself", r.where(), r.Helper), take)
 	case translated:
-		e.say(CodeSequence, Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, after translation (%d): "+
+		e.say(CodeSequence, finding.Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, after translation (%d): "+
 			"most kernels do not adjust sequence numbers then, and a session hangs after the first address that is rewritten",
 			r.where(), r.Helper, r.Priority, translationPriority), take+", and use tracking = \"kernel\"")
 	case atServer:
-		e.say(CodeHelper, Warning, fmt.Sprintf("%s attaches the helper %q to ftpgate's own connections to the server: it drops replies that come in pieces", r.where(), r.Helper), take)
+		e.say(CodeHelper, finding.Warning, fmt.Sprintf("%s attaches the helper %q to ftpgate's own connections to the server: it drops replies that come in pieces", r.where(), r.Helper), take)
 	default:
-		e.say(CodeHelper, Warning, fmt.Sprintf("%s attaches the helper %q to the forward's connections: "+
+		e.say(CodeHelper, finding.Warning, fmt.Sprintf("%s attaches the helper %q to the forward's connections: "+
 			"it drops what it cannot read, and what it opens is not ftpgate's", r.where(), r.Helper), take)
 	}
 }
@@ -74,7 +75,7 @@ func (e *examiner) automatic() {
 	if !known || on == 0 || e.of.Listen.Port != ftpPort && e.of.Server.Port != ftpPort || e.of.Tracking == forward.TrackingKernel {
 		return
 	}
-	e.say(CodeHelperAuto, Warning, fmt.Sprintf("%s is on: the kernel's helper reads every connection to port %d beside ftpgate, and drops what it cannot read",
+	e.say(CodeHelperAuto, finding.Warning, fmt.Sprintf("%s is on: the kernel's helper reads every connection to port %d beside ftpgate, and drops what it cannot read",
 		sysctlHelper, ftpPort), "sysctl -w "+sysctlHelper+"=0")
 }
 
@@ -89,7 +90,7 @@ func (e *examiner) untracked(r Rule) {
 	if control {
 		what = "the forward's connections"
 	}
-	e.say(CodeUntracked, r.level(Fault), fmt.Sprintf("%s keeps the kernel from tracking %s, and what is not tracked is not translated", r.where(), what),
+	e.say(CodeUntracked, r.level(finding.Fault), fmt.Sprintf("%s keeps the kernel from tracking %s, and what is not tracked is not translated", r.where(), what),
 		"take the forward's ports out of that rule")
 }
 
@@ -100,15 +101,15 @@ func (e *examiner) elsewhere(r Rule) {
 	}
 	const remedy = "take that rule out (of a container: publish another port), or choose another port"
 	if e.meets(r, e.of.Listen.Port) {
-		level := r.level(Fault)
+		level := r.level(finding.Fault)
 		if r.To.IsValid() && !e.of.Listen.Addr.IsValid() { // one of the addresses
-			level = Warning
+			level = finding.Warning
 		}
 		e.say(CodeElsewhere, level, fmt.Sprintf("%s sends connections to port %d elsewhere before ftpgate gets them", r.where(), e.of.Listen.Port), remedy)
 		return
 	}
 	if ports := e.dataPorts(); e.meetsRange(r, ports) {
-		e.say(CodeElsewhere, Warning, fmt.Sprintf("%s sends connections to ports within %s elsewhere, at which the forward's data connections come in", r.where(), ports), remedy)
+		e.say(CodeElsewhere, finding.Warning, fmt.Sprintf("%s sends connections to ports within %s elsewhere, at which the forward's data connections come in", r.where(), ports), remedy)
 	}
 }
 
@@ -151,9 +152,9 @@ func (e *examiner) meetsRange(r Rule, ports forward.PortRange) bool {
 }
 
 // level is lower where not every connection may be meant.
-func (r Rule) level(l Level) Level {
+func (r Rule) level(l finding.Severity) finding.Severity {
 	if r.Narrow {
-		return Warning
+		return finding.Warning
 	}
 	return l
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -25,12 +26,12 @@ func (e *examiner) forwarding() {
 		switch {
 		case !known:
 		case value == 0 && e.facts.Running:
-			e.say(CodeForwarding, Fault, fmt.Sprintf("%s forwarding is off, though ftpgate is running: data that the kernel is to carry goes nowhere", v.name),
+			e.say(CodeForwarding, finding.Fault, fmt.Sprintf("%s forwarding is off, though ftpgate is running: data that the kernel is to carry goes nowhere", v.name),
 				"sysctl -w "+v.sysctl+"=1, and look who switched it off")
 		case value == 0:
-			e.say(CodeForwarding, Info, v.name+" forwarding is off: ftpgate switches it on when it starts", "sysctl -w "+v.sysctl+"=1, to have it done already")
+			e.say(CodeForwarding, finding.Info, v.name+" forwarding is off: ftpgate switches it on when it starts", "sysctl -w "+v.sysctl+"=1, to have it done already")
 		default:
-			e.say(CodeForwarding, OK, v.name+" forwarding is on", "")
+			e.say(CodeForwarding, finding.OK, v.name+" forwarding is on", "")
 			if v.server.Is4() {
 				e.forwardsOn()
 			}
@@ -53,7 +54,7 @@ func (e *examiner) forwardsOn() {
 	add(e.facts.Routes[e.of.Server4])
 	for _, name := range names {
 		if value, known := e.number(conf4(name, "forwarding")); known && value == 0 {
-			e.say(CodeForwarding, Fault, fmt.Sprintf("IPv4 forwarding is off on %s alone: data that the kernel is to carry ends there", name),
+			e.say(CodeForwarding, finding.Fault, fmt.Sprintf("IPv4 forwarding is off on %s alone: data that the kernel is to carry ends there", name),
 				"sysctl -w "+conf4(name, "forwarding")+"=1")
 		}
 	}
@@ -85,17 +86,17 @@ func (e *examiner) reverse() {
 			case in.Interface == back.Interface || in.Local:
 				sound = sound || in.Interface == back.Interface && e.filters(in.Interface)
 			case e.filters(in.Interface):
-				e.say(CodeReverse, Fault, fmt.Sprintf("packets of clients %s that come in by %s are dropped, since the way back leads out of %s and rp_filter is strict",
+				e.say(CodeReverse, finding.Fault, fmt.Sprintf("packets of clients %s that come in by %s are dropped, since the way back leads out of %s and rp_filter is strict",
 					c, in.Interface, back.Interface), fmt.Sprintf(remedy, conf4(in.Interface, "rp_filter")))
 			default:
-				e.say(CodeReverse, Info, fmt.Sprintf("clients %s are answered by %s, and not by %s, where they come in: a firewall in between may not like it",
+				e.say(CodeReverse, finding.Info, fmt.Sprintf("clients %s are answered by %s, and not by %s, where they come in: a firewall in between may not like it",
 					c, back.Interface, in.Interface), "")
 			}
 		}
 	}
 	e.reverseServer(remedy)
 	if sound {
-		e.say(CodeReverse, OK, "rp_filter is strict, and the way back to clients is the way by which they come", "")
+		e.say(CodeReverse, finding.OK, "rp_filter is strict, and the way back to clients is the way by which they come", "")
 	}
 }
 
@@ -110,7 +111,7 @@ func (e *examiner) reverseServer(remedy string) {
 	if owner == "" || owner == r.Interface || owner == "lo" || !e.filters(owner) {
 		return
 	}
-	e.say(CodeReverse, Warning, fmt.Sprintf("packets to the server leave by %s with the address %s of %s: answers that come in there are dropped, since rp_filter is strict",
+	e.say(CodeReverse, finding.Warning, fmt.Sprintf("packets to the server leave by %s with the address %s of %s: answers that come in there are dropped, since rp_filter is strict",
 		r.Interface, r.Source, owner), fmt.Sprintf(remedy, conf4(owner, "rp_filter")))
 }
 
@@ -139,11 +140,11 @@ func (e *examiner) inputs() {
 		}
 		chain := chainText(owner, in.Family, in.Table, in.Chain)
 		if !open(in.Ports, forward.PortRange{First: e.of.Listen.Port, Last: e.of.Listen.Port}) {
-			e.say(CodeInput, Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", chain, e.of.Listen.Port),
+			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", chain, e.of.Listen.Port),
 				in.remedy(fmt.Sprint(e.of.Listen.Port)))
 		}
 		if ports := e.of.PortsForData(); !e.carries() && !open(in.Ports, ports) {
-			e.say(CodeInput, Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", chain, ports),
+			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", chain, ports),
 				in.remedy(ports.String()))
 		}
 	}

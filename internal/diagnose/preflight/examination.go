@@ -44,7 +44,7 @@ func Examine(ctx context.Context, table string, forwards []forward.Forward) *Exa
 	silent := slog.New(slog.DiscardHandler)
 	resolved, unresolved := gateway.New(table, nil, resolver, silent).Resolve(ctx, forwards)
 	e.Forwards, e.Facts.Now = resolved, time.Now()
-	e.Facts.Names = asJudged(unresolved)
+	e.Facts.Names = unresolved
 	for _, l := range resolver.Lookups() {
 		e.Facts.Lookups = append(e.Facts.Lookups, doctor.Lookup(l))
 	}
@@ -81,8 +81,8 @@ func (e *Examination) host(table string) {
 			return l.Who == "" || strings.HasSuffix(l.Who, own) // whose it is, only root can tell
 		})
 	}
-	e.Facts.Tables = asJudged(e.tables(p, &facts))
-	e.Facts.Host = asJudged(append(findings, Check(facts, e.Forwards)...))
+	e.Facts.Tables = e.tables(p, &facts)
+	e.Facts.Host = append(findings, Check(facts, e.Forwards)...)
 }
 
 // tables reads what nftables has. Asking a kernel without nf_tables would have it loaded, and so would opening
@@ -126,7 +126,7 @@ func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 		leg := f
 		leg.TLS.Server = forward.ServerTLSOff
 		if f.TLS.Cert == forward.SelfSigned { // Load would make it
-			e.Facts.TLS = append(e.Facts.TLS, doctor.TLSFault{Forward: f.Name, Key: "tls.cert", Warning: true,
+			e.Facts.TLS = append(e.Facts.TLS, finding.Finding{Forward: f.Name, Key: "tls.cert", Severity: finding.Warning,
 				Text:   "the certificate is self-signed: clients cannot verify it unless they are given it",
 				Remedy: "for more than trying things out, have an authority sign one, and name it and its key"})
 		} else if e.readable(f.Name, f.TLS.Cert, f.TLS.Key) {
@@ -144,12 +144,10 @@ func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 
 // load reads one leg; nil: it has faults.
 func (e *Examination) load(leg forward.Forward, log *slog.Logger) *tlskeys.Keys {
-	keys, sound := tlskeys.New("", log), true
-	for _, f := range keys.Load([]forward.Forward{leg}, nil) {
-		e.Facts.TLS = append(e.Facts.TLS, doctor.TLSFault(f))
-		sound = sound && f.Warning
-	}
-	if !sound {
+	keys := tlskeys.New("", log)
+	found := keys.Load([]forward.Forward{leg}, nil)
+	e.Facts.TLS = append(e.Facts.TLS, found...)
+	if finding.Worst(found) == finding.Fault {
 		return nil
 	}
 	for _, x := range keys.Expiries() {
@@ -173,15 +171,6 @@ func (e *Examination) readable(forward string, files ...string) bool {
 			e.unread(fmt.Sprintf("%s of forward %q", name, forward), "this user may not")
 			all = false
 		}
-	}
-	return all
-}
-
-// asJudged has findings as doctor takes them.
-func asJudged(findings []finding.Finding) []doctor.Judged {
-	var all []doctor.Judged
-	for _, f := range findings {
-		all = append(all, doctor.Judged{Forward: f.Forward, Text: f.Sentence(), Remedy: f.Remedy, Warning: !f.IsFault()})
 	}
 	return all
 }
