@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
@@ -123,7 +124,7 @@ func (e *examiner) judged() {
 }
 
 // expiry says until when a certificate is good, unless something is said of it already.
-func (e *examiner) expiry(x Expiry) {
+func (e *examiner) expiry(x tlskeys.Expiry) {
 	said := slices.ContainsFunc(e.facts.TLS, func(f finding.Finding) bool { return strings.Contains(f.Text, x.File) })
 	left := x.NotAfter.Sub(e.facts.Now)
 	if said || left < 0 || len(x.Forwards) == 0 {

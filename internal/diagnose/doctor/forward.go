@@ -10,6 +10,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/system"
 )
 
 // listen looks who has the listen address of a proxy. Of other forwards the gateway itself says it.
@@ -22,11 +23,11 @@ func (e *examiner) listen() {
 		if l.Addr.Port() != e.of.Listen.Port || !clash(e.of.Listen.Addr, l) {
 			continue
 		}
-		if l.Ours || e.facts.Running && l.Who == "" { // whose it is, only root can tell
+		if e.facts.serves(l) {
 			served = true
 			continue
 		}
-		e.say(CodeListen, finding.Fault, fmt.Sprintf("listen %s is taken by %s", e.of.Listen, cmp.Or(l.Who, "another program")),
+		e.say(CodeListen, finding.Fault, fmt.Sprintf("listen %s is taken by %s", e.of.Listen, cmp.Or(l.Process, "another program")),
 			"stop that program or let it listen elsewhere, or choose another port")
 		return
 	}
@@ -43,7 +44,7 @@ func (e *examiner) listen() {
 
 // clash tells whether one cannot listen at addr beside l (bind(2)); an address that is not valid stands for
 // all of both families.
-func clash(addr netip.Addr, l Listener) bool {
+func clash(addr netip.Addr, l system.Listener) bool {
 	at := l.Addr.Addr().WithZone("")
 	switch {
 	case !addr.IsValid():
@@ -62,11 +63,10 @@ func (e *examiner) passive() {
 	ports := e.of.PortsForData()
 	var taken []string
 	for _, l := range e.facts.Listeners {
-		own := l.Ours || e.facts.Running && l.Who == ""
-		if own || !ports.Contains(l.Addr.Port()) || l.Addr.Port() == e.of.Listen.Port || l.Addr.Addr().IsLoopback() {
+		if e.facts.serves(l) || !ports.Contains(l.Addr.Port()) || l.Addr.Port() == e.of.Listen.Port || l.Addr.Addr().IsLoopback() {
 			continue
 		}
-		text := fmt.Sprintf("%d (%s)", l.Addr.Port(), cmp.Or(l.Who, "another program"))
+		text := fmt.Sprintf("%d (%s)", l.Addr.Port(), cmp.Or(l.Process, "another program"))
 		if !slices.Contains(taken, text) {
 			taken = append(taken, text)
 		}
@@ -93,7 +93,7 @@ func (e *examiner) name() {
 		return
 	}
 	host := e.of.Server.Host
-	if i := slices.IndexFunc(e.facts.Lookups, func(l Lookup) bool { return l.Host == host && l.Took >= slowLookup }); i >= 0 {
+	if i := slices.IndexFunc(e.facts.Lookups, func(l system.Lookup) bool { return l.Host == host && l.Took >= slowLookup }); i >= 0 {
 		e.say(CodeNameSlow, finding.Warning, fmt.Sprintf("the resolver took %s for %q", e.facts.Lookups[i].Took.Round(100*time.Millisecond), host),
 			"look at /etc/resolv.conf: its first server may not answer; or give the server's address")
 	}
@@ -165,8 +165,8 @@ func (e *examiner) routes() {
 }
 
 // mtu looks whether packets fit.
-func (e *examiner) mtu(server netip.Addr, r Route) {
-	widest := Route{}
+func (e *examiner) mtu(server netip.Addr, r system.Route) {
+	widest := system.Route{}
 	for _, c := range e.clientSide() {
 		if c.MTU > widest.MTU {
 			widest = c
@@ -186,11 +186,11 @@ func (e *examiner) mtu(server netip.Addr, r Route) {
 }
 
 // clientSide returns the interfaces by which clients come, as far as the forward says.
-func (e *examiner) clientSide() (sides []Route) {
+func (e *examiner) clientSide() (sides []system.Route) {
 	for _, l := range e.facts.Links {
 		owns := slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == e.of.Listen.Addr })
 		if l.Name == e.of.Listen.Interface || e.of.Listen.Interface == "" && owns {
-			sides = append(sides, Route{Interface: l.Name, MTU: l.MTU, Local: e.of.Listen.Addr.IsLoopback()})
+			sides = append(sides, system.Route{Interface: l.Name, MTU: l.MTU, Local: e.of.Listen.Addr.IsLoopback()})
 		}
 	}
 	if len(sides) > 0 {

@@ -8,6 +8,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/system"
 )
 
 const (
@@ -96,7 +97,7 @@ func (e *examiner) modules() {
 	sound := len(e.facts.Modules) > 0 && len(wanted) > 0
 	for _, m := range e.facts.Modules {
 		helper := m.Name == moduleHelper || m.Name == moduleHelperNAT
-		if m.Present || !wanted[m.Name] && !(helper && e.any(tracked)) {
+		if m.State == system.ModulePresent || !wanted[m.Name] && !(helper && e.any(tracked)) {
 			continue
 		}
 		at, who := level, use
@@ -106,7 +107,7 @@ func (e *examiner) modules() {
 		switch {
 		case m.Loadable:
 			e.say(CodeModules, finding.Info, fmt.Sprintf("the kernel module %s is not loaded yet, and is loaded when ftpgate starts", m.Name), "")
-		case m.Unknown:
+		case m.State == system.ModuleUnknown:
 			sound = false
 			e.say(CodeModules, finding.Info, "whether the kernel has "+m.Name+" cannot be told from here", "ftpgate looks for it when it starts as root")
 		default:

@@ -7,6 +7,8 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/nftforeign"
+	"ftpgate/internal/kernel/system"
 )
 
 // forwarding looks whether the kernel passes packets on.
@@ -43,7 +45,7 @@ func (e *examiner) forwarding() {
 // (ip_route_input_slow in net/ipv4/route.c asks the interface).
 func (e *examiner) forwardsOn() {
 	var names []string
-	add := func(r Route) {
+	add := func(r system.Route) {
 		if r.Interface != "" && !r.Local && !slices.Contains(names, r.Interface) {
 			names = append(names, r.Interface)
 		}
@@ -131,7 +133,7 @@ func (e *examiner) inputs() {
 		return
 	}
 	for _, in := range e.facts.Inputs {
-		if !in.sees(e.of.Forward) || e.fromOpen(in) {
+		if !sees(in, e.of.Forward) || e.fromOpen(in) {
 			continue
 		}
 		owner := in.Owner
@@ -141,17 +143,17 @@ func (e *examiner) inputs() {
 		chain := chainText(owner, in.Family, in.Table, in.Chain)
 		if !open(in.Ports, forward.PortRange{First: e.of.Listen.Port, Last: e.of.Listen.Port}) {
 			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", chain, e.of.Listen.Port),
-				in.remedy(fmt.Sprint(e.of.Listen.Port)))
+				openRemedy(in, fmt.Sprint(e.of.Listen.Port)))
 		}
 		if ports := e.of.PortsForData(); !e.carries() && !open(in.Ports, ports) {
 			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", chain, ports),
-				in.remedy(ports.String()))
+				openRemedy(in, ports.String()))
 		}
 	}
 }
 
 // sees tells whether packets of the forward's clients come to the chain at all.
-func (in Input) sees(f forward.Forward) bool {
+func sees(in nftforeign.InputChain, f forward.Forward) bool {
 	listen := f.Listen.Addr
 	switch {
 	case listen.IsLoopback():
@@ -163,9 +165,9 @@ func (in Input) sees(f forward.Forward) bool {
 }
 
 // fromOpen tells whether every interface that clients come by is open altogether.
-func (e *examiner) fromOpen(in Input) bool {
+func (e *examiner) fromOpen(in nftforeign.InputChain) bool {
 	sides := e.clientSide()
-	return len(sides) > 0 && !slices.ContainsFunc(sides, func(r Route) bool { return !slices.Contains(in.Interfaces, r.Interface) })
+	return len(sides) > 0 && !slices.ContainsFunc(sides, func(r system.Route) bool { return !slices.Contains(in.Interfaces, r.Interface) })
 }
 
 // open tells whether a range is within one of those that are let in.
@@ -173,8 +175,8 @@ func open(ports []forward.PortRange, wanted forward.PortRange) bool {
 	return slices.ContainsFunc(ports, func(r forward.PortRange) bool { return r.Contains(wanted.First) && r.Contains(wanted.Last) })
 }
 
-// remedy lets ports in.
-func (in Input) remedy(ports string) string {
+// openRemedy returns the command that lets ports in.
+func openRemedy(in nftforeign.InputChain, ports string) string {
 	iptables := "iptables"
 	if in.Family == "ip6" {
 		iptables = "ip6tables"

@@ -45,11 +45,9 @@ func Examine(ctx context.Context, table string, forwards []forward.Forward) *Exa
 	resolved, unresolved := gateway.New(table, nil, resolver, silent).Resolve(ctx, forwards)
 	e.Forwards, e.Facts.Now = resolved, time.Now()
 	e.Facts.Names = unresolved
-	for _, l := range resolver.Lookups() {
-		e.Facts.Lookups = append(e.Facts.Lookups, doctor.Lookup(l))
-	}
+	e.Facts.Lookups = resolver.Lookups()
 	e.host(table)
-	e.Facts = facts.Facts(table, resolved, e.Facts)
+	e.Facts = facts.Read(table, resolved, e.Facts)
 	for _, f := range forwards {
 		e.readKeys(f, silent)
 	}
@@ -113,7 +111,7 @@ func (e *Examination) tables(p *Prober, facts *Facts) []finding.Finding {
 }
 
 func (e *Examination) unread(what, why string) {
-	e.Facts.Unread = append(e.Facts.Unread, doctor.Unread{What: what, Why: why})
+	e.Facts.Unread = append(e.Facts.Unread, system.Unread{What: what, Why: why})
 }
 
 // readKeys reads the files that the TLS of a forward names. Each leg gets keys of its own, since those take all
@@ -150,9 +148,7 @@ func (e *Examination) load(leg forward.Forward, log *slog.Logger) *tlskeys.Keys 
 	if finding.Worst(found) == finding.Fault {
 		return nil
 	}
-	for _, x := range keys.Expiries() {
-		e.Facts.Expiries = append(e.Facts.Expiries, doctor.Expiry(x))
-	}
+	e.Facts.Expiries = append(e.Facts.Expiries, keys.Expiries()...)
 	return keys
 }
 

@@ -34,7 +34,7 @@ func examine(t *testing.T, h *lab.Host, r forward.Resolved) (findings []finding.
 	t.Helper()
 	if err := h.Do(func() error {
 		forwards := []forward.Resolved{r}
-		findings = doctor.Examine(facts.Facts("ftpgate", forwards, doctor.Facts{}), forwards)
+		findings = doctor.Examine(facts.Read("ftpgate", forwards, doctor.Facts{}), forwards)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -169,7 +169,7 @@ func TestUnprivileged(t *testing.T) {
 			return err
 		}
 		forwards := []forward.Resolved{testForward(forward.TrackingProxy)}
-		got = doctor.Examine(facts.Facts("ftpgate", forwards, doctor.Facts{}), forwards)
+		got = doctor.Examine(facts.Read("ftpgate", forwards, doctor.Facts{}), forwards)
 		return unix.Capset(&header, &before[0])
 	}); err != nil {
 		t.Fatal(err)
