@@ -3,10 +3,10 @@ package doctor
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/nftforeign"
 )
 
@@ -161,13 +161,6 @@ func ifNarrow(r nftforeign.ForeignRule, l finding.Severity) finding.Severity {
 }
 
 // chainOf names the rule's chain, for the beginning of a sentence.
-func chainOf(r nftforeign.ForeignRule) string { return chainText(r.Owner, r.Family, r.Table, r.Chain) }
-
-// chainText names a chain as an operator finds it.
-func chainText(owner, family, table, chain string) string {
-	whose := map[string]string{"docker": "Docker's ", "ufw": "ufw's ", "firewalld": "firewalld's "}[owner]
-	return fmt.Sprintf("%schain %s of table %s %s", whose, chain, family, table)
+func chainOf(r nftforeign.ForeignRule) string {
+	return ChainName(nft.ForwardChain{Family: r.Family, Table: r.Table, Chain: r.Chain, Owner: r.Owner})
 }
-
-// colons writes a range as iptables does.
-func colons(ports string) string { return strings.Replace(ports, "-", ":", 1) }

@@ -136,18 +136,17 @@ func (e *examiner) inputs() {
 		if !sees(in, e.of.Forward) || e.fromOpen(in) {
 			continue
 		}
-		owner := in.Owner
-		if owner == "docker" { // in whose table it is; Docker has rules for what is forwarded, and no others
-			owner = ""
+		chain := in.ForwardChain
+		if chain.Owner == "docker" { // it only stands in Docker's table: Docker has no rules for the gateway itself
+			chain.Owner = ""
 		}
-		chain := chainText(owner, in.Family, in.Table, in.Chain)
 		if !open(in.Ports, forward.PortRange{First: e.of.Listen.Port, Last: e.of.Listen.Port}) {
-			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", chain, e.of.Listen.Port),
-				openRemedy(in, fmt.Sprint(e.of.Listen.Port)))
+			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", ChainName(chain), e.of.Listen.Port),
+				openRemedy(in.ForwardChain, fmt.Sprint(e.of.Listen.Port)))
 		}
 		if ports := e.of.PortsForData(); !e.carries() && !open(in.Ports, ports) {
-			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", chain, ports),
-				openRemedy(in, ports.String()))
+			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", ChainName(chain), ports),
+				openRemedy(in.ForwardChain, ports.String()))
 		}
 	}
 }
@@ -173,21 +172,4 @@ func (e *examiner) fromOpen(in nftforeign.InputChain) bool {
 // open tells whether a range is within one of those that are let in.
 func open(ports []forward.PortRange, wanted forward.PortRange) bool {
 	return slices.ContainsFunc(ports, func(r forward.PortRange) bool { return r.Contains(wanted.First) && r.Contains(wanted.Last) })
-}
-
-// openRemedy returns the command that lets ports in.
-func openRemedy(in nftforeign.InputChain, ports string) string {
-	iptables := "iptables"
-	if in.Family == "ip6" {
-		iptables = "ip6tables"
-	}
-	switch {
-	case in.Owner == "firewalld":
-		return fmt.Sprintf("firewall-cmd --permanent --add-port=%s/tcp && firewall-cmd --reload", ports)
-	case in.Owner == "ufw":
-		return fmt.Sprintf("ufw allow %s/tcp", colons(ports))
-	case in.Table == "filter" && in.Chain == "INPUT":
-		return fmt.Sprintf("%s -I INPUT -p tcp --dport %s -j ACCEPT", iptables, colons(ports))
-	}
-	return fmt.Sprintf("nft insert rule %s %s %s tcp dport %s accept", in.Family, in.Table, in.Chain, ports)
 }
