@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/facts"
@@ -29,11 +30,11 @@ func testForward(tracking forward.Tracking) forward.Resolved {
 }
 
 // examine looks at a host and judges it.
-func examine(t *testing.T, h *lab.Host, r forward.Resolved) (findings []doctor.Finding) {
+func examine(t *testing.T, h *lab.Host, r forward.Resolved) (findings []finding.Finding) {
 	t.Helper()
 	if err := h.Do(func() error {
 		forwards := []forward.Resolved{r}
-		findings = doctor.Examine(facts.Facts("ftpgate", forwards, doctor.Facts{}), forwards)
+		findings = doctor.Examine(facts.Read("ftpgate", forwards, doctor.Facts{}), forwards)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -42,10 +43,10 @@ func examine(t *testing.T, h *lab.Host, r forward.Resolved) (findings []doctor.F
 }
 
 // want wants one finding of a code and level, with a part of its text.
-func want(t *testing.T, got []doctor.Finding, code doctor.Code, level doctor.Level, text string) {
+func want(t *testing.T, got []finding.Finding, code string, level finding.Severity, text string) {
 	t.Helper()
-	if !slices.ContainsFunc(got, func(f doctor.Finding) bool {
-		return f.Code == code && f.Level == level && strings.Contains(f.Text, text)
+	if !slices.ContainsFunc(got, func(f finding.Finding) bool {
+		return f.Code == code && f.Severity == level && strings.Contains(f.Text, text)
 	}) {
 		t.Errorf("got %+v\nwant %s %s %q among them", got, level, code, text)
 	}
@@ -57,12 +58,12 @@ func TestLab(t *testing.T) {
 	for _, tracking := range []forward.Tracking{forward.TrackingProxy, forward.TrackingKernel, forward.TrackingNone} {
 		got := examine(t, gateway, testForward(tracking))
 		for _, f := range got {
-			if f.Level == doctor.Warning || f.Level == doctor.Fault {
+			if f.Severity == finding.Warning || f.Severity == finding.Fault {
 				t.Errorf("%s: got %+v; want nothing in the way", tracking, f)
 			}
 		}
-		want(t, got, doctor.CodeRights, doctor.OK, "may change the network")
-		want(t, got, doctor.CodeRoute, doctor.OK, "203.0.113.21 is reached through wan0, with packets of up to 1500 bytes")
+		want(t, got, doctor.CodeRights, finding.OK, "may change the network")
+		want(t, got, doctor.CodeRoute, finding.OK, "203.0.113.21 is reached through wan0, with packets of up to 1500 bytes")
 	}
 }
 
@@ -72,24 +73,24 @@ func TestProvoked(t *testing.T) {
 		name     string
 		tracking forward.Tracking
 		commands []string // run on the gateway, a word for each blank
-		code     doctor.Code
-		level    doctor.Level
+		code     string
+		level    finding.Severity
 		text     string
 	}{
 		{"policy drop", forward.TrackingProxy, []string{"nft table inet fw { chain i { type filter hook input priority 0; policy drop; }; }"},
-			doctor.CodeInput, doctor.Warning, "chain i of table inet fw refuses what it does not know, and no rule of it lets port 2121 in"},
+			doctor.CodeInput, finding.Warning, "chain i of table inet fw refuses what it does not know, and no rule of it lets port 2121 in"},
 		{"a container's port", forward.TrackingProxy, []string{"nft table ip nat { chain p { type nat hook prerouting priority -100; tcp dport 2121 dnat to 172.17.0.2; }; }"},
-			doctor.CodeElsewhere, doctor.Fault, "chain p of table ip nat sends connections to port 2121 elsewhere"},
+			doctor.CodeElsewhere, finding.Fault, "chain p of table ip nat sends connections to port 2121 elsewhere"},
 		{"a helper too early", forward.TrackingKernel, []string{`nft table ip t { ct helper h { type "ftp" protocol tcp; }; chain p { type filter hook prerouting priority -300; tcp dport 2121 ct helper set "h"; }; }`},
-			doctor.CodeHelperSoon, doctor.Warning, `attaches the helper "ftp" at priority -300`},
-		{"no route", forward.TrackingProxy, []string{"ip route del 203.0.113.0/24"}, doctor.CodeRoute, doctor.Fault, "cannot be reached: there is no route"},
-		{"MTU", forward.TrackingProxy, []string{"ip link set wan0 mtu 1000"}, doctor.CodeMTU, doctor.Warning, "packets of 1000 bytes at most"},
-		{"a smaller MTU", forward.TrackingKernel, []string{"ip route add 203.0.113.21/32 dev wan0 mtu 1400"}, doctor.CodeMTU, doctor.Warning, "lan0 on the clients' side 1500"},
+			doctor.CodeHelperSoon, finding.Warning, `attaches the helper "ftp" at priority -300`},
+		{"no route", forward.TrackingProxy, []string{"ip route del 203.0.113.0/24"}, doctor.CodeRoute, finding.Fault, "cannot be reached: there is no route"},
+		{"MTU", forward.TrackingProxy, []string{"ip link set wan0 mtu 1000"}, doctor.CodeMTU, finding.Warning, "packets of 1000 bytes at most"},
+		{"a smaller MTU", forward.TrackingKernel, []string{"ip route add 203.0.113.21/32 dev wan0 mtu 1400"}, doctor.CodeMTU, finding.Warning, "lan0 on the clients' side 1500"},
 		{"the other way back", forward.TrackingKernel, []string{"ip route add 192.168.5.1/32 dev wan0", "sysctl -qw net.ipv4.conf.lan0.rp_filter=1"},
-			doctor.CodeReverse, doctor.Fault, "come in by lan0 are dropped, since the way back leads out of wan0"},
+			doctor.CodeReverse, finding.Fault, "come in by lan0 are dropped, since the way back leads out of wan0"},
 		{"forwarding", forward.TrackingNone, []string{"sysctl -qw net.ipv4.ip_forward=1", "sysctl -qw net.ipv4.conf.wan0.forwarding=0"},
-			doctor.CodeForwarding, doctor.Fault, "off on wan0 alone"},
-		{"no forwarding", forward.TrackingProxy, []string{"sysctl -qw net.ipv4.ip_forward=0"}, doctor.CodeForwarding, doctor.Info, "when it starts"},
+			doctor.CodeForwarding, finding.Fault, "off on wan0 alone"},
+		{"no forwarding", forward.TrackingProxy, []string{"sysctl -qw net.ipv4.ip_forward=0"}, doctor.CodeForwarding, finding.Info, "when it starts"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -128,11 +129,11 @@ func TestListeners(t *testing.T) {
 	}
 	listen("192.168.5.2:50000")
 	got := examine(t, gateway, testForward(forward.TrackingProxy))
-	want(t, got, doctor.CodePassive, doctor.Warning, fmt.Sprintf("(pid %d))", os.Getpid()))
-	want(t, got, doctor.CodeListen, doctor.OK, "nobody else listens at 192.168.5.2:2121")
+	want(t, got, doctor.CodePassive, finding.Warning, fmt.Sprintf("(pid %d))", os.Getpid()))
+	want(t, got, doctor.CodeListen, finding.OK, "nobody else listens at 192.168.5.2:2121")
 
 	control := listen("192.168.5.2:2121")
-	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeListen, doctor.Fault, fmt.Sprintf("(pid %d)", os.Getpid()))
+	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeListen, finding.Fault, fmt.Sprintf("(pid %d)", os.Getpid()))
 
 	// Now this process is the ftpgate that runs.
 	var claim *system.Claim
@@ -141,11 +142,11 @@ func TestListeners(t *testing.T) {
 	}
 	t.Cleanup(func() { claim.Release() })
 	got = examine(t, gateway, testForward(forward.TrackingProxy))
-	want(t, got, doctor.CodeListen, doctor.OK, "ftpgate listens at 192.168.5.2:2121")
-	want(t, got, doctor.CodePassive, doctor.OK, "")
-	want(t, got, doctor.CodeRights, doctor.OK, "the running ftpgate (pid")
+	want(t, got, doctor.CodeListen, finding.OK, "ftpgate listens at 192.168.5.2:2121")
+	want(t, got, doctor.CodePassive, finding.OK, "")
+	want(t, got, doctor.CodeRights, finding.OK, "the running ftpgate (pid")
 	control.Close()
-	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeNotServed, doctor.Warning, "nobody listens at 192.168.5.2:2121")
+	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeNotServed, finding.Warning, "nobody listens at 192.168.5.2:2121")
 }
 
 // Who may not look learns what was not looked at, and the rest.
@@ -155,7 +156,7 @@ func TestUnprivileged(t *testing.T) {
 	if out, err := gateway.Output(t.Context(), "nft", "table inet fw { chain i { type filter hook input priority 0; policy drop; }; }"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	var got []doctor.Finding
+	var got []finding.Finding
 	if err := gateway.Do(func() error {
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var before [2]unix.CapUserData
@@ -168,15 +169,15 @@ func TestUnprivileged(t *testing.T) {
 			return err
 		}
 		forwards := []forward.Resolved{testForward(forward.TrackingProxy)}
-		got = doctor.Examine(facts.Facts("ftpgate", forwards, doctor.Facts{}), forwards)
+		got = doctor.Examine(facts.Read("ftpgate", forwards, doctor.Facts{}), forwards)
 		return unix.Capset(&header, &before[0])
 	}); err != nil {
 		t.Fatal(err)
 	}
-	want(t, got, doctor.CodeUnread, doctor.Info, "what other programs' nftables tables do could not be read: ")
-	want(t, got, doctor.CodeRights, doctor.Warning, "this process may not change the network")
-	want(t, got, doctor.CodeRoute, doctor.OK, "203.0.113.21 is reached through wan0")
-	if slices.ContainsFunc(got, func(f doctor.Finding) bool { return f.Level == doctor.Fault || f.Code == doctor.CodeInput }) {
+	want(t, got, doctor.CodeUnread, finding.Info, "what other programs' nftables tables do could not be read: ")
+	want(t, got, doctor.CodeRights, finding.Warning, "this process may not change the network")
+	want(t, got, doctor.CodeRoute, finding.OK, "203.0.113.21 is reached through wan0")
+	if slices.ContainsFunc(got, func(f finding.Finding) bool { return f.Severity == finding.Fault || f.Code == doctor.CodeInput }) {
 		t.Errorf("got %+v; want no fault, and nothing of what cannot be seen", got)
 	}
 }
