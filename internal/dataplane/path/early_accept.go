@@ -64,7 +64,8 @@ func (e *earlyAccept) Finish(cancel <-chan struct{}) dataplane.Outcome {
 	if e.relayed.Load() {
 		return e.overRelay().Finish(cancel)
 	}
-	return e.metered.Finish(cancel)
+	e.MarkUsed()
+	return e.Outcome()
 }
 
 // Close closes the pinhole, and ends the connection if the relay carries it.
