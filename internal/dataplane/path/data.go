@@ -20,7 +20,7 @@ type relayed struct {
 func (r relayed) Outcome() dataplane.Outcome {
 	connected, stranger := r.Came()
 	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: connected, Stranger: stranger,
-		Settled: r.Settled(), NotResumed: r.Unresumed()}
+		Settled: r.Settled(), NotResumed: r.NotResumed()}
 	o.Up, o.Down = r.Bytes()
 	if r.clientIsTo {
 		o.Up, o.Down = o.Down, o.Up

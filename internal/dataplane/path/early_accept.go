@@ -27,7 +27,7 @@ type earlyAccept struct {
 func acceptEarly(ctx context.Context, data metered, hole pinhole.Pinhole) (*earlyAccept, error) {
 	port := data.At().Port()
 	path := relay.Path{Ports: forward.PortRange{First: port, Last: port}}
-	waiting, err := path.Open(ctx, hole, relay.DataTLS{})
+	waiting, err := path.Open(ctx, hole, dataplane.DataTLS{})
 	if err != nil {
 		return nil, err
 	}

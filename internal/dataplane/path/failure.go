@@ -8,6 +8,7 @@ import (
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/kernelpath"
+	"ftpgate/internal/dataplane/passthrough"
 	"ftpgate/internal/dataplane/relay"
 )
 
@@ -108,7 +109,7 @@ func openFailure(err error, ports forward.PortRange) error {
 // passthroughFailure is the error of a passthrough that cannot be opened.
 func passthroughFailure(err error) error {
 	f := &dataplane.Failure{Err: err}
-	if refused, ok := errors.AsType[*relay.PassthroughError](err); ok {
+	if refused, ok := errors.AsType[*passthrough.Error](err); ok {
 		f.ReplyCode, f.ReplyText = refused.Reply()
 		f.Remedy = refused.Remedy()
 	}

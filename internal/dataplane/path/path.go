@@ -20,6 +20,7 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/kernelpath"
+	"ftpgate/internal/dataplane/passthrough"
 	"ftpgate/internal/dataplane/relay"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/kernel/system"
@@ -47,7 +48,7 @@ type Paths struct {
 
 	tables   atomic.Pointer[tables]          // nil: they were never available
 	kernel   atomic.Pointer[kernelpath.Path] // over tables, while they are available; nil: they are not
-	relayed  *relay.Passthroughs
+	relayed  *passthrough.Passthroughs
 	reserved atomic.Pointer[reservedPorts]
 	free     *portCache
 	host     *hostAddresses
@@ -99,7 +100,7 @@ func New(c Config) *Paths {
 		}
 		return p.tables.Load().passthroughs.Renew()
 	}
-	p.relayed = relay.NewPassthroughs(0, p.passthroughEnded)
+	p.relayed = passthrough.New(0, p.passthroughEnded)
 	return p
 }
 
@@ -191,7 +192,7 @@ func (p forwardPath) open(
 		return nil, netip.AddrPort{}, err
 	}
 	if path == forward.DataRelay {
-		t, err := p.relay(f).Open(ctx, hole, relay.DataTLS(dataTLS))
+		t, err := p.relay(f).Open(ctx, hole, dataTLS)
 		if err != nil {
 			return nil, netip.AddrPort{}, err
 		}
@@ -219,7 +220,7 @@ func (p forwardPath) Bridge(
 	ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS,
 ) (dataplane.Data, error) {
 	f := p.current()
-	t, err := p.relay(f).Bridge(ctx, bridge, relay.DataTLS(dataTLS))
+	t, err := p.relay(f).Bridge(ctx, bridge, dataTLS)
 	if err != nil {
 		return nil, openFailure(err, f.PortsForData())
 	}
@@ -227,20 +228,20 @@ func (p forwardPath) Bridge(
 }
 
 // OpenPassthrough opens a passthrough by the path that can carry its connections.
-func (p forwardPath) OpenPassthrough(passthrough pinhole.Passthrough) (dataplane.Handle, error) {
+func (p forwardPath) OpenPassthrough(pt pinhole.Passthrough) (dataplane.Handle, error) {
 	kernel := p.kernel.Load()
-	path, err := choosePassthrough(p.current().Data, passthrough, kernel != nil, p.host.has)
+	path, err := choosePassthrough(p.current().Data, pt, kernel != nil, p.host.has)
 	if err != nil {
 		return nil, passthroughFailure(err)
 	}
 	if path == forward.DataRelay {
-		handle, err := p.relayed.Open(passthrough)
+		handle, err := p.relayed.Open(pt)
 		if err != nil {
 			return nil, passthroughFailure(err)
 		}
 		return handle, nil
 	}
-	handle, err := kernel.OpenPassthrough(passthrough)
+	handle, err := kernel.OpenPassthrough(pt)
 	if err != nil {
 		return nil, passthroughFailure(err)
 	}
@@ -248,10 +249,10 @@ func (p forwardPath) OpenPassthrough(passthrough pinhole.Passthrough) (dataplane
 }
 
 // passthroughEnded logs a connection of a passthrough over the relay that did not end in order.
-func (p *Paths) passthroughEnded(passthrough pinhole.Passthrough, r relay.Result) {
+func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
 		p.log.Info("a data connection of an encrypted session ended early; its ends know whether all has arrived",
-			"passage", passthrough.String(), "err", r.Err)
+			"passage", pt.String(), "err", r.Err)
 	}
 }
 
