@@ -14,10 +14,10 @@ type Path interface {
 	// Open reserves a port of the gateway for a pinhole and returns where it is (the port of hole.At is
 	// ignored). Nothing comes through before Arm. It fails where no port is free or the path cannot
 	// carry the connection.
-	Open(ctx context.Context, hole pinhole.Pinhole, seals DataTLS) (Data, netip.AddrPort, error)
+	Open(ctx context.Context, hole pinhole.Pinhole, dataTLS DataTLS) (Data, netip.AddrPort, error)
 	// Bridge connects to both ends at once: an active client and a server that only listens. It does not
 	// wait for them: Finish returns what became of it.
-	Bridge(ctx context.Context, bridge pinhole.Bridge, seals DataTLS) (Data, error)
+	Bridge(ctx context.Context, bridge pinhole.Bridge, dataTLS DataTLS) (Data, error)
 	// OpenPassthrough lets a client reach a server's passive ports one to one until the gate is closed. Others
 	// of the same client may have the same passage.
 	OpenPassthrough(passage pinhole.Passthrough) (Handle, error)

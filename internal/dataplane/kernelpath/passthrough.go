@@ -10,93 +10,125 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// ErrOverlap says that the client already reaches other ports, or the same of another server, through
-// the ports that a passage asks for.
+// ErrOverlap says that the client already reaches other ports, or the same ports of another server, through
+// the ports that a passthrough asks for.
 var ErrOverlap = errors.New("another passage of the client has these ports")
 
-// pair is a client and an address of the gateway: between the two each port leads to one place.
-type pair struct{ from, at netip.Addr }
+// clientKey is a client and an address of the gateway: between the two each port leads to one place.
+type clientKey struct{ from, listen netip.Addr }
 
-// passage is an open passage and who has it.
-type passage struct {
-	passage pinhole.Passthrough
-	gates   int // open, or being opened or closed: it stays in Path.passages until nobody is at it
-
-	mu     sync.Mutex // held while the kernel is told
-	opened int        // gates that are open; the kernel has the passage while there are any
+// passthrough is an open passthrough and the number of its users. Path.mu guards it.
+//
+//	absent --first OpenPassthrough--> adding --> open --last Close--> removing --> absent
+//
+// In adding and removing, one goroutine calls the kernel without a lock, and others wait for changing.
+type passthrough struct {
+	is       pinhole.Passthrough
+	handles  int           // that are open
+	changing chan struct{} // adding or removing: closed when the kernel has answered; nil in open
 }
 
-// OpenPassthrough opens a passage for a session. All sessions of a client share one: the kernel is told at the first
-// one's Pass and at the last one's Close. When it returns without an error the client can come. The
-// error is the kernel's, or wraps ErrOverlap. The caller closes the gate.
+// OpenPassthrough opens a passthrough for a session. All sessions of a client share one: the kernel is called
+// for the first OpenPassthrough and for the last Close. When it returns nil, the client can connect. The
+// error is the kernel's, or wraps ErrOverlap. The caller closes the handle.
 func (p *Path) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
-	shared, err := p.share(of)
+	shared, first, err := p.share(of)
+	if err == nil && first {
+		err = p.kernel.AddPassthrough(of)
+		p.changed(shared, err == nil)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("pinhole: pass %s: %w", of, err)
 	}
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
-	if shared.opened == 0 {
-		if err := p.kernel.AddPassthrough(of); err != nil {
-			p.unshare(shared)
-			return nil, fmt.Errorf("pinhole: pass %s: %w", of, err)
-		}
-	}
-	shared.opened++
 	return &Handle{path: p, shared: shared}, nil
 }
 
-// share returns the passage that all sessions of its client share.
-func (p *Path) share(of pinhole.Passthrough) (*passage, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := pair{of.From, of.Listen}
-	for _, other := range p.passages[key] {
+// share takes part in the passthrough. It returns one that is open, or (first) one in adding, which the
+// caller adds to the kernel.
+func (p *Path) share(of pinhole.Passthrough) (shared *passthrough, first bool, err error) {
+	for {
+		p.mu.Lock()
+		shared, err = p.find(of)
 		switch {
-		case other.passage == of:
-			other.gates++
+		case err != nil:
+			p.mu.Unlock()
+			return nil, false, err
+		case shared == nil:
+			shared = &passthrough{is: of, handles: 1, changing: make(chan struct{})}
+			key := clientKey{of.From, of.Listen}
+			p.passthroughs[key] = append(p.passthroughs[key], shared)
+			p.mu.Unlock()
+			return shared, true, nil
+		case shared.changing == nil:
+			shared.handles++
+			p.mu.Unlock()
+			return shared, false, nil
+		}
+		changing := shared.changing
+		p.mu.Unlock()
+		<-changing
+	}
+}
+
+// find returns the passthrough that is there, nil where there is none, and an error where another one of the
+// client has some of its ports. The caller holds the lock.
+func (p *Path) find(of pinhole.Passthrough) (*passthrough, error) {
+	for _, other := range p.passthroughs[clientKey{of.From, of.Listen}] {
+		switch {
+		case other.is == of:
 			return other, nil
-		case other.passage.Ports.Overlaps(of.Ports):
-			return nil, fmt.Errorf("%w: %s", ErrOverlap, other.passage)
+		case other.is.Ports.Overlaps(of.Ports):
+			return nil, fmt.Errorf("%w: %s", ErrOverlap, other.is)
 		}
 	}
-	made := &passage{passage: of, gates: 1}
-	p.passages[key] = append(p.passages[key], made)
-	return made, nil
+	return nil, nil
 }
 
-// unshare ends one's part in a passage.
-func (p *Path) unshare(shared *passage) {
+// changed ends adding or removing: the passthrough is open or absent from now on.
+func (p *Path) changed(shared *passthrough, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if shared.gates--; shared.gates > 0 {
+	close(shared.changing)
+	shared.changing = nil
+	if open {
 		return
 	}
-	key := pair{shared.passage.From, shared.passage.Listen}
-	left := slices.DeleteFunc(p.passages[key], func(other *passage) bool { return other == shared })
-	if p.passages[key] = left; len(left) == 0 {
-		delete(p.passages, key)
+	key := clientKey{shared.is.From, shared.is.Listen}
+	left := slices.DeleteFunc(p.passthroughs[key], func(other *passthrough) bool { return other == shared })
+	if p.passthroughs[key] = left; len(left) == 0 {
+		delete(p.passthroughs, key)
 	}
 }
 
-// Handle is one session's part in a passage. Its methods may be called by several goroutines at once.
+// release ends one handle's part in a passthrough, and reports whether it was the last: then the passthrough
+// is in removing.
+func (p *Path) release(shared *passthrough) (last bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if shared.handles--; shared.handles > 0 {
+		return false
+	}
+	shared.changing = make(chan struct{})
+	return true
+}
+
+// Handle is one session's part in a passthrough. Several goroutines may call its methods at once.
 type Handle struct {
 	path   *Path
-	shared *passage
+	shared *passthrough
 	once   sync.Once
 }
 
-// Close ends the session's part. When it returns for the last session that has the passage, nobody new can
-// come; connections that have come through go on. The second time it does nothing.
-func (g *Handle) Close() { g.once.Do(g.close) }
+// Close ends the session's part. When it returns for the last session that has the passthrough, nobody new
+// can connect; connections that have come through go on. The second Close does nothing.
+func (h *Handle) Close() { h.once.Do(h.closeOnce) }
 
-func (g *Handle) close() {
-	g.shared.mu.Lock()
-	defer g.shared.mu.Unlock()
-	if g.shared.opened--; g.shared.opened == 0 {
-		if err := g.path.kernel.RemovePassthrough(g.shared.passage); err != nil {
-			g.path.log.Error("a passage stays open until it expires", "error", err)
-		}
+func (h *Handle) closeOnce() {
+	if !h.path.release(h.shared) {
+		return
 	}
-	g.path.unshare(g.shared)
+	if err := h.path.kernel.RemovePassthrough(h.shared.is); err != nil {
+		h.path.log.Error("a passthrough stays open until it expires", "error", err)
+	}
+	h.path.changed(h.shared, false)
 }

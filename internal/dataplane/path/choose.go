@@ -8,28 +8,32 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// Carrier decides what carries the connection of one pinhole, DataKernel or DataRelay. The kernel is
-// taken where it can: its tables are there, all addresses are of one version of IP, both ends are
-// beyond this host, so that the connection is routed, and the gateway speaks TLS with neither. The error
-// says why a forward with data kernel gets none.
-func Carrier(want forward.DataPath, hole pinhole.Pinhole, tables bool, local func(netip.Addr) bool) (forward.DataPath, error) {
-	why := inTheWay(tables, hole.OneFamily(), local, hole.From, hole.Target.Addr())
+// choosePinhole chooses what carries the connection of one pinhole, DataKernel or DataRelay. The kernel
+// carries it where its tables are usable, all addresses are of one version of IP, both ends are beyond this
+// host (so that the connection is routed), and the gateway speaks TLS with neither end. The error says why a
+// forward that wants DataKernel cannot have it.
+func choosePinhole(
+	want forward.DataPath, hole pinhole.Pinhole, usable bool, local func(netip.Addr) bool,
+) (forward.DataPath, error) {
+	why := kernelObstacle(usable, hole.OneFamily(), local, hole.From, hole.Target.Addr())
 	if hole.TLS.Any() {
 		why = "ftpgate itself encrypts it"
 	}
-	return carrier(want, hole, why)
+	return choose(want, hole, why)
 }
 
-// PassageCarrier decides in the same way what carries the connections of a passage. The gateway never
+// choosePassthrough chooses in the same way what carries the connections of a passthrough. The gateway never
 // speaks TLS on them.
-func PassageCarrier(want forward.DataPath, passage pinhole.Passthrough, tables bool, local func(netip.Addr) bool) (forward.DataPath, error) {
-	return carrier(want, passage, inTheWay(tables, passage.OneFamily(), local, passage.From, passage.Target))
+func choosePassthrough(
+	want forward.DataPath, p pinhole.Passthrough, usable bool, local func(netip.Addr) bool,
+) (forward.DataPath, error) {
+	return choose(want, p, kernelObstacle(usable, p.OneFamily(), local, p.From, p.Target))
 }
 
-// inTheWay says why the kernel cannot carry connections between two ends; empty: it can.
-func inTheWay(tables, oneFamily bool, local func(netip.Addr) bool, from, to netip.Addr) string {
+// kernelObstacle says why the kernel cannot carry connections between two ends; empty: it can.
+func kernelObstacle(usable, oneFamily bool, local func(netip.Addr) bool, from, to netip.Addr) string {
 	switch {
-	case !tables:
+	case !usable:
 		return "ftpgate may not change the kernel's tables"
 	case !oneFamily:
 		return "one end has IPv4 and the other IPv6"
@@ -41,15 +45,15 @@ func inTheWay(tables, oneFamily bool, local func(netip.Addr) bool, from, to neti
 	return ""
 }
 
-// carrier is the carrier of what, where the forward wants a path and something is in the kernel's way.
-func carrier(want forward.DataPath, what fmt.Stringer, why string) (forward.DataPath, error) {
+// choose chooses the path for what, where the forward wants one and obstacle keeps the kernel from it.
+func choose(want forward.DataPath, what fmt.Stringer, obstacle string) (forward.DataPath, error) {
 	switch {
 	case want == forward.DataRelay:
 		return forward.DataRelay, nil
-	case why == "":
+	case obstacle == "":
 		return forward.DataKernel, nil
 	case want == forward.DataKernel:
-		return 0, fmt.Errorf("gateway: data kernel cannot carry %s: %s", what, why)
+		return 0, fmt.Errorf("gateway: data kernel cannot carry %s: %s", what, obstacle)
 	}
 	return forward.DataRelay, nil
 }

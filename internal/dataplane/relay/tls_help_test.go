@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 // authority returns a certificate that is its own authority, for the gateway as well as for the server.
@@ -56,15 +58,15 @@ func version(c *tls.Config, v uint16) *tls.Config {
 	return c
 }
 
-// legs says which legs are sealed.
+// legs says on which legs the gateway speaks TLS.
 type legs struct{ client, server bool }
 
 func (l legs) String() string {
 	return map[legs]string{{}: "clear", {true, false}: "client", {false, true}: "server", {true, true}: "both"}[l]
 }
 
-// seals are the gateway's.
-func (l legs) seals() (s DataTLS) {
+// dataTLS are the gateway's.
+func (l legs) dataTLS() (s dataplane.DataTLS) {
 	if l.client {
 		s.Client = serving()
 	}
@@ -74,7 +76,7 @@ func (l legs) seals() (s DataTLS) {
 	return s
 }
 
-var sealedLegs = []legs{{true, false}, {false, true}, {true, true}}
+var tlsLegs = []legs{{true, false}, {false, true}, {true, true}}
 
 // party is a peer of the gateway: in clear, or with TLS.
 type party struct {
@@ -143,24 +145,24 @@ func (m mode) client() Side {
 }
 
 // connect connects both ends over a transfer of p, without any TLS so far.
-func connect(t testing.TB, p *Path, m mode, seals DataTLS) (tr *Transfer, client, srv *net.TCPConn) {
+func connect(t testing.TB, p *Path, m mode, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv *net.TCPConn) {
 	t.Helper()
 	if m == bridged {
-		a, b := far(t, peer), far(t, server)
+		a, b := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
 		tr, err := p.Bridge(context.Background(), pinhole.Bridge{
-			Client: pinhole.Leg{SourceIP: gateway, Target: localAddrPort(a.Addr())},
-			Server: pinhole.Leg{SourceIP: inside, Target: localAddrPort(b.Addr())},
-		}, seals)
+			Client: pinhole.Leg{SourceIP: relaytest.Gateway, Target: relaytest.LocalAddrPort(a.Addr())},
+			Server: pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(b.Addr())},
+		}, dataTLS)
 		if err != nil {
 			t.Fatal(err)
 		}
 		owned(t, tr)
-		return tr, acceptFrom(t, a), acceptFrom(t, b)
+		return tr, relaytest.Accept(t, a), relaytest.Accept(t, b)
 	}
-	l := far(t, server)
+	l := relaytest.Listen(t, relaytest.Server)
 	h := hole(l)
 	h.Active = m == active
-	tr, err := p.Open(context.Background(), h, seals)
+	tr, err := p.Open(context.Background(), h, dataTLS)
 	if err == nil {
 		owned(t, tr)
 		err = tr.Arm()
@@ -168,33 +170,33 @@ func connect(t testing.TB, p *Path, m mode, seals DataTLS) (tr *Transfer, client
 	if err != nil {
 		t.Fatal(err)
 	}
-	comes := dialFrom(t, peer, tr.At())
-	listens := acceptFrom(t, l)
+	comes := relaytest.Dial(t, relaytest.Peer, tr.At())
+	listens := relaytest.Accept(t, l)
 	if m == active {
 		return tr, listens, comes
 	}
 	return tr, comes, listens
 }
 
-// sealedBy connects both ends over a transfer of p, and has them speak TLS where the gateway does, with
+// connectTLS connects both ends over a transfer of p, and has them speak TLS where the gateway does, with
 // version v or any (0). Their handshakes are not done yet.
-func sealedBy(t testing.TB, p *Path, m mode, v uint16, seals DataTLS) (tr *Transfer, client, srv party) {
+func connectTLS(t testing.TB, p *Path, m mode, v uint16, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
 	t.Helper()
-	tr, c, s := connect(t, p, m, seals)
+	tr, c, s := connect(t, p, m, dataTLS)
 	client, srv = party{tcp: c}, party{tcp: s}
-	if seals.Client != nil {
+	if dataTLS.Client != nil {
 		client.tls = tls.Client(c, version(dialling(), v))
 	}
-	if seals.Server != nil {
+	if dataTLS.Server != nil {
 		srv.tls = tls.Server(s, version(serving(), v))
 	}
 	return tr, client, srv
 }
 
-// sealed returns a passive transfer with both its ends, all handshakes done.
-func sealed(t testing.TB, seals DataTLS) (tr *Transfer, client, srv party) {
+// joinedTLS returns a passive transfer with both its ends, all handshakes done.
+func joinedTLS(t testing.TB, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
 	t.Helper()
-	tr, client, srv = sealedBy(t, path(), passive, 0, seals)
+	tr, client, srv = connectTLS(t, path(), passive, 0, dataTLS)
 	handshake(t, client, srv)
 	return tr, client, srv
 }

@@ -1,4 +1,4 @@
-package relay
+package passthrough
 
 import (
 	"errors"
@@ -14,12 +14,13 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
-// wantPassageError checks an error's texts.
-func wantPassageError(t *testing.T, err error, text, plain, remedy string) {
+// wantError checks an error's texts.
+func wantError(t *testing.T, err error, text, plain, remedy string) {
 	t.Helper()
-	var e *PassthroughError
+	var e *Error
 	if !errors.As(err, &e) {
 		t.Fatalf("got %v; want a PassageError", err)
 	}
@@ -36,55 +37,55 @@ func wantPassageError(t *testing.T, err error, text, plain, remedy string) {
 	}
 }
 
-func TestPassagePortInUse(t *testing.T) {
-	r, held := taken(t, 6)
+func TestPassthroughPortInUse(t *testing.T) {
+	r, held := relaytest.TakenPorts(t, 6)
 	for i, l := range held {
 		if i != 4 {
 			l.Close()
 		}
 	}
-	ps := passages(t, nil)
-	_, err := ps.Open(passageTo(r))
+	ps := newPassthroughs(t, nil)
+	_, err := ps.Open(passthroughTo(r))
 	port := fmt.Sprintf("port %d", r.First+4)
-	wantPassageError(t, err, port+": address already in use", port+" of the gateway is in use", "ip_local_reserved_ports")
+	wantError(t, err, port+": address already in use", port+" of the gateway is in use", "ip_local_reserved_ports")
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("got %v; want %v", err, syscall.EADDRINUSE)
 	}
 	for i := range 4 {
-		wantRefused(t, netip.AddrPortFrom(gateway, r.First+uint16(i)))
+		relaytest.WantRefused(t, netip.AddrPortFrom(relaytest.Gateway, r.First+uint16(i)))
 	}
 	held[4].Close()
-	p := pass(t, ps, passageTo(r))
-	if l, err := net.Listen("tcp", netip.AddrPortFrom(gateway, r.Last).String()); err == nil {
+	p := pass(t, ps, passthroughTo(r))
+	if l, err := net.Listen("tcp", netip.AddrPortFrom(relaytest.Gateway, r.Last).String()); err == nil {
 		l.Close()
 		t.Error("another program can listen at a port of the passage")
 	}
 	p.Close()
 }
 
-// TestPassageDisputed has one client's ports lead to two servers, and as two addresses.
-func TestPassageDisputed(t *testing.T) {
-	r := free(t, 4)
-	ps := passages(t, nil)
-	p := pass(t, ps, passageTo(forward.PortRange{First: r.First + 2, Last: r.Last}))
+// TestPassthroughDisputed has one client's ports lead to two servers, and as two addresses.
+func TestPassthroughDisputed(t *testing.T) {
+	r := relaytest.FreePorts(t, 4)
+	ps := newPassthroughs(t, nil)
+	p := pass(t, ps, passthroughTo(forward.PortRange{First: r.First + 2, Last: r.Last}))
 	for _, change := range []func(*pinhole.Passthrough){
-		func(p *pinhole.Passthrough) { p.Target = stranger },
-		func(p *pinhole.Passthrough) { p.SourceIP = stranger },
+		func(p *pinhole.Passthrough) { p.Target = relaytest.Stranger },
+		func(p *pinhole.Passthrough) { p.SourceIP = relaytest.Stranger },
 	} {
-		other := passageTo(r)
+		other := passthroughTo(r)
 		change(&other)
 		_, err := ps.Open(other)
 		port := fmt.Sprintf("port %d", r.First+2)
-		wantPassageError(t, err, port+" leads this client to "+server.String(), port, "of their own")
-		wantRefused(t, netip.AddrPortFrom(gateway, r.First))
+		wantError(t, err, port+" leads this client to "+relaytest.Server.String(), port, "of their own")
+		relaytest.WantRefused(t, netip.AddrPortFrom(relaytest.Gateway, r.First))
 		p.Close()
 		pass(t, ps, other).Close()
-		p = pass(t, ps, passageTo(forward.PortRange{First: r.First + 2, Last: r.Last}))
+		p = pass(t, ps, passthroughTo(forward.PortRange{First: r.First + 2, Last: r.Last}))
 	}
 }
 
-func TestPassageRefuses(t *testing.T) {
-	ps := passages(t, nil)
+func TestPassthroughRefuses(t *testing.T) {
+	ps := newPassthroughs(t, nil)
 	for _, tt := range []struct {
 		name   string
 		change func(*pinhole.Passthrough)
@@ -92,7 +93,7 @@ func TestPassageRefuses(t *testing.T) {
 	}{
 		{"nobody", func(p *pinhole.Passthrough) { p.From = netip.Addr{} }, "who may connect is not said"},
 		{"everywhere", func(p *pinhole.Passthrough) { p.Listen = netip.IPv4Unspecified() }, "the gateway's address is not said"},
-		{"two families", func(p *pinhole.Passthrough) { p.From = loop6 }, "of two families"},
+		{"two families", func(p *pinhole.Passthrough) { p.From = relaytest.Loopback6 }, "of two families"},
 		{"nowhere", func(p *pinhole.Passthrough) { p.Target = netip.Addr{} }, "nowhere to connect to"},
 		{"itself", func(p *pinhole.Passthrough) { p.Target = p.Listen }, "leads to itself"},
 		{"no ports", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{} }, "nowhere to connect to"},
@@ -103,21 +104,21 @@ func TestPassageRefuses(t *testing.T) {
 		{"the last", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{First: 60000, Last: 65535} }, "5536 ports are more"},
 		{"not our address", func(p *pinhole.Passthrough) { p.Listen = netip.MustParseAddr("192.0.2.1") }, "port 2000: bind: cannot assign"},
 	} {
-		p := passageTo(forward.PortRange{First: 2000, Last: 2000 + forward.MaxRelayedPorts - 1})
-		if err := checkPassage(p); err != nil {
+		p := passthroughTo(forward.PortRange{First: 2000, Last: 2000 + forward.MaxRelayedPorts - 1})
+		if err := check(p); err != nil {
 			t.Fatal(err)
 		}
 		tt.change(&p)
 		_, err := ps.Open(p)
-		t.Run(tt.name, func(t *testing.T) { wantPassageError(t, err, tt.want, "the", "") })
+		t.Run(tt.name, func(t *testing.T) { wantError(t, err, tt.want, "the", "") })
 	}
-	wide := passageTo(forward.PortRange{First: 2000, Last: 4000})
+	wide := passthroughTo(forward.PortRange{First: 2000, Last: 4000})
 	_, err := ps.Open(wide)
-	wantPassageError(t, err, "2001 ports", "more ports",
+	wantError(t, err, "2001 ports", "more ports",
 		"run as root or with CAP_NET_ADMIN so that the kernel carries it, or name a smaller range")
-	wide.From, wide.Listen = loop6, loop6
-	if _, err := ps.Open(wide); strings.Contains(err.(*PassthroughError).Remedy(), "CAP_NET_ADMIN") {
-		t.Errorf("the kernel cannot carry %s, and the remedy is %q", wide, err.(*PassthroughError).Remedy())
+	wide.From, wide.Listen = relaytest.Loopback6, relaytest.Loopback6
+	if _, err := ps.Open(wide); strings.Contains(err.(*Error).Remedy(), "CAP_NET_ADMIN") {
+		t.Errorf("the kernel cannot carry %s, and the remedy is %q", wide, err.(*Error).Remedy())
 	}
 }
 
@@ -136,53 +137,53 @@ func sockets(t *testing.T) (n int) {
 	return n
 }
 
-func TestPassageLeavesNothing(t *testing.T) {
-	r, ls := ranged(t, server, 64)
-	ps := passages(t, nil)
+func TestPassthroughLeavesNothing(t *testing.T) {
+	r, ls := ranged(t, relaytest.Server, 64)
+	ps := newPassthroughs(t, nil)
 	before := sockets(t)
 	for range 5 {
-		p := pass(t, ps, passageTo(r))
+		p := pass(t, ps, passthroughTo(r))
 		if got := sockets(t) - before; got != 64 {
 			t.Errorf("an open passage of 64 ports has %d sockets", got)
 		}
-		c, s := through(t, peer, netip.AddrPortFrom(gateway, r.Last), ls[63])
+		c, s := through(t, relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, r.Last), ls[63])
 		talk(t, c, s)
 		p.Close()
-		await(t, func() bool { return ps.Counts().Running == 0 }, func() string { return "a connection does not end" })
-		noPassageGoroutines(t)
+		relaytest.Await(t, func() bool { return ps.Counts().Running == 0 }, func() string { return "a connection does not end" })
+		noGoroutines(t)
 		if got := sockets(t); got != before {
 			t.Errorf("got %d sockets after Close; want %d", got, before)
 		}
 	}
 }
 
-// TestPassageNoDescriptors takes the process every descriptor: who comes waits, and nothing spins.
-func TestPassageNoDescriptors(t *testing.T) {
-	r, ls := ranged(t, server, 2)
-	ps := passages(t, nil)
-	p := pass(t, ps, passageTo(forward.PortRange{First: r.First, Last: r.First}))
+// TestPassthroughNoDescriptors takes the process every descriptor: who comes waits, and nothing spins.
+func TestPassthroughNoDescriptors(t *testing.T) {
+	r, ls := ranged(t, relaytest.Server, 2)
+	ps := newPassthroughs(t, nil)
+	p := pass(t, ps, passthroughTo(forward.PortRange{First: r.First, Last: r.First}))
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := os.NewFile(uintptr(fd), "client")
 	defer client.Close()
-	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(peer, 0))); err != nil {
+	if err := unix.Bind(fd, sockaddr4(netip.AddrPortFrom(relaytest.Peer, 0))); err != nil {
 		t.Fatal(err)
 	}
 	allow := withoutDescriptors(t)
 	defer allow()
-	if err := unix.Connect(fd, sockaddr(netip.AddrPortFrom(gateway, r.First))); err != nil {
+	if err := unix.Connect(fd, sockaddr4(netip.AddrPortFrom(relaytest.Gateway, r.First))); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return ps.Counts().AcceptErrors >= 4 }, func() string { return "it does not stumble" })
-	if _, err = ps.Open(passageTo(forward.PortRange{First: r.Last, Last: r.Last})); err == nil {
+	relaytest.Await(t, func() bool { return ps.Counts().AcceptErrors >= 4 }, func() string { return "it does not stumble" })
+	if _, err = ps.Open(passthroughTo(forward.PortRange{First: r.Last, Last: r.Last})); err == nil {
 		t.Error("a passage opens without a descriptor")
 	} else {
-		wantPassageError(t, err, fmt.Sprintf("port %d: ", r.Last), "out of room", "LimitNOFILE")
+		wantError(t, err, fmt.Sprintf("port %d: ", r.Last), "out of room", "LimitNOFILE")
 	}
 	allow()
-	srv := acceptFrom(t, ls[0]) // who waited comes in
+	srv := relaytest.Accept(t, ls[0]) // who waited comes in
 	if _, err := srv.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -195,11 +196,11 @@ func TestPassageNoDescriptors(t *testing.T) {
 	p.Close()
 }
 
-// TestPassageClosedAtRest closes a gate that rests because there are no descriptors.
-func TestPassageClosedAtRest(t *testing.T) {
+// TestPassthroughClosedAtRest closes a gate that rests because there are no descriptors.
+func TestPassthroughClosedAtRest(t *testing.T) {
 	g := portListener{closed: make(chan struct{})}
 	close(g.closed)
-	if g.pause(2 * patience) {
+	if g.pause(2 * relaytest.Patience) {
 		t.Error("a closed gate goes on")
 	}
 }
@@ -219,4 +220,9 @@ func withoutDescriptors(t *testing.T) (allow func()) {
 			t.Error(err)
 		}
 	}
+}
+
+// sockaddr4 is an IPv4 address and port as system calls want it.
+func sockaddr4(a netip.AddrPort) *unix.SockaddrInet4 {
+	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 }

@@ -13,33 +13,36 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ftpgate/internal/dataplane/leg"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
-// TestSealed carries files of all kinds over all ways, with all combinations of sealed legs.
-func TestSealed(t *testing.T) {
+// TestTLS carries files of all kinds over all ways, with all combinations of TLS legs.
+func TestTLS(t *testing.T) {
 	before, _ := filepath.Glob("/proc/self/fd/*")
 	for _, m := range []mode{passive, active, bridged} {
-		for _, l := range sealedLegs {
+		for _, l := range tlsLegs {
 			for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 				for _, size := range []int{0, 1, 3<<20 + 7} {
 					for _, sender := range []string{endClient, endServer} {
 						name := fmt.Sprintf("%s/%s/%s/%d bytes/from the %s", m, l, tls.VersionName(v), size, sender)
-						t.Run(name, func(t *testing.T) { sealedFile(t, m, l, v, size, sender) })
+						t.Run(name, func(t *testing.T) { tlsFile(t, m, l, v, size, sender) })
 					}
 				}
 			}
 		}
 	}
-	await(t, func() bool {
+	relaytest.Await(t, func() bool {
 		now, _ := filepath.Glob("/proc/self/fd/*")
 		return len(now) <= len(before)+8 // package net's and the tests' own
 	}, func() string { return "descriptors are left" })
 }
 
-func sealedFile(t *testing.T, m mode, l legs, v uint16, size int, sender string) {
-	tr, client, srv := sealedBy(t, path(), m, v, l.seals())
+func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender string) {
+	tr, client, srv := connectTLS(t, path(), m, v, l.dataTLS())
 	sends, gets := at(sender, client, srv)
-	file := noise(size)
+	file := relaytest.Noise(size)
 	sent := make(chan error, 1)
 	go func() {
 		_, err := sends.Write(file)
@@ -62,13 +65,13 @@ func sealedFile(t *testing.T, m mode, l legs, v uint16, size int, sender string)
 	}
 }
 
-// TestSealedLarge carries more than all buffers hold.
-func TestSealedLarge(t *testing.T) {
+// TestTLSLarge carries more than all buffers hold.
+func TestTLSLarge(t *testing.T) {
 	const size = 64 << 20
-	for _, l := range sealedLegs {
+	for _, l := range tlsLegs {
 		for _, sender := range []string{endClient, endServer} {
 			t.Run(l.String()+"/from the "+sender, func(t *testing.T) {
-				tr, client, srv := sealed(t, l.seals())
+				tr, client, srv := joinedTLS(t, l.dataTLS())
 				sends, gets := at(sender, client, srv)
 				want, got := sha256.New(), sha256.New()
 				sent := make(chan error, 1)
@@ -92,16 +95,16 @@ func TestSealedLarge(t *testing.T) {
 	}
 }
 
-// TestSealedTrickle has each piece arrive before the next is sent, to and fro, in sizes around a record's
+// TestTLSTrickle has each piece arrive before the next is sent, to and fro, in sizes around a record's
 // and a piece's, and then one end finish long before the other.
-func TestSealedTrickle(t *testing.T) {
-	for _, l := range sealedLegs {
+func TestTLSTrickle(t *testing.T) {
+	for _, l := range tlsLegs {
 		t.Run(l.String(), func(t *testing.T) {
-			tr, client, srv := sealed(t, l.seals())
-			for _, size := range []int{1, 5, 16<<10 - 1, 16 << 10, 16<<10 + 1, pieceSize, pieceSize + headroom, pieceSize + 1} {
+			tr, client, srv := joinedTLS(t, l.dataTLS())
+			for _, size := range []int{1, 5, 16<<10 - 1, 16 << 10, 16<<10 + 1, leg.BufferSize, leg.BufferSize + leg.BufferHeadroom, leg.BufferSize + 1} {
 				for _, sender := range []string{endClient, endServer} {
 					sends, gets := at(sender, client, srv)
-					word := noise(size)
+					word := relaytest.Noise(size)
 					go sends.Write(word)
 					got := make([]byte, size)
 					if _, err := io.ReadFull(gets, got); err != nil || !bytes.Equal(got, word) {
@@ -123,20 +126,20 @@ func TestSealedTrickle(t *testing.T) {
 	}
 }
 
-// TestSealedReset has an end break off in the middle: the other one sees a reset.
-func TestSealedReset(t *testing.T) {
-	for _, l := range sealedLegs {
+// TestTLSReset has an end break off in the middle: the other one sees a reset.
+func TestTLSReset(t *testing.T) {
+	for _, l := range tlsLegs {
 		for _, who := range []string{endClient, endServer} {
 			t.Run(l.String()+"/"+who, func(t *testing.T) {
-				tr, client, srv := sealed(t, l.seals())
+				tr, client, srv := joinedTLS(t, l.dataTLS())
 				breaker, other := at(who, client, srv)
 				tell(t, breaker, other, "half of a file")
-				reset(breaker.tcp)
+				relaytest.Reset(breaker.tcp)
 				wantEndReset(t, "other end", other)
 				wantBroken(t, wait(t, tr).Err, sideOf(who))
 			})
 			t.Run(l.String()+"/"+who+" while it is written to", func(t *testing.T) {
-				tr, client, srv := sealed(t, l.seals())
+				tr, client, srv := joinedTLS(t, l.dataTLS())
 				breaker, other := at(who, client, srv)
 				sent := make(chan error, 1)
 				go func() { // without an end
@@ -144,7 +147,7 @@ func TestSealedReset(t *testing.T) {
 					sent <- err
 				}()
 				io.CopyN(io.Discard, breaker, 1<<20)
-				reset(breaker.tcp)
+				relaytest.Reset(breaker.tcp)
 				if err := <-sent; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 					t.Errorf("got %v; want a reset", err)
 				}
@@ -154,11 +157,11 @@ func TestSealedReset(t *testing.T) {
 	}
 }
 
-// TestSealedClose closes a transfer in the middle.
-func TestSealedClose(t *testing.T) {
-	for _, l := range sealedLegs {
+// TestTLSClose closes a transfer in the middle.
+func TestTLSClose(t *testing.T) {
+	for _, l := range tlsLegs {
 		t.Run(l.String(), func(t *testing.T) {
-			tr, client, srv := sealed(t, l.seals())
+			tr, client, srv := joinedTLS(t, l.dataTLS())
 			tell(t, srv, client, "half of a file")
 			tr.Close()
 			wantEndReset(t, "client", client)
@@ -170,13 +173,13 @@ func TestSealedClose(t *testing.T) {
 	}
 }
 
-// TestSealedFinish has the receiver wait for the reply before it closes, and not read before.
-func TestSealedFinish(t *testing.T) {
-	for _, l := range sealedLegs {
+// TestTLSFinish has the receiver wait for the reply before it closes, and not read before.
+func TestTLSFinish(t *testing.T) {
+	for _, l := range tlsLegs {
 		for _, size := range []int{0, 5, 3 << 20} {
 			t.Run(fmt.Sprintf("%s/%d bytes", l, size), func(t *testing.T) {
-				tr, client, srv := sealed(t, l.seals())
-				file, got := noise(size), new(bytes.Buffer)
+				tr, client, srv := joinedTLS(t, l.dataTLS())
+				file, got := relaytest.Noise(size), new(bytes.Buffer)
 				go func() {
 					srv.Write(file)
 					srv.CloseWrite()
@@ -208,8 +211,8 @@ func TestTicketsUnread(t *testing.T) {
 		for _, l := range []legs{{true, false}, {true, true}} {
 			t.Run(name+"/"+l.String(), func(t *testing.T) {
 				for range 10 {
-					tr, client, srv := sealed(t, l.seals())
-					file := noise(100_000)
+					tr, client, srv := joinedTLS(t, l.dataTLS())
+					file := relaytest.Noise(100_000)
 					if _, err := client.Write(file); err != nil {
 						t.Fatal(err)
 					}
@@ -232,35 +235,22 @@ func TestTicketsUnread(t *testing.T) {
 // wantUnread waits until something has come that e has not read: then its close is a reset.
 func wantUnread(t *testing.T, e party) {
 	t.Helper()
-	in, err := newInlet(e.tcp)
+	in, err := leg.NewReadable(e.tcp)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := in.available(); n == 0 || err != nil {
+	if n, err := in.Available(); n == 0 || err != nil {
 		t.Fatalf("got %d bytes, %v; want some that nobody has read", n, err)
 	}
 }
 
-// TestCloseNotifyHasTime: crypto/tls gives close_notify five seconds, and nothing after it. What stands before
-// it in the send buffer of a slow end may need longer.
-func TestCloseNotifyHasTime(t *testing.T) {
-	tr, client, srv := sealed(t, legs{client: true}.seals())
-	tell(t, srv, client, "a file")
-	if err := tr.legs[From].tls.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tr.legs[From].tcp.Write([]byte("x")); err != nil {
-		t.Errorf("after close_notify: %v; want no deadline", err)
-	}
-}
-
-// TestSealedStalled has a receiver that reads nothing: what is kept is bounded.
-func TestSealedStalled(t *testing.T) {
-	tr, client, srv := sealed(t, legs{true, true}.seals())
+// TestTLSStalled has a receiver that reads nothing: what is kept is bounded.
+func TestTLSStalled(t *testing.T) {
+	tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
 	tell(t, srv, client, "a file")
 	client.tcp.SetReadBuffer(64 << 10)
 	tr.ends[From].SetWriteBuffer(64 << 10)
-	block := noise(1 << 20)
+	block := relaytest.Noise(1 << 20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	sent := make(chan error, 1)
@@ -281,7 +271,7 @@ func TestSealedStalled(t *testing.T) {
 	}
 	runtime.GC() // what is garbage is not held
 	runtime.ReadMemStats(&after)
-	if got := int64(after.HeapAlloc) - int64(before.HeapAlloc); got > 16*pieceSize { // of 32 MiB
+	if got := int64(after.HeapAlloc) - int64(before.HeapAlloc); got > 16*leg.BufferSize { // of 32 MiB
 		t.Errorf("a stalled transfer holds %d bytes of heap", got)
 	}
 	if n, err := io.Copy(io.Discard, client); n != 32<<20 || err != nil {
@@ -295,13 +285,13 @@ func TestSealedStalled(t *testing.T) {
 	}
 }
 
-// BenchmarkSealed carries one large stream as BenchmarkStream does, with TLS on the legs. Both ends' own TLS
+// BenchmarkTLS carries one large stream as BenchmarkStream does, with TLS on the legs. Both ends' own TLS
 // runs on the same cores.
-func BenchmarkSealed(b *testing.B) {
+func BenchmarkTLS(b *testing.B) {
 	const size = 64 << 20
-	for _, l := range append([]legs{{}}, sealedLegs...) {
+	for _, l := range append([]legs{{}}, tlsLegs...) {
 		b.Run(l.String(), func(b *testing.B) {
-			_, client, srv := sealed(b, l.seals())
+			_, client, srv := joinedTLS(b, l.dataTLS())
 			client.tcp.SetDeadline(time.Time{})
 			srv.tcp.SetDeadline(time.Time{})
 			b.SetBytes(size)
