@@ -61,12 +61,12 @@ func (m measure) taken(c contestant) bool { return m.ftps == c.client || m.ftps 
 // measures are those that are taken in rounds, in the order of the table.
 var measures = []measure{
 	{
-		name: "transfers", title: "1 KiB files over 16 control connections", unit: "1/s",
+		name: "transfers", title: "1 KiB files over concurrent control connections", unit: "1/s",
 		targets: []target{{"proxy", "routed", 0.70}},
 		request: timed("transfers"),
 	},
 	{
-		name: "sessions", title: "whole sessions, 16 at once", unit: "1/s",
+		name: "sessions", title: "whole sessions, several at once", unit: "1/s",
 		targets: []target{{"proxy", "routed", 0.60}},
 		request: timed("sessions"),
 	},
@@ -81,7 +81,7 @@ var measures = []measure{
 		request: timed("latency"),
 	},
 	{
-		name: "tls-transfers", title: "1 KiB files, TLS, 16 connections", unit: "1/s", ftps: true,
+		name: "tls-transfers", title: "1 KiB files, TLS, concurrent connections", unit: "1/s", ftps: true,
 		targets: []target{{"terminated", "mod_proxy", 1}, {"terminated-both", "mod_proxy-both", 1}},
 		request: timed("transfers"),
 		cost: &cost{share: 1e3, measure: measure{
@@ -105,7 +105,7 @@ func largeFile(o options) request { return request{Kind: "large", EPSV: o.epsv, 
 // timed is a request that goes on for as long as a round.
 func timed(kind string) func(options) request {
 	return func(o options) request {
-		return request{Kind: kind, EPSV: o.epsv, Warmup: o.duration / 4, Duration: o.duration}
+		return request{Kind: kind, EPSV: o.epsv, Warmup: o.duration / 4, Duration: o.duration, Clients: o.clients}
 	}
 }
 

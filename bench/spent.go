@@ -34,11 +34,11 @@ func (s *stage) spent(ctx context.Context) (float64, error) {
 	defer poll.Stop()
 	pid := s.gateway.cmd.Process.Pid
 	for {
-		alone, err := childless(pid)
+		children, err := hasChildren(pid)
 		if err != nil {
 			return 0, fmt.Errorf("bench: processor time: %w", err)
 		}
-		if alone {
+		if !children {
 			return processorTime(pid)
 		}
 		select {
@@ -49,46 +49,39 @@ func (s *stage) spent(ctx context.Context) (float64, error) {
 	}
 }
 
-// childless tells whether no process is the child of this one.
-func childless(pid int) (bool, error) {
-	paths, err := filepath.Glob("/proc/[0-9]*/stat")
+// hasChildren reports whether a process has children that were not waited for. The kernel lists them for
+// each thread (CONFIG_PROC_CHILDREN), so that not every process of the machine is read for that.
+func hasChildren(pid int) (bool, error) {
+	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		return false, err
 	}
+	if len(paths) == 0 {
+		return false, fmt.Errorf("no /proc/%d/task/*/children: the process has ended, or the kernel is without CONFIG_PROC_CHILDREN", pid)
+	}
 	for _, path := range paths {
-		fields, err := statFields(path)
-		if err != nil {
+		children, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) { // a thread may just have ended
 			return false, err
 		}
-		if len(fields) > 1 && string(fields[1]) == strconv.Itoa(pid) {
-			return false, nil
+		if len(children) > 0 {
+			return true, nil
 		}
 	}
-	return true, nil
-}
-
-// statFields are the fields of a /proc/PID/stat (proc_pid_stat(5)) from the third one on, the state;
-// none where the process has just ended.
-func statFields(path string) ([][]byte, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	// The name of the program stands in parentheses and may contain anything.
-	return bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:]), nil
+	return false, nil
 }
 
 // processorTime is what a process has used and its children that have ended, in seconds: utime, stime,
 // cutime and cstime, in hundredths of a second on every Linux.
 func processorTime(pid int) (float64, error) {
 	path := fmt.Sprintf("/proc/%d/stat", pid)
-	fields, err := statFields(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, fmt.Errorf("bench: processor time: %w", err)
 	}
+	// The name of the program stands in parentheses and may contain anything; behind it is the state, the
+	// third field (proc_pid_stat(5)).
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 15 {
 		return 0, fmt.Errorf("bench: processor time: %s is %q", path, fields)
 	}

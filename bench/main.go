@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -79,6 +80,7 @@ type options struct {
 	duration    time.Duration // of a round
 	large       int           // MiB of the large file
 	idle        int           // sessions
+	clients     int           // that make the load at the same time
 	epsv        bool
 	contestants []contestant
 	measures    []string // of those in measures, and "memory"
@@ -100,6 +102,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	set.DurationVar(&o.duration, "duration", 2*time.Second, "how long a round lasts for each contestant")
 	set.IntVar(&o.large, "large", 2048, "`MiB` of the large file")
 	set.IntVar(&o.idle, "idle", 10_000, "`number` of idle sessions")
+	set.IntVar(&o.clients, "clients", 16, "`number` of clients at the same time, where the load has several")
 	set.BoolVar(&o.epsv, "epsv", false, "ask for passive connections with EPSV instead of PASV")
 	set.StringVar(&who, "contestants", "routed,helper,proxy,relay,routed-tls,mod_proxy,terminated,mod_proxy-both,terminated-both",
 		"`names` of those that are measured; there is also kernel")
@@ -126,8 +129,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	if err == nil {
 		err = checkMeasures(o.measures)
 	}
-	if err == nil && (o.rounds < 1 || o.duration <= 0 || o.large < 1 || o.idle < 2) {
-		err = errors.New("rounds, duration, large and idle must be positive")
+	if err == nil && (o.rounds < 1 || o.duration <= 0 || o.large < 1 || o.idle < 2 || o.clients < 1) {
+		err = errors.New("rounds, duration, large, idle and clients must be positive")
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -165,14 +168,27 @@ func outside(ctx context.Context, o options, args []string) (code int, err error
 		}
 		defer os.RemoveAll(dir)
 		path := filepath.Join(dir, "ftpgate")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "ftpgate/cmd/ftpgate")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("bench: build ftpgate: %w: %s", err, out)
+		if err := build(ctx, path, []string{"CGO_ENABLED=0"}, "-trimpath"); err != nil {
+			return 0, err
 		}
 		args = append([]string{"-ftpgate=" + path}, args...)
 	}
 	return lab.Enter(args)
+}
+
+// build builds ftpgate into path, in its own module: what is measured has the versions of its go.mod.
+func build(ctx context.Context, path string, env []string, flags ...string) error {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "ftpgate").Output()
+	if err != nil {
+		return fmt.Errorf("bench: find the module of ftpgate: %w", err)
+	}
+	args := slices.Concat([]string{"-C", strings.TrimSpace(string(root)), "build", "-o", path}, flags, []string{"./cmd/ftpgate"})
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("bench: build ftpgate: %w: %s", err, out)
+	}
+	return nil
 }
 
 // inside measures, or holds.

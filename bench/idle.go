@@ -14,8 +14,8 @@ import (
 const (
 	// spare is how many descriptors a process needs for other things than sessions.
 	spare = 100
-	// logins is of how many sessions the cost of the next one is the median.
-	logins = 200
+	// maxLogins bounds the sessions of which the cost of the next one is the median.
+	maxLogins = 200
 )
 
 // raiseDescriptors asks for as many descriptors as the sessions need, two each in the proxy, for this
@@ -58,13 +58,14 @@ func idle(ctx context.Context, o options, c contestant) (rows []row, err error) 
 	if err != nil {
 		return nil, err
 	}
+	logins := request{Kind: "logins", EPSV: o.epsv, Count: min(count, maxLogins)}
 	// All of them come from one address.
-	s, err := newStage(ctx, c, o.tools, "--max-sessions-per-client", strconv.Itoa(count+concurrent))
+	s, err := newStage(ctx, c, o.tools, "--max-sessions-per-client", strconv.Itoa(count+o.clients))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if _, err := s.do(ctx, request{Kind: "logins", EPSV: o.epsv, Count: logins}); err != nil { // warms up
+	if _, err := s.do(ctx, logins); err != nil { // warms up
 		return nil, err
 	}
 	before, err := resident(s.gateway.cmd.Process.Pid)
@@ -73,10 +74,10 @@ func idle(ctx context.Context, o options, c contestant) (rows []row, err error) 
 	}
 	rows = make([]row, 1)
 	for _, open := range []int{0, count / 2, count} {
-		if _, err := s.do(ctx, request{Kind: "hold", EPSV: o.epsv, Count: open}); err != nil {
+		if _, err := s.do(ctx, request{Kind: "hold", EPSV: o.epsv, Count: open, Clients: o.clients}); err != nil {
 			return nil, err
 		}
-		took, err := s.do(ctx, request{Kind: "logins", EPSV: o.epsv, Count: logins})
+		took, err := s.do(ctx, logins)
 		if err != nil {
 			return nil, err
 		}
