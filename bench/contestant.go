@@ -18,31 +18,32 @@ type contestant struct {
 	name   string
 	direct bool     // the client dials the server itself
 	rules  string   // nft text for the gateway
-	args   []string // ftpgate forward's, for a contestant with a process
-	proxy  bool     // that process holds the sessions
+	args   []string // of ftpgate forward, if the contestant is a process
+	proxy  bool     // the process proxies control connections
 
-	client   bool // the client speaks TLS
-	server   bool // the server does
-	modProxy bool // the process is proftpd
-	beside   bool // is measured beside those that speak TLS
+	clientTLS    bool // the client uses TLS
+	serverTLS    bool // the server does
+	modProxy     bool // the process is proftpd
+	tlsReference bool // without TLS, and measured beside those with it
 }
 
 // contestants are all that can be measured, in the order of the table.
 var contestants = []contestant{
-	{name: "routed", direct: true, beside: true},
+	{name: "routed", direct: true, tlsReference: true},
 	{name: "helper", rules: recipe},
 	{name: "proxy", args: []string{"--tracking", "proxy"}, proxy: true},
-	{name: "relay", args: []string{"--tracking", "proxy", "--data", "relay"}, proxy: true, beside: true},
+	{name: "relay", args: []string{"--tracking", "proxy", "--data", "relay"}, proxy: true,
+		tlsReference: true},
 	{name: "kernel", args: []string{"--tracking", "kernel"}},
-	{name: "routed-tls", direct: true, client: true, server: true},
-	{name: "mod_proxy", modProxy: true, client: true},
-	{name: "terminated", client: true},
-	{name: "mod_proxy-both", modProxy: true, client: true, server: true},
-	{name: "terminated-both", client: true, server: true},
+	{name: "routed-tls", direct: true, clientTLS: true, serverTLS: true},
+	{name: "mod_proxy", modProxy: true, clientTLS: true},
+	{name: "terminated", clientTLS: true},
+	{name: "mod_proxy-both", modProxy: true, clientTLS: true, serverTLS: true},
+	{name: "terminated-both", clientTLS: true, serverTLS: true},
 }
 
-// recipe is what administrators type by hand. The helper is attached behind the connection tracking
-// (-200) and before the translation (-100), where it takes effect.
+// recipe is what administrators type by hand. The helper takes effect only if it is attached after
+// connection tracking (-200) and before NAT (-100).
 const recipe = `
 table ip recipe {
 	ct helper ftp {
@@ -64,12 +65,12 @@ table ip recipe {
 `
 
 var (
-	gatewayAt = netip.AddrPortFrom(lab.GatewayLAN4, 2121)
-	originAt  = netip.AddrPortFrom(lab.ServerAddr4, 21)
+	gatewayAddr = netip.AddrPortFrom(lab.GatewayLAN4, 2121)
+	originAddr  = netip.AddrPortFrom(lab.ServerAddr4, 21)
 )
 
-// find returns the contestants of these names; an unknown one is an error that names all.
-func find(names []string) ([]contestant, error) {
+// findContestants returns the contestants with these names. For an unknown name, the error lists all.
+func findContestants(names []string) ([]contestant, error) {
 	var found []contestant
 	for _, name := range names {
 		i := slices.IndexFunc(contestants, func(c contestant) bool { return c.name == name })
@@ -85,31 +86,33 @@ func find(names []string) ([]contestant, error) {
 	return found, nil
 }
 
-// dial is where the load goes.
-func (c contestant) dial() netip.AddrPort {
+// target is the address that clients connect to.
+func (c contestant) target() netip.AddrPort {
 	if c.direct {
-		return originAt
+		return originAddr
 	}
-	return gatewayAt
+	return gatewayAddr
 }
 
-// tools are what contestants are made with.
+// tools are the programs and files that contestants need.
 type tools struct {
-	ftpgate string // the program
-	peers   string // the directory of scripts/test-peers
-	seal    seal
+	ftpgate string // path of the program
+	peers   string // directory of scripts/test-peers
+	certs   certDir
 }
 
-// settle makes the gateway of the stage what the contestant stands for.
-func (c contestant) settle(ctx context.Context, s *stage, with tools, extra []string) error {
+// setUp prepares the gateway of the testbed for the contestant, and waits until it is ready.
+func (c contestant) setUp(ctx context.Context, s *testbed, with tools, extra []string) error {
 	var err error
 	switch {
 	case c.direct:
-		// The one thing that the lab has not: the server knows the way back.
-		if _, err := s.lab.Server().Output(ctx, "ip", "route", "add", lab.LANPrefix4.String(), "via", lab.GatewayWAN4.String()); err != nil {
+		// In the lab the server has no route to the client.
+		if _, err := s.lab.Server().Output(ctx, "ip", "route", "add",
+			lab.LANPrefix4.String(), "via", lab.GatewayWAN4.String()); err != nil {
 			return fmt.Errorf("bench: %s: %w", c.name, err)
 		}
-		if _, err := s.lab.Client().Output(ctx, "ip", "route", "add", lab.WANPrefix4.String(), "via", lab.GatewayLAN4.String()); err != nil {
+		if _, err := s.lab.Client().Output(ctx, "ip", "route", "add",
+			lab.WANPrefix4.String(), "via", lab.GatewayLAN4.String()); err != nil {
 			return fmt.Errorf("bench: %s: %w", c.name, err)
 		}
 		return s.lab.Gateway().WriteSysctl("net.ipv4.ip_forward", "1")
@@ -119,31 +122,33 @@ func (c contestant) settle(ctx context.Context, s *stage, with tools, extra []st
 		}
 		return s.lab.Gateway().WriteSysctl("net.ipv4.ip_forward", "1")
 	case c.modProxy:
-		err = c.settleModProxy(s, with)
+		err = c.setUpModProxy(s, with)
 	default:
-		err = c.settleFtpgate(s, with, extra)
+		err = c.setUpFtpgate(s, with, extra)
 	}
 	if err != nil {
 		return err
 	}
-	return s.gateway.ready(ctx)
+	return s.gateway.waitReady(ctx)
 }
 
-// settleFtpgate runs ftpgate on the gateway.
-func (c contestant) settleFtpgate(s *stage, with tools, extra []string) error {
-	args := slices.Concat([]string{"forward"}, c.args, c.secure(with.seal), extra, []string{gatewayAt.String(), originAt.String()})
-	cmd := program(with.ftpgate, args...)
+// setUpFtpgate runs ftpgate on the gateway.
+func (c contestant) setUpFtpgate(s *testbed, with tools, extra []string) error {
+	args := slices.Concat([]string{"forward"}, c.args, c.tlsFlags(with.certs), extra,
+		[]string{gatewayAddr.String(), originAddr.String()})
+	cmd := command(with.ftpgate, args...)
 	var err error
-	s.gateway, err = launch(s.lab.Gateway(), "ftpgate "+strings.Join(args, " "), cmd, readyText, func() error { return cmd.Process.Signal(syscall.SIGINT) })
+	s.gateway, err = startProcess(s.lab.Gateway(), "ftpgate "+strings.Join(args, " "), cmd, readyText,
+		func() error { return cmd.Process.Signal(syscall.SIGINT) })
 	return err
 }
 
-// secure is how ftpgate forward is told where TLS is spoken.
-func (c contestant) secure(with seal) (args []string) {
-	if c.client {
+// tlsFlags are the flags of ftpgate forward for TLS.
+func (c contestant) tlsFlags(with certDir) (args []string) {
+	if c.clientTLS {
 		args = append(args, "--tls-client", "required", "--tls-cert", with.cert(), "--tls-key", with.key())
 	}
-	if c.server {
+	if c.serverTLS {
 		args = append(args, "--tls-server", "required", "--tls-ca", with.ca())
 	}
 	return args

@@ -1,8 +1,8 @@
-// Command bench measures ftpgate beside what else could stand in its place: routing without any
-// translation, and the rules for the kernel's helper that are typed by hand. All contestants have
-// labs of the same shape, stand at the same time, and take turns.
+// Command bench measures ftpgate and its alternatives: routing without translation, hand-typed rules for
+// the kernel's helper, and proftpd's mod_proxy. Each contestant has a lab of the same shape; all are up at
+// the same time and take turns.
 //
-// It never judges by its exit status how fast something is: 1 means that something did not work.
+// The exit status never depends on how fast something is: 1 means that something did not work.
 package main
 
 import (
@@ -26,26 +26,26 @@ import (
 
 func main() {
 	if role := os.Getenv(roleEnv); role != "" {
-		os.Exit(status(play(role, os.Args[1:]), os.Stderr))
+		os.Exit(exitStatus(runRole(role, os.Args[1:]), os.Stderr))
 	}
 	os.Exit(bench(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// play is one of the other processes.
-func play(role string, args []string) error {
+// runRole runs the origin or the load.
+func runRole(role string, args []string) error {
 	switch {
 	case role == "origin" && len(args) == 1:
 		return serveOrigin(args[0], "", os.Stdin, os.Stdout)
 	case role == "origin" && len(args) == 2:
-		return serveOrigin(args[0], seal(args[1]), os.Stdin, os.Stdout)
+		return serveOrigin(args[0], certDir(args[1]), os.Stdin, os.Stdout)
 	case role == "load":
 		return serveLoad(os.Stdin, os.Stdout)
 	}
 	return fmt.Errorf("bench: no role %q with arguments %q", role, args)
 }
 
-// status is the exit status for err, which it prints.
-func status(err error, stderr io.Writer) int {
+// exitStatus prints err and returns the exit status for it.
+func exitStatus(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
@@ -53,9 +53,9 @@ func status(err error, stderr io.Writer) int {
 	return 1
 }
 
-// bench is the program: first outside, where it builds ftpgate, then inside namespaces of its own.
+// bench is the program. It builds ftpgate, and runs itself again in namespaces of its own to measure it.
 func bench(args []string, stdout, stderr io.Writer) int {
-	o, err := parse(args, stderr)
+	o, err := parseFlags(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
@@ -65,34 +65,34 @@ func bench(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if lab.Inside() {
-		return status(inside(ctx, o, stdout, stderr), stderr)
+		return exitStatus(runInside(ctx, o, stdout, stderr), stderr)
 	}
-	code, err := outside(ctx, o, args)
+	code, err := runOutside(ctx, o, args)
 	if err != nil {
-		return status(err, stderr)
+		return exitStatus(err, stderr)
 	}
 	return code
 }
 
-// options are what the command line asks for.
+// options are the flags.
 type options struct {
 	rounds      int
 	duration    time.Duration // of a round
 	large       int           // MiB of the large file
 	idle        int           // sessions
-	clients     int           // that make the load at the same time
+	clients     int           // at the same time
 	epsv        bool
 	contestants []contestant
 	measures    []string // of those in measures, and "memory"
-	tools       tools    // ftpgate empty: it is built
-	out         string   // where results are written
-	hold        string   // a contestant to be kept under load instead
+	tools       tools    // an empty ftpgate means: build it
+	out         string   // directory for the results
+	hold        string   // a contestant to keep under load instead
 	holdLoad    string   // a measure
 	holdFor     time.Duration
 }
 
-// parse reads the command line; it has told stderr of an error.
-func parse(args []string, stderr io.Writer) (options, error) {
+// parseFlags reads the command line. It prints errors itself.
+func parseFlags(args []string, stderr io.Writer) (options, error) {
 	var o options
 	var quick bool
 	var who, what string
@@ -104,27 +104,31 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	set.IntVar(&o.idle, "idle", 10_000, "`number` of idle sessions")
 	set.IntVar(&o.clients, "clients", 16, "`number` of clients at the same time, where the load has several")
 	set.BoolVar(&o.epsv, "epsv", false, "ask for passive connections with EPSV instead of PASV")
-	set.StringVar(&who, "contestants", "routed,helper,proxy,relay,routed-tls,mod_proxy,terminated,mod_proxy-both,terminated-both",
-		"`names` of those that are measured; there is also kernel")
-	set.StringVar(&what, "measures", "transfers,sessions,large,latency,tls-transfers,tls-large,memory", "`names` of what is measured")
-	set.StringVar(&o.tools.ftpgate, "ftpgate", "", "`path` of the ftpgate that is measured (default: it is built)")
-	set.StringVar(&o.tools.peers, "peers", cmp.Or(os.Getenv("FTPGATE_PEERS"), ".peers"), "`directory` in which scripts/test-peers has unpacked proftpd")
+	set.StringVar(&who, "contestants", "routed,helper,proxy,relay,"+
+		"routed-tls,mod_proxy,terminated,mod_proxy-both,terminated-both",
+		"`names` of those to measure; there is also kernel")
+	set.StringVar(&what, "measures", "transfers,sessions,large,latency,tls-transfers,tls-large,memory",
+		"`names` of what to measure")
+	set.StringVar(&o.tools.ftpgate, "ftpgate", "", "`path` of the ftpgate to measure (default: build it)")
+	set.StringVar(&o.tools.peers, "peers", cmp.Or(os.Getenv("FTPGATE_PEERS"), ".peers"),
+		"`directory` in which scripts/test-peers has unpacked proftpd")
 	set.StringVar(&o.out, "out", "bench-results", "`directory` for the CSV and the plot")
 	set.BoolVar(&quick, "quick", false, "a short run: does everything work?")
-	set.StringVar(&o.hold, "hold", "", "measure nothing: keep this `contestant` under load, to be profiled")
-	set.StringVar(&o.holdLoad, "hold-load", "transfers", "`measure` whose load that is")
+	set.StringVar(&o.hold, "hold", "",
+		"measure nothing: keep this `contestant` under load, so that you can profile it")
+	set.StringVar(&o.holdLoad, "hold-load", "transfers", "`measure` whose load to use")
 	set.DurationVar(&o.holdFor, "hold-for", 30*time.Second, "for how long")
 	if err := set.Parse(args); err != nil {
 		return o, err
 	}
 	if quick {
-		o.hurry(set)
+		o.shorten(set)
 	}
 	o.measures = strings.Split(what, ",")
 	var err error
-	o.contestants, err = find(strings.Split(who, ","))
+	o.contestants, err = findContestants(strings.Split(who, ","))
 	if err == nil && set.NArg() > 0 {
-		err = fmt.Errorf("too many words: %q", set.Args())
+		err = fmt.Errorf("unexpected arguments: %q", set.Args())
 	}
 	if err == nil {
 		err = checkMeasures(o.measures)
@@ -138,8 +142,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	return o, err
 }
 
-// hurry makes a run short, but for what the command line sets itself.
-func (o *options) hurry(set *flag.FlagSet) {
+// shorten makes a run short, except for the flags that the command line sets.
+func (o *options) shorten(set *flag.FlagSet) {
 	given := map[string]bool{}
 	set.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if !given["rounds"] {
@@ -156,8 +160,8 @@ func (o *options) hurry(set *flag.FlagSet) {
 	}
 }
 
-// outside builds ftpgate where that is asked for, and runs this program again inside.
-func outside(ctx context.Context, o options, args []string) (code int, err error) {
+// runOutside builds ftpgate unless a flag names one, and runs this program again in the namespaces.
+func runOutside(ctx context.Context, o options, args []string) (code int, err error) {
 	if err := raiseDescriptors(o.idle); err != nil {
 		return 0, err
 	}
@@ -176,13 +180,14 @@ func outside(ctx context.Context, o options, args []string) (code int, err error
 	return lab.Enter(args)
 }
 
-// build builds ftpgate into path, in its own module: what is measured has the versions of its go.mod.
+// build builds ftpgate into path, in the product's module, so that it has the dependencies of that go.mod.
 func build(ctx context.Context, path string, env []string, flags ...string) error {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "ftpgate").Output()
 	if err != nil {
 		return fmt.Errorf("bench: find the module of ftpgate: %w", err)
 	}
-	args := slices.Concat([]string{"-C", strings.TrimSpace(string(root)), "build", "-o", path}, flags, []string{"./cmd/ftpgate"})
+	args := slices.Concat([]string{"-C", strings.TrimSpace(string(root)), "build", "-o", path}, flags,
+		[]string{"./cmd/ftpgate"})
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -191,37 +196,38 @@ func build(ctx context.Context, path string, env []string, flags ...string) erro
 	return nil
 }
 
-// inside measures, or holds.
-func inside(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
-	dir, err := os.MkdirTemp("", "ftpgate-bench-seal-")
+// runInside measures, or keeps one contestant under load.
+func runInside(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
+	dir, err := os.MkdirTemp("", "ftpgate-bench-certs-")
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if o.tools.seal, err = newSeal(dir, gatewayAt.Addr(), originAt.Addr()); err != nil {
+	if o.tools.certs, err = makeCerts(dir, gatewayAddr.Addr(), originAddr.Addr()); err != nil {
 		return err
 	}
 	if o.hold != "" {
-		return hold(ctx, o, stdout)
+		return keepLoaded(ctx, o, stdout)
 	}
 	_, missing := findProftpd(o.tools.peers)
-	o.contestants = present(o.contestants, missing, stderr)
-	rows, err := run(ctx, o, stderr)
+	o.contestants = available(o.contestants, missing, stderr)
+	rows, err := measureAll(ctx, o, stderr)
 	if err != nil {
 		return err
 	}
 	if err := writeTable(stdout, rows); err != nil {
 		return err
 	}
-	return save(o.out, rows)
+	return writeResults(o.out, rows)
 }
 
-// present are the contestants whose programs are here; of those that lack proftpd it says why they are
-// left out.
-func present(asked []contestant, missing error, stderr io.Writer) (there []contestant) {
-	for _, c := range asked {
+// available returns the contestants that can run here. If proftpd is missing, it prints why its contestants
+// are left out.
+func available(chosen []contestant, missing error, stderr io.Writer) (there []contestant) {
+	for _, c := range chosen {
 		if c.modProxy && missing != nil {
-			fmt.Fprintf(stderr, "%s is left out; scripts/test-peers gets what is missing: %s\n", c.name, strings.ReplaceAll(missing.Error(), "\n", "; "))
+			fmt.Fprintf(stderr, "%s is left out; scripts/test-peers installs what is missing: %s\n", c.name,
+				strings.ReplaceAll(missing.Error(), "\n", "; "))
 			continue
 		}
 		there = append(there, c)
@@ -229,12 +235,13 @@ func present(asked []contestant, missing error, stderr io.Writer) (there []conte
 	return there
 }
 
-// save writes the results as files.
-func save(dir string, rows []row) error {
+// writeResults writes the files of results.
+func writeResults(dir string, rows []row) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
-	for name, write := range map[string]func(io.Writer, []row) error{"bench.csv": writeCSV, "bench.svg": writePlot} {
+	files := map[string]func(io.Writer, []row) error{"bench.csv": writeCSV, "bench.svg": writePlot}
+	for name, write := range files {
 		f, err := os.Create(filepath.Join(dir, name))
 		if err != nil {
 			return fmt.Errorf("bench: %w", err)

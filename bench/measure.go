@@ -7,58 +7,60 @@ import (
 	"strings"
 )
 
-// relation is how a figure is held against that of another contestant.
+// relation is how a value is compared with that of another contestant.
 type relation uint8
 
 const (
-	ratio      relation = iota // figure / other's
-	difference                 // figure - other's
+	ratio      relation = iota // value / other's
+	difference                 // value - other's
 )
 
-// of returns the relation of a to b.
-func (r relation) of(a, b float64) float64 {
+// apply returns the relation of a to b.
+func (r relation) apply(a, b float64) float64 {
 	if r == difference {
 		return a - b
 	}
 	return a / b
 }
 
-// text writes a relation for the table.
-func (r relation) text(v float64) string {
+// format writes a relation for the table.
+func (r relation) format(v float64) string {
 	if r == difference {
 		return fmt.Sprintf("%+.1f", v)
 	}
 	return fmt.Sprintf("%.2f", v)
 }
 
-// target is what a contestant is to reach in a measure.
+// target is the goal of a contestant in a measure.
 type target struct {
 	contestant string
-	versus     string // the contestant that it is held against; empty: the figure stands alone
+	baseline   string // the contestant to compare with; empty: the value itself counts
 	bound      float64
 }
 
-// measure is one kind of figure.
+// measure is one kind of measurement.
 type measure struct {
 	name, title, unit string
 	relation          relation
-	lower             bool // is better; a target is then an upper bound
+	lowerIsBetter     bool // targets are upper bounds
 	targets           []target
 	request           func(options) request
-	ftps              bool  // is of those that speak TLS
-	cost              *cost // nil: it is not taken
+	ftps              bool  // of contestants with TLS
+	cost              *cost // nil: CPU time is not measured
 }
 
-// cost is what the gateway's processes use for the load of a measure.
+// cost is the CPU time of the gateway's processes for the load of a measure.
 type cost struct {
 	measure
-	share float64 // of its figure in the seconds for one MiB or one step
+	scale float64 // its unit for one second per MiB or step
 }
 
-// taken tells whether a contestant takes part in the measure.
-func (m measure) taken(c contestant) bool { return m.ftps == c.client || m.ftps && c.beside }
+// includes reports whether a contestant takes part in the measure.
+func (m measure) includes(c contestant) bool {
+	return m.ftps == c.clientTLS || m.ftps && c.tlsReference
+}
 
-// measures are those that are taken in rounds, in the order of the table.
+// measures are taken in rounds. They are in the order of the table.
 var measures = []measure{
 	{
 		name: "transfers", title: "1 KiB files over concurrent control connections", unit: "1/s",
@@ -76,7 +78,7 @@ var measures = []measure{
 		request: largeFile,
 	},
 	{
-		name: "latency", title: "round trip of a NOOP", unit: "µs", relation: difference, lower: true,
+		name: "latency", title: "round trip of a NOOP", unit: "µs", relation: difference, lowerIsBetter: true,
 		targets: []target{{"proxy", "routed", 60}, {"relay", "routed", 60}},
 		request: timed("latency"),
 	},
@@ -84,8 +86,9 @@ var measures = []measure{
 		name: "tls-transfers", title: "1 KiB files, TLS, concurrent connections", unit: "1/s", ftps: true,
 		targets: []target{{"terminated", "mod_proxy", 1}, {"terminated-both", "mod_proxy-both", 1}},
 		request: timed("transfers"),
-		cost: &cost{share: 1e3, measure: measure{
-			name: "tls-transfers-cpu", title: "gateway's processor time for one of them", unit: "ms", ftps: true, lower: true,
+		cost: &cost{scale: 1e3, measure: measure{
+			name: "tls-transfers-cpu", title: "gateway's CPU time for one of them", unit: "ms",
+			ftps: true, lowerIsBetter: true,
 			targets: []target{{"terminated", "mod_proxy", 1}, {"terminated-both", "mod_proxy-both", 1}},
 		}},
 	},
@@ -93,8 +96,9 @@ var measures = []measure{
 		name: "tls-large", title: "one large file, TLS", unit: "MiB/s", ftps: true,
 		targets: []target{{"terminated", "mod_proxy", 1}, {"terminated-both", "mod_proxy-both", 1}},
 		request: largeFile,
-		cost: &cost{share: 1 << 10, measure: measure{
-			name: "tls-large-cpu", title: "gateway's processor time for a GiB of it", unit: "s/GiB", ftps: true, lower: true,
+		cost: &cost{scale: 1 << 10, measure: measure{
+			name: "tls-large-cpu", title: "gateway's CPU time for a GiB of it", unit: "s/GiB",
+			ftps: true, lowerIsBetter: true,
 			targets: []target{{"terminated", "mod_proxy", 1}, {"terminated-both", "mod_proxy-both", 1}},
 		}},
 	},
@@ -102,39 +106,41 @@ var measures = []measure{
 
 func largeFile(o options) request { return request{Kind: "large", EPSV: o.epsv, Count: o.large} }
 
-// timed is a request that goes on for as long as a round.
+// timed is a request that lasts for the duration of a round.
 func timed(kind string) func(options) request {
 	return func(o options) request {
-		return request{Kind: kind, EPSV: o.epsv, Warmup: o.duration / 4, Duration: o.duration, Clients: o.clients}
+		return request{Kind: kind, EPSV: o.epsv, Warmup: o.duration / 4, Duration: o.duration,
+			Clients: o.clients}
 	}
 }
 
-// What is measured of idle sessions.
+// The measures of idle sessions.
 var (
 	memory = measure{
-		name: "memory", title: "resident memory of an idle session", unit: "KiB", lower: true,
+		name: "memory", title: "resident memory of an idle session", unit: "KiB", lowerIsBetter: true,
 		targets: []target{{"proxy", "", 24}, {"relay", "", 24}},
 	}
-	// Constant cost is a ratio of 1; what is above is what a busy machine makes of a median.
-	next = measure{name: "next", title: "to connect and log in, beside idle sessions", unit: "µs", lower: true}
+	// On an idle machine the value does not depend on the number of idle sessions.
+	nextLogin = measure{name: "next", title: "to connect and log in, beside idle sessions", unit: "µs",
+		lowerIsBetter: true}
 )
 
-// row is one line of the table: the figures of one contestant in one measure.
+// row is one line of the table: the values of one contestant in one measure.
 type row struct {
 	measure
 	contestant string
 	rounds     []float64
-	versus     []relative // in the order of baselines
-	goal       *target    // nil: it has none
+	relations  []baselineRelation // in the order of baselines
+	target     *target            // nil: there is none
 }
 
-// relative is the figure held against another's.
-type relative struct {
-	to    string
-	value float64
+// baselineRelation is the value compared with another contestant's.
+type baselineRelation struct {
+	baseline string
+	value    float64
 }
 
-// baselines are the contestants that others are held against, in the order of the CSV.
+// baselines are the contestants that others are compared with, in the order of the CSV.
 var baselines = []string{"routed", "helper", "routed-tls", "mod_proxy", "mod_proxy-both"}
 
 // baselines are those of the measure.
@@ -145,12 +151,12 @@ func (m measure) baselines() []string {
 	return baselines[:2]
 }
 
-// figure is the row's one number.
-func (r row) figure() float64 { return median(r.rounds) }
+// value is the median of the rounds.
+func (r row) value() float64 { return median(r.rounds) }
 
-// evaluate makes the rows of a measure of the rounds of each contestant, in the order of names. A
-// relation is taken of each round by itself, in which both had the same machine, and the median of
-// these counts. Who took no part has no row.
+// evaluate makes the rows of a measure from the rounds of each contestant, in the order of names. Contestants
+// without rounds have no row. A relation is computed for each round, in which both contestants had the same
+// machine; the result is the median of these.
 func evaluate(m measure, names []string, rounds map[string][]float64) []row {
 	var rows []row
 	for _, name := range names {
@@ -160,56 +166,57 @@ func evaluate(m measure, names []string, rounds map[string][]float64) []row {
 		r := row{measure: m, contestant: name, rounds: rounds[name]}
 		for _, base := range m.baselines() {
 			if other := rounds[base]; base != name && len(other) > 0 {
-				r.versus = append(r.versus, relative{base, median(pairs(m.relation, r.rounds, other))})
+				value := median(relateRounds(m.relation, r.rounds, other))
+				r.relations = append(r.relations, baselineRelation{base, value})
 			}
 		}
 		if i := slices.IndexFunc(m.targets, func(t target) bool { return t.contestant == name }); i >= 0 {
-			r.goal = &m.targets[i]
+			r.target = &m.targets[i]
 		}
 		rows = append(rows, r)
 	}
 	return rows
 }
 
-// pairs relates round to round.
-func pairs(r relation, a, b []float64) []float64 {
+// relateRounds computes the relation for each round.
+func relateRounds(r relation, a, b []float64) []float64 {
 	values := make([]float64, min(len(a), len(b)))
 	for i := range values {
-		values[i] = r.of(a[i], b[i])
+		values[i] = r.apply(a[i], b[i])
 	}
 	return values
 }
 
-// against returns the relation to another contestant, if both were measured.
-func (r row) against(name string) (float64, bool) {
-	i := slices.IndexFunc(r.versus, func(v relative) bool { return v.to == name })
+// relationTo returns the relation to another contestant, and false if that was not measured.
+func (r row) relationTo(name string) (float64, bool) {
+	i := slices.IndexFunc(r.relations, func(v baselineRelation) bool { return v.baseline == name })
 	if i < 0 {
 		return 0, false
 	}
-	return r.versus[i].value, true
+	return r.relations[i].value, true
 }
 
-// verdict tells what is asked for and whether it is there; both are empty where nothing is.
-func (r row) verdict() (asked, met string) {
-	if r.goal == nil {
+// targetResult returns the target and whether it is met, as texts. Both are empty if there is no target.
+func (r row) targetResult() (wanted, met string) {
+	if r.target == nil {
 		return "", ""
 	}
-	value, known := r.figure(), true
-	sign, bound := ">=", fmt.Sprint(r.goal.bound, " ", r.unit)
-	if r.lower {
+	value, known := r.value(), true
+	sign, bound := ">=", fmt.Sprint(r.target.bound, " ", r.unit)
+	if r.lowerIsBetter {
 		sign = "<"
 	}
-	if r.goal.versus != "" {
-		value, known = r.against(r.goal.versus)
-		bound = fmt.Sprintf("%.2f of %s", r.goal.bound, r.goal.versus)
+	if r.target.baseline != "" {
+		value, known = r.relationTo(r.target.baseline)
+		bound = fmt.Sprintf("%.2f of %s", r.target.bound, r.target.baseline)
 		if r.relation == difference {
-			bound = fmt.Sprintf("%s %+g %s", r.goal.versus, r.goal.bound, r.unit)
+			bound = fmt.Sprintf("%s %+g %s", r.target.baseline, r.target.bound, r.unit)
 		}
 	}
 	switch {
 	case !known:
 		met = "not measured"
-	case r.lower == (cmp.Compare(value, r.goal.bound) < 0):
+	case r.lowerIsBetter == (cmp.Compare(value, r.target.bound) < 0):
 		met = "yes"
 	default:
 		met = "no"
@@ -217,7 +224,7 @@ func (r row) verdict() (asked, met string) {
 	return sign + " " + bound, met
 }
 
-// checkMeasures finds names of no measure.
+// checkMeasures returns an error for a name that is no measure.
 func checkMeasures(names []string) error {
 	known := []string{memory.name}
 	for _, m := range measures {

@@ -17,45 +17,48 @@ import (
 
 const (
 	startLimit = 30 * time.Second // until a process is ready
-	stopLimit  = 30 * time.Second // until it has ended: one with ten thousand sessions has much to close
+	stopLimit  = 30 * time.Second // until it exits: with 10,000 sessions it has much to close
 	maxLog     = 8 << 10          // bytes of a process's log that are kept
 )
 
-// readyText is what ftpgate logs when the first client may come, and what the origin says.
+// readyText is what ftpgate logs, and the origin writes, when clients may connect.
 const readyText = "msg=ready"
 
-// roleEnv makes this program one of the other processes: the origin or the load.
+// roleEnv makes this program run as the origin or as the load.
 const roleEnv = "FTPGATE_BENCH_ROLE"
 
-// as is this very program in another role.
-func as(role string, args ...string) *exec.Cmd {
-	cmd := program("/proc/self/exe", args...)
+// roleCommand is this program in another role.
+func roleCommand(role string, args ...string) *exec.Cmd {
+	cmd := command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), roleEnv+"="+role)
 	return cmd
 }
 
-// program is a command that ends with this process, and gets no signals from its terminal.
-func program(name string, args ...string) *exec.Cmd {
+// command is killed when this process ends, and gets no signals from its terminal.
+func command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.WaitDelay = stopLimit
 	return cmd
 }
 
-// process is a running program and the goroutine that waits for it.
+// process is a running program. A goroutine waits for it and closes exited.
 type process struct {
-	name  string
-	cmd   *exec.Cmd
-	log   *tail
-	ask   func() error // asks it to end
-	ended chan struct{}
-	err   error // what Wait said; to be read once ended is closed
+	name        string
+	cmd         *exec.Cmd
+	log         *logTail
+	requestStop func() error // asks the program to exit
+	exited      chan struct{}
+	err         error // of Wait; read it only after exited is closed
 }
 
-// launch starts cmd on a host; it is ready once it has logged that text. Its log is what it writes to standard error, and to standard output
-// where nobody else reads that.
-func launch(h *lab.Host, name string, cmd *exec.Cmd, readyText string, ask func() error) (*process, error) {
-	p := &process{name: name, cmd: cmd, log: &tail{wanted: []byte(readyText), ready: make(chan struct{})}, ask: ask, ended: make(chan struct{})}
+// startProcess starts cmd on a host. The process is ready when it has logged the text. Its log is its
+// standard error, and its standard output unless the caller reads that.
+func startProcess(
+	h *lab.Host, name string, cmd *exec.Cmd, readyText string, requestStop func() error,
+) (*process, error) {
+	p := &process{name: name, cmd: cmd, log: &logTail{marker: []byte(readyText), ready: make(chan struct{})},
+		requestStop: requestStop, exited: make(chan struct{})}
 	cmd.Stderr = p.log
 	if cmd.Stdout == nil {
 		cmd.Stdout = p.log
@@ -64,42 +67,43 @@ func launch(h *lab.Host, name string, cmd *exec.Cmd, readyText string, ask func(
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	go func() {
-		defer close(p.ended)
+		defer close(p.exited)
 		p.err = cmd.Wait()
 	}()
 	return p, nil
 }
 
-// ready waits until the log says that it is.
-func (p *process) ready(ctx context.Context) error {
+// waitReady waits until the process has logged that it is ready.
+func (p *process) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("not ready within %s", startLimit))
 	defer cancel()
 	select {
 	case <-p.log.ready:
 		return nil
-	case <-p.ended:
-		return fmt.Errorf("bench: %s has ended (%w): %s", p.name, orExit(p.err), p.log.text())
+	case <-p.exited:
+		return fmt.Errorf("bench: %s has ended (%w): %s", p.name, exitReason(p.err), p.log.text())
 	case <-ctx.Done():
 		return fmt.Errorf("bench: %s: %w: %s", p.name, context.Cause(ctx), p.log.text())
 	}
 }
 
-// orExit is what Wait said, or that it said nothing.
-func orExit(err error) error {
+// exitReason returns the error of Wait, or one for exit status 0.
+func exitReason(err error) error {
 	if err == nil {
 		return errors.New("exit status 0")
 	}
 	return err
 }
 
-// stop ends the process and waits for it; one that has failed, or does not end, is an error.
+// stop asks the process to exit, waits for it, and kills it after stopLimit. A process that failed is an
+// error.
 func (p *process) stop() error {
-	_ = p.ask() // it may have ended by itself: then there is nobody to ask
+	_ = p.requestStop() // an error means that it has exited already
 	select {
-	case <-p.ended:
+	case <-p.exited:
 	case <-time.After(stopLimit):
-		_ = p.cmd.Process.Kill() // it may just have ended
-		<-p.ended
+		_ = p.cmd.Process.Kill() // an error means that it has exited already
+		<-p.exited
 	}
 	if p.err != nil {
 		return fmt.Errorf("bench: stop %s: %w: %s", p.name, p.err, p.log.text())
@@ -107,31 +111,31 @@ func (p *process) stop() error {
 	return nil
 }
 
-// tail keeps the end of a log, and waits for a text.
-type tail struct {
-	wanted []byte
-	ready  chan struct{} // closed at that
+// logTail keeps the end of a log, and waits for the marker.
+type logTail struct {
+	marker []byte
+	ready  chan struct{} // closed when the marker comes
 
-	mu   sync.Mutex // guards what is below
-	kept []byte
-	said bool // ready is closed
+	mu   sync.Mutex // guards buf and seen
+	buf  []byte
+	seen bool // ready is closed
 }
 
 // Write implements io.Writer.
-func (t *tail) Write(p []byte) (int, error) {
+func (t *logTail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.kept = append(t.kept, p...)
-	t.kept = t.kept[max(0, len(t.kept)-maxLog):]
-	if !t.said && bytes.Contains(t.kept, t.wanted) {
-		t.said = true
+	t.buf = append(t.buf, p...)
+	t.buf = t.buf[max(0, len(t.buf)-maxLog):]
+	if !t.seen && bytes.Contains(t.buf, t.marker) {
+		t.seen = true
 		close(t.ready)
 	}
 	return len(p), nil
 }
 
-func (t *tail) text() string {
+func (t *logTail) text() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.kept))
+	return strings.TrimSpace(string(t.buf))
 }

@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// run measures all that is asked for. Each contestant has a stage of its own, all stand at the same
-// time, and they take turns in every round, so that what else the machine does falls on all alike.
-func run(ctx context.Context, o options, progress io.Writer) (rows []row, err error) {
-	rows, err = inTurns(ctx, o, progress)
+// measureAll takes all measures. Each contestant has a testbed of its own. All are up at the same time and
+// take turns in every round, so that other work of the machine affects all of them alike.
+func measureAll(ctx context.Context, o options, progress io.Writer) (rows []row, err error) {
+	rows, err = measureInRounds(ctx, o, progress)
 	if err != nil || !slices.Contains(o.measures, memory.name) {
 		return rows, err
 	}
@@ -21,7 +21,7 @@ func run(ctx context.Context, o options, progress io.Writer) (rows []row, err er
 			continue
 		}
 		fmt.Fprintf(progress, "idle sessions: %s\n", c.name)
-		more, err := idle(ctx, o, c)
+		more, err := measureIdle(ctx, o, c)
 		if err != nil {
 			return rows, err
 		}
@@ -30,41 +30,45 @@ func run(ctx context.Context, o options, progress io.Writer) (rows []row, err er
 	return append(rows, nexts...), nil
 }
 
-// inTurns takes the measures that go in rounds.
-func inTurns(ctx context.Context, o options, progress io.Writer) (rows []row, err error) {
-	var stages []*stage
+// measureInRounds takes the measures that have rounds.
+func measureInRounds(ctx context.Context, o options, progress io.Writer) (rows []row, err error) {
+	var testbeds []*testbed
 	defer func() {
-		for _, s := range stages {
+		for _, s := range testbeds {
 			err = errors.Join(err, s.close())
 		}
 	}()
 	var names []string
 	for _, c := range o.contestants {
-		if !slices.ContainsFunc(measures, func(m measure) bool { return m.taken(c) && slices.Contains(o.measures, m.name) }) {
+		takesPart := func(m measure) bool { return m.includes(c) && slices.Contains(o.measures, m.name) }
+		if !slices.ContainsFunc(measures, takesPart) {
+
 			continue
 		}
-		s, err := newStage(ctx, c, o.tools)
+		s, err := newTestbed(ctx, c, o.tools)
 		if err != nil {
 			return nil, err
 		}
-		stages = append(stages, s)
+		testbeds = append(testbeds, s)
 		names = append(names, c.name)
 	}
 	for _, m := range measures {
-		var taking []*stage
-		for _, s := range stages {
-			if m.taken(s.contestant) {
+		var taking []*testbed
+		for _, s := range testbeds {
+			if m.includes(s.contestant) {
 				taking = append(taking, s)
 			}
 		}
-		if !slices.Contains(o.measures, m.name) || m.ftps && !slices.ContainsFunc(taking, func(s *stage) bool { return s.client }) {
+		hasTLS := slices.ContainsFunc(taking, func(s *testbed) bool { return s.clientTLS })
+		if !slices.Contains(o.measures, m.name) || m.ftps && !hasTLS {
+
 			continue
 		}
-		figures, costs, err := takeRounds(ctx, o, m, taking, progress)
+		values, costs, err := runRounds(ctx, o, m, taking, progress)
 		if err != nil {
 			return rows, err
 		}
-		rows = append(rows, evaluate(m, names, figures)...)
+		rows = append(rows, evaluate(m, names, values)...)
 		if m.cost != nil {
 			rows = append(rows, evaluate(m.cost.measure, names, costs)...)
 		}
@@ -72,22 +76,24 @@ func inTurns(ctx context.Context, o options, progress io.Writer) (rows []row, er
 	return rows, nil
 }
 
-// takeRounds takes one measure: a round that does not count, then those that do. Each round another
-// contestant is the first. The costs are of those that have a process, where the measure has a cost.
-func takeRounds(ctx context.Context, o options, m measure, stages []*stage, progress io.Writer) (figures, costs map[string][]float64, err error) {
-	figures, costs = map[string][]float64{}, map[string][]float64{}
+// runRounds takes one measure: one round to warm up, then those that count. Each round begins with another
+// contestant. Only contestants with a process have costs, and only in measures that have a cost.
+func runRounds(
+	ctx context.Context, o options, m measure, testbeds []*testbed, progress io.Writer,
+) (values, costs map[string][]float64, err error) {
+	values, costs = map[string][]float64{}, map[string][]float64{}
 	for round := range o.rounds + 1 {
 		fmt.Fprintf(progress, "%s, round %d of %d:", m.name, round, o.rounds)
-		for i := range stages {
-			s := stages[(round+i)%len(stages)]
-			before, err := s.spent(ctx)
-			var a answer
+		for i := range testbeds {
+			s := testbeds[(round+i)%len(testbeds)]
+			before, err := s.cpuTime(ctx)
+			var a result
 			if err == nil {
-				a, err = s.do(ctx, m.request(o))
+				a, err = s.request(ctx, m.request(o))
 			}
 			var after float64
 			if err == nil {
-				after, err = s.spent(ctx)
+				after, err = s.cpuTime(ctx)
 			}
 			if err != nil {
 				fmt.Fprintln(progress)
@@ -97,12 +103,12 @@ func takeRounds(ctx context.Context, o options, m measure, stages []*stage, prog
 			if round == 0 {
 				continue
 			}
-			figures[s.name] = append(figures[s.name], a.Value)
+			values[s.name] = append(values[s.name], a.Value)
 			if m.cost != nil && s.gateway != nil && a.Work > 0 {
-				costs[s.name] = append(costs[s.name], m.cost.share*(after-before)/a.Work)
+				costs[s.name] = append(costs[s.name], m.cost.scale*(after-before)/a.Work)
 			}
 		}
 		fmt.Fprintf(progress, " %s\n", m.unit)
 	}
-	return figures, costs, nil
+	return values, costs, nil
 }
