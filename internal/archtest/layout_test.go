@@ -58,7 +58,7 @@ var rows = []row{
 	{pkg: "transferlog", imports: []string{"journal"}},
 	{pkg: "metrics", imports: []string{"dnat", "journal"}, owns: []string{"github.com/prometheus/client_golang"},
 		testing: []string{"tracker", "go.yaml.in/yaml/v3"}},
-	{pkg: "admin", imports: []string{"dnat", "journal"}},
+	{pkg: "admin", imports: []string{"dnat", "journal"}, owns: []string{"golang.org/x/net"}},
 	{pkg: "doctor", imports: []string{"dnat"}},
 	{pkg: "doctor/look", imports: []string{"dnat", "doctor", "nft", "system"}, testing: []string{"lab", "lab/labtest", "golang.org/x/sys"}},
 	{pkg: "trial", imports: []string{"dnat", "ftp"}},
