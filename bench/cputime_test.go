@@ -7,9 +7,10 @@ import (
 	"testing"
 )
 
-// What a forked process uses is counted, and it is waited for.
-func TestSpent(t *testing.T) {
-	cmd := exec.Command("/bin/sh", "-c", "(i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done) & echo forked; wait; read end")
+// The CPU time of a child process counts, and cpuTime waits for it.
+func TestCPUTime(t *testing.T) {
+	cmd := exec.Command("/bin/sh", "-c",
+		"(i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done) & echo forked; wait; read end")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -28,8 +29,8 @@ func TestSpent(t *testing.T) {
 	if _, err := io.ReadFull(out, make([]byte, len("forked\n"))); err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{gateway: &process{name: "sh", cmd: cmd}}
-	got, err := s.spent(context.Background())
+	s := &testbed{gateway: &process{name: "sh", cmd: cmd}}
+	got, err := s.cpuTime(context.Background())
 	if err != nil || got < 0.05 {
 		t.Errorf("got %v s, error %v; want what the loop takes", got, err)
 	}

@@ -11,15 +11,14 @@ import (
 	"text/tabwriter"
 )
 
-// writeTable prints the rows for a person. Those of FTPS are held against others than the rest, and so
-// have a table of their own.
+// writeTable prints the rows for a reader. Those with TLS have other baselines, and so a table of their own.
 func writeTable(w io.Writer, rows []row) error {
 	var aligned bytes.Buffer
-	for i, part := range split(rows) {
+	for i, part := range splitTLS(rows) {
 		if i > 0 {
 			fmt.Fprintln(&aligned)
 		}
-		writePart(&aligned, part)
+		writeTablePart(&aligned, part)
 	}
 	for line := range strings.Lines(aligned.String()) {
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
@@ -29,8 +28,8 @@ func writeTable(w io.Writer, rows []row) error {
 	return nil
 }
 
-// split makes one part of the rows in clear and one of those of FTPS; neither is empty.
-func split(rows []row) (parts [][]row) {
+// splitTLS separates the rows without TLS from those with it, and leaves out an empty part.
+func splitTLS(rows []row) (parts [][]row) {
 	for _, ftps := range []bool{false, true} {
 		part := slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return r.ftps != ftps })
 		if len(part) > 0 {
@@ -40,8 +39,8 @@ func split(rows []row) (parts [][]row) {
 	return parts
 }
 
-// writePart prints rows that are held against the same contestants.
-func writePart(w *bytes.Buffer, rows []row) {
+// writeTablePart prints rows that have the same baselines.
+func writeTablePart(w *bytes.Buffer, rows []row) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	heads := []string{"measure", "contestant", "median", "from - to", "unit"}
 	for _, base := range rows[0].baselines() {
@@ -55,22 +54,23 @@ func writePart(w *bytes.Buffer, rows []row) {
 			fmt.Fprintln(t, strings.Repeat("\t", len(heads)-1))
 		}
 		last = r.name
-		asked, met := r.verdict()
-		cells := []string{r.name, r.contestant, number(r.figure()), number(slices.Min(r.rounds)) + " - " + number(slices.Max(r.rounds)), r.unit}
+		wanted, met := r.targetResult()
+		span := formatShort(slices.Min(r.rounds)) + " - " + formatShort(slices.Max(r.rounds))
+		cells := []string{r.name, r.contestant, formatShort(r.value()), span, r.unit}
 		for _, base := range r.baselines() {
 			cell := "-"
-			if v, known := r.against(base); known {
-				cell = r.relation.text(v)
+			if v, known := r.relationTo(base); known {
+				cell = r.relation.format(v)
 			}
 			cells = append(cells, cell)
 		}
-		fmt.Fprintln(t, strings.Join(append(cells, asked, met), "\t"))
+		fmt.Fprintln(t, strings.Join(append(cells, wanted, met), "\t"))
 	}
 	_ = t.Flush() // into memory
 }
 
-// number writes a figure with as many digits as mean something.
-func number(v float64) string {
+// formatShort writes a value with as many digits as are significant.
+func formatShort(v float64) string {
 	switch {
 	case v >= 100:
 		return fmt.Sprintf("%.0f", v)
@@ -80,7 +80,7 @@ func number(v float64) string {
 	return fmt.Sprintf("%.1f", v)
 }
 
-// writeCSV writes the rows for a program, with the figure of each round.
+// writeCSV writes the rows for other programs, with the value of each round.
 func writeCSV(w io.Writer, rows []row) error {
 	c := csv.NewWriter(w)
 	heads := []string{"measure", "contestant", "unit", "median", "min", "max"}
@@ -89,20 +89,21 @@ func writeCSV(w io.Writer, rows []row) error {
 	}
 	records := [][]string{append(heads, "target", "met", "rounds")}
 	for _, r := range rows {
-		asked, met := r.verdict()
-		record := []string{r.name, r.contestant, r.unit, exact(r.figure()), exact(slices.Min(r.rounds)), exact(slices.Max(r.rounds))}
+		wanted, met := r.targetResult()
+		record := []string{r.name, r.contestant, r.unit, formatExact(r.value()),
+			formatExact(slices.Min(r.rounds)), formatExact(slices.Max(r.rounds))}
 		for _, base := range baselines {
 			cell := ""
-			if v, known := r.against(base); known {
-				cell = exact(v)
+			if v, known := r.relationTo(base); known {
+				cell = formatExact(v)
 			}
 			record = append(record, cell)
 		}
 		var rounds []string
 		for _, v := range r.rounds {
-			rounds = append(rounds, exact(v))
+			rounds = append(rounds, formatExact(v))
 		}
-		records = append(records, append(record, asked, met, strings.Join(rounds, " ")))
+		records = append(records, append(record, wanted, met, strings.Join(rounds, " ")))
 	}
 	if err := c.WriteAll(records); err != nil {
 		return fmt.Errorf("bench: CSV: %w", err)
@@ -110,4 +111,4 @@ func writeCSV(w io.Writer, rows []row) error {
 	return nil
 }
 
-func exact(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }
+func formatExact(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }

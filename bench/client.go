@@ -15,30 +15,30 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// stuck is when an operation has failed that takes milliseconds on an idle machine, and seconds for
-// a large file on a busy one.
-const stuck = 2 * time.Minute
+// ioTimeout ends an operation that hangs. It takes milliseconds on an idle machine, and seconds for a large
+// file on a busy one.
+const ioTimeout = 2 * time.Minute
 
-// session is one control connection of the load. It believes what a 227 says, so that a fault of the
+// session is one control connection of the load. It connects to the address in a 227, so that a wrong
 // translation shows.
 type session struct {
-	conn net.Conn
-	in   *bufio.Reader
-	out  []byte // the command on its way
-	epsv bool
-	tls  *tls.Config // nil: control and data are in clear
+	conn   net.Conn
+	reader *bufio.Reader
+	buf    []byte // reused for each command
+	epsv   bool
+	tls    *tls.Config // nil: neither control nor data is encrypted
 }
 
-// dial connects, reads the greeting and goes over to TLS where that is asked for.
+// dial connects, reads the greeting and starts TLS if the request has certificates.
 func (q request) dial() (*session, error) {
 	conn, err := connect(q.Server)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{conn: conn, in: bufio.NewReaderSize(conn, 512), epsv: q.EPSV}
+	s := &session{conn: conn, reader: bufio.NewReaderSize(conn, 512), epsv: q.EPSV}
 	_, err = s.reply(220)
-	if err == nil && q.Seal != "" {
-		err = s.secure(q)
+	if err == nil && q.Certs != "" {
+		err = s.startTLS(q)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.conn.Close())
@@ -46,9 +46,9 @@ func (q request) dial() (*session, error) {
 	return s, nil
 }
 
-// secure is AUTH, the handshake, and what makes data connections encrypted (RFC 4217).
-func (s *session) secure(q request) error {
-	config, err := q.Seal.forClient(q.Server.Addr())
+// startTLS sends AUTH, does the handshake, and asks for encrypted data connections (RFC 4217).
+func (s *session) startTLS(q request) error {
+	config, err := q.Certs.clientConfig(q.Server.Addr())
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (s *session) secure(q request) error {
 	if err := conn.Handshake(); err != nil {
 		return fmt.Errorf("AUTH TLS: %w", err)
 	}
-	s.conn, s.in, s.tls = conn, bufio.NewReaderSize(conn, 512), config
+	s.conn, s.reader, s.tls = conn, bufio.NewReaderSize(conn, 512), config
 	if _, err := s.do("PBSZ 0", 200); err != nil {
 		return err
 	}
@@ -67,13 +67,13 @@ func (s *session) secure(q request) error {
 	return err
 }
 
-// connect makes a TCP connection that fails when it is stuck.
+// connect opens a TCP connection whose first operations end after ioTimeout.
 func connect(to netip.AddrPort) (*net.TCPConn, error) {
 	conn, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(to))
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.SetDeadline(time.Now().Add(stuck)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(ioTimeout)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
@@ -95,7 +95,7 @@ func (q request) login() (*session, error) {
 	return s, nil
 }
 
-// do sends a command and reads its reply, which must have the code.
+// do sends a command and reads its reply. Another code than this one is an error.
 func (s *session) do(line string, code int) (text []byte, err error) {
 	if err := s.send(line); err != nil {
 		return nil, err
@@ -107,24 +107,25 @@ func (s *session) do(line string, code int) (text []byte, err error) {
 }
 
 func (s *session) send(line string) error {
-	if err := s.conn.SetDeadline(time.Now().Add(stuck)); err != nil {
+	if err := s.conn.SetDeadline(time.Now().Add(ioTimeout)); err != nil {
 		return err
 	}
-	s.out = append(append(s.out[:0], line...), "\r\n"...)
-	_, err := s.conn.Write(s.out)
+	s.buf = append(append(s.buf[:0], line...), "\r\n"...)
+	_, err := s.conn.Write(s.buf)
 	return err
 }
 
-// reply reads one reply and returns the text behind the code of its last line, until the next one.
+// reply reads one reply and returns the text after the code of its last line. The text is valid until the
+// next call.
 func (s *session) reply(code int) ([]byte, error) {
 	for {
-		line, err := s.in.ReadSlice('\n')
+		line, err := s.reader.ReadSlice('\n')
 		if err != nil {
 			return nil, err
 		}
 		line = bytes.TrimRight(line, "\r\n")
 		if len(line) < 4 || line[3] != ' ' {
-			continue // the beginning of a reply of several lines
+			continue // more lines of this reply follow
 		}
 		if got, err := strconv.Atoi(string(line[:3])); err != nil || got != code {
 			return nil, fmt.Errorf("got reply %q; want %d", line, code)
@@ -133,16 +134,16 @@ func (s *session) reply(code int) ([]byte, error) {
 	}
 }
 
-// passive asks for a data connection and makes it.
-func (s *session) passive() (*net.TCPConn, error) {
-	to, err := s.negotiate()
+// dialData asks for a passive port and connects to it.
+func (s *session) dialData() (*net.TCPConn, error) {
+	to, err := s.passiveAddr()
 	if err != nil {
 		return nil, err
 	}
 	return connect(to)
 }
 
-func (s *session) negotiate() (netip.AddrPort, error) {
+func (s *session) passiveAddr() (netip.AddrPort, error) {
 	if !s.epsv {
 		text, err := s.do("PASV", 227)
 		if err != nil {
@@ -159,13 +160,13 @@ func (s *session) negotiate() (netip.AddrPort, error) {
 	return netip.AddrPortFrom(peer, port), err
 }
 
-// retrieve reads a file through buf; it must have as many bytes as its name tells.
+// retrieve reads a file through buf and compares its size with its name.
 func (s *session) retrieve(name string, buf []byte) error {
 	want, err := sizeOf(name)
 	if err != nil {
 		return err
 	}
-	bare, err := s.passive()
+	bare, err := s.dialData()
 	if err != nil {
 		return err
 	}
@@ -173,11 +174,11 @@ func (s *session) retrieve(name string, buf []byte) error {
 	if _, err := s.do("RETR "+name, 150); err != nil {
 		return err
 	}
-	data, err := s.shield(bare)
+	data, err := s.wrapData(bare)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	got, err := drain(data, buf)
+	got, err := readToEnd(data, buf)
 	if err != nil {
 		return fmt.Errorf("%s after %d bytes: %w", name, got, err)
 	}
@@ -193,10 +194,10 @@ func (s *session) retrieve(name string, buf []byte) error {
 
 var errNoResumption = errors.New("data connection: no TLS session was resumed")
 
-// shield makes a data connection what PROT has said: the client of FTP is that of TLS, too. A session
-// that is not the control connection's is an error, because no contestant is to be measured with
-// more or less of a handshake than others.
-func (s *session) shield(data *net.TCPConn) (net.Conn, error) {
+// wrapData adds TLS to a data connection after PROT P; the FTP client is the TLS client, too. It is an error
+// if the handshake does not resume the control connection's TLS session: all contestants are measured with
+// the same handshakes.
+func (s *session) wrapData(data *net.TCPConn) (net.Conn, error) {
 	if s.tls == nil {
 		return data, nil
 	}
@@ -210,8 +211,8 @@ func (s *session) shield(data *net.TCPConn) (net.Conn, error) {
 	return conn, nil
 }
 
-// drain reads to the end, as a client does that has somewhere to put it: every byte is copied.
-func drain(data net.Conn, buf []byte) (int64, error) {
+// readToEnd copies every byte into buf, like a client that stores the file, and returns how many there were.
+func readToEnd(data net.Conn, buf []byte) (int64, error) {
 	var got int64
 	for {
 		n, err := data.Read(buf)
@@ -225,14 +226,14 @@ func drain(data net.Conn, buf []byte) (int64, error) {
 	}
 }
 
-// quit says goodbye and waits until the server hangs up.
+// quit sends QUIT and waits until the server closes the connection.
 func (s *session) quit() error {
 	defer s.conn.Close()
 	if _, err := s.do("QUIT", 221); err != nil {
 		return err
 	}
-	if b, err := s.in.ReadByte(); err != io.EOF {
-		return fmt.Errorf("after QUIT: got byte %#x, error %w; want the end", b, err)
+	if b, err := s.reader.ReadByte(); err != io.EOF {
+		return fmt.Errorf("after QUIT: got byte %#x, error %w; want the end of the connection", b, err)
 	}
 	return nil
 }

@@ -18,23 +18,23 @@ import (
 	"time"
 )
 
-// seal is a directory with what all contestants use for TLS, in PEM: an authority, and one certificate
-// for gateway and origin, with its key. Both are ECDSA on P-256.
-type seal string
+// certDir is a directory with the PEM files that all contestants use for TLS: an authority, and one
+// certificate with its key for gateway and origin. Both are ECDSA on P-256.
+type certDir string
 
-func (s seal) ca() string   { return filepath.Join(string(s), "ca.pem") }
-func (s seal) cert() string { return filepath.Join(string(s), "cert.pem") }
-func (s seal) key() string  { return filepath.Join(string(s), "key.pem") }
+func (s certDir) ca() string   { return filepath.Join(string(s), "ca.pem") }
+func (s certDir) cert() string { return filepath.Join(string(s), "cert.pem") }
+func (s certDir) key() string  { return filepath.Join(string(s), "key.pem") }
 
-// sealed is how long the certificates are good: longer than any measurement.
-const sealed = 30 * 24 * time.Hour
+// certLifetime is longer than any measurement.
+const certLifetime = 30 * 24 * time.Hour
 
-// newSeal makes the files in dir, for servers of these addresses.
-func newSeal(dir string, at ...netip.Addr) (seal, error) {
-	s := seal(dir)
+// makeCerts makes the files in dir, for servers at these addresses.
+func makeCerts(dir string, at ...netip.Addr) (certDir, error) {
+	s := certDir(dir)
 	authority := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(sealed),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(certLifetime),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	own := &x509.Certificate{
@@ -58,14 +58,15 @@ func newSeal(dir string, at ...netip.Addr) (seal, error) {
 		return "", fmt.Errorf("bench: key: %w", err)
 	}
 	return s, errors.Join(
-		certify(s.ca(), authority, authority, &signer.PublicKey, signer),
-		certify(s.cert(), own, authority, &key.PublicKey, signer),
+		writeCert(s.ca(), authority, authority, &signer.PublicKey, signer),
+		writeCert(s.cert(), own, authority, &key.PublicKey, signer),
 		writePEM(s.key(), "PRIVATE KEY", encoded),
 	)
 }
 
-// certify signs a certificate and writes it.
-func certify(path string, cert, by *x509.Certificate, key *ecdsa.PublicKey, signer *ecdsa.PrivateKey) error {
+// writeCert signs a certificate and writes it.
+func writeCert(path string, cert, by *x509.Certificate, key *ecdsa.PublicKey,
+	signer *ecdsa.PrivateKey) error {
 	der, err := x509.CreateCertificate(rand.Reader, cert, by, key, signer)
 	if err != nil {
 		return fmt.Errorf("bench: certificate: %w", err)
@@ -80,23 +81,24 @@ func writePEM(path, kind string, der []byte) error {
 	return nil
 }
 
-// curves are what keys are agreed on with: of those that Go would take, OpenSSL 3.0 has not the first, a
-// hybrid with ML-KEM, and whoever had that would have more work to do.
+// curves are the key exchanges that are allowed. Go's first choice, a hybrid with ML-KEM, is missing in
+// OpenSSL 3.0, and would be more work for those that have it.
 func curves() []tls.CurveID { return []tls.CurveID{tls.X25519} }
 
-// forOrigin is how the origin speaks TLS.
-func (s seal) forOrigin() (*tls.Config, error) {
+// serverConfig is the TLS configuration of the origin.
+func (s certDir) serverConfig() (*tls.Config, error) {
 	own, err := tls.LoadX509KeyPair(s.cert(), s.key())
 	if err != nil {
 		return nil, fmt.Errorf("bench: origin: %w", err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS13, CurvePreferences: curves()}, nil
+	return &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS13,
+		CurvePreferences: curves()}, nil
 }
 
-// forClient is how one session of the load speaks TLS, control and data alike, so that data
-// connections can resume the session of the control connection. Whoever is measured has the
-// same cipher, AES-128-GCM: Go's TLS 1.3 asks for it first, and mod_proxy is set to it.
-func (s seal) forClient(server netip.Addr) (*tls.Config, error) {
+// clientConfig is the TLS configuration of one session of the load, for its control and data connections:
+// with one configuration, data connections can resume the control connection's TLS session. All contestants
+// use AES-128-GCM: it is the first choice of Go's TLS 1.3, and mod_proxy is configured for it.
+func (s certDir) clientConfig(server netip.Addr) (*tls.Config, error) {
 	text, err := os.ReadFile(s.ca())
 	if err != nil {
 		return nil, fmt.Errorf("bench: load: %w", err)

@@ -16,63 +16,63 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// served is one session of the origin.
-type served struct {
+// originSession is one session of the origin.
+type originSession struct {
 	*origin
-	conn    net.Conn
-	lines   *bufio.Reader
-	passive *net.TCPListener // nil: no data connection was negotiated
-	secured bool             // conn is encrypted
-	private bool             // data connections are
+	conn      net.Conn
+	reader    *bufio.Reader
+	passive   *net.TCPListener // nil: no PASV or EPSV yet
+	encrypted bool             // conn is a *tls.Conn
+	private   bool             // after PROT P: data connections use TLS
 }
 
-// session answers commands until the client quits or is gone.
+// session answers commands until the client sends QUIT or closes the connection.
 func (o *origin) session(conn *net.TCPConn) {
 	defer conn.Close()
-	s := &served{origin: o, conn: conn, lines: bufio.NewReaderSize(conn, 512)}
+	s := &originSession{origin: o, conn: conn, reader: bufio.NewReaderSize(conn, 512)}
 	defer s.closePassive()
 	if !s.reply("220 origin") {
 		return
 	}
 	for {
-		line, err := s.lines.ReadSlice('\n')
+		line, err := s.reader.ReadSlice('\n')
 		if err != nil {
 			return
 		}
 		verb, arg, _ := strings.Cut(string(bytes.TrimRight(line, "\r\n")), " ")
-		if !s.answer(strings.ToUpper(verb), arg) {
+		if !s.handle(strings.ToUpper(verb), arg) {
 			break
 		}
 	}
-	if sealed, is := s.conn.(*tls.Conn); is {
-		sealed.Close() // says goodbye in TLS, too
+	if conn, ok := s.conn.(*tls.Conn); ok {
+		conn.Close() // sends close_notify
 	}
 }
 
-func (s *served) closePassive() {
+func (s *originSession) closePassive() {
 	if s.passive != nil {
 		s.passive.Close()
 		s.passive = nil
 	}
 }
 
-func (s *served) reply(line string) bool {
+func (s *originSession) reply(line string) bool {
 	_, err := s.conn.Write(append([]byte(line), "\r\n"...))
 	return err == nil
 }
 
-// answer answers one command, and tells whether there will be another.
-func (s *served) answer(verb, arg string) bool {
+// handle answers one command, and reports whether the session goes on.
+func (s *originSession) handle(verb, arg string) bool {
 	switch verb {
 	case "AUTH":
-		return s.secure()
+		return s.startTLS()
 	case "PBSZ":
 		return s.reply("200 ok")
 	case "PROT":
-		s.private = s.secured && arg == "P"
+		s.private = s.encrypted && arg == "P"
 		return s.reply("200 ok")
 	case "USER":
-		if s.tls != nil && !s.secured {
+		if s.tls != nil && !s.encrypted {
 			return s.reply("530 AUTH TLS first")
 		}
 		return s.reply("331 password?")
@@ -97,9 +97,9 @@ func (s *served) answer(verb, arg string) bool {
 	return s.reply("502 not here")
 }
 
-// secure answers AUTH.
-func (s *served) secure() bool {
-	if s.tls == nil || s.secured {
+// startTLS answers AUTH.
+func (s *originSession) startTLS() bool {
+	if s.tls == nil || s.encrypted {
 		return s.reply("502 not here")
 	}
 	if !s.reply("234 go on") {
@@ -109,12 +109,12 @@ func (s *served) secure() bool {
 	if conn.Handshake() != nil {
 		return false
 	}
-	s.conn, s.lines, s.secured = conn, bufio.NewReaderSize(conn, 512), true
+	s.conn, s.reader, s.encrypted = conn, bufio.NewReaderSize(conn, 512), true
 	return true
 }
 
-// listen opens a passive port, of which the reply tells.
-func (s *served) listen(verb string) bool {
+// listen opens a passive port and answers PASV or EPSV.
+func (s *originSession) listen(verb string) bool {
 	s.closePassive()
 	local := s.conn.LocalAddr().(*net.TCPAddr)
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: local.IP})
@@ -132,7 +132,7 @@ func (s *served) listen(verb string) bool {
 	return s.reply(string(line))
 }
 
-// sizeOf is the size of a file in bytes, which its name tells.
+// sizeOf returns the size of a file in bytes, from its name.
 func sizeOf(name string) (int64, error) {
 	if name == smallName {
 		return smallSize, nil
@@ -145,8 +145,8 @@ func sizeOf(name string) (int64, error) {
 	return int64(n) << 20, err
 }
 
-// retrieve sends a file over the data connection that the client makes.
-func (s *served) retrieve(name string) bool {
+// retrieve accepts the data connection and sends a file.
+func (s *originSession) retrieve(name string) bool {
 	size, err := sizeOf(name)
 	if err != nil {
 		return s.reply("550 no such file")
@@ -158,10 +158,10 @@ func (s *served) retrieve(name string) bool {
 		return s.reply("522 PROT P first")
 	}
 	defer s.closePassive()
-	_ = s.passive.SetDeadline(time.Now().Add(acceptTime)) // fails on a closed listener: so will Accept
+	_ = s.passive.SetDeadline(time.Now().Add(acceptTime)) // fails only on a closed listener, as Accept will
 	bare, err := s.passive.AcceptTCP()
 	if err != nil {
-		return s.reply("425 nobody came")
+		return s.reply("425 no connection")
 	}
 	defer bare.Close()
 	if !s.reply("150 here it comes") {
@@ -175,8 +175,8 @@ func (s *served) retrieve(name string) bool {
 }
 
 // send sends a file and closes the connection.
-func (s *served) send(bare *net.TCPConn, name string, size int64) error {
-	data, err := s.shield(bare)
+func (s *originSession) send(bare *net.TCPConn, name string, size int64) error {
+	data, err := s.wrapData(bare)
 	if err != nil {
 		return err
 	}
@@ -184,9 +184,9 @@ func (s *served) send(bare *net.TCPConn, name string, size int64) error {
 	case name == smallName:
 		_, err = data.Write(s.block[:smallSize])
 	case s.private:
-		err = s.sendSealed(data, size)
+		err = s.sendBlocks(data, size)
 	default:
-		err = s.sendLarge(bare, size)
+		err = s.sendFile(bare, size)
 	}
 	if err != nil {
 		return err
@@ -194,9 +194,9 @@ func (s *served) send(bare *net.TCPConn, name string, size int64) error {
 	return data.Close()
 }
 
-// shield makes a data connection what PROT has said. Like vsftpd, the origin takes only a client that
-// resumes a session of TLS.
-func (s *served) shield(bare *net.TCPConn) (net.Conn, error) {
+// wrapData adds TLS to a data connection after PROT P. Like vsftpd, the origin refuses a client that does not
+// resume a TLS session.
+func (s *originSession) wrapData(bare *net.TCPConn) (net.Conn, error) {
 	if !s.private {
 		return bare, nil
 	}
@@ -210,8 +210,8 @@ func (s *served) shield(bare *net.TCPConn) (net.Conn, error) {
 	return conn, nil
 }
 
-// sendSealed sends the block until it is size bytes.
-func (s *served) sendSealed(data net.Conn, size int64) error {
+// sendBlocks sends the block again and again, size bytes in all.
+func (s *originSession) sendBlocks(data net.Conn, size int64) error {
 	for size > 0 {
 		n, err := data.Write(s.block[:min(size, blockSize)])
 		if err != nil {
@@ -222,9 +222,9 @@ func (s *served) sendSealed(data net.Conn, size int64) error {
 	return nil
 }
 
-// sendLarge sends size bytes of the file in memory, from its beginning again and again.
-func (s *served) sendLarge(data *net.TCPConn, size int64) error {
-	// Opened anew, the file has an offset that is this transfer's alone.
+// sendFile sends the file in memory again and again, size bytes in all.
+func (s *originSession) sendFile(data *net.TCPConn, size int64) error {
+	// A new open file has an offset of its own.
 	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", s.large.Fd()))
 	if err != nil {
 		return err

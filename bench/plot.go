@@ -20,8 +20,8 @@ const (
 	perLine     = 2  // panels
 )
 
-// writePlot draws one panel a measure: a bar for each contestant with its slowest and its fastest
-// round, and a line at what is asked for.
+// writePlot draws one panel for each measure: a bar for each contestant with its slowest and its fastest
+// round, and a line at the target.
 func writePlot(w io.Writer, rows []row) error {
 	var panels [][]row
 	for _, r := range rows {
@@ -35,7 +35,8 @@ func writePlot(w io.Writer, rows []row) error {
 	lines := (len(panels) + perLine - 1) / perLine
 	canvas := vgsvg.New(perLine*panelWidth, vg.Length(lines)*panelHeight)
 	tiles := draw.Tiles{Cols: perLine, Rows: lines, PadX: vg.Millimeter * 4, PadY: vg.Millimeter * 6,
-		PadTop: vg.Millimeter * 3, PadBottom: vg.Millimeter * 3, PadLeft: vg.Millimeter * 3, PadRight: vg.Millimeter * 3}
+		PadTop: vg.Millimeter * 3, PadBottom: vg.Millimeter * 3, PadLeft: vg.Millimeter * 3,
+		PadRight: vg.Millimeter * 3}
 	for i, p := range panels {
 		drawn, err := panel(p)
 		if err != nil {
@@ -57,12 +58,13 @@ func panel(rows []row) (*plot.Plot, error) {
 	p.Y.Min = 0
 	var names []string
 	figures := make(plotter.Values, len(rows))
-	spans := spread{}
+	spans := valueRanges{}
 	for i, r := range rows {
 		names = append(names, r.contestant)
-		figures[i] = r.figure()
+		figures[i] = r.value()
 		spans.XYs = append(spans.XYs, plotter.XY{X: float64(i), Y: figures[i]})
-		spans.YErrors = append(spans.YErrors, struct{ Low, High float64 }{figures[i] - slices.Min(r.rounds), slices.Max(r.rounds) - figures[i]})
+		below, above := figures[i]-slices.Min(r.rounds), slices.Max(r.rounds)-figures[i]
+		spans.YErrors = append(spans.YErrors, struct{ Low, High float64 }{below, above})
 	}
 	bars, err := plotter.NewBarChart(figures, barWidth)
 	if err != nil {
@@ -76,7 +78,7 @@ func panel(rows []row) (*plot.Plot, error) {
 	}
 	p.Add(bars, errorBars)
 	for i, r := range rows {
-		y, known := r.goalHeight(rows)
+		y, known := r.targetHeight(rows)
 		if !known {
 			continue
 		}
@@ -93,26 +95,27 @@ func panel(rows []row) (*plot.Plot, error) {
 	return p, nil
 }
 
-// spread is what NewYErrorBars draws: points, and how far rounds went below and above.
-type spread struct {
+// valueRanges is the input of NewYErrorBars: points, and how far the rounds went below and above.
+type valueRanges struct {
 	plotter.XYs
 	plotter.YErrors
 }
 
-// goalHeight is the figure that would just meet the row's target, among the rows of its measure.
-func (r row) goalHeight(rows []row) (float64, bool) {
-	if r.goal == nil {
+// targetHeight returns the value that just meets the row's target, and false if there is none. rows are those
+// of its measure.
+func (r row) targetHeight(rows []row) (float64, bool) {
+	if r.target == nil {
 		return 0, false
 	}
-	if r.goal.versus == "" {
-		return r.goal.bound, true
+	if r.target.baseline == "" {
+		return r.target.bound, true
 	}
-	i := slices.IndexFunc(rows, func(other row) bool { return other.contestant == r.goal.versus })
+	i := slices.IndexFunc(rows, func(other row) bool { return other.contestant == r.target.baseline })
 	if i < 0 {
 		return 0, false
 	}
 	if r.relation == difference {
-		return rows[i].figure() + r.goal.bound, true
+		return rows[i].value() + r.target.bound, true
 	}
-	return rows[i].figure() * r.goal.bound, true
+	return rows[i].value() * r.target.bound, true
 }

@@ -17,32 +17,32 @@ import (
 
 const (
 	smallName  = "small"     // 1 KiB
-	largeStart = "large-"    // and how many MiB it has
+	largeStart = "large-"    // followed by its size in MiB
 	smallSize  = 1 << 10     // bytes
-	blockSize  = 1 << 20     // bytes; large files are this block over and over
-	blocks     = 64          // of the file in memory, from which large files are sent
-	acceptTime = time.Minute // for the client to come to a passive port
+	blockSize  = 1 << 20     // bytes; large files repeat this block
+	blocks     = 64          // of the file in memory that large files are sent from
+	acceptTime = time.Minute // until the client connects to a passive port
 )
 
-// origin is the FTP server that all contestants lead to: passive only, any account, two kinds of
-// files, TLS always or never. Each transfer has a listener of its own, as with every real server, and
-// large files go out through sendfile(2) where they are not encrypted.
+// origin is the FTP server of all contestants: passive mode only, any account, two kinds of files, TLS always
+// or never. Like a real server it opens a listener for each transfer, and sends large files with sendfile(2)
+// if they are not encrypted.
 type origin struct {
-	block []byte      // small files are its beginning
+	block []byte      // small files are its first bytes
 	large *os.File    // blocks
-	tls   *tls.Config // nil: it speaks no TLS; else nothing goes without
+	tls   *tls.Config // nil: no TLS; else TLS is required
 
-	mu   sync.Mutex // guards what is below
-	open map[*net.TCPConn]bool
+	mu    sync.Mutex // guards conns
+	conns map[*net.TCPConn]bool
 }
 
-// newOrigin makes the files; close gives them back.
+// newOrigin makes the files in memory. The caller closes large.
 func newOrigin() (*origin, error) {
 	fd, err := unix.MemfdCreate("large", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("bench: a file in memory: %w", err)
 	}
-	o := &origin{large: os.NewFile(uintptr(fd), "large"), open: map[*net.TCPConn]bool{}}
+	o := &origin{large: os.NewFile(uintptr(fd), "large"), conns: map[*net.TCPConn]bool{}}
 	block := make([]byte, blockSize)
 	rand.Read(block)
 	o.block = block
@@ -54,16 +54,16 @@ func newOrigin() (*origin, error) {
 	return o, nil
 }
 
-// serveOrigin is the origin as a process: it says on out that it is ready, and ends when in does. Its
-// arguments are its address and, for TLS, a seal.
-func serveOrigin(addr string, with seal, in io.Reader, out io.Writer) error {
+// serveOrigin runs the origin as a process: it writes to out when it is ready, and ends when in does. Without
+// certificates it uses no TLS.
+func serveOrigin(addr string, with certDir, in io.Reader, out io.Writer) error {
 	o, err := newOrigin()
 	if err != nil {
 		return err
 	}
 	defer o.large.Close()
 	if with != "" {
-		if o.tls, err = with.forOrigin(); err != nil {
+		if o.tls, err = with.serverConfig(); err != nil {
 			return err
 		}
 	}
@@ -83,12 +83,12 @@ func serveOrigin(addr string, with seal, in io.Reader, out io.Writer) error {
 	fmt.Fprintln(out, readyText)
 	_, err = io.Copy(io.Discard, in)
 	l.Close()
-	o.hangUp()
+	o.closeConns()
 	<-served
 	return err
 }
 
-// serve takes control connections until l is closed, and waits for their ends.
+// serve accepts control connections until l is closed, and waits until they have ended.
 func (o *origin) serve(l *net.TCPListener) {
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
@@ -98,22 +98,22 @@ func (o *origin) serve(l *net.TCPListener) {
 			return
 		}
 		o.mu.Lock()
-		o.open[conn] = true
+		o.conns[conn] = true
 		o.mu.Unlock()
 		sessions.Go(func() {
 			o.session(conn)
 			o.mu.Lock()
-			delete(o.open, conn)
+			delete(o.conns, conn)
 			o.mu.Unlock()
 		})
 	}
 }
 
-// hangUp ends all sessions.
-func (o *origin) hangUp() {
+// closeConns ends all sessions.
+func (o *origin) closeConns() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for conn := range o.open {
+	for conn := range o.conns {
 		conn.Close()
 	}
 }

@@ -11,33 +11,31 @@ import (
 	"time"
 )
 
-// request asks the load for one round of one measure, as a line of JSON.
+// request is one round of one measure. The load reads it as a line of JSON.
 type request struct {
-	Kind     string         // of kinds
-	Server   netip.AddrPort // where the contestant takes clients
-	Seal     seal           // what the client trusts; empty: it speaks no TLS
-	EPSV     bool           // how passive connections are asked for
-	Warmup   time.Duration  // under load, before the figure is taken
-	Duration time.Duration  // for which the figure is taken
-	Count    int            // large: MiB; hold: sessions to have open; logins: how many
+	Kind     string         // see load.handle
+	Server   netip.AddrPort // where clients connect to
+	Certs    certDir        // the client trusts their authority; empty: no TLS
+	EPSV     bool           // in place of PASV
+	Warmup   time.Duration  // of load before the measurement
+	Duration time.Duration  // of the measurement
+	Count    int            // large: MiB; idle: open sessions; logins: how many
+	Clients  int            // transfers, sessions, idle: how many work at the same time
 }
 
-// answer is what the load says to a request.
-type answer struct {
+// result is the load's answer to a request.
+type result struct {
 	Value float64
-	Work  float64 `json:",omitempty"` // all that was done, warming up included: MiB of large, steps of others
+	Work  float64 `json:",omitempty"` // all work done, with the warm-up: MiB for large, else steps
 	Error string  `json:",omitempty"`
 }
 
-// concurrent is how many sessions make the load.
-const concurrent = 16
-
-// load is the client of one contestant: it keeps what "hold" has opened.
+// load is the client of one contestant.
 type load struct {
-	held []*session
+	idle []*session // opened by the request "idle"
 }
 
-// serveLoad is the load as a process: it answers requests until in ends.
+// serveLoad runs the load as a process: it answers requests until in ends.
 func serveLoad(in io.Reader, out io.Writer) error {
 	l := &load{}
 	from, to := json.NewDecoder(in), json.NewEncoder(out)
@@ -48,7 +46,7 @@ func serveLoad(in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return fmt.Errorf("bench: load: %w", err)
 		}
-		a, err := l.do(q)
+		a, err := l.handle(q)
 		if err != nil {
 			a.Error = err.Error()
 		}
@@ -58,8 +56,8 @@ func serveLoad(in io.Reader, out io.Writer) error {
 	}
 }
 
-// do runs one request.
-func (l *load) do(q request) (a answer, err error) {
+// handle runs one request.
+func (l *load) handle(q request) (a result, err error) {
 	switch q.Kind {
 	case "transfers":
 		return rate(q, q.transfers)
@@ -70,22 +68,22 @@ func (l *load) do(q request) (a answer, err error) {
 		a.Value, err = q.large()
 	case "latency":
 		a.Value, err = q.latency()
-	case "hold":
-		a.Value, err = l.hold(q)
+	case "idle":
+		a.Value, err = l.openIdle(q)
 	case "logins":
 		a.Value, err = q.logins()
 	default:
-		err = fmt.Errorf("no kind of load %q", q.Kind)
+		err = fmt.Errorf("no request of kind %q", q.Kind)
 	}
 	return a, err
 }
 
-// job is what one of the concurrent clients does over and over, and how it ends.
+// job is what one of the concurrent clients repeats, and how it ends.
 type job struct {
-	step, end func() error
+	step, finish func() error
 }
 
-// transfers is small files over one control connection.
+// transfers retrieves small files over one control connection.
 func (q request) transfers() (job, error) {
 	s, err := q.login()
 	if err != nil {
@@ -95,7 +93,7 @@ func (q request) transfers() (job, error) {
 	return job{func() error { return s.retrieve(smallName, buf) }, s.quit}, nil
 }
 
-// sessions is whole sessions with one small file each.
+// sessions opens whole sessions with one small file each.
 func (q request) sessions() (job, error) {
 	buf := make([]byte, 4<<10)
 	step := func() error {
@@ -111,11 +109,11 @@ func (q request) sessions() (job, error) {
 	return job{step, func() error { return nil }}, nil
 }
 
-// rate returns how many steps a second the concurrent clients get done. They are opened one after the
-// other: mod_proxy's database takes no more logins at once (it is locked, and sessions end with that).
-func rate(q request, open func() (job, error)) (a answer, err error) {
+// rate returns how many steps a second the concurrent clients finish. They log in one after the other:
+// with several logins at once mod_proxy's database is locked, and it ends sessions.
+func rate(q request, open func() (job, error)) (a result, err error) {
 	var jobs []job
-	for range concurrent {
+	for range q.Clients {
 		j, err := open()
 		if err != nil {
 			return a, err
@@ -124,14 +122,14 @@ func rate(q request, open func() (job, error)) (a answer, err error) {
 	}
 	var count atomic.Int64
 	var over atomic.Bool
-	ends := make(chan error, concurrent)
+	ends := make(chan error, q.Clients)
 	for _, j := range jobs {
-		go func() { ends <- j.work(&count, &over) }()
+		go func() { ends <- j.run(&count, &over) }()
 	}
-	running := concurrent
+	running := q.Clients
 	wait := func(d time.Duration) error {
 		select {
-		case err := <-ends: // before its time: with an error
+		case err := <-ends: // before the end: with an error
 			running--
 			return err
 		case <-time.After(d):
@@ -140,26 +138,29 @@ func rate(q request, open func() (job, error)) (a answer, err error) {
 	}
 	err = wait(q.Warmup)
 	began, before := time.Now(), count.Load()
-	if err == nil {
-		err = wait(q.Duration)
+	// On a busy machine one step may take longer than a short round: then the round goes on.
+	for err == nil {
+		if err = wait(q.Duration); count.Load() > before {
+			break
+		}
 	}
 	done, took := count.Load()-before, time.Since(began)
 	over.Store(true)
 	for range running {
 		err = errors.Join(err, <-ends)
 	}
-	return answer{Value: float64(done) / took.Seconds(), Work: float64(count.Load())}, err
+	return result{Value: float64(done) / took.Seconds(), Work: float64(count.Load())}, err
 }
 
-// work is one of the concurrent clients, until it is over.
-func (j job) work(count *atomic.Int64, over *atomic.Bool) error {
+// run repeats the job's step until over is set.
+func (j job) run(count *atomic.Int64, over *atomic.Bool) error {
 	for !over.Load() {
 		if err := j.step(); err != nil {
 			return err
 		}
 		count.Add(1)
 	}
-	return j.end()
+	return j.finish()
 }
 
 // large returns the MiB a second of one large file, from its PASV to its 226.
@@ -184,13 +185,13 @@ func (q request) latency() (float64, error) {
 		return 0, err
 	}
 	var trips []float64
-	for began := time.Now(); time.Since(began) < q.Warmup+q.Duration; {
+	for began := time.Now(); len(trips) == 0 || time.Since(began) < q.Warmup+q.Duration; {
 		sent := time.Now()
 		if _, err := s.do("NOOP", 200); err != nil {
 			return 0, errors.Join(err, s.conn.Close())
 		}
 		if time.Since(began) > q.Warmup {
-			trips = append(trips, micros(time.Since(sent)))
+			trips = append(trips, microseconds(time.Since(sent)))
 		}
 	}
 	return median(trips), s.quit()
@@ -205,7 +206,7 @@ func (q request) logins() (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		times = append(times, micros(time.Since(began)))
+		times = append(times, microseconds(time.Since(began)))
 		if err := s.quit(); err != nil {
 			return 0, err
 		}
@@ -213,16 +214,16 @@ func (q request) logins() (float64, error) {
 	return median(times), nil
 }
 
-// hold opens sessions until Count are open and logged in, and keeps them.
-func (l *load) hold(q request) (float64, error) {
-	missing := make(chan struct{}, max(0, q.Count-len(l.held)))
+// openIdle opens sessions until Count are logged in, and keeps them open.
+func (l *load) openIdle(q request) (float64, error) {
+	missing := make(chan struct{}, max(0, q.Count-len(l.idle)))
 	for range cap(missing) {
 		missing <- struct{}{}
 	}
 	close(missing)
 	opened := make(chan []*session)
-	errs := make([]error, concurrent)
-	for i := range concurrent {
+	errs := make([]error, q.Clients)
+	for i := range q.Clients {
 		go func() {
 			var own []*session
 			for range missing {
@@ -236,15 +237,15 @@ func (l *load) hold(q request) (float64, error) {
 			opened <- own
 		}()
 	}
-	for range concurrent {
-		l.held = slices.Concat(l.held, <-opened)
+	for range q.Clients {
+		l.idle = slices.Concat(l.idle, <-opened)
 	}
-	return float64(len(l.held)), errors.Join(errs...)
+	return float64(len(l.idle)), errors.Join(errs...)
 }
 
-func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 
-// median sorts the values; of none it is 0.
+// median returns 0 for no values.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0

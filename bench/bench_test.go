@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,42 +18,52 @@ import (
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleEnv); role != "" {
-		os.Exit(status(play(role, os.Args[1:]), os.Stderr))
+		os.Exit(exitStatus(runRole(role, os.Args[1:]), os.Stderr))
+	}
+	// With the race detector a process sleeps for a second before it exits, and every origin and every
+	// load is a process.
+	if os.Getenv("GORACE") == "" {
+		if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+			panic("bench: " + err.Error())
+		}
 	}
 	labtest.Main(m)
 }
 
-// build makes the ftpgate that is measured.
-func build(t *testing.T) string {
+// buildFtpgate builds the ftpgate to measure.
+func buildFtpgate(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ftpgate")
-	if out, err := exec.Command("go", "build", "-o", path, "ftpgate/cmd/ftpgate").CombinedOutput(); err != nil {
-		t.Fatalf("build ftpgate: %v\n%s", err, out)
+	if err := build(t.Context(), path, nil); err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
 
-// Every measure of every contestant, for a moment: the outputs are whole and make sense.
-func TestWhole(t *testing.T) {
+// Every measure of every contestant, for a moment: the outputs are complete and plausible.
+func TestAllMeasures(t *testing.T) {
 	labtest.Need(t, "nft", "ip")
 	labtest.New(t) // skips where there are no labs
-	who, present := everybody(t)
+	who, present := allContestants(t)
+	program := buildFtpgate(t)
 	for _, how := range []string{"-epsv=false", "-epsv"} {
 		t.Run(how, func(t *testing.T) {
 			dir := t.TempDir()
 			var stdout, stderr strings.Builder
-			code := bench([]string{"-rounds=2", "-duration=100ms", "-large=8", "-idle=60", how,
-				"-contestants", strings.Join(who, ","), "-ftpgate", build(t), "-peers", peers(), "-out", dir}, &stdout, &stderr)
+			code := bench([]string{"-rounds=2", "-duration=10ms", "-clients=2", "-large=1", "-idle=20", how,
+				"-contestants", strings.Join(who, ","), "-ftpgate", program, "-peers", peers(), "-out", dir},
+				&stdout, &stderr)
 			if code != 0 {
 				t.Fatalf("got exit status %d:\n%s", code, stderr.String())
 			}
 			var want [][2]string
 			for _, m := range measures {
-				want = append(want, rowsOf(m, present)...)
+				want = append(want, rowsFor(m, present)...)
 			}
-			want = append(want, [2]string{"memory", "proxy, 60"}, [2]string{"memory", "relay, 60"})
+			want = append(want, [2]string{"memory", "proxy, 20"}, [2]string{"memory", "relay, 20"})
 			for _, c := range []string{"proxy", "relay"} {
-				want = append(want, [2]string{"next", c + ", 0"}, [2]string{"next", c + ", 30"}, [2]string{"next", c + ", 60"})
+				want = append(want, [2]string{"next", c + ", 0"}, [2]string{"next", c + ", 10"},
+					[2]string{"next", c + ", 20"})
 			}
 			checkCSV(t, filepath.Join(dir, "bench.csv"), want)
 			checkTable(t, stdout.String(), want)
@@ -63,12 +72,12 @@ func TestWhole(t *testing.T) {
 	}
 }
 
-// peers is where scripts/test-peers unpacks proftpd; tests run in their package's directory.
-func peers() string { return cmp.Or(os.Getenv("FTPGATE_PEERS"), filepath.Join("..", "..", ".peers")) }
+// peers is the directory into which scripts/test-peers unpacks proftpd.
+func peers() string { return cmp.Or(os.Getenv("FTPGATE_PEERS"), filepath.Join("..", ".peers")) }
 
-// everybody is all contestants by their names, and those that can be here: without mod_proxy the
-// bench has to do, but with CI=true it must be there.
-func everybody(t *testing.T) (names []string, here []contestant) {
+// allContestants returns the names of all contestants, and those that can run here. Without proftpd the bench
+// leaves out some; with CI=true that is a failure.
+func allContestants(t *testing.T) (names []string, here []contestant) {
 	t.Helper()
 	_, err := findProftpd(peers())
 	if err != nil && os.Getenv("CI") == "true" {
@@ -83,22 +92,22 @@ func everybody(t *testing.T) (names []string, here []contestant) {
 	return names, here
 }
 
-// rowsOf are the rows that a measure is to have, with those of its cost.
-func rowsOf(m measure, here []contestant) (want [][2]string) {
+// rowsFor are the expected rows of a measure and of its cost.
+func rowsFor(m measure, here []contestant) (want [][2]string) {
 	for _, c := range here {
-		if m.taken(c) {
+		if m.includes(c) {
 			want = append(want, [2]string{m.name, c.name})
 		}
 	}
 	for _, c := range here {
-		if m.cost != nil && m.taken(c) && !c.direct {
+		if m.cost != nil && m.includes(c) && !c.direct {
 			want = append(want, [2]string{m.cost.name, c.name})
 		}
 	}
 	return want
 }
 
-// checkCSV wants these rows, with figures in their right order.
+// checkCSV wants these rows, and minimum, median and maximum in order.
 func checkCSV(t *testing.T, path string, want [][2]string) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -119,11 +128,12 @@ func checkCSV(t *testing.T, path string, want [][2]string) {
 				t.Errorf("%q: %v", r, err)
 			}
 		}
-		// Memory may be what was there before, and so little work less than the clock's hundredth.
+		// Memory may not grow, and so little work may take less CPU time than a clock tick.
 		if r[0] != "memory" && !strings.HasSuffix(r[0], "-cpu") && (n[1] <= 0 || n[1] > n[0] || n[0] > n[2]) {
 			t.Errorf("%q: got median %v between %v and %v", r, n[0], n[1], n[2])
 		}
-		if r[6] == "" != (r[1] == "routed" || r[0] == "memory" || r[0] == "next" || strings.HasPrefix(r[0], "tls-")) {
+		unrelated := r[1] == "routed" || r[0] == "memory" || r[0] == "next" || strings.HasPrefix(r[0], "tls-")
+		if r[6] == "" != unrelated {
 			t.Errorf("%q: got %q for the relation to routed", r, r[6])
 		}
 	}
@@ -132,7 +142,7 @@ func checkCSV(t *testing.T, path string, want [][2]string) {
 	}
 }
 
-// checkTable wants a line for each row, and every target judged.
+// checkTable wants a line for each row, and a result for every target.
 func checkTable(t *testing.T, text string, want [][2]string) {
 	t.Helper()
 	for _, w := range want {
@@ -144,12 +154,13 @@ func checkTable(t *testing.T, text string, want [][2]string) {
 		}
 	}
 	_, err := findProftpd(peers())
-	if err == nil && strings.Contains(text, "not measured") || !strings.Contains(text, ">= 0.70 of routed") || !strings.Contains(text, "< 1.00 of mod_proxy") {
+	if err == nil && strings.Contains(text, "not measured") || !strings.Contains(text, ">= 0.70 of routed") ||
+		!strings.Contains(text, "< 1.00 of mod_proxy") {
 		t.Errorf("got a table without its targets:\n%s", text)
 	}
 }
 
-// checkSVG wants a drawing that names what was measured.
+// checkSVG wants a drawing with the names of all measures and contestants.
 func checkSVG(t *testing.T, path string, want [][2]string) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -191,13 +202,14 @@ func checkSVG(t *testing.T, path string, want [][2]string) {
 	}
 }
 
-// What does not work is an error, and says what.
+// Failures are errors that say what failed.
 func TestBroken(t *testing.T) {
 	labtest.Need(t, "nft", "ip")
 	labtest.New(t)
 	script := filepath.Join(t.TempDir(), "deaf")
-	// It says that it is ready, and takes no connection.
-	if err := os.WriteFile(script, []byte("#!/bin/sh\necho msg=ready >&2\nread forever </dev/zero\n"), 0o755); err != nil {
+	// It logs that it is ready, and accepts no connection.
+	text := "#!/bin/sh\necho msg=ready >&2\nread forever </dev/zero\n"
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -208,10 +220,11 @@ func TestBroken(t *testing.T) {
 		{[]string{"-ftpgate=/bin/false", "-contestants=kernel"}, 1, "has ended (exit status 1)"},
 		{[]string{"-ftpgate=/no/such/program", "-contestants=kernel"}, 1, "no such file or directory"},
 		{[]string{"-ftpgate=" + script, "-contestants=kernel"}, 1, "connection refused"},
-		{[]string{"-contestants=routed,somebody"}, 2, `no contestant "somebody": there are routed, helper, proxy`},
+		{[]string{"-contestants=routed,somebody"}, 2,
+			`no contestant "somebody": there are routed, helper, proxy`},
 		{[]string{"-measures=speed"}, 2, `no measure "speed": there are memory, transfers`},
 		{[]string{"-rounds=0"}, 2, "must be positive"},
-		{[]string{"more"}, 2, "too many words"},
+		{[]string{"more"}, 2, "unexpected arguments"},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			var stdout, stderr strings.Builder
@@ -223,31 +236,39 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// A contestant under load, to be profiled from outside.
+// One contestant stays under load.
 func TestHold(t *testing.T) {
 	labtest.Need(t, "nft", "ip")
 	labtest.New(t)
-	for _, tt := range []struct{ who, load string }{{"kernel", "latency"}, {"terminated-both", "tls-transfers"}} {
+	program := buildFtpgate(t)
+	for _, tt := range []struct{ who, load string }{
+		{"kernel", "latency"},
+		{"terminated-both", "tls-transfers"},
+	} {
 		t.Run(tt.who, func(t *testing.T) {
 			var stdout, stderr strings.Builder
-			code := bench([]string{"-quick", "-ftpgate", build(t), "-hold", tt.who, "-hold-load", tt.load, "-hold-for=100ms"}, &stdout, &stderr)
-			for _, want := range []string{"ftpgate: pid ", tt.load + ": ", " s of processor time"} {
+			code := bench([]string{"-quick", "-clients=2", "-ftpgate", program, "-hold", tt.who,
+				"-hold-load", tt.load, "-hold-for=100ms"}, &stdout, &stderr)
+			for _, want := range []string{"ftpgate: pid ", tt.load + ": ", " s of CPU time"} {
 				if code != 0 || !strings.Contains(stdout.String(), want) {
-					t.Errorf("got exit status %d and %q, %q; want %q", code, stdout.String(), stderr.String(), want)
+					t.Errorf("got exit status %d and %q, %q; want %q", code, stdout.String(), stderr.String(),
+						want)
 				}
 			}
 		})
 	}
 }
 
-// Without its programs a contestant is left out, and it is said why.
-func TestLeftOut(t *testing.T) {
+// Without its programs a contestant is left out, with the reason.
+func TestUnavailable(t *testing.T) {
 	var stderr strings.Builder
-	there := present(contestants, errors.New("no mod_proxy.so"), &stderr)
-	if slices.ContainsFunc(there, func(c contestant) bool { return c.modProxy }) || len(there) != len(contestants)-2 {
+	there := available(contestants, errors.New("no mod_proxy.so"), &stderr)
+	if slices.ContainsFunc(there, func(c contestant) bool { return c.modProxy }) ||
+		len(there) != len(contestants)-2 {
 		t.Errorf("got %v; want all but those of mod_proxy", there)
 	}
-	if want := "mod_proxy is left out; scripts/test-peers gets what is missing: no mod_proxy.so\n"; !strings.HasPrefix(stderr.String(), want) {
+	want := "mod_proxy is left out; scripts/test-peers installs what is missing: no mod_proxy.so\n"
+	if !strings.HasPrefix(stderr.String(), want) {
 		t.Errorf("got %q; want %q", stderr.String(), want)
 	}
 }

@@ -21,7 +21,7 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-// Relations are taken round by round: the machine was half as fast in the second.
+// Relations are computed for each round: the machine was half as fast in the second.
 func TestEvaluate(t *testing.T) {
 	rounds := map[string][]float64{
 		"routed": {100, 50, 100},
@@ -50,21 +50,23 @@ func TestVerdict(t *testing.T) {
 		name   string
 		m      measure
 		rounds map[string][]float64
-		asked  string
+		wanted string
 		met    string
 	}{
 		{"enough", ratios, map[string][]float64{"routed": {100}, "proxy": {70}}, ">= 0.70 of routed", "yes"},
-		{"too little", ratios, map[string][]float64{"routed": {100}, "proxy": {69}}, ">= 0.70 of routed", "no"},
+		{"too little", ratios, map[string][]float64{"routed": {100}, "proxy": {69}}, ">= 0.70 of routed",
+			"no"},
 		{"no baseline", ratios, map[string][]float64{"proxy": {70}}, ">= 0.70 of routed", "not measured"},
-		{"soon enough", latency, map[string][]float64{"routed": {30}, "proxy": {89}}, "< routed +60 µs", "yes"},
+		{"soon enough", latency, map[string][]float64{"routed": {30}, "proxy": {89}}, "< routed +60 µs",
+			"yes"},
 		{"too late", latency, map[string][]float64{"routed": {30}, "proxy": {90}}, "< routed +60 µs", "no"},
 		{"small", memory, map[string][]float64{"proxy": {23.9}}, "< 24 KiB", "yes"},
 		{"big", memory, map[string][]float64{"proxy": {24}}, "< 24 KiB", "no"},
-		{"no target", next, map[string][]float64{"proxy": {24}}, "", ""},
+		{"no target", nextLogin, map[string][]float64{"proxy": {24}}, "", ""},
 	} {
 		rows := evaluate(tt.m, []string{"proxy"}, tt.rounds)
-		if asked, met := rows[0].verdict(); asked != tt.asked || met != tt.met {
-			t.Errorf("%s: got %q, %q; want %q, %q", tt.name, asked, met, tt.asked, tt.met)
+		if wanted, met := rows[0].targetResult(); wanted != tt.wanted || met != tt.met {
+			t.Errorf("%s: got %q, %q; want %q, %q", tt.name, wanted, met, tt.wanted, tt.met)
 		}
 	}
 }
