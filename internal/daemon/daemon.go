@@ -43,7 +43,7 @@ type Daemon struct {
 	Load   func() (Settings, error) // what to serve from now on; nil: always the same
 	Reopen <-chan struct{}          // asks for the logs of transfers to be opened anew; nil: never
 
-	Show Show
+	Endpoints Endpoints
 
 	// Confine has the daemon drop every capability but the two that serving takes, once it has looked at the
 	// host. The process has no others from then on, even after Run.
@@ -116,7 +116,7 @@ func (d *Daemon) confine() {
 }
 
 // table names the kernel's table in a log line, if there is one.
-func (r *running) table() []any {
+func (r *instance) table() []any {
 	if !r.p.Usable || !r.g.Installed() {
 		return nil
 	}

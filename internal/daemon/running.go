@@ -22,8 +22,8 @@ import (
 	"ftpgate/internal/ops/systemd"
 )
 
-// running is a daemon at work, and what it works with.
-type running struct {
+// instance is a daemon at work, and what it works with.
+type instance struct {
 	*Daemon
 	began time.Time
 
@@ -31,11 +31,11 @@ type running struct {
 	g       *gateway.Gateway
 	paths   *path.Paths
 	keys    *tlskeys.Keys
-	proxies *listeners.Servers
+	proxies *listeners.Set
 	counts  *dialogue.Counts
 	book    *sessions.Journal
-	watch   *monitor.Observer
-	shown
+	watch   *monitor.Monitor
+	observability
 
 	asks chan chan error // of a reload, and where its result goes
 
@@ -44,27 +44,27 @@ type running struct {
 }
 
 // prepare makes the parts, which change nothing yet.
-func (d *Daemon) prepare() *running {
-	r := &running{Daemon: d, began: time.Now(), p: preflight.OpenProber(d.Table), counts: &dialogue.Counts{}, asks: make(chan chan error), pulse: make(chan struct{})}
+func (d *Daemon) prepare() *instance {
+	r := &instance{Daemon: d, began: time.Now(), p: preflight.OpenProber(d.Table), counts: &dialogue.Counts{}, asks: make(chan chan error), pulse: make(chan struct{})}
 	r.g = gateway.New(d.Table, r.p, net.DefaultResolver, d.Log)
 	r.book = sessions.New(r.began)
 	r.paths = path.NewPaths(d.Table, d.Log)
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
-	r.proxies = listeners.NewServers(d.Log, r.counts, r.book, r.paths, sessionKeys{r.keys})
-	r.p.Ours, r.g.Moved, r.g.Held = r.proxies.ListensAt, r.proxies.Follow, r.paths.Held
-	r.watch = monitor.NewObserver(d.Table, d.Log, r.book)
+	r.proxies = listeners.New(d.Log, r.counts, r.book, r.paths, sessionKeys{r.keys})
+	r.p.Ours, r.g.OnChange, r.g.PassthroughRanges = r.proxies.ListensAt, r.proxies.Update, r.paths.Held
+	r.watch = monitor.New(d.Table, d.Log, r.book)
 	return r
 }
 
 // observe has the journal told of everything from now on.
-func (r *running) observe(forwards []forward.Resolved) {
+func (r *instance) observe(forwards []forward.Resolved) {
 	r.watch.Start(r.p.Usable && slices.ContainsFunc(forwards, func(f forward.Resolved) bool { return f.MayUseKernel() }))
-	r.watch.Follow(forwards)
+	r.watch.SetForwards(forwards)
 	r.paths.Watcher = r.watch.Watcher
 }
 
 // close lets go of everything.
-func (r *running) close() {
+func (r *instance) close() {
 	r.watch.Close()
 	r.closeShow()
 	r.paths.Close()
@@ -72,7 +72,7 @@ func (r *running) close() {
 }
 
 // guard has the service manager's watchdog fed, as long as nothing hangs.
-func (r *running) guard(ctx context.Context) {
+func (r *instance) guard(ctx context.Context) {
 	alive := func() bool {
 		if r.draining.Load() {
 			return true
@@ -95,14 +95,14 @@ func (r *running) guard(ctx context.Context) {
 const pulseTime = 40 * time.Second
 
 // tell logs that the service manager could not be told something.
-func (r *running) tell(err error) {
+func (r *instance) tell(err error) {
 	if err != nil {
 		r.Log.Warn("the service manager is not told", "err", err)
 	}
 }
 
 // publish has the kernel and the data paths serve the forwards.
-func (r *running) publish(forwards []forward.Resolved, sweep ...string) error {
+func (r *instance) publish(forwards []forward.Resolved, sweep ...string) error {
 	if r.p.Usable {
 		if err := r.enableForwarding(forwards); err != nil {
 			return err
@@ -123,7 +123,7 @@ func (r *running) publish(forwards []forward.Resolved, sweep ...string) error {
 }
 
 // follow serves until ctx is done: it reloads when asked to and resolves names when it is time.
-func (r *running) follow(ctx context.Context) {
+func (r *instance) follow(ctx context.Context) {
 	ticker := time.NewTicker(r.Resolve)
 	defer ticker.Stop()
 	for {
@@ -146,10 +146,10 @@ func (r *running) follow(ctx context.Context) {
 }
 
 // lookAround follows what changes by itself: addresses, certificates and names.
-func (r *running) lookAround(ctx context.Context) {
+func (r *instance) lookAround(ctx context.Context) {
 	r.paths.LookAround()
 	r.keys.Look(time.Now())
-	if !r.g.Named() {
+	if !r.g.UsesNames() {
 		return
 	}
 	moved, err := r.g.Refresh(ctx, r.p.Examine)
@@ -162,8 +162,8 @@ func (r *running) lookAround(ctx context.Context) {
 }
 
 // followForwards tells those who show things of the forwards that are published now.
-func (r *running) followForwards(forwards []forward.Resolved) {
-	r.watch.Follow(forwards)
+func (r *instance) followForwards(forwards []forward.Resolved) {
+	r.watch.SetForwards(forwards)
 	plain := make([]forward.Forward, len(forwards))
 	for i, f := range forwards {
 		plain[i] = f.Forward
@@ -172,7 +172,7 @@ func (r *running) followForwards(forwards []forward.Resolved) {
 }
 
 // reload publishes what Load says, and tells what came of it.
-func (r *running) reload(ctx context.Context, ticker *time.Ticker) error {
+func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
 	r.tell(systemd.Reloading())
 	err := r.replace(ctx)
 	if err != nil {
@@ -186,7 +186,7 @@ func (r *running) reload(ctx context.Context, ticker *time.Ticker) error {
 }
 
 // replace publishes what Load says, if it is sound and the host is ready for it.
-func (r *running) replace(ctx context.Context) error {
+func (r *instance) replace(ctx context.Context) error {
 	if r.Load == nil {
 		return &admin.Error{Text: "this forward came from the command line: there is no file to read again", Kind: admin.ErrNotNow}
 	}

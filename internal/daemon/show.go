@@ -16,8 +16,8 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// Show is where a daemon shows what it does.
-type Show struct {
+// Endpoints is where a daemon shows what it does.
+type Endpoints struct {
 	Version   string
 	File      string         // the configuration; empty: there is none
 	Admin     *admin.Options // nil: nobody can ask
@@ -25,8 +25,8 @@ type Show struct {
 	Transfers transferlog.Settings
 }
 
-// shown is what shows it.
-type shown struct {
+// observability is what shows it.
+type observability struct {
 	metrics   *metrics.Metrics
 	server    *admin.Server // nil: nobody can ask
 	transfers *transferlog.Log
@@ -40,21 +40,21 @@ type shown struct {
 }
 
 // openShow opens where things are shown, and says what is in the way.
-func (r *running) openShow() (findings []finding.Finding) {
+func (r *instance) openShow() (findings []finding.Finding) {
 	var err error
-	r.Show.Transfers.Log = r.Log
-	if r.transfers, err = transferlog.Open(r.Show.Transfers); err != nil {
+	r.Endpoints.Transfers.Log = r.Log
+	if r.transfers, err = transferlog.Open(r.Endpoints.Transfers); err != nil {
 		findings = append(findings, finding.Finding{Text: err.Error()})
 		r.transfers = nil
 	}
-	r.metrics = metrics.New(metrics.Build{Version: r.Show.Version, GoVersion: runtime.Version()}, refusalWords(), r.sources())
+	r.metrics = metrics.New(metrics.Build{Version: r.Endpoints.Version, GoVersion: runtime.Version()}, refusalWords(), r.sources())
 	r.follows()
-	if r.Show.Admin == nil {
+	if r.Endpoints.Admin == nil {
 		return findings
 	}
-	if r.server, err = admin.Listen(*r.Show.Admin); err != nil {
+	if r.server, err = admin.Listen(*r.Endpoints.Admin); err != nil {
 		r.server = nil
-		findings = append(findings, finding.Finding{Text: "nobody can ask this ftpgate: " + err.Error(), Severity: severity(!r.Show.MustAdmin)})
+		findings = append(findings, finding.Finding{Text: "nobody can ask this ftpgate: " + err.Error(), Severity: severity(!r.Endpoints.MustAdmin)})
 	}
 	return findings
 }
@@ -68,7 +68,7 @@ func refusalWords() (words []string) {
 }
 
 // follows has those who show things told of what happens.
-func (r *running) follows() {
+func (r *instance) follows() {
 	m := r.metrics
 	r.book.Hooks = sessions.Hooks{
 		Began: m.SessionBegan, Dialled: m.Dialled, Opened: m.PinholeOpened, Used: m.PinholeUsed, Unused: m.PinholeExpired,
@@ -86,7 +86,7 @@ func (r *running) follows() {
 }
 
 // sources is what metrics asks for when somebody asks it.
-func (r *running) sources() metrics.Sources {
+func (r *instance) sources() metrics.Sources {
 	return metrics.Sources{
 		Sessions: func() (all []metrics.SessionCount) {
 			sessions, _ := r.book.Counts()
@@ -114,7 +114,7 @@ func (r *running) sources() metrics.Sources {
 }
 
 // answer has whoever asks answered, from now on.
-func (r *running) answer() {
+func (r *instance) answer() {
 	if r.server == nil {
 		return
 	}
@@ -133,7 +133,7 @@ func (r *running) answer() {
 const flushTime = 5 * time.Second
 
 // closeShow ends it, after all that is to be shown has happened.
-func (r *running) closeShow() {
+func (r *instance) closeShow() {
 	if r.stopAdmin != nil {
 		r.stopAdmin()
 		r.answering.Wait()
@@ -151,7 +151,7 @@ func (r *running) closeShow() {
 }
 
 // reopen opens the logs of transfers anew, after somebody has moved them away.
-func (r *running) reopen() {
+func (r *instance) reopen() {
 	if r.transfers == nil {
 		return
 	}
@@ -163,7 +163,7 @@ func (r *running) reopen() {
 }
 
 // reloaded keeps what came of a reload.
-func (r *running) reloaded(at time.Time, err error) {
+func (r *instance) reloaded(at time.Time, err error) {
 	r.metrics.Reloaded(at, err)
 	last := &admin.Reload{At: at, OK: err == nil}
 	if err != nil {

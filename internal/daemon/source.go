@@ -13,7 +13,7 @@ import (
 )
 
 // source answers for a running daemon.
-type source struct{ *running }
+type source struct{ *instance }
 
 // Sessions yields the sessions that run, or those that have ended.
 func (s source) Sessions(ended bool) iter.Seq[sessions.Session] {
@@ -56,8 +56,8 @@ func (s source) Reload(ctx context.Context) error {
 // Status tells how the daemon is.
 func (s source) Status() admin.Status {
 	now := time.Now()
-	st := admin.Status{Version: s.Show.Version, Build: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, PID: os.Getpid(), Since: s.began,
-		File: s.Show.File, Forwards: s.forwards(), Certificates: s.certificates(now)}
+	st := admin.Status{Version: s.Endpoints.Version, Build: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, PID: os.Getpid(), Since: s.began,
+		File: s.Endpoints.File, Forwards: s.forwards(), Certificates: s.certificates(now)}
 	if count, limit, err := system.ConntrackFill(); err == nil && limit > 0 {
 		st.Conntrack = &admin.Conntrack{Count: int64(count), Max: int64(limit)}
 	}

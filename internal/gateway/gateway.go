@@ -30,10 +30,10 @@ type Kernel interface {
 type Gateway struct {
 	// Moved, where it is set before use, is told of what Refresh has published before it stands in the
 	// log. It must not call the gateway.
-	Moved func([]forward.Resolved)
+	OnChange func([]forward.Resolved)
 	// Held, where it is set before use, returns the ranges of passages that sessions have: their maps stay
 	// in the table whatever becomes of their forwards. It must not call the gateway.
-	Held func() []forward.PortRange
+	PassthroughRanges func() []forward.PortRange
 
 	table    string
 	kernel   Kernel
@@ -83,8 +83,8 @@ func (g *Gateway) install(forwards []forward.Resolved, sweep []string) error {
 		return nil
 	}
 	var held []forward.PortRange
-	if g.Held != nil {
-		held = g.Held()
+	if g.PassthroughRanges != nil {
+		held = g.PassthroughRanges()
 	}
 	table := ruleset.Build(g.table, forwards, held...)
 	if g.installed = !table.Empty(); g.installed {
@@ -134,19 +134,19 @@ func (g *Gateway) Refresh(ctx context.Context, examine func([]forward.Resolved) 
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
-	findings = append(findings, keepSound(before, after, examine)...)
+	findings = append(findings, revertUnsound(before, after, examine)...)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.changes != changes {
 		return false, nil
 	}
 	g.logFindings(plain, findings)
-	if slices.EqualFunc(before, after, func(b, a forward.Resolved) bool { return !moved(b, a) }) {
+	if slices.EqualFunc(before, after, func(b, a forward.Resolved) bool { return !addressesChanged(b, a) }) {
 		return false, nil
 	}
 	err := g.publish(after)
-	if err == nil && g.Moved != nil {
-		g.Moved(after)
+	if err == nil && g.OnChange != nil {
+		g.OnChange(after)
 	}
 	for i, f := range after {
 		if from, to := addrsText(before[i]), addrsText(f); from != to {
@@ -159,18 +159,18 @@ func (g *Gateway) Refresh(ctx context.Context, examine func([]forward.Resolved) 
 	return true, err
 }
 
-// moved tells whether a forward leads elsewhere than before.
-func moved(before, after forward.Resolved) bool {
+// addressesChanged tells whether a forward leads elsewhere than before.
+func addressesChanged(before, after forward.Resolved) bool {
 	return before.Server4 != after.Server4 || before.Server6 != after.Server6 ||
 		!slices.Equal(before.Servers, after.Servers) || !slices.Equal(before.Advertised, after.Advertised)
 }
 
-// keepSound gives those forwards their old addresses back that the new ones would lead astray: a name
+// revertUnsound gives those forwards their old addresses back that the new ones would lead astray: a name
 // may come to mean the gateway itself. It returns what was found.
-func keepSound(before, after []forward.Resolved, examine func([]forward.Resolved) []finding.Finding) []finding.Finding {
+func revertUnsound(before, after []forward.Resolved, examine func([]forward.Resolved) []finding.Finding) []finding.Finding {
 	var changed []forward.Resolved
 	for i, f := range after {
-		if moved(before[i], f) {
+		if addressesChanged(before[i], f) {
 			changed = append(changed, f)
 		}
 	}
@@ -203,8 +203,8 @@ func (g *Gateway) logFindings(forwards []forward.Forward, findings []finding.Fin
 	g.failed = failing
 }
 
-// Named tells whether anything is known by name, so that it must be resolved again.
-func (g *Gateway) Named() bool {
+// UsesNames tells whether anything is known by name, so that it must be resolved again.
+func (g *Gateway) UsesNames() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.ContainsFunc(g.forwards, func(f forward.Resolved) bool {

@@ -17,7 +17,6 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
-	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
 )
 
@@ -332,7 +331,7 @@ func TestPublish(t *testing.T) {
 	if got := b.kernel.swept[0]; !slices.Equal(got, []string{"ftpgate-dead"}) {
 		t.Errorf("got swept %q; want ftpgate-dead", got)
 	}
-	if b.Named() {
+	if b.UsesNames() {
 		t.Error("got named servers; want none")
 	}
 	if got := servers(b.Forwards()); !slices.Equal(got, []string{"203.0.113.21 -", "203.0.113.22 -"}) {

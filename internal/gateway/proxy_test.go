@@ -47,7 +47,7 @@ func TestResolveProxy(t *testing.T) {
 	if err := b.Publish(got); err != nil {
 		t.Fatal(err)
 	}
-	if !b.Named() {
+	if !b.UsesNames() {
 		t.Error("got not named; want named")
 	}
 	// The public address changes: it is followed. The order of the server's addresses is no change.
@@ -219,7 +219,7 @@ func TestExaminePassage(t *testing.T) {
 // The maps of passages that sessions have stay, whatever becomes of their forward.
 func TestPublishKeepsHeld(t *testing.T) {
 	b := newBench()
-	b.Held = func() []forward.PortRange { return []forward.PortRange{{First: 50000, Last: 50100}} }
+	b.PassthroughRanges = func() []forward.PortRange { return []forward.PortRange{{First: 50000, Last: 50100}} }
 	if err := b.Publish([]forward.Resolved{proxied(":2121", "203.0.113.21", func(f *forward.Resolved) { f.Data = forward.DataRelay })}); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/diagnose/preflight"
 )
 
 const name = "ftp.example.com"
@@ -21,7 +20,7 @@ func TestRefresh(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9", "2001:db8::9")
 	b.publish(t, plain("main", ":2121", name), plain("fixed", ":2122", "203.0.113.21"))
-	if !b.Named() {
+	if !b.UsesNames() {
 		t.Fatal("got no named servers; want one")
 	}
 	b.refresh(t, false)
@@ -220,7 +219,7 @@ func TestConcurrentUse(t *testing.T) {
 		all.Go(func() {
 			for range 50 {
 				b.publish(t, plain("main", ":2121", name), plain(fmt.Sprint("extra ", i), fmt.Sprint(":", 3000+i), "203.0.113.21"))
-				b.Named()
+				b.UsesNames()
 				b.Forwards()
 			}
 		})

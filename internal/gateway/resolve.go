@@ -37,7 +37,7 @@ const (
 // to; those come back without one. An advertised name that has no address is a warning.
 func (g *Gateway) Resolve(ctx context.Context, forwards []forward.Forward) ([]forward.Resolved, []finding.Finding) {
 	addrs, failures := g.lookup(ctx, forwards)
-	before := g.known()
+	before := g.addressesInUse()
 	resolved := make([]forward.Resolved, len(forwards))
 	var findings []finding.Finding
 	for i, f := range forwards {
@@ -78,9 +78,9 @@ func (g *Gateway) Resolve(ctx context.Context, forwards []forward.Forward) ([]fo
 	return resolved, findings
 }
 
-// known returns the addresses in use by host. Forwards to one server may each have only those of
+// addressesInUse returns the addresses in use by host. Forwards to one server may each have only those of
 // their own family.
-func (g *Gateway) known() map[string][]netip.Addr {
+func (g *Gateway) addressesInUse() map[string][]netip.Addr {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	known := make(map[string][]netip.Addr, len(g.forwards))

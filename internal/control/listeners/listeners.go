@@ -22,9 +22,9 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Servers are the proxies of the forwards that have one, each with its listener. Its methods are for
+// Set are the proxies of the forwards that have one, each with its listener. Its methods are for
 // one goroutine, but for listensAt.
-type Servers struct {
+type Set struct {
 	log     *slog.Logger
 	counts  *dialogue.Counts
 	book    *sessions.Journal
@@ -32,16 +32,16 @@ type Servers struct {
 	Refused func(forward.Resolved, dialogue.Refusal) // is told of each; nil: nobody
 	keys    proxy.Keys
 
-	running  map[forward.Listen]*server
-	draining map[forward.Listen]*server // told to end, with transfers that may go on
+	running  map[forward.Listen]*listener
+	draining map[forward.Listen]*listener // told to end, with transfers that may go on
 	wait     sync.WaitGroup
 
 	mu  sync.Mutex
 	own map[netip.AddrPort]bool // where any of them listens
 }
 
-// server is one proxy.
-type server struct {
+// listener is one proxy.
+type listener struct {
 	listener *net.TCPListener
 	forward  atomic.Pointer[forward.Resolved]
 	stop     context.CancelFunc // no new sessions, and an end of the idle ones
@@ -49,15 +49,15 @@ type server struct {
 	done     chan struct{}
 }
 
-func NewServers(log *slog.Logger, counts *dialogue.Counts, book *sessions.Journal, paths *path.Paths, keys proxy.Keys) *Servers {
-	return &Servers{log: log, counts: counts, book: book, paths: paths, keys: keys, running: map[forward.Listen]*server{},
-		draining: map[forward.Listen]*server{}, own: map[netip.AddrPort]bool{}}
+func New(log *slog.Logger, counts *dialogue.Counts, book *sessions.Journal, paths *path.Paths, keys proxy.Keys) *Set {
+	return &Set{log: log, counts: counts, book: book, paths: paths, keys: keys, running: map[forward.Listen]*listener{},
+		draining: map[forward.Listen]*listener{}, own: map[netip.AddrPort]bool{}}
 }
 
-// Sockets are sockets that nobody serves yet.
-type Sockets map[forward.Listen]*net.TCPListener
+// Opened are sockets that nobody serves yet.
+type Opened map[forward.Listen]*net.TCPListener
 
-func (ls Sockets) Close() {
+func (ls Opened) Close() {
 	for _, l := range ls {
 		l.Close()
 	}
@@ -65,8 +65,8 @@ func (ls Sockets) Close() {
 
 // Open listens for those forwards with a proxy that none serves yet, and says what is in the way. An
 // address that a forward of our own has and is about to give up is left for serve.
-func (s *Servers) Open(ctx context.Context, forwards []forward.Resolved) (Sockets, []finding.Finding) {
-	fresh := Sockets{}
+func (s *Set) Open(ctx context.Context, forwards []forward.Resolved) (Opened, []finding.Finding) {
+	fresh := Opened{}
 	var findings []finding.Finding
 	for _, f := range forwards {
 		if f.Tracking != forward.TrackingProxy || s.running[f.Listen] != nil {
@@ -76,7 +76,7 @@ func (s *Servers) Open(ctx context.Context, forwards []forward.Resolved) (Socket
 		switch {
 		case err == nil:
 			fresh[f.Listen] = l
-		case errors.Is(err, unix.EADDRINUSE) && s.givenUp(f.Listen, forwards):
+		case errors.Is(err, unix.EADDRINUSE) && s.heldByOwn(f.Listen, forwards):
 		case errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.ENODEV):
 			// gateway.Examine has said so, with the addresses and interfaces that there are
 		default:
@@ -86,10 +86,10 @@ func (s *Servers) Open(ctx context.Context, forwards []forward.Resolved) (Socket
 	return fresh, findings
 }
 
-// givenUp tells whether a server of our own, which the forwards no longer want, is in the way of l.
-func (s *Servers) givenUp(l forward.Listen, forwards []forward.Resolved) bool {
+// heldByOwn tells whether a server of our own, which the forwards no longer want, is in the way of l.
+func (s *Set) heldByOwn(l forward.Listen, forwards []forward.Resolved) bool {
 	wanted := proxied(forwards)
-	for _, of := range []map[forward.Listen]*server{s.running, s.draining} {
+	for _, of := range []map[forward.Listen]*listener{s.running, s.draining} {
 		for other := range of {
 			if _, stays := wanted[other]; l.Overlaps(other) && (!stays || other == l) {
 				return true
@@ -115,7 +115,7 @@ func cannotListen(f forward.Resolved, err error) finding.Finding {
 	found := finding.Finding{Forward: f.Name, Text: fmt.Sprintf("listen %s: %v", f.Listen, err), Remedy: "choose another address or port"}
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		found.Text = fmt.Sprintf("listen %s is in use%s", f.Listen, userOf(f.Listen))
+		found.Text = fmt.Sprintf("listen %s is in use%s", f.Listen, heldBy(f.Listen))
 		found.Remedy = "stop that program or let it listen elsewhere, or choose another port"
 	case errors.Is(err, unix.EACCES):
 		found.Text = fmt.Sprintf("listen %s: this process may not listen at port %d", f.Listen, f.Listen.Port)
@@ -124,8 +124,8 @@ func cannotListen(f forward.Resolved, err error) finding.Finding {
 	return found
 }
 
-// userOf names the program that has a listen address, as " by NAME (pid N)".
-func userOf(l forward.Listen) string {
+// heldBy names the program that has a listen address, as " by NAME (pid N)".
+func heldBy(l forward.Listen) string {
 	all, err := system.Listeners()
 	if err != nil {
 		return ""
@@ -143,11 +143,11 @@ func userOf(l forward.Listen) string {
 
 // Serve has exactly the forwards with a proxy served: those that go on learn what has changed, new
 // ones begin with their listener out of fresh, and those that are gone have drain to end.
-func (s *Servers) Serve(ctx context.Context, forwards []forward.Resolved, fresh Sockets, drain time.Duration) {
+func (s *Set) Serve(ctx context.Context, forwards []forward.Resolved, fresh Opened, drain time.Duration) {
 	wanted := proxied(forwards)
 	for at, srv := range s.running {
 		if _, stays := wanted[at]; !stays {
-			s.end(at, srv, drain)
+			s.drain(at, srv, drain)
 		}
 	}
 	for at, f := range wanted {
@@ -167,7 +167,7 @@ func (s *Servers) Serve(ctx context.Context, forwards []forward.Resolved, fresh 
 }
 
 // takeOver listens where a server of our own that is ending still does.
-func (s *Servers) takeOver(ctx context.Context, f forward.Resolved) *net.TCPListener {
+func (s *Set) takeOver(ctx context.Context, f forward.Resolved) *net.TCPListener {
 	for at, srv := range s.draining {
 		if f.Listen.Overlaps(at) {
 			srv.listener.Close()
@@ -182,12 +182,12 @@ func (s *Servers) takeOver(ctx context.Context, f forward.Resolved) *net.TCPList
 	return l
 }
 
-func (s *Servers) start(ctx context.Context, at forward.Listen, l *net.TCPListener, f forward.Resolved) {
+func (s *Set) start(ctx context.Context, at forward.Listen, l *net.TCPListener, f forward.Resolved) {
 	// Values only: it is stop that ends a server, after those that are to say why have been told.
 	base := context.WithoutCancel(ctx)
 	running, stop := context.WithCancel(base)
 	drained, cut := context.WithCancel(base)
-	srv := &server{listener: l, stop: stop, cut: cut, done: make(chan struct{})}
+	srv := &listener{listener: l, stop: stop, cut: cut, done: make(chan struct{})}
 	srv.forward.Store(&f)
 	current := func() forward.Resolved { return *srv.forward.Load() }
 	proxy := &proxy.Proxy{Forward: current, Path: s.paths.Of(current), Keys: s.keys, Log: s.log, Counts: s.counts, Journal: s.book,
@@ -197,19 +197,19 @@ func (s *Servers) start(ctx context.Context, at forward.Listen, l *net.TCPListen
 			}
 		}}
 	s.running[at] = srv
-	s.note(l, true)
+	s.setOwn(l, true)
 	s.wait.Go(func() {
 		defer close(srv.done)
 		defer cut()
-		defer s.note(l, false)
+		defer s.setOwn(l, false)
 		if err := proxy.Serve(running, drained, l); err != nil {
 			s.log.Error("no longer serving", "forward", current().Name, "err", err)
 		}
 	})
 }
 
-// note keeps the book of where our own listeners are.
-func (s *Servers) note(l *net.TCPListener, listens bool) {
+// setOwn keeps the book of where our own listeners are.
+func (s *Set) setOwn(l *net.TCPListener, listens bool) {
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	s.mu.Lock()
@@ -222,14 +222,14 @@ func (s *Servers) note(l *net.TCPListener, listens bool) {
 }
 
 // ListensAt tells whether it is one of ours that listens there.
-func (s *Servers) ListensAt(at netip.AddrPort) bool {
+func (s *Set) ListensAt(at netip.AddrPort) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.own[at]
 }
 
-// end has a server take no more sessions, and cuts what still runs after drain.
-func (s *Servers) end(at forward.Listen, srv *server, drain time.Duration) {
+// drain has a server take no more sessions, and cuts what still runs after drain.
+func (s *Set) drain(at forward.Listen, srv *listener, drain time.Duration) {
 	delete(s.running, at)
 	s.draining[at] = srv
 	srv.stop()
@@ -247,8 +247,8 @@ func (s *Servers) end(at forward.Listen, srv *server, drain time.Duration) {
 	}
 }
 
-// Follow tells the servers of forwards whose addresses have changed.
-func (s *Servers) Follow(forwards []forward.Resolved) {
+// Update tells the servers of forwards whose addresses have changed.
+func (s *Set) Update(forwards []forward.Resolved) {
 	for at, f := range proxied(forwards) {
 		if srv := s.running[at]; srv != nil {
 			srv.forward.Store(&f)
@@ -257,9 +257,9 @@ func (s *Servers) Follow(forwards []forward.Resolved) {
 }
 
 // Stop ends all servers, and returns when the last transfer is over, at the latest after drain.
-func (s *Servers) Stop(drain time.Duration) {
+func (s *Set) Stop(drain time.Duration) {
 	for at, srv := range s.running {
-		s.end(at, srv, drain)
+		s.drain(at, srv, drain)
 	}
 	s.wait.Wait()
 }

@@ -46,7 +46,7 @@ func (r relayed) Progress() sessions.Progress {
 // counted is a pinhole of the kernel's that tells the journal what comes through it.
 type counted struct {
 	*kernelpath.Hole
-	flow *flows.Hole // nil: nobody counts
+	flow *flows.Expectation // nil: nobody counts
 }
 
 // count has the watcher look out for what comes through a pinhole, before it may.
@@ -55,7 +55,7 @@ func (p *Paths) count(hole *kernelpath.Hole, of pinhole.Pinhole) counted {
 		return counted{hole, nil}
 	}
 	of.At = hole.At()
-	return counted{hole, p.Watcher.Await(of)}
+	return counted{hole, p.Watcher.Expect(of)}
 }
 
 // Carrier is the kernel.

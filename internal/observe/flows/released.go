@@ -6,19 +6,19 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// lookAtReleased searches the table for the connections of holes that are closed and have heard of none, and forgets the
+// pollReleased searches the table for the connections of holes that are closed and have heard of none, and forgets the
 // holes that were closed so long ago that nothing is to come of them.
-func (w *Watcher) lookAtReleased(now time.Time) error {
+func (w *Watcher) pollReleased(now time.Time) error {
 	w.mu.Lock()
-	var unsure []*Hole
-	for _, first := range w.awaited {
-		for h, next := first, (*Hole)(nil); h != nil; h = next {
-			next = h.next
-			search, late := h.idle(now)
+	var unsure []*Expectation
+	for _, first := range w.expected {
+		for h, next := first, (*Expectation)(nil); h != nil; h = next {
+			next = h.older
+			search, late := h.searchOrExpire(now)
 			switch {
 			case late:
-				w.forget(h)
-			case search && len(unsure) < searches:
+				w.stopExpecting(h)
+			case search && len(unsure) < searchesPerPoll:
 				h.searched = true
 				unsure = append(unsure, h)
 			}
@@ -26,35 +26,35 @@ func (w *Watcher) lookAtReleased(now time.Time) error {
 	}
 	w.mu.Unlock()
 	for _, h := range unsure {
-		found, err := w.table.Find(h.hole.From, h.hole.At)
+		found, err := w.table.Find(h.pinhole.From, h.pinhole.At)
 		if err != nil {
 			return err
 		}
-		w.found(h, found, now)
+		w.onSearched(h, found, now)
 	}
 	return nil
 }
 
-// found takes what the table has at the place of a hole.
-func (w *Watcher) found(h *Hole, flows []netflow.Flow, now time.Time) {
+// onSearched takes what the table has at the place of a hole.
+func (w *Watcher) onSearched(h *Expectation, flows []netflow.Flow, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !h.waits { // the log has told meanwhile, or it was too long ago
+	if !h.expected { // the log has told meanwhile, or it was too long ago
 		return
 	}
 	for _, f := range flows {
 		switch {
-		case f.Reply.From != h.hole.To:
+		case f.Reply.From != h.pinhole.To:
 		case !f.Replied:
-			w.forget(h)
-			h.silent()
+			w.stopExpecting(h)
+			h.finishUnanswered()
 			return
 		case !f.State.Over():
-			w.comes(h, f.Original.From, now, &f)
+			w.onConnected(h, f.Original.From, now, &f)
 			return
 		}
 	}
-	if h.givenUp() {
-		w.forget(h)
+	if h.finishIfReleased() {
+		w.stopExpecting(h)
 	}
 }

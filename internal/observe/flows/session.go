@@ -12,38 +12,38 @@ import (
 
 // control is a session that the kernel tracks.
 type control struct {
-	flow   netflow.Flow
-	record *sessions.Record
-	data   *Hole // the data connection that runs; nil: none
-	over   bool  // the session ends with its data connection
+	flow         netflow.Flow
+	record       *sessions.Record
+	data         *Expectation // the data connection that runs; nil: none
+	endsWithData bool         // the session ends with its data connection
 }
 
-// session begins with a control connection. It is called with the lock held.
-func (w *Watcher) session(forward forward.Resolved, f netflow.Flow) {
+// beginSession begins with a control connection. It is called with the lock held.
+func (w *Watcher) beginSession(forward forward.Resolved, f netflow.Flow) {
 	if old := w.controls[f.Original]; old != nil { // its end was missed
 		old.record.Ends("")
 	}
 	c := &control{flow: f}
-	c.record = w.book.Begin(sessions.Opening{Forward: forward.Name, Tracking: forward.Tracking, Client: f.Original.From,
+	c.record = w.journal.Begin(sessions.Opening{Forward: forward.Name, Tracking: forward.Tracking, Client: f.Original.From,
 		Gateway: f.Original.To, Passive: forward.ServerPorts})
 	c.record.Connected(f.Reply.From, 0)
 	w.controls[f.Original] = c
 }
 
-// data takes a data connection that the kernel's helper has announced. It is called with the lock held.
-func (w *Watcher) data(c *control, f netflow.Flow, at time.Time) {
+// beginData takes a data connection that the kernel's helper has announced. It is called with the lock held.
+func (w *Watcher) beginData(c *control, f netflow.Flow, at time.Time) {
 	active := f.Original.From.Addr() == c.flow.Reply.From.Addr()
 	mode := "passive"
 	if active {
 		mode = "active"
 	}
-	h := &Hole{watcher: w, from: f.Original.From, connected: at, flow: &f,
-		hole: pinhole.Pinhole{From: f.Original.From.Addr(), At: f.Original.To, To: f.Reply.From, As: f.Reply.To.Addr(), Active: active}}
+	h := &Expectation{watcher: w, peer: f.Original.From, connected: at, flow: &f,
+		pinhole: pinhole.Pinhole{From: f.Original.From.Addr(), At: f.Original.To, To: f.Reply.From, As: f.Reply.To.Addr(), Active: active}}
 	if c.data != nil { // a session has one at a time: that one is over, though nobody has looked since
 		c.record.Finishes(true, "", nil)
 	}
 	c.data = h
-	h.over = func() {
+	h.onEnd = func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if c.data == h {
@@ -51,24 +51,24 @@ func (w *Watcher) data(c *control, f netflow.Flow, at time.Time) {
 			f := h.Progress().Fault
 			c.record.Finishes(f == nil, "", f)
 		}
-		if c.over && c.data == nil {
+		if c.endsWithData && c.data == nil {
 			c.record.Ends("")
 		}
 	}
-	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: h.hole.From, At: h.hole.At, To: h.hole.To,
-		As: h.hole.As, Active: active, Meter: h}, time.Now())
+	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: h.pinhole.From, At: h.pinhole.At, To: h.pinhole.To,
+		As: h.pinhole.As, Active: active, Meter: h}, time.Now())
 	c.record.Begins(at, "", "")
-	w.runs(h)
+	w.activate(h)
 }
 
-// lookAtControls ends the sessions whose control connection is over.
-func (w *Watcher) lookAtControls(now time.Time) error {
+// pollControls ends the sessions whose control connection is over.
+func (w *Watcher) pollControls(now time.Time) error {
 	w.mu.Lock()
-	if now.Sub(w.looked) < controlEvery {
+	if now.Sub(w.controlsPolled) < controlPollInterval {
 		w.mu.Unlock()
 		return nil
 	}
-	w.looked = now
+	w.controlsPolled = now
 	tuples := make([]netflow.Tuple, 0, len(w.controls))
 	for t := range w.controls {
 		tuples = append(tuples, t)
@@ -79,13 +79,13 @@ func (w *Watcher) lookAtControls(now time.Time) error {
 		return err
 	}
 	for i, f := range found {
-		w.lookAtControl(tuples[i], f)
+		w.updateControl(tuples[i], f)
 	}
 	return nil
 }
 
-// lookAtControl takes a control connection as it is now.
-func (w *Watcher) lookAtControl(t netflow.Tuple, now netflow.Flow) {
+// updateControl takes a control connection as it is now.
+func (w *Watcher) updateControl(t netflow.Tuple, now netflow.Flow) {
 	w.mu.Lock()
 	c := w.controls[t]
 	if c == nil {
@@ -99,7 +99,7 @@ func (w *Watcher) lookAtControl(t netflow.Tuple, now netflow.Flow) {
 	if over {
 		delete(w.controls, t)
 		waits = c.data != nil
-		c.over = waits
+		c.endsWithData = waits
 	} else {
 		c.flow = now
 	}

@@ -20,12 +20,12 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Observer sees to it that the journal learns of what the kernel carries, and looks after what is being
+// Monitor sees to it that the journal learns of what the kernel carries, and looks after what is being
 // counted.
-type Observer struct {
+type Monitor struct {
 	name    string // of the table
 	log     *slog.Logger
-	book    *sessions.Journal
+	journal *sessions.Journal
 	Watcher *flows.Watcher // nil: nothing is carried by the kernel
 	table   *conntrack.Conn
 	events  *conntrack.Watcher
@@ -41,8 +41,8 @@ type Observer struct {
 	joined  bool // events come
 }
 
-func NewObserver(table string, log *slog.Logger, book *sessions.Journal) *Observer {
-	return &Observer{name: table, log: log, book: book, stop: func() {}}
+func New(table string, log *slog.Logger, book *sessions.Journal) *Monitor {
+	return &Monitor{name: table, log: log, journal: book, stop: func() {}}
 }
 
 // connections is the kernel's table, for flows.
@@ -61,7 +61,7 @@ func (connections) Payload(f netflow.Flow) (sent, received uint64) {
 
 // Start begins to watch; tables tells whether the kernel may carry anything. What is not to be had of the
 // kernel is told, and serving goes on without it.
-func (o *Observer) Start(tables bool) {
+func (o *Monitor) Start(tables bool) {
 	ctx, stop := context.WithCancel(context.Background())
 	o.stop = stop
 	if tables {
@@ -74,7 +74,7 @@ func (o *Observer) Start(tables bool) {
 	}
 	if o.ends != nil {
 		o.run.Go(func() {
-			if err := o.ends.Run(ctx, o.Watcher.Segment, func() { o.missed.Store(true) }); err != nil {
+			if err := o.ends.Run(ctx, o.Watcher.HandleSegment, func() { o.missed.Store(true) }); err != nil {
 				o.log.Warn("bytes that the kernel carries are counted by packets from now on", "err", err)
 				o.subscribe(func() { o.silent = true })
 			}
@@ -84,7 +84,7 @@ func (o *Observer) Start(tables bool) {
 }
 
 // open has conntrack count, and listens to the log.
-func (o *Observer) open() (err error) {
+func (o *Monitor) open() (err error) {
 	changed, errSwitch := system.EnableAccounting()
 	for _, c := range changed {
 		o.log.Info("connection tracking counts bytes and tells of connections; it stays so when ftpgate stops", "sysctl", c)
@@ -95,7 +95,7 @@ func (o *Observer) open() (err error) {
 	if o.events, err = conntrack.Subscribe(); err != nil {
 		return errors.Join(err, o.table.Close())
 	}
-	o.Watcher = flows.New(connections{o.table}, o.book)
+	o.Watcher = flows.New(connections{o.table}, o.journal)
 	if o.ends, err = conntrack.Listen(ruleset.LogGroup(o.name)); err != nil {
 		o.silent = true
 		o.log.Warn("bytes that the kernel carries are counted by packets: those that are sent twice count twice", "err", err,
@@ -106,7 +106,7 @@ func (o *Observer) open() (err error) {
 
 // subscribe has the kernel tell of the connections that begin, where change makes that needed, or no longer. The log
 // tells of what comes for pinholes, and costs less; of sessions that the kernel tracks only events tell.
-func (o *Observer) subscribe(change func()) {
+func (o *Monitor) subscribe(change func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	change()
@@ -128,16 +128,16 @@ func (o *Observer) subscribe(change func()) {
 }
 
 // adopt has the table read, for what there was before anybody told of it.
-func (o *Observer) adopt() {
-	if err := o.Watcher.Adopt(); err != nil {
+func (o *Monitor) adopt() {
+	if err := o.Watcher.Resync(); err != nil {
 		o.log.Warn("the kernel's connections cannot be read", "err", err)
 	}
 }
 
 // receive hands events on until ctx is done.
-func (o *Observer) receive(ctx context.Context) {
+func (o *Monitor) receive(ctx context.Context) {
 	err := o.events.Run(ctx, o.Watcher.Wants, func(e netflow.FlowEvent) {
-		if err := o.Watcher.Handle(e); err != nil {
+		if err := o.Watcher.HandleEvent(e); err != nil {
 			o.log.Warn("the kernel's connections cannot be read", "err", err)
 		}
 	})
@@ -151,7 +151,7 @@ func (o *Observer) receive(ctx context.Context) {
 const settleEvery = 100 * time.Millisecond
 
 // look looks after what is being counted, until ctx is done.
-func (o *Observer) look(ctx context.Context) {
+func (o *Monitor) look(ctx context.Context) {
 	ticker := time.NewTicker(settleEvery)
 	defer ticker.Stop()
 	failing := false
@@ -161,15 +161,15 @@ func (o *Observer) look(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			o.book.Settle(now)
-			if o.Watcher == nil || now.Sub(looked) < flows.Interval {
+			o.journal.Settle(now)
+			if o.Watcher == nil || now.Sub(looked) < flows.PollInterval {
 				continue
 			}
 			looked = now
 			if o.missed.Swap(false) { // no more often than this: a flood must not have the table read over and over
 				o.adopt()
 			}
-			err := o.Watcher.Look(now)
+			err := o.Watcher.Poll(now)
 			if err != nil && !failing { // once, and not twice a second
 				o.log.Warn("the kernel's connections cannot be read", "err", err)
 			}
@@ -178,23 +178,23 @@ func (o *Observer) look(ctx context.Context) {
 	}
 }
 
-// Follow tells it of the forwards that are published now.
-func (o *Observer) Follow(forwards []forward.Resolved) {
+// SetForwards tells it of the forwards that are published now.
+func (o *Monitor) SetForwards(forwards []forward.Resolved) {
 	if o.Watcher == nil {
 		return
 	}
-	o.Watcher.Follow(forwards)
+	o.Watcher.SetForwards(forwards)
 	tracked := slices.ContainsFunc(forwards, func(f forward.Resolved) bool { return f.Tracking == forward.TrackingKernel })
 	o.subscribe(func() { o.tracked = tracked })
 }
 
 // Close ends the watch. What is not counted by now never is.
-func (o *Observer) Close() {
+func (o *Monitor) Close() {
 	o.stop()
 	o.run.Wait()
 	if o.Watcher != nil {
 		for range 2 { // the second time says that what is over is all there is
-			if err := o.Watcher.Look(time.Now()); err != nil {
+			if err := o.Watcher.Poll(time.Now()); err != nil {
 				o.log.Warn("the kernel's connections cannot be read", "err", err)
 			}
 		}
@@ -204,5 +204,5 @@ func (o *Observer) Close() {
 		}
 		o.table.Close()
 	}
-	o.book.Settle(time.Now().Add(time.Hour))
+	o.journal.Settle(time.Now().Add(time.Hour))
 }

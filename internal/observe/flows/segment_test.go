@@ -9,45 +9,45 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// stray is the first segment of a connection to the pinhole that no rule leads on.
-func stray(from string, when time.Time) netflow.Segment {
+// strayAt is the first segment of a connection to the pinhole that no rule leads on.
+func strayAt(from string, when time.Time) netflow.Segment {
 	return netflow.Segment{At: when, From: at(from), To: testPinhole.At, SYN: true, Sequence: dialFirst - 1}
 }
 
-// logged are segments between the two ends.
-func logged(w *Watcher, when time.Time, segments ...said) {
+// handle are segments between the two ends.
+func handle(w *Watcher, when time.Time, segments ...testSegment) {
 	for _, s := range segments {
 		one := s.segment()
 		one.At = when
-		w.Segment(one)
+		w.HandleSegment(one)
 	}
 }
 
 var (
-	repeated = said{false, "S", dialFirst - 1, 0, 0}
-	taken    = said{true, "SA", farFirst - 1, dialFirst, 0}
-	refusing = said{true, "RA", 0, dialFirst, 0}
+	repeated = testSegment{false, "S", dialFirst - 1, 0, 0}
+	accepted = testSegment{true, "SA", farFirst - 1, dialFirst, 0}
+	rejected = testSegment{true, "RA", 0, dialFirst, 0}
 )
 
 // A transfer of which the log tells alone: the kernel is not asked.
 func TestLog(t *testing.T) {
-	w, table, _ := stage()
-	h := w.Await(testPinhole)
+	w, table, _ := newTestWatcher()
+	h := w.Expect(testPinhole)
 	now := time.Now()
-	w.Segment(stray("192.168.5.77:3000", now))
+	w.HandleSegment(strayAt("192.168.5.77:3000", now))
 	if p := h.Progress(); p.Stranger != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
 		t.Errorf("got %+v; want a stranger, and nobody else", p)
 	}
-	logged(w, now, taken)
+	handle(w, now, accepted)
 	if p := h.Progress(); p.Connected != now || p.Over {
 		t.Errorf("got %+v; want the client to have come", p)
 	}
-	logged(w, now, ending...)
-	look(t, w, now)
+	handle(w, now, ending...)
+	poll(t, w, now)
 	if p := h.Progress(); p.Down != 700 || !p.Over || p.Fault != nil || table.asked != 0 {
 		t.Errorf("got %+v, %d flows asked for; want 700 bytes, and none", p, table.asked)
 	}
-	if len(w.awaited)+len(w.pending)+len(w.running) != 0 || w.ports[testPinhole.At.Port()] != 0 {
+	if len(w.expected)+len(w.unclaimed)+len(w.active) != 0 || w.expectedPorts[testPinhole.At.Port()] != 0 {
 		t.Error("something is kept")
 	}
 }
@@ -55,21 +55,21 @@ func TestLog(t *testing.T) {
 // One that lasts is found in the table, and so it is where an event tells of it, too, before the log or after it.
 func TestLogAndTable(t *testing.T) {
 	for name, told := range map[string]struct{ before, after bool }{"log alone": {}, "event first": {before: true}, "log first": {after: true}} {
-		w, table, _ := stage()
-		h := w.Await(testPinhole)
+		w, table, _ := newTestWatcher()
+		h := w.Expect(testPinhole)
 		now := time.Now()
-		f := through(1)
+		f := pinholeFlow(1)
 		f.State, f.Replied, f.Received.Bytes = netflow.TCPEstablished, true, 500
 		table.flows[f.Original] = f
 		event := netflow.FlowEvent{Change: netflow.FlowNew, Flow: f, At: now}
 		if told.before {
-			_ = w.Handle(event)
+			_ = w.HandleEvent(event)
 		}
-		logged(w, now, taken)
+		handle(w, now, accepted)
 		if told.after {
-			_ = w.Handle(event)
+			_ = w.HandleEvent(event)
 		}
-		look(t, w, now)
+		poll(t, w, now)
 		if p := h.Progress(); p.Connected != now || p.Down != 500 || p.Over || p.Fault != nil {
 			t.Errorf("%s: got %+v; want 500 bytes down so far", name, p)
 		}
@@ -82,9 +82,9 @@ func TestLogAndTable(t *testing.T) {
 
 // A connection that is to be severed may be there before the log tells of it.
 func TestSeverBeforeLog(t *testing.T) {
-	w, table, _ := stage()
-	h := w.Await(testPinhole)
-	f := through(1)
+	w, table, _ := newTestWatcher()
+	h := w.Expect(testPinhole)
+	f := pinholeFlow(1)
 	f.State, f.Replied = netflow.TCPEstablished, true
 	if h.Sever(); table.searched != 1 {
 		t.Errorf("%d searches; want one", table.searched)
@@ -93,14 +93,14 @@ func TestSeverBeforeLog(t *testing.T) {
 	if h.Sever(); len(table.flows) != 0 || h.Progress().Connected.IsZero() {
 		t.Errorf("%d flows are left, connected %s", len(table.flows), h.Progress().Connected)
 	}
-	late := w.Await(testPinhole)
+	late := w.Expect(testPinhole)
 	late.Release(true)
 	now := time.Now()
-	look(t, w, now)
-	look(t, w, now.Add(lateTime))
+	poll(t, w, now)
+	poll(t, w, now.Add(eventLag))
 	table.flows[f.Original] = f
-	if late.Sever(); len(table.flows) != 1 || w.ports[testPinhole.At.Port()] != 0 {
-		t.Errorf("%d flows are left, %d holes are awaited; want what came later to stay", len(table.flows), w.ports[testPinhole.At.Port()])
+	if late.Sever(); len(table.flows) != 1 || w.expectedPorts[testPinhole.At.Port()] != 0 {
+		t.Errorf("%d flows are left, %d holes are awaited; want what came later to stay", len(table.flows), w.expectedPorts[testPinhole.At.Port()])
 	}
 }
 
@@ -108,17 +108,17 @@ func TestSeverBeforeLog(t *testing.T) {
 // second one; or it has expired.
 func TestLogStrays(t *testing.T) {
 	for after, want := range map[time.Duration]verdict.Code{time.Second: verdict.CodeFiltered, time.Minute: verdict.CodeTooLate} {
-		w, _, _ := stage()
-		h := w.Await(testPinhole)
+		w, _, _ := newTestWatcher()
+		h := w.Expect(testPinhole)
 		now := h.opened.Add(after)
-		w.Segment(stray("192.168.5.1:3000", now))
-		w.Segment(stray("192.168.5.1:3000", now.Add(time.Hour)))
+		w.HandleSegment(strayAt("192.168.5.1:3000", now))
+		w.HandleSegment(strayAt("192.168.5.1:3000", now.Add(time.Hour)))
 		if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.Waited != after || !p.Connected.IsZero() || p.Stranger.IsValid() {
 			t.Errorf("after %s: got %+v, fault %+v; want %s", after, p, p.Fault, want)
 		}
-		elsewhere := stray("192.168.5.1:3000", now)
+		elsewhere := strayAt("192.168.5.1:3000", now)
 		elsewhere.To = at("192.168.5.3:50000")
-		if w.segment(elsewhere); len(w.awaited) != 1 {
+		if w.handleSegment(elsewhere); len(w.expected) != 1 {
 			t.Error("a segment to another address has ended the wait")
 		}
 	}
@@ -126,19 +126,19 @@ func TestLogStrays(t *testing.T) {
 
 // The far end does not take the connection: it says so, or nothing, so that the first segment is sent again.
 func TestLogNotTaken(t *testing.T) {
-	for name, s := range map[string]said{"refused": refusing, "silent": repeated} {
-		w, table, _ := stage()
-		h := w.Await(testPinhole)
+	for name, s := range map[string]testSegment{"refused": rejected, "silent": repeated} {
+		w, table, _ := newTestWatcher()
+		h := w.Expect(testPinhole)
 		now := time.Now()
 		if s.kind == "S" {
-			f := through(1)
+			f := pinholeFlow(1)
 			table.flows[f.Original] = f
 		}
-		logged(w, now, s)
+		handle(w, now, s)
 		if p := h.Progress(); p.Connected != now || p.Fault != nil {
 			t.Errorf("%s: got %+v; want the client to have come", name, p)
 		}
-		look(t, w, now.Add(silentTime+1))
+		poll(t, w, now.Add(answerWait+1))
 		if p := h.Progress(); p.Fault == nil || p.Fault.Code != verdict.CodeServerData || p.Over != (name == "refused") {
 			t.Errorf("%s: got %+v, fault %+v; want that the server does not take it", name, p, p.Fault)
 		}
@@ -147,17 +147,17 @@ func TestLogNotTaken(t *testing.T) {
 
 // Who gives up before the far end has answered has an end at once.
 func TestGivenUp(t *testing.T) {
-	w, table, _ := stage()
-	h := w.Await(testPinhole)
+	w, table, _ := newTestWatcher()
+	h := w.Expect(testPinhole)
 	now := time.Now()
-	come(t, w, table, through(1), now)
-	look(t, w, now)
+	newFlow(t, w, table, pinholeFlow(1), now)
+	poll(t, w, now)
 	if p := h.Progress(); p.Over || p.Fault != nil {
 		t.Errorf("got %+v; want an answer to be awaited", p)
 	}
 	h.Release(false)
-	look(t, w, now)
-	if p := h.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerData || len(w.running) != 0 {
+	poll(t, w, now)
+	if p := h.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerData || len(w.active) != 0 {
 		t.Errorf("got %+v, fault %+v; want that the server does not take it", p, p.Fault)
 	}
 }
@@ -165,25 +165,25 @@ func TestGivenUp(t *testing.T) {
 // What the table has lost before anybody asked: the answer is in the log or was never given, and another connection may
 // be in the place.
 func TestLogGone(t *testing.T) {
-	own := through(1)
+	own := pinholeFlow(1)
 	own.Reply = netflow.Tuple{From: own.Original.To, To: own.Original.From}
 	for name, tt := range map[string]struct {
-		s     said
+		s     testSegment
 		table netflow.Flow
 		want  bool // that it was not led
-	}{"taken": {s: taken}, "not taken": {repeated, netflow.Flow{}, true}, "another": {repeated, own, true}} {
-		w, table, _ := stage()
-		h := w.Await(testPinhole)
+	}{"taken": {s: accepted}, "not taken": {repeated, netflow.Flow{}, true}, "another": {repeated, own, true}} {
+		w, table, _ := newTestWatcher()
+		h := w.Expect(testPinhole)
 		now := time.Now()
-		logged(w, now, tt.s)
-		look(t, w, now)
+		handle(w, now, tt.s)
+		poll(t, w, now)
 		if h.Progress().Over != (name == "taken") {
 			t.Errorf("%s: the log may be behind, or it is not", name)
 		}
 		if tt.table.ID != 0 {
 			table.flows[own.Original] = own
 		}
-		look(t, w, now.Add(Interval))
+		poll(t, w, now.Add(PollInterval))
 		p := h.Progress()
 		if !p.Over || p.Connected.IsZero() != tt.want || (p.Fault != nil) != tt.want {
 			t.Errorf("%s: got %+v, fault %+v; want it to be over", name, p, p.Fault)
@@ -195,20 +195,20 @@ func TestLogGone(t *testing.T) {
 // and the log behind.
 func TestLogPortAgain(t *testing.T) {
 	for _, used := range []bool{true, false} {
-		w, _, _ := stage()
-		old := w.Await(testPinhole)
+		w, _, _ := newTestWatcher()
+		old := w.Expect(testPinhole)
 		old.Release(used)
 		hole := testPinhole
 		hole.At = at("192.168.5.2:50001")
-		h := w.Await(hole)
+		h := w.Expect(hole)
 		now := time.Now()
-		logged(w, now, taken)
+		handle(w, now, accepted)
 		if old.Progress().Connected.IsZero() == used || h.Progress().Connected.IsZero() != used {
 			t.Errorf("used %v: got %+v of the old one, and %+v", used, old.Progress(), h.Progress())
 		}
-		other := taken.segment()
+		other := accepted.segment()
 		other.To, other.At = at("192.168.5.1:3001"), now
-		w.Segment(other)
+		w.HandleSegment(other)
 		if h.Progress().Connected.IsZero() {
 			t.Error("the new hole's connection is nobody's")
 		}
