@@ -20,7 +20,7 @@ import (
 	"ftpgate/internal/gateway"
 )
 
-// names is a resolver that knows what it is told.
+// names is a resolver whose answers the test sets.
 type names struct {
 	mu    sync.Mutex
 	known map[string][]netip.Addr
@@ -33,11 +33,11 @@ func newNames() *names {
 	return &names{known: map[string][]netip.Addr{}, asked: map[string]int{}}
 }
 
-// is tells the addresses of a name from now on; none: it does not exist.
+// is sets the addresses of a name; none: it does not exist.
 func (n *names) is(name string, texts ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.known[name] = preflight.addrs(texts...)
+	n.known[name] = addrs(texts...)
 }
 
 func (n *names) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
@@ -63,8 +63,11 @@ func (n *names) LookupNetIP(ctx context.Context, network, host string) ([]netip.
 	return known, nil
 }
 
-// kernel keeps the table that it was last given.
+// kernel keeps the tables that it was given.
 type kernel struct {
+	entered chan struct{} // nil: Apply and Remove return at once; else they send here, and wait for resume
+	resume  chan struct{}
+
 	mu      sync.Mutex
 	applied []ruleset.Table
 	swept   [][]string
@@ -72,21 +75,30 @@ type kernel struct {
 	err     error // of Apply and Remove
 }
 
-func (k *kernel) Apply(t ruleset.Table, sweep ...string) error {
+func (k *kernel) Apply(t ruleset.Table, stale ...string) error {
+	k.block()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.err != nil {
 		return k.err
 	}
-	k.applied, k.swept = append(k.applied, t), append(k.swept, sweep)
+	k.applied, k.swept = append(k.applied, t), append(k.swept, stale)
 	return nil
 }
 
 func (k *kernel) Remove(name string) error {
+	k.block()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.removed = append(k.removed, name)
 	return k.err
+}
+
+func (k *kernel) block() {
+	if k.entered != nil {
+		k.entered <- struct{}{}
+		<-k.resume
+	}
 }
 
 func (k *kernel) fail(err error) {
@@ -95,14 +107,14 @@ func (k *kernel) fail(err error) {
 	k.err = err
 }
 
-// applies is how often the kernel was changed.
+// applies returns how often the kernel was changed.
 func (k *kernel) applies() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return len(k.applied)
 }
 
-// last is the text of the table in force.
+// last returns the text of the table in force.
 func (k *kernel) last() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -112,7 +124,7 @@ func (k *kernel) last() string {
 	return k.applied[len(k.applied)-1].Text()
 }
 
-// diary is a log's records as lines: level, message, forward.
+// diary is a log handler that keeps records as lines: level, message, forward.
 type diary struct {
 	mu    sync.Mutex
 	lines []string
@@ -135,18 +147,18 @@ func (d *diary) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// wantNew compares what was logged since the last time.
+// wantNew compares what was logged since its last call.
 func (d *diary) wantNew(t *testing.T, want ...string) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !slices.Equal(d.lines, want) {
-		t.Errorf("got the log\n%swant\n%s", preflight.lines(d.lines), preflight.lines(want))
+		t.Errorf("got the log\n%swant\n%s", lines(d.lines), lines(want))
 	}
 	d.lines = nil
 }
 
-// bench is a gateway among fakes.
+// bench is a gateway with fakes around it.
 type bench struct {
 	*gateway.Gateway
 	names  *names
@@ -178,12 +190,12 @@ func (b *bench) refresh(t *testing.T, want bool) {
 }
 
 func plain(name, listen, server string) forward.Forward {
-	f := preflight.testForward(listen, server).Forward
+	f := testForward(listen, server).Forward
 	f.Name = name
 	return f
 }
 
-// servers are the addresses of resolved forwards, each "v4 v6" with - for none.
+// servers returns the addresses of resolved forwards, each "v4 v6" with - for none.
 func servers(forwards []forward.Resolved) []string {
 	var list []string
 	for _, f := range forwards {
@@ -234,7 +246,7 @@ func TestResolve(t *testing.T) {
 			if tt.finding != "" {
 				want = []string{`forward "main": ` + tt.finding}
 			}
-			preflight.wantFindings(t, findings, want...)
+			wantFindings(t, findings, want...)
 		})
 	}
 }
@@ -260,7 +272,7 @@ func TestResolveAsksOnce(t *testing.T) {
 	}
 }
 
-// Look-ups run side by side, but not thousands of them; one without an answer ends, and so do all together.
+// Look-ups run in parallel, but not thousands of them. One without an answer ends, and so do all together.
 func TestResolveWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()

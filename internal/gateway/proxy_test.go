@@ -7,15 +7,13 @@ import (
 	"testing"
 
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/dataplane/path"
-	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
 )
 
-// proxied is a forward with tracking proxy, with changes.
+// proxied returns a forward with tracking proxy, after changes.
 func proxied(listen, server string, changes ...func(*forward.Resolved)) forward.Resolved {
-	f := preflight.testForward(listen, server, func(f *forward.Resolved) { f.Tracking = forward.TrackingProxy })
+	f := testForward(listen, server)
+	f.Tracking = forward.TrackingProxy
 	for _, change := range changes {
 		change(&f)
 	}
@@ -34,9 +32,9 @@ func TestResolveProxy(t *testing.T) {
 		{Clients: netip.MustParsePrefix("172.16.0.0/12"), Host: "nosuch.example.com"},
 	}
 	got, findings := b.Resolve(t.Context(), []forward.Forward{f})
-	preflight.wantFindings(t, findings, `warning: forward "main": advertised name "nosuch.example.com" cannot be resolved: no such host: `+
+	wantFindings(t, findings, `warning: forward "main": advertised name "nosuch.example.com" cannot be resolved: no such host: `+
 		`mend the name or the resolver (getent hosts nosuch.example.com), or give an address`)
-	if want := preflight.addrs("2001:db8::9", "203.0.113.9", "203.0.113.1"); !slices.Equal(got[0].Servers, want) {
+	if want := addrs("2001:db8::9", "203.0.113.9", "203.0.113.1"); !slices.Equal(got[0].Servers, want) {
 		t.Errorf("got servers %v; want %v", got[0].Servers, want)
 	}
 	for client, want := range map[string]string{"192.0.2.1": "198.51.100.7", "10.1.2.3": "10.0.0.1", "172.16.0.1": "invalid IP"} {
@@ -81,139 +79,6 @@ func TestPublishRelayOnly(t *testing.T) {
 	if err := none.Stop(); err != nil {
 		t.Errorf("without a kernel: %v", err)
 	}
-}
-
-func TestExamineProxy(t *testing.T) {
-	facts := preflight.host()
-	facts.Listeners = []preflight.Listener{preflight.listener("0.0.0.0:2121", "vsftpd (pid 1)")}
-	facts.Refusing = []preflight.Refusing{{Family: "ip", Table: "filter", Chain: "FORWARD"}}
-	// Its own socket finds out whether the address is in use, and a relay needs no forwarding.
-	preflight.wantFindings(t, preflight.Examine(facts, []forward.Resolved{
-		proxied(":2121", "203.0.113.21", func(f *forward.Resolved) { f.Data = forward.DataRelay }),
-		proxied("127.0.0.1:2122", "127.0.0.1:2100", func(f *forward.Resolved) { f.Data = forward.DataRelay }),
-	}))
-	found := preflight.Examine(preflight.host(), []forward.Resolved{
-		proxied(":2121", "ftp.example.com", func(f *forward.Resolved) { f.Servers = preflight.addrs("203.0.113.9", "203.0.113.1") }),
-		proxied("192.168.5.2:2122", "127.0.0.1"),
-	})
-	if len(found) != 2 || !strings.Contains(found[0].Text, "(203.0.113.1)") || !strings.Contains(found[1].Text, "is this gateway itself") {
-		t.Errorf("got %v; want both servers found to be the gateway", found)
-	}
-}
-
-func TestCarrier(t *testing.T) {
-	hole := func(from, at, to, as string) pinhole.Pinhole {
-		return pinhole.Pinhole{From: netip.MustParseAddr(from), At: netip.AddrPortFrom(netip.MustParseAddr(at), 0),
-			To: netip.AddrPortFrom(netip.MustParseAddr(to), 5000), As: netip.MustParseAddr(as)}
-	}
-	four := hole("192.168.5.1", "192.168.5.2", "203.0.113.21", "203.0.113.1")
-	six := hole("2001:db8:5::1", "2001:db8:5::2", "2001:db8:113::21", "2001:db8:113::1")
-	mixed := hole("2001:db8:5::1", "2001:db8:5::2", "203.0.113.21", "203.0.113.1")
-	local := hole("192.168.5.2", "192.168.5.2", "203.0.113.21", "203.0.113.1")
-	localActive := hole("203.0.113.21", "203.0.113.1", "192.168.5.2", "192.168.5.2")
-	sealed := four
-	sealed.Encrypted.Client = true
-	own := func(a netip.Addr) bool { return a == netip.MustParseAddr("192.168.5.2") }
-	for _, tt := range []struct {
-		name   string
-		want   forward.DataPath
-		hole   pinhole.Pinhole
-		tables bool
-		got    string // the path, or part of the error
-	}{
-		{"auto", forward.DataAuto, four, true, "kernel"},
-		{"IPv6", forward.DataAuto, six, true, "kernel"},
-		{"no privilege", forward.DataAuto, four, false, "relay"},
-		{"two families", forward.DataAuto, mixed, true, "relay"},
-		{"a client on the gateway", forward.DataAuto, local, true, "relay"},
-		{"active", forward.DataAuto, localActive, true, "relay"},
-		{"encrypted", forward.DataAuto, sealed, true, "relay"},
-		{"kernel forced, encrypted", forward.DataKernel, sealed, true, "ftpgate itself encrypts it"},
-		{"relay forced", forward.DataRelay, four, true, "relay"},
-		{"kernel forced", forward.DataKernel, four, true, "kernel"},
-		{"kernel forced without privilege", forward.DataKernel, four, false, "ftpgate may not change the kernel's tables"},
-		{"kernel forced with two families", forward.DataKernel, mixed, true, "one end has IPv4 and the other IPv6"},
-		{"kernel forced on the gateway", forward.DataKernel, local, true, "192.168.5.2 is the gateway itself"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			carrier, err := path.Carrier(tt.want, tt.hole, tt.tables, own)
-			got := carrier.String()
-			if err != nil {
-				got = err.Error()
-			}
-			if !strings.Contains(got, tt.got) || err == nil && got != tt.got {
-				t.Errorf("got %s; want %s", got, tt.got)
-			}
-		})
-	}
-}
-
-// Passages are carried like pinholes.
-func TestPassageCarrier(t *testing.T) {
-	passage := func(from, to string) pinhole.Passage {
-		return pinhole.Passage{From: netip.MustParseAddr(from), At: netip.MustParseAddr("192.168.5.2"), Ports: forward.PortRange{First: 50000, Last: 50100},
-			To: netip.MustParseAddr(to), As: netip.MustParseAddr("203.0.113.1")}
-	}
-	four := passage("192.168.5.1", "203.0.113.21")
-	own := func(a netip.Addr) bool { return a == netip.MustParseAddr("192.168.5.2") }
-	for _, tt := range []struct {
-		name    string
-		want    forward.DataPath
-		passage pinhole.Passage
-		tables  bool
-		got     string // the path, or the end of the error
-	}{
-		{"auto", forward.DataAuto, four, true, "kernel"},
-		{"no privilege", forward.DataAuto, four, false, "relay"},
-		{"two families", forward.DataAuto, passage("192.168.5.1", "2001:db8:113::21"), true, "relay"},
-		{"a client on the gateway", forward.DataAuto, passage("192.168.5.2", "203.0.113.21"), true, "relay"},
-		{"a server on the gateway", forward.DataAuto, passage("192.168.5.1", "192.168.5.2"), true, "relay"},
-		{"relay forced", forward.DataRelay, four, true, "relay"},
-		{"kernel forced", forward.DataKernel, four, true, "kernel"},
-		{"kernel forced without privilege", forward.DataKernel, four, false, "cannot carry " + four.String() + ": ftpgate may not change the kernel's tables"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			carrier, err := path.PassageCarrier(tt.want, tt.passage, tt.tables, own)
-			got := carrier.String()
-			if err != nil {
-				got = err.Error()
-			}
-			if !strings.HasSuffix(got, tt.got) || err == nil && got != tt.got {
-				t.Errorf("got %s; want %s", got, tt.got)
-			}
-		})
-	}
-}
-
-// What a passage takes of the gateway's own is said where it takes something; nothing else is.
-func TestExaminePassage(t *testing.T) {
-	passing := func(listen, server string, changes ...func(*forward.Resolved)) forward.Resolved {
-		f := proxied(listen, server, changes...)
-		f.ServerPorts = forward.PortRange{First: 50000, Last: 50100}
-		return f
-	}
-	facts := preflight.host()
-	facts.Listeners = []preflight.Listener{
-		preflight.listener("192.168.5.2:50001", "vsftpd (pid 1)"),
-		preflight.listener("192.168.5.2:50200", "sshd (pid 2)"),
-		preflight.listener("203.0.113.1:50002", ""),
-		preflight.listener("127.0.0.1:50003", "resolver (pid 3)"),
-		preflight.listener("[2001:db8:5::2]:50004", "web (pid 4)"),
-	}
-	const begin = `warning: forward "main": while a client has an encrypted session, TCP ports 50000-50100 of the address that it dialled lead it to the server, and the gateway's own `
-	const end = " cannot be reached by it: if that is not meant, narrow server_ports to the server's passive range, or have those programs listen elsewhere"
-	for _, tt := range []struct {
-		forward forward.Resolved
-		want    []string
-	}{
-		{passing("192.168.5.2:2121", "203.0.113.21"), []string{begin + "50001 by vsftpd (pid 1)" + end}},
-		{passing(":2121", "203.0.113.21"), []string{begin + "50001 by vsftpd (pid 1), 50002 by another program, 50004 by web (pid 4)" + end}},
-		{passing("127.0.0.1:2121", "203.0.113.21"), nil},
-		{passing("192.168.5.2:2121", "203.0.113.21", func(f *forward.Resolved) { f.TLS.Client = forward.ClientTLSRequired }), nil},
-	} {
-		preflight.wantFindings(t, preflight.Examine(facts, []forward.Resolved{tt.forward}), tt.want...)
-	}
-	preflight.wantFindings(t, preflight.Examine(preflight.host(), []forward.Resolved{passing("192.168.5.2:2121", "203.0.113.21")}))
 }
 
 // The maps of passages that sessions have stay, whatever becomes of their forward.

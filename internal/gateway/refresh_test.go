@@ -161,7 +161,7 @@ func TestRefreshApplyError(t *testing.T) {
 func TestRefreshOvertaken(t *testing.T) {
 	for what, overtake := range map[string]func(*bench){
 		"publish": func(b *bench) {
-			if err := b.Publish([]forward.Resolved{preflight.testForward(":990", "203.0.113.99")}); err != nil {
+			if err := b.Publish([]forward.Resolved{testForward(":990", "203.0.113.99")}); err != nil {
 				t.Error(err)
 			}
 		},
