@@ -30,8 +30,9 @@ type Gateway struct {
 	// OnChange is called with the forwards that Refresh has published, before Refresh logs them; nil: nobody
 	// is called. Set it before use. It must not publish.
 	OnChange func([]forward.Resolved)
-	// PassthroughRanges returns the port ranges of sessions that pass through unread; nil: there are none. Their
-	// maps stay in the table whatever becomes of their forwards. Set it before use. It must not publish.
+	// PassthroughRanges returns the port ranges of sessions that pass through unread; nil: there are none.
+	// Their maps stay in the table whatever becomes of their forwards. Set it before use. It must not
+	// publish.
 	PassthroughRanges func() []forward.PortRange
 
 	table    string
@@ -39,15 +40,15 @@ type Gateway struct {
 	resolver Resolver
 	log      *slog.Logger
 
-	// changing orders changes: it is held while the kernel applies one, so that two transactions cannot overtake
-	// each other. It is locked before mu, and code that only reads does not take it.
+	// changing orders changes: it is held while the kernel applies one, so that two transactions cannot
+	// overtake each other. It is locked before mu, and code that only reads does not take it.
 	changing sync.Mutex
 	failed   map[string]bool // names of forwards whose last look-up failed; guarded by changing
 
 	mu        sync.Mutex         // never held while anything waits
 	forwards  []forward.Resolved // replaced as a whole; its elements are never written to
 	installed bool               // the forwards need a table
-	changes   int                // counts publications and stops, so that Refresh notices one that came between
+	changes   int                // counts publications and stops, so that Refresh notices another one
 }
 
 // New returns a gateway that publishes nothing yet. From now on the table is its own. With a nil kernel it
@@ -56,9 +57,9 @@ func New(table string, kernel Kernel, resolver Resolver, log *slog.Logger) *Gate
 	return &Gateway{table: table, kernel: kernel, resolver: resolver, log: log, failed: map[string]bool{}}
 }
 
-// Publish makes the kernel serve exactly these forwards, and removes the stale tables in the same transaction.
-// Sessions of unchanged forwards go on; sessions of removed forwards go on until they end. After an error
-// nothing has changed.
+// Publish makes the kernel serve exactly these forwards, and removes the stale tables in the same
+// transaction. Sessions of unchanged forwards go on; sessions of removed forwards go on until they end.
+// After an error nothing has changed.
 func (g *Gateway) Publish(forwards []forward.Resolved, stale ...string) error {
 	g.changing.Lock()
 	defer g.changing.Unlock()

@@ -113,7 +113,8 @@ func TestRefreshLogsWithoutLocks(t *testing.T) {
 	})
 }
 
-// One name that does not resolve does not keep the others from serving; if none resolves, there is nothing to serve.
+// One name that does not resolve does not keep the others from serving; if none resolves, there is nothing
+// to serve.
 func TestTolerate(t *testing.T) {
 	b := newBench()
 	for want, hosts := range map[finding.Severity][]string{

@@ -12,9 +12,9 @@ import (
 )
 
 // Refresh resolves the names again and publishes the addresses that changed: new sessions go to the new
-// address, running ones stay where they are. A name that does not resolve keeps its address. A forward in whose
-// way examine finds a fault stays as it is. Refresh reports whether it changed anything; if Publish or Stop was
-// called meanwhile, it changes nothing.
+// address, running ones stay where they are. A name that does not resolve keeps its address. A forward in
+// whose way examine finds a fault stays as it is. Refresh reports whether it changed anything; if Publish or
+// Stop was called meanwhile, it changes nothing.
 func (g *Gateway) Refresh(
 	ctx context.Context, examine func([]forward.Resolved) []finding.Finding,
 ) (changed bool, err error) {
@@ -35,8 +35,8 @@ func (g *Gateway) Refresh(
 	return changed, err
 }
 
-// replace publishes the forwards of after in place of those of before, unless others were published since, and
-// returns what there is to log.
+// replace publishes the forwards of after in place of those of before, unless others were published since,
+// and returns what there is to log.
 func (g *Gateway) replace(
 	changes int, before, after []forward.Resolved, findings []finding.Finding,
 ) (changed bool, news []news, err error) {
@@ -65,8 +65,8 @@ type news struct {
 	attrs []any
 }
 
-// nameNews returns what to log of names: one record when a name begins to fail, and one when it resolves again.
-// The caller holds changing.
+// nameNews returns what to log of names: one record when a name begins to fail, and one when it resolves
+// again. The caller holds changing.
 func (g *Gateway) nameNews(forwards []forward.Resolved, findings []finding.Finding) (all []news) {
 	failing := map[string]bool{}
 	for _, f := range findings {

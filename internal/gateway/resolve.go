@@ -23,8 +23,8 @@ type Resolver interface {
 const (
 	// lookupTime bounds the look-up of one name: twice what a resolver waits for one of its servers.
 	lookupTime = 10 * time.Second
-	// lookupsTime bounds the look-up of all names together: with a thousand names and a resolver that is down, a
-	// start must not take minutes.
+	// lookupsTime bounds the look-up of all names together: with a thousand names and a resolver that is
+	// down, a start must not take minutes.
 	lookupsTime = 30 * time.Second
 	// lookupsAtOnce keeps ten thousand names from reaching the resolver in one burst.
 	lookupsAtOnce = 32
@@ -136,10 +136,11 @@ func (g *Gateway) addressesInUse() map[string][]netip.Addr {
 	return inUse
 }
 
-// keepOrder puts the addresses in use before new ones, and leaves out those that the resolver no longer returns.
-// Resolvers answer in another order each time.
+// keepOrder puts the addresses in use before new ones, and leaves out those that the resolver no longer
+// returns. Resolvers answer in another order each time.
 func keepOrder(inUse, found []netip.Addr) []netip.Addr {
-	kept := slices.DeleteFunc(slices.Clone(inUse), func(a netip.Addr) bool { return !slices.Contains(found, a) })
+	gone := func(a netip.Addr) bool { return !slices.Contains(found, a) }
+	kept := slices.DeleteFunc(slices.Clone(inUse), gone)
 	for _, a := range found {
 		if !slices.Contains(kept, a) {
 			kept = append(kept, a)

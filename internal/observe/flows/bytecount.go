@@ -8,8 +8,8 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// endpoints are both ends of a connection as they know themselves, the one that began first: short, as a map is asked for
-// them with every segment.
+// endpoints is a connection as its two ends know it, the one that has dialled first. It is short because it
+// is the key of a map that is read for each segment.
 type endpoints [2 * endpointLen]byte
 
 const endpointLen = 16 + 2
@@ -26,44 +26,44 @@ func (e *endpoints) put(i int, end netip.AddrPort) {
 	binary.BigEndian.PutUint16(e[i+len(addr):], end.Port())
 }
 
-// reversed are the ends as the one that was dialled has them.
-func (e endpoints) reversed() (t endpoints) {
-	copy(t[:endpointLen], e[endpointLen:])
-	copy(t[endpointLen:], e[:endpointLen])
-	return t
+// reversed returns the two ends in the other order.
+func (e endpoints) reversed() (r endpoints) {
+	copy(r[:endpointLen], e[endpointLen:])
+	copy(r[endpointLen:], e[:endpointLen])
+	return r
 }
 
-// byteCount is what the first and the last segments of a connection say of the bytes that it has carried (RFC 9293
-// section 3.4): those that were sent twice count once.
+// byteCount computes the payload of a connection from the sequence numbers of its first and last segments
+// (RFC 9293 section 3.4). Bytes that were sent twice count once.
 type byteCount struct {
 	sent, received stream
 	begun          time.Time // when its SYN was read
-	closed         bool      // both ends have closed, or one has reset it
-	reset          bool
+	closed         bool      // both ends have sent FIN, or one has sent RST
+	reset          bool      // one has sent RST
 }
 
-// stream is one direction.
+// stream is one direction of a connection.
 type stream struct {
-	first, last         uint32 // sequence numbers of the first byte, and of the one behind the last
+	first, last         uint32 // sequence numbers of the first byte, and of the byte after the last one
 	haveFirst, haveLast bool   // first and last are known
-	sentFIN             bool   // its sender has sent FIN, behind last
-	ackedAtFIN          uint32 // what its receiver wanted next when it closed
-	receiverSentFIN     bool   // its receiver has closed
+	sentFIN             bool   // the sender has closed, after last
+	receiverSentFIN     bool
+	ackedAtFIN          uint32 // what the receiver expected next when it sent FIN
 }
 
-// add reads a segment. back: of the end that was dialled.
-func (c *byteCount) add(s netflow.Segment, back bool) {
+// add takes a segment. fromFar: the end that was dialled has sent it.
+func (c *byteCount) add(s netflow.Segment, fromFar bool) {
 	if c.reset {
 		return
 	}
 	own, other := &c.sent, &c.received
-	if back {
+	if fromFar {
 		own, other = other, own
 	}
 	switch {
 	case s.SYN:
 		own.setFirst(s.Sequence + 1)
-		if s.ACK && !other.haveFirst { // the first SYN was before our time
+		if s.ACK && !other.haveFirst { // the first SYN came before the log was open
 			other.setFirst(s.Acknowledged)
 		}
 	case s.RST:
@@ -86,14 +86,16 @@ func (d *stream) setFirst(first uint32) { d.first, d.haveFirst = first, true }
 
 func (d *stream) setLast(last uint32) { d.last, d.haveLast = last, true }
 
-// receiverClosed tells what the receiver had when it closed: that is all, unless the sender goes on and says more.
-func (d *stream) receiverClosed(acked uint32) {
-	if d.ackedAtFIN, d.receiverSentFIN = d.withoutFIN(acked), true; !d.sentFIN {
+// receiverClosed takes the receiver's FIN. What it has acknowledged is all, unless the sender goes on and
+// closes later.
+func (d *stream) receiverClosed(acknowledged uint32) {
+	d.ackedAtFIN, d.receiverSentFIN = d.withoutFIN(acknowledged), true
+	if !d.sentFIN {
 		d.setLast(d.ackedAtFIN)
 	}
 }
 
-// receiverReset tells that the receiver takes nothing more: what it had then is all.
+// receiverReset takes the receiver's RST. It accepts nothing more: what it has acknowledged is all.
 func (d *stream) receiverReset(s netflow.Segment) {
 	switch {
 	case s.ACK:
@@ -103,35 +105,36 @@ func (d *stream) receiverReset(s netflow.Segment) {
 	}
 }
 
-// withoutFIN takes the place of FIN off, which is acknowledged as if it were a byte.
-func (d *stream) withoutFIN(acked uint32) uint32 {
-	if d.sentFIN && int32(acked-d.last) > 0 {
+// withoutFIN returns an acknowledgement without the sequence number of FIN, which counts like a byte.
+func (d *stream) withoutFIN(acknowledged uint32) uint32 {
+	if d.sentFIN && int32(acknowledged-d.last) > 0 {
 		return d.last
 	}
-	return acked
+	return acknowledged
 }
 
-// bytes returns how many bytes there were. Sequence numbers are 32 bits wide: about tells how often they have begun
-// anew.
-func (d *stream) bytes(about uint64) (uint64, bool) {
+// bytes returns the number of bytes. Sequence numbers have 32 bits; approximate, the kernel's count, says
+// how often they have wrapped. It returns false if the segments do not say.
+func (d *stream) bytes(approximate uint64) (uint64, bool) {
 	if !d.haveFirst || !d.haveLast {
 		return 0, false
 	}
 	n := uint64(d.last - d.first)
-	if about > n {
-		const round = 1 << 32
-		n += (about - n + round/2) / round * round
+	if approximate > n {
+		const wrap = 1 << 32
+		n += (approximate - n + wrap/2) / wrap * wrap
 	}
 	return n, true
 }
 
-// bytes returns what went in either direction. about is what is known otherwise.
-func (c *byteCount) bytes(aboutSent, aboutReceived uint64) (sent, received uint64) {
-	sent, received = aboutSent, aboutReceived
-	if n, known := c.sent.bytes(aboutSent); known {
+// bytes returns the payload of both directions. The arguments are the kernel's counts, which may be a little
+// wrong.
+func (c *byteCount) bytes(approximateSent, approximateReceived uint64) (sent, received uint64) {
+	sent, received = approximateSent, approximateReceived
+	if n, known := c.sent.bytes(approximateSent); known {
 		sent = n
 	}
-	if n, known := c.received.bytes(aboutReceived); known {
+	if n, known := c.received.bytes(approximateReceived); known {
 		received = n
 	}
 	return sent, received

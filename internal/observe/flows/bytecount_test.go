@@ -81,8 +81,8 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// Sequence numbers begin anew after 4 GiB: how often, the other count says, which may be a little wrong. Where
-// the segments say nothing it is what there is.
+// Sequence numbers begin anew after 4 GiB: how often, the other count says, which may be a little wrong.
+// Where the segments say nothing it is what there is.
 func TestCountAbout(t *testing.T) {
 	var c byteCount
 	if s, r := c.bytes(5, 6); s != 5 || r != 6 {
@@ -110,8 +110,8 @@ func handshakeAnd(w *Watcher, when time.Time, segments ...testSegment) {
 
 var ending = []testSegment{{true, "FA", farSeq(700), dialFirst, 0}, {false, "FA", dialFirst, farSeq(701), 0}}
 
-// Segments may come before the news of their connection and after it; and where they have said everything, the
-// kernel is not asked.
+// Segments may come before the news of their connection and after it; and where they have said everything,
+// the kernel is not asked.
 func TestSegments(t *testing.T) {
 	for _, first := range []bool{true, false} {
 		w, table, book := newTestWatcher()
@@ -161,7 +161,8 @@ func TestSegmentsOfOthers(t *testing.T) {
 	}
 }
 
-// A session that the kernel tracks has its transfers one after the other, though nobody has looked between them.
+// A session that the kernel tracks has its transfers one after the other, though nobody has looked between
+// them.
 func TestSessionTransfers(t *testing.T) {
 	w, table, book := newTestWatcher()
 	fwd, control := kernelTracked()

@@ -11,284 +11,292 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Expectation is a data connection that is awaited, or has come. It is its own meter (journal.Meter).
+// Expectation is a data connection that is expected through a pinhole, and after that the connection itself.
+// It implements sessions.Meter.
 type Expectation struct {
 	watcher *Watcher
 	pinhole pinhole.Pinhole
 	opened  time.Time
-	onEnd   func() // called once, when nothing more comes of it; nil: nobody asks
+	onEnd   func() // called once, when the connection has ended and its bytes are known; may be nil
 
-	// The watcher's, under its lock.
-	peer     netip.AddrPort // who has come; not valid: nobody
-	expected bool           // it is among those that are awaited
-	searched bool           // the table was searched for it
-	older    *Expectation   // an older one that leads to the same place, and is awaited as well
+	// Guarded by the watcher's lock.
+	peer     netip.AddrPort // who has connected; invalid: nobody
+	expected bool           // it is in watcher.expected
+	searched bool           // the table was searched for its connection
+	older    *Expectation   // the next older expectation of the same target
 
 	mu          sync.Mutex
-	connected   time.Time // zero: it has not come
-	stranger    netip.Addr
-	flow        *netflow.Flow // as it was seen in the kernel's table last; nil: the log alone has told of it
-	segments    byteCount     // what its segments say
-	polled      bool          // the kernel was asked for it
-	sawClosed   bool          // it was over then, and its last segments may be under way
-	released    bool          // nothing new may come
-	used        bool          // something has
-	unseenSince time.Time     // when that was seen
-	done        bool
+	connected   time.Time     // zero: not yet
+	stranger    netip.Addr    // the last other address that has tried; invalid: none
+	flow        *netflow.Flow // its last state in the table; nil: only the log has shown the connection
+	segments    byteCount     // what the logged segments say
+	polled      bool          // update has found it in the table
+	sawClosed   bool          // when it was polled last it was closed; its last segments may still arrive
+	released    bool          // the pinhole is closed
+	used        bool          // a connection has used the pinhole
+	unseenSince time.Time     // when a poll first found it released, and no connection was seen
+	done        bool          // nothing more is expected
 	fault       *verdict.Fault
 }
 
-// Expect has the watcher look out for the connection of a pinhole, from before the kernel lets it come. The
-// caller releases it.
+// Expect announces the connection of a pinhole. Call it before the pinhole is open in the kernel, and
+// Release the expectation when the pinhole is closed.
 func (w *Watcher) Expect(hole pinhole.Pinhole) *Expectation {
-	h := &Expectation{watcher: w, pinhole: hole, opened: time.Now()}
+	x := &Expectation{watcher: w, pinhole: hole, opened: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.expectedPorts[hole.At.Port()]++
-	h.expected, h.older = true, w.expected[hole.To]
-	w.expected[hole.To] = h
-	return h
+	x.expected, x.older = true, w.expected[hole.To]
+	w.expected[hole.To] = x
+	return x
 }
 
-// Release tells that the pinhole is closed; used: its transfer is over, and so somebody has come. What has come through it
-// is followed to its end.
-func (h *Expectation) Release(used bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.released, h.used = true, used
+// Release says that the pinhole is closed. used: its transfer is over, so that somebody has connected. A
+// connection through it is followed to its end.
+func (x *Expectation) Release(used bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.released, x.used = true, used
 }
 
-// wasUsed tells whether a connection has come, though it was not heard of.
-func (h *Expectation) wasUsed() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.used
+// wasUsed reports whether a connection has used the pinhole, even if nothing has shown it yet.
+func (x *Expectation) wasUsed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.used
 }
 
-// searchOrExpire tells of a hole of which nothing was heard whether the table is to be searched for its connection, and whether
-// nothing more comes of it. It is asked until then.
-func (h *Expectation) searchOrExpire(now time.Time) (search, late bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.released {
+// searchOrExpire reports whether to search the conntrack table for an expectation that has seen no packet,
+// and whether to give the expectation up. Both are false while its pinhole is open. The caller holds the
+// watcher's lock.
+func (x *Expectation) searchOrExpire(now time.Time) (search, expire bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.released {
 		return false, false
 	}
-	if h.unseenSince.IsZero() {
-		h.unseenSince = now
+	if x.unseenSince.IsZero() {
+		x.unseenSince = now
 	}
-	told := h.used || h.searched || h.fault != nil || h.stranger.IsValid()
-	waited := now.Sub(h.unseenSince)
-	late = waited >= searchWait || told && waited >= eventLag
-	h.done = h.done || late
-	return !told, late
+	explained := x.used || x.searched || x.fault != nil || x.stranger.IsValid()
+	waited := now.Sub(x.unseenSince)
+	expire = waited >= searchWait || explained && waited >= eventLag
+	x.done = x.done || expire
+	return !explained, expire
 }
 
-// finishIfReleased tells whether the hole is closed; then nobody has come.
-func (h *Expectation) finishIfReleased() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.done = h.done || h.released
-	return h.released
+// finishIfReleased ends an expectation without a connection if its pinhole is closed, and reports whether it
+// is.
+func (x *Expectation) finishIfReleased() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.done = x.done || x.released
+	return x.released
 }
 
-// finishUnanswered tells that a connection has come that the far end did not answer.
-func (h *Expectation) finishUnanswered() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.fault, h.done = h.unansweredFault(causeNoAnswer), true
+// finishUnanswered ends an expectation whose connection the far end did not answer.
+func (x *Expectation) finishUnanswered() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.fault, x.done = x.unansweredFault(causeNoAnswer), true
 }
 
-// connectedTuple is the tuple of the connection that has come; not valid: none has.
-func (h *Expectation) connectedTuple() netflow.Tuple {
-	h.watcher.mu.Lock()
-	defer h.watcher.mu.Unlock()
-	return h.tuple()
+// connectedTuple returns the tuple of the connection. Its From is invalid if nobody has connected.
+func (x *Expectation) connectedTuple() netflow.Tuple {
+	x.watcher.mu.Lock()
+	defer x.watcher.mu.Unlock()
+	return x.tuple()
 }
 
-// tuple is that of the connection that has come.
-func (h *Expectation) tuple() netflow.Tuple { return netflow.Tuple{From: h.peer, To: h.pinhole.At} }
+// tuple is connectedTuple for a caller that holds the watcher's lock.
+func (x *Expectation) tuple() netflow.Tuple { return netflow.Tuple{From: x.peer, To: x.pinhole.At} }
 
-// endpoints are those of the connection that has come, whatever is translated between them.
-func (h *Expectation) endpoints() endpoints { return endpointsOf(h.peer, h.pinhole.To) }
+// endpoints returns both ends of the connection. The caller holds the watcher's lock.
+func (x *Expectation) endpoints() endpoints { return endpointsOf(x.peer, x.pinhole.To) }
 
-// Progress tells how far the connection was at the last look.
-func (h *Expectation) Progress() sessions.Progress {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	p := sessions.Progress{Connected: h.connected, Stranger: h.stranger, Over: h.done, Fault: h.fault}
+// Progress returns the state of the connection at the last poll or segment.
+func (x *Expectation) Progress() sessions.Progress {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	p := sessions.Progress{Connected: x.connected, Stranger: x.stranger, Over: x.done, Fault: x.fault}
 	var sent, received uint64
-	if h.flow != nil {
-		sent, received = h.watcher.table.Payload(*h.flow)
+	if x.flow != nil {
+		sent, received = x.watcher.table.Payload(*x.flow)
 	}
-	sent, received = h.segments.bytes(sent, received)
+	sent, received = x.segments.bytes(sent, received)
 	p.Up, p.Down = int64(sent), int64(received)
-	if h.pinhole.Active { // the server has begun
+	if x.pinhole.Active { // the server has connected
 		p.Up, p.Down = p.Down, p.Up
 	}
 	return p
 }
 
-// Sever ends the connection that has come: without its entry in the table, and with a pinhole that serves no other
-// packet, what either end sends comes to the gateway itself, which answers with a reset.
-func (h *Expectation) Sever() {
-	w, now := h.watcher, time.Now()
-	t := h.connectedTuple()
-	if !t.From.IsValid() { // the log may be behind
-		if found, err := w.table.Find(h.pinhole.From, h.pinhole.At); err == nil {
-			w.onSearched(h, found, now)
+// Sever ends the connection. It deletes its entry from the table: as a pinhole serves no second packet, the
+// next packet of either end reaches the gateway itself, which answers with a reset.
+func (x *Expectation) Sever() {
+	w, now := x.watcher, time.Now()
+	t := x.connectedTuple()
+	if !t.From.IsValid() { // the log may be late
+		if found, err := w.table.Find(x.pinhole.From, x.pinhole.At); err == nil {
+			w.onSearched(x, found, now)
 		}
-		if t = h.connectedTuple(); !t.From.IsValid() {
+		if t = x.connectedTuple(); !t.From.IsValid() {
 			return
 		}
 	}
 	if found, err := w.table.Get(nil, []netflow.Tuple{t}); err == nil {
-		h.update(found[0], now) // what it has carried until now
+		x.update(found[0], now) // what it has carried until now
 	}
-	h.mu.Lock()
-	id, listed := uint32(0), h.flow != nil
+	x.mu.Lock()
+	id, listed := uint32(0), x.flow != nil
 	if listed {
-		id = h.flow.ID
+		id = x.flow.ID
 	}
-	h.mu.Unlock()
+	x.mu.Unlock()
 	if listed {
-		_ = h.watcher.table.Delete(t, id) // else it ends by itself: nobody can do more
+		_ = w.table.Delete(t, id) // after an error it ends by itself: there is nothing else to do
 	}
 }
 
-// matches tells whether a flow of the same tuple is that of the connection.
-func (h *Expectation) matches(f netflow.Flow) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.flow == nil {
-		h.setFlow(f)
+// matches reports whether a flow with the same ends is this connection.
+func (x *Expectation) matches(f netflow.Flow) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.flow == nil {
+		x.setFlow(f)
 		return true
 	}
-	return h.flow.ID == f.ID
+	return x.flow.ID == f.ID
 }
 
-// unmatched takes somebody who has come, and is not led on.
-func (h *Expectation) unmatched(who netip.Addr, at time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if who == h.pinhole.From {
-		h.notTranslated(at)
+// unmatched records a first packet that came to the pinhole and was not translated.
+func (x *Expectation) unmatched(from netip.Addr, at time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if from == x.pinhole.From {
+		x.notTranslated(at)
 		return
 	}
-	h.stranger = who
+	x.stranger = from
 }
 
-// setFlow takes the flow of a connection that the log has told of. What the table has in its place was not led to the
-// far end.
-func (h *Expectation) setFlow(f netflow.Flow) {
-	if f.Reply.From == h.pinhole.To {
-		h.flow = &f
+// setFlow records the table's entry for a connection that the log has shown. An entry with another far end
+// means that the connection was not translated. The caller holds x.mu, as do the callers of the functions
+// below.
+func (x *Expectation) setFlow(f netflow.Flow) {
+	if f.Reply.From == x.pinhole.To {
+		x.flow = &f
 		return
 	}
-	h.notTranslated(h.connected)
+	x.notTranslated(x.connected)
 }
 
-// addSegment takes a segment of the connection, and tells whether nothing more comes: it was so short that its segments say
-// everything.
-func (h *Expectation) addSegment(s netflow.Segment, back bool) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.segments.add(s, back)
-	h.done = h.done || h.completeInLog()
-	return h.done
+// addSegment records a segment of the connection. fromFar: the end that was dialled has sent it. It reports
+// whether the connection is finished: the segments of a short one say everything.
+func (x *Expectation) addSegment(s netflow.Segment, fromFar bool) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.segments.add(s, fromFar)
+	x.done = x.done || x.completeInLog()
+	return x.done
 }
 
-// segmentsClosed tells whether segments have ended the connection.
-func (h *Expectation) segmentsClosed() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.segments.closed
+// segmentsClosed reports whether segments have closed the connection.
+func (x *Expectation) segmentsClosed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.segments.closed
 }
 
-// finished tells whether the connection is over, and nothing more comes.
-func (h *Expectation) finished() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.done = h.done || h.completeInLog()
-	return h.done
+// finished reports whether the connection has ended and all its bytes are known.
+func (x *Expectation) finished() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.done = x.done || x.completeInLog()
+	return x.done
 }
 
-// completeInLog tells whether the connection is over before the kernel was asked for it once.
-func (h *Expectation) completeInLog() bool {
-	return !h.polled && h.segments.closed && h.segments.received.haveFirst
+// completeInLog reports whether the segments say everything, before the kernel was asked once.
+func (x *Expectation) completeInLog() bool {
+	return !x.polled && x.segments.closed && x.segments.received.haveFirst
 }
 
-// update takes the flow as it is now, the zero flow where it is gone, and tells whether nothing more comes.
-func (h *Expectation) update(f netflow.Flow, now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.flow == nil && f.ID != 0 {
-		h.setFlow(f)
+// update records the table's entry for the connection, which is the zero flow if there is none, and reports
+// whether the connection is finished.
+func (x *Expectation) update(f netflow.Flow, now time.Time) (finished bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.flow == nil && f.ID != 0 {
+		x.setFlow(f)
 	}
-	if h.flow == nil {
-		return h.updateMissing(now)
+	if x.flow == nil {
+		return x.updateMissing(now)
 	}
-	if f.ID != h.flow.ID { // gone, and the tuple may be somebody else's by now
-		if !h.flow.Replied && h.flow.Sent.Packets <= 1 {
-			h.fault = h.unansweredFault(causeRefused)
+	if f.ID != x.flow.ID { // gone; another flow may have its tuple by now
+		if !x.flow.Replied && x.flow.Sent.Packets <= 1 {
+			x.fault = x.unansweredFault(causeRefused)
 		}
-		h.done = true
+		x.done = true
 		return true
 	}
-	*h.flow, h.polled = f, true
+	*x.flow, x.polled = f, true
 	switch {
 	case f.State.Over():
-		h.done = h.segments.closed || h.sawClosed
-		h.sawClosed = true
-	case !f.Replied && h.released && !h.used: // given up
-		h.fault, h.done = h.unansweredFault(causeNoAnswer), true
-	case !f.Replied && now.Sub(h.connected) > answerWait:
-		h.fault = h.unansweredFault(causeNoAnswer + " for " + now.Sub(h.connected).Round(time.Second).String())
+		x.done = x.segments.closed || x.sawClosed
+		x.sawClosed = true
+	case !f.Replied && x.released && !x.used: // given up
+		x.fault, x.done = x.unansweredFault(causeNoAnswer), true
+	case !f.Replied && now.Sub(x.connected) > answerWait:
+		waited := now.Sub(x.connected).Round(time.Second)
+		x.fault = x.unansweredFault(causeNoAnswer + " for " + waited.String())
 	case f.Replied:
-		h.fault = nil
+		x.fault = nil
 	}
-	return h.done
+	return x.done
 }
 
-// updateMissing says what has become of a connection that the log has told of, and the table does not have; false: nothing
-// so far, as the log may be behind.
-func (h *Expectation) updateMissing(now time.Time) bool {
+// updateMissing records that the table has no entry for a connection that the log has shown, and reports
+// whether the connection is finished: the log may be late.
+func (x *Expectation) updateMissing(now time.Time) (finished bool) {
 	switch {
-	case h.fault != nil:
-	case h.segments.received.haveFirst: // and it is over
-	case h.segments.reset:
-		h.fault = h.unansweredFault(causeRefused)
-	case now.Sub(h.connected) < PollInterval:
+	case x.fault != nil:
+	case x.segments.received.haveFirst: // answered, and over
+	case x.segments.reset:
+		x.fault = x.unansweredFault(causeRefused)
+	case now.Sub(x.connected) < PollInterval:
 		return false
 	default:
-		h.notTranslated(h.connected)
+		x.notTranslated(x.connected)
 	}
-	h.done = true
+	x.done = true
 	return true
 }
 
-// notTranslated says why a connection of the right peer was not led to the far end, and so has not come. A pinhole serves one
-// first packet: a second one comes where a filter of the gateway's own has dropped the first.
-func (h *Expectation) notTranslated(at time.Time) {
-	if h.fault != nil { // it was told already
+// notTranslated records why a connection of the right peer did not reach the far end, so that it does not
+// count as connected. A pinhole serves one first packet: if a second one arrives, a filter of the gateway
+// has dropped the first.
+func (x *Expectation) notTranslated(at time.Time) {
+	if x.fault != nil { // the first fault stays
 		return
 	}
-	h.fault = &verdict.Fault{Code: verdict.CodeFiltered, At: h.pinhole.At, Peer: h.pinhole.From, Waited: at.Sub(h.opened)}
-	if h.fault.Waited >= pinholeLifetime {
-		h.fault.Code = verdict.CodeTooLate
+	x.fault = &verdict.Fault{Code: verdict.CodeFiltered, At: x.pinhole.At, Peer: x.pinhole.From,
+		Waited: at.Sub(x.opened)}
+	if x.fault.Waited >= pinholeLifetime {
+		x.fault.Code = verdict.CodeTooLate
 	}
-	h.connected = time.Time{}
+	x.connected = time.Time{}
 }
 
-// How dials end that are answered with a reset, and with nothing.
+// The causes of a connection that the far end answers with a reset, and with nothing.
 const (
 	causeRefused  = "connection refused"
 	causeNoAnswer = "no answer to the first packet"
 )
 
-// unansweredFault says that the far end does not take the connection.
-func (h *Expectation) unansweredFault(how string) *verdict.Fault {
-	f := &verdict.Fault{Code: verdict.CodeServerData, At: h.pinhole.To, Err: how}
-	if h.pinhole.Active {
+// unansweredFault returns the fault of a far end that does not accept the connection.
+func (x *Expectation) unansweredFault(cause string) *verdict.Fault {
+	f := &verdict.Fault{Code: verdict.CodeServerData, At: x.pinhole.To, Err: cause}
+	if x.pinhole.Active {
 		f.Code = verdict.CodeClientData
 	}
 	return f

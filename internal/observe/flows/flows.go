@@ -1,8 +1,9 @@
-// Package flows ties the connections that the kernel carries to the sessions that they belong to: data
-// connections through the pinholes of proxied sessions, and whole sessions of forwards that the kernel
-// tracks by itself. What comes of them it tells the journal.
+// Package flows assigns the connections that the kernel carries to their sessions: data connections through
+// the pinholes of proxied sessions, and whole sessions of forwards with tracking kernel. It reports their
+// progress to the sessions' journal.
 //
-// It decides which flow is whose, and reads the table through an interface; it changes nothing.
+// It decides which flow belongs to which session. It reads the conntrack table through an interface, and
+// changes nothing but what Sever deletes.
 package flows
 
 import (
@@ -17,39 +18,42 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Table is the kernel's table of connections; internal/conntrack has it.
+// Table is the kernel's conntrack table. Its methods ask the kernel: the watcher calls none of them, except
+// Payload, while it holds a lock.
 type Table interface {
-	// Get appends one flow for each original tuple to flows, the zero flow for one that is gone.
+	// Get appends one flow for each original tuple to flows: the zero flow for a tuple that has none.
 	Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error)
-	// Dump yields all flows that are wanted: by their ID, original tuple and that of their master.
+	// Dump yields the flows for which want returns true: by ID, original tuple, and original tuple of the
+	// master.
 	Dump(want func(id uint32, original, master netflow.Tuple) bool) iter.Seq2[netflow.Flow, error]
-	// Find returns the flows that began from an address and were addressed to a place.
+	// Find returns the flows whose first packet went from an address to an address and port.
 	Find(from netip.Addr, to netip.AddrPort) ([]netflow.Flow, error)
-	// Delete takes a flow out of the table, if it is there.
+	// Delete removes a flow. A flow that is not there is no error.
 	Delete(original netflow.Tuple, id uint32) error
-	// Payload tells what TCP carried in either direction, in bytes.
+	// Payload returns the TCP payload of both directions, in bytes. It does not ask the kernel.
 	Payload(f netflow.Flow) (sent, received uint64)
 }
 
 const (
-	// PollInterval is how often Look is meant to be called.
+	// PollInterval is how often the owner of a watcher should call Poll.
 	PollInterval = 500 * time.Millisecond
-	// controlPollInterval is how often it looks at control connections that the kernel tracks: they are many, and
-	// mostly idle.
+	// controlPollInterval is how often Poll asks for control connections of forwards with tracking kernel:
+	// there are many of them, and most are idle.
 	controlPollInterval = 5 * time.Second
-	// eventLag is how long the news of a data connection may be behind the end of its transfer.
+	// eventLag is how long after the end of a transfer the event of its connection may arrive.
 	eventLag = time.Second
-	// pinholeLifetime is how long the kernel keeps a pinhole (pinholeTime in internal/nft).
+	// pinholeLifetime is how long a pinhole stays in the kernel (pinholeTime in internal/kernel/nftset).
 	pinholeLifetime = 25 * time.Second
-	// unclaimedLifetime is how long segments are kept of a connection that may turn out to be somebody's: the news of both
-	// come in different ways. maxPending bounds them; of those above the bytes are the kernel's count.
+	// unclaimedLifetime is how long the segments of a connection are kept that no session has claimed:
+	// segments and events come over different sockets. maxUnclaimed bounds these connections; beyond it the
+	// kernel's count is used.
 	unclaimedLifetime = time.Second
 	maxUnclaimed      = 1 << 14
-	// searchesPerPoll is how many holes the table is searched for in one look: it takes the kernel milliseconds. searchTime is
-	// how long a hole waits for that.
+	// searchesPerPoll bounds how many expectations one poll searches the table for: each search takes the
+	// kernel milliseconds. searchWait is how long an expectation waits for its turn.
 	searchesPerPoll = 4
 	searchWait      = 3 * time.Second
-	// answerWait is how long the far end may leave a first packet unanswered before that is told.
+	// answerWait is how long the far end may leave the first packet unanswered before that is a fault.
 	answerWait = 3 * time.Second
 )
 
@@ -58,23 +62,30 @@ type Watcher struct {
 	table   Table
 	journal *sessions.Journal
 
-	mu             sync.Mutex
-	forwards       map[uint16][]forward.Resolved   // that the kernel tracks, by the port they listen at
-	expected       map[netip.AddrPort]*Expectation // by where the connection leads to; those that lead to one place are chained
-	expectedPorts  []uint32                        // how many of them are at each port of the gateway
-	active         map[endpoints]*Expectation      // connections that have come
-	unclaimed      map[endpoints]*byteCount        // what has begun and is nobody's so far
-	controls       map[netflow.Tuple]*control      // of sessions that the kernel tracks
-	controlsPolled time.Time                       // when the controls were looked at last
+	mu             sync.Mutex                      // locked before the lock of an expectation
+	forwards       map[uint16][]forward.Resolved   // with tracking kernel, by listen port
+	expected       map[netip.AddrPort]*Expectation // by target; expectations of one target are linked
+	expectedPorts  []uint32                        // number of expectations by listen port
+	active         map[endpoints]*Expectation      // connected
+	unclaimed      map[endpoints]*byteCount        // connections that belong to no session so far
+	controls       map[netflow.Tuple]*control      // sessions with tracking kernel
+	controlsPolled time.Time
 }
 
-// New returns a watcher that knows of nothing yet.
-func New(table Table, book *sessions.Journal) *Watcher {
-	return &Watcher{table: table, journal: book, expected: map[netip.AddrPort]*Expectation{}, expectedPorts: make([]uint32, 1<<16), active: map[endpoints]*Expectation{},
-		unclaimed: map[endpoints]*byteCount{}, controls: map[netflow.Tuple]*control{}, forwards: map[uint16][]forward.Resolved{}}
+// New returns a watcher without forwards and expectations.
+func New(table Table, journal *sessions.Journal) *Watcher {
+	return &Watcher{
+		table: table, journal: journal,
+		forwards:      map[uint16][]forward.Resolved{},
+		expected:      map[netip.AddrPort]*Expectation{},
+		expectedPorts: make([]uint32, 1<<16),
+		active:        map[endpoints]*Expectation{},
+		unclaimed:     map[endpoints]*byteCount{},
+		controls:      map[netflow.Tuple]*control{},
+	}
 }
 
-// SetForwards tells the watcher which forwards there are from now on. Sessions of others go on.
+// SetForwards replaces the forwards whose sessions the watcher finds. Sessions of other forwards go on.
 func (w *Watcher) SetForwards(forwards []forward.Resolved) {
 	byPort := map[uint16][]forward.Resolved{}
 	for _, f := range forwards {
@@ -87,14 +98,15 @@ func (w *Watcher) SetForwards(forwards []forward.Resolved) {
 	w.forwards = byPort
 }
 
-// Wants tells whether a flow that is new may belong to a session.
+// Wants reports whether a new flow may belong to a session.
 func (w *Watcher) Wants(_ uint32, original, master netflow.Tuple) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.expectedPorts[original.To.Port()] > 0 || len(w.forwards[original.To.Port()]) > 0 || w.controls[master] != nil
+	port := original.To.Port()
+	return w.expectedPorts[port] > 0 || len(w.forwards[port]) > 0 || w.controls[master] != nil
 }
 
-// HandleEvent takes an event. After FlowsMissed it reads the table.
+// HandleEvent takes an event of conntrack. After FlowsMissed it reads the table, whose error it returns.
 func (w *Watcher) HandleEvent(e netflow.FlowEvent) error {
 	switch e.Change {
 	case netflow.FlowNew:
@@ -107,7 +119,7 @@ func (w *Watcher) HandleEvent(e netflow.FlowEvent) error {
 	return nil
 }
 
-// Resync reads the whole table, for what there was before the watcher, and for what it has missed.
+// Resync reads the whole table, to find flows that began before the watcher, or whose events were lost.
 func (w *Watcher) Resync() error {
 	for f, err := range w.table.Dump(w.Wants) {
 		if err != nil {
@@ -123,15 +135,15 @@ func (w *Watcher) Resync() error {
 	return nil
 }
 
-// onNewFlow takes a flow that is new. It is called with the lock held.
+// onNewFlow assigns a new flow. The caller holds w.mu.
 func (w *Watcher) onNewFlow(f netflow.Flow, at time.Time) {
 	if w.isKnown(f) {
 		return
 	}
 	if !isTranslated(f) {
 		w.onUnmatched(f.Original.From, f.Original.To, at)
-	} else if h := w.find(f.Original.From, f.Reply.From, f.Original.To); h != nil {
-		w.onConnected(h, f.Original.From, at, &f)
+	} else if x := w.find(f.Original.From, f.Reply.From, f.Original.To); x != nil {
+		w.onConnected(x, f.Original.From, at, &f)
 		return
 	}
 	if !f.Master.IsZero() {
@@ -148,83 +160,86 @@ func (w *Watcher) onNewFlow(f netflow.Flow, at time.Time) {
 	}
 }
 
-// isKnown tells whether a flow has been taken before: the table and an event may both tell of it.
+// isKnown reports whether a flow was assigned before: both the table and an event may show it.
 func (w *Watcher) isKnown(f netflow.Flow) bool {
 	if c := w.controls[f.Original]; c != nil && c.flow.ID == f.ID {
 		return true
 	}
-	h := w.active[endpointsOf(f.Original.From, f.Reply.From)]
-	return h != nil && h.matches(f)
+	x := w.active[endpointsOf(f.Original.From, f.Reply.From)]
+	return x != nil && x.matches(f)
 }
 
-// find returns the hole that a connection has come through; nil: none. place is where it came to; not valid: nobody knows.
-// Then the last one that leads to this end is meant, unless one before it has been used, and nobody has heard of that yet.
-func (w *Watcher) find(from, to, place netip.AddrPort) (found *Expectation) {
-	for h := w.expected[to]; h != nil; h = h.older {
-		if h.pinhole.From != from.Addr() || place.IsValid() && place != h.pinhole.At {
+// find returns the expectation of a connection between two ends, or nil. listen is the gateway's address
+// that the connection came to. If it is invalid, because the log does not say, the latest expectation with
+// this target wins, unless an older one was used and its connection was not seen yet. The caller holds w.mu.
+func (w *Watcher) find(from, target, listen netip.AddrPort) (found *Expectation) {
+	for x := w.expected[target]; x != nil; x = x.older {
+		if x.pinhole.From != from.Addr() || listen.IsValid() && listen != x.pinhole.At {
 			continue
 		}
-		if found == nil || h.wasUsed() {
-			found = h
+		if found == nil || x.wasUsed() {
+			found = x
 		}
 	}
 	return found
 }
 
-// onConnected takes a connection that has come through a hole; flow is it in the kernel's table; nil: the log has told of it.
-func (w *Watcher) onConnected(h *Expectation, from netip.AddrPort, at time.Time, flow *netflow.Flow) {
-	w.stopExpecting(h)
-	h.peer = from
-	h.mu.Lock()
-	h.connected, h.flow, h.fault = at, flow, nil
-	h.mu.Unlock()
-	w.activate(h)
+// onConnected records the connection of an expectation. flow is its entry in the table, or nil if only the
+// log has shown it. The caller holds w.mu.
+func (w *Watcher) onConnected(x *Expectation, peer netip.AddrPort, at time.Time, flow *netflow.Flow) {
+	w.stopExpecting(x)
+	x.peer = peer
+	x.mu.Lock()
+	x.connected, x.flow, x.fault = at, flow, nil
+	x.mu.Unlock()
+	w.activate(x)
 }
 
-// onUnmatched tells those who await a connection at a place of one that has come there and was not led on; false: nobody does.
-func (w *Watcher) onUnmatched(from, place netip.AddrPort, at time.Time) (told bool) {
-	if w.expectedPorts[place.Port()] == 0 {
+// onUnmatched records a connection that came to an expected address and port, and was not translated. It
+// reports whether anything is expected there. The caller holds w.mu.
+func (w *Watcher) onUnmatched(from, listen netip.AddrPort, at time.Time) (expected bool) {
+	if w.expectedPorts[listen.Port()] == 0 {
 		return false
 	}
 	for _, first := range w.expected {
-		for h := first; h != nil; h = h.older {
-			if h.pinhole.At == place {
-				h.unmatched(from.Addr(), at)
-				told = true
+		for x := first; x != nil; x = x.older {
+			if x.pinhole.At == listen {
+				x.unmatched(from.Addr(), at)
+				expected = true
 			}
 		}
 	}
-	return told
+	return expected
 }
 
-// activate follows a connection that has come. It is called with the lock held.
-func (w *Watcher) activate(h *Expectation) {
-	e := h.endpoints()
-	if old := w.active[e]; old != nil { // its end was missed
+// activate follows a connection to its end. The caller holds w.mu.
+func (w *Watcher) activate(x *Expectation) {
+	ends := x.endpoints()
+	if old := w.active[ends]; old != nil { // its end was missed
 		old.mu.Lock()
 		old.done = true
 		old.mu.Unlock()
 	}
-	w.active[e] = h
-	if c := w.unclaimed[e]; c != nil {
-		delete(w.unclaimed, e)
-		h.mu.Lock()
-		h.segments = *c
-		h.mu.Unlock()
+	w.active[ends] = x
+	if c := w.unclaimed[ends]; c != nil {
+		delete(w.unclaimed, ends)
+		x.mu.Lock()
+		x.segments = *c
+		x.mu.Unlock()
 	}
 }
 
-// deactivate no longer follows a connection. It is called with the lock held.
-func (w *Watcher) deactivate(h *Expectation) {
-	if e := h.endpoints(); w.active[e] == h {
-		delete(w.active, e)
+// deactivate stops following a connection. The caller holds w.mu.
+func (w *Watcher) deactivate(x *Expectation) {
+	if ends := x.endpoints(); w.active[ends] == x {
+		delete(w.active, ends)
 	}
 }
 
-// isTranslated tells whether a flow is led elsewhere than it was addressed to.
+// isTranslated reports whether the kernel has rewritten the destination of a flow.
 func isTranslated(f netflow.Flow) bool { return f.Reply.From != f.Original.To }
 
-// isControl tells whether a flow is a control connection to a forward.
+// isControl reports whether a flow is a control connection to a forward.
 func isControl(f forward.Resolved, flow netflow.Flow) bool {
 	to := flow.Original.To
 	if f.Listen.Port != to.Port() || f.Listen.Addr.IsValid() && f.Listen.Addr != to.Addr() {
@@ -234,7 +249,7 @@ func isControl(f forward.Resolved, flow netflow.Flow) bool {
 	return server.Port() == f.Server.Port && (server.Addr() == f.Server4 || server.Addr() == f.Server6)
 }
 
-// Poll asks the table how far the connections are that run, and tells the journal.
+// Poll asks the table for the state of the active connections, and reports it to the journal.
 func (w *Watcher) Poll(now time.Time) error {
 	w.dropUnclaimed(now)
 	err := errors.Join(w.pollReleased(now), w.pollConnections(now))
@@ -245,22 +260,22 @@ func (w *Watcher) Poll(now time.Time) error {
 	return err
 }
 
-// pollConnections brings what is known of data connections up to date.
+// pollConnections updates the active data connections from the table.
 func (w *Watcher) pollConnections(now time.Time) error {
 	w.mu.Lock()
 	tuples := make([]netflow.Tuple, 0, len(w.active))
-	holes := make([]*Expectation, 0, len(w.active))
-	var over []*Expectation // before the kernel was asked for them once
-	for _, h := range w.active {
-		if h.finished() {
-			over = append(over, h)
+	polled := make([]*Expectation, 0, len(w.active))
+	var finished []*Expectation // without asking the kernel once
+	for _, x := range w.active {
+		if x.finished() {
+			finished = append(finished, x)
 			continue
 		}
-		tuples, holes = append(tuples, h.tuple()), append(holes, h)
+		tuples, polled = append(tuples, x.tuple()), append(polled, x)
 	}
 	w.mu.Unlock()
-	for _, h := range over {
-		w.finish(h)
+	for _, x := range finished {
+		w.finish(x)
 	}
 	if len(tuples) == 0 {
 		return nil
@@ -269,41 +284,41 @@ func (w *Watcher) pollConnections(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	for i, h := range holes {
-		if h.update(found[i], now) {
-			w.finish(h)
+	for i, x := range polled {
+		if x.update(found[i], now) {
+			w.finish(x)
 		}
 	}
 	return nil
 }
 
-// finish tells that nothing more comes of a hole.
-func (w *Watcher) finish(h *Expectation) {
+// finish stops following a connection and calls its onEnd.
+func (w *Watcher) finish(x *Expectation) {
 	w.mu.Lock()
-	w.deactivate(h)
+	w.deactivate(x)
 	w.mu.Unlock()
-	if h.onEnd != nil {
-		h.onEnd()
+	if x.onEnd != nil {
+		x.onEnd()
 	}
 }
 
-// stopExpecting no longer awaits a hole's connection. It is called with the lock held.
-func (w *Watcher) stopExpecting(h *Expectation) {
-	h.expected = false
-	w.expectedPorts[h.pinhole.At.Port()]--
-	first := w.expected[h.pinhole.To]
-	if first == h {
-		first = h.older
+// stopExpecting removes an expectation from those that wait for a connection. The caller holds w.mu.
+func (w *Watcher) stopExpecting(x *Expectation) {
+	x.expected = false
+	w.expectedPorts[x.pinhole.At.Port()]--
+	first := w.expected[x.pinhole.To]
+	if first == x {
+		first = x.older
 	}
 	for other := first; other != nil; other = other.older {
-		if other.older == h {
-			other.older = h.older
+		if other.older == x {
+			other.older = x.older
 		}
 	}
-	h.older = nil
+	x.older = nil
 	if first == nil {
-		delete(w.expected, h.pinhole.To)
+		delete(w.expected, x.pinhole.To)
 		return
 	}
-	w.expected[h.pinhole.To] = first
+	w.expected[x.pinhole.To] = first
 }

@@ -183,7 +183,8 @@ func TestHoleStranger(t *testing.T) {
 	}
 }
 
-// The peer's packet is not led to the far end: the gateway's filter has dropped the first one, or it is too late.
+// The peer's packet is not led to the far end: the gateway's filter has dropped the first one, or it is too
+// late.
 func TestHoleNotLed(t *testing.T) {
 	for after, want := range map[time.Duration]verdict.Code{time.Second: verdict.CodeFiltered, time.Minute: verdict.CodeTooLate} {
 		w, table, _ := newTestWatcher()

@@ -6,55 +6,55 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// pollReleased searches the table for the connections of holes that are closed and have heard of none, and forgets the
-// holes that were closed so long ago that nothing is to come of them.
+// pollReleased searches the table for the connections of expectations that are released and have seen none,
+// and forgets the expectations whose connection cannot arrive any more.
 func (w *Watcher) pollReleased(now time.Time) error {
 	w.mu.Lock()
 	var unsure []*Expectation
 	for _, first := range w.expected {
-		for h, next := first, (*Expectation)(nil); h != nil; h = next {
-			next = h.older
-			search, late := h.searchOrExpire(now)
+		for x, older := first, (*Expectation)(nil); x != nil; x = older {
+			older = x.older
+			search, expire := x.searchOrExpire(now)
 			switch {
-			case late:
-				w.stopExpecting(h)
+			case expire:
+				w.stopExpecting(x)
 			case search && len(unsure) < searchesPerPoll:
-				h.searched = true
-				unsure = append(unsure, h)
+				x.searched = true
+				unsure = append(unsure, x)
 			}
 		}
 	}
 	w.mu.Unlock()
-	for _, h := range unsure {
-		found, err := w.table.Find(h.pinhole.From, h.pinhole.At)
+	for _, x := range unsure {
+		found, err := w.table.Find(x.pinhole.From, x.pinhole.At)
 		if err != nil {
 			return err
 		}
-		w.onSearched(h, found, now)
+		w.onSearched(x, found, now)
 	}
 	return nil
 }
 
-// onSearched takes what the table has at the place of a hole.
-func (w *Watcher) onSearched(h *Expectation, flows []netflow.Flow, now time.Time) {
+// onSearched takes the flows that the table has at the pinhole of an expectation.
+func (w *Watcher) onSearched(x *Expectation, flows []netflow.Flow, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !h.expected { // the log has told meanwhile, or it was too long ago
+	if !x.expected { // the log has shown its connection meanwhile, or it has expired
 		return
 	}
 	for _, f := range flows {
 		switch {
-		case f.Reply.From != h.pinhole.To:
+		case f.Reply.From != x.pinhole.To:
 		case !f.Replied:
-			w.stopExpecting(h)
-			h.finishUnanswered()
+			w.stopExpecting(x)
+			x.finishUnanswered()
 			return
 		case !f.State.Over():
-			w.onConnected(h, f.Original.From, now, &f)
+			w.onConnected(x, f.Original.From, now, &f)
 			return
 		}
 	}
-	if h.finishIfReleased() {
-		w.stopExpecting(h)
+	if x.finishIfReleased() {
+		w.stopExpecting(x)
 	}
 }

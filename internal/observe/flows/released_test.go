@@ -9,8 +9,8 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// A connection whose first packet was never answered is not in the log, if it was given up before that was sent again:
-// the table has it.
+// A connection whose first packet was never answered is not in the log, if it was given up before that was
+// sent again: the table has it.
 func TestReleased(t *testing.T) {
 	open, over, foreign := pinholeFlow(1), pinholeFlow(1), pinholeFlow(1)
 	open.Replied, open.State = true, netflow.TCPEstablished

@@ -7,43 +7,44 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// HandleSegment takes a segment with which a connection begins or ends, as it goes from one end to the other; or the first one
-// of a connection that no rule leads on.
+// HandleSegment takes a logged segment: one with which a connection begins or ends, with the addresses of
+// its two ends, or the first one of a connection that no rule has translated.
 func (w *Watcher) HandleSegment(s netflow.Segment) {
-	if over := w.handleSegment(s); over != nil {
-		over()
+	if onEnd := w.handleSegment(s); onEnd != nil {
+		onEnd()
 	}
 }
 
-// handleSegment returns what is to be called when the segment is the last one of a connection.
+// handleSegment returns the function to call, without a lock, if this was the last segment of a connection.
 func (w *Watcher) handleSegment(s netflow.Segment) func() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s.SYN && !s.ACK && w.onUnmatched(s.From, s.To, s.At) {
 		return nil
 	}
-	there := endpointsOf(s.From, s.To)
-	back := there.reversed()
-	h, returned := w.active[back], true
-	if h == nil {
-		h, returned = w.active[there], false
+	forth := endpointsOf(s.From, s.To)
+	back := forth.reversed()
+	x, fromFar := w.active[back], true
+	if x == nil {
+		x, fromFar = w.active[forth], false
 	}
-	if h == nil || s.SYN && h.segmentsClosed() { // and the port serves again
-		if h, returned = w.connectBySegment(s); h == nil {
-			w.keepUnclaimed(s, there, back)
+	if x == nil || s.SYN && x.segmentsClosed() { // the port is in use again
+		if x, fromFar = w.connectBySegment(s); x == nil {
+			w.keepUnclaimed(s, forth, back)
 			return nil
 		}
 	}
-	if h.addSegment(s, returned) {
-		w.deactivate(h)
-		return h.onEnd
+	if x.addSegment(s, fromFar) {
+		w.deactivate(x)
+		return x.onEnd
 	}
 	return nil
 }
 
-// connectBySegment takes a segment with which a connection through a hole may begin: what the end says that was dialled, or what
-// the other one has to say again. back tells which.
-func (w *Watcher) connectBySegment(s netflow.Segment) (h *Expectation, back bool) {
+// connectBySegment connects an expectation if the segment can be the first one that is seen of its
+// connection: the answer of the far end, or a repeated first segment. fromFar: the end that was dialled has
+// sent it. It returns nil if no expectation fits. The caller holds w.mu.
+func (w *Watcher) connectBySegment(s netflow.Segment) (x *Expectation, fromFar bool) {
 	from, to := s.To, s.From
 	switch {
 	case s.SYN && !s.ACK:
@@ -51,32 +52,32 @@ func (w *Watcher) connectBySegment(s netflow.Segment) (h *Expectation, back bool
 	case !s.SYN && !s.RST:
 		return nil, false
 	}
-	if h = w.find(from, to, netip.AddrPort{}); h != nil {
-		w.onConnected(h, from, s.At, nil)
+	if x = w.find(from, to, netip.AddrPort{}); x != nil {
+		w.onConnected(x, from, s.At, nil)
 	}
-	return h, from == s.To
+	return x, from == s.To
 }
 
-// keepUnclaimed keeps what a segment says of a connection that nobody has told of yet.
-func (w *Watcher) keepUnclaimed(s netflow.Segment, there, back endpoints) {
+// keepUnclaimed counts a segment of a connection that belongs to no session so far. The caller holds w.mu.
+func (w *Watcher) keepUnclaimed(s netflow.Segment, forth, back endpoints) {
 	if s.SYN && s.ACK && len(w.unclaimed) < maxUnclaimed {
 		delete(w.active, back)
 		w.unclaimed[back] = &byteCount{begun: s.At}
 	}
 	if c := w.unclaimed[back]; c != nil {
 		c.add(s, true)
-	} else if c := w.unclaimed[there]; c != nil {
+	} else if c := w.unclaimed[forth]; c != nil {
 		c.add(s, false)
 	}
 }
 
-// dropUnclaimed forgets what has turned out to be nobody's.
+// dropUnclaimed forgets the connections that no session has claimed in time.
 func (w *Watcher) dropUnclaimed(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for e, c := range w.unclaimed {
+	for ends, c := range w.unclaimed {
 		if now.Sub(c.begun) > unclaimedLifetime {
-			delete(w.unclaimed, e)
+			delete(w.unclaimed, ends)
 		}
 	}
 }

@@ -52,7 +52,8 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// One that lasts is found in the table, and so it is where an event tells of it, too, before the log or after it.
+// One that lasts is found in the table, and so it is where an event tells of it, too, before the log or
+// after it.
 func TestLogAndTable(t *testing.T) {
 	for name, told := range map[string]struct{ before, after bool }{"log alone": {}, "event first": {before: true}, "log first": {after: true}} {
 		w, table, _ := newTestWatcher()
@@ -104,8 +105,8 @@ func TestSeverBeforeLog(t *testing.T) {
 	}
 }
 
-// What comes to the pinhole's place and is not led on: a filter has dropped the first segment, and the pinhole serves no
-// second one; or it has expired.
+// What comes to the pinhole's place and is not led on: a filter has dropped the first segment, and the
+// pinhole serves no second one; or it has expired.
 func TestLogStrays(t *testing.T) {
 	for after, want := range map[time.Duration]verdict.Code{time.Second: verdict.CodeFiltered, time.Minute: verdict.CodeTooLate} {
 		w, _, _ := newTestWatcher()
@@ -162,8 +163,8 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// What the table has lost before anybody asked: the answer is in the log or was never given, and another connection may
-// be in the place.
+// What the table has lost before anybody asked: the answer is in the log or was never given, and another
+// connection may be in the place.
 func TestLogGone(t *testing.T) {
 	own := pinholeFlow(1)
 	own.Reply = netflow.Tuple{From: own.Original.To, To: own.Original.From}
@@ -191,8 +192,8 @@ func TestLogGone(t *testing.T) {
 	}
 }
 
-// Servers may offer the same port again. A connection of the log is the new hole's, unless the old one's transfer is over
-// and the log behind.
+// Servers may offer the same port again. A connection of the log is the new hole's, unless the old one's
+// transfer is over and the log behind.
 func TestLogPortAgain(t *testing.T) {
 	for _, used := range []bool{true, false} {
 		w, _, _ := newTestWatcher()

@@ -10,55 +10,59 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// control is a session that the kernel tracks.
+// control is a session with tracking kernel.
 type control struct {
 	flow         netflow.Flow
 	record       *sessions.Record
-	data         *Expectation // the data connection that runs; nil: none
-	endsWithData bool         // the session ends with its data connection
+	data         *Expectation // the data connection in progress, or nil
+	endsWithData bool         // the control connection is over: the session ends with its data connection
 }
 
-// beginSession begins with a control connection. It is called with the lock held.
+// beginSession begins a session with its control connection. The caller holds w.mu.
 func (w *Watcher) beginSession(forward forward.Resolved, f netflow.Flow) {
 	if old := w.controls[f.Original]; old != nil { // its end was missed
 		old.record.Ends("")
 	}
 	c := &control{flow: f}
-	c.record = w.journal.Begin(sessions.Opening{Forward: forward.Name, Tracking: forward.Tracking, Client: f.Original.From,
-		Gateway: f.Original.To, Passive: forward.ServerPorts})
+	c.record = w.journal.Begin(sessions.Opening{Forward: forward.Name, Tracking: forward.Tracking,
+		Client: f.Original.From, Gateway: f.Original.To, Passive: forward.ServerPorts})
 	c.record.Connected(f.Reply.From, 0)
 	w.controls[f.Original] = c
 }
 
-// beginData takes a data connection that the kernel's helper has announced. It is called with the lock held.
+// beginData begins a data connection that the kernel's helper has expected. The caller holds w.mu.
 func (w *Watcher) beginData(c *control, f netflow.Flow, at time.Time) {
 	active := f.Original.From.Addr() == c.flow.Reply.From.Addr()
 	mode := "passive"
 	if active {
 		mode = "active"
 	}
-	h := &Expectation{watcher: w, peer: f.Original.From, connected: at, flow: &f,
-		pinhole: pinhole.Pinhole{From: f.Original.From.Addr(), At: f.Original.To, To: f.Reply.From, As: f.Reply.To.Addr(), Active: active}}
-	if c.data != nil { // a session has one at a time: that one is over, though nobody has looked since
+	hole := pinhole.Pinhole{From: f.Original.From.Addr(), At: f.Original.To, To: f.Reply.From,
+		As: f.Reply.To.Addr(), Active: active}
+	x := &Expectation{watcher: w, peer: f.Original.From, connected: at, flow: &f, pinhole: hole}
+	if c.data != nil { // a session has one at a time: the last one is over, but was not polled since
 		c.record.Finishes(true, "", nil)
 	}
-	c.data = h
-	h.onEnd = func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if c.data == h {
-			c.data = nil
-			f := h.Progress().Fault
-			c.record.Finishes(f == nil, "", f)
-		}
-		if c.endsWithData && c.data == nil {
-			c.record.Ends("")
-		}
-	}
-	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: h.pinhole.From, At: h.pinhole.At, To: h.pinhole.To,
-		As: h.pinhole.As, Active: active, Meter: h}, time.Now())
+	c.data = x
+	x.onEnd = func() { w.endData(c, x) }
+	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: hole.From, At: hole.At,
+		To: hole.To, As: hole.As, Active: active, Meter: x}, time.Now())
 	c.record.Begins(at, "", "")
-	w.activate(h)
+	w.activate(x)
+}
+
+// endData ends a data connection, and its session if its control connection has ended before.
+func (w *Watcher) endData(c *control, x *Expectation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.data == x {
+		c.data = nil
+		fault := x.Progress().Fault
+		c.record.Finishes(fault == nil, "", fault)
+	}
+	if c.endsWithData && c.data == nil {
+		c.record.Ends("")
+	}
 }
 
 // pollControls ends the sessions whose control connection is over.
@@ -84,7 +88,7 @@ func (w *Watcher) pollControls(now time.Time) error {
 	return nil
 }
 
-// updateControl takes a control connection as it is now.
+// updateControl records the table's entry for a control connection, which is the zero flow if there is none.
 func (w *Watcher) updateControl(t netflow.Tuple, now netflow.Flow) {
 	w.mu.Lock()
 	c := w.controls[t]
@@ -95,17 +99,17 @@ func (w *Watcher) updateControl(t netflow.Tuple, now netflow.Flow) {
 	before := c.flow
 	gone := now.ID != before.ID
 	over := gone || now.State.Over()
-	waits := false
+	hasData := false
 	if over {
 		delete(w.controls, t)
-		waits = c.data != nil
-		c.endsWithData = waits
+		hasData = c.data != nil
+		c.endsWithData = hasData
 	} else {
 		c.flow = now
 	}
 	w.mu.Unlock()
 	switch {
-	case waits: // for its data connection, which may be over, too, and nobody has looked
+	case hasData: // it may be over, too, but was not polled since
 	case gone && !before.Replied:
 		c.record.Refuse(verdict.Fault{Code: verdict.CodeServerUnreachable, At: before.Reply.From, Fatal: true,
 			Err: before.Reply.From.String() + ": connection refused"})
