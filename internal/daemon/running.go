@@ -60,7 +60,7 @@ func (d *Daemon) prepare() *instance {
 func (r *instance) observe(forwards []forward.Resolved) {
 	r.watch.Start(r.p.Usable && slices.ContainsFunc(forwards, func(f forward.Resolved) bool { return f.MayUseKernel() }))
 	r.watch.SetForwards(forwards)
-	r.paths.Watcher = r.watch.Watcher
+	r.paths.Watcher = r.watch.Watcher()
 }
 
 // close lets go of everything.
