@@ -11,24 +11,25 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/control/ftptest"
 	"ftpgate/internal/core/forward"
 )
 
 // A forward is served until it is gone, and its address is known as the gateway's own that long.
 func TestServe(t *testing.T) {
-	g, at := newGateway(t), freePort(t)
-	g.serve(time.Minute, forwardTo("archive", at, newFTPServer(t, "one")))
+	g, at := newGateway(t), ftptest.FreePort(t)
+	g.serve(time.Minute, ftptest.NewServer(t, "one").Resolved("archive", at))
 	if !g.ListensAt(at) {
 		t.Errorf("got ListensAt(%s) false; want true", at)
 	}
-	c := dial(t, at)
-	c.want("220 one")
+	c := ftptest.Dial(t, at)
+	c.Want("220 one")
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		g.Stop(time.Minute)
 	}()
-	c.wantEnd()
+	c.WantEnd()
 	<-stopped
 	if g.ListensAt(at) {
 		t.Errorf("got ListensAt(%s) true after the stop; want false", at)
@@ -41,8 +42,8 @@ func TestServe(t *testing.T) {
 
 // A kernel-tracked forward has no socket here.
 func TestServeKernelTracked(t *testing.T) {
-	g, at := newGateway(t), freePort(t)
-	f := forwardTo("plc", at, newFTPServer(t, "one"))
+	g, at := newGateway(t), ftptest.FreePort(t)
+	f := ftptest.NewServer(t, "one").Resolved("plc", at)
 	f.Tracking = forward.TrackingKernel
 	g.serve(time.Minute, f)
 	if g.ListensAt(at) || len(g.serving) != 0 {
@@ -52,15 +53,15 @@ func TestServeKernelTracked(t *testing.T) {
 
 // A forward that is gone drains: its transfer ends, new clients are refused, idle sessions end.
 func TestDrain(t *testing.T) {
-	g, at, server := newGateway(t), freePort(t), newFTPServer(t, "one")
-	g.serve(time.Minute, forwardTo("archive", at, server))
-	busy, idle := dial(t, at), dial(t, at)
-	busy.transfer()
-	idle.want("220 ")
+	g, at, server := newGateway(t), ftptest.FreePort(t), ftptest.NewServer(t, "one")
+	g.serve(time.Minute, server.Resolved("archive", at))
+	busy, idle := ftptest.Dial(t, at), ftptest.Dial(t, at)
+	busy.Transfer()
+	idle.Want("220 ")
 	g.serve(time.Minute) // nothing
-	idle.wantEnd()
-	late := dial(t, at)
-	late.wantEnd()
+	idle.WantEnd()
+	late := ftptest.Dial(t, at)
+	late.WantEnd()
 	g.mu.Lock()
 	refused := slices.Clone(g.refused)
 	g.mu.Unlock()
@@ -70,26 +71,26 @@ func TestDrain(t *testing.T) {
 	if !g.ListensAt(at) {
 		t.Error("got ListensAt false while the transfer goes on; want true")
 	}
-	busy.finish(server)
-	busy.wantEnd()
+	busy.Finish(server)
+	busy.WantEnd()
 	g.Stop(time.Minute)
 }
 
 // A transfer that takes longer than the drain time is ended.
 func TestDrainTime(t *testing.T) {
-	g, at := newGateway(t), freePort(t)
-	g.serve(time.Minute, forwardTo("archive", at, newFTPServer(t, "one")))
-	c := dial(t, at)
-	c.transfer()
+	g, at := newGateway(t), ftptest.FreePort(t)
+	g.serve(time.Minute, ftptest.NewServer(t, "one").Resolved("archive", at))
+	c := ftptest.Dial(t, at)
+	c.Transfer()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		g.Stop(50 * time.Millisecond)
 	}()
-	c.wantEnd()
+	c.WantEnd()
 	select {
 	case <-stopped:
-	case <-time.After(patience):
+	case <-time.After(ftptest.Patience):
 		t.Fatal("Stop waits for a session after it was ended")
 	}
 }
@@ -101,28 +102,28 @@ func TestChange(t *testing.T) {
 		"refresh": func(g *gateway, f forward.Resolved) { g.Update([]forward.Resolved{f}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, at := newGateway(t), freePort(t)
-			g.serve(time.Minute, forwardTo("archive", at, newFTPServer(t, "one")))
+			g, at := newGateway(t), ftptest.FreePort(t)
+			g.serve(time.Minute, ftptest.NewServer(t, "one").Resolved("archive", at))
 			key := forward.Listen{Addr: at.Addr(), Port: at.Port()}
 			socket := g.serving[key].socket
-			before := dial(t, at)
-			before.want("220 one")
-			change(g, forwardTo("renamed", at, newFTPServer(t, "two")))
+			before := ftptest.Dial(t, at)
+			before.Want("220 one")
+			change(g, ftptest.NewServer(t, "two").Resolved("renamed", at))
 			if l := g.serving[key]; l == nil || l.socket != socket {
 				t.Errorf("got listener %v; want the socket of before", l)
 			}
-			before.send("NOOP")
-			before.want("200 ")
-			after := dial(t, at)
-			after.want("220 two")
+			before.Send("NOOP")
+			before.Want("200 ")
+			after := ftptest.Dial(t, at)
+			after.Want("220 two")
 		})
 	}
 }
 
 // Update starts nothing: a forward that is not served stays so.
 func TestUpdateOfOthers(t *testing.T) {
-	g, at := newGateway(t), freePort(t)
-	g.Update([]forward.Resolved{forwardTo("archive", at, newFTPServer(t, "one"))})
+	g, at := newGateway(t), ftptest.FreePort(t)
+	g.Update([]forward.Resolved{ftptest.NewServer(t, "one").Resolved("archive", at)})
 	if g.ListensAt(at) {
 		t.Error("got a listener; want none")
 	}
@@ -135,10 +136,10 @@ func TestOpenInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	g, free, server := newGateway(t), freePort(t), newFTPServer(t, "one")
+	g, free, server := newGateway(t), ftptest.FreePort(t), ftptest.NewServer(t, "one")
 	inUse := taken.Addr().(*net.TCPAddr).AddrPort()
 	opened, findings := g.Open(t.Context(), []forward.Resolved{
-		forwardTo("first", inUse, server), forwardTo("second", free, server)})
+		server.Resolved("first", inUse), server.Resolved("second", free)})
 	self := fmt.Sprintf("(pid %d)", os.Getpid())
 	if len(findings) != 1 || findings[0].Forward != "first" || !findings[0].IsFault() {
 		t.Fatalf("got findings %v; want a fault of the first forward", findings)
@@ -164,7 +165,7 @@ func TestOpenInUse(t *testing.T) {
 // An address that this host does not have is preflight's finding, and not one more here.
 func TestOpenForeignAddress(t *testing.T) {
 	g := newGateway(t)
-	f := forwardTo("archive", netip.MustParseAddrPort("192.0.2.1:2121"), newFTPServer(t, "one"))
+	f := ftptest.NewServer(t, "one").Resolved("archive", netip.MustParseAddrPort("192.0.2.1:2121"))
 	opened, findings := g.Open(t.Context(), []forward.Resolved{f})
 	if len(opened) != 0 || len(findings) != 0 {
 		t.Errorf("got %d sockets, findings %v; want none", len(opened), findings)
@@ -173,49 +174,49 @@ func TestOpenForeignAddress(t *testing.T) {
 
 // A forward takes an address over from one that is given up, also while that one still has a transfer.
 func TestTakeOver(t *testing.T) {
-	g, at, old := newGateway(t), freePort(t), newFTPServer(t, "old")
-	g.serve(time.Minute, forwardTo("old", at, old))
-	c := dial(t, at)
-	c.transfer()
+	g, at, old := newGateway(t), ftptest.FreePort(t), ftptest.NewServer(t, "old")
+	g.serve(time.Minute, old.Resolved("old", at))
+	c := ftptest.Dial(t, at)
+	c.Transfer()
 	everywhere := netip.AddrPortFrom(netip.Addr{}, at.Port()) // overlaps, but is another listen address
-	g.serve(time.Minute, forwardTo("new", everywhere, newFTPServer(t, "new")))
-	next := dial(t, at)
-	next.want("220 new")
-	c.finish(old)
-	c.wantEnd()
-	g.serve(time.Minute, forwardTo("again", at, old)) // and back
-	next.wantEnd()
-	back := dial(t, at)
-	back.want("220 old")
+	g.serve(time.Minute, ftptest.NewServer(t, "new").Resolved("new", everywhere))
+	next := ftptest.Dial(t, at)
+	next.Want("220 new")
+	c.Finish(old)
+	c.WantEnd()
+	g.serve(time.Minute, old.Resolved("again", at)) // and back
+	next.WantEnd()
+	back := ftptest.Dial(t, at)
+	back.Want("220 old")
 }
 
 // A forward that is gone and comes back at once, while its old listener drains, is served again.
 func TestServeAgainWhileDraining(t *testing.T) {
-	g, at, server := newGateway(t), freePort(t), newFTPServer(t, "one")
-	g.serve(time.Minute, forwardTo("archive", at, server))
-	c := dial(t, at)
-	c.transfer()
+	g, at, server := newGateway(t), ftptest.FreePort(t), ftptest.NewServer(t, "one")
+	g.serve(time.Minute, server.Resolved("archive", at))
+	c := ftptest.Dial(t, at)
+	c.Transfer()
 	g.serve(time.Minute)
-	g.serve(time.Minute, forwardTo("archive", at, server))
-	next := dial(t, at)
-	next.want("220 one")
-	c.finish(server)
+	g.serve(time.Minute, server.Resolved("archive", at))
+	next := ftptest.Dial(t, at)
+	next.Want("220 one")
+	c.Finish(server)
 }
 
 // An address that cannot be taken over is logged, and the other forwards are served.
 func TestTakeOverFails(t *testing.T) {
-	g, at := newGateway(t), freePort(t)
+	g, at := newGateway(t), ftptest.FreePort(t)
 	taken, err := net.Listen("tcp4", at.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	other := freePort(t)
-	server := newFTPServer(t, "one")
-	forwards := []forward.Resolved{forwardTo("first", at, server), forwardTo("second", other, server)}
+	other := ftptest.FreePort(t)
+	server := ftptest.NewServer(t, "one")
+	forwards := []forward.Resolved{server.Resolved("first", at), server.Resolved("second", other)}
 	g.Serve(context.Background(), forwards, Opened{}, time.Minute)
-	c := dial(t, other)
-	c.want("220 one")
+	c := ftptest.Dial(t, other)
+	c.Want("220 one")
 	c.Close()
 	g.Stop(time.Minute)
 	log := g.log.String()
