@@ -205,7 +205,12 @@ func servers(forwards []forward.Resolved) []string {
 }
 
 func TestResolve(t *testing.T) {
-	const remedy = ": mend the name or the resolver (getent hosts ftp.example.com), or give the server's address"
+	const (
+		host   = "ftp.example.com"
+		failed = `server name "ftp.example.com" cannot be resolved: `
+		remedy = ": mend the name or the resolver (getent hosts ftp.example.com)" +
+			", or give the server's address"
+	)
 	for _, tt := range []struct {
 		name    string
 		listen  string
@@ -216,22 +221,24 @@ func TestResolve(t *testing.T) {
 	}{
 		{"literal", ":2121", "203.0.113.21", nil, "203.0.113.21 -", ""},
 		{"literal IPv6", "[2001:db8:5::2]:2121", "2001:db8:113::21", nil, "- 2001:db8:113::21", ""},
-		{"the first of each family", ":2121", "ftp.example.com",
-			[]string{"2001:db8::9", "203.0.113.9", "203.0.113.1", "2001:db8::1"}, "203.0.113.9 2001:db8::9", ""},
-		{"mapped", ":2121", "ftp.example.com", []string{"::ffff:203.0.113.9"}, "203.0.113.9 -", ""},
-		{"IPv4 listen", "192.168.5.2:2121", "ftp.example.com", []string{"2001:db8::9", "203.0.113.9"}, "203.0.113.9 -", ""},
-		{"IPv6 listen", "[2001:db8:5::2]:2121", "ftp.example.com", []string{"203.0.113.9", "2001:db8::9"}, "- 2001:db8::9", ""},
-		{"link-local", ":2121", "ftp.example.com", []string{"fe80::1%lan0", "203.0.113.9"}, "203.0.113.9 -", ""},
-		{"only link-local", ":2121", "ftp.example.com", []string{"fe80::1%lan0"}, "- -",
-			`server name "ftp.example.com" cannot be resolved: it has no address that can be routed` + remedy},
-		{"no such name", ":2121", "ftp.example.com", nil, "- -",
-			`server name "ftp.example.com" cannot be resolved: no such host` + remedy},
-		{"only the other family", "192.168.5.2:2121", "ftp.example.com", []string{"2001:db8::9", "2001:db8::1"}, "- -",
-			`server "ftp.example.com" has no IPv4 address (it has 2001:db8::9, 2001:db8::1), and listen 192.168.5.2:2121 is IPv4: ` +
-				`listen on an IPv6 address or :2121`},
-		{"only the other family, IPv6", "[2001:db8:5::2]:2121", "ftp.example.com", []string{"203.0.113.9"}, "- -",
-			`server "ftp.example.com" has no IPv6 address (it has 203.0.113.9), and listen [2001:db8:5::2]:2121 is IPv6: ` +
-				`listen on an IPv4 address or :2121`},
+		{"the first of each family", ":2121", host,
+			[]string{"2001:db8::9", "203.0.113.9", "203.0.113.1", "2001:db8::1"},
+			"203.0.113.9 2001:db8::9", ""},
+		{"mapped", ":2121", host, []string{"::ffff:203.0.113.9"}, "203.0.113.9 -", ""},
+		{"IPv4 listen", "192.168.5.2:2121", host, []string{"2001:db8::9", "203.0.113.9"},
+			"203.0.113.9 -", ""},
+		{"IPv6 listen", "[2001:db8:5::2]:2121", host, []string{"203.0.113.9", "2001:db8::9"},
+			"- 2001:db8::9", ""},
+		{"link-local", ":2121", host, []string{"fe80::1%lan0", "203.0.113.9"}, "203.0.113.9 -", ""},
+		{"only link-local", ":2121", host, []string{"fe80::1%lan0"}, "- -",
+			failed + "it has no address that can be routed" + remedy},
+		{"no such name", ":2121", host, nil, "- -", failed + "no such host" + remedy},
+		{"only the other family", "192.168.5.2:2121", host, []string{"2001:db8::9", "2001:db8::1"}, "- -",
+			`server "ftp.example.com" has no IPv4 address (it has 2001:db8::9, 2001:db8::1), ` +
+				`and listen 192.168.5.2:2121 is IPv4: listen on an IPv6 address or :2121`},
+		{"only the other family, IPv6", "[2001:db8:5::2]:2121", host, []string{"203.0.113.9"}, "- -",
+			`server "ftp.example.com" has no IPv6 address (it has 203.0.113.9), ` +
+				`and listen [2001:db8:5::2]:2121 is IPv6: listen on an IPv4 address or :2121`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench()
@@ -258,7 +265,10 @@ func TestResolveAsksOnce(t *testing.T) {
 	var forwards []forward.Forward
 	for i := range 100 {
 		host := []string{"ftp.example.com", "gone.example.com", "203.0.113.21"}[i%3]
-		forwards = append(forwards, plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("%s:%d", host, 21+i)))
+		forwards = append(
+			forwards,
+			plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("%s:%d", host, 21+i)),
+		)
 	}
 	got, findings := b.Resolve(t.Context(), forwards)
 	if want := map[string]int{"ftp.example.com": 1, "gone.example.com": 1}; !maps.Equal(b.names.asked, want) {
@@ -279,7 +289,10 @@ func TestResolveWithoutAnswer(t *testing.T) {
 		b.names.block = make(chan struct{}) // for good
 		var forwards []forward.Forward
 		for i := range 1000 {
-			forwards = append(forwards, plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("s%d.example.com", i)))
+			forwards = append(
+				forwards,
+				plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("s%d.example.com", i)),
+			)
 		}
 		start := time.Now()
 		done := make(chan []finding.Finding)
@@ -298,8 +311,13 @@ func TestResolveWithoutAnswer(t *testing.T) {
 		if took := time.Since(start); took != 30*time.Second {
 			t.Errorf("got an answer after %s; want it after the 30s that all of them have", took)
 		}
-		if len(findings) != 1000 || !strings.Contains(findings[0].Text, `"s0.example.com" cannot be resolved: no answer within 10s`) {
-			t.Errorf("got %d findings, the first %+v; want 1000 without an answer", len(findings), findings[0])
+		if len(findings) != 1000 ||
+			!strings.Contains(findings[0].Text, `"s0.example.com" cannot be resolved: no answer within 10s`) {
+			t.Errorf(
+				"got %d findings, the first %+v; want 1000 without an answer",
+				len(findings),
+				findings[0],
+			)
 		}
 	})
 }
@@ -325,7 +343,10 @@ func TestPublish(t *testing.T) {
 	b := newBench()
 	broken := errors.New("nft: no room")
 	b.kernel.fail(broken)
-	resolved, _ := b.Resolve(t.Context(), []forward.Forward{plain("main", ":2121", "203.0.113.21"), plain("other", ":2122", "203.0.113.22")})
+	resolved, _ := b.Resolve(
+		t.Context(),
+		[]forward.Forward{plain("main", ":2121", "203.0.113.21"), plain("other", ":2122", "203.0.113.22")},
+	)
 	err := b.Publish(resolved)
 	if want := "gateway: publish 2 forwards: nft: no room"; !errors.Is(err, broken) || err.Error() != want {
 		t.Errorf("got error %v; want %s", err, want)

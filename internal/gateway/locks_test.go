@@ -61,7 +61,11 @@ func TestReadersDoNotWaitForTheKernel(t *testing.T) {
 					t.Errorf("got uses names %t; want that of the published forwards", got)
 				}
 			})
-			promptly(t, "Resolve", func() { b.Resolve(context.Background(), []forward.Forward{plain("x", ":1", name)}) })
+			promptly(
+				t,
+				"Resolve",
+				func() { b.Resolve(context.Background(), []forward.Forward{plain("x", ":1", name)}) },
+			)
 			close(b.kernel.resume)
 			for finished := false; !finished; {
 				select {
@@ -108,7 +112,12 @@ func TestRefreshLogsWithoutLocks(t *testing.T) {
 	resolver.is(name, "203.0.113.10")
 	promptly(t, "Refresh", func() {
 		if changed, err := g.Refresh(t.Context(), sound); !changed || err != nil || records != 1 {
-			t.Errorf("got changed %t, error %v, %d records; want a change, and one record", changed, err, records)
+			t.Errorf(
+				"got changed %t, error %v, %d records; want a change, and one record",
+				changed,
+				err,
+				records,
+			)
 		}
 	})
 }

@@ -32,12 +32,20 @@ func TestResolveProxy(t *testing.T) {
 		{Clients: netip.MustParsePrefix("172.16.0.0/12"), Host: "nosuch.example.com"},
 	}
 	got, findings := b.Resolve(t.Context(), []forward.Forward{f})
-	wantFindings(t, findings, `warning: forward "main": advertised name "nosuch.example.com" cannot be resolved: no such host: `+
-		`mend the name or the resolver (getent hosts nosuch.example.com), or give an address`)
+	wantFindings(
+		t,
+		findings,
+		`warning: forward "main": advertised name "nosuch.example.com" cannot be resolved: no such host: `+
+			`mend the name or the resolver (getent hosts nosuch.example.com), or give an address`,
+	)
 	if want := addrs("2001:db8::9", "203.0.113.9", "203.0.113.1"); !slices.Equal(got[0].Servers, want) {
 		t.Errorf("got servers %v; want %v", got[0].Servers, want)
 	}
-	for client, want := range map[string]string{"192.0.2.1": "198.51.100.7", "10.1.2.3": "10.0.0.1", "172.16.0.1": "invalid IP"} {
+	for client, want := range map[string]string{
+		"192.0.2.1":  "198.51.100.7",
+		"10.1.2.3":   "10.0.0.1",
+		"172.16.0.1": "invalid IP",
+	} {
 		if addr := got[0].AdvertisedTo(netip.MustParseAddr(client)); addr.String() != want {
 			t.Errorf("client %s is told %s; want %s", client, addr, want)
 		}
@@ -54,11 +62,19 @@ func TestResolveProxy(t *testing.T) {
 	b.refresh(t, false)
 	b.names.is("public.example.com", "198.51.100.8")
 	b.refresh(t, true)
-	if addr := b.Forwards()[0].AdvertisedTo(netip.MustParseAddr("192.0.2.1")); addr.String() != "198.51.100.8" {
+	if addr := b.Forwards()[0].AdvertisedTo(
+		netip.MustParseAddr("192.0.2.1"),
+	); addr.String() != "198.51.100.8" {
 		t.Errorf("got %s; want the new address 198.51.100.8", addr)
 	}
-	if err := b.Reinstall(); err != nil || b.kernel.applies() != 3 || !slices.Equal(b.kernel.removed, []string{"ftpgate"}) {
-		t.Errorf("reinstall: got %d applies, removed %q, error %v; want 3, the table and none", b.kernel.applies(), b.kernel.removed, err)
+	if err := b.Reinstall(); err != nil || b.kernel.applies() != 3 ||
+		!slices.Equal(b.kernel.removed, []string{"ftpgate"}) {
+		t.Errorf(
+			"reinstall: got %d applies, removed %q, error %v; want 3, the table and none",
+			b.kernel.applies(),
+			b.kernel.removed,
+			err,
+		)
 	}
 }
 
@@ -70,7 +86,11 @@ func TestPublishRelayOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b.kernel.applies() != 0 || !slices.Equal(b.kernel.removed, []string{"ftpgate-old", "ftpgate"}) {
-		t.Errorf("got %d applies, removed %q; want none, and both tables", b.kernel.applies(), b.kernel.removed)
+		t.Errorf(
+			"got %d applies, removed %q; want none, and both tables",
+			b.kernel.applies(),
+			b.kernel.removed,
+		)
 	}
 	none := gateway.New("ftpgate", nil, b.names, nil)
 	if err := none.Publish([]forward.Resolved{relayed}); err != nil {
@@ -84,8 +104,14 @@ func TestPublishRelayOnly(t *testing.T) {
 // The maps of passages that sessions have stay, whatever becomes of their forward.
 func TestPublishKeepsHeld(t *testing.T) {
 	b := newBench()
-	b.PassthroughRanges = func() []forward.PortRange { return []forward.PortRange{{First: 50000, Last: 50100}} }
-	if err := b.Publish([]forward.Resolved{proxied(":2121", "203.0.113.21", func(f *forward.Resolved) { f.Data = forward.DataRelay })}); err != nil {
+	b.PassthroughRanges = func() []forward.PortRange {
+		return []forward.PortRange{{First: 50000, Last: 50100}}
+	}
+	if err := b.Publish(
+		[]forward.Resolved{
+			proxied(":2121", "203.0.113.21", func(f *forward.Resolved) { f.Data = forward.DataRelay }),
+		},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if text := b.kernel.applied[0].Text(); !strings.Contains(text, "map passage4_50000_50100 {") {

@@ -33,13 +33,29 @@ func TestRefresh(t *testing.T) {
 
 	b.names.is(name, "203.0.113.1", "203.0.113.2", "2001:db8::9")
 	b.refresh(t, true)
-	if got, want := servers(b.Forwards()), []string{"203.0.113.1 2001:db8::9", "203.0.113.21 -"}; !slices.Equal(got, want) {
+	if got, want := servers(
+		b.Forwards(),
+	), []string{
+		"203.0.113.1 2001:db8::9",
+		"203.0.113.21 -",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("got servers %q; want %q", got, want)
 	}
-	if got := b.kernel.applies(); got != 2 || !strings.Contains(b.kernel.last(), "203.0.113.1 . 21") || strings.Contains(b.kernel.last(), "203.0.113.9") {
-		t.Errorf("got %d applies, the last\n%s\nwant one more, with 203.0.113.1 for 203.0.113.9", got, b.kernel.last())
+	if got := b.kernel.applies(); got != 2 || !strings.Contains(b.kernel.last(), "203.0.113.1 . 21") ||
+		strings.Contains(b.kernel.last(), "203.0.113.9") {
+		t.Errorf(
+			"got %d applies, the last\n%s\nwant one more, with 203.0.113.1 for 203.0.113.9",
+			got,
+			b.kernel.last(),
+		)
 	}
-	b.log.wantNew(t, "INFO server address changed forward=main from=203.0.113.9 2001:db8::9 to=203.0.113.1 2001:db8::9")
+	b.log.wantNew(
+		t,
+		"INFO server address changed forward=main from=203.0.113.9 2001:db8::9 to=203.0.113.1 2001:db8::9",
+	)
 	b.refresh(t, false)
 
 	b.names.is(name, "203.0.113.1") // a family goes
@@ -79,7 +95,15 @@ func TestRefreshFailure(t *testing.T) {
 	for range 3 {
 		b.refresh(t, false)
 	}
-	if got, want := servers(b.Forwards()), []string{"203.0.113.9 -", "203.0.113.21 -"}; !slices.Equal(got, want) {
+	if got, want := servers(
+		b.Forwards(),
+	), []string{
+		"203.0.113.9 -",
+		"203.0.113.21 -",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("got servers %q; want %q", got, want)
 	}
 	b.log.wantNew(t, `WARN server name "ftp.example.com" cannot be resolved: server misbehaving forward=main`)
@@ -218,7 +242,11 @@ func TestConcurrentUse(t *testing.T) {
 		})
 		all.Go(func() {
 			for range 50 {
-				b.publish(t, plain("main", ":2121", name), plain(fmt.Sprint("extra ", i), fmt.Sprint(":", 3000+i), "203.0.113.21"))
+				b.publish(
+					t,
+					plain("main", ":2121", name),
+					plain(fmt.Sprint("extra ", i), fmt.Sprint(":", 3000+i), "203.0.113.21"),
+				)
 				b.UsesNames()
 				b.Forwards()
 			}
@@ -244,16 +272,30 @@ func TestRefreshKeepsSound(t *testing.T) {
 		var found []finding.Finding
 		for _, f := range forwards {
 			if f.Server4.String() == "203.0.113.1" {
-				found = append(found, finding.Finding{Forward: f.Name, Text: "is this gateway itself", Remedy: "mend it"})
+				found = append(
+					found,
+					finding.Finding{Forward: f.Name, Text: "is this gateway itself", Remedy: "mend it"},
+				)
 			}
-			found = append(found, finding.Finding{Forward: f.Name, Text: "by the way", Severity: finding.Warning})
+			found = append(
+				found,
+				finding.Finding{Forward: f.Name, Text: "by the way", Severity: finding.Warning},
+			)
 		}
 		return found
 	}
 	if changed, err := b.Refresh(t.Context(), astray); !changed || err != nil {
 		t.Errorf("got changed %t, error %v; want the other one followed", changed, err)
 	}
-	if got, want := servers(b.Forwards()), []string{"203.0.113.9 -", "203.0.113.7 -"}; !slices.Equal(got, want) {
+	if got, want := servers(
+		b.Forwards(),
+	), []string{
+		"203.0.113.9 -",
+		"203.0.113.7 -",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("got servers %q; want %q", got, want)
 	}
 	b.log.wantNew(t, "WARN is this gateway itself forward=main",

@@ -54,21 +54,63 @@ func TestCount(t *testing.T) {
 		sent, received uint64
 		over           bool
 	}{
-		"nothing ends":               {nil, 0, 0, false},
-		"download":                   {[]testSegment{{true, "FA", farSeq(5000), dialFirst, 1000}, {false, "FA", dialFirst, farSeq(6001), 0}}, 0, 6000, true},
-		"upload":                     {[]testSegment{{false, "FA", dialFirst, farSeq(0), 77}, {true, "FA", farSeq(0), dialFirst + 78, 0}}, 77, 0, true},
-		"FIN sent twice":             {[]testSegment{{true, "FA", farSeq(5000), dialFirst, 1000}, {true, "FA", farSeq(4000), dialFirst, 2000}, {false, "FA", dialFirst, farSeq(6001), 0}}, 0, 6000, true},
-		"no bytes":                   {[]testSegment{{true, "FA", farSeq(0), dialFirst, 0}, {false, "FA", dialFirst, farSeq(1), 0}}, 0, 0, true},
-		"the receiver closes":        {[]testSegment{{false, "FA", dialFirst, farSeq(3000), 0}}, 0, 3000, false},
-		"and then takes no more":     {[]testSegment{{false, "FA", dialFirst, farSeq(3000), 0}, {true, "FA", farSeq(4000), dialFirst + 1, 0}, {false, "R", dialFirst + 1, 0, 0}}, 0, 3000, true},
-		"the receiver half closes":   {[]testSegment{{false, "FA", dialFirst, farSeq(3000), 0}, {true, "FA", farSeq(4000), dialFirst + 1, 500}}, 0, 4500, true},
-		"the receiver resets":        {[]testSegment{{false, "RA", dialFirst, farSeq(3000), 0}}, 0, 3000, true},
-		"all is sent, but reset":     {[]testSegment{{true, "FA", farSeq(9000), dialFirst, 1000}, {false, "RA", dialFirst, farSeq(3000), 0}}, 0, 3000, true},
-		"reset after the end":        {[]testSegment{{true, "FA", farSeq(9000), dialFirst, 1000}, {false, "RA", dialFirst, farSeq(10001), 0}}, 0, 10000, true},
-		"the sender resets":          {[]testSegment{{true, "RA", farSeq(7000), dialFirst, 0}}, 0, 7000, true},
-		"resets do not end anew":     {[]testSegment{{true, "RA", farSeq(7000), dialFirst, 0}, {false, "R", dialFirst, 0, 0}, {true, "FA", farSeq(9000), dialFirst, 0}}, 0, 7000, true},
-		"both carry data":            {[]testSegment{{false, "FA", dialFirst + 10, farSeq(0), 5}, {true, "FA", farSeq(20), dialFirst + 16, 7}}, 15, 27, true},
-		"a late SYN changes nothing": {[]testSegment{{true, "SA", farSeq(0) - 1, dialFirst, 0}, {true, "FA", farSeq(50), dialFirst, 0}}, 0, 50, false},
+		"nothing ends": {nil, 0, 0, false},
+		"download": {[]testSegment{
+			{true, "FA", farSeq(5000), dialFirst, 1000},
+			{false, "FA", dialFirst, farSeq(6001), 0},
+		}, 0, 6000, true},
+		"upload": {[]testSegment{
+			{false, "FA", dialFirst, farSeq(0), 77},
+			{true, "FA", farSeq(0), dialFirst + 78, 0},
+		}, 77, 0, true},
+		"FIN sent twice": {[]testSegment{
+			{true, "FA", farSeq(5000), dialFirst, 1000},
+			{true, "FA", farSeq(4000), dialFirst, 2000},
+			{false, "FA", dialFirst, farSeq(6001), 0},
+		}, 0, 6000, true},
+		"no bytes": {[]testSegment{
+			{true, "FA", farSeq(0), dialFirst, 0},
+			{false, "FA", dialFirst, farSeq(1), 0},
+		}, 0, 0, true},
+		"the receiver closes": {[]testSegment{
+			{false, "FA", dialFirst, farSeq(3000), 0},
+		}, 0, 3000, false},
+		"and then takes no more": {[]testSegment{
+			{false, "FA", dialFirst, farSeq(3000), 0},
+			{true, "FA", farSeq(4000), dialFirst + 1, 0},
+			{false, "R", dialFirst + 1, 0, 0},
+		}, 0, 3000, true},
+		"the receiver half closes": {[]testSegment{
+			{false, "FA", dialFirst, farSeq(3000), 0},
+			{true, "FA", farSeq(4000), dialFirst + 1, 500},
+		}, 0, 4500, true},
+		"the receiver resets": {[]testSegment{
+			{false, "RA", dialFirst, farSeq(3000), 0},
+		}, 0, 3000, true},
+		"all is sent, but reset": {[]testSegment{
+			{true, "FA", farSeq(9000), dialFirst, 1000},
+			{false, "RA", dialFirst, farSeq(3000), 0},
+		}, 0, 3000, true},
+		"reset after the end": {[]testSegment{
+			{true, "FA", farSeq(9000), dialFirst, 1000},
+			{false, "RA", dialFirst, farSeq(10001), 0},
+		}, 0, 10000, true},
+		"the sender resets": {[]testSegment{
+			{true, "RA", farSeq(7000), dialFirst, 0},
+		}, 0, 7000, true},
+		"resets do not end anew": {[]testSegment{
+			{true, "RA", farSeq(7000), dialFirst, 0},
+			{false, "R", dialFirst, 0, 0},
+			{true, "FA", farSeq(9000), dialFirst, 0},
+		}, 0, 7000, true},
+		"both carry data": {[]testSegment{
+			{false, "FA", dialFirst + 10, farSeq(0), 5},
+			{true, "FA", farSeq(20), dialFirst + 16, 7},
+		}, 15, 27, true},
+		"a late SYN changes nothing": {[]testSegment{
+			{true, "SA", farSeq(0) - 1, dialFirst, 0},
+			{true, "FA", farSeq(50), dialFirst, 0},
+		}, 0, 50, false},
 	} {
 		var c byteCount
 		open := []testSegment{{false, "S", dialFirst - 1, 0, 0}, {true, "SA", farFirst - 1, dialFirst, 0}}
@@ -76,7 +118,16 @@ func TestCount(t *testing.T) {
 			c.add(s.segment(), s.back)
 		}
 		if s, r := c.bytes(0, 0); s != tt.sent || r != tt.received || c.closed != tt.over {
-			t.Errorf("%s: got %d and %d bytes, over %v; want %d and %d, %v", name, s, r, c.closed, tt.sent, tt.received, tt.over)
+			t.Errorf(
+				"%s: got %d and %d bytes, over %v; want %d and %d, %v",
+				name,
+				s,
+				r,
+				c.closed,
+				tt.sent,
+				tt.received,
+				tt.over,
+			)
 		}
 	}
 }
@@ -88,11 +139,19 @@ func TestCountAbout(t *testing.T) {
 	if s, r := c.bytes(5, 6); s != 5 || r != 6 {
 		t.Errorf("got %d and %d of no segments; want what was known", s, r)
 	}
-	for _, s := range []testSegment{{true, "SA", farFirst - 1, dialFirst, 0}, {true, "FA", farSeq(123), dialFirst, 0}, {false, "FA", dialFirst, farSeq(124), 0}} {
+	for _, s := range []testSegment{
+		{true, "SA", farFirst - 1, dialFirst, 0},
+		{true, "FA", farSeq(123), dialFirst, 0},
+		{false, "FA", dialFirst, farSeq(124), 0},
+	} {
 		c.add(s.segment(), s.back)
 	}
 	const round = 1 << 32
-	for about, want := range map[uint64]uint64{0: 123, 200: 123, 100 << 20: 123, round - 5: round + 123, round + 5<<20: round + 123, 10*round + 400: 10*round + 123} {
+	for about, want := range map[uint64]uint64{
+		0: 123, 200: 123, 100 << 20: 123,
+		round - 5: round + 123, round + 5<<20: round + 123,
+		10*round + 400: 10*round + 123,
+	} {
 		if _, r := c.bytes(0, about); r != want {
 			t.Errorf("about %d: got %d; want %d", about, r, want)
 		}
@@ -101,7 +160,8 @@ func TestCountAbout(t *testing.T) {
 
 // handshakeAnd gives segments to the watcher, with the SYN of both ends before them.
 func handshakeAnd(w *Watcher, when time.Time, segments ...testSegment) {
-	for _, s := range append([]testSegment{{false, "S", dialFirst - 1, 0, 0}, {true, "SA", farFirst - 1, dialFirst, 0}}, segments...) {
+	open := []testSegment{{false, "S", dialFirst - 1, 0, 0}, {true, "SA", farFirst - 1, dialFirst, 0}}
+	for _, s := range append(open, segments...) {
 		one := s.segment()
 		one.At = when
 		w.HandleSegment(one)
@@ -133,7 +193,12 @@ func TestSegments(t *testing.T) {
 		poll(t, w, now)
 		for s := range book.Running() {
 			if s.Totals.Down != 700 || s.Totals.Transfers != 1 || table.asked != 0 {
-				t.Errorf("segments first %v: got %+v, %d flows asked for; want 700 bytes, and none", first, s.Totals, table.asked)
+				t.Errorf(
+					"segments first %v: got %+v, %d flows asked for; want 700 bytes, and none",
+					first,
+					s.Totals,
+					table.asked,
+				)
 			}
 		}
 		if len(w.unclaimed)+len(w.active) != 0 || book.Count() != 1 {
@@ -170,8 +235,17 @@ func TestSessionTransfers(t *testing.T) {
 	now := time.Now()
 	newFlow(t, w, table, control, now)
 	for i := range 2 {
-		data := netflow.Flow{ID: uint32(8 + i), Master: control.Original, State: netflow.TCPEstablished, Replied: true,
-			Original: tuple("192.168.5.1:3000", "192.168.5.2:40000"), Reply: tuple("203.0.113.21:40000", "203.0.113.1:3001")}
+		data := netflow.Flow{
+			ID:      uint32(8 + i),
+			Master:  control.Original,
+			State:   netflow.TCPEstablished,
+			Replied: true,
+			Original: tuple(
+				"192.168.5.1:3000",
+				"192.168.5.2:40000",
+			),
+			Reply: tuple("203.0.113.21:40000", "203.0.113.1:3001"),
+		}
 		data.Original.To, data.Reply.From = addrPort(i), addrPort(i)
 		newFlow(t, w, table, data, now)
 	}

@@ -30,7 +30,9 @@ func (t *fakeTable) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow
 	return flows, nil
 }
 
-func (t *fakeTable) Dump(want func(id uint32, original, master netflow.Tuple) bool) iter.Seq2[netflow.Flow, error] {
+func (t *fakeTable) Dump(
+	want func(id uint32, original, master netflow.Tuple) bool,
+) iter.Seq2[netflow.Flow, error] {
 	return func(yield func(netflow.Flow, error) bool) {
 		for _, f := range t.flows {
 			if want(f.ID, f.Original, f.Master) && !yield(f, nil) {
@@ -66,8 +68,12 @@ func at(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 // tuple is one direction.
 func tuple(from, to string) netflow.Tuple { return netflow.Tuple{From: at(from), To: at(to)} }
 
-var testPinhole = pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"), At: at("192.168.5.2:50000"), To: at("203.0.113.21:40000"),
-	As: netip.MustParseAddr("203.0.113.1")}
+var testPinhole = pinhole.Pinhole{
+	From: netip.MustParseAddr("192.168.5.1"),
+	At:   at("192.168.5.2:50000"),
+	To:   at("203.0.113.21:40000"),
+	As:   netip.MustParseAddr("203.0.113.1"),
+}
 
 // newTestWatcher is a watcher with its table.
 func newTestWatcher() (*Watcher, *fakeTable, *sessions.Journal) {
@@ -77,8 +83,13 @@ func newTestWatcher() (*Watcher, *fakeTable, *sessions.Journal) {
 
 // pinholeFlow is a flow through the pinhole.
 func pinholeFlow(id uint32) netflow.Flow {
-	return netflow.Flow{ID: id, Original: tuple("192.168.5.1:3000", "192.168.5.2:50000"), Reply: tuple("203.0.113.21:40000", "203.0.113.1:3000"),
-		State: netflow.TCPSynSent, Sent: netflow.Counter{Packets: 1}}
+	return netflow.Flow{
+		ID:       id,
+		Original: tuple("192.168.5.1:3000", "192.168.5.2:50000"),
+		Reply:    tuple("203.0.113.21:40000", "203.0.113.1:3000"),
+		State:    netflow.TCPSynSent,
+		Sent:     netflow.Counter{Packets: 1},
+	}
 }
 
 // newFlow has a flow begin.
@@ -128,7 +139,12 @@ func TestHole(t *testing.T) {
 	}
 	table.asked = 0
 	if poll(t, w, now.Add(time.Hour)); table.asked != 0 || len(w.expected)+len(w.active) != 0 {
-		t.Errorf("%d flows are asked for, %d and %d kept; want none", table.asked, len(w.expected), len(w.active))
+		t.Errorf(
+			"%d flows are asked for, %d and %d kept; want none",
+			table.asked,
+			len(w.expected),
+			len(w.active),
+		)
 	}
 }
 
@@ -151,7 +167,8 @@ func TestHoleUnanswered(t *testing.T) {
 			if active {
 				want = verdict.CodeClientData
 			}
-			if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.At != hole.To || p.Over != refused {
+			if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.At != hole.To ||
+				p.Over != refused {
 				t.Errorf("%s, refused %v: got %+v, fault %+v; want %s", name, refused, p, p.Fault, want)
 			}
 			if refused {
@@ -186,13 +203,17 @@ func TestHoleStranger(t *testing.T) {
 // The peer's packet is not led to the far end: the gateway's filter has dropped the first one, or it is too
 // late.
 func TestHoleNotLed(t *testing.T) {
-	for after, want := range map[time.Duration]verdict.Code{time.Second: verdict.CodeFiltered, time.Minute: verdict.CodeTooLate} {
+	for after, want := range map[time.Duration]verdict.Code{
+		time.Second: verdict.CodeFiltered,
+		time.Minute: verdict.CodeTooLate,
+	} {
 		w, table, _ := newTestWatcher()
 		h := w.Expect(testPinhole)
 		f := pinholeFlow(1)
 		f.Reply = netflow.Tuple{From: f.Original.To, To: f.Original.From}
 		newFlow(t, w, table, f, time.Now().Add(after))
-		if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Stranger.IsValid() || !p.Connected.IsZero() {
+		if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Stranger.IsValid() ||
+			!p.Connected.IsZero() {
 			t.Errorf("after %s: got %+v; want %s", after, p, want)
 		}
 	}
@@ -245,10 +266,19 @@ func TestHoleAgain(t *testing.T) {
 
 // kernelTracked is a forward of the kernel's, and a control connection through it.
 func kernelTracked() (forward.Resolved, netflow.Flow) {
-	f := forward.Resolved{Forward: forward.Forward{Name: "plc", Tracking: forward.TrackingKernel}, Server4: netip.MustParseAddr("203.0.113.21")}
+	f := forward.Resolved{
+		Forward: forward.Forward{Name: "plc", Tracking: forward.TrackingKernel},
+		Server4: netip.MustParseAddr("203.0.113.21"),
+	}
 	f.Listen.Addr, f.Listen.Port, f.Server.Port = netip.MustParseAddr("192.168.5.2"), 2122, 21
-	return f, netflow.Flow{ID: 7, Original: tuple("192.168.5.1:3000", "192.168.5.2:2122"), Reply: tuple("203.0.113.21:21", "203.0.113.1:3000"),
-		Replied: true, State: netflow.TCPEstablished, Helper: "ftp"}
+	return f, netflow.Flow{
+		ID:       7,
+		Original: tuple("192.168.5.1:3000", "192.168.5.2:2122"),
+		Reply:    tuple("203.0.113.21:21", "203.0.113.1:3000"),
+		Replied:  true,
+		State:    netflow.TCPEstablished,
+		Helper:   "ftp",
+	}
 }
 
 func TestSession(t *testing.T) {
@@ -257,13 +287,21 @@ func TestSession(t *testing.T) {
 	w.SetForwards([]forward.Resolved{fwd})
 	now := time.Now()
 	newFlow(t, w, table, control, now)
-	data := netflow.Flow{ID: 8, Original: tuple("192.168.5.1:3001", "192.168.5.2:40000"), Reply: tuple("203.0.113.21:40000", "203.0.113.1:3001"),
-		Master: control.Original, Replied: true, State: netflow.TCPEstablished, Received: netflow.Counter{Bytes: 10}}
+	data := netflow.Flow{
+		ID:       8,
+		Original: tuple("192.168.5.1:3001", "192.168.5.2:40000"),
+		Reply:    tuple("203.0.113.21:40000", "203.0.113.1:3001"),
+		Master:   control.Original,
+		Replied:  true,
+		State:    netflow.TCPEstablished,
+		Received: netflow.Counter{Bytes: 10},
+	}
 	newFlow(t, w, table, data, now)
 	poll(t, w, now)
 	running := slices.Collect(book.Running())
-	if len(running) != 1 || running[0].State != sessions.StateTransfer || running[0].Transfer.Bytes != 10 || running[0].Mode != "passive" ||
-		running[0].Forward != "plc" || running[0].Server != at("203.0.113.21:21") {
+	if len(running) != 1 || running[0].State != sessions.StateTransfer || running[0].Transfer.Bytes != 10 ||
+		running[0].Mode != "passive" || running[0].Forward != "plc" ||
+		running[0].Server != at("203.0.113.21:21") {
 		t.Fatalf("got %+v", running)
 	}
 	data.State, data.Received.Bytes = netflow.TCPTimeWait, 1000
@@ -274,7 +312,8 @@ func TestSession(t *testing.T) {
 	table.flows[control.Original] = control
 	poll(t, w, now.Add(controlPollInterval+time.Second))
 	ended := slices.Collect(book.Ended())
-	if len(ended) != 1 || ended[0].Totals != (sessions.Totals{Transfers: 1, Down: 1000}) || book.Count() != 0 {
+	if len(ended) != 1 || ended[0].Totals != (sessions.Totals{Transfers: 1, Down: 1000}) ||
+		book.Count() != 0 {
 		t.Errorf("got %+v", ended)
 	}
 	if len(w.controls)+len(w.active) != 0 {
@@ -290,7 +329,12 @@ func TestAdopt(t *testing.T) {
 	over := control
 	over.ID, over.State, over.Original.From = 9, netflow.TCPClose, at("192.168.5.1:3009")
 	foreign := control
-	foreign.ID, foreign.Original, foreign.Reply.From = 10, tuple("192.168.5.1:3010", "192.168.5.2:2122"), at("192.168.5.2:2122")
+	foreign.ID, foreign.Original, foreign.Reply.From = 10, tuple(
+		"192.168.5.1:3010",
+		"192.168.5.2:2122",
+	), at(
+		"192.168.5.2:2122",
+	)
 	for _, f := range []netflow.Flow{control, over, foreign} {
 		table.flows[f.Original] = f
 	}

@@ -50,8 +50,16 @@ func TestReleased(t *testing.T) {
 		h.Release(tt.used)
 		poll(t, w, now)
 		poll(t, w, now)
-		if p := h.Progress(); table.searched != tt.searched || p.Connected.IsZero() == tt.connected || codeOf(p.Fault) != tt.code {
-			t.Errorf("%s: got %+v, fault %+v, after %d searches; want %+v", name, p, p.Fault, table.searched, tt)
+		if p := h.Progress(); table.searched != tt.searched || p.Connected.IsZero() == tt.connected ||
+			codeOf(p.Fault) != tt.code {
+			t.Errorf(
+				"%s: got %+v, fault %+v, after %d searches; want %+v",
+				name,
+				p,
+				p.Fault,
+				table.searched,
+				tt,
+			)
 		}
 		if p := h.Progress(); p.Over != (tt.searched > 0 && !tt.connected) {
 			t.Errorf("%s: got %+v at once", name, p)

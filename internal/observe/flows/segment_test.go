@@ -55,20 +55,24 @@ func TestLog(t *testing.T) {
 // One that lasts is found in the table, and so it is where an event tells of it, too, before the log or
 // after it.
 func TestLogAndTable(t *testing.T) {
-	for name, told := range map[string]struct{ before, after bool }{"log alone": {}, "event first": {before: true}, "log first": {after: true}} {
+	for name, event := range map[string]struct{ before, after bool }{
+		"log alone":   {},
+		"event first": {before: true},
+		"log first":   {after: true},
+	} {
 		w, table, _ := newTestWatcher()
 		h := w.Expect(testPinhole)
 		now := time.Now()
 		f := pinholeFlow(1)
 		f.State, f.Replied, f.Received.Bytes = netflow.TCPEstablished, true, 500
 		table.flows[f.Original] = f
-		event := netflow.FlowEvent{Change: netflow.FlowNew, Flow: f, At: now}
-		if told.before {
-			_ = w.HandleEvent(event)
+		began := netflow.FlowEvent{Change: netflow.FlowNew, Flow: f, At: now}
+		if event.before {
+			_ = w.HandleEvent(began)
 		}
 		handle(w, now, accepted)
-		if told.after {
-			_ = w.HandleEvent(event)
+		if event.after {
+			_ = w.HandleEvent(began)
 		}
 		poll(t, w, now)
 		if p := h.Progress(); p.Connected != now || p.Down != 500 || p.Over || p.Fault != nil {
@@ -101,20 +105,29 @@ func TestSeverBeforeLog(t *testing.T) {
 	poll(t, w, now.Add(eventLag))
 	table.flows[f.Original] = f
 	if late.Sever(); len(table.flows) != 1 || w.expectedPorts[testPinhole.At.Port()] != 0 {
-		t.Errorf("%d flows are left, %d holes are awaited; want what came later to stay", len(table.flows), w.expectedPorts[testPinhole.At.Port()])
+		t.Errorf(
+			"%d flows are left, %d holes are awaited; want what came later to stay",
+			len(table.flows),
+			w.expectedPorts[testPinhole.At.Port()],
+		)
 	}
 }
 
 // What comes to the pinhole's place and is not led on: a filter has dropped the first segment, and the
 // pinhole serves no second one; or it has expired.
 func TestLogStrays(t *testing.T) {
-	for after, want := range map[time.Duration]verdict.Code{time.Second: verdict.CodeFiltered, time.Minute: verdict.CodeTooLate} {
+	for after, want := range map[time.Duration]verdict.Code{
+		time.Second: verdict.CodeFiltered,
+		time.Minute: verdict.CodeTooLate,
+	} {
 		w, _, _ := newTestWatcher()
 		h := w.Expect(testPinhole)
 		now := h.opened.Add(after)
 		w.HandleSegment(strayAt("192.168.5.1:3000", now))
 		w.HandleSegment(strayAt("192.168.5.1:3000", now.Add(time.Hour)))
-		if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.Waited != after || !p.Connected.IsZero() || p.Stranger.IsValid() {
+		if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.Waited != after ||
+			!p.Connected.IsZero() ||
+			p.Stranger.IsValid() {
 			t.Errorf("after %s: got %+v, fault %+v; want %s", after, p, p.Fault, want)
 		}
 		elsewhere := strayAt("192.168.5.1:3000", now)
@@ -140,7 +153,8 @@ func TestLogNotTaken(t *testing.T) {
 			t.Errorf("%s: got %+v; want the client to have come", name, p)
 		}
 		poll(t, w, now.Add(answerWait+1))
-		if p := h.Progress(); p.Fault == nil || p.Fault.Code != verdict.CodeServerData || p.Over != (name == "refused") {
+		if p := h.Progress(); p.Fault == nil || p.Fault.Code != verdict.CodeServerData ||
+			p.Over != (name == "refused") {
 			t.Errorf("%s: got %+v, fault %+v; want that the server does not take it", name, p, p.Fault)
 		}
 	}
@@ -172,7 +186,11 @@ func TestLogGone(t *testing.T) {
 		s     testSegment
 		table netflow.Flow
 		want  bool // that it was not led
-	}{"taken": {s: accepted}, "not taken": {repeated, netflow.Flow{}, true}, "another": {repeated, own, true}} {
+	}{
+		"taken":     {s: accepted},
+		"not taken": {repeated, netflow.Flow{}, true},
+		"another":   {repeated, own, true},
+	} {
 		w, table, _ := newTestWatcher()
 		h := w.Expect(testPinhole)
 		now := time.Now()

@@ -61,7 +61,8 @@ func TestSourcesThatCannotBeOpened(t *testing.T) {
 		"events": {func(k *fakeKernel) { k.subscribeErr = errKernel }, false,
 			"WARN bytes of kernel-carried transfers will be missing", "", true},
 		"log": {func(k *fakeKernel) { k.segmentsError = errKernel }, true,
-			"WARN bytes of kernel-carried transfers are counted by packets: retransmissions count twice", "join", true},
+			"WARN bytes of kernel-carried transfers are counted by packets: retransmissions count twice",
+			"join", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench()
@@ -114,7 +115,8 @@ func TestSubscription(t *testing.T) {
 		{plc(), "join leave join", 2},
 	} {
 		b.SetForwards([]forward.Resolved{step.forward})
-		if got, dumps := b.kernel.events.called(), b.kernel.table.dumped(); got != step.calls || dumps != step.dumps {
+		if got, dumps := b.kernel.events.called(), b.kernel.table.dumped(); got != step.calls ||
+			dumps != step.dumps {
 			t.Errorf("tracking %s: got event calls %q, %d dumps; want %q, %d",
 				step.forward.Tracking, got, dumps, step.calls, step.dumps)
 		}
@@ -151,8 +153,8 @@ func TestDelivery(t *testing.T) {
 		hole := pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"), At: at("192.168.5.2:50000"),
 			To: at("203.0.113.21:40000"), As: netip.MustParseAddr("203.0.113.1")}
 		x := b.Watcher().Expect(hole)
-		b.kernel.segments.deliver <- netflow.Segment{At: time.Now(), From: hole.To, To: at("192.168.5.1:4000"),
-			SYN: true, ACK: true, Acknowledged: 1}
+		b.kernel.segments.deliver <- netflow.Segment{
+			At: time.Now(), From: hole.To, To: at("192.168.5.1:4000"), SYN: true, ACK: true, Acknowledged: 1}
 		synctest.Wait()
 		if got := b.journal.Count(); got != 1 {
 			t.Errorf("got %d sessions; want the one of the event", got)
@@ -262,7 +264,11 @@ func TestResyncHoldsNoLock(t *testing.T) {
 		synctest.Wait()
 		b.SetForwards([]forward.Resolved{proxied()})
 		if got := b.kernel.events.called(); got != "join leave" || resynced {
-			t.Errorf("got event calls %q, table read %t; want both calls while the table is read", got, resynced)
+			t.Errorf(
+				"got event calls %q, table read %t; want both calls while the table is read",
+				got,
+				resynced,
+			)
 		}
 		close(b.kernel.table.block)
 		synctest.Wait()
@@ -279,7 +285,11 @@ func TestClose(t *testing.T) {
 	b.Close()
 	k := b.kernel
 	if !k.events.ended || !k.segments.ended {
-		t.Errorf("got events ended %t, segments ended %t; want both to have ended", k.events.ended, k.segments.ended)
+		t.Errorf(
+			"got events ended %t, segments ended %t; want both to have ended",
+			k.events.ended,
+			k.segments.ended,
+		)
 	}
 	if !k.events.closed || !k.segments.closed || !k.table.closed {
 		t.Errorf("got closed %t, %t, %t; want events, segments and table closed",

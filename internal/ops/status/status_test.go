@@ -51,8 +51,9 @@ func TestForwards(t *testing.T) {
 		t.Fatalf("got %d forwards; want 2", len(got))
 	}
 	one, two := got[0], got[1]
-	if one.Name != "archive" || one.Sessions != 1 || one.Clients != 1 || one.Total != 1 || one.Problem != "" ||
-		one.DataPath != "kernel" || one.Server != "ftp.example.com:21" {
+	if one.Name != "archive" || one.Sessions != 1 || one.Clients != 1 || one.Total != 1 ||
+		one.Problem != "" || one.DataPath != "kernel" ||
+		one.Server != "ftp.example.com:21" {
 		t.Errorf("got %+v; want one session of one client, over the kernel", one)
 	}
 	if two.Sessions != 0 || two.Problem != "the server's name has no address" {
@@ -115,7 +116,12 @@ func TestCertificates(t *testing.T) {
 	for _, c := range s.certificates(now) {
 		got = append(got, c.Forward+" "+c.File+" "+c.Warning)
 	}
-	want := []string{"a gone.pem has expired", "b gone.pem has expired", "c soon.pem expires soon", "d good.pem "}
+	want := []string{
+		"a gone.pem has expired",
+		"b gone.pem has expired",
+		"c soon.pem expires soon",
+		"d good.pem ",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q; want %q", got, want)
 	}
@@ -136,8 +142,9 @@ func TestKill(t *testing.T) {
 		text string
 	}{
 		killed.ID(): {admin.ErrNotNow, "session " + killed.ID() + " has ended already"},
-		kernel.ID(): {admin.ErrNotNow, "session " + kernel.ID() + " is tracked by the kernel, which lets its connections go on"},
-		"x-1":       {admin.ErrNoSession, "there is no session x-1"},
+		kernel.ID(): {admin.ErrNotNow, "session " + kernel.ID() +
+			" is tracked by the kernel, which lets its connections go on"},
+		"x-1": {admin.ErrNoSession, "there is no session x-1"},
 	} {
 		var e *admin.Error
 		if err := s.Kill(id); !errors.As(err, &e) || !errors.Is(err, want.kind) || e.Text != want.text {
