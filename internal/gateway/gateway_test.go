@@ -258,7 +258,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// Each host is looked up once, an address never.
+// Each host name is looked up once, and an address never.
 func TestResolveAsksOnce(t *testing.T) {
 	b := newBench()
 	b.names.is("ftp.example.com", "203.0.113.9")
@@ -327,7 +327,7 @@ func TestResolveCancelled(t *testing.T) {
 	b.names.is("ftp.example.com", "203.0.113.9")
 	b.publish(t, plain("main", ":2121", "ftp.example.com"))
 	b.names.block = make(chan struct{})
-	stop := errors.New("told to stop")
+	stop := errors.New("stopped")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stop)
 	if changed, err := b.Refresh(ctx, sound); changed || !errors.Is(err, stop) {

@@ -20,7 +20,7 @@ func proxied(listen, server string, changes ...func(*forward.Resolved)) forward.
 	return f
 }
 
-// A proxy leads to any family, knows every address of the server, and what it is to advertise.
+// A proxied forward may lead to any family; it has all addresses of the server, and those to advertise.
 func TestResolveProxy(t *testing.T) {
 	b := newBench()
 	b.names.is("ftp.example.com", "2001:db8::9", "203.0.113.9", "203.0.113.1")
@@ -56,7 +56,7 @@ func TestResolveProxy(t *testing.T) {
 	if !b.UsesNames() {
 		t.Error("got not named; want named")
 	}
-	// The public address changes: it is followed. The order of the server's addresses is no change.
+	// A new public address is published. Another order of the server's addresses is no change.
 	b.log.wantNew(t)
 	b.names.is("ftp.example.com", "203.0.113.1", "203.0.113.9", "2001:db8::9")
 	b.refresh(t, false)
@@ -78,7 +78,7 @@ func TestResolveProxy(t *testing.T) {
 	}
 }
 
-// Forwards that all relay have no table: one that was there goes.
+// Forwards that only relay need no table: Publish removes the one that is there.
 func TestPublishRelayOnly(t *testing.T) {
 	b := newBench()
 	relayed := proxied(":2121", "203.0.113.21", func(f *forward.Resolved) { f.Data = forward.DataRelay })
@@ -101,8 +101,8 @@ func TestPublishRelayOnly(t *testing.T) {
 	}
 }
 
-// The maps of passages that sessions have stay, whatever becomes of their forward.
-func TestPublishKeepsHeld(t *testing.T) {
+// The maps of sessions that pass through stay, whatever becomes of their forward.
+func TestPublishKeepsPassthrough(t *testing.T) {
 	b := newBench()
 	b.PassthroughRanges = func() []forward.PortRange {
 		return []forward.PortRange{{First: 50000, Last: 50100}}

@@ -15,7 +15,7 @@ import (
 
 const name = "ftp.example.com"
 
-// A name with several addresses does not wander; one whose address is gone is followed.
+// A name with several addresses keeps the one in use; if that is gone, another one is published.
 func TestRefresh(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9", "2001:db8::9")
@@ -86,7 +86,7 @@ func TestRefreshFamiliesApart(t *testing.T) {
 	}
 }
 
-// A name that does not resolve keeps its address, and is told of once.
+// A name that does not resolve keeps its address, and is logged once.
 func TestRefreshFailure(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9")
@@ -126,8 +126,8 @@ func TestRefreshFailure(t *testing.T) {
 	}
 }
 
-// A forward that is gone does not resolve again.
-func TestRefreshFailureOfWhatIsGone(t *testing.T) {
+// A forward that was removed is not logged as one that resolves again.
+func TestRefreshFailureOfRemoved(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9")
 	b.publish(t, plain("main", ":2121", name))
@@ -148,7 +148,7 @@ func TestRefreshPublishesLateNames(t *testing.T) {
 		t.Errorf("got\n%s\nwant nothing at port 2121", b.kernel.last())
 	}
 	b.refresh(t, false)
-	b.log.wantNew(t) // Resolve has told it to who asked
+	b.log.wantNew(t) // the caller of Resolve has the finding
 	b.names.is(name, "203.0.113.9")
 	b.refresh(t, true)
 	b.log.wantNew(t, "INFO server name resolves again forward=main",
@@ -181,7 +181,7 @@ func TestRefreshApplyError(t *testing.T) {
 	}
 }
 
-// What is published while names are looked up stands; a look-up does not bring back what is gone.
+// What is published during a look-up stands: the look-up does not bring back what was removed.
 func TestRefreshOvertaken(t *testing.T) {
 	for what, overtake := range map[string]func(*bench){
 		"publish": func(b *bench) {
@@ -227,7 +227,7 @@ func TestRefreshOvertaken(t *testing.T) {
 	}
 }
 
-// Everything at once, for the race detector; what is published and what the kernel has agree.
+// Everything at once, for the race detector: the published forwards and the kernel's table agree.
 func TestConcurrentUse(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9")
@@ -260,7 +260,8 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// A name that comes to mean the gateway itself is not followed; others are, and it is when it is sound again.
+// A name that starts to mean the gateway itself keeps its address, until it means a server again; other
+// names change meanwhile.
 func TestRefreshKeepsSound(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9")
@@ -306,5 +307,5 @@ func TestRefreshKeepsSound(t *testing.T) {
 	}
 }
 
-// sound is an examination that finds nothing.
+// sound examines forwards, and finds nothing.
 func sound([]forward.Resolved) []finding.Finding { return nil }

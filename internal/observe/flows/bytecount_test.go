@@ -10,7 +10,7 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// The two ends of the test's connections: who dialled, and who was dialled.
+// The two ends of the tests' connections: the one that dials, and the far end.
 var dialling, dialled = at("192.168.5.1:3000"), at("203.0.113.21:40000")
 
 const (
@@ -18,7 +18,7 @@ const (
 	farFirst  = 1<<32 - 1 // that of the other one, whose next is 0
 )
 
-// testSegment is a segment; back: of the end that was dialled.
+// testSegment is a segment of the end that dials, or of the far end.
 type testSegment struct {
 	back          bool
 	kind          string
@@ -45,10 +45,10 @@ func (s testSegment) segment() netflow.Segment {
 	return out
 }
 
-// The handshake; numbers of what the dialled end sends are counted from zero here.
+// farSeq returns a sequence number of the far end, counted from its first byte.
 func farSeq(n uint32) uint32 { return farFirst + n }
 
-func TestCount(t *testing.T) {
+func TestByteCount(t *testing.T) {
 	for name, tt := range map[string]struct {
 		segments       []testSegment
 		sent, received uint64
@@ -87,7 +87,7 @@ func TestCount(t *testing.T) {
 		"the receiver resets": {[]testSegment{
 			{false, "RA", dialFirst, farSeq(3000), 0},
 		}, 0, 3000, true},
-		"all is sent, but reset": {[]testSegment{
+		"reset before all has arrived": {[]testSegment{
 			{true, "FA", farSeq(9000), dialFirst, 1000},
 			{false, "RA", dialFirst, farSeq(3000), 0},
 		}, 0, 3000, true},
@@ -98,7 +98,7 @@ func TestCount(t *testing.T) {
 		"the sender resets": {[]testSegment{
 			{true, "RA", farSeq(7000), dialFirst, 0},
 		}, 0, 7000, true},
-		"resets do not end anew": {[]testSegment{
+		"nothing counts after a reset": {[]testSegment{
 			{true, "RA", farSeq(7000), dialFirst, 0},
 			{false, "R", dialFirst, 0, 0},
 			{true, "FA", farSeq(9000), dialFirst, 0},
@@ -132,12 +132,12 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// Sequence numbers begin anew after 4 GiB: how often, the other count says, which may be a little wrong.
-// Where the segments say nothing it is what there is.
-func TestCountAbout(t *testing.T) {
+// Sequence numbers wrap after 4 GiB. The kernel's count, which may be a little wrong, says how often; without
+// segments it is the result.
+func TestByteCountWraps(t *testing.T) {
 	var c byteCount
 	if s, r := c.bytes(5, 6); s != 5 || r != 6 {
-		t.Errorf("got %d and %d of no segments; want what was known", s, r)
+		t.Errorf("got %d and %d without segments; want the counts given", s, r)
 	}
 	for _, s := range []testSegment{
 		{true, "SA", farFirst - 1, dialFirst, 0},
@@ -153,12 +153,12 @@ func TestCountAbout(t *testing.T) {
 		10*round + 400: 10*round + 123,
 	} {
 		if _, r := c.bytes(0, about); r != want {
-			t.Errorf("about %d: got %d; want %d", about, r, want)
+			t.Errorf("approximately %d: got %d; want %d", about, r, want)
 		}
 	}
 }
 
-// handshakeAnd gives segments to the watcher, with the SYN of both ends before them.
+// handshakeAnd gives the watcher a handshake and segments.
 func handshakeAnd(w *Watcher, when time.Time, segments ...testSegment) {
 	open := []testSegment{{false, "S", dialFirst - 1, 0, 0}, {true, "SA", farFirst - 1, dialFirst, 0}}
 	for _, s := range append(open, segments...) {
@@ -170,8 +170,8 @@ func handshakeAnd(w *Watcher, when time.Time, segments ...testSegment) {
 
 var ending = []testSegment{{true, "FA", farSeq(700), dialFirst, 0}, {false, "FA", dialFirst, farSeq(701), 0}}
 
-// Segments may come before the news of their connection and after it; and where they have said everything,
-// the kernel is not asked.
+// Segments may arrive before the event of their connection or after it. If they say everything, the watcher
+// does not ask the kernel.
 func TestSegments(t *testing.T) {
 	for _, first := range []bool{true, false} {
 		w, table, book := newTestWatcher()
@@ -202,12 +202,12 @@ func TestSegments(t *testing.T) {
 			}
 		}
 		if len(w.unclaimed)+len(w.active) != 0 || book.Count() != 1 {
-			t.Error("something is kept")
+			t.Error("got something kept; want nothing")
 		}
 	}
 }
 
-// What is nobody's is forgotten, and bounded.
+// Segments of connections that belong to no session are bounded, and forgotten.
 func TestSegmentsOfOthers(t *testing.T) {
 	w, _, _ := newTestWatcher()
 	now := time.Now()
@@ -218,16 +218,15 @@ func TestSegmentsOfOthers(t *testing.T) {
 		w.HandleSegment(s)
 	}
 	if len(w.unclaimed) != maxUnclaimed {
-		t.Errorf("%d are kept; want %d", len(w.unclaimed), maxUnclaimed)
+		t.Errorf("got %d kept; want %d", len(w.unclaimed), maxUnclaimed)
 	}
 	poll(t, w, now.Add(unclaimedLifetime+1))
 	if len(w.unclaimed) != 0 {
-		t.Errorf("%d are kept; want none", len(w.unclaimed))
+		t.Errorf("got %d kept; want none", len(w.unclaimed))
 	}
 }
 
-// A session that the kernel tracks has its transfers one after the other, though nobody has looked between
-// them.
+// A session with tracking kernel has one transfer after the other, also without a poll between them.
 func TestSessionTransfers(t *testing.T) {
 	w, table, book := newTestWatcher()
 	fwd, control := kernelTracked()

@@ -14,7 +14,7 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// fakeTable is the kernel's table in the test's hands.
+// fakeTable is a conntrack table, and counts what it is asked for.
 type fakeTable struct {
 	flows map[netflow.Tuple]netflow.Flow
 	asked int
@@ -65,7 +65,7 @@ func (t *fakeTable) Payload(f netflow.Flow) (sent, received uint64) {
 
 func at(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
-// tuple is one direction.
+// tuple returns one direction of a connection.
 func tuple(from, to string) netflow.Tuple { return netflow.Tuple{From: at(from), To: at(to)} }
 
 var testPinhole = pinhole.Pinhole{
@@ -75,13 +75,13 @@ var testPinhole = pinhole.Pinhole{
 	As:   netip.MustParseAddr("203.0.113.1"),
 }
 
-// newTestWatcher is a watcher with its table.
+// newTestWatcher returns a watcher with its table and journal.
 func newTestWatcher() (*Watcher, *fakeTable, *sessions.Journal) {
 	table, book := &fakeTable{flows: map[netflow.Tuple]netflow.Flow{}}, sessions.New(time.Now())
 	return New(table, book), table, book
 }
 
-// pinholeFlow is a flow through the pinhole.
+// pinholeFlow returns a new flow through testPinhole.
 func pinholeFlow(id uint32) netflow.Flow {
 	return netflow.Flow{
 		ID:       id,
@@ -92,7 +92,7 @@ func pinholeFlow(id uint32) netflow.Flow {
 	}
 }
 
-// newFlow has a flow begin.
+// newFlow puts a flow into the table, and delivers its event.
 func newFlow(t *testing.T, w *Watcher, table *fakeTable, f netflow.Flow, when time.Time) {
 	t.Helper()
 	table.flows[f.Original] = f
@@ -111,36 +111,36 @@ func poll(t *testing.T, w *Watcher, now time.Time) {
 	}
 }
 
-func TestHole(t *testing.T) {
+func TestExpectation(t *testing.T) {
 	w, table, _ := newTestWatcher()
 	if f := pinholeFlow(1); w.Wants(f.ID, f.Original, f.Master) {
-		t.Error("a flow is wanted that nobody awaits")
+		t.Error("got a flow wanted that nobody expects; want it unwanted")
 	}
-	h := w.Expect(testPinhole)
+	x := w.Expect(testPinhole)
 	now := time.Now()
 	f := pinholeFlow(1)
 	newFlow(t, w, table, f, now)
 	f.State, f.Replied, f.Received.Bytes = netflow.TCPEstablished, true, 500
 	table.flows[f.Original] = f
 	poll(t, w, now)
-	if p := h.Progress(); p.Connected != now || p.Down != 500 || p.Over || p.Fault != nil {
+	if p := x.Progress(); p.Connected != now || p.Down != 500 || p.Over || p.Fault != nil {
 		t.Errorf("got %+v; want 500 bytes down so far", p)
 	}
 	f.State, f.Received.Bytes = netflow.TCPTimeWait, 1000
 	table.flows[f.Original] = f
-	h.Release(false)
+	x.Release(false)
 	poll(t, w, now.Add(time.Second))
-	if h.Progress().Over {
-		t.Error("it is over, though its last segments may be under way")
+	if x.Progress().Over {
+		t.Error("got it over while its last segments may arrive; want it to go on")
 	}
 	poll(t, w, now.Add(time.Second+PollInterval))
-	if p := h.Progress(); p.Down != 1000 || !p.Over {
+	if p := x.Progress(); p.Down != 1000 || !p.Over {
 		t.Errorf("got %+v; want 1000 bytes, and nothing more to come", p)
 	}
 	table.asked = 0
 	if poll(t, w, now.Add(time.Hour)); table.asked != 0 || len(w.expected)+len(w.active) != 0 {
 		t.Errorf(
-			"%d flows are asked for, %d and %d kept; want none",
+			"got %d flows asked for, %d expected, %d active; want none",
 			table.asked,
 			len(w.expected),
 			len(w.active),
@@ -148,14 +148,14 @@ func TestHole(t *testing.T) {
 	}
 }
 
-// The end that the connection leads to does not take it.
-func TestHoleUnanswered(t *testing.T) {
+// The far end does not accept the connection.
+func TestUnanswered(t *testing.T) {
 	for name, active := range map[string]bool{"passive": false, "active": true} {
 		for _, refused := range []bool{true, false} {
 			w, table, _ := newTestWatcher()
 			hole := testPinhole
 			hole.Active = active
-			h := w.Expect(hole)
+			x := w.Expect(hole)
 			now := time.Now()
 			f := pinholeFlow(1)
 			newFlow(t, w, table, f, now)
@@ -167,7 +167,7 @@ func TestHoleUnanswered(t *testing.T) {
 			if active {
 				want = verdict.CodeClientData
 			}
-			if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.At != hole.To ||
+			if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.At != hole.To ||
 				p.Over != refused {
 				t.Errorf("%s, refused %v: got %+v, fault %+v; want %s", name, refused, p, p.Fault, want)
 			}
@@ -177,50 +177,49 @@ func TestHoleUnanswered(t *testing.T) {
 			f.Replied, f.State = true, netflow.TCPEstablished
 			table.flows[f.Original] = f
 			poll(t, w, now.Add(10*time.Second))
-			if p := h.Progress(); p.Fault != nil {
+			if p := x.Progress(); p.Fault != nil {
 				t.Errorf("%s: got %+v after the answer came", name, p.Fault)
 			}
 		}
 	}
 }
 
-func TestHoleStranger(t *testing.T) {
+func TestStranger(t *testing.T) {
 	w, table, _ := newTestWatcher()
-	h := w.Expect(testPinhole)
+	x := w.Expect(testPinhole)
 	f := pinholeFlow(1)
 	f.Original.From = at("192.168.5.77:3000")
 	f.Reply = netflow.Tuple{From: f.Original.To, To: f.Original.From}
 	newFlow(t, w, table, f, time.Now())
-	if p := h.Progress(); p.Stranger != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
+	if p := x.Progress(); p.Stranger != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
 		t.Errorf("got %+v; want a stranger, and nobody else", p)
 	}
 	newFlow(t, w, table, pinholeFlow(2), time.Now())
-	if p := h.Progress(); p.Connected.IsZero() {
+	if p := x.Progress(); p.Connected.IsZero() {
 		t.Errorf("got %+v; want the peer behind the stranger", p)
 	}
 }
 
-// The peer's packet is not led to the far end: the gateway's filter has dropped the first one, or it is too
-// late.
-func TestHoleNotLed(t *testing.T) {
+// The peer's packet is not translated: a filter of the gateway has dropped the first one, or it is too late.
+func TestNotTranslated(t *testing.T) {
 	for after, want := range map[time.Duration]verdict.Code{
 		time.Second: verdict.CodeFiltered,
 		time.Minute: verdict.CodeTooLate,
 	} {
 		w, table, _ := newTestWatcher()
-		h := w.Expect(testPinhole)
+		x := w.Expect(testPinhole)
 		f := pinholeFlow(1)
 		f.Reply = netflow.Tuple{From: f.Original.To, To: f.Original.From}
 		newFlow(t, w, table, f, time.Now().Add(after))
-		if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Stranger.IsValid() ||
+		if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Stranger.IsValid() ||
 			!p.Connected.IsZero() {
 			t.Errorf("after %s: got %+v; want %s", after, p, want)
 		}
 	}
 }
 
-// A hole that is closed is forgotten, but not before the news of its connection may have come.
-func TestHoleReleased(t *testing.T) {
+// A released expectation is forgotten, but not before the event of its connection had time to arrive.
+func TestReleaseForgets(t *testing.T) {
 	w, table, _ := newTestWatcher()
 	now := time.Now()
 	late, unused := w.Expect(testPinhole), testPinhole
@@ -231,27 +230,27 @@ func TestHoleReleased(t *testing.T) {
 	newFlow(t, w, table, pinholeFlow(1), now)
 	poll(t, w, now)
 	if late.Progress().Connected.IsZero() {
-		t.Error("the connection came late, and was not seen")
+		t.Error("got no connection; want the late one")
 	}
 	if p := never.Progress(); !p.Over || !p.Connected.IsZero() {
 		t.Errorf("got %+v; want nothing more to come", p)
 	}
 	if w.expected[unused.At] != nil {
-		t.Error("it is kept")
+		t.Error("got the unused expectation kept; want it forgotten")
 	}
 }
 
-// A port that is drawn again is the new hole's.
-func TestHoleAgain(t *testing.T) {
+// A connection to a port that was drawn again belongs to the new expectation.
+func TestPortDrawnAgain(t *testing.T) {
 	w, table, _ := newTestWatcher()
 	old := w.Expect(testPinhole)
 	old.Release(false)
-	h := w.Expect(testPinhole)
+	x := w.Expect(testPinhole)
 	newFlow(t, w, table, pinholeFlow(1), time.Now())
 	poll(t, w, time.Now())
 	poll(t, w, time.Now().Add(eventLag))
-	if h.Progress().Connected.IsZero() || !old.Progress().Connected.IsZero() || !old.Progress().Over {
-		t.Errorf("got %+v and, of the old one, %+v", h.Progress(), old.Progress())
+	if x.Progress().Connected.IsZero() || !old.Progress().Connected.IsZero() || !old.Progress().Over {
+		t.Errorf("got %+v and, of the old one, %+v", x.Progress(), old.Progress())
 	}
 	other := testPinhole // of another client, at the same port
 	other.From = netip.MustParseAddr("192.168.5.9")
@@ -260,11 +259,11 @@ func TestHoleAgain(t *testing.T) {
 	f.Original.From = at("192.168.5.9:1")
 	newFlow(t, w, table, f, time.Now())
 	if g.Progress().Connected.IsZero() {
-		t.Error("two clients at one port: the second one's connection is nobody's")
+		t.Error("got no connection for the second client of a port; want one")
 	}
 }
 
-// kernelTracked is a forward of the kernel's, and a control connection through it.
+// kernelTracked returns a forward with tracking kernel, and a control connection through it.
 func kernelTracked() (forward.Resolved, netflow.Flow) {
 	f := forward.Resolved{
 		Forward: forward.Forward{Name: "plc", Tracking: forward.TrackingKernel},
@@ -317,12 +316,12 @@ func TestSession(t *testing.T) {
 		t.Errorf("got %+v", ended)
 	}
 	if len(w.controls)+len(w.active) != 0 {
-		t.Error("something is kept")
+		t.Error("got controls or connections kept; want none")
 	}
 }
 
-// Sessions that were there before, and those that were missed, are found in the table.
-func TestAdopt(t *testing.T) {
+// Sessions that began before the watcher, and those whose events were lost, are found in the table.
+func TestResync(t *testing.T) {
 	w, table, book := newTestWatcher()
 	fwd, control := kernelTracked()
 	w.SetForwards([]forward.Resolved{fwd})
@@ -338,20 +337,20 @@ func TestAdopt(t *testing.T) {
 	for _, f := range []netflow.Flow{control, over, foreign} {
 		table.flows[f.Original] = f
 	}
-	h := w.Expect(testPinhole)
+	x := w.Expect(testPinhole)
 	data := pinholeFlow(11)
 	table.flows[data.Original] = data
-	for range 2 { // nothing is found twice
+	for range 2 { // and nothing is found twice
 		if err := w.HandleEvent(netflow.FlowEvent{Change: netflow.FlowsMissed}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if book.Count() != 1 || h.Progress().Connected.IsZero() {
-		t.Errorf("%d sessions, connection %+v; want one and it", book.Count(), h.Progress())
+	if book.Count() != 1 || x.Progress().Connected.IsZero() {
+		t.Errorf("got %d sessions, connection %+v; want one of each", book.Count(), x.Progress())
 	}
 }
 
-func BenchmarkLook(b *testing.B) {
+func BenchmarkPoll(b *testing.B) {
 	w, table, _ := newTestWatcher()
 	for i := range 1000 {
 		hole := testPinhole

@@ -9,12 +9,12 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// strayAt is the first segment of a connection to the pinhole that no rule leads on.
-func strayAt(from string, when time.Time) netflow.Segment {
+// untranslated returns the first segment of a connection to testPinhole that no rule translates.
+func untranslated(from string, when time.Time) netflow.Segment {
 	return netflow.Segment{At: when, From: at(from), To: testPinhole.At, SYN: true, Sequence: dialFirst - 1}
 }
 
-// handle are segments between the two ends.
+// handle gives the watcher segments between the two ends.
 func handle(w *Watcher, when time.Time, segments ...testSegment) {
 	for _, s := range segments {
 		one := s.segment()
@@ -29,31 +29,30 @@ var (
 	rejected = testSegment{true, "RA", 0, dialFirst, 0}
 )
 
-// A transfer of which the log tells alone: the kernel is not asked.
+// For a transfer that is complete in the log, the watcher does not ask the kernel.
 func TestLog(t *testing.T) {
 	w, table, _ := newTestWatcher()
-	h := w.Expect(testPinhole)
+	x := w.Expect(testPinhole)
 	now := time.Now()
-	w.HandleSegment(strayAt("192.168.5.77:3000", now))
-	if p := h.Progress(); p.Stranger != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
-		t.Errorf("got %+v; want a stranger, and nobody else", p)
+	w.HandleSegment(untranslated("192.168.5.77:3000", now))
+	if p := x.Progress(); p.Stranger != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
+		t.Errorf("got %+v; want a stranger, and no connection", p)
 	}
 	handle(w, now, accepted)
-	if p := h.Progress(); p.Connected != now || p.Over {
-		t.Errorf("got %+v; want the client to have come", p)
+	if p := x.Progress(); p.Connected != now || p.Over {
+		t.Errorf("got %+v; want the client's connection", p)
 	}
 	handle(w, now, ending...)
 	poll(t, w, now)
-	if p := h.Progress(); p.Down != 700 || !p.Over || p.Fault != nil || table.asked != 0 {
+	if p := x.Progress(); p.Down != 700 || !p.Over || p.Fault != nil || table.asked != 0 {
 		t.Errorf("got %+v, %d flows asked for; want 700 bytes, and none", p, table.asked)
 	}
 	if len(w.expected)+len(w.unclaimed)+len(w.active) != 0 || w.expectedPorts[testPinhole.At.Port()] != 0 {
-		t.Error("something is kept")
+		t.Error("got something kept; want nothing")
 	}
 }
 
-// One that lasts is found in the table, and so it is where an event tells of it, too, before the log or
-// after it.
+// A longer transfer is found in the table, also if an event shows it before the log or after it.
 func TestLogAndTable(t *testing.T) {
 	for name, event := range map[string]struct{ before, after bool }{
 		"log alone":   {},
@@ -61,7 +60,7 @@ func TestLogAndTable(t *testing.T) {
 		"log first":   {after: true},
 	} {
 		w, table, _ := newTestWatcher()
-		h := w.Expect(testPinhole)
+		x := w.Expect(testPinhole)
 		now := time.Now()
 		f := pinholeFlow(1)
 		f.State, f.Replied, f.Received.Bytes = netflow.TCPEstablished, true, 500
@@ -75,28 +74,29 @@ func TestLogAndTable(t *testing.T) {
 			_ = w.HandleEvent(began)
 		}
 		poll(t, w, now)
-		if p := h.Progress(); p.Connected != now || p.Down != 500 || p.Over || p.Fault != nil {
+		if p := x.Progress(); p.Connected != now || p.Down != 500 || p.Over || p.Fault != nil {
 			t.Errorf("%s: got %+v; want 500 bytes down so far", name, p)
 		}
-		h.Sever()
+		x.Sever()
 		if len(table.flows) != 0 {
-			t.Errorf("%s: the flow was not severed", name)
+			t.Errorf("%s: got the flow still there; want it deleted", name)
 		}
 	}
 }
 
-// A connection that is to be severed may be there before the log tells of it.
+// Sever finds a connection in the table that the log has not shown yet.
 func TestSeverBeforeLog(t *testing.T) {
 	w, table, _ := newTestWatcher()
-	h := w.Expect(testPinhole)
+	x := w.Expect(testPinhole)
 	f := pinholeFlow(1)
 	f.State, f.Replied = netflow.TCPEstablished, true
-	if h.Sever(); table.searched != 1 {
-		t.Errorf("%d searches; want one", table.searched)
+	if x.Sever(); table.searched != 1 {
+		t.Errorf("got %d searches; want 1", table.searched)
 	}
 	table.flows[f.Original] = f
-	if h.Sever(); len(table.flows) != 0 || h.Progress().Connected.IsZero() {
-		t.Errorf("%d flows are left, connected %s", len(table.flows), h.Progress().Connected)
+	if x.Sever(); len(table.flows) != 0 || x.Progress().Connected.IsZero() {
+		t.Errorf("got %d flows left, connected %s; want none, and a connection",
+			len(table.flows), x.Progress().Connected)
 	}
 	late := w.Expect(testPinhole)
 	late.Release(true)
@@ -106,112 +106,113 @@ func TestSeverBeforeLog(t *testing.T) {
 	table.flows[f.Original] = f
 	if late.Sever(); len(table.flows) != 1 || w.expectedPorts[testPinhole.At.Port()] != 0 {
 		t.Errorf(
-			"%d flows are left, %d holes are awaited; want what came later to stay",
+			"got %d flows left, %d expectations; want the later flow to stay, and none",
 			len(table.flows),
 			w.expectedPorts[testPinhole.At.Port()],
 		)
 	}
 }
 
-// What comes to the pinhole's place and is not led on: a filter has dropped the first segment, and the
-// pinhole serves no second one; or it has expired.
-func TestLogStrays(t *testing.T) {
+// A segment comes to the pinhole and is not translated: a filter has dropped the first one, and a pinhole
+// serves no second one; or the pinhole has expired.
+func TestLogUnmatched(t *testing.T) {
 	for after, want := range map[time.Duration]verdict.Code{
 		time.Second: verdict.CodeFiltered,
 		time.Minute: verdict.CodeTooLate,
 	} {
 		w, _, _ := newTestWatcher()
-		h := w.Expect(testPinhole)
-		now := h.opened.Add(after)
-		w.HandleSegment(strayAt("192.168.5.1:3000", now))
-		w.HandleSegment(strayAt("192.168.5.1:3000", now.Add(time.Hour)))
-		if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.Waited != after ||
+		x := w.Expect(testPinhole)
+		now := x.opened.Add(after)
+		w.HandleSegment(untranslated("192.168.5.1:3000", now))
+		w.HandleSegment(untranslated("192.168.5.1:3000", now.Add(time.Hour)))
+		if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.Waited != after ||
 			!p.Connected.IsZero() ||
 			p.Stranger.IsValid() {
 			t.Errorf("after %s: got %+v, fault %+v; want %s", after, p, p.Fault, want)
 		}
-		elsewhere := strayAt("192.168.5.1:3000", now)
+		elsewhere := untranslated("192.168.5.1:3000", now)
 		elsewhere.To = at("192.168.5.3:50000")
 		if w.handleSegment(elsewhere); len(w.expected) != 1 {
-			t.Error("a segment to another address has ended the wait")
+			t.Error("got the expectation gone after a segment to another address; want it to stay")
 		}
 	}
 }
 
-// The far end does not take the connection: it says so, or nothing, so that the first segment is sent again.
-func TestLogNotTaken(t *testing.T) {
+// The far end does not accept the connection: it sends a reset, or nothing, so that the first segment is
+// repeated.
+func TestLogNotAccepted(t *testing.T) {
 	for name, s := range map[string]testSegment{"refused": rejected, "silent": repeated} {
 		w, table, _ := newTestWatcher()
-		h := w.Expect(testPinhole)
+		x := w.Expect(testPinhole)
 		now := time.Now()
 		if s.kind == "S" {
 			f := pinholeFlow(1)
 			table.flows[f.Original] = f
 		}
 		handle(w, now, s)
-		if p := h.Progress(); p.Connected != now || p.Fault != nil {
+		if p := x.Progress(); p.Connected != now || p.Fault != nil {
 			t.Errorf("%s: got %+v; want the client to have come", name, p)
 		}
 		poll(t, w, now.Add(answerWait+1))
-		if p := h.Progress(); p.Fault == nil || p.Fault.Code != verdict.CodeServerData ||
+		if p := x.Progress(); p.Fault == nil || p.Fault.Code != verdict.CodeServerData ||
 			p.Over != (name == "refused") {
-			t.Errorf("%s: got %+v, fault %+v; want that the server does not take it", name, p, p.Fault)
+			t.Errorf("%s: got %+v, fault %+v; want that the server does not accept it", name, p, p.Fault)
 		}
 	}
 }
 
-// Who gives up before the far end has answered has an end at once.
+// If the client gives up before the far end has answered, the connection ends at once.
 func TestGivenUp(t *testing.T) {
 	w, table, _ := newTestWatcher()
-	h := w.Expect(testPinhole)
+	x := w.Expect(testPinhole)
 	now := time.Now()
 	newFlow(t, w, table, pinholeFlow(1), now)
 	poll(t, w, now)
-	if p := h.Progress(); p.Over || p.Fault != nil {
-		t.Errorf("got %+v; want an answer to be awaited", p)
+	if p := x.Progress(); p.Over || p.Fault != nil {
+		t.Errorf("got %+v; want it to wait for an answer", p)
 	}
-	h.Release(false)
+	x.Release(false)
 	poll(t, w, now)
-	if p := h.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerData || len(w.active) != 0 {
-		t.Errorf("got %+v, fault %+v; want that the server does not take it", p, p.Fault)
+	if p := x.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerData || len(w.active) != 0 {
+		t.Errorf("got %+v, fault %+v; want that the server does not accept it", p, p.Fault)
 	}
 }
 
-// What the table has lost before anybody asked: the answer is in the log or was never given, and another
-// connection may be in the place.
+// The table has lost a connection before the first poll: the log has the answer, or there was none, and
+// another connection may have its tuple.
 func TestLogGone(t *testing.T) {
 	own := pinholeFlow(1)
 	own.Reply = netflow.Tuple{From: own.Original.To, To: own.Original.From}
 	for name, tt := range map[string]struct {
 		s     testSegment
 		table netflow.Flow
-		want  bool // that it was not led
+		want  bool // that it was not translated
 	}{
-		"taken":     {s: accepted},
-		"not taken": {repeated, netflow.Flow{}, true},
-		"another":   {repeated, own, true},
+		"accepted":     {s: accepted},
+		"not accepted": {repeated, netflow.Flow{}, true},
+		"another":      {repeated, own, true},
 	} {
 		w, table, _ := newTestWatcher()
-		h := w.Expect(testPinhole)
+		x := w.Expect(testPinhole)
 		now := time.Now()
 		handle(w, now, tt.s)
 		poll(t, w, now)
-		if h.Progress().Over != (name == "taken") {
-			t.Errorf("%s: the log may be behind, or it is not", name)
+		if got, want := x.Progress().Over, name == "accepted"; got != want {
+			t.Errorf("%s: got over %t; want %t, as the log may be late", name, got, want)
 		}
 		if tt.table.ID != 0 {
 			table.flows[own.Original] = own
 		}
 		poll(t, w, now.Add(PollInterval))
-		p := h.Progress()
+		p := x.Progress()
 		if !p.Over || p.Connected.IsZero() != tt.want || (p.Fault != nil) != tt.want {
 			t.Errorf("%s: got %+v, fault %+v; want it to be over", name, p, p.Fault)
 		}
 	}
 }
 
-// Servers may offer the same port again. A connection of the log is the new hole's, unless the old one's
-// transfer is over and the log behind.
+// Servers may offer the same port again. A logged connection belongs to the new expectation, unless the old
+// one's transfer is over and the log is late.
 func TestLogPortAgain(t *testing.T) {
 	for _, used := range []bool{true, false} {
 		w, _, _ := newTestWatcher()
@@ -219,17 +220,18 @@ func TestLogPortAgain(t *testing.T) {
 		old.Release(used)
 		hole := testPinhole
 		hole.At = at("192.168.5.2:50001")
-		h := w.Expect(hole)
+		x := w.Expect(hole)
 		now := time.Now()
 		handle(w, now, accepted)
-		if old.Progress().Connected.IsZero() == used || h.Progress().Connected.IsZero() != used {
-			t.Errorf("used %v: got %+v of the old one, and %+v", used, old.Progress(), h.Progress())
+		if old.Progress().Connected.IsZero() == used || x.Progress().Connected.IsZero() != used {
+			t.Errorf("used %v: got old %+v, new %+v; want the connection at the right one",
+				used, old.Progress(), x.Progress())
 		}
 		other := accepted.segment()
 		other.To, other.At = at("192.168.5.1:3001"), now
 		w.HandleSegment(other)
-		if h.Progress().Connected.IsZero() {
-			t.Error("the new hole's connection is nobody's")
+		if x.Progress().Connected.IsZero() {
+			t.Error("got no connection for the new expectation; want one")
 		}
 	}
 }
