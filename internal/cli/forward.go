@@ -50,10 +50,10 @@ side, and is taken away at the end.`,
 			ctx, stop := untilSignal(cmd.Context(), append(endSignals, syscall.SIGHUP)...)
 			defer stop()
 			d := daemon.Daemon{
-				Table:    forwardTable(c.Forwards[0].Listen),
-				Settings: settings(c),
-				Log:      logger(cmd.ErrOrStderr()),
-				Show:     show(c, "", c.Admin.SocketGiven),
+				Table:     forwardTable(c.Forwards[0].Listen),
+				Settings:  settings(c),
+				Log:       logger(cmd.ErrOrStderr()),
+				Endpoints: show(c, "", c.Admin.SocketGiven),
 			}
 			return orFailed(d.Run(ctx))
 		},

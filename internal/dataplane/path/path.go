@@ -89,7 +89,7 @@ func New(c Config) *Paths {
 			return nil
 		}
 		if w := c.Watcher(); w != nil {
-			return w.Await(hole)
+			return w.Expect(hole)
 		}
 		return nil
 	}
