@@ -55,10 +55,10 @@ func TestPortCache(t *testing.T) {
 			}
 		}
 		want(true, 1)
-		time.Sleep(freeTime - 1)
+		<-time.After(freeTime - 1)
 		want(true, 1)
 		free = false
-		time.Sleep(1)
+		<-time.After(1)
 		want(false, 2)
 		want(false, 3)
 		free = true
@@ -93,11 +93,11 @@ func TestHostAddresses(t *testing.T) {
 		want("192.168.5.3", false)
 		addrs = []netip.Addr{netip.MustParseAddr("192.168.5.3")}
 		want("192.168.5.3", false)
-		time.Sleep(hostTime)
+		<-time.After(hostTime)
 		want("192.168.5.3", true)
 		want("192.168.5.2", false)
 		err = errors.New("netlink is broken")
-		time.Sleep(hostTime)
+		<-time.After(hostTime)
 		want("192.168.5.3", true)
 		want("192.168.5.3", true)
 		if strings.Count(log.String(), "netlink is broken") != 1 {

@@ -19,7 +19,7 @@ func TestRestoreOnce(t *testing.T) {
 		s.counts = false
 		var restores atomic.Int32
 		s.restore = func() error {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			restores.Add(1)
 			s.tables.setLost(false)
 			return nil
@@ -52,7 +52,7 @@ func TestRestoreFails(t *testing.T) {
 		s.counts = false
 		errRestore, restores := errors.New("no permission"), 0
 		s.restore = func() error {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			restores++
 			return errRestore
 		}
@@ -80,7 +80,7 @@ func TestRestoreTimeout(t *testing.T) {
 		s := newStage(t)
 		s.counts = false
 		s.restore = func() error {
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			s.tables.setLost(false)
 			return nil
 		}
@@ -128,7 +128,7 @@ func TestRestoreForRenewal(t *testing.T) {
 		s.counts = false
 		began := time.Now()
 		s.restore = func() error {
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			s.tables.setLost(false)
 			return nil
 		}

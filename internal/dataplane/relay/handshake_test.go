@@ -36,12 +36,12 @@ func (refusal) Plain() string { return "resume the session" }
 func TestHandshakeFails(t *testing.T) {
 	refuse := func(c *tls.Config) { c.VerifyConnection = func(tls.ConnectionState) error { return refusal{} } }
 	for _, tt := range []struct {
-		name  string
-		path  Path
+		name    string
+		path    Path
 		dataTLS func(*tls.Config) // of the leg at fault
-		fault func(t *testing.T, who string, e party)
-		plain string
-		want  error
+		fault   func(t *testing.T, who string, e party)
+		plain   string
+		want    error
 	}{
 		{name: "no TLS", plain: "does not speak TLS", fault: func(t *testing.T, _ string, e party) {
 			e.tcp.Write([]byte("a file in clear"))

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -71,17 +72,23 @@ func bind(
 	return netip.AddrPort{}, fmt.Errorf("%w of %s", ErrNoPorts, ports)
 }
 
+// reusing is held while a socket that does not listen yet has SO_REUSEADDR. Nothing waits under it.
+var reusing sync.Mutex
+
 // bindExclusively binds a socket to at, so that nobody else can before it listens.
 //
 // Only a socket with SO_REUSEADDR may bind over what earlier transfers left at the port (TIME_WAIT). But two
 // sockets that both have it share a port as long as neither listens, and a port that was taken with it while
 // the port was entirely free is open to all others that have it (fastreuse in
 // net/ipv4/inet_connection_sock.c). So the first attempt is without it, the second one with it, and the socket
-// does not keep it.
+// does not keep it. While it has it, no other socket of this process does: the two would share the port, and the
+// second to listen would fail.
 func bindExclusively(fd int, at netip.AddrPort) error {
 	to := sockaddr(at)
 	err := unix.Bind(fd, to)
 	if err == unix.EADDRINUSE {
+		reusing.Lock()
+		defer reusing.Unlock()
 		if err := setReuseAddr(fd, 1); err != nil {
 			return err
 		}
