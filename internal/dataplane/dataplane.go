@@ -1,5 +1,6 @@
-// Package dataplane is what a session and the data paths agree on: how a data connection is asked for, and what
-// becomes of it. The session (package proxy) decides what to open; package path chooses what carries it.
+// Package dataplane is what a session and the data paths agree on: how a data connection is asked for, and
+// what becomes of it. The session (package proxy) decides what to open; package path chooses what carries
+// it.
 //
 // It has types only, and does nothing itself.
 package dataplane
@@ -12,8 +13,8 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// Path carries data connections; package path implements it over the relay and the kernel's tables. An error of
-// its methods is a *Failure.
+// Path carries data connections; package path implements it over the relay and the kernel's tables. An
+// error of its methods is a *Failure.
 type Path interface {
 	// Open reserves a port of the gateway for a pinhole and returns where it is (the port of hole.Listen is
 	// ignored). Nothing comes through before Arm. It fails where no port is free or the path cannot carry
@@ -27,8 +28,8 @@ type Path interface {
 	OpenPassthrough(p pinhole.Passthrough) (Handle, error)
 }
 
-// DataTLS is the TLS that the gateway speaks on a data connection. The zero value leaves both legs in clear. The
-// FTP client is the TLS client, in active mode too (RFC 4217 section 7).
+// DataTLS is the TLS that the gateway speaks on a data connection. The zero value leaves both legs in
+// clear. The FTP client is the TLS client, in active mode too (RFC 4217 section 7).
 type DataTLS struct {
 	// Client is for the client's leg, where the gateway is the TLS server; Server is for the server's leg,
 	// where it is the TLS client. nil: that leg is in clear.

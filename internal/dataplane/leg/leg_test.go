@@ -43,7 +43,8 @@ func serving(t *testing.T) *tls.Config {
 
 // dialling returns the TLS of a client that trusts everybody.
 func dialling() *tls.Config {
-	return &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1), ServerName: "ftp.test"}
+	return &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1),
+		ServerName: "ftp.test"}
 }
 
 // secured returns a leg with TLS, as the server, and its peer.
@@ -81,7 +82,8 @@ func readAll(l *Leg) (got []byte, err error) {
 func TestLegTLS(t *testing.T) {
 	l, peer, tcp := secured(t)
 	if !l.UsesTLS() || !l.PeerBegan() || l.DidResume() {
-		t.Errorf("got TLS %t, begun %t, resumed %t; want true, true, false", l.UsesTLS(), l.PeerBegan(), l.DidResume())
+		t.Errorf("got TLS %t, begun %t, resumed %t; want true, true, false", l.UsesTLS(), l.PeerBegan(),
+			l.DidResume())
 	}
 	want := relaytest.Noise(3*BufferSize + 7)
 	sent := make(chan error, 1)
@@ -176,8 +178,8 @@ func TestHandshakeLimit(t *testing.T) {
 	}
 }
 
-// TestCloseNotifyHasTime: crypto/tls gives close_notify five seconds, and nothing after it. What stands before it
-// in the send buffer of a slow end may need longer.
+// TestCloseNotifyHasTime: crypto/tls gives close_notify five seconds, and nothing after it. What stands
+// before it in the send buffer of a slow end may need longer.
 func TestCloseNotifyHasTime(t *testing.T) {
 	l, _, _ := secured(t)
 	if err := l.tls.CloseWrite(); err != nil {

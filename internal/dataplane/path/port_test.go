@@ -17,11 +17,14 @@ import (
 func TestReservedPorts(t *testing.T) {
 	addr := netip.MustParseAddr("192.168.5.2")
 	r := reservedBy([]forward.Resolved{
-		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2121}, Tracking: forward.TrackingKernel}},
+		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2121},
+			Tracking: forward.TrackingKernel}},
 		{Forward: forward.Forward{Listen: forward.Listen{Port: 2122}, Tracking: forward.TrackingNone,
 			ServerPorts: forward.PortRange{First: 50000, Last: 50009}}},
-		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2123}, Tracking: forward.TrackingProxy}},
-		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2124}, Tracking: forward.TrackingNone,
+		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2123},
+			Tracking: forward.TrackingProxy}},
+		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2124},
+			Tracking:    forward.TrackingNone,
 			ServerPorts: forward.AllPorts}},
 	})
 	for at, want := range map[string]bool{

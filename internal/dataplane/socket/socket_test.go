@@ -84,7 +84,8 @@ func TestReserve(t *testing.T) {
 		}
 		seen[at.Port()] = true
 	}
-	if _, _, err := socket.Reserve(t.Context(), relaytest.Gateway, ports, avoid); !errors.Is(err, socket.ErrNoPorts) {
+	if _, _, err := socket.Reserve(t.Context(), relaytest.Gateway, ports, avoid); !errors.Is(err,
+		socket.ErrNoPorts) {
 		t.Errorf("got %v; want %v", err, socket.ErrNoPorts)
 	}
 	nowhere := netip.MustParseAddr("192.0.2.1") // RFC 5737: no address of this machine
