@@ -81,7 +81,8 @@ func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Pinhole, er
 		}
 		p.giveBack(portKey{hole.From, listen})
 	}
-	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.Listen.Addr(), ErrNoPorts, ports)
+	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.Listen.Addr(),
+		ErrNoPorts, ports)
 }
 
 // take reserves a port, and reports whether it was free.

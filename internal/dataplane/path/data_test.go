@@ -35,10 +35,12 @@ func TestMetered(t *testing.T) {
 	data.Sever()
 	o := data.Finish(nil)
 	if o.Up != 3 || o.Down != 4 || !o.Over || !o.Complete || !o.Connected.Equal(time.Unix(1, 0)) ||
-		o.Stranger != s.flow.progress.Stranger || o.Failure == nil || o.Failure.Fault != fault || o.Failure.ReplyText != "" {
+		o.Stranger != s.flow.progress.Stranger || o.Failure == nil || o.Failure.Fault != fault ||
+		o.Failure.ReplyText != "" {
 		t.Errorf("got %+v; want what the watcher knows", o)
 	}
-	if closed := data.Close(); closed.Down != 4 || s.flow.severed != 1 || !slices.Equal(s.flow.released, []bool{true}) {
+	if closed := data.Close(); closed.Down != 4 || s.flow.severed != 1 ||
+		!slices.Equal(s.flow.released, []bool{true}) {
 		t.Errorf("got %+v, severed %d times, released %v; want it severed and released as used",
 			closed, s.flow.severed, s.flow.released)
 	}
@@ -137,7 +139,8 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 		if s.tables.open(hole) != 1 {
 			t.Errorf("got %v in the kernel; want %s", s.tables.pinholes, hole)
 		}
-		if c, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(s.listen)); !errors.Is(err, unix.ECONNREFUSED) {
+		if c, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(s.listen)); !errors.Is(err,
+			unix.ECONNREFUSED) {
 			t.Errorf("got connection %v, error %v; want nobody to listen", c, err)
 		}
 		o := s.data.Finish(nil)
@@ -145,7 +148,8 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 			t.Errorf("counts %t: got %+v; want it over only where nobody counts", counts, o)
 		}
 		if s.data.Close(); s.tables.open(hole) != 0 || len(s.tables.later) != 1 {
-			t.Errorf("got %v in the kernel, %v removed later; want it removed later", s.tables.pinholes, s.tables.later)
+			t.Errorf("got %v in the kernel, %v removed later; want it removed later", s.tables.pinholes,
+				s.tables.later)
 		}
 	}
 }
@@ -156,7 +160,8 @@ type policy struct{ error }
 func (policy) Plain() string  { return "the TLS session was not resumed" }
 func (policy) Remedy() string { return "set tls.client_reuse" }
 
-// Each way in which the relay's transfers end is said in the words of the client, the operator and the session.
+// Each way in which the relay's transfers end is said in the words of the client, the operator and the
+// session.
 func TestRelayFailure(t *testing.T) {
 	far := netip.MustParseAddrPort("203.0.113.21:40000")
 	refused := &relay.DialError{Side: relay.To, To: far,
@@ -174,26 +179,37 @@ func TestRelayFailure(t *testing.T) {
 	}{
 		{"closed", fmt.Errorf("wait: %w", relay.ErrClosed), false, "", 0, "", "", false},
 		{"unfinished", relay.ErrUnfinished, false, "", 0, "", "", false},
-		{"server refuses", refused, false, verdict.CodeServerData, 0, "", "connect: connection refused", false},
-		{"client refuses", refused, true, verdict.CodeClientData, 0, "", "connect: connection refused", false},
-		{"client without TLS", &relay.HandshakeError{End: "client", Err: io.EOF}, false, verdict.CodeClientNoTLS, 522,
+		{"server refuses", refused, false, verdict.CodeServerData, 0, "", "connect: connection refused",
+			false},
+		{"client refuses", refused, true, verdict.CodeClientData, 0, "", "connect: connection refused",
+			false},
+		{"client without TLS", &relay.HandshakeError{End: "client", Err: io.EOF}, false,
+			verdict.CodeClientNoTLS, 522,
 			"the client closed the data connection before its TLS handshake was done", "EOF", false},
-		{"client without resumption", &relay.HandshakeError{End: "client", Err: resumption}, false, verdict.CodeReuse, 522,
+		{"client without resumption", &relay.HandshakeError{End: "client", Err: resumption}, false,
+			verdict.CodeReuse, 522,
 			"the TLS session was not resumed", "not resumed", true},
-		{"server's handshake", &relay.HandshakeError{End: "server", Err: resumption}, false, verdict.CodeServerReuse, 522,
+		{"server's handshake", &relay.HandshakeError{End: "server", Err: resumption}, false,
+			verdict.CodeServerReuse, 522,
 			"the TLS session was not resumed", "not resumed", true},
-		{"truncated", &relay.BrokenError{Side: relay.From, Err: &relay.TruncatedError{End: "client"}}, false, verdict.CodeTruncated, 426,
+		{"truncated", &relay.BrokenError{Side: relay.From, Err: &relay.TruncatedError{End: "client"}},
+			false, verdict.CodeTruncated, 426,
 			"the client's data ended without TLS's close_notify, it may be cut short", "", true},
-		{"client's reset", reset, false, verdict.CodeDataReset, 0, "the client broke it", "connection reset by peer", false},
-		{"server's reset", reset, true, verdict.CodeDataReset, 0, "the server broke it", "connection reset by peer", false},
-		{"anything else", errors.New("out of memory"), false, verdict.CodeDataReset, 0, "", "out of memory", false},
+		{"client's reset", reset, false, verdict.CodeDataReset, 0, "the client broke it",
+			"connection reset by peer", false},
+		{"server's reset", reset, true, verdict.CodeDataReset, 0, "the server broke it",
+			"connection reset by peer", false},
+		{"anything else", errors.New("out of memory"), false, verdict.CodeDataReset, 0, "", "out of memory",
+			false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := relayFailure(tt.err, tt.clientIsTo)
-			if f.Fault.Code != tt.code || f.ReplyCode != tt.reply || f.Fault.Said != tt.said || f.Fault.Err != tt.text {
+			if f.Fault.Code != tt.code || f.ReplyCode != tt.reply || f.Fault.Said != tt.said ||
+				f.Fault.Err != tt.text {
 				t.Errorf("got %+v; want %s, reply %d, %q, %q", f, tt.code, tt.reply, tt.said, tt.text)
 			}
-			if (f.ReplyText != "") != (tt.reply != 0) || (f.Remedy != "") != tt.remedy || f.Fault.Remedy != f.Remedy {
+			if (f.ReplyText != "") != (tt.reply != 0) || (f.Remedy != "") != tt.remedy ||
+				f.Fault.Remedy != f.Remedy {
 				t.Errorf("got %+v; want words with the reply, and a remedy: %t", f, tt.remedy)
 			}
 			if !errors.Is(f, tt.err) {

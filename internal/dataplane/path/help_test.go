@@ -125,8 +125,9 @@ var testPorts = forward.PortRange{First: 50000, Last: 50009}
 // newStage returns a stage whose tables are usable. The gateway's own address is 192.168.5.2, and every port
 // is free.
 func newStage(t *testing.T) *stage {
-	s := &stage{t: t, log: &strings.Builder{}, counts: true, forward: forward.Resolved{Forward: forward.Forward{
-		Name: "archive", Tracking: forward.TrackingProxy, PassivePorts: testPorts}}}
+	s := &stage{t: t, log: &strings.Builder{}, counts: true,
+		forward: forward.Resolved{Forward: forward.Forward{
+			Name: "archive", Tracking: forward.TrackingProxy, PassivePorts: testPorts}}}
 	s.tables = &fakeTables{pinholes: map[pinhole.Pinhole]int{}, passthroughs: map[pinhole.Passthrough]int{}}
 	s.restore = func() error {
 		s.tables.setLost(false)
@@ -145,7 +146,10 @@ func newStage(t *testing.T) *stage {
 		return s.flow
 	}
 	s.free.ask = func(netip.AddrPort) bool { return true }
-	s.host.read = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.168.5.2")}, nil }
+	s.host.read = func() ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("192.168.5.2")},
+			nil
+	}
 	if err := s.Update([]forward.Resolved{s.forward}, true); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +174,8 @@ func (s *stage) open(hole pinhole.Pinhole) (dataplane.Data, netip.AddrPort) {
 
 // passive is a pinhole between two ends that are beyond the gateway.
 func passive() pinhole.Pinhole {
-	return pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"), Listen: netip.MustParseAddrPort("192.168.5.2:0"),
+	return pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"),
+		Listen: netip.MustParseAddrPort("192.168.5.2:0"),
 		Target: netip.MustParseAddrPort("203.0.113.21:40000"), SourceIP: netip.MustParseAddr("203.0.113.1")}
 }
 

@@ -117,7 +117,8 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 	return pinholes, passthroughs, nil
 }
 
-// Close ends everything that the relay's passthroughs carry, and waits for it. No data connection may be open.
+// Close ends everything that the relay's passthroughs carry, and waits for it. No data connection may be
+// open.
 func (p *Paths) Close() {
 	p.relayed.Close()
 	p.restorer.close()
@@ -251,7 +252,8 @@ func (p forwardPath) OpenPassthrough(pt pinhole.Passthrough) (dataplane.Handle, 
 // passthroughEnded logs a connection of a passthrough over the relay that did not end in order.
 func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
-		p.log.Info("a data connection of an encrypted session ended early; its ends know whether all has arrived",
+		p.log.Info("a data connection of an encrypted session ended early; "+
+			"its ends know whether all has arrived",
 			"passage", pt.String(), "err", r.Err)
 	}
 }

@@ -56,7 +56,8 @@ func TestOpenByKernel(t *testing.T) {
 		t.Errorf("got ports %d; want those that nobody has", got)
 	}
 	_, _, err := s.path().Open(t.Context(), passive(), dataplane.DataTLS{})
-	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPorts || f.Fault.Ports != testPorts || f.ReplyText != "" {
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPorts || f.Fault.Ports != testPorts ||
+		f.ReplyText != "" {
 		t.Errorf("got %+v; want no ports left of %s", f, testPorts)
 	}
 }
@@ -118,8 +119,9 @@ func TestBridge(t *testing.T) {
 // A passthrough is in the kernel while a session has it, and its range stays in the table for that long.
 func TestPassthroughByKernel(t *testing.T) {
 	s := newStage(t)
-	p := pinhole.Passthrough{From: netip.MustParseAddr("192.168.5.1"), Listen: netip.MustParseAddr("192.168.5.2"),
-		Ports: testPorts, Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1")}
+	p := pinhole.Passthrough{From: netip.MustParseAddr("192.168.5.1"), Ports: testPorts,
+		Listen: netip.MustParseAddr("192.168.5.2"), Target: netip.MustParseAddr("203.0.113.21"),
+		SourceIP: netip.MustParseAddr("203.0.113.1")}
 	handle, err := s.path().OpenPassthrough(p)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +132,8 @@ func TestPassthroughByKernel(t *testing.T) {
 	other := p
 	other.Target = netip.MustParseAddr("203.0.113.22")
 	_, err = s.path().OpenPassthrough(other)
-	if f := failureOf(t, err); f.Fault.Code != "" || f.ReplyText != "" || !strings.Contains(f.Error(), p.String()) {
+	if f := failureOf(t, err); f.Fault.Code != "" || f.ReplyText != "" ||
+		!strings.Contains(f.Error(), p.String()) {
 		t.Errorf("got %+v; want a failure that names %s", f, p)
 	}
 	handle.Close()
@@ -147,7 +150,8 @@ func TestPassthroughByRelay(t *testing.T) {
 		Target: netip.MustParseAddr("127.0.0.2"), SourceIP: addr}
 	_, err := s.path().OpenPassthrough(wide)
 	f := failureOf(t, err)
-	if f.ReplyCode != 431 || f.ReplyText != "the server has more ports for data than the gateway can open" || f.Remedy == "" {
+	const why = "the server has more ports for data than the gateway can open"
+	if f.ReplyCode != 431 || f.ReplyText != why || f.Remedy == "" {
 		t.Errorf("got %+v; want 431 with the reason and a remedy", f)
 	}
 	narrow := wide
@@ -167,7 +171,8 @@ func TestPassthroughByRelay(t *testing.T) {
 func TestUpdateFails(t *testing.T) {
 	s := newStage(t)
 	s.tables.errAdd = errors.New("no answer")
-	if err := s.Update(nil, true); !errors.Is(err, s.tables.errAdd) || !strings.HasPrefix(err.Error(), "data path: ") {
+	if err := s.Update(nil, true); !errors.Is(err, s.tables.errAdd) ||
+		!strings.HasPrefix(err.Error(), "data path: ") {
 		t.Errorf("got error %v; want %v", err, s.tables.errAdd)
 	}
 	s.tables.errAdd = nil

@@ -47,7 +47,8 @@ func reservedBy(forwards []forward.Resolved) *reservedPorts {
 func (r *reservedPorts) has(at netip.AddrPort) bool {
 	for _, addr := range []netip.Addr{at.Addr(), {}} {
 		if r.listens[addr][at.Port()] ||
-			slices.ContainsFunc(r.ranges[addr], func(ports forward.PortRange) bool { return ports.Contains(at.Port()) }) {
+			slices.ContainsFunc(r.ranges[addr],
+				func(ports forward.PortRange) bool { return ports.Contains(at.Port()) }) {
 			return true
 		}
 	}

@@ -19,7 +19,8 @@ func wantTruncated(t *testing.T, err error, who string, inside bool) {
 	if !ok || short.End != who || short.Inside != inside {
 		t.Fatalf("got %v; want the %s's data truncated, inside a record %t", err, who, inside)
 	}
-	if option := "tls." + who + `_close_notify = "optional"`; strings.Contains(short.Remedy(), option) == inside {
+	if option := "tls." + who + `_close_notify = "optional"`; strings.Contains(short.Remedy(),
+		option) == inside {
 		t.Errorf("got the remedy %q; want %s in it: %t", short.Remedy(), option, !inside)
 	}
 	if code, text := short.Reply(); code != 426 || !strings.Contains(text, "the "+who+"'s data ended") {
@@ -46,7 +47,8 @@ func TestTruncated(t *testing.T) {
 					}
 					t.Run(name, func(t *testing.T) {
 						dataTLS := l.dataTLS()
-						dataTLS.ClientCloseNotifyOptional, dataTLS.ServerCloseNotifyOptional = unshut && who == endClient, unshut && who == endServer
+						dataTLS.ClientCloseNotifyOptional, dataTLS.ServerCloseNotifyOptional = unshut &&
+							who == endClient, unshut && who == endServer
 						truncate(t, dataTLS, who, inside, unshut && !inside)
 					})
 				}
@@ -103,7 +105,7 @@ func TestReceiverJustCloses(t *testing.T) {
 func TestEmptyTruncated(t *testing.T) {
 	for _, who := range []string{endClient, endServer} {
 		t.Run(who, func(t *testing.T) {
-			tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
+			tr, client, srv := joinedTLSBy(t, hasty(), legs{true, true}.dataTLS())
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
 			wantEndReset(t, "other end", other)
@@ -111,8 +113,9 @@ func TestEmptyTruncated(t *testing.T) {
 		})
 		t.Run(who+"/unshut", func(t *testing.T) {
 			dataTLS := legs{true, true}.dataTLS()
-			dataTLS.ClientCloseNotifyOptional, dataTLS.ServerCloseNotifyOptional = who == endClient, who == endServer
-			tr, client, srv := joinedTLS(t, dataTLS)
+			dataTLS.ClientCloseNotifyOptional = who == endClient
+			dataTLS.ServerCloseNotifyOptional = who == endServer
+			tr, client, srv := joinedTLSBy(t, hasty(), dataTLS)
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
 			wantEnd(t, "other end", other, nil)
@@ -124,8 +127,8 @@ func TestEmptyTruncated(t *testing.T) {
 	}
 }
 
-// TestEarlyReceiver has a receiver close its direction without close_notify before the sender has begun, and the
-// sender begin in time.
+// TestEarlyReceiver has a receiver close its direction without close_notify before the sender has begun,
+// and the sender begin in time.
 func TestEarlyReceiver(t *testing.T) {
 	tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
 	client.tcp.CloseWrite()
@@ -138,7 +141,8 @@ func TestEarlyReceiver(t *testing.T) {
 	}
 }
 
-// TestUnshutReset has an unshut leg end by a reset that the kernel tells to the other direction: that is no FIN.
+// TestUnshutReset has an unshut leg end by a reset that the kernel tells to the other direction: that is no
+// FIN.
 func TestUnshutReset(t *testing.T) {
 	for range 20 {
 		dataTLS := legs{true, true}.dataTLS()
