@@ -8,13 +8,15 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// DataPath carries data connections; the relay and the kernel's tables do.
+// DataPath carries data connections; package path implements it over the relay and the kernel's tables.
+// An error of its methods is a *Failure.
 type DataPath interface {
-	// Open reserves a port of the gateway for a pinhole (the port of hole.At is ignored). Nothing comes
-	// through before it is armed. The error means that no port is free, or says why the path cannot.
-	Open(ctx context.Context, hole pinhole.Pinhole, seals Seals) (Data, error)
+	// Open reserves a port of the gateway for a pinhole and returns where it is (the port of hole.At is
+	// ignored). Nothing comes through before Arm. It fails where no port is free or the path cannot
+	// carry the connection.
+	Open(ctx context.Context, hole pinhole.Pinhole, seals Seals) (Data, netip.AddrPort, error)
 	// Join connects to both ends at once: an active client and a server that only listens. It does not
-	// wait for them: what becomes of it is Finish's to tell.
+	// wait for them: Finish returns what became of it.
 	Join(ctx context.Context, bridge pinhole.Bridge, seals Seals) (Data, error)
 	// Pass lets a client reach a server's passive ports one to one until the gate is closed. Others
 	// of the same client may have the same passage.
@@ -32,23 +34,19 @@ type Seals struct {
 }
 
 // Data is one pinhole and the connection that comes through it. The session owns it and closes it.
-//
-// An error that has words for the client, without anything that a peer has sent, has a method
-// Reply() (code int, text string); one that the operator can do something about has Remedy() string.
 type Data interface {
-	// At returns where the pinhole is; not valid for a bridge.
-	At() netip.AddrPort
 	// Arm lets the one connection come. When it returns nil the connection can come.
 	Arm() error
-	// Finish waits until what came through is delivered, or cancel is closed. It returns nil where all of
-	// it was, where nothing came, and where the path cannot tell because the ends see for
-	// themselves; else it says how the connection broke. After Close it does not wait.
-	Finish(cancel <-chan struct{}) error
-	// Settled tells that Finish would not wait.
-	Settled() bool
-	// Close ends it, with the connection if the path carries it; it is idempotent. When it returns
-	// nothing can come any more.
-	Close()
+	// Outcome returns what has become of it so far, without waiting. It may be called after Close.
+	Outcome() Outcome
+	// Finish waits until what came through is delivered, or cancel is closed, and returns what became
+	// of it. After Close it does not wait.
+	Finish(cancel <-chan struct{}) Outcome
+	// Sever ends a connection that would go on without ftpgate, which is one that the kernel carries.
+	Sever()
+	// Close ends it, with the connection if the relay carries it, and returns what became of it. It is
+	// idempotent. When it returns, nothing new can come.
+	Close() Outcome
 }
 
 // Gate is an open passage. The session owns it and closes it.

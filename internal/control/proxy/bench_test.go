@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -49,16 +50,18 @@ func newBenched(b *testing.B) *benched {
 // instantPath has every transfer delivered at once.
 type instantPath struct{ fakePath }
 
-func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.Seals) (dataplane.Data, error) {
-	return instantData{&fakeData{hole: hole}}, nil
+func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.Seals) (dataplane.Data, netip.AddrPort, error) {
+	return instantData{&fakeData{hole: hole}}, hole.At, nil
 }
 
 type instantData struct{ *fakeData }
 
-func (d instantData) Arm() error                   { return nil }
-func (d instantData) Finish(<-chan struct{}) error { return nil }
-func (d instantData) Settled() bool                { return true }
-func (d instantData) Close()                       {}
+func (d instantData) Arm() error                               { return nil }
+func (d instantData) Finish(<-chan struct{}) dataplane.Outcome { return d.Outcome() }
+func (d instantData) Close() dataplane.Outcome                 { return d.Outcome() }
+func (d instantData) Outcome() dataplane.Outcome {
+	return dataplane.Outcome{Path: forward.DataRelay, Settled: true, Complete: true}
+}
 
 // session connects, and has the server greet and take the client in.
 func (s *benched) session() (client, server *net.TCPConn) {

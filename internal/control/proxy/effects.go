@@ -90,11 +90,8 @@ func (s *session) effect(step *dialogue.Step) error {
 	}
 	if err != nil {
 		s.closeData()
-		text := ""
-		if own := told(nil); errors.As(err, &own) {
-			_, text = own.Reply()
-		}
-		s.dialogue.Failed(text, remedyOf(err))
+		why := failureOf(err)
+		s.dialogue.Failed(why.ReplyText, why.Remedy)
 	}
 	return err
 }
@@ -103,11 +100,12 @@ func (s *session) effect(step *dialogue.Step) error {
 func (s *session) open(step *dialogue.Step) (err error) {
 	hole := step.Pinhole // which Opened takes away
 	s.closeData()
-	if s.data, err = s.proxy.Path.Open(s.ctx, hole, s.sealed(hole.Encrypted)); err != nil {
-		s.data = nil
+	data, at, err := s.proxy.Path.Open(s.ctx, hole, s.sealed(hole.Encrypted))
+	if err != nil {
 		return err
 	}
-	if s.dialogue.Opened(s.data.At()); step.Action == dialogue.Arm {
+	hole.At, s.data = at, data
+	if s.dialogue.Opened(at); step.Action == dialogue.Arm {
 		err = s.data.Arm()
 	}
 	if err == nil {
@@ -119,10 +117,11 @@ func (s *session) open(step *dialogue.Step) (err error) {
 // join has the data path connect to both ends.
 func (s *session) join(bridge pinhole.Bridge) (err error) {
 	s.closeData()
-	if s.data, err = s.proxy.Path.Join(s.ctx, bridge, s.sealed(bridge.Encrypted)); err != nil {
-		s.data = nil
+	data, err := s.proxy.Path.Join(s.ctx, bridge, s.sealed(bridge.Encrypted))
+	if err != nil {
 		return err
 	}
+	s.data = data
 	s.tellOpened(dialogue.Join, pinhole.Pinhole{}, bridge)
 	return nil
 }
@@ -145,40 +144,32 @@ func (s *session) complete() error {
 	return nil
 }
 
-// told is an error of a data path that has words for the client.
-type told interface {
-	error
-	Reply() (code int, text string)
-}
-
 // broken has the client told that a transfer was not delivered.
 func (s *session) broken(err error) {
 	code, text := 426, "the data connection broke off, the transfer is not complete"
-	var own told
+	why := failureOf(err)
 	switch {
 	case errors.Is(err, errAborted):
 		text = "transfer aborted"
-	case errors.As(err, &own):
-		code, text = own.Reply()
+	case why.ReplyText != "":
+		code, text = why.ReplyCode, why.ReplyText
 	}
-	s.dialogue.Broken(code, text, remedyOf(err))
+	s.dialogue.Broken(code, text, why.Remedy)
 }
 
-// remedyOf returns what the operator can do about an error, "" where that is not known.
-func remedyOf(err error) string {
-	var remedied interface{ Remedy() string }
-	if errors.As(err, &remedied) {
-		return remedied.Remedy()
+// failureOf returns what the data path says of an error: nothing of one that is not the path's.
+func failureOf(err error) dataplane.Failure {
+	if f, ok := errors.AsType[*dataplane.Failure](err); ok {
+		return *f
 	}
-	return ""
+	return dataplane.Failure{}
 }
 
 // fail ends a transfer that the server has called off. Where it was the gateway that had broken its data,
 // the client is told why: the server does not know.
 func (s *session) fail() error {
-	resumable, sealed := s.data.(interface{ Unresumed() bool })
-	err := s.endData()
-	if err == nil && sealed && resumable.Unresumed() && unbuilt(s.dialogue.Code) {
+	outcome, err := s.endData()
+	if err == nil && outcome.NotResumed && unbuilt(s.dialogue.Code) {
 		err = errNotResumed
 		s.dialogue.NotResumed()
 	}
@@ -192,57 +183,64 @@ func (s *session) fail() error {
 	return err
 }
 
-// endData ends the last negotiation, and returns what the data path has to say of it.
-func (s *session) endData() error {
+// endData ends the last negotiation, and returns what became of it. The error is a failure that the data path
+// has words for.
+func (s *session) endData() (dataplane.Outcome, error) {
 	data := s.data
 	if data == nil {
-		return nil
+		return dataplane.Outcome{}, nil
 	}
 	s.data = nil
-	data.Close()
+	outcome := data.Close()
 	s.record.Closed()
-	err := data.Finish(nil)
-	var own told
-	if !errors.As(err, &own) {
-		return nil
+	if f := outcome.Failure; !outcome.Complete && f != nil && f.ReplyText != "" {
+		return outcome, f
 	}
-	return err
+	return outcome, nil
 }
 
 // finish holds back the reply that a transfer is complete until its data is through the gateway: never a
 // short file with a 226. Meanwhile the client can give it up, with ABOR.
 func (s *session) finish(data dataplane.Data) error {
-	if data.Settled() { // nothing is held back, and all lines go in one write
+	if data.Outcome().Settled { // nothing is held back, and all lines go in one write
 		s.data = nil
-		err := data.Finish(nil)
+		outcome := data.Finish(nil)
 		data.Close()
-		return err
+		return failed(outcome)
 	}
-	aborted, err := s.wait(true, data.Finish)
+	var outcome dataplane.Outcome
+	aborted := s.wait(true, func(cancel <-chan struct{}) { outcome = data.Finish(cancel) })
 	s.data = nil
 	data.Close()
 	if aborted {
 		return errAborted
 	}
-	return err
+	return failed(outcome)
+}
+
+// failed returns why data was not delivered; nil: it was.
+func failed(o dataplane.Outcome) error {
+	if o.Complete {
+		return nil
+	}
+	return o.Failure
 }
 
 // pause delays the answer to a failed login.
 func (s *session) pause(d time.Duration) {
-	_, _ = s.wait(false, func(cancel <-chan struct{}) error {
+	s.wait(false, func(cancel <-chan struct{}) {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
 		case <-cancel:
 		}
-		return nil
 	})
 }
 
 // wait holds everything back until f is done, which it does without the lock: f returns when the
 // session ends, or when the client gives a transfer up.
-func (s *session) wait(transfer bool, f func(cancel <-chan struct{}) error) (aborted bool, err error) {
+func (s *session) wait(transfer bool, f func(cancel <-chan struct{})) (aborted bool) {
 	s.flush()
 	h := &hold{cancel: make(chan struct{}), transfer: transfer}
 	if s.ended {
@@ -250,21 +248,19 @@ func (s *session) wait(transfer bool, f func(cancel <-chan struct{}) error) (abo
 	}
 	s.hold = h
 	s.mu.Unlock()
-	err = f(h.cancel)
+	f(h.cancel)
 	s.mu.Lock()
 	s.hold = nil
 	s.lastLine = time.Now()
-	return h.aborted, err
+	return h.aborted
 }
 
 // closeData ends the last negotiation, with what came of it, and a passage. What the gateway has refused
 // before any transfer asked for it stands in the log: clients try something else then, without a word.
 func (s *session) closeData() {
-	if err := s.endData(); err != nil {
-		var own told
-		errors.As(err, &own)
-		_, text := own.Reply()
-		s.refused(dialogue.RefusedTransfer, "", text, remedyOf(err), err)
+	if _, err := s.endData(); err != nil {
+		why := failureOf(err)
+		s.refused(dialogue.RefusedTransfer, "", why.ReplyText, why.Remedy, err)
 	}
 	if s.gate != nil {
 		s.gate.Close()

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
 )
@@ -35,9 +36,10 @@ type fakeData struct {
 	once   sync.Once
 }
 
-func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, error) {
+func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, netip.AddrPort, error) {
 	hole.At = netip.AddrPortFrom(hole.At.Addr(), 50_000)
-	return p.add(&fakeData{hole: hole, seals: seals})
+	data, err := p.add(&fakeData{hole: hole, seals: seals})
+	return data, hole.At, err
 }
 
 func (p *fakePath) Join(_ context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
@@ -113,8 +115,6 @@ func (p *fakePath) opened() (now, most int) {
 	return p.open, p.most
 }
 
-func (d *fakeData) At() netip.AddrPort { return d.hole.At }
-
 func (d *fakeData) Arm() error {
 	d.path.mu.Lock()
 	defer d.path.mu.Unlock()
@@ -124,28 +124,43 @@ func (d *fakeData) Arm() error {
 	return d.path.armErr
 }
 
-func (d *fakeData) Finish(cancel <-chan struct{}) error {
+func (d *fakeData) Finish(cancel <-chan struct{}) dataplane.Outcome {
 	if isClosed(d.done) || isClosed(d.closed) {
-		return d.result
+		return d.Outcome()
 	}
 	close(d.held)
 	select {
 	case <-d.done:
-		return d.result
+		return d.Outcome()
 	case <-cancel:
-		return errors.New("called off")
+		return dataplane.Outcome{Failure: &dataplane.Failure{Err: errors.New("called off")}}
 	}
 }
 
-func (d *fakeData) Settled() bool { return isClosed(d.done) }
+func (d *fakeData) Outcome() dataplane.Outcome {
+	o := dataplane.Outcome{Path: forward.DataRelay, Settled: isClosed(d.done)}
+	if !o.Settled && !isClosed(d.closed) { // the test may still choose the result
+		return o
+	}
+	if o.Complete = d.result == nil; !o.Complete {
+		var known bool
+		if o.Failure, known = errors.AsType[*dataplane.Failure](d.result); !known {
+			o.Failure = &dataplane.Failure{Err: d.result}
+		}
+	}
+	return o
+}
 
-func (d *fakeData) Close() {
+func (d *fakeData) Sever() {}
+
+func (d *fakeData) Close() dataplane.Outcome {
 	d.once.Do(func() {
 		d.path.mu.Lock()
 		d.path.open--
 		d.path.mu.Unlock()
 		close(d.closed)
 	})
+	return d.Outcome()
 }
 
 // isClosed asks without waiting: what comes before a line is done when the line is there.

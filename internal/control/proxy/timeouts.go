@@ -84,19 +84,13 @@ func (s *session) cut(code verdict.Code, reason string) {
 	s.over(dialogue.NotRefused, code, reason)
 }
 
-// Severable is a Data whose connection goes on without ftpgate.
-type Severable interface {
-	// Sever ends the connection that has come, if it has not ended.
-	Sever()
-}
-
 // kill ends the session for an operator, with the transfer that runs.
 func (s *session) kill() {
 	s.seize()
 	defer s.mu.Unlock()
 	s.over(dialogue.NotRefused, verdict.CodeKilled, "the operator has ended the session")
-	if d, ok := s.data.(Severable); ok {
-		d.Sever()
+	if s.data != nil {
+		s.data.Sever()
 	}
 }
 

@@ -7,19 +7,24 @@ import (
 	"unicode/utf8"
 
 	"ftpgate/internal/core/dialogue"
-	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
 	"ftpgate/internal/observe/sessions"
 )
 
-// Metered is what a Data is that knows what has come through it, for the journal.
-type Metered interface {
-	// Meter tells it as long as anybody asks, after Close too; nil: nobody knows.
-	Meter() sessions.Meter
-	// Carrier is DataKernel or DataRelay.
-	Carrier() forward.DataPath
+// meter has the journal see what comes through a data connection.
+type meter struct{ dataplane.Data }
+
+// Progress returns what has come through so far, after Close too.
+func (m meter) Progress() sessions.Progress {
+	o := m.Outcome()
+	p := sessions.Progress{Connected: o.Connected, Up: o.Up, Down: o.Down, Over: o.Over, Stranger: o.Stranger}
+	if o.Failure != nil && o.Failure.Fault.Code != "" {
+		p.Fault = &o.Failure.Fault
+	}
+	return p
 }
 
 // codes are what refusals mostly are.
@@ -50,10 +55,9 @@ func (s *session) fault(kind dialogue.Refusal, code verdict.Code, reason, remedy
 	if err != nil {
 		f.Err = err.Error()
 	}
-	var own verdict.Judged
+	known := failureOf(err).Fault
 	switch {
-	case errors.As(err, &own):
-		known := own.Fault()
+	case known.Code != "":
 		f.Code = known.Code
 		if known.At.IsValid() {
 			f.At = known.At
@@ -225,7 +229,7 @@ func (s *session) tellOpened(action dialogue.Action, hole pinhole.Pinhole, bridg
 	if s.record == nil {
 		return
 	}
-	d := sessions.Data{Mode: s.said.mode, From: hole.From, At: s.data.At(), To: hole.To, As: hole.As, Active: hole.Active}
+	d := sessions.Data{Mode: s.said.mode, From: hole.From, At: hole.At, To: hole.To, As: hole.As, Active: hole.Active}
 	on := hole.Encrypted
 	if action == dialogue.Join {
 		d = sessions.Data{Mode: s.said.mode, From: bridge.Client.To.Addr(), To: bridge.Server.To, As: bridge.Server.As}
@@ -237,8 +241,9 @@ func (s *session) tellOpened(action dialogue.Action, hole pinhole.Pinhole, bridg
 	if on.Server {
 		d.TLS.Server = "TLS"
 	}
-	if m, ok := s.data.(Metered); ok {
-		d.Path, d.Meter = m.Carrier().String(), m.Meter()
+	o := s.data.Outcome()
+	if d.Path = o.Path.String(); o.Counted {
+		d.Meter = meter{s.data}
 	}
 	s.record.Opened(d, s.lastLine)
 }
@@ -256,12 +261,8 @@ func (s *session) tellFinished(complete bool, err error) {
 	case err == errNotResumed:
 		why = &verdict.Fault{Code: verdict.CodeServerReuse, Said: s.dialogue.LastStep.Reason, Remedy: s.dialogue.LastStep.Remedy}
 	case err != nil:
-		_, text := 0, ""
-		var own told
-		if errors.As(err, &own) {
-			_, text = own.Reply()
-		}
-		f := s.fault(dialogue.RefusedTransfer, "", text, remedyOf(err), err)
+		words := failureOf(err)
+		f := s.fault(dialogue.RefusedTransfer, "", words.ReplyText, words.Remedy, err)
 		f.Verb, f.Fatal = "", false
 		why = &f
 	}

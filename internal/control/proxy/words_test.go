@@ -5,19 +5,20 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"ftpgate/internal/dataplane"
 )
 
-// refusal is an error of a data path with words for the client.
-type refusal struct{ error }
-
-func (refusal) Reply() (code int, text string) { return 522, "no TLS" }
-func (refusal) Remedy() string                 { return "mend it" }
+// refusal returns an error of a data path with words for the client.
+func refusal(err error) error {
+	return &dataplane.Failure{Err: err, ReplyCode: 522, ReplyText: "no TLS", Remedy: "mend it"}
+}
 
 // A server that calls a transfer off does not know why the gateway has broken it: the gateway does.
 func TestSessionKnowsBetter(t *testing.T) {
 	b := newStage(t).connect().login()
 	data := b.transfer()
-	data.result = fmt.Errorf("handshake: %w", refusal{errors.New("bad alert from 203.0.113.21")})
+	data.result = fmt.Errorf("handshake: %w", refusal(errors.New("bad alert from 203.0.113.21")))
 	close(data.done)
 	b.server.say("426-what\r\n426 happened?\r\n")
 	b.client.hear("522 no TLS")
@@ -37,7 +38,7 @@ func TestSessionKnowsBetter(t *testing.T) {
 func TestSessionRefusedBeforeTransfer(t *testing.T) {
 	b := newStage(t).connect().login()
 	data := b.pasv()
-	data.result = refusal{errors.New("not resumed")}
+	data.result = refusal(errors.New("not resumed"))
 	b.pasv()
 	b.ask("QUIT", "221 bye")
 	b.client.heardAll()
@@ -50,7 +51,7 @@ func TestSessionRefusedBeforeTransfer(t *testing.T) {
 // What the data path has to say of a passage or a port that it cannot open, the client is told.
 func TestSessionToldWhyNot(t *testing.T) {
 	b := newStage(t).connect().login()
-	b.path.set(refusal{errors.New("full")}, nil)
+	b.path.set(refusal(errors.New("full")), nil)
 	b.client.say("PASV\r\n")
 	b.server.hear("PASV")
 	b.server.say("227 ok (10,0,0,1,195,80)\r\n")

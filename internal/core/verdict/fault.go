@@ -102,12 +102,6 @@ func (f Fault) Verdict() Verdict {
 	return v
 }
 
-// Judged is an error that knows what went wrong.
-type Judged interface {
-	error
-	Fault() Fault
-}
-
 // Minor tells whether a client gets on all the same after such a fault: it has tried what it could do without.
 func (f Fault) Minor() bool {
 	switch f.Code {

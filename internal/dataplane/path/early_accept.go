@@ -2,82 +2,71 @@ package path
 
 import (
 	"context"
-	"net/netip"
 	"sync/atomic"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relay"
-	"ftpgate/internal/observe/sessions"
 )
 
-// parking is an active pinhole of the kernel for servers that connect before they say yes to PORT, when
-// the kernel does not let them through yet: until it is armed the relay keeps the port, and it
-// carries the connection that has come by then. With other servers it has no part in it.
-type parking struct {
-	hole    counted
+// earlyAccept is an active pinhole of the kernel's for servers that connect before they say yes to PORT, when
+// the kernel does not let them through yet. Until it is armed the relay keeps the port, and the relay
+// carries a connection that has come by then. With other servers the relay has no part in it.
+type earlyAccept struct {
+	metered
 	waiting *relay.Transfer
 	relayed atomic.Bool
 }
 
-// park keeps a port of the kernel's, which it owns from now on.
-func park(ctx context.Context, hole counted, of pinhole.Pinhole) (*parking, error) {
-	port := hole.At().Port()
+// acceptEarly keeps the port of an active pinhole of the kernel's, which it owns from now on.
+func acceptEarly(ctx context.Context, kernel metered, hole pinhole.Pinhole) (*earlyAccept, error) {
+	port := kernel.At().Port()
 	path := relay.Path{Ports: forward.PortRange{First: port, Last: port}}
-	waiting, err := path.Open(ctx, of, relay.Seals{})
+	waiting, err := path.Open(ctx, hole, relay.Seals{})
 	if err != nil {
-		hole.Close()
+		kernel.Close()
 		return nil, err
 	}
-	return &parking{hole: hole, waiting: waiting}, nil
+	return &earlyAccept{metered: kernel, waiting: waiting}, nil
 }
-
-// At returns where the pinhole is.
-func (p *parking) At() netip.AddrPort { return p.hole.At() }
 
 // Arm lets the connection through that has come, or opens the pinhole in the kernel for one to come.
-func (p *parking) Arm() error {
-	if p.waiting.Waiting() {
-		p.relayed.Store(true)
-		return p.waiting.Arm()
+func (e *earlyAccept) Arm() error {
+	if e.waiting.Waiting() {
+		e.relayed.Store(true)
+		return e.waiting.Arm()
 	}
-	p.waiting.Close()
-	return p.hole.Arm()
+	e.waiting.Close()
+	return e.metered.Arm()
 }
+
+// relay is the connection as the relay carries it: the server, which comes, is its end From.
+func (e *earlyAccept) relay() relayed { return relayed{e.waiting, true} }
 
 // Finish waits for what the relay carries; what the kernel carries the ends see themselves.
-func (p *parking) Finish(cancel <-chan struct{}) error {
-	if p.relayed.Load() {
-		return p.waiting.Finish(cancel)
+func (e *earlyAccept) Finish(cancel <-chan struct{}) dataplane.Outcome {
+	if e.relayed.Load() {
+		return e.relay().Finish(cancel)
 	}
-	return p.hole.Finish(cancel)
+	return e.metered.Finish(cancel)
 }
-
-// Settled tells that Finish would not wait.
-func (p *parking) Settled() bool { return !p.relayed.Load() || p.waiting.Settled() }
 
 // Close ends both.
-func (p *parking) Close() {
-	p.waiting.Close()
-	p.hole.Close()
+func (e *earlyAccept) Close() dataplane.Outcome {
+	e.waiting.Close()
+	e.metered.Close()
+	return e.Outcome()
 }
 
-// Sever ends the connection that the kernel carries.
-func (p *parking) Sever() { p.hole.Sever() }
-
-// Carrier is the kernel, with most servers.
-func (p *parking) Carrier() forward.DataPath { return forward.DataKernel }
-
-// Meter tells what has come through, on either way.
-func (p *parking) Meter() sessions.Meter { return p }
-
-// Progress tells what has come through.
-func (p *parking) Progress() sessions.Progress {
-	switch {
-	case p.relayed.Load():
-		return relayed{p.waiting, true}.Progress()
-	case p.hole.flow == nil:
-		return sessions.Progress{Over: true}
+// Outcome returns what has become of the connection, on either way.
+func (e *earlyAccept) Outcome() dataplane.Outcome {
+	if e.relayed.Load() {
+		return e.relay().Outcome()
 	}
-	return p.hole.flow.Progress()
+	o := e.metered.Outcome()
+	if !o.Counted { // by nobody, and so there is nothing to wait for
+		o.Counted, o.Over = true, true
+	}
+	return o
 }

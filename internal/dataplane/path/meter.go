@@ -4,114 +4,160 @@ import (
 	"errors"
 	"net"
 
-	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/kernelpath"
 	"ftpgate/internal/dataplane/relay"
 	"ftpgate/internal/observe/flows"
-	"ftpgate/internal/observe/sessions"
 )
 
-// relayed is a data connection of the relay that tells the journal what comes through it.
+// relayed is a data connection of the relay.
 type relayed struct {
 	*relay.Transfer
-	toClient bool // the client is the end To: the server comes (active mode)
+	clientIsTo bool // the client is the end To: the server connects (active mode)
 }
 
-// Carrier is the relay.
-func (relayed) Carrier() forward.DataPath { return forward.DataRelay }
-
-// Meter tells what has come through.
-func (r relayed) Meter() sessions.Meter { return r }
-
-// Progress tells what has come through so far, and what has gone wrong.
-func (r relayed) Progress() sessions.Progress {
-	at, stranger := r.Came()
-	up, down := r.Bytes()
-	if r.toClient {
-		up, down = down, up
+// Outcome returns what has become of the connection so far.
+func (r relayed) Outcome() dataplane.Outcome {
+	connected, stranger := r.Came()
+	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: connected, Stranger: stranger,
+		Settled: r.Settled(), NotResumed: r.Unresumed()}
+	o.Up, o.Down = r.Bytes()
+	if r.clientIsTo {
+		o.Up, o.Down = o.Down, o.Up
 	}
-	p := sessions.Progress{Connected: at, Up: up, Down: down, Stranger: stranger}
 	select {
 	case <-r.Done():
-		p.Over = true
-		p.Fault = dataFault(r.Result().Err, r.toClient)
+		o.Over = true
+		return r.ended(o, r.Transfer.Finish(nil))
 	default:
 	}
-	return p
+	return o
 }
 
-// counted is a pinhole of the kernel's that tells the journal what comes through it.
-type counted struct {
+// ended adds to an outcome what Finish says of the transfer.
+func (r relayed) ended(o dataplane.Outcome, err error) dataplane.Outcome {
+	o.Complete, o.Failure = err == nil, relayFailure(err, r.clientIsTo)
+	return o
+}
+
+// Finish waits until what came is delivered, or cancel is closed.
+func (r relayed) Finish(cancel <-chan struct{}) dataplane.Outcome {
+	err := r.Transfer.Finish(cancel)
+	return r.ended(r.Outcome(), err)
+}
+
+// Sever does nothing: Close ends what the relay carries.
+func (r relayed) Sever() {}
+
+// Close ends the transfer.
+func (r relayed) Close() dataplane.Outcome {
+	r.Transfer.Close()
+	return r.Outcome()
+}
+
+// metered is a pinhole of the kernel's whose connection is counted.
+type metered struct {
 	*kernelpath.Hole
 	flow *flows.Hole // nil: nobody counts
 }
 
-// count has the watcher look out for what comes through a pinhole, before it may.
-func (p *Paths) count(hole *kernelpath.Hole, of pinhole.Pinhole) counted {
+// meter has the watcher look out for what comes through a pinhole, before the kernel lets it come.
+func (p *Paths) meter(hole *kernelpath.Hole, of pinhole.Pinhole) metered {
 	if p.Watcher == nil {
-		return counted{hole, nil}
+		return metered{hole, nil}
 	}
 	of.At = hole.At()
-	return counted{hole, p.Watcher.Await(of)}
+	return metered{hole, p.Watcher.Await(of)}
 }
 
-// Carrier is the kernel.
-func (counted) Carrier() forward.DataPath { return forward.DataKernel }
-
-// Meter tells what has come through; nil: nobody does.
-func (c counted) Meter() sessions.Meter {
-	if c.flow == nil {
-		return nil
+// Outcome returns what has come through so far. The ends see for themselves how a transfer went, and so
+// it is complete.
+func (m metered) Outcome() dataplane.Outcome {
+	o := dataplane.Outcome{Path: forward.DataKernel, Settled: true, Complete: true}
+	if m.flow == nil {
+		return o
 	}
-	return c.flow
+	p := m.flow.Progress()
+	o.Counted, o.Connected, o.Up, o.Down = true, p.Connected, p.Up, p.Down
+	o.Over, o.Stranger = p.Over, p.Stranger
+	if p.Fault != nil {
+		o.Failure = &dataplane.Failure{Err: errors.New(p.Fault.Verdict().Text), Fault: *p.Fault}
+	}
+	return o
+}
+
+// Finish waits for nothing.
+func (m metered) Finish(cancel <-chan struct{}) dataplane.Outcome {
+	_ = m.Hole.Finish(cancel)
+	return m.Outcome()
 }
 
 // Sever ends the connection that has come.
-func (c counted) Sever() {
-	if c.flow != nil {
-		c.flow.Sever()
+func (m metered) Sever() {
+	if m.flow != nil {
+		m.flow.Sever()
 	}
 }
 
 // Close closes the pinhole. What has come through it is counted to its end.
-func (c counted) Close() {
-	c.Hole.Close()
-	if c.flow != nil {
-		c.flow.Release(c.Hole.Used())
+func (m metered) Close() dataplane.Outcome {
+	m.Hole.Close()
+	if m.flow != nil {
+		m.flow.Release(m.Hole.Used())
 	}
+	return m.Outcome()
 }
 
-// dataFault is what the journal is told of the end of a data connection; nil: nothing that the relay knows
-// better than the journal. toClient tells that the client is the end To.
-func dataFault(err error, toClient bool) *verdict.Fault {
-	f := &verdict.Fault{}
+// relayFailure is the error of a transfer of the relay in the words of the client, the operator and the
+// session; nil for nil. clientIsTo says that the client is the end To.
+func relayFailure(err error, clientIsTo bool) *dataplane.Failure {
+	if err == nil {
+		return nil
+	}
+	f := &dataplane.Failure{Err: err}
+	if handshake, ok := errors.AsType[*relay.HandshakeError](err); ok {
+		f.ReplyCode, f.ReplyText = handshake.Reply()
+		if policy, refused := errors.AsType[policyError](err); refused {
+			f.Remedy = policy.Remedy()
+		}
+	}
+	if truncated, ok := errors.AsType[*relay.TruncatedError](err); ok {
+		f.ReplyCode, f.ReplyText = truncated.Reply()
+		f.Remedy = truncated.Remedy()
+	}
+	f.Fault = relayFault(err, clientIsTo)
+	return f
+}
+
+// relayFault is what the session is told of the end of a data connection; without a Code: nothing that the relay
+// knows better. clientIsTo says that the client is the end To.
+func relayFault(err error, clientIsTo bool) (f verdict.Fault) {
 	var dial *relay.DialError
 	var handshake *relay.HandshakeError
 	var truncated *relay.TruncatedError
 	var broken *relay.BrokenError
 	switch {
-	case err == nil, errors.Is(err, relay.ErrNobody), errors.Is(err, relay.ErrClosed):
-		return nil
+	case errors.Is(err, relay.ErrClosed), errors.Is(err, relay.ErrUnfinished):
 	case errors.As(err, &dial):
 		f.Code, f.At, f.Err = verdict.CodeServerData, dial.To, cause(dial.Err)
-		if (dial.Side == relay.To) == toClient {
+		if (dial.Side == relay.To) == clientIsTo {
 			f.Code = verdict.CodeClientData
 		}
 	case errors.As(err, &handshake):
 		_, f.Said = handshake.Reply()
 		f.Err = handshake.Err.Error()
 		f.Code = handshakeCode(handshake)
-		if remedied := (interface{ Remedy() string })(nil); errors.As(err, &remedied) {
-			f.Remedy = remedied.Remedy()
+		if policy, ok := errors.AsType[policyError](err); ok {
+			f.Remedy = policy.Remedy()
 		}
 	case errors.As(err, &truncated):
 		f.Code, f.Said, f.Remedy = verdict.CodeTruncated, truncated.Error(), truncated.Remedy()
 	case errors.As(err, &broken):
 		who := "the client"
-		if (broken.Side == relay.To) != toClient {
+		if (broken.Side == relay.To) != clientIsTo {
 			who = "the server"
 		}
 		f.Code, f.Said, f.Err = verdict.CodeDataReset, who+" broke it", broken.Err.Error()
@@ -129,36 +175,46 @@ func cause(err error) string {
 	return err.Error()
 }
 
+// policyError is the error of a handshake that was sound and is refused all the same, by the VerifyConnection of
+// the client's or the server's TLS configuration.
+type policyError interface {
+	error
+	Plain() string  // for the client
+	Remedy() string // for the operator
+}
+
 // handshakeCode tells whose fault it is that a data connection has no TLS.
 func handshakeCode(e *relay.HandshakeError) verdict.Code {
 	if e.End == "server" {
 		return verdict.CodeServerReuse
 	}
-	if policy := (*tlskeys.PolicyError)(nil); errors.As(e, &policy) {
+	if _, refused := errors.AsType[policyError](e); refused {
 		return verdict.CodeReuse
 	}
 	return verdict.CodeClientNoTLS
 }
 
-// judged is an error of which the journal knows what it is.
-type judged struct {
-	error
-	fault verdict.Fault
-}
-
-// Unwrap returns the error.
-func (j judged) Unwrap() error { return j.error }
-
-// Fault says what it is.
-func (j judged) Fault() verdict.Fault { return j.fault }
-
-// judge adds what the journal is to be told to the error of a data path; nil stays nil.
-func judge(err error, ports forward.PortRange) error {
+// openFailure is the error of a data connection or passage that cannot be opened, for a forward with these passive
+// ports; nil stays nil.
+func openFailure(err error, ports forward.PortRange) error {
+	f := &dataplane.Failure{Err: err, Fault: verdict.Fault{Code: verdict.CodeNoPath}}
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, relay.ErrNoPorts), errors.Is(err, kernelpath.ErrNoPorts):
-		return judged{err, verdict.Fault{Code: verdict.CodeNoPorts, Ports: ports}}
+		f.Fault = verdict.Fault{Code: verdict.CodeNoPorts, Ports: ports}
+	default:
+		f.Fault.Err = err.Error()
 	}
-	return judged{err, verdict.Fault{Code: verdict.CodeNoPath, Err: err.Error()}}
+	return f
+}
+
+// passFailure is the error of a passage that cannot be opened.
+func passFailure(err error) error {
+	f := &dataplane.Failure{Err: err}
+	if refused, ok := errors.AsType[*relay.PassageError](err); ok {
+		f.ReplyCode, f.ReplyText = refused.Reply()
+		f.Remedy = refused.Remedy()
+	}
+	return f
 }

@@ -215,33 +215,42 @@ type forwardPath struct {
 }
 
 // Open reserves a port of the path that can carry the connection.
-func (p forwardPath) Open(ctx context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, error) {
+func (p forwardPath) Open(ctx context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, netip.AddrPort, error) {
 	f, kernel := p.current(), p.kernel.Load()
 	carrier, err := Carrier(f.Data, hole, kernel != nil, p.isLocal)
 	if err != nil {
-		return nil, judge(err, f.PortsForData())
+		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
 	}
 	if carrier == forward.DataRelay {
 		t, err := p.relay(f).Open(ctx, hole, relay.Seals(seals))
-		return orNil(relayed{t, hole.Active}, judge(err, f.PortsForData()))
+		if err != nil {
+			return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
+		}
+		return relayed{t, hole.Active}, t.At(), nil
 	}
 	opened, err := kernel.Open(f.PortsForData(), hole)
 	if err != nil {
-		return nil, judge(err, f.PortsForData())
+		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
 	}
-	counted := p.count(opened, hole)
+	kernelData := p.meter(opened, hole)
 	if !hole.Active {
-		return counted, nil
+		return kernelData, opened.At(), nil
 	}
-	parked, err := park(ctx, counted, hole)
-	return orNil(parked, judge(err, f.PortsForData()))
+	early, err := acceptEarly(ctx, kernelData, hole)
+	if err != nil {
+		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
+	}
+	return early, opened.At(), nil
 }
 
 // Join joins an active client and a passive server by the relay: no other path connects by itself.
 func (p forwardPath) Join(ctx context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
 	f := p.current()
 	t, err := p.relay(f).Join(ctx, bridge, relay.Seals(seals))
-	return orNil(relayed{t, false}, judge(err, f.PortsForData()))
+	if err != nil {
+		return nil, openFailure(err, f.PortsForData())
+	}
+	return relayed{t, false}, nil
 }
 
 // Pass opens a passage.
@@ -249,18 +258,18 @@ func (p forwardPath) Pass(passage pinhole.Passage) (dataplane.Gate, error) {
 	kernel := p.kernel.Load()
 	carrier, err := PassageCarrier(p.current().Data, passage, kernel != nil, p.isLocal)
 	if err != nil {
-		return nil, err
+		return nil, passFailure(err)
 	}
 	if carrier == forward.DataRelay {
 		gate, err := p.relayed.Open(passage)
-		if err != nil { // and no interface that is not nil
-			return nil, err
+		if err != nil {
+			return nil, passFailure(err)
 		}
 		return gate, nil
 	}
 	gate, err := kernel.Pass(passage)
 	if err != nil {
-		return nil, err
+		return nil, passFailure(err)
 	}
 	return gate, nil
 }
@@ -274,14 +283,6 @@ func (p *Paths) carried(passage pinhole.Passage, r relay.Result) {
 
 func (p forwardPath) relay(f forward.Resolved) *relay.Path {
 	return &relay.Path{Ports: f.PortsForData(), Avoid: p.led}
-}
-
-// orNil keeps a nil pointer from becoming an interface that is not nil.
-func orNil[D dataplane.Data](data D, err error) (dataplane.Data, error) {
-	if err != nil {
-		return nil, err
-	}
-	return data, nil
 }
 
 // restoring are the kernel's pinholes and passages, with the table brought back where somebody has taken

@@ -1,0 +1,49 @@
+package dataplane
+
+import (
+	"net/netip"
+	"time"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
+)
+
+// Outcome is what became of a data connection, so far or in the end.
+type Outcome struct {
+	Path      forward.DataPath // DataKernel or DataRelay: what carries it
+	Counted   bool             // false: nobody counts it, and Connected, the bytes and Over say nothing
+	Connected time.Time        // when the connection, or its first packet, came; zero: nobody has come
+	Up, Down  int64            // payload from the client, and to it, in bytes
+	Stranger  netip.Addr       // the last refused peer with another address than the pinhole's; not valid: none
+	Over      bool             // nothing more comes, and all bytes are counted
+
+	// Settled reports that Finish would not wait.
+	Settled bool
+	// Complete reports that everything that came was delivered, that nothing came, or that the path
+	// cannot know because both ends see it for themselves (the kernel's path).
+	Complete bool
+	// NotResumed reports that TLS with the server was set up without resuming the session of the
+	// control connection. There are servers that then take no data.
+	NotResumed bool
+	// Failure says what went wrong; nil: nothing so far. Finish and Close set it where Complete is false.
+	// The watcher of flows sets it for a connection that the kernel carries.
+	Failure *Failure
+}
+
+// Failure says why a data connection could not be opened, or how it broke.
+type Failure struct {
+	Err error // the cause, for the log
+
+	// ReplyCode and ReplyText are for the FTP client, and contain nothing that a peer has sent. An
+	// empty ReplyText means that the path has no words for the client.
+	ReplyCode int
+	ReplyText string
+	Remedy    string        // what the operator can do; empty: not known
+	Fault     verdict.Fault // for the session's verdict; an empty Code: the session knows better
+}
+
+// Error returns the cause.
+func (f *Failure) Error() string { return f.Err.Error() }
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Err }
