@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/preflight"
@@ -124,7 +124,7 @@ func (r *running) table() []any {
 }
 
 // sayStopped ends the log with what the sessions have come to.
-func (d *Daemon) sayStopped(attrs []any, counts *dialogue.Counts) {
+func (d *Daemon) sayStopped(attrs []any, counts *proxy.Counts) {
 	attrs = append(attrs, "sessions", counts.Sessions(), "transfers", counts.Transfers())
 	for kind, n := range counts.Refused() {
 		if n > 0 {

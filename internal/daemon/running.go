@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"ftpgate/internal/control/listeners"
+	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/control/tlskeys"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/dataplane/path"
@@ -32,7 +32,7 @@ type running struct {
 	paths   *path.Paths
 	keys    *tlskeys.Keys
 	proxies *listeners.Servers
-	counts  *dialogue.Counts
+	counts  *proxy.Counts
 	book    *sessions.Journal
 	watch   *monitor.Observer
 	shown
@@ -45,7 +45,7 @@ type running struct {
 
 // prepare makes the parts, which change nothing yet.
 func (d *Daemon) prepare() *running {
-	r := &running{Daemon: d, began: time.Now(), p: preflight.OpenProber(d.Table), counts: &dialogue.Counts{}, asks: make(chan chan error), pulse: make(chan struct{})}
+	r := &running{Daemon: d, began: time.Now(), p: preflight.OpenProber(d.Table), counts: &proxy.Counts{}, asks: make(chan chan error), pulse: make(chan struct{})}
 	r.g = gateway.New(d.Table, r.p, net.DefaultResolver, d.Log)
 	r.book = sessions.New(r.began)
 	r.paths = path.NewPaths(d.Table, d.Log)

@@ -61,7 +61,7 @@ func (r *running) openShow() (findings []finding.Finding) {
 
 // refusalWords are the words of refusals, for a counter each.
 func refusalWords() (words []string) {
-	for kind := range (&dialogue.Counts{}).Refused() {
+	for kind := dialogue.NotRefused + 1; kind < dialogue.RefusalKinds; kind++ {
 		words = append(words, kind.String())
 	}
 	return words
@@ -79,7 +79,7 @@ func (r *running) follows() {
 			}
 		},
 	}
-	r.proxies.Refused = func(f forward.Resolved, kind dialogue.Refusal) { m.Refused(f.Name, kind.String()) }
+	r.proxies.Refused = func(f forward.Resolved, kind dialogue.RefusalKind) { m.Refused(f.Name, kind.String()) }
 	plain := make([]forward.Forward, len(r.Forwards))
 	copy(plain, r.Forwards)
 	m.Follow(plain)

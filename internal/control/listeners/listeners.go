@@ -26,10 +26,10 @@ import (
 // one goroutine, but for listensAt.
 type Servers struct {
 	log     *slog.Logger
-	counts  *dialogue.Counts
+	counts  *proxy.Counts
 	book    *sessions.Journal
 	paths   *path.Paths
-	Refused func(forward.Resolved, dialogue.Refusal) // is told of each; nil: nobody
+	Refused func(forward.Resolved, dialogue.RefusalKind) // is told of each; nil: nobody
 	keys    proxy.Keys
 
 	running  map[forward.Listen]*server
@@ -49,7 +49,7 @@ type server struct {
 	done     chan struct{}
 }
 
-func NewServers(log *slog.Logger, counts *dialogue.Counts, book *sessions.Journal, paths *path.Paths, keys proxy.Keys) *Servers {
+func NewServers(log *slog.Logger, counts *proxy.Counts, book *sessions.Journal, paths *path.Paths, keys proxy.Keys) *Servers {
 	return &Servers{log: log, counts: counts, book: book, paths: paths, keys: keys, running: map[forward.Listen]*server{},
 		draining: map[forward.Listen]*server{}, own: map[netip.AddrPort]bool{}}
 }
@@ -191,7 +191,7 @@ func (s *Servers) start(ctx context.Context, at forward.Listen, l *net.TCPListen
 	srv.forward.Store(&f)
 	current := func() forward.Resolved { return *srv.forward.Load() }
 	proxy := &proxy.Proxy{Forward: current, Path: s.paths.Of(current), Keys: s.keys, Log: s.log, Counts: s.counts, Journal: s.book,
-		Refused: func(kind dialogue.Refusal) {
+		Refused: func(kind dialogue.RefusalKind) {
 			if s.Refused != nil {
 				s.Refused(current(), kind)
 			}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"log/slog"
-	"time"
 
 	"ftpgate/internal/control/conn"
 	"ftpgate/internal/core/dialogue"
@@ -16,142 +15,122 @@ import (
 // begins with it.
 const handshakeRecord = 22
 
-// begins sees to a client that does not begin with a command: one with implicit TLS, which has its
-// handshake first, and one that tries it where that is not meant.
-func (s *session) begins(lines *ftp.LineReader) bool {
-	if s.plain.TLS.Implicit {
+// clientBegins handles a client that does not begin with a command: one with implicit TLS begins with its
+// handshake, another one may try that where it is not meant. False: no line of the client's follows.
+func (s *session) clientBegins(lines *ftp.LineReader) bool {
+	if s.forward.TLS.Implicit {
 		return s.encrypt(lines)
 	}
 	first, err := lines.Peek()
 	if err != nil || first != handshakeRecord {
-		return true // the error will come again
+		return true // ReadLine will return the error again
 	}
 	s.mu.Lock()
-	s.do(s.dialogue.Hello())
-	then, ended := s.then, s.ended
-	s.mu.Unlock()
-	return !ended && s.become(then, lines)
-}
-
-// turn has the control connections become what a step asks for, which is the client's goroutine to do. It
-// is called with the lock held.
-func (s *session) turn(then dialogue.Then) {
-	s.flush()
-	s.then = then
-	if then == dialogue.Tunnel {
-		s.mute = true
-		s.log(slog.LevelInfo, "session passed through, encrypted from end to end")
-		s.record.Through(s.passage)
-		_ = s.server.SetReadDeadline(past) // whoever waits for a line of the server waits no more
-	} else {
-		s.hold = &hold{cancel: make(chan struct{})}
+	for s.phase.inStep() {
+		s.changed.Wait()
 	}
-	s.changed.Broadcast()
+	if s.phase != reading {
+		s.mu.Unlock()
+		return false
+	}
+	s.takeTurn()
+	s.mu.Unlock()
+	s.carryOut(s.dialogue.ClientHello())
+	s.flush()
+	s.mu.Lock()
+	s.endTurn()
+	next := s.transition
+	s.mu.Unlock()
+	return !s.isOver() && s.apply(next, lines)
 }
 
-// become reads the client on as it was agreed; false: no more lines come. The server's goroutine waits.
-func (s *session) become(then dialogue.Then, lines *ftp.LineReader) bool {
-	switch then {
+// apply makes the transition that a step requested, and goes on reading the client; false: no more lines come.
+// The server's reader waits meanwhile.
+func (s *session) apply(t dialogue.Transition, lines *ftp.LineReader) bool {
+	switch t {
 	case dialogue.Encrypt:
 		return s.encrypt(lines)
 	case dialogue.Decrypt:
 		return s.decrypt(lines)
-	case dialogue.Tunnel:
-		s.awaitAside()
+	case dialogue.Passthrough:
+		s.awaitServerReader()
 		s.pump(s.server, s.client, lines.Rest())
 		return false
 	}
 	return true
 }
 
-// awaitAside waits until nobody reads lines of the server any more: what it answers to the client's first
-// bytes is none.
-func (s *session) awaitAside() {
+// awaitServerReader waits until nobody takes what the server sends for lines: what it answers to the client's
+// first bytes is none.
+func (s *session) awaitServerReader() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.aside && !s.ended {
+	for s.phase == stopping {
 		s.changed.Wait()
 	}
 }
 
-// encrypt has the client begin with TLS. What it has sent in plain text by then is thrown away: somebody
-// on the way could have put it there, to have it pass for the client's own.
+// encrypt has the client begin TLS. It drops what the client sent in plain text before that: somebody on the
+// way could have put it there, to have it pass for the client's own.
 func (s *session) encrypt(lines *ftp.LineReader) bool {
 	first := bytes.Clone(lines.Rest())
 	if len(first) > 0 && first[0] != handshakeRecord {
 		first = nil
-		s.mu.Lock()
-		s.refused(dialogue.RefusedSecurity, verdict.CodeTLSOther, "plain text between AUTH and the handshake was thrown away", "", nil)
-		s.mu.Unlock()
+		s.refuse(refused(dialogue.RefusedSecurity, verdict.CodeTLSOther,
+			"plain text between AUTH and the handshake was thrown away"))
 	}
-	if !s.within(s.client, conn.HandshakeTime) {
+	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
 		return false
 	}
-	err := s.client.Accept(s.control, first)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.settle(lines)
+	err := s.client.AcceptTLS(s.clientTLS, first)
 	if err != nil {
-		s.mute = true
-		s.noTLS(err)
+		s.noGoodbye = true
+		s.clientNotEncrypted(err)
 		return false
 	}
-	s.encrypted("client", s.client.Secure)
-	return !s.ended
+	s.encrypted("client", s.client.TLS)
+	return s.switched(lines)
 }
 
 // decrypt ends TLS with the client, and goes on in plain text.
 func (s *session) decrypt(lines *ftp.LineReader) bool {
-	if !s.within(s.client, conn.HandshakeTime) {
+	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
 		return false
 	}
-	err := s.client.Decrypt()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.settle(lines)
-	if err != nil {
-		s.mute = true
-		s.over(dialogue.NotRefused, verdict.CodeClientTLS, "")
-	} else {
-		s.record.Encrypted("client", "", "")
+	if err := s.client.EndTLS(); err != nil {
+		s.noGoodbye = true
+		s.terminate(refused(dialogue.NotRefused, verdict.CodeClientTLS, ""))
+		return false
 	}
-	return !s.ended
+	s.transcript.record.Encrypted("client", "", "")
+	return s.switched(lines)
 }
 
-// within gives an end so long for what comes; false: the session has ended.
-func (s *session) within(w *conn.Wire, d time.Duration) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ended {
-		_ = w.SetDeadline(time.Now().Add(d))
-	}
-	return !s.ended
-}
-
-// settle lets the dialogue go on behind a change of the client's connection. It is called with the lock
-// held.
-func (s *session) settle(lines *ftp.LineReader) {
+// switched goes on with lines after TLS with the client began or ended; false: the session is over.
+func (s *session) switched(lines *ftp.LineReader) bool {
 	lines.Reset(s.client)
-	s.hold, s.then = nil, dialogue.GoOn
-	if !s.ended {
-		_ = s.client.SetDeadline(time.Time{})
-	}
-	s.changed.Broadcast()
+	s.setDeadline(s.client.SetDeadline, 0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.finishTransition()
 }
 
-// encrypted tells the log of a control connection with TLS.
+// encrypted says that a control connection has TLS, in the record and in the log.
 func (s *session) encrypted(leg string, c *tls.Conn) {
 	state := c.ConnectionState()
-	s.record.Encrypted(leg, tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite))
+	version, cipher := tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
+	s.transcript.record.Encrypted(leg, version, cipher)
 	s.log(slog.LevelInfo, "control connection encrypted", slog.String("leg", leg),
-		slog.String("tls", tls.VersionName(state.Version)), slog.String("cipher", tls.CipherSuiteName(state.CipherSuite)))
+		slog.String("tls", version), slog.String("cipher", cipher))
 }
 
-// noTLS ends a session whose TLS with the client has failed.
-func (s *session) noTLS(err error) {
-	if !s.ended {
+// clientNotEncrypted ends a session whose TLS with the client failed.
+func (s *session) clientNotEncrypted(err error) {
+	if !s.isOver() {
 		plain, remedy := s.proxy.Keys.Explain(err)
-		s.refused(dialogue.RefusedSecurity, verdict.CodeClientTLS, "no TLS with the client: "+plain, remedy, err)
+		r := refused(dialogue.RefusedSecurity, verdict.CodeClientTLS, "no TLS with the client: "+plain)
+		r.Remedy, r.err = remedy, err
+		s.refuse(r)
 	}
-	s.over(dialogue.NotRefused, "", "")
+	s.terminate(refusal{})
 }

@@ -4,33 +4,21 @@ import (
 	"time"
 
 	"ftpgate/internal/control/conn"
-	"ftpgate/internal/core/dialogue"
 )
 
-// tunnelEnd is how long the server of a session that nobody reads may take to end after the client.
-const tunnelEnd = 10 * time.Second
+// halfEndedTime is how long the server of a session that is passed through may take to end after the client.
+const halfEndedTime = 10 * time.Second
 
-// tunnelBuffer is how much of a control connection is passed on at once, in bytes. It is on the
+// passthroughBuffer is how much of a control connection is passed on at once, in bytes. It is on the
 // goroutine's stack: a pipe for splice(2) would cost an idle session four descriptors.
-const tunnelBuffer = 2 << 10
+const passthroughBuffer = 2 << 10
 
-// tunnelled tells whether nobody reads the session.
-func (s *session) tunnelled() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.then == dialogue.Tunnel && !s.ended
-}
-
-// pump passes on what comes from one side to the other, as it is: first what has been read already. It
-// returns when that direction has ended; the session ends with the second one.
-func (s *session) pump(to, from *conn.Wire, first []byte) {
-	s.mu.Lock()
-	if !s.ended {
-		_ = from.SetReadDeadline(time.Time{})
-	}
-	s.mu.Unlock()
+// pump passes on what comes from one side to the other, unchanged: first what was read already. It returns
+// when that direction has ended; the session ends with the second one.
+func (s *session) pump(to, from *conn.Control, first []byte) {
+	s.setDeadline(from.SetReadDeadline, 0)
 	err := s.handOn(to, first)
-	var some [tunnelBuffer]byte
+	var some [passthroughBuffer]byte
 	for err == nil {
 		var n int
 		if n, err = from.TCPConn.Read(some[:]); n > 0 {
@@ -39,27 +27,34 @@ func (s *session) pump(to, from *conn.Wire, first []byte) {
 			}
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	// A server that has ended has nothing to be told any more (RFC 959 section 5.2).
-	if to.TCPConn.CloseWrite() != nil || s.halfEnded || from == s.server {
-		s.over(dialogue.NotRefused, "", "")
+	// Nobody has to tell a server that has ended anything more (RFC 959 section 5.2).
+	if to.TCPConn.CloseWrite() != nil || from == s.server || !s.endDirection() {
+		s.terminate(refusal{})
 		return
 	}
-	s.halfEnded = true
-	s.closeData() // a client that has said its last word begins no transfer
-	if !s.ended {
-		_ = to.SetReadDeadline(time.Now().Add(tunnelEnd))
-	}
+	s.closeData() // a client that closed its side begins no transfer
+	s.setDeadline(to.SetReadDeadline, halfEndedTime)
 }
 
-// handOn sends to one side, for which it has the time of a line.
-func (s *session) handOn(to *conn.Wire, some []byte) error {
-	s.mu.Lock()
-	if !s.ended {
-		_ = to.SetWriteDeadline(time.Now().Add(s.proxy.writeTime()))
-	}
-	s.mu.Unlock()
+// handOn sends to one side, which has the time of a line for it.
+func (s *session) handOn(to *conn.Control, some []byte) error {
+	s.setDeadline(to.SetWriteDeadline, s.proxy.writeTime())
 	_, err := to.TCPConn.Write(some)
 	return err
+}
+
+// setDeadline sets a deadline d from now, 0: none. Once the session is over it leaves the deadlines alone, which
+// interrupt everybody, and returns false.
+func (s *session) setDeadline(set func(time.Time) error, d time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == terminated {
+		return false
+	}
+	var at time.Time
+	if d > 0 {
+		at = time.Now().Add(d)
+	}
+	_ = set(at)
+	return true
 }

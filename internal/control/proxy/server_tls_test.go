@@ -103,7 +103,7 @@ func TestOriginatedRefused(t *testing.T) {
 		{"not trusted", func(b *stage) {
 			b.server.say("234 go on\r\n")
 			untrusted, _, _ := newKeys(t).ForClient(forward.Forward{})
-			_ = (&conn.Wire{TCPConn: b.server.TCPConn}).Accept(untrusted, nil)
+			_ = (&conn.Control{TCPConn: b.server.TCPConn}).AcceptTLS(untrusted, nil)
 		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
 		{"wants a certificate of ours", func(b *stage) { // which TLS 1.3 says behind the handshake
 			b.server.say("234 go on\r\n")

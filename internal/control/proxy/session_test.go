@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/upstream"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 )
@@ -64,7 +65,7 @@ func TestSessionSplitsAnywhere(t *testing.T) {
 // of what came before it.
 func TestSessionGathers(t *testing.T) {
 	client, server := pair(t)
-	s := newSession(t.Context(), &Proxy{Log: slog.New(slog.DiscardHandler)}, &conn.Wire{TCPConn: client}, &conn.Wire{TCPConn: server}, forward.Resolved{}, nil, nil)
+	s := newSession(t.Context(), &Proxy{Log: slog.New(slog.DiscardHandler)}, &conn.Control{TCPConn: client}, &conn.Control{TCPConn: server}, forward.Resolved{}, nil, nil)
 	for _, step := range []struct {
 		line string
 		more bool
@@ -158,7 +159,7 @@ func TestSessionAborts(t *testing.T) {
 func TestSessionSynch(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.transfer()
-	if err := onSocket(b.server.TCPConn, takeUrgent); err != nil {
+	if err := conn.InlineUrgent(b.server.TCPConn); err != nil {
 		t.Fatal(err)
 	}
 	b.client.say("\xff\xf4\xff")
@@ -348,11 +349,24 @@ func TestSessionSockets(t *testing.T) {
 	}
 }
 
+// onSocket calls f with a connection's descriptor.
+func onSocket(c *net.TCPConn, f func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
+}
+
 // pair returns what a proxy has in hand: the connection that it accepted, and the one that it dialled.
 func pair(t *testing.T) (accepted, dialled *net.TCPConn) {
 	t.Helper()
 	l := loopback(t)
-	c, err := dialTCP(t.Context(), l.Addr().(*net.TCPAddr).AddrPort())
+	c, err := upstream.DialTCP(t.Context(), l.Addr().(*net.TCPAddr).AddrPort())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,11 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"time"
 
 	"ftpgate/internal/core/dialogue"
@@ -12,19 +16,19 @@ import (
 // writeTime is how long a peer may take for a line: one that takes nothing for so long has gone.
 const writeTime = 60 * time.Second
 
-// When the watch looks again at a session that was at work: soon if it is to leave, and else when a time
-// limit would notice.
+// When the watch looks again at a session that was in a step: soon if the session is to end, otherwise when
+// somebody would notice a time limit.
 const (
-	retryTime = 10 * time.Millisecond
-	lookTime  = time.Second
+	drainInterval = 10 * time.Millisecond
+	stepInterval  = time.Second
 )
 
-// shuttingDown is what clients are told from the moment the gateway stops.
+// shuttingDown is the reason for clients from the moment the gateway stops.
 const shuttingDown = "the gateway is shutting down"
 
-// watch sees to the sessions' times until ctx is done, and then to their ends. It returns when the
-// last one has left. One timer serves all sessions of a forward: nothing that begins after a look can be
-// over before the shortest limit has passed, and that is when it looks again at the latest.
+// watch enforces the sessions' time limits until ctx is done, and then ends the sessions. It returns when the
+// last one has ended. One timer serves all sessions of a forward: no limit that begins after a look can be
+// over before the shortest limit has passed, and then the watch looks again at the latest.
 func (p *Proxy) watch(ctx, drained context.Context) {
 	stop := ctx.Done()
 	var cut <-chan struct{} // drained's, once stop is over
@@ -39,11 +43,13 @@ func (p *Proxy) watch(ctx, drained context.Context) {
 			p.mu.Unlock()
 		case <-cut:
 			cut = nil
-			p.cutAll()
-		case <-p.wake:
+			for _, s := range p.tracked() {
+				s.abort(verdict.CodeShutDown, shuttingDown, false)
+			}
+		case <-p.wakeup:
 		case <-timer.C:
 		}
-		next, left := p.look(time.Now())
+		next, left := p.checkTimeouts(time.Now())
 		if left == 0 && stop == nil {
 			return
 		}
@@ -54,102 +60,81 @@ func (p *Proxy) watch(ctx, drained context.Context) {
 	}
 }
 
-// look goes through the sessions and returns when to do so again, and how many are left, those that
-// have no server yet included.
-func (p *Proxy) look(now time.Time) (next time.Time, left int) {
+// tracked returns the sessions that the watch looks after, so that it holds no lock while it does.
+func (p *Proxy) tracked() []*session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next = now.Add(p.shortest)
-	for s := range p.running {
-		if due := s.look(now, p.draining); due.Before(next) {
+	return slices.AppendSeq(make([]*session, 0, len(p.running)), maps.Keys(p.running))
+}
+
+// checkTimeouts goes through the sessions. It returns when to do so again, and how many sessions there are,
+// also those without a server yet.
+func (p *Proxy) checkTimeouts(now time.Time) (next time.Time, left int) {
+	p.mu.Lock()
+	draining, shortest := p.draining, p.shortest
+	p.mu.Unlock()
+	next = now.Add(shortest)
+	for _, s := range p.tracked() {
+		if due := s.checkTimeouts(now, draining); due.Before(next) {
 			next = due
 		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return next, p.sessions
 }
 
-// cutAll ends all sessions, whatever they do.
-func (p *Proxy) cutAll() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for s := range p.running {
-		s.cut(verdict.CodeShutDown, shuttingDown)
-	}
-}
-
-// cut ends the session now.
-func (s *session) cut(code verdict.Code, reason string) {
-	s.seize()
+// checkTimeouts ends the session if its time is up, or if the gateway is draining and no transfer runs. It
+// returns when to look again.
+func (s *session) checkTimeouts(now time.Time, draining bool) time.Time {
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over(dialogue.NotRefused, code, reason)
-}
-
-// kill ends the session for an operator, with the transfer that runs.
-func (s *session) kill() {
-	s.seize()
-	defer s.mu.Unlock()
-	s.over(dialogue.NotRefused, verdict.CodeKilled, "the operator has ended the session")
-	if s.data != nil {
-		s.data.Sever()
-	}
-}
-
-// seize takes the lock from whoever waits for an end that takes nothing.
-func (s *session) seize() {
-	if !s.mu.TryLock() {
-		_ = s.client.SetWriteDeadline(past) // who writes lets go of the lock
-		_ = s.server.SetWriteDeadline(past)
-		s.mu.Lock()
-	}
-}
-
-// look ends the session if its time is up, or if it is to leave and no transfer runs. It returns when
-// to look again. It never waits: a session whose lock is taken is at work.
-func (s *session) look(now time.Time, leave bool) time.Time {
-	if w := s.writing.Load(); w != 0 {
-		due := s.began.Add(time.Duration(w) + s.proxy.writeTime())
-		if now.Before(due) {
-			return again(now, leave)
-		}
-		_ = s.client.SetWriteDeadline(past)
-		_ = s.server.SetWriteDeadline(past)
-		return now.Add(retryTime)
-	}
-	if !s.mu.TryLock() {
-		return again(now, leave)
-	}
-	defer s.mu.Unlock()
-	s.leaving = s.leaving || leave
-	due, kind, code, reason := s.due()
+	s.draining = s.draining || draining
 	switch {
-	case s.ended || s.busy():
+	case s.phase == terminated, s.phase == delivering, s.phase.inPassthrough():
+		return now.Add(s.limits.Idle) // in a passthrough nobody knows whether a transfer runs
+	case s.phase == working:
+		return s.checkWrite(now)
+	case s.dialogue.InTransfer():
 		return now.Add(s.limits.Idle)
-	case s.leaving:
-		s.over(dialogue.NotRefused, verdict.CodeShutDown, shuttingDown)
+	}
+	due, r := s.due()
+	switch {
+	case s.draining:
+		s.endFor(refused(dialogue.NotRefused, verdict.CodeShutDown, shuttingDown))
 	case !now.Before(due):
-		s.over(kind, code, reason)
+		s.endFor(r)
 	}
 	return due
 }
 
-// again is when to look again at a session that is at work.
-func again(now time.Time, leave bool) time.Time {
-	if leave {
-		return now.Add(retryTime)
+// checkWrite interrupts a write that takes too long. It returns when to look again.
+func (s *session) checkWrite(now time.Time) time.Time {
+	switch {
+	case !s.writing.IsZero() && now.Sub(s.writing) >= s.proxy.writeTime():
+		s.client.InterruptWrite()
+		s.server.InterruptWrite()
+		return now.Add(drainInterval)
+	case s.draining:
+		return now.Add(drainInterval)
 	}
-	return now.Add(lookTime)
+	return now.Add(stepInterval)
 }
 
-// due returns when the session's time is up if nothing happens, and what is said then.
-func (s *session) due() (time.Time, dialogue.Refusal, verdict.Code, string) {
+// due returns when the session's time is up if nothing happens, and the reason then.
+func (s *session) due() (time.Time, refusal) {
 	d := s.dialogue
+	login, idle := s.loginFrom.Add(s.limits.Login), s.lastLine.Add(s.limits.Idle)
 	switch {
 	case !d.Greeted():
-		return s.loginFrom.Add(s.limits.Login), dialogue.RefusedServer, verdict.CodeServerSilent, "the server does not answer"
-	case !d.LoggedIn:
-		return s.loginFrom.Add(s.limits.Login), dialogue.RefusedTime, verdict.CodeLoginTime, fmt.Sprintf("no login within %s", s.limits.Login)
-	case len(d.Pending) > 0:
-		return s.lastLine.Add(s.limits.Idle), dialogue.RefusedServer, verdict.CodeServerLeft, "the server does not answer"
+		return login, refused(dialogue.RefusedServer, verdict.CodeServerSilent, "the server does not answer")
+	case !d.LoggedIn():
+		return login, refused(dialogue.RefusedTime, verdict.CodeLoginTime, fmt.Sprintf("no login within %s", s.limits.Login))
+	case d.AwaitsReply():
+		return idle, refused(dialogue.RefusedServer, verdict.CodeServerLeft, "the server does not answer")
 	}
-	return s.lastLine.Add(s.limits.Idle), dialogue.RefusedTime, verdict.CodeIdle, fmt.Sprintf("idle for %s", s.limits.Idle)
+	return idle, refused(dialogue.RefusedTime, verdict.CodeIdle, fmt.Sprintf("idle for %s", s.limits.Idle))
 }
+
+// timedOut reports whether an error is a deadline that has passed.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
