@@ -35,7 +35,9 @@ func (s *session) clientBegins(lines *ftp.LineReader) bool {
 	}
 	s.takeTurn()
 	s.mu.Unlock()
-	s.carryOut(s.dialogue.ClientHello())
+	if _, ok := s.carryOut(s.dialogue.ClientHello()); !ok {
+		return false
+	}
 	s.flush()
 	s.mu.Lock()
 	s.endTurn()

@@ -19,39 +19,50 @@ var errNotResumed = errors.New("the server has not resumed the TLS session of it
 // errNoData says that there is no pinhole to arm: a bug of the dialogue.
 var errNoData = errors.New("there is no pinhole")
 
-// errOver says that the session ended before the data path answered.
-var errOver = errors.New("the session is over")
+// errTurnTaken says that the session was finished before the data path answered: see ask.
+var errTurnTaken = errors.New("the session is over")
 
 // act carries out a step's action. It returns the step to go on with: the same one, or the dialogue's answer to
-// what became of the action; and what failed.
+// what became of the action; and what failed. The error is errTurnTaken where the session is no longer the
+// caller's.
 func (s *session) act(step dialogue.Step) (dialogue.Step, error) {
 	var err error
 	switch step.Action {
-	case dialogue.Open:
-		step, err = s.open(step)
-	case dialogue.Arm:
-		err = s.arm()
-	case dialogue.Bridge:
-		err = s.bridge(step.Bridge)
+	case dialogue.NoAction:
+		return step, nil
 	case dialogue.Finish:
 		return s.complete(step)
 	case dialogue.Fail:
 		return s.fail(step)
-	case dialogue.Close:
-		s.closeData()
+	case dialogue.Arm:
+		err = s.arm()
+	default: // all others close what is open first
+		if !s.closeData() {
+			return step, errTurnTaken
+		}
+		step, err = s.replace(step)
+	}
+	if err == nil || err == errTurnTaken {
+		return step, err
+	}
+	if !s.closeData() {
+		return step, errTurnTaken
+	}
+	why := failureOf(err)
+	return s.dialogue.Failed(why.ReplyText, why.Remedy), err
+}
+
+// replace opens what a step asks for in place of what was open before.
+func (s *session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
+	switch step.Action {
+	case dialogue.Open:
+		return s.open(step)
+	case dialogue.Bridge:
+		err = s.bridge(step.Bridge)
 	case dialogue.OpenPassthrough:
 		err = s.openPassthrough(step.Passthrough)
 	case dialogue.PrepareTLS:
-		s.closeData()
 		s.clientTLS, s.dataTLS.Client, err = s.proxy.Keys.ForClient(s.forward)
-	}
-	if err == errOver {
-		return dialogue.Step{}, nil
-	}
-	if err != nil {
-		s.closeData()
-		why := failureOf(err)
-		step = s.dialogue.Failed(why.ReplyText, why.Remedy)
 	}
 	return step, err
 }
@@ -64,42 +75,28 @@ func failureOf(err error) dataplane.Failure {
 	return dataplane.Failure{}
 }
 
-// opened is what the data path answers to Open and Join.
-type opened struct {
-	data dataplane.Data
-	at   netip.AddrPort
-	err  error
-}
-
-// close closes a data connection that came too late.
-func (o opened) close() {
-	if o.err == nil {
-		o.data.Close()
-	}
-}
-
 // open has the data path open a pinhole.
 func (s *session) open(step dialogue.Step) (dialogue.Step, error) {
-	hole := step.Pinhole
-	s.closeData()
-	seals := s.legTLS(hole.Encrypted)
-	o, ok := await(s, func() (o opened) {
-		o.data, o.at, o.err = s.proxy.Path.Open(s.ctx, hole, seals)
-		return o
-	}, opened.close)
-	switch {
-	case !ok:
-		return step, errOver
-	case o.err != nil:
-		return step, o.err
+	hole, seals := step.Pinhole, s.legTLS(step.Pinhole.Encrypted)
+	var data dataplane.Data
+	var at netip.AddrPort
+	var err error
+	if !s.ask(func() { data, at, err = s.proxy.Path.Open(s.ctx, hole, seals) }) {
+		if err == nil {
+			data.Close()
+		}
+		return step, errTurnTaken
 	}
-	hole.At, s.data = o.at, o.data
-	if step = s.dialogue.Opened(o.at); step.Action == dialogue.Arm {
+	if err != nil {
+		return step, err
+	}
+	hole.At, s.data = at, data
+	if step = s.dialogue.Opened(at); step.Action == dialogue.Arm {
 		if err := s.arm(); err != nil {
 			return step, err
 		}
 	}
-	s.transcript.opened(s.at, s.data, hole)
+	s.transcript.opened(s.at, data, hole)
 	return step, nil
 }
 
@@ -109,55 +106,47 @@ func (s *session) arm() error {
 	if data == nil {
 		return errNoData
 	}
-	err, ok := await(s, data.Arm, func(error) {})
-	if !ok {
-		return errOver
+	var err error
+	if !s.ask(func() { err = data.Arm() }) {
+		data.Close()
+		return errTurnTaken
 	}
 	return err
 }
 
 // bridge has the data path connect to both ends.
 func (s *session) bridge(bridge pinhole.Bridge) error {
-	s.closeData()
 	seals := s.legTLS(bridge.Encrypted)
-	o, ok := await(s, func() (o opened) {
-		o.data, o.err = s.proxy.Path.Join(s.ctx, bridge, seals)
-		return o
-	}, opened.close)
-	switch {
-	case !ok:
-		return errOver
-	case o.err != nil:
-		return o.err
+	var data dataplane.Data
+	var err error
+	if !s.ask(func() { data, err = s.proxy.Path.Join(s.ctx, bridge, seals) }) {
+		if err == nil {
+			data.Close()
+		}
+		return errTurnTaken
 	}
-	s.data = o.data
-	s.transcript.bridged(s.at, s.data, bridge)
+	if err != nil {
+		return err
+	}
+	s.data = data
+	s.transcript.bridged(s.at, data, bridge)
 	return nil
 }
 
 // openPassthrough has the data path open the server's passive ports to the client.
 func (s *session) openPassthrough(ports pinhole.Passage) error {
-	s.closeData()
-	type opened struct {
-		handle dataplane.Gate
-		err    error
-	}
-	o, ok := await(s, func() (o opened) {
-		o.handle, o.err = s.proxy.Path.Pass(ports)
-		return o
-	}, func(o opened) {
-		if o.err == nil {
-			o.handle.Close()
+	var handle dataplane.Gate
+	var err error
+	if !s.ask(func() { handle, err = s.proxy.Path.Pass(ports) }) {
+		if err == nil {
+			handle.Close()
 		}
-	})
-	switch {
-	case !ok:
-		return errOver
-	case o.err != nil:
-		return o.err
+		return errTurnTaken
 	}
-	s.passthrough = o.handle
-	s.transcript.passthrough = ports.String()
+	if err != nil {
+		return err
+	}
+	s.passthrough, s.transcript.passthrough = handle, ports.String()
 	return nil
 }
 
@@ -168,8 +157,8 @@ func (s *session) complete(step dialogue.Step) (dialogue.Step, error) {
 		return step, nil
 	}
 	switch err := s.deliver(); {
-	case err == errOver:
-		return dialogue.Step{}, nil
+	case err == errTurnTaken:
+		return step, err
 	case err != nil:
 		s.transcript.finished(false, s.transferFault(step, err))
 		return s.broken(err), err
@@ -187,18 +176,22 @@ func (s *session) deliver() error {
 	if data.Outcome().Settled { // nothing is held back, and all lines go in one write
 		s.data = nil
 		outcome := data.Finish(nil)
-		s.closePinhole(data)
+		if _, ok := s.closePinhole(data); !ok {
+			return errTurnTaken
+		}
 		return failed(outcome)
 	}
 	s.flush()
-	barrier := &replyBarrier{cancel: make(chan struct{})}
+	barrier := newReplyBarrier()
 	if !s.pause(delivering, barrier) {
-		return errOver
+		close(barrier.cancel)
 	}
 	outcome := data.Finish(barrier.cancel)
 	s.resumeStep()
-	s.closePinhole(data)
 	s.data = nil
+	if _, ok := s.closePinhole(data); !ok {
+		return errTurnTaken
+	}
 	if barrier.aborted {
 		return errAborted
 	}
@@ -231,6 +224,8 @@ func (s *session) broken(err error) dialogue.Step {
 func (s *session) fail(step dialogue.Step) (dialogue.Step, error) {
 	outcome, err := s.endData()
 	switch {
+	case err == errTurnTaken:
+		return step, err
 	case err != nil:
 		s.transcript.finished(false, s.transferFault(step, err))
 		return s.broken(err), err
@@ -267,14 +262,17 @@ func transferRefusal(err error) refusal {
 }
 
 // endData ends the last negotiation, and returns what became of it. The error is a failure that the data path
-// has words for.
+// has words for, or errTurnTaken.
 func (s *session) endData() (dataplane.Outcome, error) {
 	data := s.data
 	if data == nil {
 		return dataplane.Outcome{}, nil
 	}
 	s.data = nil
-	outcome := s.closePinhole(data)
+	outcome, ok := s.closePinhole(data)
+	if !ok {
+		return outcome, errTurnTaken
+	}
 	s.transcript.record.Closed()
 	if f := outcome.Failure; !outcome.Complete && f != nil && f.ReplyText != "" {
 		return outcome, f
@@ -282,31 +280,32 @@ func (s *session) endData() (dataplane.Outcome, error) {
 	return outcome, nil
 }
 
-// closePinhole closes a data connection, and returns what became of it; empty: the data path does not answer.
-// If an operator killed the session, a connection that the kernel carries ends, too.
-func (s *session) closePinhole(data dataplane.Data) dataplane.Outcome {
-	s.mu.Lock()
-	killed := s.ending != nil && s.ending.killed
-	s.mu.Unlock()
-	outcome, _ := await(s, func() dataplane.Outcome {
+// closePinhole closes a data connection, and returns what became of it; false: the turn was taken away. If an
+// operator killed the session, a connection that the kernel carries ends, too.
+func (s *session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, ok bool) {
+	killed := s.killed()
+	ok = s.ask(func() {
 		if killed {
 			data.Sever()
 		}
-		return data.Close()
-	}, func(dataplane.Outcome) {})
-	return outcome
+		outcome = data.Close()
+	})
+	return outcome, ok
 }
 
-// closeData ends the last negotiation, with what came of it, and a passthrough. If the gateway refused a data
-// connection before any transfer used it, that goes to the log: clients silently try something else then.
-func (s *session) closeData() {
-	if _, err := s.endData(); err != nil {
+// closeData ends the last negotiation, with what came of it, and a passthrough; false: the turn was taken away.
+// If the gateway refused a data connection before any transfer used it, that goes to the log: clients silently
+// try something else then.
+func (s *session) closeData() bool {
+	switch _, err := s.endData(); {
+	case err == errTurnTaken:
+		return false
+	case err != nil:
 		s.refuse(transferRefusal(err))
 	}
-	if handle := s.passthrough; handle != nil {
-		s.passthrough = nil
-		await(s, func() bool { handle.Close(); return true }, func(bool) {})
-	}
+	handle := s.passthrough
+	s.passthrough = nil
+	return handle == nil || s.ask(handle.Close)
 }
 
 // legTLS is the TLS for the next data connection, with TLS on these legs.

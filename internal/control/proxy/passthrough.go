@@ -32,8 +32,9 @@ func (s *session) pump(to, from *conn.Control, first []byte) {
 		s.terminate(refusal{})
 		return
 	}
-	s.closeData() // a client that closed its side begins no transfer
-	s.setDeadline(to.SetReadDeadline, halfEndedTime)
+	if s.closeData() { // a client that closed its side begins no transfer
+		s.setDeadline(to.SetReadDeadline, halfEndedTime)
+	}
 }
 
 // handOn sends to one side, which has the time of a line for it.

@@ -52,8 +52,7 @@ type Proxy struct {
 	longestWrite time.Duration     // 0: writeTime
 	loginDelay   time.Duration     // 0: failureDelay
 
-	wakeup chan struct{}  // of capacity 1: the watch is to look again
-	asking sync.WaitGroup // for the data path: see await
+	wakeup chan struct{} // of capacity 1: the watch is to look again
 
 	mu        sync.Mutex
 	draining  bool
@@ -99,7 +98,6 @@ func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
 	p.watch(ctx, drained)
 	l.Close() // which ends accept
 	clients.Wait()
-	p.asking.Wait()
 	return failed
 }
 
@@ -111,7 +109,8 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 		case err == nil:
 			clients.Go(func() {
 				if s := p.begin(ctx, drained, c); s != nil {
-					clients.Go(func() { p.serve(s) }) // on a stack that has not grown with the beginning
+					clients.Go(s.readServer)
+					clients.Go(s.readClient) // on a stack that has not grown with the beginning
 				}
 			})
 		case errors.Is(err, net.ErrClosed):
@@ -197,17 +196,6 @@ func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f for
 		}
 	}
 	return s, nil
-}
-
-// serve serves a session to the end.
-func (p *Proxy) serve(s *session) {
-	s.run()
-	p.untrack(s)
-	p.leave(remote(s.client))
-	goodbye := s.goodbye()
-	s.transcript.record.Ends(goodbye)
-	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
-		slog.Int("transfers", s.transfers), slog.Int("refusals", s.refusals), slog.String("said", goodbye))
 }
 
 // unmapped returns the address and port of one end of a connection.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"ftpgate/internal/control/conn"
@@ -97,34 +96,10 @@ func remote(c net.Conn) netip.Addr { return addrOf(c.RemoteAddr()) }
 
 func addrOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("") }
 
-// run serves the session to its end, and returns when both connections are closed.
-func (s *session) run() {
-	var server sync.WaitGroup
-	server.Go(s.readServer)
-	s.readClient()
-	server.Wait()
-	s.tellEnding()
-	s.closeData()
-	s.server.Close()
-	if !s.noGoodbye {
-		if goodbye := s.goodbye(); goodbye != "" {
-			s.out = append(append(s.out, goodbye...), '\r', '\n')
-		}
-		_ = s.client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
-		_, _ = s.client.Write(s.out)
-	}
-	s.client.HangUp()
-}
-
-// goodbye returns the last line for the client, without its line end; "": there is none.
-func (s *session) goodbye() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ending.goodbye
-}
-
-// readClient takes the client's commands, each when the one before is answered.
+// readClient takes the client's commands, each when the one before is answered. It returns when the session is
+// over.
 func (s *session) readClient() {
+	defer s.readerEnded()
 	lines := ftp.NewLineReader(s.client, 0)
 	for more := s.clientBegins(lines); more; {
 		line, _, err := lines.ReadLine()
@@ -149,7 +124,10 @@ func (s *session) fromClient(text []byte, err error) (next dialogue.Transition, 
 	s.traceCommand(line)
 	s.transcript.command(s.at, line)
 	inTransfer := s.dialogue.InTransfer()
-	step := s.carryOut(s.dialogue.Command(line))
+	step, ok := s.carryOut(s.dialogue.Command(line))
+	if !ok {
+		return dialogue.None, false
+	}
 	s.transcript.commandStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
 	s.watchTransfer()
 	s.flush()
@@ -210,8 +188,9 @@ func badLine(err error) bool {
 	return long || nul
 }
 
-// readServer takes the server's replies.
+// readServer takes the server's replies. It returns when the session is over.
 func (s *session) readServer() {
+	defer s.readerEnded()
 	lines, more := s.serverLines()
 	for more {
 		text, _, err := lines.ReadLine()
@@ -249,7 +228,10 @@ func (s *session) fromServer(text []byte, err error, ahead bool) bool {
 	loggedIn, inTransfer := s.dialogue.LoggedIn(), s.dialogue.InTransfer()
 	s.traceReply(line)
 	s.transcript.reply(s.at, line)
-	step := s.carryOut(s.dialogue.Reply(line))
+	step, ok := s.carryOut(s.dialogue.Reply(line))
+	if !ok {
+		return false
+	}
 	if loggedIn != s.dialogue.LoggedIn() {
 		s.transcript.login(s.dialogue.LoggedIn())
 	}

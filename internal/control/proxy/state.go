@@ -17,7 +17,8 @@ import (
 //	any phase ── end ──▶ terminated
 //
 // While a session is reading, whoever has a line may take the turn. A reader that has the turn carries out
-// one step: it alone uses the session's fields below the state, and it holds no lock.
+// one step: it alone uses the session's fields below the state, and it holds no lock. Once the session is
+// terminated, the reader that returns last has the turn, or the one that took it away.
 type phase uint8
 
 const (
@@ -51,17 +52,21 @@ type state struct {
 	loginFrom   time.Time // when the time for the login began
 	lastLine    time.Time // when either side sent a line
 	writing     time.Time // when the write under way began; zero: there is none
-	delivery    *replyBarrier
+	barrier     *replyBarrier
 
-	ending *ending       // why the session is over; nil: it is not
-	over   chan struct{} // closed with terminated
+	ending   *ending       // why the session is over; nil: it is not
+	asking   bool          // the reader that has the turn asks the data path
+	taken    bool          // the other reader took the turn away from it
+	finished chan struct{} // closed when the session is finished; nil: no reader has returned
 }
 
-// replyBarrier holds the last reply of a transfer until its data is delivered.
+// replyBarrier holds back a reply, while the session is delaying or delivering.
 type replyBarrier struct {
 	cancel  chan struct{} // closed: wait no longer
 	aborted bool          // by the client's ABOR
 }
+
+func newReplyBarrier() *replyBarrier { return &replyBarrier{cancel: make(chan struct{})} }
 
 // ending is why a session is over, and its last line for the client.
 type ending struct {
@@ -72,7 +77,7 @@ type ending struct {
 
 func (s *state) init(p phase) {
 	s.changed.L = &s.mu
-	s.phase, s.over = p, make(chan struct{})
+	s.phase = p
 	s.loginFrom = time.Now()
 	s.lastLine = s.loginFrom
 }
@@ -91,13 +96,13 @@ func (s *state) endTurn() {
 
 // pause says why the reader that has the turn waits: p is delaying or delivering. It returns false if the
 // session is over.
-func (s *state) pause(p phase, delivery *replyBarrier) bool {
+func (s *state) pause(p phase, barrier *replyBarrier) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.phase == terminated {
 		return false
 	}
-	s.phase, s.delivery = p, delivery
+	s.phase, s.barrier = p, barrier
 	s.changed.Broadcast() // an ABOR may wait already
 	return true
 }
@@ -106,7 +111,7 @@ func (s *state) pause(p phase, delivery *replyBarrier) bool {
 func (s *state) resume() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.delivery = nil
+	s.barrier = nil
 	s.lastLine = time.Now()
 	if s.phase == terminated {
 		return false
@@ -118,7 +123,7 @@ func (s *state) resume() bool {
 // abortDelivery has the transfer end whose last reply is held, for the client's ABOR. It is called with the
 // lock held.
 func (s *state) abortDelivery() {
-	if b := s.delivery; b != nil && !b.aborted {
+	if b := s.barrier; !b.aborted {
 		b.aborted = true
 		close(b.cancel)
 	}
@@ -181,23 +186,59 @@ func (s *state) end(e ending) (before phase) {
 		return before
 	}
 	s.phase, s.ending = terminated, &e
-	if b := s.delivery; b != nil && !b.aborted {
+	if b := s.barrier; b != nil && !b.aborted {
 		close(b.cancel)
 	}
-	s.delivery = nil
-	close(s.over)
 	s.changed.Broadcast()
 	return before
 }
 
 // isOver reports whether the session is terminated.
 func (s *state) isOver() bool {
-	select {
-	case <-s.over:
-		return true
-	default:
-		return false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == terminated
+}
+
+// setAsking notes when the reader that has the turn begins and stops to ask the data path. It returns false if
+// it has lost the turn.
+func (s *state) setAsking(asking bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asking = asking
+	return !s.taken
+}
+
+// place is in which order a reader returns.
+type place uint8
+
+const (
+	first  place = iota
+	second       // and it has the turn
+	lost         // second, but the first one took the turn away
+)
+
+// leaveTurn is called by a reader that returns. finished is to be closed when the session is finished.
+func (s *state) leaveTurn() (finished chan struct{}, p place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.taken:
+		return s.finished, lost
+	case s.finished != nil:
+		return s.finished, second
 	}
+	s.finished = make(chan struct{})
+	return s.finished, first
+}
+
+// takeTurnAway takes the turn from the other reader if that one waits for the data path; false: it does not, and
+// will return by itself.
+func (s *state) takeTurnAway() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = s.asking
+	return s.taken
 }
 
 // inPassthrough reports whether nobody here can read the session any more.
@@ -212,4 +253,22 @@ func (s *state) setWriting(since time.Time) {
 	s.mu.Lock()
 	s.writing = since
 	s.mu.Unlock()
+}
+
+// killed reports whether an operator ended the session.
+func (s *state) killed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending != nil && s.ending.killed
+}
+
+// goodbye returns the last line for the client, without its line end; "": there is none, or the session is not
+// over.
+func (s *state) goodbye() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending == nil {
+		return ""
+	}
+	return s.ending.goodbye
 }

@@ -11,16 +11,19 @@ import (
 
 // carryOut does what a step asks for and sends its lines to the server; those for the client are gathered in
 // out. It returns the step that was carried out: where the action failed, the dialogue has returned another
-// one. It belongs to the reader that has the turn, as everything below.
-func (s *session) carryOut(step dialogue.Step) dialogue.Step {
+// one. False: the turn was taken away. It belongs to the reader that has the turn, as everything below.
+func (s *session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 	if step.FailedLogins > 0 && !s.delay(time.Duration(step.FailedLogins)*s.proxy.failureDelay()) {
-		return step
+		return step, true
 	}
 	step, err := s.act(step)
+	if err == errTurnTaken {
+		return step, false
+	}
 	s.refuseStep(step, err)
 	if s.isOver() {
 		s.tellEnding()
-		return step
+		return step, true
 	}
 	s.out = append(s.out, step.ToClient...)
 	if len(step.ToServer) > 0 {
@@ -35,7 +38,7 @@ func (s *session) carryOut(step dialogue.Step) dialogue.Step {
 	if step.End {
 		s.terminate(refusal{})
 	}
-	return step
+	return step, true
 }
 
 // refuseStep tells what a step refuses. err is the cause, where its action failed.
@@ -53,14 +56,15 @@ func (s *session) refuseStep(step dialogue.Step, err error) {
 // delay holds back the answer to a failed login; false: the session is over.
 func (s *session) delay(d time.Duration) bool {
 	s.flush()
-	if !s.pause(delaying, nil) {
+	barrier := newReplyBarrier()
+	if !s.pause(delaying, barrier) {
 		return false
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-s.over:
+	case <-barrier.cancel:
 	}
 	return s.resumeStep()
 }
