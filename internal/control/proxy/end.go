@@ -36,7 +36,7 @@ func (s *session) readerEnded() {
 		}
 		return
 	}
-	limit := time.NewTicker(closeTime)
+	limit := time.NewTicker(s.proxy.closeTime())
 	defer limit.Stop()
 	for {
 		select {

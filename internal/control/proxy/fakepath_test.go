@@ -20,6 +20,29 @@ type fakePath struct {
 	err    error
 	armErr error
 	gates  map[pinhole.Passage]int // that are open
+
+	hung map[string]chan struct{} // methods that do not return before their channel is closed
+	hang chan string              // is sent the name of each that begins to hang
+}
+
+// hangIn has a method wait until the returned function is called.
+func (p *fakePath) hangIn(method string) (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	released := make(chan struct{})
+	p.hung, p.hang = map[string]chan struct{}{method: released}, make(chan string, 10)
+	return sync.OnceFunc(func() { close(released) })
+}
+
+// wait is called by each method that may hang.
+func (p *fakePath) wait(method string) {
+	p.mu.Lock()
+	released := p.hung[method]
+	p.mu.Unlock()
+	if released != nil {
+		p.hang <- method
+		<-released
+	}
 }
 
 // fakeData is delivered when the test closes done.
@@ -37,16 +60,19 @@ type fakeData struct {
 }
 
 func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, netip.AddrPort, error) {
+	p.wait("Open")
 	hole.At = netip.AddrPortFrom(hole.At.Addr(), 50_000)
 	data, err := p.add(&fakeData{hole: hole, seals: seals})
 	return data, hole.At, err
 }
 
 func (p *fakePath) Join(_ context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
+	p.wait("Join")
 	return p.add(&fakeData{bridge: bridge, seals: seals})
 }
 
 func (p *fakePath) Pass(passage pinhole.Passage) (dataplane.Gate, error) {
+	p.wait("Pass")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
@@ -76,6 +102,7 @@ type fakeGate struct {
 }
 
 func (g *fakeGate) Close() {
+	g.path.wait("gate Close")
 	g.once.Do(func() {
 		g.path.mu.Lock()
 		defer g.path.mu.Unlock()
@@ -116,6 +143,7 @@ func (p *fakePath) opened() (now, most int) {
 }
 
 func (d *fakeData) Arm() error {
+	d.path.wait("Arm")
 	d.path.mu.Lock()
 	defer d.path.mu.Unlock()
 	if d.path.armErr == nil {
@@ -151,9 +179,10 @@ func (d *fakeData) Outcome() dataplane.Outcome {
 	return o
 }
 
-func (d *fakeData) Sever() {}
+func (d *fakeData) Sever() { d.path.wait("Sever") }
 
 func (d *fakeData) Close() dataplane.Outcome {
+	d.path.wait("Close")
 	d.once.Do(func() {
 		d.path.mu.Lock()
 		d.path.open--

@@ -50,6 +50,7 @@ type Proxy struct {
 
 	dial         upstream.DialFunc // nil: upstream.DialTCP
 	longestWrite time.Duration     // 0: writeTime
+	longestClose time.Duration     // 0: closeTime
 	loginDelay   time.Duration     // 0: failureDelay
 
 	wakeup chan struct{} // of capacity 1: the watch is to look again
@@ -68,6 +69,7 @@ type Proxy struct {
 const failureDelay = time.Second
 
 func (p *Proxy) writeTime() time.Duration    { return cmp.Or(p.longestWrite, writeTime) }
+func (p *Proxy) closeTime() time.Duration    { return cmp.Or(p.longestClose, closeTime) }
 func (p *Proxy) failureDelay() time.Duration { return cmp.Or(p.loginDelay, failureDelay) }
 
 // acceptPause keeps a gateway without free descriptors from spinning.
