@@ -46,8 +46,8 @@ func (s *session) clientBegins(lines *ftp.LineReader) bool {
 	return !s.isOver() && s.apply(next, lines)
 }
 
-// apply makes the transition that a step requested, and goes on reading the client; false: no more lines come.
-// The server's reader waits meanwhile.
+// apply makes the transition that a step requested, and goes on reading the client; false: no more lines
+// come. The server's reader waits meanwhile.
 func (s *session) apply(t dialogue.Transition, lines *ftp.LineReader) bool {
 	switch t {
 	case dialogue.Encrypt:

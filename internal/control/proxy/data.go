@@ -22,9 +22,9 @@ var errNoData = errors.New("there is no pinhole")
 // errTurnTaken says that the session was finished before the data path answered: see ask.
 var errTurnTaken = errors.New("the session is over")
 
-// act carries out a step's action. It returns the step to go on with: the same one, or the dialogue's answer to
-// what became of the action; and what failed. The error is errTurnTaken where the session is no longer the
-// caller's.
+// act carries out a step's action. It returns the step to go on with: the same one, or the dialogue's
+// answer to what became of the action; and what failed. The error is errTurnTaken where the session is no
+// longer the caller's.
 func (s *session) act(step dialogue.Step) (dialogue.Step, error) {
 	var err error
 	switch step.Action {
@@ -238,8 +238,8 @@ func (s *session) fail(step dialogue.Step) (dialogue.Step, error) {
 	return step, err
 }
 
-// transferFault is why a transfer failed, as the session's record keeps it; nil: as the server says. step ends
-// the transfer, and err is what the data path says about it.
+// transferFault is why a transfer failed, as the session's record keeps it; nil: as the server says. step
+// ends the transfer, and err is what the data path says about it.
 func (s *session) transferFault(step dialogue.Step, err error) *verdict.Fault {
 	switch {
 	case err == errAborted, s.transcript.last.verb == "ABOR":
@@ -293,9 +293,9 @@ func (s *session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, 
 	return outcome, ok
 }
 
-// closeData ends the last negotiation, with what came of it, and a passthrough; false: the turn was taken away.
-// If the gateway refused a data connection before any transfer used it, that goes to the log: clients silently
-// try something else then.
+// closeData ends the last negotiation, with what came of it, and a passthrough; false: the turn was taken
+// away. If the gateway refused a data connection before any transfer used it, that goes to the log: clients
+// silently try something else then.
 func (s *session) closeData() bool {
 	switch _, err := s.endData(); {
 	case err == errTurnTaken:

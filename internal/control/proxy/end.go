@@ -11,19 +11,19 @@ import (
 // no client longer.
 const closeTime = time.Second
 
-// ask calls f, which asks the data path and may wait for the kernel. It belongs to the reader that has the turn.
-// It returns false if the other reader took the turn away and ended the session: then this one must leave the
-// session's fields alone, clean up what f got, and return.
+// ask calls f, which asks the data path and may wait for the kernel. It belongs to the reader that has the
+// turn. It returns false if the other reader took the turn away and ended the session: then this one must
+// leave the session's fields alone, clean up what f got, and return.
 func (s *session) ask(f func()) bool {
 	s.setAsking(true)
 	f()
 	return s.setAsking(false)
 }
 
-// readerEnded is called by each of the two readers when it returns, which happens once the session is over. The
-// second one closes what the data path has open, and finishes the session. The first one waits for that. If the
-// data path keeps the second one longer than closeTime, the first one takes the turn away from it, and finishes
-// the session in its place; what is open is closed as soon as the data path answers.
+// readerEnded is called by each of the two readers when it returns, which happens once the session is over.
+// The second one closes what the data path has open, and finishes the session. The first one waits for
+// that. If the data path keeps the second one longer than closeTime, the first one takes the turn away from
+// it, and finishes the session in its place; what is open is closed as soon as the data path answers.
 func (s *session) readerEnded() {
 	finished, place := s.leaveTurn()
 	switch place {
@@ -51,8 +51,8 @@ func (s *session) readerEnded() {
 	}
 }
 
-// finish tells the client why the session is over, closes both connections, and forgets the session. It closes
-// finished.
+// finish tells the client why the session is over, closes both connections, and forgets the session. It
+// closes finished.
 func (s *session) finish(finished chan<- struct{}) {
 	defer close(finished)
 	s.tellEnding()

@@ -47,8 +47,8 @@ var hung = []struct {
 	}},
 }
 
-// While the data path does not answer one session, an operator can end that session, other clients come and are
-// served, and the watch ends sessions whose time is up.
+// While the data path does not answer one session, an operator can end that session, other clients come and
+// are served, and the watch ends sessions whose time is up.
 func TestDataPathHangs(t *testing.T) {
 	for _, tt := range hung {
 		t.Run(tt.method, func(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Keys makes the TLS of sessions: a configuration for the control connection and one for its data connections,
-// which share what may be resumed.
+// Keys makes the TLS of sessions: a configuration for the control connection and one for its data
+// connections, which share what may be resumed.
 type Keys interface {
 	upstream.Keys
 	// ForClient returns the TLS server that the gateway is for a client.

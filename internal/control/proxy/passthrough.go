@@ -44,8 +44,8 @@ func (s *session) handOn(to *conn.Control, some []byte) error {
 	return err
 }
 
-// setDeadline sets a deadline d from now, 0: none. Once the session is over it leaves the deadlines alone, which
-// interrupt everybody, and returns false.
+// setDeadline sets a deadline d from now, 0: none. Once the session is over it leaves the deadlines alone,
+// which interrupt everybody, and returns false.
 func (s *session) setDeadline(set func(time.Time) error, d time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

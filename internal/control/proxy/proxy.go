@@ -1,21 +1,21 @@
 // Package proxy serves FTP sessions. A client's control connection ends here, and another one leads to the
-// server. What a line means is decided by package dialogue; this package reads and writes the lines, carries
-// out what the dialogue asks for, and tells the session's record, the log and the counters about it. A data
-// path, which the caller brings, carries the data.
+// server. What a line means is decided by package dialogue; this package reads and writes the lines,
+// carries out what the dialogue asks for, and tells the session's record, the log and the counters about
+// it. A data path, which the caller brings, carries the data.
 //
 // # Locks
 //
-// There are two locks: Proxy.mu guards the list of sessions, and each session's state has one. Neither is taken
-// while the other is held, and none is held while anybody dials, reads, writes, logs, or asks the data path. What
-// takes long belongs to the one reader of a session that has the turn (see phase): it needs no lock. That is
-// why a kernel that does not answer stops one step of one session, and not the clients that come, the watch of
-// timeouts, or an operator's kill.
+// There are two locks: Proxy.mu guards the list of sessions, and each session's state has one. Neither is
+// taken while the other is held, and none is held while anybody dials, reads, writes, logs, or asks the
+// data path. What takes long belongs to the one reader of a session that has the turn (see phase): it needs
+// no lock. That is why a kernel that does not answer stops one step of one session, and not the clients
+// that come, the watch of timeouts, or an operator's kill.
 //
 // # Goroutines
 //
-// Each waits for those that it started: Serve for the goroutine that accepts, for one per session, which reads
-// the client, and for questions to the data path that outlast their session; a session for the one that reads
-// its server.
+// Each waits for those that it started: Serve for the goroutine that accepts, for one per session, which
+// reads the client, and for questions to the data path that outlast their session; a session for the one
+// that reads its server.
 package proxy
 
 import (

@@ -108,8 +108,8 @@ func (s *session) described(r refusal) refusal {
 }
 
 // terminate ends the session for a reason, which is the last line for the client if it has words; the first
-// reason counts. A refusal without a kind and a code is not told. It may be called by anybody, and never waits:
-// the session's own goroutines tell the reason.
+// reason counts. A refusal without a kind and a code is not told. It may be called by anybody, and never
+// waits: the session's own goroutines tell the reason.
 func (s *session) terminate(r refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -96,8 +96,8 @@ func remote(c net.Conn) netip.Addr { return addrOf(c.RemoteAddr()) }
 
 func addrOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("") }
 
-// readClient takes the client's commands, each when the one before is answered. It returns when the session is
-// over.
+// readClient takes the client's commands, each when the one before is answered. It returns when the session
+// is over.
 func (s *session) readClient() {
 	defer s.readerEnded()
 	lines := ftp.NewLineReader(s.client, 0)
@@ -141,7 +141,8 @@ func (s *session) fromClient(text []byte, err error) (next dialogue.Transition, 
 	return s.transition, s.phase != terminated
 }
 
-// takeClientTurn waits until the client's line can be handled, and takes the turn; false: the session is over.
+// takeClientTurn waits until the client's line can be handled, and takes the turn; false: the session is
+// over.
 func (s *session) takeClientTurn(line ftp.ClientLine) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,8 +158,8 @@ func (s *session) takeClientTurn(line ftp.ClientLine) bool {
 	return true
 }
 
-// ready reports whether a client's line can be handled. While the last reply of a transfer waits for the data,
-// ABOR cancels that. It is called with the lock held.
+// ready reports whether a client's line can be handled. While the last reply of a transfer waits for the
+// data, ABOR cancels that. It is called with the lock held.
 func (s *session) ready(line ftp.ClientLine) bool {
 	if s.phase == delivering && line.Command.Verb == "ABOR" {
 		s.abortDelivery()

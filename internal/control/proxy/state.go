@@ -200,8 +200,8 @@ func (s *state) isOver() bool {
 	return s.phase == terminated
 }
 
-// setAsking notes when the reader that has the turn begins and stops to ask the data path. It returns false if
-// it has lost the turn.
+// setAsking notes when the reader that has the turn begins and stops to ask the data path. It returns false
+// if it has lost the turn.
 func (s *state) setAsking(asking bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,8 +232,8 @@ func (s *state) leaveTurn() (finished chan struct{}, p place) {
 	return s.finished, first
 }
 
-// takeTurnAway takes the turn from the other reader if that one waits for the data path; false: it does not, and
-// will return by itself.
+// takeTurnAway takes the turn from the other reader if that one waits for the data path; false: it does
+// not, and will return by itself.
 func (s *state) takeTurnAway() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,8 +262,8 @@ func (s *state) killed() bool {
 	return s.ending != nil && s.ending.killed
 }
 
-// goodbye returns the last line for the client, without its line end; "": there is none, or the session is not
-// over.
+// goodbye returns the last line for the client, without its line end; "": there is none, or the session is
+// not over.
 func (s *state) goodbye() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

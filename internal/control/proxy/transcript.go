@@ -48,8 +48,8 @@ func known(verb string) bool {
 	return found
 }
 
-// showsArgument reports whether the record may have a known command's argument. That of others may be a secret:
-// SITE's for changing a password.
+// showsArgument reports whether the record may have a known command's argument. That of others may be a
+// secret: SITE's for changing a password.
 func showsArgument(verb string) bool {
 	switch verb {
 	case "PASS", "ACCT", "ADAT", "SITE", "CONF", "ENC", "MIC":
@@ -126,8 +126,8 @@ func (t *transcript) reply(at time.Time, line ftp.ServerLine) {
 	t.record.Reply(at, t.last.reply, line.Code != 0 && !line.Last)
 }
 
-// redacted returns a reply's line without what may be a secret: the password that it repeats, and all words of
-// an answer to an unknown command, which may have been a password.
+// redacted returns a reply's line without what may be a secret: the password that it repeats, and all words
+// of an answer to an unknown command, which may have been a password.
 func (t *transcript) redacted(line []byte) string {
 	if t.last.redactReply {
 		return string(line[:3]) + " (not shown)"

@@ -46,7 +46,8 @@ func (d *Dialogue) passive(s *Step, c ftp.Command) {
 	case err != nil:
 		s.refuse(RefusedCommand, 501, "EPSV takes nothing, 1, 2 or ALL")
 	case how == ftp.EPSVAll && d.translates():
-		// RFC 6384 section 6: a gateway that rewrites EPSV to PASV cannot accept the promise never to use PASV.
+		// RFC 6384 section 6: a gateway that rewrites EPSV to PASV cannot accept the promise never to use
+		// PASV.
 		s.refuse(RefusedCommand, 504, "EPSV ALL is not for a connection that is translated")
 	case how == ftp.EPSVAll:
 		d.epsvAll = true
