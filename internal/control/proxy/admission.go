@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/control/session"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/observe/sessions"
@@ -27,7 +29,7 @@ func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind dialogue.Refusa
 	defer p.mu.Unlock()
 	switch {
 	case p.draining:
-		return dialogue.RefusedDrain, shuttingDown
+		return dialogue.RefusedDrain, session.ShuttingDown
 	case p.sessions >= limits.Sessions:
 		return dialogue.RefusedLimit, "too many sessions, try again later"
 	case p.clients[from] >= limits.PerClient:
@@ -53,11 +55,11 @@ func (p *Proxy) leave(from netip.Addr) {
 }
 
 // track has the watch look after a session.
-func (p *Proxy) track(s *session) {
+func (p *Proxy) track(s *session.Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.running[s] = struct{}{}
-	shortest := min(s.limits.Login, s.limits.Idle, p.writeTime())
+	shortest := s.ShortestLimit()
 	if len(p.running) == 1 || p.draining || shortest < p.shortest {
 		p.shortest = shortest
 		p.wake()
@@ -65,7 +67,7 @@ func (p *Proxy) track(s *session) {
 }
 
 // untrack has the watch forget a session.
-func (p *Proxy) untrack(s *session) {
+func (p *Proxy) untrack(s *session.Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.running, s)
@@ -81,12 +83,12 @@ func (p *Proxy) wake() {
 
 // reject tells a client why it cannot stay, and closes its connection. Only a few are given the time to read
 // it: clients that come by the thousand do not care.
-func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions.Record, r refusal) {
-	r.peer, r.fatal = remote(client), true
-	p.tell(record, r, func() []slog.Attr {
+func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions.Record, r refusal.Refusal) {
+	r.Peer, r.Fatal = remote(client), true
+	p.env.Teller.Tell(record, r, func() []slog.Attr {
 		who := []slog.Attr{slog.String("forward", f.Name), slog.String("session", record.ID()),
 			slog.String("client", client.RemoteAddr().String())}
-		if r.err != nil {
+		if r.Err != nil {
 			who = append(who, slog.String("server", f.Server.String()))
 		}
 		return who

@@ -3,12 +3,10 @@ package proxy
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
 
-	"ftpgate/internal/control/conn"
 	"ftpgate/internal/core/forward"
 )
 
@@ -168,21 +166,4 @@ func TestAttackReplyFlood(t *testing.T) {
 	b.client.hear("421 the server answers what nobody has asked")
 	b.client.heardAll()
 	b.wantRefused(fmt.Sprintf("unasked_reply=%d", maxUnasked+1))
-}
-
-// A reply without end is passed on as long as the client takes it, and ends by its length.
-func TestAttackReplyWithoutEnd(t *testing.T) {
-	const most = 1000
-	client, server := pair(t)
-	s := newSession(t.Context(), &Proxy{Log: slog.New(slog.DiscardHandler)}, &conn.Control{TCPConn: client},
-		&conn.Control{TCPConn: server}, forward.Resolved{}, nil, nil)
-	if s.replies.MaxLines != maxReplyLines || s.replies.MaxBytes != maxReplyBytes {
-		t.Fatal("the limits are not set")
-	}
-	s.replies.MaxLines = most
-	for i := range most + 1 {
-		if more := s.fromServer([]byte("220-hello"), nil, true); more != (i < most) {
-			t.Fatalf("line %d: got more %t", i, more)
-		}
-	}
 }

@@ -1,21 +1,16 @@
-// Package proxy serves FTP sessions. A client's control connection ends here, and another one leads to the
-// server. What a line means is decided by package dialogue; this package reads and writes the lines,
-// carries out what the dialogue asks for, and tells the session's record, the log and the counters about
-// it. A data path, which the caller brings, carries the data.
+// Package proxy serves the control connections of a forward: it accepts clients, lets them in or rejects them,
+// connects them to the server, and ends sessions whose time is up.
 //
 // # Locks
 //
-// There are two locks: Proxy.mu guards the list of sessions, and each session's state has one. Neither is
-// taken while the other is held, and none is held while anybody dials, reads, writes, logs, or asks the
-// data path. What takes long belongs to the one reader of a session that has the turn (see phase): it needs
-// no lock. That is why a kernel that does not answer stops one step of one session, and not the clients
-// that come, the watch of timeouts, or an operator's kill.
+// Proxy.mu guards the list of sessions. It is never held while anybody dials, reads, writes, logs, or asks the
+// data path, and never together with a session's lock. That is why a kernel that does not answer stops one step
+// of one session, and not the clients that come, the watch of timeouts, or an operator's kill.
 //
 // # Goroutines
 //
-// Each waits for those that it started: Serve for the goroutine that accepts, for one per session, which
-// reads the client, and for questions to the data path that outlast their session; a session for the one
-// that reads its server.
+// Serve waits for all: the one that accepts, one for each client that is let in or rejected, and two for each
+// session, which read its client and its server.
 package proxy
 
 import (
@@ -30,6 +25,8 @@ import (
 	"time"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/control/session"
 	"ftpgate/internal/control/upstream"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
@@ -42,7 +39,7 @@ import (
 type Proxy struct {
 	Forward func() forward.Resolved // what the forward is at the moment; called once a session
 	Path    dataplane.DataPath
-	Keys    Keys // nil: no forward has TLS
+	Keys    session.Keys // nil: no forward has TLS
 	Log     *slog.Logger
 	Refused func(kind dialogue.RefusalKind) // is called for each refusal, and must not block; nil: none
 	Counts  *Counts                         // shared by all forwards of a gateway; nil: not counted
@@ -53,24 +50,27 @@ type Proxy struct {
 	longestClose time.Duration     // 0: closeTime
 	loginDelay   time.Duration     // 0: failureDelay
 
+	env    session.Env
 	wakeup chan struct{} // of capacity 1: the watch is to look again
 
 	mu        sync.Mutex
 	draining  bool
-	sessions  int                   // also those that have no server yet
-	rejecting int                   // clients that are given the time to read why they cannot stay
-	clients   map[netip.Addr]int    // sessions by address
-	running   map[*session]struct{} // the sessions that have their server
-	shortest  time.Duration         // the shortest time in which one of them may have to end
+	sessions  int                           // also those that have no server yet
+	rejecting int                           // clients that are given the time to read why they cannot stay
+	clients   map[netip.Addr]int            // sessions by address
+	running   map[*session.Session]struct{} // the sessions that have their server
+	shortest  time.Duration                 // the shortest time in which one of them may have to end
 }
 
 // failureDelay is how long the answer to a failed login waits, for each failure so far: guessing
 // becomes slow, a typing mistake does not hurt (RFC 2577 section 4).
 const failureDelay = time.Second
 
-func (p *Proxy) writeTime() time.Duration    { return cmp.Or(p.longestWrite, writeTime) }
-func (p *Proxy) closeTime() time.Duration    { return cmp.Or(p.longestClose, closeTime) }
-func (p *Proxy) failureDelay() time.Duration { return cmp.Or(p.loginDelay, failureDelay) }
+// closeTime is how long a session that is over waits for the data path. A kernel that does not answer holds
+// no client longer.
+const closeTime = time.Second
+
+func (p *Proxy) writeTime() time.Duration { return cmp.Or(p.longestWrite, session.WriteTime) }
 
 // acceptPause keeps a gateway without free descriptors from spinning.
 const acceptPause = 100 * time.Millisecond
@@ -86,8 +86,15 @@ func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
 		p.Journal = sessions.New(time.Now())
 	}
 	p.wakeup = make(chan struct{}, 1)
-	p.clients, p.running = map[netip.Addr]int{}, map[*session]struct{}{}
+	p.clients, p.running = map[netip.Addr]int{}, map[*session.Session]struct{}{}
 	p.shortest = p.writeTime()
+	p.env = session.Env{
+		Path: p.Path, Keys: p.Keys, Log: p.Log,
+		Teller:    refusal.Teller{Log: p.Log, Count: p.countRefusal},
+		Completed: p.Counts.transferCompleted, Ended: p.forget,
+		WriteTime: p.writeTime(), CloseTime: cmp.Or(p.longestClose, closeTime),
+		LoginDelay: cmp.Or(p.loginDelay, failureDelay),
+	}
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -111,8 +118,8 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 		case err == nil:
 			clients.Go(func() {
 				if s := p.begin(ctx, drained, c); s != nil {
-					clients.Go(s.readServer)
-					clients.Go(s.readClient) // on a stack that has not grown with the beginning
+					clients.Go(s.ReadServer)
+					clients.Go(s.ReadClient) // on a stack that has not grown with the beginning
 				}
 			})
 		case errors.Is(err, net.ErrClosed):
@@ -134,47 +141,43 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 }
 
 // begin lets a client in and connects to its server; nil: the client was rejected.
-func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session {
+func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session.Session {
 	f := p.Forward()
 	from := remote(client)
 	record := p.Journal.Begin(sessions.Opening{Forward: f.Name, Tracking: f.Tracking, Passive: f.PortsForData(),
 		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr())})
 	if kind, reason := p.admit(from, f); kind != dialogue.NotRefused {
-		p.reject(f, client, record, refused(kind, "", reason))
+		p.reject(f, client, record, refusal.New(kind, "", reason))
 		return nil
 	}
 	s, err := p.connect(ctx, drained, client, f, record)
 	if err != nil {
 		defer p.leave(from)
 		if ctx.Err() != nil {
-			p.reject(f, client, record, refused(dialogue.RefusedDrain, verdict.CodeShutDown, shuttingDown))
+			p.reject(f, client, record, refusal.New(dialogue.RefusedDrain, verdict.CodeShutDown, session.ShuttingDown))
 			return nil
 		}
 		p.reject(f, client, record, unreachable(err))
 		return nil
 	}
-	record.OnKill(s.kill)
+	record.OnKill(s.Kill)
 	p.track(s)
-	s.log(slog.LevelInfo, "session begins")
-	if s.secured != nil {
-		s.encrypted("server", s.server.TLS)
-	}
 	return s
 }
 
 // unreachable is the refusal for a client whose server cannot be reached, or not with TLS.
-func unreachable(err error) refusal {
-	r := refused(dialogue.RefusedServer, verdict.CodeServerUnreachable, "cannot reach the server")
+func unreachable(err error) refusal.Refusal {
+	r := refusal.New(dialogue.RefusedServer, verdict.CodeServerUnreachable, "cannot reach the server")
 	if noTLS, ok := errors.AsType[*upstream.Error](err); ok {
 		r.Refusal = noTLS.Refusal
 	}
-	r.err = err
+	r.Err = err
 	return r
 }
 
 // connect connects a client to its server.
 func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f forward.Resolved,
-	record *sessions.Record) (*session, error) {
+	record *sessions.Record) (*session.Session, error) {
 	began := time.Now()
 	tcp, err := upstream.Dial(ctx, p.dial, f, remote(client))
 	if err != nil {
@@ -190,17 +193,35 @@ func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f for
 		}
 	}
 	_ = conn.InlineUrgent(client)
-	s := newSession(drained, p, &conn.Control{TCPConn: client}, server, f, secured, record)
-	if f.TLS.Implicit {
-		if s.clientTLS, s.dataTLS.Client, err = p.Keys.ForClient(f.Forward); err != nil {
-			server.Close()
-			return nil, err
-		}
+	s, err := session.New(drained, &p.env, &conn.Control{TCPConn: client}, server, f, secured, record)
+	if err != nil {
+		server.Close()
+		return nil, err
 	}
 	return s, nil
 }
 
+// forget is called when a session has ended.
+func (p *Proxy) forget(s *session.Session) {
+	p.untrack(s)
+	p.leave(s.Client())
+}
+
+// countRefusal counts a refusal.
+func (p *Proxy) countRefusal(kind dialogue.RefusalKind) {
+	p.Counts.refuse(kind)
+	if p.Refused != nil {
+		p.Refused(kind)
+	}
+}
+
+func remote(c net.Conn) netip.Addr { return unmapped(c.RemoteAddr()).Addr() }
+
 // unmapped returns the address and port of one end of a connection.
 func unmapped(a net.Addr) netip.AddrPort {
-	return netip.AddrPortFrom(addrOf(a), a.(*net.TCPAddr).AddrPort().Port())
+	at := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
 }
+
+// Keys makes the TLS of sessions.
+type Keys = session.Keys

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -59,31 +58,6 @@ func TestSessionSplitsAnywhere(t *testing.T) {
 		b.client.hear("200 ok")
 	}
 	b.wantRefused("")
-}
-
-// Replies that come in one read, and of which nothing is held, leave in one write; what is held lets go
-// of what came before it.
-func TestSessionGathers(t *testing.T) {
-	client, server := pair(t)
-	s := newSession(t.Context(), &Proxy{Log: slog.New(slog.DiscardHandler)}, &conn.Control{TCPConn: client}, &conn.Control{TCPConn: server}, forward.Resolved{}, nil, nil)
-	for _, step := range []struct {
-		line string
-		more bool
-		want string // what is still to be sent
-	}{
-		{"220-a", true, "220-a\r\n"},
-		{"b", true, "220-a\r\nb\r\n"},
-		{"220 c", false, ""},
-		{"421-bye", true, "421-bye\r\n"},
-		{strings.Repeat("x", maxGathered), true, ""},
-	} {
-		if !s.fromServer([]byte(step.line), nil, step.more) {
-			t.Fatalf("%.20q: got the end", step.line)
-		}
-		if got := string(s.out); got != step.want {
-			t.Errorf("%.20q: got %q left; want %q", step.line, got, step.want)
-		}
-	}
 }
 
 // The reply that a transfer is complete waits for the data, and tells the truth about it.

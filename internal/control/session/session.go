@@ -1,4 +1,14 @@
-package proxy
+// Package session is one FTP session: it reads and writes the lines of both control connections, carries out
+// what the dialogue asks for, and writes the session's record. What a line means is decided by package dialogue;
+// a data path, which the caller brings, carries the data.
+//
+// # Locks
+//
+// A session's state has a lock, which is held for a moment only: never while anybody dials, reads, writes, logs
+// or asks the data path. What takes long belongs to the one reader that has the turn (see phase), which needs no
+// lock. That is why a kernel that does not answer stops one step of one session, and neither Kill nor
+// CheckTimeouts wait for it. No other lock is taken while this one is held.
+package session
 
 import (
 	"bytes"
@@ -6,11 +16,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/control/transcript"
 	"ftpgate/internal/control/upstream"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
@@ -20,10 +33,25 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// session is one control connection and its server's. It has a goroutine for each, and no timer: its
-// proxy's watch ends it when its time is up.
-type session struct {
-	proxy          *Proxy
+// Env is what all sessions of a forward share. It does not change.
+type Env struct {
+	Path      dataplane.DataPath
+	Keys      Keys // nil: no forward has TLS
+	Log       *slog.Logger
+	Teller    refusal.Teller
+	Completed func()           // is called for each transfer that is complete
+	Ended     func(s *Session) // is called when both connections of a session are closed
+
+	WriteTime  time.Duration // how long a peer may take for a line
+	CloseTime  time.Duration // how long a session that is over waits for the data path
+	LoginDelay time.Duration // how long the answer to a failed login waits, for each failure so far
+}
+
+// Session is one control connection and its server's. It has a goroutine for each, and no timer: whoever
+// watches over it calls CheckTimeouts.
+type Session struct {
+	env            *Env
+	record         *sessions.Record
 	forward        forward.Forward // as it was when the session began
 	limits         forward.Limits
 	client, server *conn.Control
@@ -46,7 +74,8 @@ type session struct {
 	dataTLS         dataplane.Seals  // of data connections; nil on a leg without TLS
 	clientTLS       *tls.Config      // for the client's next handshake
 	noGoodbye       bool             // the client would take a last line for TLS
-	transcript      transcript
+	transcript      transcript.Transcript
+	ports           string // of the passthrough, in words
 	transfers       int
 	refusals        int
 	endingTold      bool
@@ -59,19 +88,24 @@ const (
 	maxReplyBytes = 64 << 20
 )
 
-// newSession joins two connections, and owns them from now on. secured is what was said with the server
-// already; nil: nothing.
-func newSession(ctx context.Context, p *Proxy, client, server *conn.Control, f forward.Resolved,
-	secured *upstream.Secured, record *sessions.Record) *session {
-	s := &session{
-		proxy: p, forward: f.Forward, limits: f.Limits.OrDefault(), ctx: ctx,
+// New joins two connections, and owns them from now on; after an error it does not. The context is that of data
+// connections. secured is what was said with the server already; nil: nothing. The caller starts ReadClient and
+// ReadServer, each in a goroutine of its own, and waits for both.
+func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.Resolved,
+	secured *upstream.Secured, record *sessions.Record) (*Session, error) {
+	s := &Session{
+		env: env, forward: f.Forward, limits: f.Limits.OrDefault(), ctx: ctx,
 		client: client, server: server, secured: secured, began: time.Now(),
 		replies:    ftp.ReplyScanner{MaxLines: maxReplyLines, MaxBytes: maxReplyBytes},
-		transcript: transcript{record: record},
+		transcript: transcript.New(record), record: record,
 	}
 	s.state.init(reading)
-	if f.TLS.Implicit {
-		s.state.phase = switching // the client begins with its handshake
+	if f.TLS.Implicit { // the client begins with its handshake
+		s.state.phase = switching
+		var err error
+		if s.clientTLS, s.dataTLS.Client, err = env.Keys.ForClient(f.Forward); err != nil {
+			return nil, err
+		}
 	}
 	config := dialogue.Config{ServerMode: f.ServerMode, LoginFailures: s.limits.LoginFailures, TLS: f.TLS}
 	if f.PassesThrough() {
@@ -88,7 +122,19 @@ func newSession(ctx context.Context, p *Proxy, client, server *conn.Control, f f
 	if secured != nil {
 		s.dataTLS.Server = secured.Data
 	}
-	return s
+	s.log(slog.LevelInfo, "session begins")
+	if secured != nil {
+		s.encrypted("server", server.TLS)
+	}
+	return s, nil
+}
+
+// Client returns the client's address.
+func (s *Session) Client() netip.Addr { return remote(s.client) }
+
+// ShortestLimit returns the shortest time in which the session may have to end.
+func (s *Session) ShortestLimit() time.Duration {
+	return min(s.limits.Login, s.limits.Idle, s.env.WriteTime)
 }
 
 func local(c net.Conn) netip.Addr  { return addrOf(c.LocalAddr()) }
@@ -96,9 +142,9 @@ func remote(c net.Conn) netip.Addr { return addrOf(c.RemoteAddr()) }
 
 func addrOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("") }
 
-// readClient takes the client's commands, each when the one before is answered. It returns when the session
+// ReadClient takes the client's commands, each when the one before is answered. It returns when the session
 // is over.
-func (s *session) readClient() {
+func (s *Session) ReadClient() {
 	defer s.readerEnded()
 	lines := ftp.NewLineReader(s.client, 0)
 	for more := s.clientBegins(lines); more; {
@@ -112,7 +158,7 @@ func (s *session) readClient() {
 
 // fromClient handles a client's line as soon as the dialogue is ready for it. It returns what becomes of the
 // client's connection; false: this was the last line.
-func (s *session) fromClient(text []byte, err error) (next dialogue.Transition, more bool) {
+func (s *Session) fromClient(text []byte, err error) (next dialogue.Transition, more bool) {
 	if err != nil {
 		s.clientFailed(err)
 		return dialogue.None, false
@@ -122,13 +168,13 @@ func (s *session) fromClient(text []byte, err error) (next dialogue.Transition, 
 		return dialogue.None, false
 	}
 	s.traceCommand(line)
-	s.transcript.command(s.at, line)
+	s.transcript.Command(s.at, line)
 	inTransfer := s.dialogue.InTransfer()
 	step, ok := s.carryOut(s.dialogue.Command(line))
 	if !ok {
 		return dialogue.None, false
 	}
-	s.transcript.commandStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
+	s.transcript.CommandStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
 	s.watchTransfer()
 	s.flush()
 	awaits := s.dialogue.AwaitsTransition()
@@ -143,7 +189,7 @@ func (s *session) fromClient(text []byte, err error) (next dialogue.Transition, 
 
 // takeClientTurn waits until the client's line can be handled, and takes the turn; false: the session is
 // over.
-func (s *session) takeClientTurn(line ftp.ClientLine) bool {
+func (s *Session) takeClientTurn(line ftp.ClientLine) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastLine = time.Now()
@@ -160,7 +206,7 @@ func (s *session) takeClientTurn(line ftp.ClientLine) bool {
 
 // ready reports whether a client's line can be handled. While the last reply of a transfer waits for the
 // data, ABOR cancels that. It is called with the lock held.
-func (s *session) ready(line ftp.ClientLine) bool {
+func (s *Session) ready(line ftp.ClientLine) bool {
 	if s.phase == delivering && line.Command.Verb == "ABOR" {
 		s.abortDelivery()
 	}
@@ -168,7 +214,7 @@ func (s *session) ready(line ftp.ClientLine) bool {
 }
 
 // clientFailed ends the session for what is wrong with the client's stream.
-func (s *session) clientFailed(err error) {
+func (s *Session) clientFailed(err error) {
 	s.mu.Lock()
 	// A client that closed its side may still read: it gets its answer.
 	for s.phase == working || s.phase == reading && err == io.EOF && s.dialogue.AwaitsAnswer() {
@@ -176,10 +222,10 @@ func (s *session) clientFailed(err error) {
 	}
 	s.mu.Unlock()
 	if badLine(err) {
-		s.terminate(refused(dialogue.RefusedLine, verdict.CodeClientLine, err.Error()))
+		s.terminate(refusal.New(dialogue.RefusedLine, verdict.CodeClientLine, err.Error()))
 		return
 	}
-	s.terminate(refusal{}) // the client has gone; half a line is none
+	s.terminate(refusal.Refusal{}) // the client has gone; half a line is none
 }
 
 // badLine reports whether an error is about a line, and not about the stream.
@@ -189,8 +235,8 @@ func badLine(err error) bool {
 	return long || nul
 }
 
-// readServer takes the server's replies. It returns when the session is over.
-func (s *session) readServer() {
+// ReadServer takes the server's replies. It returns when the session is over.
+func (s *Session) ReadServer() {
 	defer s.readerEnded()
 	lines, more := s.serverLines()
 	for more {
@@ -204,7 +250,7 @@ func (s *session) readServer() {
 
 // serverLines returns the stream of the server's lines. Where TLS was set up, it handles the greeting, which
 // was read already, first; false: the session ended with it.
-func (s *session) serverLines() (lines *ftp.LineReader, more bool) {
+func (s *Session) serverLines() (lines *ftp.LineReader, more bool) {
 	secured := s.secured
 	if secured == nil {
 		return ftp.NewLineReader(s.server, 0), true
@@ -221,22 +267,22 @@ func (s *session) serverLines() (lines *ftp.LineReader, more bool) {
 
 // fromServer handles a server's line. ahead says that the next one is there already, so that what goes to the
 // client can go in one write. False: this was the last line.
-func (s *session) fromServer(text []byte, err error, ahead bool) bool {
+func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 	if !s.takeServerTurn(err, ahead) {
 		return false
 	}
 	line := s.replies.Next(text)
 	loggedIn, inTransfer := s.dialogue.LoggedIn(), s.dialogue.InTransfer()
 	s.traceReply(line)
-	s.transcript.reply(s.at, line)
+	s.transcript.Reply(s.at, line)
 	step, ok := s.carryOut(s.dialogue.Reply(line))
 	if !ok {
 		return false
 	}
 	if loggedIn != s.dialogue.LoggedIn() {
-		s.transcript.login(s.dialogue.LoggedIn())
+		s.transcript.Login(s.dialogue.LoggedIn())
 	}
-	s.transcript.replyStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
+	s.transcript.ReplyStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
 	s.watchTransfer()
 	if !ahead || len(s.out) > maxGathered {
 		s.flush()
@@ -248,7 +294,7 @@ func (s *session) fromServer(text []byte, err error, ahead bool) bool {
 	}
 	s.endTurn()
 	if s.draining && s.phase == reading && !s.dialogue.InTransfer() {
-		s.endFor(refused(dialogue.NotRefused, verdict.CodeShutDown, shuttingDown))
+		s.endFor(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
 	}
 	if s.phase == stopping {
 		s.stopServerReader()
@@ -260,7 +306,7 @@ func (s *session) fromServer(text []byte, err error, ahead bool) bool {
 const maxGathered = 4 << 10
 
 // takeServerTurn waits until the server's line can be handled, and takes the turn. False: no more lines come.
-func (s *session) takeServerTurn(err error, ahead bool) bool {
+func (s *Session) takeServerTurn(err error, ahead bool) bool {
 	s.mu.Lock()
 	for s.phase.inStep() || s.phase == switching {
 		s.changed.Wait()
@@ -288,10 +334,10 @@ func (s *session) takeServerTurn(err error, ahead bool) bool {
 
 // leaveLines has the server's reader stop for a passthrough. It was interrupted, unless err is nil: then a
 // line of the server's came just when the client began with TLS.
-func (s *session) leaveLines(err error) {
+func (s *Session) leaveLines(err error) {
 	if err == nil {
-		s.refuse(refused(dialogue.RefusedSecurity, verdict.CodeTLSOther, "the server begins in plain text, and the client with TLS"))
-		s.terminate(refusal{})
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther, "the server begins in plain text, and the client with TLS"))
+		s.terminate(refusal.Refusal{})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -300,15 +346,15 @@ func (s *session) leaveLines(err error) {
 
 // serverFailed ends the session for what is wrong with the server's stream. closing says that the server has
 // told the client why.
-func (s *session) serverFailed(err error, closing bool) {
+func (s *Session) serverFailed(err error, closing bool) {
 	switch {
 	case closing:
-		s.terminate(refusal{})
+		s.terminate(refusal.Refusal{})
 	case badLine(err):
-		s.terminate(refused(dialogue.RefusedAnswer, verdict.CodeServerBadReply, "the server's answer is not FTP"))
+		s.terminate(refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, "the server's answer is not FTP"))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		s.terminate(refused(dialogue.RefusedServer, verdict.CodeServerLeft, "the server has closed the connection"))
+		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the server has closed the connection"))
 	default:
-		s.terminate(refused(dialogue.RefusedServer, verdict.CodeServerLeft, "the connection to the server is broken"))
+		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the connection to the server is broken"))
 	}
 }

@@ -1,4 +1,6 @@
-package proxy
+// Package transcript writes what both ends of a session say, and what comes of it, into the session's record:
+// without anything that may be a secret.
+package transcript
 
 import (
 	"bytes"
@@ -15,13 +17,20 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// transcript writes what both ends say, and what comes of it, into the session's record: without anything
-// that may be a secret.
-type transcript struct {
-	record      *sessions.Record // nil: nothing is written
-	last        lastExchange
-	passthrough string // the one that is open, in words
+// Transcript is that of one session. It is not safe for use by several goroutines at once.
+type Transcript struct {
+	record *sessions.Record
+	last   lastExchange
 }
+
+// New returns the transcript of a session; a nil record keeps nothing.
+func New(record *sessions.Record) Transcript { return Transcript{record: record} }
+
+// Verb returns the verb of the client's last command; "": not a known one.
+func (t *Transcript) Verb() string { return t.last.verb }
+
+// ServerReply returns the server's last reply, as far as the record may have it.
+func (t *Transcript) ServerReply() string { return t.last.reply }
 
 // lastExchange is what was said last, as far as the record may have it.
 type lastExchange struct {
@@ -42,8 +51,8 @@ var knownVerbs = []string{
 	"XMKD", "XPWD", "XRMD",
 }
 
-// known reports whether a verb stands in the RFCs.
-func known(verb string) bool {
+// Known reports whether a verb stands in the RFCs.
+func Known(verb string) bool {
 	_, found := slices.BinarySearch(knownVerbs, verb)
 	return found
 }
@@ -58,8 +67,8 @@ func showsArgument(verb string) bool {
 	return true
 }
 
-// command records what the client sent.
-func (t *transcript) command(at time.Time, line ftp.ClientLine) {
+// Command records what the client sent.
+func (t *Transcript) Command(at time.Time, line ftp.ClientLine) {
 	if t.record == nil {
 		return
 	}
@@ -70,7 +79,7 @@ func (t *transcript) command(at time.Time, line ftp.ClientLine) {
 		t.last.redactReply = true
 		t.record.Command(at, "(no command)")
 		return
-	case !known(c.Verb):
+	case !Known(c.Verb):
 		t.last.redactReply = true
 		t.record.Command(at, "(unknown command)")
 		return
@@ -97,8 +106,8 @@ func (t *transcript) command(at time.Time, line ftp.ClientLine) {
 	}
 }
 
-// commandStep records what a client's command led to. started says that a transfer began with it.
-func (t *transcript) commandStep(at time.Time, line ftp.ClientLine, step dialogue.Step, started bool) {
+// CommandStep records what a client's command led to. started says that a transfer began with it.
+func (t *Transcript) CommandStep(at time.Time, line ftp.ClientLine, step dialogue.Step, started bool) {
 	if t.record == nil {
 		return
 	}
@@ -114,8 +123,8 @@ func (t *transcript) commandStep(at time.Time, line ftp.ClientLine, step dialogu
 	}
 }
 
-// reply records what the server said: the first and the last line of an answer with several.
-func (t *transcript) reply(at time.Time, line ftp.ServerLine) {
+// Reply records what the server said: the first and the last line of an answer with several.
+func (t *Transcript) Reply(at time.Time, line ftp.ServerLine) {
 	if t.record == nil || line.Code != 0 && !line.First && !line.Last {
 		return
 	}
@@ -128,7 +137,7 @@ func (t *transcript) reply(at time.Time, line ftp.ServerLine) {
 
 // redacted returns a reply's line without what may be a secret: the password that it repeats, and all words
 // of an answer to an unknown command, which may have been a password.
-func (t *transcript) redacted(line []byte) string {
+func (t *Transcript) redacted(line []byte) string {
 	if t.last.redactReply {
 		return string(line[:3]) + " (not shown)"
 	}
@@ -139,11 +148,11 @@ func (t *transcript) redacted(line []byte) string {
 	return text
 }
 
-// login records that the server accepted the login, or ended it.
-func (t *transcript) login(in bool) { t.record.Login(in) }
+// Login records that the server accepted the login, or ended it.
+func (t *Transcript) Login(in bool) { t.record.Login(in) }
 
-// replyStep records what a server's line led to. started says that a transfer began with it.
-func (t *transcript) replyStep(at time.Time, line ftp.ServerLine, step dialogue.Step, started bool) {
+// ReplyStep records what a server's line led to. started says that a transfer began with it.
+func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.Step, started bool) {
 	if t.record == nil {
 		return
 	}
@@ -176,9 +185,6 @@ func printable(line []byte) string {
 	return strings.ToValidUTF8(string(line), "?")
 }
 
-// passedThrough records that nobody here can read the session any more.
-func (t *transcript) passedThrough() { t.record.Through(t.passthrough) }
-
 // meter has the record see what comes through a data connection.
 type meter struct{ dataplane.Data }
 
@@ -192,18 +198,18 @@ func (m meter) Progress() sessions.Progress {
 	return p
 }
 
-// opened records a pinhole.
-func (t *transcript) opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
+// Opened records a pinhole.
+func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
 	t.agreed(at, data, hole.Encrypted, sessions.Data{From: hole.From, At: hole.At, To: hole.To, As: hole.As, Active: hole.Active})
 }
 
-// bridged records a data connection that the gateway opens to both ends.
-func (t *transcript) bridged(at time.Time, data dataplane.Data, b pinhole.Bridge) {
+// Bridged records a data connection that the gateway opens to both ends.
+func (t *Transcript) Bridged(at time.Time, data dataplane.Data, b pinhole.Bridge) {
 	t.agreed(at, data, b.Encrypted, sessions.Data{From: b.Client.To.Addr(), To: b.Server.To, As: b.Server.As})
 }
 
 // agreed records a data connection, with TLS on these legs.
-func (t *transcript) agreed(at time.Time, data dataplane.Data, on pinhole.Encrypted, d sessions.Data) {
+func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.Encrypted, d sessions.Data) {
 	if t.record == nil {
 		return
 	}
@@ -221,7 +227,7 @@ func (t *transcript) agreed(at time.Time, data dataplane.Data, on pinhole.Encryp
 	t.record.Opened(d, at)
 }
 
-// finished records how a transfer ended. why is the reason where it is not complete; nil: as the server says.
-func (t *transcript) finished(complete bool, why *verdict.Fault) {
+// Finished records how a transfer ended. why is the reason where it is not complete; nil: as the server says.
+func (t *Transcript) Finished(complete bool, why *verdict.Fault) {
 	t.record.Finishes(complete, t.last.reply, why)
 }

@@ -1,4 +1,4 @@
-package proxy
+package session
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/verdict"
@@ -17,7 +18,7 @@ const handshakeRecord = 22
 
 // clientBegins handles a client that does not begin with a command: one with implicit TLS begins with its
 // handshake, another one may try that where it is not meant. False: no line of the client's follows.
-func (s *session) clientBegins(lines *ftp.LineReader) bool {
+func (s *Session) clientBegins(lines *ftp.LineReader) bool {
 	if s.forward.TLS.Implicit {
 		return s.encrypt(lines)
 	}
@@ -48,7 +49,7 @@ func (s *session) clientBegins(lines *ftp.LineReader) bool {
 
 // apply makes the transition that a step requested, and goes on reading the client; false: no more lines
 // come. The server's reader waits meanwhile.
-func (s *session) apply(t dialogue.Transition, lines *ftp.LineReader) bool {
+func (s *Session) apply(t dialogue.Transition, lines *ftp.LineReader) bool {
 	switch t {
 	case dialogue.Encrypt:
 		return s.encrypt(lines)
@@ -64,7 +65,7 @@ func (s *session) apply(t dialogue.Transition, lines *ftp.LineReader) bool {
 
 // awaitServerReader waits until nobody takes what the server sends for lines: what it answers to the client's
 // first bytes is none.
-func (s *session) awaitServerReader() {
+func (s *Session) awaitServerReader() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.phase == stopping {
@@ -74,11 +75,11 @@ func (s *session) awaitServerReader() {
 
 // encrypt has the client begin TLS. It drops what the client sent in plain text before that: somebody on the
 // way could have put it there, to have it pass for the client's own.
-func (s *session) encrypt(lines *ftp.LineReader) bool {
+func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	first := bytes.Clone(lines.Rest())
 	if len(first) > 0 && first[0] != handshakeRecord {
 		first = nil
-		s.refuse(refused(dialogue.RefusedSecurity, verdict.CodeTLSOther,
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther,
 			"plain text between AUTH and the handshake was thrown away"))
 	}
 	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
@@ -95,21 +96,21 @@ func (s *session) encrypt(lines *ftp.LineReader) bool {
 }
 
 // decrypt ends TLS with the client, and goes on in plain text.
-func (s *session) decrypt(lines *ftp.LineReader) bool {
+func (s *Session) decrypt(lines *ftp.LineReader) bool {
 	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
 		return false
 	}
 	if err := s.client.EndTLS(); err != nil {
 		s.noGoodbye = true
-		s.terminate(refused(dialogue.NotRefused, verdict.CodeClientTLS, ""))
+		s.terminate(refusal.New(dialogue.NotRefused, verdict.CodeClientTLS, ""))
 		return false
 	}
-	s.transcript.record.Encrypted("client", "", "")
+	s.record.Encrypted("client", "", "")
 	return s.switched(lines)
 }
 
 // switched goes on with lines after TLS with the client began or ended; false: the session is over.
-func (s *session) switched(lines *ftp.LineReader) bool {
+func (s *Session) switched(lines *ftp.LineReader) bool {
 	lines.Reset(s.client)
 	s.setDeadline(s.client.SetDeadline, 0)
 	s.mu.Lock()
@@ -118,21 +119,21 @@ func (s *session) switched(lines *ftp.LineReader) bool {
 }
 
 // encrypted says that a control connection has TLS, in the record and in the log.
-func (s *session) encrypted(leg string, c *tls.Conn) {
+func (s *Session) encrypted(leg string, c *tls.Conn) {
 	state := c.ConnectionState()
 	version, cipher := tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
-	s.transcript.record.Encrypted(leg, version, cipher)
+	s.record.Encrypted(leg, version, cipher)
 	s.log(slog.LevelInfo, "control connection encrypted", slog.String("leg", leg),
 		slog.String("tls", version), slog.String("cipher", cipher))
 }
 
 // clientNotEncrypted ends a session whose TLS with the client failed.
-func (s *session) clientNotEncrypted(err error) {
+func (s *Session) clientNotEncrypted(err error) {
 	if !s.isOver() {
-		plain, remedy := s.proxy.Keys.Explain(err)
-		r := refused(dialogue.RefusedSecurity, verdict.CodeClientTLS, "no TLS with the client: "+plain)
-		r.Remedy, r.err = remedy, err
+		plain, remedy := s.env.Keys.Explain(err)
+		r := refusal.New(dialogue.RefusedSecurity, verdict.CodeClientTLS, "no TLS with the client: "+plain)
+		r.Remedy, r.Err = remedy, err
 		s.refuse(r)
 	}
-	s.terminate(refusal{})
+	s.terminate(refusal.Refusal{})
 }

@@ -1,4 +1,4 @@
-package proxy
+package session
 
 import (
 	"log/slog"
@@ -14,7 +14,7 @@ const closeTime = time.Second
 // ask calls f, which asks the data path and may wait for the kernel. It belongs to the reader that has the
 // turn. It returns false if the other reader took the turn away and ended the session: then this one must
 // leave the session's fields alone, clean up what f got, and return.
-func (s *session) ask(f func()) bool {
+func (s *Session) ask(f func()) bool {
 	s.setAsking(true)
 	f()
 	return s.setAsking(false)
@@ -24,7 +24,7 @@ func (s *session) ask(f func()) bool {
 // The second one closes what the data path has open, and finishes the session. The first one waits for
 // that. If the data path keeps the second one longer than closeTime, the first one takes the turn away from
 // it, and finishes the session in its place; what is open is closed as soon as the data path answers.
-func (s *session) readerEnded() {
+func (s *Session) readerEnded() {
 	finished, place := s.leaveTurn()
 	switch place {
 	case lost:
@@ -36,7 +36,7 @@ func (s *session) readerEnded() {
 		}
 		return
 	}
-	limit := time.NewTicker(s.proxy.closeTime())
+	limit := time.NewTicker(s.env.CloseTime)
 	defer limit.Stop()
 	for {
 		select {
@@ -53,7 +53,7 @@ func (s *session) readerEnded() {
 
 // finish tells the client why the session is over, closes both connections, and forgets the session. It
 // closes finished.
-func (s *session) finish(finished chan<- struct{}) {
+func (s *Session) finish(finished chan<- struct{}) {
 	defer close(finished)
 	s.tellEnding()
 	s.server.Close()
@@ -66,9 +66,8 @@ func (s *session) finish(finished chan<- struct{}) {
 		_, _ = s.client.Write(s.out)
 	}
 	s.client.HangUp()
-	s.proxy.untrack(s)
-	s.proxy.leave(remote(s.client))
-	s.transcript.record.Ends(goodbye)
+	s.env.Ended(s)
+	s.record.Ends(goodbye)
 	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
 		slog.Int("transfers", s.transfers), slog.Int("refusals", s.refusals), slog.String("said", goodbye))
 }

@@ -1,9 +1,10 @@
-package proxy
+package session
 
 import (
 	"sync"
 	"time"
 
+	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/dialogue"
 )
 
@@ -70,7 +71,7 @@ func newReplyBarrier() *replyBarrier { return &replyBarrier{cancel: make(chan st
 
 // ending is why a session is over, and its last line for the client.
 type ending struct {
-	refusal refusal
+	refusal refusal.Refusal
 	goodbye string // without its line end; "": none
 	killed  bool   // by an operator: what the kernel carries ends, too
 }

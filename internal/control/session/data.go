@@ -1,9 +1,10 @@
-package proxy
+package session
 
 import (
 	"errors"
 	"net/netip"
 
+	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
@@ -25,7 +26,7 @@ var errTurnTaken = errors.New("the session is over")
 // act carries out a step's action. It returns the step to go on with: the same one, or the dialogue's
 // answer to what became of the action; and what failed. The error is errTurnTaken where the session is no
 // longer the caller's.
-func (s *session) act(step dialogue.Step) (dialogue.Step, error) {
+func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 	var err error
 	switch step.Action {
 	case dialogue.NoAction:
@@ -48,12 +49,12 @@ func (s *session) act(step dialogue.Step) (dialogue.Step, error) {
 	if !s.closeData() {
 		return step, errTurnTaken
 	}
-	why := failureOf(err)
+	why := refusal.FailureOf(err)
 	return s.dialogue.Failed(why.ReplyText, why.Remedy), err
 }
 
 // replace opens what a step asks for in place of what was open before.
-func (s *session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
+func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
 	switch step.Action {
 	case dialogue.Open:
 		return s.open(step)
@@ -62,26 +63,18 @@ func (s *session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
 	case dialogue.OpenPassthrough:
 		err = s.openPassthrough(step.Passthrough)
 	case dialogue.PrepareTLS:
-		s.clientTLS, s.dataTLS.Client, err = s.proxy.Keys.ForClient(s.forward)
+		s.clientTLS, s.dataTLS.Client, err = s.env.Keys.ForClient(s.forward)
 	}
 	return step, err
 }
 
-// failureOf returns what the data path says about an error; empty: the error is not the path's.
-func failureOf(err error) dataplane.Failure {
-	if f, ok := errors.AsType[*dataplane.Failure](err); ok {
-		return *f
-	}
-	return dataplane.Failure{}
-}
-
 // open has the data path open a pinhole.
-func (s *session) open(step dialogue.Step) (dialogue.Step, error) {
+func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 	hole, seals := step.Pinhole, s.legTLS(step.Pinhole.Encrypted)
 	var data dataplane.Data
 	var at netip.AddrPort
 	var err error
-	if !s.ask(func() { data, at, err = s.proxy.Path.Open(s.ctx, hole, seals) }) {
+	if !s.ask(func() { data, at, err = s.env.Path.Open(s.ctx, hole, seals) }) {
 		if err == nil {
 			data.Close()
 		}
@@ -96,12 +89,12 @@ func (s *session) open(step dialogue.Step) (dialogue.Step, error) {
 			return step, err
 		}
 	}
-	s.transcript.opened(s.at, data, hole)
+	s.transcript.Opened(s.at, data, hole)
 	return step, nil
 }
 
 // arm lets the data connection come.
-func (s *session) arm() error {
+func (s *Session) arm() error {
 	data := s.data
 	if data == nil {
 		return errNoData
@@ -115,11 +108,11 @@ func (s *session) arm() error {
 }
 
 // bridge has the data path connect to both ends.
-func (s *session) bridge(bridge pinhole.Bridge) error {
+func (s *Session) bridge(bridge pinhole.Bridge) error {
 	seals := s.legTLS(bridge.Encrypted)
 	var data dataplane.Data
 	var err error
-	if !s.ask(func() { data, err = s.proxy.Path.Join(s.ctx, bridge, seals) }) {
+	if !s.ask(func() { data, err = s.env.Path.Join(s.ctx, bridge, seals) }) {
 		if err == nil {
 			data.Close()
 		}
@@ -129,15 +122,15 @@ func (s *session) bridge(bridge pinhole.Bridge) error {
 		return err
 	}
 	s.data = data
-	s.transcript.bridged(s.at, data, bridge)
+	s.transcript.Bridged(s.at, data, bridge)
 	return nil
 }
 
 // openPassthrough has the data path open the server's passive ports to the client.
-func (s *session) openPassthrough(ports pinhole.Passage) error {
+func (s *Session) openPassthrough(ports pinhole.Passage) error {
 	var handle dataplane.Gate
 	var err error
-	if !s.ask(func() { handle, err = s.proxy.Path.Pass(ports) }) {
+	if !s.ask(func() { handle, err = s.env.Path.Pass(ports) }) {
 		if err == nil {
 			handle.Close()
 		}
@@ -146,32 +139,32 @@ func (s *session) openPassthrough(ports pinhole.Passage) error {
 	if err != nil {
 		return err
 	}
-	s.passthrough, s.transcript.passthrough = handle, ports.String()
+	s.passthrough, s.ports = handle, ports.String()
 	return nil
 }
 
 // complete ends a transfer that the server calls complete. If its data was not delivered, the client is told.
-func (s *session) complete(step dialogue.Step) (dialogue.Step, error) {
+func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 	if s.data == nil { // ABOR closed it, and the server speaks about that
-		s.transcript.finished(false, s.transferFault(step, nil))
+		s.transcript.Finished(false, s.transferFault(step, nil))
 		return step, nil
 	}
 	switch err := s.deliver(); {
 	case err == errTurnTaken:
 		return step, err
 	case err != nil:
-		s.transcript.finished(false, s.transferFault(step, err))
+		s.transcript.Finished(false, s.transferFault(step, err))
 		return s.broken(err), err
 	}
-	s.transcript.finished(true, nil)
+	s.transcript.Finished(true, nil)
 	s.transfers++
-	s.proxy.Counts.transferCompleted()
+	s.env.Completed()
 	return step, nil
 }
 
 // deliver holds back the reply that a transfer is complete until its data went through the gateway: never a
 // short file with a 226. Meanwhile the client may abort it.
-func (s *session) deliver() error {
+func (s *Session) deliver() error {
 	data := s.data
 	if data.Outcome().Settled { // nothing is held back, and all lines go in one write
 		s.data = nil
@@ -207,9 +200,9 @@ func failed(o dataplane.Outcome) error {
 }
 
 // broken has the client told that a transfer was not delivered.
-func (s *session) broken(err error) dialogue.Step {
+func (s *Session) broken(err error) dialogue.Step {
 	code, text := 426, "the data connection broke off, the transfer is not complete"
-	why := failureOf(err)
+	why := refusal.FailureOf(err)
 	switch {
 	case err == errAborted:
 		text = "transfer aborted"
@@ -221,49 +214,42 @@ func (s *session) broken(err error) dialogue.Step {
 
 // fail ends a transfer that the server ended with a no. If it was the gateway that broke its data, the client
 // is told why: the server does not know.
-func (s *session) fail(step dialogue.Step) (dialogue.Step, error) {
+func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	outcome, err := s.endData()
 	switch {
 	case err == errTurnTaken:
 		return step, err
 	case err != nil:
-		s.transcript.finished(false, s.transferFault(step, err))
+		s.transcript.Finished(false, s.transferFault(step, err))
 		return s.broken(err), err
 	case outcome.NotResumed:
 		if step = s.dialogue.NotResumed(); step.Refusal.Kind != dialogue.NotRefused {
 			err = errNotResumed
 		}
 	}
-	s.transcript.finished(false, s.transferFault(step, err))
+	s.transcript.Finished(false, s.transferFault(step, err))
 	return step, err
 }
 
 // transferFault is why a transfer failed, as the session's record keeps it; nil: as the server says. step
 // ends the transfer, and err is what the data path says about it.
-func (s *session) transferFault(step dialogue.Step, err error) *verdict.Fault {
+func (s *Session) transferFault(step dialogue.Step, err error) *verdict.Fault {
 	switch {
-	case err == errAborted, s.transcript.last.verb == "ABOR":
+	case err == errAborted, s.transcript.Verb() == "ABOR":
 		return &verdict.Fault{Code: verdict.CodeAborted}
 	case err == errNotResumed:
 		return &verdict.Fault{Code: step.Refusal.Code, Said: step.Refusal.Reason, Remedy: step.Refusal.Remedy}
 	case err == nil:
 		return nil
 	}
-	f := s.described(transferRefusal(err)).fault()
+	f := s.described(refusal.OfData(err)).Fault()
 	f.Verb = "" // the transfer's
 	return &f
 }
 
-// transferRefusal is the refusal of a data connection by the data path.
-func transferRefusal(err error) refusal {
-	why := failureOf(err)
-	return refusal{err: err,
-		Refusal: dialogue.Refusal{Kind: dialogue.RefusedTransfer, Reason: why.ReplyText, Remedy: why.Remedy}}
-}
-
 // endData ends the last negotiation, and returns what became of it. The error is a failure that the data path
 // has words for, or errTurnTaken.
-func (s *session) endData() (dataplane.Outcome, error) {
+func (s *Session) endData() (dataplane.Outcome, error) {
 	data := s.data
 	if data == nil {
 		return dataplane.Outcome{}, nil
@@ -273,7 +259,7 @@ func (s *session) endData() (dataplane.Outcome, error) {
 	if !ok {
 		return outcome, errTurnTaken
 	}
-	s.transcript.record.Closed()
+	s.record.Closed()
 	if f := outcome.Failure; !outcome.Complete && f != nil && f.ReplyText != "" {
 		return outcome, f
 	}
@@ -282,7 +268,7 @@ func (s *session) endData() (dataplane.Outcome, error) {
 
 // closePinhole closes a data connection, and returns what became of it; false: the turn was taken away. If an
 // operator killed the session, a connection that the kernel carries ends, too.
-func (s *session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, ok bool) {
+func (s *Session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, ok bool) {
 	killed := s.killed()
 	ok = s.ask(func() {
 		if killed {
@@ -296,12 +282,12 @@ func (s *session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, 
 // closeData ends the last negotiation, with what came of it, and a passthrough; false: the turn was taken
 // away. If the gateway refused a data connection before any transfer used it, that goes to the log: clients
 // silently try something else then.
-func (s *session) closeData() bool {
+func (s *Session) closeData() bool {
 	switch _, err := s.endData(); {
 	case err == errTurnTaken:
 		return false
 	case err != nil:
-		s.refuse(transferRefusal(err))
+		s.refuse(refusal.OfData(err))
 	}
 	handle := s.passthrough
 	s.passthrough = nil
@@ -309,7 +295,7 @@ func (s *session) closeData() bool {
 }
 
 // legTLS is the TLS for the next data connection, with TLS on these legs.
-func (s *session) legTLS(on pinhole.Encrypted) dataplane.Seals {
+func (s *Session) legTLS(on pinhole.Encrypted) dataplane.Seals {
 	seals := s.dataTLS
 	if !on.Client {
 		seals.Client = nil

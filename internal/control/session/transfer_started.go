@@ -1,4 +1,4 @@
-package proxy
+package session
 
 import (
 	"sync"
@@ -22,7 +22,7 @@ func newTransferStarted() *transferStarted { return &transferStarted{started: ma
 func (t *transferStarted) signal() { t.once.Do(func() { close(t.started) }) }
 
 // watchTransfer is called after each step, to see whether a transfer has started.
-func (s *session) watchTransfer() {
+func (s *Session) watchTransfer() {
 	t := s.transferStarted
 	if t == nil || !s.dialogue.InTransfer() {
 		return

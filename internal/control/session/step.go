@@ -1,10 +1,11 @@
-package proxy
+package session
 
 import (
 	"log/slog"
 	"time"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/verdict"
 )
@@ -12,8 +13,8 @@ import (
 // carryOut does what a step asks for and sends its lines to the server; those for the client are gathered in
 // out. It returns the step that was carried out: where the action failed, the dialogue has returned another
 // one. False: the turn was taken away. It belongs to the reader that has the turn, as everything below.
-func (s *session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
-	if step.FailedLogins > 0 && !s.delay(time.Duration(step.FailedLogins)*s.proxy.failureDelay()) {
+func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
+	if step.FailedLogins > 0 && !s.delay(time.Duration(step.FailedLogins)*s.env.LoginDelay) {
 		return step, true
 	}
 	step, err := s.act(step)
@@ -36,25 +37,25 @@ func (s *session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 		s.request(step.Transition)
 	}
 	if step.End {
-		s.terminate(refusal{})
+		s.terminate(refusal.Refusal{})
 	}
 	return step, true
 }
 
 // refuseStep tells what a step refuses. err is the cause, where its action failed.
-func (s *session) refuseStep(step dialogue.Step, err error) {
-	r := refusal{Refusal: step.Refusal, err: err, fatal: step.End || s.isOver()}
+func (s *Session) refuseStep(step dialogue.Step, err error) {
+	r := refusal.Refusal{Refusal: step.Refusal, Err: err, Fatal: step.End || s.isOver()}
 	if r.Kind == dialogue.NotRefused {
 		if r.Code == "" {
 			return
 		}
-		r.Reason, r.err = s.transcript.last.reply, nil // the server's, which is passed on
+		r.Reason, r.Err = s.transcript.ServerReply(), nil // the server's, which is passed on
 	}
 	s.refuse(r)
 }
 
 // delay holds back the answer to a failed login; false: the session is over.
-func (s *session) delay(d time.Duration) bool {
+func (s *Session) delay(d time.Duration) bool {
 	s.flush()
 	barrier := newReplyBarrier()
 	if !s.pause(delaying, barrier) {
@@ -70,7 +71,7 @@ func (s *session) delay(d time.Duration) bool {
 }
 
 // resumeStep goes on after a pause; false: the session is over.
-func (s *session) resumeStep() bool {
+func (s *Session) resumeStep() bool {
 	ok := s.resume()
 	if !ok {
 		s.tellEnding()
@@ -80,7 +81,7 @@ func (s *session) resumeStep() bool {
 }
 
 // flush sends what is gathered for the client.
-func (s *session) flush() {
+func (s *Session) flush() {
 	if len(s.out) == 0 {
 		return
 	}
@@ -94,7 +95,7 @@ func (s *session) flush() {
 const maxIdleBuffer = 512
 
 // write sends lines to either side.
-func (s *session) write(c *conn.Control, text []byte) {
+func (s *Session) write(c *conn.Control, text []byte) {
 	s.send(c, func() error {
 		_, err := c.Write(text)
 		return err
@@ -103,25 +104,25 @@ func (s *session) write(c *conn.Control, text []byte) {
 
 // send calls f, which writes to either side, and ends the session if it fails. The watch limits the time that
 // f may take.
-func (s *session) send(c *conn.Control, f func() error) {
+func (s *Session) send(c *conn.Control, f func() error) {
 	s.setWriting(time.Now())
 	err := f()
 	s.setWriting(time.Time{})
 	switch {
 	case err == nil:
 	case timedOut(err) && c == s.client:
-		s.terminate(refused(dialogue.RefusedTime, verdict.CodeClientReads, "you take no replies"))
+		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeClientReads, "you take no replies"))
 	case timedOut(err):
-		s.terminate(refused(dialogue.RefusedTime, verdict.CodeServerLeft, "the server takes no commands"))
+		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeServerLeft, "the server takes no commands"))
 	case c == s.client:
-		s.terminate(refusal{})
+		s.terminate(refusal.Refusal{})
 	default:
-		s.terminate(refused(dialogue.RefusedServer, verdict.CodeServerLeft, "the connection to the server is broken"))
+		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the connection to the server is broken"))
 	}
 }
 
 // request has the control connections become what a step asks for. The client's reader does it, in apply.
-func (s *session) request(t dialogue.Transition) {
+func (s *Session) request(t dialogue.Transition) {
 	s.flush()
 	if !s.setTransition(t) {
 		return
@@ -129,7 +130,7 @@ func (s *session) request(t dialogue.Transition) {
 	if t == dialogue.Passthrough {
 		s.noGoodbye = true
 		s.log(slog.LevelInfo, "session passed through, encrypted from end to end")
-		s.transcript.passedThrough()
+		s.record.Through(s.ports)
 		s.server.InterruptRead() // the server's reader waits for a line
 	}
 }

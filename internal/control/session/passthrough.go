@@ -1,9 +1,10 @@
-package proxy
+package session
 
 import (
 	"time"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
 )
 
 // halfEndedTime is how long the server of a session that is passed through may take to end after the client.
@@ -15,7 +16,7 @@ const passthroughBuffer = 2 << 10
 
 // pump passes on what comes from one side to the other, unchanged: first what was read already. It returns
 // when that direction has ended; the session ends with the second one.
-func (s *session) pump(to, from *conn.Control, first []byte) {
+func (s *Session) pump(to, from *conn.Control, first []byte) {
 	s.setDeadline(from.SetReadDeadline, 0)
 	err := s.handOn(to, first)
 	var some [passthroughBuffer]byte
@@ -29,7 +30,7 @@ func (s *session) pump(to, from *conn.Control, first []byte) {
 	}
 	// Nobody has to tell a server that has ended anything more (RFC 959 section 5.2).
 	if to.TCPConn.CloseWrite() != nil || from == s.server || !s.endDirection() {
-		s.terminate(refusal{})
+		s.terminate(refusal.Refusal{})
 		return
 	}
 	if s.closeData() { // a client that closed its side begins no transfer
@@ -38,15 +39,15 @@ func (s *session) pump(to, from *conn.Control, first []byte) {
 }
 
 // handOn sends to one side, which has the time of a line for it.
-func (s *session) handOn(to *conn.Control, some []byte) error {
-	s.setDeadline(to.SetWriteDeadline, s.proxy.writeTime())
+func (s *Session) handOn(to *conn.Control, some []byte) error {
+	s.setDeadline(to.SetWriteDeadline, s.env.WriteTime)
 	_, err := to.TCPConn.Write(some)
 	return err
 }
 
 // setDeadline sets a deadline d from now, 0: none. Once the session is over it leaves the deadlines alone,
 // which interrupt everybody, and returns false.
-func (s *session) setDeadline(set func(time.Time) error, d time.Duration) bool {
+func (s *Session) setDeadline(set func(time.Time) error, d time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.phase == terminated {

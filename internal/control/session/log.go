@@ -1,26 +1,27 @@
-package proxy
+package session
 
 import (
 	"log/slog"
 	"strconv"
 
+	"ftpgate/internal/control/transcript"
 	"ftpgate/internal/core/ftp"
 )
 
 // log writes a line about the session. It makes the attributes when there is a line: a logger of its own
 // would stay in memory with every idle session.
-func (s *session) log(level slog.Level, msg string, attrs ...slog.Attr) {
-	if !s.proxy.Log.Enabled(s.ctx, level) {
+func (s *Session) log(level slog.Level, msg string, attrs ...slog.Attr) {
+	if !s.env.Log.Enabled(s.ctx, level) {
 		return
 	}
-	s.proxy.Log.LogAttrs(s.ctx, level, msg, append(s.who(), attrs...)...)
+	s.env.Log.LogAttrs(s.ctx, level, msg, append(s.who(), attrs...)...)
 }
 
 // who says in a log which session it is.
-func (s *session) who() []slog.Attr {
+func (s *Session) who() []slog.Attr {
 	return []slog.Attr{
 		slog.String("forward", s.forward.Name),
-		slog.String("session", s.transcript.record.ID()),
+		slog.String("session", s.record.ID()),
 		slog.String("client", s.client.RemoteAddr().String()),
 		slog.String("server", s.server.RemoteAddr().String()),
 	}
@@ -28,12 +29,12 @@ func (s *session) who() []slog.Attr {
 
 // traceCommand logs that a client's line came, with its verb if that stands in the RFCs. The rest may be a
 // secret: a password that was typed as a command.
-func (s *session) traceCommand(line ftp.ClientLine) {
-	if !s.proxy.Log.Enabled(s.ctx, slog.LevelDebug) {
+func (s *Session) traceCommand(line ftp.ClientLine) {
+	if !s.env.Log.Enabled(s.ctx, slog.LevelDebug) {
 		return
 	}
 	what := "(other)"
-	if known(line.Command.Verb) {
+	if transcript.Known(line.Command.Verb) {
 		what = line.Command.Verb
 	}
 	s.log(slog.LevelDebug, "line", slog.String("from", "client"), slog.String("what", what))
@@ -41,8 +42,8 @@ func (s *session) traceCommand(line ftp.ClientLine) {
 
 // traceReply logs that a server's line came, with the reply's code if it begins or ends one. The rest may be
 // a secret: a reply that repeats a password.
-func (s *session) traceReply(line ftp.ServerLine) {
-	if !s.proxy.Log.Enabled(s.ctx, slog.LevelDebug) {
+func (s *Session) traceReply(line ftp.ServerLine) {
+	if !s.env.Log.Enabled(s.ctx, slog.LevelDebug) {
 		return
 	}
 	what := "(other)"
