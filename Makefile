@@ -9,12 +9,19 @@ build:
 
 test: peers lint
 	go test -race -timeout 20m ./...
+	go -C bench test -race -timeout 10m ./...
 
+# bench is a Go module of its own; its linter is the one that the root's go.mod names. The house's
+# laws, such as the width of a line, are tests.
 lint:
-	@unformatted="$$(gofmt -l cmd internal)"; test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	@unformatted="$$(gofmt -l cmd internal bench)"; test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
+	go -C bench vet ./...
+	go -C bench tool -modfile=../go.mod staticcheck ./...
+	go -C bench mod tidy -diff
+	go test ./internal/archtest
 
 peers:
 	./scripts/test-peers
@@ -28,6 +35,8 @@ fuzz:
 		done; \
 	done
 
-# How fast it is, beside routing and the kernel's helper; BENCH=-quick for a short run, -h for more.
+# How fast it is, compared with routing and the kernel's helper; BENCH=-quick for a short run, -h for
+# more. Paths in BENCH start from here, not from the module's folder.
 bench:
-	go run ./internal/bench $(BENCH)
+	go -C bench build -o ../bench-results/bench .
+	./bench-results/bench $(BENCH)

@@ -14,6 +14,8 @@ import (
 const (
 	maxFile     = 400 // lines: what can be read in one go
 	maxFunction = 60  // lines: what fits on a screen
+	maxLine     = 110 // columns: two files fit beside each other
+	tabWidth    = 4   // columns
 )
 
 // fault is a breach of a law.
@@ -42,9 +44,11 @@ var laws = []law{
 		"story.TestStoryGoesWrong": "a table of cases",
 		"system.TestLoadModule":    "a table of cases",
 	}},
+	{name: "a line needs no scrolling", check: lineWidth, except: tooWide},
 	{name: "nothing happens before main", check: noInit},
 	{name: "nothing global changes", check: noMutableGlobals, except: map[string]string{
 		"relay.pieces":    "buffers are lent and come back; a path lives for one transfer and cannot keep them",
+		"peers.Content":   "three MiB are drawn once, for the first test that needs them",
 		"lab.prepareOnce": "two tests of one process may make their labs at once; the namespaces that it furnishes are the process's",
 	}},
 	{name: "nothing sleeps where an event can be awaited", check: noSleep},
@@ -193,6 +197,33 @@ func functionLength(p *pkg) (faults []fault) {
 		}
 	}
 	return faults
+}
+
+// lineWidth counts characters, not bytes, in code and comments.
+func lineWidth(p *pkg) (faults []fault) {
+	for _, f := range p.files {
+		number := 0
+		for line := range strings.Lines(f.text) {
+			number++
+			if n := columns(strings.TrimRight(line, "\n")); n > maxLine {
+				faults = append(faults, fault{p.dir,
+					fmt.Sprintf("%s:%d has %d columns; want at most %d", f.name, number, n, maxLine)})
+			}
+		}
+	}
+	return faults
+}
+
+// columns is the width of a line; a tab goes to the next multiple of tabWidth.
+func columns(line string) (n int) {
+	for _, r := range line {
+		if r == '\t' {
+			n += tabWidth - n%tabWidth
+		} else {
+			n++
+		}
+	}
+	return n
 }
 
 func noInit(p *pkg) (faults []fault) {

@@ -101,7 +101,7 @@ func (nothing) Import(name string) (*types.Package, error) {
 	return p, nil
 }
 
-// load reads every package of the module.
+// load reads every package of the repository: those of the product, and bench, a module of its own.
 func load(t *testing.T) []*pkg {
 	t.Helper()
 	byDir := map[string]*pkg{}
@@ -145,27 +145,34 @@ func load(t *testing.T) []*pkg {
 	return all
 }
 
-// requirements reads the modules that go.mod requires, and which of them only serve others.
+// requirements reads the modules that go.mod and bench/go.mod require. A module that is indirect in one
+// of them and direct in the other is direct.
 func requirements(t *testing.T) map[string]requirement {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "go.mod"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	found := map[string]requirement{}
-	for line := range strings.Lines(string(text)) {
-		words := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
-		if len(words) >= 2 && strings.HasPrefix(words[1], "v") && strings.Contains(words[0], ".") {
-			found[words[0]] = requirement{indirect: strings.HasSuffix(strings.TrimSpace(line), "// indirect")}
+	for _, name := range []string{"go.mod", "bench/go.mod"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if len(found) == 0 {
-		t.Fatal("got no requirements of go.mod; want some")
+		before := len(found)
+		for line := range strings.Lines(string(text)) {
+			words := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
+			if len(words) < 2 || !strings.HasPrefix(words[1], "v") || !strings.Contains(words[0], ".") {
+				continue
+			}
+			other, known := found[words[0]]
+			indirect := strings.HasSuffix(strings.TrimSpace(line), "// indirect") && (!known || other.indirect)
+			found[words[0]] = requirement{indirect: indirect}
+		}
+		if len(found) == before {
+			t.Fatalf("got no requirements of %s that other files have not; want some", name)
+		}
 	}
 	return found
 }
 
-// requirement is what go.mod says of a module that it requires.
+// requirement is what a go.mod says of a module that it requires.
 type requirement struct{ indirect bool }
 
 // moduleOf finds the module that an import path belongs to; "" for the standard library and

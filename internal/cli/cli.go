@@ -9,13 +9,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/ops/systemd"
+	"ftpgate/internal/version"
 )
 
 // Exit statuses of the program.
@@ -77,22 +77,14 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.Version = version()
+	root.Version = version.String()
 	root.SetVersionTemplate("ftpgate {{.Version}}\n")
+	root.InitDefaultVersionFlag() // else only ftpgate -h shows it, and not ftpgate help
 	root.SetContext(context.Background())
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(newForward(), newRun(), newCheck(), newRules(), newDemo(), newLab(),
 		newStatus(), newSessions(), newExplain(), newKill(), newReload(), newDoctor())
 	return root
-}
-
-// version is what the Go tool has recorded of the build: a tag, or the commit and its day.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(unknown)"
-	}
-	return info.Main.Version
 }
 
 // logger writes records as text, one a line. Times are left to journald where it reads them; where it is there

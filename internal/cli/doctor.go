@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/preflight"
@@ -101,7 +102,7 @@ func (c *consultation) run(cmd *cobra.Command, args []string) error {
 	switch {
 	case ctx.Err() != nil:
 		return failed(errors.New("interrupted: not everything has been tried"))
-	case doctor.Worst(found) == doctor.Fault:
+	case finding.Worst(found) == finding.Fault:
 		return failure{status: exitFailed}
 	}
 	return nil
@@ -185,8 +186,8 @@ func noForward(name, file string, forwards []forward.Forward) error {
 const triesAtOnce = 8
 
 // try drives the servers, those with one name one after the other: a server may count connections of one address.
-func (c *consultation) try(ctx context.Context, e *preflight.Examination) []doctor.Finding {
-	found := make([][]doctor.Finding, len(e.Forwards))
+func (c *consultation) try(ctx context.Context, e *preflight.Examination) []finding.Finding {
+	found := make([][]finding.Finding, len(e.Forwards))
 	byHost := map[string][]int{}
 	for i, f := range e.Forwards {
 		byHost[f.Server.Host] = append(byHost[f.Server.Host], i)
@@ -207,13 +208,13 @@ func (c *consultation) try(ctx context.Context, e *preflight.Examination) []doct
 }
 
 // tryOne drives one server.
-func (c *consultation) tryOne(ctx context.Context, e *preflight.Examination, f forward.Resolved) []doctor.Finding {
+func (c *consultation) tryOne(ctx context.Context, e *preflight.Examination, f forward.Resolved) []finding.Finding {
 	if !f.Server4.IsValid() && !f.Server6.IsValid() && len(f.Servers) == 0 {
 		return nil // and a finding of its name says so
 	}
 	config, sound := e.ServerTLS(f.Forward)
 	if !sound {
-		return []doctor.Finding{{Code: servercheck.CodeUnfinished, Level: doctor.Info, Forward: f.Name,
+		return []finding.Finding{{Code: servercheck.CodeUnfinished, Severity: finding.Info, Forward: f.Name,
 			Text:   "the server was not tried: the files of the forward's TLS with the server come first",
 			Remedy: "mend what is said of them; or where they could not be read, run ftpgate doctor as root"}}
 	}
@@ -221,11 +222,7 @@ func (c *consultation) tryOne(ctx context.Context, e *preflight.Examination, f f
 	if c.active {
 		o.Active = netip.IPv4Unspecified() // that of the control connection, of either family
 	}
-	var found []doctor.Finding
-	for _, one := range servercheck.Run(ctx, f, o) {
-		found = append(found, doctor.Finding{Code: doctor.Code(one.Code), Level: doctor.Level(one.Level), Forward: f.Name, Text: one.Text, Remedy: one.Remedy})
-	}
-	return found
+	return servercheck.Run(ctx, f, o)
 }
 
 // timeouts are shorter than trial's where its time would be over before a server that is silent is found to be.

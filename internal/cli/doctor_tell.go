@@ -8,19 +8,19 @@ import (
 	"slices"
 	"strings"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/servercheck"
 )
 
 // levels are in the order in which they are told, with what they are called.
 var levels = [...]struct {
-	level doctor.Level
+	level finding.Severity
 	head  string
-}{{doctor.Fault, "FAULT"}, {doctor.Warning, "WARNING"}, {doctor.Info, "note"}, {doctor.OK, "sound"}}
+}{{finding.Fault, "FAULT"}, {finding.Warning, "WARNING"}, {finding.Info, "note"}, {finding.OK, "sound"}}
 
 // rankOf is smaller for what matters more.
-func rankOf(l doctor.Level) int {
+func rankOf(l finding.Severity) int {
 	for i, known := range levels {
 		if known.level == l {
 			return i
@@ -30,16 +30,16 @@ func rankOf(l doctor.Level) int {
 }
 
 // graver orders findings by how much they matter.
-func graver(a, b doctor.Level) int { return rankOf(a) - rankOf(b) }
+func graver(a, b finding.Severity) int { return rankOf(a) - rankOf(b) }
 
 // tell prints what was found.
-func (c *consultation) tell(w io.Writer, forwards []forward.Resolved, found []doctor.Finding) error {
+func (c *consultation) tell(w io.Writer, forwards []forward.Resolved, found []finding.Finding) error {
 	if c.json {
 		return printJSON(w, func(out io.Writer) error {
 			return json.NewEncoder(out).Encode(struct {
-				Findings []doctor.Finding `json:"findings"`
-				Worst    doctor.Level     `json:"worst"`
-			}{append([]doctor.Finding{}, found...), doctor.Worst(found)})
+				Findings []finding.Finding `json:"findings"`
+				Worst    finding.Severity  `json:"worst"`
+			}{append([]finding.Finding{}, found...), finding.Worst(found)})
 		})
 	}
 	return printLines(w, c.lines(screenOf(w), forwards, found))
@@ -48,11 +48,11 @@ func (c *consultation) tell(w io.Writer, forwards []forward.Resolved, found []do
 // ward is what is said of the host, or of one forward.
 type ward struct {
 	title string
-	found []doctor.Finding // the gravest first
+	found []finding.Finding // the gravest first
 }
 
 // wards groups findings, those with the gravest one first.
-func wards(forwards []forward.Resolved, found []doctor.Finding) []ward {
+func wards(forwards []forward.Resolved, found []finding.Finding) []ward {
 	all := []ward{{title: "this host"}}
 	of := map[string]int{"": 0}
 	for _, f := range forwards {
@@ -64,9 +64,9 @@ func wards(forwards []forward.Resolved, found []doctor.Finding) []ward {
 		w.found = append(w.found, f)
 	}
 	for _, w := range all {
-		slices.SortStableFunc(w.found, func(a, b doctor.Finding) int { return graver(a.Level, b.Level) })
+		slices.SortStableFunc(w.found, func(a, b finding.Finding) int { return graver(a.Severity, b.Severity) })
 	}
-	slices.SortStableFunc(all, func(a, b ward) int { return graver(doctor.Worst(a.found), doctor.Worst(b.found)) })
+	slices.SortStableFunc(all, func(a, b ward) int { return graver(finding.Worst(a.found), finding.Worst(b.found)) })
 	return all
 }
 
@@ -91,17 +91,17 @@ func wardTitle(f forward.Resolved) string {
 const headWidth = 9
 
 // lines tells findings to people, and at the end what they come to.
-func (c *consultation) lines(s screen, forwards []forward.Resolved, found []doctor.Finding) []string {
+func (c *consultation) lines(s screen, forwards []forward.Resolved, found []finding.Finding) []string {
 	var lines []string
 	for _, w := range wards(forwards, found) {
 		lines = append(lines, s.hang("", w.title)...)
 		sound := 0
 		for _, f := range w.found {
-			if f.Level == doctor.OK && !c.all {
+			if f.Severity == finding.OK && !c.all {
 				sound++
 				continue
 			}
-			lines = append(lines, s.fact("  "+levels[rankOf(f.Level)].head, headWidth, f.Text)...)
+			lines = append(lines, s.fact("  "+levels[rankOf(f.Severity)].head, headWidth, f.Text)...)
 			if f.Remedy != "" {
 				lines = append(lines, s.hang(strings.Repeat(" ", headWidth+len(gap)), "remedy: "+f.Remedy)...)
 			}
@@ -115,15 +115,15 @@ func (c *consultation) lines(s screen, forwards []forward.Resolved, found []doct
 }
 
 // sum says in one line what the findings come to.
-func (c *consultation) sum(found []doctor.Finding) string {
+func (c *consultation) sum(found []finding.Finding) string {
 	faults, warnings, tried := 0, 0, !c.noTry
 	for _, f := range found {
 		switch {
-		case f.Level == doctor.Fault:
+		case f.Severity == finding.Fault:
 			faults++
-		case f.Level == doctor.Warning:
+		case f.Severity == finding.Warning:
 			warnings++
-		case f.Code == servercheck.CodeLogin && f.Level == doctor.Info:
+		case f.Code == servercheck.CodeLogin && f.Severity == finding.Info:
 			tried = false
 		}
 		tried = tried && f.Code != servercheck.CodeUnfinished

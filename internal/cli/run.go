@@ -20,6 +20,7 @@ import (
 	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/observe/transferlog"
 	"ftpgate/internal/ops/admin"
+	"ftpgate/internal/version"
 )
 
 const defaultFile = "/etc/ftpgate/ftpgate.toml"
@@ -92,7 +93,7 @@ func settings(c *config.Config) daemon.Settings {
 // show is where a daemon shows what it does. A socket that nobody has asked for need not be had.
 func show(c *config.Config, file string, socket bool) daemon.Show {
 	a := c.Admin
-	s := daemon.Show{Version: version(), File: file, Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
+	s := daemon.Show{Version: version.String(), File: file, Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
 	if !socket {
 		a.Socket = ""
 	} else if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !a.SocketGiven { // of a unit that may write nowhere else

@@ -16,11 +16,7 @@ func (sessionKeys) Explain(err error) (plain, remedy string) { return tlskeys.Ex
 // loadKeys reads the certificates of the forwards, and says what is wrong with them.
 func loadKeys(keys *tlskeys.Keys, forwards []forward.Forward) []finding.Finding {
 	addrs, _ := system.Addresses() // an error has been told with the host's other facts
-	var findings []finding.Finding
-	for _, f := range keys.Load(forwards, addrs) {
-		findings = append(findings, finding.Finding{Forward: f.Forward, Key: f.Key, Text: f.Text, Remedy: f.Remedy, Severity: severity(f.Warning)})
-	}
-	return findings
+	return keys.Load(forwards, addrs)
 }
 
 func severity(warning bool) finding.Severity {

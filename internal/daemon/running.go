@@ -16,6 +16,7 @@ import (
 	"ftpgate/internal/dataplane/path"
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/observe/flows"
 	"ftpgate/internal/observe/monitor"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
@@ -48,10 +49,11 @@ func (d *Daemon) prepare() *running {
 	r := &running{Daemon: d, began: time.Now(), p: preflight.OpenProber(d.Table), counts: &proxy.Counts{}, asks: make(chan chan error), pulse: make(chan struct{})}
 	r.g = gateway.New(d.Table, r.p, net.DefaultResolver, d.Log)
 	r.book = sessions.New(r.began)
-	r.paths = path.NewPaths(d.Table, d.Log)
+	r.paths = path.New(path.Config{Table: d.Table, Log: d.Log, Restore: r.g.Reinstall,
+		Watcher: func() *flows.Watcher { return r.watch.Watcher }})
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
 	r.proxies = listeners.NewServers(d.Log, r.counts, r.book, r.paths, sessionKeys{r.keys})
-	r.p.Ours, r.g.Moved, r.g.Held = r.proxies.ListensAt, r.proxies.Follow, r.paths.Held
+	r.p.Ours, r.g.Moved, r.g.Held = r.proxies.ListensAt, r.proxies.Follow, r.paths.PassthroughRanges
 	r.watch = monitor.NewObserver(d.Table, d.Log, r.book)
 	return r
 }
@@ -60,7 +62,6 @@ func (d *Daemon) prepare() *running {
 func (r *running) observe(forwards []forward.Resolved) {
 	r.watch.Start(r.p.Usable && slices.ContainsFunc(forwards, func(f forward.Resolved) bool { return f.MayUseKernel() }))
 	r.watch.Follow(forwards)
-	r.paths.Watcher = r.watch.Watcher
 }
 
 // close lets go of everything.
@@ -137,17 +138,14 @@ func (r *running) follow(ctx context.Context) {
 		case <-r.pulse:
 		case <-r.Reopen:
 			r.reopen()
-		case lost := <-r.paths.Lost:
-			r.paths.Reinstall(lost, r.g)
 		case <-ticker.C:
 			r.lookAround(ctx)
 		}
 	}
 }
 
-// lookAround follows what changes by itself: addresses, certificates and names.
+// lookAround follows what changes by itself: certificates and names.
 func (r *running) lookAround(ctx context.Context) {
-	r.paths.LookAround()
 	r.keys.Look(time.Now())
 	if !r.g.Named() {
 		return

@@ -8,29 +8,29 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// DataPath carries data connections; package path implements it over the relay and the kernel's tables.
+// Path carries data connections; package path implements it over the relay and the kernel's tables.
 // An error of its methods is a *Failure.
-type DataPath interface {
+type Path interface {
 	// Open reserves a port of the gateway for a pinhole and returns where it is (the port of hole.At is
 	// ignored). Nothing comes through before Arm. It fails where no port is free or the path cannot
 	// carry the connection.
-	Open(ctx context.Context, hole pinhole.Pinhole, seals Seals) (Data, netip.AddrPort, error)
-	// Join connects to both ends at once: an active client and a server that only listens. It does not
+	Open(ctx context.Context, hole pinhole.Pinhole, dataTLS DataTLS) (Data, netip.AddrPort, error)
+	// Bridge connects to both ends at once: an active client and a server that only listens. It does not
 	// wait for them: Finish returns what became of it.
-	Join(ctx context.Context, bridge pinhole.Bridge, seals Seals) (Data, error)
-	// Pass lets a client reach a server's passive ports one to one until the gate is closed. Others
+	Bridge(ctx context.Context, bridge pinhole.Bridge, dataTLS DataTLS) (Data, error)
+	// OpenPassthrough lets a client reach a server's passive ports one to one until the gate is closed. Others
 	// of the same client may have the same passage.
-	Pass(passage pinhole.Passage) (Gate, error)
+	OpenPassthrough(passage pinhole.Passthrough) (Handle, error)
 }
 
-// Seals are the TLS that the gateway speaks on a data connection; nil: the leg is in clear. On data the
+// DataTLS are the TLS that the gateway speaks on a data connection; nil: the leg is in clear. On data the
 // FTP client is the TLS client, in active mode too (RFC 4217 section 7).
-type Seals struct {
-	Client, Server             *tls.Config // as the client's TLS server, as the server's TLS client
-	ClientUnshut, ServerUnshut bool        // whether the end's data may end without close_notify
-	// Begin is closed when the transfer begins: TLS with the server begins then and not before, because
+type DataTLS struct {
+	Client, Server                                       *tls.Config // as the client's TLS server, as the server's TLS client
+	ClientCloseNotifyOptional, ServerCloseNotifyOptional bool        // whether the end's data may end without close_notify
+	// TransferStarted is closed when the transfer begins: TLS with the server begins then and not before, because
 	// there are servers that close a data connection on which anything comes sooner (pyftpdlib).
-	Begin <-chan struct{}
+	TransferStarted <-chan struct{}
 }
 
 // Data is one pinhole and the connection that comes through it. The session owns it and closes it.
@@ -49,8 +49,8 @@ type Data interface {
 	Close() Outcome
 }
 
-// Gate is an open passage. The session owns it and closes it.
-type Gate interface {
+// Handle is an open passage. The session owns it and closes it.
+type Handle interface {
 	// Close ends this session's part in it; it is idempotent. When it returns for the last session that
 	// has the passage, nothing new can come. What runs goes on.
 	Close()

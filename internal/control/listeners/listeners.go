@@ -190,7 +190,7 @@ func (s *Servers) start(ctx context.Context, at forward.Listen, l *net.TCPListen
 	srv := &server{listener: l, stop: stop, cut: cut, done: make(chan struct{})}
 	srv.forward.Store(&f)
 	current := func() forward.Resolved { return *srv.forward.Load() }
-	proxy := &proxy.Proxy{Forward: current, Path: s.paths.Of(current), Keys: s.keys, Log: s.log, Counts: s.counts, Journal: s.book,
+	proxy := &proxy.Proxy{Forward: current, Path: s.paths.For(current), Keys: s.keys, Log: s.log, Counts: s.counts, Journal: s.book,
 		Refused: func(kind dialogue.RefusalKind) {
 			if s.Refused != nil {
 				s.Refused(current(), kind)

@@ -50,8 +50,8 @@ func newBenched(b *testing.B) *benched {
 // instantPath has every transfer delivered at once.
 type instantPath struct{ fakePath }
 
-func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.Seals) (dataplane.Data, netip.AddrPort, error) {
-	return instantData{&fakeData{hole: hole}}, hole.At, nil
+func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.DataTLS) (dataplane.Data, netip.AddrPort, error) {
+	return instantData{&fakeData{hole: hole}}, hole.Listen, nil
 }
 
 type instantData struct{ *fakeData }

@@ -13,13 +13,13 @@ import (
 
 // fakePath hands out data connections that the test ends as it likes.
 type fakePath struct {
-	mu     sync.Mutex
-	all    []*fakeData
-	open   int // how many are not closed
-	most   int // how many were open at once
-	err    error
-	armErr error
-	gates  map[pinhole.Passage]int // that are open
+	mu      sync.Mutex
+	all     []*fakeData
+	open    int // how many are not closed
+	most    int // how many were open at once
+	err     error
+	armErr  error
+	handles map[pinhole.Passthrough]int // that are open
 
 	hung map[string]chan struct{} // methods that do not return before their channel is closed
 	hang chan string              // is sent the name of each that begins to hang
@@ -47,66 +47,66 @@ func (p *fakePath) wait(method string) {
 
 // fakeData is delivered when the test closes done.
 type fakeData struct {
-	path   *fakePath
-	seals  dataplane.Seals
-	hole   pinhole.Pinhole
-	bridge pinhole.Bridge
-	armed  chan struct{}
-	done   chan struct{}
-	closed chan struct{}
-	held   chan struct{} // closed when Finish waits
-	result error
-	once   sync.Once
+	path    *fakePath
+	dataTLS dataplane.DataTLS
+	hole    pinhole.Pinhole
+	bridge  pinhole.Bridge
+	armed   chan struct{}
+	done    chan struct{}
+	closed  chan struct{}
+	held    chan struct{} // closed when Finish waits
+	result  error
+	once    sync.Once
 }
 
-func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, netip.AddrPort, error) {
+func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (dataplane.Data, netip.AddrPort, error) {
 	p.wait("Open")
-	hole.At = netip.AddrPortFrom(hole.At.Addr(), 50_000)
-	data, err := p.add(&fakeData{hole: hole, seals: seals})
-	return data, hole.At, err
+	hole.Listen = netip.AddrPortFrom(hole.Listen.Addr(), 50_000)
+	data, err := p.add(&fakeData{hole: hole, dataTLS: dataTLS})
+	return data, hole.Listen, err
 }
 
-func (p *fakePath) Join(_ context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
-	p.wait("Join")
-	return p.add(&fakeData{bridge: bridge, seals: seals})
+func (p *fakePath) Bridge(_ context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS) (dataplane.Data, error) {
+	p.wait("Bridge")
+	return p.add(&fakeData{bridge: bridge, dataTLS: dataTLS})
 }
 
-func (p *fakePath) Pass(passage pinhole.Passage) (dataplane.Gate, error) {
-	p.wait("Pass")
+func (p *fakePath) OpenPassthrough(passage pinhole.Passthrough) (dataplane.Handle, error) {
+	p.wait("OpenPassthrough")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
 		return nil, p.err
 	}
-	if p.gates == nil {
-		p.gates = map[pinhole.Passage]int{}
+	if p.handles == nil {
+		p.handles = map[pinhole.Passthrough]int{}
 	}
-	p.gates[passage]++
-	return &fakeGate{path: p, passage: passage}, nil
+	p.handles[passage]++
+	return &fakeHandle{path: p, passage: passage}, nil
 }
 
-// passages returns how many gates are open.
+// passages returns how many handles are open.
 func (p *fakePath) passages() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, gates := range p.gates {
-		n += gates
+	for _, handles := range p.handles {
+		n += handles
 	}
 	return n
 }
 
-type fakeGate struct {
+type fakeHandle struct {
 	path    *fakePath
-	passage pinhole.Passage
+	passage pinhole.Passthrough
 	once    sync.Once
 }
 
-func (g *fakeGate) Close() {
-	g.path.wait("gate Close")
-	g.once.Do(func() {
-		g.path.mu.Lock()
-		defer g.path.mu.Unlock()
-		g.path.gates[g.passage]--
+func (h *fakeHandle) Close() {
+	h.path.wait("handle Close")
+	h.once.Do(func() {
+		h.path.mu.Lock()
+		defer h.path.mu.Unlock()
+		h.path.handles[h.passage]--
 	})
 }
 

@@ -38,7 +38,7 @@ import (
 // Proxy serves the control connections of one forward. Its fields are set before use and not after.
 type Proxy struct {
 	Forward func() forward.Resolved // what the forward is at the moment; called once a session
-	Path    dataplane.DataPath
+	Path    dataplane.Path
 	Keys    session.Keys // nil: no forward has TLS
 	Log     *slog.Logger
 	Refused func(kind dialogue.RefusalKind) // is called for each refusal, and must not block; nil: none

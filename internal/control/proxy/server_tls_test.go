@@ -42,8 +42,8 @@ func TestOriginated(t *testing.T) {
 		b.client.hear(line)
 	}
 	b.login()
-	if data := b.pasv(); data.seals.Server == nil || data.seals.Client != nil || !data.hole.Encrypted.Server {
-		t.Errorf("got seals %+v; want TLS with the server only", data.seals)
+	if data := b.pasv(); data.dataTLS.Server == nil || data.dataTLS.Client != nil || !data.hole.TLS.Server {
+		t.Errorf("got dataTLS %+v; want TLS with the server only", data.dataTLS)
 	}
 	b.ask("QUIT", "221 bye")
 	b.server.heardAll() // close_notify came first, or there would be an error
@@ -83,8 +83,8 @@ func TestReencrypted(t *testing.T) {
 	b.client.say("PBSZ 0\r\nPROT P\r\n")
 	b.client.hear("200 PBSZ=0")
 	b.client.hear("200 PROT P")
-	if data := b.pasv(); data.seals.Client == nil || data.seals.Server != nil {
-		t.Errorf("got seals %+v; want TLS with the client only", data.seals)
+	if data := b.pasv(); data.dataTLS.Client == nil || data.dataTLS.Server != nil {
+		t.Errorf("got dataTLS %+v; want TLS with the client only", data.dataTLS)
 	}
 }
 

@@ -203,8 +203,8 @@ func TestSessionActive(t *testing.T) {
 	if !data.isArmed() || data.isClosed() {
 		t.Error("not armed when the client is told so")
 	}
-	if want := netip.MustParseAddrPort("127.0.0.1:40000"); data.hole.To != want {
-		t.Errorf("leads to %s; want %s", data.hole.To, want)
+	if want := netip.MustParseAddrPort("127.0.0.1:40000"); data.hole.Target != want {
+		t.Errorf("leads to %s; want %s", data.hole.Target, want)
 	}
 
 	b.path.set(nil, errors.New("the kernel refuses"))
@@ -256,8 +256,8 @@ func TestSessionServerModePassive(t *testing.T) {
 	data := b.path.last()
 	at := netip.MustParseAddr("127.0.0.1")
 	want := pinhole.Bridge{
-		Client: pinhole.Leg{As: at, To: netip.AddrPortFrom(at, 40_000)},
-		Server: pinhole.Leg{As: at, To: netip.AddrPortFrom(at, 50_000)},
+		Client: pinhole.Leg{SourceIP: at, Target: netip.AddrPortFrom(at, 40_000)},
+		Server: pinhole.Leg{SourceIP: at, Target: netip.AddrPortFrom(at, 50_000)},
 	}
 	if data.bridge != want {
 		t.Errorf("got bridge %v; want %v", data.bridge, want)

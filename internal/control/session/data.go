@@ -70,11 +70,11 @@ func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
 
 // open has the data path open a pinhole.
 func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
-	hole, seals := step.Pinhole, s.legTLS(step.Pinhole.Encrypted)
+	hole, dataTLS := step.Pinhole, s.legTLS(step.Pinhole.TLS)
 	var data dataplane.Data
 	var at netip.AddrPort
 	var err error
-	if !s.ask(func() { data, at, err = s.env.Path.Open(s.ctx, hole, seals) }) {
+	if !s.ask(func() { data, at, err = s.env.Path.Open(s.ctx, hole, dataTLS) }) {
 		if err == nil {
 			data.Close()
 		}
@@ -83,7 +83,7 @@ func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 	if err != nil {
 		return step, err
 	}
-	hole.At, s.data = at, data
+	hole.Listen, s.data = at, data
 	if step = s.dialogue.Opened(at); step.Action == dialogue.Arm {
 		if err := s.arm(); err != nil {
 			return step, err
@@ -109,10 +109,10 @@ func (s *Session) arm() error {
 
 // bridge has the data path connect to both ends.
 func (s *Session) bridge(bridge pinhole.Bridge) error {
-	seals := s.legTLS(bridge.Encrypted)
+	dataTLS := s.legTLS(bridge.TLS)
 	var data dataplane.Data
 	var err error
-	if !s.ask(func() { data, err = s.env.Path.Join(s.ctx, bridge, seals) }) {
+	if !s.ask(func() { data, err = s.env.Path.Bridge(s.ctx, bridge, dataTLS) }) {
 		if err == nil {
 			data.Close()
 		}
@@ -127,10 +127,10 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 }
 
 // openPassthrough has the data path open the server's passive ports to the client.
-func (s *Session) openPassthrough(ports pinhole.Passage) error {
-	var handle dataplane.Gate
+func (s *Session) openPassthrough(ports pinhole.Passthrough) error {
+	var handle dataplane.Handle
 	var err error
-	if !s.ask(func() { handle, err = s.env.Path.Pass(ports) }) {
+	if !s.ask(func() { handle, err = s.env.Path.OpenPassthrough(ports) }) {
 		if err == nil {
 			handle.Close()
 		}
@@ -295,17 +295,17 @@ func (s *Session) closeData() bool {
 }
 
 // legTLS is the TLS for the next data connection, with TLS on these legs.
-func (s *Session) legTLS(on pinhole.Encrypted) dataplane.Seals {
-	seals := s.dataTLS
+func (s *Session) legTLS(on pinhole.TLSLegs) dataplane.DataTLS {
+	dataTLS := s.dataTLS
 	if !on.Client {
-		seals.Client = nil
+		dataTLS.Client = nil
 	}
 	s.transferStarted = nil
 	if on.Server {
 		s.transferStarted = newTransferStarted()
-		seals.Begin = s.transferStarted.started
+		dataTLS.TransferStarted = s.transferStarted.started
 	} else {
-		seals.Server = nil
+		dataTLS.Server = nil
 	}
-	return seals
+	return dataTLS
 }

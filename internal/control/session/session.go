@@ -35,7 +35,7 @@ import (
 
 // Env is what all sessions of a forward share. It does not change.
 type Env struct {
-	Path      dataplane.DataPath
+	Path      dataplane.Path
 	Keys      Keys // nil: no forward has TLS
 	Log       *slog.Logger
 	Teller    refusal.Teller
@@ -65,15 +65,15 @@ type Session struct {
 	// run once both have returned.
 
 	dialogue        *dialogue.Dialogue
-	replies         ftp.ReplyScanner // of the server's lines
-	at              time.Time        // when the line came that is carried out
-	out             []byte           // for the client, and not sent yet
-	data            dataplane.Data   // of the last negotiation; nil: none
-	passthrough     dataplane.Gate   // of a session that is passed through; nil: none
-	transferStarted *transferStarted // for data; nil: it need not know, or knows
-	dataTLS         dataplane.Seals  // of data connections; nil on a leg without TLS
-	clientTLS       *tls.Config      // for the client's next handshake
-	noGoodbye       bool             // the client would take a last line for TLS
+	replies         ftp.ReplyScanner  // of the server's lines
+	at              time.Time         // when the line came that is carried out
+	out             []byte            // for the client, and not sent yet
+	data            dataplane.Data    // of the last negotiation; nil: none
+	passthrough     dataplane.Handle  // of a session that is passed through; nil: none
+	transferStarted *transferStarted  // for data; nil: it need not know, or knows
+	dataTLS         dataplane.DataTLS // of data connections; nil on a leg without TLS
+	clientTLS       *tls.Config       // for the client's next handshake
+	noGoodbye       bool              // the client would take a last line for TLS
 	transcript      transcript.Transcript
 	ports           string // of the passthrough, in words
 	transfers       int
@@ -118,7 +118,7 @@ func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.
 		Server:    remote(server),
 		Announced: f.AdvertisedTo(remote(client)),
 	}, config)
-	s.dataTLS.ClientUnshut, s.dataTLS.ServerUnshut = f.TLS.ClientUnshut, f.TLS.ServerUnshut
+	s.dataTLS.ClientCloseNotifyOptional, s.dataTLS.ServerCloseNotifyOptional = f.TLS.ClientUnshut, f.TLS.ServerUnshut
 	if secured != nil {
 		s.dataTLS.Server = secured.Data
 	}

@@ -8,27 +8,15 @@ import (
 	"os"
 	"os/user"
 	"syscall"
+
+	"ftpgate/internal/core/finding"
 )
 
 // maxFile is how large a file in PEM may be, in bytes: every authority of the world takes a quarter of that.
 const maxFile = 1 << 20
 
-// Fault is what is wrong, or less than safe, about the TLS of a forward, in the operator's words.
-type Fault struct {
-	Forward string // the name of the forward; of several with one file the first
-	Key     string // the key of the forward: "tls.cert", "tls.ca", ...
-	Text    string // one sentence without the forward's name
-	Remedy  string // what to do about it
-	Warning bool   // it works, but the operator should know
-}
-
-// String returns the fault in one line.
-func (f Fault) String() string {
-	return fmt.Sprintf("forward %q: %s: %s: %s", f.Forward, f.Key, f.Text, f.Remedy)
-}
-
 // readFile reads a file of reasonable size. It never waits for a writer, as for a pipe it would.
-func readFile(key, path string) ([]byte, *Fault) {
+func readFile(key, path string) ([]byte, *finding.Finding) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, unreadable(key, path, err)
@@ -39,9 +27,9 @@ func readFile(key, path string) ([]byte, *Fault) {
 	case err != nil:
 		return nil, unreadable(key, path, err)
 	case !info.Mode().IsRegular():
-		return nil, &Fault{Key: key, Text: path + " is not a file", Remedy: "name a file in PEM"}
+		return nil, &finding.Finding{Key: key, Text: path + " is not a file", Remedy: "name a file in PEM"}
 	case info.Size() > maxFile:
-		return nil, &Fault{Key: key, Text: fmt.Sprintf("%s is larger than %d KiB", path, maxFile>>10), Remedy: "name a file in PEM"}
+		return nil, &finding.Finding{Key: key, Text: fmt.Sprintf("%s is larger than %d KiB", path, maxFile>>10), Remedy: "name a file in PEM"}
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxFile))
 	if err != nil {
@@ -51,7 +39,7 @@ func readFile(key, path string) ([]byte, *Fault) {
 }
 
 // unreadable says why a file cannot be read, and by whom.
-func unreadable(key, path string, err error) *Fault {
+func unreadable(key, path string, err error) *finding.Finding {
 	cause := err
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) { // whose text has the path, too
@@ -59,12 +47,12 @@ func unreadable(key, path string, err error) *Fault {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &Fault{Key: key, Text: path + " does not exist", Remedy: "name the file where it is, by its whole path"}
+		return &finding.Finding{Key: key, Text: path + " does not exist", Remedy: "name the file where it is, by its whole path"}
 	case errors.Is(err, fs.ErrPermission):
-		return &Fault{Key: key, Text: fmt.Sprintf("%s may not be read by %s", path, whoReads()),
+		return &finding.Finding{Key: key, Text: fmt.Sprintf("%s may not be read by %s", path, whoReads()),
 			Remedy: "let that user read the file, and enter the directories above it (chgrp and chmod 640, or setfacl)"}
 	}
-	return &Fault{Key: key, Text: fmt.Sprintf("%s cannot be read: %v", path, cause), Remedy: "make it readable"}
+	return &finding.Finding{Key: key, Text: fmt.Sprintf("%s cannot be read: %v", path, cause), Remedy: "make it readable"}
 }
 
 // whoReads names the user of this process.
@@ -77,12 +65,12 @@ func whoReads() string {
 }
 
 // open warns of a key that everybody on the host may read or change.
-func open(key, path string) *Fault {
+func open(key, path string) *finding.Finding {
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm()&0o006 == 0 {
 		return nil
 	}
-	return &Fault{Key: key, Warning: true,
+	return &finding.Finding{Key: key, Severity: finding.Warning,
 		Text:   fmt.Sprintf("%s holds a private key, and every user of this host may read or change it (mode %04o)", path, info.Mode().Perm()),
 		Remedy: "chmod o= " + path}
 }

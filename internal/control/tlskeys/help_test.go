@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -176,7 +177,7 @@ func keys(t testing.TB, forwards ...forward.Forward) (*Keys, *clock, *logged) {
 	k := New(filepath.Join(t.TempDir(), "state"), slog.New(slog.NewTextHandler(l, nil)))
 	k.now = c.now
 	for _, f := range k.Load(forwards, nil) {
-		if !f.Warning {
+		if f.IsFault() {
 			t.Fatalf("fault %s", f)
 		}
 	}
@@ -262,7 +263,7 @@ func wantWords(t *testing.T, err error, plain, remedy string) {
 	}
 }
 
-func texts(faults []Fault) []string {
+func texts(faults []finding.Finding) []string {
 	var s []string
 	for _, f := range faults {
 		s = append(s, f.String())

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -18,7 +19,7 @@ type loading struct {
 	at     time.Time
 	next   *state
 	ending []string // the files whose end is among the faults
-	faults []Fault
+	faults []finding.Finding
 	rooted bool // the host's roots have been looked for
 }
 
@@ -43,7 +44,7 @@ func (l *loading) forward(f forward.Forward) {
 }
 
 // report adds a fault of a forward.
-func (l *loading) report(forward string, fault *Fault) {
+func (l *loading) report(forward string, fault *finding.Finding) {
 	if fault != nil {
 		fault.Forward = forward
 		l.faults = append(l.faults, *fault)
@@ -52,14 +53,14 @@ func (l *loading) report(forward string, fault *Fault) {
 
 // warn adds a warning of a forward.
 func (l *loading) warn(f forward.Forward, key, text, remedy string) {
-	l.report(f.Name, &Fault{Key: key, Text: text, Remedy: remedy, Warning: true})
+	l.report(f.Name, &finding.Finding{Key: key, Text: text, Remedy: remedy, Severity: finding.Warning})
 }
 
 // certificate reads what the forward shows to clients.
 func (l *loading) certificate(f forward.Forward) *pair {
 	switch f.TLS.Cert {
 	case "":
-		l.report(f.Name, &Fault{Key: "tls.cert", Text: "clients are offered TLS, and there is no certificate",
+		l.report(f.Name, &finding.Finding{Key: "tls.cert", Text: "clients are offered TLS, and there is no certificate",
 			Remedy: fmt.Sprintf("name the files of the certificate and its key, or say cert = %q", forward.SelfSigned)})
 		return nil
 	case forward.SelfSigned:
@@ -133,7 +134,7 @@ func (l *loading) pool(f forward.Forward) *pool {
 	}
 	file := f.TLS.CA
 	p := &pool{&watched[x509.CertPool]{files: []string{file}, log: l.keys.log,
-		read: func() (*x509.CertPool, *Fault) { return readPool(file) }}}
+		read: func() (*x509.CertPool, *finding.Finding) { return readPool(file) }}}
 	l.next.pools[file] = p
 	l.report(f.Name, p.first(l.at))
 	return p
@@ -146,7 +147,7 @@ func (l *loading) roots(f forward.Forward) {
 	}
 	l.rooted = true
 	if roots, err := l.keys.system(); err != nil || roots.Equal(x509.NewCertPool()) {
-		l.report(f.Name, &Fault{Key: "tls.ca", Text: "this host has no certificates of authorities: no server can be verified",
+		l.report(f.Name, &finding.Finding{Key: "tls.ca", Text: "this host has no certificates of authorities: no server can be verified",
 			Remedy: "install the package ca-certificates and start anew, or name the server's authority"})
 	}
 }

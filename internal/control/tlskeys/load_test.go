@@ -134,14 +134,14 @@ func wantFault(t *testing.T, m *material, f forward.Forward, want string) {
 		t.Fatalf("got %q; want %q and nothing else", texts(faults), want)
 	}
 	got := faults[0].Key + ": " + faults[0].Text + ": " + faults[0].Remedy
-	if faults[0].Warning {
+	if !faults[0].IsFault() {
 		got = "warning " + got
 	}
 	if !strings.HasPrefix(got, want) || faults[0].Forward != "archive" || faults[0].Remedy == "" {
 		t.Errorf("got %q of forward %q; want %q of archive", got, faults[0].Forward, want)
 	}
-	if loaded := len(k.Expiries()) > 0; loaded != faults[0].Warning {
-		t.Errorf("in use %v; want %v", loaded, faults[0].Warning)
+	if loaded := len(k.Expiries()) > 0; loaded != !faults[0].IsFault() {
+		t.Errorf("in use %v; want %v", loaded, !faults[0].IsFault())
 	}
 }
 
@@ -157,7 +157,7 @@ func TestLoadPolicies(t *testing.T) {
 	for range 2 {
 		var got []string
 		for _, fault := range k.Load([]forward.Forward{f}, nil) {
-			if !fault.Warning {
+			if fault.IsFault() {
 				t.Errorf("got %q; want only warnings", fault)
 			}
 			got = append(got, fault.Key)
@@ -184,7 +184,7 @@ func TestLoadNoRoots(t *testing.T) {
 		k.system = system
 		one, two := originated(""), originated("")
 		two.Name = "second"
-		if faults := k.Load([]forward.Forward{one, two}, nil); len(faults) != 1 || faults[0].Warning || !strings.Contains(faults[0].Remedy, "ca-certificates") {
+		if faults := k.Load([]forward.Forward{one, two}, nil); len(faults) != 1 || !faults[0].IsFault() || !strings.Contains(faults[0].Remedy, "ca-certificates") {
 			t.Errorf("got %q; want one fault", texts(faults))
 		}
 		if faults := k.Load([]forward.Forward{originated(m.path("ca"))}, nil); faults != nil {
@@ -259,7 +259,7 @@ func TestExpiries(t *testing.T) {
 // TestUnreadable: the faults that root never meets.
 func TestUnreadable(t *testing.T) {
 	f := unreadable("tls.key", "/etc/key.pem", &fs.PathError{Op: "open", Path: "/etc/key.pem", Err: syscall.EACCES})
-	if !strings.Contains(f.Text, "/etc/key.pem may not be read by ") || !strings.Contains(f.Text, fmt.Sprintf("uid %d", os.Geteuid())) || f.Warning {
+	if !strings.Contains(f.Text, "/etc/key.pem may not be read by ") || !strings.Contains(f.Text, fmt.Sprintf("uid %d", os.Geteuid())) || !f.IsFault() {
 		t.Errorf("got %q; want the user and the file", f)
 	}
 	f = unreadable("tls.key", "/etc/key.pem", &fs.PathError{Op: "read", Path: "/etc/key.pem", Err: syscall.EIO})

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"ftpgate/internal/core/finding"
 )
 
 // wanted says which keys of a forward name a certificate and its key.
@@ -26,7 +28,7 @@ func (w wanted) files() []string {
 }
 
 // read returns the certificate with its chain, its key and its Leaf.
-func (w wanted) read() (*tls.Certificate, *Fault) {
+func (w wanted) read() (*tls.Certificate, *finding.Finding) {
 	certText, fault := readFile(w.certKey, w.certFile)
 	if fault != nil {
 		return nil, fault
@@ -39,10 +41,10 @@ func (w wanted) read() (*tls.Certificate, *Fault) {
 		}
 	}
 	if text, remedy := noCertificate(certText); text != "" {
-		return nil, &Fault{Key: w.certKey, Text: w.certFile + " " + text, Remedy: remedy}
+		return nil, &finding.Finding{Key: w.certKey, Text: w.certFile + " " + text, Remedy: remedy}
 	}
 	if text, remedy := noKey(keyText, w.keyFile == ""); text != "" {
-		return nil, &Fault{Key: keyKey, Text: keyFile + " " + text, Remedy: remedy}
+		return nil, &finding.Finding{Key: keyKey, Text: keyFile + " " + text, Remedy: remedy}
 	}
 	cert, err := tls.X509KeyPair(certText, keyText)
 	if err != nil {
@@ -52,24 +54,24 @@ func (w wanted) read() (*tls.Certificate, *Fault) {
 }
 
 // mismatch says why a certificate and a key, each of which is there, are no pair.
-func (w wanted) mismatch(certText, keyText []byte, keyKey, keyFile string, err error) *Fault {
+func (w wanted) mismatch(certText, keyText []byte, keyKey, keyFile string, err error) *finding.Finding {
 	ders := certificates(certText)
 	for i, der := range ders {
 		leaf, parseErr := x509.ParseCertificate(der)
 		if parseErr != nil {
-			return &Fault{Key: w.certKey, Text: fmt.Sprintf("%s: certificate %d of the file is damaged: %v", w.certFile, i+1, parseErr),
+			return &finding.Finding{Key: w.certKey, Text: fmt.Sprintf("%s: certificate %d of the file is damaged: %v", w.certFile, i+1, parseErr),
 				Remedy: "take the file from the certificate authority again"}
 		}
 		if _, keyErr := tls.X509KeyPair(encode("CERTIFICATE", leaf.Raw), keyText); i > 0 && keyErr == nil {
-			return &Fault{Key: w.certKey, Text: fmt.Sprintf("%s: the certificate that belongs to the key is number %d of the file", w.certFile, i+1),
+			return &finding.Finding{Key: w.certKey, Text: fmt.Sprintf("%s: the certificate that belongs to the key is number %d of the file", w.certFile, i+1),
 				Remedy: "put it first, and those of the authorities behind it"}
 		}
 	}
 	if readable(keyText) {
-		return &Fault{Key: keyKey, Text: fmt.Sprintf("the key in %s does not belong to the certificate in %s", keyFile, w.certFile),
+		return &finding.Finding{Key: keyKey, Text: fmt.Sprintf("the key in %s does not belong to the certificate in %s", keyFile, w.certFile),
 			Remedy: "name the key that the certificate was made for"}
 	}
-	return &Fault{Key: keyKey, Text: fmt.Sprintf("the key in %s cannot be used: %v", keyFile, err),
+	return &finding.Finding{Key: keyKey, Text: fmt.Sprintf("the key in %s cannot be used: %v", keyFile, err),
 		Remedy: "a key is RSA, ECDSA or Ed25519, in PKCS #8, PKCS #1 or SEC 1"}
 }
 
@@ -170,19 +172,19 @@ func noPEM(text []byte, convert string) (what, remedy string) {
 }
 
 // readPool reads the certificates of authorities.
-func readPool(path string) (*x509.CertPool, *Fault) {
+func readPool(path string) (*x509.CertPool, *finding.Finding) {
 	text, fault := readFile("tls.ca", path)
 	if fault != nil {
 		return nil, fault
 	}
 	if what, remedy := noCertificate(text); what != "" {
-		return nil, &Fault{Key: "tls.ca", Text: path + " " + what, Remedy: remedy}
+		return nil, &finding.Finding{Key: "tls.ca", Text: path + " " + what, Remedy: remedy}
 	}
 	all := x509.NewCertPool()
 	for i, der := range certificates(text) {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, &Fault{Key: "tls.ca", Text: fmt.Sprintf("%s: certificate %d of the file is damaged: %v", path, i+1, err),
+			return nil, &finding.Finding{Key: "tls.ca", Text: fmt.Sprintf("%s: certificate %d of the file is damaged: %v", path, i+1, err),
 				Remedy: "take the file from the certificate authority again"}
 		}
 		all.AddCert(cert)
@@ -191,17 +193,17 @@ func readPool(path string) (*x509.CertPool, *Fault) {
 }
 
 // ends says that a certificate is not good now or will soon not be; nil if it is.
-func ends(leaf *x509.Certificate, now time.Time) *Fault {
+func ends(leaf *x509.Certificate, now time.Time) *finding.Finding {
 	const day = "2006-01-02"
 	renew := "have it renewed: a file that is replaced is taken up without a restart"
 	switch {
 	case now.Before(leaf.NotBefore):
-		return &Fault{Warning: true, Text: fmt.Sprintf("is good from %s on only, and it is %s", leaf.NotBefore.Format(day), now.Format(day)),
+		return &finding.Finding{Severity: finding.Warning, Text: fmt.Sprintf("is good from %s on only, and it is %s", leaf.NotBefore.Format(day), now.Format(day)),
 			Remedy: "look whether the clock of this host is right"}
 	case now.After(leaf.NotAfter):
-		return &Fault{Warning: true, Text: fmt.Sprintf("has expired on %s: who verifies it refuses", leaf.NotAfter.Format(day)), Remedy: renew}
+		return &finding.Finding{Severity: finding.Warning, Text: fmt.Sprintf("has expired on %s: who verifies it refuses", leaf.NotAfter.Format(day)), Remedy: renew}
 	case leaf.NotAfter.Sub(now) < WarnBefore:
-		return &Fault{Warning: true, Text: fmt.Sprintf("expires on %s, in %d days", leaf.NotAfter.Format(day), int(leaf.NotAfter.Sub(now).Hours()/24)), Remedy: renew}
+		return &finding.Finding{Severity: finding.Warning, Text: fmt.Sprintf("expires on %s, in %d days", leaf.NotAfter.Format(day), int(leaf.NotAfter.Sub(now).Hours()/24)), Remedy: renew}
 	}
 	return nil
 }

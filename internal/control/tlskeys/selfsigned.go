@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -37,9 +38,9 @@ type own struct {
 }
 
 // newOwn says where the certificate of a forward is kept, and for which names and addresses it must be good.
-func newOwn(dir string, f forward.Forward, gateway []netip.Addr) (*own, *Fault) {
+func newOwn(dir string, f forward.Forward, gateway []netip.Addr) (*own, *finding.Finding) {
 	if dir == "" {
-		return nil, &Fault{Key: "tls.cert", Text: "there is no directory to keep a self-signed certificate in",
+		return nil, &finding.Finding{Key: "tls.cert", Text: "there is no directory to keep a self-signed certificate in",
 			Remedy: "set STATE_DIRECTORY or HOME"}
 	}
 	o := &own{forward: f.Name, file: filepath.Join(dir, safe(f.Name)+".pem"),
@@ -93,7 +94,7 @@ func (o *own) public() string { return strings.TrimSuffix(o.file, ".pem") + ".cr
 
 // prepare makes the certificate if the one that is kept is not good for all names and addresses, or not
 // for long.
-func (o *own) prepare(now time.Time) *Fault {
+func (o *own) prepare(now time.Time) *finding.Finding {
 	cert := o.kept(now)
 	if cert == nil || !o.covered(cert.Leaf) {
 		return o.renew(now)
@@ -103,7 +104,7 @@ func (o *own) prepare(now time.Time) *Fault {
 
 // keep is prepare for one that is in use: it does not ask for whom it is good, as another process with a
 // forward of the same name may want it for others, and the two would never come to an end.
-func (o *own) keep(now time.Time) *Fault {
+func (o *own) keep(now time.Time) *finding.Finding {
 	if o.kept(now) == nil {
 		return o.renew(now)
 	}
@@ -135,7 +136,7 @@ func (o *own) covered(leaf *x509.Certificate) bool {
 }
 
 // renew makes the certificate and its key.
-func (o *own) renew(now time.Time) *Fault {
+func (o *own) renew(now time.Time) *finding.Finding {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return o.fault(err)
@@ -173,7 +174,7 @@ func (o *own) renew(now time.Time) *Fault {
 }
 
 // publish writes the file for clients if it is not there or holds another certificate.
-func (o *own) publish(leaf *x509.Certificate) *Fault {
+func (o *own) publish(leaf *x509.Certificate) *finding.Finding {
 	text := encode("CERTIFICATE", leaf.Raw)
 	if there, err := os.ReadFile(o.public()); err == nil && slices.Equal(there, text) {
 		return nil
@@ -184,8 +185,8 @@ func (o *own) publish(leaf *x509.Certificate) *Fault {
 	return nil
 }
 
-func (o *own) fault(err error) *Fault {
-	return &Fault{Key: "tls.cert", Text: fmt.Sprintf("a self-signed certificate cannot be kept: %v", err),
+func (o *own) fault(err error) *finding.Finding {
+	return &finding.Finding{Key: "tls.cert", Text: fmt.Sprintf("a self-signed certificate cannot be kept: %v", err),
 		Remedy: fmt.Sprintf("let %s write to %s, or name the files of a certificate and its key", whoReads(), filepath.Dir(o.file))}
 }
 

@@ -38,7 +38,7 @@ func TestSelfSigned(t *testing.T) {
 	k, at, _ := keys(t)
 	file, public := filepath.Join(k.dir, "archive.pem"), filepath.Join(k.dir, "archive.crt")
 	faults := k.Load([]forward.Forward{f}, nil)
-	if len(faults) != 1 || !faults[0].Warning || !strings.Contains(faults[0].Text, "given "+public) {
+	if len(faults) != 1 || faults[0].IsFault() || !strings.Contains(faults[0].Text, "given "+public) {
 		t.Fatalf("got %q; want a warning that names %s", texts(faults), public)
 	}
 	for path, want := range map[string]os.FileMode{k.dir: 0o700 | os.ModeDir, file: 0o600, public: 0o644} {
@@ -101,7 +101,7 @@ func TestSelfSignedAnew(t *testing.T) {
 			public := filepath.Join(k.dir, "archive.crt")
 			before := onDisk(t, public)
 			addrs := change(t, k, at, filepath.Join(k.dir, "archive.pem"), &f)
-			if faults := k.Load([]forward.Forward{f}, addrs); len(faults) != 1 || !faults[0].Warning {
+			if faults := k.Load([]forward.Forward{f}, addrs); len(faults) != 1 || faults[0].IsFault() {
 				t.Fatalf("got %q; want a warning", texts(faults))
 			}
 			after := onDisk(t, public)
@@ -161,11 +161,11 @@ func TestSelfSignedFaults(t *testing.T) {
 	f := terminated(forward.SelfSigned, "")
 	k, _, _ := keys(t)
 	k.dir = ""
-	if faults := k.Load([]forward.Forward{f}, nil); len(faults) != 1 || faults[0].Warning || !strings.Contains(faults[0].Text, "no directory") {
+	if faults := k.Load([]forward.Forward{f}, nil); len(faults) != 1 || !faults[0].IsFault() || !strings.Contains(faults[0].Text, "no directory") {
 		t.Errorf("got %q; want one fault", texts(faults))
 	}
 	k.dir = filepath.Join(put(t, "in-the-way", nil), "state")
-	if faults := k.Load([]forward.Forward{f}, nil); len(faults) != 1 || faults[0].Warning || !strings.Contains(faults[0].Remedy, "write to "+k.dir) {
+	if faults := k.Load([]forward.Forward{f}, nil); len(faults) != 1 || !faults[0].IsFault() || !strings.Contains(faults[0].Remedy, "write to "+k.dir) {
 		t.Errorf("got %q; want one fault", texts(faults))
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -99,7 +100,7 @@ func StateDir() string {
 // self-signed, and returns all that is wrong at once. Where that is nothing but warnings, sessions that
 // begin from now on use what was read; else nothing changes. addrs are the gateway's own addresses, for
 // the certificate of a forward that listens on all of them.
-func (k *Keys) Load(forwards []forward.Forward, addrs []netip.Addr) []Fault {
+func (k *Keys) Load(forwards []forward.Forward, addrs []netip.Addr) []finding.Finding {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l := loading{keys: k, addrs: addrs, at: k.now(), next: &state{
@@ -108,7 +109,7 @@ func (k *Keys) Load(forwards []forward.Forward, addrs []netip.Addr) []Fault {
 	for _, f := range forwards {
 		l.forward(f)
 	}
-	if slices.ContainsFunc(l.faults, func(f Fault) bool { return !f.Warning }) {
+	if slices.ContainsFunc(l.faults, finding.Finding.IsFault) {
 		return l.faults
 	}
 	for _, file := range l.ending {

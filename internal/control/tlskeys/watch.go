@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"ftpgate/internal/core/finding"
 )
 
 const (
@@ -22,8 +24,8 @@ const (
 // watched is what files hold, read again when they change.
 type watched[T any] struct {
 	files []string
-	make  func(now time.Time) *Fault // makes the files where that is needed; nil: somebody else does
-	read  func() (*T, *Fault)
+	make  func(now time.Time) *finding.Finding // makes the files where that is needed; nil: somebody else does
+	read  func() (*T, *finding.Finding)
 	log   *slog.Logger
 
 	value atomic.Pointer[T]
@@ -49,7 +51,7 @@ type stamp struct {
 }
 
 // first reads the files. The fault is the reader's, and then w is of no use.
-func (w *watched[T]) first(now time.Time) *Fault {
+func (w *watched[T]) first(now time.Time) *finding.Finding {
 	value, stamps, fault := w.load(now)
 	if fault != nil {
 		return fault
@@ -61,7 +63,7 @@ func (w *watched[T]) first(now time.Time) *Fault {
 }
 
 // load reads the files, and how they looked before that: what is written in between is seen by the next look.
-func (w *watched[T]) load(now time.Time) (*T, []stamp, *Fault) {
+func (w *watched[T]) load(now time.Time) (*T, []stamp, *finding.Finding) {
 	if w.make != nil {
 		if fault := w.make(now); fault != nil {
 			return nil, stampsOf(w.files), fault
@@ -101,7 +103,7 @@ func (w *watched[T]) check(now time.Time, anyhow bool) {
 
 // spoilt logs files that cannot be used, once for each change and when they have had time to settle.
 // They are read again at the next look in any case: a file can change without its stamp.
-func (w *watched[T]) spoilt(stamps []stamp, fault *Fault, now time.Time) {
+func (w *watched[T]) spoilt(stamps []stamp, fault *finding.Finding, now time.Time) {
 	if w.broken == nil || !slices.Equal(stamps, w.broken.stamps) {
 		w.broken = &broken{stamps: stamps, since: now}
 	}

@@ -200,16 +200,16 @@ func (m meter) Progress() sessions.Progress {
 
 // Opened records a pinhole.
 func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
-	t.agreed(at, data, hole.Encrypted, sessions.Data{From: hole.From, At: hole.At, To: hole.To, As: hole.As, Active: hole.Active})
+	t.agreed(at, data, hole.TLS, sessions.Data{From: hole.From, At: hole.Listen, To: hole.Target, As: hole.SourceIP, Active: hole.Active})
 }
 
 // Bridged records a data connection that the gateway opens to both ends.
 func (t *Transcript) Bridged(at time.Time, data dataplane.Data, b pinhole.Bridge) {
-	t.agreed(at, data, b.Encrypted, sessions.Data{From: b.Client.To.Addr(), To: b.Server.To, As: b.Server.As})
+	t.agreed(at, data, b.TLS, sessions.Data{From: b.Client.Target.Addr(), To: b.Server.Target, As: b.Server.SourceIP})
 }
 
 // agreed records a data connection, with TLS on these legs.
-func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.Encrypted, d sessions.Data) {
+func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLegs, d sessions.Data) {
 	if t.record == nil {
 		return
 	}

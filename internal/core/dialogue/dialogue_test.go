@@ -237,10 +237,10 @@ func show(s Step) []string {
 	var out []string
 	switch s.Action {
 	case Open:
-		out = append(out, fmt.Sprintf("! open %s%s", s.Pinhole, onLegs(s.Pinhole.Encrypted)))
+		out = append(out, fmt.Sprintf("! open %s%s", s.Pinhole, onLegs(s.Pinhole.TLS)))
 	case Bridge:
 		c, to := s.Bridge.Client, s.Bridge.Server
-		out = append(out, fmt.Sprintf("! bridge %s > %s, %s > %s%s", c.As, c.To, to.As, to.To, onLegs(s.Bridge.Encrypted)))
+		out = append(out, fmt.Sprintf("! bridge %s > %s, %s > %s%s", c.SourceIP, c.Target, to.SourceIP, to.Target, onLegs(s.Bridge.TLS)))
 	case Arm:
 		out = append(out, "! arm")
 	case Close:
@@ -285,7 +285,7 @@ func show(s Step) []string {
 }
 
 // onLegs says on which legs of a data connection TLS is spoken.
-func onLegs(e pinhole.Encrypted) (s string) {
+func onLegs(e pinhole.TLSLegs) (s string) {
 	if e.Client {
 		s += ", tls with the client"
 	}

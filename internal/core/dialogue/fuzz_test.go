@@ -95,7 +95,7 @@ func (h *harness) take(s Step, line []byte) {
 			s, h.open = h.d.Failed("", ""), 0
 			break
 		}
-		if s = h.d.Opened(netip.AddrPortFrom(s.Pinhole.At.Addr(), 49_999)); s.Action == Arm && h.failing {
+		if s = h.d.Opened(netip.AddrPortFrom(s.Pinhole.Listen.Addr(), 49_999)); s.Action == Arm && h.failing {
 			s, h.open = h.d.Failed("", ""), 0
 		}
 	case Arm:
@@ -124,7 +124,7 @@ func (h *harness) take(s Step, line []byte) {
 	case Close:
 		h.open = 0
 	case OpenPassthrough:
-		if want := (pinhole.Passage{From: h.ends.Client, At: h.ends.Gateway, Ports: h.d.config.Passive, To: h.ends.Server, As: h.ends.Outside}); s.Passthrough != want {
+		if want := (pinhole.Passthrough{From: h.ends.Client, Listen: h.ends.Gateway, Ports: h.d.config.Passive, Target: h.ends.Server, SourceIP: h.ends.Outside}); s.Passthrough != want {
 			h.t.Fatalf("got passage %s; want %s", s.Passthrough, want)
 		}
 		fallthrough
@@ -179,7 +179,7 @@ func (h *harness) law(s Step) {
 			h.t.Fatalf("the server is sent %q, which came in clear", l)
 		}
 	}
-	if s.Action == Open && !s.Pinhole.Encrypted.Client || s.Action == Bridge && !s.Bridge.Encrypted.Client {
+	if s.Action == Open && !s.Pinhole.TLS.Client || s.Action == Bridge && !s.Bridge.TLS.Client {
 		h.t.Fatal("a data connection is in clear")
 	}
 }
@@ -206,9 +206,9 @@ func (h *harness) lines(to string, text []byte) []byte {
 func (h *harness) pinhole(p pinhole.Pinhole) {
 	h.t.Helper()
 	e := h.ends
-	passive := p.From == e.Client && p.At == netip.AddrPortFrom(e.Gateway, 0) && p.To.Addr() == e.Server && p.As == e.Outside
-	active := p.From == e.Server && p.At == netip.AddrPortFrom(e.Outside, 0) && p.To.Addr() == e.Client && p.As == e.Gateway
-	if !passive && (!active || h.passive) || p.To.Port() < forward.LowestDataPort || !h.d.loggedIn {
+	passive := p.From == e.Client && p.Listen == netip.AddrPortFrom(e.Gateway, 0) && p.Target.Addr() == e.Server && p.SourceIP == e.Outside
+	active := p.From == e.Server && p.Listen == netip.AddrPortFrom(e.Outside, 0) && p.Target.Addr() == e.Client && p.SourceIP == e.Gateway
+	if !passive && (!active || h.passive) || p.Target.Port() < forward.LowestDataPort || !h.d.loggedIn {
 		h.t.Fatalf("got pinhole %s, logged in %t", p, h.d.loggedIn)
 	}
 }
@@ -216,8 +216,8 @@ func (h *harness) pinhole(p pinhole.Pinhole) {
 func (h *harness) bridge(b pinhole.Bridge) {
 	h.t.Helper()
 	e := h.ends
-	if !h.passive || b.Client.As != e.Gateway || b.Client.To.Addr() != e.Client || b.Server.As != e.Outside || b.Server.To.Addr() != e.Server ||
-		min(b.Client.To.Port(), b.Server.To.Port()) < forward.LowestDataPort {
+	if !h.passive || b.Client.SourceIP != e.Gateway || b.Client.Target.Addr() != e.Client || b.Server.SourceIP != e.Outside || b.Server.Target.Addr() != e.Server ||
+		min(b.Client.Target.Port(), b.Server.Target.Port()) < forward.LowestDataPort {
 		h.t.Fatalf("got bridge %v", b)
 	}
 }

@@ -124,13 +124,13 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 	d.pending = append(d.pending, request{verb: c.Verb})
 	s.Action = Open
 	s.Pinhole = pinhole.Pinhole{
-		From: d.addrs.Server,
-		At:   netip.AddrPortFrom(d.addrs.Outside, 0),
-		To:   to,
-		As:   d.addrs.Gateway,
+		From:     d.addrs.Server,
+		Listen:   netip.AddrPortFrom(d.addrs.Outside, 0),
+		Target:   to,
+		SourceIP: d.addrs.Gateway,
 
-		Active:    true,
-		Encrypted: d.legs(),
+		Active: true,
+		TLS:    d.legs(),
 	}
 }
 

@@ -251,21 +251,21 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		d.agree()
 		d.bridged = true
 		d.bridge = pinhole.Bridge{
-			Client: pinhole.Leg{As: d.addrs.Gateway, To: d.target},
-			Server: pinhole.Leg{As: d.addrs.Outside, To: netip.AddrPortFrom(d.addrs.Server, d.offeredPort)},
+			Client: pinhole.Leg{SourceIP: d.addrs.Gateway, Target: d.target},
+			Server: pinhole.Leg{SourceIP: d.addrs.Outside, Target: netip.AddrPortFrom(d.addrs.Server, d.offeredPort)},
 
-			Encrypted: d.legs(),
+			TLS: d.legs(),
 		}
 		s.say(200, "%s command successful", r.verb)
 	default:
 		s.Action = Open
 		s.Pinhole = pinhole.Pinhole{
-			From: d.addrs.Client,
-			At:   netip.AddrPortFrom(d.addrs.Gateway, 0),
-			To:   netip.AddrPortFrom(d.addrs.Server, d.offeredPort),
-			As:   d.addrs.Outside,
+			From:     d.addrs.Client,
+			Listen:   netip.AddrPortFrom(d.addrs.Gateway, 0),
+			Target:   netip.AddrPortFrom(d.addrs.Server, d.offeredPort),
+			SourceIP: d.addrs.Outside,
 
-			Encrypted: d.legs(),
+			TLS: d.legs(),
 		}
 	}
 }

@@ -29,8 +29,8 @@ func (d *Dialogue) terminates() bool { return d.config.TLS.Client != forward.Cli
 func (d *Dialogue) passesThrough() bool { return !d.config.Passive.IsEmpty() }
 
 // legs returns the legs on which the gateway speaks TLS on the next data connection.
-func (d *Dialogue) legs() pinhole.Encrypted {
-	return pinhole.Encrypted{
+func (d *Dialogue) legs() pinhole.TLSLegs {
+	return pinhole.TLSLegs{
 		Client: d.protection.private,
 		Server: d.config.TLS.Server != forward.ServerTLSOff && !d.config.TLS.ServerClear,
 	}
@@ -67,12 +67,12 @@ func (d *Dialogue) clientHello(s *Step) {
 func (d *Dialogue) openPassthrough(s *Step) {
 	d.drop(s)
 	s.Action = OpenPassthrough
-	s.Passthrough = pinhole.Passage{
-		From:  d.addrs.Client,
-		At:    d.addrs.Gateway,
-		Ports: d.config.Passive,
-		To:    d.addrs.Server,
-		As:    d.addrs.Outside,
+	s.Passthrough = pinhole.Passthrough{
+		From:     d.addrs.Client,
+		Listen:   d.addrs.Gateway,
+		Ports:    d.config.Passive,
+		Target:   d.addrs.Server,
+		SourceIP: d.addrs.Outside,
 	}
 }
 

@@ -39,9 +39,9 @@ const (
 // shares no memory with the event's line, and no later event changes it.
 type Step struct {
 	Action      Action
-	Pinhole     pinhole.Pinhole // of Open
-	Bridge      pinhole.Bridge  // of Bridge
-	Passthrough pinhole.Passage // of OpenPassthrough
+	Pinhole     pinhole.Pinhole     // of Open
+	Bridge      pinhole.Bridge      // of Bridge
+	Passthrough pinhole.Passthrough // of OpenPassthrough
 
 	ToClient, ToServer []byte // whole lines with CR LF; before ToClient there may be answers to Telnet options
 	Synch              bool   // ToServer is urgent: send Telnet IP and Synch first (RFC 959 section 4.1.3)

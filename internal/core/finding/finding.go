@@ -80,3 +80,12 @@ func (f Finding) IsFault() bool { return f.Severity == Fault }
 func Faults(all []Finding) []Finding {
 	return slices.DeleteFunc(slices.Clone(all), func(f Finding) bool { return !f.IsFault() })
 }
+
+// Worst returns the severity of the finding that matters most; OK where there is none.
+func Worst(all []Finding) Severity {
+	worst := OK
+	for _, f := range all {
+		worst = min(worst, f.Severity)
+	}
+	return worst
+}

@@ -54,3 +54,19 @@ func TestFaults(t *testing.T) {
 		t.Errorf("Faults changed its argument: %v", all)
 	}
 }
+
+func TestWorst(t *testing.T) {
+	ok, info, fault := Finding{Severity: OK}, Finding{Severity: Info}, Finding{Text: "a"}
+	for _, c := range []struct {
+		all  []Finding
+		want Severity
+	}{
+		{nil, OK},
+		{[]Finding{ok, info, ok}, Info},
+		{[]Finding{ok, fault, info}, Fault},
+	} {
+		if got := Worst(c.all); got != c.want {
+			t.Errorf("%v: got %s; want %s", c.all, got, c.want)
+		}
+	}
+}

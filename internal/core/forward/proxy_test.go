@@ -197,7 +197,7 @@ func TestDrawnEvenly(t *testing.T) {
 func TestOneFamily(t *testing.T) {
 	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	hole := func(from, at, to, as netip.Addr) pinhole.Pinhole {
-		return pinhole.Pinhole{From: from, At: netip.AddrPortFrom(at, 50000), To: netip.AddrPortFrom(to, 50001), As: as}
+		return pinhole.Pinhole{From: from, Listen: netip.AddrPortFrom(at, 50000), Target: netip.AddrPortFrom(to, 50001), SourceIP: as}
 	}
 	for _, tt := range []struct {
 		hole pinhole.Pinhole

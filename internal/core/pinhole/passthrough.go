@@ -1,36 +1,55 @@
 package pinhole
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
 	"ftpgate/internal/core/forward"
 )
 
-// Encrypted says on which legs of a data connection the gateway itself speaks TLS.
-type Encrypted struct{ Client, Server bool }
-
-// Any tells whether there is such a leg: then the kernel cannot carry the connection.
-func (e Encrypted) Any() bool { return e.Client || e.Server }
-
-// Passage is the permission for one client to reach a server's passive ports one to one, while it has a
+// Passthrough is the permission for one client to reach a server's passive ports one to one, while it has a
 // session that is encrypted from end to end.
-type Passage struct {
-	From  netip.Addr        // the client
-	At    netip.Addr        // the gateway's address that it dialled
-	Ports forward.PortRange // the same at the gateway and at the server
-	To    netip.Addr        // the server
-	As    netip.Addr        // the gateway's address that the server sees: the one it knows from control
+type Passthrough struct {
+	From     netip.Addr        // the client
+	Listen   netip.Addr        // the gateway's address that it connected to
+	Ports    forward.PortRange // the same at the gateway and at the server
+	Target   netip.Addr        // the server
+	SourceIP netip.Addr        // the gateway's address that the server sees: the one it knows from control
 }
 
-// String returns "FROM > AT:PORTS > AS > TO".
-func (p Passage) String() string {
-	return fmt.Sprintf("%s > %s port %s > %s > %s", p.From, p.At, p.Ports, p.As, p.To)
+// String returns "FROM > LISTEN port PORTS > SOURCE > TARGET".
+func (p Passthrough) String() string {
+	return fmt.Sprintf("%s > %s port %s > %s > %s", p.From, p.Listen, p.Ports, p.SourceIP, p.Target)
 }
 
-// OneFamily tells whether every address of the passage is of the same version of IP, so that the
-// kernel can translate what goes through.
-func (p Passage) OneFamily() bool {
-	v4 := p.From.Is4()
-	return p.At.Is4() == v4 && p.To.Is4() == v4 && p.As.IsValid() && p.As.Is4() == v4
+// OneFamily reports whether every address of the passthrough is of the same version of IP, so that the kernel
+// can translate what goes through.
+func (p Passthrough) OneFamily() bool { return oneFamily(p.From, p.Listen, p.Target, p.SourceIP) }
+
+// Unmap returns the passthrough with its IPv4 addresses written as such, however the caller's sockets write
+// them.
+func (p Passthrough) Unmap() Passthrough {
+	p.From, p.Listen = p.From.Unmap().WithZone(""), p.Listen.Unmap()
+	p.Target, p.SourceIP = p.Target.Unmap(), p.SourceIP.Unmap()
+	return p
+}
+
+// Validate returns an error for a passthrough that is not exact, as for a pinhole, or that opens ports of
+// services.
+func (p Passthrough) Validate() error {
+	hole := Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, 0),
+		Target: netip.AddrPortFrom(p.Target, p.Ports.Last), SourceIP: p.SourceIP}
+	if err := hole.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case p.Ports.First > p.Ports.Last:
+		return fmt.Errorf("ports %d-%d are no range", p.Ports.First, p.Ports.Last)
+	case p.Ports.First < forward.LowestDataPort:
+		return fmt.Errorf("port %d is below %d", p.Ports.First, forward.LowestDataPort)
+	case p.Target == p.Listen:
+		return errors.New("it leads to itself")
+	}
+	return nil
 }

@@ -1,46 +1,104 @@
+// Package pinhole describes the permission for data connections: a pinhole for exactly one of them, a bridge
+// that the gateway connects to both ends, and a passthrough for a session that nobody here reads.
+//
+// It is pure: it opens nothing.
 package pinhole
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 )
 
-// Pinhole is the permission for exactly one data connection: who may come, where to, and where it
-// leads. In passive mode the client comes and it leads to the server; in active mode the server
-// comes and it leads to the client.
+// Pinhole is the permission for exactly one data connection: who may connect, to which port of the gateway, and
+// where the connection leads. In passive mode the client connects and the target is the server; in active mode
+// the server connects and the target is the client.
 type Pinhole struct {
-	From netip.Addr     // who may connect
-	At   netip.AddrPort // the gateway's address for it, and its port; port 0 until one is drawn
-	To   netip.AddrPort // the far end
-	As   netip.Addr     // the gateway's address that the far end sees: the one it knows from control
+	From     netip.Addr     // who may connect
+	Listen   netip.AddrPort // the gateway's address and port for it; port 0 until one is drawn
+	Target   netip.AddrPort // the far end
+	SourceIP netip.Addr     // the gateway's address that the target sees: the one it knows from control
 
-	// Active: the server comes, and may do so before it has said yes to PORT. Such a connection has to
-	// be kept waiting, because there are servers whose yes it decides (pyftpdlib).
+	// Active: the server connects, and may do so before it accepts PORT. Such a connection is kept waiting,
+	// because there are servers that accept PORT only if they can connect (pyftpdlib).
 	Active bool
 
-	Encrypted Encrypted // the legs on which the gateway speaks TLS
+	TLS TLSLegs // the legs on which the gateway speaks TLS
 }
 
-// String returns "FROM > AT > AS > TO".
+// String returns "FROM > LISTEN > SOURCE > TARGET".
 func (p Pinhole) String() string {
-	return fmt.Sprintf("%s > %s > %s > %s", p.From, p.At, p.As, p.To)
+	return fmt.Sprintf("%s > %s > %s > %s", p.From, p.Listen, p.SourceIP, p.Target)
 }
 
-// OneFamily tells whether every address of the pinhole is of the same version of IP, so that the
-// kernel can translate the connection.
+// OneFamily reports whether every address of the pinhole is of the same version of IP, so that the kernel can
+// translate the connection.
 func (p Pinhole) OneFamily() bool {
-	v4 := p.From.Is4()
-	return p.At.Addr().Is4() == v4 && p.To.Addr().Is4() == v4 && p.As.IsValid() && p.As.Is4() == v4
+	return oneFamily(p.From, p.Listen.Addr(), p.Target.Addr(), p.SourceIP)
+}
+
+// Unmap returns the pinhole with its IPv4 addresses written as such, however the caller's sockets write them.
+func (p Pinhole) Unmap() Pinhole {
+	p.From, p.SourceIP = p.From.Unmap(), p.SourceIP.Unmap()
+	p.Listen = netip.AddrPortFrom(p.Listen.Addr().Unmap(), p.Listen.Port())
+	p.Target = netip.AddrPortFrom(p.Target.Addr().Unmap(), p.Target.Port())
+	return p
+}
+
+// Validate returns an error for a pinhole that is not exact: one that lets everybody in, or that opens at all
+// addresses.
+func (p Pinhole) Validate() error {
+	switch at := p.Listen.Addr(); {
+	case !p.From.IsValid() || p.From.IsUnspecified():
+		return errors.New("who may connect is not said")
+	case !at.IsValid() || at.IsUnspecified():
+		return errors.New("the gateway's address is not said")
+	case at.Is4() != p.From.Is4():
+		return errors.New("who may connect and the gateway's address are of two families")
+	}
+	return validateTarget(p.Target)
 }
 
 // Leg is one end that the gateway connects to.
 type Leg struct {
-	As netip.Addr     // the gateway's address that the end sees; not valid: the kernel's choice
-	To netip.AddrPort // where the end listens
+	SourceIP netip.Addr     // the gateway's address that the end sees; not valid: the kernel's choice
+	Target   netip.AddrPort // where the end listens
 }
 
 // Bridge is a data connection of which both ends listen: an active client and a passive server.
 type Bridge struct {
 	Client, Server Leg
-	Encrypted      Encrypted // the legs on which the gateway speaks TLS
+	TLS            TLSLegs // the legs on which the gateway speaks TLS
+}
+
+// Validate returns an error where an end cannot be connected to.
+func (b Bridge) Validate() error {
+	if err := validateTarget(b.Client.Target); err != nil {
+		return err
+	}
+	return validateTarget(b.Server.Target)
+}
+
+// TLSLegs says on which legs of a data connection the gateway speaks TLS.
+type TLSLegs struct{ Client, Server bool }
+
+// Any reports whether there is such a leg: then the kernel cannot carry the connection.
+func (l TLSLegs) Any() bool { return l.Client || l.Server }
+
+// validateTarget returns an error for an address and port that nothing can listen at.
+func validateTarget(to netip.AddrPort) error {
+	if !to.IsValid() || to.Addr().IsUnspecified() || to.Port() == 0 {
+		return fmt.Errorf("%s is nowhere to connect to", to)
+	}
+	return nil
+}
+
+// oneFamily reports whether addresses are all IPv4 or all IPv6.
+func oneFamily(addrs ...netip.Addr) bool {
+	for _, a := range addrs {
+		if !a.IsValid() || a.Is4() != addrs[0].Is4() {
+			return false
+		}
+	}
+	return true
 }

@@ -1,3 +1,4 @@
+// Package verdict says why a session failed: a code for programs, one sentence and one remedy for people.
 package verdict
 
 import (
@@ -8,20 +9,20 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Code names what went wrong, or that nothing did. Codes are part of the interface.
+// Code names what went wrong, or that nothing did. Codes are part of the interface: programs compare them.
 type Code string
 
 // The codes.
 const (
 	CodeFine    Code = "fine"    // nothing went wrong so far
-	CodeWaiting Code = "waiting" // for somebody, who may still come
+	CodeWaiting Code = "waiting" // a peer has not connected yet, and still may
 
 	CodeServerUnreachable Code = "server_unreachable"
 	CodeServerSilent      Code = "server_silent"
-	CodeServerTurnedAway  Code = "server_turned_away" // it greets with a no
+	CodeServerTurnedAway  Code = "server_turned_away" // its greeting is a refusal
 	CodeServerLeft        Code = "server_left"
-	CodeServerTLS         Code = "server_tls"    // no TLS with the server could be agreed upon
-	CodeServerNoTLS       Code = "server_no_tls" // it offers none
+	CodeServerTLS         Code = "server_tls"    // the TLS handshake with the server failed
+	CodeServerNoTLS       Code = "server_no_tls" // it offers no TLS
 	CodeServerBadReply    Code = "server_bad_reply"
 	CodeServerUnasked     Code = "server_unasked_reply"
 	CodeServerLowPort     Code = "server_low_port"
@@ -57,7 +58,7 @@ const (
 	CodeTruncated   Code = "truncated"
 	CodeNobodyCame  Code = "client_never_connected"
 	CodeStranger    Code = "client_from_elsewhere"
-	CodeFiltered    Code = "gateway_filter" // the connection came, and did not get through the gateway
+	CodeFiltered    Code = "gateway_filter" // the connection reached the gateway and did not get through it
 	CodeTooLate     Code = "client_too_late"
 	CodeServerNever Code = "server_never_connected"
 	CodeServerData  Code = "server_data_unreachable"
@@ -66,31 +67,32 @@ const (
 	CodeAborted     Code = "aborted"
 )
 
-// Fault is something that went wrong, or was refused, with what there is to be said of it.
+// Fault is something that went wrong or was refused, with the details that its sentence needs. A field that is not
+// known is zero.
 type Fault struct {
 	Code   Code
 	Verb   string            // the command that it is about
-	Said   string            // the reply that it got, or why it was refused in plain words
-	Peer   netip.Addr        // who is meant, where that is not plain
-	At     netip.AddrPort    // where somebody was to connect to
-	Ports  forward.PortRange // from which At was drawn
-	Waited time.Duration
+	Said   string            // the reply to it, or the reason for the refusal in plain words
+	Peer   netip.Addr        // the peer that it is about
+	At     netip.AddrPort    // where the peer should have connected to
+	Ports  forward.PortRange // the range that At was drawn from
+	Waited time.Duration     // how long the gateway waited for the connection
 	Err    string
-	Remedy string // in place of the verdict's own; empty: that
-	Fatal  bool   // it has ended the session
+	Remedy string // replaces the verdict's own remedy; empty: it does not
+	Fatal  bool   // it ended the session
 }
 
-// sentence makes a verdict's words.
+// sentence makes the text and the remedy of a verdict. A nil remedy means that there is nothing to do.
 type sentence struct {
 	text   func(Fault) string
 	remedy func(Fault) string
 }
 
-// Verdict says it in one sentence, with a remedy in another.
+// Verdict returns the fault as one sentence, and the remedy as another.
 func (f Fault) Verdict() Verdict {
-	s, known := controlWords[f.Code]
+	s, known := controlSentences[f.Code]
 	if !known {
-		s, known = dataWords[f.Code]
+		s, known = dataSentences[f.Code]
 	}
 	if !known {
 		return Verdict{f.Code, cmp.Or(f.Said, f.Err, string(f.Code)), f.Remedy}
@@ -102,7 +104,7 @@ func (f Fault) Verdict() Verdict {
 	return v
 }
 
-// Minor tells whether a client gets on all the same after such a fault: it has tried what it could do without.
+// Minor reports whether clients usually go on after such a fault: they tried something that they can do without.
 func (f Fault) Minor() bool {
 	switch f.Code {
 	case CodeTLSRefused, CodeTLSOther, CodeCommand, CodeFamily, CodeServerUnasked, CodeNotLoggedIn, CodeLogin, CodeTLSRequired:
@@ -111,8 +113,8 @@ func (f Fault) Minor() bool {
 	return false
 }
 
-// Plain tells whether such an end explains nothing where something had failed before: a client that gave up
-// was idle in the end.
+// Plain reports whether such an end of a session explains nothing if something failed before: a client that gave
+// up is idle in the end.
 func (f Fault) Plain() bool {
 	return f.Code == CodeIdle || f.Code == CodeShutDown || f.Code == CodeKilled
 }

@@ -1,11 +1,11 @@
-// Package pinhole is the kernel data path as a session sees it: it draws the gateway's port for a data
-// connection and has the kernel open it for exactly that connection.
+// Package kernelpath is the kernel's data path as a session sees it: it chooses the gateway's port for a data
+// connection and has the kernel open it for exactly that connection. It also has the kernel open passthroughs
+// for sessions that are encrypted from end to end, one for all sessions of a client.
 //
-// And it has the kernel open passages for sessions that are encrypted from end to end, one for all
-// sessions of a client.
+// It carries no data, it listens nowhere, and it does not know how the kernel is programmed. It never gives
+// the same port to one client twice at a time.
 //
-// It carries no data, listens nowhere, and does not know how the kernel is told; and it never gives
-// one client's port to the same client twice at a time.
+// Locks: Path.mu and Pinhole.mu are never held together, and neither is held while the kernel is called.
 package kernelpath
 
 import (
@@ -22,151 +22,152 @@ import (
 var (
 	// ErrNoPorts says that every port of the range is taken.
 	ErrNoPorts = errors.New("no passive port is free")
-	// ErrClosed says that a hole was closed before it was to be armed.
+	// ErrClosed says that Arm was called after Close.
 	ErrClosed = errors.New("pinhole is closed")
 )
 
-// Kernel has pinholes and passages in its tables; nft.Pinholes and nft.Passages do. Its methods may be called by several
-// goroutines at once, and return when what they do is in force.
+// Kernel keeps pinholes and passthroughs in its tables; package nftset implements it. Several goroutines may
+// call its methods at once. They return when the change is in force.
 type Kernel interface {
-	// Add lets the pinhole's connection through, once and not for long.
+	// Add lets the pinhole's connection through, once and for a limited time.
 	Add(pinhole.Pinhole) error
 	// Remove closes the pinhole; one that is not there is no error.
 	Remove(pinhole.Pinhole) error
-	// Retire is Remove for a pinhole that has been used, some time soon.
-	Retire(pinhole.Pinhole)
-	// Pass opens the passage, until Shut.
-	Pass(pinhole.Passage) error
-	// Shut closes the passage; one that is not there is no error.
-	Shut(pinhole.Passage) error
+	// RemoveLater removes a pinhole that has been used, some time soon, and does not wait for it.
+	RemoveLater(pinhole.Pinhole)
+	// AddPassthrough opens the passthrough, until RemovePassthrough.
+	AddPassthrough(pinhole.Passthrough) error
+	// RemovePassthrough closes the passthrough; one that is not there is no error.
+	RemovePassthrough(pinhole.Passthrough) error
 }
 
-// Path opens the pinholes and passages of all forwards. Clients share the ports: two may have the same one at the
-// same time. It may be used by several goroutines at once.
+// Path opens the pinholes and passthroughs of all forwards. Clients share the ports: two clients may have the
+// same port at the same time. Several goroutines may use it at once.
 type Path struct {
 	kernel Kernel
 	free   func(netip.AddrPort) bool
 	log    *slog.Logger
 
-	mu       sync.Mutex
-	taken    map[entry]struct{}
-	passages map[pair][]*passage // a client has few at one address of the gateway
+	mu           sync.Mutex
+	taken        map[portKey]struct{}
+	passthroughs map[clientKey][]*passthrough // a client has few at one address of the gateway
 }
 
-// entry is what no two pinholes may have in common.
-type entry struct {
-	from netip.Addr
-	at   netip.AddrPort
+// portKey is what no two pinholes may have in common.
+type portKey struct {
+	from   netip.Addr
+	listen netip.AddrPort
 }
 
-// New returns the path over a kernel. free tells whether the gateway itself leaves a port alone: nobody
-// listens there, and no rule leads it elsewhere; it is asked for each port that is drawn. What the
-// kernel fails to remove is logged.
+// New returns the path over a kernel. free reports whether the gateway itself leaves a port alone: nobody
+// listens there, and no rule translates it. It is called for each port that is drawn. What the kernel fails
+// to remove is logged.
 func New(kernel Kernel, free func(netip.AddrPort) bool, log *slog.Logger) *Path {
-	return &Path{kernel: kernel, free: free, log: log, taken: map[entry]struct{}{}, passages: map[pair][]*passage{}}
+	return &Path{kernel: kernel, free: free, log: log,
+		taken: map[portKey]struct{}{}, passthroughs: map[clientKey][]*passthrough{}}
 }
 
-// Open reserves a port of the range for a pinhole: hole.At has the address and no port yet. The kernel
-// knows nothing of it before Arm. The error wraps ErrNoPorts where all ports are taken. The
-// caller closes the hole.
-func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Hole, error) {
+// Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. The kernel
+// learns of it in Arm. The error wraps ErrNoPorts where all ports are taken. The caller closes the pinhole.
+func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Pinhole, error) {
 	for port := range ports.Drawn() {
-		at := netip.AddrPortFrom(hole.At.Addr(), port)
-		if !p.take(entry{hole.From, at}) {
+		listen := netip.AddrPortFrom(hole.Listen.Addr(), port)
+		if !p.take(portKey{hole.From, listen}) {
 			continue
 		}
-		if p.free(at) {
-			hole.At = at
-			return &Hole{path: p, hole: hole}, nil
+		if p.free(listen) {
+			hole.Listen = listen
+			return &Pinhole{path: p, hole: hole}, nil
 		}
-		p.giveBack(entry{hole.From, at})
+		p.giveBack(portKey{hole.From, listen})
 	}
-	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.At.Addr(), ErrNoPorts, ports)
+	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.Listen.Addr(), ErrNoPorts, ports)
 }
 
-// take reserves a port, unless it is taken.
-func (p *Path) take(e entry) bool {
+// take reserves a port, and reports whether it was free.
+func (p *Path) take(k portKey) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, taken := p.taken[e]; taken {
+	if _, taken := p.taken[k]; taken {
 		return false
 	}
-	p.taken[e] = struct{}{}
+	p.taken[k] = struct{}{}
 	return true
 }
 
-func (p *Path) giveBack(e entry) {
+func (p *Path) giveBack(k portKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.taken, e)
+	delete(p.taken, k)
 }
 
-// Hole is one pinhole of a session, from the port to the end of the session's interest in it. Its
-// methods may be called by several goroutines at once.
-type Hole struct {
-	path *Path
-	hole pinhole.Pinhole
+// Pinhole is one pinhole of a session. It goes from reserved to armed to closed, or from reserved to closed.
+// Several goroutines may call its methods at once.
+type Pinhole struct {
+	path  *Path
+	hole  pinhole.Pinhole
+	close sync.Once
 
 	mu     sync.Mutex
-	armed  bool // the kernel has it, or may have it
-	used   bool // its connection has come
+	arming sync.WaitGroup // calls of Arm that wait for the kernel; none begins after closed is set
+	armed  bool           // the kernel has it, or may have it
+	used   bool           // its connection has come
 	closed bool
 }
 
-// At returns where the connection is awaited.
-func (h *Hole) At() netip.AddrPort { return h.hole.At }
+// At returns the address and port at which the connection is expected.
+func (h *Pinhole) At() netip.AddrPort { return h.hole.Listen }
 
-// Arm opens the pinhole in the kernel; when it returns without an error, the port may be announced.
-// The error is the kernel's, or ErrClosed.
-func (h *Hole) Arm() error {
+// Arm opens the pinhole in the kernel. When it returns nil, the port may be announced. The error is the
+// kernel's, or ErrClosed.
+func (h *Pinhole) Arm() error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.closed {
+		h.mu.Unlock()
 		return ErrClosed
 	}
-	h.armed = true // also after an error, which may have come after the deed
+	h.armed = true // after an error too: the kernel may have done it all the same
+	h.arming.Add(1)
+	h.mu.Unlock()
+	defer h.arming.Done()
 	if err := h.path.kernel.Add(h.hole); err != nil {
 		return fmt.Errorf("pinhole: arm: %w", err)
 	}
 	return nil
 }
 
-// Finish waits for nothing: the kernel carries the data, and the ends see for themselves how a
-// transfer went. That it is over means that its connection has come.
-func (h *Hole) Finish(<-chan struct{}) error {
+// MarkUsed notes that the connection has come: its transfer is over.
+func (h *Pinhole) MarkUsed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.used = true
-	return nil
 }
 
-// Used tells whether the connection is known to have come.
-func (h *Hole) Used() bool {
+// Used reports whether the connection is known to have come.
+func (h *Pinhole) Used() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.used
 }
 
-// Settled says that Finish waits for nothing.
-func (h *Hole) Settled() bool { return true }
+// Close closes the pinhole in the kernel, if it was armed, and gives the port back. It does not wait for the
+// kernel where the pinhole was used: it lets nobody in any more. A connection that came through goes on. The
+// second Close does nothing.
+func (h *Pinhole) Close() { h.close.Do(h.closeOnce) }
 
-// Close closes the pinhole in the kernel, if it was armed, and then gives the port back. One whose
-// transfer is over is closed, having been used, and the kernel is rid of it soon. A connection that
-// has come through goes on. The second time it does nothing.
-func (h *Hole) Close() {
+func (h *Pinhole) closeOnce() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return
-	}
 	h.closed = true
+	armed, used := h.armed, h.used
+	h.mu.Unlock()
+	h.arming.Wait()
 	switch {
-	case h.armed && h.used:
-		h.path.kernel.Retire(h.hole)
-	case h.armed:
+	case armed && used:
+		h.path.kernel.RemoveLater(h.hole)
+	case armed:
 		if err := h.path.kernel.Remove(h.hole); err != nil {
 			h.path.log.Error("a pinhole stays open until it expires", "error", err)
 		}
 	}
-	h.path.giveBack(entry{h.hole.From, h.hole.At})
+	h.path.giveBack(portKey{h.hole.From, h.hole.Listen})
 }

@@ -9,28 +9,39 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/kernelpath"
 )
 
-// kernel remembers pinholes; it fails where it is told to.
+// kernel remembers what it has. It fails and it hangs where the test says so.
 type kernel struct {
 	mu        sync.Mutex
 	open      map[pinhole.Pinhole]int
 	removed   []pinhole.Pinhole
-	retired   []pinhole.Pinhole
+	later     []pinhole.Pinhole // removed later
 	errAdd    error
 	errRemove error
 
-	passages map[pinhole.Passage]int
-	shut     []pinhole.Passage
-	errPass  error
-	errShut  error
+	passthroughs         map[pinhole.Passthrough]int
+	removedPassthroughs  []pinhole.Passthrough
+	errAddPassthrough    error
+	errRemovePassthrough error
+
+	answer chan struct{} // nil: each call returns at once; else when it can receive
+}
+
+// wait holds a call up until the test lets it answer.
+func (k *kernel) wait() {
+	if k.answer != nil {
+		<-k.answer
+	}
 }
 
 func (k *kernel) Add(h pinhole.Pinhole) error {
+	k.wait()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.errAdd == nil {
@@ -47,28 +58,30 @@ func (k *kernel) Remove(h pinhole.Pinhole) error {
 	return k.errRemove
 }
 
-func (k *kernel) Retire(h pinhole.Pinhole) {
+func (k *kernel) RemoveLater(h pinhole.Pinhole) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.open, h)
-	k.retired = append(k.retired, h)
+	k.later = append(k.later, h)
 }
 
-func (k *kernel) Pass(p pinhole.Passage) error {
+func (k *kernel) AddPassthrough(p pinhole.Passthrough) error {
+	k.wait()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.errPass == nil {
-		k.passages[p]++
+	if k.errAddPassthrough == nil {
+		k.passthroughs[p]++
 	}
-	return k.errPass
+	return k.errAddPassthrough
 }
 
-func (k *kernel) Shut(p pinhole.Passage) error {
+func (k *kernel) RemovePassthrough(p pinhole.Passthrough) error {
+	k.wait()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.passages, p)
-	k.shut = append(k.shut, p)
-	return k.errShut
+	delete(k.passthroughs, p)
+	k.removedPassthroughs = append(k.removedPassthroughs, p)
+	return k.errRemovePassthrough
 }
 
 type bench struct {
@@ -78,7 +91,8 @@ type bench struct {
 }
 
 func newBench(free func(netip.AddrPort) bool) bench {
-	b := bench{kernel: &kernel{open: map[pinhole.Pinhole]int{}, passages: map[pinhole.Passage]int{}}, log: &bytes.Buffer{}}
+	k := &kernel{open: map[pinhole.Pinhole]int{}, passthroughs: map[pinhole.Passthrough]int{}}
+	b := bench{kernel: k, log: &bytes.Buffer{}}
 	b.Path = kernelpath.New(b.kernel, free, slog.New(slog.NewTextHandler(b.log, nil)))
 	return b
 }
@@ -86,8 +100,8 @@ func newBench(free func(netip.AddrPort) bool) bench {
 func all(netip.AddrPort) bool { return true }
 
 func holeFrom(from string) pinhole.Pinhole {
-	return pinhole.Pinhole{From: netip.MustParseAddr(from), At: netip.MustParseAddrPort("192.168.5.2:0"),
-		To: netip.MustParseAddrPort("203.0.113.21:40000"), As: netip.MustParseAddr("203.0.113.1")}
+	return pinhole.Pinhole{From: netip.MustParseAddr(from), Listen: netip.MustParseAddrPort("192.168.5.2:0"),
+		Target: netip.MustParseAddrPort("203.0.113.21:40000"), SourceIP: netip.MustParseAddr("203.0.113.1")}
 }
 
 var ports = forward.PortRange{First: 50000, Last: 50009}
@@ -97,17 +111,17 @@ var ports = forward.PortRange{First: 50000, Last: 50009}
 func TestOpenSharesPorts(t *testing.T) {
 	b := newBench(all)
 	elsewhere := holeFrom("192.168.5.1")
-	elsewhere.At = netip.MustParseAddrPort("192.168.5.3:0")
+	elsewhere.Listen = netip.MustParseAddrPort("192.168.5.3:0")
 	for _, hole := range []pinhole.Pinhole{holeFrom("192.168.5.1"), holeFrom("192.168.5.9"), elsewhere} {
 		var got []uint16
-		var last *kernelpath.Hole
+		var last *kernelpath.Pinhole
 		for range 10 {
 			h, err := b.Open(ports, hole)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if h.At().Addr() != hole.At.Addr() {
-				t.Errorf("got a port at %s; want it at %s", h.At(), hole.At.Addr())
+			if h.At().Addr() != hole.Listen.Addr() {
+				t.Errorf("got a port at %s; want it at %s", h.At(), hole.Listen.Addr())
 			}
 			got, last = append(got, h.At().Port()), h
 		}
@@ -115,7 +129,8 @@ func TestOpenSharesPorts(t *testing.T) {
 			t.Errorf("got ports %d; want each of %s once", got, ports)
 		}
 		_, err := b.Open(ports, hole)
-		if want := "no passive port is free in 50000-50009"; !errors.Is(err, kernelpath.ErrNoPorts) || !strings.HasSuffix(err.Error(), want) {
+		want := "no passive port is free in 50000-50009"
+		if !errors.Is(err, kernelpath.ErrNoPorts) || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("got error %v; want %q", err, want)
 		}
 		last.Close()
@@ -134,6 +149,7 @@ func TestOpenSharesPorts(t *testing.T) {
 	}
 }
 
+// A port that the gateway uses itself is not given away.
 func TestOpenAvoidsTheGatewaysOwn(t *testing.T) {
 	only := netip.MustParseAddrPort("192.168.5.2:50003")
 	b := newBench(func(at netip.AddrPort) bool { return at == only })
@@ -156,7 +172,7 @@ func TestArmAndClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := holeFrom("192.168.5.1")
-	want.At = h.At()
+	want.Listen = h.At()
 	if b.kernel.open[want] != 1 || len(b.kernel.open) != 1 {
 		t.Errorf("got %v in the kernel; want %s", b.kernel.open, want)
 	}
@@ -170,7 +186,7 @@ func TestArmAndClose(t *testing.T) {
 	}
 }
 
-// What the kernel refuses is the caller's to know, or stands in the log; the port is free afterwards.
+// What the kernel refuses is returned or logged; the port is free afterwards.
 func TestKernelFails(t *testing.T) {
 	b := newBench(all)
 	b.kernel.errAdd, b.kernel.errRemove = errors.New("no room"), errors.New("not listening")
@@ -207,7 +223,7 @@ func TestOpenAtOnce(t *testing.T) {
 				}
 				b.kernel.mu.Lock()
 				hole := holeFrom("192.168.5.1")
-				hole.At = h.At()
+				hole.Listen = h.At()
 				if n := b.kernel.open[hole]; n != 1 {
 					t.Errorf("%s is open %d times", h.At(), n)
 				}
@@ -231,8 +247,8 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// A pinhole whose transfer is over is retired, and nobody waits for the kernel.
-func TestUsedIsRetired(t *testing.T) {
+// A pinhole whose transfer is over is removed later, and nobody waits for the kernel.
+func TestUsedIsRemovedLater(t *testing.T) {
 	b := newBench(all)
 	h, err := b.Open(ports, holeFrom("192.168.5.1"))
 	if err != nil {
@@ -241,12 +257,50 @@ func TestUsedIsRetired(t *testing.T) {
 	if err := h.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Finish(nil); err != nil {
-		t.Fatal(err)
-	}
+	h.MarkUsed()
 	h.Close()
 	h.Close()
-	if len(b.kernel.retired) != 1 || len(b.kernel.removed) != 0 || b.kernel.retired[0].At != h.At() {
-		t.Errorf("got retired %v, removed %v; want the hole retired once", b.kernel.retired, b.kernel.removed)
+	if len(b.kernel.later) != 1 || len(b.kernel.removed) != 0 || b.kernel.later[0].Listen != h.At() {
+		t.Errorf("got %v removed later, %v removed; want the pinhole removed later, once", b.kernel.later, b.kernel.removed)
 	}
+}
+
+// While the kernel hangs over one pinhole, the path serves others. The Close of the first one waits until
+// nothing of it can be left in the kernel.
+func TestArmHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(all)
+		open := func() *kernelpath.Pinhole {
+			h, err := b.Open(ports, holeFrom("192.168.5.1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return h
+		}
+		hangs, closed := open(), false
+		b.kernel.answer = make(chan struct{})
+		go func() {
+			if err := hangs.Arm(); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		open().Close()
+		go func() {
+			hangs.Close()
+			closed = true
+		}()
+		synctest.Wait()
+		if closed || hangs.Used() {
+			t.Errorf("got closed %t, used %t while the kernel hangs; want neither", closed, hangs.Used())
+		}
+		if err := hangs.Arm(); !errors.Is(err, kernelpath.ErrClosed) {
+			t.Errorf("arm while it closes: got error %v; want %v", err, kernelpath.ErrClosed)
+		}
+		close(b.kernel.answer)
+		synctest.Wait()
+		if !closed || len(b.kernel.open) > 0 || len(b.kernel.removed) != 1 {
+			t.Errorf("got closed %t, %v in the kernel; want it removed", closed, b.kernel.open)
+		}
+	})
 }

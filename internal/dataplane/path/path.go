@@ -1,3 +1,11 @@
+// Package path chooses what carries each data connection, the kernel or the relay, and the gateway's port for
+// it. It counts what the kernel carries, and it brings the kernel's table back when another program has taken
+// it away.
+//
+// It moves no data and parses no FTP: package relay copies, package kernelpath has the kernel translate, and
+// the session (package proxy) decides what to open.
+//
+// Locks: portCache.mu, hostAddresses.mu and restorer.mu are leaves. Nothing is called while one is held.
 package path
 
 import (
@@ -6,205 +14,154 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
-	"sync"
 	"sync/atomic"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/kernelpath"
+	"ftpgate/internal/dataplane/passthrough"
 	"ftpgate/internal/dataplane/relay"
-	"ftpgate/internal/gateway"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/kernel/system"
 	"ftpgate/internal/observe/flows"
 )
 
-// Paths are the data paths of all forwards: the kernel's, where it can be had, and the relay.
+// Config is what Paths works with.
+type Config struct {
+	Table string // the kernel's, in which pinholes are opened
+	Log   *slog.Logger
+	// Restore installs the table again after another program has removed it. Several goroutines may need
+	// it at once; it is called by one.
+	Restore func() error
+	// Watcher returns what counts the connections that the kernel carries; nil, or a nil result: nobody.
+	Watcher func() *flows.Watcher
+}
+
+// Paths are the data paths of all forwards: the kernel's, where it is available, and the relay. Several
+// goroutines may call its methods at once, except Update and Close.
 type Paths struct {
-	table string
-	log   *slog.Logger
+	table      string
+	log        *slog.Logger
+	expect     func(pinhole.Pinhole) expectation // nil result: nobody counts
+	openTables func(table string, failed func(error)) (pinholeSet, passthroughSet, error)
 
-	holes    *nftset.Pinholes // nil: none
-	passages *nftset.Passages // nil: none
-	relayed  *relay.Passages
-	path     *kernelpath.Path                    // over both; nil: none
-	kernel   atomic.Pointer[kernelpath.Path]     // path, while the tables are in use
-	local    atomic.Pointer[map[netip.Addr]bool] // the gateway's own addresses
-	static   atomic.Pointer[claimed]             // ports that rules lead elsewhere
-
-	Watcher *flows.Watcher // counts what the kernel carries; nil: nobody does
-
-	mu    sync.Mutex
-	found map[netip.AddrPort]time.Time // ports that nobody listened at then
-
-	Lost     chan loss // asks follow to bring the table back
-	restores atomic.Uint64
+	tables   atomic.Pointer[tables]          // nil: they were never available
+	kernel   atomic.Pointer[kernelpath.Path] // over tables, while they are available; nil: they are not
+	relayed  *passthrough.Passthroughs
+	reserved atomic.Pointer[reservedPorts]
+	free     *portCache
+	host     *hostAddresses
+	restorer *restorer
 }
 
-// loss is a table that somebody else has taken away.
-type loss struct {
-	seen uint64 // restores when it was noticed
-	done chan error
+// tables are the kernel's pinholes and passthroughs, and the path over both.
+type tables struct {
+	pinholes     pinholeSet
+	passthroughs passthroughSet
+	path         *kernelpath.Path
 }
 
-func NewPaths(table string, log *slog.Logger) *Paths {
-	p := &Paths{table: table, log: log, found: map[netip.AddrPort]time.Time{}, Lost: make(chan loss)}
-	p.relayed = relay.NewPassages(0, p.carried)
+// pinholeSet has pinholes in the kernel; nftset.Pinholes implements it.
+type pinholeSet interface {
+	Add(pinhole.Pinhole) error
+	Remove(pinhole.Pinhole) error
+	Retire(pinhole.Pinhole)
+	Close() error
+}
+
+// passthroughSet has passthroughs in the kernel; nftset.Passages implements it.
+type passthroughSet interface {
+	Add(pinhole.Passthrough) error
+	Remove(pinhole.Passthrough) error
+	Renew() error // puts those that should be there into a table that has none
+	Ranges() []forward.PortRange
+	Close() error
+}
+
+// New returns the paths. Until Update there is no forward, and the relay carries everything. The caller
+// closes them.
+func New(c Config) *Paths {
+	p := &Paths{table: c.Table, log: c.Log, openTables: openTables, free: newPortCache(system.PortFree),
+		host: &hostAddresses{read: system.Addresses, log: c.Log}}
+	p.expect = func(hole pinhole.Pinhole) expectation {
+		if c.Watcher == nil {
+			return nil
+		}
+		if w := c.Watcher(); w != nil {
+			return w.Await(hole)
+		}
+		return nil
+	}
+	p.restorer = &restorer{log: c.Log, table: c.Table, timeout: restoreTime}
+	p.restorer.restore = func() error {
+		if err := c.Restore(); err != nil {
+			return err
+		}
+		return p.tables.Load().passthroughs.Renew()
+	}
+	p.relayed = passthrough.New(0, p.passthroughEnded)
 	return p
 }
 
+// openTables connects to the kernel's table.
+func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, error) {
+	pinholes, err := nftset.OpenPinholes(table)
+	if err != nil {
+		return nil, nil, err
+	}
+	passthroughs, err := nftset.OpenPassages(table, failed)
+	if err != nil {
+		return nil, nil, errors.Join(err, pinholes.Close())
+	}
+	return pinholes, passthroughs, nil
+}
+
+// Close ends everything that the relay's passthroughs carry, and waits for it. No data connection may be open.
 func (p *Paths) Close() {
 	p.relayed.Close()
-	if p.holes != nil {
-		p.holes.Close()
-	}
-	if p.passages != nil {
-		p.passages.Close()
+	p.restorer.close()
+	if t := p.tables.Load(); t != nil {
+		_ = t.pinholes.Close() // the table is gone, or goes
+		_ = t.passthroughs.Close()
 	}
 }
 
-// Update tells the paths of the forwards that are published now, and whether the kernel has their table.
-func (p *Paths) Update(forwards []forward.Resolved, tables bool) error {
-	p.static.Store(claim(forwards))
-	p.LookAround()
-	if !tables {
+// Update sets the forwards that are published now, and whether the kernel has their table (usable).
+func (p *Paths) Update(forwards []forward.Resolved, usable bool) error {
+	p.reserved.Store(reservedBy(forwards))
+	p.host.refreshHost()
+	if !usable {
 		p.kernel.Store(nil)
 		return nil
 	}
-	if p.holes == nil {
-		if err := p.openTables(); err != nil {
+	t := p.tables.Load()
+	if t == nil { // they keep what is open for as long as the daemon runs
+		pinholes, passthroughs, err := p.openTables(p.table, p.notRenewed)
+		if err != nil {
 			return fmt.Errorf("data path: %w", err)
 		}
+		t = &tables{pinholes: pinholes, passthroughs: passthroughs}
+		t.path = kernelpath.New(restoring{t, p.restorer}, p.isFree, p.log)
+		p.tables.Store(t)
 	}
-	p.kernel.Store(p.path)
-	if err := p.passages.Renew(); err != nil { // a table that was replaced has none
+	p.kernel.Store(t.path)
+	if err := t.passthroughs.Renew(); err != nil { // a table that was replaced has none
 		return fmt.Errorf("data path: %w", err)
 	}
 	return nil
 }
 
-// openTables makes the kernel's path, which knows what is taken for as long as the daemon runs.
-func (p *Paths) openTables() (err error) {
-	if p.holes, err = nftset.OpenPinholes(p.table); err != nil {
-		return err
+// PassthroughRanges returns the port ranges of the passthroughs that are open in the kernel.
+func (p *Paths) PassthroughRanges() []forward.PortRange {
+	if t := p.tables.Load(); t != nil {
+		return t.passthroughs.Ranges()
 	}
-	if p.passages, err = nftset.OpenPassages(p.table, p.notRenewed); err != nil {
-		return err
-	}
-	p.path = kernelpath.New(restoring{p}, p.free, p.log)
 	return nil
 }
 
-// Held returns the ranges of the passages that are open.
-func (p *Paths) Held() []forward.PortRange {
-	if p.passages == nil {
-		return nil
-	}
-	return p.passages.Ranges()
-}
-
-// LookAround learns which addresses are the gateway's own at the moment.
-func (p *Paths) LookAround() {
-	addrs, err := system.Addresses()
-	if err != nil {
-		p.log.Warn("the gateway's own addresses cannot be read", "err", err)
-		return
-	}
-	local := make(map[netip.Addr]bool, len(addrs))
-	for _, a := range addrs {
-		local[a.WithZone("")] = true
-	}
-	p.local.Store(&local)
-}
-
-func (p *Paths) isLocal(a netip.Addr) bool {
-	local := p.local.Load()
-	return a.IsLoopback() || local != nil && (*local)[a]
-}
-
-// claimed are the ports of the gateway that rules lead elsewhere: an address that is not valid stands for
-// all of them. Forwards do not share any (dnat.Check).
-type claimed struct {
-	listens map[netip.Addr]map[uint16]bool
-	ranges  map[netip.Addr][]forward.PortRange
-}
-
-// claim finds what the forwards' rules, and those of their passages, lead elsewhere.
-func claim(forwards []forward.Resolved) *claimed {
-	c := &claimed{map[netip.Addr]map[uint16]bool{}, map[netip.Addr][]forward.PortRange{}}
-	for _, f := range forwards {
-		at := f.Listen.Addr
-		if f.Tracking != forward.TrackingProxy {
-			if c.listens[at] == nil {
-				c.listens[at] = map[uint16]bool{}
-			}
-			c.listens[at][f.Listen.Port] = true
-		}
-		if !f.ServerPorts.IsEmpty() && f.ServerPorts != forward.AllPorts {
-			c.ranges[at] = append(c.ranges[at], f.ServerPorts)
-		}
-	}
-	return c
-}
-
-// has tells whether a port is led elsewhere.
-func (c *claimed) has(at netip.AddrPort) bool {
-	for _, addr := range []netip.Addr{at.Addr(), {}} {
-		if c.listens[addr][at.Port()] ||
-			slices.ContainsFunc(c.ranges[addr], func(r forward.PortRange) bool { return r.Contains(at.Port()) }) {
-			return true
-		}
-	}
-	return false
-}
-
-// led tells whether rules lead a port elsewhere.
-func (p *Paths) led(at netip.AddrPort) bool {
-	static := p.static.Load()
-	return static != nil && static.has(at)
-}
-
-// free tells whether the gateway has no use of its own for a port. Whether a program listens there is
-// asked of the kernel once in askAgain: a program that comes later has clients of its own, of whom
-// one at most meets a pinhole, once.
-func (p *Paths) free(at netip.AddrPort) bool {
-	if p.led(at) {
-		return false
-	}
-	now := time.Now()
-	p.mu.Lock()
-	asked, known := p.found[at]
-	p.mu.Unlock()
-	if known && now.Sub(asked) < askAgain {
-		return true
-	}
-	if !system.PortFree(at) {
-		return false
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.found) >= maxFound {
-		clear(p.found)
-	}
-	p.found[at] = now
-	return true
-}
-
-const (
-	// askAgain is how old an answer may be. To ask takes four system calls, and most ports of a range are asked for
-	// again and again where there is much to transfer.
-	askAgain = 2 * time.Minute
-	// maxFound is a range of passive ports at four addresses, some 6 MiB.
-	maxFound = 1 << 16
-)
-
-// Of returns the data path of a forward.
-func (p *Paths) Of(current func() forward.Resolved) dataplane.DataPath {
+// For returns the data path of a forward; current returns the forward as it is at the moment.
+func (p *Paths) For(current func() forward.Resolved) dataplane.Path {
 	return forwardPath{p, current}
 }
 
@@ -215,146 +172,90 @@ type forwardPath struct {
 }
 
 // Open reserves a port of the path that can carry the connection.
-func (p forwardPath) Open(ctx context.Context, hole pinhole.Pinhole, seals dataplane.Seals) (dataplane.Data, netip.AddrPort, error) {
-	f, kernel := p.current(), p.kernel.Load()
-	carrier, err := Carrier(f.Data, hole, kernel != nil, p.isLocal)
+func (p forwardPath) Open(
+	ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS,
+) (dataplane.Data, netip.AddrPort, error) {
+	f := p.current()
+	data, listen, err := p.open(ctx, f, hole, dataTLS)
 	if err != nil {
 		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
 	}
-	if carrier == forward.DataRelay {
-		t, err := p.relay(f).Open(ctx, hole, relay.Seals(seals))
+	return data, listen, nil
+}
+
+func (p forwardPath) open(
+	ctx context.Context, f forward.Resolved, hole pinhole.Pinhole, dataTLS dataplane.DataTLS,
+) (dataplane.Data, netip.AddrPort, error) {
+	kernel := p.kernel.Load()
+	path, err := choosePinhole(f.Data, hole, kernel != nil, p.host.has)
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	if path == forward.DataRelay {
+		t, err := p.relay(f).Open(ctx, hole, dataTLS)
 		if err != nil {
-			return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
+			return nil, netip.AddrPort{}, err
 		}
 		return relayed{t, hole.Active}, t.At(), nil
 	}
 	opened, err := kernel.Open(f.PortsForData(), hole)
 	if err != nil {
-		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
+		return nil, netip.AddrPort{}, err
 	}
-	kernelData := p.meter(opened, hole)
+	hole.Listen = opened.At()
+	data := metered{opened, p.expect(hole)}
 	if !hole.Active {
-		return kernelData, opened.At(), nil
+		return data, opened.At(), nil
 	}
-	early, err := acceptEarly(ctx, kernelData, hole)
+	early, err := acceptEarly(ctx, data, hole)
 	if err != nil {
-		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
+		data.Close()
+		return nil, netip.AddrPort{}, err
 	}
 	return early, opened.At(), nil
 }
 
-// Join joins an active client and a passive server by the relay: no other path connects by itself.
-func (p forwardPath) Join(ctx context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
+// Bridge connects an active client and a passive server by the relay: the kernel's path connects to nobody.
+func (p forwardPath) Bridge(
+	ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS,
+) (dataplane.Data, error) {
 	f := p.current()
-	t, err := p.relay(f).Join(ctx, bridge, relay.Seals(seals))
+	t, err := p.relay(f).Bridge(ctx, bridge, dataTLS)
 	if err != nil {
 		return nil, openFailure(err, f.PortsForData())
 	}
 	return relayed{t, false}, nil
 }
 
-// Pass opens a passage.
-func (p forwardPath) Pass(passage pinhole.Passage) (dataplane.Gate, error) {
+// OpenPassthrough opens a passthrough by the path that can carry its connections.
+func (p forwardPath) OpenPassthrough(pt pinhole.Passthrough) (dataplane.Handle, error) {
 	kernel := p.kernel.Load()
-	carrier, err := PassageCarrier(p.current().Data, passage, kernel != nil, p.isLocal)
+	path, err := choosePassthrough(p.current().Data, pt, kernel != nil, p.host.has)
 	if err != nil {
-		return nil, passFailure(err)
+		return nil, passthroughFailure(err)
 	}
-	if carrier == forward.DataRelay {
-		gate, err := p.relayed.Open(passage)
+	if path == forward.DataRelay {
+		handle, err := p.relayed.Open(pt)
 		if err != nil {
-			return nil, passFailure(err)
+			return nil, passthroughFailure(err)
 		}
-		return gate, nil
+		return handle, nil
 	}
-	gate, err := kernel.Pass(passage)
+	handle, err := kernel.OpenPassthrough(pt)
 	if err != nil {
-		return nil, passFailure(err)
+		return nil, passthroughFailure(err)
 	}
-	return gate, nil
+	return handle, nil
 }
 
-// carried tells the log of a connection of a passage over the relay that came to nothing.
-func (p *Paths) carried(passage pinhole.Passage, r relay.Result) {
+// passthroughEnded logs a connection of a passthrough over the relay that did not end in order.
+func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
-		p.log.Info("a data connection of an encrypted session ended early; its ends know whether all has arrived", "passage", passage.String(), "err", r.Err)
+		p.log.Info("a data connection of an encrypted session ended early; its ends know whether all has arrived",
+			"passage", pt.String(), "err", r.Err)
 	}
 }
 
 func (p forwardPath) relay(f forward.Resolved) *relay.Path {
-	return &relay.Path{Ports: f.PortsForData(), Avoid: p.led}
-}
-
-// restoring are the kernel's pinholes and passages, with the table brought back where somebody has taken
-// it away.
-type restoring struct{ *Paths }
-
-// Add opens a pinhole.
-func (t restoring) Add(hole pinhole.Pinhole) error {
-	return t.restored(func() error { return t.holes.Add(hole) })
-}
-
-// Pass opens a passage.
-func (t restoring) Pass(passage pinhole.Passage) error {
-	return t.restored(func() error { return t.passages.Add(passage) })
-}
-
-// restored does something with the table, once more if it has to be brought back for that.
-func (p *Paths) restored(do func() error) error {
-	seen := p.restores.Load()
-	err := do()
-	if !errors.Is(err, unix.ENOENT) {
-		return err
-	}
-	lost := loss{seen, make(chan error, 1)}
-	select {
-	case p.Lost <- lost:
-	case <-time.After(restoreTime):
-		return err
-	}
-	if errRestore := <-lost.done; errRestore != nil {
-		return errors.Join(err, errRestore)
-	}
-	return do()
-}
-
-// Shut closes a passage.
-func (t restoring) Shut(passage pinhole.Passage) error { return t.passages.Remove(passage) }
-
-// Remove closes a pinhole.
-func (t restoring) Remove(hole pinhole.Pinhole) error { return t.holes.Remove(hole) }
-
-// Retire closes a pinhole that has been used.
-func (t restoring) Retire(hole pinhole.Pinhole) { t.holes.Retire(hole) }
-
-// restoreTime bounds how long a client waits for the table: the gateway may be busy with names.
-const restoreTime = 5 * time.Second
-
-// Reinstall brings the table back, once for all that have missed it.
-func (p *Paths) Reinstall(l loss, g *gateway.Gateway) {
-	if p.restores.Load() != l.seen {
-		l.done <- nil
-		return
-	}
-	p.log.Warn("the table has been removed by another program: installing it again", "table", "inet "+p.table,
-		"remedy", "have that program leave tables alone that are not its own (nft flush ruleset removes all)")
-	err := g.Reinstall()
-	if err == nil {
-		err = p.passages.Renew()
-	}
-	p.restores.Add(1)
-	l.done <- err
-}
-
-// notRenewed is told that passages could not be renewed. Where the table is gone it is brought back, and
-// they with it; not before it returns, because the one who asks may be about to close them.
-func (p *Paths) notRenewed(err error) {
-	p.log.Warn("encrypted sessions may lose their ports", "err", err)
-	if !errors.Is(err, unix.ENOENT) {
-		return
-	}
-	select {
-	case p.Lost <- loss{p.restores.Load(), make(chan error, 1)}:
-	default: // somebody else asks, or it is the end
-	}
+	return &relay.Path{Ports: f.PortsForData(), Avoid: p.isReserved}
 }

@@ -3,20 +3,22 @@ package relay
 import (
 	"testing"
 	"time"
+
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 // A server that connects before its yes to PORT waits, and nothing of it reaches the client until
 // the pinhole is armed.
 func TestActiveWaits(t *testing.T) {
-	l := far(t, server)
+	l := relaytest.Listen(t, relaytest.Server)
 	h := hole(l)
 	h.Active = true
 	tr := reserve(t, path(), h)
 	if tr.Waiting() {
 		t.Error("got a connection that waits; want none yet")
 	}
-	early := dialFrom(t, peer, tr.At())
-	send(early, []byte("early"))
+	early := relaytest.Dial(t, relaytest.Peer, tr.At())
+	relaytest.Send(early, []byte("early"))
 	if !tr.Waiting() {
 		t.Error("got no connection that waits; want the server's")
 	}
@@ -28,9 +30,9 @@ func TestActiveWaits(t *testing.T) {
 	if err := tr.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	srv := acceptFrom(t, l)
+	srv := relaytest.Accept(t, l)
 	early.CloseWrite()
-	wantData(t, "far end", srv, []byte("early"))
+	relaytest.WantData(t, "far end", srv, []byte("early"))
 	srv.Close()
 	if r := wait(t, tr); r.Err != nil {
 		t.Errorf("got %v; want no error", r.Err)
@@ -42,11 +44,11 @@ func TestActiveWaits(t *testing.T) {
 
 // A server that comes early and is then told no is reset.
 func TestActiveClosed(t *testing.T) {
-	h := hole(far(t, server))
+	h := hole(relaytest.Listen(t, relaytest.Server))
 	h.Active = true
 	tr := reserve(t, path(), h)
-	early := dialFrom(t, peer, tr.At())
+	early := relaytest.Dial(t, relaytest.Peer, tr.At())
 	tr.Close()
-	wantReset(t, "early server", early)
-	wantRefused(t, tr.At())
+	relaytest.WantReset(t, "early server", early)
+	relaytest.WantRefused(t, tr.At())
 }

@@ -11,6 +11,8 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 // TestReserved has ports in every state that a reservation can meet: it keeps the port for itself
@@ -24,24 +26,24 @@ func TestReserved(t *testing.T) {
 		{"closed first by the gateway", func(t *testing.T, p *Path) { carryOne(t, p, To) }}, // TIME_WAIT is here
 		{"closed first by the peer", func(t *testing.T, p *Path) { carryOne(t, p, From) }},
 		{"in use by a transfer", func(t *testing.T, p *Path) { joinedBy(t, p) }},
-		{"given back", func(t *testing.T, p *Path) { reserve(t, p, hole(far(t, server))).Close() }},
-		{"given back after Arm", func(t *testing.T, p *Path) { open(t, p, hole(far(t, server))).Close() }},
+		{"given back", func(t *testing.T, p *Path) { reserve(t, p, hole(relaytest.Listen(t, relaytest.Server))).Close() }},
+		{"given back after Arm", func(t *testing.T, p *Path) { open(t, p, hole(relaytest.Listen(t, relaytest.Server))).Close() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := &Path{Ports: free(t, 1)}
+			p := &Path{Ports: relaytest.FreePorts(t, 1)}
 			tt.before(t, p)
-			l := far(t, server)
+			l := relaytest.Listen(t, relaytest.Server)
 			tr := reserve(t, p, hole(l))
 			wantTaken(t, p, tr.At())
-			wantRefused(t, tr.At())
+			relaytest.WantRefused(t, tr.At())
 			if err := tr.Arm(); err != nil {
 				t.Fatal(err)
 			}
 			wantTaken(t, p, tr.At())
-			client := dialFrom(t, peer, tr.At())
-			srv := acceptFrom(t, l)
-			send(srv, []byte("mine"))
-			wantData(t, "client", client, []byte("mine"))
+			client := relaytest.Dial(t, relaytest.Peer, tr.At())
+			srv := relaytest.Accept(t, l)
+			relaytest.Send(srv, []byte("mine"))
+			relaytest.WantData(t, "client", client, []byte("mine"))
 			client.Close()
 			if r := wait(t, tr); r.Err != nil || r.Strangers != 0 {
 				t.Errorf("got %+v; want neither an error nor strangers", r)
@@ -56,7 +58,7 @@ func carryOne(t *testing.T, p *Path, first Side) {
 	tr, client, srv := joinedBy(t, p)
 	ends := [2]*net.TCPConn{client, srv}
 	ends[first].Close()
-	wantData(t, "other end", ends[first.other()], nil)
+	relaytest.WantData(t, "other end", ends[first.other()], nil)
 	ends[first.other()].Close()
 	if r := wait(t, tr); r.Err != nil {
 		t.Fatal(r.Err)
@@ -68,7 +70,7 @@ func carryOne(t *testing.T, p *Path, first Side) {
 func wantTaken(t *testing.T, p *Path, at netip.AddrPort) {
 	t.Helper()
 	for range 2 { // what the first one fails at must not help the second one
-		if second, err := p.Open(t.Context(), hole(far(t, server)), Seals{}); !errors.Is(err, ErrNoPorts) {
+		if second, err := p.Open(t.Context(), hole(relaytest.Listen(t, relaytest.Server)), dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
 			if err == nil {
 				second.Close()
 			}
@@ -95,12 +97,12 @@ func TestReservedByAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := &Path{Ports: ports}
-		wantTaken(t, p, netip.AddrPortFrom(gateway, p.Ports.First))
+		wantTaken(t, p, netip.AddrPortFrom(relaytest.Gateway, p.Ports.First))
 		return
 	}
-	p := &Path{Ports: free(t, 1)}
+	p := &Path{Ports: relaytest.FreePorts(t, 1)}
 	carryOne(t, p, To)
-	reserve(t, p, hole(far(t, server)))
+	reserve(t, p, hole(relaytest.Listen(t, relaytest.Server)))
 	cmd := again(t, "TestReservedByAnother")
 	cmd.Env = append(cmd.Env, "RELAY_TEST_PORTS="+p.Ports.String())
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -111,12 +113,12 @@ func TestReservedByAnother(t *testing.T) {
 // TestOpenAtOnce has many pinholes want few ports at the same moment: each port has one taker.
 func TestOpenAtOnce(t *testing.T) {
 	const ports, takers = 8, 32
-	p := &Path{Ports: free(t, ports)}
-	h := hole(far(t, server))
+	p := &Path{Ports: relaytest.FreePorts(t, ports)}
+	h := hole(relaytest.Listen(t, relaytest.Server))
 	got := make(chan *Transfer)
 	for range takers {
 		go func() {
-			tr, err := p.Open(context.Background(), h, Seals{})
+			tr, err := p.Open(context.Background(), h, dataplane.DataTLS{})
 			if err == nil {
 				err = tr.Arm()
 			}
@@ -144,21 +146,21 @@ func TestOpenAtOnce(t *testing.T) {
 }
 
 func TestAvoid(t *testing.T) {
-	p := &Path{Ports: free(t, 3)}
+	p := &Path{Ports: relaytest.FreePorts(t, 3)}
 	kept := p.Ports.First + 1
 	p.Avoid = func(at netip.AddrPort) bool {
-		if at.Addr() != gateway {
-			t.Errorf("asked for %s; want %s", at.Addr(), gateway)
+		if at.Addr() != relaytest.Gateway {
+			t.Errorf("asked for %s; want %s", at.Addr(), relaytest.Gateway)
 		}
 		return at.Port() == kept
 	}
-	h := hole(far(t, server))
+	h := hole(relaytest.Listen(t, relaytest.Server))
 	for range 2 {
 		if tr := reserve(t, p, h); tr.At().Port() == kept {
 			t.Errorf("got port %d, which is to be avoided", kept)
 		}
 	}
-	if _, err := p.Open(t.Context(), h, Seals{}); !errors.Is(err, ErrNoPorts) {
+	if _, err := p.Open(t.Context(), h, dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
 		t.Errorf("got %v; want %v", err, ErrNoPorts)
 	}
 }
@@ -167,7 +169,7 @@ func TestAvoid(t *testing.T) {
 func TestArmAfterEnd(t *testing.T) {
 	why := errors.New("the session is over")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	tr, err := path().Open(ctx, hole(far(t, server)), Seals{})
+	tr, err := path().Open(ctx, hole(relaytest.Listen(t, relaytest.Server)), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +181,7 @@ func TestArmAfterEnd(t *testing.T) {
 	if err := tr.Arm(); !errors.Is(err, ErrClosed) {
 		t.Errorf("Arm: got %v; want %v", err, ErrClosed)
 	}
-	wantRefused(t, tr.At())
+	relaytest.WantRefused(t, tr.At())
 }
 
 // TestArmOnceMore arms what is armed already, while it waits and while it carries: nothing changes.
@@ -190,7 +192,7 @@ func TestArmOnceMore(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantRefused(t, tr.At())
+	relaytest.WantRefused(t, tr.At())
 	client.Close()
 	srv.Close()
 	if r := wait(t, tr); r.Err != nil {
@@ -201,13 +203,13 @@ func TestArmOnceMore(t *testing.T) {
 // BenchmarkExhausted asks for a port of the default range, all of which is taken.
 func BenchmarkExhausted(b *testing.B) {
 	p := path()
-	h := pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 0), To: netip.AddrPortFrom(server, 2000), As: inside}
+	h := pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 0), Target: netip.AddrPortFrom(relaytest.Server, 2000), SourceIP: relaytest.Inside}
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 20000 {
 		b.Skipf("%d open files are too few, %v", limit.Cur, err)
 	}
 	for {
-		tr, err := p.Open(context.Background(), h, Seals{})
+		tr, err := p.Open(context.Background(), h, dataplane.DataTLS{})
 		if errors.Is(err, ErrNoPorts) {
 			break
 		}
@@ -217,7 +219,7 @@ func BenchmarkExhausted(b *testing.B) {
 		defer tr.Close()
 	}
 	for b.Loop() {
-		if _, err := p.Open(context.Background(), h, Seals{}); !errors.Is(err, ErrNoPorts) {
+		if _, err := p.Open(context.Background(), h, dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
 			b.Fatal(err)
 		}
 	}

@@ -10,15 +10,17 @@ import (
 	"testing"
 
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 // join joins the ends that l listen at; the transfer ends with the test.
-func join(t *testing.T, client, srv *net.TCPListener, seals Seals) *Transfer {
+func join(t *testing.T, client, srv *net.TCPListener, dataTLS dataplane.DataTLS) *Transfer {
 	t.Helper()
-	tr, err := path().Join(context.Background(), pinhole.Bridge{
-		Client: pinhole.Leg{As: gateway, To: localAddrPort(client.Addr())},
-		Server: pinhole.Leg{As: inside, To: localAddrPort(srv.Addr())},
-	}, seals)
+	tr, err := path().Bridge(context.Background(), pinhole.Bridge{
+		Client: pinhole.Leg{SourceIP: relaytest.Gateway, Target: relaytest.LocalAddrPort(client.Addr())},
+		Server: pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(srv.Addr())},
+	}, dataTLS)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,24 +32,24 @@ func join(t *testing.T, client, srv *net.TCPListener, seals Seals) *Transfer {
 }
 
 func TestBridge(t *testing.T) {
-	client, srv := far(t, peer), far(t, server)
-	tr := join(t, client, srv, Seals{})
-	a, b := acceptFrom(t, client), acceptFrom(t, srv)
-	if got := localAddrPort(a.RemoteAddr()).Addr(); got != gateway {
-		t.Errorf("the client sees %s; want %s", got, gateway)
+	client, srv := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
+	tr := join(t, client, srv, dataplane.DataTLS{})
+	a, b := relaytest.Accept(t, client), relaytest.Accept(t, srv)
+	if got := relaytest.LocalAddrPort(a.RemoteAddr()).Addr(); got != relaytest.Gateway {
+		t.Errorf("the client sees %s; want %s", got, relaytest.Gateway)
 	}
-	if got := localAddrPort(b.RemoteAddr()).Addr(); got != inside {
-		t.Errorf("the server sees %s; want %s", got, inside)
+	if got := relaytest.LocalAddrPort(b.RemoteAddr()).Addr(); got != relaytest.Inside {
+		t.Errorf("the server sees %s; want %s", got, relaytest.Inside)
 	}
-	up, out := noise(3<<20), noise(2<<20)
-	send(a, up)
-	send(b, out)
+	up, out := relaytest.Noise(3<<20), relaytest.Noise(2<<20)
+	relaytest.Send(a, up)
+	relaytest.Send(b, out)
 	got := make(chan struct{})
 	go func() {
 		defer close(got)
-		wantData(t, "server", b, up)
+		relaytest.WantData(t, "server", b, up)
 	}()
-	wantData(t, "client", a, out)
+	relaytest.WantData(t, "client", a, out)
 	<-got
 	if err := tr.Finish(nil); err != nil {
 		t.Errorf("Finish: got %v; want it delivered", err)
@@ -59,12 +61,12 @@ func TestBridge(t *testing.T) {
 }
 
 func TestBridgeBroken(t *testing.T) {
-	client, srv := far(t, peer), far(t, server)
-	tr := join(t, client, srv, Seals{})
-	a, b := acceptFrom(t, client), acceptFrom(t, srv)
+	client, srv := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
+	tr := join(t, client, srv, dataplane.DataTLS{})
+	a, b := relaytest.Accept(t, client), relaytest.Accept(t, srv)
 	<-tr.Connected()
-	reset(b)
-	wantReset(t, "client", a)
+	relaytest.Reset(b)
+	relaytest.WantReset(t, "client", a)
 	wantBroken(t, tr.Finish(nil), To)
 }
 
@@ -86,34 +88,34 @@ func wantDialError(t *testing.T, tr *Transfer, side Side) {
 
 // TestBridgeServerRefuses must not show itself to the client.
 func TestBridgeServerRefuses(t *testing.T) {
-	client, srv := far(t, peer), far(t, server)
+	client, srv := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
 	srv.Close()
-	wantDialError(t, join(t, client, srv, Seals{}), To)
+	wantDialError(t, join(t, client, srv, dataplane.DataTLS{}), To)
 	wantUntouched(t, client)
 }
 
 // wantUntouched connects to l and finds itself to be the first.
 func wantUntouched(t *testing.T, l *net.TCPListener) {
 	t.Helper()
-	own := dialFrom(t, stranger, localAddrPort(l.Addr()))
-	if got, want := localAddrPort(acceptFrom(t, l).RemoteAddr()), localAddrPort(own.LocalAddr()); got != want {
+	own := relaytest.Dial(t, relaytest.Stranger, relaytest.LocalAddrPort(l.Addr()))
+	if got, want := relaytest.LocalAddrPort(relaytest.Accept(t, l).RemoteAddr()), relaytest.LocalAddrPort(own.LocalAddr()); got != want {
 		t.Errorf("%s connected; want nobody before %s", got, want)
 	}
 }
 
 func TestBridgeClientRefuses(t *testing.T) {
-	client, srv := far(t, peer), far(t, server)
+	client, srv := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
 	client.Close()
-	tr := join(t, client, srv, Seals{})
-	wantReset(t, "server", acceptFrom(t, srv))
+	tr := join(t, client, srv, dataplane.DataTLS{})
+	relaytest.WantReset(t, "server", relaytest.Accept(t, srv))
 	wantDialError(t, tr, From)
 }
 
 // TestBridgeClose closes a bridge while it connects to the one end or the other.
 func TestBridgeClose(t *testing.T) {
 	t.Run("server deaf", func(t *testing.T) {
-		client := far(t, peer)
-		tr := join(t, client, deaf(t), Seals{})
+		client := relaytest.Listen(t, relaytest.Peer)
+		tr := join(t, client, deaf(t), dataplane.DataTLS{})
 		tr.Close()
 		wantUntouched(t, client)
 		if r := tr.Result(); r.Err != ErrClosed {
@@ -121,11 +123,11 @@ func TestBridgeClose(t *testing.T) {
 		}
 	})
 	t.Run("client deaf", func(t *testing.T) {
-		srv := far(t, server)
-		tr := join(t, deaf(t), srv, Seals{})
-		b := acceptFrom(t, srv)
+		srv := relaytest.Listen(t, relaytest.Server)
+		tr := join(t, deaf(t), srv, dataplane.DataTLS{})
+		b := relaytest.Accept(t, srv)
 		tr.Close()
-		wantReset(t, "server", b)
+		relaytest.WantReset(t, "server", b)
 		if err := tr.Finish(nil); err != ErrClosed {
 			t.Errorf("got %v; want %v", err, ErrClosed)
 		}
@@ -133,9 +135,9 @@ func TestBridgeClose(t *testing.T) {
 }
 
 func TestJoinRefuses(t *testing.T) {
-	to := pinhole.Leg{To: netip.AddrPortFrom(server, 2000)}
+	to := pinhole.Leg{Target: netip.AddrPortFrom(relaytest.Server, 2000)}
 	for _, bridge := range []pinhole.Bridge{{Client: to}, {Server: to}} {
-		if _, err := path().Join(t.Context(), bridge, Seals{}); err == nil || !strings.Contains(err.Error(), "nowhere to connect to") {
+		if _, err := path().Bridge(t.Context(), bridge, dataplane.DataTLS{}); err == nil || !strings.Contains(err.Error(), "nowhere to connect to") {
 			t.Errorf("%+v: got %v; want it refused", bridge, err)
 		}
 	}

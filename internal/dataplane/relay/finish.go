@@ -6,24 +6,22 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dataplane/socket"
 )
 
+// firstPoll and lastPoll are how soon, and how often at last, Finish looks whether the last byte has been
+// acknowledged: no event reports that.
 const (
-	// settleTime is how long what the control connection tells may be ahead of the data connection: the
-	// two take their own ways, and a segment that was lost is sent again within a second
-	// (RFC 6298 section 2).
-	settleTime = time.Second
-	// firstLook and lastLook are how soon, and how often at last, Finish looks whether the last byte
-	// has been acknowledged: no event tells.
-	firstLook = time.Millisecond
-	lastLook  = 100 * time.Millisecond
+	firstPoll = time.Millisecond
+	lastPoll  = 100 * time.Millisecond
 )
 
-// Finish waits until what came through is delivered, or cancel is closed: for the moment when the
-// server calls a transfer complete. It returns nil where
+// Finish waits until what came through is delivered, or cancel is closed: for the moment when the server calls a
+// transfer complete. It returns nil where
 //   - the transfer is over, with all of it delivered;
-//   - one end has closed its direction and the other has acknowledged every byte of it, but sends
-//     nothing itself and does not close, as a client may that waits for the reply;
+//   - one end has closed its direction and the other has acknowledged every byte of it, but sends nothing itself
+//     and does not close, as a client may that waits for the reply;
 //   - nobody came: the pinhole was never armed, or has no connection within a second;
 //
 // and else how the transfer broke, or ErrUnfinished where cancel was closed before.
@@ -36,7 +34,7 @@ func (t *Transfer) Finish(cancel <-chan struct{}) error {
 		return t.outcome()
 	default:
 	}
-	settled := time.NewTimer(settleTime)
+	settled := time.NewTimer(t.settleTime)
 	defer settled.Stop()
 	if t.at.IsValid() {
 		select {
@@ -48,11 +46,11 @@ func (t *Transfer) Finish(cancel <-chan struct{}) error {
 			return ErrUnfinished
 		}
 	}
-	t.hurry()
-	return t.finish(cancel, settled.C)
+	t.copier.shortenHandshake()
+	return t.awaitDelivery(cancel, settled.C)
 }
 
-// Settled tells that Finish would not wait: the transfer is over.
+// Settled reports that Finish would not wait.
 func (t *Transfer) Settled() bool {
 	select {
 	case <-t.done:
@@ -62,11 +60,11 @@ func (t *Transfer) Settled() bool {
 	}
 }
 
-// finish waits for the end of a transfer to which somebody came.
-func (t *Transfer) finish(cancel <-chan struct{}, settled <-chan time.Time) error {
-	pause := firstLook
-	look := time.NewTimer(pause)
-	defer look.Stop()
+// awaitDelivery waits for the end of a transfer whose peer has come, or until all of it is delivered.
+func (t *Transfer) awaitDelivery(cancel <-chan struct{}, settled <-chan time.Time) error {
+	pause := firstPoll
+	poll := time.NewTimer(pause)
+	defer poll.Stop()
 	late := false
 	for {
 		select {
@@ -74,12 +72,12 @@ func (t *Transfer) finish(cancel <-chan struct{}, settled <-chan time.Time) erro
 			return t.outcome()
 		case <-settled:
 			late = true
-		case <-look.C:
-			if t.deliver(late) {
+		case <-poll.C:
+			if t.isDelivered(late) {
 				return nil
 			}
-			pause = min(2*pause, lastLook)
-			look.Reset(pause)
+			pause = min(2*pause, lastPoll)
+			poll.Reset(pause)
 		case <-cancel:
 			return ErrUnfinished
 		}
@@ -96,18 +94,18 @@ func (t *Transfer) outcome() error {
 	return r.Err
 }
 
-// deliver tells whether one end has closed its direction and all of it has arrived at the other, which
-// is silent. FTP sends in one direction (RFC 959 section 3.2), so that nothing else is to come.
-// Of two ends that have sent nothing only time can tell which one was to send.
-func (t *Transfer) deliver(late bool) bool {
+// isDelivered reports whether one end has closed its direction and all of it has arrived at the other one, which
+// is silent. FTP sends in one direction (RFC 959 section 3.2), so nothing else is to come. Where neither end has
+// sent anything, only time (late) can tell which one was to send.
+func (t *Transfer) isDelivered(late bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err != nil {
-		return false // what broke it is told by the result
+		return false // the result says what broke it
 	}
 	for _, side := range []Side{From, To} {
 		sent, back := t.bytes[side].Load(), t.bytes[side.other()].Load()
-		if t.ended[side].Load() && back == 0 && (sent > 0 || late) && acknowledged(t.ends[side.other()]) {
+		if t.ended[side].Load() && back == 0 && (sent > 0 || late) && isAcknowledged(t.ends[side.other()]) {
 			t.delivered = true
 			return true
 		}
@@ -115,15 +113,15 @@ func (t *Transfer) deliver(late bool) bool {
 	return false
 }
 
-// acknowledged tells that the peer has taken everything that was sent, with the FIN, and has sent none
-// itself (RFC 9293 section 3.3.2, FIN-WAIT-2).
-func acknowledged(c *net.TCPConn) bool {
+// isAcknowledged reports that the peer has taken everything that was sent, with the FIN, and has sent none itself
+// (RFC 9293 section 3.3.2, FIN-WAIT-2).
+func isAcknowledged(c *net.TCPConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return false
 	}
 	var info *unix.TCPInfo
-	err = onSocket(raw, func(fd int) (err error) {
+	err = socket.Control(raw, func(fd int) (err error) {
 		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		return err
 	})

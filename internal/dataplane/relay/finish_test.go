@@ -5,6 +5,8 @@ import (
 	"io"
 	"testing"
 	"time"
+
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 // finishing calls Finish in a goroutine of its own; what it returns comes through the channel.
@@ -22,7 +24,7 @@ func wantFinish(t *testing.T, finished <-chan error, want error) {
 		if err != want {
 			t.Errorf("Finish: got %v; want %v", err, want)
 		}
-	case <-time.After(patience):
+	case <-time.After(relaytest.Patience):
 		t.Fatal("Finish does not return")
 	}
 }
@@ -41,18 +43,18 @@ func wantWaiting(t *testing.T, finished <-chan error) {
 // anything here has run.
 func TestFinishAtOnce(t *testing.T) {
 	for range 100 {
-		l := far(t, server)
+		l := relaytest.Listen(t, relaytest.Server)
 		tr := open(t, path(), hole(l))
-		srv := dialFrom(t, peer, tr.At()) // in active mode the server comes
+		srv := relaytest.Dial(t, relaytest.Peer, tr.At()) // in active mode the server comes
 		finished := finishing(tr, nil)
 		srv.Write([]byte("small"))
-		client := acceptFrom(t, l)
+		client := relaytest.Accept(t, l)
 		if _, err := io.ReadFull(client, make([]byte, 5)); err != nil {
 			t.Fatal(err)
 		}
 		wantWaiting(t, finished)
 		srv.Close()
-		wantData(t, "client", client, nil)
+		relaytest.WantData(t, "client", client, nil)
 		client.Close()
 		wantFinish(t, finished, nil)
 		if sent, _ := tr.Bytes(); sent != 5 {
@@ -63,12 +65,12 @@ func TestFinishAtOnce(t *testing.T) {
 
 func TestFinishNobody(t *testing.T) {
 	t.Run("never armed", func(t *testing.T) {
-		tr := reserve(t, path(), hole(far(t, server)))
+		tr := reserve(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
 		wantFinish(t, finishing(tr, nil), nil)
 	})
 	t.Run("armed", func(t *testing.T) {
-		tr := open(t, path(), hole(far(t, server)))
-		wantCutOff(t, "stranger", stranger, tr.At())
+		tr := open(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
+		relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.At())
 		wantFinish(t, finishing(tr, nil), nil)
 		select {
 		case <-tr.Done():
@@ -79,12 +81,12 @@ func TestFinishNobody(t *testing.T) {
 	t.Run("in its time", func(t *testing.T) {
 		p := path()
 		p.WaitTime = time.Millisecond
-		tr := open(t, p, hole(far(t, server)))
+		tr := open(t, p, hole(relaytest.Listen(t, relaytest.Server)))
 		wait(t, tr)
 		wantFinish(t, finishing(tr, nil), nil)
 	})
 	t.Run("closed", func(t *testing.T) {
-		tr := open(t, path(), hole(far(t, server)))
+		tr := open(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
 		tr.Close()
 		wantFinish(t, finishing(tr, nil), nil)
 	})
@@ -93,7 +95,7 @@ func TestFinishNobody(t *testing.T) {
 func TestFinishCancelled(t *testing.T) {
 	cancelled := make(chan struct{})
 	close(cancelled)
-	wantFinish(t, finishing(open(t, path(), hole(far(t, server))), cancelled), ErrUnfinished)
+	wantFinish(t, finishing(open(t, path(), hole(relaytest.Listen(t, relaytest.Server))), cancelled), ErrUnfinished)
 	tr, _, _ := joined(t)
 	cancel := make(chan struct{})
 	finished := finishing(tr, cancel)
@@ -108,12 +110,12 @@ func TestFinishBroken(t *testing.T) {
 	srv.Write([]byte("half of a file"))
 	io.ReadFull(client, make([]byte, len("half of a file")))
 	wantWaiting(t, finished)
-	reset(srv)
-	wantReset(t, "client", client)
+	relaytest.Reset(srv)
+	relaytest.WantReset(t, "client", client)
 	select {
 	case err := <-finished:
 		wantBroken(t, err, To)
-	case <-time.After(patience):
+	case <-time.After(relaytest.Patience):
 		t.Fatal("Finish does not return")
 	}
 }
@@ -124,10 +126,10 @@ func TestFinishBeforeClose(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		file []byte
-	}{{"nothing", nil}, {"small", []byte("small")}, {"large", noise(3 << 20)}} {
+	}{{"nothing", nil}, {"small", []byte("small")}, {"large", relaytest.Noise(3 << 20)}} {
 		t.Run(tt.name, func(t *testing.T) {
 			tr, client, srv := joined(t)
-			send(srv, tt.file)
+			relaytest.Send(srv, tt.file)
 			got := new(bytes.Buffer)
 			if len(tt.file) > 1<<20 { // as much as the client's kernel does not take by itself
 				io.CopyN(got, client, int64(len(tt.file)-1<<10))
@@ -148,14 +150,14 @@ func TestFinishBeforeClose(t *testing.T) {
 func TestFinishStalled(t *testing.T) {
 	tr, client, srv := joined(t)
 	client.SetReadBuffer(64 << 10)
-	sent := send(srv, make([]byte, 8<<20))
+	sent := relaytest.Send(srv, make([]byte, 8<<20))
 	finished := finishing(tr, nil)
 	io.CopyN(io.Discard, client, 1<<20)
 	wantWaiting(t, finished)
 	// The last piece is with the gateway's kernel, and that is not delivered either.
 	io.CopyN(io.Discard, client, 6<<20)
-	await(t, func() bool { return tr.ended[To].Load() }, func() string { return "the gateway still has some" })
-	if tr.deliver(true) {
+	relaytest.Await(t, func() bool { return tr.ended[To].Load() }, func() string { return "the gateway still has some" })
+	if tr.isDelivered(true) {
 		t.Error("delivered is what the client's kernel has not acknowledged")
 	}
 	io.Copy(io.Discard, client)
@@ -169,10 +171,10 @@ func TestFinishStalled(t *testing.T) {
 func TestFinishHalfClosed(t *testing.T) {
 	tr, client, srv := joined(t)
 	client.CloseWrite()
-	wantData(t, "server", srv, nil)
+	relaytest.WantData(t, "server", srv, nil)
 	finished := finishing(tr, nil)
 	piece, got := make([]byte, 1<<20), make([]byte, 1<<20)
-	for range 50 { // to and fro, longer than firstLook
+	for range 50 { // to and fro, longer than firstPoll
 		wantWaiting(t, finished)
 		go srv.Write(piece)
 		if _, err := io.ReadFull(client, got); err != nil {
@@ -180,10 +182,10 @@ func TestFinishHalfClosed(t *testing.T) {
 		}
 	}
 	wantWaiting(t, finished)
-	if tr.deliver(true) {
+	if tr.isDelivered(true) {
 		t.Error("delivered is a file that has not ended")
 	}
 	srv.CloseWrite()
-	wantData(t, "client", client, nil)
+	relaytest.WantData(t, "client", client, nil)
 	wantFinish(t, finished, nil)
 }

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 // wantHandshakeError checks with whom the handshake is said to have failed, and the words for the FTP client.
@@ -35,7 +38,7 @@ func TestHandshakeFails(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		path  Path
-		seals func(*tls.Config) // of the leg at fault
+		dataTLS func(*tls.Config) // of the leg at fault
 		fault func(t *testing.T, who string, e party)
 		plain string
 		want  error
@@ -47,7 +50,7 @@ func TestHandshakeFails(t *testing.T) {
 		{name: "TLS 1.1", plain: "handshake on the data connection failed", fault: func(t *testing.T, who string, e party) {
 			wantAlert(t, renew(who, e, tls.VersionTLS11), "protocol version")
 		}},
-		{name: "refused", plain: "resume the session", want: refusal{}, seals: refuse, fault: func(t *testing.T, _ string, e party) {
+		{name: "refused", plain: "resume the session", want: refusal{}, dataTLS: refuse, fault: func(t *testing.T, _ string, e party) {
 			wantAlert(t, e, "bad certificate")
 		}},
 		{name: "silence", plain: "took too long", want: os.ErrDeadlineExceeded, path: Path{HelloTime: 20 * time.Millisecond},
@@ -66,29 +69,29 @@ func TestHandshakeFails(t *testing.T) {
 			if who == endServer {
 				wantUnread(t, e) // our ClientHello: before, it would break the dialling
 			}
-			reset(e.tcp)
+			relaytest.Reset(e.tcp)
 		}},
 	} {
-		for _, l := range sealedLegs {
+		for _, l := range tlsLegs {
 			for who, at := range map[string]bool{endClient: l.client, endServer: l.server} {
 				if !at {
 					continue
 				}
 				t.Run(tt.name+"/"+l.String()+"/"+who, func(t *testing.T) {
-					p, seals := tt.path, l.seals()
+					p, dataTLS := tt.path, l.dataTLS()
 					p.Ports = path().Ports
-					if tt.seals != nil {
-						tt.seals(map[string]*tls.Config{endClient: seals.Client, endServer: seals.Server}[who])
+					if tt.dataTLS != nil {
+						tt.dataTLS(map[string]*tls.Config{endClient: dataTLS.Client, endServer: dataTLS.Server}[who])
 					}
-					failHandshake(t, &p, seals, who, tt.fault, tt.plain, tt.want)
+					failHandshake(t, &p, dataTLS, who, tt.fault, tt.plain, tt.want)
 				})
 			}
 		}
 	}
 }
 
-func failHandshake(t *testing.T, p *Path, seals Seals, who string, fault func(*testing.T, string, party), plain string, want error) {
-	tr, client, srv := sealedBy(t, p, passive, 0, seals)
+func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who string, fault func(*testing.T, string, party), plain string, want error) {
+	tr, client, srv := connectTLS(t, p, passive, 0, dataTLS)
 	faulty, other := client, srv
 	if who == endServer {
 		faulty, other = srv, client
@@ -101,7 +104,7 @@ func failHandshake(t *testing.T, p *Path, seals Seals, who string, fault func(*t
 	fault(t, who, faulty)
 	<-otherReset
 	err := wait(t, tr).Err
-	if p.HelloTime+p.HandshakeTime != 0 && seals.Client != nil && seals.Server != nil { // on a busy machine the other end may be late, too
+	if p.HelloTime+p.HandshakeTime != 0 && dataTLS.Client != nil && dataTLS.Server != nil { // on a busy machine the other end may be late, too
 		if failed, ok := errors.AsType[*HandshakeError](err); ok {
 			who = failed.End
 		}
@@ -138,13 +141,13 @@ func wantAlert(t *testing.T, e party, alert string) {
 
 // TestHandshakeClearEndBreaks has the end in clear break while the other end's handshake is awaited.
 func TestHandshakeClearEndBreaks(t *testing.T) {
-	tr, client, srv := sealedBy(t, path(), passive, 0, legs{client: true}.seals())
-	await(t, func() bool { // before, it would break the dialling
+	tr, client, srv := connectTLS(t, path(), passive, 0, legs{client: true}.dataTLS())
+	relaytest.Await(t, func() bool { // before, it would break the dialling
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
 		return tr.ends[To] != nil
 	}, func() string { return "the server is not connected to" })
-	reset(srv.tcp)
+	relaytest.Reset(srv.tcp)
 	wantEndReset(t, "client", party{tcp: client.tcp})
 	wantBroken(t, wait(t, tr).Err, To)
 }
@@ -153,7 +156,7 @@ func TestHandshakeClearEndBreaks(t *testing.T) {
 // not closed yet.
 func TestHandshakeClosed(t *testing.T) {
 	t.Run("Close", func(t *testing.T) {
-		tr, client, srv := sealedBy(t, path(), passive, 0, legs{true, true}.seals())
+		tr, client, srv := connectTLS(t, path(), passive, 0, legs{true, true}.dataTLS())
 		tr.Close()
 		wantEndReset(t, "client", party{tcp: client.tcp})
 		wantEndReset(t, "server", party{tcp: srv.tcp}) // behind our ClientHello
@@ -163,8 +166,8 @@ func TestHandshakeClosed(t *testing.T) {
 	})
 	t.Run("context", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		l := far(t, server)
-		tr, err := path().Open(ctx, hole(l), legs{true, true}.seals())
+		l := relaytest.Listen(t, relaytest.Server)
+		tr, err := path().Open(ctx, hole(l), legs{true, true}.dataTLS())
 		if err == nil {
 			err = tr.Arm()
 		}
@@ -172,8 +175,8 @@ func TestHandshakeClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 		owned(t, tr)
-		client := dialFrom(t, peer, tr.At())
-		acceptFrom(t, l)
+		client := relaytest.Dial(t, relaytest.Peer, tr.At())
+		relaytest.Accept(t, l)
 		cancel()
 		wantEndReset(t, "client", party{tcp: client})
 		if r := wait(t, tr); !errors.Is(r.Err, ErrClosed) {
@@ -181,9 +184,9 @@ func TestHandshakeClosed(t *testing.T) {
 		}
 	})
 	t.Run("refused and not closed", func(t *testing.T) {
-		seals := legs{client: true}.seals()
-		seals.Client.VerifyConnection = func(tls.ConnectionState) error { return refusal{} }
-		tr, client, srv := sealedBy(t, path(), passive, 0, seals)
+		dataTLS := legs{client: true}.dataTLS()
+		dataTLS.Client.VerifyConnection = func(tls.ConnectionState) error { return refusal{} }
+		tr, client, srv := connectTLS(t, path(), passive, 0, dataTLS)
 		_ = client.tls.Handshake()
 		wantEndReset(t, "server", srv) // then the alert is on its way
 		tr.Close()
@@ -196,8 +199,8 @@ func TestHandshakeClosed(t *testing.T) {
 func TestFinishHurries(t *testing.T) {
 	p := path()
 	p.HandshakeTime = 20 * time.Millisecond
-	tr, client, srv := sealedBy(t, p, passive, 0, legs{client: true}.seals())
-	await(t, func() bool { // both legs stand, and the handshake is awaited
+	tr, client, srv := connectTLS(t, p, passive, 0, legs{client: true}.dataTLS())
+	relaytest.Await(t, func() bool { // both legs stand, and the handshake is awaited
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
 		return tr.ends[To] != nil
@@ -211,9 +214,9 @@ func TestFinishHurries(t *testing.T) {
 // TestHandshakeBegins has TLS with the server wait for the transfer, though the client has begun with its own.
 func TestHandshakeBegins(t *testing.T) {
 	begin := make(chan struct{})
-	seals := legs{client: true, server: true}.seals()
-	seals.Begin = begin
-	tr, client, srv := sealedBy(t, path(), passive, 0, seals)
+	dataTLS := legs{client: true, server: true}.dataTLS()
+	dataTLS.TransferStarted = begin
+	tr, client, srv := connectTLS(t, path(), passive, 0, dataTLS)
 	handshake(t, client)
 	_ = srv.tcp.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	if n, err := srv.tcp.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -224,8 +227,8 @@ func TestHandshakeBegins(t *testing.T) {
 	handshake(t, srv)
 	tr.Close()
 
-	seals.Begin = make(chan struct{})
-	tr, client, srv = sealedBy(t, path(), passive, 0, seals)
+	dataTLS.TransferStarted = make(chan struct{})
+	tr, client, srv = connectTLS(t, path(), passive, 0, dataTLS)
 	client.tcp.Write([]byte("no TLS"))
 	wantHandshakeError(t, wait(t, tr).Err, endClient, "does not speak TLS") // and nobody waits for the beginning
 	_ = srv

@@ -12,24 +12,26 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 func TestStranger(t *testing.T) {
-	l := far(t, server)
+	l := relaytest.Listen(t, relaytest.Server)
 	tr := open(t, path(), hole(l))
 	for range 3 {
-		wantCutOff(t, "stranger", stranger, tr.At())
+		relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.At())
 	}
 	select {
 	case <-tr.Connected():
 		t.Error("a stranger counts as the peer")
 	default:
 	}
-	client := dialFrom(t, peer, tr.At())
-	srv := acceptFrom(t, l)
-	send(client, []byte("mine"))
-	wantData(t, "server", srv, []byte("mine"))
-	wantRefused(t, tr.At())
+	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	srv := relaytest.Accept(t, l)
+	relaytest.Send(client, []byte("mine"))
+	relaytest.WantData(t, "server", srv, []byte("mine"))
+	relaytest.WantRefused(t, tr.At())
 	srv.Close()
 	if r := wait(t, tr); r.Err != nil || r.Strangers != 3 {
 		t.Errorf("got %+v; want 3 strangers", r)
@@ -38,19 +40,19 @@ func TestStranger(t *testing.T) {
 
 // TestOneConnection has the right peer come more than once: one connection is carried.
 func TestOneConnection(t *testing.T) {
-	l := far(t, server)
+	l := relaytest.Listen(t, relaytest.Server)
 	tr := open(t, path(), hole(l))
-	d := net.Dialer{Timeout: patience}
+	d := net.Dialer{Timeout: relaytest.Patience}
 	var through int
 	var conns []*net.TCPConn
 	for range 5 {
-		c, err := d.DialTCP(t.Context(), "tcp", netip.AddrPortFrom(peer, 0), tr.At())
+		c, err := d.DialTCP(t.Context(), "tcp", netip.AddrPortFrom(relaytest.Peer, 0), tr.At())
 		if err == nil {
-			conns = append(conns, impatient(t, c))
+			conns = append(conns, relaytest.Impatient(t, c))
 		}
 	}
-	srv := acceptFrom(t, l)
-	if err := <-send(srv, []byte("x")); err != nil {
+	srv := relaytest.Accept(t, l)
+	if err := <-relaytest.Send(srv, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range conns {
@@ -70,7 +72,7 @@ func TestOneConnection(t *testing.T) {
 }
 
 func TestNobody(t *testing.T) {
-	tr := open(t, &Path{Ports: forward.DefaultPassivePorts, WaitTime: 20 * time.Millisecond}, hole(far(t, server)))
+	tr := open(t, &Path{Ports: forward.DefaultPassivePorts, WaitTime: 20 * time.Millisecond}, hole(relaytest.Listen(t, relaytest.Server)))
 	r := wait(t, tr)
 	if !errors.Is(r.Err, ErrNobody) || !r.Connected.IsZero() {
 		t.Errorf("got %+v; want %v", r, ErrNobody)
@@ -78,48 +80,13 @@ func TestNobody(t *testing.T) {
 	if waited := r.Ended.Sub(r.Armed); waited < 20*time.Millisecond {
 		t.Errorf("waited %s; want at least 20ms", waited)
 	}
-	wantRefused(t, tr.At())
-}
-
-// taken occupies ports of the gateway's address that follow one another, and returns them with who holds them.
-func taken(t *testing.T, n int) (forward.PortRange, []net.Listener) {
-	t.Helper()
-	for first := 20000; first < 30000; first += n {
-		var held []net.Listener
-		for i := range n {
-			l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(gateway, uint16(first+i))))
-			if err != nil {
-				break
-			}
-			held = append(held, l)
-		}
-		if len(held) == n {
-			t.Cleanup(func() {
-				for _, l := range held {
-					l.Close()
-				}
-			})
-			return forward.PortRange{First: uint16(first), Last: uint16(first + n - 1)}, held
-		}
-		for _, l := range held {
-			l.Close()
-		}
-	}
-	t.Fatalf("no %d free ports in a row", n)
-	return forward.PortRange{}, nil
-}
-
-// free returns ports that follow one another and are free now.
-func free(t *testing.T, n int) (r forward.PortRange) {
-	t.Helper()
-	t.Run("reserve", func(t *testing.T) { r, _ = taken(t, n) }) // given back at its end
-	return r
+	relaytest.WantRefused(t, tr.At())
 }
 
 func TestNoPorts(t *testing.T) {
-	r, held := taken(t, 8)
-	l := far(t, server)
-	_, err := (&Path{Ports: r}).Open(t.Context(), hole(l), Seals{})
+	r, held := relaytest.TakenPorts(t, 8)
+	l := relaytest.Listen(t, relaytest.Server)
+	_, err := (&Path{Ports: r}).Open(t.Context(), hole(l), dataplane.DataTLS{})
 	if !errors.Is(err, ErrNoPorts) || !strings.Contains(err.Error(), r.String()) {
 		t.Errorf("got %v; want %v, with the range", err, ErrNoPorts)
 	}
@@ -136,20 +103,20 @@ func TestNoPorts(t *testing.T) {
 
 // TestPortAgain uses the only port of a range for one transfer after the other.
 func TestPortAgain(t *testing.T) {
-	path := &Path{Ports: free(t, 1)}
-	l := far(t, server)
+	path := &Path{Ports: relaytest.FreePorts(t, 1)}
+	l := relaytest.Listen(t, relaytest.Server)
 	for range 20 {
 		tr := open(t, path, hole(l))
 		if got := tr.At().Port(); got != path.Ports.First {
 			t.Fatalf("got port %d; want %d", got, path.Ports.First)
 		}
-		if _, err := path.Open(t.Context(), hole(l), Seals{}); !errors.Is(err, ErrNoPorts) {
+		if _, err := path.Open(t.Context(), hole(l), dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
 			t.Errorf("second pinhole at the same port: got %v; want %v", err, ErrNoPorts)
 		}
-		client := dialFrom(t, peer, tr.At())
-		srv := acceptFrom(t, l)
+		client := relaytest.Dial(t, relaytest.Peer, tr.At())
+		srv := relaytest.Accept(t, l)
 		srv.Close()
-		wantData(t, "client", client, nil)
+		relaytest.WantData(t, "client", client, nil)
 		client.Close()
 		if r := wait(t, tr); r.Err != nil {
 			t.Error(r.Err)
@@ -158,8 +125,8 @@ func TestPortAgain(t *testing.T) {
 }
 
 func TestPortVaries(t *testing.T) {
-	path := &Path{Ports: free(t, 500)}
-	l := far(t, server)
+	path := &Path{Ports: relaytest.FreePorts(t, 500)}
+	l := relaytest.Listen(t, relaytest.Server)
 	seen := map[uint16]bool{}
 	for range 50 {
 		tr := open(t, path, hole(l))
@@ -175,24 +142,24 @@ func TestPortVaries(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	to := netip.AddrPortFrom(server, 2000)
-	at := netip.AddrPortFrom(gateway, 0)
+	to := netip.AddrPortFrom(relaytest.Server, 2000)
+	at := netip.AddrPortFrom(relaytest.Gateway, 0)
 	nowhere := netip.MustParseAddr("192.0.2.1") // RFC 5737: no address of this machine
 	for _, tt := range []struct {
 		name string
 		hole pinhole.Pinhole
 		want string
 	}{
-		{"nobody", pinhole.Pinhole{At: at, To: to}, "who may connect is not said"},
-		{"everybody", pinhole.Pinhole{From: netip.IPv4Unspecified(), At: at, To: to}, "who may connect is not said"},
-		{"no gateway", pinhole.Pinhole{From: peer, To: to}, "the gateway's address is not said"},
-		{"all of the gateway", pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), To: to}, "the gateway's address is not said"},
-		{"two families", pinhole.Pinhole{From: loop6, At: at, To: to}, "of two families"},
-		{"no far end", pinhole.Pinhole{From: peer, At: at}, "nowhere to connect to"},
-		{"no far port", pinhole.Pinhole{From: peer, At: at, To: netip.AddrPortFrom(server, 0)}, "nowhere to connect to"},
-		{"not our address", pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(nowhere, 0), To: to}, "cannot assign requested address"},
+		{"nobody", pinhole.Pinhole{Listen: at, Target: to}, "who may connect is not said"},
+		{"everybody", pinhole.Pinhole{From: netip.IPv4Unspecified(), Listen: at, Target: to}, "who may connect is not said"},
+		{"no gateway", pinhole.Pinhole{From: relaytest.Peer, Target: to}, "the gateway's address is not said"},
+		{"all of the gateway", pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Target: to}, "the gateway's address is not said"},
+		{"two families", pinhole.Pinhole{From: relaytest.Loopback6, Listen: at, Target: to}, "of two families"},
+		{"no far end", pinhole.Pinhole{From: relaytest.Peer, Listen: at}, "nowhere to connect to"},
+		{"no far port", pinhole.Pinhole{From: relaytest.Peer, Listen: at, Target: netip.AddrPortFrom(relaytest.Server, 0)}, "nowhere to connect to"},
+		{"not our address", pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(nowhere, 0), Target: to}, "cannot assign requested address"},
 	} {
-		tr, err := path().Open(context.Background(), tt.hole, Seals{})
+		tr, err := path().Open(context.Background(), tt.hole, dataplane.DataTLS{})
 		if err == nil {
 			tr.Close()
 		}

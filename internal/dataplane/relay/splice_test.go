@@ -20,6 +20,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
+	"ftpgate/internal/dataplane/socket"
 	"ftpgate/internal/try/lab/labtest"
 )
 
@@ -30,7 +33,7 @@ func TestStalled(t *testing.T) {
 	client.SetReadBuffer(64 << 10)
 	<-tr.Connected()
 	tr.ends[From].SetWriteBuffer(64 << 10) // so that it has never room for a whole chunk
-	block := noise(1 << 20)
+	block := relaytest.Noise(1 << 20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	var written int64
@@ -60,7 +63,7 @@ func TestStalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return piped(t) == 0 }, func() string { return fmt.Sprintf("%d bytes stay in pipes", piped(t)) })
+	relaytest.Await(t, func() bool { return piped(t) == 0 }, func() string { return fmt.Sprintf("%d bytes stay in pipes", piped(t)) })
 	srv.CloseWrite()
 	late, err := io.Copy(io.Discard, client)
 	if got := early + late; got != written || err != nil {
@@ -112,12 +115,12 @@ func TestIdle(t *testing.T) {
 		}
 		return n
 	}
-	l := far(t, server)
+	l := relaytest.Listen(t, relaytest.Server)
 	p := path()
 	pipesBefore, goroutinesBefore := pipes(), runtime.NumGoroutine()
 	var all []*Transfer
 	for range transfers {
-		tr, err := p.Open(context.Background(), hole(l), Seals{})
+		tr, err := p.Open(context.Background(), hole(l), dataplane.DataTLS{})
 		if err == nil {
 			err = tr.Arm()
 		}
@@ -126,13 +129,13 @@ func TestIdle(t *testing.T) {
 		}
 		t.Cleanup(tr.Close)
 		all = append(all, tr)
-		client := dialFrom(t, peer, tr.At())
-		acceptFrom(t, l).Write([]byte{1})
+		client := relaytest.Dial(t, relaytest.Peer, tr.At())
+		relaytest.Accept(t, l).Write([]byte{1})
 		if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	await(t, func() bool {
+	relaytest.Await(t, func() bool {
 		runtime.GC() // package net keeps a few pipes for the next splice, until then
 		return pipes() <= pipesBefore
 	}, func() string {
@@ -144,7 +147,7 @@ func TestIdle(t *testing.T) {
 	for _, tr := range all {
 		tr.Close()
 	}
-	await(t, func() bool { return runtime.NumGoroutine() <= goroutinesBefore },
+	relaytest.Await(t, func() bool { return runtime.NumGoroutine() <= goroutinesBefore },
 		func() string { return fmt.Sprintf("%d goroutines are left", runtime.NumGoroutine()-goroutinesBefore) })
 }
 
@@ -153,7 +156,7 @@ func again(t *testing.T, test string, wrap ...string) *exec.Cmd {
 	t.Helper()
 	args := append(wrap, os.Args[0], "-test.run=^"+test+"$", "-test.count=1")
 	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "RELAY_TEST_CHILD=1")
+	cmd.Env = append(os.Environ(), "RELAY_TEST_CHILD=1", relaytest.NetworkVariable+"="+relaytest.Network())
 	return cmd
 }
 
@@ -163,9 +166,9 @@ func isChild() bool { return os.Getenv("RELAY_TEST_CHILD") != "" }
 func TestSpliceTraced(t *testing.T) {
 	if isChild() {
 		_, client, srv := joined(t)
-		out := noise(8 << 20)
-		sent := send(srv, out)
-		wantData(t, "client", client, out)
+		out := relaytest.Noise(8 << 20)
+		sent := relaytest.Send(srv, out)
+		relaytest.WantData(t, "client", client, out)
 		<-sent
 		return
 	}
@@ -202,14 +205,14 @@ func TestSpliceTraced(t *testing.T) {
 func TestKilled(t *testing.T) {
 	if isChild() {
 		to := netip.MustParseAddrPort(os.Getenv("RELAY_TEST_TO"))
-		h := hole(far(t, server))
-		h.To = to
+		h := hole(relaytest.Listen(t, relaytest.Server))
+		h.Target = to
 		tr := open(t, path(), h)
 		fmt.Println("at", tr.At())
 		<-tr.Done() // never: it is killed before
 		return
 	}
-	l := far(t, server)
+	l := relaytest.Listen(t, relaytest.Server)
 	cmd := again(t, "TestKilled")
 	cmd.Env = append(cmd.Env, "RELAY_TEST_TO="+l.Addr().String())
 	out, err := cmd.StdoutPipe()
@@ -223,15 +226,15 @@ func TestKilled(t *testing.T) {
 	if _, err := fmt.Fscanf(out, "at %s\n", &at); err != nil {
 		t.Fatal(errors.Join(err, cmd.Process.Kill(), cmd.Wait()))
 	}
-	client := dialFrom(t, peer, netip.MustParseAddrPort(at))
-	srv := acceptFrom(t, l)
+	client := relaytest.Dial(t, relaytest.Peer, netip.MustParseAddrPort(at))
+	srv := relaytest.Accept(t, l)
 	client.Write([]byte("half of a file"))
 	io.ReadFull(srv, make([]byte, len("half of a file")))
 	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	wantReset(t, "client", client)
-	wantReset(t, "server", srv)
+	relaytest.WantReset(t, "client", client)
+	relaytest.WantReset(t, "server", srv)
 	cmd.Wait() // it says that it was killed, which is known
 }
 
@@ -267,9 +270,9 @@ func carry(b *testing.B, client, srv *net.TCPConn, size int64) {
 func BenchmarkStream(b *testing.B) {
 	const size = 64 << 20
 	b.Run("direct", func(b *testing.B) {
-		l := far(b, server)
-		client := dialFrom(b, peer, localAddrPort(l.Addr()))
-		carry(b, client, acceptFrom(b, l), size)
+		l := relaytest.Listen(b, relaytest.Server)
+		client := relaytest.Dial(b, relaytest.Peer, relaytest.LocalAddrPort(l.Addr()))
+		carry(b, client, relaytest.Accept(b, l), size)
 	})
 	b.Run("relay", func(b *testing.B) {
 		_, client, srv := joined(b)
@@ -282,11 +285,11 @@ func BenchmarkStream(b *testing.B) {
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
-			front, back := far(b, gateway), far(b, server)
-			client := dialFrom(b, peer, localAddrPort(front.Addr()))
-			in := acceptFrom(b, front)
-			out := dialFrom(b, inside, localAddrPort(back.Addr()))
-			srv := acceptFrom(b, back)
+			front, back := relaytest.Listen(b, relaytest.Gateway), relaytest.Listen(b, relaytest.Server)
+			client := relaytest.Dial(b, relaytest.Peer, relaytest.LocalAddrPort(front.Addr()))
+			in := relaytest.Accept(b, front)
+			out := relaytest.Dial(b, relaytest.Inside, relaytest.LocalAddrPort(back.Addr()))
+			srv := relaytest.Accept(b, back)
 			in.SetDeadline(time.Time{})
 			out.SetDeadline(time.Time{})
 			go func() {
@@ -301,7 +304,7 @@ func BenchmarkStream(b *testing.B) {
 // BenchmarkSmall opens, carries 1 KiB and closes: what a listing or a small file costs. It shows the
 // whole on this machine: two connections for each transfer, and both ends in this process.
 func BenchmarkSmall(b *testing.B) {
-	l := far(b, server)
+	l := relaytest.Listen(b, relaytest.Server)
 	l.SetDeadline(time.Time{})
 	file := bytes.Repeat([]byte("x"), 1024)
 	served := make(chan struct{})
@@ -321,14 +324,14 @@ func BenchmarkSmall(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		d := net.Dialer{}
 		for pb.Next() {
-			tr, err := path.Open(context.Background(), hole(l), Seals{})
+			tr, err := path.Open(context.Background(), hole(l), dataplane.DataTLS{})
 			if err != nil {
 				b.Fatal(err)
 			}
 			if err := tr.Arm(); err != nil {
 				b.Fatal(err)
 			}
-			c, err := d.DialTCP(context.Background(), "tcp", netip.AddrPortFrom(peer, 0), tr.At())
+			c, err := d.DialTCP(context.Background(), "tcp", netip.AddrPortFrom(relaytest.Peer, 0), tr.At())
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -347,13 +350,13 @@ func BenchmarkSmall(b *testing.B) {
 // TestResetComesLast has an end reset behind its last byte: all that it sent arrives before that.
 func TestResetComesLast(t *testing.T) {
 	tr, client, srv := joined(t)
-	file := noise(1 << 20)
+	file := relaytest.Noise(1 << 20)
 	_ = srv.SetReadBuffer(16 << 10)
 	if _, err := client.Write(file); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { return acknowledgedAll(client) }, func() string { return "the gateway has not taken all" })
-	reset(client)
+	relaytest.Await(t, func() bool { return acknowledgedAll(client) }, func() string { return "the gateway has not taken all" })
+	relaytest.Reset(client)
 	got := make([]byte, len(file))
 	if n, err := io.ReadFull(srv, got); err != nil || !bytes.Equal(got, file) {
 		t.Errorf("got %d bytes, %v; want all %d", n, err, len(file))
@@ -371,7 +374,7 @@ func acknowledgedAll(c *net.TCPConn) bool {
 		return false
 	}
 	left := 0
-	err = onSocket(raw, func(fd int) (err error) {
+	err = socket.Control(raw, func(fd int) (err error) {
 		left, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 		return err
 	})

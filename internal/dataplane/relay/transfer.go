@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dataplane/socket"
 )
 
 // Result is what became of a transfer.
@@ -24,69 +26,73 @@ type Result struct {
 	Connected time.Time // when the peer was accepted, or both legs of a bridge stood; zero: never
 	Joined    time.Time // when both ends stood; zero: never
 	Ended     time.Time
-	// Err is nil only if both ends closed their direction in order and all they sent was passed
-	// on. Else it is, or wraps, ErrNobody, ErrClosed, a *DialError, a *HandshakeError or a
-	// *BrokenError; of a sealed end that may wrap a *TruncatedError.
+	// Err is nil only if both ends closed their direction in order and all they sent was passed on. Else it
+	// is, or wraps, ErrNobody, ErrClosed, a *DialError, a *HandshakeError or a *BrokenError; that of a TLS end
+	// may wrap a *TruncatedError.
 	Err error
 }
 
-// Transfer is one data connection through the gateway, from the reserved port to the last byte. Its
-// methods may be called by several goroutines at once.
+// Transfer is one data connection through the gateway, from the reserved port to the last byte. Several
+// goroutines may call its methods at once.
+//
+//	reserved --Arm--> waiting --the peer comes--> dialling --both ends stand--> copying --both have ended--> over
+//	Bridge, Carry ------------------------------> dialling
+//	any state --fail: an error, Close, the end of its context--> over
+//
+// How it copies, and how data may end, differs with TLS: see clearTransfer and tlsTransfer.
 //
 // It has no goroutine of its own until it is armed, one until both ends stand, and then two; during TLS
 // handshakes three.
 type Transfer struct {
-	at        netip.AddrPort // not valid for a bridge
-	work      func() error   // all that is done between Arm and the end
-	connected chan struct{}  // closed when the peer is there
-	done      chan struct{}  // closed when result is complete
-	result    Result         // of the running goroutine until done is closed
+	at         netip.AddrPort // not valid for a bridge
+	work       func() error   // all that is done between Arm and the end
+	copier     copier
+	settleTime time.Duration
+	connected  chan struct{} // closed when the peer is there
+	done       chan struct{} // closed when result is complete
+	result     Result        // of the running goroutine until done is closed
 
-	ctx     context.Context // ends when Close is called or the caller's ends
-	cancel  context.CancelCauseFunc
-	release func() bool   // takes back the order to sever when ctx ends; false: too late
-	severed chan struct{} // closed when that order has been carried out
+	ctx        context.Context // ends when Close is called or the caller's ends
+	stop       context.CancelCauseFunc
+	unregister func() bool   // keeps the end of ctx from calling cancel; false: it is called
+	cancelled  chan struct{} // closed when cancel has returned
 
-	bytes [2]atomic.Int64 // passed on, by the end that sent them
-	ended [2]atomic.Bool  // the end has sent its FIN, and all that came before it was passed on
-
-	broken     chan struct{}    // closed with the first failure
-	seals      [2]seal          // by side
-	legs       [2]*leg          // of a sealed transfer, once both ends stand
-	spoken     [2]chan struct{} // of a sealed transfer: closed when the end has sent data or has ended
-	spokenOnce [2]sync.Once
-	unresumed  atomic.Bool // the server has not resumed the TLS session of its control connection
+	bytes  [2]atomic.Int64 // passed on, by the end that sent them
+	ended  [2]atomic.Bool  // the end has sent its FIN, and all that came before it was passed on
+	broken chan struct{}   // closed with the first failure
 
 	mu        sync.Mutex
 	reserved  *os.File         // the socket that has the port, until it listens
 	listener  *net.TCPListener // without a lock once the transfer is armed
 	armed     bool             // the goroutine runs, or has run
-	ends      [2]*net.TCPConn  // kept, by side; without a lock once both stand
-	shaken    bool             // the handshakes of a sealed transfer are over
-	hurried   bool             // Finish has come before shaken
+	ends      [2]*net.TCPConn  // by side; without a lock once both stand
 	delivered bool             // Finish has found that nothing is left to be passed on
 	err       error            // the first failure; after it nothing is open
 	stranger  netip.Addr       // the last one that came from another address than the peer's
 }
 
-// newTransfer returns a transfer whose goroutine does not run yet.
-func newTransfer(ctx context.Context) *Transfer {
-	t := &Transfer{
-		connected: make(chan struct{}),
-		done:      make(chan struct{}),
-		severed:   make(chan struct{}),
-		broken:    make(chan struct{}),
-	}
-	t.result.Began = time.Now()
-	t.ctx, t.cancel = context.WithCancelCause(ctx)
-	return t
+// copier is the part of a transfer that differs with TLS.
+type copier interface {
+	// prepare is called once both ends stand, and reports whether data may flow: the TLS handshakes are done.
+	// Else the transfer has failed.
+	prepare() bool
+	// copy passes on everything that the end side sends, and then its end. It is called for both sides at
+	// once. An error means that the transfer is broken, and says by whom.
+	copy(side Side) error
+	// closedCleanly reports that an end whose connection has just failed had ended in order before, and that
+	// nothing was to be delivered to it.
+	closedCleanly(side Side) bool
+	// shortenHandshake gives handshakes that have not begun no more time than those that have.
+	shortenHandshake()
+	// notResumed reports that TLS with the server was set up without resuming a session.
+	notResumed() bool
 }
 
-// Arm lets the peer's connection come: when it returns nil, a peer can connect to At. The wait time
-// runs from here. Armed once more, and on a bridge, it does nothing.
+// Arm lets the peer's connection come: when it returns nil, a peer can connect to At. The wait time runs from
+// here. Armed once more, and on a bridge, it does nothing.
 //
-// The error is, or wraps, ErrClosed on a transfer that is over, and else the operating system's; the
-// transfer stays to be closed.
+// The error is, or wraps, ErrClosed on a transfer that is over, and else the operating system's; the transfer
+// stays to be closed.
 func (t *Transfer) Arm() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -107,19 +113,7 @@ func (t *Transfer) Arm() error {
 	return nil
 }
 
-// listen makes the reserved port one where connections wait. It is for who holds the lock, or nobody
-// else has the transfer yet.
-func (t *Transfer) listen() error {
-	l, err := listenOn(t.reserved)
-	if err != nil {
-		return err
-	}
-	t.reserved.Close() // the listener has it
-	t.listener = l
-	return nil
-}
-
-// Waiting tells whether a connection waits to be let through by Arm.
+// Waiting reports whether a connection waits to be let through by Arm.
 func (t *Transfer) Waiting() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -130,7 +124,7 @@ func (t *Transfer) Waiting() bool {
 	if err != nil {
 		return false
 	}
-	return onSocket(raw, func(fd int) error {
+	return socket.Control(raw, func(fd int) error {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		if err == nil && n == 0 {
 			err = unix.EAGAIN
@@ -139,15 +133,15 @@ func (t *Transfer) Waiting() bool {
 	}) == nil
 }
 
-// run is the transfer's goroutine: it does the work and says what became of it.
+// run is the transfer's goroutine: it does the work and completes the result.
 func (t *Transfer) run() {
 	if err := t.work(); err != nil {
 		t.fail(err)
 	}
-	if !t.release() {
-		<-t.severed
+	if !t.unregister() {
+		<-t.cancelled
 	}
-	t.cancel(nil) // nothing listens for it any more: it lets go of the caller's context
+	t.stop(nil) // nothing listens for it any more: it lets go of the caller's context
 	if t.err == nil {
 		t.closeInOrder()
 	}
@@ -157,8 +151,7 @@ func (t *Transfer) run() {
 // closeInOrder closes both ends so that what is still on its way is delivered.
 func (t *Transfer) closeInOrder() {
 	for _, c := range t.ends {
-		_ = c.SetLinger(-1) // fails on no open socket
-		c.Close()
+		socket.CloseInOrder(c)
 	}
 }
 
@@ -172,13 +165,13 @@ func (t *Transfer) end() {
 	close(t.done)
 }
 
-// callOff breaks the transfer because its context has ended.
-func (t *Transfer) callOff() {
+// cancel breaks the transfer because its context has ended.
+func (t *Transfer) cancel() {
 	t.fail(ErrClosed)
 	if !t.isArmed() { // and never will be: see Arm
 		t.end()
 	}
-	close(t.severed)
+	close(t.cancelled)
 }
 
 func (t *Transfer) isArmed() bool {
@@ -190,8 +183,8 @@ func (t *Transfer) isArmed() bool {
 // errDelivered stands for the failure of a transfer that was closed after all of it was delivered.
 var errDelivered = errors.New("delivered")
 
-// fail breaks the transfer for both ends: both see a reset, never a FIN, unless all was delivered
-// before. The first error counts; later ones tell what the first one did.
+// fail breaks the transfer for both ends: both see a reset, never a FIN, unless all was delivered before. The
+// first error counts; later ones are its consequences.
 func (t *Transfer) fail(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -219,13 +212,13 @@ func (t *Transfer) fail(err error) {
 	}
 	for _, c := range t.ends {
 		if c != nil {
-			c.Close() // a reset: see abortive
+			c.Close() // a reset: see package socket
 		}
 	}
 }
 
-// keep makes c an end of the transfer; where that has failed already, c is reset.
-func (t *Transfer) keep(side Side, c *net.TCPConn) bool {
+// setConn makes c an end of the transfer; where that has failed already, c is reset and the result is false.
+func (t *Transfer) setConn(side Side, c *net.TCPConn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err != nil {
@@ -236,6 +229,12 @@ func (t *Transfer) keep(side Side, c *net.TCPConn) bool {
 	return true
 }
 
+// markConnected notes that the peer is there.
+func (t *Transfer) markConnected() {
+	t.result.Connected = time.Now()
+	close(t.connected)
+}
+
 // At returns the gateway's address and port where the peer is expected; not valid for a bridge.
 func (t *Transfer) At() netip.AddrPort { return t.at }
 
@@ -244,8 +243,8 @@ func (t *Transfer) Bytes() (fromTo, toFrom int64) {
 	return t.bytes[From].Load(), t.bytes[To].Load()
 }
 
-// Came returns when the pinhole's peer was accepted, or both legs of a bridge stood, and who was refused
-// last for coming from another address: so far nobody, where they are not set.
+// Came returns when the pinhole's peer was accepted, or both legs of a bridge stood (zero: not yet), and the last
+// address that was refused for being another one (not valid: none).
 func (t *Transfer) Came() (at time.Time, stranger netip.Addr) {
 	t.mu.Lock()
 	stranger = t.stranger
@@ -258,13 +257,13 @@ func (t *Transfer) Came() (at time.Time, stranger netip.Addr) {
 	}
 }
 
-// Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It
-// stays open where that never happens: wait for Done beside it.
+// Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It stays open where
+// that never happens: wait for Done beside it.
 func (t *Transfer) Connected() <-chan struct{} { return t.connected }
 
-// Unresumed tells that TLS with the server stands, or stood, and that the server did not resume the session
-// of its control connection: there are servers that take no data then.
-func (t *Transfer) Unresumed() bool { return t.unresumed.Load() }
+// NotResumed reports that TLS with the server stands, or stood, and that the server did not resume the session of
+// its control connection: there are servers that take no data then.
+func (t *Transfer) NotResumed() bool { return t.copier.notResumed() }
 
 // Done is closed when the transfer is over and all its goroutines and sockets are gone.
 func (t *Transfer) Done() <-chan struct{} { return t.done }
@@ -275,10 +274,10 @@ func (t *Transfer) Result() Result {
 	return t.result
 }
 
-// Close ends the transfer and waits for its end. Before a connection came the port is given back, and
-// nothing can come; later both ends are reset, unless Finish has found that all was delivered: then
-// they are closed in order. On a transfer that is over it does nothing.
+// Close ends the transfer and waits for its end. Before a connection came the port is given back, and nothing can
+// come; later both ends are reset, unless Finish has found that all was delivered: then they are closed in
+// order. On a transfer that is over it does nothing.
 func (t *Transfer) Close() {
-	t.cancel(ErrClosed)
+	t.stop(ErrClosed)
 	<-t.done
 }

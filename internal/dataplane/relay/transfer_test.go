@@ -16,13 +16,15 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 func TestTransfer(t *testing.T) {
 	const large = 12 << 20 // several chunks, more than the sockets' buffers
 	mapped := func(a netip.Addr) netip.Addr { return netip.AddrFrom16(a.As16()) }
-	four := pinhole.Pinhole{From: peer, At: netip.AddrPortFrom(gateway, 0), To: netip.AddrPortFrom(server, 0), As: inside}
-	six := pinhole.Pinhole{From: loop6, At: netip.AddrPortFrom(loop6, 0), To: netip.AddrPortFrom(loop6, 0), As: loop6}
+	four := pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0), Target: netip.AddrPortFrom(relaytest.Server, 0), SourceIP: relaytest.Inside}
+	six := pinhole.Pinhole{From: relaytest.Loopback6, Listen: netip.AddrPortFrom(relaytest.Loopback6, 0), Target: netip.AddrPortFrom(relaytest.Loopback6, 0), SourceIP: relaytest.Loopback6}
 	for _, tt := range []struct {
 		name    string
 		hole    pinhole.Pinhole
@@ -34,32 +36,32 @@ func TestTransfer(t *testing.T) {
 		{"nothing", four, 0, 0},
 		{"one byte", four, 1, 0},
 		{"ipv6", six, 1000, large},
-		{"ipv6 to ipv4", pinhole.Pinhole{From: loop6, At: six.At, To: four.To, As: inside}, 1000, 1000},
-		{"ipv4 to ipv6", pinhole.Pinhole{From: peer, At: four.At, To: six.To, As: loop6}, 1000, 1000},
-		{"mapped", pinhole.Pinhole{From: mapped(peer), At: netip.AddrPortFrom(mapped(gateway), 0),
-			To: netip.AddrPortFrom(mapped(server), 0), As: mapped(inside)}, 1000, 1000},
-		{"any source", pinhole.Pinhole{From: peer, At: four.At, To: four.To}, 1000, 1000},
+		{"ipv6 to ipv4", pinhole.Pinhole{From: relaytest.Loopback6, Listen: six.Listen, Target: four.Target, SourceIP: relaytest.Inside}, 1000, 1000},
+		{"ipv4 to ipv6", pinhole.Pinhole{From: relaytest.Peer, Listen: four.Listen, Target: six.Target, SourceIP: relaytest.Loopback6}, 1000, 1000},
+		{"mapped", pinhole.Pinhole{From: mapped(relaytest.Peer), Listen: netip.AddrPortFrom(mapped(relaytest.Gateway), 0),
+			Target: netip.AddrPortFrom(mapped(relaytest.Server), 0), SourceIP: mapped(relaytest.Inside)}, 1000, 1000},
+		{"any source", pinhole.Pinhole{From: relaytest.Peer, Listen: four.Listen, Target: four.Target}, 1000, 1000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := far(t, tt.hole.To.Addr().Unmap())
-			tt.hole.To = netip.AddrPortFrom(tt.hole.To.Addr(), localAddrPort(l.Addr()).Port())
+			l := relaytest.Listen(t, tt.hole.Target.Addr().Unmap())
+			tt.hole.Target = netip.AddrPortFrom(tt.hole.Target.Addr(), relaytest.LocalAddrPort(l.Addr()).Port())
 			tr := open(t, path(), tt.hole)
-			if got, want := tr.At().Addr(), tt.hole.At.Addr().Unmap(); got != want {
+			if got, want := tr.At().Addr(), tt.hole.Listen.Addr().Unmap(); got != want {
 				t.Errorf("announced: got %s; want %s", got, want)
 			}
-			client := dialFrom(t, tt.hole.From.Unmap(), tr.At())
-			srv := acceptFrom(t, l)
-			if got, want := localAddrPort(srv.RemoteAddr()).Addr(), tt.hole.As.Unmap(); want.IsValid() && got != want {
+			client := relaytest.Dial(t, tt.hole.From.Unmap(), tr.At())
+			srv := relaytest.Accept(t, l)
+			if got, want := relaytest.LocalAddrPort(srv.RemoteAddr()).Addr(), tt.hole.SourceIP.Unmap(); want.IsValid() && got != want {
 				t.Errorf("the far end sees %s; want %s", got, want)
 			}
-			up, out := noise(tt.up), noise(tt.out)
-			sentUp, sentOut := send(client, up), send(srv, out)
+			up, out := relaytest.Noise(tt.up), relaytest.Noise(tt.out)
+			sentUp, sentOut := relaytest.Send(client, up), relaytest.Send(srv, out)
 			got := make(chan struct{})
 			go func() {
 				defer close(got)
-				wantData(t, "server", srv, up)
+				relaytest.WantData(t, "server", srv, up)
 			}()
-			wantData(t, "client", client, out)
+			relaytest.WantData(t, "client", client, out)
 			<-got
 			if err := errors.Join(<-sentUp, <-sentOut); err != nil {
 				t.Error(err)
@@ -99,10 +101,10 @@ func TestHalfClose(t *testing.T) {
 			tr, client, srv := joined(t)
 			ends := [2]*net.TCPConn{client, srv}
 			early, late := ends[first], ends[first.other()]
-			if err := <-send(early, []byte("first")); err != nil {
+			if err := <-relaytest.Send(early, []byte("first")); err != nil {
 				t.Fatal(err)
 			}
-			wantData(t, "late end", late, []byte("first"))
+			relaytest.WantData(t, "late end", late, []byte("first"))
 			for range 3 { // to and fro, so that each piece is known to have gone through before the next
 				if _, err := late.Write([]byte("later")); err != nil {
 					t.Fatal(err)
@@ -111,10 +113,10 @@ func TestHalfClose(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			await(t, func() bool { a, b := tr.Bytes(); return a+b == 20 },
+			relaytest.Await(t, func() bool { a, b := tr.Bytes(); return a+b == 20 },
 				func() string { a, b := tr.Bytes(); return "the counters stand at " + time.Duration(a+b).String() })
 			late.CloseWrite()
-			wantData(t, "early end", early, nil)
+			relaytest.WantData(t, "early end", early, nil)
 			if r := wait(t, tr); r.Err != nil {
 				t.Error(r.Err)
 			}
@@ -143,14 +145,14 @@ func TestReset(t *testing.T) {
 		run  func(*testing.T, Side)
 	}{
 		{"idle", both(func(t *testing.T, breaker, other *net.TCPConn) {
-			reset(breaker)
-			wantReset(t, "other end", other)
+			relaytest.Reset(breaker)
+			relaytest.WantReset(t, "other end", other)
 		})},
 		{"after data", both(func(t *testing.T, breaker, other *net.TCPConn) {
-			breaker.Write(noise(100_000))
+			breaker.Write(relaytest.Noise(100_000))
 			io.CopyN(io.Discard, other, 100_000)
-			reset(breaker)
-			wantReset(t, "other end", other)
+			relaytest.Reset(breaker)
+			relaytest.WantReset(t, "other end", other)
 		})},
 		{"while the other sends", both(func(t *testing.T, breaker, other *net.TCPConn) {
 			sent := make(chan error, 1)
@@ -159,15 +161,15 @@ func TestReset(t *testing.T) {
 				sent <- err
 			}()
 			io.CopyN(io.Discard, breaker, 1<<20)
-			reset(breaker)
+			relaytest.Reset(breaker)
 			if err := <-sent; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 				t.Errorf("got %v; want a reset", err)
 			}
 		})},
 		{"after its FIN", both(func(t *testing.T, breaker, other *net.TCPConn) {
 			breaker.CloseWrite()
-			wantData(t, "other end", other, nil)
-			reset(breaker)
+			relaytest.WantData(t, "other end", other, nil)
+			relaytest.Reset(breaker)
 			// The FIN has come before: only a write can tell.
 			if _, err := io.Copy(other, zeros{}); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 				t.Errorf("got %v; want a reset", err)
@@ -175,9 +177,9 @@ func TestReset(t *testing.T) {
 		})},
 		{"after the other's FIN", both(func(t *testing.T, breaker, other *net.TCPConn) {
 			other.CloseWrite()
-			wantData(t, "breaker", breaker, nil)
-			reset(breaker)
-			wantReset(t, "other end", other)
+			relaytest.WantData(t, "breaker", breaker, nil)
+			relaytest.Reset(breaker)
+			relaytest.WantReset(t, "other end", other)
 		})},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -204,17 +206,17 @@ func TestResetWhileWritten(t *testing.T) {
 		}
 		client.Write([]byte("half of a file"))
 		io.ReadFull(client, make([]byte, 1))
-		reset(client)
-		wantReset(t, "server", srv)
+		relaytest.Reset(client)
+		relaytest.WantReset(t, "server", srv)
 		wantBroken(t, wait(t, tr).Err, From)
 	}
 }
 
 func TestClose(t *testing.T) {
 	t.Run("before a connection", func(t *testing.T) {
-		tr := open(t, path(), hole(far(t, server)))
+		tr := open(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
 		tr.Close()
-		wantRefused(t, tr.At())
+		relaytest.WantRefused(t, tr.At())
 		if r := tr.Result(); r.Err != ErrClosed || !r.Connected.IsZero() {
 			t.Errorf("got %+v; want %v", r, ErrClosed)
 		}
@@ -223,19 +225,19 @@ func TestClose(t *testing.T) {
 	t.Run("during", func(t *testing.T) {
 		tr, client, srv := joined(t)
 		tr.Close()
-		wantReset(t, "client", client)
-		wantReset(t, "server", srv)
+		relaytest.WantReset(t, "client", client)
+		relaytest.WantReset(t, "server", srv)
 		if r := tr.Result(); r.Err != ErrClosed {
 			t.Errorf("got %v; want %v", r.Err, ErrClosed)
 		}
 	})
 	t.Run("while dialling", func(t *testing.T) {
 		tr := open(t, path(), hole(deaf(t)))
-		client := dialFrom(t, peer, tr.At())
+		client := relaytest.Dial(t, relaytest.Peer, tr.At())
 		<-tr.Connected()
-		wantRefused(t, tr.At()) // closed before the far end has answered
+		relaytest.WantRefused(t, tr.At()) // closed before the far end has answered
 		tr.Close()
-		wantReset(t, "client", client)
+		relaytest.WantReset(t, "client", client)
 		if r := tr.Result(); r.Err != ErrClosed {
 			t.Errorf("got %v; want %v", r.Err, ErrClosed)
 		}
@@ -254,10 +256,10 @@ func TestClose(t *testing.T) {
 
 // TestContextEnds ends the context in the middle of a transfer.
 func TestContextEnds(t *testing.T) {
-	l := far(t, server)
+	l := relaytest.Listen(t, relaytest.Server)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("the session is over")
-	tr, err := path().Open(ctx, hole(l), Seals{})
+	tr, err := path().Open(ctx, hole(l), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,11 +267,11 @@ func TestContextEnds(t *testing.T) {
 	if err := tr.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	client := dialFrom(t, peer, tr.At())
-	srv := acceptFrom(t, l)
+	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	srv := relaytest.Accept(t, l)
 	cancel(why)
-	wantReset(t, "client", client)
-	wantReset(t, "server", srv)
+	relaytest.WantReset(t, "client", client)
+	relaytest.WantReset(t, "server", srv)
 	if r := wait(t, tr); !errors.Is(r.Err, ErrClosed) || !errors.Is(r.Err, why) {
 		t.Errorf("got %v; want %v and %v", r.Err, ErrClosed, why)
 	}
@@ -279,7 +281,7 @@ func TestContextEnds(t *testing.T) {
 // further SYNs.
 func deaf(t *testing.T) *net.TCPListener {
 	t.Helper()
-	l := far(t, server)
+	l := relaytest.Listen(t, relaytest.Server)
 	raw, err := l.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -288,12 +290,12 @@ func deaf(t *testing.T) *net.TCPListener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dialFrom(t, peer, localAddrPort(l.Addr()))
+	relaytest.Dial(t, relaytest.Peer, relaytest.LocalAddrPort(l.Addr()))
 	return l
 }
 
 func TestDialFails(t *testing.T) {
-	gone := far(t, server)
+	gone := relaytest.Listen(t, relaytest.Server)
 	gone.Close()
 	for _, tt := range []struct {
 		name string
@@ -306,7 +308,7 @@ func TestDialFails(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := open(t, tt.path, hole(tt.to))
-			wantCutOff(t, "client", peer, tr.At())
+			relaytest.WantCutOff(t, "client", relaytest.Peer, tr.At())
 			r := wait(t, tr)
 			var dial *DialError
 			timeout := false

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 // wantTruncated checks who is said to have ended without close_notify.
@@ -27,7 +30,7 @@ func wantTruncated(t *testing.T, err error, who string, inside bool) {
 // TestTruncated has a sender's data end by a FIN alone: between two records, or inside one, with a leg that
 // may end so or not.
 func TestTruncated(t *testing.T) {
-	for _, l := range sealedLegs {
+	for _, l := range tlsLegs {
 		for _, who := range []string{endClient, endServer} {
 			if who == endClient && !l.client || who == endServer && !l.server {
 				continue
@@ -42,9 +45,9 @@ func TestTruncated(t *testing.T) {
 						name += "/inside"
 					}
 					t.Run(name, func(t *testing.T) {
-						seals := l.seals()
-						seals.ClientUnshut, seals.ServerUnshut = unshut && who == endClient, unshut && who == endServer
-						truncate(t, seals, who, inside, unshut && !inside)
+						dataTLS := l.dataTLS()
+						dataTLS.ClientCloseNotifyOptional, dataTLS.ServerCloseNotifyOptional = unshut && who == endClient, unshut && who == endServer
+						truncate(t, dataTLS, who, inside, unshut && !inside)
 					})
 				}
 			}
@@ -52,8 +55,8 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-func truncate(t *testing.T, seals Seals, who string, inside, complete bool) {
-	tr, client, srv := sealed(t, seals)
+func truncate(t *testing.T, dataTLS dataplane.DataTLS, who string, inside, complete bool) {
+	tr, client, srv := joinedTLS(t, dataTLS)
 	sends, gets := at(who, client, srv)
 	tell(t, sends, gets, "half of a file")
 	if inside {
@@ -75,11 +78,11 @@ func truncate(t *testing.T, seals Seals, who string, inside, complete bool) {
 // TestReceiverJustCloses has a receiver close without close_notify after it has got all: it has sent nothing
 // that could be cut short, not even where the file is empty.
 func TestReceiverJustCloses(t *testing.T) {
-	for _, l := range sealedLegs {
+	for _, l := range tlsLegs {
 		for _, who := range []string{endClient, endServer} {
 			for name, file := range map[string][]byte{"a file": []byte("a file"), "an empty file": nil} {
 				t.Run(l.String()+"/"+who+"/"+name, func(t *testing.T) {
-					tr, client, srv := sealed(t, l.seals())
+					tr, client, srv := joinedTLS(t, l.dataTLS())
 					gets, sends := at(who, client, srv)
 					sends.Write(file)
 					sends.CloseWrite()
@@ -100,16 +103,16 @@ func TestReceiverJustCloses(t *testing.T) {
 func TestEmptyTruncated(t *testing.T) {
 	for _, who := range []string{endClient, endServer} {
 		t.Run(who, func(t *testing.T) {
-			tr, client, srv := sealed(t, legs{true, true}.seals())
+			tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
 			wantEndReset(t, "other end", other)
 			wantTruncated(t, wait(t, tr).Err, who, false)
 		})
 		t.Run(who+"/unshut", func(t *testing.T) {
-			seals := legs{true, true}.seals()
-			seals.ClientUnshut, seals.ServerUnshut = who == endClient, who == endServer
-			tr, client, srv := sealed(t, seals)
+			dataTLS := legs{true, true}.dataTLS()
+			dataTLS.ClientCloseNotifyOptional, dataTLS.ServerCloseNotifyOptional = who == endClient, who == endServer
+			tr, client, srv := joinedTLS(t, dataTLS)
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
 			wantEnd(t, "other end", other, nil)
@@ -124,7 +127,7 @@ func TestEmptyTruncated(t *testing.T) {
 // TestEarlyReceiver has a receiver close its direction without close_notify before the sender has begun, and the
 // sender begin in time.
 func TestEarlyReceiver(t *testing.T) {
-	tr, client, srv := sealed(t, legs{true, true}.seals())
+	tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
 	client.tcp.CloseWrite()
 	tell(t, srv, client, "a file")
 	srv.CloseWrite()
@@ -138,9 +141,9 @@ func TestEarlyReceiver(t *testing.T) {
 // TestUnshutReset has an unshut leg end by a reset that the kernel tells to the other direction: that is no FIN.
 func TestUnshutReset(t *testing.T) {
 	for range 20 {
-		seals := legs{true, true}.seals()
-		seals.ClientUnshut = true
-		tr, client, srv := sealed(t, seals)
+		dataTLS := legs{true, true}.dataTLS()
+		dataTLS.ClientCloseNotifyOptional = true
+		tr, client, srv := joinedTLS(t, dataTLS)
 		tell(t, client, srv, "half of a file")
 		sent := make(chan error, 1)
 		go func() {
@@ -148,7 +151,7 @@ func TestUnshutReset(t *testing.T) {
 			sent <- err
 		}()
 		io.CopyN(io.Discard, client, 1<<20)
-		reset(client.tcp)
+		relaytest.Reset(client.tcp)
 		if err := <-sent; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 			t.Errorf("got %v; want a reset", err)
 		}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -40,17 +41,17 @@ func (e *examiner) conntrack() {
 func tracksInKernel(f forward.Forward) bool { return f.Tracking == forward.TrackingKernel }
 
 // fill judges how full a table is.
-func (e *examiner) fill(code Code, what, sysctl string, count, limit int) {
+func (e *examiner) fill(code string, what, sysctl string, count, limit int) {
 	percent := count * 100 / limit
 	text := fmt.Sprintf("the kernel's table of %s is %d%% full (%d of %d)", what, percent, count, limit)
 	remedy := fmt.Sprintf("sysctl -w %s=%d, and look who opens so many (conntrack -L)", sysctl, 2*limit)
 	switch {
 	case percent >= fillFault:
-		e.say(code, Fault, text+": new connections are dropped without a word", remedy)
+		e.say(code, finding.Fault, text+": new connections are dropped without a word", remedy)
 	case percent >= fillWarn:
-		e.say(code, Warning, text+": when it is full, new connections are dropped without a word", remedy)
+		e.say(code, finding.Warning, text+": when it is full, new connections are dropped without a word", remedy)
 	default:
-		e.say(code, OK, text, "")
+		e.say(code, finding.OK, text, "")
 	}
 }
 
@@ -64,9 +65,9 @@ func (e *examiner) small(limit int) {
 		}
 	}
 	if need := most * sessionFlows; need > limit {
-		level := Info // nobody has asked for so many sessions
+		level := finding.Info // nobody has asked for so many sessions
 		if asked || limit < fewSessions*sessionFlows {
-			level = Warning
+			level = finding.Warning
 		}
 		e.say(CodeTableSmall, level, fmt.Sprintf("the kernel follows %d connections at most, and the %d sessions that max_sessions allows take up to %d",
 			limit, most, need), fmt.Sprintf("sysctl -w %s=%d, or a lower max_sessions", sysctlMax, 2*need))
@@ -74,15 +75,15 @@ func (e *examiner) small(limit int) {
 }
 
 // off says that a switch is off which ftpgate switches on when it starts.
-func (e *examiner) off(code Code, sysctl, loses string) {
+func (e *examiner) off(code string, sysctl, loses string) {
 	switch value, known := e.number(sysctl); {
 	case !known:
 	case value != 0:
-		e.say(code, OK, sysctl+" is on", "")
+		e.say(code, finding.OK, sysctl+" is on", "")
 	case e.facts.Running:
-		e.say(code, Warning, sysctl+" is off: "+loses, "sysctl -w "+sysctl+"=1; connections that are up are not counted afterwards")
+		e.say(code, finding.Warning, sysctl+" is off: "+loses, "sysctl -w "+sysctl+"=1; connections that are up are not counted afterwards")
 	default:
-		e.say(code, Info, sysctl+" is off: as long as it is, "+loses, "ftpgate switches it on when it starts; or sysctl -w "+sysctl+"=1")
+		e.say(code, finding.Info, sysctl+" is off: as long as it is, "+loses, "ftpgate switches it on when it starts; or sysctl -w "+sysctl+"=1")
 	}
 }
 
@@ -103,13 +104,13 @@ func (e *examiner) times() {
 	switch {
 	case !known:
 	case e.of.Tracking != forward.TrackingProxy && seconds < silentControl:
-		e.say(CodeTimeout, Warning, fmt.Sprintf("conntrack forgets connections after %d s of silence: a transfer that takes longer ends without its reply, "+
+		e.say(CodeTimeout, finding.Warning, fmt.Sprintf("conntrack forgets connections after %d s of silence: a transfer that takes longer ends without its reply, "+
 			"since the control connection is silent meanwhile", seconds), remedy)
 	case e.of.Tracking == forward.TrackingProxy && e.carries() && seconds < silentData:
-		e.say(CodeTimeout, Warning, fmt.Sprintf("conntrack forgets connections after %d s of silence: a transfer that pauses for longer breaks off", seconds), remedy)
+		e.say(CodeTimeout, finding.Warning, fmt.Sprintf("conntrack forgets connections after %d s of silence: a transfer that pauses for longer breaks off", seconds), remedy)
 	}
 	if idle := e.of.Limits.Idle; e.of.Tracking == forward.TrackingProxy && idle > 0 && idle.Minutes() < shortIdle {
-		e.say(CodeIdle, Info, fmt.Sprintf("idle_time is %s: clients that keep a session open between transfers lose it", idle),
+		e.say(CodeIdle, finding.Info, fmt.Sprintf("idle_time is %s: clients that keep a session open between transfers lose it", idle),
 			fmt.Sprintf("idle_time = \"%dm\" or more (RFC 1123 section 4.1.3.2)", shortIdle))
 	}
 }

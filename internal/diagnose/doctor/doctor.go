@@ -6,78 +6,58 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
+	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
-// Level is how much a finding matters.
-type Level string
-
-// The levels.
+// The codes of findings name what was looked at. They are part of the interface, and so are those of certificates,
+// which are made of the key that they are about ("tls_cert", "tls_ca").
 const (
-	OK      Level = "ok"      // looked at, and sound
-	Info    Level = "info"    // good to know, or could not be looked at
-	Warning Level = "warning" // may be in a client's way
-	Fault   Level = "fault"   // is in every client's way
-)
-
-// Finding is one thing that was looked at.
-type Finding struct {
-	Code    Code   `json:"code"`
-	Level   Level  `json:"level"`
-	Forward string `json:"forward,omitempty"` // the forward's name; empty where it is about the host
-	Text    string `json:"text"`              // what is so, in one sentence
-	Remedy  string `json:"remedy,omitempty"`  // what to do about it; empty where nothing is to be done
-}
-
-// Code names what was looked at. Codes are part of the interface; those of certificates are made of the key
-// of the forward that they are about ("tls_cert", "tls_ca").
-type Code string
-
-// The codes.
-const (
-	CodeHost       Code = "host"            // what the gateway itself finds before it starts (gateway.Examine)
-	CodeName       Code = "name_resolution" // what the gateway itself says of names (gateway.Resolve)
-	CodeNameSlow   Code = "name_slow"
-	CodeNameMany   Code = "name_several_addresses"
-	CodeNameIPv6   Code = "name_only_ipv6"
-	CodeTables     Code = "kernel_tables" // what nftables says of being looked at
-	CodeRights     Code = "capabilities"
-	CodeLowPort    Code = "low_port"
-	CodeModules    Code = "kernel_modules"
-	CodeOpenFiles  Code = "open_files"
-	CodeForwarding Code = "ip_forward"
-	CodeReverse    Code = "rp_filter"
-	CodeTable      Code = "conntrack_table"
-	CodeTableSmall Code = "conntrack_max"
-	CodeExpected   Code = "expectation_table"
-	CodeAccounting Code = "conntrack_acct"
-	CodeEvents     Code = "conntrack_events"
-	CodeTimeout    Code = "conntrack_timeout"
-	CodeIdle       Code = "idle_time"
-	CodeHelper     Code = "helper_foreign"
-	CodeHelperSoon Code = "helper_too_early"
-	CodeHelperAuto Code = "helper_automatic"
-	CodeSequence   Code = "sequence_adjustment"
-	CodeUntracked  Code = "untracked"
-	CodeElsewhere  Code = "translated_elsewhere"
-	CodeInput      Code = "input_refused"
-	CodeLegacy     Code = "iptables_legacy"
-	CodeListen     Code = "listen_taken"
-	CodeNotServed  Code = "not_listening"
-	CodePassive    Code = "passive_ports"
-	CodeRoute      Code = "route"
-	CodeMTU        Code = "mtu"
-	CodeValid      Code = "certificate"
-	CodeUnread     Code = "not_read"
+	CodeHost       = "host"            // what the gateway itself finds before it starts (gateway.Examine)
+	CodeName       = "name_resolution" // what the gateway itself says of names (gateway.Resolve)
+	CodeNameSlow   = "name_slow"
+	CodeNameMany   = "name_several_addresses"
+	CodeNameIPv6   = "name_only_ipv6"
+	CodeTables     = "kernel_tables" // what nftables says of being looked at
+	CodeRights     = "capabilities"
+	CodeLowPort    = "low_port"
+	CodeModules    = "kernel_modules"
+	CodeOpenFiles  = "open_files"
+	CodeForwarding = "ip_forward"
+	CodeReverse    = "rp_filter"
+	CodeTable      = "conntrack_table"
+	CodeTableSmall = "conntrack_max"
+	CodeExpected   = "expectation_table"
+	CodeAccounting = "conntrack_acct"
+	CodeEvents     = "conntrack_events"
+	CodeTimeout    = "conntrack_timeout"
+	CodeIdle       = "idle_time"
+	CodeHelper     = "helper_foreign"
+	CodeHelperSoon = "helper_too_early"
+	CodeHelperAuto = "helper_automatic"
+	CodeSequence   = "sequence_adjustment"
+	CodeUntracked  = "untracked"
+	CodeElsewhere  = "translated_elsewhere"
+	CodeInput      = "input_refused"
+	CodeLegacy     = "iptables_legacy"
+	CodeListen     = "listen_taken"
+	CodeNotServed  = "not_listening"
+	CodePassive    = "passive_ports"
+	CodeRoute      = "route"
+	CodeMTU        = "mtu"
+	CodeValid      = "certificate"
+	CodeUnread     = "not_read"
 )
 
 // Examine returns what is to be said of forwards on a host: of the host first, then of each forward. What
 // is sound comes as findings of level OK.
-func Examine(facts Facts, forwards []forward.Resolved) []Finding {
+func Examine(facts Facts, forwards []forward.Resolved) []finding.Finding {
 	e := examiner{facts: facts, forwards: forwards}
 	e.judged()
 	e.rights()
@@ -99,19 +79,9 @@ func Examine(facts Facts, forwards []forward.Resolved) []Finding {
 	}
 	e.of = forward.Resolved{}
 	for _, u := range facts.Unread {
-		e.say(CodeUnread, Info, fmt.Sprintf("%s could not be read: %s", u.What, u.Why), "run ftpgate doctor as root")
+		e.say(CodeUnread, finding.Info, fmt.Sprintf("%s could not be read: %s", u.What, u.Why), "run ftpgate doctor as root")
 	}
 	return e.findings
-}
-
-// Worst returns the highest level among the findings; OK where there is none.
-func Worst(findings []Finding) Level {
-	order := []Level{OK, Info, Warning, Fault}
-	worst := 0
-	for _, f := range findings {
-		worst = max(worst, slices.Index(order, f.Level))
-	}
-	return order[worst]
 }
 
 // examiner carries the facts, and the forward that is looked at.
@@ -119,11 +89,11 @@ type examiner struct {
 	facts    Facts
 	forwards []forward.Resolved
 	of       forward.Resolved // zero: the host
-	findings []Finding
+	findings []finding.Finding
 }
 
-func (e *examiner) say(code Code, level Level, text, remedy string) {
-	e.findings = append(e.findings, Finding{Code: code, Level: level, Forward: e.of.Name, Text: text, Remedy: remedy})
+func (e *examiner) say(code string, level finding.Severity, text, remedy string) {
+	e.findings = append(e.findings, finding.Finding{Code: code, Severity: level, Forward: e.of.Name, Text: text, Remedy: remedy})
 }
 
 // any tells whether something is so of one of the forwards.
@@ -136,40 +106,31 @@ func (e *examiner) carries() bool {
 	return e.of.NeedsKernel() || e.of.MayUseKernel() && (e.facts.Rights == nil || e.facts.Rights.Administer)
 }
 
-// judged shows what others have found.
+// judged takes over what other packages have found. A sentence names the key that it is about.
 func (e *examiner) judged() {
-	for _, j := range []struct {
-		code  Code
-		found []Judged
-	}{{CodeHost, e.facts.Host}, {CodeName, e.facts.Names}, {CodeTables, e.facts.Tables}} {
-		for _, f := range j.found {
-			e.findings = append(e.findings, Finding{j.code, levelOf(f.Warning), f.Forward, f.Text, f.Remedy})
+	for _, group := range []struct {
+		code  string
+		found []finding.Finding
+	}{{CodeHost, e.facts.Host}, {CodeName, e.facts.Names}, {CodeTables, e.facts.Tables}, {"", e.facts.TLS}} {
+		for _, f := range group.found {
+			f.Code = cmp.Or(group.code, strings.ReplaceAll(f.Key, ".", "_"))
+			f.Text, f.Key = f.Sentence(), ""
+			e.findings = append(e.findings, f)
 		}
-	}
-	for _, f := range e.facts.TLS {
-		code := Code(strings.ReplaceAll(f.Key, ".", "_"))
-		e.findings = append(e.findings, Finding{code, levelOf(f.Warning), f.Forward, f.Key + ": " + f.Text, f.Remedy})
 	}
 	for _, x := range e.facts.Expiries {
 		e.expiry(x)
 	}
 }
 
-func levelOf(warning bool) Level {
-	if warning {
-		return Warning
-	}
-	return Fault
-}
-
 // expiry says until when a certificate is good, unless something is said of it already.
-func (e *examiner) expiry(x Expiry) {
-	said := slices.ContainsFunc(e.facts.TLS, func(f TLSFault) bool { return strings.Contains(f.Text, x.File) })
+func (e *examiner) expiry(x tlskeys.Expiry) {
+	said := slices.ContainsFunc(e.facts.TLS, func(f finding.Finding) bool { return strings.Contains(f.Text, x.File) })
 	left := x.NotAfter.Sub(e.facts.Now)
 	if said || left < 0 || len(x.Forwards) == 0 {
 		return
 	}
-	e.findings = append(e.findings, Finding{Code: CodeValid, Level: OK, Forward: x.Forwards[0],
+	e.findings = append(e.findings, finding.Finding{Code: CodeValid, Severity: finding.OK, Forward: x.Forwards[0],
 		Text: fmt.Sprintf("the certificate in %s is good until %s, for %s more", x.File,
 			x.NotAfter.UTC().Format("2006-01-02"), plural(int(left.Hours()/24), "day"))})
 }

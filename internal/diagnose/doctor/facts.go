@@ -1,148 +1,54 @@
 package doctor
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
 
+	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/nftforeign"
+	"ftpgate/internal/kernel/system"
 )
 
-// Facts is what a host looks like. A fact that could not be read is left out, and named in Unread. The
-// structs have the fields of those that the readers return, so that they can be converted.
+// Facts is what the host looks like. A fact that could not be read is left at its zero value and named in Unread.
 type Facts struct {
 	Now     time.Time
 	Running bool // an ftpgate serves these forwards
-	PID     int  // its process; 0: cannot be told
+	PID     int  // of its process; 0: unknown
 
-	Host     []Judged   // of gateway.Examine
-	Names    []Judged   // of gateway.Resolve
-	Tables   []Judged   // what keeps nftables from being looked at
-	TLS      []TLSFault // of secure.Keys.Load
-	Expiries []Expiry   // of secure.Keys.Expiries
+	Host     []finding.Finding // of preflight.Check
+	Names    []finding.Finding // of gateway.Resolve
+	Tables   []finding.Finding // what keeps this process from reading the nftables ruleset
+	TLS      []finding.Finding // of tlskeys.Keys.Load, with their keys
+	Expiries []tlskeys.Expiry
 
-	Rights       *Rights // of the ftpgate that runs, else of this process; nil: not read
-	Modules      []Module
-	Sysctls      map[string]string // by name (Sysctls); one that the kernel does not have is not there
-	Expectations int               // -1: not read
-	Links        []Link
-	Routes       map[netip.Addr]Route // to servers and clients (Destinations)
-	Lookups      []Lookup
-	Listeners    []Listener
-	Rules        []Rule // of other programs' tables
-	Inputs       []Input
-	Legacy       []string // the tables of iptables-legacy
-	Unread       []Unread
+	Rights       *system.Rights // of the running ftpgate, else of this process; nil: not read
+	Modules      []system.Found
+	Sysctls      map[string]string // by name (Sysctls); one that the kernel does not have is missing
+	Expectations int               // how many data connections the kernel expects; -1: not read
+	Links        []system.Link
+	Routes       map[netip.Addr]system.Route // to servers and clients (Destinations)
+	Lookups      []system.Lookup
+	Listeners    []system.Listener // nil: not read
+	Rules        []nftforeign.ForeignRule
+	Inputs       []nftforeign.InputChain
+	Legacy       []string // the tables of iptables-legacy that have rules
+	Unread       []system.Unread
 }
 
-// Judged is what another package has found, in its own words (gateway.Finding).
-type Judged struct {
-	Forward string
-	Text    string
-	Remedy  string
-	Warning bool
+// serves reports whether the running ftpgate owns a listener. A user who is not root cannot see which process
+// owns a socket: then every unknown one counts as its own.
+func (f Facts) serves(l system.Listener) bool {
+	if l.Process == "" {
+		return f.Running
+	}
+	return f.PID != 0 && strings.HasSuffix(l.Process, fmt.Sprintf("(pid %d)", f.PID))
 }
 
-// TLSFault is what is wrong about the TLS of a forward (secure.Fault).
-type TLSFault struct {
-	Forward string
-	Key     string
-	Text    string
-	Remedy  string
-	Warning bool
-}
-
-// Expiry is until when a certificate is good (secure.Expiry).
-type Expiry struct {
-	Forwards []string
-	File     string
-	NotAfter time.Time
-}
-
-// Rights is what the serving process may do (system.Rights).
-type Rights struct {
-	Administer bool
-	BindLow    bool
-	OpenFiles  uint64
-}
-
-// Module is a kernel module.
-type Module struct {
-	Name     string
-	Present  bool
-	Unknown  bool // whether it is there cannot be told
-	Loadable bool // it is not there, and installed
-}
-
-// Link is an interface of the gateway (system.Link).
-type Link struct {
-	Name  string
-	MTU   int
-	Up    bool
-	Addrs []netip.Prefix
-}
-
-// Route is how the gateway reaches an address (system.Route).
-type Route struct {
-	Interface string
-	Gateway   netip.Addr
-	Source    netip.Addr
-	MTU       int
-	Local     bool
-	Problem   string
-}
-
-// Lookup is how long a resolver took (system.Lookup).
-type Lookup struct {
-	Host string
-	Took time.Duration
-}
-
-// Listener is a TCP socket of the gateway that takes connections.
-type Listener struct {
-	Addr netip.AddrPort // an unspecified address stands for all of its family
-	Dual bool           // an IPv6 one that takes IPv4, too
-	Who  string         // the program; empty: cannot be told
-	Ours bool           // it is the running ftpgate's
-}
-
-// Rule is what another program's rule does (nft.ForeignRule).
-type Rule struct {
-	Family, Table, Chain string
-	Owner                string
-	Hook                 string
-	Priority             int32
-	Act                  Act
-	Helper               string
-	Template             bool
-	To                   netip.Addr
-	Ports                []forward.PortRange
-	Narrow               bool
-}
-
-// Act is what a rule does to connections (nft.ForeignAct).
-type Act string
-
-// The acts.
-const (
-	ActHelper   Act = "helper"
-	ActNoTrack  Act = "notrack"
-	ActDNAT     Act = "dnat"
-	ActSynProxy Act = "synproxy"
-)
-
-// Input is a chain of another program that refuses packets to the gateway itself (nft.InputChain).
-type Input struct {
-	Family, Table, Chain string
-	Owner                string
-	Ports                []forward.PortRange // which it lets through
-	Interfaces           []string            // from which it lets everything through
-}
-
-// Unread is something of the host that could not be read (system.Unread).
-type Unread struct{ What, Why string }
-
-// The switches that are looked at, whatever the forwards are.
+// The sysctls that Examine reads for any set of forwards.
 const (
 	sysctlForward4    = "net.ipv4.ip_forward"
 	sysctlForward6    = "net.ipv6.conf.all.forwarding"
@@ -156,8 +62,8 @@ const (
 	sysctlLowest      = "net.ipv4.ip_unprivileged_port_start"
 )
 
-// Sysctls returns the names of the switches that Examine wants to know, as sysctl(8) writes them.
-func Sysctls(links []Link) []string {
+// Sysctls returns the names of the sysctls that Examine needs, as sysctl(8) writes them.
+func Sysctls(links []system.Link) []string {
 	names := []string{sysctlForward4, sysctlForward6, sysctlCount, sysctlMax, sysctlExpectMax, sysctlAcct,
 		sysctlEvents, sysctlHelper, sysctlEstablished, sysctlLowest, conf4("all", "rp_filter")}
 	for _, l := range links {
@@ -166,18 +72,17 @@ func Sysctls(links []Link) []string {
 	return names
 }
 
-// conf4 names a switch of an interface, for IPv4. The dot of a VLAN's name is a slash there.
+// conf4 names an interface's IPv4 sysctl. sysctl(8) writes the dot in a VLAN's name as a slash.
 func conf4(link, name string) string {
 	return "net.ipv4.conf." + strings.ReplaceAll(link, ".", "/") + "." + name
 }
 
-// Modules returns the names of the kernel's modules that Examine wants to know.
+// Modules returns the names of the kernel modules that Examine needs to know about.
 func Modules() []string {
 	return []string{moduleTables, moduleConntrack, moduleNAT, moduleHelper, moduleHelperNAT}
 }
 
-// Destinations returns the addresses to which Examine wants to know the route: of servers, and one of each
-// range of clients.
+// Destinations returns the addresses whose routes Examine needs: every server's, and one of each client range.
 func Destinations(forwards []forward.Resolved) []netip.Addr {
 	var all []netip.Addr
 	seen := map[netip.Addr]bool{{}: true}
@@ -198,7 +103,7 @@ func Destinations(forwards []forward.Resolved) []netip.Addr {
 	return all
 }
 
-// serversOf returns every address of the server that the forward may lead to.
+// serversOf returns every server address that the forward may use.
 func serversOf(f forward.Resolved) []netip.Addr {
 	if len(f.Servers) > 0 {
 		return f.Servers
@@ -212,7 +117,7 @@ func serversOf(f forward.Resolved) []netip.Addr {
 	return all
 }
 
-// clientOf returns an address that a client of a range can have: not the subnet's own.
+// clientOf returns an address that a client in the range can have, which the subnet's own is not.
 func clientOf(p netip.Prefix) netip.Addr {
 	if p.IsSingleIP() {
 		return p.Addr()

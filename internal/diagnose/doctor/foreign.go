@@ -3,9 +3,11 @@ package doctor
 import (
 	"fmt"
 	"slices"
-	"strings"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nftforeign"
 )
 
 // The priorities between which a helper can be attached (include/uapi/linux/netfilter_ipv4.h): after
@@ -23,16 +25,16 @@ const ftpPort = 21
 func (e *examiner) foreign() {
 	for _, r := range e.facts.Rules {
 		switch r.Act {
-		case ActHelper:
+		case nftforeign.ForeignHelper:
 			e.helper(r)
-		case ActNoTrack:
+		case nftforeign.ForeignNoTrack:
 			e.untracked(r)
-		case ActDNAT:
+		case nftforeign.ForeignDNAT:
 			e.elsewhere(r)
-		case ActSynProxy:
+		case nftforeign.ForeignSynProxy:
 			if e.of.Tracking == forward.TrackingKernel && e.meets(r, e.of.Listen.Port) {
-				e.say(CodeSequence, Warning, fmt.Sprintf("%s has a synproxy at port %d: it shifts sequence numbers, and so does the kernel's ftp helper",
-					r.where(), e.of.Listen.Port), "take the forward's port out of that rule, or use tracking = \"proxy\"")
+				e.say(CodeSequence, finding.Warning, fmt.Sprintf("%s has a synproxy at port %d: it shifts sequence numbers, and so does the kernel's ftp helper",
+					chainOf(r), e.of.Listen.Port), "take the forward's port out of that rule, or use tracking = \"proxy\"")
 			}
 		}
 	}
@@ -40,7 +42,7 @@ func (e *examiner) foreign() {
 }
 
 // helper judges a helper that another program attaches.
-func (e *examiner) helper(r Rule) {
+func (e *examiner) helper(r nftforeign.ForeignRule) {
 	early := !r.Template && r.Priority <= conntrackPriority
 	late := !r.Template && r.Priority > translationPriority
 	listen := r.Hook == "prerouting" && !late && e.meets(r, e.of.Listen.Port)
@@ -52,19 +54,19 @@ func (e *examiner) helper(r Rule) {
 	switch {
 	case !listen && !translated && !atServer && !arrived:
 	case early:
-		e.say(CodeHelperSoon, Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, before conntrack (%d): the kernel ignores that without a word",
-			r.where(), r.Helper, r.Priority, conntrackPriority), take+": tracking = \"kernel\" attaches the helper where it must be")
+		e.say(CodeHelperSoon, finding.Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, before conntrack (%d): the kernel ignores that without a word",
+			chainOf(r), r.Helper, r.Priority, conntrackPriority), take+": tracking = \"kernel\" attaches the helper where it must be")
 	case e.of.Tracking == forward.TrackingKernel:
-		e.say(CodeHelper, Info, fmt.Sprintf("%s attaches the helper %q to the forward's connections, as ftpgate does itself", r.where(), r.Helper), take)
+		e.say(CodeHelper, finding.Info, fmt.Sprintf("%s attaches the helper %q to the forward's connections, as ftpgate does itself", chainOf(r), r.Helper), take)
 	case translated:
-		e.say(CodeSequence, Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, after translation (%d): "+
+		e.say(CodeSequence, finding.Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, after translation (%d): "+
 			"most kernels do not adjust sequence numbers then, and a session hangs after the first address that is rewritten",
-			r.where(), r.Helper, r.Priority, translationPriority), take+", and use tracking = \"kernel\"")
+			chainOf(r), r.Helper, r.Priority, translationPriority), take+", and use tracking = \"kernel\"")
 	case atServer:
-		e.say(CodeHelper, Warning, fmt.Sprintf("%s attaches the helper %q to ftpgate's own connections to the server: it drops replies that come in pieces", r.where(), r.Helper), take)
+		e.say(CodeHelper, finding.Warning, fmt.Sprintf("%s attaches the helper %q to ftpgate's own connections to the server: it drops replies that come in pieces", chainOf(r), r.Helper), take)
 	default:
-		e.say(CodeHelper, Warning, fmt.Sprintf("%s attaches the helper %q to the forward's connections: "+
-			"it drops what it cannot read, and what it opens is not ftpgate's", r.where(), r.Helper), take)
+		e.say(CodeHelper, finding.Warning, fmt.Sprintf("%s attaches the helper %q to the forward's connections: "+
+			"it drops what it cannot read, and what it opens is not ftpgate's", chainOf(r), r.Helper), take)
 	}
 }
 
@@ -74,12 +76,12 @@ func (e *examiner) automatic() {
 	if !known || on == 0 || e.of.Listen.Port != ftpPort && e.of.Server.Port != ftpPort || e.of.Tracking == forward.TrackingKernel {
 		return
 	}
-	e.say(CodeHelperAuto, Warning, fmt.Sprintf("%s is on: the kernel's helper reads every connection to port %d beside ftpgate, and drops what it cannot read",
+	e.say(CodeHelperAuto, finding.Warning, fmt.Sprintf("%s is on: the kernel's helper reads every connection to port %d beside ftpgate, and drops what it cannot read",
 		sysctlHelper, ftpPort), "sysctl -w "+sysctlHelper+"=0")
 }
 
 // untracked judges a rule that keeps conntrack from connections, which then cannot be translated.
-func (e *examiner) untracked(r Rule) {
+func (e *examiner) untracked(r nftforeign.ForeignRule) {
 	control := e.of.Tracking != forward.TrackingProxy && e.meets(r, e.of.Listen.Port)
 	data := e.carries() && e.meetsRange(r, e.dataPorts())
 	if r.Hook != "prerouting" || r.Priority >= 0 || !control && !data {
@@ -89,26 +91,26 @@ func (e *examiner) untracked(r Rule) {
 	if control {
 		what = "the forward's connections"
 	}
-	e.say(CodeUntracked, r.level(Fault), fmt.Sprintf("%s keeps the kernel from tracking %s, and what is not tracked is not translated", r.where(), what),
+	e.say(CodeUntracked, ifNarrow(r, finding.Fault), fmt.Sprintf("%s keeps the kernel from tracking %s, and what is not tracked is not translated", chainOf(r), what),
 		"take the forward's ports out of that rule")
 }
 
 // elsewhere judges a rule that sends the forward's connections somewhere else.
-func (e *examiner) elsewhere(r Rule) {
+func (e *examiner) elsewhere(r nftforeign.ForeignRule) {
 	if r.Hook != "prerouting" {
 		return
 	}
 	const remedy = "take that rule out (of a container: publish another port), or choose another port"
 	if e.meets(r, e.of.Listen.Port) {
-		level := r.level(Fault)
+		level := ifNarrow(r, finding.Fault)
 		if r.To.IsValid() && !e.of.Listen.Addr.IsValid() { // one of the addresses
-			level = Warning
+			level = finding.Warning
 		}
-		e.say(CodeElsewhere, level, fmt.Sprintf("%s sends connections to port %d elsewhere before ftpgate gets them", r.where(), e.of.Listen.Port), remedy)
+		e.say(CodeElsewhere, level, fmt.Sprintf("%s sends connections to port %d elsewhere before ftpgate gets them", chainOf(r), e.of.Listen.Port), remedy)
 		return
 	}
 	if ports := e.dataPorts(); e.meetsRange(r, ports) {
-		e.say(CodeElsewhere, Warning, fmt.Sprintf("%s sends connections to ports within %s elsewhere, at which the forward's data connections come in", r.where(), ports), remedy)
+		e.say(CodeElsewhere, finding.Warning, fmt.Sprintf("%s sends connections to ports within %s elsewhere, at which the forward's data connections come in", chainOf(r), ports), remedy)
 	}
 }
 
@@ -122,7 +124,7 @@ func (e *examiner) dataPorts() forward.PortRange {
 }
 
 // meets tells whether a rule is for connections to a port of the listen address.
-func (e *examiner) meets(r Rule, port uint16) bool {
+func (e *examiner) meets(r nftforeign.ForeignRule, port uint16) bool {
 	listen := e.of.Listen.Addr
 	if r.To.IsValid() && listen.IsValid() && r.To != listen {
 		return false
@@ -135,7 +137,7 @@ func (e *examiner) meets(r Rule, port uint16) bool {
 
 // meetsPort leaves the address out. A rule without ports but with conditions that were not read may be for
 // something else altogether.
-func (e *examiner) meetsPort(r Rule, port uint16) bool {
+func (e *examiner) meetsPort(r nftforeign.ForeignRule, port uint16) bool {
 	if len(r.Ports) == 0 {
 		return !r.Narrow
 	}
@@ -143,29 +145,22 @@ func (e *examiner) meetsPort(r Rule, port uint16) bool {
 }
 
 // meetsRange tells whether a rule names ports of a range.
-func (e *examiner) meetsRange(r Rule, ports forward.PortRange) bool {
+func (e *examiner) meetsRange(r nftforeign.ForeignRule, ports forward.PortRange) bool {
 	if listen := e.of.Listen.Addr; r.To.IsValid() && listen.IsValid() && r.To != listen {
 		return false
 	}
 	return slices.ContainsFunc(r.Ports, ports.Overlaps)
 }
 
-// level is lower where not every connection may be meant.
-func (r Rule) level(l Level) Level {
+// ifNarrow lowers a severity to a warning for a rule that may not be about every connection.
+func ifNarrow(r nftforeign.ForeignRule, l finding.Severity) finding.Severity {
 	if r.Narrow {
-		return Warning
+		return finding.Warning
 	}
 	return l
 }
 
-// where names the rule's chain, as a sentence begins with it.
-func (r Rule) where() string { return chainText(r.Owner, r.Family, r.Table, r.Chain) }
-
-// chainText names a chain as an operator finds it.
-func chainText(owner, family, table, chain string) string {
-	whose := map[string]string{"docker": "Docker's ", "ufw": "ufw's ", "firewalld": "firewalld's "}[owner]
-	return fmt.Sprintf("%schain %s of table %s %s", whose, chain, family, table)
+// chainOf names the rule's chain, for the beginning of a sentence.
+func chainOf(r nftforeign.ForeignRule) string {
+	return ChainName(nft.ForwardChain{Family: r.Family, Table: r.Table, Chain: r.Chain, Owner: r.Owner})
 }
-
-// colons writes a range as iptables does.
-func colons(ports string) string { return strings.Replace(ports, "-", ":", 1) }

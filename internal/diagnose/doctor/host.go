@@ -6,7 +6,9 @@ import (
 	"strconv"
 	"strings"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/system"
 )
 
 const (
@@ -27,17 +29,17 @@ func (e *examiner) rights() {
 	lacks := e.process() + " may not change the network (it lacks CAP_NET_ADMIN)"
 	switch {
 	case r.Administer:
-		e.say(CodeRights, OK, e.process()+" may change the network (CAP_NET_ADMIN)", "")
+		e.say(CodeRights, finding.OK, e.process()+" may change the network (CAP_NET_ADMIN)", "")
 	case e.any(forward.Forward.NeedsKernel):
-		e.say(CodeRights, Fault, lacks+", and forwards need that: "+e.named(forward.Forward.NeedsKernel), remedy)
+		e.say(CodeRights, finding.Fault, lacks+", and forwards need that: "+e.named(forward.Forward.NeedsKernel), remedy)
 	case e.any(forward.Forward.MayUseKernel):
-		e.say(CodeRights, Warning, lacks+": ftpgate itself relays all data, more slowly than the kernel", remedy)
+		e.say(CodeRights, finding.Warning, lacks+": ftpgate itself relays all data, more slowly than the kernel", remedy)
 	default:
-		e.say(CodeRights, OK, lacks+", and no forward needs that", "")
+		e.say(CodeRights, finding.OK, lacks+", and no forward needs that", "")
 	}
 	for _, f := range e.forwards {
 		if e.of = f; !e.facts.Running && !r.BindLow && f.Tracking == forward.TrackingProxy && int(f.Listen.Port) < e.lowest() {
-			e.say(CodeLowPort, Fault, fmt.Sprintf("%s may not listen at port %d: below %d that takes CAP_NET_BIND_SERVICE",
+			e.say(CodeLowPort, finding.Fault, fmt.Sprintf("%s may not listen at port %d: below %d that takes CAP_NET_BIND_SERVICE",
 				e.process(), f.Listen.Port, e.lowest()), remedy+"; or listen at a higher port")
 		}
 	}
@@ -84,30 +86,30 @@ func (e *examiner) number(name string) (int, bool) {
 // modules looks for what the kernel must have.
 func (e *examiner) modules() {
 	wanted := map[string]bool{}
-	use, level := "the kernel's data path", Warning
+	use, level := "the kernel's data path", finding.Warning
 	if e.any(forward.Forward.MayUseKernel) {
 		wanted[moduleTables], wanted[moduleConntrack], wanted[moduleNAT] = true, true, true
 	}
 	if e.any(forward.Forward.NeedsKernel) {
-		level = Fault
+		level = finding.Fault
 	}
 	tracked := func(f forward.Forward) bool { return f.Tracking == forward.TrackingKernel }
 	sound := len(e.facts.Modules) > 0 && len(wanted) > 0
 	for _, m := range e.facts.Modules {
 		helper := m.Name == moduleHelper || m.Name == moduleHelperNAT
-		if m.Present || !wanted[m.Name] && !(helper && e.any(tracked)) {
+		if m.State == system.ModulePresent || !wanted[m.Name] && !(helper && e.any(tracked)) {
 			continue
 		}
 		at, who := level, use
 		if helper {
-			at, who = Fault, "tracking kernel ("+e.named(tracked)+")"
+			at, who = finding.Fault, "tracking kernel ("+e.named(tracked)+")"
 		}
 		switch {
 		case m.Loadable:
-			e.say(CodeModules, Info, fmt.Sprintf("the kernel module %s is not loaded yet, and is loaded when ftpgate starts", m.Name), "")
-		case m.Unknown:
+			e.say(CodeModules, finding.Info, fmt.Sprintf("the kernel module %s is not loaded yet, and is loaded when ftpgate starts", m.Name), "")
+		case m.State == system.ModuleUnknown:
 			sound = false
-			e.say(CodeModules, Info, "whether the kernel has "+m.Name+" cannot be told from here", "ftpgate looks for it when it starts as root")
+			e.say(CodeModules, finding.Info, "whether the kernel has "+m.Name+" cannot be told from here", "ftpgate looks for it when it starts as root")
 		default:
 			sound = false
 			e.say(CodeModules, at, fmt.Sprintf("the kernel has no %s, which %s needs", m.Name, who),
@@ -115,7 +117,7 @@ func (e *examiner) modules() {
 		}
 	}
 	if sound {
-		e.say(CodeModules, OK, "the kernel has the modules that the forwards need", "")
+		e.say(CodeModules, finding.OK, "the kernel has the modules that the forwards need", "")
 	}
 }
 
@@ -150,23 +152,23 @@ func (e *examiner) openFiles() {
 	case most == 0:
 	case limit < need:
 		room := (max(limit, ownFiles) - ownFiles) / uint64(each)
-		level := Info // nobody has asked for so many sessions
+		level := finding.Info // nobody has asked for so many sessions
 		if asked || room < fewSessions {
-			level = Warning
+			level = finding.Warning
 		}
 		e.say(CodeOpenFiles, level, fmt.Sprintf("%s may have %d open files, enough for about %d sessions, and max_sessions allows %d",
 			e.process(), limit, room, most), fmt.Sprintf("LimitNOFILE=%d in the unit (ulimit -n), or a lower max_sessions", need))
 	case limit > math.MaxInt32: // more than the kernel has (fs.nr_open)
-		e.say(CodeOpenFiles, OK, "open files are not limited", "")
+		e.say(CodeOpenFiles, finding.OK, "open files are not limited", "")
 	default:
-		e.say(CodeOpenFiles, OK, fmt.Sprintf("%d open files are enough for the %d sessions that max_sessions allows", limit, most), "")
+		e.say(CodeOpenFiles, finding.OK, fmt.Sprintf("%d open files are enough for the %d sessions that max_sessions allows", limit, most), "")
 	}
 }
 
 // legacy says what cannot be seen.
 func (e *examiner) legacy() {
 	if len(e.facts.Legacy) > 0 {
-		e.say(CodeLegacy, Info, "iptables-legacy has rules that nftables does not show, in the tables "+strings.Join(e.facts.Legacy, ", "),
+		e.say(CodeLegacy, finding.Info, "iptables-legacy has rules that nftables does not show, in the tables "+strings.Join(e.facts.Legacy, ", "),
 			"look at them (iptables-legacy-save): a helper, a DNAT or a drop at the ports of a forward is in its way")
 	}
 }

@@ -5,7 +5,10 @@ import (
 	"net/netip"
 	"slices"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/nftforeign"
+	"ftpgate/internal/kernel/system"
 )
 
 // forwarding looks whether the kernel passes packets on.
@@ -25,12 +28,12 @@ func (e *examiner) forwarding() {
 		switch {
 		case !known:
 		case value == 0 && e.facts.Running:
-			e.say(CodeForwarding, Fault, fmt.Sprintf("%s forwarding is off, though ftpgate is running: data that the kernel is to carry goes nowhere", v.name),
+			e.say(CodeForwarding, finding.Fault, fmt.Sprintf("%s forwarding is off, though ftpgate is running: data that the kernel is to carry goes nowhere", v.name),
 				"sysctl -w "+v.sysctl+"=1, and look who switched it off")
 		case value == 0:
-			e.say(CodeForwarding, Info, v.name+" forwarding is off: ftpgate switches it on when it starts", "sysctl -w "+v.sysctl+"=1, to have it done already")
+			e.say(CodeForwarding, finding.Info, v.name+" forwarding is off: ftpgate switches it on when it starts", "sysctl -w "+v.sysctl+"=1, to have it done already")
 		default:
-			e.say(CodeForwarding, OK, v.name+" forwarding is on", "")
+			e.say(CodeForwarding, finding.OK, v.name+" forwarding is on", "")
 			if v.server.Is4() {
 				e.forwardsOn()
 			}
@@ -42,7 +45,7 @@ func (e *examiner) forwarding() {
 // (ip_route_input_slow in net/ipv4/route.c asks the interface).
 func (e *examiner) forwardsOn() {
 	var names []string
-	add := func(r Route) {
+	add := func(r system.Route) {
 		if r.Interface != "" && !r.Local && !slices.Contains(names, r.Interface) {
 			names = append(names, r.Interface)
 		}
@@ -53,7 +56,7 @@ func (e *examiner) forwardsOn() {
 	add(e.facts.Routes[e.of.Server4])
 	for _, name := range names {
 		if value, known := e.number(conf4(name, "forwarding")); known && value == 0 {
-			e.say(CodeForwarding, Fault, fmt.Sprintf("IPv4 forwarding is off on %s alone: data that the kernel is to carry ends there", name),
+			e.say(CodeForwarding, finding.Fault, fmt.Sprintf("IPv4 forwarding is off on %s alone: data that the kernel is to carry ends there", name),
 				"sysctl -w "+conf4(name, "forwarding")+"=1")
 		}
 	}
@@ -85,17 +88,17 @@ func (e *examiner) reverse() {
 			case in.Interface == back.Interface || in.Local:
 				sound = sound || in.Interface == back.Interface && e.filters(in.Interface)
 			case e.filters(in.Interface):
-				e.say(CodeReverse, Fault, fmt.Sprintf("packets of clients %s that come in by %s are dropped, since the way back leads out of %s and rp_filter is strict",
+				e.say(CodeReverse, finding.Fault, fmt.Sprintf("packets of clients %s that come in by %s are dropped, since the way back leads out of %s and rp_filter is strict",
 					c, in.Interface, back.Interface), fmt.Sprintf(remedy, conf4(in.Interface, "rp_filter")))
 			default:
-				e.say(CodeReverse, Info, fmt.Sprintf("clients %s are answered by %s, and not by %s, where they come in: a firewall in between may not like it",
+				e.say(CodeReverse, finding.Info, fmt.Sprintf("clients %s are answered by %s, and not by %s, where they come in: a firewall in between may not like it",
 					c, back.Interface, in.Interface), "")
 			}
 		}
 	}
 	e.reverseServer(remedy)
 	if sound {
-		e.say(CodeReverse, OK, "rp_filter is strict, and the way back to clients is the way by which they come", "")
+		e.say(CodeReverse, finding.OK, "rp_filter is strict, and the way back to clients is the way by which they come", "")
 	}
 }
 
@@ -110,7 +113,7 @@ func (e *examiner) reverseServer(remedy string) {
 	if owner == "" || owner == r.Interface || owner == "lo" || !e.filters(owner) {
 		return
 	}
-	e.say(CodeReverse, Warning, fmt.Sprintf("packets to the server leave by %s with the address %s of %s: answers that come in there are dropped, since rp_filter is strict",
+	e.say(CodeReverse, finding.Warning, fmt.Sprintf("packets to the server leave by %s with the address %s of %s: answers that come in there are dropped, since rp_filter is strict",
 		r.Interface, r.Source, owner), fmt.Sprintf(remedy, conf4(owner, "rp_filter")))
 }
 
@@ -130,27 +133,26 @@ func (e *examiner) inputs() {
 		return
 	}
 	for _, in := range e.facts.Inputs {
-		if !in.sees(e.of.Forward) || e.fromOpen(in) {
+		if !sees(in, e.of.Forward) || e.fromOpen(in) {
 			continue
 		}
-		owner := in.Owner
-		if owner == "docker" { // in whose table it is; Docker has rules for what is forwarded, and no others
-			owner = ""
+		chain := in.ForwardChain
+		if chain.Owner == "docker" { // it only stands in Docker's table: Docker has no rules for the gateway itself
+			chain.Owner = ""
 		}
-		chain := chainText(owner, in.Family, in.Table, in.Chain)
 		if !open(in.Ports, forward.PortRange{First: e.of.Listen.Port, Last: e.of.Listen.Port}) {
-			e.say(CodeInput, Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", chain, e.of.Listen.Port),
-				in.remedy(fmt.Sprint(e.of.Listen.Port)))
+			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", ChainName(chain), e.of.Listen.Port),
+				openRemedy(in.ForwardChain, fmt.Sprint(e.of.Listen.Port)))
 		}
 		if ports := e.of.PortsForData(); !e.carries() && !open(in.Ports, ports) {
-			e.say(CodeInput, Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", chain, ports),
-				in.remedy(ports.String()))
+			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", ChainName(chain), ports),
+				openRemedy(in.ForwardChain, ports.String()))
 		}
 	}
 }
 
 // sees tells whether packets of the forward's clients come to the chain at all.
-func (in Input) sees(f forward.Forward) bool {
+func sees(in nftforeign.InputChain, f forward.Forward) bool {
 	listen := f.Listen.Addr
 	switch {
 	case listen.IsLoopback():
@@ -162,29 +164,12 @@ func (in Input) sees(f forward.Forward) bool {
 }
 
 // fromOpen tells whether every interface that clients come by is open altogether.
-func (e *examiner) fromOpen(in Input) bool {
+func (e *examiner) fromOpen(in nftforeign.InputChain) bool {
 	sides := e.clientSide()
-	return len(sides) > 0 && !slices.ContainsFunc(sides, func(r Route) bool { return !slices.Contains(in.Interfaces, r.Interface) })
+	return len(sides) > 0 && !slices.ContainsFunc(sides, func(r system.Route) bool { return !slices.Contains(in.Interfaces, r.Interface) })
 }
 
 // open tells whether a range is within one of those that are let in.
 func open(ports []forward.PortRange, wanted forward.PortRange) bool {
 	return slices.ContainsFunc(ports, func(r forward.PortRange) bool { return r.Contains(wanted.First) && r.Contains(wanted.Last) })
-}
-
-// remedy lets ports in.
-func (in Input) remedy(ports string) string {
-	iptables := "iptables"
-	if in.Family == "ip6" {
-		iptables = "ip6tables"
-	}
-	switch {
-	case in.Owner == "firewalld":
-		return fmt.Sprintf("firewall-cmd --permanent --add-port=%s/tcp && firewall-cmd --reload", ports)
-	case in.Owner == "ufw":
-		return fmt.Sprintf("ufw allow %s/tcp", colons(ports))
-	case in.Table == "filter" && in.Chain == "INPUT":
-		return fmt.Sprintf("%s -I INPUT -p tcp --dport %s -j ACCEPT", iptables, colons(ports))
-	}
-	return fmt.Sprintf("nft insert rule %s %s %s tcp dport %s accept", in.Family, in.Table, in.Chain, ports)
 }

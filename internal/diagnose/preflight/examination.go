@@ -28,41 +28,42 @@ import (
 
 // Examination is what a host looks like to forwards, beside a daemon that serves them or without one.
 type Examination struct {
-	Forwards []forward.Resolved // with the addresses that names have now; those whose server has none are among them
+	Forwards []forward.Resolved // with the addresses that their names have now, also those whose server has none
 	Facts    doctor.Facts
 
-	servers map[string]*tlskeys.Keys // of forwards whose TLS with the server is sound, by name
+	serverKeys map[string]*tlskeys.Keys // by forward: of those whose TLS with the server has no fault
 }
 
-// Examine looks at the host as Run does before it starts, and changes nothing: it claims no table, asks the
-// kernel to try none, loads no module, listens nowhere and writes no certificate. table is the one that a
-// daemon with the forwards has. What ctx cuts short is the resolving of names.
-// Files are read as the user who runs this process reads them, who need not be the daemon's.
+// Examine looks at the host as a daemon does before it starts, but changes nothing: it claims no table, has the
+// kernel try none, loads no module, listens nowhere and writes no certificate. table is the name that the daemon's
+// table has. When ctx is done, names count as unresolved.
+//
+// It reads files as the user who runs this process, who need not be the daemon's.
 func Examine(ctx context.Context, table string, forwards []forward.Forward) *Examination {
-	e := &Examination{servers: map[string]*tlskeys.Keys{}}
+	e := newExamination()
 	resolver := system.NewTimedResolver(net.DefaultResolver.LookupNetIP)
 	silent := slog.New(slog.DiscardHandler)
-	resolved, unresolved := gateway.New(table, nil, resolver, silent).Resolve(ctx, forwards)
-	e.Forwards, e.Facts.Now = resolved, time.Now()
-	e.Facts.Names = asJudged(unresolved)
-	for _, l := range resolver.Lookups() {
-		e.Facts.Lookups = append(e.Facts.Lookups, doctor.Lookup(l))
-	}
-	e.host(table)
-	e.Facts = facts.Facts(table, resolved, e.Facts)
+	e.Forwards, e.Facts.Names = gateway.New(table, nil, resolver, silent).Resolve(ctx, forwards)
+	e.Facts.Now, e.Facts.Lookups = time.Now(), resolver.Lookups()
+	e.checkHost(linux(), table, openTables)
+	e.Facts = facts.Read(table, e.Forwards, e.Facts)
 	for _, f := range forwards {
 		e.readKeys(f, silent)
 	}
 	return e
 }
 
-// ServerTLS returns what the gateway speaks with the server of one of the forwards: nil where that is no TLS.
-// It is false where a finding, or what could not be read, stands in the way.
+func newExamination() *Examination {
+	return &Examination{serverKeys: map[string]*tlskeys.Keys{}}
+}
+
+// ServerTLS returns the TLS that the gateway speaks with a forward's server; nil: none. It is false if a finding, or
+// a file that could not be read, stands in the way.
 func (e *Examination) ServerTLS(f forward.Forward) (*tls.Config, bool) {
 	if f.TLS.Server == forward.ServerTLSOff {
 		return nil, true
 	}
-	keys := e.servers[f.Name]
+	keys := e.serverKeys[f.Name]
 	if keys == nil {
 		return nil, false
 	}
@@ -70,42 +71,50 @@ func (e *Examination) ServerTLS(f forward.Forward) (*tls.Config, bool) {
 	return control, err == nil
 }
 
-// host has the gateway itself judge.
-func (e *Examination) host(table string) {
-	p := &Prober{table: table, Ours: func(netip.AddrPort) bool { return false }} // this process serves nobody
-	defer p.Close()
-	facts, findings := p.hostFacts(e.Forwards)
-	if held, pid, err := system.Claimed(table); err == nil && held {
-		own := fmt.Sprintf("(pid %d)", pid)
-		facts.Listeners = slices.DeleteFunc(facts.Listeners, func(l Listener) bool {
-			return l.Who == "" || strings.HasSuffix(l.Who, own) // whose it is, only root can tell
-		})
+// openTables opens a connection to nftables. The caller calls close.
+func openTables() (t tableReader, close func() error, err error) {
+	kernel, err := nft.Open()
+	if err != nil {
+		return nil, nil, err
 	}
-	e.Facts.Tables = asJudged(e.tables(p, &facts))
-	e.Facts.Host = asJudged(append(findings, Check(facts, e.Forwards)...))
+	return kernel, kernel.Close, nil
 }
 
-// tables reads what nftables has. Asking a kernel without nf_tables would have it loaded, and so would opening
-// a connection to it.
-func (e *Examination) tables(p *Prober, facts *Facts) []finding.Finding {
-	needed := slices.ContainsFunc(e.Forwards, func(f forward.Resolved) bool { return f.NeedsKernel() })
-	if system.FindModules("nf_tables")[0].State == system.ModuleMissing {
-		return nil // which is found among the modules
+// checkHost runs Check on the host's facts.
+func (e *Examination) checkHost(h host, table string, open func() (tableReader, func() error, error)) {
+	nobody := func(netip.AddrPort) bool { return false } // this process serves nobody
+	facts, findings := h.readHost(e.Forwards, nobody)
+	if held, pid, err := h.claimed(table); err == nil && held {
+		own := fmt.Sprintf("(pid %d)", pid)
+		facts.Listeners = slices.DeleteFunc(facts.Listeners, func(l system.Listener) bool {
+			return l.Process == "" || strings.HasSuffix(l.Process, own) // only root can see whose it is
+		})
 	}
-	if ok, err := system.CanAdministerNetwork(); err != nil || !ok {
+	e.Facts.Tables = e.readTables(h, table, open, &facts)
+	e.Facts.Host = append(findings, Check(facts, e.Forwards)...)
+}
+
+// readTables adds what nftables has. It does not open a connection on a kernel without nf_tables, which would load
+// the module.
+func (e *Examination) readTables(h host, table string, open func() (tableReader, func() error, error),
+	facts *Facts) []finding.Finding {
+	if h.findModules("nf_tables")[0].State == system.ModuleMissing {
+		return nil // doctor says so
+	}
+	if ok, err := h.mayAdminister(); err != nil || !ok {
 		e.unread("what other ftpgates publish, and who may refuse forwarded packets,", "this process lacks CAP_NET_ADMIN")
 		return nil
 	}
-	kernel, err := nft.Open()
+	tables, closeTables, err := open()
 	var findings []finding.Finding
 	if err != nil {
-		findings = append(findings, noNftables(err))
+		findings = []finding.Finding{noNftables(err)}
 	} else {
-		p.kernel = kernel
-		findings = p.kernelFacts(facts)
+		_, findings = h.readTables(tables, table, facts)
+		_ = closeTables() // a socket without anything to flush
 	}
-	for i := range findings {
-		if !needed {
+	if !slices.ContainsFunc(e.Forwards, needsKernel) {
+		for i := range findings {
 			findings[i].Severity = finding.Warning
 		}
 	}
@@ -113,11 +122,11 @@ func (e *Examination) tables(p *Prober, facts *Facts) []finding.Finding {
 }
 
 func (e *Examination) unread(what, why string) {
-	e.Facts.Unread = append(e.Facts.Unread, doctor.Unread{What: what, Why: why})
+	e.Facts.Unread = append(e.Facts.Unread, system.Unread{What: what, Why: why})
 }
 
-// readKeys reads the files that the TLS of a forward names. Each leg gets keys of its own, since those take all
-// or nothing: a fault of the client's certificate is no reason not to try the server.
+// readKeys reads the files of a forward's TLS. Each leg has keys of its own, because Load takes all or nothing: a
+// fault of the client's certificate is no reason not to try the server.
 func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 	if f.Tracking != forward.TrackingProxy {
 		return
@@ -125,10 +134,10 @@ func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 	if f.TLS.Client != forward.ClientTLSOff {
 		leg := f
 		leg.TLS.Server = forward.ServerTLSOff
-		if f.TLS.Cert == forward.SelfSigned { // Load would make it
-			e.Facts.TLS = append(e.Facts.TLS, doctor.TLSFault{Forward: f.Name, Key: "tls.cert", Warning: true,
+		if f.TLS.Cert == forward.SelfSigned { // Load would write it
+			e.Facts.TLS = append(e.Facts.TLS, finding.Finding{Forward: f.Name, Key: "tls.cert", Severity: finding.Warning,
 				Text:   "the certificate is self-signed: clients cannot verify it unless they are given it",
-				Remedy: "for more than trying things out, have an authority sign one, and name it and its key"})
+				Remedy: finding.RemedySelfCert})
 		} else if e.readable(f.Name, f.TLS.Cert, f.TLS.Key) {
 			e.load(leg, log)
 		}
@@ -137,29 +146,25 @@ func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 		leg := f
 		leg.TLS.Client = forward.ClientTLSOff
 		if e.readable(f.Name, f.TLS.CA, f.TLS.ClientCert, f.TLS.ClientKey) {
-			e.servers[f.Name] = e.load(leg, log)
+			e.serverKeys[f.Name] = e.load(leg, log)
 		}
 	}
 }
 
 // load reads one leg; nil: it has faults.
 func (e *Examination) load(leg forward.Forward, log *slog.Logger) *tlskeys.Keys {
-	keys, sound := tlskeys.New("", log), true
-	for _, f := range keys.Load([]forward.Forward{leg}, nil) {
-		e.Facts.TLS = append(e.Facts.TLS, doctor.TLSFault(f))
-		sound = sound && f.Warning
-	}
-	if !sound {
+	keys := tlskeys.New("", log)
+	findings := keys.Load([]forward.Forward{leg}, nil)
+	e.Facts.TLS = append(e.Facts.TLS, findings...)
+	if finding.Worst(findings) == finding.Fault {
 		return nil
 	}
-	for _, x := range keys.Expiries() {
-		e.Facts.Expiries = append(e.Facts.Expiries, doctor.Expiry(x))
-	}
+	e.Facts.Expiries = append(e.Facts.Expiries, keys.Expiries()...)
 	return keys
 }
 
-// readable tells whether this user may read files, and takes down which not: the daemon may be another user, so
-// that this is no fault. What root may not read, root's daemon may not read.
+// readable reports whether this user may read the files, and adds to Unread those that it may not. That is no fault,
+// since the daemon may run as another user; but what root may not read, a daemon of root may not either.
 func (e *Examination) readable(forward string, files ...string) bool {
 	all := true
 	for _, name := range files {
@@ -168,20 +173,11 @@ func (e *Examination) readable(forward string, files ...string) bool {
 		}
 		file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe would wait for a writer
 		if err == nil {
-			file.Close()
+			_ = file.Close() // nothing was written
 		} else if errors.Is(err, fs.ErrPermission) {
 			e.unread(fmt.Sprintf("%s of forward %q", name, forward), "this user may not")
 			all = false
 		}
-	}
-	return all
-}
-
-// asJudged has findings as doctor takes them.
-func asJudged(findings []finding.Finding) []doctor.Judged {
-	var all []doctor.Judged
-	for _, f := range findings {
-		all = append(all, doctor.Judged{Forward: f.Forward, Text: f.Sentence(), Remedy: f.Remedy, Warning: !f.IsFault()})
 	}
 	return all
 }

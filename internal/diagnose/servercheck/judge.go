@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -26,29 +27,30 @@ type terms struct {
 type judge struct {
 	terms
 	at     netip.AddrPort
-	prefix string // the address, where there are several
-	most   Level  // no finding is graver; empty: there is no such limit
-	found  []Finding
+	prefix string           // the address, where there are several
+	worst  finding.Severity // no finding is worse than this
+	found  []finding.Finding
 }
 
 // judgeAll judges every address. Where another one answers, one that does not is in nobody's way.
-func judgeAll(t terms, sights []sight) []Finding {
+func judgeAll(t terms, sights []sight) []finding.Finding {
 	if len(sights) == 0 {
-		return []Finding{{CodeAddress, Fault, fmt.Sprintf("the server %s has no address that the forward can lead to", quote(t.forward.Server.Host)),
-			"look at `server` and at this host's resolver (getent ahosts NAME)"}}
+		return []finding.Finding{{Code: CodeAddress, Severity: finding.Fault, Forward: t.forward.Name,
+			Text:   fmt.Sprintf("the server %s has no address that the forward can lead to", quote(t.forward.Server.Host)),
+			Remedy: "look at `server` and at this host's resolver (getent ahosts NAME)"}}
 	}
 	greets := func(s sight) bool {
 		return slices.ContainsFunc([]*visit{s.clear, s.tls}, func(v *visit) bool { return v != nil && v.greeting != nil && v.greeting.positive() })
 	}
 	answers := slices.ContainsFunc(sights, greets)
-	var all []Finding
+	var all []finding.Finding
 	for _, s := range sights {
 		j := &judge{terms: t, at: s.at}
 		if len(sights) > 1 {
 			j.prefix = s.at.String() + ": "
 		}
 		if answers && !greets(s) && t.forward.Tracking == forward.TrackingProxy {
-			j.most = Warning
+			j.worst = finding.Warning
 		}
 		j.address(s)
 		all = append(all, j.found...)
@@ -77,7 +79,7 @@ func (j *judge) address(s sight) {
 		j.offers(s.tls)
 	}
 	if s.over {
-		j.say(CodeUnfinished, Warning, "the time for the trial was over, or it was given up, before everything had been tried",
+		j.say(CodeUnfinished, finding.Warning, "the time for the trial was over, or it was given up, before everything had been tried",
 			"look at what was found before this: something answers slowly, or not at all")
 	}
 }
@@ -123,12 +125,9 @@ func (j *judge) opaque() bool {
 }
 
 // say adds a finding.
-func (j *judge) say(code string, level Level, text, remedy string) {
-	order := []Level{OK, Info, Warning, Fault}
-	if j.most != "" && slices.Index(order, level) > slices.Index(order, j.most) {
-		level = j.most
-	}
-	j.found = append(j.found, Finding{code, level, j.prefix + text, remedy})
+func (j *judge) say(code string, level finding.Severity, text, remedy string) {
+	level = max(level, j.worst)
+	j.found = append(j.found, finding.Finding{Code: code, Severity: level, Forward: j.forward.Name, Text: j.prefix + text, Remedy: remedy})
 }
 
 // maxQuote is how many bytes of a server's text are quoted.

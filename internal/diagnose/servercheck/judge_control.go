@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 )
@@ -27,7 +28,7 @@ func (j *judge) connect(e entry) bool {
 	switch {
 	case e.dial != nil:
 		text, why := unreached(j.at, e.dial, e.took)
-		j.say(CodeConnect, Fault, text, map[reach]string{
+		j.say(CodeConnect, finding.Fault, text, map[reach]string{
 			reachRefused:   "start the FTP server there, or correct the address and the port in `server`",
 			reachSilent:    fmt.Sprintf("look whether the host is up, and whether a firewall in between lets port %d through", j.at.Port()),
 			reachNoRoute:   fmt.Sprintf("look at the routes (ip route get %s) and at this host's addresses of that family", j.at.Addr()),
@@ -38,10 +39,10 @@ func (j *judge) connect(e entry) bool {
 	case e.took == 0: // the time was over before
 		return false
 	case e.took >= slowDial:
-		j.say(CodeConnect, Warning, fmt.Sprintf("%s took the connection only after %s", j.at, rounded(e.took)),
+		j.say(CodeConnect, finding.Warning, fmt.Sprintf("%s took the connection only after %s", j.at, rounded(e.took)),
 			"look for lost packets on the way, and for a server with a full backlog: each session of a client begins with this wait")
 	default:
-		j.say(CodeConnect, OK, fmt.Sprintf("%s took the connection after %s", j.at, rounded(e.took)), "")
+		j.say(CodeConnect, finding.OK, fmt.Sprintf("%s took the connection after %s", j.at, rounded(e.took)), "")
 	}
 	return true
 }
@@ -85,7 +86,7 @@ func (j *judge) greeting(v *visit) bool {
 		return false
 	}
 	a := *v.greeting
-	say := func(text, remedy string) bool { j.say(CodeGreeting, Fault, text, remedy); return false }
+	say := func(text, remedy string) bool { j.say(CodeGreeting, finding.Fault, text, remedy); return false }
 	switch {
 	case a.err != nil && a.heard == "" && isTimeout(a.err):
 		return say("the server took the connection and did not greet within "+rounded(v.waited),
@@ -105,11 +106,11 @@ func (j *judge) greeting(v *visit) bool {
 		return say(fmt.Sprintf("what listens at %s is a mail server: %s", j.at, j.said(a)), "correct the port in `server`")
 	}
 	if v.waited >= slowGreeting {
-		j.say(CodeGreeting, Warning, fmt.Sprintf("the server greets only after %s: %s", rounded(v.waited), j.said(a)),
+		j.say(CodeGreeting, finding.Warning, fmt.Sprintf("the server greets only after %s: %s", rounded(v.waited), j.said(a)),
 			"have the server not look up the names of its clients (UseReverseDNS, reverse_lookup_enable, --dontresolve), or give this host's address a name")
 		return true
 	}
-	j.say(CodeGreeting, OK, "the server greets: "+j.said(a), "")
+	j.say(CodeGreeting, finding.OK, "the server greets: "+j.said(a), "")
 	return true
 }
 
@@ -177,12 +178,12 @@ func (j *judge) features(v *visit) {
 		return
 	}
 	if text, remedy := j.unwilling("FEAT", *v.feat); text != "" {
-		j.say(CodeFeatures, Fault, text, remedy)
+		j.say(CodeFeatures, finding.Fault, text, remedy)
 		return
 	}
 	names := v.feat.features()
 	if names == nil {
-		j.say(CodeFeatures, OK, "the server has no list of features, which is allowed: "+j.said(*v.feat), "")
+		j.say(CodeFeatures, finding.OK, "the server has no list of features, which is allowed: "+j.said(*v.feat), "")
 		return
 	}
 	for i, name := range names {
@@ -192,20 +193,20 @@ func (j *judge) features(v *visit) {
 	}
 	text := "the server lists " + j.quote(strings.Join(names, ", "))
 	if v.security == forward.ServerTLSRequired && !v.feat.offersTLS() {
-		j.say(CodeFeatures, Info, text+", and not AUTH TLS", "look whether TLS is switched on in the server")
+		j.say(CodeFeatures, finding.Info, text+", and not AUTH TLS", "look whether TLS is switched on in the server")
 		return
 	}
-	j.say(CodeFeatures, OK, text, "")
+	j.say(CodeFeatures, finding.OK, text, "")
 }
 
 // login judges the last reply to USER and PASS, and tells whether it lets in.
 func (j *judge) login(v *visit) bool {
 	switch {
 	case v.unsent == errUntrusted:
-		j.say(CodeLogin, Info, "no login was tried: a password goes to no server whose certificate is not trusted", "mend what is said of the certificate, and try again")
+		j.say(CodeLogin, finding.Info, "no login was tried: a password goes to no server whose certificate is not trusted", "mend what is said of the certificate, and try again")
 		return false
 	case v.unsent != nil:
-		j.say(CodeLogin, Info, "no login was tried: the user's name or the password has the end of a line in it, and cannot be sent", "give them without")
+		j.say(CodeLogin, finding.Info, "no login was tried: the user's name or the password has the end of a line in it, and cannot be sent", "give them without")
 		return false
 	case v.login == nil:
 		return false
@@ -215,11 +216,11 @@ func (j *judge) login(v *visit) bool {
 		user = j.quote(j.user)
 	}
 	if a.positive() {
-		j.say(CodeLogin, OK, fmt.Sprintf("the server lets %s in: %s", user, j.said(a)), "")
+		j.say(CodeLogin, finding.OK, fmt.Sprintf("the server lets %s in: %s", user, j.said(a)), "")
 		return true
 	}
 	if text, remedy := j.unwilling(v.verb, a); text != "" {
-		j.say(CodeLogin, Fault, text, remedy)
+		j.say(CodeLogin, finding.Fault, text, remedy)
 		return false
 	}
 	j.refused(v.verb, a, user)
@@ -231,17 +232,17 @@ func (j *judge) refused(verb string, a answer, user string) {
 	guest := j.user == "" || strings.EqualFold(j.user, "anonymous") || strings.EqualFold(j.user, "ftp")
 	switch {
 	case a.Code == 332:
-		j.say(CodeLogin, Warning, "the server wants an account (ACCT) besides the password, which the trial has not", "try with a user who needs none")
+		j.say(CodeLogin, finding.Warning, "the server wants an account (ACCT) besides the password, which the trial has not", "try with a user who needs none")
 	case a.Code == 331:
-		j.say(CodeLogin, Fault, "the server asks for the password again and again: "+j.said(a), atLog)
+		j.say(CodeLogin, finding.Fault, "the server asks for the password again and again: "+j.said(a), atLog)
 	case a.Code/100 == 4:
-		j.say(CodeLogin, Fault, fmt.Sprintf("the server cannot log %s in at the moment: %s", user, j.said(a)), "try again later; if it stays so, "+atLog)
+		j.say(CodeLogin, finding.Fault, fmt.Sprintf("the server cannot log %s in at the moment: %s", user, j.said(a)), "try again later; if it stays so, "+atLog)
 	case guest:
-		j.say(CodeLogin, Info, "the server takes no anonymous users, so that nothing behind the login was tried: "+j.said(a), "try with a user of the server (--user)")
+		j.say(CodeLogin, finding.Info, "the server takes no anonymous users, so that nothing behind the login was tried: "+j.said(a), "try with a user of the server (--user)")
 	case verb == "USER":
-		j.say(CodeLogin, Fault, fmt.Sprintf("the server does not take the user %s: %s", user, j.said(a)), "look whether the server knows and allows the user")
+		j.say(CodeLogin, finding.Fault, fmt.Sprintf("the server does not take the user %s: %s", user, j.said(a)), "look whether the server knows and allows the user")
 	default:
-		j.say(CodeLogin, Fault, fmt.Sprintf("the server refuses the user %s with this password: %s", user, j.said(a)),
+		j.say(CodeLogin, finding.Fault, fmt.Sprintf("the server refuses the user %s with this password: %s", user, j.said(a)),
 			"correct the name or the password; else the server may have locked the user, or not know its shell (/etc/shells): its log says")
 	}
 }

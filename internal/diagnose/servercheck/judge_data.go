@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -23,22 +24,22 @@ func (j *judge) pasvAddress(v *visit) {
 	what := fmt.Sprintf("the 227 names %s%s", named, kind(named, own))
 	switch {
 	case j.opaque() && named == at:
-		j.say(CodePasvAddress, OK, what+", the gateway's address, to which clients connect", "")
+		j.say(CodePasvAddress, finding.OK, what+", the gateway's address, to which clients connect", "")
 	case j.forward.Tracking == forward.TrackingNone:
-		j.say(CodePasvAddress, Warning, what+", and clients will get it as it is",
+		j.say(CodePasvAddress, finding.Warning, what+", and clients will get it as it is",
 			fmt.Sprintf(remedyOfAddress, "the gateway's address")+`, have clients use EPSV, or set tracking = "proxy"`)
 	case j.forward.PassesThrough():
-		j.say(CodePasvAddress, Info, what+", and clients that encrypt will get it as it is; the others get the gateway's address",
+		j.say(CodePasvAddress, finding.Info, what+", and clients that encrypt will get it as it is; the others get the gateway's address",
 			"have clients that encrypt use EPSV, or "+fmt.Sprintf(remedyOfAddress, "the gateway's address"))
 	case j.forward.Tracking == forward.TrackingKernel && named == own:
-		j.say(CodePasvAddress, OK, what+", in the place of which the kernel's helper puts the gateway's", "")
+		j.say(CodePasvAddress, finding.OK, what+", in the place of which the kernel's helper puts the gateway's", "")
 	case j.forward.Tracking == forward.TrackingKernel:
-		j.say(CodePasvAddress, Fault, what+": the kernel's helper leaves that alone, and clients will be told to connect there",
+		j.say(CodePasvAddress, finding.Fault, what+": the kernel's helper leaves that alone, and clients will be told to connect there",
 			fmt.Sprintf(remedyOfAddress, own.String())+`, or set tracking = "proxy"`)
 	case named == own:
-		j.say(CodePasvAddress, OK, "clients will get the 227 with the gateway's address; the server names its own, "+named.String(), "")
+		j.say(CodePasvAddress, finding.OK, "clients will get the 227 with the gateway's address; the server names its own, "+named.String(), "")
 	default:
-		j.say(CodePasvAddress, Info, fmt.Sprintf("clients will get the 227 with the gateway's address; the one that the server names, %s%s, is not used", named, kind(named, own)), "")
+		j.say(CodePasvAddress, finding.Info, fmt.Sprintf("clients will get the 227 with the gateway's address; the one that the server names, %s%s, is not used", named, kind(named, own)), "")
 	}
 }
 
@@ -69,9 +70,9 @@ func isInner(addr netip.Addr) bool {
 // passive judges the listings over PASV and EPSV: one that works makes the fault of the other one that not
 // all clients meet.
 func (j *judge) passive(v *visit) {
-	level := Fault
+	level := finding.Fault
 	if v.passive(func(t *transfer) bool { return t.worked() }) != nil {
-		level = Warning
+		level = finding.Warning
 	}
 	for _, t := range []*transfer{v.pasv, v.epsv} {
 		if t == nil {
@@ -102,12 +103,12 @@ func (j *judge) passive(v *visit) {
 }
 
 // agreed judges what goes wrong before there is a data connection, and tells whether nothing did.
-func (j *judge) agreed(code string, level Level, v *visit, t *transfer) bool {
+func (j *judge) agreed(code string, level finding.Severity, v *visit, t *transfer) bool {
 	text, remedy := j.unwilling(t.verb, t.asked)
 	v6 := j.at.Addr().Is6()
 	switch {
 	case t.shut:
-		j.say(code, Info, t.verb+" was not tried: the server did not let in again after what was tried before", "try again later")
+		j.say(code, finding.Info, t.verb+" was not tried: the server did not let in again after what was tried before", "try again later")
 	case text != "":
 		j.say(code, level, text, remedy)
 	case t.unread != nil:
@@ -117,15 +118,15 @@ func (j *judge) agreed(code string, level Level, v *visit, t *transfer) bool {
 			fmt.Sprintf("have the server use passive ports from %d on", forward.LowestDataPort))
 	case t.asked.positive():
 		return true
-	case t.passive() && !v6 && t.asked.Code/100 == 5 && level == Warning && j.forward.Tracking == forward.TrackingProxy:
+	case t.passive() && !v6 && t.asked.Code/100 == 5 && level == finding.Warning && j.forward.Tracking == forward.TrackingProxy:
 		other := map[string]string{"EPSV": "PASV", "PASV": "EPSV"}[t.verb]
-		j.say(code, OK, fmt.Sprintf("the server refuses %s, and the gateway asks it with %s in its place: clients will not notice (%s)", t.verb, other, j.said(t.asked)), "")
-	case t.verb == "EPSV" && !v6 && t.asked.unknown() && level == Warning:
-		j.say(code, Info, "the server does not know EPSV: clients must use PASV: "+j.said(t.asked), "")
+		j.say(code, finding.OK, fmt.Sprintf("the server refuses %s, and the gateway asks it with %s in its place: clients will not notice (%s)", t.verb, other, j.said(t.asked)), "")
+	case t.verb == "EPSV" && !v6 && t.asked.unknown() && level == finding.Warning:
+		j.say(code, finding.Info, "the server does not know EPSV: clients must use PASV: "+j.said(t.asked), "")
 	case t.passive():
 		j.say(code, level, fmt.Sprintf("the server refuses %s: %s", t.verb, j.said(t.asked)), "switch passive mode on in the server, and look whether its passive ports are all taken: its log says")
 	case t.verb == "EPRT" && !v6 && t.asked.unknown() && v.port != nil && v.port.asked.positive():
-		j.say(code, OK, "the server does not know EPRT, and PORT does the same over IPv4: "+j.said(t.asked), "")
+		j.say(code, finding.OK, "the server does not know EPRT, and PORT does the same over IPv4: "+j.said(t.asked), "")
 	default:
 		j.say(code, level, fmt.Sprintf("the server refuses %s to %s, and clients in active mode get that refusal: %s", t.verb, t.at, j.said(t.asked)), `allow active mode in the server, or `+toPassive)
 	}
@@ -137,19 +138,19 @@ const toPassive = `set server_mode = "passive" (tracking "proxy"): the gateway t
 
 // active judges the listings over PORT and EPRT.
 func (j *judge) active(v *visit) {
-	level, unused := Warning, ""
+	level, unused := finding.Warning, ""
 	if j.forward.ServerMode == forward.ServerModePassive {
-		level, unused = Info, ` (not used: server_mode = "passive")`
+		level, unused = finding.Info, ` (not used: server_mode = "passive")`
 	}
 	switch {
 	case v.notActive:
-		j.say(CodePort, Info, "active mode was not tried: the forward lets only passive data connections through", "")
+		j.say(CodePort, finding.Info, "active mode was not tried: the forward lets only passive data connections through", "")
 		return
 	case v.activeFamily:
-		j.say(CodePort, Info, fmt.Sprintf("active mode was not tried: the address for it is not of %s's family", j.at.Addr()), "")
+		j.say(CodePort, finding.Info, fmt.Sprintf("active mode was not tried: the address for it is not of %s's family", j.at.Addr()), "")
 		return
 	case !j.terms.active && unused == "" && j.forward.Tracking != forward.TrackingNone:
-		j.say(CodePort, Info, "active mode was not tried, as it was not asked for", "try it with --active, where the server may connect to this host")
+		j.say(CodePort, finding.Info, "active mode was not tried, as it was not asked for", "try it with --active, where the server may connect to this host")
 		return
 	}
 	for _, t := range []*transfer{v.port, v.eprt} {
@@ -158,7 +159,7 @@ func (j *judge) active(v *visit) {
 		}
 		code := map[string]string{"PORT": CodePort, "EPRT": CodeEprt}[t.verb]
 		if t.listen != nil {
-			j.say(code, Info, t.verb+" was not tried: this host cannot listen for the server: "+quote(t.listen.Error()), "give an address of this host")
+			j.say(code, finding.Info, t.verb+" was not tried: this host cannot listen for the server: "+quote(t.listen.Error()), "give an address of this host")
 			continue
 		}
 		if j.agreed(code, level, v, t) {
@@ -168,7 +169,7 @@ func (j *judge) active(v *visit) {
 }
 
 // cameBack judges whether the server connected, from where, and what came.
-func (j *judge) cameBack(code string, level Level, t *transfer, unused string) {
+func (j *judge) cameBack(code string, level finding.Severity, t *transfer, unused string) {
 	switch {
 	case t.from.IsValid():
 		j.listing(code, level, t, "over "+t.verb+" from "+t.from.String()+unused)
@@ -188,7 +189,7 @@ func (j *judge) cameBack(code string, level Level, t *transfer, unused string) {
 }
 
 // listing judges what came after the connection.
-func (j *judge) listing(code string, level Level, t *transfer, how string) {
+func (j *judge) listing(code string, level finding.Severity, t *transfer, how string) {
 	tls := ""
 	switch {
 	case t.resumed:
@@ -199,9 +200,9 @@ func (j *judge) listing(code string, level Level, t *transfer, how string) {
 	text, remedy := j.unwilling(fmt.Sprintf("LIST (over %s)", t.verb), t.listed)
 	switch {
 	case t.worked() && t.cut:
-		j.say(code, OK, fmt.Sprintf("a listing came %s, and was given up after %d MiB%s", how, maxListing>>20, tls), "")
+		j.say(code, finding.OK, fmt.Sprintf("a listing came %s, and was given up after %d MiB%s", how, maxListing>>20, tls), "")
 	case t.worked():
-		j.say(code, OK, fmt.Sprintf("a listing of %d bytes came %s%s", t.bytes, how, tls), "")
+		j.say(code, finding.OK, fmt.Sprintf("a listing of %d bytes came %s%s", t.bytes, how, tls), "")
 	case t.other:
 		j.say(code, level, "the data connection has another certificate than the control connection: it may lead to another server",
 			"look what answers at the server's passive ports: several servers behind one address need one certificate")
@@ -231,7 +232,7 @@ func (j *judge) listing(code string, level Level, t *transfer, how string) {
 }
 
 // unlisted judges a refusal of the listing itself.
-func (j *judge) unlisted(code string, level Level, t *transfer) {
+func (j *judge) unlisted(code string, level finding.Severity, t *transfer) {
 	said := j.said(t.listed)
 	switch {
 	case slices.Contains([]int{550, 450, 530, 553}, t.listed.Code) && !t.listed.wantsTLS():
@@ -239,7 +240,7 @@ func (j *judge) unlisted(code string, level Level, t *transfer) {
 		if t.passive() {
 			text = fmt.Sprintf("the port %d of %s was connected to, and the server refuses the listing: %s", t.at.Port(), t.verb, said)
 		}
-		j.say(code, Info, text, "try with a user who may read the directory in which the login ends")
+		j.say(code, finding.Info, text, "try with a user who may read the directory in which the login ends")
 	case (t.listed.Code == 521 || t.listed.wantsTLS()) && j.forward.TLS.Server == forward.ServerTLSOff:
 		j.say(code, level, "the server sends no data in clear: "+said, `set tls.server = "required" with server_data = "private"`)
 	case t.listed.Code == 521 || t.listed.wantsTLS():
@@ -285,13 +286,13 @@ func (j *judge) ports(v *visit) {
 	text := fmt.Sprintf("the %d passive ports that were seen lie within %s", len(v.ports), seen)
 	switch {
 	case !j.opaque():
-		j.say(CodePorts, OK, text, "")
+		j.say(CodePorts, finding.OK, text, "")
 	case i < 0:
-		j.say(CodePorts, OK, fmt.Sprintf("%s, and so within server_ports (%s)", text, want), "")
+		j.say(CodePorts, finding.OK, fmt.Sprintf("%s, and so within server_ports (%s)", text, want), "")
 	default:
-		level, whose := Fault, "clients"
+		level, whose := finding.Fault, "clients"
 		if j.forward.PassesThrough() {
-			level, whose = Warning, "clients that encrypt"
+			level, whose = finding.Warning, "clients that encrypt"
 		}
 		j.say(CodePorts, level, fmt.Sprintf("the server gave port %d, which is not within server_ports (%s): %s cannot connect to it", v.ports[i], want, whose),
 			"set server_ports, and the server's own range (pasv_min_port, PassivePorts), to the same")

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 )
@@ -90,19 +91,19 @@ func (c judged) run(t *testing.T) {
 func TestJudge(t *testing.T) {
 	timeout := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
 	for name, c := range map[string]judged{
-		"well": {nil, func(*visit) {}, []wanted{{CodeConnect, OK, "after 12ms"}, {CodePasvAddress, OK, "its own, 203.0.113.21"},
-			{CodePorts, OK, "3 passive ports that were seen lie within 50001-50010"}, {CodePort, OK, "from 203.0.113.21:20"}}},
+		"well": {nil, func(*visit) {}, []wanted{{CodeConnect, finding.OK, "after 12ms"}, {CodePasvAddress, finding.OK, "its own, 203.0.113.21"},
+			{CodePorts, finding.OK, "3 passive ports that were seen lie within 50001-50010"}, {CodePort, finding.OK, "from 203.0.113.21:20"}}},
 
-		"silent":              {nil, func(v *visit) { v.entry = entry{dial: timeout, took: 10 * time.Second} }, []wanted{{CodeConnect, Fault, "no answer from 203.0.113.21:21 within 10s"}}},
-		"unreachable":         {nil, func(v *visit) { v.entry = entry{dial: dialed(syscall.EHOSTUNREACH), took: 3 * time.Second} }, []wanted{{CodeConnect, Fault, "cannot be reached (after 3s)"}}},
-		"no route":            {nil, func(v *visit) { v.entry = entry{dial: dialed(syscall.ENETUNREACH), took: 1} }, []wanted{{CodeConnect, Fault, "no route to 203.0.113.21"}}},
-		"forbidden":           {nil, func(v *visit) { v.entry = entry{dial: dialed(syscall.EPERM), took: 1} }, []wanted{{CodeConnect, Fault, "this host does not allow"}}},
-		"odd":                 {nil, func(v *visit) { v.entry = entry{dial: errors.New("a \"strange\" thing"), took: 1} }, []wanted{{CodeConnect, Fault, "no connection to"}}},
-		"slow":                {nil, func(v *visit) { v.took, v.waited = 3100*time.Millisecond, 5*time.Second }, []wanted{{CodeConnect, Warning, "only after 3.1s"}, {CodeGreeting, Warning, "only after 5s"}}},
-		"no anonymous":        {func(f *forward.Forward) {}, func(v *visit) { v.login = replied(332, "ACCT") }, []wanted{{CodeLogin, Warning, "an account"}}},
-		"password in a reply": {nil, func(v *visit) { v.login = replied(530, "no "+strings.ToUpper(thePassword)+" here") }, []wanted{{CodeLogin, Fault, "(a text with the password in it)"}}},
-		"closed at PASS":      {nil, func(v *visit) { v.login = &answer{err: io.ErrUnexpectedEOF} }, []wanted{{CodeLogin, Fault, "closes the control connection in place of answering PASS"}}},
-		"no FTP at PASS":      {nil, func(v *visit) { v.login = &answer{err: errors.New("x"), heard: "\x1b]0;" + thePassword} }, []wanted{{CodeLogin, Fault, "no FTP reply: (a text"}}},
+		"silent":              {nil, func(v *visit) { v.entry = entry{dial: timeout, took: 10 * time.Second} }, []wanted{{CodeConnect, finding.Fault, "no answer from 203.0.113.21:21 within 10s"}}},
+		"unreachable":         {nil, func(v *visit) { v.entry = entry{dial: dialed(syscall.EHOSTUNREACH), took: 3 * time.Second} }, []wanted{{CodeConnect, finding.Fault, "cannot be reached (after 3s)"}}},
+		"no route":            {nil, func(v *visit) { v.entry = entry{dial: dialed(syscall.ENETUNREACH), took: 1} }, []wanted{{CodeConnect, finding.Fault, "no route to 203.0.113.21"}}},
+		"forbidden":           {nil, func(v *visit) { v.entry = entry{dial: dialed(syscall.EPERM), took: 1} }, []wanted{{CodeConnect, finding.Fault, "this host does not allow"}}},
+		"odd":                 {nil, func(v *visit) { v.entry = entry{dial: errors.New("a \"strange\" thing"), took: 1} }, []wanted{{CodeConnect, finding.Fault, "no connection to"}}},
+		"slow":                {nil, func(v *visit) { v.took, v.waited = 3100*time.Millisecond, 5*time.Second }, []wanted{{CodeConnect, finding.Warning, "only after 3.1s"}, {CodeGreeting, finding.Warning, "only after 5s"}}},
+		"no anonymous":        {func(f *forward.Forward) {}, func(v *visit) { v.login = replied(332, "ACCT") }, []wanted{{CodeLogin, finding.Warning, "an account"}}},
+		"password in a reply": {nil, func(v *visit) { v.login = replied(530, "no "+strings.ToUpper(thePassword)+" here") }, []wanted{{CodeLogin, finding.Fault, "(a text with the password in it)"}}},
+		"closed at PASS":      {nil, func(v *visit) { v.login = &answer{err: io.ErrUnexpectedEOF} }, []wanted{{CodeLogin, finding.Fault, "closes the control connection in place of answering PASS"}}},
+		"no FTP at PASS":      {nil, func(v *visit) { v.login = &answer{err: errors.New("x"), heard: "\x1b]0;" + thePassword} }, []wanted{{CodeLogin, finding.Fault, "no FTP reply: (a text"}}},
 	} {
 		t.Run(name, c.run)
 	}
@@ -111,46 +112,46 @@ func TestJudge(t *testing.T) {
 func TestJudgeData(t *testing.T) {
 	timeout := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
 	for name, c := range map[string]judged{
-		"227, kernel, own":     {kernel, func(*visit) {}, []wanted{{CodePasvAddress, OK, "the kernel's helper puts the gateway's"}}},
-		"227, kernel, foreign": {kernel, func(v *visit) { v.pasv = listed("PASV", "198.51.100.9", 50001) }, []wanted{{CodePasvAddress, Fault, "198.51.100.9 (another public address): the kernel's helper leaves that alone"}}},
-		"227, none, own":       {none, func(*visit) {}, []wanted{{CodePasvAddress, Warning, "clients will get it as it is"}, {CodePorts, OK, "within server_ports (50000-50100)"}}},
-		"227, none, gateway":   {none, func(v *visit) { v.pasv = listed("PASV", "192.168.5.2", 50001) }, []wanted{{CodePasvAddress, OK, "the gateway's address"}}},
-		"227, through":         {through, func(*visit) {}, []wanted{{CodePasvAddress, Info, "clients that encrypt will get it as it is"}}},
-		"227, private":         {nil, func(v *visit) { v.pasv = listed("PASV", "10.0.0.5", 50001) }, []wanted{{CodePasvAddress, Info, "10.0.0.5 (a private address), is not used"}}},
-		"227, loopback":        {nil, func(v *visit) { v.pasv = listed("PASV", "127.0.0.1", 50001) }, []wanted{{CodePasvAddress, Info, "its own loopback"}}},
-		"227, provider's":      {nil, func(v *visit) { v.pasv = listed("PASV", "100.64.1.2", 50001) }, []wanted{{CodePasvAddress, Info, "a private address"}}},
+		"227, kernel, own":     {kernel, func(*visit) {}, []wanted{{CodePasvAddress, finding.OK, "the kernel's helper puts the gateway's"}}},
+		"227, kernel, foreign": {kernel, func(v *visit) { v.pasv = listed("PASV", "198.51.100.9", 50001) }, []wanted{{CodePasvAddress, finding.Fault, "198.51.100.9 (another public address): the kernel's helper leaves that alone"}}},
+		"227, none, own":       {none, func(*visit) {}, []wanted{{CodePasvAddress, finding.Warning, "clients will get it as it is"}, {CodePorts, finding.OK, "within server_ports (50000-50100)"}}},
+		"227, none, gateway":   {none, func(v *visit) { v.pasv = listed("PASV", "192.168.5.2", 50001) }, []wanted{{CodePasvAddress, finding.OK, "the gateway's address"}}},
+		"227, through":         {through, func(*visit) {}, []wanted{{CodePasvAddress, finding.Info, "clients that encrypt will get it as it is"}}},
+		"227, private":         {nil, func(v *visit) { v.pasv = listed("PASV", "10.0.0.5", 50001) }, []wanted{{CodePasvAddress, finding.Info, "10.0.0.5 (a private address), is not used"}}},
+		"227, loopback":        {nil, func(v *visit) { v.pasv = listed("PASV", "127.0.0.1", 50001) }, []wanted{{CodePasvAddress, finding.Info, "its own loopback"}}},
+		"227, provider's":      {nil, func(v *visit) { v.pasv = listed("PASV", "100.64.1.2", 50001) }, []wanted{{CodePasvAddress, finding.Info, "a private address"}}},
 
-		"ports, none":    {none, func(v *visit) { v.pasv, v.ports = nil, append(v.ports, 60000) }, []wanted{{CodePorts, Fault, "port 60000, which is not within server_ports (50000-50100): clients cannot"}}},
-		"ports, through": {through, func(v *visit) { v.ports = append(v.ports, 49999) }, []wanted{{CodePorts, Warning, "clients that encrypt cannot"}}},
+		"ports, none":    {none, func(v *visit) { v.pasv, v.ports = nil, append(v.ports, 60000) }, []wanted{{CodePorts, finding.Fault, "port 60000, which is not within server_ports (50000-50100): clients cannot"}}},
+		"ports, through": {through, func(v *visit) { v.ports = append(v.ports, 49999) }, []wanted{{CodePorts, finding.Warning, "clients that encrypt cannot"}}},
 
-		"EPSV unknown, kernel": {kernel, func(v *visit) { v.epsv = &transfer{verb: "EPSV", asked: *replied(500, "what?")} }, []wanted{{CodeEpsv, Info, "clients must use PASV"}}},
-		"EPSV refused":         {nil, func(v *visit) { v.epsv = &transfer{verb: "EPSV", asked: *replied(425, "no port")} }, []wanted{{CodeEpsv, Warning, "refuses EPSV"}}},
+		"EPSV unknown, kernel": {kernel, func(v *visit) { v.epsv = &transfer{verb: "EPSV", asked: *replied(500, "what?")} }, []wanted{{CodeEpsv, finding.Info, "clients must use PASV"}}},
+		"EPSV refused":         {nil, func(v *visit) { v.epsv = &transfer{verb: "EPSV", asked: *replied(425, "no port")} }, []wanted{{CodeEpsv, finding.Warning, "refuses EPSV"}}},
 		"neither": {nil, func(v *visit) {
 			v.pasv, v.epsv, v.ports = &transfer{verb: "PASV", asked: *replied(502, "no")}, &transfer{verb: "EPSV", asked: *replied(502, "no")}, nil
-		}, []wanted{{CodePasv, Fault, "refuses PASV"}, {CodeEpsv, Fault, "refuses EPSV"}}},
-		"PASV silent": {nil, func(v *visit) { v.pasv.dial, v.pasv.took = timeout, 10*time.Second }, []wanted{{CodePasv, Warning, "no answer from 203.0.113.21:50001 within 10s: a firewall drops the packets"}}},
+		}, []wanted{{CodePasv, finding.Fault, "refuses PASV"}, {CodeEpsv, finding.Fault, "refuses EPSV"}}},
+		"PASV silent": {nil, func(v *visit) { v.pasv.dial, v.pasv.took = timeout, 10*time.Second }, []wanted{{CodePasv, finding.Warning, "no answer from 203.0.113.21:50001 within 10s: a firewall drops the packets"}}},
 		"PASV elsewhere": {nil, func(v *visit) {
 			v.pasv = listed("PASV", "10.0.0.5", 50001)
 			v.pasv.dial, v.pasv.took = dialed(syscall.ECONNREFUSED), time.Millisecond
 		},
-			[]wanted{{CodePasv, Warning, "refused the connection after 1ms: nothing listens there, or a firewall says no; the server may take data at 10.0.0.5 only"}, {CodePasvAddress, Info, ""}}},
-		"broken": {nil, func(v *visit) { v.pasv.read, v.pasv.bytes = syscall.ECONNRESET, 7 }, []wanted{{CodePasv, Warning, "broke after 7 bytes"}}},
-		"no end": {nil, func(v *visit) { v.pasv.listed = answer{err: os.ErrDeadlineExceeded} }, []wanted{{CodePasv, Warning, "46 bytes came over PASV, and the server never said that they are all"}}},
-		"425":    {nil, func(v *visit) { v.pasv.listed, v.pasv.bytes = *replied(425, "nobody"), 0 }, []wanted{{CodePasv, Warning, "found no data connection"}}},
+			[]wanted{{CodePasv, finding.Warning, "refused the connection after 1ms: nothing listens there, or a firewall says no; the server may take data at 10.0.0.5 only"}, {CodePasvAddress, finding.Info, ""}}},
+		"broken": {nil, func(v *visit) { v.pasv.read, v.pasv.bytes = syscall.ECONNRESET, 7 }, []wanted{{CodePasv, finding.Warning, "broke after 7 bytes"}}},
+		"no end": {nil, func(v *visit) { v.pasv.listed = answer{err: os.ErrDeadlineExceeded} }, []wanted{{CodePasv, finding.Warning, "46 bytes came over PASV, and the server never said that they are all"}}},
+		"425":    {nil, func(v *visit) { v.pasv.listed, v.pasv.bytes = *replied(425, "nobody"), 0 }, []wanted{{CodePasv, finding.Warning, "found no data connection"}}},
 
-		"active refused":           {nil, func(v *visit) { v.port = &transfer{verb: "PORT", at: v.port.at, asked: *replied(504, "no")} }, []wanted{{CodePort, Warning, "refuses PORT to 192.168.5.2:40000"}}},
-		"active refused, not used": {passive, func(v *visit) { v.port = &transfer{verb: "PORT", at: v.port.at, asked: *replied(504, "no")} }, []wanted{{CodePort, Info, "refuses PORT"}, {CodeEprt, OK, "not used"}}},
+		"active refused":           {nil, func(v *visit) { v.port = &transfer{verb: "PORT", at: v.port.at, asked: *replied(504, "no")} }, []wanted{{CodePort, finding.Warning, "refuses PORT to 192.168.5.2:40000"}}},
+		"active refused, not used": {passive, func(v *visit) { v.port = &transfer{verb: "PORT", at: v.port.at, asked: *replied(504, "no")} }, []wanted{{CodePort, finding.Info, "refuses PORT"}, {CodeEprt, finding.OK, "not used"}}},
 		"active, nobody": {nil, func(v *visit) {
 			v.port = &transfer{verb: "PORT", at: v.port.at, asked: *replied(200, "ok"), listed: *replied(425, "Can't connect")}
 		},
-			[]wanted{{CodePort, Warning, `did not connect to 192.168.5.2:40000 within 10s: it answered LIST with 425 "Can't connect"`}}},
+			[]wanted{{CodePort, finding.Warning, `did not connect to 192.168.5.2:40000 within 10s: it answered LIST with 425 "Can't connect"`}}},
 		"active, somebody else": {nil, func(v *visit) {
 			v.port.from, v.port.stranger = netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.99:20")
 		},
-			[]wanted{{CodePort, Warning, "a connection comes from 203.0.113.99, not from the server's 203.0.113.21"}}},
-		"active, no listener": {nil, func(v *visit) { v.port = &transfer{verb: "PORT", listen: syscall.EADDRNOTAVAIL} }, []wanted{{CodePort, Info, "cannot listen"}}},
-		"active, family":      {nil, func(v *visit) { v.port, v.eprt, v.activeFamily = nil, nil, true }, []wanted{{CodePort, Info, "not of 203.0.113.21's family"}}},
-		"active, none":        {none, func(v *visit) { v.pasv, v.port, v.eprt, v.notActive = nil, nil, nil, true }, []wanted{{CodePort, Info, "only passive data connections"}}},
+			[]wanted{{CodePort, finding.Warning, "a connection comes from 203.0.113.99, not from the server's 203.0.113.21"}}},
+		"active, no listener": {nil, func(v *visit) { v.port = &transfer{verb: "PORT", listen: syscall.EADDRNOTAVAIL} }, []wanted{{CodePort, finding.Info, "cannot listen"}}},
+		"active, family":      {nil, func(v *visit) { v.port, v.eprt, v.activeFamily = nil, nil, true }, []wanted{{CodePort, finding.Info, "not of 203.0.113.21's family"}}},
+		"active, none":        {none, func(v *visit) { v.pasv, v.port, v.eprt, v.notActive = nil, nil, nil, true }, []wanted{{CodePort, finding.Info, "only passive data connections"}}},
 	} {
 		t.Run(name, c.run)
 	}
@@ -163,20 +164,20 @@ func TestJudgeDemand(t *testing.T) {
 	for name, c := range map[string]struct {
 		forward func(*forward.Forward)
 		change  func(*visit)
-		level   Level
+		level   finding.Severity
 		remedy  string
 	}{
-		"proxy":           {nil, need, Fault, `tls.server = "required"`},
-		"proxy, implicit": {nil, hides, Fault, `tls.server = "implicit"`},
-		"kernel":          {func(f *forward.Forward) { f.Tracking = forward.TrackingKernel }, need, Fault, `tracking = "proxy"`},
-		"none":            {func(f *forward.Forward) { f.Tracking, f.ServerPorts = forward.TrackingNone, forward.AllPorts }, hides, Info, ""},
-		"through":         {func(f *forward.Forward) { f.ServerPorts = forward.PortRange{First: 50000, Last: 50100} }, need, Info, ""},
+		"proxy":           {nil, need, finding.Fault, `tls.server = "required"`},
+		"proxy, implicit": {nil, hides, finding.Fault, `tls.server = "implicit"`},
+		"kernel":          {func(f *forward.Forward) { f.Tracking = forward.TrackingKernel }, need, finding.Fault, `tracking = "proxy"`},
+		"none":            {func(f *forward.Forward) { f.Tracking, f.ServerPorts = forward.TrackingNone, forward.AllPorts }, hides, finding.Info, ""},
+		"through":         {func(f *forward.Forward) { f.ServerPorts = forward.PortRange{First: 50000, Last: 50100} }, need, finding.Info, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := well()
 			c.change(v)
 			found := judgeAll(forwarded(c.forward), []sight{{at: serverAt, clear: v}})
-			if f := found[0]; len(found) != 1 || f.Code != CodeAuth || f.Level != c.level || !strings.Contains(f.Remedy, c.remedy) {
+			if f := found[0]; len(found) != 1 || f.Code != CodeAuth || f.Severity != c.level || !strings.Contains(f.Remedy, c.remedy) {
 				t.Errorf("got %s; want one %s with %q", told(found), c.level, c.remedy)
 			}
 		})
@@ -194,12 +195,12 @@ func TestJudgeOffer(t *testing.T) {
 		tls     *visit
 		want    wanted
 	}{
-		"taken":            {nil, taken, wanted{CodeAuth, Info, "TLS 1.3"}},
-		"taken, through":   {through, taken, wanted{CodeAuth, OK, `certificate for "ftp.example.com"`}},
-		"refused":          {nil, refused, wanted{CodeAuth, OK, "does not need it"}},
-		"refused, through": {through, refused, wanted{CodeAuth, Warning, "the server does not take AUTH TLS"}},
-		"broken":           {nil, broken, wanted{CodeTLS, Info, "closed the connection in the TLS handshake"}},
-		"broken, through":  {through, broken, wanted{CodeTLS, Warning, "closed the connection in the TLS handshake"}},
+		"taken":            {nil, taken, wanted{CodeAuth, finding.Info, "TLS 1.3"}},
+		"taken, through":   {through, taken, wanted{CodeAuth, finding.OK, `certificate for "ftp.example.com"`}},
+		"refused":          {nil, refused, wanted{CodeAuth, finding.OK, "does not need it"}},
+		"refused, through": {through, refused, wanted{CodeAuth, finding.Warning, "the server does not take AUTH TLS"}},
+		"broken":           {nil, broken, wanted{CodeTLS, finding.Info, "closed the connection in the TLS handshake"}},
+		"broken, through":  {through, broken, wanted{CodeTLS, finding.Warning, "closed the connection in the TLS handshake"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			expect(t, judgeAll(forwarded(c.forward), []sight{{at: serverAt, clear: well(), tls: c.tls}}), c.want)
@@ -217,15 +218,15 @@ func TestJudgeCertificate(t *testing.T) {
 		insecure bool
 		want     wanted
 	}{
-		"trusted":      {good, nil, false, wanted{CodeCertificate, OK, "good for 90 days"}},
-		"ends soon":    {&x509.Certificate{NotAfter: days(7)}, nil, false, wanted{CodeCertificate, Warning, "no name by nobody expires in 7 days"}},
-		"expired":      {&x509.Certificate{NotAfter: days(-7)}, x509.CertificateInvalidError{Reason: x509.Expired}, false, wanted{CodeCertificate, Fault, "has expired on 2027-01-08"}},
-		"not yet":      {&x509.Certificate{NotBefore: days(7), NotAfter: days(90)}, x509.CertificateInvalidError{Reason: x509.Expired}, false, wanted{CodeCertificate, Fault, "is not good before 2027-01-22"}},
-		"name":         {good, x509.HostnameError{Certificate: good, Host: "ftp.example.com"}, false, wanted{CodeCertificate, Fault, `is for "nas.example.net", not for "ftp.example.com"`}},
-		"no names":     {&x509.Certificate{NotAfter: days(90)}, x509.HostnameError{}, false, wanted{CodeCertificate, Fault, "no subjectAltName"}},
-		"no roots":     {good, x509.SystemRootsError{}, false, wanted{CodeCertificate, Fault, "knows no authorities"}},
-		"other use":    {good, x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}, false, wanted{CodeCertificate, Fault, "is not trusted"}},
-		"all the same": {good, x509.UnknownAuthorityError{}, true, wanted{CodeCertificate, Warning, `tls.verify = "insecure" takes it all the same`}},
+		"trusted":      {good, nil, false, wanted{CodeCertificate, finding.OK, "good for 90 days"}},
+		"ends soon":    {&x509.Certificate{NotAfter: days(7)}, nil, false, wanted{CodeCertificate, finding.Warning, "no name by nobody expires in 7 days"}},
+		"expired":      {&x509.Certificate{NotAfter: days(-7)}, x509.CertificateInvalidError{Reason: x509.Expired}, false, wanted{CodeCertificate, finding.Fault, "has expired on 2027-01-08"}},
+		"not yet":      {&x509.Certificate{NotBefore: days(7), NotAfter: days(90)}, x509.CertificateInvalidError{Reason: x509.Expired}, false, wanted{CodeCertificate, finding.Fault, "is not good before 2027-01-22"}},
+		"name":         {good, x509.HostnameError{Certificate: good, Host: "ftp.example.com"}, false, wanted{CodeCertificate, finding.Fault, `is for "nas.example.net", not for "ftp.example.com"`}},
+		"no names":     {&x509.Certificate{NotAfter: days(90)}, x509.HostnameError{}, false, wanted{CodeCertificate, finding.Fault, "no subjectAltName"}},
+		"no roots":     {good, x509.SystemRootsError{}, false, wanted{CodeCertificate, finding.Fault, "knows no authorities"}},
+		"other use":    {good, x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}, false, wanted{CodeCertificate, finding.Fault, "is not trusted"}},
+		"all the same": {good, x509.UnknownAuthorityError{}, true, wanted{CodeCertificate, finding.Warning, `tls.verify = "insecure" takes it all the same`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := &judge{terms: forwarded(func(f *forward.Forward) { f.TLS.Insecure = c.insecure }), at: serverAt}
@@ -240,8 +241,8 @@ func TestJudgeCertificate(t *testing.T) {
 
 // TestJudgeNothing has nothing to judge.
 func TestJudgeNothing(t *testing.T) {
-	expect(t, judgeAll(forwarded(nil), nil), wanted{CodeAddress, Fault, `"ftp.example.com" has no address`})
-	expect(t, judgeAll(forwarded(nil), []sight{{at: serverAt, clear: &visit{}, over: true}}), wanted{CodeUnfinished, Warning, "the time for the trial was over"})
+	expect(t, judgeAll(forwarded(nil), nil), wanted{CodeAddress, finding.Fault, `"ftp.example.com" has no address`})
+	expect(t, judgeAll(forwarded(nil), []sight{{at: serverAt, clear: &visit{}, over: true}}), wanted{CodeUnfinished, finding.Warning, "the time for the trial was over"})
 }
 
 func FuzzQuote(f *testing.F) {
@@ -250,7 +251,7 @@ func FuzzQuote(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		j := &judge{terms: terms{password: thePassword}}
-		sane(t, Finding{"x", OK, j.quote(s), ""})
+		sane(t, finding.Finding{Code: "x", Severity: finding.OK, Text: j.quote(s)})
 		if q := j.quote(s); len(q) > maxQuote+2 {
 			t.Errorf("got %d bytes", len(q))
 		}

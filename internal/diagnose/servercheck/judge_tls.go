@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -20,12 +21,12 @@ const soon = 30 * 24 * time.Hour
 func (j *judge) demands(text string, need forward.ServerTLS) {
 	switch {
 	case j.opaque():
-		j.say(CodeAuth, Info, text+"; clients must encrypt, and their sessions go through unread", "")
+		j.say(CodeAuth, finding.Info, text+"; clients must encrypt, and their sessions go through unread", "")
 	case j.forward.Tracking == forward.TrackingKernel:
-		j.say(CodeAuth, Fault, text+"; the kernel's helper cannot read that, and clients get no data",
+		j.say(CodeAuth, finding.Fault, text+"; the kernel's helper cannot read that, and clients get no data",
 			fmt.Sprintf("set tracking = \"proxy\" with tls.server = %q, or tracking = \"none\" with server_ports", need))
 	default:
-		j.say(CodeAuth, Fault, text+"; clients of this forward cannot use it", fmt.Sprintf("set tls.server = %q, or server_ports for clients that encrypt themselves", need))
+		j.say(CodeAuth, finding.Fault, text+"; clients of this forward cannot use it", fmt.Sprintf("set tls.server = %q, or server_ports for clients that encrypt themselves", need))
 	}
 }
 
@@ -35,22 +36,22 @@ func (j *judge) offers(v *visit) {
 	switch {
 	case v.auth == nil || v.auth.err != nil:
 	case v.auth.Code != 234 && j.forward.PassesThrough():
-		j.say(CodeAuth, Warning, "server_ports lets encrypted sessions through, and the server does not take AUTH TLS: "+j.said(*v.auth),
+		j.say(CodeAuth, finding.Warning, "server_ports lets encrypted sessions through, and the server does not take AUTH TLS: "+j.said(*v.auth),
 			"switch TLS on in the server and give it a certificate")
 	case v.auth.Code != 234:
-		j.say(CodeAuth, OK, "the server does not take AUTH TLS, and the forward does not need it: "+j.said(*v.auth), "")
+		j.say(CodeAuth, finding.OK, "the server does not take AUTH TLS, and the forward does not need it: "+j.said(*v.auth), "")
 	case v.shake == nil:
 	case v.shake.err != nil:
 		text, remedy := handshakeFault(v.shake.err, true, j.limits.Reply)
-		level := Info
+		level := finding.Info
 		if through {
-			level = Warning
+			level = finding.Warning
 		}
 		j.say(CodeTLS, level, "the server takes AUTH TLS, but "+text, remedy)
 	case through:
-		j.say(CodeAuth, OK, "the server takes AUTH TLS, and clients that encrypt get through to it: they are shown the certificate for "+j.names(v.shake.chain[0]), "")
+		j.say(CodeAuth, finding.OK, "the server takes AUTH TLS, and clients that encrypt get through to it: they are shown the certificate for "+j.names(v.shake.chain[0]), "")
 	default:
-		j.say(CodeAuth, Info, fmt.Sprintf("the server takes AUTH TLS (%s), and the gateway speaks with it in clear: passwords and files can be read on the way",
+		j.say(CodeAuth, finding.Info, fmt.Sprintf("the server takes AUTH TLS (%s), and the gateway speaks with it in clear: passwords and files can be read on the way",
 			tls.VersionName(v.shake.version)), `set tls.server = "required" (tracking "proxy")`)
 	}
 }
@@ -62,10 +63,10 @@ func (j *judge) secure(v *visit) bool {
 	}
 	if v.shake.err != nil {
 		text, remedy := handshakeFault(v.shake.err, v.security != forward.ServerTLSImplicit, j.limits.Reply)
-		j.say(CodeTLS, Fault, text, remedy)
+		j.say(CodeTLS, finding.Fault, text, remedy)
 		return false
 	}
-	j.say(CodeTLS, OK, fmt.Sprintf("the server speaks %s with %s", tls.VersionName(v.shake.version), tls.CipherSuiteName(v.shake.cipher)), "")
+	j.say(CodeTLS, finding.OK, fmt.Sprintf("the server speaks %s with %s", tls.VersionName(v.shake.version), tls.CipherSuiteName(v.shake.cipher)), "")
 	j.versions(v)
 	j.certificate(v.shake)
 	return true
@@ -77,19 +78,19 @@ func (j *judge) auth(v *visit) bool {
 	}
 	a := *v.auth
 	if text, remedy := j.unwilling("AUTH TLS", a); text != "" {
-		j.say(CodeAuth, Fault, text, remedy)
+		j.say(CodeAuth, finding.Fault, text, remedy)
 		return false
 	}
 	switch {
 	case a.Code == 234:
-		j.say(CodeAuth, OK, "the server takes AUTH TLS", "")
+		j.say(CodeAuth, finding.OK, "the server takes AUTH TLS", "")
 		return true
 	case a.Code/100 == 3:
-		j.say(CodeAuth, Fault, "the server wants something else than TLS: "+j.said(a), "switch TLS on in the server")
+		j.say(CodeAuth, finding.Fault, "the server wants something else than TLS: "+j.said(a), "switch TLS on in the server")
 	case a.Code/100 == 4:
-		j.say(CodeAuth, Fault, "the server cannot begin with TLS at the moment: "+j.said(a), "look whether the server has its certificate and its key: its log says")
+		j.say(CodeAuth, finding.Fault, "the server cannot begin with TLS at the moment: "+j.said(a), "look whether the server has its certificate and its key: its log says")
 	default:
-		j.say(CodeAuth, Fault, "the server does not take AUTH TLS: "+j.said(a),
+		j.say(CodeAuth, finding.Fault, "the server does not take AUTH TLS: "+j.said(a),
 			"switch TLS on in the server and give it a certificate; a firewall in between that inspects FTP may refuse AUTH in its name")
 	}
 	return false
@@ -100,12 +101,12 @@ func (j *judge) versions(v *visit) {
 	switch {
 	case v.other == nil:
 	case v.other.err == nil:
-		j.say(CodeVersions, OK, "the server takes TLS 1.2 and TLS 1.3", "")
+		j.say(CodeVersions, finding.OK, "the server takes TLS 1.2 and TLS 1.3", "")
 	case !isAlert(v.other.err) && !isOldVersion(v.other.err): // it may be the network
 	case v.shake.version == tls.VersionTLS13:
-		j.say(CodeVersions, OK, "the server takes TLS 1.3 and not TLS 1.2", "")
+		j.say(CodeVersions, finding.OK, "the server takes TLS 1.3 and not TLS 1.2", "")
 	default:
-		j.say(CodeVersions, Info, "the server takes TLS 1.2 and not TLS 1.3", "bring the server up to date when there is time: TLS 1.2 is safe, and older")
+		j.say(CodeVersions, finding.Info, "the server takes TLS 1.2 and not TLS 1.3", "bring the server up to date when there is time: TLS 1.2 is safe, and older")
 	}
 }
 
@@ -181,14 +182,14 @@ func (j *judge) certificate(h *handshake) {
 	switch {
 	case h.distrust != nil && j.forward.TLS.Insecure:
 		text, _ := j.distrusted(h.distrust, leaf)
-		j.say(CodeCertificate, Warning, text+`, and tls.verify = "insecure" takes it all the same`, "name what to trust as tls.ca, and the name as tls.server_name; then take tls.verify out")
+		j.say(CodeCertificate, finding.Warning, text+`, and tls.verify = "insecure" takes it all the same`, "name what to trust as tls.ca, and the name as tls.server_name; then take tls.verify out")
 	case h.distrust != nil:
 		text, remedy := j.distrusted(h.distrust, leaf)
-		j.say(CodeCertificate, Fault, text, remedy)
+		j.say(CodeCertificate, finding.Fault, text, remedy)
 	case leaf.NotAfter.Sub(j.now) < soon:
-		j.say(CodeCertificate, Warning, fmt.Sprintf("%s expires in %d days", what, days), "have it renewed in time, and see that the server takes the new one")
+		j.say(CodeCertificate, finding.Warning, fmt.Sprintf("%s expires in %d days", what, days), "have it renewed in time, and see that the server takes the new one")
 	default:
-		j.say(CodeCertificate, OK, fmt.Sprintf("%s is trusted, and good for %d days", what, days), "")
+		j.say(CodeCertificate, finding.OK, fmt.Sprintf("%s is trusted, and good for %d days", what, days), "")
 	}
 }
 
@@ -258,15 +259,15 @@ func (j *judge) protection(v *visit) bool {
 			return false
 		}
 		if text, remedy := j.unwilling(step.command, *step.a); text != "" {
-			j.say(CodeProtection, Fault, text, remedy)
+			j.say(CodeProtection, finding.Fault, text, remedy)
 			return false
 		}
 		if !step.a.positive() {
-			j.say(CodeProtection, Fault, step.text+j.said(*step.a), step.remedy)
+			j.say(CodeProtection, finding.Fault, step.text+j.said(*step.a), step.remedy)
 			return false
 		}
 	}
-	j.say(CodeProtection, OK, "the server takes PROT "+level, "")
+	j.say(CodeProtection, finding.OK, "the server takes PROT "+level, "")
 	return true
 }
 
@@ -277,13 +278,13 @@ func (j *judge) closeNotify(v *visit) {
 	switch {
 	case i < 0:
 	case v.tried()[i].notified:
-		j.say(CodeCloseNotify, OK, "data ends with close_notify: nobody can cut it short unseen", "")
+		j.say(CodeCloseNotify, finding.OK, "data ends with close_notify: nobody can cut it short unseen", "")
 	case j.forward.TLS.ServerUnshut:
-		j.say(CodeCloseNotify, Info, text+`, and tls.server_close_notify = "optional" takes its files for whole`, "bring the server up to date when there is time")
+		j.say(CodeCloseNotify, finding.Info, text+`, and tls.server_close_notify = "optional" takes its files for whole`, "bring the server up to date when there is time")
 	case j.opaque():
-		j.say(CodeCloseNotify, Info, text+": clients that are careful take its files for cut short", "bring the server up to date")
+		j.say(CodeCloseNotify, finding.Info, text+": clients that are careful take its files for cut short", "bring the server up to date")
 	default:
-		j.say(CodeCloseNotify, Fault, text+": the gateway takes its files for cut short",
+		j.say(CodeCloseNotify, finding.Fault, text+": the gateway takes its files for cut short",
 			`bring the server up to date; if that cannot be, set tls.server_close_notify = "optional"`)
 	}
 }
@@ -296,15 +297,15 @@ func (j *judge) reuse(v *visit) {
 	}
 	switch {
 	case v.fresh.worked() && with.resumed:
-		j.say(CodeReuse, Info, "the server lets data connections resume the control connection's session, as the gateway does, and does not demand it",
+		j.say(CodeReuse, finding.Info, "the server lets data connections resume the control connection's session, as the gateway does, and does not demand it",
 			"have the server demand it (require_ssl_reuse): else whoever guesses a passive port can take a file in a client's place")
 	case v.fresh.worked():
-		j.say(CodeReuse, Info, "the server lets no data connection resume the control connection's session", "switch on the server's cache of TLS sessions, or its tickets")
+		j.say(CodeReuse, finding.Info, "the server lets no data connection resume the control connection's session", "switch on the server's cache of TLS sessions, or its tickets")
 	case with.resumed && j.opaque():
-		j.say(CodeReuse, Info, "the server demands that data connections resume the control connection's session: clients that cannot get no data",
+		j.say(CodeReuse, finding.Info, "the server demands that data connections resume the control connection's session: clients that cannot get no data",
 			"for such clients have the gateway speak TLS with both (tls.client, tls.server)")
 	case with.resumed:
-		j.say(CodeReuse, OK, "the server demands that data connections resume the control connection's session, as the gateway does", "")
+		j.say(CodeReuse, finding.OK, "the server demands that data connections resume the control connection's session, as the gateway does", "")
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 )
@@ -319,7 +320,7 @@ func impatient() Options {
 }
 
 // run tries a server, and checks what holds of every trial.
-func run(t *testing.T, f forward.Resolved, o Options) []Finding {
+func run(t *testing.T, f forward.Resolved, o Options) []finding.Finding {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 12*generous)
 	defer cancel()
@@ -337,7 +338,7 @@ func run(t *testing.T, f forward.Resolved, o Options) []Finding {
 }
 
 // sane checks what holds of every finding.
-func sane(t *testing.T, f Finding) {
+func sane(t *testing.T, f finding.Finding) {
 	t.Helper()
 	for _, text := range []string{f.Text, f.Remedy} {
 		if strings.Contains(text, thePassword) {
@@ -347,19 +348,19 @@ func sane(t *testing.T, f Finding) {
 			t.Errorf("%s: %q is no sentence for a terminal", f.Code, text)
 		}
 	}
-	if (f.Level == Warning || f.Level == Fault) && f.Remedy == "" {
+	if (f.Severity == finding.Warning || f.Severity == finding.Fault) && f.Remedy == "" {
 		t.Errorf("%s: no remedy for %q", f.Code, f.Text)
 	}
-	if f.Text == "" || f.Code == "" || !slices.Contains([]Level{OK, Info, Warning, Fault}, f.Level) {
+	if f.Text == "" || f.Code == "" || f.Severity > finding.OK {
 		t.Errorf("got %+v", f)
 	}
 }
 
 // told writes findings for a log.
-func told(found []Finding) string {
+func told(found []finding.Finding) string {
 	var b strings.Builder
 	for _, f := range found {
-		fmt.Fprintf(&b, "\n%-8s %-22s %s\n%32s%s", f.Level, f.Code, f.Text, "", f.Remedy)
+		fmt.Fprintf(&b, "\n%-8s %-22s %s\n%32s%s", f.Severity, f.Code, f.Text, "", f.Remedy)
 	}
 	return b.String()
 }
@@ -367,17 +368,17 @@ func told(found []Finding) string {
 // wanted is a finding that must be there.
 type wanted struct {
 	code  string
-	level Level
+	level finding.Severity
 	text  string // is in the text
 }
 
 // expect wants findings, and no other that is graver than Info.
-func expect(t *testing.T, found []Finding, want ...wanted) {
+func expect(t *testing.T, found []finding.Finding, want ...wanted) {
 	t.Helper()
 	met := map[int]bool{}
 	for _, w := range want {
-		i := slices.IndexFunc(found, func(f Finding) bool {
-			return f.Code == w.code && f.Level == w.level && strings.Contains(f.Text, w.text)
+		i := slices.IndexFunc(found, func(f finding.Finding) bool {
+			return f.Code == w.code && f.Severity == w.level && strings.Contains(f.Text, w.text)
 		})
 		if i < 0 {
 			t.Errorf("got no %s %s with %q", w.level, w.code, w.text)
@@ -385,8 +386,8 @@ func expect(t *testing.T, found []Finding, want ...wanted) {
 		met[i] = true
 	}
 	for i, f := range found {
-		if !met[i] && (f.Level == Warning || f.Level == Fault) {
-			t.Errorf("got %s %s: %s", f.Level, f.Code, f.Text)
+		if !met[i] && (f.Severity == finding.Warning || f.Severity == finding.Fault) {
+			t.Errorf("got %s %s: %s", f.Severity, f.Code, f.Text)
 		}
 	}
 	if t.Failed() {

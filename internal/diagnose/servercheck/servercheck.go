@@ -17,18 +17,8 @@ import (
 	"net/netip"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-)
-
-// Level is how much a finding matters. The words are those of package doctor.
-type Level string
-
-// The levels.
-const (
-	OK      Level = "ok"      // tried, and sound
-	Info    Level = "info"    // good to know, or could not be tried
-	Warning Level = "warning" // in the way of some clients
-	Fault   Level = "fault"   // in the way of all clients
 )
 
 // The codes of findings. They are part of the interface.
@@ -53,14 +43,6 @@ const (
 	CodeCloseNotify = "server_close_notify"  // how data in TLS ends
 	CodeUnfinished  = "server_unfinished"    // the trial ended before everything had been tried
 )
-
-// Finding is one thing that was tried.
-type Finding struct {
-	Code   string `json:"code"` // one of the constants
-	Level  Level  `json:"level"`
-	Text   string `json:"text"`             // what is so, in one sentence; it begins with the address where there are several
-	Remedy string `json:"remedy,omitempty"` // what to do about it; empty where nothing is to be done
-}
 
 // Options are how a trial is made. They are not changed, and nothing of them is kept.
 type Options struct {
@@ -112,7 +94,7 @@ const maxAddresses = 6
 
 // Run tries the server of a forward at each of its addresses, and returns when all is tried, Timeouts.Whole is
 // over, or ctx is done. It leaves no connection and no goroutine behind. There is always a finding.
-func Run(ctx context.Context, forward forward.Resolved, o Options) []Finding {
+func Run(ctx context.Context, forward forward.Resolved, o Options) []finding.Finding {
 	o.Timeouts = o.Timeouts.orDefault()
 	if o.TLS == nil {
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}

@@ -1,9 +1,9 @@
-// Package conntrack reads the kernel's table of connections through netlink: the flows that a caller
-// names, all of them, the expectations of helpers, and events as they come. It takes single flows out of
-// the table when asked to, and works out from the kernel's byte counts what TCP carried.
+// Package conntrack reads the kernel's table of connections through netlink: flows by name, all flows, the
+// expectations of helpers, and events as they happen. It also removes single flows, and calculates from the kernel's
+// byte counts how much data TCP carried.
 //
 // It sees TCP only, in the default conntrack zone. It switches nothing on: counters need the sysctl
-// net.netfilter.nf_conntrack_acct before a flow begins, events net.netfilter.nf_conntrack_events.
+// net.netfilter.nf_conntrack_acct before a flow begins, events need net.netfilter.nf_conntrack_events.
 package conntrack
 
 import (
@@ -15,67 +15,68 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/kernel/netlink"
 )
 
-// perRound is how many flows one system call asks for: as many as a mask has bits. The answers, about
-// 1 KiB of the socket's buffer each, fit into the buffer that Linux gives to anybody.
+// perRound is how many flows one system call asks for: as many as a mask has bits. The answers take about 1 KiB each
+// of the socket's buffer, and fit into the buffer that Linux gives to any process.
 const perRound = 64
 
-// Conn is for requests to the conntrack of the network namespace that Open was called in. Its methods may
-// be called by several goroutines at once.
+// Conn sends requests to the conntrack of the network namespace that Open was called in. Its methods may be called
+// by several goroutines at once.
 type Conn struct {
-	request asking // Get and Delete
-	list    asking // Dump and Expectations, which last longer
+	lookups requester // Get and Delete
+	dumps   requester // Dump, Find and Expectations, which take longer
 }
 
-// asking is a socket and what a request over it needs.
-type asking struct {
-	mu     sync.Mutex
-	socket *socket
-	seq    uint32 // of the message before
-	out    []byte
-	in     []byte
+// requester is a socket with the state of the requests over it.
+type requester struct {
+	mu       sync.Mutex
+	socket   *socket
+	sequence uint32 // of the last message
+	out      netlink.Buffer
+	in       []byte
 }
 
-// Open connects to the kernel, which asks for CAP_NET_ADMIN with the first request (EPERM). The caller
-// closes the connection.
+// Open connects to the kernel, which asks for CAP_NET_ADMIN with the first request (EPERM). The caller closes the
+// connection.
 func Open() (*Conn, error) {
-	request, err := dial(answerBuffer)
+	lookups, err := dial(answerBuffer)
 	if err != nil {
 		return nil, err
 	}
-	list, err := dial(answerBuffer)
+	dumps, err := dial(answerBuffer)
 	if err != nil {
-		request.close()
+		lookups.close()
 		return nil, err
 	}
 	return &Conn{
-		request: asking{socket: request, in: make([]byte, readSize)},
-		list:    asking{socket: list, in: make([]byte, readSize)},
+		lookups: requester{socket: lookups, in: make([]byte, readSize)},
+		dumps:   requester{socket: dumps, in: make([]byte, readSize)},
 	}, nil
 }
 
 // Close ends the connection; requests under way fail.
 func (c *Conn) Close() error {
-	return errors.Join(c.request.socket.close(), c.list.socket.close())
+	return errors.Join(c.lookups.socket.close(), c.dumps.socket.close())
 }
 
-// Get looks flows up by their original tuples, and appends one to flows for each tuple, in their order. A
-// flow that is gone is the zero Flow; one that has the tuple by now and not the ID is another. After an
-// error what is appended means nothing.
+// Get looks flows up by their original tuples, and appends one to flows for each tuple, in the same order. A flow
+// that is gone is the zero Flow. A flow that has the tuple but another ID is a new one. After an error the appended
+// flows have no meaning.
 func (c *Conn) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error) {
 	first := len(flows)
 	flows = append(flows, make([]netflow.Flow, len(tuples))...)
 	found := flows[first:]
 	for part := range slices.Chunk(tuples, perRound) {
-		missing, err := c.request.get(found[:len(part)], part)
-		// What did not fit into the socket's buffer is asked for again, one by one.
+		missing, err := c.lookups.get(found[:len(part)], part)
+		// Ask again, one by one, for the answers that did not fit into the socket's buffer.
 		for i := 0; i < len(part) && missing != 0 && err == nil; i++ {
 			if missing&(1<<i) == 0 {
 				continue
 			}
 			var still uint64
-			if still, err = c.request.get(found[i:i+1], part[i:i+1]); err == nil && still != 0 {
+			if still, err = c.lookups.get(found[i:i+1], part[i:i+1]); err == nil && still != 0 {
 				err = unix.ENOBUFS
 			}
 		}
@@ -87,38 +88,38 @@ func (c *Conn) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow
 	return flows, nil
 }
 
-// get asks for at most perRound flows, with one system call, and tells which of the answers have not come.
-func (a *asking) get(found []netflow.Flow, tuples []netflow.Tuple) (missing uint64, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	first := a.seq + 1
-	a.out = a.out[:0]
+// get asks for at most perRound flows with one system call. missing has a bit for each answer that did not arrive.
+func (r *requester) get(found []netflow.Flow, tuples []netflow.Tuple) (missing uint64, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := r.sequence + 1
+	r.out = r.out[:0]
 	for i, t := range tuples {
-		a.seq++
-		if valid(t) { // else there is no such flow
+		r.sequence++
+		if valid(t) { // otherwise there is no such flow
 			missing |= 1 << i
-			a.out = appendFlowRequest(a.out, ctGet, unix.NLM_F_REQUEST, a.seq, t)
+			writeGet(&r.out, r.sequence, t)
 		}
 	}
 	if missing == 0 {
 		return 0, nil
 	}
-	if err := a.socket.send(a.out); err != nil {
+	if err := r.socket.send(r.out); err != nil {
 		return missing, err
 	}
 	for missing != 0 {
-		n, lost, err := a.socket.poll(a.in)
+		n, lost, err := r.socket.poll(r.in)
 		if err != nil {
 			return missing, err
 		}
-		for h, body := range messages(a.in[:n]) {
-			i := h.seq - first
-			if i >= uint32(len(tuples)) { // an answer to a request that was given up
+		for h, body := range netlink.Messages(r.in[:n]) {
+			i := h.Sequence - first
+			if i >= uint32(len(tuples)) { // the answer to an earlier request that was given up
 				continue
 			}
 			missing &^= 1 << i
 			switch {
-			case h.typ == unix.NLMSG_ERROR:
+			case h.Type == unix.NLMSG_ERROR:
 				if err := errorOf(body); err != nil && !errors.Is(err, unix.ENOENT) {
 					return missing, err
 				}
@@ -134,22 +135,24 @@ func (a *asking) get(found []netflow.Flow, tuples []netflow.Tuple) (missing uint
 	return missing, nil
 }
 
-// Delete takes a flow out of the table: the kernel forgets its translation. One that is gone, or has
-// another ID by now, is no error. It does not end the connection: where net.netfilter.nf_conntrack_tcp_loose is
-// on, as usual, the next packet makes a new flow, translated by the rules again. Where that is off, or a rule
-// refuses what is new and not SYN, the packet meets the gateway itself, which answers with a reset.
+// Delete removes a flow from the table: the kernel forgets its translation. It is no error if the flow is gone, or
+// the tuple belongs to a flow with another ID. Delete does not end the connection: while the sysctl
+// net.netfilter.nf_conntrack_tcp_loose is on, which is usual, the next packet makes a new flow, and the rules
+// translate it again. If it is off, or a rule refuses new packets other than SYN, the packet reaches the gateway
+// itself, which answers with a reset.
 func (c *Conn) Delete(original netflow.Tuple, id uint32) error {
 	if !valid(original) {
 		return nil
 	}
-	a := &c.request
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.seq++
-	a.out = appendDelete(a.out[:0], a.seq, original, id)
-	err := a.socket.send(a.out)
+	r := &c.lookups
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sequence++
+	r.out = r.out[:0]
+	writeDelete(&r.out, r.sequence, original, id)
+	err := r.socket.send(r.out)
 	if err == nil {
-		err = a.acknowledged()
+		err = r.acknowledged()
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("conntrack: delete the flow from %s to %s: %w", original.From, original.To, err)
@@ -158,14 +161,14 @@ func (c *Conn) Delete(original netflow.Tuple, id uint32) error {
 }
 
 // acknowledged reads the kernel's answer to the last message.
-func (a *asking) acknowledged() error {
+func (r *requester) acknowledged() error {
 	for {
-		n, lost, err := a.socket.poll(a.in)
+		n, lost, err := r.socket.poll(r.in)
 		if err != nil {
 			return err
 		}
-		for h, body := range messages(a.in[:n]) {
-			if h.seq == a.seq && h.typ == unix.NLMSG_ERROR {
+		for h, body := range netlink.Messages(r.in[:n]) {
+			if h.Sequence == r.sequence && h.Type == unix.NLMSG_ERROR {
 				return errorOf(body)
 			}
 		}
@@ -173,4 +176,15 @@ func (a *asking) acknowledged() error {
 			return errNoAnswer
 		}
 	}
+}
+
+// errorOf returns the error that an NLMSG_ERROR or NLMSG_DONE message reports, or nil for success.
+func errorOf(body []byte) error {
+	switch number, ok := netlink.ErrorNumber(body); {
+	case !ok:
+		return errNoAnswer
+	case number != 0:
+		return number
+	}
+	return nil
 }

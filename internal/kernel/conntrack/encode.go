@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/kernel/netlink"
 )
 
-// Message types (enum cntl_msg_types and ctnl_exp_msg_types in
-// include/uapi/linux/netfilter/nfnetlink_conntrack.h), with their subsystem.
+// Message types with their subsystem (enum cntl_msg_types and ctnl_exp_msg_types in
+// include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const (
 	ctNew     = unix.NFNL_SUBSYS_CTNETLINK << 8
 	ctGet     = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
@@ -19,16 +20,13 @@ const (
 	expectGet = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 1
 )
 
-// nfgenLen is the length of struct nfgenmsg, which stands between netlink's header and the attributes.
-const nfgenLen = 4
-
-// valid tells whether a flow can have the tuple.
+// valid reports whether a flow can have the tuple.
 func valid(t netflow.Tuple) bool {
 	t = unmapped(t)
 	return t.From.IsValid() && t.To.IsValid() && t.From.Addr().BitLen() == t.To.Addr().BitLen()
 }
 
-// unmapped is the tuple as the kernel has it: IPv4 is IPv4, and an address has no zone.
+// unmapped returns the tuple as the kernel has it: IPv4 is IPv4, and an address has no zone.
 func unmapped(t netflow.Tuple) netflow.Tuple {
 	plain := func(a netip.AddrPort) netip.AddrPort {
 		return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
@@ -36,19 +34,21 @@ func unmapped(t netflow.Tuple) netflow.Tuple {
 	return netflow.Tuple{From: plain(t.From), To: plain(t.To)}
 }
 
-// appendFlowRequest appends a whole message that names a flow by its original tuple.
-func appendFlowRequest(b []byte, typ, flags uint16, seq uint32, t netflow.Tuple) []byte {
-	start := len(b)
-	b = appendHeader(b, typ, flags, seq, family(t))
-	return finish(appendTuple(b, ctaTupleOrig, t), start)
+// writeGet writes a message that asks for a flow by its original tuple.
+func writeGet(b *netlink.Buffer, sequence uint32, t netflow.Tuple) {
+	h := netlink.Header{Type: ctGet, Flags: unix.NLM_F_REQUEST, Sequence: sequence}
+	start := b.BeginNetfilter(h, family(t), 0)
+	writeTuple(b, ctaTupleOrig, t)
+	b.EndMessage(start)
 }
 
-func appendDelete(b []byte, seq uint32, t netflow.Tuple, id uint32) []byte {
-	start := len(b)
-	b = appendHeader(b, ctDelete, unix.NLM_F_REQUEST|unix.NLM_F_ACK, seq, family(t))
-	b = appendTuple(b, ctaTupleOrig, t)
-	b = appendAttr(b, ctaID, 4)
-	return finish(binary.BigEndian.AppendUint32(b, id), start)
+// writeDelete writes a message that removes a flow, unless the tuple belongs to a flow with another ID by now.
+func writeDelete(b *netlink.Buffer, sequence uint32, t netflow.Tuple, id uint32) {
+	h := netlink.Header{Type: ctDelete, Flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, Sequence: sequence}
+	start := b.BeginNetfilter(h, family(t), 0)
+	writeTuple(b, ctaTupleOrig, t)
+	b.Uint32(ctaID, id)
+	b.EndMessage(start)
 }
 
 // What a dump's filter compares of a tuple (CTA_FILTER_F_CTA_* in net/netfilter/nf_internals.h).
@@ -59,17 +59,17 @@ const (
 	filterPort        = 1 << 5 // of the destination
 )
 
-// appendFilter appends what lets the flows through whose original tuple is t, from any port. IPv6 addresses are left to
-// the caller: with them Linux 6.18 leaves out just those flows that have them.
-func appendFilter(b []byte, t netflow.Tuple) []byte {
+// writeFilter writes the attributes that restrict a dump to flows whose original tuple is t, from any port. It leaves
+// IPv6 addresses to the caller: when asked to compare those, Linux 6.18 omits exactly the flows that have them.
+func writeFilter(b *netlink.Buffer, t netflow.Tuple) {
 	compared := uint32(filterProtocol | filterPort)
 	if family(t) == unix.AF_INET {
 		compared |= filterSource | filterDestination
 	}
-	b = appendTuple(b, ctaTupleOrig, t)
-	b = appendAttr(b, ctaFilter|unix.NLA_F_NESTED, unix.SizeofNlAttr+4)
-	b = appendAttr(b, ctaFilterOrig, 4)
-	return binary.NativeEndian.AppendUint32(b, compared)
+	writeTuple(b, ctaTupleOrig, t)
+	filter := b.BeginNested(ctaFilter)
+	b.Bytes(ctaFilterOrig, binary.NativeEndian.AppendUint32(nil, compared))
+	b.EndAttr(filter)
 }
 
 func family(t netflow.Tuple) uint8 {
@@ -79,54 +79,22 @@ func family(t netflow.Tuple) uint8 {
 	return unix.AF_INET6
 }
 
-// appendHeader appends the headers of netlink and netfilter. The length is set by finish.
-func appendHeader(b []byte, typ, flags uint16, seq uint32, family uint8) []byte {
-	b = binary.NativeEndian.AppendUint32(b, 0)
-	b = binary.NativeEndian.AppendUint16(b, typ)
-	b = binary.NativeEndian.AppendUint16(b, flags)
-	b = binary.NativeEndian.AppendUint32(b, seq)
-	b = binary.NativeEndian.AppendUint32(b, 0) // the port of this end, which the kernel knows
-	return append(b, family, unix.NFNETLINK_V0, 0, 0)
-}
-
-func finish(b []byte, start int) []byte {
-	binary.NativeEndian.PutUint32(b[start:], uint32(len(b)-start))
-	return b
-}
-
-// appendAttr appends the header of an attribute with so many bytes behind it.
-func appendAttr(b []byte, typ uint16, size int) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofNlAttr+size))
-	return binary.NativeEndian.AppendUint16(b, typ)
-}
-
-// appendTuple appends a TCP tuple as an attribute of type typ, in either family.
-func appendTuple(b []byte, typ uint16, t netflow.Tuple) []byte {
-	const portAttr = unix.SizeofNlAttr + 4 // two bytes of port and two of padding
-	const protoSize = 3 * portAttr
+// writeTuple writes a TCP tuple of either family as an attribute.
+func writeTuple(b *netlink.Buffer, typ uint16, t netflow.Tuple) {
+	source, destination := uint16(ctaIPv4Src), uint16(ctaIPv4Dst)
 	from, to := t.From.Addr().Unmap(), t.To.Addr().Unmap()
-	source, size := uint16(ctaIPv4Src), 4
 	if !from.Is4() {
-		source, size = ctaIPv6Src, 16
+		source, destination = ctaIPv6Src, ctaIPv6Dst
 	}
-	ipSize := 2 * (unix.SizeofNlAttr + size)
-	b = appendAttr(b, typ|unix.NLA_F_NESTED, 2*unix.SizeofNlAttr+ipSize+protoSize)
-	b = appendAttr(b, ctaTupleIP|unix.NLA_F_NESTED, ipSize)
-	b = appendAddr(appendAttr(b, source, size), from)
-	b = appendAddr(appendAttr(b, source+1, size), to)
-	b = appendAttr(b, ctaTupleProto|unix.NLA_F_NESTED, protoSize)
-	b = append(appendAttr(b, ctaProtoNum, 1), unix.IPPROTO_TCP, 0, 0, 0)
-	b = binary.BigEndian.AppendUint16(appendAttr(b, ctaProtoSrcPort, 2), t.From.Port())
-	b = append(b, 0, 0)
-	b = binary.BigEndian.AppendUint16(appendAttr(b, ctaProtoDstPort, 2), t.To.Port())
-	return append(b, 0, 0)
-}
-
-func appendAddr(b []byte, a netip.Addr) []byte {
-	if a.Is4() {
-		v4 := a.As4()
-		return append(b, v4[:]...)
-	}
-	v6 := a.As16()
-	return append(b, v6[:]...)
+	tuple := b.BeginNested(typ)
+	addresses := b.BeginNested(ctaTupleIP)
+	b.Addr(source, from)
+	b.Addr(destination, to)
+	b.EndAttr(addresses)
+	protocol := b.BeginNested(ctaTupleProto)
+	b.Uint8(ctaProtoNum, unix.IPPROTO_TCP)
+	b.Uint16(ctaProtoSrcPort, t.From.Port())
+	b.Uint16(ctaProtoDstPort, t.To.Port())
+	b.EndAttr(protocol)
+	b.EndAttr(tuple)
 }

@@ -1,13 +1,13 @@
 package conntrack
 
 import (
-	"bytes"
 	"encoding/binary"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/kernel/netlink"
 )
 
 // Attributes (include/uapi/linux/netfilter/nfnetlink_conntrack.h), each group one level.
@@ -47,40 +47,18 @@ const (
 	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY (nf_conntrack_common.h)
 )
 
-// Want tells of a flow whether its caller wants the rest of it, from what is read first: conntrack's ID, the
-// original tuple and the master's, which is zero where there is none or the kernel does not tell.
+// Want reports whether the caller is interested in a flow, before the rest of the flow is read. It gets conntrack's
+// ID, the original tuple, and the master's original tuple, which is zero if there is no master or the kernel does not
+// say.
 type Want func(id uint32, original, master netflow.Tuple) bool
 
-// next takes the first attribute off a list. It is false at the end, and where an attribute is cut off.
-func next(list []byte) (typ uint16, value, rest []byte, ok bool) {
-	if len(list) < unix.SizeofNlAttr {
-		return 0, nil, nil, false
-	}
-	length := int(binary.NativeEndian.Uint16(list))
-	if length < unix.SizeofNlAttr || length > len(list) {
-		return 0, nil, nil, false
-	}
-	typ = binary.NativeEndian.Uint16(list[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-	return typ, list[unix.SizeofNlAttr:length], list[min(align(length), len(list)):], true
-}
-
-// child returns the first attribute of a type, or nil.
-func child(list []byte, typ uint16) []byte {
-	for t, value, rest, ok := next(list); ok; t, value, rest, ok = next(rest) {
-		if t == typ {
-			return value
-		}
-	}
-	return nil
-}
-
-// flowAttrs are the attributes of a flow that matter, still encoded.
+// flowAttrs are the attributes of a flow that parseFlow reads, still encoded.
 type flowAttrs struct {
 	original, reply, status, protoinfo, help, sent, received, id, master []byte
 }
 
 func (a *flowAttrs) collect(list []byte) {
-	for typ, value, rest, ok := next(list); ok; typ, value, rest, ok = next(rest) {
+	for typ, value := range netlink.Attributes(list) {
 		switch typ {
 		case ctaTupleOrig:
 			a.original = value
@@ -104,15 +82,15 @@ func (a *flowAttrs) collect(list []byte) {
 	}
 }
 
-// parseFlow reads a flow from a message behind netlink's header, and overwrites f. It is false for what is
-// not TCP, not wanted or not whole; f means nothing then.
+// parseFlow reads a flow from the body of a message into f. It returns false, and f has no meaning, if the flow is
+// not TCP, incomplete, or not wanted; want nil accepts all.
 func parseFlow(body []byte, f *netflow.Flow, want Want) bool {
-	if len(body) < nfgenLen {
+	if len(body) < netlink.NetfilterLen {
 		return false
 	}
 	var a flowAttrs
-	a.collect(body[nfgenLen:])
-	*f = netflow.Flow{ID: uint32Of(a.id)}
+	a.collect(body[netlink.NetfilterLen:])
+	*f = netflow.Flow{ID: netlink.Uint32(a.id)}
 	if !parseTuple(a.original, &f.Original) {
 		return false
 	}
@@ -125,26 +103,26 @@ func parseFlow(body []byte, f *netflow.Flow, want Want) bool {
 	if !parseTuple(a.reply, &f.Reply) {
 		return false
 	}
-	f.Replied = uint32Of(a.status)&statusSeenReply != 0
-	if s := child(child(a.protoinfo, ctaProtoinfoTCP), ctaProtoinfoTCPState); len(s) == 1 {
+	f.Replied = netlink.Uint32(a.status)&statusSeenReply != 0
+	if s := netlink.Find(a.protoinfo, ctaProtoinfoTCP, ctaProtoinfoTCPState); len(s) == 1 {
 		f.State = netflow.TCPState(s[0])
 	}
-	f.Helper = nameOf(child(a.help, ctaHelpName))
+	f.Helper = helperName(netlink.Find(a.help, ctaHelpName))
 	f.Sent, f.Received = counterOf(a.sent), counterOf(a.received)
 	return true
 }
 
-// parseTuple reads a TCP tuple. It is false for other protocols, and for half a tuple.
+// parseTuple reads a TCP tuple. It returns false for other protocols, and for an incomplete tuple.
 func parseTuple(list []byte, t *netflow.Tuple) bool {
 	var from, to netip.Addr
 	var ports [2]uint16
 	var have int
-	for typ, value, rest, ok := next(list); ok; typ, value, rest, ok = next(rest) {
+	for typ, value := range netlink.Attributes(list) {
 		switch typ {
 		case ctaTupleIP:
 			from, to = parseAddrs(value)
 		case ctaTupleProto:
-			if num := child(value, ctaProtoNum); len(num) != 1 || num[0] != unix.IPPROTO_TCP {
+			if num := netlink.Find(value, ctaProtoNum); len(num) != 1 || num[0] != unix.IPPROTO_TCP {
 				return false
 			}
 			ports, have = parsePorts(value)
@@ -155,7 +133,7 @@ func parseTuple(list []byte, t *netflow.Tuple) bool {
 }
 
 func parseAddrs(list []byte) (from, to netip.Addr) {
-	for typ, value, rest, ok := next(list); ok; typ, value, rest, ok = next(rest) {
+	for typ, value := range netlink.Attributes(list) {
 		switch {
 		case typ == ctaIPv4Src && len(value) == 4:
 			from = netip.AddrFrom4([4]byte(value))
@@ -171,7 +149,7 @@ func parseAddrs(list []byte) (from, to netip.Addr) {
 }
 
 func parsePorts(list []byte) (ports [2]uint16, have int) {
-	for typ, value, rest, ok := next(list); ok; typ, value, rest, ok = next(rest) {
+	for typ, value := range netlink.Attributes(list) {
 		if (typ == ctaProtoSrcPort || typ == ctaProtoDstPort) && len(value) == 2 {
 			ports[typ-ctaProtoSrcPort] = binary.BigEndian.Uint16(value)
 			have++
@@ -181,28 +159,21 @@ func parsePorts(list []byte) (ports [2]uint16, have int) {
 }
 
 func counterOf(list []byte) (c netflow.Counter) {
-	for typ, value, rest, ok := next(list); ok; typ, value, rest, ok = next(rest) {
-		switch {
-		case typ == ctaCountersPackets && len(value) == 8:
-			c.Packets = binary.BigEndian.Uint64(value)
-		case typ == ctaCountersBytes && len(value) == 8:
-			c.Bytes = binary.BigEndian.Uint64(value)
+	for typ, value := range netlink.Attributes(list) {
+		switch typ {
+		case ctaCountersPackets:
+			c.Packets = netlink.Uint64(value)
+		case ctaCountersBytes:
+			c.Bytes = netlink.Uint64(value)
 		}
 	}
 	return c
 }
 
-func uint32Of(value []byte) uint32 {
-	if len(value) != 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(value)
-}
-
-// nameOf returns a helper's name, which the kernel ends with a zero byte.
-func nameOf(value []byte) string {
-	value, _, _ = bytes.Cut(value, []byte{0})
-	if string(value) == "ftp" { // the one that is met; no allocation
+// helperName returns the name of a helper.
+func helperName(value []byte) string {
+	value = netlink.Text(value)
+	if string(value) == "ftp" { // the usual one, without an allocation
 		return "ftp"
 	}
 	return string(value)

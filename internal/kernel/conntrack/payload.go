@@ -1,39 +1,38 @@
 package conntrack
 
-import (
-	"ftpgate/internal/core/netflow"
-)
+import "ftpgate/internal/core/netflow"
 
-// The headers that conntrack counts, in bytes (RFC 791, RFC 8200, RFC 9293, RFC 7323).
+// Lengths of the headers that conntrack counts, in bytes (RFC 791, RFC 8200, RFC 9293, RFC 7323).
 const (
 	headerIPv4 = 20
 	headerIPv6 = 40
 	headerTCP  = 20
 
-	// Options on every segment but the first of each end: two NOPs and timestamps, or nothing.
+	// Options of every segment but the first one of each end: two NOPs and timestamps, or nothing.
 	optionTimestamps = 12
-	// Options of SYN and SYN+ACK, with timestamps: MSS, SACK permitted, window scale; and without.
+	// Options of SYN and SYN+ACK: MSS, SACK permitted, window scale, with or without timestamps.
 	synTimestamps = 20
 	synPlain      = 12
 )
 
-// handshake is what two ends may have agreed on: the options of SYN, of SYN+ACK, and of each segment after.
+// handshake is one way in which the two ends may have agreed on options: how many bytes of options SYN, SYN+ACK, and
+// each later segment have.
 type handshake struct{ syn, synAck, each uint64 }
 
-// Payload tells how many bytes TCP carried in the direction of f.Original and in that of f.Reply, also while
-// the flow runs: conntrack's counts less the headers. GRO and GSO join segments to one packet with one header.
+// Payload returns how many bytes of data TCP carried in the direction of f.Original and in that of f.Reply, also
+// while the flow runs: conntrack's byte counts minus the headers. GRO and GSO join segments into one packet with one
+// header.
 //
-// What the ends agreed on is not in the table, but with FTP one direction carries no data, and its bytes say
-// it. exact means that they do: both counts are right for ends that make a SYN as Linux and Windows do, if no
-// segment was lost. exact is false
-//   - where both directions carry data (TLS, a control connection), and without accounting;
-//   - after a loss or a window probe of which the receiver told (SACK blocks): what was sent again through this
-//     gateway was counted twice;
-//   - for a flow without timestamps whose data goes in the direction of f.Original: its SYN has 12 bytes of
-//     options, which is what is taken off, or had 20, because only the other end has timestamps switched off.
-//     Then the count is 8 too high.
+// The table does not say which options the ends agreed on. But with FTP one direction carries no data, and its byte
+// count shows the options. exact reports that this worked: both counts are right if no segment was lost, and if
+// the ends send the SYN that Linux and Windows send. exact is false
+//   - if both directions carry data (TLS, a control connection), and without accounting;
+//   - after a loss or a window probe that the receiver reported (SACK blocks): segments that were sent again through
+//     this gateway were counted twice;
+//   - for a flow without timestamps whose data goes in the direction of f.Original: its SYN has 12 bytes of options,
+//     which Payload subtracts, or 20, if only the other end has timestamps switched off. Then the count is 8 too high.
 //
-// What is sent again behind the gateway without a trace is not seen: a last segment with data and FIN in it.
+// One thing leaves no trace: a last segment with data and FIN that was lost behind the gateway and sent again.
 func Payload(f netflow.Flow) (sent, received uint64, exact bool) {
 	if f.Sent.Packets == 0 {
 		return 0, 0, false
@@ -59,7 +58,7 @@ func Payload(f netflow.Flow) (sent, received uint64, exact bool) {
 	if fits > 0 {
 		return sent, received, exact
 	}
-	// Both carry data, or SACK blocks: with timestamps, unless there are too few bytes for that.
+	// Both directions carry data, or there are SACK blocks. Assume timestamps, unless there are too few bytes for them.
 	sent, sOK := payload(f.Sent, ip+headerTCP, timestamps.syn, timestamps.each)
 	received, rOK := payload(f.Received, ip+headerTCP, timestamps.synAck, timestamps.each)
 	if !sOK || !rOK {
@@ -69,8 +68,8 @@ func Payload(f netflow.Flow) (sent, received uint64, exact bool) {
 	return sent, received, false
 }
 
-// payload takes the headers off one direction's count. It is false where there are more headers than bytes.
-func payload(c netflow.Counter, header, first, each uint64) (uint64, bool) {
+// payload subtracts the headers from the count of one direction. ok is false if the headers alone are longer.
+func payload(c netflow.Counter, header, first, each uint64) (bytes uint64, ok bool) {
 	if c.Packets == 0 {
 		return 0, true
 	}

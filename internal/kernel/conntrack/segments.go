@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/kernel/netlink"
 )
 
 // Messages and attributes of packets that rules log (include/uapi/linux/netfilter/nfnetlink_log.h).
@@ -33,31 +34,33 @@ const (
 )
 
 const (
-	// headersLen is the longest header of IPv6 and of TCP.
+	// headersLen is how much of each packet the kernel copies: IPv6's header and the longest one of TCP.
 	headersLen = headerIPv6 + 60
-	// segmentsAtOnce and segmentsTime are when the kernel hands over what it has gathered.
+	// The kernel hands segments over when it has gathered segmentsAtOnce of them, or after segmentsTime.
 	segmentsAtOnce = 128
 	segmentsTime   = 10 * time.Millisecond
-	// segmentsBuffer is what the kernel gathers in, in bytes: more than segmentsAtOnce need.
+	// segmentsBuffer is the size of the buffer in which the kernel gathers them, in bytes: more than
+	// segmentsAtOnce need.
 	segmentsBuffer = 24 << 10
 )
 
-// Segments receives the segments that a rule logs, from Listen on.
+// Segments receives the segments that a rule logs, since Listen.
 type Segments struct {
-	asking
+	requester
 	group uint16
 }
 
-// Listen begins to receive what rules log to a group, in the network namespace that it is called in. The error
-// is unix.EPERM where another program listens to the group, too, and EINVAL where the kernel has no log to listen
-// to (CONFIG_NETFILTER_NETLINK_LOG). The caller closes it.
+// Listen begins to receive the segments that rules log to a group, in the network namespace that it is called in. The
+// error wraps unix.EPERM if another program listens to the group, and EINVAL if the kernel has no such log
+// (CONFIG_NETFILTER_NETLINK_LOG). The caller closes the Segments.
 func Listen(group uint16) (*Segments, error) {
 	s, err := dial(eventBuffer)
 	if err != nil {
 		return nil, err
 	}
-	l := &Segments{asking{socket: s, in: make([]byte, readSize), seq: 1}, group}
-	if err = s.send(appendBind(nil, l.seq, group)); err == nil {
+	l := &Segments{requester{socket: s, in: make([]byte, readSize), sequence: 1}, group}
+	writeBind(&l.out, l.sequence, group)
+	if err = s.send(l.out); err == nil {
 		err = l.acknowledged()
 	}
 	if err != nil {
@@ -67,35 +70,33 @@ func Listen(group uint16) (*Segments, error) {
 	return l, nil
 }
 
-// appendBind appends a message that has the kernel send the packets of a group, gathered, and their headers alone.
-func appendBind(b []byte, seq uint32, group uint16) []byte {
-	start := len(b)
-	b = appendLogConfig(b, seq, group, commandBind)
-	number := func(typ uint16, n uint32) {
-		b = appendAttr(b, typ, 4)
-		b = binary.BigEndian.AppendUint32(b, n)
-	}
-	b = appendAttr(b, logMode, 6)
-	b = append(binary.BigEndian.AppendUint32(b, headersLen), copyPacket, 0, 0, 0)
-	number(logBufferSize, segmentsBuffer)
-	number(logTimeout, uint32(segmentsTime/(10*time.Millisecond)))
-	number(logThreshold, segmentsAtOnce)
-	return finish(b, start)
+// writeBind writes a message that binds the socket to a group: the kernel sends the headers of the group's packets,
+// many in one datagram.
+func writeBind(b *netlink.Buffer, sequence uint32, group uint16) {
+	start := beginLogConfig(b, sequence, group, commandBind)
+	mode := b.BeginAttr(logMode)
+	*b = append(binary.BigEndian.AppendUint32(*b, headersLen), copyPacket, 0)
+	b.EndAttr(mode)
+	b.Uint32(logBufferSize, segmentsBuffer)
+	b.Uint32(logTimeout, uint32(segmentsTime/(10*time.Millisecond)))
+	b.Uint32(logThreshold, segmentsAtOnce)
+	b.EndMessage(start)
 }
 
-// appendLogConfig appends the beginning of a message that says something of a group.
-func appendLogConfig(b []byte, seq uint32, group uint16, command byte) []byte {
-	b = appendHeader(b, logConfig, unix.NLM_F_REQUEST|unix.NLM_F_ACK, seq, unix.AF_UNSPEC)
-	binary.BigEndian.PutUint16(b[len(b)-2:], group)
-	return append(appendAttr(b, logCommand, 1), command, 0, 0, 0) // and padding
+// beginLogConfig begins a message that configures a group, and returns its place for EndMessage.
+func beginLogConfig(b *netlink.Buffer, sequence uint32, group uint16, command byte) (start int) {
+	h := netlink.Header{Type: logConfig, Flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, Sequence: sequence}
+	start = b.BeginNetfilter(h, unix.AF_UNSPEC, group)
+	b.Uint8(logCommand, command)
+	return start
 }
 
-// Close ends it; Run returns.
+// Close stops listening; Run returns.
 func (s *Segments) Close() error { return s.socket.close() }
 
-// Run gives each segment to deliver, at most some 10 ms late, until ctx ends; then those that are there already,
-// and returns nil. Where there are too many, some are lost: Run calls missed, after what was kept. The error is that of
-// what was closed, or of the kernel. Run may be called once.
+// Run calls deliver for each segment, at most about 10 ms late, until ctx ends; then for the segments that already
+// wait, and returns nil. If there are too many, the kernel drops some: Run then calls missed, after it has delivered
+// the segments that were kept. The error is os.ErrClosed after Close, or the kernel's. Run may be called once.
 func (s *Segments) Run(ctx context.Context, deliver func(netflow.Segment), missed func()) error {
 	resume, stop := s.socket.endWait(ctx)
 	defer stop()
@@ -108,7 +109,9 @@ func (s *Segments) Run(ctx context.Context, deliver func(netflow.Segment), misse
 			return fmt.Errorf("conntrack: receive segments: %w", err)
 		}
 		deliverSegments(s.in[:n], deliver)
-		if lost { // and so is everything until nothing waits (netlink_overrun in net/netlink/af_netlink.c)
+		// After a loss the kernel drops everything until its queue is empty (netlink_overrun in
+		// net/netlink/af_netlink.c).
+		if lost {
 			if err := s.drain(deliver); err != nil {
 				return fmt.Errorf("conntrack: receive segments: %w", err)
 			}
@@ -117,12 +120,14 @@ func (s *Segments) Run(ctx context.Context, deliver func(netflow.Segment), misse
 	}
 }
 
-// rest has the kernel hand over what it has gathered.
+// rest makes the kernel hand over the segments that it has gathered, and delivers them.
 func (s *Segments) rest(resume func() error, deliver func(netflow.Segment)) error {
-	s.seq++
+	s.sequence++
+	s.out = s.out[:0]
+	s.out.EndMessage(beginLogConfig(&s.out, s.sequence, s.group, commandUnbind))
 	err := resume()
 	if err == nil {
-		err = s.socket.send(finish(appendLogConfig(nil, s.seq, s.group, commandUnbind), 0))
+		err = s.socket.send(s.out)
 	}
 	if err == nil {
 		err = s.drain(deliver)
@@ -133,7 +138,7 @@ func (s *Segments) rest(resume func() error, deliver func(netflow.Segment)) erro
 	return nil
 }
 
-// drain delivers what is there.
+// drain delivers the segments that already wait.
 func (s *Segments) drain(deliver func(netflow.Segment)) (err error) {
 	for n := 1; err == nil && n > 0; {
 		n, _, err = s.socket.poll(s.in)
@@ -144,25 +149,25 @@ func (s *Segments) drain(deliver func(netflow.Segment)) (err error) {
 
 func deliverSegments(b []byte, deliver func(netflow.Segment)) {
 	now := time.Now()
-	for h, body := range messages(b) {
-		if h.typ != logPacket || len(body) < nfgenLen {
+	for h, body := range netlink.Messages(b) {
+		if h.Type != logPacket || len(body) < netlink.NetfilterLen {
 			continue
 		}
-		if segment, ok := parseSegment(child(body[nfgenLen:], logPayload)); ok {
+		if segment, ok := parseSegment(netlink.Find(body[netlink.NetfilterLen:], logPayload)); ok {
 			segment.At = now
 			deliver(segment)
 		}
 	}
 }
 
-// parseSegment reads the headers of a packet. It is false for what is not TCP, or not whole, or has extensions of
-// IPv6's header.
+// parseSegment reads the headers of a packet. ok is false if the packet is not TCP, is incomplete, or has extension
+// headers of IPv6.
 func parseSegment(packet []byte) (s netflow.Segment, ok bool) {
 	if len(packet) == 0 {
 		return s, false
 	}
 	var from, to netip.Addr
-	var total int // without IP's header; less than that of TCP where the packet is too long to say (RFC 2675)
+	var total int // without IP's header; less than TCP's header if the packet is too long to say (RFC 2675)
 	switch header := 0; packet[0] >> 4 {
 	case 4:
 		header = int(packet[0]&0xf) * 4
@@ -191,8 +196,11 @@ func parseSegment(packet []byte) (s netflow.Segment, ok bool) {
 	}
 	flags := packet[13]
 	return netflow.Segment{
-		From: netip.AddrPortFrom(from, binary.BigEndian.Uint16(packet)), To: netip.AddrPortFrom(to, binary.BigEndian.Uint16(packet[2:])),
-		FIN: flags&1 != 0, SYN: flags&2 != 0, RST: flags&4 != 0, ACK: flags&16 != 0,
-		Sequence: binary.BigEndian.Uint32(packet[4:]), Acknowledged: binary.BigEndian.Uint32(packet[8:]), Length: uint32(total),
+		From: netip.AddrPortFrom(from, binary.BigEndian.Uint16(packet)),
+		To:   netip.AddrPortFrom(to, binary.BigEndian.Uint16(packet[2:])),
+		FIN:  flags&1 != 0, SYN: flags&2 != 0, RST: flags&4 != 0, ACK: flags&16 != 0,
+		Sequence:     binary.BigEndian.Uint32(packet[4:]),
+		Acknowledged: binary.BigEndian.Uint32(packet[8:]),
+		Length:       uint32(total),
 	}, true
 }

@@ -23,7 +23,7 @@ func packet(from, to netip.AddrPort, flags byte, seq, ack uint32, options, data 
 		b = binary.BigEndian.AppendUint16(b, uint16(tcp))
 		b = append(b, unix.IPPROTO_TCP, 64)
 	}
-	b = appendAddr(appendAddr(b, from.Addr()), to.Addr())
+	b = append(append(b, from.Addr().AsSlice()...), to.Addr().AsSlice()...)
 	b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, from.Port()), to.Port())
 	b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, seq), ack)
 	b = append(b, byte((headerTCP+options)/4)<<4, flags, 0, 0, 0, 0, 0, 0)

@@ -10,25 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/kernel/netlink"
 )
 
-// eventBuffer is a watcher's buffer in the kernel, in bytes, where the kernel allows it: ten thousand events
-// and more, before any are lost.
+// eventBuffer is the size of a watcher's buffer in the kernel, in bytes, if the kernel allows it: it holds more than
+// ten thousand events.
 const eventBuffer = 8 << 20
 
-// gatherTime is how long events are left to gather in the kernel after some were read: to wake up for each costs
-// more than to read it.
+// gatherTime is how long events collect in the kernel between two reads: waking up for an event costs more than
+// reading it.
 const gatherTime = 5 * time.Millisecond
 
-// Watcher receives the events of TCP flows, from Subscribe on.
+// Watcher receives the events of TCP flows since Subscribe.
 type Watcher struct {
 	socket *socket
 	in     []byte
 }
 
-// Subscribe begins to receive events of these changes (dnat.FlowNew, FlowUpdated, FlowGone), in the network
-// namespace that it is called in. The kernel makes no messages for what nobody has subscribed to. They wait in
-// the kernel until Run; so a Dump between the two misses nothing. The caller closes the watcher.
+// Subscribe begins to receive events of these changes (netflow.FlowNew, FlowUpdated, FlowGone) in the network
+// namespace that it is called in. The kernel makes no messages for changes without a subscriber. Events wait in the
+// kernel until Run, so that a Dump between Subscribe and Run misses nothing. The caller closes the watcher.
 func Subscribe(changes ...netflow.FlowChange) (*Watcher, error) {
 	s, err := dial(eventBuffer)
 	if err != nil {
@@ -48,7 +49,7 @@ func Subscribe(changes ...netflow.FlowChange) (*Watcher, error) {
 	return w, nil
 }
 
-// Join has the watcher receive the events of a change, too, from now on.
+// Join subscribes to the events of one more change, from now on.
 func (w *Watcher) Join(change netflow.FlowChange) error {
 	if err := w.socket.conn.JoinGroup(group(change)); err != nil {
 		return fmt.Errorf("conntrack: subscribe to events: %w", err)
@@ -56,7 +57,7 @@ func (w *Watcher) Join(change netflow.FlowChange) error {
 	return nil
 }
 
-// Leave ends what Join has begun.
+// Leave ends the subscription to the events of a change.
 func (w *Watcher) Leave(change netflow.FlowChange) error {
 	if err := w.socket.conn.LeaveGroup(group(change)); err != nil {
 		return fmt.Errorf("conntrack: end the subscription to events: %w", err)
@@ -76,8 +77,9 @@ func group(change netflow.FlowChange) uint32 {
 	panic(fmt.Sprintf("conntrack: flow change %d has no events", change))
 }
 
-// onlyTCP has the kernel drop events of other protocols: they wake nobody and fill no buffer. The program
-// looks for the protocol's number in CTA_TUPLE_ORIG, CTA_TUPLE_PROTO; what it does not understand passes.
+// onlyTCP attaches a BPF program that drops the events of other protocols, so that they do not wake the watcher and
+// do not fill its buffer. The program looks for the number of the protocol in CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, and
+// keeps a message in which it does not find one.
 func onlyTCP(fd int) error {
 	const (
 		load    = unix.BPF_LD | unix.BPF_IMM
@@ -85,12 +87,12 @@ func onlyTCP(fd int) error {
 		special = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal   = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
 		// SKF_AD_OFF + SKF_AD_NLATTR and SKF_AD_NLATTR_NEST (include/uapi/linux/filter.h): A becomes the offset of
-		// attribute X in the list at offset A, or in the attribute there; 0 where there is none.
+		// attribute X in the list at offset A, or in the attribute at offset A; 0 if there is none.
 		attr = 1<<32 - 0x1000 + 12
 		nest = 1<<32 - 0x1000 + 16
 	)
 	program := []unix.SockFilter{
-		{Code: load, K: unix.NLMSG_HDRLEN + nfgenLen},
+		{Code: load, K: unix.NLMSG_HDRLEN + netlink.NetfilterLen},
 		{Code: loadX, K: ctaTupleOrig},
 		{Code: special, K: attr},
 		{Code: equal, K: 0, Jt: 9}, // to "keep"
@@ -113,11 +115,13 @@ func onlyTCP(fd int) error {
 // Close ends the subscription; Run returns.
 func (w *Watcher) Close() error { return w.socket.close() }
 
-// Run gives each event of a wanted flow to deliver, one after the other, until ctx ends; then those that are
-// there already, and returns nil.
-// want nil: all flows. While deliver works, events wait in the kernel. Where these are too many, some are
-// lost: deliver then gets dnat.FlowsMissed, after what was kept, so that a Dump from there on finds what the
-// lost events said. The error is that of a watcher that was closed, or of the kernel. Run may be called once.
+// Run calls deliver for each event of a flow that want accepts (want nil accepts all), one after the other, until ctx
+// ends; then for the events that already wait, and returns nil.
+//
+// Events wait in the kernel while deliver works. If there are too many, the kernel drops some: deliver then gets
+// netflow.FlowsMissed, after the events that were kept, so that a Dump from then on finds what the lost events said.
+//
+// The error is os.ErrClosed after Close, or the kernel's. Run may be called once.
 func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowEvent)) error {
 	resume, stop := w.socket.endWait(ctx)
 	defer stop()
@@ -145,14 +149,14 @@ func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowE
 		}
 		now := time.Now()
 		w.deliver(w.in[:n], now, want, deliver)
-		// After the first loss the kernel drops everything until its queue is empty: this is when to tell. A
-		// second loss is a proof that it was empty (netlink_overrun, netlink_rcv_wake in af_netlink.c).
+		// After the first loss the kernel drops everything until its queue is empty: report the loss then. A second
+		// loss proves that the queue was empty (netlink_overrun, netlink_rcv_wake in net/netlink/af_netlink.c).
 		if missed && (lost || n == 0) {
 			deliver(netflow.FlowEvent{Change: netflow.FlowsMissed, At: now})
 			missed = false
 		}
 		missed = missed || lost
-		if len(w.in)-n < largest { // there is more
+		if len(w.in)-n < maxDatagram { // there is more
 			gather.Reset(0)
 		} else {
 			gather.Reset(gatherTime)
@@ -160,7 +164,7 @@ func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowE
 	}
 }
 
-// rest delivers what is there.
+// rest delivers the events that already wait.
 func (w *Watcher) rest(resume func() error, want Want, deliver func(netflow.FlowEvent)) error {
 	err := resume()
 	for n := 1; err == nil && n > 0; {
@@ -175,13 +179,13 @@ func (w *Watcher) rest(resume func() error, want Want, deliver func(netflow.Flow
 
 func (w *Watcher) deliver(b []byte, now time.Time, want Want, deliver func(netflow.FlowEvent)) {
 	event := netflow.FlowEvent{At: now}
-	for h, body := range messages(b) {
+	for h, body := range netlink.Messages(b) {
 		switch {
-		case h.typ == ctDelete:
+		case h.Type == ctDelete:
 			event.Change = netflow.FlowGone
-		case h.typ == ctNew && h.flags&unix.NLM_F_CREATE != 0:
+		case h.Type == ctNew && h.Flags&unix.NLM_F_CREATE != 0:
 			event.Change = netflow.FlowNew
-		case h.typ == ctNew:
+		case h.Type == ctNew:
 			event.Change = netflow.FlowUpdated
 		default:
 			continue

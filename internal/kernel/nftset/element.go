@@ -37,8 +37,8 @@ type element struct {
 
 func pinholeElement(k kind, h pinhole.Pinhole) element { return element{kind: k, hole: h} }
 
-func passageElement(k kind, p pinhole.Passage) element {
-	return element{k, pinhole.Pinhole{From: p.From, At: netip.AddrPortFrom(p.At, 0), To: netip.AddrPortFrom(p.To, 0), As: p.As}, p.Ports}
+func passageElement(k kind, p pinhole.Passthrough) element {
+	return element{k, pinhole.Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, 0), Target: netip.AddrPortFrom(p.Target, 0), SourceIP: p.SourceIP}, p.Ports}
 }
 
 // change puts an element into its set or takes it out.
@@ -96,15 +96,15 @@ func (m *message) element(e element, add bool, timeout time.Duration) {
 	defer m.close(nest)
 	m.value(unix.NFTA_SET_ELEM_KEY, func() {
 		m.addr(e.hole.From)
-		m.addr(e.hole.At.Addr())
+		m.addr(e.hole.Listen.Addr())
 		switch e.kind {
 		case leadsTo:
-			m.port(e.hole.At.Port())
+			m.port(e.hole.Listen.Port())
 		case seenAs:
-			m.addr(e.hole.To.Addr())
-			m.port(e.hole.To.Port())
+			m.addr(e.hole.Target.Addr())
+			m.port(e.hole.Target.Port())
 		case passesAs:
-			m.addr(e.hole.To.Addr())
+			m.addr(e.hole.Target.Addr())
 		}
 	})
 	if !add {
@@ -116,13 +116,13 @@ func (m *message) element(e element, add bool, timeout time.Duration) {
 	switch e.kind {
 	case leadsTo:
 		m.value(unix.NFTA_SET_ELEM_DATA, func() {
-			m.addr(e.hole.To.Addr())
-			m.port(e.hole.To.Port())
+			m.addr(e.hole.Target.Addr())
+			m.port(e.hole.Target.Port())
 		})
 	case passesTo:
-		m.value(unix.NFTA_SET_ELEM_DATA, func() { m.addr(e.hole.To.Addr()) })
+		m.value(unix.NFTA_SET_ELEM_DATA, func() { m.addr(e.hole.Target.Addr()) })
 	case seenAs, passesAs:
-		m.value(unix.NFTA_SET_ELEM_DATA, func() { m.addr(e.hole.As) })
+		m.value(unix.NFTA_SET_ELEM_DATA, func() { m.addr(e.hole.SourceIP) })
 	}
 }
 

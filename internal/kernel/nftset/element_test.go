@@ -17,10 +17,10 @@ import (
 )
 
 var encodedHoles = []pinhole.Pinhole{
-	{From: netip.MustParseAddr("192.168.5.1"), At: netip.MustParseAddrPort("192.168.5.2:50000"),
-		To: netip.MustParseAddrPort("203.0.113.21:40001"), As: netip.MustParseAddr("203.0.113.1")},
-	{From: netip.MustParseAddr("2001:db8:5::1"), At: netip.MustParseAddrPort("[2001:db8:5::2]:50000"),
-		To: netip.MustParseAddrPort("[2001:db8:113::21]:40001"), As: netip.MustParseAddr("2001:db8:113::1")},
+	{From: netip.MustParseAddr("192.168.5.1"), Listen: netip.MustParseAddrPort("192.168.5.2:50000"),
+		Target: netip.MustParseAddrPort("203.0.113.21:40001"), SourceIP: netip.MustParseAddr("203.0.113.1")},
+	{From: netip.MustParseAddr("2001:db8:5::1"), Listen: netip.MustParseAddrPort("[2001:db8:5::2]:50000"),
+		Target: netip.MustParseAddrPort("[2001:db8:113::21]:40001"), SourceIP: netip.MustParseAddr("2001:db8:113::1")},
 }
 
 // What is written by hand is what the library writes: byte for byte, but for the id of the set, which
@@ -94,13 +94,13 @@ func queueByLibrary(b *nft.batch, k kind, hole pinhole.Pinhole, add bool) {
 		v = ruleset.IPv6
 	}
 	s := [kinds]func(ruleset.Version) ruleset.Set{ruleset.PinholeMap, ruleset.SourceMap}[k](v)
-	e := ruleset.Element{Server: hole.From, Listen: hole.At.Addr(), Ports: forward.PortRange{First: hole.At.Port()}}
-	if e.To, e.ToPort = hole.To.Addr(), hole.To.Port(); k == seenAs {
-		e.To, e.Ports.First = hole.As, hole.To.Port()
+	e := ruleset.Element{Server: hole.From, Listen: hole.Listen.Addr(), Ports: forward.PortRange{First: hole.Listen.Port()}}
+	if e.To, e.ToPort = hole.Target.Addr(), hole.Target.Port(); k == seenAs {
+		e.To, e.Ports.First = hole.SourceIP, hole.Target.Port()
 	}
 	lib := nft.libElement(s, e)
 	if k == seenAs { // the row of a set has room for one address of the server: From and To are two
-		to := hole.To.Addr().AsSlice()
+		to := hole.Target.Addr().AsSlice()
 		copy(lib.Key[2*len(to):], to)
 	}
 	set := nft.libSet("ftpgate", s)

@@ -66,8 +66,8 @@ func opened(t *testing.T, h *lab.Host, open func() (*nftset.Pinholes, error)) (p
 func parseHole(t *testing.T, s string) pinhole.Pinhole {
 	t.Helper()
 	f := strings.Split(s, " > ")
-	return pinhole.Pinhole{From: netip.MustParseAddr(f[0]), At: netip.MustParseAddrPort(f[1]),
-		As: netip.MustParseAddr(f[2]), To: netip.MustParseAddrPort(f[3])}
+	return pinhole.Pinhole{From: netip.MustParseAddr(f[0]), Listen: netip.MustParseAddrPort(f[1]),
+		SourceIP: netip.MustParseAddr(f[2]), Target: netip.MustParseAddrPort(f[3])}
 }
 
 func add(t *testing.T, p *nftset.Pinholes, hole pinhole.Pinhole) {
@@ -118,7 +118,7 @@ func wantRefused(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort) 
 // through makes the pinhole's connection and returns its two ends.
 func through(t *testing.T, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListener) (from, to *net.TCPConn) {
 	t.Helper()
-	from, err := dial(t, h, hole.From, hole.At)
+	from, err := dial(t, h, hole.From, hole.Listen)
 	if err != nil {
 		t.Fatalf("%s: %v", hole, err)
 	}
@@ -128,7 +128,7 @@ func through(t *testing.T, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListene
 		t.Fatalf("%s: %v", hole, err)
 	}
 	t.Cleanup(func() { to.Close() })
-	if got := to.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(); got != hole.As {
+	if got := to.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(); got != hole.SourceIP {
 		t.Errorf("%s: the far end sees %s", hole, got)
 	}
 	return from, to

@@ -38,7 +38,7 @@ type Passages struct {
 
 	mu     sync.Mutex
 	line   *line
-	held   map[passageKey]pinhole.Passage // what is wanted, and in the kernel unless somebody took it out
+	held   map[passageKey]pinhole.Passthrough // what is wanted, and in the kernel unless somebody took it out
 	closed bool
 }
 
@@ -48,7 +48,7 @@ type passageKey struct {
 	ports    forward.PortRange
 }
 
-func keyOf(p pinhole.Passage) passageKey { return passageKey{p.From, p.At, p.Ports} }
+func keyOf(p pinhole.Passthrough) passageKey { return passageKey{p.From, p.Listen, p.Ports} }
 
 // OpenPassages connects to the nftables of the network namespace that it is called in, for the
 // passages of one of ftpgate's own tables; the table may come later. failed is told why passages could
@@ -72,7 +72,7 @@ func openPassages(table string, failed func(error), renewal, timeout time.Durati
 		stop:    make(chan struct{}),
 		done:    make(chan struct{}),
 		line:    l,
-		held:    map[passageKey]pinhole.Passage{},
+		held:    map[passageKey]pinhole.Passthrough{},
 	}
 	go p.keep(renewal)
 	return p, nil
@@ -82,14 +82,14 @@ func openPassages(table string, failed func(error), renewal, timeout time.Durati
 // that holds. Again is no error. All addresses are of one family, and the client has no other passage for
 // these ports there. errors.Is tells ENOENT (the table is gone, or has no maps for these ports),
 // ENFILE (there are ruleset.MaxPassages) and net.ErrClosed.
-func (p *Passages) Add(passage pinhole.Passage) error {
+func (p *Passages) Add(passage pinhole.Passthrough) error {
 	if err := p.add(passage); err != nil {
 		return fmt.Errorf("nft: add passage %s: %w", passage, err)
 	}
 	return nil
 }
 
-func (p *Passages) add(passage pinhole.Passage) error {
+func (p *Passages) add(passage pinhole.Passthrough) error {
 	if ports := passage.Ports; !passage.OneFamily() || ports.IsEmpty() || ports.First > ports.Last {
 		return errors.New("want addresses of one family, and ports")
 	}
@@ -103,7 +103,7 @@ func (p *Passages) add(passage pinhole.Passage) error {
 		return fmt.Errorf("the client has another: %s", before)
 	}
 	if held {
-		return p.again([]pinhole.Passage{passage})
+		return p.again([]pinhole.Passthrough{passage})
 	}
 	err := p.line.run(p.timeout, passageChanges(unix.NFT_MSG_NEWSETELEM, passage)...)
 	if errors.Is(err, unix.EEXIST) { // another process has left it
@@ -118,7 +118,7 @@ func (p *Passages) add(passage pinhole.Passage) error {
 // Remove takes a passage out; it returns when nobody new can come through. Connections that have come
 // through go on. A passage that is not there, or that somebody took away with its table, is no
 // error. After an error the kernel takes it out within 10 minutes.
-func (p *Passages) Remove(passage pinhole.Passage) error {
+func (p *Passages) Remove(passage pinhole.Passthrough) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -210,10 +210,10 @@ func (p *Passages) keep(renewal time.Duration) {
 }
 
 // bySet returns what is held, by the set that it is in.
-func (p *Passages) bySet() map[setOf][]pinhole.Passage {
+func (p *Passages) bySet() map[setOf][]pinhole.Passthrough {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sets := map[setOf][]pinhole.Passage{}
+	sets := map[setOf][]pinhole.Passthrough{}
 	for _, passage := range p.held {
 		set := passageElement(passesTo, passage).set()
 		sets[set] = append(sets[set], passage)
@@ -222,10 +222,10 @@ func (p *Passages) bySet() map[setOf][]pinhole.Passage {
 }
 
 // renew puts passages of one set in anew, as far as they are still held.
-func (p *Passages) renew(passages []pinhole.Passage) error {
+func (p *Passages) renew(passages []pinhole.Passthrough) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	passages = slices.DeleteFunc(passages, func(x pinhole.Passage) bool { return p.held[keyOf(x)] != x })
+	passages = slices.DeleteFunc(passages, func(x pinhole.Passthrough) bool { return p.held[keyOf(x)] != x })
 	if p.closed || len(passages) == 0 {
 		return nil
 	}
@@ -235,7 +235,7 @@ func (p *Passages) renew(passages []pinhole.Passage) error {
 // again puts passages of one set in anew. Deletion and addition are one transaction, and whatever packet
 // comes meanwhile finds the old element or the new one. The kernel could give an element its time
 // anew without that, but not before Linux 6.12, and an older one does not say so.
-func (p *Passages) again(passages []pinhole.Passage) error {
+func (p *Passages) again(passages []pinhole.Passthrough) error {
 	come := passageChanges(unix.NFT_MSG_NEWSETELEM, passages...)
 	err := p.line.run(p.timeout, append(passageChanges(unix.NFT_MSG_DELSETELEM, passages...), come...)...)
 	if !errors.Is(err, unix.ENOENT) {
@@ -254,7 +254,7 @@ func (p *Passages) again(passages []pinhole.Passage) error {
 }
 
 // put puts one passage in, whatever is there of it. If it is there, it is away for a moment.
-func (p *Passages) put(passage pinhole.Passage) error {
+func (p *Passages) put(passage pinhole.Passthrough) error {
 	if err := p.line.removeEach(passageChanges(unix.NFT_MSG_DELSETELEM, passage)); err != nil {
 		return err
 	}
@@ -262,7 +262,7 @@ func (p *Passages) put(passage pinhole.Passage) error {
 }
 
 // passageChanges are changes of all elements of passages, those of one set together.
-func passageChanges(verb uint16, passages ...pinhole.Passage) []change {
+func passageChanges(verb uint16, passages ...pinhole.Passthrough) []change {
 	changes := make([]change, 0, 2*len(passages))
 	for _, k := range []kind{passesTo, passesAs} {
 		for _, passage := range passages {

@@ -57,19 +57,19 @@ func openPassagesFor(t *testing.T, h *lab.Host, failed func(error), renewal, tim
 }
 
 // parsePassage reads "FROM > AT > AS > TO", for passagePorts.
-func parsePassage(t *testing.T, s string) pinhole.Passage {
+func parsePassage(t *testing.T, s string) pinhole.Passthrough {
 	t.Helper()
 	f := strings.Split(s, " > ")
-	return pinhole.Passage{From: netip.MustParseAddr(f[0]), At: netip.MustParseAddr(f[1]), Ports: passagePorts,
-		As: netip.MustParseAddr(f[2]), To: netip.MustParseAddr(f[3])}
+	return pinhole.Passthrough{From: netip.MustParseAddr(f[0]), Listen: netip.MustParseAddr(f[1]), Ports: passagePorts,
+		SourceIP: netip.MustParseAddr(f[2]), Target: netip.MustParseAddr(f[3])}
 }
 
 // hole is a connection through a passage, as a pinhole would have it.
-func hole(p pinhole.Passage, port uint16) pinhole.Pinhole {
-	return pinhole.Pinhole{From: p.From, At: netip.AddrPortFrom(p.At, port), To: netip.AddrPortFrom(p.To, port), As: p.As}
+func hole(p pinhole.Passthrough, port uint16) pinhole.Pinhole {
+	return pinhole.Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, port), Target: netip.AddrPortFrom(p.Target, port), SourceIP: p.SourceIP}
 }
 
-func pass(t *testing.T, do func(pinhole.Passage) error, passage pinhole.Passage) {
+func pass(t *testing.T, do func(pinhole.Passthrough) error, passage pinhole.Passthrough) {
 	t.Helper()
 	if err := do(passage); err != nil {
 		t.Fatal(err)
@@ -90,10 +90,10 @@ func TestPassage(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			passage := parsePassage(t, tt.passage)
-			at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(passage.At, port) }
+			at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(passage.Listen, port) }
 			lns := map[uint16]*net.TCPListener{}
 			for _, port := range []uint16{49999, 50000, 50007, 50100, 50101} {
-				lns[port] = listen(t, l.Server(), hole(passage, port).To)
+				lns[port] = listen(t, l.Server(), hole(passage, port).Target)
 			}
 			wantRefused(t, l.Client(), passage.From, at(50007))
 			pass(t, p.Add, passage)
@@ -125,13 +125,13 @@ func TestPassageTwoClients(t *testing.T) {
 	l, _ := passageLab(t)
 	p := openPassages(t, l.Gateway())
 	one, two := parsePassage(t, usualPassage), parsePassage(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22")
-	for _, passage := range []pinhole.Passage{one, two} {
+	for _, passage := range []pinhole.Passthrough{one, two} {
 		pass(t, p.Add, passage)
-		wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).To))
+		wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).Target))
 	}
 	pass(t, p.Remove, one)
-	wantRefused(t, l.Client(), one.From, netip.AddrPortFrom(one.At, 50007))
-	wantThrough(t, l.Client(), hole(two, 50008), listen(t, l.Server(), hole(two, 50008).To))
+	wantRefused(t, l.Client(), one.From, netip.AddrPortFrom(one.Listen, 50007))
+	wantThrough(t, l.Client(), hole(two, 50008), listen(t, l.Server(), hole(two, 50008).Target))
 }
 
 // A passage is renewed before it expires, and whoever comes meanwhile comes through; when nobody renews
@@ -142,7 +142,7 @@ func TestPassageRenewed(t *testing.T) {
 	const timeout = time.Second
 	p := openPassagesFor(t, l.Gateway(), func(err error) { t.Error(err) }, time.Millisecond, timeout)
 	passage := parsePassage(t, usualPassage)
-	ln := listen(t, l.Server(), hole(passage, 50007).To)
+	ln := listen(t, l.Server(), hole(passage, 50007).Target)
 	pass(t, p.Add, passage)
 	for stop := time.Now().Add(2 * timeout); time.Now().Before(stop) && !t.Failed(); {
 		wantThrough(t, l.Client(), hole(passage, 50007), ln)
@@ -153,7 +153,7 @@ func TestPassageRenewed(t *testing.T) {
 			t.Fatalf("got\n%s\nwant no elements", nft.dump(t, l.Gateway()))
 		}
 	}
-	wantRefused(t, l.Client(), passage.From, netip.AddrPortFrom(passage.At, 50007))
+	wantRefused(t, l.Client(), passage.From, netip.AddrPortFrom(passage.Listen, 50007))
 	if err := p.Add(passage); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("add after close: got %v; want %v", err, net.ErrClosed)
 	}
@@ -196,7 +196,7 @@ func TestPassageTableGone(t *testing.T) {
 		}
 	}, time.Millisecond, time.Hour)
 	passage := parsePassage(t, usualPassage)
-	ln := listen(t, l.Server(), hole(passage, 50007).To)
+	ln := listen(t, l.Server(), hole(passage, 50007).Target)
 	pass(t, p.Add, passage)
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
@@ -219,7 +219,7 @@ func TestPassageTableGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantThrough(t, l.Client(), hole(passage, 50007), ln)
-	wantRefused(t, l.Client(), other.From, netip.AddrPortFrom(other.At, 50007))
+	wantRefused(t, l.Client(), other.From, netip.AddrPortFrom(other.Listen, 50007))
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestPassageOutlivesReload(t *testing.T) {
 	l, c := passageLab(t)
 	p := openPassages(t, l.Gateway())
 	passage := parsePassage(t, usualPassage)
-	ln := listen(t, l.Server(), hole(passage, 50007).To)
+	ln := listen(t, l.Server(), hole(passage, 50007).Target)
 	pass(t, p.Add, passage)
 	changed := rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)
 	changed.ServerPorts = forward.PortRange{First: 40000, Last: 40500}
@@ -282,7 +282,7 @@ func TestPassageLeftover(t *testing.T) {
 	pass(t, crashed.Add, parsePassage(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22"))
 	passage := parsePassage(t, usualPassage)
 	pass(t, p.Add, passage)
-	wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).To))
+	wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).Target))
 }
 
 func TestPassageFull(t *testing.T) {
@@ -312,7 +312,7 @@ func TestPassageTenThousand(t *testing.T) {
 	h := labtest.Host(t)
 	nft.apply(t, nft.open(t, h), passageTable(passagePorts))
 	p := openPassages(t, h)
-	each := func(do func(pinhole.Passage) error) {
+	each := func(do func(pinhole.Passthrough) error) {
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
@@ -336,12 +336,12 @@ func TestPassageTenThousand(t *testing.T) {
 }
 
 // numberedPassage returns passages of which no two have a client in common; every other one is IPv6.
-func numberedPassage(i int) pinhole.Passage {
-	p := pinhole.Passage{From: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), At: netip.MustParseAddr("192.168.5.2"),
-		Ports: passagePorts, To: netip.MustParseAddr("203.0.113.21"), As: netip.MustParseAddr("203.0.113.1")}
+func numberedPassage(i int) pinhole.Passthrough {
+	p := pinhole.Passthrough{From: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Listen: netip.MustParseAddr("192.168.5.2"),
+		Ports: passagePorts, Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1")}
 	if i%2 == 1 && i > 2 {
 		p.From = netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 14: byte(i >> 8), 15: byte(i)})
-		p.At, p.To, p.As = netip.MustParseAddr("2001:db8:5::2"), netip.MustParseAddr("2001:db8:113::21"), netip.MustParseAddr("2001:db8:113::1")
+		p.Listen, p.Target, p.SourceIP = netip.MustParseAddr("2001:db8:5::2"), netip.MustParseAddr("2001:db8:113::21"), netip.MustParseAddr("2001:db8:113::1")
 	}
 	return p
 }
@@ -352,7 +352,7 @@ func TestPassageUnsound(t *testing.T) {
 	p := openPassages(t, h)
 	portless, backward := parsePassage(t, usualPassage), parsePassage(t, usualPassage)
 	portless.Ports, backward.Ports = forward.PortRange{}, forward.PortRange{First: 2, Last: 1}
-	for _, passage := range []pinhole.Passage{portless, backward,
+	for _, passage := range []pinhole.Passthrough{portless, backward,
 		parsePassage(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 2001:db8:113::21")} {
 		if err := p.Add(passage); err == nil || !strings.Contains(err.Error(), "want addresses of one family, and ports") {
 			t.Errorf("%s: got error %v", passage, err)

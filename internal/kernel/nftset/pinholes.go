@@ -65,8 +65,8 @@ type source struct {
 	to            netip.AddrPort
 }
 
-func gateOf(h pinhole.Pinhole) gate     { return gate{h.From, h.At} }
-func sourceOf(h pinhole.Pinhole) source { return source{h.From, h.At.Addr(), h.To} }
+func gateOf(h pinhole.Pinhole) gate     { return gate{h.From, h.Listen} }
+func sourceOf(h pinhole.Pinhole) source { return source{h.From, h.Listen.Addr(), h.Target} }
 
 // heldHole is a pinhole that is in the kernel.
 type heldHole struct {
@@ -114,7 +114,7 @@ func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) 
 // the same From and At makes way. errors.Is tells ENOENT (the table or its maps are gone), ENFILE
 // (ruleset.MaxPinholes are open) and net.ErrClosed.
 func (p *Pinholes) Add(hole pinhole.Pinhole) error {
-	if !hole.OneFamily() || hole.At.Port() == 0 || hole.To.Port() == 0 {
+	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
 		return fmt.Errorf("nft: add pinhole %s: want addresses of one family, and ports", hole)
 	}
 	if err := p.await(&order{hole: hole}); err != nil {

@@ -161,7 +161,7 @@ func (w *Watcher) knows(f netflow.Flow) bool {
 // Then the last one that leads to this end is meant, unless one before it has been used, and nobody has heard of that yet.
 func (w *Watcher) led(from, to, place netip.AddrPort) (found *Hole) {
 	for h := w.awaited[to]; h != nil; h = h.next {
-		if h.hole.From != from.Addr() || place.IsValid() && place != h.hole.At {
+		if h.hole.From != from.Addr() || place.IsValid() && place != h.hole.Listen {
 			continue
 		}
 		if found == nil || h.wasUsed() {
@@ -188,7 +188,7 @@ func (w *Watcher) strays(from, place netip.AddrPort, at time.Time) (told bool) {
 	}
 	for _, first := range w.awaited {
 		for h := first; h != nil; h = h.next {
-			if h.hole.At == place {
+			if h.hole.Listen == place {
 				h.meets(from.Addr(), at)
 				told = true
 			}
@@ -290,8 +290,8 @@ func (w *Watcher) ended(h *Hole) {
 // forget no longer awaits a hole's connection. It is called with the lock held.
 func (w *Watcher) forget(h *Hole) {
 	h.waits = false
-	w.ports[h.hole.At.Port()]--
-	first := w.awaited[h.hole.To]
+	w.ports[h.hole.Listen.Port()]--
+	first := w.awaited[h.hole.Target]
 	if first == h {
 		first = h.next
 	}
@@ -302,8 +302,8 @@ func (w *Watcher) forget(h *Hole) {
 	}
 	h.next = nil
 	if first == nil {
-		delete(w.awaited, h.hole.To)
+		delete(w.awaited, h.hole.Target)
 		return
 	}
-	w.awaited[h.hole.To] = first
+	w.awaited[h.hole.Target] = first
 }

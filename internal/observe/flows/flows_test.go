@@ -66,8 +66,8 @@ func at(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 // tuple is one direction.
 func tuple(from, to string) netflow.Tuple { return netflow.Tuple{From: at(from), To: at(to)} }
 
-var testPinhole = pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"), At: at("192.168.5.2:50000"), To: at("203.0.113.21:40000"),
-	As: netip.MustParseAddr("203.0.113.1")}
+var testPinhole = pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"), Listen: at("192.168.5.2:50000"), Target: at("203.0.113.21:40000"),
+	SourceIP: netip.MustParseAddr("203.0.113.1")}
 
 // stage is a watcher with its table.
 func stage() (*Watcher, *fakeTable, *sessions.Journal) {
@@ -151,7 +151,7 @@ func TestHoleUnanswered(t *testing.T) {
 			if active {
 				want = verdict.CodeClientData
 			}
-			if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.At != hole.To || p.Over != refused {
+			if p := h.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.At != hole.Target || p.Over != refused {
 				t.Errorf("%s, refused %v: got %+v, fault %+v; want %s", name, refused, p, p.Fault, want)
 			}
 			if refused {
@@ -202,7 +202,7 @@ func TestHoleReleased(t *testing.T) {
 	w, table, _ := stage()
 	now := time.Now()
 	late, unused := w.Await(testPinhole), testPinhole
-	unused.At = at("192.168.5.2:50001")
+	unused.Listen = at("192.168.5.2:50001")
 	never := w.Await(unused)
 	late.Release(false)
 	never.Release(false)
@@ -214,7 +214,7 @@ func TestHoleReleased(t *testing.T) {
 	if p := never.Progress(); !p.Over || !p.Connected.IsZero() {
 		t.Errorf("got %+v; want nothing more to come", p)
 	}
-	if w.awaited[unused.At] != nil {
+	if w.awaited[unused.Listen] != nil {
 		t.Error("it is kept")
 	}
 }
@@ -310,10 +310,10 @@ func BenchmarkLook(b *testing.B) {
 	w, table, _ := stage()
 	for i := range 1000 {
 		hole := testPinhole
-		hole.At = netip.AddrPortFrom(hole.At.Addr(), uint16(40000+i))
+		hole.Listen = netip.AddrPortFrom(hole.Listen.Addr(), uint16(40000+i))
 		w.Await(hole)
 		f := through(uint32(i))
-		f.Original.To, f.Replied, f.State = hole.At, true, netflow.TCPEstablished
+		f.Original.To, f.Replied, f.State = hole.Listen, true, netflow.TCPEstablished
 		table.flows[f.Original] = f
 		_ = w.Handle(netflow.FlowEvent{Flow: f, At: time.Now()})
 	}

@@ -44,9 +44,9 @@ func (w *Watcher) Await(hole pinhole.Pinhole) *Hole {
 	h := &Hole{watcher: w, hole: hole, opened: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ports[hole.At.Port()]++
-	h.waits, h.next = true, w.awaited[hole.To]
-	w.awaited[hole.To] = h
+	w.ports[hole.Listen.Port()]++
+	h.waits, h.next = true, w.awaited[hole.Target]
+	w.awaited[hole.Target] = h
 	return h
 }
 
@@ -106,10 +106,10 @@ func (h *Hole) came() netflow.Tuple {
 }
 
 // tuple is that of the connection that has come.
-func (h *Hole) tuple() netflow.Tuple { return netflow.Tuple{From: h.from, To: h.hole.At} }
+func (h *Hole) tuple() netflow.Tuple { return netflow.Tuple{From: h.from, To: h.hole.Listen} }
 
 // ends are those of the connection that has come, whatever is translated between them.
-func (h *Hole) ends() ends { return endsOf(h.from, h.hole.To) }
+func (h *Hole) ends() ends { return endsOf(h.from, h.hole.Target) }
 
 // Progress tells how far the connection was at the last look.
 func (h *Hole) Progress() sessions.Progress {
@@ -134,7 +134,7 @@ func (h *Hole) Sever() {
 	w, now := h.watcher, time.Now()
 	t := h.came()
 	if !t.From.IsValid() { // the log may be behind
-		if found, err := w.table.Find(h.hole.From, h.hole.At); err == nil {
+		if found, err := w.table.Find(h.hole.From, h.hole.Listen); err == nil {
 			w.found(h, found, now)
 		}
 		if t = h.came(); !t.From.IsValid() {
@@ -180,7 +180,7 @@ func (h *Hole) meets(who netip.Addr, at time.Time) {
 // enters takes the flow of a connection that the log has told of. What the table has in its place was not led to the
 // far end.
 func (h *Hole) enters(f netflow.Flow) {
-	if f.Reply.From == h.hole.To {
+	if f.Reply.From == h.hole.Target {
 		h.flow = &f
 		return
 	}
@@ -270,7 +270,7 @@ func (h *Hole) unled(at time.Time) {
 	if h.fault != nil { // it was told already
 		return
 	}
-	h.fault = &verdict.Fault{Code: verdict.CodeFiltered, At: h.hole.At, Peer: h.hole.From, Waited: at.Sub(h.opened)}
+	h.fault = &verdict.Fault{Code: verdict.CodeFiltered, At: h.hole.Listen, Peer: h.hole.From, Waited: at.Sub(h.opened)}
 	if h.fault.Waited >= holeTime {
 		h.fault.Code = verdict.CodeTooLate
 	}
@@ -285,7 +285,7 @@ const (
 
 // unanswered says that the far end does not take the connection.
 func (h *Hole) unanswered(how string) *verdict.Fault {
-	f := &verdict.Fault{Code: verdict.CodeServerData, At: h.hole.To, Err: how}
+	f := &verdict.Fault{Code: verdict.CodeServerData, At: h.hole.Target, Err: how}
 	if h.hole.Active {
 		f.Code = verdict.CodeClientData
 	}

@@ -11,7 +11,7 @@ import (
 
 // stray is the first segment of a connection to the pinhole that no rule leads on.
 func stray(from string, when time.Time) netflow.Segment {
-	return netflow.Segment{At: when, From: at(from), To: testPinhole.At, SYN: true, Sequence: dialFirst - 1}
+	return netflow.Segment{At: when, From: at(from), To: testPinhole.Listen, SYN: true, Sequence: dialFirst - 1}
 }
 
 // logged are segments between the two ends.
@@ -47,7 +47,7 @@ func TestLog(t *testing.T) {
 	if p := h.Progress(); p.Down != 700 || !p.Over || p.Fault != nil || table.asked != 0 {
 		t.Errorf("got %+v, %d flows asked for; want 700 bytes, and none", p, table.asked)
 	}
-	if len(w.awaited)+len(w.pending)+len(w.running) != 0 || w.ports[testPinhole.At.Port()] != 0 {
+	if len(w.awaited)+len(w.pending)+len(w.running) != 0 || w.ports[testPinhole.Listen.Port()] != 0 {
 		t.Error("something is kept")
 	}
 }
@@ -99,8 +99,8 @@ func TestSeverBeforeLog(t *testing.T) {
 	look(t, w, now)
 	look(t, w, now.Add(lateTime))
 	table.flows[f.Original] = f
-	if late.Sever(); len(table.flows) != 1 || w.ports[testPinhole.At.Port()] != 0 {
-		t.Errorf("%d flows are left, %d holes are awaited; want what came later to stay", len(table.flows), w.ports[testPinhole.At.Port()])
+	if late.Sever(); len(table.flows) != 1 || w.ports[testPinhole.Listen.Port()] != 0 {
+		t.Errorf("%d flows are left, %d holes are awaited; want what came later to stay", len(table.flows), w.ports[testPinhole.Listen.Port()])
 	}
 }
 
@@ -199,7 +199,7 @@ func TestLogPortAgain(t *testing.T) {
 		old := w.Await(testPinhole)
 		old.Release(used)
 		hole := testPinhole
-		hole.At = at("192.168.5.2:50001")
+		hole.Listen = at("192.168.5.2:50001")
 		h := w.Await(hole)
 		now := time.Now()
 		logged(w, now, taken)

@@ -26,7 +26,7 @@ func (w *Watcher) lookAtReleased(now time.Time) error {
 	}
 	w.mu.Unlock()
 	for _, h := range unsure {
-		found, err := w.table.Find(h.hole.From, h.hole.At)
+		found, err := w.table.Find(h.hole.From, h.hole.Listen)
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func (w *Watcher) found(h *Hole, flows []netflow.Flow, now time.Time) {
 	}
 	for _, f := range flows {
 		switch {
-		case f.Reply.From != h.hole.To:
+		case f.Reply.From != h.hole.Target:
 		case !f.Replied:
 			w.forget(h)
 			h.silent()

@@ -77,7 +77,7 @@ func TestReleasedMany(t *testing.T) {
 	var holes []*Hole
 	for i := range 100 * searches {
 		hole := testPinhole
-		hole.At = netip.AddrPortFrom(testPinhole.At.Addr(), uint16(50000+i))
+		hole.Listen = netip.AddrPortFrom(testPinhole.Listen.Addr(), uint16(50000+i))
 		holes = append(holes, w.Await(hole))
 		holes[i].Release(false)
 	}

@@ -38,7 +38,7 @@ func (w *Watcher) data(c *control, f netflow.Flow, at time.Time) {
 		mode = "active"
 	}
 	h := &Hole{watcher: w, from: f.Original.From, connected: at, flow: &f,
-		hole: pinhole.Pinhole{From: f.Original.From.Addr(), At: f.Original.To, To: f.Reply.From, As: f.Reply.To.Addr(), Active: active}}
+		hole: pinhole.Pinhole{From: f.Original.From.Addr(), Listen: f.Original.To, Target: f.Reply.From, SourceIP: f.Reply.To.Addr(), Active: active}}
 	if c.data != nil { // a session has one at a time: that one is over, though nobody has looked since
 		c.record.Finishes(true, "", nil)
 	}
@@ -55,8 +55,8 @@ func (w *Watcher) data(c *control, f netflow.Flow, at time.Time) {
 			c.record.Ends("")
 		}
 	}
-	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: h.hole.From, At: h.hole.At, To: h.hole.To,
-		As: h.hole.As, Active: active, Meter: h}, time.Now())
+	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: h.hole.From, At: h.hole.Listen, To: h.hole.Target,
+		As: h.hole.SourceIP, Active: active, Meter: h}, time.Now())
 	c.record.Begins(at, "", "")
 	w.runs(h)
 }

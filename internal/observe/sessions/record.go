@@ -9,78 +9,78 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// Record is a session as it is being told. A nil one keeps nothing. Its methods may be called from several
-// goroutines; none blocks.
+// Record records one session. A nil record keeps nothing. Its methods may be called from several goroutines; none
+// blocks.
 type Record struct {
 	journal *Journal
-	tally   *tally // of the forward
+	stats   *forwardStats // of the forward
 	number  uint64
 	id      string
 	opening Opening
 	began   time.Time
 
-	mu       sync.Mutex
-	server   netip.AddrPort
-	user     string
-	active   time.Time
-	ended    time.Time
-	greeted  bool
-	loggedIn bool
-	pending  bool // a command is not answered
-	through  bool // nobody here can read it
-	tls      TLS
-	kind     string    // of representation: "A" or "I"
-	data     *data     // the last data connection; nil: none so far
-	numbers  int       // of data connections
-	transfer *settling // the one that runs; nil: none
-	totals   Totals
-	refused  int
-	last     *verdict.Fault // the last one that did not end the session
-	since    int            // transfers that were completed after it
-	fatal    *verdict.Fault
-	said     string // the gateway's last word
-	line     timeline
-	latest   time.Duration // of the line's entries: what is told next is no earlier
-	kill     func()        // nil: nobody can end it
+	mu             sync.Mutex
+	server         netip.AddrPort
+	user           string
+	active         time.Time
+	ended          time.Time
+	greeted        bool
+	loggedIn       bool
+	pending        bool // a command has no reply yet
+	passedThrough  bool // the gateway cannot read it
+	tls            TLS
+	typeCode       string      // of representation: "A" or "I"
+	data           *data       // the last pinhole; nil: none so far
+	dataCount      int         // data connections so far
+	transfer       *finalizing // the running one; nil: none
+	totals         Totals
+	refused        int
+	last           *verdict.Fault // the last fault that did not end the session
+	completedSince int            // transfers completed after it
+	fatal          *verdict.Fault
+	goodbye        string // the last line from the gateway
+	timeline       timeline
+	latest         time.Duration // the time of the latest event: the next one is not earlier
+	kill           func()        // nil: it cannot be killed
 }
 
-// Data is a data connection that has been agreed upon.
+// Data is a negotiated data connection.
 type Data struct {
-	Mode   string // the client's word: "PASV", "EPSV", "PORT" or "EPRT"
+	Mode   string // the client's command: "PASV", "EPSV", "PORT" or "EPRT"
 	Path   string // "kernel" or "relay"
 	From   netip.Addr
 	At, To netip.AddrPort // of a bridge, At is not valid
 	As     netip.Addr
 	Active bool // the server connects
-	TLS    TLS  // what the gateway speaks
+	TLS    TLS  // on the legs where the gateway speaks it
 	Meter  Meter
 }
 
-// Meter tells what has come through a data connection, as long as anybody asks.
+// Meter measures a data connection. It must answer as long as anybody asks.
 type Meter interface {
 	Progress() Progress
 }
 
-// Progress is what has come through a data connection so far.
+// Progress is the state of a data connection.
 type Progress struct {
-	Connected time.Time      // when the connection, or its first packet, came; zero: nobody has come
-	Up, Down  int64          // from the client, and to it, in bytes without headers
-	Over      bool           // nothing more comes, and all of it is counted
-	Stranger  netip.Addr     // somebody else who came; not valid: nobody
-	Fault     *verdict.Fault // what the data path knows to have gone wrong; nil: nothing
+	Connected time.Time      // when the connection was established, or its first packet came; zero: it was not
+	Up, Down  int64          // payload bytes from the client, and to it
+	Over      bool           // the connection is over, and everything is counted
+	Stranger  netip.Addr     // another host that connected; not valid: none
+	Fault     *verdict.Fault // what the data path knows went wrong; nil: nothing
 }
 
-// data is a data connection and what became of it.
+// data is a negotiated data connection and what became of it.
 type data struct {
 	Data
-	number   int
-	opened   time.Time
-	wanted   bool      // a transfer command has asked for it
-	reported bool      // that its peer has come stands in the time line
-	closed   time.Time // zero: it is open
+	number          int
+	opened          time.Time
+	usedByTransfer  bool      // a transfer command used it
+	connectReported bool      // the time line says that its peer connected
+	closed          time.Time // zero: it is open
 }
 
-// ID returns how the session is called, in logs and by operators.
+// ID returns the identifier of the session, for logs and operators.
 func (r *Record) ID() string {
 	if r == nil {
 		return ""
@@ -88,15 +88,15 @@ func (r *Record) ID() string {
 	return r.id
 }
 
-// note adds to the time line. It is called with the lock held, as all below that are not exported.
+// note adds an event to the time line. The caller holds the lock, as for all unexported methods below.
 func (r *Record) note(k Kind, data int, text string) { r.noteAt(time.Now(), k, data, text) }
 
-// noteAt adds to the time line what was learnt of later than it was.
+// noteAt adds an event that happened earlier.
 func (r *Record) noteAt(at time.Time, k Kind, data int, text string) {
 	r.keep(entry{after: at.Sub(r.began), data: int32(data), kind: k, text: text})
 }
 
-// noteNext adds to the time line what follows at once from what it was told last.
+// noteNext adds an event that follows at once from the last one.
 func (r *Record) noteNext(k Kind, text string) {
 	r.keep(entry{after: r.latest, kind: k, text: text})
 }
@@ -104,14 +104,14 @@ func (r *Record) noteNext(k Kind, text string) {
 // keep adds an entry to the time line.
 func (r *Record) keep(e entry) {
 	r.latest = max(r.latest, e.after)
-	grown := r.line.add(e, r.journal.events.Load() > maxEvents)
+	grown := r.timeline.add(e, r.journal.events.Load() > maxEvents)
 	if grown > 0 {
 		r.journal.events.Add(int64(grown))
 	}
 }
 
-// edit calls f with the lock held, unless there is no record.
-func (r *Record) edit(f func()) {
+// locked calls f with the lock held. It does nothing for a nil record.
+func (r *Record) locked(f func()) {
 	if r == nil {
 		return
 	}
@@ -120,10 +120,10 @@ func (r *Record) edit(f func()) {
 	r.mu.Unlock()
 }
 
-// OnKill says how an operator's Kill ends the session.
-func (r *Record) OnKill(kill func()) { r.edit(func() { r.kill = kill }) }
+// OnKill sets the function with which Kill ends the session.
+func (r *Record) OnKill(kill func()) { r.locked(func() { r.kill = kill }) }
 
-// Kill ends the session, for an operator; false: it cannot be ended.
+// Kill ends the session for an operator; false: it cannot be ended.
 func (r *Record) Kill() bool {
 	r.mu.Lock()
 	kill := r.kill
@@ -138,12 +138,12 @@ func (r *Record) Kill() bool {
 	return true
 }
 
-// Begins tells that a transfer begins, and when, with the last data connection.
+// Begins records the start of a transfer over the last data connection.
 func (r *Record) Begins(at time.Time, verb, file string) {
-	r.edit(func() {
-		r.transfer = &settling{record: r, is: true, transfer: Transfer{Verb: verb, File: file, Direction: directionOf(verb), Began: at}}
+	r.locked(func() {
+		r.transfer = &finalizing{record: r, hasTransfer: true, transfer: Transfer{Verb: verb, File: file, Direction: directionOf(verb), Began: at}}
 		if t := &r.transfer.transfer; r.data != nil {
-			r.data.wanted = true
+			r.data.usedByTransfer = true
 			t.number, t.Mode, t.Path, t.TLS = r.data.number, r.data.Mode, r.data.Path, r.data.TLS
 		}
 	})
@@ -159,20 +159,20 @@ func directionOf(verb string) Direction {
 	return Download
 }
 
-// Finishes tells that the transfer is over. said is the reply that the client gets; a transfer that is
-// not complete failed for why, nil: as the data path or the server say.
+// Finishes records the end of the transfer. said is the reply that the client gets. why is the reason if it is not
+// complete; nil: the data path or the server know it.
 func (r *Record) Finishes(complete bool, said string, why *verdict.Fault) {
 	if r == nil {
 		return
 	}
 	now := time.Now()
 	if s := r.finish(complete, said, why, now); s != nil {
-		r.journal.settle(s, now)
+		r.journal.finalize(s, now)
 	}
 }
 
-// finish ends the transfer that runs, and returns what is to become of it; nil: none runs.
-func (r *Record) finish(complete bool, said string, why *verdict.Fault, now time.Time) *settling {
+// finish ends the running transfer, and returns it for finalizing; nil: none is running.
+func (r *Record) finish(complete bool, said string, why *verdict.Fault, now time.Time) *finalizing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.transfer
@@ -190,7 +190,7 @@ func (r *Record) finish(complete bool, said string, why *verdict.Fault, now time
 	return s
 }
 
-// close ends a data connection; the first time counts.
+// close records the end of a data connection; only the first call counts.
 func (r *Record) close(d *data, now time.Time) {
 	if d.closed.IsZero() {
 		d.closed = now
@@ -198,12 +198,12 @@ func (r *Record) close(d *data, now time.Time) {
 	}
 }
 
-// conclude says of a data connection that is over, and of its transfer if it had one, what they came to.
-func (r *Record) conclude(s *settling, p Progress) {
+// finalize adds the result of a data connection, and of its transfer if it had one, to the time line and the sums.
+func (r *Record) finalize(s *finalizing, p Progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.came(s.data, p)
-	if !s.is {
+	r.noteConnected(s.data, p)
+	if !s.hasTransfer {
 		switch f, broken := r.dataFault(s.data, p); {
 		case broken:
 			r.fault(f)
@@ -213,34 +213,34 @@ func (r *Record) conclude(s *settling, p Progress) {
 		return
 	}
 	t := &s.transfer
-	p = t.only(p)
+	p = t.inDirection(p)
 	t.measure(p, t.Ended)
 	came := Totals{Up: p.Up, Down: p.Down, Transfers: 1}
 	if !t.Complete {
 		came.Transfers, came.Failed = 0, 1
 	}
 	r.totals.add(came)
-	r.tally.add(came)
+	r.stats.add(came)
 	if t.Complete {
-		r.since++
+		r.completedSince++
 	} else {
 		f := r.whyFailed(s, p)
 		t.Verdict = f.Verdict().Text
 		r.fault(f)
 	}
 	r.keep(entry{after: t.Ended.Sub(r.began), kind: KindTransfer, data: int32(t.number),
-		words: over{t.Verb, t.Complete, t.Bytes, t.Ended.Sub(t.Began)}})
+		words: transferEnded{t.Verb, t.Complete, t.Bytes, t.Ended.Sub(t.Began)}})
 }
 
-// whyFailed returns why a transfer failed: what the data path knows says more than what the server says, and
-// that more than what the client was told.
-func (r *Record) whyFailed(s *settling, p Progress) verdict.Fault {
+// whyFailed returns why a transfer failed. The data path knows more than the server says, and the server says more
+// than the client was told.
+func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 	if f, broken := r.dataFault(s.data, p); broken {
 		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.said)
 		return f
 	}
 	if d := s.data; verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil && d.At.IsValid() && p.Connected.IsZero() {
-		f := r.absent(d, p, d.closed)
+		f := r.neverConnected(d, p, d.closed)
 		f.Verb, f.Said = s.transfer.Verb, s.said
 		return f
 	}
@@ -252,15 +252,15 @@ func (r *Record) whyFailed(s *settling, p Progress) verdict.Fault {
 	return verdict.Fault{Code: verdict.CodeServerRefused, Verb: s.transfer.Verb, Said: s.said}
 }
 
-// describe fills in whose transfer it is.
+// describe fills in the session's part of a transfer.
 func (r *Record) describe(t *Transfer) {
-	t.Session, t.Forward, t.User, t.Type = r.ID(), r.opening.Forward, r.user, r.kind
+	t.Session, t.Forward, t.User, t.Type = r.ID(), r.opening.Forward, r.user, r.typeCode
 	t.Client, t.Server = r.opening.Client.Addr(), r.server
 }
 
-// only leaves out what went against a transfer's direction: FTP sends no data there, and the kernel's counts are
-// of packets. Where nobody could read the command, the data tells the direction.
-func (t *Transfer) only(p Progress) Progress {
+// inDirection drops what went against the direction of a transfer: FTP sends no data there, and the kernel counts
+// packets. If the gateway could not read the command, the data tells the direction.
+func (t *Transfer) inDirection(p Progress) Progress {
 	if t.Direction == Unknown && p.Up != p.Down {
 		t.Direction = Download
 		if p.Up > p.Down {
@@ -276,10 +276,10 @@ func (t *Transfer) only(p Progress) Progress {
 	return p
 }
 
-// measure fills in how far a transfer has come.
+// measure fills in the progress of a transfer.
 func (t *Transfer) measure(p Progress, now time.Time) {
 	t.Connected = p.Connected
-	if now.Before(t.Connected) { // it was heard of later
+	if now.Before(t.Connected) { // it was reported later
 		t.Connected = now
 	}
 	switch t.Direction {
@@ -295,13 +295,13 @@ func (t *Transfer) measure(p Progress, now time.Time) {
 	}
 }
 
-// came adds to the time line that the peer of a data connection has come.
-func (r *Record) came(d *data, p Progress) {
-	if d == nil || d.reported || p.Connected.IsZero() {
+// noteConnected adds to the time line that the peer of a data connection connected.
+func (r *Record) noteConnected(d *data, p Progress) {
+	if d == nil || d.connectReported || p.Connected.IsZero() {
 		return
 	}
-	d.reported = true
-	at := p.Connected // which is when it was heard of
+	d.connectReported = true
+	at := p.Connected // when it was reported
 	if !d.closed.IsZero() && at.After(d.closed) {
 		at = d.closed
 	}
@@ -309,7 +309,7 @@ func (r *Record) came(d *data, p Progress) {
 		at = d.opened
 	}
 	r.keep(entry{after: at.Sub(r.began), kind: KindData, data: int32(d.number),
-		words: came{at.Sub(d.opened), d.Active, !d.At.IsValid()}})
+		words: dataConnected{at.Sub(d.opened), d.Active, !d.At.IsValid()}})
 }
 
 func (d *data) progress() Progress {
@@ -319,9 +319,9 @@ func (d *data) progress() Progress {
 	return d.Meter.Progress()
 }
 
-// Refuse tells of something that was refused or put right, or has failed.
+// Refuse records something that was refused, corrected, or failed.
 func (r *Record) Refuse(f verdict.Fault) {
-	r.edit(func() { r.fault(f) })
+	r.locked(func() { r.fault(f) })
 }
 
 func (r *Record) fault(f verdict.Fault) {
@@ -333,24 +333,24 @@ func (r *Record) fault(f verdict.Fault) {
 	if r.data != nil && f.At.IsValid() {
 		number = r.data.number
 	}
-	r.tally.refused.Add(1)
+	r.stats.refused.Add(1)
 	v := f.Verdict()
 	r.note(KindFault, number, v.Text)
 	if f.Fatal && r.fatal == nil {
 		r.fatal = &f
 	} else if !f.Fatal {
-		r.last, r.since = &f, 0
+		r.last, r.completedSince = &f, 0
 	}
 }
 
-// Ends tells that the session is over; said is what the gateway has told the client in the end, if anything.
+// Ends records the end of the session; said is the last line that the gateway sent the client, if any.
 func (r *Record) Ends(said string) {
 	if r == nil {
 		return
 	}
 	now := time.Now()
 	if s := r.finish(false, "", r.whyEnded(), now); s != nil {
-		r.journal.settle(s, now)
+		r.journal.finalize(s, now)
 	}
 	r.Closed()
 	r.mu.Lock()
@@ -358,7 +358,7 @@ func (r *Record) Ends(said string) {
 		r.mu.Unlock()
 		return
 	}
-	r.ended, r.said = time.Now(), said
+	r.ended, r.goodbye = time.Now(), said
 	text := "ended after " + verdict.Round(r.ended.Sub(r.began)).String()
 	if said != "" {
 		text += ": " + said
@@ -366,10 +366,10 @@ func (r *Record) Ends(said string) {
 	r.note(KindSession, 0, text)
 	served := r.server.IsValid()
 	r.mu.Unlock()
-	r.journal.over(r, served)
+	r.journal.moveToEnded(r, served)
 }
 
-// whyEnded returns why a transfer fails that the end of its session cuts off.
+// whyEnded returns why a transfer failed that the end of its session cut off.
 func (r *Record) whyEnded() *verdict.Fault {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -381,18 +381,18 @@ func (r *Record) whyEnded() *verdict.Fault {
 	return &f
 }
 
-// over tells whether the session has ended.
-func (r *Record) over() bool {
+// hasEnded reports whether the session has ended.
+func (r *Record) hasEnded() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !r.ended.IsZero()
 }
 
-// forget lets go of the time line, and returns how many events that were.
+// forget drops the time line, and returns how many events it had.
 func (r *Record) forget() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.line.len()
-	r.line = timeline{}
+	n := r.timeline.len()
+	r.timeline = timeline{}
 	return n
 }

@@ -1,8 +1,8 @@
-// Package journal keeps what an operator asks about sessions: who is connected, what runs, what has
+// Package sessions records what an operator asks about sessions: who is connected, which transfers run, what
 // happened line by line, and why something failed, in one sentence with a remedy.
 //
-// It is told of sessions by those who serve or watch them, and asked by those who show them. It does no
-// I/O, and what it keeps is bounded: see Journal.
+// The proxy and the watcher of kernel connections record sessions here; the admin API, the metrics and the log of
+// transfers read them. The package does no I/O, and it bounds what it keeps: see Journal.
 package sessions
 
 import (
@@ -13,40 +13,40 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// Session is what is known of a session at a moment. Its names in JSON are part of the interface.
+// Session is a snapshot of a session. Its JSON names are part of the interface.
 type Session struct {
 	ID       string          `json:"id"`
 	Forward  string          `json:"forward"`
 	Tracking string          `json:"tracking"` // "proxy" or "kernel"
 	Client   netip.AddrPort  `json:"client"`
-	Gateway  netip.AddrPort  `json:"gateway"` // what the client dialled
-	Server   netip.AddrPort  `json:"server"`  // empty: not connected to
+	Gateway  netip.AddrPort  `json:"gateway"` // the address that the client dialled
+	Server   netip.AddrPort  `json:"server"`  // empty: not connected yet
 	User     string          `json:"user,omitempty"`
 	Since    time.Time       `json:"since"`
-	Active   time.Time       `json:"active"`         // when something was last said, or the transfer that runs began
-	Ended    time.Time       `json:"ended,omitzero"` // zero: it runs
+	Active   time.Time       `json:"active"`         // when a line last passed, or the running transfer began
+	Ended    time.Time       `json:"ended,omitzero"` // zero: it is running
 	State    State           `json:"state"`          //
 	Mode     string          `json:"mode,omitempty"` // of the last data connection: "PASV", "EPSV", "PORT" or "EPRT"
 	TLS      TLS             `json:"tls,omitzero"`   // of the control connections
 	Path     string          `json:"path,omitempty"` // what carries the last data connection: "kernel" or "relay"
-	Transfer *Transfer       `json:"transfer"`       // the one that runs; null: none
+	Transfer *Transfer       `json:"transfer"`       // the running one; null: none
 	Totals   Totals          `json:"totals"`         //
-	Refused  int             `json:"refused"`        // how often something was refused or put right
+	Refused  int             `json:"refused"`        // how often something was refused or corrected
 	Verdict  verdict.Verdict `json:"verdict"`        //
 }
 
-// State is what a session does.
+// State is what a session is doing.
 type State string
 
 // The states.
 const (
 	StateConnecting State = "connecting"  // to the server
-	StateGreeting   State = "greeting"    // the server has said nothing yet
-	StateLogin      State = "login"       // nobody has logged in
+	StateGreeting   State = "greeting"    // the server has not greeted yet
+	StateLogin      State = "login"       // nobody is logged in
 	StateIdle       State = "idle"        //
-	StateCommand    State = "command"     // the server has not answered
+	StateCommand    State = "command"     // the server has not replied yet
 	StateTransfer   State = "transfer"    //
-	StateThrough    State = "passthrough" // encrypted from end to end: nobody here can read it
+	StateThrough    State = "passthrough" // encrypted from end to end: the gateway cannot read it
 	StateEnded      State = "ended"       //
 )
 
@@ -56,9 +56,9 @@ type TLS struct {
 	Server string `json:"server,omitempty"`
 }
 
-// Totals are what the transfers of a session came to. A listing is a transfer.
+// Totals sums up the transfers of a session. A listing is a transfer.
 type Totals struct {
-	Transfers int   `json:"transfers"` // that were completed
+	Transfers int   `json:"transfers"` // completed ones
 	Failed    int   `json:"failed"`
 	Up        int64 `json:"bytes_up"`   // from the client to the server, in bytes of files and listings
 	Down      int64 `json:"bytes_down"` // to the client
@@ -71,7 +71,7 @@ type Transfer struct {
 	Client    netip.Addr     `json:"client"`
 	Server    netip.AddrPort `json:"server"`
 	User      string         `json:"user,omitempty"`
-	Verb      string         `json:"command"`            // "RETR", "STOR", "LIST", ...; empty where nobody could read it
+	Verb      string         `json:"command"`            // "RETR", "STOR", "LIST", ...; empty: the gateway could not read it
 	Direction Direction      `json:"direction"`          //
 	File      string         `json:"file,omitempty"`     // as the client named it
 	Type      string         `json:"type,omitempty"`     // "A" or "I" (RFC 959 section 3.1.1), as the client set it last; empty: never
@@ -79,34 +79,34 @@ type Transfer struct {
 	Path      string         `json:"path,omitempty"`     // as in Session
 	TLS       TLS            `json:"tls,omitzero"`       // of the data connection
 	Began     time.Time      `json:"began"`              //
-	Connected time.Time      `json:"connected,omitzero"` // when the data connection stood, or its first packet came
-	Ended     time.Time      `json:"ended,omitzero"`     // zero: it runs
+	Connected time.Time      `json:"connected,omitzero"` // when the data connection was established, or its first packet came
+	Ended     time.Time      `json:"ended,omitzero"`     // zero: it is running
 	Bytes     int64          `json:"bytes"`              // so far; in the direction of the transfer
-	Rate      int64          `json:"rate"`               // bytes a second since it began
-	Complete  bool           `json:"complete"`           // the server has said so, and all of it was delivered
+	Rate      int64          `json:"rate"`               // bytes per second since it began
+	Complete  bool           `json:"complete"`           // the server said so, and all data was delivered
 	Verdict   string         `json:"verdict,omitempty"`  // why it failed
 	number    int            // of its data connection
 }
 
-// Direction is where a transfer's data goes.
+// Direction is the way that the data of a transfer takes.
 type Direction string
 
 // The directions.
 const (
 	Download Direction = "download" // to the client: RETR and listings
 	Upload   Direction = "upload"   // from the client: STOR, STOU and APPE
-	Unknown  Direction = "unknown"  // of what nobody could read
+	Unknown  Direction = "unknown"  // the gateway could not read the command
 )
 
 // Event is one entry of a session's time line.
 type Event struct {
 	At   time.Time `json:"at"`
 	Kind Kind      `json:"kind"`
-	Data int       `json:"data,omitempty"` // which data connection it is about, counted from 1; 0: none
+	Data int       `json:"data,omitempty"` // the number of the data connection that it is about, from 1; 0: none
 	Text string    `json:"text"`
 }
 
-// Kind is what an event is about.
+// Kind says what an event is about.
 type Kind uint8
 
 // The kinds of events.
@@ -114,20 +114,20 @@ const (
 	KindSession  Kind = iota // it begins, is connected, ends
 	KindCommand              // the client's
 	KindReply                // the server's
-	KindAnswer               // the gateway's own to the client
-	KindAsk                  // the gateway's own to the server, in place of the client's
+	KindAnswer               // the gateway's own reply to the client
+	KindAsk                  // the gateway's own command to the server, in place of the client's
 	KindTLS                  //
 	KindPinhole              // opened, used, closed
-	KindData                 // of a data connection: it stands, it is over
+	KindData                 // a data connection is established, or over
 	KindTransfer             //
-	KindFault                // something was refused, put right, or failed
-	KindOmitted              // events that were too many to be kept
+	KindFault                // something was refused, corrected, or failed
+	KindOmitted              // events that were dropped because there were too many
 	kinds
 )
 
 var kindNames = [kinds]string{"session", "command", "reply", "answer", "ask", "tls", "pinhole", "data", "transfer", "fault", "omitted"}
 
-// String returns the kind's name, which is part of the interface.
+// String returns the name of the kind, which is part of the interface.
 func (k Kind) String() string {
 	if k < kinds {
 		return kindNames[k]
@@ -135,10 +135,11 @@ func (k Kind) String() string {
 	return ""
 }
 
-// MarshalText writes the kind as String does.
+// MarshalText returns what String returns.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText reads what MarshalText writes. A name that it does not know, of a later version, has no name.
+// UnmarshalText reads what MarshalText wrote. A name of a later version, which it does not know, becomes a kind
+// without a name.
 func (k *Kind) UnmarshalText(text []byte) error {
 	if *k = kinds; slices.Contains(kindNames[:], string(text)) {
 		*k = Kind(slices.Index(kindNames[:], string(text)))
@@ -152,7 +153,7 @@ type Explained struct {
 	Events []Event `json:"events"`
 }
 
-// add adds what a transfer has come to.
+// add adds another sum.
 func (t *Totals) add(more Totals) {
 	t.Transfers += more.Transfers
 	t.Failed += more.Failed

@@ -6,7 +6,7 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Session returns what is known now.
+// Session returns a snapshot of the session.
 func (r *Record) Session(now time.Time) Session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -35,14 +35,14 @@ func (r *Record) session(now time.Time) Session {
 	return s
 }
 
-// state returns what the session does.
+// state returns what the session is doing.
 func (r *Record) state() State {
 	switch {
 	case !r.ended.IsZero():
 		return StateEnded
 	case !r.server.IsValid():
 		return StateConnecting
-	case r.through:
+	case r.passedThrough:
 		return StateThrough
 	case !r.greeted && r.opening.Tracking == forward.TrackingProxy:
 		return StateGreeting
@@ -60,7 +60,7 @@ func (r *Record) explain(now time.Time) Explained {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if d := r.data; d != nil && d.closed.IsZero() {
-		r.came(d, d.progress())
+		r.noteConnected(d, d.progress())
 	}
-	return Explained{r.session(now), r.line.events(r.began)}
+	return Explained{r.session(now), r.timeline.events(r.began)}
 }

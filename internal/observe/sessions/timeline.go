@@ -6,38 +6,37 @@ import (
 	"time"
 )
 
-// A time line keeps how a session began and what was last: what lies between says little, and a session may
-// do thousands of transfers.
+// A time line keeps the first and the last events of a session: a session may run thousands of transfers, and what
+// lies between says little.
 const (
 	keptFirst = 24
 	keptLast  = 104
-	// keptTight is what stands for keptLast while all sessions together have more than maxEvents.
+	// keptTight replaces keptLast while all sessions together have more than maxEvents.
 	keptTight = 16
-	// maxEvents bounds the events of all sessions that are not kept tight: some 64 MiB.
+	// maxEvents is how many events all sessions together may have before keptTight applies: about 64 MiB.
 	maxEvents = 400_000
-	// maxText is how much of a line is kept, in bytes.
+	// maxText is how many bytes of a line are kept.
 	maxText = 240
 )
 
-// entry is an event as it is kept.
+// entry is an event in a time line.
 type entry struct {
 	after time.Duration // since the session began
 	data  int32
 	kind  Kind
 	text  string
-	words fmt.Stringer // in place of text: put together when somebody asks; nil: text
+	words fmt.Stringer // replaces text, and is formatted only when somebody asks; nil: text counts
 }
 
-// timeline is a session's events, the oldest first.
+// timeline holds the events of a session, the oldest first.
 type timeline struct {
 	first   []entry
 	last    []entry // a ring, once it is full
-	next    int     // where the ring goes on
+	next    int     // the next position in the ring
 	omitted int
 }
 
-// add keeps an event, at the cost of an old one where there are many. It returns by how many the time line
-// has grown.
+// add keeps an event; a full time line drops an old one for it. It returns by how many events the time line grew.
 func (t *timeline) add(e entry, tight bool) int {
 	if len(e.text) > maxText {
 		e.text = e.text[:maxText] + "..."
@@ -51,7 +50,7 @@ func (t *timeline) add(e entry, tight bool) int {
 		limit = keptTight
 	}
 	if len(t.last) < limit {
-		if t.next != 0 { // it was full at a tighter limit: in order again
+		if t.next != 0 { // it was full at a tighter limit: put it in order again
 			t.last = slices.Concat(t.last[t.next:], t.last[:t.next])
 			t.next = 0
 		}
@@ -66,7 +65,7 @@ func (t *timeline) add(e entry, tight bool) int {
 
 func (t *timeline) len() int { return len(t.first) + len(t.last) }
 
-// events returns the time line of a session that began at a time.
+// events returns the events of a session that began at the given time, with their times.
 func (t *timeline) events(began time.Time) []Event {
 	all := make([]Event, 0, t.len()+1)
 	put := func(entries []entry) {
@@ -77,7 +76,7 @@ func (t *timeline) events(began time.Time) []Event {
 			all = append(all, Event{At: began.Add(e.after), Kind: e.kind, Data: int(e.data), Text: e.text})
 		}
 	}
-	inOrder := func(a, b Event) int { return a.At.Compare(b.At) } // some were learnt of late
+	inOrder := func(a, b Event) int { return a.At.Compare(b.At) } // some were reported late
 	put(t.first)
 	from := 0
 	if t.omitted > 0 {

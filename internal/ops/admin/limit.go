@@ -1,57 +1,60 @@
 package admin
 
 import (
+	"fmt"
 	"net"
-	"sync"
+	"syscall"
+
+	"golang.org/x/net/netutil"
 )
 
-// limited is a listener with so many connections at once; what comes then waits in the kernel's queue.
-type limited struct {
-	net.Listener
-	free   chan struct{} // has as many as are in use
-	closed chan struct{}
-	close  func() error
+// limit returns a listener that has at most so many connections at once; others wait in the kernel's queue.
+// Its connections over a unix socket have the user at the other end as their remote address.
+func limit(l net.Listener, connections int) net.Listener {
+	return netutil.LimitListener(userListener{l}, connections)
 }
 
-func limit(l net.Listener, connections int) *limited {
-	closed := make(chan struct{})
-	return &limited{
-		Listener: l,
-		free:     make(chan struct{}, connections),
-		closed:   closed,
-		close: sync.OnceValue(func() error {
-			close(closed)
-			return l.Close()
-		}),
-	}
-}
+// userListener is below the limit, because netutil does not hand out the connection that it wraps.
+type userListener struct{ net.Listener }
 
-// Accept waits for a connection, and for one of the others to be over where there are too many.
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.free <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
+// Accept implements net.Listener.
+func (l userListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.free
-		return nil, err
+	if u, ok := c.(*net.UnixConn); ok && err == nil {
+		return userConn{u, userOf(u)}, nil
 	}
-	return &counted{Conn: c, over: sync.OnceFunc(func() { <-l.free })}, nil
+	return c, err
 }
 
-// Close ends Accept. It may be called again.
-func (l *limited) Close() error { return l.close() }
-
-// counted is a connection that gives its place back.
-type counted struct {
-	net.Conn
-	over func()
+// userConn is a connection over a unix socket.
+type userConn struct {
+	*net.UnixConn
+	user userAddr
 }
 
-// Close gives the place to another connection.
-func (c *counted) Close() error {
-	defer c.over()
-	return c.Conn.Close()
+// RemoteAddr implements net.Conn.
+func (c userConn) RemoteAddr() net.Addr { return c.user }
+
+// userAddr is the user at the other end, like "user 0, process 4711".
+type userAddr string
+
+// Network implements net.Addr.
+func (userAddr) Network() string { return "unix" }
+
+// String implements net.Addr.
+func (a userAddr) String() string { return string(a) }
+
+// userOf asks for the user at the other end of a unix socket (unix(7), SO_PEERCRED).
+func userOf(u *net.UnixConn) userAddr {
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return "unknown"
+	}
+	user := userAddr("unknown")
+	_ = raw.Control(func(fd uintptr) {
+		if ucred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+			user = userAddr(fmt.Sprintf("user %d, process %d", ucred.Uid, ucred.Pid))
+		}
+	})
+	return user
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"ftpgate/internal/core/forward"
@@ -163,28 +162,7 @@ type peerKey struct{}
 
 // withPeer notes who is at the other end, for the log: a user of this host, or an address.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
-	peer := c.RemoteAddr().String()
-	if counted, ok := c.(*counted); ok {
-		if u, ok := counted.Conn.(*net.UnixConn); ok {
-			peer = userOf(u)
-		}
-	}
-	return context.WithValue(ctx, peerKey{}, peer)
-}
-
-// userOf names the user at the other end of a unix socket (unix(7), SO_PEERCRED).
-func userOf(u *net.UnixConn) string {
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return "unknown"
-	}
-	name := "unknown"
-	_ = raw.Control(func(fd uintptr) {
-		if ucred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			name = fmt.Sprintf("user %d, process %d", ucred.Uid, ucred.Pid)
-		}
-	})
-	return name
+	return context.WithValue(ctx, peerKey{}, c.RemoteAddr().String())
 }
 
 func peerOf(ctx context.Context) string {

@@ -1,0 +1,403 @@
+package archtest
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/messages.md anew")
+
+// TestMessages holds docs/messages.md to the code: an operator finds there what he sees in a log, in explain, in
+// doctor and at start. `go test ./internal/archtest -run Messages -update` writes it anew.
+func TestMessages(t *testing.T) {
+	packages := load(t)
+	want := messagesPage(packages)
+	name := filepath.Join(root, "docs", "messages.md")
+	if *update {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s does not say what the code says: go test ./internal/archtest -run Messages -update", name)
+	}
+	for _, section := range []struct {
+		of    string
+		found int
+		least int
+	}{
+		{"log messages", len(logMessages(packages)), 40},
+		{"verdicts", len(verdicts(packages)), 40},
+		{"findings", len(findings(packages)), 60},
+	} {
+		if section.found < section.least {
+			t.Errorf("found %d %s; want at least %d: the search does not know the code any more", section.found, section.of, section.least)
+		}
+	}
+}
+
+const messagesHead = `# Messages
+
+Every message that ftpgate logs or prints about sessions, hosts, servers and files. Search this page for a few
+words of what you see. "…" stands for a name, an address, a number or the words of the operating system.
+The page is made from the code; a test compares them.
+
+`
+
+func messagesPage(packages []*pkg) string {
+	var b strings.Builder
+	b.WriteString(messagesHead)
+	b.WriteString("## Log messages\n\nThe keys are those that the message always has; sessions also have forward, session, client and server.\n\n")
+	table(&b, []string{"message", "level", "keys", "from"}, logMessages(packages))
+	b.WriteString("\n## Verdicts\n\nWhat `ftpgate explain`, `ftpgate sessions` and the log of transfers say about a session.\n\n")
+	table(&b, []string{"code", "sentence", "remedy"}, verdicts(packages))
+	b.WriteString("\n## Findings\n\nWhat a start, a reload and `ftpgate doctor` say about hosts, servers and certificates.\n\n")
+	table(&b, []string{"sentence", "remedy", "from"}, findings(packages))
+	return b.String()
+}
+
+func table(b *strings.Builder, head []string, rows [][]string) {
+	line := func(cells []string) {
+		for i, c := range cells {
+			cells[i] = strings.NewReplacer("|", "\\|", "\n", " ", "<", "&lt;").Replace(c)
+		}
+		fmt.Fprintf(b, "| %s |\n", strings.Join(cells, " | "))
+	}
+	line(slices.Clone(head))
+	fmt.Fprintf(b, "|%s\n", strings.Repeat("---|", len(head)))
+	slices.SortFunc(rows, slices.Compare)
+	for _, r := range slices.CompactFunc(rows, slices.Equal) {
+		line(slices.Clone(r))
+	}
+}
+
+// product are the packages whose messages operators see.
+func product(packages []*pkg) (all []*pkg) {
+	for _, p := range packages {
+		if group(short(module+"/"+p.dir)) >= 0 && !strings.HasPrefix(p.dir, "internal/try") && !strings.HasPrefix(p.dir, "internal/e2e") {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// logLevels are the methods that log, and the level of each.
+var logLevels = map[string]string{"Debug": "debug", "Info": "info", "Warn": "warn", "Error": "error"}
+
+// logMessages returns each log message: its text, level, keys and package.
+func logMessages(packages []*pkg) (rows [][]string) {
+	for _, p := range product(packages) {
+		for _, f := range p.code() {
+			ast.Inspect(f.ast, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				s, ok := call.Fun.(*ast.SelectorExpr)
+				if !ok || !isLogger(s.X) {
+					return true
+				}
+				level, args := logLevels[s.Sel.Name], call.Args
+				if level != "" && len(args) > 0 {
+					if text := template(args[0]); text != "…" {
+						rows = append(rows, []string{text, level, keys(args[1:]), short(module + "/" + p.dir)})
+					}
+				}
+				return true
+			})
+			rows = append(rows, sessionMessages(p, f)...)
+		}
+	}
+	return rows
+}
+
+// sessionMessages finds s.log(slog.LevelX, "message", slog.String("key", ...)...), by which sessions log.
+func sessionMessages(p *pkg, f *file) (rows [][]string) {
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) < 2 {
+			return true
+		}
+		for i, a := range call.Args[:len(call.Args)-1] {
+			level, ok := a.(*ast.SelectorExpr)
+			if !ok || !isSelector(level, "slog", "LevelDebug", "LevelInfo", "LevelWarn", "LevelError") {
+				continue
+			}
+			if text := template(call.Args[i+1]); text != "…" {
+				rows = append(rows, []string{text, strings.ToLower(strings.TrimPrefix(level.Sel.Name, "Level")),
+					keys(call.Args[i+2:]), short(module + "/" + p.dir)})
+			}
+		}
+		return true
+	})
+	return rows
+}
+
+// isLogger reports whether an expression is called like a logger: log, x.log, x.Log.
+func isLogger(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name == "log" || e.Name == "logger"
+	case *ast.SelectorExpr:
+		return e.Sel.Name == "log" || e.Sel.Name == "Log"
+	}
+	return false
+}
+
+// keys returns the keys of a log call, as they are written.
+func keys(args []ast.Expr) string {
+	var all []string
+	for _, a := range args {
+		switch a := a.(type) {
+		case *ast.BasicLit:
+			if k := template(a); strings.Trim(k, "abcdefghijklmnopqrstuvwxyz_0123456789") == "" && k != "" {
+				all = append(all, k)
+			}
+		case *ast.CallExpr:
+			if s, ok := a.Fun.(*ast.SelectorExpr); ok && isSelector(s, "slog", "String", "Int", "Any", "Duration", "Bool") && len(a.Args) > 0 {
+				all = append(all, template(a.Args[0]))
+			}
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// verdicts returns each verdict's code, sentence and remedy, of the maps from codes to words.
+func verdicts(packages []*pkg) (rows [][]string) {
+	for _, p := range packages {
+		if p.dir != "internal/core/verdict" {
+			continue
+		}
+		codes := constants(p)
+		for _, f := range p.code() {
+			ast.Inspect(f.ast, func(n ast.Node) bool {
+				kv, ok := n.(*ast.KeyValueExpr)
+				if !ok {
+					return true
+				}
+				key, isCode := kv.Key.(*ast.Ident)
+				value, isWords := kv.Value.(*ast.CompositeLit)
+				if !isCode || !isWords || codes[key.Name] == "" || len(value.Elts) != 2 {
+					return true
+				}
+				rows = append(rows, []string{codes[key.Name], words(p, value.Elts[0]), words(p, value.Elts[1])})
+				return false
+			})
+		}
+	}
+	return rows
+}
+
+// constants returns the package's constants with a literal text, by name.
+func constants(p *pkg) map[string]string {
+	all := map[string]string{}
+	for _, f := range p.code() {
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			if v, ok := n.(*ast.ValueSpec); ok {
+				for i, name := range v.Names {
+					if i < len(v.Values) {
+						if l, ok := v.Values[i].(*ast.BasicLit); ok && l.Kind == token.STRING {
+							all[name.Name] = template(l)
+						}
+					}
+				}
+			}
+			return true
+		})
+	}
+	return all
+}
+
+// words returns what a function of a fault may return: a literal, always(text), or a function of the package.
+func words(p *pkg, e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.FuncLit:
+		return returned(e.Body)
+	case *ast.CallExpr:
+		return template(e.Args[0])
+	case *ast.Ident:
+		for _, f := range p.code() {
+			for _, d := range f.ast.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok && fn.Name.Name == e.Name && fn.Recv == nil {
+					return returned(fn.Body)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// returned joins the texts that a function returns.
+func returned(body *ast.BlockStmt) string {
+	var all []string
+	ast.Inspect(body, func(n ast.Node) bool {
+		if r, ok := n.(*ast.ReturnStmt); ok && len(r.Results) == 1 {
+			if text := template(r.Results[0]); !slices.Contains(all, text) {
+				all = append(all, text)
+			}
+		}
+		return true
+	})
+	return strings.Join(all, " / ")
+}
+
+// findings returns each finding's sentence, remedy and package: of literals with Text and Remedy, and of calls of
+// the package's own makers of findings, whose last two arguments those are.
+func findings(packages []*pkg) (rows [][]string) {
+	for _, p := range product(packages) {
+		own := short(module + "/" + p.dir)
+		makers := findingMakers(p)
+		for _, f := range p.code() {
+			ast.Inspect(f.ast, func(n ast.Node) bool {
+				text, remedy := ast.Expr(nil), ast.Expr(nil)
+				switch n := n.(type) {
+				case *ast.CompositeLit:
+					text, remedy = field(n, "Text"), field(n, "Remedy")
+				case *ast.CallExpr:
+					if k := len(n.Args); k >= 2 && makers[called(n)] {
+						text, remedy = n.Args[k-2], n.Args[k-1]
+					}
+				}
+				if text == nil {
+					return true
+				}
+				row := []string{template(text), "", own}
+				if remedy != nil {
+					row[1] = template(remedy)
+				}
+				if strings.Trim(row[0], "… :,()") != "" {
+					rows = append(rows, row)
+				}
+				return true
+			})
+		}
+	}
+	return rows
+}
+
+// findingMakers returns the functions and methods of a package whose last parameters are text and remedy.
+func findingMakers(p *pkg) map[string]bool {
+	makers := map[string]bool{}
+	for _, f := range p.code() {
+		for _, d := range f.ast.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			var names []string
+			for _, field := range fn.Type.Params.List {
+				for _, n := range field.Names {
+					names = append(names, n.Name)
+				}
+			}
+			if k := len(names); k >= 2 && names[k-2] == "text" && names[k-1] == "remedy" {
+				makers[fn.Name.Name] = true
+			}
+		}
+	}
+	return makers
+}
+
+// called returns the name of what is called, without its package or receiver.
+func called(call *ast.CallExpr) string {
+	switch f := call.Fun.(type) {
+	case *ast.Ident:
+		return f.Name
+	case *ast.SelectorExpr:
+		return f.Sel.Name
+	}
+	return ""
+}
+
+// field returns the value of a literal's field; nil: it has none of that name.
+func field(l *ast.CompositeLit, name string) ast.Expr {
+	for _, e := range l.Elts {
+		if kv, ok := e.(*ast.KeyValueExpr); ok {
+			if key, ok := kv.Key.(*ast.Ident); ok && key.Name == name {
+				return kv.Value
+			}
+		}
+	}
+	return nil
+}
+
+// template returns a text with "…" for all that the code puts in.
+func template(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		if s, err := strconv.Unquote(e.Value); err == nil {
+			return s
+		}
+	case *ast.ParenExpr:
+		return template(e.X)
+	case *ast.BinaryExpr:
+		return strings.ReplaceAll(template(e.X)+template(e.Y), "……", "…")
+	case *ast.CallExpr:
+		if s, ok := e.Fun.(*ast.SelectorExpr); ok && isSelector(s, "fmt", "Sprintf", "Errorf") && len(e.Args) > 0 {
+			return verbs(template(e.Args[0]))
+		}
+		if s, ok := e.Fun.(*ast.SelectorExpr); ok && isSelector(s, "cmp", "Or") {
+			var all []string
+			for _, a := range e.Args {
+				if text := template(a); text != "…" {
+					all = append(all, text)
+				}
+			}
+			if len(all) > 0 {
+				return strings.Join(all, " / ")
+			}
+		}
+	}
+	return "…"
+}
+
+// verbs replaces fmt's verbs.
+func verbs(format string) string {
+	var b strings.Builder
+	for i := 0; i < len(format); i++ {
+		if format[i] != '%' {
+			b.WriteByte(format[i])
+			continue
+		}
+		for i++; i < len(format) && strings.IndexByte("+-# 0123456789.[]*", format[i]) >= 0; i++ {
+		}
+		if i < len(format) && format[i] == '%' {
+			b.WriteByte('%')
+			continue
+		}
+		b.WriteString("…")
+	}
+	return strings.ReplaceAll(b.String(), "……", "…")
+}
+
+func TestTemplateCanFail(t *testing.T) {
+	p := snippet(t, `package sample
+import ("fmt"; "cmp")
+var a = "plain"
+var b = "a " + x + ": " + y
+var c = fmt.Sprintf("%d%% of %q, %-5s%s", n, s, t, u)
+var d = cmp.Or(x, "no answer")
+var e = f(x)
+`, "")
+	want := map[string]string{"a": "plain", "b": "a …: …", "c": "…% of …, …", "d": "no answer", "e": "…"}
+	for _, d := range p.files[0].ast.Decls {
+		g := d.(*ast.GenDecl)
+		if v, ok := g.Specs[0].(*ast.ValueSpec); ok {
+			if got := template(v.Values[0]); got != want[v.Names[0].Name] {
+				t.Errorf("%s: got %q; want %q", v.Names[0].Name, got, want[v.Names[0].Name])
+			}
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package kernelpath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"ftpgate/internal/core/pinhole"
+)
+
+// ErrOverlap says that the client already reaches other ports, or the same ports of another server, through
+// the ports that a passthrough asks for.
+var ErrOverlap = errors.New("another passage of the client has these ports")
+
+// clientKey is a client and an address of the gateway: between the two each port leads to one place.
+type clientKey struct{ from, listen netip.Addr }
+
+// passthrough is an open passthrough and the number of its users. Path.mu guards it.
+//
+//	absent --first OpenPassthrough--> adding --> open --last Close--> removing --> absent
+//
+// In adding and removing, one goroutine calls the kernel without a lock, and others wait for changing.
+type passthrough struct {
+	is       pinhole.Passthrough
+	handles  int           // that are open
+	changing chan struct{} // adding or removing: closed when the kernel has answered; nil in open
+}
+
+// OpenPassthrough opens a passthrough for a session. All sessions of a client share one: the kernel is called
+// for the first OpenPassthrough and for the last Close. When it returns nil, the client can connect. The
+// error is the kernel's, or wraps ErrOverlap. The caller closes the handle.
+func (p *Path) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
+	shared, first, err := p.share(of)
+	if err == nil && first {
+		err = p.kernel.AddPassthrough(of)
+		p.changed(shared, err == nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pinhole: pass %s: %w", of, err)
+	}
+	return &Handle{path: p, shared: shared}, nil
+}
+
+// share takes part in the passthrough. It returns one that is open, or (first) one in adding, which the
+// caller adds to the kernel.
+func (p *Path) share(of pinhole.Passthrough) (shared *passthrough, first bool, err error) {
+	for {
+		p.mu.Lock()
+		shared, err = p.find(of)
+		switch {
+		case err != nil:
+			p.mu.Unlock()
+			return nil, false, err
+		case shared == nil:
+			shared = &passthrough{is: of, handles: 1, changing: make(chan struct{})}
+			key := clientKey{of.From, of.Listen}
+			p.passthroughs[key] = append(p.passthroughs[key], shared)
+			p.mu.Unlock()
+			return shared, true, nil
+		case shared.changing == nil:
+			shared.handles++
+			p.mu.Unlock()
+			return shared, false, nil
+		}
+		changing := shared.changing
+		p.mu.Unlock()
+		<-changing
+	}
+}
+
+// find returns the passthrough that is there, nil where there is none, and an error where another one of the
+// client has some of its ports. The caller holds the lock.
+func (p *Path) find(of pinhole.Passthrough) (*passthrough, error) {
+	for _, other := range p.passthroughs[clientKey{of.From, of.Listen}] {
+		switch {
+		case other.is == of:
+			return other, nil
+		case other.is.Ports.Overlaps(of.Ports):
+			return nil, fmt.Errorf("%w: %s", ErrOverlap, other.is)
+		}
+	}
+	return nil, nil
+}
+
+// changed ends adding or removing: the passthrough is open or absent from now on.
+func (p *Path) changed(shared *passthrough, open bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(shared.changing)
+	shared.changing = nil
+	if open {
+		return
+	}
+	key := clientKey{shared.is.From, shared.is.Listen}
+	left := slices.DeleteFunc(p.passthroughs[key], func(other *passthrough) bool { return other == shared })
+	if p.passthroughs[key] = left; len(left) == 0 {
+		delete(p.passthroughs, key)
+	}
+}
+
+// release ends one handle's part in a passthrough, and reports whether it was the last: then the passthrough
+// is in removing.
+func (p *Path) release(shared *passthrough) (last bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if shared.handles--; shared.handles > 0 {
+		return false
+	}
+	shared.changing = make(chan struct{})
+	return true
+}
+
+// Handle is one session's part in a passthrough. Several goroutines may call its methods at once.
+type Handle struct {
+	path   *Path
+	shared *passthrough
+	once   sync.Once
+}
+
+// Close ends the session's part. When it returns for the last session that has the passthrough, nobody new
+// can connect; connections that have come through go on. The second Close does nothing.
+func (h *Handle) Close() { h.once.Do(h.closeOnce) }
+
+func (h *Handle) closeOnce() {
+	if !h.path.release(h.shared) {
+		return
+	}
+	if err := h.path.kernel.RemovePassthrough(h.shared.is); err != nil {
+		h.path.log.Error("a passthrough stays open until it expires", "error", err)
+	}
+	h.path.changed(h.shared, false)
+}

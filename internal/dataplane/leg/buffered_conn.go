@@ -1,0 +1,188 @@
+package leg
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// BufferSize is how much a TLS transfer reads, encrypts and writes at once, in bytes: with less, each of TLS's
+// records of 16 KiB costs a system call.
+const BufferSize = 128 << 10
+
+// BufferHeadroom is more than TLS adds to the eight records of a buffer, in bytes: 5 of header and at most 256
+// of the rest each in TLS 1.3 (RFC 8446 section 5.2), and less than 5+16+48 in what TLS 1.2 still negotiates.
+const BufferHeadroom = 4 << 10
+
+// Buffer is room for data on its way.
+type Buffer [BufferSize + BufferHeadroom]byte
+
+// buffers are lent while data is on its way, and never while a peer is waited for.
+var buffers = sync.Pool{New: func() any { return new(Buffer) }}
+
+// Borrow returns a buffer, which the caller gives to Return.
+func Borrow() *Buffer { return buffers.Get().(*Buffer) }
+
+// Return takes a buffer back.
+func Return(b *Buffer) { buffers.Put(b) }
+
+// bufferedConn is the connection below a tls.Conn: it reads large pieces, and writes many records at once. After
+// the handshake Read never waits: where nothing has come it returns os.ErrDeadlineExceeded, which a tls.Conn
+// survives; wait is for waiting. One goroutine reads; any may write.
+type bufferedConn struct {
+	*net.TCPConn
+	raw           syscall.RawConn
+	handshakeTime time.Duration
+
+	handshaking bool                  // Read waits
+	heard       bool                  // something has come
+	receiving   func(fd uintptr) bool // receive, bound once
+	in          *Buffer               // what has come and was not read; nil: nothing
+	start, end  int                   // its place in in
+	dry         bool                  // Read has found nothing
+	err         error                 // nothing comes any more behind in
+	ended       bool                  // Read has returned err: the reader wanted more than came
+
+	// mu puts writes in order, as the lock of a tls.Conn does. A writer holds it while the peer is slow, and
+	// only other writers to the same peer wait for it.
+	mu     sync.Mutex
+	corked bool
+	out    *Buffer // held back until flush; nil: nothing
+	n      int     // how much of it
+}
+
+// newBufferedConn returns a bufferedConn before its handshake, for which the peer has handshakeTime from its
+// first byte on.
+func newBufferedConn(tcp *net.TCPConn, handshakeTime time.Duration) (*bufferedConn, error) {
+	raw, err := tcp.SyscallConn()
+	c := &bufferedConn{TCPConn: tcp, raw: raw, handshakeTime: handshakeTime, handshaking: true}
+	c.receiving = c.receive
+	return c, err
+}
+
+// Read returns what has come.
+func (c *bufferedConn) Read(p []byte) (int, error) {
+	if c.in == nil && c.handshaking {
+		c.wait()
+		if c.in != nil && !c.heard {
+			c.heard = true
+			_ = c.TCPConn.SetDeadline(time.Now().Add(c.handshakeTime)) // fails only on a closed one
+		}
+	}
+	switch {
+	case c.in != nil:
+	case c.err != nil:
+		c.ended = true
+		return 0, c.err
+	default:
+		c.dry = true
+		return 0, os.ErrDeadlineExceeded
+	}
+	n := copy(p, c.in[c.start:c.end])
+	if c.start += n; c.start == c.end {
+		Return(c.in)
+		c.in = nil
+	}
+	return n, nil
+}
+
+// wait waits until Read has something to return, without a buffer. It does not wait unless the last Read found
+// nothing, or the handshake goes on: the reader may still have something itself.
+func (c *bufferedConn) wait() {
+	if !c.dry && !c.handshaking || c.in != nil || c.err != nil {
+		return
+	}
+	c.dry = false
+	if err := c.raw.Read(c.receiving); err != nil {
+		c.err = err
+	}
+}
+
+// receive reads what has come, and reports whether there was anything, an end or an error included.
+func (c *bufferedConn) receive(fd uintptr) bool {
+	in := Borrow()
+	n, err := unix.Read(int(fd), in[:])
+	for err == unix.EINTR {
+		n, err = unix.Read(int(fd), in[:])
+	}
+	if err == nil && n > 0 {
+		c.in, c.start, c.end = in, 0, n
+		return true
+	}
+	Return(in)
+	switch err {
+	case nil:
+		c.err = io.EOF
+	case unix.EAGAIN:
+		return false
+	default:
+		c.err = err
+	}
+	return true
+}
+
+// Write writes p, or holds it back while the connection is corked.
+func (c *bufferedConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.corked {
+		return c.TCPConn.Write(p)
+	}
+	if c.out == nil {
+		c.out = Borrow()
+	}
+	done := 0
+	for {
+		n := copy(c.out[c.n:], p[done:])
+		c.n += n
+		if done += n; done == len(p) {
+			return done, nil
+		}
+		if err := c.writeOut(); err != nil {
+			return done, err
+		}
+	}
+}
+
+// cork holds back what is written, until flush.
+func (c *bufferedConn) cork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = true
+}
+
+// flush writes what was held back.
+func (c *bufferedConn) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = false
+	if c.out == nil {
+		return nil
+	}
+	err := c.writeOut()
+	Return(c.out)
+	c.out = nil
+	return err
+}
+
+// writeOut writes what is in out. The caller holds the lock.
+func (c *bufferedConn) writeOut() error {
+	_, err := c.TCPConn.Write(c.out[:c.n])
+	c.n = 0
+	return err
+}
+
+// SetDeadline, SetReadDeadline and SetWriteDeadline do nothing: a tls.Conn gives its close_notify five seconds,
+// and what stands before it in the send buffer may need longer to get to a slow peer.
+func (c *bufferedConn) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing: see SetDeadline.
+func (c *bufferedConn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing: see SetDeadline.
+func (c *bufferedConn) SetWriteDeadline(time.Time) error { return nil }

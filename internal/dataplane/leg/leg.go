@@ -1,0 +1,127 @@
+// Package leg is one leg of a data connection that this process copies: in clear, or with TLS that the gateway
+// speaks. A leg waits for data without a buffer, so that an idle connection costs two goroutines and no more.
+//
+// It knows nothing of the other leg, and decides nothing about how data may end.
+package leg
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// Leg is one end of a data connection. One goroutine waits and reads; another may write at the same time.
+//
+//	clear --Handshake--> TLS, or broken where that fails
+type Leg struct {
+	tcp      *net.TCPConn
+	readable *Readable     // in clear, after the first Wait
+	buffered *bufferedConn // below tls
+	tls      *tls.Conn     // nil: in clear
+}
+
+// New returns a leg in clear over a connection, which the caller closes.
+func New(tcp *net.TCPConn) *Leg { return &Leg{tcp: tcp} }
+
+// TCP returns the connection.
+func (l *Leg) TCP() *net.TCPConn { return l.tcp }
+
+// Handshake has the leg speak TLS from now on, as the server where asServer is set. The peer has so long for its
+// part, from its first byte on; the caller sets the deadline for that byte.
+func (l *Leg) Handshake(config *tls.Config, asServer bool, limit time.Duration) error {
+	buffered, err := newBufferedConn(l.tcp, limit)
+	if err != nil {
+		return err
+	}
+	l.buffered = buffered
+	if asServer {
+		l.tls = tls.Server(buffered, config)
+	} else {
+		l.tls = tls.Client(buffered, config)
+	}
+	err = l.tls.Handshake()
+	buffered.handshaking = false
+	return err
+}
+
+// PeerBegan reports whether something has come from the peer since Handshake was called.
+func (l *Leg) PeerBegan() bool { return l.buffered != nil && l.buffered.heard }
+
+// SentAlert reports whether crypto/tls has told the peer with an alert why the handshake failed with err. It sends
+// none where the connection itself has failed, or where no TLS ever came from the peer.
+func (l *Leg) SentAlert(err error) bool {
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	return l.PeerBegan() && l.buffered.err == nil && !noTLS
+}
+
+// DidResume reports whether the handshake resumed an earlier TLS session.
+func (l *Leg) DidResume() bool { return l.tls != nil && l.tls.ConnectionState().DidResume }
+
+// UsesTLS reports whether Handshake was called.
+func (l *Leg) UsesTLS() bool { return l.tls != nil }
+
+// SawCloseNotify reports, after Read has returned io.EOF, whether the peer itself said that its data ended. (At
+// the end of the connection a tls.Conn returns io.EOF too, if that comes between two records.)
+func (l *Leg) SawCloseNotify() bool { return l.tls != nil && !l.buffered.ended }
+
+// Wait waits until the peer has sent something or has ended, without a buffer.
+func (l *Leg) Wait() error {
+	if l.tls != nil {
+		l.buffered.wait()
+		return nil
+	}
+	if l.readable == nil {
+		r, err := NewReadable(l.tcp)
+		if err != nil {
+			return err
+		}
+		l.readable = r
+	}
+	n, err := l.readable.Available()
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	return err
+}
+
+// Read reads what has come. After Wait it never waits, and n may be 0. Both n and the error count.
+func (l *Leg) Read(buf []byte) (n int, err error) {
+	if l.tls == nil {
+		return l.tcp.Read(buf)
+	}
+	for n < len(buf) && err == nil {
+		var some int
+		some, err = l.tls.Read(buf[n:])
+		n += some
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && l.buffered.dry {
+		err = nil
+	}
+	return n, err
+}
+
+// Write sends all of data.
+func (l *Leg) Write(data []byte) error {
+	if l.tls == nil {
+		_, err := l.tcp.Write(data)
+		return err
+	}
+	l.buffered.cork()
+	if _, err := l.tls.Write(data); err != nil {
+		return err
+	}
+	return l.buffered.flush()
+}
+
+// CloseWrite ends our direction: TLS first, and then TCP.
+func (l *Leg) CloseWrite() error {
+	if l.tls != nil {
+		if err := l.tls.CloseWrite(); err != nil {
+			return err
+		}
+	}
+	return l.tcp.CloseWrite()
+}

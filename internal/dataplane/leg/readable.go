@@ -1,0 +1,91 @@
+package leg
+
+import (
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Chunk is how much is passed on at once, in bytes: the size of the pipe that package net splices through
+// (maxSpliceSize in internal/poll).
+const Chunk = 1 << 20
+
+// Readable tells how much a connection has to read, without reading it.
+type Readable struct {
+	raw  syscall.RawConn
+	look func(fd uintptr) bool // peek, bound once and not for each call
+	n    int
+	err  error
+}
+
+// NewReadable returns the Readable of a connection. One goroutine may use it.
+func NewReadable(c *net.TCPConn) (*Readable, error) {
+	raw, err := c.SyscallConn()
+	r := &Readable{raw: raw}
+	r.look = r.peek
+	return r, err
+}
+
+// Available waits until the peer has sent data, and returns how many bytes of it are there, at most a Chunk; 0
+// when the peer has ended.
+func (r *Readable) Available() (int, error) {
+	if err := r.raw.Read(r.look); err != nil {
+		return 0, err
+	}
+	return r.n, r.err
+}
+
+// peek reports whether there is anything to report. On a TCP socket MSG_TRUNC returns the number of bytes and
+// not the bytes, and MSG_PEEK leaves them where they are (tcp(7), tcp_recvmsg_locked in net/ipv4/tcp.c): no
+// buffer is needed.
+func (r *Readable) peek(fd uintptr) bool {
+	for {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, fd, 0, Chunk,
+			unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			r.n = int(n)
+			return true
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return false
+		default:
+			r.err = errno
+			return true
+		}
+	}
+}
+
+// Room waits until a connection's send buffer has room, and returns about how many bytes it takes at once. It
+// asks with poll(2), because that has the socket report when there is room again (SOCK_NOSPACE, tcp_poll in
+// net/ipv4/tcp.c): a socket that was not asked is silent.
+func Room(c *net.TCPConn) (n int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	errWait := raw.Write(func(fd uintptr) bool {
+		ask := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		var ready int
+		for ready, err = unix.Poll(ask, 0); err == unix.EINTR; {
+			ready, err = unix.Poll(ask, 0)
+		}
+		if err == nil && ready > 0 {
+			n, err = roomWhenWritable(int(fd))
+		}
+		return err != nil || ready > 0
+	})
+	if errWait != nil {
+		return 0, errWait
+	}
+	return n, err
+}
+
+// roomWhenWritable returns how many bytes a writable socket takes without waiting: a quarter of its send buffer,
+// for it is writable while a third is free (sk_stream_is_writeable in include/net/sock.h), and the kernel needs
+// the rest for its own records of them. A broken connection reports that when it is written to.
+func roomWhenWritable(fd int) (int, error) {
+	size, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+	return min(max(size/4, 1), Chunk), err
+}

@@ -1,0 +1,80 @@
+package passthrough
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane/socket"
+)
+
+// Error says why a passthrough cannot be opened.
+type Error struct {
+	Passthrough pinhole.Passthrough
+	Err         error
+
+	plain, remedy string
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("relay: open passage %s: %v", e.Passthrough, e.Err)
+}
+func (e *Error) Unwrap() error { return e.Err }
+
+// Reply returns the reason for the FTP client, with 431 (RFC 2228 section 5).
+func (e *Error) Reply() (code int, text string) { return 431, e.plain }
+
+// Remedy returns what the operator can do about it; empty: nothing but what Error says.
+func (e *Error) Remedy() string { return e.remedy }
+
+// invalid is about a passthrough that can never be opened.
+func invalid(p pinhole.Passthrough, err error) error {
+	return &Error{Passthrough: p, Err: err, plain: "the gateway cannot open the server's ports for data"}
+}
+
+// tooWide is about a passthrough with more ports than the relay listens at.
+func tooWide(p pinhole.Passthrough, err error) error {
+	return &Error{Passthrough: p, Err: err, plain: "the server has more ports for data than the gateway can open",
+		remedy: orKernel(p, "name a smaller range")}
+}
+
+// orKernel returns the remedy, and before it the kernel where that can carry the passthrough.
+func orKernel(p pinhole.Passthrough, remedy string) string {
+	if !p.OneFamily() {
+		return remedy
+	}
+	return "run as root or with CAP_NET_ADMIN so that the kernel carries it, or " + remedy
+}
+
+// portConflict is about a client that a port leads elsewhere already.
+func portConflict(p pinhole.Passthrough, port uint16, taken target) error {
+	return &Error{
+		Passthrough: p,
+		Err:         fmt.Errorf("port %d leads this client to %s as %s already", port, taken.server, taken.sourceIP),
+		plain:       fmt.Sprintf("port %d of the gateway leads you to another server while another session lasts", port),
+		remedy:      "give the two forwards addresses or server_ports of their own",
+	}
+}
+
+// cannotListen is about a port at which nobody can listen.
+func cannotListen(p pinhole.Passthrough, port uint16, err error) error {
+	e := &Error{
+		Passthrough: p,
+		Err:         fmt.Errorf("port %d: %w", port, err),
+		plain:       fmt.Sprintf("the gateway cannot open its port %d for data", port),
+	}
+	switch {
+	case errors.Is(err, socket.ErrNoPorts), errors.Is(err, unix.EADDRINUSE):
+		e.Err = fmt.Errorf("port %d: %w", port, unix.EADDRINUSE)
+		e.plain = fmt.Sprintf("port %d of the gateway is in use", port)
+		e.remedy = orKernel(p, fmt.Sprintf("end what uses %s (see ss -tanp), and keep outgoing connections off "+
+			"ports %s with the sysctl net.ipv4.ip_local_reserved_ports", netip.AddrPortFrom(p.Listen, port), p.Ports))
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		e.plain = "the gateway is out of room for more ports"
+		e.remedy = orKernel(p, "allow more open files (LimitNOFILE, ulimit -n), or name a smaller range")
+	}
+	return e
+}

@@ -1,0 +1,59 @@
+package path
+
+import (
+	"fmt"
+	"net/netip"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
+)
+
+// choosePinhole chooses what carries the connection of one pinhole, DataKernel or DataRelay. The kernel
+// carries it where its tables are usable, all addresses are of one version of IP, both ends are beyond this
+// host (so that the connection is routed), and the gateway speaks TLS with neither end. The error says why a
+// forward that wants DataKernel cannot have it.
+func choosePinhole(
+	want forward.DataPath, hole pinhole.Pinhole, usable bool, local func(netip.Addr) bool,
+) (forward.DataPath, error) {
+	why := kernelObstacle(usable, hole.OneFamily(), local, hole.From, hole.Target.Addr())
+	if hole.TLS.Any() {
+		why = "ftpgate itself encrypts it"
+	}
+	return choose(want, hole, why)
+}
+
+// choosePassthrough chooses in the same way what carries the connections of a passthrough. The gateway never
+// speaks TLS on them.
+func choosePassthrough(
+	want forward.DataPath, p pinhole.Passthrough, usable bool, local func(netip.Addr) bool,
+) (forward.DataPath, error) {
+	return choose(want, p, kernelObstacle(usable, p.OneFamily(), local, p.From, p.Target))
+}
+
+// kernelObstacle says why the kernel cannot carry connections between two ends; empty: it can.
+func kernelObstacle(usable, oneFamily bool, local func(netip.Addr) bool, from, to netip.Addr) string {
+	switch {
+	case !usable:
+		return "ftpgate may not change the kernel's tables"
+	case !oneFamily:
+		return "one end has IPv4 and the other IPv6"
+	case local(from):
+		return fmt.Sprintf("%s is the gateway itself", from)
+	case local(to):
+		return fmt.Sprintf("%s is the gateway itself", to)
+	}
+	return ""
+}
+
+// choose chooses the path for what, where the forward wants one and obstacle keeps the kernel from it.
+func choose(want forward.DataPath, what fmt.Stringer, obstacle string) (forward.DataPath, error) {
+	switch {
+	case want == forward.DataRelay:
+		return forward.DataRelay, nil
+	case obstacle == "":
+		return forward.DataKernel, nil
+	case want == forward.DataKernel:
+		return 0, fmt.Errorf("gateway: data kernel cannot carry %s: %s", what, obstacle)
+	}
+	return forward.DataRelay, nil
+}

@@ -1,0 +1,108 @@
+package path
+
+import (
+	"errors"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/kernelpath"
+	"ftpgate/internal/dataplane/relay"
+	"ftpgate/internal/observe/sessions"
+)
+
+// relayed is a data connection that the relay carries.
+type relayed struct {
+	*relay.Transfer
+	clientIsTo bool // the client is the end To: the server connects (active mode)
+}
+
+// Outcome returns what has become of the connection so far.
+func (r relayed) Outcome() dataplane.Outcome {
+	connected, stranger := r.Came()
+	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: connected, Stranger: stranger,
+		Settled: r.Settled(), NotResumed: r.NotResumed()}
+	o.Up, o.Down = r.Bytes()
+	if r.clientIsTo {
+		o.Up, o.Down = o.Down, o.Up
+	}
+	select {
+	case <-r.Done():
+		o.Over = true
+		return r.ended(o, r.Transfer.Finish(nil))
+	default:
+	}
+	return o
+}
+
+// Finish waits until what came is delivered, or cancel is closed.
+func (r relayed) Finish(cancel <-chan struct{}) dataplane.Outcome {
+	err := r.Transfer.Finish(cancel)
+	return r.ended(r.Outcome(), err)
+}
+
+// ended adds to an outcome what Finish says of the transfer.
+func (r relayed) ended(o dataplane.Outcome, err error) dataplane.Outcome {
+	o.Complete, o.Failure = err == nil, relayFailure(err, r.clientIsTo)
+	return o
+}
+
+// Sever does nothing: Close ends what the relay carries.
+func (r relayed) Sever() {}
+
+// Close ends the transfer.
+func (r relayed) Close() dataplane.Outcome {
+	r.Transfer.Close()
+	return r.Outcome()
+}
+
+// expectation is a connection of the kernel's that somebody counts, from before it may come; package flows
+// implements it.
+type expectation interface {
+	Progress() sessions.Progress
+	Sever()            // ends the connection, if it has come
+	Release(used bool) // the pinhole is closed; used: its connection has come for certain
+}
+
+// metered is a data connection that the kernel carries, and that is counted.
+type metered struct {
+	*kernelpath.Pinhole
+	flow expectation // nil: nobody counts
+}
+
+// Outcome returns what has come through so far. The ends see for themselves how a transfer went, so it counts
+// as complete.
+func (m metered) Outcome() dataplane.Outcome {
+	o := dataplane.Outcome{Path: forward.DataKernel, Settled: true, Complete: true}
+	if m.flow == nil {
+		return o
+	}
+	p := m.flow.Progress()
+	o.Counted, o.Connected, o.Up, o.Down = true, p.Connected, p.Up, p.Down
+	o.Over, o.Stranger = p.Over, p.Stranger
+	if p.Fault != nil {
+		o.Failure = &dataplane.Failure{Err: errors.New(p.Fault.Verdict().Text), Fault: *p.Fault}
+	}
+	return o
+}
+
+// Finish waits for nothing. The server says that the transfer is over, so its connection has come.
+func (m metered) Finish(<-chan struct{}) dataplane.Outcome {
+	m.MarkUsed()
+	return m.Outcome()
+}
+
+// Sever ends the connection that has come.
+func (m metered) Sever() {
+	if m.flow != nil {
+		m.flow.Sever()
+	}
+}
+
+// Close closes the pinhole. A connection that has come goes on, and is counted to its end.
+func (m metered) Close() dataplane.Outcome {
+	m.Pinhole.Close()
+	if m.flow != nil {
+		m.flow.Release(m.Used())
+	}
+	return m.Outcome()
+}

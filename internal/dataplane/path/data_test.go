@@ -1,0 +1,207 @@
+package path
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relay"
+	"ftpgate/internal/observe/sessions"
+)
+
+// The outcome of what the kernel carries is what the watcher has counted; it is complete, whatever that says.
+func TestMetered(t *testing.T) {
+	s := newStage(t)
+	data, _ := s.open(passive())
+	if o := data.Outcome(); !reflect.DeepEqual(o, dataplane.Outcome{Path: forward.DataKernel, Counted: true,
+		Settled: true, Complete: true}) {
+		t.Errorf("got %+v; want nothing so far", o)
+	}
+	fault := verdict.Fault{Code: verdict.CodeServerData, Err: "connection refused"}
+	s.flow.progress = sessions.Progress{Connected: time.Unix(1, 0), Up: 3, Down: 4, Over: true,
+		Stranger: netip.MustParseAddr("192.168.5.9"), Fault: &fault}
+	data.Sever()
+	o := data.Finish(nil)
+	if o.Up != 3 || o.Down != 4 || !o.Over || !o.Complete || !o.Connected.Equal(time.Unix(1, 0)) ||
+		o.Stranger != s.flow.progress.Stranger || o.Failure == nil || o.Failure.Fault != fault || o.Failure.ReplyText != "" {
+		t.Errorf("got %+v; want what the watcher knows", o)
+	}
+	if closed := data.Close(); closed.Down != 4 || s.flow.severed != 1 || !slices.Equal(s.flow.released, []bool{true}) {
+		t.Errorf("got %+v, severed %d times, released %v; want it severed and released as used",
+			closed, s.flow.severed, s.flow.released)
+	}
+	unused, _ := s.open(passive())
+	unused.Close()
+	if !slices.Equal(s.flow.released, []bool{false}) {
+		t.Errorf("got released %v; want unused", s.flow.released)
+	}
+}
+
+// Where nobody counts, the outcome says so.
+func TestNotMetered(t *testing.T) {
+	s := newStage(t)
+	s.counts = false
+	data, _ := s.open(passive())
+	data.Sever()
+	want := dataplane.Outcome{Path: forward.DataKernel, Settled: true, Complete: true}
+	for _, o := range []dataplane.Outcome{data.Outcome(), data.Finish(nil), data.Close()} {
+		if o != want {
+			t.Errorf("got %+v; want %+v", o, want)
+		}
+	}
+}
+
+// activeStage is an active pinhole on the loopback: the test is the server, which connects, and the client,
+// which listens.
+type activeStage struct {
+	*stage
+	client *net.TCPListener
+	data   *earlyAccept
+	listen netip.AddrPort
+}
+
+func newActiveStage(t *testing.T, counts bool) *activeStage {
+	s := &activeStage{stage: newStage(t), client: loopbackListener(t)}
+	s.counts = counts
+	hole := onLoopback(s.client)
+	hole.Active = true
+	free := onLoopback(loopbackListener(t)).Target.Port() + 1 // most probably
+	opened, err := s.kernel.Load().Open(forward.PortRange{First: free, Last: free + 20}, hole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hole.Listen = opened.At()
+	if s.data, err = acceptEarly(t.Context(), metered{opened, s.expect(hole)}, hole); err != nil {
+		t.Fatal(err)
+	}
+	s.listen = hole.Listen
+	t.Cleanup(func() { s.data.Close() })
+	return s
+}
+
+// A server that connects before it accepts PORT is kept waiting, and then relayed.
+func TestEarlyAcceptRelays(t *testing.T) {
+	s := newActiveStage(t, true)
+	server, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(s.listen))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if err := s.data.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	client, err := s.client.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := io.WriteString(server, "a file"); err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	got, err := io.ReadAll(client)
+	client.Close()
+	if string(got) != "a file" || err != nil {
+		t.Errorf("got %q, error %v; want the file", got, err)
+	}
+	o := s.data.Finish(nil)
+	if o.Path != forward.DataRelay || o.Down != 6 || o.Up != 0 || !o.Complete || o.Connected.IsZero() {
+		t.Errorf("got %+v; want 6 bytes down by the relay", o)
+	}
+	if s.data.Close(); len(s.tables.pinholes) != 0 {
+		t.Errorf("got %v in the kernel; want nothing", s.tables.pinholes)
+	}
+}
+
+// Where no server has come until Arm, the kernel has the pinhole and the relay has given up the port.
+func TestEarlyAcceptArmsTheKernel(t *testing.T) {
+	for _, counts := range []bool{true, false} {
+		s := newActiveStage(t, counts)
+		if err := s.data.Arm(); err != nil {
+			t.Fatal(err)
+		}
+		hole := onLoopback(s.client)
+		hole.Listen, hole.Active = s.listen, true
+		if s.tables.open(hole) != 1 {
+			t.Errorf("got %v in the kernel; want %s", s.tables.pinholes, hole)
+		}
+		if c, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(s.listen)); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("got connection %v, error %v; want nobody to listen", c, err)
+		}
+		o := s.data.Finish(nil)
+		if o.Path != forward.DataKernel || !o.Settled || !o.Complete || !o.Counted || o.Over == counts {
+			t.Errorf("counts %t: got %+v; want it over only where nobody counts", counts, o)
+		}
+		if s.data.Close(); s.tables.open(hole) != 0 || len(s.tables.later) != 1 {
+			t.Errorf("got %v in the kernel, %v removed later; want it removed later", s.tables.pinholes, s.tables.later)
+		}
+	}
+}
+
+// policy is an error as package tlskeys returns it.
+type policy struct{ error }
+
+func (policy) Plain() string  { return "the TLS session was not resumed" }
+func (policy) Remedy() string { return "set tls.client_reuse" }
+
+// Each way in which the relay's transfers end is said in the words of the client, the operator and the session.
+func TestRelayFailure(t *testing.T) {
+	far := netip.MustParseAddrPort("203.0.113.21:40000")
+	refused := &relay.DialError{Side: relay.To, To: far,
+		Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.ECONNREFUSED)}}
+	resumption := policy{errors.New("not resumed")}
+	reset := &relay.BrokenError{Side: relay.From, Err: unix.ECONNRESET}
+	for _, tt := range []struct {
+		name       string
+		err        error
+		clientIsTo bool
+		code       verdict.Code
+		reply      int
+		said, text string // of the fault, and its error
+		remedy     bool
+	}{
+		{"closed", fmt.Errorf("wait: %w", relay.ErrClosed), false, "", 0, "", "", false},
+		{"unfinished", relay.ErrUnfinished, false, "", 0, "", "", false},
+		{"server refuses", refused, false, verdict.CodeServerData, 0, "", "connect: connection refused", false},
+		{"client refuses", refused, true, verdict.CodeClientData, 0, "", "connect: connection refused", false},
+		{"client without TLS", &relay.HandshakeError{End: "client", Err: io.EOF}, false, verdict.CodeClientNoTLS, 522,
+			"the client closed the data connection before its TLS handshake was done", "EOF", false},
+		{"client without resumption", &relay.HandshakeError{End: "client", Err: resumption}, false, verdict.CodeReuse, 522,
+			"the TLS session was not resumed", "not resumed", true},
+		{"server's handshake", &relay.HandshakeError{End: "server", Err: resumption}, false, verdict.CodeServerReuse, 522,
+			"the TLS session was not resumed", "not resumed", true},
+		{"truncated", &relay.BrokenError{Side: relay.From, Err: &relay.TruncatedError{End: "client"}}, false, verdict.CodeTruncated, 426,
+			"the client's data ended without TLS's close_notify, it may be cut short", "", true},
+		{"client's reset", reset, false, verdict.CodeDataReset, 0, "the client broke it", "connection reset by peer", false},
+		{"server's reset", reset, true, verdict.CodeDataReset, 0, "the server broke it", "connection reset by peer", false},
+		{"anything else", errors.New("out of memory"), false, verdict.CodeDataReset, 0, "", "out of memory", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := relayFailure(tt.err, tt.clientIsTo)
+			if f.Fault.Code != tt.code || f.ReplyCode != tt.reply || f.Fault.Said != tt.said || f.Fault.Err != tt.text {
+				t.Errorf("got %+v; want %s, reply %d, %q, %q", f, tt.code, tt.reply, tt.said, tt.text)
+			}
+			if (f.ReplyText != "") != (tt.reply != 0) || (f.Remedy != "") != tt.remedy || f.Fault.Remedy != f.Remedy {
+				t.Errorf("got %+v; want words with the reply, and a remedy: %t", f, tt.remedy)
+			}
+			if !errors.Is(f, tt.err) {
+				t.Errorf("got cause %v; want %v", f.Err, tt.err)
+			}
+		})
+	}
+	if f := relayFailure(nil, false); f != nil {
+		t.Errorf("got %+v for no error; want nil", f)
+	}
+}

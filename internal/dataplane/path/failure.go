@@ -1,0 +1,117 @@
+package path
+
+import (
+	"errors"
+	"net"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/kernelpath"
+	"ftpgate/internal/dataplane/passthrough"
+	"ftpgate/internal/dataplane/relay"
+)
+
+// policyError is the error of a handshake that succeeded and is refused all the same, by the VerifyConnection of
+// a TLS configuration; package tlskeys returns it.
+type policyError interface {
+	error
+	Plain() string  // for the client
+	Remedy() string // for the operator
+}
+
+// relayFailure translates the error of a transfer of the relay for the client, the operator and the session;
+// nil stays nil. clientIsTo says that the client is the end To.
+func relayFailure(err error, clientIsTo bool) *dataplane.Failure {
+	if err == nil {
+		return nil
+	}
+	f := &dataplane.Failure{Err: err, Fault: relayFault(err, clientIsTo)}
+	if handshake, ok := errors.AsType[*relay.HandshakeError](err); ok {
+		f.ReplyCode, f.ReplyText = handshake.Reply()
+		f.Remedy = policyRemedy(err)
+	}
+	if truncated, ok := errors.AsType[*relay.TruncatedError](err); ok {
+		f.ReplyCode, f.ReplyText = truncated.Reply()
+		f.Remedy = truncated.Remedy()
+	}
+	return f
+}
+
+// relayFault classifies how a data connection ended. An empty Code means that the session knows better.
+// clientIsTo says that the client is the end To.
+func relayFault(err error, clientIsTo bool) (f verdict.Fault) {
+	if errors.Is(err, relay.ErrClosed) || errors.Is(err, relay.ErrUnfinished) {
+		return verdict.Fault{}
+	}
+	if dial, ok := errors.AsType[*relay.DialError](err); ok {
+		f.Code, f.At, f.Err = verdict.CodeServerData, dial.To, withoutAddresses(dial.Err)
+		if (dial.Side == relay.To) == clientIsTo {
+			f.Code = verdict.CodeClientData
+		}
+		return f
+	}
+	if handshake, ok := errors.AsType[*relay.HandshakeError](err); ok {
+		_, f.Said = handshake.Reply()
+		f.Code, f.Err, f.Remedy = handshakeCode(handshake), handshake.Err.Error(), policyRemedy(err)
+		return f
+	}
+	if truncated, ok := errors.AsType[*relay.TruncatedError](err); ok {
+		f.Code, f.Said, f.Remedy = verdict.CodeTruncated, truncated.Error(), truncated.Remedy()
+		return f
+	}
+	f.Code, f.Err = verdict.CodeDataReset, err.Error()
+	if broken, ok := errors.AsType[*relay.BrokenError](err); ok {
+		f.Said, f.Err = "the client broke it", broken.Err.Error()
+		if (broken.Side == relay.To) != clientIsTo {
+			f.Said = "the server broke it"
+		}
+	}
+	return f
+}
+
+// withoutAddresses is an error's text without the addresses that package net puts before it.
+func withoutAddresses(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err.Error()
+	}
+	return err.Error()
+}
+
+// policyRemedy returns what the operator can do about a handshake that was refused; empty: not known.
+func policyRemedy(err error) string {
+	if policy, ok := errors.AsType[policyError](err); ok {
+		return policy.Remedy()
+	}
+	return ""
+}
+
+// handshakeCode says whose fault it is that a data connection has no TLS.
+func handshakeCode(e *relay.HandshakeError) verdict.Code {
+	if e.End == "server" {
+		return verdict.CodeServerReuse
+	}
+	if _, refused := errors.AsType[policyError](e); refused {
+		return verdict.CodeReuse
+	}
+	return verdict.CodeClientNoTLS
+}
+
+// openFailure is the error of a data connection that cannot be opened, for a forward with these passive ports.
+func openFailure(err error, ports forward.PortRange) error {
+	f := &dataplane.Failure{Err: err, Fault: verdict.Fault{Code: verdict.CodeNoPath, Err: err.Error()}}
+	if errors.Is(err, relay.ErrNoPorts) || errors.Is(err, kernelpath.ErrNoPorts) {
+		f.Fault = verdict.Fault{Code: verdict.CodeNoPorts, Ports: ports}
+	}
+	return f
+}
+
+// passthroughFailure is the error of a passthrough that cannot be opened.
+func passthroughFailure(err error) error {
+	f := &dataplane.Failure{Err: err}
+	if refused, ok := errors.AsType[*passthrough.Error](err); ok {
+		f.ReplyCode, f.ReplyText = refused.Reply()
+		f.Remedy = refused.Remedy()
+	}
+	return f
+}

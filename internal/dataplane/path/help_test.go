@@ -1,0 +1,193 @@
+package path
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/observe/sessions"
+)
+
+// fakeTables are the kernel's tables: they can be lost, and refuse everything then.
+type fakeTables struct {
+	mu           sync.Mutex
+	lost         bool
+	pinholes     map[pinhole.Pinhole]int
+	later        []pinhole.Pinhole // removed later
+	passthroughs map[pinhole.Passthrough]int
+	renewed      int
+	closed       int
+	errAdd       error
+}
+
+func (k *fakeTables) add(errLost error, do func()) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.lost:
+		return errLost
+	case k.errAdd != nil:
+		return k.errAdd
+	}
+	do()
+	return nil
+}
+
+func (k *fakeTables) setLost(lost bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lost = lost
+}
+
+func (k *fakeTables) open(h pinhole.Pinhole) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.pinholes[h]
+}
+
+// fakePinholes and fakePassthroughs are the two halves of the tables.
+type fakePinholes struct{ *fakeTables }
+
+func (k fakePinholes) Add(h pinhole.Pinhole) error {
+	return k.add(unix.ENOENT, func() { k.pinholes[h]++ })
+}
+
+func (k fakePinholes) Remove(h pinhole.Pinhole) error {
+	return k.add(nil, func() { delete(k.pinholes, h) })
+}
+
+func (k fakePinholes) Retire(h pinhole.Pinhole) {
+	_ = k.add(nil, func() {
+		delete(k.pinholes, h)
+		k.later = append(k.later, h)
+	})
+}
+
+func (k fakePinholes) Close() error { return k.add(nil, func() { k.closed++ }) }
+
+type fakePassthroughs struct{ *fakeTables }
+
+func (k fakePassthroughs) Add(p pinhole.Passthrough) error {
+	return k.add(unix.ENOENT, func() { k.passthroughs[p]++ })
+}
+
+func (k fakePassthroughs) Remove(p pinhole.Passthrough) error {
+	return k.add(nil, func() { delete(k.passthroughs, p) })
+}
+
+func (k fakePassthroughs) Renew() error { return k.add(unix.ENOENT, func() { k.renewed++ }) }
+
+func (k fakePassthroughs) Ranges() (ranges []forward.PortRange) {
+	_ = k.add(nil, func() {
+		for p := range k.passthroughs {
+			ranges = append(ranges, p.Ports)
+		}
+	})
+	return ranges
+}
+
+func (k fakePassthroughs) Close() error { return k.add(nil, func() { k.closed++ }) }
+
+// fakeFlow counts what the test says.
+type fakeFlow struct {
+	expected pinhole.Pinhole
+	progress sessions.Progress
+	severed  int
+	released []bool // used or not
+}
+
+func (f *fakeFlow) Progress() sessions.Progress { return f.progress }
+func (f *fakeFlow) Sever()                      { f.severed++ }
+func (f *fakeFlow) Release(used bool)           { f.released = append(f.released, used) }
+
+// stage is Paths over fake tables, with one forward.
+type stage struct {
+	*Paths
+	t       *testing.T
+	tables  *fakeTables
+	log     *strings.Builder
+	restore func() error // what Config.Restore does
+	forward forward.Resolved
+	flow    *fakeFlow // the last expectation
+	counts  bool      // somebody counts
+}
+
+var testPorts = forward.PortRange{First: 50000, Last: 50009}
+
+// newStage returns a stage whose tables are usable. The gateway's own address is 192.168.5.2, and every port
+// is free.
+func newStage(t *testing.T) *stage {
+	s := &stage{t: t, log: &strings.Builder{}, counts: true, forward: forward.Resolved{Forward: forward.Forward{
+		Name: "archive", Tracking: forward.TrackingProxy, PassivePorts: testPorts}}}
+	s.tables = &fakeTables{pinholes: map[pinhole.Pinhole]int{}, passthroughs: map[pinhole.Passthrough]int{}}
+	s.restore = func() error {
+		s.tables.setLost(false)
+		return nil
+	}
+	s.Paths = New(Config{Table: "ftpgate", Log: slog.New(slog.NewTextHandler(s.log, nil)),
+		Restore: func() error { return s.restore() }})
+	s.openTables = func(string, func(error)) (pinholeSet, passthroughSet, error) {
+		return fakePinholes{s.tables}, fakePassthroughs{s.tables}, nil
+	}
+	s.expect = func(hole pinhole.Pinhole) expectation {
+		if !s.counts {
+			return nil
+		}
+		s.flow = &fakeFlow{expected: hole}
+		return s.flow
+	}
+	s.free.ask = func(netip.AddrPort) bool { return true }
+	s.host.read = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.168.5.2")}, nil }
+	if err := s.Update([]forward.Resolved{s.forward}, true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// path returns the data path of the stage's forward.
+func (s *stage) path() dataplane.Path {
+	return s.For(func() forward.Resolved { return s.forward })
+}
+
+// open opens a pinhole, which the test closes.
+func (s *stage) open(hole pinhole.Pinhole) (dataplane.Data, netip.AddrPort) {
+	s.t.Helper()
+	data, listen, err := s.path().Open(s.t.Context(), hole, dataplane.DataTLS{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return data, listen
+}
+
+// passive is a pinhole between two ends that are beyond the gateway.
+func passive() pinhole.Pinhole {
+	return pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"), Listen: netip.MustParseAddrPort("192.168.5.2:0"),
+		Target: netip.MustParseAddrPort("203.0.113.21:40000"), SourceIP: netip.MustParseAddr("203.0.113.1")}
+}
+
+// onLoopback is a pinhole for a connection from 127.0.0.1 at 127.0.0.1, to a listener there.
+func onLoopback(to *net.TCPListener) pinhole.Pinhole {
+	addr := netip.MustParseAddr("127.0.0.1")
+	return pinhole.Pinhole{From: addr, Listen: netip.AddrPortFrom(addr, 0),
+		Target: to.Addr().(*net.TCPAddr).AddrPort(), SourceIP: addr}
+}
+
+// loopbackListener listens at a port of the system's choice.
+func loopbackListener(t *testing.T) *net.TCPListener {
+	t.Helper()
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}

@@ -1,0 +1,186 @@
+package path
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
+)
+
+// failureOf returns the Failure of an error, and fails the test where it has none.
+func failureOf(t *testing.T, err error) dataplane.Failure {
+	t.Helper()
+	f, ok := errors.AsType[*dataplane.Failure](err)
+	if !ok {
+		t.Fatalf("got error %v; want a Failure", err)
+	}
+	return *f
+}
+
+// A pinhole gets a port of the range that no rule and no program of the gateway has, and the kernel hears of
+// it when it is armed.
+func TestOpenByKernel(t *testing.T) {
+	s := newStage(t)
+	taken := netip.MustParseAddrPort("192.168.5.2:50004")
+	s.free.ask = func(at netip.AddrPort) bool { return at != taken }
+	reserving := forward.Resolved{Forward: forward.Forward{Name: "plc", Tracking: forward.TrackingNone,
+		Listen:      forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 50001},
+		ServerPorts: forward.PortRange{First: 50006, Last: 50009}}}
+	if err := s.Update([]forward.Resolved{s.forward, reserving}, true); err != nil {
+		t.Fatal(err)
+	}
+	var got []uint16
+	for range 4 {
+		data, listen := s.open(passive())
+		defer data.Close()
+		got = append(got, listen.Port())
+		hole := passive()
+		hole.Listen = listen
+		if s.tables.open(hole) != 0 {
+			t.Errorf("%s is open before it is armed", hole)
+		}
+		if err := data.Arm(); err != nil || s.tables.open(hole) != 1 {
+			t.Errorf("%s: got it %d times in the kernel, error %v; want once", hole, s.tables.open(hole), err)
+		}
+		if s.flow.expected != hole {
+			t.Errorf("got %s expected; want %s", s.flow.expected, hole)
+		}
+	}
+	if slices.Sort(got); !slices.Equal(got, []uint16{50000, 50002, 50003, 50005}) {
+		t.Errorf("got ports %d; want those that nobody has", got)
+	}
+	_, _, err := s.path().Open(t.Context(), passive(), dataplane.DataTLS{})
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPorts || f.Fault.Ports != testPorts || f.ReplyText != "" {
+		t.Errorf("got %+v; want no ports left of %s", f, testPorts)
+	}
+}
+
+// The relay carries what the kernel cannot, and says so when its ports are exhausted, too.
+func TestOpenByRelay(t *testing.T) {
+	s := newStage(t)
+	l := loopbackListener(t)
+	data, listen := s.open(onLoopback(l))
+	if o := data.Outcome(); o.Path != forward.DataRelay || !o.Counted || listen.Port() < 50000 {
+		t.Errorf("got %+v at %s; want the relay at a port of %s", o, listen, testPorts)
+	}
+	if o := data.Close(); !o.Complete || o.Failure != nil || !o.Over {
+		t.Errorf("never armed: got %+v; want it complete", o)
+	}
+	s.reserved.Store(&reservedPorts{ranges: map[netip.Addr][]forward.PortRange{{}: {testPorts}}})
+	_, _, err := s.path().Open(t.Context(), onLoopback(l), dataplane.DataTLS{})
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPorts || f.Fault.Ports != testPorts {
+		t.Errorf("got %+v; want no ports left of %s", f, testPorts)
+	}
+}
+
+// A forward that wants the kernel hears why it cannot have it; without tables the others are relayed.
+func TestOpenWithoutTables(t *testing.T) {
+	s := newStage(t)
+	if err := s.Update([]forward.Resolved{s.forward}, false); err != nil {
+		t.Fatal(err)
+	}
+	s.forward.Data = forward.DataKernel
+	_, _, err := s.path().Open(t.Context(), passive(), dataplane.DataTLS{})
+	const why = "ftpgate may not change the kernel's tables"
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPath || !strings.HasSuffix(f.Fault.Err, why) {
+		t.Errorf("got %+v; want that %s", f, why)
+	}
+	if s.tables.closed != 0 {
+		t.Error("the tables were closed; want them kept for when they are usable again")
+	}
+}
+
+// A bridge is always relayed, and its error is a Failure.
+func TestBridge(t *testing.T) {
+	s := newStage(t)
+	l := loopbackListener(t)
+	leg := pinhole.Leg{Target: onLoopback(l).Target}
+	data, err := s.path().Bridge(t.Context(), pinhole.Bridge{Client: leg, Server: leg}, dataplane.DataTLS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := data.Outcome(); o.Path != forward.DataRelay {
+		t.Errorf("got path %s; want the relay", o.Path)
+	}
+	data.Close()
+	_, err = s.path().Bridge(t.Context(), pinhole.Bridge{Client: leg}, dataplane.DataTLS{})
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPath {
+		t.Errorf("got %+v; want no data path", f)
+	}
+}
+
+// A passthrough is in the kernel while a session has it, and its range stays in the table for that long.
+func TestPassthroughByKernel(t *testing.T) {
+	s := newStage(t)
+	p := pinhole.Passthrough{From: netip.MustParseAddr("192.168.5.1"), Listen: netip.MustParseAddr("192.168.5.2"),
+		Ports: testPorts, Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1")}
+	handle, err := s.path().OpenPassthrough(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.PassthroughRanges(); !slices.Equal(got, []forward.PortRange{testPorts}) {
+		t.Errorf("got ranges %v; want %s", got, testPorts)
+	}
+	other := p
+	other.Target = netip.MustParseAddr("203.0.113.22")
+	_, err = s.path().OpenPassthrough(other)
+	if f := failureOf(t, err); f.Fault.Code != "" || f.ReplyText != "" || !strings.Contains(f.Error(), p.String()) {
+		t.Errorf("got %+v; want a failure that names %s", f, p)
+	}
+	handle.Close()
+	if got := s.PassthroughRanges(); len(got) != 0 {
+		t.Errorf("got ranges %v; want none", got)
+	}
+}
+
+// What the relay has to say of a passthrough the client hears, with 431.
+func TestPassthroughByRelay(t *testing.T) {
+	s := newStage(t)
+	addr := netip.MustParseAddr("127.0.0.1")
+	wide := pinhole.Passthrough{From: addr, Listen: addr, Ports: forward.PortRange{First: 10000, Last: 60000},
+		Target: netip.MustParseAddr("127.0.0.2"), SourceIP: addr}
+	_, err := s.path().OpenPassthrough(wide)
+	f := failureOf(t, err)
+	if f.ReplyCode != 431 || f.ReplyText != "the server has more ports for data than the gateway can open" || f.Remedy == "" {
+		t.Errorf("got %+v; want 431 with the reason and a remedy", f)
+	}
+	narrow := wide
+	port := onLoopback(loopbackListener(t)).Target.Port() // taken at 127.0.0.1, as it is
+	narrow.Ports = forward.PortRange{First: port, Last: port}
+	if _, err = s.path().OpenPassthrough(narrow); failureOf(t, err).ReplyCode != 431 {
+		t.Errorf("got error %v; want 431", err)
+	}
+	s.forward.Data = forward.DataKernel
+	_, err = s.path().OpenPassthrough(wide)
+	if f := failureOf(t, err); !strings.HasSuffix(f.Error(), "127.0.0.1 is the gateway itself") {
+		t.Errorf("got %v; want why the kernel cannot carry it", err)
+	}
+}
+
+// Update without a table's maps fails: the forwards are not served.
+func TestUpdateFails(t *testing.T) {
+	s := newStage(t)
+	s.tables.errAdd = errors.New("no answer")
+	if err := s.Update(nil, true); !errors.Is(err, s.tables.errAdd) || !strings.HasPrefix(err.Error(), "data path: ") {
+		t.Errorf("got error %v; want %v", err, s.tables.errAdd)
+	}
+	s.tables.errAdd = nil
+	fresh := New(Config{Table: "ftpgate", Log: s.Paths.log})
+	defer fresh.Close()
+	fresh.host.read = s.host.read
+	fresh.openTables = func(string, func(error)) (pinholeSet, passthroughSet, error) {
+		return nil, nil, errors.ErrUnsupported
+	}
+	if err := fresh.Update(nil, true); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("got error %v; want %v", err, errors.ErrUnsupported)
+	}
+	if got := fresh.PassthroughRanges(); got != nil {
+		t.Errorf("got ranges %v without tables; want none", got)
+	}
+}

@@ -1,0 +1,90 @@
+package relay
+
+import (
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dataplane/leg"
+)
+
+// firstBytes is how much a new connection takes for certain, in bytes: its send buffer has 16 KiB at least
+// (tcp_wmem in tcp(7)). Small files need no look at it.
+const firstBytes = 8 << 10
+
+// clearTransfer is a transfer with both ends in clear: data goes through splice(2), and an end's FIN is the end of
+// its data. Each direction has these states:
+//
+//	waiting --data--> splicing --no more at once--> waiting
+//	waiting --FIN--> ended, and the other end gets a FIN
+//	any --reset--> broken
+type clearTransfer struct{ *Transfer }
+
+// prepare has nothing to do.
+func (clearTransfer) prepare() bool { return true }
+
+// copy gives everything that the end side sends to the other one, and then its FIN.
+//
+// It waits for data, and for room at the other end, without a pipe, and takes one for what goes through at once:
+// neither an end that sends nothing nor one that reads nothing holds one (an ordinary user has 64 of full size,
+// pipe-user-pages-soft in proc_sys_fs(5)), the counters are exact at any moment, and a direction that carries
+// nothing but its FIN is never spliced.
+func (t clearTransfer) copy(side Side) error {
+	src, dst := t.ends[side], t.ends[side.other()]
+	readable, err := leg.NewReadable(src)
+	if err != nil {
+		return &BrokenError{side, err}
+	}
+	some := &io.LimitedReader{R: src} // package net looks into it and splices, as with src itself
+	for {
+		n, err := readable.Available()
+		if err != nil {
+			return &BrokenError{side, err}
+		}
+		if n == 0 {
+			break
+		}
+		some.N = int64(n)
+		if err := t.splice(side, some); err != nil {
+			return err
+		}
+	}
+	if t.brokeUnseen(side) {
+		return &BrokenError{side, unix.ECONNRESET}
+	}
+	t.markEnded(side) // before the FIN: brokeUnseen counts on it
+	if err := dst.CloseWrite(); err != nil {
+		return &BrokenError{side.other(), err}
+	}
+	return nil
+}
+
+// splice passes on as much of what the end side has sent as the other one takes at once.
+func (t clearTransfer) splice(side Side, some *io.LimitedReader) error {
+	dst := t.ends[side.other()]
+	if some.N > firstBytes || t.bytes[side].Load() > 0 {
+		room, err := leg.Room(dst)
+		if err != nil {
+			return &BrokenError{side.other(), err}
+		}
+		some.N = min(some.N, int64(room))
+	}
+	sent, err := io.Copy(dst, some)
+	t.bytes[side].Add(sent)
+	switch {
+	case err == nil:
+		return nil
+	case isGone(dst):
+		return &BrokenError{side.other(), err}
+	}
+	return &BrokenError{side, err}
+}
+
+// closedCleanly is false: without TLS a reset is never the end of an end.
+func (clearTransfer) closedCleanly(Side) bool { return false }
+
+// shortenHandshake has nothing to do.
+func (clearTransfer) shortenHandshake() {}
+
+// notResumed is false: there is no TLS.
+func (clearTransfer) notResumed() bool { return false }

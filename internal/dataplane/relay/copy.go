@@ -1,0 +1,125 @@
+package relay
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dataplane/socket"
+)
+
+// copyBoth carries data in both directions until both have ended or one has failed.
+func (t *Transfer) copyBoth() {
+	t.result.Joined = time.Now()
+	if !t.copier.prepare() {
+		return
+	}
+	var back sync.WaitGroup
+	back.Go(func() { t.flow(To) })
+	t.flow(From)
+	back.Wait()
+}
+
+// flow carries what the end side sends, and then watches that end until the other direction has ended too: an
+// end that has sent its last byte can still break.
+func (t *Transfer) flow(side Side) {
+	if err := t.copier.copy(side); err != nil {
+		t.drain(side, err)
+		t.fail(err)
+		return
+	}
+	if t.bothEnded() {
+		// Only watchForReset, if anything, still reads.
+		for _, c := range t.ends {
+			_ = c.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed one, which nobody watches
+		}
+		return
+	}
+	if err := t.watchForReset(side); err != nil && !t.copier.closedCleanly(side) {
+		t.drain(side, err)
+		t.fail(err)
+	}
+}
+
+// bothEnded reports whether both ends have sent their FIN and all that came before was passed on.
+func (t *Transfer) bothEnded() bool { return t.ended[From].Load() && t.ended[To].Load() }
+
+// markEnded notes that the end side has sent its last byte and that all of it was passed on.
+func (t *Transfer) markEnded(side Side) { t.ended[side].Store(true) }
+
+// brokeUnseen reports that the end side, which reads as if it had ended in order, has broken. A socket reports its
+// reset once: where the direction that writes to it took that report, the direction that reads sees an end. A
+// socket is closed in order only after our own FIN, which follows the last byte of the other direction. (That is
+// looked at twice: the other direction may end in between.)
+func (t *Transfer) brokeUnseen(side Side) bool {
+	back := &t.ended[side.other()]
+	return !back.Load() && isGone(t.ends[side]) && !back.Load()
+}
+
+// drain lets what an end sent before it broke reach the other one ahead of the reset, as it does without a gateway
+// between them: there are clients that reset behind the last byte of a whole file (TLS session tickets that they
+// have not read make the kernel do so).
+func (t *Transfer) drain(side Side, err error) {
+	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
+		return
+	}
+	raw, err := t.ends[side.other()].SyscallConn()
+	if err != nil {
+		return
+	}
+	late := time.NewTimer(t.settleTime)
+	defer late.Stop()
+	tick := time.NewTicker(firstPoll)
+	defer tick.Stop()
+	for {
+		unsent := 0
+		if socket.Control(raw, func(fd int) (err error) {
+			unsent, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ) // not acknowledged, tcp(7)
+			return err
+		}) != nil || unsent == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late.C:
+			return
+		case <-t.broken:
+			return
+		}
+	}
+}
+
+// isGone reports whether the connection is no more: reset, timed out, or closed in order by both.
+func isGone(c *net.TCPConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	return socket.Control(raw, func(fd int) error {
+		_, err := syscall.Getpeername(fd) // that of x/sys makes a second system call
+		return err
+	}) != nil
+}
+
+// watchForReset waits until both directions have ended. It returns an error if the end side, which has sent its
+// FIN, breaks before.
+func (t *Transfer) watchForReset(side Side) error {
+	raw, err := t.ends[side].SyscallConn()
+	if err != nil {
+		return nil // closed: the other direction has failed and has said why
+	}
+	errno := 0
+	err = raw.Read(func(fd uintptr) bool {
+		var errGet error
+		errno, errGet = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		return errno != 0 || errGet != nil
+	})
+	if err != nil || errno == 0 || t.bothEnded() {
+		return nil // woken by the other direction, or nothing is left that could break
+	}
+	return &BrokenError{side, syscall.Errno(errno)}
+}

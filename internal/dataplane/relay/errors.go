@@ -1,0 +1,104 @@
+package relay
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+)
+
+var (
+	// ErrNobody says that the peer of a pinhole did not connect in time.
+	ErrNobody = errors.New("nobody connected")
+	// ErrClosed says that the transfer was closed before it had ended.
+	ErrClosed = errors.New("closed")
+	// ErrUnfinished says that Finish was cancelled before the transfer had ended.
+	ErrUnfinished = errors.New("not finished")
+)
+
+// DialError says that an end could not be connected to.
+type DialError struct {
+	Side Side
+	To   netip.AddrPort
+	Err  error
+}
+
+func (e *DialError) Error() string { return fmt.Sprintf("dial %s: %v", e.To, e.Err) }
+func (e *DialError) Unwrap() error { return e.Err }
+
+// BrokenError says which end broke a running transfer, by a reset or by silence.
+type BrokenError struct {
+	Side Side
+	Err  error
+}
+
+func (e *BrokenError) Error() string { return fmt.Sprintf("broken by the end %q: %v", e.Side, e.Err) }
+func (e *BrokenError) Unwrap() error { return e.Err }
+
+// The ends of FTP, as errors name them.
+const (
+	endClient = "client"
+	endServer = "server"
+)
+
+// HandshakeError says with which end the TLS handshake failed. It wraps the error of crypto/tls, and with it that
+// of a config's VerifyConnection.
+type HandshakeError struct {
+	Side Side
+	End  string // "client" or "server"
+	Err  error
+}
+
+func (e *HandshakeError) Error() string {
+	return fmt.Sprintf("handshake with the %s: %v", e.End, e.Err)
+}
+func (e *HandshakeError) Unwrap() error { return e.Err }
+
+// Reply returns the error for the FTP client, with 522 (RFC 4217 section 10.2). It uses the words of Err where
+// that has some, in a method Plain() string.
+func (e *HandshakeError) Reply() (code int, text string) {
+	var worded interface{ Plain() string }
+	var noTLS tls.RecordHeaderError
+	switch {
+	case errors.As(e.Err, &worded):
+		text = worded.Plain()
+	case errors.As(e.Err, &noTLS):
+		text = fmt.Sprintf("the %s does not speak TLS on the data connection", e.End)
+	case errors.Is(e.Err, os.ErrDeadlineExceeded):
+		text = fmt.Sprintf("the %s's TLS handshake on the data connection took too long", e.End)
+	case errors.Is(e.Err, io.EOF):
+		text = fmt.Sprintf("the %s closed the data connection before its TLS handshake was done", e.End)
+	default:
+		text = fmt.Sprintf("the %s's TLS handshake on the data connection failed", e.End)
+	}
+	return 522, text
+}
+
+// TruncatedError says that an end's data ended as only an attacker, a fault or careless software ends it: TLS
+// marks the end with close_notify (RFC 8446 section 6.1), and that did not come.
+type TruncatedError struct {
+	End    string // "client" or "server"
+	Inside bool   // in the middle of a record: then it is cut short for certain
+}
+
+// Reply returns the error for the FTP client.
+func (e *TruncatedError) Reply() (code int, text string) { return 426, e.Error() }
+
+func (e *TruncatedError) Error() string {
+	if e.Inside {
+		return fmt.Sprintf("the %s's data ended inside a TLS record, it is cut short", e.End)
+	}
+	return fmt.Sprintf("the %s's data ended without TLS's close_notify, it may be cut short", e.End)
+}
+
+// Remedy returns what the operator can do.
+func (e *TruncatedError) Remedy() string {
+	if e.Inside {
+		return fmt.Sprintf("see in the %[1]s's log why its data connection was closed, or what stands between the gateway "+
+			"and the %[1]s", e.End)
+	}
+	return fmt.Sprintf(`if the %[1]s is known never to send close_notify, set tls.%[1]s_close_notify = "optional": `+
+		`the gateway then takes what an attacker has cut short for complete`, e.End)
+}

@@ -1,0 +1,159 @@
+package relay
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/leg"
+)
+
+// tlsTransfer is a transfer with TLS on one leg at least: data goes through this process, and an end has to say
+// that its data is complete (close_notify). Its states, once both ends stand:
+//
+//	TLS with the server waits for TransferStarted; a leg in clear is watched
+//	handshaking --all handshakes done--> copying --both ends have ended--> over
+//	handshaking --one fails--> closing after the alert --> over
+//	any --reset, or an end without close_notify--> broken
+type tlsTransfer struct {
+	*Transfer
+	tls  [2]legTLS
+	legs [2]*leg.Leg // once both ends stand
+
+	// heard is closed, by side, when it is known what the end has to say: it has sent data, or has ended.
+	heard     [2]chan struct{}
+	heardOnce [2]sync.Once
+
+	unresumed atomic.Bool // the server has not resumed the TLS session of its control connection
+
+	// These are guarded by Transfer.mu.
+	handshaken bool // the handshakes are over
+	shortened  bool // shortenHandshake was called before that
+}
+
+// legTLS is the TLS of one leg. On data connections the FTP client is the TLS client, whoever has connected (RFC
+// 4217 section 7): so the gateway is the TLS server on the client's leg, and the TLS client on the server's.
+type legTLS struct {
+	config              *tls.Config     // nil: in clear
+	end                 string          // "client" or "server"
+	closeNotifyOptional bool            // TCP's FIN alone may end its data, which anybody on the way can forge
+	transferStarted     <-chan struct{} // no handshake before it is closed; nil: at once
+
+	helloTime, handshakeTime time.Duration
+}
+
+// newTLSTransfer returns the TLS part of t. client is the side of FTP's client.
+func (p *Path) newTLSTransfer(t *Transfer, client Side, d dataplane.DataTLS) *tlsTransfer {
+	hello := orDefault(p.HelloTime, DefaultHelloTime)
+	handshake := orDefault(p.HandshakeTime, DefaultHandshakeTime)
+	tt := &tlsTransfer{Transfer: t, heard: [2]chan struct{}{make(chan struct{}), make(chan struct{})}}
+	tt.tls[client] = legTLS{d.Client, endClient, d.ClientCloseNotifyOptional, nil, hello, handshake}
+	tt.tls[client.other()] = legTLS{d.Server, endServer, d.ServerCloseNotifyOptional, d.TransferStarted, hello, handshake}
+	return tt
+}
+
+// usesTLS reports whether the gateway speaks TLS on the leg of an end.
+func (t *tlsTransfer) usesTLS(side Side) bool { return t.tls[side].config != nil }
+
+// notResumed reports that TLS with the server was set up without resuming a session.
+func (t *tlsTransfer) notResumed() bool { return t.unresumed.Load() }
+
+// copy decrypts and encrypts everything that the end side sends. What was encrypted for an end that broke before
+// all of it was sent does not count as passed on.
+func (t *tlsTransfer) copy(side Side) error {
+	defer t.firstData(side)
+	src, dst := t.legs[side], t.legs[side.other()]
+	for {
+		if err := src.Wait(); err != nil {
+			return t.conclude(side, err)
+		}
+		buf := leg.Borrow()
+		n, err := src.Read(buf[:leg.BufferSize])
+		var errWrite error
+		if n > 0 {
+			errWrite = dst.Write(buf[:n])
+		}
+		leg.Return(buf)
+		if errWrite != nil {
+			return &BrokenError{side.other(), errWrite}
+		}
+		if n > 0 && t.bytes[side].Add(int64(n)) == int64(n) {
+			t.firstData(side)
+		}
+		if err != nil {
+			return t.conclude(side, err)
+		}
+	}
+}
+
+// firstData notes that it is known what the end side has to say.
+func (t *tlsTransfer) firstData(side Side) { t.heardOnce[side].Do(func() { close(t.heard[side]) }) }
+
+// conclude passes the end of a direction on: close_notify, FIN or both, as the other leg has it. err is how the
+// end side ended: io.EOF, or that it did not.
+func (t *tlsTransfer) conclude(side Side, err error) error {
+	src, dst := t.legs[side], t.legs[side.other()]
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &BrokenError{side, &TruncatedError{t.tls[side].end, true}}
+	case err != io.EOF:
+		return &BrokenError{side, err}
+	case !src.SawCloseNotify():
+		if t.brokeUnseen(side) {
+			return &BrokenError{side, unix.ECONNRESET}
+		}
+		if src.UsesTLS() && !t.mayEndWithoutCloseNotify(side) {
+			return &BrokenError{side, &TruncatedError{t.tls[side].end, false}}
+		}
+	}
+	t.markEnded(side)
+	t.firstData(side)
+	if err := dst.CloseWrite(); err != nil && !t.closedCleanly(side.other()) {
+		return &BrokenError{side.other(), err}
+	}
+	return nil
+}
+
+// mayEndWithoutCloseNotify reports whether the end of a TLS connection without close_notify is the end of its
+// data, and not a truncation.
+//
+// An end that has sent data has to say that it was all. One that only receives has nothing that could be cut
+// short, and many such ends just close: clients after a download, servers after an upload. Nobody here knows
+// which end is to send before data comes; and a file may be empty. If the FIN of an end that has sent nothing
+// were simply passed on, then an attacker's FIN at the very start would become an empty file, with close_notify
+// from us: with our word for what the sender never said.
+//
+// So the other end has to have shown that this one receives: it has sent data itself, or has ended in order (an
+// empty file's sender comes first: the receiver closes because of it). An end that closes because of either does
+// so after it was passed on through here; settleTime is for what overtakes it between two goroutines. If nothing
+// comes, the transfer is broken: an empty file without close_notify, or an end that went away before it began.
+func (t *tlsTransfer) mayEndWithoutCloseNotify(side Side) bool {
+	if t.tls[side].closeNotifyOptional {
+		return true
+	}
+	if t.bytes[side].Load() > 0 {
+		return false
+	}
+	late := time.NewTimer(t.settleTime)
+	defer late.Stop()
+	select {
+	case <-t.heard[side.other()]:
+	case <-late.C:
+	case <-t.ctx.Done():
+	}
+	return t.bytes[side.other()].Load() > 0 || t.ended[side.other()].Load()
+}
+
+// closedCleanly reports that an end with TLS had ended in order before its connection failed, and that nothing was
+// to be delivered to it. A client does not break an upload when it closes after close_notify and does not read
+// what TLS itself sends: session tickets (RFC 8446 section 4.6.1), and our close_notify. Its kernel resets such
+// a connection.
+func (t *tlsTransfer) closedCleanly(side Side) bool {
+	return t.usesTLS(side) && t.ended[side].Load() && t.bytes[side.other()].Load() == 0
+}

@@ -1,0 +1,255 @@
+package relay
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
+)
+
+// authority returns a certificate that is its own authority, for the gateway as well as for the server.
+var authority = sync.OnceValue(func() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"ftp.test"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+})
+
+// serving and dialling are what the one and the other end of TLS need.
+func serving() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{authority()}, DynamicRecordSizingDisabled: true}
+}
+
+func dialling() *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(authority().Leaf)
+	return &tls.Config{RootCAs: roots, ServerName: "ftp.test", DynamicRecordSizingDisabled: true,
+		ClientSessionCache: tls.NewLRUClientSessionCache(1)} // else servers send no tickets
+}
+
+// version has a config speak one version only.
+func version(c *tls.Config, v uint16) *tls.Config {
+	if c != nil {
+		c.MinVersion, c.MaxVersion = v, v
+	}
+	return c
+}
+
+// legs says on which legs the gateway speaks TLS.
+type legs struct{ client, server bool }
+
+func (l legs) String() string {
+	return map[legs]string{{}: "clear", {true, false}: "client", {false, true}: "server", {true, true}: "both"}[l]
+}
+
+// dataTLS are the gateway's.
+func (l legs) dataTLS() (s dataplane.DataTLS) {
+	if l.client {
+		s.Client = serving()
+	}
+	if l.server {
+		s.Server = dialling()
+	}
+	return s
+}
+
+var tlsLegs = []legs{{true, false}, {false, true}, {true, true}}
+
+// party is a peer of the gateway: in clear, or with TLS.
+type party struct {
+	tcp *net.TCPConn
+	tls *tls.Conn // nil: in clear
+}
+
+func (e party) Read(p []byte) (int, error) {
+	if e.tls != nil {
+		return e.tls.Read(p)
+	}
+	return e.tcp.Read(p)
+}
+
+func (e party) Write(p []byte) (int, error) {
+	if e.tls != nil {
+		return e.tls.Write(p)
+	}
+	return e.tcp.Write(p)
+}
+
+// CloseWrite partys the party's data as it should be.
+func (e party) CloseWrite() error {
+	if e.tls != nil {
+		if err := e.tls.Handshake(); err != nil {
+			return err
+		}
+		if err := e.tls.CloseWrite(); err != nil {
+			return err
+		}
+	}
+	return e.tcp.CloseWrite()
+}
+
+// handshake has both ends do theirs, at the same time.
+func handshake(t testing.TB, ends ...party) {
+	t.Helper()
+	var all sync.WaitGroup
+	errs := make([]error, len(ends))
+	for i, e := range ends {
+		if e.tls != nil {
+			all.Go(func() { errs[i] = e.tls.Handshake() })
+		}
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mode is how the partys of a transfer connect.
+type mode string
+
+const (
+	passive mode = "passive"
+	active  mode = "active"
+	bridged mode = "bridge"
+)
+
+// client returns the side of FTP's client.
+func (m mode) client() Side {
+	if m == active {
+		return To
+	}
+	return From
+}
+
+// connect connects both ends over a transfer of p, without any TLS so far.
+func connect(t testing.TB, p *Path, m mode, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv *net.TCPConn) {
+	t.Helper()
+	if m == bridged {
+		a, b := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
+		tr, err := p.Bridge(context.Background(), pinhole.Bridge{
+			Client: pinhole.Leg{SourceIP: relaytest.Gateway, Target: relaytest.LocalAddrPort(a.Addr())},
+			Server: pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(b.Addr())},
+		}, dataTLS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owned(t, tr)
+		return tr, relaytest.Accept(t, a), relaytest.Accept(t, b)
+	}
+	l := relaytest.Listen(t, relaytest.Server)
+	h := hole(l)
+	h.Active = m == active
+	tr, err := p.Open(context.Background(), h, dataTLS)
+	if err == nil {
+		owned(t, tr)
+		err = tr.Arm()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	comes := relaytest.Dial(t, relaytest.Peer, tr.At())
+	listens := relaytest.Accept(t, l)
+	if m == active {
+		return tr, listens, comes
+	}
+	return tr, comes, listens
+}
+
+// connectTLS connects both ends over a transfer of p, and has them speak TLS where the gateway does, with
+// version v or any (0). Their handshakes are not done yet.
+func connectTLS(t testing.TB, p *Path, m mode, v uint16, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
+	t.Helper()
+	tr, c, s := connect(t, p, m, dataTLS)
+	client, srv = party{tcp: c}, party{tcp: s}
+	if dataTLS.Client != nil {
+		client.tls = tls.Client(c, version(dialling(), v))
+	}
+	if dataTLS.Server != nil {
+		srv.tls = tls.Server(s, version(serving(), v))
+	}
+	return tr, client, srv
+}
+
+// joinedTLS returns a passive transfer with both its ends, all handshakes done.
+func joinedTLS(t testing.TB, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
+	t.Helper()
+	tr, client, srv = connectTLS(t, path(), passive, 0, dataTLS)
+	handshake(t, client, srv)
+	return tr, client, srv
+}
+
+// wantEnd reads e to the party that the gateway told in order.
+func wantEnd(t testing.TB, who string, e party, want []byte) {
+	t.Helper()
+	got, err := io.ReadAll(e)
+	if string(got) != string(want) || err != nil {
+		t.Errorf("%s: got %d bytes, equal %t, %v; want %d", who, len(got), string(got) == string(want), err, len(want))
+	}
+	if e.tls != nil && err == nil {
+		// crypto/tls takes a FIN between two records for the party, but a close_notify stays its last word.
+		if n, err := e.tcp.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("%s: got %d bytes and %v behind close_notify; want a FIN", who, n, err)
+		}
+	}
+}
+
+// wantEndReset reads e to the reset, and counts what came before.
+func wantEndReset(t testing.TB, who string, e party) {
+	t.Helper()
+	if n, err := io.Copy(io.Discard, e); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%s: got %d bytes, then %v; want a reset", who, n, err)
+	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		t.Errorf("%s: got %v; want a reset", who, err)
+	}
+}
+
+// tell sends word from one party to the other, so that both are known to be joined.
+func tell(t testing.TB, from, to party, word string) {
+	t.Helper()
+	if _, err := io.WriteString(from, word); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(word))
+	if _, err := io.ReadFull(to, got); err != nil || string(got) != word {
+		t.Fatalf("got %q, %v; want %q", got, err, word)
+	}
+}
+
+// at returns who is at fault and who is not, by whose leg is meant.
+func at(who string, client, srv party) (breaker, other party) {
+	if who == endClient {
+		return client, srv
+	}
+	return srv, client
+}
+
+// sideOf returns the side of an end of a passive transfer.
+func sideOf(who string) Side {
+	if who == endClient {
+		return From
+	}
+	return To
+}

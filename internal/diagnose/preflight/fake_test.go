@@ -1,0 +1,92 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
+	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/system"
+)
+
+var errBroken = errors.New("it is broken")
+
+// fakeHost is a host without faults, whose process may do everything; tests change it.
+func fakeHost() host {
+	facts := soundHost()
+	return host{
+		addresses:     func() ([]netip.Addr, error) { return facts.Addresses, nil },
+		interfaces:    func() ([]string, error) { return facts.Interfaces, nil },
+		listeners:     func() ([]system.Listener, error) { return nil, nil },
+		withProcesses: func(all ...system.Listener) []system.Listener { return all },
+		legacyFilter:  func() bool { return false },
+		claim:         func(string) (*system.Claim, error) { return nil, nil },
+		claimed:       func(string) (bool, int, error) { return false, 0, nil },
+		mayAdminister: func() (bool, error) { return true, nil },
+		loadModules: func(_ context.Context, names ...string) (modules []system.Module) {
+			for _, name := range names {
+				modules = append(modules, system.Module{Name: name, State: system.ModulePresent})
+			}
+			return modules
+		},
+		findModules: func(names ...string) (found []system.Found) {
+			for _, name := range names {
+				found = append(found, system.Found{Name: name, State: system.ModulePresent})
+			}
+			return found
+		},
+	}
+}
+
+// fakeTables is an nftables in memory.
+type fakeTables struct {
+	listens  map[string][]forward.Listen // by table
+	refusing []nft.ForwardChain
+	err      error // of every read
+	refuses  error // what the kernel says to a table
+	noLog    bool  // the kernel takes no table that logs
+
+	tried, applied []ruleset.Table
+	removed        []string
+	closed         bool
+}
+
+func (f *fakeTables) Tables() ([]string, error) {
+	var names []string
+	for name := range f.listens {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, f.err
+}
+
+func (f *fakeTables) Listens(table string) ([]forward.Listen, error) { return f.listens[table], f.err }
+
+func (f *fakeTables) RefusingForwardChains() ([]nft.ForwardChain, error) { return f.refusing, f.err }
+
+func (f *fakeTables) Probe(t ruleset.Table) error {
+	f.tried = append(f.tried, t)
+	if f.noLog && strings.Contains(t.Text(), "log ") {
+		return errBroken
+	}
+	return f.refuses
+}
+
+func (f *fakeTables) Apply(t ruleset.Table, sweep ...string) error {
+	f.applied, f.removed = append(f.applied, t), append(f.removed, sweep...)
+	return nil
+}
+
+func (f *fakeTables) Remove(name string) error {
+	f.removed = append(f.removed, name)
+	return nil
+}
+
+func (f *fakeTables) Close() error {
+	f.closed = true
+	return nil
+}

@@ -1,0 +1,220 @@
+// Package preflight finds, before the first client comes, what on this host is in the way of forwards.
+//
+// Check decides, and is pure: facts in, findings out. Two types read the facts around it:
+//
+//   - Prober, for a daemon that starts or reloads: it claims the table's name, loads modules and has the kernel try
+//     the ruleset, and it is what the gateway writes its table with.
+//   - Examination, for "ftpgate doctor": it reads the same facts beside a running daemon or without one, and
+//     changes nothing.
+//
+// Both ask Linux by way of host, tableReader and tableWriter, so that tests need no root.
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
+	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/system"
+)
+
+// modprobeTime bounds the loading of kernel modules, which reads them from disk.
+const modprobeTime = 10 * time.Second
+
+// tableWriter changes what nftables has; *nft.Conn is one.
+type tableWriter interface {
+	Probe(ruleset.Table) error
+	Apply(t ruleset.Table, sweep ...string) error
+	Remove(name string) error
+	Close() error
+}
+
+// Prober looks at the host for a daemon, and writes the gateway's table where this process can have one. It is for
+// one goroutine, which calls Probe first.
+type Prober struct {
+	Ours     func(netip.AddrPort) bool // reports whether this process listens there; set before Probe
+	Dead     []string                  // tables of ftpgates that no longer run, to be removed
+	Usable   bool                      // this process can have tables in the kernel
+	Unusable []finding.Finding         // why not
+
+	host     host
+	table    string
+	reader   tableReader // nil: no connection to nftables
+	writer   tableWriter // as reader
+	errOpen  error       // why there is none
+	unlogged bool        // the kernel has tables, but logs no packets
+}
+
+// OpenProber returns a prober for the daemon whose table has this name. The caller closes it.
+func OpenProber(table string) *Prober {
+	p := &Prober{host: linux(), table: table}
+	if kernel, err := nft.Open(); err != nil {
+		p.errOpen = err
+	} else {
+		p.reader, p.writer = kernel, kernel
+	}
+	return p
+}
+
+// Close closes the connection to nftables.
+func (p *Prober) Close() {
+	if p.writer != nil {
+		_ = p.writer.Close() // a socket without anything to flush
+	}
+}
+
+// Apply installs a table as nft.Conn does. It does nothing where this process can have none: the gateway asks for
+// one then only if every forward can do without (Probe).
+func (p *Prober) Apply(t ruleset.Table, sweep ...string) error {
+	if !p.Usable {
+		return nil
+	}
+	if p.unlogged {
+		t = t.WithoutLog()
+	}
+	return p.writer.Apply(t, sweep...)
+}
+
+// Remove removes a table, where this process can have one.
+func (p *Prober) Remove(name string) error {
+	if !p.Usable {
+		return nil
+	}
+	return p.writer.Remove(name)
+}
+
+// Claim makes the table's name this process's own, so that no two daemons have one table. The claim is nil if there
+// are findings.
+func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
+	claim, err := p.host.claim(p.table)
+	var taken *system.ClaimedError
+	switch {
+	case errors.As(err, &taken) && taken.PID == 0:
+		return nil, []finding.Finding{{
+			Text:   fmt.Sprintf("table inet %s belongs to an ftpgate in another container", p.table),
+			Remedy: "stop that one first; to change what it serves, reload it",
+		}}
+	case taken != nil:
+		return nil, []finding.Finding{{
+			Text:   fmt.Sprintf("table inet %s belongs to another running ftpgate (pid %d)", p.table, taken.PID),
+			Remedy: fmt.Sprintf("stop that one first (kill %d); to change what it serves, reload it", taken.PID),
+		}}
+	case err != nil:
+		return nil, []finding.Finding{{Text: err.Error(), Remedy: "this should not happen; please report it"}}
+	}
+	return claim, nil
+}
+
+// Probe returns everything that is in the forwards' way on this host, and sets Dead, Usable and Unusable. Where this
+// process cannot have tables, that is a finding only for forwards that need them.
+func (p *Prober) Probe(ctx context.Context, forwards []forward.Resolved) []finding.Finding {
+	facts, findings := p.host.readHost(forwards, p.Ours)
+	tables := p.probeTables(ctx, &facts, forwards)
+	faults := finding.Faults(tables)
+	p.Usable, p.Unusable = len(faults) == 0, faults
+	if p.Usable || slices.ContainsFunc(forwards, needsKernel) {
+		findings = append(findings, tables...)
+	}
+	return append(findings, Check(facts, forwards)...)
+}
+
+func needsKernel(f forward.Resolved) bool { return f.NeedsKernel() }
+
+// Examine checks forwards whose addresses have changed against the host and its tables as they are now.
+func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {
+	facts, findings := p.host.readHost(forwards, p.Ours)
+	if p.Usable {
+		findings = append(findings, p.readTables(&facts)...)
+	}
+	return append(findings, Check(facts, forwards)...)
+}
+
+// readTables reads nftables' facts, and finds the tables of dead ftpgates.
+func (p *Prober) readTables(facts *Facts) (findings []finding.Finding) {
+	p.Dead, findings = p.host.readTables(p.reader, p.table, facts)
+	return findings
+}
+
+// probeTables finds out whether this process can have the table that the forwards need.
+func (p *Prober) probeTables(ctx context.Context, facts *Facts, forwards []forward.Resolved) []finding.Finding {
+	if ok, err := p.host.mayAdminister(); err != nil || !ok {
+		return []finding.Finding{{
+			Text:   "this process may not change the network: it lacks CAP_NET_ADMIN",
+			Remedy: finding.RemedyPrivilege,
+		}}
+	}
+	if p.reader == nil {
+		return []finding.Finding{noNftables(p.errOpen)}
+	}
+	if findings := p.readTables(facts); len(findings) > 0 {
+		return findings
+	}
+	findings := p.loadHelper(ctx, forwards)
+	switch err := p.tryTable(forwards); {
+	case err == nil:
+	case errors.Is(err, unix.EPERM):
+		findings = append(findings, finding.Finding{
+			Text:   "the kernel does not let this process change nftables, though it has CAP_NET_ADMIN",
+			Remedy: "run it in the host's user namespace, or in a network namespace of its own",
+		})
+	case finding.Worst(findings) != finding.Fault: // else the missing helper explains it
+		findings = append(findings, noNftables(err))
+	}
+	return findings
+}
+
+// tryTable has the kernel check the forwards' table without installing it.
+func (p *Prober) tryTable(forwards []forward.Resolved) error {
+	table := ruleset.Build(p.table, forwards)
+	for i := range table.Sets { // one element needs as much of the kernel as all of them
+		elements := table.Sets[i].Elements
+		table.Sets[i].Elements = elements[:min(1, len(elements))]
+	}
+	err := p.writer.Probe(table)
+	p.unlogged = err != nil && p.writer.Probe(table.WithoutLog()) == nil
+	if p.unlogged {
+		return nil // the monitor says what is missing then
+	}
+	return err
+}
+
+// helperModules are the helper that kernel tracking needs, and its part that rewrites the dialogue: nothing loads
+// that one by itself, and without it the helper fails silently.
+var helperModules = [...]string{"nf_conntrack_ftp", "nf_nat_ftp"}
+
+// loadHelper loads the modules of kernel tracking, if a forward has that.
+func (p *Prober) loadHelper(ctx context.Context, forwards []forward.Resolved) []finding.Finding {
+	tracked := func(f forward.Resolved) bool { return f.Tracking == forward.TrackingKernel }
+	if !slices.ContainsFunc(forwards, tracked) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, modprobeTime)
+	defer cancel()
+	var findings []finding.Finding
+	for _, m := range p.host.loadModules(ctx, helperModules[:]...) {
+		if m.State == system.ModuleMissing || m.State == system.ModuleUnknown {
+			findings = append(findings, noHelper(m))
+		}
+	}
+	return findings
+}
+
+func noHelper(m system.Module) finding.Finding {
+	f := finding.Finding{
+		Text:   fmt.Sprintf("tracking kernel needs the kernel module %s, which is %s: %s", m.Name, m.State, m.Why),
+		Remedy: finding.RemedyModules + ", or use tracking none with server_ports",
+	}
+	if m.State == system.ModuleUnknown {
+		f.Severity = finding.Warning
+	}
+	return f
+}

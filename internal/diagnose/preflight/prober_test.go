@@ -1,0 +1,230 @@
+package preflight
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
+	"ftpgate/internal/kernel/system"
+)
+
+// testProber is a prober of a host without faults.
+func testProber() (*Prober, *fakeTables) {
+	tables := &fakeTables{}
+	return &Prober{host: fakeHost(), table: "ftpgate", reader: tables, writer: tables,
+		Ours: func(netip.AddrPort) bool { return false }}, tables
+}
+
+func tracked() forward.Resolved { return testForward("192.168.5.2:2121", "203.0.113.21") }
+
+// either may be carried by the kernel, and by the relay.
+func either() forward.Resolved { return testForward("192.168.5.2:2121", "203.0.113.21", proxied) }
+
+func missing(state system.ModuleState) func(context.Context, ...string) []system.Module {
+	return func(context.Context, ...string) []system.Module {
+		return []system.Module{{Name: "nf_nat_ftp", State: state, Why: "not found"}}
+	}
+}
+
+// What keeps this process from having tables is a finding only for forwards that need them.
+func TestProbe(t *testing.T) {
+	const nftables = "the kernel's nftables cannot be used: it is broken: " +
+		"use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET (modprobe nf_tables)"
+	const helper = "tracking kernel needs the kernel module nf_nat_ftp, which is %s: not found: " +
+		"install the kernel's extra modules (linux-modules-extra-$(uname -r), kernel-modules-extra), " +
+		"or use tracking none with server_ports"
+	for _, tt := range []struct {
+		name   string
+		change func(*Prober, *fakeTables)
+		why    string // there are no tables; empty: there are
+		want   string // beside why, of a forward with kernel tracking
+	}{
+		{"sound", func(*Prober, *fakeTables) {}, "", ""},
+		{"no privilege", func(p *Prober, _ *fakeTables) {
+			p.host.mayAdminister = func() (bool, error) { return false, nil }
+		}, "this process may not change the network: it lacks CAP_NET_ADMIN: " + finding.RemedyPrivilege, ""},
+		{"privilege unknown", func(p *Prober, _ *fakeTables) {
+			p.host.mayAdminister = func() (bool, error) { return true, errBroken }
+		}, "this process may not change the network: it lacks CAP_NET_ADMIN: " + finding.RemedyPrivilege, ""},
+		{"no connection", func(p *Prober, _ *fakeTables) { p.reader, p.errOpen = nil, errBroken }, nftables, ""},
+		{"unreadable", func(_ *Prober, f *fakeTables) { f.err = errBroken }, nftables, ""},
+		{"refused", func(_ *Prober, f *fakeTables) { f.refuses = errBroken }, nftables, ""},
+		{"not permitted", func(_ *Prober, f *fakeTables) { f.refuses = fmt.Errorf("nft: %w", unix.EPERM) },
+			"the kernel does not let this process change nftables, though it has CAP_NET_ADMIN: " +
+				"run it in the host's user namespace, or in a network namespace of its own", ""},
+		{"no logging", func(_ *Prober, f *fakeTables) { f.noLog = true }, "", ""},
+		{"no helper", func(p *Prober, f *fakeTables) {
+			p.host.loadModules, f.refuses = missing(system.ModuleMissing), errBroken // for that reason
+		}, fmt.Sprintf(helper, "missing"), ""},
+		{"helper unknown", func(p *Prober, _ *fakeTables) { p.host.loadModules = missing(system.ModuleUnknown) },
+			"", "warning: " + fmt.Sprintf(helper, "unknown")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, f := testProber()
+			tt.change(p, f)
+			var want []string
+			if tt.why+tt.want != "" {
+				want = []string{tt.why + tt.want}
+			}
+			wantFindings(t, p.Probe(t.Context(), []forward.Resolved{tracked()}), want...)
+			if p.Usable != (tt.why == "") {
+				t.Errorf("got usable %v; want %v", p.Usable, tt.why == "")
+			}
+			if p.Usable {
+				return
+			}
+			wantFindings(t, p.Unusable, tt.why)
+			p, f = testProber()
+			tt.change(p, f)
+			wantFindings(t, p.Probe(t.Context(), []forward.Resolved{either()}))
+		})
+	}
+}
+
+func TestProbeFacts(t *testing.T) {
+	p, f := testProber()
+	f.listens = map[string][]forward.Listen{
+		"ftpgate":   {{Port: 2121}}, // its own, of before
+		"ftpgate-a": {{Port: 2121}},
+		"ftpgate-b": {{Port: 2121}},
+	}
+	p.host.claimed = func(table string) (bool, int, error) { return table == "ftpgate-a", 77, nil }
+	p.host.legacyFilter = func() bool { return true }
+	wantFindings(t, p.Probe(t.Context(), []forward.Resolved{tracked()}),
+		`forward "main": listen 192.168.5.2:2121 is published by another running ftpgate (pid 77, `+
+			`table inet ftpgate-a) as :2121: stop that one, or choose another address or port`,
+		"warning: chain FORWARD of iptables-legacy refuses what it does not know, and may refuse forwarded FTP "+
+			"connections: iptables-legacy -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT")
+	if want := []string{"ftpgate-b"}; !slices.Equal(p.Dead, want) {
+		t.Errorf("got dead tables %q; want %q", p.Dead, want)
+	}
+}
+
+// The kernel tries every set with one element, however many forwards there are.
+func TestProbeTable(t *testing.T) {
+	p, f := testProber()
+	var forwards []forward.Resolved
+	for port := range 50 {
+		forwards = append(forwards, testForward(fmt.Sprintf("192.168.5.2:%d", 3000+port), "203.0.113.21"))
+	}
+	wantFindings(t, p.Probe(t.Context(), forwards))
+	if len(f.tried) != 1 {
+		t.Fatalf("got %d tables tried; want 1", len(f.tried))
+	}
+	elements := 0
+	for _, set := range f.tried[0].Sets {
+		elements = max(elements, len(set.Elements))
+	}
+	if elements != 1 {
+		t.Errorf("got up to %d elements in a set; want 1", elements)
+	}
+}
+
+func TestReadHost(t *testing.T) {
+	p, _ := testProber()
+	ours := netip.MustParseAddrPort("192.168.5.2:2121")
+	p.Ours = func(at netip.AddrPort) bool { return at == ours }
+	p.host.listeners = func() ([]system.Listener, error) {
+		return []system.Listener{
+			listener("192.168.5.2:2121", ""), listener("192.168.5.2:22", ""), listener("192.168.5.2:50000", ""),
+			listener("192.168.5.2:50001", ""),
+		}, nil
+	}
+	p.host.withProcesses = func(all ...system.Listener) []system.Listener {
+		for i := range all {
+			all[i].Process = "x (pid 1)"
+			if all[i].Addr.Port() == 50001 {
+				all[i].Process = fmt.Sprintf("ftpgate (pid %d)", os.Getpid())
+			}
+		}
+		return all
+	}
+	forwards := []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21", untracked("50000-50100"))}
+	facts, findings := p.host.readHost(forwards, p.Ours)
+	wantFindings(t, findings)
+	if want := []system.Listener{listener("192.168.5.2:50000", "x (pid 1)")}; !slices.Equal(facts.Listeners, want) {
+		t.Errorf("got %+v; want %+v", facts.Listeners, want)
+	}
+	p.host.interfaces = func() ([]string, error) { return nil, errBroken }
+	_, findings = p.host.readHost(nil, p.Ours)
+	wantFindings(t, findings, "it is broken: see that /proc is mounted and readable")
+}
+
+// Examine reads the facts anew, and has the kernel try nothing.
+func TestProberExamine(t *testing.T) {
+	p, f := testProber()
+	f.listens = map[string][]forward.Listen{"ftpgate-a": {{Port: 2121}}}
+	p.host.claimed = func(string) (bool, int, error) { return true, 77, nil }
+	wantFindings(t, p.Examine([]forward.Resolved{either()})) // before Probe, and without tables
+	p.Usable = true
+	if got := p.Examine([]forward.Resolved{either()}); len(got) != 1 || !strings.Contains(got[0].Text, "pid 77") {
+		t.Errorf("got %v; want the other ftpgate", got)
+	}
+	if len(f.tried) > 0 {
+		t.Errorf("got %d tables tried; want none", len(f.tried))
+	}
+}
+
+func TestApply(t *testing.T) {
+	p, f := testProber()
+	table := ruleset.Build("ftpgate", []forward.Resolved{tracked()})
+	if err := p.Apply(table, "old"); err != nil || p.Remove("ftpgate") != nil || len(f.applied)+len(f.removed) > 0 {
+		t.Errorf("unusable: got %d tables applied, %q removed, error %v; want nothing", len(f.applied), f.removed, err)
+	}
+	f.noLog = true
+	wantFindings(t, p.Probe(t.Context(), []forward.Resolved{tracked()}))
+	if err := p.Apply(table, "old"); err != nil || p.Remove("ftpgate") != nil {
+		t.Fatal(err)
+	}
+	if len(f.applied) != 1 || strings.Contains(f.applied[0].Text(), "log ") {
+		t.Errorf("got %d tables applied; want one, that does not log", len(f.applied))
+	}
+	if want := []string{"old", "ftpgate"}; !slices.Equal(f.removed, want) {
+		t.Errorf("got removed %q; want %q", f.removed, want)
+	}
+	p.Close()
+	if !f.closed {
+		t.Error("the connection is not closed")
+	}
+	(&Prober{}).Close()
+}
+
+func TestClaim(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""},
+		{errBroken, "it is broken: this should not happen; please report it"},
+		{&system.ClaimedError{Name: "ftpgate", PID: 77}, "table inet ftpgate belongs to another running ftpgate (pid 77): " +
+			"stop that one first (kill 77); to change what it serves, reload it"},
+		{&system.ClaimedError{Name: "ftpgate"}, "table inet ftpgate belongs to an ftpgate in another container: " +
+			"stop that one first; to change what it serves, reload it"},
+	} {
+		p, _ := testProber()
+		p.host.claim = func(table string) (*system.Claim, error) {
+			if table != "ftpgate" || tt.err != nil {
+				return nil, tt.err
+			}
+			return &system.Claim{}, nil
+		}
+		claim, findings := p.Claim()
+		if (claim == nil) != (tt.err != nil) {
+			t.Errorf("error %v: got the claim %v", tt.err, claim)
+		}
+		var want []string
+		if tt.want != "" {
+			want = []string{tt.want}
+		}
+		wantFindings(t, findings, want...)
+	}
+}

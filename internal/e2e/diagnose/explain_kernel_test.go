@@ -1,0 +1,78 @@
+package diagnose
+
+import (
+	"errors"
+	"net/netip"
+	"syscall"
+	"testing"
+
+	"ftpgate/internal/e2e/harness"
+)
+
+// explain tells of sessions that the kernel tracks what connection tracking knows: nobody reads what is said there.
+func TestExplainKernelTracked(t *testing.T) {
+	t.Parallel()
+	for _, m := range trackedFailures {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			s := newEnv(t, "kernel", "tracking = \"kernel\"\n")
+			m.provoke(s)
+			s.wantExplained(m)
+		})
+	}
+}
+
+// passiveByHelper begins a session that the kernel's helper follows, and has the server announce a port.
+func (s *env) passiveByHelper(port uint16) (p harness.Session, at netip.AddrPort) {
+	s.Testbed.T.Helper()
+	p = s.Login()
+	p.Client.Send("PASV")
+	p.Server.Expect("PASV")
+	p.Server.Send("227 Entering Passive Mode (%s)", harness.FormatHostPort(netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port)))
+	return p, harness.ParseHostPort(s.Testbed.T, p.Client.Expect("227"))
+}
+
+var trackedFailures = []failureCase{
+	{
+		name: "nothing at all", provoke: func(s *env) {
+			p := s.Login()
+			p.Retrieve(netip.Addr{}).Complete()
+			p.Quit()
+		},
+		code: "fine", text: "nothing went wrong: 1 transfer, 0 bytes up, 10# down",
+		timeline: []string{"session connected to 203.0.113.21:21", "pinhole opened by the kernel"},
+		anywhere: []string{"data the client came", "transfer a transfer complete: 10# bytes"},
+		absent:   "fault",
+	},
+	{
+		name: "the server does not run", provoke: func(s *env) {
+			s.Listener.Close()
+			harness.Await(s.Testbed.T, "a server that does not run", func() bool { // a process that begins may have its socket for a moment
+				c, err := s.Server().Dial(s.Testbed.T.Context(), "tcp", harness.Server4)
+				if err == nil {
+					c.Close()
+				}
+				return errors.Is(err, syscall.ECONNREFUSED)
+			})
+			harness.WantRefused(s.Testbed.T, s.Client(), harness.Gateway4)
+		},
+		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: connection refused", remedy: unreachableRemedy, timeline: []string{"session ended"},
+	},
+	{
+		name: "the server's passive port is closed", provoke: func(s *env) {
+			p, at := s.passiveByHelper(50999)
+			harness.WantRefused(s.Testbed.T, s.Client(), at.String())
+			p.Exchange("LIST", "425 nobody has come")
+		},
+		code: "server_data_unreachable", text: "the server does not take data connections at 203.0.113.21:50999: connection refused",
+		remedy:   "open the server's passive ports for the gateway in the server's firewall",
+		timeline: []string{"session connected", "pinhole opened by the kernel", "data the client came", "fault the server does not take"},
+	},
+	{
+		name: "nobody comes for data", provoke: func(s *env) {
+			p, _ := s.passiveByHelper(50999)
+			p.Exchange("LIST", "425 nobody has come")
+		},
+		code: "fine", text: "nothing went wrong: no transfer yet", timeline: []string{"session connected"}, absent: "pinhole",
+	},
+}

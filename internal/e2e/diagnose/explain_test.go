@@ -1,0 +1,240 @@
+package diagnose
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"ftpgate/internal/e2e/harness"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
+)
+
+// failureCase is something that goes wrong in a session, and what explain has to say of it. In what it says, # stands
+// for a number, a time or a port, @ for a data path, and * for anything.
+type failureCase struct {
+	name    string
+	forward string // keys beside those that all have; a listen or a server takes the place of theirs
+	path    string // the one data path where it can happen; empty: on both it is the same
+	session string // the number of the session that is asked about; empty: the first
+	provoke func(*env)
+
+	code, text string   // of the verdict; its text is compared as a whole
+	remedy     string   // a part of it; empty: there must be none
+	timeline   []string // parts of entries of the time line, each with its kind before it, in order
+	anywhere   []string // the same of what the kernel tells later than it was, in any order
+	absent     string   // what no entry may have; empty: anything
+}
+
+// env is a stage whose gateway shows what it does.
+type env struct {
+	*harness.Testbed
+	*harness.AdminGateway
+	path string // what carries data
+	keys string // of the forward
+}
+
+// explanation is what explain --json says. Its names are those of docs/api.md.
+type explanation struct {
+	ID, State, Mode, Path string
+	Totals                harness.Totals
+	Transfer              *harness.TransferInfo
+	Verdict               struct{ Code, Text, Remedy string }
+	Events                []event
+}
+
+// event is an entry of a time line.
+type event struct {
+	Kind, Text string
+	Data       int
+}
+
+// runFailureCases has all mishaps happen, on each data path where they can.
+func runFailureCases(t *testing.T, all []failureCase) {
+	for _, m := range all {
+		for path := range harness.DataPaths {
+			if m.path != "" && m.path != path {
+				continue
+			}
+			t.Run(m.name+"/"+path, func(t *testing.T) {
+				t.Parallel()
+				data := map[string]string{"kernel": "data = \"auto\"\n", "relay": "data = \"relay\"\n"}[path]
+				if strings.Contains(m.forward, "data = ") {
+					data = ""
+				}
+				s := newEnv(t, path, data+m.forward)
+				m.provoke(s)
+				s.wantExplained(m)
+			})
+		}
+	}
+}
+
+// newEnv runs ftpgate with one forward.
+func newEnv(t *testing.T, path, keys string) *env {
+	t.Helper()
+	for _, implied := range []string{"listen = \"192.168.5.2:2121\"\n", "server = \"203.0.113.21\"\n", "name = \"archive\"\n"} {
+		key, _, _ := strings.Cut(implied, "=")
+		own, _, _ := strings.Cut(keys, "[")
+		if !strings.Contains("\n"+own, "\n"+key) {
+			keys = implied + keys
+		}
+	}
+	keys = "[[forward]]\n" + keys
+	st, sh := harness.NewAdminTestbed(t, keys)
+	return &env{st, sh, path, keys}
+}
+
+// wantExplained asks about the session until the verdict is as it should be, and looks at all that is said.
+func (s *env) wantExplained(m failureCase) {
+	t := s.Testbed.T
+	t.Helper()
+	id := cmp.Or(m.session, "1")
+	var e explanation
+	t.Cleanup(func() {
+		if t.Failed() || testing.Verbose() {
+			t.Logf("%s %s\n%s", e.ID, e.Verdict.Code, s.output("explain", id))
+		}
+	})
+	wrong := "no answer"
+	t.Cleanup(func() {
+		if wrong != "" {
+			t.Log(wrong)
+		}
+	})
+	harness.Await(t, "the verdict "+m.code, func() bool {
+		e = explanation{}
+		if text := s.output("explain", "--json", id); json.Unmarshal([]byte(text), &e) != nil {
+			wrong = text
+			return false
+		}
+		wrong = e.mismatch(m)
+		return wrong == ""
+	})
+	story := s.output("explain", id)
+	harness.WantContains(t, story, "verdict    "+e.Verdict.Text+"\n", "session    "+e.ID+" of forward archive")
+	for what, text := range map[string]string{"the story": story, "the story in JSON": s.output("explain", "--json", id),
+		"the list": s.output("sessions", "--ended"), "the log": s.Log(), "the log of transfers": harness.ReadFile(t, s.TransferLog)} {
+		if strings.Contains(text, harness.Password) {
+			t.Errorf("%s has a password in it:\n%s", what, text)
+		}
+	}
+}
+
+// output is what a command of ftpgate's prints.
+func (s *env) output(what string, args ...string) string {
+	s.Testbed.T.Helper()
+	cmd := harness.Command(append([]string{what, "--socket", s.Socket}, args...)...)
+	out, errs, _ := harness.RunCommand(s.Testbed.T, s.Host, cmd)
+	return out + errs
+}
+
+// mismatch says what is told otherwise than it should be; empty: nothing.
+func (e explanation) mismatch(m failureCase) string {
+	switch {
+	case e.Verdict.Code != m.code:
+		return fmt.Sprintf("the verdict is %s: %q; want %s", e.Verdict.Code, e.Verdict.Text, m.code)
+	case !pattern(m.text, true).MatchString(e.Verdict.Text):
+		return fmt.Sprintf("the verdict is\n%q; want\n%q", e.Verdict.Text, m.text)
+	case !pattern(m.remedy, m.remedy == "").MatchString(e.Verdict.Remedy):
+		return fmt.Sprintf("the remedy is\n%q; want %q in it", e.Verdict.Remedy, m.remedy)
+	case !e.hasFault() && m.code != "fine" && m.code != "waiting":
+		return fmt.Sprintf("the verdict %q is nowhere in the time line", e.Verdict.Text)
+	}
+	next := 0
+	for _, event := range e.Events {
+		line := event.Kind + " " + event.Text
+		if m.absent != "" && pattern(m.absent, false).MatchString(line) {
+			return fmt.Sprintf("got %q in the time line; want nothing like %q", line, m.absent)
+		}
+		if next < len(m.timeline) && pattern(m.timeline[next], false).MatchString(line) {
+			next++
+		}
+	}
+	for _, came := range m.anywhere {
+		if !slices.ContainsFunc(e.Events, func(of event) bool { return pattern(came, false).MatchString(of.Kind + " " + of.Text) }) {
+			return fmt.Sprintf("want %q in the time line", came)
+		}
+	}
+	if next < len(m.timeline) {
+		return fmt.Sprintf("want %q in the time line, behind what stands before it in the list", m.timeline[next])
+	}
+	return ""
+}
+
+// hasFault tells whether what the verdict says is in the time line.
+func (e explanation) hasFault() bool {
+	for _, event := range e.Events {
+		if event.Kind == "fault" && strings.HasPrefix(e.Verdict.Text, strings.TrimSuffix(event.Text, "...")) { // where it is long
+			return true
+		}
+	}
+	return false
+}
+
+// pattern matches a text with numbers in it.
+func pattern(text string, whole bool) *regexp.Regexp {
+	expr := strings.ReplaceAll(regexp.QuoteMeta(text), "#", `[0-9][0-9a-zµ.]*`)
+	expr = strings.ReplaceAll(expr, "@", `(kernel|relay)`)
+	expr = strings.ReplaceAll(expr, `\*`, `.*`)
+	if whole {
+		expr = "^" + expr + "$"
+	}
+	return regexp.MustCompile(expr)
+}
+
+// anyPath is the data path of what has nothing to do with any.
+const anyPath = "relay"
+
+// What the time line says of pinholes and of data that comes.
+const (
+	passivePinhole  = "pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads to 203.0.113.21:#, which sees 203.0.113.1"
+	activePinhole   = "pinhole opened by the @ in #: 203.0.113.21 may connect to 203.0.113.1:#, leads to 192.168.5.1:#, which sees 192.168.5.2"
+	clientConnected = "data the client came # after the pinhole was opened"
+	serverConnected = "data the server came # after the pinhole was opened"
+)
+
+// passivePortsKey are those of the gateway for data connections; none of them is the source of any other.
+const passivePortsKey = "passive_ports = \"20000-20100\"\n"
+
+// dropPackets has a host drop packets in hooks, and count them.
+func dropPackets(t *testing.T, h *lab.Host, match string, hooks ...string) {
+	t.Helper()
+	labtest.Need(t, "nft")
+	for _, hook := range hooks {
+		harness.Shell(t, h, "nft 'table inet deaf { chain %s { type filter hook %[1]s priority 0; %s counter drop; }; }'", hook, match)
+	}
+}
+
+// awaitDropped waits until a deaf host has dropped so many packets.
+func awaitDropped(t *testing.T, h *lab.Host, atLeast int) {
+	t.Helper()
+	harness.Await(t, fmt.Sprintf("%d packets dropped on the %s", atLeast, h.Name()), func() bool {
+		sum := 0
+		for _, m := range counterPattern.FindAllStringSubmatch(harness.Shell(t, h, "nft list table inet deaf"), -1) {
+			n, _ := strconv.Atoi(m[1])
+			sum += n
+		}
+		return sum >= atLeast
+	})
+}
+
+var counterPattern = regexp.MustCompile(`counter packets (\d+)`)
+
+// dialInBackground connects as long as the test lasts, which is not expected to succeed.
+func dialInBackground(t *testing.T, h *lab.Host, to netip.AddrPort) {
+	var gone sync.WaitGroup
+	t.Cleanup(gone.Wait)
+	gone.Go(func() {
+		if c, err := h.Dial(t.Context(), "tcp", to.String()); err == nil {
+			c.Close()
+		}
+	})
+}

@@ -1,0 +1,284 @@
+package ftps
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/e2e/harness"
+	"ftpgate/internal/try/lab"
+)
+
+// Plain text that comes with AUTH is nobody's word: it is thrown away, and never done inside TLS
+// (CVE-2011-0411).
+func TestFTPSInjectedCommand(t *testing.T) {
+	for name, injected := range map[string]string{"with AUTH": "AUTH TLS\r\nUSER mallory\r\nPASS x\r\n", "half a line": "AUTH TLS\r\nUSER mal"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := harness.NewClientTLSTestbed(t)
+			p := s.ConnectGreeted()
+			if _, err := io.WriteString(p.Client.Conn, injected); err != nil {
+				t.Fatal(err)
+			}
+			p.Client.Expect("234")
+			if err := tls.Client(p.Client.Conn, s.Trusted).Handshake(); err == nil {
+				t.Log("the gateway goes on with TLS, without what came before")
+			}
+			p.Client.Conn.Close()
+			if heard := p.Server.ExpectClose(); strings.Contains(heard, "mallory") || strings.Contains(heard, "PASS") {
+				t.Errorf("the server hears %q; want nothing of what was injected", heard)
+			}
+			s.WantService()
+		})
+	}
+}
+
+// The same from the server's side: what stands behind the 234 is no answer to what is asked inside TLS.
+func TestFTPSInjectedReply(t *testing.T) {
+	t.Parallel()
+	s := harness.NewServerTLSTestbed(t, harness.ValidServer)
+	p := s.ConnectUntilAUTH()
+	p.Server.Send("234 go on\r\n331 injected\r\n230 injected")
+	c := tls.Server(p.Server.Conn, s.ServerConfig)
+	_ = c.Handshake() // the gateway may go on, or have had enough
+	go func() { _, _ = io.Copy(io.Discard, c) }()
+	_ = p.Client.SetReadDeadline(time.Now().Add(2 * time.Second))
+	if said, _ := io.ReadAll(p.Client.Reader); strings.Contains(string(said), "injected") {
+		t.Errorf("the client hears %q; want nothing of what was injected", said)
+	}
+	c.Close()
+	p.Client.Close()
+	s.WantService()
+}
+
+// A server that does not take AUTH, or from whose greeting somebody has taken it, gets nothing in clear.
+func TestFTPSStrippedAUTH(t *testing.T) {
+	for _, answer := range []string{"500 what", "502 no", "504 no", "431 not now", "234"} {
+		t.Run(answer, func(t *testing.T) {
+			t.Parallel()
+			s := harness.NewServerTLSTestbed(t, harness.ValidServer)
+			p := s.ConnectUntilAUTH()
+			p.Client.Send("USER somebody\r\nPASS %s", harness.Password) // it does not wait
+			p.Server.Send("%s", answer)
+			if answer == "234" { // and then no handshake, but text
+				p.Server.Send("220 in clear")
+			} else if next, err := p.Server.Reader.ReadString('\n'); err == nil && strings.HasPrefix(next, "AUTH ") {
+				p.Server.Send("%s", answer)
+			} else if err == nil {
+				t.Errorf("the server hears %q; want no more", next)
+			}
+			wantSessionRefused(p, "level=WARN")
+		})
+	}
+}
+
+// The server's certificate must be good, and TLS not of yesterday.
+func TestFTPSBadServer(t *testing.T) {
+	for name, tt := range map[string]struct {
+		pair   func(*harness.Authority) harness.KeyPair
+		max    uint16
+		logged string
+	}{
+		"another name": {func(a *harness.Authority) harness.KeyPair {
+			return a.Issue("mallory.example", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(198, 51, 100, 9)} })
+		}, 0, "tls.server_name"},
+		"expired": {func(a *harness.Authority) harness.KeyPair {
+			return a.IssueServer(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+		}, 0, "expired"},
+		"not yet good": {func(a *harness.Authority) harness.KeyPair {
+			return a.IssueServer(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })
+		}, 0, "not yet valid"},
+		"unknown authority": {func(a *harness.Authority) harness.KeyPair { return harness.NewAuthority(a.T).IssueServer() }, 0, "tls.ca"},
+		"TLS 1.1":           {harness.ValidServer, tls.VersionTLS11, "version"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := harness.NewServerTLSTestbed(t, tt.pair)
+			if tt.max != 0 {
+				s.ServerConfig.MinVersion, s.ServerConfig.MaxVersion = tls.VersionTLS10, tt.max
+			}
+			p := s.ConnectUntilAUTH()
+			p.Client.Send("USER somebody\r\nPASS %s", harness.Password)
+			p.Server.Send("234 go on")
+			_ = harness.WantHandshakeRefused(t, tls.Server(p.Server.Conn, s.ServerConfig))
+			wantSessionRefused(p, tt.logged)
+			harness.WantContains(t, s.Program.Log(), "remedy=")
+		})
+	}
+}
+
+// A client with TLS of yesterday is refused.
+func TestFTPSOldClient(t *testing.T) {
+	t.Parallel()
+	s := harness.NewClientTLSTestbed(t)
+	p := s.ConnectGreeted()
+	p.Client.Send("AUTH TLS")
+	p.Client.Expect("234")
+	old := s.Trusted.Clone()
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	if err := harness.WantHandshakeRefused(t, tls.Client(p.Client.Conn, old)); err != nil && !strings.Contains(err.Error(), "version") {
+		t.Errorf("got %v; want the version refused", err)
+	}
+	p.Server.ExpectClose()
+	s.Program.AwaitLog("level=WARN", 1)
+	s.WantService()
+}
+
+// A data connection must resume the session of its own control connection: the same address is no proof.
+func TestFTPSDataOfAnother(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for name, steal := range map[string]func(*harness.ClientTLSTestbed, *tls.Config) *tls.Config{
+			"no resumption": func(_ *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {
+				c.ClientSessionCache = nil
+				return c
+			},
+			"another session's ticket": func(s *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {
+				c.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+				other := s.LoginTLS(c) // which has a ticket now
+				other.RetrieveTLS(c).Complete()
+				return c
+			},
+		} {
+			t.Run(fmt.Sprint(tls.VersionName(version), "/", name), func(t *testing.T) {
+				t.Parallel()
+				s := harness.NewClientTLSTestbed(t)
+				s.Trusted.MaxVersion = version
+				p := s.LoginTLS(s.Trusted)
+				thief := steal(s, s.Trusted.Clone())
+				data, at := p.Passive(netip.Addr{})
+				c, err := harness.DialFrom(t, p.Lab.Client(), lab.ClientAddr4, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = harness.WantHandshakeRefused(t, tls.Client(c, thief))
+				_ = data.(*net.TCPListener).SetDeadline(time.Now().Add(time.Second))
+				if got, err := data.Accept(); err == nil {
+					_ = got.SetReadDeadline(time.Now().Add(harness.Timeout))
+					if n, _ := io.Copy(io.Discard, got); n > 0 {
+						t.Errorf("the server got %d bytes of a stranger's", n)
+					}
+					got.Close()
+				}
+				p.Client.Send("NOOP")
+				p.Server.Expect("NOOP")
+				p.Server.Send("200 still there")
+				for line := ""; !strings.HasPrefix(line, "200 still"); {
+					line = p.Client.Expect("")
+				}
+				p.RetrieveTLS(s.Trusted).Complete()
+				s.Program.AwaitLog("does not resume", 1) // with the next negotiation at the latest
+				p.Quit()
+			})
+		}
+	}
+}
+
+// A stream that ends without close_notify is not whole, whoever it comes from.
+func TestFTPSTruncated(t *testing.T) {
+	t.Run("by the server", func(t *testing.T) {
+		t.Parallel()
+		s := harness.NewServerTLSTestbed(t, harness.ValidServer)
+		p := s.LoginTLS()
+		b := s.RetrieveTLS(p)
+		b.Carry(harness.RandomBytes(100_000))
+		b.ServerData.(*tls.Conn).NetConn().Close() // FIN, and no close_notify
+		harness.WantBroken(t, "the client", b.ClientData)
+		p.Server.Send("226 as if all were well")
+		p.Client.Expect("426 ")
+		s.Program.AwaitLog("kind=broken_transfer", 1)
+		s.RetrieveTLS(p).Complete()
+		p.Quit()
+	})
+	t.Run("by the client", func(t *testing.T) {
+		t.Parallel()
+		s := harness.NewClientTLSTestbed(t)
+		p := s.LoginTLS(s.Trusted)
+		data, at := p.Passive(netip.Addr{})
+		bare, err := harness.DialFrom(t, p.Lab.Client(), lab.ClientAddr4, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := tls.Client(bare, s.Trusted)
+		p.Exchange("STOR file", "150 go on")
+		got := harness.Accept(t, data)
+		if _, err := c.Write(harness.RandomBytes(100_000)); err != nil {
+			t.Fatal(err)
+		}
+		bare.Close()
+		harness.WantBroken(t, "the server", got)
+		p.Server.Send("226 as if all were well")
+		p.Client.Expect("426 ")
+		p.RetrieveTLS(s.Trusted).Complete()
+		p.Quit()
+	})
+	t.Run("by a server that is known for it", func(t *testing.T) {
+		t.Parallel()
+		s := harness.NewServerTLSTestbed(t, harness.ValidServer, "--tls-server-close-notify", "optional")
+		harness.WantContains(t, s.Program.Log(), "level=WARN")
+		p := s.LoginTLS()
+		b := s.RetrieveTLS(p)
+		b.Carry(harness.RandomBytes(100_000))
+		b.ServerData.(*tls.Conn).NetConn().Close()
+		if rest, err := io.ReadAll(b.ClientData); err != nil || len(rest) > 0 {
+			t.Errorf("got %d bytes more, error %v; want the end", len(rest), err)
+		}
+		p.Server.Send("226 complete")
+		p.Client.Expect("226")
+		p.Quit()
+	})
+}
+
+// A handshake that never ends is ended.
+func TestFTPSDribble(t *testing.T) {
+	t.Parallel()
+	s := harness.NewClientTLSTestbed(t, "--login-time", "3s") // which a handshake is part of
+	p := s.ConnectGreeted()
+	p.Client.Send("AUTH TLS")
+	p.Client.Expect("234")
+	if err := p.Client.SetDeadline(time.Now().Add(2 * harness.Timeout)); err != nil {
+		t.Fatal(err)
+	}
+	// A record of 512 bytes is announced, and comes a byte at a time.
+	if _, err := p.Client.Write([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}); err != nil {
+		t.Fatal(err)
+	}
+	drip := time.NewTicker(200 * time.Millisecond)
+	defer drip.Stop()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, p.Client.Conn)
+	}()
+	for {
+		select {
+		case <-drip.C:
+			_, _ = p.Client.Write([]byte{0})
+			continue
+		case <-ended:
+		case <-time.After(2 * harness.Timeout):
+			t.Error("the handshake goes on for ever")
+		}
+		break
+	}
+	p.Server.ExpectClose()
+	s.WantService()
+}
+
+// wantSessionRefused expects that the client is told why, and that the server gets nothing in clear.
+func wantSessionRefused(p harness.Session, logged ...string) {
+	p.T.Helper()
+	p.Client.Expect("421 ")
+	p.Client.ExpectClose()
+	if rest := p.Server.ExpectClose(); strings.Contains(rest, "USER") || strings.Contains(rest, "PASS") {
+		p.T.Errorf("the server hears %q; want nothing more in clear", rest)
+	}
+	for _, text := range logged {
+		p.Program.AwaitLog(text, 1)
+	}
+}

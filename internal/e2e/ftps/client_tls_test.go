@@ -1,0 +1,190 @@
+package ftps
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/e2e/harness"
+)
+
+// A forward with client = "required" lets nothing go on in clear.
+func TestFTPSRequired(t *testing.T) {
+	t.Parallel()
+	s := harness.NewClientTLSTestbed(t)
+	p := s.ConnectGreeted()
+	for _, command := range []string{"USER somebody", "PASS " + harness.Password} {
+		p.Client.Send("%s", command)
+		p.Client.Expect("530 ")
+	}
+	p.Client.Send("PBSZ 0")
+	p.Client.Expect("503 ")
+	p.Client.Send("AUTH TLS-C")
+	p.Client.Expect("234")
+	p.Client.Handshake(tls.Client(p.Client.Conn, s.Trusted))
+	p.Exchange("USER somebody", "331 and the password") // the first that the server hears
+	p.Exchange("PASS "+harness.Password, "230 welcome")
+	for _, command := range []string{"PASV", "EPSV", "PORT 192,168,5,1,200,200"} {
+		p.Client.Send("%s", command)
+		p.Client.Expect("52")
+	}
+	p.Client.Send("PROT P")
+	p.Client.Expect("503 ") // PBSZ comes first (RFC 4217 section 9)
+	p.Client.Send("PBSZ 0")
+	p.Client.Expect("200 ")
+	p.Client.Send("PROT C")
+	p.Client.Expect("534 ")
+	p.Client.Send("PROT S")
+	p.Client.Expect("536 ")
+	p.Client.Send("PROT P")
+	p.Client.Expect("200 ")
+	p.Client.Send("CCC")
+	p.Client.Expect("533 ")
+	p.RetrieveTLS(s.Trusted).Complete()
+	p.Quit()
+	s.WantService()
+}
+
+// With "optional" each client has it as it likes: nothing, the control connection alone, or both.
+func TestFTPSOptional(t *testing.T) {
+	for _, path := range []string{"auto", "relay"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			s := harness.NewClientTLSTestbed(t, "--data", path, "--tls-client", "optional")
+			s.Testbed.WantService()
+			p := s.ConnectTLS(s.Trusted)
+			p.LoginProtected()
+			p.RetrieveTLS(s.Trusted).Complete()
+			p.Client.Send("PROT C")
+			p.Client.Expect("200 ")
+			p.Retrieve(netip.Addr{}).Complete()
+			p.RetrieveActive().Complete()
+			p.Client.Send("PROT P")
+			p.Client.Expect("200 ")
+			p.RetrieveTLS(s.Trusted).Complete()
+			p.Quit()
+		})
+	}
+}
+
+// CCC ends the encryption of the control connection, where that is allowed.
+func TestFTPSCCC(t *testing.T) {
+	t.Parallel()
+	s := harness.NewClientTLSTestbed(t, "--tls-ccc")
+	p := s.LoginTLS(s.Trusted)
+	bare := p.Client.Conn.(*tls.Conn).NetConn()
+	p.Client.Send("CCC")
+	p.Client.Expect("200 ")
+	if err := p.Client.Conn.(*tls.Conn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if rest := p.Client.ExpectClose(); rest != "" {
+		t.Errorf("after the answer to CCC got %q; want close_notify", rest)
+	}
+	p.Client = harness.NewControlConn(t, "the client", bare)
+	p.WantAlive()
+	b := p.Retrieve(netip.Addr{})
+	c := tls.Client(b.ClientData, s.Trusted)
+	if err := c.Handshake(); err != nil {
+		t.Fatalf("data stays private: %v", err)
+	}
+	b.ClientData = c
+	b.Complete()
+	p.Quit()
+}
+
+// REIN ends TLS, and its answer is the last that is encrypted (RFC 4217 section 11).
+func TestFTPSREIN(t *testing.T) {
+	t.Parallel()
+	s := harness.NewClientTLSTestbed(t)
+	p := s.LoginTLS(s.Trusted)
+	p.RetrieveTLS(s.Trusted).Complete()
+	bare := p.Client.Conn.(*tls.Conn).NetConn()
+	p.Exchange("REIN", "220 anew")
+	if err := p.Client.Conn.(*tls.Conn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if rest := p.Client.ExpectClose(); rest != "" {
+		t.Errorf("after the answer to REIN got %q; want close_notify", rest)
+	}
+	p.Client = harness.NewControlConn(t, "the client", bare)
+	p.Client.Send("USER somebody")
+	p.Client.Expect("530 ")
+	p.Client.Send("AUTH TLS")
+	p.Client.Expect("234")
+	config := s.ClientConfig(harness.GatewayName)
+	p.Client.Handshake(tls.Client(p.Client.Conn, config))
+	p.LoginProtected()
+	p.RetrieveTLS(config).Complete()
+	p.Quit()
+}
+
+// Files that change are what the next session is shown; those that run go on.
+func TestFTPSCertificateRenewed(t *testing.T) {
+	t.Parallel()
+	s := harness.NewClientTLSTestbed(t)
+	before := s.LoginTLS(s.Trusted)
+	busy := before.RetrieveTLS(s.Trusted)
+	busy.Carry(harness.RandomBytes(300_000))
+	renewed := s.IssueGateway(func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "renewed.lab.example") })
+	for from, to := range map[string]string{renewed.CertFile: s.GatewayPair.CertFile, renewed.KeyFile: s.GatewayPair.KeyFile} {
+		if err := os.Rename(from, to); err != nil { // in one step, as those who do it well
+			t.Fatal(err)
+		}
+	}
+	harness.Await(t, "a new session is shown the renewed certificate", func() bool {
+		config := s.ClientConfig(harness.GatewayName)
+		p := s.ConnectTLS(config)
+		defer p.Quit()
+		names := p.Client.Conn.(*tls.Conn).ConnectionState().PeerCertificates[0].DNSNames
+		return strings.Contains(strings.Join(names, " "), "renewed.lab.example")
+	})
+	busy.Complete()
+	before.RetrieveTLS(s.Trusted).Complete()
+	before.Quit()
+	s.WantService()
+	s.Program.Interrupt()
+}
+
+// Files that do not fit each other change nothing, and the operator is told.
+func TestFTPSCertificateSpoilt(t *testing.T) {
+	t.Parallel()
+	s := harness.NewClientTLSTestbed(t, "--resolve", "1s") // how often files are looked at, too
+	s.WantService()
+	harness.OverwriteFile(t, s.GatewayPair.KeyFile, "no key\n")
+	s.Program.AwaitLog(s.GatewayPair.KeyFile, 1)
+	s.WantService()
+}
+
+// A certificate that ends soon is warned of at the start.
+func TestFTPSExpiryWarning(t *testing.T) {
+	t.Parallel()
+	a := harness.NewAuthority(t)
+	soon := a.IssueGateway(func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, 9) })
+	s := harness.NewTestbed(t, "--tls-client", "required", "--tls-cert", soon.CertFile, "--tls-key", soon.KeyFile)
+	var found bool
+	for line := range strings.Lines(s.Program.Log()) {
+		found = found || strings.Contains(line, "level=WARN") && strings.Contains(line, soon.CertFile)
+	}
+	if !found {
+		t.Errorf("got\n%s\nwant a warning of %s", s.Program.Log(), soon.CertFile)
+	}
+}
+
+// Killed, sessions end broken; a new start serves.
+func TestFTPSKilled(t *testing.T) {
+	t.Parallel()
+	s := harness.NewClientTLSTestbed(t)
+	p := s.LoginTLS(s.Trusted)
+	b := p.RetrieveTLS(s.Trusted)
+	b.Carry(harness.RandomBytes(300_000))
+	s.Program.Kill()
+	harness.WantBroken(t, "the client", b.ClientData)
+	p.Server.ExpectClose()
+	s.StartProgram("forward", "--tls-client", "required", "--tls-cert", s.GatewayPair.CertFile, "--tls-key", s.GatewayPair.KeyFile, harness.Gateway4, harness.Server4)
+	s.WantService()
+}

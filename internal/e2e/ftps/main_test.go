@@ -1,0 +1,10 @@
+// Package ftps tests sessions with TLS: refused, passed through, and ended at the gateway on either leg.
+package ftps
+
+import (
+	"testing"
+
+	"ftpgate/internal/e2e/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }

@@ -1,0 +1,94 @@
+package harness
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Session is a session of a scripted client and a scripted server.
+type Session struct {
+	*Testbed
+	Client, Server *ControlConn
+}
+
+// Exchange sends a command from the client and a reply from the server. The gateway must pass on both
+// unchanged.
+func (p Session) Exchange(command, reply string) {
+	p.T.Helper()
+	p.Client.Send("%s", command)
+	p.Server.Expect(command)
+	p.Server.Send("%s", reply)
+	p.Client.Expect(reply)
+}
+
+var hostPortPattern = regexp.MustCompile(`(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)`)
+
+// ParseHostPort reads the address in a 227 or a PORT.
+func ParseHostPort(t *testing.T, line string) netip.AddrPort {
+	t.Helper()
+	m := hostPortPattern.FindStringSubmatch(line)
+	if m == nil {
+		t.Fatalf("got %q; want an address in it", line)
+	}
+	high, _ := strconv.Atoi(m[5])
+	low, _ := strconv.Atoi(m[6])
+	addr, err := netip.ParseAddr(strings.Join(m[1:5], "."))
+	if err != nil {
+		t.Fatalf("got %q: %v", line, err)
+	}
+	return netip.AddrPortFrom(addr, uint16(high<<8|low))
+}
+
+// FormatHostPort writes an address as PORT and 227 do.
+func FormatHostPort(a netip.AddrPort) string {
+	return fmt.Sprintf("%s,%d,%d", strings.ReplaceAll(a.Addr().String(), ".", ","), a.Port()>>8, a.Port()&0xff)
+}
+
+// Passive negotiates with PASV. The server listens at the address of its control connection, and
+// announces the address named if that is valid. It returns the server's listener and the address that
+// the client gets.
+func (p Session) Passive(named netip.Addr) (net.Listener, netip.AddrPort) {
+	p.T.Helper()
+	own := p.Server.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	data := Listen(p.T, p.Lab.Server(), netip.AddrPortFrom(own, 0).String())
+	if !named.IsValid() {
+		named = own
+	}
+	p.Client.Send("PASV")
+	p.Server.Expect("PASV")
+	p.Server.Send("227 Entering Passive Mode (%s)", FormatHostPort(netip.AddrPortFrom(named, data.Addr().(*net.TCPAddr).AddrPort().Port())))
+	return data, ParseHostPort(p.T, p.Client.Expect("227"))
+}
+
+// Active negotiates with PORT. It returns the client's listener and the address that the server gets.
+func (p Session) Active() (net.Listener, netip.AddrPort) {
+	p.T.Helper()
+	own := p.Client.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
+	data := Listen(p.T, p.Lab.Client(), netip.AddrPortFrom(own, 0).String())
+	p.Client.Send("PORT %s", FormatHostPort(data.Addr().(*net.TCPAddr).AddrPort()))
+	at := ParseHostPort(p.T, p.Server.Expect("PORT"))
+	p.Server.Send("200 fine")
+	p.Client.Expect("200")
+	return data, at
+}
+
+// WantAlive expects that the session still works, and that nothing stands before the next reply.
+func (p Session) WantAlive() {
+	p.T.Helper()
+	p.Exchange("NOOP", "200 still there")
+	p.Exchange("PWD", `257 "/"`)
+}
+
+// Quit ends the session.
+func (p Session) Quit() {
+	p.T.Helper()
+	p.Exchange("QUIT", "221 bye")
+	p.Server.Close()
+	p.Client.ExpectClose()
+	p.Client.Close()
+}

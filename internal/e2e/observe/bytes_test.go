@@ -1,0 +1,82 @@
+package observe
+
+import (
+	"fmt"
+	"io"
+	"testing"
+
+	"ftpgate/internal/e2e/harness"
+	"ftpgate/internal/e2e/peers"
+	"ftpgate/internal/try/lab/labtest"
+)
+
+// The bytes of what the kernel carries are those that the client got and sent, though packets are lost behind the
+// gateway and are sent through it twice; and of a transfer that the client breaks off, no more than were sent.
+func TestShowExactBytes(t *testing.T) {
+	labtest.Need(t, "nft")
+	const lossy = `nft add table inet lossy; nft add chain inet lossy input '{ type filter hook input priority 0; policy accept; }'
+		nft add rule inet lossy input ip length '>' 1000 numgen random mod 30 0 drop`
+	for _, tracking := range []string{"proxy", "kernel"} {
+		t.Run(tracking, func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			server := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
+			s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"tracking = %q\n", "files", harness.Gateway4, tracking))
+			harness.Shell(t, l.Client(), "%s", lossy)
+			harness.Shell(t, l.Server(), "%s", lossy)
+			o := peers.RunClient(t, l.Client(), peers.Curl, server, peers.PASV, harness.Forward4.Listen)
+			o.WantFiles(t, server)
+			size := int64(len(peers.Content()))
+			awaitExactBytes(s, peers.TransfersPerRun, size, size)
+
+			c, err := l.Client().Dial(t.Context(), "tcp", harness.Gateway4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := harness.NewControlConn(t, "the client", c)
+			w.Expect("220 ")
+			for _, step := range [][2]string{{"USER anonymous", "331 "}, {"PASS a@example.com", "230 "}} {
+				w.Send("%s", step[0])
+				w.Expect(step[1])
+			}
+			w.Send("PASV")
+			data, err := l.Client().Dial(t.Context(), "tcp", harness.ParseHostPort(t, w.Expect("227 ")).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Send("RETR %s", peers.DownloadPath)
+			w.Expect("150 ")
+			got, err := io.CopyN(io.Discard, data, size/2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data.Close()
+			w.Expect("") // a server that had sent all before does not notice
+			w.Send("QUIT")
+			w.Expect("221 ")
+			harness.Await(t, "the transfer that broke off", func() bool { return s.Status().Forwards[0].Down > size+got-1 })
+			if down := s.Status().Forwards[0].Down; down > 3*size {
+				t.Errorf("got %d bytes down; want %d at most", down, 3*size)
+			}
+		})
+	}
+}
+
+// awaitExactBytes awaits the end of all sessions, and expects exactly these bytes of files.
+func awaitExactBytes(s *harness.AdminGateway, transfers int, up, down int64) {
+	s.T.Helper()
+	harness.Await(s.T, "all transfers over", func() bool {
+		f := s.Status().Forwards[0]
+		return f.Transfers+f.Failed == transfers
+	})
+	byBytes := map[int64]int{}
+	for _, one := range harness.ReadTransferLog(s.T, s.TransferLog) {
+		byBytes[one.Bytes]++
+		if one.Bytes > up/2 && one.Bytes != up && one.Bytes != down {
+			s.T.Errorf("got %+v; want %d or %d bytes", one, up, down)
+		}
+	}
+	if byBytes[up]+byBytes[down] < 2 {
+		s.T.Errorf("got transfers of %v bytes; want one up of %d and one down of %d", byBytes, up, down)
+	}
+}

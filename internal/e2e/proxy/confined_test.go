@@ -1,0 +1,59 @@
+package proxy
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"ftpgate/internal/e2e/harness"
+	"ftpgate/internal/e2e/peers"
+	"ftpgate/internal/try/lab/labtest"
+)
+
+// TestRunConfined has the program as it is built for use, without cgo, give up what it does not need, and serve
+// and reload all the same.
+func TestRunConfined(t *testing.T) {
+	labtest.Need(t, "go")
+	l := peers.NewDemoLab(t, ":21")
+	exe := filepath.Join(t.TempDir(), "ftpgate")
+	build := exec.Command("go", "build", "-o", exe, "ftpgate/cmd/ftpgate")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	file := harness.WriteFile(t, "ftpgate.toml", twoForwards)
+	cmd := exec.Command(exe, "run", "-c", file)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p := harness.StartCommand(t, l.Gateway(), cmd).AwaitReady()
+
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", cmd.Process.Pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("got %d threads, error %v", len(threads), err)
+	}
+	const kept = "0000000000001400" // CAP_NET_BIND_SERVICE, CAP_NET_ADMIN
+	for _, thread := range threads {
+		status, err := os.ReadFile(thread)
+		if os.IsNotExist(err) {
+			continue // it has ended
+		}
+		for _, want := range []string{"CapPrm:\t" + kept, "CapEff:\t" + kept, "CapInh:\t0000000000000000", "NoNewPrivs:\t1"} {
+			if err != nil || !strings.Contains(string(status), want+"\n") {
+				t.Errorf("%s, error %v: no %q in\n%s", thread, err, want, status)
+			}
+		}
+	}
+	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
+	harness.OverwriteFile(t, file, strings.Replace(twoForwards, "192.168.5.2:2122", "192.168.5.2:990", 1)+`
+[[forward]]
+name   = "proxied"
+listen = "192.168.5.2:21"
+server = "203.0.113.21"
+`)
+	p.Signal(syscall.SIGHUP)
+	p.AwaitLog("msg=reloaded", 1)
+	peers.List(t, peers.LoginFTP(t, l.Client(), "192.168.5.2:21"))
+}

@@ -1,0 +1,10 @@
+// Package proxy tests how ftpgate serves plain FTP: its trackings and data paths, limits, hostile peers, reload and stop.
+package proxy
+
+import (
+	"testing"
+
+	"ftpgate/internal/e2e/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }

@@ -1,0 +1,116 @@
+package sessions
+
+import (
+	"fmt"
+	"time"
+
+	"ftpgate/internal/core/verdict"
+)
+
+const (
+	// connectPatience is how long the gateway waits for a data connection before it mentions that none came: TCP
+	// sends a lost SYN again after one second and after three.
+	connectPatience = 3 * time.Second
+	// minWait is how long a closed pinhole must have waited for that: clients connect at once, and some give up
+	// after a second. A pinhole that a client did not mean to use is closed sooner.
+	minWait = 800 * time.Millisecond
+)
+
+// dataFault returns what went wrong with a closed data connection, as far as the gateway can see.
+func (r *Record) dataFault(d *data, p Progress) (verdict.Fault, bool) {
+	if d == nil || d.Meter == nil {
+		return verdict.Fault{}, false
+	}
+	switch {
+	case p.Fault != nil:
+		own := *p.Fault
+		if !own.At.IsValid() {
+			own.At = d.At
+		}
+		return own, true
+	case !p.Connected.IsZero(), !d.At.IsValid(), d.closed.Sub(d.opened) < minWait:
+		return verdict.Fault{}, false
+	}
+	return r.neverConnected(d, p, d.closed), true
+}
+
+// neverConnected returns the fault of a data connection whose peer did not connect until now.
+func (r *Record) neverConnected(d *data, p Progress, now time.Time) verdict.Fault {
+	f := verdict.Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
+	switch {
+	case p.Stranger.IsValid():
+		f.Code, f.Peer, f.Err = verdict.CodeStranger, p.Stranger, d.From.String()
+	case d.Active:
+		f.Code = verdict.CodeServerNever
+	default:
+		f.Code = verdict.CodeNobodyCame
+	}
+	return f
+}
+
+// verdict returns how the session went so far: what ended it, else what failed last, unless everything went well
+// afterwards.
+func (r *Record) verdict(now time.Time) verdict.Verdict {
+	if r.fatal != nil && !(r.fatal.Plain() && r.last != nil && !r.last.Minor() && r.completedSince == 0) {
+		return r.fatal.Verdict()
+	}
+	if r.awaitsData() {
+		if f, late := r.overdue(now); late {
+			v := f.Verdict()
+			return verdict.Verdict{Code: verdict.CodeWaiting, Text: "so far " + v.Text, Remedy: v.Remedy}
+		}
+	}
+	if r.last == nil {
+		return verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong: " + r.totals.String()}
+	}
+	v := r.last.Verdict()
+	switch {
+	case r.completedSince == 0 && r.loggedIn && (r.last.Code == verdict.CodeLogin || r.last.Code == verdict.CodeNotLoggedIn):
+		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("nothing went wrong since the login: %s; before, %s", r.totals, v.Text)}
+	case r.completedSince == 0:
+		return v
+	}
+	if r.last.Minor() {
+		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("transfers go well (%s); before, %s", r.totals, v.Text)}
+	}
+	v.Text = fmt.Sprintf("%s; since then %s", v.Text, count(r.completedSince, "transfer was", "transfers were")+" completed")
+	return v
+}
+
+// awaitsData reports whether a pinhole is open.
+func (r *Record) awaitsData() bool {
+	d := r.data
+	return d != nil && d.closed.IsZero() && d.Meter != nil && d.At.IsValid() && r.ended.IsZero()
+}
+
+// overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a peer that
+// connects does, or the far end refuses it.
+func (r *Record) overdue(now time.Time) (verdict.Fault, bool) {
+	p := r.data.progress()
+	switch {
+	case p.Fault != nil:
+		return *p.Fault, true
+	case p.Connected.IsZero() && now.Sub(r.data.opened) >= connectPatience:
+		return r.neverConnected(r.data, p, now), true
+	}
+	return verdict.Fault{}, false
+}
+
+// String returns the sums as part of a sentence.
+func (t Totals) String() string {
+	if t.Transfers+t.Failed == 0 {
+		return "no transfer yet"
+	}
+	s := fmt.Sprintf("%s, %d bytes up, %d down", count(t.Transfers, "transfer", "transfers"), t.Up, t.Down)
+	if t.Failed > 0 {
+		s += fmt.Sprintf(", %d failed", t.Failed)
+	}
+	return s
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

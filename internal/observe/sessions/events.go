@@ -1,0 +1,123 @@
+package sessions
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"ftpgate/internal/core/verdict"
+)
+
+// Connected records the connection to the server, and how long dialling took.
+func (r *Record) Connected(server netip.AddrPort, took time.Duration) {
+	r.locked(func() {
+		r.server = server
+		if r.journal.Dialled != nil && took > 0 {
+			r.journal.Dialled(r.opening.Forward, took)
+		}
+		r.note(KindSession, 0, fmt.Sprintf("connected to %s after %s", server, verdict.Round(took)))
+	})
+}
+
+// Encrypted records TLS on a control connection: leg is "client" or "server", version like "TLS 1.3", details the
+// cipher. An empty version records the end of TLS.
+func (r *Record) Encrypted(leg, version, details string) {
+	r.locked(func() {
+		if leg == "client" {
+			r.tls.Client = version
+		} else {
+			r.tls.Server = version
+		}
+		if version == "" {
+			r.note(KindTLS, 0, "the control connection with the "+leg+" continues in clear")
+			return
+		}
+		r.note(KindTLS, 0, fmt.Sprintf("the control connection with the %s is %s, %s", leg, version, details))
+	})
+}
+
+// Through records that the session is encrypted from end to end from now on, and which passive ports are open for
+// its data.
+func (r *Record) Through(passage string) {
+	r.locked(func() {
+		r.passedThrough = true
+		r.tls = TLS{"end to end", "end to end"}
+		r.note(KindTLS, 0, "encrypted from end to end from here on; data connections through "+passage)
+	})
+}
+
+// Command records a command of the client; text holds no secret.
+func (r *Record) Command(at time.Time, text string) {
+	r.locked(func() {
+		r.active, r.pending = at, true
+		r.noteAt(r.active, KindCommand, 0, text)
+	})
+}
+
+// Reply records a line of the server's reply; text holds no secret. more says that the reply goes on.
+func (r *Record) Reply(at time.Time, text string, more bool) {
+	r.locked(func() {
+		r.active, r.greeted = at, true
+		r.pending = r.pending && more
+		r.noteAt(r.active, KindReply, 0, text)
+	})
+}
+
+// Answer records what the gateway told the client in place of the server.
+func (r *Record) Answer(text string) {
+	r.locked(func() {
+		r.pending = false
+		r.noteNext(KindAnswer, text)
+	})
+}
+
+// Ask records what the gateway sent the server in place of the client's command.
+func (r *Record) Ask(text string) {
+	r.locked(func() { r.noteNext(KindAsk, text) })
+}
+
+// Alive records traffic that the gateway cannot read.
+func (r *Record) Alive() { r.locked(func() { r.active = time.Now() }) }
+
+// User records the name of the user who logs in.
+func (r *Record) User(name string) { r.locked(func() { r.user = name }) }
+
+// Login records whether a user is logged in now.
+func (r *Record) Login(in bool) { r.locked(func() { r.loggedIn = in }) }
+
+// Type records the representation type that the client set: "A" or "I".
+func (r *Record) Type(t string) { r.locked(func() { r.typeCode = t }) }
+
+// Opened records a new pinhole; the one before it is over. asked is when the client asked for it.
+func (r *Record) Opened(d Data, asked time.Time) {
+	r.locked(func() {
+		r.dataCount++
+		r.data = &data{Data: d, number: r.dataCount, opened: time.Now()}
+		took := r.data.opened.Sub(asked)
+		r.journal.pinholes(d.Path).Add(1)
+		if r.journal.Opened != nil && d.At.IsValid() {
+			r.journal.Opened(r.opening.Forward, d.Path, took)
+		}
+		r.keep(entry{after: r.data.opened.Sub(r.began), kind: KindPinhole, data: int32(r.dataCount),
+			words: &pinholeOpened{d.Path, d.From, d.As, d.At, d.To, took}})
+	})
+}
+
+// Closed records that the last pinhole is closed: nothing can connect any more.
+func (r *Record) Closed() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	d := r.data
+	mute := d == nil || !d.closed.IsZero() || d.usedByTransfer // the end of its transfer says more
+	var now time.Time
+	if d != nil && d.closed.IsZero() {
+		now = time.Now()
+		r.close(d, now)
+	}
+	r.mu.Unlock()
+	if !mute {
+		r.journal.finalize(&finalizing{record: r, data: d}, now)
+	}
+}

@@ -1,0 +1,62 @@
+package sessions
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"ftpgate/internal/core/verdict"
+)
+
+// pinholeOpened is the event text of a pinhole or a bridge.
+type pinholeOpened struct {
+	path     string
+	from, as netip.Addr
+	at, to   netip.AddrPort
+	took     time.Duration
+}
+
+// String says who may connect, and where that leads.
+func (o *pinholeOpened) String() string {
+	if !o.at.IsValid() {
+		return fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)", o.to, o.from, o.path)
+	}
+	return fmt.Sprintf("opened by the %s in %s: %s may connect to %s, leads to %s, which sees %s",
+		o.path, verdict.Round(o.took), o.from, o.at, o.to, o.as)
+}
+
+// dataConnected is the event text of a data connection that is established.
+type dataConnected struct {
+	after          time.Duration
+	active, bridge bool
+}
+
+// String says who connected, and when.
+func (c dataConnected) String() string {
+	who := "the client"
+	switch {
+	case c.bridge:
+		return "both ends are connected to"
+	case c.active:
+		who = "the server"
+	}
+	return fmt.Sprintf("%s came %s after the pinhole was opened", who, verdict.Round(c.after))
+}
+
+// transferEnded is the event text of a transfer that is over.
+type transferEnded struct {
+	verb     string
+	complete bool
+	bytes    int64
+	took     time.Duration
+}
+
+// String says how it ended.
+func (o transferEnded) String() string {
+	word := "failed"
+	if o.complete {
+		word = "complete"
+	}
+	return fmt.Sprintf("%s %s: %d bytes in %s", cmp.Or(o.verb, "a transfer"), word, o.bytes, verdict.Round(o.took))
+}

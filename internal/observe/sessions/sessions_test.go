@@ -1,0 +1,332 @@
+package sessions
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
+)
+
+var (
+	client  = netip.MustParseAddrPort("192.168.5.1:40000")
+	gateway = netip.MustParseAddrPort("192.168.5.2:2121")
+	server  = netip.MustParseAddrPort("203.0.113.21:21")
+	at      = netip.MustParseAddrPort("192.168.5.2:51234")
+)
+
+func opening() Opening {
+	return Opening{Forward: "archive", Client: client, Gateway: gateway, Passive: forward.PortRange{First: 49152, Last: 65535}}
+}
+
+// meter is a data connection of which the test says how far it is.
+type meter struct{ p Progress }
+
+func (m *meter) Progress() Progress { return m.p }
+
+// logIn has a session stand.
+func logIn(j *Journal) *Record {
+	r := j.Begin(opening())
+	r.Connected(server, time.Millisecond)
+	r.Reply(time.Now(), "220 hello", false)
+	r.Command(time.Now(), "USER anna")
+	r.User("anna")
+	r.Reply(time.Now(), "230 welcome", false)
+	r.Login(true)
+	return r
+}
+
+// hole agrees upon a passive data connection.
+func hole(r *Record, m Meter) {
+	r.Command(time.Now(), "PASV")
+	r.Reply(time.Now(), "227 Entering Passive Mode (10,0,0,1,100,1)", false)
+	r.Opened(Data{Mode: "PASV", Path: "kernel", From: client.Addr(), At: at, To: netip.AddrPortFrom(server.Addr(), 25601),
+		As: netip.MustParseAddr("203.0.113.1"), Meter: m}, time.Now().Add(-time.Millisecond))
+	r.Answer("227 Entering Passive Mode (192,168,5,2,200,34)")
+}
+
+func TestTransfer(t *testing.T) {
+	j := New(time.Now())
+	var finished []Transfer
+	j.Finished = func(t Transfer) { finished = append(finished, t) }
+	r := logIn(j)
+	m := &meter{}
+	hole(r, m)
+	r.Command(time.Now(), "RETR a")
+	r.Begins(time.Now(), "RETR", "a")
+	if n := j.Pinholes("kernel"); n != 1 {
+		t.Errorf("%d pinholes; want one", n)
+	}
+	m.p = Progress{Connected: time.Now(), Down: 500}
+	s := r.Session(time.Now())
+	if s.State != StateTransfer || s.Transfer == nil || s.Transfer.Bytes != 500 || s.Transfer.Direction != Download || s.Transfer.File != "a" ||
+		s.User != "anna" || s.Mode != "PASV" || s.Path != "kernel" {
+		t.Errorf("got %+v, transfer %+v", s, s.Transfer)
+	}
+	r.Reply(time.Now(), "226 done", false)
+	r.Finishes(true, "226 done", nil)
+	if len(finished) != 0 {
+		t.Errorf("finished before its bytes were counted: %+v", finished)
+	}
+	j.Settle(time.Now())
+	m.p.Down, m.p.Over = 1000, true
+	j.Settle(time.Now())
+	j.Settle(time.Now())
+	if len(finished) != 1 || finished[0].Bytes != 1000 || !finished[0].Complete || finished[0].Session != r.ID() || finished[0].Client != client.Addr() {
+		t.Fatalf("got %+v; want one transfer of 1000 bytes", finished)
+	}
+	r.Ends("")
+	e, known := j.Explain(r.ID())
+	if !known || e.State != StateEnded || e.Totals != (Totals{Transfers: 1, Down: 1000}) || e.Verdict.Code != verdict.CodeFine {
+		t.Errorf("got %+v, %v", e.Session, known)
+	}
+	if n := j.Pinholes("kernel"); n != 0 {
+		t.Errorf("%d pinholes; want none", n)
+	}
+	if j.Count() != 0 {
+		t.Errorf("%d sessions run; want none", j.Count())
+	}
+}
+
+// A transfer whose bytes nobody counts any more is finished all the same.
+func TestTransferNeverCounted(t *testing.T) {
+	j := New(time.Now())
+	n := 0
+	j.Finished = func(Transfer) { n++ }
+	r := logIn(j)
+	hole(r, &meter{Progress{Connected: time.Now()}})
+	r.Begins(time.Now(), "STOR", "x")
+	r.Finishes(true, "226 done", nil)
+	j.Settle(time.Now().Add(finalizeTimeout + time.Second))
+	if n != 1 {
+		t.Errorf("finished %d times; want once", n)
+	}
+}
+
+// failing is a session that fails, and why.
+type failing struct {
+	name string
+	do   func(*Record)
+	code verdict.Code
+	want string
+}
+
+func late(r *Record) { r.data.opened = r.data.opened.Add(-30 * time.Second) }
+
+// failed is a transfer that fails, 30 s after its pinhole was opened.
+func failed(why *verdict.Fault, m Progress, said string) func(*Record) {
+	return func(r *Record) {
+		hole(r, &meter{m})
+		r.Begins(time.Now(), "RETR", "a")
+		late(r)
+		r.Finishes(false, said, why)
+	}
+}
+
+// failings returns some.
+func failings() []failing {
+	came := Progress{Connected: time.Now(), Over: true}
+	return []failing{
+		{"nothing", func(*Record) {}, verdict.CodeFine, "nothing went wrong: no transfer yet"},
+		{"nobody came", failed(nil, Progress{}, "425 no"), verdict.CodeNobodyCame, "the client never connected to 192.168.5.2:51234 within 30 s"},
+		{"nobody came so far", func(r *Record) { hole(r, &meter{}); late(r) }, verdict.CodeWaiting, "so far the client never connected to 192.168.5.2:51234 within 30 s"},
+		{"nobody came, and no transfer was asked for", func(r *Record) { hole(r, &meter{}); late(r); r.Closed() }, verdict.CodeNobodyCame, "the client never connected"},
+		{"closed at once", func(r *Record) { hole(r, &meter{}); r.Closed() }, verdict.CodeFine, "nothing went wrong"},
+		{"somebody else came", failed(nil, Progress{Stranger: netip.MustParseAddr("192.168.5.77")}, "425 no"), verdict.CodeStranger,
+			"192.168.5.77 connected to 192.168.5.2:51234, where only 192.168.5.1 may"},
+		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefused, "the server did not carry out RETR: 550 no such file"},
+		{"the server says no at once, and nobody came", func(r *Record) {
+			hole(r, &meter{})
+			r.Begins(time.Now(), "RETR", "a")
+			r.Finishes(false, "550 no such file", nil)
+		}, verdict.CodeServerRefused, "550 no such file"},
+		{"a fault of the data path", failed(nil, Progress{Connected: time.Now(), Over: true,
+			Fault: &verdict.Fault{Code: verdict.CodeDataReset, Said: "the server broke it"}}, "426 broken"), verdict.CodeDataReset, "the data connection broke: the server broke it"},
+		{"the server breaks it off", failed(nil, came, "426 broken"), verdict.CodeServerRefused, "the server broke RETR off: 426 broken"},
+		{"the server does not take the data connection", failed(nil, came, "425 no"), verdict.CodeServerRefused, "the server could not use the data connection for RETR: 425 no"},
+		{"nobody listens", failed(nil, Progress{Connected: time.Now(), Fault: &verdict.Fault{Code: verdict.CodeServerData, At: at, Err: "connect: connection refused"}}, "425 no"),
+			verdict.CodeServerData, "at 192.168.5.2:51234: connection refused"},
+		{"a wrong password, and then the right one", func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeLogin, Said: "no"}) }, verdict.CodeFine,
+			"nothing went wrong since the login: no transfer yet; before, the server did not take the login: no"},
+		{"PORT to a third host", func(r *Record) {
+			r.Refuse(verdict.Fault{Code: verdict.CodeThirdParty, Verb: "PORT", Peer: client.Addr()})
+		}, verdict.CodeThirdParty,
+			"the client's PORT names another address than its own, 192.168.5.1: refused"},
+		{"data in clear", func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeTLSRequired, Verb: "PROT"}) }, verdict.CodeTLSRequired, "the client asked for data in clear with PROT"},
+		{"a login in clear", func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeTLSRequired, Verb: "PASS"}) }, verdict.CodeTLSRequired, "the client sent PASS in clear"},
+		{"no TLS", func(r *Record) {
+			r.Refuse(verdict.Fault{Code: verdict.CodeServerTLS, Said: "no TLS with the server: why", Err: "e"})
+		}, verdict.CodeServerTLS,
+			"no TLS with the server: why (e)"},
+	}
+}
+
+// endings are those of transfers and sessions that were cut off.
+func endings() []failing {
+	came := Progress{Connected: time.Now(), Over: true}
+	return []failing{
+		{"aborted", failed(&verdict.Fault{Code: verdict.CodeAborted}, came, "426 aborted"), verdict.CodeAborted, "the client aborted RETR with ABOR"},
+		{"the client leaves", func(r *Record) {
+			hole(r, &meter{came})
+			r.Begins(time.Now(), "RETR", "a")
+			r.Ends("")
+		}, verdict.CodeClientLeft, "the client closed its control connection while RETR ran"},
+		{"the session's end cuts a transfer off", func(r *Record) {
+			hole(r, &meter{came})
+			r.Begins(time.Now(), "RETR", "a")
+			r.Refuse(verdict.Fault{Code: verdict.CodeServerLeft, Said: "the server has closed the connection", Fatal: true})
+			r.Ends("421 ")
+		}, verdict.CodeServerLeft, "the server has closed the connection"},
+		{"what ends it counts", func(r *Record) {
+			r.Refuse(verdict.Fault{Code: verdict.CodeIdle, Said: "idle for 10m0s", Fatal: true})
+			r.Refuse(verdict.Fault{Code: verdict.CodeCommand})
+		}, verdict.CodeIdle, "ended because nothing was said: idle for 10m0s"},
+		{"well after a little fault", func(r *Record) {
+			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRefused, Said: "no"})
+			hole(r, &meter{came})
+			r.Begins(time.Now(), "RETR", "a")
+			r.Finishes(true, "226", nil)
+		}, verdict.CodeFine, "transfers go well (1 transfer"},
+		{"well after a fault", func(r *Record) {
+			failed(nil, came, "550 no")(r)
+			hole(r, &meter{came})
+			r.Begins(time.Now(), "RETR", "a")
+			r.Finishes(true, "226", nil)
+		}, verdict.CodeServerRefused, "since then 1 transfer was completed"},
+	}
+}
+
+// TestVerdicts has sessions fail, and asks why.
+func TestVerdicts(t *testing.T) {
+	for _, test := range append(failings(), endings()...) {
+		t.Run(test.name, func(t *testing.T) {
+			j := New(time.Now())
+			r := logIn(j)
+			test.do(r)
+			j.Settle(time.Now().Add(2 * finalizeTimeout))
+			v := r.Session(time.Now()).Verdict
+			if v.Code != test.code || !strings.Contains(v.Text, test.want) || strings.Count(v.Text, "no TLS") > 1 {
+				t.Errorf("got %+v; want %s: %s", v, test.code, test.want)
+			}
+		})
+	}
+}
+
+// A time line keeps its beginning and its end, in order.
+func TestTimeline(t *testing.T) {
+	for _, tight := range []bool{false, true} {
+		var line timeline
+		for i := range 500 {
+			line.add(entry{after: time.Duration(i), kind: KindReply, text: fmt.Sprint(i)}, tight)
+		}
+		want := keptLast
+		if tight {
+			want = keptTight
+		}
+		events := line.events(time.Time{})
+		if len(events) != keptFirst+1+want || events[keptFirst].Kind != KindOmitted || events[0].Text != "0" || events[len(events)-1].Text != "499" ||
+			events[keptFirst].Text != fmt.Sprintf("%d events are not kept", 500-keptFirst-want) {
+			t.Errorf("tight %v: %d events, %v", tight, len(events), events)
+		}
+		if !slices.IsSortedFunc(events, func(a, b Event) int { return a.At.Compare(b.At) }) {
+			t.Errorf("tight %v: not in order: %v", tight, events)
+		}
+		for i := range 200 { // not tight any more
+			line.add(entry{after: time.Duration(500 + i)}, false)
+		}
+		if events := line.events(time.Time{}); len(events) != keptFirst+1+keptLast || !slices.IsSortedFunc(events, func(a, b Event) int { return a.At.Compare(b.At) }) {
+			t.Errorf("tight %v: afterwards %d events, not in order or not as many: %v", tight, len(events), events)
+		}
+	}
+	var line timeline
+	line.add(entry{text: strings.Repeat("x", 100_000)}, false)
+	if n := len(line.events(time.Time{})[0].Text); n > maxText+10 {
+		t.Errorf("a text of %d bytes is kept", n)
+	}
+}
+
+// What has ended is kept, so many and no more; a flood that is turned away pushes nobody out.
+func TestEnded(t *testing.T) {
+	j := New(time.Now())
+	first := logIn(j)
+	first.Ends("")
+	for range 3 * KeptEnded {
+		r := j.Begin(opening())
+		r.Refuse(verdict.Fault{Code: verdict.CodeTooMany, Fatal: true})
+		r.Ends("421 too many")
+	}
+	if _, known := j.Explain(first.ID()); !known {
+		t.Error("the first session is forgotten for those that were turned away")
+	}
+	events := j.events.Load()
+	for range 2 * KeptEnded {
+		logIn(j).Ends("")
+	}
+	if _, known := j.Explain(first.ID()); known {
+		t.Error("the first session is kept for ever")
+	}
+	ended := slices.Collect(j.Ended())
+	if len(ended) != KeptEnded+keptRejected || !slices.IsSortedFunc(ended, func(a, b Session) int { return a.Since.Compare(b.Since) }) {
+		t.Errorf("%d are kept; want %d, in order", len(ended), KeptEnded+keptRejected)
+	}
+	if got := j.events.Load(); got > events+7*KeptEnded {
+		t.Errorf("%d events count, %d before: those of forgotten sessions do too", got, events)
+	}
+}
+
+func TestFind(t *testing.T) {
+	j := New(time.Now())
+	r := logIn(j)
+	for id, want := range map[string]bool{r.ID(): true, "1": true, "2": false, "x-1": false, "": false, "-1": false, r.ID() + "0": false} {
+		if got := j.Find(id) == r; got != want {
+			t.Errorf("%q: found %v; want %v", id, got, want)
+		}
+	}
+	r.Ends("")
+	if j.Find("1") != nil {
+		t.Error("a session that has ended is found among those that run")
+	}
+	if _, known := j.Explain("1"); !known {
+		t.Error("a session that has ended is not explained")
+	}
+	later := New(time.Now().Add(2 * time.Second))
+	if logIn(later).ID() == r.ID() {
+		t.Error("two runs have the same identifiers")
+	}
+}
+
+// A nil record and a nil journal do nothing.
+func TestNothing(t *testing.T) {
+	var j *Journal
+	r := j.Begin(opening())
+	r.Connected(server, 0)
+	r.Command(time.Now(), "NOOP")
+	r.Refuse(verdict.Fault{})
+	r.Begins(time.Now(), "RETR", "x")
+	r.Finishes(true, "", nil)
+	r.Closed()
+	r.Ends("")
+	if r.ID() != "" {
+		t.Errorf("got %q", r.ID())
+	}
+}
+
+func BenchmarkTransfer(b *testing.B) {
+	j := New(time.Now())
+	r := logIn(j)
+	m := &meter{Progress{Connected: time.Now(), Over: true}}
+	b.ReportAllocs()
+	for b.Loop() {
+		hole(r, m)
+		r.Command(time.Now(), "RETR some/file")
+		r.Begins(time.Now(), "RETR", "some/file")
+		r.Reply(time.Now(), "150 here it comes", false)
+		r.Reply(time.Now(), "226 done", false)
+		r.Finishes(true, "226 done", nil)
+		r.Closed()
+	}
+}
