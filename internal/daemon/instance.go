@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ftpgate/internal/control/listeners"
+	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/finding"
@@ -35,7 +36,7 @@ type instance struct {
 	paths     *path.Paths
 	keys      *tlskeys.Keys
 	listeners *listeners.Set
-	counts    *dialogue.Counts
+	counts    *proxy.Counts
 	journal   *sessions.Journal
 	monitor   *monitor.Monitor
 	observability
@@ -47,7 +48,7 @@ type instance struct {
 
 // newInstance makes the parts. It changes nothing on this host.
 func (d *Daemon) newInstance() *instance {
-	r := &instance{Daemon: d, started: time.Now(), counts: &dialogue.Counts{},
+	r := &instance{Daemon: d, started: time.Now(), counts: &proxy.Counts{},
 		reloads: make(chan chan error), watchdogPing: make(chan struct{})}
 	resolver := d.resolver
 	if resolver == nil {
@@ -61,7 +62,7 @@ func (d *Daemon) newInstance() *instance {
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
 	r.listeners = listeners.New(listeners.Shared{
 		Log: d.Log, Counts: r.counts, Journal: r.journal, Keys: sessionKeys{r.keys}, DataPath: r.paths.For,
-		Refused: func(f forward.Resolved, kind dialogue.Refusal) { r.metrics.Refused(f.Name, kind.String()) },
+		Refused: func(f forward.Resolved, kind dialogue.RefusalKind) { r.metrics.Refused(f.Name, kind.String()) },
 	})
 	r.monitor = monitor.New(d.Table, d.Log, r.journal)
 	r.status = &status.Source{

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
-	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/preflight"
@@ -66,7 +66,7 @@ func (d *Daemon) logRelayed(p *preflight.Prober, forwards []forward.Resolved) {
 }
 
 // logStopped logs the totals of the sessions.
-func (d *Daemon) logStopped(attrs []any, counts *dialogue.Counts) {
+func (d *Daemon) logStopped(attrs []any, counts *proxy.Counts) {
 	attrs = append(attrs, "sessions", counts.Sessions(), "transfers", counts.Transfers())
 	for kind, n := range counts.Refused() {
 		if n > 0 {

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/kernel/system"
@@ -57,7 +57,7 @@ func (r *instance) openEndpoints() (findings []finding.Finding) {
 
 // refusalNames returns the names of the kinds of refusals. Metrics has a counter for each.
 func refusalNames() (names []string) {
-	for kind := range (&dialogue.Counts{}).Refused() {
+	for kind := range (&proxy.Counts{}).Refused() {
 		names = append(names, kind.String())
 	}
 	return names

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/dataplane/path"
@@ -35,10 +36,10 @@ func newGateway(t *testing.T) *gateway {
 	}
 	g.Set = New(Shared{
 		Log:      log,
-		Counts:   &dialogue.Counts{},
+		Counts:   &proxy.Counts{},
 		Journal:  sessions.New(time.Now()),
 		DataPath: paths.For,
-		Refused: func(f forward.Resolved, kind dialogue.Refusal) {
+		Refused: func(f forward.Resolved, kind dialogue.RefusalKind) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.refused = append(g.refused, f.Name+" "+kind.String())

@@ -29,13 +29,13 @@ import (
 // Shared is what the proxies of all forwards share.
 type Shared struct {
 	Log     *slog.Logger
-	Counts  *dialogue.Counts
+	Counts  *proxy.Counts
 	Journal *sessions.Journal
 	Keys    proxy.Keys
 	// DataPath returns the data path of a forward. current returns the forward as it is at the moment.
 	DataPath func(current func() forward.Resolved) dataplane.Path
 	// Refused is called for each refusal; nil: nobody is. It must not block.
-	Refused func(forward.Resolved, dialogue.Refusal)
+	Refused func(forward.Resolved, dialogue.RefusalKind)
 }
 
 // Set is the listeners of a gateway, by listen address. Its methods are for one goroutine, except ListensAt.
@@ -188,7 +188,7 @@ func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListe
 	served := &proxy.Proxy{
 		Forward: current, Path: s.shared.DataPath(current), Keys: s.shared.Keys, Log: s.shared.Log,
 		Counts: s.shared.Counts, Journal: s.shared.Journal,
-		Refused: func(kind dialogue.Refusal) {
+		Refused: func(kind dialogue.RefusalKind) {
 			if s.shared.Refused != nil {
 				s.shared.Refused(current(), kind)
 			}

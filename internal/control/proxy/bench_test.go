@@ -91,7 +91,8 @@ func (s *benched) session() (client, server *net.TCPConn) {
 	return c.(*net.TCPConn), a
 }
 
-// BenchmarkIdleSession is what an idle session holds: B/session, of heap and stacks, without the test's own ends.
+// BenchmarkIdleSession is what an idle session holds: B/session, of heap and stacks, without the test's own
+// ends.
 func BenchmarkIdleSession(b *testing.B) {
 	const sessions = 2000
 	for b.Loop() {

@@ -115,8 +115,8 @@ func TestTerminated(t *testing.T) {
 		b.client.say("%s\r\n", command)
 		b.client.hear(map[string]string{"PBSZ 0": "200 PBSZ=0", "PROT P": "200 PROT P"}[command])
 	}
-	if data := b.pasv(); data.seals.Client == nil || data.seals.Server != nil || !data.hole.TLS.Client {
-		t.Errorf("got seals %+v; want TLS with the client only", data.seals)
+	if data := b.pasv(); data.dataTLS.Client == nil || data.dataTLS.Server != nil || !data.hole.TLS.Client {
+		t.Errorf("got dataTLS %+v; want TLS with the client only", data.dataTLS)
 	}
 	if !strings.Contains(b.logs.String(), `msg="control connection encrypted" forward=test`) {
 		t.Errorf("log: got nothing of TLS: %s", b.logs)
@@ -131,8 +131,8 @@ func TestTerminatedInClear(t *testing.T) {
 	b := newStage(t, encrypting(k, func(f *forward.Forward) { f.TLS.Client = forward.ClientTLSOptional })).connect()
 	b.auth(k)
 	b.login()
-	if data := b.pasv(); data.seals.Client != nil || data.hole.TLS.Any() {
-		t.Errorf("got seals %+v; want data in clear", data.seals)
+	if data := b.pasv(); data.dataTLS.Client != nil || data.hole.TLS.Any() {
+		t.Errorf("got dataTLS %+v; want data in clear", data.dataTLS)
 	}
 }
 
@@ -167,7 +167,7 @@ func TestTerminatedImpatient(t *testing.T) {
 	}
 	b.client.say("AUTH TLS\r\n%s", hello[:n])
 	b.client.hear("234 begin with TLS")
-	if first, err := b.client.lines.ReadByte(); first != handshakeRecord {
+	if first, err := b.client.lines.ReadByte(); first != 22 {
 		t.Errorf("got %d, %v; want the server's handshake", first, err)
 	}
 	b.wantRefused("")
@@ -226,7 +226,7 @@ func TestImplicit(t *testing.T) {
 	b.client.encrypt(k, false)
 	b.client.hear("220 hello")
 	b.login()
-	if data := b.pasv(); data.seals.Client == nil {
+	if data := b.pasv(); data.dataTLS.Client == nil {
 		t.Error("got data in clear; want TLS, which implicit FTPS implies")
 	}
 

@@ -13,73 +13,100 @@ import (
 
 // fakePath hands out data connections that the test ends as it likes.
 type fakePath struct {
-	mu     sync.Mutex
-	all    []*fakeData
-	open   int // how many are not closed
-	most   int // how many were open at once
-	err    error
-	armErr error
-	gates  map[pinhole.Passthrough]int // that are open
+	mu      sync.Mutex
+	all     []*fakeData
+	open    int // how many are not closed
+	most    int // how many were open at once
+	err     error
+	armErr  error
+	handles map[pinhole.Passthrough]int // that are open
+
+	hung map[string]chan struct{} // methods that do not return before their channel is closed
+	hang chan string              // is sent the name of each that begins to hang
+}
+
+// hangIn has a method wait until the returned function is called.
+func (p *fakePath) hangIn(method string) (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	released := make(chan struct{})
+	p.hung, p.hang = map[string]chan struct{}{method: released}, make(chan string, 10)
+	return sync.OnceFunc(func() { close(released) })
+}
+
+// wait is called by each method that may hang.
+func (p *fakePath) wait(method string) {
+	p.mu.Lock()
+	released := p.hung[method]
+	p.mu.Unlock()
+	if released != nil {
+		p.hang <- method
+		<-released
+	}
 }
 
 // fakeData is delivered when the test closes done.
 type fakeData struct {
-	path   *fakePath
-	seals  dataplane.DataTLS
-	hole   pinhole.Pinhole
-	bridge pinhole.Bridge
-	armed  chan struct{}
-	done   chan struct{}
-	closed chan struct{}
-	held   chan struct{} // closed when Finish waits
-	result error
-	once   sync.Once
+	path    *fakePath
+	dataTLS dataplane.DataTLS
+	hole    pinhole.Pinhole
+	bridge  pinhole.Bridge
+	armed   chan struct{}
+	done    chan struct{}
+	closed  chan struct{}
+	held    chan struct{} // closed when Finish waits
+	result  error
+	once    sync.Once
 }
 
-func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, seals dataplane.DataTLS) (dataplane.Data, netip.AddrPort, error) {
+func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (dataplane.Data, netip.AddrPort, error) {
+	p.wait("Open")
 	hole.Listen = netip.AddrPortFrom(hole.Listen.Addr(), 50_000)
-	data, err := p.add(&fakeData{hole: hole, seals: seals})
+	data, err := p.add(&fakeData{hole: hole, dataTLS: dataTLS})
 	return data, hole.Listen, err
 }
 
-func (p *fakePath) Bridge(_ context.Context, bridge pinhole.Bridge, seals dataplane.DataTLS) (dataplane.Data, error) {
-	return p.add(&fakeData{bridge: bridge, seals: seals})
+func (p *fakePath) Bridge(_ context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS) (dataplane.Data, error) {
+	p.wait("Bridge")
+	return p.add(&fakeData{bridge: bridge, dataTLS: dataTLS})
 }
 
 func (p *fakePath) OpenPassthrough(passage pinhole.Passthrough) (dataplane.Handle, error) {
+	p.wait("OpenPassthrough")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
 		return nil, p.err
 	}
-	if p.gates == nil {
-		p.gates = map[pinhole.Passthrough]int{}
+	if p.handles == nil {
+		p.handles = map[pinhole.Passthrough]int{}
 	}
-	p.gates[passage]++
-	return &fakeGate{path: p, passage: passage}, nil
+	p.handles[passage]++
+	return &fakeHandle{path: p, passage: passage}, nil
 }
 
-// passages returns how many gates are open.
+// passages returns how many handles are open.
 func (p *fakePath) passages() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, gates := range p.gates {
-		n += gates
+	for _, handles := range p.handles {
+		n += handles
 	}
 	return n
 }
 
-type fakeGate struct {
+type fakeHandle struct {
 	path    *fakePath
 	passage pinhole.Passthrough
 	once    sync.Once
 }
 
-func (g *fakeGate) Close() {
-	g.once.Do(func() {
-		g.path.mu.Lock()
-		defer g.path.mu.Unlock()
-		g.path.gates[g.passage]--
+func (h *fakeHandle) Close() {
+	h.path.wait("handle Close")
+	h.once.Do(func() {
+		h.path.mu.Lock()
+		defer h.path.mu.Unlock()
+		h.path.handles[h.passage]--
 	})
 }
 
@@ -116,6 +143,7 @@ func (p *fakePath) opened() (now, most int) {
 }
 
 func (d *fakeData) Arm() error {
+	d.path.wait("Arm")
 	d.path.mu.Lock()
 	defer d.path.mu.Unlock()
 	if d.path.armErr == nil {
@@ -151,9 +179,10 @@ func (d *fakeData) Outcome() dataplane.Outcome {
 	return o
 }
 
-func (d *fakeData) Sever() {}
+func (d *fakeData) Sever() { d.path.wait("Sever") }
 
 func (d *fakeData) Close() dataplane.Outcome {
+	d.path.wait("Close")
 	d.once.Do(func() {
 		d.path.mu.Lock()
 		d.path.open--

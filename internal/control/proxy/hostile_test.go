@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
 )
 
@@ -157,27 +156,14 @@ func TestAttackReplyInAReply(t *testing.T) {
 	b.quiet()
 }
 
+// maxUnasked is how many replies that nobody asked for the dialogue drops.
+const maxUnasked = 16
+
 // A server that floods the client with replies that nobody asked for is sent away.
 func TestAttackReplyFlood(t *testing.T) {
 	b := newStage(t).connect().login()
 	_, _ = io.WriteString(b.server, strings.Repeat("200 ok\r\n", 10_000)) // fails once the gateway has closed
 	b.client.hear("421 the server answers what nobody has asked")
 	b.client.heardAll()
-	b.wantRefused(fmt.Sprintf("unasked_reply=%d", dialogue.maxUnasked+1))
-}
-
-// A reply without end is passed on as long as the client takes it, and ends by its length.
-func TestAttackReplyWithoutEnd(t *testing.T) {
-	const most = 1000
-	d := dialogue.NewDialogue(dialogue.ends["4"], dialogue.Terms{LoginFailures: 5})
-	if d.Scan.MaxLines != dialogue.maxReplyLines || d.Scan.MaxBytes != dialogue.maxReplyBytes {
-		t.Fatal("the limits are not set")
-	}
-	d.Scan.MaxLines = most
-	line := []byte("220-hello")
-	for i := range most + 1 {
-		if s := d.Step(dialogue.Server, line); s.End != (i == most) {
-			t.Fatalf("line %d: got end %t", i, s.End)
-		}
-	}
+	b.wantRefused(fmt.Sprintf("unasked_reply=%d", maxUnasked+1))
 }

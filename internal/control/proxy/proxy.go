@@ -1,3 +1,16 @@
+// Package proxy serves the control connections of a forward: it accepts clients, lets them in or rejects them,
+// connects them to the server, and ends sessions whose time is up.
+//
+// # Locks
+//
+// Proxy.mu guards the list of sessions. It is never held while anybody dials, reads, writes, logs, or asks the
+// data path, and never together with a session's lock. That is why a kernel that does not answer stops one step
+// of one session, and not the clients that come, the watch of timeouts, or an operator's kill.
+//
+// # Goroutines
+//
+// Serve waits for all: the one that accepts, one for each client that is let in or rejected, and two for each
+// session, which read its client and its server.
 package proxy
 
 import (
@@ -8,11 +21,13 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/control/session"
+	"ftpgate/internal/control/upstream"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
@@ -22,38 +37,40 @@ import (
 
 // Proxy serves the control connections of one forward. Its fields are set before use and not after.
 type Proxy struct {
-	Forward func() forward.Resolved // what the forward is at the moment; asked once a session
+	Forward func() forward.Resolved // what the forward is at the moment; called once a session
 	Path    dataplane.Path
-	Keys    Keys // nil: no forward speaks TLS
+	Keys    session.Keys // nil: no forward has TLS
 	Log     *slog.Logger
-	Refused func(kind dialogue.Refusal) // is told of each, and must not block; nil: nobody is
-	Counts  *dialogue.Counts            // shared by all forwards of a gateway; nil: not counted
-	Journal *sessions.Journal           // of all forwards, too; nil: one of its own
+	Refused func(kind dialogue.RefusalKind) // is called for each refusal, and must not block; nil: none
+	Counts  *Counts                         // shared by all forwards of a gateway; nil: not counted
+	Journal *sessions.Journal               // shared, too; nil: one of its own
 
-	dial         dialFunc      // nil: dialTCP
-	longestWrite time.Duration // 0: writeTime
-	loginDelay   time.Duration // 0: failureDelay
+	dial         upstream.DialFunc // nil: upstream.DialTCP
+	longestWrite time.Duration     // 0: writeTime
+	longestClose time.Duration     // 0: closeTime
+	loginDelay   time.Duration     // 0: failureDelay
 
-	wake chan struct{} // of capacity 1: the watch is to look again
+	env    session.Env
+	wakeup chan struct{} // of capacity 1: the watch is to look again
 
-	mu       sync.Mutex
-	draining bool
-	sessions int                   // those that have no server yet included
-	refusing int                   // clients that are told why they cannot stay
-	clients  map[netip.Addr]int    // sessions by address
-	running  map[*session]struct{} // with their server
-	shortest time.Duration         // the shortest time in which one of them may have to end
+	mu        sync.Mutex
+	draining  bool
+	sessions  int                           // also those that have no server yet
+	rejecting int                           // clients that are given the time to read why they cannot stay
+	clients   map[netip.Addr]int            // sessions by address
+	running   map[*session.Session]struct{} // the sessions that have their server
+	shortest  time.Duration                 // the shortest time in which one of them may have to end
 }
 
 // failureDelay is how long the answer to a failed login waits, for each failure so far: guessing
 // becomes slow, a typing mistake does not hurt (RFC 2577 section 4).
 const failureDelay = time.Second
 
-func (p *Proxy) writeTime() time.Duration    { return cmp.Or(p.longestWrite, writeTime) }
-func (p *Proxy) failureDelay() time.Duration { return cmp.Or(p.loginDelay, failureDelay) }
+// closeTime is how long a session that is over waits for the data path. A kernel that does not answer holds
+// no client longer.
+const closeTime = time.Second
 
-// maxRefusing is how many clients at once are given the time to read why they cannot stay.
-const maxRefusing = 256
+func (p *Proxy) writeTime() time.Duration { return cmp.Or(p.longestWrite, session.WriteTime) }
 
 // acceptPause keeps a gateway without free descriptors from spinning.
 const acceptPause = 100 * time.Millisecond
@@ -68,9 +85,16 @@ func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
 	if p.Journal == nil {
 		p.Journal = sessions.New(time.Now())
 	}
-	p.wake = make(chan struct{}, 1)
-	p.clients, p.running = map[netip.Addr]int{}, map[*session]struct{}{}
+	p.wakeup = make(chan struct{}, 1)
+	p.clients, p.running = map[netip.Addr]int{}, map[*session.Session]struct{}{}
 	p.shortest = p.writeTime()
+	p.env = session.Env{
+		Path: p.Path, Keys: p.Keys, Log: p.Log,
+		Teller:    refusal.Teller{Log: p.Log, Count: p.countRefusal},
+		Completed: p.Counts.transferCompleted, Ended: p.forget,
+		WriteTime: p.writeTime(), CloseTime: cmp.Or(p.longestClose, closeTime),
+		LoginDelay: cmp.Or(p.loginDelay, failureDelay),
+	}
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -81,7 +105,7 @@ func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
 		stop()
 	})
 	p.watch(ctx, drained)
-	l.Close() // and the accepting ends
+	l.Close() // which ends accept
 	clients.Wait()
 	return failed
 }
@@ -94,15 +118,16 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 		case err == nil:
 			clients.Go(func() {
 				if s := p.begin(ctx, drained, c); s != nil {
-					clients.Go(func() { p.serve(s) }) // on a stack that has not grown with the beginning
+					clients.Go(s.ReadServer)
+					clients.Go(s.ReadClient) // on a stack that has not grown with the beginning
 				}
 			})
 		case errors.Is(err, net.ErrClosed):
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("tracker: accept on %s: %w", l.Addr(), err)
-		default: // out of descriptors, or the client has gone already: others may come
+			return fmt.Errorf("proxy: accept on %s: %w", l.Addr(), err)
+		default: // out of descriptors, or the client left already: others may come
 			p.Log.Error("accept", "listen", l.Addr().String(), "err", err,
 				"remedy", "if files are too many: a session has two, raise the limit (LimitNOFILE of the unit, ulimit -n)")
 			pause := time.NewTimer(acceptPause)
@@ -115,218 +140,88 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 	}
 }
 
-// begin lets a client in and connects to its server; nil: it has been turned away.
-func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session {
+// begin lets a client in and connects to its server; nil: the client was rejected.
+func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session.Session {
 	f := p.Forward()
 	from := remote(client)
 	record := p.Journal.Begin(sessions.Opening{Forward: f.Name, Tracking: f.Tracking, Passive: f.PortsForData(),
 		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr())})
-	kind, reason := p.admit(from, f)
-	if kind != dialogue.NotRefused {
-		p.turnAway(f, client, record, verdict.Fault{Code: codes[kind], Said: reason, Peer: from}, kind, nil)
+	if kind, reason := p.admit(from, f); kind != dialogue.NotRefused {
+		p.reject(f, client, record, refusal.New(kind, "", reason))
 		return nil
 	}
 	s, err := p.connect(ctx, drained, client, f, record)
 	if err != nil {
 		defer p.leave(from)
-		fault := verdict.Fault{Code: verdict.CodeServerUnreachable, Said: "cannot reach the server", Peer: from, Err: err.Error()}
-		kind = dialogue.RefusedServer
-		var noTLS *noTLSError
-		switch {
-		case ctx.Err() != nil:
-			kind, fault, err = dialogue.RefusedDrain, verdict.Fault{Code: verdict.CodeShutDown, Said: shuttingDown}, nil
-		case errors.As(err, &noTLS):
-			kind = noTLS.kind
-			fault = verdict.Fault{Code: noTLS.code, Said: noTLS.plain, Remedy: noTLS.remedy}
-			if noTLS.err != nil {
-				fault.Err = noTLS.err.Error()
-			}
+		if ctx.Err() != nil {
+			p.reject(f, client, record, refusal.New(dialogue.RefusedDrain, verdict.CodeShutDown, session.ShuttingDown))
+			return nil
 		}
-		p.turnAway(f, client, record, fault, kind, err)
+		p.reject(f, client, record, unreachable(err))
 		return nil
 	}
-	record.OnKill(s.kill)
-	p.join(s)
-	s.log(slog.LevelInfo, "session begins")
-	if s.opening != nil {
-		s.encrypted("server", s.server.Secure)
-	}
+	record.OnKill(s.Kill)
+	p.track(s)
 	return s
 }
 
+// unreachable is the refusal for a client whose server cannot be reached, or not with TLS.
+func unreachable(err error) refusal.Refusal {
+	r := refusal.New(dialogue.RefusedServer, verdict.CodeServerUnreachable, "cannot reach the server")
+	if noTLS, ok := errors.AsType[*upstream.Error](err); ok {
+		r.Refusal = noTLS.Refusal
+	}
+	r.Err = err
+	return r
+}
+
 // connect connects a client to its server.
-func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f forward.Resolved, record *sessions.Record) (*session, error) {
+func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f forward.Resolved,
+	record *sessions.Record) (*session.Session, error) {
 	began := time.Now()
-	tcp, err := p.reach(ctx, f, remote(client))
+	tcp, err := upstream.Dial(ctx, p.dial, f, remote(client))
 	if err != nil {
 		return nil, err
 	}
-	server := &conn.Wire{TCPConn: tcp}
+	server := &conn.Control{TCPConn: tcp}
 	record.Connected(unmapped(tcp.RemoteAddr()), time.Since(began))
-	var o *opening
+	var secured *upstream.Secured
 	if f.TLS.Server != forward.ServerTLSOff {
-		if o, err = p.open(ctx, server, f); err != nil {
+		if secured, err = upstream.BeginTLS(ctx, server, f, p.Keys); err != nil {
 			server.Close()
 			return nil, err
 		}
 	}
-	_ = onSocket(client, takeUrgent)
-	s := newSession(drained, p, &conn.Wire{TCPConn: client}, server, f, o, record)
-	if f.TLS.Implicit {
-		s.hold = &hold{cancel: make(chan struct{})} // until the client has its TLS
-		if s.control, s.seals.Client, err = p.Keys.ForClient(f.Forward); err != nil {
-			server.Close()
-			return nil, err
-		}
+	_ = conn.InlineUrgent(client)
+	s, err := session.New(drained, &p.env, &conn.Control{TCPConn: client}, server, f, secured, record)
+	if err != nil {
+		server.Close()
+		return nil, err
 	}
 	return s, nil
 }
 
-// serve serves a session to the end.
-func (p *Proxy) serve(s *session) {
-	s.run()
-	p.part(s)
-	p.leave(s.dialogue.Ends.Client)
-	s.record.Ends(s.goodbye)
-	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
-		slog.Int("transfers", s.transfers), slog.Int("refusals", s.violations), slog.String("said", s.goodbye))
+// forget is called when a session has ended.
+func (p *Proxy) forget(s *session.Session) {
+	p.untrack(s)
+	p.leave(s.Client())
 }
 
-// admit counts a client in, or says why not.
-func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind dialogue.Refusal, reason string) {
-	if len(f.Clients) > 0 && !slices.ContainsFunc(f.Clients, func(c netip.Prefix) bool { return c.Contains(from) }) {
-		return dialogue.RefusedClient, "this address may not use this gateway"
-	}
-	limits := f.Limits.OrDefault()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.draining:
-		return dialogue.RefusedDrain, shuttingDown
-	case p.sessions >= limits.Sessions:
-		return dialogue.RefusedLimit, "too many sessions, try again later"
-	case p.clients[from] >= limits.PerClient:
-		return dialogue.RefusedLimit, "too many sessions from your address"
-	}
-	p.sessions++
-	p.clients[from]++
-	p.Counts.Begin()
-	return dialogue.NotRefused, ""
-}
-
-// leave takes back what admit has counted.
-func (p *Proxy) leave(from netip.Addr) {
-	p.Counts.End()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.clients[from]--; p.clients[from] == 0 {
-		delete(p.clients, from)
-	}
-	if p.sessions--; p.sessions == 0 {
-		p.rouse()
-	}
-}
-
-// join has the watch look after a session.
-func (p *Proxy) join(s *session) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.running[s] = struct{}{}
-	shortest := min(s.limits.Login, s.limits.Idle, p.writeTime())
-	if len(p.running) == 1 || p.draining || shortest < p.shortest {
-		p.shortest = shortest
-		p.rouse()
-	}
-}
-
-// part has the watch forget a session.
-func (p *Proxy) part(s *session) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.running, s)
-}
-
-// rouse has the watch look, unless it is about to do so.
-func (p *Proxy) rouse() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
-
-// reach connects to the forward's server.
-func (p *Proxy) reach(ctx context.Context, f forward.Resolved, client netip.Addr) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.Limits.OrDefault().Dial)
-	defer cancel()
-	dial := p.dial
-	if dial == nil {
-		dial = dialTCP
-	}
-	c, err := dialFirst(ctx, dial, addresses(f, client))
-	if err != nil {
-		return nil, err
-	}
-	return c.(*net.TCPConn), nil
-}
-
-// turnAway tells a client why it cannot stay, and closes its connection. Few are given the time to
-// read it at once: who comes in thousands does not care.
-func (p *Proxy) turnAway(f forward.Resolved, client *net.TCPConn, record *sessions.Record, fault verdict.Fault, kind dialogue.Refusal, err error) {
-	fault.Fatal = true
-	record.Refuse(fault)
-	record.Ends("421 " + fault.Said)
-	p.refuse(kind)
-	attrs := []any{"forward", f.Name, "session", record.ID(), "client", client.RemoteAddr().String(), "kind", kind.String(), "reason", fault.Said}
-	if err != nil {
-		attrs = append(attrs, "server", f.Server.String(), "err", err)
-	}
-	var noTLS *noTLSError
-	if errors.As(err, &noTLS) {
-		attrs = append(attrs, "remedy", noTLS.remedy)
-	}
-	p.Log.Warn("refused", attrs...)
-	_ = client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
-	if !f.TLS.Implicit { // which would take it for TLS
-		_, _ = client.Write([]byte("421 " + fault.Said + "\r\n"))
-	}
-	p.mu.Lock()
-	linger := p.refusing < maxRefusing
-	if linger {
-		p.refusing++
-	}
-	p.mu.Unlock()
-	if !linger {
-		client.Close()
-		return
-	}
-	conn.HangUp(&conn.Wire{TCPConn: client})
-	p.mu.Lock()
-	p.refusing--
-	p.mu.Unlock()
-}
-
-// unmapped is the address and port of one end of a connection.
-func unmapped(a net.Addr) netip.AddrPort {
-	return netip.AddrPortFrom(addrOf(a), a.(*net.TCPAddr).AddrPort().Port())
-}
-
-// refuse counts a refusal.
-func (p *Proxy) refuse(kind dialogue.Refusal) {
-	p.Counts.Refuse(kind)
+// countRefusal counts a refusal.
+func (p *Proxy) countRefusal(kind dialogue.RefusalKind) {
+	p.Counts.refuse(kind)
 	if p.Refused != nil {
 		p.Refused(kind)
 	}
 }
 
-// onSocket calls f with a connection's descriptor.
-func onSocket(c *net.TCPConn, f func(fd int) error) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
-		return err
-	}
-	return inner
+func remote(c net.Conn) netip.Addr { return unmapped(c.RemoteAddr()).Addr() }
+
+// unmapped returns the address and port of one end of a connection.
+func unmapped(a net.Addr) netip.AddrPort {
+	at := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
 }
+
+// Keys makes the TLS of sessions.
+type Keys = session.Keys

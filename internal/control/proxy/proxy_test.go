@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -11,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
 )
 
@@ -329,21 +327,6 @@ func TestCountsNil(t *testing.T) {
 	b.client.hear("226 done")
 	b.client.say("PORT 1\r\n")
 	b.client.hear("501 PORT names no address and port")
-}
-
-// The kinds of refusals have words of their own, in snake case: metrics name them.
-func TestRefusalWords(t *testing.T) {
-	seen := map[string]bool{}
-	for kind := range (&dialogue.Counts{}).Refused() {
-		w := kind.String()
-		if seen[w] || w == "" || strings.Trim(w, "abcdefghijklmnopqrstuvwxyz_") != "" {
-			t.Errorf("kind %d: got %q", kind, w)
-		}
-		seen[w] = true
-	}
-	if got := fmt.Sprint(dialogue.Refusals); got != "unknown" || len(seen) != int(dialogue.Refusals)-1 {
-		t.Errorf("got %d kinds, and %q behind the last", len(seen), got)
-	}
 }
 
 // A session of a client that has gone leaves no goroutine behind that reads its server.

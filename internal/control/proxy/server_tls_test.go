@@ -42,8 +42,8 @@ func TestOriginated(t *testing.T) {
 		b.client.hear(line)
 	}
 	b.login()
-	if data := b.pasv(); data.seals.Server == nil || data.seals.Client != nil || !data.hole.TLS.Server {
-		t.Errorf("got seals %+v; want TLS with the server only", data.seals)
+	if data := b.pasv(); data.dataTLS.Server == nil || data.dataTLS.Client != nil || !data.hole.TLS.Server {
+		t.Errorf("got dataTLS %+v; want TLS with the server only", data.dataTLS)
 	}
 	b.ask("QUIT", "221 bye")
 	b.server.heardAll() // close_notify came first, or there would be an error
@@ -83,8 +83,8 @@ func TestReencrypted(t *testing.T) {
 	b.client.say("PBSZ 0\r\nPROT P\r\n")
 	b.client.hear("200 PBSZ=0")
 	b.client.hear("200 PROT P")
-	if data := b.pasv(); data.seals.Client == nil || data.seals.Server != nil {
-		t.Errorf("got seals %+v; want TLS with the client only", data.seals)
+	if data := b.pasv(); data.dataTLS.Client == nil || data.dataTLS.Server != nil {
+		t.Errorf("got dataTLS %+v; want TLS with the client only", data.dataTLS)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestOriginatedRefused(t *testing.T) {
 		{"not trusted", func(b *stage) {
 			b.server.say("234 go on\r\n")
 			untrusted, _, _ := newKeys(t).ForClient(forward.Forward{})
-			_ = (&conn.Wire{TCPConn: b.server.TCPConn}).Accept(untrusted, nil)
+			_ = (&conn.Control{TCPConn: b.server.TCPConn}).AcceptTLS(untrusted, nil)
 		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
 		{"wants a certificate of ours", func(b *stage) { // which TLS 1.3 says behind the handshake
 			b.server.say("234 go on\r\n")

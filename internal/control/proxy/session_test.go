@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/upstream"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 )
@@ -58,31 +58,6 @@ func TestSessionSplitsAnywhere(t *testing.T) {
 		b.client.hear("200 ok")
 	}
 	b.wantRefused("")
-}
-
-// Replies that come in one read, and of which nothing is held, leave in one write; what is held lets go
-// of what came before it.
-func TestSessionGathers(t *testing.T) {
-	client, server := pair(t)
-	s := newSession(t.Context(), &Proxy{Log: slog.New(slog.DiscardHandler)}, &conn.Wire{TCPConn: client}, &conn.Wire{TCPConn: server}, forward.Resolved{}, nil, nil)
-	for _, step := range []struct {
-		line string
-		more bool
-		want string // what is still to be sent
-	}{
-		{"220-a", true, "220-a\r\n"},
-		{"b", true, "220-a\r\nb\r\n"},
-		{"220 c", false, ""},
-		{"421-bye", true, "421-bye\r\n"},
-		{strings.Repeat("x", maxGathered), true, ""},
-	} {
-		if !s.fromServer([]byte(step.line), nil, step.more) {
-			t.Fatalf("%.20q: got the end", step.line)
-		}
-		if got := string(s.out); got != step.want {
-			t.Errorf("%.20q: got %q left; want %q", step.line, got, step.want)
-		}
-	}
 }
 
 // The reply that a transfer is complete waits for the data, and tells the truth about it.
@@ -158,7 +133,7 @@ func TestSessionAborts(t *testing.T) {
 func TestSessionSynch(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.transfer()
-	if err := onSocket(b.server.TCPConn, takeUrgent); err != nil {
+	if err := conn.InlineUrgent(b.server.TCPConn); err != nil {
 		t.Fatal(err)
 	}
 	b.client.say("\xff\xf4\xff")
@@ -348,11 +323,24 @@ func TestSessionSockets(t *testing.T) {
 	}
 }
 
+// onSocket calls f with a connection's descriptor.
+func onSocket(c *net.TCPConn, f func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
+}
+
 // pair returns what a proxy has in hand: the connection that it accepted, and the one that it dialled.
 func pair(t *testing.T) (accepted, dialled *net.TCPConn) {
 	t.Helper()
 	l := loopback(t)
-	c, err := dialTCP(t.Context(), l.Addr().(*net.TCPAddr).AddrPort())
+	c, err := upstream.DialTCP(t.Context(), l.Addr().(*net.TCPAddr).AddrPort())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 type stage struct {
 	t              *testing.T
 	path           *fakePath
-	counts         *dialogue.Counts
+	counts         *Counts
 	logs           *logBuffer
 	address        string
 	servers        *net.TCPListener
@@ -128,7 +128,7 @@ func limited(l forward.Limits) setup { return func(_ *Proxy, f *forward.Resolved
 // newStage starts a proxy.
 func newStage(t *testing.T, setups ...setup) *stage {
 	t.Helper()
-	b := &stage{t: t, path: &fakePath{}, counts: &dialogue.Counts{}, logs: &logBuffer{}, servers: loopback(t), done: make(chan error, 1)}
+	b := &stage{t: t, path: &fakePath{}, counts: &Counts{}, logs: &logBuffer{}, servers: loopback(t), done: make(chan error, 1)}
 	f := forward.Resolved{Forward: forward.Forward{Name: "test"}}
 	at := b.servers.Addr().(*net.TCPAddr).AddrPort()
 	f.Server4, f.Server.Port = at.Addr(), at.Port()

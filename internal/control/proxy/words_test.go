@@ -9,8 +9,8 @@ import (
 	"ftpgate/internal/dataplane"
 )
 
-// refusal returns an error of a data path with words for the client.
-func refusal(err error) error {
+// pathFailure returns an error of a data path with words for the client.
+func pathFailure(err error) error {
 	return &dataplane.Failure{Err: err, ReplyCode: 522, ReplyText: "no TLS", Remedy: "mend it"}
 }
 
@@ -18,7 +18,7 @@ func refusal(err error) error {
 func TestSessionKnowsBetter(t *testing.T) {
 	b := newStage(t).connect().login()
 	data := b.transfer()
-	data.result = fmt.Errorf("handshake: %w", refusal(errors.New("bad alert from 203.0.113.21")))
+	data.result = fmt.Errorf("handshake: %w", pathFailure(errors.New("bad alert from 203.0.113.21")))
 	close(data.done)
 	b.server.say("426-what\r\n426 happened?\r\n")
 	b.client.hear("522 no TLS")
@@ -38,7 +38,7 @@ func TestSessionKnowsBetter(t *testing.T) {
 func TestSessionRefusedBeforeTransfer(t *testing.T) {
 	b := newStage(t).connect().login()
 	data := b.pasv()
-	data.result = refusal(errors.New("not resumed"))
+	data.result = pathFailure(errors.New("not resumed"))
 	b.pasv()
 	b.ask("QUIT", "221 bye")
 	b.client.heardAll()
@@ -51,7 +51,7 @@ func TestSessionRefusedBeforeTransfer(t *testing.T) {
 // What the data path has to say of a passage or a port that it cannot open, the client is told.
 func TestSessionToldWhyNot(t *testing.T) {
 	b := newStage(t).connect().login()
-	b.path.set(refusal(errors.New("full")), nil)
+	b.path.set(pathFailure(errors.New("full")), nil)
 	b.client.say("PASV\r\n")
 	b.server.hear("PASV")
 	b.server.say("227 ok (10,0,0,1,195,80)\r\n")

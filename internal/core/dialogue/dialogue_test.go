@@ -5,15 +5,17 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
 )
 
-var ends = map[string]Ends{
+var addresses = map[string]Addresses{
 	"4": {
 		Client:  netip.MustParseAddr("192.168.5.1"),
 		Gateway: netip.MustParseAddr("192.168.5.2"),
@@ -102,11 +104,11 @@ S 530 no
 //	=       what the control connections become
 //	.       the end of the session
 type script struct {
-	name  string
-	ends  string
-	terms Terms
-	tls   string // the words that terms.TLS was set up with
-	lines []string
+	name   string
+	ends   string
+	config Config
+	tls    string // the words that config.TLS was set up with
+	lines  []string
 }
 
 // scripts reads all of them.
@@ -128,15 +130,15 @@ func scripts(tb testing.TB) []script {
 			switch kind {
 			case "":
 			case "==":
-				all = append(all, script{name: rest, ends: "4", terms: Terms{LoginFailures: 5}})
+				all = append(all, script{name: rest, ends: "4", config: Config{LoginFailures: 5}})
 			case "ends":
 				all[last].ends = rest
 			case "mode":
-				all[last].terms.ServerMode = forward.ServerModePassive
+				all[last].config.ServerMode = forward.ServerModePassive
 			case "tls":
 				all[last].tls = rest
 				for w := range strings.FieldsSeq(rest) {
-					tlsWords[w](&all[last].terms)
+					tlsWords[w](&all[last].config)
 				}
 			case "do":
 				all[last].lines = append(all[last].lines, strings.Split(strings.TrimSpace(fragments[rest]), "\n")...)
@@ -149,14 +151,14 @@ func scripts(tb testing.TB) []script {
 }
 
 // tlsWords set up what is done about encryption.
-var tlsWords = map[string]func(*Terms){
-	"optional": func(t *Terms) { t.TLS.Client = forward.ClientTLSOptional },
-	"required": func(t *Terms) { t.TLS.Client = forward.ClientTLSRequired },
-	"implicit": func(t *Terms) { t.TLS.Client, t.TLS.Implicit = forward.ClientTLSRequired, true },
-	"ccc":      func(t *Terms) { t.TLS.CCC = true },
-	"server":   func(t *Terms) { t.TLS.Server = forward.ServerTLSRequired },
-	"clear":    func(t *Terms) { t.TLS.ServerClear = true },
-	"through":  func(t *Terms) { t.Passive = forward.PortRange{First: 50000, Last: 50100} },
+var tlsWords = map[string]func(*Config){
+	"optional": func(t *Config) { t.TLS.Client = forward.ClientTLSOptional },
+	"required": func(t *Config) { t.TLS.Client = forward.ClientTLSRequired },
+	"implicit": func(t *Config) { t.TLS.Client, t.TLS.Implicit = forward.ClientTLSRequired, true },
+	"ccc":      func(t *Config) { t.TLS.CCC = true },
+	"server":   func(t *Config) { t.TLS.Server = forward.ServerTLSRequired },
+	"clear":    func(t *Config) { t.TLS.ServerClear = true },
+	"through":  func(t *Config) { t.Passive = forward.PortRange{First: 50000, Last: 50100} },
 }
 
 func TestDialogue(t *testing.T) {
@@ -167,7 +169,7 @@ func TestDialogue(t *testing.T) {
 
 func play(t *testing.T, s script) {
 	t.Helper()
-	d := NewDialogue(ends[s.ends], s.terms)
+	p := newParsed(addresses[s.ends], s.config)
 	var got []string
 	for _, want := range s.lines {
 		kind, rest, _ := strings.Cut(want, " ")
@@ -176,7 +178,7 @@ func play(t *testing.T, s script) {
 			if len(got) > 0 {
 				t.Fatalf("before %q got %q; want nothing more", want, got)
 			}
-			got = show(input(t, d, kind, rest))
+			got = show(input(t, p, kind, rest))
 		default:
 			if len(got) == 0 || got[0] != want {
 				t.Fatalf("got %q; want %q", got, want)
@@ -189,8 +191,22 @@ func play(t *testing.T, s script) {
 	}
 }
 
+// parsed is a Dialogue for tests that have lines as text.
+type parsed struct {
+	*Dialogue
+	replies ftp.ReplyScanner
+}
+
+func newParsed(addrs Addresses, config Config) *parsed { return &parsed{Dialogue: New(addrs, config)} }
+
+func (p *parsed) client(line string) Step { return p.Command(ftp.ParseClientLine([]byte(line))) }
+func (p *parsed) server(line string) Step { return p.Reply(p.replies.Next([]byte(line))) }
+func (p *parsed) accepts(line string) bool {
+	return p.Accepts(ftp.ParseClientLine([]byte(line)))
+}
+
 // input feeds one line of a script.
-func input(t *testing.T, d *Dialogue, kind, rest string) *Step {
+func input(t *testing.T, d *parsed, kind, rest string) Step {
 	t.Helper()
 	line, err := strconv.Unquote(`"` + strings.ReplaceAll(rest, `"`, `\"`) + `"`)
 	if err != nil {
@@ -198,12 +214,12 @@ func input(t *testing.T, d *Dialogue, kind, rest string) *Step {
 	}
 	switch {
 	case kind == "C":
-		if !d.Accepts([]byte(line)) {
+		if !d.accepts(line) {
 			t.Fatalf("%q is not accepted now", line)
 		}
-		return d.Step(Client, []byte(line))
+		return d.client(line)
 	case kind == "S":
-		return d.Step(Server, []byte(line))
+		return d.server(line)
 	case rest == "failed":
 		return d.Failed("", "")
 	case rest == "broken":
@@ -211,20 +227,20 @@ func input(t *testing.T, d *Dialogue, kind, rest string) *Step {
 	case rest == "unsealed":
 		return d.Broken(522, "no TLS", "mend it")
 	case rest == "hello":
-		return d.Hello()
+		return d.ClientHello()
 	}
 	return d.Opened(netip.MustParseAddrPort(rest))
 }
 
 // show writes what a step leads to as a script has it.
-func show(s *Step) []string {
+func show(s Step) []string {
 	var out []string
 	switch s.Action {
 	case Open:
 		out = append(out, fmt.Sprintf("! open %s%s", s.Pinhole, onLegs(s.Pinhole.TLS)))
-	case Join:
+	case Bridge:
 		c, to := s.Bridge.Client, s.Bridge.Server
-		out = append(out, fmt.Sprintf("! join %s > %s, %s > %s%s", c.SourceIP, c.Target, to.SourceIP, to.Target, onLegs(s.Bridge.TLS)))
+		out = append(out, fmt.Sprintf("! bridge %s > %s, %s > %s%s", c.SourceIP, c.Target, to.SourceIP, to.Target, onLegs(s.Bridge.TLS)))
 	case Arm:
 		out = append(out, "! arm")
 	case Close:
@@ -233,9 +249,9 @@ func show(s *Step) []string {
 		out = append(out, "! finish")
 	case Fail:
 		out = append(out, "! fail")
-	case Pass:
-		out = append(out, fmt.Sprintf("! pass %s", s.Passage))
-	case Prepare:
+	case OpenPassthrough:
+		out = append(out, fmt.Sprintf("! passthrough %s", s.Passthrough))
+	case PrepareTLS:
 		out = append(out, "! prepare")
 	}
 	lines := func(to string, text []byte) {
@@ -255,11 +271,12 @@ func show(s *Step) []string {
 	if s.Synch {
 		out = append(out, "! synch")
 	}
-	if s.Refused != NotRefused {
-		out = append(out, "? "+s.Refused.String())
+	if s.Refusal.Kind != NotRefused {
+		out = append(out, "? "+s.Refusal.Kind.String())
 	}
-	if s.Then != GoOn {
-		out = append(out, "= "+map[Then]string{Encrypt: "encrypt", Decrypt: "decrypt", Tunnel: "tunnel"}[s.Then])
+	if s.Transition != None {
+		names := map[Transition]string{Encrypt: "encrypt", Decrypt: "decrypt", Passthrough: "passthrough"}
+		out = append(out, "= "+names[s.Transition])
 	}
 	if s.End {
 		out = append(out, ".")
@@ -278,39 +295,133 @@ func onLegs(e pinhole.TLSLegs) (s string) {
 	return s
 }
 
-// Commands are dealt with one at a time; in a transfer, what is urgent may go before.
+// Commands are handled one at a time; in a transfer, what is urgent may go before.
 func TestAccepts(t *testing.T) {
-	d := NewDialogue(ends["4"], Terms{LoginFailures: 5})
-	steps := func(side Side, lines ...string) {
-		for _, l := range lines {
-			d.Step(side, []byte(l))
-		}
-	}
-	if d.Accepts([]byte("USER x")) {
+	d := newParsed(addresses["4"], Config{LoginFailures: 5})
+	if d.accepts("USER x") {
 		t.Error("a command before the greeting: got it accepted")
 	}
-	steps(Server, "220 hello")
-	steps(Client, "USER x")
-	if d.Accepts([]byte("PASS x")) {
+	d.server("220 hello")
+	d.client("USER x")
+	if d.accepts("PASS x") {
 		t.Error("a pipelined command: got it accepted")
 	}
-	steps(Server, "230 welcome")
-	steps(Client, "EPSV")
-	steps(Server, "229 (|||50000|)")
+	d.server("230 welcome")
+	d.client("EPSV")
+	d.server("229 (|||50000|)")
 	d.Opened(netip.MustParseAddrPort("192.168.5.2:50000"))
-	steps(Client, "STOR x")
-	for line, want := range map[string]bool{"ABOR": true, "\xff\xf4\xff\xf2ABOR": true, "stat": true, "QUIT": true, "NOOP": false, "PASV": false} {
-		if got := d.Accepts([]byte(line)); got != want {
+	d.client("STOR x")
+	for line, want := range map[string]bool{
+		"ABOR": true, "\xff\xf4\xff\xf2ABOR": true, "stat": true, "QUIT": true, "NOOP": false, "PASV": false,
+	} {
+		if got := d.accepts(line); got != want {
 			t.Errorf("%q in a transfer: got %t; want %t", line, got, want)
 		}
 	}
-	if !d.Busy() {
-		t.Error("in a transfer: got not busy")
+	if !d.InTransfer() {
+		t.Error("in a transfer: got none")
 	}
-	steps(Client, "ABOR")
+	d.client("ABOR")
 	for _, line := range []string{"ABOR", "NOOP"} {
-		if d.Accepts([]byte(line)) {
+		if d.accepts(line) {
 			t.Errorf("%s upon ABOR: got it accepted", line)
 		}
+	}
+}
+
+// A step that was returned stays as it was, whatever happens to the dialogue, and to the line, later.
+func TestStepsStay(t *testing.T) {
+	for _, s := range scripts(t) {
+		d := newParsed(addresses[s.ends], s.config)
+		var steps []Step
+		var shown [][]string
+		for _, l := range s.lines {
+			kind, rest, _ := strings.Cut(l, " ")
+			if kind != "C" && kind != "S" && kind != "+" {
+				continue
+			}
+			steps = append(steps, input(t, d, kind, rest))
+			last := steps[len(steps)-1]
+			shown = append(shown, show(last))
+			// A caller may write behind its lines.
+			_ = append(last.ToClient, "!!!!!!!!!!!!!!!!"...)
+			_ = append(last.ToServer, "!!!!!!!!!!!!!!!!"...)
+		}
+		for i, step := range steps {
+			if got := show(step); !slices.Equal(got, shown[i]) {
+				t.Errorf("%s: step %d became %q; want %q", s.name, i, got, shown[i])
+			}
+		}
+	}
+}
+
+// Each event about an action returns a step of its own, and leaves the step before as it was.
+func TestEventsReturnNewSteps(t *testing.T) {
+	at := netip.MustParseAddrPort("192.168.5.2:50000")
+	for name, event := range map[string]func(*parsed) Step{
+		"Opened":     func(p *parsed) Step { return p.Opened(at) },
+		"Failed":     func(p *parsed) Step { return p.Failed("no", "mend it") },
+		"Broken":     func(p *parsed) Step { return p.Broken(426, "broken", "mend it") },
+		"NotResumed": func(p *parsed) Step { return p.NotResumed() },
+	} {
+		d := newParsed(addresses["4"], Config{LoginFailures: 5})
+		d.server("220 hello")
+		d.client("USER x")
+		d.server("230 welcome")
+		d.client("EPSV")
+		before := d.server("229 (|||50000|)")
+		if name == "Broken" || name == "NotResumed" {
+			d.Opened(at)
+			d.client("RETR x")
+			before = d.server("425 no")
+		}
+		was := show(before)
+		after := event(d)
+		for i := range after.ToClient {
+			after.ToClient[i] = '!'
+		}
+		if got := show(before); !slices.Equal(got, was) {
+			t.Errorf("%s: the step before became %q; want %q", name, got, was)
+		}
+		if slices.Equal(show(after), was) {
+			t.Errorf("%s: got the step before: %q", name, was)
+		}
+	}
+}
+
+// NotResumed refuses a transfer only where the server's reply is about the data connection.
+func TestNotResumed(t *testing.T) {
+	for reply, want := range map[string]RefusalKind{
+		"425 no": RefusedTransfer, "426 no": RefusedTransfer, "522 no": RefusedTransfer, "534 no": RefusedTransfer,
+		"550 no such file": NotRefused, "451 no": NotRefused,
+	} {
+		d := newParsed(addresses["4"], Config{LoginFailures: 5})
+		d.server("220 hello")
+		d.client("USER x")
+		d.server("230 welcome")
+		d.client("EPSV")
+		d.server("229 (|||50000|)")
+		d.Opened(netip.MustParseAddrPort("192.168.5.2:50000"))
+		d.client("RETR x")
+		d.server(reply)
+		s := d.NotResumed()
+		if s.Refusal.Kind != want || string(s.ToClient) != reply+"\r\n" {
+			t.Errorf("%s: got %s and %q; want %s and the reply", reply, s.Refusal.Kind, s.ToClient, want)
+		}
+	}
+}
+
+// The kinds of refusals have words of their own, in snake case: metrics name them.
+func TestRefusalWords(t *testing.T) {
+	seen := map[string]bool{}
+	for kind := range RefusalKinds {
+		w := kind.String()
+		if seen[w] || w == "" || strings.Trim(w, "abcdefghijklmnopqrstuvwxyz_") != "" {
+			t.Errorf("kind %d: got %q", kind, w)
+		}
+		seen[w] = true
+	}
+	if got := RefusalKinds.String(); got != "unknown" {
+		t.Errorf("got %q behind the last kind; want unknown", got)
 	}
 }

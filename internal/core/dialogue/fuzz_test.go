@@ -23,36 +23,36 @@ func FuzzDialogue(f *testing.F) {
 				}
 			}
 		}
-		f.Add(strings.TrimSpace(s.ends+" "+s.tls), s.terms.ServerMode == forward.ServerModePassive, []byte(strings.Join(in, "\n")))
+		f.Add(strings.TrimSpace(s.ends+" "+s.tls), s.config.ServerMode == forward.ServerModePassive, []byte(strings.Join(in, "\n")))
 	}
 	f.Fuzz(func(t *testing.T, family string, passive bool, text []byte) {
 		family, words, _ := strings.Cut(family, " ")
-		e, ok := ends[family]
+		e, ok := addresses[family]
 		if !ok {
-			e = ends["4"]
+			e = addresses["4"]
 		}
-		terms := Terms{LoginFailures: 5}
+		config := Config{LoginFailures: 5}
 		for w := range strings.FieldsSeq(words) {
 			if set := tlsWords[w]; set != nil {
-				set(&terms)
+				set(&config)
 			}
 		}
 		if passive {
-			terms.ServerMode = forward.ServerModePassive
+			config.ServerMode = forward.ServerModePassive
 		}
-		h := &harness{t: t, ends: e, passive: passive, d: NewDialogue(e, terms)}
+		h := &harness{t: t, ends: e, passive: passive, d: newParsed(e, config)}
 		for line := range bytes.SplitSeq(text, []byte("\n")) {
 			if len(line) < 2 || bytes.IndexByte(line, 0) >= 0 { // the line reader refuses a NUL
 				continue
 			}
 			kind, rest := line[0], bytes.TrimSuffix(line[2:], []byte("\r"))
 			switch {
-			case kind == 'C' && h.d.Accepts(rest):
+			case kind == 'C' && h.d.accepts(string(rest)):
 				h.client(rest)
 			case kind == 'S':
 				h.server(rest)
 			case kind == '+' && string(rest) == "hello":
-				h.take(h.d.Hello(), nil)
+				h.take(h.d.ClientHello(), nil)
 			case kind == '+':
 				h.failing = !h.failing
 			}
@@ -66,26 +66,25 @@ func FuzzDialogue(f *testing.F) {
 // harness does what a session does with steps, and holds them to the laws.
 type harness struct {
 	t       *testing.T
-	ends    Ends
+	ends    Addresses
 	passive bool
-	d       *Dialogue
+	d       *parsed
 	open    int
 	failing bool // the next effect fails
 	ended   bool
 }
 
 func (h *harness) client(line []byte) {
-	h.take(h.d.Step(Client, line), line)
+	h.take(h.d.client(string(line)), line)
 }
 
 func (h *harness) server(line []byte) {
-	s := h.d.Step(Server, line)
-	h.take(s, nil)
+	h.take(h.d.server(string(line)), nil)
 }
 
 // take does a step's effects and looks at its lines. What goes to the server is the client's line, or a
 // command that negotiates.
-func (h *harness) take(s *Step, line []byte) {
+func (h *harness) take(s Step, line []byte) {
 	h.t.Helper()
 	failed := h.failing
 	switch s.Action {
@@ -106,7 +105,7 @@ func (h *harness) take(s *Step, line []byte) {
 		if failed {
 			s, h.open = h.d.Failed("", ""), 0
 		}
-	case Join:
+	case Bridge:
 		h.bridge(s.Bridge)
 		h.open = 1
 		if failed {
@@ -124,23 +123,23 @@ func (h *harness) take(s *Step, line []byte) {
 		}
 	case Close:
 		h.open = 0
-	case Pass:
-		if want := (pinhole.Passthrough{From: h.ends.Client, Listen: h.ends.Gateway, Ports: h.d.terms.Passive, Target: h.ends.Server, SourceIP: h.ends.Outside}); s.Passage != want {
-			h.t.Fatalf("got passage %s; want %s", s.Passage, want)
+	case OpenPassthrough:
+		if want := (pinhole.Passthrough{From: h.ends.Client, Listen: h.ends.Gateway, Ports: h.d.config.Passive, Target: h.ends.Server, SourceIP: h.ends.Outside}); s.Passthrough != want {
+			h.t.Fatalf("got passage %s; want %s", s.Passthrough, want)
 		}
 		fallthrough
-	case Prepare:
+	case PrepareTLS:
 		if h.open = 0; failed {
 			s = h.d.Failed("", "")
 		}
 	}
 	h.law(s)
 	h.sent(s, line)
-	h.ended = s.End || s.Then == Tunnel
+	h.ended = s.End || s.Transition == Passthrough
 }
 
 // sent looks at what a step sends to either side.
-func (h *harness) sent(s *Step, line []byte) {
+func (h *harness) sent(s Step, line []byte) {
 	h.t.Helper()
 	h.lines("client", s.ToClient)
 	for l := range bytes.SplitSeq(h.lines("server", s.ToServer), []byte("\r\n")) {
@@ -153,26 +152,26 @@ func (h *harness) sent(s *Step, line []byte) {
 			}
 		}
 	}
-	if n := len(h.d.Pending); n > 2 {
+	if n := len(h.d.pending); n > 2 {
 		h.t.Fatalf("%d commands are under way", n)
 	}
-	if s.Refused != NotRefused && s.Reason == "" || len(s.Reason) > 200 {
-		h.t.Fatalf("refused %s for reason %q", s.Refused, s.Reason)
+	if s.Refusal.Kind != NotRefused && s.Refusal.Reason == "" || len(s.Refusal.Reason) > 200 {
+		h.t.Fatalf("refused %s for reason %q", s.Refusal.Kind, s.Refusal.Reason)
 	}
 }
 
 // law holds a step to what was promised about encryption.
-func (h *harness) law(s *Step) {
+func (h *harness) law(s Step) {
 	h.t.Helper()
-	terms, p := h.d.terms, h.d.protection
+	config, p := h.d.config, h.d.protection
 	switch {
-	case s.Then == Encrypt && (!p.encrypted || terms.TLS.Client == forward.ClientTLSOff),
-		s.Then == Decrypt && p.encrypted,
-		s.Then == Tunnel && terms.Passive.IsEmpty(),
+	case s.Transition == Encrypt && (!p.encrypted || config.TLS.Client == forward.ClientTLSOff),
+		s.Transition == Decrypt && p.encrypted,
+		s.Transition == Passthrough && config.Passive.IsEmpty(),
 		p.private && !p.began, p.encrypted && !p.began:
-		h.t.Fatalf("got continuation %d with %+v", s.Then, p)
+		h.t.Fatalf("got transition %d with %+v", s.Transition, p)
 	}
-	if terms.TLS.Client != forward.ClientTLSRequired || p.encrypted {
+	if config.TLS.Client != forward.ClientTLSRequired || p.encrypted {
 		return
 	}
 	for l := range bytes.SplitSeq(s.ToServer, []byte("\r\n")) {
@@ -180,7 +179,7 @@ func (h *harness) law(s *Step) {
 			h.t.Fatalf("the server is sent %q, which came in clear", l)
 		}
 	}
-	if s.Action == Open && !s.Pinhole.TLS.Client || s.Action == Join && !s.Bridge.TLS.Client {
+	if s.Action == Open && !s.Pinhole.TLS.Client || s.Action == Bridge && !s.Bridge.TLS.Client {
 		h.t.Fatal("a data connection is in clear")
 	}
 }
@@ -209,8 +208,8 @@ func (h *harness) pinhole(p pinhole.Pinhole) {
 	e := h.ends
 	passive := p.From == e.Client && p.Listen == netip.AddrPortFrom(e.Gateway, 0) && p.Target.Addr() == e.Server && p.SourceIP == e.Outside
 	active := p.From == e.Server && p.Listen == netip.AddrPortFrom(e.Outside, 0) && p.Target.Addr() == e.Client && p.SourceIP == e.Gateway
-	if !passive && (!active || h.passive) || p.Target.Port() < forward.LowestDataPort || !h.d.LoggedIn {
-		h.t.Fatalf("got pinhole %s, logged in %t", p, h.d.LoggedIn)
+	if !passive && (!active || h.passive) || p.Target.Port() < forward.LowestDataPort || !h.d.loggedIn {
+		h.t.Fatalf("got pinhole %s, logged in %t", p, h.d.loggedIn)
 	}
 }
 

@@ -13,138 +13,122 @@ import (
 )
 
 // hiddenFeatures are the extensions that do not work through this gateway: FEAT does not list them
-// (RFC 2389 section 3.2). tlsFeatures are the server's only where sessions are passed through.
+// (RFC 2389 section 3.2). The server's tlsFeatures are listed only where sessions are passed through.
 var (
 	hiddenFeatures = []string{"ADAT", "CONF", "CPSV", "ENC", "LPRT", "LPSV", "MIC", "SSCN"}
 	tlsFeatures    = []string{"AUTH", "CCC", "PBSZ", "PROT"}
 )
 
-// maxUnasked is how many replies that nobody asked for may come in a row: each is a line in the log.
+// maxUnasked is how many replies that nobody asked for may come in a row. Each is a line in the log.
 const maxUnasked = 16
 
 // reply takes a server's line.
-func (d *Dialogue) reply(line []byte) {
-	first := d.Scan.Code() == 0
-	done, err := d.Scan.Scan(line)
-	if err != nil {
-		d.end(RefusedAnswer, "the server's answer is not FTP")
+func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
+	if line.Code == 0 {
+		s.end(RefusedAnswer, "the server's answer is not FTP")
 		return
 	}
-	if first {
-		d.Code = codeOf(line)
-		d.turn = d.match(d.Code)
+	if line.First {
+		d.answering = d.match(line.Code)
 	}
-	code := d.Code
-	if d.turn < 0 {
-		d.unaskedReply(line, code, done)
+	if d.answering < 0 {
+		d.unaskedReply(s, line)
 		return
 	}
 	d.unasked = 0
-	d.Parting = code == 221 || code == 421
-	r := d.Pending[d.turn]
+	d.serverClosing = line.Code == 221 || line.Code == 421
+	r := d.pending[d.answering]
 	switch {
 	case Negotiates(r.verb) && (d.asked == "PASV" || d.asked == "EPSV"):
-		d.passiveReply(line, code, first, done)
-	case code == 227 || code == 229: // counts as the answer to PASV and EPSV only
-		d.misfit(r, done)
+		d.passiveReply(s, line)
+	case line.Code == 227 || line.Code == 229: // counts as the answer to PASV and EPSV only
+		d.misfit(s, r, line)
 	case r.verb == "PORT" || r.verb == "EPRT":
-		d.activeReply(line, code, done)
+		d.activeReply(s, line)
 	case r.verb == "FEAT":
-		d.features(line, code, first, done)
-		if done {
-			d.finish(r, code)
-		}
-	case !done && r.transfer && code/100 > 1:
-		d.keep(line)
+		d.features(s, line)
+		d.finish(s, r, line)
+	case !line.Last && r.transfer && line.Code/100 > 1:
+		d.holdBack(line)
 	default:
-		d.pass(line)
-		if done {
-			d.finish(r, code)
-		}
+		d.pass(s, line)
+		d.finish(s, r, line)
 	}
 }
 
-// maxKept is how much of a transfer's last reply waits for its end, in bytes. What is more is left out: it
-// is counts and praise.
-const maxKept = 4 << 10
+// maxHeldBack is how much of a transfer's last reply is kept until it ends, in bytes. The rest is dropped:
+// servers write counts and greetings there.
+const maxHeldBack = 4 << 10
 
-// keep holds a line back until the whole reply is there: another one may have to take its place.
-func (d *Dialogue) keep(line []byte) {
-	if len(d.kept)+len(line) < maxKept {
-		d.kept = appendLine(d.kept, line)
+// holdBack keeps a line until the whole reply is there: Broken may have to replace the reply.
+func (d *Dialogue) holdBack(line ftp.ServerLine) {
+	if len(d.heldBack)+len(line.Text) < maxHeldBack {
+		d.heldBack = appendLine(d.heldBack, line.Text)
 	}
 }
 
-// Negotiates tells whether a command agrees upon a data connection.
-func Negotiates(verb string) bool {
-	return verb == "PASV" || verb == "EPSV" || verb == "PORT" || verb == "EPRT"
-}
-
-// codeOf reads the code of a line that is known to have one.
-func codeOf(line []byte) int {
-	return int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
-}
-
-// match returns which command a reply with this code answers, -1 for none. It is the first one but in
-// two cases: STAT is answered while a transfer goes on (RFC 959 section 4.1.3), and ABOR is
-// answered twice by servers that end the transfer with a reply of its own, and once by others:
-// there a reply that is none to ABOR is for the command behind it.
+// match returns the index in pending of the command that a reply with this code answers; -1: none. It is
+// the first one, with two exceptions. STAT is answered while a transfer goes on (RFC 959 section 4.1.3).
+// And some servers answer ABOR in a transfer with two replies, one for the transfer, others with one only:
+// with those, the next reply that does not fit ABOR answers the command after it.
 func (d *Dialogue) match(code int) int {
-	if len(d.Pending) < 2 {
-		return len(d.Pending) - 1
+	if len(d.pending) < 2 {
+		return len(d.pending) - 1
 	}
 	switch {
-	case d.Pending[0].transfer && d.Pending[1].verb == "STAT" && 211 <= code && code <= 213:
+	case d.pending[0].transfer && d.pending[1].verb == "STAT" && 211 <= code && code <= 213:
 		return 1
-	case d.Pending[0].verb == "ABOR" && code != 225 && code != 226 && code/100 < 4:
-		d.Pending = slices.Delete(d.Pending, 0, 1)
+	case d.pending[0].verb == "ABOR" && code != 225 && code != 226 && code/100 < 4:
+		d.pending = slices.Delete(d.pending, 0, 1)
 	}
 	return 0
 }
 
-// answered takes the command that the reply under way answers off the list.
+// answered removes the command that the reply under way answers from pending.
 func (d *Dialogue) answered() {
-	if Negotiates(d.Pending[d.turn].verb) {
+	if Negotiates(d.pending[d.answering].verb) {
 		d.asked = ""
 	}
-	d.Pending = slices.Delete(d.Pending, d.turn, d.turn+1)
+	d.pending = slices.Delete(d.pending, d.answering, d.answering+1)
 }
 
 // unaskedReply drops a reply that answers nothing. Only a 421 may come at any time.
-func (d *Dialogue) unaskedReply(line []byte, code int, done bool) {
+func (d *Dialogue) unaskedReply(s *Step, line ftp.ServerLine) {
 	switch {
-	case code == 421:
-		d.pass(line)
-		d.LastStep.End = done
-	case !done:
+	case line.Code == 421:
+		d.pass(s, line)
+		s.End = line.Last
+	case !line.Last:
 	case d.unasked == maxUnasked:
-		d.end(RefusedReply, "the server answers what nobody has asked")
+		s.end(RefusedReply, "the server answers what nobody has asked")
 	default:
 		d.unasked++
-		d.LastStep.Refused, d.LastStep.Reason = RefusedReply, "the server sent a reply that nobody asked for"
+		s.Refusal.Kind, s.Refusal.Reason = RefusedReply, "the server sent a reply that nobody asked for"
 	}
 }
 
 // misfit refuses a 227 or 229 that answers another command.
-func (d *Dialogue) misfit(r request, done bool) {
-	if !done {
+func (d *Dialogue) misfit(s *Step, r request, line ftp.ServerLine) {
+	if !line.Last {
 		return
 	}
 	d.answered()
 	if r.transfer || Negotiates(r.verb) {
-		d.drop()
+		d.drop(s)
 	}
-	d.refuse(RefusedAnswer, 451, "the server's answer does not fit the command")
+	s.refuse(RefusedAnswer, 451, "the server's answer does not fit the command")
 }
 
-// pass hands a server's line to the client, with those that were kept before it.
-func (d *Dialogue) pass(line []byte) {
-	d.LastStep.ToClient = appendLine(append(d.LastStep.ToClient, d.kept...), line)
-	d.kept = Emptied(d.kept)
+// pass hands a server's line to the client, behind those that were held back.
+func (d *Dialogue) pass(s *Step, line ftp.ServerLine) {
+	s.ToClient = appendLine(append(s.ToClient, d.heldBack...), line.Text)
+	d.heldBack = nil
 }
 
-// appendLine appends a server's line. A CR within would end the line for some clients.
+// appendLine appends a server's line, with a question mark for each CR in it: some clients would take a CR
+// for the line's end.
 func appendLine(to, line []byte) []byte {
+	to = slices.Grow(to, len(line)+2)
 	begin := len(to)
 	to = append(to, line...)
 	if passed := to[begin:]; bytes.IndexByte(passed, '\r') >= 0 {
@@ -157,176 +141,186 @@ func appendLine(to, line []byte) []byte {
 	return append(to, '\r', '\n')
 }
 
-// hidden tells whether a line of FEAT's reply names what does not work here. Servers write features
-// with one space before, with none, and with the code; some put one on the first or the last line.
-func (d *Dialogue) hidden(line []byte) bool {
-	if l, err := ftp.ParseReplyLine(line); err == nil && l.Code == 211 {
-		line = l.Text
+// hidden reports whether a line of FEAT's reply names an extension that does not work here. Servers write a
+// feature with one space in front, with none, and behind the code; some on the first or the last line.
+func (d *Dialogue) hidden(text []byte) bool {
+	line := text
+	if bytes.HasPrefix(text, []byte("211 ")) || bytes.HasPrefix(text, []byte("211-")) {
+		line = text[len("211 "):]
 	}
 	name, _, _ := bytes.Cut(bytes.TrimLeft(line, " "), []byte{' '})
 	word := strings.ToUpper(string(name))
 	return slices.Contains(hiddenFeatures, word) || !d.passesThrough() && slices.Contains(tlsFeatures, word)
 }
 
-// finish takes the last line of a reply that was passed on.
-func (d *Dialogue) finish(r request, code int) {
+// finish takes the end of a reply that was passed on: what it means for the session.
+func (d *Dialogue) finish(s *Step, r request, line ftp.ServerLine) {
+	if !line.Last {
+		return
+	}
+	code := line.Code
 	if code/100 == 1 {
-		d.Pending[d.turn].begun = true
-		if d.open && !d.bridged && (code == 125 || code == 150) { // a command that is not known here, and transfers
-			d.Pending[d.turn].transfer = true
-			d.useData()
+		d.pending[d.answering].started = true
+		if d.dataReady && !d.bridged && (code == 125 || code == 150) { // a command not listed in transfers
+			d.pending[d.answering].transfer = true
+			d.useData(s)
 		}
 		return
 	}
 	d.answered()
 	switch {
 	case r.transfer && code/100 == 2:
-		d.LastStep.Action = Finish
+		s.Action = Finish
 	case r.transfer:
-		d.LastStep.Action = Fail
+		s.Action = Fail
 	case r.verb == greeting:
-		if d.LastStep.End = code/100 != 2; d.LastStep.End {
-			d.LastStep.Code = verdict.CodeServerTurnedAway
+		if s.End = code/100 != 2; s.End {
+			s.Refusal.Code = verdict.CodeServerTurnedAway
 		}
 	case r.verb == "USER" || r.verb == "PASS" || r.verb == "ACCT":
-		d.login(r.verb, code)
+		d.login(s, r.verb, code)
 	case r.verb == "REIN" && code/100 == 2: // RFC 959 section 4.1.1: as after the connection was made
-		d.reinit()
+		d.reinit(s)
 	case r.verb == "AUTH":
-		d.authAnswered(code)
+		d.authReply(s, code)
 	case r.verb == "QUIT":
-		d.LastStep.End = code/100 == 2
+		s.End = code/100 == 2
 	}
 }
 
 // login takes the answer to USER, PASS or ACCT.
-func (d *Dialogue) login(verb string, code int) {
+func (d *Dialogue) login(s *Step, verb string, code int) {
 	switch {
 	case code/100 == 2:
-		d.LoggedIn = true
+		d.loggedIn = true
 	case code/100 == 3:
-		if verb == "USER" { // RFC 959 section 4.1.1: the login before is flushed
-			d.LoggedIn = false
+		if verb == "USER" { // RFC 959 section 4.1.1: it ends the login before
+			d.loggedIn = false
 		}
-	case code == 421 || code/10 == 50: // not a password that was tried
+	case code == 421 || code/10 == 50: // the server did not try the password
 	default:
 		if verb == "PASS" {
-			d.LoggedIn = false
+			d.loggedIn = false
 		}
 		d.failures++
-		d.LastStep.Failures = d.failures
-		d.LastStep.Refused, d.LastStep.Reason = RefusedLogin, "login failed"
-		if d.failures >= d.terms.LoginFailures {
-			d.end(RefusedLogin, "too many failed logins")
+		s.FailedLogins = d.failures
+		s.Refusal.Kind, s.Refusal.Reason = RefusedLogin, "login failed"
+		if d.failures >= d.config.LoginFailures {
+			s.end(RefusedLogin, "too many failed logins")
 		}
 	}
 }
 
-// passiveReply takes a line of the answer to PASV or EPSV. Nothing of it is passed on before all
-// of it is there; servers put the numbers on the first line or on the last.
-func (d *Dialogue) passiveReply(line []byte, code int, first, done bool) {
-	if first || done {
-		if port := passivePort(code, line); port != 0 {
-			d.offer = port
+// passiveReply takes a line of the answer to PASV or EPSV. It passes nothing on before the whole reply is
+// there: servers put the numbers on the first line or on the last.
+func (d *Dialogue) passiveReply(s *Step, line ftp.ServerLine) {
+	if line.First || line.Last {
+		if port := passivePort(line); port != 0 {
+			d.offeredPort = port
 		}
 	}
+	code := line.Code
 	switch {
-	case !done:
-		return
-	case code/100 == 1: // not allowed there, and of no use to the client
-		d.offer = 0
-		return
-	case code/100 == 5 && code != 530 && !d.tried && d.Ends.Server.Is4() && !d.as64:
-		d.askOtherwise()
-		return
+	case !line.Last:
+	case code/100 == 1: // not allowed here, and of no use to the client
+		d.offeredPort = 0
+	case code/100 == 5 && code != 530 && !d.retried && d.addrs.Server.Is4() && !d.raw64:
+		d.askOtherwise(s)
+	default:
+		d.passiveAnswered(s, line)
 	}
-	r := d.Pending[d.turn]
+}
+
+// passiveAnswered takes the end of the answer to PASV or EPSV.
+func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
+	r := d.pending[d.answering]
 	switch {
-	case code/100 > 2:
+	case line.Code/100 > 2:
 		d.answered()
-		d.pass(line)
-		d.LastStep.Code = verdict.CodeServerRefusedPASV
-	case d.offer == 0:
+		d.pass(s, line)
+		s.Refusal.Code = verdict.CodeServerRefusedPASV
+	case d.offeredPort == 0:
 		d.answered()
-		d.refuse(RefusedAnswer, 425, "the server's answer names no port")
-	case d.offer < forward.LowestDataPort:
+		s.refuse(RefusedAnswer, 425, "the server's answer names no port")
+	case d.offeredPort < forward.LowestDataPort:
 		d.answered()
-		d.refuse(RefusedPort, 425, "the server offers port %d: data connections go to ports from %d on only", d.offer, forward.LowestDataPort)
-		d.LastStep.Code = verdict.CodeServerLowPort
+		s.refuse(RefusedPort, 425, "the server offers port %d: data connections go to ports from %d on only",
+			d.offeredPort, forward.LowestDataPort)
+		s.Refusal.Code = verdict.CodeServerLowPort
 	case r.verb == "PORT" || r.verb == "EPRT":
 		d.agree()
 		d.bridged = true
 		d.bridge = pinhole.Bridge{
-			Client: pinhole.Leg{SourceIP: d.Ends.Gateway, Target: d.client},
-			Server: pinhole.Leg{SourceIP: d.Ends.Outside, Target: netip.AddrPortFrom(d.Ends.Server, d.offer)},
+			Client: pinhole.Leg{SourceIP: d.addrs.Gateway, Target: d.target},
+			Server: pinhole.Leg{SourceIP: d.addrs.Outside, Target: netip.AddrPortFrom(d.addrs.Server, d.offeredPort)},
 
 			TLS: d.legs(),
 		}
-		d.say(200, "%s command successful", r.verb)
+		s.say(200, "%s command successful", r.verb)
 	default:
-		d.LastStep.Action = Open
-		d.LastStep.Pinhole = pinhole.Pinhole{
-			From:     d.Ends.Client,
-			Listen:   netip.AddrPortFrom(d.Ends.Gateway, 0),
-			Target:   netip.AddrPortFrom(d.Ends.Server, d.offer),
-			SourceIP: d.Ends.Outside,
+		s.Action = Open
+		s.Pinhole = pinhole.Pinhole{
+			From:     d.addrs.Client,
+			Listen:   netip.AddrPortFrom(d.addrs.Gateway, 0),
+			Target:   netip.AddrPortFrom(d.addrs.Server, d.offeredPort),
+			SourceIP: d.addrs.Outside,
 
 			TLS: d.legs(),
 		}
 	}
 }
 
-// passivePort reads the port of a 227 or 229; 0: none. The address in a 227 is not looked at: servers
-// name private, foreign and no addresses, and hostile ones a victim's.
-func passivePort(code int, line []byte) uint16 {
-	if len(line) < 4 {
+// passivePort returns the port that a 227 or 229 names; 0: none. It ignores the address in a 227: servers
+// name private and foreign addresses, and hostile ones a victim's.
+func passivePort(line ftp.ServerLine) uint16 {
+	if len(line.Text) < 4 {
 		return 0
 	}
-	switch code {
+	switch line.Code {
 	case 227:
-		if ap, err := ftp.Parse227(line[4:]); err == nil {
+		if ap, err := ftp.Parse227(line.Text[4:]); err == nil {
 			return ap.Port()
 		}
 	case 229:
-		if port, err := ftp.Parse229(line[4:]); err == nil {
+		if port, err := ftp.Parse229(line.Text[4:]); err == nil {
 			return port
 		}
 	}
 	return 0
 }
 
-// askOtherwise asks a server that does not know EPSV with PASV, and the other way round.
-func (d *Dialogue) askOtherwise() {
-	d.tried, d.offer = true, 0
+// askOtherwise sends PASV to a server that does not know EPSV, and EPSV to one that does not know PASV.
+func (d *Dialogue) askOtherwise(s *Step) {
+	d.retried, d.offeredPort = true, 0
 	if d.asked == "PASV" {
 		d.asked = "EPSV"
 	} else {
 		d.asked = "PASV"
 	}
-	d.ask(ftp.Command{Verb: d.asked})
+	s.ask(ftp.Command{Verb: d.asked})
 }
 
 // activeReply takes a line of the answer to PORT or EPRT.
-func (d *Dialogue) activeReply(line []byte, code int, done bool) {
-	if !done || code/100 == 1 {
+func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
+	code := line.Code
+	if !line.Last || code/100 == 1 {
 		return
 	}
-	if code/100 == 5 && code != 530 && d.asked == "EPRT" && d.Ends.Server.Is4() && !d.as64 {
-		d.asked, d.tried = "PORT", true
-		d.sendPort()
+	if code/100 == 5 && code != 530 && d.asked == "EPRT" && d.addrs.Server.Is4() && !d.raw64 {
+		d.asked, d.retried = "PORT", true
+		d.sendPort(s)
 		return
 	}
-	verb := d.Pending[d.turn].verb
-	if code/100 != 2 {
-		d.answered()
-		d.drop()
-		d.pass(line)
-		d.LastStep.Code = verdict.CodeServerRefusedPORT
-		return
-	}
-	d.noEPRT = d.noEPRT || d.tried
-	d.open = true
+	verb := d.pending[d.answering].verb
 	d.answered()
-	d.LastStep.Action = Arm
-	d.say(200, "%s command successful", verb)
+	if code/100 != 2 {
+		d.drop(s)
+		d.pass(s, line)
+		s.Refusal.Code = verdict.CodeServerRefusedPORT
+		return
+	}
+	d.noEPRT = d.noEPRT || d.retried
+	d.dataReady = true
+	s.Action = Arm
+	s.say(200, "%s command successful", verb)
 }

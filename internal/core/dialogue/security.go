@@ -10,254 +10,252 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// protection is what client and gateway have agreed upon (RFC 2228 section 3, RFC 4217).
+// protection is the encryption that client and gateway have agreed upon (RFC 2228 section 3, RFC 4217).
 type protection struct {
-	began     bool // TLS was begun on this control connection; CCC does not take that back
+	began     bool // this control connection has begun TLS; CCC does not undo that
 	encrypted bool // the control connection is TLS now
-	sized     bool // PBSZ was given, without which PROT means nothing
+	sized     bool // the client sent PBSZ, without which PROT means nothing
 	private   bool // PROT P: the client's data connections are TLS
 }
 
-// implicit is the protection of a session that begins with TLS: that of data is implied, too, and clients
-// that say so all the same lose nothing.
+// implicit is the protection of a session that begins with TLS. Its data connections are TLS, too; a client
+// may send PBSZ and PROT P all the same.
 var implicit = protection{began: true, encrypted: true, sized: true, private: true}
 
-// terminates tells whether the gateway speaks TLS with the client.
-func (d *Dialogue) terminates() bool { return d.terms.TLS.Client != forward.ClientTLSOff }
+// terminates reports whether the gateway speaks TLS with the client.
+func (d *Dialogue) terminates() bool { return d.config.TLS.Client != forward.ClientTLSOff }
 
-// passesThrough tells whether the session may be encrypted from end to end.
-func (d *Dialogue) passesThrough() bool { return !d.terms.Passive.IsEmpty() }
+// passesThrough reports whether the session may be encrypted from end to end.
+func (d *Dialogue) passesThrough() bool { return !d.config.Passive.IsEmpty() }
 
-// legs tells on which legs of a data connection the gateway speaks TLS at the moment.
+// legs returns the legs on which the gateway speaks TLS on the next data connection.
 func (d *Dialogue) legs() pinhole.TLSLegs {
 	return pinhole.TLSLegs{
 		Client: d.protection.private,
-		Server: d.terms.TLS.Server != forward.ServerTLSOff && !d.terms.TLS.ServerClear,
+		Server: d.config.TLS.Server != forward.ServerTLSOff && !d.config.TLS.ServerClear,
 	}
 }
 
-// Undecided tells that the answer to what the client has sent last decides how it is to be read on.
-func (d *Dialogue) Undecided() bool {
-	if len(d.Pending) == 0 {
-		return false
-	}
-	verb := d.Pending[len(d.Pending)-1].verb
-	return verb == "AUTH" || verb == "REIN" && d.protection.encrypted
-}
-
-// The remedies for the operator who reads that a client could not have its session encrypted.
+// The remedies for the operator when a client could not encrypt its session.
 const (
 	remedyTLS = "name the server's passive ports (server_ports) to pass encrypted sessions through, " +
 		"or have ftpgate speak TLS with clients ([forward.tls] with client, cert and key)"
 	remedyClientTLS = "to have the client's leg encrypted, too, give the forward tls.client, with cert and key"
-	remedyImplicit  = "clients of this forward are to use explicit FTPS (AUTH TLS), or set implicit = true below [forward.tls]"
+	remedyImplicit  = "clients of this forward are to use explicit FTPS (AUTH TLS), " +
+		"or set implicit = true below [forward.tls]"
 )
 
-// Hello takes it that the client begins with a TLS handshake and not with a command (implicit FTPS).
-func (d *Dialogue) Hello() *Step {
-	d.LastStep = Step{ToClient: Emptied(d.LastStep.ToClient), ToServer: Emptied(d.LastStep.ToServer)}
+// clientHello takes a TLS handshake in place of the client's first command.
+func (d *Dialogue) clientHello(s *Step) {
 	switch {
 	case d.terminates():
-		d.end(RefusedSecurity, "clients begin in plain text here, and encrypt with AUTH TLS")
-		d.LastStep.Remedy = remedyImplicit
+		s.end(RefusedSecurity, "clients begin in plain text here, and encrypt with AUTH TLS")
+		s.Refusal.Remedy = remedyImplicit
 	case !d.passesThrough():
-		d.end(RefusedSecurity, "this gateway cannot carry an encrypted session to this server")
-		d.LastStep.Code, d.LastStep.Remedy = verdict.CodeTLSRefused, remedyTLS
+		s.end(RefusedSecurity, "this gateway cannot carry an encrypted session to this server")
+		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyTLS
 	case d.Greeted():
-		d.end(RefusedSecurity, "the server begins in plain text, and encrypts with AUTH TLS")
-		d.LastStep.Remedy = "clients of this forward are to use explicit FTPS (AUTH TLS)"
+		s.end(RefusedSecurity, "the server begins in plain text, and encrypts with AUTH TLS")
+		s.Refusal.Remedy = "clients of this forward are to use explicit FTPS (AUTH TLS)"
 	default:
-		d.openPassage()
-		d.LastStep.Then = Tunnel
+		d.openPassthrough(s)
+		s.Transition = Passthrough
 	}
-	return &d.LastStep
 }
 
-// openPassage asks for the passage of a session that nobody can read.
-func (d *Dialogue) openPassage() {
-	d.drop()
-	d.LastStep.Action = Pass
-	d.LastStep.Passage = pinhole.Passthrough{
-		From:     d.Ends.Client,
-		Listen:   d.Ends.Gateway,
-		Ports:    d.terms.Passive,
-		Target:   d.Ends.Server,
-		SourceIP: d.Ends.Outside,
+// openPassthrough opens the server's passive ports for a session that nobody here can read.
+func (d *Dialogue) openPassthrough(s *Step) {
+	d.drop(s)
+	s.Action = OpenPassthrough
+	s.Passthrough = pinhole.Passthrough{
+		From:     d.addrs.Client,
+		Listen:   d.addrs.Gateway,
+		Ports:    d.config.Passive,
+		Target:   d.addrs.Server,
+		SourceIP: d.addrs.Outside,
 	}
 }
 
 // auth takes AUTH (RFC 2228 section 3, RFC 4217 section 4).
-func (d *Dialogue) auth(c ftp.Command, text []byte) {
-	mechanism := string(bytes.ToUpper(bytes.Trim(c.Arg, " ")))
+func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
+	mechanism := string(bytes.ToUpper(bytes.Trim(line.Command.Arg, " ")))
 	switch {
 	case d.passesThrough():
-		d.openPassage()
-		d.request(c, text)
-	case !d.terminates() && d.terms.TLS.Server != forward.ServerTLSOff:
-		d.refuse(RefusedSecurity, 534, "clients speak plain FTP with this gateway")
-		d.LastStep.Code, d.LastStep.Remedy = verdict.CodeTLSRefused, remedyClientTLS
+		d.openPassthrough(s)
+		d.request(s, line)
+	case !d.terminates() && d.config.TLS.Server != forward.ServerTLSOff:
+		s.refuse(RefusedSecurity, 534, "clients speak plain FTP with this gateway")
+		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyClientTLS
 	case !d.terminates():
-		d.refuse(RefusedSecurity, 534, "this gateway cannot carry an encrypted session to this server")
-		d.LastStep.Code, d.LastStep.Remedy = verdict.CodeTLSRefused, remedyTLS
+		s.refuse(RefusedSecurity, 534, "this gateway cannot carry an encrypted session to this server")
+		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyTLS
 	case d.protection.began:
-		d.refuse(RefusedSecurity, 503, "this session has its TLS already")
-	case d.LoggedIn: // the server's login would outlive it
-		d.refuse(RefusedSecurity, 503, "AUTH comes before login")
+		s.refuse(RefusedSecurity, 503, "this session has its TLS already")
+	case d.loggedIn: // the server would keep the login, which came in clear
+		s.refuse(RefusedSecurity, 503, "AUTH comes before login")
 	case mechanism == "TLS", mechanism == "TLS-C":
-		d.encrypt(protection{began: true, encrypted: true})
-	case mechanism == "SSL", mechanism == "TLS-P": // which imply that data is private
-		d.encrypt(implicit)
+		d.encrypt(s, protection{began: true, encrypted: true})
+	case mechanism == "SSL", mechanism == "TLS-P": // both imply PROT P
+		d.encrypt(s, implicit)
 	default:
-		d.refuse(RefusedSecurity, 504, "AUTH takes TLS or SSL")
+		s.refuse(RefusedSecurity, 504, "AUTH takes TLS or SSL")
 	}
 }
 
-func (d *Dialogue) encrypt(p protection) {
-	d.drop()
+// encrypt accepts AUTH.
+func (d *Dialogue) encrypt(s *Step, p protection) {
+	d.drop(s)
 	d.protection = p
-	d.LastStep.Action, d.LastStep.Then = Prepare, Encrypt
-	d.say(234, "begin with TLS")
+	s.Action, s.Transition = PrepareTLS, Encrypt
+	s.say(234, "begin with TLS")
 }
 
 // protect takes the commands that follow AUTH.
-func (d *Dialogue) protect(c ftp.Command) {
+func (d *Dialogue) protect(s *Step, c ftp.Command) {
 	switch {
 	case !d.terminates():
-		d.refuse(RefusedSecurity, 503, "%s needs AUTH, which is not possible here", c.Verb)
+		s.refuse(RefusedSecurity, 503, "%s needs AUTH, which is not possible here", c.Verb)
 	case !d.protection.encrypted:
-		d.refuse(RefusedSecurity, 503, "%s needs an encrypted control connection", c.Verb)
+		s.refuse(RefusedSecurity, 503, "%s needs an encrypted control connection", c.Verb)
 	case c.Verb == "PBSZ":
-		d.bufferSize(c.Arg)
+		d.bufferSize(s, c.Arg)
 	case c.Verb == "PROT":
-		d.level(string(bytes.ToUpper(bytes.Trim(c.Arg, " "))))
-	case !d.terms.TLS.CCC:
-		d.refuse(RefusedSecurity, 533, "the control connection stays encrypted")
-		d.LastStep.Remedy = "ccc = true below [forward.tls] allows CCC, which shows the rest of the session to everybody on the way"
+		d.level(s, string(bytes.ToUpper(bytes.Trim(c.Arg, " "))))
+	case !d.config.TLS.CCC:
+		s.refuse(RefusedSecurity, 533, "the control connection stays encrypted")
+		s.Refusal.Remedy = "ccc = true below [forward.tls] allows CCC, " +
+			"which shows the rest of the session to everybody on the way"
 	default:
 		d.protection.encrypted = false
-		d.LastStep.Then = Decrypt
-		d.say(200, "the control connection goes on in plain text")
+		s.Transition = Decrypt
+		s.say(200, "the control connection goes on in plain text")
 	}
 }
 
-// bufferSize takes PBSZ: TLS has buffers of its own, and the answer is always zero (RFC 4217 section 9).
-func (d *Dialogue) bufferSize(arg []byte) {
+// bufferSize takes PBSZ. TLS has its own buffers, so the answer is always zero (RFC 4217 section 9).
+func (d *Dialogue) bufferSize(s *Step, arg []byte) {
 	if _, err := strconv.ParseUint(string(bytes.Trim(arg, " ")), 10, 32); err != nil {
-		d.refuse(RefusedCommand, 501, "PBSZ takes a number")
+		s.refuse(RefusedCommand, 501, "PBSZ takes a number")
 		return
 	}
 	d.protection.sized = true
-	d.say(200, "PBSZ=0")
+	s.say(200, "PBSZ=0")
 }
 
-// level takes PROT. It holds for data connections that are agreed upon from now on: one that was before
-// is given up.
-func (d *Dialogue) level(level string) {
+// level takes PROT. The level is that of the next data connection; one that is agreed upon already is
+// closed.
+func (d *Dialogue) level(s *Step, level string) {
 	switch {
 	case !d.protection.sized:
-		d.refuse(RefusedSecurity, 503, "PBSZ comes before PROT")
+		s.refuse(RefusedSecurity, 503, "PBSZ comes before PROT")
 		return
 	case level == "S" || level == "E":
-		d.refuse(RefusedSecurity, 536, "TLS knows PROT C and PROT P only")
+		s.refuse(RefusedSecurity, 536, "TLS knows PROT C and PROT P only")
 		return
 	case level != "C" && level != "P":
-		d.refuse(RefusedCommand, 504, "PROT takes C or P")
+		s.refuse(RefusedCommand, 504, "PROT takes C or P")
 		return
-	case level == "C" && d.terms.TLS.Client == forward.ClientTLSRequired:
-		d.refuse(RefusedSecurity, 534, "data in clear is not allowed here")
-		d.LastStep.Code = verdict.CodeTLSRequired
+	case level == "C" && d.config.TLS.Client == forward.ClientTLSRequired:
+		s.refuse(RefusedSecurity, 534, "data in clear is not allowed here")
+		s.Refusal.Code = verdict.CodeTLSRequired
 		return
 	}
 	if private := level == "P"; private != d.protection.private {
 		d.protection.private = private
-		d.drop()
+		d.drop(s)
 	}
-	d.say(200, "PROT %s", level)
+	s.say(200, "PROT %s", level)
 }
 
-// inClear refuses what must not go on in clear; false: it may.
-func (d *Dialogue) inClear(verb string) bool {
-	if d.terms.TLS.Client != forward.ClientTLSRequired {
+// refuseClear refuses a command that must not be in clear; false: it may.
+func (d *Dialogue) refuseClear(s *Step, verb string) bool {
+	if d.config.TLS.Client != forward.ClientTLSRequired {
 		return false
 	}
 	switch verb {
 	case "USER", "PASS", "ACCT":
 		if !d.protection.encrypted {
-			d.refuse(RefusedSecurity, 530, "log in over TLS only: send AUTH TLS first")
-			d.LastStep.Code = verdict.CodeTLSRequired
+			s.refuse(RefusedSecurity, 530, "log in over TLS only: send AUTH TLS first")
+			s.Refusal.Code = verdict.CodeTLSRequired
 			return true
 		}
 	case "PASV", "EPSV", "PORT", "EPRT":
-		if d.LoggedIn && !d.protection.private {
-			d.refuse(RefusedSecurity, 521, "data connections are encrypted here: send PBSZ 0 and PROT P first")
-			d.LastStep.Code = verdict.CodeTLSRequired
+		if d.loggedIn && !d.protection.private {
+			s.refuse(RefusedSecurity, 521, "data connections are encrypted here: send PBSZ 0 and PROT P first")
+			s.Refusal.Code = verdict.CodeTLSRequired
 			return true
 		}
 	}
 	return false
 }
 
-// reinit takes the server's yes to REIN: the session is as it was before AUTH, and the answer is the last
-// that is encrypted (RFC 4217 section 11). Implicit TLS has no before.
-func (d *Dialogue) reinit() {
-	d.LoggedIn, d.epsvAll, d.as64 = false, false, false
-	d.drop()
+// reinit takes the server's yes to REIN: the session is as it was before AUTH, and this answer is the last
+// one that is encrypted (RFC 4217 section 11). With implicit TLS it stays encrypted.
+func (d *Dialogue) reinit(s *Step) {
+	d.loggedIn, d.epsvAll, d.raw64 = false, false, false
+	d.drop(s)
 	switch {
-	case d.terms.TLS.Implicit:
+	case d.config.TLS.Implicit:
 		d.protection = implicit
 	case d.protection.encrypted:
 		d.protection = protection{}
-		d.LastStep.Then = Decrypt
+		s.Transition = Decrypt
 	default:
 		d.protection = protection{}
 	}
 }
 
-// authAnswered takes the server's answer to an AUTH that was passed on. Whatever is not a no begins what
-// cannot be read any more (RFC 6384 section 6: come back on 4yz and 5yz).
-func (d *Dialogue) authAnswered(code int) {
+// authReply takes the server's answer to an AUTH that was passed on. After any answer but a no, nobody here
+// can read the session any more (RFC 6384 section 6: come back on 4yz and 5yz).
+func (d *Dialogue) authReply(s *Step, code int) {
 	if code/100 < 4 {
-		d.LastStep.Then = Tunnel
+		s.Transition = Passthrough
 		return
 	}
-	d.LastStep.Action = Close
+	s.Action = Close
 }
 
-// offers is what FEAT lists of the gateway's own (RFC 2389 section 3.2, RFC 4217 section 6).
-func (d *Dialogue) offers() {
-	if !d.terms.TLS.Implicit {
-		d.LastStep.ToClient = append(d.LastStep.ToClient, " AUTH TLS\r\n"...)
+// offers adds the gateway's own extensions to FEAT's list (RFC 2389 section 3.2, RFC 4217 section 6).
+func (d *Dialogue) offers(s *Step) {
+	if !d.config.TLS.Implicit {
+		s.ToClient = append(s.ToClient, " AUTH TLS\r\n"...)
 	}
-	if d.terms.TLS.CCC {
-		d.LastStep.ToClient = append(d.LastStep.ToClient, " CCC\r\n"...)
+	if d.config.TLS.CCC {
+		s.ToClient = append(s.ToClient, " CCC\r\n"...)
 	}
-	d.LastStep.ToClient = append(d.LastStep.ToClient, " PBSZ\r\n PROT\r\n"...)
+	s.ToClient = append(s.ToClient, " PBSZ\r\n PROT\r\n"...)
 }
 
-// features takes a line of the answer to FEAT: what does not work here is left out, and what the gateway
-// does by itself is put in, for a server without any extension as well.
-func (d *Dialogue) features(line []byte, code int, first, done bool) {
+// features takes a line of the answer to FEAT. It leaves out the extensions that do not work here, and adds
+// those of the gateway, also for a server without any extension.
+func (d *Dialogue) features(s *Step, line ftp.ServerLine) {
 	switch {
-	case code == 211 && !d.terminates():
-		if !d.hidden(line) {
-			d.pass(line)
-		} else if first && !done {
-			d.LastStep.ToClient = append(d.LastStep.ToClient, "211-Features:\r\n"...)
-		} else if done {
-			d.say(211, "End")
+	case line.Code == 211 && !d.terminates():
+		d.serverFeatures(s, line)
+	case !d.terminates(), line.Code/100 != 2 && line.Code/100 != 5:
+		d.pass(s, line)
+	case line.Last:
+		if line.First || line.Code != 211 {
+			s.ToClient = append(s.ToClient, "211-Features:\r\n"...)
 		}
-	case !d.terminates(), code/100 != 2 && code/100 != 5:
-		d.pass(line)
-	case done:
-		if first || code != 211 {
-			d.LastStep.ToClient = append(d.LastStep.ToClient, "211-Features:\r\n"...)
-		}
-		d.offers()
-		d.say(211, "End")
-	case code != 211: // a no in several lines
-	case first:
-		d.LastStep.ToClient = append(d.LastStep.ToClient, "211-Features:\r\n"...)
-	case !d.hidden(line):
-		d.pass(line)
+		d.offers(s)
+		s.say(211, "End")
+	case line.Code != 211: // a no in several lines
+	case line.First:
+		s.ToClient = append(s.ToClient, "211-Features:\r\n"...)
+	case !d.hidden(line.Text):
+		d.pass(s, line)
+	}
+}
+
+// serverFeatures passes on a line of the server's list, unless the line names an extension that is hidden.
+func (d *Dialogue) serverFeatures(s *Step, line ftp.ServerLine) {
+	switch {
+	case !d.hidden(line.Text):
+		d.pass(s, line)
+	case line.First && !line.Last:
+		s.ToClient = append(s.ToClient, "211-Features:\r\n"...)
+	case line.Last:
+		s.say(211, "End")
 	}
 }

@@ -1,52 +1,75 @@
 package dialogue
 
 import (
+	"fmt"
+
+	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/core/verdict"
 )
 
-// Action is what an effect asks for.
+// Action is what a step asks of the data path, or of TLS.
 type Action uint8
 
-// The actions. What a step wants done comes before its lines: a pinhole is there before it is
-// announced, and gone before anything else is said.
+// The actions. A caller carries out a step's action before it sends the step's lines: a pinhole is there
+// before it is announced, and gone before anything else is said.
 const (
-	None    Action = iota
-	Open           // close what is there and open Step.Pinhole; then call Opened, or Failed
-	Arm            // let the connection come; then send the lines, or call Failed
-	Join           // connect Step.Bridge; then send the lines, or call Failed
-	Finish         // wait until the data is delivered, close, then send the lines; or call Broken
-	Fail           // the transfer has failed: close; then send the lines, or call Broken where the data path knows better why
-	Close          // close what is there, a passage too
-	Pass           // open Step.Passage; then send the lines, or call Failed
-	Prepare        // have the TLS for the client ready; then send the lines, or call Failed
+	NoAction        Action = iota
+	Open                   // close what is there and open Step.Pinhole; then call Opened, or Failed
+	Arm                    // let the connection come; then send the lines, or call Failed
+	Bridge                 // connect Step.Bridge; then send the lines, or call Failed
+	Finish                 // wait until the data is delivered, close, then send the lines; or call Broken
+	Fail                   // the server ended the transfer: close; then send the lines, or call Broken or NotResumed
+	Close                  // close what is there, a passthrough too
+	OpenPassthrough        // open Step.Passthrough; then send the lines, or call Failed
+	PrepareTLS             // prepare TLS for the client; then send the lines, or call Failed
 )
 
-// Then is what becomes of the control connections once the lines of a step are sent.
-type Then uint8
+// Transition is what becomes of the control connections once the lines of a step are sent.
+type Transition uint8
 
-// The continuations.
+// The transitions.
 const (
-	GoOn    Then = iota
-	Encrypt      // the client begins with TLS; what it has sent in plain text by then does not count
-	Decrypt      // TLS with the client ends, and the session goes on in plain text
-	Tunnel       // nobody reads on: what comes from one side goes to the other as it is
+	None        Transition = iota
+	Encrypt                // the client begins TLS; whatever it sent in plain text before that is dropped
+	Decrypt                // TLS with the client ends, and the session goes on in plain text
+	Passthrough            // nobody reads lines any more: bytes from one side go to the other unchanged
 )
 
-// Step is what one line leads to: an effect, then lines for either side. It is the dialogue's, and holds
-// until the dialogue is told the next thing.
+// Step is the answer to one event: an action, then lines for either side. It is a value of its own: it
+// shares no memory with the event's line, and no later event changes it.
 type Step struct {
-	Action             Action
-	Pinhole            pinhole.Pinhole     // of Open
-	Bridge             pinhole.Bridge      // of Join
-	Passage            pinhole.Passthrough // of Pass
-	ToClient, ToServer []byte
-	Synch              bool         // ToServer is urgent: Telnet IP and Synch go before it (RFC 959 section 4.1.3)
-	Failures           int          // failed logins so far, if this was one: the reply is to be delayed
-	Refused            Refusal      // that something was refused or put right; for the log and a counter
-	Code               verdict.Code // what that is for the journal; empty: what it mostly is
-	Reason             string       // why, in plain words without anything that a peer has sent
-	Remedy             string       // what the operator can do about it; for the log
-	Then               Then
-	End                bool // the session is over once the lines are sent
+	Action      Action
+	Pinhole     pinhole.Pinhole     // of Open
+	Bridge      pinhole.Bridge      // of Bridge
+	Passthrough pinhole.Passthrough // of OpenPassthrough
+
+	ToClient, ToServer []byte // whole lines with CR LF; before ToClient there may be answers to Telnet options
+	Synch              bool   // ToServer is urgent: send Telnet IP and Synch first (RFC 959 section 4.1.3)
+
+	FailedLogins int        // how many logins failed so far, if this was one: delay the reply; else 0
+	Refusal      Refusal    // what was refused or corrected; for the log, a counter and the session's record
+	Transition   Transition // once the lines are sent
+	End          bool       // the session is over once the lines are sent
 }
+
+// say answers the client.
+func (s *Step) say(code int, format string, args ...any) {
+	s.ToClient = fmt.Appendf(s.ToClient, "%d ", code)
+	s.ToClient = fmt.Appendf(s.ToClient, format, args...)
+	s.ToClient = append(s.ToClient, '\r', '\n')
+}
+
+// refuse answers the client with a reason, which goes to the log too.
+func (s *Step) refuse(kind RefusalKind, code int, format string, args ...any) {
+	s.say(code, format, args...)
+	s.Refusal.Kind, s.Refusal.Reason = kind, fmt.Sprintf(format, args...)
+}
+
+// end refuses and ends the session.
+func (s *Step) end(kind RefusalKind, format string, args ...any) {
+	s.refuse(kind, 421, format, args...)
+	s.End = true
+}
+
+// ask sends the server a command of the gateway's own.
+func (s *Step) ask(c ftp.Command) { s.ToServer = c.AppendTo(s.ToServer) }

@@ -18,7 +18,7 @@ import (
 
 // refusalWords are the reasons that the daemon names to New.
 func refusalWords() (words []string) {
-	for kind := range (&dialogue.Counts{}).Refused() {
+	for kind := dialogue.NotRefused + 1; kind < dialogue.RefusalKinds; kind++ {
 		words = append(words, kind.String())
 	}
 	return words

@@ -1,4 +1,6 @@
-package proxy
+// Package upstream reaches the server of a forward for a session: it connects to one of the server's
+// addresses and, where the forward wants it, begins TLS before the client's dialogue begins.
+package upstream
 
 import (
 	"context"
@@ -20,15 +22,30 @@ import (
 // section 5 recommends 250 ms).
 const attemptDelay = 250 * time.Millisecond
 
-// errNotTried is said of the addresses whose turn did not come.
+// errNotTried is the error of an address that was not tried.
 var errNotTried = errors.New("not tried: the time was up")
 
-// dialFunc connects to one address.
-type dialFunc func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
+// DialFunc connects to one address. The connection is a *net.TCPConn.
+type DialFunc func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 
-// dialTCP connects with the kernel's choice of our address and port, and keep-alive on. The port may be
-// listened at all the same (SO_REUSEADDR): it may lie among those of a passage, at the same address.
-func dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+// Dial connects to the first address of a forward's server that answers, within the forward's time limit.
+// The error names every address, and why it was not reached. A nil dial is DialTCP.
+func Dial(ctx context.Context, dial DialFunc, f forward.Resolved, client netip.Addr) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.Limits.OrDefault().Dial)
+	defer cancel()
+	if dial == nil {
+		dial = DialTCP
+	}
+	c, err := dialFirst(ctx, dial, addresses(f, client))
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// DialTCP connects with keep-alive on; the kernel chooses our address and port. Somebody may listen at that
+// port all the same (SO_REUSEADDR): it may be one of a passthrough's ports, at the same address.
+func DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		var inner error
 		if err := raw.Control(func(fd uintptr) {
@@ -40,12 +57,12 @@ func dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	}}
 	c, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, to)
 	if err != nil {
-		return nil, err // and not a connection that is a nil pointer
+		return nil, err // not a nil pointer in an interface
 	}
 	return c, nil
 }
 
-// unreachable tells of every address of a server that was tried, and why it was not reached.
+// unreachable is the error for a server: each of its addresses, and why it was not reached.
 type unreachable []failure
 
 type failure struct {
@@ -67,7 +84,7 @@ func (u unreachable) Error() string {
 	return b.String()
 }
 
-// cause takes the address off an error of package net: it is named already.
+// cause removes the address from an error of package net: unreachable names it already.
 func cause(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -76,9 +93,9 @@ func cause(err error) error {
 	return err
 }
 
-// addresses returns where a forward's server may be reached, in the order in which to try: first the
-// client's own family, so that the kernel can carry data, then the families in turn, each in the
-// resolver's order (RFC 8305 section 4).
+// addresses returns the addresses of a forward's server in the order in which to try them: first the client's
+// own family, so that the kernel can carry data, then the families in turn, each in the resolver's order
+// (RFC 8305 section 4).
 func addresses(f forward.Resolved, client netip.Addr) []netip.AddrPort {
 	all := f.Servers
 	if len(all) == 0 {
@@ -106,10 +123,10 @@ func addresses(f forward.Resolved, client netip.Addr) []netip.AddrPort {
 	return slices.Clip(order)
 }
 
-// dialFirst connects to the first address that answers. The next one is tried attemptDelay after the
-// one before, or at once where that has failed (RFC 8305 section 5); the others are called off. The
-// error is an unreachable. It returns when every attempt has ended.
-func dialFirst(ctx context.Context, dial dialFunc, to []netip.AddrPort) (net.Conn, error) {
+// dialFirst connects to the first address that answers. It tries the next one attemptDelay after the one
+// before, or at once where that failed (RFC 8305 section 5). The first success cancels the others. The error
+// is an unreachable. dialFirst returns when every attempt has ended.
+func dialFirst(ctx context.Context, dial DialFunc, to []netip.AddrPort) (net.Conn, error) {
 	if len(to) == 1 {
 		c, err := dial(ctx, to[0])
 		if err != nil {

@@ -1,0 +1,188 @@
+package conn
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// ends returns the gateway's end of a connection, and the peer's.
+func ends(t *testing.T) (*Control, *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	peer, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{own, peer} {
+		if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil { // a hang fails the test
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	return &Control{TCPConn: own.(*net.TCPConn)}, peer.(*net.TCPConn)
+}
+
+// config returns a TLS server's configuration; nobody checks its certificate.
+func config(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+}
+
+func want(t *testing.T, r io.Reader, text string) {
+	t.Helper()
+	got := make([]byte, len(text))
+	if _, err := io.ReadFull(r, got); err != nil || string(got) != text {
+		t.Fatalf("got %q, error %v; want %q", got, err, text)
+	}
+}
+
+func say(t *testing.T, w io.Writer, text string) {
+	t.Helper()
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TLS begins and ends on a connection, and what the client sends right behind its close_notify is read in clear.
+func TestTLSBeginsAndEnds(t *testing.T) {
+	for name, polite := range map[string]bool{"close_notify": true, "no close_notify": false} {
+		t.Run(name, func(t *testing.T) {
+			c, peer := ends(t)
+			accepted := make(chan error, 1)
+			go func() { accepted <- c.AcceptTLS(config(t), nil) }()
+			secure := tls.Client(peer, &tls.Config{InsecureSkipVerify: true})
+			if err := secure.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-accepted; err != nil {
+				t.Fatal(err)
+			}
+			say(t, secure, "CCC\r\n")
+			want(t, c, "CCC\r\n")
+			say(t, c, "200 in clear\r\n")
+			want(t, secure, "200 in clear\r\n")
+			if polite {
+				if err := secure.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				_ = peer.SetDeadline(time.Now().Add(30 * time.Second)) // crypto/tls leaves it in the past
+			}
+			say(t, peer, "NOOP\r\n")
+			if err := c.EndTLS(); err != nil {
+				t.Fatal(err)
+			}
+			want(t, c, "NOOP\r\n")
+			if c.TLS != nil {
+				t.Error("after EndTLS there is TLS still")
+			}
+		})
+	}
+}
+
+// A client's handshake may have been read in part before TLS begins.
+func TestAcceptTLSWithFirstBytes(t *testing.T) {
+	c, peer := ends(t)
+	secure := tls.Client(peer, &tls.Config{InsecureSkipVerify: true})
+	done := make(chan error, 1)
+	go func() { done <- secure.Handshake() }()
+	first := make([]byte, 3)
+	if _, err := io.ReadFull(c, first); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AcceptTLS(config(t), first); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A peer that has sent more than was read still gets the last line, and then the end of the connection.
+func TestHangUp(t *testing.T) {
+	c, peer := ends(t)
+	say(t, peer, "unread\r\n")
+	say(t, c, "421 bye\r\n")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.HangUp()
+	}()
+	if got, err := io.ReadAll(peer); err != nil || string(got) != "421 bye\r\n" {
+		t.Errorf("got %q, error %v; want the last line", got, err)
+	}
+	peer.Close()
+	<-done
+}
+
+// A peer that never closes holds HangUp for LingerTime and no longer.
+func TestHangUpIsBounded(t *testing.T) {
+	c, _ := ends(t)
+	began := time.Now()
+	if c.HangUp(); time.Since(began) > 10*LingerTime {
+		t.Errorf("took %s; want some %s", time.Since(began), LingerTime)
+	}
+}
+
+func TestInterrupt(t *testing.T) {
+	c, _ := ends(t)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		done <- err
+	}()
+	c.InterruptRead()
+	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: got %v; want a deadline", err)
+	}
+	say(t, c, "x")
+	c.InterruptWrite()
+	if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("write: got %v; want a deadline", err)
+	}
+}
+
+// The data mark of a Synch is TCP's urgent byte: where the reader asked for it, it stands in the stream.
+func TestSynch(t *testing.T) {
+	c, peer := ends(t)
+	if err := InlineUrgent(peer); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Synch(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, peer, "\xff\xf4\xff\xf2")
+
+	c, peer = ends(t)
+	if err := c.Synch(); err != nil {
+		t.Fatal(err)
+	}
+	say(t, c, "ABOR")
+	want(t, peer, "\xff\xf4\xffABOR") // the urgent byte is out of the stream
+}

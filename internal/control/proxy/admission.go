@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/control/session"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/observe/sessions"
+)
+
+// maxRejecting is how many clients at once are given the time to read why they cannot stay.
+const maxRejecting = 256
+
+// admit counts a client in, or says why not.
+func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind dialogue.RefusalKind, reason string) {
+	allowed := func(c netip.Prefix) bool { return c.Contains(from) }
+	if len(f.Clients) > 0 && !slices.ContainsFunc(f.Clients, allowed) {
+		return dialogue.RefusedClient, "this address may not use this gateway"
+	}
+	limits := f.Limits.OrDefault()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.draining:
+		return dialogue.RefusedDrain, session.ShuttingDown
+	case p.sessions >= limits.Sessions:
+		return dialogue.RefusedLimit, "too many sessions, try again later"
+	case p.clients[from] >= limits.PerClient:
+		return dialogue.RefusedLimit, "too many sessions from your address"
+	}
+	p.sessions++
+	p.clients[from]++
+	p.Counts.sessionStarted()
+	return dialogue.NotRefused, ""
+}
+
+// leave takes back what admit counted.
+func (p *Proxy) leave(from netip.Addr) {
+	p.Counts.sessionEnded()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.clients[from]--; p.clients[from] == 0 {
+		delete(p.clients, from)
+	}
+	if p.sessions--; p.sessions == 0 {
+		p.wake()
+	}
+}
+
+// track has the watch look after a session.
+func (p *Proxy) track(s *session.Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running[s] = struct{}{}
+	shortest := s.ShortestLimit()
+	if len(p.running) == 1 || p.draining || shortest < p.shortest {
+		p.shortest = shortest
+		p.wake()
+	}
+}
+
+// untrack has the watch forget a session.
+func (p *Proxy) untrack(s *session.Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.running, s)
+}
+
+// wake has the watch look, unless it is about to do so. It never waits.
+func (p *Proxy) wake() {
+	select {
+	case p.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// reject tells a client why it cannot stay, and closes its connection. Only a few are given the time to read
+// it: clients that come by the thousand do not care.
+func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions.Record, r refusal.Refusal) {
+	r.Peer, r.Fatal = remote(client), true
+	p.env.Teller.Tell(record, r, func() []slog.Attr {
+		who := []slog.Attr{slog.String("forward", f.Name), slog.String("session", record.ID()),
+			slog.String("client", client.RemoteAddr().String())}
+		if r.Err != nil {
+			who = append(who, slog.String("server", f.Server.String()))
+		}
+		return who
+	})
+	record.Ends("421 " + r.Reason)
+	_ = client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
+	if !f.TLS.Implicit { // such a client would take it for TLS
+		_, _ = client.Write([]byte("421 " + r.Reason + "\r\n"))
+	}
+	p.mu.Lock()
+	linger := p.rejecting < maxRejecting
+	if linger {
+		p.rejecting++
+	}
+	p.mu.Unlock()
+	if !linger {
+		client.Close()
+		return
+	}
+	(&conn.Control{TCPConn: client}).HangUp()
+	p.mu.Lock()
+	p.rejecting--
+	p.mu.Unlock()
+}

@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"ftpgate/internal/control/session"
+	"ftpgate/internal/core/verdict"
+)
+
+// watch enforces the sessions' time limits until ctx is done, and then ends the sessions. It returns when the
+// last one has ended. One timer serves all sessions of a forward: no limit that begins after a look can be
+// over before the shortest limit has passed, and then the watch looks again at the latest.
+func (p *Proxy) watch(ctx, drained context.Context) {
+	stop := ctx.Done()
+	var cut <-chan struct{} // drained's, once stop is over
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-stop:
+			stop, cut = nil, drained.Done()
+			p.mu.Lock()
+			p.draining = true
+			p.mu.Unlock()
+		case <-cut:
+			cut = nil
+			for _, s := range p.tracked() {
+				s.Abort(verdict.CodeShutDown, session.ShuttingDown)
+			}
+		case <-p.wakeup:
+		case <-timer.C:
+		}
+		next, left := p.checkTimeouts(time.Now())
+		if left == 0 && stop == nil {
+			return
+		}
+		timer.Stop()
+		if left > 0 {
+			timer.Reset(max(time.Until(next), time.Millisecond))
+		}
+	}
+}
+
+// tracked returns the sessions that the watch looks after, so that it holds no lock while it does.
+func (p *Proxy) tracked() []*session.Session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.AppendSeq(make([]*session.Session, 0, len(p.running)), maps.Keys(p.running))
+}
+
+// checkTimeouts goes through the sessions. It returns when to do so again, and how many sessions there are,
+// also those without a server yet.
+func (p *Proxy) checkTimeouts(now time.Time) (next time.Time, left int) {
+	p.mu.Lock()
+	draining, shortest := p.draining, p.shortest
+	p.mu.Unlock()
+	next = now.Add(shortest)
+	for _, s := range p.tracked() {
+		if due := s.CheckTimeouts(now, draining); due.Before(next) {
+			next = due
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return next, p.sessions
+}

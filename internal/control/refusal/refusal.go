@@ -1,0 +1,118 @@
+// Package refusal is the one place where something that was refused, corrected or cut off is told: to the
+// session's record, to the counters and to the log.
+package refusal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/observe/sessions"
+)
+
+// Refusal is something that was refused, corrected or cut off.
+type Refusal struct {
+	dialogue.Refusal
+	Err   error      // the cause; nil: there is none
+	Peer  netip.Addr // the client
+	Verb  string     // of the client's last command; "": not a known one
+	Reply string     // the server's last reply, for a login that failed
+	Fatal bool       // the session ends with it
+}
+
+// New returns a refusal with a reason in the words for a client. An empty code is the usual one of the kind.
+func New(kind dialogue.RefusalKind, code verdict.Code, reason string) Refusal {
+	return Refusal{Refusal: dialogue.Refusal{Kind: kind, Code: code, Reason: reason}}
+}
+
+// OfData returns the refusal of a data connection by the data path.
+func OfData(err error) Refusal {
+	why := FailureOf(err)
+	return Refusal{Err: err,
+		Refusal: dialogue.Refusal{Kind: dialogue.RefusedTransfer, Reason: why.ReplyText, Remedy: why.Remedy}}
+}
+
+// FailureOf returns what the data path says about an error; empty: the error is not the path's.
+func FailureOf(err error) dataplane.Failure {
+	if f, ok := errors.AsType[*dataplane.Failure](err); ok {
+		return *f
+	}
+	return dataplane.Failure{}
+}
+
+// codes are the usual verdicts of the kinds.
+var codes = [dialogue.RefusalKinds]verdict.Code{
+	dialogue.RefusedClient:   verdict.CodeClientNotAllowed,
+	dialogue.RefusedLimit:    verdict.CodeTooMany,
+	dialogue.RefusedDrain:    verdict.CodeShutDown,
+	dialogue.RefusedServer:   verdict.CodeServerUnreachable,
+	dialogue.RefusedTime:     verdict.CodeIdle,
+	dialogue.RefusedLine:     verdict.CodeClientLine,
+	dialogue.RefusedLogin:    verdict.CodeLogin,
+	dialogue.RefusedEarly:    verdict.CodeNotLoggedIn,
+	dialogue.RefusedCommand:  verdict.CodeCommand,
+	dialogue.RefusedSecurity: verdict.CodeTLSOther,
+	dialogue.RefusedFamily:   verdict.CodeFamily,
+	dialogue.RefusedAddress:  verdict.CodeThirdParty,
+	dialogue.RefusedPort:     verdict.CodeLowPort,
+	dialogue.RefusedReply:    verdict.CodeServerUnasked,
+	dialogue.RefusedAnswer:   verdict.CodeServerBadReply,
+	dialogue.RefusedNoPort:   verdict.CodeNoPath,
+	dialogue.RefusedTransfer: verdict.CodeDataReset,
+}
+
+// Fault returns the refusal as the session's record keeps it. What the data path knows about the cause counts
+// more than the kind.
+func (r Refusal) Fault() verdict.Fault {
+	f := verdict.Fault{
+		Code: r.Code, Verb: r.Verb, Said: r.Reason, Peer: r.Peer, Remedy: r.Remedy, Fatal: r.Fatal,
+	}
+	if r.Err != nil && r.Err.Error() != r.Reason {
+		f.Err = r.Err.Error()
+	}
+	known := FailureOf(r.Err).Fault
+	switch {
+	case known.Code != "":
+		f.Code, f.Err = known.Code, known.Err
+		if known.At.IsValid() {
+			f.At = known.At
+		}
+	case f.Code == "":
+		f.Code = codes[r.Kind]
+	}
+	if f.Code == verdict.CodeLogin && !f.Fatal {
+		f.Said = r.Reply
+	}
+	return f
+}
+
+// Teller tells refusals. It may be used by several goroutines at once.
+type Teller struct {
+	Log   *slog.Logger
+	Count func(kind dialogue.RefusalKind) // must not block
+}
+
+// Tell records, counts and logs a refusal; who says in the log whom it is about. It records no broken transfer:
+// the record has that from the data connection. A refusal of the kind NotRefused is the server's own, or an end
+// that refuses nothing: Tell only records it, if it has a code.
+func (t Teller) Tell(record *sessions.Record, r Refusal, who func() []slog.Attr) {
+	if r.Kind != dialogue.RefusedTransfer && (r.Kind != dialogue.NotRefused || r.Code != "") {
+		record.Refuse(r.Fault())
+	}
+	if r.Kind == dialogue.NotRefused {
+		return
+	}
+	t.Count(r.Kind)
+	attrs := append(who(), slog.String("kind", r.Kind.String()), slog.String("reason", r.Reason))
+	if r.Remedy != "" {
+		attrs = append(attrs, slog.String("remedy", r.Remedy))
+	}
+	if r.Err != nil {
+		attrs = append(attrs, slog.Any("err", r.Err))
+	}
+	t.Log.LogAttrs(context.Background(), slog.LevelWarn, "refused", attrs...)
+}

@@ -1,0 +1,90 @@
+package refusal
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/observe/sessions"
+)
+
+// Every kind of refusal has a verdict.
+func TestCodes(t *testing.T) {
+	for kind := dialogue.NotRefused + 1; kind < dialogue.RefusalKinds; kind++ {
+		if New(kind, "", "no").Fault().Code == "" {
+			t.Errorf("%s has no verdict", kind)
+		}
+	}
+}
+
+func TestFault(t *testing.T) {
+	at := netip.MustParseAddrPort("192.168.5.2:50000")
+	judged := &dataplane.Failure{Err: errors.New("no handshake"), ReplyText: "no TLS", Remedy: "mend it",
+		Fault: verdict.Fault{Code: verdict.CodeReuse, At: at, Err: "not resumed"}}
+	login := New(dialogue.RefusedLogin, "", "login failed")
+	login.Reply = "530 no"
+	fatalLogin := login
+	fatalLogin.Fatal = true
+	same := New(dialogue.RefusedServer, "", "the server does not answer")
+	same.Err = errors.New("the server does not answer")
+	for name, tt := range map[string]struct {
+		r    Refusal
+		want verdict.Fault
+	}{
+		"the kind's code": {New(dialogue.RefusedPort, "", "no"), verdict.Fault{Code: verdict.CodeLowPort, Said: "no"}},
+		"a code":          {New(dialogue.RefusedPort, verdict.CodeServerLowPort, "no"), verdict.Fault{Code: verdict.CodeServerLowPort, Said: "no"}},
+		"the data path's": {OfData(judged), verdict.Fault{Code: verdict.CodeReuse, Said: "no TLS", Remedy: "mend it", At: at, Err: "not resumed"}},
+		"not the path's":  {OfData(errors.New("reset")), verdict.Fault{Code: verdict.CodeDataReset, Err: "reset"}},
+		"login":           {login, verdict.Fault{Code: verdict.CodeLogin, Said: "530 no"}},
+		"the last login":  {fatalLogin, verdict.Fault{Code: verdict.CodeLogin, Said: "login failed", Fatal: true}},
+		"nothing twice":   {same, verdict.Fault{Code: verdict.CodeServerUnreachable, Said: "the server does not answer"}},
+	} {
+		if got := tt.r.Fault(); got != tt.want {
+			t.Errorf("%s: got %+v; want %+v", name, got, tt.want)
+		}
+	}
+}
+
+// A refusal is recorded, counted and logged, each where it belongs.
+func TestTell(t *testing.T) {
+	withRemedy := New(dialogue.RefusedAddress, "", "not yours")
+	withRemedy.Remedy, withRemedy.Err = "mend it", errors.New("cause")
+	for name, tt := range map[string]struct {
+		r        Refusal
+		recorded verdict.Code
+		counted  bool
+		logged   string
+	}{
+		"a refusal":         {withRemedy, verdict.CodeThirdParty, true, `level=WARN msg=refused who=me kind=address reason="not yours" remedy="mend it" err=cause`},
+		"a broken transfer": {OfData(errors.New("reset")), verdict.CodeFine, true, `kind=broken_transfer reason="" err=reset`},
+		"the server's":      {New(dialogue.NotRefused, verdict.CodeServerRefusedPASV, "500 no"), verdict.CodeServerRefusedPASV, false, ""},
+		"nothing":           {Refusal{}, verdict.CodeFine, false, ""},
+	} {
+		var logged bytes.Buffer
+		var counted []dialogue.RefusalKind
+		teller := Teller{
+			Log:   slog.New(slog.NewTextHandler(&logged, nil)),
+			Count: func(kind dialogue.RefusalKind) { counted = append(counted, kind) },
+		}
+		journal := sessions.New(time.Now())
+		record := journal.Begin(sessions.Opening{})
+		teller.Tell(record, tt.r, func() []slog.Attr { return []slog.Attr{slog.String("who", "me")} })
+		if got := record.Session(time.Now()).Verdict.Code; got != tt.recorded {
+			t.Errorf("%s: recorded %s; want %s", name, got, tt.recorded)
+		}
+		if want := tt.counted; want != slices.Contains(counted, tt.r.Kind) {
+			t.Errorf("%s: counted %v; want %t", name, counted, want)
+		}
+		if got := logged.String(); !strings.Contains(got, tt.logged) || tt.logged == "" && got != "" {
+			t.Errorf("%s: logged %q; want %q", name, got, tt.logged)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package session
+
+import (
+	"bytes"
+	"crypto/tls"
+	"log/slog"
+
+	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/verdict"
+)
+
+// handshakeRecord is the first byte of a client that begins with TLS (RFC 8446 section 5.1); no command
+// begins with it.
+const handshakeRecord = 22
+
+// clientBegins handles a client that does not begin with a command: one with implicit TLS begins with its
+// handshake, another one may try that where it is not meant. False: no line of the client's follows.
+func (s *Session) clientBegins(lines *ftp.LineReader) bool {
+	if s.forward.TLS.Implicit {
+		return s.encrypt(lines)
+	}
+	first, err := lines.Peek()
+	if err != nil || first != handshakeRecord {
+		return true // ReadLine will return the error again
+	}
+	s.mu.Lock()
+	for s.phase.inStep() {
+		s.changed.Wait()
+	}
+	if s.phase != reading {
+		s.mu.Unlock()
+		return false
+	}
+	s.takeTurn()
+	s.mu.Unlock()
+	if _, ok := s.carryOut(s.dialogue.ClientHello()); !ok {
+		return false
+	}
+	s.flush()
+	s.mu.Lock()
+	s.endTurn()
+	next := s.transition
+	s.mu.Unlock()
+	return !s.isOver() && s.apply(next, lines)
+}
+
+// apply makes the transition that a step requested, and goes on reading the client; false: no more lines
+// come. The server's reader waits meanwhile.
+func (s *Session) apply(t dialogue.Transition, lines *ftp.LineReader) bool {
+	switch t {
+	case dialogue.Encrypt:
+		return s.encrypt(lines)
+	case dialogue.Decrypt:
+		return s.decrypt(lines)
+	case dialogue.Passthrough:
+		s.awaitServerReader()
+		s.pump(s.server, s.client, lines.Rest())
+		return false
+	}
+	return true
+}
+
+// awaitServerReader waits until nobody takes what the server sends for lines: what it answers to the client's
+// first bytes is none.
+func (s *Session) awaitServerReader() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.phase == stopping {
+		s.changed.Wait()
+	}
+}
+
+// encrypt has the client begin TLS. It drops what the client sent in plain text before that: somebody on the
+// way could have put it there, to have it pass for the client's own.
+func (s *Session) encrypt(lines *ftp.LineReader) bool {
+	first := bytes.Clone(lines.Rest())
+	if len(first) > 0 && first[0] != handshakeRecord {
+		first = nil
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther,
+			"plain text between AUTH and the handshake was thrown away"))
+	}
+	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
+		return false
+	}
+	err := s.client.AcceptTLS(s.clientTLS, first)
+	if err != nil {
+		s.noGoodbye = true
+		s.clientNotEncrypted(err)
+		return false
+	}
+	s.encrypted("client", s.client.TLS)
+	return s.switched(lines)
+}
+
+// decrypt ends TLS with the client, and goes on in plain text.
+func (s *Session) decrypt(lines *ftp.LineReader) bool {
+	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
+		return false
+	}
+	if err := s.client.EndTLS(); err != nil {
+		s.noGoodbye = true
+		s.terminate(refusal.New(dialogue.NotRefused, verdict.CodeClientTLS, ""))
+		return false
+	}
+	s.record.Encrypted("client", "", "")
+	return s.switched(lines)
+}
+
+// switched goes on with lines after TLS with the client began or ended; false: the session is over.
+func (s *Session) switched(lines *ftp.LineReader) bool {
+	lines.Reset(s.client)
+	s.setDeadline(s.client.SetDeadline, 0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.finishTransition()
+}
+
+// encrypted says that a control connection has TLS, in the record and in the log.
+func (s *Session) encrypted(leg string, c *tls.Conn) {
+	state := c.ConnectionState()
+	version, cipher := tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
+	s.record.Encrypted(leg, version, cipher)
+	s.log(slog.LevelInfo, "control connection encrypted", slog.String("leg", leg),
+		slog.String("tls", version), slog.String("cipher", cipher))
+}
+
+// clientNotEncrypted ends a session whose TLS with the client failed.
+func (s *Session) clientNotEncrypted(err error) {
+	if !s.isOver() {
+		plain, remedy := s.env.Keys.Explain(err)
+		r := refusal.New(dialogue.RefusedSecurity, verdict.CodeClientTLS, "no TLS with the client: "+plain)
+		r.Remedy, r.Err = remedy, err
+		s.refuse(r)
+	}
+	s.terminate(refusal.Refusal{})
+}

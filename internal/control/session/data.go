@@ -1,0 +1,311 @@
+package session
+
+import (
+	"errors"
+	"net/netip"
+
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
+)
+
+// errAborted is why a transfer ended that the client aborted.
+var errAborted = errors.New("aborted by the client")
+
+// errNotResumed is why a server most probably takes no data.
+var errNotResumed = errors.New("the server has not resumed the TLS session of its control connection on the data connection")
+
+// errNoData says that there is no pinhole to arm: a bug of the dialogue.
+var errNoData = errors.New("there is no pinhole")
+
+// errTurnTaken says that the session was finished before the data path answered: see ask.
+var errTurnTaken = errors.New("the session is over")
+
+// act carries out a step's action. It returns the step to go on with: the same one, or the dialogue's
+// answer to what became of the action; and what failed. The error is errTurnTaken where the session is no
+// longer the caller's.
+func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
+	var err error
+	switch step.Action {
+	case dialogue.NoAction:
+		return step, nil
+	case dialogue.Finish:
+		return s.complete(step)
+	case dialogue.Fail:
+		return s.fail(step)
+	case dialogue.Arm:
+		err = s.arm()
+	default: // all others close what is open first
+		if !s.closeData() {
+			return step, errTurnTaken
+		}
+		step, err = s.replace(step)
+	}
+	if err == nil || err == errTurnTaken {
+		return step, err
+	}
+	if !s.closeData() {
+		return step, errTurnTaken
+	}
+	why := refusal.FailureOf(err)
+	return s.dialogue.Failed(why.ReplyText, why.Remedy), err
+}
+
+// replace opens what a step asks for in place of what was open before.
+func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
+	switch step.Action {
+	case dialogue.Open:
+		return s.open(step)
+	case dialogue.Bridge:
+		err = s.bridge(step.Bridge)
+	case dialogue.OpenPassthrough:
+		err = s.openPassthrough(step.Passthrough)
+	case dialogue.PrepareTLS:
+		s.clientTLS, s.dataTLS.Client, err = s.env.Keys.ForClient(s.forward)
+	}
+	return step, err
+}
+
+// open has the data path open a pinhole.
+func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
+	hole, dataTLS := step.Pinhole, s.legTLS(step.Pinhole.TLS)
+	var data dataplane.Data
+	var at netip.AddrPort
+	var err error
+	if !s.ask(func() { data, at, err = s.env.Path.Open(s.ctx, hole, dataTLS) }) {
+		if err == nil {
+			data.Close()
+		}
+		return step, errTurnTaken
+	}
+	if err != nil {
+		return step, err
+	}
+	hole.Listen, s.data = at, data
+	if step = s.dialogue.Opened(at); step.Action == dialogue.Arm {
+		if err := s.arm(); err != nil {
+			return step, err
+		}
+	}
+	s.transcript.Opened(s.at, data, hole)
+	return step, nil
+}
+
+// arm lets the data connection come.
+func (s *Session) arm() error {
+	data := s.data
+	if data == nil {
+		return errNoData
+	}
+	var err error
+	if !s.ask(func() { err = data.Arm() }) {
+		data.Close()
+		return errTurnTaken
+	}
+	return err
+}
+
+// bridge has the data path connect to both ends.
+func (s *Session) bridge(bridge pinhole.Bridge) error {
+	dataTLS := s.legTLS(bridge.TLS)
+	var data dataplane.Data
+	var err error
+	if !s.ask(func() { data, err = s.env.Path.Bridge(s.ctx, bridge, dataTLS) }) {
+		if err == nil {
+			data.Close()
+		}
+		return errTurnTaken
+	}
+	if err != nil {
+		return err
+	}
+	s.data = data
+	s.transcript.Bridged(s.at, data, bridge)
+	return nil
+}
+
+// openPassthrough has the data path open the server's passive ports to the client.
+func (s *Session) openPassthrough(ports pinhole.Passthrough) error {
+	var handle dataplane.Handle
+	var err error
+	if !s.ask(func() { handle, err = s.env.Path.OpenPassthrough(ports) }) {
+		if err == nil {
+			handle.Close()
+		}
+		return errTurnTaken
+	}
+	if err != nil {
+		return err
+	}
+	s.passthrough, s.ports = handle, ports.String()
+	return nil
+}
+
+// complete ends a transfer that the server calls complete. If its data was not delivered, the client is told.
+func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
+	if s.data == nil { // ABOR closed it, and the server speaks about that
+		s.transcript.Finished(false, s.transferFault(step, nil))
+		return step, nil
+	}
+	switch err := s.deliver(); {
+	case err == errTurnTaken:
+		return step, err
+	case err != nil:
+		s.transcript.Finished(false, s.transferFault(step, err))
+		return s.broken(err), err
+	}
+	s.transcript.Finished(true, nil)
+	s.transfers++
+	s.env.Completed()
+	return step, nil
+}
+
+// deliver holds back the reply that a transfer is complete until its data went through the gateway: never a
+// short file with a 226. Meanwhile the client may abort it.
+func (s *Session) deliver() error {
+	data := s.data
+	if data.Outcome().Settled { // nothing is held back, and all lines go in one write
+		s.data = nil
+		outcome := data.Finish(nil)
+		if _, ok := s.closePinhole(data); !ok {
+			return errTurnTaken
+		}
+		return failed(outcome)
+	}
+	s.flush()
+	barrier := newReplyBarrier()
+	if !s.pause(delivering, barrier) {
+		close(barrier.cancel)
+	}
+	outcome := data.Finish(barrier.cancel)
+	s.resumeStep()
+	s.data = nil
+	if _, ok := s.closePinhole(data); !ok {
+		return errTurnTaken
+	}
+	if barrier.aborted {
+		return errAborted
+	}
+	return failed(outcome)
+}
+
+// failed returns why data was not delivered; nil: it was.
+func failed(o dataplane.Outcome) error {
+	if o.Complete {
+		return nil
+	}
+	return o.Failure
+}
+
+// broken has the client told that a transfer was not delivered.
+func (s *Session) broken(err error) dialogue.Step {
+	code, text := 426, "the data connection broke off, the transfer is not complete"
+	why := refusal.FailureOf(err)
+	switch {
+	case err == errAborted:
+		text = "transfer aborted"
+	case why.ReplyText != "":
+		code, text = why.ReplyCode, why.ReplyText
+	}
+	return s.dialogue.Broken(code, text, why.Remedy)
+}
+
+// fail ends a transfer that the server ended with a no. If it was the gateway that broke its data, the client
+// is told why: the server does not know.
+func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
+	outcome, err := s.endData()
+	switch {
+	case err == errTurnTaken:
+		return step, err
+	case err != nil:
+		s.transcript.Finished(false, s.transferFault(step, err))
+		return s.broken(err), err
+	case outcome.NotResumed:
+		if step = s.dialogue.NotResumed(); step.Refusal.Kind != dialogue.NotRefused {
+			err = errNotResumed
+		}
+	}
+	s.transcript.Finished(false, s.transferFault(step, err))
+	return step, err
+}
+
+// transferFault is why a transfer failed, as the session's record keeps it; nil: as the server says. step
+// ends the transfer, and err is what the data path says about it.
+func (s *Session) transferFault(step dialogue.Step, err error) *verdict.Fault {
+	switch {
+	case err == errAborted, s.transcript.Verb() == "ABOR":
+		return &verdict.Fault{Code: verdict.CodeAborted}
+	case err == errNotResumed:
+		return &verdict.Fault{Code: step.Refusal.Code, Said: step.Refusal.Reason, Remedy: step.Refusal.Remedy}
+	case err == nil:
+		return nil
+	}
+	f := s.described(refusal.OfData(err)).Fault()
+	f.Verb = "" // the transfer's
+	return &f
+}
+
+// endData ends the last negotiation, and returns what became of it. The error is a failure that the data path
+// has words for, or errTurnTaken.
+func (s *Session) endData() (dataplane.Outcome, error) {
+	data := s.data
+	if data == nil {
+		return dataplane.Outcome{}, nil
+	}
+	s.data = nil
+	outcome, ok := s.closePinhole(data)
+	if !ok {
+		return outcome, errTurnTaken
+	}
+	s.record.Closed()
+	if f := outcome.Failure; !outcome.Complete && f != nil && f.ReplyText != "" {
+		return outcome, f
+	}
+	return outcome, nil
+}
+
+// closePinhole closes a data connection, and returns what became of it; false: the turn was taken away. If an
+// operator killed the session, a connection that the kernel carries ends, too.
+func (s *Session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, ok bool) {
+	killed := s.killed()
+	ok = s.ask(func() {
+		if killed {
+			data.Sever()
+		}
+		outcome = data.Close()
+	})
+	return outcome, ok
+}
+
+// closeData ends the last negotiation, with what came of it, and a passthrough; false: the turn was taken
+// away. If the gateway refused a data connection before any transfer used it, that goes to the log: clients
+// silently try something else then.
+func (s *Session) closeData() bool {
+	switch _, err := s.endData(); {
+	case err == errTurnTaken:
+		return false
+	case err != nil:
+		s.refuse(refusal.OfData(err))
+	}
+	handle := s.passthrough
+	s.passthrough = nil
+	return handle == nil || s.ask(handle.Close)
+}
+
+// legTLS is the TLS for the next data connection, with TLS on these legs.
+func (s *Session) legTLS(on pinhole.TLSLegs) dataplane.DataTLS {
+	dataTLS := s.dataTLS
+	if !on.Client {
+		dataTLS.Client = nil
+	}
+	s.transferStarted = nil
+	if on.Server {
+		s.transferStarted = newTransferStarted()
+		dataTLS.TransferStarted = s.transferStarted.started
+	} else {
+		dataTLS.Server = nil
+	}
+	return dataTLS
+}

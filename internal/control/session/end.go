@@ -1,0 +1,73 @@
+package session
+
+import (
+	"log/slog"
+	"time"
+
+	"ftpgate/internal/control/conn"
+)
+
+// closeTime is how long a session that is over waits for the data path. A kernel that does not answer holds
+// no client longer.
+const closeTime = time.Second
+
+// ask calls f, which asks the data path and may wait for the kernel. It belongs to the reader that has the
+// turn. It returns false if the other reader took the turn away and ended the session: then this one must
+// leave the session's fields alone, clean up what f got, and return.
+func (s *Session) ask(f func()) bool {
+	s.setAsking(true)
+	f()
+	return s.setAsking(false)
+}
+
+// readerEnded is called by each of the two readers when it returns, which happens once the session is over.
+// The second one closes what the data path has open, and finishes the session. The first one waits for
+// that. If the data path keeps the second one longer than closeTime, the first one takes the turn away from
+// it, and finishes the session in its place; what is open is closed as soon as the data path answers.
+func (s *Session) readerEnded() {
+	finished, place := s.leaveTurn()
+	switch place {
+	case lost:
+		return
+	case second:
+		s.tellEnding()
+		if s.closeData() {
+			s.finish(finished)
+		}
+		return
+	}
+	limit := time.NewTicker(s.env.CloseTime)
+	defer limit.Stop()
+	for {
+		select {
+		case <-finished:
+			return
+		case <-limit.C:
+			if s.takeTurnAway() {
+				s.finish(finished)
+				return
+			}
+		}
+	}
+}
+
+// finish tells the client why the session is over, closes both connections, and forgets the session. It
+// closes finished.
+func (s *Session) finish(finished chan<- struct{}) {
+	defer close(finished)
+	s.tellEnding()
+	s.server.Close()
+	goodbye := s.goodbye()
+	if !s.noGoodbye {
+		if goodbye != "" {
+			s.out = append(append(s.out, goodbye...), '\r', '\n')
+		}
+		_ = s.client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
+		_, _ = s.client.Write(s.out)
+	}
+	s.client.HangUp()
+	s.env.Ended(s)
+	s.record.Ends(goodbye)
+	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
+		slog.Int("transfers", s.transfers), slog.Int("refusals", s.refusals), slog.String("said", goodbye))
+}

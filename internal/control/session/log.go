@@ -1,0 +1,54 @@
+package session
+
+import (
+	"log/slog"
+	"strconv"
+
+	"ftpgate/internal/control/transcript"
+	"ftpgate/internal/core/ftp"
+)
+
+// log writes a line about the session. It makes the attributes when there is a line: a logger of its own
+// would stay in memory with every idle session.
+func (s *Session) log(level slog.Level, msg string, attrs ...slog.Attr) {
+	if !s.env.Log.Enabled(s.ctx, level) {
+		return
+	}
+	s.env.Log.LogAttrs(s.ctx, level, msg, append(s.who(), attrs...)...)
+}
+
+// who says in a log which session it is.
+func (s *Session) who() []slog.Attr {
+	return []slog.Attr{
+		slog.String("forward", s.forward.Name),
+		slog.String("session", s.record.ID()),
+		slog.String("client", s.client.RemoteAddr().String()),
+		slog.String("server", s.server.RemoteAddr().String()),
+	}
+}
+
+// traceCommand logs that a client's line came, with its verb if that stands in the RFCs. The rest may be a
+// secret: a password that was typed as a command.
+func (s *Session) traceCommand(line ftp.ClientLine) {
+	if !s.env.Log.Enabled(s.ctx, slog.LevelDebug) {
+		return
+	}
+	what := "(other)"
+	if transcript.Known(line.Command.Verb) {
+		what = line.Command.Verb
+	}
+	s.log(slog.LevelDebug, "line", slog.String("from", "client"), slog.String("what", what))
+}
+
+// traceReply logs that a server's line came, with the reply's code if it begins or ends one. The rest may be
+// a secret: a reply that repeats a password.
+func (s *Session) traceReply(line ftp.ServerLine) {
+	if !s.env.Log.Enabled(s.ctx, slog.LevelDebug) {
+		return
+	}
+	what := "(other)"
+	if line.First || line.Last {
+		what = strconv.Itoa(line.Code)
+	}
+	s.log(slog.LevelDebug, "line", slog.String("from", "server"), slog.String("what", what))
+}

@@ -1,0 +1,360 @@
+// Package session is one FTP session: it reads and writes the lines of both control connections, carries out
+// what the dialogue asks for, and writes the session's record. What a line means is decided by package dialogue;
+// a data path, which the caller brings, carries the data.
+//
+// # Locks
+//
+// A session's state has a lock, which is held for a moment only: never while anybody dials, reads, writes, logs
+// or asks the data path. What takes long belongs to the one reader that has the turn (see phase), which needs no
+// lock. That is why a kernel that does not answer stops one step of one session, and neither Kill nor
+// CheckTimeouts wait for it. No other lock is taken while this one is held.
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/control/transcript"
+	"ftpgate/internal/control/upstream"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/observe/sessions"
+)
+
+// Env is what all sessions of a forward share. It does not change.
+type Env struct {
+	Path      dataplane.Path
+	Keys      Keys // nil: no forward has TLS
+	Log       *slog.Logger
+	Teller    refusal.Teller
+	Completed func()           // is called for each transfer that is complete
+	Ended     func(s *Session) // is called when both connections of a session are closed
+
+	WriteTime  time.Duration // how long a peer may take for a line
+	CloseTime  time.Duration // how long a session that is over waits for the data path
+	LoginDelay time.Duration // how long the answer to a failed login waits, for each failure so far
+}
+
+// Session is one control connection and its server's. It has a goroutine for each, and no timer: whoever
+// watches over it calls CheckTimeouts.
+type Session struct {
+	env            *Env
+	record         *sessions.Record
+	forward        forward.Forward // as it was when the session began
+	limits         forward.Limits
+	client, server *conn.Control
+	ctx            context.Context   // of data connections
+	secured        *upstream.Secured // the server's side, if it has TLS and its lines are not taken yet; else nil
+	began          time.Time
+
+	state
+
+	// What follows belongs to the reader that has the turn, in passthrough to the client's reader, and to
+	// run once both have returned.
+
+	dialogue        *dialogue.Dialogue
+	replies         ftp.ReplyScanner  // of the server's lines
+	at              time.Time         // when the line came that is carried out
+	out             []byte            // for the client, and not sent yet
+	data            dataplane.Data    // of the last negotiation; nil: none
+	passthrough     dataplane.Handle  // of a session that is passed through; nil: none
+	transferStarted *transferStarted  // for data; nil: it need not know, or knows
+	dataTLS         dataplane.DataTLS // of data connections; nil on a leg without TLS
+	clientTLS       *tls.Config       // for the client's next handshake
+	noGoodbye       bool              // the client would take a last line for TLS
+	transcript      transcript.Transcript
+	ports           string // of the passthrough, in words
+	transfers       int
+	refusals        int
+	endingTold      bool
+}
+
+// What a reply may have at most. STAT answers with whole listings, and the gateway keeps nothing of them,
+// but a reply must end.
+const (
+	maxReplyLines = 1 << 20
+	maxReplyBytes = 64 << 20
+)
+
+// New joins two connections, and owns them from now on; after an error it does not. The context is that of data
+// connections. secured is what was said with the server already; nil: nothing. The caller starts ReadClient and
+// ReadServer, each in a goroutine of its own, and waits for both.
+func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.Resolved,
+	secured *upstream.Secured, record *sessions.Record) (*Session, error) {
+	s := &Session{
+		env: env, forward: f.Forward, limits: f.Limits.OrDefault(), ctx: ctx,
+		client: client, server: server, secured: secured, began: time.Now(),
+		replies:    ftp.ReplyScanner{MaxLines: maxReplyLines, MaxBytes: maxReplyBytes},
+		transcript: transcript.New(record), record: record,
+	}
+	s.state.init(reading)
+	if f.TLS.Implicit { // the client begins with its handshake
+		s.state.phase = switching
+		var err error
+		if s.clientTLS, s.dataTLS.Client, err = env.Keys.ForClient(f.Forward); err != nil {
+			return nil, err
+		}
+	}
+	config := dialogue.Config{ServerMode: f.ServerMode, LoginFailures: s.limits.LoginFailures, TLS: f.TLS}
+	if f.PassesThrough() {
+		config.Passive = f.ServerPorts
+	}
+	s.dialogue = dialogue.New(dialogue.Addresses{
+		Client:    remote(client),
+		Gateway:   local(client),
+		Outside:   local(server),
+		Server:    remote(server),
+		Announced: f.AdvertisedTo(remote(client)),
+	}, config)
+	s.dataTLS.ClientCloseNotifyOptional, s.dataTLS.ServerCloseNotifyOptional = f.TLS.ClientUnshut, f.TLS.ServerUnshut
+	if secured != nil {
+		s.dataTLS.Server = secured.Data
+	}
+	s.log(slog.LevelInfo, "session begins")
+	if secured != nil {
+		s.encrypted("server", server.TLS)
+	}
+	return s, nil
+}
+
+// Client returns the client's address.
+func (s *Session) Client() netip.Addr { return remote(s.client) }
+
+// ShortestLimit returns the shortest time in which the session may have to end.
+func (s *Session) ShortestLimit() time.Duration {
+	return min(s.limits.Login, s.limits.Idle, s.env.WriteTime)
+}
+
+func local(c net.Conn) netip.Addr  { return addrOf(c.LocalAddr()) }
+func remote(c net.Conn) netip.Addr { return addrOf(c.RemoteAddr()) }
+
+func addrOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("") }
+
+// ReadClient takes the client's commands, each when the one before is answered. It returns when the session
+// is over.
+func (s *Session) ReadClient() {
+	defer s.readerEnded()
+	lines := ftp.NewLineReader(s.client, 0)
+	for more := s.clientBegins(lines); more; {
+		line, _, err := lines.ReadLine()
+		var next dialogue.Transition
+		if next, more = s.fromClient(line, err); next != dialogue.None {
+			more = s.apply(next, lines)
+		}
+	}
+}
+
+// fromClient handles a client's line as soon as the dialogue is ready for it. It returns what becomes of the
+// client's connection; false: this was the last line.
+func (s *Session) fromClient(text []byte, err error) (next dialogue.Transition, more bool) {
+	if err != nil {
+		s.clientFailed(err)
+		return dialogue.None, false
+	}
+	line := ftp.ParseClientLine(text)
+	if !s.takeClientTurn(line) {
+		return dialogue.None, false
+	}
+	s.traceCommand(line)
+	s.transcript.Command(s.at, line)
+	inTransfer := s.dialogue.InTransfer()
+	step, ok := s.carryOut(s.dialogue.Command(line))
+	if !ok {
+		return dialogue.None, false
+	}
+	s.transcript.CommandStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
+	s.watchTransfer()
+	s.flush()
+	awaits := s.dialogue.AwaitsTransition()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endTurn()
+	for awaits && (s.phase.inStep() || s.phase == reading && s.dialogue.AwaitsTransition()) {
+		s.changed.Wait()
+	}
+	return s.transition, s.phase != terminated
+}
+
+// takeClientTurn waits until the client's line can be handled, and takes the turn; false: the session is
+// over.
+func (s *Session) takeClientTurn(line ftp.ClientLine) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastLine = time.Now()
+	for s.phase != terminated && !s.ready(line) {
+		s.changed.Wait()
+	}
+	if s.phase == terminated {
+		return false
+	}
+	s.takeTurn()
+	s.at = s.lastLine
+	return true
+}
+
+// ready reports whether a client's line can be handled. While the last reply of a transfer waits for the
+// data, ABOR cancels that. It is called with the lock held.
+func (s *Session) ready(line ftp.ClientLine) bool {
+	if s.phase == delivering && line.Command.Verb == "ABOR" {
+		s.abortDelivery()
+	}
+	return s.phase == reading && !s.serverAhead && s.dialogue.Accepts(line)
+}
+
+// clientFailed ends the session for what is wrong with the client's stream.
+func (s *Session) clientFailed(err error) {
+	s.mu.Lock()
+	// A client that closed its side may still read: it gets its answer.
+	for s.phase == working || s.phase == reading && err == io.EOF && s.dialogue.AwaitsAnswer() {
+		s.changed.Wait()
+	}
+	s.mu.Unlock()
+	if badLine(err) {
+		s.terminate(refusal.New(dialogue.RefusedLine, verdict.CodeClientLine, err.Error()))
+		return
+	}
+	s.terminate(refusal.Refusal{}) // the client has gone; half a line is none
+}
+
+// badLine reports whether an error is about a line, and not about the stream.
+func badLine(err error) bool {
+	_, long := errors.AsType[*ftp.TooLongError](err)
+	_, nul := errors.AsType[*ftp.NULError](err)
+	return long || nul
+}
+
+// ReadServer takes the server's replies. It returns when the session is over.
+func (s *Session) ReadServer() {
+	defer s.readerEnded()
+	lines, more := s.serverLines()
+	for more {
+		text, _, err := lines.ReadLine()
+		more = s.fromServer(text, err, err == nil && lines.Ready())
+	}
+	if s.inPassthrough() {
+		s.pump(s.client, s.server, lines.Rest())
+	}
+}
+
+// serverLines returns the stream of the server's lines. Where TLS was set up, it handles the greeting, which
+// was read already, first; false: the session ended with it.
+func (s *Session) serverLines() (lines *ftp.LineReader, more bool) {
+	secured := s.secured
+	if secured == nil {
+		return ftp.NewLineReader(s.server, 0), true
+	}
+	s.secured = nil
+	more = true
+	for greeting := secured.Greeting; more && len(greeting) > 0; {
+		line, rest, _ := bytes.Cut(greeting, []byte("\r\n"))
+		greeting = rest
+		more = s.fromServer(line, nil, len(rest) > 0)
+	}
+	return secured.Lines, more
+}
+
+// fromServer handles a server's line. ahead says that the next one is there already, so that what goes to the
+// client can go in one write. False: this was the last line.
+func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
+	if !s.takeServerTurn(err, ahead) {
+		return false
+	}
+	line := s.replies.Next(text)
+	loggedIn, inTransfer := s.dialogue.LoggedIn(), s.dialogue.InTransfer()
+	s.traceReply(line)
+	s.transcript.Reply(s.at, line)
+	step, ok := s.carryOut(s.dialogue.Reply(line))
+	if !ok {
+		return false
+	}
+	if loggedIn != s.dialogue.LoggedIn() {
+		s.transcript.Login(s.dialogue.LoggedIn())
+	}
+	s.transcript.ReplyStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
+	s.watchTransfer()
+	if !ahead || len(s.out) > maxGathered {
+		s.flush()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if loggedIn && !s.dialogue.LoggedIn() {
+		s.loginFrom = s.lastLine
+	}
+	s.endTurn()
+	if s.draining && s.phase == reading && !s.dialogue.InTransfer() {
+		s.endFor(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
+	}
+	if s.phase == stopping {
+		s.stopServerReader()
+	}
+	return s.phase != terminated && !s.phase.inPassthrough()
+}
+
+// maxGathered is how much is gathered for one write to the client, in bytes.
+const maxGathered = 4 << 10
+
+// takeServerTurn waits until the server's line can be handled, and takes the turn. False: no more lines come.
+func (s *Session) takeServerTurn(err error, ahead bool) bool {
+	s.mu.Lock()
+	for s.phase.inStep() || s.phase == switching {
+		s.changed.Wait()
+	}
+	switch {
+	case s.phase == terminated:
+		s.mu.Unlock()
+		return false
+	case s.phase == stopping: // the client began TLS
+		s.mu.Unlock()
+		s.leaveLines(err)
+		return false
+	case err != nil:
+		closing := s.dialogue.ServerClosing()
+		s.mu.Unlock()
+		s.serverFailed(err, closing)
+		return false
+	}
+	s.takeTurn()
+	s.lastLine = time.Now()
+	s.at, s.serverAhead = s.lastLine, ahead
+	s.mu.Unlock()
+	return true
+}
+
+// leaveLines has the server's reader stop for a passthrough. It was interrupted, unless err is nil: then a
+// line of the server's came just when the client began with TLS.
+func (s *Session) leaveLines(err error) {
+	if err == nil {
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther, "the server begins in plain text, and the client with TLS"))
+		s.terminate(refusal.Refusal{})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopServerReader()
+}
+
+// serverFailed ends the session for what is wrong with the server's stream. closing says that the server has
+// told the client why.
+func (s *Session) serverFailed(err error, closing bool) {
+	switch {
+	case closing:
+		s.terminate(refusal.Refusal{})
+	case badLine(err):
+		s.terminate(refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, "the server's answer is not FTP"))
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the server has closed the connection"))
+	default:
+		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the connection to the server is broken"))
+	}
+}

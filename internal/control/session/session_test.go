@@ -1,0 +1,84 @@
+package session
+
+import (
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+
+	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/forward"
+)
+
+// newSession returns a session whose connections lead to nobody who reads.
+func newSession(t *testing.T) *Session {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	env := &Env{Log: log, Teller: refusal.Teller{Log: log, Count: func(dialogue.RefusalKind) {}}, WriteTime: WriteTime}
+	s, err := New(t.Context(), env, &conn.Control{TCPConn: dial(t)}, &conn.Control{TCPConn: dial(t)}, forward.Resolved{}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// dial returns one end of a connection; the other end is open.
+func dial(t *testing.T) *net.TCPConn {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(); c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// Replies that come in one read, and of which nothing is held, leave in one write; what is held lets go
+// of what came before it.
+func TestSessionGathers(t *testing.T) {
+	s := newSession(t)
+	for _, step := range []struct {
+		line string
+		more bool
+		want string // what is still to be sent
+	}{
+		{"220-a", true, "220-a\r\n"},
+		{"b", true, "220-a\r\nb\r\n"},
+		{"220 c", false, ""},
+		{"421-bye", true, "421-bye\r\n"},
+		{strings.Repeat("x", maxGathered), true, ""},
+	} {
+		if !s.fromServer([]byte(step.line), nil, step.more) {
+			t.Fatalf("%.20q: got the end", step.line)
+		}
+		if got := string(s.out); got != step.want {
+			t.Errorf("%.20q: got %q left; want %q", step.line, got, step.want)
+		}
+	}
+}
+
+// A reply without end is passed on as long as the client takes it, and ends by its length.
+func TestAttackReplyWithoutEnd(t *testing.T) {
+	const most = 1000
+	s := newSession(t)
+	if s.replies.MaxLines != maxReplyLines || s.replies.MaxBytes != maxReplyBytes {
+		t.Fatal("the limits are not set")
+	}
+	s.replies.MaxLines = most
+	for i := range most + 1 {
+		if more := s.fromServer([]byte("220-hello"), nil, true); more != (i < most) {
+			t.Fatalf("line %d: got more %t", i, more)
+		}
+	}
+}

@@ -1,0 +1,275 @@
+package session
+
+import (
+	"sync"
+	"time"
+
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/core/dialogue"
+)
+
+// phase is what a session is doing.
+//
+//	reading ── takeTurn ──▶ working ── endTurn ──▶ reading
+//	working ── pause ──▶ delaying, delivering ── resume ──▶ working
+//	working ── setTransition(Encrypt, Decrypt) ──▶ switching ── finishTransition ──▶ reading
+//	working ── setTransition(Passthrough) ──▶ stopping ── stopServerReader ──▶ passthrough
+//	passthrough ── endDirection ──▶ halfEnded
+//	any phase ── end ──▶ terminated
+//
+// While a session is reading, whoever has a line may take the turn. A reader that has the turn carries out
+// one step: it alone uses the session's fields below the state, and it holds no lock. Once the session is
+// terminated, the reader that returns last has the turn, or the one that took it away.
+type phase uint8
+
+const (
+	reading     phase = iota // both ends are read, and nobody carries out a step
+	working                  // a reader carries out a step; lines of both ends wait
+	delaying                 // working, and the answer to a failed login is delayed
+	delivering               // working, and the last reply of a transfer waits for the data; ABOR cancels that
+	switching                // the client's connection goes to TLS or back; lines of both ends wait
+	stopping                 // the session is to be passed through; the server's reader still reads lines
+	passthrough              // bytes go through unread, in both directions
+	halfEnded                // passthrough, and one direction has ended
+	terminated               // the session is over: everybody returns
+)
+
+// inStep reports whether a reader has the turn.
+func (p phase) inStep() bool { return p == working || p == delaying || p == delivering }
+
+// inPassthrough reports whether nobody here can read the session.
+func (p phase) inPassthrough() bool { return p == stopping || p == passthrough || p == halfEnded }
+
+// state is what a session is doing, for its two readers, for the watch of timeouts and for operators. Its
+// lock is held for a moment only: never while anybody dials, writes, logs or asks the data path.
+type state struct {
+	mu         sync.Mutex
+	changed    sync.Cond // of mu
+	phase      phase
+	transition dialogue.Transition // the last one that was requested, while it is not finished; else None
+
+	serverAhead bool      // the server has sent a line that is not handled yet: it answers no later command
+	draining    bool      // terminate as soon as no transfer runs
+	loginFrom   time.Time // when the time for the login began
+	lastLine    time.Time // when either side sent a line
+	writing     time.Time // when the write under way began; zero: there is none
+	barrier     *replyBarrier
+
+	ending   *ending       // why the session is over; nil: it is not
+	asking   bool          // the reader that has the turn asks the data path
+	taken    bool          // the other reader took the turn away from it
+	finished chan struct{} // closed when the session is finished; nil: no reader has returned
+}
+
+// replyBarrier holds back a reply, while the session is delaying or delivering.
+type replyBarrier struct {
+	cancel  chan struct{} // closed: wait no longer
+	aborted bool          // by the client's ABOR
+}
+
+func newReplyBarrier() *replyBarrier { return &replyBarrier{cancel: make(chan struct{})} }
+
+// ending is why a session is over, and its last line for the client.
+type ending struct {
+	refusal refusal.Refusal
+	goodbye string // without its line end; "": none
+	killed  bool   // by an operator: what the kernel carries ends, too
+}
+
+func (s *state) init(p phase) {
+	s.changed.L = &s.mu
+	s.phase = p
+	s.loginFrom = time.Now()
+	s.lastLine = s.loginFrom
+}
+
+// takeTurn gives a reader the turn. It is called with the lock held, while the session is reading.
+func (s *state) takeTurn() { s.phase = working }
+
+// endTurn lets the next line be handled, unless the step requested a transition or the session is over. It
+// is called with the lock held.
+func (s *state) endTurn() {
+	if s.phase == working {
+		s.phase = reading
+	}
+	s.changed.Broadcast()
+}
+
+// pause says why the reader that has the turn waits: p is delaying or delivering. It returns false if the
+// session is over.
+func (s *state) pause(p phase, barrier *replyBarrier) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == terminated {
+		return false
+	}
+	s.phase, s.barrier = p, barrier
+	s.changed.Broadcast() // an ABOR may wait already
+	return true
+}
+
+// resume goes on with the step after pause. It returns false if the session is over.
+func (s *state) resume() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.barrier = nil
+	s.lastLine = time.Now()
+	if s.phase == terminated {
+		return false
+	}
+	s.phase = working
+	return true
+}
+
+// abortDelivery has the transfer end whose last reply is held, for the client's ABOR. It is called with the
+// lock held.
+func (s *state) abortDelivery() {
+	if b := s.barrier; !b.aborted {
+		b.aborted = true
+		close(b.cancel)
+	}
+}
+
+// setTransition is the end of a turn with a step that changes the control connections. It returns false if
+// the session is over.
+func (s *state) setTransition(t dialogue.Transition) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == terminated {
+		return false
+	}
+	s.transition, s.phase = t, switching
+	if t == dialogue.Passthrough {
+		s.phase = stopping
+	}
+	s.changed.Broadcast()
+	return true
+}
+
+// finishTransition goes on with lines. It is called with the lock held, and returns false if the session is
+// over.
+func (s *state) finishTransition() bool {
+	s.transition = dialogue.None
+	s.changed.Broadcast()
+	if s.phase == terminated {
+		return false
+	}
+	s.phase = reading
+	return true
+}
+
+// stopServerReader is called by the server's reader when it reads no more lines. It is called with the lock
+// held.
+func (s *state) stopServerReader() {
+	if s.phase == stopping {
+		s.phase = passthrough
+	}
+	s.changed.Broadcast()
+}
+
+// endDirection is called when one direction of a passthrough has ended. It returns false if the other one
+// had ended before, or the session is over.
+func (s *state) endDirection() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase != passthrough {
+		return false
+	}
+	s.phase = halfEnded
+	return true
+}
+
+// end makes the session terminated; the first ending counts. It is called with the lock held, and returns
+// the phase before.
+func (s *state) end(e ending) (before phase) {
+	before = s.phase
+	if before == terminated {
+		return before
+	}
+	s.phase, s.ending = terminated, &e
+	if b := s.barrier; b != nil && !b.aborted {
+		close(b.cancel)
+	}
+	s.changed.Broadcast()
+	return before
+}
+
+// isOver reports whether the session is terminated.
+func (s *state) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == terminated
+}
+
+// setAsking notes when the reader that has the turn begins and stops to ask the data path. It returns false
+// if it has lost the turn.
+func (s *state) setAsking(asking bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asking = asking
+	return !s.taken
+}
+
+// place is in which order a reader returns.
+type place uint8
+
+const (
+	first  place = iota
+	second       // and it has the turn
+	lost         // second, but the first one took the turn away
+)
+
+// leaveTurn is called by a reader that returns. finished is to be closed when the session is finished.
+func (s *state) leaveTurn() (finished chan struct{}, p place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.taken:
+		return s.finished, lost
+	case s.finished != nil:
+		return s.finished, second
+	}
+	s.finished = make(chan struct{})
+	return s.finished, first
+}
+
+// takeTurnAway takes the turn from the other reader if that one waits for the data path; false: it does
+// not, and will return by itself.
+func (s *state) takeTurnAway() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = s.asking
+	return s.taken
+}
+
+// inPassthrough reports whether nobody here can read the session any more.
+func (s *state) inPassthrough() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase.inPassthrough()
+}
+
+// setWriting notes when a write begins, for the watch; zero: it ended.
+func (s *state) setWriting(since time.Time) {
+	s.mu.Lock()
+	s.writing = since
+	s.mu.Unlock()
+}
+
+// killed reports whether an operator ended the session.
+func (s *state) killed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending != nil && s.ending.killed
+}
+
+// goodbye returns the last line for the client, without its line end; "": there is none, or the session is
+// not over.
+func (s *state) goodbye() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending == nil {
+		return ""
+	}
+	return s.ending.goodbye
+}

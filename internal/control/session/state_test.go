@@ -1,0 +1,95 @@
+package session
+
+import (
+	"testing"
+
+	"ftpgate/internal/core/dialogue"
+)
+
+// Each way through the phases, and that nothing leads out of the last one.
+func TestPhases(t *testing.T) {
+	locked := func(f func(*state)) func(*state) {
+		return func(s *state) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			f(s)
+		}
+	}
+	takeTurn, endTurn := locked((*state).takeTurn), locked((*state).endTurn)
+	pause := func(p phase) func(*state) { return func(s *state) { s.pause(p, newReplyBarrier()) } }
+	resume := func(s *state) { s.resume() }
+	set := func(tr dialogue.Transition) func(*state) { return func(s *state) { s.setTransition(tr) } }
+	finish := locked(func(s *state) { s.finishTransition() })
+	stop := locked((*state).stopServerReader)
+	half := func(s *state) { s.endDirection() }
+	end := locked(func(s *state) { s.end(ending{}) })
+	for name, tt := range map[string]struct {
+		steps []func(*state)
+		want  []phase
+	}{
+		"a step":          {[]func(*state){takeTurn, endTurn}, []phase{working, reading}},
+		"a login":         {[]func(*state){takeTurn, pause(delaying), resume, endTurn}, []phase{working, delaying, working, reading}},
+		"a transfer":      {[]func(*state){takeTurn, pause(delivering), resume, endTurn}, []phase{working, delivering, working, reading}},
+		"AUTH":            {[]func(*state){takeTurn, set(dialogue.Encrypt), endTurn, finish}, []phase{working, switching, switching, reading}},
+		"pass through":    {[]func(*state){takeTurn, set(dialogue.Passthrough), endTurn, stop, half, half}, []phase{working, stopping, stopping, passthrough, halfEnded, halfEnded}},
+		"half, too early": {[]func(*state){half, stop}, []phase{reading, reading}},
+		"the end in a step": {[]func(*state){takeTurn, end, endTurn, pause(delivering), resume, set(dialogue.Encrypt), finish, stop, half},
+			[]phase{working, terminated, terminated, terminated, terminated, terminated, terminated, terminated, terminated}},
+	} {
+		var s state
+		s.init(reading)
+		for i, step := range tt.steps {
+			if step(&s); s.phase != tt.want[i] {
+				t.Errorf("%s, step %d: got phase %d; want %d", name, i+1, s.phase, tt.want[i])
+			}
+		}
+	}
+}
+
+// The first reason for the end counts, and cancels what a reply waits for.
+func TestEndCancels(t *testing.T) {
+	var s state
+	s.init(reading)
+	s.mu.Lock()
+	s.takeTurn()
+	s.mu.Unlock()
+	b := newReplyBarrier()
+	s.pause(delivering, b)
+	s.mu.Lock()
+	s.end(ending{goodbye: "first"})
+	s.end(ending{goodbye: "second"})
+	s.mu.Unlock()
+	select {
+	case <-b.cancel:
+	default:
+		t.Error("the barrier is not cancelled")
+	}
+	if got := s.goodbye(); got != "first" {
+		t.Errorf("got goodbye %q; want the first", got)
+	}
+	if s.resume() {
+		t.Error("the step goes on after the end")
+	}
+}
+
+// The turn is taken away from a reader only while it asks the data path, and then for good.
+func TestTakeTurnAway(t *testing.T) {
+	var s state
+	s.init(reading)
+	if _, p := s.leaveTurn(); p != first {
+		t.Errorf("got place %d; want the first", p)
+	}
+	if s.takeTurnAway() {
+		t.Error("the turn was taken from a reader that asks nobody")
+	}
+	s.setAsking(true)
+	if !s.takeTurnAway() {
+		t.Error("the turn was not taken from a reader that asks the data path")
+	}
+	if s.setAsking(false) {
+		t.Error("the reader has the turn still")
+	}
+	if _, p := s.leaveTurn(); p != lost {
+		t.Errorf("got place %d; want lost", p)
+	}
+}

@@ -1,0 +1,136 @@
+package session
+
+import (
+	"log/slog"
+	"time"
+
+	"ftpgate/internal/control/conn"
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/verdict"
+)
+
+// carryOut does what a step asks for and sends its lines to the server; those for the client are gathered in
+// out. It returns the step that was carried out: where the action failed, the dialogue has returned another
+// one. False: the turn was taken away. It belongs to the reader that has the turn, as everything below.
+func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
+	if step.FailedLogins > 0 && !s.delay(time.Duration(step.FailedLogins)*s.env.LoginDelay) {
+		return step, true
+	}
+	step, err := s.act(step)
+	if err == errTurnTaken {
+		return step, false
+	}
+	s.refuseStep(step, err)
+	if s.isOver() {
+		s.tellEnding()
+		return step, true
+	}
+	s.out = append(s.out, step.ToClient...)
+	if len(step.ToServer) > 0 {
+		if step.Synch {
+			s.send(s.server, s.server.Synch)
+		}
+		s.write(s.server, step.ToServer)
+	}
+	if step.Transition != dialogue.None {
+		s.request(step.Transition)
+	}
+	if step.End {
+		s.terminate(refusal.Refusal{})
+	}
+	return step, true
+}
+
+// refuseStep tells what a step refuses. err is the cause, where its action failed.
+func (s *Session) refuseStep(step dialogue.Step, err error) {
+	r := refusal.Refusal{Refusal: step.Refusal, Err: err, Fatal: step.End || s.isOver()}
+	if r.Kind == dialogue.NotRefused {
+		if r.Code == "" {
+			return
+		}
+		r.Reason, r.Err = s.transcript.ServerReply(), nil // the server's, which is passed on
+	}
+	s.refuse(r)
+}
+
+// delay holds back the answer to a failed login; false: the session is over.
+func (s *Session) delay(d time.Duration) bool {
+	s.flush()
+	barrier := newReplyBarrier()
+	if !s.pause(delaying, barrier) {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-barrier.cancel:
+	}
+	return s.resumeStep()
+}
+
+// resumeStep goes on after a pause; false: the session is over.
+func (s *Session) resumeStep() bool {
+	ok := s.resume()
+	if !ok {
+		s.tellEnding()
+	}
+	s.at = time.Now()
+	return ok
+}
+
+// flush sends what is gathered for the client.
+func (s *Session) flush() {
+	if len(s.out) == 0 {
+		return
+	}
+	s.write(s.client, s.out)
+	if s.out = s.out[:0]; cap(s.out) > maxIdleBuffer {
+		s.out = nil
+	}
+}
+
+// maxIdleBuffer is how much memory for lines a session keeps while nothing happens, in bytes.
+const maxIdleBuffer = 512
+
+// write sends lines to either side.
+func (s *Session) write(c *conn.Control, text []byte) {
+	s.send(c, func() error {
+		_, err := c.Write(text)
+		return err
+	})
+}
+
+// send calls f, which writes to either side, and ends the session if it fails. The watch limits the time that
+// f may take.
+func (s *Session) send(c *conn.Control, f func() error) {
+	s.setWriting(time.Now())
+	err := f()
+	s.setWriting(time.Time{})
+	switch {
+	case err == nil:
+	case timedOut(err) && c == s.client:
+		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeClientReads, "you take no replies"))
+	case timedOut(err):
+		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeServerLeft, "the server takes no commands"))
+	case c == s.client:
+		s.terminate(refusal.Refusal{})
+	default:
+		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the connection to the server is broken"))
+	}
+}
+
+// request has the control connections become what a step asks for. The client's reader does it, in apply.
+func (s *Session) request(t dialogue.Transition) {
+	s.flush()
+	if !s.setTransition(t) {
+		return
+	}
+	if t == dialogue.Passthrough {
+		s.noGoodbye = true
+		s.log(slog.LevelInfo, "session passed through, encrypted from end to end")
+		s.record.Through(s.ports)
+		s.server.InterruptRead() // the server's reader waits for a line
+	}
+}

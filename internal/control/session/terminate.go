@@ -1,0 +1,83 @@
+package session
+
+import (
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/verdict"
+)
+
+// refuse tells a refusal of the session. It belongs to the reader that has the turn.
+func (s *Session) refuse(r refusal.Refusal) {
+	if r.Kind != dialogue.NotRefused {
+		s.refusals++
+	}
+	s.env.Teller.Tell(s.record, s.described(r), s.who)
+}
+
+// described adds to a refusal what the session knows about it.
+func (s *Session) described(r refusal.Refusal) refusal.Refusal {
+	r.Peer, r.Verb, r.Reply = remote(s.client), s.transcript.Verb(), s.transcript.ServerReply()
+	return r
+}
+
+// terminate ends the session for a reason, which is the last line for the client if it has words; the first
+// reason counts. A refusal without a kind and a code is not told. It may be called by anybody, and never
+// waits: the session's own goroutines tell the reason.
+func (s *Session) terminate(r refusal.Refusal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endFor(r)
+}
+
+// endFor is terminate for a caller that holds the lock.
+func (s *Session) endFor(r refusal.Refusal) {
+	r.Fatal = true
+	e := ending{refusal: r}
+	if r.Reason != "" {
+		e.goodbye = "421 " + r.Reason
+	}
+	s.endWith(e)
+}
+
+// endWith ends the session and interrupts whoever waits for its peers. It is called with the lock held.
+func (s *Session) endWith(e ending) {
+	switch before := s.end(e); {
+	case before == terminated:
+	case before == switching, before.inPassthrough(): // handshakes and passthrough write while nobody has the turn
+		s.client.Interrupt()
+		s.server.Interrupt()
+	default:
+		s.client.InterruptRead()
+		s.server.InterruptRead()
+	}
+}
+
+// Abort ends the session whatever it does, also while a transfer runs or a reader writes. It never waits.
+func (s *Session) Abort(code verdict.Code, reason string) { s.abort(code, reason, false) }
+
+// Kill ends the session for an operator, with the transfer that runs. It never waits.
+func (s *Session) Kill() { s.abort(verdict.CodeKilled, "the operator has ended the session", true) }
+
+func (s *Session) abort(code verdict.Code, reason string, killed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase.inStep() {
+		s.client.InterruptWrite()
+		s.server.InterruptWrite()
+	}
+	r := refusal.New(dialogue.NotRefused, code, reason)
+	r.Fatal = true
+	s.endWith(ending{refusal: r, goodbye: "421 " + reason, killed: killed})
+}
+
+// tellEnding tells why the session is over, once. It belongs to the reader that has the turn.
+func (s *Session) tellEnding() {
+	if s.endingTold {
+		return
+	}
+	s.endingTold = true
+	s.mu.Lock()
+	r := s.ending.refusal
+	s.mu.Unlock()
+	s.refuse(r)
+}

@@ -1,0 +1,80 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/verdict"
+)
+
+// WriteTime is how long a peer may take for a line: one that takes nothing for so long has gone.
+const WriteTime = 60 * time.Second
+
+// When to look again at a session that was in a step: soon if the session is to end, otherwise when somebody
+// would notice a time limit.
+const (
+	drainInterval = 10 * time.Millisecond
+	stepInterval  = time.Second
+)
+
+// ShuttingDown is the reason for clients from the moment the gateway stops.
+const ShuttingDown = "the gateway is shutting down"
+
+// CheckTimeouts ends the session if its time is up, or if the gateway is draining and no transfer runs. It
+// returns when to look again.
+func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = s.draining || draining
+	switch {
+	case s.phase == terminated, s.phase == delivering, s.phase.inPassthrough():
+		return now.Add(s.limits.Idle) // in a passthrough nobody knows whether a transfer runs
+	case s.phase == working:
+		return s.checkWrite(now)
+	case s.dialogue.InTransfer():
+		return now.Add(s.limits.Idle)
+	}
+	due, r := s.due()
+	switch {
+	case s.draining:
+		s.endFor(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
+	case !now.Before(due):
+		s.endFor(r)
+	}
+	return due
+}
+
+// checkWrite interrupts a write that takes too long. It returns when to look again.
+func (s *Session) checkWrite(now time.Time) time.Time {
+	switch {
+	case !s.writing.IsZero() && now.Sub(s.writing) >= s.env.WriteTime:
+		s.client.InterruptWrite()
+		s.server.InterruptWrite()
+		return now.Add(drainInterval)
+	case s.draining:
+		return now.Add(drainInterval)
+	}
+	return now.Add(stepInterval)
+}
+
+// due returns when the session's time is up if nothing happens, and the reason then.
+func (s *Session) due() (time.Time, refusal.Refusal) {
+	d := s.dialogue
+	login, idle := s.loginFrom.Add(s.limits.Login), s.lastLine.Add(s.limits.Idle)
+	switch {
+	case !d.Greeted():
+		return login, refusal.New(dialogue.RefusedServer, verdict.CodeServerSilent, "the server does not answer")
+	case !d.LoggedIn():
+		return login, refusal.New(dialogue.RefusedTime, verdict.CodeLoginTime, fmt.Sprintf("no login within %s", s.limits.Login))
+	case d.AwaitsReply():
+		return idle, refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the server does not answer")
+	}
+	return idle, refusal.New(dialogue.RefusedTime, verdict.CodeIdle, fmt.Sprintf("idle for %s", s.limits.Idle))
+}
+
+// timedOut reports whether an error is a deadline that has passed.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

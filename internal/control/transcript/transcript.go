@@ -1,0 +1,233 @@
+// Package transcript writes what both ends of a session say, and what comes of it, into the session's record:
+// without anything that may be a secret.
+package transcript
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/observe/sessions"
+)
+
+// Transcript is that of one session. It is not safe for use by several goroutines at once.
+type Transcript struct {
+	record *sessions.Record
+	last   lastExchange
+}
+
+// New returns the transcript of a session; a nil record keeps nothing.
+func New(record *sessions.Record) Transcript { return Transcript{record: record} }
+
+// Verb returns the verb of the client's last command; "": not a known one.
+func (t *Transcript) Verb() string { return t.last.verb }
+
+// ServerReply returns the server's last reply, as far as the record may have it.
+func (t *Transcript) ServerReply() string { return t.last.reply }
+
+// lastExchange is what was said last, as far as the record may have it.
+type lastExchange struct {
+	verb        string // of the client's last command, if it is a known one
+	arg         string // of USER, TYPE and transfers
+	secret      []byte // the argument of PASS or ACCT, until it is answered: a reply may repeat it
+	redactReply bool   // the words of the answer may be a secret, too
+	reply       string // the server's last
+	mode        string // of the last negotiation: "PASV", "EPSV", "PORT" or "EPRT"
+}
+
+// knownVerbs are the verbs in the RFCs (RFC 5797 section 3), sorted: a log names no others.
+var knownVerbs = []string{
+	"ABOR", "ACCT", "ADAT", "ALGS", "ALLO", "APPE", "AUTH", "CCC", "CDUP", "CONF", "CWD", "DELE", "ENC", "EPRT",
+	"EPSV", "FEAT", "HELP", "HOST", "LANG", "LIST", "LPRT", "LPSV", "MDTM", "MIC", "MKD", "MLSD", "MLST", "MODE",
+	"NLST", "NOOP", "OPTS", "PASS", "PASV", "PBSZ", "PORT", "PROT", "PWD", "QUIT", "REIN", "REST", "RETR", "RMD",
+	"RNFR", "RNTO", "SITE", "SIZE", "SMNT", "STAT", "STOR", "STOU", "STRU", "SYST", "TYPE", "USER", "XCUP", "XCWD",
+	"XMKD", "XPWD", "XRMD",
+}
+
+// Known reports whether a verb stands in the RFCs.
+func Known(verb string) bool {
+	_, found := slices.BinarySearch(knownVerbs, verb)
+	return found
+}
+
+// showsArgument reports whether the record may have a known command's argument. That of others may be a
+// secret: SITE's for changing a password.
+func showsArgument(verb string) bool {
+	switch verb {
+	case "PASS", "ACCT", "ADAT", "SITE", "CONF", "ENC", "MIC":
+		return false
+	}
+	return true
+}
+
+// Command records what the client sent.
+func (t *Transcript) Command(at time.Time, line ftp.ClientLine) {
+	if t.record == nil {
+		return
+	}
+	c := line.Command
+	t.last = lastExchange{mode: t.last.mode}
+	switch {
+	case c.Verb == "":
+		t.last.redactReply = true
+		t.record.Command(at, "(no command)")
+		return
+	case !Known(c.Verb):
+		t.last.redactReply = true
+		t.record.Command(at, "(unknown command)")
+		return
+	}
+	if t.last.verb = c.Verb; dialogue.Negotiates(c.Verb) {
+		t.last.mode = c.Verb
+	}
+	switch {
+	case len(c.Arg) == 0:
+		t.record.Command(at, c.Verb)
+	case c.Verb == "PASS" || c.Verb == "ACCT":
+		t.last.secret = bytes.Clone(c.Arg)
+		t.record.Command(at, c.Verb+" (not shown)")
+	case !showsArgument(c.Verb):
+		t.last.redactReply = true
+		t.record.Command(at, c.Verb+" (not shown)")
+	default:
+		shown := string(line.Text)
+		t.last.arg = shown[len(shown)-len(c.Arg):]
+		t.record.Command(at, shown)
+		if c.Verb == "USER" {
+			t.record.User(t.last.arg)
+		}
+	}
+}
+
+// CommandStep records what a client's command led to. started says that a transfer began with it.
+func (t *Transcript) CommandStep(at time.Time, line ftp.ClientLine, step dialogue.Step, started bool) {
+	if t.record == nil {
+		return
+	}
+	if started {
+		t.record.Begins(at, t.last.verb, t.last.arg)
+	}
+	if len(step.ToClient) > 0 {
+		t.record.Answer(printable(firstLine(step.ToClient)))
+	}
+	asked := bytes.TrimRight(step.ToServer, "\r\n")
+	if len(asked) > 0 && dialogue.Negotiates(t.last.verb) && !bytes.Equal(asked, line.Text) {
+		t.record.Ask(printable(asked))
+	}
+}
+
+// Reply records what the server said: the first and the last line of an answer with several.
+func (t *Transcript) Reply(at time.Time, line ftp.ServerLine) {
+	if t.record == nil || line.Code != 0 && !line.First && !line.Last {
+		return
+	}
+	t.last.reply = "(a line that is no reply)"
+	if line.Code != 0 {
+		t.last.reply = t.redacted(line.Text)
+	}
+	t.record.Reply(at, t.last.reply, line.Code != 0 && !line.Last)
+}
+
+// redacted returns a reply's line without what may be a secret: the password that it repeats, and all words
+// of an answer to an unknown command, which may have been a password.
+func (t *Transcript) redacted(line []byte) string {
+	if t.last.redactReply {
+		return string(line[:3]) + " (not shown)"
+	}
+	text := printable(line)
+	if secret := string(t.last.secret); secret != "" {
+		text = strings.ReplaceAll(text, secret, "(not shown)")
+	}
+	return text
+}
+
+// Login records that the server accepted the login, or ended it.
+func (t *Transcript) Login(in bool) { t.record.Login(in) }
+
+// ReplyStep records what a server's line led to. started says that a transfer began with it.
+func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.Step, started bool) {
+	if t.record == nil {
+		return
+	}
+	if started { // by a command that is not known here
+		t.record.Begins(at, "(unknown command)", "")
+	}
+	if len(step.ToServer) > 0 {
+		t.record.Ask(printable(firstLine(step.ToServer)))
+	}
+	ours := step.Refusal.Kind != dialogue.NotRefused || dialogue.Negotiates(t.last.verb)
+	if ours && len(step.ToClient) > 0 && !bytes.Equal(bytes.TrimRight(step.ToClient, "\r\n"), line.Text) {
+		t.record.Answer(t.redacted(firstLine(step.ToClient)))
+	}
+	if t.last.verb == "TYPE" && line.Code/100 == 2 && t.last.arg != "" {
+		t.record.Type(strings.ToUpper(t.last.arg[:1]))
+	}
+}
+
+// firstLine returns the first of some lines, without its ending.
+func firstLine(lines []byte) []byte {
+	line, _, _ := bytes.Cut(lines, []byte("\r\n"))
+	return line
+}
+
+// printable returns a line as text, whatever a peer put into it.
+func printable(line []byte) string {
+	if utf8.Valid(line) {
+		return string(line)
+	}
+	return strings.ToValidUTF8(string(line), "?")
+}
+
+// meter has the record see what comes through a data connection.
+type meter struct{ dataplane.Data }
+
+// Progress returns what came through so far, also after Close.
+func (m meter) Progress() sessions.Progress {
+	o := m.Outcome()
+	p := sessions.Progress{Connected: o.Connected, Up: o.Up, Down: o.Down, Over: o.Over, Stranger: o.Stranger}
+	if o.Failure != nil && o.Failure.Fault.Code != "" {
+		p.Fault = &o.Failure.Fault
+	}
+	return p
+}
+
+// Opened records a pinhole.
+func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
+	t.agreed(at, data, hole.TLS, sessions.Data{From: hole.From, At: hole.Listen, To: hole.Target, As: hole.SourceIP, Active: hole.Active})
+}
+
+// Bridged records a data connection that the gateway opens to both ends.
+func (t *Transcript) Bridged(at time.Time, data dataplane.Data, b pinhole.Bridge) {
+	t.agreed(at, data, b.TLS, sessions.Data{From: b.Client.Target.Addr(), To: b.Server.Target, As: b.Server.SourceIP})
+}
+
+// agreed records a data connection, with TLS on these legs.
+func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLegs, d sessions.Data) {
+	if t.record == nil {
+		return
+	}
+	d.Mode = t.last.mode
+	if on.Client {
+		d.TLS.Client = "TLS"
+	}
+	if on.Server {
+		d.TLS.Server = "TLS"
+	}
+	o := data.Outcome()
+	if d.Path = o.Path.String(); o.Counted {
+		d.Meter = meter{data}
+	}
+	t.record.Opened(d, at)
+}
+
+// Finished records how a transfer ended. why is the reason where it is not complete; nil: as the server says.
+func (t *Transcript) Finished(complete bool, why *verdict.Fault) {
+	t.record.Finishes(complete, t.last.reply, why)
+}

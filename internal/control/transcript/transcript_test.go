@@ -1,0 +1,102 @@
+package transcript
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/observe/sessions"
+)
+
+// exchange is a command and the server's answer to it, line by line.
+type exchange struct {
+	command string
+	replies []string
+}
+
+// told returns the time line of a session with these exchanges, an event a line.
+func told(exchanges ...exchange) string {
+	journal := sessions.New(time.Now())
+	record := journal.Begin(sessions.Opening{})
+	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
+	for _, e := range exchanges {
+		tr.Command(now, ftp.ParseClientLine([]byte(e.command)))
+		for _, r := range e.replies {
+			tr.Reply(now, replies.Next([]byte(r)))
+		}
+	}
+	explained, _ := journal.Explain(record.ID())
+	var text strings.Builder
+	for _, ev := range explained.Events {
+		fmt.Fprintf(&text, "%s: %s\n", ev.Kind, ev.Text)
+	}
+	return text.String()
+}
+
+func TestTranscript(t *testing.T) {
+	for name, tt := range map[string]struct {
+		exchange exchange
+		want     string
+	}{
+		"a command":           {exchange{"CWD a b", []string{"250 ok"}}, "command: CWD a b\nreply: 250 ok\n"},
+		"a password":          {exchange{"PASS hunter2", []string{"230 hunter2 it is"}}, "command: PASS (not shown)\nreply: 230 (not shown) it is\n"},
+		"SITE":                {exchange{"SITE PSWD hunter2", []string{"200 now hunter2"}}, "command: SITE (not shown)\nreply: 200 (not shown)\n"},
+		"an unknown command":  {exchange{"hunter two", []string{"500 hunter?"}}, "command: (unknown command)\nreply: 500 (not shown)\n"},
+		"no command":          {exchange{"hunter2", []string{"500 hunter2?"}}, "command: (no command)\nreply: 500 (not shown)\n"},
+		"first and last line": {exchange{"FEAT", []string{"211-a", "b", "211 c"}}, "command: FEAT\nreply: 211-a\nreply: 211 c\n"},
+		"no reply":            {exchange{"NOOP", []string{"HTTP/1.1 hunter"}}, "command: NOOP\nreply: (a line that is no reply)\n"},
+		"bytes":               {exchange{"NOOP", []string{"200 \xff"}}, "command: NOOP\nreply: 200 ?\n"},
+	} {
+		if got := told(tt.exchange); got != tt.want {
+			t.Errorf("%s: got\n%swant\n%s", name, got, tt.want)
+		}
+	}
+}
+
+// The gateway's own lines are told where they differ from what the ends said.
+func TestTranscriptSteps(t *testing.T) {
+	journal := sessions.New(time.Now())
+	record := journal.Begin(sessions.Opening{})
+	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
+	line := ftp.ParseClientLine([]byte("EPSV"))
+	tr.Command(now, line)
+	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}, false)
+	reply := replies.Next([]byte("227 (10,0,0,1,195,80)"))
+	tr.Reply(now, reply)
+	tr.ReplyStep(now, reply, dialogue.Step{ToClient: []byte("229 (|||50000|)\r\n")}, false)
+	line = ftp.ParseClientLine([]byte("PASV"))
+	tr.Command(now, line)
+	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}, false) // as the client said it
+	explained, _ := journal.Explain(record.ID())
+	var kinds []string
+	for _, ev := range explained.Events {
+		kinds = append(kinds, fmt.Sprintf("%s %.4s", ev.Kind, ev.Text))
+	}
+	if got, want := strings.Join(kinds, ", "), "command EPSV, ask PASV, reply 227 , answer 229 , command PASV"; got != want {
+		t.Errorf("got %s; want %s", got, want)
+	}
+	if got := tr.Verb(); got != "PASV" {
+		t.Errorf("got verb %q; want PASV", got)
+	}
+}
+
+func TestKnown(t *testing.T) {
+	for verb, want := range map[string]bool{"ABOR": true, "XRMD": true, "RETR": true, "HUNTER": false, "": false, "retr": false} {
+		if got := Known(verb); got != want {
+			t.Errorf("%q: got %t; want %t", verb, got, want)
+		}
+	}
+}
+
+// Without a record nothing is kept.
+func TestNoRecord(t *testing.T) {
+	tr := New(nil)
+	tr.Command(time.Now(), ftp.ParseClientLine([]byte("PASS hunter2")))
+	if !reflect.DeepEqual(tr, Transcript{}) {
+		t.Errorf("got %+v; want nothing kept", tr)
+	}
+}

@@ -1,0 +1,208 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"ftpgate/internal/control/conn"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/verdict"
+)
+
+// Keys makes the TLS that the gateway speaks with servers.
+type Keys interface {
+	// ForServer returns the TLS client for a control connection and for its data connections; they share
+	// what may be resumed.
+	ForServer(f forward.Forward) (control, data *tls.Config, err error)
+	// Explain says why TLS was not agreed upon, in words for a client without anything that the peer sent,
+	// and what the operator can do about it.
+	Explain(err error) (plain, remedy string)
+}
+
+// Secured is a control connection to a server after AUTH, PBSZ and PROT. The client hears its greeting.
+type Secured struct {
+	Lines    *ftp.LineReader
+	Greeting []byte      // as it came, with its line ends
+	Data     *tls.Config // for data connections; nil: they are in clear
+}
+
+// Error says why the gateway cannot speak TLS with a server. Its Refusal has the words for the client.
+type Error struct {
+	dialogue.Refusal
+	Err error // nil: the server said no
+}
+
+// Error returns the cause, or what the client is told if there is none.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return e.Reason
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// BeginTLS begins TLS with a server by AUTH, PBSZ and PROT (RFC 4217 section 4), before anything that is
+// worth reading is said. It never falls back to plain text. It waits for the forward's login time at most.
+// The error is an *Error, or one of Keys. A greeting that is a no is one, too.
+func BeginTLS(ctx context.Context, c *conn.Control, f forward.Resolved, keys Keys) (*Secured, error) {
+	control, data, err := keys.ForServer(f.Forward)
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(f.Limits.OrDefault().Login))
+	stop := context.AfterFunc(ctx, c.Interrupt)
+	defer stop()
+	setup := &serverTLSSetup{conn: c, lines: ftp.NewLineReader(c, 0), keys: keys, handshake: f.Limits.OrDefault().Dial}
+	s := &Secured{Lines: setup.lines, Data: data}
+	if f.TLS.ServerClear {
+		s.Data = nil
+	}
+	if s.Greeting, err = setup.begin(control, f.TLS); err != nil {
+		return nil, err
+	}
+	if stop() {
+		_ = c.SetDeadline(time.Time{})
+	}
+	return s, nil
+}
+
+// serverTLSSetup is the dialogue with a server before the client's.
+type serverTLSSetup struct {
+	conn      *conn.Control
+	lines     *ftp.LineReader
+	keys      Keys
+	handshake time.Duration // as long as for the connection: it is some round trips more
+}
+
+// begin encrypts the connection, agrees upon data connections, and returns the server's greeting.
+func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []byte, err error) {
+	if t.Server == forward.ServerTLSImplicit {
+		if err := s.encrypt(control); err != nil {
+			return nil, err
+		}
+	}
+	reply, err := s.reply()
+	if err != nil {
+		return nil, err
+	}
+	if reply.Code/100 != 2 {
+		return nil, refused(dialogue.RefusedServer, verdict.CodeServerTurnedAway, "the server takes no sessions now",
+			"the server greets with %d: its own log says why", reply.Code)
+	}
+	if greeting, err = reply.AppendTo(nil); err != nil {
+		return nil, s.lost(err)
+	}
+	if t.Server == forward.ServerTLSRequired {
+		if code, err := s.ask("AUTH TLS"); err != nil {
+			return nil, err
+		} else if code != 234 {
+			return nil, refused(dialogue.RefusedSecurity, verdict.CodeServerNoTLS, "the server does not encrypt its sessions",
+				"the server answers AUTH TLS with %d: switch on its explicit FTPS; "+
+					"one that begins with TLS (port 990) wants tls.server = \"implicit\"", code)
+		}
+		if err := s.encrypt(control); err != nil {
+			return nil, err
+		}
+	}
+	return greeting, s.protect(t)
+}
+
+// refused is the error for a server that said no.
+func refused(kind dialogue.RefusalKind, code verdict.Code, reason, remedy string, answer int) *Error {
+	return &Error{Refusal: dialogue.Refusal{Kind: kind, Code: code, Reason: reason, Remedy: fmt.Sprintf(remedy, answer)}}
+}
+
+// protect agrees upon whether data connections are TLS.
+func (s *serverTLSSetup) protect(t forward.TLS) error {
+	prot := "PROT P"
+	if t.ServerClear {
+		prot = "PROT C"
+	}
+	if _, err := s.ask("PBSZ 0"); err != nil { // a server that does not know it need not know PROT C
+		return err
+	}
+	code, err := s.ask(prot)
+	switch {
+	case err != nil:
+		return err
+	case code/100 == 2, t.ServerClear && t.Server == forward.ServerTLSRequired && code/10 == 50: // C is how it begins
+		return nil
+	case t.ServerClear:
+		return refused(dialogue.RefusedSecurity, verdict.CodeServerTLS, "the server wants its data connections encrypted",
+			"the server answers PROT C with %d: leave server_data = \"clear\" out", code)
+	}
+	return refused(dialogue.RefusedSecurity, verdict.CodeServerNoTLS, "the server does not encrypt its data connections",
+		"the server answers PROT P with %d: have it encrypt data, or give the forward server_data = \"clear\"", code)
+}
+
+// encrypt does the handshake. It drops what the server sent in plain text behind its yes.
+func (s *serverTLSSetup) encrypt(control *tls.Config) error {
+	late := time.AfterFunc(s.handshake, s.conn.Interrupt)
+	defer late.Stop()
+	if err := s.conn.BeginTLS(control); err != nil {
+		return s.noTLS(err)
+	}
+	s.lines.Reset(s.conn)
+	return nil
+}
+
+// noTLS is the error for a handshake that failed.
+func (s *serverTLSSetup) noTLS(err error) *Error {
+	plain, remedy := s.keys.Explain(err)
+	return &Error{Err: err, Refusal: dialogue.Refusal{
+		Kind: dialogue.RefusedSecurity, Code: verdict.CodeServerTLS,
+		Reason: "no TLS with the server: " + plain, Remedy: remedy,
+	}}
+}
+
+// ask sends a command and returns the code of the answer.
+func (s *serverTLSSetup) ask(command string) (code int, err error) {
+	if _, err := s.conn.Write([]byte(command + "\r\n")); err != nil {
+		return 0, s.lost(err)
+	}
+	reply, err := s.reply()
+	return reply.Code, err
+}
+
+// reply reads an answer. It skips those that only ask for patience (1yz).
+func (s *serverTLSSetup) reply() (ftp.Reply, error) {
+	for {
+		reply, err := ftp.ReadReply(s.lines, &ftp.ReplyScanner{})
+		if err != nil {
+			return ftp.Reply{}, s.lost(err)
+		}
+		if reply.Code/100 != 1 {
+			return reply, nil
+		}
+	}
+}
+
+// lost is the error for a server that answers no more, or not in FTP.
+func (s *serverTLSSetup) lost(err error) *Error {
+	remote, isRemote := errors.AsType[*net.OpError](err)
+	if isRemote && remote.Op == "remote error" { // with TLS 1.3 a server refuses our certificate after the handshake
+		return s.noTLS(err)
+	}
+	e := &Error{Err: err, Refusal: dialogue.Refusal{
+		Kind: dialogue.RefusedServer, Code: verdict.CodeServerBadReply, Reason: "the server's answer is not FTP",
+		Remedy: "see what listens there: a server that begins with TLS (port 990) wants tls.server = \"implicit\"",
+	}}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		e.Code, e.Reason = verdict.CodeServerSilent, "the server does not answer"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		e.Code, e.Reason, e.Remedy = verdict.CodeServerLeft, "the server has closed the connection", "its own log says why"
+	}
+	return e
+}

@@ -1,0 +1,111 @@
+package dialogue
+
+import (
+	"slices"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ftp"
+)
+
+// command takes a client's line.
+func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
+	refuseOptions(s, line.Telnet)
+	switch {
+	case len(line.Telnet) > 0 && len(line.Text) == 0: // Telnet's own, like a NOP that keeps the connection alive
+	case line.IsReply:
+		s.end(RefusedLine, "a client sends commands, not replies")
+	case line.Command.Verb == "":
+		s.refuse(RefusedLine, 500, "not an FTP command")
+	case !d.handle(s, line):
+		d.forward(s, line)
+		// As the client does it; within TLS there is no urgent byte.
+		s.Synch = len(line.Telnet) > 0 && slices.Contains(urgent, line.Command.Verb) &&
+			d.config.TLS.Server == forward.ServerTLSOff
+	}
+}
+
+// refuseOptions answers Telnet's WILL with DONT and DO with WONT (RFC 1123 section 4.1.2.12, RFC 854).
+func refuseOptions(s *Step, telnet []byte) {
+	const will, do, wont, dont, iac = 251, 253, 252, 254, 255
+	for i := 0; i+2 < len(telnet); i++ {
+		switch telnet[i+1] {
+		case will:
+			s.ToClient = append(s.ToClient, iac, dont, telnet[i+2])
+		case do:
+			s.ToClient = append(s.ToClient, iac, wont, telnet[i+2])
+		default:
+			continue
+		}
+		i += 2
+	}
+}
+
+// handle handles the commands that do not simply go to the server; false: this is not one of them.
+func (d *Dialogue) handle(s *Step, line ftp.ClientLine) bool {
+	c := line.Command
+	if d.refuseClear(s, c.Verb) {
+		return true
+	}
+	switch c.Verb {
+	case "PASV", "EPSV":
+		d.passive(s, c)
+	case "PORT", "EPRT":
+		d.active(s, c)
+	case "LPSV", "LPRT": // historic: RFC 5797 section 3
+		s.refuse(RefusedCommand, 502, "use EPSV or EPRT")
+	case "AUTH":
+		d.auth(s, line)
+	case "CCC", "PBSZ", "PROT":
+		d.protect(s, c)
+	case "ADAT", "CONF", "ENC", "MIC": // RFC 2228 section 3: of mechanisms other than TLS
+		s.refuse(RefusedSecurity, 503, "%s needs a mechanism that this gateway does not have", c.Verb)
+	case "REIN":
+		if d.config.TLS.Server == forward.ServerTLSOff {
+			return false
+		}
+		s.refuse(RefusedCommand, 502, "REIN is not possible over an encrypted connection to the server: connect again")
+	case "CPSV", "SSCN":
+		s.refuse(RefusedSecurity, 502, "%s is for encrypted transfers between servers", c.Verb)
+	case "ALGS":
+		return d.algs(s, c)
+	default:
+		return false
+	}
+	return true
+}
+
+// forward passes a command on to the server, byte for byte.
+func (d *Dialogue) forward(s *Step, line ftp.ClientLine) {
+	verb := line.Command.Verb
+	transfer := slices.Contains(transfers, verb)
+	switch {
+	case transfer && !d.loggedIn:
+		s.refuse(RefusedEarly, 530, "log in first")
+		return
+	case transfer && !d.dataReady:
+		s.refuse(RefusedCommand, 425, "no data connection: send PASV, EPSV, PORT or EPRT first")
+		return
+	case transfer:
+		d.useData(s)
+	case verb == "ABOR": // nothing may come through any more, whatever the server says about it
+		d.dataReady, d.bridged = false, false
+		s.Action = Close
+	}
+	d.request(s, line)
+	d.pending[len(d.pending)-1].transfer = transfer
+}
+
+// request sends the server a client's command unchanged, and awaits the answer.
+func (d *Dialogue) request(s *Step, line ftp.ClientLine) {
+	d.pending = append(d.pending, request{verb: line.Command.Verb})
+	s.ToServer = append(slices.Grow(s.ToServer, len(line.Text)+2), line.Text...)
+	s.ToServer = append(s.ToServer, '\r', '\n')
+}
+
+// useData begins a transfer with the data connection that is agreed upon. It serves one transfer.
+func (d *Dialogue) useData(s *Step) {
+	if d.bridged {
+		s.Action, s.Bridge = Bridge, d.bridge
+	}
+	d.dataReady, d.bridged = false, false
+}

@@ -1,0 +1,82 @@
+package dialogue
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/verdict"
+)
+
+// Opened takes where the pinhole is that the last step asked for. The step that it returns takes the place
+// of the last one.
+func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
+	s.ToClient = slices.Clone(d.last.toClient)
+	verb := d.pending[len(d.pending)-1].verb
+	if verb == "PORT" || verb == "EPRT" {
+		d.askActive(&s, verb, at)
+		return d.returned(&s, d.last.code)
+	}
+	d.agree()
+	s.Action = Arm
+	if verb == "EPSV" {
+		s.ToClient = ftp.Append229(append(s.ToClient, "229 "...), at.Port())
+	} else {
+		s.ToClient = ftp.Append227(append(s.ToClient, "227 "...), netip.AddrPortFrom(d.addrs.Announced, at.Port()))
+	}
+	s.ToClient = append(s.ToClient, '\r', '\n')
+	return d.returned(&s, d.last.code)
+}
+
+// Failed takes it that the last step's action could not be carried out. The step that it returns takes the
+// place of the last one; it answers the client with text, if there is one. remedy is for the operator.
+func (d *Dialogue) Failed(text, remedy string) (s Step) {
+	failed, passthrough := d.last.action, d.last.transition == Passthrough
+	if failed == Bridge || failed == Open || failed == OpenPassthrough && !passthrough {
+		d.pending = d.pending[:len(d.pending)-1] // the server gets no command; the answer to Open is ours
+	}
+	d.dataReady, d.bridged = false, false
+	s.Action, s.Refusal.Remedy = Close, remedy
+	switch failed {
+	case OpenPassthrough, PrepareTLS: // RFC 2228 section 5: a resource that security needs
+		d.protection = protection{}
+		s.refuse(RefusedSecurity, 431, "%s", cmp.Or(text, "encryption is not possible now, try again later"))
+		s.End = passthrough // the client would take the answer for TLS
+	default:
+		s.refuse(RefusedNoPort, 425, "%s", cmp.Or(text, "no data connection is possible now, try again later"))
+	}
+	return d.returned(&s, d.last.code)
+}
+
+// Broken takes it that the data of the transfer that the last step ends was not delivered. The step that it
+// returns takes the place of the last one: it tells the client so, and not what the server said.
+func (d *Dialogue) Broken(code int, text, remedy string) (s Step) {
+	s.Refusal.Remedy = remedy
+	s.refuse(RefusedTransfer, code, "%s", text)
+	return d.returned(&s, d.last.code)
+}
+
+// NotResumed takes it that the data connection of the transfer that the server ended with the last step did
+// not resume the server's TLS session. The step that it returns takes the place of the last one, with its
+// lines, and without an action. It refuses the transfer if the server's reply says that the server did not
+// accept the data connection: most probably that was the reason.
+func (d *Dialogue) NotResumed() (s Step) {
+	s.ToClient = slices.Clone(d.last.toClient)
+	if dataRefused(d.last.code) {
+		s.Refusal = Refusal{
+			Kind:   RefusedTransfer,
+			Code:   verdict.CodeServerReuse,
+			Reason: "the server did not take a data connection that did not resume the TLS session of its control connection",
+			Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 (proftpd: TLSSessionTickets on), " +
+				"or not ask for it (proftpd: TLSOptions NoSessionReuseRequired)",
+		}
+	}
+	return d.returned(&s, d.last.code)
+}
+
+// dataRefused reports whether a reply says that the data connection did not come about, or not as the server
+// wants it (RFC 959 section 4.2, RFC 2228 section 3, RFC 4217 section 10).
+func dataRefused(code int) bool {
+	return code == 425 || code == 426 || code/10 == 52 || code/10 == 53
+}

@@ -1,0 +1,51 @@
+package ftp
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestParseClientLine(t *testing.T) {
+	for line, want := range map[string]ClientLine{
+		"noop":             {Text: []byte("noop"), Command: Command{Verb: "NOOP"}},
+		"\xff\xf4\xffABOR": {Telnet: []byte("\xff\xf4\xff"), Text: []byte("ABOR"), Command: Command{Verb: "ABOR"}},
+		"RETR a b":         {Text: []byte("RETR a b"), Command: Command{Verb: "RETR", Arg: []byte("a b")}},
+		"\xff\xf1":         {Telnet: []byte("\xff\xf1"), Text: []byte{}},
+		"227 ok":           {Text: []byte("227 ok"), IsReply: true},
+		"226":              {Text: []byte("226"), IsReply: true},
+		"999 x":            {Text: []byte("999 x")},
+		"CWD a\rDELE b":    {Text: []byte("CWD a\rDELE b")},
+	} {
+		got := ParseClientLine([]byte(line))
+		if len(got.Telnet) == 0 {
+			got.Telnet = nil
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: got %+v; want %+v", line, got, want)
+		}
+	}
+}
+
+func TestReplyScannerNext(t *testing.T) {
+	s := ReplyScanner{MaxLines: 3}
+	for _, tt := range []struct {
+		line string
+		want ServerLine
+	}{
+		{"220 hello", ServerLine{Code: 220, First: true, Last: true}},
+		{"211-features", ServerLine{Code: 211, First: true}},
+		{"227 (127,0,0,1,0,22)", ServerLine{Code: 211}},
+		{"211 end", ServerLine{Code: 211, Last: true}},
+		{"PORT 127,0,0,1,0,22", ServerLine{}},
+		{"150-a", ServerLine{Code: 150, First: true}},
+		{"b", ServerLine{Code: 150}},
+		{"c", ServerLine{Code: 150}},
+		{"d", ServerLine{}}, // too many lines: the scanner expects a first line again
+		{"226 done", ServerLine{Code: 226, First: true, Last: true}},
+	} {
+		tt.want.Text = []byte(tt.line)
+		if got := s.Next([]byte(tt.line)); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%q: got %+v; want %+v", tt.line, got, tt.want)
+		}
+	}
+}
