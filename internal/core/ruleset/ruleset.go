@@ -170,12 +170,12 @@ func Build(name string, all []forward.Resolved, held ...forward.PortRange) Table
 	b := builder{sets: map[string]*Set{}}
 	forwards := withoutProxy(all)
 	pinholes := slices.ContainsFunc(all, carried)
-	ranges := passageRanges(all, held)
+	ranges := passthroughRanges(all, held)
 	for _, v := range versions {
 		if pinholes {
 			b.addPinholes(v)
 		}
-		b.addPassages(v, ranges)
+		b.addPassthroughs(v, ranges)
 		for _, k := range kinds {
 			b.addKind(v, k, forwards)
 		}

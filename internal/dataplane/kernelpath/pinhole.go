@@ -26,7 +26,7 @@ var (
 	ErrClosed = errors.New("pinhole is closed")
 )
 
-// Kernel has pinholes and passages in its tables; nft.Pinholes and nft.Passages do. Its methods may be called by several
+// Kernel has pinholes and passages in its tables; nftset.Pinholes and nftset.Passthroughs do. Its methods may be called by several
 // goroutines at once, and return when what they do is in force.
 type Kernel interface {
 	// Add lets the pinhole's connection through, once and not for long.

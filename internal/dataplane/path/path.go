@@ -30,7 +30,7 @@ type Paths struct {
 	log   *slog.Logger
 
 	holes    *nftset.Pinholes // nil: none
-	passages *nftset.Passages // nil: none
+	passages *nftset.Passthroughs // nil: none
 	relayed  *relay.Passages
 	path     *kernelpath.Path                    // over both; nil: none
 	kernel   atomic.Pointer[kernelpath.Path]     // path, while the tables are in use
@@ -93,7 +93,7 @@ func (p *Paths) openTables() (err error) {
 	if p.holes, err = nftset.OpenPinholes(p.table); err != nil {
 		return err
 	}
-	if p.passages, err = nftset.OpenPassages(p.table, p.notRenewed); err != nil {
+	if p.passages, err = nftset.OpenPassthroughs(p.table, p.notRenewed); err != nil {
 		return err
 	}
 	p.path = kernelpath.New(restoring{p}, p.free, p.log)
@@ -324,7 +324,7 @@ func (t restoring) Shut(passage pinhole.Passage) error { return t.passages.Remov
 func (t restoring) Remove(hole pinhole.Pinhole) error { return t.holes.Remove(hole) }
 
 // Retire closes a pinhole that has been used.
-func (t restoring) Retire(hole pinhole.Pinhole) { t.holes.Retire(hole) }
+func (t restoring) Retire(hole pinhole.Pinhole) { t.holes.RemoveLater(hole) }
 
 // restoreTime bounds how long a client waits for the table: the gateway may be busy with names.
 const restoreTime = 5 * time.Second

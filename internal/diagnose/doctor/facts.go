@@ -106,7 +106,7 @@ type Listener struct {
 	Ours bool           // it is the running ftpgate's
 }
 
-// Rule is what another program's rule does (nft.ForeignRule).
+// Rule is what another program's rule does (nftforeign.Rule).
 type Rule struct {
 	Family, Table, Chain string
 	Owner                string
@@ -120,7 +120,7 @@ type Rule struct {
 	Narrow               bool
 }
 
-// Act is what a rule does to connections (nft.ForeignAct).
+// Act is what a rule does to connections (nftforeign.Action).
 type Act string
 
 // The acts.
@@ -131,7 +131,7 @@ const (
 	ActSynProxy Act = "synproxy"
 )
 
-// Input is a chain of another program that refuses packets to the gateway itself (nft.InputChain).
+// Input is a chain of another program that refuses packets to the gateway itself (nftforeign.InputChain).
 type Input struct {
 	Family, Table, Chain string
 	Owner                string

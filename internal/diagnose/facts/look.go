@@ -14,7 +14,6 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/doctor"
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
@@ -154,22 +153,17 @@ func (l *looking) foreign() {
 		return
 	}
 	const what = "what other programs' nftables tables do"
-	c, err := nft.Open()
+	rules, inputs, err := nftforeign.Read()
 	if l.unread(what, err) {
 		return
 	}
-	defer c.Close()
-	found, err := nftforeign.Read(c)
-	if l.unread(what, err) {
-		return
-	}
-	for _, r := range found.Rules {
+	for _, r := range rules {
 		l.facts.Rules = append(l.facts.Rules, doctor.Rule{Family: r.Family, Table: r.Table, Chain: r.Chain, Owner: r.Owner,
-			Hook: r.Hook, Priority: r.Priority, Act: doctor.Act(r.Act), Helper: r.Helper, Template: r.Template,
+			Hook: r.Hook, Priority: r.Priority, Act: doctor.Act(r.Action), Helper: r.Helper, Template: r.Template,
 			To: r.To, Ports: r.Ports, Narrow: r.Narrow})
 	}
-	for _, in := range found.Inputs {
-		l.facts.Inputs = append(l.facts.Inputs, doctor.Input{Family: in.Family, Table: in.Table, Chain: in.Chain,
+	for _, in := range inputs {
+		l.facts.Inputs = append(l.facts.Inputs, doctor.Input{Family: in.Family, Table: in.Table, Chain: in.Name,
 			Owner: in.Owner, Ports: in.Ports, Interfaces: in.Interfaces})
 	}
 }

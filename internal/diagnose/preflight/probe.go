@@ -16,6 +16,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -166,7 +167,7 @@ func (p *Prober) kernelFacts(facts *Facts) []finding.Finding {
 			continue
 		}
 		held, pid, err := system.Claimed(name)
-		if err == nil && !held && name != nft.Prefix {
+		if err == nil && !held && name != ruleset.DefaultTable {
 			p.Dead = append(p.Dead, name)
 			continue
 		}
@@ -176,12 +177,12 @@ func (p *Prober) kernelFacts(facts *Facts) []finding.Finding {
 		}
 		facts.Others = append(facts.Others, other)
 	}
-	chains, err := p.kernel.RefusingForwardChains()
+	chains, err := nftforeign.RefusingForwardChains()
 	if err != nil {
 		return []finding.Finding{noNftables(err)}
 	}
 	for _, c := range chains {
-		facts.Refusing = append(facts.Refusing, Refusing(c))
+		facts.Refusing = append(facts.Refusing, Refusing{c.Family, c.Table, c.Name, c.Owner})
 	}
 	if system.LegacyIptablesFilter() {
 		facts.Refusing = append(facts.Refusing, Refusing{Chain: "FORWARD"})

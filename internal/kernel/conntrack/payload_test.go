@@ -133,8 +133,8 @@ func checkPayload(t *testing.T, name string, f netflow.Flow, upload bool, size u
 	}
 }
 
-// Segments that are lost behind the gateway are counted twice. The count says that it is not exact, and is not
-// below what was transferred.
+// Segments that are lost behind the gateway are counted twice. The count says that it is not exact, and is
+// not below what was transferred.
 func TestPayloadAfterLossIsNotExact(t *testing.T) {
 	l := router(t)
 	nft(t, l.Gateway(), `table inet loss {

@@ -22,7 +22,8 @@ table inet logging {
 	}
 }`
 
-// The segments say how many bytes there were, to both ends' own addresses, though packets are lost on the way.
+// The segments say how many bytes there were, to both ends' own addresses, though packets are lost on the
+// way.
 func TestSegments(t *testing.T) {
 	l := router(t)
 	nft(t, l.Gateway(), logRules)

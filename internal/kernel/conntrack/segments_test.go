@@ -10,7 +10,8 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// packet is a TCP segment with so many bytes of options and data behind its headers, of which data is left out.
+// packet is a TCP segment with so many bytes of options and data behind its headers, of which data is left
+// out.
 func packet(from, to netip.AddrPort, flags byte, seq, ack uint32, options, data int) []byte {
 	var b []byte
 	tcp := headerTCP + options + data

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// No input makes a reader panic or read beyond the input's end. What is read and written again is read the same, and
-// mdlayher's decoder agrees wherever it accepts the list.
+// No input makes a reader panic or read beyond the input's end. What is read and written again is read the
+// same, and mdlayher's decoder agrees wherever it accepts the list.
 func FuzzAttributes(f *testing.F) {
 	var b Buffer
 	b.Uint32(1, 11)

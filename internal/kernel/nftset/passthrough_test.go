@@ -16,38 +16,39 @@ import (
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/core/ruleset/rulesettest"
 	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nft/nfttest"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"
 )
 
-var passagePorts = forward.PortRange{First: 50000, Last: 50100}
+var passthroughPorts = forward.PortRange{First: 50000, Last: 50100}
 
-// passageTable is a table for the passages of a range of ports.
-func passageTable(ports forward.PortRange) ruleset.Table {
+// passthroughTable is a table for the passages of a range of ports.
+func passthroughTable(ports forward.PortRange) ruleset.Table {
 	f := rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)
 	f.ServerPorts = ports
 	return ruleset.Build("ftpgate", []forward.Resolved{f})
 }
 
-func passageLab(t *testing.T) (*lab.Lab, *nft.Conn) {
+func passthroughLab(t *testing.T) (*lab.Lab, *nft.Conn) {
 	t.Helper()
 	l, _ := pinholeLab(t)
-	c := nft.open(t, l.Gateway())
-	nft.apply(t, c, passageTable(passagePorts))
+	c := nfttest.Open(t, l.Gateway())
+	nfttest.Apply(t, c, passthroughTable(passthroughPorts))
 	return l, c
 }
 
-// openPassages returns passages whose renewal must not fail.
-func openPassages(t *testing.T, h *lab.Host) *nftset.Passages {
+// openPassthroughs returns passages whose renewal must not fail.
+func openPassthroughs(t testing.TB, h *lab.Host) *nftset.Passthroughs {
 	t.Helper()
-	return openPassagesFor(t, h, func(err error) { t.Error(err) }, time.Hour, time.Hour)
+	return openPassthroughsFor(t, h, func(err error) { t.Error(err) }, time.Hour, time.Hour)
 }
 
-func openPassagesFor(t *testing.T, h *lab.Host, failed func(error), renewal, timeout time.Duration) (p *nftset.Passages) {
+func openPassthroughsFor(t testing.TB, h *lab.Host, failed func(error), renewal, timeout time.Duration) (p *nftset.Passthroughs) {
 	t.Helper()
 	if err := h.Do(func() (err error) {
-		p, err = nft.OpenPassagesFor("ftpgate", failed, renewal, timeout)
+		p, err = nftset.OpenPassthroughsFor("ftpgate", failed, renewal, timeout)
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -56,11 +57,11 @@ func openPassagesFor(t *testing.T, h *lab.Host, failed func(error), renewal, tim
 	return p
 }
 
-// parsePassage reads "FROM > AT > AS > TO", for passagePorts.
-func parsePassage(t *testing.T, s string) pinhole.Passage {
+// parsePassthrough reads "FROM > AT > AS > TO", for passthroughPorts.
+func parsePassthrough(t *testing.T, s string) pinhole.Passage {
 	t.Helper()
 	f := strings.Split(s, " > ")
-	return pinhole.Passage{From: netip.MustParseAddr(f[0]), At: netip.MustParseAddr(f[1]), Ports: passagePorts,
+	return pinhole.Passage{From: netip.MustParseAddr(f[0]), At: netip.MustParseAddr(f[1]), Ports: passthroughPorts,
 		As: netip.MustParseAddr(f[2]), To: netip.MustParseAddr(f[3])}
 }
 
@@ -76,20 +77,20 @@ func pass(t *testing.T, do func(pinhole.Passage) error, passage pinhole.Passage)
 	}
 }
 
-const usualPassage = "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21"
+const usualPassthrough = "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21"
 
 // A passage lets its client through, however often, to its ports and no others, seen as the right one;
 // and nobody else.
-func TestPassage(t *testing.T) {
-	l, _ := passageLab(t)
-	p := openPassages(t, l.Gateway())
+func TestPassthrough(t *testing.T) {
+	l, _ := passthroughLab(t)
+	p := openPassthroughs(t, l.Gateway())
 	for _, tt := range []struct{ name, passage, stranger, elsewhere string }{
-		{"IPv4", usualPassage, "192.168.5.9", "192.168.5.3"},
+		{"IPv4", usualPassthrough, "192.168.5.9", "192.168.5.3"},
 		{"second addresses", "192.168.5.9 > 192.168.5.3 > 203.0.113.2 > 203.0.113.22", "192.168.5.1", "192.168.5.2"},
 		{"IPv6", "2001:db8:5::1 > 2001:db8:5::2 > 2001:db8:113::1 > 2001:db8:113::21", "2001:db8:5::9", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			passage := parsePassage(t, tt.passage)
+			passage := parsePassthrough(t, tt.passage)
 			at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(passage.At, port) }
 			lns := map[uint16]*net.TCPListener{}
 			for _, port := range []uint16{49999, 50000, 50007, 50100, 50101} {
@@ -121,10 +122,10 @@ func TestPassage(t *testing.T) {
 }
 
 // Two clients have passages through one address of the gateway to two servers, and to each its own.
-func TestPassageTwoClients(t *testing.T) {
-	l, _ := passageLab(t)
-	p := openPassages(t, l.Gateway())
-	one, two := parsePassage(t, usualPassage), parsePassage(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22")
+func TestPassthroughTwoClients(t *testing.T) {
+	l, _ := passthroughLab(t)
+	p := openPassthroughs(t, l.Gateway())
+	one, two := parsePassthrough(t, usualPassthrough), parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22")
 	for _, passage := range []pinhole.Passage{one, two} {
 		pass(t, p.Add, passage)
 		wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).To))
@@ -136,12 +137,12 @@ func TestPassageTwoClients(t *testing.T) {
 
 // A passage is renewed before it expires, and whoever comes meanwhile comes through; when nobody renews
 // it, it expires.
-func TestPassageRenewed(t *testing.T) {
+func TestPassthroughRenewed(t *testing.T) {
 	labtest.Need(t, "nft")
-	l, _ := passageLab(t)
+	l, _ := passthroughLab(t)
 	const timeout = time.Second
-	p := openPassagesFor(t, l.Gateway(), func(err error) { t.Error(err) }, time.Millisecond, timeout)
-	passage := parsePassage(t, usualPassage)
+	p := openPassthroughsFor(t, l.Gateway(), func(err error) { t.Error(err) }, time.Millisecond, timeout)
+	passage := parsePassthrough(t, usualPassthrough)
 	ln := listen(t, l.Server(), hole(passage, 50007).To)
 	pass(t, p.Add, passage)
 	for stop := time.Now().Add(2 * timeout); time.Now().Before(stop) && !t.Failed(); {
@@ -150,7 +151,7 @@ func TestPassageRenewed(t *testing.T) {
 	p.Close()
 	for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
 		if time.Now().After(stop) {
-			t.Fatalf("got\n%s\nwant no elements", nft.dump(t, l.Gateway()))
+			t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
 		}
 	}
 	wantRefused(t, l.Client(), passage.From, netip.AddrPortFrom(passage.At, 50007))
@@ -165,37 +166,37 @@ func TestPassageRenewed(t *testing.T) {
 	}
 }
 
-func TestPassageTimeout(t *testing.T) {
+func TestPassthroughTimeout(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), passageTable(passagePorts))
+	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
 	if err := h.Do(func() error {
-		p, err := nftset.OpenPassages("ftpgate", func(err error) { t.Error(err) })
+		p, err := nftset.OpenPassthroughs("ftpgate", func(err error) { t.Error(err) })
 		if err != nil {
 			return err
 		}
 		t.Cleanup(func() { p.Close() })
-		return p.Add(parsePassage(t, usualPassage))
+		return p.Add(parsePassthrough(t, usualPassthrough))
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(nft.dump(t, h), "timeout 10m"); got != 2 {
-		t.Errorf("got\n%s\nwant two elements with a timeout of 10 min", nft.dump(t, h))
+	if got := strings.Count(nfttest.List(t, h), "timeout 10m"); got != 2 {
+		t.Errorf("got\n%s\nwant two elements with a timeout of 10 min", nfttest.List(t, h))
 	}
 }
 
 // Who takes the table away is found out when the time to renew comes, at the latest; what was wanted
 // comes back into a new one.
-func TestPassageTableGone(t *testing.T) {
-	l, c := passageLab(t)
+func TestPassthroughTableGone(t *testing.T) {
+	l, c := passthroughLab(t)
 	told := make(chan error, 1)
-	p := openPassagesFor(t, l.Gateway(), func(err error) {
+	p := openPassthroughsFor(t, l.Gateway(), func(err error) {
 		select {
 		case told <- err:
 		default:
 		}
 	}, time.Millisecond, time.Hour)
-	passage := parsePassage(t, usualPassage)
+	passage := parsePassthrough(t, usualPassthrough)
 	ln := listen(t, l.Server(), hole(passage, 50007).To)
 	pass(t, p.Add, passage)
 	if err := c.Remove("ftpgate"); err != nil {
@@ -209,12 +210,12 @@ func TestPassageTableGone(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("nobody was told")
 	}
-	other := parsePassage(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21")
+	other := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21")
 	if err := p.Add(other); !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), "nft: add passage "+other.String()+": table ftpgate or its set ") {
 		t.Errorf("got error %v; want ENOENT", err)
 	}
 	pass(t, p.Remove, other)
-	nft.apply(t, c, passageTable(passagePorts))
+	nfttest.Apply(t, c, passthroughTable(passthroughPorts))
 	if err := p.Renew(); err != nil {
 		t.Fatal(err)
 	}
@@ -228,17 +229,17 @@ func TestPassageTableGone(t *testing.T) {
 
 // Passages outlive a change of the forwards, and the end of the forward that had them as long as their
 // range is held.
-func TestPassageOutlivesReload(t *testing.T) {
+func TestPassthroughOutlivesReload(t *testing.T) {
 	labtest.Need(t, "nft")
-	l, c := passageLab(t)
-	p := openPassages(t, l.Gateway())
-	passage := parsePassage(t, usualPassage)
+	l, c := passthroughLab(t)
+	p := openPassthroughs(t, l.Gateway())
+	passage := parsePassthrough(t, usualPassthrough)
 	ln := listen(t, l.Server(), hole(passage, 50007).To)
 	pass(t, p.Add, passage)
 	changed := rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)
 	changed.ServerPorts = forward.PortRange{First: 40000, Last: 40500}
 	for _, forwards := range [][]forward.Resolved{{changed}, nil} {
-		nft.apply(t, c, ruleset.Build("ftpgate", forwards, p.Ranges()...))
+		nfttest.Apply(t, c, ruleset.Build("ftpgate", forwards, p.Ranges()...))
 		wantElements(t, l.Gateway(), 2)
 		wantThrough(t, l.Client(), hole(passage, 50007), ln)
 	}
@@ -249,75 +250,75 @@ func TestPassageOutlivesReload(t *testing.T) {
 }
 
 // What somebody has taken out by hand is no error to remove, and comes back when the time is renewed.
-func TestPassageTakenOut(t *testing.T) {
+func TestPassthroughTakenOut(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), passageTable(passagePorts))
-	p := openPassages(t, h)
+	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
+	p := openPassthroughs(t, h)
 	flush := func() {
 		if _, err := h.Output(t.Context(), "nft", "flush", "map", "inet", "ftpgate", "passage4_50000_50100"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range 3 {
-		pass(t, p.Add, numberedPassage(i))
+		pass(t, p.Add, numberedPassthrough(i))
 	}
 	flush()
-	pass(t, p.Add, numberedPassage(0))
+	pass(t, p.Add, numberedPassthrough(0))
 	if err := p.Renew(); err != nil {
 		t.Fatal(err)
 	}
 	wantElements(t, h, 6)
 	flush()
 	for i := range 3 {
-		pass(t, p.Remove, numberedPassage(i))
+		pass(t, p.Remove, numberedPassthrough(i))
 	}
 	wantElements(t, h, 0)
 }
 
 // What another process has left makes way.
-func TestPassageLeftover(t *testing.T) {
-	l, _ := passageLab(t)
-	crashed, p := openPassages(t, l.Gateway()), openPassages(t, l.Gateway())
-	pass(t, crashed.Add, parsePassage(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22"))
-	passage := parsePassage(t, usualPassage)
+func TestPassthroughLeftover(t *testing.T) {
+	l, _ := passthroughLab(t)
+	crashed, p := openPassthroughs(t, l.Gateway()), openPassthroughs(t, l.Gateway())
+	pass(t, crashed.Add, parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22"))
+	passage := parsePassthrough(t, usualPassthrough)
 	pass(t, p.Add, passage)
 	wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).To))
 }
 
-func TestPassageFull(t *testing.T) {
+func TestPassthroughFull(t *testing.T) {
 	h := labtest.Host(t)
-	table := passageTable(passagePorts)
+	table := passthroughTable(passthroughPorts)
 	for i := range table.Sets {
 		table.Sets[i].Size = 2
 	}
-	nft.apply(t, nft.open(t, h), table)
-	p := openPassages(t, h)
-	pass(t, p.Add, numberedPassage(0))
-	pass(t, p.Add, numberedPassage(1))
-	if err := p.Add(numberedPassage(2)); !errors.Is(err, unix.ENFILE) || !strings.Contains(err.Error(), "set passage4_50000_50100 of table ftpgate is full") {
+	nfttest.Apply(t, nfttest.Open(t, h), table)
+	p := openPassthroughs(t, h)
+	pass(t, p.Add, numberedPassthrough(0))
+	pass(t, p.Add, numberedPassthrough(1))
+	if err := p.Add(numberedPassthrough(2)); !errors.Is(err, unix.ENFILE) || !strings.Contains(err.Error(), "set passage4_50000_50100 of table ftpgate is full") {
 		t.Errorf("got error %v; want ENFILE", err)
 	}
 	if err := p.Renew(); err != nil { // takes no room
 		t.Error(err)
 	}
-	pass(t, p.Remove, numberedPassage(0))
-	pass(t, p.Add, numberedPassage(2))
+	pass(t, p.Remove, numberedPassthrough(0))
+	pass(t, p.Add, numberedPassthrough(2))
 }
 
 // Ten thousand passages of both versions of IP, put in by a hundred at a time, stand, and are renewed at
 // once; nothing is left of them.
-func TestPassageTenThousand(t *testing.T) {
+func TestPassthroughTenThousand(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), passageTable(passagePorts))
-	p := openPassages(t, h)
+	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
+	p := openPassthroughs(t, h)
 	each := func(do func(pinhole.Passage) error) {
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
 				for j := range 100 {
-					if err := do(numberedPassage(100*i + j)); err != nil {
+					if err := do(numberedPassthrough(100*i + j)); err != nil {
 						t.Error(err)
 						return
 					}
@@ -335,10 +336,10 @@ func TestPassageTenThousand(t *testing.T) {
 	wantElements(t, h, 0)
 }
 
-// numberedPassage returns passages of which no two have a client in common; every other one is IPv6.
-func numberedPassage(i int) pinhole.Passage {
+// numberedPassthrough returns passages of which no two have a client in common; every other one is IPv6.
+func numberedPassthrough(i int) pinhole.Passage {
 	p := pinhole.Passage{From: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), At: netip.MustParseAddr("192.168.5.2"),
-		Ports: passagePorts, To: netip.MustParseAddr("203.0.113.21"), As: netip.MustParseAddr("203.0.113.1")}
+		Ports: passthroughPorts, To: netip.MustParseAddr("203.0.113.21"), As: netip.MustParseAddr("203.0.113.1")}
 	if i%2 == 1 && i > 2 {
 		p.From = netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 14: byte(i >> 8), 15: byte(i)})
 		p.At, p.To, p.As = netip.MustParseAddr("2001:db8:5::2"), netip.MustParseAddr("2001:db8:113::21"), netip.MustParseAddr("2001:db8:113::1")
@@ -346,23 +347,23 @@ func numberedPassage(i int) pinhole.Passage {
 	return p
 }
 
-func TestPassageUnsound(t *testing.T) {
+func TestPassthroughUnsound(t *testing.T) {
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), passageTable(passagePorts))
-	p := openPassages(t, h)
-	portless, backward := parsePassage(t, usualPassage), parsePassage(t, usualPassage)
+	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
+	p := openPassthroughs(t, h)
+	portless, backward := parsePassthrough(t, usualPassthrough), parsePassthrough(t, usualPassthrough)
 	portless.Ports, backward.Ports = forward.PortRange{}, forward.PortRange{First: 2, Last: 1}
 	for _, passage := range []pinhole.Passage{portless, backward,
-		parsePassage(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 2001:db8:113::21")} {
+		parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 2001:db8:113::21")} {
 		if err := p.Add(passage); err == nil || !strings.Contains(err.Error(), "want addresses of one family, and ports") {
 			t.Errorf("%s: got error %v", passage, err)
 		}
 	}
-	pass(t, p.Add, parsePassage(t, usualPassage))
-	if err := p.Add(parsePassage(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.22")); err == nil || !strings.Contains(err.Error(), "the client has another: ") {
+	pass(t, p.Add, parsePassthrough(t, usualPassthrough))
+	if err := p.Add(parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.22")); err == nil || !strings.Contains(err.Error(), "the client has another: ") {
 		t.Errorf("got error %v; want the other server refused", err)
 	}
-	if _, err := nftset.OpenPassages("filter", nil); err == nil {
+	if _, err := nftset.OpenPassthroughs("filter", nil); err == nil {
 		t.Error("another program's table: got no error")
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/core/ruleset/rulesettest"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nft/nfttest"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"
@@ -138,7 +138,7 @@ func TestPinholeGoesAway(t *testing.T) {
 			}
 			for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
 				if time.Now().After(stop) {
-					t.Fatalf("got\n%s\nwant no elements", nft.dump(t, l.Gateway()))
+					t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
 				}
 			}
 			wantRefused(t, l.Client(), hole.From, hole.At)
@@ -154,8 +154,8 @@ func TestPinholeTimeout(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, p := pinholeLab(t)
 	add(t, p, parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"))
-	if got := strings.Count(nft.dump(t, l.Gateway()), "timeout 30s"); got != 2 {
-		t.Errorf("got\n%s\nwant two elements with a timeout of 30 s", nft.dump(t, l.Gateway()))
+	if got := strings.Count(nfttest.List(t, l.Gateway()), "timeout 30s"); got != 2 {
+		t.Errorf("got\n%s\nwant two elements with a timeout of 30 s", nfttest.List(t, l.Gateway()))
 	}
 }
 
@@ -163,7 +163,7 @@ func TestPinholeTimeout(t *testing.T) {
 func TestPinholeTenThousand(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), pinholeTable())
+	nfttest.Apply(t, nfttest.Open(t, h), pinholeTable())
 	p := openPinholes(t, h)
 	each := func(do func(pinhole.Pinhole) error) {
 		var all sync.WaitGroup
@@ -188,7 +188,7 @@ func TestPinholeTenThousand(t *testing.T) {
 // Who takes the table away is found out, and a new one serves again.
 func TestPinholeTableGone(t *testing.T) {
 	l, p := pinholeLab(t)
-	c := nft.open(t, l.Gateway())
+	c := nfttest.Open(t, l.Gateway())
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
 	add(t, p, hole)
 	if err := c.Remove("ftpgate"); err != nil {
@@ -199,7 +199,7 @@ func TestPinholeTableGone(t *testing.T) {
 	if want := "nft: add pinhole " + hole.String() + ": table ftpgate or its set pinhole4 is gone: "; !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got error %v; want %sENOENT", err, want)
 	}
-	nft.apply(t, c, pinholeTable())
+	nfttest.Apply(t, c, pinholeTable())
 	add(t, p, hole)
 	wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.To))
 }
@@ -207,17 +207,17 @@ func TestPinholeTableGone(t *testing.T) {
 // Pinholes outlive a change of the forwards beside them.
 func TestPinholeOutlivesReload(t *testing.T) {
 	h := labtest.Host(t)
-	c := nft.open(t, h)
+	c := nfttest.Open(t, h)
 	cases := map[string][]forward.Resolved{}
 	for _, k := range rulesettest.Cases() {
 		cases[k.Name] = k.Forwards
 	}
-	nft.apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
+	nfttest.Apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
 	p := openPinholes(t, h)
 	hole := numbered(1)
 	add(t, p, hole)
-	nft.apply(t, c, ruleset.Build("ftpgate", cases["proxy-kernel-none"]))
-	nft.apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
+	nfttest.Apply(t, c, ruleset.Build("ftpgate", cases["proxy-kernel-none"]))
+	nfttest.Apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
 	wantElements(t, h, 2)
 }
 
@@ -253,7 +253,7 @@ func TestPinholeFull(t *testing.T) {
 	for i := range table.Sets {
 		table.Sets[i].Size = 2
 	}
-	nft.apply(t, nft.open(t, h), table)
+	nfttest.Apply(t, nfttest.Open(t, h), table)
 	p := openPinholes(t, h)
 	add(t, p, numbered(0))
 	add(t, p, numbered(1))
@@ -287,11 +287,11 @@ func TestPinholeLeftover(t *testing.T) {
 func TestPinholeTableReplaced(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), pinholeTable())
+	nfttest.Apply(t, nfttest.Open(t, h), pinholeTable())
 	p := openPinholes(t, h)
 	add(t, p, numbered(0))
 	add(t, p, numbered(1))
-	nft.apply(t, nft.open(t, h), pinholeTable()) // a new start
+	nfttest.Apply(t, nfttest.Open(t, h), pinholeTable()) // a new start
 	add(t, p, numbered(1))
 	add(t, p, numbered(2))
 	remove(t, p, numbered(0))

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nft/nfttest"
 	"ftpgate/internal/try/lab/labtest"
 )
 
@@ -23,19 +23,19 @@ func TestPinholeRetired(t *testing.T) {
 			add(t, p, parseHole(t, hole(50000+i)))
 		}
 		for i := range n {
-			p.Retire(parseHole(t, hole(50000+i)))
+			p.RemoveLater(parseHole(t, hole(50000+i)))
 		}
 		for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
 			if time.Now().After(stop) {
-				t.Fatalf("got\n%s\nwant no elements", nft.dump(t, l.Gateway()))
+				t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
 			}
 		}
 	}
 	again := parseHole(t, hole(50000))
 	add(t, p, again)
-	p.Retire(again)
+	p.RemoveLater(again)
 	add(t, p, again) // before or after it is swept
-	p.Retire(parseHole(t, hole(50001)))
+	p.RemoveLater(parseHole(t, hole(50001)))
 	add(t, p, parseHole(t, hole(50002)))
 	remove(t, p, parseHole(t, hole(50002)))
 	if err := p.Close(); err != nil { // which sweeps
@@ -60,7 +60,7 @@ func TestPinholeNobodyForgotten(t *testing.T) {
 					return
 				}
 				if i%3 > 0 {
-					p.Retire(hole)
+					p.RemoveLater(hole)
 				} else if err := p.Remove(hole); err != nil {
 					t.Error(err)
 					return

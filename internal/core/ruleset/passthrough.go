@@ -8,9 +8,9 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// MaxPassages bounds how many passages of one range and one version of IP the kernel holds at once: three
+// MaxPassthroughs bounds how many passages of one range and one version of IP the kernel holds at once: three
 // for each of the sessions that dnat.DefaultLimits allows, and all sessions of a client share one.
-const MaxPassages = 65535
+const MaxPassthroughs = 65535
 
 // A passage (dnat.Passage) is an element of two maps, which its range of ports has for itself. One
 // interval map for all ranges would do with fewer rules. But the kernel finds an element of such a map, to
@@ -18,25 +18,25 @@ const MaxPassages = 65535
 // ten thousand in the map that is 55 ms for one, in which nobody else changes any table, and 45 µs here.
 // The ranges are few: servers that are set up alike share theirs.
 
-// PassageMap returns the map of where the passages of a range lead: From . At to To.
-func PassageMap(v Version, ports forward.PortRange) Set {
+// PassthroughMap returns the map of where the passages of a range lead: From . At to To.
+func PassthroughMap(v Version, ports forward.PortRange) Set {
 	return Set{Name: rangeName("passage", v, ports), Version: v, Key: []Column{ColumnSource, ColumnListen},
-		Value: []Column{ColumnTo}, Timeout: true, Size: MaxPassages}
+		Value: []Column{ColumnTo}, Timeout: true, Size: MaxPassthroughs}
 }
 
-// PassageSourceMap returns the map of whom the servers of the passages of a range see: From . At . To to As.
-func PassageSourceMap(v Version, ports forward.PortRange) Set {
+// PassthroughSourceMap returns the map of whom the servers of the passages of a range see: From . At . To to As.
+func PassthroughSourceMap(v Version, ports forward.PortRange) Set {
 	return Set{Name: rangeName("passagesource", v, ports), Version: v, Key: []Column{ColumnSource, ColumnDialled, ColumnServer},
-		Value: []Column{ColumnTo}, Timeout: true, Size: MaxPassages}
+		Value: []Column{ColumnTo}, Timeout: true, Size: MaxPassthroughs}
 }
 
 func rangeName(purpose string, v Version, ports forward.PortRange) string {
 	return fmt.Sprintf("%s%s_%d_%d", purpose, v.digit(), ports.First, ports.Last)
 }
 
-// passageRanges returns the ranges that have passages, sorted and distinct: those of forwards whose
+// passthroughRanges returns the ranges that have passages, sorted and distinct: those of forwards whose
 // encrypted sessions pass through the kernel, and those that are held.
-func passageRanges(all []forward.Resolved, held []forward.PortRange) []forward.PortRange {
+func passthroughRanges(all []forward.Resolved, held []forward.PortRange) []forward.PortRange {
 	ranges := slices.Clone(held)
 	for _, f := range all {
 		if f.PassesThrough() && f.MayUseKernel() {
@@ -49,11 +49,11 @@ func passageRanges(all []forward.Resolved, held []forward.PortRange) []forward.P
 	return slices.Compact(ranges)
 }
 
-// addPassages adds the maps and rules of the passages of ranges. Their rules stand behind those of
+// addPassthroughs adds the maps and rules of the passages of ranges. Their rules stand behind those of
 // pinholes, which are more exact.
-func (b *builder) addPassages(v Version, ranges []forward.PortRange) {
+func (b *builder) addPassthroughs(v Version, ranges []forward.PortRange) {
 	for _, ports := range ranges {
-		passage, source := PassageMap(v, ports), PassageSourceMap(v, ports)
+		passage, source := PassthroughMap(v, ports), PassthroughSourceMap(v, ports)
 		for _, s := range []Set{passage, source} {
 			b.sets[s.Name] = &s
 		}
