@@ -29,7 +29,7 @@ type Paths struct {
 	table string
 	log   *slog.Logger
 
-	holes    *nftset.Pinholes // nil: none
+	holes    *nftset.Pinholes     // nil: none
 	passages *nftset.Passthroughs // nil: none
 	relayed  *relay.Passages
 	path     *kernelpath.Path                    // over both; nil: none

@@ -57,7 +57,9 @@ func (s *socket) prepare(buffer int) (err error) {
 		return err
 	}
 	// A socket connected to port 0 takes messages from the kernel only, and write needs no address.
-	return s.control(func(fd int) error { return unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
+	return s.control(func(fd int) error {
+		return unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	})
 }
 
 func (s *socket) control(f func(fd int) error) (err error) {

@@ -23,7 +23,8 @@ func next(list []byte) (typ uint16, value, rest []byte, ok bool) {
 	if length < AttrLen || length > len(list) {
 		return 0, nil, nil, false
 	}
-	return binary.NativeEndian.Uint16(list[2:]), list[AttrLen:length], list[min(Align(length), len(list)):], true
+	typ, rest = binary.NativeEndian.Uint16(list[2:]), list[min(Align(length), len(list)):]
+	return typ, list[AttrLen:length], rest, true
 }
 
 // Attributes iterates over a list of attributes: the type of each, without flags, and its value, which is

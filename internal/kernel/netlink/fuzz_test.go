@@ -41,7 +41,8 @@ func FuzzAttributes(f *testing.F) {
 		}
 		for typ, value := range Attributes(list) {
 			if !d.Next() || d.Type() != typ || !bytes.Equal(d.Bytes(), value) {
-				t.Fatalf("mdlayher reads attribute %d, %x; want %d, %x (%v)", d.Type(), d.Bytes(), typ, value, d.Err())
+				t.Fatalf("mdlayher reads attribute %d, %x; want %d, %x (%v)", d.Type(), d.Bytes(), typ, value,
+					d.Err())
 			}
 		}
 		if d.Len() != count || d.Next() {

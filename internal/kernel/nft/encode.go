@@ -52,7 +52,9 @@ func libHelper(table string) *nftables.NamedObj {
 		Table: libTable(table),
 		Name:  ruleset.HelperName,
 		Type:  nftables.ObjTypeCtHelper,
-		Obj:   &expr.CtHelper{Name: ruleset.HelperName, L3Proto: unix.NFPROTO_INET, L4Proto: unix.IPPROTO_TCP},
+		Obj: &expr.CtHelper{
+			Name: ruleset.HelperName, L3Proto: unix.NFPROTO_INET, L4Proto: unix.IPPROTO_TCP,
+		},
 	}
 }
 
@@ -117,11 +119,15 @@ func (b *batch) addSet(table string, s ruleset.Set) {
 }
 
 func (b *batch) addElements(set *nftables.Set, s ruleset.Set, elements []ruleset.Element) {
-	b.inChunks(s, elements, "add", func(chunk []nftables.SetElement) error { return b.enc.SetAddElements(set, chunk) })
+	b.inChunks(s, elements, "add", func(chunk []nftables.SetElement) error {
+		return b.enc.SetAddElements(set, chunk)
+	})
 }
 
 func (b *batch) deleteElements(set *nftables.Set, s ruleset.Set, elements []ruleset.Element) {
-	b.inChunks(s, elements, "delete", func(chunk []nftables.SetElement) error { return b.enc.SetDeleteElements(set, chunk) })
+	b.inChunks(s, elements, "delete", func(chunk []nftables.SetElement) error {
+		return b.enc.SetDeleteElements(set, chunk)
+	})
 }
 
 // inChunks queues elements in messages of elementsPerMessage.

@@ -58,7 +58,8 @@ func (e *encoder) statement(s ruleset.Statement) {
 		e.add(&expr.Ct{Key: expr.CtKeyHELPER, Register: registerFirst}, equal(name))
 	case ruleset.PortBelow: // tcp dport < 1024
 		e.tcp()
-		e.add(destinationPort(registerFirst), &expr.Cmp{Op: expr.CmpOpLt, Register: registerFirst, Data: port(s.Port)})
+		e.add(destinationPort(registerFirst),
+			&expr.Cmp{Op: expr.CmpOpLt, Register: registerFirst, Data: port(s.Port)})
 	case ruleset.PortIn: // tcp dport 50000-50100
 		e.tcp()
 		e.add(destinationPort(registerFirst))
@@ -66,17 +67,18 @@ func (e *encoder) statement(s ruleset.Statement) {
 	case ruleset.FamilyIs: // meta nfproto ipv4
 		e.family(s.Version)
 	case ruleset.ToGateway: // fib daddr type local
-		e.add(&expr.Fib{Register: registerFirst, FlagDADDR: true, ResultADDRTYPE: true}, equal(binaryutil.NativeEndian.PutUint32(routeLocal)))
+		e.add(&expr.Fib{Register: registerFirst, FlagDADDR: true, ResultADDRTYPE: true},
+			equal(binaryutil.NativeEndian.PutUint32(routeLocal)))
 	case ruleset.In: // ip daddr . tcp dport @set
 		e.key(s.Version, s.Key)
 		e.add(&expr.Lookup{SourceRegister: registerFirst, SetName: s.Set})
 	case ruleset.Translate: // dnat ip to ip daddr . tcp dport map @map
 		e.key(s.Version, s.Key)
-		e.add(&expr.Lookup{SourceRegister: registerFirst, SetName: s.Map, DestRegister: registerFirst, IsDestRegSet: true})
+		e.add(mapLookup(s.Map))
 		e.add(destinationNAT(s))
 	case ruleset.TranslateSource: // snat ip to ip saddr . tcp dport map @map
 		e.key(s.Version, s.Key)
-		e.add(&expr.Lookup{SourceRegister: registerFirst, SetName: s.Map, DestRegister: registerFirst, IsDestRegSet: true})
+		e.add(mapLookup(s.Map))
 		e.add(addressNAT(expr.NATTypeSourceNAT, s.Version))
 	case ruleset.AttachHelper: // ct helper set "ftp"
 		e.add(&expr.Objref{Type: objectCtHelper, Name: ruleset.HelperName})
@@ -87,12 +89,15 @@ func (e *encoder) statement(s ruleset.Statement) {
 		e.add(&expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
 	case ruleset.AtEnds: // tcp flags fin,syn,rst
 		e.tcp()
-		e.add(&expr.Payload{DestRegister: registerFirst, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1}, // RFC 9293 section 3.1
-			&expr.Bitwise{SourceRegister: registerFirst, DestRegister: registerFirst, Len: 1, Mask: []byte{flagFIN | flagSYN | flagRST}, Xor: []byte{0}},
+		const flagsOffset = 13 // RFC 9293 section 3.1
+		e.add(transportField(registerFirst, flagsOffset, 1),
+			&expr.Bitwise{SourceRegister: registerFirst, DestRegister: registerFirst, Len: 1,
+				Mask: []byte{flagFIN | flagSYN | flagRST}, Xor: []byte{0}},
 			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: []byte{0}})
 	case ruleset.NotFirst: // ct packets != 1
 		e.add(&expr.Ct{Key: expr.CtKeyPKTS, Register: registerFirst},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: binary.NativeEndian.AppendUint64(nil, 1)})
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst,
+				Data: binary.NativeEndian.AppendUint64(nil, 1)})
 	case ruleset.DialledFrom: // ct original proto-dst >= 1024
 		e.add(&expr.Ct{Key: expr.CtKeyPROTODST, Register: registerFirst, Direction: directionOriginal},
 			&expr.Cmp{Op: expr.CmpOpGte, Register: registerFirst, Data: port(s.Port)})
@@ -101,6 +106,12 @@ func (e *encoder) statement(s ruleset.Statement) {
 	default:
 		panic(fmt.Sprintf("nft: statement %T", s))
 	}
+}
+
+// mapLookup replaces the key in the registers by the value that a map has for it.
+func mapLookup(name string) *expr.Lookup {
+	return &expr.Lookup{SourceRegister: registerFirst, SetName: name, DestRegister: registerFirst,
+		IsDestRegSet: true}
 }
 
 func equal(data []byte) *expr.Cmp {
@@ -186,7 +197,8 @@ func loadField(v ruleset.Version, c ruleset.Column, reg uint32) (expr.Any, int) 
 		dialled = ctKeyDestinationIP
 	}
 	address := func(offset uint32) expr.Any {
-		return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(size)}
+		return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader,
+			Offset: offset, Len: uint32(size)}
 	}
 	switch c {
 	case ruleset.ColumnInterface:
@@ -203,8 +215,12 @@ func loadField(v ruleset.Version, c ruleset.Column, reg uint32) (expr.Any, int) 
 	panic(fmt.Sprintf("nft: column %d in a key", c))
 }
 
-func destinationPort(reg uint32) expr.Any {
-	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2} // RFC 9293 section 3.1
+// destinationPort loads the destination port (RFC 9293 section 3.1).
+func destinationPort(reg uint32) expr.Any { return transportField(reg, 2, 2) }
+
+func transportField(reg, offset, length uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: offset,
+		Len: length}
 }
 
 // destinationNAT translates to the address and port that the map left in the registers.
@@ -223,5 +239,6 @@ func destinationNAT(s ruleset.Translate) *expr.NAT {
 
 // addressNAT translates to the address that the map left in the first register.
 func addressNAT(typ expr.NATType, v ruleset.Version) *expr.NAT {
-	return &expr.NAT{Type: typ, Family: uint32(protocolFamily(v)), RegAddrMin: registerFirst, RegAddrMax: registerFirst}
+	return &expr.NAT{Type: typ, Family: uint32(protocolFamily(v)),
+		RegAddrMin: registerFirst, RegAddrMax: registerFirst}
 }

@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { labtest.Main(m) }
 
-// The text that ftpgate shows is the table that it installs: nft(8) lists the same after it has loaded the text, and
-// after Apply.
+// The text that ftpgate shows is the table that it installs: nft(8) lists the same after it has loaded the
+// text, and after Apply.
 func TestParity(t *testing.T) {
 	labtest.Need(t, "nft")
 	for _, c := range rulesettest.Cases() {
@@ -69,7 +69,8 @@ func TestApplyDifference(t *testing.T) {
 	}
 }
 
-// Apply sends the difference only: other objects keep their handles, and without a difference it sends nothing.
+// Apply sends the difference only: other objects keep their handles, and without a difference it sends
+// nothing.
 func TestApplySmallChange(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
@@ -121,7 +122,8 @@ func TestOwnTableOnly(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
 	c := nfttest.Open(t, h)
-	for _, cmd := range []string{"add table inet other", "add table ip ftpgate", "add table inet ftpgatekeeper"} {
+	for _, cmd := range []string{"add table inet other", "add table ip ftpgate",
+		"add table inet ftpgatekeeper"} {
 		if _, err := h.Output(t.Context(), "nft", cmd); err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +143,8 @@ func TestOwnTableOnly(t *testing.T) {
 	broken.Name = "ftpgate-broken"
 	broken.Sets = slices.Clone(broken.Sets[1:]) // a rule's map is missing
 	err := c.Apply(broken, "ftpgate")
-	const refused = `add rule "dnat ip to ip daddr . tcp dport map @control4" to chain prerouting: no such file or directory`
+	const refused = `add rule "dnat ip to ip daddr . tcp dport map @control4" to chain prerouting: ` +
+		`no such file or directory`
 	if err == nil || !strings.Contains(err.Error(), refused) {
 		t.Errorf("got error %v; want it to name the rule", err)
 	}

@@ -99,7 +99,8 @@ func (r *reader) rulesOf(t *nftables.Table, name string) ([]*nftables.Rule, erro
 }
 
 func (r *reader) chain(ch *nftables.Chain) Chain {
-	return Chain{Family: familyNames[ch.Table.Family], Table: ch.Table.Name, Name: ch.Name, Owner: r.owner(ch.Table)}
+	t := ch.Table
+	return Chain{Family: familyNames[t.Family], Table: t.Name, Name: ch.Name, Owner: r.owner(t)}
 }
 
 // owner recognizes the program that made a table by well-known names.
@@ -163,7 +164,9 @@ func verdictOf(r *nftables.Rule) (verdict expr.VerdictKind, unconditional bool) 
 		case *expr.Reject:
 			return expr.VerdictDrop, true
 		case *expr.Verdict:
-			return e.Kind, e.Kind == expr.VerdictAccept || e.Kind == expr.VerdictDrop || e.Kind == expr.VerdictReturn
+			final := e.Kind == expr.VerdictAccept || e.Kind == expr.VerdictDrop ||
+				e.Kind == expr.VerdictReturn
+			return e.Kind, final
 		default:
 			return 0, false
 		}

@@ -155,7 +155,8 @@ func (c *matcher) compare(of field, e *expr.Cmp) {
 		c.ports = []forward.PortRange{{First: c.from, Last: port}}
 	case of == fieldTo && equal && (len(e.Data) == 4 || len(e.Data) == 16):
 		c.to, _ = netip.AddrFromSlice(e.Data)
-	case of == fieldInterface && equal && bytes.IndexByte(e.Data, 0) > 0: // without a NUL it is the beginning of names
+	case of == fieldInterface && equal && bytes.IndexByte(e.Data, 0) > 0:
+		// Without a zero byte it would be the beginning of names.
 		c.iface = string(netlink.Text(e.Data))
 	default:
 		c.narrow = true
@@ -164,7 +165,8 @@ func (c *matcher) compare(of field, e *expr.Cmp) {
 
 // portRange reads a comparison with a range.
 func (c *matcher) portRange(e *expr.Range) {
-	if c.registers[e.Register] != fieldPort || e.Op != expr.CmpOpEq || len(e.FromData) != 2 || len(e.ToData) != 2 {
+	isRange := e.Op == expr.CmpOpEq && len(e.FromData) == 2 && len(e.ToData) == 2
+	if c.registers[e.Register] != fieldPort || !isRange {
 		c.narrow = true
 		return
 	}

@@ -33,7 +33,7 @@ type Rule struct {
 	Priority             int32  // of that base chain
 	Action               Action
 	Helper               string              // of ActionHelper: "ftp"
-	Template             bool                // of ActionHelper: iptables' CT target, which works only before conntrack
+	Template             bool                // of ActionHelper: iptables' CT target, for use before conntrack
 	To                   netip.Addr          // only connections to this address; not valid: any
 	Ports                []forward.PortRange // only connections to these ports; empty: any
 	Narrow               bool                // there are further conditions, which Read does not understand

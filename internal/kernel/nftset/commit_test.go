@@ -18,8 +18,8 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// Of requests that share a transaction, only the one at fault gets the error; and pinholes that share a key do not
-// keep each other out.
+// Of requests that share a transaction, only the one at fault gets the error; and pinholes that share a key
+// do not keep each other out.
 func TestCommitTogether(t *testing.T) {
 	p := idlePinholes(t, onlyIPv4(ruleset.Build("ftpgate", []forward.Resolved{
 		rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)})))

@@ -23,9 +23,9 @@ var encodedHoles = []pinhole.Pinhole{
 		To: netip.MustParseAddrPort("[2001:db8:113::21]:40001"), As: netip.MustParseAddr("2001:db8:113::1")},
 }
 
-// The messages are byte for byte those of the library, with two exceptions: the library sends the id of the set, for
-// names that are not known yet; and its flags neither refuse an existing element nor leave out NLM_F_CREATE in a
-// deletion.
+// The messages are byte for byte those of the library, with two exceptions: the library sends the id of the
+// set, for names that are not known yet; and its flags neither refuse an existing element nor leave out
+// NLM_F_CREATE in a deletion.
 func TestElementByLibrary(t *testing.T) {
 	for _, hole := range encodedHoles {
 		for m := range pinholeMaps {
@@ -71,14 +71,16 @@ var errCaptured = errors.New("captured, not sent")
 func newLibraryBatch(t testing.TB) *libraryBatch {
 	b := &libraryBatch{}
 	var err error
-	b.Conn, err = nftables.New(nftables.WithTestDial(func(req []mdlayher.Message) ([]mdlayher.Message, error) {
-		b.captured = append(b.captured, req...)
-		return nil, errCaptured
-	}))
+	b.Conn, err = nftables.New(nftables.WithTestDial(b.capture))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+func (b *libraryBatch) capture(req []mdlayher.Message) ([]mdlayher.Message, error) {
+	b.captured = append(b.captured, req...)
+	return nil, errCaptured
 }
 
 func (b *libraryBatch) flush(t testing.TB) {
@@ -147,7 +149,8 @@ func (b *libraryBatch) queue(t testing.TB, r role, hole pinhole.Pinhole, add boo
 // padded returns a port as it stands beside other fields.
 func padded(port uint16) []byte { return []byte{byte(port >> 8), byte(port), 0, 0} }
 
-// BenchmarkPinholeEncode and BenchmarkPinholeEncodeByLibrary show why the library does not write these messages.
+// BenchmarkPinholeEncode and BenchmarkPinholeEncodeByLibrary show why the library does not write these
+// messages.
 func BenchmarkPinholeEncode(b *testing.B) {
 	c := newElementConn("ftpgate")
 	b.ReportAllocs()

@@ -8,6 +8,7 @@ func OpenPinholesFor(table string, life, timeout time.Duration) (*Pinholes, erro
 }
 
 // OpenPassthroughsFor is OpenPassthroughs with other times.
-func OpenPassthroughsFor(table string, failed func(error), renewal, timeout time.Duration) (*Passthroughs, error) {
+func OpenPassthroughsFor(table string, failed func(error), renewal, timeout time.Duration) (
+	*Passthroughs, error) {
 	return openPassthroughs(table, failed, renewal, timeout)
 }

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { labtest.Main(m) }
 
-// pinholeLab is a lab with forwarding, two addresses of each sort on every link, and a table.
+// pinholeLab returns a lab with forwarding, two addresses of each family on every link, and a table.
 func pinholeLab(t testing.TB) (*lab.Lab, *nftset.Pinholes) {
 	t.Helper()
 	l := labtest.New(t)
@@ -35,7 +35,8 @@ func pinholeLab(t testing.TB) (*lab.Lab, *nftset.Pinholes) {
 		link, prefix string
 	}{
 		{l.Client(), lab.ClientLink, "192.168.5.9/24"}, {l.Client(), lab.ClientLink, "2001:db8:5::9/64"},
-		{l.Gateway(), lab.GatewayLANLink, "192.168.5.3/24"}, {l.Gateway(), lab.GatewayWANLink, "203.0.113.2/24"},
+		{l.Gateway(), lab.GatewayLANLink, "192.168.5.3/24"},
+		{l.Gateway(), lab.GatewayWANLink, "203.0.113.2/24"},
 		{l.Server(), lab.ServerLink, "203.0.113.22/24"}, {l.Server(), lab.ServerLink, "2001:db8:113::22/64"},
 	} {
 		if err := a.h.AddAddress(a.link, netip.MustParsePrefix(a.prefix)); err != nil {
@@ -53,7 +54,9 @@ func openPinholes(t testing.TB, h *lab.Host) *nftset.Pinholes {
 
 func openPinholesFor(t testing.TB, h *lab.Host, life, timeout time.Duration) *nftset.Pinholes {
 	t.Helper()
-	return opened(t, h, func() (*nftset.Pinholes, error) { return nftset.OpenPinholesFor("ftpgate", life, timeout) })
+	return opened(t, h, func() (*nftset.Pinholes, error) {
+		return nftset.OpenPinholesFor("ftpgate", life, timeout)
+	})
 }
 
 func opened(t testing.TB, h *lab.Host, open func() (*nftset.Pinholes, error)) (p *nftset.Pinholes) {
@@ -117,7 +120,7 @@ func wantRefused(t testing.TB, h *lab.Host, from netip.Addr, to netip.AddrPort) 
 	}
 }
 
-// through makes the pinhole's connection and returns its two ends.
+// through makes the connection of a pinhole and returns both ends.
 func through(t testing.TB, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListener) (from, to *net.TCPConn) {
 	t.Helper()
 	from, err := dial(t, h, hole.From, hole.At)
@@ -146,7 +149,7 @@ func wantThrough(t testing.TB, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPLis
 	}
 }
 
-// wantEcho sends a few bytes both ways.
+// wantEcho sends a few bytes in both directions.
 func wantEcho(t testing.TB, a, b net.Conn) {
 	t.Helper()
 	for range 2 {
@@ -163,7 +166,7 @@ func wantEcho(t testing.TB, a, b net.Conn) {
 	}
 }
 
-// listed returns the elements of all sets of pinholes.
+// listed returns the elements of all sets.
 func listed(t testing.TB, h *lab.Host) (all []any) {
 	t.Helper()
 	for _, o := range nfttest.ListJSON(t, h) {

@@ -24,7 +24,7 @@ import (
 
 var passthroughPorts = forward.PortRange{First: 50000, Last: 50100}
 
-// passthroughTable is a table for the passages of a range of ports.
+// passthroughTable returns a table for passthrough ranges with these ports.
 func passthroughTable(ports forward.PortRange) ruleset.Table {
 	f := rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)
 	f.ServerPorts = ports
@@ -39,13 +39,14 @@ func passthroughLab(t *testing.T) (*lab.Lab, *nft.Conn) {
 	return l, c
 }
 
-// openPassthroughs returns passages whose renewal must not fail.
+// openPassthroughs returns Passthroughs whose renewal must not fail.
 func openPassthroughs(t testing.TB, h *lab.Host) *nftset.Passthroughs {
 	t.Helper()
 	return openPassthroughsFor(t, h, func(err error) { t.Error(err) }, time.Hour, time.Hour)
 }
 
-func openPassthroughsFor(t testing.TB, h *lab.Host, failed func(error), renewal, timeout time.Duration) (p *nftset.Passthroughs) {
+func openPassthroughsFor(t testing.TB, h *lab.Host, failed func(error), renewal, timeout time.Duration) (
+	p *nftset.Passthroughs) {
 	t.Helper()
 	if err := h.Do(func() (err error) {
 		p, err = nftset.OpenPassthroughsFor("ftpgate", failed, renewal, timeout)
@@ -61,13 +62,16 @@ func openPassthroughsFor(t testing.TB, h *lab.Host, failed func(error), renewal,
 func parsePassthrough(t *testing.T, s string) pinhole.Passage {
 	t.Helper()
 	f := strings.Split(s, " > ")
-	return pinhole.Passage{From: netip.MustParseAddr(f[0]), At: netip.MustParseAddr(f[1]), Ports: passthroughPorts,
-		As: netip.MustParseAddr(f[2]), To: netip.MustParseAddr(f[3])}
+	return pinhole.Passage{
+		From: netip.MustParseAddr(f[0]), At: netip.MustParseAddr(f[1]), Ports: passthroughPorts,
+		As: netip.MustParseAddr(f[2]), To: netip.MustParseAddr(f[3]),
+	}
 }
 
-// hole is a connection through a passage, as a pinhole would have it.
+// hole returns the pinhole of one connection through a passthrough range.
 func hole(p pinhole.Passage, port uint16) pinhole.Pinhole {
-	return pinhole.Pinhole{From: p.From, At: netip.AddrPortFrom(p.At, port), To: netip.AddrPortFrom(p.To, port), As: p.As}
+	return pinhole.Pinhole{From: p.From, At: netip.AddrPortFrom(p.At, port),
+		To: netip.AddrPortFrom(p.To, port), As: p.As}
 }
 
 func pass(t *testing.T, do func(pinhole.Passage) error, passage pinhole.Passage) {
@@ -79,14 +83,15 @@ func pass(t *testing.T, do func(pinhole.Passage) error, passage pinhole.Passage)
 
 const usualPassthrough = "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21"
 
-// A passage lets its client through, however often, to its ports and no others, seen as the right one;
-// and nobody else.
+// A passthrough range lets its client through any number of times, to its ports only, and nobody else. The
+// server sees the right address.
 func TestPassthrough(t *testing.T) {
 	l, _ := passthroughLab(t)
 	p := openPassthroughs(t, l.Gateway())
 	for _, tt := range []struct{ name, passage, stranger, elsewhere string }{
 		{"IPv4", usualPassthrough, "192.168.5.9", "192.168.5.3"},
-		{"second addresses", "192.168.5.9 > 192.168.5.3 > 203.0.113.2 > 203.0.113.22", "192.168.5.1", "192.168.5.2"},
+		{"second addresses", "192.168.5.9 > 192.168.5.3 > 203.0.113.2 > 203.0.113.22",
+			"192.168.5.1", "192.168.5.2"},
 		{"IPv6", "2001:db8:5::1 > 2001:db8:5::2 > 2001:db8:113::1 > 2001:db8:113::21", "2001:db8:5::9", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -105,7 +110,8 @@ func TestPassthrough(t *testing.T) {
 			wantRefused(t, l.Client(), passage.From, at(50101))
 			wantRefused(t, l.Client(), netip.MustParseAddr(tt.stranger), at(50007))
 			if tt.elsewhere != "" {
-				wantRefused(t, l.Client(), passage.From, netip.AddrPortFrom(netip.MustParseAddr(tt.elsewhere), 50007))
+				wantRefused(t, l.Client(), passage.From,
+					netip.AddrPortFrom(netip.MustParseAddr(tt.elsewhere), 50007))
 			}
 			client, server := through(t, l.Client(), hole(passage, 50007), lns[50007])
 			pass(t, p.Remove, passage)
@@ -121,11 +127,12 @@ func TestPassthrough(t *testing.T) {
 	}
 }
 
-// Two clients have passages through one address of the gateway to two servers, and to each its own.
+// Two clients reach two servers through one address of the gateway, each its own.
 func TestPassthroughTwoClients(t *testing.T) {
 	l, _ := passthroughLab(t)
 	p := openPassthroughs(t, l.Gateway())
-	one, two := parsePassthrough(t, usualPassthrough), parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22")
+	one := parsePassthrough(t, usualPassthrough)
+	two := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22")
 	for _, passage := range []pinhole.Passage{one, two} {
 		pass(t, p.Add, passage)
 		wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).To))
@@ -135,8 +142,7 @@ func TestPassthroughTwoClients(t *testing.T) {
 	wantThrough(t, l.Client(), hole(two, 50008), listen(t, l.Server(), hole(two, 50008).To))
 }
 
-// A passage is renewed before it expires, and whoever comes meanwhile comes through; when nobody renews
-// it, it expires.
+// A range is renewed before it expires, and connections meanwhile come through. Without renewal it expires.
 func TestPassthroughRenewed(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, _ := passthroughLab(t)
@@ -185,8 +191,8 @@ func TestPassthroughTimeout(t *testing.T) {
 	}
 }
 
-// Who takes the table away is found out when the time to renew comes, at the latest; what was wanted
-// comes back into a new one.
+// If the table is removed, the next renewal reports it at the latest. Renew adds the wanted ranges to a new
+// table.
 func TestPassthroughTableGone(t *testing.T) {
 	l, c := passthroughLab(t)
 	told := make(chan error, 1)
@@ -204,14 +210,17 @@ func TestPassthroughTableGone(t *testing.T) {
 	}
 	select {
 	case err := <-told:
-		if want := "nft: renew passages of ports 50000-50100: table ftpgate or its set passage4_50000_50100 is gone: "; !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
+		const want = "nft: renew passages of ports 50000-50100: " +
+			"table ftpgate or its set passage4_50000_50100 is gone: "
+		if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got error %v; want %sENOENT", err, want)
 		}
 	case <-time.After(patience):
 		t.Fatal("nobody was told")
 	}
 	other := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21")
-	if err := p.Add(other); !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), "nft: add passage "+other.String()+": table ftpgate or its set ") {
+	if err := p.Add(other); !errors.Is(err, unix.ENOENT) ||
+		!strings.HasPrefix(err.Error(), "nft: add passage "+other.String()+": table ftpgate or its set ") {
 		t.Errorf("got error %v; want ENOENT", err)
 	}
 	pass(t, p.Remove, other)
@@ -227,8 +236,7 @@ func TestPassthroughTableGone(t *testing.T) {
 	pass(t, p.Remove, passage)
 }
 
-// Passages outlive a change of the forwards, and the end of the forward that had them as long as their
-// range is held.
+// Ranges outlive a change of the forwards. They outlive their forward as long as the table keeps their maps.
 func TestPassthroughOutlivesReload(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, c := passthroughLab(t)
@@ -245,20 +253,18 @@ func TestPassthroughOutlivesReload(t *testing.T) {
 	}
 	pass(t, p.Remove, passage)
 	if got := p.Ranges(); len(got) > 0 {
-		t.Errorf("got ranges %v after the last passage's end; want none", got)
+		t.Errorf("got ranges %v after the last Remove; want none", got)
 	}
 }
 
-// What somebody has taken out by hand is no error to remove, and comes back when the time is renewed.
+// An element that somebody deleted by hand is no error to remove, and comes back with the next renewal.
 func TestPassthroughTakenOut(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
 	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
 	p := openPassthroughs(t, h)
 	flush := func() {
-		if _, err := h.Output(t.Context(), "nft", "flush", "map", "inet", "ftpgate", "passage4_50000_50100"); err != nil {
-			t.Fatal(err)
-		}
+		nfttest.Run(t, h, "flush", "map", "inet", "ftpgate", "passage4_50000_50100")
 	}
 	for i := range 3 {
 		pass(t, p.Add, numberedPassthrough(i))
@@ -276,7 +282,7 @@ func TestPassthroughTakenOut(t *testing.T) {
 	wantElements(t, h, 0)
 }
 
-// What another process has left makes way.
+// An element that another process left is replaced.
 func TestPassthroughLeftover(t *testing.T) {
 	l, _ := passthroughLab(t)
 	crashed, p := openPassthroughs(t, l.Gateway()), openPassthroughs(t, l.Gateway())
@@ -296,18 +302,19 @@ func TestPassthroughFull(t *testing.T) {
 	p := openPassthroughs(t, h)
 	pass(t, p.Add, numberedPassthrough(0))
 	pass(t, p.Add, numberedPassthrough(1))
-	if err := p.Add(numberedPassthrough(2)); !errors.Is(err, unix.ENFILE) || !strings.Contains(err.Error(), "set passage4_50000_50100 of table ftpgate is full") {
+	if err := p.Add(numberedPassthrough(2)); !errors.Is(err, unix.ENFILE) ||
+		!strings.Contains(err.Error(), "set passage4_50000_50100 of table ftpgate is full") {
 		t.Errorf("got error %v; want ENFILE", err)
 	}
-	if err := p.Renew(); err != nil { // takes no room
+	if err := p.Renew(); err != nil { // needs no room
 		t.Error(err)
 	}
 	pass(t, p.Remove, numberedPassthrough(0))
 	pass(t, p.Add, numberedPassthrough(2))
 }
 
-// Ten thousand passages of both versions of IP, put in by a hundred at a time, stand, and are renewed at
-// once; nothing is left of them.
+// A hundred callers add ten thousand ranges of both families, which are renewed at once; nothing is left of
+// them.
 func TestPassthroughTenThousand(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
@@ -336,13 +343,17 @@ func TestPassthroughTenThousand(t *testing.T) {
 	wantElements(t, h, 0)
 }
 
-// numberedPassthrough returns passages of which no two have a client in common; every other one is IPv6.
+// numberedPassthrough returns a range with a different client for each number; every other one is IPv6.
 func numberedPassthrough(i int) pinhole.Passage {
-	p := pinhole.Passage{From: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), At: netip.MustParseAddr("192.168.5.2"),
-		Ports: passthroughPorts, To: netip.MustParseAddr("203.0.113.21"), As: netip.MustParseAddr("203.0.113.1")}
+	p := pinhole.Passage{
+		From: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}),
+		At:   netip.MustParseAddr("192.168.5.2"), Ports: passthroughPorts,
+		To: netip.MustParseAddr("203.0.113.21"), As: netip.MustParseAddr("203.0.113.1"),
+	}
 	if i%2 == 1 && i > 2 {
 		p.From = netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 14: byte(i >> 8), 15: byte(i)})
-		p.At, p.To, p.As = netip.MustParseAddr("2001:db8:5::2"), netip.MustParseAddr("2001:db8:113::21"), netip.MustParseAddr("2001:db8:113::1")
+		p.At = netip.MustParseAddr("2001:db8:5::2")
+		p.To, p.As = netip.MustParseAddr("2001:db8:113::21"), netip.MustParseAddr("2001:db8:113::1")
 	}
 	return p
 }
@@ -355,12 +366,14 @@ func TestPassthroughUnsound(t *testing.T) {
 	portless.Ports, backward.Ports = forward.PortRange{}, forward.PortRange{First: 2, Last: 1}
 	for _, passage := range []pinhole.Passage{portless, backward,
 		parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 2001:db8:113::21")} {
-		if err := p.Add(passage); err == nil || !strings.Contains(err.Error(), "want addresses of one family, and ports") {
+		if err := p.Add(passage); err == nil ||
+			!strings.Contains(err.Error(), "want addresses of one family, and ports") {
 			t.Errorf("%s: got error %v", passage, err)
 		}
 	}
 	pass(t, p.Add, parsePassthrough(t, usualPassthrough))
-	if err := p.Add(parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.22")); err == nil || !strings.Contains(err.Error(), "the client has another: ") {
+	err := p.Add(parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.22"))
+	if err == nil || !strings.Contains(err.Error(), "the client has another: ") {
 		t.Errorf("got error %v; want the other server refused", err)
 	}
 	if _, err := nftset.OpenPassthroughs("filter", nil); err == nil {

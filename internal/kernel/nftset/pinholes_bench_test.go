@@ -16,8 +16,8 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// Adds and removes a pinhole, by one caller, and by sixteen at once. cpu-µs/op is the processor time of both, with the
-// kernel's part.
+// Adds and removes a pinhole, by one caller, and by sixteen at once. cpu-µs/op is the processor time of both,
+// in this process and in the kernel.
 func BenchmarkPinholes(b *testing.B) {
 	for _, callers := range []int{1, 16} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
@@ -62,7 +62,8 @@ func numbered(i int) pinhole.Pinhole {
 	from := netip.AddrFrom4([4]byte{10, byte(i / 60000), 0, 1})
 	return pinhole.Pinhole{
 		From: from, At: netip.AddrPortFrom(netip.MustParseAddr("192.168.5.2"), port),
-		To: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port), As: netip.MustParseAddr("203.0.113.1"),
+		To: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port),
+		As: netip.MustParseAddr("203.0.113.1"),
 	}
 }
 

@@ -22,11 +22,11 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// patience is how long a test waits for what must come. No test waits it out unless it fails.
+// patience bounds how long a test waits for an event. Only a test that fails waits so long.
 const patience = 20 * time.Second
 
-// A pinhole lets one connection through, from the right address, to the right place, seen as the right
-// one; in both directions, with the first and the second address of the gateway on either side.
+// A pinhole lets one connection through, from the right address to the right place, and the far end sees the
+// right address: in both directions, with the first and the second address of the gateway on each side.
 func TestPinhole(t *testing.T) {
 	l, p := pinholeLab(t)
 	for _, tt := range []struct {
@@ -35,14 +35,24 @@ func TestPinhole(t *testing.T) {
 		hole     string // as Pinhole.String writes it
 		stranger string // another address of from
 	}{
-		{"passive", l.Client(), l.Server(), "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000", "192.168.5.9"},
-		{"passive, second addresses", l.Client(), l.Server(), "192.168.5.1 > 192.168.5.3:50000 > 203.0.113.2 > 203.0.113.21:40000", "192.168.5.9"},
-		{"passive, other second addresses", l.Client(), l.Server(), "192.168.5.9 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.22:40000", "192.168.5.1"},
-		{"passive, same port", l.Client(), l.Server(), "192.168.5.1 > 192.168.5.2:40000 > 203.0.113.1 > 203.0.113.21:40000", "192.168.5.9"},
-		{"active", l.Server(), l.Client(), "203.0.113.21 > 203.0.113.1:50000 > 192.168.5.2 > 192.168.5.1:40000", "203.0.113.22"},
-		{"active, second addresses", l.Server(), l.Client(), "203.0.113.21 > 203.0.113.2:50000 > 192.168.5.3 > 192.168.5.9:40000", "203.0.113.22"},
-		{"passive IPv6", l.Client(), l.Server(), "2001:db8:5::1 > [2001:db8:5::2]:50000 > 2001:db8:113::1 > [2001:db8:113::21]:40000", "2001:db8:5::9"},
-		{"active IPv6", l.Server(), l.Client(), "2001:db8:113::21 > [2001:db8:113::1]:50000 > 2001:db8:5::2 > [2001:db8:5::1]:40000", "2001:db8:113::22"},
+		{"passive", l.Client(), l.Server(),
+			"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000", "192.168.5.9"},
+		{"passive, second addresses", l.Client(), l.Server(),
+			"192.168.5.1 > 192.168.5.3:50000 > 203.0.113.2 > 203.0.113.21:40000", "192.168.5.9"},
+		{"passive, other second addresses", l.Client(), l.Server(),
+			"192.168.5.9 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.22:40000", "192.168.5.1"},
+		{"passive, same port", l.Client(), l.Server(),
+			"192.168.5.1 > 192.168.5.2:40000 > 203.0.113.1 > 203.0.113.21:40000", "192.168.5.9"},
+		{"active", l.Server(), l.Client(),
+			"203.0.113.21 > 203.0.113.1:50000 > 192.168.5.2 > 192.168.5.1:40000", "203.0.113.22"},
+		{"active, second addresses", l.Server(), l.Client(),
+			"203.0.113.21 > 203.0.113.2:50000 > 192.168.5.3 > 192.168.5.9:40000", "203.0.113.22"},
+		{"passive IPv6", l.Client(), l.Server(),
+			"2001:db8:5::1 > [2001:db8:5::2]:50000 > 2001:db8:113::1 > [2001:db8:113::21]:40000",
+			"2001:db8:5::9"},
+		{"active IPv6", l.Server(), l.Client(),
+			"2001:db8:113::21 > [2001:db8:113::1]:50000 > 2001:db8:5::2 > [2001:db8:5::1]:40000",
+			"2001:db8:113::22"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			hole := parseHole(t, tt.hole)
@@ -64,7 +74,7 @@ func TestPinhole(t *testing.T) {
 	}
 }
 
-// A connection that has come through needs neither its pinhole nor who has made it.
+// A connection that came through needs neither the pinhole nor the Pinholes any more.
 func TestPinholeEstablished(t *testing.T) {
 	l, p := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
@@ -85,8 +95,8 @@ func TestPinholeEstablished(t *testing.T) {
 	}
 }
 
-// Two pinholes of one client may lead to the same port of the server: they share what tells whom
-// the server sees, until both are gone.
+// Two pinholes of one client may lead to the same port of the server. They share an element of the snatMap
+// until both are gone.
 func TestPinholeSharedSource(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, p := pinholeLab(t)
@@ -103,7 +113,7 @@ func TestPinholeSharedSource(t *testing.T) {
 	wantElements(t, l.Gateway(), 0)
 }
 
-// The last one to ask for a key gets it.
+// The last pinhole with a key replaces the others.
 func TestPinholeElsewhere(t *testing.T) {
 	l, p := pinholeLab(t)
 	add(t, p, parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"))
@@ -117,7 +127,7 @@ func TestPinholeElsewhere(t *testing.T) {
 	}
 }
 
-// A pinhole that nobody uses is taken out after its time, and without anybody who does so it expires.
+// An unused pinhole is deleted after its time. After a crash it expires.
 func TestPinholeGoesAway(t *testing.T) {
 	labtest.Need(t, "nft")
 	for _, tt := range []struct {
@@ -159,7 +169,7 @@ func TestPinholeTimeout(t *testing.T) {
 	}
 }
 
-// Ten thousand pinholes stand at once, put in by a hundred at a time, and nothing is left of them.
+// A hundred callers add ten thousand pinholes, and nothing is left of them.
 func TestPinholeTenThousand(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
@@ -185,7 +195,7 @@ func TestPinholeTenThousand(t *testing.T) {
 	wantElements(t, h, 0)
 }
 
-// Who takes the table away is found out, and a new one serves again.
+// If the table is removed, Add reports it; a new table serves again.
 func TestPinholeTableGone(t *testing.T) {
 	l, p := pinholeLab(t)
 	c := nfttest.Open(t, l.Gateway())
@@ -196,7 +206,8 @@ func TestPinholeTableGone(t *testing.T) {
 	}
 	remove(t, p, hole)
 	err := p.Add(hole)
-	if want := "nft: add pinhole " + hole.String() + ": table ftpgate or its set pinhole4 is gone: "; !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
+	want := "nft: add pinhole " + hole.String() + ": table ftpgate or its set pinhole4 is gone: "
+	if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got error %v; want %sENOENT", err, want)
 	}
 	nfttest.Apply(t, c, pinholeTable())
@@ -204,7 +215,7 @@ func TestPinholeTableGone(t *testing.T) {
 	wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.To))
 }
 
-// Pinholes outlive a change of the forwards beside them.
+// Pinholes outlive a change of the forwards.
 func TestPinholeOutlivesReload(t *testing.T) {
 	h := labtest.Host(t)
 	c := nfttest.Open(t, h)
@@ -221,7 +232,7 @@ func TestPinholeOutlivesReload(t *testing.T) {
 	wantElements(t, h, 2)
 }
 
-// However many come at once, one gets through.
+// Of many connections at once, one comes through.
 func TestPinholeOneOfMany(t *testing.T) {
 	l, p := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
@@ -246,7 +257,7 @@ func TestPinholeOneOfMany(t *testing.T) {
 	}
 }
 
-// The maps have a size; what does not fit is refused, until there is room again.
+// The kernel refuses pinholes that exceed the size of a map, until there is room again.
 func TestPinholeFull(t *testing.T) {
 	h := labtest.Host(t)
 	table := pinholeTable()
@@ -257,15 +268,15 @@ func TestPinholeFull(t *testing.T) {
 	p := openPinholes(t, h)
 	add(t, p, numbered(0))
 	add(t, p, numbered(1))
-	if err := p.Add(numbered(2)); !errors.Is(err, unix.ENFILE) || !strings.Contains(err.Error(), "set pinhole4 of table ftpgate is full") {
+	if err := p.Add(numbered(2)); !errors.Is(err, unix.ENFILE) ||
+		!strings.Contains(err.Error(), "set pinhole4 of table ftpgate is full") {
 		t.Errorf("got error %v; want ENFILE", err)
 	}
 	remove(t, p, numbered(0))
 	add(t, p, numbered(2))
 }
 
-// What another process has left, or put in by hand, makes way, too: what leads elsewhere, and what
-// is used up.
+// An element that another process left is replaced: one that leads elsewhere, and one that is used up.
 func TestPinholeLeftover(t *testing.T) {
 	l, crashed := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
@@ -283,7 +294,7 @@ func TestPinholeLeftover(t *testing.T) {
 	}
 }
 
-// Pinholes that went away with a table are no error to remove, and do not keep others in.
+// Pinholes that vanished with their table are no error to remove, and do not keep others from being removed.
 func TestPinholeTableReplaced(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
@@ -307,7 +318,8 @@ func TestPinholeUnsound(t *testing.T) {
 		"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:0",
 		"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > [2001:db8::1]:40000",
 	} {
-		if err := p.Add(parseHole(t, s)); err == nil || !strings.Contains(err.Error(), "want addresses of one family, and ports") {
+		if err := p.Add(parseHole(t, s)); err == nil ||
+			!strings.Contains(err.Error(), "want addresses of one family, and ports") {
 			t.Errorf("%s: got error %v", s, err)
 		}
 	}

@@ -1,4 +1,5 @@
-// Package nfttest gives tests of the packages that use nftables a connection to the kernel, and the view of nft(8).
+// Package nfttest gives tests of the packages that use nftables a connection to the kernel, and the view of
+// nft(8).
 package nfttest
 
 import (
