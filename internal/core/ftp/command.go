@@ -37,7 +37,7 @@ func ParseCommand(line []byte) (Command, error) {
 	case n > maxVerb:
 		return Command{}, fmt.Errorf("command: verb begins with %q: more than %d letters", line[:n], maxVerb)
 	case n < len(line) && line[n] != ' ':
-		return Command{}, fmt.Errorf("command: %q behind %q: want letters and then a space",
+		return Command{}, fmt.Errorf("command: %q after %q: want letters and then a space",
 			line[n:n+1], line[:n])
 	case n < minVerb:
 		return Command{}, fmt.Errorf("command: verb %q has fewer than %d letters", line[:n], minVerb)

@@ -28,15 +28,16 @@ var badCommands = []struct{ line, want string }{
 	{"P 1,2", `command: verb "P" has fewer than 3 letters`},
 	{"ABCDEFGHI", `command: verb begins with "ABCDEFGHI": more than 8 letters`},
 	{"ABCDEFGHIJKLM x", `command: verb begins with "ABCDEFGHI": more than 8 letters`},
-	{"PASS\thunter2", `command: "\t" behind "PASS": want letters and then a space`},
-	{"227 Entering", `command: "2" behind "": want letters and then a space`}, // a reply from the wrong side
-	{"PÄSV", `command: "\xc3" behind "P": want letters and then a space`},
-	{"\xff\xf4\xffABOR", `command: "\xff" behind "": want letters and then a space`}, // see CutTelnet
-	{"[@`{ x", `command: "[" behind "": want letters and then a space`},              // next to the letters in ASCII
+	{"PASS\thunter2", `command: "\t" after "PASS": want letters and then a space`},
+	{"227 Entering", `command: "2" after "": want letters and then a space`}, // a reply from the wrong side
+	{"PÄSV", `command: "\xc3" after "P": want letters and then a space`},
+	{"\xff\xf4\xffABOR", `command: "\xff" after "": want letters and then a space`}, // see CutTelnet
+	// Next to the letters in ASCII.
+	{"[@`{ x", `command: "[" after "": want letters and then a space`},
 	{"CWD a\rDELE b", `command: CWD: CR, LF or NUL in the argument`},
 	{"PASS a\nDELE b", `command: PASS: CR, LF or NUL in the argument`},
 	{"CWD a\x00b", `command: CWD: CR, LF or NUL in the argument`},
-	{"NOOP\r", `command: "\r" behind "NOOP": want letters and then a space`},
+	{"NOOP\r", `command: "\r" after "NOOP": want letters and then a space`},
 }
 
 func TestParseCommand(t *testing.T) {

@@ -47,7 +47,7 @@ func FuzzHostPort(f *testing.F) {
 	parse := func(in []byte) (netip.AddrPort, error) {
 		ap, err := ParseHostPort(in)
 		if err == nil && string(AppendHostPort(nil, ap)) != string(in) {
-			panic(fmt.Sprintf("%q: read as %v, of which there is only one spelling", in, ap))
+			panic(fmt.Sprintf("%q: read as %v, which has only one spelling", in, ap))
 		}
 		return ap, err
 	}

@@ -80,7 +80,7 @@ var lineTests = []struct {
 		[]event{{"", EndNone, "line has a NUL byte at offset 0"}, {"c", EndLF, ""}, {"", EndNone, eof}}},
 	{"CR NUL", "CWD\r\x00\r\n",
 		[]event{{"", EndNone, "line has a NUL byte at offset 4"}, {"", EndNone, eof}}},
-	{"NUL behind the limit", "12345678\x00\n", []event{{"", EndNone, tooLong}, {"", EndNone, eof}}},
+	{"NUL beyond the limit", "12345678\x00\n", []event{{"", EndNone, tooLong}, {"", EndNone, eof}}},
 	{"NUL without an end", "a\x00",
 		[]event{{"", EndNone, "line has a NUL byte at offset 1"}, {"", EndNone, eof}}},
 }
@@ -308,7 +308,7 @@ func TestPeekAndRest(t *testing.T) {
 		t.Errorf("Peek: got %q, %v; want the record's first byte", b, err)
 	}
 	if got := string(r.Rest()); got != "\x16\x03\x01\n\x00" {
-		t.Errorf("Rest: got %q; want what is behind the line", got)
+		t.Errorf("Rest: got %q; want the bytes after the line", got)
 	}
 	if n := r.Buffered(); n != 0 {
 		t.Errorf("got %d bytes left; want none", n)

@@ -36,7 +36,7 @@ func ParseReplyLine(line []byte) (ReplyLine, error) {
 		return l, nil
 	}
 	if line[3] != ' ' && line[3] != '-' {
-		return ReplyLine{}, fmt.Errorf("reply %.64q: want a space or a hyphen behind the code", line)
+		return ReplyLine{}, fmt.Errorf("reply %.64q: want a space or a hyphen after the code", line)
 	}
 	l.Sep, l.Text = line[3], line[4:]
 	return l, nil

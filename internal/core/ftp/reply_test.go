@@ -36,8 +36,8 @@ func TestParseReplyLine(t *testing.T) {
 		{"USER x", `reply "USER x": want a code of three digits`}, // a command from the wrong side
 		{"099 x", `reply "099 x": code is not between 100 and 699`},
 		{"700 x", `reply "700 x": code is not between 100 and 699`},
-		{"2200 x", `reply "2200 x": want a space or a hyphen behind the code`},
-		{"220\tx", `reply "220\tx": want a space or a hyphen behind the code`},
+		{"2200 x", `reply "2200 x": want a space or a hyphen after the code`},
+		{"220\tx", `reply "220\tx": want a space or a hyphen after the code`},
 		{"SSH-2.0-" + strings.Repeat("x", 99),
 			`reply "SSH-2.0-` + strings.Repeat("x", 56) + `": want a code of three digits`},
 	} {

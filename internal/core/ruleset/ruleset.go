@@ -65,7 +65,7 @@ type Element struct {
 	Client    netip.Prefix      // ColumnClient
 	Listen    netip.Addr        // ColumnListen, ColumnDialled
 	Server    netip.Addr        // ColumnServer, ColumnSource
-	Ports     forward.PortRange // ColumnPort; First and Last are equal where the set is not an interval
+	Ports     forward.PortRange // ColumnPort; First and Last are equal unless the set is an interval
 	To        netip.Addr        // ColumnTo
 	ToPort    uint16            // ColumnToPort
 }

@@ -14,7 +14,7 @@ import (
 	"ftpgate/internal/core/ruleset/rulesettest"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestTextGolden(t *testing.T) {
 	for _, c := range rulesettest.Cases() {

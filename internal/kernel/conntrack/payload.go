@@ -33,7 +33,7 @@ type handshake struct{ syn, synAck, each uint64 }
 //     options, which Payload subtracts, or 20, if only the other end has timestamps switched off. Then the
 //     count is 8 too high.
 //
-// One thing leaves no trace: a last segment with data and FIN that was lost behind the gateway and sent
+// One thing leaves no trace: a last segment with data and FIN that was lost after the gateway and sent
 // again.
 func Payload(f netflow.Flow) (sent, received uint64, exact bool) {
 	if f.Sent.Packets == 0 {

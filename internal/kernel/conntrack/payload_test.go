@@ -70,7 +70,7 @@ func transfer(t *testing.T, l *lab.Lab, c *conntrack.Conn, events <-chan netflow
 	return one(t, c, original), again
 }
 
-// retransmitted returns how many segments a connection's end has sent again, or got out of their order.
+// retransmitted returns how many segments one end of a connection sent again, or received out of order.
 func retransmitted(t *testing.T, c *net.TCPConn) (count uint32) {
 	t.Helper()
 	raw, err := c.SyscallConn()
@@ -88,8 +88,8 @@ func retransmitted(t *testing.T, c *net.TCPConn) (count uint32) {
 	return count
 }
 
-// What conntrack has counted is what was transferred, to the byte: both families, both directions, with
-// timestamps and without at either end, files of no byte to many.
+// Payload returns exactly the bytes that were transferred: in both families and directions, with and without
+// timestamps at each end, for empty and for large files.
 func TestPayloadIsWhatWasTransferred(t *testing.T) {
 	l := router(t)
 	c := open(t, l.Gateway())
@@ -107,7 +107,7 @@ func TestPayloadIsWhatWasTransferred(t *testing.T) {
 						f, again = transfer(t, l, c, events, listener, upload, size)
 					}
 					if again > 0 {
-						t.Fatalf("%s: segments are lost all the time", name)
+						t.Fatalf("%s: segments were lost in every attempt", name)
 					}
 					checkPayload(t, name, f, upload, uint64(size), stamps)
 				}
@@ -123,7 +123,7 @@ func checkPayload(t *testing.T, name string, f netflow.Flow, upload bool, size u
 	if upload {
 		wantSent, wantReceived = size, 0
 	}
-	// Where nobody uses timestamps, and the client's bytes are its data, its SYN may have offered them.
+	// If neither end uses timestamps, and the client's bytes are its data, its SYN may have offered them.
 	wantExact := stamps == "11" || !upload && size > 0 || stamps[0] == '0' && size < 8
 	if stamps == "10" && (upload || size == 0) {
 		wantSent += 8
@@ -134,8 +134,8 @@ func checkPayload(t *testing.T, name string, f netflow.Flow, upload bool, size u
 	}
 }
 
-// Segments that are lost behind the gateway are counted twice. The count says that it is not exact, and is
-// not below what was transferred.
+// Segments that are lost after the gateway are counted twice. The count is not below the size of the
+// transfer, and Payload reports that it is not exact.
 func TestPayloadAfterLossIsNotExact(t *testing.T) {
 	l := router(t)
 	nft(t, l.Gateway(), `table inet loss {

@@ -12,6 +12,7 @@ import (
 
 	"ftpgate/internal/core/netflow"
 	"ftpgate/internal/kernel/conntrack"
+	"ftpgate/internal/try/lab"
 )
 
 const logRules = `
@@ -22,6 +23,17 @@ table inet logging {
 	}
 }`
 
+// wantBusy checks that nobody else can listen to a group.
+func wantBusy(t *testing.T, h *lab.Host, group uint16) {
+	t.Helper()
+	if err := h.Do(func() error {
+		_, err := conntrack.Listen(group)
+		return err
+	}); !errors.Is(err, unix.EPERM) {
+		t.Errorf("a second listener: got %v; want %v", err, unix.EPERM)
+	}
+}
+
 // Segments have the addresses of both ends, and tell how many bytes were transferred even if packets are
 // lost.
 func TestSegments(t *testing.T) {
@@ -31,12 +43,7 @@ func TestSegments(t *testing.T) {
 		type filter hook input priority 0; tcp sport 5000 numgen random mod 20 0 drop; }; }`
 	nft(t, l.Client(), lossy)
 	s := opened(t, l.Gateway(), func() (*conntrack.Segments, error) { return conntrack.Listen(2121) })
-	if err := l.Gateway().Do(func() error {
-		_, err := conntrack.Listen(2121)
-		return err
-	}); !errors.Is(err, unix.EPERM) {
-		t.Errorf("a second listener: got %v; want %v", err, unix.EPERM)
-	}
+	wantBusy(t, l.Gateway(), 2121)
 	const size = 1<<20 + 17
 	for dialled, at := range map[string]string{
 		"192.168.5.2:5000":     "203.0.113.21:5000",

@@ -88,12 +88,7 @@ func (e *encoder) statement(s ruleset.Statement) {
 		e.tcp()
 		e.add(&expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
 	case ruleset.AtEnds: // tcp flags fin,syn,rst
-		e.tcp()
-		const flagsOffset = 13 // RFC 9293 section 3.1
-		e.add(transportField(registerFirst, flagsOffset, 1),
-			&expr.Bitwise{SourceRegister: registerFirst, DestRegister: registerFirst, Len: 1,
-				Mask: []byte{flagFIN | flagSYN | flagRST}, Xor: []byte{0}},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: []byte{0}})
+		e.tcpFlags(flagFIN | flagSYN | flagRST)
 	case ruleset.NotFirst: // ct packets != 1
 		e.add(&expr.Ct{Key: expr.CtKeyPKTS, Register: registerFirst},
 			&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst,
@@ -134,6 +129,16 @@ func (e *encoder) bits(key expr.CtKey, mask uint32) {
 		&expr.Bitwise{SourceRegister: registerFirst, DestRegister: registerFirst, Len: 4,
 			Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: make([]byte, 4)})
+}
+
+// tcpFlags matches if any of the flags is set.
+func (e *encoder) tcpFlags(flags byte) {
+	const offset = 13 // RFC 9293 section 3.1
+	e.tcp()
+	e.add(transportField(registerFirst, offset, 1),
+		&expr.Bitwise{SourceRegister: registerFirst, DestRegister: registerFirst, Len: 1,
+			Mask: []byte{flags}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: registerFirst, Data: []byte{0}})
 }
 
 // tcp restricts the rule to TCP: meta l4proto tcp

@@ -36,61 +36,66 @@ func TestMain(m *testing.M) { labtest.Main(m) }
 
 func port(p uint16) []forward.PortRange { return []forward.PortRange{{First: p, Last: p}} }
 
+// rule returns a list with one rule.
+func rule(r nftforeign.Rule) []nftforeign.Rule { return []nftforeign.Rule{r} }
+
+// ruleTests are rules of other programs, and what Read finds in them.
+var ruleTests = []struct {
+	name, rules string
+	want        []nftforeign.Rule
+}{
+	{"a helper too early",
+		`table inet fw { ct helper h { type "ftp" protocol tcp; }; chain c {
+			type filter hook prerouting priority -300; tcp dport 2121 ct helper set "h"; }; }`,
+		rule(nftforeign.Rule{Family: "inet", Table: "fw", Chain: "c", Hook: "prerouting", Priority: -300,
+			Action: nftforeign.ActionHelper, Helper: "ftp", Ports: port(2121)})},
+	{"a helper behind a jump on the ports",
+		`table ip fw { ct helper h { type "ftp" protocol tcp; }; chain sub { ct helper set "h"; };
+			chain c { type filter hook output priority 0; tcp dport { 21, 2121-2123 } jump sub; }; }`,
+		rule(nftforeign.Rule{Family: "ip", Table: "fw", Chain: "sub", Hook: "output",
+			Action: nftforeign.ActionHelper, Helper: "ftp",
+			Ports: []forward.PortRange{{First: 21, Last: 21}, {First: 2121, Last: 2123}}})},
+	{"docker publishes a port",
+		`table ip nat { chain DOCKER { iifname != "docker0" tcp dport 2121 dnat to 172.17.0.2:21; };
+			chain DOCKER-USER { }; chain PREROUTING { type nat hook prerouting priority -100;
+			fib daddr type local jump DOCKER; }; }`,
+		rule(nftforeign.Rule{Family: "ip", Table: "nat", Chain: "DOCKER", Owner: "docker",
+			Hook: "prerouting", Priority: -100, Action: nftforeign.ActionDNAT, Ports: port(2121),
+			Narrow: true})},
+	{"a redirect of one address",
+		`table ip6 nat { chain p { type nat hook prerouting priority -100;
+			ip6 daddr 2001:db8::1 tcp dport 21 redirect to :2121; }; }`,
+		rule(nftforeign.Rule{Family: "ip6", Table: "nat", Chain: "p", Hook: "prerouting", Priority: -100,
+			Action: nftforeign.ActionDNAT, To: netip.MustParseAddr("2001:db8::1"), Ports: port(21)})},
+	{"no tracking at all",
+		`table inet raw { chain p { type filter hook prerouting priority -300; notrack; }; }`,
+		rule(nftforeign.Rule{Family: "inet", Table: "raw", Chain: "p", Hook: "prerouting", Priority: -300,
+			Action: nftforeign.ActionNoTrack})},
+	{"no tracking of a range",
+		`table inet raw { chain p { type filter hook prerouting priority -300;
+			tcp dport 50000-50100 notrack; }; }`,
+		rule(nftforeign.Rule{Family: "inet", Table: "raw", Chain: "p", Hook: "prerouting", Priority: -300,
+			Action: nftforeign.ActionNoTrack, Ports: []forward.PortRange{{First: 50000, Last: 50100}}})},
+	{"through a map of verdicts",
+		`table inet fw { chain sub { notrack; }; chain p { type filter hook prerouting priority -300;
+			tcp dport vmap { 21 : jump sub }; }; }`,
+		rule(nftforeign.Rule{Family: "inet", Table: "fw", Chain: "sub", Hook: "prerouting",
+			Priority: -300, Action: nftforeign.ActionNoTrack, Narrow: true})},
+	{"of UDP",
+		`table inet raw { chain p { type filter hook prerouting priority -300; udp dport 2121 notrack;
+			}; }`, nil},
+	{"of connections that are up",
+		`table inet raw { chain p { type filter hook prerouting priority 0;
+			ct state established tcp dport 2121 notrack; }; }`, nil},
+	{"where no packet comes", `table inet raw { chain p { notrack; }; }`, nil},
+	{"the source alone",
+		`table ip nat { chain p { type nat hook postrouting priority 100; masquerade; }; }`, nil},
+}
+
+// Read finds the rules that get in a forward's way, with the conditions under which packets reach them.
 func TestRules(t *testing.T) {
 	labtest.Need(t, "nft")
-	rule := func(r nftforeign.Rule) []nftforeign.Rule { return []nftforeign.Rule{r} }
-	tests := []struct {
-		name, rules string
-		want        []nftforeign.Rule
-	}{
-		{"a helper too early",
-			`table inet fw { ct helper h { type "ftp" protocol tcp; }; chain c {
-				type filter hook prerouting priority -300; tcp dport 2121 ct helper set "h"; }; }`,
-			rule(nftforeign.Rule{Family: "inet", Table: "fw", Chain: "c", Hook: "prerouting", Priority: -300,
-				Action: nftforeign.ActionHelper, Helper: "ftp", Ports: port(2121)})},
-		{"a helper behind a jump on the ports",
-			`table ip fw { ct helper h { type "ftp" protocol tcp; }; chain sub { ct helper set "h"; };
-				chain c { type filter hook output priority 0; tcp dport { 21, 2121-2123 } jump sub; }; }`,
-			rule(nftforeign.Rule{Family: "ip", Table: "fw", Chain: "sub", Hook: "output",
-				Action: nftforeign.ActionHelper, Helper: "ftp",
-				Ports: []forward.PortRange{{First: 21, Last: 21}, {First: 2121, Last: 2123}}})},
-		{"docker publishes a port",
-			`table ip nat { chain DOCKER { iifname != "docker0" tcp dport 2121 dnat to 172.17.0.2:21; };
-				chain DOCKER-USER { }; chain PREROUTING { type nat hook prerouting priority -100;
-				fib daddr type local jump DOCKER; }; }`,
-			rule(nftforeign.Rule{Family: "ip", Table: "nat", Chain: "DOCKER", Owner: "docker",
-				Hook: "prerouting", Priority: -100, Action: nftforeign.ActionDNAT, Ports: port(2121),
-				Narrow: true})},
-		{"a redirect of one address",
-			`table ip6 nat { chain p { type nat hook prerouting priority -100;
-				ip6 daddr 2001:db8::1 tcp dport 21 redirect to :2121; }; }`,
-			rule(nftforeign.Rule{Family: "ip6", Table: "nat", Chain: "p", Hook: "prerouting", Priority: -100,
-				Action: nftforeign.ActionDNAT, To: netip.MustParseAddr("2001:db8::1"), Ports: port(21)})},
-		{"no tracking at all",
-			`table inet raw { chain p { type filter hook prerouting priority -300; notrack; }; }`,
-			rule(nftforeign.Rule{Family: "inet", Table: "raw", Chain: "p", Hook: "prerouting", Priority: -300,
-				Action: nftforeign.ActionNoTrack})},
-		{"no tracking of a range",
-			`table inet raw { chain p { type filter hook prerouting priority -300;
-				tcp dport 50000-50100 notrack; }; }`,
-			rule(nftforeign.Rule{Family: "inet", Table: "raw", Chain: "p", Hook: "prerouting", Priority: -300,
-				Action: nftforeign.ActionNoTrack, Ports: []forward.PortRange{{First: 50000, Last: 50100}}})},
-		{"through a map of verdicts",
-			`table inet fw { chain sub { notrack; }; chain p { type filter hook prerouting priority -300;
-				tcp dport vmap { 21 : jump sub }; }; }`,
-			rule(nftforeign.Rule{Family: "inet", Table: "fw", Chain: "sub", Hook: "prerouting",
-				Priority: -300, Action: nftforeign.ActionNoTrack, Narrow: true})},
-		{"of UDP",
-			`table inet raw { chain p { type filter hook prerouting priority -300; udp dport 2121 notrack;
-				}; }`, nil},
-		{"of connections that are up",
-			`table inet raw { chain p { type filter hook prerouting priority 0;
-				ct state established tcp dport 2121 notrack; }; }`, nil},
-		{"where no packet comes", `table inet raw { chain p { notrack; }; }`, nil},
-		{"the source alone",
-			`table ip nat { chain p { type nat hook postrouting priority 100; masquerade; }; }`, nil},
-	}
-	for _, tt := range tests {
+	for _, tt := range ruleTests {
 		t.Run(tt.name, func(t *testing.T) {
 			h := labtest.Host(t)
 			nfttest.Run(t, h, tt.rules)

@@ -19,7 +19,7 @@ import (
 const (
 	// passthroughTimeout is when the kernel deletes a passthrough range by itself, after a crash.
 	passthroughTimeout = 10 * time.Minute
-	// passthroughRenewal is how often the timeouts begin anew. If one renewal fails, there is time for
+	// passthroughRenewal is how often the timeouts start again. If one renewal fails, there is time for
 	// another.
 	passthroughRenewal = 4 * time.Minute
 )

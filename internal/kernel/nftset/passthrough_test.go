@@ -216,7 +216,7 @@ func TestPassthroughTableGone(t *testing.T) {
 			t.Errorf("got error %v; want %sENOENT", err, want)
 		}
 	case <-time.After(patience):
-		t.Fatal("nobody was told")
+		t.Fatal("got no call of failed")
 	}
 	other := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21")
 	if err := p.Add(other); !errors.Is(err, unix.ENOENT) ||

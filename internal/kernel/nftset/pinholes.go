@@ -40,7 +40,7 @@ type Pinholes struct {
 	done    chan struct{} // closed when the writer has ended
 
 	mu       sync.Mutex
-	queue    []*request        // that nobody works on yet
+	queue    []*request        // not committed yet
 	removals []pinhole.Pinhole // that RemoveLater has asked for
 	closed   bool
 
@@ -252,7 +252,7 @@ func (p *Pinholes) forget(hole pinhole.Pinhole) []change {
 }
 
 // replaced returns the deletions that a new pinhole needs: of the pinhole with the same key, and of the
-// shared element in the snatMap, so that its timeout begins anew.
+// shared element in the snatMap, so that its timeout starts again.
 func (p *Pinholes) replaced(hole pinhole.Pinhole) (deletions []change) {
 	if e := p.installed[pinholeKeyOf(hole)]; e != nil {
 		deletions = p.forget(e.Value.(installedPinhole).hole)
