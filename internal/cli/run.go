@@ -17,7 +17,6 @@ import (
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/daemon"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/observe/transferlog"
 	"ftpgate/internal/ops/admin"
 	"ftpgate/internal/version"
@@ -66,7 +65,7 @@ open its logs of transfers anew, after logrotate has moved them.`,
 		reopen, stopReopen := onSignal(ctx, syscall.SIGUSR1)
 		defer stopReopen()
 		d := daemon.Daemon{
-			Table:     nft.Prefix,
+			Table:     ruleset.DefaultTable,
 			Settings:  settings(c),
 			Log:       logger(cmd.ErrOrStderr()),
 			Reload:    reload,
@@ -177,9 +176,9 @@ nothing. Names of servers are resolved now.`,
 		}
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
-		g := gateway.New(nft.Prefix, nil, net.DefaultResolver, logger(cmd.ErrOrStderr()))
+		g := gateway.New(ruleset.DefaultTable, nil, net.DefaultResolver, logger(cmd.ErrOrStderr()))
 		forwards, findings := g.Resolve(ctx, c.Forwards)
-		fmt.Fprint(cmd.OutOrStdout(), ruleset.Build(nft.Prefix, forwards).Text())
+		fmt.Fprint(cmd.OutOrStdout(), ruleset.Build(ruleset.DefaultTable, forwards).Text())
 		for _, f := range findings {
 			fmt.Fprintln(cmd.ErrOrStderr(), "ftpgate:", f)
 		}

@@ -64,7 +64,7 @@ func (k fakePinholes) Remove(h pinhole.Pinhole) error {
 	return k.add(nil, func() { delete(k.pinholes, h) })
 }
 
-func (k fakePinholes) Retire(h pinhole.Pinhole) {
+func (k fakePinholes) RemoveLater(h pinhole.Pinhole) {
 	_ = k.add(nil, func() {
 		delete(k.pinholes, h)
 		k.later = append(k.later, h)

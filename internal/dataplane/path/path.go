@@ -66,11 +66,11 @@ type tables struct {
 type pinholeSet interface {
 	Add(pinhole.Pinhole) error
 	Remove(pinhole.Pinhole) error
-	Retire(pinhole.Pinhole)
+	RemoveLater(pinhole.Pinhole)
 	Close() error
 }
 
-// passthroughSet has passthroughs in the kernel; nftset.Passages implements it.
+// passthroughSet has passthroughs in the kernel; nftset.Passthroughs implements it.
 type passthroughSet interface {
 	Add(pinhole.Passthrough) error
 	Remove(pinhole.Passthrough) error
@@ -110,7 +110,7 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 	if err != nil {
 		return nil, nil, err
 	}
-	passthroughs, err := nftset.OpenPassages(table, failed)
+	passthroughs, err := nftset.OpenPassthroughs(table, failed)
 	if err != nil {
 		return nil, nil, errors.Join(err, pinholes.Close())
 	}

@@ -31,7 +31,7 @@ func (r restoring) Add(hole pinhole.Pinhole) error {
 func (r restoring) Remove(hole pinhole.Pinhole) error { return r.pinholes.Remove(hole) }
 
 // RemoveLater closes a pinhole that was used.
-func (r restoring) RemoveLater(hole pinhole.Pinhole) { r.pinholes.Retire(hole) }
+func (r restoring) RemoveLater(hole pinhole.Pinhole) { r.pinholes.RemoveLater(hole) }
 
 // AddPassthrough opens a passthrough.
 func (r restoring) AddPassthrough(p pinhole.Passthrough) error {
