@@ -121,7 +121,8 @@ func TestOriginatedRefused(t *testing.T) {
 			b.server.hear("PROT P")
 			b.server.say("536 no\r\n")
 		}, "421 the server does not encrypt its data connections", "server_data", "encryption=1"},
-		{"gone", func(b *stage) { b.server.CloseWrite() }, "421 the server has closed the connection", "log", "unreachable=1"},
+		{"gone", func(b *stage) { b.server.CloseWrite() }, "421 the server has closed the connection",
+			"log", "unreachable=1"},
 		{"silent", func(*stage) {}, "421 the server does not answer", "implicit", "unreachable=1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -309,7 +309,8 @@ func TestSessionFlood(t *testing.T) {
 func TestSessionSockets(t *testing.T) {
 	client, server := pair(t)
 	for name, c := range map[string]*net.TCPConn{"client": client, "server": server} {
-		for option, level := range map[int]int{unix.SO_KEEPALIVE: unix.SOL_SOCKET, unix.TCP_NODELAY: unix.IPPROTO_TCP} {
+		for option, level := range map[int]int{unix.SO_KEEPALIVE: unix.SOL_SOCKET,
+			unix.TCP_NODELAY: unix.IPPROTO_TCP} {
 			err := onSocket(c, func(fd int) error {
 				if v, err := unix.GetsockoptInt(fd, level, option); err != nil || v == 0 {
 					return fmt.Errorf("option %d is %d, error %w", option, v, err)

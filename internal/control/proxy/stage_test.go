@@ -128,7 +128,8 @@ func limited(l forward.Limits) setup { return func(_ *Proxy, f *forward.Resolved
 // newStage starts a proxy.
 func newStage(t *testing.T, setups ...setup) *stage {
 	t.Helper()
-	b := &stage{t: t, path: &fakePath{}, counts: &Counts{}, logs: &logBuffer{}, servers: loopback(t), done: make(chan error, 1)}
+	b := &stage{t: t, path: &fakePath{}, counts: &Counts{}, logs: &logBuffer{}, servers: loopback(t),
+		done: make(chan error, 1)}
 	f := forward.Resolved{Forward: forward.Forward{Name: "test"}}
 	at := b.servers.Addr().(*net.TCPAddr).AddrPort()
 	f.Server4, f.Server.Port = at.Addr(), at.Port()
@@ -268,7 +269,8 @@ func (b *stage) wantRefused(want string) {
 	}
 	for _, w := range strings.Fields(want) {
 		kind, n, _ := strings.Cut(w, "=")
-		if got := fmt.Sprint(strings.Count(b.logs.String(), "level=WARN msg=refused forward=test")); len(strings.Fields(want)) == 1 && got != n {
+		if got := fmt.Sprint(strings.Count(b.logs.String(),
+			"level=WARN msg=refused forward=test")); len(strings.Fields(want)) == 1 && got != n {
 			b.t.Errorf("log: got %s refusals; want %s: %s", got, n, b.logs)
 		}
 		if !strings.Contains(b.logs.String(), "kind="+kind) {

@@ -141,7 +141,8 @@ func scripts(tb testing.TB) []script {
 					tlsWords[w](&all[last].config)
 				}
 			case "do":
-				all[last].lines = append(all[last].lines, strings.Split(strings.TrimSpace(fragments[rest]), "\n")...)
+				all[last].lines = append(all[last].lines,
+					strings.Split(strings.TrimSpace(fragments[rest]), "\n")...)
 			default:
 				all[last].lines = append(all[last].lines, line)
 			}
@@ -240,7 +241,8 @@ func show(s Step) []string {
 		out = append(out, fmt.Sprintf("! open %s%s", s.Pinhole, onLegs(s.Pinhole.TLS)))
 	case Bridge:
 		c, to := s.Bridge.Client, s.Bridge.Server
-		out = append(out, fmt.Sprintf("! bridge %s > %s, %s > %s%s", c.SourceIP, c.Target, to.SourceIP, to.Target, onLegs(s.Bridge.TLS)))
+		out = append(out, fmt.Sprintf("! bridge %s > %s, %s > %s%s", c.SourceIP, c.Target, to.SourceIP,
+			to.Target, onLegs(s.Bridge.TLS)))
 	case Arm:
 		out = append(out, "! arm")
 	case Close:
