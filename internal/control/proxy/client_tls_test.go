@@ -32,7 +32,8 @@ func newKeys(t *testing.T) *fakeKeys {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1),
+		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -70,6 +71,7 @@ func encrypting(k *fakeKeys, set func(f *forward.Forward)) setup {
 }
 
 func required(f *forward.Forward) { f.TLS.Client = forward.ClientTLSRequired }
+func optional(f *forward.Forward) { f.TLS.Client = forward.ClientTLSOptional }
 
 // encrypt has a peer go on in TLS, as the client or as the server.
 func (p *peer) encrypt(k *fakeKeys, server bool) *tls.Conn {
@@ -129,7 +131,7 @@ func TestTerminated(t *testing.T) {
 
 func TestTerminatedInClear(t *testing.T) {
 	k := newKeys(t)
-	b := newStage(t, encrypting(k, func(f *forward.Forward) { f.TLS.Client = forward.ClientTLSOptional })).connect()
+	b := newStage(t, encrypting(k, optional)).connect()
 	b.auth(k)
 	b.login()
 	if data := b.pasv(); data.dataTLS.Client != nil || data.hole.TLS.Any() {

@@ -80,7 +80,8 @@ func TestAttack227PortOfAService(t *testing.T) {
 		b.client.say("PASV\r\n")
 		b.server.hear("PASV")
 		b.server.say("227 ok (127,0,0,1,%d,%d)\r\n", port/256, port%256)
-		b.client.hear(fmt.Sprintf("425 the server offers port %d: data connections go to ports from 1024 on only", port))
+		const refused = "425 the server offers port %d: data connections go to ports from 1024 on only"
+		b.client.hear(fmt.Sprintf(refused, port))
 	}
 	b.quiet()
 	b.wantRefused("port=3")
@@ -107,9 +108,13 @@ func TestAttackPORT(t *testing.T) {
 // A command from the server, or anything that is no reply, ends the session (security rule 9).
 func TestAttackServerSendsNoReply(t *testing.T) {
 	for name, line := range map[string]string{
-		"a command": "PORT 127,0,0,1,0,22\r\n", "HTTP": "HTTP/1.1 200 OK\r\n", "nothing": "\r\n", "NUL": "200 a\x00\r\n",
-		"a line without end": "200 " + strings.Repeat("x",
-			20_000), "a code that is none": "999 x\r\n", "bytes": "\xff\xfd\x01\r\n",
+		"a command":           "PORT 127,0,0,1,0,22\r\n",
+		"HTTP":                "HTTP/1.1 200 OK\r\n",
+		"nothing":             "\r\n",
+		"NUL":                 "200 a\x00\r\n",
+		"a line without end":  "200 " + strings.Repeat("x", 20_000),
+		"a code that is none": "999 x\r\n",
+		"bytes":               "\xff\xfd\x01\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newStage(t).connect().login()

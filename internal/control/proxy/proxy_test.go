@@ -26,6 +26,11 @@ func TestSessionServerDown(t *testing.T) {
 	}
 }
 
+// others lets only other clients in than those of the test.
+func others(_ *Proxy, f *forward.Resolved) {
+	f.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+}
+
 // Clients that may not come, and those that are too many, are told so.
 func TestSessionLimits(t *testing.T) {
 	b := newStage(t, limited(forward.Limits{PerClient: 1})).connect()
@@ -41,7 +46,7 @@ func TestSessionLimits(t *testing.T) {
 	c.hear("421 too many sessions, try again later")
 	c.heardAll()
 
-	b = newStage(t, func(_ *Proxy, f *forward.Resolved) { f.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+	b = newStage(t, others)
 	c = b.dial()
 	c.hear("421 this address may not use this gateway")
 	c.heardAll()
@@ -50,7 +55,7 @@ func TestSessionLimits(t *testing.T) {
 
 // What a forward is, is asked with every session: a reload or a name's new address changes it.
 func TestSessionAsksWhatTheForwardIs(t *testing.T) {
-	b := newStage(t, func(_ *Proxy, f *forward.Resolved) { f.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+	b := newStage(t, others)
 	c := b.dial()
 	c.hear("421 this address may not use this gateway")
 	b.change(func(f *forward.Resolved) { f.Clients = nil })

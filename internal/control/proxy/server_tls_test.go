@@ -111,8 +111,10 @@ func TestOriginatedRefused(t *testing.T) {
 			c.ClientAuth = tls.RequireAnyClientCert
 			_ = tls.Server(b.server.TCPConn, c).Handshake()
 		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
-		{"no TLS", func(b *stage) { b.server.say("234 go on\r\nHTTP/1.0 400 what\r\n"); b.server.CloseWrite() },
-			"421 no TLS with the server: explained", "mended", "encryption=1"},
+		{"no TLS", func(b *stage) {
+			b.server.say("234 go on\r\nHTTP/1.0 400 what\r\n")
+			b.server.CloseWrite()
+		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
 		{"data in clear only", func(b *stage) {
 			b.server.say("234 go on\r\n")
 			b.server.encrypt(k, true)

@@ -125,6 +125,9 @@ type setup func(p *Proxy, f *forward.Resolved)
 
 func limited(l forward.Limits) setup { return func(_ *Proxy, f *forward.Resolved) { f.Limits = l } }
 
+// serverPassive has the server listen for all data connections.
+func serverPassive(_ *Proxy, f *forward.Resolved) { f.ServerMode = forward.ServerModePassive }
+
 // newStage starts a proxy.
 func newStage(t *testing.T, setups ...setup) *stage {
 	t.Helper()

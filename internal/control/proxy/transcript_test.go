@@ -71,12 +71,19 @@ func TestSessionTells(t *testing.T) {
 	b.stop()
 	b.finished()
 	e, text := b.told(j)
-	if missing := in(text, "session: connected to ", "reply: 220 ", "command: USER anna",
-		"reply: 331 password for anna", "command: PASS (not shown)",
-		"reply: 230-(not shown) is your password", "reply: 230 welcome", "command: (unknown command)", "reply: 500 (not shown)",
-		"command: SITE (not shown)", "command: PASV", "reply: 227 ok (10,0,0,1,195,80)", "pinhole: opened by the", "127.0.0.1 may connect to 127.0.0.1:50000",
-		"answer: 227 Entering Passive Mode (127,0,0,1,195,80)", "command: RETR x", "reply: 150 here", "reply: 226 done", "transfer: RETR complete",
-		"command: PORT 10,0,0,1,1,1", "fault: the client's PORT names another address", "answer: 504", "command: QUIT", "reply: 221 bye", "session: ended"); missing != "" {
+	if missing := in(text,
+		"session: connected to ", "reply: 220 ",
+		"command: USER anna", "reply: 331 password for anna",
+		"command: PASS (not shown)", "reply: 230-(not shown) is your password", "reply: 230 welcome",
+		"command: (unknown command)", "reply: 500 (not shown)",
+		"command: SITE (not shown)",
+		"command: PASV", "reply: 227 ok (10,0,0,1,195,80)",
+		"pinhole: opened by the", "127.0.0.1 may connect to 127.0.0.1:50000",
+		"answer: 227 Entering Passive Mode (127,0,0,1,195,80)",
+		"command: RETR x", "reply: 150 here", "reply: 226 done", "transfer: RETR complete",
+		"command: PORT 10,0,0,1,1,1", "fault: the client's PORT names another address", "answer: 504",
+		"command: QUIT", "reply: 221 bye", "session: ended",
+	); missing != "" {
 		t.Errorf("no %q, or not in order, in\n%s", missing, text)
 	}
 	for _, secret := range []string{"hunt"} {

@@ -197,9 +197,12 @@ func TestDialFirstSaysWhy(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		_, err := dialFirst(ctx, n.dial, []netip.AddrPort{
-			netip.MustParseAddrPort("10.0.0.1:21"), netip.MustParseAddrPort("10.0.0.2:21"), netip.MustParseAddrPort("10.0.0.3:21"),
+			netip.MustParseAddrPort("10.0.0.1:21"),
+			netip.MustParseAddrPort("10.0.0.2:21"),
+			netip.MustParseAddrPort("10.0.0.3:21"),
 		})
-		want := "10.0.0.1:21: connection refused; 10.0.0.2:21: context deadline exceeded; 10.0.0.3:21: not tried: the time was up"
+		want := "10.0.0.1:21: connection refused; 10.0.0.2:21: context deadline exceeded; " +
+			"10.0.0.3:21: not tried: the time was up"
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v; want %s", err, want)
 		}

@@ -73,7 +73,8 @@ func (d *Dialogue) NotResumed() (s Step) {
 			Reason: "the server did not take a data connection " +
 				"that did not resume the TLS session of its control connection",
 			Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 " +
-				"(proftpd: TLSSessionTickets on), or not ask for it (proftpd: TLSOptions NoSessionReuseRequired)",
+				"(proftpd: TLSSessionTickets on), or not ask for it " +
+				"(proftpd: TLSOptions NoSessionReuseRequired)",
 		}
 	}
 	return d.returned(&s, d.last.code)

@@ -125,8 +125,9 @@ func (h *harness) take(s Step, line []byte) {
 	case Close:
 		h.open = 0
 	case OpenPassthrough:
-		if want := (pinhole.Passthrough{From: h.ends.Client, Listen: h.ends.Gateway,
-			Ports: h.d.config.Passive, Target: h.ends.Server, SourceIP: h.ends.Outside}); s.Passthrough != want {
+		want := pinhole.Passthrough{From: h.ends.Client, Listen: h.ends.Gateway,
+			Ports: h.d.config.Passive, Target: h.ends.Server, SourceIP: h.ends.Outside}
+		if s.Passthrough != want {
 			h.t.Fatalf("got passage %s; want %s", s.Passthrough, want)
 		}
 		fallthrough
