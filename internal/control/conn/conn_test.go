@@ -70,7 +70,8 @@ func say(t *testing.T, w io.Writer, text string) {
 	}
 }
 
-// TLS begins and ends on a connection, and what the client sends right behind its close_notify is read in clear.
+// TLS begins and ends on a connection, and what the client sends right behind its close_notify is read in
+// clear.
 func TestTLSBeginsAndEnds(t *testing.T) {
 	for name, polite := range map[string]bool{"close_notify": true, "no close_notify": false} {
 		t.Run(name, func(t *testing.T) {

@@ -30,7 +30,8 @@ func newBenched(b *testing.B) *benched {
 	f := forward.Resolved{Forward: forward.Forward{Name: "bench", Limits: forward.Limits{PerClient: 1 << 20}}}
 	at := s.servers.Addr().(*net.TCPAddr).AddrPort()
 	f.Server4, f.Server.Port = at.Addr(), at.Port()
-	p := &Proxy{Path: &instantPath{}, Log: slog.New(slog.DiscardHandler), Forward: func() forward.Resolved { return f }}
+	p := &Proxy{Path: &instantPath{}, Log: slog.New(slog.DiscardHandler),
+		Forward: func() forward.Resolved { return f }}
 	l := loopback(b)
 	s.address = l.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())
@@ -50,7 +51,8 @@ func newBenched(b *testing.B) *benched {
 // instantPath has every transfer delivered at once.
 type instantPath struct{ fakePath }
 
-func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.DataTLS) (dataplane.Data, netip.AddrPort, error) {
+func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.DataTLS) (dataplane.Data,
+	netip.AddrPort, error) {
 	return instantData{&fakeData{hole: hole}}, hole.Listen, nil
 }
 

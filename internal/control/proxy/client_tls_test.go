@@ -32,7 +32,8 @@ func newKeys(t *testing.T) *fakeKeys {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1),
+		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -43,7 +44,8 @@ func newKeys(t *testing.T) *fakeKeys {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &fakeKeys{cert: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots: x509.NewCertPool()}
+	k := &fakeKeys{cert: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
+		roots: x509.NewCertPool()}
 	k.roots.AddCert(leaf)
 	return k
 }
@@ -69,6 +71,7 @@ func encrypting(k *fakeKeys, set func(f *forward.Forward)) setup {
 }
 
 func required(f *forward.Forward) { f.TLS.Client = forward.ClientTLSRequired }
+func optional(f *forward.Forward) { f.TLS.Client = forward.ClientTLSOptional }
 
 // encrypt has a peer go on in TLS, as the client or as the server.
 func (p *peer) encrypt(k *fakeKeys, server bool) *tls.Conn {
@@ -128,7 +131,7 @@ func TestTerminated(t *testing.T) {
 
 func TestTerminatedInClear(t *testing.T) {
 	k := newKeys(t)
-	b := newStage(t, encrypting(k, func(f *forward.Forward) { f.TLS.Client = forward.ClientTLSOptional })).connect()
+	b := newStage(t, encrypting(k, optional)).connect()
 	b.auth(k)
 	b.login()
 	if data := b.pasv(); data.dataTLS.Client != nil || data.hole.TLS.Any() {
@@ -188,7 +191,10 @@ func TestTerminatedDribble(t *testing.T) {
 func TestCCC(t *testing.T) {
 	k := newKeys(t)
 	for _, polite := range []bool{true, false} { // there are clients that go on without a close_notify
-		b := newStage(t, encrypting(k, func(f *forward.Forward) { f.TLS.Client, f.TLS.CCC = forward.ClientTLSRequired, true })).connect()
+		b := newStage(t, encrypting(k, func(f *forward.Forward) {
+			f.TLS.Client,
+				f.TLS.CCC = forward.ClientTLSRequired, true
+		})).connect()
 		b.auth(k)
 		b.login()
 		b.client.say("CCC\r\n")
@@ -219,7 +225,10 @@ func TestREINEndsTLS(t *testing.T) {
 // The greeting of a server that is fast waits for the client's TLS.
 func TestImplicit(t *testing.T) {
 	k := newKeys(t)
-	b := newStage(t, encrypting(k, func(f *forward.Forward) { f.TLS.Client, f.TLS.Implicit = forward.ClientTLSRequired, true }))
+	b := newStage(t, encrypting(k, func(f *forward.Forward) {
+		f.TLS.Client,
+			f.TLS.Implicit = forward.ClientTLSRequired, true
+	}))
 	b.client = b.dial()
 	b.accept()
 	b.server.say("220 hello\r\n")
@@ -242,7 +251,8 @@ func TestHelloRefused(t *testing.T) {
 	b.client.hear("421 this gateway cannot carry an encrypted session to this server")
 	b.client.heardAll()
 	b.wantRefused("encryption=1")
-	if log := b.logs.String(); !strings.Contains(log, "server_ports") || !strings.Contains(log, "[forward.tls]") {
+	if log := b.logs.String(); !strings.Contains(log, "server_ports") ||
+		!strings.Contains(log, "[forward.tls]") {
 		t.Errorf("log: got no remedies: %s", log)
 	}
 }
@@ -257,7 +267,8 @@ func (b *stage) tunnelled() {
 	for _, way := range [][2]*peer{{b.client, b.server}, {b.server, b.client}} {
 		way[0].say("\x16\x03\x00\n\xff\xf4 221 bye\r\x00")
 		got := make([]byte, 15)
-		if _, err := io.ReadFull(way[1].lines, got); err != nil || string(got) != "\x16\x03\x00\n\xff\xf4 221 bye\r" {
+		if _, err := io.ReadFull(way[1].lines, got); err != nil ||
+			string(got) != "\x16\x03\x00\n\xff\xf4 221 bye\r" {
 			b.t.Fatalf("got %q, %v; want it as it was", got, err)
 		}
 		if _, err := way[1].lines.ReadByte(); err != nil {

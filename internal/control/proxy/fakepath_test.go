@@ -59,14 +59,16 @@ type fakeData struct {
 	once    sync.Once
 }
 
-func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (dataplane.Data, netip.AddrPort, error) {
+func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (dataplane.Data,
+	netip.AddrPort, error) {
 	p.wait("Open")
 	hole.Listen = netip.AddrPortFrom(hole.Listen.Addr(), 50_000)
 	data, err := p.add(&fakeData{hole: hole, dataTLS: dataTLS})
 	return data, hole.Listen, err
 }
 
-func (p *fakePath) Bridge(_ context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS) (dataplane.Data, error) {
+func (p *fakePath) Bridge(_ context.Context, bridge pinhole.Bridge,
+	dataTLS dataplane.DataTLS) (dataplane.Data, error) {
 	p.wait("Bridge")
 	return p.add(&fakeData{bridge: bridge, dataTLS: dataTLS})
 }

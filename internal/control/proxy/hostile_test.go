@@ -50,7 +50,8 @@ func TestAttackReplyTo227Early(t *testing.T) {
 // Before login nothing is asked of a server, even of one that would answer (security rule 11).
 func TestAttackDataBeforeLogin(t *testing.T) {
 	b := newStage(t).connect()
-	for _, command := range []string{"PASV", "EPSV", "PORT 127,0,0,1,156,64", "EPRT |1|127.0.0.1|40000|", "RETR x", "LIST"} {
+	for _, command := range []string{"PASV", "EPSV", "PORT 127,0,0,1,156,64", "EPRT |1|127.0.0.1|40000|",
+		"RETR x", "LIST"} {
 		b.client.say("%s\r\n", command)
 		b.client.hear("530 log in first")
 	}
@@ -61,7 +62,8 @@ func TestAttackDataBeforeLogin(t *testing.T) {
 
 func TestAttackSpoofed227(t *testing.T) {
 	b := newStage(t).connect().login()
-	for _, address := range []string{"198,51,100,66", "192,168,5,2", "0,0,0,0", "255,255,255,255", "127,0,0,2", "10,0,0,1"} {
+	for _, address := range []string{"198,51,100,66", "192,168,5,2", "0,0,0,0", "255,255,255,255",
+		"127,0,0,2", "10,0,0,1"} {
 		b.client.say("PASV\r\n")
 		b.server.hear("PASV")
 		b.server.say("227 ok (%s,195,80)\r\n", address)
@@ -78,7 +80,8 @@ func TestAttack227PortOfAService(t *testing.T) {
 		b.client.say("PASV\r\n")
 		b.server.hear("PASV")
 		b.server.say("227 ok (127,0,0,1,%d,%d)\r\n", port/256, port%256)
-		b.client.hear(fmt.Sprintf("425 the server offers port %d: data connections go to ports from 1024 on only", port))
+		const refused = "425 the server offers port %d: data connections go to ports from 1024 on only"
+		b.client.hear(fmt.Sprintf(refused, port))
 	}
 	b.quiet()
 	b.wantRefused("port=3")
@@ -87,11 +90,13 @@ func TestAttack227PortOfAService(t *testing.T) {
 func TestAttackPORT(t *testing.T) {
 	for _, mode := range []forward.ServerMode{forward.ServerModeClient, forward.ServerModePassive} {
 		b := newStage(t, func(_ *Proxy, f *forward.Resolved) { f.ServerMode = mode }).connect().login()
-		for _, command := range []string{"PORT 198,51,100,66,156,64", "EPRT |1|198.51.100.66|40000|", "PORT 127,0,0,2,156,64", "PORT 0,0,0,0,156,64"} {
+		for _, command := range []string{"PORT 198,51,100,66,156,64", "EPRT |1|198.51.100.66|40000|",
+			"PORT 127,0,0,2,156,64", "PORT 0,0,0,0,156,64"} {
 			b.client.say("%s\r\n", command)
 			b.client.hear("504 data connections go to your own address, 127.0.0.1, only")
 		}
-		for _, command := range []string{"PORT 127,0,0,1,0,80", "PORT 127,0,0,1,3,255", "EPRT |1|127.0.0.1|22|"} {
+		for _, command := range []string{"PORT 127,0,0,1,0,80", "PORT 127,0,0,1,3,255",
+			"EPRT |1|127.0.0.1|22|"} {
 			b.client.say("%s\r\n", command)
 			b.client.hear("504 data connections go to ports from 1024 on only")
 		}
@@ -103,8 +108,13 @@ func TestAttackPORT(t *testing.T) {
 // A command from the server, or anything that is no reply, ends the session (security rule 9).
 func TestAttackServerSendsNoReply(t *testing.T) {
 	for name, line := range map[string]string{
-		"a command": "PORT 127,0,0,1,0,22\r\n", "HTTP": "HTTP/1.1 200 OK\r\n", "nothing": "\r\n", "NUL": "200 a\x00\r\n",
-		"a line without end": "200 " + strings.Repeat("x", 20_000), "a code that is none": "999 x\r\n", "bytes": "\xff\xfd\x01\r\n",
+		"a command":           "PORT 127,0,0,1,0,22\r\n",
+		"HTTP":                "HTTP/1.1 200 OK\r\n",
+		"nothing":             "\r\n",
+		"NUL":                 "200 a\x00\r\n",
+		"a line without end":  "200 " + strings.Repeat("x", 20_000),
+		"a code that is none": "999 x\r\n",
+		"bytes":               "\xff\xfd\x01\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newStage(t).connect().login()

@@ -1,11 +1,11 @@
-// Package proxy serves the control connections of a forward: it accepts clients, lets them in or rejects them,
-// connects them to the server, and ends sessions whose time is up.
+// Package proxy serves the control connections of a forward: it accepts clients, lets them in or rejects
+// them, connects them to the server, and ends sessions whose time is up.
 //
 // # Locks
 //
-// Proxy.mu guards the list of sessions. It is never held while anybody dials, reads, writes, logs, or asks the
-// data path, and never together with a session's lock. That is why a kernel that does not answer stops one step
-// of one session, and not the clients that come, the watch of timeouts, or an operator's kill.
+// Proxy.mu guards the list of sessions. It is never held while anybody dials, reads, writes, logs, or asks
+// the data path, and never together with a session's lock. That is why a kernel that does not answer stops
+// one step of one session, and not the clients that come, the watch of timeouts, or an operator's kill.
 //
 // # Goroutines
 //
@@ -129,7 +129,8 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 			return fmt.Errorf("proxy: accept on %s: %w", l.Addr(), err)
 		default: // out of descriptors, or the client left already: others may come
 			p.Log.Error("accept", "listen", l.Addr().String(), "err", err,
-				"remedy", "if files are too many: a session has two, raise the limit (LimitNOFILE of the unit, ulimit -n)")
+				"remedy", "if files are too many: a session has two, "+
+					"raise the limit (LimitNOFILE of the unit, ulimit -n)")
 			pause := time.NewTimer(acceptPause)
 			select {
 			case <-drained.Done():
@@ -144,8 +145,10 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session.Session {
 	f := p.Forward()
 	from := remote(client)
-	record := p.Journal.Begin(sessions.Opening{Forward: f.Name, Tracking: f.Tracking, Passive: f.PortsForData(),
-		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr())})
+	record := p.Journal.Begin(sessions.Opening{
+		Forward: f.Name, Tracking: f.Tracking, Passive: f.PortsForData(),
+		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr()),
+	})
 	if kind, reason := p.admit(from, f); kind != dialogue.NotRefused {
 		p.reject(f, client, record, refusal.New(kind, "", reason))
 		return nil
@@ -153,11 +156,11 @@ func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *sessio
 	s, err := p.connect(ctx, drained, client, f, record)
 	if err != nil {
 		defer p.leave(from)
+		why := unreachable(err)
 		if ctx.Err() != nil {
-			p.reject(f, client, record, refusal.New(dialogue.RefusedDrain, verdict.CodeShutDown, session.ShuttingDown))
-			return nil
+			why = refusal.New(dialogue.RefusedDrain, verdict.CodeShutDown, session.ShuttingDown)
 		}
-		p.reject(f, client, record, unreachable(err))
+		p.reject(f, client, record, why)
 		return nil
 	}
 	record.OnKill(s.Kill)

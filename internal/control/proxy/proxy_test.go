@@ -20,9 +20,15 @@ func TestSessionServerDown(t *testing.T) {
 	c.hear("421 cannot reach the server")
 	c.heardAll()
 	b.wantRefused("unreachable=1")
-	if want := b.servers.Addr().String() + ": connect: connection refused"; !strings.Contains(b.logs.String(), want) {
+	if want := b.servers.Addr().String() +
+		": connect: connection refused"; !strings.Contains(b.logs.String(), want) {
 		t.Errorf("log: no %q in it: %s", want, b.logs)
 	}
+}
+
+// others lets only other clients in than those of the test.
+func others(_ *Proxy, f *forward.Resolved) {
+	f.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 }
 
 // Clients that may not come, and those that are too many, are told so.
@@ -40,7 +46,7 @@ func TestSessionLimits(t *testing.T) {
 	c.hear("421 too many sessions, try again later")
 	c.heardAll()
 
-	b = newStage(t, func(_ *Proxy, f *forward.Resolved) { f.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+	b = newStage(t, others)
 	c = b.dial()
 	c.hear("421 this address may not use this gateway")
 	c.heardAll()
@@ -49,7 +55,7 @@ func TestSessionLimits(t *testing.T) {
 
 // What a forward is, is asked with every session: a reload or a name's new address changes it.
 func TestSessionAsksWhatTheForwardIs(t *testing.T) {
-	b := newStage(t, func(_ *Proxy, f *forward.Resolved) { f.Clients = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+	b := newStage(t, others)
 	c := b.dial()
 	c.hear("421 this address may not use this gateway")
 	b.change(func(f *forward.Resolved) { f.Clients = nil })
@@ -68,9 +74,12 @@ func TestSessionTimes(t *testing.T) {
 		want   string
 		kind   string
 	}{
-		"login":               {forward.Limits{Login: short}, func(b *stage) { b.connect() }, "421 no login within 1s", "time=1"},
-		"idle":                {forward.Limits{Idle: short}, func(b *stage) { b.connect().login() }, "421 idle for 1s", "time=1"},
-		"idle with a pinhole": {forward.Limits{Idle: short}, func(b *stage) { b.connect().login().pasv() }, "421 idle for 1s", "time=1"},
+		"login": {forward.Limits{Login: short}, func(b *stage) { b.connect() },
+			"421 no login within 1s", "time=1"},
+		"idle": {forward.Limits{Idle: short}, func(b *stage) { b.connect().login() },
+			"421 idle for 1s", "time=1"},
+		"idle with a pinhole": {forward.Limits{Idle: short}, func(b *stage) { b.connect().login().pasv() },
+			"421 idle for 1s", "time=1"},
 		"no greeting": {forward.Limits{Login: short}, func(b *stage) {
 			b.client = b.dial()
 			b.accept()
@@ -161,19 +170,24 @@ func TestSessionPeerTakesNothing(t *testing.T) {
 			break
 		}
 		b.await("the command", func() bool {
-			return strings.Count(b.logs.String(), "what=SITE") == n || strings.Contains(b.logs.String(), "session ends")
+			return strings.Count(b.logs.String(), "what=SITE") == n ||
+				strings.Contains(b.logs.String(), "session ends")
 		})
 		if _, err := b.server.Write([]byte("200 ok\r\n")); err != nil { // and reads nothing
 			break
 		}
 	}
-	b.await("the end", func() bool { return strings.Contains(b.logs.String(), "the server takes no commands") })
+	b.await("the end", func() bool {
+		return strings.Contains(b.logs.String(),
+			"the server takes no commands")
+	})
 }
 
 // Failed logins are delayed and then end the session; the forward says after how many (RFC 2577 section 4).
 func TestSessionFailedLogins(t *testing.T) {
 	const delay = 30 * time.Millisecond
-	b := newStage(t, limited(forward.Limits{LoginFailures: 3}), func(p *Proxy, _ *forward.Resolved) { p.loginDelay = delay }).connect()
+	b := newStage(t, limited(forward.Limits{LoginFailures: 3}),
+		func(p *Proxy, _ *forward.Resolved) { p.loginDelay = delay }).connect()
 	began := time.Now()
 	b.ask("PASS a", "530 no")
 	b.ask("PASS b", "530 no")
@@ -214,7 +228,10 @@ func TestSessionDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	silent := newPeer(t, c) // has not greeted
-	b.await("the second session", func() bool { return strings.Count(b.logs.String(), "session begins") == 2 })
+	b.await("the second session", func() bool {
+		return strings.Count(b.logs.String(),
+			"session begins") == 2
+	})
 	b.stop()
 	idle.hear("421 the gateway is shutting down")
 	silent.heardAll()

@@ -111,8 +111,10 @@ func TestOriginatedRefused(t *testing.T) {
 			c.ClientAuth = tls.RequireAnyClientCert
 			_ = tls.Server(b.server.TCPConn, c).Handshake()
 		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
-		{"no TLS", func(b *stage) { b.server.say("234 go on\r\nHTTP/1.0 400 what\r\n"); b.server.CloseWrite() },
-			"421 no TLS with the server: explained", "mended", "encryption=1"},
+		{"no TLS", func(b *stage) {
+			b.server.say("234 go on\r\nHTTP/1.0 400 what\r\n")
+			b.server.CloseWrite()
+		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
 		{"data in clear only", func(b *stage) {
 			b.server.say("234 go on\r\n")
 			b.server.encrypt(k, true)
@@ -121,7 +123,8 @@ func TestOriginatedRefused(t *testing.T) {
 			b.server.hear("PROT P")
 			b.server.say("536 no\r\n")
 		}, "421 the server does not encrypt its data connections", "server_data", "encryption=1"},
-		{"gone", func(b *stage) { b.server.CloseWrite() }, "421 the server has closed the connection", "log", "unreachable=1"},
+		{"gone", func(b *stage) { b.server.CloseWrite() }, "421 the server has closed the connection",
+			"log", "unreachable=1"},
 		{"silent", func(*stage) {}, "421 the server does not answer", "implicit", "unreachable=1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,7 +14,6 @@ import (
 
 	"ftpgate/internal/control/conn"
 	"ftpgate/internal/control/upstream"
-	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 )
 
@@ -241,7 +240,7 @@ func TestSessionWithoutPorts(t *testing.T) {
 
 // An active client and a server that must be passive: the gateway connects to both.
 func TestSessionServerModePassive(t *testing.T) {
-	b := newStage(t, func(_ *Proxy, f *forward.Resolved) { f.ServerMode = forward.ServerModePassive }).connect().login()
+	b := newStage(t, serverPassive).connect().login()
 	port := func() {
 		b.client.say("PORT 127,0,0,1,156,64\r\n")
 		b.server.hear("PASV")
@@ -309,7 +308,8 @@ func TestSessionFlood(t *testing.T) {
 func TestSessionSockets(t *testing.T) {
 	client, server := pair(t)
 	for name, c := range map[string]*net.TCPConn{"client": client, "server": server} {
-		for option, level := range map[int]int{unix.SO_KEEPALIVE: unix.SOL_SOCKET, unix.TCP_NODELAY: unix.IPPROTO_TCP} {
+		for option, level := range map[int]int{unix.SO_KEEPALIVE: unix.SOL_SOCKET,
+			unix.TCP_NODELAY: unix.IPPROTO_TCP} {
 			err := onSocket(c, func(fd int) error {
 				if v, err := unix.GetsockoptInt(fd, level, option); err != nil || v == 0 {
 					return fmt.Errorf("option %d is %d, error %w", option, v, err)

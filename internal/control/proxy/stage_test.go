@@ -125,10 +125,14 @@ type setup func(p *Proxy, f *forward.Resolved)
 
 func limited(l forward.Limits) setup { return func(_ *Proxy, f *forward.Resolved) { f.Limits = l } }
 
+// serverPassive has the server listen for all data connections.
+func serverPassive(_ *Proxy, f *forward.Resolved) { f.ServerMode = forward.ServerModePassive }
+
 // newStage starts a proxy.
 func newStage(t *testing.T, setups ...setup) *stage {
 	t.Helper()
-	b := &stage{t: t, path: &fakePath{}, counts: &Counts{}, logs: &logBuffer{}, servers: loopback(t), done: make(chan error, 1)}
+	b := &stage{t: t, path: &fakePath{}, counts: &Counts{}, logs: &logBuffer{}, servers: loopback(t),
+		done: make(chan error, 1)}
 	f := forward.Resolved{Forward: forward.Forward{Name: "test"}}
 	at := b.servers.Addr().(*net.TCPAddr).AddrPort()
 	f.Server4, f.Server.Port = at.Addr(), at.Port()
@@ -268,7 +272,8 @@ func (b *stage) wantRefused(want string) {
 	}
 	for _, w := range strings.Fields(want) {
 		kind, n, _ := strings.Cut(w, "=")
-		if got := fmt.Sprint(strings.Count(b.logs.String(), "level=WARN msg=refused forward=test")); len(strings.Fields(want)) == 1 && got != n {
+		if got := fmt.Sprint(strings.Count(b.logs.String(),
+			"level=WARN msg=refused forward=test")); len(strings.Fields(want)) == 1 && got != n {
 			b.t.Errorf("log: got %s refusals; want %s: %s", got, n, b.logs)
 		}
 		if !strings.Contains(b.logs.String(), "kind="+kind) {

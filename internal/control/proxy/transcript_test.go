@@ -71,11 +71,19 @@ func TestSessionTells(t *testing.T) {
 	b.stop()
 	b.finished()
 	e, text := b.told(j)
-	if missing := in(text, "session: connected to ", "reply: 220 ", "command: USER anna", "reply: 331 password for anna", "command: PASS (not shown)",
-		"reply: 230-(not shown) is your password", "reply: 230 welcome", "command: (unknown command)", "reply: 500 (not shown)",
-		"command: SITE (not shown)", "command: PASV", "reply: 227 ok (10,0,0,1,195,80)", "pinhole: opened by the", "127.0.0.1 may connect to 127.0.0.1:50000",
-		"answer: 227 Entering Passive Mode (127,0,0,1,195,80)", "command: RETR x", "reply: 150 here", "reply: 226 done", "transfer: RETR complete",
-		"command: PORT 10,0,0,1,1,1", "fault: the client's PORT names another address", "answer: 504", "command: QUIT", "reply: 221 bye", "session: ended"); missing != "" {
+	if missing := in(text,
+		"session: connected to ", "reply: 220 ",
+		"command: USER anna", "reply: 331 password for anna",
+		"command: PASS (not shown)", "reply: 230-(not shown) is your password", "reply: 230 welcome",
+		"command: (unknown command)", "reply: 500 (not shown)",
+		"command: SITE (not shown)",
+		"command: PASV", "reply: 227 ok (10,0,0,1,195,80)",
+		"pinhole: opened by the", "127.0.0.1 may connect to 127.0.0.1:50000",
+		"answer: 227 Entering Passive Mode (127,0,0,1,195,80)",
+		"command: RETR x", "reply: 150 here", "reply: 226 done", "transfer: RETR complete",
+		"command: PORT 10,0,0,1,1,1", "fault: the client's PORT names another address", "answer: 504",
+		"command: QUIT", "reply: 221 bye", "session: ended",
+	); missing != "" {
 		t.Errorf("no %q, or not in order, in\n%s", missing, text)
 	}
 	for _, secret := range []string{"hunt"} {
@@ -83,10 +91,12 @@ func TestSessionTells(t *testing.T) {
 			t.Errorf("%s is told:\n%s", secret, text)
 		}
 	}
-	if e.User != "anna" || e.Totals.Transfers != 1 || e.Mode != "PASV" || e.State != sessions.StateEnded || e.Verdict.Code != verdict.CodeThirdParty {
+	if e.User != "anna" || e.Totals.Transfers != 1 || e.Mode != "PASV" || e.State != sessions.StateEnded ||
+		e.Verdict.Code != verdict.CodeThirdParty {
 		t.Errorf("got %+v", e.Session)
 	}
-	if len(finished) != 1 || finished[0].Verb != "RETR" || finished[0].File != "x" || finished[0].Type != "I" || !finished[0].Complete {
+	if len(finished) != 1 || finished[0].Verb != "RETR" || finished[0].File != "x" ||
+		finished[0].Type != "I" || !finished[0].Complete {
 		t.Errorf("got %+v; want one transfer", finished)
 	}
 }
@@ -98,7 +108,8 @@ var failings = []struct {
 	do    func(*stage)
 	code  verdict.Code
 }{
-	{"login", nil, func(b *stage) { b.connect().ask("USER x", "331 go on").ask("PASS x", "530 no") }, verdict.CodeLogin},
+	{"login", nil, func(b *stage) { b.connect().ask("USER x", "331 go on").ask("PASS x", "530 no") },
+		verdict.CodeLogin},
 	{"PASV refused", nil, func(b *stage) {
 		b.connect().login().client.say("PASV\r\n")
 		b.server.hear("PASV")

@@ -22,7 +22,8 @@ func TestSessionKnowsBetter(t *testing.T) {
 	close(data.done)
 	b.server.say("426-what\r\n426 happened?\r\n")
 	b.client.hear("522 no TLS")
-	if log := b.logs.String(); !strings.Contains(log, `remedy="mend it"`) || !strings.Contains(log, "bad alert") {
+	if log := b.logs.String(); !strings.Contains(log, `remedy="mend it"`) ||
+		!strings.Contains(log, "bad alert") {
 		t.Errorf("log: got no cause and remedy: %s", log)
 	}
 	data = b.transfer()
@@ -43,7 +44,8 @@ func TestSessionRefusedBeforeTransfer(t *testing.T) {
 	b.ask("QUIT", "221 bye")
 	b.client.heardAll()
 	b.wantRefused("broken_transfer=1")
-	if log := b.logs.String(); !strings.Contains(log, `reason="no TLS"`) || !strings.Contains(log, `remedy="mend it"`) {
+	if log := b.logs.String(); !strings.Contains(log, `reason="no TLS"`) ||
+		!strings.Contains(log, `remedy="mend it"`) {
 		t.Errorf("log: got no reason and remedy: %s", log)
 	}
 }

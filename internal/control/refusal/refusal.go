@@ -96,9 +96,9 @@ type Teller struct {
 	Count func(kind dialogue.RefusalKind) // must not block
 }
 
-// Tell records, counts and logs a refusal; who says in the log whom it is about. It records no broken transfer:
-// the record has that from the data connection. A refusal of the kind NotRefused is the server's own, or an end
-// that refuses nothing: Tell only records it, if it has a code.
+// Tell records, counts and logs a refusal; who says in the log whom it is about. It records no broken
+// transfer: the record has that from the data connection. A refusal of the kind NotRefused is the server's
+// own, or an end that refuses nothing: Tell only records it, if it has a code.
 func (t Teller) Tell(record *sessions.Record, r Refusal, who func() []slog.Attr) {
 	if r.Kind != dialogue.RefusedTransfer && (r.Kind != dialogue.NotRefused || r.Code != "") {
 		record.Refuse(r.Fault())

@@ -39,13 +39,19 @@ func TestFault(t *testing.T) {
 		r    Refusal
 		want verdict.Fault
 	}{
-		"the kind's code": {New(dialogue.RefusedPort, "", "no"), verdict.Fault{Code: verdict.CodeLowPort, Said: "no"}},
-		"a code":          {New(dialogue.RefusedPort, verdict.CodeServerLowPort, "no"), verdict.Fault{Code: verdict.CodeServerLowPort, Said: "no"}},
-		"the data path's": {OfData(judged), verdict.Fault{Code: verdict.CodeReuse, Said: "no TLS", Remedy: "mend it", At: at, Err: "not resumed"}},
-		"not the path's":  {OfData(errors.New("reset")), verdict.Fault{Code: verdict.CodeDataReset, Err: "reset"}},
-		"login":           {login, verdict.Fault{Code: verdict.CodeLogin, Said: "530 no"}},
-		"the last login":  {fatalLogin, verdict.Fault{Code: verdict.CodeLogin, Said: "login failed", Fatal: true}},
-		"nothing twice":   {same, verdict.Fault{Code: verdict.CodeServerUnreachable, Said: "the server does not answer"}},
+		"the kind's code": {New(dialogue.RefusedPort, "", "no"),
+			verdict.Fault{Code: verdict.CodeLowPort, Said: "no"}},
+		"a code": {New(dialogue.RefusedPort, verdict.CodeServerLowPort, "no"),
+			verdict.Fault{Code: verdict.CodeServerLowPort, Said: "no"}},
+		"the data path's": {OfData(judged), verdict.Fault{Code: verdict.CodeReuse, Said: "no TLS",
+			Remedy: "mend it", At: at, Err: "not resumed"}},
+		"not the path's": {OfData(errors.New("reset")),
+			verdict.Fault{Code: verdict.CodeDataReset, Err: "reset"}},
+		"login": {login, verdict.Fault{Code: verdict.CodeLogin, Said: "530 no"}},
+		"the last login": {fatalLogin, verdict.Fault{Code: verdict.CodeLogin, Said: "login failed",
+			Fatal: true}},
+		"nothing twice": {same, verdict.Fault{Code: verdict.CodeServerUnreachable,
+			Said: "the server does not answer"}},
 	} {
 		if got := tt.r.Fault(); got != tt.want {
 			t.Errorf("%s: got %+v; want %+v", name, got, tt.want)
@@ -63,10 +69,13 @@ func TestTell(t *testing.T) {
 		counted  bool
 		logged   string
 	}{
-		"a refusal":         {withRemedy, verdict.CodeThirdParty, true, `level=WARN msg=refused who=me kind=address reason="not yours" remedy="mend it" err=cause`},
-		"a broken transfer": {OfData(errors.New("reset")), verdict.CodeFine, true, `kind=broken_transfer reason="" err=reset`},
-		"the server's":      {New(dialogue.NotRefused, verdict.CodeServerRefusedPASV, "500 no"), verdict.CodeServerRefusedPASV, false, ""},
-		"nothing":           {Refusal{}, verdict.CodeFine, false, ""},
+		"a refusal": {withRemedy, verdict.CodeThirdParty, true,
+			`level=WARN msg=refused who=me kind=address reason="not yours" remedy="mend it" err=cause`},
+		"a broken transfer": {OfData(errors.New("reset")), verdict.CodeFine, true,
+			`kind=broken_transfer reason="" err=reset`},
+		"the server's": {New(dialogue.NotRefused, verdict.CodeServerRefusedPASV, "500 no"),
+			verdict.CodeServerRefusedPASV, false, ""},
+		"nothing": {Refusal{}, verdict.CodeFine, false, ""},
 	} {
 		var logged bytes.Buffer
 		var counted []dialogue.RefusalKind

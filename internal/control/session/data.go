@@ -15,7 +15,8 @@ import (
 var errAborted = errors.New("aborted by the client")
 
 // errNotResumed is why a server most probably takes no data.
-var errNotResumed = errors.New("the server has not resumed the TLS session of its control connection on the data connection")
+var errNotResumed = errors.New("the server has not resumed the TLS session of its control connection " +
+	"on the data connection")
 
 // errNoData says that there is no pinhole to arm: a bug of the dialogue.
 var errNoData = errors.New("there is no pinhole")

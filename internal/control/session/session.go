@@ -1,13 +1,13 @@
-// Package session is one FTP session: it reads and writes the lines of both control connections, carries out
-// what the dialogue asks for, and writes the session's record. What a line means is decided by package dialogue;
-// a data path, which the caller brings, carries the data.
+// Package session is one FTP session: it reads and writes the lines of both control connections, carries
+// out what the dialogue asks for, and writes the session's record. What a line means is decided by package
+// dialogue; a data path, which the caller brings, carries the data.
 //
 // # Locks
 //
-// A session's state has a lock, which is held for a moment only: never while anybody dials, reads, writes, logs
-// or asks the data path. What takes long belongs to the one reader that has the turn (see phase), which needs no
-// lock. That is why a kernel that does not answer stops one step of one session, and neither Kill nor
-// CheckTimeouts wait for it. No other lock is taken while this one is held.
+// A session's state has a lock, which is held for a moment only: never while anybody dials, reads, writes,
+// logs or asks the data path. What takes long belongs to the one reader that has the turn (see phase),
+// which needs no lock. That is why a kernel that does not answer stops one step of one session, and neither
+// Kill nor CheckTimeouts wait for it. No other lock is taken while this one is held.
 package session
 
 import (
@@ -56,7 +56,7 @@ type Session struct {
 	limits         forward.Limits
 	client, server *conn.Control
 	ctx            context.Context   // of data connections
-	secured        *upstream.Secured // the server's side, if it has TLS and its lines are not taken yet; else nil
+	secured        *upstream.Secured // with TLS to the server, until its greeting is handled; else nil
 	began          time.Time
 
 	state
@@ -88,9 +88,9 @@ const (
 	maxReplyBytes = 64 << 20
 )
 
-// New joins two connections, and owns them from now on; after an error it does not. The context is that of data
-// connections. secured is what was said with the server already; nil: nothing. The caller starts ReadClient and
-// ReadServer, each in a goroutine of its own, and waits for both.
+// New joins two connections, and owns them from now on; after an error it does not. The context is that of
+// data connections. secured is what was said with the server already; nil: nothing. The caller starts
+// ReadClient and ReadServer, each in a goroutine of its own, and waits for both.
 func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.Resolved,
 	secured *upstream.Secured, record *sessions.Record) (*Session, error) {
 	s := &Session{
@@ -118,7 +118,8 @@ func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.
 		Server:    remote(server),
 		Announced: f.AdvertisedTo(remote(client)),
 	}, config)
-	s.dataTLS.ClientCloseNotifyOptional, s.dataTLS.ServerCloseNotifyOptional = f.TLS.ClientUnshut, f.TLS.ServerUnshut
+	s.dataTLS.ClientCloseNotifyOptional = f.TLS.ClientUnshut
+	s.dataTLS.ServerCloseNotifyOptional = f.TLS.ServerUnshut
 	if secured != nil {
 		s.dataTLS.Server = secured.Data
 	}
@@ -336,7 +337,8 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 // line of the server's came just when the client began with TLS.
 func (s *Session) leaveLines(err error) {
 	if err == nil {
-		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther, "the server begins in plain text, and the client with TLS"))
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther,
+			"the server begins in plain text, and the client with TLS"))
 		s.terminate(refusal.Refusal{})
 	}
 	s.mu.Lock()
@@ -344,17 +346,21 @@ func (s *Session) leaveLines(err error) {
 	s.stopServerReader()
 }
 
+// serverBroken is the reason for a client whose server's connection fails.
+const serverBroken = "the connection to the server is broken"
+
 // serverFailed ends the session for what is wrong with the server's stream. closing says that the server has
 // told the client why.
 func (s *Session) serverFailed(err error, closing bool) {
+	const notFTP, left = "the server's answer is not FTP", "the server has closed the connection"
 	switch {
 	case closing:
 		s.terminate(refusal.Refusal{})
 	case badLine(err):
-		s.terminate(refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, "the server's answer is not FTP"))
+		s.terminate(refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, notFTP))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the server has closed the connection"))
+		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, left))
 	default:
-		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the connection to the server is broken"))
+		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, serverBroken))
 	}
 }

@@ -16,8 +16,10 @@ import (
 func newSession(t *testing.T) *Session {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	env := &Env{Log: log, Teller: refusal.Teller{Log: log, Count: func(dialogue.RefusalKind) {}}, WriteTime: WriteTime}
-	s, err := New(t.Context(), env, &conn.Control{TCPConn: dial(t)}, &conn.Control{TCPConn: dial(t)}, forward.Resolved{}, nil, nil)
+	env := &Env{Log: log, Teller: refusal.Teller{Log: log, Count: func(dialogue.RefusalKind) {}},
+		WriteTime: WriteTime}
+	s, err := New(t.Context(), env, &conn.Control{TCPConn: dial(t)}, &conn.Control{TCPConn: dial(t)},
+		forward.Resolved{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

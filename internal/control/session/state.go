@@ -26,7 +26,7 @@ const (
 	reading     phase = iota // both ends are read, and nobody carries out a step
 	working                  // a reader carries out a step; lines of both ends wait
 	delaying                 // working, and the answer to a failed login is delayed
-	delivering               // working, and the last reply of a transfer waits for the data; ABOR cancels that
+	delivering               // working, and the last reply of a transfer waits for its data, or for ABOR
 	switching                // the client's connection goes to TLS or back; lines of both ends wait
 	stopping                 // the session is to be passed through; the server's reader still reads lines
 	passthrough              // bytes go through unread, in both directions

@@ -27,14 +27,20 @@ func TestPhases(t *testing.T) {
 		steps []func(*state)
 		want  []phase
 	}{
-		"a step":          {[]func(*state){takeTurn, endTurn}, []phase{working, reading}},
-		"a login":         {[]func(*state){takeTurn, pause(delaying), resume, endTurn}, []phase{working, delaying, working, reading}},
-		"a transfer":      {[]func(*state){takeTurn, pause(delivering), resume, endTurn}, []phase{working, delivering, working, reading}},
-		"AUTH":            {[]func(*state){takeTurn, set(dialogue.Encrypt), endTurn, finish}, []phase{working, switching, switching, reading}},
-		"pass through":    {[]func(*state){takeTurn, set(dialogue.Passthrough), endTurn, stop, half, half}, []phase{working, stopping, stopping, passthrough, halfEnded, halfEnded}},
+		"a step": {[]func(*state){takeTurn, endTurn}, []phase{working, reading}},
+		"a login": {[]func(*state){takeTurn, pause(delaying), resume, endTurn},
+			[]phase{working, delaying, working, reading}},
+		"a transfer": {[]func(*state){takeTurn, pause(delivering), resume, endTurn},
+			[]phase{working, delivering, working, reading}},
+		"AUTH": {[]func(*state){takeTurn, set(dialogue.Encrypt), endTurn, finish},
+			[]phase{working, switching, switching, reading}},
+		"pass through": {[]func(*state){takeTurn, set(dialogue.Passthrough), endTurn, stop, half, half},
+			[]phase{working, stopping, stopping, passthrough, halfEnded, halfEnded}},
 		"half, too early": {[]func(*state){half, stop}, []phase{reading, reading}},
-		"the end in a step": {[]func(*state){takeTurn, end, endTurn, pause(delivering), resume, set(dialogue.Encrypt), finish, stop, half},
-			[]phase{working, terminated, terminated, terminated, terminated, terminated, terminated, terminated, terminated}},
+		"the end in a step": {[]func(*state){takeTurn, end, endTurn, pause(delivering), resume,
+			set(dialogue.Encrypt), finish, stop, half},
+			[]phase{working, terminated, terminated, terminated, terminated, terminated, terminated,
+				terminated, terminated}},
 	} {
 		var s state
 		s.init(reading)

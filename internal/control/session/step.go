@@ -117,7 +117,7 @@ func (s *Session) send(c *conn.Control, f func() error) {
 	case c == s.client:
 		s.terminate(refusal.Refusal{})
 	default:
-		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the connection to the server is broken"))
+		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, serverBroken))
 	}
 }
 

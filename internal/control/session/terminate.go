@@ -43,7 +43,7 @@ func (s *Session) endFor(r refusal.Refusal) {
 func (s *Session) endWith(e ending) {
 	switch before := s.end(e); {
 	case before == terminated:
-	case before == switching, before.inPassthrough(): // handshakes and passthrough write while nobody has the turn
+	case before == switching, before.inPassthrough(): // which write while nobody has the turn
 		s.client.Interrupt()
 		s.server.Interrupt()
 	default:

@@ -64,16 +64,19 @@ func (s *Session) checkWrite(now time.Time) time.Time {
 // due returns when the session's time is up if nothing happens, and the reason then.
 func (s *Session) due() (time.Time, refusal.Refusal) {
 	d := s.dialogue
+	const silent = "the server does not answer"
 	login, idle := s.loginFrom.Add(s.limits.Login), s.lastLine.Add(s.limits.Idle)
 	switch {
 	case !d.Greeted():
-		return login, refusal.New(dialogue.RefusedServer, verdict.CodeServerSilent, "the server does not answer")
+		return login, refusal.New(dialogue.RefusedServer, verdict.CodeServerSilent, silent)
 	case !d.LoggedIn():
-		return login, refusal.New(dialogue.RefusedTime, verdict.CodeLoginTime, fmt.Sprintf("no login within %s", s.limits.Login))
+		reason := fmt.Sprintf("no login within %s", s.limits.Login)
+		return login, refusal.New(dialogue.RefusedTime, verdict.CodeLoginTime, reason)
 	case d.AwaitsReply():
-		return idle, refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, "the server does not answer")
+		return idle, refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, silent)
 	}
-	return idle, refusal.New(dialogue.RefusedTime, verdict.CodeIdle, fmt.Sprintf("idle for %s", s.limits.Idle))
+	reason := fmt.Sprintf("idle for %s", s.limits.Idle)
+	return idle, refusal.New(dialogue.RefusedTime, verdict.CodeIdle, reason)
 }
 
 // timedOut reports whether an error is a deadline that has passed.

@@ -44,11 +44,11 @@ type lastExchange struct {
 
 // knownVerbs are the verbs in the RFCs (RFC 5797 section 3), sorted: a log names no others.
 var knownVerbs = []string{
-	"ABOR", "ACCT", "ADAT", "ALGS", "ALLO", "APPE", "AUTH", "CCC", "CDUP", "CONF", "CWD", "DELE", "ENC", "EPRT",
-	"EPSV", "FEAT", "HELP", "HOST", "LANG", "LIST", "LPRT", "LPSV", "MDTM", "MIC", "MKD", "MLSD", "MLST", "MODE",
-	"NLST", "NOOP", "OPTS", "PASS", "PASV", "PBSZ", "PORT", "PROT", "PWD", "QUIT", "REIN", "REST", "RETR", "RMD",
-	"RNFR", "RNTO", "SITE", "SIZE", "SMNT", "STAT", "STOR", "STOU", "STRU", "SYST", "TYPE", "USER", "XCUP", "XCWD",
-	"XMKD", "XPWD", "XRMD",
+	"ABOR", "ACCT", "ADAT", "ALGS", "ALLO", "APPE", "AUTH", "CCC", "CDUP", "CONF", "CWD", "DELE", "ENC",
+	"EPRT", "EPSV", "FEAT", "HELP", "HOST", "LANG", "LIST", "LPRT", "LPSV", "MDTM", "MIC", "MKD", "MLSD",
+	"MLST", "MODE", "NLST", "NOOP", "OPTS", "PASS", "PASV", "PBSZ", "PORT", "PROT", "PWD", "QUIT", "REIN",
+	"REST", "RETR", "RMD", "RNFR", "RNTO", "SITE", "SIZE", "SMNT", "STAT", "STOR", "STOU", "STRU", "SYST",
+	"TYPE", "USER", "XCUP", "XCWD", "XMKD", "XPWD", "XRMD",
 }
 
 // Known reports whether a verb stands in the RFCs.
@@ -200,12 +200,16 @@ func (m meter) Progress() sessions.Progress {
 
 // Opened records a pinhole.
 func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
-	t.agreed(at, data, hole.TLS, sessions.Data{From: hole.From, At: hole.Listen, To: hole.Target, As: hole.SourceIP, Active: hole.Active})
+	t.agreed(at, data, hole.TLS, sessions.Data{
+		From: hole.From, At: hole.Listen, To: hole.Target, As: hole.SourceIP, Active: hole.Active,
+	})
 }
 
 // Bridged records a data connection that the gateway opens to both ends.
 func (t *Transcript) Bridged(at time.Time, data dataplane.Data, b pinhole.Bridge) {
-	t.agreed(at, data, b.TLS, sessions.Data{From: b.Client.Target.Addr(), To: b.Server.Target, As: b.Server.SourceIP})
+	t.agreed(at, data, b.TLS, sessions.Data{
+		From: b.Client.Target.Addr(), To: b.Server.Target, As: b.Server.SourceIP,
+	})
 }
 
 // agreed records a data connection, with TLS on these legs.

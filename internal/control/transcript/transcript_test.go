@@ -42,14 +42,20 @@ func TestTranscript(t *testing.T) {
 		exchange exchange
 		want     string
 	}{
-		"a command":           {exchange{"CWD a b", []string{"250 ok"}}, "command: CWD a b\nreply: 250 ok\n"},
-		"a password":          {exchange{"PASS hunter2", []string{"230 hunter2 it is"}}, "command: PASS (not shown)\nreply: 230 (not shown) it is\n"},
-		"SITE":                {exchange{"SITE PSWD hunter2", []string{"200 now hunter2"}}, "command: SITE (not shown)\nreply: 200 (not shown)\n"},
-		"an unknown command":  {exchange{"hunter two", []string{"500 hunter?"}}, "command: (unknown command)\nreply: 500 (not shown)\n"},
-		"no command":          {exchange{"hunter2", []string{"500 hunter2?"}}, "command: (no command)\nreply: 500 (not shown)\n"},
-		"first and last line": {exchange{"FEAT", []string{"211-a", "b", "211 c"}}, "command: FEAT\nreply: 211-a\nreply: 211 c\n"},
-		"no reply":            {exchange{"NOOP", []string{"HTTP/1.1 hunter"}}, "command: NOOP\nreply: (a line that is no reply)\n"},
-		"bytes":               {exchange{"NOOP", []string{"200 \xff"}}, "command: NOOP\nreply: 200 ?\n"},
+		"a command": {exchange{"CWD a b", []string{"250 ok"}}, "command: CWD a b\nreply: 250 ok\n"},
+		"a password": {exchange{"PASS hunter2", []string{"230 hunter2 it is"}},
+			"command: PASS (not shown)\nreply: 230 (not shown) it is\n"},
+		"SITE": {exchange{"SITE PSWD hunter2", []string{"200 now hunter2"}},
+			"command: SITE (not shown)\nreply: 200 (not shown)\n"},
+		"an unknown command": {exchange{"hunter two", []string{"500 hunter?"}},
+			"command: (unknown command)\nreply: 500 (not shown)\n"},
+		"no command": {exchange{"hunter2", []string{"500 hunter2?"}},
+			"command: (no command)\nreply: 500 (not shown)\n"},
+		"first and last line": {exchange{"FEAT", []string{"211-a", "b", "211 c"}},
+			"command: FEAT\nreply: 211-a\nreply: 211 c\n"},
+		"no reply": {exchange{"NOOP", []string{"HTTP/1.1 hunter"}},
+			"command: NOOP\nreply: (a line that is no reply)\n"},
+		"bytes": {exchange{"NOOP", []string{"200 \xff"}}, "command: NOOP\nreply: 200 ?\n"},
 	} {
 		if got := told(tt.exchange); got != tt.want {
 			t.Errorf("%s: got\n%swant\n%s", name, got, tt.want)
@@ -76,7 +82,8 @@ func TestTranscriptSteps(t *testing.T) {
 	for _, ev := range explained.Events {
 		kinds = append(kinds, fmt.Sprintf("%s %.4s", ev.Kind, ev.Text))
 	}
-	if got, want := strings.Join(kinds, ", "), "command EPSV, ask PASV, reply 227 , answer 229 , command PASV"; got != want {
+	if got, want := strings.Join(kinds,
+		", "), "command EPSV, ask PASV, reply 227 , answer 229 , command PASV"; got != want {
 		t.Errorf("got %s; want %s", got, want)
 	}
 	if got := tr.Verb(); got != "PASV" {
@@ -85,7 +92,8 @@ func TestTranscriptSteps(t *testing.T) {
 }
 
 func TestKnown(t *testing.T) {
-	for verb, want := range map[string]bool{"ABOR": true, "XRMD": true, "RETR": true, "HUNTER": false, "": false, "retr": false} {
+	for verb, want := range map[string]bool{"ABOR": true, "XRMD": true, "RETR": true, "HUNTER": false,
+		"": false, "retr": false} {
 		if got := Known(verb); got != want {
 			t.Errorf("%q: got %t; want %t", verb, got, want)
 		}

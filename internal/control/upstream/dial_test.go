@@ -33,11 +33,13 @@ func TestAddresses(t *testing.T) {
 		client  string
 		want    string
 	}{
-		"IPv4 client": {"2001:db8::1 2001:db8::2 2001:db8::3 203.0.113.1 203.0.113.2", forward.Resolved{}, "192.168.5.1",
+		"IPv4 client": {"2001:db8::1 2001:db8::2 2001:db8::3 203.0.113.1 203.0.113.2", forward.Resolved{},
+			"192.168.5.1",
 			"203.0.113.1:21 [2001:db8::1]:21 203.0.113.2:21 [2001:db8::2]:21 [2001:db8::3]:21"},
 		"IPv6 client": {"203.0.113.1 203.0.113.2 2001:db8::1", forward.Resolved{}, "2001:db8:5::1",
 			"[2001:db8::1]:21 203.0.113.1:21 203.0.113.2:21"},
-		"one of each": {"", forward.Resolved{Server4: addrs("203.0.113.1")[0], Server6: addrs("2001:db8::1")[0]}, "2001:db8:5::1",
+		"one of each": {"", forward.Resolved{Server4: addrs("203.0.113.1")[0],
+			Server6: addrs("2001:db8::1")[0]}, "2001:db8:5::1",
 			"[2001:db8::1]:21 203.0.113.1:21"},
 		"one":  {"", forward.Resolved{Server4: addrs("203.0.113.1")[0]}, "2001:db8:5::1", "203.0.113.1:21"},
 		"none": {"", forward.Resolved{}, "2001:db8:5::1", ""},
@@ -121,19 +123,23 @@ func TestDialFirst(t *testing.T) {
 			"10.0.0.1@0s 10.0.0.2@250ms", "10.0.0.2", 270 * time.Millisecond,
 		},
 		"one that refuses": {
-			map[string]behaviour{"10.0.0.1": {10 * time.Millisecond, refused}, "10.0.0.2": {after: 20 * time.Millisecond}},
+			map[string]behaviour{"10.0.0.1": {10 * time.Millisecond, refused},
+				"10.0.0.2": {after: 20 * time.Millisecond}},
 			"10.0.0.1@0s 10.0.0.2@10ms", "10.0.0.2", 30 * time.Millisecond,
 		},
 		"a slow one wins yet": {
-			map[string]behaviour{"10.0.0.1": {after: 400 * time.Millisecond}, "10.0.0.2": {after: time.Hour}, "10.0.0.3": {after: time.Hour}},
+			map[string]behaviour{"10.0.0.1": {after: 400 * time.Millisecond},
+				"10.0.0.2": {after: time.Hour}, "10.0.0.3": {after: time.Hour}},
 			"10.0.0.1@0s 10.0.0.2@250ms", "10.0.0.1", 400 * time.Millisecond,
 		},
 		"two at once": {
-			map[string]behaviour{"10.0.0.1": {after: 300 * time.Millisecond}, "10.0.0.2": {after: 50 * time.Millisecond}},
+			map[string]behaviour{"10.0.0.1": {after: 300 * time.Millisecond},
+				"10.0.0.2": {after: 50 * time.Millisecond}},
 			"10.0.0.1@0s 10.0.0.2@250ms", "10.0.0.1 or 10.0.0.2", 300 * time.Millisecond,
 		},
 		"none": {
-			map[string]behaviour{"10.0.0.1": {0, refused}, "10.0.0.2": {after: time.Hour}, "10.0.0.3": {0, refused}},
+			map[string]behaviour{"10.0.0.1": {0, refused}, "10.0.0.2": {after: time.Hour},
+				"10.0.0.3": {0, refused}},
 			"10.0.0.1@0s 10.0.0.2@0s 10.0.0.3@250ms", "", 10 * time.Second,
 		},
 	} {
@@ -191,13 +197,17 @@ func TestDialFirstSaysWhy(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		_, err := dialFirst(ctx, n.dial, []netip.AddrPort{
-			netip.MustParseAddrPort("10.0.0.1:21"), netip.MustParseAddrPort("10.0.0.2:21"), netip.MustParseAddrPort("10.0.0.3:21"),
+			netip.MustParseAddrPort("10.0.0.1:21"),
+			netip.MustParseAddrPort("10.0.0.2:21"),
+			netip.MustParseAddrPort("10.0.0.3:21"),
 		})
-		want := "10.0.0.1:21: connection refused; 10.0.0.2:21: context deadline exceeded; 10.0.0.3:21: not tried: the time was up"
+		want := "10.0.0.1:21: connection refused; 10.0.0.2:21: context deadline exceeded; " +
+			"10.0.0.3:21: not tried: the time was up"
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v; want %s", err, want)
 		}
-		if _, err := dialFirst(t.Context(), n.dial, nil); err == nil || err.Error() != "the server's name has no address" {
+		if _, err := dialFirst(t.Context(), n.dial, nil); err == nil ||
+			err.Error() != "the server's name has no address" {
 			t.Errorf("no address: got %v", err)
 		}
 	})

@@ -63,7 +63,9 @@ func BeginTLS(ctx context.Context, c *conn.Control, f forward.Resolved, keys Key
 	_ = c.SetDeadline(time.Now().Add(f.Limits.OrDefault().Login))
 	stop := context.AfterFunc(ctx, c.Interrupt)
 	defer stop()
-	setup := &serverTLSSetup{conn: c, lines: ftp.NewLineReader(c, 0), keys: keys, handshake: f.Limits.OrDefault().Dial}
+	setup := &serverTLSSetup{
+		conn: c, lines: ftp.NewLineReader(c, 0), keys: keys, handshake: f.Limits.OrDefault().Dial,
+	}
 	s := &Secured{Lines: setup.lines, Data: data}
 	if f.TLS.ServerClear {
 		s.Data = nil
@@ -97,7 +99,8 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 		return nil, err
 	}
 	if reply.Code/100 != 2 {
-		return nil, refused(dialogue.RefusedServer, verdict.CodeServerTurnedAway, "the server takes no sessions now",
+		return nil, refused(dialogue.RefusedServer, verdict.CodeServerTurnedAway,
+			"the server takes no sessions now",
 			"the server greets with %d: its own log says why", reply.Code)
 	}
 	if greeting, err = reply.AppendTo(nil); err != nil {
@@ -107,7 +110,8 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 		if code, err := s.ask("AUTH TLS"); err != nil {
 			return nil, err
 		} else if code != 234 {
-			return nil, refused(dialogue.RefusedSecurity, verdict.CodeServerNoTLS, "the server does not encrypt its sessions",
+			return nil, refused(dialogue.RefusedSecurity, verdict.CodeServerNoTLS,
+				"the server does not encrypt its sessions",
 				"the server answers AUTH TLS with %d: switch on its explicit FTPS; "+
 					"one that begins with TLS (port 990) wants tls.server = \"implicit\"", code)
 		}
@@ -120,7 +124,8 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 
 // refused is the error for a server that said no.
 func refused(kind dialogue.RefusalKind, code verdict.Code, reason, remedy string, answer int) *Error {
-	return &Error{Refusal: dialogue.Refusal{Kind: kind, Code: code, Reason: reason, Remedy: fmt.Sprintf(remedy, answer)}}
+	remedy = fmt.Sprintf(remedy, answer)
+	return &Error{Refusal: dialogue.Refusal{Kind: kind, Code: code, Reason: reason, Remedy: remedy}}
 }
 
 // protect agrees upon whether data connections are TLS.
@@ -133,17 +138,21 @@ func (s *serverTLSSetup) protect(t forward.TLS) error {
 		return err
 	}
 	code, err := s.ask(prot)
+	beginsClear := t.Server == forward.ServerTLSRequired // explicit TLS begins with PROT C
 	switch {
 	case err != nil:
 		return err
-	case code/100 == 2, t.ServerClear && t.Server == forward.ServerTLSRequired && code/10 == 50: // C is how it begins
+	case code/100 == 2, t.ServerClear && beginsClear && code/10 == 50:
 		return nil
 	case t.ServerClear:
-		return refused(dialogue.RefusedSecurity, verdict.CodeServerTLS, "the server wants its data connections encrypted",
+		return refused(dialogue.RefusedSecurity, verdict.CodeServerTLS,
+			"the server wants its data connections encrypted",
 			"the server answers PROT C with %d: leave server_data = \"clear\" out", code)
 	}
-	return refused(dialogue.RefusedSecurity, verdict.CodeServerNoTLS, "the server does not encrypt its data connections",
-		"the server answers PROT P with %d: have it encrypt data, or give the forward server_data = \"clear\"", code)
+	return refused(dialogue.RefusedSecurity, verdict.CodeServerNoTLS,
+		"the server does not encrypt its data connections",
+		"the server answers PROT P with %d: have it encrypt data, "+
+			"or give the forward server_data = \"clear\"", code)
 }
 
 // encrypt does the handshake. It drops what the server sent in plain text behind its yes.
@@ -191,18 +200,22 @@ func (s *serverTLSSetup) reply() (ftp.Reply, error) {
 // lost is the error for a server that answers no more, or not in FTP.
 func (s *serverTLSSetup) lost(err error) *Error {
 	remote, isRemote := errors.AsType[*net.OpError](err)
-	if isRemote && remote.Op == "remote error" { // with TLS 1.3 a server refuses our certificate after the handshake
+	if isRemote && remote.Op == "remote error" { // TLS 1.3: the server refuses our certificate only now
 		return s.noTLS(err)
 	}
 	e := &Error{Err: err, Refusal: dialogue.Refusal{
-		Kind: dialogue.RefusedServer, Code: verdict.CodeServerBadReply, Reason: "the server's answer is not FTP",
-		Remedy: "see what listens there: a server that begins with TLS (port 990) wants tls.server = \"implicit\"",
+		Kind:   dialogue.RefusedServer,
+		Code:   verdict.CodeServerBadReply,
+		Reason: "the server's answer is not FTP",
+		Remedy: "see what listens there: a server that begins with TLS (port 990) " +
+			"wants tls.server = \"implicit\"",
 	}}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		e.Code, e.Reason = verdict.CodeServerSilent, "the server does not answer"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		e.Code, e.Reason, e.Remedy = verdict.CodeServerLeft, "the server has closed the connection", "its own log says why"
+		e.Code, e.Reason = verdict.CodeServerLeft, "the server has closed the connection"
+		e.Remedy = "its own log says why"
 	}
 	return e
 }

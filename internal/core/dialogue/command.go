@@ -11,7 +11,7 @@ import (
 func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 	refuseOptions(s, line.Telnet)
 	switch {
-	case len(line.Telnet) > 0 && len(line.Text) == 0: // Telnet's own, like a NOP that keeps the connection alive
+	case len(line.Telnet) > 0 && len(line.Text) == 0: // such as a NOP that keeps the connection alive
 	case line.IsReply:
 		s.end(RefusedLine, "a client sends commands, not replies")
 	case line.Command.Verb == "":
@@ -63,7 +63,8 @@ func (d *Dialogue) handle(s *Step, line ftp.ClientLine) bool {
 		if d.config.TLS.Server == forward.ServerTLSOff {
 			return false
 		}
-		s.refuse(RefusedCommand, 502, "REIN is not possible over an encrypted connection to the server: connect again")
+		s.refuse(RefusedCommand, 502,
+			"REIN is not possible over an encrypted connection to the server: connect again")
 	case "CPSV", "SSCN":
 		s.refuse(RefusedSecurity, 502, "%s is for encrypted transfers between servers", c.Verb)
 	case "ALGS":

@@ -88,7 +88,8 @@ func New(addrs Addresses, config Config) *Dialogue {
 	if !addrs.Announced.IsValid() {
 		addrs.Announced = addrs.Gateway
 	}
-	d := &Dialogue{addrs: addrs, config: config, pending: append(make([]request, 0, 2), request{verb: greeting})}
+	d := &Dialogue{addrs: addrs, config: config, pending: make([]request, 0, 2)}
+	d.pending = append(d.pending, request{verb: greeting})
 	if config.TLS.Implicit {
 		d.protection = implicit
 	}

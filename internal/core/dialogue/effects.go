@@ -23,7 +23,8 @@ func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	if verb == "EPSV" {
 		s.ToClient = ftp.Append229(append(s.ToClient, "229 "...), at.Port())
 	} else {
-		s.ToClient = ftp.Append227(append(s.ToClient, "227 "...), netip.AddrPortFrom(d.addrs.Announced, at.Port()))
+		at = netip.AddrPortFrom(d.addrs.Announced, at.Port())
+		s.ToClient = ftp.Append227(append(s.ToClient, "227 "...), at)
 	}
 	s.ToClient = append(s.ToClient, '\r', '\n')
 	return d.returned(&s, d.last.code)
@@ -41,10 +42,12 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	switch failed {
 	case OpenPassthrough, PrepareTLS: // RFC 2228 section 5: a resource that security needs
 		d.protection = protection{}
-		s.refuse(RefusedSecurity, 431, "%s", cmp.Or(text, "encryption is not possible now, try again later"))
+		text = cmp.Or(text, "encryption is not possible now, try again later")
+		s.refuse(RefusedSecurity, 431, "%s", text)
 		s.End = passthrough // the client would take the answer for TLS
 	default:
-		s.refuse(RefusedNoPort, 425, "%s", cmp.Or(text, "no data connection is possible now, try again later"))
+		text = cmp.Or(text, "no data connection is possible now, try again later")
+		s.refuse(RefusedNoPort, 425, "%s", text)
 	}
 	return d.returned(&s, d.last.code)
 }
@@ -65,11 +68,13 @@ func (d *Dialogue) NotResumed() (s Step) {
 	s.ToClient = slices.Clone(d.last.toClient)
 	if dataRefused(d.last.code) {
 		s.Refusal = Refusal{
-			Kind:   RefusedTransfer,
-			Code:   verdict.CodeServerReuse,
-			Reason: "the server did not take a data connection that did not resume the TLS session of its control connection",
-			Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 (proftpd: TLSSessionTickets on), " +
-				"or not ask for it (proftpd: TLSOptions NoSessionReuseRequired)",
+			Kind: RefusedTransfer,
+			Code: verdict.CodeServerReuse,
+			Reason: "the server did not take a data connection " +
+				"that did not resume the TLS session of its control connection",
+			Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 " +
+				"(proftpd: TLSSessionTickets on), or not ask for it " +
+				"(proftpd: TLSOptions NoSessionReuseRequired)",
 		}
 	}
 	return d.returned(&s, d.last.code)

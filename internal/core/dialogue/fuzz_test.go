@@ -23,7 +23,8 @@ func FuzzDialogue(f *testing.F) {
 				}
 			}
 		}
-		f.Add(strings.TrimSpace(s.ends+" "+s.tls), s.config.ServerMode == forward.ServerModePassive, []byte(strings.Join(in, "\n")))
+		f.Add(strings.TrimSpace(s.ends+" "+s.tls), s.config.ServerMode == forward.ServerModePassive,
+			[]byte(strings.Join(in, "\n")))
 	}
 	f.Fuzz(func(t *testing.T, family string, passive bool, text []byte) {
 		family, words, _ := strings.Cut(family, " ")
@@ -124,7 +125,9 @@ func (h *harness) take(s Step, line []byte) {
 	case Close:
 		h.open = 0
 	case OpenPassthrough:
-		if want := (pinhole.Passthrough{From: h.ends.Client, Listen: h.ends.Gateway, Ports: h.d.config.Passive, Target: h.ends.Server, SourceIP: h.ends.Outside}); s.Passthrough != want {
+		want := pinhole.Passthrough{From: h.ends.Client, Listen: h.ends.Gateway,
+			Ports: h.d.config.Passive, Target: h.ends.Server, SourceIP: h.ends.Outside}
+		if s.Passthrough != want {
 			h.t.Fatalf("got passage %s; want %s", s.Passthrough, want)
 		}
 		fallthrough
@@ -206,8 +209,10 @@ func (h *harness) lines(to string, text []byte) []byte {
 func (h *harness) pinhole(p pinhole.Pinhole) {
 	h.t.Helper()
 	e := h.ends
-	passive := p.From == e.Client && p.Listen == netip.AddrPortFrom(e.Gateway, 0) && p.Target.Addr() == e.Server && p.SourceIP == e.Outside
-	active := p.From == e.Server && p.Listen == netip.AddrPortFrom(e.Outside, 0) && p.Target.Addr() == e.Client && p.SourceIP == e.Gateway
+	passive := p.From == e.Client && p.Listen == netip.AddrPortFrom(e.Gateway, 0) &&
+		p.Target.Addr() == e.Server && p.SourceIP == e.Outside
+	active := p.From == e.Server && p.Listen == netip.AddrPortFrom(e.Outside, 0) &&
+		p.Target.Addr() == e.Client && p.SourceIP == e.Gateway
 	if !passive && (!active || h.passive) || p.Target.Port() < forward.LowestDataPort || !h.d.loggedIn {
 		h.t.Fatalf("got pinhole %s, logged in %t", p, h.d.loggedIn)
 	}
@@ -216,7 +221,8 @@ func (h *harness) pinhole(p pinhole.Pinhole) {
 func (h *harness) bridge(b pinhole.Bridge) {
 	h.t.Helper()
 	e := h.ends
-	if !h.passive || b.Client.SourceIP != e.Gateway || b.Client.Target.Addr() != e.Client || b.Server.SourceIP != e.Outside || b.Server.Target.Addr() != e.Server ||
+	if !h.passive || b.Client.SourceIP != e.Gateway || b.Client.Target.Addr() != e.Client ||
+		b.Server.SourceIP != e.Outside || b.Server.Target.Addr() != e.Server ||
 		min(b.Client.Target.Port(), b.Server.Target.Port()) < forward.LowestDataPort {
 		h.t.Fatalf("got bridge %v", b)
 	}

@@ -252,7 +252,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		d.bridged = true
 		d.bridge = pinhole.Bridge{
 			Client: pinhole.Leg{SourceIP: d.addrs.Gateway, Target: d.target},
-			Server: pinhole.Leg{SourceIP: d.addrs.Outside, Target: netip.AddrPortFrom(d.addrs.Server, d.offeredPort)},
+			Server: pinhole.Leg{SourceIP: d.addrs.Outside, Target: d.offered()},
 
 			TLS: d.legs(),
 		}
@@ -262,13 +262,16 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		s.Pinhole = pinhole.Pinhole{
 			From:     d.addrs.Client,
 			Listen:   netip.AddrPortFrom(d.addrs.Gateway, 0),
-			Target:   netip.AddrPortFrom(d.addrs.Server, d.offeredPort),
+			Target:   d.offered(),
 			SourceIP: d.addrs.Outside,
 
 			TLS: d.legs(),
 		}
 	}
 }
+
+// offered is where the server listens for the data connection.
+func (d *Dialogue) offered() netip.AddrPort { return netip.AddrPortFrom(d.addrs.Server, d.offeredPort) }
 
 // passivePort returns the port that a 227 or 229 names; 0: none. It ignores the address in a 227: servers
 // name private and foreign addresses, and hostile ones a victim's.

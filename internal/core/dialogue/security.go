@@ -40,8 +40,9 @@ func (d *Dialogue) legs() pinhole.TLSLegs {
 const (
 	remedyTLS = "name the server's passive ports (server_ports) to pass encrypted sessions through, " +
 		"or have ftpgate speak TLS with clients ([forward.tls] with client, cert and key)"
-	remedyClientTLS = "to have the client's leg encrypted, too, give the forward tls.client, with cert and key"
-	remedyImplicit  = "clients of this forward are to use explicit FTPS (AUTH TLS), " +
+	remedyClientTLS = "to have the client's leg encrypted, too, " +
+		"give the forward tls.client, with cert and key"
+	remedyImplicit = "clients of this forward are to use explicit FTPS (AUTH TLS), " +
 		"or set implicit = true below [forward.tls]"
 )
 
@@ -181,7 +182,8 @@ func (d *Dialogue) refuseClear(s *Step, verb string) bool {
 		}
 	case "PASV", "EPSV", "PORT", "EPRT":
 		if d.loggedIn && !d.protection.private {
-			s.refuse(RefusedSecurity, 521, "data connections are encrypted here: send PBSZ 0 and PROT P first")
+			s.refuse(RefusedSecurity, 521,
+				"data connections are encrypted here: send PBSZ 0 and PROT P first")
 			s.Refusal.Code = verdict.CodeTLSRequired
 			return true
 		}

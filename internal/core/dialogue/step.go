@@ -18,7 +18,7 @@ const (
 	Arm                    // let the connection come; then send the lines, or call Failed
 	Bridge                 // connect Step.Bridge; then send the lines, or call Failed
 	Finish                 // wait until the data is delivered, close, then send the lines; or call Broken
-	Fail                   // the server ended the transfer: close; then send the lines, or call Broken or NotResumed
+	Fail                   // the transfer failed: close; then send the lines, or call Broken or NotResumed
 	Close                  // close what is there, a passthrough too
 	OpenPassthrough        // open Step.Passthrough; then send the lines, or call Failed
 	PrepareTLS             // prepare TLS for the client; then send the lines, or call Failed
@@ -43,7 +43,7 @@ type Step struct {
 	Bridge      pinhole.Bridge      // of Bridge
 	Passthrough pinhole.Passthrough // of OpenPassthrough
 
-	ToClient, ToServer []byte // whole lines with CR LF; before ToClient there may be answers to Telnet options
+	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
 	Synch              bool   // ToServer is urgent: send Telnet IP and Synch first (RFC 959 section 4.1.3)
 
 	FailedLogins int        // how many logins failed so far, if this was one: delay the reply; else 0

@@ -7,14 +7,16 @@ import (
 
 func TestParseClientLine(t *testing.T) {
 	for line, want := range map[string]ClientLine{
-		"noop":             {Text: []byte("noop"), Command: Command{Verb: "NOOP"}},
-		"\xff\xf4\xffABOR": {Telnet: []byte("\xff\xf4\xff"), Text: []byte("ABOR"), Command: Command{Verb: "ABOR"}},
-		"RETR a b":         {Text: []byte("RETR a b"), Command: Command{Verb: "RETR", Arg: []byte("a b")}},
-		"\xff\xf1":         {Telnet: []byte("\xff\xf1"), Text: []byte{}},
-		"227 ok":           {Text: []byte("227 ok"), IsReply: true},
-		"226":              {Text: []byte("226"), IsReply: true},
-		"999 x":            {Text: []byte("999 x")},
-		"CWD a\rDELE b":    {Text: []byte("CWD a\rDELE b")},
+		"noop": {Text: []byte("noop"), Command: Command{Verb: "NOOP"}},
+		"\xff\xf4\xffABOR": {
+			Telnet: []byte("\xff\xf4\xff"), Text: []byte("ABOR"), Command: Command{Verb: "ABOR"},
+		},
+		"RETR a b":      {Text: []byte("RETR a b"), Command: Command{Verb: "RETR", Arg: []byte("a b")}},
+		"\xff\xf1":      {Telnet: []byte("\xff\xf1"), Text: []byte{}},
+		"227 ok":        {Text: []byte("227 ok"), IsReply: true},
+		"226":           {Text: []byte("226"), IsReply: true},
+		"999 x":         {Text: []byte("999 x")},
+		"CWD a\rDELE b": {Text: []byte("CWD a\rDELE b")},
 	} {
 		got := ParseClientLine([]byte(line))
 		if len(got.Telnet) == 0 {
