@@ -167,7 +167,7 @@ func (h *Pinhole) closeOnce() {
 		h.path.kernel.RemoveLater(h.hole)
 	case armed:
 		if err := h.path.kernel.Remove(h.hole); err != nil {
-			h.path.log.Error("a pinhole stays open until it expires", "error", err)
+			h.path.log.Error("a pinhole stays open until it expires", "err", err)
 		}
 	}
 	h.path.giveBack(portKey{h.hole.From, h.hole.Listen})

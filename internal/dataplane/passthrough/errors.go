@@ -20,7 +20,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("relay: open passage %s: %v", e.Passthrough, e.Err)
+	return fmt.Sprintf("passthrough: open %s: %v", e.Passthrough, e.Err)
 }
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -16,7 +16,7 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-// passages returns Passages that end with the test and leave nothing behind.
+// newPassthroughs returns Passthroughs that end with the test and leave nothing behind.
 func newPassthroughs(t *testing.T, ended func(pinhole.Passthrough, relay.Result)) *Passthroughs {
 	t.Helper()
 	ps := New(relaytest.Patience, ended)
@@ -30,7 +30,7 @@ func newPassthroughs(t *testing.T, ended func(pinhole.Passthrough, relay.Result)
 	return ps
 }
 
-// noGoroutines fails the test if a goroutine of some Passages still runs.
+// noGoroutines fails the test if a goroutine of some Passthroughs still runs.
 func noGoroutines(t *testing.T) {
 	t.Helper()
 	var left string
@@ -42,7 +42,7 @@ func noGoroutines(t *testing.T) {
 	}, func() string { return "goroutines are left:\n" + left })
 }
 
-// pass opens a passage.
+// pass opens a passthrough.
 func pass(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
 	t.Helper()
 	got, err := ps.Open(p)
@@ -52,7 +52,7 @@ func pass(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
 	return got
 }
 
-// passageTo is a passage from peer to server.
+// passthroughTo is a passthrough from peer to server.
 func passthroughTo(ports forward.PortRange) pinhole.Passthrough {
 	return pinhole.Passthrough{From: relaytest.Peer, Listen: relaytest.Gateway, Ports: ports,
 		Target: relaytest.Server, SourceIP: relaytest.Inside}
@@ -170,14 +170,14 @@ func TestPassthroughTwoClients(t *testing.T) {
 		netip.AddrPortFrom(relaytest.Gateway, r.First))
 	first.Close()
 	relaytest.WantRefused(t, netip.AddrPortFrom(relaytest.Gateway, r.First))
-	relaytest.WantCutOff(t, "client whose passage is closed", relaytest.Peer, at)
+	relaytest.WantCutOff(t, "client whose passthrough is closed", relaytest.Peer, at)
 	c2, s2 = through(t, relaytest.Stranger, at, other[2])
 	talk(t, c2, s2)
 	second.Close()
 	relaytest.WantRefused(t, at)
 }
 
-// TestPassthroughCounted has sessions of one client share a passage.
+// TestPassthroughCounted has sessions of one client share a passthrough.
 func TestPassthroughCounted(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 4)
 	ps := newPassthroughs(t, nil)
@@ -186,7 +186,7 @@ func TestPassthroughCounted(t *testing.T) {
 		open = append(open, pass(t, ps, passthroughTo(r)))
 	}
 	narrow := passthroughTo(forward.PortRange{First: r.Last, Last: r.Last})
-	within := pass(t, ps, narrow) // the same way once more, as another passage
+	within := pass(t, ps, narrow) // the same way once more, as another passthrough
 	at := netip.AddrPortFrom(relaytest.Gateway, r.First)
 	for _, p := range open[1:] {
 		p.Close()
@@ -207,7 +207,7 @@ func TestPassthroughCounted(t *testing.T) {
 	}
 }
 
-// TestPassthroughRunsOn closes a passage under a transfer, opens it again beside it, and then closes all.
+// TestPassthroughRunsOn closes a passthrough under a transfer, opens it again beside it, and then closes all.
 func TestPassthroughRunsOn(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 2)
 	results := make(chan relay.Result, 2)
@@ -323,7 +323,7 @@ func TestPassthroughMapped(t *testing.T) {
 	talk(t, client, srv)
 }
 
-// TestPassthroughManyHands opens, uses and closes the same and other passages from all sides at once.
+// TestPassthroughManyHands opens, uses and closes the same and other passthroughs from all sides at once.
 func TestPassthroughManyHands(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 3)
 	for _, l := range ls {

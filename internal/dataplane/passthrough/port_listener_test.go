@@ -22,7 +22,7 @@ func wantError(t *testing.T, err error, text, plain, remedy string) {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) {
-		t.Fatalf("got %v; want a PassageError", err)
+		t.Fatalf("got %v; want an Error", err)
 	}
 	code, reply := e.Reply()
 	if code != 431 {
@@ -59,7 +59,7 @@ func TestPassthroughPortInUse(t *testing.T) {
 	p := pass(t, ps, passthroughTo(r))
 	if l, err := net.Listen("tcp", netip.AddrPortFrom(relaytest.Gateway, r.Last).String()); err == nil {
 		l.Close()
-		t.Error("another program can listen at a port of the passage")
+		t.Error("another program can listen at a port of the passthrough")
 	}
 	p.Close()
 }
@@ -151,7 +151,7 @@ func TestPassthroughLeavesNothing(t *testing.T) {
 	for range 5 {
 		p := pass(t, ps, passthroughTo(r))
 		if got := sockets(t) - before; got != 64 {
-			t.Errorf("an open passage of 64 ports has %d sockets", got)
+			t.Errorf("an open passthrough of 64 ports has %d sockets", got)
 		}
 		c, s := through(t, relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, r.Last), ls[63])
 		talk(t, c, s)
@@ -185,9 +185,9 @@ func TestPassthroughNoDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	relaytest.Await(t, func() bool { return ps.Counts().AcceptErrors >= 4 },
-		func() string { return "it does not stumble" })
+		func() string { return "no accept fails" })
 	if _, err = ps.Open(passthroughTo(forward.PortRange{First: r.Last, Last: r.Last})); err == nil {
-		t.Error("a passage opens without a descriptor")
+		t.Error("a passthrough opens without a descriptor")
 	} else {
 		wantError(t, err, fmt.Sprintf("port %d: ", r.Last), "out of room", "LimitNOFILE")
 	}
@@ -200,17 +200,17 @@ func TestPassthroughNoDescriptors(t *testing.T) {
 		t.Errorf("got %d bytes, %v; want 1", n, err)
 	}
 	if got := ps.Counts().AcceptErrors; got > 50 {
-		t.Errorf("stumbled %d times; want a pause in between", got)
+		t.Errorf("accept failed %d times; want a pause in between", got)
 	}
 	p.Close()
 }
 
-// TestPassthroughClosedAtRest closes a gate that rests because there are no descriptors.
-func TestPassthroughClosedAtRest(t *testing.T) {
-	g := portListener{closed: make(chan struct{})}
-	close(g.closed)
-	if g.pause(2 * relaytest.Patience) {
-		t.Error("a closed gate goes on")
+// TestPassthroughClosedInPause closes a listener that pauses because there are no descriptors.
+func TestPassthroughClosedInPause(t *testing.T) {
+	l := portListener{closed: make(chan struct{})}
+	close(l.closed)
+	if l.pause(2 * relaytest.Patience) {
+		t.Error("a closed listener goes on")
 	}
 }
 

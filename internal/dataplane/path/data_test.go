@@ -18,6 +18,7 @@ import (
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relay"
+	"ftpgate/internal/dataplane/relaytest"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -75,12 +76,11 @@ type activeStage struct {
 }
 
 func newActiveStage(t *testing.T, counts bool) *activeStage {
-	s := &activeStage{stage: newStage(t), client: loopbackListener(t)}
+	s := &activeStage{stage: newStage(t), client: relaytest.Listen(t, relaytest.Server)}
 	s.counts = counts
 	hole := onLoopback(s.client)
 	hole.Active = true
-	free := onLoopback(loopbackListener(t)).Target.Port() + 1 // most probably
-	opened, err := s.kernel.Load().Open(forward.PortRange{First: free, Last: free + 20}, hole)
+	opened, err := s.kernel.Load().Open(relaytest.FreePorts(t, 1), hole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,28 +96,17 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 // A server that connects before it accepts PORT is kept waiting, and then relayed.
 func TestEarlyAcceptRelays(t *testing.T) {
 	s := newActiveStage(t, true)
-	server, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(s.listen))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
+	server := relaytest.Dial(t, relaytest.Peer, s.listen)
 	if err := s.data.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	client, err := s.client.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := relaytest.Accept(t, s.client)
 	if _, err := io.WriteString(server, "a file"); err != nil {
 		t.Fatal(err)
 	}
 	server.Close()
-	got, err := io.ReadAll(client)
+	relaytest.WantData(t, "client", client, []byte("a file"))
 	client.Close()
-	if string(got) != "a file" || err != nil {
-		t.Errorf("got %q, error %v; want the file", got, err)
-	}
 	o := s.data.Finish(nil)
 	if o.Path != forward.DataRelay || o.Down != 6 || o.Up != 0 || !o.Complete || o.Connected.IsZero() {
 		t.Errorf("got %+v; want 6 bytes down by the relay", o)
@@ -139,10 +128,7 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 		if s.tables.open(hole) != 1 {
 			t.Errorf("got %v in the kernel; want %s", s.tables.pinholes, hole)
 		}
-		if c, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(s.listen)); !errors.Is(err,
-			unix.ECONNREFUSED) {
-			t.Errorf("got connection %v, error %v; want nobody to listen", c, err)
-		}
+		relaytest.WantRefused(t, s.listen)
 		o := s.data.Finish(nil)
 		if o.Path != forward.DataKernel || !o.Settled || !o.Complete || !o.Counted || o.Over == counts {
 			t.Errorf("counts %t: got %+v; want it over only where nobody counts", counts, o)

@@ -13,6 +13,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -179,20 +180,8 @@ func passive() pinhole.Pinhole {
 		Target: netip.MustParseAddrPort("203.0.113.21:40000"), SourceIP: netip.MustParseAddr("203.0.113.1")}
 }
 
-// onLoopback is a pinhole for a connection from 127.0.0.1 at 127.0.0.1, to a listener there.
+// onLoopback is a pinhole between addresses of this host, to a listener of its server.
 func onLoopback(to *net.TCPListener) pinhole.Pinhole {
-	addr := netip.MustParseAddr("127.0.0.1")
-	return pinhole.Pinhole{From: addr, Listen: netip.AddrPortFrom(addr, 0),
-		Target: to.Addr().(*net.TCPAddr).AddrPort(), SourceIP: addr}
-}
-
-// loopbackListener listens at a port of the system's choice.
-func loopbackListener(t *testing.T) *net.TCPListener {
-	t.Helper()
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
+	return pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0),
+		Target: relaytest.LocalAddrPort(to.Addr()), SourceIP: relaytest.Inside}
 }

@@ -254,7 +254,7 @@ func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
 		p.log.Info("a data connection of an encrypted session ended early; "+
 			"its ends know whether all has arrived",
-			"passage", pt.String(), "err", r.Err)
+			"passthrough", pt.String(), "err", r.Err)
 	}
 }
 

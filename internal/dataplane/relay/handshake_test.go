@@ -32,54 +32,61 @@ type refusal struct{}
 func (refusal) Error() string { return "no session resumed" }
 func (refusal) Plain() string { return "resume the session" }
 
+// handshakeFault is how a handshake is made to fail, and how that is said.
+type handshakeFault struct {
+	name    string
+	path    Path
+	dataTLS func(*tls.Config) // of the leg at fault
+	fault   func(t *testing.T, who string, e party)
+	plain   string
+	want    error
+}
+
+// refuse has a config refuse every connection.
+func refuse(c *tls.Config) {
+	c.VerifyConnection = func(tls.ConnectionState) error { return refusal{} }
+}
+
+var handshakeFaults = []handshakeFault{
+	{name: "no TLS", plain: "does not speak TLS", fault: func(t *testing.T, _ string, e party) {
+		e.tcp.Write([]byte("a file in clear"))
+		wantEndReset(t, "end in clear", party{tcp: e.tcp})
+	}},
+	{name: "TLS 1.1", plain: "handshake on the data connection failed",
+		fault: func(t *testing.T, who string, e party) {
+			wantAlert(t, renew(who, e, tls.VersionTLS11), "protocol version")
+		}},
+	{name: "refused", plain: "resume the session", want: refusal{}, dataTLS: refuse,
+		fault: func(t *testing.T, _ string, e party) {
+			wantAlert(t, e, "bad certificate")
+		}},
+	{name: "silence", plain: "took too long", want: os.ErrDeadlineExceeded,
+		path: Path{HelloTime: 20 * time.Millisecond},
+		fault: func(t *testing.T, _ string, e party) {
+			wantEndReset(t, "silent end", party{tcp: e.tcp})
+		}},
+	{name: "dribble", plain: "took too long", want: os.ErrDeadlineExceeded,
+		path: Path{HandshakeTime: 20 * time.Millisecond},
+		fault: func(t *testing.T, _ string, e party) {
+			e.tcp.Write([]byte{22})
+			wantEndReset(t, "dribbling end", party{tcp: e.tcp})
+		}},
+	{name: "gone", plain: "closed the data connection", want: io.EOF,
+		fault: func(t *testing.T, _ string, e party) {
+			e.tcp.CloseWrite()
+		}},
+	{name: "reset", plain: "handshake on the data connection failed",
+		fault: func(t *testing.T, who string, e party) {
+			if who == endServer {
+				wantUnread(t, e) // our ClientHello: before, it would break the dialling
+			}
+			relaytest.Reset(e.tcp)
+		}},
+}
+
 // TestHandshakeFails has one end's handshake fail: both see that the transfer is none.
 func TestHandshakeFails(t *testing.T) {
-	refuse := func(c *tls.Config) {
-		c.VerifyConnection = func(tls.ConnectionState) error { return refusal{} }
-	}
-	for _, tt := range []struct {
-		name    string
-		path    Path
-		dataTLS func(*tls.Config) // of the leg at fault
-		fault   func(t *testing.T, who string, e party)
-		plain   string
-		want    error
-	}{
-		{name: "no TLS", plain: "does not speak TLS", fault: func(t *testing.T, _ string, e party) {
-			e.tcp.Write([]byte("a file in clear"))
-			wantEndReset(t, "end in clear", party{tcp: e.tcp})
-		}},
-		{name: "TLS 1.1", plain: "handshake on the data connection failed",
-			fault: func(t *testing.T, who string, e party) {
-				wantAlert(t, renew(who, e, tls.VersionTLS11), "protocol version")
-			}},
-		{name: "refused", plain: "resume the session", want: refusal{}, dataTLS: refuse,
-			fault: func(t *testing.T, _ string, e party) {
-				wantAlert(t, e, "bad certificate")
-			}},
-		{name: "silence", plain: "took too long", want: os.ErrDeadlineExceeded,
-			path: Path{HelloTime: 20 * time.Millisecond},
-			fault: func(t *testing.T, _ string, e party) {
-				wantEndReset(t, "silent end", party{tcp: e.tcp})
-			}},
-		{name: "dribble", plain: "took too long", want: os.ErrDeadlineExceeded,
-			path: Path{HandshakeTime: 20 * time.Millisecond},
-			fault: func(t *testing.T, _ string, e party) {
-				e.tcp.Write([]byte{22})
-				wantEndReset(t, "dribbling end", party{tcp: e.tcp})
-			}},
-		{name: "gone", plain: "closed the data connection", want: io.EOF,
-			fault: func(t *testing.T, _ string, e party) {
-				e.tcp.CloseWrite()
-			}},
-		{name: "reset", plain: "handshake on the data connection failed",
-			fault: func(t *testing.T, who string, e party) {
-				if who == endServer {
-					wantUnread(t, e) // our ClientHello: before, it would break the dialling
-				}
-				relaytest.Reset(e.tcp)
-			}},
-	} {
+	for _, tt := range handshakeFaults {
 		for _, l := range tlsLegs {
 			for who, at := range map[string]bool{endClient: l.client, endServer: l.server} {
 				if !at {

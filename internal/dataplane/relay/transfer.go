@@ -243,18 +243,22 @@ func (t *Transfer) Bytes() (fromTo, toFrom int64) {
 	return t.bytes[From].Load(), t.bytes[To].Load()
 }
 
-// Came returns when the pinhole's peer was accepted, or both legs of a bridge stood (zero: not yet), and
-// the last address that was refused for being another one (not valid: none).
-func (t *Transfer) Came() (at time.Time, stranger netip.Addr) {
-	t.mu.Lock()
-	stranger = t.stranger
-	t.mu.Unlock()
+// ConnectedAt returns when the pinhole's peer was accepted, or both legs of a bridge stood; zero: not yet.
+func (t *Transfer) ConnectedAt() time.Time {
 	select {
 	case <-t.connected:
-		return t.result.Connected, stranger
+		return t.result.Connected
 	default:
-		return time.Time{}, stranger
+		return time.Time{}
 	}
+}
+
+// LastStranger returns the last peer that was refused for having another address than the pinhole's; not
+// valid: nobody was.
+func (t *Transfer) LastStranger() netip.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stranger
 }
 
 // Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It stays open

@@ -36,20 +36,20 @@ func TestTruncated(t *testing.T) {
 			if who == endClient && !l.client || who == endServer && !l.server {
 				continue
 			}
-			for _, unshut := range []bool{false, true} {
+			for _, optional := range []bool{false, true} {
 				for _, inside := range []bool{false, true} {
 					name := l.String() + "/" + who
-					if unshut {
-						name += "/unshut"
+					if optional {
+						name += "/optional"
 					}
 					if inside {
 						name += "/inside"
 					}
 					t.Run(name, func(t *testing.T) {
 						dataTLS := l.dataTLS()
-						dataTLS.ClientCloseNotifyOptional, dataTLS.ServerCloseNotifyOptional = unshut &&
-							who == endClient, unshut && who == endServer
-						truncate(t, dataTLS, who, inside, unshut && !inside)
+						dataTLS.ClientCloseNotifyOptional = optional && who == endClient
+						dataTLS.ServerCloseNotifyOptional = optional && who == endServer
+						truncate(t, dataTLS, who, inside, optional && !inside)
 					})
 				}
 			}
@@ -111,7 +111,7 @@ func TestEmptyTruncated(t *testing.T) {
 			wantEndReset(t, "other end", other)
 			wantTruncated(t, wait(t, tr).Err, who, false)
 		})
-		t.Run(who+"/unshut", func(t *testing.T) {
+		t.Run(who+"/optional", func(t *testing.T) {
 			dataTLS := legs{true, true}.dataTLS()
 			dataTLS.ClientCloseNotifyOptional = who == endClient
 			dataTLS.ServerCloseNotifyOptional = who == endServer
@@ -141,9 +141,9 @@ func TestEarlyReceiver(t *testing.T) {
 	}
 }
 
-// TestUnshutReset has an unshut leg end by a reset that the kernel tells to the other direction: that is no
-// FIN.
-func TestUnshutReset(t *testing.T) {
+// TestOptionalCloseNotifyReset has a leg whose close_notify is optional end by a reset that the kernel
+// tells to the other direction: that is no FIN.
+func TestOptionalCloseNotifyReset(t *testing.T) {
 	for range 20 {
 		dataTLS := legs{true, true}.dataTLS()
 		dataTLS.ClientCloseNotifyOptional = true

@@ -138,8 +138,8 @@ func TestPassthroughTwoClients(t *testing.T) {
 		wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).Target))
 	}
 	pass(t, p.Remove, one)
-	wantRefused(t, l.Client(), one.From, netip.AddrPortFrom(one.At, 50007))
-	wantThrough(t, l.Client(), hole(two, 50008), listen(t, l.Server(), hole(two, 50008).To))
+	wantRefused(t, l.Client(), one.From, netip.AddrPortFrom(one.Listen, 50007))
+	wantThrough(t, l.Client(), hole(two, 50008), listen(t, l.Server(), hole(two, 50008).Target))
 }
 
 // A range is renewed before it expires, and connections meanwhile come through. Without renewal it expires.
@@ -149,7 +149,7 @@ func TestPassthroughRenewed(t *testing.T) {
 	const timeout = time.Second
 	p := openPassthroughsFor(t, l.Gateway(), func(err error) { t.Error(err) }, time.Millisecond, timeout)
 	passage := parsePassthrough(t, usualPassthrough)
-	ln := listen(t, l.Server(), hole(passage, 50007).To)
+	ln := listen(t, l.Server(), hole(passage, 50007).Target)
 	pass(t, p.Add, passage)
 	for stop := time.Now().Add(2 * timeout); time.Now().Before(stop) && !t.Failed(); {
 		wantThrough(t, l.Client(), hole(passage, 50007), ln)
@@ -160,7 +160,7 @@ func TestPassthroughRenewed(t *testing.T) {
 			t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
 		}
 	}
-	wantRefused(t, l.Client(), passage.From, netip.AddrPortFrom(passage.At, 50007))
+	wantRefused(t, l.Client(), passage.From, netip.AddrPortFrom(passage.Listen, 50007))
 	if err := p.Add(passage); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("add after close: got %v; want %v", err, net.ErrClosed)
 	}
@@ -203,7 +203,7 @@ func TestPassthroughTableGone(t *testing.T) {
 		}
 	}, time.Millisecond, time.Hour)
 	passage := parsePassthrough(t, usualPassthrough)
-	ln := listen(t, l.Server(), hole(passage, 50007).To)
+	ln := listen(t, l.Server(), hole(passage, 50007).Target)
 	pass(t, p.Add, passage)
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
@@ -229,7 +229,7 @@ func TestPassthroughTableGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantThrough(t, l.Client(), hole(passage, 50007), ln)
-	wantRefused(t, l.Client(), other.From, netip.AddrPortFrom(other.At, 50007))
+	wantRefused(t, l.Client(), other.From, netip.AddrPortFrom(other.Listen, 50007))
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestPassthroughOutlivesReload(t *testing.T) {
 	l, c := passthroughLab(t)
 	p := openPassthroughs(t, l.Gateway())
 	passage := parsePassthrough(t, usualPassthrough)
-	ln := listen(t, l.Server(), hole(passage, 50007).To)
+	ln := listen(t, l.Server(), hole(passage, 50007).Target)
 	pass(t, p.Add, passage)
 	changed := rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)
 	changed.ServerPorts = forward.PortRange{First: 40000, Last: 40500}
@@ -289,7 +289,7 @@ func TestPassthroughLeftover(t *testing.T) {
 	pass(t, crashed.Add, parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22"))
 	passage := parsePassthrough(t, usualPassthrough)
 	pass(t, p.Add, passage)
-	wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).To))
+	wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).Target))
 }
 
 func TestPassthroughFull(t *testing.T) {
@@ -347,13 +347,13 @@ func TestPassthroughTenThousand(t *testing.T) {
 func numberedPassthrough(i int) pinhole.Passthrough {
 	p := pinhole.Passthrough{
 		From: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}),
-		At:   netip.MustParseAddr("192.168.5.2"), Ports: passthroughPorts,
-		To: netip.MustParseAddr("203.0.113.21"), As: netip.MustParseAddr("203.0.113.1"),
+		Listen:   netip.MustParseAddr("192.168.5.2"), Ports: passthroughPorts,
+		Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1"),
 	}
 	if i%2 == 1 && i > 2 {
 		p.From = netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 14: byte(i >> 8), 15: byte(i)})
-		p.At = netip.MustParseAddr("2001:db8:5::2")
-		p.To, p.As = netip.MustParseAddr("2001:db8:113::21"), netip.MustParseAddr("2001:db8:113::1")
+		p.Listen = netip.MustParseAddr("2001:db8:5::2")
+		p.Target, p.SourceIP = netip.MustParseAddr("2001:db8:113::21"), netip.MustParseAddr("2001:db8:113::1")
 	}
 	return p
 }

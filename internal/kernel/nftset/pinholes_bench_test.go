@@ -61,9 +61,9 @@ func numbered(i int) pinhole.Pinhole {
 	port := uint16(1024 + i%60000)
 	from := netip.AddrFrom4([4]byte{10, byte(i / 60000), 0, 1})
 	return pinhole.Pinhole{
-		From: from, At: netip.AddrPortFrom(netip.MustParseAddr("192.168.5.2"), port),
-		To: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port),
-		As: netip.MustParseAddr("203.0.113.1"),
+		From: from, Listen: netip.AddrPortFrom(netip.MustParseAddr("192.168.5.2"), port),
+		Target: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port),
+		SourceIP: netip.MustParseAddr("203.0.113.1"),
 	}
 }
 

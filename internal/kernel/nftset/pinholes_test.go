@@ -56,17 +56,17 @@ func TestPinhole(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			hole := parseHole(t, tt.hole)
-			ln := listen(t, tt.to, hole.To)
-			wantRefused(t, tt.from, hole.From, hole.At)
+			ln := listen(t, tt.to, hole.Target)
+			wantRefused(t, tt.from, hole.From, hole.Listen)
 			add(t, p, hole)
-			wantRefused(t, tt.from, netip.MustParseAddr(tt.stranger), hole.At)
+			wantRefused(t, tt.from, netip.MustParseAddr(tt.stranger), hole.Listen)
 			wantThrough(t, tt.from, hole, ln)
-			wantRefused(t, tt.from, hole.From, hole.At)
+			wantRefused(t, tt.from, hole.From, hole.Listen)
 			remove(t, p, hole)
 			add(t, p, hole)
 			remove(t, p, hole)
 			remove(t, p, hole)
-			wantRefused(t, tt.from, hole.From, hole.At)
+			wantRefused(t, tt.from, hole.From, hole.Listen)
 			add(t, p, hole)
 			wantThrough(t, tt.from, hole, ln)
 			remove(t, p, hole)
@@ -78,7 +78,7 @@ func TestPinhole(t *testing.T) {
 func TestPinholeEstablished(t *testing.T) {
 	l, p := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
-	ln := listen(t, l.Server(), hole.To)
+	ln := listen(t, l.Server(), hole.Target)
 	add(t, p, hole)
 	client, server := through(t, l.Client(), hole, ln)
 	remove(t, p, hole)
@@ -102,8 +102,8 @@ func TestPinholeSharedSource(t *testing.T) {
 	l, p := pinholeLab(t)
 	one := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.21:40000")
 	two := one
-	two.At = netip.AddrPortFrom(one.At.Addr(), 50001)
-	ln := listen(t, l.Server(), one.To)
+	two.Listen = netip.AddrPortFrom(one.Listen.Addr(), 50001)
+	ln := listen(t, l.Server(), one.Target)
 	add(t, p, one)
 	add(t, p, two)
 	add(t, p, two) // again is the same
@@ -123,7 +123,7 @@ func TestPinholeElsewhere(t *testing.T) {
 	} {
 		hole := parseHole(t, s)
 		add(t, p, hole)
-		wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.To))
+		wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.Target))
 	}
 }
 
@@ -151,7 +151,7 @@ func TestPinholeGoesAway(t *testing.T) {
 					t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
 				}
 			}
-			wantRefused(t, l.Client(), hole.From, hole.At)
+			wantRefused(t, l.Client(), hole.From, hole.Listen)
 			if !tt.crash {
 				remove(t, p, hole)
 				add(t, p, hole)
@@ -212,7 +212,7 @@ func TestPinholeTableGone(t *testing.T) {
 	}
 	nfttest.Apply(t, c, pinholeTable())
 	add(t, p, hole)
-	wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.To))
+	wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.Target))
 }
 
 // Pinholes outlive a change of the forwards.
@@ -236,14 +236,14 @@ func TestPinholeOutlivesReload(t *testing.T) {
 func TestPinholeOneOfMany(t *testing.T) {
 	l, p := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
-	listen(t, l.Server(), hole.To)
+	listen(t, l.Server(), hole.Target)
 	for range 20 {
 		add(t, p, hole)
 		var through atomic.Int32
 		var all sync.WaitGroup
 		for range 10 {
 			all.Go(func() {
-				if c, err := dial(t, l.Client(), hole.From, hole.At); err == nil {
+				if c, err := dial(t, l.Client(), hole.From, hole.Listen); err == nil {
 					through.Add(1)
 					c.SetLinger(0)
 					c.Close()
@@ -281,7 +281,7 @@ func TestPinholeLeftover(t *testing.T) {
 	l, crashed := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
 	elsewhere := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.22:40000")
-	ln := listen(t, l.Server(), hole.To)
+	ln := listen(t, l.Server(), hole.Target)
 	for _, left := range []pinhole.Pinhole{hole, elsewhere} {
 		add(t, crashed, left)
 		if left == hole {
