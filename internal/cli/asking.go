@@ -13,37 +13,37 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// asking is how a command reaches the ftpgate that runs.
-type asking struct {
+// adminFlags is how a command reaches the ftpgate that runs.
+type adminFlags struct {
 	target    string
 	tokenFile string
 }
 
-func askFlags(cmd *cobra.Command) *asking {
-	a := &asking{}
+func addAdminFlags(cmd *cobra.Command) *adminFlags {
+	a := &adminFlags{}
 	cmd.Flags().StringVar(&a.target, "socket", admin.DefaultSocket, "where ftpgate answers: the `PATH` of a socket, or http://ADDR:PORT")
 	cmd.Flags().StringVar(&a.tokenFile, "token-file", "", "the `FILE` with the token that is asked for over TCP")
 	return a
 }
 
 // run calls f with a client and a context that a signal ends, and makes an exit status of its error.
-func (a *asking) run(cmd *cobra.Command, f func(context.Context, *admin.Client) error) error {
+func (a *adminFlags) run(cmd *cobra.Command, f func(context.Context, *admin.Client) error) error {
 	token := ""
 	if a.tokenFile != "" {
 		var err error
 		if token, err = admin.ReadToken(a.tokenFile); err != nil {
-			return failed(err)
+			return runFailure(err)
 		}
 	}
 	ctx, stop := untilSignal(cmd.Context(), endSignals...)
 	defer stop()
 	c := admin.NewClient(a.target, token)
 	defer c.Close()
-	return told(cmd, f(ctx, c))
+	return answerFailure(cmd, f(ctx, c))
 }
 
-// told says why there is no answer, or what the answer is where it is a no.
-func told(cmd *cobra.Command, err error) error {
+// answerFailure says why there is no answer, or what the answer is where it is a no.
+func answerFailure(cmd *cobra.Command, err error) error {
 	var own failure
 	switch {
 	case err == nil || errors.As(err, &own):
@@ -54,14 +54,14 @@ func told(cmd *cobra.Command, err error) error {
 		fmt.Fprintln(cmd.ErrOrStderr(), err)
 		return failure{status: exitFailed}
 	}
-	return failed(errors.New(safeLines(err.Error())))
+	return runFailure(errors.New(printableLines(err.Error())))
 }
 
-// safeLines is safe for each line of a text.
-func safeLines(text string) string {
+// printableLines is safe for each line of a text.
+func printableLines(text string) string {
 	var lines []string
 	for line := range strings.SplitSeq(text, "\n") {
-		lines = append(lines, safe(line))
+		lines = append(lines, printable(line))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -111,9 +111,9 @@ func try(ctx context.Context, cmd *cobra.Command, stdout io.Writer, args ...stri
 	case err == nil:
 		return errs.String(), 0
 	case !errors.As(err, &f):
-		return errs.String() + err.Error(), exitWrong
+		return errs.String() + err.Error(), exitUsage
 	case f.err != nil:
-		say(&errs, f.err)
+		printError(&errs, f.err)
 	}
 	return errs.String(), f.status
 }
@@ -182,7 +182,7 @@ func TestUnknownSession(t *testing.T) {
 		}
 	}
 	for _, construct := range []func() *cobra.Command{newExplain, newKill} {
-		if stderr, status := try(t.Context(), construct(), io.Discard, "--socket", socket); status != exitWrong || !strings.Contains(stderr, "no SESSION") {
+		if stderr, status := try(t.Context(), construct(), io.Discard, "--socket", socket); status != exitUsage || !strings.Contains(stderr, "no SESSION") {
 			t.Errorf("without a word: got exit status %d, %q; want 2", status, stderr)
 		}
 	}
@@ -202,7 +202,7 @@ func TestReload(t *testing.T) {
 		status int
 		want   string
 	}{
-		{&admin.Error{Text: "f.toml:3:1: no \x1b[2J listen\nf.toml:9:1: no server", Kind: admin.ErrFile}, exitWrong,
+		{&admin.Error{Text: "f.toml:3:1: no \x1b[2J listen\nf.toml:9:1: no server", Kind: admin.ErrFile}, exitUsage,
 			"f.toml:3:1: no \\x1b[2J listen\nf.toml:9:1: no server\n"},
 		{errors.New("nft: apply table ftp\x1bgate: busy"), exitFailed, "ftpgate: nft: apply table ftp\\x1bgate: busy\n"},
 		{fmt.Errorf("a forward from the command line has no file: %w", admin.ErrNotNow), exitFailed,

@@ -21,7 +21,7 @@ import (
 // Exit statuses of the program.
 const (
 	exitFailed = 1 // it failed while running, or the host is not ready
-	exitWrong  = 2 // the words or the file are wrong
+	exitUsage  = 2 // the words or the file are wrong
 )
 
 // failure is an error that is not about the words of the command line.
@@ -33,7 +33,7 @@ type failure struct {
 func (f failure) Error() string { return fmt.Sprint(f.err) }
 func (f failure) Unwrap() error { return f.err }
 
-func failed(err error) error { return failure{exitFailed, err} }
+func runFailure(err error) error { return failure{exitFailed, err} }
 
 // Main runs the command that args name, and returns the exit status.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -49,17 +49,17 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	case errors.As(err, &f):
 		if f.err != nil {
-			say(stderr, f.err)
+			printError(stderr, f.err)
 		}
 		return f.status
 	}
-	say(stderr, err)
+	printError(stderr, err)
 	fmt.Fprintf(stderr, "Try '%s --help'.\n", cmd.CommandPath())
-	return exitWrong
+	return exitUsage
 }
 
-// say tells an error, with the program's name before each of its lines.
-func say(w io.Writer, err error) {
+// printError tells an error, with the program's name before each of its lines.
+func printError(w io.Writer, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintln(w, "ftpgate:", line)
 	}
@@ -73,7 +73,7 @@ func newRoot() *cobra.Command {
 addresses: clients connect to the gateway and know nothing of the server.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		Args:              onlyCommands,
+		Args:              onlySubcommands,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -102,7 +102,7 @@ func lastIndex(words []string, word string) int {
 func TestKeyFlags(t *testing.T) {
 	var flags []string
 	keys := referenceKeys()
-	without, err := fromWords(":2121", "203.0.113.21", nil)
+	without, err := fromFlags(":2121", "203.0.113.21", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,14 +112,14 @@ func TestKeyFlags(t *testing.T) {
 			continue
 		}
 		k.given = []string{k.implied}
-		with, err := fromWords(":2121", "203.0.113.21", []*keyFlag{k})
+		with, err := fromFlags(":2121", "203.0.113.21", []*keyFlag{k})
 		if err != nil {
 			t.Errorf("--%s %s: %v", flagName(k.key), k.implied, err)
 			continue
 		}
 		got, want := with.Forwards[0], without.Forwards[0]
 		got.Limits, want.Limits = got.Limits.OrDefault(), want.Limits.OrDefault()
-		got.PassivePorts, want.PassivePorts = got.PortsForData(), want.PortsForData()
+		got.PassivePorts, want.PassivePorts = got.DataPorts(), want.DataPorts()
 		if !reflect.DeepEqual(got, want) || with.Drain != without.Drain || with.Resolve != without.Resolve {
 			t.Errorf("--%s %s: got %+v; want what holds without it, %+v", flagName(k.key), k.implied, with, without)
 		}

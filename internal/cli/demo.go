@@ -21,7 +21,7 @@ of the gateway. It needs nothing but this program, and leaves nothing behind.
 
 With --relay it needs no laboratory either: server, gateway and client are on
 this machine's loopback, and ftpgate copies the data connections itself.`,
-		Args: noWords,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context(), endSignals...)
 			defer stop()
@@ -48,7 +48,7 @@ this machine's loopback, and ftpgate copies the data connections itself.`,
 func newDemoServe() *cobra.Command {
 	var e demo.Encryption
 	cmd := &cobra.Command{
-		Use: "serve ADDR", Short: "The demo's FTP server", Hidden: true, Args: want("ADDR"),
+		Use: "serve ADDR", Short: "The demo's FTP server", Hidden: true, Args: exactArgs("ADDR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := untilSignal(cmd.Context(), endSignals...)
 			defer stop()

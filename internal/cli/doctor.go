@@ -21,10 +21,10 @@ import (
 	"ftpgate/internal/kernel/nft"
 )
 
-// consultation is what doctor is asked for.
-type consultation struct {
-	file  string
-	words []*keyFlag // of a forward without a file
+// doctorCommand is what doctor is asked for.
+type doctorCommand struct {
+	file string
+	keys []*keyFlag // of a forward without a file
 
 	json, all          bool
 	noTry, active      bool
@@ -36,7 +36,7 @@ type consultation struct {
 }
 
 func newDoctor() *cobra.Command {
-	c := &consultation{words: keyFlags()}
+	c := &doctorCommand{keys: keyFlags()}
 	cmd := &cobra.Command{
 		Use:   "doctor [flags] [FORWARD | LISTEN SERVER]",
 		Short: "Tell what is in the way of forwards, and what to do",
@@ -58,9 +58,9 @@ or it was interrupted; 2 the words or the file are wrong.`,
 		RunE:                  func(cmd *cobra.Command, args []string) error { return c.run(cmd, args) },
 		DisableFlagsInUseLine: true,
 	}
-	addKeyFlags(cmd, c.words)
+	addKeyFlags(cmd, c.keys)
 	set := cmd.Flags()
-	for _, k := range c.words { // the help of forward has them
+	for _, k := range c.keys { // the help of forward has them
 		set.Lookup(flagName(k.key)).Hidden = true
 	}
 	set.StringVarP(&c.file, "config", "c", defaultFile, "the configuration `FILE`")
@@ -75,8 +75,8 @@ or it was interrupted; 2 the words or the file are wrong.`,
 }
 
 // run examines, tries and tells.
-func (c *consultation) run(cmd *cobra.Command, args []string) error {
-	if err := c.understand(cmd, args); err != nil {
+func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
+	if err := c.parseArgs(cmd, args); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(cmd.Context(), endSignals...)
@@ -86,29 +86,29 @@ func (c *consultation) run(cmd *cobra.Command, args []string) error {
 	}
 	e := preflight.Examine(ctx, c.table, c.forwards)
 	if ctx.Err() != nil { // names were not resolved: what they say of them is not so
-		return failed(errors.New("interrupted"))
+		return runFailure(errors.New("interrupted"))
 	}
 	found := doctor.Examine(e.Facts, e.Forwards)
 	if !c.noTry {
 		if screenOf(cmd.ErrOrStderr()).isTerminal() {
 			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n", plural(len(e.Forwards), "forward"), c.tryTime)
 		}
-		found = append(found, c.try(ctx, e)...)
+		found = append(found, c.tryServers(ctx, e)...)
 	}
-	if err := c.tell(cmd.OutOrStdout(), e.Forwards, found); err != nil {
+	if err := c.print(cmd.OutOrStdout(), e.Forwards, found); err != nil {
 		return orFailed(err)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return failed(errors.New("interrupted: not everything has been tried"))
+		return runFailure(errors.New("interrupted: not everything has been tried"))
 	case doctor.Worst(found) == doctor.Fault:
 		return failure{status: exitFailed}
 	}
 	return nil
 }
 
-// understand reads the words, and the file where they do not say everything.
-func (c *consultation) understand(cmd *cobra.Command, args []string) error {
+// parseArgs reads the words, and the file where they do not say everything.
+func (c *doctorCommand) parseArgs(cmd *cobra.Command, args []string) error {
 	given := cmd.Flags().Changed
 	switch {
 	case len(args) > 2:
@@ -125,7 +125,7 @@ func (c *consultation) understand(cmd *cobra.Command, args []string) error {
 	if len(args) == 2 {
 		return c.fromWords(cmd, args[0], args[1])
 	}
-	for _, k := range c.words {
+	for _, k := range c.keys {
 		if len(k.given) > 0 {
 			return fmt.Errorf("--%s goes with LISTEN SERVER: of other forwards the file says it", flagName(k.key))
 		}
@@ -133,11 +133,11 @@ func (c *consultation) understand(cmd *cobra.Command, args []string) error {
 	return c.fromFile(cmd, args)
 }
 
-func (c *consultation) fromWords(cmd *cobra.Command, listen, server string) error {
+func (c *doctorCommand) fromWords(cmd *cobra.Command, listen, server string) error {
 	if cmd.Flags().Changed("config") {
 		return errors.New("-c FILE goes with one FORWARD of it, or with none: LISTEN SERVER is a forward without a file")
 	}
-	wanted, err := fromWords(listen, server, c.words)
+	wanted, err := fromFlags(listen, server, c.keys)
 	if err != nil {
 		return err
 	}
@@ -146,11 +146,11 @@ func (c *consultation) fromWords(cmd *cobra.Command, listen, server string) erro
 }
 
 // fromFile takes the forwards of the file, or the one that is named.
-func (c *consultation) fromFile(cmd *cobra.Command, args []string) error {
+func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 	wanted, err := load(cmd, c.file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config"):
-		return failure{exitWrong, fmt.Errorf("%w: name another with -c FILE, or give LISTEN SERVER", err)}
+		return failure{exitUsage, fmt.Errorf("%w: name another with -c FILE, or give LISTEN SERVER", err)}
 	case err != nil:
 		return err
 	}
@@ -158,12 +158,12 @@ func (c *consultation) fromFile(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 {
 		i := slices.IndexFunc(c.forwards, func(f forward.Forward) bool { return f.Name == args[0] })
 		if i < 0 {
-			return failure{exitWrong, noForward(args[0], c.file, c.forwards)}
+			return failure{exitUsage, noForward(args[0], c.file, c.forwards)}
 		}
 		c.forwards = c.forwards[i : i+1]
 	}
 	if c.user != "" && len(c.forwards) > 1 {
-		return failure{exitWrong, fmt.Errorf("--user goes with one FORWARD: %s has %s, and the password is for one server", c.file, plural(len(c.forwards), "forward"))}
+		return failure{exitUsage, fmt.Errorf("--user goes with one FORWARD: %s has %s, and the password is for one server", c.file, plural(len(c.forwards), "forward"))}
 	}
 	return nil
 }
@@ -184,8 +184,8 @@ func noForward(name, file string, forwards []forward.Forward) error {
 // triesAtOnce keeps a file with many forwards from taking hours where a network is down.
 const triesAtOnce = 8
 
-// try drives the servers, those with one name one after the other: a server may count connections of one address.
-func (c *consultation) try(ctx context.Context, e *preflight.Examination) []doctor.Finding {
+// tryServers drives the servers, those with one name one after the other: a server may count connections of one address.
+func (c *doctorCommand) tryServers(ctx context.Context, e *preflight.Examination) []doctor.Finding {
 	found := make([][]doctor.Finding, len(e.Forwards))
 	byHost := map[string][]int{}
 	for i, f := range e.Forwards {
@@ -198,7 +198,7 @@ func (c *consultation) try(ctx context.Context, e *preflight.Examination) []doct
 			room <- struct{}{}
 			defer func() { <-room }()
 			for _, i := range indexes {
-				found[i] = c.tryOne(ctx, e, e.Forwards[i])
+				found[i] = c.tryServer(ctx, e, e.Forwards[i])
 			}
 		})
 	}
@@ -206,8 +206,8 @@ func (c *consultation) try(ctx context.Context, e *preflight.Examination) []doct
 	return slices.Concat(found...)
 }
 
-// tryOne drives one server.
-func (c *consultation) tryOne(ctx context.Context, e *preflight.Examination, f forward.Resolved) []doctor.Finding {
+// tryServer drives one server.
+func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination, f forward.Resolved) []doctor.Finding {
 	if !f.Server4.IsValid() && !f.Server6.IsValid() && len(f.Servers) == 0 {
 		return nil // and a finding of its name says so
 	}
@@ -229,7 +229,7 @@ func (c *consultation) tryOne(ctx context.Context, e *preflight.Examination, f f
 }
 
 // timeouts are shorter than trial's where its time would be over before a server that is silent is found to be.
-func (c *consultation) timeouts(f forward.Resolved) servercheck.Timeouts {
+func (c *doctorCommand) timeouts(f forward.Resolved) servercheck.Timeouts {
 	t := servercheck.DefaultTimeouts()
 	share := c.tryTime / time.Duration(max(1, len(f.Servers))) // of an address
 	t.Dial, t.Reply, t.Data, t.Whole = min(t.Dial, share/2), min(t.Reply, share/2), min(t.Data, share/4), c.tryTime

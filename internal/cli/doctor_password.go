@@ -18,22 +18,22 @@ const maxPassword = 1024
 
 // askPassword gets the password of --user, if there is one. Command lines and environments are no place for it:
 // others can read them.
-func (c *consultation) askPassword(ctx context.Context) (err error) {
+func (c *doctorCommand) askPassword(ctx context.Context) (err error) {
 	switch {
 	case c.user == "":
 		return nil
 	case c.passwordFile != "":
 		c.password, err = readPassword(c.passwordFile)
 	default:
-		c.password, err = promptPassword(ctx, fmt.Sprintf("Password of %s for forward %s: ", safe(c.user), safe(c.forwards[0].Name)))
+		c.password, err = promptPassword(ctx, fmt.Sprintf("Password of %s for forward %s: ", printable(c.user), printable(c.forwards[0].Name)))
 	}
 	switch {
 	case ctx.Err() != nil || errors.Is(err, io.EOF): // Ctrl-C is read as an end
-		return failed(errors.New("interrupted"))
+		return runFailure(errors.New("interrupted"))
 	case err != nil:
-		return failure{exitWrong, err}
+		return failure{exitUsage, err}
 	case c.password == "":
-		return failure{exitWrong, errors.New("the password is empty")}
+		return failure{exitUsage, errors.New("the password is empty")}
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ var levels = [...]struct {
 	head  string
 }{{doctor.Fault, "FAULT"}, {doctor.Warning, "WARNING"}, {doctor.Info, "note"}, {doctor.OK, "sound"}}
 
-// rankOf is smaller for what matters more.
-func rankOf(l doctor.Level) int {
+// levelIndex is smaller for what matters more.
+func levelIndex(l doctor.Level) int {
 	for i, known := range levels {
 		if known.level == l {
 			return i
@@ -29,11 +29,11 @@ func rankOf(l doctor.Level) int {
 	return len(levels)
 }
 
-// graver orders findings by how much they matter.
-func graver(a, b doctor.Level) int { return rankOf(a) - rankOf(b) }
+// compareLevels orders findings by how much they matter.
+func compareLevels(a, b doctor.Level) int { return levelIndex(a) - levelIndex(b) }
 
-// tell prints what was found.
-func (c *consultation) tell(w io.Writer, forwards []forward.Resolved, found []doctor.Finding) error {
+// print prints what was found.
+func (c *doctorCommand) print(w io.Writer, forwards []forward.Resolved, found []doctor.Finding) error {
 	if c.json {
 		return printJSON(w, func(out io.Writer) error {
 			return json.NewEncoder(out).Encode(struct {
@@ -45,32 +45,32 @@ func (c *consultation) tell(w io.Writer, forwards []forward.Resolved, found []do
 	return printLines(w, c.lines(screenOf(w), forwards, found))
 }
 
-// ward is what is said of the host, or of one forward.
-type ward struct {
+// section is what is said of the host, or of one forward.
+type section struct {
 	title string
 	found []doctor.Finding // the gravest first
 }
 
-// wards groups findings, those with the gravest one first.
-func wards(forwards []forward.Resolved, found []doctor.Finding) []ward {
-	all := []ward{{title: "this host"}}
+// groupBySection groups findings, those with the gravest one first.
+func groupBySection(forwards []forward.Resolved, found []doctor.Finding) []section {
+	all := []section{{title: "this host"}}
 	of := map[string]int{"": 0}
 	for _, f := range forwards {
 		of[f.Name] = len(all)
-		all = append(all, ward{title: wardTitle(f)})
+		all = append(all, section{title: sectionTitle(f)})
 	}
 	for _, f := range found {
 		w := &all[of[f.Forward]]
 		w.found = append(w.found, f)
 	}
 	for _, w := range all {
-		slices.SortStableFunc(w.found, func(a, b doctor.Finding) int { return graver(a.Level, b.Level) })
+		slices.SortStableFunc(w.found, func(a, b doctor.Finding) int { return compareLevels(a.Level, b.Level) })
 	}
-	slices.SortStableFunc(all, func(a, b ward) int { return graver(doctor.Worst(a.found), doctor.Worst(b.found)) })
+	slices.SortStableFunc(all, func(a, b section) int { return compareLevels(doctor.Worst(a.found), doctor.Worst(b.found)) })
 	return all
 }
 
-func wardTitle(f forward.Resolved) string {
+func sectionTitle(f forward.Resolved) string {
 	title := fmt.Sprintf("forward %s leads to %s", f.Listen, f.Server)
 	if f.Name != f.Listen.String() {
 		title = fmt.Sprintf("forward %s: %s leads to %s", f.Name, f.Listen, f.Server)
@@ -91,9 +91,9 @@ func wardTitle(f forward.Resolved) string {
 const headWidth = 9
 
 // lines tells findings to people, and at the end what they come to.
-func (c *consultation) lines(s screen, forwards []forward.Resolved, found []doctor.Finding) []string {
+func (c *doctorCommand) lines(s screen, forwards []forward.Resolved, found []doctor.Finding) []string {
 	var lines []string
-	for _, w := range wards(forwards, found) {
+	for _, w := range groupBySection(forwards, found) {
 		lines = append(lines, s.hang("", w.title)...)
 		sound := 0
 		for _, f := range w.found {
@@ -101,7 +101,7 @@ func (c *consultation) lines(s screen, forwards []forward.Resolved, found []doct
 				sound++
 				continue
 			}
-			lines = append(lines, s.fact("  "+levels[rankOf(f.Level)].head, headWidth, f.Text)...)
+			lines = append(lines, s.fact("  "+levels[levelIndex(f.Level)].head, headWidth, f.Text)...)
 			if f.Remedy != "" {
 				lines = append(lines, s.hang(strings.Repeat(" ", headWidth+len(gap)), "remedy: "+f.Remedy)...)
 			}
@@ -111,11 +111,11 @@ func (c *consultation) lines(s screen, forwards []forward.Resolved, found []doct
 		}
 		lines = append(lines, "")
 	}
-	return append(lines, s.hang("", c.sum(found))...)
+	return append(lines, s.hang("", c.summary(found))...)
 }
 
-// sum says in one line what the findings come to.
-func (c *consultation) sum(found []doctor.Finding) string {
+// summary says in one line what the findings come to.
+func (c *doctorCommand) summary(found []doctor.Finding) string {
 	faults, warnings, tried := 0, 0, !c.noTry
 	for _, f := range found {
 		switch {

@@ -23,9 +23,9 @@ gateway made of it, data connections and their pinholes, each with the time sinc
 the session's beginning. Passwords are not in it. SESSION is what "ftpgate
 sessions" and the log call it, or the number at its end. The last 1,000 sessions
 that have ended are kept.`,
-		Args: want("SESSION"),
+		Args: exactArgs("SESSION"),
 	}
-	a := askFlags(cmd)
+	a := addAdminFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
@@ -37,7 +37,7 @@ that have ended are kept.`,
 			if err != nil {
 				return err
 			}
-			return printLines(out, explained(screenOf(out), e, time.Now()))
+			return printLines(out, explainLines(screenOf(out), e, time.Now()))
 		})
 	}
 	return cmd
@@ -46,8 +46,8 @@ that have ended are kept.`,
 // factWidth is that of the names before facts.
 const factWidth = 9
 
-// explained is a session's story.
-func explained(s screen, e sessions.Explained, now time.Time) []string {
+// explainLines is a session's story.
+func explainLines(s screen, e sessions.Explained, now time.Time) []string {
 	var lines []string
 	fact := func(name, text string) {
 		if text != "" {
@@ -63,11 +63,11 @@ func explained(s screen, e sessions.Explained, now time.Time) []string {
 		fact("server", e.Server.String())
 	}
 	fact("user", e.User)
-	fact("since", lasted(e.Session, now))
-	fact("TLS", legs(e.TLS))
+	fact("since", duration(e.Session, now))
+	fact("TLS", tlsOfLegs(e.TLS))
 	fact("transfers", fmt.Sprintf("%d, %d failed; %s up, %s down", e.Totals.Transfers, e.Totals.Failed, bytesOf(e.Totals.Up), bytesOf(e.Totals.Down)))
 	if e.Transfer != nil {
-		fact("now", transferring(*e.Transfer))
+		fact("now", transferText(*e.Transfer))
 	}
 	lines = append(lines, "")
 	for _, event := range e.Events {
@@ -75,14 +75,14 @@ func explained(s screen, e sessions.Explained, now time.Time) []string {
 		if event.Data > 0 {
 			kind += fmt.Sprintf(" %d", event.Data)
 		}
-		begin := fmt.Sprintf("%10s  %-11s  ", since(event.At.Sub(e.Since)), kind)
+		begin := fmt.Sprintf("%10s  %-11s  ", timestamp(event.At.Sub(e.Since)), kind)
 		lines = append(lines, s.hang(begin, event.Text)...)
 	}
 	return lines
 }
 
-// lasted is when a session began, and how long it has lasted.
-func lasted(one sessions.Session, now time.Time) string {
+// duration is when a session began, and how long it has lasted.
+func duration(one sessions.Session, now time.Time) string {
 	began := one.Since.Local().Format(time.DateTime)
 	if one.Ended.IsZero() {
 		return fmt.Sprintf("%s, %s ago; %s for %s", began, age(now.Sub(one.Since)), one.State, age(now.Sub(one.Active)))
@@ -90,8 +90,8 @@ func lasted(one sessions.Session, now time.Time) string {
 	return fmt.Sprintf("%s, ended after %s", began, one.Ended.Sub(one.Since).Round(time.Millisecond))
 }
 
-// since is a time since the beginning: in seconds, and from one minute on like 1:02:03.456.
-func since(d time.Duration) string {
+// timestamp is a time since the beginning: in seconds, and from one minute on like 1:02:03.456.
+func timestamp(d time.Duration) string {
 	d = max(0, d)
 	seconds := (d % time.Minute).Seconds()
 	switch {

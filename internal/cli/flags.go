@@ -163,8 +163,8 @@ func flagName(key string) string {
 	return strings.NewReplacer("_", "-", ".", "-").Replace(key)
 }
 
-// fromWords reads the words and the flags of forward; the error names every fault.
-func fromWords(listen, server string, flags []*keyFlag) (*config.Config, error) {
+// fromFlags reads the words and the flags of forward; the error names every fault.
+func fromFlags(listen, server string, flags []*keyFlag) (*config.Config, error) {
 	words := []config.Word{{Key: "listen", Text: listen}, {Key: "server", Text: server}}
 	for _, k := range flags {
 		for _, text := range k.given {
@@ -178,7 +178,7 @@ func fromWords(listen, server string, flags []*keyFlag) (*config.Config, error) 
 	}
 	said := make([]error, len(faults))
 	for i, f := range faults {
-		said[i] = errors.New(asFlag(f, flags))
+		said[i] = errors.New(inFlagWords(f, flags))
 	}
 	return nil, errors.Join(said...)
 }
@@ -187,9 +187,9 @@ func fromWords(listen, server string, flags []*keyFlag) (*config.Config, error) 
 // key = true), what somebody has typed, in quotes, or a word, with dots within.
 var faultToken = regexp.MustCompile(`([a-z_.]+) = (?:\[?"([^"]*)"\]?|(true|false))|"(?:[^"\\]|\\.)*"|[\w'-]+(?:\.[\w'-]+)*`)
 
-// asFlag speaks of flags where the fault speaks of a file's keys: wherever a key cannot be another
+// inFlagWords speaks of flags where the fault speaks of a file's keys: wherever a key cannot be another
 // word, and wherever it is the key at fault.
-func asFlag(fault config.Fault, flags []*keyFlag) string {
+func inFlagWords(fault config.Fault, flags []*keyFlag) string {
 	var own *keyFlag // nil: the fault is in LISTEN or SERVER
 	keys := map[string]bool{}
 	for _, k := range flags {

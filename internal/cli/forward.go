@@ -40,9 +40,9 @@ side, and is taken away at the end.`,
   ftpgate forward --tls-client required --tls-cert /etc/ftpgate/both.pem 2121 203.0.113.21
   ftpgate forward --tls-server required 2121 ftp.example.com
   ftpgate forward --tracking none --server-ports 50000-50100 2121 203.0.113.21`,
-		Args: want("LISTEN", "SERVER"),
+		Args: exactArgs("LISTEN", "SERVER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := fromWords(args[0], args[1], flags)
+			c, err := fromFlags(args[0], args[1], flags)
 			if err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ side, and is taken away at the end.`,
 				Table:    forwardTable(c.Forwards[0].Listen),
 				Settings: settings(c),
 				Log:      logger(cmd.ErrOrStderr()),
-				Show:     show(c, "", c.Admin.SocketGiven),
+				Show:     endpointsOf(c, "", c.Admin.SocketGiven),
 			}
 			return orFailed(d.Run(ctx))
 		},

@@ -29,16 +29,16 @@ translate. It needs root, or a kernel that lets ordinary users have namespaces.`
   ftpgate lab exec gateway ftpgate forward 192.168.5.2:2121 203.0.113.21
   ftpgate lab exec client lftp 192.168.5.2:2121
   ftpgate lab down`,
-		Args: onlyCommands,
+		Args: onlySubcommands,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
 		&cobra.Command{
-			Use: "up", Short: "Set the laboratory up", Args: noWords,
+			Use: "up", Short: "Set the laboratory up", Args: noArgs,
 			RunE: func(*cobra.Command, []string) error { return orFailed(lab.Up()) },
 		},
 		&cobra.Command{
-			Use: "down", Short: "Take the laboratory away, with what runs in it", Args: noWords,
+			Use: "down", Short: "Take the laboratory away, with what runs in it", Args: noArgs,
 			RunE: func(*cobra.Command, []string) error { return orFailed(lab.Down()) },
 		},
 		&cobra.Command{
@@ -48,7 +48,7 @@ translate. It needs root, or a kernel that lets ordinary users have namespaces.`
 				if len(args) > 0 && (args[0] == "-h" || args[0] == "--help") {
 					return cmd.Help()
 				}
-				if err := want("HOST", "CMD...")(cmd, args); err != nil {
+				if err := exactArgs("HOST", "CMD...")(cmd, args); err != nil {
 					return err
 				}
 				if hosts := []string{lab.ClientName, lab.GatewayName, lab.ServerName}; !slices.Contains(hosts, args[0]) {
@@ -56,13 +56,13 @@ translate. It needs root, or a kernel that lets ordinary users have namespaces.`
 				}
 				status, err := lab.Exec(args[0], args[1:])
 				if err != nil {
-					return failed(err)
+					return runFailure(err)
 				}
 				return withStatus(status)
 			},
 		},
 		&cobra.Command{
-			Use: "hold", Hidden: true, Args: noWords,
+			Use: "hold", Hidden: true, Args: noArgs,
 			RunE: func(*cobra.Command, []string) error { return withStatus(lab.HolderMain()) },
 		},
 	)
@@ -73,7 +73,7 @@ func orFailed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return failed(err)
+	return runFailure(err)
 }
 
 // withStatus ends the program with a status that somebody else has explained.

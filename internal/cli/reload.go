@@ -17,15 +17,15 @@ func newReload() *cobra.Command {
 		Long: `Have the ftpgate that runs read its file again, and wait until that holds. An
 unsound file changes nothing: its faults are told, each with its place, and the
 exit status is 2. Forwards that did not change keep every session.`,
-		Args: noWords,
+		Args: noArgs,
 	}
-	a := askFlags(cmd)
+	a := addAdminFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
 			err := c.Reload(ctx)
 			if errors.Is(err, admin.ErrFile) { // bare, so that editors can jump to the places
-				fmt.Fprintln(cmd.ErrOrStderr(), safeLines(err.Error()))
-				return failure{status: exitWrong}
+				fmt.Fprintln(cmd.ErrOrStderr(), printableLines(err.Error()))
+				return failure{status: exitUsage}
 			}
 			if err != nil {
 				return err
@@ -34,10 +34,10 @@ exit status is 2. Forwards that did not change keep every session.`,
 			if err != nil {
 				return err
 			}
-			lines := []string{fmt.Sprintf("%s: read again, %s", safe(status.File), plural(len(status.Forwards), "forward"))}
+			lines := []string{fmt.Sprintf("%s: read again, %s", printable(status.File), plural(len(status.Forwards), "forward"))}
 			for _, f := range status.Forwards {
 				if f.Problem != "" {
-					lines = append(lines, screenOf(cmd.OutOrStdout()).hang("  "+safe(f.Name)+": ", f.Problem)...)
+					lines = append(lines, screenOf(cmd.OutOrStdout()).hang("  "+printable(f.Name)+": ", f.Problem)...)
 				}
 			}
 			return printLines(cmd.OutOrStdout(), lines)

@@ -34,10 +34,10 @@ func load(cmd *cobra.Command, file string) (*config.Config, error) {
 	var faults config.Faults
 	if errors.As(err, &faults) { // bare, so that editors can jump to the places
 		fmt.Fprintln(cmd.ErrOrStderr(), faults)
-		return nil, failure{status: exitWrong}
+		return nil, failure{status: exitUsage}
 	}
 	if err != nil {
-		return nil, failure{exitWrong, err}
+		return nil, failure{exitUsage, err}
 	}
 	return c, nil
 }
@@ -50,7 +50,7 @@ func newRun() *cobra.Command {
 file again: an unsound one changes nothing, and forwards that did not change
 keep every session; [admin] and [log] hold until the next start. SIGUSR1 has it
 open its logs of transfers anew, after logrotate has moved them.`,
-		Args: noWords, DisableFlagsInUseLine: true,
+		Args: noArgs, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -70,7 +70,7 @@ open its logs of transfers anew, after logrotate has moved them.`,
 			Log:      logger(cmd.ErrOrStderr()),
 			Reload:   reload,
 			Reopen:   reopen,
-			Show:     show(c, *file, true),
+			Show:     endpointsOf(c, *file, true),
 			Confine:  true,
 			Load: func() (daemon.Settings, error) {
 				c, err := config.Load(*file)
@@ -89,8 +89,8 @@ func settings(c *config.Config) daemon.Settings {
 	return daemon.Settings{Forwards: c.Forwards, Resolve: c.Resolve, Drain: c.Drain}
 }
 
-// show is where a daemon shows what it does. A socket that nobody has asked for need not be had.
-func show(c *config.Config, file string, socket bool) daemon.Show {
+// endpointsOf is where a daemon shows what it does. A socket that nobody has asked for need not be had.
+func endpointsOf(c *config.Config, file string, socket bool) daemon.Show {
 	a := c.Admin
 	s := daemon.Show{Version: version(), File: file, Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
 	if !socket {
@@ -141,7 +141,7 @@ func newCheck() *cobra.Command {
 		Long: `Tell every fault of FILE at once, with line and column; of a sound one, which way
 FTPS takes through each forward, and why. It needs no privilege and looks neither
 at this host nor at the network.`,
-		Args: noWords, DisableFlagsInUseLine: true,
+		Args: noArgs, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -166,7 +166,7 @@ func newRules() *cobra.Command {
 		Short: "Print the nftables ruleset that a file asks for",
 		Long: `Print the nftables ruleset that FILE asks for, as nft -f loads it, and change
 nothing. Names of servers are resolved now.`,
-		Args: noWords, DisableFlagsInUseLine: true,
+		Args: noArgs, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -183,7 +183,7 @@ nothing. Names of servers are resolved now.`,
 			fmt.Fprintln(cmd.ErrOrStderr(), "ftpgate:", f)
 		}
 		if len(findings) > 0 {
-			return failed(fmt.Errorf("%s left out", plural(len(findings), "forward")))
+			return runFailure(fmt.Errorf("%s left out", plural(len(findings), "forward")))
 		}
 		return nil
 	}

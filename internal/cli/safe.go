@@ -12,18 +12,18 @@ import (
 
 // What clients and servers say ends on an operator's terminal. None of it may steer that.
 
-// safe has everything of a text escaped that does not print: control characters, C1 among them, what
+// printable has everything of a text escaped that does not print: control characters, C1 among them, what
 // changes the direction of writing, and bytes that are not UTF-8.
-func safe(text string) string { return escape(text, unicode.IsPrint) }
+func printable(text string) string { return escape(text, unicode.IsPrint) }
 
-// narrow is safe, and everything is escaped, too, that does not take one cell of a terminal, so that
+// printableCells is safe, and everything is escaped, too, that does not take one cell of a terminal, so that
 // columns stay columns.
-func narrow(text string) string { return escape(text, takesOneCell) }
+func printableCells(text string) string { return escape(text, isOneCell) }
 
 // beyondNarrow is where scripts begin that are written from right to left, or are wide (Unicode: Hebrew).
 const beyondNarrow = 0x0590
 
-func takesOneCell(r rune) bool {
+func isOneCell(r rune) bool {
 	return r < beyondNarrow && unicode.IsPrint(r) && !unicode.Is(unicode.M, r)
 }
 

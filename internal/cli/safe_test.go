@@ -35,16 +35,16 @@ func FuzzSafe(f *testing.F) {
 		f.Add([]byte(s), 2)
 	}
 	f.Fuzz(func(t *testing.T, text []byte, at int) {
-		for _, got := range []string{safe(string(text)), narrow(string(text))} {
+		for _, got := range []string{printable(string(text)), printableCells(string(text))} {
 			for _, r := range got {
 				if !unicode.IsPrint(r) {
 					t.Errorf("%q: got %q", text, got)
 				}
 			}
 		}
-		for _, r := range narrow(string(text)) {
+		for _, r := range printableCells(string(text)) {
 			if r >= beyondNarrow || unicode.Is(unicode.M, r) {
-				t.Errorf("%q: got %q, which is not as wide as long", text, narrow(string(text)))
+				t.Errorf("%q: got %q, which is not as wide as long", text, printableCells(string(text)))
 			}
 		}
 		encoded, err := json.Marshal(string(text))

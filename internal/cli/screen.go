@@ -42,9 +42,9 @@ func (s screen) isTerminal() bool { return s.width > 0 }
 // text is what can be printed of a peer's words.
 func (s screen) text(words string) string {
 	if s.isTerminal() {
-		return narrow(words)
+		return printableCells(words)
 	}
-	return safe(words)
+	return printable(words)
 }
 
 // column is a column of a table.

@@ -20,9 +20,9 @@ import (
 // watchTime is how often sessions --watch looks.
 const watchTime = time.Second
 
-// listing is what the flags of sessions ask for.
-type listing struct {
-	*asking
+// sessionsCommand is what the flags of sessions ask for.
+type sessionsCommand struct {
+	*adminFlags
 	filter      admin.Filter
 	json, watch bool
 }
@@ -35,9 +35,9 @@ func newSessions() *cobra.Command {
 them does. With --ended those that have ended are listed, too: the last 1,000 are
 kept. "ftpgate explain" has the time line of each. A terminal gets the columns
 that it has room for; what is piped gets all of them, and nothing is cut.`,
-		Args: noWords,
+		Args: noArgs,
 	}
-	l := &listing{asking: askFlags(cmd)}
+	l := &sessionsCommand{adminFlags: addAdminFlags(cmd)}
 	cmd.Flags().StringVar(&l.filter.Forward, "forward", "", "only those of the forward `NAME`")
 	cmd.Flags().BoolVar(&l.filter.Ended, "ended", false, "those that have ended, too")
 	cmd.Flags().BoolVar(&l.watch, "watch", false, "again every second, until interrupted")
@@ -45,7 +45,7 @@ that it has room for; what is piped gets all of them, and nothing is cut.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return l.run(cmd, func(ctx context.Context, c *admin.Client) error {
 			if l.watch {
-				return l.follow(ctx, c, cmd.OutOrStdout())
+				return l.watchSessions(ctx, c, cmd.OutOrStdout())
 			}
 			return l.print(ctx, c, cmd.OutOrStdout())
 		})
@@ -54,7 +54,7 @@ that it has room for; what is piped gets all of them, and nothing is cut.`,
 }
 
 // print lists once.
-func (l *listing) print(ctx context.Context, c *admin.Client, w io.Writer) error {
+func (l *sessionsCommand) print(ctx context.Context, c *admin.Client, w io.Writer) error {
 	if l.json {
 		return printJSON(w, func(out io.Writer) error { return c.SessionsJSON(ctx, l.filter, out) })
 	}
@@ -75,7 +75,7 @@ func (l *listing) print(ctx context.Context, c *admin.Client, w io.Writer) error
 }
 
 // checkForward says where nothing is listed because a name is wrong.
-func (l *listing) checkForward(ctx context.Context, c *admin.Client) error {
+func (l *sessionsCommand) checkForward(ctx context.Context, c *admin.Client) error {
 	if l.filter.Forward == "" {
 		return nil
 	}
@@ -93,13 +93,13 @@ func (l *listing) checkForward(ctx context.Context, c *admin.Client) error {
 	return fmt.Errorf("no forward %q: there are %s", l.filter.Forward, strings.Join(names, ", "))
 }
 
-// follow lists every second. A terminal is drawn anew each time, which needs no more than two of the
+// watchSessions lists every second. A terminal is drawn anew each time, which needs no more than two of the
 // control sequences of ECMA-48; all else gets one block after the other.
-func (l *listing) follow(ctx context.Context, c *admin.Client, w io.Writer) error {
+func (l *sessionsCommand) watchSessions(ctx context.Context, c *admin.Client, w io.Writer) error {
 	tick := time.NewTicker(watchTime)
 	defer tick.Stop()
 	for first := true; ; first = false {
-		err := l.show(ctx, c, w, first)
+		err := l.watchOnce(ctx, c, w, first)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -114,8 +114,8 @@ func (l *listing) follow(ctx context.Context, c *admin.Client, w io.Writer) erro
 	}
 }
 
-// show is one look of follow.
-func (l *listing) show(ctx context.Context, c *admin.Client, w io.Writer, first bool) error {
+// watchOnce is one look of follow.
+func (l *sessionsCommand) watchOnce(ctx context.Context, c *admin.Client, w io.Writer, first bool) error {
 	if l.json {
 		return l.print(ctx, c, w)
 	}
@@ -142,7 +142,7 @@ func (l *listing) show(ctx context.Context, c *admin.Client, w io.Writer, first 
 }
 
 // lines are the table of n sessions, with its head.
-func (l *listing) lines(ctx context.Context, c *admin.Client, s screen) (lines []string, n int, err error) {
+func (l *sessionsCommand) lines(ctx context.Context, c *admin.Client, s screen) (lines []string, n int, err error) {
 	now := time.Now()
 	var rows [][]string
 	for one, err := range c.Sessions(ctx, l.filter) {
@@ -172,14 +172,14 @@ func sessionRow(s screen, one sessions.Session, now time.Time) []string {
 	}
 	return []string{
 		s.text(one.ID), s.text(one.Forward), one.Client.Addr().String(), s.text(one.User), age(end.Sub(one.Since)),
-		s.text(string(one.State)), s.text(one.Mode), s.text(legs(one.TLS)), s.text(one.Path), server,
+		s.text(string(one.State)), s.text(one.Mode), s.text(tlsOfLegs(one.TLS)), s.text(one.Path), server,
 		bytesOf(one.Totals.Up), bytesOf(one.Totals.Down), strconv.Itoa(one.Totals.Transfers), strconv.Itoa(one.Totals.Failed),
-		s.text(doing(one, now)),
+		s.text(activity(one, now)),
 	}
 }
 
-// legs is the encryption of both legs.
-func legs(t sessions.TLS) string {
+// tlsOfLegs is the encryption of both legs.
+func tlsOfLegs(t sessions.TLS) string {
 	switch {
 	case t.Client == t.Server:
 		return t.Client
@@ -191,12 +191,12 @@ func legs(t sessions.TLS) string {
 	return "client " + t.Client + ", server " + t.Server
 }
 
-// doing is what a session does, and what went wrong.
-func doing(one sessions.Session, now time.Time) string {
+// activity is what a session does, and what went wrong.
+func activity(one sessions.Session, now time.Time) string {
 	var text string
 	switch {
 	case one.Transfer != nil:
-		text = transferring(*one.Transfer)
+		text = transferText(*one.Transfer)
 	case !one.Ended.IsZero():
 		text = "ended " + age(now.Sub(one.Ended)) + " ago"
 	default:
@@ -208,8 +208,8 @@ func doing(one sessions.Session, now time.Time) string {
 	return text + ": " + one.Verdict.Text
 }
 
-// transferring is the transfer that runs.
-func transferring(t sessions.Transfer) string {
+// transferText is the transfer that runs.
+func transferText(t sessions.Transfer) string {
 	way := map[sessions.Direction]string{sessions.Download: "down", sessions.Upload: "up"}[t.Direction]
 	if way == "" {
 		way = "data"

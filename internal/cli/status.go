@@ -21,9 +21,9 @@ func newStatus() *cobra.Command {
 		Long: `Tell how the ftpgate that runs is: since when, with what file, what carries data
 connections, and for each forward where it leads, its sessions and transfers, and
 what is wrong with it.`,
-		Args: noWords,
+		Args: noArgs,
 	}
-	a := askFlags(cmd)
+	a := addAdminFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {

@@ -8,9 +8,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// want takes as many words as are named, and says which are missing or too many; a last name with
+// exactArgs takes as many words as are named, and says which are missing or too many; a last name with
 // dots takes one word or more.
-func want(names ...string) cobra.PositionalArgs {
+func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < len(names) {
 			return fmt.Errorf("no %s: want %s", strings.Join(names[len(args):], " and no "), cmd.UseLine())
@@ -22,8 +22,8 @@ func want(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// noWords is for commands that have flags only; a file is the word that is most often given to them.
-func noWords(cmd *cobra.Command, args []string) error {
+// noArgs is for commands that have flags only; a file is the word that is most often given to them.
+func noArgs(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
 		return nil
@@ -43,7 +43,7 @@ func newHelp() *cobra.Command {
 				return err
 			}
 			if len(rest) > 0 {
-				return onlyCommands(of, rest)
+				return onlySubcommands(of, rest)
 			}
 			of.InitDefaultHelpFlag()
 			return of.Help()
@@ -51,8 +51,8 @@ func newHelp() *cobra.Command {
 	}
 }
 
-// onlyCommands is for commands that have others below them.
-func onlyCommands(cmd *cobra.Command, args []string) error {
+// onlySubcommands is for commands that have others below them.
+func onlySubcommands(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}

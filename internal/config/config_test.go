@@ -218,9 +218,9 @@ func TestParseTLS(t *testing.T) {
 		Listen: forward.Listen{Port: 990},
 		Server: forward.Server{Host: "203.0.113.21", Port: 990},
 		TLS: forward.TLS{
-			Client: forward.ClientTLSRequired, Implicit: true, Cert: "c.pem", Key: "k.pem", AnySession: true, CCC: true, ClientUnshut: true,
-			Server: forward.ServerTLSImplicit, ServerClear: true, CA: "ca.pem", ServerName: "2001:db8::21",
-			ClientCert: "cc.pem", ClientKey: "ck.pem", ServerUnshut: true,
+			Client: forward.ClientTLSRequired, Implicit: true, Cert: "c.pem", Key: "k.pem", SessionReuseOptional: true, CCC: true, ClientCloseNotifyOptional: true,
+			Server: forward.ServerTLSImplicit, ServerDataClear: true, CA: "ca.pem", ServerName: "2001:db8::21",
+			ClientCert: "cc.pem", ClientKey: "ck.pem", ServerCloseNotifyOptional: true,
 		},
 	}}
 	for name, text := range tlsForms(t) {

@@ -135,12 +135,12 @@ type rawTLS struct {
 func (r rawTLS) value() forward.TLS {
 	t := forward.TLS{
 		Implicit: r.Implicit, Cert: r.Cert, Key: r.Key, CCC: r.CCC,
-		AnySession:   r.SessionReuse != nil && !*r.SessionReuse,
-		ClientUnshut: r.ClientCloseNotify == "optional",
-		ServerClear:  r.ServerData == "clear",
-		CA:           r.CA, ServerName: r.ServerName, ClientCert: r.ClientCert, ClientKey: r.ClientKey,
-		Insecure:     r.Verify == "insecure",
-		ServerUnshut: r.ServerCloseNotify == "optional",
+		SessionReuseOptional:      r.SessionReuse != nil && !*r.SessionReuse,
+		ClientCloseNotifyOptional: r.ClientCloseNotify == "optional",
+		ServerDataClear:           r.ServerData == "clear",
+		CA:                        r.CA, ServerName: r.ServerName, ClientCert: r.ClientCert, ClientKey: r.ClientKey,
+		Insecure:                  r.Verify == "insecure",
+		ServerCloseNotifyOptional: r.ServerCloseNotify == "optional",
 	}
 	t.Client, _ = forward.ParseClientTLS(r.Client)
 	t.Server, _ = forward.ParseServerTLS(r.Server)

@@ -123,14 +123,14 @@ var forwardKeys = [forwardKeyCount]forwardKey{
 	keyTLSImplicit:     boolKey("tls.implicit", true, func(t *forward.TLS) *bool { return &t.Implicit }),
 	keyTLSCert:         pathKey("tls.cert", `"/etc/ftpgate/cert.pem"`, func(t *forward.TLS) *string { return &t.Cert }),
 	keyTLSKey:          pathKey("tls.key", `"/etc/ftpgate/key.pem"`, func(t *forward.TLS) *string { return &t.Key }),
-	keyTLSSessionReuse: boolKey("tls.session_reuse", false, func(t *forward.TLS) *bool { return &t.AnySession }),
+	keyTLSSessionReuse: boolKey("tls.session_reuse", false, func(t *forward.TLS) *bool { return &t.SessionReuseOptional }),
 	keyTLSCCC:          boolKey("tls.ccc", true, func(t *forward.TLS) *bool { return &t.CCC }),
 	keyTLSClientCloseNotify: choiceKey("tls.client_close_notify", "required", "optional",
-		func(t *forward.TLS) *bool { return &t.ClientUnshut }),
+		func(t *forward.TLS) *bool { return &t.ClientCloseNotifyOptional }),
 	keyTLSServer: {
 		name: "tls.server", kind: unstable.String, want: `"required"`, read: (*forwardSection).readTLSServer,
 	},
-	keyTLSServerData: choiceKey("tls.server_data", "private", "clear", func(t *forward.TLS) *bool { return &t.ServerClear }),
+	keyTLSServerData: choiceKey("tls.server_data", "private", "clear", func(t *forward.TLS) *bool { return &t.ServerDataClear }),
 	keyTLSCA:         pathKey("tls.ca", `"/etc/ftpgate/ca.pem"`, func(t *forward.TLS) *string { return &t.CA }),
 	keyTLSServerName: {
 		name: "tls.server_name", kind: unstable.String, want: `"ftp.example.com"`, read: (*forwardSection).readTLSServerName,
@@ -139,7 +139,7 @@ var forwardKeys = [forwardKeyCount]forwardKey{
 	keyTLSClientKey:  pathKey("tls.client_key", `"/etc/ftpgate/client-key.pem"`, func(t *forward.TLS) *string { return &t.ClientKey }),
 	keyTLSVerify:     choiceKey("tls.verify", "full", "insecure", func(t *forward.TLS) *bool { return &t.Insecure }),
 	keyTLSServerCloseNotify: choiceKey("tls.server_close_notify", "required", "optional",
-		func(t *forward.TLS) *bool { return &t.ServerUnshut }),
+		func(t *forward.TLS) *bool { return &t.ServerCloseNotifyOptional }),
 }
 
 // timeKey is a key for one of the times of dnat.Limits.

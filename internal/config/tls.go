@@ -159,14 +159,14 @@ func (f *forwardSection) standInTLS() forward.TLS {
 	t := f.TLS
 	if f.slots[keyTLSClient].bad {
 		t.Client, t.Implicit, t.Cert, t.Key = forward.ClientTLSOff, false, "", ""
-		t.AnySession, t.CCC, t.ClientUnshut = false, false, false
+		t.SessionReuseOptional, t.CCC, t.ClientCloseNotifyOptional = false, false, false
 	}
 	if f.slots[keyTLSCert].bad && t.Client != forward.ClientTLSOff {
 		t.Cert = "unknown"
 	}
 	if f.slots[keyTLSServer].bad {
 		t = forward.TLS{Client: t.Client, Implicit: t.Implicit, Cert: t.Cert, Key: t.Key,
-			AnySession: t.AnySession, CCC: t.CCC, ClientUnshut: t.ClientUnshut}
+			SessionReuseOptional: t.SessionReuseOptional, CCC: t.CCC, ClientCloseNotifyOptional: t.ClientCloseNotifyOptional}
 	}
 	if f.slots[keyTLSClientCert].bad {
 		t.ClientKey = ""

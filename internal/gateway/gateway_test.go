@@ -17,7 +17,6 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
-	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
 )
 

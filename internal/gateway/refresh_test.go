@@ -11,7 +11,6 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/diagnose/preflight"
 )
 
 const name = "ftp.example.com"

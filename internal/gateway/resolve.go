@@ -49,7 +49,7 @@ func (g *Gateway) Resolve(ctx context.Context, forwards []forward.Forward) ([]fo
 		} else {
 			findings = append(findings, unresolved(f, "server", f.Server.Host, err))
 		}
-		reachable := slices.DeleteFunc(slices.Clone(known), func(a netip.Addr) bool { return !f.LeadsTo(a) })
+		reachable := slices.DeleteFunc(slices.Clone(known), func(a netip.Addr) bool { return !f.CanReach(a) })
 		r.Server4, r.Server6 = firstOf(reachable, netip.Addr.Is4), firstOf(reachable, netip.Addr.Is6)
 		if f.Tracking == forward.TrackingProxy {
 			r.Servers = reachable

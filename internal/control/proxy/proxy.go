@@ -119,7 +119,7 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session {
 	f := p.Forward()
 	from := remote(client)
-	record := p.Journal.Begin(sessions.Opening{Forward: f.Name, Tracking: f.Tracking, Passive: f.PortsForData(),
+	record := p.Journal.Begin(sessions.Opening{Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
 		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr())})
 	kind, reason := p.admit(from, f)
 	if kind != dialogue.NotRefused {

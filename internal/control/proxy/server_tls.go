@@ -53,7 +53,7 @@ func (p *Proxy) open(ctx context.Context, w *conn.Wire, f forward.Resolved) (*op
 	defer stop()
 	a := &asker{w: w, lines: ftp.NewLineReader(w, 0), keys: p.Keys, handshake: f.Limits.OrDefault().Dial}
 	o := &opening{lines: a.lines, data: data}
-	if f.TLS.ServerClear {
+	if f.TLS.ServerDataClear {
 		o.data = nil
 	}
 	if o.greeting, err = a.begin(control, f.TLS); err != nil {
@@ -108,7 +108,7 @@ func (a *asker) begin(control *tls.Config, t forward.TLS) (greeting []byte, err 
 // protect agrees upon what data connections are.
 func (a *asker) protect(t forward.TLS) error {
 	prot := "PROT P"
-	if t.ServerClear {
+	if t.ServerDataClear {
 		prot = "PROT C"
 	}
 	if _, err := a.ask("PBSZ 0"); err != nil { // a server that does not know it need not know PROT C
@@ -118,9 +118,9 @@ func (a *asker) protect(t forward.TLS) error {
 	switch {
 	case err != nil:
 		return err
-	case code/100 == 2, t.ServerClear && t.Server == forward.ServerTLSRequired && code/10 == 50: // C is how it begins
+	case code/100 == 2, t.ServerDataClear && t.Server == forward.ServerTLSRequired && code/10 == 50: // C is how it begins
 		return nil
-	case t.ServerClear:
+	case t.ServerDataClear:
 		return &noTLSError{kind: dialogue.RefusedSecurity, code: verdict.CodeServerTLS, plain: "the server wants its data connections encrypted",
 			remedy: fmt.Sprintf("the server answers PROT C with %d: leave server_data = \"clear\" out", code)}
 	}

@@ -100,7 +100,7 @@ func newSession(ctx context.Context, p *Proxy, client, server *conn.Wire, f forw
 		Server:    remote(server),
 		Announced: f.AdvertisedTo(remote(client)),
 	}, terms)
-	s.seals.ClientUnshut, s.seals.ServerUnshut = f.TLS.ClientUnshut, f.TLS.ServerUnshut
+	s.seals.ClientUnshut, s.seals.ServerUnshut = f.TLS.ClientCloseNotifyOptional, f.TLS.ServerCloseNotifyOptional
 	if o != nil {
 		s.seals.Server = o.data
 	}

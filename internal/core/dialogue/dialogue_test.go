@@ -155,7 +155,7 @@ var tlsWords = map[string]func(*Terms){
 	"implicit": func(t *Terms) { t.TLS.Client, t.TLS.Implicit = forward.ClientTLSRequired, true },
 	"ccc":      func(t *Terms) { t.TLS.CCC = true },
 	"server":   func(t *Terms) { t.TLS.Server = forward.ServerTLSRequired },
-	"clear":    func(t *Terms) { t.TLS.ServerClear = true },
+	"clear":    func(t *Terms) { t.TLS.ServerDataClear = true },
 	"through":  func(t *Terms) { t.Passive = forward.PortRange{First: 50000, Last: 50100} },
 }
 

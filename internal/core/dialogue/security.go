@@ -32,7 +32,7 @@ func (d *Dialogue) passesThrough() bool { return !d.terms.Passive.IsEmpty() }
 func (d *Dialogue) legs() pinhole.Encrypted {
 	return pinhole.Encrypted{
 		Client: d.protection.private,
-		Server: d.terms.TLS.Server != forward.ServerTLSOff && !d.terms.TLS.ServerClear,
+		Server: d.terms.TLS.Server != forward.ServerTLSOff && !d.terms.TLS.ServerDataClear,
 	}
 }
 

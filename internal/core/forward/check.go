@@ -36,7 +36,7 @@ func checkAlone(f Forward, fault func(key, format string, args ...any)) {
 	if f.Listen.Addr.IsMulticast() {
 		fault("listen", "%s is a multicast address", f.Listen.Addr)
 	}
-	if literal && !f.LeadsTo(server) {
+	if literal && !f.CanReach(server) {
 		fault("server", "server %s is %s and listen %s is %s: tracking %s cannot translate between the families",
 			server, family(server), f.Listen, family(f.Listen.Addr), f.Tracking)
 	}
@@ -44,7 +44,7 @@ func checkAlone(f Forward, fault func(key, format string, args ...any)) {
 		checkLoopback(f, fault)
 	}
 	for _, c := range f.Clients {
-		if !f.Listen.Serves(c.Addr()) {
+		if !f.Listen.AcceptsFamily(c.Addr()) {
 			fault("clients", "client %s is %s and can never reach listen %s", c, family(c.Addr()), f.Listen)
 		}
 	}
@@ -65,7 +65,7 @@ func checkServerPorts(f Forward, fault func(key, format string, args ...any)) {
 	case f.Tracking == TrackingKernel:
 		fault("server_ports", "server_ports is for tracking proxy and none; tracking kernel follows the dialogue and needs none")
 	case f.Tracking == TrackingProxy:
-		checkPassage(f, fault)
+		checkPassthrough(f, fault)
 	case ports == AllPorts && len(f.Clients) == 0:
 		fault("server_ports", "server_ports \"all\" takes over every port of the gateway: say for which clients, like clients = [\"192.168.5.0/24\"]")
 	case ports != AllPorts && ports.Contains(f.Listen.Port) && f.Listen.Port != f.Server.Port:
@@ -101,7 +101,7 @@ func checkProxy(f Forward, fault func(key, format string, args ...any)) {
 	if f.Data != DataKernel {
 		return
 	}
-	if literal && f.Listen.Addr.IsValid() && !f.Listen.Serves(server) {
+	if literal && f.Listen.Addr.IsValid() && !f.Listen.AcceptsFamily(server) {
 		fault("data", "server %s is %s and listen %s is %s: data kernel cannot translate between the families, data auto can",
 			server, family(server), f.Listen, family(f.Listen.Addr))
 	}
@@ -159,59 +159,59 @@ func checkNoProxy(f Forward, fault func(key, format string, args ...any)) {
 	}
 }
 
-// spot is a place on the gateway that forwards can contend for; the zero Addr stands for all addresses.
-type spot struct {
+// listenPoint is a place on the gateway that forwards can contend for; the zero Addr stands for all addresses.
+type listenPoint struct {
 	addr netip.Addr
 	port uint16
 }
 
 // claims knows what each forward takes of the gateway's addresses and ports.
 type claims struct {
-	forwards []Forward
-	names    map[string]int       // the first forward of a name
-	listens  map[spot][]int       // by listen address and port
-	ports    map[uint16][]int     // by listen port alone
-	ranges   map[netip.Addr][]int // forwards with reserved ports, by listen address
-	ranged   []int                // the same, in order
+	forwards   []Forward
+	names      map[string]int        // the first forward of a name
+	listens    map[listenPoint][]int // by listen address and port
+	ports      map[uint16][]int      // by listen port alone
+	rangesAt   map[netip.Addr][]int  // forwards with reserved ports, by listen address
+	withRanges []int                 // the same, in order
 }
 
 func newClaims(forwards []Forward) *claims {
 	c := &claims{
 		forwards: forwards,
 		names:    map[string]int{},
-		listens:  map[spot][]int{},
+		listens:  map[listenPoint][]int{},
 		ports:    map[uint16][]int{},
-		ranges:   map[netip.Addr][]int{},
+		rangesAt: map[netip.Addr][]int{},
 	}
 	for i, f := range forwards {
 		if _, again := c.names[f.Name]; !again {
 			c.names[f.Name] = i
 		}
-		at := spot{f.Listen.Addr, f.Listen.Port}
+		at := listenPoint{f.Listen.Addr, f.Listen.Port}
 		c.listens[at] = append(c.listens[at], i)
 		c.ports[at.port] = append(c.ports[at.port], i)
-		if !f.reserved().IsEmpty() {
-			c.ranges[at.addr] = append(c.ranges[at.addr], i)
-			c.ranged = append(c.ranged, i)
+		if !f.reservedPorts().IsEmpty() {
+			c.rangesAt[at.addr] = append(c.rangesAt[at.addr], i)
+			c.withRanges = append(c.withRanges, i)
 		}
 	}
 	return c
 }
 
-// rivals returns the forwards that may listen at the same address and port as l.
-func (c *claims) rivals(l Listen) []int {
+// sharingPort returns the forwards that may listen at the same address and port as l.
+func (c *claims) sharingPort(l Listen) []int {
 	if !l.Addr.IsValid() {
 		return c.ports[l.Port]
 	}
-	return slices.Concat(c.listens[spot{l.Addr, l.Port}], c.listens[spot{port: l.Port}])
+	return slices.Concat(c.listens[listenPoint{l.Addr, l.Port}], c.listens[listenPoint{port: l.Port}])
 }
 
-// neighbours returns the forwards with reserved ports that may be at the same address as l.
-func (c *claims) neighbours(l Listen) []int {
+// withReservedPorts returns the forwards with reserved ports that may be at the same address as l.
+func (c *claims) withReservedPorts(l Listen) []int {
 	if !l.Addr.IsValid() {
-		return c.ranged
+		return c.withRanges
 	}
-	return slices.Concat(c.ranges[l.Addr], c.ranges[netip.Addr{}])
+	return slices.Concat(c.rangesAt[l.Addr], c.rangesAt[netip.Addr{}])
 }
 
 // check finds what forward i takes that an earlier one has, and whether it leads back to the gateway.
@@ -220,9 +220,9 @@ func (c *claims) check(i int, fault func(key, format string, args ...any)) {
 	if first := c.names[f.Name]; first != i {
 		fault("name", "name %q is taken by forward %d", f.Name, first+1)
 	}
-	for _, j := range c.rivals(f.Listen) {
+	for _, j := range c.sharingPort(f.Listen) {
 		if o := c.forwards[j]; j < i && f.Listen.Overlaps(o.Listen) {
-			fault("listen", "listen %s is taken by forward %q%s", f.Listen, o.Name, ifOther(f.Listen, o.Listen))
+			fault("listen", "listen %s is taken by forward %q%s", f.Listen, o.Name, addressOfOther(f.Listen, o.Listen))
 			break
 		}
 	}
@@ -237,7 +237,7 @@ func (c *claims) checkLoop(i int, fault func(key, format string, args ...any)) {
 	if !literal {
 		return
 	}
-	switch through := c.listens[spot{server, f.Server.Port}]; {
+	switch through := c.listens[listenPoint{server, f.Server.Port}]; {
 	case len(through) == 0:
 	case slices.Contains(through, i):
 		fault("server", "the forward leads to itself")
@@ -250,7 +250,7 @@ func (c *claims) checkLoop(i int, fault func(key, format string, args ...any)) {
 // checkRanges refuses ports that another forward needs.
 func (c *claims) checkRanges(i int, fault func(key, format string, args ...any)) {
 	f := c.forwards[i]
-	for _, j := range c.neighbours(f.Listen) {
+	for _, j := range c.withReservedPorts(f.Listen) {
 		o := c.forwards[j]
 		if j == i || !f.Listen.sameHost(o.Listen) {
 			continue
@@ -268,14 +268,14 @@ func (c *claims) checkRanges(i int, fault func(key, format string, args ...any))
 		toldOfOther := f.ServerPorts == AllPorts && o.Tracking == TrackingProxy
 		// One server may be published twice, for explicit and for implicit FTPS.
 		oneServer := f.PassesThrough() && o.PassesThrough() && f.Server.Host == o.Server.Host && f.ServerPorts == o.ServerPorts
-		if j < i && !toldOfOther && !oneServer && f.reserved().Overlaps(o.ServerPorts) {
+		if j < i && !toldOfOther && !oneServer && f.reservedPorts().Overlaps(o.ServerPorts) {
 			fault("server_ports", "server_ports %s overlap %s of forward %q at the same address", f.ServerPorts, o.ServerPorts, o.Name)
 		}
 	}
 }
 
-// ifOther adds the other's listen address where it reads differently.
-func ifOther(l, o Listen) string {
+// addressOfOther adds the other's listen address where it reads differently.
+func addressOfOther(l, o Listen) string {
 	if l == o {
 		return ""
 	}

@@ -74,11 +74,11 @@ const (
 var trackingNames = []string{TrackingProxy: "proxy", TrackingKernel: "kernel", TrackingNone: "none"}
 
 // String returns the word that ParseTracking reads.
-func (t Tracking) String() string { return wordOf(trackingNames, t, "Tracking") }
+func (t Tracking) String() string { return enumWord(trackingNames, t, "Tracking") }
 
 // ParseTracking reads "proxy", "kernel" or "none".
 func ParseTracking(s string) (Tracking, error) {
-	return parseWord[Tracking](trackingNames, s, "tracking")
+	return parseEnum[Tracking](trackingNames, s, "tracking")
 }
 
 // Listen is where a forward takes connections: an address of the gateway, or all of them.
@@ -144,14 +144,14 @@ func (l Listen) sameHost(o Listen) bool {
 	return !l.Addr.IsValid() || !o.Addr.IsValid() || l.Addr == o.Addr
 }
 
-// LeadsTo tells whether the forward can lead to a server's address: only a proxy has connections of
+// CanReach tells whether the forward can lead to a server's address: only a proxy has connections of
 // its own, and can change the family.
-func (f Forward) LeadsTo(server netip.Addr) bool {
-	return f.Tracking == TrackingProxy || f.Listen.Serves(server)
+func (f Forward) CanReach(server netip.Addr) bool {
+	return f.Tracking == TrackingProxy || f.Listen.AcceptsFamily(server)
 }
 
-// Serves tells whether connections of addr's family can arrive here.
-func (l Listen) Serves(addr netip.Addr) bool {
+// AcceptsFamily tells whether connections of addr's family can arrive here.
+func (l Listen) AcceptsFamily(addr netip.Addr) bool {
 	return !l.Addr.IsValid() || l.Addr.Is4() == addr.Is4()
 }
 

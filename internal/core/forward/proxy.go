@@ -28,10 +28,10 @@ const (
 var dataPathNames = []string{DataAuto: "auto", DataKernel: "kernel", DataRelay: "relay"}
 
 // String returns the word that ParseDataPath reads.
-func (p DataPath) String() string { return wordOf(dataPathNames, p, "DataPath") }
+func (p DataPath) String() string { return enumWord(dataPathNames, p, "DataPath") }
 
 // ParseDataPath reads "auto", "kernel" or "relay".
-func ParseDataPath(s string) (DataPath, error) { return parseWord[DataPath](dataPathNames, s, "data") }
+func ParseDataPath(s string) (DataPath, error) { return parseEnum[DataPath](dataPathNames, s, "data") }
 
 // ServerMode is how a server with tracking proxy is asked for data connections.
 type ServerMode uint8
@@ -47,22 +47,22 @@ const (
 var serverModeNames = []string{ServerModeClient: "client", ServerModePassive: "passive"}
 
 // String returns the word that ParseServerMode reads.
-func (m ServerMode) String() string { return wordOf(serverModeNames, m, "ServerMode") }
+func (m ServerMode) String() string { return enumWord(serverModeNames, m, "ServerMode") }
 
 // ParseServerMode reads "client" or "passive".
 func ParseServerMode(s string) (ServerMode, error) {
-	return parseWord[ServerMode](serverModeNames, s, "server_mode")
+	return parseEnum[ServerMode](serverModeNames, s, "server_mode")
 }
 
-// wordOf returns the word for a value, and its type and number where there is none.
-func wordOf[T ~uint8](words []string, v T, typ string) string {
+// enumWord returns the word for a value, and its type and number where there is none.
+func enumWord[T ~uint8](words []string, v T, typ string) string {
 	if int(v) < len(words) {
 		return words[v]
 	}
 	return fmt.Sprintf("%s(%d)", typ, v)
 }
 
-func parseWord[T ~uint8](words []string, s, what string) (T, error) {
+func parseEnum[T ~uint8](words []string, s, what string) (T, error) {
 	if i := slices.Index(words, s); i >= 0 {
 		return T(i), nil
 	}
@@ -186,8 +186,8 @@ func (f Forward) NeedsKernel() bool { return f.Tracking != TrackingProxy || f.Da
 // MayUseKernel tells whether the kernel's tables serve the forward where they can be had.
 func (f Forward) MayUseKernel() bool { return f.Tracking != TrackingProxy || f.Data != DataRelay }
 
-// PortsForData returns the range of the gateway's ports that the forward's data connections use.
-func (f Forward) PortsForData() PortRange {
+// DataPorts returns the range of the gateway's ports that the forward's data connections use.
+func (f Forward) DataPorts() PortRange {
 	if f.PassivePorts.IsEmpty() {
 		return DefaultPassivePorts
 	}
@@ -198,13 +198,13 @@ func (f Forward) PortsForData() PortRange {
 // services (RFC 2577 section 3).
 const LowestDataPort = 1024
 
-// Drawn yields every port of r once, in an order that nobody can foretell: a third party must not
+// Shuffled yields every port of r once, in an order that nobody can foretell: a third party must not
 // guess the port of a data connection (RFC 2577 section 5). It is the shuffle of Fisher and Yates,
 // of which only what is asked for is made: the first port costs the same for a range of any size.
-func (r PortRange) Drawn() iter.Seq[uint16] {
+func (r PortRange) Shuffled() iter.Seq[uint16] {
 	return func(yield func(uint16) bool) {
 		first := int(max(r.First, 1)) // port 0 is no port
-		draw := mathrand.New(unforeseeable{})
+		draw := mathrand.New(cryptoSource{})
 		moved := map[int]int{} // what stands at an index, where it is not the index itself
 		at := func(i int) int {
 			if v, ok := moved[i]; ok {
@@ -223,11 +223,11 @@ func (r PortRange) Drawn() iter.Seq[uint16] {
 	}
 }
 
-// unforeseeable is a source of random numbers from crypto/rand.
-type unforeseeable struct{}
+// cryptoSource is a source of random numbers from crypto/rand.
+type cryptoSource struct{}
 
 // Uint64 returns 64 bits of crypto/rand, which never fails.
-func (unforeseeable) Uint64() uint64 {
+func (cryptoSource) Uint64() uint64 {
 	var b [8]byte
 	rand.Read(b[:])
 	return binary.NativeEndian.Uint64(b[:])

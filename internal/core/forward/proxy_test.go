@@ -138,11 +138,11 @@ func TestLimitsOrDefault(t *testing.T) {
 }
 
 func TestPortsForData(t *testing.T) {
-	if got := (forward.Forward{}).PortsForData(); got != (forward.PortRange{First: 49152, Last: 65535}) {
+	if got := (forward.Forward{}).DataPorts(); got != (forward.PortRange{First: 49152, Last: 65535}) {
 		t.Errorf("got %s; want 49152-65535", got)
 	}
 	given := forward.PortRange{First: 50000, Last: 50000}
-	if got := (forward.Forward{PassivePorts: given}).PortsForData(); got != given {
+	if got := (forward.Forward{PassivePorts: given}).DataPorts(); got != given {
 		t.Errorf("got %s; want %s", got, given)
 	}
 }
@@ -157,7 +157,7 @@ func TestDrawn(t *testing.T) {
 		for port := max(int(r.First), 1); port <= int(r.Last); port++ {
 			want = append(want, uint16(port))
 		}
-		got := slices.Sorted(r.Drawn())
+		got := slices.Sorted(r.Shuffled())
 		if !slices.Equal(got, want) {
 			t.Errorf("%d-%d: got %d ports; want each of %d once", r.First, r.Last, len(got), len(want))
 		}
@@ -167,7 +167,7 @@ func TestDrawn(t *testing.T) {
 // The order is another one each time: of 16,384 ports two orders are the same once in 16384! draws.
 func TestDrawnOrder(t *testing.T) {
 	r := forward.DefaultPassivePorts
-	first, second := slices.Collect(r.Drawn()), slices.Collect(r.Drawn())
+	first, second := slices.Collect(r.Shuffled()), slices.Collect(r.Shuffled())
 	if slices.Equal(first, second) {
 		t.Error("got the same order twice")
 	}
@@ -182,7 +182,7 @@ func TestDrawnEvenly(t *testing.T) {
 	count := map[uint16]int{}
 	r := forward.PortRange{First: 65532, Last: 65535}
 	for range 4000 {
-		for port := range r.Drawn() {
+		for port := range r.Shuffled() {
 			count[port]++
 			break
 		}
@@ -220,7 +220,7 @@ func TestLeadsTo(t *testing.T) {
 	for s, want := range map[string]bool{
 		"a 192.0.2.1:21 x": true, "a 192.0.2.1:21 x kernel": false, "a 192.0.2.1:21 x none 50000": false, "a :21 x kernel": true, "a [2001:db8::1]:21 x none 50000": true,
 	} {
-		if got := parseForward(t, s).LeadsTo(server); got != want {
+		if got := parseForward(t, s).CanReach(server); got != want {
 			t.Errorf("%s: got %t for %s; want %t", s, got, server, want)
 		}
 	}
@@ -230,7 +230,7 @@ func TestLeadsTo(t *testing.T) {
 func BenchmarkDrawn(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		for range forward.DefaultPassivePorts.Drawn() {
+		for range forward.DefaultPassivePorts.Shuffled() {
 			break
 		}
 	}

@@ -17,22 +17,22 @@ func (t TLS) clientKeys() []givenKey {
 		{"tls.implicit", t.Implicit},
 		{"tls.cert", t.Cert != ""},
 		{"tls.key", t.Key != ""},
-		{"tls.session_reuse", t.AnySession},
+		{"tls.session_reuse", t.SessionReuseOptional},
 		{"tls.ccc", t.CCC},
-		{"tls.client_close_notify", t.ClientUnshut},
+		{"tls.client_close_notify", t.ClientCloseNotifyOptional},
 	}
 }
 
 // serverKeys are the keys that say how TLS is spoken with the server.
 func (t TLS) serverKeys() []givenKey {
 	return []givenKey{
-		{"tls.server_data", t.ServerClear},
+		{"tls.server_data", t.ServerDataClear},
 		{"tls.ca", t.CA != ""},
 		{"tls.server_name", t.ServerName != ""},
 		{"tls.client_cert", t.ClientCert != ""},
 		{"tls.client_key", t.ClientKey != ""},
 		{"tls.verify", t.Insecure},
-		{"tls.server_close_notify", t.ServerUnshut},
+		{"tls.server_close_notify", t.ServerCloseNotifyOptional},
 	}
 }
 
@@ -49,17 +49,17 @@ func checkTLS(f Forward, fault func(key, format string, args ...any)) {
 	} else {
 		checkServerTLS(t, fault)
 	}
-	if key, value, seals := f.seals(); seals && f.Data == DataKernel {
+	if key, value, seals := f.encryptsItself(); seals && f.Data == DataKernel {
 		fault("data", "%s %s has transfers encrypted by ftpgate itself: data kernel cannot carry them, data auto can", key, value)
 	}
 }
 
-// seals tells whether ftpgate itself may have to encrypt data, and which key asks for it.
-func (f Forward) seals() (key, value string, seals bool) {
+// encryptsItself tells whether ftpgate itself may have to encrypt data, and which key asks for it.
+func (f Forward) encryptsItself() (key, value string, seals bool) {
 	switch t := f.TLS; {
 	case t.Client != ClientTLSOff:
 		return "tls.client", t.Client.String(), true
-	case t.Server != ServerTLSOff && !t.ServerClear:
+	case t.Server != ServerTLSOff && !t.ServerDataClear:
 		return "tls.server", t.Server.String(), true
 	}
 	return "", "", false
@@ -101,9 +101,9 @@ func checkServerTLS(t TLS, fault func(key, format string, args ...any)) {
 	}
 }
 
-// checkPassage finds the faults of a proxy's server_ports: the ports that a client reaches one to one
+// checkPassthrough finds the faults of a proxy's server_ports: the ports that a client reaches one to one
 // while it has an encrypted session.
-func checkPassage(f Forward, fault func(key, format string, args ...any)) {
+func checkPassthrough(f Forward, fault func(key, format string, args ...any)) {
 	switch ports, t := f.ServerPorts, f.TLS; {
 	case t.Client != ClientTLSOff:
 		fault("server_ports", "server_ports has encrypted sessions pass through, and tls.client %s ends them here: leave one of them out", t.Client)
@@ -115,9 +115,9 @@ func checkPassage(f Forward, fault func(key, format string, args ...any)) {
 	case ports.Contains(f.Listen.Port):
 		fault("server_ports", "listen port %d lies within server_ports %s: a client with an encrypted session could not begin another one",
 			f.Listen.Port, ports)
-	case f.relayed() != "" && int(ports.Last-ports.First) >= MaxRelayedPorts:
+	case f.whyRelayOnly() != "" && int(ports.Last-ports.First) >= MaxRelayedPorts:
 		fault("server_ports", "server_ports %s are %d ports, and %s at most %d can be opened: name the server's passive ports, and no more",
-			ports, ports.Last-ports.First+1, f.relayed(), MaxRelayedPorts)
+			ports, ports.Last-ports.First+1, f.whyRelayOnly(), MaxRelayedPorts)
 	case f.PassivePorts.IsEmpty() && ports.First <= DefaultPassivePorts.First && ports.Last == DefaultPassivePorts.Last:
 		fault("server_ports", "server_ports %s leave no port for data in clear: give the forward passive_ports outside of them, or leave out some ports above %d",
 			ports, DefaultPassivePorts.First)
@@ -127,13 +127,13 @@ func checkPassage(f Forward, fault func(key, format string, args ...any)) {
 	}
 }
 
-// relayed says why the kernel can carry no data connection of the forward, and "" where it may.
-func (f Forward) relayed() string {
+// whyRelayOnly says why the kernel can carry no data connection of the forward, and "" where it may.
+func (f Forward) whyRelayOnly() string {
 	server, literal := f.Server.Addr()
 	switch {
 	case f.Data == DataRelay:
 		return "with data relay"
-	case literal && f.Listen.Addr.IsValid() && !f.Listen.Serves(server):
+	case literal && f.Listen.Addr.IsValid() && !f.Listen.AcceptsFamily(server):
 		return "between IPv4 and IPv6"
 	case f.Listen.Addr.IsLoopback():
 		return "on loopback"
@@ -141,9 +141,9 @@ func (f Forward) relayed() string {
 	return ""
 }
 
-// reserved returns the ports at the listen address that lead, or may lead for some client, to the
+// reservedPorts returns the ports at the listen address that lead, or may lead for some client, to the
 // server. What is a fault by itself is left out: it is told once.
-func (f Forward) reserved() PortRange {
+func (f Forward) reservedPorts() PortRange {
 	if f.Tracking == TrackingNone || f.PassesThrough() && f.ServerPorts != AllPorts {
 		return f.ServerPorts
 	}
@@ -200,7 +200,7 @@ func (t TLS) serverLeg() string {
 	if t.Server == ServerTLSImplicit {
 		s += " (implicit)"
 	}
-	if t.ServerClear {
+	if t.ServerDataClear {
 		s += " and data in clear"
 	}
 	if t.Insecure {

@@ -13,9 +13,9 @@ func giveTLS(t *testing.T, f *forward.Forward, key, value string) {
 	t.Helper()
 	texts := map[string]*string{"tls.cert": &f.TLS.Cert, "tls.key": &f.TLS.Key, "tls.ca": &f.TLS.CA, "tls.server_name": &f.TLS.ServerName,
 		"tls.client_cert": &f.TLS.ClientCert, "tls.client_key": &f.TLS.ClientKey}
-	marks := map[string]*bool{"tls.implicit=true": &f.TLS.Implicit, "tls.session_reuse=false": &f.TLS.AnySession, "tls.ccc=true": &f.TLS.CCC,
-		"tls.client_close_notify=optional": &f.TLS.ClientUnshut, "tls.server_data=clear": &f.TLS.ServerClear, "tls.verify=insecure": &f.TLS.Insecure,
-		"tls.server_close_notify=optional": &f.TLS.ServerUnshut}
+	marks := map[string]*bool{"tls.implicit=true": &f.TLS.Implicit, "tls.session_reuse=false": &f.TLS.SessionReuseOptional, "tls.ccc=true": &f.TLS.CCC,
+		"tls.client_close_notify=optional": &f.TLS.ClientCloseNotifyOptional, "tls.server_data=clear": &f.TLS.ServerDataClear, "tls.verify=insecure": &f.TLS.Insecure,
+		"tls.server_close_notify=optional": &f.TLS.ServerCloseNotifyOptional}
 	var err error
 	switch {
 	case key == "tls.client":

@@ -41,7 +41,7 @@ func logStrays(table string, all []forward.Resolved) (rules []Rule) {
 	var ranges []forward.PortRange
 	for _, f := range all {
 		if carried(f) {
-			ranges = append(ranges, f.PortsForData())
+			ranges = append(ranges, f.DataPorts())
 		}
 	}
 	slices.SortFunc(ranges, func(x, y forward.PortRange) int {

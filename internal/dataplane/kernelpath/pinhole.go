@@ -70,7 +70,7 @@ func New(kernel Kernel, free func(netip.AddrPort) bool, log *slog.Logger) *Path 
 // knows nothing of it before Arm. The error wraps ErrNoPorts where all ports are taken. The
 // caller closes the hole.
 func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Hole, error) {
-	for port := range ports.Drawn() {
+	for port := range ports.Shuffled() {
 		at := netip.AddrPortFrom(hole.At.Addr(), port)
 		if !p.take(entry{hole.From, at}) {
 			continue

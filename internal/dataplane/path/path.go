@@ -219,29 +219,29 @@ func (p forwardPath) Open(ctx context.Context, hole pinhole.Pinhole, seals datap
 	f, kernel := p.current(), p.kernel.Load()
 	carrier, err := Carrier(f.Data, hole, kernel != nil, p.isLocal)
 	if err != nil {
-		return nil, judge(err, f.PortsForData())
+		return nil, judge(err, f.DataPorts())
 	}
 	if carrier == forward.DataRelay {
 		t, err := p.relay(f).Open(ctx, hole, relay.Seals(seals))
-		return orNil(relayed{t, hole.Active}, judge(err, f.PortsForData()))
+		return orNil(relayed{t, hole.Active}, judge(err, f.DataPorts()))
 	}
-	opened, err := kernel.Open(f.PortsForData(), hole)
+	opened, err := kernel.Open(f.DataPorts(), hole)
 	if err != nil {
-		return nil, judge(err, f.PortsForData())
+		return nil, judge(err, f.DataPorts())
 	}
 	counted := p.count(opened, hole)
 	if !hole.Active {
 		return counted, nil
 	}
 	parked, err := park(ctx, counted, hole)
-	return orNil(parked, judge(err, f.PortsForData()))
+	return orNil(parked, judge(err, f.DataPorts()))
 }
 
 // Join joins an active client and a passive server by the relay: no other path connects by itself.
 func (p forwardPath) Join(ctx context.Context, bridge pinhole.Bridge, seals dataplane.Seals) (dataplane.Data, error) {
 	f := p.current()
 	t, err := p.relay(f).Join(ctx, bridge, relay.Seals(seals))
-	return orNil(relayed{t, false}, judge(err, f.PortsForData()))
+	return orNil(relayed{t, false}, judge(err, f.DataPorts()))
 }
 
 // Pass opens a passage.
@@ -273,7 +273,7 @@ func (p *Paths) carried(passage pinhole.Passage, r relay.Result) {
 }
 
 func (p forwardPath) relay(f forward.Resolved) *relay.Path {
-	return &relay.Path{Ports: f.PortsForData(), Avoid: p.led}
+	return &relay.Path{Ports: f.DataPorts(), Avoid: p.led}
 }
 
 // orNil keeps a nil pointer from becoming an interface that is not nil.

@@ -37,7 +37,7 @@ func (p *Path) reserve(ctx context.Context, addr netip.Addr) (*os.File, netip.Ad
 
 // bind draws ports until the socket has one.
 func (p *Path) bind(ctx context.Context, fd int, addr netip.Addr) (netip.AddrPort, error) {
-	for port := range p.Ports.Drawn() {
+	for port := range p.Ports.Shuffled() {
 		at := netip.AddrPortFrom(addr, port)
 		if p.Avoid != nil && p.Avoid(at) {
 			continue

@@ -116,7 +116,7 @@ func (e *examiner) elsewhere(r Rule) {
 // kernel's choice.
 func (e *examiner) dataPorts() forward.PortRange {
 	if e.of.Tracking == forward.TrackingProxy {
-		return e.of.PortsForData()
+		return e.of.DataPorts()
 	}
 	return e.of.ServerPorts
 }

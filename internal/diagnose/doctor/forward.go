@@ -58,7 +58,7 @@ func (e *examiner) passive() {
 	if e.of.Tracking != forward.TrackingProxy || e.facts.Listeners == nil {
 		return
 	}
-	ports := e.of.PortsForData()
+	ports := e.of.DataPorts()
 	var taken []string
 	for _, l := range e.facts.Listeners {
 		own := l.Ours || e.facts.Running && l.Who == ""

@@ -142,7 +142,7 @@ func (e *examiner) inputs() {
 			e.say(CodeInput, Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", chain, e.of.Listen.Port),
 				in.remedy(fmt.Sprint(e.of.Listen.Port)))
 		}
-		if ports := e.of.PortsForData(); !e.carries() && !open(in.Ports, ports) {
+		if ports := e.of.DataPorts(); !e.carries() && !open(in.Ports, ports) {
 			e.say(CodeInput, Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", chain, ports),
 				in.remedy(ports.String()))
 		}

@@ -134,7 +134,7 @@ func (l *looking) listeners() {
 	}
 	all = slices.DeleteFunc(all, func(s system.Listener) bool {
 		return !l.any(func(f forward.Forward) bool {
-			return f.Listen.Port == s.Addr.Port() || f.PortsForData().Contains(s.Addr.Port())
+			return f.Listen.Port == s.Addr.Port() || f.DataPorts().Contains(s.Addr.Port())
 		})
 	})
 	l.facts.Listeners = []doctor.Listener{} // known, and maybe none

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"

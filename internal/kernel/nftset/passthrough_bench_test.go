@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"testing"
 
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/try/lab/labtest"
 )

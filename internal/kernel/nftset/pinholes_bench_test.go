@@ -11,7 +11,6 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/core/ruleset/rulesettest"
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/try/lab/labtest"
 )

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/try/lab/labtest"
 )
 

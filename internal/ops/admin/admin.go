@@ -77,8 +77,8 @@ var kindStatus = []struct {
 	{ErrFile, http.StatusUnprocessableEntity},
 }
 
-// answerFor makes an answer of a Source's error.
-func answerFor(err error) *Error {
+// errorAnswer makes an answer of a Source's error.
+func errorAnswer(err error) *Error {
 	e := &Error{Text: err.Error()}
 	if own := (*Error)(nil); errors.As(err, &own) {
 		*e = *own

@@ -78,7 +78,7 @@ func (c *Client) StatusJSON(ctx context.Context, w io.Writer) error {
 // Sessions asks for sessions, in the order in which they began; an error is the last that is yielded.
 func (c *Client) Sessions(ctx context.Context, f Filter) iter.Seq2[sessions.Session, error] {
 	return func(yield func(sessions.Session, error) bool) {
-		body, err := c.ask(ctx, &c.http, http.MethodGet, f.path())
+		body, err := c.request(ctx, &c.http, http.MethodGet, f.path())
 		if err != nil {
 			yield(sessions.Session{}, err)
 			return
@@ -96,7 +96,7 @@ func (c *Client) Sessions(ctx context.Context, f Filter) iter.Seq2[sessions.Sess
 			_, err = decoder.Token() // the end of the list, or of the connection
 		}
 		if err != nil {
-			yield(sessions.Session{}, c.broken(err))
+			yield(sessions.Session{}, c.brokenAnswer(err))
 		}
 	}
 }
@@ -144,19 +144,19 @@ func (c *Client) Reload(ctx context.Context) error {
 func pathOf(id string) string { return sessionsPath + "/" + url.PathEscape(id) }
 
 func (c *Client) get(ctx context.Context, path string, value any) error {
-	body, err := c.ask(ctx, &c.http, http.MethodGet, path)
+	body, err := c.request(ctx, &c.http, http.MethodGet, path)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	if err := json.NewDecoder(body).Decode(value); err != nil {
-		return c.broken(err)
+		return c.brokenAnswer(err)
 	}
 	return nil
 }
 
 func (c *Client) copy(ctx context.Context, path string, w io.Writer) error {
-	body, err := c.ask(ctx, &c.http, http.MethodGet, path)
+	body, err := c.request(ctx, &c.http, http.MethodGet, path)
 	if err != nil {
 		return err
 	}
@@ -166,15 +166,15 @@ func (c *Client) copy(ctx context.Context, path string, w io.Writer) error {
 }
 
 func (c *Client) do(ctx context.Context, with *http.Client, method, path string) error {
-	body, err := c.ask(ctx, with, method, path)
+	body, err := c.request(ctx, with, method, path)
 	if err != nil {
 		return err
 	}
 	return body.Close()
 }
 
-// ask returns the body of a good answer, which the caller closes.
-func (c *Client) ask(ctx context.Context, with *http.Client, method, path string) (io.ReadCloser, error) {
+// request returns the body of a good answer, which the caller closes.
+func (c *Client) request(ctx context.Context, with *http.Client, method, path string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", c.target, err)
@@ -184,7 +184,7 @@ func (c *Client) ask(ctx context.Context, with *http.Client, method, path string
 	}
 	answer, err := with.Do(r)
 	if err != nil {
-		return nil, c.unreached(ctx, err)
+		return nil, c.connectError(ctx, err)
 	}
 	if answer.StatusCode/100 == 2 {
 		return answer.Body, nil
@@ -202,8 +202,8 @@ func (c *Client) ask(ctx context.Context, with *http.Client, method, path string
 	return nil, e
 }
 
-// unreached says why there is no answer.
-func (c *Client) unreached(ctx context.Context, err error) error {
+// connectError says why there is no answer.
+func (c *Client) connectError(ctx context.Context, err error) error {
 	var slow net.Error
 	switch {
 	case ctx.Err() != nil:
@@ -221,7 +221,7 @@ func (c *Client) unreached(ctx context.Context, err error) error {
 	return fmt.Errorf("ask %s: %w", c.target, err)
 }
 
-// broken says that an answer could not be read to its end.
-func (c *Client) broken(err error) error {
+// brokenAnswer says that an answer could not be read to its end.
+func (c *Client) brokenAnswer(err error) error {
 	return fmt.Errorf("the answer of %s breaks off: %w", c.target, err)
 }

@@ -15,11 +15,11 @@ import (
 
 // guard turns away who must not come in, and what no honest client sends.
 type guard struct {
-	door   *door
-	origin http.CrossOriginProtection
-	next   http.Handler
-	log    *slog.Logger
-	warned atomic.Int64 // when a refusal was logged last, in nanoseconds
+	endpoint *endpoint
+	origin   http.CrossOriginProtection
+	next     http.Handler
+	log      *slog.Logger
+	warned   atomic.Int64 // when a refusal was logged last, in nanoseconds
 }
 
 // warnTime is how often refusals are logged: anybody can cause them.
@@ -28,21 +28,21 @@ const warnTime = time.Second
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	if refusal := g.refuse(w, r); refusal != nil {
+	if refusal := g.check(w, r); refusal != nil {
 		w.Header().Set("Connection", "close") // whoever it is does not keep a place
 		g.warn(r, refusal)
-		answerError(w, refusal)
+		writeError(w, refusal)
 		return
 	}
 	g.next.ServeHTTP(w, r)
 }
 
-func (g *guard) refuse(w http.ResponseWriter, r *http.Request) *Error {
+func (g *guard) check(w http.ResponseWriter, r *http.Request) *Error {
 	switch {
-	case g.door.loopback && !isLoopback(r.Host):
+	case g.endpoint.loopback && !isLoopback(r.Host):
 		// A page of a stranger, whose name has been made to mean this host (DNS rebinding).
 		return &Error{Text: "the Host is no loopback address", Remedy: "ask http://127.0.0.1 or http://localhost", status: http.StatusForbidden}
-	case g.door.token != nil && !g.door.token.admits(r.Header.Get("Authorization")):
+	case g.endpoint.token != nil && !g.endpoint.token.matches(r.Header.Get("Authorization")):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="ftpgate"`)
 		return &Error{Text: "no token, or a wrong one", Remedy: "send the header Authorization: Bearer TOKEN", status: http.StatusUnauthorized}
 	case g.origin.Check(r) != nil:

@@ -43,7 +43,7 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	allowed := strings.Join(slices.Sorted(maps.Keys(m)), ", ")
 	w.Header().Set("Allow", allowed)
-	answerError(w, &Error{Text: r.Method + " is not possible here", Remedy: "there is " + allowed, status: http.StatusMethodNotAllowed})
+	writeError(w, &Error{Text: r.Method + " is not possible here", Remedy: "there is " + allowed, status: http.StatusMethodNotAllowed})
 }
 
 // paths are the paths of the interface and what answers them.
@@ -66,7 +66,7 @@ func (h *handlers) routes(metrics http.Handler) http.Handler {
 	for path, m := range h.paths(metrics) {
 		mux.Handle(path, m)
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { answerError(w, noPath()) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { writeError(w, noPath()) })
 	return mux
 }
 
@@ -75,40 +75,40 @@ func noPath() *Error {
 }
 
 func (h *handlers) status(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, h.source.Status().listed())
+	writeJSON(w, http.StatusOK, h.source.Status().withoutNulls())
 }
 
 func (h *handlers) health(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, map[string]bool{"ok": true})
+	writeJSON(w, http.StatusOK, map[string]bool{"ok": true})
 }
 
 func (h *handlers) explain(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !sessionID.MatchString(id) {
-		answerError(w, noSession(id))
+		writeError(w, noSession(id))
 		return
 	}
 	found, known := h.source.Explain(id)
 	if !known {
-		answerError(w, noSession(id))
+		writeError(w, noSession(id))
 		return
 	}
 	found.Events = orEmpty(found.Events)
-	answer(w, http.StatusOK, found)
+	writeJSON(w, http.StatusOK, found)
 }
 
 func (h *handlers) kill(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !sessionID.MatchString(id) {
-		answerError(w, noSession(id))
+		writeError(w, noSession(id))
 		return
 	}
 	if err := h.source.Kill(id); err != nil {
-		e := answerFor(err)
+		e := errorAnswer(err)
 		if err == ErrNoSession { // it says nothing that noSession would not say better
 			e = noSession(id)
 		}
-		answerError(w, e)
+		writeError(w, e)
 		return
 	}
 	h.log.Info("session killed", "session", id, "by", peerOf(r.Context()))
@@ -136,14 +136,14 @@ func (h *handlers) reload(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		w.WriteHeader(http.StatusNoContent)
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		answerError(w, &Error{Text: "ftpgate is stopping", status: http.StatusServiceUnavailable})
+		writeError(w, &Error{Text: "ftpgate is stopping", status: http.StatusServiceUnavailable})
 	default:
-		answerError(w, answerFor(err))
+		writeError(w, errorAnswer(err))
 	}
 }
 
-// answer writes a value as JSON that people can read, too.
-func answer(w http.ResponseWriter, status int, value any) {
+// writeJSON writes a value as JSON that people can read, too.
+func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	e := json.NewEncoder(w)
@@ -152,4 +152,4 @@ func answer(w http.ResponseWriter, status int, value any) {
 	_ = e.Encode(value) // the client has gone
 }
 
-func answerError(w http.ResponseWriter, e *Error) { answer(w, e.status, e) }
+func writeError(w http.ResponseWriter, e *Error) { writeJSON(w, e.status, e) }

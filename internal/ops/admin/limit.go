@@ -5,17 +5,17 @@ import (
 	"sync"
 )
 
-// limited is a listener with so many connections at once; what comes then waits in the kernel's queue.
-type limited struct {
+// connLimiter is a listener with so many connections at once; what comes then waits in the kernel's queue.
+type connLimiter struct {
 	net.Listener
 	free   chan struct{} // has as many as are in use
 	closed chan struct{}
 	close  func() error
 }
 
-func limit(l net.Listener, connections int) *limited {
+func limitConns(l net.Listener, connections int) *connLimiter {
 	closed := make(chan struct{})
-	return &limited{
+	return &connLimiter{
 		Listener: l,
 		free:     make(chan struct{}, connections),
 		closed:   closed,
@@ -27,7 +27,7 @@ func limit(l net.Listener, connections int) *limited {
 }
 
 // Accept waits for a connection, and for one of the others to be over where there are too many.
-func (l *limited) Accept() (net.Conn, error) {
+func (l *connLimiter) Accept() (net.Conn, error) {
 	select {
 	case l.free <- struct{}{}:
 	case <-l.closed:
@@ -38,20 +38,20 @@ func (l *limited) Accept() (net.Conn, error) {
 		<-l.free
 		return nil, err
 	}
-	return &counted{Conn: c, over: sync.OnceFunc(func() { <-l.free })}, nil
+	return &limitedConn{Conn: c, over: sync.OnceFunc(func() { <-l.free })}, nil
 }
 
 // Close ends Accept. It may be called again.
-func (l *limited) Close() error { return l.close() }
+func (l *connLimiter) Close() error { return l.close() }
 
-// counted is a connection that gives its place back.
-type counted struct {
+// limitedConn is a connection that gives its place back.
+type limitedConn struct {
 	net.Conn
 	over func()
 }
 
 // Close gives the place to another connection.
-func (c *counted) Close() error {
+func (c *limitedConn) Close() error {
 	defer c.over()
 	return c.Conn.Close()
 }

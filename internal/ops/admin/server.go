@@ -37,19 +37,19 @@ type Options struct {
 
 // Server is a server that listens and does not answer yet. Either its Serve or its Close must be called.
 type Server struct {
-	doors []*door
-	times times
-	log   *slog.Logger
+	endpoints []*endpoint
+	times     times
+	log       *slog.Logger
 }
 
 // times are the limits above, for tests to shorten.
 type times struct{ read, write time.Duration }
 
-// door is a listener, and who may come in.
-type door struct {
+// endpoint is a listener, and who may come in.
+type endpoint struct {
 	net.Listener
-	loopback bool    // of TCP: the Host must be, too
-	token    *secret // nil: none is asked for
+	loopback bool       // of TCP: the Host must be, too
+	token    *tokenHash // nil: none is asked for
 }
 
 // Listen opens what the options name. The error is for an operator: what is in the way, and what to do.
@@ -60,7 +60,7 @@ func Listen(o Options) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.doors = append(s.doors, d)
+		s.endpoints = append(s.endpoints, d)
 	}
 	if o.Socket != "" {
 		l, err := listenSocket(o)
@@ -68,22 +68,22 @@ func Listen(o Options) (*Server, error) {
 			s.Close()
 			return nil, err
 		}
-		s.doors = append(s.doors, &door{Listener: limit(l, connections)})
+		s.endpoints = append(s.endpoints, &endpoint{Listener: limitConns(l, connections)})
 	}
 	return s, nil
 }
 
-func listenTCP(at forward.Listen, tokenFile string) (*door, error) {
-	d := &door{loopback: at.Addr.IsLoopback()}
+func listenTCP(at forward.Listen, tokenFile string) (*endpoint, error) {
+	d := &endpoint{loopback: at.Addr.IsLoopback()}
 	switch {
 	case tokenFile != "":
 		token, err := ReadToken(tokenFile)
 		if err != nil {
 			return nil, fmt.Errorf("admin.listen %s: %w", at, err)
 		}
-		d.token = secretOf(token)
+		d.token = hashToken(token)
 	case !d.loopback:
-		return nil, fmt.Errorf("admin.listen %s is not a loopback address: name a file with a token, too (%s), or listen at 127.0.0.1", at, freshToken)
+		return nil, fmt.Errorf("admin.listen %s is not a loopback address: name a file with a token, too (%s), or listen at 127.0.0.1", at, makeTokenCommand)
 	}
 	host := ""
 	if at.Addr.IsValid() {
@@ -93,14 +93,14 @@ func listenTCP(at forward.Listen, tokenFile string) (*door, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen %s: %w", at, cause(err))
 	}
-	d.Listener = limit(l, connections)
+	d.Listener = limitConns(l, connections)
 	return d, nil
 }
 
 // Addrs returns where the server listens, the unix socket last.
 func (s *Server) Addrs() []net.Addr {
 	var addrs []net.Addr
-	for _, d := range s.doors {
+	for _, d := range s.endpoints {
 		addrs = append(addrs, d.Addr())
 	}
 	return addrs
@@ -109,7 +109,7 @@ func (s *Server) Addrs() []net.Addr {
 // Close stops listening, and removes the socket.
 func (s *Server) Close() error {
 	var errs []error
-	for _, d := range s.doors {
+	for _, d := range s.endpoints {
 		errs = append(errs, d.Close())
 	}
 	return errors.Join(errs...)
@@ -119,10 +119,10 @@ func (s *Server) Close() error {
 // GET /metrics; nil: nobody does.
 func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler, log *slog.Logger) error {
 	s.log = log
-	failed := make(chan error, len(s.doors))
+	failed := make(chan error, len(s.endpoints))
 	var servers []*http.Server
 	var wg sync.WaitGroup
-	for _, d := range s.doors {
+	for _, d := range s.endpoints {
 		server := s.serverOf(ctx, d, &handlers{source: source, log: log}, metrics)
 		servers = append(servers, server)
 		wg.Go(func() { failed <- server.Serve(d.Listener) })
@@ -145,9 +145,9 @@ func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler,
 	return err
 }
 
-func (s *Server) serverOf(ctx context.Context, d *door, h *handlers, metrics http.Handler) *http.Server {
+func (s *Server) serverOf(ctx context.Context, d *endpoint, h *handlers, metrics http.Handler) *http.Server {
 	return &http.Server{
-		Handler:        &guard{door: d, next: h.routes(metrics), log: s.log},
+		Handler:        &guard{endpoint: d, next: h.routes(metrics), log: s.log},
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 		ConnContext:    withPeer,
 		ReadTimeout:    s.times.read,
@@ -164,7 +164,7 @@ type peerKey struct{}
 // withPeer notes who is at the other end, for the log: a user of this host, or an address.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	peer := c.RemoteAddr().String()
-	if counted, ok := c.(*counted); ok {
+	if counted, ok := c.(*limitedConn); ok {
 		if u, ok := counted.Conn.(*net.UnixConn); ok {
 			peer = userOf(u)
 		}

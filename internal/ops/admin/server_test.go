@@ -249,7 +249,7 @@ func TestUnreached(t *testing.T) {
 
 // TestListed: lists that are empty are lists.
 func TestListed(t *testing.T) {
-	text, err := json.Marshal(Status{Forwards: []Forward{{}}}.listed())
+	text, err := json.Marshal(Status{Forwards: []Forward{{}}}.withoutNulls())
 	if err != nil {
 		t.Fatal(err)
 	}

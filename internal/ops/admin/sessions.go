@@ -98,8 +98,8 @@ func (f Filter) matches(s *sessions.Session) bool {
 		(f.Ended || s.Ended.IsZero())
 }
 
-// chosen yields the sessions that are meant, in the order in which they began.
-func chosen(source Source, f Filter) iter.Seq[sessions.Session] {
+// selectSessions yields the sessions that are meant, in the order in which they began.
+func selectSessions(source Source, f Filter) iter.Seq[sessions.Session] {
 	return func(yield func(sessions.Session) bool) {
 		running := source.Sessions(false) // first, or one that ends now is in neither
 		var ended []sessions.Session
@@ -132,14 +132,14 @@ func chosen(source Source, f Filter) iter.Seq[sessions.Session] {
 func (h *handlers) sessions(w http.ResponseWriter, r *http.Request) {
 	f, err := parseFilter(r.URL.RawQuery)
 	if err != nil {
-		answerError(w, &Error{Text: err.Error(), status: http.StatusBadRequest})
+		writeError(w, &Error{Text: err.Error(), status: http.StatusBadRequest})
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if r.Method == http.MethodHead {
 		return
 	}
-	_ = writeSessions(w, chosen(h.source, f)) // the client has gone
+	_ = writeSessions(w, selectSessions(h.source, f)) // the client has gone
 }
 
 // pieceSize is how much of a list is held at once.

@@ -24,8 +24,8 @@ const (
 // socket is a listening unix socket, and what is to be removed of it.
 type socket struct {
 	*net.UnixListener
-	path string
-	made os.FileInfo
+	path    string
+	created os.FileInfo
 }
 
 // listenSocket opens the socket of the options.
@@ -42,7 +42,7 @@ func listenSocket(o Options) (*socket, error) {
 		return nil, fmt.Errorf("admin socket %s: %w", path, cause(err))
 	}
 	defer unlock()
-	if err := makeRoom(path); err != nil {
+	if err := removeStale(path); err != nil {
 		return nil, err
 	}
 	l, err := bind(path)
@@ -50,8 +50,8 @@ func listenSocket(o Options) (*socket, error) {
 		return nil, fmt.Errorf("admin socket %s: %w", path, cause(err))
 	}
 	s := &socket{UnixListener: l, path: path}
-	if s.made, err = os.Lstat(path); err == nil {
-		err = admit(o)
+	if s.created, err = os.Lstat(path); err == nil {
+		err = setGroup(o)
 	}
 	if err != nil {
 		s.Close()
@@ -104,9 +104,9 @@ func bind(path string) (*net.UnixListener, error) {
 	return u, nil
 }
 
-// admit gives the socket to its group, with mode 0660. Where that is not possible it is root's group's, but
+// setGroup gives the socket to its group, with mode 0660. Where that is not possible it is root's group's, but
 // an ordinary user keeps it with mode 0600: its group may be everybody's.
-func admit(o Options) error {
+func setGroup(o Options) error {
 	if o.Group == "" {
 		return nil
 	}
@@ -138,8 +138,8 @@ func groupNumber(group string) (int, error) {
 	return 0, err
 }
 
-// makeRoom removes the socket of a daemon that is dead. The error says what else has the name.
-func makeRoom(path string) error {
+// removeStale removes the socket of a daemon that is dead. The error says what else has the name.
+func removeStale(path string) error {
 	found, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -167,14 +167,14 @@ func makeRoom(path string) error {
 	return nil
 }
 
-// same tells whether two looks saw one file; numbers of inodes alone are used again.
-func same(a, b os.FileInfo) bool { return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) }
+// sameFile tells whether two looks saw one file; numbers of inodes alone are used again.
+func sameFile(a, b os.FileInfo) bool { return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) }
 
 // Close removes the socket's name, unless it is another's by now, and stops listening. In this order: as
 // long as somebody listens here nobody takes the name for a dead daemon's.
 func (s *socket) Close() error {
 	var err error
-	if now, gone := os.Lstat(s.path); gone == nil && s.made != nil && same(now, s.made) {
+	if now, gone := os.Lstat(s.path); gone == nil && s.created != nil && sameFile(now, s.created) {
 		err = os.Remove(s.path)
 	}
 	return errors.Join(err, s.UnixListener.Close())

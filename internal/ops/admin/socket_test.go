@@ -183,7 +183,7 @@ func TestSocketRace(t *testing.T) {
 		for l := range got {
 			winners = append(winners, l)
 			info, err := os.Lstat(path)
-			if err != nil || !same(info, l.made) {
+			if err != nil || !sameFile(info, l.created) {
 				t.Errorf("got %v; want the winner's socket", err)
 			}
 		}

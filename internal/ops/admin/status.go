@@ -65,8 +65,8 @@ type Conntrack struct {
 	Max   int64 `json:"max"`
 }
 
-// listed has lists that are empty stand as such, and not as null.
-func (s Status) listed() Status {
+// withoutNulls has lists that are empty stand as such, and not as null.
+func (s Status) withoutNulls() Status {
 	s.Capabilities, s.Warnings = orEmpty(s.Capabilities), orEmpty(s.Warnings)
 	s.Certificates = orEmpty(s.Certificates)
 	forwards := make([]Forward, len(s.Forwards))

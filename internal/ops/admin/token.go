@@ -14,8 +14,8 @@ const (
 	// minToken is the length of a token, in bytes, below which it could be guessed: 96 bits in base64.
 	minToken = 16
 	maxToken = 1024
-	// freshToken is how an operator makes one.
-	freshToken = "head -c 32 /dev/urandom | base64"
+	// makeTokenCommand is how an operator makes one.
+	makeTokenCommand = "head -c 32 /dev/urandom | base64"
 )
 
 // ReadToken reads a token from a file, without the space around it. The file must be a regular one that
@@ -50,24 +50,24 @@ func ReadToken(file string) (string, error) {
 	case len(text) > maxToken:
 		return "", fmt.Errorf("token file %s has more than %d bytes", file, maxToken)
 	case len(token) < minToken:
-		return "", fmt.Errorf("the token in %s has fewer than %d characters: make one with %s", file, minToken, freshToken)
+		return "", fmt.Errorf("the token in %s has fewer than %d characters: make one with %s", file, minToken, makeTokenCommand)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", fmt.Errorf("the token in %s has other than printable ASCII characters: make one with %s", file, freshToken)
+		return "", fmt.Errorf("the token in %s has other than printable ASCII characters: make one with %s", file, makeTokenCommand)
 	}
 	return token, nil
 }
 
-// secret is what is kept of a token: all of them are equally long.
-type secret [sha256.Size]byte
+// tokenHash is what is kept of a token: all of them are equally long.
+type tokenHash [sha256.Size]byte
 
-func secretOf(token string) *secret {
-	s := secret(sha256.Sum256([]byte(token)))
+func hashToken(token string) *tokenHash {
+	s := tokenHash(sha256.Sum256([]byte(token)))
 	return &s
 }
 
-// admits tells whether the header Authorization has the token (RFC 6750 section 2.1), in a time that says
+// matches tells whether the header Authorization has the token (RFC 6750 section 2.1), in a time that says
 // nothing about it.
-func (s *secret) admits(authorization string) bool {
+func (s *tokenHash) matches(authorization string) bool {
 	scheme, token, _ := strings.Cut(authorization, " ")
 	given := sha256.Sum256([]byte(token))
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(s[:], given[:]) == 1

@@ -33,8 +33,8 @@ func Handler(fallback slog.Handler) slog.Handler {
 	return newHandler(fallback, journal.Send)
 }
 
-// sender is journal.Send.
-type sender func(message string, priority journal.Priority, fields map[string]string) error
+// sendFunc is journal.Send.
+type sendFunc func(message string, priority journal.Priority, fields map[string]string) error
 
 // handler sends records to journald.
 type handler struct {
@@ -47,14 +47,14 @@ type handler struct {
 
 // line is what all handlers that come of one share.
 type line struct {
-	send sender
+	send sendFunc
 	// mu is held while a record is sent, too: with journald's queue full the library asks the kernel
 	// over and over, which one goroutine may do and not one for each session.
 	mu    sync.Mutex
 	attrs bytes.Buffer // the line of one record
 }
 
-func newHandler(fallback slog.Handler, send sender) *handler {
+func newHandler(fallback slog.Handler, send sendFunc) *handler {
 	l := &line{send: send}
 	options := &slog.HandlerOptions{Level: slog.Level(-1 << 10), ReplaceAttr: attributesOnly}
 	return &handler{line: l, text: slog.NewTextHandler(&l.attrs, options), fields: map[string]string{},
