@@ -61,7 +61,7 @@ or it was interrupted; 2 the words or the file are wrong.`,
 	addKeyFlags(cmd, c.keys)
 	set := cmd.Flags()
 	for _, k := range c.keys { // the help of forward has them
-		set.Lookup(flagName(k.key)).Hidden = true
+		set.Lookup(k.Flag()).Hidden = true
 	}
 	set.StringVarP(&c.file, "config", "c", defaultFile, "the configuration `FILE`")
 	set.BoolVar(&c.json, "json", false, "as JSON: docs/doctor.md")
@@ -127,7 +127,7 @@ func (c *doctorCommand) parseArgs(cmd *cobra.Command, args []string) error {
 	}
 	for _, k := range c.keys {
 		if len(k.given) > 0 {
-			return fmt.Errorf("--%s goes with LISTEN SERVER: of other forwards the file says it", flagName(k.key))
+			return fmt.Errorf("--%s goes with LISTEN SERVER: of other forwards the file says it", k.Flag())
 		}
 	}
 	return c.fromFile(cmd, args)

@@ -21,17 +21,17 @@ func newForward() *cobra.Command {
 interrupted. LISTEN is ADDR:PORT, :PORT or PORT (every address of the gateway);
 SERVER is HOST[:PORT], a name or an address.
 
-ftpgate passes the FTP dialogue on itself, unless --tracking says otherwise. The
-kernel carries data connections where ftpgate may tell it to; for an ordinary
-user, and between IPv4 and IPv6, ftpgate carries them too.
+ftpgate itself follows the FTP dialogue, unless --tracking says otherwise. The
+kernel carries data connections where ftpgate has the right to change the
+network. For an ordinary user, and between IPv4 and IPv6, ftpgate carries them.
 
-FTPS is refused, unless it is said which way it takes: --server-ports has it pass
-through unread, --tls-client has TLS with clients end at the gateway, --tls-server
-has TLS with the server begin there, and both together encrypt anew.
+FTPS is refused unless you choose how to handle it: --server-ports passes it
+through unread, --tls-client ends the TLS of clients at the gateway, --tls-server
+speaks TLS with the server, and the last two together encrypt anew.
 
-The forward is there once the log says "ready". What it has changed of the
-kernel stands in an nftables table of its own, so that several can run side by
-side, and is taken away at the end.`,
+Clients can connect when the log says "ready". Each forward has an nftables table
+of its own, so several can run side by side; ftpgate removes the table when it
+stops.`,
 		Example: `  ftpgate forward :2121 ftp.example.com
   ftpgate forward --interface lan0 --passive-ports 50000-50100 :2121 ftp.example.com
   ftpgate forward --advertise 198.51.100.7,10.0.0.0/8=10.0.0.1 2121 203.0.113.21

@@ -194,7 +194,7 @@ func tlsForms(t testing.TB) map[string]string {
 		`client_close_notify = "optional"`, `server = "implicit"`, `server_data = "clear"`, `ca = "ca.pem"`, `server_name = "2001:db8::21"`,
 		`client_cert = "cc.pem"`, `client_key = "ck.pem"`, `verify = "full"`, `server_close_notify = "optional"`,
 	}
-	if n := len(keyNames(tlsPrefix)); len(keys) != n {
+	if n := len(tlsTable.keyNames()); len(keys) != n {
 		t.Fatalf("got %d keys; want all %d", len(keys), n)
 	}
 	const forward = "listen = \":990\"\nserver = \"203.0.113.21:990\"\n"
@@ -343,35 +343,32 @@ func TestReference(t *testing.T) {
 	}
 	d := newDocument([]byte(Reference))
 	d.read()
-	for i, key := range topKeys {
-		if i != topForward && !d.top[i].given {
-			t.Errorf("%s is not in the reference file", key)
-		}
-	}
-	for i, k := range sectionKeys {
-		if !d.slots[i].given {
-			t.Errorf("%s is not in the reference file", k.name)
-		}
-	}
-	for i, k := range forwardKeys {
-		given := false
+	for i, k := range keys {
+		given := d.states[i].given
 		for _, f := range d.forwards {
-			given = given || f.slots[i].given
+			given = given || i < forwardKeyCount && f.states[i].given
 		}
 		if !given {
-			t.Errorf("%s is not in the reference file", k.name)
+			t.Errorf("%s is not in the reference file", k.Name)
 		}
 	}
 }
 
 // TestExamples: what faults propose as an example can be used.
 func TestExamples(t *testing.T) {
-	for i, k := range forwardKeys {
-		text := "[[forward]]\n" + k.name + " = " + k.want + "\n"
+	for i, k := range keys {
+		text := k.Name + " = " + k.Example + "\n"
+		if i < forwardKeyCount {
+			text = "[[forward]]\n" + text
+		}
 		d := newDocument([]byte(text))
 		d.read()
-		if len(d.findings) > 0 || !d.forwards[0].slots[i].given {
-			t.Errorf("got %v for\n%s; want no fault", d.findings, text)
+		given := d.states[i].given
+		if i < forwardKeyCount {
+			given = d.forwards[0].states[i].given
+		}
+		if len(d.faults) > 0 || !given {
+			t.Errorf("got %v for\n%s; want no fault", d.faults, text)
 		}
 	}
 }
@@ -382,7 +379,7 @@ func TestNearest(t *testing.T) {
 		{"client", "clients"}, {"TLS", "tls"}, {"serverports", "server_ports"}, {"server-port", "server_ports"}, {"nam", "name"},
 		{"", ""}, {"port", ""}, {"x", ""}, {"s", ""}, {"lan", ""}, {"listener_address", ""}, {strings.Repeat("listen", 1000), ""},
 	} {
-		if got := nearest(tt.word, keyNames("")); got != tt.want {
+		if got := nearest(tt.word, namesIn(forwardTable)); got != tt.want {
 			t.Errorf("nearest(%.20q): got %q; want %q", tt.word, got, tt.want)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // FuzzParse: no text brings Parse down; a sound one is sound for go-toml's own decoder and for
-// dnat.Check, too; the faults of an unsound one stand in it, in order, each in one line.
+// forward.Check, too; the faults of an unsound one stand in it, in order, each in one line.
 func FuzzParse(f *testing.F) {
 	paths, err := filepath.Glob("testdata/*.toml")
 	if err != nil || len(paths) == 0 {
@@ -55,6 +55,13 @@ func FuzzParse(f *testing.F) {
 func checkSound(t *testing.T, c *Config, text []byte) {
 	if faults := forward.Check(c.Forwards); len(faults) > 0 {
 		t.Errorf("got a sound file; want\n%v", faults)
+	}
+	for _, f := range c.Forwards {
+		d := newDocument(nil)
+		section := forwardSection{Forward: f, states: make([]keyState, forwardKeyCount)}
+		if section.checkNeeds(d); len(d.faults) > 0 {
+			t.Errorf("got a sound file; want %v", d.faults)
+		}
 	}
 	if len(c.Forwards) == 0 || c.Resolve < minResolve || c.Drain < 0 || c.Drain > maxDrain {
 		t.Errorf("got %d forwards, resolved every %s, drained for %s; want some, %s or more, and %s or less",

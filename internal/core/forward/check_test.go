@@ -2,10 +2,8 @@ package forward_test
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"ftpgate/internal/core/forward"
 )
@@ -140,8 +138,7 @@ func TestCheckProxy(t *testing.T) {
 		{"passive ports overlap server_ports of one behind, at every address", []string{"b :2121 203.0.113.2 proxy passive_ports=50100-50200", "a 192.0.2.1:21 203.0.113.1 none 50000-50100"},
 			[]string{`0 passive_ports passive_ports 50100-50200 overlap the server_ports 50000-50100 of forward "a"`}},
 		{"passive ports and server_ports at two addresses", []string{"a 192.0.2.1:21 203.0.113.1 none 50000-50100", "b 192.0.2.2:2121 203.0.113.2 proxy passive_ports=50000-50100"}, nil},
-		{"passive ports of a forward without a proxy overlap nothing", []string{"a 192.0.2.1:21 203.0.113.1 none 50000-50100", "b 192.0.2.1:2121 203.0.113.2 kernel passive_ports=50000-50100"},
-			[]string{"1 passive_ports passive_ports is for tracking proxy"}},
+		{"passive ports of a forward without a proxy overlap nothing", []string{"a 192.0.2.1:21 203.0.113.1 none 50000-50100", "b 192.0.2.1:2121 203.0.113.2 kernel passive_ports=50000-50100"}, nil},
 		{"listen of a proxy within another's ports", []string{"a 192.0.2.1:50050 203.0.113.1 proxy", "b 192.0.2.1:21 203.0.113.1 none 50000-50100"},
 			[]string{`0 listen listen 192.0.2.1:50050 lies within the server_ports 50000-50100 of forward "b"`}},
 		{"a proxy within all ports of another", []string{"a :2121 203.0.113.1", "b 192.0.2.1:21 203.0.113.1 none all 10.0.0.0/8"},
@@ -153,36 +150,6 @@ func TestCheckProxy(t *testing.T) {
 		{"advertise to nobody", []string{"a [2001:db8::1]:21 203.0.113.1 proxy advertise=198.51.100.7"}, []string{"0 advertise listen [2001:db8::1]:21 is IPv6"}},
 		{"advertise at every address", []string{"a :21 203.0.113.1 proxy advertise=198.51.100.7"}, nil},
 	})
-}
-
-// What is for a proxy is a fault elsewhere, each at its own key.
-func TestCheckNoProxy(t *testing.T) {
-	for key, give := range map[string]func(*forward.Forward){
-		"data":                    func(f *forward.Forward) { f.Data = forward.DataKernel },
-		"passive_ports":           func(f *forward.Forward) { f.PassivePorts = forward.PortRange{First: 2000, Last: 3000} },
-		"advertise":               func(f *forward.Forward) { f.Advertise = []forward.Advertise{{Host: "198.51.100.7"}} },
-		"server_mode":             func(f *forward.Forward) { f.ServerMode = forward.ServerModePassive },
-		"dial_time":               func(f *forward.Forward) { f.Limits.Dial = time.Second },
-		"login_time":              func(f *forward.Forward) { f.Limits.Login = time.Second },
-		"idle_time":               func(f *forward.Forward) { f.Limits.Idle = time.Second },
-		"max_sessions":            func(f *forward.Forward) { f.Limits.Sessions = 1 },
-		"max_sessions_per_client": func(f *forward.Forward) { f.Limits.PerClient = 1 },
-		"max_login_failures":      func(f *forward.Forward) { f.Limits.LoginFailures = 1 },
-		"tls.server":              func(f *forward.Forward) { f.TLS.Server = forward.ServerTLSImplicit },
-	} {
-		for _, s := range []string{"a :2121 203.0.113.1", "a :2121 203.0.113.1 kernel", "a :2121 203.0.113.1 none 50000-50100"} {
-			f := parseForward(t, s)
-			give(&f)
-			var want []forward.Fault
-			if f.Tracking != forward.TrackingProxy {
-				text := key + " is for tracking proxy; tracking " + f.Tracking.String() + " leaves the dialogue as it is"
-				want = []forward.Fault{{Forward: 0, Key: key, Text: text}}
-			}
-			if got := forward.Check([]forward.Forward{f}); !slices.Equal(got, want) {
-				t.Errorf("%s with %s: got %v; want %v", s, key, got, want)
-			}
-		}
-	}
 }
 
 func runCheck(t *testing.T, tests []checkTest) {

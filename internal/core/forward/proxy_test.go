@@ -122,7 +122,8 @@ func TestAdvertisedTo(t *testing.T) {
 }
 
 func TestLimitsOrDefault(t *testing.T) {
-	d := forward.DefaultLimits()
+	d := forward.Limits{Dial: forward.DefaultDialTime, Login: forward.DefaultLoginTime, Idle: forward.DefaultIdleTime,
+		Sessions: forward.DefaultSessions, PerClient: forward.DefaultPerClient, LoginFailures: forward.DefaultLoginFailures}
 	if got := (forward.Limits{}).OrDefault(); got != d {
 		t.Errorf("got %+v; want the defaults, %+v", got, d)
 	}
@@ -137,7 +138,7 @@ func TestLimitsOrDefault(t *testing.T) {
 	}
 }
 
-func TestPortsForData(t *testing.T) {
+func TestDataPorts(t *testing.T) {
 	if got := (forward.Forward{}).DataPorts(); got != (forward.PortRange{First: 49152, Last: 65535}) {
 		t.Errorf("got %s; want 49152-65535", got)
 	}
@@ -148,7 +149,7 @@ func TestPortsForData(t *testing.T) {
 }
 
 // Every port of a range is drawn, and none twice.
-func TestDrawn(t *testing.T) {
+func TestShuffled(t *testing.T) {
 	for _, r := range []forward.PortRange{
 		{}, {First: 50000, Last: 50000}, {First: 50000, Last: 50001}, {First: 50000, Last: 50006}, {First: 65535, Last: 65535},
 		{First: 65533, Last: 65535}, forward.DefaultPassivePorts, forward.AllPorts, {First: 0, Last: 2}, {First: 3, Last: 2},
@@ -165,7 +166,7 @@ func TestDrawn(t *testing.T) {
 }
 
 // The order is another one each time: of 16,384 ports two orders are the same once in 16384! draws.
-func TestDrawnOrder(t *testing.T) {
+func TestShuffledOrder(t *testing.T) {
 	r := forward.DefaultPassivePorts
 	first, second := slices.Collect(r.Shuffled()), slices.Collect(r.Shuffled())
 	if slices.Equal(first, second) {
@@ -178,7 +179,7 @@ func TestDrawnOrder(t *testing.T) {
 
 // Each port is as likely to be the first as any other: with 4,000 draws of 4 ports the count of each
 // is 1,000, and further from it than 300 once in 10^27.
-func TestDrawnEvenly(t *testing.T) {
+func TestShuffledEvenly(t *testing.T) {
 	count := map[uint16]int{}
 	r := forward.PortRange{First: 65532, Last: 65535}
 	for range 4000 {
@@ -215,7 +216,7 @@ func TestOneFamily(t *testing.T) {
 	}
 }
 
-func TestLeadsTo(t *testing.T) {
+func TestCanReach(t *testing.T) {
 	server := netip.MustParseAddr("2001:db8::21")
 	for s, want := range map[string]bool{
 		"a 192.0.2.1:21 x": true, "a 192.0.2.1:21 x kernel": false, "a 192.0.2.1:21 x none 50000": false, "a :21 x kernel": true, "a [2001:db8::1]:21 x none 50000": true,
@@ -226,8 +227,8 @@ func TestLeadsTo(t *testing.T) {
 	}
 }
 
-// BenchmarkDrawn draws the first port, as each data connection does.
-func BenchmarkDrawn(b *testing.B) {
+// BenchmarkShuffled draws the first port, as each data connection does.
+func BenchmarkShuffled(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for range forward.DefaultPassivePorts.Shuffled() {

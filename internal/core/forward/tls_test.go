@@ -44,24 +44,10 @@ func TestCheckTLS(t *testing.T) {
 			"e 192.0.2.5:21 203.0.113.1 proxy data=kernel tls.server=required tls.server_data=clear",
 			"f 192.0.2.6:21 203.0.113.1 proxy data=relay tls.client=required tls.cert=c.pem tls.server=required",
 		}, nil},
-		{"without a proxy", []string{"a :21 203.0.113.1 kernel tls.client=required tls.server_data=clear tls.key=k.pem"}, []string{
-			"0 tls.client tls.client is for tracking proxy; tracking kernel", "0 tls.key tls.key is for tracking proxy; tracking kernel",
-			"0 tls.server_data tls.server_data is for tracking proxy; tracking kernel"}},
-		{"keys of clients without TLS", []string{
-			"a :21 203.0.113.1 proxy tls.implicit=true tls.cert=self-signed tls.key=k.pem tls.session_reuse=false tls.ccc=true tls.client_close_notify=optional"}, []string{
-			`0 tls.implicit tls.implicit means nothing while tls.client is off: want tls.client = "required", or leave tls.implicit out`,
-			"0 tls.cert tls.cert means nothing while tls.client is off", "0 tls.key tls.key means nothing while tls.client is off",
-			"0 tls.session_reuse tls.session_reuse means nothing while tls.client is off", "0 tls.ccc tls.ccc means nothing while tls.client is off",
-			"0 tls.client_close_notify tls.client_close_notify means nothing while tls.client is off"}},
-		{"keys of the server without TLS", []string{
-			"a :21 203.0.113.1 proxy tls.server_data=clear tls.ca=c tls.server_name=a tls.client_cert=c tls.client_key=k tls.verify=insecure tls.server_close_notify=optional"}, []string{
-			`0 tls.server_data tls.server_data means nothing while tls.server is off: want tls.server = "required", or leave tls.server_data out`,
-			"0 tls.ca tls.ca means", "0 tls.server_name tls.server_name means", "0 tls.client_cert tls.client_cert means", "0 tls.client_key tls.client_key means",
-			"0 tls.verify tls.verify means", "0 tls.server_close_notify tls.server_close_notify means"}},
 		{"no certificate", []string{"a :21 203.0.113.1 proxy tls.client=optional tls.key=k.pem"}, []string{
-			`0 tls.cert tls.client optional needs a certificate: tls.cert names its file; for trying things out, tls.cert = "self-signed" has one made`}},
+			`0 tls.cert tls.client optional needs a certificate: set tls.cert to its file, or use tls.cert = "self-signed" to try things out`}},
 		{"a key for a certificate that is made", []string{"a :21 203.0.113.1 proxy tls.client=optional tls.key=k.pem tls.cert=self-signed"}, []string{
-			`0 tls.key tls.cert = "self-signed" has ftpgate make the key, too`}},
+			`0 tls.key with tls.cert = "self-signed" ftpgate makes the key, too`}},
 		{"implicit and optional", []string{"a :990 203.0.113.1 proxy tls.client=optional tls.implicit=true tls.cert=c.pem"}, []string{
 			`0 tls.implicit tls.implicit begins with TLS and never has plain text: want tls.client = "required", not optional`}},
 		{"a client's key without its certificate", []string{"a :21 203.0.113.1 proxy tls.server=required tls.client_key=k.pem"}, []string{
@@ -69,23 +55,23 @@ func TestCheckTLS(t *testing.T) {
 		{"insecure, and yet checked", []string{"a :21 203.0.113.1 proxy tls.server=implicit tls.verify=insecure tls.ca=ca.pem tls.server_name=a.example"}, []string{
 			`0 tls.ca tls.ca says whom to trust, and tls.verify = "insecure" trusts everybody`, "0 tls.server_name tls.server_name says whose certificate is good"}},
 		{"data kernel with TLS for clients", []string{"a :21 203.0.113.1 proxy data=kernel tls.client=optional tls.cert=c.pem tls.server=required"}, []string{
-			"0 data tls.client optional has transfers encrypted by ftpgate itself: data kernel cannot carry them, data auto can"}},
+			"0 data with tls.client optional ftpgate itself encrypts transfers: data kernel cannot carry them, data auto can"}},
 		{"data kernel with TLS for the server", []string{"a :21 203.0.113.1 proxy data=kernel tls.server=implicit"}, []string{
-			"0 data tls.server implicit has transfers encrypted by ftpgate itself"}},
+			"0 data with tls.server implicit ftpgate itself encrypts transfers"}},
 	})
 }
 
 // The server's ports of a proxy lead there for clients with encrypted sessions.
-func TestCheckPassage(t *testing.T) {
+func TestCheckPassthrough(t *testing.T) {
 	runCheck(t, []checkTest{
 		{"sound", []string{
 			"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100", "b 192.0.2.1:990 203.0.113.1:990 proxy 50101-50200 passive_ports=50201-50300",
 			"c 192.0.2.2:1023 203.0.113.1 proxy 1024-60999", "d 192.0.2.3:21 2001:db8::21 proxy 50000 data=relay", "e 192.0.2.1:2121 203.0.113.9 proxy data=kernel",
 		}, nil},
 		{"with TLS for clients", []string{"a :21 203.0.113.1 proxy 50000-50100 tls.client=required tls.cert=c.pem tls.server=required"}, []string{
-			"0 server_ports server_ports has encrypted sessions pass through, and tls.client required ends them here: leave one of them out"}},
+			"0 server_ports server_ports passes encrypted sessions through, and tls.client required ends them here: leave one of them out"}},
 		{"with TLS for the server", []string{"a :21 203.0.113.1 proxy 50000-50100 tls.server=implicit"}, []string{
-			"0 server_ports server_ports has encrypted sessions pass through, and tls.server implicit begins them here"}},
+			"0 server_ports server_ports passes encrypted sessions through, and tls.server implicit begins them here"}},
 		{"all", []string{"a :21 203.0.113.1 proxy all 10.0.0.0/8", "b :2121 203.0.113.1"}, []string{
 			`0 server_ports server_ports all: the ports below 1024 are those of services: want the server's passive ports, within "1024-60999"`}},
 		{"too low", []string{"a :21 203.0.113.1 proxy 1023-2000"}, []string{"0 server_ports server_ports 1023-2000: the ports below 1024"}},
@@ -123,7 +109,7 @@ func TestCheckPassage(t *testing.T) {
 // TestFTPS: the way that an encrypted session takes, and why.
 func TestFTPS(t *testing.T) {
 	for _, tt := range []struct{ forward, way, why string }{
-		{"a :21 203.0.113.1", "refused", "neither server_ports nor [forward.tls] says how: AUTH is answered with 534"},
+		{"a :21 203.0.113.1", "refused", "AUTH gets 534; set server_ports or [forward.tls] to allow FTPS"},
 		{"a :21 203.0.113.1 kernel", "fails", "nobody refuses it, and the kernel's helper cannot read it; tracking proxy can carry it"},
 		{"a :21 203.0.113.1 none 50000-50100", "passed through", "with tracking none server_ports 50000-50100 are open to every client at any time, for passive mode only"},
 		{"a :21 203.0.113.1 proxy 50000-50100", "passed through", "server_ports 50000-50100 are open to a client while it has an encrypted session, for passive mode only"},

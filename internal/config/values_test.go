@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestFromWords: words make the forward that a file with the same values makes.
-func TestFromWords(t *testing.T) {
-	got, err := FromWords([]Word{
+// TestFromValues: values make the forward that a file with the same values makes.
+func TestFromValues(t *testing.T) {
+	got, err := FromValues([]Value{
 		{"listen", ":2121"}, {"server", "ftp.example.com"}, {"drain", "0s"}, {"resolve", "2s"},
 		{"clients", "192.168.5.0/24"}, {"clients", "192.168.6.17"}, {"advertise", "198.51.100.7"}, {"advertise", "10.0.0.0/8=gate"},
 		{"max_sessions", "20"}, {"idle_time", "5m"}, {"data", "relay"},
@@ -43,9 +43,9 @@ session_reuse = false
 	}
 }
 
-// TestFromWordsFaults: every fault in the order of the words, each one once.
-func TestFromWordsFaults(t *testing.T) {
-	_, err := FromWords([]Word{
+// TestFromValuesFaults: every fault in the order of the values, each one once.
+func TestFromValuesFaults(t *testing.T) {
+	_, err := FromValues([]Value{
 		{"listen", "192.168.5.2"}, {"server", "127.0.0.1"}, {"data", "kernal"}, {"drain", "x"},
 		{"clients", "10.0.0.0/8"}, {"clients", "10.1.0.0/16"}, {"passive_ports", "20"}, {"max_sessions", "1e3"},
 		{"tls.client", "requierd"}, {"tls.implicit", "1"}, {"tls.verify", "insecure"}, {"tls.ca", ""},
@@ -63,7 +63,7 @@ func TestFromWordsFaults(t *testing.T) {
 		{Key: "max_sessions", Text: `max_sessions "1e3": want a number from 1 to 500000`},
 		{Key: "tls.client", Text: `unknown tls.client "requierd": did you mean "required"?`},
 		{Key: "tls.implicit", Text: `tls.implicit "1": want true or false`},
-		{Key: "tls.verify", Text: `tls.verify means nothing while tls.server is off: want tls.server = "required", or leave tls.verify out`},
+		{Key: "tls.verify", Text: `tls.verify has no effect while tls.server is off: set tls.server = "required", or leave tls.verify out`},
 		{Key: "tls.ca", Text: `tls.ca is empty: name a file, like "/etc/ftpgate/ca.pem"`},
 	}
 	if !reflect.DeepEqual(faults, want) {

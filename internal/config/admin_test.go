@@ -48,7 +48,7 @@ func TestParseSections(t *testing.T) {
 	}
 }
 
-// TestSectionValues: what goes together, at the bounds; each also from words.
+// TestSectionValues: what goes together, at the bounds; each also from a command line.
 func TestSectionValues(t *testing.T) {
 	given := func(change func(*Admin)) Admin {
 		a := defaultAdmin()
@@ -57,54 +57,44 @@ func TestSectionValues(t *testing.T) {
 	}
 	long := "/" + strings.Repeat("s", maxSocket-1)
 	for _, tt := range []struct {
-		words []Word
+		values []Value
 		admin Admin
 		log   Log
 	}{
 		{nil, defaultAdmin(), Log{}},
-		{[]Word{{"admin.socket", ""}}, given(func(a *Admin) { a.Socket, a.SocketGiven = "", true }), Log{}},
-		{[]Word{{"admin.socket", "none"}, {"admin.group", "none"}}, Admin{SocketGiven: true, GroupGiven: true}, Log{}},
-		{[]Word{{"admin.socket", long}}, given(func(a *Admin) { a.Socket, a.SocketGiven = long, true }), Log{}},
-		{[]Word{{"admin.listen", "127.8.0.1:1"}}, given(func(a *Admin) { a.Listen = forward.Listen{Addr: netip.MustParseAddr("127.8.0.1"), Port: 1} }), Log{}},
-		{[]Word{{"admin.listen", ":9121"}, {"admin.token_file", "t"}},
+		{[]Value{{"admin.socket", ""}}, given(func(a *Admin) { a.Socket, a.SocketGiven = "", true }), Log{}},
+		{[]Value{{"admin.socket", "none"}, {"admin.group", "none"}}, Admin{SocketGiven: true, GroupGiven: true}, Log{}},
+		{[]Value{{"admin.socket", long}}, given(func(a *Admin) { a.Socket, a.SocketGiven = long, true }), Log{}},
+		{[]Value{{"admin.listen", "127.8.0.1:1"}}, given(func(a *Admin) { a.Listen = forward.Listen{Addr: netip.MustParseAddr("127.8.0.1"), Port: 1} }), Log{}},
+		{[]Value{{"admin.listen", ":9121"}, {"admin.token_file", "t"}},
 			given(func(a *Admin) { a.Listen, a.TokenFile = forward.Listen{Port: 9121}, "t" }), Log{}},
-		{[]Word{{"admin.listen", "none"}, {"admin.token_file", ""}}, defaultAdmin(), Log{}},
-		{[]Word{{"log.transfers", "none"}, {"log.xferlog", ""}}, defaultAdmin(), Log{}},
-		{[]Word{{"log.xferlog", "-"}, {"log.transfers", "x"}}, defaultAdmin(), Log{"x", "-"}},
+		{[]Value{{"admin.listen", "none"}, {"admin.token_file", ""}}, defaultAdmin(), Log{}},
+		{[]Value{{"log.transfers", "none"}, {"log.xferlog", ""}}, defaultAdmin(), Log{}},
+		{[]Value{{"log.xferlog", "-"}, {"log.transfers", "x"}}, defaultAdmin(), Log{"x", "-"}},
 	} {
-		words := append([]Word{{"listen", ":21"}, {"server", "a"}}, tt.words...)
+		all := append([]Value{{"listen", ":21"}, {"server", "a"}}, tt.values...)
 		text := ""
-		for _, w := range tt.words {
+		for _, w := range tt.values {
 			text += w.Key + " = '" + w.Text + "'\n"
 		}
-		fromWords, err := FromWords(words)
+		fromValues, err := FromValues(all)
 		parsed, parseErr := Parse("f.toml", strings.NewReader(text+"[[forward]]\nlisten = ':21'\nserver = 'a'"))
 		if err != nil || parseErr != nil {
-			t.Errorf("%q: got errors %v, %v; want none", tt.words, err, parseErr)
+			t.Errorf("%q: got errors %v, %v; want none", tt.values, err, parseErr)
 			continue
 		}
-		for _, got := range []*Config{fromWords, parsed} {
+		for _, got := range []*Config{fromValues, parsed} {
 			if got.Admin != tt.admin || got.Log != tt.log {
-				t.Errorf("%q: got %+v, %+v; want %+v, %+v", tt.words, got.Admin, got.Log, tt.admin, tt.log)
+				t.Errorf("%q: got %+v, %+v; want %+v, %+v", tt.values, got.Admin, got.Log, tt.admin, tt.log)
 			}
 		}
 	}
-	_, err := FromWords([]Word{{"listen", ":21"}, {"server", "a"}, {"admin.listen", ":9121"}, {"log.xferlog", "\x00"}})
+	_, err := FromValues([]Value{{"listen", ":21"}, {"server", "a"}, {"admin.listen", ":9121"}, {"log.xferlog", "\x00"}})
 	want := Faults{
 		{Key: "admin.listen", Text: `admin.listen ":9121" is not on loopback: whoever reaches it could see and end sessions; name an admin.token_file, or listen on "127.0.0.1:9121"`},
 		{Key: "log.xferlog", Text: `log.xferlog "\x00": no file's name has a NUL`},
 	}
 	if !reflect.DeepEqual(err, error(want)) {
 		t.Errorf("got %v; want %v", err, want)
-	}
-}
-
-// TestSectionExamples: what faults propose as an example can be used.
-func TestSectionExamples(t *testing.T) {
-	for i, k := range sectionKeys {
-		d := newDocument([]byte(k.name + " = " + k.want))
-		if d.read(); len(d.findings) > 0 || !d.slots[i].given {
-			t.Errorf("got %v for %s = %s; want no fault", d.findings, k.name, k.want)
-		}
 	}
 }
