@@ -108,7 +108,7 @@ func (k Key) valueDoc() string {
 		doc = k.Help
 	}
 	if k.bounds != "" {
-		doc += ": " + k.bounds
+		doc += " (" + k.bounds + ")"
 	}
 	return markCode(doc)
 }

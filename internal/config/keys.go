@@ -120,7 +120,7 @@ func limitKeys() []Key {
 			Help: "how long the client may take to log in",
 		}, forward.DefaultLoginTime, minTime, maxLoginTime, func(v values) *time.Duration { return &v.Limits.Login }),
 		duration(Key{Name: "idle_time", Needs: NeedProxy, Example: `"10m"`,
-			Help: "how long a client may send no command, without transfers",
+			Help: "how long a client may send no command; a transfer stops the clock",
 		}, forward.DefaultIdleTime, minTime, maxIdleTime, func(v values) *time.Duration { return &v.Limits.Idle }),
 		number(Key{Name: "max_sessions", Needs: NeedProxy, Example: "20000",
 			Help: "sessions at once",
