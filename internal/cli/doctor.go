@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/preflight"
@@ -90,7 +91,7 @@ func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 	}
 	found := doctor.Examine(e.Facts, e.Forwards)
 	if !c.noTry {
-		if screenOf(cmd.ErrOrStderr()).isTerminal() {
+		if terminal.Of(cmd.ErrOrStderr()).IsTerminal() {
 			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n", plural(len(e.Forwards), "forward"), c.tryTime)
 		}
 		found = append(found, c.tryServers(ctx, e)...)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"ftpgate/internal/cli/terminal"
 )
 
 // maxPassword bounds what is read as a password, in bytes.
@@ -25,7 +27,7 @@ func (c *doctorCommand) askPassword(ctx context.Context) (err error) {
 	case c.passwordFile != "":
 		c.password, err = readPassword(c.passwordFile)
 	default:
-		c.password, err = promptPassword(ctx, fmt.Sprintf("Password of %s for forward %s: ", printable(c.user), printable(c.forwards[0].Name)))
+		c.password, err = promptPassword(ctx, fmt.Sprintf("Password of %s for forward %s: ", terminal.Printable(c.user), terminal.Printable(c.forwards[0].Name)))
 	}
 	switch {
 	case ctx.Err() != nil || errors.Is(err, io.EOF): // Ctrl-C is read as an end

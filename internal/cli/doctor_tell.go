@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/servercheck"
@@ -35,14 +36,14 @@ func compareLevels(a, b doctor.Level) int { return levelIndex(a) - levelIndex(b)
 // print prints what was found.
 func (c *doctorCommand) print(w io.Writer, forwards []forward.Resolved, found []doctor.Finding) error {
 	if c.json {
-		return printJSON(w, func(out io.Writer) error {
+		return terminal.PrintJSON(w, func(out io.Writer) error {
 			return json.NewEncoder(out).Encode(struct {
 				Findings []doctor.Finding `json:"findings"`
 				Worst    doctor.Level     `json:"worst"`
 			}{append([]doctor.Finding{}, found...), doctor.Worst(found)})
 		})
 	}
-	return printLines(w, c.lines(screenOf(w), forwards, found))
+	return printLines(w, c.lines(terminal.Of(w), forwards, found))
 }
 
 // section is what is said of the host, or of one forward.
@@ -91,27 +92,27 @@ func sectionTitle(f forward.Resolved) string {
 const headWidth = 9
 
 // lines tells findings to people, and at the end what they come to.
-func (c *doctorCommand) lines(s screen, forwards []forward.Resolved, found []doctor.Finding) []string {
+func (c *doctorCommand) lines(s terminal.Terminal, forwards []forward.Resolved, found []doctor.Finding) []string {
 	var lines []string
 	for _, w := range groupBySection(forwards, found) {
-		lines = append(lines, s.hang("", w.title)...)
+		lines = append(lines, s.Wrap("", w.title)...)
 		sound := 0
 		for _, f := range w.found {
 			if f.Level == doctor.OK && !c.all {
 				sound++
 				continue
 			}
-			lines = append(lines, s.fact("  "+levels[levelIndex(f.Level)].head, headWidth, f.Text)...)
+			lines = append(lines, s.Labelled("  "+levels[levelIndex(f.Level)].head, headWidth, f.Text)...)
 			if f.Remedy != "" {
-				lines = append(lines, s.hang(strings.Repeat(" ", headWidth+len(gap)), "remedy: "+f.Remedy)...)
+				lines = append(lines, s.Wrap(strings.Repeat(" ", headWidth+len(terminal.Gap)), "remedy: "+f.Remedy)...)
 			}
 		}
 		if sound > 0 {
-			lines = append(lines, s.fact("  sound", headWidth, plural(sound, "thing")+" (--all names them)")...)
+			lines = append(lines, s.Labelled("  sound", headWidth, plural(sound, "thing")+" (--all names them)")...)
 		}
 		lines = append(lines, "")
 	}
-	return append(lines, s.hang("", c.summary(found))...)
+	return append(lines, s.Wrap("", c.summary(found))...)
 }
 
 // summary says in one line what the findings come to.

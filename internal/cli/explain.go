@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
 )
@@ -31,13 +32,13 @@ that have ended are kept.`,
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
 			out := cmd.OutOrStdout()
 			if asJSON {
-				return printJSON(out, func(w io.Writer) error { return c.ExplainJSON(ctx, args[0], w) })
+				return terminal.PrintJSON(out, func(w io.Writer) error { return c.ExplainJSON(ctx, args[0], w) })
 			}
 			e, err := c.Explain(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			return printLines(out, explainLines(screenOf(out), e, time.Now()))
+			return printLines(out, explainLines(terminal.Of(out), e, time.Now()))
 		})
 	}
 	return cmd
@@ -47,11 +48,11 @@ that have ended are kept.`,
 const factWidth = 9
 
 // explainLines is a session's story.
-func explainLines(s screen, e sessions.Explained, now time.Time) []string {
+func explainLines(s terminal.Terminal, e sessions.Explained, now time.Time) []string {
 	var lines []string
 	fact := func(name, text string) {
 		if text != "" {
-			lines = append(lines, s.fact(name, factWidth, text)...)
+			lines = append(lines, s.Labelled(name, factWidth, text)...)
 		}
 	}
 	fact("verdict", e.Verdict.Text)
@@ -65,18 +66,18 @@ func explainLines(s screen, e sessions.Explained, now time.Time) []string {
 	fact("user", e.User)
 	fact("since", duration(e.Session, now))
 	fact("TLS", tlsOfLegs(e.TLS))
-	fact("transfers", fmt.Sprintf("%d, %d failed; %s up, %s down", e.Totals.Transfers, e.Totals.Failed, bytesOf(e.Totals.Up), bytesOf(e.Totals.Down)))
+	fact("transfers", fmt.Sprintf("%d, %d failed; %s up, %s down", e.Totals.Transfers, e.Totals.Failed, terminal.Bytes(e.Totals.Up), terminal.Bytes(e.Totals.Down)))
 	if e.Transfer != nil {
 		fact("now", transferText(*e.Transfer))
 	}
 	lines = append(lines, "")
 	for _, event := range e.Events {
-		kind := s.text(event.Kind.String())
+		kind := s.Text(event.Kind.String())
 		if event.Data > 0 {
 			kind += fmt.Sprintf(" %d", event.Data)
 		}
 		begin := fmt.Sprintf("%10s  %-11s  ", timestamp(event.At.Sub(e.Since)), kind)
-		lines = append(lines, s.hang(begin, event.Text)...)
+		lines = append(lines, s.Wrap(begin, event.Text)...)
 	}
 	return lines
 }
@@ -85,7 +86,7 @@ func explainLines(s screen, e sessions.Explained, now time.Time) []string {
 func duration(one sessions.Session, now time.Time) string {
 	began := one.Since.Local().Format(time.DateTime)
 	if one.Ended.IsZero() {
-		return fmt.Sprintf("%s, %s ago; %s for %s", began, age(now.Sub(one.Since)), one.State, age(now.Sub(one.Active)))
+		return fmt.Sprintf("%s, %s ago; %s for %s", began, terminal.Age(now.Sub(one.Since)), one.State, terminal.Age(now.Sub(one.Active)))
 	}
 	return fmt.Sprintf("%s, ended after %s", began, one.Ended.Sub(one.Since).Round(time.Millisecond))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/ops/admin"
 )
 
@@ -23,7 +24,7 @@ lose their connections. SESSION is as "ftpgate sessions" lists it.`,
 			if err := c.Kill(ctx, args[0]); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s has been ended\n", printable(args[0]))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s has been ended\n", terminal.Printable(args[0]))
 			return orFailed(err)
 		})
 	}

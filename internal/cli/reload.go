@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/ops/admin"
 )
 
@@ -24,7 +25,7 @@ exit status is 2. Forwards that did not change keep every session.`,
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
 			err := c.Reload(ctx)
 			if errors.Is(err, admin.ErrFile) { // bare, so that editors can jump to the places
-				fmt.Fprintln(cmd.ErrOrStderr(), printableLines(err.Error()))
+				fmt.Fprintln(cmd.ErrOrStderr(), terminal.PrintableLines(err.Error()))
 				return failure{status: exitUsage}
 			}
 			if err != nil {
@@ -34,10 +35,10 @@ exit status is 2. Forwards that did not change keep every session.`,
 			if err != nil {
 				return err
 			}
-			lines := []string{fmt.Sprintf("%s: read again, %s", printable(status.File), plural(len(status.Forwards), "forward"))}
+			lines := []string{fmt.Sprintf("%s: read again, %s", terminal.Printable(status.File), plural(len(status.Forwards), "forward"))}
 			for _, f := range status.Forwards {
 				if f.Problem != "" {
-					lines = append(lines, screenOf(cmd.OutOrStdout()).hang("  "+printable(f.Name)+": ", f.Problem)...)
+					lines = append(lines, terminal.Of(cmd.OutOrStdout()).Wrap("  "+terminal.Printable(f.Name)+": ", f.Problem)...)
 				}
 			}
 			return printLines(cmd.OutOrStdout(), lines)

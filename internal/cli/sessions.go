@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
@@ -56,9 +57,9 @@ that it has room for; what is piped gets all of them, and nothing is cut.`,
 // print lists once.
 func (l *sessionsCommand) print(ctx context.Context, c *admin.Client, w io.Writer) error {
 	if l.json {
-		return printJSON(w, func(out io.Writer) error { return c.SessionsJSON(ctx, l.filter, out) })
+		return terminal.PrintJSON(w, func(out io.Writer) error { return c.SessionsJSON(ctx, l.filter, out) })
 	}
-	s := screenOf(w)
+	s := terminal.Of(w)
 	lines, n, err := l.lines(ctx, c, s)
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func (l *sessionsCommand) print(ctx context.Context, c *admin.Client, w io.Write
 		if err := l.checkForward(ctx, c); err != nil {
 			return err
 		}
-		if s.isTerminal() {
+		if s.IsTerminal() {
 			lines = []string{"no sessions"}
 		}
 	}
@@ -119,30 +120,30 @@ func (l *sessionsCommand) watchOnce(ctx context.Context, c *admin.Client, w io.W
 	if l.json {
 		return l.print(ctx, c, w)
 	}
-	s := screenOf(w) // its size may have changed
+	s := terminal.Of(w) // its size may have changed
 	lines, n, err := l.lines(ctx, c, s)
 	if err != nil {
 		return err
 	}
-	title := time.Now().Format(time.TimeOnly) + gap + plural(n, "session")
-	if !s.isTerminal() || os.Getenv("TERM") == "dumb" {
+	title := time.Now().Format(time.TimeOnly) + terminal.Gap + plural(n, "session")
+	if !s.IsTerminal() || os.Getenv("TERM") == "dumb" {
 		if !first {
 			title = "\n" + title
 		}
 		return printLines(w, append([]string{title}, lines...))
 	}
-	if most := s.height - 3; n > most && most > 0 {
+	if most := s.Height - 3; n > most && most > 0 {
 		title += fmt.Sprintf(", the newest %d", most)
 		lines = slices.Delete(lines, 1, 1+n-most)
 	}
 	const home, restOfLine, restOfScreen = "\x1b[H", "\x1b[K", "\x1b[J"
-	frame := strings.Join(append([]string{cut(title, s.width)}, lines...), restOfLine+"\n")
+	frame := strings.Join(append([]string{terminal.Cut(title, s.Width)}, lines...), restOfLine+"\n")
 	_, err = io.WriteString(w, home+frame+restOfLine+"\n"+restOfScreen)
 	return err
 }
 
 // lines are the table of n sessions, with its head.
-func (l *sessionsCommand) lines(ctx context.Context, c *admin.Client, s screen) (lines []string, n int, err error) {
+func (l *sessionsCommand) lines(ctx context.Context, c *admin.Client, s terminal.Terminal) (lines []string, n int, err error) {
 	now := time.Now()
 	var rows [][]string
 	for one, err := range c.Sessions(ctx, l.filter) {
@@ -151,17 +152,17 @@ func (l *sessionsCommand) lines(ctx context.Context, c *admin.Client, s screen) 
 		}
 		rows = append(rows, sessionRow(s, one, now))
 	}
-	return s.table(sessionColumns, rows), len(rows), nil
+	return s.Table(sessionColumns, rows), len(rows), nil
 }
 
-var sessionColumns = []column{
-	{head: "SESSION"}, {head: "FORWARD", rank: 3, most: 16}, {head: "CLIENT"}, {head: "USER", rank: 2, most: 12},
-	{head: "AGE", rank: 1, right: true}, {head: "STATE", rank: 12}, {head: "MODE", rank: 6}, {head: "TLS", rank: 8, most: 18},
-	{head: "DATA", rank: 7}, {head: "SERVER", rank: 11}, {head: "UP", rank: 5, right: true}, {head: "DOWN", rank: 4, right: true},
-	{head: "DONE", rank: 9, right: true}, {head: "FAILED", rank: 10, right: true}, {head: "DOING"},
+var sessionColumns = []terminal.Column{
+	{Head: "SESSION"}, {Head: "FORWARD", Rank: 3, Most: 16}, {Head: "CLIENT"}, {Head: "USER", Rank: 2, Most: 12},
+	{Head: "AGE", Rank: 1, Right: true}, {Head: "STATE", Rank: 12}, {Head: "MODE", Rank: 6}, {Head: "TLS", Rank: 8, Most: 18},
+	{Head: "DATA", Rank: 7}, {Head: "SERVER", Rank: 11}, {Head: "UP", Rank: 5, Right: true}, {Head: "DOWN", Rank: 4, Right: true},
+	{Head: "DONE", Rank: 9, Right: true}, {Head: "FAILED", Rank: 10, Right: true}, {Head: "DOING"},
 }
 
-func sessionRow(s screen, one sessions.Session, now time.Time) []string {
+func sessionRow(s terminal.Terminal, one sessions.Session, now time.Time) []string {
 	end := now
 	if !one.Ended.IsZero() {
 		end = one.Ended
@@ -171,10 +172,10 @@ func sessionRow(s screen, one sessions.Session, now time.Time) []string {
 		server = one.Server.String()
 	}
 	return []string{
-		s.text(one.ID), s.text(one.Forward), one.Client.Addr().String(), s.text(one.User), age(end.Sub(one.Since)),
-		s.text(string(one.State)), s.text(one.Mode), s.text(tlsOfLegs(one.TLS)), s.text(one.Path), server,
-		bytesOf(one.Totals.Up), bytesOf(one.Totals.Down), strconv.Itoa(one.Totals.Transfers), strconv.Itoa(one.Totals.Failed),
-		s.text(activity(one, now)),
+		s.Text(one.ID), s.Text(one.Forward), one.Client.Addr().String(), s.Text(one.User), terminal.Age(end.Sub(one.Since)),
+		s.Text(string(one.State)), s.Text(one.Mode), s.Text(tlsOfLegs(one.TLS)), s.Text(one.Path), server,
+		terminal.Bytes(one.Totals.Up), terminal.Bytes(one.Totals.Down), strconv.Itoa(one.Totals.Transfers), strconv.Itoa(one.Totals.Failed),
+		s.Text(activity(one, now)),
 	}
 }
 
@@ -198,9 +199,9 @@ func activity(one sessions.Session, now time.Time) string {
 	case one.Transfer != nil:
 		text = transferText(*one.Transfer)
 	case !one.Ended.IsZero():
-		text = "ended " + age(now.Sub(one.Ended)) + " ago"
+		text = "ended " + terminal.Age(now.Sub(one.Ended)) + " ago"
 	default:
-		text = string(one.State) + " " + age(now.Sub(one.Active))
+		text = string(one.State) + " " + terminal.Age(now.Sub(one.Active))
 	}
 	if one.Verdict.Code == verdict.CodeFine || one.Verdict.Text == "" {
 		return text
@@ -214,7 +215,7 @@ func transferText(t sessions.Transfer) string {
 	if way == "" {
 		way = "data"
 	}
-	text := fmt.Sprintf("%s %s, %s/s", way, bytesOf(t.Bytes), bytesOf(t.Rate))
+	text := fmt.Sprintf("%s %s, %s/s", way, terminal.Bytes(t.Bytes), terminal.Bytes(t.Rate))
 	if t.File != "" {
 		text += " " + t.File
 	}

@@ -131,7 +131,7 @@ func TestWatch(t *testing.T) {
 		w, text := io.Writer(&out), out.String
 		if onTTY {
 			t.Setenv("TERM", "xterm")
-			w, text = terminal(t, 80, 24)
+			w, text = pseudoTerminal(t, 80, 24)
 		}
 		type result struct {
 			stderr string

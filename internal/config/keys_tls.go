@@ -39,7 +39,7 @@ func clientTLSKeys() []Key {
 			Doc:  `'true': clients may return to a control connection in clear (CCC)`,
 		}, false, func(v values) *bool { return &v.TLS.CCC }),
 		choice(Key{Name: "tls.client_close_notify", Needs: NeedClientTLS,
-			Help: "close_notify at the end of clients' data",
+			Help: "close_notify after clients' data",
 			Doc:  `whether data of clients must end as TLS ends, with close_notify: "required" or "optional"`,
 		}, "required", "optional", func(v values) *bool { return &v.TLS.ClientCloseNotifyOptional }),
 	}
@@ -59,7 +59,8 @@ func serverTLSKeys() []Key {
 		}, "private", "clear", func(v values) *bool { return &v.TLS.ServerDataClear }),
 		file(Key{Name: "tls.ca", Needs: NeedServerTLS, Example: `"/etc/ftpgate/ca.pem"`,
 			Otherwise: "this host's authorities",
-			Help:      "whom to trust for the server's certificate, a PEM file",
+			Help:      "the server's authorities, a PEM file",
+			Doc:       "whom to trust for the server's certificate, a PEM file",
 		}, func(v values) *string { return &v.TLS.CA }),
 		custom(Key{Name: "tls.server_name", Needs: NeedServerTLS, Argument: "NAME", Example: `"ftp.example.com"`,
 			Otherwise: "the server's host",
@@ -86,7 +87,7 @@ func serverTLSKeys() []Key {
 			Doc:  `"full": the server's certificate must be good. "insecure": any will do`,
 		}, "full", "insecure", func(v values) *bool { return &v.TLS.Insecure }),
 		choice(Key{Name: "tls.server_close_notify", Needs: NeedServerTLS,
-			Help: "close_notify at the end of the server's data",
+			Help: "close_notify after the server's data",
 			Doc:  `as 'client_close_notify', for data of the server: "required" or "optional"`,
 		}, "required", "optional", func(v values) *bool { return &v.TLS.ServerCloseNotifyOptional }),
 	}

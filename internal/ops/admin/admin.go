@@ -15,13 +15,6 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-const (
-	// DefaultSocket is where a gateway answers unless it is told otherwise.
-	DefaultSocket = "/run/ftpgate.sock"
-	// Group may use the socket, where the host has such a group.
-	Group = "ftpgate"
-)
-
 // Source is what the server asks of the daemon. Its methods are called from several goroutines.
 type Source interface {
 	// Status tells how the daemon is.

@@ -25,8 +25,11 @@ const (
 	maxError = 1 << 20
 )
 
-// ErrNotRunning says that no daemon answers.
-var ErrNotRunning = errors.New("ftpgate is not running here")
+// The errors of a Client that reaches no daemon.
+var (
+	ErrNotRunning   = errors.New("ftpgate is not running here") // nothing answers
+	ErrNoPermission = errors.New("no permission")               // the caller may not use the socket
+)
 
 // Client asks a running ftpgate. Its methods may be called from several goroutines.
 type Client struct {
@@ -209,7 +212,7 @@ func (c *Client) connectError(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("no permission for %s: be root or a member of group %s", c.target, Group)
+		return fmt.Errorf("%w for %s", ErrNoPermission, c.target)
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: nothing answers at %s", ErrNotRunning, c.target)
 	case errors.As(err, &slow) && slow.Timeout():

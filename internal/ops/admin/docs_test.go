@@ -12,11 +12,12 @@ import (
 	"strings"
 	"testing"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/observe/sessions"
 )
 
 const (
-	document = "../../docs/api.md"
+	document = "../../../docs/api.md"
 	// docToken and docTCP are where the document has its token, and where it asks over TCP.
 	docToken = "$(cat /etc/ftpgate/token)"
 	docTCP   = "http://192.168.5.2:9921"
@@ -90,8 +91,8 @@ func curl(t *testing.T, s *serving, line string) (request *http.Request, format 
 		next := func() string { i++; return words[i] }
 		switch w := words[i]; {
 		case w == "--unix-socket":
-			if got := next(); got != DefaultSocket {
-				t.Errorf("%s: got socket %s; want %s", line, got, DefaultSocket)
+			if got := next(); got != config.DefaultSocket {
+				t.Errorf("%s: got socket %s; want %s", line, got, config.DefaultSocket)
 			}
 			socket = true
 		case w == "-X":

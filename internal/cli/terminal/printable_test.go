@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"bufio"
@@ -15,7 +15,7 @@ func TestNumbers(t *testing.T) {
 		0: "0 B", 999: "999 B", 1000: "1.0 kB", 9_940: "9.9 kB", 9_960: "10 kB", 999_499: "999 kB", 999_500: "1.0 MB",
 		20_480: "20 kB", 10_485_760: "10 MB", 1 << 62: "4.6 EB", -5: "-5 B",
 	} {
-		if got := bytesOf(n); got != want {
+		if got := Bytes(n); got != want {
 			t.Errorf("%d: got %q; want %q", n, got, want)
 		}
 	}
@@ -23,7 +23,7 @@ func TestNumbers(t *testing.T) {
 		-time.Second: "0s", 59*time.Second + 999*time.Millisecond: "59s", time.Minute: "1m", 59 * time.Minute: "59m",
 		47 * time.Hour: "47h", 48 * time.Hour: "2d", 1000 * time.Hour: "41d",
 	} {
-		if got := age(d); got != want {
+		if got := Age(d); got != want {
 			t.Errorf("%s: got %q; want %q", d, got, want)
 		}
 	}
@@ -35,7 +35,7 @@ func FuzzSafe(f *testing.F) {
 		f.Add([]byte(s), 2)
 	}
 	f.Fuzz(func(t *testing.T, text []byte, at int) {
-		for _, got := range []string{printable(string(text)), printableCells(string(text))} {
+		for _, got := range []string{Printable(string(text)), printableCells(string(text))} {
 			for _, r := range got {
 				if !unicode.IsPrint(r) {
 					t.Errorf("%q: got %q", text, got)
@@ -52,7 +52,7 @@ func FuzzSafe(f *testing.F) {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		e := &jsonEscaper{w: bufio.NewWriter(&out)}
+		e := &jsonPrinter{w: bufio.NewWriter(&out)}
 		half := max(0, min(at, len(encoded)))
 		e.Write(encoded[:half])
 		e.Write(encoded[half:])

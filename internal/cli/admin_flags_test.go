@@ -182,7 +182,7 @@ func TestUnknownSession(t *testing.T) {
 		}
 	}
 	for _, construct := range []func() *cobra.Command{newExplain, newKill} {
-		if stderr, status := try(t.Context(), construct(), io.Discard, "--socket", socket); status != exitUsage || !strings.Contains(stderr, "no SESSION") {
+		if stderr, status := try(t.Context(), construct(), io.Discard, "--socket", socket); status != exitUsage || !strings.Contains(stderr, "missing SESSION") {
 			t.Errorf("without a word: got exit status %d, %q; want 2", status, stderr)
 		}
 	}
@@ -215,8 +215,8 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// terminal is a pseudoterminal of a size; what is printed on it comes from text when it is closed.
-func terminal(t *testing.T, columns, rows uint16) (tty *os.File, text func() string) {
+// pseudoTerminal is a pseudoterminal of a size; what is printed on it comes from text when it is closed.
+func pseudoTerminal(t *testing.T, columns, rows uint16) (tty *os.File, text func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -250,7 +250,7 @@ func terminal(t *testing.T, columns, rows uint16) (tty *os.File, text func() str
 // onTerminal runs a command on one, and returns what it shows.
 func onTerminal(t *testing.T, columns uint16, cmd *cobra.Command, args ...string) string {
 	t.Helper()
-	tty, text := terminal(t, columns, 24)
+	tty, text := pseudoTerminal(t, columns, 24)
 	stderr, status := try(t.Context(), cmd, tty, args...)
 	got := text()
 	if status != 0 || stderr != "" {
