@@ -68,13 +68,16 @@ func (a *answers) Reload(context.Context) error { return a.reload }
 func oneSession(now time.Time) sessions.Session {
 	return sessions.Session{
 		ID: "3p5kx-17", Forward: "archive", Tracking: "proxy",
-		Client: netip.MustParseAddrPort("192.168.5.17:40112"), Gateway: netip.MustParseAddrPort("192.168.5.2:2121"),
-		Server: netip.MustParseAddrPort("203.0.113.21:21"), User: "anna",
-		Since: now.Add(-3*time.Minute - 5*time.Second), Active: now.Add(-12*time.Second - 500*time.Millisecond),
-		State: sessions.StateTransfer, Mode: "PASV", Path: "relay", TLS: sessions.TLS{Client: "TLS 1.3"},
-		Transfer: &sessions.Transfer{Direction: sessions.Download, File: "/pub/a.iso", Bytes: 10_485_760, Rate: 5_242_880},
-		Totals:   sessions.Totals{Transfers: 2, Down: 20_480},
-		Verdict:  verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong"},
+		Client:  netip.MustParseAddrPort("192.168.5.17:40112"),
+		Gateway: netip.MustParseAddrPort("192.168.5.2:2121"),
+		Server:  netip.MustParseAddrPort("203.0.113.21:21"), User: "anna",
+		Since:  now.Add(-3*time.Minute - 5*time.Second),
+		Active: now.Add(-12*time.Second - 500*time.Millisecond),
+		State:  sessions.StateTransfer, Mode: "PASV", Path: "relay", TLS: sessions.TLS{Client: "TLS 1.3"},
+		Transfer: &sessions.Transfer{Direction: sessions.Download, File: "/pub/a.iso", Bytes: 10_485_760,
+			Rate: 5_242_880},
+		Totals:  sessions.Totals{Transfers: 2, Down: 20_480},
+		Verdict: verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong"},
 	}
 }
 
@@ -99,7 +102,8 @@ func answering(t *testing.T, a *answers) string {
 }
 
 // try runs a command, and returns its exit status.
-func try(ctx context.Context, cmd *cobra.Command, stdout io.Writer, args ...string) (stderr string, status int) {
+func try(ctx context.Context, cmd *cobra.Command, stdout io.Writer, args ...string) (stderr string,
+	status int) {
 	var errs bytes.Buffer
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
@@ -131,7 +135,8 @@ func wantOut(t *testing.T, cmd *cobra.Command, want string, args ...string) {
 // constructors are those of all commands that ask the ftpgate that runs, with a word where they want one.
 func constructors() map[string]func() *cobra.Command {
 	return map[string]func() *cobra.Command{
-		"status": newStatus, "sessions": newSessions, "reload": newReload, "explain x-1": newExplain, "kill x-1": newKill,
+		"status": newStatus, "sessions": newSessions, "reload": newReload, "explain x-1": newExplain,
+		"kill x-1": newKill,
 	}
 }
 
@@ -148,7 +153,8 @@ func TestNotRunning(t *testing.T) {
 			stderr, status := try(t.Context(), construct(), &out, args...)
 			want := "ftpgate is not running here: nothing answers at " + none + "\n"
 			if status != exitFailed || stderr != want || out.Len() > 0 {
-				t.Errorf("%s %q: got exit status %d, %q, %q; want 1 and %q", words, flags, status, stderr, &out, want)
+				t.Errorf("%s %q: got exit status %d, %q, %q; want 1 and %q", words, flags, status, stderr,
+					&out, want)
 			}
 		}
 	}
@@ -177,12 +183,14 @@ func TestUnknownSession(t *testing.T) {
 	socket := answering(t, &answers{})
 	for _, construct := range []func() *cobra.Command{newExplain, newKill} {
 		stderr, status := try(t.Context(), construct(), io.Discard, "3p5kx-99", "--socket", socket)
-		if status != exitFailed || !strings.HasPrefix(stderr, "ftpgate: there is no session 3p5kx-99: ") || strings.Count(stderr, "\n") != 1 {
+		if status != exitFailed || !strings.HasPrefix(stderr, "ftpgate: there is no session 3p5kx-99: ") ||
+			strings.Count(stderr, "\n") != 1 {
 			t.Errorf("got exit status %d, %q; want 1, and one line that names it", status, stderr)
 		}
 	}
 	for _, construct := range []func() *cobra.Command{newExplain, newKill} {
-		if stderr, status := try(t.Context(), construct(), io.Discard, "--socket", socket); status != exitUsage || !strings.Contains(stderr, "missing SESSION") {
+		if stderr, status := try(t.Context(), construct(), io.Discard, "--socket",
+			socket); status != exitUsage || !strings.Contains(stderr, "missing SESSION") {
 			t.Errorf("without a word: got exit status %d, %q; want 2", status, stderr)
 		}
 	}
@@ -194,22 +202,27 @@ func TestKill(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	a := &answers{status: admin.Status{File: "/etc/ftpgate/ftpgate.toml", Forwards: []admin.Forward{{Name: "a"}, {Name: "b", Problem: "b.example does not resolve"}}}}
+	a := &answers{status: admin.Status{File: "/etc/ftpgate/ftpgate.toml",
+		Forwards: []admin.Forward{{Name: "a"}, {Name: "b", Problem: "b.example does not resolve"}}}}
 	socket := answering(t, a)
-	wantOut(t, newReload(), "/etc/ftpgate/ftpgate.toml: read again, 2 forwards\n  b: b.example does not resolve\n", "--socket", socket)
+	wantOut(t, newReload(), "/etc/ftpgate/ftpgate.toml: read again, 2 forwards\n  b: b.example does not "+
+		"resolve\n", "--socket", socket)
 	for _, tt := range []struct {
 		err    error
 		status int
 		want   string
 	}{
-		{&admin.Error{Text: "f.toml:3:1: no \x1b[2J listen\nf.toml:9:1: no server", Kind: admin.ErrFile}, exitUsage,
+		{&admin.Error{Text: "f.toml:3:1: no \x1b[2J listen\nf.toml:9:1: no server", Kind: admin.ErrFile},
+			exitUsage,
 			"f.toml:3:1: no \\x1b[2J listen\nf.toml:9:1: no server\n"},
-		{errors.New("nft: apply table ftp\x1bgate: busy"), exitFailed, "ftpgate: nft: apply table ftp\\x1bgate: busy\n"},
+		{errors.New("nft: apply table ftp\x1bgate: busy"), exitFailed,
+			"ftpgate: nft: apply table ftp\\x1bgate: busy\n"},
 		{fmt.Errorf("a forward from the command line has no file: %w", admin.ErrNotNow), exitFailed,
 			"ftpgate: a forward from the command line has no file: not possible now\n"},
 	} {
 		a.reload = tt.err
-		if stderr, status := try(t.Context(), newReload(), io.Discard, "--socket", socket); status != tt.status || stderr != tt.want {
+		if stderr, status := try(t.Context(), newReload(), io.Discard, "--socket",
+			socket); status != tt.status || stderr != tt.want {
 			t.Errorf("got exit status %d, %q; want %d, %q", status, stderr, tt.status, tt.want)
 		}
 	}

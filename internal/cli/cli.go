@@ -21,13 +21,13 @@ import (
 // Exit statuses of the program.
 const (
 	exitFailed = 1 // it failed while running, or the host is not ready
-	exitUsage  = 2 // the words or the file are wrong
+	exitUsage  = 2 // the command line or the file is wrong
 )
 
-// failure is an error that is not about the words of the command line.
+// failure is an error that is not about the command line.
 type failure struct {
 	status int
-	err    error // nil: everything has been said
+	err    error // nil: everything is printed
 }
 
 func (f failure) Error() string { return fmt.Sprint(f.err) }
@@ -58,7 +58,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return exitUsage
 }
 
-// printError tells an error, with the program's name before each of its lines.
+// printError prints an error, with the program's name before each of its lines.
 func printError(w io.Writer, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintln(w, "ftpgate:", line)
@@ -95,8 +95,8 @@ func version() string {
 	return info.Main.Version
 }
 
-// logger writes records as text, one a line. Times are left to journald where it reads them; where it is there
-// it gets them with their fields.
+// logger returns a logger that writes records as text, one a line. If journald reads them, it adds the times
+// and gets the records with their fields.
 func logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{}
 	if isJournal(w) {
@@ -110,8 +110,8 @@ func logger(w io.Writer) *slog.Logger {
 	return slog.New(systemd.Handler(slog.NewTextHandler(w, options)))
 }
 
-// isJournal tells whether what is written to w goes to journald: systemd names the device and inode of
-// its stream, which a redirection leaves behind (systemd.exec(5), $JOURNAL_STREAM).
+// isJournal reports whether journald reads what is written to w: systemd names the device and inode of its
+// stream, which a redirection changes (systemd.exec(5), $JOURNAL_STREAM).
 func isJournal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -124,7 +124,7 @@ func isJournal(w io.Writer) bool {
 	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
-// untilSignal returns a context that one of the signals ends; a second one ends the process.
+// untilSignal returns a context that one of the signals ends; a second signal ends the process.
 func untilSignal(ctx context.Context, signals ...os.Signal) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, signals...)
 	context.AfterFunc(ctx, stop)

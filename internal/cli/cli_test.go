@@ -179,7 +179,8 @@ func TestForwardTable(t *testing.T) {
 		{forward.Listen{Port: 2121, Interface: "br@1"}, "ftpgate-any-2121-br_1"},
 		{forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121}, "ftpgate-192.168.5.2-2121"},
 		{forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 212}, "ftpgate-192.168.5.2-212"},
-		{forward.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 2121}, "ftpgate-2001.db8.5..2-2121"},
+		{forward.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 2121},
+			"ftpgate-2001.db8.5..2-2121"},
 	} {
 		got := forwardTable(tt.listen)
 		if got != tt.want || !nft.OwnTable(got) {

@@ -22,7 +22,7 @@ import (
 	"ftpgate/internal/kernel/nft"
 )
 
-// doctorCommand is what doctor is asked for.
+// doctorCommand is the command doctor with its flags, and what they ask for.
 type doctorCommand struct {
 	file string
 	keys []*keyFlag // of a forward without a file
@@ -40,17 +40,17 @@ func newDoctor() *cobra.Command {
 	c := &doctorCommand{keys: keyFlags()}
 	cmd := &cobra.Command{
 		Use:   "doctor [flags] [FORWARD | LISTEN SERVER]",
-		Short: "Tell what is in the way of forwards, and what to do",
-		Long: `Tell what is in the way of the forwards of a file, of its FORWARD alone, or of
+		Short: "Report what is in the way of forwards, and what to do",
+		Long: `Report what is in the way of the forwards of a file, of its FORWARD alone, or of
 one without a file: LISTEN SERVER, with the flags of "ftpgate forward". It looks
 at this host, then it tries each forward's server as clients do: login, PASV and
 EPSV, in clear or TLS, with a listing of one directory over each.
 
-It changes nothing, here or on the server, and may be run beside a running
-ftpgate. Any user may run it; what only root can see is named then.
+It changes nothing, here or on the server, and does not disturb a running
+ftpgate. Any user may run it; it names what only root could see.
 
 Exit status: 0 nothing is wrong, though there may be warnings; 1 there are faults,
-or it was interrupted; 2 the words or the file are wrong.`,
+or it was interrupted; 2 the command line or the file is wrong.`,
 		Example: `  ftpgate doctor
   ftpgate doctor --no-try -c ftpgate.toml
   ftpgate doctor --active --user alice archive
@@ -61,21 +61,24 @@ or it was interrupted; 2 the words or the file are wrong.`,
 	}
 	addKeyFlags(cmd, c.keys)
 	set := cmd.Flags()
-	for _, k := range c.keys { // the help of forward has them
+	for _, k := range c.keys { // the help of forward lists them
 		set.Lookup(k.Flag()).Hidden = true
 	}
 	set.StringVarP(&c.file, "config", "c", defaultFile, "the configuration `FILE`")
 	set.BoolVar(&c.json, "json", false, "as JSON: docs/doctor.md")
-	set.BoolVar(&c.all, "all", false, "tell what is sound, too")
+	set.BoolVar(&c.all, "all", false, "also report what is sound")
 	set.BoolVar(&c.noTry, "no-try", false, "look at this host only: do not connect to servers")
-	set.BoolVar(&c.active, "active", false, "try PORT and EPRT, too: the server connects to this host")
-	set.StringVar(&c.user, "user", "", "log in as `NAME`, with a password that is asked for (default anonymous)")
-	set.StringVar(&c.passwordFile, "password-file", "", "read the password from `FILE`, which its owner alone can read")
-	set.DurationVar(&c.tryTime, "try-time", servercheck.DefaultTimeouts().Whole, "how long the try of one forward may take")
+	set.BoolVar(&c.active, "active", false, "also try PORT and EPRT: the server connects to this host")
+	set.StringVar(&c.user, "user", "",
+		"log in as `NAME`; the terminal asks for the password (default anonymous)")
+	set.StringVar(&c.passwordFile, "password-file", "",
+		"read the password from `FILE`, which only its owner may read")
+	set.DurationVar(&c.tryTime, "try-time", servercheck.DefaultTimeouts().Whole,
+		"how long to try one forward")
 	return cmd
 }
 
-// run examines, tries and tells.
+// run looks at the host, tries the servers and prints the findings.
 func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 	if err := c.parseArgs(cmd, args); err != nil {
 		return err
@@ -86,13 +89,14 @@ func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	e := preflight.Examine(ctx, c.table, c.forwards)
-	if ctx.Err() != nil { // names were not resolved: what they say of them is not so
+	if ctx.Err() != nil { // names are missing only because nobody resolved them
 		return runFailure(errors.New("interrupted"))
 	}
 	found := doctor.Examine(e.Facts, e.Forwards)
 	if !c.noTry {
 		if terminal.Of(cmd.ErrOrStderr()).IsTerminal() {
-			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n", plural(len(e.Forwards), "forward"), c.tryTime)
+			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n",
+				plural(len(e.Forwards), "forward"), c.tryTime)
 		}
 		found = append(found, c.tryServers(ctx, e)...)
 	}
@@ -108,12 +112,12 @@ func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// parseArgs reads the words, and the file where they do not say everything.
+// parseArgs checks the arguments and flags, and reads the file if they do not name a forward themselves.
 func (c *doctorCommand) parseArgs(cmd *cobra.Command, args []string) error {
 	given := cmd.Flags().Changed
 	switch {
 	case len(args) > 2:
-		return fmt.Errorf("%q is one word too many: want %s", args[2], cmd.UseLine())
+		return fmt.Errorf("unexpected argument %q. Usage: %s", args[2], cmd.UseLine())
 	case given("password-file") && !given("user"):
 		return errors.New("--password-file goes with --user NAME")
 	case given("user") && c.user == "":
@@ -136,7 +140,8 @@ func (c *doctorCommand) parseArgs(cmd *cobra.Command, args []string) error {
 
 func (c *doctorCommand) fromWords(cmd *cobra.Command, listen, server string) error {
 	if cmd.Flags().Changed("config") {
-		return errors.New("-c FILE goes with one FORWARD of it, or with none: LISTEN SERVER is a forward without a file")
+		return errors.New("-c FILE goes with one FORWARD of it, or with none: LISTEN SERVER is a forward " +
+			"without a file")
 	}
 	wanted, err := fromFlags(listen, server, c.keys)
 	if err != nil {
@@ -146,7 +151,7 @@ func (c *doctorCommand) fromWords(cmd *cobra.Command, listen, server string) err
 	return nil
 }
 
-// fromFile takes the forwards of the file, or the one that is named.
+// fromFile takes the forwards of the file, or only the one that args name.
 func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 	wanted, err := load(cmd, c.file)
 	switch {
@@ -164,12 +169,13 @@ func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 		c.forwards = c.forwards[i : i+1]
 	}
 	if c.user != "" && len(c.forwards) > 1 {
-		return failure{exitUsage, fmt.Errorf("--user goes with one FORWARD: %s has %s, and the password is for one server", c.file, plural(len(c.forwards), "forward"))}
+		return failure{exitUsage, fmt.Errorf("--user goes with one FORWARD: %s has %s, and the password is "+
+			"for one server", c.file, plural(len(c.forwards), "forward"))}
 	}
 	return nil
 }
 
-// noForward says which there are, as long as that can be read.
+// noForward says which forwards there are: as many as can be read at a glance.
 func noForward(name, file string, forwards []forward.Forward) error {
 	const most = 8
 	var names []string
@@ -185,7 +191,8 @@ func noForward(name, file string, forwards []forward.Forward) error {
 // triesAtOnce keeps a file with many forwards from taking hours where a network is down.
 const triesAtOnce = 8
 
-// tryServers drives the servers, those with one name one after the other: a server may count connections of one address.
+// tryServers tries the servers, those with one name one after the other: a server may limit the connections
+// of one address.
 func (c *doctorCommand) tryServers(ctx context.Context, e *preflight.Examination) []doctor.Finding {
 	found := make([][]doctor.Finding, len(e.Forwards))
 	byHost := map[string][]int{}
@@ -207,10 +214,11 @@ func (c *doctorCommand) tryServers(ctx context.Context, e *preflight.Examination
 	return slices.Concat(found...)
 }
 
-// tryServer drives one server.
-func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination, f forward.Resolved) []doctor.Finding {
+// tryServer tries one server.
+func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination,
+	f forward.Resolved) []doctor.Finding {
 	if !f.Server4.IsValid() && !f.Server6.IsValid() && len(f.Servers) == 0 {
-		return nil // and a finding of its name says so
+		return nil // a finding about its name says so
 	}
 	config, sound := e.ServerTLS(f.Forward)
 	if !sound {
@@ -224,15 +232,18 @@ func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination,
 	}
 	var found []doctor.Finding
 	for _, one := range servercheck.Run(ctx, f, o) {
-		found = append(found, doctor.Finding{Code: doctor.Code(one.Code), Level: doctor.Level(one.Level), Forward: f.Name, Text: one.Text, Remedy: one.Remedy})
+		found = append(found, doctor.Finding{Code: doctor.Code(one.Code), Level: doctor.Level(one.Level),
+			Forward: f.Name, Text: one.Text, Remedy: one.Remedy})
 	}
 	return found
 }
 
-// timeouts are shorter than trial's where its time would be over before a server that is silent is found to be.
+// timeouts returns shorter timeouts than the default if the time for the try would be over before a silent
+// server is found to be silent.
 func (c *doctorCommand) timeouts(f forward.Resolved) servercheck.Timeouts {
 	t := servercheck.DefaultTimeouts()
 	share := c.tryTime / time.Duration(max(1, len(f.Servers))) // of an address
-	t.Dial, t.Reply, t.Data, t.Whole = min(t.Dial, share/2), min(t.Reply, share/2), min(t.Data, share/4), c.tryTime
+	t.Dial, t.Reply, t.Data = min(t.Dial, share/2), min(t.Reply, share/2), min(t.Data, share/4)
+	t.Whole = c.tryTime
 	return t
 }

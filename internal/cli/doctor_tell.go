@@ -14,13 +14,13 @@ import (
 	"ftpgate/internal/diagnose/servercheck"
 )
 
-// levels are in the order in which they are told, with what they are called.
+// levels is the levels in the order of the report, with their names.
 var levels = [...]struct {
 	level doctor.Level
 	head  string
 }{{doctor.Fault, "FAULT"}, {doctor.Warning, "WARNING"}, {doctor.Info, "note"}, {doctor.OK, "sound"}}
 
-// levelIndex is smaller for what matters more.
+// levelIndex returns the place of a level in levels: smaller for what matters more.
 func levelIndex(l doctor.Level) int {
 	for i, known := range levels {
 		if known.level == l {
@@ -30,7 +30,7 @@ func levelIndex(l doctor.Level) int {
 	return len(levels)
 }
 
-// compareLevels orders findings by how much they matter.
+// compareLevels orders levels by how much they matter.
 func compareLevels(a, b doctor.Level) int { return levelIndex(a) - levelIndex(b) }
 
 // print prints what was found.
@@ -46,13 +46,13 @@ func (c *doctorCommand) print(w io.Writer, forwards []forward.Resolved, found []
 	return printLines(w, c.lines(terminal.Of(w), forwards, found))
 }
 
-// section is what is said of the host, or of one forward.
+// section is the findings about the host, or about one forward.
 type section struct {
 	title string
-	found []doctor.Finding // the gravest first
+	found []doctor.Finding // the worst first
 }
 
-// groupBySection groups findings, those with the gravest one first.
+// groupBySection groups findings by host and forward, and puts the section with the worst one first.
 func groupBySection(forwards []forward.Resolved, found []doctor.Finding) []section {
 	all := []section{{title: "this host"}}
 	of := map[string]int{"": 0}
@@ -65,9 +65,15 @@ func groupBySection(forwards []forward.Resolved, found []doctor.Finding) []secti
 		w.found = append(w.found, f)
 	}
 	for _, w := range all {
-		slices.SortStableFunc(w.found, func(a, b doctor.Finding) int { return compareLevels(a.Level, b.Level) })
+		slices.SortStableFunc(w.found, func(a, b doctor.Finding) int {
+			return compareLevels(a.Level,
+				b.Level)
+		})
 	}
-	slices.SortStableFunc(all, func(a, b section) int { return compareLevels(doctor.Worst(a.found), doctor.Worst(b.found)) })
+	slices.SortStableFunc(all, func(a, b section) int {
+		return compareLevels(doctor.Worst(a.found),
+			doctor.Worst(b.found))
+	})
 	return all
 }
 
@@ -88,11 +94,12 @@ func sectionTitle(f forward.Resolved) string {
 	return title
 }
 
-// headWidth is that of what stands before a finding.
+// headWidth is the width of the word before a finding, in cells.
 const headWidth = 9
 
-// lines tells findings to people, and at the end what they come to.
-func (c *doctorCommand) lines(s terminal.Terminal, forwards []forward.Resolved, found []doctor.Finding) []string {
+// lines writes findings for people, and a summary at the end.
+func (c *doctorCommand) lines(s terminal.Terminal, forwards []forward.Resolved,
+	found []doctor.Finding) []string {
 	var lines []string
 	for _, w := range groupBySection(forwards, found) {
 		lines = append(lines, s.Wrap("", w.title)...)
@@ -104,18 +111,20 @@ func (c *doctorCommand) lines(s terminal.Terminal, forwards []forward.Resolved, 
 			}
 			lines = append(lines, s.Labelled("  "+levels[levelIndex(f.Level)].head, headWidth, f.Text)...)
 			if f.Remedy != "" {
-				lines = append(lines, s.Wrap(strings.Repeat(" ", headWidth+len(terminal.Gap)), "remedy: "+f.Remedy)...)
+				lines = append(lines, s.Wrap(strings.Repeat(" ", headWidth+len(terminal.Gap)), "remedy: "+
+					f.Remedy)...)
 			}
 		}
 		if sound > 0 {
-			lines = append(lines, s.Labelled("  sound", headWidth, plural(sound, "thing")+" (--all names them)")...)
+			lines = append(lines, s.Labelled("  sound", headWidth, plural(sound, "thing")+
+				" (--all names them)")...)
 		}
 		lines = append(lines, "")
 	}
 	return append(lines, s.Wrap("", c.summary(found))...)
 }
 
-// summary says in one line what the findings come to.
+// summary sums up the findings in one line.
 func (c *doctorCommand) summary(found []doctor.Finding) string {
 	faults, warnings, tried := 0, 0, !c.noTry
 	for _, f := range found {

@@ -17,13 +17,13 @@ func newExplain() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "explain SESSION",
-		Short: "Tell the story of a session, and why it failed",
-		Long: `Tell the story of a session of the ftpgate that runs: in the first lines how it
-went, and what to do, then the time line: what client and server said, what the
-gateway made of it, data connections and their pinholes, each with the time since
-the session's beginning. Passwords are not in it. SESSION is what "ftpgate
-sessions" and the log call it, or the number at its end. The last 1,000 sessions
-that have ended are kept.`,
+		Short: "Show a session's time line and why it failed",
+		Long: `Show a session of the running ftpgate. The first lines say how it went and what to
+do. The time line follows: what client and server sent, what the gateway made of
+it, data connections and their pinholes, each with the time since the session
+began. It has no passwords. SESSION is the name in "ftpgate sessions" and in the
+log, or the number at its end. ftpgate keeps the last 1,000 sessions that have
+ended.`,
 		Args: exactArgs("SESSION"),
 	}
 	a := addAdminFlags(cmd)
@@ -32,7 +32,10 @@ that have ended are kept.`,
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
 			out := cmd.OutOrStdout()
 			if asJSON {
-				return terminal.PrintJSON(out, func(w io.Writer) error { return c.ExplainJSON(ctx, args[0], w) })
+				return terminal.PrintJSON(out, func(w io.Writer) error {
+					return c.ExplainJSON(ctx, args[0],
+						w)
+				})
 			}
 			e, err := c.Explain(ctx, args[0])
 			if err != nil {
@@ -44,10 +47,10 @@ that have ended are kept.`,
 	return cmd
 }
 
-// factWidth is that of the names before facts.
+// factWidth is the width of the names before facts, in cells.
 const factWidth = 9
 
-// explainLines is a session's story.
+// explainLines returns a session with its verdict and time line.
 func explainLines(s terminal.Terminal, e sessions.Explained, now time.Time) []string {
 	var lines []string
 	fact := func(name, text string) {
@@ -66,7 +69,8 @@ func explainLines(s terminal.Terminal, e sessions.Explained, now time.Time) []st
 	fact("user", e.User)
 	fact("since", duration(e.Session, now))
 	fact("TLS", tlsOfLegs(e.TLS))
-	fact("transfers", fmt.Sprintf("%d, %d failed; %s up, %s down", e.Totals.Transfers, e.Totals.Failed, terminal.Bytes(e.Totals.Up), terminal.Bytes(e.Totals.Down)))
+	fact("transfers", fmt.Sprintf("%d, %d failed; %s up, %s down", e.Totals.Transfers, e.Totals.Failed,
+		terminal.Bytes(e.Totals.Up), terminal.Bytes(e.Totals.Down)))
 	if e.Transfer != nil {
 		fact("now", transferText(*e.Transfer))
 	}
@@ -82,16 +86,17 @@ func explainLines(s terminal.Terminal, e sessions.Explained, now time.Time) []st
 	return lines
 }
 
-// duration is when a session began, and how long it has lasted.
+// duration says when a session began, and how long it has lasted.
 func duration(one sessions.Session, now time.Time) string {
 	began := one.Since.Local().Format(time.DateTime)
 	if one.Ended.IsZero() {
-		return fmt.Sprintf("%s, %s ago; %s for %s", began, terminal.Age(now.Sub(one.Since)), one.State, terminal.Age(now.Sub(one.Active)))
+		return fmt.Sprintf("%s, %s ago; %s for %s", began, terminal.Age(now.Sub(one.Since)), one.State,
+			terminal.Age(now.Sub(one.Active)))
 	}
 	return fmt.Sprintf("%s, ended after %s", began, one.Ended.Sub(one.Since).Round(time.Millisecond))
 }
 
-// timestamp is a time since the beginning: in seconds, and from one minute on like 1:02:03.456.
+// timestamp writes the time since a session began: in seconds, and from one minute on like 1:02:03.456.
 func timestamp(d time.Duration) string {
 	d = max(0, d)
 	seconds := (d % time.Minute).Seconds()

@@ -14,8 +14,8 @@ func newKill() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kill SESSION",
 		Short: "End a session",
-		Long: `End a session of the ftpgate that runs, with the transfer in it: client and server
-lose their connections. SESSION is as "ftpgate sessions" lists it.`,
+		Long: `End a session of the running ftpgate, and the transfer in it: client and server
+lose their connections. SESSION is the name in "ftpgate sessions".`,
 		Args: exactArgs("SESSION"),
 	}
 	a := addAdminFlags(cmd)
@@ -24,7 +24,8 @@ lose their connections. SESSION is as "ftpgate sessions" lists it.`,
 			if err := c.Kill(ctx, args[0]); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s has been ended\n", terminal.Printable(args[0]))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s has been ended\n",
+				terminal.Printable(args[0]))
 			return orFailed(err)
 		})
 	}

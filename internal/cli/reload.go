@@ -14,10 +14,10 @@ import (
 func newReload() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the configuration file read again",
-		Long: `Have the ftpgate that runs read its file again, and wait until that holds. An
-unsound file changes nothing: its faults are told, each with its place, and the
-exit status is 2. Forwards that did not change keep every session.`,
+		Short: "Reload the configuration file",
+		Long: `Make the running ftpgate reload its configuration, and wait until it is in effect.
+An unsound file changes nothing: the command prints every fault with its place,
+and the exit status is 2. Forwards that did not change keep every session.`,
 		Args: noArgs,
 	}
 	a := addAdminFlags(cmd)
@@ -35,14 +35,20 @@ exit status is 2. Forwards that did not change keep every session.`,
 			if err != nil {
 				return err
 			}
-			lines := []string{fmt.Sprintf("%s: read again, %s", terminal.Printable(status.File), plural(len(status.Forwards), "forward"))}
-			for _, f := range status.Forwards {
-				if f.Problem != "" {
-					lines = append(lines, terminal.Of(cmd.OutOrStdout()).Wrap("  "+terminal.Printable(f.Name)+": ", f.Problem)...)
-				}
-			}
-			return printLines(cmd.OutOrStdout(), lines)
+			return printLines(cmd.OutOrStdout(), reloadLines(terminal.Of(cmd.OutOrStdout()), status))
 		})
 	}
 	return cmd
+}
+
+// reloadLines says what the reloaded file has, and what is wrong with its forwards.
+func reloadLines(s terminal.Terminal, status admin.Status) []string {
+	lines := []string{fmt.Sprintf("%s: read again, %s",
+		terminal.Printable(status.File), plural(len(status.Forwards), "forward"))}
+	for _, f := range status.Forwards {
+		if f.Problem != "" {
+			lines = append(lines, s.Wrap("  "+terminal.Printable(f.Name)+": ", f.Problem)...)
+		}
+	}
+	return lines
 }

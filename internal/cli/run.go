@@ -28,7 +28,7 @@ func fileFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().StringP("config", "c", defaultFile, "the configuration `FILE`")
 }
 
-// load reads a file; an unsound one ends the command with the status for wrong words.
+// load reads a file; an unsound file ends the command with the status for a wrong command line.
 func load(cmd *cobra.Command, file string) (*config.Config, error) {
 	c, err := config.Load(file)
 	var faults config.Faults
@@ -46,10 +46,10 @@ func newRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [-c FILE]",
 		Short: "Run the gateway that a file describes",
-		Long: `Run the gateway that FILE describes, until interrupted. SIGHUP has it read the
-file again: an unsound one changes nothing, and forwards that did not change
-keep every session; [admin] and [log] hold until the next start. SIGUSR1 has it
-open its logs of transfers anew, after logrotate has moved them.`,
+		Long: `Run the gateway that FILE describes, until interrupted. On SIGHUP it reads the file
+again: an unsound file changes nothing, and forwards that did not change keep
+every session; changes of [admin] and [log] wait for the next start. On SIGUSR1
+it opens its logs of transfers again, after logrotate has moved them.`,
 		Args: noArgs, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
@@ -89,24 +89,29 @@ func settings(c *config.Config) daemon.Settings {
 	return daemon.Settings{Forwards: c.Forwards, Resolve: c.Resolve, Drain: c.Drain}
 }
 
-// endpointsOf is where a daemon shows what it does. A socket that nobody has asked for need not be had.
+// endpointsOf returns where a daemon answers and logs. A socket that nobody has asked for is not needed.
 func endpointsOf(c *config.Config, file string, socket bool) daemon.Show {
 	a := c.Admin
-	s := daemon.Show{Version: version(), File: file, Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
+	s := daemon.Show{Version: version(), File: file,
+		Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
 	if !socket {
 		a.Socket = ""
-	} else if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !a.SocketGiven { // of a unit that may write nowhere else
+	} else if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !a.SocketGiven {
+		// Of a unit that may write nowhere else.
 		a.Socket = filepath.Join(dir, filepath.Base(config.DefaultSocket))
 	}
 	if a.Socket == "" && a.Listen.Port == 0 {
 		return s
 	}
-	s.Admin = &admin.Options{Socket: a.Socket, Group: a.Group, NeedGroup: a.GroupGiven, Listen: a.Listen, TokenFile: a.TokenFile}
+	s.Admin = &admin.Options{
+		Socket: a.Socket, Group: a.Group, NeedGroup: a.GroupGiven,
+		Listen: a.Listen, TokenFile: a.TokenFile,
+	}
 	s.MustAdmin = a.SocketGiven || a.Listen.Port != 0
 	return s
 }
 
-// onSignal tells of a signal; several that come while one is dealt with count as one.
+// onSignal returns a channel that receives a signal; several that arrive while one is handled count as one.
 func onSignal(ctx context.Context, which os.Signal) (<-chan struct{}, func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, which)
@@ -137,10 +142,10 @@ func onSignal(ctx context.Context, which os.Signal) (<-chan struct{}, func()) {
 func newCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [-c FILE]",
-		Short: "Tell every fault of a file",
-		Long: `Tell every fault of FILE at once, with line and column; of a sound one, which way
-FTPS takes through each forward, and why. It needs no privilege and looks neither
-at this host nor at the network.`,
+		Short: "Report every fault of a file",
+		Long: `Report every fault of FILE at once, with line and column. For a sound file, print
+which way FTPS takes through each forward, and why. It needs no privilege and
+looks neither at this host nor at the network.`,
 		Args: noArgs, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
@@ -165,7 +170,7 @@ func newRules() *cobra.Command {
 		Use:   "rules [-c FILE]",
 		Short: "Print the nftables ruleset that a file asks for",
 		Long: `Print the nftables ruleset that FILE asks for, as nft -f loads it, and change
-nothing. Names of servers are resolved now.`,
+nothing. It resolves the names of servers now.`,
 		Args: noArgs, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)

@@ -18,10 +18,10 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// watchTime is how often sessions --watch looks.
+// watchTime is how often sessions --watch asks.
 const watchTime = time.Second
 
-// sessionsCommand is what the flags of sessions ask for.
+// sessionsCommand is the command sessions with its flags.
 type sessionsCommand struct {
 	*adminFlags
 	filter      admin.Filter
@@ -31,16 +31,16 @@ type sessionsCommand struct {
 func newSessions() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sessions",
-		Short: "List the sessions that run",
-		Long: `List the sessions of the ftpgate that runs, the newest last, with what each of
-them does. With --ended those that have ended are listed, too: the last 1,000 are
-kept. "ftpgate explain" has the time line of each. A terminal gets the columns
-that it has room for; what is piped gets all of them, and nothing is cut.`,
+		Short: "List the running sessions",
+		Long: `List the sessions of the running ftpgate, the newest last, with what each of them
+does. --ended also lists sessions that have ended: ftpgate keeps the last 1,000.
+"ftpgate explain" has the time line of each. A terminal gets the columns that
+fit; a pipe gets all of them, and nothing is cut.`,
 		Args: noArgs,
 	}
 	l := &sessionsCommand{adminFlags: addAdminFlags(cmd)}
 	cmd.Flags().StringVar(&l.filter.Forward, "forward", "", "only those of the forward `NAME`")
-	cmd.Flags().BoolVar(&l.filter.Ended, "ended", false, "those that have ended, too")
+	cmd.Flags().BoolVar(&l.filter.Ended, "ended", false, "also those that have ended")
 	cmd.Flags().BoolVar(&l.watch, "watch", false, "again every second, until interrupted")
 	cmd.Flags().BoolVar(&l.json, "json", false, "as JSON: docs/api.md")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -75,7 +75,7 @@ func (l *sessionsCommand) print(ctx context.Context, c *admin.Client, w io.Write
 	return printLines(w, lines)
 }
 
-// checkForward says where nothing is listed because a name is wrong.
+// checkForward returns an error if nothing is listed because the forward's name is wrong.
 func (l *sessionsCommand) checkForward(ctx context.Context, c *admin.Client) error {
 	if l.filter.Forward == "" {
 		return nil
@@ -94,8 +94,8 @@ func (l *sessionsCommand) checkForward(ctx context.Context, c *admin.Client) err
 	return fmt.Errorf("no forward %q: there are %s", l.filter.Forward, strings.Join(names, ", "))
 }
 
-// watchSessions lists every second. A terminal is drawn anew each time, which needs no more than two of the
-// control sequences of ECMA-48; all else gets one block after the other.
+// watchSessions lists every second. It draws a terminal anew each time, which needs only three control
+// sequences of ECMA-48; a pipe gets one block after the other.
 func (l *sessionsCommand) watchSessions(ctx context.Context, c *admin.Client, w io.Writer) error {
 	tick := time.NewTicker(watchTime)
 	defer tick.Stop()
@@ -115,7 +115,7 @@ func (l *sessionsCommand) watchSessions(ctx context.Context, c *admin.Client, w 
 	}
 }
 
-// watchOnce is one look of follow.
+// watchOnce lists once for watchSessions.
 func (l *sessionsCommand) watchOnce(ctx context.Context, c *admin.Client, w io.Writer, first bool) error {
 	if l.json {
 		return l.print(ctx, c, w)
@@ -142,8 +142,10 @@ func (l *sessionsCommand) watchOnce(ctx context.Context, c *admin.Client, w io.W
 	return err
 }
 
-// lines are the table of n sessions, with its head.
-func (l *sessionsCommand) lines(ctx context.Context, c *admin.Client, s terminal.Terminal) (lines []string, n int, err error) {
+// lines returns the table of n sessions, with its header.
+func (l *sessionsCommand) lines(
+	ctx context.Context, c *admin.Client, s terminal.Terminal,
+) (lines []string, n int, err error) {
 	now := time.Now()
 	var rows [][]string
 	for one, err := range c.Sessions(ctx, l.filter) {
@@ -156,9 +158,12 @@ func (l *sessionsCommand) lines(ctx context.Context, c *admin.Client, s terminal
 }
 
 var sessionColumns = []terminal.Column{
-	{Head: "SESSION"}, {Head: "FORWARD", Rank: 3, Most: 16}, {Head: "CLIENT"}, {Head: "USER", Rank: 2, Most: 12},
-	{Head: "AGE", Rank: 1, Right: true}, {Head: "STATE", Rank: 12}, {Head: "MODE", Rank: 6}, {Head: "TLS", Rank: 8, Most: 18},
-	{Head: "DATA", Rank: 7}, {Head: "SERVER", Rank: 11}, {Head: "UP", Rank: 5, Right: true}, {Head: "DOWN", Rank: 4, Right: true},
+	{Head: "SESSION"}, {Head: "FORWARD", Rank: 3, Most: 16}, {Head: "CLIENT"},
+	{Head: "USER", Rank: 2, Most: 12},
+	{Head: "AGE", Rank: 1, Right: true}, {Head: "STATE", Rank: 12}, {Head: "MODE", Rank: 6},
+	{Head: "TLS", Rank: 8, Most: 18},
+	{Head: "DATA", Rank: 7}, {Head: "SERVER", Rank: 11}, {Head: "UP", Rank: 5, Right: true},
+	{Head: "DOWN", Rank: 4, Right: true},
 	{Head: "DONE", Rank: 9, Right: true}, {Head: "FAILED", Rank: 10, Right: true}, {Head: "DOING"},
 }
 
@@ -172,14 +177,16 @@ func sessionRow(s terminal.Terminal, one sessions.Session, now time.Time) []stri
 		server = one.Server.String()
 	}
 	return []string{
-		s.Text(one.ID), s.Text(one.Forward), one.Client.Addr().String(), s.Text(one.User), terminal.Age(end.Sub(one.Since)),
+		s.Text(one.ID), s.Text(one.Forward), one.Client.Addr().String(), s.Text(one.User),
+		terminal.Age(end.Sub(one.Since)),
 		s.Text(string(one.State)), s.Text(one.Mode), s.Text(tlsOfLegs(one.TLS)), s.Text(one.Path), server,
-		terminal.Bytes(one.Totals.Up), terminal.Bytes(one.Totals.Down), strconv.Itoa(one.Totals.Transfers), strconv.Itoa(one.Totals.Failed),
+		terminal.Bytes(one.Totals.Up), terminal.Bytes(one.Totals.Down), strconv.Itoa(one.Totals.Transfers),
+		strconv.Itoa(one.Totals.Failed),
 		s.Text(activity(one, now)),
 	}
 }
 
-// tlsOfLegs is the encryption of both legs.
+// tlsOfLegs names the encryption of both legs.
 func tlsOfLegs(t sessions.TLS) string {
 	switch {
 	case t.Client == t.Server:
@@ -192,7 +199,7 @@ func tlsOfLegs(t sessions.TLS) string {
 	return "client " + t.Client + ", server " + t.Server
 }
 
-// activity is what a session does, and what went wrong.
+// activity says what a session does, and what went wrong.
 func activity(one sessions.Session, now time.Time) string {
 	var text string
 	switch {
@@ -209,7 +216,7 @@ func activity(one sessions.Session, now time.Time) string {
 	return text + ": " + one.Verdict.Text
 }
 
-// transferText is the transfer that runs.
+// transferText describes the running transfer.
 func transferText(t sessions.Transfer) string {
 	way := map[sessions.Direction]string{sessions.Download: "down", sessions.Upload: "up"}[t.Direction]
 	if way == "" {

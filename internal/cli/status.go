@@ -18,10 +18,10 @@ func newStatus() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Tell how the gateway and its forwards are",
-		Long: `Tell how the ftpgate that runs is: since when, with what file, what carries data
-connections, and for each forward where it leads, its sessions and transfers, and
-what is wrong with it.`,
+		Short: "Show the state of the gateway and its forwards",
+		Long: `Show the state of the running ftpgate: since when it runs, with which file, what
+carries data connections; and for each forward its server, its sessions and
+transfers, and what is wrong with it.`,
 		Args: noArgs,
 	}
 	a := addAdminFlags(cmd)
@@ -42,7 +42,7 @@ what is wrong with it.`,
 	return cmd
 }
 
-// statusLines is a status for people: what is wrong first, then the whole, then each forward.
+// statusLines writes a status for people: what is wrong, then the whole, then each forward.
 func statusLines(s terminal.Terminal, status admin.Status, now time.Time) []string {
 	lines := s.Wrap("", fmt.Sprintf("ftpgate %s, process %d, since %s (%s)", status.Version, status.PID,
 		status.Since.Local().Format(time.DateTime), terminal.Age(now.Sub(status.Since))))
@@ -122,9 +122,10 @@ func daysLeft(n int) string {
 	return "good for " + plural(n, "day")
 }
 
-// addresses are those that a server's name has, unless the name is its address.
+// addresses returns the addresses of a server's name; "" if the name is its address.
 func addresses(f admin.Forward) string {
-	if at, err := netip.ParseAddrPort(f.Server); err == nil && len(f.Addresses) == 1 && f.Addresses[0] == at.Addr() {
+	if at, err := netip.ParseAddrPort(f.Server); err == nil && len(f.Addresses) == 1 &&
+		f.Addresses[0] == at.Addr() {
 		return ""
 	}
 	var all []string

@@ -12,16 +12,18 @@ import (
 
 func TestNumbers(t *testing.T) {
 	for n, want := range map[int64]string{
-		0: "0 B", 999: "999 B", 1000: "1.0 kB", 9_940: "9.9 kB", 9_960: "10 kB", 999_499: "999 kB", 999_500: "1.0 MB",
-		20_480: "20 kB", 10_485_760: "10 MB", 1 << 62: "4.6 EB", -5: "-5 B",
+		0: "0 B", 999: "999 B", 1000: "1.0 kB", 9_940: "9.9 kB", 9_960: "10 kB", 999_499: "999 kB",
+		999_500: "1.0 MB",
+		20_480:  "20 kB", 10_485_760: "10 MB", 1 << 62: "4.6 EB", -5: "-5 B",
 	} {
 		if got := Bytes(n); got != want {
 			t.Errorf("%d: got %q; want %q", n, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{
-		-time.Second: "0s", 59*time.Second + 999*time.Millisecond: "59s", time.Minute: "1m", 59 * time.Minute: "59m",
-		47 * time.Hour: "47h", 48 * time.Hour: "2d", 1000 * time.Hour: "41d",
+		-time.Second: "0s", 59*time.Second + 999*time.Millisecond: "59s", time.Minute: "1m",
+		59 * time.Minute: "59m",
+		47 * time.Hour:   "47h", 48 * time.Hour: "2d", 1000 * time.Hour: "41d",
 	} {
 		if got := Age(d); got != want {
 			t.Errorf("%s: got %q; want %q", d, got, want)
@@ -31,7 +33,8 @@ func TestNumbers(t *testing.T) {
 
 // FuzzSafe: whatever a peer says, nothing of it steers a terminal.
 func FuzzSafe(f *testing.F) {
-	for _, s := range []string{"", "plain", "\x1b[2J", "\u009b1A", "a\u202eb", "\xff\xc3", "e\u0301", "中\u200b", "\x7f\r\n\t", "\U000e0041"} {
+	for _, s := range []string{"", "plain", "\x1b[2J", "\u009b1A", "a\u202eb", "\xff\xc3", "e\u0301",
+		"中\u200b", "\x7f\r\n\t", "\U000e0041"} {
 		f.Add([]byte(s), 2)
 	}
 	f.Fuzz(func(t *testing.T, text []byte, at int) {
@@ -58,7 +61,8 @@ func FuzzSafe(f *testing.F) {
 		e.Write(encoded[half:])
 		e.w.Flush()
 		var before, after string
-		if json.Unmarshal(encoded, &before) != nil || json.Unmarshal(out.Bytes(), &after) != nil || before != after {
+		if json.Unmarshal(encoded, &before) != nil || json.Unmarshal(out.Bytes(), &after) != nil ||
+			before != after {
 			t.Errorf("%q: got %q, which is %q", encoded, &out, after)
 		}
 		for b := out.Bytes(); len(b) > 0; {

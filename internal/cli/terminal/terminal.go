@@ -158,8 +158,8 @@ func (s Terminal) Labelled(name string, width int, text string) []string {
 	return s.Wrap(fmt.Sprintf("%-*s", width, name)+Gap, text)
 }
 
-// Wrap puts text behind a beginning. On a terminal it breaks the text at spaces, and indents the further lines
-// as far as the beginning is long.
+// Wrap puts text behind a beginning. On a terminal it breaks the text at spaces, and indents the further
+// lines as far as the beginning is long.
 func (s Terminal) Wrap(begin, text string) []string {
 	text = s.Text(text)
 	room := s.Width - utf8.RuneCountInString(begin)
