@@ -20,11 +20,11 @@ const (
 // Admin is how to reach a running ftpgate: the table [admin].
 type Admin struct {
 	Socket      string         // the path of the unix socket, absolute; empty: none
-	SocketGiven bool           // the file says so: without the socket, ftpgate does not start
+	SocketGiven bool           // the file names it: ftpgate must have it
 	Group       string         // whose members may use the socket, by name or number; empty: only its owner
-	GroupGiven  bool           // the file says so: the host must have such a group
+	GroupGiven  bool           // the file names it: the host must have it
 	Listen      forward.Listen // where to listen on TCP; zero: nowhere
-	TokenFile   string         // the file with the token of TCP clients; empty: none, and Listen is on loopback
+	TokenFile   string         // with the token of TCP clients; empty: none, and Listen is on loopback
 }
 
 // Log says where to log transfers: the table [log]. Both name a file, or are "-" for standard output, or
@@ -42,14 +42,14 @@ func adminKeys() []Key {
 			// Several forwards run side by side, and could not share one socket.
 			FlagDefault: none,
 			Help:        "the unix socket for ftpgate status and others",
-			Doc: fmt.Sprintf(`the unix socket: an absolute path of at most %d bytes; "none" or an empty string:`+
-				` none`, maxSocket),
+			Doc: fmt.Sprintf(`the unix socket: an absolute path of at most %d bytes; "none" or an empty`+
+				` string: none`, maxSocket),
 		}, parseSocket),
 		custom(Key{Name: "admin.group", Argument: "GROUP", Example: `"` + DefaultGroup + `"`,
 			Default: DefaultGroup,
 			Help:    "the group whose members may use the socket",
-			Doc: `the group whose members may use the socket, beside its owner, by name or number; "none": no` +
-				` group. The default holds if the host has such a group`,
+			Doc: `the group whose members may use the socket, beside its owner, by name or number; "none":` +
+				` no group. The default holds if the host has such a group`,
 		}, parseGroup),
 		custom(Key{Name: "admin.listen", Argument: "ADDR:PORT", Example: `"127.0.0.1:9121"`,
 			Otherwise: "nowhere",
@@ -69,8 +69,8 @@ func logKeys() []Key {
 	return inTable(logTable,
 		fileOrNone(Key{Name: "log.transfers", Example: `"/var/log/ftpgate/transfers.json"`,
 			Help: "a line of JSON for each transfer; - for standard output",
-			Doc: `the file for lines of JSON, one object for each transfer; "-": standard output; "none" or an` +
-				` empty string: none`,
+			Doc: `the file for lines of JSON, one object for each transfer; "-": standard output; "none" or` +
+				` an empty string: none`,
 		}, func(v values) *string { return &v.Log.Transfers }),
 		fileOrNone(Key{Name: "log.xferlog", Example: `"/var/log/ftpgate/xferlog"`,
 			Help: "the same in the format of xferlog(5)",
@@ -100,7 +100,9 @@ func parseSocket(v values, s string) error {
 }
 
 func parseGroup(v values, s string) error {
-	unfit := func(c rune) bool { return c <= ' ' || c == 0x7f || strings.ContainsRune(":,/", c) } // of /etc/group
+	unfit := func(c rune) bool { // in /etc/group
+		return c <= ' ' || c == 0x7f || strings.ContainsRune(":,/", c)
+	}
 	if strings.ContainsFunc(s, unfit) {
 		return fmt.Errorf("admin.group %q: want the name of a group, like %q, or %q", s, DefaultGroup, none)
 	}
@@ -138,7 +140,8 @@ func (d *document) checkAdmin(forwards []*forwardSection) {
 		report("admin.group",
 			"admin.group changes nothing without a socket: leave it out, or name admin.socket")
 	}
-	if log.Xferlog != "" && log.Transfers != "" && filepath.Clean(log.Xferlog) == filepath.Clean(log.Transfers) {
+	if log.Xferlog != "" && log.Transfers != "" &&
+		filepath.Clean(log.Xferlog) == filepath.Clean(log.Transfers) {
 		report("log.xferlog", "log.xferlog %q is log.transfers, too: two formats need two files", log.Xferlog)
 	}
 }
@@ -151,8 +154,9 @@ func (d *document) checkAdminListen(forwards []*forwardSection) {
 		return
 	}
 	if d.config.Admin.TokenFile == "" && !d.state("admin.token_file").bad && !l.Addr.IsLoopback() {
-		d.report(nil, s.at, key, "admin.listen %q is not on loopback: whoever reaches it could see and end sessions; "+
-			"name an admin.token_file, or listen on %s", l, keys[keyIndex[key]].Example)
+		d.report(nil, s.at, key, "admin.listen %q is not on loopback: "+
+			"whoever reaches it could see and end sessions; name an admin.token_file, or listen on %s",
+			l, keys[keyIndex[key]].Example)
 	}
 	for _, f := range forwards {
 		if !f.badListen() && f.Listen.Overlaps(l) {

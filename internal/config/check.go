@@ -34,7 +34,8 @@ func (f *forwardSection) checkMissing(d *document) {
 	for i := range keys[:forwardKeyCount] {
 		if k := &keys[i]; k.missing != "" && !f.states[i].given {
 			f.states[i].bad = true
-			d.report(f, f.header, k.Name, "%s is missing: %s, like %s = %s", k.Name, k.missing, k.Name, k.Example)
+			d.report(f, f.header, k.Name, "%s is missing: %s, like %s = %s",
+				k.Name, k.missing, k.Name, k.Example)
 		}
 	}
 }
@@ -92,7 +93,8 @@ func (f *forwardSection) checkNeeds(d *document) {
 		case k.Needs == NeedClientTLS && v.TLS.Client == forward.ClientTLSOff,
 			k.Needs == NeedServerTLS && v.TLS.Server == forward.ServerTLSOff:
 			d.report(f, f.placeOf(k.Name), k.Name,
-				"%s has no effect while %s is off: set %[2]s = \"required\", or leave %[1]s out", k.Name, k.Needs)
+				"%s has no effect while %s is off: set %[2]s = \"required\", or leave %[1]s out",
+				k.Name, k.Needs)
 		}
 	}
 }

@@ -80,7 +80,8 @@ func parse(file string, text []byte) (*Config, error) {
 	whole := func(text string) error { return Faults{{File: file, Line: 1, Column: 1, Text: text}} }
 	switch {
 	case len(text) > maxSize:
-		return nil, whole(fmt.Sprintf("the file is larger than %d MiB: is it a configuration file?", maxSize>>20))
+		return nil, whole(fmt.Sprintf("the file is larger than %d MiB: is it a configuration file?",
+			maxSize>>20))
 	case bytes.HasPrefix(text, []byte("\xff\xfe")), bytes.HasPrefix(text, []byte("\xfe\xff")):
 		return nil, whole("the file is UTF-16: save it as UTF-8")
 	}

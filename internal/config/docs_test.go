@@ -61,7 +61,8 @@ func TestDocuments(t *testing.T) {
 			want := "\n" + doc.render(chosen) + "\n"
 			if want != m[3] && !*update {
 				t.Errorf("%s: the keys %q are not as in the table of keys: got\n%s\nwant\n%s\n"+
-					"(go test ./internal/config -run TestDocuments -update writes it)", doc.path, m[2], m[3], want)
+					"(go test ./internal/config -run TestDocuments -update writes it)", doc.path, m[2], m[3],
+					want)
 			}
 			return m[1] + want + m[4]
 		})
@@ -97,7 +98,8 @@ func TestDocumentGroups(t *testing.T) {
 func keyTable(keys []Key) string {
 	lines := []string{"| key | value | default | flag of `ftpgate forward` |", "|---|---|---|---|"}
 	for _, k := range keys {
-		lines = append(lines, fmt.Sprintf("| `%s` | %s | %s | %s |", k.shortName(), k.valueDoc(), k.defaultDoc(), k.flagDoc()))
+		lines = append(lines, fmt.Sprintf("| `%s` | %s | %s | %s |", k.shortName(), k.valueDoc(),
+			k.defaultDoc(), k.flagDoc()))
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
@@ -214,7 +216,8 @@ func TestReferenceDefaults(t *testing.T) {
 	for i, k := range keys {
 		s := d.states[i]
 		for _, f := range d.forwards {
-			if i < forwardKeyCount && f.states[i].given && commentAbove(lines, d.line(f.states[i].key)) != "" {
+			if i < forwardKeyCount && f.states[i].given &&
+				commentAbove(lines, d.line(f.states[i].key)) != "" {
 				s = f.states[i]
 				break
 			}

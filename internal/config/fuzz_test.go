@@ -77,7 +77,8 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 		Log     struct{ Transfers, Xferlog string }
 		Forward []rawForward
 	}
-	decoder := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))).DisallowUnknownFields()
+	decoder := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text,
+		[]byte("\xef\xbb\xbf")))).DisallowUnknownFields()
 	if err := decoder.Decode(&raw); err != nil {
 		t.Fatalf("got a sound file; want go-toml's %v", err)
 	}
@@ -145,7 +146,8 @@ func (r rawTLS) value() forward.TLS {
 		SessionReuseOptional:      r.SessionReuse != nil && !*r.SessionReuse,
 		ClientCloseNotifyOptional: r.ClientCloseNotify == "optional",
 		ServerDataClear:           r.ServerData == "clear",
-		CA:                        r.CA, ServerName: r.ServerName, ClientCert: r.ClientCert, ClientKey: r.ClientKey,
+		CA:                        r.CA, ServerName: r.ServerName, ClientCert: r.ClientCert,
+		ClientKey:                 r.ClientKey,
 		Insecure:                  r.Verify == "insecure",
 		ServerCloseNotifyOptional: r.ServerCloseNotify == "optional",
 	}
@@ -193,7 +195,8 @@ func checkFaults(t *testing.T, faults Faults, text []byte) {
 		if f.Text == "" || strings.ContainsAny(f.Text, "\n\r\x00\x1b") {
 			t.Errorf("got text %q; want one line that can be printed", f.Text)
 		}
-		if i > 0 && (faults[i-1].Line > f.Line || faults[i-1].Line == f.Line && faults[i-1].Column > f.Column) {
+		if i > 0 && (faults[i-1].Line > f.Line || faults[i-1].Line == f.Line &&
+			faults[i-1].Column > f.Column) {
 			t.Errorf("got %s after %s; want them in order", f, faults[i-1])
 		}
 	}
@@ -204,7 +207,9 @@ func many(n int, forward func(i int) (listen, server string)) []byte {
 	var b bytes.Buffer
 	for i := range n {
 		listen, server := forward(i)
-		fmt.Fprintf(&b, "[[forward]]\nname = \"camera %d\" # in hall %d\nlisten = %q\nserver = %q\ntracking = \"proxy\"\nmax_sessions = 100\nidle_time = \"5m\"\nclients = [\"192.168.5.0/24\", \"192.168.6.17\"]\n\n", i, i%7, listen, server)
+		fmt.Fprintf(&b, "[[forward]]\nname = \"camera %d\" # in hall %d\nlisten = %q\nserver = "+
+			"%q\ntracking = \"proxy\"\nmax_sessions = 100\nidle_time = \"5m\"\nclients = "+
+			"[\"192.168.5.0/24\", \"192.168.6.17\"]\n\n", i, i%7, listen, server)
 	}
 	return b.Bytes()
 }

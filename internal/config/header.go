@@ -54,7 +54,8 @@ func (d *document) forwardHeader(at int, name string, single bool) {
 	case single:
 		d.report(nil, at, name, "want [[forward]] with two brackets: there may be many")
 	case d.forwardKey.given && !d.forwardKey.bad:
-		d.report(nil, at, name, "[[forward]] cannot follow forward = ... on line %d: write them all as [[forward]]",
+		d.report(nil, at, name, "[[forward]] cannot follow forward = ... on line %d: "+
+			"write them all as [[forward]]",
 			d.line(d.forwardKey.key))
 	}
 	d.table, d.forward, d.skip = forwardTable, d.addForward(at), false

@@ -78,7 +78,8 @@ func hintInForward(t table, name string) string {
 	case near != "":
 		return fmt.Sprintf(": did you mean %q?", t.prefix()+near)
 	case topTable.find(nearTop) >= 0:
-		return fmt.Sprintf(": %q stands at the top of the file, above the first %s", nearTop, forwardTable.header())
+		return fmt.Sprintf(": %q stands at the top of the file, above the first %s", nearTop,
+			forwardTable.header())
 	case elsewhere != "":
 		return fmt.Sprintf(": did you mean %q, %s?", elsewhere, whereIn(other))
 	}

@@ -25,7 +25,7 @@ type Key struct {
 	Help, Doc string
 
 	Default     string // the value that holds without the key, as typed; empty: Otherwise says what holds
-	Otherwise   string // what holds without it, in words that may name keys of its table; empty with a Default
+	Otherwise   string // what holds without it, in words (see codeSpan); empty with a Default
 	FlagDefault string // the value that holds for `ftpgate forward` without the flag; empty: Default
 
 	// Needs is what must hold for the key to change anything: elsewhere it is a fault.

@@ -21,7 +21,7 @@ var (
 // The bounds of what a forward may ask for. A limit shorter than a second meets sound sessions first.
 const (
 	minTime      = time.Second
-	maxDialTime  = 5 * time.Minute    // longer than the kernel tries: 127 s (tcp_syn_retries in ip-sysctl.rst)
+	maxDialTime  = 5 * time.Minute    // the kernel tries for 127 s (tcp_syn_retries in ip-sysctl.rst)
 	maxLoginTime = time.Hour          // a session without a user holds its place for so long
 	maxIdleTime  = 7 * 24 * time.Hour // a session that is idle for a week is dead
 	// maxSessions is what a process can have: each session takes two files of fs.nr_open's 1,048,576.
@@ -75,8 +75,9 @@ func forwardKeys() []Key {
 		ports(Key{Name: "server_ports", Example: `"50000-50100"`,
 			Otherwise: none,
 			Help:      "the server's passive ports, like 50000-50100; FTPS passes through with them",
-			Doc: `the server's passive ports, "FIRST-LAST" or one port. Tracking 'none' needs them, and there` +
-				` "all" is possible, too; with tracking 'proxy' they [pass FTPS through](#passed-through)`,
+			Doc: `the server's passive ports, "FIRST-LAST" or one port. Tracking 'none' needs them, and` +
+				` there "all" is possible, too; with tracking 'proxy' they [pass FTPS ` +
+					`through](#passed-through)`,
 		}, func(v values) *forward.PortRange { return &v.ServerPorts }),
 		word(Key{Name: "data", Needs: NeedProxy, Example: `"relay"`,
 			Help: "what carries data connections",
@@ -88,7 +89,8 @@ func forwardKeys() []Key {
 			Doc: fmt.Sprintf(`the gateway's ports for data connections, "FIRST-LAST", from %d on`,
 				forward.LowestDataPort),
 		}, func(v values) *forward.PortRange { return &v.PassivePorts }),
-		list(Key{Name: "advertise", Needs: NeedProxy, Argument: "ADDR[,PREFIX=ADDR...]", Example: `["198.51.100.7"]`,
+		list(Key{Name: "advertise", Needs: NeedProxy, Argument: "ADDR[,PREFIX=ADDR...]",
+			Example:   `["198.51.100.7"]`,
 			Otherwise: "the address that the client dialled",
 			Help:      "the address that a 227 names",
 			Doc: `the address that a 227 names, for a gateway behind a translation of addresses: "ADDR" for` +
@@ -115,13 +117,16 @@ func limitKeys() []Key {
 	return inTable(forwardTable,
 		duration(Key{Name: "dial_time", Needs: NeedProxy, Example: `"10s"`,
 			Help: "how long the server may take to accept the control connection",
-		}, forward.DefaultDialTime, minTime, maxDialTime, func(v values) *time.Duration { return &v.Limits.Dial }),
+		}, forward.DefaultDialTime, minTime, maxDialTime,
+			func(v values) *time.Duration { return &v.Limits.Dial }),
 		duration(Key{Name: "login_time", Needs: NeedProxy, Example: `"1m"`,
 			Help: "how long the client may take to log in",
-		}, forward.DefaultLoginTime, minTime, maxLoginTime, func(v values) *time.Duration { return &v.Limits.Login }),
+		}, forward.DefaultLoginTime, minTime, maxLoginTime,
+			func(v values) *time.Duration { return &v.Limits.Login }),
 		duration(Key{Name: "idle_time", Needs: NeedProxy, Example: `"10m"`,
 			Help: "how long without a command; a transfer stops the clock",
-		}, forward.DefaultIdleTime, minTime, maxIdleTime, func(v values) *time.Duration { return &v.Limits.Idle }),
+		}, forward.DefaultIdleTime, minTime, maxIdleTime,
+			func(v values) *time.Duration { return &v.Limits.Idle }),
 		number(Key{Name: "max_sessions", Needs: NeedProxy, Example: "20000",
 			Help: "sessions at once",
 		}, forward.DefaultSessions, maxSessions, func(v values) *int { return &v.Limits.Sessions }),
@@ -130,7 +135,8 @@ func limitKeys() []Key {
 		}, forward.DefaultPerClient, maxSessions, func(v values) *int { return &v.Limits.PerClient }),
 		number(Key{Name: "max_login_failures", Needs: NeedProxy, Example: "5",
 			Help: "wrong passwords before a session ends",
-		}, forward.DefaultLoginFailures, maxLoginFailures, func(v values) *int { return &v.Limits.LoginFailures }),
+		}, forward.DefaultLoginFailures, maxLoginFailures,
+			func(v values) *int { return &v.Limits.LoginFailures }),
 	)
 }
 

@@ -12,8 +12,8 @@ func clientTLSKeys() []Key {
 	return []Key{
 		word(Key{Name: "tls.client", Needs: NeedProxy, Example: `"required"`,
 			Help: "TLS with clients",
-			Doc: `TLS with clients: "off", "optional" (for those that ask with AUTH) or "required" (no login` +
-				` and no data in clear)`,
+			Doc: `TLS with clients: "off", "optional" (for those that ask with AUTH) or "required" (no` +
+				` login and no data in clear)`,
 		}, forward.ParseClientTLS, func(v values) *forward.ClientTLS { return &v.TLS.Client }),
 		boolean(Key{Name: "tls.implicit", Needs: NeedClientTLS,
 			Help: "clients begin with TLS, without AUTH, as at port 990",
@@ -50,8 +50,8 @@ func serverTLSKeys() []Key {
 	return []Key{
 		word(Key{Name: "tls.server", Needs: NeedProxy, Example: `"required"`,
 			Help: "TLS with the server",
-			Doc: `TLS with the server: "off", "required" (with AUTH TLS, or no session at all) or "implicit"` +
-				` (from the first byte, port 990)`,
+			Doc: `TLS with the server: "off", "required" (with AUTH TLS, or no session at all) or` +
+				` "implicit" (from the first byte, port 990)`,
 		}, forward.ParseServerTLS, func(v values) *forward.ServerTLS { return &v.TLS.Server }),
 		choice(Key{Name: "tls.server_data", Needs: NeedServerTLS,
 			Help: "data connections with the server",
@@ -62,7 +62,8 @@ func serverTLSKeys() []Key {
 			Help:      "the server's authorities, a PEM file",
 			Doc:       "whom to trust for the server's certificate, a PEM file",
 		}, func(v values) *string { return &v.TLS.CA }),
-		custom(Key{Name: "tls.server_name", Needs: NeedServerTLS, Argument: "NAME", Example: `"ftp.example.com"`,
+		custom(Key{Name: "tls.server_name", Needs: NeedServerTLS, Argument: "NAME",
+			Example:   `"ftp.example.com"`,
 			Otherwise: "the server's host",
 			Help:      "the name in the server's certificate",
 			Doc:       "the name that the server's certificate must have: a host name or an address",

@@ -26,9 +26,11 @@ func TestNeeds(t *testing.T) {
 			want := ""
 			switch {
 			case tracking != "proxy":
-				want = k.Name + " is for tracking proxy; tracking " + tracking + " leaves the dialogue as it is"
+				want = k.Name + " is for tracking proxy; tracking " + tracking +
+					" leaves the dialogue as it is"
 			case k.Needs != NeedProxy:
-				want = k.Name + " has no effect while " + string(k.Needs) + " is off: set " + string(k.Needs) +
+				want = k.Name + " has no effect while " + string(k.Needs) + " is off: set " +
+					string(k.Needs) +
 					` = "required", or leave ` + k.Name + " out"
 			}
 			_, err := FromValues(given)

@@ -41,7 +41,8 @@ func TestWords(t *testing.T) {
 	if got := fmt.Sprint(f.Tracking, f.Data, f.ServerMode); got != "proxy auto client" {
 		t.Errorf("got %q of a forward that says nothing; want %q", got, "proxy auto client")
 	}
-	if got := fmt.Sprint(forward.Tracking(3), forward.DataPath(3), forward.ServerMode(2)); got != "Tracking(3) DataPath(3) ServerMode(2)" {
+	if got := fmt.Sprint(forward.Tracking(3), forward.DataPath(3),
+		forward.ServerMode(2)); got != "Tracking(3) DataPath(3) ServerMode(2)" {
 		t.Errorf("got %q for values that have no word", got)
 	}
 }
@@ -97,7 +98,8 @@ func TestAdvertisedTo(t *testing.T) {
 		}
 		return a
 	}
-	everybody, wide, narrow := told("", "198.51.100.7"), told("10.0.0.0/8", "10.0.0.1"), told("10.1.0.0/16", "10.1.0.1")
+	everybody, wide, narrow := told("", "198.51.100.7"), told("10.0.0.0/8", "10.0.0.1"),
+		told("10.1.0.0/16", "10.1.0.1")
 	all := told("0.0.0.0/0", "198.51.100.8")
 	for _, tt := range []struct {
 		name       string
@@ -111,8 +113,10 @@ func TestAdvertisedTo(t *testing.T) {
 		{"prefix before default", []forward.Advertised{everybody, wide}, "10.2.3.4", wide.Addr},
 		{"longest of two", []forward.Advertised{wide, narrow, everybody}, "10.1.2.3", narrow.Addr},
 		{"longest of two, given first", []forward.Advertised{narrow, wide}, "10.1.2.3", narrow.Addr},
-		{"the prefix of everybody before the default", []forward.Advertised{everybody, all}, "192.0.2.1", all.Addr},
-		{"a name without an address", []forward.Advertised{everybody, told("10.0.0.0/8", "")}, "10.2.3.4", none},
+		{"the prefix of everybody before the default", []forward.Advertised{everybody, all}, "192.0.2.1",
+			all.Addr},
+		{"a name without an address", []forward.Advertised{everybody, told("10.0.0.0/8", "")}, "10.2.3.4",
+			none},
 	} {
 		r := forward.Resolved{Advertised: tt.advertised}
 		if got := r.AdvertisedTo(netip.MustParseAddr(tt.client)); got != tt.want {
@@ -122,8 +126,10 @@ func TestAdvertisedTo(t *testing.T) {
 }
 
 func TestLimitsOrDefault(t *testing.T) {
-	d := forward.Limits{Dial: forward.DefaultDialTime, Login: forward.DefaultLoginTime, Idle: forward.DefaultIdleTime,
-		Sessions: forward.DefaultSessions, PerClient: forward.DefaultPerClient, LoginFailures: forward.DefaultLoginFailures}
+	d := forward.Limits{Dial: forward.DefaultDialTime, Login: forward.DefaultLoginTime,
+		Idle:     forward.DefaultIdleTime,
+		Sessions: forward.DefaultSessions, PerClient: forward.DefaultPerClient,
+		LoginFailures: forward.DefaultLoginFailures}
 	if got := (forward.Limits{}).OrDefault(); got != d {
 		t.Errorf("got %+v; want the defaults, %+v", got, d)
 	}
@@ -151,8 +157,10 @@ func TestDataPorts(t *testing.T) {
 // Every port of a range is drawn, and none twice.
 func TestShuffled(t *testing.T) {
 	for _, r := range []forward.PortRange{
-		{}, {First: 50000, Last: 50000}, {First: 50000, Last: 50001}, {First: 50000, Last: 50006}, {First: 65535, Last: 65535},
-		{First: 65533, Last: 65535}, forward.DefaultPassivePorts, forward.AllPorts, {First: 0, Last: 2}, {First: 3, Last: 2},
+		{}, {First: 50000, Last: 50000}, {First: 50000, Last: 50001}, {First: 50000, Last: 50006},
+		{First: 65535, Last: 65535},
+		{First: 65533, Last: 65535}, forward.DefaultPassivePorts, forward.AllPorts, {First: 0, Last: 2},
+		{First: 3, Last: 2},
 	} {
 		var want []uint16
 		for port := max(int(r.First), 1); port <= int(r.Last); port++ {
@@ -198,7 +206,8 @@ func TestShuffledEvenly(t *testing.T) {
 func TestOneFamily(t *testing.T) {
 	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	hole := func(from, at, to, as netip.Addr) pinhole.Pinhole {
-		return pinhole.Pinhole{From: from, At: netip.AddrPortFrom(at, 50000), To: netip.AddrPortFrom(to, 50001), As: as}
+		return pinhole.Pinhole{From: from, At: netip.AddrPortFrom(at, 50000),
+			To: netip.AddrPortFrom(to, 50001), As: as}
 	}
 	for _, tt := range []struct {
 		hole pinhole.Pinhole
@@ -206,8 +215,10 @@ func TestOneFamily(t *testing.T) {
 	}{
 		{hole(v4, v4, v4, v4), true},
 		{hole(v6, v6, v6, v6), true},
-		{hole(v6, v4, v4, v4), false}, {hole(v4, v6, v4, v4), false}, {hole(v4, v4, v6, v4), false}, {hole(v4, v4, v4, v6), false},
-		{hole(v4, v6, v6, v6), false}, {hole(v6, v4, v6, v6), false}, {hole(v6, v6, v4, v6), false}, {hole(v6, v6, v6, v4), false},
+		{hole(v6, v4, v4, v4), false}, {hole(v4, v6, v4, v4), false}, {hole(v4, v4, v6, v4), false},
+		{hole(v4, v4, v4, v6), false},
+		{hole(v4, v6, v6, v6), false}, {hole(v6, v4, v6, v6), false}, {hole(v6, v6, v4, v6), false},
+		{hole(v6, v6, v6, v4), false},
 		{hole(v4, v4, v6, v6), false},
 	} {
 		if got := tt.hole.OneFamily(); got != tt.want {
@@ -219,7 +230,8 @@ func TestOneFamily(t *testing.T) {
 func TestCanReach(t *testing.T) {
 	server := netip.MustParseAddr("2001:db8::21")
 	for s, want := range map[string]bool{
-		"a 192.0.2.1:21 x": true, "a 192.0.2.1:21 x kernel": false, "a 192.0.2.1:21 x none 50000": false, "a :21 x kernel": true, "a [2001:db8::1]:21 x none 50000": true,
+		"a 192.0.2.1:21 x": true, "a 192.0.2.1:21 x kernel": false, "a 192.0.2.1:21 x none 50000": false,
+		"a :21 x kernel": true, "a [2001:db8::1]:21 x none 50000": true,
 	} {
 		if got := parseForward(t, s).CanReach(server); got != want {
 			t.Errorf("%s: got %t for %s; want %t", s, got, server, want)
