@@ -77,7 +77,7 @@ func forwardKeys() []Key {
 			Help:      "the server's passive ports, like 50000-50100; FTPS passes through with them",
 			Doc: `the server's passive ports, "FIRST-LAST" or one port. Tracking 'none' needs them, and` +
 				` there "all" is possible, too; with tracking 'proxy' they [pass FTPS ` +
-					`through](#passed-through)`,
+				`through](#passed-through)`,
 		}, func(v values) *forward.PortRange { return &v.ServerPorts }),
 		word(Key{Name: "data", Needs: NeedProxy, Example: `"relay"`,
 			Help: "what carries data connections",

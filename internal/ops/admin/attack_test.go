@@ -47,7 +47,8 @@ func wantRefused(t *testing.T, network, addr, request string, want int, text str
 	t.Helper()
 	status, header, body := raw(t, network, addr, request)
 	if status != want || !strings.Contains(body, text) || header.Get("Content-Type") != "application/json" {
-		t.Errorf("%.60q: got %d, %s: %s; want %d, JSON with %q", request, status, header.Get("Content-Type"), body, want, text)
+		t.Errorf("%.60q: got %d, %s: %s; want %d, JSON with %q", request, status, header.Get("Content-Type"),
+			body, want, text)
 	}
 	return header
 }
@@ -58,12 +59,15 @@ func TestToken(t *testing.T) {
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }
 	s := serve(t, source, Options{Listen: freePort(t), TokenFile: tokenFile(t)}, nil)
 	for _, header := range []string{
-		"", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n", "Authorization: Bearer wrong-wrong-wrong\r\n",
+		"", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n",
+		"Authorization: Bearer wrong-wrong-wrong\r\n",
 		"Authorization: Basic " + goodToken + "\r\n", "Authorization: Bearer " + goodToken + "x\r\n",
 		"Authorization: Bearer " + goodToken[:10] + "\r\n", "Authorization: " + goodToken + "\r\n",
 	} {
-		for _, path := range []string{"POST /v1/reload", "GET /v1/status", "GET /metrics", "GET /v1/healthz", "DELETE /v1/sessions/3p5kx-17"} {
-			got := wantRefused(t, "tcp", s.tcp(), path+" HTTP/1.1\r\nHost: localhost\r\n"+header+"\r\n", http.StatusUnauthorized, "no token")
+		for _, path := range []string{"POST /v1/reload", "GET /v1/status", "GET /metrics", "GET /v1/healthz",
+			"DELETE /v1/sessions/3p5kx-17"} {
+			got := wantRefused(t, "tcp", s.tcp(), path+" HTTP/1.1\r\nHost: localhost\r\n"+header+"\r\n",
+				http.StatusUnauthorized, "no token")
 			if !strings.HasPrefix(got.Get("WWW-Authenticate"), "Bearer") {
 				t.Errorf("got %v; want how to authenticate", got)
 			}
@@ -80,7 +84,8 @@ func TestToken(t *testing.T) {
 	without := NewClient("http://"+s.tcp(), "")
 	defer without.Close()
 	var refused *Error
-	if _, err := without.Status(t.Context()); !errors.As(err, &refused) || !strings.Contains(refused.Error(), "no token") {
+	if _, err := without.Status(t.Context()); !errors.As(err, &refused) ||
+		!strings.Contains(refused.Error(), "no token") {
 		t.Errorf("without: got %v; want the server's words", err)
 	}
 	if _, err := s.client(t).Status(t.Context()); err != nil {
@@ -100,13 +105,16 @@ func TestTokenNeeded(t *testing.T) {
 		if err == nil {
 			s.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), "name a file with a token") || strings.Contains(err.Error(), "\n") {
+		if err == nil || !strings.Contains(err.Error(), "name a file with a token") ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: got %v; want one line that asks for a token", at, err)
 		}
 	}
 	s := serve(t, fixed(), Options{Listen: forward.Listen{Port: port}, TokenFile: tokenFile(t)}, nil)
-	wantRefused(t, "tcp", s.tcp(), "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", http.StatusUnauthorized, "no token")
-	if _, err := Listen(Options{Listen: forward.Listen{Port: port}, TokenFile: tokenFile(t)}); err == nil || !strings.Contains(err.Error(), "address already in use") {
+	wantRefused(t, "tcp", s.tcp(), "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", http.StatusUnauthorized,
+		"no token")
+	if _, err := Listen(Options{Listen: forward.Listen{Port: port}, TokenFile: tokenFile(t)}); err == nil ||
+		!strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("got %v; want that the port is in use", err)
 	}
 }
@@ -171,18 +179,24 @@ func TestBrowsers(t *testing.T) {
 	source := fixed()
 	s := serve(t, source, Options{Listen: freePort(t)}, nil)
 	_, port, _ := net.SplitHostPort(s.tcp())
-	for _, host := range []string{"evil.example", "evil.example:" + port, "192.0.2.1", "localhost.evil.example", "127.0.0.1.evil.example", "[2001:db8::1]:80", ""} {
-		wantRefused(t, "tcp", s.tcp(), "GET /v1/sessions HTTP/1.1\r\nHost: "+host+"\r\n\r\n", http.StatusForbidden, "no loopback address")
+	for _, host := range []string{"evil.example", "evil.example:" + port, "192.0.2.1",
+		"localhost.evil.example", "127.0.0.1.evil.example", "[2001:db8::1]:80", ""} {
+		wantRefused(t, "tcp", s.tcp(), "GET /v1/sessions HTTP/1.1\r\nHost: "+host+"\r\n\r\n",
+			http.StatusForbidden, "no loopback address")
 	}
-	for _, host := range []string{"localhost", "LocalHost:" + port, "127.0.0.1", "127.0.0.1:" + port, "[::1]:" + port, "[::1]"} {
-		if status, _, body := raw(t, "tcp", s.tcp(), "GET /v1/sessions HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); status != http.StatusOK {
+	for _, host := range []string{"localhost", "LocalHost:" + port, "127.0.0.1", "127.0.0.1:" + port,
+		"[::1]:" + port, "[::1]"} {
+		if status, _, body := raw(t, "tcp", s.tcp(), "GET /v1/sessions HTTP/1.1\r\nHost: "+host+
+			"\r\n\r\n"); status != http.StatusOK {
 			t.Errorf("Host %q: got %d: %s; want 200", host, status, body)
 		}
 	}
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }
-	for _, header := range []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site", "Origin: null"} {
+	for _, header := range []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site",
+		"Sec-Fetch-Site: same-site", "Origin: null"} {
 		for _, what := range []string{"POST /v1/reload", "DELETE /v1/sessions/3p5kx-17"} {
-			request := what + " HTTP/1.1\r\nHost: localhost:" + port + "\r\n" + header + "\r\nContent-Length: 0\r\n\r\n"
+			request := what + " HTTP/1.1\r\nHost: localhost:" + port + "\r\n" + header +
+				"\r\nContent-Length: 0\r\n\r\n"
 			wantRefused(t, "tcp", s.tcp(), request, http.StatusForbidden, "another site")
 		}
 	}
@@ -217,13 +231,15 @@ func TestOddRequests(t *testing.T) {
 		{"DELETE /v1/sessions", 405, "there is GET"},
 		{"TRACE /v1/status", 405, "there is GET"},
 	} {
-		wantRefused(t, "unix", s.socket, tt.line+" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", tt.want, tt.text)
+		wantRefused(t, "unix", s.socket, tt.line+" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", tt.want,
+			tt.text)
 	}
 	status, header, body := raw(t, "unix", s.socket, "HEAD /v1/sessions HTTP/1.1\r\nHost: x\r\n\r\n")
 	if status != 200 || body != "" || header.Get("Content-Type") != "application/json" {
 		t.Errorf("HEAD: got %d, %v, %q; want 200 and no body", status, header, body)
 	}
-	status, _, _ = raw(t, "unix", s.socket, "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 64<<10)+"\r\n\r\n")
+	status, _, _ = raw(t, "unix", s.socket, "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: "+
+		strings.Repeat("x", 64<<10)+"\r\n\r\n")
 	if status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("large header: got %d; want 431", status)
 	}
@@ -238,7 +254,8 @@ func TestBodies(t *testing.T) {
 	for _, request := range []string{
 		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n" + huge,
 		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000000000\r\n\r\n" + huge[:8192],
-		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + huge + "\r\n0\r\n\r\n",
+		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + huge +
+			"\r\n0\r\n\r\n",
 	} {
 		wantRefused(t, "unix", s.socket, request, http.StatusRequestEntityTooLarge, "none is wanted")
 	}
@@ -257,7 +274,8 @@ func TestSlowClients(t *testing.T) {
 		slow = append(slow, s.dial(t))
 	}
 	for i, c := range slow {
-		text := []string{"", "GET /v1/sta", "POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"}[i%3]
+		text := []string{"", "GET /v1/sta", "POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: " +
+			"100\r\n\r\nhalf"}[i%3]
 		if _, err := io.WriteString(c, text); err != nil {
 			t.Fatal(err)
 		}

@@ -21,7 +21,7 @@ import (
 const (
 	// answerTime is how long a daemon may take to begin its answer.
 	answerTime = 10 * time.Second
-	// maxError bounds what is read of an error's answer.
+	// maxError is how much of an error's answer the client reads, in bytes.
 	maxError = 1 << 20
 )
 
@@ -31,17 +31,17 @@ var (
 	ErrNoPermission = errors.New("no permission")               // the caller may not use the socket
 )
 
-// Client asks a running ftpgate. Its methods may be called from several goroutines.
+// Client talks to a running ftpgate. Several goroutines may call its methods.
 type Client struct {
 	target string
 	base   string // of URLs
 	token  string
 	http   http.Client
-	slow   http.Client // for what takes its time
+	slow   http.Client // for requests that take their time
 }
 
-// NewClient returns a client for the socket at a path, or for "http://ADDR:PORT". An empty token: none is
-// sent. It does not connect yet.
+// NewClient returns a client for the socket at a path, or for "http://ADDR:PORT". It sends the token, unless
+// that is empty. It does not connect yet; Close releases it.
 func NewClient(target, token string) *Client {
 	c := &Client{target: target, base: "http://ftpgate", token: token}
 	transport := &http.Transport{}
@@ -61,24 +61,25 @@ func NewClient(target, token string) *Client {
 	return c
 }
 
-// Close ends the connections that are kept for another question.
+// Close closes the connections that wait for another request.
 func (c *Client) Close() {
 	c.http.CloseIdleConnections()
 	c.slow.CloseIdleConnections()
 }
 
-// Status asks how the daemon is.
+// Status returns the state of the daemon.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	return s, c.get(ctx, statusPath, &s)
 }
 
-// StatusJSON copies the answer to Status as it comes.
+// StatusJSON copies the answer to Status to w as it comes.
 func (c *Client) StatusJSON(ctx context.Context, w io.Writer) error {
 	return c.copy(ctx, statusPath, w)
 }
 
-// Sessions asks for sessions, in the order in which they began; an error is the last that is yielded.
+// Sessions yields the sessions that match f, in the order in which they began. An error is the last that it
+// yields.
 func (c *Client) Sessions(ctx context.Context, f Filter) iter.Seq2[sessions.Session, error] {
 	return func(yield func(sessions.Session, error) bool) {
 		body, err := c.request(ctx, &c.http, http.MethodGet, f.path())
@@ -104,7 +105,7 @@ func (c *Client) Sessions(ctx context.Context, f Filter) iter.Seq2[sessions.Sess
 	}
 }
 
-// openList reads up to the first session.
+// openList reads the answer up to the first session.
 func openList(d *json.Decoder) error {
 	for _, want := range []json.Token{json.Delim('{'), "sessions", json.Delim('[')} {
 		got, err := d.Token()
@@ -118,18 +119,18 @@ func openList(d *json.Decoder) error {
 	return nil
 }
 
-// SessionsJSON copies the answer to Sessions as it comes.
+// SessionsJSON copies the answer to Sessions to w as it comes.
 func (c *Client) SessionsJSON(ctx context.Context, f Filter, w io.Writer) error {
 	return c.copy(ctx, f.path(), w)
 }
 
-// Explain asks for a session with its time line.
+// Explain returns a session with its time line.
 func (c *Client) Explain(ctx context.Context, id string) (sessions.Explained, error) {
 	var e sessions.Explained
 	return e, c.get(ctx, pathOf(id), &e)
 }
 
-// ExplainJSON copies the answer to Explain as it comes.
+// ExplainJSON copies the answer to Explain to w as it comes.
 func (c *Client) ExplainJSON(ctx context.Context, id string, w io.Writer) error {
 	return c.copy(ctx, pathOf(id), w)
 }
@@ -139,7 +140,7 @@ func (c *Client) Kill(ctx context.Context, id string) error {
 	return c.do(ctx, &c.http, http.MethodDelete, pathOf(id))
 }
 
-// Reload has the daemon read its file again, and waits for what comes of it.
+// Reload makes the daemon reload its configuration, and waits for the result.
 func (c *Client) Reload(ctx context.Context) error {
 	return c.do(ctx, &c.slow, http.MethodPost, reloadPath)
 }
@@ -165,7 +166,7 @@ func (c *Client) copy(ctx context.Context, path string, w io.Writer) error {
 	}
 	defer body.Close()
 	_, err = io.Copy(w, body)
-	return err // where the answer breaks off, io.ErrUnexpectedEOF
+	return err // io.ErrUnexpectedEOF if the answer breaks off
 }
 
 func (c *Client) do(ctx context.Context, with *http.Client, method, path string) error {
@@ -176,7 +177,7 @@ func (c *Client) do(ctx context.Context, with *http.Client, method, path string)
 	return body.Close()
 }
 
-// request returns the body of a good answer, which the caller closes.
+// request returns the body of a good answer; the caller closes it.
 func (c *Client) request(ctx context.Context, with *http.Client, method, path string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {
@@ -224,7 +225,7 @@ func (c *Client) connectError(ctx context.Context, err error) error {
 	return fmt.Errorf("ask %s: %w", c.target, err)
 }
 
-// brokenAnswer says that an answer could not be read to its end.
+// brokenAnswer says that the answer ended too early, or was no answer of ftpgate's.
 func (c *Client) brokenAnswer(err error) error {
 	return fmt.Errorf("the answer of %s breaks off: %w", c.target, err)
 }

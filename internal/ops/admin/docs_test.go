@@ -138,9 +138,11 @@ func answerTo(t *testing.T, s *serving, request *http.Request, format string) st
 		t.Fatal(err)
 	}
 	if (answer.StatusCode != http.StatusOK) != (format != "") {
-		t.Errorf("%s %s: got status %d; want the document to show it", request.Method, request.URL, answer.StatusCode)
+		t.Errorf("%s %s: got status %d; want the document to show it", request.Method, request.URL,
+			answer.StatusCode)
 	}
-	return string(text) + endings.Replace(strings.ReplaceAll(format, "%{http_code}", fmt.Sprint(answer.StatusCode)))
+	return string(text) + endings.Replace(strings.ReplaceAll(format, "%{http_code}",
+		fmt.Sprint(answer.StatusCode)))
 }
 
 // TestDocumentComplete: every name that is part of the interface stands in the document.

@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// connLimiter is a listener with so many connections at once; what comes then waits in the kernel's queue.
+// connLimiter is a listener with a limit of connections at once: more wait in the kernel's queue.
 type connLimiter struct {
 	net.Listener
-	free   chan struct{} // has as many as are in use
+	inUse  chan struct{} // one element for each open connection
 	closed chan struct{}
 	close  func() error
 }
@@ -17,7 +17,7 @@ func limitConns(l net.Listener, connections int) *connLimiter {
 	closed := make(chan struct{})
 	return &connLimiter{
 		Listener: l,
-		free:     make(chan struct{}, connections),
+		inUse:    make(chan struct{}, connections),
 		closed:   closed,
 		close: sync.OnceValue(func() error {
 			close(closed)
@@ -26,32 +26,32 @@ func limitConns(l net.Listener, connections int) *connLimiter {
 	}
 }
 
-// Accept waits for a connection, and for one of the others to be over where there are too many.
+// Accept waits for a connection. At the limit it first waits until another one closes.
 func (l *connLimiter) Accept() (net.Conn, error) {
 	select {
-	case l.free <- struct{}{}:
+	case l.inUse <- struct{}{}:
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
 	c, err := l.Listener.Accept()
 	if err != nil {
-		<-l.free
+		<-l.inUse
 		return nil, err
 	}
-	return &limitedConn{Conn: c, over: sync.OnceFunc(func() { <-l.free })}, nil
+	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.inUse })}, nil
 }
 
-// Close ends Accept. It may be called again.
+// Close ends Accept. Further calls do nothing.
 func (l *connLimiter) Close() error { return l.close() }
 
-// limitedConn is a connection that gives its place back.
+// limitedConn is a connection that counts for the limit until it closes.
 type limitedConn struct {
 	net.Conn
-	over func()
+	release func()
 }
 
-// Close gives the place to another connection.
+// Close makes room for another connection.
 func (c *limitedConn) Close() error {
-	defer c.over()
+	defer c.release()
 	return c.Conn.Close()
 }

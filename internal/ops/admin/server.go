@@ -15,44 +15,44 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Limits of a connection. Nobody has to wait for somebody slow longer than these say.
+// The limits of a connection: a slow client must not block others for longer.
 const (
-	readTime    = 10 * time.Second // of a request in all: it has no body worth the name
+	readTime    = 10 * time.Second // of a whole request: it has next to no body
 	writeTime   = time.Minute      // of an answer: 10,000 sessions are some 6 MB
 	idleTime    = 2 * time.Minute  // longer than any scraper's interval
-	stopTime    = 2 * time.Second  // for the answers that are under way at the end
+	stopTime    = 2 * time.Second  // for answers that are under way at the stop
 	maxHeader   = 8 << 10
 	maxBody     = 4 << 10
-	connections = 64 // at once, of the socket and of the TCP port each: people and scrapers
+	connections = 64 // at once, at the socket and at the TCP port each: people and scrapers
 )
 
 // Options say where a server listens.
 type Options struct {
 	Socket    string         // path of the unix socket; empty: none
-	Group     string         // who may use it, a group's name or number; empty: nobody but its owner
-	NeedGroup bool           // without that group the socket is not opened, instead of being root's alone
+	Group     string         // whose members may use it, by name or number; empty: only its owner
+	NeedGroup bool           // without that group Listen fails, instead of leaving the socket to root
 	Listen    forward.Listen // on TCP, without an interface; port 0: not at all
-	TokenFile string         // what is asked for on TCP; empty: only the loopback is served there, and everybody on it
+	TokenFile string         // with the token for TCP; empty: none, and TCP must be on loopback
 }
 
-// Server is a server that listens and does not answer yet. Either its Serve or its Close must be called.
+// Server listens and does not answer yet. The caller must call either Serve or Close.
 type Server struct {
 	endpoints []*endpoint
 	times     times
 	log       *slog.Logger
 }
 
-// times are the limits above, for tests to shorten.
+// times is those limits above that tests shorten.
 type times struct{ read, write time.Duration }
 
-// endpoint is a listener, and who may come in.
+// endpoint is a listener, and who may use it.
 type endpoint struct {
 	net.Listener
-	loopback bool       // of TCP: the Host must be, too
+	loopback bool       // of TCP: the Host of requests must be one, too
 	token    *tokenHash // nil: none is asked for
 }
 
-// Listen opens what the options name. The error is for an operator: what is in the way, and what to do.
+// Listen opens what the options name. The error tells an operator what is in the way, and what to do.
 func Listen(o Options) (*Server, error) {
 	s := &Server{times: times{readTime, writeTime}}
 	if o.Listen.Port != 0 {
@@ -83,7 +83,8 @@ func listenTCP(at forward.Listen, tokenFile string) (*endpoint, error) {
 		}
 		d.token = hashToken(token)
 	case !d.loopback:
-		return nil, fmt.Errorf("admin.listen %s is not a loopback address: name a file with a token, too (%s), or listen at 127.0.0.1", at, makeTokenCommand)
+		return nil, fmt.Errorf("admin.listen %s is not a loopback address: name a file with a token, too "+
+			"(%s), or listen at 127.0.0.1", at, makeTokenCommand)
 	}
 	host := ""
 	if at.Addr.IsValid() {
@@ -115,8 +116,8 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// Serve answers until ctx is done, and returns nil then, with everything closed. Metrics answers
-// GET /metrics; nil: nobody does.
+// Serve answers requests until ctx is done; then it closes everything and returns nil. Metrics answers
+// GET /metrics; nil: there is no such path.
 func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler, log *slog.Logger) error {
 	s.log = log
 	failed := make(chan error, len(s.endpoints))
@@ -141,7 +142,7 @@ func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler,
 		}
 	}
 	wg.Wait()
-	s.Close() // what Shutdown has not: the socket's name is removed in any case
+	s.Close() // for what Shutdown leaves: the socket's name must go in any case
 	return err
 }
 
@@ -158,10 +159,10 @@ func (s *Server) serverOf(ctx context.Context, d *endpoint, h *handlers, metrics
 	}
 }
 
-// peerKey is where a request's context has who asks.
+// peerKey is the key of the peer's name in a request's context.
 type peerKey struct{}
 
-// withPeer notes who is at the other end, for the log: a user of this host, or an address.
+// withPeer records who is at the other end, for the log: a user of this host, or an address.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	peer := c.RemoteAddr().String()
 	if counted, ok := c.(*limitedConn); ok {
@@ -172,7 +173,7 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, peer)
 }
 
-// userOf names the user at the other end of a unix socket (unix(7), SO_PEERCRED).
+// userOf names the user and process at the other end of a unix socket (unix(7), SO_PEERCRED).
 func userOf(u *net.UnixConn) string {
 	raw, err := u.SyscallConn()
 	if err != nil {
@@ -180,7 +181,8 @@ func userOf(u *net.UnixConn) string {
 	}
 	name := "unknown"
 	_ = raw.Control(func(fd uintptr) {
-		if ucred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+		if ucred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET,
+			syscall.SO_PEERCRED); err == nil {
 			name = fmt.Sprintf("user %d, process %d", ucred.Uid, ucred.Pid)
 		}
 	})

@@ -29,10 +29,12 @@ func TestClient(t *testing.T) {
 		t.Errorf("status: got %+v, %v; want %+v", status, err, want)
 	}
 	explained, err := c.Explain(ctx, "3p5kx-17")
-	if err != nil || !reflect.DeepEqual(explained, sessions.Explained{Session: source.running[0], Events: fixedEvents()}) {
+	if err != nil || !reflect.DeepEqual(explained,
+		sessions.Explained{Session: source.running[0], Events: fixedEvents()}) {
 		t.Errorf("explain: got %+v, %v; want what the source has", explained, err)
 	}
-	if _, err := c.Explain(ctx, "3p5kx-18"); !errors.Is(err, ErrNoSession) || !strings.Contains(err.Error(), "no session 3p5kx-18") {
+	if _, err := c.Explain(ctx, "3p5kx-18"); !errors.Is(err, ErrNoSession) ||
+		!strings.Contains(err.Error(), "no session 3p5kx-18") {
 		t.Errorf("explain a session that is not there: got %v; want ErrNoSession with its name", err)
 	}
 	if err := c.Kill(ctx, "3p5kx-17"); err != nil {
@@ -48,7 +50,8 @@ func TestClient(t *testing.T) {
 		t.Errorf("reload: got %v; want nil", err)
 	}
 	want := fmt.Sprintf("by=\"user %d, process %d\"", os.Geteuid(), os.Getpid())
-	if got := s.log.String(); !strings.Contains(got, `msg="session killed" session=3p5kx-17 `+want) || !strings.Contains(got, `msg="reload asked for" `+want) {
+	if got := s.log.String(); !strings.Contains(got, `msg="session killed" session=3p5kx-17 `+want) ||
+		!strings.Contains(got, `msg="reload asked for" `+want) {
 		t.Errorf("got the log %s; want who has killed what, and who has reloaded", got)
 	}
 }
@@ -62,7 +65,8 @@ func TestReloadFaults(t *testing.T) {
 	}{
 		{fmt.Errorf("%w:\nf.toml:3:1: no listen\nf.toml:9:1: no server", ErrFile), ErrFile,
 			"the file is unsound, and nothing has changed:\nf.toml:3:1: no listen\nf.toml:9:1: no server"},
-		{&Error{Text: "no file was given", Remedy: "start ftpgate run", Kind: ErrNotNow}, ErrNotNow, "no file was given: start ftpgate run"},
+		{&Error{Text: "no file was given", Remedy: "start ftpgate run", Kind: ErrNotNow}, ErrNotNow,
+			"no file was given: start ftpgate run"},
 		{errors.New("nft: apply table ftpgate: busy"), nil, "nft: apply table ftpgate: busy"},
 	} {
 		source := fixed()
@@ -136,8 +140,10 @@ func TestSessions(t *testing.T) {
 		{Filter{State: sessions.StateEnded}, func(i int) bool { return i%4 == 0 }},
 		{Filter{State: sessions.StateTransfer}, func(i int) bool { return i%4 != 0 && i%2 == 1 }},
 		{Filter{Forward: "archive 1"}, func(i int) bool { return i%4 != 0 && i%3 == 1 }},
-		{Filter{Client: netip.MustParsePrefix("192.168.5.17/32"), Ended: true}, func(i int) bool { return i == 17 }},
-		{Filter{Client: netip.MustParsePrefix("192.168.5.32/29"), Ended: true}, func(i int) bool { return 32 <= i }},
+		{Filter{Client: netip.MustParsePrefix("192.168.5.17/32"), Ended: true},
+			func(i int) bool { return i == 17 }},
+		{Filter{Client: netip.MustParsePrefix("192.168.5.32/29"), Ended: true},
+			func(i int) bool { return 32 <= i }},
 		{Filter{Forward: "none & such"}, func(int) bool { return false }},
 	} {
 		var want, got []string
@@ -236,7 +242,8 @@ func TestUnreached(t *testing.T) {
 	leaveStale(t, stale)
 	for _, path := range []string{filepath.Join(dir, "none"), file, stale} {
 		_, err := NewClient(path, "").Status(t.Context())
-		if want := "ftpgate is not running here: nothing answers at " + path; !errors.Is(err, ErrNotRunning) || err.Error() != want {
+		if want := "ftpgate is not running here: nothing answers at " +
+			path; !errors.Is(err, ErrNotRunning) || err.Error() != want {
 			t.Errorf("got %v; want %s", err, want)
 		}
 	}

@@ -73,7 +73,8 @@ func TestStates(t *testing.T) {
 		want string
 	}{
 		{"Ready", Ready, "READY=1"},
-		{"Stopping", func() error { return Stopping(30 * time.Second) }, "STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000"},
+		{"Stopping", func() error { return Stopping(30 * time.Second) },
+			"STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000"},
 		{"Status", func() error { return Status("12 sessions") }, "STATUS=12 sessions"},
 		{"a status with lines", func() error { return Status("a\nREADY=1\r\x00b") }, "STATUS=a READY=1  b"},
 	} {
@@ -108,7 +109,8 @@ func TestReloading(t *testing.T) {
 	first, second, _ := strings.Cut(told[0], "\n")
 	usec, err := strconv.ParseInt(strings.TrimPrefix(second, "MONOTONIC_USEC="), 10, 64)
 	if first != "RELOADING=1" || err != nil || usec < before.Nano()/1000 || usec > after.Nano()/1000 {
-		t.Errorf("got %q; want RELOADING=1 with a time from %d to %d", told[0], before.Nano()/1000, after.Nano()/1000)
+		t.Errorf("got %q; want RELOADING=1 with a time from %d to %d", told[0], before.Nano()/1000,
+			after.Nano()/1000)
 	}
 }
 
@@ -139,7 +141,8 @@ func TestWithoutManager(t *testing.T) {
 		}
 	}
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
-	if err := Ready(); !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), "notify: tell the service manager: ") {
+	if err := Ready(); !errors.Is(err, unix.ENOENT) ||
+		!strings.HasPrefix(err.Error(), "systemd: notify the service manager: ") {
 		t.Errorf("a manager that is gone: got %v", err)
 	}
 }
@@ -166,7 +169,8 @@ func TestWatchdog(t *testing.T) {
 			<-time.After(step.after)
 			synctest.Wait()
 			got := m.told(t)
-			if len(got) != step.want || slices.ContainsFunc(got, func(s string) bool { return s != "WATCHDOG=1" }) {
+			if len(got) != step.want || slices.ContainsFunc(got,
+				func(s string) bool { return s != "WATCHDOG=1" }) {
 				t.Errorf("step %d: got %q; want %d times WATCHDOG=1", i, got, step.want)
 			}
 		}
@@ -181,8 +185,8 @@ func TestWatchdogEnvironment(t *testing.T) {
 	listen(t)
 	for name, tt := range map[string]struct{ usec, pid, want string }{
 		"of another process": {"1000000", "1", ""},
-		"no number":          {"soon", "", "notify: watchdog: "},
-		"no interval":        {"0", "", "notify: watchdog: "},
+		"no number":          {"soon", "", "systemd: watchdog: "},
+		"no interval":        {"0", "", "systemd: watchdog: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("WATCHDOG_USEC", tt.usec)
