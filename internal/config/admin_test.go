@@ -105,7 +105,7 @@ func TestSectionValues(t *testing.T) {
 	want := Faults{
 		{Key: "admin.listen", Text: `admin.listen ":9121" is not on loopback: whoever reaches it could see ` +
 			`and end sessions; name an admin.token_file, or listen on "127.0.0.1:9121"`},
-		{Key: "log.xferlog", Text: `log.xferlog "\x00": no file's name has a NUL`},
+		{Key: "log.xferlog", Text: `log.xferlog "\x00": a file name cannot have a NUL`},
 	}
 	if !reflect.DeepEqual(err, error(want)) {
 		t.Errorf("got %v; want %v", err, want)

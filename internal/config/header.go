@@ -73,7 +73,7 @@ func (d *document) tlsHeader(at int, name string, single bool) {
 	const key = "tls"
 	d.mentioned = true
 	if len(d.forwards) == 0 {
-		d.report(nil, at, key, "%s has no %s above it: it stands below the one that it is for",
+		d.report(nil, at, key, "%s has no %s above it: it belongs below the one that it is for",
 			tlsTable.header(), forwardTable.header())
 		return
 	}

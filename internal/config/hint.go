@@ -53,10 +53,10 @@ func hintAtTop(name string) string {
 		return fmt.Sprintf(": did you mean %s?", t.header())
 	}
 	if tlsTable.find(name) >= 0 && forwardTable.find(name) < 0 {
-		return fmt.Sprintf(": %q stands in a %s", name, tlsTable.header())
+		return fmt.Sprintf(": %q belongs in a %s", name, tlsTable.header())
 	}
 	if near := nearest(name, namesIn(forwardTable)); near != "" {
-		return fmt.Sprintf(": %q stands below a %s", near, forwardTable.header())
+		return fmt.Sprintf(": %q belongs below a %s", near, forwardTable.header())
 	}
 	return hintElsewhere(name)
 }
@@ -72,13 +72,13 @@ func hintInForward(t table, name string) string {
 	isOther := slices.Contains(namesIn(other), name)
 	switch elsewhere := nearest(name, namesIn(other)); {
 	case isOther && near != "":
-		return fmt.Sprintf(": it stands %s; or did you mean %q?", whereIn(other), t.prefix()+near)
+		return fmt.Sprintf(": it belongs %s; or did you mean %q?", whereIn(other), t.prefix()+near)
 	case isOther:
-		return fmt.Sprintf(": it stands %s", whereIn(other))
+		return fmt.Sprintf(": it belongs %s", whereIn(other))
 	case near != "":
 		return fmt.Sprintf(": did you mean %q?", t.prefix()+near)
 	case topTable.find(nearTop) >= 0:
-		return fmt.Sprintf(": %q stands at the top of the file, above the first %s", nearTop,
+		return fmt.Sprintf(": %q belongs at the top of the file, above the first %s", nearTop,
 			forwardTable.header())
 	case elsewhere != "":
 		return fmt.Sprintf(": did you mean %q, %s?", elsewhere, whereIn(other))
@@ -89,9 +89,9 @@ func hintInForward(t table, name string) string {
 // whereIn says where the keys of a forward's table stand.
 func whereIn(t table) string {
 	if t == forwardTable {
-		return "in its " + forwardTable.header() + ", above any " + tlsTable.header()
+		return "in the " + forwardTable.header() + ", above any " + tlsTable.header()
 	}
-	return "in its " + tlsTable.header()
+	return "in the " + tlsTable.header()
 }
 
 // hintInOnce says what an unknown key of [admin] or [log] may be.
@@ -100,13 +100,13 @@ func hintInOnce(t table, name string) string {
 		return fmt.Sprintf(": did you mean %q?", t.prefix()+near)
 	}
 	if near := nearest(name, topTable.keyNames()); near != "" {
-		return fmt.Sprintf(": %q stands at the top of the file, above any table", near)
+		return fmt.Sprintf(": %q belongs at the top of the file, above any table", near)
 	}
 	if hint := hintElsewhere(name); hint != "" {
 		return hint
 	}
 	if near := nearest(name, namesIn(forwardTable)); near != "" {
-		return fmt.Sprintf(": %q stands below a %s", near, forwardTable.header())
+		return fmt.Sprintf(": %q belongs below a %s", near, forwardTable.header())
 	}
 	return ""
 }
@@ -118,7 +118,7 @@ func hintElsewhere(name string) string {
 			return fmt.Sprintf(": write %s on a line of its own", t.header())
 		}
 		if near := nearest(name, t.keyNames()); near != "" {
-			return fmt.Sprintf(": %q stands below %s", near, t.header())
+			return fmt.Sprintf(": %q belongs below %s", near, t.header())
 		}
 	}
 	return ""

@@ -199,7 +199,7 @@ func fileOrNone(k Key, field func(values) *string) Key {
 
 func checkPath(key, path string) error {
 	if strings.ContainsRune(path, 0) {
-		return fmt.Errorf("%s %q: no file's name has a NUL", key, path)
+		return fmt.Errorf("%s %q: a file name cannot have a NUL", key, path)
 	}
 	return nil
 }

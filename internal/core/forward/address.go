@@ -107,7 +107,7 @@ func ParseServer(s string) (Server, error) {
 	case err == nil && addr.Zone() != "":
 		return Server{}, fmt.Errorf("server %q: an address with a zone cannot be translated", s)
 	case err == nil && (addr.IsUnspecified() || addr.IsMulticast()):
-		return Server{}, fmt.Errorf("server %q: %s is no server's address", s, addr)
+		return Server{}, fmt.Errorf("server %q: %s cannot be a server's address", s, addr)
 	case err == nil:
 		srv.Host = addr.Unmap().String()
 	case !isHostName(srv.Host):
@@ -168,7 +168,7 @@ func splitHostPort(s string) (host, port string, bracketed bool, err error) {
 		return host, port[1:], true, nil
 	}
 	if strings.Count(s, ":") > 1 {
-		return "", "", false, fmt.Errorf("an IPv6 address with a port stands in brackets: [ADDR]:PORT")
+		return "", "", false, fmt.Errorf("an IPv6 address with a port needs brackets: [ADDR]:PORT")
 	}
 	host, port, found := strings.Cut(s, ":")
 	if found && port == "" {

@@ -23,7 +23,7 @@ func ParseAdvertise(s string) (Advertise, error) {
 			return Advertise{}, fmt.Errorf("advertise %q: %w", s, err)
 		}
 		if p.Addr().Is6() {
-			return Advertise{}, fmt.Errorf("advertise %q: clients with IPv6 are never told an address", s)
+			return Advertise{}, fmt.Errorf("advertise %q: clients with IPv6 never get an address", s)
 		}
 		a.Clients, host = p, rest
 	}
@@ -34,7 +34,7 @@ func ParseAdvertise(s string) (Advertise, error) {
 		return Advertise{}, fmt.Errorf(
 			"advertise %q: a 227 has no room for an IPv6 address, and EPSV names none", s)
 	case err == nil && (addr.IsUnspecified() || addr.IsMulticast()):
-		return Advertise{}, fmt.Errorf("advertise %q: %s is no gateway's address", s, addr)
+		return Advertise{}, fmt.Errorf("advertise %q: %s cannot be a gateway's address", s, addr)
 	case err == nil:
 		a.Host = addr.Unmap().String()
 	case !isHostName(host):

@@ -135,7 +135,7 @@ func checkDataKernel(f Forward, report reportFunc) {
 // checkAdvertise refuses an address that no client would be told, and two addresses for one client.
 func checkAdvertise(f Forward, report reportFunc) {
 	if len(f.Advertise) > 0 && f.Listen.Addr.Is6() {
-		report("advertise", "listen %s is IPv6: what advertise says is told to IPv4 clients only", f.Listen)
+		report("advertise", "listen %s is IPv6: advertise is for IPv4 clients only", f.Listen)
 	}
 	if len(f.Advertise) < 2 {
 		return
@@ -147,9 +147,9 @@ func checkAdvertise(f Forward, report reportFunc) {
 		case !again:
 			hosts[a.Clients] = a.Host
 		case a.Clients.IsValid():
-			report("advertise", "advertise says twice what %s is told: %s and %s", a.Clients, first, a.Host)
+			report("advertise", "advertise has two addresses for clients %s: %s and %s", a.Clients, first, a.Host)
 		default:
-			report("advertise", "advertise says twice what everybody is told: %s and %s: "+
+			report("advertise", "advertise has two addresses for all clients, %s and %s: "+
 				"give one to some clients, like 10.0.0.0/8=%s", first, a.Host, a.Host)
 		}
 	}

@@ -67,10 +67,10 @@ func TestParseAdvertise(t *testing.T) {
 		{"lan=10.0.0.1", "", "want an address or a prefix"},
 		{"2001:db8::7", "", "no room for an IPv6 address"},
 		{"fe80::1%lan0", "", "no room for an IPv6 address"},
-		{"2001:db8::/32=198.51.100.7", "", "clients with IPv6 are never told an address"},
-		{"::/0=198.51.100.7", "", "clients with IPv6 are never told an address"},
-		{"0.0.0.0", "", "no gateway's address"},
-		{"10.0.0.0/8=224.0.0.1", "", "no gateway's address"},
+		{"2001:db8::/32=198.51.100.7", "", "clients with IPv6 never get an address"},
+		{"::/0=198.51.100.7", "", "clients with IPv6 never get an address"},
+		{"0.0.0.0", "", "cannot be a gateway's address"},
+		{"10.0.0.0/8=224.0.0.1", "", "cannot be a gateway's address"},
 	} {
 		a, err := forward.ParseAdvertise(tt.in)
 		check(t, tt.in, a.String(), tt.want, err, tt.wrong)

@@ -131,7 +131,7 @@ func noSession(id string) *Error {
 
 // reload has no time limit: it resolves names and reads certificates.
 func (h *handlers) reload(w http.ResponseWriter, r *http.Request) {
-	h.log.Info("reload asked for", "by", peerOf(r.Context()))
+	h.log.Info("reload requested", "by", peerOf(r.Context()))
 	err := h.source.Reload(r.Context())
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime)) // the first one is over
 	switch {

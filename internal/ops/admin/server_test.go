@@ -51,7 +51,7 @@ func TestClient(t *testing.T) {
 	}
 	want := fmt.Sprintf("by=\"user %d, process %d\"", os.Geteuid(), os.Getpid())
 	if got := s.log.String(); !strings.Contains(got, `msg="session killed" session=3p5kx-17 `+want) ||
-		!strings.Contains(got, `msg="reload asked for" `+want) {
+		!strings.Contains(got, `msg="reload requested" `+want) {
 		t.Errorf("got the log %s; want who has killed what, and who has reloaded", got)
 	}
 }

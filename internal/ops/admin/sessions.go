@@ -60,7 +60,7 @@ var states = []string{
 func parseFilter(query string) (Filter, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return Filter{}, fmt.Errorf("what stands behind the question mark cannot be read")
+		return Filter{}, fmt.Errorf("the query cannot be read")
 	}
 	var f Filter
 	for key, given := range values {
