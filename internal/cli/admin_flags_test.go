@@ -25,13 +25,13 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// answers is a source whose answers are a test's.
+// answers is a source with the answers of a test.
 type answers struct {
 	status         admin.Status
 	running, ended []sessions.Session
 	events         []sessions.Event
 	reload         error
-	looked         chan struct{} // told of each look at the sessions, if it is not nil
+	looked         chan struct{} // receives for each request of the running sessions, unless it is nil
 }
 
 func (a *answers) Status() admin.Status { return a.status }
@@ -64,7 +64,7 @@ func (a *answers) Kill(id string) error {
 
 func (a *answers) Reload(context.Context) error { return a.reload }
 
-// oneSession is a session of a moment ago that transfers a file.
+// oneSession returns a session that transfers a file.
 func oneSession(now time.Time) sessions.Session {
 	return sessions.Session{
 		ID: "3p5kx-17", Forward: "archive", Tracking: "proxy",
@@ -81,7 +81,7 @@ func oneSession(now time.Time) sessions.Session {
 	}
 }
 
-// answering serves a source, and returns the socket's path.
+// answering serves a source until the test ends, and returns the socket's path.
 func answering(t *testing.T, a *answers) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
@@ -122,7 +122,7 @@ func try(ctx context.Context, cmd *cobra.Command, stdout io.Writer, args ...stri
 	return errs.String(), f.status
 }
 
-// wantOut runs a command, and wants nothing but its output.
+// wantOut runs a command, and wants this output and nothing else.
 func wantOut(t *testing.T, cmd *cobra.Command, want string, args ...string) {
 	t.Helper()
 	var out strings.Builder
@@ -132,7 +132,7 @@ func wantOut(t *testing.T, cmd *cobra.Command, want string, args ...string) {
 	}
 }
 
-// constructors are those of all commands that ask the ftpgate that runs, with a word where they want one.
+// constructors returns the commands that ask a running ftpgate, each with the argument that it needs.
 func constructors() map[string]func() *cobra.Command {
 	return map[string]func() *cobra.Command{
 		"status": newStatus, "sessions": newSessions, "reload": newReload, "explain x-1": newExplain,
@@ -140,7 +140,7 @@ func constructors() map[string]func() *cobra.Command {
 	}
 }
 
-// TestNotRunning: one line, and exit status 1.
+// TestNotRunning: the commands print one line, with exit status 1.
 func TestNotRunning(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	for words, construct := range constructors() {
@@ -160,7 +160,7 @@ func TestNotRunning(t *testing.T) {
 	}
 }
 
-// TestNotPermitted: who may use the socket.
+// TestNotPermitted: the message says who may use the socket.
 func TestNotPermitted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "closed")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -174,11 +174,11 @@ func TestNotPermitted(t *testing.T) {
 	}
 	stderr, status := try(t.Context(), newStatus(), io.Discard, "--socket", filepath.Join(dir, "s"))
 	if status != exitFailed || !strings.Contains(stderr, "be root or a member of group ftpgate") {
-		t.Errorf("got exit status %d, %q; want who may", status, stderr)
+		t.Errorf("got exit status %d, %q; want who may use it", status, stderr)
 	}
 }
 
-// TestUnknownSession: the sentence, and exit status 1.
+// TestUnknownSession: the commands print one sentence, with exit status 1.
 func TestUnknownSession(t *testing.T) {
 	socket := answering(t, &answers{})
 	for _, construct := range []func() *cobra.Command{newExplain, newKill} {
@@ -228,7 +228,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// pseudoTerminal is a pseudoterminal of a size; what is printed on it comes from text when it is closed.
+// pseudoTerminal returns a pseudoterminal of a size; text closes it and returns what was printed on it.
 func pseudoTerminal(t *testing.T, columns, rows uint16) (tty *os.File, text func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -260,7 +260,7 @@ func pseudoTerminal(t *testing.T, columns, rows uint16) (tty *os.File, text func
 	}
 }
 
-// onTerminal runs a command on one, and returns what it shows.
+// onTerminal runs a command on a pseudoterminal, and returns what it prints.
 func onTerminal(t *testing.T, columns uint16, cmd *cobra.Command, args ...string) string {
 	t.Helper()
 	tty, text := pseudoTerminal(t, columns, 24)

@@ -18,7 +18,7 @@ import (
 	"ftpgate/internal/kernel/nft"
 )
 
-// TestHelp: every command says what it is for, on the standard output, with exit status 0.
+// TestHelp: every command prints its help on the standard output, with exit status 0.
 func TestHelp(t *testing.T) {
 	visited := 0
 	var visit func(c *cobra.Command)
@@ -56,7 +56,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestExamples: the examples of the help are words that the commands take.
+// TestExamples: the commands accept the examples of their help.
 func TestExamples(t *testing.T) {
 	for _, c := range []*cobra.Command{newForward(), newLab()} {
 		for line := range strings.SplitSeq(c.Example, "\n") {
@@ -65,7 +65,7 @@ func TestExamples(t *testing.T) {
 				t.Errorf("got the example %q; want one of ftpgate", line)
 				continue
 			}
-			// "lab exec HOST ftpgate ..." has an example within.
+			// "lab exec HOST ftpgate ..." has another example in it.
 			if i := lastIndex(words, "ftpgate"); i > 0 {
 				words = words[i:]
 			}
@@ -96,7 +96,7 @@ func lastIndex(words []string, word string) int {
 	return -1
 }
 
-// TestKeyFlags: forward has a flag for each key, and what the help says of its default holds.
+// TestKeyFlags: forward has a flag for each key, and the default in its help holds.
 func TestKeyFlags(t *testing.T) {
 	without, err := fromFlags(":2121", "203.0.113.21", nil)
 	if err != nil {
@@ -136,7 +136,7 @@ func TestKeyFlags(t *testing.T) {
 	}
 }
 
-// TestBooleanFlags: a flag that is true or false needs no value, and takes one behind "=".
+// TestBooleanFlags: a flag that is true or false needs no value, and accepts one after "=".
 func TestBooleanFlags(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
@@ -165,8 +165,8 @@ func TestBooleanFlags(t *testing.T) {
 	}
 }
 
-// TestForwardTable: each listen address has a table of its own, whose name nft can read and that is
-// known as one of ftpgate's.
+// TestForwardTable: each listen address has a table of its own. Its name is valid for nft, and begins as all
+// of ftpgate's tables.
 func TestForwardTable(t *testing.T) {
 	seen := map[string]forward.Listen{}
 	for _, tt := range []struct {
@@ -193,7 +193,7 @@ func TestForwardTable(t *testing.T) {
 	}
 }
 
-// TestLoggerTimes: journald has times of its own; a log that is redirected elsewhere keeps them.
+// TestLoggerTimes: journald adds times itself; a log that goes elsewhere has them.
 func TestLoggerTimes(t *testing.T) {
 	journal, elsewhere := logFile(t), logFile(t)
 	info, err := journal.Stat()

@@ -9,8 +9,8 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// aStory is a session that has failed.
-func aStory() *answers {
+// failedSession is a source with a session that has failed.
+func failedSession() *answers {
 	began := time.Date(2026, 3, 14, 9, 26, 53, 0, time.Local)
 	s := oneSession(began)
 	s.Since, s.Ended, s.State, s.Transfer = began, began.Add(3725*time.Second+250*time.Millisecond),
@@ -35,7 +35,7 @@ func aStory() *answers {
 }
 
 func TestExplain(t *testing.T) {
-	socket := answering(t, aStory())
+	socket := answering(t, failedSession())
 	wantOut(t, newExplain(),
 		`verdict    the client never connected to 192.168.5.2:51234 within 30 s: a firewall between it and the gateway drops ports 49152-65535
 remedy     let the client reach ports 49152-65535 of the gateway
@@ -71,7 +71,7 @@ transfers  0, 1 failed; 0 B up, 0 B down
 func TestExplainJSON(t *testing.T) {
 	var out strings.Builder
 	_, status := try(t.Context(), newExplain(), &out, "3p5kx-17", "--json", "--socket",
-		answering(t, aStory()))
+		answering(t, failedSession()))
 	if got := out.String(); status != 0 || !strings.HasPrefix(got, "{\n  \"id\": \"3p5kx-17\",\n") ||
 		!strings.Contains(got, `中/\u001b[31m`) {
 		t.Errorf("got exit status %d,\n%s\nwant what the server has sent", status, got)

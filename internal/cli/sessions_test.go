@@ -15,7 +15,7 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// aFewSessions are of every sort, and of peers that mean ill.
+// aFewSessions returns a source with sessions of every sort, also with hostile peers.
 func aFewSessions(now time.Time) *answers {
 	busy, idle, waits, evil := oneSession(now), oneSession(now), oneSession(now), oneSession(now)
 	idle.ID, idle.State, idle.Transfer, idle.TLS = "3p5kx-18", sessions.StateIdle, nil, sessions.TLS{}
@@ -65,10 +65,10 @@ func TestSessionsOnTerminal(t *testing.T) {
 	}
 }
 
-// squeezed is a text with one space where there are several.
+// squeezed returns a text with one space in place of several.
 func squeezed(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// TestSessionsPiped: everything is there, nothing is cut, and nothing could steer a terminal.
+// TestSessionsPiped: a pipe gets everything, nothing cut, and nothing that could control a terminal.
 func TestSessionsPiped(t *testing.T) {
 	socket := answering(t, aFewSessions(time.Now()))
 	var out strings.Builder
@@ -106,7 +106,7 @@ func TestSessionsPiped(t *testing.T) {
 	}
 }
 
-// TestSessionsJSON: it means what the server has sent, and could not steer a terminal.
+// TestSessionsJSON: the output means what the server sent, and cannot control a terminal.
 func TestSessionsJSON(t *testing.T) {
 	a := aFewSessions(time.Now())
 	socket := answering(t, a)
@@ -116,7 +116,7 @@ func TestSessionsJSON(t *testing.T) {
 		t.Fatalf("got exit status %d, %s", status, stderr)
 	}
 	if strings.ContainsAny(out.String(), "\x1b\u009b\u202e\a") {
-		t.Errorf("got %q; want nothing in it that steers a terminal", &out)
+		t.Errorf("got %q; want nothing in it that controls a terminal", &out)
 	}
 	var got struct{ Sessions []sessions.Session }
 	if err := json.Unmarshal([]byte(out.String()), &got); err != nil || len(got.Sessions) != 4 {
@@ -127,7 +127,7 @@ func TestSessionsJSON(t *testing.T) {
 	}
 }
 
-// TestWatch: block after block where it is piped, and a screen drawn anew on a terminal.
+// TestWatch: a pipe gets block after block, and a terminal is drawn anew.
 func TestWatch(t *testing.T) {
 	for _, onTTY := range []bool{false, true} {
 		a := aFewSessions(time.Now())

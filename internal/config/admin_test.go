@@ -9,10 +9,10 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// defaultAdmin is what holds where the file says nothing.
+// defaultAdmin is [admin] without any key.
 func defaultAdmin() Admin { return Admin{Socket: "/run/ftpgate.sock", Group: "ftpgate"} }
 
-// sectionForms is one [admin] and one [log] in the ways of TOML to write them.
+// sectionForms returns one [admin] and one [log] in every way that TOML has to write them.
 func sectionForms() map[string]string {
 	const forward = "[[forward]]\nlisten = ':21'\nserver = 'a'\n"
 	admin := []string{`socket = "/run/f.sock"`, `group = "wheel"`, `listen = "[::1]:9121"`,
@@ -52,7 +52,7 @@ func TestParseSections(t *testing.T) {
 	}
 }
 
-// TestSectionValues: what goes together, at the bounds; each also from a command line.
+// TestSectionValues: values at the bounds and their combinations, from a file and from a command line.
 func TestSectionValues(t *testing.T) {
 	given := func(change func(*Admin)) Admin {
 		a := defaultAdmin()

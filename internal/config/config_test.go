@@ -18,7 +18,7 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-var update = flag.Bool("update", false, "write the messages of testdata/*.toml into testdata/*.want")
+var update = flag.Bool("update", false, "write the messages of testdata/*.toml into testdata/*.want, and the keys into the documents")
 
 // TestFaults asserts the whole message for each bad file of testdata.
 func TestFaults(t *testing.T) {
@@ -172,7 +172,7 @@ tracking = "kernel"
 	}
 }
 
-// TestParseInline: a forward may stand in one line, and what is not said has its default.
+// TestParseInline: a forward may be in one line, and keys that are left out have their defaults.
 func TestParseInline(t *testing.T) {
 	got, err := Parse("f.toml", strings.NewReader(`forward = [ # all of them
 		{ listen = ":2121", server = "a.example" }, { "listen" = ":2122", server = "b.example" } ]`))
@@ -191,7 +191,7 @@ func TestParseInline(t *testing.T) {
 	}
 }
 
-// TestFaultFields: what a program reads of a fault.
+// TestFaultFields: the fields of a fault, for programs.
 func TestFaultFields(t *testing.T) {
 	_, err := Parse("f.toml", strings.NewReader("[[forward]]\nlisten = \":0\"\nserver = \"a\"\n"))
 	want := Faults{{File: "f.toml", Line: 2, Column: 10, Key: "listen",
@@ -232,7 +232,7 @@ func TestParseReadError(t *testing.T) {
 	}
 }
 
-// endless is a text without an end, such as /dev/zero.
+// endless is a text without an end, like /dev/zero.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) {
@@ -278,7 +278,7 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// TestExamples: what faults propose as an example can be used.
+// TestExamples: the examples in messages are sound.
 func TestExamples(t *testing.T) {
 	for i, k := range keys {
 		text := k.Name + " = " + k.Example + "\n"

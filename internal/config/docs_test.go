@@ -38,10 +38,10 @@ var documents = []struct {
 	}, flagList},
 }
 
-// part is a marked part of a document: its group, and what stands between the marks.
+// part matches a marked part of a document: its group, and the text between the marks.
 var part = regexp.MustCompile(`(?s)(<!-- keys: (\w+) -->\n)(.*?)(<!-- end of keys -->)`)
 
-// TestDocuments: every key stands in the documents, as the table has it.
+// TestDocuments: the documents have every key as the table of keys has it.
 func TestDocuments(t *testing.T) {
 	for _, doc := range documents {
 		text, err := os.ReadFile(doc.path)
@@ -94,7 +94,7 @@ func TestDocumentGroups(t *testing.T) {
 	}
 }
 
-// keyTable is the keys as a table for Markdown.
+// keyTable returns the keys as a table in Markdown.
 func keyTable(keys []Key) string {
 	lines := []string{"| key | value | default | flag of `ftpgate forward` |", "|---|---|---|---|"}
 	for _, k := range keys {
@@ -125,7 +125,7 @@ func markCode(text string) string {
 	})
 }
 
-// tomlDefault is the default as a file has it.
+// tomlDefault returns the default as a file writes it.
 func (k Key) tomlDefault() string {
 	if k.kind == unstable.String {
 		return fmt.Sprintf("%q", k.Default)
@@ -155,7 +155,7 @@ func (k Key) flagDoc() string {
 	return doc
 }
 
-// flagList is the flags of keys as a list for Markdown.
+// flagList returns the flags of keys as a list in Markdown.
 func flagList(keys []Key) string {
 	var items []string
 	for _, k := range keys {

@@ -16,8 +16,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// FuzzParse: no text brings Parse down; a sound one is sound for go-toml's own decoder and for
-// forward.Check, too; the faults of an unsound one stand in it, in order, each in one line.
+// FuzzParse: no text crashes Parse. go-toml's own decoder and forward.Check accept a sound text, too. The
+// faults of an unsound text have places in it, in order, and one line each.
 func FuzzParse(f *testing.F) {
 	paths, err := filepath.Glob("testdata/*.toml")
 	if err != nil || len(paths) == 0 {
@@ -51,7 +51,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// checkSound holds what was accepted against what two others make of it.
+// checkSound compares what Parse accepted with what two others make of it.
 func checkSound(t *testing.T, c *Config, text []byte) {
 	if faults := forward.Check(c.Forwards); len(faults) > 0 {
 		t.Errorf("got a sound file; want\n%v", faults)
@@ -105,7 +105,7 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 	}
 }
 
-// rawForward is what go-toml's decoder makes of a [[forward]].
+// rawForward is a [[forward]] for go-toml's decoder.
 type rawForward struct {
 	Name, Listen, Server, Tracking, Interface string
 	Clients                                   []string
@@ -125,7 +125,7 @@ type rawForward struct {
 	TLS rawTLS
 }
 
-// rawTLS is what go-toml's decoder makes of a [forward.tls].
+// rawTLS is a [forward.tls] for go-toml's decoder.
 type rawTLS struct {
 	Client, Cert, Key string
 	Implicit, CCC     bool
@@ -156,7 +156,7 @@ func (r rawTLS) value() forward.TLS {
 	return t
 }
 
-// value is the forward of a sound text: an empty string is a key that was not given, and leaves a zero.
+// value returns the forward of a sound text: an empty string is a key that was left out.
 func (r rawForward) value() forward.Forward {
 	f := forward.Forward{Name: r.Name}
 	f.Listen, _ = forward.ParseListen(r.Listen)
@@ -215,7 +215,7 @@ func many(n int, forward func(i int) (listen, server string)) []byte {
 }
 
 // BenchmarkParse parses ten thousand forwards: on ports of one address, and on one port of ten
-// thousand addresses; and a file in which each of them is at fault.
+// thousand addresses; and a file with a fault in each forward.
 func BenchmarkParse(b *testing.B) {
 	const n = 10_000
 	address := func(net, i int) string { return fmt.Sprintf("10.%d.%d.%d", net, i>>8, i&255) }

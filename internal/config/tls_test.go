@@ -8,7 +8,7 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// tlsForms is one table tls in the ways of TOML to write it.
+// tlsForms returns one table tls in every way that TOML has to write it.
 func tlsForms(t testing.TB) map[string]string {
 	t.Helper()
 	keys := []string{
@@ -39,7 +39,7 @@ func tlsForms(t testing.TB) map[string]string {
 	}
 }
 
-// TestParseTLS: the table of a forward can be written in each way that TOML has.
+// TestParseTLS: Parse accepts the table in every way that TOML has to write it.
 func TestParseTLS(t *testing.T) {
 	want := []forward.Forward{{
 		Name:   ":990",
@@ -63,7 +63,8 @@ func TestParseTLS(t *testing.T) {
 	}
 }
 
-// TestParseTLSBelongs: a table belongs to the last forward above it, and what is not said has its default.
+// TestParseTLSBelongs: a table belongs to the last forward above it, and keys that are left out have their
+// defaults.
 func TestParseTLSBelongs(t *testing.T) {
 	got, err := Parse("f.toml", strings.NewReader(`
 [[forward]]

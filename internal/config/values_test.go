@@ -45,7 +45,7 @@ session_reuse = false
 	}
 }
 
-// TestFromValuesFaults: every fault in the order of the values, each one once.
+// TestFromValuesFaults: every fault once, in the order of the values.
 func TestFromValuesFaults(t *testing.T) {
 	_, err := FromValues([]Value{
 		{"listen", "192.168.5.2"}, {"server", "127.0.0.1"}, {"data", "kernal"}, {"drain", "x"},

@@ -31,8 +31,8 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// FuzzSafe: whatever a peer says, nothing of it steers a terminal.
-func FuzzSafe(f *testing.F) {
+// FuzzPrintable: whatever a peer sends, it does not control a terminal.
+func FuzzPrintable(f *testing.F) {
 	for _, s := range []string{"", "plain", "\x1b[2J", "\u009b1A", "a\u202eb", "\xff\xc3", "e\u0301",
 		"中\u200b", "\x7f\r\n\t", "\U000e0041"} {
 		f.Add([]byte(s), 2)

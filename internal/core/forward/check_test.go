@@ -39,7 +39,7 @@ func parseForward(t *testing.T, s string) forward.Forward {
 	return f
 }
 
-// give gives a forward a key of a proxy.
+// give sets a key of a proxy.
 func give(t *testing.T, f *forward.Forward, key, value string) {
 	t.Helper()
 	var err error
@@ -64,7 +64,7 @@ func give(t *testing.T, f *forward.Forward, key, value string) {
 	}
 }
 
-// checkTest is forwards as words, and the faults of them.
+// checkTest is forwards for parseForward, and their faults.
 type checkTest struct {
 	name     string
 	forwards []string
@@ -140,7 +140,7 @@ func TestCheck(t *testing.T) {
 	runCheck(t, tests)
 }
 
-// What only a proxy has.
+// TestCheckProxy: the faults of what only a proxy has.
 func TestCheckProxy(t *testing.T) {
 	runCheck(t, []checkTest{
 		{"data kernel between the families", []string{"a 192.0.2.1:21 2001:db8::21 proxy data=kernel"},
@@ -227,7 +227,7 @@ func runCheck(t *testing.T, tests []checkTest) {
 	}
 }
 
-// Interfaces set listen addresses apart.
+// TestCheckInterfacesApart: two interfaces make one listen address two.
 func TestCheckInterfacesApart(t *testing.T) {
 	a, b := parseForward(t, "a :21 203.0.113.1"), parseForward(t, "b :21 203.0.113.2")
 	a.Listen.Interface, b.Listen.Interface = "lan0", "lan1"

@@ -109,7 +109,7 @@ func CheckInterface(name string) error {
 		return fmt.Errorf("interface %q: the kernel's names have at most %d bytes", name, maxInterface)
 	case name == "." || name == ".." || strings.ContainsAny(name, "/:\"\\* "),
 		strings.ContainsFunc(name, notPrintable):
-		return fmt.Errorf("interface %q is not the name of an interface", name)
+		return fmt.Errorf("interface %q is not a valid name", name)
 	}
 	return nil
 }

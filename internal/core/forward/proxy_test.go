@@ -11,7 +11,7 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// The words of the file are those of the values; the zero value is the default.
+// TestWords: the words of the file are those of the values; the zero value is the default.
 func TestWords(t *testing.T) {
 	for _, tt := range []struct{ in, want, wrong string }{
 		{"proxy", "proxy", ""}, {"kernel", "kernel", ""}, {"none", "none", ""},
@@ -154,7 +154,7 @@ func TestDataPorts(t *testing.T) {
 	}
 }
 
-// Every port of a range is drawn, and none twice.
+// TestShuffled: every port of a range comes once.
 func TestShuffled(t *testing.T) {
 	for _, r := range []forward.PortRange{
 		{}, {First: 50000, Last: 50000}, {First: 50000, Last: 50001}, {First: 50000, Last: 50006},
@@ -173,7 +173,7 @@ func TestShuffled(t *testing.T) {
 	}
 }
 
-// The order is another one each time: of 16,384 ports two orders are the same once in 16384! draws.
+// TestShuffledOrder: the order differs each time. Two orders of 16,384 ports are the same once in 16384! runs.
 func TestShuffledOrder(t *testing.T) {
 	r := forward.DefaultPassivePorts
 	first, second := slices.Collect(r.Shuffled()), slices.Collect(r.Shuffled())
@@ -185,8 +185,8 @@ func TestShuffledOrder(t *testing.T) {
 	}
 }
 
-// Each port is as likely to be the first as any other: with 4,000 draws of 4 ports the count of each
-// is 1,000, and further from it than 300 once in 10^27.
+// TestShuffledEvenly: each port is equally likely to be the first. In 4,000 runs with 4 ports the count of each
+// is about 1,000, and further from it than 300 once in 10^27.
 func TestShuffledEvenly(t *testing.T) {
 	count := map[uint16]int{}
 	r := forward.PortRange{First: 65532, Last: 65535}
@@ -239,7 +239,7 @@ func TestCanReach(t *testing.T) {
 	}
 }
 
-// BenchmarkShuffled draws the first port, as each data connection does.
+// BenchmarkShuffled takes the first port, as each data connection does.
 func BenchmarkShuffled(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {

@@ -8,7 +8,7 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// giveTLS gives a forward a key of its table tls.
+// giveTLS sets a key of the table tls.
 func giveTLS(t *testing.T, f *forward.Forward, key, value string) {
 	t.Helper()
 	texts := map[string]*string{"tls.cert": &f.TLS.Cert, "tls.key": &f.TLS.Key, "tls.ca": &f.TLS.CA,
@@ -80,7 +80,7 @@ func TestCheckTLS(t *testing.T) {
 	})
 }
 
-// The server's ports of a proxy lead there for clients with encrypted sessions.
+// TestCheckPassthrough: the faults of a proxy's server_ports, which pass encrypted sessions through.
 func TestCheckPassthrough(t *testing.T) {
 	runCheck(t, []checkTest{
 		{"sound", []string{
@@ -203,7 +203,7 @@ func TestCheckServerName(t *testing.T) {
 	}
 }
 
-// TestParseTLSWords: each word is read as the value that it is written for.
+// TestParseTLSWords: each word and its value belong together.
 func TestParseTLSWords(t *testing.T) {
 	for i, s := range []string{"off", "optional", "required"} {
 		c, err := forward.ParseClientTLS(s)
@@ -222,7 +222,7 @@ func TestParseTLSWords(t *testing.T) {
 	check(t, "optional", "", "", err, `unknown tls.server "optional": want off, required or implicit`)
 }
 
-// TestFaultsAreSentences: what Check says of TLS fits a line and has no full stop, as all faults.
+// TestFaultsAreSentences: the faults of TLS fit a line and have no full stop, as all faults.
 func TestFaultsAreSentences(t *testing.T) {
 	faults := forward.Check([]forward.Forward{
 		parseForward(t, "a 192.0.2.1:21 203.0.113.1 proxy all data=kernel passive_ports=2000-3000 "+

@@ -19,7 +19,7 @@ import (
 
 const goodToken = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 
-// tokenFile writes a file that may be used.
+// tokenFile writes a token file that the server accepts.
 func tokenFile(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "token")
@@ -41,8 +41,8 @@ func freePort(t *testing.T) forward.Listen {
 	return forward.Listen{Addr: at.Addr(), Port: at.Port()}
 }
 
-// wantRefused sends a request, and wants it answered with a status and a sentence in JSON, and the
-// connection closed where close is true.
+// wantRefused sends a request, and wants a status and a sentence in JSON as the answer, and the connection
+// closed if close is true.
 func wantRefused(t *testing.T, network, addr, request string, want int, text string) http.Header {
 	t.Helper()
 	status, header, body := raw(t, network, addr, request)
@@ -53,7 +53,7 @@ func wantRefused(t *testing.T, network, addr, request string, want int, text str
 	return header
 }
 
-// TestToken: without the token nothing is answered on TCP, and nothing is done.
+// TestToken: without the token the server answers nothing on TCP, and does nothing.
 func TestToken(t *testing.T) {
 	source := fixed()
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }
@@ -89,11 +89,11 @@ func TestToken(t *testing.T) {
 		t.Errorf("without: got %v; want the server's words", err)
 	}
 	if _, err := s.client(t).Status(t.Context()); err != nil {
-		t.Errorf("on the socket: got %v; want no token asked for", err)
+		t.Errorf("on the socket: got %v; want that none is needed", err)
 	}
 }
 
-// TestTokenNeeded: beyond the loopback nothing is served without a token.
+// TestTokenNeeded: beyond the loopback nothing listens without a token.
 func TestTokenNeeded(t *testing.T) {
 	port := freePort(t).Port
 	for _, at := range []forward.Listen{
@@ -119,7 +119,7 @@ func TestTokenNeeded(t *testing.T) {
 	}
 }
 
-// TestTokenFile: a token that others could have is none.
+// TestTokenFile: a token that others could know is refused.
 func TestTokenFile(t *testing.T) {
 	dir := t.TempDir()
 	for name, tt := range map[string]struct {
@@ -174,7 +174,7 @@ func wantToken(t *testing.T, file, want string) {
 	}
 }
 
-// TestBrowsers: a page of a stranger gets nothing and does nothing.
+// TestBrowsers: a stranger's web page gets nothing and changes nothing.
 func TestBrowsers(t *testing.T) {
 	source := fixed()
 	s := serve(t, source, Options{Listen: freePort(t)}, nil)
@@ -202,7 +202,7 @@ func TestBrowsers(t *testing.T) {
 	}
 }
 
-// TestOddRequests: what is wrong is answered with a reason, and reaches the source no further than it must.
+// TestOddRequests: a wrong request gets a reason, and does not reach the source.
 func TestOddRequests(t *testing.T) {
 	s := serve(t, fixed(), Options{}, nil)
 	long := strings.Repeat("9", 5000)
@@ -245,7 +245,7 @@ func TestOddRequests(t *testing.T) {
 	}
 }
 
-// TestBodies: nobody can have the server read more than it wants, and what has a body is not done.
+// TestBodies: nobody can make the server read more than its limit, and a request with a body has no effect.
 func TestBodies(t *testing.T) {
 	source := fixed()
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }
@@ -261,7 +261,8 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// TestSlowClients: who says nothing, or does not read, loses its place, and others are served meanwhile.
+// TestSlowClients: a client that sends nothing, or does not read, loses its connection; others are served
+// meanwhile.
 func TestSlowClients(t *testing.T) {
 	short := func(s *Server) {
 		s.times = times{200 * time.Millisecond, 200 * time.Millisecond}
@@ -292,7 +293,8 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
-// TestReadsNothing: who asks for a long list and does not read it holds neither memory nor its place.
+// TestReadsNothing: a client that requests a long list and does not read it costs no memory, and loses its
+// connection.
 func TestReadsNothing(t *testing.T) {
 	source := manySessions(20_000)
 	s := serve(t, source, Options{}, func(s *Server) { s.times.write = 200 * time.Millisecond })
@@ -300,7 +302,7 @@ func TestReadsNothing(t *testing.T) {
 	if _, err := io.WriteString(c, "GET /v1/sessions HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	// The server closes its end; only then is what it has sent read.
+	// First the server closes its end; then the test reads what it has sent.
 	if err := awaitHangup(c.(*net.UnixConn)); err != nil {
 		t.Fatal(err)
 	}

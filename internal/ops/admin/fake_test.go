@@ -22,10 +22,10 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// began is when everything in the fake began.
+// began is the time at which everything in the fake began.
 var began = time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
 
-// fake is a source whose answers are fixed, but for what a test sets.
+// fake is a source with fixed answers, apart from what a test sets.
 type fake struct {
 	running, ended []sessions.Session
 	reload         func(context.Context) error
@@ -69,7 +69,7 @@ func (f *fake) Reload(ctx context.Context) error {
 	return nil
 }
 
-// plainID has the server break off its answer where it asks for what can be no session.
+// plainID panics if the server asks for an impossible session: the server then breaks off its answer.
 func plainID(id string) {
 	if len(id) > 40 || strings.ContainsFunc(id, func(r rune) bool {
 		return r <= ' ' ||
@@ -113,7 +113,7 @@ func fixedEvents() []sessions.Event {
 	}
 }
 
-// fixedSessions are one that transfers a file, and one that has ended before.
+// fixedSessions returns one session that transfers a file, and one that has ended.
 func fixedSessions() (running, ended []sessions.Session) {
 	client, server := netip.MustParseAddrPort("192.168.5.17:40112"),
 		netip.MustParseAddrPort("203.0.113.21:21")
@@ -151,7 +151,7 @@ func fixed() *fake {
 	return f
 }
 
-// fixedMetrics stands for what the caller of Serve shows.
+// fixedMetrics stands in for the metrics of Serve's caller.
 func fixedMetrics() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter,
 		_ *http.Request) {
@@ -159,7 +159,7 @@ func fixedMetrics() http.Handler {
 	})
 }
 
-// noGroup is one that no host has.
+// noGroup is a group that no host has.
 const noGroup = "ftpgate-no-such-group"
 
 // serving is a server that runs until the test ends.
@@ -232,7 +232,7 @@ func (s *serving) dial(t *testing.T) net.Conn {
 	return c
 }
 
-// raw sends a request as it stands, and returns the answer's status and body.
+// raw sends a request as it is, and returns the answer's status and body.
 func raw(t *testing.T, network, addr, request string) (status int, header http.Header, body string) {
 	t.Helper()
 	c, err := net.Dial(network, addr)

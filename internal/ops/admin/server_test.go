@@ -18,7 +18,7 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// TestClient: what the source has is what the client gets.
+// TestClient: the client gets what the source has.
 func TestClient(t *testing.T) {
 	source := fixed()
 	s := serve(t, source, Options{}, nil)
@@ -56,7 +56,7 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// TestReloadFaults: the faults of a file arrive line by line, and as what they are.
+// TestReloadFaults: the faults of a file arrive line by line, with their kind of error.
 func TestReloadFaults(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
@@ -78,7 +78,7 @@ func TestReloadFaults(t *testing.T) {
 	}
 }
 
-// TestReloadOutlastsTimeouts: an answer that takes longer than others may is waited for.
+// TestReloadOutlastsTimeouts: the client waits for a reload longer than for other answers.
 func TestReloadOutlastsTimeouts(t *testing.T) {
 	source := fixed()
 	short := times{50 * time.Millisecond, 50 * time.Millisecond}
@@ -96,7 +96,7 @@ func TestReloadOutlastsTimeouts(t *testing.T) {
 	}
 }
 
-// TestReloadStopped: a daemon that stops does not keep whoever waits.
+// TestReloadStopped: a client that waits gets an answer when the daemon stops.
 func TestReloadStopped(t *testing.T) {
 	source := fixed()
 	asked := make(chan struct{})
@@ -117,7 +117,7 @@ func TestReloadStopped(t *testing.T) {
 	}
 }
 
-// TestSessions: filters, order, and that nobody is there twice.
+// TestSessions: filters, order, and no session twice.
 func TestSessions(t *testing.T) {
 	source := manySessions(40)
 	for i := range 10 { // every fourth has ended, and the ended ones are older and younger than others
@@ -125,7 +125,7 @@ func TestSessions(t *testing.T) {
 		s.State, s.Ended = sessions.StateEnded, s.Since.Add(time.Second)
 		source.ended = append(source.ended, s)
 	}
-	// Numbers 0 to 32 have left those that run; 36 ends between the two looks, and so is in both.
+	// Numbers 0 to 32 have ended; 36 ends between the two calls, and so is in both lists.
 	source.running[36] = source.ended[9]
 	source.running = slices.DeleteFunc(source.running, func(s sessions.Session) bool {
 		return slices.ContainsFunc(source.ended[:9], func(e sessions.Session) bool { return e.ID == s.ID })
@@ -164,7 +164,7 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-// TestBadFilters: a filter that is not understood is not ignored.
+// TestBadFilters: an unknown filter is an error.
 func TestBadFilters(t *testing.T) {
 	s := serve(t, fixed(), Options{}, nil)
 	for query, want := range map[string]string{
@@ -185,7 +185,7 @@ func TestBadFilters(t *testing.T) {
 	}
 }
 
-// TestSessionsStream: a list is not held, however long it is.
+// TestSessionsStream: a list is streamed, however long it is.
 func TestSessionsStream(t *testing.T) {
 	source := manySessions(1)
 	endless := func(yield func(sessions.Session) bool) {
@@ -199,7 +199,7 @@ func TestSessionsStream(t *testing.T) {
 
 var errFull = errors.New("full")
 
-// full takes so many bytes, in pieces that are no larger than they should be.
+// full accepts so many bytes, in pieces of at most pieceSize.
 type full struct{ room int }
 
 func (f *full) Write(p []byte) (int, error) {
@@ -210,7 +210,7 @@ func (f *full) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestAnswersBreakOff: half a list is not taken for a whole one.
+// TestAnswersBreakOff: half a list is an error.
 func TestAnswersBreakOff(t *testing.T) {
 	text := `{"sessions": [` + "\n" + `{"id":"x-1"},`
 	s := serve(t, fixed(), Options{}, nil)
@@ -231,7 +231,7 @@ func TestAnswersBreakOff(t *testing.T) {
 	t.Error("status: got an answer; want an error")
 }
 
-// TestUnreached: why there is no answer, in one line.
+// TestUnreached: the error says in one line why there is no answer.
 func TestUnreached(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -254,7 +254,7 @@ func TestUnreached(t *testing.T) {
 	}
 }
 
-// TestListed: lists that are empty are lists.
+// TestListed: empty lists are [] in JSON.
 func TestListed(t *testing.T) {
 	text, err := json.Marshal(Status{Forwards: []Forward{{}}}.withoutNulls())
 	if err != nil {

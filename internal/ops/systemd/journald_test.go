@@ -19,15 +19,15 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// sent is what a record became.
+// sent is a record as it was sent.
 type sent struct {
 	message  string
 	priority journal.Priority
 	fields   map[string]string
 }
 
-// collect returns a logger, the records that it sends, and what it writes to its fallback. While fail is
-// set sending fails.
+// collect returns a logger, the records that it sends, and the output of its fallback. While fail is set,
+// sending fails.
 func collect(level slog.Level) (log *slog.Logger, records *[]sent, rest *bytes.Buffer, fail *error) {
 	records, rest, fail = new([]sent), new(bytes.Buffer), new(error)
 	h := newHandler(slog.NewTextHandler(rest, &slog.HandlerOptions{Level: level}),
@@ -98,7 +98,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// A logger that has gained attributes leaves the one alone that it came from.
+// Attributes of a derived logger do not change the logger that it comes from.
 func TestLoggersApart(t *testing.T) {
 	log, records, _, _ := collect(slog.LevelInfo)
 	base := log.With("forward", "a")
@@ -130,7 +130,7 @@ func TestPriorities(t *testing.T) {
 	}
 }
 
-// What journald does not take is in the fallback, whole.
+// The fallback gets the records that journald does not accept, unchanged.
 func TestFallback(t *testing.T) {
 	log, records, rest, fail := collect(slog.LevelInfo)
 	*fail = unix.ECONNREFUSED
@@ -147,7 +147,7 @@ func TestFallback(t *testing.T) {
 	}
 }
 
-// The library speaks to a socket that stands in for journald's, in this test's own /run.
+// The library sends to a socket in place of journald's, in this test's own /run.
 func TestJournald(t *testing.T) {
 	labtest.Host(t)
 	fallback := slog.NewTextHandler(os.Stderr, nil)
@@ -183,7 +183,7 @@ func TestJournald(t *testing.T) {
 // checkDatagram wants one datagram of exactly these parts, the first one first.
 func checkDatagram(t *testing.T, m manager, first string, others ...string) {
 	t.Helper()
-	got := m.told(t)
+	got := m.received(t)
 	if len(got) != 1 || !strings.HasPrefix(got[0], first) {
 		t.Fatalf("got %q; want one datagram that begins %q", got, first)
 	}
