@@ -103,6 +103,12 @@ server_ports = "50000-50100"
 		}},
 	}
 	unix := strings.Replace(text, "[\"forward\"]\n", vault, 1)
+	wantParsed(t, unix, want)
+}
+
+// wantParsed wants a text parsed as want, whatever its line breaks are.
+func wantParsed(t *testing.T, unix string, want *Config) {
+	t.Helper()
 	for name, text := range map[string]string{
 		"LF":              unix,
 		"CRLF":            strings.ReplaceAll(unix, "\n", "\r\n"),

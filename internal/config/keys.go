@@ -13,8 +13,9 @@ import (
 // keys is the table of keys: to add a key, add an entry here and the field that it sets. Those of a
 // forward stand first.
 var (
-	keys            = slices.Concat(forwardKeys(), limitKeys(), tlsKeys(), topKeys(), adminKeys(), logKeys())
-	forwardKeyCount = len(forwardKeys()) + len(limitKeys()) + len(tlsKeys())
+	ofForward       = slices.Concat(forwardKeys(), dataKeys(), limitKeys(), tlsKeys())
+	keys            = slices.Concat(ofForward, topKeys(), adminKeys(), logKeys())
+	forwardKeyCount = len(ofForward)
 	keyIndex        = indexKeys(keys)
 )
 
@@ -30,7 +31,7 @@ const (
 	maxLoginFailures = 100
 )
 
-// forwardKeys are the keys of a [[forward]] but its limits.
+// forwardKeys are the keys of a [[forward]] about its two ends and its clients.
 func forwardKeys() []Key {
 	return inTable(forwardTable,
 		custom(Key{Name: "listen", Argument: "LISTEN", Example: `"192.168.5.2:2121"`,
@@ -79,6 +80,12 @@ func forwardKeys() []Key {
 				` there "all" is possible, too; with tracking 'proxy' they [pass FTPS ` +
 				`through](#passed-through)`,
 		}, func(v values) *forward.PortRange { return &v.ServerPorts }),
+	)
+}
+
+// dataKeys are the keys of a [[forward]] about its data connections.
+func dataKeys() []Key {
+	return inTable(forwardTable,
 		word(Key{Name: "data", Needs: NeedProxy, Example: `"relay"`,
 			Help: "what carries data connections",
 			Doc:  `what carries data connections: "auto", "kernel" or "relay"`,

@@ -81,80 +81,80 @@ func TestCheckTLS(t *testing.T) {
 }
 
 // TestCheckPassthrough: the faults of a proxy's server_ports, which pass encrypted sessions through.
-func TestCheckPassthrough(t *testing.T) {
-	runCheck(t, []checkTest{
-		{"sound", []string{
-			"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
-			"b 192.0.2.1:990 203.0.113.1:990 proxy 50101-50200 passive_ports=50201-50300",
-			"c 192.0.2.2:1023 203.0.113.1 proxy 1024-60999",
-			"d 192.0.2.3:21 2001:db8::21 proxy 50000 data=relay",
-			"e 192.0.2.1:2121 203.0.113.9 proxy data=kernel",
-		}, nil},
-		{"with TLS for clients", []string{"a :21 203.0.113.1 proxy 50000-50100 tls.client=required " +
-			"tls.cert=c.pem tls.server=required"}, []string{
-			"0 server_ports server_ports passes encrypted sessions through, and tls.client required ends " +
-				"them here: leave one of them out"}},
-		{"with TLS for the server", []string{"a :21 203.0.113.1 proxy 50000-50100 tls.server=implicit"},
-			[]string{
-				"0 server_ports server_ports passes encrypted sessions through, and tls.server implicit " +
-					"begins them here"}},
-		{"all", []string{"a :21 203.0.113.1 proxy all 10.0.0.0/8", "b :2121 203.0.113.1"}, []string{
-			`0 server_ports server_ports all: the ports below 1024 are those of services: want the ` +
-				`server's passive ports, within "1024-60999"`}},
-		{"too low", []string{"a :21 203.0.113.1 proxy 1023-2000"},
-			[]string{"0 server_ports server_ports 1023-2000: the ports below 1024"}},
-		{"listen within, to another port", []string{"a :50050 203.0.113.1 proxy 50000-50100"},
-			[]string{"0 server_ports listen port 50050 lies within server_ports 50000-50100: a client"}},
-		{"listen within, to the same port", []string{"a :50050 203.0.113.1:50050 proxy 50000-50100"},
-			[]string{"0 server_ports listen port 50050 lies within"}},
-		{"which tracking none may", []string{"a :50050 203.0.113.1:50050 none 50000-50100"}, nil},
-		{"more than the relay can open", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-51024 data=relay",
-			"b 192.0.2.2:21 2001:db8::21 proxy 50000-51024",
-			"c 127.0.0.1:2121 127.0.0.1 proxy 50000-51024",
-			"d 192.0.2.3:21 203.0.113.1 proxy 50000-51023 data=relay",
-			"e 192.0.2.4:21 ftp.example.com proxy 50000-51024"}, []string{
-			"0 server_ports server_ports 50000-51024 are 1025 ports, and with data relay at most 1024 can " +
-				"be opened: name the server's passive ports, and no more",
-			"1 server_ports server_ports 50000-51024 are 1025 ports, and between IPv4 and IPv6 at most 1024",
-			"2 server_ports server_ports 50000-51024 are 1025 ports, and on loopback at most"}},
-		{"one server, explicit and implicit", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
-			"b 192.0.2.1:990 203.0.113.1:990 proxy 50000-50100",
-			"c 192.0.2.1:991 203.0.113.2:990 proxy 50000-50100"},
-			[]string{`2 server_ports server_ports 50000-50100 overlap 50000-50100 of forward "a"`,
-				`2 server_ports server_ports 50000-50100 overlap 50000-50100 of forward "b"`}},
-		{"no port left", []string{"a :21 203.0.113.1 proxy 49152-65535",
-			"b :22 203.0.113.1 proxy 49152-65535 passive_ports=40000-41000"}, []string{
-			"0 server_ports server_ports 49152-65535 leave no port for data in clear: give the forward " +
-				"passive_ports"}},
-		{"own passive ports", []string{"a :21 203.0.113.1 proxy 50000-50100 passive_ports=50100-50200"},
-			[]string{
-				"0 passive_ports passive_ports 50100-50200 overlap server_ports 50000-50100 " +
-					"of the same forward"}},
-		{"own passive ports, too low",
-			[]string{"a :21 203.0.113.1 proxy 50000-50100 passive_ports=900-50200"},
-			[]string{"0 passive_ports passive_ports 900-50200: the ports below"}},
-		{"of two at one address", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
-			"b :2121 203.0.113.2 proxy 50100"}, []string{
-			`1 server_ports server_ports 50100 overlap 50000-50100 of forward "a" at the same address`}},
-		{"of two at two addresses", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
-			"b 192.0.2.2:21 203.0.113.2 proxy 50000-50100"}, nil},
-		{"of one with a proxy and one without", []string{"a 192.0.2.1:21 203.0.113.1 none 50000-50100",
-			"b 192.0.2.1:2121 203.0.113.2 proxy 50000-50100"}, []string{
-			`1 server_ports server_ports 50000-50100 overlap 50000-50100 of forward "a"`}},
-		{"of one within all of another", []string{"a 192.0.2.1:21 203.0.113.1 none all 10.0.0.0/8",
-			"b 192.0.2.1:2121 203.0.113.2 proxy 50000-50100"}, []string{
-			`1 listen listen 192.0.2.1:2121 lies within the server_ports "all" of forward "a"`}},
-		{"of one within all of a later one", []string{"b 192.0.2.1:2121 203.0.113.2 proxy 50000-50100",
-			"a 192.0.2.1:21 203.0.113.1 none all 10.0.0.0/8"}, []string{
-			`0 listen listen 192.0.2.1:2121 lies within the server_ports "all" of forward "a"`}},
-		{"listen of another within", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
-			"b :50050 203.0.113.2 kernel"}, []string{
-			`1 listen listen :50050 lies within the server_ports 50000-50100 of forward "a"`}},
-		{"passive ports of another", []string{"b 192.0.2.1:2121 203.0.113.2 proxy passive_ports=50100-50200",
-			"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100"}, []string{
-			`0 passive_ports passive_ports 50100-50200 overlap the server_ports 50000-50100 of forward "a" ` +
-				`at the same address`}},
-	})
+func TestCheckPassthrough(t *testing.T) { runCheck(t, passthroughTests) }
+
+var passthroughTests = []checkTest{
+	{"sound", []string{
+		"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
+		"b 192.0.2.1:990 203.0.113.1:990 proxy 50101-50200 passive_ports=50201-50300",
+		"c 192.0.2.2:1023 203.0.113.1 proxy 1024-60999",
+		"d 192.0.2.3:21 2001:db8::21 proxy 50000 data=relay",
+		"e 192.0.2.1:2121 203.0.113.9 proxy data=kernel",
+	}, nil},
+	{"with TLS for clients", []string{"a :21 203.0.113.1 proxy 50000-50100 tls.client=required " +
+		"tls.cert=c.pem tls.server=required"}, []string{
+		"0 server_ports server_ports passes encrypted sessions through, and tls.client required ends " +
+			"them here: leave one of them out"}},
+	{"with TLS for the server", []string{"a :21 203.0.113.1 proxy 50000-50100 tls.server=implicit"},
+		[]string{
+			"0 server_ports server_ports passes encrypted sessions through, and tls.server implicit " +
+				"begins them here"}},
+	{"all", []string{"a :21 203.0.113.1 proxy all 10.0.0.0/8", "b :2121 203.0.113.1"}, []string{
+		`0 server_ports server_ports all: the ports below 1024 are those of services: want the ` +
+			`server's passive ports, within "1024-60999"`}},
+	{"too low", []string{"a :21 203.0.113.1 proxy 1023-2000"},
+		[]string{"0 server_ports server_ports 1023-2000: the ports below 1024"}},
+	{"listen within, to another port", []string{"a :50050 203.0.113.1 proxy 50000-50100"},
+		[]string{"0 server_ports listen port 50050 lies within server_ports 50000-50100: a client"}},
+	{"listen within, to the same port", []string{"a :50050 203.0.113.1:50050 proxy 50000-50100"},
+		[]string{"0 server_ports listen port 50050 lies within"}},
+	{"which tracking none may", []string{"a :50050 203.0.113.1:50050 none 50000-50100"}, nil},
+	{"more than the relay can open", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-51024 data=relay",
+		"b 192.0.2.2:21 2001:db8::21 proxy 50000-51024",
+		"c 127.0.0.1:2121 127.0.0.1 proxy 50000-51024",
+		"d 192.0.2.3:21 203.0.113.1 proxy 50000-51023 data=relay",
+		"e 192.0.2.4:21 ftp.example.com proxy 50000-51024"}, []string{
+		"0 server_ports server_ports 50000-51024 are 1025 ports, and with data relay at most 1024 can " +
+			"be opened: name the server's passive ports, and no more",
+		"1 server_ports server_ports 50000-51024 are 1025 ports, and between IPv4 and IPv6 at most 1024",
+		"2 server_ports server_ports 50000-51024 are 1025 ports, and on loopback at most"}},
+	{"one server, explicit and implicit", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
+		"b 192.0.2.1:990 203.0.113.1:990 proxy 50000-50100",
+		"c 192.0.2.1:991 203.0.113.2:990 proxy 50000-50100"},
+		[]string{`2 server_ports server_ports 50000-50100 overlap 50000-50100 of forward "a"`,
+			`2 server_ports server_ports 50000-50100 overlap 50000-50100 of forward "b"`}},
+	{"no port left", []string{"a :21 203.0.113.1 proxy 49152-65535",
+		"b :22 203.0.113.1 proxy 49152-65535 passive_ports=40000-41000"}, []string{
+		"0 server_ports server_ports 49152-65535 leave no port for data in clear: give the forward " +
+			"passive_ports"}},
+	{"own passive ports", []string{"a :21 203.0.113.1 proxy 50000-50100 passive_ports=50100-50200"},
+		[]string{
+			"0 passive_ports passive_ports 50100-50200 overlap server_ports 50000-50100 " +
+				"of the same forward"}},
+	{"own passive ports, too low",
+		[]string{"a :21 203.0.113.1 proxy 50000-50100 passive_ports=900-50200"},
+		[]string{"0 passive_ports passive_ports 900-50200: the ports below"}},
+	{"of two at one address", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
+		"b :2121 203.0.113.2 proxy 50100"}, []string{
+		`1 server_ports server_ports 50100 overlap 50000-50100 of forward "a" at the same address`}},
+	{"of two at two addresses", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
+		"b 192.0.2.2:21 203.0.113.2 proxy 50000-50100"}, nil},
+	{"of one with a proxy and one without", []string{"a 192.0.2.1:21 203.0.113.1 none 50000-50100",
+		"b 192.0.2.1:2121 203.0.113.2 proxy 50000-50100"}, []string{
+		`1 server_ports server_ports 50000-50100 overlap 50000-50100 of forward "a"`}},
+	{"of one within all of another", []string{"a 192.0.2.1:21 203.0.113.1 none all 10.0.0.0/8",
+		"b 192.0.2.1:2121 203.0.113.2 proxy 50000-50100"}, []string{
+		`1 listen listen 192.0.2.1:2121 lies within the server_ports "all" of forward "a"`}},
+	{"of one within all of a later one", []string{"b 192.0.2.1:2121 203.0.113.2 proxy 50000-50100",
+		"a 192.0.2.1:21 203.0.113.1 none all 10.0.0.0/8"}, []string{
+		`0 listen listen 192.0.2.1:2121 lies within the server_ports "all" of forward "a"`}},
+	{"listen of another within", []string{"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100",
+		"b :50050 203.0.113.2 kernel"}, []string{
+		`1 listen listen :50050 lies within the server_ports 50000-50100 of forward "a"`}},
+	{"passive ports of another", []string{"b 192.0.2.1:2121 203.0.113.2 proxy passive_ports=50100-50200",
+		"a 192.0.2.1:21 203.0.113.1 proxy 50000-50100"}, []string{
+		`0 passive_ports passive_ports 50100-50200 overlap the server_ports 50000-50100 of forward "a" ` +
+			`at the same address`}},
 }
 
 // TestFTPS: the way that an encrypted session takes, and why.
