@@ -57,9 +57,9 @@ func statusLines(s terminal.Terminal, status admin.Status, now time.Time) []stri
 	fact("build", status.Build)
 	fact("file", status.File)
 	if r := status.Reload; r != nil {
-		result := "holds since"
+		result := "is in effect since"
 		if !r.OK {
-			result = "has changed nothing, " + strings.ReplaceAll(r.Error, "\n", "; ") + "; at"
+			result = "changed nothing, " + strings.ReplaceAll(r.Error, "\n", "; ") + "; at"
 		}
 		fact("reload", "the last one "+result+" "+r.At.Local().Format(time.DateTime))
 	}

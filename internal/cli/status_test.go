@@ -50,7 +50,7 @@ func TestStatus(t *testing.T) {
 	const want = `WARNING    the last reload has changed nothing
 build      linux/amd64, go1.26.0
 file       /etc/ftpgate/ftpgate.toml
-reload     the last one has changed nothing, f.toml:3:1: no listen; f.toml:9:1: no server; at ` +
+reload     the last one changed nothing, f.toml:3:1: no listen; f.toml:9:1: no server; at ` +
 		`2026-03-14 09:26:53
 table      inet ftpgate
 can do     the kernel carries data connections: nftables can be programmed, and it is this process ` +
