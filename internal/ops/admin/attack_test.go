@@ -277,7 +277,8 @@ func TestSlowClients(t *testing.T) {
 	for i, c := range slow {
 		text := []string{"", "GET /v1/sta", "POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: " +
 			"100\r\n\r\nhalf"}[i%3]
-		if _, err := io.WriteString(c, text); err != nil {
+		// A broken pipe: on a busy machine the server has closed it already.
+		if _, err := io.WriteString(c, text); err != nil && !errors.Is(err, syscall.EPIPE) {
 			t.Fatal(err)
 		}
 	}
@@ -296,8 +297,11 @@ func TestSlowClients(t *testing.T) {
 // TestReadsNothing: a client that requests a long list and does not read it costs no memory, and loses its
 // connection.
 func TestReadsNothing(t *testing.T) {
+	t.Parallel() // it waits for the server's deadline
+	// Long enough for the first part of the list on a busy machine.
+	const deadline = 2 * time.Second
 	source := manySessions(20_000)
-	s := serve(t, source, Options{}, func(s *Server) { s.times.write = 200 * time.Millisecond })
+	s := serve(t, source, Options{}, func(s *Server) { s.times.write = deadline })
 	c := s.dial(t)
 	if _, err := io.WriteString(c, "GET /v1/sessions HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
