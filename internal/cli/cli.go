@@ -21,19 +21,19 @@ import (
 // Exit statuses of the program.
 const (
 	exitFailed = 1 // it failed while running, or the host is not ready
-	exitWrong  = 2 // the words or the file are wrong
+	exitUsage  = 2 // the command line or the file is wrong
 )
 
-// failure is an error that is not about the words of the command line.
+// failure is an error that is not about the command line.
 type failure struct {
 	status int
-	err    error // nil: everything has been said
+	err    error // nil: everything is printed
 }
 
 func (f failure) Error() string { return fmt.Sprint(f.err) }
 func (f failure) Unwrap() error { return f.err }
 
-func failed(err error) error { return failure{exitFailed, err} }
+func runFailure(err error) error { return failure{exitFailed, err} }
 
 // Main runs the command that args name, and returns the exit status.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -49,17 +49,17 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	case errors.As(err, &f):
 		if f.err != nil {
-			say(stderr, f.err)
+			printError(stderr, f.err)
 		}
 		return f.status
 	}
-	say(stderr, err)
+	printError(stderr, err)
 	fmt.Fprintf(stderr, "Try '%s --help'.\n", cmd.CommandPath())
-	return exitWrong
+	return exitUsage
 }
 
-// say tells an error, with the program's name before each of its lines.
-func say(w io.Writer, err error) {
+// printError prints an error, with the program's name before each of its lines.
+func printError(w io.Writer, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintln(w, "ftpgate:", line)
 	}
@@ -73,7 +73,7 @@ func newRoot() *cobra.Command {
 addresses: clients connect to the gateway and know nothing of the server.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		Args:              onlyCommands,
+		Args:              onlySubcommands,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -102,8 +102,8 @@ func logger(w io.Writer) *slog.Logger {
 	return slog.New(systemd.Handler(slog.NewTextHandler(w, options)))
 }
 
-// isJournal tells whether what is written to w goes to journald: systemd names the device and inode of
-// its stream, which a redirection leaves behind (systemd.exec(5), $JOURNAL_STREAM).
+// isJournal reports whether journald reads what is written to w: systemd names the device and inode of its
+// stream, which a redirection changes (systemd.exec(5), $JOURNAL_STREAM).
 func isJournal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -116,7 +116,7 @@ func isJournal(w io.Writer) bool {
 	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
-// untilSignal returns a context that one of the signals ends; a second one ends the process.
+// untilSignal returns a context that one of the signals ends; a second signal ends the process.
 func untilSignal(ctx context.Context, signals ...os.Signal) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, signals...)
 	context.AfterFunc(ctx, stop)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -15,12 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ftpgate/internal/config"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
 )
 
-// TestHelp: every command says what it is for, on the standard output, with exit status 0.
+// TestHelp: every command prints its help on the standard output, with exit status 0.
 func TestHelp(t *testing.T) {
 	visited := 0
 	var visit func(c *cobra.Command)
@@ -58,7 +56,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestExamples: the examples of the help are words that the commands take.
+// TestExamples: the commands accept the examples of their help.
 func TestExamples(t *testing.T) {
 	for _, c := range []*cobra.Command{newForward(), newLab()} {
 		for line := range strings.SplitSeq(c.Example, "\n") {
@@ -67,7 +65,7 @@ func TestExamples(t *testing.T) {
 				t.Errorf("got the example %q; want one of ftpgate", line)
 				continue
 			}
-			// "lab exec HOST ftpgate ..." has an example within.
+			// "lab exec HOST ftpgate ..." has another example in it.
 			if i := lastIndex(words, "ftpgate"); i > 0 {
 				words = words[i:]
 			}
@@ -98,57 +96,47 @@ func lastIndex(words []string, word string) int {
 	return -1
 }
 
-// TestKeyFlags: the flags of forward are the keys of the file, and what the help says of their defaults holds.
+// TestKeyFlags: forward has a flag for each key, and the default in its help holds.
 func TestKeyFlags(t *testing.T) {
-	var flags []string
-	keys := referenceKeys()
-	without, err := fromWords(":2121", "203.0.113.21", nil)
+	without, err := fromFlags(":2121", "203.0.113.21", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	without.Admin.Socket = "" // which forward opens only if it is given
+	cmd := newForward()
 	for _, k := range keyFlags() {
-		flags = append(flags, k.key)
-		if k.implied == "" {
+		flag := cmd.Flags().Lookup(k.Flag())
+		if flag == nil {
+			t.Errorf("%s: got no flag --%s; want one", k.Name, k.Flag())
 			continue
 		}
-		k.given = []string{k.implied}
-		with, err := fromWords(":2121", "203.0.113.21", []*keyFlag{k})
+		if flag.DefValue == "" {
+			continue
+		}
+		k.given = []string{flag.DefValue}
+		with, err := fromFlags(":2121", "203.0.113.21", []*keyFlag{k})
 		if err != nil {
-			t.Errorf("--%s %s: %v", flagName(k.key), k.implied, err)
+			t.Errorf("--%s %s: %v", k.Flag(), flag.DefValue, err)
 			continue
 		}
+		if k.Name != "admin.socket" {
+			with.Admin.Socket = ""
+		}
+		with.Admin.SocketGiven, with.Admin.GroupGiven = false, false
 		got, want := with.Forwards[0], without.Forwards[0]
 		got.Limits, want.Limits = got.Limits.OrDefault(), want.Limits.OrDefault()
-		got.PassivePorts, want.PassivePorts = got.PortsForData(), want.PortsForData()
-		if !reflect.DeepEqual(got, want) || with.Drain != without.Drain || with.Resolve != without.Resolve {
-			t.Errorf("--%s %s: got %+v; want what holds without it, %+v", flagName(k.key), k.implied, with, without)
+		got.PassivePorts, want.PassivePorts = got.DataPorts(), want.DataPorts()
+		with.Forwards = nil
+		rest := *without
+		rest.Forwards = nil
+		if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(*with, rest) {
+			t.Errorf("--%s %s: got %+v, %+v; want what holds without it, %+v, %+v",
+				k.Flag(), flag.DefValue, got, *with, want, rest)
 		}
-	}
-	slices.Sort(keys)
-	slices.Sort(flags)
-	if !slices.Equal(flags, keys) {
-		t.Errorf("got flags for %q; want %q, the keys of the reference file", flags, keys)
 	}
 }
 
-// referenceKeys are the keys of the reference file but LISTEN and SERVER, those of the table tls with its name.
-func referenceKeys() []string {
-	var keys []string
-	table := ""
-	for _, m := range regexp.MustCompile(`(?m)^(?:\[+([a-z.]+)\]|([a-z_]+) *=)`).FindAllStringSubmatch(config.Reference, -1) {
-		if m[1] != "" {
-			table = strings.TrimPrefix(strings.TrimPrefix(m[1], "forward")+".", ".")
-			continue
-		}
-		key := table + m[2]
-		if key != "listen" && key != "server" && !slices.Contains(keys, key) {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-// TestBooleanFlags: a flag that is true or false needs no value, and takes one behind "=".
+// TestBooleanFlags: a flag that is true or false needs no value, and accepts one after "=".
 func TestBooleanFlags(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
@@ -167,7 +155,7 @@ func TestBooleanFlags(t *testing.T) {
 			t.Errorf("%q: %v", tt.args, err)
 			continue
 		}
-		i := slices.IndexFunc(flags, func(k *keyFlag) bool { return k.key == "tls.implicit" })
+		i := slices.IndexFunc(flags, func(k *keyFlag) bool { return k.Name == "tls.implicit" })
 		if got := flags[i].given; !slices.Equal(got, tt.want) {
 			t.Errorf("%q: got %q; want %q", tt.args, got, tt.want)
 		}
@@ -177,8 +165,8 @@ func TestBooleanFlags(t *testing.T) {
 	}
 }
 
-// TestForwardTable: each listen address has a table of its own, whose name nft can read and that is
-// known as one of ftpgate's.
+// TestForwardTable: each listen address has a table of its own. Its name is valid for nft, and begins as all
+// of ftpgate's tables.
 func TestForwardTable(t *testing.T) {
 	seen := map[string]forward.Listen{}
 	for _, tt := range []struct {
@@ -191,7 +179,8 @@ func TestForwardTable(t *testing.T) {
 		{forward.Listen{Port: 2121, Interface: "br@1"}, "ftpgate-any-2121-br_1"},
 		{forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121}, "ftpgate-192.168.5.2-2121"},
 		{forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 212}, "ftpgate-192.168.5.2-212"},
-		{forward.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 2121}, "ftpgate-2001.db8.5..2-2121"},
+		{forward.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 2121},
+			"ftpgate-2001.db8.5..2-2121"},
 	} {
 		got := forwardTable(tt.listen)
 		if got != tt.want || !ruleset.OwnTable(got) {
@@ -204,7 +193,7 @@ func TestForwardTable(t *testing.T) {
 	}
 }
 
-// TestLoggerTimes: journald has times of its own; a log that is redirected elsewhere keeps them.
+// TestLoggerTimes: journald adds times itself; a log that goes elsewhere has them.
 func TestLoggerTimes(t *testing.T) {
 	journal, elsewhere := logFile(t), logFile(t)
 	info, err := journal.Stat()

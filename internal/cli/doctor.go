@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
@@ -22,10 +23,10 @@ import (
 	"ftpgate/internal/diagnose/servercheck"
 )
 
-// consultation is what doctor is asked for.
-type consultation struct {
-	file  string
-	words []*keyFlag // of a forward without a file
+// doctorCommand is the command doctor with its flags, and what they ask for.
+type doctorCommand struct {
+	file string
+	keys []*keyFlag // of a forward without a file
 
 	json, all          bool
 	noTry, active      bool
@@ -37,20 +38,20 @@ type consultation struct {
 }
 
 func newDoctor() *cobra.Command {
-	c := &consultation{words: keyFlags()}
+	c := &doctorCommand{keys: keyFlags()}
 	cmd := &cobra.Command{
 		Use:   "doctor [flags] [FORWARD | LISTEN SERVER]",
-		Short: "Tell what is in the way of forwards, and what to do",
-		Long: `Tell what is in the way of the forwards of a file, of its FORWARD alone, or of
+		Short: "Report what is in the way of forwards, and what to do",
+		Long: `Report what is in the way of the forwards of a file, of its FORWARD alone, or of
 one without a file: LISTEN SERVER, with the flags of "ftpgate forward". It looks
 at this host, then it tries each forward's server as clients do: login, PASV and
 EPSV, in clear or TLS, with a listing of one directory over each.
 
-It changes nothing, here or on the server, and may be run beside a running
-ftpgate. Any user may run it; what only root can see is named then.
+It changes nothing, here or on the server, and does not disturb a running
+ftpgate. Any user may run it; it names what only root could see.
 
 Exit status: 0 nothing is wrong, though there may be warnings; 1 there are faults,
-or it was interrupted; 2 the words or the file are wrong.`,
+or it was interrupted; 2 the command line or the file is wrong.`,
 		Example: `  ftpgate doctor
   ftpgate doctor --no-try -c ftpgate.toml
   ftpgate doctor --active --user alice archive
@@ -59,25 +60,28 @@ or it was interrupted; 2 the words or the file are wrong.`,
 		RunE:                  func(cmd *cobra.Command, args []string) error { return c.run(cmd, args) },
 		DisableFlagsInUseLine: true,
 	}
-	addKeyFlags(cmd, c.words)
+	addKeyFlags(cmd, c.keys)
 	set := cmd.Flags()
-	for _, k := range c.words { // the help of forward has them
-		set.Lookup(flagName(k.key)).Hidden = true
+	for _, k := range c.keys { // the help of forward lists them
+		set.Lookup(k.Flag()).Hidden = true
 	}
 	set.StringVarP(&c.file, "config", "c", defaultFile, "the configuration `FILE`")
 	set.BoolVar(&c.json, "json", false, "as JSON: docs/doctor.md")
-	set.BoolVar(&c.all, "all", false, "tell what is sound, too")
+	set.BoolVar(&c.all, "all", false, "also report what is sound")
 	set.BoolVar(&c.noTry, "no-try", false, "look at this host only: do not connect to servers")
-	set.BoolVar(&c.active, "active", false, "try PORT and EPRT, too: the server connects to this host")
-	set.StringVar(&c.user, "user", "", "log in as `NAME`, with a password that is asked for (default anonymous)")
-	set.StringVar(&c.passwordFile, "password-file", "", "read the password from `FILE`, which its owner alone can read")
-	set.DurationVar(&c.tryTime, "try-time", servercheck.DefaultTimeouts().Whole, "how long the try of one forward may take")
+	set.BoolVar(&c.active, "active", false, "also try PORT and EPRT: the server connects to this host")
+	set.StringVar(&c.user, "user", "",
+		"log in as `NAME`; the terminal asks for the password (default anonymous)")
+	set.StringVar(&c.passwordFile, "password-file", "",
+		"read the password from `FILE`, which only its owner may read")
+	set.DurationVar(&c.tryTime, "try-time", servercheck.DefaultTimeouts().Whole,
+		"how long to try one forward")
 	return cmd
 }
 
-// run examines, tries and tells.
-func (c *consultation) run(cmd *cobra.Command, args []string) error {
-	if err := c.understand(cmd, args); err != nil {
+// run looks at the host, tries the servers and prints the findings.
+func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
+	if err := c.parseArgs(cmd, args); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(cmd.Context(), endSignals...)
@@ -86,34 +90,35 @@ func (c *consultation) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	e := preflight.Examine(ctx, c.table, c.forwards)
-	if ctx.Err() != nil { // names were not resolved: what they say of them is not so
-		return failed(errors.New("interrupted"))
+	if ctx.Err() != nil { // names are missing only because nobody resolved them
+		return runFailure(errors.New("interrupted"))
 	}
 	found := doctor.Examine(e.Facts, e.Forwards)
 	if !c.noTry {
-		if screenOf(cmd.ErrOrStderr()).isTerminal() {
-			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n", plural(len(e.Forwards), "forward"), c.tryTime)
+		if terminal.Of(cmd.ErrOrStderr()).IsTerminal() {
+			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n",
+				plural(len(e.Forwards), "forward"), c.tryTime)
 		}
-		found = append(found, c.try(ctx, e)...)
+		found = append(found, c.tryServers(ctx, e)...)
 	}
-	if err := c.tell(cmd.OutOrStdout(), e.Forwards, found); err != nil {
+	if err := c.print(cmd.OutOrStdout(), e.Forwards, found); err != nil {
 		return orFailed(err)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return failed(errors.New("interrupted: not everything has been tried"))
+		return runFailure(errors.New("interrupted: not everything has been tried"))
 	case finding.Worst(found) == finding.Fault:
 		return failure{status: exitFailed}
 	}
 	return nil
 }
 
-// understand reads the words, and the file where they do not say everything.
-func (c *consultation) understand(cmd *cobra.Command, args []string) error {
+// parseArgs checks the arguments and flags, and reads the file if they do not name a forward themselves.
+func (c *doctorCommand) parseArgs(cmd *cobra.Command, args []string) error {
 	given := cmd.Flags().Changed
 	switch {
 	case len(args) > 2:
-		return fmt.Errorf("%q is one word too many: want %s", args[2], cmd.UseLine())
+		return fmt.Errorf("unexpected argument %q. Usage: %s", args[2], cmd.UseLine())
 	case given("password-file") && !given("user"):
 		return errors.New("--password-file goes with --user NAME")
 	case given("user") && c.user == "":
@@ -126,19 +131,20 @@ func (c *consultation) understand(cmd *cobra.Command, args []string) error {
 	if len(args) == 2 {
 		return c.fromWords(cmd, args[0], args[1])
 	}
-	for _, k := range c.words {
+	for _, k := range c.keys {
 		if len(k.given) > 0 {
-			return fmt.Errorf("--%s goes with LISTEN SERVER: of other forwards the file says it", flagName(k.key))
+			return fmt.Errorf("--%s goes with LISTEN SERVER: of other forwards the file says it", k.Flag())
 		}
 	}
 	return c.fromFile(cmd, args)
 }
 
-func (c *consultation) fromWords(cmd *cobra.Command, listen, server string) error {
+func (c *doctorCommand) fromWords(cmd *cobra.Command, listen, server string) error {
 	if cmd.Flags().Changed("config") {
-		return errors.New("-c FILE goes with one FORWARD of it, or with none: LISTEN SERVER is a forward without a file")
+		return errors.New("-c FILE goes with one FORWARD of it, or with none: LISTEN SERVER is a forward " +
+			"without a file")
 	}
-	wanted, err := fromWords(listen, server, c.words)
+	wanted, err := fromFlags(listen, server, c.keys)
 	if err != nil {
 		return err
 	}
@@ -146,12 +152,12 @@ func (c *consultation) fromWords(cmd *cobra.Command, listen, server string) erro
 	return nil
 }
 
-// fromFile takes the forwards of the file, or the one that is named.
-func (c *consultation) fromFile(cmd *cobra.Command, args []string) error {
+// fromFile takes the forwards of the file, or only the one that args name.
+func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 	wanted, err := load(cmd, c.file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config"):
-		return failure{exitWrong, fmt.Errorf("%w: name another with -c FILE, or give LISTEN SERVER", err)}
+		return failure{exitUsage, fmt.Errorf("%w: name another with -c FILE, or give LISTEN SERVER", err)}
 	case err != nil:
 		return err
 	}
@@ -159,17 +165,18 @@ func (c *consultation) fromFile(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 {
 		i := slices.IndexFunc(c.forwards, func(f forward.Forward) bool { return f.Name == args[0] })
 		if i < 0 {
-			return failure{exitWrong, noForward(args[0], c.file, c.forwards)}
+			return failure{exitUsage, noForward(args[0], c.file, c.forwards)}
 		}
 		c.forwards = c.forwards[i : i+1]
 	}
 	if c.user != "" && len(c.forwards) > 1 {
-		return failure{exitWrong, fmt.Errorf("--user goes with one FORWARD: %s has %s, and the password is for one server", c.file, plural(len(c.forwards), "forward"))}
+		return failure{exitUsage, fmt.Errorf("--user goes with one FORWARD: %s has %s, and the password is "+
+			"for one server", c.file, plural(len(c.forwards), "forward"))}
 	}
 	return nil
 }
 
-// noForward says which there are, as long as that can be read.
+// noForward says which forwards there are: as many as can be read at a glance.
 func noForward(name, file string, forwards []forward.Forward) error {
 	const most = 8
 	var names []string
@@ -185,8 +192,9 @@ func noForward(name, file string, forwards []forward.Forward) error {
 // triesAtOnce keeps a file with many forwards from taking hours where a network is down.
 const triesAtOnce = 8
 
-// try drives the servers, those with one name one after the other: a server may count connections of one address.
-func (c *consultation) try(ctx context.Context, e *preflight.Examination) []finding.Finding {
+// tryServers tries the servers, those with one name one after the other: a server may limit the connections
+// of one address.
+func (c *doctorCommand) tryServers(ctx context.Context, e *preflight.Examination) []finding.Finding {
 	found := make([][]finding.Finding, len(e.Forwards))
 	byHost := map[string][]int{}
 	for i, f := range e.Forwards {
@@ -199,7 +207,7 @@ func (c *consultation) try(ctx context.Context, e *preflight.Examination) []find
 			room <- struct{}{}
 			defer func() { <-room }()
 			for _, i := range indexes {
-				found[i] = c.tryOne(ctx, e, e.Forwards[i])
+				found[i] = c.tryServer(ctx, e, e.Forwards[i])
 			}
 		})
 	}
@@ -207,10 +215,11 @@ func (c *consultation) try(ctx context.Context, e *preflight.Examination) []find
 	return slices.Concat(found...)
 }
 
-// tryOne drives one server.
-func (c *consultation) tryOne(ctx context.Context, e *preflight.Examination, f forward.Resolved) []finding.Finding {
+// tryServer tries one server.
+func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination,
+	f forward.Resolved) []finding.Finding {
 	if !f.Server4.IsValid() && !f.Server6.IsValid() && len(f.Servers) == 0 {
-		return nil // and a finding of its name says so
+		return nil // a finding about its name says so
 	}
 	config, sound := e.ServerTLS(f.Forward)
 	if !sound {
@@ -225,10 +234,12 @@ func (c *consultation) tryOne(ctx context.Context, e *preflight.Examination, f f
 	return servercheck.Run(ctx, f, o)
 }
 
-// timeouts are shorter than trial's where its time would be over before a server that is silent is found to be.
-func (c *consultation) timeouts(f forward.Resolved) servercheck.Timeouts {
+// timeouts returns shorter timeouts than the default if the time for the try would be over before a silent
+// server is found to be silent.
+func (c *doctorCommand) timeouts(f forward.Resolved) servercheck.Timeouts {
 	t := servercheck.DefaultTimeouts()
 	share := c.tryTime / time.Duration(max(1, len(f.Servers))) // of an address
-	t.Dial, t.Reply, t.Data, t.Whole = min(t.Dial, share/2), min(t.Reply, share/2), min(t.Data, share/4), c.tryTime
+	t.Dial, t.Reply, t.Data = min(t.Dial, share/2), min(t.Reply, share/2), min(t.Data, share/4)
+	t.Whole = c.tryTime
 	return t
 }

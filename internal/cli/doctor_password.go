@@ -11,29 +11,32 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"ftpgate/internal/cli/terminal"
 )
 
 // maxPassword bounds what is read as a password, in bytes.
 const maxPassword = 1024
 
-// askPassword gets the password of --user, if there is one. Command lines and environments are no place for it:
-// others can read them.
-func (c *consultation) askPassword(ctx context.Context) (err error) {
+// askPassword gets the password for --user. It does not belong on a command line or into the environment:
+// others can read both.
+func (c *doctorCommand) askPassword(ctx context.Context) (err error) {
 	switch {
 	case c.user == "":
 		return nil
 	case c.passwordFile != "":
 		c.password, err = readPassword(c.passwordFile)
 	default:
-		c.password, err = promptPassword(ctx, fmt.Sprintf("Password of %s for forward %s: ", safe(c.user), safe(c.forwards[0].Name)))
+		c.password, err = promptPassword(ctx, fmt.Sprintf("Password of %s for forward %s: ",
+			terminal.Printable(c.user), terminal.Printable(c.forwards[0].Name)))
 	}
 	switch {
 	case ctx.Err() != nil || errors.Is(err, io.EOF): // Ctrl-C is read as an end
-		return failed(errors.New("interrupted"))
+		return runFailure(errors.New("interrupted"))
 	case err != nil:
-		return failure{exitWrong, err}
+		return failure{exitUsage, err}
 	case c.password == "":
-		return failure{exitWrong, errors.New("the password is empty")}
+		return failure{exitUsage, errors.New("the password is empty")}
 	}
 	return nil
 }
@@ -53,7 +56,8 @@ func readPassword(file string) (string, error) {
 	case !mode.IsRegular():
 		return "", fmt.Errorf("password file %s is not a regular file", file)
 	case mode.Perm()&0o077 != 0:
-		return "", fmt.Errorf("password file %s has mode %04o, so that others can read or change it: chmod 600 %[1]s", file, mode.Perm())
+		return "", fmt.Errorf("password file %s has mode %04o, so that others can read or change it: chmod "+
+			"600 %[1]s", file, mode.Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
 	if err != nil {
@@ -64,20 +68,23 @@ func readPassword(file string) (string, error) {
 	case len(text) > maxPassword:
 		return "", fmt.Errorf("password file %s has more than %d bytes", file, maxPassword)
 	case strings.ContainsAny(password, "\r\n\x00"):
-		return "", fmt.Errorf("password file %s has more than one line: it holds the password and nothing else", file)
+		return "",
+			fmt.Errorf("password file %s has more than one line: it holds the password and nothing else",
+				file)
 	}
 	return password, nil
 }
 
-// promptPassword asks at the terminal of the session, whatever standard input is. The error is io.EOF where the
-// user gives up, and anything where ctx is done; the terminal is then as it was.
+// promptPassword asks at the terminal of the session, whatever standard input is. The error is io.EOF if the
+// user gives up, and any if ctx is done; the terminal is then as it was.
 func promptPassword(ctx context.Context, prompt string) (password string, err error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return "", errors.New("there is no terminal to ask for the password at: put it into a file, and say --password-file FILE")
+		return "", errors.New("there is no terminal to ask for the password at: put it into a file, and " +
+			"say --password-file FILE")
 	}
 	defer tty.Close()
-	// Not by Fd, with which a deadline would no longer end a read.
+	// Not with Fd: then a deadline would no longer end a read.
 	raw, err := tty.SyscallConn()
 	if err != nil {
 		return "", fmt.Errorf("ask for the password: %w", err)
@@ -93,7 +100,7 @@ func promptPassword(ctx context.Context, prompt string) (password string, err er
 	}
 	defer func() {
 		err = errors.Join(err, control(func(fd int) error { return term.Restore(fd, before) }))
-		if err != nil { // the prompt's line has not ended
+		if err != nil { // the prompt's line is still open
 			fmt.Fprintln(tty)
 		}
 	}()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
 )
@@ -16,42 +17,45 @@ func newExplain() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "explain SESSION",
-		Short: "Tell the story of a session, and why it failed",
-		Long: `Tell the story of a session of the ftpgate that runs: in the first lines how it
-went, and what to do, then the time line: what client and server said, what the
-gateway made of it, data connections and their pinholes, each with the time since
-the session's beginning. Passwords are not in it. SESSION is what "ftpgate
-sessions" and the log call it, or the number at its end. The last 1,000 sessions
-that have ended are kept.`,
-		Args: want("SESSION"),
+		Short: "Show a session's time line and why it failed",
+		Long: `Show a session of the running ftpgate. The first lines say how it went and what to
+do. The time line follows: what client and server sent, what the gateway did with
+it, data connections and their pinholes, each with the time since the session
+began. It has no passwords. SESSION is the name in "ftpgate sessions" and in the
+log, or the number at its end. ftpgate keeps the last 1,000 sessions that have
+ended.`,
+		Args: exactArgs("SESSION"),
 	}
-	a := askFlags(cmd)
+	a := addAdminFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
 			out := cmd.OutOrStdout()
 			if asJSON {
-				return printJSON(out, func(w io.Writer) error { return c.ExplainJSON(ctx, args[0], w) })
+				return terminal.PrintJSON(out, func(w io.Writer) error {
+					return c.ExplainJSON(ctx, args[0],
+						w)
+				})
 			}
 			e, err := c.Explain(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			return printLines(out, explained(screenOf(out), e, time.Now()))
+			return printLines(out, explainLines(terminal.Of(out), e, time.Now()))
 		})
 	}
 	return cmd
 }
 
-// factWidth is that of the names before facts.
+// factWidth is the width of the names before facts, in cells.
 const factWidth = 9
 
-// explained is a session's story.
-func explained(s screen, e sessions.Explained, now time.Time) []string {
+// explainLines returns a session with its verdict and time line.
+func explainLines(s terminal.Terminal, e sessions.Explained, now time.Time) []string {
 	var lines []string
 	fact := func(name, text string) {
 		if text != "" {
-			lines = append(lines, s.fact(name, factWidth, text)...)
+			lines = append(lines, s.Labelled(name, factWidth, text)...)
 		}
 	}
 	fact("verdict", e.Verdict.Text)
@@ -63,35 +67,37 @@ func explained(s screen, e sessions.Explained, now time.Time) []string {
 		fact("server", e.Server.String())
 	}
 	fact("user", e.User)
-	fact("since", lasted(e.Session, now))
-	fact("TLS", legs(e.TLS))
-	fact("transfers", fmt.Sprintf("%d, %d failed; %s up, %s down", e.Totals.Transfers, e.Totals.Failed, bytesOf(e.Totals.Up), bytesOf(e.Totals.Down)))
+	fact("since", duration(e.Session, now))
+	fact("TLS", tlsOfLegs(e.TLS))
+	fact("transfers", fmt.Sprintf("%d, %d failed; %s up, %s down", e.Totals.Transfers, e.Totals.Failed,
+		terminal.Bytes(e.Totals.Up), terminal.Bytes(e.Totals.Down)))
 	if e.Transfer != nil {
-		fact("now", transferring(*e.Transfer))
+		fact("now", transferText(*e.Transfer))
 	}
 	lines = append(lines, "")
 	for _, event := range e.Events {
-		kind := s.text(event.Kind.String())
+		kind := s.Text(event.Kind.String())
 		if event.Data > 0 {
 			kind += fmt.Sprintf(" %d", event.Data)
 		}
-		begin := fmt.Sprintf("%10s  %-11s  ", since(event.At.Sub(e.Since)), kind)
-		lines = append(lines, s.hang(begin, event.Text)...)
+		begin := fmt.Sprintf("%10s  %-11s  ", timestamp(event.At.Sub(e.Since)), kind)
+		lines = append(lines, s.Wrap(begin, event.Text)...)
 	}
 	return lines
 }
 
-// lasted is when a session began, and how long it has lasted.
-func lasted(one sessions.Session, now time.Time) string {
+// duration says when a session began, and how long it has lasted.
+func duration(one sessions.Session, now time.Time) string {
 	began := one.Since.Local().Format(time.DateTime)
 	if one.Ended.IsZero() {
-		return fmt.Sprintf("%s, %s ago; %s for %s", began, age(now.Sub(one.Since)), one.State, age(now.Sub(one.Active)))
+		return fmt.Sprintf("%s, %s ago; %s for %s", began, terminal.Age(now.Sub(one.Since)), one.State,
+			terminal.Age(now.Sub(one.Active)))
 	}
 	return fmt.Sprintf("%s, ended after %s", began, one.Ended.Sub(one.Since).Round(time.Millisecond))
 }
 
-// since is a time since the beginning: in seconds, and from one minute on like 1:02:03.456.
-func since(d time.Duration) string {
+// timestamp writes the time since a session began: in seconds, and from one minute on like 1:02:03.456.
+func timestamp(d time.Duration) string {
 	d = max(0, d)
 	seconds := (d % time.Minute).Seconds()
 	switch {

@@ -21,17 +21,17 @@ func newForward() *cobra.Command {
 interrupted. LISTEN is ADDR:PORT, :PORT or PORT (every address of the gateway);
 SERVER is HOST[:PORT], a name or an address.
 
-ftpgate passes the FTP dialogue on itself, unless --tracking says otherwise. The
-kernel carries data connections where ftpgate may tell it to; for an ordinary
-user, and between IPv4 and IPv6, ftpgate carries them too.
+ftpgate itself follows the FTP dialogue, unless --tracking says otherwise. The
+kernel carries data connections where ftpgate has the right to change the
+network. For an ordinary user, and between IPv4 and IPv6, ftpgate carries them.
 
-FTPS is refused, unless it is said which way it takes: --server-ports has it pass
-through unread, --tls-client has TLS with clients end at the gateway, --tls-server
-has TLS with the server begin there, and both together encrypt anew.
+FTPS is refused unless you choose how to handle it: --server-ports passes it
+through unread, --tls-client ends the TLS of clients at the gateway, --tls-server
+speaks TLS with the server, and the last two together encrypt anew.
 
-The forward is there once the log says "ready". What it has changed of the
-kernel stands in an nftables table of its own, so that several can run side by
-side, and is taken away at the end.`,
+Clients can connect when the log says "ready". Each forward has an nftables table
+of its own, so several can run side by side; ftpgate removes the table when it
+stops.`,
 		Example: `  ftpgate forward :2121 ftp.example.com
   ftpgate forward --interface lan0 --passive-ports 50000-50100 :2121 ftp.example.com
   ftpgate forward --advertise 198.51.100.7,10.0.0.0/8=10.0.0.1 2121 203.0.113.21
@@ -40,9 +40,9 @@ side, and is taken away at the end.`,
   ftpgate forward --tls-client required --tls-cert /etc/ftpgate/both.pem 2121 203.0.113.21
   ftpgate forward --tls-server required 2121 ftp.example.com
   ftpgate forward --tracking none --server-ports 50000-50100 2121 203.0.113.21`,
-		Args: want("LISTEN", "SERVER"),
+		Args: exactArgs("LISTEN", "SERVER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := fromWords(args[0], args[1], flags)
+			c, err := fromFlags(args[0], args[1], flags)
 			if err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ side, and is taken away at the end.`,
 				Table:     forwardTable(c.Forwards[0].Listen),
 				Settings:  settings(c),
 				Log:       logger(cmd.ErrOrStderr()),
-				Endpoints: show(c, "", c.Admin.SocketGiven),
+				Endpoints: endpointsOf(c, "", c.Admin.SocketGiven),
 			}
 			return orFailed(d.Run(ctx))
 		},

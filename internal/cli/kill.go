@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/ops/admin"
 )
 
@@ -13,17 +14,18 @@ func newKill() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kill SESSION",
 		Short: "End a session",
-		Long: `End a session of the ftpgate that runs, with the transfer in it: client and server
-lose their connections. SESSION is as "ftpgate sessions" lists it.`,
-		Args: want("SESSION"),
+		Long: `End a session of the running ftpgate, and the transfer in it: client and server
+lose their connections. SESSION is the name in "ftpgate sessions".`,
+		Args: exactArgs("SESSION"),
 	}
-	a := askFlags(cmd)
+	a := addAdminFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
 			if err := c.Kill(ctx, args[0]); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s has been ended\n", safe(args[0]))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s has been ended\n",
+				terminal.Printable(args[0]))
 			return orFailed(err)
 		})
 	}

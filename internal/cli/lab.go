@@ -20,8 +20,8 @@ func newLab() *cobra.Command {
   %-13s ------ lan0 %-13s   wan0 %-15s ------ %s
   %-13s             %-13s        %-15s        %s
 
-Neither client nor server has a route to the other: the gateway has to
-translate. It needs root, or a kernel that lets ordinary users have namespaces.`,
+Neither client nor server has a route to the other: the gateway must translate.
+It needs root, or a kernel that gives namespaces to ordinary users.`,
 			lab.ClientAddr4, lab.GatewayLAN4, lab.GatewayWAN4, lab.ServerAddr4,
 			lab.ClientAddr6, lab.GatewayLAN6, lab.GatewayWAN6, lab.ServerAddr6),
 		Example: `  ftpgate lab up
@@ -29,40 +29,41 @@ translate. It needs root, or a kernel that lets ordinary users have namespaces.`
   ftpgate lab exec gateway ftpgate forward 192.168.5.2:2121 203.0.113.21
   ftpgate lab exec client lftp 192.168.5.2:2121
   ftpgate lab down`,
-		Args: onlyCommands,
+		Args: onlySubcommands,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
 		&cobra.Command{
-			Use: "up", Short: "Set the laboratory up", Args: noWords,
+			Use: "up", Short: "Set the laboratory up", Args: noArgs,
 			RunE: func(*cobra.Command, []string) error { return orFailed(lab.Up()) },
 		},
 		&cobra.Command{
-			Use: "down", Short: "Take the laboratory away, with what runs in it", Args: noWords,
+			Use: "down", Short: "Remove the laboratory, with what runs in it", Args: noArgs,
 			RunE: func(*cobra.Command, []string) error { return orFailed(lab.Down()) },
 		},
 		&cobra.Command{
 			Use: "exec HOST CMD...", Short: "Run a command on client, gateway or server",
-			DisableFlagParsing: true, DisableFlagsInUseLine: true, // flags are the command's
+			DisableFlagParsing: true, DisableFlagsInUseLine: true, // flags belong to CMD
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if len(args) > 0 && (args[0] == "-h" || args[0] == "--help") {
 					return cmd.Help()
 				}
-				if err := want("HOST", "CMD...")(cmd, args); err != nil {
+				if err := exactArgs("HOST", "CMD...")(cmd, args); err != nil {
 					return err
 				}
-				if hosts := []string{lab.ClientName, lab.GatewayName, lab.ServerName}; !slices.Contains(hosts, args[0]) {
+				hosts := []string{lab.ClientName, lab.GatewayName, lab.ServerName}
+				if !slices.Contains(hosts, args[0]) {
 					return fmt.Errorf("no host %q: there are %s", args[0], strings.Join(hosts, ", "))
 				}
 				status, err := lab.Exec(args[0], args[1:])
 				if err != nil {
-					return failed(err)
+					return runFailure(err)
 				}
 				return withStatus(status)
 			},
 		},
 		&cobra.Command{
-			Use: "hold", Hidden: true, Args: noWords,
+			Use: "hold", Hidden: true, Args: noArgs,
 			RunE: func(*cobra.Command, []string) error { return withStatus(lab.HolderMain()) },
 		},
 	)
@@ -73,10 +74,10 @@ func orFailed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return failed(err)
+	return runFailure(err)
 }
 
-// withStatus ends the program with a status that somebody else has explained.
+// withStatus ends the program with a status; the reason is already printed.
 func withStatus(status int) error {
 	if status == 0 {
 		return nil

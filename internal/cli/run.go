@@ -28,16 +28,16 @@ func fileFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().StringP("config", "c", defaultFile, "the configuration `FILE`")
 }
 
-// load reads a file; an unsound one ends the command with the status for wrong words.
+// load reads a file; an unsound file ends the command with the status for a wrong command line.
 func load(cmd *cobra.Command, file string) (*config.Config, error) {
 	c, err := config.Load(file)
 	var faults config.Faults
 	if errors.As(err, &faults) { // bare, so that editors can jump to the places
 		fmt.Fprintln(cmd.ErrOrStderr(), faults)
-		return nil, failure{status: exitWrong}
+		return nil, failure{status: exitUsage}
 	}
 	if err != nil {
-		return nil, failure{exitWrong, err}
+		return nil, failure{exitUsage, err}
 	}
 	return c, nil
 }
@@ -46,11 +46,11 @@ func newRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [-c FILE]",
 		Short: "Run the gateway that a file describes",
-		Long: `Run the gateway that FILE describes, until interrupted. SIGHUP has it read the
-file again: an unsound one changes nothing, and forwards that did not change
-keep every session; [admin] and [log] hold until the next start. SIGUSR1 has it
-open its logs of transfers anew, after logrotate has moved them.`,
-		Args: noWords, DisableFlagsInUseLine: true,
+		Long: `Run the gateway that FILE describes, until interrupted. On SIGHUP it reads the file
+again: an unsound file changes nothing, and forwards that did not change keep
+every session; changes of [admin] and [log] wait for the next start. On SIGUSR1
+it opens its logs of transfers again, after logrotate has moved them.`,
+		Args: noArgs, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -70,7 +70,7 @@ open its logs of transfers anew, after logrotate has moved them.`,
 			Log:       logger(cmd.ErrOrStderr()),
 			Reload:    reload,
 			Reopen:    reopen,
-			Endpoints: show(c, *file, true),
+			Endpoints: endpointsOf(c, *file, true),
 			Confine:   true,
 			Load: func() (daemon.Settings, error) {
 				c, err := config.Load(*file)
@@ -89,24 +89,29 @@ func settings(c *config.Config) daemon.Settings {
 	return daemon.Settings{Forwards: c.Forwards, Resolve: c.Resolve, Drain: c.Drain}
 }
 
-// show is where a daemon shows what it does. A socket that nobody has asked for need not be had.
-func show(c *config.Config, file string, socket bool) daemon.Endpoints {
+// endpointsOf returns where a daemon answers and logs. A socket that nobody has asked for is not needed.
+func endpointsOf(c *config.Config, file string, socket bool) daemon.Endpoints {
 	a := c.Admin
-	s := daemon.Endpoints{Version: version.String(), File: file, Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
+	s := daemon.Endpoints{Version: version.String(), File: file,
+		Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
 	if !socket {
 		a.Socket = ""
-	} else if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !a.SocketGiven { // of a unit that may write nowhere else
+	} else if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !a.SocketGiven {
+		// Of a unit that may write nowhere else.
 		a.Socket = filepath.Join(dir, filepath.Base(config.DefaultSocket))
 	}
 	if a.Socket == "" && a.Listen.Port == 0 {
 		return s
 	}
-	s.Admin = &admin.Options{Socket: a.Socket, Group: a.Group, NeedGroup: a.GroupGiven, Listen: a.Listen, TokenFile: a.TokenFile}
+	s.Admin = &admin.Options{
+		Socket: a.Socket, Group: a.Group, NeedGroup: a.GroupGiven,
+		Listen: a.Listen, TokenFile: a.TokenFile,
+	}
 	s.MustAdmin = a.SocketGiven || a.Listen.Port != 0
 	return s
 }
 
-// onSignal tells of a signal; several that come while one is dealt with count as one.
+// onSignal returns a channel that receives a signal; several that arrive while one is handled count as one.
 func onSignal(ctx context.Context, which os.Signal) (<-chan struct{}, func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, which)
@@ -137,11 +142,11 @@ func onSignal(ctx context.Context, which os.Signal) (<-chan struct{}, func()) {
 func newCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [-c FILE]",
-		Short: "Tell every fault of a file",
-		Long: `Tell every fault of FILE at once, with line and column; of a sound one, which way
-FTPS takes through each forward, and why. It needs no privilege and looks neither
-at this host nor at the network.`,
-		Args: noWords, DisableFlagsInUseLine: true,
+		Short: "Report every fault of a file",
+		Long: `Report every fault of FILE at once, with line and column. For a sound file, print
+which way FTPS takes through each forward, and why. It needs no privilege and
+looks neither at this host nor at the network.`,
+		Args: noArgs, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -165,8 +170,8 @@ func newRules() *cobra.Command {
 		Use:   "rules [-c FILE]",
 		Short: "Print the nftables ruleset that a file asks for",
 		Long: `Print the nftables ruleset that FILE asks for, as nft -f loads it, and change
-nothing. Names of servers are resolved now.`,
-		Args: noWords, DisableFlagsInUseLine: true,
+nothing. It resolves the names of servers now.`,
+		Args: noArgs, DisableFlagsInUseLine: true,
 	}
 	file := fileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -183,7 +188,7 @@ nothing. Names of servers are resolved now.`,
 			fmt.Fprintln(cmd.ErrOrStderr(), "ftpgate:", f)
 		}
 		if len(findings) > 0 {
-			return failed(fmt.Errorf("%s left out", plural(len(findings), "forward")))
+			return runFailure(fmt.Errorf("%s left out", plural(len(findings), "forward")))
 		}
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain has the test binary be ftpgate, too: scripts find it in their PATH.
+// TestMain makes the test binary also ftpgate: scripts find it in their PATH.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"ftpgate":      func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 // unprivileged is ftpgate without root's privileges. They come back before the process ends, so
-// that it can still write what "go test -cover" has counted.
+// that it can still write the counts of "go test -cover".
 func unprivileged() int {
 	become := func(uid int) {
 		if err := syscall.Setresuid(-1, uid, -1); err != nil {
@@ -35,7 +35,7 @@ func unprivileged() int {
 	return Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
-// TestScripts runs the scripts of testdata/script: what is typed, what is answered, exit statuses.
+// TestScripts runs the scripts of testdata/script: commands, their output and exit statuses.
 // With "status N" a script asserts the exit status of the command behind it.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 }
 
 // status runs a command and asserts its exit status: status 2 ftpgate check -c file.toml
-// Its output is there for stdout, stderr and cmp.
+// Afterwards stdout, stderr and cmp can check its output.
 func status(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: status N CMD...")

@@ -12,17 +12,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
 )
 
-// watchTime is how often sessions --watch looks.
+// watchTime is how often sessions --watch asks.
 const watchTime = time.Second
 
-// listing is what the flags of sessions ask for.
-type listing struct {
-	*asking
+// sessionsCommand is the command sessions with its flags.
+type sessionsCommand struct {
+	*adminFlags
 	filter      admin.Filter
 	json, watch bool
 }
@@ -30,22 +31,22 @@ type listing struct {
 func newSessions() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sessions",
-		Short: "List the sessions that run",
-		Long: `List the sessions of the ftpgate that runs, the newest last, with what each of
-them does. With --ended those that have ended are listed, too: the last 1,000 are
-kept. "ftpgate explain" has the time line of each. A terminal gets the columns
-that it has room for; what is piped gets all of them, and nothing is cut.`,
-		Args: noWords,
+		Short: "List the running sessions",
+		Long: `List the sessions of the running ftpgate, the newest last, with what each of them
+does. --ended also lists sessions that have ended: ftpgate keeps the last 1,000.
+"ftpgate explain" has the time line of each. A terminal gets the columns that
+fit; a pipe gets all of them, and nothing is cut.`,
+		Args: noArgs,
 	}
-	l := &listing{asking: askFlags(cmd)}
+	l := &sessionsCommand{adminFlags: addAdminFlags(cmd)}
 	cmd.Flags().StringVar(&l.filter.Forward, "forward", "", "only those of the forward `NAME`")
-	cmd.Flags().BoolVar(&l.filter.Ended, "ended", false, "those that have ended, too")
+	cmd.Flags().BoolVar(&l.filter.Ended, "ended", false, "also those that have ended")
 	cmd.Flags().BoolVar(&l.watch, "watch", false, "again every second, until interrupted")
 	cmd.Flags().BoolVar(&l.json, "json", false, "as JSON: docs/api.md")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return l.run(cmd, func(ctx context.Context, c *admin.Client) error {
 			if l.watch {
-				return l.follow(ctx, c, cmd.OutOrStdout())
+				return l.watchSessions(ctx, c, cmd.OutOrStdout())
 			}
 			return l.print(ctx, c, cmd.OutOrStdout())
 		})
@@ -54,11 +55,11 @@ that it has room for; what is piped gets all of them, and nothing is cut.`,
 }
 
 // print lists once.
-func (l *listing) print(ctx context.Context, c *admin.Client, w io.Writer) error {
+func (l *sessionsCommand) print(ctx context.Context, c *admin.Client, w io.Writer) error {
 	if l.json {
-		return printJSON(w, func(out io.Writer) error { return c.SessionsJSON(ctx, l.filter, out) })
+		return terminal.PrintJSON(w, func(out io.Writer) error { return c.SessionsJSON(ctx, l.filter, out) })
 	}
-	s := screenOf(w)
+	s := terminal.Of(w)
 	lines, n, err := l.lines(ctx, c, s)
 	if err != nil {
 		return err
@@ -67,15 +68,15 @@ func (l *listing) print(ctx context.Context, c *admin.Client, w io.Writer) error
 		if err := l.checkForward(ctx, c); err != nil {
 			return err
 		}
-		if s.isTerminal() {
+		if s.IsTerminal() {
 			lines = []string{"no sessions"}
 		}
 	}
 	return printLines(w, lines)
 }
 
-// checkForward says where nothing is listed because a name is wrong.
-func (l *listing) checkForward(ctx context.Context, c *admin.Client) error {
+// checkForward returns an error if nothing is listed because the forward's name is wrong.
+func (l *sessionsCommand) checkForward(ctx context.Context, c *admin.Client) error {
 	if l.filter.Forward == "" {
 		return nil
 	}
@@ -93,13 +94,13 @@ func (l *listing) checkForward(ctx context.Context, c *admin.Client) error {
 	return fmt.Errorf("no forward %q: there are %s", l.filter.Forward, strings.Join(names, ", "))
 }
 
-// follow lists every second. A terminal is drawn anew each time, which needs no more than two of the
-// control sequences of ECMA-48; all else gets one block after the other.
-func (l *listing) follow(ctx context.Context, c *admin.Client, w io.Writer) error {
+// watchSessions lists every second. It draws a terminal anew each time, which needs only three control
+// sequences of ECMA-48; a pipe gets one block after the other.
+func (l *sessionsCommand) watchSessions(ctx context.Context, c *admin.Client, w io.Writer) error {
 	tick := time.NewTicker(watchTime)
 	defer tick.Stop()
 	for first := true; ; first = false {
-		err := l.show(ctx, c, w, first)
+		err := l.watchOnce(ctx, c, w, first)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -114,35 +115,37 @@ func (l *listing) follow(ctx context.Context, c *admin.Client, w io.Writer) erro
 	}
 }
 
-// show is one look of follow.
-func (l *listing) show(ctx context.Context, c *admin.Client, w io.Writer, first bool) error {
+// watchOnce lists once for watchSessions.
+func (l *sessionsCommand) watchOnce(ctx context.Context, c *admin.Client, w io.Writer, first bool) error {
 	if l.json {
 		return l.print(ctx, c, w)
 	}
-	s := screenOf(w) // its size may have changed
+	s := terminal.Of(w) // its size may have changed
 	lines, n, err := l.lines(ctx, c, s)
 	if err != nil {
 		return err
 	}
-	title := time.Now().Format(time.TimeOnly) + gap + plural(n, "session")
-	if !s.isTerminal() || os.Getenv("TERM") == "dumb" {
+	title := time.Now().Format(time.TimeOnly) + terminal.Gap + plural(n, "session")
+	if !s.IsTerminal() || os.Getenv("TERM") == "dumb" {
 		if !first {
 			title = "\n" + title
 		}
 		return printLines(w, append([]string{title}, lines...))
 	}
-	if most := s.height - 3; n > most && most > 0 {
+	if most := s.Height - 3; n > most && most > 0 {
 		title += fmt.Sprintf(", the newest %d", most)
 		lines = slices.Delete(lines, 1, 1+n-most)
 	}
 	const home, restOfLine, restOfScreen = "\x1b[H", "\x1b[K", "\x1b[J"
-	frame := strings.Join(append([]string{cut(title, s.width)}, lines...), restOfLine+"\n")
+	frame := strings.Join(append([]string{terminal.Cut(title, s.Width)}, lines...), restOfLine+"\n")
 	_, err = io.WriteString(w, home+frame+restOfLine+"\n"+restOfScreen)
 	return err
 }
 
-// lines are the table of n sessions, with its head.
-func (l *listing) lines(ctx context.Context, c *admin.Client, s screen) (lines []string, n int, err error) {
+// lines returns the table of n sessions, with its header.
+func (l *sessionsCommand) lines(
+	ctx context.Context, c *admin.Client, s terminal.Terminal,
+) (lines []string, n int, err error) {
 	now := time.Now()
 	var rows [][]string
 	for one, err := range c.Sessions(ctx, l.filter) {
@@ -151,17 +154,20 @@ func (l *listing) lines(ctx context.Context, c *admin.Client, s screen) (lines [
 		}
 		rows = append(rows, sessionRow(s, one, now))
 	}
-	return s.table(sessionColumns, rows), len(rows), nil
+	return s.Table(sessionColumns, rows), len(rows), nil
 }
 
-var sessionColumns = []column{
-	{head: "SESSION"}, {head: "FORWARD", rank: 3, most: 16}, {head: "CLIENT"}, {head: "USER", rank: 2, most: 12},
-	{head: "AGE", rank: 1, right: true}, {head: "STATE", rank: 12}, {head: "MODE", rank: 6}, {head: "TLS", rank: 8, most: 18},
-	{head: "DATA", rank: 7}, {head: "SERVER", rank: 11}, {head: "UP", rank: 5, right: true}, {head: "DOWN", rank: 4, right: true},
-	{head: "DONE", rank: 9, right: true}, {head: "FAILED", rank: 10, right: true}, {head: "DOING"},
+var sessionColumns = []terminal.Column{
+	{Head: "SESSION"}, {Head: "FORWARD", Rank: 3, Most: 16}, {Head: "CLIENT"},
+	{Head: "USER", Rank: 2, Most: 12},
+	{Head: "AGE", Rank: 1, Right: true}, {Head: "STATE", Rank: 12}, {Head: "MODE", Rank: 6},
+	{Head: "TLS", Rank: 8, Most: 18},
+	{Head: "DATA", Rank: 7}, {Head: "SERVER", Rank: 11}, {Head: "UP", Rank: 5, Right: true},
+	{Head: "DOWN", Rank: 4, Right: true},
+	{Head: "DONE", Rank: 9, Right: true}, {Head: "FAILED", Rank: 10, Right: true}, {Head: "DOING"},
 }
 
-func sessionRow(s screen, one sessions.Session, now time.Time) []string {
+func sessionRow(s terminal.Terminal, one sessions.Session, now time.Time) []string {
 	end := now
 	if !one.Ended.IsZero() {
 		end = one.Ended
@@ -171,15 +177,17 @@ func sessionRow(s screen, one sessions.Session, now time.Time) []string {
 		server = one.Server.String()
 	}
 	return []string{
-		s.text(one.ID), s.text(one.Forward), one.Client.Addr().String(), s.text(one.User), age(end.Sub(one.Since)),
-		s.text(string(one.State)), s.text(one.Mode), s.text(legs(one.TLS)), s.text(one.Path), server,
-		bytesOf(one.Totals.Up), bytesOf(one.Totals.Down), strconv.Itoa(one.Totals.Transfers), strconv.Itoa(one.Totals.Failed),
-		s.text(doing(one, now)),
+		s.Text(one.ID), s.Text(one.Forward), one.Client.Addr().String(), s.Text(one.User),
+		terminal.Age(end.Sub(one.Since)),
+		s.Text(string(one.State)), s.Text(one.Mode), s.Text(tlsOfLegs(one.TLS)), s.Text(one.Path), server,
+		terminal.Bytes(one.Totals.Up), terminal.Bytes(one.Totals.Down), strconv.Itoa(one.Totals.Transfers),
+		strconv.Itoa(one.Totals.Failed),
+		s.Text(activity(one, now)),
 	}
 }
 
-// legs is the encryption of both legs.
-func legs(t sessions.TLS) string {
+// tlsOfLegs names the encryption of both legs.
+func tlsOfLegs(t sessions.TLS) string {
 	switch {
 	case t.Client == t.Server:
 		return t.Client
@@ -191,16 +199,16 @@ func legs(t sessions.TLS) string {
 	return "client " + t.Client + ", server " + t.Server
 }
 
-// doing is what a session does, and what went wrong.
-func doing(one sessions.Session, now time.Time) string {
+// activity says what a session does, and what went wrong.
+func activity(one sessions.Session, now time.Time) string {
 	var text string
 	switch {
 	case one.Transfer != nil:
-		text = transferring(*one.Transfer)
+		text = transferText(*one.Transfer)
 	case !one.Ended.IsZero():
-		text = "ended " + age(now.Sub(one.Ended)) + " ago"
+		text = "ended " + terminal.Age(now.Sub(one.Ended)) + " ago"
 	default:
-		text = string(one.State) + " " + age(now.Sub(one.Active))
+		text = string(one.State) + " " + terminal.Age(now.Sub(one.Active))
 	}
 	if one.Verdict.Code == verdict.CodeFine || one.Verdict.Text == "" {
 		return text
@@ -208,13 +216,13 @@ func doing(one sessions.Session, now time.Time) string {
 	return text + ": " + one.Verdict.Text
 }
 
-// transferring is the transfer that runs.
-func transferring(t sessions.Transfer) string {
+// transferText describes the running transfer.
+func transferText(t sessions.Transfer) string {
 	way := map[sessions.Direction]string{sessions.Download: "down", sessions.Upload: "up"}[t.Direction]
 	if way == "" {
 		way = "data"
 	}
-	text := fmt.Sprintf("%s %s, %s/s", way, bytesOf(t.Bytes), bytesOf(t.Rate))
+	text := fmt.Sprintf("%s %s, %s/s", way, terminal.Bytes(t.Bytes), terminal.Bytes(t.Rate))
 	if t.File != "" {
 		text += " " + t.File
 	}

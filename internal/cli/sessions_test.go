@@ -15,15 +15,17 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// aFewSessions are of every sort, and of peers that mean ill.
+// aFewSessions returns a source with sessions of every sort, also with hostile peers.
 func aFewSessions(now time.Time) *answers {
 	busy, idle, waits, evil := oneSession(now), oneSession(now), oneSession(now), oneSession(now)
 	idle.ID, idle.State, idle.Transfer, idle.TLS = "3p5kx-18", sessions.StateIdle, nil, sessions.TLS{}
 	waits.ID, waits.State, waits.Transfer, waits.User = "3p5kx-19", sessions.StateCommand, nil, ""
 	waits.Client = netip.MustParseAddrPort("[2001:db8:5::17]:40112")
-	waits.Verdict = verdict.Verdict{Code: verdict.CodeWaiting, Text: "so far the client never connected to 192.168.5.2:51234 within 4 s"}
+	waits.Verdict = verdict.Verdict{Code: verdict.CodeWaiting, Text: "so far the client never connected to " +
+		"192.168.5.2:51234 within 4 s"}
 	evil.ID, evil.User = "3p5kx-20", "\x1b]0;owned\a"
-	evil.Transfer = &sessions.Transfer{Direction: sessions.Upload, File: "/\u202egpj.exe\u009b2J\xff\n中", Bytes: 1}
+	evil.Transfer = &sessions.Transfer{Direction: sessions.Upload, File: "/\u202egpj.exe\u009b2J\xff\n中",
+		Bytes: 1}
 	ended := oneSession(now)
 	ended.ID, ended.State, ended.Transfer = "3p5kx-9", sessions.StateEnded, nil
 	ended.Since, ended.Ended = now.Add(-3*time.Hour), now.Add(-time.Hour-time.Minute)
@@ -46,7 +48,8 @@ func TestSessionsOnTerminal(t *testing.T) {
 	if got := onTerminal(t, 80, newSessions(), "--socket", socket, "--ended"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := onTerminal(t, 70, newSessions(), "--socket", socket); !strings.HasPrefix(got, "SESSION   CLIENT          USER          AGE  DOING\n") {
+	if got := onTerminal(t, 70, newSessions(), "--socket", socket); !strings.HasPrefix(got,
+		"SESSION   CLIENT          USER          AGE  DOING\n") {
 		t.Errorf("got\n%s\nwant less of it on a narrow terminal", got)
 	}
 	wide := onTerminal(t, 250, newSessions(), "--socket", socket)
@@ -56,19 +59,21 @@ func TestSessionsOnTerminal(t *testing.T) {
 		}
 	}
 	onTerminal(t, 30, newSessions(), "--socket", socket, "--ended") // too narrow, and nothing breaks
-	if got := onTerminal(t, 80, newSessions(), "--socket", socket, "--forward", "camera"); got != "no sessions\n" {
+	if got := onTerminal(t, 80, newSessions(), "--socket", socket, "--forward",
+		"camera"); got != "no sessions\n" {
 		t.Errorf("got %q; want that there are none", got)
 	}
 }
 
-// squeezed is a text with one space where there are several.
+// squeezed returns a text with one space in place of several.
 func squeezed(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// TestSessionsPiped: everything is there, nothing is cut, and nothing could steer a terminal.
+// TestSessionsPiped: a pipe gets everything, nothing cut, and nothing that could control a terminal.
 func TestSessionsPiped(t *testing.T) {
 	socket := answering(t, aFewSessions(time.Now()))
 	var out strings.Builder
-	if stderr, status := try(t.Context(), newSessions(), &out, "--socket", socket, "--ended"); status != 0 || stderr != "" {
+	if stderr, status := try(t.Context(), newSessions(), &out, "--socket", socket, "--ended"); status != 0 ||
+		stderr != "" {
 		t.Fatalf("got exit status %d, %s", status, stderr)
 	}
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
@@ -77,34 +82,41 @@ func TestSessionsPiped(t *testing.T) {
 	}
 	for i, want := range []string{
 		"SESSION FORWARD CLIENT USER AGE STATE MODE TLS DATA SERVER UP DOWN DONE FAILED DOING",
-		"3p5kx-9 archive 192.168.5.17 anna 1h ended PASV client TLS 1.3 relay 203.0.113.21:21 0 B 20 kB 2 0 ended 1h ago: the server did not take the login",
-		"3p5kx-17 archive 192.168.5.17 anna 3m transfer PASV client TLS 1.3 relay 203.0.113.21:21 0 B 20 kB 2 0 down 10 MB, 5.2 MB/s /pub/a.iso",
+		"3p5kx-9 archive 192.168.5.17 anna 1h ended PASV client TLS 1.3 relay 203.0.113.21:21 0 B 20 kB 2 " +
+			"0 ended 1h ago: the server did not take the login",
+		"3p5kx-17 archive 192.168.5.17 anna 3m transfer PASV client TLS 1.3 relay 203.0.113.21:21 0 B 20 " +
+			"kB 2 0 down 10 MB, 5.2 MB/s /pub/a.iso",
 		"3p5kx-18 archive 192.168.5.17 anna 3m idle PASV - relay 203.0.113.21:21 0 B 20 kB 2 0 idle 12s",
-		"3p5kx-19 archive 2001:db8:5::17 - 3m command PASV client TLS 1.3 relay 203.0.113.21:21 0 B 20 kB 2 0 command 12s: so far the client never connected to 192.168.5.2:51234 within 4 s",
-		`3p5kx-20 archive 192.168.5.17 \x1b]0;owned\x07 3m transfer PASV client TLS 1.3 relay 203.0.113.21:21 0 B 20 kB 2 0 up 1 B, 0 B/s /\u202egpj.exe\u009b2J` + "\ufffd" + `\x0a中`,
+		"3p5kx-19 archive 2001:db8:5::17 - 3m command PASV client TLS 1.3 relay 203.0.113.21:21 0 B 20 kB " +
+			"2 0 command 12s: so far the client never connected to 192.168.5.2:51234 within 4 s",
+		`3p5kx-20 archive 192.168.5.17 \x1b]0;owned\x07 3m transfer PASV client TLS 1.3 relay ` +
+			`203.0.113.21:21 0 B 20 kB 2 0 up 1 B, 0 B/s /\u202egpj.exe\u009b2J` + "\ufffd" + `\x0a中`,
 	} {
 		if got := squeezed(lines[i]); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
 	}
-	wantOut(t, newSessions(), strings.Join([]string{"SESSION", "FORWARD", "CLIENT", "USER", "AGE", "STATE", "MODE", "TLS", "DATA", "SERVER", "UP", "DOWN", "DONE", "FAILED", "DOING\n"}, "  "),
+	wantOut(t, newSessions(), strings.Join([]string{"SESSION", "FORWARD", "CLIENT", "USER", "AGE", "STATE",
+		"MODE", "TLS", "DATA", "SERVER", "UP", "DOWN", "DONE", "FAILED", "DOING\n"}, "  "),
 		"--socket", socket, "--forward", "camera")
 	stderr, status := try(t.Context(), newSessions(), io.Discard, "--socket", socket, "--forward", "kamera")
-	if want := "ftpgate: no forward \"kamera\": there are archive, camera\n"; status != exitFailed || stderr != want {
+	if want := "ftpgate: no forward \"kamera\": there are archive, camera\n"; status != exitFailed ||
+		stderr != want {
 		t.Errorf("got exit status %d, %q; want 1, %q", status, stderr, want)
 	}
 }
 
-// TestSessionsJSON: it means what the server has sent, and could not steer a terminal.
+// TestSessionsJSON: the output means what the server sent, and cannot control a terminal.
 func TestSessionsJSON(t *testing.T) {
 	a := aFewSessions(time.Now())
 	socket := answering(t, a)
 	var out strings.Builder
-	if stderr, status := try(t.Context(), newSessions(), &out, "--socket", socket, "--json"); status != 0 || stderr != "" {
+	if stderr, status := try(t.Context(), newSessions(), &out, "--socket", socket, "--json"); status != 0 ||
+		stderr != "" {
 		t.Fatalf("got exit status %d, %s", status, stderr)
 	}
 	if strings.ContainsAny(out.String(), "\x1b\u009b\u202e\a") {
-		t.Errorf("got %q; want nothing in it that steers a terminal", &out)
+		t.Errorf("got %q; want nothing in it that controls a terminal", &out)
 	}
 	var got struct{ Sessions []sessions.Session }
 	if err := json.Unmarshal([]byte(out.String()), &got); err != nil || len(got.Sessions) != 4 {
@@ -115,7 +127,7 @@ func TestSessionsJSON(t *testing.T) {
 	}
 }
 
-// TestWatch: block after block where it is piped, and a screen drawn anew on a terminal.
+// TestWatch: a pipe gets block after block, and a terminal is drawn anew.
 func TestWatch(t *testing.T) {
 	for _, onTTY := range []bool{false, true} {
 		a := aFewSessions(time.Now())
@@ -131,7 +143,7 @@ func TestWatch(t *testing.T) {
 		w, text := io.Writer(&out), out.String
 		if onTTY {
 			t.Setenv("TERM", "xterm")
-			w, text = terminal(t, 80, 24)
+			w, text = pseudoTerminal(t, 80, 24)
 		}
 		type result struct {
 			stderr string
@@ -157,7 +169,8 @@ func TestWatch(t *testing.T) {
 func checkWatch(t *testing.T, onTTY bool, got string) {
 	t.Helper()
 	if !onTTY {
-		if blocks := strings.Split(got, "\n\n"); len(blocks) < 2 || strings.Contains(got, "\x1b") || !strings.Contains(blocks[1], "  54 sessions\nSESSION") {
+		if blocks := strings.Split(got, "\n\n"); len(blocks) < 2 || strings.Contains(got, "\x1b") ||
+			!strings.Contains(blocks[1], "  54 sessions\nSESSION") {
 			t.Errorf("got\n%q\nwant two blocks", got)
 		}
 		return
@@ -166,7 +179,9 @@ func checkWatch(t *testing.T, onTTY bool, got string) {
 	if len(frames) < 3 || !strings.HasSuffix(frames[1], "\x1b[K\n\x1b[J") {
 		t.Fatalf("got\n%q\nwant two frames at least", got)
 	}
-	if n := strings.Count(frames[1], "\n"); n != 23 || !strings.Contains(frames[1], "54 sessions, the newest 21") || !strings.Contains(frames[1], "3p5kx-149") || strings.Contains(frames[1], "3p5kx-17 ") {
+	if n := strings.Count(frames[1], "\n"); n != 23 ||
+		!strings.Contains(frames[1], "54 sessions, the newest 21") ||
+		!strings.Contains(frames[1], "3p5kx-149") || strings.Contains(frames[1], "3p5kx-17 ") {
 		t.Errorf("got %d lines\n%s\nwant 23, with the newest sessions", n, frames[1])
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/ops/admin"
 )
 
@@ -17,37 +18,37 @@ func newStatus() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Tell how the gateway and its forwards are",
-		Long: `Tell how the ftpgate that runs is: since when, with what file, what carries data
-connections, and for each forward where it leads, its sessions and transfers, and
-what is wrong with it.`,
-		Args: noWords,
+		Short: "Show the state of the gateway and its forwards",
+		Long: `Show the state of the running ftpgate: since when it runs, with which file, what
+carries data connections; and for each forward its server, its sessions and
+transfers, and what is wrong with it.`,
+		Args: noArgs,
 	}
-	a := askFlags(cmd)
+	a := addAdminFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
 			out := cmd.OutOrStdout()
 			if asJSON {
-				return printJSON(out, func(w io.Writer) error { return c.StatusJSON(ctx, w) })
+				return terminal.PrintJSON(out, func(w io.Writer) error { return c.StatusJSON(ctx, w) })
 			}
 			status, err := c.Status(ctx)
 			if err != nil {
 				return err
 			}
-			return printLines(out, statusLines(screenOf(out), status, time.Now()))
+			return printLines(out, statusLines(terminal.Of(out), status, time.Now()))
 		})
 	}
 	return cmd
 }
 
-// statusLines is a status for people: what is wrong first, then the whole, then each forward.
-func statusLines(s screen, status admin.Status, now time.Time) []string {
-	lines := s.hang("", fmt.Sprintf("ftpgate %s, process %d, since %s (%s)", status.Version, status.PID,
-		status.Since.Local().Format(time.DateTime), age(now.Sub(status.Since))))
+// statusLines writes a status for people: what is wrong, then the whole, then each forward.
+func statusLines(s terminal.Terminal, status admin.Status, now time.Time) []string {
+	lines := s.Wrap("", fmt.Sprintf("ftpgate %s, process %d, since %s (%s)", status.Version, status.PID,
+		status.Since.Local().Format(time.DateTime), terminal.Age(now.Sub(status.Since))))
 	fact := func(name, text string) {
 		if text != "" {
-			lines = append(lines, s.fact(name, factWidth, text)...)
+			lines = append(lines, s.Labelled(name, factWidth, text)...)
 		}
 	}
 	for _, w := range status.Warnings {
@@ -56,9 +57,9 @@ func statusLines(s screen, status admin.Status, now time.Time) []string {
 	fact("build", status.Build)
 	fact("file", status.File)
 	if r := status.Reload; r != nil {
-		result := "holds since"
+		result := "is in effect since"
 		if !r.OK {
-			result = "has changed nothing, " + strings.ReplaceAll(r.Error, "\n", "; ") + "; at"
+			result = "changed nothing, " + strings.ReplaceAll(r.Error, "\n", "; ") + "; at"
 		}
 		fact("reload", "the last one "+result+" "+r.At.Local().Format(time.DateTime))
 	}
@@ -76,13 +77,13 @@ func statusLines(s screen, status admin.Status, now time.Time) []string {
 	return lines
 }
 
-func forwardLines(s screen, f admin.Forward, certificates []admin.Certificate) []string {
+func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Certificate) []string {
 	at := f.Server
 	if led := addresses(f); led != "" {
 		at += " (" + led + ")"
 	}
-	lines := s.hang("forward ", fmt.Sprintf("%s: %s leads to %s", f.Name, f.Listen, at))
-	fact := func(name, text string) { lines = append(lines, s.fact("  "+name, factWidth, text)...) }
+	lines := s.Wrap("forward ", fmt.Sprintf("%s: %s leads to %s", f.Name, f.Listen, at))
+	fact := func(name, text string) { lines = append(lines, s.Labelled("  "+name, factWidth, text)...) }
 	if f.Problem != "" {
 		fact("PROBLEM", f.Problem)
 	}
@@ -100,7 +101,7 @@ func forwardLines(s screen, f admin.Forward, certificates []admin.Certificate) [
 	}
 	fact("now", fmt.Sprintf("%s from %s", plural(f.Sessions, "session"), plural(f.Clients, "client")))
 	fact("so far", fmt.Sprintf("%d sessions; %d transfers, %d failed; %s up, %s down; %d refused",
-		f.Total, f.Transfers, f.Failed, bytesOf(f.Up), bytesOf(f.Down), f.Refused))
+		f.Total, f.Transfers, f.Failed, terminal.Bytes(f.Up), terminal.Bytes(f.Down), f.Refused))
 	for _, c := range certificates {
 		if c.Forward != f.Name {
 			continue
@@ -121,9 +122,10 @@ func daysLeft(n int) string {
 	return "good for " + plural(n, "day")
 }
 
-// addresses are those that a server's name has, unless the name is its address.
+// addresses returns the addresses of a server's name; "" if the name is its address.
 func addresses(f admin.Forward) string {
-	if at, err := netip.ParseAddrPort(f.Server); err == nil && len(f.Addresses) == 1 && f.Addresses[0] == at.Addr() {
+	if at, err := netip.ParseAddrPort(f.Server); err == nil && len(f.Addresses) == 1 &&
+		f.Addresses[0] == at.Addr() {
 		return ""
 	}
 	var all []string

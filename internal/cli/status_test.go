@@ -14,37 +14,47 @@ func aStatus() *answers {
 	return &answers{status: admin.Status{
 		Version: "v1.5.0", Build: "linux/amd64, go1.26.0", PID: 4711, Since: time.Now().Add(-50 * time.Hour),
 		File: "/etc/ftpgate/ftpgate.toml", Table: "inet ftpgate",
-		Capabilities: []string{"the kernel carries data connections: nftables can be programmed, and it is this process that has the table"},
+		Capabilities: []string{"the kernel carries data connections: nftables can be programmed, and it is " +
+			"this process that has the table"},
 		Forwards: []admin.Forward{
-			{Name: "archive", Listen: "192.168.5.2:2121", Server: "ftp.example.com:21", Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.21")},
-				Tracking: "proxy", DataPath: "kernel", FTPS: "terminated", FTPSWhy: "tls.client is optional",
-				Sessions: 1, Total: 240, Transfers: 1312, Failed: 2, Up: 52_428_800, Down: 734_003_200, Clients: 1, Refused: 3},
-			{Name: "plc", Listen: ":2122", Server: "203.0.113.7:21", Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.7")},
-				Tracking: "kernel", DataPath: "kernel", Problem: "the kernel's module nf_nat_ftp is missing: modprobe nf_nat_ftp"},
+			{Name: "archive", Listen: "192.168.5.2:2121", Server: "ftp.example.com:21",
+				Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.21")},
+				Tracking:  "proxy", DataPath: "kernel", FTPS: "terminated", FTPSWhy: "tls.client is optional",
+				Sessions: 1, Total: 240, Transfers: 1312, Failed: 2, Up: 52_428_800, Down: 734_003_200,
+				Clients: 1, Refused: 3},
+			{Name: "plc", Listen: ":2122", Server: "203.0.113.7:21",
+				Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.7")},
+				Tracking:  "kernel", DataPath: "kernel", Problem: "the kernel's module nf_nat_ftp is " +
+					"missing: modprobe nf_nat_ftp"},
 		},
-		Certificates: []admin.Certificate{{Forward: "archive", File: "/etc/ftpgate/cert.pem", Subject: "CN=gw", DaysLeft: 20, Warning: "renew it"}},
-		Reload:       &admin.Reload{At: since, Error: "f.toml:3:1: no listen\nf.toml:9:1: no server"},
-		Conntrack:    &admin.Conntrack{Count: 26_214, Max: 262_144},
-		Warnings:     []string{"the last reload has changed nothing"},
+		Certificates: []admin.Certificate{{Forward: "archive", File: "/etc/ftpgate/cert.pem",
+			Subject: "CN=gw", DaysLeft: 20, Warning: "renew it"}},
+		Reload:    &admin.Reload{At: since, Error: "f.toml:3:1: no listen\nf.toml:9:1: no server"},
+		Conntrack: &admin.Conntrack{Count: 26_214, Max: 262_144},
+		Warnings:  []string{"the last reload has changed nothing"},
 	}}
 }
 
 func TestStatus(t *testing.T) {
 	socket := answering(t, aStatus())
 	var out strings.Builder
-	if stderr, status := try(t.Context(), newStatus(), &out, "--socket", socket); status != 0 || stderr != "" {
+	if stderr, status := try(t.Context(), newStatus(), &out, "--socket", socket); status != 0 ||
+		stderr != "" {
 		t.Fatalf("got exit status %d, %s", status, stderr)
 	}
 	first, rest, _ := strings.Cut(out.String(), "\n")
-	if !strings.HasPrefix(first, "ftpgate v1.5.0, process 4711, since 2") || !strings.HasSuffix(first, " (2d)") {
+	if !strings.HasPrefix(first, "ftpgate v1.5.0, process 4711, since 2") ||
+		!strings.HasSuffix(first, " (2d)") {
 		t.Errorf("got %q; want version, process and time", first)
 	}
 	const want = `WARNING    the last reload has changed nothing
 build      linux/amd64, go1.26.0
 file       /etc/ftpgate/ftpgate.toml
-reload     the last one has changed nothing, f.toml:3:1: no listen; f.toml:9:1: no server; at 2026-03-14 09:26:53
+reload     the last one changed nothing, f.toml:3:1: no listen; f.toml:9:1: no server; at ` +
+		`2026-03-14 09:26:53
 table      inet ftpgate
-can do     the kernel carries data connections: nftables can be programmed, and it is this process that has the table
+can do     the kernel carries data connections: nftables can be programmed, and it is this process ` +
+		`that has the table
 conntrack  26214 of 262144 entries (9 %)
 
 forward archive: 192.168.5.2:2121 leads to ftp.example.com:21 (203.0.113.21)
@@ -63,11 +73,13 @@ forward plc: :2122 leads to 203.0.113.7:21
 	if rest != want {
 		t.Errorf("got\n%s\nwant\n%s", rest, want)
 	}
-	if got := onTerminal(t, 80, newStatus(), "--socket", socket); !strings.Contains(got, "nftables can be programmed, and\n           it is") {
+	if got := onTerminal(t, 80, newStatus(), "--socket", socket); !strings.Contains(got,
+		"nftables can be programmed, and\n           it is") {
 		t.Errorf("got\n%s\nwant it wrapped", got)
 	}
 	out.Reset()
-	if _, status := try(t.Context(), newStatus(), &out, "--socket", socket, "--json"); status != 0 || !strings.Contains(out.String(), `"days_left": 20`) {
+	if _, status := try(t.Context(), newStatus(), &out, "--socket", socket, "--json"); status != 0 ||
+		!strings.Contains(out.String(), `"days_left": 20`) {
 		t.Errorf("got exit status %d,\n%s\nwant JSON", status, &out)
 	}
 }

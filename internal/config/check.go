@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"ftpgate/internal/core/forward"
 )
@@ -11,35 +10,38 @@ import (
 // check finds what only the whole text shows: what is missing, and what does not go together.
 func (d *document) check(file string) {
 	whole := d.forwards
-	if d.broken && len(whole) > 0 { // the last one may go on below: do not judge it
+	if d.broken && len(whole) > 0 { // the last one may go on behind the fault: do not judge it
 		whole = whole[:len(whole)-1]
 	}
 	if len(d.forwards) == 0 && !d.mentioned && !d.broken {
-		d.report(0, topKeys[topForward], "no [[forward]] in %s: an example: [[forward]], on a line below it listen = %s, and on another server = %s",
-			file, forwardKeys[keyListen].want, forwardKeys[keyServer].want)
+		d.report(nil, 0, forwardTable.name(), "no [[forward]] in %s: an example: [[forward]], "+
+			"on a line below it listen = %s, and on another server = %s",
+			file, keys[keyIndex["listen"]].Example, keys[keyIndex["server"]].Example)
 	}
 	for _, f := range whole {
 		f.checkMissing(d)
 		f.checkClients(d)
+		f.checkNeeds(d)
 	}
 	giveNames(whole)
 	d.checkTogether(whole)
-	if !d.broken { // what is missing may stand below
-		d.checkSections(whole)
+	if !d.broken { // what is missing may stand behind the fault
+		d.checkAdmin(whole)
 	}
 }
 
 func (f *forwardSection) checkMissing(d *document) {
-	for i := range forwardKeys {
-		if k := &forwardKeys[i]; k.missing != "" && !f.slots[i].given {
-			f.slots[i].bad = true
-			f.report(d, f.header, k.name, "%s is missing: %s, like %s = %s", k.name, k.missing, k.name, k.want)
+	for i := range keys[:forwardKeyCount] {
+		if k := &keys[i]; k.missing != "" && !f.states[i].given {
+			f.states[i].bad = true
+			d.report(f, f.header, k.Name, "%s is missing: %s, like %s = %s",
+				k.Name, k.missing, k.Name, k.Example)
 		}
 	}
 }
 
-// checkClients finds clients that another one of the same forward makes superfluous. It asks
-// for every length of prefix, not for every pair.
+// checkClients finds clients that another one of the same forward makes superfluous. It asks for every
+// length of prefix, not for every pair.
 func (f *forwardSection) checkClients(d *document) {
 	if len(f.clients) < 2 {
 		return
@@ -52,10 +54,10 @@ func (f *forwardSection) checkClients(d *document) {
 		}
 		lengths[c.Bits()] = true
 	}
-	key := forwardKeys[keyClients].name
+	const key = "clients"
 	for i, c := range f.clients {
 		if first[c.Prefix] != i {
-			f.report(d, c.at, key, "client %q is listed twice", c.text)
+			d.report(f, c.at, key, "client %q is listed twice", c.text)
 			continue
 		}
 		for bits := range c.Bits() {
@@ -64,106 +66,82 @@ func (f *forwardSection) checkClients(d *document) {
 			}
 			wider, _ := c.Addr().Prefix(bits) // cannot fail: bits are fewer than the client's
 			if j, listed := first[wider]; listed {
-				f.report(d, c.at, key, "client %q is covered by %q", c.text, f.clients[j].text)
+				d.report(f, c.at, key, "client %q is covered by %q", c.text, f.clients[j].text)
 				break
 			}
 		}
 	}
 }
 
-// giveNames gives names to the forwards that have none. Where that would be a name given twice
-// because of another fault (the same listen address, or none that can be read), it is the number.
-func giveNames(forwards []*forwardSection) {
-	taken := map[forward.Listen]bool{}
-	for _, f := range forwards {
-		if s := f.slots[keyName]; s.given && !s.bad {
+// checkNeeds finds keys that change nothing: those of a proxy with another tracking, and those of a side
+// that speaks no TLS.
+func (f *forwardSection) checkNeeds(d *document) {
+	v := f.standIn()
+	if v.Tracking == f.Tracking {
+		v.PassivePorts = f.PassivePorts // they stand alone here, wherever the forward listens
+	}
+	set := values{Forward: &v}
+	for i := range keys[:forwardKeyCount] {
+		k := &keys[i]
+		if k.Needs == "" || !k.isSet(set) {
 			continue
 		}
-		if f.slots[keyName].bad || f.badListen() || taken[f.Listen] {
-			f.Name = fmt.Sprintf("number %d", f.number)
-			continue
+		switch {
+		case v.Tracking != forward.TrackingProxy:
+			d.report(f, f.placeOf(k.Name), k.Name,
+				"%s is for tracking proxy; tracking %s leaves the dialogue as it is", k.Name, v.Tracking)
+		case k.Needs == NeedClientTLS && v.TLS.Client == forward.ClientTLSOff,
+			k.Needs == NeedServerTLS && v.TLS.Server == forward.ServerTLSOff:
+			d.report(f, f.placeOf(k.Name), k.Name,
+				"%s has no effect while %s is off: set %[2]s = \"required\", or leave %[1]s out",
+				k.Name, k.Needs)
 		}
-		taken[f.Listen] = true
-		f.Name = f.Listen.String()
 	}
 }
 
-// checkTogether reports what dnat.Check finds, at the places of the keys.
+// giveNames names the forwards that have no name after their listen address. If another fault gives two of
+// them one address, or none that can be read, the name is the forward's number.
+func giveNames(forwards []*forwardSection) {
+	taken := map[forward.Listen]bool{}
+	for _, f := range forwards {
+		s := f.state("name")
+		switch {
+		case s.given && !s.bad:
+		case s.bad || f.badListen() || taken[f.Listen]:
+			f.Name = fmt.Sprintf("number %d", f.number)
+		default:
+			taken[f.Listen] = true
+			f.Name = f.Listen.String()
+		}
+	}
+}
+
+// checkTogether reports what forward.Check finds, at the places of the keys.
 func (d *document) checkTogether(forwards []*forwardSection) {
-	values := make([]forward.Forward, len(forwards))
+	checked := make([]forward.Forward, len(forwards))
 	for i, f := range forwards {
-		values[i] = f.standIn()
+		checked[i] = f.standIn()
 	}
 	report := func(f *forwardSection, fault forward.Fault) {
-		at, i := f.header, forwardKeyIndex(fault.Key)
-		switch {
-		case i >= 0 && f.slots[i].given:
-			at = f.slots[i].at
-		case strings.HasPrefix(fault.Key, tlsPrefix) && f.tls.given:
-			at = f.tls.at
-		}
-		f.report(d, at, fault.Key, "%s", fault.Text)
+		d.report(f, f.placeOf(fault.Key), fault.Key, "%s", fault.Text)
 	}
-	for _, fault := range forward.Check(values) {
-		if f := forwards[fault.Forward]; !f.excused(fault.Key) {
+	for _, fault := range forward.Check(checked) {
+		if f := forwards[fault.Forward]; !f.isEcho(fault.Key) {
 			report(f, fault)
 		}
 	}
-	for i, f := range forwards { // those whose ports standIn has withheld from the others
+	for i, f := range forwards { // the ports that standIn has kept from the others, by themselves
 		if !f.badListen() {
 			continue
 		}
-		values[i].ServerPorts = f.ServerPorts
-		if values[i].Tracking == f.Tracking {
-			values[i].PassivePorts = f.PassivePorts
+		checked[i].ServerPorts = f.ServerPorts
+		if checked[i].Tracking == f.Tracking {
+			checked[i].PassivePorts = f.PassivePorts
 		}
-		for _, fault := range forward.Check(values[i : i+1]) {
-			if k := forwardKeyIndex(fault.Key); k == keyServerPorts && !f.ServerPorts.IsEmpty() || k == keyPassivePorts {
+		for _, fault := range forward.Check(checked[i : i+1]) {
+			if fault.Key == "server_ports" && !f.ServerPorts.IsEmpty() || fault.Key == "passive_ports" {
 				report(f, fault)
 			}
 		}
 	}
-}
-
-// badListen tells whether it is unknown where the forward listens.
-func (f *forwardSection) badListen() bool {
-	return f.slots[keyListen].bad || f.slots[keyInterface].bad
-}
-
-// standIn is the forward as dnat.Check shall see it: what could not be read is replaced by what
-// claims nothing and contradicts nothing, so that one mistake is one fault.
-func (f *forwardSection) standIn() forward.Forward {
-	v := f.Forward
-	v.TLS = f.standInTLS()
-	if f.badListen() {
-		v.Listen, v.ServerPorts, v.PassivePorts = forward.Listen{}, forward.PortRange{}, forward.PortRange{}
-	}
-	if f.slots[keyServer].bad {
-		v.Server = forward.Server{Port: v.Listen.Port}
-	}
-	if f.slots[keyTracking].bad && !f.ServerPorts.IsEmpty() {
-		v = forward.Forward{Name: v.Name, Listen: v.Listen, Server: v.Server, Tracking: forward.TrackingNone,
-			Clients: v.Clients, ServerPorts: v.ServerPorts} // without what is for a proxy
-	}
-	if f.slots[keyClients].bad && len(v.Clients) == 0 {
-		v.Clients = []netip.Prefix{netip.PrefixFrom(v.Listen.Addr, v.Listen.Addr.BitLen())}
-	}
-	return v
-}
-
-// excused tells whether a fault at the key is only an echo of one that is reported already.
-func (f *forwardSection) excused(key string) bool {
-	i := forwardKeyIndex(key)
-	switch i {
-	case keyListen:
-		return f.badListen()
-	case keyServer: // on loopback it may be where listen is, too
-		server, _ := f.Server.Addr()
-		return f.badListen() && f.Tracking == forward.TrackingProxy && server.IsLoopback()
-	case keyServerPorts:
-		return f.slots[i].bad || f.badListen() && !f.ServerPorts.IsEmpty()
-	case keyName:
-		return f.slots[i].bad
-	}
-	return false
 }

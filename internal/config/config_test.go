@@ -18,7 +18,7 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-var update = flag.Bool("update", false, "write the messages of testdata/*.toml into testdata/*.want")
+var update = flag.Bool("update", false, "write the messages of testdata/*.toml into testdata/*.want, and the keys into the documents")
 
 // TestFaults asserts the whole message for each bad file of testdata.
 func TestFaults(t *testing.T) {
@@ -89,10 +89,11 @@ server_ports = "50000-50100"
 			Listen: forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121},
 			Server: forward.Server{Host: "ftp.example.com", Port: 21},
 		}, {
-			Name:    ":2122 on lan0",
-			Listen:  forward.Listen{Port: 2122, Interface: "lan0"},
-			Server:  forward.Server{Host: "2001:db8::21", Port: 2100},
-			Clients: []netip.Prefix{netip.MustParsePrefix("192.168.5.0/24"), netip.MustParsePrefix("2001:db8:5::7/128")},
+			Name:   ":2122 on lan0",
+			Listen: forward.Listen{Port: 2122, Interface: "lan0"},
+			Server: forward.Server{Host: "2001:db8::21", Port: 2100},
+			Clients: []netip.Prefix{netip.MustParsePrefix("192.168.5.0/24"),
+				netip.MustParsePrefix("2001:db8:5::7/128")},
 		}, {
 			Name:        "vault",
 			Listen:      forward.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 990},
@@ -102,6 +103,12 @@ server_ports = "50000-50100"
 		}},
 	}
 	unix := strings.Replace(text, "[\"forward\"]\n", vault, 1)
+	wantParsed(t, unix, want)
+}
+
+// wantParsed wants a text parsed as want, whatever its line breaks are.
+func wantParsed(t *testing.T, unix string, want *Config) {
+	t.Helper()
 	for name, text := range map[string]string{
 		"LF":              unix,
 		"CRLF":            strings.ReplaceAll(unix, "\n", "\r\n"),
@@ -151,8 +158,9 @@ tracking = "kernel"
 		Tracking:     forward.TrackingProxy,
 		Data:         forward.DataRelay,
 		PassivePorts: forward.PortRange{First: 50200, Last: 50300},
-		Advertise:    []forward.Advertise{{Host: "ftp.example.net"}, {Clients: netip.MustParsePrefix("10.0.0.0/8"), Host: "10.0.0.1"}},
-		ServerMode:   forward.ServerModePassive,
+		Advertise: []forward.Advertise{{Host: "ftp.example.net"},
+			{Clients: netip.MustParsePrefix("10.0.0.0/8"), Host: "10.0.0.1"}},
+		ServerMode: forward.ServerModePassive,
 		Limits: forward.Limits{Dial: time.Second, Login: time.Hour, Idle: 7 * 24 * time.Hour,
 			Sessions: 500_000, PerClient: 1, LoginFailures: 100},
 	}, {
@@ -170,109 +178,26 @@ tracking = "kernel"
 	}
 }
 
-// TestParseInline: a forward may stand in one line, and what is not said has its default.
+// TestParseInline: a forward may be in one line, and keys that are left out have their defaults.
 func TestParseInline(t *testing.T) {
 	got, err := Parse("f.toml", strings.NewReader(`forward = [ # all of them
 		{ listen = ":2121", server = "a.example" }, { "listen" = ":2122", server = "b.example" } ]`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Config{Resolve: DefaultResolve, Drain: DefaultDrain, Admin: defaultAdmin(), Forwards: []forward.Forward{
-		{Name: ":2121", Listen: forward.Listen{Port: 2121}, Server: forward.Server{Host: "a.example", Port: 21}, Tracking: forward.TrackingProxy},
-		{Name: ":2122", Listen: forward.Listen{Port: 2122}, Server: forward.Server{Host: "b.example", Port: 21}, Tracking: forward.TrackingProxy},
-	}}
+	want := &Config{Resolve: DefaultResolve, Drain: DefaultDrain, Admin: defaultAdmin(),
+		Forwards: []forward.Forward{
+			{Name: ":2121", Listen: forward.Listen{Port: 2121},
+				Server: forward.Server{Host: "a.example", Port: 21}, Tracking: forward.TrackingProxy},
+			{Name: ":2122", Listen: forward.Listen{Port: 2122},
+				Server: forward.Server{Host: "b.example", Port: 21}, Tracking: forward.TrackingProxy},
+		}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
 }
 
-// tlsForms is one table tls in the ways of TOML to write it.
-func tlsForms(t testing.TB) map[string]string {
-	t.Helper()
-	keys := []string{
-		`client = "required"`, `implicit = true`, `cert = "c.pem"`, `key = "k.pem"`, `session_reuse = false`, `ccc = true`,
-		`client_close_notify = "optional"`, `server = "implicit"`, `server_data = "clear"`, `ca = "ca.pem"`, `server_name = "2001:db8::21"`,
-		`client_cert = "cc.pem"`, `client_key = "ck.pem"`, `verify = "full"`, `server_close_notify = "optional"`,
-	}
-	if n := len(keyNames(tlsPrefix)); len(keys) != n {
-		t.Fatalf("got %d keys; want all %d", len(keys), n)
-	}
-	const forward = "listen = \":990\"\nserver = \"203.0.113.21:990\"\n"
-	header := "[[forward]]\n" + forward + "[forward.tls]\n" + strings.Join(keys, "\n")
-	return map[string]string{
-		"header":        header,
-		"CRLF":          strings.ReplaceAll(header, "\n", "\r\n"),
-		"quoted header": strings.Replace(header, "[forward.tls]", "[ \"forward\" . 'tls' ] # FTPS", 1),
-		"inline":        "[[forward]]\ntls = { " + strings.Join(keys, ", ") + " }\n" + forward,
-		"dotted":        "[[forward]]\n'tls' . " + strings.Join(keys, "\ntls.") + "\n" + forward,
-		"apart":         "[[forward]]\ntls." + strings.Join(keys[:7], "\ntls.") + "\n" + forward + "tls." + strings.Join(keys[7:], "\ntls."),
-		"all in one":    "forward = [{ listen = ':990', server = '203.0.113.21:990', tls = {" + strings.Join(keys, ", ") + "} }]",
-		"dots in one":   "forward = [{ listen = ':990', tls." + strings.Join(keys, ", tls.") + ", server = '203.0.113.21:990' }]",
-	}
-}
-
-// TestParseTLS: the table of a forward can be written in each way that TOML has.
-func TestParseTLS(t *testing.T) {
-	want := []forward.Forward{{
-		Name:   ":990",
-		Listen: forward.Listen{Port: 990},
-		Server: forward.Server{Host: "203.0.113.21", Port: 990},
-		TLS: forward.TLS{
-			Client: forward.ClientTLSRequired, Implicit: true, Cert: "c.pem", Key: "k.pem", AnySession: true, CCC: true, ClientUnshut: true,
-			Server: forward.ServerTLSImplicit, ServerClear: true, CA: "ca.pem", ServerName: "2001:db8::21",
-			ClientCert: "cc.pem", ClientKey: "ck.pem", ServerUnshut: true,
-		},
-	}}
-	for name, text := range tlsForms(t) {
-		got, err := Parse("f.toml", strings.NewReader(text))
-		if err != nil {
-			t.Errorf("%s: got error %v; want none for\n%s", name, err, text)
-		} else if !reflect.DeepEqual(got.Forwards, want) {
-			t.Errorf("%s: got\n%+v\nwant\n%+v", name, got.Forwards, want)
-		}
-	}
-}
-
-// TestParseTLSBelongs: a table belongs to the last forward above it, and what is not said has its default.
-func TestParseTLSBelongs(t *testing.T) {
-	got, err := Parse("f.toml", strings.NewReader(`
-[[forward]]
-listen = ":2121"
-server = "a"
-[forward.tls]
-[[forward]]
-listen = ":2122"
-server = "b"
-tls.server = "required"
-tls.verify = "insecure"
-[[forward]]
-listen = ":2123"
-server = "c"
-[forward.tls]
-client = "optional"
-cert = "self-signed"
-session_reuse = true
-[[forward]]
-listen = ":2124"
-server = "d"
-server_ports = "50000-50100"
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []forward.TLS{
-		{}, {Server: forward.ServerTLSRequired, Insecure: true}, {Client: forward.ClientTLSOptional, Cert: forward.SelfSigned}, {},
-	} {
-		if f := got.Forwards[i]; f.TLS != want {
-			t.Errorf("%s: got %+v; want %+v", f.Name, f.TLS, want)
-		}
-	}
-	if !got.Forwards[3].PassesThrough() {
-		t.Errorf("got %+v; want one that passes sessions through", got.Forwards[3])
-	}
-}
-
-// TestFaultFields: what a program reads of a fault.
+// TestFaultFields: the fields of a fault, for programs.
 func TestFaultFields(t *testing.T) {
 	_, err := Parse("f.toml", strings.NewReader("[[forward]]\nlisten = \":0\"\nserver = \"a\"\n"))
 	want := Faults{{File: "f.toml", Line: 2, Column: 10, Key: "listen",
@@ -286,7 +211,8 @@ func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "missing.toml")
 	_, err := Load(missing)
-	if want := "config: open " + missing + ": no such file or directory"; !errors.Is(err, fs.ErrNotExist) || err.Error() != want {
+	if want := "config: open " + missing + ": no such file or directory"; !errors.Is(err, fs.ErrNotExist) ||
+		err.Error() != want {
 		t.Errorf("got %q; want %q", err, want)
 	}
 	if _, err = Load(dir); err == nil || err.Error() != "config: read "+dir+": is a directory" {
@@ -297,7 +223,8 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Load(path)
-	want := path + ":1:1: forward 1: server is missing: say which server they reach, like server = \"ftp.example.com:21\""
+	want := path + ":1:1: forward 1: server is missing: say which server they reach, like server = " +
+		"\"ftp.example.com:21\""
 	if err == nil || err.Error() != want {
 		t.Errorf("got %q; want %q", err, want)
 	}
@@ -311,7 +238,7 @@ func TestParseReadError(t *testing.T) {
 	}
 }
 
-// endless is a text without an end, such as /dev/zero.
+// endless is a text without an end, like /dev/zero.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) {
@@ -323,11 +250,13 @@ func (endless) Read(p []byte) (int, error) {
 
 func TestParseTooLarge(t *testing.T) {
 	_, err := Parse("f.toml", endless{})
-	if want := "f.toml:1:1: the file is larger than 16 MiB: is it a configuration file?"; err == nil || err.Error() != want {
+	if want := "f.toml:1:1: the file is larger than 16 MiB: is it a configuration file?"; err == nil ||
+		err.Error() != want {
 		t.Errorf("got %q; want %q", err, want)
 	}
 	head := "[[forward]]\nlisten = \":21\"\nserver = \"a\"\n"
-	if _, err = Parse("f.toml", io.MultiReader(strings.NewReader(head), io.LimitReader(endless{}, maxSize-int64(len(head))))); err != nil {
+	if _, err = Parse("f.toml", io.MultiReader(strings.NewReader(head),
+		io.LimitReader(endless{}, maxSize-int64(len(head))))); err != nil {
 		t.Errorf("got error %v for %d MiB; want none", err, maxSize>>20)
 	}
 }
@@ -339,54 +268,56 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Resolve != DefaultResolve || c.Drain != DefaultDrain {
-		t.Errorf("got resolve %s, drain %s; want the defaults, %s and %s", c.Resolve, c.Drain, DefaultResolve, DefaultDrain)
+		t.Errorf("got resolve %s, drain %s; want the defaults, %s and %s", c.Resolve, c.Drain, DefaultResolve,
+			DefaultDrain)
 	}
 	d := newDocument([]byte(Reference))
 	d.read()
-	for i, key := range topKeys {
-		if i != topForward && !d.top[i].given {
-			t.Errorf("%s is not in the reference file", key)
-		}
-	}
-	for i, k := range sectionKeys {
-		if !d.slots[i].given {
-			t.Errorf("%s is not in the reference file", k.name)
-		}
-	}
-	for i, k := range forwardKeys {
-		given := false
+	for i, k := range keys {
+		given := d.states[i].given
 		for _, f := range d.forwards {
-			given = given || f.slots[i].given
+			given = given || i < forwardKeyCount && f.states[i].given
 		}
 		if !given {
-			t.Errorf("%s is not in the reference file", k.name)
+			t.Errorf("%s is not in the reference file", k.Name)
 		}
 	}
 }
 
-// TestExamples: what faults propose as an example can be used.
+// TestExamples: the examples in messages are sound.
 func TestExamples(t *testing.T) {
-	for i, k := range forwardKeys {
-		text := "[[forward]]\n" + k.name + " = " + k.want + "\n"
+	for i, k := range keys {
+		text := k.Name + " = " + k.Example + "\n"
+		if i < forwardKeyCount {
+			text = "[[forward]]\n" + text
+		}
 		d := newDocument([]byte(text))
 		d.read()
-		if len(d.findings) > 0 || !d.forwards[0].slots[i].given {
-			t.Errorf("got %v for\n%s; want no fault", d.findings, text)
+		given := d.states[i].given
+		if i < forwardKeyCount {
+			given = d.forwards[0].states[i].given
+		}
+		if len(d.faults) > 0 || !given {
+			t.Errorf("got %v for\n%s; want no fault", d.faults, text)
 		}
 	}
 }
 
 func TestNearest(t *testing.T) {
 	for _, tt := range []struct{ word, want string }{
-		{"listen", "listen"}, {"lissten", "listen"}, {"lisetn", "listen"}, {"LISTEN", "listen"}, {"sever", "server"},
-		{"client", "clients"}, {"TLS", "tls"}, {"serverports", "server_ports"}, {"server-port", "server_ports"}, {"nam", "name"},
-		{"", ""}, {"port", ""}, {"x", ""}, {"s", ""}, {"lan", ""}, {"listener_address", ""}, {strings.Repeat("listen", 1000), ""},
+		{"listen", "listen"}, {"lissten", "listen"}, {"lisetn", "listen"}, {"LISTEN", "listen"},
+		{"sever", "server"},
+		{"client", "clients"}, {"TLS", "tls"}, {"serverports", "server_ports"},
+		{"server-port", "server_ports"}, {"nam", "name"},
+		{"", ""}, {"port", ""}, {"x", ""}, {"s", ""}, {"lan", ""}, {"listener_address", ""},
+		{strings.Repeat("listen", 1000), ""},
 	} {
-		if got := nearest(tt.word, keyNames("")); got != tt.want {
+		if got := nearest(tt.word, namesIn(forwardTable)); got != tt.want {
 			t.Errorf("nearest(%.20q): got %q; want %q", tt.word, got, tt.want)
 		}
 	}
-	if got, want := wordsOf(forward.ParseTracking), []string{"proxy", "kernel", "none"}; !reflect.DeepEqual(got, want) {
+	if got, want := wordsOf(forward.ParseTracking),
+		[]string{"proxy", "kernel", "none"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got trackings %q; want %q", got, want)
 	}
 }

@@ -13,7 +13,7 @@ import (
 type Fault struct {
 	File         string
 	Line, Column int    // both from 1; columns count characters, not bytes
-	Key          string // the key at fault: "listen", "resolve", ...; empty where there is none
+	Key          string // the key at fault: "listen", "resolve", ...; empty: it is about none
 	Text         string // one line; begins with the forward that it is about, if any
 }
 
@@ -34,21 +34,21 @@ func (fs Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// finding is a fault before the whole text is read: its place is an offset, and its forward may
-// not have told its name yet.
-type finding struct {
+// rawFault is a fault before the whole text is read: its place is an offset, and the name of its forward
+// may still come.
+type rawFault struct {
 	at      int
-	forward *forwardSection // nil: about none
+	forward *forwardSection // nil: it is about none
 	key     string
 	text    string
 }
 
-// faults returns the findings as an operator reads them.
-func (d *document) faults(file string) Faults {
-	d.sortFindings()
-	faults := make(Faults, len(d.findings))
-	from, column := 0, 1 // counted on from the fault before: a line may be as long as the file
-	for i, f := range d.findings {
+// placedFaults returns the faults as an operator reads them.
+func (d *document) placedFaults(file string) Faults {
+	d.sortFaults()
+	faults := make(Faults, len(d.faults))
+	from, column := 0, 1 // count on from the fault before: a line may be as long as the file
+	for i, f := range d.faults {
 		line := d.line(f.at)
 		if start := d.lines[line-1]; start > from {
 			from, column = start, 1
@@ -64,12 +64,11 @@ func (d *document) faults(file string) Faults {
 	return faults
 }
 
-func (d *document) sortFindings() {
-	slices.SortStableFunc(d.findings, func(a, b finding) int { return cmp.Compare(a.at, b.at) })
+func (d *document) sortFaults() {
+	slices.SortStableFunc(d.faults, func(a, b rawFault) int { return cmp.Compare(a.at, b.at) })
 }
 
-// line returns the line of an offset, from 1. Lines are indexed at the first question, since a
-// sound file asks none.
+// line returns the line of an offset, from 1. The first call indexes the lines: a sound file needs none.
 func (d *document) line(at int) int {
 	if d.lines == nil {
 		d.lines = append(d.lines, 0)
@@ -82,7 +81,7 @@ func (d *document) line(at int) int {
 	return sort.SearchInts(d.lines, at+1)
 }
 
-// lineText returns a line's text, with what ends it.
+// lineText returns a line's text, with its line break.
 func (d *document) lineText(line int) string {
 	end := len(d.text)
 	if line < len(d.lines) {

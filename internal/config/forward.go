@@ -4,20 +4,17 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/pelletier/go-toml/v2/unstable"
-
 	"ftpgate/internal/core/forward"
 )
 
-// forwardSection is a [[forward]] table: what it asks for, and where each key of it stands.
+// forwardSection is a [[forward]] table: the forward, and where each key of it stands.
 type forwardSection struct {
 	forward.Forward
-	number  int  // from 1
-	header  int  // offset
-	inline  bool // an element of forward = [...]
-	slots   [forwardKeyCount]slot
-	tls     slot // the table tls as a whole
-	dotted  bool // it is given key by key
+	number  int        // from 1
+	header  int        // offset
+	inline  bool       // an element of forward = [...]
+	states  []keyState // by the index in keys
+	tls     tableState
 	clients []client
 }
 
@@ -28,82 +25,84 @@ type client struct {
 	at   int
 }
 
-// forwardKeyIndex returns -1 for a name that is no key of a forward. Keys of the table tls have its
-// name before theirs.
-func forwardKeyIndex(name string) int {
-	for i := range forwardKeys {
-		if forwardKeys[i].name == name {
-			return i
-		}
-	}
-	return -1
-}
+// state returns the state of a key.
+func (f *forwardSection) state(name string) *keyState { return &f.states[keyIndex[name]] }
 
-// label is how faults call the forward. A name that was not given helps nobody to find it.
+// label is how messages call the forward: by a name only if the file gives one.
 func (f *forwardSection) label() string {
-	if s := f.slots[keyName]; s.given && !s.bad {
+	if s := f.state("name"); s.given && !s.bad {
 		return fmt.Sprintf("forward %d (%q)", f.number, f.Name)
 	}
 	return fmt.Sprintf("forward %d", f.number)
 }
 
-// report notes a fault of the forward.
-func (f *forwardSection) report(d *document, at int, key, format string, args ...any) {
-	d.findings = append(d.findings, finding{at, f, key, fmt.Sprintf(format, args...)})
+// badListen reports whether it is unknown where the forward listens.
+func (f *forwardSection) badListen() bool { return f.state("listen").bad || f.state("interface").bad }
+
+// standIn is the forward for forward.Check: what could not be read is replaced by what claims nothing and
+// contradicts nothing, so that one mistake is one fault.
+func (f *forwardSection) standIn() forward.Forward {
+	v := f.Forward
+	v.TLS = f.standInTLS()
+	if f.badListen() {
+		v.Listen, v.ServerPorts, v.PassivePorts = forward.Listen{}, forward.PortRange{}, forward.PortRange{}
+	}
+	if f.state("server").bad {
+		v.Server = forward.Server{Port: v.Listen.Port}
+	}
+	if f.state("tracking").bad && !f.ServerPorts.IsEmpty() {
+		v = forward.Forward{Name: v.Name, Listen: v.Listen, Server: v.Server, Tracking: forward.TrackingNone,
+			Clients: v.Clients, ServerPorts: v.ServerPorts} // without what is for a proxy
+	}
+	if f.state("clients").bad && len(v.Clients) == 0 {
+		v.Clients = []netip.Prefix{netip.PrefixFrom(v.Listen.Addr, v.Listen.Addr.BitLen())}
+	}
+	return v
 }
 
-// take takes a key of the table, or of the one below it.
-func (f *forwardSection) take(d *document, e entry) {
-	if e.table == "" && e.parts[0] == tlsTable {
-		f.takeTLS(d, e)
-		return
+// standInTLS is the TLS of standIn: a side whose main key could not be read asks for nothing, and what
+// belongs to an unreadable key is left out with it.
+func (f *forwardSection) standInTLS() forward.TLS {
+	t := f.TLS
+	if f.state("tls.client").bad {
+		t = t.ServerSide()
 	}
-	i := keyOf(e.table, e.parts[0])
-	if i < 0 {
-		f.unknown(d, e)
-		return
+	if f.state("tls.cert").bad && t.Client != forward.ClientTLSOff {
+		t.Cert = "unknown"
 	}
-	k, s := &forwardKeys[i], &f.slots[i]
-	if s.given {
-		if !e.dotted() || !s.bad {
-			f.report(d, e.key, k.name, "%s is given twice: first on line %d", k.name, d.line(s.key))
-		}
-		return
+	if f.state("tls.server").bad {
+		t = t.ClientSide()
 	}
-	*s = slot{given: true, key: e.key, at: e.at}
+	if f.state("tls.client_cert").bad {
+		t.ClientKey = ""
+	}
+	return t
+}
+
+// isEcho reports whether a fault at the key only repeats one that is reported already.
+func (f *forwardSection) isEcho(key string) bool {
+	switch key {
+	case "listen":
+		return f.badListen()
+	case "server": // on loopback it may be where listen is, too
+		server, _ := f.Server.Addr()
+		return f.badListen() && f.Tracking == forward.TrackingProxy && server.IsLoopback()
+	case "server_ports":
+		return f.state(key).bad || f.badListen() && !f.ServerPorts.IsEmpty()
+	case "name":
+		return f.state(key).bad
+	}
+	return false
+}
+
+// placeOf returns where a fault at the key stands: at its value, or else at the table tls, or the header.
+func (f *forwardSection) placeOf(key string) int {
+	i, known := keyIndex[key]
 	switch {
-	case e.dotted() || e.value.Kind != k.kind:
-		s.bad = true
-		f.report(d, e.at, k.name, "%s: want %s, not %s", k.name, k.wanted(), e.kind())
-	case k.kind == unstable.Array:
-		for it := e.value.Children(); it.Next(); {
-			f.takeElement(d, i, it.Node())
-		}
-	default:
-		f.readText(d, i, string(e.value.Data), e.at)
+	case known && f.states[i].given:
+		return f.states[i].at
+	case known && keys[i].table == tlsTable && f.tls.given:
+		return f.tls.at
 	}
-}
-
-// takeElement takes one string of an array.
-func (f *forwardSection) takeElement(d *document, i int, node *unstable.Node) {
-	k, s := &forwardKeys[i], &f.slots[i]
-	e := entry{value: node, at: placeOf(node, s.at)}
-	if node.Kind != unstable.String {
-		s.bad = true
-		f.report(d, e.at, k.name, "%s: want %s, not %s in the array", k.name, k.wanted(), e.kind())
-		return
-	}
-	f.readText(d, i, string(node.Data), e.at)
-}
-
-// readText reads the value of a key, or one element of it, from its text.
-func (f *forwardSection) readText(d *document, i int, s string, at int) {
-	if err := forwardKeys[i].read(f, s, at); err != nil {
-		f.slots[i].bad = true
-		f.report(d, at, forwardKeys[i].name, "%s", err)
-	}
-}
-
-func (f *forwardSection) unknown(d *document, e entry) {
-	f.report(d, e.key, e.name(), "unknown key %q%s", e.name(), d.hintBelow(e.table, e.parts[0]))
+	return f.header
 }

@@ -16,8 +16,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// FuzzParse: no text brings Parse down; a sound one is sound for go-toml's own decoder and for
-// dnat.Check, too; the faults of an unsound one stand in it, in order, each in one line.
+// FuzzParse: no text crashes Parse. go-toml's own decoder and forward.Check accept a sound text, too. The
+// faults of an unsound text have places in it, in order, and one line each.
 func FuzzParse(f *testing.F) {
 	paths, err := filepath.Glob("testdata/*.toml")
 	if err != nil || len(paths) == 0 {
@@ -51,10 +51,17 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// checkSound holds what was accepted against what two others make of it.
+// checkSound compares what Parse accepted with what two others make of it.
 func checkSound(t *testing.T, c *Config, text []byte) {
 	if faults := forward.Check(c.Forwards); len(faults) > 0 {
 		t.Errorf("got a sound file; want\n%v", faults)
+	}
+	for _, f := range c.Forwards {
+		d := newDocument(nil)
+		section := forwardSection{Forward: f, states: make([]keyState, forwardKeyCount)}
+		if section.checkNeeds(d); len(d.faults) > 0 {
+			t.Errorf("got a sound file; want %v", d.faults)
+		}
 	}
 	if len(c.Forwards) == 0 || c.Resolve < minResolve || c.Drain < 0 || c.Drain > maxDrain {
 		t.Errorf("got %d forwards, resolved every %s, drained for %s; want some, %s or more, and %s or less",
@@ -70,7 +77,8 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 		Log     struct{ Transfers, Xferlog string }
 		Forward []rawForward
 	}
-	decoder := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))).DisallowUnknownFields()
+	decoder := toml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text,
+		[]byte("\xef\xbb\xbf")))).DisallowUnknownFields()
 	if err := decoder.Decode(&raw); err != nil {
 		t.Fatalf("got a sound file; want go-toml's %v", err)
 	}
@@ -97,7 +105,7 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 	}
 }
 
-// rawForward is what go-toml's decoder makes of a [[forward]].
+// rawForward is a [[forward]] for go-toml's decoder.
 type rawForward struct {
 	Name, Listen, Server, Tracking, Interface string
 	Clients                                   []string
@@ -117,7 +125,7 @@ type rawForward struct {
 	TLS rawTLS
 }
 
-// rawTLS is what go-toml's decoder makes of a [forward.tls].
+// rawTLS is a [forward.tls] for go-toml's decoder.
 type rawTLS struct {
 	Client, Cert, Key string
 	Implicit, CCC     bool
@@ -135,19 +143,20 @@ type rawTLS struct {
 func (r rawTLS) value() forward.TLS {
 	t := forward.TLS{
 		Implicit: r.Implicit, Cert: r.Cert, Key: r.Key, CCC: r.CCC,
-		AnySession:   r.SessionReuse != nil && !*r.SessionReuse,
-		ClientUnshut: r.ClientCloseNotify == "optional",
-		ServerClear:  r.ServerData == "clear",
-		CA:           r.CA, ServerName: r.ServerName, ClientCert: r.ClientCert, ClientKey: r.ClientKey,
-		Insecure:     r.Verify == "insecure",
-		ServerUnshut: r.ServerCloseNotify == "optional",
+		SessionReuseOptional:      r.SessionReuse != nil && !*r.SessionReuse,
+		ClientCloseNotifyOptional: r.ClientCloseNotify == "optional",
+		ServerDataClear:           r.ServerData == "clear",
+		CA:                        r.CA, ServerName: r.ServerName, ClientCert: r.ClientCert,
+		ClientKey:                 r.ClientKey,
+		Insecure:                  r.Verify == "insecure",
+		ServerCloseNotifyOptional: r.ServerCloseNotify == "optional",
 	}
 	t.Client, _ = forward.ParseClientTLS(r.Client)
 	t.Server, _ = forward.ParseServerTLS(r.Server)
 	return t
 }
 
-// value is the forward of a sound text: an empty string is a key that was not given, and leaves a zero.
+// value returns the forward of a sound text: an empty string is a key that was left out.
 func (r rawForward) value() forward.Forward {
 	f := forward.Forward{Name: r.Name}
 	f.Listen, _ = forward.ParseListen(r.Listen)
@@ -186,7 +195,8 @@ func checkFaults(t *testing.T, faults Faults, text []byte) {
 		if f.Text == "" || strings.ContainsAny(f.Text, "\n\r\x00\x1b") {
 			t.Errorf("got text %q; want one line that can be printed", f.Text)
 		}
-		if i > 0 && (faults[i-1].Line > f.Line || faults[i-1].Line == f.Line && faults[i-1].Column > f.Column) {
+		if i > 0 && (faults[i-1].Line > f.Line || faults[i-1].Line == f.Line &&
+			faults[i-1].Column > f.Column) {
 			t.Errorf("got %s after %s; want them in order", f, faults[i-1])
 		}
 	}
@@ -197,13 +207,15 @@ func many(n int, forward func(i int) (listen, server string)) []byte {
 	var b bytes.Buffer
 	for i := range n {
 		listen, server := forward(i)
-		fmt.Fprintf(&b, "[[forward]]\nname = \"camera %d\" # in hall %d\nlisten = %q\nserver = %q\ntracking = \"proxy\"\nmax_sessions = 100\nidle_time = \"5m\"\nclients = [\"192.168.5.0/24\", \"192.168.6.17\"]\n\n", i, i%7, listen, server)
+		fmt.Fprintf(&b, "[[forward]]\nname = \"camera %d\" # in hall %d\nlisten = %q\nserver = "+
+			"%q\ntracking = \"proxy\"\nmax_sessions = 100\nidle_time = \"5m\"\nclients = "+
+			"[\"192.168.5.0/24\", \"192.168.6.17\"]\n\n", i, i%7, listen, server)
 	}
 	return b.Bytes()
 }
 
 // BenchmarkParse parses ten thousand forwards: on ports of one address, and on one port of ten
-// thousand addresses; and a file in which each of them is at fault.
+// thousand addresses; and a file with a fault in each forward.
 func BenchmarkParse(b *testing.B) {
 	const n = 10_000
 	address := func(net, i int) string { return fmt.Sprintf("10.%d.%d.%d", net, i>>8, i&255) }

@@ -1,25 +1,24 @@
 package config
 
-import (
-	"strings"
-)
+import "strings"
 
-// maxTypos is how many letters may be wrong, missing or too many in a word that we still guess.
+// maxTypos is how many letters of a word may be wrong, missing or too many for a guess.
 const maxTypos = 2
 
-// nearest returns the known word that s is most likely a misspelling of, and "" if none is near.
+// nearest returns the known word that s most likely misspells, and "" if none is near.
 func nearest(s string, known []string) string {
 	best, fewest := "", maxTypos+1
 	for _, word := range known {
-		if n := typos(strings.ToLower(s), word); n < fewest && n <= len(word)-2 { // two letters at least are right
+		n := typos(strings.ToLower(s), word)
+		if n < fewest && n <= len(word)-2 { // at least two letters are right
 			best, fewest = word, n
 		}
 	}
 	return best
 }
 
-// typos returns the Levenshtein distance of a and b, and more than maxTypos where their lengths
-// alone tell that they are too far apart: a key may be as long as the file.
+// typos returns the Levenshtein distance of a and b, or more than maxTypos if already their lengths are
+// too far apart: a key may be as long as the file.
 func typos(a, b string) int {
 	if len(a)-len(b) > maxTypos || len(b)-len(a) > maxTypos {
 		return maxTypos + 1

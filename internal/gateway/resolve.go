@@ -85,7 +85,7 @@ func (l *lookups) server(f forward.Forward) (r forward.Resolved, findings []find
 	if err != nil {
 		findings = append(findings, unresolved(f, "server", f.Server.Host, err))
 	}
-	reachable := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !f.LeadsTo(a) })
+	reachable := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !f.CanReach(a) })
 	r.Server4, r.Server6 = firstOf(reachable, netip.Addr.Is4), firstOf(reachable, netip.Addr.Is6)
 	if f.Tracking == forward.TrackingProxy {
 		r.Servers = reachable

@@ -146,7 +146,7 @@ func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *sessio
 	f := p.Forward()
 	from := remote(client)
 	record := p.Journal.Begin(sessions.Opening{
-		Forward: f.Name, Tracking: f.Tracking, Passive: f.PortsForData(),
+		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
 		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr()),
 	})
 	if kind, reason := p.admit(from, f); kind != dialogue.NotRefused {

@@ -68,7 +68,7 @@ func TestReencrypted(t *testing.T) {
 	b := newStage(t, encrypting(k, func(f *forward.Forward) {
 		required(f)
 		originated(f)
-		f.TLS.ServerClear = true
+		f.TLS.ServerDataClear = true
 	}))
 	b.hearAUTH("220 hello\r\n")
 	b.server.say("234 go on\r\n")

@@ -118,8 +118,8 @@ func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.
 		Server:    remote(server),
 		Announced: f.AdvertisedTo(remote(client)),
 	}, config)
-	s.dataTLS.ClientCloseNotifyOptional = f.TLS.ClientUnshut
-	s.dataTLS.ServerCloseNotifyOptional = f.TLS.ServerUnshut
+	s.dataTLS.ClientCloseNotifyOptional = f.TLS.ClientCloseNotifyOptional
+	s.dataTLS.ServerCloseNotifyOptional = f.TLS.ServerCloseNotifyOptional
 	if secured != nil {
 		s.dataTLS.Server = secured.Data
 	}

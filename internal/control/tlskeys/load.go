@@ -154,11 +154,11 @@ func (l *loading) roots(f forward.Forward) {
 
 // clientPolicy warns of what makes the client's leg less safe than it could be.
 func (l *loading) clientPolicy(f forward.Forward) {
-	if f.TLS.AnySession {
+	if f.TLS.SessionReuseOptional {
 		l.warn(f, "tls.session_reuse", "data connections need not resume the session of the control connection: who is faster than the client gets its data",
 			"leave session_reuse out, unless a client cannot do it")
 	}
-	if f.TLS.ClientUnshut {
+	if f.TLS.ClientCloseNotifyOptional {
 		l.warn(f, "tls.client_close_notify", "an upload that was cut short looks complete",
 			"leave client_close_notify out, unless a client does not send it")
 	}
@@ -170,7 +170,7 @@ func (l *loading) serverPolicy(f forward.Forward) {
 		l.warn(f, "tls.verify", "the server's certificate is not verified: whoever stands in between reads passwords and files",
 			"name the server's own certificate, or that of its authority, as ca")
 	}
-	if f.TLS.ServerUnshut {
+	if f.TLS.ServerCloseNotifyOptional {
 		l.warn(f, "tls.server_close_notify", "a transfer that was cut short looks complete",
 			"leave server_close_notify out, unless the server does not send it")
 	}

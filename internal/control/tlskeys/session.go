@@ -35,7 +35,7 @@ func (k *Keys) ForClient(f forward.Forward) (control, data *tls.Config, err erro
 	data = control.Clone()
 	data.GetCertificate = s.data
 	data.DynamicRecordSizingDisabled = true // whole files, not answers that somebody waits for
-	if !f.TLS.AnySession {
+	if !f.TLS.SessionReuseOptional {
 		data.VerifyConnection = resumed
 		data.WrapSession = func(c tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 			if !c.DidResume {

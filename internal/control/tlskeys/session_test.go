@@ -18,7 +18,7 @@ func TestClientData(t *testing.T) {
 	cert := sign(t, ca, nil)
 	strict := terminated(put(t, "cert.pem", cert.certPEM()), put(t, "key.pem", cert.keyPEM()))
 	lax := strict
-	lax.TLS.AnySession = true
+	lax.TLS.SessionReuseOptional = true
 	k, _, _ := keys(t, strict)
 	for _, version := range bothVersions {
 		for _, test := range []struct {
@@ -103,7 +103,7 @@ func TestClientSameCertificate(t *testing.T) {
 	ca := authority(t)
 	before, after := sign(t, ca, nil), sign(t, ca, nil)
 	f := terminated(put(t, "both.pem", before.certPEM(), before.keyPEM()), "")
-	f.TLS.AnySession = true
+	f.TLS.SessionReuseOptional = true
 	k, at, _ := keys(t, f)
 	control, data := begin(t, k, f, trusting(ca, tls.VersionTLS13))
 	put(t, f.TLS.Cert, after.certPEM(), after.keyPEM(), []byte("\n"))

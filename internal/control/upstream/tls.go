@@ -67,7 +67,7 @@ func BeginTLS(ctx context.Context, c *conn.Control, f forward.Resolved, keys Key
 		conn: c, lines: ftp.NewLineReader(c, 0), keys: keys, handshake: f.Limits.OrDefault().Dial,
 	}
 	s := &Secured{Lines: setup.lines, Data: data}
-	if f.TLS.ServerClear {
+	if f.TLS.ServerDataClear {
 		s.Data = nil
 	}
 	if s.Greeting, err = setup.begin(control, f.TLS); err != nil {
@@ -131,7 +131,7 @@ func refused(kind dialogue.RefusalKind, code verdict.Code, reason, remedy string
 // protect agrees upon whether data connections are TLS.
 func (s *serverTLSSetup) protect(t forward.TLS) error {
 	prot := "PROT P"
-	if t.ServerClear {
+	if t.ServerDataClear {
 		prot = "PROT C"
 	}
 	if _, err := s.ask("PBSZ 0"); err != nil { // a server that does not know it need not know PROT C
@@ -142,9 +142,9 @@ func (s *serverTLSSetup) protect(t forward.TLS) error {
 	switch {
 	case err != nil:
 		return err
-	case code/100 == 2, t.ServerClear && beginsClear && code/10 == 50:
+	case code/100 == 2, t.ServerDataClear && beginsClear && code/10 == 50:
 		return nil
-	case t.ServerClear:
+	case t.ServerDataClear:
 		return refused(dialogue.RefusedSecurity, verdict.CodeServerTLS,
 			"the server wants its data connections encrypted",
 			"the server answers PROT C with %d: leave server_data = \"clear\" out", code)

@@ -157,7 +157,7 @@ var tlsWords = map[string]func(*Config){
 	"implicit": func(t *Config) { t.TLS.Client, t.TLS.Implicit = forward.ClientTLSRequired, true },
 	"ccc":      func(t *Config) { t.TLS.CCC = true },
 	"server":   func(t *Config) { t.TLS.Server = forward.ServerTLSRequired },
-	"clear":    func(t *Config) { t.TLS.ServerClear = true },
+	"clear":    func(t *Config) { t.TLS.ServerDataClear = true },
 	"through":  func(t *Config) { t.Passive = forward.PortRange{First: 50000, Last: 50100} },
 }
 

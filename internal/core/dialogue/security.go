@@ -32,7 +32,7 @@ func (d *Dialogue) passesThrough() bool { return !d.config.Passive.IsEmpty() }
 func (d *Dialogue) legs() pinhole.TLSLegs {
 	return pinhole.TLSLegs{
 		Client: d.protection.private,
-		Server: d.config.TLS.Server != forward.ServerTLSOff && !d.config.TLS.ServerClear,
+		Server: d.config.TLS.Server != forward.ServerTLSOff && !d.config.TLS.ServerDataClear,
 	}
 }
 

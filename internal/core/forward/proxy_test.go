@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/core/pinhole"
 )
 
-// The words of the file are those of the values; the zero value is the default.
+// TestWords: the words of the file are those of the values; the zero value is the default.
 func TestWords(t *testing.T) {
 	for _, tt := range []struct{ in, want, wrong string }{
 		{"proxy", "proxy", ""}, {"kernel", "kernel", ""}, {"none", "none", ""},
@@ -41,7 +40,8 @@ func TestWords(t *testing.T) {
 	if got := fmt.Sprint(f.Tracking, f.Data, f.ServerMode); got != "proxy auto client" {
 		t.Errorf("got %q of a forward that says nothing; want %q", got, "proxy auto client")
 	}
-	if got := fmt.Sprint(forward.Tracking(3), forward.DataPath(3), forward.ServerMode(2)); got != "Tracking(3) DataPath(3) ServerMode(2)" {
+	if got := fmt.Sprint(forward.Tracking(3), forward.DataPath(3),
+		forward.ServerMode(2)); got != "Tracking(3) DataPath(3) ServerMode(2)" {
 		t.Errorf("got %q for values that have no word", got)
 	}
 }
@@ -66,10 +66,10 @@ func TestParseAdvertise(t *testing.T) {
 		{"lan=10.0.0.1", "", "want an address or a prefix"},
 		{"2001:db8::7", "", "no room for an IPv6 address"},
 		{"fe80::1%lan0", "", "no room for an IPv6 address"},
-		{"2001:db8::/32=198.51.100.7", "", "clients with IPv6 are never told an address"},
-		{"::/0=198.51.100.7", "", "clients with IPv6 are never told an address"},
-		{"0.0.0.0", "", "no gateway's address"},
-		{"10.0.0.0/8=224.0.0.1", "", "no gateway's address"},
+		{"2001:db8::/32=198.51.100.7", "", "clients with IPv6 never get an address"},
+		{"::/0=198.51.100.7", "", "clients with IPv6 never get an address"},
+		{"0.0.0.0", "", "cannot be a gateway's address"},
+		{"10.0.0.0/8=224.0.0.1", "", "cannot be a gateway's address"},
 	} {
 		a, err := forward.ParseAdvertise(tt.in)
 		check(t, tt.in, a.String(), tt.want, err, tt.wrong)
@@ -97,7 +97,8 @@ func TestAdvertisedTo(t *testing.T) {
 		}
 		return a
 	}
-	everybody, wide, narrow := told("", "198.51.100.7"), told("10.0.0.0/8", "10.0.0.1"), told("10.1.0.0/16", "10.1.0.1")
+	everybody, wide, narrow := told("", "198.51.100.7"), told("10.0.0.0/8", "10.0.0.1"),
+		told("10.1.0.0/16", "10.1.0.1")
 	all := told("0.0.0.0/0", "198.51.100.8")
 	for _, tt := range []struct {
 		name       string
@@ -111,8 +112,10 @@ func TestAdvertisedTo(t *testing.T) {
 		{"prefix before default", []forward.Advertised{everybody, wide}, "10.2.3.4", wide.Addr},
 		{"longest of two", []forward.Advertised{wide, narrow, everybody}, "10.1.2.3", narrow.Addr},
 		{"longest of two, given first", []forward.Advertised{narrow, wide}, "10.1.2.3", narrow.Addr},
-		{"the prefix of everybody before the default", []forward.Advertised{everybody, all}, "192.0.2.1", all.Addr},
-		{"a name without an address", []forward.Advertised{everybody, told("10.0.0.0/8", "")}, "10.2.3.4", none},
+		{"the prefix of everybody before the default", []forward.Advertised{everybody, all}, "192.0.2.1",
+			all.Addr},
+		{"a name without an address", []forward.Advertised{everybody, told("10.0.0.0/8", "")}, "10.2.3.4",
+			none},
 	} {
 		r := forward.Resolved{Advertised: tt.advertised}
 		if got := r.AdvertisedTo(netip.MustParseAddr(tt.client)); got != tt.want {
@@ -122,7 +125,10 @@ func TestAdvertisedTo(t *testing.T) {
 }
 
 func TestLimitsOrDefault(t *testing.T) {
-	d := forward.DefaultLimits()
+	d := forward.Limits{Dial: forward.DefaultDialTime, Login: forward.DefaultLoginTime,
+		Idle:     forward.DefaultIdleTime,
+		Sessions: forward.DefaultSessions, PerClient: forward.DefaultPerClient,
+		LoginFailures: forward.DefaultLoginFailures}
 	if got := (forward.Limits{}).OrDefault(); got != d {
 		t.Errorf("got %+v; want the defaults, %+v", got, d)
 	}
@@ -137,37 +143,39 @@ func TestLimitsOrDefault(t *testing.T) {
 	}
 }
 
-func TestPortsForData(t *testing.T) {
-	if got := (forward.Forward{}).PortsForData(); got != (forward.PortRange{First: 49152, Last: 65535}) {
+func TestDataPorts(t *testing.T) {
+	if got := (forward.Forward{}).DataPorts(); got != (forward.PortRange{First: 49152, Last: 65535}) {
 		t.Errorf("got %s; want 49152-65535", got)
 	}
 	given := forward.PortRange{First: 50000, Last: 50000}
-	if got := (forward.Forward{PassivePorts: given}).PortsForData(); got != given {
+	if got := (forward.Forward{PassivePorts: given}).DataPorts(); got != given {
 		t.Errorf("got %s; want %s", got, given)
 	}
 }
 
-// Every port of a range is drawn, and none twice.
-func TestDrawn(t *testing.T) {
+// TestShuffled: every port of a range comes once.
+func TestShuffled(t *testing.T) {
 	for _, r := range []forward.PortRange{
-		{}, {First: 50000, Last: 50000}, {First: 50000, Last: 50001}, {First: 50000, Last: 50006}, {First: 65535, Last: 65535},
-		{First: 65533, Last: 65535}, forward.DefaultPassivePorts, forward.AllPorts, {First: 0, Last: 2}, {First: 3, Last: 2},
+		{}, {First: 50000, Last: 50000}, {First: 50000, Last: 50001}, {First: 50000, Last: 50006},
+		{First: 65535, Last: 65535},
+		{First: 65533, Last: 65535}, forward.DefaultPassivePorts, forward.AllPorts, {First: 0, Last: 2},
+		{First: 3, Last: 2},
 	} {
 		var want []uint16
 		for port := max(int(r.First), 1); port <= int(r.Last); port++ {
 			want = append(want, uint16(port))
 		}
-		got := slices.Sorted(r.Drawn())
+		got := slices.Sorted(r.Shuffled())
 		if !slices.Equal(got, want) {
 			t.Errorf("%d-%d: got %d ports; want each of %d once", r.First, r.Last, len(got), len(want))
 		}
 	}
 }
 
-// The order is another one each time: of 16,384 ports two orders are the same once in 16384! draws.
-func TestDrawnOrder(t *testing.T) {
+// TestShuffledOrder: the order differs each time. Two orders of 16,384 ports are the same once in 16384! runs.
+func TestShuffledOrder(t *testing.T) {
 	r := forward.DefaultPassivePorts
-	first, second := slices.Collect(r.Drawn()), slices.Collect(r.Drawn())
+	first, second := slices.Collect(r.Shuffled()), slices.Collect(r.Shuffled())
 	if slices.Equal(first, second) {
 		t.Error("got the same order twice")
 	}
@@ -176,13 +184,13 @@ func TestDrawnOrder(t *testing.T) {
 	}
 }
 
-// Each port is as likely to be the first as any other: with 4,000 draws of 4 ports the count of each
-// is 1,000, and further from it than 300 once in 10^27.
-func TestDrawnEvenly(t *testing.T) {
+// TestShuffledEvenly: each port is equally likely to be the first. In 4,000 runs with 4 ports the count of each
+// is about 1,000, and further from it than 300 once in 10^27.
+func TestShuffledEvenly(t *testing.T) {
 	count := map[uint16]int{}
 	r := forward.PortRange{First: 65532, Last: 65535}
 	for range 4000 {
-		for port := range r.Drawn() {
+		for port := range r.Shuffled() {
 			count[port]++
 			break
 		}
@@ -194,43 +202,23 @@ func TestDrawnEvenly(t *testing.T) {
 	}
 }
 
-func TestOneFamily(t *testing.T) {
-	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-	hole := func(from, at, to, as netip.Addr) pinhole.Pinhole {
-		return pinhole.Pinhole{From: from, Listen: netip.AddrPortFrom(at, 50000), Target: netip.AddrPortFrom(to, 50001), SourceIP: as}
-	}
-	for _, tt := range []struct {
-		hole pinhole.Pinhole
-		want bool
-	}{
-		{hole(v4, v4, v4, v4), true},
-		{hole(v6, v6, v6, v6), true},
-		{hole(v6, v4, v4, v4), false}, {hole(v4, v6, v4, v4), false}, {hole(v4, v4, v6, v4), false}, {hole(v4, v4, v4, v6), false},
-		{hole(v4, v6, v6, v6), false}, {hole(v6, v4, v6, v6), false}, {hole(v6, v6, v4, v6), false}, {hole(v6, v6, v6, v4), false},
-		{hole(v4, v4, v6, v6), false},
-	} {
-		if got := tt.hole.OneFamily(); got != tt.want {
-			t.Errorf("%s: got %t; want %t", tt.hole, got, tt.want)
-		}
-	}
-}
-
-func TestLeadsTo(t *testing.T) {
+func TestCanReach(t *testing.T) {
 	server := netip.MustParseAddr("2001:db8::21")
 	for s, want := range map[string]bool{
-		"a 192.0.2.1:21 x": true, "a 192.0.2.1:21 x kernel": false, "a 192.0.2.1:21 x none 50000": false, "a :21 x kernel": true, "a [2001:db8::1]:21 x none 50000": true,
+		"a 192.0.2.1:21 x": true, "a 192.0.2.1:21 x kernel": false, "a 192.0.2.1:21 x none 50000": false,
+		"a :21 x kernel": true, "a [2001:db8::1]:21 x none 50000": true,
 	} {
-		if got := parseForward(t, s).LeadsTo(server); got != want {
+		if got := parseForward(t, s).CanReach(server); got != want {
 			t.Errorf("%s: got %t for %s; want %t", s, got, server, want)
 		}
 	}
 }
 
-// BenchmarkDrawn draws the first port, as each data connection does.
-func BenchmarkDrawn(b *testing.B) {
+// BenchmarkShuffled takes the first port, as each data connection does.
+func BenchmarkShuffled(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		for range forward.DefaultPassivePorts.Drawn() {
+		for range forward.DefaultPassivePorts.Shuffled() {
 			break
 		}
 	}

@@ -42,7 +42,7 @@ func logUnmatched(table string, all []forward.Resolved) (rules []Rule) {
 	var ranges []forward.PortRange
 	for _, f := range all {
 		if mayCarryData(f) {
-			ranges = append(ranges, f.PortsForData())
+			ranges = append(ranges, f.DataPorts())
 		}
 	}
 	slices.SortFunc(ranges, func(x, y forward.PortRange) int {

@@ -152,7 +152,7 @@ func (v Version) server(f forward.Resolved) netip.Addr {
 	if v == IPv6 {
 		server = f.Server6
 	}
-	if !v.is(server) || !f.Listen.Serves(server) {
+	if !v.is(server) || !f.Listen.AcceptsFamily(server) {
 		return netip.Addr{}
 	}
 	return server

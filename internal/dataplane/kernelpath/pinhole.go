@@ -70,7 +70,7 @@ func New(kernel Kernel, free func(netip.AddrPort) bool, log *slog.Logger) *Path 
 // Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. The kernel
 // learns of it in Arm. The error wraps ErrNoPorts where all ports are taken. The caller closes the pinhole.
 func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Pinhole, error) {
-	for port := range ports.Drawn() {
+	for port := range ports.Shuffled() {
 		listen := netip.AddrPortFrom(hole.Listen.Addr(), port)
 		if !p.take(portKey{hole.From, listen}) {
 			continue

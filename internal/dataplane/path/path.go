@@ -179,7 +179,7 @@ func (p forwardPath) Open(
 	f := p.current()
 	data, listen, err := p.open(ctx, f, hole, dataTLS)
 	if err != nil {
-		return nil, netip.AddrPort{}, openFailure(err, f.PortsForData())
+		return nil, netip.AddrPort{}, openFailure(err, f.DataPorts())
 	}
 	return data, listen, nil
 }
@@ -199,7 +199,7 @@ func (p forwardPath) open(
 		}
 		return relayed{t, hole.Active}, t.At(), nil
 	}
-	opened, err := kernel.Open(f.PortsForData(), hole)
+	opened, err := kernel.Open(f.DataPorts(), hole)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -223,7 +223,7 @@ func (p forwardPath) Bridge(
 	f := p.current()
 	t, err := p.relay(f).Bridge(ctx, bridge, dataTLS)
 	if err != nil {
-		return nil, openFailure(err, f.PortsForData())
+		return nil, openFailure(err, f.DataPorts())
 	}
 	return relayed{t, false}, nil
 }
@@ -259,5 +259,5 @@ func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 }
 
 func (p forwardPath) relay(f forward.Resolved) *relay.Path {
-	return &relay.Path{Ports: f.PortsForData(), Avoid: p.isReserved}
+	return &relay.Path{Ports: f.DataPorts(), Avoid: p.isReserved}
 }

@@ -55,7 +55,7 @@ func Reserve(
 func bind(
 	ctx context.Context, fd int, addr netip.Addr, ports forward.PortRange, avoid func(netip.AddrPort) bool,
 ) (netip.AddrPort, error) {
-	for port := range ports.Drawn() {
+	for port := range ports.Shuffled() {
 		at := netip.AddrPortFrom(addr, port)
 		if avoid != nil && avoid(at) {
 			continue

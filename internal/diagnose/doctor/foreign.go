@@ -117,7 +117,7 @@ func (e *examiner) elsewhere(r nftforeign.Rule) {
 // kernel's choice.
 func (e *examiner) dataPorts() forward.PortRange {
 	if e.of.Tracking == forward.TrackingProxy {
-		return e.of.PortsForData()
+		return e.of.DataPorts()
 	}
 	return e.of.ServerPorts
 }

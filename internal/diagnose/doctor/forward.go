@@ -60,7 +60,7 @@ func (e *examiner) passive() {
 	if e.of.Tracking != forward.TrackingProxy || e.facts.Listeners == nil {
 		return
 	}
-	ports := e.of.PortsForData()
+	ports := e.of.DataPorts()
 	var taken []string
 	for _, l := range e.facts.Listeners {
 		if e.facts.serves(l) || !ports.Contains(l.Addr.Port()) || l.Addr.Port() == e.of.Listen.Port || l.Addr.Addr().IsLoopback() {

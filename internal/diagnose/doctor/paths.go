@@ -144,7 +144,7 @@ func (e *examiner) inputs() {
 			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", ChainName(chain), e.of.Listen.Port),
 				openRemedy(in.Chain, fmt.Sprint(e.of.Listen.Port)))
 		}
-		if ports := e.of.PortsForData(); !e.carries() && !open(in.Ports, ports) {
+		if ports := e.of.DataPorts(); !e.carries() && !open(in.Ports, ports) {
 			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", ChainName(chain), ports),
 				openRemedy(in.Chain, ports.String()))
 		}

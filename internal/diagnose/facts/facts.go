@@ -132,7 +132,7 @@ func (r *reader) listeners() {
 	}
 	all = slices.DeleteFunc(all, func(l system.Listener) bool {
 		return !r.any(func(f forward.Forward) bool {
-			return f.Listen.Port == l.Addr.Port() || f.PortsForData().Contains(l.Addr.Port())
+			return f.Listen.Port == l.Addr.Port() || f.DataPorts().Contains(l.Addr.Port())
 		})
 	})
 	r.facts.Listeners = append([]system.Listener{}, system.WithProcesses(all...)...) // not nil: it was read

@@ -84,7 +84,7 @@ func (g *guest) active(ctx context.Context, t *transfer, local netip.Addr) {
 func (g *guest) transfer(ctx context.Context, t *transfer, e *end, resume bool) {
 	c, limits := g.control, g.o.Timeouts
 	e.server, e.peer = g.at.Addr(), c.state
-	if c.secured != nil && !g.forward.TLS.ServerClear {
+	if c.secured != nil && !g.forward.TLS.ServerDataClear {
 		e.config = c.secured.Clone()
 		e.tickets = &sessions{last: c.sessions.last}
 		if e.config.ClientSessionCache = e.tickets; !resume {

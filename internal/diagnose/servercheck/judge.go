@@ -113,7 +113,7 @@ func (j *judge) session(v *visit) {
 	j.passive(v)
 	j.ports(v)
 	j.active(v)
-	if v.security != forward.ServerTLSOff && !j.forward.TLS.ServerClear {
+	if v.security != forward.ServerTLSOff && !j.forward.TLS.ServerDataClear {
 		j.reuse(v)
 		j.closeNotify(v)
 	}

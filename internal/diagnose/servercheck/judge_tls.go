@@ -244,7 +244,7 @@ func (j *judge) issuer(leaf *x509.Certificate) string {
 // protection judges PBSZ and PROT (RFC 4217 section 9), and tells whether a session can go on.
 func (j *judge) protection(v *visit) bool {
 	level := "P"
-	if j.forward.TLS.ServerClear {
+	if j.forward.TLS.ServerDataClear {
 		level = "C"
 	}
 	for _, step := range []struct {
@@ -279,7 +279,7 @@ func (j *judge) closeNotify(v *visit) {
 	case i < 0:
 	case v.tried()[i].notified:
 		j.say(CodeCloseNotify, finding.OK, "data ends with close_notify: nobody can cut it short unseen", "")
-	case j.forward.TLS.ServerUnshut:
+	case j.forward.TLS.ServerCloseNotifyOptional:
 		j.say(CodeCloseNotify, finding.Info, text+`, and tls.server_close_notify = "optional" takes its files for whole`, "bring the server up to date when there is time")
 	case j.opaque():
 		j.say(CodeCloseNotify, finding.Info, text+": clients that are careful take its files for cut short", "bring the server up to date")

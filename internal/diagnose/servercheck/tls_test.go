@@ -202,7 +202,7 @@ func TestServerClear(t *testing.T) {
 	server, trust := sound(t)
 	p := &peer{tls: server}
 	f := p.start(t)
-	f.TLS.Server, f.TLS.ServerClear = forward.ServerTLSRequired, true
+	f.TLS.Server, f.TLS.ServerDataClear = forward.ServerTLSRequired, true
 	o := options()
 	o.TLS = trust
 	found := run(t, f, o)

@@ -231,7 +231,7 @@ func (g *guest) protect(ctx context.Context, e *entry) bool {
 		return false
 	}
 	level := "P"
-	if g.forward.TLS.ServerClear {
+	if g.forward.TLS.ServerDataClear {
 		level = "C"
 	}
 	e.prot = g.ask(ctx, "PROT", level)

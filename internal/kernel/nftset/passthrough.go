@@ -48,7 +48,9 @@ type passthroughKey struct {
 	ports    forward.PortRange
 }
 
-func passthroughKeyOf(p pinhole.Passthrough) passthroughKey { return passthroughKey{p.From, p.Listen, p.Ports} }
+func passthroughKeyOf(p pinhole.Passthrough) passthroughKey {
+	return passthroughKey{p.From, p.Listen, p.Ports}
+}
 
 // OpenPassthroughs connects to the nftables of the network namespace that it is called in. The table must be
 // one of ftpgate's; it may be installed later. When a renewal fails, Passthroughs calls failed: ENOENT means

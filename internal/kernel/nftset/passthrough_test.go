@@ -346,8 +346,8 @@ func TestPassthroughTenThousand(t *testing.T) {
 // numberedPassthrough returns a range with a different client for each number; every other one is IPv6.
 func numberedPassthrough(i int) pinhole.Passthrough {
 	p := pinhole.Passthrough{
-		From: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}),
-		Listen:   netip.MustParseAddr("192.168.5.2"), Ports: passthroughPorts,
+		From:   netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}),
+		Listen: netip.MustParseAddr("192.168.5.2"), Ports: passthroughPorts,
 		Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1"),
 	}
 	if i%2 == 1 && i > 2 {

@@ -62,7 +62,7 @@ func numbered(i int) pinhole.Pinhole {
 	from := netip.AddrFrom4([4]byte{10, byte(i / 60000), 0, 1})
 	return pinhole.Pinhole{
 		From: from, Listen: netip.AddrPortFrom(netip.MustParseAddr("192.168.5.2"), port),
-		Target: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port),
+		Target:   netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port),
 		SourceIP: netip.MustParseAddr("203.0.113.1"),
 	}
 }

@@ -69,10 +69,10 @@ func at(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 func tuple(from, to string) netflow.Tuple { return netflow.Tuple{From: at(from), To: at(to)} }
 
 var testPinhole = pinhole.Pinhole{
-	From: netip.MustParseAddr("192.168.5.1"),
+	From:     netip.MustParseAddr("192.168.5.1"),
 	Listen:   at("192.168.5.2:50000"),
 	Target:   at("203.0.113.21:40000"),
-	SourceIP:   netip.MustParseAddr("203.0.113.1"),
+	SourceIP: netip.MustParseAddr("203.0.113.1"),
 }
 
 // newTestWatcher returns a watcher with its table and journal.

@@ -1,8 +1,8 @@
-// Package admin is where a running ftpgate is asked and told: HTTP with JSON on a unix socket, and on TCP
-// where that is wanted, and the client of it. docs/api.md is its reference.
+// Package admin is the admin API of a running ftpgate, and its client: HTTP with JSON on a unix socket, and
+// on TCP if configured. docs/api.md is its reference.
 //
-// It shows and passes on; what there is to know, and what is to be done, is the Source's. It never serves
-// beyond the loopback to somebody who has no token.
+// It decides nothing: a Source has the answers and carries out the requests. It never serves beyond the
+// loopback without a token.
 package admin
 
 import (
@@ -15,44 +15,37 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-const (
-	// DefaultSocket is where a gateway answers unless it is told otherwise.
-	DefaultSocket = "/run/ftpgate.sock"
-	// Group may use the socket, where the host has such a group.
-	Group = "ftpgate"
-)
-
-// Source is what the server asks of the daemon. Its methods are called from several goroutines.
+// Source is what the server needs of the daemon. Several goroutines call its methods.
 type Source interface {
-	// Status tells how the daemon is.
+	// Status returns the state of the daemon.
 	Status() Status
-	// Sessions yields the sessions that run, or else those that have ended, in the order in which they
-	// began. Those of the moment of the call: one that ends while the others are yielded is yielded, too.
+	// Sessions yields the running sessions, or those that have ended, in the order in which they began. They
+	// are those of the moment of the call: it also yields one that ends meanwhile.
 	Sessions(ended bool) iter.Seq[sessions.Session]
-	// Explain returns a session with its time line; false: it is not known, or not any more.
+	// Explain returns a session with its time line; false: it does not know the session, or no longer.
 	Explain(id string) (sessions.Explained, bool)
-	// Kill ends a session. The error is ErrNoSession where there is none, and ErrNotNow where it cannot be
-	// ended, as one that has ended.
+	// Kill ends a session. The error is ErrNoSession if there is none, and ErrNotNow if it cannot be ended,
+	// such as one that has ended.
 	Kill(id string) error
-	// Reload reads the configuration again, and returns when it holds. The error is ErrFile where the file is
-	// unsound, and ErrNotNow where there is none.
+	// Reload reads the configuration again, and returns when it is in effect. The error is ErrFile if the
+	// file is unsound, and ErrNotNow if there is no file.
 	Reload(ctx context.Context) error
 }
 
-// What a Source's errors are made of, behind which the client's can be told apart, too.
+// The kinds of a Source's errors. Those of the client wrap them, too.
 var (
 	ErrNoSession = errors.New("there is no such session")
 	ErrNotNow    = errors.New("not possible now")
 	ErrFile      = errors.New("the file is unsound, and nothing has changed")
 )
 
-// Error is what the server answers where it does not do what it is asked for. A Source may return one, to
-// say what is to be done; its Kind is then one of the above, or nil.
+// Error is the answer to a request that the server does not carry out. A Source may return one, to say what
+// to do; its Kind is then one of the above, or nil.
 type Error struct {
-	Text   string `json:"error"`            // a sentence; of an unsound file a line for each fault
-	Remedy string `json:"remedy,omitempty"` // another one; empty: nobody knows
-	Kind   error  `json:"-"`                // nil: of no kind that a caller could tell apart
-	status int    // of HTTP; 0: the kind's
+	Text   string `json:"error"`            // a sentence; for an unsound file one line for each fault
+	Remedy string `json:"remedy,omitempty"` // what to do, another sentence; empty: unknown
+	Kind   error  `json:"-"`                // nil: none of those above
+	status int    // of HTTP; 0: that of the kind
 }
 
 func (e *Error) Error() string {
@@ -67,7 +60,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Kind }
 
-// kindStatus are the statuses of HTTP that stand for a kind of error.
+// kindStatus has the HTTP status of each kind of error.
 var kindStatus = []struct {
 	kind   error
 	status int
@@ -77,8 +70,8 @@ var kindStatus = []struct {
 	{ErrFile, http.StatusUnprocessableEntity},
 }
 
-// answerFor makes an answer of a Source's error.
-func answerFor(err error) *Error {
+// errorAnswer turns a Source's error into an answer.
+func errorAnswer(err error) *Error {
 	e := &Error{Text: err.Error()}
 	if own := (*Error)(nil); errors.As(err, &own) {
 		*e = *own

@@ -19,7 +19,7 @@ import (
 
 const goodToken = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 
-// tokenFile writes a file that may be used.
+// tokenFile writes a token file that the server accepts.
 func tokenFile(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "token")
@@ -41,29 +41,33 @@ func freePort(t *testing.T) forward.Listen {
 	return forward.Listen{Addr: at.Addr(), Port: at.Port()}
 }
 
-// wantRefused sends a request, and wants it answered with a status and a sentence in JSON, and the
-// connection closed where close is true.
+// wantRefused sends a request, and wants a status and a sentence in JSON as the answer, and the connection
+// closed if close is true.
 func wantRefused(t *testing.T, network, addr, request string, want int, text string) http.Header {
 	t.Helper()
 	status, header, body := raw(t, network, addr, request)
 	if status != want || !strings.Contains(body, text) || header.Get("Content-Type") != "application/json" {
-		t.Errorf("%.60q: got %d, %s: %s; want %d, JSON with %q", request, status, header.Get("Content-Type"), body, want, text)
+		t.Errorf("%.60q: got %d, %s: %s; want %d, JSON with %q", request, status, header.Get("Content-Type"),
+			body, want, text)
 	}
 	return header
 }
 
-// TestToken: without the token nothing is answered on TCP, and nothing is done.
+// TestToken: without the token the server answers nothing on TCP, and does nothing.
 func TestToken(t *testing.T) {
 	source := fixed()
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }
 	s := serve(t, source, Options{Listen: freePort(t), TokenFile: tokenFile(t)}, nil)
 	for _, header := range []string{
-		"", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n", "Authorization: Bearer wrong-wrong-wrong\r\n",
+		"", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n",
+		"Authorization: Bearer wrong-wrong-wrong\r\n",
 		"Authorization: Basic " + goodToken + "\r\n", "Authorization: Bearer " + goodToken + "x\r\n",
 		"Authorization: Bearer " + goodToken[:10] + "\r\n", "Authorization: " + goodToken + "\r\n",
 	} {
-		for _, path := range []string{"POST /v1/reload", "GET /v1/status", "GET /metrics", "GET /v1/healthz", "DELETE /v1/sessions/3p5kx-17"} {
-			got := wantRefused(t, "tcp", s.tcp(), path+" HTTP/1.1\r\nHost: localhost\r\n"+header+"\r\n", http.StatusUnauthorized, "no token")
+		for _, path := range []string{"POST /v1/reload", "GET /v1/status", "GET /metrics", "GET /v1/healthz",
+			"DELETE /v1/sessions/3p5kx-17"} {
+			got := wantRefused(t, "tcp", s.tcp(), path+" HTTP/1.1\r\nHost: localhost\r\n"+header+"\r\n",
+				http.StatusUnauthorized, "no token")
 			if !strings.HasPrefix(got.Get("WWW-Authenticate"), "Bearer") {
 				t.Errorf("got %v; want how to authenticate", got)
 			}
@@ -80,15 +84,16 @@ func TestToken(t *testing.T) {
 	without := NewClient("http://"+s.tcp(), "")
 	defer without.Close()
 	var refused *Error
-	if _, err := without.Status(t.Context()); !errors.As(err, &refused) || !strings.Contains(refused.Error(), "no token") {
+	if _, err := without.Status(t.Context()); !errors.As(err, &refused) ||
+		!strings.Contains(refused.Error(), "no token") {
 		t.Errorf("without: got %v; want the server's words", err)
 	}
 	if _, err := s.client(t).Status(t.Context()); err != nil {
-		t.Errorf("on the socket: got %v; want no token asked for", err)
+		t.Errorf("on the socket: got %v; want that none is needed", err)
 	}
 }
 
-// TestTokenNeeded: beyond the loopback nothing is served without a token.
+// TestTokenNeeded: beyond the loopback nothing listens without a token.
 func TestTokenNeeded(t *testing.T) {
 	port := freePort(t).Port
 	for _, at := range []forward.Listen{
@@ -100,18 +105,21 @@ func TestTokenNeeded(t *testing.T) {
 		if err == nil {
 			s.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), "name a file with a token") || strings.Contains(err.Error(), "\n") {
+		if err == nil || !strings.Contains(err.Error(), "name a file with a token") ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: got %v; want one line that asks for a token", at, err)
 		}
 	}
 	s := serve(t, fixed(), Options{Listen: forward.Listen{Port: port}, TokenFile: tokenFile(t)}, nil)
-	wantRefused(t, "tcp", s.tcp(), "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", http.StatusUnauthorized, "no token")
-	if _, err := Listen(Options{Listen: forward.Listen{Port: port}, TokenFile: tokenFile(t)}); err == nil || !strings.Contains(err.Error(), "address already in use") {
+	wantRefused(t, "tcp", s.tcp(), "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", http.StatusUnauthorized,
+		"no token")
+	if _, err := Listen(Options{Listen: forward.Listen{Port: port}, TokenFile: tokenFile(t)}); err == nil ||
+		!strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("got %v; want that the port is in use", err)
 	}
 }
 
-// TestTokenFile: a token that others could have is none.
+// TestTokenFile: a token that others could know is refused.
 func TestTokenFile(t *testing.T) {
 	dir := t.TempDir()
 	for name, tt := range map[string]struct {
@@ -166,29 +174,35 @@ func wantToken(t *testing.T, file, want string) {
 	}
 }
 
-// TestBrowsers: a page of a stranger gets nothing and does nothing.
+// TestBrowsers: a stranger's web page gets nothing and changes nothing.
 func TestBrowsers(t *testing.T) {
 	source := fixed()
 	s := serve(t, source, Options{Listen: freePort(t)}, nil)
 	_, port, _ := net.SplitHostPort(s.tcp())
-	for _, host := range []string{"evil.example", "evil.example:" + port, "192.0.2.1", "localhost.evil.example", "127.0.0.1.evil.example", "[2001:db8::1]:80", ""} {
-		wantRefused(t, "tcp", s.tcp(), "GET /v1/sessions HTTP/1.1\r\nHost: "+host+"\r\n\r\n", http.StatusForbidden, "no loopback address")
+	for _, host := range []string{"evil.example", "evil.example:" + port, "192.0.2.1",
+		"localhost.evil.example", "127.0.0.1.evil.example", "[2001:db8::1]:80", ""} {
+		wantRefused(t, "tcp", s.tcp(), "GET /v1/sessions HTTP/1.1\r\nHost: "+host+"\r\n\r\n",
+			http.StatusForbidden, "no loopback address")
 	}
-	for _, host := range []string{"localhost", "LocalHost:" + port, "127.0.0.1", "127.0.0.1:" + port, "[::1]:" + port, "[::1]"} {
-		if status, _, body := raw(t, "tcp", s.tcp(), "GET /v1/sessions HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); status != http.StatusOK {
+	for _, host := range []string{"localhost", "LocalHost:" + port, "127.0.0.1", "127.0.0.1:" + port,
+		"[::1]:" + port, "[::1]"} {
+		if status, _, body := raw(t, "tcp", s.tcp(), "GET /v1/sessions HTTP/1.1\r\nHost: "+host+
+			"\r\n\r\n"); status != http.StatusOK {
 			t.Errorf("Host %q: got %d: %s; want 200", host, status, body)
 		}
 	}
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }
-	for _, header := range []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site", "Origin: null"} {
+	for _, header := range []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site",
+		"Sec-Fetch-Site: same-site", "Origin: null"} {
 		for _, what := range []string{"POST /v1/reload", "DELETE /v1/sessions/3p5kx-17"} {
-			request := what + " HTTP/1.1\r\nHost: localhost:" + port + "\r\n" + header + "\r\nContent-Length: 0\r\n\r\n"
+			request := what + " HTTP/1.1\r\nHost: localhost:" + port + "\r\n" + header +
+				"\r\nContent-Length: 0\r\n\r\n"
 			wantRefused(t, "tcp", s.tcp(), request, http.StatusForbidden, "another site")
 		}
 	}
 }
 
-// TestOddRequests: what is wrong is answered with a reason, and reaches the source no further than it must.
+// TestOddRequests: a wrong request gets a reason, and does not reach the source.
 func TestOddRequests(t *testing.T) {
 	s := serve(t, fixed(), Options{}, nil)
 	long := strings.Repeat("9", 5000)
@@ -217,19 +231,21 @@ func TestOddRequests(t *testing.T) {
 		{"DELETE /v1/sessions", 405, "there is GET"},
 		{"TRACE /v1/status", 405, "there is GET"},
 	} {
-		wantRefused(t, "unix", s.socket, tt.line+" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", tt.want, tt.text)
+		wantRefused(t, "unix", s.socket, tt.line+" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", tt.want,
+			tt.text)
 	}
 	status, header, body := raw(t, "unix", s.socket, "HEAD /v1/sessions HTTP/1.1\r\nHost: x\r\n\r\n")
 	if status != 200 || body != "" || header.Get("Content-Type") != "application/json" {
 		t.Errorf("HEAD: got %d, %v, %q; want 200 and no body", status, header, body)
 	}
-	status, _, _ = raw(t, "unix", s.socket, "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 64<<10)+"\r\n\r\n")
+	status, _, _ = raw(t, "unix", s.socket, "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: "+
+		strings.Repeat("x", 64<<10)+"\r\n\r\n")
 	if status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("large header: got %d; want 431", status)
 	}
 }
 
-// TestBodies: nobody can have the server read more than it wants, and what has a body is not done.
+// TestBodies: nobody can make the server read more than its limit, and a request with a body has no effect.
 func TestBodies(t *testing.T) {
 	source := fixed()
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }
@@ -238,13 +254,15 @@ func TestBodies(t *testing.T) {
 	for _, request := range []string{
 		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n" + huge,
 		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000000000\r\n\r\n" + huge[:8192],
-		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + huge + "\r\n0\r\n\r\n",
+		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + huge +
+			"\r\n0\r\n\r\n",
 	} {
 		wantRefused(t, "unix", s.socket, request, http.StatusRequestEntityTooLarge, "none is wanted")
 	}
 }
 
-// TestSlowClients: who says nothing, or does not read, loses its place, and others are served meanwhile.
+// TestSlowClients: a client that sends nothing, or does not read, loses its connection; others are served
+// meanwhile.
 func TestSlowClients(t *testing.T) {
 	short := func(s *Server) {
 		s.times = times{200 * time.Millisecond, 200 * time.Millisecond}
@@ -257,8 +275,10 @@ func TestSlowClients(t *testing.T) {
 		slow = append(slow, s.dial(t))
 	}
 	for i, c := range slow {
-		text := []string{"", "GET /v1/sta", "POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"}[i%3]
-		if _, err := io.WriteString(c, text); err != nil {
+		text := []string{"", "GET /v1/sta", "POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: " +
+			"100\r\n\r\nhalf"}[i%3]
+		// A broken pipe: on a busy machine the server has closed it already.
+		if _, err := io.WriteString(c, text); err != nil && !errors.Is(err, syscall.EPIPE) {
 			t.Fatal(err)
 		}
 	}
@@ -274,15 +294,19 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
-// TestReadsNothing: who asks for a long list and does not read it holds neither memory nor its place.
+// TestReadsNothing: a client that requests a long list and does not read it costs no memory, and loses its
+// connection.
 func TestReadsNothing(t *testing.T) {
+	t.Parallel() // it waits for the server's deadline
+	// Long enough for the first part of the list on a busy machine.
+	const deadline = 2 * time.Second
 	source := manySessions(20_000)
-	s := serve(t, source, Options{}, func(s *Server) { s.times.write = 200 * time.Millisecond })
+	s := serve(t, source, Options{}, func(s *Server) { s.times.write = deadline })
 	c := s.dial(t)
 	if _, err := io.WriteString(c, "GET /v1/sessions HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	// The server closes its end; only then is what it has sent read.
+	// First the server closes its end; then the test reads what it has sent.
 	if err := awaitHangup(c.(*net.UnixConn)); err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// BenchmarkSessions asks for 10,000 sessions over the socket; what it allocates is the server's and the
-// client's together.
+// BenchmarkSessions requests 10,000 sessions over the socket; it counts the allocations of server and client
+// together.
 func BenchmarkSessions(b *testing.B) {
 	source := manySessions(10_000)
 	s, err := Listen(Options{Socket: b.TempDir() + "/s"})

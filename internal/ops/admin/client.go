@@ -21,24 +21,27 @@ import (
 const (
 	// answerTime is how long a daemon may take to begin its answer.
 	answerTime = 10 * time.Second
-	// maxError bounds what is read of an error's answer.
+	// maxError is how much of an error's answer the client reads, in bytes.
 	maxError = 1 << 20
 )
 
-// ErrNotRunning says that no daemon answers.
-var ErrNotRunning = errors.New("ftpgate is not running here")
+// The errors of a Client that reaches no daemon.
+var (
+	ErrNotRunning   = errors.New("ftpgate is not running here") // nothing answers
+	ErrNoPermission = errors.New("no permission")               // the caller may not use the socket
+)
 
-// Client asks a running ftpgate. Its methods may be called from several goroutines.
+// Client talks to a running ftpgate. Several goroutines may call its methods.
 type Client struct {
 	target string
 	base   string // of URLs
 	token  string
 	http   http.Client
-	slow   http.Client // for what takes its time
+	slow   http.Client // for requests that take their time
 }
 
-// NewClient returns a client for the socket at a path, or for "http://ADDR:PORT". An empty token: none is
-// sent. It does not connect yet.
+// NewClient returns a client for the socket at a path, or for "http://ADDR:PORT". It sends the token, unless
+// that is empty. It does not connect yet; Close releases it.
 func NewClient(target, token string) *Client {
 	c := &Client{target: target, base: "http://ftpgate", token: token}
 	transport := &http.Transport{}
@@ -58,27 +61,28 @@ func NewClient(target, token string) *Client {
 	return c
 }
 
-// Close ends the connections that are kept for another question.
+// Close closes the connections that wait for another request.
 func (c *Client) Close() {
 	c.http.CloseIdleConnections()
 	c.slow.CloseIdleConnections()
 }
 
-// Status asks how the daemon is.
+// Status returns the state of the daemon.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	return s, c.get(ctx, statusPath, &s)
 }
 
-// StatusJSON copies the answer to Status as it comes.
+// StatusJSON copies the answer to Status to w as it comes.
 func (c *Client) StatusJSON(ctx context.Context, w io.Writer) error {
 	return c.copy(ctx, statusPath, w)
 }
 
-// Sessions asks for sessions, in the order in which they began; an error is the last that is yielded.
+// Sessions yields the sessions that match f, in the order in which they began. An error is the last that it
+// yields.
 func (c *Client) Sessions(ctx context.Context, f Filter) iter.Seq2[sessions.Session, error] {
 	return func(yield func(sessions.Session, error) bool) {
-		body, err := c.ask(ctx, &c.http, http.MethodGet, f.path())
+		body, err := c.request(ctx, &c.http, http.MethodGet, f.path())
 		if err != nil {
 			yield(sessions.Session{}, err)
 			return
@@ -96,12 +100,12 @@ func (c *Client) Sessions(ctx context.Context, f Filter) iter.Seq2[sessions.Sess
 			_, err = decoder.Token() // the end of the list, or of the connection
 		}
 		if err != nil {
-			yield(sessions.Session{}, c.broken(err))
+			yield(sessions.Session{}, c.brokenAnswer(err))
 		}
 	}
 }
 
-// openList reads up to the first session.
+// openList reads the answer up to the first session.
 func openList(d *json.Decoder) error {
 	for _, want := range []json.Token{json.Delim('{'), "sessions", json.Delim('[')} {
 		got, err := d.Token()
@@ -115,18 +119,18 @@ func openList(d *json.Decoder) error {
 	return nil
 }
 
-// SessionsJSON copies the answer to Sessions as it comes.
+// SessionsJSON copies the answer to Sessions to w as it comes.
 func (c *Client) SessionsJSON(ctx context.Context, f Filter, w io.Writer) error {
 	return c.copy(ctx, f.path(), w)
 }
 
-// Explain asks for a session with its time line.
+// Explain returns a session with its time line.
 func (c *Client) Explain(ctx context.Context, id string) (sessions.Explained, error) {
 	var e sessions.Explained
 	return e, c.get(ctx, pathOf(id), &e)
 }
 
-// ExplainJSON copies the answer to Explain as it comes.
+// ExplainJSON copies the answer to Explain to w as it comes.
 func (c *Client) ExplainJSON(ctx context.Context, id string, w io.Writer) error {
 	return c.copy(ctx, pathOf(id), w)
 }
@@ -136,7 +140,7 @@ func (c *Client) Kill(ctx context.Context, id string) error {
 	return c.do(ctx, &c.http, http.MethodDelete, pathOf(id))
 }
 
-// Reload has the daemon read its file again, and waits for what comes of it.
+// Reload makes the daemon reload its configuration, and waits for the result.
 func (c *Client) Reload(ctx context.Context) error {
 	return c.do(ctx, &c.slow, http.MethodPost, reloadPath)
 }
@@ -144,37 +148,37 @@ func (c *Client) Reload(ctx context.Context) error {
 func pathOf(id string) string { return sessionsPath + "/" + url.PathEscape(id) }
 
 func (c *Client) get(ctx context.Context, path string, value any) error {
-	body, err := c.ask(ctx, &c.http, http.MethodGet, path)
+	body, err := c.request(ctx, &c.http, http.MethodGet, path)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	if err := json.NewDecoder(body).Decode(value); err != nil {
-		return c.broken(err)
+		return c.brokenAnswer(err)
 	}
 	return nil
 }
 
 func (c *Client) copy(ctx context.Context, path string, w io.Writer) error {
-	body, err := c.ask(ctx, &c.http, http.MethodGet, path)
+	body, err := c.request(ctx, &c.http, http.MethodGet, path)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	_, err = io.Copy(w, body)
-	return err // where the answer breaks off, io.ErrUnexpectedEOF
+	return err // io.ErrUnexpectedEOF if the answer breaks off
 }
 
 func (c *Client) do(ctx context.Context, with *http.Client, method, path string) error {
-	body, err := c.ask(ctx, with, method, path)
+	body, err := c.request(ctx, with, method, path)
 	if err != nil {
 		return err
 	}
 	return body.Close()
 }
 
-// ask returns the body of a good answer, which the caller closes.
-func (c *Client) ask(ctx context.Context, with *http.Client, method, path string) (io.ReadCloser, error) {
+// request returns the body of a good answer; the caller closes it.
+func (c *Client) request(ctx context.Context, with *http.Client, method, path string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", c.target, err)
@@ -184,7 +188,7 @@ func (c *Client) ask(ctx context.Context, with *http.Client, method, path string
 	}
 	answer, err := with.Do(r)
 	if err != nil {
-		return nil, c.unreached(ctx, err)
+		return nil, c.connectError(ctx, err)
 	}
 	if answer.StatusCode/100 == 2 {
 		return answer.Body, nil
@@ -202,14 +206,14 @@ func (c *Client) ask(ctx context.Context, with *http.Client, method, path string
 	return nil, e
 }
 
-// unreached says why there is no answer.
-func (c *Client) unreached(ctx context.Context, err error) error {
+// connectError says why there is no answer.
+func (c *Client) connectError(ctx context.Context, err error) error {
 	var slow net.Error
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("no permission for %s: be root or a member of group %s", c.target, Group)
+		return fmt.Errorf("%w for %s", ErrNoPermission, c.target)
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: nothing answers at %s", ErrNotRunning, c.target)
 	case errors.As(err, &slow) && slow.Timeout():
@@ -221,7 +225,7 @@ func (c *Client) unreached(ctx context.Context, err error) error {
 	return fmt.Errorf("ask %s: %w", c.target, err)
 }
 
-// broken says that an answer could not be read to its end.
-func (c *Client) broken(err error) error {
+// brokenAnswer says that the answer ended too early, or was no answer of ftpgate's.
+func (c *Client) brokenAnswer(err error) error {
 	return fmt.Errorf("the answer of %s breaks off: %w", c.target, err)
 }

@@ -12,12 +12,13 @@ import (
 	"strings"
 	"testing"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/observe/sessions"
 )
 
 const (
-	document = "../../docs/api.md"
-	// docToken and docTCP are where the document has its token, and where it asks over TCP.
+	document = "../../../docs/api.md"
+	// docToken and docTCP are the token file and the TCP address in the document.
 	docToken = "$(cat /etc/ftpgate/token)"
 	docTCP   = "http://192.168.5.2:9921"
 )
@@ -37,7 +38,7 @@ func readDocument(t *testing.T) string {
 	return string(text)
 }
 
-// TestDocument: every command of the document is answered with what stands below it.
+// TestDocument: every command of the document gets the answer that stands below it.
 func TestDocument(t *testing.T) {
 	s := serve(t, fixed(), Options{Listen: freePort(t), TokenFile: tokenFile(t)}, nil)
 	blocks := fenced.FindAllStringSubmatch(readDocument(t), -1)
@@ -69,14 +70,14 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// matches tells whether a request's path is one of the interface's.
+// matches reports whether a request's path belongs to the API.
 func matches(path, of string) bool {
 	before, variable := strings.CutSuffix(path, "{id}")
 	rest, found := strings.CutPrefix(of, before)
 	return found && (rest == "" && !variable || variable && rest != "" && !strings.Contains(rest, "/"))
 }
 
-// curl reads a command as curl would: the request, and what -w asks for.
+// curl reads a command as curl does: it returns the request and the format of -w.
 func curl(t *testing.T, s *serving, line string) (request *http.Request, format string) {
 	t.Helper()
 	var words []string
@@ -90,8 +91,8 @@ func curl(t *testing.T, s *serving, line string) (request *http.Request, format 
 		next := func() string { i++; return words[i] }
 		switch w := words[i]; {
 		case w == "--unix-socket":
-			if got := next(); got != DefaultSocket {
-				t.Errorf("%s: got socket %s; want %s", line, got, DefaultSocket)
+			if got := next(); got != config.DefaultSocket {
+				t.Errorf("%s: got socket %s; want %s", line, got, config.DefaultSocket)
 			}
 			socket = true
 		case w == "-X":
@@ -118,7 +119,7 @@ func curl(t *testing.T, s *serving, line string) (request *http.Request, format 
 	return request, format
 }
 
-// answerTo is what curl would print.
+// answerTo returns what curl would print.
 func answerTo(t *testing.T, s *serving, request *http.Request, format string) string {
 	t.Helper()
 	c := s.client(t)
@@ -137,12 +138,14 @@ func answerTo(t *testing.T, s *serving, request *http.Request, format string) st
 		t.Fatal(err)
 	}
 	if (answer.StatusCode != http.StatusOK) != (format != "") {
-		t.Errorf("%s %s: got status %d; want the document to show it", request.Method, request.URL, answer.StatusCode)
+		t.Errorf("%s %s: got status %d; want the document to show it", request.Method, request.URL,
+			answer.StatusCode)
 	}
-	return string(text) + endings.Replace(strings.ReplaceAll(format, "%{http_code}", fmt.Sprint(answer.StatusCode)))
+	return string(text) + endings.Replace(strings.ReplaceAll(format, "%{http_code}",
+		fmt.Sprint(answer.StatusCode)))
 }
 
-// TestDocumentComplete: every name that is part of the interface stands in the document.
+// TestDocumentComplete: the document has every name of the API.
 func TestDocumentComplete(t *testing.T) {
 	text := readDocument(t)
 	seen := map[reflect.Type]bool{}

@@ -22,10 +22,10 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// began is when everything in the fake began.
+// began is the time at which everything in the fake began.
 var began = time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
 
-// fake is a source whose answers are fixed, but for what a test sets.
+// fake is a source with fixed answers, apart from what a test sets.
 type fake struct {
 	running, ended []sessions.Session
 	reload         func(context.Context) error
@@ -69,9 +69,12 @@ func (f *fake) Reload(ctx context.Context) error {
 	return nil
 }
 
-// plainID has the server break off its answer where it asks for what can be no session.
+// plainID panics if the server asks for an impossible session: the server then breaks off its answer.
 func plainID(id string) {
-	if len(id) > 40 || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || strings.ContainsRune("/.%", r) }) {
+	if len(id) > 40 || strings.ContainsFunc(id, func(r rune) bool {
+		return r <= ' ' ||
+			strings.ContainsRune("/.%", r)
+	}) {
 		panic("admin: the source is asked for session " + id)
 	}
 }
@@ -85,14 +88,16 @@ func fixedStatus() Status {
 			Name: "archive", Listen: "192.168.5.2:2121", Server: "ftp.example.com:21",
 			Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.21")},
 			Tracking:  "proxy", DataPath: "kernel", FTPS: "terminated", FTPSWhy: "tls.client is optional",
-			Sessions: 1, Total: 240, Transfers: 1312, Failed: 2, Up: 52_428_800, Down: 734_003_200, Clients: 1, Refused: 3,
+			Sessions: 1, Total: 240, Transfers: 1312, Failed: 2, Up: 52_428_800, Down: 734_003_200,
+			Clients: 1, Refused: 3,
 			Problem: "ftp.example.com does not resolve: the address of before is used",
 		}},
 		Certificates: []Certificate{{
 			Forward: "archive", File: "/etc/ftpgate/cert.pem", Subject: "CN=gw.example.com",
 			Expires: began.Add(20 * 24 * time.Hour), DaysLeft: 20, Warning: "expires in 20 days: renew it",
 		}},
-		Reload:    &Reload{At: began.Add(time.Hour), OK: false, Error: `/etc/ftpgate/ftpgate.toml:3:1: key "listen" is not known`},
+		Reload: &Reload{At: began.Add(time.Hour), OK: false,
+			Error: `/etc/ftpgate/ftpgate.toml:3:1: key "listen" is not known`},
 		Conntrack: &Conntrack{Count: 312, Max: 262_144},
 		Warnings:  []string{"the last reload has changed nothing: the file is unsound"},
 	}
@@ -103,13 +108,15 @@ func fixedEvents() []sessions.Event {
 	return []sessions.Event{
 		{At: began, Kind: sessions.KindSession, Text: "192.168.5.17:40112 has connected to 192.168.5.2:2121"},
 		{At: at(412 * time.Millisecond), Kind: sessions.KindCommand, Text: "PASV"},
-		{At: at(413 * time.Millisecond), Kind: sessions.KindPinhole, Data: 1, Text: "opened: 192.168.5.17 to 192.168.5.2:51234"},
+		{At: at(413 * time.Millisecond), Kind: sessions.KindPinhole, Data: 1,
+			Text: "opened: 192.168.5.17 to 192.168.5.2:51234"},
 	}
 }
 
-// fixedSessions are one that transfers a file, and one that has ended before.
+// fixedSessions returns one session that transfers a file, and one that has ended.
 func fixedSessions() (running, ended []sessions.Session) {
-	client, server := netip.MustParseAddrPort("192.168.5.17:40112"), netip.MustParseAddrPort("203.0.113.21:21")
+	client, server := netip.MustParseAddrPort("192.168.5.17:40112"),
+		netip.MustParseAddrPort("203.0.113.21:21")
 	s := sessions.Session{
 		ID: "3p5kx-17", Forward: "archive", Tracking: "proxy",
 		Client: client, Gateway: netip.MustParseAddrPort("192.168.5.2:2121"), Server: server,
@@ -117,12 +124,15 @@ func fixedSessions() (running, ended []sessions.Session) {
 		Mode: "PASV", TLS: sessions.TLS{Client: "TLS 1.3"}, Path: "relay",
 		Transfer: &sessions.Transfer{
 			Session: "3p5kx-17", Forward: "archive", Client: client.Addr(), Server: server, User: "anna",
-			Verb: "RETR", Direction: sessions.Download, File: "/pub/a.iso", Type: "I", Mode: "PASV", Path: "relay",
-			TLS: sessions.TLS{Client: "TLS 1.3"}, Began: began.Add(time.Second), Connected: began.Add(time.Second),
-			Bytes: 10_485_760, Rate: 5_242_880,
+			Verb: "RETR", Direction: sessions.Download, File: "/pub/a.iso", Type: "I", Mode: "PASV",
+			Path: "relay",
+			TLS:  sessions.TLS{Client: "TLS 1.3"}, Began: began.Add(time.Second),
+			Connected: began.Add(time.Second),
+			Bytes:     10_485_760, Rate: 5_242_880,
 		},
-		Totals:  sessions.Totals{Transfers: 2, Up: 0, Down: 20_480},
-		Verdict: verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong: 2 transfers, 0 bytes up, 20480 down"},
+		Totals: sessions.Totals{Transfers: 2, Up: 0, Down: 20_480},
+		Verdict: verdict.Verdict{Code: verdict.CodeFine,
+			Text: "nothing went wrong: 2 transfers, 0 bytes up, 20480 down"},
 	}
 	e := s
 	e.ID, e.Since, e.Active = "3p5kx-9", began.Add(-time.Hour), began.Add(-50*time.Minute)
@@ -141,12 +151,15 @@ func fixed() *fake {
 	return f
 }
 
-// fixedMetrics stands for what the caller of Serve shows.
+// fixedMetrics stands in for the metrics of Serve's caller.
 func fixedMetrics() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ftpgate_up 1\n") })
+	return http.HandlerFunc(func(w http.ResponseWriter,
+		_ *http.Request) {
+		io.WriteString(w, "ftpgate_up 1\n")
+	})
 }
 
-// noGroup is one that no host has.
+// noGroup is a group that no host has.
 const noGroup = "ftpgate-no-such-group"
 
 // serving is a server that runs until the test ends.
@@ -175,7 +188,8 @@ func serve(t *testing.T, source Source, o Options, change func(*Server)) *servin
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- s.Serve(ctx, source, fixedMetrics(), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})))
+		done <- s.Serve(ctx, source, fixedMetrics(),
+			slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})))
 	}()
 	stopped := false
 	stop := func() error {
@@ -218,7 +232,7 @@ func (s *serving) dial(t *testing.T) net.Conn {
 	return c
 }
 
-// raw sends a request as it stands, and returns the answer's status and body.
+// raw sends a request as it is, and returns the answer's status and body.
 func raw(t *testing.T, network, addr, request string) (status int, header http.Header, body string) {
 	t.Helper()
 	c, err := net.Dial(network, addr)

@@ -13,45 +13,48 @@ import (
 	"time"
 )
 
-// guard turns away who must not come in, and what no honest client sends.
+// guard refuses clients that may not use the API, and requests that no honest client sends.
 type guard struct {
-	door   *door
-	origin http.CrossOriginProtection
-	next   http.Handler
-	log    *slog.Logger
-	warned atomic.Int64 // when a refusal was logged last, in nanoseconds
+	endpoint *endpoint
+	origin   http.CrossOriginProtection
+	next     http.Handler
+	log      *slog.Logger
+	warned   atomic.Int64 // when it last logged a refusal, in nanoseconds
 }
 
-// warnTime is how often refusals are logged: anybody can cause them.
+// warnTime is how often guard logs a refusal: anybody can cause them.
 const warnTime = time.Second
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	if refusal := g.refuse(w, r); refusal != nil {
-		w.Header().Set("Connection", "close") // whoever it is does not keep a place
+	if refusal := g.check(w, r); refusal != nil {
+		w.Header().Set("Connection", "close") // make room for others
 		g.warn(r, refusal)
-		answerError(w, refusal)
+		writeError(w, refusal)
 		return
 	}
 	g.next.ServeHTTP(w, r)
 }
 
-func (g *guard) refuse(w http.ResponseWriter, r *http.Request) *Error {
+func (g *guard) check(w http.ResponseWriter, r *http.Request) *Error {
 	switch {
-	case g.door.loopback && !isLoopback(r.Host):
-		// A page of a stranger, whose name has been made to mean this host (DNS rebinding).
-		return &Error{Text: "the Host is no loopback address", Remedy: "ask http://127.0.0.1 or http://localhost", status: http.StatusForbidden}
-	case g.door.token != nil && !g.door.token.admits(r.Header.Get("Authorization")):
+	case g.endpoint.loopback && !isLoopback(r.Host):
+		// A stranger's web page whose name now resolves to this host (DNS rebinding).
+		return &Error{Text: "the Host is no loopback address",
+			Remedy: "ask http://127.0.0.1 or http://localhost", status: http.StatusForbidden}
+	case g.endpoint.token != nil && !g.endpoint.token.matches(r.Header.Get("Authorization")):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="ftpgate"`)
-		return &Error{Text: "no token, or a wrong one", Remedy: "send the header Authorization: Bearer TOKEN", status: http.StatusUnauthorized}
+		return &Error{Text: "no token, or a wrong one", Remedy: "send the header Authorization: Bearer TOKEN",
+			status: http.StatusUnauthorized}
 	case g.origin.Check(r) != nil:
 		return &Error{Text: "a page of another site has sent this", status: http.StatusForbidden}
 	}
 	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
 	switch tooMuch := (*http.MaxBytesError)(nil); {
 	case errors.As(err, &tooMuch):
-		return &Error{Text: "the request has a body, and none is wanted", status: http.StatusRequestEntityTooLarge}
+		return &Error{Text: "the request has a body, and none is wanted",
+			status: http.StatusRequestEntityTooLarge}
 	case err != nil:
 		return &Error{Text: "the request has not come to its end", status: http.StatusBadRequest}
 	case r.URL.Path != path.Clean(r.URL.Path) && r.RequestURI != "*":
@@ -60,7 +63,7 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request) *Error {
 	return nil
 }
 
-// isLoopback tells whether a Host, with or without a port, means this host whoever is asked.
+// isLoopback reports whether a Host, with or without a port, means this host to every resolver.
 func isLoopback(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -72,7 +75,7 @@ func isLoopback(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// warn logs a refusal, unless another one just has been.
+// warn logs a refusal, unless it has just logged another one.
 func (g *guard) warn(r *http.Request, refusal *Error) {
 	now, last := time.Now().UnixNano(), g.warned.Load()
 	if now-last >= int64(warnTime) && g.warned.CompareAndSwap(last, now) {

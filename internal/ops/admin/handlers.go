@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The paths of the interface, version 1.
+// The paths of the API, version 1.
 const (
 	statusPath   = "/v1/status"
 	sessionsPath = "/v1/sessions"
@@ -23,13 +23,13 @@ const (
 	metricsPath  = "/metrics"
 )
 
-// handlers answer requests out of a source.
+// handlers answer requests from a source.
 type handlers struct {
 	source Source
 	log    *slog.Logger
 }
 
-// methods are what can be done with a path.
+// methods has the handler of each method that a path allows.
 type methods map[string]http.HandlerFunc
 
 func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -43,10 +43,11 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	allowed := strings.Join(slices.Sorted(maps.Keys(m)), ", ")
 	w.Header().Set("Allow", allowed)
-	answerError(w, &Error{Text: r.Method + " is not possible here", Remedy: "there is " + allowed, status: http.StatusMethodNotAllowed})
+	writeError(w, &Error{Text: r.Method + " is not possible here", Remedy: "there is " + allowed,
+		status: http.StatusMethodNotAllowed})
 }
 
-// paths are the paths of the interface and what answers them.
+// paths returns the paths of the API and their handlers.
 func (h *handlers) paths(metrics http.Handler) map[string]methods {
 	paths := map[string]methods{
 		statusPath:   {http.MethodGet: h.status},
@@ -66,56 +67,57 @@ func (h *handlers) routes(metrics http.Handler) http.Handler {
 	for path, m := range h.paths(metrics) {
 		mux.Handle(path, m)
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { answerError(w, noPath()) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { writeError(w, noPath()) })
 	return mux
 }
 
 func noPath() *Error {
-	return &Error{Text: "there is no such path", Remedy: "see docs/api.md: the paths begin with /v1/", status: http.StatusNotFound}
+	return &Error{Text: "there is no such path", Remedy: "see docs/api.md: the paths begin with /v1/",
+		status: http.StatusNotFound}
 }
 
 func (h *handlers) status(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, h.source.Status().listed())
+	writeJSON(w, http.StatusOK, h.source.Status().withoutNulls())
 }
 
 func (h *handlers) health(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, map[string]bool{"ok": true})
+	writeJSON(w, http.StatusOK, map[string]bool{"ok": true})
 }
 
 func (h *handlers) explain(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !sessionID.MatchString(id) {
-		answerError(w, noSession(id))
+		writeError(w, noSession(id))
 		return
 	}
 	found, known := h.source.Explain(id)
 	if !known {
-		answerError(w, noSession(id))
+		writeError(w, noSession(id))
 		return
 	}
 	found.Events = orEmpty(found.Events)
-	answer(w, http.StatusOK, found)
+	writeJSON(w, http.StatusOK, found)
 }
 
 func (h *handlers) kill(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	if !sessionID.MatchString(id) {
-		answerError(w, noSession(id))
+		writeError(w, noSession(id))
 		return
 	}
 	if err := h.source.Kill(id); err != nil {
-		e := answerFor(err)
-		if err == ErrNoSession { // it says nothing that noSession would not say better
+		e := errorAnswer(err)
+		if err == ErrNoSession { // noSession says more
 			e = noSession(id)
 		}
-		answerError(w, e)
+		writeError(w, e)
 		return
 	}
 	h.log.Info("session killed", "session", id, "by", peerOf(r.Context()))
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// sessionID is what can be a session's identifier; all else is not asked for.
+// sessionID matches a possible session identifier: the source is not asked for others.
 var sessionID = regexp.MustCompile(`^[0-9a-zA-Z-]{1,40}$`)
 
 func noSession(id string) *Error {
@@ -127,29 +129,29 @@ func noSession(id string) *Error {
 	return e
 }
 
-// reload may take as long as it does: names are resolved, certificates read.
+// reload has no time limit: it resolves names and reads certificates.
 func (h *handlers) reload(w http.ResponseWriter, r *http.Request) {
-	h.log.Info("reload asked for", "by", peerOf(r.Context()))
+	h.log.Info("reload requested", "by", peerOf(r.Context()))
 	err := h.source.Reload(r.Context())
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime)) // the first one has passed
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime)) // the first one is over
 	switch {
 	case err == nil:
 		w.WriteHeader(http.StatusNoContent)
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		answerError(w, &Error{Text: "ftpgate is stopping", status: http.StatusServiceUnavailable})
+		writeError(w, &Error{Text: "ftpgate is stopping", status: http.StatusServiceUnavailable})
 	default:
-		answerError(w, answerFor(err))
+		writeError(w, errorAnswer(err))
 	}
 }
 
-// answer writes a value as JSON that people can read, too.
-func answer(w http.ResponseWriter, status int, value any) {
+// writeJSON writes a value as indented JSON.
+func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	_ = e.Encode(value) // the client has gone
+	_ = e.Encode(value) // an error: the client is gone
 }
 
-func answerError(w http.ResponseWriter, e *Error) { answer(w, e.status, e) }
+func writeError(w http.ResponseWriter, e *Error) { writeJSON(w, e.status, e) }

@@ -14,7 +14,7 @@ import (
 
 func groupOf(info os.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Gid }
 
-// manySessions is a source with so many sessions, called x-0 and so on, a second apart.
+// manySessions is a source with so many sessions, named x-0 and so on, one second apart.
 func manySessions(n int) *fake {
 	running, _ := fixedSessions()
 	f := &fake{}
@@ -49,7 +49,7 @@ func awaitHangupOf(fd int) error {
 		return err
 	}
 	defer syscall.Close(poll)
-	// Nothing is asked for: hanging up is told all the same (epoll_ctl(2)).
+	// No events: a hang-up is reported even so (epoll_ctl(2)).
 	if err := syscall.EpollCtl(poll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{}); err != nil {
 		return err
 	}

@@ -14,44 +14,44 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Limits of a connection. Nobody has to wait for somebody slow longer than these say.
+// The limits of a connection: a slow client must not block others for longer.
 const (
-	readTime    = 10 * time.Second // of a request in all: it has no body worth the name
+	readTime    = 10 * time.Second // of a whole request: it has next to no body
 	writeTime   = time.Minute      // of an answer: 10,000 sessions are some 6 MB
 	idleTime    = 2 * time.Minute  // longer than any scraper's interval
-	stopTime    = 2 * time.Second  // for the answers that are under way at the end
+	stopTime    = 2 * time.Second  // for answers that are under way at the stop
 	maxHeader   = 8 << 10
 	maxBody     = 4 << 10
-	connections = 64 // at once, of the socket and of the TCP port each: people and scrapers
+	connections = 64 // at once, at the socket and at the TCP port each: people and scrapers
 )
 
 // Options say where a server listens.
 type Options struct {
 	Socket    string         // path of the unix socket; empty: none
-	Group     string         // who may use it, a group's name or number; empty: nobody but its owner
-	NeedGroup bool           // without that group the socket is not opened, instead of being root's alone
+	Group     string         // whose members may use it, by name or number; empty: only its owner
+	NeedGroup bool           // without that group Listen fails, instead of leaving the socket to root
 	Listen    forward.Listen // on TCP, without an interface; port 0: not at all
-	TokenFile string         // what is asked for on TCP; empty: only the loopback is served there, and everybody on it
+	TokenFile string         // with the token for TCP; empty: none, and TCP must be on loopback
 }
 
-// Server is a server that listens and does not answer yet. Either its Serve or its Close must be called.
+// Server listens and does not answer yet. The caller must call either Serve or Close.
 type Server struct {
-	doors []*door
-	times times
-	log   *slog.Logger
+	endpoints []*endpoint
+	times     times
+	log       *slog.Logger
 }
 
-// times are the limits above, for tests to shorten.
+// times is those limits above that tests shorten.
 type times struct{ read, write time.Duration }
 
-// door is a listener, and who may come in.
-type door struct {
+// endpoint is a listener, and who may use it.
+type endpoint struct {
 	net.Listener
-	loopback bool    // of TCP: the Host must be, too
-	token    *secret // nil: none is asked for
+	loopback bool       // of TCP: the Host of requests must be one, too
+	token    *tokenHash // nil: none is asked for
 }
 
-// Listen opens what the options name. The error is for an operator: what is in the way, and what to do.
+// Listen opens what the options name. The error tells an operator what is in the way, and what to do.
 func Listen(o Options) (*Server, error) {
 	s := &Server{times: times{readTime, writeTime}}
 	if o.Listen.Port != 0 {
@@ -59,7 +59,7 @@ func Listen(o Options) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.doors = append(s.doors, d)
+		s.endpoints = append(s.endpoints, d)
 	}
 	if o.Socket != "" {
 		l, err := listenSocket(o)
@@ -67,22 +67,23 @@ func Listen(o Options) (*Server, error) {
 			s.Close()
 			return nil, err
 		}
-		s.doors = append(s.doors, &door{Listener: limit(l, connections)})
+		s.endpoints = append(s.endpoints, &endpoint{Listener: limit(l, connections)})
 	}
 	return s, nil
 }
 
-func listenTCP(at forward.Listen, tokenFile string) (*door, error) {
-	d := &door{loopback: at.Addr.IsLoopback()}
+func listenTCP(at forward.Listen, tokenFile string) (*endpoint, error) {
+	d := &endpoint{loopback: at.Addr.IsLoopback()}
 	switch {
 	case tokenFile != "":
 		token, err := ReadToken(tokenFile)
 		if err != nil {
 			return nil, fmt.Errorf("admin.listen %s: %w", at, err)
 		}
-		d.token = secretOf(token)
+		d.token = hashToken(token)
 	case !d.loopback:
-		return nil, fmt.Errorf("admin.listen %s is not a loopback address: name a file with a token, too (%s), or listen at 127.0.0.1", at, freshToken)
+		return nil, fmt.Errorf("admin.listen %s is not a loopback address: name a file with a token, too "+
+			"(%s), or listen at 127.0.0.1", at, makeTokenCommand)
 	}
 	host := ""
 	if at.Addr.IsValid() {
@@ -99,7 +100,7 @@ func listenTCP(at forward.Listen, tokenFile string) (*door, error) {
 // Addrs returns where the server listens, the unix socket last.
 func (s *Server) Addrs() []net.Addr {
 	var addrs []net.Addr
-	for _, d := range s.doors {
+	for _, d := range s.endpoints {
 		addrs = append(addrs, d.Addr())
 	}
 	return addrs
@@ -108,20 +109,20 @@ func (s *Server) Addrs() []net.Addr {
 // Close stops listening, and removes the socket.
 func (s *Server) Close() error {
 	var errs []error
-	for _, d := range s.doors {
+	for _, d := range s.endpoints {
 		errs = append(errs, d.Close())
 	}
 	return errors.Join(errs...)
 }
 
-// Serve answers until ctx is done, and returns nil then, with everything closed. Metrics answers
-// GET /metrics; nil: nobody does.
+// Serve answers requests until ctx is done; then it closes everything and returns nil. Metrics answers
+// GET /metrics; nil: there is no such path.
 func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler, log *slog.Logger) error {
 	s.log = log
-	failed := make(chan error, len(s.doors))
+	failed := make(chan error, len(s.endpoints))
 	var servers []*http.Server
 	var wg sync.WaitGroup
-	for _, d := range s.doors {
+	for _, d := range s.endpoints {
 		server := s.serverOf(ctx, d, &handlers{source: source, log: log}, metrics)
 		servers = append(servers, server)
 		wg.Go(func() { failed <- server.Serve(d.Listener) })
@@ -140,13 +141,13 @@ func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler,
 		}
 	}
 	wg.Wait()
-	s.Close() // what Shutdown has not: the socket's name is removed in any case
+	s.Close() // for what Shutdown leaves: the socket's name must go in any case
 	return err
 }
 
-func (s *Server) serverOf(ctx context.Context, d *door, h *handlers, metrics http.Handler) *http.Server {
+func (s *Server) serverOf(ctx context.Context, d *endpoint, h *handlers, metrics http.Handler) *http.Server {
 	return &http.Server{
-		Handler:        &guard{door: d, next: h.routes(metrics), log: s.log},
+		Handler:        &guard{endpoint: d, next: h.routes(metrics), log: s.log},
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 		ConnContext:    withPeer,
 		ReadTimeout:    s.times.read,
@@ -157,10 +158,10 @@ func (s *Server) serverOf(ctx context.Context, d *door, h *handlers, metrics htt
 	}
 }
 
-// peerKey is where a request's context has who asks.
+// peerKey is the key of the peer's name in a request's context.
 type peerKey struct{}
 
-// withPeer notes who is at the other end, for the log: a user of this host, or an address.
+// withPeer records who is at the other end, for the log: a user of this host, or an address.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, c.RemoteAddr().String())
 }

@@ -18,7 +18,7 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// TestClient: what the source has is what the client gets.
+// TestClient: the client gets what the source has.
 func TestClient(t *testing.T) {
 	source := fixed()
 	s := serve(t, source, Options{}, nil)
@@ -29,10 +29,12 @@ func TestClient(t *testing.T) {
 		t.Errorf("status: got %+v, %v; want %+v", status, err, want)
 	}
 	explained, err := c.Explain(ctx, "3p5kx-17")
-	if err != nil || !reflect.DeepEqual(explained, sessions.Explained{Session: source.running[0], Events: fixedEvents()}) {
+	if err != nil || !reflect.DeepEqual(explained,
+		sessions.Explained{Session: source.running[0], Events: fixedEvents()}) {
 		t.Errorf("explain: got %+v, %v; want what the source has", explained, err)
 	}
-	if _, err := c.Explain(ctx, "3p5kx-18"); !errors.Is(err, ErrNoSession) || !strings.Contains(err.Error(), "no session 3p5kx-18") {
+	if _, err := c.Explain(ctx, "3p5kx-18"); !errors.Is(err, ErrNoSession) ||
+		!strings.Contains(err.Error(), "no session 3p5kx-18") {
 		t.Errorf("explain a session that is not there: got %v; want ErrNoSession with its name", err)
 	}
 	if err := c.Kill(ctx, "3p5kx-17"); err != nil {
@@ -48,12 +50,13 @@ func TestClient(t *testing.T) {
 		t.Errorf("reload: got %v; want nil", err)
 	}
 	want := fmt.Sprintf("by=\"user %d, process %d\"", os.Geteuid(), os.Getpid())
-	if got := s.log.String(); !strings.Contains(got, `msg="session killed" session=3p5kx-17 `+want) || !strings.Contains(got, `msg="reload asked for" `+want) {
+	if got := s.log.String(); !strings.Contains(got, `msg="session killed" session=3p5kx-17 `+want) ||
+		!strings.Contains(got, `msg="reload requested" `+want) {
 		t.Errorf("got the log %s; want who has killed what, and who has reloaded", got)
 	}
 }
 
-// TestReloadFaults: the faults of a file arrive line by line, and as what they are.
+// TestReloadFaults: the faults of a file arrive line by line, with their kind of error.
 func TestReloadFaults(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
@@ -62,7 +65,8 @@ func TestReloadFaults(t *testing.T) {
 	}{
 		{fmt.Errorf("%w:\nf.toml:3:1: no listen\nf.toml:9:1: no server", ErrFile), ErrFile,
 			"the file is unsound, and nothing has changed:\nf.toml:3:1: no listen\nf.toml:9:1: no server"},
-		{&Error{Text: "no file was given", Remedy: "start ftpgate run", Kind: ErrNotNow}, ErrNotNow, "no file was given: start ftpgate run"},
+		{&Error{Text: "no file was given", Remedy: "start ftpgate run", Kind: ErrNotNow}, ErrNotNow,
+			"no file was given: start ftpgate run"},
 		{errors.New("nft: apply table ftpgate: busy"), nil, "nft: apply table ftpgate: busy"},
 	} {
 		source := fixed()
@@ -74,7 +78,7 @@ func TestReloadFaults(t *testing.T) {
 	}
 }
 
-// TestReloadOutlastsTimeouts: an answer that takes longer than others may is waited for.
+// TestReloadOutlastsTimeouts: the client waits for a reload longer than for other answers.
 func TestReloadOutlastsTimeouts(t *testing.T) {
 	source := fixed()
 	short := times{50 * time.Millisecond, 50 * time.Millisecond}
@@ -92,7 +96,7 @@ func TestReloadOutlastsTimeouts(t *testing.T) {
 	}
 }
 
-// TestReloadStopped: a daemon that stops does not keep whoever waits.
+// TestReloadStopped: a client that waits gets an answer when the daemon stops.
 func TestReloadStopped(t *testing.T) {
 	source := fixed()
 	asked := make(chan struct{})
@@ -113,7 +117,7 @@ func TestReloadStopped(t *testing.T) {
 	}
 }
 
-// TestSessions: filters, order, and that nobody is there twice.
+// TestSessions: filters, order, and no session twice.
 func TestSessions(t *testing.T) {
 	source := manySessions(40)
 	for i := range 10 { // every fourth has ended, and the ended ones are older and younger than others
@@ -121,7 +125,7 @@ func TestSessions(t *testing.T) {
 		s.State, s.Ended = sessions.StateEnded, s.Since.Add(time.Second)
 		source.ended = append(source.ended, s)
 	}
-	// Numbers 0 to 32 have left those that run; 36 ends between the two looks, and so is in both.
+	// Numbers 0 to 32 have ended; 36 ends between the two calls, and so is in both lists.
 	source.running[36] = source.ended[9]
 	source.running = slices.DeleteFunc(source.running, func(s sessions.Session) bool {
 		return slices.ContainsFunc(source.ended[:9], func(e sessions.Session) bool { return e.ID == s.ID })
@@ -136,8 +140,10 @@ func TestSessions(t *testing.T) {
 		{Filter{State: sessions.StateEnded}, func(i int) bool { return i%4 == 0 }},
 		{Filter{State: sessions.StateTransfer}, func(i int) bool { return i%4 != 0 && i%2 == 1 }},
 		{Filter{Forward: "archive 1"}, func(i int) bool { return i%4 != 0 && i%3 == 1 }},
-		{Filter{Client: netip.MustParsePrefix("192.168.5.17/32"), Ended: true}, func(i int) bool { return i == 17 }},
-		{Filter{Client: netip.MustParsePrefix("192.168.5.32/29"), Ended: true}, func(i int) bool { return 32 <= i }},
+		{Filter{Client: netip.MustParsePrefix("192.168.5.17/32"), Ended: true},
+			func(i int) bool { return i == 17 }},
+		{Filter{Client: netip.MustParsePrefix("192.168.5.32/29"), Ended: true},
+			func(i int) bool { return 32 <= i }},
 		{Filter{Forward: "none & such"}, func(int) bool { return false }},
 	} {
 		var want, got []string
@@ -158,7 +164,7 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-// TestBadFilters: a filter that is not understood is not ignored.
+// TestBadFilters: an unknown filter is an error.
 func TestBadFilters(t *testing.T) {
 	s := serve(t, fixed(), Options{}, nil)
 	for query, want := range map[string]string{
@@ -179,7 +185,7 @@ func TestBadFilters(t *testing.T) {
 	}
 }
 
-// TestSessionsStream: a list is not held, however long it is.
+// TestSessionsStream: a list is streamed, however long it is.
 func TestSessionsStream(t *testing.T) {
 	source := manySessions(1)
 	endless := func(yield func(sessions.Session) bool) {
@@ -193,7 +199,7 @@ func TestSessionsStream(t *testing.T) {
 
 var errFull = errors.New("full")
 
-// full takes so many bytes, in pieces that are no larger than they should be.
+// full accepts so many bytes, in pieces of at most pieceSize.
 type full struct{ room int }
 
 func (f *full) Write(p []byte) (int, error) {
@@ -204,7 +210,7 @@ func (f *full) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestAnswersBreakOff: half a list is not taken for a whole one.
+// TestAnswersBreakOff: half a list is an error.
 func TestAnswersBreakOff(t *testing.T) {
 	text := `{"sessions": [` + "\n" + `{"id":"x-1"},`
 	s := serve(t, fixed(), Options{}, nil)
@@ -225,7 +231,7 @@ func TestAnswersBreakOff(t *testing.T) {
 	t.Error("status: got an answer; want an error")
 }
 
-// TestUnreached: why there is no answer, in one line.
+// TestUnreached: the error says in one line why there is no answer.
 func TestUnreached(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -236,7 +242,8 @@ func TestUnreached(t *testing.T) {
 	leaveStale(t, stale)
 	for _, path := range []string{filepath.Join(dir, "none"), file, stale} {
 		_, err := NewClient(path, "").Status(t.Context())
-		if want := "ftpgate is not running here: nothing answers at " + path; !errors.Is(err, ErrNotRunning) || err.Error() != want {
+		if want := "ftpgate is not running here: nothing answers at " +
+			path; !errors.Is(err, ErrNotRunning) || err.Error() != want {
 			t.Errorf("got %v; want %s", err, want)
 		}
 	}
@@ -247,9 +254,9 @@ func TestUnreached(t *testing.T) {
 	}
 }
 
-// TestListed: lists that are empty are lists.
+// TestListed: empty lists are [] in JSON.
 func TestListed(t *testing.T) {
-	text, err := json.Marshal(Status{Forwards: []Forward{{}}}.listed())
+	text, err := json.Marshal(Status{Forwards: []Forward{{}}}.withoutNulls())
 	if err != nil {
 		t.Fatal(err)
 	}

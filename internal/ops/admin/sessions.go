@@ -18,15 +18,15 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Filter says which sessions are meant. The zero value: all that run.
+// Filter selects sessions. The zero value selects all that run.
 type Filter struct {
-	Forward string         // of this one only; empty: of all
-	Client  netip.Prefix   // from there only; not valid: from everywhere
-	State   sessions.State // in this one only; empty: in every one
-	Ended   bool           // those that have ended, too
+	Forward string         // only of this forward; empty: of all
+	Client  netip.Prefix   // only from there; not valid: from everywhere
+	State   sessions.State // only in this state; empty: in every state
+	Ended   bool           // also those that have ended
 }
 
-// path is what the server is asked for.
+// path returns the path of the request for the selected sessions.
 func (f Filter) path() string {
 	q := url.Values{}
 	if f.Forward != "" {
@@ -47,18 +47,20 @@ func (f Filter) path() string {
 	return sessionsPath + "?" + q.Encode()
 }
 
-// states are the words for a state, which it can be asked for by.
+// states is the words that a filter accepts for a state.
 var states = []string{
-	string(sessions.StateConnecting), string(sessions.StateGreeting), string(sessions.StateLogin), string(sessions.StateIdle),
-	string(sessions.StateCommand), string(sessions.StateTransfer), string(sessions.StateThrough), string(sessions.StateEnded),
+	string(sessions.StateConnecting), string(sessions.StateGreeting), string(sessions.StateLogin),
+	string(sessions.StateIdle),
+	string(sessions.StateCommand), string(sessions.StateTransfer), string(sessions.StateThrough),
+	string(sessions.StateEnded),
 }
 
-// parseFilter reads what Filter.path writes. What it does not know is an error: a filter that does not
-// filter misleads.
+// parseFilter reads what Filter.path writes. What it does not know is an error: a filter that has no effect
+// misleads.
 func parseFilter(query string) (Filter, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return Filter{}, fmt.Errorf("what stands behind the question mark cannot be read")
+		return Filter{}, fmt.Errorf("the query cannot be read")
 	}
 	var f Filter
 	for key, given := range values {
@@ -90,7 +92,7 @@ func parseFilter(query string) (Filter, error) {
 	return f, nil
 }
 
-// matches tells whether a session is meant.
+// matches reports whether the filter selects a session.
 func (f Filter) matches(s *sessions.Session) bool {
 	return (f.Forward == "" || s.Forward == f.Forward) &&
 		(!f.Client.IsValid() || f.Client.Contains(s.Client.Addr().Unmap())) &&
@@ -98,14 +100,14 @@ func (f Filter) matches(s *sessions.Session) bool {
 		(f.Ended || s.Ended.IsZero())
 }
 
-// chosen yields the sessions that are meant, in the order in which they began.
-func chosen(source Source, f Filter) iter.Seq[sessions.Session] {
+// selectSessions yields the sessions that the filter selects, in the order in which they began.
+func selectSessions(source Source, f Filter) iter.Seq[sessions.Session] {
 	return func(yield func(sessions.Session) bool) {
-		running := source.Sessions(false) // first, or one that ends now is in neither
+		running := source.Sessions(false) // first, or one that ends now is in neither list
 		var ended []sessions.Session
 		known := map[string]bool{}
 		if f.Ended {
-			ended = slices.Collect(source.Sessions(true)) // so many are never kept
+			ended = slices.Collect(source.Sessions(true)) // the source keeps few
 			for i := range ended {
 				known[ended[i].ID] = true
 			}
@@ -132,20 +134,20 @@ func chosen(source Source, f Filter) iter.Seq[sessions.Session] {
 func (h *handlers) sessions(w http.ResponseWriter, r *http.Request) {
 	f, err := parseFilter(r.URL.RawQuery)
 	if err != nil {
-		answerError(w, &Error{Text: err.Error(), status: http.StatusBadRequest})
+		writeError(w, &Error{Text: err.Error(), status: http.StatusBadRequest})
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if r.Method == http.MethodHead {
 		return
 	}
-	_ = writeSessions(w, chosen(h.source, f)) // the client has gone
+	_ = writeSessions(w, selectSessions(h.source, f)) // an error: the client is gone
 }
 
-// pieceSize is how much of a list is held at once.
+// pieceSize is how much of a list is in memory at once, in bytes.
 const pieceSize = 32 << 10
 
-// writeSessions writes {"sessions": [...]} with a line for each, and does not hold them all.
+// writeSessions writes {"sessions": [...]} with one line for each session, without holding them all.
 func writeSessions(w io.Writer, list iter.Seq[sessions.Session]) error {
 	out := bufio.NewWriterSize(w, pieceSize)
 	out.WriteString(`{"sessions": [`)

@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	// maxSocketPath is what fits into sun_path with its NUL (unix(7)).
+	// maxSocketPath is the longest path that fits into sun_path with its NUL (unix(7)), in bytes.
 	maxSocketPath = 107
-	// probeTime is how long a socket that is there has to take a connection.
+	// probeTime is how long an existing socket may take to accept a connection.
 	probeTime = 2 * time.Second
 )
 
-// socket is a listening unix socket, and what is to be removed of it.
+// socket is a listening unix socket, and the file that Close removes.
 type socket struct {
 	*net.UnixListener
-	path string
-	made os.FileInfo
+	path    string
+	created os.FileInfo
 }
 
 // listenSocket opens the socket of the options.
@@ -35,14 +35,15 @@ func listenSocket(o Options) (*socket, error) {
 	case path == "" || strings.HasPrefix(path, "@"):
 		return nil, fmt.Errorf("admin socket %q: want the path of a file", path)
 	case len(path) > maxSocketPath:
-		return nil, fmt.Errorf("admin socket %s: the path has %d bytes, and the kernel takes %d: choose a shorter one", path, len(path), maxSocketPath)
+		return nil, fmt.Errorf("admin socket %s: the path has %d bytes, and the kernel takes %d: choose a "+
+			"shorter one", path, len(path), maxSocketPath)
 	}
 	unlock, err := lock(path + ".lock")
 	if err != nil {
 		return nil, fmt.Errorf("admin socket %s: %w", path, cause(err))
 	}
 	defer unlock()
-	if err := makeRoom(path); err != nil {
+	if err := removeStale(path); err != nil {
 		return nil, err
 	}
 	l, err := bind(path)
@@ -50,8 +51,8 @@ func listenSocket(o Options) (*socket, error) {
 		return nil, fmt.Errorf("admin socket %s: %w", path, cause(err))
 	}
 	s := &socket{UnixListener: l, path: path}
-	if s.made, err = os.Lstat(path); err == nil {
-		err = admit(o)
+	if s.created, err = os.Lstat(path); err == nil {
+		err = setGroup(o)
 	}
 	if err != nil {
 		s.Close()
@@ -60,8 +61,8 @@ func listenSocket(o Options) (*socket, error) {
 	return s, nil
 }
 
-// lock has daemons that start at the same time look at a socket one after the other: two that find it
-// stale would remove each other's. The file is gone after unlock.
+// lock makes daemons that start at the same time check a socket one after the other: two that find it
+// stale would remove each other's. Unlock removes the file.
 func lock(path string) (unlock func(), err error) {
 	for {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
@@ -83,12 +84,12 @@ func lock(path string) (unlock func(), err error) {
 				f.Close()
 			}, nil
 		}
-		f.Close() // whoever had it before has removed it meanwhile
+		f.Close() // its last holder has removed it meanwhile
 	}
 }
 
-// bind makes the socket. Nobody else can connect before its mode is set: the kernel gives the file the mode
-// that the socket has before, less the umask (net/unix/af_unix.c, unix_bind_bsd).
+// bind creates the socket. Nobody else can connect before its mode is set: the kernel gives the file the
+// mode that the unbound socket has, less the umask (net/unix/af_unix.c, unix_bind_bsd).
 func bind(path string) (*net.UnixListener, error) {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
@@ -100,13 +101,13 @@ func bind(path string) (*net.UnixListener, error) {
 		return nil, err
 	}
 	u := l.(*net.UnixListener)
-	u.SetUnlinkOnClose(false) // the name may be another's by then
+	u.SetUnlinkOnClose(false) // the name may belong to another daemon by then
 	return u, nil
 }
 
-// admit gives the socket to its group, with mode 0660. Where that is not possible it is root's group's, but
-// an ordinary user keeps it with mode 0600: its group may be everybody's.
-func admit(o Options) error {
+// setGroup gives the socket to its group, with mode 0660. If that fails, root leaves it to its own group; an
+// ordinary user keeps mode 0600, because everybody may be in its group.
+func setGroup(o Options) error {
 	if o.Group == "" {
 		return nil
 	}
@@ -117,7 +118,8 @@ func admit(o Options) error {
 	switch {
 	case err == nil:
 	case o.NeedGroup && errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("it cannot be given to group %s: run ftpgate as root, or as a member of it", o.Group)
+		return fmt.Errorf("it cannot be given to group %s: run ftpgate as root, or as a member of it",
+			o.Group)
 	case o.NeedGroup:
 		return fmt.Errorf("there is no group %s: groupadd --system %[1]s, or name another one", o.Group)
 	case os.Geteuid() != 0:
@@ -126,7 +128,7 @@ func admit(o Options) error {
 	return os.Chmod(o.Socket, 0o660)
 }
 
-// groupNumber looks a group up, by its name or by its number, which need not have a name.
+// groupNumber returns the number of a group, by its name or by its number, which need not have a name.
 func groupNumber(group string) (int, error) {
 	g, err := user.LookupGroup(group)
 	if err == nil {
@@ -138,8 +140,8 @@ func groupNumber(group string) (int, error) {
 	return 0, err
 }
 
-// makeRoom removes the socket of a daemon that is dead. The error says what else has the name.
-func makeRoom(path string) error {
+// removeStale removes the socket of a dead daemon. The error says what else has the name.
+func removeStale(path string) error {
 	found, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -147,15 +149,18 @@ func makeRoom(path string) error {
 	case err != nil:
 		return fmt.Errorf("admin socket %s: %w", path, cause(err))
 	case found.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("admin socket %s: a symbolic link is there, which ftpgate does not follow: remove it", path)
+		return fmt.Errorf("admin socket %s: a symbolic link is there, which ftpgate does not follow: "+
+			"remove it", path)
 	case found.Mode()&fs.ModeSocket == 0:
-		return fmt.Errorf("admin socket %s: something that is no socket is there: remove it, or choose another path", path)
+		return fmt.Errorf("admin socket %s: something that is no socket is there: remove it, or choose "+
+			"another path", path)
 	}
 	c, err := net.DialTimeout("unix", path, probeTime)
 	switch {
 	case err == nil:
 		c.Close()
-		return fmt.Errorf("admin socket %s: a running ftpgate answers there already: stop it, or choose another path", path)
+		return fmt.Errorf("admin socket %s: a running ftpgate answers there already: stop it, or choose "+
+			"another path", path)
 	case errors.Is(err, fs.ErrNotExist): // its daemon has just ended
 		return nil
 	case !errors.Is(err, syscall.ECONNREFUSED):
@@ -167,20 +172,20 @@ func makeRoom(path string) error {
 	return nil
 }
 
-// same tells whether two looks saw one file; numbers of inodes alone are used again.
-func same(a, b os.FileInfo) bool { return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) }
+// sameFile reports whether two results of Lstat are of one file: inode numbers alone are reused.
+func sameFile(a, b os.FileInfo) bool { return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) }
 
-// Close removes the socket's name, unless it is another's by now, and stops listening. In this order: as
-// long as somebody listens here nobody takes the name for a dead daemon's.
+// Close removes the socket's name, unless it belongs to another daemon by now, and stops listening. In this
+// order: while this socket listens, nobody takes the name for a dead daemon's.
 func (s *socket) Close() error {
 	var err error
-	if now, gone := os.Lstat(s.path); gone == nil && s.made != nil && same(now, s.made) {
+	if now, gone := os.Lstat(s.path); gone == nil && s.created != nil && sameFile(now, s.created) {
 		err = os.Remove(s.path)
 	}
 	return errors.Join(err, s.UnixListener.Close())
 }
 
-// cause is an error without the operation and the path, which the caller has named.
+// cause returns an error without operation and path: the caller has named them.
 func cause(err error) error {
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		return errno

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// leaveStale leaves a socket as a daemon does that was killed.
+// leaveStale leaves a socket as a killed daemon does.
 func leaveStale(t *testing.T, path string) {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -24,7 +24,8 @@ func leaveStale(t *testing.T, path string) {
 	l.Close()
 }
 
-// plainServer is another program's: it answers GET with a text, and all else with 501. Its path is returned.
+// plainServer starts the server of another program, which answers GET with a text and all else with 501. It
+// returns the path of its socket.
 func plainServer(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "other")
@@ -54,7 +55,7 @@ func wantGone(t *testing.T, path string) {
 	}
 }
 
-// TestSocketMode: who may connect, whatever the umask is.
+// TestSocketMode: the modes of the socket, whatever the umask is.
 func TestSocketMode(t *testing.T) {
 	want := fs.FileMode(0o600)
 	if os.Geteuid() == 0 {
@@ -71,8 +72,8 @@ func TestSocketMode(t *testing.T) {
 	wantGone(t, s.socket)
 }
 
-// TestSocketGroup: where the host has the group, the socket is the group's; where it must have it and has
-// not, nothing is left behind.
+// TestSocketGroup: if the host has the group, the socket belongs to it; if it lacks a group that it must have,
+// no socket is left behind.
 func TestSocketGroup(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	own := strconv.Itoa(os.Getegid())
@@ -111,7 +112,7 @@ func TestSocketGroup(t *testing.T) {
 	wantGone(t, path)
 }
 
-// TestSocketTaken: what has the name already is replaced only where it is a dead daemon's.
+// TestSocketTaken: Listen replaces only a dead daemon's socket.
 func TestSocketTaken(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -163,7 +164,7 @@ func TestSocketTaken(t *testing.T) {
 	}
 }
 
-// TestSocketRace: of daemons that start at once beside a stale socket one gets it, and keeps it.
+// TestSocketRace: of daemons that start at once with a stale socket, one gets it and keeps it.
 func TestSocketRace(t *testing.T) {
 	for range 300 {
 		path := filepath.Join(t.TempDir(), "s")
@@ -183,7 +184,7 @@ func TestSocketRace(t *testing.T) {
 		for l := range got {
 			winners = append(winners, l)
 			info, err := os.Lstat(path)
-			if err != nil || !same(info, l.made) {
+			if err != nil || !sameFile(info, l.created) {
 				t.Errorf("got %v; want the winner's socket", err)
 			}
 		}
@@ -196,7 +197,7 @@ func TestSocketRace(t *testing.T) {
 	}
 }
 
-// TestCloseKeepsAnothers: at the end a name that is another's by now stays.
+// TestCloseKeepsAnothers: Close leaves a socket that belongs to another daemon by now.
 func TestCloseKeepsAnothers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	first, err := listenSocket(Options{Socket: path})

@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// Status is how a daemon is. Its names in JSON are part of the interface.
+// Status is the state of a daemon. Its names in JSON are part of the API.
 type Status struct {
 	Version      string        `json:"version"`
-	Build        string        `json:"build,omitempty"` // of what, and with what
+	Build        string        `json:"build,omitempty"` // platform and Go version
 	PID          int           `json:"pid"`
 	Since        time.Time     `json:"since"`
-	File         string        `json:"file,omitempty"`  // empty: the forward came from the command line
-	Table        string        `json:"table,omitempty"` // of nftables; empty: none is used
-	Capabilities []string      `json:"capabilities"`    // what the gateway can do here and what not, and why; in sentences
+	File         string        `json:"file,omitempty"`  // empty: the forward is from the command line
+	Table        string        `json:"table,omitempty"` // of nftables; empty: ftpgate uses none
+	Capabilities []string      `json:"capabilities"`    // sentences: what it can do on this host, or why not
 	Forwards     []Forward     `json:"forwards"`        // in the order of the file
 	Certificates []Certificate `json:"certificates"`
 	Reload       *Reload       `json:"last_reload"` // null: none so far
 	Conntrack    *Conntrack    `json:"conntrack"`   // null: the kernel does not say
-	Warnings     []string      `json:"warnings"`    // what an operator should know and is not about one forward
+	Warnings     []string      `json:"warnings"`    // what an operator should know beside the forwards
 }
 
-// Forward is how a forward is.
+// Forward is the state of a forward.
 type Forward struct {
 	Name      string       `json:"name"`
 	Listen    string       `json:"listen"`
@@ -29,7 +29,7 @@ type Forward struct {
 	Addresses []netip.Addr `json:"addresses"` // of the server, now
 	Tracking  string       `json:"tracking"`  // "proxy", "kernel" or "none"
 	DataPath  string       `json:"data_path"` // "kernel" or "relay"
-	FTPS      string       `json:"ftps"`      // which way it takes, in a word or two
+	FTPS      string       `json:"ftps"`      // which way it takes, in one or two words
 	FTPSWhy   string       `json:"ftps_why,omitempty"`
 	Sessions  int          `json:"sessions"`       // that run
 	Total     int64        `json:"sessions_total"` // since the start, those that run among them
@@ -42,17 +42,17 @@ type Forward struct {
 	Problem   string       `json:"problem,omitempty"`
 }
 
-// Certificate is one that the gateway shows, or knows to end.
+// Certificate is a certificate that the gateway presents, or whose expiry it knows.
 type Certificate struct {
 	Forward  string    `json:"forward"`
 	File     string    `json:"file"`
 	Subject  string    `json:"subject"`
 	Expires  time.Time `json:"expires"`
-	DaysLeft int       `json:"days_left"` // below zero: since when it has expired
+	DaysLeft int       `json:"days_left"` // below zero: since so many days it has expired
 	Warning  string    `json:"warning,omitempty"`
 }
 
-// Reload is what came of reading the file again.
+// Reload is the result of the last reload.
 type Reload struct {
 	At    time.Time `json:"at"`
 	OK    bool      `json:"ok"`
@@ -65,8 +65,8 @@ type Conntrack struct {
 	Max   int64 `json:"max"`
 }
 
-// listed has lists that are empty stand as such, and not as null.
-func (s Status) listed() Status {
+// withoutNulls replaces nil lists by empty ones, which are [] in JSON and not null.
+func (s Status) withoutNulls() Status {
 	s.Capabilities, s.Warnings = orEmpty(s.Capabilities), orEmpty(s.Warnings)
 	s.Certificates = orEmpty(s.Certificates)
 	forwards := make([]Forward, len(s.Forwards))

@@ -11,18 +11,17 @@ import (
 )
 
 const (
-	// minToken is the length of a token, in bytes, below which it could be guessed: 96 bits in base64.
+	// minToken is the shortest token that nobody can guess, in bytes: 96 bits in base64.
 	minToken = 16
 	maxToken = 1024
-	// freshToken is how an operator makes one.
-	freshToken = "head -c 32 /dev/urandom | base64"
+	// makeTokenCommand is how an operator makes a token.
+	makeTokenCommand = "head -c 32 /dev/urandom | base64"
 )
 
-// ReadToken reads a token from a file, without the space around it. The file must be a regular one that
-// its owner, who is root or the caller, and at most its group can read: the group of ftpgate may use the
-// socket anyway.
+// ReadToken reads a token from a file, without the space around it. It must be a regular file of root or
+// the caller that only its owner and its group can read: the group of ftpgate may use the socket anyway.
 func ReadToken(file string) (string, error) {
-	// Not to hang where it is a pipe.
+	// O_NONBLOCK: it must not hang if the file is a pipe.
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
@@ -37,9 +36,11 @@ func ReadToken(file string) (string, error) {
 	case !mode.IsRegular():
 		return "", fmt.Errorf("token file %s is not a regular file", file)
 	case mode.Perm()&0o027 != 0:
-		return "", fmt.Errorf("token file %s has mode %04o, so that others can read or change it: chmod 600 %[1]s, and make a new token", file, mode.Perm())
+		return "", fmt.Errorf("token file %s has mode %04o, so that others can read or change it: chmod "+
+			"600 %[1]s, and make a new token", file, mode.Perm())
 	case owner != 0 && int(owner) != os.Geteuid():
-		return "", fmt.Errorf("token file %s belongs to user %d: it must be root's, or of the user that ftpgate runs as", file, owner)
+		return "", fmt.Errorf("token file %s belongs to user %d: it must be root's, or of the user that "+
+			"ftpgate runs as", file, owner)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
 	if err != nil {
@@ -50,24 +51,26 @@ func ReadToken(file string) (string, error) {
 	case len(text) > maxToken:
 		return "", fmt.Errorf("token file %s has more than %d bytes", file, maxToken)
 	case len(token) < minToken:
-		return "", fmt.Errorf("the token in %s has fewer than %d characters: make one with %s", file, minToken, freshToken)
+		return "", fmt.Errorf("the token in %s has fewer than %d characters: make one with %s", file,
+			minToken, makeTokenCommand)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", fmt.Errorf("the token in %s has other than printable ASCII characters: make one with %s", file, freshToken)
+		return "", fmt.Errorf("the token in %s has other than printable ASCII characters: make one with %s",
+			file, makeTokenCommand)
 	}
 	return token, nil
 }
 
-// secret is what is kept of a token: all of them are equally long.
-type secret [sha256.Size]byte
+// tokenHash is what the server keeps of a token: all hashes are equally long.
+type tokenHash [sha256.Size]byte
 
-func secretOf(token string) *secret {
-	s := secret(sha256.Sum256([]byte(token)))
+func hashToken(token string) *tokenHash {
+	s := tokenHash(sha256.Sum256([]byte(token)))
 	return &s
 }
 
-// admits tells whether the header Authorization has the token (RFC 6750 section 2.1), in a time that says
-// nothing about it.
-func (s *secret) admits(authorization string) bool {
+// matches reports whether the header Authorization has the token (RFC 6750 section 2.1). Its duration says
+// nothing about the token.
+func (s *tokenHash) matches(authorization string) bool {
 	scheme, token, _ := strings.Cut(authorization, " ")
 	given := sha256.Sum256([]byte(token))
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(s[:], given[:]) == 1

@@ -13,55 +13,55 @@ import (
 )
 
 const (
-	// identifier is what journald shows in front of a message.
+	// identifier is the name that journald shows before a message.
 	identifier = "ftpgate"
-	// fieldPrefix sets our fields apart from journald's own: FTPGATE_SESSION=12.
+	// fieldPrefix distinguishes our fields from journald's own: FTPGATE_SESSION=12.
 	fieldPrefix = "FTPGATE_"
 	// maxFieldName is journald's limit (journal_field_valid in systemd's journal-file.c).
 	maxFieldName = 64
 )
 
-// Handler returns fallback, or where standard error is journald's (JOURNAL_STREAM in systemd.exec(5)) a
-// handler that sends it records with fields: PRIORITY from the level, FTPGATE_KEY from each attribute
+// Handler returns fallback, or if journald reads standard error (JOURNAL_STREAM in systemd.exec(5)) a handler
+// that sends journald records with fields: PRIORITY from the level, FTPGATE_KEY from each attribute
 // (FTPGATE_GROUP_KEY within a group), and a MESSAGE that reads like a line of slog.TextHandler. Fallback
-// says which levels are enabled, and gets what journald does not take.
+// decides which levels are enabled, and gets the records that journald does not accept.
 func Handler(fallback slog.Handler) slog.Handler {
-	// A JOURNAL_STREAM that cannot be read is not our standard error's.
+	// A JOURNAL_STREAM that cannot be read is not that of our standard error.
 	if ours, err := journal.StderrIsJournalStream(); err != nil || !ours || !journal.Enabled() {
 		return fallback
 	}
 	return newHandler(fallback, journal.Send)
 }
 
-// sender is journal.Send.
-type sender func(message string, priority journal.Priority, fields map[string]string) error
+// sendFunc is journal.Send.
+type sendFunc func(message string, priority journal.Priority, fields map[string]string) error
 
 // handler sends records to journald.
 type handler struct {
-	*line
-	text     slog.Handler      // writes attributes to line
-	fields   map[string]string // of the attributes so far; not changed afterwards
+	*output
+	text     slog.Handler      // writes attributes to output.attrs
+	fields   map[string]string // of the attributes so far; never changed
 	prefix   string            // of the names of further fields
 	fallback slog.Handler
 }
 
-// line is what all handlers that come of one share.
-type line struct {
-	send sender
-	// mu is held while a record is sent, too: with journald's queue full the library asks the kernel
-	// over and over, which one goroutine may do and not one for each session.
+// output is shared by a handler and all handlers derived from it.
+type output struct {
+	send sendFunc
+	// mu is held while a record is sent, too: when journald's queue is full, the library asks the kernel
+	// again and again. One goroutine may do that, and not one for each session.
 	mu    sync.Mutex
-	attrs bytes.Buffer // the line of one record
+	attrs bytes.Buffer // the attributes of one record, as text
 }
 
-func newHandler(fallback slog.Handler, send sender) *handler {
-	l := &line{send: send}
+func newHandler(fallback slog.Handler, send sendFunc) *handler {
+	out := &output{send: send}
 	options := &slog.HandlerOptions{Level: slog.Level(-1 << 10), ReplaceAttr: attributesOnly}
-	return &handler{line: l, text: slog.NewTextHandler(&l.attrs, options), fields: map[string]string{},
+	return &handler{output: out, text: slog.NewTextHandler(&out.attrs, options), fields: map[string]string{},
 		prefix: fieldPrefix, fallback: fallback}
 }
 
-// attributesOnly leaves out what journald has fields of its own for.
+// attributesOnly leaves out what journald has its own fields for.
 func attributesOnly(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 		return slog.Attr{}
@@ -74,7 +74,7 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.fallback.Enabled(ctx, level)
 }
 
-// Handle sends a record, and gives it to the fallback where that fails.
+// Handle sends a record, or gives it to the fallback if that fails.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	fields := maps.Clone(h.fields)
 	fields["SYSLOG_IDENTIFIER"] = identifier
@@ -88,7 +88,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
-// deliver writes the record's line and sends it.
+// deliver composes the record's message and sends it.
 func (h *handler) deliver(ctx context.Context, r slog.Record, fields map[string]string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -101,29 +101,30 @@ func (h *handler) deliver(ctx context.Context, r slog.Record, fields map[string]
 		message += " " + attrs
 	}
 	if err := h.send(message, priority(r.Level), fields); err != nil {
-		return fmt.Errorf("notify: journald: %w", err)
+		return fmt.Errorf("systemd: journald: %w", err)
 	}
 	return nil
 }
 
-// WithAttrs returns a handler whose records have these attributes, too.
+// WithAttrs returns a handler whose records also have these attributes.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	fields := maps.Clone(h.fields)
 	for _, a := range attrs {
 		addField(fields, h.prefix, a)
 	}
-	return &handler{h.line, h.text.WithAttrs(attrs), fields, h.prefix, h.fallback.WithAttrs(attrs)}
+	return &handler{h.output, h.text.WithAttrs(attrs), fields, h.prefix, h.fallback.WithAttrs(attrs)}
 }
 
-// WithGroup returns a handler whose further attributes are of a group.
+// WithGroup returns a handler whose further attributes belong to a group.
 func (h *handler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
 	}
-	return &handler{h.line, h.text.WithGroup(name), h.fields, h.prefix + fieldName(name) + "_", h.fallback.WithGroup(name)}
+	return &handler{h.output, h.text.WithGroup(name), h.fields, h.prefix + fieldName(name) + "_",
+		h.fallback.WithGroup(name)}
 }
 
-// addField adds an attribute, or those of a group. The last of one name counts.
+// addField adds an attribute, or those of a group. The last one of a name counts.
 func addField(fields map[string]string, prefix string, a slog.Attr) {
 	value := a.Value.Resolve()
 	if value.Kind() == slog.KindGroup {
@@ -153,7 +154,7 @@ func fieldName(key string) string {
 	}, key)
 }
 
-// priority is the level as syslog(3) counts.
+// priority returns the level as a priority of syslog(3).
 func priority(level slog.Level) journal.Priority {
 	switch {
 	case level >= slog.LevelError:

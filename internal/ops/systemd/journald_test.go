@@ -19,15 +19,15 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// sent is what a record became.
+// sent is a record as it was sent.
 type sent struct {
 	message  string
 	priority journal.Priority
 	fields   map[string]string
 }
 
-// collect returns a logger, the records that it sends, and what it writes to its fallback. While fail is
-// set sending fails.
+// collect returns a logger, the records that it sends, and the output of its fallback. While fail is set,
+// sending fails.
 func collect(level slog.Level) (log *slog.Logger, records *[]sent, rest *bytes.Buffer, fail *error) {
 	records, rest, fail = new([]sent), new(bytes.Buffer), new(error)
 	h := newHandler(slog.NewTextHandler(rest, &slog.HandlerOptions{Level: level}),
@@ -48,7 +48,10 @@ func TestRecords(t *testing.T) {
 		fields  map[string]string
 	}{
 		"attributes": {
-			func(l *slog.Logger) { l.Info("session", "forward", "plc", "session", 12, "idle", 3*time.Second) },
+			func(l *slog.Logger) {
+				l.Info("session", "forward", "plc", "session", 12, "idle",
+					3*time.Second)
+			},
 			"session forward=plc session=12 idle=3s",
 			map[string]string{"FTPGATE_FORWARD": "plc", "FTPGATE_SESSION": "12", "FTPGATE_IDLE": "3s"},
 		},
@@ -60,10 +63,12 @@ func TestRecords(t *testing.T) {
 		},
 		"groups": {
 			func(l *slog.Logger) {
-				l.WithGroup("tls").With("leg", "client").Info("x", slog.Group("cert", "cn", "a b"), slog.Group("", "top", 1))
+				l.WithGroup("tls").With("leg", "client").Info("x", slog.Group("cert", "cn", "a b"),
+					slog.Group("", "top", 1))
 			},
 			`x tls.leg=client tls.cert.cn="a b" tls.top=1`,
-			map[string]string{"FTPGATE_TLS_LEG": "client", "FTPGATE_TLS_CERT_CN": "a b", "FTPGATE_TLS_TOP": "1"},
+			map[string]string{"FTPGATE_TLS_LEG": "client", "FTPGATE_TLS_CERT_CN": "a b",
+				"FTPGATE_TLS_TOP": "1"},
 		},
 		"errors, and lines that a peer has made up": {
 			func(l *slog.Logger) { l.Info("x", "err", errors.New("a\nPRIORITY=0")) },
@@ -86,13 +91,14 @@ func TestRecords(t *testing.T) {
 		}
 		got := (*records)[0]
 		if got.message != tt.message || got.priority != journal.PriInfo || !maps.Equal(got.fields, want) {
-			t.Errorf("%s: got %q, priority %d, %q; want %q, %d, %q", name, got.message, got.priority, got.fields,
+			t.Errorf("%s: got %q, priority %d, %q; want %q, %d, %q", name, got.message, got.priority,
+				got.fields,
 				tt.message, journal.PriInfo, want)
 		}
 	}
 }
 
-// A logger that has gained attributes leaves the one alone that it came from.
+// Attributes of a derived logger do not change the logger that it comes from.
 func TestLoggersApart(t *testing.T) {
 	log, records, _, _ := collect(slog.LevelInfo)
 	base := log.With("forward", "a")
@@ -106,8 +112,10 @@ func TestLoggersApart(t *testing.T) {
 func TestPriorities(t *testing.T) {
 	log, records, _, _ := collect(slog.LevelDebug)
 	levels := map[slog.Level]journal.Priority{
-		slog.LevelDebug: journal.PriDebug, slog.LevelInfo: journal.PriInfo, slog.LevelWarn: journal.PriWarning,
-		slog.LevelError: journal.PriErr, slog.LevelError + 4: journal.PriErr, slog.LevelInfo + 2: journal.PriInfo,
+		slog.LevelDebug: journal.PriDebug, slog.LevelInfo: journal.PriInfo,
+		slog.LevelWarn:  journal.PriWarning,
+		slog.LevelError: journal.PriErr, slog.LevelError + 4: journal.PriErr, slog.LevelInfo +
+			2: journal.PriInfo,
 	}
 	for level, want := range levels {
 		log.Log(t.Context(), level, "x")
@@ -122,12 +130,13 @@ func TestPriorities(t *testing.T) {
 	}
 }
 
-// What journald does not take is in the fallback, whole.
+// The fallback gets the records that journald does not accept, unchanged.
 func TestFallback(t *testing.T) {
 	log, records, rest, fail := collect(slog.LevelInfo)
 	*fail = unix.ECONNREFUSED
 	log.With("forward", "a").WithGroup("g").Info("lost", "n", 1)
-	if got := rest.String(); !strings.HasSuffix(got, "level=INFO msg=lost forward=a g.n=1\n") || len(*records) != 0 {
+	if got := rest.String(); !strings.HasSuffix(got, "level=INFO msg=lost forward=a g.n=1\n") ||
+		len(*records) != 0 {
 		t.Errorf("got %q and %v; want the record in the fallback", got, *records)
 	}
 	*fail = nil
@@ -138,7 +147,7 @@ func TestFallback(t *testing.T) {
 	}
 }
 
-// The library speaks to a socket that stands in for journald's, in this test's own /run.
+// The library sends to a socket in place of journald's, in this test's own /run.
 func TestJournald(t *testing.T) {
 	labtest.Host(t)
 	fallback := slog.NewTextHandler(os.Stderr, nil)
@@ -174,7 +183,7 @@ func TestJournald(t *testing.T) {
 // checkDatagram wants one datagram of exactly these parts, the first one first.
 func checkDatagram(t *testing.T, m manager, first string, others ...string) {
 	t.Helper()
-	got := m.told(t)
+	got := m.received(t)
 	if len(got) != 1 || !strings.HasPrefix(got[0], first) {
 		t.Fatalf("got %q; want one datagram that begins %q", got, first)
 	}

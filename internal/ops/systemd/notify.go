@@ -1,8 +1,8 @@
-// Package notify speaks to the service manager: readiness, reloads, the end and the watchdog by
-// sd_notify(3), and log records with their fields to journald.
+// Package systemd tells the service manager about readiness, reloads, the stop and the watchdog
+// (sd_notify(3)), and sends log records with their fields to journald.
 //
-// Where there is no service manager, everything here does nothing or leaves the log to the handler that
-// the caller has. It never starts, stops or asks anything.
+// Without a service manager it does nothing, and leaves the log to the caller's handler. It never starts,
+// stops or queries anything.
 package systemd
 
 import (
@@ -15,42 +15,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ready says that clients are served, and that a reload is over, whichever way it went.
+// Ready reports that ftpgate serves clients, and that a reload is over, whatever its result.
 func Ready() error { return send(daemon.SdNotifyReady) }
 
-// Reloading says that a reload begins; Ready must follow. The time goes with it by which a manager with
-// Type=notify-reload knows that this is the reload it asked for (systemd.service(5)).
+// Reloading reports that a reload begins; Ready must follow. It sends the time: by it a manager with
+// Type=notify-reload recognises the reload that it asked for (systemd.service(5)).
 func Reloading() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return fmt.Errorf("notify: read the monotonic clock: %w", err)
+		return fmt.Errorf("systemd: read the monotonic clock: %w", err)
 	}
 	return send(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
 }
 
-// stopMargin is how much longer than its transfers a daemon may take to end.
+// stopMargin is how much longer than its transfers a daemon may take to stop.
 const stopMargin = 15 * time.Second
 
-// Stopping says that the end has begun, and has the manager wait for transfers that may go on for drain,
-// also where its TimeoutStopSec is shorter.
+// Stopping reports that the stop has begun, and makes the manager wait for transfers that may go on for
+// drain, even if its TimeoutStopSec is shorter.
 func Stopping(drain time.Duration) error {
-	return send(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping, (drain + stopMargin).Microseconds()))
+	return send(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping,
+		(drain + stopMargin).Microseconds()))
 }
 
-// Status gives systemctl status one line to show. What breaks lines in text would be taken for more than
-// its text, and becomes a space.
+// Status sets the line that systemctl status shows. Line breaks in text become spaces: after one the manager
+// would read another message.
 func Status(text string) error {
 	return send("STATUS=" + strings.NewReplacer("\n", " ", "\r", " ", "\x00", " ").Replace(text))
 }
 
-// Watchdog tells the manager twice in each of its intervals (WATCHDOG_USEC) that the daemon is alive, for
-// as long as alive says so, and returns when ctx is done. It returns at once where nobody watches. An
-// alive that blocks is not alive. A message that does not arrive is followed by the next one: the
-// manager draws the conclusion. The error is an interval that cannot be read.
+// Watchdog tells the manager twice in each of its intervals (WATCHDOG_USEC) that the daemon is alive, as long
+// as alive returns true, and returns when ctx is done. Without a watchdog it returns at once. An alive that
+// blocks is not alive. If a message does not arrive, the next one follows: the manager judges. The error is
+// an interval that cannot be read.
 func Watchdog(ctx context.Context, alive func() bool) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		return fmt.Errorf("notify: watchdog: %w", err)
+		return fmt.Errorf("systemd: watchdog: %w", err)
 	}
 	if interval == 0 {
 		return nil
@@ -69,10 +70,10 @@ func Watchdog(ctx context.Context, alive func() bool) error {
 	}
 }
 
-// send tells the manager a state, if there is one (NOTIFY_SOCKET).
+// send sends a state to the manager, if there is one (NOTIFY_SOCKET).
 func send(state string) error {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		return fmt.Errorf("notify: tell the service manager: %w", err)
+		return fmt.Errorf("systemd: notify the service manager: %w", err)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { labtest.Main(m) }
 // manager is the socket of a service manager.
 type manager int
 
-// listen makes a manager that the process notifies from now on.
+// listen creates a manager that the process notifies from now on.
 func listen(t *testing.T) manager {
 	t.Helper()
 	return listenAt(t, filepath.Join(t.TempDir(), "s"))
@@ -35,7 +35,7 @@ func listenAt(t *testing.T, path string) manager {
 	return m
 }
 
-// bind makes a datagram socket, which the runtime's poller does not see: tests in a bubble use it.
+// bind creates a datagram socket outside the runtime's poller, for tests in a bubble.
 func bind(t *testing.T, path string) int {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -49,8 +49,8 @@ func bind(t *testing.T, path string) int {
 	return fd
 }
 
-// told returns what has arrived. A datagram is there when the write returns.
-func (m manager) told(t *testing.T) (messages []string) {
+// received returns the messages so far. A datagram has arrived when the write returns.
+func (m manager) received(t *testing.T) (messages []string) {
 	t.Helper()
 	buf := make([]byte, 1<<16)
 	for {
@@ -73,20 +73,21 @@ func TestStates(t *testing.T) {
 		want string
 	}{
 		{"Ready", Ready, "READY=1"},
-		{"Stopping", func() error { return Stopping(30 * time.Second) }, "STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000"},
+		{"Stopping", func() error { return Stopping(30 * time.Second) },
+			"STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000"},
 		{"Status", func() error { return Status("12 sessions") }, "STATUS=12 sessions"},
 		{"a status with lines", func() error { return Status("a\nREADY=1\r\x00b") }, "STATUS=a READY=1  b"},
 	} {
 		if err := tt.do(); err != nil {
 			t.Errorf("%s: %v", tt.what, err)
 		}
-		if got, want := m.told(t), []string{tt.want}; !slices.Equal(got, want) {
+		if got, want := m.received(t), []string{tt.want}; !slices.Equal(got, want) {
 			t.Errorf("%s: got %q; want %q", tt.what, got, want)
 		}
 	}
 }
 
-// systemd compares the time with that of its request, and takes no reload for its own without it.
+// systemd compares the time with that of its request: without it, it does not recognise its own reload.
 func TestReloading(t *testing.T) {
 	m := listen(t)
 	var before, after unix.Timespec
@@ -101,25 +102,26 @@ func TestReloading(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := m.told(t)
-	if len(told) != 1 {
-		t.Fatalf("got %q; want one message", told)
+	messages := m.received(t)
+	if len(messages) != 1 {
+		t.Fatalf("got %q; want one message", messages)
 	}
-	first, second, _ := strings.Cut(told[0], "\n")
+	first, second, _ := strings.Cut(messages[0], "\n")
 	usec, err := strconv.ParseInt(strings.TrimPrefix(second, "MONOTONIC_USEC="), 10, 64)
 	if first != "RELOADING=1" || err != nil || usec < before.Nano()/1000 || usec > after.Nano()/1000 {
-		t.Errorf("got %q; want RELOADING=1 with a time from %d to %d", told[0], before.Nano()/1000, after.Nano()/1000)
+		t.Errorf("got %q; want RELOADING=1 with a time from %d to %d", messages[0], before.Nano()/1000,
+			after.Nano()/1000)
 	}
 }
 
-// Containers' managers listen at abstract sockets.
+// The managers of containers listen at abstract sockets.
 func TestAbstractSocket(t *testing.T) {
 	labtest.Host(t)
 	m := listenAt(t, "@ftpgate-notify-test")
 	if err := Ready(); err != nil {
 		t.Fatal(err)
 	}
-	if got := m.told(t); !slices.Equal(got, []string{"READY=1"}) {
+	if got := m.received(t); !slices.Equal(got, []string{"READY=1"}) {
 		t.Errorf("got %q; want READY=1", got)
 	}
 }
@@ -139,12 +141,13 @@ func TestWithoutManager(t *testing.T) {
 		}
 	}
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
-	if err := Ready(); !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), "notify: tell the service manager: ") {
+	if err := Ready(); !errors.Is(err, unix.ENOENT) ||
+		!strings.HasPrefix(err.Error(), "systemd: notify the service manager: ") {
 		t.Errorf("a manager that is gone: got %v", err)
 	}
 }
 
-// The watchdog is fed twice an interval, while alive says so and no longer.
+// Watchdog sends twice in an interval, as long as alive returns true.
 func TestWatchdog(t *testing.T) {
 	m := listen(t)
 	t.Setenv("WATCHDOG_USEC", "20000000")
@@ -165,8 +168,9 @@ func TestWatchdog(t *testing.T) {
 			alive.Store(step.alive)
 			<-time.After(step.after)
 			synctest.Wait()
-			got := m.told(t)
-			if len(got) != step.want || slices.ContainsFunc(got, func(s string) bool { return s != "WATCHDOG=1" }) {
+			got := m.received(t)
+			if len(got) != step.want || slices.ContainsFunc(got,
+				func(s string) bool { return s != "WATCHDOG=1" }) {
 				t.Errorf("step %d: got %q; want %d times WATCHDOG=1", i, got, step.want)
 			}
 		}
@@ -181,8 +185,8 @@ func TestWatchdogEnvironment(t *testing.T) {
 	listen(t)
 	for name, tt := range map[string]struct{ usec, pid, want string }{
 		"of another process": {"1000000", "1", ""},
-		"no number":          {"soon", "", "notify: watchdog: "},
-		"no interval":        {"0", "", "notify: watchdog: "},
+		"no number":          {"soon", "", "systemd: watchdog: "},
+		"no interval":        {"0", "", "systemd: watchdog: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("WATCHDOG_USEC", tt.usec)

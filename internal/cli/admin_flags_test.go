@@ -25,13 +25,13 @@ import (
 	"ftpgate/internal/ops/admin"
 )
 
-// answers is a source whose answers are a test's.
+// answers is a source with the answers of a test.
 type answers struct {
 	status         admin.Status
 	running, ended []sessions.Session
 	events         []sessions.Event
 	reload         error
-	looked         chan struct{} // told of each look at the sessions, if it is not nil
+	looked         chan struct{} // receives for each request of the running sessions, unless it is nil
 }
 
 func (a *answers) Status() admin.Status { return a.status }
@@ -64,21 +64,24 @@ func (a *answers) Kill(id string) error {
 
 func (a *answers) Reload(context.Context) error { return a.reload }
 
-// oneSession is a session of a moment ago that transfers a file.
+// oneSession returns a session that transfers a file.
 func oneSession(now time.Time) sessions.Session {
 	return sessions.Session{
 		ID: "3p5kx-17", Forward: "archive", Tracking: "proxy",
-		Client: netip.MustParseAddrPort("192.168.5.17:40112"), Gateway: netip.MustParseAddrPort("192.168.5.2:2121"),
-		Server: netip.MustParseAddrPort("203.0.113.21:21"), User: "anna",
-		Since: now.Add(-3*time.Minute - 5*time.Second), Active: now.Add(-12*time.Second - 500*time.Millisecond),
-		State: sessions.StateTransfer, Mode: "PASV", Path: "relay", TLS: sessions.TLS{Client: "TLS 1.3"},
-		Transfer: &sessions.Transfer{Direction: sessions.Download, File: "/pub/a.iso", Bytes: 10_485_760, Rate: 5_242_880},
-		Totals:   sessions.Totals{Transfers: 2, Down: 20_480},
-		Verdict:  verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong"},
+		Client:  netip.MustParseAddrPort("192.168.5.17:40112"),
+		Gateway: netip.MustParseAddrPort("192.168.5.2:2121"),
+		Server:  netip.MustParseAddrPort("203.0.113.21:21"), User: "anna",
+		Since:  now.Add(-3*time.Minute - 5*time.Second),
+		Active: now.Add(-12*time.Second - 500*time.Millisecond),
+		State:  sessions.StateTransfer, Mode: "PASV", Path: "relay", TLS: sessions.TLS{Client: "TLS 1.3"},
+		Transfer: &sessions.Transfer{Direction: sessions.Download, File: "/pub/a.iso", Bytes: 10_485_760,
+			Rate: 5_242_880},
+		Totals:  sessions.Totals{Transfers: 2, Down: 20_480},
+		Verdict: verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong"},
 	}
 }
 
-// answering serves a source, and returns the socket's path.
+// answering serves a source until the test ends, and returns the socket's path.
 func answering(t *testing.T, a *answers) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
@@ -99,7 +102,8 @@ func answering(t *testing.T, a *answers) string {
 }
 
 // try runs a command, and returns its exit status.
-func try(ctx context.Context, cmd *cobra.Command, stdout io.Writer, args ...string) (stderr string, status int) {
+func try(ctx context.Context, cmd *cobra.Command, stdout io.Writer, args ...string) (stderr string,
+	status int) {
 	var errs bytes.Buffer
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
@@ -111,14 +115,14 @@ func try(ctx context.Context, cmd *cobra.Command, stdout io.Writer, args ...stri
 	case err == nil:
 		return errs.String(), 0
 	case !errors.As(err, &f):
-		return errs.String() + err.Error(), exitWrong
+		return errs.String() + err.Error(), exitUsage
 	case f.err != nil:
-		say(&errs, f.err)
+		printError(&errs, f.err)
 	}
 	return errs.String(), f.status
 }
 
-// wantOut runs a command, and wants nothing but its output.
+// wantOut runs a command, and wants this output and nothing else.
 func wantOut(t *testing.T, cmd *cobra.Command, want string, args ...string) {
 	t.Helper()
 	var out strings.Builder
@@ -128,14 +132,15 @@ func wantOut(t *testing.T, cmd *cobra.Command, want string, args ...string) {
 	}
 }
 
-// constructors are those of all commands that ask the ftpgate that runs, with a word where they want one.
+// constructors returns the commands that ask a running ftpgate, each with the argument that it needs.
 func constructors() map[string]func() *cobra.Command {
 	return map[string]func() *cobra.Command{
-		"status": newStatus, "sessions": newSessions, "reload": newReload, "explain x-1": newExplain, "kill x-1": newKill,
+		"status": newStatus, "sessions": newSessions, "reload": newReload, "explain x-1": newExplain,
+		"kill x-1": newKill,
 	}
 }
 
-// TestNotRunning: one line, and exit status 1.
+// TestNotRunning: the commands print one line, with exit status 1.
 func TestNotRunning(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	for words, construct := range constructors() {
@@ -148,13 +153,14 @@ func TestNotRunning(t *testing.T) {
 			stderr, status := try(t.Context(), construct(), &out, args...)
 			want := "ftpgate is not running here: nothing answers at " + none + "\n"
 			if status != exitFailed || stderr != want || out.Len() > 0 {
-				t.Errorf("%s %q: got exit status %d, %q, %q; want 1 and %q", words, flags, status, stderr, &out, want)
+				t.Errorf("%s %q: got exit status %d, %q, %q; want 1 and %q", words, flags, status, stderr,
+					&out, want)
 			}
 		}
 	}
 }
 
-// TestNotPermitted: who may use the socket.
+// TestNotPermitted: the message says who may use the socket.
 func TestNotPermitted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "closed")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -168,21 +174,23 @@ func TestNotPermitted(t *testing.T) {
 	}
 	stderr, status := try(t.Context(), newStatus(), io.Discard, "--socket", filepath.Join(dir, "s"))
 	if status != exitFailed || !strings.Contains(stderr, "be root or a member of group ftpgate") {
-		t.Errorf("got exit status %d, %q; want who may", status, stderr)
+		t.Errorf("got exit status %d, %q; want who may use it", status, stderr)
 	}
 }
 
-// TestUnknownSession: the sentence, and exit status 1.
+// TestUnknownSession: the commands print one sentence, with exit status 1.
 func TestUnknownSession(t *testing.T) {
 	socket := answering(t, &answers{})
 	for _, construct := range []func() *cobra.Command{newExplain, newKill} {
 		stderr, status := try(t.Context(), construct(), io.Discard, "3p5kx-99", "--socket", socket)
-		if status != exitFailed || !strings.HasPrefix(stderr, "ftpgate: there is no session 3p5kx-99: ") || strings.Count(stderr, "\n") != 1 {
+		if status != exitFailed || !strings.HasPrefix(stderr, "ftpgate: there is no session 3p5kx-99: ") ||
+			strings.Count(stderr, "\n") != 1 {
 			t.Errorf("got exit status %d, %q; want 1, and one line that names it", status, stderr)
 		}
 	}
 	for _, construct := range []func() *cobra.Command{newExplain, newKill} {
-		if stderr, status := try(t.Context(), construct(), io.Discard, "--socket", socket); status != exitWrong || !strings.Contains(stderr, "no SESSION") {
+		if stderr, status := try(t.Context(), construct(), io.Discard, "--socket",
+			socket); status != exitUsage || !strings.Contains(stderr, "missing SESSION") {
 			t.Errorf("without a word: got exit status %d, %q; want 2", status, stderr)
 		}
 	}
@@ -194,29 +202,34 @@ func TestKill(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	a := &answers{status: admin.Status{File: "/etc/ftpgate/ftpgate.toml", Forwards: []admin.Forward{{Name: "a"}, {Name: "b", Problem: "b.example does not resolve"}}}}
+	a := &answers{status: admin.Status{File: "/etc/ftpgate/ftpgate.toml",
+		Forwards: []admin.Forward{{Name: "a"}, {Name: "b", Problem: "b.example does not resolve"}}}}
 	socket := answering(t, a)
-	wantOut(t, newReload(), "/etc/ftpgate/ftpgate.toml: read again, 2 forwards\n  b: b.example does not resolve\n", "--socket", socket)
+	wantOut(t, newReload(), "/etc/ftpgate/ftpgate.toml: read again, 2 forwards\n  b: b.example does not "+
+		"resolve\n", "--socket", socket)
 	for _, tt := range []struct {
 		err    error
 		status int
 		want   string
 	}{
-		{&admin.Error{Text: "f.toml:3:1: no \x1b[2J listen\nf.toml:9:1: no server", Kind: admin.ErrFile}, exitWrong,
+		{&admin.Error{Text: "f.toml:3:1: no \x1b[2J listen\nf.toml:9:1: no server", Kind: admin.ErrFile},
+			exitUsage,
 			"f.toml:3:1: no \\x1b[2J listen\nf.toml:9:1: no server\n"},
-		{errors.New("nft: apply table ftp\x1bgate: busy"), exitFailed, "ftpgate: nft: apply table ftp\\x1bgate: busy\n"},
+		{errors.New("nft: apply table ftp\x1bgate: busy"), exitFailed,
+			"ftpgate: nft: apply table ftp\\x1bgate: busy\n"},
 		{fmt.Errorf("a forward from the command line has no file: %w", admin.ErrNotNow), exitFailed,
 			"ftpgate: a forward from the command line has no file: not possible now\n"},
 	} {
 		a.reload = tt.err
-		if stderr, status := try(t.Context(), newReload(), io.Discard, "--socket", socket); status != tt.status || stderr != tt.want {
+		if stderr, status := try(t.Context(), newReload(), io.Discard, "--socket",
+			socket); status != tt.status || stderr != tt.want {
 			t.Errorf("got exit status %d, %q; want %d, %q", status, stderr, tt.status, tt.want)
 		}
 	}
 }
 
-// terminal is a pseudoterminal of a size; what is printed on it comes from text when it is closed.
-func terminal(t *testing.T, columns, rows uint16) (tty *os.File, text func() string) {
+// pseudoTerminal returns a pseudoterminal of a size; text closes it and returns what was printed on it.
+func pseudoTerminal(t *testing.T, columns, rows uint16) (tty *os.File, text func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -247,10 +260,10 @@ func terminal(t *testing.T, columns, rows uint16) (tty *os.File, text func() str
 	}
 }
 
-// onTerminal runs a command on one, and returns what it shows.
+// onTerminal runs a command on a pseudoterminal, and returns what it prints.
 func onTerminal(t *testing.T, columns uint16, cmd *cobra.Command, args ...string) string {
 	t.Helper()
-	tty, text := terminal(t, columns, 24)
+	tty, text := pseudoTerminal(t, columns, 24)
 	stderr, status := try(t.Context(), cmd, tty, args...)
 	got := text()
 	if status != 0 || stderr != "" {

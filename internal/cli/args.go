@@ -8,32 +8,35 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// want takes as many words as are named, and says which are missing or too many; a last name with
-// dots takes one word or more.
-func want(names ...string) cobra.PositionalArgs {
+// exactArgs accepts as many arguments as it has names, and says which are missing or too many; a last name
+// with dots accepts one argument or more.
+func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < len(names) {
-			return fmt.Errorf("no %s: want %s", strings.Join(names[len(args):], " and no "), cmd.UseLine())
+			missing := strings.Join(names[len(args):], " and ")
+			return fmt.Errorf("missing %s. Usage: %s", missing, cmd.UseLine())
 		}
 		if more := strings.HasSuffix(names[len(names)-1], "..."); len(args) > len(names) && !more {
-			return fmt.Errorf("%q is one word too many: want %s", args[len(names)], cmd.UseLine())
+			return fmt.Errorf("unexpected argument %q. Usage: %s", args[len(names)], cmd.UseLine())
 		}
 		return nil
 	}
 }
 
-// noWords is for commands that have flags only; a file is the word that is most often given to them.
-func noWords(cmd *cobra.Command, args []string) error {
+// noArgs is for commands that have only flags. The most common argument that they get is a file.
+func noArgs(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
 		return nil
 	case cmd.Flags().Lookup("config") != nil:
-		return fmt.Errorf("%q is one word too many: a file is named with -c %s", args[0], args[0])
+		return fmt.Errorf("unexpected argument %q: name a file with -c %s", args[0], args[0])
 	}
-	return fmt.Errorf("%q is one word too many", args[0])
+	return unexpected(args[0])
 }
 
-// newHelp is cobra's help command, but for words that are no command.
+func unexpected(arg string) error { return fmt.Errorf("unexpected argument %q", arg) }
+
+// newHelp is cobra's help command, but an error for words that are no command.
 func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", Short: "Help about any command", DisableFlagsInUseLine: true,
@@ -43,7 +46,7 @@ func newHelp() *cobra.Command {
 				return err
 			}
 			if len(rest) > 0 {
-				return onlyCommands(of, rest)
+				return onlySubcommands(of, rest)
 			}
 			of.InitDefaultHelpFlag()
 			return of.Help()
@@ -51,12 +54,12 @@ func newHelp() *cobra.Command {
 	}
 }
 
-// onlyCommands is for commands that have others below them.
-func onlyCommands(cmd *cobra.Command, args []string) error {
+// onlySubcommands is for commands that only group others.
+func onlySubcommands(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	cmd.SuggestionsMinimumDistance = 2 // letters that are wrong
+	cmd.SuggestionsMinimumDistance = 2 // letters that may be wrong
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		slices.Sort(near)
 		return fmt.Errorf("unknown command %q: did you mean %s?", args[0], strings.Join(near, " or "))
@@ -68,7 +71,7 @@ func onlyCommands(cmd *cobra.Command, args []string) error {
 		}
 	}
 	if len(known) == 0 {
-		return fmt.Errorf("%q is one word too many", args[0])
+		return unexpected(args[0])
 	}
 	return fmt.Errorf("unknown command %q: there are %s", args[0], strings.Join(known, ", "))
 }

@@ -7,13 +7,15 @@ import (
 	"testing"
 )
 
-// TestFromWords: words make the forward that a file with the same values makes.
-func TestFromWords(t *testing.T) {
-	got, err := FromWords([]Word{
+// TestFromValues: values make the forward that a file with the same values makes.
+func TestFromValues(t *testing.T) {
+	got, err := FromValues([]Value{
 		{"listen", ":2121"}, {"server", "ftp.example.com"}, {"drain", "0s"}, {"resolve", "2s"},
-		{"clients", "192.168.5.0/24"}, {"clients", "192.168.6.17"}, {"advertise", "198.51.100.7"}, {"advertise", "10.0.0.0/8=gate"},
+		{"clients", "192.168.5.0/24"}, {"clients", "192.168.6.17"}, {"advertise", "198.51.100.7"},
+		{"advertise", "10.0.0.0/8=gate"},
 		{"max_sessions", "20"}, {"idle_time", "5m"}, {"data", "relay"},
-		{"tls.client", "required"}, {"tls.implicit", "true"}, {"tls.cert", "self-signed"}, {"tls.session_reuse", "false"}, {"tls.ccc", "false"},
+		{"tls.client", "required"}, {"tls.implicit", "true"}, {"tls.cert", "self-signed"},
+		{"tls.session_reuse", "false"}, {"tls.ccc", "false"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -43,11 +45,12 @@ session_reuse = false
 	}
 }
 
-// TestFromWordsFaults: every fault in the order of the words, each one once.
-func TestFromWordsFaults(t *testing.T) {
-	_, err := FromWords([]Word{
+// TestFromValuesFaults: every fault once, in the order of the values.
+func TestFromValuesFaults(t *testing.T) {
+	_, err := FromValues([]Value{
 		{"listen", "192.168.5.2"}, {"server", "127.0.0.1"}, {"data", "kernal"}, {"drain", "x"},
-		{"clients", "10.0.0.0/8"}, {"clients", "10.1.0.0/16"}, {"passive_ports", "20"}, {"max_sessions", "1e3"},
+		{"clients", "10.0.0.0/8"}, {"clients", "10.1.0.0/16"}, {"passive_ports", "20"},
+		{"max_sessions", "1e3"},
 		{"tls.client", "requierd"}, {"tls.implicit", "1"}, {"tls.verify", "insecure"}, {"tls.ca", ""},
 	})
 	var faults Faults
@@ -59,11 +62,13 @@ func TestFromWordsFaults(t *testing.T) {
 		{Key: "data", Text: `unknown data "kernal": did you mean "kernel"?`},
 		{Key: "drain", Text: `drain "x": want a number with a unit, like "30s" or "5m"`},
 		{Key: "clients", Text: `client "10.1.0.0/16" is covered by "10.0.0.0/8"`},
-		{Key: "passive_ports", Text: "passive_ports 20: the ports below 1024 are those of services: want a range like 49152-65535"},
+		{Key: "passive_ports", Text: "passive_ports 20: the ports below 1024 are those of services: want a " +
+			"range like 49152-65535"},
 		{Key: "max_sessions", Text: `max_sessions "1e3": want a number from 1 to 500000`},
 		{Key: "tls.client", Text: `unknown tls.client "requierd": did you mean "required"?`},
 		{Key: "tls.implicit", Text: `tls.implicit "1": want true or false`},
-		{Key: "tls.verify", Text: `tls.verify means nothing while tls.server is off: want tls.server = "required", or leave tls.verify out`},
+		{Key: "tls.verify", Text: `tls.verify has no effect while tls.server is off: set tls.server = ` +
+			`"required", or leave tls.verify out`},
 		{Key: "tls.ca", Text: `tls.ca is empty: name a file, like "/etc/ftpgate/ca.pem"`},
 	}
 	if !reflect.DeepEqual(faults, want) {

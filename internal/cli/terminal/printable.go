@@ -1,8 +1,9 @@
-package cli
+package terminal
 
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 	"unicode"
@@ -10,20 +11,19 @@ import (
 	"unicode/utf8"
 )
 
-// What clients and servers say ends on an operator's terminal. None of it may steer that.
+// What clients and servers send ends on an operator's terminal. None of it may control the terminal.
 
-// safe has everything of a text escaped that does not print: control characters, C1 among them, what
-// changes the direction of writing, and bytes that are not UTF-8.
-func safe(text string) string { return escape(text, unicode.IsPrint) }
+// Printable escapes everything of a text that does not print: control characters, C1 among them, characters
+// that change the direction of writing, and bytes that are not UTF-8.
+func Printable(text string) string { return escape(text, unicode.IsPrint) }
 
-// narrow is safe, and everything is escaped, too, that does not take one cell of a terminal, so that
-// columns stay columns.
-func narrow(text string) string { return escape(text, takesOneCell) }
+// printableCells also escapes what does not take one cell of a terminal, so that columns stay columns.
+func printableCells(text string) string { return escape(text, isOneCell) }
 
-// beyondNarrow is where scripts begin that are written from right to left, or are wide (Unicode: Hebrew).
+// beyondNarrow is the first character of scripts that run from right to left, or are wide (Unicode: Hebrew).
 const beyondNarrow = 0x0590
 
-func takesOneCell(r rune) bool {
+func isOneCell(r rune) bool {
 	return r < beyondNarrow && unicode.IsPrint(r) && !unicode.Is(unicode.M, r)
 }
 
@@ -52,14 +52,14 @@ func escape(text string, keep func(rune) bool) string {
 	return b.String()
 }
 
-// jsonEscaper passes JSON on that means the same, with everything escaped that does not print: only
-// strings have that. What it is given may end within a rune.
-type jsonEscaper struct {
+// jsonPrinter passes on JSON with the same meaning, and escapes everything that does not print: only strings
+// have such characters. What it is given may end within a rune.
+type jsonPrinter struct {
 	w    *bufio.Writer
 	rest []byte
 }
 
-func (e *jsonEscaper) Write(p []byte) (int, error) {
+func (e *jsonPrinter) Write(p []byte) (int, error) {
 	text := p
 	if len(e.rest) > 0 {
 		text = append(e.rest, p...)
@@ -85,8 +85,8 @@ func (e *jsonEscaper) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// bytesOf is a number of bytes for people.
-func bytesOf(n int64) string {
+// Bytes returns a number of bytes for people: "52 MB".
+func Bytes(n int64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
 	}
@@ -101,8 +101,8 @@ func bytesOf(n int64) string {
 	return fmt.Sprintf("%.0f %cB", value, units[unit])
 }
 
-// age is a time for people, in its largest unit.
-func age(d time.Duration) string {
+// Age returns a time for people, in its largest unit: "3m".
+func Age(d time.Duration) string {
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", max(0, d/time.Second))
@@ -112,4 +112,22 @@ func age(d time.Duration) string {
 		return fmt.Sprintf("%dh", d/time.Hour)
 	}
 	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+// PrintableLines is Printable for each line of a text.
+func PrintableLines(text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		lines = append(lines, Printable(line))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// PrintJSON prints the JSON that f writes, and escapes what could control the terminal.
+func PrintJSON(w io.Writer, f func(io.Writer) error) error {
+	out := &jsonPrinter{w: bufio.NewWriter(w)}
+	if err := f(out); err != nil {
+		return err
+	}
+	return out.w.Flush()
 }

@@ -8,19 +8,20 @@ import (
 	"slices"
 	"strings"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/servercheck"
 )
 
-// levels are in the order in which they are told, with what they are called.
+// levels is the levels in the order of the report, with their names.
 var levels = [...]struct {
 	level finding.Severity
 	head  string
 }{{finding.Fault, "FAULT"}, {finding.Warning, "WARNING"}, {finding.Info, "note"}, {finding.OK, "sound"}}
 
-// rankOf is smaller for what matters more.
-func rankOf(l finding.Severity) int {
+// levelIndex returns the place of a level in levels: smaller for what matters more.
+func levelIndex(l finding.Severity) int {
 	for i, known := range levels {
 		if known.level == l {
 			return i
@@ -29,48 +30,54 @@ func rankOf(l finding.Severity) int {
 	return len(levels)
 }
 
-// graver orders findings by how much they matter.
-func graver(a, b finding.Severity) int { return rankOf(a) - rankOf(b) }
+// compareLevels orders levels by how much they matter.
+func compareLevels(a, b finding.Severity) int { return levelIndex(a) - levelIndex(b) }
 
-// tell prints what was found.
-func (c *consultation) tell(w io.Writer, forwards []forward.Resolved, found []finding.Finding) error {
+// print prints what was found.
+func (c *doctorCommand) print(w io.Writer, forwards []forward.Resolved, found []finding.Finding) error {
 	if c.json {
-		return printJSON(w, func(out io.Writer) error {
+		return terminal.PrintJSON(w, func(out io.Writer) error {
 			return json.NewEncoder(out).Encode(struct {
 				Findings []finding.Finding `json:"findings"`
 				Worst    finding.Severity  `json:"worst"`
 			}{append([]finding.Finding{}, found...), finding.Worst(found)})
 		})
 	}
-	return printLines(w, c.lines(screenOf(w), forwards, found))
+	return printLines(w, c.lines(terminal.Of(w), forwards, found))
 }
 
-// ward is what is said of the host, or of one forward.
-type ward struct {
+// section is the findings about the host, or about one forward.
+type section struct {
 	title string
-	found []finding.Finding // the gravest first
+	found []finding.Finding // the worst first
 }
 
-// wards groups findings, those with the gravest one first.
-func wards(forwards []forward.Resolved, found []finding.Finding) []ward {
-	all := []ward{{title: "this host"}}
+// groupBySection groups findings by host and forward, and puts the section with the worst one first.
+func groupBySection(forwards []forward.Resolved, found []finding.Finding) []section {
+	all := []section{{title: "this host"}}
 	of := map[string]int{"": 0}
 	for _, f := range forwards {
 		of[f.Name] = len(all)
-		all = append(all, ward{title: wardTitle(f)})
+		all = append(all, section{title: sectionTitle(f)})
 	}
 	for _, f := range found {
 		w := &all[of[f.Forward]]
 		w.found = append(w.found, f)
 	}
 	for _, w := range all {
-		slices.SortStableFunc(w.found, func(a, b finding.Finding) int { return graver(a.Severity, b.Severity) })
+		slices.SortStableFunc(w.found, func(a, b finding.Finding) int {
+			return compareLevels(a.Severity,
+				b.Severity)
+		})
 	}
-	slices.SortStableFunc(all, func(a, b ward) int { return graver(finding.Worst(a.found), finding.Worst(b.found)) })
+	slices.SortStableFunc(all, func(a, b section) int {
+		return compareLevels(finding.Worst(a.found),
+			finding.Worst(b.found))
+	})
 	return all
 }
 
-func wardTitle(f forward.Resolved) string {
+func sectionTitle(f forward.Resolved) string {
 	title := fmt.Sprintf("forward %s leads to %s", f.Listen, f.Server)
 	if f.Name != f.Listen.String() {
 		title = fmt.Sprintf("forward %s: %s leads to %s", f.Name, f.Listen, f.Server)
@@ -87,35 +94,38 @@ func wardTitle(f forward.Resolved) string {
 	return title
 }
 
-// headWidth is that of what stands before a finding.
+// headWidth is the width of the word before a finding, in cells.
 const headWidth = 9
 
-// lines tells findings to people, and at the end what they come to.
-func (c *consultation) lines(s screen, forwards []forward.Resolved, found []finding.Finding) []string {
+// lines writes findings for people, and a summary at the end.
+func (c *doctorCommand) lines(s terminal.Terminal, forwards []forward.Resolved,
+	found []finding.Finding) []string {
 	var lines []string
-	for _, w := range wards(forwards, found) {
-		lines = append(lines, s.hang("", w.title)...)
+	for _, w := range groupBySection(forwards, found) {
+		lines = append(lines, s.Wrap("", w.title)...)
 		sound := 0
 		for _, f := range w.found {
 			if f.Severity == finding.OK && !c.all {
 				sound++
 				continue
 			}
-			lines = append(lines, s.fact("  "+levels[rankOf(f.Severity)].head, headWidth, f.Text)...)
+			lines = append(lines, s.Labelled("  "+levels[levelIndex(f.Severity)].head, headWidth, f.Text)...)
 			if f.Remedy != "" {
-				lines = append(lines, s.hang(strings.Repeat(" ", headWidth+len(gap)), "remedy: "+f.Remedy)...)
+				lines = append(lines, s.Wrap(strings.Repeat(" ", headWidth+len(terminal.Gap)), "remedy: "+
+					f.Remedy)...)
 			}
 		}
 		if sound > 0 {
-			lines = append(lines, s.fact("  sound", headWidth, plural(sound, "thing")+" (--all names them)")...)
+			lines = append(lines, s.Labelled("  sound", headWidth, plural(sound, "thing")+
+				" (--all names them)")...)
 		}
 		lines = append(lines, "")
 	}
-	return append(lines, s.hang("", c.sum(found))...)
+	return append(lines, s.Wrap("", c.summary(found))...)
 }
 
-// sum says in one line what the findings come to.
-func (c *consultation) sum(found []finding.Finding) string {
+// summary sums up the findings in one line.
+func (c *doctorCommand) summary(found []finding.Finding) string {
 	faults, warnings, tried := 0, 0, !c.noTry
 	for _, f := range found {
 		switch {

@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ftpgate/internal/cli/terminal"
+	"ftpgate/internal/config"
+	"ftpgate/internal/ops/admin"
+)
+
+// adminFlags is how a command reaches the running ftpgate.
+type adminFlags struct {
+	target    string
+	tokenFile string
+}
+
+func addAdminFlags(cmd *cobra.Command) *adminFlags {
+	a := &adminFlags{}
+	cmd.Flags().StringVar(&a.target, "socket", config.DefaultSocket,
+		"the `PATH` of ftpgate's socket, or http://ADDR:PORT")
+	cmd.Flags().StringVar(&a.tokenFile, "token-file", "", "the `FILE` with the token for http://ADDR:PORT")
+	return a
+}
+
+// run calls f with a client and a context that a signal ends, and turns its error into an exit status.
+func (a *adminFlags) run(cmd *cobra.Command, f func(context.Context, *admin.Client) error) error {
+	token := ""
+	if a.tokenFile != "" {
+		var err error
+		if token, err = admin.ReadToken(a.tokenFile); err != nil {
+			return runFailure(err)
+		}
+	}
+	ctx, stop := untilSignal(cmd.Context(), endSignals...)
+	defer stop()
+	c := admin.NewClient(a.target, token)
+	defer c.Close()
+	return answerFailure(cmd, f(ctx, c))
+}
+
+// answerFailure turns an error of the admin API into an exit status, and prints why there is no answer.
+func answerFailure(cmd *cobra.Command, err error) error {
+	var own failure
+	switch {
+	case err == nil || errors.As(err, &own):
+		return err
+	case errors.Is(err, context.Canceled): // by a signal: its sender knows
+		return failure{status: exitFailed}
+	case errors.Is(err, admin.ErrNotRunning): // its text begins with the program's name
+		fmt.Fprintln(cmd.ErrOrStderr(), err)
+		return failure{status: exitFailed}
+	case errors.Is(err, admin.ErrNoPermission):
+		err = fmt.Errorf("%w: be root or a member of group %s", err, config.DefaultGroup)
+	}
+	return runFailure(errors.New(terminal.PrintableLines(err.Error())))
+}
+
+// printLines prints lines in one go.
+func printLines(w io.Writer, lines []string) error {
+	_, err := io.WriteString(w, strings.Join(append(lines, ""), "\n"))
+	return orFailed(err)
+}

@@ -1,0 +1,186 @@
+// Package terminal lays out what commands print: tables that fit the terminal, wrapped lines, numbers for
+// people. It lets through nothing that a peer could send to control the terminal.
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// Terminal is where a command prints, if it has a size; else it is a pipe or a file.
+type Terminal struct {
+	Width, Height int // in cells; 0: it is no terminal, and lines may have any length
+}
+
+// The size of a terminal that does not know it.
+const (
+	defaultWidth  = 80
+	defaultHeight = 24
+)
+
+// Of returns the terminal that w prints on, with its size of the moment.
+func Of(w io.Writer) Terminal {
+	f, ok := w.(*os.File)
+	if !ok {
+		return Terminal{}
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	switch {
+	case err != nil:
+		return Terminal{}
+	case size.Col == 0 || size.Row == 0:
+		return Terminal{defaultWidth, defaultHeight}
+	}
+	return Terminal{int(size.Col), int(size.Row)}
+}
+
+// IsTerminal reports whether it is a terminal.
+func (s Terminal) IsTerminal() bool { return s.Width > 0 }
+
+// Text returns a peer's words so that they can be printed.
+func (s Terminal) Text(words string) string {
+	if s.IsTerminal() {
+		return printableCells(words)
+	}
+	return Printable(words)
+}
+
+// Column is a column of a table.
+type Column struct {
+	Head  string
+	Right bool // its cells are aligned to the right
+	Rank  int  // a narrow terminal leaves out the highest rank first, and rank 0 never
+	Most  int  // its widest on a terminal, in cells; 0: as wide as it needs
+}
+
+// Gap separates columns.
+const Gap = "  "
+
+// minLastColumn is the room that a terminal should have left for the last column, in cells.
+const minLastColumn = 22
+
+// Table aligns rows. A terminal gets as many columns as fit, and the last one cut; a pipe or a file gets
+// everything.
+func (s Terminal) Table(columns []Column, rows [][]string) []string {
+	widths := make([]int, len(columns))
+	for i, c := range columns {
+		widths[i] = len(c.Head)
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		if s.IsTerminal() && c.Most > 0 {
+			widths[i] = min(widths[i], c.Most)
+		}
+	}
+	shown := s.fittingColumns(columns, widths)
+	lines := []string{s.row(columns, widths, shown, headers(columns))}
+	for _, row := range rows {
+		lines = append(lines, s.row(columns, widths, shown, row))
+	}
+	return lines
+}
+
+func headers(columns []Column) []string {
+	var heads []string
+	for _, c := range columns {
+		heads = append(heads, c.Head)
+	}
+	return heads
+}
+
+// fittingColumns returns the columns that fit.
+func (s Terminal) fittingColumns(columns []Column, widths []int) []int {
+	var shown []int
+	for i := range columns {
+		shown = append(shown, i)
+	}
+	for s.IsTerminal() {
+		last := len(columns) - 1
+		need := min(widths[last], minLastColumn)
+		worst := 0
+		for _, i := range shown[:len(shown)-1] {
+			need += widths[i] + len(Gap)
+			if columns[i].Rank > columns[worst].Rank {
+				worst = i
+			}
+		}
+		if need <= s.Width || columns[worst].Rank == 0 {
+			break
+		}
+		shown = slices.DeleteFunc(shown, func(i int) bool { return i == worst })
+	}
+	return shown
+}
+
+func (s Terminal) row(columns []Column, widths, shown []int, row []string) string {
+	var b strings.Builder
+	for n, i := range shown {
+		cell := row[i]
+		if cell == "" {
+			cell = "-"
+		}
+		if n == len(shown)-1 {
+			b.WriteString(cell)
+			break
+		}
+		cell = Cut(cell, widths[i])
+		pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+		if columns[i].Right {
+			b.WriteString(pad + cell + Gap)
+		} else {
+			b.WriteString(cell + pad + Gap)
+		}
+	}
+	if !s.IsTerminal() {
+		return b.String()
+	}
+	return Cut(b.String(), s.Width)
+}
+
+// Cut shortens a text of single cells to a width, and marks the cut.
+func Cut(text string, width int) string {
+	if utf8.RuneCountInString(text) <= width {
+		return text
+	}
+	const more = ".."
+	kept := []rune(text)[:max(0, width-len(more))]
+	return string(kept) + more[:min(width, len(more))]
+}
+
+// Labelled returns a text with a name before it, wrapped on a terminal.
+func (s Terminal) Labelled(name string, width int, text string) []string {
+	return s.Wrap(fmt.Sprintf("%-*s", width, name)+Gap, text)
+}
+
+// Wrap puts text behind a beginning. On a terminal it breaks the text at spaces, and indents the further
+// lines as far as the beginning is long.
+func (s Terminal) Wrap(begin, text string) []string {
+	text = s.Text(text)
+	room := s.Width - utf8.RuneCountInString(begin)
+	if !s.IsTerminal() || room < minLastColumn {
+		return []string{strings.TrimRight(begin+text, " ")}
+	}
+	var lines []string
+	for {
+		piece := text
+		if utf8.RuneCountInString(text) > room {
+			piece = string([]rune(text)[:room+1])
+			if at := strings.LastIndexByte(piece, ' '); at > 0 {
+				piece = piece[:at]
+			} else {
+				piece = string([]rune(text)[:room]) // one long word
+			}
+		}
+		lines = append(lines, strings.TrimRight(begin+piece, " "))
+		if text = strings.TrimLeft(text[len(piece):], " "); text == "" {
+			return lines
+		}
+		begin = strings.Repeat(" ", utf8.RuneCountInString(begin))
+	}
+}

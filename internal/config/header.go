@@ -1,0 +1,131 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// readHeader reads "[name]" or "[[name]]".
+func (d *document) readHeader(node *unstable.Node) {
+	var parts []string
+	at := -1
+	for it := node.Key(); it.Next(); {
+		if parts = append(parts, string(it.Node().Data)); at < 0 {
+			at = int(it.Node().Raw.Offset)
+		}
+	}
+	for at > 0 && strings.IndexByte(" \t[", d.text[at-1]) >= 0 {
+		at--
+	}
+	at = d.skipAny(at, " \t")
+
+	name, single := strings.Join(parts, "."), node.Kind == unstable.Table
+	d.table, d.forward, d.skip = topTable, nil, true
+	near, once := "", topTable
+	if len(parts) == 1 {
+		near, once = nearest(name, topNames()), nearestTable(name)
+	}
+	switch {
+	case once == adminTable:
+		d.onceHeader(once, &d.admin, at, name, single)
+	case once == logTable:
+		d.onceHeader(once, &d.log, at, name, single)
+	case near == forwardTable.name():
+		d.forwardHeader(at, name, single)
+	case near != "":
+		d.report(nil, at, near, "%s: want %s at the top of the file, not a table",
+			near, keys[topTable.find(near)].expected())
+	case isTLS(parts):
+		d.tlsHeader(at, name, single)
+	default:
+		d.report(nil, at, name, "unknown table %s: %s", brackets(name, single), d.tableHint(parts))
+	}
+}
+
+// forwardHeader begins a forward, even if its header is not quite one: so the faults below it are
+// reported, too.
+func (d *document) forwardHeader(at int, name string, single bool) {
+	switch {
+	case name != forwardTable.name():
+		d.report(nil, at, name, "unknown table %s: did you mean [[forward]]?", brackets(name, single))
+	case single:
+		d.report(nil, at, name, "want [[forward]] with two brackets: there may be many")
+	case d.forwardKey.given && !d.forwardKey.bad:
+		d.report(nil, at, name, "[[forward]] cannot follow forward = ... on line %d: "+
+			"write them all as [[forward]]",
+			d.line(d.forwardKey.key))
+	}
+	d.table, d.forward, d.skip = forwardTable, d.addForward(at), false
+}
+
+// isTLS reports whether the header of a table is, or should be, that of a forward's TLS.
+func isTLS(parts []string) bool {
+	return len(parts) == 2 && nearest(parts[0], []string{forwardTable.name()}) != "" &&
+		forwardTable.find(parts[1]) < 0 &&
+		len(parts[1]) > 1 && typos(strings.ToLower(parts[1]), tlsTable.name()) <= maxTypos
+}
+
+// tlsHeader begins "[forward.tls]", which belongs to the last forward above it.
+func (d *document) tlsHeader(at int, name string, single bool) {
+	const key = "tls"
+	d.mentioned = true
+	if len(d.forwards) == 0 {
+		d.report(nil, at, key, "%s has no %s above it: it belongs below the one that it is for",
+			tlsTable.header(), forwardTable.header())
+		return
+	}
+	f := d.forwards[len(d.forwards)-1]
+	switch {
+	case f.tls.given:
+		d.reportSecond(tlsTable, f, &f.tls, at)
+		return
+	case f.inline:
+		d.report(f, at, key, "%s cannot follow forward = ... on line %d: write tls = {...} in it",
+			tlsTable.header(), d.line(d.forwardKey.key))
+		return
+	case name != "forward."+key:
+		d.report(f, at, name, "unknown table %s: did you mean %s?", brackets(name, single), tlsTable.header())
+	case !single:
+		d.report(f, at, key, "want %s with one bracket: a forward has one", tlsTable.header())
+	}
+	f.tls.keyState = keyState{given: true, key: at, at: at}
+	d.table, d.forward, d.skip = tlsTable, f, false
+}
+
+// onceHeader begins "[admin]" or "[log]".
+func (d *document) onceHeader(t table, s *tableState, at int, name string, single bool) {
+	switch {
+	case s.given:
+		d.reportSecond(t, nil, s, at)
+		return
+	case name != t.name():
+		d.report(nil, at, name, "unknown table %s: did you mean %s?", brackets(name, single), t.header())
+	case !single:
+		d.report(nil, at, t.name(), "want %s with one bracket: a file has one", t.header())
+	}
+	s.keyState = keyState{given: true, key: at, at: at}
+	d.table, d.skip = t, false
+}
+
+// brackets writes a table's header.
+func brackets(name string, single bool) string {
+	name = quoteKey(name)
+	if single {
+		return "[" + name + "]"
+	}
+	return fmt.Sprintf("[[%s]]", name)
+}
+
+// quoteKey quotes a key that has other characters than a bare key; so it fits a line.
+func quoteKey(name string) string {
+	const bare = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
+	for _, c := range name {
+		if !strings.ContainsRune(bare, c) {
+			return strconv.Quote(name)
+		}
+	}
+	return name
+}

@@ -1,0 +1,53 @@
+package forward
+
+import "fmt"
+
+// FTPS returns which way an encrypted session takes through the forward, and why, in an operator's
+// words. The way is "passed through", "terminated", "originated", "re-encrypted", "refused" or "fails".
+func (f Forward) FTPS() (way, why string) {
+	t := f.TLS
+	switch {
+	case f.Tracking == TrackingKernel:
+		return "fails", "nobody refuses it, and the kernel's helper cannot read it; " +
+			"tracking proxy can carry it"
+	case f.Tracking == TrackingNone:
+		return "passed through", fmt.Sprintf("with tracking none server_ports %s are open to every client"+
+			" at any time, for passive mode only", f.ServerPorts)
+	case t.Client != ClientTLSOff && t.Server != ServerTLSOff:
+		return "re-encrypted", t.clientLeg() + ", " + t.serverLeg()
+	case t.Client != ClientTLSOff:
+		return "terminated", t.clientLeg() + ", the server gets plain FTP"
+	case t.Server != ServerTLSOff:
+		return "originated", "clients speak plain FTP and AUTH is answered with 534, " + t.serverLeg()
+	case f.PassesThrough():
+		return "passed through", fmt.Sprintf("server_ports %s are open to a client while it has"+
+			" an encrypted session, for passive mode only", f.ServerPorts)
+	}
+	return "refused", "AUTH gets 534; set server_ports or [forward.tls] to allow FTPS"
+}
+
+// clientLeg says what clients speak with the gateway.
+func (t TLS) clientLeg() string {
+	switch {
+	case t.Implicit:
+		return "clients must begin with TLS (implicit)"
+	case t.Client == ClientTLSRequired:
+		return "clients must ask for TLS"
+	}
+	return "clients may ask for TLS"
+}
+
+// serverLeg says what the gateway speaks with the server.
+func (t TLS) serverLeg() string {
+	s := "the server gets TLS"
+	if t.Server == ServerTLSImplicit {
+		s += " (implicit)"
+	}
+	if t.ServerDataClear {
+		s += " and data in clear"
+	}
+	if t.Insecure {
+		s += ", its certificate is not verified"
+	}
+	return s
+}

@@ -1,0 +1,38 @@
+package forward
+
+import (
+	"cmp"
+	"time"
+)
+
+// The limits that hold where a forward gives none.
+const (
+	DefaultDialTime      = 10 * time.Second // three SYNs: the server is down, not slow
+	DefaultLoginTime     = 60 * time.Second // time to type a password
+	DefaultIdleTime      = 10 * time.Minute // RFC 1123 section 4.1.3.2 asks for five or more
+	DefaultSessions      = 20_000           // twice the ten thousand that half a gigabyte of memory carries
+	DefaultPerClient     = 200              // an office behind one address; a mirror needs a dozen
+	DefaultLoginFailures = 5                // RFC 2577 section 4: three to five
+)
+
+// Limits bound the sessions of a forward with tracking proxy. A zero stands for its default.
+type Limits struct {
+	Dial          time.Duration // until the server accepts the control connection
+	Login         time.Duration // until the client has logged in
+	Idle          time.Duration // without a command; the clock stands still during a transfer
+	Sessions      int           // at once, of all clients
+	PerClient     int           // at once, of one client address
+	LoginFailures int           // of one session
+}
+
+// OrDefault returns the limits with the defaults in place of zeros.
+func (l Limits) OrDefault() Limits {
+	return Limits{
+		Dial:          cmp.Or(l.Dial, DefaultDialTime),
+		Login:         cmp.Or(l.Login, DefaultLoginTime),
+		Idle:          cmp.Or(l.Idle, DefaultIdleTime),
+		Sessions:      cmp.Or(l.Sessions, DefaultSessions),
+		PerClient:     cmp.Or(l.PerClient, DefaultPerClient),
+		LoginFailures: cmp.Or(l.LoginFailures, DefaultLoginFailures),
+	}
+}
