@@ -11,7 +11,7 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// passwordFile writes one of a mode.
+// passwordFile writes a password file with a mode.
 func passwordFile(t *testing.T, text string, mode os.FileMode) string {
 	t.Helper()
 	path := harness.WriteFile(t, "password", text)
@@ -21,7 +21,7 @@ func passwordFile(t *testing.T, text string, mode os.FileMode) string {
 	return path
 }
 
-// Who logs in is known to the server alone; the password is nowhere in what is printed.
+// The server decides who can log in. The password is nowhere in the output.
 func TestDoctorUser(t *testing.T) {
 	l := labtest.New(t)
 	peers.ProFTPD(t, l.Server(), harness.Forward4.Server)
@@ -46,7 +46,7 @@ func TestDoctorUser(t *testing.T) {
 	d.wantFinding("server_login", "info", "the server takes no anonymous users", "--user")
 }
 
-// What cannot be a password ends it before anything is tried.
+// A file that cannot hold a password is a fault before anything is tried.
 func TestDoctorWrongPassword(t *testing.T) {
 	l := labtest.New(t)
 	for _, tt := range []struct {
@@ -66,7 +66,7 @@ func TestDoctorWrongPassword(t *testing.T) {
 	}
 }
 
-// The password is asked for at the terminal, which does not show it, whatever standard output is.
+// The terminal asks for the password without echo, wherever standard output goes.
 func TestDoctorAsksPassword(t *testing.T) {
 	l := labtest.New(t)
 	peers.ProFTPD(t, l.Server(), harness.Forward4.Server)
@@ -84,7 +84,7 @@ func TestDoctorAsksPassword(t *testing.T) {
 			master, tty := harness.NewTerminal(t, 80, 24)
 			cmd := harness.Command("doctor", "--json", "-c", file, "--user", peers.Account)
 			cmd.Stdin = tty
-			cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true // it is number 0 there
+			cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true // file descriptor 0
 			const question = "Password of demo for forward archive: "
 			shown := make(chan string)
 			go func() {
@@ -93,7 +93,7 @@ func TestDoctorAsksPassword(t *testing.T) {
 				part := make([]byte, 4096)
 				asked := false
 				for {
-					n, err := master.Read(part) // ends with EIO, once nobody has the terminal
+					n, err := master.Read(part) // ends with EIO when the terminal is closed
 					if err != nil {
 						shown <- text.String()
 						return

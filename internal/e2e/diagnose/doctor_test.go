@@ -20,8 +20,8 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// writeConfig is a file with one forward. Keys are added to it, and tables behind it; a listen or server among the
-// keys takes the place of its own.
+// writeConfig writes a configuration file with one forward, and more keys and tables. A listen or
+// server among keys replaces the default.
 func writeConfig(t *testing.T, keys ...string) string {
 	t.Helper()
 	own := keys
@@ -38,10 +38,10 @@ func writeConfig(t *testing.T, keys ...string) string {
 	return harness.WriteFile(t, "ftpgate.toml", strings.Join(append(lines, keys...), "\n")+"\n")
 }
 
-// finding is one of them.
+// finding is a finding in JSON.
 type finding struct{ Code, Level, Forward, Text, Remedy string }
 
-// doctorReport is what doctor says with --json.
+// doctorReport is what doctor prints with --json.
 type doctorReport struct {
 	Findings []finding
 	Worst    string
@@ -50,13 +50,13 @@ type doctorReport struct {
 	status   int
 }
 
-// runDoctor runs doctor with --json on the gateway; stderr must be empty.
+// runDoctor runs doctor with --json on the gateway. stderr must be empty.
 func runDoctor(t *testing.T, h *lab.Host, args ...string) *doctorReport {
 	t.Helper()
 	return runDoctorCommand(t, h, harness.Command(append([]string{"doctor", "--json"}, args...)...))
 }
 
-// runDoctorCommand is diagnose with a command that is prepared.
+// runDoctorCommand is runDoctor with a prepared command.
 func runDoctorCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *doctorReport {
 	t.Helper()
 	stdout, stderr, status := harness.RunCommand(t, h, cmd)
@@ -67,7 +67,8 @@ func runDoctorCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *doctorReport {
 	return d
 }
 
-// wantFinding wants a finding, with parts of its text and remedy; of "", no remedy.
+// wantFinding expects a finding with parts of its text and its remedy. If remedy is "", there must be
+// none.
 func (d *doctorReport) wantFinding(code, level, text, remedy string) {
 	d.t.Helper()
 	for _, f := range d.Findings {
@@ -78,7 +79,7 @@ func (d *doctorReport) wantFinding(code, level, text, remedy string) {
 	d.t.Errorf("want %s %s %q, remedy %q, among\n%s", level, code, text, remedy, strings.ReplaceAll(d.text, "},", "},\n"))
 }
 
-// wantNothingWorse wants an exit status, and that nothing is as grave as a level or graver but findings of codes.
+// wantNothingWorse expects an exit status, and no finding of this level or worse except these codes.
 func (d *doctorReport) wantNothingWorse(status int, level string, codes ...string) {
 	d.t.Helper()
 	if d.status != status {
@@ -121,8 +122,8 @@ func TestDoctorSound(t *testing.T) {
 	harness.WantContains(t, stdout, "  sound    the server greets: ", "nothing is wrong")
 }
 
-// What is looked at is left as it was: on the gateway, on the server, in files, and certificates that only
-// run makes are not made.
+// doctor changes nothing: not the gateway, not the server, not the files. It does not make the
+// certificates that run would make.
 func TestDoctorChangesNothing(t *testing.T) {
 	labtest.Need(t, "nft", "sysctl", "find")
 	l := labtest.New(t)
@@ -158,7 +159,7 @@ func TestDoctorChangesNothing(t *testing.T) {
 	}
 }
 
-// Beside a running ftpgate: what that one holds is no fault, for root and for an ordinary user.
+// What a running ftpgate holds is no fault, for root and for an ordinary user.
 func TestDoctorBesideRun(t *testing.T) {
 	l := labtest.New(t)
 	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
@@ -198,7 +199,7 @@ func TestDoctorOrdinaryUser(t *testing.T) {
 	d.wantFinding("server_pasv", "ok", "", "")
 }
 
-// doctorCase is something that is wrong, and what doctor must say of it.
+// doctorCase is a fault, and the finding that doctor must report.
 type doctorCase struct {
 	provoke      func(*testing.T, *lab.Lab) []string // returns keys of the forward
 	args         []string
@@ -206,7 +207,7 @@ type doctorCase struct {
 	text, remedy string
 }
 
-// onGateway and onServer provoke with shell commands; vsftpd runs at the server.
+// onGateway and onServer cause a fault with a shell command. vsftpd runs at the server.
 func onGateway(line string, keys ...string) func(*testing.T, *lab.Lab) []string {
 	return func(t *testing.T, l *lab.Lab) []string {
 		peers.VSFTPD(t, l.Server(), harness.Forward4.Server, peers.PassiveRangeSettings...)
@@ -241,7 +242,7 @@ func wrongPort(t *testing.T, l *lab.Lab) []string {
 	return []string{`server = "203.0.113.21:22"`}
 }
 
-// expired has the server's certificate be over.
+// expired gives the server an expired certificate.
 func expired(t *testing.T, l *lab.Lab) []string {
 	a := harness.NewAuthority(t)
 	pair := a.IssueServer(func(c *x509.Certificate) {
@@ -251,7 +252,7 @@ func expired(t *testing.T, l *lab.Lab) []string {
 	return []string{"[forward.tls]", `server = "required"`, fmt.Sprintf("ca = %q", a.CAFile)}
 }
 
-// gatewayExpired has the gateway's certificate be over, which is for its own clients to refuse.
+// gatewayExpired gives the gateway an expired certificate. Its clients refuse that, ftpgate does not.
 func gatewayExpired(t *testing.T, l *lab.Lab) []string {
 	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 	pair := harness.NewAuthority(t).IssueGateway(func(c *x509.Certificate) {
@@ -260,7 +261,7 @@ func gatewayExpired(t *testing.T, l *lab.Lab) []string {
 	return []string{"[forward.tls]", `client = "optional"`, fmt.Sprintf("cert = %q", pair.CertFile), fmt.Sprintf("key = %q", pair.KeyFile)}
 }
 
-// portsTaken has other programs hold all passive ports.
+// portsTaken lets other programs listen at all passive ports.
 func portsTaken(t *testing.T, l *lab.Lab) []string {
 	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 	for port := 50000; port < 50004; port++ {
@@ -327,7 +328,7 @@ func TestDoctorFinds(t *testing.T) {
 	}
 }
 
-// run wants doctor to find it, and nothing graver.
+// run expects the finding, and none that is worse.
 func (p doctorCase) run(t *testing.T) {
 	l := labtest.New(t)
 	keys := p.provoke(t, l)
@@ -342,10 +343,10 @@ func (p doctorCase) run(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends a trial that waits, with what has been found until then.
+// Ctrl-C ends a try that waits, and doctor prints what it has found so far.
 func TestDoctorInterrupted(t *testing.T) {
 	l := labtest.New(t)
-	server := harness.Listen(t, l.Server(), harness.Server4) // and it never greets
+	server := harness.Listen(t, l.Server(), harness.Server4) // it never greets
 	cmd := harness.Command("doctor", "-c", writeConfig(t))
 	var stdout strings.Builder
 	cmd.Stdout = &stdout
@@ -359,7 +360,7 @@ func TestDoctorInterrupted(t *testing.T) {
 	harness.WantContains(t, stdout.String(), "forward archive: ", "or it was given up, before everything had been tried")
 }
 
-// Both of a name's addresses are tried, and one that nobody answers at is no fault as long as the other one is.
+// doctor tries both addresses of a name. A dead one is no fault as long as the other works.
 func TestDoctorTwoAddresses(t *testing.T) {
 	l := labtest.New(t)
 	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)

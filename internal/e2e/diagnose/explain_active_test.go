@@ -6,7 +6,7 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// explain tells why the server could not bring data.
+// explain names why the server brought no data.
 func TestExplainActive(t *testing.T) {
 	t.Parallel()
 	runFailureCases(t, activeFailures)
@@ -138,8 +138,8 @@ var activeFailures = []failureCase{
 	},
 }
 
-// clientPortUnreachable has the server come for data, and the gateway not get it to where the client says; the server waits until
-// that is known.
+// clientPortUnreachable connects from the server for data that the gateway cannot deliver to the
+// client's port. The server waits until the gateway knows that.
 func (s *env) clientPortUnreachable(p harness.Session) {
 	s.Testbed.T.Helper()
 	at := harness.ParseHostPort(s.Testbed.T, p.Server.Expect("PORT"))
@@ -150,7 +150,7 @@ func (s *env) clientPortUnreachable(p harness.Session) {
 	listWithoutData(p, "425 nobody has taken it")
 }
 
-// refusing has the client send a command that the server never hears of.
+// refusing sends a command from the client that does not reach the server.
 func refusing(command, code string) func(*env) {
 	return func(s *env) {
 		p := s.Login()

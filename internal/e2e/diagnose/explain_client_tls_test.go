@@ -11,17 +11,16 @@ import (
 	"ftpgate/internal/lab"
 )
 
-// tlsFailureCase is a mishap of a forward with TLS. provoke gets the scene as one whose gateway, or whose server, has
-// a certificate.
+// tlsFailureCase is a failureCase of a forward with TLS on one leg.
 type tlsFailureCase struct {
 	failureCase
-	atClient    func(harness.ClientTLSTestbed) // what provokes it at the clients' leg
-	atServer    func(harness.ServerTLSTestbed) // or at the server's
+	atClient    func(harness.ClientTLSTestbed) // causes the failure on the client's leg
+	atServer    func(harness.ServerTLSTestbed) // or on the server's
 	certificate func(*harness.Authority) harness.KeyPair
 	options     string // in [forward.tls]
 }
 
-// explain tells what is wrong with encryption.
+// explain names faults of encryption.
 func TestExplainTLS(t *testing.T) {
 	t.Parallel()
 	for _, m := range append(clientTLSFailures, serverTLSFailures...) {
@@ -47,7 +46,7 @@ func TestExplainTLS(t *testing.T) {
 	}
 }
 
-// refusedCommands has a client send commands that are refused each.
+// refusedCommands sends commands from a client. Each is refused.
 func refusedCommands(begin func(harness.ClientTLSTestbed) harness.Session, commands ...string) func(harness.ClientTLSTestbed) {
 	return func(s harness.ClientTLSTestbed) {
 		p := begin(s)
@@ -60,7 +59,7 @@ func refusedCommands(begin func(harness.ClientTLSTestbed) harness.Session, comma
 
 func connectInClear(s harness.ClientTLSTestbed) harness.Session { return s.ConnectGreeted() }
 
-// loginWithoutPROT is a session in TLS, with a login, and data in clear so far.
+// loginWithoutPROT logs in over TLS. Data stays in clear.
 func loginWithoutPROT(s harness.ClientTLSTestbed) harness.Session {
 	p := s.ConnectTLS(s.Trusted)
 	p.Exchange("USER somebody", "331 and the password")
@@ -68,7 +67,7 @@ func loginWithoutPROT(s harness.ClientTLSTestbed) harness.Session {
 	return p
 }
 
-// badHandshake has a client begin with TLS that comes to nothing.
+// badHandshake starts TLS from a client. The handshake fails.
 func badHandshake(config func(harness.ClientTLSTestbed) *tls.Config) func(harness.ClientTLSTestbed) {
 	return func(s harness.ClientTLSTestbed) {
 		p := s.ConnectGreeted()
@@ -162,7 +161,7 @@ var clientTLSFailures = []tlsFailureCase{
 			p.Exchange("STOR file", "150 go on")
 			_, _ = bare.Write(harness.RandomBytes(1000))
 			harness.WantBroken(s.T, "the client", bare)
-			_, _ = io.Copy(io.Discard, far) // which the gateway breaks: a server sees that first
+			_, _ = io.Copy(io.Discard, far) // the gateway breaks it: a server sees that first
 			p.Server.Send("426 broken")
 			p.Client.Expect("")
 		},
@@ -182,7 +181,7 @@ var clientTLSFailures = []tlsFailureCase{
 			fresh := s.Trusted.Clone()
 			fresh.ClientSessionCache = nil
 			_ = harness.WantHandshakeRefused(s.T, tls.Client(bare, fresh))
-			_, _ = io.Copy(io.Discard, far) // which the gateway breaks: a server sees that first
+			_, _ = io.Copy(io.Discard, far) // the gateway breaks it: a server sees that first
 			p.Server.Send("426 broken")
 			p.Client.Expect("")
 		},

@@ -8,14 +8,14 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// explain tells what is wrong with sessions before any data is spoken of.
+// explain names faults of sessions without data connections.
 func TestExplainControl(t *testing.T) {
 	t.Parallel()
 	runFailureCases(t, serverFailures)
 	runFailureCases(t, clientFailures)
 }
 
-// wantClientRejected is a client that is told why it has no server, or none any more.
+// wantClientRejected connects a client that gets a 421.
 func (s *env) wantClientRejected() {
 	s.Testbed.T.Helper()
 	c := s.ConnectClient()
@@ -242,7 +242,7 @@ var clientFailures = []failureCase{
 	},
 	{
 		name: "the gateway is stopped", path: anyPath, session: "2", provoke: func(s *env) {
-			s.startTransfer() // and the gateway waits for its end
+			s.startTransfer() // the gateway waits for its end
 			p := s.Login()
 			s.Signal(syscall.SIGTERM)
 			p.Client.Expect("421")

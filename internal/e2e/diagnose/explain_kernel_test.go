@@ -9,7 +9,7 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// explain tells of sessions that the kernel tracks what connection tracking knows: nobody reads what is said there.
+// With tracking by the kernel, explain names what connection tracking knows: nobody reads the dialogue.
 func TestExplainKernelTracked(t *testing.T) {
 	t.Parallel()
 	for _, m := range trackedFailures {
@@ -22,7 +22,7 @@ func TestExplainKernelTracked(t *testing.T) {
 	}
 }
 
-// passiveByHelper begins a session that the kernel's helper follows, and has the server announce a port.
+// passiveByHelper starts a session that the kernel's helper tracks. The server announces a port.
 func (s *env) passiveByHelper(port uint16) (p harness.Session, at netip.AddrPort) {
 	s.Testbed.T.Helper()
 	p = s.Login()
@@ -47,7 +47,7 @@ var trackedFailures = []failureCase{
 	{
 		name: "the server does not run", provoke: func(s *env) {
 			s.Listener.Close()
-			harness.Await(s.Testbed.T, "a server that does not run", func() bool { // a process that begins may have its socket for a moment
+			harness.Await(s.Testbed.T, "a server that does not run", func() bool { // a child process that is starting may still have the socket
 				c, err := s.Server().Dial(s.Testbed.T.Context(), "tcp", harness.Server4)
 				if err == nil {
 					c.Close()

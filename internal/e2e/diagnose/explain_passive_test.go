@@ -8,20 +8,20 @@ import (
 	"ftpgate/internal/lab"
 )
 
-// explain tells why data connections did not come about.
+// explain names why the client got no data connection.
 func TestExplainData(t *testing.T) {
 	t.Parallel()
 	runFailureCases(t, passiveFailures)
 }
 
-// listWithoutData asks for a listing, for which nobody comes.
+// listWithoutData asks for a listing. No data connection is made.
 func listWithoutData(p harness.Session, reply string) {
 	p.T.Helper()
 	p.Exchange("LIST", reply)
 	p.Exchange("NOOP", "200 done")
 }
 
-// gatewayDropsData has a filter of the gateway's own that drops what comes for a data connection, however it is carried.
+// gatewayDropsData makes the gateway's own filter drop data connections, on either data path.
 func gatewayDropsData(s *env) {
 	p := s.Login()
 	dropPackets(s.Testbed.T, s.Gateway(), "tcp dport 20000-20100", "input")
@@ -178,8 +178,8 @@ var passiveFailures = []failureCase{
 	},
 }
 
-// serverPortUnreachable has the client come for data, and the gateway not get it to where the server says; the server waits until
-// that is known.
+// serverPortUnreachable connects from the client for data that the gateway cannot get from the server's
+// port. The server waits until the gateway knows that.
 func (s *env) serverPortUnreachable(p harness.Session, to string) {
 	s.Testbed.T.Helper()
 	p.Client.Send("PASV")

@@ -13,7 +13,7 @@ import (
 	"ftpgate/internal/lab"
 )
 
-// rejectAUTH has the server answer the gateway's AUTH, and what comes behind it, with a no.
+// rejectAUTH refuses the gateway's AUTH.
 func rejectAUTH(reply string) func(harness.ServerTLSTestbed) {
 	return func(s harness.ServerTLSTestbed) {
 		p := s.ConnectUntilAUTH()
@@ -22,7 +22,7 @@ func rejectAUTH(reply string) func(harness.ServerTLSTestbed) {
 	}
 }
 
-// gatewayRefusesHandshake has the gateway not take the server's handshake.
+// gatewayRefusesHandshake expects that the gateway refuses the server's handshake.
 func gatewayRefusesHandshake(s harness.ServerTLSTestbed) {
 	p := s.ConnectUntilAUTH()
 	p.Server.Send("234 go on")
@@ -30,7 +30,7 @@ func gatewayRefusesHandshake(s harness.ServerTLSTestbed) {
 	p.Client.Expect("421")
 }
 
-// answerPROT has the handshake done, and PROT answered.
+// answerPROT finishes the handshake and replies to PROT.
 func answerPROT(reply string) func(harness.ServerTLSTestbed) {
 	return func(s harness.ServerTLSTestbed) {
 		p := s.ConnectUntilAUTH()
@@ -119,7 +119,7 @@ var serverTLSFailures = []tlsFailureCase{
 				s.T.Fatal(err)
 			}
 			_, _ = sealed.Write([]byte("?"))
-			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil { // so that the gateway has its handshake, too
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil { // now the gateway has finished its handshake, too
 				s.T.Fatal(err)
 			}
 			sealed.Close()
@@ -143,7 +143,7 @@ var serverTLSFailures = []tlsFailureCase{
 	},
 }
 
-// explain tells what becomes of encryption that a forward is not made for, and what it knows of what it cannot read.
+// explain names TLS at a forward without TLS, and what it knows of a session that it cannot read.
 func TestExplainUnreadable(t *testing.T) {
 	t.Parallel()
 	runFailureCases(t, unreadableFailures)

@@ -8,13 +8,13 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// explain tells how transfers broke, and what ends sessions in the midst of them.
+// explain names how a transfer broke, and what ended a session during a transfer.
 func TestExplainTransfer(t *testing.T) {
 	t.Parallel()
 	runFailureCases(t, transferFailures)
 }
 
-// startTransfer begins a transfer of which some has come through.
+// startTransfer starts a transfer that has carried some data.
 func (s *env) startTransfer() harness.Transfer {
 	s.Testbed.T.Helper()
 	b := s.Login().Retrieve(netip.Addr{})
@@ -143,7 +143,7 @@ var transferFailures = []failureCase{
 	},
 }
 
-// removeForward has the forward taken away, and another one in its place; transfers have a second to end.
+// removeForward replaces the forward by another one. Transfers have a second to finish.
 func (s *env) removeForward() {
 	s.Testbed.T.Helper()
 	harness.OverwriteFile(s.Testbed.T, s.ConfigFile, "drain = \"1s\"\n"+strings.NewReplacer("archive", "another", ":2121", ":2122").Replace(harness.ReadFile(s.Testbed.T, s.ConfigFile)))

@@ -14,14 +14,14 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// The documents are tested as the program is: what they say is tried.
+// The documents are tested like the program: the tests try what they say.
 
-// repositoryRoot is the way from this package to the top.
+// repositoryRoot is the path from this package.
 const repositoryRoot = "../../.."
 
-// document is a Markdown file, taken apart.
+// document is a parsed Markdown file.
 type document struct {
-	path   string // from the top of the repository
+	path   string // from the repository's root
 	text   string // all of it
 	blocks []block
 }
@@ -103,14 +103,14 @@ func (d document) of(lang string) []block {
 // prose is the text without fenced blocks.
 func (d document) prose() string { return fenced.ReplaceAllString(d.text, "") }
 
-// ask runs a command that needs neither lab nor privilege.
+// run runs a command that needs neither a lab nor privileges.
 func ask(args ...string) (stdout, stderr string, status int) {
 	var out, errs strings.Builder
 	status = cli.Main(args, strings.NewReader(""), &out, &errs)
 	return out.String(), errs.String(), status
 }
 
-// Files in documents are sound; those called bad... are not.
+// Configuration files in documents are valid. Those called bad... are not.
 func TestDocsFiles(t *testing.T) {
 	found := 0
 	for _, d := range documents(t) {
@@ -131,7 +131,7 @@ func TestDocsFiles(t *testing.T) {
 	}
 }
 
-// The rules in the README are those of the file in the README.
+// The rules in the README belong to the configuration file in the README.
 func TestDocsRules(t *testing.T) {
 	readme := named(t, "README.md")
 	files, shown := readme.of("toml"), readme.of("nft")
@@ -147,9 +147,9 @@ func TestDocsRules(t *testing.T) {
 	}
 }
 
-// The commands in console blocks do in the lab what the documents say. A block begins with nothing
-// on the gateway. The lines below a command are all that it prints, or parts of its log; one that
-// logs "ready" there runs to the end of the block.
+// The commands in console blocks do in the lab what the documents say. A block starts with a fresh
+// gateway. The lines below a command are all that it prints, or parts of its log. A command that logs
+// "ready" runs to the end of the block.
 func TestDocsConsole(t *testing.T) {
 	ran := 0
 	for _, d := range documents(t) {
@@ -170,7 +170,7 @@ const defaultFile = "/etc/ftpgate/ftpgate.toml"
 
 func consoleBlock(t *testing.T, d document, b block) {
 	l := labtest.New(t)
-	var to, from []string // the names of the document's files to where they are now, and back
+	var to, from []string // the documents' names of files, and the test's
 	for _, f := range d.of("toml") {
 		if f.file != "" {
 			path := harness.WriteFile(t, "ftpgate.toml", f.text)
@@ -215,10 +215,10 @@ func consoleBlock(t *testing.T, d document, b block) {
 	}
 }
 
-// commandFlags is what --help tells of the commands: their flags, short and long.
+// commandFlags has the flags of each command, short and long, as --help lists them.
 type commandFlags map[string][]string
 
-// help asks the program for its commands, and each of them for its flags.
+// help asks the program for its commands and their flags.
 func help(t *testing.T) commandFlags {
 	t.Helper()
 	known := commandFlags{}
@@ -247,7 +247,7 @@ func help(t *testing.T) commandFlags {
 	return known
 }
 
-// Commands and flags that documents name are there.
+// Commands and flags in documents exist.
 func TestDocsCommands(t *testing.T) {
 	known := help(t)
 	var every []string
@@ -285,7 +285,7 @@ func TestDocsCommands(t *testing.T) {
 	}
 }
 
-// calls returns the words behind each "ftpgate" of a line: one may run another.
+// calls returns the words after each "ftpgate" of a line: one command may run another.
 func calls(line string) [][]string {
 	var found [][]string
 	for {
@@ -299,7 +299,7 @@ func calls(line string) [][]string {
 	}
 }
 
-// fault tells what is wrong with the words of a call; those of lab exec are another program's.
+// fault returns what is wrong with a command line, or "". lab exec runs other programs.
 func (known commandFlags) fault(call []string) string {
 	command := ""
 	for len(call) > 0 {
@@ -324,7 +324,7 @@ func (known commandFlags) fault(call []string) string {
 	return ""
 }
 
-// The manual has every command and every flag, and the description of the file every key.
+// The manual has every command and every flag. docs/configuration.md has every key.
 func TestDocsComplete(t *testing.T) {
 	manual := named(t, "docs/man/ftpgate.8.md").text
 	for command, flags := range help(t) {
@@ -349,7 +349,7 @@ func TestDocsComplete(t *testing.T) {
 	}
 }
 
-// Links between the documents lead somewhere, and packages and files that they name are there.
+// Links between documents have a target, and packages and files that they name exist.
 func TestDocsLinks(t *testing.T) {
 	for _, d := range documents(t) {
 		for _, path := range source.FindAllString(link.ReplaceAllString(d.prose(), "]"), -1) {
@@ -379,8 +379,8 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
-// anchors returns what the headings of a document are called in links: lower case, without
-// punctuation, with hyphens for spaces.
+// anchors returns the anchors of a document's headings: lower case, without punctuation, with hyphens
+// for spaces.
 func anchors(text string) []string {
 	var names []string
 	for _, m := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {

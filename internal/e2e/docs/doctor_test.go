@@ -13,11 +13,11 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// varyingText is what is another one each time: times, ports that the server draws, and how much is sound, which
-// depends on the kernel.
+// varyingText differs from run to run: times, ports that the server chooses, and the number of sound
+// things, which depends on the kernel.
 var varyingText = regexp.MustCompile(`after (?:less than )?[0-9.]+m?s|:50[0-9]{3}\b|[0-9]+ things`)
 
-// normalizedText is a text without what varies, on one line.
+// normalizedText removes what varies, and puts a text on one line.
 func normalizedText(text string) string {
 	return strings.Join(strings.Fields(varyingText.ReplaceAllString(text, "#")), " ")
 }
@@ -30,7 +30,7 @@ type report struct {
 
 type reportFinding struct{ Code, Level, Forward, Text, Remedy string }
 
-// The example of docs/doctor.md is what doctor says.
+// The example in docs/doctor.md is what doctor prints.
 func TestDocsDoctorExample(t *testing.T) {
 	labtest.Need(t, "nft")
 	d := named(t, "docs/doctor.md")
@@ -73,10 +73,10 @@ func TestDocsDoctorExample(t *testing.T) {
 	}
 }
 
-// findingStart is where something begins in what doctor says: what is folded is far to the right.
+// findingStart finds the start of a finding. Folded lines are further to the right.
 var findingStart = regexp.MustCompile(`(?m)^( ? ?[A-Za-z0-9])`)
 
-// The codes that docs/doctor.md lists are those that there are.
+// The codes in docs/doctor.md are those in the code.
 func TestDocsDoctorCodes(t *testing.T) {
 	code := regexp.MustCompile(`(?m)^\tCode\w+ .*= "([a-z0-9_]+)"`)
 	exist := []string{"tls_cert", "tls_key", "tls_ca", "tls_client_cert", "tls_client_key"} // keys of the file

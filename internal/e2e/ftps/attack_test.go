@@ -15,8 +15,7 @@ import (
 	"ftpgate/internal/lab"
 )
 
-// Plain text that comes with AUTH is nobody's word: it is thrown away, and never done inside TLS
-// (CVE-2011-0411).
+// Plain text behind AUTH is discarded, and never executed inside TLS (CVE-2011-0411).
 func TestFTPSInjectedCommand(t *testing.T) {
 	for name, injected := range map[string]string{"with AUTH": "AUTH TLS\r\nUSER mallory\r\nPASS x\r\n", "half a line": "AUTH TLS\r\nUSER mal"} {
 		t.Run(name, func(t *testing.T) {
@@ -39,14 +38,14 @@ func TestFTPSInjectedCommand(t *testing.T) {
 	}
 }
 
-// The same from the server's side: what stands behind the 234 is no answer to what is asked inside TLS.
+// The same from the server's side: what stands behind the 234 is no reply to a command inside TLS.
 func TestFTPSInjectedReply(t *testing.T) {
 	t.Parallel()
 	s := harness.NewServerTLSTestbed(t, harness.ValidServer)
 	p := s.ConnectUntilAUTH()
 	p.Server.Send("234 go on\r\n331 injected\r\n230 injected")
 	c := tls.Server(p.Server.Conn, s.ServerConfig)
-	_ = c.Handshake() // the gateway may go on, or have had enough
+	_ = c.Handshake() // the gateway may go on or close the connection
 	go func() { _, _ = io.Copy(io.Discard, c) }()
 	_ = p.Client.SetReadDeadline(time.Now().Add(2 * time.Second))
 	if said, _ := io.ReadAll(p.Client.Reader); strings.Contains(string(said), "injected") {
@@ -57,16 +56,16 @@ func TestFTPSInjectedReply(t *testing.T) {
 	s.WantService()
 }
 
-// A server that does not take AUTH, or from whose greeting somebody has taken it, gets nothing in clear.
+// A server that refuses AUTH, or whose AUTH somebody has stripped, gets nothing in clear.
 func TestFTPSStrippedAUTH(t *testing.T) {
 	for _, answer := range []string{"500 what", "502 no", "504 no", "431 not now", "234"} {
 		t.Run(answer, func(t *testing.T) {
 			t.Parallel()
 			s := harness.NewServerTLSTestbed(t, harness.ValidServer)
 			p := s.ConnectUntilAUTH()
-			p.Client.Send("USER somebody\r\nPASS %s", harness.Password) // it does not wait
+			p.Client.Send("USER somebody\r\nPASS %s", harness.Password) // without waiting for replies
 			p.Server.Send("%s", answer)
-			if answer == "234" { // and then no handshake, but text
+			if answer == "234" { // text instead of a handshake
 				p.Server.Send("220 in clear")
 			} else if next, err := p.Server.Reader.ReadString('\n'); err == nil && strings.HasPrefix(next, "AUTH ") {
 				p.Server.Send("%s", answer)
@@ -78,7 +77,7 @@ func TestFTPSStrippedAUTH(t *testing.T) {
 	}
 }
 
-// The server's certificate must be good, and TLS not of yesterday.
+// The gateway refuses a server with a bad certificate or an old version of TLS.
 func TestFTPSBadServer(t *testing.T) {
 	for name, tt := range map[string]struct {
 		pair   func(*harness.Authority) harness.KeyPair
@@ -113,7 +112,7 @@ func TestFTPSBadServer(t *testing.T) {
 	}
 }
 
-// A client with TLS of yesterday is refused.
+// The gateway refuses a client with an old version of TLS.
 func TestFTPSOldClient(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
@@ -130,7 +129,8 @@ func TestFTPSOldClient(t *testing.T) {
 	s.WantService()
 }
 
-// A data connection must resume the session of its own control connection: the same address is no proof.
+// A data connection must resume the TLS session of its own control connection: the client's address
+// proves nothing.
 func TestFTPSDataOfAnother(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for name, steal := range map[string]func(*harness.ClientTLSTestbed, *tls.Config) *tls.Config{
@@ -140,7 +140,7 @@ func TestFTPSDataOfAnother(t *testing.T) {
 			},
 			"another session's ticket": func(s *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {
 				c.ClientSessionCache = tls.NewLRUClientSessionCache(4)
-				other := s.LoginTLS(c) // which has a ticket now
+				other := s.LoginTLS(c) // to get a ticket
 				other.RetrieveTLS(c).Complete()
 				return c
 			},
@@ -179,7 +179,7 @@ func TestFTPSDataOfAnother(t *testing.T) {
 	}
 }
 
-// A stream that ends without close_notify is not whole, whoever it comes from.
+// A stream without close_notify is incomplete, whichever end it comes from.
 func TestFTPSTruncated(t *testing.T) {
 	t.Run("by the server", func(t *testing.T) {
 		t.Parallel()
@@ -187,7 +187,7 @@ func TestFTPSTruncated(t *testing.T) {
 		p := s.LoginTLS()
 		b := s.RetrieveTLS(p)
 		b.Carry(harness.RandomBytes(100_000))
-		b.ServerData.(*tls.Conn).NetConn().Close() // FIN, and no close_notify
+		b.ServerData.(*tls.Conn).NetConn().Close() // FIN without close_notify
 		harness.WantBroken(t, "the client", b.ClientData)
 		p.Server.Send("226 as if all were well")
 		p.Client.Expect("426 ")
@@ -234,17 +234,17 @@ func TestFTPSTruncated(t *testing.T) {
 	})
 }
 
-// A handshake that never ends is ended.
+// A handshake that takes too long is ended.
 func TestFTPSDribble(t *testing.T) {
 	t.Parallel()
-	s := harness.NewClientTLSTestbed(t, "--login-time", "3s") // which a handshake is part of
+	s := harness.NewClientTLSTestbed(t, "--login-time", "3s") // the handshake is part of it
 	p := s.ConnectGreeted()
 	p.Client.Send("AUTH TLS")
 	p.Client.Expect("234")
 	if err := p.Client.SetDeadline(time.Now().Add(2 * harness.Timeout)); err != nil {
 		t.Fatal(err)
 	}
-	// A record of 512 bytes is announced, and comes a byte at a time.
+	// A record of 512 bytes is announced, and sent a byte at a time.
 	if _, err := p.Client.Write([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}); err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,7 @@ func TestFTPSDribble(t *testing.T) {
 	s.WantService()
 }
 
-// wantSessionRefused expects that the client is told why, and that the server gets nothing in clear.
+// wantSessionRefused expects that the client gets a 421, and the server nothing more in clear.
 func wantSessionRefused(p harness.Session, logged ...string) {
 	p.T.Helper()
 	p.Client.Expect("421 ")

@@ -12,7 +12,7 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// A forward with client = "required" lets nothing go on in clear.
+// With client = "required" nothing works in clear.
 func TestFTPSRequired(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
@@ -26,7 +26,7 @@ func TestFTPSRequired(t *testing.T) {
 	p.Client.Send("AUTH TLS-C")
 	p.Client.Expect("234")
 	p.Client.Handshake(tls.Client(p.Client.Conn, s.Trusted))
-	p.Exchange("USER somebody", "331 and the password") // the first that the server hears
+	p.Exchange("USER somebody", "331 and the password") // the first command that the server gets
 	p.Exchange("PASS "+harness.Password, "230 welcome")
 	for _, command := range []string{"PASV", "EPSV", "PORT 192,168,5,1,200,200"} {
 		p.Client.Send("%s", command)
@@ -49,7 +49,7 @@ func TestFTPSRequired(t *testing.T) {
 	s.WantService()
 }
 
-// With "optional" each client has it as it likes: nothing, the control connection alone, or both.
+// With "optional" a client encrypts nothing, the control connection, or both connections.
 func TestFTPSOptional(t *testing.T) {
 	for _, path := range []string{"auto", "relay"} {
 		t.Run(path, func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestFTPSOptional(t *testing.T) {
 	}
 }
 
-// CCC ends the encryption of the control connection, where that is allowed.
+// CCC ends the encryption of the control connection, if the forward allows it.
 func TestFTPSCCC(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t, "--tls-ccc")
@@ -97,7 +97,7 @@ func TestFTPSCCC(t *testing.T) {
 	p.Quit()
 }
 
-// REIN ends TLS, and its answer is the last that is encrypted (RFC 4217 section 11).
+// REIN ends TLS. Its reply is the last one that is encrypted (RFC 4217 section 11).
 func TestFTPSREIN(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
@@ -123,7 +123,7 @@ func TestFTPSREIN(t *testing.T) {
 	p.Quit()
 }
 
-// Files that change are what the next session is shown; those that run go on.
+// New sessions get a renewed certificate. Running ones go on.
 func TestFTPSCertificateRenewed(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
@@ -132,7 +132,7 @@ func TestFTPSCertificateRenewed(t *testing.T) {
 	busy.Carry(harness.RandomBytes(300_000))
 	renewed := s.IssueGateway(func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "renewed.lab.example") })
 	for from, to := range map[string]string{renewed.CertFile: s.GatewayPair.CertFile, renewed.KeyFile: s.GatewayPair.KeyFile} {
-		if err := os.Rename(from, to); err != nil { // in one step, as those who do it well
+		if err := os.Rename(from, to); err != nil { // atomically
 			t.Fatal(err)
 		}
 	}
@@ -150,17 +150,17 @@ func TestFTPSCertificateRenewed(t *testing.T) {
 	s.Program.Interrupt()
 }
 
-// Files that do not fit each other change nothing, and the operator is told.
+// A certificate and a key that do not match change nothing, and the log has it.
 func TestFTPSCertificateSpoilt(t *testing.T) {
 	t.Parallel()
-	s := harness.NewClientTLSTestbed(t, "--resolve", "1s") // how often files are looked at, too
+	s := harness.NewClientTLSTestbed(t, "--resolve", "1s") // also the interval at which files are checked
 	s.WantService()
 	harness.OverwriteFile(t, s.GatewayPair.KeyFile, "no key\n")
 	s.Program.AwaitLog(s.GatewayPair.KeyFile, 1)
 	s.WantService()
 }
 
-// A certificate that ends soon is warned of at the start.
+// A certificate that expires soon is a warning at the start.
 func TestFTPSExpiryWarning(t *testing.T) {
 	t.Parallel()
 	a := harness.NewAuthority(t)
@@ -175,7 +175,7 @@ func TestFTPSExpiryWarning(t *testing.T) {
 	}
 }
 
-// Killed, sessions end broken; a new start serves.
+// A kill breaks sessions, and a new start serves.
 func TestFTPSKilled(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)

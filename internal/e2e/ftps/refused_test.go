@@ -11,8 +11,7 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// A forward that says nothing about TLS says so: to the client in FEAT and AUTH, to the operator in the
-// log, with what to do.
+// A forward without TLS settings refuses TLS in FEAT and AUTH, and the log has the remedy.
 func TestFTPSRefused(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)
@@ -43,7 +42,7 @@ func TestFTPSRefused(t *testing.T) {
 	s.WantService()
 }
 
-// Real clients that insist on TLS end at once, and say why.
+// Clients that insist on TLS stop at once, with the reason.
 func TestFTPSRefusedCurl(t *testing.T) {
 	for name, tt := range map[string]struct {
 		terminated   bool
@@ -75,7 +74,7 @@ func TestFTPSRefusedCurl(t *testing.T) {
 	}
 }
 
-// lftp, told to force TLS, sends no password to a gateway that has none.
+// lftp with forced TLS sends no password to a gateway without TLS.
 func TestFTPSRefusedLftp(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)

@@ -44,7 +44,14 @@ const Timeout = 30 * time.Second
 
 // Program is a running ftpgate.
 type Program struct {
-	T    *testing.T
+	T *testing.T
+	*process
+}
+
+// For returns the same program for a subtest.
+func (p *Program) For(t *testing.T) *Program { return &Program{t, p.process} }
+
+type process struct {
 	Cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended and its log is read to the end
 
@@ -86,7 +93,7 @@ func Start(t *testing.T, h *lab.Host, args ...string) *Program {
 // StartCommand is Start with a prepared command.
 func StartCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *Program {
 	t.Helper()
-	p := &Program{T: t, Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}
+	p := &Program{t, &process{Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}}
 	stderr, err := p.Cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +112,7 @@ func StartCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *Program {
 	return p
 }
 
-func (p *Program) readLog(stderr io.Reader) {
+func (p *process) readLog(stderr io.Reader) {
 	defer close(p.done)
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
@@ -119,11 +126,14 @@ func (p *Program) readLog(stderr io.Reader) {
 }
 
 // Log returns the log so far.
-func (p *Program) Log() string {
+func (p *process) Log() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.log.String()
 }
+
+// LogCount returns how often the log has text so far.
+func (p *process) LogCount(text string) int { return strings.Count(p.Log(), text) }
 
 // AwaitLog waits until the log has text count times.
 func (p *Program) AwaitLog(text string, count int) {
@@ -219,7 +229,7 @@ func AsUser(t *testing.T, cmd *exec.Cmd, uid uint32) *exec.Cmd {
 func StartWithOutput(t *testing.T, h *lab.Host, cmd *exec.Cmd, ours, theirs *os.File) *Program {
 	t.Helper()
 	cmd.Stdout, cmd.Stderr = theirs, theirs
-	p := &Program{T: t, Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}
+	p := &Program{t, &process{Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}}
 	err := h.Start(cmd)
 	theirs.Close()
 	if err != nil {

@@ -84,6 +84,12 @@ func (p Session) WantAlive() {
 	p.Exchange("PWD", `257 "/"`)
 }
 
+// Close closes both ends.
+func (p Session) Close() {
+	p.Client.Close()
+	p.Server.Close()
+}
+
 // Quit ends the session.
 func (p Session) Quit() {
 	p.T.Helper()

@@ -10,8 +10,8 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// The bytes of what the kernel carries are those that the client got and sent, though packets are lost behind the
-// gateway and are sent through it twice; and of a transfer that the client breaks off, no more than were sent.
+// The byte count of a kernel-carried transfer is what the client received and sent, although packets
+// are lost and pass the gateway twice. A transfer that the client aborts counts no more than was sent.
 func TestShowExactBytes(t *testing.T) {
 	labtest.Need(t, "nft")
 	const lossy = `nft add table inet lossy; nft add chain inet lossy input '{ type filter hook input priority 0; policy accept; }'
@@ -51,7 +51,7 @@ func TestShowExactBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 			data.Close()
-			w.Expect("") // a server that had sent all before does not notice
+			w.Expect("") // 226 if the server had sent everything before, 426 otherwise
 			w.Send("QUIT")
 			w.Expect("221 ")
 			harness.Await(t, "the transfer that broke off", func() bool { return s.Status().Forwards[0].Down > size+got-1 })
@@ -62,7 +62,7 @@ func TestShowExactBytes(t *testing.T) {
 	}
 }
 
-// awaitExactBytes awaits the end of all sessions, and expects exactly these bytes of files.
+// awaitExactBytes waits until all transfers have ended, and expects these sizes of files.
 func awaitExactBytes(s *harness.AdminGateway, transfers int, up, down int64) {
 	s.T.Helper()
 	harness.Await(s.T, "all transfers over", func() bool {

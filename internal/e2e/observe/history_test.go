@@ -14,10 +14,10 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// endedSessionsKept is how many sessions that had a server are kept after their end (docs/api.md).
+// endedSessionsKept is how many ended sessions the gateway keeps (docs/api.md).
 const endedSessionsKept = 1000
 
-// greetAndQuit greets everybody who comes to a server, and hangs up on QUIT, until the server is closed.
+// greetAndQuit greets every client and closes on QUIT, until the listener is closed.
 func greetAndQuit(l net.Listener) {
 	for {
 		c, err := l.Accept()
@@ -26,14 +26,14 @@ func greetAndQuit(l net.Listener) {
 		}
 		go func() {
 			defer c.Close()
-			_, _ = io.WriteString(c, "220 ready\r\n") // the client may have gone
+			_, _ = io.WriteString(c, "220 ready\r\n") // an error means that the client is gone
 			_, _ = c.Read(make([]byte, 64))
 			_, _ = io.WriteString(c, "221 bye\r\n")
 		}()
 	}
 }
 
-// runShortSessions has so many sessions come and go, a few at a time.
+// runShortSessions runs sessions, a few at a time.
 func runShortSessions(s *harness.Testbed, sessions int) {
 	s.T.Helper()
 	next := make(chan struct{}, sessions)
@@ -59,7 +59,7 @@ func runShortSessions(s *harness.Testbed, sessions int) {
 	}
 }
 
-// runShortSession is a session that is over at once.
+// runShortSession connects and quits.
 func runShortSession(s *harness.Testbed) error {
 	c, err := s.Client().Dial(s.T.Context(), "tcp", s.Address)
 	if err != nil {
@@ -75,7 +75,7 @@ func runShortSession(s *harness.Testbed) error {
 
 var residentPattern = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
 
-// residentMemory is the memory that ftpgate has, in bytes.
+// residentMemory returns ftpgate's resident memory in bytes.
 func residentMemory(s *harness.AdminGateway) int64 {
 	s.T.Helper()
 	fields := residentPattern.FindStringSubmatch(harness.ReadFile(s.T, fmt.Sprintf("/proc/%d/status", s.Cmd.Process.Pid)))
@@ -89,7 +89,7 @@ func residentMemory(s *harness.AdminGateway) int64 {
 	return kb << 10
 }
 
-// Sessions that come and go by the thousand leave the last ones behind, and no memory that grows.
+// Of thousands of sessions the gateway keeps the last ones, and its memory does not grow.
 func TestShowFlood(t *testing.T) {
 	t.Parallel()
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
@@ -104,7 +104,7 @@ func TestShowFlood(t *testing.T) {
 	runShortSessions(st, endedSessionsKept)
 	first := over(endedSessionsKept)
 	runShortSessions(st, 2*endedSessionsKept)
-	over(3 * endedSessionsKept) // and the heap is above its floor
+	over(3 * endedSessionsKept) // now the heap has its size
 	before := residentMemory(s)
 	runShortSessions(st, 2*endedSessionsKept)
 	last := over(5 * endedSessionsKept)
@@ -112,7 +112,7 @@ func TestShowFlood(t *testing.T) {
 	if len(first) != endedSessionsKept || len(last) != endedSessionsKept {
 		t.Fatalf("got %d and %d sessions; want %d", len(first), len(last), endedSessionsKept)
 	}
-	const bound = 24 << 20 // the race detector and the garbage collector have their part of it
+	const bound = 24 << 20 // with room for the race detector and the garbage collector
 	t.Logf("%d bytes of memory after three thousand, %d after five", before, after)
 	if after-before > bound {
 		t.Errorf("got %d bytes more after two thousand sessions more; want less than %d", after-before, bound)

@@ -13,13 +13,13 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// sessionID is the identifier of the session that runs with a client.
+// sessionID returns the identifier of a client's session.
 func sessionID(s *harness.AdminGateway, p harness.Session) string {
 	s.T.Helper()
 	return s.AwaitSession("the session", func(one harness.SessionInfo) bool { return one.Client == p.Client.LocalAddr().String() }).ID
 }
 
-// wantKilled has a session killed, and expects both ends to learn of it, and no other session.
+// wantKilled kills a session, and expects that both ends hear of it.
 func wantKilled(s *harness.AdminGateway, p harness.Session, id string) {
 	s.T.Helper()
 	if got, want := s.Output("kill", id), "session "+id+" has been ended\n"; got != want {
@@ -36,7 +36,7 @@ func wantKilled(s *harness.AdminGateway, p harness.Session, id string) {
 	harness.WantContains(s.T, s.Log(), fmt.Sprintf(`msg="session killed" session=%s by="user %d, process `, id, os.Getuid()))
 }
 
-// A session that is killed ends at both ends at once, with its transfer and its pinholes; others go on.
+// kill ends a session at both ends at once, with its transfer and its pinholes. Others go on.
 func TestShowKill(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -82,12 +82,13 @@ func TestShowKill(t *testing.T) {
 	}
 }
 
-// clientAddr is the client's own address.
+// clientAddr returns the client's own address.
 func clientAddr(p harness.Session) netip.Addr {
 	return p.Client.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
 }
 
-// A reload is asked for, and answered when it holds; one that fails changes nothing, and says where.
+// reload answers when the new configuration is in effect. One that fails changes nothing, and names the
+// place.
 func TestShowReload(t *testing.T) {
 	t.Parallel()
 	stays := fmt.Sprintf(harness.ForwardConfig, "stays", harness.Gateway4)

@@ -15,7 +15,7 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// metricSamples are the samples of a scrape, by name and labels, and the types of their families.
+// metricSamples are the samples of a scrape by name and labels, and the types of their families.
 type metricSamples struct {
 	samples map[string]float64
 	types   map[string]string
@@ -23,7 +23,7 @@ type metricSamples struct {
 
 var samplePattern = regexp.MustCompile(`^([a-z_]+)(\{.*\})? (\S+)$`)
 
-// scrape scrapes at a URL.
+// scrape gets metrics from a URL.
 func scrape(s *harness.AdminGateway, url string) metricSamples {
 	s.T.Helper()
 	status, body := httpDo(s, func(network, address string) (net.Conn, error) { return s.Host.Dial(s.T.Context(), network, address) }, "GET", url, "")
@@ -56,7 +56,7 @@ func scrape(s *harness.AdminGateway, url string) metricSamples {
 	return all
 }
 
-// onlyGrows tells whether a sample may only grow.
+// onlyGrows reports whether a sample must not decrease.
 func (a metricSamples) onlyGrows(sample string) bool {
 	name, _, _ := strings.Cut(sample, "{")
 	for _, of := range []string{"_bucket", "_count", "_sum"} {
@@ -89,7 +89,8 @@ func wantNumber(t *testing.T, what string, got, want int64) {
 	}
 }
 
-// Scraped while many work, the metrics are what Prometheus reads, never go back, and agree with the log of transfers.
+// Under load, Prometheus can parse the metrics, counters never decrease, and all agree with the log of
+// transfers.
 func TestShowMetricsUnderLoad(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -119,8 +120,8 @@ func TestShowMetricsUnderLoad(t *testing.T) {
 	}
 }
 
-// wantMetricsAgree expects the metrics of so many pairs of transfers over a path, as the status and the log of transfers
-// have them.
+// wantMetricsAgree expects metrics of this many pairs of transfers over a path, in agreement with the
+// status and the log of transfers.
 func wantMetricsAgree(s *harness.AdminGateway, m metricSamples, path string, pairs int64) {
 	t := s.T
 	t.Helper()

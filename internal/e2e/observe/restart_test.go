@@ -11,7 +11,7 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// Killed in the middle of a transfer and started again, it knows nothing of before, and serves.
+// After a kill during a transfer and a restart, ftpgate knows no earlier session, and serves.
 func TestShowAfterKill(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// startTransfer begins a transfer to the client in a mode.
+// startTransfer starts a download in a mode.
 func startTransfer(p harness.Session, m peers.Mode) harness.Transfer {
 	p.T.Helper()
 	switch m {
@@ -33,7 +33,7 @@ func startTransfer(p harness.Session, m peers.Mode) harness.Transfer {
 	return retrieveEPRT(p)
 }
 
-// retrieveEPSV is retrieve by EPSV (RFC 2428 section 3).
+// retrieveEPSV is Retrieve with EPSV (RFC 2428 section 3).
 func retrieveEPSV(p harness.Session) harness.Transfer {
 	p.T.Helper()
 	data := harness.Listen(p.T, p.Lab.Server(), netip.AddrPortFrom(serverAddr(p), 0).String())
@@ -58,7 +58,7 @@ func retrieveEPSV(p harness.Session) harness.Transfer {
 	return harness.Transfer{Session: p, ServerData: s, ClientData: c, Address: at}
 }
 
-// retrieveEPRT is retrieveActive by EPRT (RFC 2428 section 2).
+// retrieveEPRT is RetrieveActive with EPRT (RFC 2428 section 2).
 func retrieveEPRT(p harness.Session) harness.Transfer {
 	p.T.Helper()
 	own := p.Client.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
@@ -83,15 +83,15 @@ func retrieveEPRT(p harness.Session) harness.Transfer {
 	return harness.Transfer{Session: p, ServerData: s, ClientData: c, Address: at}
 }
 
-// serverAddr is the server's own address.
+// serverAddr returns the server's own address.
 func serverAddr(p harness.Session) netip.Addr {
 	return p.Server.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 }
 
 func portOf(l net.Listener) uint16 { return l.Addr().(*net.TCPAddr).AddrPort().Port() }
 
-// wantSoFar expects the bytes that a data path has carried until now: the kernel counts packets then, those that
-// were sent twice among them.
+// wantSoFar expects the bytes of a running transfer. The kernel counts packets meanwhile, and those
+// sent twice with them.
 func wantSoFar(t *testing.T, path string, got, want int64) {
 	t.Helper()
 	if path == "kernel" && got > want && got <= want+want/100 {
@@ -100,7 +100,7 @@ func wantSoFar(t *testing.T, path string, got, want int64) {
 	wantBytes(t, "so far", path, got, want)
 }
 
-// wantBytes expects the bytes that a data path has carried.
+// wantBytes expects the bytes of a data path.
 func wantBytes(t *testing.T, what, path string, got, want int64) {
 	t.Helper()
 	if got != want {
@@ -108,7 +108,7 @@ func wantBytes(t *testing.T, what, path string, got, want int64) {
 	}
 }
 
-// A transfer is seen while it runs, in every mode and on either path, and what it has come to afterwards.
+// A running transfer is shown in every mode and on both paths, and its result afterwards.
 func TestShowTransferRuns(t *testing.T) {
 	for path := range harness.DataPaths {
 		for _, m := range []peers.Mode{peers.PASV, peers.EPSV, peers.PORT, peers.EPRT} {
@@ -147,7 +147,7 @@ func TestShowTransferRuns(t *testing.T) {
 	}
 }
 
-// wantOneTransfer quits a session that has had one transfer to the client, and expects that everywhere.
+// wantOneTransfer ends a session that has downloaded one file, and expects that transfer everywhere.
 func wantOneTransfer(s *harness.AdminGateway, p harness.Session, id, path string, bytes int64) {
 	s.T.Helper()
 	s.AwaitSession("the transfer's end", func(one harness.SessionInfo) bool { return one.Totals.Transfers == 1 && one.State == "idle" })
@@ -171,10 +171,10 @@ func wantOneTransfer(s *harness.AdminGateway, p harness.Session, id, path string
 	}
 }
 
-// xferlogPattern is what tools read: see xferlog(5).
+// xferlogPattern is the format of xferlog(5).
 var xferlogPattern = regexp.MustCompile(`^\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4} \d+ 192\.168\.5\.1 (\d+) (\S+) [ab] _ ([io]) [ar] (\S+) ftp 0 \* c\n$`)
 
-// Real clients and servers: what is told of a session afterwards is what the client got and sent.
+// With real clients and servers, an ended session shows what the client received and sent.
 func TestShowClients(t *testing.T) {
 	a := harness.NewAuthority(t)
 	pair := a.IssueGateway()
@@ -192,7 +192,7 @@ func TestShowClients(t *testing.T) {
 		"lftp, TLS": {client: peers.LFTPWithTLS(t, know), mode: peers.PASV, settings: encrypted, path: "relay", tls: harness.TLSInfo{Client: "TLS 1.3"}},
 	}
 	for path := range harness.DataPaths {
-		for _, m := range peers.Curl.IPv4 {
+		for _, m := range peers.Curl.Modes(harness.Forward4) {
 			visitors["curl, "+path+", "+string(m)] = visitor{client: peers.Curl, mode: m, settings: fmt.Sprintf("data = %q\n", path), path: path, tls: harness.TLSInfo{}}
 		}
 		visitors["lftp, "+path] = visitor{client: peers.LFTP, mode: peers.PASV, settings: fmt.Sprintf("data = %q\n", path), path: path, tls: harness.TLSInfo{}}
@@ -210,7 +210,7 @@ func TestShowClients(t *testing.T) {
 	}
 }
 
-// wantClientRun expects the sessions of a visit, and their three transfers.
+// wantClientRun expects the sessions of a client's task, and its three transfers.
 func wantClientRun(s *harness.AdminGateway, m peers.Mode, path string, tls harness.TLSInfo) {
 	s.T.Helper()
 	var ended []harness.SessionInfo
@@ -248,7 +248,7 @@ func wantClientRun(s *harness.AdminGateway, m peers.Mode, path string, tls harne
 	wantXferlog(s, byCommand)
 }
 
-// wantXferlog expects a file each way.
+// wantXferlog expects a file in each direction.
 func wantXferlog(s *harness.AdminGateway, byCommand map[string]int64) {
 	s.T.Helper()
 	got := map[string]string{}
@@ -270,7 +270,7 @@ func wantXferlog(s *harness.AdminGateway, byCommand map[string]int64) {
 	}
 }
 
-// Sessions that the kernel tracks are found, with their data, and end when the client leaves.
+// Sessions with tracking by the kernel are shown with their data, and end when the client leaves.
 func TestShowKernelTracked(t *testing.T) {
 	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
@@ -297,7 +297,7 @@ func TestShowKernelTracked(t *testing.T) {
 	if _, stderr, status := s.Run("kill", one.ID); status != 1 || !strings.Contains(stderr, "tracked by the kernel") {
 		t.Errorf("kill: got exit status %d, %q; want 1 and why", status, stderr)
 	}
-	r.Close() // which hangs up: the server has more than the connection holds
+	r.Close() // hangs up: the server has more than the connection buffers
 	peers.List(t, c)
 	idle := s.AwaitSession("the end of three transfers", func(one harness.SessionInfo) bool {
 		return one.Transfer == nil && one.Totals.Transfers+one.Totals.Failed == 3

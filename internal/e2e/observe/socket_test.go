@@ -21,10 +21,10 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// unusedForward is a forward that no test connects to.
+// unusedForward is a forward that no client connects to.
 const unusedForward = "[[forward]]\nlisten = \":2121\"\nserver = \"203.0.113.21\"\n"
 
-// wantOneLine expects that a command is refused, and why, in one line.
+// wantOneLine expects that a command fails with the reason in one line.
 func wantOneLine(t *testing.T, what, stdout, stderr string, status int, want ...string) {
 	t.Helper()
 	if status != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "ftpgate") {
@@ -33,7 +33,7 @@ func wantOneLine(t *testing.T, what, stdout, stderr string, status int, want ...
 	harness.WantContains(t, stderr, want...)
 }
 
-// wantNotRunning expects of every command that asks that it says that nobody is there.
+// wantNotRunning expects that every command reports that ftpgate is not running.
 func wantNotRunning(s *harness.AdminGateway) {
 	s.T.Helper()
 	for _, words := range [][]string{{"status"}, {"status", "--json"}, {"sessions"}, {"sessions", "--json"}, {"sessions", "--watch"},
@@ -43,7 +43,7 @@ func wantNotRunning(s *harness.AdminGateway) {
 	}
 }
 
-// wantSocket expects the socket with a mode and a group.
+// wantSocket expects the socket's mode and group.
 func wantSocket(s *harness.AdminGateway, group int) {
 	s.T.Helper()
 	info, err := os.Lstat(s.Socket)
@@ -55,18 +55,18 @@ func wantSocket(s *harness.AdminGateway, group int) {
 	}
 }
 
-// The socket is root's and its group's, and who may not use it is told so.
+// The socket belongs to root and a group. Other users hear why they cannot use it.
 func TestShowSocketGroup(t *testing.T) {
 	const gid, nobody = 64_123, 65_534
 	l := labtest.New(t)
 	groups := harness.WriteFile(t, "group", "root:x:0:\nnogroup:x:65534:\n")
-	// Only this test's processes, which are in a mount namespace of their own, see these groups.
+	// Only this test's processes see these groups: they have a mount namespace of their own.
 	if err := unix.Mount(groups, "/etc/group", "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount("/etc/group", 0) })
 	s := harness.StartAdminGateway(t, l, unusedForward)
-	wantSocket(s, os.Getgid()) // there is no group ftpgate
+	wantSocket(s, os.Getgid()) // no group ftpgate exists
 	s.Interrupt()
 	if _, err := os.Lstat(s.Socket); !os.IsNotExist(err) {
 		t.Errorf("after the end got the socket, error %v; want it gone", err)
@@ -93,7 +93,7 @@ func TestShowSocketGroup(t *testing.T) {
 	}
 }
 
-// What a killed ftpgate leaves behind is no obstacle, and what a running one has is not taken from it.
+// A start replaces the socket of a killed ftpgate, and not the socket of a running one.
 func TestShowSocketStaleAndTaken(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
@@ -121,7 +121,7 @@ func TestShowSocketStaleAndTaken(t *testing.T) {
 	wantNotRunning(s)
 }
 
-// httpDo asks over TCP from a host, or at the socket where the URL's host is "socket".
+// httpDo sends a request over TCP with dial, or to the socket if the URL's host is "socket".
 func httpDo(s *harness.AdminGateway, dial func(network, address string) (net.Conn, error), method, url, token string) (status int, body string) {
 	s.T.Helper()
 	transport := &http.Transport{DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
@@ -150,7 +150,7 @@ func httpDo(s *harness.AdminGateway, dial func(network, address string) (net.Con
 	return answer.StatusCode, string(text)
 }
 
-// wantError expects an answer that is a no, as JSON.
+// wantError expects an error in JSON.
 func wantError(t *testing.T, what string, status int, body string, wantStatus int, wantText string) {
 	t.Helper()
 	var e struct{ Error, Remedy string }
@@ -160,7 +160,7 @@ func wantError(t *testing.T, what string, status int, body string, wantStatus in
 	}
 }
 
-// What is asked wrongly is answered with an error in JSON.
+// Wrong requests get an error in JSON.
 func TestShowWrongQuestions(t *testing.T) {
 	t.Parallel()
 	s := harness.StartAdminGateway(t, labtest.New(t), unusedForward)
@@ -187,11 +187,11 @@ func TestShowWrongQuestions(t *testing.T) {
 	status, body := httpDo(s, func(network, address string) (net.Conn, error) {
 		return s.Host.Dial(t.Context(), network, harness.MetricsAddress)
 	},
-		"GET", "http://gateway.example.com:9121/v1/status", "") // another name that means the loopback
+		"GET", "http://gateway.example.com:9121/v1/status", "") // another name for the loopback address
 	wantError(t, "a stranger's name", status, body, 403, "the Host is no loopback address")
 }
 
-// Beyond the loopback a token is wanted, in the file and with each question.
+// Beyond the loopback the configuration needs a token, and so does each request.
 func TestShowToken(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)

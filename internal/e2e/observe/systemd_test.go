@@ -18,7 +18,7 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// serviceManager is a socket at which a service manager, or its journal, would hear what is told it.
+// serviceManager receives what ftpgate sends to systemd's notification socket, or to its journal.
 type serviceManager struct {
 	t        *testing.T
 	path     string
@@ -49,7 +49,7 @@ func (m *serviceManager) listen(socket *net.UnixConn) {
 	}
 }
 
-// expect returns the next message that begins so; others but those that are passed over must not come before it.
+// expect returns the next message with a prefix. Messages before it must have the prefix passing.
 func (m *serviceManager) expect(want, passing string) string {
 	m.t.Helper()
 	for deadline := time.After(harness.Timeout); ; {
@@ -67,7 +67,7 @@ func (m *serviceManager) expect(want, passing string) string {
 	}
 }
 
-// monotonic is the clock of systemd's, in microseconds.
+// monotonic returns CLOCK_MONOTONIC in microseconds, as systemd wants it.
 func monotonic(t *testing.T) int64 {
 	t.Helper()
 	var now unix.Timespec
@@ -77,7 +77,7 @@ func monotonic(t *testing.T) int64 {
 	return now.Nano() / 1000
 }
 
-// wantReload hears that a reload begins, when it did, and that it is over.
+// wantReload expects that a reload's start, with its time, and its end are reported.
 func (m *serviceManager) wantReload(reload func()) {
 	m.t.Helper()
 	before := monotonic(m.t)
@@ -90,7 +90,7 @@ func (m *serviceManager) wantReload(reload func()) {
 	}
 }
 
-// The service manager is told when it is ready, that it is alive, of reloads and of the end.
+// ftpgate reports to systemd that it is ready, alive, reloading and stopping.
 func TestShowServiceManager(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)
@@ -102,7 +102,7 @@ func TestShowServiceManager(t *testing.T) {
 	s.Program = harness.StartCommand(t, s.Host, cmd)
 	st.Program = s.Program
 	m.expect("READY=1", "STATUS=")
-	s.Status() // whoever is told that it is ready can ask
+	s.Status() // a ready ftpgate answers
 	m.expect("WATCHDOG=1", "WATCHDOG=1")
 	m.expect("WATCHDOG=1", "WATCHDOG=1")
 
@@ -120,7 +120,7 @@ func TestShowServiceManager(t *testing.T) {
 	if said := m.expect("STOPPING=1", "WATCHDOG=1"); said != "STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000" {
 		t.Errorf("got %q; want 30 seconds for what runs, and 15 more", said)
 	}
-	m.expect("WATCHDOG=1", "WATCHDOG=1") // a transfer that is waited for is no reason to be killed
+	m.expect("WATCHDOG=1", "WATCHDOG=1") // the watchdog must not kill it while a transfer drains
 	m.expect("WATCHDOG=1", "WATCHDOG=1")
 	busy.Complete()
 	busy.Server.Close()
@@ -129,11 +129,11 @@ func TestShowServiceManager(t *testing.T) {
 	}
 }
 
-// What is logged goes to the journal with its fields, where standard error is the journal's.
+// If standard error is the journal's, the log goes to the journal with fields.
 func TestShowJournalFields(t *testing.T) {
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
 	s.Kill()
-	// Only this test's processes, which are in a mount namespace of their own, see this journal.
+	// Only this test's processes see this journal: they have a mount namespace of their own.
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "size=1m"); err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func piped(t *testing.T, h *lab.Host, cmd *exec.Cmd) *harness.Program {
 	return harness.StartWithOutput(t, h, cmd, ours, theirs)
 }
 
-// startLongSession is a session of which there is much to tell: it has a transfer that runs, and one that was refused.
+// startLongSession starts a session with long texts, a refused command and a running transfer.
 func startLongSession(s *harness.Testbed, name string) harness.Transfer {
 	s.T.Helper()
 	p := s.Connect()
@@ -41,12 +41,12 @@ func startLongSession(s *harness.Testbed, name string) harness.Transfer {
 	p.Exchange("USER "+name, "331 and the password")
 	p.Exchange("PASS "+harness.Password, "230 welcome")
 	p.Exchange("CWD /"+strings.Repeat("directory", 20), "550 no \x1b[31mred\x1b[0m")
-	p.Client.Send("PORT 192,168,5,77,200,1") // somebody else's
+	p.Client.Send("PORT 192,168,5,77,200,1") // not the client's own address
 	p.Client.Expect("5")
 	return p.Retrieve(netip.Addr{})
 }
 
-// What people read has room on a terminal, and is aligned and unabridged in a pipe; neither gets escape codes.
+// Output fits a terminal, and is aligned and complete in a pipe. Neither has escape codes.
 func TestShowScreen(t *testing.T) {
 	t.Parallel()
 	name := "a-user-with-a-name-of-some-length"
@@ -84,7 +84,7 @@ func TestShowScreen(t *testing.T) {
 	}
 }
 
-// Watching shows what changes, and ends with Ctrl-C, or when nobody is there to be asked any more.
+// --watch prints changes, and ends with Ctrl-C or when ftpgate ends.
 func TestShowWatch(t *testing.T) {
 	t.Parallel()
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))

@@ -16,8 +16,8 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// logrotateConfig is the packaged file of logrotate for logs in a directory of the test's own, which are given to nobody,
-// and with another way to ftpgate than by systemd.
+// logrotateConfig is the packaged configuration of logrotate, for logs in the test's directory with any
+// owner, and with a signal that does not need systemd.
 func logrotateConfig(t *testing.T, dir string, pid int) (file, state string) {
 	t.Helper()
 	text := harness.ReadFile(t, "../../../packaging/logrotate.d/ftpgate")
@@ -36,7 +36,8 @@ func logrotateConfig(t *testing.T, dir string, pid int) (file, state string) {
 	return harness.WriteFile(t, "logrotate.conf", text), filepath.Join(t.TempDir(), "state")
 }
 
-// restartWithLogs runs ftpgate with logs of transfers by the names that logrotate looks for, in a directory of their own.
+// restartWithLogs restarts ftpgate with its logs in a directory, under the names that logrotate
+// expects.
 func restartWithLogs(t *testing.T, s *harness.AdminGateway, dir, forwards string) {
 	t.Helper()
 	s.Interrupt()
@@ -45,7 +46,7 @@ func restartWithLogs(t *testing.T, s *harness.AdminGateway, dir, forwards string
 	s.Program = harness.Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
 }
 
-// Rotated by logrotate while many clients work, the logs have each transfer once.
+// logrotate rotates the logs under load: each transfer is in them once.
 func TestShowLogsRotated(t *testing.T) {
 	labtest.Need(t, "logrotate")
 	for path := range harness.DataPaths {
@@ -80,7 +81,7 @@ func TestShowLogsRotated(t *testing.T) {
 	}
 }
 
-// wantLoggedOnce expects each of so many pairs of transfers once in both logs, complete.
+// wantLoggedOnce expects these pairs of transfers once in each log, complete.
 func wantLoggedOnce(t *testing.T, s *harness.AdminGateway, pairs int) {
 	t.Helper()
 	seen := map[string]int{}
@@ -111,7 +112,7 @@ func wantLoggedOnce(t *testing.T, s *harness.AdminGateway, pairs int) {
 	}
 }
 
-// A transfer that is called off, or whose client goes away, stands in both logs, as what it is.
+// A transfer that the client aborts, or whose client disappears, is incomplete in both logs.
 func TestShowLogsIncomplete(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -152,7 +153,7 @@ func TestShowLogsIncomplete(t *testing.T) {
 	}
 }
 
-// What was over just before the end is counted, too.
+// A transfer that finishes just before the stop is logged.
 func TestShowLogsAtTheEnd(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -171,7 +172,7 @@ func TestShowLogsAtTheEnd(t *testing.T) {
 	}
 }
 
-// A disk that is full disturbs no session: it is told, and when there is room again the log goes on.
+// A full disk disturbs no session. The log reports it, and goes on when there is room again.
 func TestShowLogsDiskFull(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)
@@ -190,7 +191,7 @@ func TestShowLogsDiskFull(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, 128<<10), 0o600); err == nil {
 		t.Fatal("the disk has room; want it full")
 	}
-	for range 30 { // what the pages that the files have already can take
+	for range 30 { // fills the pages that the files have already
 		p.Retrieve(netip.Addr{}).Complete()
 	}
 	s.AwaitLog(`msg="transfers are missing from the transfer log" file=`+s.TransferLog, 1)
@@ -210,7 +211,7 @@ func TestShowLogsDiskFull(t *testing.T) {
 	}
 }
 
-// A directory that is not there is told at the start; one that goes away later disturbs nothing.
+// A missing directory is a fault at the start. One that disappears later disturbs nothing.
 func TestShowLogsWithoutDirectory(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)

@@ -4,8 +4,10 @@ package peers
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -56,14 +58,33 @@ type Server struct {
 	commandPattern *regexp.Regexp // finds name and argument of those commands
 }
 
-// dataCommands returns the commands for data connections that the server got.
-func (s Server) dataCommands(t *testing.T) []DataCommand {
+// prepare removes what an earlier client has uploaded, and returns the length of the log.
+func (s Server) prepare(t *testing.T) int64 {
+	t.Helper()
+	if err := os.Remove(filepath.Join(s.Root, UploadPath)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if s.log == "" {
+		return 0
+	}
+	info, err := os.Stat(s.log)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// dataCommands returns the commands for data connections that the server got since its log had a length.
+func (s Server) dataCommands(t *testing.T, since int64) []DataCommand {
 	t.Helper()
 	log, err := os.ReadFile(s.log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return findDataCommands(s.commandPattern, string(log))
+	return findDataCommands(s.commandPattern, string(log[since:]))
 }
 
 // newServer makes a server's files.

@@ -29,10 +29,16 @@ var TLSClients = map[string]TLSClient{
 	"lftp": LFTPWithTLS, "curl": CurlWithTLS, "ftplib": ftplib, "ftplib resuming": FtplibResuming,
 }
 
-// PassiveModes keeps the modes that work with passthrough: the gateway cannot translate a PORT that it
+// passiveModes keeps the modes that work with passthrough: the gateway cannot translate a PORT that it
 // cannot read.
-func PassiveModes(modes []Mode) []Mode {
+func passiveModes(modes []Mode) []Mode {
 	return slices.DeleteFunc(slices.Clone(modes), func(m Mode) bool { return m == PORT || m == EPRT })
+}
+
+// Passive is the client in its passive modes, for sessions that the gateway cannot read.
+func (c Client) Passive() Client {
+	c.ipv4, c.ipv6 = passiveModes(c.ipv4), passiveModes(c.ipv6)
+	return c
 }
 
 func (v ClientTLS) scheme() string {
@@ -74,7 +80,7 @@ func gnutlsVersion(only string) string {
 // active data connections (fixed in 8.0; curl's issue 10666).
 func CurlWithTLS(_ *testing.T, know ClientTLS) Client {
 	c := Curl
-	c.IPv4, c.IPv6 = PassiveModes(c.IPv4), PassiveModes(c.IPv6)
+	c.ipv4, c.ipv6 = passiveModes(c.ipv4), passiveModes(c.ipv6)
 	more := []string{"--ssl-reqd", "--cacert", know.CAFile}
 	if know.Version != "" {
 		more = append(more, "--tls-max", know.Version, "--tlsv"+know.Version)

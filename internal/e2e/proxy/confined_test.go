@@ -14,8 +14,8 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// TestRunConfined has the program as it is built for use, without cgo, give up what it does not need, and serve
-// and reload all the same.
+// TestRunConfined runs the program as it is released, without cgo. The program gives up the privileges
+// that it does not need, and serves and reloads all the same.
 func TestRunConfined(t *testing.T) {
 	labtest.Need(t, "go")
 	l := peers.NewDemoLab(t, ":21")
@@ -38,7 +38,7 @@ func TestRunConfined(t *testing.T) {
 	for _, thread := range threads {
 		status, err := os.ReadFile(thread)
 		if os.IsNotExist(err) {
-			continue // it has ended
+			continue // the thread has ended
 		}
 		for _, want := range []string{"CapPrm:\t" + kept, "CapEff:\t" + kept, "CapInh:\t0000000000000000", "NoNewPrivs:\t1"} {
 			if err != nil || !strings.Contains(string(status), want+"\n") {

@@ -54,8 +54,8 @@ func TestForwardKernel(t *testing.T) {
 	}
 }
 
-// wantOnlyForwarding expects that nothing of a host differs but the switches for forwarding and for counting. With
-// ip_forward the kernel sets accept_redirects to 0 (inet_forward_change in net/ipv4/devinet.c).
+// wantOnlyForwarding expects that a host differs in the sysctls for forwarding and accounting only.
+// With ip_forward the kernel sets accept_redirects to 0 (inet_forward_change in net/ipv4/devinet.c).
 func wantOnlyForwarding(t *testing.T, before, after string) {
 	t.Helper()
 	was := map[string]bool{}
@@ -69,7 +69,7 @@ func wantOnlyForwarding(t *testing.T, before, after string) {
 	}
 }
 
-// A forward serves whom it is for: the interface, the clients; everybody else meets the gateway.
+// A forward serves its interface and its clients. Everybody else reaches the gateway itself.
 func TestForwardOnlyFor(t *testing.T) {
 	l := peers.NewDemoLab(t, ":21")
 	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface", "lan0", ":2121", "203.0.113.21").AwaitReady()
@@ -88,11 +88,11 @@ func TestForwardNone(t *testing.T) {
 	l := peers.NewDemoLab(t, ":21")
 	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "50000-50100", harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
-	// Nobody rewrites it: a client that believes it is lost, this one repairs it.
+	// Nobody rewrites the address. This client repairs it; one that used it would fail.
 	harness.WantContains(t, replyToPASV(t, l.Client(), harness.Gateway4), "(203,0,113,21,")
 	p.Interrupt()
 
-	// Every port, for the clients named; the gateway's own services stay for all others.
+	// All ports, for the named clients. Other clients still reach the gateway's own services.
 	ssh, err := l.Gateway().Listen("tcp", "192.168.5.2:22")
 	if err != nil {
 		t.Fatal(err)
@@ -130,8 +130,8 @@ func TestForwardsSideBySide(t *testing.T) {
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 }
 
-// Killed in the middle of a transfer: the rules stay, the transfer goes on, and so does service;
-// the next start takes over without a gap.
+// ftpgate is killed during a transfer: the rules stay, and so the transfer and the service go on. The
+// next start takes over without a gap.
 func TestKilled(t *testing.T) {
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
@@ -163,11 +163,11 @@ func TestKilled(t *testing.T) {
 	if got != want {
 		t.Error("the transfer that was running brought other bytes than the file has")
 	}
-	peers.List(t, c) // its control connection lives too
+	peers.List(t, c) // its control connection works, too
 	p.Interrupt()
 }
 
-// Everything that is in the way is told at once, each with what to do, before anything is changed.
+// All faults are reported at once, each with its remedy, before anything is changed.
 func TestStartTellsAllFaults(t *testing.T) {
 	l := labtest.New(t)
 	labtest.Need(t, "nft")
@@ -227,8 +227,8 @@ func TestStartWithoutPrivilege(t *testing.T) {
 	harness.WantContains(t, stderr, "lacks CAP_NET_ADMIN", "run it as root", "192.168.9.9 is not an address of this host", "2 faults")
 }
 
-// What may be in the way is a warning with the remedy, and the remedy helps: in passive mode, and in
-// active mode, where the server is the one that comes.
+// A chain that may block traffic is a warning with a remedy, and the remedy helps in passive and in
+// active mode.
 func TestStartWarnsOfOthersChains(t *testing.T) {
 	for name, tt := range map[string]struct{ chain, remedy, warning string }{
 		"docker": {"iptables -N DOCKER-USER; iptables -P FORWARD DROP; iptables -A FORWARD -j DOCKER-USER",
@@ -253,8 +253,8 @@ func TestStartWarnsOfOthersChains(t *testing.T) {
 	}
 }
 
-// A hostile server announces the gateway's own port 22; its client's next connection there must not
-// be led to the server (net/netfilter/nf_conntrack_ftp.c expects whatever the 227 says).
+// A hostile server announces the gateway's own port 22. The client's next connection to that port must
+// not reach the server (net/netfilter/nf_conntrack_ftp.c expects whatever the 227 says).
 func TestLowPortsAreGuarded(t *testing.T) {
 	l := labtest.New(t)
 	control, err := l.Server().Listen("tcp", harness.Server4)
@@ -297,10 +297,10 @@ func TestLowPortsAreGuarded(t *testing.T) {
 	say(c, "NOOP\r\n")
 	hear(commands, "NOOP")
 	say(s, "227 Entering Passive Mode (203,0,113,21,0,22)\r\n")
-	hear(lines, "192,168,5,2,0,22") // the kernel falls for it
+	hear(lines, "192,168,5,2,0,22") // the kernel translates it
 	harness.WantRefused(t, l.Client(), "192.168.5.2:22")
 
-	// And the other way round: a client that asks the server to come to the gateway's port 22.
+	// The other way round: a client makes the server connect to the gateway's port 22.
 	hidden, err := l.Client().Listen("tcp", "192.168.5.1:22")
 	if err != nil {
 		t.Fatal(err)
@@ -348,7 +348,7 @@ func retrieve(t *testing.T, c *ftp.ServerConn, name string) ([32]byte, int64) {
 	return [32]byte(hash.Sum(nil)), n
 }
 
-// replyToPASV lists in passive mode and returns the reply to PASV as the client has it.
+// replyToPASV lists in passive mode and returns the 227 that the client got.
 func replyToPASV(t *testing.T, from *lab.Host, address string) string {
 	t.Helper()
 	var dialogue strings.Builder

@@ -15,10 +15,10 @@ import (
 
 const (
 	clientsAtOnce = 300
-	loginsAtOnce  = 16 // who logs in at once: half of vsftpd's backlog, beyond which the kernel drops SYNs
+	loginsAtOnce  = 16 // half of vsftpd's backlog, beyond which the kernel drops SYNs
 )
 
-// Many sessions at once, each with a file of its own there and back: nobody gets another one's.
+// Many sessions at once store and retrieve a file each: none gets another one's.
 func TestCrowd(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/lab/labtest"
 )
 
-// Both ends meet on the data connection whom they know from control, whatever addresses the gateway
-// has on either side: servers and clients refuse anybody else.
+// On the data connection each end sees the peer of its control connection, whatever addresses the
+// gateway has: servers and clients refuse any other.
 func TestPeersOfData(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		for name, tt := range map[string]struct{ listen, server, outside string }{
@@ -31,7 +31,7 @@ func TestPeersOfData(t *testing.T) {
 				s.StartProgram(append(append([]string{"forward"}, flags...), ":2121", tt.server)...)
 				p := s.Login()
 				wantDataPeers(p, tt.outside, tt.listen)
-				// The kernel would choose another address from now on; the session stays who it is.
+				// The kernel would now choose another source address. The session keeps its own.
 				harness.Shell(t, l.Gateway(), "ip route replace 203.0.113.0/24 dev wan0 src 203.0.113.1")
 				wantDataPeers(p, tt.outside, tt.listen)
 				p.Quit()
@@ -40,7 +40,7 @@ func TestPeersOfData(t *testing.T) {
 	}
 }
 
-// wantDataPeers transfers in either mode, and looks whom both ends see.
+// wantDataPeers transfers in both modes, and checks which peer each end sees.
 func wantDataPeers(p harness.Session, outside, dialled string) {
 	p.T.Helper()
 	if got := harness.PeerAddr(p.Server).String(); got != outside {
@@ -64,8 +64,7 @@ func wantDataPeers(p harness.Session, outside, dialled string) {
 	active.Complete()
 }
 
-// One client, one connection: a stranger neither gets through nor uses it up, and who has used it
-// cannot come again.
+// A pinhole admits one connection of one client. A stranger neither gets through nor uses it up.
 func TestPinholeServesOnce(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -91,7 +90,7 @@ func TestPinholeServesOnce(t *testing.T) {
 	}
 }
 
-// A pinhole lives as long as what it was asked for.
+// A pinhole ends with the transfer or the session that it was opened for.
 func TestPinholeGone(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)
@@ -133,7 +132,7 @@ func TestPinholeGone(t *testing.T) {
 	s.WantService()
 }
 
-// A used pinhole lets nobody in, and is gone soon; its port serves again.
+// A used pinhole admits nobody and is soon removed. Its port can be used again.
 func TestPinholeOfTransferThatIsOver(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -153,7 +152,7 @@ func TestPinholeOfTransferThatIsOver(t *testing.T) {
 	}
 }
 
-// Some servers (pyftpdlib) connect as soon as they hear PORT, and answer it when that has worked.
+// Some servers (pyftpdlib) connect when they get PORT, and reply once that has worked.
 func TestServerConnectsBeforeItAnswersPORT(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -176,7 +175,8 @@ func TestServerConnectsBeforeItAnswersPORT(t *testing.T) {
 	}
 }
 
-// The kernel carries what it has begun to carry, with or without ftpgate; the next start takes over.
+// The kernel goes on with the transfers that it carries when ftpgate is killed. The next start takes
+// over.
 func TestDataOutlivesProgram(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)
@@ -200,7 +200,7 @@ func TestDataOutlivesProgram(t *testing.T) {
 	}
 }
 
-// A client on the gateway itself: its packets pass no prerouting, so that the relay serves it.
+// A client on the gateway itself is relayed: its packets do not pass prerouting.
 func TestClientOnGateway(t *testing.T) {
 	l := peers.NewDemoLab(t, ":21")
 	harness.Start(t, l.Gateway(), "forward", ":2121", "203.0.113.21").AwaitReady()
@@ -212,8 +212,8 @@ func TestClientOnGateway(t *testing.T) {
 	peers.ListActive(t, l.Gateway())
 }
 
-// What a 227 names is for the operator to say, where the gateway is itself behind a translation; the
-// pinhole is where the packets come to.
+// The operator chooses the address in a 227 when the gateway is itself behind NAT. The pinhole stays
+// where the packets arrive.
 func TestAdvertise(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {

@@ -69,7 +69,7 @@ func TestRunReloads(t *testing.T) {
 	}
 }
 
-// A second daemon is told who has the table; SIGTERM is as good an end as SIGINT.
+// A second daemon names the one that owns the table. SIGTERM stops as SIGINT does.
 func TestRunOnce(t *testing.T) {
 	l := peers.NewDemoLab(t, ":21")
 	file := harness.WriteFile(t, "ftpgate.toml", twoForwards)
@@ -86,8 +86,8 @@ func TestRunOnce(t *testing.T) {
 	}
 }
 
-// Killed and started again with another file: the same transaction takes the old away and puts
-// the new in place; sessions of what stays go on.
+// After a kill, a start with another file replaces the rules in one transaction. Sessions of unchanged
+// forwards go on.
 func TestRunAfterKill(t *testing.T) {
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
@@ -96,7 +96,7 @@ func TestRunAfterKill(t *testing.T) {
 	c := peers.LoginFTP(t, l.Client(), harness.Gateway4)
 	p.Kill()
 	peers.List(t, c)
-	// A single forward does not sweep the daemon's table, which may be back in a moment.
+	// ftpgate forward does not remove the daemon's table: the daemon may come back.
 	_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", ":2121", "203.0.113.21")
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
@@ -110,12 +110,12 @@ func TestRunAfterKill(t *testing.T) {
 	}
 }
 
-// A server known by name is followed when its address changes; sessions stay where they are.
+// The gateway follows a server's name to a new address. Sessions stay at the old one.
 func TestServerNameFollowed(t *testing.T) {
 	l := peers.NewDemoLab(t, "203.0.113.21:21")
 	labtest.Need(t, "nft")
 	hosts := harness.WriteFile(t, "hosts", "203.0.113.21 ftp.lab.example\n")
-	// Only this test's processes, which are in a mount namespace of their own, see these hosts.
+	// Only this test's processes see these hosts: they have a mount namespace of their own.
 	if err := unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestServerNameFollowed(t *testing.T) {
 
 	harness.OverwriteFile(t, hosts, "127.0.0.1 localhost\n")
 	p.AwaitLog("cannot be resolved", 1)
-	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4)) // the last address is kept
+	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4)) // it keeps the last address
 }
 
 func TestServerNameUnknown(t *testing.T) {
@@ -147,14 +147,14 @@ func TestServerNameUnknown(t *testing.T) {
 		t.Errorf("got exit status %d; want 1", status)
 	}
 	harness.WantContains(t, stderr, `server name \"nowhere.invalid\" cannot be resolved`, "getent hosts nowhere.invalid")
-	// Beside a forward that can serve it is a warning.
+	// Beside a forward that can serve, it is a warning.
 	file := harness.WriteFile(t, "ftpgate.toml", twoForwards+"[[forward]]\nname = \"lost\"\nlisten = \":2124\"\nserver = \"nowhere.invalid\"\n")
 	p := harness.Start(t, l.Gateway(), "run", "-c", file).AwaitReady()
 	harness.WantContains(t, p.Log(), "level=WARN", "forward=lost")
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 }
 
-// Ten thousand forwards are all in the kernel, and changing one leaves the others alone.
+// Ten thousand forwards are in the kernel, and changing one leaves the others alone.
 func TestTenThousandForwards(t *testing.T) {
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
@@ -183,7 +183,8 @@ func TestTenThousandForwards(t *testing.T) {
 	peers.List(t, kept)
 }
 
-// controlMap returns the handle of the map of IPv4 forwards and how many it has, by nft's account.
+// controlMap returns the handle of the map of IPv4 forwards and the number of its elements, as nft
+// lists them.
 func controlMap(t *testing.T, h *lab.Host) (handle float64, elements int) {
 	t.Helper()
 	var listing struct {
