@@ -22,7 +22,7 @@ var activeFailures = []failureCase{
 			awaitDropped(s.Testbed.T, s.Server(), 2)
 			listWithoutData(p, "425 Can't build data connection: Connection timed out.")
 		},
-		code: "server_never_connected", text: "the server never connected to 203.0.113.1:# within 1 s", remedy: `drops ports 20000-20100, or set server_mode = "passive"`,
+		code: "server_never_connected", text: "the server never connected to 203.0.113.1:# within # s", remedy: `drops ports 20000-20100, or set server_mode = "passive"`,
 		timeline: []string{"command PORT 192,168,5,1,", activePinhole, "ask PORT 203,0,113,1,", "reply 200", "reply 425"}, absent: "data the",
 	},
 	{

@@ -30,13 +30,27 @@ const programEnv = "FTPGATE_E2E_PROGRAM"
 // where Command has started the test binary as ftpgate, it is ftpgate. It does not return.
 func Main(m *testing.M) {
 	if os.Getenv(programEnv) != "" {
-		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(runProgram())
 	}
 	// These tests wait for processes more than they compute, whatever the machine's size.
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(fmt.Sprint("harness: ", err))
 	}
 	labtest.Main(m)
+}
+
+// runProgram is ftpgate. It returns the exit status.
+func runProgram() int {
+	file := os.Getenv(goroutinesEnv)
+	os.Unsetenv(goroutinesEnv) // not for the processes that it starts
+	status := cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	if file != "" {
+		if err := reportGoroutines(file); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return status
 }
 
 // Timeout bounds every wait for something that takes milliseconds on an idle machine.
@@ -94,6 +108,7 @@ func Start(t *testing.T, h *lab.Host, args ...string) *Program {
 func StartCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *Program {
 	t.Helper()
 	p := &Program{t, &process{Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}}
+	checkGoroutines := reportingGoroutines(t, cmd)
 	stderr, err := p.Cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -105,6 +120,7 @@ func StartCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *Program {
 	t.Cleanup(func() {
 		p.Cmd.Process.Kill()
 		<-p.done
+		checkGoroutines()
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", strings.Join(cmd.Args, " "), p.Log())
 		}
@@ -206,11 +222,13 @@ func RunCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) (stdout, stderr string
 	t.Helper()
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	checkGoroutines := reportingGoroutines(t, cmd)
 	err := h.Run(cmd)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
+	checkGoroutines()
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
@@ -230,6 +248,7 @@ func StartWithOutput(t *testing.T, h *lab.Host, cmd *exec.Cmd, ours, theirs *os.
 	t.Helper()
 	cmd.Stdout, cmd.Stderr = theirs, theirs
 	p := &Program{t, &process{Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}}
+	checkGoroutines := reportingGoroutines(t, cmd)
 	err := h.Start(cmd)
 	theirs.Close()
 	if err != nil {
@@ -239,6 +258,7 @@ func StartWithOutput(t *testing.T, h *lab.Host, cmd *exec.Cmd, ours, theirs *os.
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		<-p.done
+		checkGoroutines()
 	})
 	return p
 }

@@ -198,6 +198,7 @@ func TestManyPASV(t *testing.T) {
 	peers.Go(func() { flood(p.Client, strings.Repeat("PASV\r\n", count)) })
 	peers.Go(func() {
 		for i := range count {
+			p.Server.Extend()
 			if line, err := p.Server.Reader.ReadString('\n'); err != nil || line != "PASV\r\n" {
 				t.Errorf("the server hears %q, error %v; want PASV", line, err)
 				return
