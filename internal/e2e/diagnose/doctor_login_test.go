@@ -23,6 +23,7 @@ func passwordFile(t *testing.T, text string, mode os.FileMode) string {
 
 // The server decides who can log in. The password is nowhere in the output.
 func TestDoctorUser(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	peers.ProFTPD(t, l.Server(), harness.Forward4.Server)
 	file := writeConfig(t)
@@ -48,6 +49,7 @@ func TestDoctorUser(t *testing.T) {
 
 // A file that cannot hold a password is a fault before anything is tried.
 func TestDoctorWrongPassword(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	for _, tt := range []struct {
 		text string
@@ -68,6 +70,7 @@ func TestDoctorWrongPassword(t *testing.T) {
 
 // The terminal asks for the password without echo, wherever standard output goes.
 func TestDoctorAsksPassword(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	peers.ProFTPD(t, l.Server(), harness.Forward4.Server)
 	file := writeConfig(t)

@@ -94,6 +94,7 @@ func (d *doctorReport) wantNothingWorse(status int, level string, codes ...strin
 }
 
 func TestDoctorSound(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 	file := writeConfig(t)
@@ -125,6 +126,7 @@ func TestDoctorSound(t *testing.T) {
 // doctor changes nothing: not the gateway, not the server, not the files. It does not make the
 // certificates that run would make.
 func TestDoctorChangesNothing(t *testing.T) {
+	t.Parallel()
 	labtest.Need(t, "nft", "sysctl", "find")
 	l := labtest.New(t)
 	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
@@ -161,6 +163,7 @@ func TestDoctorChangesNothing(t *testing.T) {
 
 // What a running ftpgate holds is no fault, for root and for an ordinary user.
 func TestDoctorBesideRun(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 	for _, data := range []string{"auto", "relay"} {
@@ -190,6 +193,7 @@ func TestDoctorBesideRun(t *testing.T) {
 }
 
 func TestDoctorOrdinaryUser(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 	d := runDoctorCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "doctor", "--json", "-c", writeConfig(t)))
@@ -345,6 +349,7 @@ func (p doctorCase) run(t *testing.T) {
 
 // Ctrl-C ends a try that waits, and doctor prints what it has found so far.
 func TestDoctorInterrupted(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	server := harness.Listen(t, l.Server(), harness.Server4) // it never greets
 	cmd := harness.Command("doctor", "-c", writeConfig(t))

@@ -32,6 +32,7 @@ type reportFinding struct{ Code, Level, Forward, Text, Remedy string }
 
 // The example in docs/doctor.md is what doctor prints.
 func TestDocsDoctorExample(t *testing.T) {
+	t.Parallel()
 	labtest.Need(t, "nft")
 	d := named(t, "docs/doctor.md")
 	l := labtest.New(t)

@@ -76,6 +76,7 @@ func TestServerModePassive(t *testing.T) {
 
 // The README's case: lftp gets a 227 that names the gateway, and has nothing to repair.
 func TestReadmeCase(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 	harness.StartForward(t, l, harness.Forward4)

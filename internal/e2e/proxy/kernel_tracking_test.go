@@ -26,6 +26,7 @@ func TestForwardKernel(t *testing.T) {
 		{"2121", "[2001:db8:113::21]:21", harness.Gateway6},
 	} {
 		t.Run(tt.listen+" to "+tt.server, func(t *testing.T) {
+			t.Parallel()
 			labtest.Need(t, "nft", "sysctl")
 			l := peers.NewDemoLab(t, ":21")
 			before := harness.Shell(t, l.Gateway(), harness.HostState)
@@ -71,6 +72,7 @@ func wantOnlyForwarding(t *testing.T, before, after string) {
 
 // A forward serves its interface and its clients. Everybody else reaches the gateway itself.
 func TestForwardOnlyFor(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface", "lan0", ":2121", "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
@@ -85,6 +87,7 @@ func TestForwardOnlyFor(t *testing.T) {
 }
 
 func TestForwardNone(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "50000-50100", harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
@@ -112,6 +115,7 @@ func TestForwardNone(t *testing.T) {
 }
 
 func TestForwardsSideBySide(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
 	first := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
@@ -133,6 +137,7 @@ func TestForwardsSideBySide(t *testing.T) {
 // ftpgate is killed during a transfer: the rules stay, and so the transfer and the service go on. The
 // next start takes over without a gap.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
 	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
@@ -169,6 +174,7 @@ func TestKilled(t *testing.T) {
 
 // All faults are reported at once, each with its remedy, before anything is changed.
 func TestStartTellsAllFaults(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	labtest.Need(t, "nft")
 	g := l.Gateway()
@@ -219,6 +225,7 @@ server = "203.0.113.1"
 }
 
 func TestStartWithoutPrivilege(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	_, stderr, status := harness.RunCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "forward", "--tracking", "kernel", "192.168.9.9:2121", "203.0.113.21"))
 	if status != 1 {
@@ -240,6 +247,7 @@ func TestStartWarnsOfOthersChains(t *testing.T) {
 	} {
 		for _, tracking := range []string{"proxy", "kernel"} {
 			t.Run(name+"/"+tracking, func(t *testing.T) {
+				t.Parallel()
 				l := peers.NewDemoLab(t, ":21")
 				labtest.Need(t, "nft", "iptables")
 				harness.Shell(t, l.Gateway(), "%s", tt.chain)
@@ -256,6 +264,7 @@ func TestStartWarnsOfOthersChains(t *testing.T) {
 // A hostile server announces the gateway's own port 22. The client's next connection to that port must
 // not reach the server (net/netfilter/nf_conntrack_ftp.c expects whatever the 227 says).
 func TestLowPortsAreGuarded(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	control, err := l.Server().Listen("tcp", harness.Server4)
 	if err != nil {
@@ -309,14 +318,6 @@ func TestLowPortsAreGuarded(t *testing.T) {
 	say(c, "PORT 192,168,5,1,0,22\r\n")
 	hear(commands, "203,0,113,1,0,22")
 	harness.WantRefused(t, l.Server(), "203.0.113.1:22")
-}
-
-func TestDemo(t *testing.T) {
-	stdout, stderr, status := harness.Run(t, labtest.Host(t), "demo")
-	if status != 0 {
-		t.Fatalf("got exit status %d:\n%s%s", status, stdout, stderr)
-	}
-	harness.WantContains(t, stdout, "network is unreachable", "rewritten by the gateway", "Nothing of it is left behind")
 }
 
 // hashRest hashes what was read and what is still to come.

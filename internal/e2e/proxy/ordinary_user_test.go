@@ -32,6 +32,7 @@ func TestOrdinaryUser(t *testing.T) {
 
 // What an ordinary user cannot have is a fault at the start, with a remedy.
 func TestOrdinaryUserRefused(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	for name, tt := range map[string]struct{ args, want []string }{
 		"a low port": {
@@ -57,6 +58,7 @@ func TestOrdinaryUserRefused(t *testing.T) {
 
 // All faults of a proxy are reported at once, and before that no client is served.
 func TestProxyTellsAllFaults(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	taken := harness.Listen(t, l.Gateway(), "192.168.5.2:2122")
 	file := harness.WriteFile(t, "ftpgate.toml", `
@@ -88,6 +90,7 @@ server = "203.0.113.21"
 
 // Clients that a forward is not for get a 421.
 func TestProxyOnlyFor(t *testing.T) {
+	t.Parallel()
 	s := harness.NewTestbed(t, "--client", "192.168.5.1")
 	stranger := netip.MustParseAddr("192.168.5.66")
 	harness.AddAddress(t, s.Client(), lab.ClientLink, stranger.String()+"/24")

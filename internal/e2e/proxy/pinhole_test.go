@@ -202,6 +202,7 @@ func TestDataOutlivesProgram(t *testing.T) {
 
 // A client on the gateway itself is relayed: its packets do not pass prerouting.
 func TestClientOnGateway(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	harness.Start(t, l.Gateway(), "forward", ":2121", "203.0.113.21").AwaitReady()
 	for _, at := range []string{harness.Gateway4, harness.Gateway6, "127.0.0.1:2121", "[::1]:2121"} {

@@ -32,6 +32,7 @@ server_ports = "50000-50100"
 `
 
 func TestRunReloads(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
 	file := harness.WriteFile(t, "ftpgate.toml", twoForwards)
@@ -71,6 +72,7 @@ func TestRunReloads(t *testing.T) {
 
 // A second daemon names the one that owns the table. SIGTERM stops as SIGINT does.
 func TestRunOnce(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	file := harness.WriteFile(t, "ftpgate.toml", twoForwards)
 	p := harness.Start(t, l.Gateway(), "run", "-c", file).AwaitReady()
@@ -89,6 +91,7 @@ func TestRunOnce(t *testing.T) {
 // After a kill, a start with another file replaces the rules in one transaction. Sessions of unchanged
 // forwards go on.
 func TestRunAfterKill(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
 	file := harness.WriteFile(t, "ftpgate.toml", twoForwards)
@@ -141,6 +144,7 @@ func TestServerNameFollowed(t *testing.T) {
 }
 
 func TestServerNameUnknown(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "nowhere.invalid")
 	if status != 1 {
@@ -156,6 +160,7 @@ func TestServerNameUnknown(t *testing.T) {
 
 // Ten thousand forwards are in the kernel, and changing one leaves the others alone.
 func TestTenThousandForwards(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
 	const count = 10_000
