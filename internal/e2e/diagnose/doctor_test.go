@@ -1,7 +1,6 @@
 package diagnose
 
 import (
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"os/exec"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,11 +70,13 @@ func runDoctorCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *doctorReport {
 func (d *doctorReport) wantFinding(code, level, text, remedy string) {
 	d.t.Helper()
 	for _, f := range d.Findings {
-		if f.Code == code && f.Level == level && strings.Contains(f.Text, text) && strings.Contains(f.Remedy, remedy) && (remedy != "" || f.Remedy == "") {
+		if f.Code == code && f.Level == level && strings.Contains(f.Text, text) &&
+			strings.Contains(f.Remedy, remedy) && (remedy != "" || f.Remedy == "") {
 			return
 		}
 	}
-	d.t.Errorf("want %s %s %q, remedy %q, among\n%s", level, code, text, remedy, strings.ReplaceAll(d.text, "},", "},\n"))
+	d.t.Errorf("want %s %s %q, remedy %q, among\n%s", level, code, text, remedy,
+		strings.ReplaceAll(d.text, "},", "},\n"))
 }
 
 // wantNothingWorse expects an exit status, and no finding of this level or worse except these codes.
@@ -113,9 +113,12 @@ func TestDoctorSound(t *testing.T) {
 
 	stdout, stderr, status := harness.Run(t, l.Gateway(), "doctor", "-c", file, "archive")
 	if status != 0 || stderr != "" || !strings.HasSuffix(stdout, "\nnothing is wrong\n") {
-		t.Errorf("got exit status %d, %q, on stderr %q; want it said that nothing is wrong", status, stdout, stderr)
+		t.Errorf("got exit status %d, %q, on stderr %q; want it said that nothing is wrong", status, stdout,
+			stderr)
 	}
-	harness.WantContains(t, stdout, "this host\n", "forward archive: 192.168.5.2:2121 leads to 203.0.113.21:21\n", "  note     IPv4 forwarding is off", "           remedy: ")
+	harness.WantContains(t, stdout, "this host\n",
+		"forward archive: 192.168.5.2:2121 leads to 203.0.113.21:21\n", "  note     IPv4 forwarding is off",
+		"           remedy: ")
 	stdout, _, status = harness.Run(t, l.Gateway(), "doctor", "--all", harness.Gateway4, "203.0.113.21")
 	if status != 0 {
 		t.Errorf("without a file got exit status %d; want 0:\n%s", status, stdout)
@@ -130,13 +133,18 @@ func TestDoctorChangesNothing(t *testing.T) {
 	labtest.Need(t, "nft", "sysctl", "find")
 	l := labtest.New(t)
 	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-	harness.Shell(t, l.Gateway(), "nft add table inet fw; nft add chain inet fw f '{ type filter hook forward priority 0; policy drop; }'")
+	harness.Shell(t, l.Gateway(), "nft add table inet fw; nft add chain inet fw f '{ type filter hook "+
+		"forward priority 0; policy drop; }'")
 	dir := t.TempDir()
-	file := writeConfig(t, `tracking = "proxy"`, "[forward.tls]", `client = "optional"`, `cert = "self-signed"`, "[[forward]]",
+	file := writeConfig(t, `tracking = "proxy"`, "[forward.tls]", `client = "optional"`,
+		`cert = "self-signed"`, "[[forward]]",
 		`name = "kernel"`, `listen = "192.168.5.2:2122"`, `server = "203.0.113.21"`, `tracking = "kernel"`)
 	state := func() string {
-		files := harness.Shell(t, l.Gateway(), "find %s %s %s -printf '%%p %%s %%m %%T@\\n' | sort; if test -e /proc/modules; then cut -d' ' -f1 /proc/modules; fi", dir, filepath.Dir(file), s.Root)
-		return harness.Shell(t, l.Gateway(), harness.HostState) + harness.Shell(t, l.Server(), harness.HostState) + files
+		files := harness.Shell(t, l.Gateway(),
+			"find %s %s %s -printf '%%p %%s %%m %%T@\\n' | sort; if test -e /proc/modules; then cut -d' ' "+
+				"-f1 /proc/modules; fi", dir, filepath.Dir(file), s.Root)
+		return harness.Shell(t, l.Gateway(), harness.HostState) + harness.Shell(t, l.Server(),
+			harness.HostState) + files
 	}
 	before := state()
 	for _, args := range [][]string{{"--active"}, {"--no-try"}} {
@@ -176,7 +184,8 @@ func TestDoctorBesideRun(t *testing.T) {
 			}
 			w := harness.NewControlConn(t, "the client", c)
 			w.Expect("220 ")
-			for _, step := range [][2]string{{"USER anonymous", "331 "}, {"PASS a@example.com", "230 "}, {"PASV", "227 "}} {
+			for _, step := range [][2]string{{"USER anonymous", "331 "}, {"PASS a@example.com", "230 "},
+				{"PASV", "227 "}} {
 				w.Send("%s", step[0])
 				w.Expect(step[1])
 			}
@@ -184,7 +193,8 @@ func TestDoctorBesideRun(t *testing.T) {
 			d.wantNothingWorse(0, "warning")
 			d.wantFinding("listen_taken", "ok", "ftpgate listens at 192.168.5.2:2121", "")
 			d.wantFinding("passive_ports", "ok", "", "")
-			d = runDoctorCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "doctor", "--json", "-c", file))
+			d = runDoctorCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "doctor", "--json", "-c",
+				file))
 			d.wantNothingWorse(0, "warning")
 			d.wantFinding("listen_taken", "ok", "ftpgate listens at 192.168.5.2:2121", "")
 			d.wantFinding("not_read", "info", "what other ftpgates publish", "run ftpgate doctor as root")
@@ -196,155 +206,14 @@ func TestDoctorOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-	d := runDoctorCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "doctor", "--json", "-c", writeConfig(t)))
+	d := runDoctorCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "doctor", "--json", "-c",
+		writeConfig(t)))
 	d.wantNothingWorse(0, "warning", "capabilities")
 	d.wantFinding("capabilities", "warning", "ftpgate itself relays all data", "run ftpgate as root")
-	d.wantFinding("not_read", "info", "who may refuse forwarded packets, could not be read: this process lacks CAP_NET_ADMIN", "run ftpgate doctor as root")
+	d.wantFinding("not_read", "info",
+		"who may refuse forwarded packets, could not be read: this process lacks CAP_NET_ADMIN",
+		"run ftpgate doctor as root")
 	d.wantFinding("server_pasv", "ok", "", "")
-}
-
-// doctorCase is a fault, and the finding that doctor must report.
-type doctorCase struct {
-	provoke      func(*testing.T, *lab.Lab) []string // returns keys of the forward
-	args         []string
-	code, level  string
-	text, remedy string
-}
-
-// onGateway and onServer cause a fault with a shell command. vsftpd runs at the server.
-func onGateway(line string, keys ...string) func(*testing.T, *lab.Lab) []string {
-	return func(t *testing.T, l *lab.Lab) []string {
-		peers.VSFTPD(t, l.Server(), harness.Forward4.Server, peers.PassiveRangeSettings...)
-		harness.Shell(t, l.Gateway(), "%s", line)
-		return keys
-	}
-}
-
-func onServer(line string, keys ...string) func(*testing.T, *lab.Lab) []string {
-	return func(t *testing.T, l *lab.Lab) []string {
-		peers.VSFTPD(t, l.Server(), harness.Forward4.Server, peers.PassiveRangeSettings...)
-		harness.Shell(t, l.Server(), "%s", line)
-		return keys
-	}
-}
-
-func serverDown(*testing.T, *lab.Lab) []string { return nil }
-
-func wrongPort(t *testing.T, l *lab.Lab) []string {
-	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-	ssh := harness.Listen(t, l.Server(), "203.0.113.21:22")
-	go func() {
-		for {
-			c, err := ssh.Accept()
-			if err != nil {
-				return
-			}
-			fmt.Fprint(c, "SSH-2.0-OpenSSH_9.2\r\n")
-			c.Close()
-		}
-	}()
-	return []string{`server = "203.0.113.21:22"`}
-}
-
-// expired gives the server an expired certificate.
-func expired(t *testing.T, l *lab.Lab) []string {
-	a := harness.NewAuthority(t)
-	pair := a.IssueServer(func(c *x509.Certificate) {
-		c.NotBefore, c.NotAfter = time.Now().AddDate(0, 0, -9), time.Now().AddDate(0, 0, -2)
-	})
-	peers.VSFTPDWithTLS(t, l.Server(), harness.Forward4.Server, peers.ServerTLS{Certificate: pair})
-	return []string{"[forward.tls]", `server = "required"`, fmt.Sprintf("ca = %q", a.CAFile)}
-}
-
-// gatewayExpired gives the gateway an expired certificate. Its clients refuse that, ftpgate does not.
-func gatewayExpired(t *testing.T, l *lab.Lab) []string {
-	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-	pair := harness.NewAuthority(t).IssueGateway(func(c *x509.Certificate) {
-		c.NotBefore, c.NotAfter = time.Now().AddDate(0, 0, -9), time.Now().AddDate(0, 0, -2)
-	})
-	return []string{"[forward.tls]", `client = "optional"`, fmt.Sprintf("cert = %q", pair.CertFile), fmt.Sprintf("key = %q", pair.KeyFile)}
-}
-
-// portsTaken lets other programs listen at all passive ports.
-func portsTaken(t *testing.T, l *lab.Lab) []string {
-	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-	for port := 50000; port < 50004; port++ {
-		harness.Listen(t, l.Gateway(), fmt.Sprintf("192.168.5.2:%d", port))
-	}
-	return []string{`passive_ports = "50000-50003"`}
-}
-
-func listenTaken(t *testing.T, l *lab.Lab) []string {
-	peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-	harness.Listen(t, l.Gateway(), harness.Gateway4)
-	return nil
-}
-
-func TestDoctorFinds(t *testing.T) {
-	labtest.Need(t, "nft", "ip", "sysctl")
-	const policyDrop = `nft add table inet fw; nft add chain inet fw f '{ type filter hook forward priority 0; policy drop; }'`
-	for name, tt := range map[string]doctorCase{
-		"server down": {serverDown, nil, "server_connect", "fault",
-			"203.0.113.21:21 refused the connection", "start the FTP server there"},
-		"server silent": {onServer("nft add table inet x; nft add chain inet x i '{ type filter hook input priority 0; policy drop; }'"), []string{"--try-time", "3s"},
-			"server_connect", "fault", "no answer from 203.0.113.21:21", "whether the host is up"},
-		"wrong port": {wrongPort, nil, "server_greeting", "fault",
-			"what listens at 203.0.113.21:22 speaks SSH (SFTP is no FTP)", "correct the port in `server`"},
-		"passive ports rejected by the server": {
-			onServer("nft add table inet x; nft add chain inet x i '{ type filter hook input priority 0; }'; nft add rule inet x i tcp dport 50000-50100 reject with tcp reset"), nil,
-			"server_pasv", "fault", "the passive port that PASV gave cannot be connected to", "whether a firewall rejects the server's passive ports"},
-		"passive ports dropped by the gateway": {
-			onGateway("nft add table inet x; nft add chain inet x o '{ type filter hook output priority 0; }'; nft add rule inet x o tcp dport 50000-50100 drop"), []string{"--try-time", "12s"},
-			"server_epsv", "fault", "the passive port that EPSV gave cannot be connected to", "let the server's passive ports through"},
-		"passive ports taken": {portsTaken, nil, "passive_ports", "warning",
-			"other programs listen within the passive ports 50000-50003: 50000 (", "choose other passive_ports"},
-		"listen taken": {listenTaken, nil, "listen_taken", "fault",
-			fmt.Sprintf("listen %s is taken by ", harness.Gateway4), "choose another port"},
-		"server's certificate expired": {expired, nil, "server_certificate", "fault",
-			"the server's certificate has expired on ", "have it renewed on the server"},
-		"gateway's certificate expired": {gatewayExpired, nil, "tls_cert", "warning",
-			"has expired on ", "have it renewed"},
-		"no such name": {func(*testing.T, *lab.Lab) []string { return []string{`server = "nowhere.invalid"`} }, nil,
-			"name_resolution", "fault", `server name "nowhere.invalid" cannot be resolved`, "getent hosts nowhere.invalid"},
-		"policy drop": {onGateway(policyDrop), nil, "host", "warning",
-			"chain f of table inet fw refuses what it does not know", "nft insert rule inet fw f ct status dnat accept"},
-		"MTU": {onGateway("ip link set wan0 mtu 1400"), nil, "mtu", "warning",
-			"the way to 203.0.113.21 takes packets of 1400 bytes at most", "clamp the MSS"},
-		"no route": {onGateway("ip route del 203.0.113.0/24"), nil, "route", "fault",
-			"203.0.113.21 cannot be reached", "ip route get 203.0.113.21"},
-		"foreign address": {func(t *testing.T, l *lab.Lab) []string {
-			peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-			return []string{`interface = "lan9"`}
-		}, nil, "host", "fault", `interface "lan9" does not exist`, "name one of "},
-		"server demands TLS": {func(t *testing.T, l *lab.Lab) []string {
-			peers.VSFTPDWithTLS(t, l.Server(), harness.Forward4.Server, peers.ServerTLS{Certificate: harness.NewAuthority(t).IssueServer()})
-			return nil
-		}, nil, "server_auth_tls", "fault", "the server demands TLS", `tls.server = "required"`},
-		"authority missing": {func(t *testing.T, l *lab.Lab) []string {
-			peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-			return []string{"[forward.tls]", `server = "required"`, `ca = "/nowhere/ca.pem"`}
-		}, nil, "tls_ca", "fault", "/nowhere/ca.pem does not exist", "name the file where it is"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			tt.run(t)
-		})
-	}
-}
-
-// run expects the finding, and none that is worse.
-func (p doctorCase) run(t *testing.T) {
-	l := labtest.New(t)
-	keys := p.provoke(t, l)
-	d := runDoctor(t, l.Gateway(), append([]string{"-c", writeConfig(t, keys...)}, p.args...)...)
-	d.wantFinding(p.code, p.level, p.text, p.remedy)
-	want := 0
-	if p.level == "fault" {
-		want = 1
-	}
-	if d.status != want || d.Worst != p.level {
-		t.Errorf("got exit status %d, worst %q; want %d, %q:\n%s", d.status, d.Worst, want, p.level, d.text)
-	}
 }
 
 // Ctrl-C ends a try that waits, and doctor prints what it has found so far.
@@ -362,7 +231,8 @@ func TestDoctorInterrupted(t *testing.T) {
 		t.Errorf("got exit status %d; want 1", got)
 	}
 	harness.WantContains(t, p.Log(), "ftpgate: interrupted: not everything has been tried\n")
-	harness.WantContains(t, stdout.String(), "forward archive: ", "or it was given up, before everything had been tried")
+	harness.WantContains(t, stdout.String(), "forward archive: ",
+		"or it was given up, before everything had been tried")
 }
 
 // doctor tries both addresses of a name. A dead one is no fault as long as the other works.
@@ -375,6 +245,7 @@ func TestDoctorTwoAddresses(t *testing.T) {
 	}
 	t.Cleanup(func() { unix.Unmount("/etc/hosts", 0) })
 	d := runDoctor(t, l.Gateway(), "-c", writeConfig(t, `listen = ":2123"`, `server = "ftp.lab.example"`))
-	d.wantFinding("server_connect", "warning", "[2001:db8:113::21]:21 refused the connection", "start the FTP server there")
+	d.wantFinding("server_connect", "warning", "[2001:db8:113::21]:21 refused the connection",
+		"start the FTP server there")
 	d.wantFinding("server_pasv", "ok", "203.0.113.21:21: ", "")
 }

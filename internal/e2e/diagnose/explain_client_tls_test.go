@@ -32,22 +32,27 @@ func TestExplainTLS(t *testing.T) {
 				if m.certificate != nil {
 					show = m.certificate
 				}
-				s := newEnv(t, anyPath, m.forward+fmt.Sprintf("[forward.tls]\nserver = \"required\"\nca = %q\n", a.CAFile)+m.options)
+				s := newEnv(t, anyPath, m.forward+fmt.Sprintf("[forward.tls]\nserver = \"required\"\nca = "+
+					"%q\n", a.CAFile)+m.options)
 				pair := show(a)
-				m.atServer(harness.ServerTLSTestbed{Testbed: s.Testbed, Authority: a, T: t, ServerConfig: &tls.Config{Certificates: []tls.Certificate{pair.Load(t)}}})
+				m.atServer(harness.ServerTLSTestbed{Testbed: s.Testbed, Authority: a, T: t,
+					ServerConfig: &tls.Config{Certificates: []tls.Certificate{pair.Load(t)}}})
 				s.wantExplained(m.failureCase)
 				return
 			}
 			pair := a.IssueGateway()
-			s := newEnv(t, anyPath, m.forward+fmt.Sprintf("[forward.tls]\nclient = \"required\"\ncert = %q\nkey = %q\n", pair.CertFile, pair.KeyFile)+m.options)
-			m.atClient(harness.ClientTLSTestbed{Testbed: s.Testbed, Authority: a, T: t, GatewayPair: pair, Trusted: a.ClientConfig(harness.GatewayName)})
+			s := newEnv(t, anyPath, m.forward+fmt.Sprintf("[forward.tls]\nclient = \"required\"\ncert = "+
+				"%q\nkey = %q\n", pair.CertFile, pair.KeyFile)+m.options)
+			m.atClient(harness.ClientTLSTestbed{Testbed: s.Testbed, Authority: a, T: t, GatewayPair: pair,
+				Trusted: a.ClientConfig(harness.GatewayName)})
 			s.wantExplained(m.failureCase)
 		})
 	}
 }
 
 // refusedCommands sends commands from a client. Each is refused.
-func refusedCommands(begin func(harness.ClientTLSTestbed) harness.Session, commands ...string) func(harness.ClientTLSTestbed) {
+func refusedCommands(begin func(harness.ClientTLSTestbed) harness.Session,
+	commands ...string) func(harness.ClientTLSTestbed) {
 	return func(s harness.ClientTLSTestbed) {
 		p := begin(s)
 		for _, command := range commands {
@@ -81,22 +86,29 @@ const explicitRemedy = "explicit FTPS with encrypted data (AUTH TLS, PBSZ 0, PRO
 
 var clientTLSFailures = []tlsFailureCase{
 	{
-		failureCase: failureCase{name: "a login in clear", code: "tls_required", text: "the client sent USER in clear, and this forward requires TLS", remedy: explicitRemedy,
+		failureCase: failureCase{name: "a login in clear", code: "tls_required",
+			text: "the client sent USER in clear, and this forward requires TLS", remedy: explicitRemedy,
 			timeline: []string{"command USER somebody", "answer 530 log in over TLS only"}},
 		atClient: refusedCommands(connectInClear, "USER somebody"),
 	},
 	{
-		failureCase: failureCase{name: "a password in clear", code: "tls_required", text: "the client sent PASS in clear, and this forward requires TLS", remedy: explicitRemedy,
+		failureCase: failureCase{name: "a password in clear", code: "tls_required",
+			text: "the client sent PASS in clear, and this forward requires TLS", remedy: explicitRemedy,
 			timeline: []string{"command PASS (not shown)", "answer 530"}},
 		atClient: refusedCommands(connectInClear, "PASS "+harness.Password),
 	},
 	{
-		failureCase: failureCase{name: "data in clear", code: "tls_required", text: "the client asked for data in clear with PASV, and this forward requires TLS", remedy: explicitRemedy,
-			timeline: []string{"tls the control connection with the client is TLS 1.3", "command PASV", "answer 521"}},
+		failureCase: failureCase{name: "data in clear", code: "tls_required",
+			text:   "the client asked for data in clear with PASV, and this forward requires TLS",
+			remedy: explicitRemedy,
+			timeline: []string{"tls the control connection with the client is TLS 1.3", "command PASV",
+				"answer 521"}},
 		atClient: refusedCommands(loginWithoutPROT, "PASV"),
 	},
 	{
-		failureCase: failureCase{name: "PROT C", code: "tls_required", text: "the client asked for data in clear with PROT, and this forward requires TLS", remedy: explicitRemedy,
+		failureCase: failureCase{name: "PROT C", code: "tls_required",
+			text:     "the client asked for data in clear with PROT, and this forward requires TLS",
+			remedy:   explicitRemedy,
 			timeline: []string{"command PBSZ 0", "command PROT C", "answer 534"}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := loginWithoutPROT(s)
@@ -107,28 +119,40 @@ var clientTLSFailures = []tlsFailureCase{
 		},
 	},
 	{
-		failureCase: failureCase{name: "PROT without PBSZ", code: "tls_command_refused", text: "PROT was refused: PBSZ comes before PROT", timeline: []string{"command PROT P", "answer 503"}},
-		atClient:    refusedCommands(loginWithoutPROT, "PROT P"),
+		failureCase: failureCase{name: "PROT without PBSZ", code: "tls_command_refused",
+			text: "PROT was refused: PBSZ comes before PROT", timeline: []string{"command PROT P",
+				"answer 503"}},
+		atClient: refusedCommands(loginWithoutPROT, "PROT P"),
 	},
 	{
-		failureCase: failureCase{name: "CCC", code: "tls_command_refused", text: "CCC was refused: the control connection stays encrypted", remedy: "ccc = true below [forward.tls]",
+		failureCase: failureCase{name: "CCC", code: "tls_command_refused",
+			text:     "CCC was refused: the control connection stays encrypted",
+			remedy:   "ccc = true below [forward.tls]",
 			timeline: []string{"command CCC", "answer 533"}},
 		atClient: refusedCommands(loginWithoutPROT, "CCC"),
 	},
 	{
-		failureCase: failureCase{name: "a client that does not know the authority", code: "client_tls", text: "no TLS with the client: *certificate* (remote error: tls: *)", remedy: "authority",
+		failureCase: failureCase{name: "a client that does not know the authority", code: "client_tls",
+			text: "no TLS with the client: *certificate* (remote error: tls: *)", remedy: "authority",
 			timeline: []string{"command AUTH TLS", "answer 234", "session ended"}},
 		atClient: badHandshake(func(s harness.ClientTLSTestbed) *tls.Config {
 			return harness.NewAuthority(s.T).ClientConfig(harness.GatewayName)
 		}),
 	},
 	{
-		failureCase: failureCase{name: "a client that dials another name", code: "client_tls", text: "no TLS with the client: *certificate* (remote error: tls: *)", remedy: "name that it dialled",
+		failureCase: failureCase{name: "a client that dials another name", code: "client_tls",
+			text:     "no TLS with the client: *certificate* (remote error: tls: *)",
+			remedy:   "name that it dialled",
 			timeline: []string{"command AUTH TLS", "answer 234", "session ended"}},
-		atClient: badHandshake(func(s harness.ClientTLSTestbed) *tls.Config { return s.ClientConfig("elsewhere.example") }),
+		atClient: badHandshake(func(s harness.ClientTLSTestbed) *tls.Config {
+			return s.ClientConfig("elsewhere.example")
+		}),
 	},
 	{
-		failureCase: failureCase{name: "a client with TLS 1.1", code: "client_tls", text: "no TLS with the client: the other side knows only versions of TLS that are too old (*)", remedy: "TLS 1.2 is the oldest",
+		failureCase: failureCase{name: "a client with TLS 1.1", code: "client_tls",
+			text: "no TLS with the client: " +
+				"the other side knows only versions of TLS that are too old (*)",
+			remedy:   "TLS 1.2 is the oldest",
 			timeline: []string{"command AUTH TLS", "answer 234", "session ended"}},
 		atClient: badHandshake(func(s harness.ClientTLSTestbed) *tls.Config {
 			old := s.Trusted.Clone()
@@ -137,7 +161,8 @@ var clientTLSFailures = []tlsFailureCase{
 		}),
 	},
 	{
-		failureCase: failureCase{name: "a client that goes on in clear", code: "client_tls", text: "no TLS with the client: the other side does not speak TLS (*)", remedy: "tls.implicit",
+		failureCase: failureCase{name: "a client that goes on in clear", code: "client_tls",
+			text: "no TLS with the client: the other side does not speak TLS (*)", remedy: "tls.implicit",
 			timeline: []string{"command AUTH TLS", "answer 234", "session ended"}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := s.ConnectGreeted()
@@ -148,7 +173,8 @@ var clientTLSFailures = []tlsFailureCase{
 		},
 	},
 	{
-		failureCase: failureCase{name: "data that does not begin with TLS", code: "client_no_data_tls", text: "the client does not speak TLS on the data connection (*)",
+		failureCase: failureCase{name: "data that does not begin with TLS", code: "client_no_data_tls",
+			text:     "the client does not speak TLS on the data connection (*)",
 			timeline: []string{"command STOR file"}, anywhere: []string{passivePinhole, clientConnected}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := s.LoginTLS(s.Trusted)
@@ -167,8 +193,10 @@ var clientTLSFailures = []tlsFailureCase{
 		},
 	},
 	{
-		failureCase: failureCase{name: "data that does not resume", code: "session_reuse_missing", text: "the client's data connection did not resume the TLS session of its control connection",
-			remedy: "session_reuse = false lets such clients in", anywhere: []string{passivePinhole, clientConnected}},
+		failureCase: failureCase{name: "data that does not resume", code: "session_reuse_missing",
+			text:     "the client's data connection did not resume the TLS session of its control connection",
+			remedy:   "session_reuse = false lets such clients in",
+			anywhere: []string{passivePinhole, clientConnected}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := s.LoginTLS(s.Trusted)
 			data, at := p.Passive(netip.Addr{})
@@ -187,8 +215,11 @@ var clientTLSFailures = []tlsFailureCase{
 		},
 	},
 	{
-		failureCase: failureCase{name: "data that the client cuts short", code: "truncated", text: "the client's data ended without TLS's close_notify, it may be cut short", remedy: "tls.client_close_notify",
-			timeline: []string{"command STOR file", "reply 226", "answer 426"}, anywhere: []string{clientConnected, "transfer STOR failed: # bytes"}},
+		failureCase: failureCase{name: "data that the client cuts short", code: "truncated",
+			text:     "the client's data ended without TLS's close_notify, it may be cut short",
+			remedy:   "tls.client_close_notify",
+			timeline: []string{"command STOR file", "reply 226", "answer 426"},
+			anywhere: []string{clientConnected, "transfer STOR failed: # bytes"}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := s.LoginTLS(s.Trusted)
 			data, at := p.Passive(netip.Addr{})

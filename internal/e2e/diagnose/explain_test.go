@@ -80,7 +80,8 @@ func runFailureCases(t *testing.T, all []failureCase) {
 // newEnv runs ftpgate with one forward.
 func newEnv(t *testing.T, path, keys string) *env {
 	t.Helper()
-	for _, implied := range []string{"listen = \"192.168.5.2:2121\"\n", "server = \"203.0.113.21\"\n", "name = \"archive\"\n"} {
+	for _, implied := range []string{"listen = \"192.168.5.2:2121\"\n", "server = \"203.0.113.21\"\n",
+		"name = \"archive\"\n"} {
 		key, _, _ := strings.Cut(implied, "=")
 		own, _, _ := strings.Cut(keys, "[")
 		if !strings.Contains("\n"+own, "\n"+key) {
@@ -120,9 +121,12 @@ func (s *env) wantExplained(m failureCase) {
 		return wrong == ""
 	})
 	story := s.output("explain", id)
-	harness.WantContains(t, story, "verdict    "+e.Verdict.Text+"\n", "session    "+e.ID+" of forward archive")
-	for what, text := range map[string]string{"the story": story, "the story in JSON": s.output("explain", "--json", id),
-		"the list": s.output("sessions", "--ended"), "the log": s.Log(), "the log of transfers": harness.ReadFile(t, s.TransferLog)} {
+	harness.WantContains(t, story, "verdict    "+e.Verdict.Text+"\n",
+		"session    "+e.ID+" of forward archive")
+	for what, text := range map[string]string{"the story": story,
+		"the story in JSON": s.output("explain", "--json", id),
+		"the list":          s.output("sessions", "--ended"), "the log": s.Log(),
+		"the log of transfers": harness.ReadFile(t, s.TransferLog)} {
 		if strings.Contains(text, harness.Password) {
 			t.Errorf("%s has a password in it:\n%s", what, text)
 		}
@@ -158,12 +162,16 @@ func (e explanation) mismatch(m failureCase) string {
 		}
 	}
 	for _, came := range m.anywhere {
-		if !slices.ContainsFunc(e.Events, func(of event) bool { return pattern(came, false).MatchString(of.Kind + " " + of.Text) }) {
+		if !slices.ContainsFunc(e.Events, func(of event) bool {
+			return pattern(came,
+				false).MatchString(of.Kind + " " + of.Text)
+		}) {
 			return fmt.Sprintf("want %q in the time line", came)
 		}
 	}
 	if next < len(m.timeline) {
-		return fmt.Sprintf("want %q in the time line, behind what stands before it in the list", m.timeline[next])
+		return fmt.Sprintf("want %q in the time line, behind what stands before it in the list",
+			m.timeline[next])
 	}
 	return ""
 }
@@ -171,7 +179,8 @@ func (e explanation) mismatch(m failureCase) string {
 // hasFault reports whether the verdict's text is in the time line.
 func (e explanation) hasFault() bool {
 	for _, event := range e.Events {
-		if event.Kind == "fault" && strings.HasPrefix(e.Verdict.Text, strings.TrimSuffix(event.Text, "...")) { // long texts are cut
+		// Long texts are cut.
+		if event.Kind == "fault" && strings.HasPrefix(e.Verdict.Text, strings.TrimSuffix(event.Text, "...")) {
 			return true
 		}
 	}
@@ -194,8 +203,10 @@ const anyPath = "relay"
 
 // Entries of the time line for pinholes and data connections.
 const (
-	passivePinhole  = "pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads to 203.0.113.21:#, which sees 203.0.113.1"
-	activePinhole   = "pinhole opened by the @ in #: 203.0.113.21 may connect to 203.0.113.1:#, leads to 192.168.5.1:#, which sees 192.168.5.2"
+	passivePinhole = "pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads to " +
+		"203.0.113.21:#, which sees 203.0.113.1"
+	activePinhole = "pinhole opened by the @ in #: 203.0.113.21 may connect to 203.0.113.1:#, leads to " +
+		"192.168.5.1:#, which sees 192.168.5.2"
 	clientConnected = "data the client came # after the pinhole was opened"
 	serverConnected = "data the server came # after the pinhole was opened"
 )
@@ -208,7 +219,8 @@ func dropPackets(t *testing.T, h *lab.Host, match string, hooks ...string) {
 	t.Helper()
 	labtest.Need(t, "nft")
 	for _, hook := range hooks {
-		harness.Shell(t, h, "nft 'table inet deaf { chain %s { type filter hook %[1]s priority 0; %s counter drop; }; }'", hook, match)
+		harness.Shell(t, h, "nft 'table inet deaf { chain %s { type filter hook %[1]s priority 0; %s "+
+			"counter drop; }; }'", hook, match)
 	}
 }
 
@@ -217,7 +229,8 @@ func awaitDropped(t *testing.T, h *lab.Host, atLeast int) {
 	t.Helper()
 	harness.Await(t, fmt.Sprintf("%d packets dropped on the %s", atLeast, h.Name()), func() bool {
 		sum := 0
-		for _, m := range counterPattern.FindAllStringSubmatch(harness.Shell(t, h, "nft list table inet deaf"), -1) {
+		for _, m := range counterPattern.FindAllStringSubmatch(harness.Shell(t, h,
+			"nft list table inet deaf"), -1) {
 			n, _ := strconv.Atoi(m[1])
 			sum += n
 		}

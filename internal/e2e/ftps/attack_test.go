@@ -17,7 +17,8 @@ import (
 
 // Plain text behind AUTH is discarded, and never executed inside TLS (CVE-2011-0411).
 func TestFTPSInjectedCommand(t *testing.T) {
-	for name, injected := range map[string]string{"with AUTH": "AUTH TLS\r\nUSER mallory\r\nPASS x\r\n", "half a line": "AUTH TLS\r\nUSER mal"} {
+	for name, injected := range map[string]string{"with AUTH": "AUTH TLS\r\nUSER mallory\r\nPASS x\r\n",
+		"half a line": "AUTH TLS\r\nUSER mal"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := harness.NewClientTLSTestbed(t)
@@ -30,8 +31,9 @@ func TestFTPSInjectedCommand(t *testing.T) {
 				t.Log("the gateway goes on with TLS, without what came before")
 			}
 			p.Client.Conn.Close()
-			if heard := p.Server.ExpectClose(); strings.Contains(heard, "mallory") || strings.Contains(heard, "PASS") {
-				t.Errorf("the server hears %q; want nothing of what was injected", heard)
+			if got := p.Server.ExpectClose(); strings.Contains(got, "mallory") ||
+				strings.Contains(got, "PASS") {
+				t.Errorf("the server got %q; want nothing of what was injected", got)
 			}
 			s.WantService()
 		})
@@ -48,8 +50,8 @@ func TestFTPSInjectedReply(t *testing.T) {
 	_ = c.Handshake() // the gateway may go on or close the connection
 	go func() { _, _ = io.Copy(io.Discard, c) }()
 	_ = p.Client.SetReadDeadline(time.Now().Add(2 * time.Second))
-	if said, _ := io.ReadAll(p.Client.Reader); strings.Contains(string(said), "injected") {
-		t.Errorf("the client hears %q; want nothing of what was injected", said)
+	if got, _ := io.ReadAll(p.Client.Reader); strings.Contains(string(got), "injected") {
+		t.Errorf("the client got %q; want nothing of what was injected", got)
 	}
 	c.Close()
 	p.Client.Close()
@@ -67,10 +69,11 @@ func TestFTPSStrippedAUTH(t *testing.T) {
 			p.Server.Send("%s", answer)
 			if answer == "234" { // text instead of a handshake
 				p.Server.Send("220 in clear")
-			} else if next, err := p.Server.Reader.ReadString('\n'); err == nil && strings.HasPrefix(next, "AUTH ") {
+			} else if next, err := p.Server.Reader.ReadString('\n'); err == nil &&
+				strings.HasPrefix(next, "AUTH ") {
 				p.Server.Send("%s", answer)
 			} else if err == nil {
-				t.Errorf("the server hears %q; want no more", next)
+				t.Errorf("the server got %q; want no more", next)
 			}
 			wantSessionRefused(p, "level=WARN")
 		})
@@ -85,7 +88,8 @@ func TestFTPSBadServer(t *testing.T) {
 		logged string
 	}{
 		"another name": {func(a *harness.Authority) harness.KeyPair {
-			return a.Issue("mallory.example", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(198, 51, 100, 9)} })
+			return a.Issue("mallory.example",
+				func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(198, 51, 100, 9)} })
 		}, 0, "tls.server_name"},
 		"expired": {func(a *harness.Authority) harness.KeyPair {
 			return a.IssueServer(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
@@ -93,8 +97,10 @@ func TestFTPSBadServer(t *testing.T) {
 		"not yet good": {func(a *harness.Authority) harness.KeyPair {
 			return a.IssueServer(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })
 		}, 0, "not yet valid"},
-		"unknown authority": {func(a *harness.Authority) harness.KeyPair { return harness.NewAuthority(a.T).IssueServer() }, 0, "tls.ca"},
-		"TLS 1.1":           {harness.ValidServer, tls.VersionTLS11, "version"},
+		"unknown authority": {func(a *harness.Authority) harness.KeyPair {
+			return harness.NewAuthority(a.T).IssueServer()
+		}, 0, "tls.ca"},
+		"TLS 1.1": {harness.ValidServer, tls.VersionTLS11, "version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -121,7 +127,8 @@ func TestFTPSOldClient(t *testing.T) {
 	p.Client.Expect("234")
 	old := s.Trusted.Clone()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	if err := harness.WantHandshakeRefused(t, tls.Client(p.Client.Conn, old)); err != nil && !strings.Contains(err.Error(), "version") {
+	if err := harness.WantHandshakeRefused(t, tls.Client(p.Client.Conn, old)); err != nil &&
+		!strings.Contains(err.Error(), "version") {
 		t.Errorf("got %v; want the version refused", err)
 	}
 	p.Server.ExpectClose()
@@ -276,7 +283,7 @@ func wantSessionRefused(p harness.Session, logged ...string) {
 	p.Client.Expect("421 ")
 	p.Client.ExpectClose()
 	if rest := p.Server.ExpectClose(); strings.Contains(rest, "USER") || strings.Contains(rest, "PASS") {
-		p.T.Errorf("the server hears %q; want nothing more in clear", rest)
+		p.T.Errorf("the server got %q; want nothing more in clear", rest)
 	}
 	for _, text := range logged {
 		p.Program.AwaitLog(text, 1)

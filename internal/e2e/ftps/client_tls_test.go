@@ -130,13 +130,17 @@ func TestFTPSCertificateRenewed(t *testing.T) {
 	before := s.LoginTLS(s.Trusted)
 	busy := before.RetrieveTLS(s.Trusted)
 	busy.Carry(harness.RandomBytes(300_000))
-	renewed := s.IssueGateway(func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "renewed.lab.example") })
-	for from, to := range map[string]string{renewed.CertFile: s.GatewayPair.CertFile, renewed.KeyFile: s.GatewayPair.KeyFile} {
+	renewed := s.IssueGateway(func(c *x509.Certificate) {
+		c.DNSNames = append(c.DNSNames,
+			"renewed.lab.example")
+	})
+	for from, to := range map[string]string{renewed.CertFile: s.GatewayPair.CertFile,
+		renewed.KeyFile: s.GatewayPair.KeyFile} {
 		if err := os.Rename(from, to); err != nil { // atomically
 			t.Fatal(err)
 		}
 	}
-	harness.Await(t, "a new session is shown the renewed certificate", func() bool {
+	harness.Await(t, "a new session gets the renewed certificate", func() bool {
 		config := s.ClientConfig(harness.GatewayName)
 		p := s.ConnectTLS(config)
 		defer p.Quit()
@@ -165,7 +169,8 @@ func TestFTPSExpiryWarning(t *testing.T) {
 	t.Parallel()
 	a := harness.NewAuthority(t)
 	soon := a.IssueGateway(func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, 9) })
-	s := harness.NewTestbed(t, "--tls-client", "required", "--tls-cert", soon.CertFile, "--tls-key", soon.KeyFile)
+	s := harness.NewTestbed(t, "--tls-client", "required", "--tls-cert", soon.CertFile, "--tls-key",
+		soon.KeyFile)
 	var found bool
 	for line := range strings.Lines(s.Program.Log()) {
 		found = found || strings.Contains(line, "level=WARN") && strings.Contains(line, soon.CertFile)
@@ -185,6 +190,7 @@ func TestFTPSKilled(t *testing.T) {
 	s.Program.Kill()
 	harness.WantBroken(t, "the client", b.ClientData)
 	p.Server.ExpectClose()
-	s.StartProgram("forward", "--tls-client", "required", "--tls-cert", s.GatewayPair.CertFile, "--tls-key", s.GatewayPair.KeyFile, harness.Gateway4, harness.Server4)
+	s.StartProgram("forward", "--tls-client", "required", "--tls-cert", s.GatewayPair.CertFile, "--tls-key",
+		s.GatewayPair.KeyFile, harness.Gateway4, harness.Server4)
 	s.WantService()
 }

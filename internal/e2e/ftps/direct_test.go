@@ -31,14 +31,16 @@ func routeDirectly(t *testing.T, l *lab.Lab) {
 
 // resumptionRefused is the reply of the servers that demand resumption, to a client that does not
 // resume.
-var resumptionRefused = map[string]string{"vsftpd": "522 SSL connection failed", "proftpd": "425 Unable to build data connection"}
+var resumptionRefused = map[string]string{"vsftpd": "522 SSL connection failed",
+	"proftpd": "425 Unable to build data connection"}
 
 // incompatible returns why a client and a server fail over TLS without a gateway, or with passthrough;
 // "" if they work.
 func incompatible(client, server string) string {
 	switch {
 	case client == "curl" && server == "pyftpdlib":
-		return "pyftpdlib 1.5.7 takes a data connection for lost on which anything comes before the transfer's command (DTPHandler.readable), and curl begins TLS at once"
+		return "pyftpdlib 1.5.7 takes a data connection for lost on which anything comes before the " +
+			"transfer's command (DTPHandler.readable), and curl begins TLS at once"
 	case client == "ftplib" && resumptionRefused[server] != "":
 		return "the server demands that the session is resumed, and ftplib does not know how"
 	}

@@ -23,15 +23,19 @@ type passthroughTestbed struct {
 }
 
 // newPassthroughTestbed runs ftpgate forward. command prepares it with its arguments.
-func newPassthroughTestbed(t *testing.T, with func(...string) *exec.Cmd, flags ...string) *passthroughTestbed {
+func newPassthroughTestbed(t *testing.T, with func(...string) *exec.Cmd,
+	flags ...string) *passthroughTestbed {
 	t.Helper()
 	l := labtest.New(t)
 	s := &passthroughTestbed{
-		Testbed:      &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4, Listener: harness.Listen(t, l.Server(), harness.Server4)},
-		dataListener: harness.Listen(t, l.Server(), netip.AddrPortFrom(lab.ServerAddr4, peers.PassiveMin).String()),
-		dataAddress:  netip.AddrPortFrom(lab.GatewayLAN4, peers.PassiveMin),
+		Testbed: &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4,
+			Listener: harness.Listen(t, l.Server(), harness.Server4)},
+		dataListener: harness.Listen(t, l.Server(), netip.AddrPortFrom(lab.ServerAddr4,
+			peers.PassiveMin).String()),
+		dataAddress: netip.AddrPortFrom(lab.GatewayLAN4, peers.PassiveMin),
 	}
-	args := append(append([]string{"forward"}, append(passthroughFlags(), flags...)...), harness.Gateway4, harness.Server4)
+	args := append(append([]string{"forward"}, append(passthroughFlags(), flags...)...), harness.Gateway4,
+		harness.Server4)
 	s.Program = harness.StartCommand(t, l.Gateway(), with(args...)).AwaitReady()
 	return s
 }
@@ -43,7 +47,8 @@ func (s *passthroughTestbed) connectFrom(client netip.Addr) harness.Session {
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	p := harness.Session{Testbed: s.Testbed, Client: harness.NewControlConn(s.T, "the client", c), Server: harness.NewControlConn(s.T, "the server", harness.Accept(s.T, s.Listener))}
+	p := harness.Session{Testbed: s.Testbed, Client: harness.NewControlConn(s.T, "the client", c),
+		Server: harness.NewControlConn(s.T, "the server", harness.Accept(s.T, s.Listener))}
 	p.Server.Send("220 ready")
 	p.Client.Expect("220")
 	p.Exchange("AUTH TLS", "234 go on")

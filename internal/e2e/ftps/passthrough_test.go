@@ -28,7 +28,10 @@ func TestPassthrough(t *testing.T) {
 					}
 					c := with(t, peers.ClientTLS{CAFile: a.CAFile}).Passive()
 					for _, m := range c.Modes(at) {
-						t.Run(client+"/"+string(m), func(t *testing.T) { checkPassthrough(t, l, c, s, m, at) })
+						t.Run(client+"/"+string(m), func(t *testing.T) {
+							checkPassthrough(t, l, c, s, m,
+								at)
+						})
 					}
 				}
 			})
@@ -37,7 +40,8 @@ func TestPassthrough(t *testing.T) {
 }
 
 // checkPassthrough is CheckClient for a session that the gateway cannot read.
-func checkPassthrough(t *testing.T, l *lab.Lab, c peers.Client, s peers.Server, m peers.Mode, at harness.Forward) {
+func checkPassthrough(t *testing.T, l *lab.Lab, c peers.Client, s peers.Server, m peers.Mode,
+	at harness.Forward) {
 	t.Helper()
 	o := peers.RunClient(t, l.Client(), c, s, m, at.Listen)
 	o.WantFiles(t, s)
@@ -51,10 +55,12 @@ func TestPassthroughTerms(t *testing.T) {
 		terms  peers.ServerTLS
 		client peers.ClientTLS
 	}{
-		"TLS 1.2":                      {"vsftpd", peers.ServerTLS{}, peers.ClientTLS{Version: "1.2"}},
-		"TLS 1.3":                      {"vsftpd", peers.ServerTLS{}, peers.ClientTLS{Version: "1.3"}},
-		"implicit, vsftpd":             {"vsftpd", peers.ServerTLS{Implicit: true}, peers.ClientTLS{Implicit: true}},
-		"implicit, proftpd":            {"proftpd", peers.ServerTLS{Implicit: true}, peers.ClientTLS{Implicit: true}},
+		"TLS 1.2": {"vsftpd", peers.ServerTLS{}, peers.ClientTLS{Version: "1.2"}},
+		"TLS 1.3": {"vsftpd", peers.ServerTLS{}, peers.ClientTLS{Version: "1.3"}},
+		"implicit, vsftpd": {"vsftpd", peers.ServerTLS{Implicit: true},
+			peers.ClientTLS{Implicit: true}},
+		"implicit, proftpd": {"proftpd", peers.ServerTLS{Implicit: true},
+			peers.ClientTLS{Implicit: true}},
 		"certificate of the client":    {"proftpd", peers.ServerTLS{ClientCA: "own"}, peers.ClientTLS{}},
 		"certificate of the client, 2": {"vsftpd", peers.ServerTLS{ClientCA: "own"}, peers.ClientTLS{}},
 	} {
@@ -63,27 +69,27 @@ func TestPassthroughTerms(t *testing.T) {
 				t.Parallel()
 				l := labtest.New(t)
 				a := harness.NewAuthority(t)
-				terms, know := tt.terms, tt.client
-				terms.Certificate, know.CAFile = a.IssueServer(), a.CAFile
+				terms, options := tt.terms, tt.client
+				terms.Certificate, options.CAFile = a.IssueServer(), a.CAFile
 				if terms.ClientCA != "" {
-					terms.ClientCA, know.Certificate = a.CAFile, a.Issue("client.lab.example")
+					terms.ClientCA, options.Certificate = a.CAFile, a.Issue("client.lab.example")
 				}
 				s := peers.TLSServers[tt.server](t, l.Server(), harness.Forward4.Server, terms)
 				harness.StartForward(t, l, harness.Forward4, append(passthroughFlags(), flags...)...)
 				t.Run("curl", func(t *testing.T) {
-					checkPassthrough(t, l, peers.CurlWithTLS(t, know), s, peers.EPSV, harness.Forward4)
+					checkPassthrough(t, l, peers.CurlWithTLS(t, options), s, peers.EPSV, harness.Forward4)
 				})
 				// With TLS 1.3 lftp closes an upload while the server's session tickets are unread: its
 				// kernel resets the connection and discards what is not sent yet. A slower path loses
 				// more.
 				if path == "relay" {
-					if know.Version == "1.3" {
+					if options.Version == "1.3" {
 						return
 					}
-					know.Version = "1.2"
+					options.Version = "1.2"
 				}
 				t.Run("lftp", func(t *testing.T) {
-					checkPassthrough(t, l, peers.LFTPWithTLS(t, know), s, peers.EPSV, harness.Forward4)
+					checkPassthrough(t, l, peers.LFTPWithTLS(t, options), s, peers.EPSV, harness.Forward4)
 				})
 			})
 		}

@@ -62,7 +62,8 @@ func TestFTPSRefusedCurl(t *testing.T) {
 				flags = append(flags, clientTLSFlags(harness.NewAuthority(t))...)
 			}
 			p := harness.Start(t, l.Gateway(), flags...).AwaitReady()
-			text, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{Args: []string{"curl", "--verbose", "--silent", "--show-error", "--insecure",
+			text, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{Args: []string{"curl",
+				"--verbose", "--silent", "--show-error", "--insecure",
 				"--max-time", "20", "--ssl-reqd", tt.scheme + harness.Gateway4 + "/"}})
 			var exit *exec.ExitError
 			const tookTooLong = 28
@@ -80,8 +81,11 @@ func TestFTPSRefusedLftp(t *testing.T) {
 	l := labtest.New(t)
 	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 	harness.StartForward(t, l, harness.Forward4)
-	o := peers.RunClient(t, l.Client(), peers.LFTPWithTLS(t, peers.ClientTLS{CAFile: harness.NewAuthority(t).CAFile}), s, peers.PASV, harness.Forward4.Listen)
-	if o.Err == nil || !strings.Contains(o.Transcript, "ftp:ssl-force is set and server does not support or allow SSL") {
+	o := peers.RunClient(t, l.Client(),
+		peers.LFTPWithTLS(t, peers.ClientTLS{CAFile: harness.NewAuthority(t).CAFile}), s, peers.PASV,
+		harness.Forward4.Listen)
+	if o.Err == nil || !strings.Contains(o.Transcript,
+		"ftp:ssl-force is set and server does not support or allow SSL") {
 		t.Errorf("got %v; want lftp to give up, with the reason", o.Err)
 	}
 	if strings.Contains(o.Transcript, "---> PASS") {

@@ -44,7 +44,8 @@ func TestClientTLS(t *testing.T) {
 				harness.StartForward(t, l, at, append(clientTLSFlags(a), tt.flags...)...)
 				for _, version := range tt.versions {
 					for _, client := range tt.clients {
-						c := peers.TLSClients[client](t, peers.ClientTLS{CAFile: a.CAFile, Version: version, UsePASVAddress: true})
+						c := peers.TLSClients[client](t, peers.ClientTLS{CAFile: a.CAFile, Version: version,
+							UsePASVAddress: true})
 						t.Run(version, func(t *testing.T) { peers.CheckClients(t, l, s, at, c) })
 					}
 				}
@@ -80,13 +81,17 @@ func TestClientTLSImplicit(t *testing.T) {
 	for _, with := range []peers.TLSClient{peers.CurlWithTLS, peers.LFTPWithTLS} {
 		c := with(t, peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true, Implicit: true})
 		for _, m := range []peers.Mode{peers.PASV, peers.EPSV} {
-			t.Run(c.Name+"/"+string(m), func(t *testing.T) { peers.CheckClient(t, l, c, s, m, harness.Forward4) })
+			t.Run(c.Name+"/"+string(m), func(t *testing.T) {
+				peers.CheckClient(t, l, c, s, m,
+					harness.Forward4)
+			})
 		}
 	}
 }
 
 // serverTLSVersions are the versions of TLS that each server can be limited to.
-var serverTLSVersions = map[string][]string{"vsftpd": {""}, "proftpd": {"", "1.2"}, "pure-ftpd": {""}, "pyftpdlib": {"", "1.2"}}
+var serverTLSVersions = map[string][]string{"vsftpd": {""}, "proftpd": {"", "1.2"}, "pure-ftpd": {""},
+	"pyftpdlib": {"", "1.2"}}
 
 // TestServerTLS lets clients without TLS reach servers that refuse everything in clear, and data
 // connections that do not resume.
@@ -98,7 +103,8 @@ func TestServerTLS(t *testing.T) {
 					t.Parallel()
 					l := labtest.New(t)
 					a := harness.NewAuthority(t)
-					s := run(t, l.Server(), at.Server, peers.ServerTLS{Certificate: a.IssueServer(), MaxVersion: version})
+					s := run(t, l.Server(), at.Server, peers.ServerTLS{Certificate: a.IssueServer(),
+						MaxVersion: version})
 					harness.StartForward(t, l, at, serverTLSFlags(a)...)
 					peers.CheckClients(t, l, s, at, peers.Curl)
 				})
@@ -112,7 +118,8 @@ func TestServerTLSClients(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	a := harness.NewAuthority(t)
-	s := peers.VSFTPDWithTLS(t, l.Server(), harness.Forward4.Server, peers.ServerTLS{Certificate: a.IssueServer()})
+	s := peers.VSFTPDWithTLS(t, l.Server(), harness.Forward4.Server,
+		peers.ServerTLS{Certificate: a.IssueServer()})
 	harness.StartForward(t, l, harness.Forward4, serverTLSFlags(a)...)
 	peers.CheckClients(t, l, s, harness.Forward4, peers.LFTP, peers.NcFTP, peers.Tnftp)
 }
@@ -160,12 +167,16 @@ func TestServerTLSNothingToResume(t *testing.T) {
 	labtest.Need(t, "curl")
 	l := labtest.New(t)
 	a := harness.NewAuthority(t)
-	s := peers.ProFTPDWithTLS(t, l.Server(), harness.Forward4.Server, peers.ServerTLS{Certificate: a.IssueServer(), MaxVersion: "1.2", NoTickets: true})
-	p := harness.Start(t, l.Gateway(), append([]string{"forward", harness.Gateway4, harness.Server4}, serverTLSFlags(a)...)...).AwaitReady()
-	text, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{Args: []string{"curl", "--verbose", "--silent", "--show-error", "--max-time", "20",
+	s := peers.ProFTPDWithTLS(t, l.Server(), harness.Forward4.Server,
+		peers.ServerTLS{Certificate: a.IssueServer(), MaxVersion: "1.2", NoTickets: true})
+	p := harness.Start(t, l.Gateway(), append([]string{"forward", harness.Gateway4, harness.Server4},
+		serverTLSFlags(a)...)...).AwaitReady()
+	text, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{Args: []string{"curl", "--verbose",
+		"--silent", "--show-error", "--max-time", "20",
 		"--user", s.User + ":" + s.Password, "ftp://" + harness.Gateway4 + "/"}})
 	if err == nil {
-		t.Errorf("curl got a listing over a data connection that was not resumed:\n%s", harness.LastLines(text))
+		t.Errorf("curl got a listing over a data connection that was not resumed:\n%s",
+			harness.LastLines(text))
 	}
 	p.AwaitLog("kind=broken_transfer", 1)
 	harness.WantContains(t, p.Log(), "TLSSessionTickets on")
@@ -182,7 +193,8 @@ func TestBothLegsTLS(t *testing.T) {
 			harness.StartForward(t, l, harness.Forward4, bothTLSFlags(a)...)
 			for client, with := range peers.TLSClients {
 				if client != "ftplib" { // which does not resume
-					peers.CheckClients(t, l, s, harness.Forward4, with(t, peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true}))
+					peers.CheckClients(t, l, s, harness.Forward4,
+						with(t, peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true}))
 				}
 			}
 		})
@@ -202,7 +214,8 @@ func TestBothLegsTLSOtherFamily(t *testing.T) {
 			a := harness.NewAuthority(t)
 			s := peers.VSFTPDWithTLS(t, l.Server(), at.Server, peers.ServerTLS{Certificate: a.IssueServer()})
 			harness.StartForward(t, l, at, bothTLSFlags(a)...)
-			peers.CheckTranslated(t, l, s, at, modes, peers.FtplibResuming(t, peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true}))
+			peers.CheckTranslated(t, l, s, at, modes, peers.FtplibResuming(t,
+				peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true}))
 		})
 	}
 }

@@ -33,7 +33,8 @@ const ForwardConfig = "[[forward]]\nname = %q\nlisten = %q\nserver = \"203.0.113
 func StartAdminGateway(t *testing.T, l *lab.Lab, forwards string) *AdminGateway {
 	t.Helper()
 	dir := ShortDir(t)
-	s := &AdminGateway{Host: l.Gateway(), ConfigFile: filepath.Join(dir, "ftpgate.toml"), Socket: filepath.Join(dir, "s"),
+	s := &AdminGateway{Host: l.Gateway(), ConfigFile: filepath.Join(dir, "ftpgate.toml"),
+		Socket:      filepath.Join(dir, "s"),
 		TransferLog: filepath.Join(dir, "transfers.json"), Xferlog: filepath.Join(dir, "xferlog")}
 	s.WriteConfig(t, forwards)
 	s.Program = Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
@@ -43,7 +44,8 @@ func StartAdminGateway(t *testing.T, l *lab.Lab, forwards string) *AdminGateway 
 // WriteConfig writes the configuration file, with these forwards.
 func (s *AdminGateway) WriteConfig(t *testing.T, forwards string) {
 	t.Helper()
-	text := fmt.Sprintf("[admin]\nsocket = %q\nlisten = %q\n[log]\ntransfers = %q\nxferlog = %q\n", s.Socket, MetricsAddress, s.TransferLog, s.Xferlog)
+	text := fmt.Sprintf("[admin]\nsocket = %q\nlisten = %q\n[log]\ntransfers = %q\nxferlog = %q\n", s.Socket,
+		MetricsAddress, s.TransferLog, s.Xferlog)
 	OverwriteFile(t, s.ConfigFile, text+forwards)
 }
 
@@ -80,7 +82,8 @@ func (s *AdminGateway) Output(command string, args ...string) string {
 	s.T.Helper()
 	out, errs, status := s.Run(command, args...)
 	if status != 0 || errs != "" {
-		s.T.Fatalf("ftpgate %s %s: got exit status %d, %q; want 0", command, strings.Join(args, " "), status, errs)
+		s.T.Fatalf("ftpgate %s %s: got exit status %d, %q; want 0", command, strings.Join(args, " "), status,
+			errs)
 	}
 	return out
 }
@@ -101,7 +104,8 @@ func (s *AdminGateway) Status() (all StatusInfo) {
 }
 
 // AwaitSession waits until a session matches, and returns it. args are those of ftpgate sessions.
-func (s *AdminGateway) AwaitSession(what string, as func(SessionInfo) bool, args ...string) (found SessionInfo) {
+func (s *AdminGateway) AwaitSession(what string, as func(SessionInfo) bool,
+	args ...string) (found SessionInfo) {
 	s.T.Helper()
 	var all []SessionInfo
 	s.T.Cleanup(func() {

@@ -54,7 +54,8 @@ func reportingGoroutines(t *testing.T, cmd *exec.Cmd) (check func()) {
 			return // it was killed
 		}
 		if left, err := os.ReadFile(file); err != nil || len(left) > 0 {
-			t.Errorf("ftpgate %s: want no goroutines left at the end; got error %v, and\n%s", strings.Join(cmd.Args[1:], " "), err, left)
+			t.Errorf("ftpgate %s: want no goroutines left at the end; got error %v, and\n%s",
+				strings.Join(cmd.Args[1:], " "), err, left)
 		}
 	}
 }

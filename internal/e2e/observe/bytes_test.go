@@ -14,14 +14,16 @@ import (
 // are lost and pass the gateway twice. A transfer that the client aborts counts no more than was sent.
 func TestShowExactBytes(t *testing.T) {
 	labtest.Need(t, "nft")
-	const lossy = `nft add table inet lossy; nft add chain inet lossy input '{ type filter hook input priority 0; policy accept; }'
+	const lossy = `nft add table inet lossy
+		nft add chain inet lossy input '{ type filter hook input priority 0; policy accept; }'
 		nft add rule inet lossy input ip length '>' 1000 numgen random mod 30 0 drop`
 	for _, tracking := range []string{"proxy", "kernel"} {
 		t.Run(tracking, func(t *testing.T) {
 			t.Parallel()
 			l := labtest.New(t)
 			server := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-			s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"tracking = %q\n", "files", harness.Gateway4, tracking))
+			s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"tracking = %q\n", "files",
+				harness.Gateway4, tracking))
 			harness.Shell(t, l.Client(), "%s", lossy)
 			harness.Shell(t, l.Server(), "%s", lossy)
 			o := peers.RunClient(t, l.Client(), peers.Curl, server, peers.PASV, harness.Forward4.Listen)
@@ -40,7 +42,8 @@ func TestShowExactBytes(t *testing.T) {
 				w.Expect(step[1])
 			}
 			w.Send("PASV")
-			data, err := l.Client().Dial(t.Context(), "tcp", harness.ParseHostPort(t, w.Expect("227 ")).String())
+			data, err := l.Client().Dial(t.Context(), "tcp", harness.ParseHostPort(t,
+				w.Expect("227 ")).String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,7 +57,8 @@ func TestShowExactBytes(t *testing.T) {
 			w.Expect("") // 226 if the server had sent everything before, 426 otherwise
 			w.Send("QUIT")
 			w.Expect("221 ")
-			harness.Await(t, "the transfer that broke off", func() bool { return s.Status().Forwards[0].Down > size+got-1 })
+			harness.Await(t, "the transfer that broke off",
+				func() bool { return s.Status().Forwards[0].Down > size+got-1 })
 			if down := s.Status().Forwards[0].Down; down > 3*size {
 				t.Errorf("got %d bytes down; want %d at most", down, 3*size)
 			}

@@ -66,9 +66,9 @@ func runShortSession(s *harness.Testbed) error {
 		return err
 	}
 	_, err = io.WriteString(c, "QUIT\r\n")
-	said, errRead := io.ReadAll(c)
-	if err = errors.Join(err, errRead, c.Close()); err != nil || string(said) != "220 ready\r\n221 bye\r\n" {
-		return fmt.Errorf("got %q, error %v; want a greeting and a farewell", said, err)
+	got, errRead := io.ReadAll(c)
+	if err = errors.Join(err, errRead, c.Close()); err != nil || string(got) != "220 ready\r\n221 bye\r\n" {
+		return fmt.Errorf("got %q, error %v; want a greeting and a farewell", got, err)
 	}
 	return nil
 }
@@ -78,7 +78,8 @@ var residentPattern = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
 // residentMemory returns ftpgate's resident memory in bytes.
 func residentMemory(s *harness.AdminGateway) int64 {
 	s.T.Helper()
-	fields := residentPattern.FindStringSubmatch(harness.ReadFile(s.T, fmt.Sprintf("/proc/%d/status", s.Cmd.Process.Pid)))
+	fields := residentPattern.FindStringSubmatch(harness.ReadFile(s.T,
+		fmt.Sprintf("/proc/%d/status", s.Cmd.Process.Pid)))
 	if fields == nil {
 		s.T.Fatal("got no VmRSS")
 	}
@@ -120,15 +121,18 @@ func TestShowFlood(t *testing.T) {
 	known := map[string]bool{}
 	for _, one := range last {
 		known[one.ID] = true
-		if one.State != "ended" || one.Verdict.Code == "" || one.Client == "" || one.Server != harness.Server4 {
+		if one.State != "ended" || one.Verdict.Code == "" || one.Client == "" ||
+			one.Server != harness.Server4 {
 			t.Errorf("got %+v; want it ended", one)
 		}
 	}
 	if len(known) != endedSessionsKept || known[first[0].ID] {
-		t.Errorf("got %d different sessions, the first of all among them: %v; want %d without it", len(known), known[first[0].ID], endedSessionsKept)
+		t.Errorf("got %d different sessions, the first of all among them: %v; want %d without it", len(known),
+			known[first[0].ID], endedSessionsKept)
 	}
 	newest := last[len(last)-1].ID
-	harness.WantContains(t, s.Output("explain", newest), "session    "+newest+" of forward files", "command ", "QUIT", "reply", "220 ready")
+	harness.WantContains(t, s.Output("explain", newest), "session    "+newest+" of forward files", "command ",
+		"QUIT", "reply", "220 ready")
 	_, stderr, status := s.Run("explain", first[0].ID)
 	if status != 1 || !strings.Contains(stderr, "there is no session "+first[0].ID) {
 		t.Errorf("explain of the first one: got exit status %d, %q; want 1", status, stderr)

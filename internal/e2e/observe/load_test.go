@@ -52,7 +52,8 @@ func startLoad(t *testing.T, l *lab.Lab, at string, of peers.Server, clients int
 
 // runSession stores and retrieves two files.
 func (c *load) runSession(l *lab.Lab, at string, of peers.Server, name string) error {
-	conn, err := ftp.Dial(at, peers.FTPDialer(c.t, l.Client()), ftp.DialWithDisabledEPSV(strings.HasSuffix(name, "1")))
+	conn, err := ftp.Dial(at, peers.FTPDialer(c.t, l.Client()),
+		ftp.DialWithDisabledEPSV(strings.HasSuffix(name, "1")))
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,10 @@ func (c *load) runSession(l *lab.Lab, at string, of peers.Server, name string) e
 func (c *load) awaitMore(pairs int64) {
 	c.t.Helper()
 	least := c.storedAndRetrieved.Load() + pairs
-	harness.Await(c.t, "more transfers", func() bool { return c.storedAndRetrieved.Load() >= least || len(c.errs) > 0 })
+	harness.Await(c.t, "more transfers", func() bool {
+		return c.storedAndRetrieved.Load() >= least ||
+			len(c.errs) > 0
+	})
 }
 
 // stop stops the clients, and returns how many pairs of transfers have finished.

@@ -26,7 +26,10 @@ var samplePattern = regexp.MustCompile(`^([a-z_]+)(\{.*\})? (\S+)$`)
 // scrape gets metrics from a URL.
 func scrape(s *harness.AdminGateway, url string) metricSamples {
 	s.T.Helper()
-	status, body := httpDo(s, func(network, address string) (net.Conn, error) { return s.Host.Dial(s.T.Context(), network, address) }, "GET", url, "")
+	status, body := httpDo(s, func(network, address string) (net.Conn,
+		error) {
+		return s.Host.Dial(s.T.Context(), network, address)
+	}, "GET", url, "")
 	if status != 200 {
 		s.T.Fatalf("%s: got %d, %s; want 200", url, status, body)
 	}
@@ -97,14 +100,17 @@ func TestShowMetricsUnderLoad(t *testing.T) {
 			t.Parallel()
 			l := labtest.New(t)
 			of := peers.VSFTPD(t, l.Server(), harness.Forward4.Server, "max_clients=0", "max_per_ip=0")
-			s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files", harness.Gateway4, path))
+			s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files",
+				harness.Gateway4, path))
 			c := startLoad(t, l, harness.Gateway4, of, 20)
 			before := scrape(s, "http://"+harness.MetricsAddress+"/metrics")
 			for n := range 12 {
 				c.awaitMore(10)
-				now := scrape(s, []string{"http://" + harness.MetricsAddress + "/metrics", "http://socket/metrics"}[n%2])
+				now := scrape(s, []string{"http://" + harness.MetricsAddress + "/metrics",
+					"http://socket/metrics"}[n%2])
 				for sample, value := range before.samples {
-					if later, there := now.samples[sample]; before.onlyGrows(sample) && (!there || later < value) {
+					if later, there := now.samples[sample]; before.onlyGrows(sample) &&
+						(!there || later < value) {
 						t.Errorf("%s: got %v after %v; want no less", sample, later, value)
 					}
 				}
@@ -127,7 +133,8 @@ func wantMetricsAgree(s *harness.AdminGateway, m metricSamples, path string, pai
 	t.Helper()
 	f := s.Status().Forwards[0]
 	on := `path="` + path + `"`
-	down, up := []string{`forward="files"`, on, `direction="download"`}, []string{`forward="files"`, on, `direction="upload"`}
+	down, up := []string{`forward="files"`, on, `direction="download"`},
+		[]string{`forward="files"`, on, `direction="upload"`}
 	wantNumber(t, "downloads", m.sum("ftpgate_transfers_total", append(down, `result="complete"`)...), pairs)
 	wantNumber(t, "uploads", m.sum("ftpgate_transfers_total", append(up, `result="complete"`)...), pairs)
 	wantNumber(t, "all transfers", m.sum("ftpgate_transfers_total"), 2*pairs)

@@ -27,8 +27,10 @@ const unusedForward = "[[forward]]\nlisten = \":2121\"\nserver = \"203.0.113.21\
 // wantOneLine expects that a command fails with the reason in one line.
 func wantOneLine(t *testing.T, what, stdout, stderr string, status int, want ...string) {
 	t.Helper()
-	if status != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "ftpgate") {
-		t.Errorf("%s: got exit status %d, printed %q, and on standard error %q; want 1 and one line", what, status, stdout, stderr)
+	if status != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
+		!strings.HasPrefix(stderr, "ftpgate") {
+		t.Errorf("%s: got exit status %d, printed %q, and on standard error %q; want 1 and one line", what,
+			status, stdout, stderr)
 	}
 	harness.WantContains(t, stderr, want...)
 }
@@ -36,10 +38,12 @@ func wantOneLine(t *testing.T, what, stdout, stderr string, status int, want ...
 // wantNotRunning expects that every command reports that ftpgate is not running.
 func wantNotRunning(s *harness.AdminGateway) {
 	s.T.Helper()
-	for _, words := range [][]string{{"status"}, {"status", "--json"}, {"sessions"}, {"sessions", "--json"}, {"sessions", "--watch"},
+	for _, words := range [][]string{{"status"}, {"status", "--json"}, {"sessions"}, {"sessions", "--json"},
+		{"sessions", "--watch"},
 		{"explain", "1"}, {"kill", "1"}, {"reload"}} {
 		stdout, stderr, status := s.Run(words[0], words[1:]...)
-		wantOneLine(s.T, words[0], stdout, stderr, status, "ftpgate is not running here: nothing answers at "+s.Socket)
+		wantOneLine(s.T, words[0], stdout, stderr, status,
+			"ftpgate is not running here: nothing answers at "+s.Socket)
 	}
 }
 
@@ -50,8 +54,10 @@ func wantSocket(s *harness.AdminGateway, group int) {
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	if got := info.Sys().(*syscall.Stat_t); info.Mode() != fs.ModeSocket|0o660 || int(got.Gid) != group || int(got.Uid) != os.Getuid() {
-		s.T.Errorf("got a socket with mode %v, of user %d and group %d; want 0660, %d and %d", info.Mode(), got.Uid, got.Gid, os.Getuid(), group)
+	if got := info.Sys().(*syscall.Stat_t); info.Mode() != fs.ModeSocket|0o660 || int(got.Gid) != group ||
+		int(got.Uid) != os.Getuid() {
+		s.T.Errorf("got a socket with mode %v, of user %d and group %d; want 0660, %d and %d", info.Mode(),
+			got.Uid, got.Gid, os.Getuid(), group)
 	}
 }
 
@@ -83,13 +89,17 @@ func TestShowSocketGroup(t *testing.T) {
 	s.Program = harness.Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
 	wantSocket(s, gid)
 	for _, words := range [][]string{{"status"}, {"sessions"}, {"explain", "1"}, {"kill", "1"}, {"reload"}} {
-		stdout, stderr, status := harness.RunCommand(t, s.Host, harness.AsUser(t, s.Command(words[0], words[1:]...), nobody))
-		wantOneLine(t, words[0]+" as nobody", stdout, stderr, status, "no permission for "+s.Socket+": be root or a member of group ftpgate")
+		stdout, stderr, status := harness.RunCommand(t, s.Host, harness.AsUser(t,
+			s.Command(words[0], words[1:]...), nobody))
+		wantOneLine(t, words[0]+" as nobody", stdout, stderr, status,
+			"no permission for "+s.Socket+": be root or a member of group ftpgate")
 	}
 	member := harness.AsUser(t, s.Command("status"), nobody)
 	member.SysProcAttr.Credential.Groups = []uint32{gid}
-	if stdout, stderr, status := harness.RunCommand(t, s.Host, member); status != 0 || !strings.Contains(stdout, "forward :2121") {
-		t.Errorf("status as a member of the group: got exit status %d, %q, %q; want 0", status, stdout, stderr)
+	if stdout, stderr, status := harness.RunCommand(t, s.Host, member); status != 0 ||
+		!strings.Contains(stdout, "forward :2121") {
+		t.Errorf("status as a member of the group: got exit status %d, %q, %q; want 0", status, stdout,
+			stderr)
 	}
 }
 
@@ -106,11 +116,14 @@ func TestShowSocketStaleAndTaken(t *testing.T) {
 	s.Program = harness.Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
 	wantSocket(s, os.Getgid())
 
-	stdout, stderr, status := harness.Run(t, l.Client(), "run", "-c", s.ConfigFile) // another host, the same file system
+	// Another host, the same file system.
+	stdout, stderr, status := harness.Run(t, l.Client(), "run", "-c", s.ConfigFile)
 	if status != 1 || stdout != "" {
 		t.Errorf("a second run: got exit status %d, printed %q; want 1", status, stdout)
 	}
-	harness.WantContains(t, stderr, "admin socket "+s.Socket+": a running ftpgate answers there already: stop it, or choose another path", "1 fault, nothing has been changed")
+	harness.WantContains(t, stderr,
+		"admin socket "+s.Socket+": a running ftpgate answers there already: stop it, or choose another path",
+		"1 fault, nothing has been changed")
 	if got := s.Status(); got.PID != s.Cmd.Process.Pid || got.File != s.ConfigFile {
 		t.Errorf("got the status %+v; want that of process %d", got, s.Cmd.Process.Pid)
 	}
@@ -122,9 +135,11 @@ func TestShowSocketStaleAndTaken(t *testing.T) {
 }
 
 // httpDo sends a request over TCP with dial, or to the socket if the URL's host is "socket".
-func httpDo(s *harness.AdminGateway, dial func(network, address string) (net.Conn, error), method, url, token string) (status int, body string) {
+func httpDo(s *harness.AdminGateway, dial func(network, address string) (net.Conn, error), method, url,
+	token string) (status int, body string) {
 	s.T.Helper()
-	transport := &http.Transport{DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
+	transport := &http.Transport{DialContext: func(_ context.Context, network, address string) (net.Conn,
+		error) {
 		if address == "socket:80" {
 			return net.Dial("unix", s.Socket)
 		}
@@ -220,17 +235,22 @@ func TestShowToken(t *testing.T) {
 	}
 	s.Program = harness.Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
 
-	dial := func(network, address string) (net.Conn, error) { return l.Client().Dial(t.Context(), network, address) }
+	dial := func(network, address string) (net.Conn, error) {
+		return l.Client().Dial(t.Context(), network,
+			address)
+	}
 	for _, path := range []string{"/v1/status", "/v1/sessions", "/metrics", "/v1/nothing"} {
 		for _, wrong := range []string{"", "another-token-that-is-long-enough"} {
 			status, body := httpDo(s, dial, "GET", "http://"+at+path, wrong)
 			wantError(t, path+" with token "+wrong, status, body, 401, "no token, or a wrong one")
 		}
 	}
-	if status, body := httpDo(s, dial, "GET", "http://"+at+"/v1/status", token); status != 200 || !strings.Contains(body, `"pid"`) {
+	if status, body := httpDo(s, dial, "GET", "http://"+at+"/v1/status", token); status != 200 ||
+		!strings.Contains(body, `"pid"`) {
 		t.Errorf("with the token: got %d, %q; want the status", status, body)
 	}
-	stdout, stderr, status := harness.Run(t, l.Client(), "status", "--socket", "http://"+at, "--token-file", file)
+	stdout, stderr, status := harness.Run(t, l.Client(), "status", "--socket", "http://"+at, "--token-file",
+		file)
 	if status != 0 || !strings.Contains(stdout, "forward :2121") {
 		t.Errorf("ftpgate status with the token: got exit status %d, %q, %q; want 0", status, stdout, stderr)
 	}

@@ -54,15 +54,15 @@ func (m *serviceManager) expect(want, passing string) string {
 	m.t.Helper()
 	for deadline := time.After(harness.Timeout); ; {
 		select {
-		case said := <-m.messages:
-			if strings.HasPrefix(said, want) {
-				return said
+		case text := <-m.messages:
+			if strings.HasPrefix(text, want) {
+				return text
 			}
-			if !strings.HasPrefix(said, passing) {
-				m.t.Fatalf("the service manager hears %q; want %q", said, want)
+			if !strings.HasPrefix(text, passing) {
+				m.t.Fatalf("the service manager got %q; want %q", text, want)
 			}
 		case <-deadline:
-			m.t.Fatalf("the service manager does not hear %q within %s", want, harness.Timeout)
+			m.t.Fatalf("the service manager got no %q within %s", want, harness.Timeout)
 		}
 	}
 }
@@ -82,11 +82,11 @@ func (m *serviceManager) wantReload(reload func()) {
 	m.t.Helper()
 	before := monotonic(m.t)
 	reload()
-	said := m.expect("RELOADING=1\nMONOTONIC_USEC=", "WATCHDOG=1")
-	at, err := strconv.ParseInt(strings.TrimPrefix(said, "RELOADING=1\nMONOTONIC_USEC="), 10, 64)
+	text := m.expect("RELOADING=1\nMONOTONIC_USEC=", "WATCHDOG=1")
+	at, err := strconv.ParseInt(strings.TrimPrefix(text, "RELOADING=1\nMONOTONIC_USEC="), 10, 64)
 	m.expect("READY=1", "WATCHDOG=1")
 	if after := monotonic(m.t); err != nil || at < before || at > after {
-		m.t.Errorf("got %q, error %v; want a time between %d and %d", said, err, before, after)
+		m.t.Errorf("got %q, error %v; want a time between %d and %d", text, err, before, after)
 	}
 }
 
@@ -117,8 +117,8 @@ func TestShowServiceManager(t *testing.T) {
 	busy := st.Login().Retrieve(netip.Addr{})
 	busy.Carry(harness.RandomBytes(300_000))
 	s.Signal(syscall.SIGTERM)
-	if said := m.expect("STOPPING=1", "WATCHDOG=1"); said != "STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000" {
-		t.Errorf("got %q; want 30 seconds for what runs, and 15 more", said)
+	if text := m.expect("STOPPING=1", "WATCHDOG=1"); text != "STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000" {
+		t.Errorf("got %q; want 30 seconds for what runs, and 15 more", text)
 	}
 	m.expect("WATCHDOG=1", "WATCHDOG=1") // the watchdog must not kill it while a transfer drains
 	m.expect("WATCHDOG=1", "WATCHDOG=1")
@@ -155,19 +155,22 @@ func TestShowJournalFields(t *testing.T) {
 	s.Program = harness.StartCommand(t, s.Host, cmd)
 	entry := func(message string) string {
 		for {
-			if said := m.expect("", ""); strings.Contains(said, "MESSAGE="+message) {
-				return said
+			if text := m.expect("", ""); strings.Contains(text, "MESSAGE="+message) {
+				return text
 			}
 		}
 	}
-	harness.WantContains(t, entry("ready"), "PRIORITY=6\n", "SYSLOG_IDENTIFIER=ftpgate\n", "FTPGATE_FORWARDS=1\n")
+	harness.WantContains(t, entry("ready"), "PRIORITY=6\n", "SYSLOG_IDENTIFIER=ftpgate\n",
+		"FTPGATE_FORWARDS=1\n")
 	p := st.Login()
 	one := s.AwaitSession("the session", func(one harness.SessionInfo) bool { return one.State == "idle" })
-	harness.WantContains(t, entry("session begins"), "FTPGATE_SESSION="+one.ID+"\n", "FTPGATE_FORWARD=files\n", "FTPGATE_CLIENT="+one.Client+"\n")
+	harness.WantContains(t, entry("session begins"), "FTPGATE_SESSION="+one.ID+"\n",
+		"FTPGATE_FORWARD=files\n", "FTPGATE_CLIENT="+one.Client+"\n")
 	p.Quit()
 	harness.WantContains(t, entry("session ends"), "FTPGATE_SESSION="+one.ID+"\n", "FTPGATE_TRANSFERS=0\n")
 	s.Signal(syscall.SIGTERM)
 	if got := s.Wait(); got != 0 || s.Log() != "" {
-		t.Errorf("got exit status %d, and %q on standard error; want 0, and all of it in the journal", got, s.Log())
+		t.Errorf("got exit status %d, and %q on standard error; want 0, and all of it in the journal", got,
+			s.Log())
 	}
 }

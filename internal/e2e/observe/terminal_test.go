@@ -50,11 +50,15 @@ func startLongSession(s *harness.Testbed, name string) harness.Transfer {
 func TestShowScreen(t *testing.T) {
 	t.Parallel()
 	name := "a-user-with-a-name-of-some-length"
-	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "a-forward-with-a-long-name", harness.Gateway4)+fmt.Sprintf(harness.ForwardConfig, "b", "192.168.5.2:2122"))
+	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "a-forward-with-a-long-name",
+		harness.Gateway4)+fmt.Sprintf(harness.ForwardConfig, "b", "192.168.5.2:2122"))
 	st.Login()
 	b := startLongSession(st, name+"\x1b[2J\x07é")
 	b.Carry(harness.RandomBytes(300_000))
-	one := s.AwaitSession("the transfer", func(one harness.SessionInfo) bool { return one.Transfer != nil && one.Transfer.Bytes == 300_000 })
+	one := s.AwaitSession("the transfer", func(one harness.SessionInfo) bool {
+		return one.Transfer != nil &&
+			one.Transfer.Bytes == 300_000
+	})
 	for _, words := range [][]string{{"status"}, {"sessions"}, {"sessions", "--ended"}, {"explain", one.ID}} {
 		what := strings.Join(words, " ")
 		p := onTerminal(t, s.Host, s.Command(words[0], words[1:]...))
@@ -79,7 +83,8 @@ func TestShowScreen(t *testing.T) {
 	}
 	table := strings.Split(s.Output("sessions"), "\n")
 	at := strings.Index(table[0], "STATE")
-	if len(table) != 4 || at < 0 || !strings.HasPrefix(table[1][at:], "idle") || !strings.HasPrefix(string([]rune(table[2])[at:]), "transfer") {
+	if len(table) != 4 || at < 0 || !strings.HasPrefix(table[1][at:], "idle") ||
+		!strings.HasPrefix(string([]rune(table[2])[at:]), "transfer") {
 		t.Errorf("got the table\n%s\nwant the states below each other", strings.Join(table, "\n"))
 	}
 }
@@ -110,8 +115,10 @@ func TestShowWatch(t *testing.T) {
 			t.Errorf("watching %s: got exit status %d after SIGINT; want 0", what, got)
 		}
 	}
-	if strings.Contains(pipe.Log(), "\x1b") || !strings.Contains(screen.Log(), "\x1b[H") || strings.Contains(asJSON.Log(), "\x1b") {
-		t.Errorf("got\n%q\nin a pipe, and\n%q\non a terminal; want the terminal alone drawn anew", pipe.Log(), screen.Log())
+	if strings.Contains(pipe.Log(), "\x1b") || !strings.Contains(screen.Log(), "\x1b[H") ||
+		strings.Contains(asJSON.Log(), "\x1b") {
+		t.Errorf("got\n%q\nin a pipe, and\n%q\non a terminal; want the terminal alone drawn anew", pipe.Log(),
+			screen.Log())
 	}
 	s.Kill()
 	if got := pipe.Wait(); got != 1 {

@@ -26,7 +26,8 @@ func logrotateConfig(t *testing.T, dir string, pid int) (file, state string) {
 		{"\tsu ftpgate ftpgate\n", ""},
 		{"create 0640 ftpgate ftpgate", "create 0640"},
 		{"[ -d /run/systemd/system ]", "true"},
-		{"systemctl kill --kill-who=main --signal=SIGUSR1 ftpgate.service 2>/dev/null || true", fmt.Sprint("kill -USR1 ", pid)},
+		{"systemctl kill --kill-who=main --signal=SIGUSR1 ftpgate.service 2>/dev/null || true",
+			fmt.Sprint("kill -USR1 ", pid)},
 	} {
 		if strings.Count(text, change[0]) != 1 {
 			t.Fatalf("the file of logrotate has not %q:\n%s", change[0], text)
@@ -63,13 +64,17 @@ func TestShowLogsRotated(t *testing.T) {
 			const rotations = 4
 			for n := range rotations {
 				c.awaitMore(10)
-				harness.Await(t, "lines to rotate", func() bool { return harness.ReadFile(t, s.TransferLog) != "" && harness.ReadFile(t, s.Xferlog) != "" })
+				harness.Await(t, "lines to rotate", func() bool {
+					return harness.ReadFile(t,
+						s.TransferLog) != "" && harness.ReadFile(t, s.Xferlog) != ""
+				})
 				harness.Shell(t, s.Host, "logrotate --force --state %s %s", state, file)
 				s.AwaitLog(`msg="log of transfers reopened"`, n+1)
 			}
 			c.awaitMore(10)
 			pairs := c.stop()
-			harness.Await(t, "all counted", func() bool { return s.Status().Forwards[0].Transfers == 2*pairs })
+			harness.Await(t, "all counted",
+				func() bool { return s.Status().Forwards[0].Transfers == 2*pairs })
 			s.Interrupt()
 			for _, log := range []string{s.TransferLog, s.Xferlog} {
 				if all, err := filepath.Glob(log + "*"); err != nil || len(all) != rotations+1 {
@@ -117,7 +122,8 @@ func TestShowLogsIncomplete(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files", harness.Gateway4, path))
+			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files",
+				harness.Gateway4, path))
 			p := st.Login()
 			p.Retrieve(netip.Addr{}).Complete()
 			b := p.Retrieve(netip.Addr{})
@@ -135,16 +141,20 @@ func TestShowLogsIncomplete(t *testing.T) {
 			harness.Reset(t, gone.ClientData)
 			harness.Reset(t, gone.Client.Conn)
 			gone.Server.ExpectClose()
-			harness.Await(t, "three transfers in the log", func() bool { return strings.Count(harness.ReadFile(t, s.TransferLog), "\n") == 3 })
+			harness.Await(t, "three transfers in the log",
+				func() bool { return strings.Count(harness.ReadFile(t, s.TransferLog), "\n") == 3 })
 			for i, one := range harness.ReadTransferLog(t, s.TransferLog) {
-				if bytes := []int64{100_003, 50_000, 60_000}[i]; one.Complete != (i == 0) || one.Bytes != bytes || (one.Verdict == "") != (i == 0) {
+				if bytes := []int64{100_003, 50_000, 60_000}[i]; one.Complete != (i == 0) ||
+					one.Bytes != bytes || (one.Verdict == "") != (i == 0) {
 					t.Errorf("got the transfer %+v; want %d bytes, and the first complete alone", one, bytes)
 				}
 			}
 			p.Quit()
 			s.Interrupt()
-			for i, line := range strings.Split(strings.TrimSuffix(harness.ReadFile(t, s.Xferlog), "\n"), "\n") {
-				want := []string{" 100003 file a _ o r somebody ftp 0 * c", " 50000 file a _ o r somebody ftp 0 * i", " 60000 file a _ o r somebody ftp 0 * i"}
+			for i, line := range strings.Split(strings.TrimSuffix(harness.ReadFile(t, s.Xferlog), "\n"),
+				"\n") {
+				want := []string{" 100003 file a _ o r somebody ftp 0 * c",
+					" 50000 file a _ o r somebody ftp 0 * i", " 60000 file a _ o r somebody ftp 0 * i"}
 				if i >= len(want) || !strings.HasSuffix(line, want[i]) {
 					t.Errorf("line %d of the xferlog: got %q; want %q", i+1, line, want[min(i, 2)])
 				}
@@ -158,14 +168,16 @@ func TestShowLogsAtTheEnd(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files", harness.Gateway4, path))
+			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files",
+				harness.Gateway4, path))
 			p := st.Login()
 			p.Retrieve(netip.Addr{}).Complete()
 			p.RetrieveActive().Complete()
 			p.Quit()
 			s.Interrupt()
 			all := harness.ReadTransferLog(t, s.TransferLog)
-			if len(all) != 2 || all[0].Bytes != 100_003 || all[1].Bytes != 100_003 || !all[0].Complete || !all[1].Complete {
+			if len(all) != 2 || all[0].Bytes != 100_003 || all[1].Bytes != 100_003 || !all[0].Complete ||
+				!all[1].Complete {
 				t.Errorf("got the transfers %+v; want two of 100003 bytes", all)
 			}
 		})
@@ -195,7 +207,8 @@ func TestShowLogsDiskFull(t *testing.T) {
 		p.Retrieve(netip.Addr{}).Complete()
 	}
 	s.AwaitLog(`msg="transfers are missing from the transfer log" file=`+s.TransferLog, 1)
-	harness.WantContains(t, s.Log(), `err="write `+s.TransferLog+`: no space left on device" remedy="make room on its disk"`)
+	harness.WantContains(t, s.Log(),
+		`err="write `+s.TransferLog+`: no space left on device" remedy="make room on its disk"`)
 	if f := s.Status().Forwards[0]; f.Sessions != 1 || f.Failed != 0 {
 		t.Errorf("got the forward %+v; want the session to go on", f)
 	}
@@ -224,7 +237,8 @@ func TestShowLogsWithoutDirectory(t *testing.T) {
 	if status != 1 {
 		t.Errorf("without the directory got exit status %d; want 1", status)
 	}
-	harness.WantContains(t, stderr, s.TransferLog+": no such file or directory", "make its directory", "1 fault, nothing has been changed")
+	harness.WantContains(t, stderr, s.TransferLog+": no such file or directory", "make its directory",
+		"1 fault, nothing has been changed")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +256,8 @@ func TestShowLogsWithoutDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := filepath.Join(dir+".gone", "transfers.log")
-	harness.Await(t, "both transfers where the file is now", func() bool { return len(harness.ReadTransferLog(t, before)) == 2 })
+	harness.Await(t, "both transfers where the file is now",
+		func() bool { return len(harness.ReadTransferLog(t, before)) == 2 })
 	s.Signal(syscall.SIGUSR1)
 	s.AwaitLog(`msg="log of transfers reopened"`, 1)
 	p.Retrieve(netip.Addr{}).Complete()

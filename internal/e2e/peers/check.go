@@ -38,7 +38,8 @@ func CheckClients(t *testing.T, l *lab.Lab, s Server, f harness.Forward, clients
 }
 
 // CheckTranslated is CheckClients where the server is asked in the modes that modes has for the client's.
-func CheckTranslated(t *testing.T, l *lab.Lab, s Server, f harness.Forward, modes map[Mode]Mode, clients ...Client) {
+func CheckTranslated(t *testing.T, l *lab.Lab, s Server, f harness.Forward, modes map[Mode]Mode,
+	clients ...Client) {
 	t.Helper()
 	for _, c := range clients {
 		for _, m := range c.Modes(f) {

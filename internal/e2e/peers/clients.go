@@ -93,12 +93,15 @@ var (
 		func(v task) []Invocation {
 			return lftpInvocations(v, "set ftp:fix-pasv-address off", "set ftp:verify-address on")
 		}}
-	Curl = Client{"curl", []string{"curl"}, []Mode{PASV, EPSV, PORT, EPRT}, []Mode{EPSV, EPRT}, curlInvocations}
+	Curl = Client{"curl", []string{"curl"}, []Mode{PASV, EPSV, PORT, EPRT}, []Mode{EPSV, EPRT},
+		curlInvocations}
 	// LenientLFTP is lftp with its default settings: it repairs the address in a 227.
 	LenientLFTP = Client{"lftp", []string{"lftp"}, []Mode{PASV, EPSV, PORT}, []Mode{EPSV, EPRT},
 		func(v task) []Invocation { return lftpInvocations(v) }}
-	NcFTP = Client{"ncftp", []string{"ncftpls", "ncftpget", "ncftpput"}, []Mode{PASV, PORT}, nil, ncftpInvocations}
-	Tnftp = Client{"tnftp", []string{"tnftp"}, []Mode{PASV, EPSV, PORT, EPRT}, []Mode{EPSV, EPRT}, tnftpInvocations}
+	NcFTP = Client{"ncftp", []string{"ncftpls", "ncftpget", "ncftpput"}, []Mode{PASV, PORT}, nil,
+		ncftpInvocations}
+	Tnftp = Client{"tnftp", []string{"tnftp"}, []Mode{PASV, EPSV, PORT, EPRT}, []Mode{EPSV, EPRT},
+		tnftpInvocations}
 )
 
 // Modes returns the modes that the client knows over the version of IP of a forward's clients.
@@ -113,7 +116,8 @@ func (c Client) Modes(f harness.Forward) []Mode {
 func lftpInvocations(v task, settings ...string) []Invocation {
 	onOff := map[bool]string{true: "on", false: "off"}
 	script := append([]string{
-		"debug 9", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10", "set ftp:ssl-allow off",
+		"debug 9", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10",
+		"set ftp:ssl-allow off",
 		"set ftp:passive-mode " + onOff[v.mode == PASV || v.mode == EPSV],
 		"set ftp:prefer-epsv " + onOff[v.mode == EPSV],
 	}, settings...)
@@ -140,7 +144,10 @@ func curlInvocations(v task) []Invocation {
 	case EPRT:
 		args = append(args, "--ftp-port", "-")
 	}
-	with := func(more ...string) Invocation { return Invocation{Args: append(args[:len(args):len(args)], more...)} }
+	with := func(more ...string) Invocation {
+		return Invocation{Args: append(args[:len(args):len(args)],
+			more...)}
+	}
 	return []Invocation{
 		with(v.url(listedDir + "/")),
 		with("--output", v.downloaded, v.url(DownloadPath)),
@@ -175,7 +182,8 @@ func tnftpInvocations(v task) []Invocation {
 		fmt.Sprintf("get %s %s", DownloadPath, v.downloaded),
 		fmt.Sprintf("put %s %s", v.source, UploadPath), "quit")
 	return []Invocation{{
-		Args:  []string{"tnftp", "-n", "-v", "-d", way, v.address.Addr().String(), fmt.Sprint(v.address.Port())},
+		Args: []string{"tnftp", "-n", "-v", "-d", way, v.address.Addr().String(),
+			fmt.Sprint(v.address.Port())},
 		Input: strings.Join(script, "\n") + "\n",
 	}}
 }
@@ -246,12 +254,14 @@ func (o Result) WantFiles(t *testing.T, s Server) {
 	if !strings.Contains(o.Transcript, ListedName) {
 		t.Errorf("got no %q in the listing", ListedName)
 	}
-	for what, path := range map[string]string{"downloaded": o.downloaded, "uploaded": filepath.Join(s.Root, UploadPath)} {
+	for what, path := range map[string]string{"downloaded": o.downloaded,
+		"uploaded": filepath.Join(s.Root, UploadPath)} {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Errorf("%s file: %v", what, err)
 		} else if !bytes.Equal(data, Content()) {
-			t.Errorf("%s file: got %d bytes, SHA-256 %x; want %d bytes, %x", what, len(data), sha256.Sum256(data), len(Content()), sha256.Sum256(Content()))
+			t.Errorf("%s file: got %d bytes, SHA-256 %x; want %d bytes, %x", what, len(data),
+				sha256.Sum256(data), len(Content()), sha256.Sum256(Content()))
 		}
 	}
 }

@@ -164,7 +164,8 @@ func TestNoDataBeforeLogin(t *testing.T) {
 	p := s.Connect()
 	p.Server.Send("220 ready")
 	p.Client.Expect("220")
-	for _, command := range []string{"PASV", "EPSV", "PORT 192,168,5,1,200,200", "EPRT |1|192.168.5.1|51400|", "RETR file", "LIST"} {
+	for _, command := range []string{"PASV", "EPSV", "PORT 192,168,5,1,200,200", "EPRT |1|192.168.5.1|51400|",
+		"RETR file", "LIST"} {
 		p.Client.Send("%s", command)
 		p.Client.Expect("530")
 	}
@@ -180,7 +181,8 @@ func TestForeignAddressIn227(t *testing.T) {
 			t.Parallel()
 			s := harness.NewTestbed(t, flags...)
 			p := s.Login()
-			for _, named := range []string{"198.51.100.9", "0.0.0.0", "192.168.5.2", "192.168.5.1", "127.0.0.1", "203.0.113.1"} {
+			for _, named := range []string{"198.51.100.9", "0.0.0.0", "192.168.5.2", "192.168.5.1",
+				"127.0.0.1", "203.0.113.1"} {
 				p.Retrieve(netip.MustParseAddr(named)).Complete()
 			}
 		})
@@ -200,17 +202,19 @@ func TestManyPASV(t *testing.T) {
 		for i := range count {
 			p.Server.Extend()
 			if line, err := p.Server.Reader.ReadString('\n'); err != nil || line != "PASV\r\n" {
-				t.Errorf("the server hears %q, error %v; want PASV", line, err)
+				t.Errorf("the server got %q, error %v; want PASV", line, err)
 				return
 			}
-			if _, err := fmt.Fprintf(p.Server.Conn, "227 ok (203,0,113,21,%d,%d)\r\n", 4+i>>8, i&0xff); err != nil {
+			if _, err := fmt.Fprintf(p.Server.Conn, "227 ok (203,0,113,21,%d,%d)\r\n", 4+i>>8,
+				i&0xff); err != nil {
 				t.Errorf("the server answers: %v", err)
 				return
 			}
 		}
 	})
 	for range count {
-		if at := harness.ParseHostPort(t, p.Client.Expect("227")); at.Addr() != lab.GatewayLAN4 || at.Port() < 49152 {
+		if at := harness.ParseHostPort(t, p.Client.Expect("227")); at.Addr() != lab.GatewayLAN4 ||
+			at.Port() < 49152 {
 			t.Fatalf("got %s; want the gateway and one of its passive ports", at)
 		}
 	}

@@ -139,13 +139,16 @@ func mirror(t *testing.T, l *lab.Lab, s peers.Server, passive string) {
 			t.Fatal(err)
 		}
 		start := i * 1009
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("f", i)), peers.Content()[start:start+i*13], 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("f", i)), peers.Content()[start:start+i*13],
+			0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	script := strings.Join([]string{
-		"debug 3", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10", "set ftp:ssl-allow off",
-		"set ftp:sync-mode off", "set ftp:fix-pasv-address off", "set ftp:verify-address on", "set ftp:passive-mode " + passive,
+		"debug 3", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10",
+		"set ftp:ssl-allow off",
+		"set ftp:sync-mode off", "set ftp:fix-pasv-address off", "set ftp:verify-address on",
+		"set ftp:passive-mode " + passive,
 		fmt.Sprintf("open -u %s,%s ftp://%s/", s.User, s.Password, harness.Forward4.Listen),
 		fmt.Sprintf("mirror -R --parallel=%d %s in/tree", mirrorParallel, sent),
 		fmt.Sprintf("mirror --parallel=%d in/tree %s", mirrorParallel, back),
@@ -155,14 +158,16 @@ func mirror(t *testing.T, l *lab.Lab, s peers.Server, passive string) {
 		t.Errorf("lftp: %v\n%s", err, harness.LastLines(text))
 	}
 	want := readTree(t, sent)
-	for where, dir := range map[string]string{"at the server": filepath.Join(s.Root, "in/tree"), "back": back} {
+	for where, dir := range map[string]string{"at the server": filepath.Join(s.Root, "in/tree"),
+		"back": back} {
 		got := readTree(t, dir)
 		if len(got) != mirrorFiles {
 			t.Errorf("%s: got %d files; want %d", where, len(got), mirrorFiles)
 		}
 		for name, data := range want {
 			if !bytes.Equal(got[name], data) {
-				t.Errorf("%s: %s: got %d bytes; want the %d that were sent", where, name, len(got[name]), len(data))
+				t.Errorf("%s: %s: got %d bytes; want the %d that were sent", where, name, len(got[name]),
+					len(data))
 			}
 		}
 	}
@@ -197,13 +202,17 @@ func TestRanges(t *testing.T) {
 			harness.StartForward(t, l, harness.Forward4, flags...)
 			dir := t.TempDir()
 			for part, want := range map[string][]byte{
-				"0-9": peers.Content()[:10], "1000-1999": peers.Content()[1000:2000], "2000000-": peers.Content()[2_000_000:],
+				"0-9": peers.Content()[:10], "1000-1999": peers.Content()[1000:2000],
+				"2000000-": peers.Content()[2_000_000:],
 			} {
-				text, err := peers.Exec(t, l.Client(), dir, peers.Invocation{Args: []string{"curl", "-v", "-sS", "-m", "20", "--no-ftp-skip-pasv-ip",
-					"--user", s.User + ":" + s.Password, "-r", part, "-o", "part", "ftp://" + harness.Forward4.Listen.String() + "/" + peers.DownloadPath}})
+				text, err := peers.Exec(t, l.Client(), dir, peers.Invocation{Args: []string{"curl", "-v",
+					"-sS", "-m", "20", "--no-ftp-skip-pasv-ip",
+					"--user", s.User + ":" + s.Password, "-r", part, "-o", "part",
+					"ftp://" + harness.Forward4.Listen.String() + "/" + peers.DownloadPath}})
 				got, errRead := os.ReadFile(filepath.Join(dir, "part"))
 				if err != nil || errRead != nil || !bytes.Equal(got, want) {
-					t.Errorf("%s: got %d bytes, errors %v, %v; want %d\n%s", part, len(got), err, errRead, len(want), harness.LastLines(text))
+					t.Errorf("%s: got %d bytes, errors %v, %v; want %d\n%s", part, len(got), err, errRead,
+						len(want), harness.LastLines(text))
 				}
 			}
 		})

@@ -24,10 +24,13 @@ func TestStopLeavesNoGoroutines(t *testing.T) {
 				t.Parallel()
 				a := harness.NewAuthority(t)
 				pair := a.IssueGateway()
-				s, admin := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n[forward.tls]\nclient = \"optional\"\n"+
-					"cert = %q\nkey = %q\n", "files", harness.Gateway4, data, pair.CertFile, pair.KeyFile))
+				forward := fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files", harness.Gateway4, data)
+				forward += fmt.Sprintf("[forward.tls]\nclient = \"optional\"\ncert = %q\nkey = %q\n",
+					pair.CertFile, pair.KeyFile)
+				s, admin := harness.NewAdminTestbed(t, forward)
 				s.WantService()
-				withTLS := &harness.ClientTLSTestbed{Testbed: s, Authority: a, T: t, GatewayPair: pair, Trusted: a.ClientConfig(harness.GatewayName)}
+				withTLS := &harness.ClientTLSTestbed{Testbed: s, Authority: a, T: t, GatewayPair: pair,
+					Trusted: a.ClientConfig(harness.GatewayName)}
 				withTLS.WantService()
 				killSession(s, admin)
 				stop(s, admin)
@@ -43,7 +46,8 @@ func TestStopLeavesNoGoroutines(t *testing.T) {
 func killSession(s *harness.Testbed, admin *harness.AdminGateway) {
 	b := s.Login().Retrieve(netip.Addr{})
 	b.Carry(harness.RandomBytes(100_000))
-	one := admin.AwaitSession("the transfer", func(one harness.SessionInfo) bool { return one.State == "transfer" })
+	one := admin.AwaitSession("the transfer",
+		func(one harness.SessionInfo) bool { return one.State == "transfer" })
 	admin.Output("kill", one.ID)
 	b.Client.Expect("421")
 }

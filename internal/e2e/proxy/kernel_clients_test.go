@@ -39,7 +39,10 @@ func TestKernelTrackingServers(t *testing.T) {
 			s := run(t, l.Server(), harness.Forward4.Server)
 			harness.StartForward(t, l, harness.Forward4, "--tracking", "kernel")
 			for _, m := range []peers.Mode{peers.PASV, peers.PORT} {
-				t.Run(string(m), func(t *testing.T) { peers.CheckClient(t, l, peers.LFTP, s, m, harness.Forward4) })
+				t.Run(string(m), func(t *testing.T) {
+					peers.CheckClient(t, l, peers.LFTP, s, m,
+						harness.Forward4)
+				})
 			}
 		})
 	}
@@ -52,7 +55,8 @@ func TestKernelTrackingInterface(t *testing.T) {
 			t.Parallel()
 			l := labtest.New(t)
 			s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-			harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface", lab.GatewayLANLink, ":2121", harness.Forward4.Server.String()).AwaitReady()
+			harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface",
+				lab.GatewayLANLink, ":2121", harness.Forward4.Server.String()).AwaitReady()
 			peers.CheckClient(t, l, peers.Curl, s, m, harness.Forward4)
 			// The other interface does not publish it.
 			at := netip.AddrPortFrom(lab.GatewayWAN4, 2121).String()
@@ -100,7 +104,8 @@ func TestNoTrackingPorts(t *testing.T) {
 		const couldNotConnect = 7 // CURLE_COULDNT_CONNECT
 		var exit *exec.ExitError
 		if !errors.As(o.Err, &exit) || exit.ExitCode() != couldNotConnect {
-			t.Errorf("got %v; want exit status %d: the client cannot reach the address that the server names", o.Err, couldNotConnect)
+			t.Errorf("got %v; want exit status %d: the client cannot reach the address that the server names",
+				o.Err, couldNotConnect)
 		}
 		if strings.Contains(o.Transcript, peers.ListedName) {
 			t.Error("got a listing; want none")

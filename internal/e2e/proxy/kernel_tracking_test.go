@@ -30,7 +30,8 @@ func TestForwardKernel(t *testing.T) {
 			labtest.Need(t, "nft", "sysctl")
 			l := peers.NewDemoLab(t, ":21")
 			before := harness.Shell(t, l.Gateway(), harness.HostState)
-			p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", tt.listen, tt.server).AwaitReady()
+			p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", tt.listen,
+				tt.server).AwaitReady()
 			c := peers.LoginFTP(t, l.Client(), tt.dial)
 			peers.List(t, c)
 			if strings.Contains(tt.dial, ".") {
@@ -47,7 +48,8 @@ func TestForwardKernel(t *testing.T) {
 			got, err := io.ReadAll(r)
 			r.Close()
 			if err != nil || string(got) != content {
-				t.Errorf("got %d bytes back, error %v; want the %d that were stored", len(got), err, len(content))
+				t.Errorf("got %d bytes back, error %v; want the %d that were stored", len(got), err,
+					len(content))
 			}
 			p.Interrupt()
 			wantOnlyForwarding(t, before, harness.Shell(t, l.Gateway(), harness.HostState))
@@ -64,7 +66,8 @@ func wantOnlyForwarding(t *testing.T, before, after string) {
 		was[line] = true
 	}
 	for line := range strings.Lines(after) {
-		if !was[line] && !strings.Contains(line, "forward") && !strings.Contains(line, "accept_redirects") && line != "net.netfilter.nf_conntrack_acct = 1\n" {
+		if !was[line] && !strings.Contains(line, "forward") && !strings.Contains(line, "accept_redirects") &&
+			line != "net.netfilter.nf_conntrack_acct = 1\n" {
 			t.Errorf("the host was changed: %s", line)
 		}
 	}
@@ -74,22 +77,26 @@ func wantOnlyForwarding(t *testing.T, before, after string) {
 func TestForwardOnlyFor(t *testing.T) {
 	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
-	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface", "lan0", ":2121", "203.0.113.21").AwaitReady()
+	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface", "lan0", ":2121",
+		"203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 	harness.WantRefused(t, l.Server(), "203.0.113.1:2121")
 	p.Interrupt()
 
-	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.128/25", "--client", "10.0.0.0/8", harness.Gateway4, "203.0.113.21").AwaitReady()
+	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.128/25",
+		"--client", "10.0.0.0/8", harness.Gateway4, "203.0.113.21").AwaitReady()
 	harness.WantRefused(t, l.Client(), harness.Gateway4)
 	p.Interrupt()
-	harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.0/28", harness.Gateway4, "203.0.113.21").AwaitReady()
+	harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.0/28",
+		harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4, peers.DisableEPSV))
 }
 
 func TestForwardNone(t *testing.T) {
 	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
-	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "50000-50100", harness.Gateway4, "203.0.113.21").AwaitReady()
+	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "50000-50100",
+		harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 	// Nobody rewrites the address. This client repairs it; one that used it would fail.
 	harness.WantContains(t, replyToPASV(t, l.Client(), harness.Gateway4), "(203,0,113,21,")
@@ -101,15 +108,19 @@ func TestForwardNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ssh.Close()
-	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client", "192.168.5.77", harness.Gateway4, "203.0.113.21").AwaitReady()
-	harness.WantContains(t, p.Log(), "takes over every TCP port of 192.168.5.2 for clients of 192.168.5.77/32, and with them the gateway's own 22 by ")
+	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client",
+		"192.168.5.77", harness.Gateway4, "203.0.113.21").AwaitReady()
+	harness.WantContains(t, p.Log(),
+		"takes over every TCP port of 192.168.5.2 for clients of 192.168.5.77/32, and with them the "+
+			"gateway's own 22 by ")
 	c, err := l.Client().Dial(t.Context(), "tcp", "192.168.5.2:22")
 	if err != nil {
 		t.Fatalf("a client that is not named: dial the gateway's own port 22: %v", err)
 	}
 	c.Close()
 	p.Interrupt()
-	harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client", "192.168.5.0/24", harness.Gateway4, "203.0.113.21").AwaitReady()
+	harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client",
+		"192.168.5.0/24", harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 	harness.WantRefused(t, l.Client(), "192.168.5.2:22") // the server's port 22, where nobody listens
 }
@@ -118,17 +129,23 @@ func TestForwardsSideBySide(t *testing.T) {
 	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
-	first := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
-	second := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122", "203.0.113.21").AwaitReady()
+	first := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4,
+		"203.0.113.21").AwaitReady()
+	second := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122",
+		"203.0.113.21").AwaitReady()
 	for _, listen := range []string{harness.Gateway4, ":2121", ":2122"} {
-		_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", listen, "203.0.113.21")
+		_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", listen,
+			"203.0.113.21")
 		if status != 1 {
 			t.Errorf("forward %s beside the others: got exit status %d; want 1", listen, status)
 		}
-		harness.WantContains(t, stderr, "another running ftpgate", "remedy=", fmt.Sprint("pid ", map[bool]int{true: second.Cmd.Process.Pid, false: first.Cmd.Process.Pid}[listen == ":2122"]))
+		harness.WantContains(t, stderr, "another running ftpgate", "remedy=",
+			fmt.Sprint("pid ", map[bool]int{true: second.Cmd.Process.Pid,
+				false: first.Cmd.Process.Pid}[listen == ":2122"]))
 	}
 	second.Interrupt()
-	if got := harness.Ruleset(t, l.Gateway()); strings.Contains(got, "2122") || !strings.Contains(got, "2121") {
+	if got := harness.Ruleset(t, l.Gateway()); strings.Contains(got, "2122") ||
+		!strings.Contains(got, "2121") {
 		t.Errorf("got\n%s\nwant the first forward's table alone", got)
 	}
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
@@ -140,8 +157,10 @@ func TestKilled(t *testing.T) {
 	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
-	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
-	left := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122", "203.0.113.21").AwaitReady()
+	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4,
+		"203.0.113.21").AwaitReady()
+	left := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122",
+		"203.0.113.21").AwaitReady()
 	want, _ := retrieve(t, peers.LoginFTP(t, l.Client(), harness.Gateway4), peers.LargeFile)
 
 	c := peers.LoginFTP(t, l.Client(), harness.Gateway4)
@@ -156,7 +175,8 @@ func TestKilled(t *testing.T) {
 	p.Kill()
 	left.Kill()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4, peers.DisableEPSV))
-	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
+	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4,
+		"203.0.113.21").AwaitReady()
 	if got := strings.Count(harness.Ruleset(t, l.Gateway()), "table inet ftpgate"); got != 1 {
 		t.Errorf("got %d tables after a new start; want 1: what the other left is swept", got)
 	}
@@ -227,11 +247,13 @@ server = "203.0.113.1"
 func TestStartWithoutPrivilege(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
-	_, stderr, status := harness.RunCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "forward", "--tracking", "kernel", "192.168.9.9:2121", "203.0.113.21"))
+	_, stderr, status := harness.RunCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "forward",
+		"--tracking", "kernel", "192.168.9.9:2121", "203.0.113.21"))
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
 	}
-	harness.WantContains(t, stderr, "lacks CAP_NET_ADMIN", "run it as root", "192.168.9.9 is not an address of this host", "2 faults")
+	harness.WantContains(t, stderr, "lacks CAP_NET_ADMIN", "run it as root",
+		"192.168.9.9 is not an address of this host", "2 faults")
 }
 
 // A chain that may block traffic is a warning with a remedy, and the remedy helps in passive and in
@@ -239,11 +261,15 @@ func TestStartWithoutPrivilege(t *testing.T) {
 func TestStartWarnsOfOthersChains(t *testing.T) {
 	for name, tt := range map[string]struct{ chain, remedy, warning string }{
 		"docker": {"iptables -N DOCKER-USER; iptables -P FORWARD DROP; iptables -A FORWARD -j DOCKER-USER",
-			"iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT", "Docker's chain FORWARD of table ip filter refuses"},
+			"iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT",
+			"Docker's chain FORWARD of table ip filter refuses"},
 		"iptables": {"iptables -P FORWARD DROP",
-			"iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT", "chain FORWARD of table ip filter refuses"},
-		"nft": {"nft 'table inet fw { chain forward { type filter hook forward priority 0; policy drop; }; }'",
-			"nft insert rule inet fw forward ct status dnat accept", "chain forward of table inet fw refuses"},
+			"iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
+			"chain FORWARD of table ip filter refuses"},
+		"nft": {"nft 'table inet fw { chain forward { " +
+			"type filter hook forward priority 0; policy drop; }; }'",
+			"nft insert rule inet fw forward ct status dnat accept",
+			"chain forward of table inet fw refuses"},
 	} {
 		for _, tracking := range []string{"proxy", "kernel"} {
 			t.Run(name+"/"+tracking, func(t *testing.T) {
@@ -251,7 +277,8 @@ func TestStartWarnsOfOthersChains(t *testing.T) {
 				l := peers.NewDemoLab(t, ":21")
 				labtest.Need(t, "nft", "iptables")
 				harness.Shell(t, l.Gateway(), "%s", tt.chain)
-				p := harness.Start(t, l.Gateway(), "forward", "--tracking", tracking, harness.Gateway4, "203.0.113.21").AwaitReady()
+				p := harness.Start(t, l.Gateway(), "forward", "--tracking", tracking, harness.Gateway4,
+					"203.0.113.21").AwaitReady()
 				harness.WantContains(t, p.Log(), "level=WARN", tt.warning, `remedy="`+tt.remedy+`"`)
 				harness.Shell(t, l.Gateway(), "%s", tt.remedy)
 				peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4, peers.DisableEPSV))
@@ -276,7 +303,8 @@ func TestLowPortsAreGuarded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer trap.Close()
-	harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
+	harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4,
+		"203.0.113.21").AwaitReady()
 	c, err := l.Client().Dial(t.Context(), "tcp", harness.Gateway4)
 	if err != nil {
 		t.Fatal(err)

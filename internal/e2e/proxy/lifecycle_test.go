@@ -20,7 +20,8 @@ import (
 func newRunTestbed(t *testing.T, text string) (*harness.Testbed, string) {
 	t.Helper()
 	l := labtest.New(t)
-	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4, Listener: harness.Listen(t, l.Server(), harness.Server4)}
+	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4,
+		Listener: harness.Listen(t, l.Server(), harness.Server4)}
 	file := harness.WriteFile(t, "ftpgate.toml", text)
 	s.StartProgram("run", "-c", file)
 	return s, file
@@ -28,8 +29,10 @@ func newRunTestbed(t *testing.T, text string) (*harness.Testbed, string) {
 
 // oneProxy and twoProxies are configuration files. A reload removes the second forward.
 const (
-	oneProxy   = "[[forward]]\nname = \"stays\"\nlisten = \"192.168.5.2:2122\"\nserver = \"203.0.113.21\"\n%s\n"
-	twoProxies = oneProxy + "[[forward]]\nname = \"goes\"\nlisten = \"192.168.5.2:2121\"\nserver = \"203.0.113.21\"\n%[1]s\n"
+	oneProxy = "[[forward]]\nname = \"stays\"\nlisten = \"192.168.5.2:2122\"\nserver = " +
+		"\"203.0.113.21\"\n%s\n"
+	twoProxies = oneProxy + "[[forward]]\nname = \"goes\"\nlisten = \"192.168.5.2:2121\"\nserver = " +
+		"\"203.0.113.21\"\n%[1]s\n"
 )
 
 // A forward that a reload removes lets its transfers finish, and accepts no new session.
@@ -41,7 +44,8 @@ func TestReloadDrains(t *testing.T) {
 			s, file := newRunTestbed(t, fmt.Sprintf(twoProxies, data))
 			idle, busy := s.Login(), s.Login().Retrieve(netip.Addr{})
 			busy.Carry(harness.RandomBytes(300_000))
-			other := &harness.Testbed{Lab: s.Lab, T: t, Program: s.Program, Listener: s.Listener, Address: "192.168.5.2:2122"}
+			other := &harness.Testbed{Lab: s.Lab, T: t, Program: s.Program, Listener: s.Listener,
+				Address: "192.168.5.2:2122"}
 			stays := other.Login()
 			harness.OverwriteFile(t, file, fmt.Sprintf(oneProxy, data))
 			s.Program.Signal(syscall.SIGHUP)
@@ -101,7 +105,8 @@ func TestReloadChangesServer(t *testing.T) {
 	s.Address = "192.168.5.2:2122"
 	before := s.Login()
 	harness.AddAddress(t, s.Server(), lab.ServerLink, "203.0.113.22/24")
-	harness.OverwriteFile(t, file, strings.Replace(fmt.Sprintf(oneProxy, ""), "203.0.113.21", "203.0.113.22", 1))
+	harness.OverwriteFile(t, file, strings.Replace(fmt.Sprintf(oneProxy, ""), "203.0.113.21", "203.0.113.22",
+		1))
 	s.Program.Signal(syscall.SIGHUP)
 	s.Program.AwaitLog("msg=reloaded", 1)
 	first := s.Listener
@@ -142,8 +147,8 @@ func TestStopDrains(t *testing.T) {
 			idle.Client.ExpectClose()
 			wantNoNewSession(s)
 			busy.Complete()
-			if said := busy.Client.ExpectClose(); said != "" && !strings.HasPrefix(said, "421") {
-				t.Errorf("after the transfer the client hears %q; want 421", said)
+			if reply := busy.Client.ExpectClose(); reply != "" && !strings.HasPrefix(reply, "421") {
+				t.Errorf("after the transfer the client got %q; want 421", reply)
 			}
 			if got := s.Program.Wait(); got != 0 {
 				t.Errorf("got exit status %d; want 0", got)
@@ -191,7 +196,8 @@ func TestServerDown(t *testing.T) {
 	s.Program.AwaitLog("cannot reach the server", 1)
 	// No answer: the server drops packets.
 	labtest.Need(t, "nft")
-	harness.Shell(t, s.Server(), "nft 'table inet deaf { chain in { type filter hook input priority 0; tcp dport 21 drop; }; }'")
+	harness.Shell(t, s.Server(), "nft 'table inet deaf { chain in { type filter hook input priority 0; tcp "+
+		"dport 21 drop; }; }'")
 	c = s.ConnectClient()
 	c.Expect("421 cannot reach the server")
 	c.ExpectClose()
@@ -205,16 +211,20 @@ func TestServerDown(t *testing.T) {
 func TestServerWithDeadAddress(t *testing.T) {
 	labtest.Need(t, "nft")
 	l := labtest.New(t)
-	hosts := harness.WriteFile(t, "hosts", "2001:db8:113::99 ftp.lab.example\n203.0.113.22 ftp.lab.example\n203.0.113.21 ftp.lab.example\n")
+	hosts := harness.WriteFile(t, "hosts",
+		"2001:db8:113::99 ftp.lab.example\n203.0.113.22 ftp.lab.example\n203.0.113.21 ftp.lab.example\n")
 	// Only this test's processes see these hosts: they have a mount namespace of their own.
 	if err := unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount("/etc/hosts", 0) })
 	harness.AddAddress(t, l.Server(), lab.ServerLink, "203.0.113.22/24") // it exists, and does not answer
-	harness.Shell(t, l.Server(), "nft 'table inet deaf { chain in { type filter hook input priority 0; ip daddr 203.0.113.22 drop; }; }'")
-	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4, Listener: harness.Listen(t, l.Server(), harness.Server4)}
-	s.StartProgram("run", "-c", harness.WriteFile(t, "ftpgate.toml", "resolve = \"1s\"\n[[forward]]\nlisten = \":2121\"\nserver = \"ftp.lab.example\"\n"))
+	harness.Shell(t, l.Server(), "nft 'table inet deaf { chain in { type filter hook input priority 0; ip "+
+		"daddr 203.0.113.22 drop; }; }'")
+	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4,
+		Listener: harness.Listen(t, l.Server(), harness.Server4)}
+	s.StartProgram("run", "-c", harness.WriteFile(t, "ftpgate.toml",
+		"resolve = \"1s\"\n[[forward]]\nlisten = \":2121\"\nserver = \"ftp.lab.example\"\n"))
 	s.WantService()
 	before := s.Login()
 	s.Address = harness.Gateway6 // over the other version of IP

@@ -67,7 +67,8 @@ func TestSessionsPerClient(t *testing.T) {
 	if _, err := harness.DialFrom(t, s.Client(), stranger, harness.Forward4.Listen); err != nil {
 		t.Fatal(err)
 	}
-	other := harness.NewControlConn(t, "the server", harness.Accept(t, s.Listener)) // another address has a limit of its own
+	// Another address has a limit of its own.
+	other := harness.NewControlConn(t, "the server", harness.Accept(t, s.Listener))
 	other.Close()
 	s.Program.AwaitLog("session ends", 1)
 	open[0].Client.Close()
@@ -106,8 +107,8 @@ func TestLoginFailures(t *testing.T) {
 	p.Client.Send("PASS %s2", harness.Password)
 	p.Server.Expect("PASS")
 	p.Server.Send("530 wrong")
-	if said := p.Client.ExpectClose(); !strings.Contains(said, "421") {
-		t.Errorf("got %q; want a 421 in it", said)
+	if reply := p.Client.ExpectClose(); !strings.Contains(reply, "421") {
+		t.Errorf("got %q; want a 421 in it", reply)
 	}
 	s.Program.AwaitLog("kind=login", 2)
 	s.WantService()

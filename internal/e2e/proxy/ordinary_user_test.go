@@ -18,9 +18,11 @@ func TestOrdinaryUser(t *testing.T) {
 			l := labtest.New(t)
 			s := peers.VSFTPD(t, l.Server(), at.Server)
 			// An address without host, as people type it.
-			p := harness.StartCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "forward", ":2121", at.Server.Addr().String())).AwaitReady()
+			p := harness.StartCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "forward", ":2121",
+				at.Server.Addr().String())).AwaitReady()
 			peers.CheckClients(t, l, s, at, peers.Curl)
-			harness.WantContains(t, p.Log(), "data connections are relayed by ftpgate itself", "lacks CAP_NET_ADMIN",
+			harness.WantContains(t, p.Log(), "data connections are relayed by ftpgate itself",
+				"lacks CAP_NET_ADMIN",
 				"run it as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN", "data=relay")
 			if got, err := l.Gateway().ReadSysctl("net.ipv4.ip_forward"); err != nil || got != "0" {
 				t.Errorf("got ip_forward %q, error %v; want it left at 0", got, err)
@@ -37,7 +39,8 @@ func TestOrdinaryUserRefused(t *testing.T) {
 	for name, tt := range map[string]struct{ args, want []string }{
 		"a low port": {
 			[]string{":21", "203.0.113.21"},
-			[]string{"may not listen at port 21", "choose a port from 1024 on", "CAP_NET_BIND_SERVICE", "1 fault"},
+			[]string{"may not listen at port 21", "choose a port from 1024 on", "CAP_NET_BIND_SERVICE",
+				"1 fault"},
 		},
 		"data kernel": {
 			[]string{"--data", "kernel", ":2121", "203.0.113.21"},
@@ -48,7 +51,8 @@ func TestOrdinaryUserRefused(t *testing.T) {
 			[]string{"lacks CAP_NET_ADMIN", "192.168.9.9 is not an address of this host", "2 faults"},
 		},
 	} {
-		_, stderr, status := harness.RunCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, append([]string{"forward"}, tt.args...)...))
+		_, stderr, status := harness.RunCommand(t, l.Gateway(), harness.UnprivilegedCommand(t,
+			append([]string{"forward"}, tt.args...)...))
 		if status != 1 {
 			t.Errorf("%s: got exit status %d; want 1", name, status)
 		}
@@ -83,7 +87,8 @@ server = "203.0.113.21"
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
 	}
-	harness.WantContains(t, stderr, "192.168.9.9 is not an address of this host", "listen "+taken.Addr().String()+" is in use by ",
+	harness.WantContains(t, stderr, "192.168.9.9 is not an address of this host",
+		"listen "+taken.Addr().String()+" is in use by ",
 		`interface \"lan9\" does not exist`, "is this gateway itself", "4 faults, nothing has been changed")
 	harness.WantRefused(t, l.Client(), "192.168.5.2:2125")
 }

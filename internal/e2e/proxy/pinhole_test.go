@@ -27,7 +27,8 @@ func TestPeersOfData(t *testing.T) {
 				harness.AddAddress(t, l.Gateway(), lab.GatewayWANLink, "203.0.113.3/24")
 				harness.AddAddress(t, l.Server(), lab.ServerLink, "203.0.113.22/24")
 				harness.Shell(t, l.Gateway(), "ip route replace 203.0.113.0/24 dev wan0 src %s", tt.outside)
-				s := &harness.Testbed{Lab: l, T: t, Address: tt.listen + ":2121", Listener: harness.Listen(t, l.Server(), tt.server+":21")}
+				s := &harness.Testbed{Lab: l, T: t, Address: tt.listen + ":2121",
+					Listener: harness.Listen(t, l.Server(), tt.server+":21")}
 				s.StartProgram(append(append([]string{"forward"}, flags...), ":2121", tt.server)...)
 				p := s.Login()
 				wantDataPeers(p, tt.outside, tt.listen)
@@ -56,7 +57,7 @@ func wantDataPeers(p harness.Session, outside, dialled string) {
 	passive.Complete()
 	active := p.RetrieveActive()
 	if got := active.Address.Addr().String(); got != outside {
-		p.T.Errorf("the server is told %s in PORT; want %s", got, outside)
+		p.T.Errorf("the server got %s in PORT; want %s", got, outside)
 	}
 	if got := harness.PeerAddr(active.ClientData).String(); got != dialled {
 		p.T.Errorf("in active mode the client sees %s; want %s", got, dialled)
@@ -219,18 +220,21 @@ func TestAdvertise(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			s := harness.NewTestbed(t, append(flags, "--advertise", "198.51.100.7,192.168.5.66=198.51.100.8")...)
+			s := harness.NewTestbed(t, append(flags, "--advertise",
+				"198.51.100.7,192.168.5.66=198.51.100.8")...)
 			p := s.Login()
 			data, at := p.Passive(netip.Addr{})
 			if got := at.Addr().String(); got != "198.51.100.7" {
 				t.Errorf("the 227 names %s; want 198.51.100.7", got)
 			}
-			c, err := harness.DialFrom(t, s.Client(), lab.ClientAddr4, netip.AddrPortFrom(lab.GatewayLAN4, at.Port()))
+			c, err := harness.DialFrom(t, s.Client(), lab.ClientAddr4,
+				netip.AddrPortFrom(lab.GatewayLAN4, at.Port()))
 			if err != nil {
 				t.Fatal(err)
 			}
 			p.Exchange("RETR file", "150 here it comes")
-			harness.Transfer{Session: p, ServerData: harness.Accept(t, data), ClientData: c, Address: at}.Complete()
+			harness.Transfer{Session: p, ServerData: harness.Accept(t, data), ClientData: c,
+				Address: at}.Complete()
 		})
 	}
 }

@@ -38,7 +38,8 @@ func TestRelease(t *testing.T) {
 		if status != 0 {
 			t.Fatalf("got exit status %d:\n%s%s", status, stdout, stderr)
 		}
-		harness.WantContains(t, stdout, "network is unreachable", "rewritten by the gateway", "Nothing of it is left behind")
+		harness.WantContains(t, stdout, "network is unreachable", "rewritten by the gateway",
+			"Nothing of it is left behind")
 	})
 }
 
@@ -60,7 +61,8 @@ func confined(t *testing.T, command func(...string) *exec.Cmd) {
 		if os.IsNotExist(err) {
 			continue // the thread has ended
 		}
-		for _, want := range []string{"CapPrm:\t" + kept, "CapEff:\t" + kept, "CapInh:\t0000000000000000", "NoNewPrivs:\t1"} {
+		for _, want := range []string{"CapPrm:\t" + kept, "CapEff:\t" + kept, "CapInh:\t0000000000000000",
+			"NoNewPrivs:\t1"} {
 			if err != nil || !strings.Contains(string(status), want+"\n") {
 				t.Errorf("%s, error %v: no %q in\n%s", thread, err, want, status)
 			}

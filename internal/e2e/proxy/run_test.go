@@ -37,7 +37,8 @@ func TestRunReloads(t *testing.T) {
 	labtest.Need(t, "nft")
 	file := harness.WriteFile(t, "ftpgate.toml", twoForwards)
 	p := harness.Start(t, l.Gateway(), "run", "-c", file).AwaitReady()
-	kept, gone := peers.LoginFTP(t, l.Client(), harness.Gateway4), peers.LoginFTP(t, l.Client(), "192.168.5.2:2122")
+	kept, gone := peers.LoginFTP(t, l.Client(), harness.Gateway4),
+		peers.LoginFTP(t, l.Client(), "192.168.5.2:2122")
 	peers.List(t, kept)
 	peers.List(t, gone)
 	before := harness.Ruleset(t, l.Gateway())
@@ -45,7 +46,8 @@ func TestRunReloads(t *testing.T) {
 	harness.OverwriteFile(t, file, strings.Replace(twoForwards, "listen ", "lissten", 1))
 	p.Signal(syscall.SIGHUP)
 	p.AwaitLog("not reloaded: everything stays as it was", 1)
-	harness.WantContains(t, p.Log(), `ftpgate.toml:4:1: forward 1 (\"first\"): unknown key \"lissten\": did you mean \"listen\"?`)
+	harness.WantContains(t, p.Log(),
+		`ftpgate.toml:4:1: forward 1 (\"first\"): unknown key \"lissten\": did you mean \"listen\"?`)
 	harness.OverwriteFile(t, file, strings.Replace(twoForwards, "192.168.5.2:2122", "192.168.9.9:2122", 1))
 	p.Signal(syscall.SIGHUP)
 	p.AwaitLog("not reloaded: everything stays as it was", 2)
@@ -80,7 +82,8 @@ func TestRunOnce(t *testing.T) {
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
 	}
-	harness.WantContains(t, stderr, fmt.Sprintf("table inet ftpgate belongs to another running ftpgate (pid %d)", p.Cmd.Process.Pid))
+	harness.WantContains(t, stderr,
+		fmt.Sprintf("table inet ftpgate belongs to another running ftpgate (pid %d)", p.Cmd.Process.Pid))
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 	p.Signal(syscall.SIGTERM)
 	if got := p.Wait(); got != 0 {
@@ -100,15 +103,19 @@ func TestRunAfterKill(t *testing.T) {
 	p.Kill()
 	peers.List(t, c)
 	// ftpgate forward does not remove the daemon's table: the daemon may come back.
-	_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", ":2121", "203.0.113.21")
+	_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", ":2121",
+		"203.0.113.21")
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
 	}
-	harness.WantContains(t, stderr, "published by table inet ftpgate as 192.168.5.2:2121, which an ftpgate has left", "nft delete table inet ftpgate")
+	harness.WantContains(t, stderr,
+		"published by table inet ftpgate as 192.168.5.2:2121, which an ftpgate has left",
+		"nft delete table inet ftpgate")
 	harness.OverwriteFile(t, file, strings.Replace(twoForwards, "2122", "2123", 1))
 	harness.Start(t, l.Gateway(), "run", "-c", file).AwaitReady()
 	peers.List(t, c)
-	if got := harness.Ruleset(t, l.Gateway()); strings.Contains(got, "2122") || strings.Count(got, "table inet ftpgate") != 1 {
+	if got := harness.Ruleset(t, l.Gateway()); strings.Contains(got, "2122") ||
+		strings.Count(got, "table inet ftpgate") != 1 {
 		t.Errorf("got\n%s\nwant one table, without port 2122", got)
 	}
 }
@@ -123,7 +130,8 @@ func TestServerNameFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount("/etc/hosts", 0) })
-	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--resolve", "1s", harness.Gateway4, "ftp.lab.example").AwaitReady()
+	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--resolve", "1s", harness.Gateway4,
+		"ftp.lab.example").AwaitReady()
 	before := peers.LoginFTP(t, l.Client(), harness.Gateway4)
 	peers.List(t, before)
 
@@ -146,13 +154,16 @@ func TestServerNameFollowed(t *testing.T) {
 func TestServerNameUnknown(t *testing.T) {
 	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
-	_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "nowhere.invalid")
+	_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4,
+		"nowhere.invalid")
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
 	}
-	harness.WantContains(t, stderr, `server name \"nowhere.invalid\" cannot be resolved`, "getent hosts nowhere.invalid")
+	harness.WantContains(t, stderr, `server name \"nowhere.invalid\" cannot be resolved`,
+		"getent hosts nowhere.invalid")
 	// Beside a forward that can serve, it is a warning.
-	file := harness.WriteFile(t, "ftpgate.toml", twoForwards+"[[forward]]\nname = \"lost\"\nlisten = \":2124\"\nserver = \"nowhere.invalid\"\n")
+	file := harness.WriteFile(t, "ftpgate.toml",
+		twoForwards+"[[forward]]\nname = \"lost\"\nlisten = \":2124\"\nserver = \"nowhere.invalid\"\n")
 	p := harness.Start(t, l.Gateway(), "run", "-c", file).AwaitReady()
 	harness.WantContains(t, p.Log(), "level=WARN", "forward=lost")
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
@@ -166,7 +177,8 @@ func TestTenThousandForwards(t *testing.T) {
 	const count = 10_000
 	var b strings.Builder
 	for i := range count {
-		fmt.Fprintf(&b, "[[forward]]\nname = \"f%d\"\ntracking = \"kernel\"\nlisten = \"192.168.5.2:%d\"\nserver = \"203.0.113.21\"\n", i, 10_000+i)
+		fmt.Fprintf(&b, "[[forward]]\nname = \"f%d\"\ntracking = \"kernel\"\nlisten = "+
+			"\"192.168.5.2:%d\"\nserver = \"203.0.113.21\"\n", i, 10_000+i)
 	}
 	file := harness.WriteFile(t, "ftpgate.toml", b.String())
 	p := harness.Start(t, l.Gateway(), "run", "-c", file).AwaitReady()
@@ -177,14 +189,18 @@ func TestTenThousandForwards(t *testing.T) {
 	peers.List(t, peers.LoginFTP(t, l.Client(), "192.168.5.2:19999", peers.DisableEPSV))
 	kept := peers.LoginFTP(t, l.Client(), "192.168.5.2:10001")
 
-	harness.OverwriteFile(t, file, strings.Replace(b.String(), "192.168.5.2:10000\"\nserver = \"203.0.113.21\"", "192.168.5.2:10000\"\nserver = \"203.0.113.22\"", 1))
+	harness.OverwriteFile(t, file, strings.Replace(b.String(),
+		"192.168.5.2:10000\"\nserver = \"203.0.113.21\"", "192.168.5.2:10000\"\nserver = \"203.0.113.22\"",
+		1))
 	p.Signal(syscall.SIGHUP)
 	p.AwaitLog("msg=reloaded", 1)
 	after, n := controlMap(t, l.Gateway())
 	if after != handle || n != count {
-		t.Errorf("got map %d with %d forwards; want the same map %d with %d", int(after), n, int(handle), count)
+		t.Errorf("got map %d with %d forwards; want the same map %d with %d", int(after), n, int(handle),
+			count)
 	}
-	harness.WantContains(t, harness.Shell(t, l.Gateway(), "nft get element inet ftpgate control4 '{ 192.168.5.2 . 10000 }'"), "203.0.113.22")
+	harness.WantContains(t, harness.Shell(t, l.Gateway(),
+		"nft get element inet ftpgate control4 '{ 192.168.5.2 . 10000 }'"), "203.0.113.22")
 	peers.List(t, kept)
 }
 
@@ -200,7 +216,8 @@ func controlMap(t *testing.T, h *lab.Host) (handle float64, elements int) {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(harness.Shell(t, h, "nft -j list map inet ftpgate control4")), &listing); err != nil {
+	if err := json.Unmarshal([]byte(harness.Shell(t, h, "nft -j list map inet ftpgate control4")),
+		&listing); err != nil {
 		t.Fatal(err)
 	}
 	for _, o := range listing.Nftables {
