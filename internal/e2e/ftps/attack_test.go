@@ -16,7 +16,7 @@ import (
 )
 
 // Plain text behind AUTH is discarded, and never executed inside TLS (CVE-2011-0411).
-func TestFTPSInjectedCommand(t *testing.T) {
+func TestInjectedCommand(t *testing.T) {
 	for name, injected := range map[string]string{"with AUTH": "AUTH TLS\r\nUSER mallory\r\nPASS x\r\n",
 		"half a line": "AUTH TLS\r\nUSER mal"} {
 		t.Run(name, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestFTPSInjectedCommand(t *testing.T) {
 }
 
 // The same from the server's side: what stands behind the 234 is no reply to a command inside TLS.
-func TestFTPSInjectedReply(t *testing.T) {
+func TestInjectedReply(t *testing.T) {
 	t.Parallel()
 	s := harness.NewServerTLSTestbed(t, harness.ValidServer)
 	p := s.ConnectUntilAUTH()
@@ -59,7 +59,7 @@ func TestFTPSInjectedReply(t *testing.T) {
 }
 
 // A server that refuses AUTH, or whose AUTH somebody has stripped, gets nothing in clear.
-func TestFTPSStrippedAUTH(t *testing.T) {
+func TestStrippedAUTH(t *testing.T) {
 	for _, answer := range []string{"500 what", "502 no", "504 no", "431 not now", "234"} {
 		t.Run(answer, func(t *testing.T) {
 			t.Parallel()
@@ -81,7 +81,7 @@ func TestFTPSStrippedAUTH(t *testing.T) {
 }
 
 // The gateway refuses a server with a bad certificate or an old version of TLS.
-func TestFTPSBadServer(t *testing.T) {
+func TestBadServer(t *testing.T) {
 	for name, tt := range map[string]struct {
 		pair   func(*harness.Authority) harness.KeyPair
 		max    uint16
@@ -119,7 +119,7 @@ func TestFTPSBadServer(t *testing.T) {
 }
 
 // The gateway refuses a client with an old version of TLS.
-func TestFTPSOldClient(t *testing.T) {
+func TestOldClient(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	p := s.ConnectGreeted()
@@ -138,7 +138,7 @@ func TestFTPSOldClient(t *testing.T) {
 
 // A data connection must resume the TLS session of its own control connection: the client's address
 // proves nothing.
-func TestFTPSDataOfAnother(t *testing.T) {
+func TestDataOfAnotherSession(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for name, steal := range map[string]func(*harness.ClientTLSTestbed, *tls.Config) *tls.Config{
 			"no resumption": func(_ *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {
@@ -187,7 +187,7 @@ func TestFTPSDataOfAnother(t *testing.T) {
 }
 
 // A stream without close_notify is incomplete, whichever end it comes from.
-func TestFTPSTruncated(t *testing.T) {
+func TestTruncated(t *testing.T) {
 	t.Run("by the server", func(t *testing.T) {
 		t.Parallel()
 		s := harness.NewServerTLSTestbed(t, harness.ValidServer)
@@ -242,7 +242,7 @@ func TestFTPSTruncated(t *testing.T) {
 }
 
 // A handshake that takes too long is ended.
-func TestFTPSDribble(t *testing.T) {
+func TestSlowHandshake(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t, "--login-time", "3s") // the handshake is part of it
 	p := s.ConnectGreeted()

@@ -13,7 +13,7 @@ import (
 )
 
 // With client = "required" nothing works in clear.
-func TestFTPSRequired(t *testing.T) {
+func TestRequired(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	p := s.ConnectGreeted()
@@ -50,7 +50,7 @@ func TestFTPSRequired(t *testing.T) {
 }
 
 // With "optional" a client encrypts nothing, the control connection, or both connections.
-func TestFTPSOptional(t *testing.T) {
+func TestOptional(t *testing.T) {
 	for _, path := range []string{"auto", "relay"} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -72,7 +72,7 @@ func TestFTPSOptional(t *testing.T) {
 }
 
 // CCC ends the encryption of the control connection, if the forward allows it.
-func TestFTPSCCC(t *testing.T) {
+func TestCCC(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t, "--tls-ccc")
 	p := s.LoginTLS(s.Trusted)
@@ -98,7 +98,7 @@ func TestFTPSCCC(t *testing.T) {
 }
 
 // REIN ends TLS. Its reply is the last one that is encrypted (RFC 4217 section 11).
-func TestFTPSREIN(t *testing.T) {
+func TestREIN(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	p := s.LoginTLS(s.Trusted)
@@ -124,7 +124,7 @@ func TestFTPSREIN(t *testing.T) {
 }
 
 // New sessions get a renewed certificate. Running ones go on.
-func TestFTPSCertificateRenewed(t *testing.T) {
+func TestCertificateRenewed(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	before := s.LoginTLS(s.Trusted)
@@ -155,7 +155,7 @@ func TestFTPSCertificateRenewed(t *testing.T) {
 }
 
 // A certificate and a key that do not match change nothing, and the log has it.
-func TestFTPSCertificateSpoilt(t *testing.T) {
+func TestCertificateMismatch(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t, "--resolve", "1s") // also the interval at which files are checked
 	s.WantService()
@@ -165,7 +165,7 @@ func TestFTPSCertificateSpoilt(t *testing.T) {
 }
 
 // A certificate that expires soon is a warning at the start.
-func TestFTPSExpiryWarning(t *testing.T) {
+func TestExpiryWarning(t *testing.T) {
 	t.Parallel()
 	a := harness.NewAuthority(t)
 	soon := a.IssueGateway(func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, 9) })
@@ -181,7 +181,7 @@ func TestFTPSExpiryWarning(t *testing.T) {
 }
 
 // A kill breaks sessions, and a new start serves.
-func TestFTPSKilled(t *testing.T) {
+func TestKilled(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	p := s.LoginTLS(s.Trusted)

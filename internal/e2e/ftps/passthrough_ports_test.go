@@ -64,7 +64,7 @@ func (s *passthroughTestbed) wantReachable(want bool, client netip.Addr, when st
 
 // TestPassthroughPorts checks which client reaches the server's passive ports, and how long: one with
 // an encrypted session, no other, and none after its last session.
-func TestFTPSPassage(t *testing.T) {
+func TestPassthroughPorts(t *testing.T) {
 	stranger, other := netip.MustParseAddr("192.168.5.66"), netip.MustParseAddr("192.168.5.67")
 	for name, tt := range map[string]struct {
 		with  func(*testing.T) func(...string) *exec.Cmd
@@ -113,7 +113,7 @@ func TestFTPSPassage(t *testing.T) {
 func privileged(*testing.T) func(...string) *exec.Cmd { return harness.Command }
 
 // A server that refuses AUTH changes nothing.
-func TestFTPSPassageRefusedByServer(t *testing.T) {
+func TestPassthroughRefusedByServer(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -132,7 +132,7 @@ func TestFTPSPassageRefusedByServer(t *testing.T) {
 }
 
 // What a client sends together with AUTH reaches the server complete and unparsed.
-func TestFTPSPassageKeepsOrder(t *testing.T) {
+func TestPassthroughKeepsOrder(t *testing.T) {
 	t.Parallel()
 	s := newPassthroughTestbed(t, harness.Command)
 	p := s.Connect()

@@ -12,7 +12,7 @@ import (
 )
 
 // A forward without TLS settings refuses TLS in FEAT and AUTH, and the log has the remedy.
-func TestFTPSRefused(t *testing.T) {
+func TestRefused(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)
 	p := s.Connect()
@@ -43,7 +43,7 @@ func TestFTPSRefused(t *testing.T) {
 }
 
 // Clients that insist on TLS stop at once, with the reason.
-func TestFTPSRefusedCurl(t *testing.T) {
+func TestRefusedCurl(t *testing.T) {
 	for name, tt := range map[string]struct {
 		terminated   bool
 		scheme, want string
@@ -76,7 +76,7 @@ func TestFTPSRefusedCurl(t *testing.T) {
 }
 
 // lftp with forced TLS sends no password to a gateway without TLS.
-func TestFTPSRefusedLftp(t *testing.T) {
+func TestRefusedLftp(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)

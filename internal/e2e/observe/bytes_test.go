@@ -12,7 +12,7 @@ import (
 
 // The byte count of a kernel-carried transfer is what the client received and sent, although packets
 // are lost and pass the gateway twice. A transfer that the client aborts counts no more than was sent.
-func TestShowExactBytes(t *testing.T) {
+func TestExactBytes(t *testing.T) {
 	labtest.Need(t, "nft")
 	const lossy = `nft add table inet lossy
 		nft add chain inet lossy input '{ type filter hook input priority 0; policy accept; }'

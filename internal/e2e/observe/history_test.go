@@ -91,7 +91,7 @@ func residentMemory(s *harness.AdminGateway) int64 {
 }
 
 // Of thousands of sessions the gateway keeps the last ones, and its memory does not grow.
-func TestShowFlood(t *testing.T) {
+func TestEndedSessionsKept(t *testing.T) {
 	t.Parallel()
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
 	go greetAndQuit(st.Listener)

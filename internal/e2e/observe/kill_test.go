@@ -42,7 +42,7 @@ func wantKilled(s *harness.AdminGateway, p harness.Session, id string) {
 }
 
 // kill ends a session at both ends at once, with its transfer and its pinholes. Others go on.
-func TestShowKill(t *testing.T) {
+func TestKill(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -98,7 +98,7 @@ func clientAddr(p harness.Session) netip.Addr {
 
 // reload answers when the new configuration is in effect. One that fails changes nothing, and names the
 // place.
-func TestShowReload(t *testing.T) {
+func TestReload(t *testing.T) {
 	t.Parallel()
 	stays := fmt.Sprintf(harness.ForwardConfig, "stays", harness.Gateway4)
 	st, s := harness.NewAdminTestbed(t, stays)

@@ -94,7 +94,7 @@ func wantNumber(t *testing.T, what string, got, want int64) {
 
 // Under load, Prometheus can parse the metrics, counters never decrease, and all agree with the log of
 // transfers.
-func TestShowMetricsUnderLoad(t *testing.T) {
+func TestMetricsUnderLoad(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

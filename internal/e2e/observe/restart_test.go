@@ -12,7 +12,7 @@ import (
 )
 
 // After a kill during a transfer and a restart, ftpgate knows no earlier session, and serves.
-func TestShowAfterKill(t *testing.T) {
+func TestRestartAfterKill(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

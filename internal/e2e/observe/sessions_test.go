@@ -109,7 +109,7 @@ func wantBytes(t *testing.T, what, path string, got, want int64) {
 }
 
 // A running transfer is shown in every mode and on both paths, and its result afterwards.
-func TestShowTransferRuns(t *testing.T) {
+func TestRunningTransfer(t *testing.T) {
 	for path := range harness.DataPaths {
 		for _, m := range []peers.Mode{peers.PASV, peers.EPSV, peers.PORT, peers.EPRT} {
 			t.Run(path+"/"+string(m), func(t *testing.T) {
@@ -189,7 +189,7 @@ var xferlogPattern = regexp.MustCompile(`^\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{
 	`(\d+) (\S+) [ab] _ ([io]) [ar] (\S+) ftp 0 \* c\n$`)
 
 // With real clients and servers, an ended session shows what the client received and sent.
-func TestShowClients(t *testing.T) {
+func TestClients(t *testing.T) {
 	a := harness.NewAuthority(t)
 	pair := a.IssueGateway()
 	encrypted := fmt.Sprintf("[forward.tls]\nclient = \"required\"\ncert = %q\nkey = %q\n", pair.CertFile,
@@ -299,7 +299,7 @@ func wantXferlog(s *harness.AdminGateway, byCommand map[string]int64) {
 }
 
 // Sessions with tracking by the kernel are shown with their data, and end when the client leaves.
-func TestShowKernelTracked(t *testing.T) {
+func TestKernelTracking(t *testing.T) {
 	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"tracking = \"kernel\"\n", "plc",

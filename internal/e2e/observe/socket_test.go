@@ -62,7 +62,7 @@ func wantSocket(s *harness.AdminGateway, group int) {
 }
 
 // The socket belongs to root and a group. Other users hear why they cannot use it.
-func TestShowSocketGroup(t *testing.T) {
+func TestSocketGroup(t *testing.T) {
 	const gid, nobody = 64_123, 65_534
 	l := labtest.New(t)
 	groups := harness.WriteFile(t, "group", "root:x:0:\nnogroup:x:65534:\n")
@@ -104,7 +104,7 @@ func TestShowSocketGroup(t *testing.T) {
 }
 
 // A start replaces the socket of a killed ftpgate, and not the socket of a running one.
-func TestShowSocketStaleAndTaken(t *testing.T) {
+func TestSocketStaleAndTaken(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	s := harness.StartAdminGateway(t, l, unusedForward)
@@ -176,7 +176,7 @@ func wantError(t *testing.T, what string, status int, body string, wantStatus in
 }
 
 // Wrong requests get an error in JSON.
-func TestShowWrongQuestions(t *testing.T) {
+func TestWrongRequests(t *testing.T) {
 	t.Parallel()
 	s := harness.StartAdminGateway(t, labtest.New(t), unusedForward)
 	for _, tt := range []struct {
@@ -207,7 +207,7 @@ func TestShowWrongQuestions(t *testing.T) {
 }
 
 // Beyond the loopback the configuration needs a token, and so does each request.
-func TestShowToken(t *testing.T) {
+func TestToken(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	s := harness.StartAdminGateway(t, l, unusedForward)

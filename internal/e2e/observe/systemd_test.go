@@ -91,7 +91,7 @@ func (m *serviceManager) wantReload(reload func()) {
 }
 
 // ftpgate reports to systemd that it is ready, alive, reloading and stopping.
-func TestShowServiceManager(t *testing.T) {
+func TestServiceManager(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)
 	st, s := harness.NewAdminTestbed(t, forward)
@@ -130,7 +130,7 @@ func TestShowServiceManager(t *testing.T) {
 }
 
 // If standard error is the journal's, the log goes to the journal with fields.
-func TestShowJournalFields(t *testing.T) {
+func TestJournalFields(t *testing.T) {
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
 	s.Kill()
 	// Only this test's processes see this journal: they have a mount namespace of their own.

@@ -47,7 +47,7 @@ func startLongSession(s *harness.Testbed, name string) harness.Transfer {
 }
 
 // Output fits a terminal, and is aligned and complete in a pipe. Neither has escape codes.
-func TestShowScreen(t *testing.T) {
+func TestTerminal(t *testing.T) {
 	t.Parallel()
 	name := "a-user-with-a-name-of-some-length"
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "a-forward-with-a-long-name",
@@ -90,7 +90,7 @@ func TestShowScreen(t *testing.T) {
 }
 
 // --watch prints changes, and ends with Ctrl-C or when ftpgate ends.
-func TestShowWatch(t *testing.T) {
+func TestWatch(t *testing.T) {
 	t.Parallel()
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
 	screen := onTerminal(t, s.Host, s.Command("sessions", "--watch"))

@@ -48,7 +48,7 @@ func restartWithLogs(t *testing.T, s *harness.AdminGateway, dir, forwards string
 }
 
 // logrotate rotates the logs under load: each transfer is in them once.
-func TestShowLogsRotated(t *testing.T) {
+func TestLogsRotated(t *testing.T) {
 	labtest.Need(t, "logrotate")
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -118,7 +118,7 @@ func wantLoggedOnce(t *testing.T, s *harness.AdminGateway, pairs int) {
 }
 
 // A transfer that the client aborts, or whose client disappears, is incomplete in both logs.
-func TestShowLogsIncomplete(t *testing.T) {
+func TestLogsIncomplete(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -164,7 +164,7 @@ func TestShowLogsIncomplete(t *testing.T) {
 }
 
 // A transfer that finishes just before the stop is logged.
-func TestShowLogsAtTheEnd(t *testing.T) {
+func TestLogsAtTheEnd(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -185,7 +185,7 @@ func TestShowLogsAtTheEnd(t *testing.T) {
 }
 
 // A full disk disturbs no session. The log reports it, and goes on when there is room again.
-func TestShowLogsDiskFull(t *testing.T) {
+func TestLogsDiskFull(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)
 	st, s := harness.NewAdminTestbed(t, forward)
@@ -225,7 +225,7 @@ func TestShowLogsDiskFull(t *testing.T) {
 }
 
 // A missing directory is a fault at the start. One that disappears later disturbs nothing.
-func TestShowLogsWithoutDirectory(t *testing.T) {
+func TestLogsWithoutDirectory(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)
 	st, s := harness.NewAdminTestbed(t, forward)

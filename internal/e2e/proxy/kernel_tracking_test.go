@@ -193,7 +193,7 @@ func TestKilled(t *testing.T) {
 }
 
 // All faults are reported at once, each with its remedy, before anything is changed.
-func TestStartTellsAllFaults(t *testing.T) {
+func TestStartReportsAllFaults(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	labtest.Need(t, "nft")

@@ -162,7 +162,7 @@ func TestStopDrains(t *testing.T) {
 }
 
 // A stop ends transfers that take too long.
-func TestStopDoesNotWaitForEver(t *testing.T) {
+func TestStopAfterDrain(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

@@ -19,7 +19,7 @@ const (
 )
 
 // Many sessions at once store and retrieve a file each: none gets another one's.
-func TestCrowd(t *testing.T) {
+func TestManyClients(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			l := labtest.New(t)

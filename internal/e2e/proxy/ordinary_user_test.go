@@ -61,7 +61,7 @@ func TestOrdinaryUserRefused(t *testing.T) {
 }
 
 // All faults of a proxy are reported at once, and before that no client is served.
-func TestProxyTellsAllFaults(t *testing.T) {
+func TestProxyReportsAllFaults(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	taken := harness.Listen(t, l.Gateway(), "192.168.5.2:2122")
