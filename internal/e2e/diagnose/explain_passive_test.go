@@ -57,7 +57,7 @@ var passiveFailures = []failureCase{
 			awaitDropped(s.Testbed.T, s.Client(), 1)
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
-		code: "client_never_connected", text: "the client never connected to 192.168.5.2:# within #",
+		code: "client_never_connected", text: "the client never connected to 192.168.5.2:# within #*",
 		remedy: "see whether a firewall between it and the gateway, or a filter of the gateway's own, " +
 			"drops ports 20000-20100, and whether",
 		timeline: []string{passivePinhole, "answer 227", "command LIST", "reply 425", "command NOOP"},
