@@ -246,7 +246,7 @@ func TestJudgeNothing(t *testing.T) {
 }
 
 func FuzzQuote(f *testing.F) {
-	for _, s := range []string{"", "ok", "\x1b[0m", strings.Repeat("ä", 100), "\xff\xfe", thePassword, "s3cret-of\"-kim", strings.Repeat("x", 76) + "日本"} {
+	for _, s := range []string{"", "ok", "\x1b[0m", strings.Repeat("ä", 100), "\xff\xfe", "%!d(string=x)", thePassword, "s3cret-of\"-kim", strings.Repeat("x", 76) + "日本"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

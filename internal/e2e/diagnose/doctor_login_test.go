@@ -11,7 +11,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// passwordFile writes one of a mode.
+// passwordFile writes a password file with a mode.
 func passwordFile(t *testing.T, text string, mode os.FileMode) string {
 	t.Helper()
 	path := harness.WriteFile(t, "password", text)
@@ -21,12 +21,14 @@ func passwordFile(t *testing.T, text string, mode os.FileMode) string {
 	return path
 }
 
-// Who logs in is known to the server alone; the password is nowhere in what is printed.
+// The server decides who can log in. The password is nowhere in the output.
 func TestDoctorUser(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	peers.ProFTPD(t, l.Server(), harness.Forward4.Server)
 	file := writeConfig(t)
-	d := runDoctor(t, l.Gateway(), "-c", file, "--user", peers.Account, "--password-file", passwordFile(t, peers.AccountPassword+"\n", 0o600), "archive")
+	d := runDoctor(t, l.Gateway(), "-c", file, "--user", peers.Account, "--password-file",
+		passwordFile(t, peers.AccountPassword+"\n", 0o600), "archive")
 	d.wantNothingWorse(0, "warning")
 	d.wantFinding("server_login", "ok", `the server lets "demo" in`, "")
 	d.wantFinding("server_pasv", "ok", "", "")
@@ -34,9 +36,12 @@ func TestDoctorUser(t *testing.T) {
 		t.Errorf("got %s; want no password in it", d.text)
 	}
 	for _, user := range []string{peers.Account, "nobody-of-that-name"} {
-		d := runDoctor(t, l.Gateway(), "-c", file, "--user", user, "--password-file", passwordFile(t, harness.Password, 0o600))
+		d := runDoctor(t, l.Gateway(), "-c", file, "--user", user, "--password-file",
+			passwordFile(t, harness.Password, 0o600))
 		d.wantNothingWorse(1, "warning", "server_login")
-		d.wantFinding("server_login", "fault", fmt.Sprintf("the server refuses the user %q with this password: 530", user), "correct the name or the password")
+		d.wantFinding("server_login", "fault",
+			fmt.Sprintf("the server refuses the user %q with this password: 530", user),
+			"correct the name or the password")
 		if strings.Contains(d.text, harness.Password) {
 			t.Errorf("%s: got %s; want no password in it", user, d.text)
 		}
@@ -46,8 +51,9 @@ func TestDoctorUser(t *testing.T) {
 	d.wantFinding("server_login", "info", "the server takes no anonymous users", "--user")
 }
 
-// What cannot be a password ends it before anything is tried.
+// A file that cannot hold a password is a fault before anything is tried.
 func TestDoctorWrongPassword(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	for _, tt := range []struct {
 		text string
@@ -59,15 +65,18 @@ func TestDoctorWrongPassword(t *testing.T) {
 		{strings.Repeat("x", 2000), 0o600, "has more than 1024 bytes"},
 		{"\n", 0o600, "the password is empty"},
 	} {
-		stdout, stderr, status := harness.Run(t, l.Gateway(), "doctor", "--user", peers.Account, "--password-file", passwordFile(t, tt.text, tt.mode), "2121", "203.0.113.21")
-		if status != 2 || stdout != "" || !strings.Contains(stderr, tt.want) || strings.Contains(stderr, peers.AccountPassword) {
+		stdout, stderr, status := harness.Run(t, l.Gateway(), "doctor", "--user", peers.Account,
+			"--password-file", passwordFile(t, tt.text, tt.mode), "2121", "203.0.113.21")
+		if status != 2 || stdout != "" || !strings.Contains(stderr, tt.want) ||
+			strings.Contains(stderr, peers.AccountPassword) {
 			t.Errorf("got exit status %d, %q, on stderr %q; want 2 and %q", status, stdout, stderr, tt.want)
 		}
 	}
 }
 
-// The password is asked for at the terminal, which does not show it, whatever standard output is.
+// The terminal asks for the password without echo, wherever standard output goes.
 func TestDoctorAsksPassword(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	peers.ProFTPD(t, l.Server(), harness.Forward4.Server)
 	file := writeConfig(t)
@@ -84,18 +93,18 @@ func TestDoctorAsksPassword(t *testing.T) {
 			master, tty := harness.NewTerminal(t, 80, 24)
 			cmd := harness.Command("doctor", "--json", "-c", file, "--user", peers.Account)
 			cmd.Stdin = tty
-			cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true // it is number 0 there
+			cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true // file descriptor 0
 			const question = "Password of demo for forward archive: "
-			shown := make(chan string)
+			echoed := make(chan string)
 			go func() {
-				defer close(shown)
+				defer close(echoed)
 				var text strings.Builder
 				part := make([]byte, 4096)
 				asked := false
 				for {
-					n, err := master.Read(part) // ends with EIO, once nobody has the terminal
+					n, err := master.Read(part) // ends with EIO when the terminal is closed
 					if err != nil {
-						shown <- text.String()
+						echoed <- text.String()
 						return
 					}
 					text.Write(part[:n])
@@ -108,10 +117,13 @@ func TestDoctorAsksPassword(t *testing.T) {
 			stdout, stderr, status := harness.RunCommand(t, l.Gateway(), cmd)
 			tty.Close()
 			if status != tt.status || stderr != tt.stderr || (stdout == "") != (status != 0) {
-				t.Errorf("got exit status %d, %q, on stderr %q; want %d, %q", status, stdout, stderr, tt.status, tt.stderr)
+				t.Errorf("got exit status %d, %q, on stderr %q; want %d, %q", status, stdout, stderr,
+					tt.status, tt.stderr)
 			}
-			if got := <-shown; strings.TrimSpace(got) != strings.TrimSpace(question) || strings.Contains(stdout, peers.AccountPassword) {
-				t.Errorf("got %q on the terminal, and %q; want the question alone, and no password", got, stdout)
+			if got := <-echoed; strings.TrimSpace(got) != strings.TrimSpace(question) ||
+				strings.Contains(stdout, peers.AccountPassword) {
+				t.Errorf("got %q on the terminal, and %q; want the question alone, and no password", got,
+					stdout)
 			}
 		})
 	}

@@ -6,7 +6,7 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// explain tells why the server could not bring data.
+// explain names why the server brought no data.
 func TestExplainActive(t *testing.T) {
 	t.Parallel()
 	runFailureCases(t, activeFailures)
@@ -22,8 +22,10 @@ var activeFailures = []failureCase{
 			awaitDropped(s.Testbed.T, s.Server(), 2)
 			listWithoutData(p, "425 Can't build data connection: Connection timed out.")
 		},
-		code: "server_never_connected", text: "the server never connected to 203.0.113.1:# within 1 s", remedy: `drops ports 20000-20100, or set server_mode = "passive"`,
-		timeline: []string{"command PORT 192,168,5,1,", activePinhole, "ask PORT 203,0,113,1,", "reply 200", "reply 425"}, absent: "data the",
+		code: "server_never_connected", text: "the server never connected to 203.0.113.1:# within # s",
+		remedy: `drops ports 20000-20100, or set server_mode = "passive"`,
+		timeline: []string{"command PORT 192,168,5,1,", activePinhole, "ask PORT 203,0,113,1,", "reply 200",
+			"reply 425"}, absent: "data the",
 	},
 	{
 		name: "the server refuses PORT", provoke: func(s *env) {
@@ -34,8 +36,10 @@ var activeFailures = []failureCase{
 			p.Client.Expect("500")
 			p.Exchange("NOOP", "200 done")
 		},
-		code: "server_refused_port", text: "the server refused PORT, so that active mode is not possible: 500 Illegal PORT command.",
-		remedy: `set server_mode = "passive"`, timeline: []string{"command PORT 192,168,5,1,200,200", "ask PORT 203,0,113,1,", "reply 500"}, absent: "data the",
+		code: "server_refused_port", text: "the server refused PORT, so that active mode is not possible: " +
+			"500 Illegal PORT command.",
+		remedy: `set server_mode = "passive"`, timeline: []string{"command PORT 192,168,5,1,200,200",
+			"ask PORT 203,0,113,1,", "reply 500"}, absent: "data the",
 	},
 	{
 		name: "the server refuses EPRT", provoke: func(s *env) {
@@ -48,8 +52,10 @@ var activeFailures = []failureCase{
 			p.Client.Expect("550")
 			p.Exchange("NOOP", "200 done")
 		},
-		code: "server_refused_port", text: "the server refused EPRT, so that active mode is not possible: 550 no active mode for you",
-		remedy: `set server_mode = "passive"`, timeline: []string{"ask EPRT |1|203.0.113.1|", "reply 500", "ask PORT 203,0,113,1,", "reply 550"}, absent: "data the",
+		code: "server_refused_port", text: "the server refused EPRT, so that active mode is not possible: " +
+			"550 no active mode for you",
+		remedy: `set server_mode = "passive"`, timeline: []string{"ask EPRT |1|203.0.113.1|", "reply 500",
+			"ask PORT 203,0,113,1,", "reply 550"}, absent: "data the",
 	},
 	{
 		name: "the client does not listen", provoke: func(s *env) {
@@ -57,8 +63,10 @@ var activeFailures = []failureCase{
 			p.Client.Send("PORT 192,168,5,1,200,200")
 			s.clientPortUnreachable(p)
 		},
-		code: "client_data_unreachable", text: "the client does not take data connections at 192.168.5.1:51400: connection refused",
-		remedy: "have the client use passive mode", timeline: []string{activePinhole, "ask PORT 203,0,113,1,", "reply 425"}, anywhere: []string{serverConnected},
+		code:   "client_data_unreachable",
+		text:   "the client does not take data connections at 192.168.5.1:51400: connection refused",
+		remedy: "have the client use passive mode", timeline: []string{activePinhole, "ask PORT 203,0,113,1,",
+			"reply 425"}, anywhere: []string{serverConnected},
 	},
 	{
 		name: "the client's firewall drops what comes", provoke: func(s *env) {
@@ -67,11 +75,13 @@ var activeFailures = []failureCase{
 			p.Client.Send("PORT 192,168,5,1,200,200")
 			s.clientPortUnreachable(p)
 		},
-		code: "client_data_unreachable", text: "the client does not take data connections at 192.168.5.1:51400: no answer*",
+		code:   "client_data_unreachable",
+		text:   "the client does not take data connections at 192.168.5.1:51400: no answer*",
 		remedy: "have the client use passive mode", timeline: []string{activePinhole, "reply 425"},
 	},
 	{
-		name: "the gateway connects to both, and the client does not listen", forward: "server_mode = \"passive\"\n", provoke: func(s *env) {
+		name:    "the gateway connects to both, and the client does not listen",
+		forward: "server_mode = \"passive\"\n", provoke: func(s *env) {
 			p := s.Login()
 			p.Client.Send("PORT 192,168,5,1,200,200")
 			p.Server.Expect("PASV")
@@ -84,28 +94,37 @@ var activeFailures = []failureCase{
 			p.Server.Send("426 broken")
 			p.Client.Expect("426")
 		},
-		code: "client_data_unreachable", text: "the client does not take data connections at 192.168.5.1:51400: connection refused",
-		remedy:   "have the client use passive mode",
-		timeline: []string{"command PORT", "ask PASV", "reply 227", "command LIST", "pinhole the gateway connects to 203.0.113.21:50998 for the server and to 192.168.5.1 for the client itself (relay)"}, absent: "data both",
+		code:   "client_data_unreachable",
+		text:   "the client does not take data connections at 192.168.5.1:51400: connection refused",
+		remedy: "have the client use passive mode",
+		timeline: []string{"command PORT", "ask PASV", "reply 227", "command LIST",
+			"pinhole the gateway connects to 203.0.113.21:50998 for the server and to 192.168.5.1 for the " +
+				"client itself (relay)"}, absent: "data both",
 	},
 	{
 		name: "PORT to a third host", provoke: refusing("PORT 192,168,5,77,200,200", "504"),
-		code: "third_party_port", text: "the client's PORT names another address than its own, 192.168.5.1: refused",
-		remedy: "have the client use passive mode", timeline: []string{"command PORT 192,168,5,77,200,200", "answer 504"}, absent: "pinhole",
+		code: "third_party_port", text: "the client's PORT names another address than its own, " +
+			"192.168.5.1: refused",
+		remedy: "have the client use passive mode", timeline: []string{"command PORT 192,168,5,77,200,200",
+			"answer 504"}, absent: "pinhole",
 	},
 	{
 		name: "EPRT to a third host", provoke: refusing("EPRT |1|203.0.113.21|51400|", "504"),
-		code: "third_party_port", text: "the client's EPRT names another address than its own, 192.168.5.1: refused",
-		remedy: "have the client use passive mode", timeline: []string{"command EPRT |1|203.0.113.21|51400|", "answer 504"}, absent: "pinhole",
+		code: "third_party_port", text: "the client's EPRT names another address than its own, " +
+			"192.168.5.1: refused",
+		remedy: "have the client use passive mode", timeline: []string{"command EPRT |1|203.0.113.21|51400|",
+			"answer 504"}, absent: "pinhole",
 	},
 	{
 		name: "PORT to a service", provoke: refusing("PORT 192,168,5,1,0,80", "504"),
-		code: "low_port", text: "PORT was refused: data connections go to ports from 1024 on only", remedy: "have the client listen on ports from 1024 up",
+		code: "low_port", text: "PORT was refused: data connections go to ports from 1024 on only",
+		remedy:   "have the client listen at ports from 1024 on",
 		timeline: []string{"command PORT 192,168,5,1,0,80", "answer 504"}, absent: "pinhole",
 	},
 	{
 		name: "EPRT of the other family", provoke: refusing("EPRT |2|2001:db8:5::1|51400|", "522"),
-		code: "family", text: "EPRT was refused: network protocol not supported, use (1)", remedy: "most clients try the other way by themselves",
+		code: "family", text: "EPRT was refused: network protocol not supported, use (1)",
+		remedy:   "most clients try the other way by themselves",
 		timeline: []string{"command EPRT |2|2001:db8:5::1|51400|", "answer 522"}, absent: "pinhole",
 	},
 	{
@@ -121,11 +140,13 @@ var activeFailures = []failureCase{
 	},
 	{
 		name: "a transfer without a data connection", provoke: refusing("RETR file", "425"),
-		code: "command_refused", text: "RETR was refused: no data connection: send PASV, EPSV, PORT or EPRT first",
+		code: "command_refused", text: "RETR was refused: no data connection: send PASV, EPSV, PORT or " +
+			"EPRT first",
 		timeline: []string{"command RETR file", "answer 425"}, absent: "pinhole",
 	},
 	{
-		name: "IPv6 that the kernel cannot translate", path: "kernel", forward: "data = \"kernel\"\nlisten = \":2121\"\n", provoke: func(s *env) {
+		name: "IPv6 that the kernel cannot translate", path: "kernel",
+		forward: "data = \"kernel\"\nlisten = \":2121\"\n", provoke: func(s *env) {
 			s.Address = harness.Gateway6
 			p := s.Login()
 			p.Client.Send("EPSV")
@@ -133,24 +154,26 @@ var activeFailures = []failureCase{
 			p.Server.Send("227 ok (203,0,113,21,200,200)")
 			p.Client.Expect("425")
 		},
-		code: "no_data_path", text: "no data connection was possible: gateway: data kernel cannot carry * one end has IPv4 and the other IPv6", remedy: `data = "auto"`,
+		code: "no_data_path", text: "no data connection was possible: gateway: data kernel cannot carry * " +
+			"one end has IPv4 and the other IPv6", remedy: `data = "auto"`,
 		timeline: []string{"command EPSV", "ask PASV", "reply 227", "answer 425"}, absent: "pinhole",
 	},
 }
 
-// clientPortUnreachable has the server come for data, and the gateway not get it to where the client says; the server waits until
-// that is known.
+// clientPortUnreachable connects from the server for data that the gateway cannot deliver to the
+// client's port. The server waits until the gateway knows that.
 func (s *env) clientPortUnreachable(p harness.Session) {
 	s.Testbed.T.Helper()
 	at := harness.ParseHostPort(s.Testbed.T, p.Server.Expect("PORT"))
 	p.Server.Send("200 fine")
 	p.Client.Expect("200")
 	dialInBackground(s.Testbed.T, s.Server(), at)
-	s.AwaitSession("what keeps the data", func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
+	s.AwaitSession("what keeps the data",
+		func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
 	listWithoutData(p, "425 nobody has taken it")
 }
 
-// refusing has the client send a command that the server never hears of.
+// refusing sends a command from the client that does not reach the server.
 func refusing(command, code string) func(*env) {
 	return func(s *env) {
 		p := s.Login()

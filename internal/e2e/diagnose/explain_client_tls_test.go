@@ -11,17 +11,16 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// tlsFailureCase is a mishap of a forward with TLS. provoke gets the scene as one whose gateway, or whose server, has
-// a certificate.
+// tlsFailureCase is a failureCase of a forward with TLS on one leg.
 type tlsFailureCase struct {
 	failureCase
-	atClient    func(harness.ClientTLSTestbed) // what provokes it at the clients' leg
-	atServer    func(harness.ServerTLSTestbed) // or at the server's
+	atClient    func(harness.ClientTLSTestbed) // causes the failure on the client's leg
+	atServer    func(harness.ServerTLSTestbed) // or on the server's
 	certificate func(*harness.Authority) harness.KeyPair
 	options     string // in [forward.tls]
 }
 
-// explain tells what is wrong with encryption.
+// explain names faults of encryption.
 func TestExplainTLS(t *testing.T) {
 	t.Parallel()
 	for _, m := range append(clientTLSFailures, serverTLSFailures...) {
@@ -33,22 +32,27 @@ func TestExplainTLS(t *testing.T) {
 				if m.certificate != nil {
 					show = m.certificate
 				}
-				s := newEnv(t, anyPath, m.forward+fmt.Sprintf("[forward.tls]\nserver = \"required\"\nca = %q\n", a.CAFile)+m.options)
+				s := newEnv(t, anyPath, m.forward+fmt.Sprintf("[forward.tls]\nserver = \"required\"\nca = "+
+					"%q\n", a.CAFile)+m.options)
 				pair := show(a)
-				m.atServer(harness.ServerTLSTestbed{Testbed: s.Testbed, Authority: a, T: t, ServerConfig: &tls.Config{Certificates: []tls.Certificate{pair.Load(t)}}})
+				m.atServer(harness.ServerTLSTestbed{Testbed: s.Testbed, Authority: a, T: t,
+					ServerConfig: &tls.Config{Certificates: []tls.Certificate{pair.Load(t)}}})
 				s.wantExplained(m.failureCase)
 				return
 			}
 			pair := a.IssueGateway()
-			s := newEnv(t, anyPath, m.forward+fmt.Sprintf("[forward.tls]\nclient = \"required\"\ncert = %q\nkey = %q\n", pair.CertFile, pair.KeyFile)+m.options)
-			m.atClient(harness.ClientTLSTestbed{Testbed: s.Testbed, Authority: a, T: t, GatewayPair: pair, Trusted: a.ClientConfig(harness.GatewayName)})
+			s := newEnv(t, anyPath, m.forward+fmt.Sprintf("[forward.tls]\nclient = \"required\"\ncert = "+
+				"%q\nkey = %q\n", pair.CertFile, pair.KeyFile)+m.options)
+			m.atClient(harness.ClientTLSTestbed{Testbed: s.Testbed, Authority: a, T: t, GatewayPair: pair,
+				Trusted: a.ClientConfig(harness.GatewayName)})
 			s.wantExplained(m.failureCase)
 		})
 	}
 }
 
-// refusedCommands has a client send commands that are refused each.
-func refusedCommands(begin func(harness.ClientTLSTestbed) harness.Session, commands ...string) func(harness.ClientTLSTestbed) {
+// refusedCommands sends commands from a client. Each is refused.
+func refusedCommands(begin func(harness.ClientTLSTestbed) harness.Session,
+	commands ...string) func(harness.ClientTLSTestbed) {
 	return func(s harness.ClientTLSTestbed) {
 		p := begin(s)
 		for _, command := range commands {
@@ -60,7 +64,7 @@ func refusedCommands(begin func(harness.ClientTLSTestbed) harness.Session, comma
 
 func connectInClear(s harness.ClientTLSTestbed) harness.Session { return s.ConnectGreeted() }
 
-// loginWithoutPROT is a session in TLS, with a login, and data in clear so far.
+// loginWithoutPROT logs in over TLS. Data stays in clear.
 func loginWithoutPROT(s harness.ClientTLSTestbed) harness.Session {
 	p := s.ConnectTLS(s.Trusted)
 	p.Exchange("USER somebody", "331 and the password")
@@ -68,7 +72,7 @@ func loginWithoutPROT(s harness.ClientTLSTestbed) harness.Session {
 	return p
 }
 
-// badHandshake has a client begin with TLS that comes to nothing.
+// badHandshake starts TLS from a client. The handshake fails.
 func badHandshake(config func(harness.ClientTLSTestbed) *tls.Config) func(harness.ClientTLSTestbed) {
 	return func(s harness.ClientTLSTestbed) {
 		p := s.ConnectGreeted()
@@ -82,22 +86,29 @@ const explicitRemedy = "explicit FTPS with encrypted data (AUTH TLS, PBSZ 0, PRO
 
 var clientTLSFailures = []tlsFailureCase{
 	{
-		failureCase: failureCase{name: "a login in clear", code: "tls_required", text: "the client sent USER in clear, and this forward requires TLS", remedy: explicitRemedy,
+		failureCase: failureCase{name: "a login in clear", code: "tls_required",
+			text: "the client sent USER in clear, and this forward requires TLS", remedy: explicitRemedy,
 			timeline: []string{"command USER somebody", "answer 530 log in over TLS only"}},
 		atClient: refusedCommands(connectInClear, "USER somebody"),
 	},
 	{
-		failureCase: failureCase{name: "a password in clear", code: "tls_required", text: "the client sent PASS in clear, and this forward requires TLS", remedy: explicitRemedy,
+		failureCase: failureCase{name: "a password in clear", code: "tls_required",
+			text: "the client sent PASS in clear, and this forward requires TLS", remedy: explicitRemedy,
 			timeline: []string{"command PASS (not shown)", "answer 530"}},
 		atClient: refusedCommands(connectInClear, "PASS "+harness.Password),
 	},
 	{
-		failureCase: failureCase{name: "data in clear", code: "tls_required", text: "the client asked for data in clear with PASV, and this forward requires TLS", remedy: explicitRemedy,
-			timeline: []string{"tls the control connection with the client is TLS 1.3", "command PASV", "answer 521"}},
+		failureCase: failureCase{name: "data in clear", code: "tls_required",
+			text:   "the client asked for data in clear with PASV, and this forward requires TLS",
+			remedy: explicitRemedy,
+			timeline: []string{"tls the control connection with the client is TLS 1.3", "command PASV",
+				"answer 521"}},
 		atClient: refusedCommands(loginWithoutPROT, "PASV"),
 	},
 	{
-		failureCase: failureCase{name: "PROT C", code: "tls_required", text: "the client asked for data in clear with PROT, and this forward requires TLS", remedy: explicitRemedy,
+		failureCase: failureCase{name: "PROT C", code: "tls_required",
+			text:     "the client asked for data in clear with PROT, and this forward requires TLS",
+			remedy:   explicitRemedy,
 			timeline: []string{"command PBSZ 0", "command PROT C", "answer 534"}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := loginWithoutPROT(s)
@@ -108,28 +119,40 @@ var clientTLSFailures = []tlsFailureCase{
 		},
 	},
 	{
-		failureCase: failureCase{name: "PROT without PBSZ", code: "tls_command_refused", text: "PROT was refused: PBSZ comes before PROT", timeline: []string{"command PROT P", "answer 503"}},
-		atClient:    refusedCommands(loginWithoutPROT, "PROT P"),
+		failureCase: failureCase{name: "PROT without PBSZ", code: "tls_command_refused",
+			text: "PROT was refused: PBSZ comes before PROT", timeline: []string{"command PROT P",
+				"answer 503"}},
+		atClient: refusedCommands(loginWithoutPROT, "PROT P"),
 	},
 	{
-		failureCase: failureCase{name: "CCC", code: "tls_command_refused", text: "CCC was refused: the control connection stays encrypted", remedy: "ccc = true below [forward.tls]",
+		failureCase: failureCase{name: "CCC", code: "tls_command_refused",
+			text:     "CCC was refused: the control connection stays encrypted",
+			remedy:   "ccc = true below [forward.tls]",
 			timeline: []string{"command CCC", "answer 533"}},
 		atClient: refusedCommands(loginWithoutPROT, "CCC"),
 	},
 	{
-		failureCase: failureCase{name: "a client that does not know the authority", code: "client_tls", text: "no TLS with the client: *certificate* (remote error: tls: *)", remedy: "authority",
+		failureCase: failureCase{name: "a client that does not know the authority", code: "client_tls",
+			text: "no TLS with the client: *certificate* (remote error: tls: *)", remedy: "authority",
 			timeline: []string{"command AUTH TLS", "answer 234", "session ended"}},
 		atClient: badHandshake(func(s harness.ClientTLSTestbed) *tls.Config {
 			return harness.NewAuthority(s.T).ClientConfig(harness.GatewayName)
 		}),
 	},
 	{
-		failureCase: failureCase{name: "a client that dials another name", code: "client_tls", text: "no TLS with the client: *certificate* (remote error: tls: *)", remedy: "name that it dialled",
+		failureCase: failureCase{name: "a client that dials another name", code: "client_tls",
+			text:     "no TLS with the client: *certificate* (remote error: tls: *)",
+			remedy:   "name that it dialled",
 			timeline: []string{"command AUTH TLS", "answer 234", "session ended"}},
-		atClient: badHandshake(func(s harness.ClientTLSTestbed) *tls.Config { return s.ClientConfig("elsewhere.example") }),
+		atClient: badHandshake(func(s harness.ClientTLSTestbed) *tls.Config {
+			return s.ClientConfig("elsewhere.example")
+		}),
 	},
 	{
-		failureCase: failureCase{name: "a client with TLS 1.1", code: "client_tls", text: "no TLS with the client: the other side knows only versions of TLS that are too old (*)", remedy: "TLS 1.2 is the oldest",
+		failureCase: failureCase{name: "a client with TLS 1.1", code: "client_tls",
+			text: "no TLS with the client: " +
+				"the other side knows only versions of TLS that are too old (*)",
+			remedy:   "TLS 1.2 is the oldest",
 			timeline: []string{"command AUTH TLS", "answer 234", "session ended"}},
 		atClient: badHandshake(func(s harness.ClientTLSTestbed) *tls.Config {
 			old := s.Trusted.Clone()
@@ -138,7 +161,8 @@ var clientTLSFailures = []tlsFailureCase{
 		}),
 	},
 	{
-		failureCase: failureCase{name: "a client that goes on in clear", code: "client_tls", text: "no TLS with the client: the other side does not speak TLS (*)", remedy: "tls.implicit",
+		failureCase: failureCase{name: "a client that goes on in clear", code: "client_tls",
+			text: "no TLS with the client: the other side does not speak TLS (*)", remedy: "tls.implicit",
 			timeline: []string{"command AUTH TLS", "answer 234", "session ended"}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := s.ConnectGreeted()
@@ -149,7 +173,8 @@ var clientTLSFailures = []tlsFailureCase{
 		},
 	},
 	{
-		failureCase: failureCase{name: "data that does not begin with TLS", code: "client_no_data_tls", text: "the client does not speak TLS on the data connection (*)",
+		failureCase: failureCase{name: "data that does not begin with TLS", code: "client_no_data_tls",
+			text:     "the client does not speak TLS on the data connection (*)",
 			timeline: []string{"command STOR file"}, anywhere: []string{passivePinhole, clientConnected}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := s.LoginTLS(s.Trusted)
@@ -162,14 +187,16 @@ var clientTLSFailures = []tlsFailureCase{
 			p.Exchange("STOR file", "150 go on")
 			_, _ = bare.Write(harness.RandomBytes(1000))
 			harness.WantBroken(s.T, "the client", bare)
-			_, _ = io.Copy(io.Discard, far) // which the gateway breaks: a server sees that first
+			_, _ = io.Copy(io.Discard, far) // the gateway breaks it: a server sees that first
 			p.Server.Send("426 broken")
 			p.Client.Expect("")
 		},
 	},
 	{
-		failureCase: failureCase{name: "data that does not resume", code: "session_reuse_missing", text: "the client's data connection did not resume the TLS session of its control connection",
-			remedy: "session_reuse = false lets such clients in", anywhere: []string{passivePinhole, clientConnected}},
+		failureCase: failureCase{name: "data that does not resume", code: "session_reuse_missing",
+			text:     "the client's data connection did not resume the TLS session of its control connection",
+			remedy:   "session_reuse = false lets such clients in",
+			anywhere: []string{passivePinhole, clientConnected}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := s.LoginTLS(s.Trusted)
 			data, at := p.Passive(netip.Addr{})
@@ -182,14 +209,17 @@ var clientTLSFailures = []tlsFailureCase{
 			fresh := s.Trusted.Clone()
 			fresh.ClientSessionCache = nil
 			_ = harness.WantHandshakeRefused(s.T, tls.Client(bare, fresh))
-			_, _ = io.Copy(io.Discard, far) // which the gateway breaks: a server sees that first
+			_, _ = io.Copy(io.Discard, far) // the gateway breaks it: a server sees that first
 			p.Server.Send("426 broken")
 			p.Client.Expect("")
 		},
 	},
 	{
-		failureCase: failureCase{name: "data that the client cuts short", code: "truncated", text: "the client's data ended without TLS's close_notify, it may be cut short", remedy: "tls.client_close_notify",
-			timeline: []string{"command STOR file", "reply 226", "answer 426"}, anywhere: []string{clientConnected, "transfer STOR failed: # bytes"}},
+		failureCase: failureCase{name: "data that the client cuts short", code: "truncated",
+			text:     "the client's data ended without TLS's close_notify, it may be cut short",
+			remedy:   "tls.client_close_notify",
+			timeline: []string{"command STOR file", "reply 226", "answer 426"},
+			anywhere: []string{clientConnected, "transfer STOR failed: # bytes"}},
 		atClient: func(s harness.ClientTLSTestbed) {
 			p := s.LoginTLS(s.Trusted)
 			data, at := p.Passive(netip.Addr{})

@@ -8,14 +8,14 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// explain tells what is wrong with sessions before any data is spoken of.
+// explain names faults of sessions without data connections.
 func TestExplainControl(t *testing.T) {
 	t.Parallel()
 	runFailureCases(t, serverFailures)
 	runFailureCases(t, clientFailures)
 }
 
-// wantClientRejected is a client that is told why it has no server, or none any more.
+// wantClientRejected connects a client that gets a 421.
 func (s *env) wantClientRejected() {
 	s.Testbed.T.Helper()
 	c := s.ConnectClient()
@@ -40,27 +40,34 @@ var serverFailures = []failureCase{
 			s.Listener.Close()
 			s.wantClientRejected()
 		},
-		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: connection refused", remedy: unreachableRemedy,
+		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: connection refused",
+		remedy:   unreachableRemedy,
 		timeline: []string{"session ended after #: 421 cannot reach the server"},
 	},
 	{
-		name: "a firewall drops what goes to the server", path: anyPath, forward: "dial_time = \"1s\"\n", provoke: func(s *env) {
+		name: "a firewall drops what goes to the server", path: anyPath, forward: "dial_time = \"1s\"\n",
+		provoke: func(s *env) {
 			dropPackets(s.Testbed.T, s.Server(), "tcp dport 21", "input")
 			s.wantClientRejected()
 		},
-		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: no answer", remedy: unreachableRemedy,
+		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: no answer",
+		remedy: unreachableRemedy,
 	},
 	{
 		name: "there is no way to the server", path: anyPath, provoke: func(s *env) {
 			harness.Shell(s.Testbed.T, s.Gateway(), "ip route del 203.0.113.0/24")
 			s.wantClientRejected()
 		},
-		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: network is unreachable", remedy: unreachableRemedy,
+		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: network is " +
+			"unreachable", remedy: unreachableRemedy,
 	},
 	{
-		name: "the server says nothing", path: anyPath, forward: "login_time = \"1s\"\n", provoke: func(s *env) { s.Connect().Client.Expect("421") },
-		code: "server_silent", text: "the server has taken the connection and says nothing", remedy: `tls.server = "implicit"`,
-		timeline: []string{"session connected to 203.0.113.21:21", "session ended after #: 421 the server does not answer"},
+		name: "the server says nothing", path: anyPath, forward: "login_time = \"1s\"\n",
+		provoke: func(s *env) { s.Connect().Client.Expect("421") },
+		code:    "server_silent", text: "the server has taken the connection and says nothing",
+		remedy: `tls.server = "implicit"`,
+		timeline: []string{"session connected to 203.0.113.21:21",
+			"session ended after #: 421 the server does not answer"},
 	},
 	{
 		name: "the server has too many clients", path: anyPath, provoke: func(s *env) {
@@ -68,8 +75,10 @@ var serverFailures = []failureCase{
 			p.Server.Send("421 There are too many connected users, please try later.")
 			p.Client.Expect("421")
 		},
-		code: "server_turned_away", text: "the server greets with a refusal: 421 There are too many connected users, please try later.",
-		remedy: "all clients come from the gateway's address", timeline: []string{"reply 421", "session ended"},
+		code: "server_turned_away", text: "the server greets with a refusal: 421 There are too many connected " +
+			"users, please try later.",
+		remedy:   "all clients of the gateway come from the gateway's",
+		timeline: []string{"reply 421", "session ended"},
 	},
 	{
 		name: "the server hangs up at once", path: anyPath, provoke: func(s *env) {
@@ -77,7 +86,8 @@ var serverFailures = []failureCase{
 			p.Server.Close()
 			p.Client.Expect("421")
 		},
-		code: "server_left", text: "the server has closed the connection", remedy: "check the server's log", timeline: []string{"session connected", "session ended"},
+		code: "server_left", text: "the server has closed the connection",
+		remedy: "check the server's log", timeline: []string{"session connected", "session ended"},
 	},
 	{
 		name: "the server hangs up in the midst of a command", path: anyPath, provoke: func(s *env) {
@@ -87,15 +97,18 @@ var serverFailures = []failureCase{
 			p.Server.Close()
 			p.Client.Expect("421")
 		},
-		code: "server_left", text: "the server has closed the connection (during CWD)", remedy: "check the server's log", timeline: []string{"command CWD /slow", "session ended"},
+		code: "server_left", text: "the server has closed the connection (during CWD)",
+		remedy: "check the server's log", timeline: []string{"command CWD /slow", "session ended"},
 	},
 	{
-		name: "the server does not answer", path: anyPath, forward: "idle_time = \"1s\"\n", provoke: func(s *env) {
+		name: "the server does not answer", path: anyPath, forward: "idle_time = \"1s\"\n",
+		provoke: func(s *env) {
 			p := s.Login()
 			p.Client.Send("CWD /slow")
 			p.Client.Expect("421")
 		},
-		code: "server_left", text: "the server does not answer (during CWD)", remedy: "check the server's log", timeline: []string{"command CWD /slow", "session ended"},
+		code: "server_left", text: "the server does not answer (during CWD)",
+		remedy: "check the server's log", timeline: []string{"command CWD /slow", "session ended"},
 	},
 	{
 		name: "SSH in place of FTP", path: anyPath, provoke: func(s *env) {
@@ -103,7 +116,9 @@ var serverFailures = []failureCase{
 			p.Server.Send("SSH-2.0-OpenSSH_9.2p1")
 			p.Client.Expect("421")
 		},
-		code: "server_bad_reply", text: "the server's answer is not FTP", remedy: "it may not be an FTP server", timeline: []string{"session connected", "session ended"},
+		code: "server_bad_reply", text: "the server's answer is not FTP",
+		remedy:   "another program than an FTP server may listen there",
+		timeline: []string{"session connected", "session ended"},
 	},
 	{
 		name: "an answer that does not fit", path: anyPath, provoke: func(s *env) {
@@ -113,7 +128,8 @@ var serverFailures = []failureCase{
 			p.Server.Send("227 Entering Passive Mode (203,0,113,21,200,200)")
 			p.Client.Expect("451")
 		},
-		code: "server_bad_reply", text: "the server's answer does not fit the command (during NOOP)", remedy: "run ftpgate doctor", timeline: []string{"command NOOP", "reply 227", "answer 451"},
+		code: "server_bad_reply", text: "the server's answer does not fit the command (during NOOP)",
+		remedy: "run ftpgate doctor", timeline: []string{"command NOOP", "reply 227", "answer 451"},
 	},
 	{
 		name: "an answer without a port", path: anyPath, provoke: func(s *env) {
@@ -123,7 +139,8 @@ var serverFailures = []failureCase{
 			p.Server.Send("227 Entering Passive Mode")
 			p.Client.Expect("425")
 		},
-		code: "server_bad_reply", text: "the server's answer names no port (during PASV)", remedy: "run ftpgate doctor", timeline: []string{"command PASV", "reply 227", "answer 425"},
+		code: "server_bad_reply", text: "the server's answer names no port (during PASV)",
+		remedy: "run ftpgate doctor", timeline: []string{"command PASV", "reply 227", "answer 425"},
 	},
 	{
 		name: "an answer that nobody asked for", path: anyPath, provoke: func(s *env) {
@@ -132,7 +149,9 @@ var serverFailures = []failureCase{
 			s.AwaitLog("kind=unasked_reply", 1)
 			p.WantAlive()
 		},
-		code: "server_unasked_reply", text: "the server sent a reply that nobody asked for", remedy: "the gateway did not pass the reply on", timeline: []string{"reply 226", "command NOOP"},
+		code: "server_unasked_reply", text: "the server sent a reply that nobody asked for",
+		remedy:   "the gateway has kept the reply from the client",
+		timeline: []string{"reply 226", "command NOOP"},
 	},
 	{
 		name: "a wrong password", path: anyPath, provoke: func(s *env) {
@@ -140,7 +159,8 @@ var serverFailures = []failureCase{
 			p.Exchange("USER somebody", "331 and the password")
 			p.Exchange("PASS "+harness.Password, "530 Login incorrect.")
 		},
-		code: "login_failed", text: "the server did not take the login: 530 Login incorrect.", remedy: "check the user name and the password",
+		code: "login_failed", text: "the server did not take the login: 530 Login incorrect.",
+		remedy:   "see the user's name and password",
 		timeline: []string{"command USER somebody", "command PASS (not shown)", "reply 530 Login incorrect."},
 	},
 	{
@@ -151,7 +171,8 @@ var serverFailures = []failureCase{
 			p.Exchange("USER somebody", "331 and the password")
 			p.Exchange("PASS "+harness.Password, "230 welcome")
 		},
-		code: "fine", text: "nothing went wrong since the login: no transfer yet; before, the server did not take the login: 530 Login incorrect.",
+		code: "fine", text: "nothing went wrong since the login: no transfer yet; before, the server did " +
+			"not take the login: 530 Login incorrect.",
 		timeline: []string{"reply 530 Login incorrect.", "command PASS (not shown)", "reply 230"},
 	},
 	{
@@ -168,37 +189,49 @@ var serverFailures = []failureCase{
 				p.Client.Expect("")
 			}
 		},
-		code: "login_failed", text: "the server did not take the login: too many failed logins", remedy: "check the user name and the password",
-		timeline: []string{"reply 530 (not shown) is wrong", "reply 530 (not shown) is wrong", "session ended"},
+		code: "login_failed", text: "the server did not take the login: too many failed logins",
+		remedy: "check the user name and the password",
+		timeline: []string{"reply 530 (not shown) is wrong", "reply 530 (not shown) is wrong",
+			"session ended"},
 	},
 }
 
 var clientFailures = []failureCase{
 	{
-		name: "a client that is not meant", path: anyPath, forward: "clients = [\"192.168.5.128/25\"]\n", provoke: func(s *env) { s.wantClientRejected() },
-		code: "client_not_allowed", text: "192.168.5.1 may not use this forward", remedy: "add its address to the forward's clients", absent: "connected",
+		name: "a client that is not meant", path: anyPath, forward: "clients = [\"192.168.5.128/25\"]\n",
+		provoke: func(s *env) { s.wantClientRejected() },
+		code:    "client_not_allowed", text: "192.168.5.1 may not use this forward",
+		remedy: "add its address to the forward's clients", absent: "connected",
 	},
 	{
-		name: "too many sessions of one client", path: anyPath, forward: "max_sessions_per_client = 1\n", session: "2", provoke: func(s *env) {
+		name: "too many sessions of one client", path: anyPath, forward: "max_sessions_per_client = 1\n",
+		session: "2", provoke: func(s *env) {
 			s.Login()
 			s.wantClientRejected()
 		},
-		code: "too_many_sessions", text: "turned away: too many sessions from your address", remedy: "raise max_sessions_per_client", absent: "connected",
+		code: "too_many_sessions", text: "turned away: too many sessions from your address",
+		remedy: "raise max_sessions_per_client", absent: "connected",
 	},
 	{
-		name: "too many sessions", path: anyPath, forward: "max_sessions = 1\n", session: "2", provoke: func(s *env) {
+		name: "too many sessions", path: anyPath, forward: "max_sessions = 1\n", session: "2",
+		provoke: func(s *env) {
 			s.Login()
 			s.wantClientRejected()
 		},
-		code: "too_many_sessions", text: "turned away: too many sessions, try again later", remedy: "raise max_sessions", absent: "connected",
+		code: "too_many_sessions", text: "turned away: too many sessions, try again later",
+		remedy: "raise max_sessions", absent: "connected",
 	},
 	{
-		name: "nobody logs in", path: anyPath, forward: "login_time = \"1s\"\n", provoke: func(s *env) { s.connectGreeted().Client.Expect("421") },
-		code: "login_time", text: "the client did not log in in time: no login within 1s", remedy: "raise login_time", timeline: []string{"reply 220", "session ended after #"},
+		name: "nobody logs in", path: anyPath, forward: "login_time = \"1s\"\n",
+		provoke: func(s *env) { s.connectGreeted().Client.Expect("421") },
+		code:    "login_time", text: "the client did not log in in time: no login within 1s",
+		remedy: "raise login_time", timeline: []string{"reply 220", "session ended after #"},
 	},
 	{
-		name: "nothing is said", path: anyPath, forward: "idle_time = \"1s\"\n", provoke: func(s *env) { s.Login().Client.Expect("421") },
-		code: "idle", text: "ended because nothing was said: idle for 1s", remedy: "raise idle_time", timeline: []string{"reply 230", "session ended after #: 421 idle for 1s"},
+		name: "nothing is said", path: anyPath, forward: "idle_time = \"1s\"\n",
+		provoke: func(s *env) { s.Login().Client.Expect("421") },
+		code:    "idle", text: "ended because nothing was said: idle for 1s", remedy: "raise idle_time",
+		timeline: []string{"reply 230", "session ended after #: 421 idle for 1s"},
 	},
 	{
 		name: "a reply from the client", path: anyPath, provoke: func(s *env) {
@@ -206,7 +239,8 @@ var clientFailures = []failureCase{
 			p.Client.Send("227 Entering Passive Mode (203,0,113,21,200,200)")
 			p.Client.Expect("421")
 		},
-		code: "client_bad_line", text: "the client sent something that is not an FTP command: a client sends commands, not replies", remedy: "check which program it is", timeline: []string{"command (", "session ended"},
+		code: "client_bad_line", text: "the client sent something that is not an FTP command: a client sends commands, " +
+			"not replies", remedy: "check which program it is", timeline: []string{"command (", "session ended"},
 	},
 	{
 		name: "NUL from the client", path: anyPath, provoke: func(s *env) {
@@ -214,7 +248,8 @@ var clientFailures = []failureCase{
 			p.Client.Send("RETR a\x00b")
 			p.Client.Expect("421")
 		},
-		code: "client_bad_line", text: "the client sent something that is not an FTP command: line has a NUL byte at offset 6", remedy: "check which program it is", timeline: []string{"session ended"},
+		code: "client_bad_line", text: "the client sent something that is not an FTP command: line has a NUL byte at " +
+			"offset 6", remedy: "check which program it is", timeline: []string{"session ended"},
 	},
 	{
 		name: "data before login", path: anyPath, provoke: func(s *env) {
@@ -222,7 +257,8 @@ var clientFailures = []failureCase{
 			p.Client.Send("PASV")
 			p.Client.Expect("530")
 		},
-		code: "not_logged_in", text: "the client sent PASV before it had logged in", timeline: []string{"command PASV", "answer 530 log in first"}, absent: "pinhole",
+		code: "not_logged_in", text: "the client sent PASV before it had logged in",
+		timeline: []string{"command PASV", "answer 530 log in first"}, absent: "pinhole",
 	},
 	{
 		name: "an operator ends it", path: anyPath, provoke: func(s *env) {
@@ -230,7 +266,8 @@ var clientFailures = []failureCase{
 			s.output("kill", "1")
 			p.Client.Expect("421")
 		},
-		code: "killed", text: "ended by an operator", timeline: []string{"reply 230", "session ended after #: 421 the operator has ended the session"},
+		code: "killed", text: "ended by an operator", timeline: []string{"reply 230",
+			"session ended after #: 421 the operator has ended the session"},
 	},
 	{
 		name: "the forward is taken away", path: anyPath, provoke: func(s *env) {
@@ -238,16 +275,18 @@ var clientFailures = []failureCase{
 			s.removeForward()
 			p.Client.Expect("421")
 		},
-		code: "shut_down", text: "ended because the gateway is shutting down, or the forward was taken away", timeline: []string{"session ended after #: 421 the gateway is shutting down"},
+		code: "shut_down", text: "ended because the gateway is shutting down, or the forward was taken away",
+		timeline: []string{"session ended after #: 421 the gateway is shutting down"},
 	},
 	{
 		name: "the gateway is stopped", path: anyPath, session: "2", provoke: func(s *env) {
-			s.startTransfer() // and the gateway waits for its end
+			s.startTransfer() // the gateway waits for its end
 			p := s.Login()
 			s.Signal(syscall.SIGTERM)
 			p.Client.Expect("421")
 		},
-		code: "shut_down", text: "ended because the gateway is shutting down, or the forward was taken away", timeline: []string{"session ended after #: 421 the gateway is shutting down"},
+		code: "shut_down", text: "ended because the gateway is shutting down, or the forward was taken away",
+		timeline: []string{"session ended after #: 421 the gateway is shutting down"},
 	},
 	{
 		name: "the client hangs up", path: anyPath, provoke: func(s *env) {
@@ -255,6 +294,7 @@ var clientFailures = []failureCase{
 			p.Client.Close()
 			_, _ = io.ReadAll(p.Server.Reader)
 		},
-		code: "fine", text: "nothing went wrong: no transfer yet", timeline: []string{"reply 230", "session ended"},
+		code: "fine", text: "nothing went wrong: no transfer yet",
+		timeline: []string{"reply 230", "session ended"},
 	},
 }

@@ -9,7 +9,7 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// explain tells of sessions that the kernel tracks what connection tracking knows: nobody reads what is said there.
+// With tracking by the kernel, explain names what connection tracking knows: nobody reads the dialogue.
 func TestExplainKernelTracked(t *testing.T) {
 	t.Parallel()
 	for _, m := range trackedFailures {
@@ -22,13 +22,14 @@ func TestExplainKernelTracked(t *testing.T) {
 	}
 }
 
-// passiveByHelper begins a session that the kernel's helper follows, and has the server announce a port.
+// passiveByHelper starts a session that the kernel's helper tracks. The server announces a port.
 func (s *env) passiveByHelper(port uint16) (p harness.Session, at netip.AddrPort) {
 	s.Testbed.T.Helper()
 	p = s.Login()
 	p.Client.Send("PASV")
 	p.Server.Expect("PASV")
-	p.Server.Send("227 Entering Passive Mode (%s)", harness.FormatHostPort(netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port)))
+	p.Server.Send("227 Entering Passive Mode (%s)",
+		harness.FormatHostPort(netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port)))
 	return p, harness.ParseHostPort(s.Testbed.T, p.Client.Expect("227"))
 }
 
@@ -47,7 +48,8 @@ var trackedFailures = []failureCase{
 	{
 		name: "the server does not run", provoke: func(s *env) {
 			s.Listener.Close()
-			harness.Await(s.Testbed.T, "a server that does not run", func() bool { // a process that begins may have its socket for a moment
+			// A child process that is starting may still have the socket.
+			harness.Await(s.Testbed.T, "a server that does not run", func() bool {
 				c, err := s.Server().Dial(s.Testbed.T.Context(), "tcp", harness.Server4)
 				if err == nil {
 					c.Close()
@@ -56,7 +58,8 @@ var trackedFailures = []failureCase{
 			})
 			harness.WantRefused(s.Testbed.T, s.Client(), harness.Gateway4)
 		},
-		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: connection refused", remedy: unreachableRemedy, timeline: []string{"session ended"},
+		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: connection refused",
+		remedy: unreachableRemedy, timeline: []string{"session ended"},
 	},
 	{
 		name: "the server's passive port is closed", provoke: func(s *env) {
@@ -64,15 +67,18 @@ var trackedFailures = []failureCase{
 			harness.WantRefused(s.Testbed.T, s.Client(), at.String())
 			p.Exchange("LIST", "425 nobody has come")
 		},
-		code: "server_data_unreachable", text: "the server does not take data connections at 203.0.113.21:50999: connection refused",
-		remedy:   "open the server's passive ports for the gateway in the server's firewall",
-		timeline: []string{"session connected", "pinhole opened by the kernel", "data the client came", "fault the server does not take"},
+		code:   "server_data_unreachable",
+		text:   "the server does not take data connections at 203.0.113.21:50999: connection refused",
+		remedy: "open the server's passive ports to the gateway in the server's firewall",
+		timeline: []string{"session connected", "pinhole opened by the kernel", "data the client came",
+			"fault the server does not take"},
 	},
 	{
 		name: "nobody comes for data", provoke: func(s *env) {
 			p, _ := s.passiveByHelper(50999)
 			p.Exchange("LIST", "425 nobody has come")
 		},
-		code: "fine", text: "nothing went wrong: no transfer yet", timeline: []string{"session connected"}, absent: "pinhole",
+		code: "fine", text: "nothing went wrong: no transfer yet", timeline: []string{"session connected"},
+		absent: "pinhole",
 	},
 }

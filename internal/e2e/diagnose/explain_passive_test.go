@@ -8,20 +8,20 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// explain tells why data connections did not come about.
+// explain names why the client got no data connection.
 func TestExplainData(t *testing.T) {
 	t.Parallel()
 	runFailureCases(t, passiveFailures)
 }
 
-// listWithoutData asks for a listing, for which nobody comes.
+// listWithoutData asks for a listing. No data connection is made.
 func listWithoutData(p harness.Session, reply string) {
 	p.T.Helper()
 	p.Exchange("LIST", reply)
 	p.Exchange("NOOP", "200 done")
 }
 
-// gatewayDropsData has a filter of the gateway's own that drops what comes for a data connection, however it is carried.
+// gatewayDropsData makes the gateway's own filter drop data connections, on either data path.
 func gatewayDropsData(s *env) {
 	p := s.Login()
 	dropPackets(s.Testbed.T, s.Gateway(), "tcp dport 20000-20100", "input")
@@ -40,7 +40,12 @@ var passiveFailures = []failureCase{
 			p.Quit()
 		},
 		code: "fine", text: "nothing went wrong: 1 transfer, 0 bytes up, # down",
-		timeline: []string{"session connected to 203.0.113.21:21 after #", "reply 220 ready", "command USER somebody", "reply 331", "command PASS (not shown)", "command PASV", "reply 227 Entering Passive Mode (203,0,113,21,", passivePinhole, "answer 227 Entering Passive Mode (192,168,5,2,", "reply 150", "command QUIT", "session ended after #"}, anywhere: []string{clientConnected, "transfer RETR complete: 10#"},
+		timeline: []string{"session connected to 203.0.113.21:21 after #", "reply 220 ready",
+			"command USER somebody", "reply 331", "command PASS (not shown)", "command PASV",
+			"reply 227 Entering Passive Mode (203,0,113,21,", passivePinhole,
+			"answer 227 Entering Passive Mode (192,168,5,2,", "reply 150", "command QUIT",
+			"session ended after #"}, anywhere: []string{clientConnected,
+			"transfer RETR complete: 10#"},
 		absent: "fault",
 	},
 	{
@@ -52,9 +57,11 @@ var passiveFailures = []failureCase{
 			awaitDropped(s.Testbed.T, s.Client(), 1)
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
-		code: "client_never_connected", text: "the client never connected to 192.168.5.2:# within #",
-		remedy:   "see whether a firewall between it and the gateway, or a filter of the gateway's own, drops ports 20000-20100, and whether",
-		timeline: []string{passivePinhole, "answer 227", "command LIST", "reply 425", "command NOOP"}, absent: "data the",
+		code: "client_never_connected", text: "the client never connected to 192.168.5.2:# within #*",
+		remedy: "see whether a firewall between it and the gateway, or a filter of the gateway's own, " +
+			"drops ports 20000-20100, and whether",
+		timeline: []string{passivePinhole, "answer 227", "command LIST", "reply 425", "command NOOP"},
+		absent:   "data the",
 	},
 	{
 		name: "the client gives up", forward: passivePortsKey, provoke: func(s *env) {
@@ -65,17 +72,22 @@ var passiveFailures = []failureCase{
 			awaitDropped(s.Testbed.T, s.Client(), 2) // the second one comes after a second
 			p.Client.Close()
 		},
-		code: "client_never_connected", text: "the client never connected to 192.168.5.2:20# within 1 s", remedy: "drops ports 20000-20100",
+		code: "client_never_connected", text: "the client never connected to 192.168.5.2:20# within # s",
+		remedy:   "drops ports 20000-20100",
 		timeline: []string{passivePinhole, "session ended after #"}, absent: "data the",
 	},
 	{
-		name: "the gateway's own filter drops in all hooks", path: "relay", forward: passivePortsKey, provoke: gatewayDropsData,
-		code: "client_never_connected", text: "the client never connected to 192.168.5.2:# within 1 s", remedy: "or the gateway's own firewall",
+		name: "the gateway's own filter drops in all hooks", path: "relay", forward: passivePortsKey,
+		provoke: gatewayDropsData,
+		code:    "client_never_connected", text: "the client never connected to 192.168.5.2:# within # s",
+		remedy:   "or a filter of the gateway's own",
 		timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
-		name: "the gateway's own filter drops in all hooks", path: "kernel", forward: passivePortsKey, provoke: gatewayDropsData,
-		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's own firewall did not let the connection through",
+		name: "the gateway's own filter drops in all hooks", path: "kernel", forward: passivePortsKey,
+		provoke: gatewayDropsData,
+		code:    "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and a filter of the " +
+			"gateway's own did not let the connection through",
 		remedy: "ct status dnat accept", timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
@@ -86,12 +98,14 @@ var passiveFailures = []failureCase{
 			s.WantNoData(lab.ClientAddr4, at) // refused, with the second packet
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
-		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's own firewall did not let the connection through",
+		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and a filter of the " +
+			"gateway's own did not let the connection through",
 		remedy: "ct status dnat accept", timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
 		name: "nobody comes so far", provoke: func(s *env) { s.Login().Passive(netip.Addr{}) },
-		code: "waiting", text: "so far the client never connected to 192.168.5.2:# within # s", remedy: "drops ports",
+		code: "waiting", text: "so far the client never connected to 192.168.5.2:# within # s",
+		remedy:   "drops ports",
 		timeline: []string{passivePinhole, "answer 227"}, absent: "fault",
 	},
 	{
@@ -99,9 +113,13 @@ var passiveFailures = []failureCase{
 			p := s.Login()
 			p.Passive(netip.Addr{})
 			p.Exchange("ABOR", "226 nothing to abort")
-			harness.Await(s.Testbed.T, "the pinhole's end", func() bool { return pattern("closed unused", false).MatchString(s.output("explain", "1")) })
+			harness.Await(s.Testbed.T, "the pinhole's end", func() bool {
+				return pattern("closed unused",
+					false).MatchString(s.output("explain", "1"))
+			})
 		},
-		code: "fine", text: "nothing went wrong: no transfer yet", timeline: []string{passivePinhole, "command ABOR", "reply 226"}, absent: "fault",
+		code: "fine", text: "nothing went wrong: no transfer yet",
+		timeline: []string{passivePinhole, "command ABOR", "reply 226"}, absent: "fault",
 	},
 	{
 		name: "the client comes too late", path: "kernel", provoke: func(s *env) {
@@ -111,8 +129,10 @@ var passiveFailures = []failureCase{
 			s.WantNoData(lab.ClientAddr4, at)
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
-		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only 2# s after the port was announced: the pinhole had expired",
-		remedy: "find out what keeps the client from connecting at once", timeline: []string{passivePinhole}, absent: "data the",
+		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only 2# s after that was " +
+			"announced, when the pinhole had expired",
+		remedy: "find out what keeps the client from connecting at once", timeline: []string{passivePinhole},
+		absent: "data the",
 	},
 	{
 		name: "another address of the client comes", provoke: func(s *env) {
@@ -123,21 +143,26 @@ var passiveFailures = []failureCase{
 			listWithoutData(p, "425 nobody has come")
 		},
 		code: "client_from_elsewhere", remedy: "use one address for all connections of a client",
-		text:     "192.168.5.66 connected to 192.168.5.2:#, where only 192.168.5.1 may: the client's data connection comes from another address than its control connection",
+		text: "192.168.5.66 connected to 192.168.5.2:#, where only 192.168.5.1 may: the client's data " +
+			"comes from another address than its control connection",
 		timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
-		name: "the server does not listen where it says", provoke: func(s *env) { s.serverPortUnreachable(s.Login(), "203.0.113.21:50999") },
-		code: "server_data_unreachable", text: "the server does not take data connections at 203.0.113.21:50999: connection refused",
-		remedy:   "open the server's passive ports for the gateway in the server's firewall",
-		timeline: []string{"pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads to 203.0.113.21:50999", "reply 425"},
+		name:    "the server does not listen where it says",
+		provoke: func(s *env) { s.serverPortUnreachable(s.Login(), "203.0.113.21:50999") },
+		code:    "server_data_unreachable",
+		text:    "the server does not take data connections at 203.0.113.21:50999: connection refused",
+		remedy:  "open the server's passive ports for the gateway in the server's firewall",
+		timeline: []string{"pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads " +
+			"to 203.0.113.21:50999", "reply 425"},
 	},
 	{
 		name: "the server's firewall drops its passive ports", provoke: func(s *env) {
 			dropPackets(s.Testbed.T, s.Server(), "tcp dport 50999", "input")
 			s.serverPortUnreachable(s.Login(), "203.0.113.21:50999")
 		},
-		code: "server_data_unreachable", text: "the server does not take data connections at 203.0.113.21:50999: no answer*",
+		code:   "server_data_unreachable",
+		text:   "the server does not take data connections at 203.0.113.21:50999: no answer*",
 		remedy: "open the server's passive ports", timeline: []string{"pinhole opened", "reply 425"},
 	},
 	{
@@ -148,8 +173,10 @@ var passiveFailures = []failureCase{
 			p.Server.Send("227 Entering Passive Mode (203,0,113,21,0,22)")
 			p.Client.Expect("425")
 		},
-		code: "server_low_port", text: "the server offers port 22: data connections go to ports from 1024 on only",
-		remedy: "configure the server's passive ports from 1024 up", timeline: []string{"command PASV", "reply 227", "answer 425"}, absent: "pinhole",
+		code: "server_low_port", text: "the server offers port 22: data connections go to ports from 1024 " +
+			"on only",
+		remedy: "configure the server's passive ports from 1024 up", timeline: []string{"command PASV", "reply 227",
+			"answer 425"}, absent: "pinhole",
 	},
 	{
 		name: "the server refuses PASV", provoke: func(s *env) {
@@ -161,8 +188,10 @@ var passiveFailures = []failureCase{
 			p.Server.Send("502 nor that")
 			p.Client.Expect("502")
 		},
-		code: "server_refused_pasv", text: "the server refused PASV, so that passive mode is not possible: 502 nor that", remedy: "use active mode",
-		timeline: []string{"command PASV", "reply 502 no passive", "ask EPSV", "reply 502 nor"}, absent: "pinhole",
+		code: "server_refused_pasv", text: "the server refused PASV, so that passive mode is not possible: " +
+			"502 nor that", remedy: "use active mode",
+		timeline: []string{"command PASV", "reply 502 no passive", "ask EPSV", "reply 502 nor"},
+		absent:   "pinhole",
 	},
 	{
 		name: "no port is left", forward: "passive_ports = \"50000\"\n", session: "2", provoke: func(s *env) {
@@ -178,14 +207,15 @@ var passiveFailures = []failureCase{
 	},
 }
 
-// serverPortUnreachable has the client come for data, and the gateway not get it to where the server says; the server waits until
-// that is known.
+// serverPortUnreachable connects from the client for data that the gateway cannot get from the server's
+// port. The server waits until the gateway knows that.
 func (s *env) serverPortUnreachable(p harness.Session, to string) {
 	s.Testbed.T.Helper()
 	p.Client.Send("PASV")
 	p.Server.Expect("PASV")
 	p.Server.Send("227 ok (%s)", harness.FormatHostPort(netip.MustParseAddrPort(to)))
 	dialInBackground(s.Testbed.T, s.Client(), harness.ParseHostPort(s.Testbed.T, p.Client.Expect("227")))
-	s.AwaitSession("what keeps the data", func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
+	s.AwaitSession("what keeps the data",
+		func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
 	listWithoutData(p, "425 nobody has come")
 }

@@ -17,31 +17,31 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// failureCase is something that goes wrong in a session, and what explain has to say of it. In what it says, # stands
-// for a number, a time or a port, @ for a data path, and * for anything.
+// failureCase is something that goes wrong in a session, and what explain must print. In expected texts
+// # stands for a number, a time or a port, @ for a data path, and * for anything.
 type failureCase struct {
 	name    string
-	forward string // keys beside those that all have; a listen or a server takes the place of theirs
-	path    string // the one data path where it can happen; empty: on both it is the same
-	session string // the number of the session that is asked about; empty: the first
+	forward string // more keys; a listen or a server replaces the default
+	path    string // the one data path where it can happen; "" for both
+	session string // the number of the session to explain; "" for the first
 	provoke func(*env)
 
-	code, text string   // of the verdict; its text is compared as a whole
-	remedy     string   // a part of it; empty: there must be none
-	timeline   []string // parts of entries of the time line, each with its kind before it, in order
-	anywhere   []string // the same of what the kernel tells later than it was, in any order
-	absent     string   // what no entry may have; empty: anything
+	code, text string   // of the verdict; the whole text
+	remedy     string   // a part of it; "" for none
+	timeline   []string // kinds and parts of entries of the time line, in order
+	anywhere   []string // entries that come from the kernel, later: in any order
+	absent     string   // in no entry; "" for anything
 }
 
-// env is a stage whose gateway shows what it does.
+// env is a testbed whose gateway has an admin socket.
 type env struct {
 	*harness.Testbed
 	*harness.AdminGateway
-	path string // what carries data
+	path string // the data path
 	keys string // of the forward
 }
 
-// explanation is what explain --json says. Its names are those of docs/api.md.
+// explanation is what explain prints with --json. docs/api.md has the names.
 type explanation struct {
 	ID, State, Mode, Path string
 	Totals                harness.Totals
@@ -56,7 +56,7 @@ type event struct {
 	Data       int
 }
 
-// runFailureCases has all mishaps happen, on each data path where they can.
+// runFailureCases runs all cases, on each data path where they can happen.
 func runFailureCases(t *testing.T, all []failureCase) {
 	for _, m := range all {
 		for path := range harness.DataPaths {
@@ -80,7 +80,8 @@ func runFailureCases(t *testing.T, all []failureCase) {
 // newEnv runs ftpgate with one forward.
 func newEnv(t *testing.T, path, keys string) *env {
 	t.Helper()
-	for _, implied := range []string{"listen = \"192.168.5.2:2121\"\n", "server = \"203.0.113.21\"\n", "name = \"archive\"\n"} {
+	for _, implied := range []string{"listen = \"192.168.5.2:2121\"\n", "server = \"203.0.113.21\"\n",
+		"name = \"archive\"\n"} {
 		key, _, _ := strings.Cut(implied, "=")
 		own, _, _ := strings.Cut(keys, "[")
 		if !strings.Contains("\n"+own, "\n"+key) {
@@ -92,7 +93,8 @@ func newEnv(t *testing.T, path, keys string) *env {
 	return &env{st, sh, path, keys}
 }
 
-// wantExplained asks about the session until the verdict is as it should be, and looks at all that is said.
+// wantExplained waits for the expected verdict, and checks all that is printed and logged for
+// passwords.
 func (s *env) wantExplained(m failureCase) {
 	t := s.Testbed.T
 	t.Helper()
@@ -118,25 +120,32 @@ func (s *env) wantExplained(m failureCase) {
 		wrong = e.mismatch(m)
 		return wrong == ""
 	})
-	story := s.output("explain", id)
-	harness.WantContains(t, story, "verdict    "+e.Verdict.Text+"\n", "session    "+e.ID+" of forward archive")
-	for what, text := range map[string]string{"the story": story, "the story in JSON": s.output("explain", "--json", id),
-		"the list": s.output("sessions", "--ended"), "the log": s.Log(), "the log of transfers": harness.ReadFile(t, s.TransferLog)} {
+	printed := s.output("explain", id)
+	verdict := regexp.QuoteMeta(e.Verdict.Text)
+	if m.code == "waiting" { // it has the time until now
+		verdict = strings.Trim(pattern(m.text, true).String(), "^$")
+	}
+	if !regexp.MustCompile(`(?m)^verdict    ` + verdict + `$`).MatchString(printed) {
+		t.Errorf("got\n%s\nwant the verdict %q", printed, e.Verdict.Text)
+	}
+	harness.WantContains(t, printed, "session    "+e.ID+" of forward archive")
+	for what, text := range map[string]string{"the text": printed,
+		"the JSON": s.output("explain", "--json", id),
+		"the list": s.output("sessions", "--ended"), "the log": s.Log(),
+		"the log of transfers": harness.ReadFile(t, s.TransferLog)} {
 		if strings.Contains(text, harness.Password) {
 			t.Errorf("%s has a password in it:\n%s", what, text)
 		}
 	}
 }
 
-// output is what a command of ftpgate's prints.
+// output returns what a command of ftpgate prints.
 func (s *env) output(what string, args ...string) string {
-	s.Testbed.T.Helper()
-	cmd := harness.Command(append([]string{what, "--socket", s.Socket}, args...)...)
-	out, errs, _ := harness.RunCommand(s.Testbed.T, s.Host, cmd)
+	out, errs, _ := s.Run(what, args...)
 	return out + errs
 }
 
-// mismatch says what is told otherwise than it should be; empty: nothing.
+// mismatch returns what differs from the expectation, or "".
 func (e explanation) mismatch(m failureCase) string {
 	switch {
 	case e.Verdict.Code != m.code:
@@ -159,27 +168,32 @@ func (e explanation) mismatch(m failureCase) string {
 		}
 	}
 	for _, came := range m.anywhere {
-		if !slices.ContainsFunc(e.Events, func(of event) bool { return pattern(came, false).MatchString(of.Kind + " " + of.Text) }) {
+		if !slices.ContainsFunc(e.Events, func(of event) bool {
+			return pattern(came,
+				false).MatchString(of.Kind + " " + of.Text)
+		}) {
 			return fmt.Sprintf("want %q in the time line", came)
 		}
 	}
 	if next < len(m.timeline) {
-		return fmt.Sprintf("want %q in the time line, behind what stands before it in the list", m.timeline[next])
+		return fmt.Sprintf("want %q in the time line, behind what stands before it in the list",
+			m.timeline[next])
 	}
 	return ""
 }
 
-// hasFault tells whether what the verdict says is in the time line.
+// hasFault reports whether the verdict's text is in the time line.
 func (e explanation) hasFault() bool {
 	for _, event := range e.Events {
-		if event.Kind == "fault" && strings.HasPrefix(e.Verdict.Text, strings.TrimSuffix(event.Text, "...")) { // where it is long
+		// Long texts are cut.
+		if event.Kind == "fault" && strings.HasPrefix(e.Verdict.Text, strings.TrimSuffix(event.Text, "...")) {
 			return true
 		}
 	}
 	return false
 }
 
-// pattern matches a text with numbers in it.
+// pattern compiles an expected text.
 func pattern(text string, whole bool) *regexp.Regexp {
 	expr := strings.ReplaceAll(regexp.QuoteMeta(text), "#", `[0-9][0-9a-zµ.]*`)
 	expr = strings.ReplaceAll(expr, "@", `(kernel|relay)`)
@@ -190,35 +204,39 @@ func pattern(text string, whole bool) *regexp.Regexp {
 	return regexp.MustCompile(expr)
 }
 
-// anyPath is the data path of what has nothing to do with any.
+// anyPath is the data path of cases that do not depend on it.
 const anyPath = "relay"
 
-// What the time line says of pinholes and of data that comes.
+// Entries of the time line for pinholes and data connections.
 const (
-	passivePinhole  = "pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads to 203.0.113.21:#, which sees 203.0.113.1"
-	activePinhole   = "pinhole opened by the @ in #: 203.0.113.21 may connect to 203.0.113.1:#, leads to 192.168.5.1:#, which sees 192.168.5.2"
+	passivePinhole = "pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads to " +
+		"203.0.113.21:#, which sees 203.0.113.1"
+	activePinhole = "pinhole opened by the @ in #: 203.0.113.21 may connect to 203.0.113.1:#, leads to " +
+		"192.168.5.1:#, which sees 192.168.5.2"
 	clientConnected = "data the client came # after the pinhole was opened"
 	serverConnected = "data the server came # after the pinhole was opened"
 )
 
-// passivePortsKey are those of the gateway for data connections; none of them is the source of any other.
+// passivePortsKey chooses passive ports that no other connection has as its source port.
 const passivePortsKey = "passive_ports = \"20000-20100\"\n"
 
-// dropPackets has a host drop packets in hooks, and count them.
+// dropPackets makes a host drop and count packets in hooks.
 func dropPackets(t *testing.T, h *lab.Host, match string, hooks ...string) {
 	t.Helper()
 	labtest.Need(t, "nft")
 	for _, hook := range hooks {
-		harness.Shell(t, h, "nft 'table inet deaf { chain %s { type filter hook %[1]s priority 0; %s counter drop; }; }'", hook, match)
+		harness.Shell(t, h, "nft 'table inet deaf { chain %s { type filter hook %[1]s priority 0; %s "+
+			"counter drop; }; }'", hook, match)
 	}
 }
 
-// awaitDropped waits until a deaf host has dropped so many packets.
+// awaitDropped waits until a host has dropped this many packets.
 func awaitDropped(t *testing.T, h *lab.Host, atLeast int) {
 	t.Helper()
 	harness.Await(t, fmt.Sprintf("%d packets dropped on the %s", atLeast, h.Name()), func() bool {
 		sum := 0
-		for _, m := range counterPattern.FindAllStringSubmatch(harness.Shell(t, h, "nft list table inet deaf"), -1) {
+		for _, m := range counterPattern.FindAllStringSubmatch(harness.Shell(t, h,
+			"nft list table inet deaf"), -1) {
 			n, _ := strconv.Atoi(m[1])
 			sum += n
 		}
@@ -228,7 +246,7 @@ func awaitDropped(t *testing.T, h *lab.Host, atLeast int) {
 
 var counterPattern = regexp.MustCompile(`counter packets (\d+)`)
 
-// dialInBackground connects as long as the test lasts, which is not expected to succeed.
+// dialInBackground dials until it succeeds or the test ends.
 func dialInBackground(t *testing.T, h *lab.Host, to netip.AddrPort) {
 	var gone sync.WaitGroup
 	t.Cleanup(gone.Wait)

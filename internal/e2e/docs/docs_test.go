@@ -11,17 +11,16 @@ import (
 
 	"ftpgate/internal/cli"
 	"ftpgate/internal/e2e/harness"
-	"ftpgate/internal/try/lab/labtest"
 )
 
-// The documents are tested as the program is: what they say is tried.
+// The documents are tested like the program: the tests try what they say.
 
-// repositoryRoot is the way from this package to the top.
+// repositoryRoot is the path from this package.
 const repositoryRoot = "../../.."
 
-// document is a Markdown file, taken apart.
+// document is a parsed Markdown file.
 type document struct {
-	path   string // from the top of the repository
+	path   string // from the repository's root
 	text   string // all of it
 	blocks []block
 }
@@ -70,14 +69,16 @@ func documents(t *testing.T) []document {
 		}
 		d := document{path: strings.TrimPrefix(path, repositoryRoot+"/"), text: string(text)}
 		for _, m := range fenced.FindAllStringSubmatchIndex(d.text, -1) {
-			b := block{line: 1 + strings.Count(d.text[:m[0]], "\n"), lang: d.text[m[2]:m[3]], text: d.text[m[6]:m[7]]}
+			line := 1 + strings.Count(d.text[:m[0]], "\n")
+			b := block{line: line, lang: d.text[m[2]:m[3]], text: d.text[m[6]:m[7]]}
 			if m[4] >= 0 {
 				b.file = d.text[m[4]:m[5]]
 			}
 			d.blocks = append(d.blocks, b)
 		}
 		if n := strings.Count("\n"+d.text, "\n```"); n != 2*len(d.blocks) {
-			t.Fatalf("%s: %d fences and %d blocks: a fence has no language, or is not closed", d.path, n, len(d.blocks))
+			t.Fatalf("%s: %d fences and %d blocks: a fence has no language, or is not closed", d.path, n,
+				len(d.blocks))
 		}
 		docs = append(docs, d)
 	}
@@ -103,14 +104,14 @@ func (d document) of(lang string) []block {
 // prose is the text without fenced blocks.
 func (d document) prose() string { return fenced.ReplaceAllString(d.text, "") }
 
-// ask runs a command that needs neither lab nor privilege.
+// run runs a command that needs neither a lab nor privileges.
 func ask(args ...string) (stdout, stderr string, status int) {
 	var out, errs strings.Builder
 	status = cli.Main(args, strings.NewReader(""), &out, &errs)
 	return out.String(), errs.String(), status
 }
 
-// Files in documents are sound; those called bad... are not.
+// Configuration files in documents are valid. Those called bad... are not.
 func TestDocsFiles(t *testing.T) {
 	found := 0
 	for _, d := range documents(t) {
@@ -122,7 +123,8 @@ func TestDocsFiles(t *testing.T) {
 			}
 			_, faults, status := ask("check", "-c", harness.WriteFile(t, "ftpgate.toml", b.text))
 			if status != want {
-				t.Errorf("%s:%d: ftpgate check: got exit status %d; want %d\n%s", d.path, b.line, status, want, faults)
+				t.Errorf("%s:%d: ftpgate check: got exit status %d; want %d\n%s", d.path, b.line, status,
+					want, faults)
 			}
 		}
 	}
@@ -131,94 +133,27 @@ func TestDocsFiles(t *testing.T) {
 	}
 }
 
-// The rules in the README are those of the file in the README.
+// The rules in the README belong to the configuration file in the README.
 func TestDocsRules(t *testing.T) {
 	readme := named(t, "README.md")
-	files, shown := readme.of("toml"), readme.of("nft")
-	if len(files) != 1 || len(shown) != 1 {
-		t.Fatalf("README.md: got %d files and %d rulesets; want one of each", len(files), len(shown))
+	files, rulesets := readme.of("toml"), readme.of("nft")
+	if len(files) != 1 || len(rulesets) != 1 {
+		t.Fatalf("README.md: got %d files and %d rulesets; want one of each", len(files), len(rulesets))
 	}
 	got, stderr, status := ask("rules", "-c", harness.WriteFile(t, "ftpgate.toml", files[0].text))
 	if status != 0 {
 		t.Fatalf("ftpgate rules: got exit status %d; want 0\n%s", status, stderr)
 	}
-	if shown[0].text != got {
-		t.Errorf("README.md:%d: ftpgate rules prints other rules for the file in it:\n%s", shown[0].line, got)
+	if rulesets[0].text != got {
+		t.Errorf("README.md:%d: ftpgate rules prints other rules for the file in it:\n%s", rulesets[0].line,
+			got)
 	}
 }
 
-// The commands in console blocks do in the lab what the documents say. A block begins with nothing
-// on the gateway. The lines below a command are all that it prints, or parts of its log; one that
-// logs "ready" there runs to the end of the block.
-func TestDocsConsole(t *testing.T) {
-	ran := 0
-	for _, d := range documents(t) {
-		for _, b := range d.of("console") {
-			ran++
-			t.Run(d.path, func(t *testing.T) { consoleBlock(t, d, b) })
-		}
-	}
-	if ran < 5 {
-		t.Errorf("got %d console blocks; want 5 at least", ran)
-	}
-}
-
-const prompt = "gateway# "
-
-// defaultFile is what ftpgate reads without -c.
-const defaultFile = "/etc/ftpgate/ftpgate.toml"
-
-func consoleBlock(t *testing.T, d document, b block) {
-	l := labtest.New(t)
-	var to, from []string // the names of the document's files to where they are now, and back
-	for _, f := range d.of("toml") {
-		if f.file != "" {
-			path := harness.WriteFile(t, "ftpgate.toml", f.text)
-			to, from = append(to, f.file, path), append(from, path, f.file)
-		}
-	}
-	files, back := strings.NewReplacer(to...), strings.NewReplacer(from...)
-
-	var running []*harness.Program
-	for _, part := range strings.Split("\n"+b.text, "\n"+prompt)[1:] {
-		line, output, _ := strings.Cut(part, "\n")
-		want := strings.Split(strings.TrimSpace(output), "\n")
-		args := strings.Fields(line)
-		switch {
-		case args[0] != "ftpgate":
-			labtest.Need(t, args[0])
-			harness.WantContains(t, harness.Shell(t, l.Gateway(), "%s", line), want...)
-			continue
-		case slices.Contains([]string{"run", "check", "rules"}, args[1]) && !slices.Contains(args, "-c"):
-			args = append(args, "-c", defaultFile)
-		}
-		for i := range args {
-			args[i] = files.Replace(args[i])
-		}
-		if strings.Contains(output, "msg=ready") {
-			p := harness.Start(t, l.Gateway(), args[1:]...).AwaitReady()
-			running = append(running, p)
-			harness.WantContains(t, p.Log(), want...)
-			continue
-		}
-		stdout, stderr, _ := harness.Run(t, l.Gateway(), args[1:]...)
-		if strings.Contains(output, "level=") { // a log, with times
-			harness.WantContains(t, stderr, want...)
-			continue
-		}
-		if got := strings.TrimSpace(back.Replace(stdout + stderr)); got != strings.Join(want, "\n") {
-			t.Errorf("%s:%d: %s\ngot\n%s\nwant\n%s", d.path, b.line, line, got, strings.Join(want, "\n"))
-		}
-	}
-	for _, p := range running {
-		p.Interrupt()
-	}
-}
-
-// commandFlags is what --help tells of the commands: their flags, short and long.
+// commandFlags has the flags of each command, short and long, as --help lists them.
 type commandFlags map[string][]string
 
-// help asks the program for its commands, and each of them for its flags.
+// help asks the program for its commands and their flags.
 func help(t *testing.T) commandFlags {
 	t.Helper()
 	known := commandFlags{}
@@ -226,8 +161,10 @@ func help(t *testing.T) commandFlags {
 	learn = func(args ...string) {
 		name := strings.Join(args, " ")
 		text, stderr, status := ask(append([]string{"help"}, args...)...)
-		if usage := helpUsage.FindStringSubmatch(text); status != 0 || usage == nil || !strings.HasPrefix(usage[1]+" ", name+" ") {
-			t.Fatalf("ftpgate help %s: got exit status %d and\n%s%s\nwant the command's help", name, status, text, stderr)
+		if usage := helpUsage.FindStringSubmatch(text); status != 0 || usage == nil ||
+			!strings.HasPrefix(usage[1]+" ", name+" ") {
+			t.Fatalf("ftpgate help %s: got exit status %d and\n%s%s\nwant the command's help", name, status,
+				text, stderr)
 		}
 		flags := []string{}
 		_, list, _ := strings.Cut(text, "\nFlags:\n")
@@ -247,7 +184,7 @@ func help(t *testing.T) commandFlags {
 	return known
 }
 
-// Commands and flags that documents name are there.
+// Commands and flags in documents exist.
 func TestDocsCommands(t *testing.T) {
 	known := help(t)
 	var every []string
@@ -259,7 +196,8 @@ func TestDocsCommands(t *testing.T) {
 		var lines []string
 		for _, b := range d.blocks {
 			for line := range strings.Lines(b.text) {
-				if b.lang == "sh" || b.lang == "text" || b.lang == "console" && strings.HasPrefix(line, prompt) {
+				if b.lang == "sh" || b.lang == "text" || b.lang == "console" &&
+					strings.HasPrefix(line, prompt) {
 					lines = append(lines, strings.TrimSpace(line))
 				}
 			}
@@ -285,7 +223,7 @@ func TestDocsCommands(t *testing.T) {
 	}
 }
 
-// calls returns the words behind each "ftpgate" of a line: one may run another.
+// calls returns the words after each "ftpgate" of a line: one command may run another.
 func calls(line string) [][]string {
 	var found [][]string
 	for {
@@ -299,7 +237,7 @@ func calls(line string) [][]string {
 	}
 }
 
-// fault tells what is wrong with the words of a call; those of lab exec are another program's.
+// fault returns what is wrong with a command line, or "". lab exec runs other programs.
 func (known commandFlags) fault(call []string) string {
 	command := ""
 	for len(call) > 0 {
@@ -324,7 +262,7 @@ func (known commandFlags) fault(call []string) string {
 	return ""
 }
 
-// The manual has every command and every flag, and the description of the file every key.
+// The manual has every command and every flag. docs/configuration.md has every key.
 func TestDocsComplete(t *testing.T) {
 	manual := named(t, "docs/man/ftpgate.8.md").text
 	for command, flags := range help(t) {
@@ -349,7 +287,7 @@ func TestDocsComplete(t *testing.T) {
 	}
 }
 
-// Links between the documents lead somewhere, and packages and files that they name are there.
+// Links between documents have a target, and packages and files that they name exist.
 func TestDocsLinks(t *testing.T) {
 	for _, d := range documents(t) {
 		for _, path := range source.FindAllString(link.ReplaceAllString(d.prose(), "]"), -1) {
@@ -379,8 +317,8 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
-// anchors returns what the headings of a document are called in links: lower case, without
-// punctuation, with hyphens for spaces.
+// anchors returns the anchors of a document's headings: lower case, without punctuation, with hyphens
+// for spaces.
 func anchors(text string) []string {
 	var names []string
 	for _, m := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {

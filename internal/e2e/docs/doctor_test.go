@@ -13,11 +13,11 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// varyingText is what is another one each time: times, ports that the server draws, and how much is sound, which
-// depends on the kernel.
+// varyingText differs from run to run: times, ports that the server chooses, and the number of sound
+// things, which depends on the kernel.
 var varyingText = regexp.MustCompile(`after (?:less than )?[0-9.]+m?s|:50[0-9]{3}\b|[0-9]+ things`)
 
-// normalizedText is a text without what varies, on one line.
+// normalizedText removes what varies, and puts a text on one line.
 func normalizedText(text string) string {
 	return strings.Join(strings.Fields(varyingText.ReplaceAllString(text, "#")), " ")
 }
@@ -30,15 +30,17 @@ type report struct {
 
 type reportFinding struct{ Code, Level, Forward, Text, Remedy string }
 
-// The example of docs/doctor.md is what doctor says.
+// The example in docs/doctor.md is what doctor prints.
 func TestDocsDoctorExample(t *testing.T) {
+	t.Parallel()
 	labtest.Need(t, "nft")
 	d := named(t, "docs/doctor.md")
 	l := labtest.New(t)
 	peers.VSFTPD(t, l.Server(), harness.Forward4.Server, peers.PassiveRangeSettings...)
 	harness.Shell(t, l.Gateway(), "sysctl -qw net.ipv4.ip_forward=1; nft add table inet fw; "+
 		"nft add chain inet fw forward '{ type filter hook forward priority 0; policy drop; }'")
-	harness.Shell(t, l.Server(), "nft add table inet fw; nft add chain inet fw input '{ type filter hook input priority 0; }'; "+
+	harness.Shell(t, l.Server(), "nft add table inet fw; nft add chain inet fw input '{ type filter hook "+
+		"input priority 0; }'; "+
 		"nft add rule inet fw input tcp dport 50000-50100 reject with tcp reset")
 	file := harness.WriteFile(t, "ftpgate.toml", d.of("toml")[0].text)
 
@@ -46,9 +48,10 @@ func TestDocsDoctorExample(t *testing.T) {
 	if status != 1 || stderr != "" {
 		t.Errorf("got exit status %d, on stderr %q; want 1", status, stderr)
 	}
-	said := normalizedText(stdout)
-	for finding := range strings.SplitSeq(findingStart.ReplaceAllString(d.of("text")[0].text, "\x00$1"), "\x00") {
-		if want := normalizedText(finding); !strings.Contains(said, want) {
+	printed := normalizedText(stdout)
+	for finding := range strings.SplitSeq(findingStart.ReplaceAllString(d.of("text")[0].text, "\x00$1"),
+		"\x00") {
+		if want := normalizedText(finding); !strings.Contains(printed, want) {
 			t.Errorf("docs/doctor.md has %q; got\n%s", want, stdout)
 		}
 	}
@@ -62,24 +65,29 @@ func TestDocsDoctorExample(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || stderr != "" {
 		t.Fatalf("got %q, error %v, on stderr %q; want JSON", stdout, err, stderr)
 	}
-	got.Findings = slices.DeleteFunc(got.Findings, func(f reportFinding) bool { return f.Level == "ok" || f.Level == "info" })
+	got.Findings = slices.DeleteFunc(got.Findings, func(f reportFinding) bool {
+		return f.Level == "ok" ||
+			f.Level == "info"
+	})
 	for _, of := range []*report{&want, &got} {
 		for i := range of.Findings {
 			of.Findings[i].Text = normalizedText(of.Findings[i].Text)
 		}
 	}
 	if !slices.Equal(got.Findings, want.Findings) || got.Worst != want.Worst {
-		t.Errorf("docs/doctor.md has %+v, %s; got %+v, %s", want.Findings, want.Worst, got.Findings, got.Worst)
+		t.Errorf("docs/doctor.md has %+v, %s; got %+v, %s", want.Findings, want.Worst, got.Findings,
+			got.Worst)
 	}
 }
 
-// findingStart is where something begins in what doctor says: what is folded is far to the right.
+// findingStart finds the start of a finding. Folded lines are further to the right.
 var findingStart = regexp.MustCompile(`(?m)^( ? ?[A-Za-z0-9])`)
 
-// The codes that docs/doctor.md lists are those that there are.
+// The codes in docs/doctor.md are those in the code.
 func TestDocsDoctorCodes(t *testing.T) {
 	code := regexp.MustCompile(`(?m)^\tCode\w+ .*= "([a-z0-9_]+)"`)
-	exist := []string{"tls_cert", "tls_key", "tls_ca", "tls_client_cert", "tls_client_key"} // keys of the file
+	exist := []string{"tls_cert", "tls_key", "tls_ca", "tls_client_cert",
+		"tls_client_key"} // keys of the file
 	for _, path := range []string{"internal/doctor/doctor.go", "internal/trial/trial.go"} {
 		text, err := os.ReadFile(repositoryRoot + "/" + path)
 		if err != nil {

@@ -15,10 +15,10 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// Plain text that comes with AUTH is nobody's word: it is thrown away, and never done inside TLS
-// (CVE-2011-0411).
-func TestFTPSInjectedCommand(t *testing.T) {
-	for name, injected := range map[string]string{"with AUTH": "AUTH TLS\r\nUSER mallory\r\nPASS x\r\n", "half a line": "AUTH TLS\r\nUSER mal"} {
+// Plain text behind AUTH is discarded, and never executed inside TLS (CVE-2011-0411).
+func TestInjectedCommand(t *testing.T) {
+	for name, injected := range map[string]string{"with AUTH": "AUTH TLS\r\nUSER mallory\r\nPASS x\r\n",
+		"half a line": "AUTH TLS\r\nUSER mal"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := harness.NewClientTLSTestbed(t)
@@ -31,62 +31,65 @@ func TestFTPSInjectedCommand(t *testing.T) {
 				t.Log("the gateway goes on with TLS, without what came before")
 			}
 			p.Client.Conn.Close()
-			if heard := p.Server.ExpectClose(); strings.Contains(heard, "mallory") || strings.Contains(heard, "PASS") {
-				t.Errorf("the server hears %q; want nothing of what was injected", heard)
+			if got := p.Server.ExpectClose(); strings.Contains(got, "mallory") ||
+				strings.Contains(got, "PASS") {
+				t.Errorf("the server got %q; want nothing of what was injected", got)
 			}
 			s.WantService()
 		})
 	}
 }
 
-// The same from the server's side: what stands behind the 234 is no answer to what is asked inside TLS.
-func TestFTPSInjectedReply(t *testing.T) {
+// The same from the server's side: what stands behind the 234 is no reply to a command inside TLS.
+func TestInjectedReply(t *testing.T) {
 	t.Parallel()
 	s := harness.NewServerTLSTestbed(t, harness.ValidServer)
 	p := s.ConnectUntilAUTH()
 	p.Server.Send("234 go on\r\n331 injected\r\n230 injected")
 	c := tls.Server(p.Server.Conn, s.ServerConfig)
-	_ = c.Handshake() // the gateway may go on, or have had enough
+	_ = c.Handshake() // the gateway may go on or close the connection
 	go func() { _, _ = io.Copy(io.Discard, c) }()
 	_ = p.Client.SetReadDeadline(time.Now().Add(2 * time.Second))
-	if said, _ := io.ReadAll(p.Client.Reader); strings.Contains(string(said), "injected") {
-		t.Errorf("the client hears %q; want nothing of what was injected", said)
+	if got, _ := io.ReadAll(p.Client.Reader); strings.Contains(string(got), "injected") {
+		t.Errorf("the client got %q; want nothing of what was injected", got)
 	}
 	c.Close()
 	p.Client.Close()
 	s.WantService()
 }
 
-// A server that does not take AUTH, or from whose greeting somebody has taken it, gets nothing in clear.
-func TestFTPSStrippedAUTH(t *testing.T) {
+// A server that refuses AUTH, or whose AUTH somebody has stripped, gets nothing in clear.
+func TestStrippedAUTH(t *testing.T) {
 	for _, answer := range []string{"500 what", "502 no", "504 no", "431 not now", "234"} {
 		t.Run(answer, func(t *testing.T) {
 			t.Parallel()
 			s := harness.NewServerTLSTestbed(t, harness.ValidServer)
 			p := s.ConnectUntilAUTH()
-			p.Client.Send("USER somebody\r\nPASS %s", harness.Password) // it does not wait
+			p.Client.Send("USER somebody\r\nPASS %s", harness.Password) // without waiting for replies
 			p.Server.Send("%s", answer)
-			if answer == "234" { // and then no handshake, but text
+			if answer == "234" { // text instead of a handshake
 				p.Server.Send("220 in clear")
-			} else if next, err := p.Server.Reader.ReadString('\n'); err == nil && strings.HasPrefix(next, "AUTH ") {
+			} else if next, err := p.Server.Reader.ReadString('\n'); err == nil &&
+				strings.HasPrefix(next, "AUTH ") {
 				p.Server.Send("%s", answer)
 			} else if err == nil {
-				t.Errorf("the server hears %q; want no more", next)
+				t.Errorf("the server got %q; want no more", next)
 			}
 			wantSessionRefused(p, "level=WARN")
 		})
 	}
 }
 
-// The server's certificate must be good, and TLS not of yesterday.
-func TestFTPSBadServer(t *testing.T) {
+// The gateway refuses a server with a bad certificate or an old version of TLS.
+func TestBadServer(t *testing.T) {
 	for name, tt := range map[string]struct {
 		pair   func(*harness.Authority) harness.KeyPair
 		max    uint16
 		logged string
 	}{
 		"another name": {func(a *harness.Authority) harness.KeyPair {
-			return a.Issue("mallory.example", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(198, 51, 100, 9)} })
+			return a.Issue("mallory.example",
+				func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(198, 51, 100, 9)} })
 		}, 0, "tls.server_name"},
 		"expired": {func(a *harness.Authority) harness.KeyPair {
 			return a.IssueServer(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
@@ -94,8 +97,10 @@ func TestFTPSBadServer(t *testing.T) {
 		"not yet good": {func(a *harness.Authority) harness.KeyPair {
 			return a.IssueServer(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })
 		}, 0, "not yet valid"},
-		"unknown authority": {func(a *harness.Authority) harness.KeyPair { return harness.NewAuthority(a.T).IssueServer() }, 0, "tls.ca"},
-		"TLS 1.1":           {harness.ValidServer, tls.VersionTLS11, "version"},
+		"unknown authority": {func(a *harness.Authority) harness.KeyPair {
+			return harness.NewAuthority(a.T).IssueServer()
+		}, 0, "tls.ca"},
+		"TLS 1.1": {harness.ValidServer, tls.VersionTLS11, "version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -113,8 +118,8 @@ func TestFTPSBadServer(t *testing.T) {
 	}
 }
 
-// A client with TLS of yesterday is refused.
-func TestFTPSOldClient(t *testing.T) {
+// The gateway refuses a client with an old version of TLS.
+func TestOldClient(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	p := s.ConnectGreeted()
@@ -122,7 +127,8 @@ func TestFTPSOldClient(t *testing.T) {
 	p.Client.Expect("234")
 	old := s.Trusted.Clone()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	if err := harness.WantHandshakeRefused(t, tls.Client(p.Client.Conn, old)); err != nil && !strings.Contains(err.Error(), "version") {
+	if err := harness.WantHandshakeRefused(t, tls.Client(p.Client.Conn, old)); err != nil &&
+		!strings.Contains(err.Error(), "version") {
 		t.Errorf("got %v; want the version refused", err)
 	}
 	p.Server.ExpectClose()
@@ -130,8 +136,9 @@ func TestFTPSOldClient(t *testing.T) {
 	s.WantService()
 }
 
-// A data connection must resume the session of its own control connection: the same address is no proof.
-func TestFTPSDataOfAnother(t *testing.T) {
+// A data connection must resume the TLS session of its own control connection: the client's address
+// proves nothing.
+func TestDataOfAnotherSession(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for name, steal := range map[string]func(*harness.ClientTLSTestbed, *tls.Config) *tls.Config{
 			"no resumption": func(_ *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {
@@ -140,7 +147,7 @@ func TestFTPSDataOfAnother(t *testing.T) {
 			},
 			"another session's ticket": func(s *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {
 				c.ClientSessionCache = tls.NewLRUClientSessionCache(4)
-				other := s.LoginTLS(c) // which has a ticket now
+				other := s.LoginTLS(c) // to get a ticket
 				other.RetrieveTLS(c).Complete()
 				return c
 			},
@@ -179,15 +186,15 @@ func TestFTPSDataOfAnother(t *testing.T) {
 	}
 }
 
-// A stream that ends without close_notify is not whole, whoever it comes from.
-func TestFTPSTruncated(t *testing.T) {
+// A stream without close_notify is incomplete, whichever end it comes from.
+func TestTruncated(t *testing.T) {
 	t.Run("by the server", func(t *testing.T) {
 		t.Parallel()
 		s := harness.NewServerTLSTestbed(t, harness.ValidServer)
 		p := s.LoginTLS()
 		b := s.RetrieveTLS(p)
 		b.Carry(harness.RandomBytes(100_000))
-		b.ServerData.(*tls.Conn).NetConn().Close() // FIN, and no close_notify
+		b.ServerData.(*tls.Conn).NetConn().Close() // FIN without close_notify
 		harness.WantBroken(t, "the client", b.ClientData)
 		p.Server.Send("226 as if all were well")
 		p.Client.Expect("426 ")
@@ -234,17 +241,17 @@ func TestFTPSTruncated(t *testing.T) {
 	})
 }
 
-// A handshake that never ends is ended.
-func TestFTPSDribble(t *testing.T) {
+// A handshake that takes too long is ended.
+func TestSlowHandshake(t *testing.T) {
 	t.Parallel()
-	s := harness.NewClientTLSTestbed(t, "--login-time", "3s") // which a handshake is part of
+	s := harness.NewClientTLSTestbed(t, "--login-time", "3s") // the handshake is part of it
 	p := s.ConnectGreeted()
 	p.Client.Send("AUTH TLS")
 	p.Client.Expect("234")
 	if err := p.Client.SetDeadline(time.Now().Add(2 * harness.Timeout)); err != nil {
 		t.Fatal(err)
 	}
-	// A record of 512 bytes is announced, and comes a byte at a time.
+	// A record of 512 bytes is announced, and sent a byte at a time.
 	if _, err := p.Client.Write([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}); err != nil {
 		t.Fatal(err)
 	}
@@ -270,13 +277,13 @@ func TestFTPSDribble(t *testing.T) {
 	s.WantService()
 }
 
-// wantSessionRefused expects that the client is told why, and that the server gets nothing in clear.
+// wantSessionRefused expects that the client gets a 421, and the server nothing more in clear.
 func wantSessionRefused(p harness.Session, logged ...string) {
 	p.T.Helper()
 	p.Client.Expect("421 ")
 	p.Client.ExpectClose()
 	if rest := p.Server.ExpectClose(); strings.Contains(rest, "USER") || strings.Contains(rest, "PASS") {
-		p.T.Errorf("the server hears %q; want nothing more in clear", rest)
+		p.T.Errorf("the server got %q; want nothing more in clear", rest)
 	}
 	for _, text := range logged {
 		p.Program.AwaitLog(text, 1)

@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// A forward with client = "required" lets nothing go on in clear.
-func TestFTPSRequired(t *testing.T) {
+// With client = "required" nothing works in clear.
+func TestRequired(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	p := s.ConnectGreeted()
@@ -26,7 +26,7 @@ func TestFTPSRequired(t *testing.T) {
 	p.Client.Send("AUTH TLS-C")
 	p.Client.Expect("234")
 	p.Client.Handshake(tls.Client(p.Client.Conn, s.Trusted))
-	p.Exchange("USER somebody", "331 and the password") // the first that the server hears
+	p.Exchange("USER somebody", "331 and the password") // the first command that the server gets
 	p.Exchange("PASS "+harness.Password, "230 welcome")
 	for _, command := range []string{"PASV", "EPSV", "PORT 192,168,5,1,200,200"} {
 		p.Client.Send("%s", command)
@@ -49,8 +49,8 @@ func TestFTPSRequired(t *testing.T) {
 	s.WantService()
 }
 
-// With "optional" each client has it as it likes: nothing, the control connection alone, or both.
-func TestFTPSOptional(t *testing.T) {
+// With "optional" a client encrypts nothing, the control connection, or both connections.
+func TestOptional(t *testing.T) {
 	for _, path := range []string{"auto", "relay"} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -71,8 +71,8 @@ func TestFTPSOptional(t *testing.T) {
 	}
 }
 
-// CCC ends the encryption of the control connection, where that is allowed.
-func TestFTPSCCC(t *testing.T) {
+// CCC ends the encryption of the control connection, if the forward allows it.
+func TestCCC(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t, "--tls-ccc")
 	p := s.LoginTLS(s.Trusted)
@@ -97,8 +97,8 @@ func TestFTPSCCC(t *testing.T) {
 	p.Quit()
 }
 
-// REIN ends TLS, and its answer is the last that is encrypted (RFC 4217 section 11).
-func TestFTPSREIN(t *testing.T) {
+// REIN ends TLS. Its reply is the last one that is encrypted (RFC 4217 section 11).
+func TestREIN(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	p := s.LoginTLS(s.Trusted)
@@ -123,20 +123,24 @@ func TestFTPSREIN(t *testing.T) {
 	p.Quit()
 }
 
-// Files that change are what the next session is shown; those that run go on.
-func TestFTPSCertificateRenewed(t *testing.T) {
+// New sessions get a renewed certificate. Running ones go on.
+func TestCertificateRenewed(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	before := s.LoginTLS(s.Trusted)
 	busy := before.RetrieveTLS(s.Trusted)
 	busy.Carry(harness.RandomBytes(300_000))
-	renewed := s.IssueGateway(func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "renewed.lab.example") })
-	for from, to := range map[string]string{renewed.CertFile: s.GatewayPair.CertFile, renewed.KeyFile: s.GatewayPair.KeyFile} {
-		if err := os.Rename(from, to); err != nil { // in one step, as those who do it well
+	renewed := s.IssueGateway(func(c *x509.Certificate) {
+		c.DNSNames = append(c.DNSNames,
+			"renewed.lab.example")
+	})
+	for from, to := range map[string]string{renewed.CertFile: s.GatewayPair.CertFile,
+		renewed.KeyFile: s.GatewayPair.KeyFile} {
+		if err := os.Rename(from, to); err != nil { // atomically
 			t.Fatal(err)
 		}
 	}
-	harness.Await(t, "a new session is shown the renewed certificate", func() bool {
+	harness.Await(t, "a new session gets the renewed certificate", func() bool {
 		config := s.ClientConfig(harness.GatewayName)
 		p := s.ConnectTLS(config)
 		defer p.Quit()
@@ -150,22 +154,23 @@ func TestFTPSCertificateRenewed(t *testing.T) {
 	s.Program.Interrupt()
 }
 
-// Files that do not fit each other change nothing, and the operator is told.
-func TestFTPSCertificateSpoilt(t *testing.T) {
+// A certificate and a key that do not match change nothing, and the log has it.
+func TestCertificateMismatch(t *testing.T) {
 	t.Parallel()
-	s := harness.NewClientTLSTestbed(t, "--resolve", "1s") // how often files are looked at, too
+	s := harness.NewClientTLSTestbed(t, "--resolve", "1s") // also the interval at which files are checked
 	s.WantService()
 	harness.OverwriteFile(t, s.GatewayPair.KeyFile, "no key\n")
 	s.Program.AwaitLog(s.GatewayPair.KeyFile, 1)
 	s.WantService()
 }
 
-// A certificate that ends soon is warned of at the start.
-func TestFTPSExpiryWarning(t *testing.T) {
+// A certificate that expires soon is a warning at the start.
+func TestExpiryWarning(t *testing.T) {
 	t.Parallel()
 	a := harness.NewAuthority(t)
 	soon := a.IssueGateway(func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, 9) })
-	s := harness.NewTestbed(t, "--tls-client", "required", "--tls-cert", soon.CertFile, "--tls-key", soon.KeyFile)
+	s := harness.NewTestbed(t, "--tls-client", "required", "--tls-cert", soon.CertFile, "--tls-key",
+		soon.KeyFile)
 	var found bool
 	for line := range strings.Lines(s.Program.Log()) {
 		found = found || strings.Contains(line, "level=WARN") && strings.Contains(line, soon.CertFile)
@@ -175,8 +180,8 @@ func TestFTPSExpiryWarning(t *testing.T) {
 	}
 }
 
-// Killed, sessions end broken; a new start serves.
-func TestFTPSKilled(t *testing.T) {
+// A kill breaks sessions, and a new start serves.
+func TestKilled(t *testing.T) {
 	t.Parallel()
 	s := harness.NewClientTLSTestbed(t)
 	p := s.LoginTLS(s.Trusted)
@@ -185,6 +190,7 @@ func TestFTPSKilled(t *testing.T) {
 	s.Program.Kill()
 	harness.WantBroken(t, "the client", b.ClientData)
 	p.Server.ExpectClose()
-	s.StartProgram("forward", "--tls-client", "required", "--tls-cert", s.GatewayPair.CertFile, "--tls-key", s.GatewayPair.KeyFile, harness.Gateway4, harness.Server4)
+	s.StartProgram("forward", "--tls-client", "required", "--tls-cert", s.GatewayPair.CertFile, "--tls-key",
+		s.GatewayPair.KeyFile, harness.Gateway4, harness.Server4)
 	s.WantService()
 }

@@ -11,7 +11,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// routeDirectly joins the lab's client and server by routes through the gateway's host, without ftpgate.
+// routeDirectly routes between the lab's client and server through the gateway's host, without ftpgate.
 func routeDirectly(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	for _, s := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
@@ -29,45 +29,56 @@ func routeDirectly(t *testing.T, l *lab.Lab) {
 	}
 }
 
-// resumptionRefused is what the servers say that demand it, to a client that does not resume.
-var resumptionRefused = map[string]string{"vsftpd": "522 SSL connection failed", "proftpd": "425 Unable to build data connection"}
+// resumptionRefused is the reply of the servers that demand resumption, to a client that does not
+// resume.
+var resumptionRefused = map[string]string{"vsftpd": "522 SSL connection failed",
+	"proftpd": "425 Unable to build data connection"}
 
-// incompatible says why a client and a server do not get on over TLS without a gateway, or with one that
-// reads nothing; "" if they do.
+// incompatible returns why a client and a server fail over TLS without a gateway, or with passthrough;
+// "" if they work.
 func incompatible(client, server string) string {
 	switch {
 	case client == "curl" && server == "pyftpdlib":
-		return "pyftpdlib 1.5.7 takes a data connection for lost on which anything comes before the transfer's command (DTPHandler.readable), and curl begins TLS at once"
+		return "pyftpdlib 1.5.7 takes a data connection for lost on which anything comes before the " +
+			"transfer's command (DTPHandler.readable), and curl begins TLS at once"
 	case client == "ftplib" && resumptionRefused[server] != "":
 		return "the server demands that the session is resumed, and ftplib does not know how"
 	}
 	return ""
 }
 
-// TestFTPSWithoutGateway has the peers of the other tests get on with each other: what fails there is
-// the gateway's. It holds what ownFault says, too.
-func TestFTPSWithoutGateway(t *testing.T) {
-	for serverName, run := range peers.TLSServers {
-		for clientName, with := range peers.TLSClients {
-			for _, version := range []string{"1.2", "1.3"} {
-				t.Run(serverName+"/"+clientName+"/"+version, func(t *testing.T) {
-					t.Parallel()
-					l := labtest.New(t)
-					routeDirectly(t, l)
-					a := harness.NewAuthority(t)
-					s := run(t, l.Server(), harness.Forward4.Server, peers.ServerTLS{Certificate: a.IssueServer()})
+// TestWithoutGateway runs the peers of the other tests without ftpgate: what fails in those and not here
+// is the gateway's fault. It also checks what incompatible says.
+func TestWithoutGateway(t *testing.T) {
+	for name, run := range peers.TLSServers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			routeDirectly(t, l)
+			a := harness.NewAuthority(t)
+			s := run(t, l.Server(), harness.Forward4.Server, peers.ServerTLS{Certificate: a.IssueServer()})
+			for client, with := range peers.TLSClients {
+				for _, version := range []string{"1.2", "1.3"} {
 					c := with(t, peers.ClientTLS{CAFile: a.CAFile, Version: version, UsePASVAddress: true})
-					o := peers.RunClient(t, l.Client(), c, s, peers.PASV, harness.Forward4.Server)
-					switch fault := incompatible(clientName, serverName); {
-					case fault == "":
-						o.WantFiles(t, s)
-					case o.Err == nil:
-						t.Errorf("got files; want none: %s", fault)
-					case clientName == "ftplib" && !strings.Contains(o.Transcript, resumptionRefused[serverName]):
-						t.Errorf("got %v; want %q", o.Err, resumptionRefused[serverName])
-					}
-				})
+					t.Run(client+"/"+version, func(t *testing.T) {
+						o := peers.RunClient(t, l.Client(), c, s, peers.PASV, harness.Forward4.Server)
+						wantCompatible(t, o, s, client, name)
+					})
+				}
 			}
-		}
+		})
+	}
+}
+
+// wantCompatible expects all files, or the failure that incompatible names.
+func wantCompatible(t *testing.T, o peers.Result, s peers.Server, client, server string) {
+	t.Helper()
+	switch fault := incompatible(client, server); {
+	case fault == "":
+		o.WantFiles(t, s)
+	case o.Err == nil:
+		t.Errorf("got files; want none: %s", fault)
+	case client == "ftplib" && !strings.Contains(o.Transcript, resumptionRefused[server]):
+		t.Errorf("got %v; want %q", o.Err, resumptionRefused[server])
 	}
 }

@@ -14,36 +14,41 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// passthroughTestbed is a stage whose forward passes encrypted sessions through; the server listens at one of
-// its passive ports.
+// passthroughTestbed is a testbed whose forward passes encrypted sessions through. The server listens
+// at one of its passive ports.
 type passthroughTestbed struct {
 	*harness.Testbed
 	dataListener net.Listener
-	dataAddress  netip.AddrPort // the same port of the gateway
+	dataAddress  netip.AddrPort // the same port at the gateway
 }
 
-// newPassthroughTestbed runs ftpgate by a command, which gets its arguments.
-func newPassthroughTestbed(t *testing.T, with func(...string) *exec.Cmd, flags ...string) *passthroughTestbed {
+// newPassthroughTestbed runs ftpgate forward. command prepares it with its arguments.
+func newPassthroughTestbed(t *testing.T, with func(...string) *exec.Cmd,
+	flags ...string) *passthroughTestbed {
 	t.Helper()
 	l := labtest.New(t)
 	s := &passthroughTestbed{
-		Testbed:      &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4, Listener: harness.Listen(t, l.Server(), harness.Server4)},
-		dataListener: harness.Listen(t, l.Server(), netip.AddrPortFrom(lab.ServerAddr4, peers.PassiveMin).String()),
-		dataAddress:  netip.AddrPortFrom(lab.GatewayLAN4, peers.PassiveMin),
+		Testbed: &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4,
+			Listener: harness.Listen(t, l.Server(), harness.Server4)},
+		dataListener: harness.Listen(t, l.Server(), netip.AddrPortFrom(lab.ServerAddr4,
+			peers.PassiveMin).String()),
+		dataAddress: netip.AddrPortFrom(lab.GatewayLAN4, peers.PassiveMin),
 	}
-	args := append(append([]string{"forward"}, append(passthroughFlags(), flags...)...), harness.Gateway4, harness.Server4)
+	args := append(append([]string{"forward"}, append(passthroughFlags(), flags...)...), harness.Gateway4,
+		harness.Server4)
 	s.Program = harness.StartCommand(t, l.Gateway(), with(args...)).AwaitReady()
 	return s
 }
 
-// connectFrom begins a session of a client's address, up to the server's yes to AUTH.
+// connectFrom starts a session from a client's address, up to the server's 234.
 func (s *passthroughTestbed) connectFrom(client netip.Addr) harness.Session {
 	s.T.Helper()
 	c, err := harness.DialFrom(s.T, s.Client(), client, netip.MustParseAddrPort(s.Address))
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	p := harness.Session{Testbed: s.Testbed, Client: harness.NewControlConn(s.T, "the client", c), Server: harness.NewControlConn(s.T, "the server", harness.Accept(s.T, s.Listener))}
+	p := harness.Session{Testbed: s.Testbed, Client: harness.NewControlConn(s.T, "the client", c),
+		Server: harness.NewControlConn(s.T, "the server", harness.Accept(s.T, s.Listener))}
 	p.Server.Send("220 ready")
 	p.Client.Expect("220")
 	p.Exchange("AUTH TLS", "234 go on")
@@ -57,9 +62,9 @@ func (s *passthroughTestbed) wantReachable(want bool, client netip.Addr, when st
 	}
 }
 
-// TestFTPSPassage holds who reaches the server's passive ports, and for how long: the client of a session
-// that has become unreadable, nobody else, and nobody after its last session.
-func TestFTPSPassage(t *testing.T) {
+// TestPassthroughPorts checks which client reaches the server's passive ports, and how long: one with
+// an encrypted session, no other, and none after its last session.
+func TestPassthroughPorts(t *testing.T) {
 	stranger, other := netip.MustParseAddr("192.168.5.66"), netip.MustParseAddr("192.168.5.67")
 	for name, tt := range map[string]struct {
 		with  func(*testing.T) func(...string) *exec.Cmd
@@ -81,7 +86,7 @@ func TestFTPSPassage(t *testing.T) {
 			first, second := s.connectFrom(lab.ClientAddr4), s.connectFrom(lab.ClientAddr4)
 			third := s.connectFrom(other)
 			for _, p := range []harness.Session{first, second, third} {
-				p.Exchange("\x16\x03\x01\x00\xffunread, and none of FTP", "\x15\x00\xfe") // nobody reads it
+				p.Exchange("\x16\x03\x01\x00\xffunread, and none of FTP", "\x15\x00\xfe") // nobody parses it
 			}
 			s.wantReachable(true, lab.ClientAddr4, "in a session")
 			s.wantReachable(true, other, "in a session")
@@ -107,8 +112,8 @@ func TestFTPSPassage(t *testing.T) {
 
 func privileged(*testing.T) func(...string) *exec.Cmd { return harness.Command }
 
-// A server that refuses AUTH leaves everything as it was.
-func TestFTPSPassageRefusedByServer(t *testing.T) {
+// A server that refuses AUTH changes nothing.
+func TestPassthroughRefusedByServer(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -126,8 +131,8 @@ func TestFTPSPassageRefusedByServer(t *testing.T) {
 	}
 }
 
-// What a client sends together with AUTH is not for the gateway, and nothing of it is lost or read.
-func TestFTPSPassageKeepsOrder(t *testing.T) {
+// What a client sends together with AUTH reaches the server complete and unparsed.
+func TestPassthroughKeepsOrder(t *testing.T) {
 	t.Parallel()
 	s := newPassthroughTestbed(t, harness.Command)
 	p := s.Connect()
@@ -140,8 +145,8 @@ func TestFTPSPassageKeepsOrder(t *testing.T) {
 	p.Server.Expect("\x16\x03\x01 begins at once")
 }
 
-// reachable tells whether a byte from an address gets through to where the server listens, and one back.
-// The relay accepts before it looks who has come: a connection alone says nothing.
+// reachable reports whether a byte from an address reaches the server's listener, and one comes back. A
+// connection alone proves nothing: the relay accepts before it checks the client's address.
 func reachable(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort, server net.Listener) bool {
 	t.Helper()
 	c, err := harness.DialFrom(t, h, from, to)
@@ -157,7 +162,7 @@ func reachable(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort, se
 			_, _ = io.CopyN(conn, conn, 1)
 		}
 	}()
-	_, _ = c.Write([]byte("?")) // a reset shows below
+	_, _ = c.Write([]byte("?")) // a reset shows in the read below
 	_, err = io.ReadFull(c, make([]byte, 1))
 	_ = server.(*net.TCPListener).SetDeadline(time.Now())
 	<-echoed

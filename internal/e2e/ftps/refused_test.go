@@ -11,9 +11,8 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// A forward that says nothing about TLS says so: to the client in FEAT and AUTH, to the operator in the
-// log, with what to do.
-func TestFTPSRefused(t *testing.T) {
+// A forward without TLS settings refuses TLS in FEAT and AUTH, and the log has the remedy.
+func TestRefused(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)
 	p := s.Connect()
@@ -43,8 +42,8 @@ func TestFTPSRefused(t *testing.T) {
 	s.WantService()
 }
 
-// Real clients that insist on TLS end at once, and say why.
-func TestFTPSRefusedCurl(t *testing.T) {
+// Clients that insist on TLS stop at once, with the reason.
+func TestRefusedCurl(t *testing.T) {
 	for name, tt := range map[string]struct {
 		terminated   bool
 		scheme, want string
@@ -63,7 +62,8 @@ func TestFTPSRefusedCurl(t *testing.T) {
 				flags = append(flags, clientTLSFlags(harness.NewAuthority(t))...)
 			}
 			p := harness.Start(t, l.Gateway(), flags...).AwaitReady()
-			text, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{Args: []string{"curl", "--verbose", "--silent", "--show-error", "--insecure",
+			text, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{Args: []string{"curl",
+				"--verbose", "--silent", "--show-error", "--insecure",
 				"--max-time", "20", "--ssl-reqd", tt.scheme + harness.Gateway4 + "/"}})
 			var exit *exec.ExitError
 			const tookTooLong = 28
@@ -75,14 +75,17 @@ func TestFTPSRefusedCurl(t *testing.T) {
 	}
 }
 
-// lftp, told to force TLS, sends no password to a gateway that has none.
-func TestFTPSRefusedLftp(t *testing.T) {
+// lftp with forced TLS sends no password to a gateway without TLS.
+func TestRefusedLftp(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 	harness.StartForward(t, l, harness.Forward4)
-	o := peers.RunClient(t, l.Client(), peers.LFTPWithTLS(t, peers.ClientTLS{CAFile: harness.NewAuthority(t).CAFile}), s, peers.PASV, harness.Forward4.Listen)
-	if o.Err == nil || !strings.Contains(o.Transcript, "ftp:ssl-force is set and server does not support or allow SSL") {
+	o := peers.RunClient(t, l.Client(),
+		peers.LFTPWithTLS(t, peers.ClientTLS{CAFile: harness.NewAuthority(t).CAFile}), s, peers.PASV,
+		harness.Forward4.Listen)
+	if o.Err == nil || !strings.Contains(o.Transcript,
+		"ftp:ssl-force is set and server does not support or allow SSL") {
 		t.Errorf("got %v; want lftp to give up, with the reason", o.Err)
 	}
 	if strings.Contains(o.Transcript, "---> PASS") {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"ftpgate/internal/cli"
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"
 )
@@ -32,7 +33,8 @@ const ForwardConfig = "[[forward]]\nname = %q\nlisten = %q\nserver = \"203.0.113
 func StartAdminGateway(t *testing.T, l *lab.Lab, forwards string) *AdminGateway {
 	t.Helper()
 	dir := ShortDir(t)
-	s := &AdminGateway{Host: l.Gateway(), ConfigFile: filepath.Join(dir, "ftpgate.toml"), Socket: filepath.Join(dir, "s"),
+	s := &AdminGateway{Host: l.Gateway(), ConfigFile: filepath.Join(dir, "ftpgate.toml"),
+		Socket:      filepath.Join(dir, "s"),
 		TransferLog: filepath.Join(dir, "transfers.json"), Xferlog: filepath.Join(dir, "xferlog")}
 	s.WriteConfig(t, forwards)
 	s.Program = Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
@@ -42,7 +44,8 @@ func StartAdminGateway(t *testing.T, l *lab.Lab, forwards string) *AdminGateway 
 // WriteConfig writes the configuration file, with these forwards.
 func (s *AdminGateway) WriteConfig(t *testing.T, forwards string) {
 	t.Helper()
-	text := fmt.Sprintf("[admin]\nsocket = %q\nlisten = %q\n[log]\ntransfers = %q\nxferlog = %q\n", s.Socket, MetricsAddress, s.TransferLog, s.Xferlog)
+	text := fmt.Sprintf("[admin]\nsocket = %q\nlisten = %q\n[log]\ntransfers = %q\nxferlog = %q\n", s.Socket,
+		MetricsAddress, s.TransferLog, s.Xferlog)
 	OverwriteFile(t, s.ConfigFile, text+forwards)
 }
 
@@ -57,14 +60,21 @@ func NewAdminTestbed(t *testing.T, forwards string) (*Testbed, *AdminGateway) {
 }
 
 // Run runs a command against the admin socket. It returns what the command prints and its exit status.
+// The command runs in this process: tests poll with it, and to start a process with the race detector
+// takes longer than all that the command does.
 func (s *AdminGateway) Run(name string, args ...string) (stdout, stderr string, status int) {
-	s.T.Helper()
-	return RunCommand(s.T, s.Host, s.Command(name, args...))
+	var out, errs strings.Builder
+	status = cli.Main(s.args(name, args), strings.NewReader(""), &out, &errs)
+	return out.String(), errs.String(), status
 }
 
-// Command prepares a command that uses the admin socket.
+func (s *AdminGateway) args(name string, args []string) []string {
+	return append([]string{name, "--socket", s.Socket}, args...)
+}
+
+// Command prepares a command that uses the admin socket, as a process of its own.
 func (s *AdminGateway) Command(name string, args ...string) *exec.Cmd {
-	return Command(append([]string{name, "--socket", s.Socket}, args...)...)
+	return Command(s.args(name, args)...)
 }
 
 // Output runs a command against the admin socket and returns what it prints. The command must succeed.
@@ -72,7 +82,8 @@ func (s *AdminGateway) Output(command string, args ...string) string {
 	s.T.Helper()
 	out, errs, status := s.Run(command, args...)
 	if status != 0 || errs != "" {
-		s.T.Fatalf("ftpgate %s %s: got exit status %d, %q; want 0", command, strings.Join(args, " "), status, errs)
+		s.T.Fatalf("ftpgate %s %s: got exit status %d, %q; want 0", command, strings.Join(args, " "), status,
+			errs)
 	}
 	return out
 }
@@ -93,7 +104,8 @@ func (s *AdminGateway) Status() (all StatusInfo) {
 }
 
 // AwaitSession waits until a session matches, and returns it. args are those of ftpgate sessions.
-func (s *AdminGateway) AwaitSession(what string, as func(SessionInfo) bool, args ...string) (found SessionInfo) {
+func (s *AdminGateway) AwaitSession(what string, as func(SessionInfo) bool,
+	args ...string) (found SessionInfo) {
 	s.T.Helper()
 	var all []SessionInfo
 	s.T.Cleanup(func() {

@@ -20,7 +20,7 @@ import (
 
 // GatewayName and ServerName are the names in the two hosts' certificates.
 const (
-	GatewayName = "gate.lab.example"
+	GatewayName = "gateway.lab.example"
 	ServerName  = "ftp.lab.example"
 )
 

@@ -32,9 +32,13 @@ func NewControlConn(t *testing.T, name string, c net.Conn) *ControlConn {
 	return &ControlConn{c, t, name, bufio.NewReader(c)}
 }
 
+// Extend gives the next operation its whole time: the deadline bounds a wait, not the test.
+func (w *ControlConn) Extend() { _ = w.SetDeadline(time.Now().Add(Timeout)) } // what fails here fails next
+
 // Send sends a line. CRLF is added.
 func (w *ControlConn) Send(format string, args ...any) {
 	w.T.Helper()
+	w.Extend()
 	if _, err := fmt.Fprintf(w.Conn, format+"\r\n", args...); err != nil {
 		w.T.Fatalf("%s: send %q: %v", w.Name, fmt.Sprintf(format, args...), err)
 	}
@@ -43,6 +47,7 @@ func (w *ControlConn) Send(format string, args ...any) {
 // Expect reads a line, which must begin with prefix, and returns it without CRLF.
 func (w *ControlConn) Expect(prefix string) string {
 	w.T.Helper()
+	w.Extend()
 	line, err := w.Reader.ReadString('\n')
 	if err != nil || !strings.HasPrefix(line, prefix) {
 		w.T.Fatalf("%s: got %q, error %v; want %q", w.Name, line, err, prefix)
@@ -53,6 +58,7 @@ func (w *ControlConn) Expect(prefix string) string {
 // ExpectClose expects that the gateway closes the connection. It returns what came before that.
 func (w *ControlConn) ExpectClose() string {
 	w.T.Helper()
+	w.Extend()
 	rest, err := io.ReadAll(w.Reader)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.T.Errorf("%s: the connection is still open; want it closed", w.Name)

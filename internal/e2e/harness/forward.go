@@ -21,10 +21,16 @@ type Forward struct {
 	Source         netip.Addr
 }
 
-// Forward4 and Forward6 are the forwards of each version of IP.
+// Forward4 and Forward6 have one version of IP on both sides, Forward4To6 and Forward6To4 join clients with
+// a server of the other version.
 var (
-	Forward4 = Forward{netip.AddrPortFrom(lab.GatewayLAN4, 2121), netip.AddrPortFrom(lab.ServerAddr4, 21), lab.GatewayWAN4}
-	Forward6 = Forward{netip.AddrPortFrom(lab.GatewayLAN6, 2121), netip.AddrPortFrom(lab.ServerAddr6, 21), lab.GatewayWAN6}
+	Forward4 = Forward{netip.AddrPortFrom(lab.GatewayLAN4, 2121), netip.AddrPortFrom(lab.ServerAddr4, 21),
+		lab.GatewayWAN4}
+	Forward6 = Forward{netip.AddrPortFrom(lab.GatewayLAN6, 2121), netip.AddrPortFrom(lab.ServerAddr6, 21),
+		lab.GatewayWAN6}
+
+	Forward4To6 = Forward{Forward4.Listen, Forward6.Server, Forward6.Source}
+	Forward6To4 = Forward{Forward6.Listen, Forward4.Server, Forward4.Source}
 )
 
 // IPVersion returns the version of IP that clients use: IPv4 or IPv6.
@@ -38,7 +44,8 @@ func (f Forward) IPVersion() string {
 // StartForward starts ftpgate forward on the lab's gateway.
 func StartForward(t *testing.T, l *lab.Lab, f Forward, flags ...string) {
 	t.Helper()
-	Start(t, l.Gateway(), append(append([]string{"forward"}, flags...), f.Listen.String(), f.Server.String())...).AwaitReady()
+	Start(t, l.Gateway(), append(append([]string{"forward"}, flags...), f.Listen.String(),
+		f.Server.String())...).AwaitReady()
 }
 
 // DataPaths has the flags for each data path.

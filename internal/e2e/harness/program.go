@@ -30,7 +30,7 @@ const programEnv = "FTPGATE_E2E_PROGRAM"
 // where Command has started the test binary as ftpgate, it is ftpgate. It does not return.
 func Main(m *testing.M) {
 	if os.Getenv(programEnv) != "" {
-		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(runProgram())
 	}
 	// These tests wait for processes more than they compute, whatever the machine's size.
 	if err := flag.Set("test.parallel", "6"); err != nil {
@@ -39,12 +39,33 @@ func Main(m *testing.M) {
 	labtest.Main(m)
 }
 
+// runProgram is ftpgate. It returns the exit status.
+func runProgram() int {
+	file := os.Getenv(goroutinesEnv)
+	os.Unsetenv(goroutinesEnv) // not for the processes that it starts
+	status := cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	if file != "" {
+		if err := reportGoroutines(file); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return status
+}
+
 // Timeout bounds every wait for something that takes milliseconds on an idle machine.
 const Timeout = 30 * time.Second
 
 // Program is a running ftpgate.
 type Program struct {
-	T    *testing.T
+	T *testing.T
+	*process
+}
+
+// For returns the same program for a subtest.
+func (p *Program) For(t *testing.T) *Program { return &Program{t, p.process} }
+
+type process struct {
 	Cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended and its log is read to the end
 
@@ -58,7 +79,8 @@ type Program struct {
 func Command(args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	// With -race a program sleeps for a second before it exits, and there are many programs.
-	cmd.Env = append(os.Environ(), programEnv+"=1", strings.TrimSpace("GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0"))
+	cmd.Env = append(os.Environ(), programEnv+"=1",
+		strings.TrimSpace("GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -86,7 +108,8 @@ func Start(t *testing.T, h *lab.Host, args ...string) *Program {
 // StartCommand is Start with a prepared command.
 func StartCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *Program {
 	t.Helper()
-	p := &Program{T: t, Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}
+	p := &Program{t, &process{Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}}
+	checkGoroutines := reportingGoroutines(t, cmd)
 	stderr, err := p.Cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +121,7 @@ func StartCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *Program {
 	t.Cleanup(func() {
 		p.Cmd.Process.Kill()
 		<-p.done
+		checkGoroutines()
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", strings.Join(cmd.Args, " "), p.Log())
 		}
@@ -105,7 +129,7 @@ func StartCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *Program {
 	return p
 }
 
-func (p *Program) readLog(stderr io.Reader) {
+func (p *process) readLog(stderr io.Reader) {
 	defer close(p.done)
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
@@ -119,11 +143,14 @@ func (p *Program) readLog(stderr io.Reader) {
 }
 
 // Log returns the log so far.
-func (p *Program) Log() string {
+func (p *process) Log() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.log.String()
 }
+
+// LogCount returns how often the log has text so far.
+func (p *process) LogCount(text string) int { return strings.Count(p.Log(), text) }
 
 // AwaitLog waits until the log has text count times.
 func (p *Program) AwaitLog(text string, count int) {
@@ -196,11 +223,13 @@ func RunCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) (stdout, stderr string
 	t.Helper()
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	checkGoroutines := reportingGoroutines(t, cmd)
 	err := h.Run(cmd)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
+	checkGoroutines()
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
@@ -219,7 +248,8 @@ func AsUser(t *testing.T, cmd *exec.Cmd, uid uint32) *exec.Cmd {
 func StartWithOutput(t *testing.T, h *lab.Host, cmd *exec.Cmd, ours, theirs *os.File) *Program {
 	t.Helper()
 	cmd.Stdout, cmd.Stderr = theirs, theirs
-	p := &Program{T: t, Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}
+	p := &Program{t, &process{Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}}
+	checkGoroutines := reportingGoroutines(t, cmd)
 	err := h.Start(cmd)
 	theirs.Close()
 	if err != nil {
@@ -229,6 +259,7 @@ func StartWithOutput(t *testing.T, h *lab.Host, cmd *exec.Cmd, ours, theirs *os.
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		<-p.done
+		checkGoroutines()
 	})
 	return p
 }

@@ -46,7 +46,8 @@ func ParseHostPort(t *testing.T, line string) netip.AddrPort {
 
 // FormatHostPort writes an address as PORT and 227 do.
 func FormatHostPort(a netip.AddrPort) string {
-	return fmt.Sprintf("%s,%d,%d", strings.ReplaceAll(a.Addr().String(), ".", ","), a.Port()>>8, a.Port()&0xff)
+	return fmt.Sprintf("%s,%d,%d", strings.ReplaceAll(a.Addr().String(), ".", ","), a.Port()>>8,
+		a.Port()&0xff)
 }
 
 // Passive negotiates with PASV. The server listens at the address of its control connection, and
@@ -61,7 +62,8 @@ func (p Session) Passive(named netip.Addr) (net.Listener, netip.AddrPort) {
 	}
 	p.Client.Send("PASV")
 	p.Server.Expect("PASV")
-	p.Server.Send("227 Entering Passive Mode (%s)", FormatHostPort(netip.AddrPortFrom(named, data.Addr().(*net.TCPAddr).AddrPort().Port())))
+	p.Server.Send("227 Entering Passive Mode (%s)", FormatHostPort(netip.AddrPortFrom(named,
+		data.Addr().(*net.TCPAddr).AddrPort().Port())))
 	return data, ParseHostPort(p.T, p.Client.Expect("227"))
 }
 
@@ -82,6 +84,12 @@ func (p Session) WantAlive() {
 	p.T.Helper()
 	p.Exchange("NOOP", "200 still there")
 	p.Exchange("PWD", `257 "/"`)
+}
+
+// Close closes both ends.
+func (p Session) Close() {
+	p.Client.Close()
+	p.Server.Close()
 }
 
 // Quit ends the session.

@@ -34,6 +34,11 @@ func NewTestbed(t *testing.T, flags ...string) *Testbed {
 	return s
 }
 
+// For returns the same testbed for a subtest.
+func (s *Testbed) For(t *testing.T) *Testbed {
+	return &Testbed{Lab: s.Lab, T: t, Program: s.Program.For(t), Listener: s.Listener, Address: s.Address}
+}
+
 // StartProgram runs ftpgate on the gateway.
 func (s *Testbed) StartProgram(args ...string) {
 	s.T.Helper()

@@ -21,7 +21,8 @@ func NewClientTLSTestbed(t *testing.T, flags ...string) *ClientTLSTestbed {
 	t.Helper()
 	a := NewAuthority(t)
 	s := &ClientTLSTestbed{Authority: a, T: t, GatewayPair: a.IssueGateway()}
-	s.Testbed = NewTestbed(t, append([]string{"--tls-client", "required", "--tls-cert", s.GatewayPair.CertFile, "--tls-key", s.GatewayPair.KeyFile}, flags...)...)
+	s.Testbed = NewTestbed(t, append([]string{"--tls-client", "required", "--tls-cert",
+		s.GatewayPair.CertFile, "--tls-key", s.GatewayPair.KeyFile}, flags...)...)
 	s.Trusted = a.ClientConfig(GatewayName)
 	return s
 }
@@ -89,7 +90,8 @@ func NewServerTLSTestbed(t *testing.T, issue func(*Authority) KeyPair, flags ...
 	t.Helper()
 	a := NewAuthority(t)
 	pair := issue(a)
-	s := &ServerTLSTestbed{Authority: a, T: t, ServerConfig: &tls.Config{Certificates: []tls.Certificate{pair.Load(t)}}}
+	s := &ServerTLSTestbed{Authority: a, T: t,
+		ServerConfig: &tls.Config{Certificates: []tls.Certificate{pair.Load(t)}}}
 	s.Testbed = NewTestbed(t, append([]string{"--tls-server", "required", "--tls-ca", a.CAFile}, flags...)...)
 	return s
 }

@@ -26,15 +26,16 @@ func WantContains(t *testing.T, got string, want ...string) {
 	}
 }
 
-// Await polls until a condition holds that no event announces.
+// Await polls until a condition holds that no event announces. It polls less and less often: a test that
+// waits must not keep the others from working.
 func Await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.After(Timeout)
-	retry := time.NewTicker(PollInterval)
-	defer retry.Stop()
+	interval := PollInterval
 	for !holds() {
 		select {
-		case <-retry.C:
+		case <-time.After(interval):
+			interval = min(2*interval, 10*PollInterval)
 		case <-deadline:
 			t.Fatalf("within %s: want %s", Timeout, what)
 		}

@@ -10,18 +10,20 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// The bytes of what the kernel carries are those that the client got and sent, though packets are lost behind the
-// gateway and are sent through it twice; and of a transfer that the client breaks off, no more than were sent.
-func TestShowExactBytes(t *testing.T) {
+// The byte count of a kernel-carried transfer is what the client received and sent, although packets
+// are lost and pass the gateway twice. A transfer that the client aborts counts no more than was sent.
+func TestExactBytes(t *testing.T) {
 	labtest.Need(t, "nft")
-	const lossy = `nft add table inet lossy; nft add chain inet lossy input '{ type filter hook input priority 0; policy accept; }'
+	const lossy = `nft add table inet lossy
+		nft add chain inet lossy input '{ type filter hook input priority 0; policy accept; }'
 		nft add rule inet lossy input ip length '>' 1000 numgen random mod 30 0 drop`
 	for _, tracking := range []string{"proxy", "kernel"} {
 		t.Run(tracking, func(t *testing.T) {
 			t.Parallel()
 			l := labtest.New(t)
 			server := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-			s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"tracking = %q\n", "files", harness.Gateway4, tracking))
+			s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"tracking = %q\n", "files",
+				harness.Gateway4, tracking))
 			harness.Shell(t, l.Client(), "%s", lossy)
 			harness.Shell(t, l.Server(), "%s", lossy)
 			o := peers.RunClient(t, l.Client(), peers.Curl, server, peers.PASV, harness.Forward4.Listen)
@@ -40,7 +42,8 @@ func TestShowExactBytes(t *testing.T) {
 				w.Expect(step[1])
 			}
 			w.Send("PASV")
-			data, err := l.Client().Dial(t.Context(), "tcp", harness.ParseHostPort(t, w.Expect("227 ")).String())
+			data, err := l.Client().Dial(t.Context(), "tcp", harness.ParseHostPort(t,
+				w.Expect("227 ")).String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -51,10 +54,11 @@ func TestShowExactBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 			data.Close()
-			w.Expect("") // a server that had sent all before does not notice
+			w.Expect("") // 226 if the server had sent everything before, 426 otherwise
 			w.Send("QUIT")
 			w.Expect("221 ")
-			harness.Await(t, "the transfer that broke off", func() bool { return s.Status().Forwards[0].Down > size+got-1 })
+			harness.Await(t, "the transfer that broke off",
+				func() bool { return s.Status().Forwards[0].Down > size+got-1 })
 			if down := s.Status().Forwards[0].Down; down > 3*size {
 				t.Errorf("got %d bytes down; want %d at most", down, 3*size)
 			}
@@ -62,7 +66,7 @@ func TestShowExactBytes(t *testing.T) {
 	}
 }
 
-// awaitExactBytes awaits the end of all sessions, and expects exactly these bytes of files.
+// awaitExactBytes waits until all transfers have ended, and expects these sizes of files.
 func awaitExactBytes(s *harness.AdminGateway, transfers int, up, down int64) {
 	s.T.Helper()
 	harness.Await(s.T, "all transfers over", func() bool {

@@ -14,10 +14,10 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// endedSessionsKept is how many sessions that had a server are kept after their end (docs/api.md).
+// endedSessionsKept is how many ended sessions the gateway keeps (docs/api.md).
 const endedSessionsKept = 1000
 
-// greetAndQuit greets everybody who comes to a server, and hangs up on QUIT, until the server is closed.
+// greetAndQuit greets every client and closes on QUIT, until the listener is closed.
 func greetAndQuit(l net.Listener) {
 	for {
 		c, err := l.Accept()
@@ -26,14 +26,14 @@ func greetAndQuit(l net.Listener) {
 		}
 		go func() {
 			defer c.Close()
-			_, _ = io.WriteString(c, "220 ready\r\n") // the client may have gone
+			_, _ = io.WriteString(c, "220 ready\r\n") // an error means that the client is gone
 			_, _ = c.Read(make([]byte, 64))
 			_, _ = io.WriteString(c, "221 bye\r\n")
 		}()
 	}
 }
 
-// runShortSessions has so many sessions come and go, a few at a time.
+// runShortSessions runs sessions, a few at a time.
 func runShortSessions(s *harness.Testbed, sessions int) {
 	s.T.Helper()
 	next := make(chan struct{}, sessions)
@@ -59,26 +59,27 @@ func runShortSessions(s *harness.Testbed, sessions int) {
 	}
 }
 
-// runShortSession is a session that is over at once.
+// runShortSession connects and quits.
 func runShortSession(s *harness.Testbed) error {
 	c, err := s.Client().Dial(s.T.Context(), "tcp", s.Address)
 	if err != nil {
 		return err
 	}
 	_, err = io.WriteString(c, "QUIT\r\n")
-	said, errRead := io.ReadAll(c)
-	if err = errors.Join(err, errRead, c.Close()); err != nil || string(said) != "220 ready\r\n221 bye\r\n" {
-		return fmt.Errorf("got %q, error %v; want a greeting and a farewell", said, err)
+	got, errRead := io.ReadAll(c)
+	if err = errors.Join(err, errRead, c.Close()); err != nil || string(got) != "220 ready\r\n221 bye\r\n" {
+		return fmt.Errorf("got %q, error %v; want a greeting and a farewell", got, err)
 	}
 	return nil
 }
 
 var residentPattern = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
 
-// residentMemory is the memory that ftpgate has, in bytes.
+// residentMemory returns ftpgate's resident memory in bytes.
 func residentMemory(s *harness.AdminGateway) int64 {
 	s.T.Helper()
-	fields := residentPattern.FindStringSubmatch(harness.ReadFile(s.T, fmt.Sprintf("/proc/%d/status", s.Cmd.Process.Pid)))
+	fields := residentPattern.FindStringSubmatch(harness.ReadFile(s.T,
+		fmt.Sprintf("/proc/%d/status", s.Cmd.Process.Pid)))
 	if fields == nil {
 		s.T.Fatal("got no VmRSS")
 	}
@@ -89,8 +90,8 @@ func residentMemory(s *harness.AdminGateway) int64 {
 	return kb << 10
 }
 
-// Sessions that come and go by the thousand leave the last ones behind, and no memory that grows.
-func TestShowFlood(t *testing.T) {
+// Of thousands of sessions the gateway keeps the last ones, and its memory does not grow.
+func TestEndedSessionsKept(t *testing.T) {
 	t.Parallel()
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
 	go greetAndQuit(st.Listener)
@@ -104,7 +105,7 @@ func TestShowFlood(t *testing.T) {
 	runShortSessions(st, endedSessionsKept)
 	first := over(endedSessionsKept)
 	runShortSessions(st, 2*endedSessionsKept)
-	over(3 * endedSessionsKept) // and the heap is above its floor
+	over(3 * endedSessionsKept) // now the heap has its size
 	before := residentMemory(s)
 	runShortSessions(st, 2*endedSessionsKept)
 	last := over(5 * endedSessionsKept)
@@ -112,7 +113,7 @@ func TestShowFlood(t *testing.T) {
 	if len(first) != endedSessionsKept || len(last) != endedSessionsKept {
 		t.Fatalf("got %d and %d sessions; want %d", len(first), len(last), endedSessionsKept)
 	}
-	const bound = 24 << 20 // the race detector and the garbage collector have their part of it
+	const bound = 24 << 20 // with room for the race detector and the garbage collector
 	t.Logf("%d bytes of memory after three thousand, %d after five", before, after)
 	if after-before > bound {
 		t.Errorf("got %d bytes more after two thousand sessions more; want less than %d", after-before, bound)
@@ -120,15 +121,18 @@ func TestShowFlood(t *testing.T) {
 	known := map[string]bool{}
 	for _, one := range last {
 		known[one.ID] = true
-		if one.State != "ended" || one.Verdict.Code == "" || one.Client == "" || one.Server != harness.Server4 {
+		if one.State != "ended" || one.Verdict.Code == "" || one.Client == "" ||
+			one.Server != harness.Server4 {
 			t.Errorf("got %+v; want it ended", one)
 		}
 	}
 	if len(known) != endedSessionsKept || known[first[0].ID] {
-		t.Errorf("got %d different sessions, the first of all among them: %v; want %d without it", len(known), known[first[0].ID], endedSessionsKept)
+		t.Errorf("got %d different sessions, the first of all among them: %v; want %d without it", len(known),
+			known[first[0].ID], endedSessionsKept)
 	}
 	newest := last[len(last)-1].ID
-	harness.WantContains(t, s.Output("explain", newest), "session    "+newest+" of forward files", "command ", "QUIT", "reply", "220 ready")
+	harness.WantContains(t, s.Output("explain", newest), "session    "+newest+" of forward files", "command ",
+		"QUIT", "reply", "220 ready")
 	_, stderr, status := s.Run("explain", first[0].ID)
 	if status != 1 || !strings.Contains(stderr, "there is no session "+first[0].ID) {
 		t.Errorf("explain of the first one: got exit status %d, %q; want 1", status, stderr)

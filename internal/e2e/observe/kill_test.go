@@ -13,13 +13,14 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// sessionID is the identifier of the session that runs with a client.
+// sessionID returns the identifier of a client's session.
 func sessionID(s *harness.AdminGateway, p harness.Session) string {
 	s.T.Helper()
-	return s.AwaitSession("the session", func(one harness.SessionInfo) bool { return one.Client == p.Client.LocalAddr().String() }).ID
+	return s.AwaitSession("the session",
+		func(one harness.SessionInfo) bool { return one.Client == p.Client.LocalAddr().String() }).ID
 }
 
-// wantKilled has a session killed, and expects both ends to learn of it, and no other session.
+// wantKilled kills a session, and expects that both ends hear of it.
 func wantKilled(s *harness.AdminGateway, p harness.Session, id string) {
 	s.T.Helper()
 	if got, want := s.Output("kill", id), "session "+id+" has been ended\n"; got != want {
@@ -28,21 +29,26 @@ func wantKilled(s *harness.AdminGateway, p harness.Session, id string) {
 	p.Client.Expect("421 the operator has ended the session")
 	p.Client.ExpectClose()
 	p.Server.ExpectClose()
-	ended := s.AwaitSession("the end of "+id, func(one harness.SessionInfo) bool { return one.ID == id && one.State == "ended" }, "--ended")
+	ended := s.AwaitSession("the end of "+id, func(one harness.SessionInfo) bool {
+		return one.ID == id &&
+			one.State == "ended"
+	}, "--ended")
 	if ended.Verdict.Code != "killed" || !strings.Contains(ended.Verdict.Text, "ended by an operator") {
 		s.T.Errorf("got the verdict %+v; want it killed", ended.Verdict)
 	}
 	harness.WantContains(s.T, s.Output("explain", id), "verdict    ended by an operator\n")
-	harness.WantContains(s.T, s.Log(), fmt.Sprintf(`msg="session killed" session=%s by="user %d, process `, id, os.Getuid()))
+	harness.WantContains(s.T, s.Log(), fmt.Sprintf(`msg="session killed" session=%s by="user %d, process `,
+		id, os.Getuid()))
 }
 
-// A session that is killed ends at both ends at once, with its transfer and its pinholes; others go on.
-func TestShowKill(t *testing.T) {
+// kill ends a session at both ends at once, with its transfer and its pinholes. Others go on.
+func TestKill(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
 			labtest.Need(t, "nft")
-			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files", harness.Gateway4, path))
+			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files",
+				harness.Gateway4, path))
 			other, waiting, busy := st.Login(), st.Login(), st.Login()
 			_, at := waiting.Passive(netip.Addr{})
 			b := busy.Retrieve(netip.Addr{})
@@ -58,14 +64,16 @@ func TestShowKill(t *testing.T) {
 			wantKilled(s, busy, id)
 			if path == "kernel" {
 				st.WantPinholes(0, "after both were killed")
-				harness.Await(t, "the server's data connection broken", func() bool { _, err := b.ServerData.Write(harness.RandomBytes(1)); return err != nil })
+				harness.Await(t, "the server's data connection broken",
+					func() bool { _, err := b.ServerData.Write(harness.RandomBytes(1)); return err != nil })
 			} else if n, err := io.Copy(io.Discard, b.ClientData); err == nil {
 				t.Errorf("the data connection ends well after %d more bytes; want it broken", n)
 			}
 			other.Retrieve(netip.Addr{}).Complete()
 
-			for what, want := range map[string]string{id: "session " + id + " has ended already", "nobody-1": "there is no session nobody-1",
-				"4711": "there is no session 4711", "a b\x1b[0m": "there is no session of this name"} {
+			for what, want := range map[string]string{id: "session " + id + " has ended already",
+				"nobody-1": "there is no session nobody-1",
+				"4711":     "there is no session 4711", "a b\x1b[0m": "there is no session of this name"} {
 				stdout, stderr, status := s.Run("kill", what)
 				wantOneLine(t, "kill "+what, stdout, stderr, status, want)
 			}
@@ -75,20 +83,22 @@ func TestShowKill(t *testing.T) {
 			for _, one := range harness.ReadTransferLog(t, s.TransferLog) {
 				byEnd[one.Complete] = one
 			}
-			if cut := byEnd[false]; len(byEnd) != 2 || cut.Session != id || cut.Bytes != 300_000 || cut.Verdict == "" {
+			if cut := byEnd[false]; len(byEnd) != 2 || cut.Session != id || cut.Bytes != 300_000 ||
+				cut.Verdict == "" {
 				t.Errorf("got the transfers %+v; want one complete, and %s cut off with a reason", byEnd, id)
 			}
 		})
 	}
 }
 
-// clientAddr is the client's own address.
+// clientAddr returns the client's own address.
 func clientAddr(p harness.Session) netip.Addr {
 	return p.Client.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
 }
 
-// A reload is asked for, and answered when it holds; one that fails changes nothing, and says where.
-func TestShowReload(t *testing.T) {
+// reload answers when the new configuration is in effect. One that fails changes nothing, and names the
+// place.
+func TestReload(t *testing.T) {
 	t.Parallel()
 	stays := fmt.Sprintf(harness.ForwardConfig, "stays", harness.Gateway4)
 	st, s := harness.NewAdminTestbed(t, stays)
@@ -106,35 +116,41 @@ func TestShowReload(t *testing.T) {
 	if got := s.Status(); len(got.Forwards) != 2 || got.Reload == nil || !got.Reload.OK {
 		t.Errorf("got %+v; want two forwards, and the reload well", got)
 	}
-	second := &harness.Testbed{Lab: st.Lab, T: t, Program: st.Program, Listener: st.Listener, Address: "192.168.5.2:2122"}
+	second := &harness.Testbed{Lab: st.Lab, T: t, Program: st.Program, Listener: st.Listener,
+		Address: "192.168.5.2:2122"}
 	second.Login()
 
 	for _, tt := range []struct {
 		forwards string
 		status   int
-		told     string
+		fault    string
 	}{
-		{strings.Replace(stays, "listen", "lissten", 1), 2, s.ConfigFile + `:9:1: forward 1 ("stays"): unknown key "lissten": did you mean "listen"?`},
+		{strings.Replace(stays, "listen", "lissten", 1), 2, s.ConfigFile +
+			`:9:1: forward 1 ("stays"): unknown key "lissten": did you mean "listen"?`},
 		{"[[forward\n", 2, s.ConfigFile + ":7:"},
-		{fmt.Sprintf(harness.ForwardConfig, "stays", "192.168.9.9:2121"), 1, "192.168.9.9 is not an address of this host"},
+		{fmt.Sprintf(harness.ForwardConfig, "stays", "192.168.9.9:2121"), 1,
+			"192.168.9.9 is not an address of this host"},
 	} {
 		s.WriteConfig(t, tt.forwards)
 		stdout, stderr, status := s.Run("reload")
 		if status != tt.status || stdout != "" {
 			t.Errorf("got exit status %d, printed %q; want %d", status, stdout, tt.status)
 		}
-		harness.WantContains(t, stderr, tt.told)
+		harness.WantContains(t, stderr, tt.fault)
 		got := s.Status()
-		if len(got.Forwards) != 2 || got.Reload == nil || got.Reload.OK || !strings.Contains(got.Reload.Error, strings.TrimPrefix(tt.told, "ftpgate: ")) {
-			t.Errorf("got %+v; want two forwards, and the reload failed: %s", got, tt.told)
+		if len(got.Forwards) != 2 || got.Reload == nil || got.Reload.OK ||
+			!strings.Contains(got.Reload.Error, strings.TrimPrefix(tt.fault, "ftpgate: ")) {
+			t.Errorf("got %+v; want two forwards, and the reload failed: %s", got, tt.fault)
 		}
 	}
 	if err := os.Remove(s.ConfigFile); err != nil {
 		t.Fatal(err)
 	}
 	stdout, stderr, status := s.Run("reload")
-	if status == 0 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "no such file") {
-		t.Errorf("without a file got exit status %d, %q, %q; want one line that says so", status, stdout, stderr)
+	if status == 0 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
+		!strings.Contains(stderr, "no such file") {
+		t.Errorf("without a file got exit status %d, %q, %q; want one line that says so", status, stdout,
+			stderr)
 	}
 	if n := len(s.Sessions()); n != 2 {
 		t.Errorf("got %d sessions; want the two of before", n)

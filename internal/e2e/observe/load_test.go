@@ -19,17 +19,17 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// load are clients at work: each stores files and fetches them again, in one session after the other, until it is
-// told to stop.
+// load is a number of clients that store and retrieve files, in one session after the other, until
+// stop.
 type load struct {
 	t                  *testing.T
 	stopped            atomic.Bool
 	wait               sync.WaitGroup
-	storedAndRetrieved atomic.Int64 // of transfers that are through
+	storedAndRetrieved atomic.Int64 // pairs of finished transfers
 	errs               chan error
 }
 
-// startLoad has clients work at a gateway before a vsftpd.
+// startLoad starts clients of a vsftpd behind a gateway.
 func startLoad(t *testing.T, l *lab.Lab, at string, of peers.Server, clients int) *load {
 	t.Helper()
 	c := &load{t: t, errs: make(chan error, clients)}
@@ -50,9 +50,10 @@ func startLoad(t *testing.T, l *lab.Lab, at string, of peers.Server, clients int
 	return c
 }
 
-// runSession is one session of two files there and back.
+// runSession stores and retrieves two files.
 func (c *load) runSession(l *lab.Lab, at string, of peers.Server, name string) error {
-	conn, err := ftp.Dial(at, peers.FTPDialer(c.t, l.Client()), ftp.DialWithDisabledEPSV(strings.HasSuffix(name, "1")))
+	conn, err := ftp.Dial(at, peers.FTPDialer(c.t, l.Client()),
+		ftp.DialWithDisabledEPSV(strings.HasSuffix(name, "1")))
 	if err != nil {
 		return err
 	}
@@ -65,14 +66,17 @@ func (c *load) runSession(l *lab.Lab, at string, of peers.Server, name string) e
 	return errors.Join(err, conn.Quit())
 }
 
-// awaitMore waits until so many more pairs of transfers are through.
+// awaitMore waits for a number of further pairs of transfers.
 func (c *load) awaitMore(pairs int64) {
 	c.t.Helper()
 	least := c.storedAndRetrieved.Load() + pairs
-	harness.Await(c.t, "more transfers", func() bool { return c.storedAndRetrieved.Load() >= least || len(c.errs) > 0 })
+	harness.Await(c.t, "more transfers", func() bool {
+		return c.storedAndRetrieved.Load() >= least ||
+			len(c.errs) > 0
+	})
 }
 
-// stop ends the work, and returns how many pairs of transfers were through.
+// stop stops the clients, and returns how many pairs of transfers have finished.
 func (c *load) stop() int {
 	c.t.Helper()
 	c.stopped.Store(true)
@@ -84,7 +88,7 @@ func (c *load) stop() int {
 	return int(c.storedAndRetrieved.Load())
 }
 
-// readRotated is what a log and those that were rotated away have, the gzipped among them.
+// readRotated returns a log together with its rotated files, the gzipped ones included.
 func readRotated(t *testing.T, file string) string {
 	t.Helper()
 	all, err := filepath.Glob(file + "*")

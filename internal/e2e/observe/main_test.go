@@ -1,4 +1,5 @@
-// Package observe tests what ftpgate reports while it runs: sessions, metrics, logs of transfers, journal and service manager.
+// Package observe tests what ftpgate reports while it runs: sessions, metrics, logs of transfers,
+// journal and service manager.
 package observe
 
 import (

@@ -15,7 +15,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// metricSamples are the samples of a scrape, by name and labels, and the types of their families.
+// metricSamples are the samples of a scrape by name and labels, and the types of their families.
 type metricSamples struct {
 	samples map[string]float64
 	types   map[string]string
@@ -23,10 +23,13 @@ type metricSamples struct {
 
 var samplePattern = regexp.MustCompile(`^([a-z_]+)(\{.*\})? (\S+)$`)
 
-// scrape scrapes at a URL.
+// scrape gets metrics from a URL.
 func scrape(s *harness.AdminGateway, url string) metricSamples {
 	s.T.Helper()
-	status, body := httpDo(s, func(network, address string) (net.Conn, error) { return s.Host.Dial(s.T.Context(), network, address) }, "GET", url, "")
+	status, body := httpDo(s, func(network, address string) (net.Conn,
+		error) {
+		return s.Host.Dial(s.T.Context(), network, address)
+	}, "GET", url, "")
 	if status != 200 {
 		s.T.Fatalf("%s: got %d, %s; want 200", url, status, body)
 	}
@@ -56,7 +59,7 @@ func scrape(s *harness.AdminGateway, url string) metricSamples {
 	return all
 }
 
-// onlyGrows tells whether a sample may only grow.
+// onlyGrows reports whether a sample must not decrease.
 func (a metricSamples) onlyGrows(sample string) bool {
 	name, _, _ := strings.Cut(sample, "{")
 	for _, of := range []string{"_bucket", "_count", "_sum"} {
@@ -89,21 +92,25 @@ func wantNumber(t *testing.T, what string, got, want int64) {
 	}
 }
 
-// Scraped while many work, the metrics are what Prometheus reads, never go back, and agree with the log of transfers.
-func TestShowMetricsUnderLoad(t *testing.T) {
+// Under load, Prometheus can parse the metrics, counters never decrease, and all agree with the log of
+// transfers.
+func TestMetricsUnderLoad(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
 			l := labtest.New(t)
 			of := peers.VSFTPD(t, l.Server(), harness.Forward4.Server, "max_clients=0", "max_per_ip=0")
-			s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files", harness.Gateway4, path))
+			s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files",
+				harness.Gateway4, path))
 			c := startLoad(t, l, harness.Gateway4, of, 20)
 			before := scrape(s, "http://"+harness.MetricsAddress+"/metrics")
 			for n := range 12 {
 				c.awaitMore(10)
-				now := scrape(s, []string{"http://" + harness.MetricsAddress + "/metrics", "http://socket/metrics"}[n%2])
+				now := scrape(s, []string{"http://" + harness.MetricsAddress + "/metrics",
+					"http://socket/metrics"}[n%2])
 				for sample, value := range before.samples {
-					if later, there := now.samples[sample]; before.onlyGrows(sample) && (!there || later < value) {
+					if later, there := now.samples[sample]; before.onlyGrows(sample) &&
+						(!there || later < value) {
 						t.Errorf("%s: got %v after %v; want no less", sample, later, value)
 					}
 				}
@@ -119,14 +126,15 @@ func TestShowMetricsUnderLoad(t *testing.T) {
 	}
 }
 
-// wantMetricsAgree expects the metrics of so many pairs of transfers over a path, as the status and the log of transfers
-// have them.
+// wantMetricsAgree expects metrics of this many pairs of transfers over a path, in agreement with the
+// status and the log of transfers.
 func wantMetricsAgree(s *harness.AdminGateway, m metricSamples, path string, pairs int64) {
 	t := s.T
 	t.Helper()
 	f := s.Status().Forwards[0]
 	on := `path="` + path + `"`
-	down, up := []string{`forward="files"`, on, `direction="download"`}, []string{`forward="files"`, on, `direction="upload"`}
+	down, up := []string{`forward="files"`, on, `direction="download"`},
+		[]string{`forward="files"`, on, `direction="upload"`}
 	wantNumber(t, "downloads", m.sum("ftpgate_transfers_total", append(down, `result="complete"`)...), pairs)
 	wantNumber(t, "uploads", m.sum("ftpgate_transfers_total", append(up, `result="complete"`)...), pairs)
 	wantNumber(t, "all transfers", m.sum("ftpgate_transfers_total"), 2*pairs)

@@ -21,52 +21,58 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// unusedForward is a forward that no test connects to.
+// unusedForward is a forward that no client connects to.
 const unusedForward = "[[forward]]\nlisten = \":2121\"\nserver = \"203.0.113.21\"\n"
 
-// wantOneLine expects that a command is refused, and why, in one line.
+// wantOneLine expects that a command fails with the reason in one line.
 func wantOneLine(t *testing.T, what, stdout, stderr string, status int, want ...string) {
 	t.Helper()
-	if status != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "ftpgate") {
-		t.Errorf("%s: got exit status %d, printed %q, and on standard error %q; want 1 and one line", what, status, stdout, stderr)
+	if status != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
+		!strings.HasPrefix(stderr, "ftpgate") {
+		t.Errorf("%s: got exit status %d, printed %q, and on standard error %q; want 1 and one line", what,
+			status, stdout, stderr)
 	}
 	harness.WantContains(t, stderr, want...)
 }
 
-// wantNotRunning expects of every command that asks that it says that nobody is there.
+// wantNotRunning expects that every command reports that ftpgate is not running.
 func wantNotRunning(s *harness.AdminGateway) {
 	s.T.Helper()
-	for _, words := range [][]string{{"status"}, {"status", "--json"}, {"sessions"}, {"sessions", "--json"}, {"sessions", "--watch"},
+	for _, words := range [][]string{{"status"}, {"status", "--json"}, {"sessions"}, {"sessions", "--json"},
+		{"sessions", "--watch"},
 		{"explain", "1"}, {"kill", "1"}, {"reload"}} {
 		stdout, stderr, status := s.Run(words[0], words[1:]...)
-		wantOneLine(s.T, words[0], stdout, stderr, status, "ftpgate is not running here: nothing answers at "+s.Socket)
+		wantOneLine(s.T, words[0], stdout, stderr, status,
+			"ftpgate is not running here: nothing answers at "+s.Socket)
 	}
 }
 
-// wantSocket expects the socket with a mode and a group.
+// wantSocket expects the socket's mode and group.
 func wantSocket(s *harness.AdminGateway, group int) {
 	s.T.Helper()
 	info, err := os.Lstat(s.Socket)
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	if got := info.Sys().(*syscall.Stat_t); info.Mode() != fs.ModeSocket|0o660 || int(got.Gid) != group || int(got.Uid) != os.Getuid() {
-		s.T.Errorf("got a socket with mode %v, of user %d and group %d; want 0660, %d and %d", info.Mode(), got.Uid, got.Gid, os.Getuid(), group)
+	if got := info.Sys().(*syscall.Stat_t); info.Mode() != fs.ModeSocket|0o660 || int(got.Gid) != group ||
+		int(got.Uid) != os.Getuid() {
+		s.T.Errorf("got a socket with mode %v, of user %d and group %d; want 0660, %d and %d", info.Mode(),
+			got.Uid, got.Gid, os.Getuid(), group)
 	}
 }
 
-// The socket is root's and its group's, and who may not use it is told so.
-func TestShowSocketGroup(t *testing.T) {
+// The socket belongs to root and a group. Other users hear why they cannot use it.
+func TestSocketGroup(t *testing.T) {
 	const gid, nobody = 64_123, 65_534
 	l := labtest.New(t)
 	groups := harness.WriteFile(t, "group", "root:x:0:\nnogroup:x:65534:\n")
-	// Only this test's processes, which are in a mount namespace of their own, see these groups.
+	// Only this test's processes see these groups: they have a mount namespace of their own.
 	if err := unix.Mount(groups, "/etc/group", "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount("/etc/group", 0) })
 	s := harness.StartAdminGateway(t, l, unusedForward)
-	wantSocket(s, os.Getgid()) // there is no group ftpgate
+	wantSocket(s, os.Getgid()) // no group ftpgate exists
 	s.Interrupt()
 	if _, err := os.Lstat(s.Socket); !os.IsNotExist(err) {
 		t.Errorf("after the end got the socket, error %v; want it gone", err)
@@ -83,18 +89,22 @@ func TestShowSocketGroup(t *testing.T) {
 	s.Program = harness.Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
 	wantSocket(s, gid)
 	for _, words := range [][]string{{"status"}, {"sessions"}, {"explain", "1"}, {"kill", "1"}, {"reload"}} {
-		stdout, stderr, status := harness.RunCommand(t, s.Host, harness.AsUser(t, s.Command(words[0], words[1:]...), nobody))
-		wantOneLine(t, words[0]+" as nobody", stdout, stderr, status, "no permission for "+s.Socket+": be root or a member of group ftpgate")
+		stdout, stderr, status := harness.RunCommand(t, s.Host, harness.AsUser(t,
+			s.Command(words[0], words[1:]...), nobody))
+		wantOneLine(t, words[0]+" as nobody", stdout, stderr, status,
+			"no permission for "+s.Socket+": be root or a member of group ftpgate")
 	}
 	member := harness.AsUser(t, s.Command("status"), nobody)
 	member.SysProcAttr.Credential.Groups = []uint32{gid}
-	if stdout, stderr, status := harness.RunCommand(t, s.Host, member); status != 0 || !strings.Contains(stdout, "forward :2121") {
-		t.Errorf("status as a member of the group: got exit status %d, %q, %q; want 0", status, stdout, stderr)
+	if stdout, stderr, status := harness.RunCommand(t, s.Host, member); status != 0 ||
+		!strings.Contains(stdout, "forward :2121") {
+		t.Errorf("status as a member of the group: got exit status %d, %q, %q; want 0", status, stdout,
+			stderr)
 	}
 }
 
-// What a killed ftpgate leaves behind is no obstacle, and what a running one has is not taken from it.
-func TestShowSocketStaleAndTaken(t *testing.T) {
+// A start replaces the socket of a killed ftpgate, and not the socket of a running one.
+func TestSocketStaleAndTaken(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	s := harness.StartAdminGateway(t, l, unusedForward)
@@ -106,11 +116,14 @@ func TestShowSocketStaleAndTaken(t *testing.T) {
 	s.Program = harness.Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
 	wantSocket(s, os.Getgid())
 
-	stdout, stderr, status := harness.Run(t, l.Client(), "run", "-c", s.ConfigFile) // another host, the same file system
+	// Another host, the same file system.
+	stdout, stderr, status := harness.Run(t, l.Client(), "run", "-c", s.ConfigFile)
 	if status != 1 || stdout != "" {
 		t.Errorf("a second run: got exit status %d, printed %q; want 1", status, stdout)
 	}
-	harness.WantContains(t, stderr, "admin socket "+s.Socket+": a running ftpgate answers there already: stop it, or choose another path", "1 fault, nothing has been changed")
+	harness.WantContains(t, stderr,
+		"admin socket "+s.Socket+": a running ftpgate answers there already: stop it, or choose another path",
+		"1 fault, nothing has been changed")
 	if got := s.Status(); got.PID != s.Cmd.Process.Pid || got.File != s.ConfigFile {
 		t.Errorf("got the status %+v; want that of process %d", got, s.Cmd.Process.Pid)
 	}
@@ -121,10 +134,12 @@ func TestShowSocketStaleAndTaken(t *testing.T) {
 	wantNotRunning(s)
 }
 
-// httpDo asks over TCP from a host, or at the socket where the URL's host is "socket".
-func httpDo(s *harness.AdminGateway, dial func(network, address string) (net.Conn, error), method, url, token string) (status int, body string) {
+// httpDo sends a request over TCP with dial, or to the socket if the URL's host is "socket".
+func httpDo(s *harness.AdminGateway, dial func(network, address string) (net.Conn, error), method, url,
+	token string) (status int, body string) {
 	s.T.Helper()
-	transport := &http.Transport{DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
+	transport := &http.Transport{DialContext: func(_ context.Context, network, address string) (net.Conn,
+		error) {
 		if address == "socket:80" {
 			return net.Dial("unix", s.Socket)
 		}
@@ -150,7 +165,7 @@ func httpDo(s *harness.AdminGateway, dial func(network, address string) (net.Con
 	return answer.StatusCode, string(text)
 }
 
-// wantError expects an answer that is a no, as JSON.
+// wantError expects an error in JSON.
 func wantError(t *testing.T, what string, status int, body string, wantStatus int, wantText string) {
 	t.Helper()
 	var e struct{ Error, Remedy string }
@@ -160,8 +175,8 @@ func wantError(t *testing.T, what string, status int, body string, wantStatus in
 	}
 }
 
-// What is asked wrongly is answered with an error in JSON.
-func TestShowWrongQuestions(t *testing.T) {
+// Wrong requests get an error in JSON.
+func TestWrongRequests(t *testing.T) {
 	t.Parallel()
 	s := harness.StartAdminGateway(t, labtest.New(t), unusedForward)
 	for _, tt := range []struct {
@@ -187,12 +202,12 @@ func TestShowWrongQuestions(t *testing.T) {
 	status, body := httpDo(s, func(network, address string) (net.Conn, error) {
 		return s.Host.Dial(t.Context(), network, harness.MetricsAddress)
 	},
-		"GET", "http://gateway.example.com:9121/v1/status", "") // another name that means the loopback
+		"GET", "http://gateway.example.com:9121/v1/status", "") // another name for the loopback address
 	wantError(t, "a stranger's name", status, body, 403, "the Host is no loopback address")
 }
 
-// Beyond the loopback a token is wanted, in the file and with each question.
-func TestShowToken(t *testing.T) {
+// Beyond the loopback the configuration needs a token, and so does each request.
+func TestToken(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
 	s := harness.StartAdminGateway(t, l, unusedForward)
@@ -220,17 +235,22 @@ func TestShowToken(t *testing.T) {
 	}
 	s.Program = harness.Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
 
-	dial := func(network, address string) (net.Conn, error) { return l.Client().Dial(t.Context(), network, address) }
+	dial := func(network, address string) (net.Conn, error) {
+		return l.Client().Dial(t.Context(), network,
+			address)
+	}
 	for _, path := range []string{"/v1/status", "/v1/sessions", "/metrics", "/v1/nothing"} {
 		for _, wrong := range []string{"", "another-token-that-is-long-enough"} {
 			status, body := httpDo(s, dial, "GET", "http://"+at+path, wrong)
 			wantError(t, path+" with token "+wrong, status, body, 401, "no token, or a wrong one")
 		}
 	}
-	if status, body := httpDo(s, dial, "GET", "http://"+at+"/v1/status", token); status != 200 || !strings.Contains(body, `"pid"`) {
+	if status, body := httpDo(s, dial, "GET", "http://"+at+"/v1/status", token); status != 200 ||
+		!strings.Contains(body, `"pid"`) {
 		t.Errorf("with the token: got %d, %q; want the status", status, body)
 	}
-	stdout, stderr, status := harness.Run(t, l.Client(), "status", "--socket", "http://"+at, "--token-file", file)
+	stdout, stderr, status := harness.Run(t, l.Client(), "status", "--socket", "http://"+at, "--token-file",
+		file)
 	if status != 0 || !strings.Contains(stdout, "forward :2121") {
 		t.Errorf("ftpgate status with the token: got exit status %d, %q, %q; want 0", status, stdout, stderr)
 	}

@@ -18,7 +18,7 @@ import (
 	"ftpgate/internal/e2e/harness"
 )
 
-// serviceManager is a socket at which a service manager, or its journal, would hear what is told it.
+// serviceManager receives what ftpgate sends to systemd's notification socket, or to its journal.
 type serviceManager struct {
 	t        *testing.T
 	path     string
@@ -49,25 +49,25 @@ func (m *serviceManager) listen(socket *net.UnixConn) {
 	}
 }
 
-// expect returns the next message that begins so; others but those that are passed over must not come before it.
+// expect returns the next message with a prefix. Messages before it must have the prefix passing.
 func (m *serviceManager) expect(want, passing string) string {
 	m.t.Helper()
 	for deadline := time.After(harness.Timeout); ; {
 		select {
-		case said := <-m.messages:
-			if strings.HasPrefix(said, want) {
-				return said
+		case text := <-m.messages:
+			if strings.HasPrefix(text, want) {
+				return text
 			}
-			if !strings.HasPrefix(said, passing) {
-				m.t.Fatalf("the service manager hears %q; want %q", said, want)
+			if !strings.HasPrefix(text, passing) {
+				m.t.Fatalf("the service manager got %q; want %q", text, want)
 			}
 		case <-deadline:
-			m.t.Fatalf("the service manager does not hear %q within %s", want, harness.Timeout)
+			m.t.Fatalf("the service manager got no %q within %s", want, harness.Timeout)
 		}
 	}
 }
 
-// monotonic is the clock of systemd's, in microseconds.
+// monotonic returns CLOCK_MONOTONIC in microseconds, as systemd wants it.
 func monotonic(t *testing.T) int64 {
 	t.Helper()
 	var now unix.Timespec
@@ -77,21 +77,21 @@ func monotonic(t *testing.T) int64 {
 	return now.Nano() / 1000
 }
 
-// wantReload hears that a reload begins, when it did, and that it is over.
+// wantReload expects that a reload's start, with its time, and its end are reported.
 func (m *serviceManager) wantReload(reload func()) {
 	m.t.Helper()
 	before := monotonic(m.t)
 	reload()
-	said := m.expect("RELOADING=1\nMONOTONIC_USEC=", "WATCHDOG=1")
-	at, err := strconv.ParseInt(strings.TrimPrefix(said, "RELOADING=1\nMONOTONIC_USEC="), 10, 64)
+	text := m.expect("RELOADING=1\nMONOTONIC_USEC=", "WATCHDOG=1")
+	at, err := strconv.ParseInt(strings.TrimPrefix(text, "RELOADING=1\nMONOTONIC_USEC="), 10, 64)
 	m.expect("READY=1", "WATCHDOG=1")
 	if after := monotonic(m.t); err != nil || at < before || at > after {
-		m.t.Errorf("got %q, error %v; want a time between %d and %d", said, err, before, after)
+		m.t.Errorf("got %q, error %v; want a time between %d and %d", text, err, before, after)
 	}
 }
 
-// The service manager is told when it is ready, that it is alive, of reloads and of the end.
-func TestShowServiceManager(t *testing.T) {
+// ftpgate reports to systemd that it is ready, alive, reloading and stopping.
+func TestServiceManager(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)
 	st, s := harness.NewAdminTestbed(t, forward)
@@ -102,7 +102,7 @@ func TestShowServiceManager(t *testing.T) {
 	s.Program = harness.StartCommand(t, s.Host, cmd)
 	st.Program = s.Program
 	m.expect("READY=1", "STATUS=")
-	s.Status() // whoever is told that it is ready can ask
+	s.Status() // a ready ftpgate answers
 	m.expect("WATCHDOG=1", "WATCHDOG=1")
 	m.expect("WATCHDOG=1", "WATCHDOG=1")
 
@@ -117,10 +117,10 @@ func TestShowServiceManager(t *testing.T) {
 	busy := st.Login().Retrieve(netip.Addr{})
 	busy.Carry(harness.RandomBytes(300_000))
 	s.Signal(syscall.SIGTERM)
-	if said := m.expect("STOPPING=1", "WATCHDOG=1"); said != "STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000" {
-		t.Errorf("got %q; want 30 seconds for what runs, and 15 more", said)
+	if text := m.expect("STOPPING=1", "WATCHDOG=1"); text != "STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000" {
+		t.Errorf("got %q; want 30 seconds for what runs, and 15 more", text)
 	}
-	m.expect("WATCHDOG=1", "WATCHDOG=1") // a transfer that is waited for is no reason to be killed
+	m.expect("WATCHDOG=1", "WATCHDOG=1") // the watchdog must not kill it while a transfer drains
 	m.expect("WATCHDOG=1", "WATCHDOG=1")
 	busy.Complete()
 	busy.Server.Close()
@@ -129,11 +129,11 @@ func TestShowServiceManager(t *testing.T) {
 	}
 }
 
-// What is logged goes to the journal with its fields, where standard error is the journal's.
-func TestShowJournalFields(t *testing.T) {
+// If standard error is the journal's, the log goes to the journal with fields.
+func TestJournalFields(t *testing.T) {
 	st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4))
 	s.Kill()
-	// Only this test's processes, which are in a mount namespace of their own, see this journal.
+	// Only this test's processes see this journal: they have a mount namespace of their own.
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "size=1m"); err != nil {
 		t.Fatal(err)
 	}
@@ -155,19 +155,22 @@ func TestShowJournalFields(t *testing.T) {
 	s.Program = harness.StartCommand(t, s.Host, cmd)
 	entry := func(message string) string {
 		for {
-			if said := m.expect("", ""); strings.Contains(said, "MESSAGE="+message) {
-				return said
+			if text := m.expect("", ""); strings.Contains(text, "MESSAGE="+message) {
+				return text
 			}
 		}
 	}
-	harness.WantContains(t, entry("ready"), "PRIORITY=6\n", "SYSLOG_IDENTIFIER=ftpgate\n", "FTPGATE_FORWARDS=1\n")
+	harness.WantContains(t, entry("ready"), "PRIORITY=6\n", "SYSLOG_IDENTIFIER=ftpgate\n",
+		"FTPGATE_FORWARDS=1\n")
 	p := st.Login()
 	one := s.AwaitSession("the session", func(one harness.SessionInfo) bool { return one.State == "idle" })
-	harness.WantContains(t, entry("session begins"), "FTPGATE_SESSION="+one.ID+"\n", "FTPGATE_FORWARD=files\n", "FTPGATE_CLIENT="+one.Client+"\n")
+	harness.WantContains(t, entry("session begins"), "FTPGATE_SESSION="+one.ID+"\n",
+		"FTPGATE_FORWARD=files\n", "FTPGATE_CLIENT="+one.Client+"\n")
 	p.Quit()
 	harness.WantContains(t, entry("session ends"), "FTPGATE_SESSION="+one.ID+"\n", "FTPGATE_TRANSFERS=0\n")
 	s.Signal(syscall.SIGTERM)
 	if got := s.Wait(); got != 0 || s.Log() != "" {
-		t.Errorf("got exit status %d, and %q on standard error; want 0, and all of it in the journal", got, s.Log())
+		t.Errorf("got exit status %d, and %q on standard error; want 0, and all of it in the journal", got,
+			s.Log())
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// logrotateConfig is the packaged file of logrotate for logs in a directory of the test's own, which are given to nobody,
-// and with another way to ftpgate than by systemd.
+// logrotateConfig is the packaged configuration of logrotate, for logs in the test's directory with any
+// owner, and with a signal that does not need systemd.
 func logrotateConfig(t *testing.T, dir string, pid int) (file, state string) {
 	t.Helper()
 	text := harness.ReadFile(t, "../../../packaging/logrotate.d/ftpgate")
@@ -26,7 +26,8 @@ func logrotateConfig(t *testing.T, dir string, pid int) (file, state string) {
 		{"\tsu ftpgate ftpgate\n", ""},
 		{"create 0640 ftpgate ftpgate", "create 0640"},
 		{"[ -d /run/systemd/system ]", "true"},
-		{"systemctl kill --kill-who=main --signal=SIGUSR1 ftpgate.service 2>/dev/null || true", fmt.Sprint("kill -USR1 ", pid)},
+		{"systemctl kill --kill-who=main --signal=SIGUSR1 ftpgate.service 2>/dev/null || true",
+			fmt.Sprint("kill -USR1 ", pid)},
 	} {
 		if strings.Count(text, change[0]) != 1 {
 			t.Fatalf("the file of logrotate has not %q:\n%s", change[0], text)
@@ -36,7 +37,8 @@ func logrotateConfig(t *testing.T, dir string, pid int) (file, state string) {
 	return harness.WriteFile(t, "logrotate.conf", text), filepath.Join(t.TempDir(), "state")
 }
 
-// restartWithLogs runs ftpgate with logs of transfers by the names that logrotate looks for, in a directory of their own.
+// restartWithLogs restarts ftpgate with its logs in a directory, under the names that logrotate
+// expects.
 func restartWithLogs(t *testing.T, s *harness.AdminGateway, dir, forwards string) {
 	t.Helper()
 	s.Interrupt()
@@ -45,8 +47,8 @@ func restartWithLogs(t *testing.T, s *harness.AdminGateway, dir, forwards string
 	s.Program = harness.Start(t, s.Host, "run", "-c", s.ConfigFile).AwaitReady()
 }
 
-// Rotated by logrotate while many clients work, the logs have each transfer once.
-func TestShowLogsRotated(t *testing.T) {
+// logrotate rotates the logs under load: each transfer is in them once.
+func TestLogsRotated(t *testing.T) {
 	labtest.Need(t, "logrotate")
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -62,13 +64,17 @@ func TestShowLogsRotated(t *testing.T) {
 			const rotations = 4
 			for n := range rotations {
 				c.awaitMore(10)
-				harness.Await(t, "lines to rotate", func() bool { return harness.ReadFile(t, s.TransferLog) != "" && harness.ReadFile(t, s.Xferlog) != "" })
+				harness.Await(t, "lines to rotate", func() bool {
+					return harness.ReadFile(t,
+						s.TransferLog) != "" && harness.ReadFile(t, s.Xferlog) != ""
+				})
 				harness.Shell(t, s.Host, "logrotate --force --state %s %s", state, file)
 				s.AwaitLog(`msg="log of transfers reopened"`, n+1)
 			}
 			c.awaitMore(10)
 			pairs := c.stop()
-			harness.Await(t, "all counted", func() bool { return s.Status().Forwards[0].Transfers == 2*pairs })
+			harness.Await(t, "all counted",
+				func() bool { return s.Status().Forwards[0].Transfers == 2*pairs })
 			s.Interrupt()
 			for _, log := range []string{s.TransferLog, s.Xferlog} {
 				if all, err := filepath.Glob(log + "*"); err != nil || len(all) != rotations+1 {
@@ -80,7 +86,7 @@ func TestShowLogsRotated(t *testing.T) {
 	}
 }
 
-// wantLoggedOnce expects each of so many pairs of transfers once in both logs, complete.
+// wantLoggedOnce expects these pairs of transfers once in each log, complete.
 func wantLoggedOnce(t *testing.T, s *harness.AdminGateway, pairs int) {
 	t.Helper()
 	seen := map[string]int{}
@@ -111,12 +117,13 @@ func wantLoggedOnce(t *testing.T, s *harness.AdminGateway, pairs int) {
 	}
 }
 
-// A transfer that is called off, or whose client goes away, stands in both logs, as what it is.
-func TestShowLogsIncomplete(t *testing.T) {
+// A transfer that the client aborts, or whose client disappears, is incomplete in both logs.
+func TestLogsIncomplete(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files", harness.Gateway4, path))
+			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files",
+				harness.Gateway4, path))
 			p := st.Login()
 			p.Retrieve(netip.Addr{}).Complete()
 			b := p.Retrieve(netip.Addr{})
@@ -134,16 +141,20 @@ func TestShowLogsIncomplete(t *testing.T) {
 			harness.Reset(t, gone.ClientData)
 			harness.Reset(t, gone.Client.Conn)
 			gone.Server.ExpectClose()
-			harness.Await(t, "three transfers in the log", func() bool { return strings.Count(harness.ReadFile(t, s.TransferLog), "\n") == 3 })
+			harness.Await(t, "three transfers in the log",
+				func() bool { return strings.Count(harness.ReadFile(t, s.TransferLog), "\n") == 3 })
 			for i, one := range harness.ReadTransferLog(t, s.TransferLog) {
-				if bytes := []int64{100_003, 50_000, 60_000}[i]; one.Complete != (i == 0) || one.Bytes != bytes || (one.Verdict == "") != (i == 0) {
+				if bytes := []int64{100_003, 50_000, 60_000}[i]; one.Complete != (i == 0) ||
+					one.Bytes != bytes || (one.Verdict == "") != (i == 0) {
 					t.Errorf("got the transfer %+v; want %d bytes, and the first complete alone", one, bytes)
 				}
 			}
 			p.Quit()
 			s.Interrupt()
-			for i, line := range strings.Split(strings.TrimSuffix(harness.ReadFile(t, s.Xferlog), "\n"), "\n") {
-				want := []string{" 100003 file a _ o r somebody ftp 0 * c", " 50000 file a _ o r somebody ftp 0 * i", " 60000 file a _ o r somebody ftp 0 * i"}
+			for i, line := range strings.Split(strings.TrimSuffix(harness.ReadFile(t, s.Xferlog), "\n"),
+				"\n") {
+				want := []string{" 100003 file a _ o r somebody ftp 0 * c",
+					" 50000 file a _ o r somebody ftp 0 * i", " 60000 file a _ o r somebody ftp 0 * i"}
 				if i >= len(want) || !strings.HasSuffix(line, want[i]) {
 					t.Errorf("line %d of the xferlog: got %q; want %q", i+1, line, want[min(i, 2)])
 				}
@@ -152,27 +163,29 @@ func TestShowLogsIncomplete(t *testing.T) {
 	}
 }
 
-// What was over just before the end is counted, too.
-func TestShowLogsAtTheEnd(t *testing.T) {
+// A transfer that finishes just before the stop is logged.
+func TestLogsAtTheEnd(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files", harness.Gateway4, path))
+			st, s := harness.NewAdminTestbed(t, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files",
+				harness.Gateway4, path))
 			p := st.Login()
 			p.Retrieve(netip.Addr{}).Complete()
 			p.RetrieveActive().Complete()
 			p.Quit()
 			s.Interrupt()
 			all := harness.ReadTransferLog(t, s.TransferLog)
-			if len(all) != 2 || all[0].Bytes != 100_003 || all[1].Bytes != 100_003 || !all[0].Complete || !all[1].Complete {
+			if len(all) != 2 || all[0].Bytes != 100_003 || all[1].Bytes != 100_003 || !all[0].Complete ||
+				!all[1].Complete {
 				t.Errorf("got the transfers %+v; want two of 100003 bytes", all)
 			}
 		})
 	}
 }
 
-// A disk that is full disturbs no session: it is told, and when there is room again the log goes on.
-func TestShowLogsDiskFull(t *testing.T) {
+// A full disk disturbs no session. The log reports it, and goes on when there is room again.
+func TestLogsDiskFull(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)
 	st, s := harness.NewAdminTestbed(t, forward)
@@ -190,11 +203,12 @@ func TestShowLogsDiskFull(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, 128<<10), 0o600); err == nil {
 		t.Fatal("the disk has room; want it full")
 	}
-	for range 30 { // what the pages that the files have already can take
+	for range 30 { // fills the pages that the files have already
 		p.Retrieve(netip.Addr{}).Complete()
 	}
 	s.AwaitLog(`msg="transfers are missing from the transfer log" file=`+s.TransferLog, 1)
-	harness.WantContains(t, s.Log(), `err="write `+s.TransferLog+`: no space left on device" remedy="make room on its disk"`)
+	harness.WantContains(t, s.Log(),
+		`err="write `+s.TransferLog+`: no space left on device" remedy="make room on its disk"`)
 	if f := s.Status().Forwards[0]; f.Sessions != 1 || f.Failed != 0 {
 		t.Errorf("got the forward %+v; want the session to go on", f)
 	}
@@ -210,8 +224,8 @@ func TestShowLogsDiskFull(t *testing.T) {
 	}
 }
 
-// A directory that is not there is told at the start; one that goes away later disturbs nothing.
-func TestShowLogsWithoutDirectory(t *testing.T) {
+// A missing directory is a fault at the start. One that disappears later disturbs nothing.
+func TestLogsWithoutDirectory(t *testing.T) {
 	t.Parallel()
 	forward := fmt.Sprintf(harness.ForwardConfig, "files", harness.Gateway4)
 	st, s := harness.NewAdminTestbed(t, forward)
@@ -223,7 +237,8 @@ func TestShowLogsWithoutDirectory(t *testing.T) {
 	if status != 1 {
 		t.Errorf("without the directory got exit status %d; want 1", status)
 	}
-	harness.WantContains(t, stderr, s.TransferLog+": no such file or directory", "make its directory", "1 fault, nothing has been changed")
+	harness.WantContains(t, stderr, s.TransferLog+": no such file or directory", "make its directory",
+		"1 fault, nothing has been changed")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +256,8 @@ func TestShowLogsWithoutDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := filepath.Join(dir+".gone", "transfers.log")
-	harness.Await(t, "both transfers where the file is now", func() bool { return len(harness.ReadTransferLog(t, before)) == 2 })
+	harness.Await(t, "both transfers where the file is now",
+		func() bool { return len(harness.ReadTransferLog(t, before)) == 2 })
 	s.Signal(syscall.SIGUSR1)
 	s.AwaitLog(`msg="log of transfers reopened"`, 1)
 	p.Retrieve(netip.Addr{}).Complete()

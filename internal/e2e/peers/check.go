@@ -9,12 +9,12 @@ import (
 
 // CheckClient runs a client against a server through a forward. It asserts the files, the mode and the
 // addresses.
-func CheckClient(t *testing.T, l *lab.Lab, c Client, s Server, m Mode, at harness.Forward) {
+func CheckClient(t *testing.T, l *lab.Lab, c Client, s Server, m Mode, f harness.Forward) {
 	t.Helper()
-	o := RunClient(t, l.Client(), c, s, m, at.Listen)
+	o := RunClient(t, l.Client(), c, s, m, f.Listen)
 	o.WantFiles(t, s)
-	o.WantModes(t, s, at.Source)
-	o.WantAnnounced(t, at.Listen.Addr())
+	o.WantModes(t, s, f.Source)
+	o.WantAnnounced(t, f.Listen.Addr())
 }
 
 // The mode that the gateway uses with the server, by the client's mode. ModesTowardsIPv6 and
@@ -27,19 +27,30 @@ var (
 	ModesTowardsPassive = map[Mode]Mode{PASV: PASV, EPSV: EPSV, PORT: PASV, EPRT: EPSV}
 )
 
-// CheckTranslated is CheckClient where the server is asked in another mode than the client has chosen.
-func CheckTranslated(t *testing.T, l *lab.Lab, c Client, s Server, m, asked Mode, at harness.Forward) {
+// CheckClients runs clients one after the other in all their modes, each as a subtest.
+func CheckClients(t *testing.T, l *lab.Lab, s Server, f harness.Forward, clients ...Client) {
 	t.Helper()
-	o := RunClient(t, l.Client(), c, s, m, at.Listen)
-	o.WantFiles(t, s)
-	o.WantClientModes(t)
-	o.WantAnnounced(t, at.Listen.Addr())
-	o.mode = asked
-	got := s.dataCommands(t)
-	o.wantAllInMode(t, "the server got", got)
-	for _, c := range got {
-		if told, ok := c.Address(); ok && told != at.Source.String() {
-			t.Errorf("the server got %s %s, which names %s; want %s", c.Mode, c.Argument, told, at.Source)
+	for _, c := range clients {
+		for _, m := range c.Modes(f) {
+			t.Run(c.Name+"/"+string(m), func(t *testing.T) { CheckClient(t, l, c, s, m, f) })
+		}
+	}
+}
+
+// CheckTranslated is CheckClients where the server is asked in the modes that modes has for the client's.
+func CheckTranslated(t *testing.T, l *lab.Lab, s Server, f harness.Forward, modes map[Mode]Mode,
+	clients ...Client) {
+	t.Helper()
+	for _, c := range clients {
+		for _, m := range c.Modes(f) {
+			t.Run(c.Name+"/"+string(m), func(t *testing.T) {
+				o := RunClient(t, l.Client(), c, s, m, f.Listen)
+				o.WantFiles(t, s)
+				o.WantClientModes(t)
+				o.WantAnnounced(t, f.Listen.Addr())
+				o.mode = modes[m]
+				o.wantServerModes(t, s, f.Source)
+			})
 		}
 	}
 }

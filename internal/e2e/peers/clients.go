@@ -82,7 +82,7 @@ type Invocation struct {
 type Client struct {
 	Name        string
 	programs    []string
-	IPv4, IPv6  []Mode // the modes that it knows over each version of IP
+	ipv4, ipv6  []Mode // the modes that it knows over each version of IP
 	invocations func(task) []Invocation
 }
 
@@ -93,19 +93,31 @@ var (
 		func(v task) []Invocation {
 			return lftpInvocations(v, "set ftp:fix-pasv-address off", "set ftp:verify-address on")
 		}}
-	Curl = Client{"curl", []string{"curl"}, []Mode{PASV, EPSV, PORT, EPRT}, []Mode{EPSV, EPRT}, curlInvocations}
+	Curl = Client{"curl", []string{"curl"}, []Mode{PASV, EPSV, PORT, EPRT}, []Mode{EPSV, EPRT},
+		curlInvocations}
 	// LenientLFTP is lftp with its default settings: it repairs the address in a 227.
 	LenientLFTP = Client{"lftp", []string{"lftp"}, []Mode{PASV, EPSV, PORT}, []Mode{EPSV, EPRT},
 		func(v task) []Invocation { return lftpInvocations(v) }}
-	NcFTP = Client{"ncftp", []string{"ncftpls", "ncftpget", "ncftpput"}, []Mode{PASV, PORT}, nil, ncftpInvocations}
-	Tnftp = Client{"tnftp", []string{"tnftp"}, []Mode{PASV, EPSV, PORT, EPRT}, []Mode{EPSV, EPRT}, tnftpInvocations}
+	NcFTP = Client{"ncftp", []string{"ncftpls", "ncftpget", "ncftpput"}, []Mode{PASV, PORT}, nil,
+		ncftpInvocations}
+	Tnftp = Client{"tnftp", []string{"tnftp"}, []Mode{PASV, EPSV, PORT, EPRT}, []Mode{EPSV, EPRT},
+		tnftpInvocations}
 )
+
+// Modes returns the modes that the client knows over the version of IP of a forward's clients.
+func (c Client) Modes(f harness.Forward) []Mode {
+	if f.Listen.Addr().Is4() {
+		return c.ipv4
+	}
+	return c.ipv6
+}
 
 // lftpInvocations run lftp with its default settings and those given.
 func lftpInvocations(v task, settings ...string) []Invocation {
 	onOff := map[bool]string{true: "on", false: "off"}
 	script := append([]string{
-		"debug 9", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10", "set ftp:ssl-allow off",
+		"debug 9", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10",
+		"set ftp:ssl-allow off",
 		"set ftp:passive-mode " + onOff[v.mode == PASV || v.mode == EPSV],
 		"set ftp:prefer-epsv " + onOff[v.mode == EPSV],
 	}, settings...)
@@ -132,7 +144,10 @@ func curlInvocations(v task) []Invocation {
 	case EPRT:
 		args = append(args, "--ftp-port", "-")
 	}
-	with := func(more ...string) Invocation { return Invocation{Args: append(args[:len(args):len(args)], more...)} }
+	with := func(more ...string) Invocation {
+		return Invocation{Args: append(args[:len(args):len(args)],
+			more...)}
+	}
 	return []Invocation{
 		with(v.url(listedDir + "/")),
 		with("--output", v.downloaded, v.url(DownloadPath)),
@@ -167,13 +182,15 @@ func tnftpInvocations(v task) []Invocation {
 		fmt.Sprintf("get %s %s", DownloadPath, v.downloaded),
 		fmt.Sprintf("put %s %s", v.source, UploadPath), "quit")
 	return []Invocation{{
-		Args:  []string{"tnftp", "-n", "-v", "-d", way, v.address.Addr().String(), fmt.Sprint(v.address.Port())},
+		Args: []string{"tnftp", "-n", "-v", "-d", way, v.address.Addr().String(),
+			fmt.Sprint(v.address.Port())},
 		Input: strings.Join(script, "\n") + "\n",
 	}}
 }
 
 // Result is what a client has done.
 type Result struct {
+	logBefore int64 // the length of the server's log when the client started
 	task
 	client     Client
 	Transcript string // all that the client printed, with its debug log
@@ -193,7 +210,7 @@ func RunClient(t *testing.T, h *lab.Host, c Client, s Server, m Mode, at netip.A
 	if err := os.WriteFile(v.source, Content(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out := Result{task: v, client: c}
+	out := Result{task: v, client: c, logBefore: s.prepare(t)}
 	for _, step := range c.invocations(v) {
 		text, err := Exec(t, h, dir, step)
 		if err != nil && strings.Contains(text, curlBug) && len(findDataCommands(clientCommand, text)) == 0 {
@@ -237,13 +254,14 @@ func (o Result) WantFiles(t *testing.T, s Server) {
 	if !strings.Contains(o.Transcript, ListedName) {
 		t.Errorf("got no %q in the listing", ListedName)
 	}
-	want := sha256.Sum256(Content())
-	for what, path := range map[string]string{"fetched": o.downloaded, "stored": filepath.Join(s.Root, UploadPath)} {
+	for what, path := range map[string]string{"downloaded": o.downloaded,
+		"uploaded": filepath.Join(s.Root, UploadPath)} {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Errorf("%s file: %v", what, err)
-		} else if got := sha256.Sum256(data); got != want {
-			t.Errorf("%s file: got %d bytes, SHA-256 %x; want %d bytes, %x", what, len(data), got, len(Content()), want)
+		} else if !bytes.Equal(data, Content()) {
+			t.Errorf("%s file: got %d bytes, SHA-256 %x; want %d bytes, %x", what, len(data),
+				sha256.Sum256(data), len(Content()), sha256.Sum256(Content()))
 		}
 	}
 }
@@ -253,17 +271,22 @@ const TransfersPerRun = 3
 
 // WantModes asserts that every data connection was asked for in the client's mode, by the client's log
 // and by the server's, and that the server got the gateway's address.
-func (o Result) WantModes(t *testing.T, s Server, masked netip.Addr) {
+func (o Result) WantModes(t *testing.T, s Server, gateway netip.Addr) {
 	t.Helper()
 	o.WantClientModes(t)
-	if s.log == "" {
-		return
+	if s.log != "" {
+		o.wantServerModes(t, s, gateway)
 	}
-	got := s.dataCommands(t)
-	o.wantAllInMode(t, "the server got", got)
-	for _, c := range got {
-		if told, ok := c.Address(); ok && told != masked.String() {
-			t.Errorf("the server got %s %s, which names %s; want %s", c.Mode, c.Argument, told, masked)
+}
+
+// wantServerModes asserts by the server's log which commands it got, and that they name the gateway.
+func (o Result) wantServerModes(t *testing.T, s Server, gateway netip.Addr) {
+	t.Helper()
+	commands := s.dataCommands(t, o.logBefore)
+	o.wantAllInMode(t, "the server got", commands)
+	for _, c := range commands {
+		if got, ok := c.Address(); ok && got != gateway.String() {
+			t.Errorf("the server got %s %s, which names %s; want %s", c.Mode, c.Argument, got, gateway)
 		}
 	}
 }

@@ -88,7 +88,8 @@ func StartDemoServer(t *testing.T, h *lab.Host, address string) {
 
 // DialFTP opens a session from a host. The client is lenient: it repairs an address in a 227 that looks
 // wrong, so a test must look at the reply itself.
-func DialFTP(t *testing.T, from *lab.Host, address string, options ...ftp.DialOption) (*ftp.ServerConn, error) {
+func DialFTP(t *testing.T, from *lab.Host, address string, options ...ftp.DialOption) (*ftp.ServerConn,
+	error) {
 	c, err := ftp.Dial(address, append([]ftp.DialOption{FTPDialer(t, from)}, options...)...)
 	if err != nil {
 		return nil, err
@@ -133,7 +134,8 @@ func List(t *testing.T, c *ftp.ServerConn) {
 func ListActive(t *testing.T, from *lab.Host) {
 	t.Helper()
 	labtest.Need(t, "lftp")
-	got := harness.Shell(t, from, "lftp -c 'set ftp:passive-mode off; set ftp:ssl-allow off; set net:max-retries 1; open -u %s,%s ftp://%s/; ls'",
+	got := harness.Shell(t, from, "lftp -c 'set ftp:passive-mode off; set ftp:ssl-allow off; set "+
+		"net:max-retries 1; open -u %s,%s ftp://%s/; ls'",
 		demoUser, demoPassword, harness.Gateway4)
 	harness.WantContains(t, got, LargeFile)
 }

@@ -4,8 +4,10 @@ package peers
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -25,7 +27,8 @@ import (
 )
 
 // PassiveRangeSettings limit vsftpd's passive ports to PassiveRange.
-var PassiveRangeSettings = []string{fmt.Sprintf("pasv_min_port=%d", PassiveMin), fmt.Sprintf("pasv_max_port=%d", PassiveMax)}
+var PassiveRangeSettings = []string{fmt.Sprintf("pasv_min_port=%d", PassiveMin),
+	fmt.Sprintf("pasv_max_port=%d", PassiveMax)}
 
 // What every server has. The account needs no system user, so that a server runs for an ordinary user,
 // and on a machine where its package was never installed.
@@ -56,26 +59,47 @@ type Server struct {
 	commandPattern *regexp.Regexp // finds name and argument of those commands
 }
 
-// dataCommands returns the commands for data connections that the server got.
-func (s Server) dataCommands(t *testing.T) []DataCommand {
+// prepare removes what an earlier client has uploaded, and returns the length of the log.
+func (s Server) prepare(t *testing.T) int64 {
+	t.Helper()
+	if err := os.Remove(filepath.Join(s.Root, UploadPath)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if s.log == "" {
+		return 0
+	}
+	info, err := os.Stat(s.log)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// dataCommands returns the commands for data connections that the server got since its log had a length.
+func (s Server) dataCommands(t *testing.T, since int64) []DataCommand {
 	t.Helper()
 	log, err := os.ReadFile(s.log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return findDataCommands(s.commandPattern, string(log))
+	return findDataCommands(s.commandPattern, string(log[since:]))
 }
 
 // newServer makes a server's files.
 func newServer(t *testing.T) Server {
 	t.Helper()
 	s := Server{Root: filepath.Join(t.TempDir(), "root"), User: Account, Password: AccountPassword}
-	for _, dir := range []string{s.Root, filepath.Join(s.Root, listedDir), filepath.Join(s.Root, filepath.Dir(UploadPath))} {
+	for _, dir := range []string{s.Root, filepath.Join(s.Root, listedDir),
+		filepath.Join(s.Root, filepath.Dir(UploadPath))} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for name, data := range map[string][]byte{DownloadPath: Content(), filepath.Join(listedDir, ListedName): nil} {
+	for name, data := range map[string][]byte{DownloadPath: Content(),
+		filepath.Join(listedDir, ListedName): nil} {
 		if err := os.WriteFile(filepath.Join(s.Root, name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +148,8 @@ func pureFTPd(t *testing.T, h *lab.Host, at netip.AddrPort, options ...string) S
 	t.Helper()
 	program, users := findProgram(t, "pure-ftpd"), findProgram(t, "pure-pw")
 	if harness.SingleUser(t) {
-		t.Skip("pure-ftpd lets nobody in as root and changes to the user of each login, and this user namespace has root alone: run as root to test with it")
+		t.Skip("pure-ftpd lets nobody in as root and changes to the user of each login, and this user " +
+			"namespace has root alone: run as root to test with it")
 	}
 	s := newServer(t)
 	changeOwner(t, s.Root, Nobody)
@@ -149,7 +174,8 @@ func ProFTPD(t *testing.T, h *lab.Host, at netip.AddrPort, settings ...string) S
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
 	// proftpd refuses a file that others can read.
-	if err := os.WriteFile(users, fmt.Appendf(nil, "%s:%s:0:0::%s:/bin/sh\n", Account, passwordHash, s.Root), 0o600); err != nil {
+	if err := os.WriteFile(users, fmt.Appendf(nil, "%s:%s:0:0::%s:/bin/sh\n", Account, passwordHash, s.Root),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.log = filepath.Join(dir, "commands.log")
@@ -177,8 +203,10 @@ func pyftpdlib(t *testing.T, h *lab.Host, at netip.AddrPort) Server {
 	t.Helper()
 	python := pythonWith(t, "pyftpdlib")
 	s := newServer(t)
-	startServer(t, h, at, exec.Command(python, "-m", "pyftpdlib", "--interface", at.Addr().String(), "--port", fmt.Sprint(at.Port()),
-		"--write", "--directory", s.Root, "--username", Account, "--password", AccountPassword, "--debug"), awaitGreetingOnce)
+	startServer(t, h, at, exec.Command(python, "-m", "pyftpdlib", "--interface", at.Addr().String(), "--port",
+		fmt.Sprint(at.Port()),
+		"--write", "--directory", s.Root, "--username", Account, "--password", AccountPassword, "--debug"),
+		awaitGreetingOnce)
 	return s
 }
 
@@ -217,7 +245,8 @@ func startServer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd, gr
 type greeter func(context.Context, *lab.Host, netip.AddrPort) error
 
 // awaitGreeting waits until the server at an address greets.
-func awaitGreeting(ctx context.Context, h *lab.Host, at netip.AddrPort, greet greeter, ended <-chan struct{}) error {
+func awaitGreeting(ctx context.Context, h *lab.Host, at netip.AddrPort, greet greeter,
+	ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, harness.Timeout)
 	defer cancel()
 	retry := time.NewTicker(harness.PollInterval)
@@ -265,7 +294,8 @@ func read220(conn io.Reader) error {
 // .peers, and among installed programs. Without the program the test is skipped; with CI=true it fails.
 func findProgram(t *testing.T, name string) string {
 	t.Helper()
-	roots := []string{filepath.Join("..", "..", "..", ".peers"), "/"} // tests run in their package's directory
+	roots := []string{filepath.Join("..", "..", "..", ".peers"),
+		"/"} // tests run in their package's directory
 	if unpacked := os.Getenv("FTPGATE_PEERS"); unpacked != "" {
 		roots = append([]string{unpacked}, roots...)
 	}

@@ -45,7 +45,8 @@ type TLSServer func(*testing.T, *lab.Host, netip.AddrPort, ServerTLS) Server
 // TLSServers are those servers by name. vsftpd and proftpd refuse data connections that do not resume
 // the session of the control connection.
 var TLSServers = map[string]TLSServer{
-	"vsftpd": VSFTPDWithTLS, "proftpd": ProFTPDWithTLS, "pure-ftpd": pureFTPdWithTLS, "pyftpdlib": pyftpdlibWithTLS,
+	"vsftpd": VSFTPDWithTLS, "proftpd": ProFTPDWithTLS, "pure-ftpd": pureFTPdWithTLS,
+	"pyftpdlib": pyftpdlibWithTLS,
 }
 
 // VSFTPDWithTLS runs vsftpd with TLS.
@@ -86,7 +87,8 @@ func ProFTPDWithTLS(t *testing.T, h *lab.Host, at netip.AddrPort, want ServerTLS
 	})
 	settings := []string{
 		"ModulePath " + modules, "LoadModule mod_tls.c", "TLSEngine on", "TLSRequired on",
-		"TLSProtocol " + protocols, "TLSECCertificateFile " + want.Certificate.CertFile, "TLSECCertificateKeyFile " + want.Certificate.KeyFile,
+		"TLSProtocol " + protocols, "TLSECCertificateFile " + want.Certificate.CertFile,
+		"TLSECCertificateKeyFile " + want.Certificate.KeyFile,
 		"TLSLog " + log, "AllowOverwrite on",
 		fmt.Sprintf("PassivePorts %d %d", PassiveMin, PassiveMax),
 	}
@@ -115,7 +117,8 @@ func pyftpdlibWithTLS(t *testing.T, h *lab.Host, at netip.AddrPort, want ServerT
 	s := newServer(t)
 	args, err := json.Marshal(map[string]any{
 		"host": at.Addr().String(), "port": at.Port(), "ports": []int{PassiveMin, PassiveMax},
-		"root": s.Root, "user": s.User, "password": s.Password, "cert": want.Certificate.CombinedFile(t), "max": want.MaxVersion,
+		"root": s.Root, "user": s.User, "password": s.Password, "cert": want.Certificate.CombinedFile(t),
+		"max": want.MaxVersion,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -12,37 +12,47 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// attack is what a hostile peer tries once it has a session. After it the session may be over.
+// attack is what a hostile peer does in a session, which may be over afterwards.
 type attack struct {
 	name   string
 	run    func(p harness.Session)
-	logged string // what the operator is told, in a line of the log: the kind of the refusal
+	logged string // a part of the log that names the kind of refusal
 }
 
-// TestAttacks has each attack answered with a reply, told in the log, and of no consequence: nothing
-// is left open, and others are served as before.
+// TestAttacks expects that each attack gets a reply and a line in the log, that nothing stays open, and
+// that others are served as before.
 func TestAttacks(t *testing.T) {
 	for path, flags := range harness.DataPaths {
-		for _, a := range attacks {
-			t.Run(path+"/"+a.name, func(t *testing.T) {
-				t.Parallel()
-				s := harness.NewTestbed(t, flags...)
-				p := s.Login()
-				a.run(p)
-				s.Program.AwaitLog(a.logged, 1)
-				if path == "kernel" {
-					s.WantPinholes(0, "after the attack")
-				}
-				s.WantService()
-			})
-		}
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			testbed := harness.NewTestbed(t, flags...)
+			for _, a := range attacks {
+				t.Run(a.name, func(t *testing.T) { a.try(testbed.For(t), path) })
+			}
+		})
 	}
+}
+
+func (a attack) try(s *harness.Testbed, path string) {
+	if path == "kernel" {
+		s.AwaitNoPinholes() // of the attack before
+	}
+	logged := s.Program.LogCount(a.logged)
+	p := s.Login()
+	defer p.Close()
+	a.run(p)
+	s.Program.AwaitLog(a.logged, logged+1)
+	if path == "kernel" {
+		s.WantPinholes(0, "after the attack")
+	}
+	s.WantService()
 }
 
 var attacks = []attack{
 	{"a 227 that nobody asked for", func(p harness.Session) {
+		logged := p.Program.LogCount("kind=unasked_reply")
 		p.Server.Send("227 Entering Passive Mode (203,0,113,21,200,200)")
-		p.Program.AwaitLog("kind=unasked_reply", 1) // else it could be the answer to what follows
+		p.Program.AwaitLog("kind=unasked_reply", logged+1) // otherwise it could be the reply to what follows
 		p.WantAlive()
 	}, "kind=unasked_reply"},
 	{"a 227 as the answer to NOOP", func(p harness.Session) {
@@ -66,7 +76,7 @@ var attacks = []attack{
 		p.Client.Expect("211-Status")
 		p.Client.Expect("227")
 		p.Client.Expect("211 end")
-		p.Client.Send("PORT 192,168,5,77,200,200") // for the log
+		p.Client.Send("PORT 192,168,5,77,200,200") // logs a refusal
 		p.Client.Expect("504")
 		p.WantAlive()
 	}, "kind=address"},
@@ -129,7 +139,7 @@ var attacks = []attack{
 	}, "kind=bad_reply"},
 }
 
-// portRefused expects that the server never hears of a command.
+// portRefused expects that the server does not get a command.
 func portRefused(command string) func(harness.Session) {
 	return func(p harness.Session) {
 		p.Client.Send("%s", command)
@@ -138,7 +148,7 @@ func portRefused(command string) func(harness.Session) {
 	}
 }
 
-// flood writes more than anybody buffers, until all is sent or the gateway has had enough of it.
+// flood writes more than any buffer holds, until all is sent or the gateway closes the connection.
 func flood(w *harness.ControlConn, text string) {
 	w.T.Helper()
 	_, err := io.Copy(w.Conn, strings.NewReader(text))
@@ -147,14 +157,15 @@ func flood(w *harness.ControlConn, text string) {
 	}
 }
 
-// Commands without login are the server's to refuse; those for data connections are not even asked.
+// Before a login the server refuses commands; those for data connections do not even reach it.
 func TestNoDataBeforeLogin(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)
 	p := s.Connect()
 	p.Server.Send("220 ready")
 	p.Client.Expect("220")
-	for _, command := range []string{"PASV", "EPSV", "PORT 192,168,5,1,200,200", "EPRT |1|192.168.5.1|51400|", "RETR file", "LIST"} {
+	for _, command := range []string{"PASV", "EPSV", "PORT 192,168,5,1,200,200", "EPRT |1|192.168.5.1|51400|",
+		"RETR file", "LIST"} {
 		p.Client.Send("%s", command)
 		p.Client.Expect("530")
 	}
@@ -163,21 +174,22 @@ func TestNoDataBeforeLogin(t *testing.T) {
 	s.WantService()
 }
 
-// The address in a 227 is not believed: the data comes from the server itself.
+// The gateway ignores the address in a 227: the data comes from the server itself.
 func TestForeignAddressIn227(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
 			s := harness.NewTestbed(t, flags...)
 			p := s.Login()
-			for _, named := range []string{"198.51.100.9", "0.0.0.0", "192.168.5.2", "192.168.5.1", "127.0.0.1", "203.0.113.1"} {
+			for _, named := range []string{"198.51.100.9", "0.0.0.0", "192.168.5.2", "192.168.5.1",
+				"127.0.0.1", "203.0.113.1"} {
 				p.Retrieve(netip.MustParseAddr(named)).Complete()
 			}
 		})
 	}
 }
 
-// A flood of PASV is answered in order, and leaves one pinhole.
+// Ten thousand PASV are answered in order, and leave one pinhole.
 func TestManyPASV(t *testing.T) {
 	t.Parallel()
 	const count = 10_000
@@ -188,18 +200,21 @@ func TestManyPASV(t *testing.T) {
 	peers.Go(func() { flood(p.Client, strings.Repeat("PASV\r\n", count)) })
 	peers.Go(func() {
 		for i := range count {
+			p.Server.Extend()
 			if line, err := p.Server.Reader.ReadString('\n'); err != nil || line != "PASV\r\n" {
-				t.Errorf("the server hears %q, error %v; want PASV", line, err)
+				t.Errorf("the server got %q, error %v; want PASV", line, err)
 				return
 			}
-			if _, err := fmt.Fprintf(p.Server.Conn, "227 ok (203,0,113,21,%d,%d)\r\n", 4+i>>8, i&0xff); err != nil {
+			if _, err := fmt.Fprintf(p.Server.Conn, "227 ok (203,0,113,21,%d,%d)\r\n", 4+i>>8,
+				i&0xff); err != nil {
 				t.Errorf("the server answers: %v", err)
 				return
 			}
 		}
 	})
 	for range count {
-		if at := harness.ParseHostPort(t, p.Client.Expect("227")); at.Addr() != lab.GatewayLAN4 || at.Port() < 49152 {
+		if at := harness.ParseHostPort(t, p.Client.Expect("227")); at.Addr() != lab.GatewayLAN4 ||
+			at.Port() < 49152 {
 			t.Fatalf("got %s; want the gateway and one of its passive ports", at)
 		}
 	}

@@ -15,85 +15,68 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// TestProxyClientsAndServers has every client list, fetch and store with every server, in every mode
-// that it can do.
-func TestProxyClientsAndServers(t *testing.T) {
+// TestClientsAndServers makes every client list, download and upload with every server, in every mode
+// that it knows.
+func TestClientsAndServers(t *testing.T) {
 	for name, run := range peers.Servers {
-		for _, c := range []peers.Client{peers.LFTP, peers.Curl, peers.NcFTP, peers.Tnftp} {
-			for at, modes := range map[harness.Forward][]peers.Mode{harness.Forward4: c.IPv4, harness.Forward6: c.IPv6} {
-				for _, m := range modes {
-					t.Run(name+"/"+c.Name+"/"+at.IPVersion()+"/"+string(m), func(t *testing.T) {
-						t.Parallel()
-						l := labtest.New(t)
-						s := run(t, l.Server(), at.Server)
-						harness.StartForward(t, l, at, "--data", "kernel")
-						peers.CheckClient(t, l, c, s, m, at)
-					})
-				}
-			}
-		}
-	}
-}
-
-// TestProxyRelayClients does the same on the other data path, with one server.
-func TestProxyRelayClients(t *testing.T) {
-	for _, c := range []peers.Client{peers.LFTP, peers.Curl, peers.NcFTP, peers.Tnftp} {
-		for at, modes := range map[harness.Forward][]peers.Mode{harness.Forward4: c.IPv4, harness.Forward6: c.IPv6} {
-			for _, m := range modes {
-				t.Run(c.Name+"/"+at.IPVersion()+"/"+string(m), func(t *testing.T) {
-					t.Parallel()
-					l := labtest.New(t)
-					s := peers.VSFTPD(t, l.Server(), at.Server)
-					harness.StartForward(t, l, at, "--data", "relay")
-					peers.CheckClient(t, l, c, s, m, at)
-				})
-			}
-		}
-	}
-}
-
-// TestProxyOtherFamily joins clients with servers of the other version of IP.
-func TestProxyOtherFamily(t *testing.T) {
-	for _, c := range []peers.Client{peers.LFTP, peers.Curl, peers.Tnftp} {
-		for at, modes := range map[harness.Forward]map[peers.Mode]peers.Mode{
-			{Listen: harness.Forward4.Listen, Server: harness.Forward6.Server, Source: harness.Forward6.Source}: peers.ModesTowardsIPv6,
-			{Listen: harness.Forward6.Listen, Server: harness.Forward4.Server, Source: harness.Forward4.Source}: peers.ModesTowardsIPv4,
-		} {
-			can := c.IPv4
-			if at.Listen.Addr().Is6() {
-				can = c.IPv6
-			}
-			for _, m := range can {
-				t.Run(c.Name+"/"+at.IPVersion()+"/"+string(m), func(t *testing.T) {
-					t.Parallel()
-					l := labtest.New(t)
-					s := peers.VSFTPD(t, l.Server(), at.Server)
-					harness.StartForward(t, l, at)
-					peers.CheckTranslated(t, l, c, s, m, modes[m], at)
-				})
-			}
-		}
-	}
-}
-
-// TestProxyServerModePassive joins active and passive clients with a server that is always asked for
-// passive.
-func TestProxyServerModePassive(t *testing.T) {
-	for at, modes := range map[harness.Forward][]peers.Mode{harness.Forward4: peers.Curl.IPv4, harness.Forward6: peers.Curl.IPv6} {
-		for _, m := range modes {
-			t.Run(at.IPVersion()+"/"+string(m), func(t *testing.T) {
+		for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
+			t.Run(name+"/"+at.IPVersion(), func(t *testing.T) {
 				t.Parallel()
 				l := labtest.New(t)
-				s := peers.VSFTPD(t, l.Server(), at.Server, "port_enable=NO")
-				harness.StartForward(t, l, at, "--server-mode", "passive")
-				peers.CheckTranslated(t, l, peers.Curl, s, m, peers.ModesTowardsPassive[m], at)
+				s := run(t, l.Server(), at.Server)
+				harness.StartForward(t, l, at, "--data", "kernel")
+				peers.CheckClients(t, l, s, at, peers.LFTP, peers.Curl, peers.NcFTP, peers.Tnftp)
 			})
 		}
 	}
 }
 
-// The recipe's own case: lftp asks, and the 227 names the gateway; nothing had to be put right.
-func TestProxyRecipe(t *testing.T) {
+// TestRelayClients does the same over the relay, with one server.
+func TestRelayClients(t *testing.T) {
+	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
+		t.Run(at.IPVersion(), func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			s := peers.VSFTPD(t, l.Server(), at.Server)
+			harness.StartForward(t, l, at, "--data", "relay")
+			peers.CheckClients(t, l, s, at, peers.LFTP, peers.Curl, peers.NcFTP, peers.Tnftp)
+		})
+	}
+}
+
+// TestOtherFamily joins clients with servers of the other version of IP.
+func TestOtherFamily(t *testing.T) {
+	for at, modes := range map[harness.Forward]map[peers.Mode]peers.Mode{
+		harness.Forward4To6: peers.ModesTowardsIPv6,
+		harness.Forward6To4: peers.ModesTowardsIPv4,
+	} {
+		t.Run(at.IPVersion(), func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			s := peers.VSFTPD(t, l.Server(), at.Server)
+			harness.StartForward(t, l, at)
+			peers.CheckTranslated(t, l, s, at, modes, peers.LFTP, peers.Curl, peers.Tnftp)
+		})
+	}
+}
+
+// TestServerModePassive joins active and passive clients with a server that is always asked for
+// passive mode.
+func TestServerModePassive(t *testing.T) {
+	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
+		t.Run(at.IPVersion(), func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			s := peers.VSFTPD(t, l.Server(), at.Server, "port_enable=NO")
+			harness.StartForward(t, l, at, "--server-mode", "passive")
+			peers.CheckTranslated(t, l, s, at, peers.ModesTowardsPassive, peers.Curl)
+		})
+	}
+}
+
+// The README's case: lftp gets a 227 that names the gateway, and has nothing to repair.
+func TestReadmeCase(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 	harness.StartForward(t, l, harness.Forward4)
@@ -108,9 +91,8 @@ func TestProxyRecipe(t *testing.T) {
 	}
 }
 
-// A server that announces a foreign address (its public one, as servers behind NAT do) is reached
-// all the same.
-func TestProxyForeignAddressAnnounced(t *testing.T) {
+// Clients reach a server that announces a foreign address (its public one, as servers behind NAT do).
+func TestForeignAddressAnnounced(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -122,14 +104,14 @@ func TestProxyForeignAddressAnnounced(t *testing.T) {
 	}
 }
 
-// Pipelining: lftp sends several commands at once, over several sessions, and a tree of small files
-// goes there and back.
-func TestProxyMirror(t *testing.T) {
+// lftp sends several commands at once (pipelining), in several sessions, and copies a tree of small
+// files there and back.
+func TestMirror(t *testing.T) {
 	labtest.Need(t, "lftp")
 	for name, run := range peers.Servers {
 		for _, passive := range []string{"on", "off"} {
 			if name == "pyftpdlib" && passive == "off" {
-				continue // it loses events of its active connections: such a mirror hangs without a gateway, too
+				continue // pyftpdlib loses events of active connections: this hangs without a gateway, too
 			}
 			t.Run(name+"/passive "+passive, func(t *testing.T) {
 				t.Parallel()
@@ -157,13 +139,16 @@ func mirror(t *testing.T, l *lab.Lab, s peers.Server, passive string) {
 			t.Fatal(err)
 		}
 		start := i * 1009
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("f", i)), peers.Content()[start:start+i*13], 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("f", i)), peers.Content()[start:start+i*13],
+			0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	script := strings.Join([]string{
-		"debug 3", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10", "set ftp:ssl-allow off",
-		"set ftp:sync-mode off", "set ftp:fix-pasv-address off", "set ftp:verify-address on", "set ftp:passive-mode " + passive,
+		"debug 3", "set cmd:fail-exit on", "set net:max-retries 1", "set net:timeout 10",
+		"set ftp:ssl-allow off",
+		"set ftp:sync-mode off", "set ftp:fix-pasv-address off", "set ftp:verify-address on",
+		"set ftp:passive-mode " + passive,
 		fmt.Sprintf("open -u %s,%s ftp://%s/", s.User, s.Password, harness.Forward4.Listen),
 		fmt.Sprintf("mirror -R --parallel=%d %s in/tree", mirrorParallel, sent),
 		fmt.Sprintf("mirror --parallel=%d in/tree %s", mirrorParallel, back),
@@ -173,14 +158,16 @@ func mirror(t *testing.T, l *lab.Lab, s peers.Server, passive string) {
 		t.Errorf("lftp: %v\n%s", err, harness.LastLines(text))
 	}
 	want := readTree(t, sent)
-	for where, dir := range map[string]string{"at the server": filepath.Join(s.Root, "in/tree"), "back": back} {
+	for where, dir := range map[string]string{"at the server": filepath.Join(s.Root, "in/tree"),
+		"back": back} {
 		got := readTree(t, dir)
 		if len(got) != mirrorFiles {
 			t.Errorf("%s: got %d files; want %d", where, len(got), mirrorFiles)
 		}
 		for name, data := range want {
 			if !bytes.Equal(got[name], data) {
-				t.Errorf("%s: %s: got %d bytes; want the %d that were sent", where, name, len(got[name]), len(data))
+				t.Errorf("%s: %s: got %d bytes; want the %d that were sent", where, name, len(got[name]),
+					len(data))
 			}
 		}
 	}
@@ -204,8 +191,8 @@ func readTree(t *testing.T, dir string) map[string][]byte {
 	return files
 }
 
-// A client that has enough before the end breaks the transfer off; one that begins later asks for it.
-func TestProxyRanges(t *testing.T) {
+// A client aborts a transfer when it has enough bytes, and can start at an offset.
+func TestRanges(t *testing.T) {
 	labtest.Need(t, "curl")
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -215,13 +202,17 @@ func TestProxyRanges(t *testing.T) {
 			harness.StartForward(t, l, harness.Forward4, flags...)
 			dir := t.TempDir()
 			for part, want := range map[string][]byte{
-				"0-9": peers.Content()[:10], "1000-1999": peers.Content()[1000:2000], "2000000-": peers.Content()[2_000_000:],
+				"0-9": peers.Content()[:10], "1000-1999": peers.Content()[1000:2000],
+				"2000000-": peers.Content()[2_000_000:],
 			} {
-				text, err := peers.Exec(t, l.Client(), dir, peers.Invocation{Args: []string{"curl", "-v", "-sS", "-m", "20", "--no-ftp-skip-pasv-ip",
-					"--user", s.User + ":" + s.Password, "-r", part, "-o", "part", "ftp://" + harness.Forward4.Listen.String() + "/" + peers.DownloadPath}})
+				text, err := peers.Exec(t, l.Client(), dir, peers.Invocation{Args: []string{"curl", "-v",
+					"-sS", "-m", "20", "--no-ftp-skip-pasv-ip",
+					"--user", s.User + ":" + s.Password, "-r", part, "-o", "part",
+					"ftp://" + harness.Forward4.Listen.String() + "/" + peers.DownloadPath}})
 				got, errRead := os.ReadFile(filepath.Join(dir, "part"))
 				if err != nil || errRead != nil || !bytes.Equal(got, want) {
-					t.Errorf("%s: got %d bytes, errors %v, %v; want %d\n%s", part, len(got), err, errRead, len(want), harness.LastLines(text))
+					t.Errorf("%s: got %d bytes, errors %v, %v; want %d\n%s", part, len(got), err, errRead,
+						len(want), harness.LastLines(text))
 				}
 			}
 		})

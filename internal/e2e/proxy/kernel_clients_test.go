@@ -13,52 +13,52 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// TestKernelTrackingClients has every client list, fetch and store through the kernel's helper, in
-// every mode that it can do.
+// TestKernelTrackingClients makes every client list, download and upload through the kernel's helper,
+// in every mode that it knows.
 func TestKernelTrackingClients(t *testing.T) {
-	for _, c := range []peers.Client{peers.LFTP, peers.Curl, peers.NcFTP, peers.Tnftp} {
-		for at, modes := range map[harness.Forward][]peers.Mode{harness.Forward4: c.IPv4, harness.Forward6: c.IPv6} {
-			for _, m := range modes {
-				t.Run(c.Name+"/"+at.IPVersion()+"/"+string(m), func(t *testing.T) {
-					t.Parallel()
-					l := labtest.New(t)
-					s := peers.VSFTPD(t, l.Server(), at.Server)
-					harness.StartForward(t, l, at, "--tracking", "kernel")
-					peers.CheckClient(t, l, c, s, m, at)
-				})
-			}
-		}
+	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
+		t.Run(at.IPVersion(), func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			s := peers.VSFTPD(t, l.Server(), at.Server)
+			harness.StartForward(t, l, at, "--tracking", "kernel")
+			peers.CheckClients(t, l, s, at, peers.LFTP, peers.Curl, peers.NcFTP, peers.Tnftp)
+		})
 	}
 }
 
-// TestKernelTrackingServers has one passive and one active session with each of the other servers.
+// TestKernelTrackingServers runs one passive and one active session with each of the other servers.
 func TestKernelTrackingServers(t *testing.T) {
 	for name, run := range peers.Servers {
 		if name == "vsftpd" {
-			continue // TestKernelTrackingClients has it
+			continue // see TestKernelTrackingClients
 		}
-		for _, m := range []peers.Mode{peers.PASV, peers.PORT} {
-			t.Run(name+"/"+string(m), func(t *testing.T) {
-				t.Parallel()
-				l := labtest.New(t)
-				s := run(t, l.Server(), harness.Forward4.Server)
-				harness.StartForward(t, l, harness.Forward4, "--tracking", "kernel")
-				peers.CheckClient(t, l, peers.LFTP, s, m, harness.Forward4)
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			s := run(t, l.Server(), harness.Forward4.Server)
+			harness.StartForward(t, l, harness.Forward4, "--tracking", "kernel")
+			for _, m := range []peers.Mode{peers.PASV, peers.PORT} {
+				t.Run(string(m), func(t *testing.T) {
+					peers.CheckClient(t, l, peers.LFTP, s, m,
+						harness.Forward4)
+				})
+			}
+		})
 	}
 }
 
-// TestKernelTrackingInterface publishes a server on every address of one interface.
+// TestKernelTrackingInterface publishes a server at every address of one interface.
 func TestKernelTrackingInterface(t *testing.T) {
 	for _, m := range []peers.Mode{peers.PASV, peers.EPRT} {
 		t.Run(string(m), func(t *testing.T) {
 			t.Parallel()
 			l := labtest.New(t)
 			s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-			harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface", lab.GatewayLANLink, ":2121", harness.Forward4.Server.String()).AwaitReady()
+			harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface",
+				lab.GatewayLANLink, ":2121", harness.Forward4.Server.String()).AwaitReady()
 			peers.CheckClient(t, l, peers.Curl, s, m, harness.Forward4)
-			// Not on the other interface.
+			// The other interface does not publish it.
 			at := netip.AddrPortFrom(lab.GatewayWAN4, 2121).String()
 			if conn, err := l.Server().Dial(t.Context(), "tcp", at); err == nil {
 				conn.Close()
@@ -68,8 +68,8 @@ func TestKernelTrackingInterface(t *testing.T) {
 	}
 }
 
-// TestNoTrackingPorts documents what a translated port range does: modes that name no address work,
-// and so does PASV with a client that ignores the server's; not with one that believes it.
+// TestNoTrackingPorts documents what a translated port range does. Modes that name no address work, and
+// so does PASV with a client that ignores the address; PASV fails with a client that uses it.
 func TestNoTrackingPorts(t *testing.T) {
 	flags := []string{"--tracking", "none", "--server-ports", "50000-50100"}
 	passivePorts := []string{"pasv_min_port=50000", "pasv_max_port=50100"}
@@ -104,7 +104,8 @@ func TestNoTrackingPorts(t *testing.T) {
 		const couldNotConnect = 7 // CURLE_COULDNT_CONNECT
 		var exit *exec.ExitError
 		if !errors.As(o.Err, &exit) || exit.ExitCode() != couldNotConnect {
-			t.Errorf("got %v; want exit status %d: the client cannot reach the address that the server names", o.Err, couldNotConnect)
+			t.Errorf("got %v; want exit status %d: the client cannot reach the address that the server names",
+				o.Err, couldNotConnect)
 		}
 		if strings.Contains(o.Transcript, peers.ListedName) {
 			t.Error("got a listing; want none")
@@ -112,7 +113,7 @@ func TestNoTrackingPorts(t *testing.T) {
 	})
 }
 
-// TestNoTrackingAllPorts publishes every port of a server whose passive range nobody knows.
+// TestNoTrackingAllPorts publishes every port of a server whose passive range is unknown.
 func TestNoTrackingAllPorts(t *testing.T) {
 	flags := []string{"--tracking", "none", "--server-ports", "all", "--client", lab.LANPrefix4.String()}
 	t.Run("EPSV", func(t *testing.T) {
@@ -131,8 +132,8 @@ func TestNoTrackingAllPorts(t *testing.T) {
 	})
 }
 
-// checkLenientClient has lftp visit with its own settings: it sees that a 227 names another host than the
-// one that it talks to, says so and goes on with the right one.
+// checkLenientClient runs lftp with its default settings: it notices that a 227 names another host than
+// its server, says so, and uses the right one.
 func checkLenientClient(t *testing.T, l *lab.Lab, s peers.Server) {
 	t.Helper()
 	o := peers.RunClient(t, l.Client(), peers.LenientLFTP, s, peers.PASV, harness.Forward4.Listen)

@@ -26,10 +26,12 @@ func TestForwardKernel(t *testing.T) {
 		{"2121", "[2001:db8:113::21]:21", harness.Gateway6},
 	} {
 		t.Run(tt.listen+" to "+tt.server, func(t *testing.T) {
+			t.Parallel()
 			labtest.Need(t, "nft", "sysctl")
 			l := peers.NewDemoLab(t, ":21")
 			before := harness.Shell(t, l.Gateway(), harness.HostState)
-			p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", tt.listen, tt.server).AwaitReady()
+			p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", tt.listen,
+				tt.server).AwaitReady()
 			c := peers.LoginFTP(t, l.Client(), tt.dial)
 			peers.List(t, c)
 			if strings.Contains(tt.dial, ".") {
@@ -46,7 +48,8 @@ func TestForwardKernel(t *testing.T) {
 			got, err := io.ReadAll(r)
 			r.Close()
 			if err != nil || string(got) != content {
-				t.Errorf("got %d bytes back, error %v; want the %d that were stored", len(got), err, len(content))
+				t.Errorf("got %d bytes back, error %v; want the %d that were stored", len(got), err,
+					len(content))
 			}
 			p.Interrupt()
 			wantOnlyForwarding(t, before, harness.Shell(t, l.Gateway(), harness.HostState))
@@ -54,8 +57,8 @@ func TestForwardKernel(t *testing.T) {
 	}
 }
 
-// wantOnlyForwarding expects that nothing of a host differs but the switches for forwarding and for counting. With
-// ip_forward the kernel sets accept_redirects to 0 (inet_forward_change in net/ipv4/devinet.c).
+// wantOnlyForwarding expects that a host differs in the sysctls for forwarding and accounting only.
+// With ip_forward the kernel sets accept_redirects to 0 (inet_forward_change in net/ipv4/devinet.c).
 func wantOnlyForwarding(t *testing.T, before, after string) {
 	t.Helper()
 	was := map[string]bool{}
@@ -63,80 +66,101 @@ func wantOnlyForwarding(t *testing.T, before, after string) {
 		was[line] = true
 	}
 	for line := range strings.Lines(after) {
-		if !was[line] && !strings.Contains(line, "forward") && !strings.Contains(line, "accept_redirects") && line != "net.netfilter.nf_conntrack_acct = 1\n" {
+		if !was[line] && !strings.Contains(line, "forward") && !strings.Contains(line, "accept_redirects") &&
+			line != "net.netfilter.nf_conntrack_acct = 1\n" {
 			t.Errorf("the host was changed: %s", line)
 		}
 	}
 }
 
-// A forward serves whom it is for: the interface, the clients; everybody else meets the gateway.
+// A forward serves its interface and its clients. Everybody else reaches the gateway itself.
 func TestForwardOnlyFor(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
-	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface", "lan0", ":2121", "203.0.113.21").AwaitReady()
+	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--interface", "lan0", ":2121",
+		"203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 	harness.WantRefused(t, l.Server(), "203.0.113.1:2121")
 	p.Interrupt()
 
-	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.128/25", "--client", "10.0.0.0/8", harness.Gateway4, "203.0.113.21").AwaitReady()
+	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.128/25",
+		"--client", "10.0.0.0/8", harness.Gateway4, "203.0.113.21").AwaitReady()
 	harness.WantRefused(t, l.Client(), harness.Gateway4)
 	p.Interrupt()
-	harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.0/28", harness.Gateway4, "203.0.113.21").AwaitReady()
+	harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "--client", "192.168.5.0/28",
+		harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4, peers.DisableEPSV))
 }
 
 func TestForwardNone(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
-	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "50000-50100", harness.Gateway4, "203.0.113.21").AwaitReady()
+	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "50000-50100",
+		harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
-	// Nobody rewrites it: a client that believes it is lost, this one repairs it.
+	// Nobody rewrites the address. This client repairs it; one that used it would fail.
 	harness.WantContains(t, replyToPASV(t, l.Client(), harness.Gateway4), "(203,0,113,21,")
 	p.Interrupt()
 
-	// Every port, for the clients named; the gateway's own services stay for all others.
+	// All ports, for the named clients. Other clients still reach the gateway's own services.
 	ssh, err := l.Gateway().Listen("tcp", "192.168.5.2:22")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ssh.Close()
-	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client", "192.168.5.77", harness.Gateway4, "203.0.113.21").AwaitReady()
-	harness.WantContains(t, p.Log(), "takes over every TCP port of 192.168.5.2 for clients of 192.168.5.77/32, and with them the gateway's own 22 by ")
+	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client",
+		"192.168.5.77", harness.Gateway4, "203.0.113.21").AwaitReady()
+	harness.WantContains(t, p.Log(),
+		"takes over every TCP port of 192.168.5.2 for clients of 192.168.5.77/32, and with them the "+
+			"gateway's own 22 by ")
 	c, err := l.Client().Dial(t.Context(), "tcp", "192.168.5.2:22")
 	if err != nil {
 		t.Fatalf("a client that is not named: dial the gateway's own port 22: %v", err)
 	}
 	c.Close()
 	p.Interrupt()
-	harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client", "192.168.5.0/24", harness.Gateway4, "203.0.113.21").AwaitReady()
+	harness.Start(t, l.Gateway(), "forward", "--tracking", "none", "--server-ports", "all", "--client",
+		"192.168.5.0/24", harness.Gateway4, "203.0.113.21").AwaitReady()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 	harness.WantRefused(t, l.Client(), "192.168.5.2:22") // the server's port 22, where nobody listens
 }
 
 func TestForwardsSideBySide(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
-	first := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
-	second := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122", "203.0.113.21").AwaitReady()
+	first := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4,
+		"203.0.113.21").AwaitReady()
+	second := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122",
+		"203.0.113.21").AwaitReady()
 	for _, listen := range []string{harness.Gateway4, ":2121", ":2122"} {
-		_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", listen, "203.0.113.21")
+		_, stderr, status := harness.Run(t, l.Gateway(), "forward", "--tracking", "kernel", listen,
+			"203.0.113.21")
 		if status != 1 {
 			t.Errorf("forward %s beside the others: got exit status %d; want 1", listen, status)
 		}
-		harness.WantContains(t, stderr, "another running ftpgate", "remedy=", fmt.Sprint("pid ", map[bool]int{true: second.Cmd.Process.Pid, false: first.Cmd.Process.Pid}[listen == ":2122"]))
+		harness.WantContains(t, stderr, "another running ftpgate", "remedy=",
+			fmt.Sprint("pid ", map[bool]int{true: second.Cmd.Process.Pid,
+				false: first.Cmd.Process.Pid}[listen == ":2122"]))
 	}
 	second.Interrupt()
-	if got := harness.Ruleset(t, l.Gateway()); strings.Contains(got, "2122") || !strings.Contains(got, "2121") {
+	if got := harness.Ruleset(t, l.Gateway()); strings.Contains(got, "2122") ||
+		!strings.Contains(got, "2121") {
 		t.Errorf("got\n%s\nwant the first forward's table alone", got)
 	}
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4))
 }
 
-// Killed in the middle of a transfer: the rules stay, the transfer goes on, and so does service;
-// the next start takes over without a gap.
+// ftpgate is killed during a transfer: the rules stay, and so the transfer and the service go on. The
+// next start takes over without a gap.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	labtest.Need(t, "nft")
-	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
-	left := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122", "203.0.113.21").AwaitReady()
+	p := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4,
+		"203.0.113.21").AwaitReady()
+	left := harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", "192.168.5.2:2122",
+		"203.0.113.21").AwaitReady()
 	want, _ := retrieve(t, peers.LoginFTP(t, l.Client(), harness.Gateway4), peers.LargeFile)
 
 	c := peers.LoginFTP(t, l.Client(), harness.Gateway4)
@@ -151,7 +175,8 @@ func TestKilled(t *testing.T) {
 	p.Kill()
 	left.Kill()
 	peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4, peers.DisableEPSV))
-	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
+	p = harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4,
+		"203.0.113.21").AwaitReady()
 	if got := strings.Count(harness.Ruleset(t, l.Gateway()), "table inet ftpgate"); got != 1 {
 		t.Errorf("got %d tables after a new start; want 1: what the other left is swept", got)
 	}
@@ -163,12 +188,13 @@ func TestKilled(t *testing.T) {
 	if got != want {
 		t.Error("the transfer that was running brought other bytes than the file has")
 	}
-	peers.List(t, c) // its control connection lives too
+	peers.List(t, c) // its control connection works, too
 	p.Interrupt()
 }
 
-// Everything that is in the way is told at once, each with what to do, before anything is changed.
-func TestStartTellsAllFaults(t *testing.T) {
+// All faults are reported at once, each with its remedy, before anything is changed.
+func TestStartReportsAllFaults(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	labtest.Need(t, "nft")
 	g := l.Gateway()
@@ -219,31 +245,40 @@ server = "203.0.113.1"
 }
 
 func TestStartWithoutPrivilege(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
-	_, stderr, status := harness.RunCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "forward", "--tracking", "kernel", "192.168.9.9:2121", "203.0.113.21"))
+	_, stderr, status := harness.RunCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "forward",
+		"--tracking", "kernel", "192.168.9.9:2121", "203.0.113.21"))
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
 	}
-	harness.WantContains(t, stderr, "lacks CAP_NET_ADMIN", "run it as root", "192.168.9.9 is not an address of this host", "2 faults")
+	harness.WantContains(t, stderr, "lacks CAP_NET_ADMIN", "run it as root",
+		"192.168.9.9 is not an address of this host", "2 faults")
 }
 
-// What may be in the way is a warning with the remedy, and the remedy helps: in passive mode, and in
-// active mode, where the server is the one that comes.
+// A chain that may block traffic is a warning with a remedy, and the remedy helps in passive and in
+// active mode.
 func TestStartWarnsOfOthersChains(t *testing.T) {
 	for name, tt := range map[string]struct{ chain, remedy, warning string }{
 		"docker": {"iptables -N DOCKER-USER; iptables -P FORWARD DROP; iptables -A FORWARD -j DOCKER-USER",
-			"iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT", "Docker's chain FORWARD of table ip filter refuses"},
+			"iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT",
+			"Docker's chain FORWARD of table ip filter refuses"},
 		"iptables": {"iptables -P FORWARD DROP",
-			"iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT", "chain FORWARD of table ip filter refuses"},
-		"nft": {"nft 'table inet fw { chain forward { type filter hook forward priority 0; policy drop; }; }'",
-			"nft insert rule inet fw forward ct status dnat accept", "chain forward of table inet fw refuses"},
+			"iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
+			"chain FORWARD of table ip filter refuses"},
+		"nft": {"nft 'table inet fw { chain forward { " +
+			"type filter hook forward priority 0; policy drop; }; }'",
+			"nft insert rule inet fw forward ct status dnat accept",
+			"chain forward of table inet fw refuses"},
 	} {
 		for _, tracking := range []string{"proxy", "kernel"} {
 			t.Run(name+"/"+tracking, func(t *testing.T) {
+				t.Parallel()
 				l := peers.NewDemoLab(t, ":21")
 				labtest.Need(t, "nft", "iptables")
 				harness.Shell(t, l.Gateway(), "%s", tt.chain)
-				p := harness.Start(t, l.Gateway(), "forward", "--tracking", tracking, harness.Gateway4, "203.0.113.21").AwaitReady()
+				p := harness.Start(t, l.Gateway(), "forward", "--tracking", tracking, harness.Gateway4,
+					"203.0.113.21").AwaitReady()
 				harness.WantContains(t, p.Log(), "level=WARN", tt.warning, `remedy="`+tt.remedy+`"`)
 				harness.Shell(t, l.Gateway(), "%s", tt.remedy)
 				peers.List(t, peers.LoginFTP(t, l.Client(), harness.Gateway4, peers.DisableEPSV))
@@ -253,9 +288,10 @@ func TestStartWarnsOfOthersChains(t *testing.T) {
 	}
 }
 
-// A hostile server announces the gateway's own port 22; its client's next connection there must not
-// be led to the server (net/netfilter/nf_conntrack_ftp.c expects whatever the 227 says).
+// A hostile server announces the gateway's own port 22. The client's next connection to that port must
+// not reach the server (net/netfilter/nf_conntrack_ftp.c expects whatever the 227 says).
 func TestLowPortsAreGuarded(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	control, err := l.Server().Listen("tcp", harness.Server4)
 	if err != nil {
@@ -267,7 +303,8 @@ func TestLowPortsAreGuarded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer trap.Close()
-	harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4, "203.0.113.21").AwaitReady()
+	harness.Start(t, l.Gateway(), "forward", "--tracking", "kernel", harness.Gateway4,
+		"203.0.113.21").AwaitReady()
 	c, err := l.Client().Dial(t.Context(), "tcp", harness.Gateway4)
 	if err != nil {
 		t.Fatal(err)
@@ -297,10 +334,10 @@ func TestLowPortsAreGuarded(t *testing.T) {
 	say(c, "NOOP\r\n")
 	hear(commands, "NOOP")
 	say(s, "227 Entering Passive Mode (203,0,113,21,0,22)\r\n")
-	hear(lines, "192,168,5,2,0,22") // the kernel falls for it
+	hear(lines, "192,168,5,2,0,22") // the kernel translates it
 	harness.WantRefused(t, l.Client(), "192.168.5.2:22")
 
-	// And the other way round: a client that asks the server to come to the gateway's port 22.
+	// The other way round: a client makes the server connect to the gateway's port 22.
 	hidden, err := l.Client().Listen("tcp", "192.168.5.1:22")
 	if err != nil {
 		t.Fatal(err)
@@ -309,14 +346,6 @@ func TestLowPortsAreGuarded(t *testing.T) {
 	say(c, "PORT 192,168,5,1,0,22\r\n")
 	hear(commands, "203,0,113,1,0,22")
 	harness.WantRefused(t, l.Server(), "203.0.113.1:22")
-}
-
-func TestDemo(t *testing.T) {
-	stdout, stderr, status := harness.Run(t, labtest.Host(t), "demo")
-	if status != 0 {
-		t.Fatalf("got exit status %d:\n%s%s", status, stdout, stderr)
-	}
-	harness.WantContains(t, stdout, "network is unreachable", "rewritten by the gateway", "Nothing of it is left behind")
 }
 
 // hashRest hashes what was read and what is still to come.
@@ -348,7 +377,7 @@ func retrieve(t *testing.T, c *ftp.ServerConn, name string) ([32]byte, int64) {
 	return [32]byte(hash.Sum(nil)), n
 }
 
-// replyToPASV lists in passive mode and returns the reply to PASV as the client has it.
+// replyToPASV lists in passive mode and returns the 227 that the client got.
 func replyToPASV(t *testing.T, from *lab.Host, address string) string {
 	t.Helper()
 	var dialogue strings.Builder

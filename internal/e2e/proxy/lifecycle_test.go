@@ -16,23 +16,26 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// newRunTestbed is a stage with ftpgate run, of two forwards to one server. The file is returned.
+// newRunTestbed is a testbed with ftpgate run and a configuration file. It returns the file's path.
 func newRunTestbed(t *testing.T, text string) (*harness.Testbed, string) {
 	t.Helper()
 	l := labtest.New(t)
-	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4, Listener: harness.Listen(t, l.Server(), harness.Server4)}
+	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4,
+		Listener: harness.Listen(t, l.Server(), harness.Server4)}
 	file := harness.WriteFile(t, "ftpgate.toml", text)
 	s.StartProgram("run", "-c", file)
 	return s, file
 }
 
-// twoProxies is a file of two forwards; the second is what is taken away.
+// oneProxy and twoProxies are configuration files. A reload removes the second forward.
 const (
-	oneProxy   = "[[forward]]\nname = \"stays\"\nlisten = \"192.168.5.2:2122\"\nserver = \"203.0.113.21\"\n%s\n"
-	twoProxies = oneProxy + "[[forward]]\nname = \"goes\"\nlisten = \"192.168.5.2:2121\"\nserver = \"203.0.113.21\"\n%[1]s\n"
+	oneProxy = "[[forward]]\nname = \"stays\"\nlisten = \"192.168.5.2:2122\"\nserver = " +
+		"\"203.0.113.21\"\n%s\n"
+	twoProxies = oneProxy + "[[forward]]\nname = \"goes\"\nlisten = \"192.168.5.2:2121\"\nserver = " +
+		"\"203.0.113.21\"\n%[1]s\n"
 )
 
-// A forward that a reload takes away lets its transfers end, and nobody in.
+// A forward that a reload removes lets its transfers finish, and accepts no new session.
 func TestReloadDrains(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -41,7 +44,8 @@ func TestReloadDrains(t *testing.T) {
 			s, file := newRunTestbed(t, fmt.Sprintf(twoProxies, data))
 			idle, busy := s.Login(), s.Login().Retrieve(netip.Addr{})
 			busy.Carry(harness.RandomBytes(300_000))
-			other := &harness.Testbed{Lab: s.Lab, T: t, Program: s.Program, Listener: s.Listener, Address: "192.168.5.2:2122"}
+			other := &harness.Testbed{Lab: s.Lab, T: t, Program: s.Program, Listener: s.Listener,
+				Address: "192.168.5.2:2122"}
 			stays := other.Login()
 			harness.OverwriteFile(t, file, fmt.Sprintf(oneProxy, data))
 			s.Program.Signal(syscall.SIGHUP)
@@ -50,7 +54,7 @@ func TestReloadDrains(t *testing.T) {
 			idle.Client.Expect("421")
 			idle.Client.ExpectClose()
 			busy.Complete()
-			busy.Client.Expect("421") // it was the last one
+			busy.Client.Expect("421") // that was its last transfer
 			busy.Client.ExpectClose()
 			stays.Retrieve(netip.Addr{}).Complete()
 			discardClosed(other)
@@ -60,7 +64,7 @@ func TestReloadDrains(t *testing.T) {
 	}
 }
 
-// wantNoNewSession expects that nobody gets in: nobody listens, or it is said why not.
+// wantNoNewSession expects that a client is refused, by the kernel or with a 421.
 func wantNoNewSession(s *harness.Testbed) {
 	s.T.Helper()
 	c, err := s.Client().Dial(s.T.Context(), "tcp", s.Address)
@@ -73,12 +77,12 @@ func wantNoNewSession(s *harness.Testbed) {
 	harness.NewControlConn(s.T, "the client", c).Expect("421")
 }
 
-// discardClosed takes from the server's queue who has hung up already: the gateway may have been about to connect for
-// the client that it refused.
+// discardClosed takes connections that are closed already from the server's backlog. The gateway may
+// have been dialling for a client that it then refused.
 func discardClosed(s *harness.Testbed) {
 	s.T.Helper()
 	l := s.Listener.(*net.TCPListener)
-	mine, err := s.Server().Dial(s.T.Context(), "tcp", harness.Server4) // behind all that came before
+	mine, err := s.Server().Dial(s.T.Context(), "tcp", harness.Server4) // after all earlier ones
 	if err != nil {
 		s.T.Fatal(err)
 	}
@@ -94,15 +98,15 @@ func discardClosed(s *harness.Testbed) {
 	}
 }
 
-// What stays the same serves on through a reload, and what has changed in place holds for the next
-// session.
+// Sessions go on through a reload, and a changed server is used by the next session.
 func TestReloadChangesServer(t *testing.T) {
 	t.Parallel()
 	s, file := newRunTestbed(t, fmt.Sprintf(oneProxy, ""))
 	s.Address = "192.168.5.2:2122"
 	before := s.Login()
 	harness.AddAddress(t, s.Server(), lab.ServerLink, "203.0.113.22/24")
-	harness.OverwriteFile(t, file, strings.Replace(fmt.Sprintf(oneProxy, ""), "203.0.113.21", "203.0.113.22", 1))
+	harness.OverwriteFile(t, file, strings.Replace(fmt.Sprintf(oneProxy, ""), "203.0.113.21", "203.0.113.22",
+		1))
 	s.Program.Signal(syscall.SIGHUP)
 	s.Program.AwaitLog("msg=reloaded", 1)
 	first := s.Listener
@@ -113,7 +117,7 @@ func TestReloadChangesServer(t *testing.T) {
 	before.RetrieveActive().Complete()
 }
 
-// A reload that changes how a forward is followed replaces one by the other.
+// A reload that changes the tracking replaces the forward.
 func TestReloadChangesTracking(t *testing.T) {
 	t.Parallel()
 	s, file := newRunTestbed(t, fmt.Sprintf(oneProxy, ""))
@@ -130,7 +134,7 @@ func TestReloadChangesTracking(t *testing.T) {
 	s.Program.Interrupt()
 }
 
-// The end lets transfers end, tells the idle, and takes the rules away.
+// A stop lets transfers finish, tells idle clients, and removes the rules.
 func TestStopDrains(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -143,8 +147,8 @@ func TestStopDrains(t *testing.T) {
 			idle.Client.ExpectClose()
 			wantNoNewSession(s)
 			busy.Complete()
-			if said := busy.Client.ExpectClose(); said != "" && !strings.HasPrefix(said, "421") {
-				t.Errorf("after the transfer the client hears %q; want 421", said)
+			if reply := busy.Client.ExpectClose(); reply != "" && !strings.HasPrefix(reply, "421") {
+				t.Errorf("after the transfer the client got %q; want 421", reply)
 			}
 			if got := s.Program.Wait(); got != 0 {
 				t.Errorf("got exit status %d; want 0", got)
@@ -157,8 +161,8 @@ func TestStopDrains(t *testing.T) {
 	}
 }
 
-// Who does not come to an end is ended.
-func TestStopDoesNotWaitForEver(t *testing.T) {
+// A stop ends transfers that take too long.
+func TestStopAfterDrain(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -172,7 +176,7 @@ func TestStopDoesNotWaitForEver(t *testing.T) {
 			if got := s.Program.Wait(); got != 0 {
 				t.Errorf("got exit status %d; want 0", got)
 			}
-			if path == "relay" { // the kernel goes on with what it has begun
+			if path == "relay" { // the kernel still carries what it has begun
 				if n, err := io.Copy(io.Discard, busy.ClientData); err == nil {
 					t.Errorf("the data connection ends well after %d more bytes; want it broken", n)
 				}
@@ -181,7 +185,7 @@ func TestStopDoesNotWaitForEver(t *testing.T) {
 	}
 }
 
-// A server that is not there is told of at once: whether it refuses, or nothing comes back.
+// A client hears at once that the server refuses connections, or does not answer.
 func TestServerDown(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t, "--dial-time", "1s")
@@ -190,9 +194,10 @@ func TestServerDown(t *testing.T) {
 	c.Expect("421 cannot reach the server")
 	c.ExpectClose()
 	s.Program.AwaitLog("cannot reach the server", 1)
-	// No answer at all: packets to the server are dropped.
+	// No answer: the server drops packets.
 	labtest.Need(t, "nft")
-	harness.Shell(t, s.Server(), "nft 'table inet deaf { chain in { type filter hook input priority 0; tcp dport 21 drop; }; }'")
+	harness.Shell(t, s.Server(), "nft 'table inet deaf { chain in { type filter hook input priority 0; tcp "+
+		"dport 21 drop; }; }'")
 	c = s.ConnectClient()
 	c.Expect("421 cannot reach the server")
 	c.ExpectClose()
@@ -202,30 +207,34 @@ func TestServerDown(t *testing.T) {
 	s.WantService()
 }
 
-// Of several addresses of a name those that are dead are passed over.
+// The gateway skips the dead ones among a name's addresses.
 func TestServerWithDeadAddress(t *testing.T) {
 	labtest.Need(t, "nft")
 	l := labtest.New(t)
-	hosts := harness.WriteFile(t, "hosts", "2001:db8:113::99 ftp.lab.example\n203.0.113.22 ftp.lab.example\n203.0.113.21 ftp.lab.example\n")
-	// Only this test's processes, which are in a mount namespace of their own, see these hosts.
+	hosts := harness.WriteFile(t, "hosts",
+		"2001:db8:113::99 ftp.lab.example\n203.0.113.22 ftp.lab.example\n203.0.113.21 ftp.lab.example\n")
+	// Only this test's processes see these hosts: they have a mount namespace of their own.
 	if err := unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount("/etc/hosts", 0) })
-	harness.AddAddress(t, l.Server(), lab.ServerLink, "203.0.113.22/24") // there, and deaf
-	harness.Shell(t, l.Server(), "nft 'table inet deaf { chain in { type filter hook input priority 0; ip daddr 203.0.113.22 drop; }; }'")
-	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4, Listener: harness.Listen(t, l.Server(), harness.Server4)}
-	s.StartProgram("run", "-c", harness.WriteFile(t, "ftpgate.toml", "resolve = \"1s\"\n[[forward]]\nlisten = \":2121\"\nserver = \"ftp.lab.example\"\n"))
+	harness.AddAddress(t, l.Server(), lab.ServerLink, "203.0.113.22/24") // it exists, and does not answer
+	harness.Shell(t, l.Server(), "nft 'table inet deaf { chain in { type filter hook input priority 0; ip "+
+		"daddr 203.0.113.22 drop; }; }'")
+	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4,
+		Listener: harness.Listen(t, l.Server(), harness.Server4)}
+	s.StartProgram("run", "-c", harness.WriteFile(t, "ftpgate.toml",
+		"resolve = \"1s\"\n[[forward]]\nlisten = \":2121\"\nserver = \"ftp.lab.example\"\n"))
 	s.WantService()
 	before := s.Login()
-	s.Address = harness.Gateway6 // a client of the other version of IP
+	s.Address = harness.Gateway6 // over the other version of IP
 	p := s.Login()
 	p.Quit()
 
 	harness.AddAddress(t, l.Server(), lab.ServerLink, "203.0.113.23/24")
 	harness.OverwriteFile(t, hosts, "203.0.113.23 ftp.lab.example\n")
 	s.Program.AwaitLog("server address changed", 1)
-	// The change is in force a moment after the log has it, and before the next thing is done.
+	// The change takes effect after its line in the log, and before the reload.
 	s.Program.Signal(syscall.SIGHUP)
 	s.Program.AwaitLog("msg=reloaded", 1)
 	s.Address, s.Listener = harness.Gateway4, harness.Listen(t, l.Server(), "203.0.113.23:21")
@@ -233,7 +242,7 @@ func TestServerWithDeadAddress(t *testing.T) {
 	before.Retrieve(netip.Addr{}).Complete()
 }
 
-// Somebody else empties the kernel's tables: the next transfer works again, and the operator is told.
+// Another program flushes the ruleset: the next transfer works, and the log has it.
 func TestRulesetFlushed(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)
@@ -252,7 +261,7 @@ func TestRulesetFlushed(t *testing.T) {
 	s.Program.Interrupt()
 }
 
-// A data connection that breaks is broken for the other end, too: never a short file with a 226.
+// A data connection that breaks at one end breaks at the other: no short file with a 226.
 func TestBrokenTransferStaysBroken(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -272,7 +281,7 @@ func TestBrokenTransferStaysBroken(t *testing.T) {
 	}
 }
 
-// Proxies run side by side, each with a table of its own, and one address has one of them.
+// Proxies run side by side, each with its own table. An address belongs to one of them.
 func TestProxiesSideBySide(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)

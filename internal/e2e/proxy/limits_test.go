@@ -14,7 +14,7 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// Who does not log in has its time and no more, however busy it seems.
+// A client that does not log in is ended after login_time, even if it keeps sending.
 func TestLoginTime(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t, "--login-time", "2s")
@@ -32,7 +32,7 @@ func TestLoginTime(t *testing.T) {
 	s.WantService()
 }
 
-// sendSlowly writes a byte now and then, and no line.
+// sendSlowly sends a byte now and then, and no line.
 func sendSlowly(w *harness.ControlConn, ctx context.Context) {
 	pace := time.NewTicker(100 * time.Millisecond)
 	defer pace.Stop()
@@ -48,8 +48,8 @@ func sendSlowly(w *harness.ControlConn, ctx context.Context) {
 	}
 }
 
-// Sessions that are only begun count: who has too many is told so, and has the place back with the
-// end of one.
+// The limit of sessions per client counts sessions that have not logged in, and frees a place when one
+// ends.
 func TestSessionsPerClient(t *testing.T) {
 	t.Parallel()
 	const most = 3
@@ -67,7 +67,8 @@ func TestSessionsPerClient(t *testing.T) {
 	if _, err := harness.DialFrom(t, s.Client(), stranger, harness.Forward4.Listen); err != nil {
 		t.Fatal(err)
 	}
-	other := harness.NewControlConn(t, "the server", harness.Accept(t, s.Listener)) // another address has places of its own
+	// Another address has a limit of its own.
+	other := harness.NewControlConn(t, "the server", harness.Accept(t, s.Listener))
 	other.Close()
 	s.Program.AwaitLog("session ends", 1)
 	open[0].Client.Close()
@@ -75,7 +76,7 @@ func TestSessionsPerClient(t *testing.T) {
 	s.WantService()
 }
 
-// The limit on all sessions counts those of every client.
+// The limit of all sessions counts every client.
 func TestSessionsInAll(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t, "--max-sessions", "1")
@@ -106,14 +107,14 @@ func TestLoginFailures(t *testing.T) {
 	p.Client.Send("PASS %s2", harness.Password)
 	p.Server.Expect("PASS")
 	p.Server.Send("530 wrong")
-	if said := p.Client.ExpectClose(); !strings.Contains(said, "421") {
-		t.Errorf("got %q; want a 421 in it", said)
+	if reply := p.Client.ExpectClose(); !strings.Contains(reply, "421") {
+		t.Errorf("got %q; want a 421 in it", reply)
 	}
 	s.Program.AwaitLog("kind=login", 2)
 	s.WantService()
 }
 
-// A client that never comes to its pinhole leaves none behind, and hears what its server says of it.
+// A client that never connects leaves no pinhole, and gets the server's reply.
 func TestClientNeverConnects(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -143,7 +144,7 @@ func TestClientNeverConnects(t *testing.T) {
 	}
 }
 
-// Where no port is left the client is told so, and served as soon as there is one.
+// A client hears that no port is left, and is served as soon as one is free.
 func TestPassivePortsExhausted(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {

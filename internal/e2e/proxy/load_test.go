@@ -15,29 +15,31 @@ import (
 
 const (
 	clientsAtOnce = 300
-	loginsAtOnce  = 16 // who logs in at once: half of vsftpd's backlog, beyond which the kernel drops SYNs
+	loginsAtOnce  = 16 // half of vsftpd's backlog, beyond which the kernel drops SYNs
 )
 
-// Many sessions at once, each with a file of its own there and back: nobody gets another one's.
-func TestCrowd(t *testing.T) {
+// Many sessions at once store and retrieve a file each: none gets another one's.
+func TestManyClients(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			l := labtest.New(t)
 			s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server, "max_clients=0", "max_per_ip=0")
 			harness.Start(t, l.Gateway(), append(append([]string{"forward"}, flags...),
-				"--max-sessions-per-client", fmt.Sprint(clientsAtOnce), harness.Gateway4, harness.Server4)...).AwaitReady()
+				"--max-sessions-per-client", fmt.Sprint(clientsAtOnce), harness.Gateway4,
+				harness.Server4)...).AwaitReady()
 			var wait, there sync.WaitGroup
 			there.Add(clientsAtOnce)
-			door := make(chan struct{}, loginsAtOnce)
+			loginSlots := make(chan struct{}, loginsAtOnce)
 			errs := make(chan error, clientsAtOnce)
 			for i := range clientsAtOnce {
 				wait.Go(func() {
-					door <- struct{}{}
-					c, err := ftp.Dial(harness.Gateway4, peers.FTPDialer(t, l.Client()), ftp.DialWithDisabledEPSV(i%2 == 0))
+					loginSlots <- struct{}{}
+					c, err := ftp.Dial(harness.Gateway4, peers.FTPDialer(t, l.Client()),
+						ftp.DialWithDisabledEPSV(i%2 == 0))
 					if err == nil {
 						err = c.Login(s.User, s.Password)
 					}
-					<-door
+					<-loginSlots
 					there.Done()
 					there.Wait()
 					if err == nil {

@@ -10,35 +10,37 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// An ordinary user's gateway relays, in every mode, and says what to do for the kernel's speed.
+// An ordinary user's gateway relays in every mode, and tells how to get the kernel's speed.
 func TestOrdinaryUser(t *testing.T) {
-	for at, modes := range map[harness.Forward][]peers.Mode{harness.Forward4: peers.Curl.IPv4, harness.Forward6: peers.Curl.IPv6} {
-		for _, m := range modes {
-			t.Run(at.IPVersion()+"/"+string(m), func(t *testing.T) {
-				t.Parallel()
-				l := labtest.New(t)
-				s := peers.VSFTPD(t, l.Server(), at.Server)
-				// Without an address, as one types it.
-				p := harness.StartCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "forward", ":2121", at.Server.Addr().String())).AwaitReady()
-				peers.CheckClient(t, l, peers.Curl, s, m, at)
-				harness.WantContains(t, p.Log(), "data connections are relayed by ftpgate itself", "lacks CAP_NET_ADMIN",
-					"run it as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN", "data=relay")
-				if got, err := l.Gateway().ReadSysctl("net.ipv4.ip_forward"); err != nil || got != "0" {
-					t.Errorf("got ip_forward %q, error %v; want it left at 0", got, err)
-				}
-				p.Interrupt()
-			})
-		}
+	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
+		t.Run(at.IPVersion(), func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			s := peers.VSFTPD(t, l.Server(), at.Server)
+			// An address without host, as people type it.
+			p := harness.StartCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "forward", ":2121",
+				at.Server.Addr().String())).AwaitReady()
+			peers.CheckClients(t, l, s, at, peers.Curl)
+			harness.WantContains(t, p.Log(), "data connections are relayed by ftpgate itself",
+				"lacks CAP_NET_ADMIN",
+				"run it as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN", "data=relay")
+			if got, err := l.Gateway().ReadSysctl("net.ipv4.ip_forward"); err != nil || got != "0" {
+				t.Errorf("got ip_forward %q, error %v; want it left at 0", got, err)
+			}
+			p.Interrupt()
+		})
 	}
 }
 
-// What an ordinary user may not have is said at the start, with what to do.
+// What an ordinary user cannot have is a fault at the start, with a remedy.
 func TestOrdinaryUserRefused(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	for name, tt := range map[string]struct{ args, want []string }{
 		"a low port": {
 			[]string{":21", "203.0.113.21"},
-			[]string{"may not listen at port 21", "choose a port from 1024 on", "CAP_NET_BIND_SERVICE", "1 fault"},
+			[]string{"may not listen at port 21", "choose a port from 1024 on", "CAP_NET_BIND_SERVICE",
+				"1 fault"},
 		},
 		"data kernel": {
 			[]string{"--data", "kernel", ":2121", "203.0.113.21"},
@@ -49,7 +51,8 @@ func TestOrdinaryUserRefused(t *testing.T) {
 			[]string{"lacks CAP_NET_ADMIN", "192.168.9.9 is not an address of this host", "2 faults"},
 		},
 	} {
-		_, stderr, status := harness.RunCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, append([]string{"forward"}, tt.args...)...))
+		_, stderr, status := harness.RunCommand(t, l.Gateway(), harness.UnprivilegedCommand(t,
+			append([]string{"forward"}, tt.args...)...))
 		if status != 1 {
 			t.Errorf("%s: got exit status %d; want 1", name, status)
 		}
@@ -57,8 +60,9 @@ func TestOrdinaryUserRefused(t *testing.T) {
 	}
 }
 
-// Everything in the way of a proxy is told at once, and nobody is served before.
-func TestProxyTellsAllFaults(t *testing.T) {
+// All faults of a proxy are reported at once, and before that no client is served.
+func TestProxyReportsAllFaults(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t)
 	taken := harness.Listen(t, l.Gateway(), "192.168.5.2:2122")
 	file := harness.WriteFile(t, "ftpgate.toml", `
@@ -83,13 +87,15 @@ server = "203.0.113.21"
 	if status != 1 {
 		t.Errorf("got exit status %d; want 1", status)
 	}
-	harness.WantContains(t, stderr, "192.168.9.9 is not an address of this host", "listen "+taken.Addr().String()+" is in use by ",
+	harness.WantContains(t, stderr, "192.168.9.9 is not an address of this host",
+		"listen "+taken.Addr().String()+" is in use by ",
 		`interface \"lan9\" does not exist`, "is this gateway itself", "4 faults, nothing has been changed")
 	harness.WantRefused(t, l.Client(), "192.168.5.2:2125")
 }
 
-// Who may use a forward is told by address; all others are told that they may not.
+// Clients that a forward is not for get a 421.
 func TestProxyOnlyFor(t *testing.T) {
+	t.Parallel()
 	s := harness.NewTestbed(t, "--client", "192.168.5.1")
 	stranger := netip.MustParseAddr("192.168.5.66")
 	harness.AddAddress(t, s.Client(), lab.ClientLink, stranger.String()+"/24")

@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// Both ends meet on the data connection whom they know from control, whatever addresses the gateway
-// has on either side: servers and clients refuse anybody else.
+// On the data connection each end sees the peer of its control connection, whatever addresses the
+// gateway has: servers and clients refuse any other.
 func TestPeersOfData(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		for name, tt := range map[string]struct{ listen, server, outside string }{
@@ -27,11 +27,12 @@ func TestPeersOfData(t *testing.T) {
 				harness.AddAddress(t, l.Gateway(), lab.GatewayWANLink, "203.0.113.3/24")
 				harness.AddAddress(t, l.Server(), lab.ServerLink, "203.0.113.22/24")
 				harness.Shell(t, l.Gateway(), "ip route replace 203.0.113.0/24 dev wan0 src %s", tt.outside)
-				s := &harness.Testbed{Lab: l, T: t, Address: tt.listen + ":2121", Listener: harness.Listen(t, l.Server(), tt.server+":21")}
+				s := &harness.Testbed{Lab: l, T: t, Address: tt.listen + ":2121",
+					Listener: harness.Listen(t, l.Server(), tt.server+":21")}
 				s.StartProgram(append(append([]string{"forward"}, flags...), ":2121", tt.server)...)
 				p := s.Login()
 				wantDataPeers(p, tt.outside, tt.listen)
-				// The kernel would choose another address from now on; the session stays who it is.
+				// The kernel would now choose another source address. The session keeps its own.
 				harness.Shell(t, l.Gateway(), "ip route replace 203.0.113.0/24 dev wan0 src 203.0.113.1")
 				wantDataPeers(p, tt.outside, tt.listen)
 				p.Quit()
@@ -40,7 +41,7 @@ func TestPeersOfData(t *testing.T) {
 	}
 }
 
-// wantDataPeers transfers in either mode, and looks whom both ends see.
+// wantDataPeers transfers in both modes, and checks which peer each end sees.
 func wantDataPeers(p harness.Session, outside, dialled string) {
 	p.T.Helper()
 	if got := harness.PeerAddr(p.Server).String(); got != outside {
@@ -56,7 +57,7 @@ func wantDataPeers(p harness.Session, outside, dialled string) {
 	passive.Complete()
 	active := p.RetrieveActive()
 	if got := active.Address.Addr().String(); got != outside {
-		p.T.Errorf("the server is told %s in PORT; want %s", got, outside)
+		p.T.Errorf("the server got %s in PORT; want %s", got, outside)
 	}
 	if got := harness.PeerAddr(active.ClientData).String(); got != dialled {
 		p.T.Errorf("in active mode the client sees %s; want %s", got, dialled)
@@ -64,8 +65,7 @@ func wantDataPeers(p harness.Session, outside, dialled string) {
 	active.Complete()
 }
 
-// One client, one connection: a stranger neither gets through nor uses it up, and who has used it
-// cannot come again.
+// A pinhole admits one connection of one client. A stranger neither gets through nor uses it up.
 func TestPinholeServesOnce(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestPinholeServesOnce(t *testing.T) {
 	}
 }
 
-// A pinhole lives as long as what it was asked for.
+// A pinhole ends with the transfer or the session that it was opened for.
 func TestPinholeGone(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)
@@ -133,7 +133,7 @@ func TestPinholeGone(t *testing.T) {
 	s.WantService()
 }
 
-// A used pinhole lets nobody in, and is gone soon; its port serves again.
+// A used pinhole admits nobody and is soon removed. Its port can be used again.
 func TestPinholeOfTransferThatIsOver(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -153,7 +153,7 @@ func TestPinholeOfTransferThatIsOver(t *testing.T) {
 	}
 }
 
-// Some servers (pyftpdlib) connect as soon as they hear PORT, and answer it when that has worked.
+// Some servers (pyftpdlib) connect when they get PORT, and reply once that has worked.
 func TestServerConnectsBeforeItAnswersPORT(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
@@ -176,7 +176,8 @@ func TestServerConnectsBeforeItAnswersPORT(t *testing.T) {
 	}
 }
 
-// The kernel carries what it has begun to carry, with or without ftpgate; the next start takes over.
+// The kernel goes on with the transfers that it carries when ftpgate is killed. The next start takes
+// over.
 func TestDataOutlivesProgram(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t)
@@ -200,8 +201,9 @@ func TestDataOutlivesProgram(t *testing.T) {
 	}
 }
 
-// A client on the gateway itself: its packets pass no prerouting, so that the relay serves it.
+// A client on the gateway itself is relayed: its packets do not pass prerouting.
 func TestClientOnGateway(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, ":21")
 	harness.Start(t, l.Gateway(), "forward", ":2121", "203.0.113.21").AwaitReady()
 	for _, at := range []string{harness.Gateway4, harness.Gateway6, "127.0.0.1:2121", "[::1]:2121"} {
@@ -212,24 +214,27 @@ func TestClientOnGateway(t *testing.T) {
 	peers.ListActive(t, l.Gateway())
 }
 
-// What a 227 names is for the operator to say, where the gateway is itself behind a translation; the
-// pinhole is where the packets come to.
+// The operator chooses the address in a 227 when the gateway is itself behind NAT. The pinhole stays
+// where the packets arrive.
 func TestAdvertise(t *testing.T) {
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			s := harness.NewTestbed(t, append(flags, "--advertise", "198.51.100.7,192.168.5.66=198.51.100.8")...)
+			s := harness.NewTestbed(t, append(flags, "--advertise",
+				"198.51.100.7,192.168.5.66=198.51.100.8")...)
 			p := s.Login()
 			data, at := p.Passive(netip.Addr{})
 			if got := at.Addr().String(); got != "198.51.100.7" {
 				t.Errorf("the 227 names %s; want 198.51.100.7", got)
 			}
-			c, err := harness.DialFrom(t, s.Client(), lab.ClientAddr4, netip.AddrPortFrom(lab.GatewayLAN4, at.Port()))
+			c, err := harness.DialFrom(t, s.Client(), lab.ClientAddr4,
+				netip.AddrPortFrom(lab.GatewayLAN4, at.Port()))
 			if err != nil {
 				t.Fatal(err)
 			}
 			p.Exchange("RETR file", "150 here it comes")
-			harness.Transfer{Session: p, ServerData: harness.Accept(t, data), ClientData: c, Address: at}.Complete()
+			harness.Transfer{Session: p, ServerData: harness.Accept(t, data), ClientData: c,
+				Address: at}.Complete()
 		})
 	}
 }

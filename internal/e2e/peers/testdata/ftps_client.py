@@ -1,5 +1,5 @@
-# A visit of Python's ftplib over TLS: list, fetch, store, each over a data connection of its own.
-# Arguments: a JSON object; see pythonTLS in ftps_clients_test.go.
+# A session of Python's ftplib over TLS: list, download, upload, each over its own data connection.
+# Argument: a JSON object; see newFtplib in tlsclients.go.
 import ftplib
 import json
 import socket

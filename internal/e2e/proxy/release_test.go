@@ -14,20 +14,41 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// TestRunConfined has the program as it is built for use, without cgo, give up what it does not need, and serve
-// and reload all the same.
-func TestRunConfined(t *testing.T) {
+// The program as it is released: without cgo, and without the race detector.
+func TestRelease(t *testing.T) {
 	labtest.Need(t, "go")
-	l := peers.NewDemoLab(t, ":21")
 	exe := filepath.Join(t.TempDir(), "ftpgate")
-	build := exec.Command("go", "build", "-o", exe, "ftpgate/cmd/ftpgate")
+	build := exec.Command("go", "build", "-trimpath", "-o", exe, "ftpgate/cmd/ftpgate") // as in the Makefile
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(exe, args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		return cmd
+	}
+	t.Run("confined", func(t *testing.T) {
+		t.Parallel()
+		confined(t, command)
+	})
+	t.Run("demo", func(t *testing.T) {
+		t.Parallel()
+		stdout, stderr, status := harness.RunCommand(t, labtest.Host(t), command("demo"))
+		if status != 0 {
+			t.Fatalf("got exit status %d:\n%s%s", status, stdout, stderr)
+		}
+		harness.WantContains(t, stdout, "network is unreachable", "rewritten by the gateway",
+			"Nothing of it is left behind")
+	})
+}
+
+// confined runs the daemon. It gives up the privileges that it does not need, and serves and reloads all
+// the same.
+func confined(t *testing.T, command func(...string) *exec.Cmd) {
+	l := peers.NewDemoLab(t, ":21")
 	file := harness.WriteFile(t, "ftpgate.toml", twoForwards)
-	cmd := exec.Command(exe, "run", "-c", file)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd := command("run", "-c", file)
 	p := harness.StartCommand(t, l.Gateway(), cmd).AwaitReady()
 
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", cmd.Process.Pid))
@@ -38,9 +59,10 @@ func TestRunConfined(t *testing.T) {
 	for _, thread := range threads {
 		status, err := os.ReadFile(thread)
 		if os.IsNotExist(err) {
-			continue // it has ended
+			continue // the thread has ended
 		}
-		for _, want := range []string{"CapPrm:\t" + kept, "CapEff:\t" + kept, "CapInh:\t0000000000000000", "NoNewPrivs:\t1"} {
+		for _, want := range []string{"CapPrm:\t" + kept, "CapEff:\t" + kept, "CapInh:\t0000000000000000",
+			"NoNewPrivs:\t1"} {
 			if err != nil || !strings.Contains(string(status), want+"\n") {
 				t.Errorf("%s, error %v: no %q in\n%s", thread, err, want, status)
 			}

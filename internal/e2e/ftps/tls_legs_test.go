@@ -1,0 +1,221 @@
+package ftps
+
+import (
+	"testing"
+
+	"ftpgate/internal/e2e/harness"
+	"ftpgate/internal/e2e/peers"
+	"ftpgate/internal/try/lab/labtest"
+)
+
+// The flags for TLS on each leg, with an authority's certificates.
+
+func clientTLSFlags(a *harness.Authority) []string {
+	pair := a.IssueGateway()
+	return []string{"--tls-client", "required", "--tls-cert", pair.CertFile, "--tls-key", pair.KeyFile}
+}
+
+func serverTLSFlags(a *harness.Authority) []string {
+	return []string{"--tls-server", "required", "--tls-ca", a.CAFile}
+}
+
+func bothTLSFlags(a *harness.Authority) []string {
+	return append(clientTLSFlags(a), serverTLSFlags(a)...)
+}
+
+// TestClientTLS makes every client use TLS with the gateway, in front of a server in clear.
+func TestClientTLS(t *testing.T) {
+	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
+		for name, tt := range map[string]struct {
+			versions []string
+			clients  []string
+			flags    []string
+		}{
+			"resuming": {[]string{"1.2", "1.3"}, []string{"lftp", "ftplib resuming"}, nil},
+			"curl 1.3": {[]string{"1.3"}, []string{"curl"}, nil},
+			// With TLS 1.2 curl disables the tickets that resumption needs.
+			"curl 1.2": {[]string{"1.2"}, []string{"curl"}, []string{"--tls-session-reuse=false"}},
+		} {
+			t.Run(name+"/"+at.IPVersion(), func(t *testing.T) {
+				t.Parallel()
+				l := labtest.New(t)
+				a := harness.NewAuthority(t)
+				s := peers.VSFTPD(t, l.Server(), at.Server)
+				harness.StartForward(t, l, at, append(clientTLSFlags(a), tt.flags...)...)
+				for _, version := range tt.versions {
+					for _, client := range tt.clients {
+						c := peers.TLSClients[client](t, peers.ClientTLS{CAFile: a.CAFile, Version: version,
+							UsePASVAddress: true})
+						t.Run(version, func(t *testing.T) { peers.CheckClients(t, l, s, at, c) })
+					}
+				}
+			})
+		}
+	}
+}
+
+// The other servers in clear.
+func TestClientTLSServers(t *testing.T) {
+	for name, run := range peers.Servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			a := harness.NewAuthority(t)
+			s := run(t, l.Server(), harness.Forward4.Server)
+			harness.StartForward(t, l, harness.Forward4, clientTLSFlags(a)...)
+			c := peers.LFTPWithTLS(t, peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true})
+			for _, m := range []peers.Mode{peers.PASV, peers.PORT} {
+				t.Run(string(m), func(t *testing.T) { peers.CheckClient(t, l, c, s, m, harness.Forward4) })
+			}
+		})
+	}
+}
+
+// Implicit TLS, as at port 990.
+func TestClientTLSImplicit(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t)
+	a := harness.NewAuthority(t)
+	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
+	harness.StartForward(t, l, harness.Forward4, append(clientTLSFlags(a), "--tls-implicit")...)
+	for _, with := range []peers.TLSClient{peers.CurlWithTLS, peers.LFTPWithTLS} {
+		c := with(t, peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true, Implicit: true})
+		for _, m := range []peers.Mode{peers.PASV, peers.EPSV} {
+			t.Run(c.Name+"/"+string(m), func(t *testing.T) {
+				peers.CheckClient(t, l, c, s, m,
+					harness.Forward4)
+			})
+		}
+	}
+}
+
+// serverTLSVersions are the versions of TLS that each server can be limited to.
+var serverTLSVersions = map[string][]string{"vsftpd": {""}, "proftpd": {"", "1.2"}, "pure-ftpd": {""},
+	"pyftpdlib": {"", "1.2"}}
+
+// TestServerTLS lets clients without TLS reach servers that refuse everything in clear, and data
+// connections that do not resume.
+func TestServerTLS(t *testing.T) {
+	for name, run := range peers.TLSServers {
+		for _, version := range serverTLSVersions[name] {
+			for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
+				t.Run(name+"/"+version+"/"+at.IPVersion(), func(t *testing.T) {
+					t.Parallel()
+					l := labtest.New(t)
+					a := harness.NewAuthority(t)
+					s := run(t, l.Server(), at.Server, peers.ServerTLS{Certificate: a.IssueServer(),
+						MaxVersion: version})
+					harness.StartForward(t, l, at, serverTLSFlags(a)...)
+					peers.CheckClients(t, l, s, at, peers.Curl)
+				})
+			}
+		}
+	}
+}
+
+// The other clients without TLS.
+func TestServerTLSClients(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t)
+	a := harness.NewAuthority(t)
+	s := peers.VSFTPDWithTLS(t, l.Server(), harness.Forward4.Server,
+		peers.ServerTLS{Certificate: a.IssueServer()})
+	harness.StartForward(t, l, harness.Forward4, serverTLSFlags(a)...)
+	peers.CheckClients(t, l, s, harness.Forward4, peers.LFTP, peers.NcFTP, peers.Tnftp)
+}
+
+// TestServerTLSTerms makes the gateway the client of servers that demand more.
+func TestServerTLSTerms(t *testing.T) {
+	for name, tt := range map[string]struct {
+		server string
+		terms  peers.ServerTLS
+	}{
+		"implicit, vsftpd":  {"vsftpd", peers.ServerTLS{Implicit: true}},
+		"implicit, proftpd": {"proftpd", peers.ServerTLS{Implicit: true}},
+		"vsftpd":            {"vsftpd", peers.ServerTLS{ClientCA: "own"}},
+		"proftpd":           {"proftpd", peers.ServerTLS{ClientCA: "own"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			a := harness.NewAuthority(t)
+			want := tt.terms
+			want.Certificate = a.IssueServer()
+			flags := serverTLSFlags(a)
+			if want.Implicit {
+				flags[1] = "implicit"
+			}
+			if want.ClientCA != "" {
+				own := a.Issue(harness.GatewayName)
+				want.ClientCA = a.CAFile
+				flags = append(flags, "--tls-client-cert", own.CertFile, "--tls-client-key", own.KeyFile)
+			}
+			s := peers.TLSServers[tt.server](t, l.Server(), harness.Forward4.Server, want)
+			harness.StartForward(t, l, harness.Forward4, flags...)
+			for _, m := range []peers.Mode{peers.PASV, peers.PORT} {
+				o := peers.RunClient(t, l.Client(), peers.Curl, s, m, harness.Forward4.Listen)
+				o.WantFiles(t, s)
+			}
+		})
+	}
+}
+
+// A server demands resumption and issues no tickets: the client gets the server's refusal, and the log
+// has the remedy.
+func TestServerTLSNothingToResume(t *testing.T) {
+	t.Parallel()
+	labtest.Need(t, "curl")
+	l := labtest.New(t)
+	a := harness.NewAuthority(t)
+	s := peers.ProFTPDWithTLS(t, l.Server(), harness.Forward4.Server,
+		peers.ServerTLS{Certificate: a.IssueServer(), MaxVersion: "1.2", NoTickets: true})
+	p := harness.Start(t, l.Gateway(), append([]string{"forward", harness.Gateway4, harness.Server4},
+		serverTLSFlags(a)...)...).AwaitReady()
+	text, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{Args: []string{"curl", "--verbose",
+		"--silent", "--show-error", "--max-time", "20",
+		"--user", s.User + ":" + s.Password, "ftp://" + harness.Gateway4 + "/"}})
+	if err == nil {
+		t.Errorf("curl got a listing over a data connection that was not resumed:\n%s",
+			harness.LastLines(text))
+	}
+	p.AwaitLog("kind=broken_transfer", 1)
+	harness.WantContains(t, p.Log(), "TLSSessionTickets on")
+}
+
+// TestBothLegsTLS makes every client and server use TLS with the gateway.
+func TestBothLegsTLS(t *testing.T) {
+	for name, run := range peers.TLSServers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			a := harness.NewAuthority(t)
+			s := run(t, l.Server(), harness.Forward4.Server, peers.ServerTLS{Certificate: a.IssueServer()})
+			harness.StartForward(t, l, harness.Forward4, bothTLSFlags(a)...)
+			for client, with := range peers.TLSClients {
+				if client != "ftplib" { // which does not resume
+					peers.CheckClients(t, l, s, harness.Forward4,
+						with(t, peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true}))
+				}
+			}
+		})
+	}
+}
+
+// TestBothLegsTLSOtherFamily joins clients with servers of the other version of IP, with TLS on both
+// legs.
+func TestBothLegsTLSOtherFamily(t *testing.T) {
+	for at, modes := range map[harness.Forward]map[peers.Mode]peers.Mode{
+		harness.Forward4To6: peers.ModesTowardsIPv6,
+		harness.Forward6To4: peers.ModesTowardsIPv4,
+	} {
+		t.Run(at.IPVersion(), func(t *testing.T) {
+			t.Parallel()
+			l := labtest.New(t)
+			a := harness.NewAuthority(t)
+			s := peers.VSFTPDWithTLS(t, l.Server(), at.Server, peers.ServerTLS{Certificate: a.IssueServer()})
+			harness.StartForward(t, l, at, bothTLSFlags(a)...)
+			peers.CheckTranslated(t, l, s, at, modes, peers.FtplibResuming(t,
+				peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true}))
+		})
+	}
+}
