@@ -15,9 +15,9 @@ const closeTime = time.Second
 // turn. It returns false if the other reader took the turn away and ended the session: then this one must
 // leave the session's fields alone, clean up what f got, and return.
 func (s *Session) ask(f func()) bool {
-	s.setAsking(true)
+	s.setAsking(time.Now())
 	f()
-	return s.setAsking(false)
+	return s.setAsking(time.Time{})
 }
 
 // readerEnded is called by each of the two readers when it returns, which happens once the session is over.
@@ -43,7 +43,7 @@ func (s *Session) readerEnded() {
 		case <-finished:
 			return
 		case <-limit.C:
-			if s.takeTurnAway() {
+			if s.takeTurnAway(s.env.CloseTime) {
 				s.finish(finished)
 				return
 			}
