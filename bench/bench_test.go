@@ -48,6 +48,7 @@ func TestAllMeasures(t *testing.T) {
 	program := buildFtpgate(t)
 	for _, how := range []string{"-epsv=false", "-epsv"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel() // each contestant waits more than it works
 			dir := t.TempDir()
 			var stdout, stderr strings.Builder
 			code := bench([]string{"-rounds=2", "-duration=10ms", "-clients=2", "-large=1", "-idle=20", how,

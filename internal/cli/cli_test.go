@@ -17,7 +17,7 @@ import (
 
 	"ftpgate/internal/config"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/core/ruleset"
 )
 
 // TestHelp: every command says what it is for, on the standard output, with exit status 0.
@@ -194,7 +194,7 @@ func TestForwardTable(t *testing.T) {
 		{forward.Listen{Addr: netip.MustParseAddr("2001:db8:5::2"), Port: 2121}, "ftpgate-2001.db8.5..2-2121"},
 	} {
 		got := forwardTable(tt.listen)
-		if got != tt.want || !nft.OwnTable(got) {
+		if got != tt.want || !ruleset.OwnTable(got) {
 			t.Errorf("table of %s: got %q; want %q, one of ftpgate's own", tt.listen, got, tt.want)
 		}
 		if other, taken := seen[got]; taken {

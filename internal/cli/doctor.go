@@ -16,10 +16,10 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/diagnose/servercheck"
-	"ftpgate/internal/kernel/nft"
 )
 
 // consultation is what doctor is asked for.
@@ -155,7 +155,7 @@ func (c *consultation) fromFile(cmd *cobra.Command, args []string) error {
 	case err != nil:
 		return err
 	}
-	c.forwards, c.table = wanted.Forwards, nft.Prefix
+	c.forwards, c.table = wanted.Forwards, ruleset.DefaultTable
 	if len(args) == 1 {
 		i := slices.IndexFunc(c.forwards, func(f forward.Forward) bool { return f.Name == args[0] })
 		if i < 0 {

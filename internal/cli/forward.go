@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/daemon"
-	"ftpgate/internal/kernel/nft"
 )
 
 func newForward() *cobra.Command {
@@ -50,10 +50,10 @@ side, and is taken away at the end.`,
 			ctx, stop := untilSignal(cmd.Context(), append(endSignals, syscall.SIGHUP)...)
 			defer stop()
 			d := daemon.Daemon{
-				Table:    forwardTable(c.Forwards[0].Listen),
-				Settings: settings(c),
-				Log:      logger(cmd.ErrOrStderr()),
-				Show:     show(c, "", c.Admin.SocketGiven),
+				Table:     forwardTable(c.Forwards[0].Listen),
+				Settings:  settings(c),
+				Log:       logger(cmd.ErrOrStderr()),
+				Endpoints: show(c, "", c.Admin.SocketGiven),
 			}
 			return orFailed(d.Run(ctx))
 		},
@@ -69,7 +69,7 @@ func forwardTable(l forward.Listen) string {
 	if l.Addr.IsValid() {
 		host = l.Addr.String()
 	}
-	name := fmt.Sprintf("%s-%s-%d", nft.Prefix, host, l.Port)
+	name := fmt.Sprintf("%s-%s-%d", ruleset.DefaultTable, host, l.Port)
 	if l.Interface != "" {
 		name += "-" + l.Interface
 	}

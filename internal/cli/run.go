@@ -17,7 +17,6 @@ import (
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/daemon"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/observe/transferlog"
 	"ftpgate/internal/ops/admin"
 	"ftpgate/internal/version"
@@ -66,13 +65,13 @@ open its logs of transfers anew, after logrotate has moved them.`,
 		reopen, stopReopen := onSignal(ctx, syscall.SIGUSR1)
 		defer stopReopen()
 		d := daemon.Daemon{
-			Table:    nft.Prefix,
-			Settings: settings(c),
-			Log:      logger(cmd.ErrOrStderr()),
-			Reload:   reload,
-			Reopen:   reopen,
-			Show:     show(c, *file, true),
-			Confine:  true,
+			Table:     ruleset.DefaultTable,
+			Settings:  settings(c),
+			Log:       logger(cmd.ErrOrStderr()),
+			Reload:    reload,
+			Reopen:    reopen,
+			Endpoints: show(c, *file, true),
+			Confine:   true,
 			Load: func() (daemon.Settings, error) {
 				c, err := config.Load(*file)
 				if err != nil {
@@ -91,9 +90,9 @@ func settings(c *config.Config) daemon.Settings {
 }
 
 // show is where a daemon shows what it does. A socket that nobody has asked for need not be had.
-func show(c *config.Config, file string, socket bool) daemon.Show {
+func show(c *config.Config, file string, socket bool) daemon.Endpoints {
 	a := c.Admin
-	s := daemon.Show{Version: version.String(), File: file, Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
+	s := daemon.Endpoints{Version: version.String(), File: file, Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
 	if !socket {
 		a.Socket = ""
 	} else if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !a.SocketGiven { // of a unit that may write nowhere else
@@ -177,9 +176,9 @@ nothing. Names of servers are resolved now.`,
 		}
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
-		g := gateway.New(nft.Prefix, nil, net.DefaultResolver, logger(cmd.ErrOrStderr()))
+		g := gateway.New(ruleset.DefaultTable, nil, net.DefaultResolver, logger(cmd.ErrOrStderr()))
 		forwards, findings := g.Resolve(ctx, c.Forwards)
-		fmt.Fprint(cmd.OutOrStdout(), ruleset.Build(nft.Prefix, forwards).Text())
+		fmt.Fprint(cmd.OutOrStdout(), ruleset.Build(ruleset.DefaultTable, forwards).Text())
 		for _, f := range findings {
 			fmt.Fprintln(cmd.ErrOrStderr(), "ftpgate:", f)
 		}

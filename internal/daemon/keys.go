@@ -7,21 +7,15 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// sessionKeys are the keys as sessions want them.
+// sessionKeys is the keys as proxy.Keys.
 type sessionKeys struct{ *tlskeys.Keys }
 
-// Explain says why TLS was not agreed upon.
+// Explain returns why a handshake has failed, for the client, and the remedy, for the operator.
 func (sessionKeys) Explain(err error) (plain, remedy string) { return tlskeys.Explain(err) }
 
-// loadKeys reads the certificates of the forwards, and says what is wrong with them.
+// loadKeys reads the certificates of the forwards, and returns what is wrong with them. After a fault the
+// keys that were loaded before stay.
 func loadKeys(keys *tlskeys.Keys, forwards []forward.Forward) []finding.Finding {
-	addrs, _ := system.Addresses() // an error has been told with the host's other facts
+	addrs, _ := system.Addresses() // preflight reports the error
 	return keys.Load(forwards, addrs)
-}
-
-func severity(warning bool) finding.Severity {
-	if warning {
-		return finding.Warning
-	}
-	return finding.Fault
 }

@@ -14,7 +14,7 @@ type Outcome struct {
 	Counted   bool             // false: nobody counts it, and Connected, the bytes and Over say nothing
 	Connected time.Time        // when the connection, or its first packet, came; zero: nobody has come
 	Up, Down  int64            // payload from the client, and to it, in bytes
-	Stranger  netip.Addr       // the last refused peer with another address than the pinhole's; not valid: none
+	Stranger  netip.Addr       // the last one refused for having another address; not valid: nobody
 	Over      bool             // nothing more comes, and all bytes are counted
 
 	// Settled reports that Finish would not wait.

@@ -20,7 +20,7 @@ import (
 	"ftpgate/internal/gateway"
 )
 
-// names is a resolver that knows what it is told.
+// names is a resolver whose answers the test sets.
 type names struct {
 	mu    sync.Mutex
 	known map[string][]netip.Addr
@@ -33,11 +33,11 @@ func newNames() *names {
 	return &names{known: map[string][]netip.Addr{}, asked: map[string]int{}}
 }
 
-// is tells the addresses of a name from now on; none: it does not exist.
+// is sets the addresses of a name; none: it does not exist.
 func (n *names) is(name string, texts ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.known[name] = preflight.addrs(texts...)
+	n.known[name] = addrs(texts...)
 }
 
 func (n *names) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
@@ -63,8 +63,11 @@ func (n *names) LookupNetIP(ctx context.Context, network, host string) ([]netip.
 	return known, nil
 }
 
-// kernel keeps the table that it was last given.
+// kernel keeps the tables that it was given.
 type kernel struct {
+	entered chan struct{} // nil: Apply and Remove return at once; else they send here, and wait for resume
+	resume  chan struct{}
+
 	mu      sync.Mutex
 	applied []ruleset.Table
 	swept   [][]string
@@ -72,21 +75,30 @@ type kernel struct {
 	err     error // of Apply and Remove
 }
 
-func (k *kernel) Apply(t ruleset.Table, sweep ...string) error {
+func (k *kernel) Apply(t ruleset.Table, stale ...string) error {
+	k.block()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.err != nil {
 		return k.err
 	}
-	k.applied, k.swept = append(k.applied, t), append(k.swept, sweep)
+	k.applied, k.swept = append(k.applied, t), append(k.swept, stale)
 	return nil
 }
 
 func (k *kernel) Remove(name string) error {
+	k.block()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.removed = append(k.removed, name)
 	return k.err
+}
+
+func (k *kernel) block() {
+	if k.entered != nil {
+		k.entered <- struct{}{}
+		<-k.resume
+	}
 }
 
 func (k *kernel) fail(err error) {
@@ -95,14 +107,14 @@ func (k *kernel) fail(err error) {
 	k.err = err
 }
 
-// applies is how often the kernel was changed.
+// applies returns how often the kernel was changed.
 func (k *kernel) applies() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return len(k.applied)
 }
 
-// last is the text of the table in force.
+// last returns the text of the table in force.
 func (k *kernel) last() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -112,7 +124,7 @@ func (k *kernel) last() string {
 	return k.applied[len(k.applied)-1].Text()
 }
 
-// diary is a log's records as lines: level, message, forward.
+// diary is a log handler that keeps records as lines: level, message, forward.
 type diary struct {
 	mu    sync.Mutex
 	lines []string
@@ -135,18 +147,18 @@ func (d *diary) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// wantNew compares what was logged since the last time.
+// wantNew compares what was logged since its last call.
 func (d *diary) wantNew(t *testing.T, want ...string) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !slices.Equal(d.lines, want) {
-		t.Errorf("got the log\n%swant\n%s", preflight.lines(d.lines), preflight.lines(want))
+		t.Errorf("got the log\n%swant\n%s", lines(d.lines), lines(want))
 	}
 	d.lines = nil
 }
 
-// bench is a gateway among fakes.
+// bench is a gateway with fakes around it.
 type bench struct {
 	*gateway.Gateway
 	names  *names
@@ -178,12 +190,12 @@ func (b *bench) refresh(t *testing.T, want bool) {
 }
 
 func plain(name, listen, server string) forward.Forward {
-	f := preflight.testForward(listen, server).Forward
+	f := testForward(listen, server).Forward
 	f.Name = name
 	return f
 }
 
-// servers are the addresses of resolved forwards, each "v4 v6" with - for none.
+// servers returns the addresses of resolved forwards, each "v4 v6" with - for none.
 func servers(forwards []forward.Resolved) []string {
 	var list []string
 	for _, f := range forwards {
@@ -193,7 +205,12 @@ func servers(forwards []forward.Resolved) []string {
 }
 
 func TestResolve(t *testing.T) {
-	const remedy = ": mend the name or the resolver (getent hosts ftp.example.com), or give the server's address"
+	const (
+		host   = "ftp.example.com"
+		failed = `server name "ftp.example.com" cannot be resolved: `
+		remedy = ": mend the name or the resolver (getent hosts ftp.example.com)" +
+			", or give the server's address"
+	)
 	for _, tt := range []struct {
 		name    string
 		listen  string
@@ -204,22 +221,24 @@ func TestResolve(t *testing.T) {
 	}{
 		{"literal", ":2121", "203.0.113.21", nil, "203.0.113.21 -", ""},
 		{"literal IPv6", "[2001:db8:5::2]:2121", "2001:db8:113::21", nil, "- 2001:db8:113::21", ""},
-		{"the first of each family", ":2121", "ftp.example.com",
-			[]string{"2001:db8::9", "203.0.113.9", "203.0.113.1", "2001:db8::1"}, "203.0.113.9 2001:db8::9", ""},
-		{"mapped", ":2121", "ftp.example.com", []string{"::ffff:203.0.113.9"}, "203.0.113.9 -", ""},
-		{"IPv4 listen", "192.168.5.2:2121", "ftp.example.com", []string{"2001:db8::9", "203.0.113.9"}, "203.0.113.9 -", ""},
-		{"IPv6 listen", "[2001:db8:5::2]:2121", "ftp.example.com", []string{"203.0.113.9", "2001:db8::9"}, "- 2001:db8::9", ""},
-		{"link-local", ":2121", "ftp.example.com", []string{"fe80::1%lan0", "203.0.113.9"}, "203.0.113.9 -", ""},
-		{"only link-local", ":2121", "ftp.example.com", []string{"fe80::1%lan0"}, "- -",
-			`server name "ftp.example.com" cannot be resolved: it has no address that can be routed` + remedy},
-		{"no such name", ":2121", "ftp.example.com", nil, "- -",
-			`server name "ftp.example.com" cannot be resolved: no such host` + remedy},
-		{"only the other family", "192.168.5.2:2121", "ftp.example.com", []string{"2001:db8::9", "2001:db8::1"}, "- -",
-			`server "ftp.example.com" has no IPv4 address (it has 2001:db8::9, 2001:db8::1), and listen 192.168.5.2:2121 is IPv4: ` +
-				`listen on an IPv6 address or :2121`},
-		{"only the other family, IPv6", "[2001:db8:5::2]:2121", "ftp.example.com", []string{"203.0.113.9"}, "- -",
-			`server "ftp.example.com" has no IPv6 address (it has 203.0.113.9), and listen [2001:db8:5::2]:2121 is IPv6: ` +
-				`listen on an IPv4 address or :2121`},
+		{"the first of each family", ":2121", host,
+			[]string{"2001:db8::9", "203.0.113.9", "203.0.113.1", "2001:db8::1"},
+			"203.0.113.9 2001:db8::9", ""},
+		{"mapped", ":2121", host, []string{"::ffff:203.0.113.9"}, "203.0.113.9 -", ""},
+		{"IPv4 listen", "192.168.5.2:2121", host, []string{"2001:db8::9", "203.0.113.9"},
+			"203.0.113.9 -", ""},
+		{"IPv6 listen", "[2001:db8:5::2]:2121", host, []string{"203.0.113.9", "2001:db8::9"},
+			"- 2001:db8::9", ""},
+		{"link-local", ":2121", host, []string{"fe80::1%lan0", "203.0.113.9"}, "203.0.113.9 -", ""},
+		{"only link-local", ":2121", host, []string{"fe80::1%lan0"}, "- -",
+			failed + "it has no address that can be routed" + remedy},
+		{"no such name", ":2121", host, nil, "- -", failed + "no such host" + remedy},
+		{"only the other family", "192.168.5.2:2121", host, []string{"2001:db8::9", "2001:db8::1"}, "- -",
+			`server "ftp.example.com" has no IPv4 address (it has 2001:db8::9, 2001:db8::1), ` +
+				`and listen 192.168.5.2:2121 is IPv4: listen on an IPv6 address or :2121`},
+		{"only the other family, IPv6", "[2001:db8:5::2]:2121", host, []string{"203.0.113.9"}, "- -",
+			`server "ftp.example.com" has no IPv6 address (it has 203.0.113.9), ` +
+				`and listen [2001:db8:5::2]:2121 is IPv6: listen on an IPv4 address or :2121`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench()
@@ -234,19 +253,22 @@ func TestResolve(t *testing.T) {
 			if tt.finding != "" {
 				want = []string{`forward "main": ` + tt.finding}
 			}
-			preflight.wantFindings(t, findings, want...)
+			wantFindings(t, findings, want...)
 		})
 	}
 }
 
-// Each host is looked up once, an address never.
+// Each host name is looked up once, and an address never.
 func TestResolveAsksOnce(t *testing.T) {
 	b := newBench()
 	b.names.is("ftp.example.com", "203.0.113.9")
 	var forwards []forward.Forward
 	for i := range 100 {
 		host := []string{"ftp.example.com", "gone.example.com", "203.0.113.21"}[i%3]
-		forwards = append(forwards, plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("%s:%d", host, 21+i)))
+		forwards = append(
+			forwards,
+			plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("%s:%d", host, 21+i)),
+		)
 	}
 	got, findings := b.Resolve(t.Context(), forwards)
 	if want := map[string]int{"ftp.example.com": 1, "gone.example.com": 1}; !maps.Equal(b.names.asked, want) {
@@ -260,14 +282,17 @@ func TestResolveAsksOnce(t *testing.T) {
 	}
 }
 
-// Look-ups run side by side, but not thousands of them; one without an answer ends, and so do all together.
+// Look-ups run in parallel, but not thousands of them. One without an answer ends, and so do all together.
 func TestResolveWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		b.names.block = make(chan struct{}) // for good
 		var forwards []forward.Forward
 		for i := range 1000 {
-			forwards = append(forwards, plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("s%d.example.com", i)))
+			forwards = append(
+				forwards,
+				plain(fmt.Sprint(i), fmt.Sprintf(":%d", 2121+i), fmt.Sprintf("s%d.example.com", i)),
+			)
 		}
 		start := time.Now()
 		done := make(chan []finding.Finding)
@@ -286,8 +311,13 @@ func TestResolveWithoutAnswer(t *testing.T) {
 		if took := time.Since(start); took != 30*time.Second {
 			t.Errorf("got an answer after %s; want it after the 30s that all of them have", took)
 		}
-		if len(findings) != 1000 || !strings.Contains(findings[0].Text, `"s0.example.com" cannot be resolved: no answer within 10s`) {
-			t.Errorf("got %d findings, the first %+v; want 1000 without an answer", len(findings), findings[0])
+		if len(findings) != 1000 ||
+			!strings.Contains(findings[0].Text, `"s0.example.com" cannot be resolved: no answer within 10s`) {
+			t.Errorf(
+				"got %d findings, the first %+v; want 1000 without an answer",
+				len(findings),
+				findings[0],
+			)
 		}
 	})
 }
@@ -297,7 +327,7 @@ func TestResolveCancelled(t *testing.T) {
 	b.names.is("ftp.example.com", "203.0.113.9")
 	b.publish(t, plain("main", ":2121", "ftp.example.com"))
 	b.names.block = make(chan struct{})
-	stop := errors.New("told to stop")
+	stop := errors.New("stopped")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stop)
 	if changed, err := b.Refresh(ctx, sound); changed || !errors.Is(err, stop) {
@@ -313,7 +343,10 @@ func TestPublish(t *testing.T) {
 	b := newBench()
 	broken := errors.New("nft: no room")
 	b.kernel.fail(broken)
-	resolved, _ := b.Resolve(t.Context(), []forward.Forward{plain("main", ":2121", "203.0.113.21"), plain("other", ":2122", "203.0.113.22")})
+	resolved, _ := b.Resolve(
+		t.Context(),
+		[]forward.Forward{plain("main", ":2121", "203.0.113.21"), plain("other", ":2122", "203.0.113.22")},
+	)
 	err := b.Publish(resolved)
 	if want := "gateway: publish 2 forwards: nft: no room"; !errors.Is(err, broken) || err.Error() != want {
 		t.Errorf("got error %v; want %s", err, want)
@@ -331,7 +364,7 @@ func TestPublish(t *testing.T) {
 	if got := b.kernel.swept[0]; !slices.Equal(got, []string{"ftpgate-dead"}) {
 		t.Errorf("got swept %q; want ftpgate-dead", got)
 	}
-	if b.Named() {
+	if b.UsesNames() {
 		t.Error("got named servers; want none")
 	}
 	if got := servers(b.Forwards()); !slices.Equal(got, []string{"203.0.113.21 -", "203.0.113.22 -"}) {

@@ -15,12 +15,12 @@ import (
 
 const name = "ftp.example.com"
 
-// A name with several addresses does not wander; one whose address is gone is followed.
+// A name with several addresses keeps the one in use; if that is gone, another one is published.
 func TestRefresh(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9", "2001:db8::9")
 	b.publish(t, plain("main", ":2121", name), plain("fixed", ":2122", "203.0.113.21"))
-	if !b.Named() {
+	if !b.UsesNames() {
 		t.Fatal("got no named servers; want one")
 	}
 	b.refresh(t, false)
@@ -33,13 +33,29 @@ func TestRefresh(t *testing.T) {
 
 	b.names.is(name, "203.0.113.1", "203.0.113.2", "2001:db8::9")
 	b.refresh(t, true)
-	if got, want := servers(b.Forwards()), []string{"203.0.113.1 2001:db8::9", "203.0.113.21 -"}; !slices.Equal(got, want) {
+	if got, want := servers(
+		b.Forwards(),
+	), []string{
+		"203.0.113.1 2001:db8::9",
+		"203.0.113.21 -",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("got servers %q; want %q", got, want)
 	}
-	if got := b.kernel.applies(); got != 2 || !strings.Contains(b.kernel.last(), "203.0.113.1 . 21") || strings.Contains(b.kernel.last(), "203.0.113.9") {
-		t.Errorf("got %d applies, the last\n%s\nwant one more, with 203.0.113.1 for 203.0.113.9", got, b.kernel.last())
+	if got := b.kernel.applies(); got != 2 || !strings.Contains(b.kernel.last(), "203.0.113.1 . 21") ||
+		strings.Contains(b.kernel.last(), "203.0.113.9") {
+		t.Errorf(
+			"got %d applies, the last\n%s\nwant one more, with 203.0.113.1 for 203.0.113.9",
+			got,
+			b.kernel.last(),
+		)
 	}
-	b.log.wantNew(t, "INFO server address changed forward=main from=203.0.113.9 2001:db8::9 to=203.0.113.1 2001:db8::9")
+	b.log.wantNew(
+		t,
+		"INFO server address changed forward=main from=203.0.113.9 2001:db8::9 to=203.0.113.1 2001:db8::9",
+	)
 	b.refresh(t, false)
 
 	b.names.is(name, "203.0.113.1") // a family goes
@@ -70,7 +86,7 @@ func TestRefreshFamiliesApart(t *testing.T) {
 	}
 }
 
-// A name that does not resolve keeps its address, and is told of once.
+// A name that does not resolve keeps its address, and is logged once.
 func TestRefreshFailure(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9")
@@ -79,7 +95,15 @@ func TestRefreshFailure(t *testing.T) {
 	for range 3 {
 		b.refresh(t, false)
 	}
-	if got, want := servers(b.Forwards()), []string{"203.0.113.9 -", "203.0.113.21 -"}; !slices.Equal(got, want) {
+	if got, want := servers(
+		b.Forwards(),
+	), []string{
+		"203.0.113.9 -",
+		"203.0.113.21 -",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("got servers %q; want %q", got, want)
 	}
 	b.log.wantNew(t, `WARN server name "ftp.example.com" cannot be resolved: server misbehaving forward=main`)
@@ -102,8 +126,8 @@ func TestRefreshFailure(t *testing.T) {
 	}
 }
 
-// A forward that is gone does not resolve again.
-func TestRefreshFailureOfWhatIsGone(t *testing.T) {
+// A forward that was removed is not logged as one that resolves again.
+func TestRefreshFailureOfRemoved(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9")
 	b.publish(t, plain("main", ":2121", name))
@@ -124,7 +148,7 @@ func TestRefreshPublishesLateNames(t *testing.T) {
 		t.Errorf("got\n%s\nwant nothing at port 2121", b.kernel.last())
 	}
 	b.refresh(t, false)
-	b.log.wantNew(t) // Resolve has told it to who asked
+	b.log.wantNew(t) // the caller of Resolve has the finding
 	b.names.is(name, "203.0.113.9")
 	b.refresh(t, true)
 	b.log.wantNew(t, "INFO server name resolves again forward=main",
@@ -157,11 +181,11 @@ func TestRefreshApplyError(t *testing.T) {
 	}
 }
 
-// What is published while names are looked up stands; a look-up does not bring back what is gone.
+// What is published during a look-up stands: the look-up does not bring back what was removed.
 func TestRefreshOvertaken(t *testing.T) {
 	for what, overtake := range map[string]func(*bench){
 		"publish": func(b *bench) {
-			if err := b.Publish([]forward.Resolved{preflight.testForward(":990", "203.0.113.99")}); err != nil {
+			if err := b.Publish([]forward.Resolved{testForward(":990", "203.0.113.99")}); err != nil {
 				t.Error(err)
 			}
 		},
@@ -203,7 +227,7 @@ func TestRefreshOvertaken(t *testing.T) {
 	}
 }
 
-// Everything at once, for the race detector; what is published and what the kernel has agree.
+// Everything at once, for the race detector: the published forwards and the kernel's table agree.
 func TestConcurrentUse(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9")
@@ -218,8 +242,12 @@ func TestConcurrentUse(t *testing.T) {
 		})
 		all.Go(func() {
 			for range 50 {
-				b.publish(t, plain("main", ":2121", name), plain(fmt.Sprint("extra ", i), fmt.Sprint(":", 3000+i), "203.0.113.21"))
-				b.Named()
+				b.publish(
+					t,
+					plain("main", ":2121", name),
+					plain(fmt.Sprint("extra ", i), fmt.Sprint(":", 3000+i), "203.0.113.21"),
+				)
+				b.UsesNames()
 				b.Forwards()
 			}
 		})
@@ -232,7 +260,8 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// A name that comes to mean the gateway itself is not followed; others are, and it is when it is sound again.
+// A name that starts to mean the gateway itself keeps its address, until it means a server again; other
+// names change meanwhile.
 func TestRefreshKeepsSound(t *testing.T) {
 	b := newBench()
 	b.names.is(name, "203.0.113.9")
@@ -244,16 +273,30 @@ func TestRefreshKeepsSound(t *testing.T) {
 		var found []finding.Finding
 		for _, f := range forwards {
 			if f.Server4.String() == "203.0.113.1" {
-				found = append(found, finding.Finding{Forward: f.Name, Text: "is this gateway itself", Remedy: "mend it"})
+				found = append(
+					found,
+					finding.Finding{Forward: f.Name, Text: "is this gateway itself", Remedy: "mend it"},
+				)
 			}
-			found = append(found, finding.Finding{Forward: f.Name, Text: "by the way", Severity: finding.Warning})
+			found = append(
+				found,
+				finding.Finding{Forward: f.Name, Text: "by the way", Severity: finding.Warning},
+			)
 		}
 		return found
 	}
 	if changed, err := b.Refresh(t.Context(), astray); !changed || err != nil {
 		t.Errorf("got changed %t, error %v; want the other one followed", changed, err)
 	}
-	if got, want := servers(b.Forwards()), []string{"203.0.113.9 -", "203.0.113.7 -"}; !slices.Equal(got, want) {
+	if got, want := servers(
+		b.Forwards(),
+	), []string{
+		"203.0.113.9 -",
+		"203.0.113.7 -",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("got servers %q; want %q", got, want)
 	}
 	b.log.wantNew(t, "WARN is this gateway itself forward=main",
@@ -264,5 +307,5 @@ func TestRefreshKeepsSound(t *testing.T) {
 	}
 }
 
-// sound is an examination that finds nothing.
+// sound examines forwards, and finds nothing.
 func sound([]forward.Resolved) []finding.Finding { return nil }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Resolver looks names up; *net.Resolver does.
+// Resolver looks names up. *net.Resolver implements it.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
@@ -24,87 +23,124 @@ type Resolver interface {
 const (
 	// lookupTime bounds the look-up of one name: twice what a resolver waits for one of its servers.
 	lookupTime = 10 * time.Second
-	// lookupsTime bounds the look-up of all names together: with a resolver that is down, a start
-	// with a thousand names must not take minutes.
+	// lookupsTime bounds the look-up of all names together: with a thousand names and a resolver that is
+	// down, a start must not take minutes.
 	lookupsTime = 30 * time.Second
 	// lookupsAtOnce keeps ten thousand names from reaching the resolver in one burst.
 	lookupsAtOnce = 32
 )
 
-// Resolve finds the addresses that forwards lead to and advertise. A server whose addresses are known
-// already keeps the one that it has for as long as its name leads there, so that a name with
-// several addresses does not wander. Faults name the forwards whose server has no address to lead
-// to; those come back without one. An advertised name that has no address is a warning.
-func (g *Gateway) Resolve(ctx context.Context, forwards []forward.Forward) ([]forward.Resolved, []finding.Finding) {
-	addrs, failures := g.lookup(ctx, forwards)
-	before := g.known()
+// Resolve returns the forwards with the addresses that they lead to and advertise. A name that still has the
+// address in use keeps it, so that a name with several addresses does not wander. For a server without an
+// address Resolve returns the forward without one, and a fault. An advertised name without an address is a
+// warning.
+func (g *Gateway) Resolve(
+	ctx context.Context, forwards []forward.Forward,
+) ([]forward.Resolved, []finding.Finding) {
+	l := g.lookUp(ctx, forwards)
 	resolved := make([]forward.Resolved, len(forwards))
 	var findings []finding.Finding
 	for i, f := range forwards {
-		r := forward.Resolved{Forward: f}
-		known := before[f.Server.Host]
-		err := failures[f.Server.Host]
-		if err == nil {
-			known = keepOrder(known, addrs[f.Server.Host])
-		} else {
-			findings = append(findings, unresolved(f, "server", f.Server.Host, err))
-		}
-		reachable := slices.DeleteFunc(slices.Clone(known), func(a netip.Addr) bool { return !f.LeadsTo(a) })
-		r.Server4, r.Server6 = firstOf(reachable, netip.Addr.Is4), firstOf(reachable, netip.Addr.Is6)
-		if f.Tracking == forward.TrackingProxy {
-			r.Servers = reachable
-		}
-		if err == nil && !r.HasServer() {
-			findings = append(findings, wrongFamily(f, known))
-		}
-		for _, a := range f.Advertise {
-			known, err := before[a.Host], failures[a.Host]
-			if err == nil {
-				known = keepOrder(known, addrs[a.Host])
-			}
-			addr := firstOf(known, netip.Addr.Is4)
-			r.Advertised = append(r.Advertised, forward.Advertised{Clients: a.Clients, Addr: addr})
-			if err == nil && !addr.IsValid() {
-				err = errors.New("it has no IPv4 address")
-			}
-			if err != nil {
-				w := unresolved(f, "advertised", a.Host, err)
-				w.Severity = finding.Warning
-				findings = append(findings, w)
-			}
-		}
+		r, wrong := l.server(f)
+		findings = append(findings, wrong...)
+		r.Advertised, wrong = l.advertised(f)
+		findings = append(findings, wrong...)
 		resolved[i] = r
 	}
 	return resolved, findings
 }
 
-// known returns the addresses in use by host. Forwards to one server may each have only those of
-// their own family.
-func (g *Gateway) known() map[string][]netip.Addr {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	known := make(map[string][]netip.Addr, len(g.forwards))
+// Tolerate turns the faults of names that do not resolve into warnings if any forward has a server: one wrong
+// name must not keep the others from serving.
+func Tolerate(forwards []forward.Resolved, unresolved []finding.Finding) []finding.Finding {
+	if !slices.ContainsFunc(forwards, forward.Resolved.HasServer) {
+		return unresolved
+	}
+	tolerated := slices.Clone(unresolved)
+	for i := range tolerated {
+		tolerated[i].Severity = finding.Warning
+	}
+	return tolerated
+}
+
+// lookups is what the resolver answered, and what was in use before, by host.
+type lookups struct {
+	inUse  map[string][]netip.Addr
+	addrs  map[string][]netip.Addr
+	failed map[string]error
+}
+
+// of returns the addresses of a host, those in use first, or those in use and an error if its look-up failed.
+func (l *lookups) of(host string) ([]netip.Addr, error) {
+	if err := l.failed[host]; err != nil {
+		return l.inUse[host], err
+	}
+	return keepOrder(l.inUse[host], l.addrs[host]), nil
+}
+
+// server returns a forward with the addresses of its server, and what is wrong with them.
+func (l *lookups) server(f forward.Forward) (r forward.Resolved, findings []finding.Finding) {
+	r.Forward = f
+	addrs, err := l.of(f.Server.Host)
+	if err != nil {
+		findings = append(findings, unresolved(f, "server", f.Server.Host, err))
+	}
+	reachable := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !f.LeadsTo(a) })
+	r.Server4, r.Server6 = firstOf(reachable, netip.Addr.Is4), firstOf(reachable, netip.Addr.Is6)
+	if f.Tracking == forward.TrackingProxy {
+		r.Servers = reachable
+	}
+	if err == nil && !r.HasServer() {
+		findings = append(findings, wrongFamily(f, addrs))
+	}
+	return r, findings
+}
+
+// advertised returns the addresses that a forward advertises, and what is wrong with them.
+func (l *lookups) advertised(f forward.Forward) (all []forward.Advertised, findings []finding.Finding) {
+	for _, a := range f.Advertise {
+		addrs, err := l.of(a.Host)
+		addr := firstOf(addrs, netip.Addr.Is4)
+		all = append(all, forward.Advertised{Clients: a.Clients, Addr: addr})
+		if err == nil && !addr.IsValid() {
+			err = errors.New("it has no IPv4 address")
+		}
+		if err != nil {
+			w := unresolved(f, "advertised", a.Host, err)
+			w.Severity = finding.Warning
+			findings = append(findings, w)
+		}
+	}
+	return all, findings
+}
+
+// addressesInUse returns the published addresses by host. Two forwards to one server may each have only the
+// addresses of their own family.
+func (g *Gateway) addressesInUse() map[string][]netip.Addr {
+	forwards, _ := g.published()
+	inUse := make(map[string][]netip.Addr, len(forwards))
 	add := func(host string, addrs ...netip.Addr) {
 		for _, a := range addrs {
-			if a.IsValid() && !slices.Contains(known[host], a) {
-				known[host] = append(known[host], a)
+			if a.IsValid() && !slices.Contains(inUse[host], a) {
+				inUse[host] = append(inUse[host], a)
 			}
 		}
 	}
-	for _, f := range g.forwards {
+	for _, f := range forwards {
 		add(f.Server.Host, f.Servers...) // in their order
 		add(f.Server.Host, f.Server4, f.Server6)
 		for i, a := range f.Advertised {
 			add(f.Advertise[i].Host, a.Addr)
 		}
 	}
-	return known
+	return inUse
 }
 
-// keepOrder puts the addresses that are in use before those that are new; those that are gone are
-// left out. Resolvers answer in another order each time.
+// keepOrder puts the addresses in use before new ones, and leaves out those that the resolver no longer
+// returns. Resolvers answer in another order each time.
 func keepOrder(inUse, found []netip.Addr) []netip.Addr {
-	kept := slices.DeleteFunc(slices.Clone(inUse), func(a netip.Addr) bool { return !slices.Contains(found, a) })
+	gone := func(a netip.Addr) bool { return !slices.Contains(found, a) }
+	kept := slices.DeleteFunc(slices.Clone(inUse), gone)
 	for _, a := range found {
 		if !slices.Contains(kept, a) {
 			kept = append(kept, a)
@@ -113,7 +149,7 @@ func keepOrder(inUse, found []netip.Addr) []netip.Addr {
 	return kept
 }
 
-// firstOf returns the first address of a family, and one that is not valid where there is none.
+// firstOf returns the first address of a family, or the invalid address if there is none.
 func firstOf(addrs []netip.Addr, family func(netip.Addr) bool) netip.Addr {
 	if i := slices.IndexFunc(addrs, family); i >= 0 {
 		return addrs[i]
@@ -121,20 +157,18 @@ func firstOf(addrs []netip.Addr, family func(netip.Addr) bool) netip.Addr {
 	return netip.Addr{}
 }
 
-func published(f forward.Resolved) bool { return f.Server4.IsValid() || f.Server6.IsValid() }
-
-// lookup resolves each host once.
-func (g *Gateway) lookup(ctx context.Context, forwards []forward.Forward) (map[string][]netip.Addr, map[string]error) {
+// lookUp resolves each host of the forwards once.
+func (g *Gateway) lookUp(ctx context.Context, forwards []forward.Forward) *lookups {
 	ctx, cancel := context.WithTimeout(ctx, lookupsTime)
 	defer cancel()
-	addrs, failures := map[string][]netip.Addr{}, map[string]error{}
-	var mu sync.Mutex
+	l := &lookups{addrs: map[string][]netip.Addr{}, failed: map[string]error{}}
+	var mu sync.Mutex // guards l
 	var group errgroup.Group
 	group.SetLimit(lookupsAtOnce)
 	for _, host := range hosts(forwards) {
 		if addr, err := netip.ParseAddr(host); err == nil {
 			mu.Lock()
-			addrs[host] = []netip.Addr{addr}
+			l.addrs[host] = []netip.Addr{addr}
 			mu.Unlock()
 			continue
 		}
@@ -145,22 +179,23 @@ func (g *Gateway) lookup(ctx context.Context, forwards []forward.Forward) (map[s
 			for i := range found {
 				found[i] = found[i].Unmap()
 			}
-			// What is of use on one link only cannot be translated to.
+			// An address that is valid on one link only cannot be translated to.
 			found = slices.DeleteFunc(found, func(a netip.Addr) bool { return a.Zone() != "" })
 			mu.Lock()
 			defer mu.Unlock()
-			addrs[host] = found
+			l.addrs[host] = found
 			if err != nil {
-				failures[host] = err
+				l.failed[host] = err
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // its functions return no error
-	return addrs, failures
+	l.inUse = g.addressesInUse()
+	return l
 }
 
-// hosts returns each name and address of the forwards once.
+// hosts returns each host name and address in the forwards once.
 func hosts(forwards []forward.Forward) []string {
 	seen := map[string]bool{}
 	var all []string
@@ -179,32 +214,7 @@ func hosts(forwards []forward.Forward) []string {
 	return all
 }
 
-// addrsText lists the server's addresses.
-func addrsText(f forward.Resolved) string {
-	if addrs := f.ServerAddrs(); len(addrs) > 0 {
-		return join(addrs, " ")
-	}
-	return "none"
-}
-
-// advertisedText lists the advertised addresses.
-func advertisedText(f forward.Resolved) string {
-	addrs := make([]netip.Addr, len(f.Advertised))
-	for i, a := range f.Advertised {
-		addrs[i] = a.Addr
-	}
-	return join(addrs, " ")
-}
-
-func join(addrs []netip.Addr, separator string) string {
-	texts := make([]string, len(addrs))
-	for i, a := range addrs {
-		texts[i] = a.String()
-	}
-	return strings.Join(texts, separator)
-}
-
-// unresolved says that a name has no address; what is "server" or "advertised".
+// unresolved returns the finding for a name without an address; what is "server" or "advertised".
 func unresolved(f forward.Forward, what, host string, err error) finding.Finding {
 	why := err.Error()
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -221,8 +231,9 @@ func unresolved(f forward.Forward, what, host string, err error) finding.Finding
 	}
 }
 
-func wrongFamily(f forward.Forward, known []netip.Addr) finding.Finding {
-	if len(known) == 0 {
+// wrongFamily returns the finding for a server none of whose addresses suits the listen address.
+func wrongFamily(f forward.Forward, addrs []netip.Addr) finding.Finding {
+	if len(addrs) == 0 {
 		return unresolved(f, "server", f.Server.Host, errors.New("it has no address that can be routed"))
 	}
 	family, other := "IPv4", "an IPv6 address or :"+fmt.Sprint(f.Listen.Port)
@@ -231,7 +242,8 @@ func wrongFamily(f forward.Forward, known []netip.Addr) finding.Finding {
 	}
 	return finding.Finding{
 		Forward: f.Name,
-		Text:    fmt.Sprintf("server %q has no %s address (it has %s), and listen %s is %s", f.Server.Host, family, join(known, ", "), f.Listen, family),
-		Remedy:  "listen on " + other,
+		Text: fmt.Sprintf("server %q has no %s address (it has %s), and listen %s is %s",
+			f.Server.Host, family, join(addrs, ", "), f.Listen, family),
+		Remedy: "listen on " + other,
 	}
 }

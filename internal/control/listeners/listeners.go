@@ -1,9 +1,13 @@
+// Package listeners owns the listening sockets of forwards with tracking proxy, and the proxies behind them:
+// it opens the sockets, starts and drains the proxies, and hands an address over from one forward to the
+// next.
+//
+// It serves no session itself, and chooses no data path.
 package listeners
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -17,81 +21,99 @@ import (
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/dataplane/path"
+	"ftpgate/internal/dataplane"
 	"ftpgate/internal/kernel/system"
 	"ftpgate/internal/observe/sessions"
 )
 
-// Servers are the proxies of the forwards that have one, each with its listener. Its methods are for
-// one goroutine, but for listensAt.
-type Servers struct {
-	log     *slog.Logger
-	counts  *proxy.Counts
-	book    *sessions.Journal
-	paths   *path.Paths
-	Refused func(forward.Resolved, dialogue.RefusalKind) // is told of each; nil: nobody
-	keys    proxy.Keys
+// Shared is what the proxies of all forwards share.
+type Shared struct {
+	Log     *slog.Logger
+	Counts  *proxy.Counts
+	Journal *sessions.Journal
+	Keys    proxy.Keys
+	// DataPath returns the data path of a forward. current returns the forward as it is at the moment.
+	DataPath func(current func() forward.Resolved) dataplane.Path
+	// Refused is called for each refusal; nil: nobody is. It must not block.
+	Refused func(forward.Resolved, dialogue.RefusalKind)
+}
 
-	running  map[forward.Listen]*server
-	draining map[forward.Listen]*server // told to end, with transfers that may go on
-	wait     sync.WaitGroup
+// Set is the listeners of a gateway, by listen address. Its methods are for one goroutine, except ListensAt.
+type Set struct {
+	shared Shared
+
+	serving  map[forward.Listen]*listener
+	draining map[forward.Listen]*listener // they refuse new sessions; transfers may go on
+	proxies  sync.WaitGroup               // their goroutines; Stop waits for them
 
 	mu  sync.Mutex
-	own map[netip.AddrPort]bool // where any of them listens
+	own map[netip.AddrPort]bool // addresses that a socket of the set listens at
 }
 
-// server is one proxy.
-type server struct {
-	listener *net.TCPListener
-	forward  atomic.Pointer[forward.Resolved]
-	stop     context.CancelFunc // no new sessions, and an end of the idle ones
-	cut      context.CancelFunc // an end of all
-	done     chan struct{}
+// listener is one socket and its proxy.
+type listener struct {
+	socket  *net.TCPListener
+	forward atomic.Pointer[forward.Resolved]
+	drain   context.CancelFunc // refuse new sessions, and end idle ones
+	abort   context.CancelFunc // end all sessions
+	done    chan struct{}      // closed when the last session has ended
 }
 
-func NewServers(log *slog.Logger, counts *proxy.Counts, book *sessions.Journal, paths *path.Paths, keys proxy.Keys) *Servers {
-	return &Servers{log: log, counts: counts, book: book, paths: paths, keys: keys, running: map[forward.Listen]*server{},
-		draining: map[forward.Listen]*server{}, own: map[netip.AddrPort]bool{}}
-}
-
-// Sockets are sockets that nobody serves yet.
-type Sockets map[forward.Listen]*net.TCPListener
-
-func (ls Sockets) Close() {
-	for _, l := range ls {
-		l.Close()
+// New returns an empty set.
+func New(shared Shared) *Set {
+	return &Set{
+		shared:   shared,
+		serving:  map[forward.Listen]*listener{},
+		draining: map[forward.Listen]*listener{},
+		own:      map[netip.AddrPort]bool{},
 	}
 }
 
-// Open listens for those forwards with a proxy that none serves yet, and says what is in the way. An
-// address that a forward of our own has and is about to give up is left for serve.
-func (s *Servers) Open(ctx context.Context, forwards []forward.Resolved) (Sockets, []finding.Finding) {
-	fresh := Sockets{}
+// Opened is sockets that no proxy serves yet, by listen address. Whoever called Open closes it: Serve has
+// taken out the sockets that it serves.
+type Opened map[forward.Listen]*net.TCPListener
+
+// Close closes the sockets.
+func (o Opened) Close() {
+	for _, socket := range o {
+		socket.Close()
+	}
+}
+
+// Open opens the sockets of forwards that are not served yet, and returns a finding for each that cannot be
+// opened. It leaves out an address that a listener of this set still has and is about to give up: Serve
+// opens it.
+func (s *Set) Open(ctx context.Context, forwards []forward.Resolved) (Opened, []finding.Finding) {
+	opened := Opened{}
 	var findings []finding.Finding
 	for _, f := range forwards {
-		if f.Tracking != forward.TrackingProxy || s.running[f.Listen] != nil {
+		if f.Tracking != forward.TrackingProxy || s.serving[f.Listen] != nil {
 			continue
 		}
-		l, err := system.ListenTCP(ctx, f.Listen.Addr, f.Listen.Port, f.Listen.Interface)
+		socket, err := listen(ctx, f.Listen)
 		switch {
 		case err == nil:
-			fresh[f.Listen] = l
-		case errors.Is(err, unix.EADDRINUSE) && s.givenUp(f.Listen, forwards):
+			opened[f.Listen] = socket
+		case errors.Is(err, unix.EADDRINUSE) && s.willRelease(f.Listen, forwards):
 		case errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.ENODEV):
-			// gateway.Examine has said so, with the addresses and interfaces that there are
+			// preflight.Check finds it, and knows the addresses and interfaces that there are
 		default:
 			findings = append(findings, cannotListen(f, err))
 		}
 	}
-	return fresh, findings
+	return opened, findings
 }
 
-// givenUp tells whether a server of our own, which the forwards no longer want, is in the way of l.
-func (s *Servers) givenUp(l forward.Listen, forwards []forward.Resolved) bool {
+func listen(ctx context.Context, at forward.Listen) (*net.TCPListener, error) {
+	return system.ListenTCP(ctx, at.Addr, at.Port, at.Interface)
+}
+
+// willRelease reports whether a listener of this set is in the way of at, and ends with these forwards.
+func (s *Set) willRelease(at forward.Listen, forwards []forward.Resolved) bool {
 	wanted := proxied(forwards)
-	for _, of := range []map[forward.Listen]*server{s.running, s.draining} {
-		for other := range of {
-			if _, stays := wanted[other]; l.Overlaps(other) && (!stays || other == l) {
+	for _, listeners := range []map[forward.Listen]*listener{s.serving, s.draining} {
+		for other := range listeners {
+			if _, stays := wanted[other]; at.Overlaps(other) && (!stays || other == at) {
 				return true
 			}
 		}
@@ -99,7 +121,7 @@ func (s *Servers) givenUp(l forward.Listen, forwards []forward.Resolved) bool {
 	return false
 }
 
-// proxied returns the forwards that have a proxy, by listen address.
+// proxied returns the forwards with tracking proxy, by listen address.
 func proxied(forwards []forward.Resolved) map[forward.Listen]forward.Resolved {
 	wanted := map[forward.Listen]forward.Resolved{}
 	for _, f := range forwards {
@@ -110,107 +132,84 @@ func proxied(forwards []forward.Resolved) map[forward.Listen]forward.Resolved {
 	return wanted
 }
 
-// cannotListen says why a listen address cannot be had.
-func cannotListen(f forward.Resolved, err error) finding.Finding {
-	found := finding.Finding{Forward: f.Name, Text: fmt.Sprintf("listen %s: %v", f.Listen, err), Remedy: "choose another address or port"}
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		found.Text = fmt.Sprintf("listen %s is in use%s", f.Listen, userOf(f.Listen))
-		found.Remedy = "stop that program or let it listen elsewhere, or choose another port"
-	case errors.Is(err, unix.EACCES):
-		found.Text = fmt.Sprintf("listen %s: this process may not listen at port %d", f.Listen, f.Listen.Port)
-		found.Remedy = "choose a port from 1024 on, or give it CAP_NET_BIND_SERVICE"
-	}
-	return found
-}
-
-// userOf names the program that has a listen address, as " by NAME (pid N)".
-func userOf(l forward.Listen) string {
-	all, err := system.Listeners()
-	if err != nil {
-		return ""
-	}
-	for _, other := range all {
-		addr := other.Addr.Addr()
-		if other.Addr.Port() == l.Port && (!l.Addr.IsValid() || addr == l.Addr || addr.IsUnspecified()) {
-			if named := system.WithProcesses(other)[0]; named.Process != "" {
-				return " by " + named.Process
-			}
-		}
-	}
-	return " by another program"
-}
-
-// Serve has exactly the forwards with a proxy served: those that go on learn what has changed, new
-// ones begin with their listener out of fresh, and those that are gone have drain to end.
-func (s *Servers) Serve(ctx context.Context, forwards []forward.Resolved, fresh Sockets, drain time.Duration) {
+// Serve makes the set serve exactly these forwards. A listener whose forward is gone drains: its transfers
+// have this long to end. A listener whose forward has changed keeps its socket and its sessions; new
+// sessions follow the new forward. A new forward takes its socket out of opened. Canceling ctx ends nothing;
+// Stop does.
+func (s *Set) Serve(ctx context.Context, forwards []forward.Resolved, opened Opened, drain time.Duration) {
 	wanted := proxied(forwards)
-	for at, srv := range s.running {
+	for at := range s.serving {
 		if _, stays := wanted[at]; !stays {
-			s.end(at, srv, drain)
+			s.drain(at, drain)
 		}
 	}
 	for at, f := range wanted {
-		if srv := s.running[at]; srv != nil {
-			srv.forward.Store(&f)
+		if l := s.serving[at]; l != nil {
+			l.forward.Store(&f)
 			continue
 		}
-		l := fresh[at]
-		delete(fresh, at)
-		if l == nil {
-			if l = s.takeOver(ctx, f); l == nil {
+		socket := opened[at]
+		delete(opened, at)
+		if socket == nil {
+			if socket = s.takeOver(ctx, f); socket == nil {
 				continue
 			}
 		}
-		s.start(ctx, at, l, f)
+		s.start(ctx, at, socket, f)
 	}
 }
 
-// takeOver listens where a server of our own that is ending still does.
-func (s *Servers) takeOver(ctx context.Context, f forward.Resolved) *net.TCPListener {
-	for at, srv := range s.draining {
+// takeOver closes the sockets of draining listeners that are in the way of a forward, and opens its own. It
+// returns nil if that fails, and logs why.
+func (s *Set) takeOver(ctx context.Context, f forward.Resolved) *net.TCPListener {
+	for at, l := range s.draining {
 		if f.Listen.Overlaps(at) {
-			srv.listener.Close()
+			l.socket.Close()
 		}
 	}
-	l, err := system.ListenTCP(ctx, f.Listen.Addr, f.Listen.Port, f.Listen.Interface)
+	socket, err := listen(ctx, f.Listen)
 	if err != nil {
 		found := cannotListen(f, err)
-		s.log.Error(found.Text, "forward", f.Name, "remedy", found.Remedy)
+		s.shared.Log.Error(found.Text, "forward", f.Name, "remedy", found.Remedy)
 		return nil
 	}
-	return l
+	return socket
 }
 
-func (s *Servers) start(ctx context.Context, at forward.Listen, l *net.TCPListener, f forward.Resolved) {
-	// Values only: it is stop that ends a server, after those that are to say why have been told.
+// start serves a socket, which belongs to the proxy from now on.
+func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListener, f forward.Resolved) {
+	// drain and abort end a proxy, not ctx: its clients are to be told why.
 	base := context.WithoutCancel(ctx)
-	running, stop := context.WithCancel(base)
-	drained, cut := context.WithCancel(base)
-	srv := &server{listener: l, stop: stop, cut: cut, done: make(chan struct{})}
-	srv.forward.Store(&f)
-	current := func() forward.Resolved { return *srv.forward.Load() }
-	proxy := &proxy.Proxy{Forward: current, Path: s.paths.For(current), Keys: s.keys, Log: s.log, Counts: s.counts, Journal: s.book,
+	draining, drain := context.WithCancel(base)
+	aborted, abort := context.WithCancel(base)
+	l := &listener{socket: socket, drain: drain, abort: abort, done: make(chan struct{})}
+	l.forward.Store(&f)
+	current := func() forward.Resolved { return *l.forward.Load() }
+	served := &proxy.Proxy{
+		Forward: current, Path: s.shared.DataPath(current), Keys: s.shared.Keys, Log: s.shared.Log,
+		Counts: s.shared.Counts, Journal: s.shared.Journal,
 		Refused: func(kind dialogue.RefusalKind) {
-			if s.Refused != nil {
-				s.Refused(current(), kind)
+			if s.shared.Refused != nil {
+				s.shared.Refused(current(), kind)
 			}
-		}}
-	s.running[at] = srv
-	s.note(l, true)
-	s.wait.Go(func() {
-		defer close(srv.done)
-		defer cut()
-		defer s.note(l, false)
-		if err := proxy.Serve(running, drained, l); err != nil {
-			s.log.Error("no longer serving", "forward", current().Name, "err", err)
+		},
+	}
+	s.serving[at] = l
+	s.setOwn(socket, true)
+	s.proxies.Go(func() {
+		defer close(l.done)
+		defer drain()
+		defer abort()
+		defer s.setOwn(socket, false)
+		if err := served.Serve(draining, aborted, socket); err != nil {
+			s.shared.Log.Error("no longer serving", "forward", current().Name, "err", err)
 		}
 	})
 }
 
-// note keeps the book of where our own listeners are.
-func (s *Servers) note(l *net.TCPListener, listens bool) {
-	at := l.Addr().(*net.TCPAddr).AddrPort()
+// setOwn records whether a socket of the set listens.
+func (s *Set) setOwn(socket *net.TCPListener, listens bool) {
+	at := socket.Addr().(*net.TCPAddr).AddrPort()
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,45 +220,50 @@ func (s *Servers) note(l *net.TCPListener, listens bool) {
 	}
 }
 
-// ListensAt tells whether it is one of ours that listens there.
-func (s *Servers) ListensAt(at netip.AddrPort) bool {
+// ListensAt reports whether a socket of the set listens at an address and port.
+func (s *Set) ListensAt(at netip.AddrPort) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.own[at]
 }
 
-// end has a server take no more sessions, and cuts what still runs after drain.
-func (s *Servers) end(at forward.Listen, srv *server, drain time.Duration) {
-	delete(s.running, at)
-	s.draining[at] = srv
-	srv.stop()
-	timer := time.AfterFunc(drain, srv.cut)
-	s.wait.Go(func() {
-		<-srv.done
-		timer.Stop()
-	})
-	for other, srv := range s.draining { // those that have ended meanwhile
+// drain makes a listener refuse new sessions, and ends those that still run after this time.
+func (s *Set) drain(at forward.Listen, after time.Duration) {
+	l := s.serving[at]
+	delete(s.serving, at)
+	s.draining[at] = l
+	l.drain()
+	s.proxies.Go(func() {
+		timer := time.NewTimer(after)
+		defer timer.Stop()
 		select {
-		case <-srv.done:
-			delete(s.draining, other)
+		case <-l.done:
+		case <-timer.C:
+			l.abort()
+		}
+	})
+	for at, l := range s.draining { // forget those that have ended meanwhile
+		select {
+		case <-l.done:
+			delete(s.draining, at)
 		default:
 		}
 	}
 }
 
-// Follow tells the servers of forwards whose addresses have changed.
-func (s *Servers) Follow(forwards []forward.Resolved) {
+// Update replaces forwards that are served already, after their addresses have changed.
+func (s *Set) Update(forwards []forward.Resolved) {
 	for at, f := range proxied(forwards) {
-		if srv := s.running[at]; srv != nil {
-			srv.forward.Store(&f)
+		if l := s.serving[at]; l != nil {
+			l.forward.Store(&f)
 		}
 	}
 }
 
-// Stop ends all servers, and returns when the last transfer is over, at the latest after drain.
-func (s *Servers) Stop(drain time.Duration) {
-	for at, srv := range s.running {
-		s.end(at, srv, drain)
+// Stop drains all listeners, and returns when the last session has ended, at the latest after this time.
+func (s *Set) Stop(after time.Duration) {
+	for at := range s.serving {
+		s.drain(at, after)
 	}
-	s.wait.Wait()
+	s.proxies.Wait()
 }

@@ -14,7 +14,7 @@ var hostPortTests = []struct{ in, want string }{
 	{"10,0,0,1,4,0", "10.0.0.1:1024"},
 }
 
-// badHostPorts is what other parsers let through, and what they choke on.
+// badHostPorts are arguments that other parsers accept or fail on.
 var badHostPorts = []struct{ in, want string }{
 	{"", "want six numbers with commas between them"},
 	{"1,2,3,4,5", "want six numbers with commas between them"},
@@ -23,23 +23,23 @@ var badHostPorts = []struct{ in, want string }{
 	{",1,2,3,4,5,6", "want six numbers with commas between them"},
 	{"1,2,3,4,5,6,", "more than six numbers"},
 	{"1,2,3,4,5,6,7", "more than six numbers"},
-	{"1,2,3,4,5,6 ", "more than six numbers"},                     // a space at the end: the kernel's helper never forgets it
+	{"1,2,3,4,5,6 ", "more than six numbers"},                     // after it the kernel's helper is stuck
 	{" 1,2,3,4,5,6", "want six numbers with commas between them"}, // PORT with two spaces
 	{"1, 2,3,4,5,6", "want six numbers with commas between them"},
-	{"+1,2,3,4,5,6", "want six numbers with commas between them"}, // strconv.Atoi takes it
+	{"+1,2,3,4,5,6", "want six numbers with commas between them"}, // strconv.Atoi accepts it
 	{"-1,2,3,4,5,6", "want six numbers with commas between them"},
 	{"1,2,3,4,5,-6", "want six numbers with commas between them"},
 	{"0x1,2,3,4,5,6", "want six numbers with commas between them"},
 	{"1_0,2,3,4,5,6", "want six numbers with commas between them"},
 	{"1.2.3.4,5,6", "want six numbers with commas between them"},
 	{"1,2,3,4,5,6\r", "more than six numbers"},
-	{"١,2,3,4,5,6", "want six numbers with commas between them"}, // a digit, but not of ASCII
+	{"١,2,3,4,5,6", "want six numbers with commas between them"}, // a digit, but not an ASCII one
 	{"(1,2,3,4,5,6)", "want six numbers with commas between them"},
 	{"256,2,3,4,5,6", "a number is above 255"},
 	{"1,2,3,4,0,999", "a number is above 255"}, // read as port 999 by lax parsers
 	{"1,2,3,4,5,0006", "a number is above 255"},
 	{"4294967297,2,3,4,5,6", "a number is above 255"}, // wraps to 1 in 32 bits
-	{"010,2,3,4,5,6", "a number begins with 0"},       // octal 8 to some
+	{"010,2,3,4,5,6", "a number begins with 0"},       // some parsers read octal 8
 	{"1,2,3,4,5,00", "a number begins with 0"},
 	{"1,2,3,4,0,0", "port 0"},
 }
@@ -60,16 +60,17 @@ func TestParseHostPort(t *testing.T) {
 	}
 }
 
-// checkError wants a zero value, an error that ends with want, and the input quoted in it.
+// checkError checks for a zero value and an error that ends with want and quotes the input.
 func checkError[T comparable](t *testing.T, in string, got T, err error, want string) {
 	t.Helper()
 	var zero T
-	if err == nil || got != zero || !strings.HasSuffix(err.Error(), ": "+want) || len(in) < 60 && !strings.Contains(err.Error(), quote(in)) {
+	if err == nil || got != zero || !strings.HasSuffix(err.Error(), ": "+want) ||
+		len(in) < 60 && !strings.Contains(err.Error(), quote(in)) {
 		t.Errorf("%q: got %v, %v; want an error that quotes it: %s", in, got, err, want)
 	}
 }
 
-// every spelling of a 227 that has been seen, and what only looks like one.
+// All known spellings of a 227, and texts that only look like one.
 var texts227 = []struct{ in, want string }{
 	{"Entering Passive Mode (192,168,5,2,195,80)", "192.168.5.2:50000"},
 	{"Entering Passive Mode (192,168,5,2,195,80).", "192.168.5.2:50000"},
@@ -78,10 +79,10 @@ var texts227 = []struct{ in, want string }{
 	{"=192,168,5,2,195,80", "192.168.5.2:50000"},
 	{"192,168,5,2,195,80", "192.168.5.2:50000"},
 	{"Entering Passive Mode [192,168,5,2,195,80]", "192.168.5.2:50000"},
-	{"ok, node7 (10,0,0,1,4,1)", "10.0.0.1:1025"}, // the first digit of the text is not the address's
+	{"ok, node7 (10,0,0,1,4,1)", "10.0.0.1:1025"}, // the first digit is not part of the address
 	{"ftp2.example.com (10,0,0,1,4,1)", "10.0.0.1:1025"},
 	{"(0,0,0,0,4,1)", "0.0.0.0:1025"},              // printers
-	{"(010,000,000,001,004,001)", "10.0.0.1:1025"}, // filled up with zeros
+	{"(010,000,000,001,004,001)", "10.0.0.1:1025"}, // padded with zeros
 	{"(1,2,3,4,5,6) (7,8,9,10,11,12)", "1.2.3.4:1286"},
 	{"(1,2,3,4,0,0) (7,8,9,10,11,12)", "7.8.9.10:2828"},
 	{"Entr\xe9e (10,0,0,1,4,1)", "10.0.0.1:1025"},
@@ -91,7 +92,8 @@ var bad227 = []struct{ in, want string }{
 	{"", "no address and port in it"},
 	{"no thanks", "no address and port in it"},
 	{"Entering Passive Mode (1,2,3,4,5)", "no address and port in it"},
-	{"Entering Passive Mode (1,2,3,4,5,6,7)", "no address and port in it"}, // six of seven are not the address
+	{"Entering Passive Mode (1,2,3,4,5,6,7)",
+		"no address and port in it"}, // six of seven are not the address
 	{"Entering Passive Mode (1,2,3,4,5,256)", "no address and port in it"},
 	{"Entering Passive Mode (1,2,3,4,5,6666)", "no address and port in it"},
 	{"Entering Passive Mode (256,2,3,4,5,6,7)", "no address and port in it"},
@@ -111,7 +113,8 @@ func TestParse227(t *testing.T) {
 		got, err := Parse227([]byte(tt.in))
 		checkError(t, tt.in, got, err, tt.want)
 	}
-	if got, want := string(Append227(nil, netip.MustParseAddrPort("192.168.5.2:50000"))), texts227[0].in; got != want {
+	text := string(Append227(nil, netip.MustParseAddrPort("192.168.5.2:50000")))
+	if got, want := text, texts227[0].in; got != want {
 		t.Errorf("Append227: got %q; want %q", got, want)
 	}
 }
@@ -122,9 +125,9 @@ var goodEPRT = []struct{ in, want string }{
 	{"|2|2001:DB8:0:0:0:0:0:1|1|", "[2001:db8::1]:1"},
 	{"!1!10.0.0.1!65535!", "10.0.0.1:65535"},
 	{"~2~::1~21~", "[::1]:21"},
-	{".2.::1.21.", "[::1]:21"}, // a delimiter that only IPv4 has
+	{".2.::1.21.", "[::1]:21"}, // a delimiter that occurs in IPv4 only
 	{"x1x1.2.3.4x21x", "1.2.3.4:21"},
-	{"9191.2.3.49219", "1.2.3.4:21"}, // a digit, where no field has it
+	{"9191.2.3.49219", "1.2.3.4:21"}, // a digit that occurs in no field
 }
 
 var badEPRT = []struct{ in, want string }{
@@ -132,7 +135,7 @@ var badEPRT = []struct{ in, want string }{
 	{" 1 10.0.0.1 21 ", "want a delimiter from ! to ~ first"},
 	{"\x7f1\x7f10.0.0.1\x7f21\x7f", "want a delimiter from ! to ~ first"},
 	{"\xff1\xff10.0.0.1\xff21\xff", "want a delimiter from ! to ~ first"},
-	{"|1|", "want three fields with a delimiter around each"}, // the whole of what some devices send
+	{"|1|", "want three fields with a delimiter around each"}, // some devices send no more
 	{"|1|10.0.0.1|21", "want three fields with a delimiter around each"},
 	{"|1|10.0.0.1|21||", "want three fields with a delimiter around each"},
 	{"|1|10.0.0.1|21|x", "want three fields with a delimiter around each"},
@@ -150,11 +153,11 @@ var badEPRT = []struct{ in, want string }{
 	{"|01|10.0.0.1|21|", `unknown address family "01": want 1 (IPv4) or 2 (IPv6)`},
 	{"|1|::1|21|", "the address is not of its family"},
 	{"|2|10.0.0.1|21|", "the address is not of its family"},
-	{"|1||21|", "the address is none"}, // "my address": an invention of some clients
+	{"|1||21|", "the address is none"}, // some clients mean their own address
 	{"|1|10.0.0.01|21|", "the address is none"},
 	{"|1|10.0.0.256|21|", "the address is none"},
 	{"|1|10.1|21|", "the address is none"},       // 10.0.0.1 to inet_aton
-	{"|1|0x0a000001|21|", "the address is none"}, // and so is this
+	{"|1|0x0a000001|21|", "the address is none"}, // and this too
 	{"|1|ftp.example.com|21|", "the address is none"},
 	{"|2|[::1]|21|", "the address is none"},
 	{"|2|fe80::1%eth0|21|", "the address has a zone"},
@@ -168,7 +171,8 @@ var badEPRT = []struct{ in, want string }{
 	{"|1|10.0.0.1|+21|", "the port is not a number from 1 to 65535"},
 	{"|1|10.0.0.1|2 1|", "the port is not a number from 1 to 65535"},
 	{"|1|10.0.0.1|99999999999999999999|", "the port is not a number from 1 to 65535"},
-	{"191110.0.0.11211", "want three fields with a delimiter around each"}, // 1 as a delimiter occurs in the fields
+	{"191110.0.0.11211",
+		"want three fields with a delimiter around each"}, // the delimiter 1 occurs in the fields
 }
 
 func TestParseEPRT(t *testing.T) {
@@ -208,7 +212,7 @@ var good229 = []struct {
 	{"(really) (|||6446|)", 6446},
 	{"(||6446|) (|||6447|)", 6447},
 	{"(|||6446|) (|||6447|)", 6446},
-	{"(99964469)", 6446}, // a digit that the port does not have
+	{"(99964469)", 6446}, // a digit that does not occur in the port
 }
 
 var bad229 = []struct{ in, want string }{
@@ -229,7 +233,7 @@ var bad229 = []struct{ in, want string }{
 	{"(|||06446|)", "the port is not a number from 1 to 65535"},
 	{"(||| 6446|)", "the port is not a number from 1 to 65535"},
 	{"(|||6446.|)", "the port is not a number from 1 to 65535"},
-	{"(|||x|) (|||6446|)", "the port is not a number from 1 to 65535"}, // the first group counts
+	{"(|||x|) (|||6446|)", "the port is not a number from 1 to 65535"}, // the first group is taken
 }
 
 func TestParse229(t *testing.T) {
@@ -248,7 +252,8 @@ func TestParse229(t *testing.T) {
 }
 
 func TestParseEPSV(t *testing.T) {
-	for in, want := range map[string]EPSV{"": EPSVAny, "1": EPSVIPv4, "2": EPSVIPv6, "ALL": EPSVAll, "all": EPSVAll} {
+	arguments := map[string]EPSV{"": EPSVAny, "1": EPSVIPv4, "2": EPSVIPv6, "ALL": EPSVAll, "all": EPSVAll}
+	for in, want := range arguments {
 		got, err := ParseEPSV([]byte(in))
 		if err != nil || got != want {
 			t.Errorf("%q: got %q, %v; want %q", in, got, err, want)
@@ -271,7 +276,7 @@ func TestParseEPSV(t *testing.T) {
 	}
 }
 
-// TestAppendPanics: an address that cannot be written is a bug of the caller.
+// An address that cannot be written is the caller's bug.
 func TestAppendPanics(t *testing.T) {
 	for name, call := range map[string]func(){
 		"AppendHostPort of IPv6": func() { AppendHostPort(nil, netip.MustParseAddrPort("[::1]:21")) },

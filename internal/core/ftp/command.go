@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// Verbs have three or four letters in RFC 959 section 5.3; extensions of up to eight are let
-// through, for RFC 5797 wants unknown commands to reach the server.
+// Verbs have three or four letters (RFC 959 section 5.3). ParseCommand accepts longer ones of extensions, up
+// to eight letters, because RFC 5797 wants unknown commands to reach the server.
 const (
 	minVerb = 3
 	maxVerb = 8
@@ -17,16 +17,15 @@ const (
 // Command is one line from a client.
 type Command struct {
 	Verb string // upper case
-	Arg  []byte // what follows the one space behind the verb, unchanged; nil where there is no space
+	Arg  []byte // everything after the first space, unchanged; nil if there is no space
 }
 
-// ParseCommand reads a line without its ending. Exactly one space parts the verb from its
-// argument: a second one, and spaces at the end, belong to the argument (RFC 3659 section 2.2:
-// they may be part of a path). Arg is a part of line and changes with it.
+// ParseCommand reads a line without its ending. Exactly one space separates the verb from its argument. More
+// spaces, and spaces at the end, belong to the argument: they may be part of a path (RFC 3659 section 2.2).
+// Arg is a part of line and changes with it.
 //
-// A CR in the line is refused: a server that ends its lines there would read two commands.
-// Errors quote the letters of the verb and the byte behind them at most, never an argument: it
-// may be a password.
+// It refuses a CR in the line: a server that ends its lines there would read two commands. Errors quote at
+// most the letters of the verb and the byte after them, never an argument, which may be a password.
 func ParseCommand(line []byte) (Command, error) {
 	n := 0
 	for n < len(line) && isLetter(line[n]) && n <= maxVerb {
@@ -38,7 +37,8 @@ func ParseCommand(line []byte) (Command, error) {
 	case n > maxVerb:
 		return Command{}, fmt.Errorf("command: verb begins with %q: more than %d letters", line[:n], maxVerb)
 	case n < len(line) && line[n] != ' ':
-		return Command{}, fmt.Errorf("command: %q behind %q: want letters and then a space", line[n:n+1], line[:n])
+		return Command{}, fmt.Errorf("command: %q after %q: want letters and then a space",
+			line[n:n+1], line[:n])
 	case n < minVerb:
 		return Command{}, fmt.Errorf("command: verb %q has fewer than %d letters", line[:n], minVerb)
 	}
@@ -56,7 +56,7 @@ func ParseCommand(line []byte) (Command, error) {
 	return c, nil
 }
 
-// AppendTo appends the command as it goes over the wire, with CR LF.
+// AppendTo appends the command as it is sent, with CR LF.
 func (c Command) AppendTo(dst []byte) []byte {
 	dst = append(dst, c.Verb...)
 	if c.Arg != nil {
@@ -66,8 +66,7 @@ func (c Command) AppendTo(dst []byte) []byte {
 	return append(dst, '\r', '\n')
 }
 
-// String returns the command for a log: what a terminal would act on is escaped, and what
-// nobody should read is masked.
+// String returns the command for a log. It escapes control characters and masks secrets.
 func (c Command) String() string {
 	if c.Arg == nil {
 		return c.Verb
@@ -82,7 +81,7 @@ func (c Command) String() string {
 	return c.Verb + " " + string(c.Arg)
 }
 
-// IsSecret tells whether the argument is a password, an account, or data of an authentication
+// IsSecret reports whether the argument is a password, an account, or data of an authentication
 // or a protected command (RFC 959 section 4.1.1, RFC 2228 section 3).
 func (c Command) IsSecret() bool {
 	switch c.Verb {
@@ -92,18 +91,18 @@ func (c Command) IsSecret() bool {
 	return false
 }
 
-// Telnet's commands, as far as FTP has them (RFC 854, RFC 959 section 4.1.3).
+// Telnet commands in FTP (RFC 854, RFC 959 section 4.1.3).
 const (
-	telnetSE   = 240 // the first of the commands
-	telnetWILL = 251 // WILL, WONT, DO and DONT take an option behind them
+	telnetSE   = 240 // the lowest command
+	telnetWILL = 251 // WILL, WONT, DO and DONT have one byte for an option
 	telnetIAC  = 255
 )
 
-// CutTelnet parts the Telnet commands at the beginning of a line from the command behind them:
-// clients send IP and Synch before ABOR, STAT and QUIT (RFC 959 section 4.1.3), and options
-// that must be refused (RFC 1123 section 4.1.2.12). The last byte of a Synch is urgent data,
-// which the receiver's kernel takes out of the stream: an IAC followed by what is no command
-// stands alone. A doubled IAC is data, and ends the cut.
+// CutTelnet splits a line into the Telnet commands at its beginning and the FTP command after them. Clients
+// send IP and Synch before ABOR, STAT and QUIT (RFC 959 section 4.1.3), and options that must be refused (RFC
+// 1123 section 4.1.2.12). The last byte of a Synch is urgent data, which the receiver's kernel removes from
+// the stream; so an IAC without a command after it stands alone. A doubled IAC is data, and ends the Telnet
+// commands.
 func CutTelnet(line []byte) (telnet, command []byte) {
 	i := 0
 	for i < len(line) && line[i] == telnetIAC {

@@ -13,9 +13,9 @@ var goodCommands = []struct {
 	{"NOOP", "NOOP", nil},
 	{"noop", "NOOP", nil},
 	{"PwD", "PWD", nil},
-	{"NOOP ", "NOOP", []byte{}}, // a space and an empty argument: passed on with its space
+	{"NOOP ", "NOOP", []byte{}}, // a space and an empty argument: the space is passed on
 	{"CWD a b", "CWD", []byte("a b")},
-	{"CWD  a ", "CWD", []byte(" a ")}, // RFC 3659 section 2.2: spaces count
+	{"CWD  a ", "CWD", []byte(" a ")}, // RFC 3659 section 2.2: all spaces belong to the path
 	{"RETR \xe4\xff\xff\xf6", "RETR", []byte("\xe4\xff\xff\xf6")},
 	{"RETR a\tb", "RETR", []byte("a\tb")},
 	{"LPRTEXTN x", "LPRTEXTN", []byte("x")},
@@ -28,21 +28,23 @@ var badCommands = []struct{ line, want string }{
 	{"P 1,2", `command: verb "P" has fewer than 3 letters`},
 	{"ABCDEFGHI", `command: verb begins with "ABCDEFGHI": more than 8 letters`},
 	{"ABCDEFGHIJKLM x", `command: verb begins with "ABCDEFGHI": more than 8 letters`},
-	{"PASS\thunter2", `command: "\t" behind "PASS": want letters and then a space`},
-	{"227 Entering", `command: "2" behind "": want letters and then a space`}, // a reply from the wrong side
-	{"PÄSV", `command: "\xc3" behind "P": want letters and then a space`},
-	{"\xff\xf4\xffABOR", `command: "\xff" behind "": want letters and then a space`}, // see CutTelnet
-	{"[@`{ x", `command: "[" behind "": want letters and then a space`},              // the letters' neighbours in ASCII
+	{"PASS\thunter2", `command: "\t" after "PASS": want letters and then a space`},
+	{"227 Entering", `command: "2" after "": want letters and then a space`}, // a reply from the wrong side
+	{"PÄSV", `command: "\xc3" after "P": want letters and then a space`},
+	{"\xff\xf4\xffABOR", `command: "\xff" after "": want letters and then a space`}, // see CutTelnet
+	// Next to the letters in ASCII.
+	{"[@`{ x", `command: "[" after "": want letters and then a space`},
 	{"CWD a\rDELE b", `command: CWD: CR, LF or NUL in the argument`},
 	{"PASS a\nDELE b", `command: PASS: CR, LF or NUL in the argument`},
 	{"CWD a\x00b", `command: CWD: CR, LF or NUL in the argument`},
-	{"NOOP\r", `command: "\r" behind "NOOP": want letters and then a space`},
+	{"NOOP\r", `command: "\r" after "NOOP": want letters and then a space`},
 }
 
 func TestParseCommand(t *testing.T) {
 	for _, tt := range goodCommands {
 		got, err := ParseCommand([]byte(tt.line))
-		if err != nil || got.Verb != tt.verb || !bytes.Equal(got.Arg, tt.arg) || (got.Arg == nil) != (tt.arg == nil) {
+		if err != nil || got.Verb != tt.verb || !bytes.Equal(got.Arg, tt.arg) ||
+			(got.Arg == nil) != (tt.arg == nil) {
 			t.Errorf("%q: got %q %q, %v; want %q %q", tt.line, got.Verb, got.Arg, err, tt.verb, tt.arg)
 		}
 	}
@@ -88,12 +90,13 @@ func TestCutTelnet(t *testing.T) {
 	} {
 		telnet, command := CutTelnet([]byte(tt.line))
 		if string(telnet) != tt.telnet || string(command) != tt.command {
-			t.Errorf("%s: %q: got %q, %q; want %q, %q", tt.why, tt.line, telnet, command, tt.telnet, tt.command)
+			t.Errorf("%s: %q: got %q, %q; want %q, %q",
+				tt.why, tt.line, telnet, command, tt.telnet, tt.command)
 		}
 	}
 }
 
-// FuzzCommand: what is parsed is written again as it was, but for the verb's case, and as one line.
+// A parsed command is written as it was read, except for the case of its verb, and as one line.
 func FuzzCommand(f *testing.F) {
 	for _, tt := range goodCommands {
 		f.Add([]byte(tt.line))

@@ -7,21 +7,21 @@ import (
 	"strconv"
 )
 
-// Delimiters of EPRT and of 229 replies: any of the printable ASCII characters (RFC 2428
-// section 2); everybody writes '|'.
+// Delimiters of EPRT and of 229 replies: any printable ASCII character (RFC 2428 section 2). Everybody uses
+// '|'.
 const (
 	firstDelimiter = 33
 	lastDelimiter  = 126
 )
 
-// Families of EPRT and EPSV: the address family numbers of IANA (RFC 2428 section 2).
+// Families of EPRT and EPSV: IANA's address family numbers (RFC 2428 section 2).
 const (
 	FamilyIPv4 = 1
 	FamilyIPv6 = 2
 )
 
-// FamilyError tells of an address family that is neither IPv4 nor IPv6. The answer to it is
-// 522 with a list of families, where other faults get 501.
+// FamilyError reports an address family that is neither IPv4 nor IPv6. The answer to it is 522 with a list of
+// families; the answer to other errors is 501.
 type FamilyError struct {
 	Family string // as the peer wrote it
 }
@@ -30,11 +30,10 @@ func (e *FamilyError) Error() string {
 	return fmt.Sprintf("unknown address family %.64q: want 1 (IPv4) or 2 (IPv6)", e.Family)
 }
 
-// ParseEPRT reads the argument of EPRT: <d>family<d>address<d>port<d> (RFC 2428 section 2),
-// where d is any printable character that does not occur in between. The address must be of
-// the family. A zone, and an IPv4 address in an IPv6 one's clothes (::ffff:0:0/96), which never
-// goes over the wire, are refused. The error is, or wraps, a *FamilyError where the family is a
-// number that is not known.
+// ParseEPRT reads the argument of EPRT: <d>family<d>address<d>port<d> (RFC 2428 section 2), where d is any
+// printable character that does not occur in between. The address must be of the family. ParseEPRT refuses a
+// zone, and an IPv4-mapped address (::ffff:0:0/96), which is never sent. The error wraps a *FamilyError if
+// the family is an unknown number.
 func ParseEPRT(arg []byte) (netip.AddrPort, error) {
 	fail := func(why string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("EPRT %.128q: %s", arg, why)
@@ -71,8 +70,8 @@ func ParseEPRT(arg []byte) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr, port), nil
 }
 
-// AppendEPRT appends the argument of EPRT with '|'. It panics where the address is not valid or
-// has a zone; an IPv4-mapped address is written as the IPv4 address that it is.
+// AppendEPRT appends the argument of EPRT with '|'. It writes an IPv4-mapped address as IPv4. It panics if
+// the address is not valid or has a zone.
 func AppendEPRT(dst []byte, ap netip.AddrPort) []byte {
 	addr := ap.Addr().Unmap()
 	if !addr.IsValid() || addr.Zone() != "" {
@@ -87,10 +86,9 @@ func AppendEPRT(dst []byte, ap netip.AddrPort) []byte {
 	return append(strconv.AppendUint(dst, uint64(ap.Port()), 10), '|')
 }
 
-// Parse229 reads the text of a 229 reply, which stands behind the code of its last line, and
-// returns the port: somewhere in it (<d><d><d>port<d>) with one printable character d (RFC 2428
-// section 3). The fields for family and address must be empty, as the RFC says: the address is
-// the control connection's. The first such group counts.
+// Parse229 reads the text after the code in the last line of a 229 reply, and returns the port: the first
+// (<d><d><d>port<d>) in it, with one printable character d (RFC 2428 section 3). The fields for family and
+// address must be empty, as the RFC says: the address is that of the control connection.
 func Parse229(text []byte) (port uint16, err error) {
 	for i := 0; i+5 < len(text); i++ {
 		d := text[i+1]
@@ -120,16 +118,16 @@ func Append229(dst []byte, port uint16) []byte {
 type EPSV uint8
 
 const (
-	EPSVAny  EPSV = iota // none: the family of the control connection
+	EPSVAny  EPSV = iota // empty: the family of the control connection
 	EPSVIPv4             // 1
 	EPSVIPv6             // 2
-	EPSVAll              // ALL: from now on the client uses nothing but EPSV
+	EPSVAll              // ALL: from now on the client uses only EPSV
 )
 
 var epsvNames = [...]string{EPSVAny: "", EPSVIPv4: "1", EPSVIPv6: "2", EPSVAll: "ALL"}
 
-// ParseEPSV reads the argument of EPSV: empty, 1, 2, or ALL in any case. The error is, or wraps,
-// a *FamilyError where it is another number.
+// ParseEPSV reads the argument of EPSV: empty, 1, 2, or ALL in upper or lower case. The error wraps a
+// *FamilyError if it is another number.
 func ParseEPSV(arg []byte) (EPSV, error) {
 	switch {
 	case len(arg) == 0:
@@ -144,7 +142,7 @@ func ParseEPSV(arg []byte) (EPSV, error) {
 	return 0, fmt.Errorf("EPSV %.64q: want nothing, 1, 2 or ALL", arg)
 }
 
-// String returns what ParseEPSV reads.
+// String returns the argument as ParseEPSV reads it.
 func (e EPSV) String() string {
 	if int(e) < len(epsvNames) {
 		return epsvNames[e]
@@ -152,10 +150,10 @@ func (e EPSV) String() string {
 	return fmt.Sprintf("EPSV(%d)", uint8(e))
 }
 
-// AppendTo appends what ParseEPSV reads.
+// AppendTo appends the argument as ParseEPSV reads it.
 func (e EPSV) AppendTo(dst []byte) []byte { return append(dst, e.String()...) }
 
-// isFamily tells whether s is the number of a known family.
+// isFamily reports whether s is the number of a known family.
 func isFamily(s []byte) bool {
 	return len(s) == 1 && (s[0] == '0'+FamilyIPv4 || s[0] == '0'+FamilyIPv6)
 }
@@ -169,7 +167,7 @@ func isNumber(s []byte) bool {
 	return len(s) > 0
 }
 
-// parsePort reads a port from 1 to 65535 in decimal digits, without leading zeros.
+// parsePort reads a port from 1 to 65535: decimal digits without leading zeros.
 func parsePort(s []byte) (uint16, bool) {
 	if !isNumber(s) || s[0] == '0' {
 		return 0, false

@@ -6,12 +6,13 @@ import (
 	"testing"
 )
 
-// quote is how the parsers quote what they refuse.
+// quote quotes an input as the parsers do in errors.
 func quote(s string) string { return fmt.Sprintf("%q", s) }
 
-// roundTrip: what a codec reads it can write, and reads again as the same value. What it
-// refuses it refuses with a zero value.
-func roundTrip[T comparable](f *testing.F, parse func([]byte) (T, error), write func([]byte, T) []byte, sound func(T) bool) {
+// roundTrip checks that a codec can write what it reads, and reads that as the same value. With an error it
+// returns the zero value.
+func roundTrip[T comparable](f *testing.F, parse func([]byte) (T, error), write func([]byte, T) []byte,
+	sound func(T) bool) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		got, err := parse(in)
 		if err != nil {
@@ -31,7 +32,7 @@ func roundTrip[T comparable](f *testing.F, parse func([]byte) (T, error), write 
 	})
 }
 
-// canDial tells whether an address and port are whole.
+// canDial reports whether an address and port are valid.
 func canDial(ap netip.AddrPort) bool {
 	return ap.IsValid() && ap.Port() != 0 && ap.Addr().Zone() == "" && !ap.Addr().Is4In6()
 }
@@ -46,7 +47,7 @@ func FuzzHostPort(f *testing.F) {
 	parse := func(in []byte) (netip.AddrPort, error) {
 		ap, err := ParseHostPort(in)
 		if err == nil && string(AppendHostPort(nil, ap)) != string(in) {
-			panic(fmt.Sprintf("%q: read as %v, of which there is only one spelling", in, ap))
+			panic(fmt.Sprintf("%q: read as %v, which has only one spelling", in, ap))
 		}
 		return ap, err
 	}
@@ -85,5 +86,6 @@ func Fuzz229(f *testing.F) {
 
 func FuzzEPSV(f *testing.F) {
 	f.Add([]byte("ALL"))
-	roundTrip(f, ParseEPSV, func(dst []byte, e EPSV) []byte { return e.AppendTo(dst) }, func(e EPSV) bool { return e <= EPSVAll })
+	roundTrip(f, ParseEPSV, func(dst []byte, e EPSV) []byte { return e.AppendTo(dst) },
+		func(e EPSV) bool { return e <= EPSVAll })
 }

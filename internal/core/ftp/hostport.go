@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-// ParseHostPort reads the argument of PORT: h1,h2,h3,h4,p1,p2 (RFC 959 section 5.3.2), six
-// decimal numbers from 0 to 255 and nothing else, without signs, spaces or leading zeros, which
-// some readers take for octal. Port 0 is refused.
+// ParseHostPort reads the argument of PORT: h1,h2,h3,h4,p1,p2 (RFC 959 section 5.3.2). It accepts six decimal
+// numbers from 0 to 255 and nothing else: no signs, no spaces, and no leading zeros, which some parsers read
+// as octal. It refuses port 0.
 func ParseHostPort(arg []byte) (netip.AddrPort, error) {
 	ap, n, why := scanHostPort(arg, false)
 	if why == "" && n < len(arg) {
@@ -21,8 +21,8 @@ func ParseHostPort(arg []byte) (netip.AddrPort, error) {
 	return ap, nil
 }
 
-// AppendHostPort appends h1,h2,h3,h4,p1,p2. It panics where addr is not IPv4: such an address
-// cannot be written this way, and a caller that tries has not looked at it.
+// AppendHostPort appends h1,h2,h3,h4,p1,p2. It panics if the address is not IPv4: the caller has to check
+// that.
 func AppendHostPort(dst []byte, ap netip.AddrPort) []byte {
 	for _, b := range ap.Addr().As4() {
 		dst = append(strconv.AppendUint(dst, uint64(b), 10), ',')
@@ -31,17 +31,20 @@ func AppendHostPort(dst []byte, ap netip.AddrPort) []byte {
 	return strconv.AppendUint(dst, uint64(ap.Port()&0xff), 10)
 }
 
-// Parse227 reads the text of a 227 reply, which stands behind the code of its last line. The
-// RFC gives no form for it: RFC 1123 section 4.1.2.6 says to scan for the first digit, whether
-// there are parentheses or not. Words before the numbers may have digits of their own ("node7"),
-// so the first run of exactly six numbers counts: no comma or digit touches it, and no sign
-// stands before it. Leading zeros are read as decimal: every client does so.
+// Parse227 reads the text after the code in the last line of a 227 reply. RFC 959 does not define its form,
+// and RFC 1123 section 4.1.2.6 says to search for the first digit, with or without parentheses. But words
+// before the numbers may have digits ("node7"). So Parse227 takes the first sequence of exactly six numbers,
+// with no comma, digit or sign before it, and no comma or digit after it. It reads numbers with leading zeros
+// as decimal, as every client does.
 //
-// What address stands there is for the caller to judge: printers announce 0.0.0.0.
+// The caller has to check the address: printers announce 0.0.0.0.
 func Parse227(text []byte) (netip.AddrPort, error) {
 	why := "no address and port in it"
 	for i := 0; i < len(text); i++ {
-		if !isDigit(text[i]) || i > 0 && (isDigit(text[i-1]) || bytes.IndexByte([]byte(",+-"), text[i-1]) >= 0) {
+		if !isDigit(text[i]) {
+			continue
+		}
+		if i > 0 && (isDigit(text[i-1]) || bytes.IndexByte([]byte(",+-"), text[i-1]) >= 0) {
 			continue
 		}
 		ap, n, fault := scanHostPort(text[i:], true)
@@ -56,16 +59,16 @@ func Parse227(text []byte) (netip.AddrPort, error) {
 	return netip.AddrPort{}, fmt.Errorf("227 reply %.128q: %s", text, why)
 }
 
-// Append227 appends the text of a 227 reply, in the words of RFC 959's authors, which every
-// client knows. It panics like AppendHostPort.
+// Append227 appends the text of a 227 reply in the words of RFC 959, which every client knows. It panics like
+// AppendHostPort.
 func Append227(dst []byte, ap netip.AddrPort) []byte {
 	dst = append(dst, "Entering Passive Mode ("...)
 	dst = AppendHostPort(dst, ap)
 	return append(dst, ')')
 }
 
-// scanHostPort reads six numbers at the beginning of s and returns how many bytes they take.
-// Where they are no address and port it says why; n is then above 0 if there were six numbers.
+// scanHostPort reads six numbers at the beginning of s; n is their length in bytes. why is not empty if they
+// are no address and port; n is 0 then, unless there were six numbers. zeros allows leading zeros.
 func scanHostPort(s []byte, zeros bool) (ap netip.AddrPort, n int, why string) {
 	var num [6]byte
 	for part := range num {

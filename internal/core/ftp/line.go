@@ -1,11 +1,10 @@
-// Package ftp is the wire of FTP: lines, commands, replies, and the ways in which they write
-// an address and a port (RFC 959, 1123, 2389, 2428, 3659).
+// Package ftp reads and writes FTP's wire format: lines, commands, replies, and the ways in which they
+// express an address and a port (RFC 959, 1123, 2389, 2428, 3659).
 //
-// It reads bytes that a hostile peer may have chosen. It accepts what the RFCs and real peers
-// write and nothing that two readers could understand in two ways; what it hands back may be
-// passed on byte for byte. It knows nothing of the dialogue: which reply answers which command,
-// what is allowed when, and whether an address may be trusted are the caller's to decide. It
-// opens no connection, starts no goroutine and writes no log.
+// A hostile peer may have chosen the input. The parsers accept what the RFCs and real peers write, but
+// nothing that two readers could understand differently, so that accepted input can be passed on unchanged.
+// The package knows nothing of the dialogue: the caller decides which reply answers which command, what is
+// allowed when, and which address to trust. It opens no connection, starts no goroutine and writes no log.
 package ftp
 
 import (
@@ -15,27 +14,27 @@ import (
 	"io"
 )
 
-// DefaultLineLimit is the longest line in bytes, its ending included. A path of Linux (4,096
-// bytes) with every byte doubled as Telnet IAC (RFC 3659 section 2.2) takes 8 KiB; the tokens
-// of RFC 2228 are longer than that more often than not, and 16 KiB holds a Kerberos ticket.
+// DefaultLineLimit is the longest line in bytes, with its ending. A path of Linux (4,096 bytes) with every
+// byte doubled as Telnet IAC (RFC 3659 section 2.2) takes 8 KiB. The tokens of RFC 2228 are often longer; 16
+// KiB is enough for a Kerberos ticket.
 const DefaultLineLimit = 16 << 10
 
-// firstBuffer is what a LineReader starts with: most connections never see a longer line.
+// firstBuffer is the initial size of a LineReader's buffer. Most connections never have a longer line.
 const firstBuffer = 512
 
-// maxEmptyReads is how often a reader may return neither a byte nor an error, as in bufio.
+// maxEmptyReads bounds how often a reader may return neither a byte nor an error, as in bufio.
 const maxEmptyReads = 100
 
-// Ending is what stood at the end of a line.
+// Ending is the end of a line.
 type Ending uint8
 
 const (
-	EndNone Ending = iota // nothing: the stream ended, or the line is not whole
-	EndLF                 // a bare LF, which RFC 959 does not allow and old peers send
+	EndNone Ending = iota // none: the stream ended, or the line is incomplete
+	EndLF                 // a bare LF, which old peers send although RFC 959 does not allow it
 	EndCRLF               // CR LF
 )
 
-// String returns the bytes themselves: Text + Ending is what was read.
+// String returns the bytes of the ending: text + ending is what was read.
 func (e Ending) String() string {
 	switch e {
 	case EndLF:
@@ -46,46 +45,45 @@ func (e Ending) String() string {
 	return ""
 }
 
-// TooLongError tells of a line that does not end within the limit.
+// TooLongError reports a line that does not end within the limit.
 type TooLongError struct {
-	Limit int // bytes, the ending included
+	Limit int // in bytes, with the ending
 }
 
 func (e *TooLongError) Error() string {
 	return fmt.Sprintf("line is longer than %d bytes", e.Limit)
 }
 
-// NULError tells of a line with a NUL byte in it.
+// NULError reports a line with a NUL byte.
 //
-// RFC 3659 section 2.2 would have CR NUL stand for a CR in a path. It is refused all the same:
-// many servers keep their lines as C strings and act on what stands before the NUL, so that
-// such a line says one thing to a gateway and another to the server. Nobody has been seen to
-// miss paths with a CR in them.
+// In RFC 3659 section 2.2, CR NUL is a CR in a path. It is refused nevertheless: many servers store lines as
+// C strings and read only the part before the NUL, so that the line would mean one thing to a gateway and
+// another to the server. Nobody is known to use paths with a CR.
 type NULError struct {
-	Offset int // where in the line
+	Offset int // of the NUL byte in the line
 }
 
 func (e *NULError) Error() string {
 	return fmt.Sprintf("line has a NUL byte at offset %d", e.Offset)
 }
 
-// LineReader cuts a stream into lines, however the stream arrives in pieces. A line ends at LF;
-// a CR directly before it belongs to the ending, every other CR to the text.
+// LineReader splits a stream into lines, in whatever pieces the stream arrives. A line ends at LF. A CR
+// directly before the LF belongs to the ending, every other CR to the text.
 //
-// Its memory is bounded by the limit, and what a long line took is given back behind it. Lines that fit the first buffer
-// allocate nothing. It is not safe for concurrent use.
+// The limit bounds its memory, and it frees the memory of a long line after it. Lines that fit into the first
+// buffer need no allocation. It is not safe for concurrent use.
 type LineReader struct {
 	src     io.Reader
 	limit   int
-	buf     []byte // buf[start:end] is read and not yet handed out
+	buf     []byte // buf[start:end] was read and not returned yet
 	start   int
 	end     int
 	scanned int   // buf[start:start+scanned] has neither LF nor NUL
-	failed  error // what src returned together with its last bytes
-	skip    bool  // the line in hand was refused: drop the rest of it
+	failed  error // the error that src returned together with its last bytes
+	skip    bool  // the current line was refused: drop the rest of it
 }
 
-// NewLineReader reads lines of at most limit bytes, endings included; a limit of 0 or less is
+// NewLineReader returns a reader for lines of at most limit bytes with their endings. A limit of 0 or less is
 // DefaultLineLimit.
 func NewLineReader(src io.Reader, limit int) *LineReader {
 	r := &LineReader{}
@@ -94,8 +92,8 @@ func NewLineReader(src io.Reader, limit int) *LineReader {
 	return r
 }
 
-// SetLimit changes the limit for the lines that follow: RFC 2228 asks for longer ones once AUTH
-// is under way. A limit of 0 or less is DefaultLineLimit.
+// SetLimit changes the limit for the following lines: after AUTH, RFC 2228 needs longer ones. A limit of 0 or
+// less is DefaultLineLimit.
 func (r *LineReader) SetLimit(limit int) {
 	if limit <= 0 {
 		limit = DefaultLineLimit
@@ -103,25 +101,25 @@ func (r *LineReader) SetLimit(limit int) {
 	r.limit = limit
 }
 
-// Reset throws away what was read ahead and goes on with src. What came in plain text behind an
-// AUTH must be thrown away before the TLS handshake, or it would pass for protected.
+// Reset discards everything that was read ahead, and continues with src. Plain text that follows AUTH must be
+// discarded before the TLS handshake; otherwise it would seem to be protected.
 func (r *LineReader) Reset(src io.Reader) {
 	r.src, r.start, r.end, r.scanned, r.failed, r.skip = src, 0, 0, 0, nil, false
 }
 
-// Buffered returns the number of bytes that were read from the stream and not handed out.
+// Buffered returns the number of bytes that were read from the stream but not returned.
 func (r *LineReader) Buffered() int { return r.end - r.start }
 
-// Rest hands out what was read from the stream and is in no line yet, for who goes on without lines. It
-// is valid until the next call.
+// Rest returns the bytes that were read from the stream but are in no line yet, for a caller that stops
+// reading lines. They are valid until the next call.
 func (r *LineReader) Rest() []byte {
 	rest := r.buf[r.start:r.end]
 	r.start, r.scanned = r.end, 0
 	return rest
 }
 
-// Peek returns the next byte and leaves it where it is; it reads only where none is there. The error is
-// the stream's own.
+// Peek returns the next byte without consuming it. It reads from the stream only if no byte is buffered. The
+// error is the stream's.
 func (r *LineReader) Peek() (byte, error) {
 	if r.start == r.end {
 		if err := r.fill(); err != nil {
@@ -131,19 +129,18 @@ func (r *LineReader) Peek() (byte, error) {
 	return r.buf[r.start], nil
 }
 
-// Ready tells whether the next line is there already: ReadLine will return it without reading.
+// Ready reports whether the next line is buffered, so that ReadLine will not read from the stream.
 func (r *LineReader) Ready() bool {
 	return !r.skip && bytes.IndexByte(r.buf[r.start+r.scanned:r.end], '\n') >= 0
 }
 
-// ReadLine returns the next line without its ending, and the ending. The text is valid until
-// the next call.
+// ReadLine returns the text of the next line and its ending. The text is valid until the next call.
 //
-// At the end of the stream the error is io.EOF, or io.ErrUnexpectedEOF with the bytes of a line
-// that has no ending. A line that is refused gives a *TooLongError or a *NULError as soon as the
-// byte at fault has been read; the next call drops the rest of it, so that the caller may answer
-// and go on. Every other error is the stream's own; what was read of the line is kept, and a
-// call after a deadline has been moved goes on where the last one stopped.
+// At the end of the stream the error is io.EOF, or io.ErrUnexpectedEOF with the bytes of a line without an
+// ending. For a refused line the error is a *TooLongError or a *NULError, as soon as the byte at fault was
+// read. The next call drops the rest of that line, so that the caller can answer and continue. Every other
+// error is the stream's. It keeps what was read of the line: after the caller has moved a deadline, the next
+// call continues there.
 func (r *LineReader) ReadLine() (text []byte, end Ending, err error) {
 	for {
 		if r.skip && !r.dropLine() {
@@ -162,9 +159,8 @@ func (r *LineReader) ReadLine() (text []byte, end Ending, err error) {
 	}
 }
 
-// cut takes a whole line out of the buffer, if there is one, or finds what is wrong with it. It
-// looks at each byte once, in the stream's order: the same stream gives the same lines and the
-// same errors, however it was split.
+// cut removes a complete line from the buffer, if there is one, or refuses it. It checks each byte once, in
+// the order of the stream, so that lines and errors do not depend on how the stream was split.
 func (r *LineReader) cut() (text []byte, end Ending, ok bool, err error) {
 	line := r.buf[r.start:min(r.end, r.start+r.limit)]
 	fresh := line[min(r.scanned, len(line)):]
@@ -192,12 +188,12 @@ func (r *LineReader) cut() (text []byte, end Ending, ok bool, err error) {
 	return text, end, true, nil
 }
 
-// refuse gives up the line in hand, of which n bytes have been looked at.
+// refuse gives up the current line, after n bytes were checked.
 func (r *LineReader) refuse(n int) {
 	r.start, r.scanned, r.skip = r.start+n, 0, true
 }
 
-// dropLine drops the rest of a refused line and tells whether its end was there.
+// dropLine drops the buffered rest of a refused line, and reports whether its end was buffered.
 func (r *LineReader) dropLine() bool {
 	lf := bytes.IndexByte(r.buf[r.start:r.end], '\n')
 	if lf < 0 {
@@ -207,7 +203,7 @@ func (r *LineReader) dropLine() bool {
 	return true
 }
 
-// fill reads once, at least one byte, and makes room before it where there is none.
+// fill reads at least one byte. It makes room for it first if necessary.
 func (r *LineReader) fill() error {
 	if err := r.failed; err != nil {
 		r.failed = nil
@@ -216,14 +212,14 @@ func (r *LineReader) fill() error {
 	switch {
 	case r.start == r.end:
 		r.start, r.end = 0, 0
-		if len(r.buf) > firstBuffer { // one long line does not hold its memory for the connection's life
+		if len(r.buf) > firstBuffer { // do not keep the memory of a long line for the whole connection
 			r.buf = nil
 		}
 	case r.end == len(r.buf) && r.start > 0:
 		r.end = copy(r.buf, r.buf[r.start:r.end])
 		r.start = 0
 	}
-	if r.end == len(r.buf) { // never beyond the limit: cut has refused a line that fills it
+	if r.end == len(r.buf) { // the limit is not exceeded, because cut has refused a line that reaches it
 		grown := make([]byte, min(max(2*len(r.buf), firstBuffer), max(r.limit, r.end+1)))
 		copy(grown, r.buf[:r.end])
 		r.buf = grown

@@ -10,7 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// event is what one call of ReadLine gave.
+// event is the result of one call of ReadLine.
 type event struct {
 	text string
 	end  Ending
@@ -69,18 +69,24 @@ var lineTests = []struct {
 	{"eight bits", "\xff\xf4\xfe\r\n", []event{{"\xff\xf4\xfe", EndCRLF, ""}, {"", EndNone, eof}}},
 	{"exactly the limit", "123456\r\n", []event{{"123456", EndCRLF, ""}, {"", EndNone, eof}}},
 	{"exactly the limit, bare", "1234567\n", []event{{"1234567", EndLF, ""}, {"", EndNone, eof}}},
-	{"one beyond the limit", "1234567\r\nb\n", []event{{"", EndNone, tooLong}, {"b", EndLF, ""}, {"", EndNone, eof}}},
-	{"far beyond", strings.Repeat("x", 99) + "\r\nb\n", []event{{"", EndNone, tooLong}, {"b", EndLF, ""}, {"", EndNone, eof}}},
+	{"one beyond the limit", "1234567\r\nb\n",
+		[]event{{"", EndNone, tooLong}, {"b", EndLF, ""}, {"", EndNone, eof}}},
+	{"far beyond", strings.Repeat("x", 99) + "\r\nb\n",
+		[]event{{"", EndNone, tooLong}, {"b", EndLF, ""}, {"", EndNone, eof}}},
 	{"beyond and never an end", "123456789", []event{{"", EndNone, tooLong}, {"", EndNone, eof}}},
-	{"NUL", "a\x00b\nc\n", []event{{"", EndNone, "line has a NUL byte at offset 1"}, {"c", EndLF, ""}, {"", EndNone, eof}}},
-	{"two NULs are one error", "\x00\x00\nc\n", []event{{"", EndNone, "line has a NUL byte at offset 0"}, {"c", EndLF, ""}, {"", EndNone, eof}}},
-	{"CR NUL", "CWD\r\x00\r\n", []event{{"", EndNone, "line has a NUL byte at offset 4"}, {"", EndNone, eof}}},
-	{"NUL behind the limit", "12345678\x00\n", []event{{"", EndNone, tooLong}, {"", EndNone, eof}}},
-	{"NUL without an end", "a\x00", []event{{"", EndNone, "line has a NUL byte at offset 1"}, {"", EndNone, eof}}},
+	{"NUL", "a\x00b\nc\n",
+		[]event{{"", EndNone, "line has a NUL byte at offset 1"}, {"c", EndLF, ""}, {"", EndNone, eof}}},
+	{"two NULs are one error", "\x00\x00\nc\n",
+		[]event{{"", EndNone, "line has a NUL byte at offset 0"}, {"c", EndLF, ""}, {"", EndNone, eof}}},
+	{"CR NUL", "CWD\r\x00\r\n",
+		[]event{{"", EndNone, "line has a NUL byte at offset 4"}, {"", EndNone, eof}}},
+	{"NUL beyond the limit", "12345678\x00\n", []event{{"", EndNone, tooLong}, {"", EndNone, eof}}},
+	{"NUL without an end", "a\x00",
+		[]event{{"", EndNone, "line has a NUL byte at offset 1"}, {"", EndNone, eof}}},
 }
 
-// TestReadLine gives each stream whole, byte by byte, in halves, and with the last bytes and
-// the end of the stream in one read.
+// ReadLine gets each stream in one piece, byte by byte, in halves, and with its last bytes and its end in one
+// read.
 func TestReadLine(t *testing.T) {
 	splits := map[string]func(io.Reader) io.Reader{
 		"whole":    func(r io.Reader) io.Reader { return r },
@@ -109,10 +115,11 @@ func TestReadLineTypes(t *testing.T) {
 	}
 }
 
-// TestDefaultLimit: the longest line passes, a byte more does not.
+// The longest line is accepted; one byte more is not.
 func TestDefaultLimit(t *testing.T) {
 	text := strings.Repeat("x", DefaultLineLimit-2)
-	if got, _, err := NewLineReader(strings.NewReader(text+"\r\n"), 0).ReadLine(); err != nil || string(got) != text {
+	if got, _, err := NewLineReader(strings.NewReader(text+"\r\n"), 0).ReadLine(); err != nil ||
+		string(got) != text {
 		t.Errorf("a line of the limit: got %d bytes, %v; want %d", len(got), err, len(text))
 	}
 	if _, _, err := NewLineReader(strings.NewReader("x"+text+"\r\n"), 0).ReadLine(); err == nil {
@@ -120,9 +127,10 @@ func TestDefaultLimit(t *testing.T) {
 	}
 }
 
-// TestReadLineAfterDeadline: an error of the stream that passes costs no byte.
+// No byte is lost after a temporary error of the stream.
 func TestReadLineAfterDeadline(t *testing.T) {
-	src := io.MultiReader(strings.NewReader("NO"), &once{err: os.ErrDeadlineExceeded}, strings.NewReader("OP\r\n"))
+	src := io.MultiReader(strings.NewReader("NO"), &once{err: os.ErrDeadlineExceeded},
+		strings.NewReader("OP\r\n"))
 	r := NewLineReader(src, 0)
 	if _, _, err := r.ReadLine(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("first call: got %v; want %v", err, os.ErrDeadlineExceeded)
@@ -132,7 +140,7 @@ func TestReadLineAfterDeadline(t *testing.T) {
 	}
 }
 
-// once fails one Read and is then at its end.
+// once is a stream that fails once and then ends.
 type once struct{ err error }
 
 func (o *once) Read([]byte) (int, error) {
@@ -151,7 +159,7 @@ type emptyReader struct{}
 
 func (emptyReader) Read([]byte) (int, error) { return 0, nil }
 
-// TestReset: what came behind AUTH in plain text is counted and thrown away, a refused line too.
+// Plain text after AUTH is counted and discarded, even a refused line.
 func TestReset(t *testing.T) {
 	r := NewLineReader(strings.NewReader("AUTH TLS\r\nUSER evil\r\n"), 0)
 	if text, _, err := r.ReadLine(); err != nil || string(text) != "AUTH TLS" {
@@ -170,7 +178,7 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestSetLimit raises and lowers the limit between lines that are already in the buffer.
+// The limit changes between lines that are already buffered.
 func TestSetLimit(t *testing.T) {
 	r := NewLineReader(strings.NewReader("123456\n123456789\n123456\n"), 20)
 	for _, tt := range []struct {
@@ -185,7 +193,7 @@ func TestSetLimit(t *testing.T) {
 	}
 }
 
-// referenceLines is ReadLine without buffers: slow, and plain to see through.
+// referenceLines is ReadLine without buffers: slow, but simple.
 func referenceLines(stream []byte, limit int) []event {
 	var events []event
 	for len(stream) > 0 {
@@ -212,7 +220,7 @@ func referenceLines(stream []byte, limit int) []event {
 	return append(events, event{err: eof})
 }
 
-// chunkReader gives a stream in pieces of the sizes that a fuzzer chose.
+// chunkReader returns a stream in pieces, whose sizes the fuzzer chooses.
 type chunkReader struct {
 	stream, sizes []byte
 	turn          int
@@ -232,7 +240,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// FuzzReadLine: every split of a stream gives the lines of the reference.
+// However a stream is split, ReadLine returns the lines of the reference.
 func FuzzReadLine(f *testing.F) {
 	f.Add([]byte("USER a\r\nPASS b\nQUIT\r\n"), []byte{0, 3}, uint16(64))
 	f.Fuzz(func(t *testing.T, stream, sizes []byte, limit uint16) {
@@ -244,7 +252,7 @@ func FuzzReadLine(f *testing.F) {
 	})
 }
 
-// BenchmarkReadLine is the steady state of a connection: 0 allocs/op.
+// The steady state of a connection: 0 allocs/op.
 func BenchmarkReadLine(b *testing.B) {
 	src := &repeat{line: []byte("227 Entering Passive Mode (192,168,5,2,195,80)\r\n")}
 	r := NewLineReader(src, 0)
@@ -257,7 +265,7 @@ func BenchmarkReadLine(b *testing.B) {
 	}
 }
 
-// repeat is a stream that never ends.
+// repeat is an endless stream.
 type repeat struct {
 	line []byte
 	at   int
@@ -271,10 +279,10 @@ func (r *repeat) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// TestReadLineAllocs holds what the benchmark shows.
+// ReadLine does not allocate.
 func TestReadLineAllocs(t *testing.T) {
 	r := NewLineReader(&repeat{line: []byte("150 " + strings.Repeat("x", 700) + "\r\n")}, 0)
-	for range 8 { // the buffer grows to the line
+	for range 8 { // until the buffer is as long as the line
 		if _, _, err := r.ReadLine(); err != nil {
 			t.Fatal(err)
 		}
@@ -284,9 +292,10 @@ func TestReadLineAllocs(t *testing.T) {
 	}
 }
 
-// TestPeekAndRest leaves the lines for what is none: TLS from the first byte on, or behind an answer.
+// A caller stops reading lines: TLS follows, from the first byte on or after an answer.
 func TestPeekAndRest(t *testing.T) {
-	r := NewLineReader(io.MultiReader(strings.NewReader("AU"), strings.NewReader("TH TLS\r\n\x16\x03\x01\n\x00")), 0)
+	r := NewLineReader(io.MultiReader(strings.NewReader("AU"),
+		strings.NewReader("TH TLS\r\n\x16\x03\x01\n\x00")), 0)
 	for range 2 {
 		if b, err := r.Peek(); b != 'A' || err != nil {
 			t.Fatalf("Peek: got %q, %v; want 'A'", b, err)
@@ -299,7 +308,7 @@ func TestPeekAndRest(t *testing.T) {
 		t.Errorf("Peek: got %q, %v; want the record's first byte", b, err)
 	}
 	if got := string(r.Rest()); got != "\x16\x03\x01\n\x00" {
-		t.Errorf("Rest: got %q; want what is behind the line", got)
+		t.Errorf("Rest: got %q; want the bytes after the line", got)
 	}
 	if n := r.Buffered(); n != 0 {
 		t.Errorf("got %d bytes left; want none", n)

@@ -7,24 +7,23 @@ import (
 	"strings"
 )
 
-// Limits of one reply. STAT answers with a whole listing and FEAT with a few dozen lines: a
-// client that asks for more than this over the control connection has LIST for it.
+// Limits of one reply. FEAT answers with a few dozen lines, STAT with a whole listing. For a longer listing
+// clients have LIST.
 const (
 	DefaultReplyLines = 4096
 	DefaultReplyBytes = 512 << 10
 )
 
-// ReplyLine is the first or the last line of a reply, cut into its parts.
+// ReplyLine is the first or the last line of a reply.
 type ReplyLine struct {
 	Code int    // 100 to 699: RFC 959 section 4.2, and 6yz of RFC 2228
-	Sep  byte   // '-' where more lines follow, ' ' where not, 0 where the line ends behind the code
-	Text []byte // what follows the separator; a part of the line
+	Sep  byte   // '-' if more lines follow, ' ' if not, 0 if the line ends after the code
+	Text []byte // everything after the separator; a part of the line
 }
 
-// ParseReplyLine reads a line without its ending. RFC 959 wants a space or a hyphen behind the
-// code; a code that stands alone is a last line, too: servers send it.
-//
-// It is for first lines. Inside a multi-line reply nothing is parsed: see ReplyScanner.
+// ParseReplyLine reads the first line of a reply, without its ending. RFC 959 wants a space or a hyphen after
+// the code. Servers also send a code alone, which is a last line. Lines inside a multi-line reply are not
+// parsed: see ReplyScanner.
 func ParseReplyLine(line []byte) (ReplyLine, error) {
 	if len(line) < 3 || !isDigit(line[0]) || !isDigit(line[1]) || !isDigit(line[2]) {
 		return ReplyLine{}, fmt.Errorf("reply %.64q: want a code of three digits", line)
@@ -37,13 +36,13 @@ func ParseReplyLine(line []byte) (ReplyLine, error) {
 		return l, nil
 	}
 	if line[3] != ' ' && line[3] != '-' {
-		return ReplyLine{}, fmt.Errorf("reply %.64q: want a space or a hyphen behind the code", line)
+		return ReplyLine{}, fmt.Errorf("reply %.64q: want a space or a hyphen after the code", line)
 	}
 	l.Sep, l.Text = line[3], line[4:]
 	return l, nil
 }
 
-// ReplyTooLongError tells of a reply that does not end within the limits.
+// ReplyTooLongError reports a reply that does not end within the limits.
 type ReplyTooLongError struct {
 	Lines, Bytes int // the limits
 }
@@ -52,24 +51,24 @@ func (e *ReplyTooLongError) Error() string {
 	return fmt.Sprintf("reply is longer than %d lines or %d bytes", e.Lines, e.Bytes)
 }
 
-// ReplyScanner finds where replies end, line by line, and keeps nothing of them: for a caller
-// that passes lines on as they come. The zero value is ready, with the default limits.
+// ReplyScanner finds the ends of replies, line by line, and stores no lines: it is for a caller that passes
+// lines on as they arrive. The zero value is ready, with the default limits.
 type ReplyScanner struct {
-	MaxLines, MaxBytes int // of one reply, bytes without the endings; 0: the default
+	MaxLines, MaxBytes int // of one reply; bytes without the endings; 0: the default
 
-	code         int // of the multi-line reply under way; 0: none
+	code         int // of the current multi-line reply; 0: none
 	lines, bytes int
 }
 
-// Code returns the code of the reply that is under way, or 0 between replies.
+// Code returns the code of the current multi-line reply, or 0 between replies.
 func (s *ReplyScanner) Code() int { return s.code }
 
-// Scan takes the next line, without its ending, and tells whether the reply is complete with
-// it. A reply that begins with `code-` goes on until a line begins with the same code and a
-// space (RFC 959 section 4.2); the lines between are anything, other codes included.
+// Scan takes the next line, without its ending, and reports whether it completes the reply. A reply that
+// begins with `code-` ends with a line that begins with the same code and a space (RFC 959 section 4.2). The
+// lines in between may be anything, even other codes.
 //
-// The error is a *ReplyTooLongError or one of ParseReplyLine; the scanner then waits for the
-// first line of a reply again, but the caller can no longer know where that is.
+// The error is a *ReplyTooLongError or one of ParseReplyLine. The scanner then expects the first line of a
+// reply, but the caller can no longer know which line that is.
 func (s *ReplyScanner) Scan(line []byte) (done bool, err error) {
 	if s.code == 0 {
 		l, err := ParseReplyLine(line)
@@ -94,7 +93,7 @@ func (s *ReplyScanner) Scan(line []byte) (done bool, err error) {
 	return done, nil
 }
 
-// endsReply tells whether line begins with code and a space.
+// endsReply reports whether line begins with code and a space.
 func endsReply(line []byte, code int) bool {
 	return len(line) > 3 && line[3] == ' ' && isDigit(line[0]) && isDigit(line[1]) && isDigit(line[2]) &&
 		int(line[0]-'0')*100+int(line[1]-'0')*10+int(line[2]-'0') == code
@@ -107,14 +106,14 @@ func orDefault(n, def int) int {
 	return n
 }
 
-// Reply is a whole reply.
+// Reply is a complete reply.
 type Reply struct {
 	Code  int
-	Lines []string // at least one; the first and the last without code and separator, the others as they came
+	Lines []string // at least one; the first and the last without code and separator, the others unchanged
 }
 
-// ReadReply reads a whole reply. Its errors are those of LineReader.ReadLine, of
-// ReplyScanner.Scan, and io.ErrUnexpectedEOF where the stream ends inside the reply.
+// ReadReply reads a complete reply. The error wraps one of LineReader.ReadLine or ReplyScanner.Scan, or
+// io.ErrUnexpectedEOF if the stream ends inside the reply.
 func ReadReply(r *LineReader, s *ReplyScanner) (Reply, error) {
 	var reply Reply
 	for {
@@ -130,7 +129,7 @@ func ReadReply(r *LineReader, s *ReplyScanner) (Reply, error) {
 			return Reply{}, fmt.Errorf("read reply: %w", err)
 		}
 		if len(reply.Lines) == 0 || done {
-			// Cannot fail: Scan has found a code at this line's beginning.
+			// This cannot fail: Scan has found a code at the beginning of the line.
 			l, _ := ParseReplyLine(line)
 			reply.Code, line = l.Code, l.Text
 		}
@@ -141,10 +140,10 @@ func ReadReply(r *LineReader, s *ReplyScanner) (Reply, error) {
 	}
 }
 
-// Text returns the reply's text with LF between its lines, without codes.
+// Text returns the text of the reply without codes, with LF between its lines.
 func (r Reply) Text() string { return strings.Join(r.Lines, "\n") }
 
-// Last returns the text of the last line: the only one of a 227 or a 229 that counts.
+// Last returns the text of the last line, which is the only one that matters in a 227 or a 229.
 func (r Reply) Last() string {
 	if len(r.Lines) == 0 {
 		return ""
@@ -152,9 +151,9 @@ func (r Reply) Last() string {
 	return r.Lines[len(r.Lines)-1]
 }
 
-// AppendTo appends the reply as it goes over the wire. A line in the middle that would end the
-// reply gets a space in front of it. It is an error to write a code that has not three digits,
-// or a CR, LF or NUL, with which a text from elsewhere could smuggle in a reply of its own.
+// AppendTo appends the reply as it is sent. It inserts a space before a line in the middle that would end the
+// reply. It is an error if the code does not have three digits. CR, LF and NUL are errors too, because a
+// foreign text could insert a reply of its own with them.
 func (r Reply) AppendTo(dst []byte) ([]byte, error) {
 	if r.Code < 100 || r.Code > 699 {
 		return dst, fmt.Errorf("write reply: code %d is not between 100 and 699", r.Code)

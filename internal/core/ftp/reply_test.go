@@ -18,7 +18,7 @@ func TestParseReplyLine(t *testing.T) {
 		{"220 ready", 220, ' ', "ready"},
 		{"220-hello", 220, '-', "hello"},
 		{"220 ", 220, ' ', ""},
-		{"226", 226, 0, ""}, // no space: wrong, and sent
+		{"226", 226, 0, ""}, // no space: wrong, but servers send it
 		{"631 base64", 631, ' ', "base64"},
 		{"227  =1,2,3,4,5,6", 227, ' ', " =1,2,3,4,5,6"},
 	} {
@@ -36,9 +36,10 @@ func TestParseReplyLine(t *testing.T) {
 		{"USER x", `reply "USER x": want a code of three digits`}, // a command from the wrong side
 		{"099 x", `reply "099 x": code is not between 100 and 699`},
 		{"700 x", `reply "700 x": code is not between 100 and 699`},
-		{"2200 x", `reply "2200 x": want a space or a hyphen behind the code`},
-		{"220\tx", `reply "220\tx": want a space or a hyphen behind the code`},
-		{"SSH-2.0-" + strings.Repeat("x", 99), `reply "SSH-2.0-` + strings.Repeat("x", 56) + `": want a code of three digits`},
+		{"2200 x", `reply "2200 x": want a space or a hyphen after the code`},
+		{"220\tx", `reply "220\tx": want a space or a hyphen after the code`},
+		{"SSH-2.0-" + strings.Repeat("x", 99),
+			`reply "SSH-2.0-` + strings.Repeat("x", 56) + `": want a code of three digits`},
 	} {
 		if got, err := ParseReplyLine([]byte(tt.line)); err == nil || err.Error() != tt.want {
 			t.Errorf("%q: got %v, %v; want %s", tt.line, got, err, tt.want)
@@ -54,11 +55,16 @@ func TestReadReply(t *testing.T) {
 		rest        string
 	}{
 		{"one line", "220 hi\r\n331 x\r\n", 220, []string{"hi"}, "331 x\r\n"},
-		{"two replies of one read", "200 ok\r\n227 (1,2,3,4,5,6)\r\n", 200, []string{"ok"}, "227 (1,2,3,4,5,6)\r\n"},
-		{"lines inside that look like replies", "220-a\r\n221 b\r\n220-c\r\n220\r\n220 d\r\n", 220, []string{"a", "221 b", "220-c", "220", "d"}, ""},
-		{"lines inside that are empty or begin with a space", "211-Features:\r\n MDTM\r\n\r\n 211 x\r\n211 End\r\n", 211, []string{"Features:", " MDTM", "", " 211 x", "End"}, ""},
+		{"two replies of one read", "200 ok\r\n227 (1,2,3,4,5,6)\r\n", 200, []string{"ok"},
+			"227 (1,2,3,4,5,6)\r\n"},
+		{"lines inside that look like replies", "220-a\r\n221 b\r\n220-c\r\n220\r\n220 d\r\n", 220,
+			[]string{"a", "221 b", "220-c", "220", "d"}, ""},
+		{"lines inside that are empty or begin with a space",
+			"211-Features:\r\n MDTM\r\n\r\n 211 x\r\n211 End\r\n", 211,
+			[]string{"Features:", " MDTM", "", " 211 x", "End"}, ""},
 		{"bare LF", "220-a\n220 b\n", 220, []string{"a", "b"}, ""},
-		{"a 227 of several lines", "227-Entering\r\n 227 Passive\r\n227 Mode (1,2,3,4,5,6)\r\n", 227, []string{"Entering", " 227 Passive", "Mode (1,2,3,4,5,6)"}, ""},
+		{"a 227 of several lines", "227-Entering\r\n 227 Passive\r\n227 Mode (1,2,3,4,5,6)\r\n", 227,
+			[]string{"Entering", " 227 Passive", "Mode (1,2,3,4,5,6)"}, ""},
 		{"a code alone", "226\r\n", 226, []string{""}, ""},
 	} {
 		r := NewLineReader(strings.NewReader(tt.stream), 0)
@@ -83,32 +89,36 @@ func TestReadReplyErrors(t *testing.T) {
 		{"220", "read reply: unexpected EOF", io.ErrUnexpectedEOF},
 		{"SSH-2.0\r\n", `read reply: reply "SSH-2.0": want a code of three digits`, nil},
 		{"220-a\r\nb\r\nc\r\n220 d\r\n", "read reply: reply is longer than 3 lines or 20 bytes", nil},
-		{"220-a\r\n0123456789abcdef\r\n220 d\r\n", "read reply: reply is longer than 3 lines or 20 bytes", nil},
+		{"220-a\r\n0123456789abcdef\r\n220 d\r\n", "read reply: reply is longer than 3 lines or 20 bytes",
+			nil},
 	} {
-		_, err := ReadReply(NewLineReader(strings.NewReader(tt.stream), 0), &ReplyScanner{MaxLines: 3, MaxBytes: 20})
+		_, err := ReadReply(NewLineReader(strings.NewReader(tt.stream), 0),
+			&ReplyScanner{MaxLines: 3, MaxBytes: 20})
 		if err == nil || err.Error() != tt.want || tt.is != nil && !errors.Is(err, tt.is) {
 			t.Errorf("%q: got %v; want %s", tt.stream, err, tt.want)
 		}
 	}
 	_, err := ReadReply(NewLineReader(strings.NewReader("220-a\r\n220 b\r\n"), 0), &ReplyScanner{MaxLines: 1})
-	if long, ok := errors.AsType[*ReplyTooLongError](err); !ok || long.Lines != 1 || long.Bytes != DefaultReplyBytes {
+	if long, ok := errors.AsType[*ReplyTooLongError](err); !ok || long.Lines != 1 ||
+		long.Bytes != DefaultReplyBytes {
 		t.Errorf("got %#v; want *ReplyTooLongError with 1 line and the default bytes", err)
 	}
 }
 
-// TestReplyScanner follows two replies and tells where each ends.
+// The scanner finds the ends of two replies.
 func TestReplyScanner(t *testing.T) {
 	var s ReplyScanner
 	for _, tt := range []struct {
 		line string
 		done bool
-		code int // under way afterwards
+		code int // of Code, afterwards
 	}{
 		{"220-a", false, 220}, {"331 b", false, 220}, {"220 c", true, 0}, {"331 d", true, 0},
 	} {
 		done, err := s.Scan([]byte(tt.line))
 		if err != nil || done != tt.done || s.Code() != tt.code {
-			t.Errorf("%q: got %v, code %d, %v; want %v, code %d", tt.line, done, s.Code(), err, tt.done, tt.code)
+			t.Errorf("%q: got %v, code %d, %v; want %v, code %d",
+				tt.line, done, s.Code(), err, tt.done, tt.code)
 		}
 	}
 }
@@ -127,14 +137,16 @@ func TestReplyAppend(t *testing.T) {
 			t.Errorf("%v: got %q, %v; want %q", tt.reply, got, err, tt.want)
 		}
 	}
-	for _, bad := range []Reply{{99, nil}, {1000, nil}, {220, []string{"a\r\n221 b"}}, {220, []string{"a", "\x00", "b"}}} {
+	for _, bad := range []Reply{
+		{99, nil}, {1000, nil}, {220, []string{"a\r\n221 b"}}, {220, []string{"a", "\x00", "b"}},
+	} {
 		if got, err := bad.AppendTo([]byte("before")); err == nil || string(got) != "before" {
 			t.Errorf("%v: got %q, %v; want an error and nothing written", bad, got, err)
 		}
 	}
 }
 
-// FuzzReply: a reply that is read is written and read again as the same.
+// A reply that was read is written, and read as the same reply.
 func FuzzReply(f *testing.F) {
 	f.Add([]byte("220-a\r\n221 b\r\n220-c\r\n220 d\r\n"))
 	f.Add([]byte("226\n"))
@@ -146,7 +158,7 @@ func FuzzReply(f *testing.F) {
 		wire, err := reply.AppendTo(nil)
 		if err != nil {
 			if strings.Contains(reply.Text(), "\r") {
-				return // a CR inside a line may be read, and is not written
+				return // a CR inside a line is read, but not written
 			}
 			t.Fatalf("%q: %v", stream, err)
 		}

@@ -1,3 +1,5 @@
+// Package netflow describes TCP connections as the kernel's conntrack and log see them. It has types only;
+// package conntrack reads them from the kernel.
 package netflow
 
 import (
@@ -5,15 +7,15 @@ import (
 	"time"
 )
 
-// Tuple is one direction of a TCP connection, as conntrack has it: who sends, and whereto.
+// Tuple is one direction of a TCP connection: the sender and the receiver.
 type Tuple struct {
 	From, To netip.AddrPort
 }
 
-// IsZero tells whether there is no tuple.
+// IsZero reports whether there is no tuple.
 func (t Tuple) IsZero() bool { return t == Tuple{} }
 
-// Counter is what conntrack's accounting says of one direction: whole packets, with the headers of IP and TCP.
+// Counter is conntrack's accounting of one direction. Bytes includes the headers of IP and TCP.
 type Counter struct {
 	Packets, Bytes uint64
 }
@@ -22,7 +24,7 @@ type Counter struct {
 // include/uapi/linux/netfilter/nf_conntrack_tcp.h).
 type TCPState uint8
 
-// The states, with the kernel's numbers.
+// The states of a connection. The numbers are the kernel's.
 const (
 	TCPNone TCPState = iota
 	TCPSynSent
@@ -32,27 +34,27 @@ const (
 	TCPCloseWait
 	TCPLastAck
 	TCPTimeWait
-	TCPClose // a reset, of either end
+	TCPClose // either end has sent a reset
 	TCPSynSent2
 )
 
-// Over tells whether no more data comes: both ends have closed, or one has reset the connection.
+// Over reports whether no more data comes: both ends have closed the connection, or one has reset it.
 func (s TCPState) Over() bool { return s == TCPTimeWait || s == TCPClose }
 
 // Flow is a TCP connection that the kernel tracks.
 type Flow struct {
-	ID       uint32 // conntrack's own (CTA_ID); one that is gone may come again much later
-	Original Tuple  // as the end that began sent its first packet
-	Reply    Tuple  // what comes back: where the two differ, addresses are translated
+	ID       uint32 // conntrack's (CTA_ID); much later another flow may have it
+	Original Tuple  // of the first packet, as the client sent it
+	Reply    Tuple  // of the answers; it differs from the reverse of Original if addresses are translated
 	Master   Tuple  // the original tuple of the control connection that announced this one; zero: none
 	State    TCPState
-	Replied  bool    // the other end has answered
-	Helper   string  // the helper that reads the connection ("ftp"); empty: none, or not told
+	Replied  bool    // the server has answered
+	Helper   string  // the helper of the connection ("ftp"); empty: none, or unknown
 	Sent     Counter // in the direction of Original; zero without accounting
-	Received Counter // in that of Reply
+	Received Counter // in the direction of Reply
 }
 
-// FlowChange is what has become of a flow.
+// FlowChange says how a flow has changed.
 type FlowChange uint8
 
 // The changes.
@@ -60,24 +62,25 @@ const (
 	FlowNew FlowChange = iota
 	FlowUpdated
 	FlowGone
-	FlowsMissed // events were lost: what is known of flows may be wrong, until they are read anew
+	FlowsMissed // events were lost: everything known of flows may be wrong until a new dump
 )
 
-// FlowEvent is a change of a flow. Flow is empty for FlowsMissed; counters come with FlowGone only, and the
-// helper and the master not with FlowUpdated.
+// FlowEvent is a change of a flow. Flow is zero for FlowsMissed. It has counters for FlowGone only, and no
+// helper and no master for FlowUpdated.
 type FlowEvent struct {
 	Change FlowChange
 	Flow   Flow
 	At     time.Time // when it was read
 }
 
-// Segment is one with which a TCP connection begins or ends (RFC 9293 section 3.1), as the gateway forwards it:
-// both addresses are those that the two ends have themselves. Or it is the first one of a connection to the gateway itself.
+// Segment is a segment that begins or ends a TCP connection (RFC 9293 section 3.1). A forwarded segment has
+// the addresses of both ends themselves. The first segment of a connection to the gateway has the gateway's
+// address.
 type Segment struct {
 	From, To           netip.AddrPort
 	SYN, ACK, FIN, RST bool
 	Sequence           uint32    // of its first byte; of SYN itself
-	Acknowledged       uint32    // what the sender wants next, with ACK
+	Acknowledged       uint32    // the next byte that the sender expects, with ACK
 	Length             uint32    // bytes of data
 	At                 time.Time // when it was read
 }

@@ -10,9 +10,9 @@ import (
 	"net/netip"
 )
 
-// Pinhole is the permission for exactly one data connection: who may connect, to which port of the gateway, and
-// where the connection leads. In passive mode the client connects and the target is the server; in active mode
-// the server connects and the target is the client.
+// Pinhole is the permission for exactly one data connection: who may connect, to which port of the gateway,
+// and where the connection leads. In passive mode the client connects and the target is the server; in
+// active mode the server connects and the target is the client.
 type Pinhole struct {
 	From     netip.Addr     // who may connect
 	Listen   netip.AddrPort // the gateway's address and port for it; port 0 until one is drawn

@@ -54,11 +54,14 @@ func TestPinholeValidate(t *testing.T) {
 		{func(p *Pinhole) { p.From = netip.Addr{} }, "who may connect is not said"},
 		{func(p *Pinhole) { p.From = netip.IPv4Unspecified() }, "who may connect is not said"},
 		{func(p *Pinhole) { p.Listen = netip.AddrPort{} }, "the gateway's address is not said"},
-		{func(p *Pinhole) { p.Listen = netip.AddrPortFrom(netip.IPv4Unspecified(), 1) }, "the gateway's address is not said"},
+		{func(p *Pinhole) { p.Listen = netip.AddrPortFrom(netip.IPv4Unspecified(), 1) },
+			"the gateway's address is not said"},
 		{func(p *Pinhole) { p.From = six }, "two families"},
 		{func(p *Pinhole) { p.Target = netip.AddrPort{} }, "nowhere to connect to"},
-		{func(p *Pinhole) { p.Target = netip.AddrPortFrom(server, 0) }, "203.0.113.21:0 is nowhere to connect to"},
-		{func(p *Pinhole) { p.Target = netip.AddrPortFrom(netip.IPv4Unspecified(), 1) }, "nowhere to connect to"},
+		{func(p *Pinhole) { p.Target = netip.AddrPortFrom(server, 0) },
+			"203.0.113.21:0 is nowhere to connect to"},
+		{func(p *Pinhole) { p.Target = netip.AddrPortFrom(netip.IPv4Unspecified(), 1) },
+			"nowhere to connect to"},
 	} {
 		p := testPinhole(tt.change)
 		wantError(t, p, p.Validate(), tt.want)
@@ -76,7 +79,8 @@ func TestPassthroughValidate(t *testing.T) {
 		{func(p *Passthrough) { p.Listen = netip.IPv4Unspecified() }, "the gateway's address is not said"},
 		{func(p *Passthrough) { p.Target = netip.Addr{} }, "nowhere to connect to"},
 		{func(p *Passthrough) { p.Target = p.Listen }, "leads to itself"},
-		{func(p *Passthrough) { p.Ports = forward.PortRange{First: 3000, Last: 2000} }, "ports 3000-2000 are no range"},
+		{func(p *Passthrough) { p.Ports = forward.PortRange{First: 3000, Last: 2000} },
+			"ports 3000-2000 are no range"},
 		{func(p *Passthrough) { p.Ports.First = 1023 }, "port 1023 is below 1024"},
 	} {
 		p := testPassthrough(tt.change)
@@ -118,7 +122,8 @@ func TestOneFamily(t *testing.T) {
 		if got := p.OneFamily(); got != tt.want {
 			t.Errorf("%s: got %t; want %t", p, got, tt.want)
 		}
-		through := Passthrough{From: p.From, Listen: p.Listen.Addr(), Target: p.Target.Addr(), SourceIP: p.SourceIP}
+		through := Passthrough{From: p.From, Listen: p.Listen.Addr(), Target: p.Target.Addr(),
+			SourceIP: p.SourceIP}
 		if got := through.OneFamily(); got != tt.want {
 			t.Errorf("%s: got %t; want %t", through, got, tt.want)
 		}
@@ -141,10 +146,12 @@ func TestUnmap(t *testing.T) {
 	if got := through.Unmap(); got != testPassthrough() {
 		t.Errorf("got %s; want %s", got, testPassthrough())
 	}
-	if got, want := through.Unmap().String(), "192.168.5.1 > 192.168.5.2 port 50000-50100 > 203.0.113.1 > 203.0.113.21"; got != want {
+	want := "192.168.5.1 > 192.168.5.2 port 50000-50100 > 203.0.113.1 > 203.0.113.21"
+	if got := through.Unmap().String(); got != want {
 		t.Errorf("got %q; want %q", got, want)
 	}
-	if got, want := p.Unmap().String(), "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"; got != want {
+	want = "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"
+	if got := p.Unmap().String(); got != want {
 		t.Errorf("got %q; want %q", got, want)
 	}
 }

@@ -8,22 +8,21 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// What a connection has carried is what its sequence numbers say (RFC 9293 section 3.4): the kernel's own
-// counters are of packets, with those that were sent twice. So the segments with which the far end takes a
-// connection and those with which it ends are logged.
+// The sequence numbers of a connection tell how many bytes it carried (RFC 9293 section 3.4). The kernel's
+// own counters count packets, and those that were sent twice too. So the table logs the segments that begin
+// and end a connection.
 //
-// Who comes for a pinhole is logged where the far end answers, or has to be asked again. The kernel's events of connections
-// would tell that, too, for every connection through the gateway and at twice the cost.
+// This also tells who uses a pinhole, when the far end answers or the client repeats its SYN. The kernel's
+// events would tell the same, but for every connection through the gateway, and at twice the cost.
 
-// logChain is the chain that does so.
+// logChain is the name of the chain that logs.
 const logChain = "forward"
 
-// lowestData is the lowest port that data connections are sent to: what is forwarded below has nothing to do with
-// FTP's data.
+// lowestData is the lowest port for data connections. Connections to ports below are not FTP data.
 const lowestData = 1024
 
-// LogGroup returns the netfilter log group of a table. Tables of several ftpgates have groups of their own, and
-// stay clear of the low ones, which other programs use.
+// LogGroup returns the netfilter log group of a table. Tables of several ftpgates have different groups. None
+// is low: other programs use those.
 func LogGroup(table string) uint16 {
 	const lowest = 1024
 	h := fnv.New32a()
@@ -31,16 +30,18 @@ func LogGroup(table string) uint16 {
 	return uint16(lowest + h.Sum32()%(1<<16-lowest))
 }
 
+// logEnds returns the rule that logs the segments that begin and end connections.
 func logEnds(table string) Rule {
 	return Rule{AtEnds{}, NotFirst{}, Translated{}, DialledFrom{lowestData}, Log{LogGroup(table)}}
 }
 
-// logStrays returns the rules for what comes to a passive port and is led nowhere, as from a wrong address, or too late: one
-// for each range. They stand last in a chain for NAT, which sees the first packet of a connection only.
-func logStrays(table string, all []forward.Resolved) (rules []Rule) {
+// logUnmatched returns rules that log connections to a passive port that no pinhole matches, because they
+// come from a wrong address or too late: one rule for each range. They stand last in a chain for NAT, which
+// sees only the first packet of a connection.
+func logUnmatched(table string, all []forward.Resolved) (rules []Rule) {
 	var ranges []forward.PortRange
 	for _, f := range all {
-		if carried(f) {
+		if mayCarryData(f) {
 			ranges = append(ranges, f.PortsForData())
 		}
 	}
@@ -49,14 +50,16 @@ func logStrays(table string, all []forward.Resolved) (rules []Rule) {
 	})
 	last := 0
 	for _, r := range ranges {
-		first := max(int(r.First), last+1) // what another range covers is logged once
+		first := max(int(r.First), last+1) // another range covers the ports before
 		if last = max(last, int(r.Last)); first <= int(r.Last) {
-			rules = append(rules, Rule{PortIn{forward.PortRange{First: uint16(first), Last: r.Last}}, Log{LogGroup(table)}})
+			ports := forward.PortRange{First: uint16(first), Last: r.Last}
+			rules = append(rules, Rule{PortIn{ports}, Log{LogGroup(table)}})
 		}
 	}
 	return rules
 }
 
+// logs reports whether a rule logs packets.
 func logs(r Rule) bool {
 	return slices.ContainsFunc(r, func(s Statement) bool { _, is := s.(Log); return is })
 }

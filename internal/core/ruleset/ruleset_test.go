@@ -14,7 +14,7 @@ import (
 	"ftpgate/internal/core/ruleset/rulesettest"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestTextGolden(t *testing.T) {
 	for _, c := range rulesettest.Cases() {
@@ -37,8 +37,8 @@ func TestTextGolden(t *testing.T) {
 	}
 }
 
-// A forward leads to the server's address of the family that the client uses; a family without
-// an address is not published.
+// A forward leads to the server's address of the client's family. A family without an address is not
+// published.
 func TestBuildFamilies(t *testing.T) {
 	f := rulesettest.Forward("main", ":2121", "ftp.example.com", forward.TrackingKernel)
 	f.Server6 = netip.MustParseAddr("2001:db8::21")
@@ -48,7 +48,7 @@ func TestBuildFamilies(t *testing.T) {
 	}
 }
 
-// Forwards may share a server and its passive ports; interval sets refuse what overlaps.
+// Forwards may share a server and its passive ports. Interval sets refuse overlaps.
 func TestBuildMergesOverlaps(t *testing.T) {
 	a := rulesettest.Forward("a", ":2121", "203.0.113.21", forward.TrackingNone)
 	a.Listen.Interface, a.ServerPorts = "lan0", forward.PortRange{First: 50000, Last: 50100}
@@ -71,7 +71,7 @@ func TestBuildMergesOverlaps(t *testing.T) {
 	}
 }
 
-// A table does something as long as one forward needs the kernel.
+// A table is empty if no forward needs the kernel.
 func TestEmpty(t *testing.T) {
 	for _, c := range rulesettest.Cases() {
 		want := c.Name == "empty" || c.Name == "relay"
@@ -81,7 +81,7 @@ func TestEmpty(t *testing.T) {
 	}
 }
 
-// The order of the forwards has no meaning.
+// The order of the forwards makes no difference.
 func TestBuildIsOrderless(t *testing.T) {
 	forwards := rulesettest.Cases()[6].Forwards
 	want := ruleset.Build("ftpgate", forwards).Text()
@@ -91,7 +91,7 @@ func TestBuildIsOrderless(t *testing.T) {
 	}
 }
 
-// Ten thousand forwards are elements; the rules stay as many as one forward has.
+// Ten thousand forwards are elements. They have as many rules as one forward.
 func TestRulesDoNotGrow(t *testing.T) {
 	one := ruleset.Build("ftpgate", rulesettest.Many(1))
 	many := ruleset.Build("ftpgate", rulesettest.Many(10000))

@@ -8,43 +8,43 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Statement is a part of a rule. Its text is nft's; internal/nft encodes the same statement.
+// Statement is a part of a rule. Its text is nft's syntax; kernel/nft encodes the same statement.
 type Statement interface{ text() string }
 
 type (
 	// StateIs matches the first packet of connections in one conntrack state: ct state new
 	StateIs struct{ State string }
-	// HelperIs matches data connections that the ftp helper expected (it reads the master's
-	// helper, net/netfilter/nft_ct.c): ct helper "ftp"
+	// HelperIs matches data connections that the ftp helper expected. The kernel reads the helper of the
+	// master (net/netfilter/nft_ct.c): ct helper "ftp"
 	HelperIs struct{}
 	// PortBelow matches TCP ports below a bound: tcp dport < 1024
 	PortBelow struct{ Port uint16 }
 	// PortIn matches a range of TCP ports: tcp dport 50000-50100
 	PortIn struct{ Ports forward.PortRange }
-	// FamilyIs matches packets of one family, where no address does: meta nfproto ipv4
+	// FamilyIs matches packets of one family: meta nfproto ipv4
 	FamilyIs struct{ Version Version }
-	// ToGateway matches what is addressed to the gateway itself: fib daddr type local
+	// ToGateway matches packets to the gateway itself: fib daddr type local
 	ToGateway struct{}
 	// Translated matches connections whose destination was translated: ct status dnat
 	Translated struct{}
-	// In matches what is in a set: ip daddr . tcp dport @helper4
+	// In matches packets whose key is in a set: ip daddr . tcp dport @helper4
 	In struct {
 		Version Version
 		Key     []Column
 		Set     string
 	}
-	// AttachHelper has the kernel's helper follow the connection: ct helper set "ftp"
+	// AttachHelper attaches the kernel's helper to the connection: ct helper set "ftp"
 	AttachHelper struct{}
-	// Translate sends the connection to where a map says, and ends the rule where the map is
-	// silent: dnat ip to ip daddr . tcp dport map @control4
+	// Translate sends the connection to the address in a map. If the map has no such key, the rule ends:
+	// dnat ip to ip daddr . tcp dport map @control4
 	Translate struct {
 		Version  Version
 		Key      []Column
 		Map      string
 		WithPort bool // the map's value has a port
 	}
-	// TranslateSource has the connection's far end see the address that a map says, and ends the
-	// rule where the map is silent: snat ip to ip saddr . tcp dport map @source4
+	// TranslateSource gives the connection the source address in a map. If the map has no such key, the rule
+	// ends: snat ip to ip saddr . tcp dport map @source4
 	TranslateSource struct {
 		Version Version
 		Key     []Column
@@ -56,11 +56,12 @@ type (
 	Reset struct{}
 	// AtEnds matches the segments that begin and end TCP connections: tcp flags fin,syn,rst
 	AtEnds struct{}
-	// NotFirst leaves out the first packet of a connection, where packets are counted: ct packets != 1
+	// NotFirst does not match the first packet of a connection, if packets are counted: ct packets != 1
 	NotFirst struct{}
-	// DialledFrom matches connections by the port that was dialled, and those above: ct original proto-dst >= 1024
+	// DialledFrom matches connections whose client dialled this port or a higher one: ct original proto-dst
+	// >= 1024
 	DialledFrom struct{ Port uint16 }
-	// Log hands a copy of the packet to whoever listens to the group: log group 2121
+	// Log sends a copy of the packet to the listener of a group: log group 2121
 	Log struct{ Group uint16 }
 )
 
@@ -88,10 +89,10 @@ func (s DialledFrom) text() string {
 }
 func (s Log) text() string { return fmt.Sprintf("log group %d", s.Group) }
 
-// digit is the version as it stands in the names of sets.
+// digit returns the version as it stands in the names of sets.
 func (v Version) digit() string { return strconv.Itoa(int(v)) }
 
-// protocol is nft's word for the version's header.
+// protocol returns nft's word for the version's header.
 func (v Version) protocol() string {
 	if v == IPv4 {
 		return "ip"
@@ -99,7 +100,7 @@ func (v Version) protocol() string {
 	return "ip6"
 }
 
-// fields writes the packet's fields that a key is compared with.
+// fields returns the packet's fields that a key is compared with, in nft syntax.
 func fields(v Version, key []Column) string {
 	parts := make([]string, len(key))
 	for i, c := range key {
@@ -121,7 +122,7 @@ func fields(v Version, key []Column) string {
 	return strings.Join(parts, " . ")
 }
 
-// types writes the nft types of columns; addr is the type of their addresses.
+// types returns the nft types of columns; addr is the type of their addresses.
 func types(addr string, columns []Column) string {
 	parts := make([]string, len(columns))
 	for i, c := range columns {
@@ -137,10 +138,10 @@ func types(addr string, columns []Column) string {
 	return strings.Join(parts, " . ")
 }
 
-// IsMap tells whether the set maps keys to values.
+// IsMap reports whether the set maps keys to values.
 func (s Set) IsMap() bool { return len(s.Value) > 0 }
 
-// ElementText returns an element as it stands in the set.
+// ElementText returns an element in nft syntax.
 func (s Set) ElementText(e Element) string {
 	var b strings.Builder
 	e.write(&b, s.Key)
@@ -151,13 +152,14 @@ func (s Set) ElementText(e Element) string {
 	return b.String()
 }
 
-// Text returns the table in nft syntax, as a file that nft -f loads: the whole of what a
-// forward changes in the kernel's rules.
+// Text returns the table as a file that nft -f loads: everything that ftpgate changes in the kernel's rules,
+// but for elements that expire.
 func (t Table) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table %s %s {\n", Family, t.Name)
 	if t.Helper {
-		fmt.Fprintf(&b, "\tct helper %s {\n\t\ttype %q protocol tcp\n\t\tl3proto inet\n\t}\n\n", HelperName, HelperName)
+		fmt.Fprintf(&b, "\tct helper %s {\n\t\ttype %q protocol tcp\n\t\tl3proto inet\n\t}\n\n",
+			HelperName, HelperName)
 	}
 	for _, s := range t.Sets {
 		s.write(&b)
@@ -166,7 +168,8 @@ func (t Table) Text() string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %s; policy accept;\n", c.Name, c.Type, c.Hook, c.Priority.Name)
+		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %s; policy accept;\n",
+			c.Name, c.Type, c.Hook, c.Priority.Name)
 		for _, r := range c.Rules {
 			fmt.Fprintf(&b, "\t\t%s\n", r)
 		}
@@ -216,7 +219,7 @@ func (s Set) write(b *strings.Builder) {
 	b.WriteString("\t}\n\n")
 }
 
-// flags are nft's words for what the set can do, in nft's order.
+// flags returns the set's flags in nft's order.
 func (s Set) flags() (flags []string) {
 	if s.Interval {
 		flags = append(flags, "interval")
@@ -227,7 +230,7 @@ func (s Set) flags() (flags []string) {
 	return flags
 }
 
-// portsText writes a range as nft does, which has no word for all ports.
+// portsText returns a range in nft syntax.
 func portsText(r forward.PortRange) string {
 	if r.First == r.Last {
 		return strconv.Itoa(int(r.First))

@@ -12,7 +12,7 @@ import (
 
 // ErrOverlap says that the client already reaches other ports, or the same ports of another server, through
 // the ports that a passthrough asks for.
-var ErrOverlap = errors.New("another passage of the client has these ports")
+var ErrOverlap = errors.New("another passthrough of the client has these ports")
 
 // clientKey is a client and an address of the gateway: between the two each port leads to one place.
 type clientKey struct{ from, listen netip.Addr }
@@ -38,7 +38,7 @@ func (p *Path) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
 		p.changed(shared, err == nil)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("pinhole: pass %s: %w", of, err)
+		return nil, fmt.Errorf("pinhole: open passthrough %s: %w", of, err)
 	}
 	return &Handle{path: p, shared: shared}, nil
 }
@@ -128,7 +128,7 @@ func (h *Handle) closeOnce() {
 		return
 	}
 	if err := h.path.kernel.RemovePassthrough(h.shared.is); err != nil {
-		h.path.log.Error("a passthrough stays open until it expires", "error", err)
+		h.path.log.Error("a passthrough stays open until it expires", "err", err)
 	}
 	h.path.changed(h.shared, false)
 }

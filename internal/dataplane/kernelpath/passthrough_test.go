@@ -40,12 +40,14 @@ func TestPassthroughShares(t *testing.T) {
 		one.Close()
 		one.Close()
 		if b.kernel.passthroughs[p] != 1 || len(b.kernel.removedPassthroughs) != 2*round {
-			t.Errorf("got %v in the kernel; want the passthrough that a session still has", b.kernel.passthroughs)
+			t.Errorf("got %v in the kernel; want the passthrough that a session still has",
+				b.kernel.passthroughs)
 		}
 		two.Close()
 		three.Close()
 		if len(b.kernel.passthroughs) != 0 || len(b.kernel.removedPassthroughs) != 2*round+2 {
-			t.Errorf("got %v in the kernel, %v removed; want each removed once", b.kernel.passthroughs, b.kernel.removedPassthroughs)
+			t.Errorf("got %v in the kernel, %v removed; want each removed once", b.kernel.passthroughs,
+				b.kernel.removedPassthroughs)
 		}
 	}
 }
@@ -79,7 +81,8 @@ func TestPassthroughKernelFails(t *testing.T) {
 	p, clash := passthroughFrom("192.168.5.1", 50000, 50100), passthroughFrom("192.168.5.1", 50000, 50000)
 	b.kernel.errAddPassthrough = errors.New("no room")
 	_, err := b.OpenPassthrough(p)
-	if !errors.Is(err, b.kernel.errAddPassthrough) || !strings.HasPrefix(err.Error(), "pinhole: pass "+p.String()) {
+	if !errors.Is(err, b.kernel.errAddPassthrough) || !strings.HasPrefix(err.Error(),
+		"pinhole: open passthrough "+p.String()) {
 		t.Errorf("got error %v; want %v", err, b.kernel.errAddPassthrough)
 	}
 	b.kernel.errAddPassthrough, b.kernel.errRemovePassthrough = nil, errors.New("not listening")
@@ -90,8 +93,8 @@ func TestPassthroughKernelFails(t *testing.T) {
 	pass(t, b, clash).Close()
 }
 
-// However many sessions come and go, whoever has a handle has the passthrough in the kernel, once, and when all
-// are gone it is not there.
+// However many sessions come and go, whoever has a handle has the passthrough in the kernel, once, and when
+// all are gone it is not there.
 func TestPassthroughAtOnce(t *testing.T) {
 	b := newBench(all)
 	p := passthroughFrom("192.168.5.1", 50000, 50100)
@@ -124,8 +127,8 @@ func TestPassthroughAtOnce(t *testing.T) {
 	pass(t, b, passthroughFrom("192.168.5.1", 50000, 50000)).Close() // nothing is held
 }
 
-// While the kernel hangs over a passthrough, pinholes are opened, and another session of the same client waits
-// for the same answer.
+// While the kernel hangs over a passthrough, pinholes are opened, and another session of the same client
+// waits for the same answer.
 func TestPassthroughHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(all)

@@ -81,7 +81,8 @@ func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Pinhole, er
 		}
 		p.giveBack(portKey{hole.From, listen})
 	}
-	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.Listen.Addr(), ErrNoPorts, ports)
+	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.Listen.Addr(),
+		ErrNoPorts, ports)
 }
 
 // take reserves a port, and reports whether it was free.
@@ -166,7 +167,7 @@ func (h *Pinhole) closeOnce() {
 		h.path.kernel.RemoveLater(h.hole)
 	case armed:
 		if err := h.path.kernel.Remove(h.hole); err != nil {
-			h.path.log.Error("a pinhole stays open until it expires", "error", err)
+			h.path.log.Error("a pinhole stays open until it expires", "err", err)
 		}
 	}
 	h.path.giveBack(portKey{h.hole.From, h.hole.Listen})

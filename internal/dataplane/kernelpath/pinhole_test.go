@@ -179,7 +179,8 @@ func TestArmAndClose(t *testing.T) {
 	h.Close()
 	h.Close()
 	if len(b.kernel.open) > 0 || !slices.Equal(b.kernel.removed, []pinhole.Pinhole{want}) {
-		t.Errorf("got %v in the kernel, %v removed; want %s removed once", b.kernel.open, b.kernel.removed, want)
+		t.Errorf("got %v in the kernel, %v removed; want %s removed once", b.kernel.open, b.kernel.removed,
+			want)
 	}
 	if err := h.Arm(); !errors.Is(err, kernelpath.ErrClosed) {
 		t.Errorf("arm after close: got error %v; want %v", err, kernelpath.ErrClosed)
@@ -261,7 +262,8 @@ func TestUsedIsRemovedLater(t *testing.T) {
 	h.Close()
 	h.Close()
 	if len(b.kernel.later) != 1 || len(b.kernel.removed) != 0 || b.kernel.later[0].Listen != h.At() {
-		t.Errorf("got %v removed later, %v removed; want the pinhole removed later, once", b.kernel.later, b.kernel.removed)
+		t.Errorf("got %v removed later, %v removed; want the pinhole removed later, once", b.kernel.later,
+			b.kernel.removed)
 	}
 }
 

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BufferSize is how much a TLS transfer reads, encrypts and writes at once, in bytes: with less, each of TLS's
-// records of 16 KiB costs a system call.
+// BufferSize is how much a TLS transfer reads, encrypts and writes at once, in bytes: with less, each of
+// TLS's records of 16 KiB costs a system call.
 const BufferSize = 128 << 10
 
-// BufferHeadroom is more than TLS adds to the eight records of a buffer, in bytes: 5 of header and at most 256
-// of the rest each in TLS 1.3 (RFC 8446 section 5.2), and less than 5+16+48 in what TLS 1.2 still negotiates.
+// BufferHeadroom is more than TLS adds to the eight records of a buffer, in bytes: 5 of header and at most
+// 256 of the rest each in TLS 1.3 (RFC 8446 section 5.2), and less than 5+16+48 in what TLS 1.2 still
+// negotiates.
 const BufferHeadroom = 4 << 10
 
 // Buffer is room for data on its way.
@@ -31,9 +32,9 @@ func Borrow() *Buffer { return buffers.Get().(*Buffer) }
 // Return takes a buffer back.
 func Return(b *Buffer) { buffers.Put(b) }
 
-// bufferedConn is the connection below a tls.Conn: it reads large pieces, and writes many records at once. After
-// the handshake Read never waits: where nothing has come it returns os.ErrDeadlineExceeded, which a tls.Conn
-// survives; wait is for waiting. One goroutine reads; any may write.
+// bufferedConn is the connection below a tls.Conn: it reads large pieces, and writes many records at once.
+// After the handshake Read never waits: where nothing has come it returns os.ErrDeadlineExceeded, which a
+// tls.Conn survives; wait is for waiting. One goroutine reads; any may write.
 type bufferedConn struct {
 	*net.TCPConn
 	raw           syscall.RawConn
@@ -91,8 +92,8 @@ func (c *bufferedConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// wait waits until Read has something to return, without a buffer. It does not wait unless the last Read found
-// nothing, or the handshake goes on: the reader may still have something itself.
+// wait waits until Read has something to return, without a buffer. It does not wait unless the last Read
+// found nothing, or the handshake goes on: the reader may still have something itself.
 func (c *bufferedConn) wait() {
 	if !c.dry && !c.handshaking || c.in != nil || c.err != nil {
 		return
@@ -177,8 +178,8 @@ func (c *bufferedConn) writeOut() error {
 	return err
 }
 
-// SetDeadline, SetReadDeadline and SetWriteDeadline do nothing: a tls.Conn gives its close_notify five seconds,
-// and what stands before it in the send buffer may need longer to get to a slow peer.
+// SetDeadline, SetReadDeadline and SetWriteDeadline do nothing: a tls.Conn gives its close_notify five
+// seconds, and what stands before it in the send buffer may need longer to get to a slow peer.
 func (c *bufferedConn) SetDeadline(time.Time) error { return nil }
 
 // SetReadDeadline does nothing: see SetDeadline.

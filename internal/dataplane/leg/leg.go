@@ -1,5 +1,6 @@
-// Package leg is one leg of a data connection that this process copies: in clear, or with TLS that the gateway
-// speaks. A leg waits for data without a buffer, so that an idle connection costs two goroutines and no more.
+// Package leg is one leg of a data connection that this process copies: in clear, or with TLS that the
+// gateway speaks. A leg waits for data without a buffer, so that an idle connection costs two goroutines
+// and no more.
 //
 // It knows nothing of the other leg, and decides nothing about how data may end.
 package leg
@@ -29,8 +30,8 @@ func New(tcp *net.TCPConn) *Leg { return &Leg{tcp: tcp} }
 // TCP returns the connection.
 func (l *Leg) TCP() *net.TCPConn { return l.tcp }
 
-// Handshake has the leg speak TLS from now on, as the server where asServer is set. The peer has so long for its
-// part, from its first byte on; the caller sets the deadline for that byte.
+// Handshake has the leg speak TLS from now on, as the server where asServer is set. The peer has so long
+// for its part, from its first byte on; the caller sets the deadline for that byte.
 func (l *Leg) Handshake(config *tls.Config, asServer bool, limit time.Duration) error {
 	buffered, err := newBufferedConn(l.tcp, limit)
 	if err != nil {
@@ -50,8 +51,8 @@ func (l *Leg) Handshake(config *tls.Config, asServer bool, limit time.Duration) 
 // PeerBegan reports whether something has come from the peer since Handshake was called.
 func (l *Leg) PeerBegan() bool { return l.buffered != nil && l.buffered.heard }
 
-// SentAlert reports whether crypto/tls has told the peer with an alert why the handshake failed with err. It sends
-// none where the connection itself has failed, or where no TLS ever came from the peer.
+// SentAlert reports whether crypto/tls has told the peer with an alert why the handshake failed with err.
+// It sends none where the connection itself has failed, or where no TLS ever came from the peer.
 func (l *Leg) SentAlert(err error) bool {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	return l.PeerBegan() && l.buffered.err == nil && !noTLS
@@ -63,8 +64,8 @@ func (l *Leg) DidResume() bool { return l.tls != nil && l.tls.ConnectionState().
 // UsesTLS reports whether Handshake was called.
 func (l *Leg) UsesTLS() bool { return l.tls != nil }
 
-// SawCloseNotify reports, after Read has returned io.EOF, whether the peer itself said that its data ended. (At
-// the end of the connection a tls.Conn returns io.EOF too, if that comes between two records.)
+// SawCloseNotify reports, after Read has returned io.EOF, whether the peer itself said that its data ended.
+// (At the end of the connection a tls.Conn returns io.EOF too, if that comes between two records.)
 func (l *Leg) SawCloseNotify() bool { return l.tls != nil && !l.buffered.ended }
 
 // Wait waits until the peer has sent something or has ended, without a buffer.

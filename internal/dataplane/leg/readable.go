@@ -27,8 +27,8 @@ func NewReadable(c *net.TCPConn) (*Readable, error) {
 	return r, err
 }
 
-// Available waits until the peer has sent data, and returns how many bytes of it are there, at most a Chunk; 0
-// when the peer has ended.
+// Available waits until the peer has sent data, and returns how many bytes of it are there, at most a
+// Chunk; 0 when the peer has ended.
 func (r *Readable) Available() (int, error) {
 	if err := r.raw.Read(r.look); err != nil {
 		return 0, err
@@ -82,9 +82,10 @@ func Room(c *net.TCPConn) (n int, err error) {
 	return n, err
 }
 
-// roomWhenWritable returns how many bytes a writable socket takes without waiting: a quarter of its send buffer,
-// for it is writable while a third is free (sk_stream_is_writeable in include/net/sock.h), and the kernel needs
-// the rest for its own records of them. A broken connection reports that when it is written to.
+// roomWhenWritable returns how many bytes a writable socket takes without waiting: a quarter of its send
+// buffer, for it is writable while a third is free (sk_stream_is_writeable in include/net/sock.h), and the
+// kernel needs the rest for its own records of them. A broken connection reports that when it is written
+// to.
 func roomWhenWritable(fd int) (int, error) {
 	size, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
 	return min(max(size/4, 1), Chunk), err

@@ -20,7 +20,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("relay: open passage %s: %v", e.Passthrough, e.Err)
+	return fmt.Sprintf("passthrough: open %s: %v", e.Passthrough, e.Err)
 }
 func (e *Error) Unwrap() error { return e.Err }
 
@@ -37,7 +37,8 @@ func invalid(p pinhole.Passthrough, err error) error {
 
 // tooWide is about a passthrough with more ports than the relay listens at.
 func tooWide(p pinhole.Passthrough, err error) error {
-	return &Error{Passthrough: p, Err: err, plain: "the server has more ports for data than the gateway can open",
+	return &Error{Passthrough: p, Err: err,
+		plain:  "the server has more ports for data than the gateway can open",
 		remedy: orKernel(p, "name a smaller range")}
 }
 
@@ -53,9 +54,11 @@ func orKernel(p pinhole.Passthrough, remedy string) string {
 func portConflict(p pinhole.Passthrough, port uint16, taken target) error {
 	return &Error{
 		Passthrough: p,
-		Err:         fmt.Errorf("port %d leads this client to %s as %s already", port, taken.server, taken.sourceIP),
-		plain:       fmt.Sprintf("port %d of the gateway leads you to another server while another session lasts", port),
-		remedy:      "give the two forwards addresses or server_ports of their own",
+		Err: fmt.Errorf("port %d leads this client to %s as %s already",
+			port, taken.server, taken.sourceIP),
+		plain: fmt.Sprintf("port %d of the gateway leads you to another server "+
+			"while another session lasts", port),
+		remedy: "give the two forwards addresses or server_ports of their own",
 	}
 }
 
@@ -70,8 +73,9 @@ func cannotListen(p pinhole.Passthrough, port uint16, err error) error {
 	case errors.Is(err, socket.ErrNoPorts), errors.Is(err, unix.EADDRINUSE):
 		e.Err = fmt.Errorf("port %d: %w", port, unix.EADDRINUSE)
 		e.plain = fmt.Sprintf("port %d of the gateway is in use", port)
-		e.remedy = orKernel(p, fmt.Sprintf("end what uses %s (see ss -tanp), and keep outgoing connections off "+
-			"ports %s with the sysctl net.ipv4.ip_local_reserved_ports", netip.AddrPortFrom(p.Listen, port), p.Ports))
+		e.remedy = orKernel(p, fmt.Sprintf("end what uses %s (see ss -tanp), and keep outgoing connections "+
+			"off ports %s with the sysctl net.ipv4.ip_local_reserved_ports",
+			netip.AddrPortFrom(p.Listen, port), p.Ports))
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		e.plain = "the gateway is out of room for more ports"
 		e.remedy = orKernel(p, "allow more open files (LimitNOFILE, ulimit -n), or name a smaller range")

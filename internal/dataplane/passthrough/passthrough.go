@@ -1,6 +1,6 @@
 // Package passthrough relays what goes through passthroughs, for gateways that may not program the kernel's
-// tables: while one is open, connections of its client to its ports are accepted, any number of them, and each is
-// relayed to the same port of the server.
+// tables: while one is open, connections of its client to its ports are accepted, any number of them, and
+// each is relayed to the same port of the server.
 //
 // It reads nothing of what goes through, and decides nothing about who may have a passthrough.
 //
@@ -28,9 +28,9 @@ import (
 // ErrClosed says that the Passthroughs are closed.
 var ErrClosed = relay.ErrClosed
 
-// Passthroughs has passthroughs open and relays their connections. All clients of a port share its listener, and
-// the address that a connection comes from says where it goes; one from an address without a passthrough is
-// reset. Several goroutines may call its methods at once.
+// Passthroughs has passthroughs open and relays their connections. All clients of a port share its
+// listener, and the address that a connection comes from says where it goes; one from an address without a
+// passthrough is reset. Several goroutines may call its methods at once.
 //
 // It has one goroutine for each port that is open, and for each connection those of a relay.Transfer.
 type Passthroughs struct {
@@ -57,13 +57,16 @@ type Counts struct {
 	Running      int64  // connections now, with those whose server has not answered yet
 	Connections  uint64 // let in
 	Strangers    uint64 // connections from addresses without a passthrough, all reset
-	AcceptErrors uint64 // how often the system gave no connection though one may wait: descriptors or memory ran out
+	// AcceptErrors is how often the system gave no connection though one may wait: descriptors or memory
+	// ran out.
+	AcceptErrors uint64
 }
 
-// New returns Passthroughs where none is open. A server may take dialTime to answer; 0: relay.DefaultDialTime. If
-// ended is not nil it is called at the end of each connection, by several goroutines at once, with the
-// passthrough narrowed to the connection's port and the result: a server that cannot be reached is a
-// *relay.DialError there. It must not close the Passthroughs. The caller closes them.
+// New returns Passthroughs where none is open. A server may take dialTime to answer; 0:
+// relay.DefaultDialTime. If ended is not nil it is called at the end of each connection, by several
+// goroutines at once, with the passthrough narrowed to the connection's port and the result: a server that
+// cannot be reached is a *relay.DialError there. It must not close the Passthroughs. The caller closes
+// them.
 func New(dialTime time.Duration, ended func(pinhole.Passthrough, relay.Result)) *Passthroughs {
 	if ended == nil {
 		ended = func(pinhole.Passthrough, relay.Result) {}
@@ -85,12 +88,12 @@ type Handle struct {
 	once sync.Once
 }
 
-// Open opens the passthrough, or shares it where it is open already: it closes with the last handle. When Open
-// returns, the client can connect to every port. Passthroughs may overlap, unless they lead the same client from
-// the same port to different servers or with different source addresses.
+// Open opens the passthrough, or shares it where it is open already: it closes with the last handle. When
+// Open returns, the client can connect to every port. Passthroughs may overlap, unless they lead the same
+// client from the same port to different servers or with different source addresses.
 //
-// Either all ports are open or none. The error is an *Error, and wraps ErrClosed after Close. The caller closes
-// the handle.
+// Either all ports are open or none. The error is an *Error, and wraps ErrClosed after Close. The caller
+// closes the handle.
 func (ps *Passthroughs) Open(p pinhole.Passthrough) (*Handle, error) {
 	p = p.Unmap()
 	if err := check(p); err != nil {
@@ -110,14 +113,14 @@ func (ps *Passthroughs) Open(p pinhole.Passthrough) (*Handle, error) {
 	return &Handle{of: ps, what: p}, nil
 }
 
-// Close gives the part up. If it was the last one, the passthrough is closed when Close returns: nobody comes in
-// any more. Connections that came before go on until they end. Closed twice it does nothing.
+// Close gives the part up. If it was the last one, the passthrough is closed when Close returns: nobody
+// comes in any more. Connections that came before go on until they end. Closed twice it does nothing.
 func (h *Handle) Close() {
 	h.once.Do(func() { h.of.release(h.what) })
 }
 
-// Close closes all passthroughs, resets what runs in them, and waits until nothing is left. None can be opened
-// after it. Closed twice it does nothing.
+// Close closes all passthroughs, resets what runs in them, and waits until nothing is left. None can be
+// opened after it. Closed twice it does nothing.
 func (ps *Passthroughs) Close() {
 	ps.mu.Lock()
 	ps.closed = true
@@ -232,7 +235,8 @@ func (ps *Passthroughs) accept(l *portListener, c *net.TCPConn) {
 	ps.connections.Add(1)
 	ps.running.Add(1)
 	port := l.at.Port()
-	p := pinhole.Passthrough{From: from, Listen: l.at.Addr(), Ports: forward.PortRange{First: port, Last: port},
+	p := pinhole.Passthrough{From: from, Listen: l.at.Addr(),
+		Ports:  forward.PortRange{First: port, Last: port},
 		Target: to.server, SourceIP: to.sourceIP}
 	ps.goroutines.Go(func() {
 		defer ps.running.Add(-1)

@@ -16,7 +16,7 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-// passages returns Passages that end with the test and leave nothing behind.
+// newPassthroughs returns Passthroughs that end with the test and leave nothing behind.
 func newPassthroughs(t *testing.T, ended func(pinhole.Passthrough, relay.Result)) *Passthroughs {
 	t.Helper()
 	ps := New(relaytest.Patience, ended)
@@ -30,18 +30,19 @@ func newPassthroughs(t *testing.T, ended func(pinhole.Passthrough, relay.Result)
 	return ps
 }
 
-// noGoroutines fails the test if a goroutine of some Passages still runs.
+// noGoroutines fails the test if a goroutine of some Passthroughs still runs.
 func noGoroutines(t *testing.T) {
 	t.Helper()
 	var left string
 	relaytest.Await(t, func() bool {
 		buf := make([]byte, 8<<20)
 		left = string(buf[:runtime.Stack(buf, true)])
-		return !strings.Contains(left, "passthrough.(*Passthroughs)") && !strings.Contains(left, "relay.(*Transfer)")
+		return !strings.Contains(left, "passthrough.(*Passthroughs)") &&
+			!strings.Contains(left, "relay.(*Transfer)")
 	}, func() string { return "goroutines are left:\n" + left })
 }
 
-// pass opens a passage.
+// pass opens a passthrough.
 func pass(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
 	t.Helper()
 	got, err := ps.Open(p)
@@ -51,9 +52,10 @@ func pass(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
 	return got
 }
 
-// passageTo is a passage from peer to server.
+// passthroughTo is a passthrough from peer to server.
 func passthroughTo(ports forward.PortRange) pinhole.Passthrough {
-	return pinhole.Passthrough{From: relaytest.Peer, Listen: relaytest.Gateway, Ports: ports, Target: relaytest.Server, SourceIP: relaytest.Inside}
+	return pinhole.Passthrough{From: relaytest.Peer, Listen: relaytest.Gateway, Ports: ports,
+		Target: relaytest.Server, SourceIP: relaytest.Inside}
 }
 
 // ranged listens at every port of a range of n, which is free at the gateway too.
@@ -89,7 +91,8 @@ func talk(t *testing.T, client, srv *net.TCPConn) {
 }
 
 // through connects from a client to a port of the gateway and takes the connection at l.
-func through(t *testing.T, from netip.Addr, at netip.AddrPort, l *net.TCPListener) (client, srv *net.TCPConn) {
+func through(t *testing.T, from netip.Addr, at netip.AddrPort, l *net.TCPListener) (client,
+	srv *net.TCPConn) {
 	t.Helper()
 	client = relaytest.Dial(t, from, at)
 	return client, relaytest.Accept(t, l)
@@ -116,7 +119,8 @@ func TestPassthrough(t *testing.T) {
 		talk(t, client, srv)
 	}
 	relaytest.WantCutOff(t, "stranger", relaytest.Stranger, netip.AddrPortFrom(relaytest.Gateway, r.First))
-	relaytest.Await(t, func() bool { return ps.Counts().Running == 0 }, func() string { return "connections do not end" })
+	relaytest.Await(t, func() bool { return ps.Counts().Running == 0 },
+		func() string { return "connections do not end" })
 	got := ps.Counts()
 	if want := (Counts{Passthroughs: 1, Ports: 8, Connections: 8, Strangers: 1}); got != want {
 		t.Errorf("got %+v; want %+v", got, want)
@@ -124,7 +128,8 @@ func TestPassthrough(t *testing.T) {
 	for i := range ls {
 		one := want
 		one.Ports = forward.PortRange{First: r.First + uint16(i), Last: r.First + uint16(i)}
-		if res := results[one]; res.Err != nil || res.FromTo != 70<<10 || res.ToFrom != 300<<10 || res.Joined.IsZero() {
+		if res := results[one]; res.Err != nil || res.FromTo != 70<<10 || res.ToFrom != 300<<10 ||
+			res.Joined.IsZero() {
 			t.Errorf("%s: got %+v; want all of it", one, res)
 		}
 	}
@@ -149,7 +154,8 @@ func TestPassthroughTwoClients(t *testing.T) {
 	ps := newPassthroughs(t, nil)
 	mine := passthroughTo(r)
 	theirs := mine
-	theirs.From, theirs.Target, theirs.SourceIP = relaytest.Stranger, relaytest.SecondServer, relaytest.SecondInside
+	theirs.From = relaytest.Stranger
+	theirs.Target, theirs.SourceIP = relaytest.SecondServer, relaytest.SecondInside
 	theirs.Ports.First++ // they overlap
 	first, second := pass(t, ps, mine), pass(t, ps, theirs)
 	at := netip.AddrPortFrom(relaytest.Gateway, r.Last)
@@ -160,17 +166,18 @@ func TestPassthroughTwoClients(t *testing.T) {
 	}
 	talk(t, c1, s1)
 	talk(t, c2, s2)
-	relaytest.WantCutOff(t, "client without that port", relaytest.Stranger, netip.AddrPortFrom(relaytest.Gateway, r.First))
+	relaytest.WantCutOff(t, "client without that port", relaytest.Stranger,
+		netip.AddrPortFrom(relaytest.Gateway, r.First))
 	first.Close()
 	relaytest.WantRefused(t, netip.AddrPortFrom(relaytest.Gateway, r.First))
-	relaytest.WantCutOff(t, "client whose passage is closed", relaytest.Peer, at)
+	relaytest.WantCutOff(t, "client whose passthrough is closed", relaytest.Peer, at)
 	c2, s2 = through(t, relaytest.Stranger, at, other[2])
 	talk(t, c2, s2)
 	second.Close()
 	relaytest.WantRefused(t, at)
 }
 
-// TestPassthroughCounted has sessions of one client share a passage.
+// TestPassthroughCounted has sessions of one client share a passthrough.
 func TestPassthroughCounted(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 4)
 	ps := newPassthroughs(t, nil)
@@ -179,7 +186,7 @@ func TestPassthroughCounted(t *testing.T) {
 		open = append(open, pass(t, ps, passthroughTo(r)))
 	}
 	narrow := passthroughTo(forward.PortRange{First: r.Last, Last: r.Last})
-	within := pass(t, ps, narrow) // the same way once more, as another passage
+	within := pass(t, ps, narrow) // the same way once more, as another passthrough
 	at := netip.AddrPortFrom(relaytest.Gateway, r.First)
 	for _, p := range open[1:] {
 		p.Close()
@@ -200,7 +207,7 @@ func TestPassthroughCounted(t *testing.T) {
 	}
 }
 
-// TestPassthroughRunsOn closes a passage under a transfer, opens it again beside it, and then closes all.
+// TestPassthroughRunsOn closes a passthrough under a transfer, opens it again beside it, and then closes all.
 func TestPassthroughRunsOn(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 2)
 	results := make(chan relay.Result, 2)
@@ -236,7 +243,8 @@ func TestPassthroughRunsOn(t *testing.T) {
 	}
 }
 
-// TestPassthroughClosedAtOnce has a client connect all the time: what comes after Close has returned is refused.
+// TestPassthroughClosedAtOnce has a client connect all the time: what comes after Close has returned is
+// refused.
 func TestPassthroughClosedAtOnce(t *testing.T) {
 	r, _ := ranged(t, relaytest.Server, 1)
 	ps := newPassthroughs(t, nil)
@@ -247,7 +255,8 @@ func TestPassthroughClosedAtOnce(t *testing.T) {
 		go func() {
 			defer close(busy)
 			for {
-				c, err := net.DialTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(relaytest.Peer, 0)), net.TCPAddrFromAddrPort(at))
+				c, err := net.DialTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(relaytest.Peer, 0)),
+					net.TCPAddrFromAddrPort(at))
 				if errors.Is(err, syscall.ECONNREFUSED) {
 					return
 				}
@@ -257,7 +266,8 @@ func TestPassthroughClosedAtOnce(t *testing.T) {
 			}
 		}()
 		before := ps.Counts().Connections
-		relaytest.Await(t, func() bool { return ps.Counts().Connections > before }, func() string { return "nobody comes" })
+		relaytest.Await(t, func() bool { return ps.Counts().Connections > before },
+			func() string { return "nobody comes" })
 		p.Close()
 		relaytest.WantRefused(t, at)
 		<-busy
@@ -272,7 +282,8 @@ func TestPassthroughUnreached(t *testing.T) {
 	relaytest.WantCutOff(t, "client", relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, r.First))
 	res := <-results
 	var dial *relay.DialError
-	if !errors.As(res.Err, &dial) || dial.Side != relay.To || dial.To != netip.AddrPortFrom(relaytest.Server, r.First) {
+	if !errors.As(res.Err, &dial) || dial.Side != relay.To ||
+		dial.To != netip.AddrPortFrom(relaytest.Server, r.First) {
 		t.Errorf("got %v; want a DialError of the server", res.Err)
 	}
 }
@@ -292,10 +303,12 @@ func TestPassthroughBroken(t *testing.T) {
 
 func TestPassthroughTwoFamilies(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 2)
-	p := pinhole.Passthrough{From: relaytest.Loopback6, Listen: relaytest.Loopback6, Ports: r, Target: relaytest.Server, SourceIP: relaytest.Inside}
+	p := pinhole.Passthrough{From: relaytest.Loopback6, Listen: relaytest.Loopback6, Ports: r,
+		Target: relaytest.Server, SourceIP: relaytest.Inside}
 	defer pass(t, newPassthroughs(t, nil), p).Close()
 	for i, l := range ls {
-		client, srv := through(t, relaytest.Loopback6, netip.AddrPortFrom(relaytest.Loopback6, r.First+uint16(i)), l)
+		client, srv := through(t, relaytest.Loopback6, netip.AddrPortFrom(relaytest.Loopback6,
+			r.First+uint16(i)), l)
 		talk(t, client, srv)
 	}
 }
@@ -310,7 +323,7 @@ func TestPassthroughMapped(t *testing.T) {
 	talk(t, client, srv)
 }
 
-// TestPassthroughManyHands opens, uses and closes the same and other passages from all sides at once.
+// TestPassthroughManyHands opens, uses and closes the same and other passthroughs from all sides at once.
 func TestPassthroughManyHands(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 3)
 	for _, l := range ls {
@@ -337,7 +350,8 @@ func TestPassthroughManyHands(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				d := net.Dialer{Timeout: relaytest.Patience, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.From, 0))}
+				d := net.Dialer{Timeout: relaytest.Patience,
+					LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.From, 0))}
 				c, err := d.Dial("tcp", netip.AddrPortFrom(relaytest.Gateway, r.Last).String())
 				if err != nil {
 					t.Error(err)

@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/dataplane/socket"
 )
 
-// firstPause and lastPause are how long a listener pauses after the system had no descriptor or no memory for a
-// connection: the pause doubles from one to the other. The connection waits meanwhile.
+// firstPause and lastPause are how long a listener pauses after the system had no descriptor or no memory
+// for a connection: the pause doubles from one to the other. The connection waits meanwhile.
 const (
 	firstPause = 5 * time.Millisecond
 	lastPause  = time.Second
@@ -44,7 +44,8 @@ func targetOf(p pinhole.Passthrough) target { return target{p.Target, p.SourceIP
 
 // newPortListener listens at a port. Nobody accepts yet.
 func newPortListener(ctx context.Context, at netip.AddrPort) (*portListener, error) {
-	reserved, _, err := socket.Reserve(ctx, at.Addr(), forward.PortRange{First: at.Port(), Last: at.Port()}, nil)
+	reserved, _, err := socket.Reserve(ctx, at.Addr(), forward.PortRange{First: at.Port(), Last: at.Port()},
+		nil)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +57,8 @@ func newPortListener(ctx context.Context, at netip.AddrPort) (*portListener, err
 	if err != nil {
 		return nil, err
 	}
-	return &portListener{at: at, listener: l, closed: make(chan struct{}), routes: map[netip.Addr]*route{}}, nil
+	return &portListener{at: at, listener: l, closed: make(chan struct{}),
+		routes: map[netip.Addr]*route{}}, nil
 }
 
 // close gives the port back: the kernel resets who waits there. It is called once.

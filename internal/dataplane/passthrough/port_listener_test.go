@@ -22,7 +22,7 @@ func wantError(t *testing.T, err error, text, plain, remedy string) {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) {
-		t.Fatalf("got %v; want a PassageError", err)
+		t.Fatalf("got %v; want an Error", err)
 	}
 	code, reply := e.Reply()
 	if code != 431 {
@@ -47,7 +47,8 @@ func TestPassthroughPortInUse(t *testing.T) {
 	ps := newPassthroughs(t, nil)
 	_, err := ps.Open(passthroughTo(r))
 	port := fmt.Sprintf("port %d", r.First+4)
-	wantError(t, err, port+": address already in use", port+" of the gateway is in use", "ip_local_reserved_ports")
+	wantError(t, err, port+": address already in use", port+" of the gateway is in use",
+		"ip_local_reserved_ports")
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("got %v; want %v", err, syscall.EADDRINUSE)
 	}
@@ -58,7 +59,7 @@ func TestPassthroughPortInUse(t *testing.T) {
 	p := pass(t, ps, passthroughTo(r))
 	if l, err := net.Listen("tcp", netip.AddrPortFrom(relaytest.Gateway, r.Last).String()); err == nil {
 		l.Close()
-		t.Error("another program can listen at a port of the passage")
+		t.Error("another program can listen at a port of the passthrough")
 	}
 	p.Close()
 }
@@ -92,17 +93,23 @@ func TestPassthroughRefuses(t *testing.T) {
 		want   string
 	}{
 		{"nobody", func(p *pinhole.Passthrough) { p.From = netip.Addr{} }, "who may connect is not said"},
-		{"everywhere", func(p *pinhole.Passthrough) { p.Listen = netip.IPv4Unspecified() }, "the gateway's address is not said"},
+		{"everywhere", func(p *pinhole.Passthrough) { p.Listen = netip.IPv4Unspecified() },
+			"the gateway's address is not said"},
 		{"two families", func(p *pinhole.Passthrough) { p.From = relaytest.Loopback6 }, "of two families"},
 		{"nowhere", func(p *pinhole.Passthrough) { p.Target = netip.Addr{} }, "nowhere to connect to"},
 		{"itself", func(p *pinhole.Passthrough) { p.Target = p.Listen }, "leads to itself"},
 		{"no ports", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{} }, "nowhere to connect to"},
-		{"backwards", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{First: 3000, Last: 2000} }, "no range"},
+		{"backwards", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{First: 3000, Last: 2000} },
+			"no range"},
 		{"services", func(p *pinhole.Passthrough) { p.Ports.First = 1023 }, "port 1023 is below 1024"},
 		{"all ports", func(p *pinhole.Passthrough) { p.Ports = forward.AllPorts }, "below 1024"},
 		{"one too many", func(p *pinhole.Passthrough) { p.Ports.Last++ }, "1025 ports are more than 1024"},
-		{"the last", func(p *pinhole.Passthrough) { p.Ports = forward.PortRange{First: 60000, Last: 65535} }, "5536 ports are more"},
-		{"not our address", func(p *pinhole.Passthrough) { p.Listen = netip.MustParseAddr("192.0.2.1") }, "port 2000: bind: cannot assign"},
+		{"the last", func(p *pinhole.Passthrough) {
+			p.Ports = forward.PortRange{First: 60000,
+				Last: 65535}
+		}, "5536 ports are more"},
+		{"not our address", func(p *pinhole.Passthrough) { p.Listen = netip.MustParseAddr("192.0.2.1") },
+			"port 2000: bind: cannot assign"},
 	} {
 		p := passthroughTo(forward.PortRange{First: 2000, Last: 2000 + forward.MaxRelayedPorts - 1})
 		if err := check(p); err != nil {
@@ -144,12 +151,13 @@ func TestPassthroughLeavesNothing(t *testing.T) {
 	for range 5 {
 		p := pass(t, ps, passthroughTo(r))
 		if got := sockets(t) - before; got != 64 {
-			t.Errorf("an open passage of 64 ports has %d sockets", got)
+			t.Errorf("an open passthrough of 64 ports has %d sockets", got)
 		}
 		c, s := through(t, relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, r.Last), ls[63])
 		talk(t, c, s)
 		p.Close()
-		relaytest.Await(t, func() bool { return ps.Counts().Running == 0 }, func() string { return "a connection does not end" })
+		relaytest.Await(t, func() bool { return ps.Counts().Running == 0 },
+			func() string { return "a connection does not end" })
 		noGoroutines(t)
 		if got := sockets(t); got != before {
 			t.Errorf("got %d sockets after Close; want %d", got, before)
@@ -176,9 +184,10 @@ func TestPassthroughNoDescriptors(t *testing.T) {
 	if err := unix.Connect(fd, sockaddr4(netip.AddrPortFrom(relaytest.Gateway, r.First))); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Await(t, func() bool { return ps.Counts().AcceptErrors >= 4 }, func() string { return "it does not stumble" })
+	relaytest.Await(t, func() bool { return ps.Counts().AcceptErrors >= 4 },
+		func() string { return "no accept fails" })
 	if _, err = ps.Open(passthroughTo(forward.PortRange{First: r.Last, Last: r.Last})); err == nil {
-		t.Error("a passage opens without a descriptor")
+		t.Error("a passthrough opens without a descriptor")
 	} else {
 		wantError(t, err, fmt.Sprintf("port %d: ", r.Last), "out of room", "LimitNOFILE")
 	}
@@ -191,17 +200,17 @@ func TestPassthroughNoDescriptors(t *testing.T) {
 		t.Errorf("got %d bytes, %v; want 1", n, err)
 	}
 	if got := ps.Counts().AcceptErrors; got > 50 {
-		t.Errorf("stumbled %d times; want a pause in between", got)
+		t.Errorf("accept failed %d times; want a pause in between", got)
 	}
 	p.Close()
 }
 
-// TestPassthroughClosedAtRest closes a gate that rests because there are no descriptors.
-func TestPassthroughClosedAtRest(t *testing.T) {
-	g := portListener{closed: make(chan struct{})}
-	close(g.closed)
-	if g.pause(2 * relaytest.Patience) {
-		t.Error("a closed gate goes on")
+// TestPassthroughClosedInPause closes a listener that pauses because there are no descriptors.
+func TestPassthroughClosedInPause(t *testing.T) {
+	l := portListener{closed: make(chan struct{})}
+	close(l.closed)
+	if l.pause(2 * relaytest.Patience) {
+		t.Error("a closed listener goes on")
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 // The kernel carries what it can; a forward that wants the kernel hears why it cannot.
 func TestChoosePinhole(t *testing.T) {
 	hole := func(from, at, to, as string) pinhole.Pinhole {
-		return pinhole.Pinhole{From: netip.MustParseAddr(from), Listen: netip.AddrPortFrom(netip.MustParseAddr(at), 0),
+		return pinhole.Pinhole{From: netip.MustParseAddr(from),
+			Listen: netip.AddrPortFrom(netip.MustParseAddr(at), 0),
 			Target: netip.AddrPortFrom(netip.MustParseAddr(to), 5000), SourceIP: netip.MustParseAddr(as)}
 	}
 	four := hole("192.168.5.1", "192.168.5.2", "203.0.113.21", "203.0.113.1")
@@ -40,9 +41,12 @@ func TestChoosePinhole(t *testing.T) {
 		{"kernel forced, encrypted", forward.DataKernel, encrypted, true, "ftpgate itself encrypts it"},
 		{"relay forced", forward.DataRelay, four, true, "relay"},
 		{"kernel forced", forward.DataKernel, four, true, "kernel"},
-		{"kernel forced without privilege", forward.DataKernel, four, false, "ftpgate may not change the kernel's tables"},
-		{"kernel forced with two families", forward.DataKernel, mixed, true, "one end has IPv4 and the other IPv6"},
-		{"kernel forced on the gateway", forward.DataKernel, local, true, "192.168.5.2 is the gateway itself"},
+		{"kernel forced without privilege", forward.DataKernel, four, false,
+			"ftpgate may not change the kernel's tables"},
+		{"kernel forced with two families", forward.DataKernel, mixed, true,
+			"one end has IPv4 and the other IPv6"},
+		{"kernel forced on the gateway", forward.DataKernel, local, true,
+			"192.168.5.2 is the gateway itself"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			chosen, err := choosePinhole(tt.want, tt.hole, tt.usable, own)
@@ -60,7 +64,8 @@ func TestChoosePinhole(t *testing.T) {
 // Passthroughs are carried like pinholes.
 func TestChoosePassthrough(t *testing.T) {
 	through := func(from, to string) pinhole.Passthrough {
-		return pinhole.Passthrough{From: netip.MustParseAddr(from), Listen: netip.MustParseAddr("192.168.5.2"),
+		return pinhole.Passthrough{From: netip.MustParseAddr(from),
+			Listen: netip.MustParseAddr("192.168.5.2"),
 			Ports:  forward.PortRange{First: 50000, Last: 50100},
 			Target: netip.MustParseAddr(to), SourceIP: netip.MustParseAddr("203.0.113.1")}
 	}

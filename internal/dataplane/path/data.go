@@ -18,9 +18,8 @@ type relayed struct {
 
 // Outcome returns what has become of the connection so far.
 func (r relayed) Outcome() dataplane.Outcome {
-	connected, stranger := r.Came()
-	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: connected, Stranger: stranger,
-		Settled: r.Settled(), NotResumed: r.NotResumed()}
+	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: r.ConnectedAt(),
+		Stranger: r.LastStranger(), Settled: r.Settled(), NotResumed: r.NotResumed()}
 	o.Up, o.Down = r.Bytes()
 	if r.clientIsTo {
 		o.Up, o.Down = o.Down, o.Up

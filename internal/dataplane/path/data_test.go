@@ -18,6 +18,7 @@ import (
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relay"
+	"ftpgate/internal/dataplane/relaytest"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -35,10 +36,12 @@ func TestMetered(t *testing.T) {
 	data.Sever()
 	o := data.Finish(nil)
 	if o.Up != 3 || o.Down != 4 || !o.Over || !o.Complete || !o.Connected.Equal(time.Unix(1, 0)) ||
-		o.Stranger != s.flow.progress.Stranger || o.Failure == nil || o.Failure.Fault != fault || o.Failure.ReplyText != "" {
+		o.Stranger != s.flow.progress.Stranger || o.Failure == nil || o.Failure.Fault != fault ||
+		o.Failure.ReplyText != "" {
 		t.Errorf("got %+v; want what the watcher knows", o)
 	}
-	if closed := data.Close(); closed.Down != 4 || s.flow.severed != 1 || !slices.Equal(s.flow.released, []bool{true}) {
+	if closed := data.Close(); closed.Down != 4 || s.flow.severed != 1 ||
+		!slices.Equal(s.flow.released, []bool{true}) {
 		t.Errorf("got %+v, severed %d times, released %v; want it severed and released as used",
 			closed, s.flow.severed, s.flow.released)
 	}
@@ -73,12 +76,11 @@ type activeStage struct {
 }
 
 func newActiveStage(t *testing.T, counts bool) *activeStage {
-	s := &activeStage{stage: newStage(t), client: loopbackListener(t)}
+	s := &activeStage{stage: newStage(t), client: relaytest.Listen(t, relaytest.Server)}
 	s.counts = counts
 	hole := onLoopback(s.client)
 	hole.Active = true
-	free := onLoopback(loopbackListener(t)).Target.Port() + 1 // most probably
-	opened, err := s.kernel.Load().Open(forward.PortRange{First: free, Last: free + 20}, hole)
+	opened, err := s.kernel.Load().Open(relaytest.FreePorts(t, 1), hole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,28 +96,17 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 // A server that connects before it accepts PORT is kept waiting, and then relayed.
 func TestEarlyAcceptRelays(t *testing.T) {
 	s := newActiveStage(t, true)
-	server, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(s.listen))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
+	server := relaytest.Dial(t, relaytest.Peer, s.listen)
 	if err := s.data.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	client, err := s.client.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := relaytest.Accept(t, s.client)
 	if _, err := io.WriteString(server, "a file"); err != nil {
 		t.Fatal(err)
 	}
 	server.Close()
-	got, err := io.ReadAll(client)
+	relaytest.WantData(t, "client", client, []byte("a file"))
 	client.Close()
-	if string(got) != "a file" || err != nil {
-		t.Errorf("got %q, error %v; want the file", got, err)
-	}
 	o := s.data.Finish(nil)
 	if o.Path != forward.DataRelay || o.Down != 6 || o.Up != 0 || !o.Complete || o.Connected.IsZero() {
 		t.Errorf("got %+v; want 6 bytes down by the relay", o)
@@ -137,15 +128,14 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 		if s.tables.open(hole) != 1 {
 			t.Errorf("got %v in the kernel; want %s", s.tables.pinholes, hole)
 		}
-		if c, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(s.listen)); !errors.Is(err, unix.ECONNREFUSED) {
-			t.Errorf("got connection %v, error %v; want nobody to listen", c, err)
-		}
+		relaytest.WantRefused(t, s.listen)
 		o := s.data.Finish(nil)
 		if o.Path != forward.DataKernel || !o.Settled || !o.Complete || !o.Counted || o.Over == counts {
 			t.Errorf("counts %t: got %+v; want it over only where nobody counts", counts, o)
 		}
 		if s.data.Close(); s.tables.open(hole) != 0 || len(s.tables.later) != 1 {
-			t.Errorf("got %v in the kernel, %v removed later; want it removed later", s.tables.pinholes, s.tables.later)
+			t.Errorf("got %v in the kernel, %v removed later; want it removed later", s.tables.pinholes,
+				s.tables.later)
 		}
 	}
 }
@@ -156,7 +146,8 @@ type policy struct{ error }
 func (policy) Plain() string  { return "the TLS session was not resumed" }
 func (policy) Remedy() string { return "set tls.client_reuse" }
 
-// Each way in which the relay's transfers end is said in the words of the client, the operator and the session.
+// Each way in which the relay's transfers end is said in the words of the client, the operator and the
+// session.
 func TestRelayFailure(t *testing.T) {
 	far := netip.MustParseAddrPort("203.0.113.21:40000")
 	refused := &relay.DialError{Side: relay.To, To: far,
@@ -174,26 +165,37 @@ func TestRelayFailure(t *testing.T) {
 	}{
 		{"closed", fmt.Errorf("wait: %w", relay.ErrClosed), false, "", 0, "", "", false},
 		{"unfinished", relay.ErrUnfinished, false, "", 0, "", "", false},
-		{"server refuses", refused, false, verdict.CodeServerData, 0, "", "connect: connection refused", false},
-		{"client refuses", refused, true, verdict.CodeClientData, 0, "", "connect: connection refused", false},
-		{"client without TLS", &relay.HandshakeError{End: "client", Err: io.EOF}, false, verdict.CodeClientNoTLS, 522,
+		{"server refuses", refused, false, verdict.CodeServerData, 0, "", "connect: connection refused",
+			false},
+		{"client refuses", refused, true, verdict.CodeClientData, 0, "", "connect: connection refused",
+			false},
+		{"client without TLS", &relay.HandshakeError{End: "client", Err: io.EOF}, false,
+			verdict.CodeClientNoTLS, 522,
 			"the client closed the data connection before its TLS handshake was done", "EOF", false},
-		{"client without resumption", &relay.HandshakeError{End: "client", Err: resumption}, false, verdict.CodeReuse, 522,
+		{"client without resumption", &relay.HandshakeError{End: "client", Err: resumption}, false,
+			verdict.CodeReuse, 522,
 			"the TLS session was not resumed", "not resumed", true},
-		{"server's handshake", &relay.HandshakeError{End: "server", Err: resumption}, false, verdict.CodeServerReuse, 522,
+		{"server's handshake", &relay.HandshakeError{End: "server", Err: resumption}, false,
+			verdict.CodeServerReuse, 522,
 			"the TLS session was not resumed", "not resumed", true},
-		{"truncated", &relay.BrokenError{Side: relay.From, Err: &relay.TruncatedError{End: "client"}}, false, verdict.CodeTruncated, 426,
+		{"truncated", &relay.BrokenError{Side: relay.From, Err: &relay.TruncatedError{End: "client"}},
+			false, verdict.CodeTruncated, 426,
 			"the client's data ended without TLS's close_notify, it may be cut short", "", true},
-		{"client's reset", reset, false, verdict.CodeDataReset, 0, "the client broke it", "connection reset by peer", false},
-		{"server's reset", reset, true, verdict.CodeDataReset, 0, "the server broke it", "connection reset by peer", false},
-		{"anything else", errors.New("out of memory"), false, verdict.CodeDataReset, 0, "", "out of memory", false},
+		{"client's reset", reset, false, verdict.CodeDataReset, 0, "the client broke it",
+			"connection reset by peer", false},
+		{"server's reset", reset, true, verdict.CodeDataReset, 0, "the server broke it",
+			"connection reset by peer", false},
+		{"anything else", errors.New("out of memory"), false, verdict.CodeDataReset, 0, "", "out of memory",
+			false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := relayFailure(tt.err, tt.clientIsTo)
-			if f.Fault.Code != tt.code || f.ReplyCode != tt.reply || f.Fault.Said != tt.said || f.Fault.Err != tt.text {
+			if f.Fault.Code != tt.code || f.ReplyCode != tt.reply || f.Fault.Said != tt.said ||
+				f.Fault.Err != tt.text {
 				t.Errorf("got %+v; want %s, reply %d, %q, %q", f, tt.code, tt.reply, tt.said, tt.text)
 			}
-			if (f.ReplyText != "") != (tt.reply != 0) || (f.Remedy != "") != tt.remedy || f.Fault.Remedy != f.Remedy {
+			if (f.ReplyText != "") != (tt.reply != 0) || (f.Remedy != "") != tt.remedy ||
+				f.Fault.Remedy != f.Remedy {
 				t.Errorf("got %+v; want words with the reply, and a remedy: %t", f, tt.remedy)
 			}
 			if !errors.Is(f, tt.err) {

@@ -10,9 +10,9 @@ import (
 	"ftpgate/internal/dataplane/relay"
 )
 
-// earlyAccept is an active pinhole of the kernel's for servers that connect before they accept PORT, while the
-// kernel does not let them through yet. Until Arm the relay listens at the port, and the relay carries a
-// connection that has come by then. With other servers the relay has no part in it.
+// earlyAccept is an active pinhole of the kernel's for servers that connect before they accept PORT, while
+// the kernel does not let them through yet. Until Arm the relay listens at the port, and the relay carries
+// a connection that has come by then. With other servers the relay has no part in it.
 //
 //	waiting --Arm, a server has connected--> relayed
 //	waiting --Arm, nobody has connected----> armed in the kernel

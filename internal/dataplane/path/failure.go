@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/dataplane/relay"
 )
 
-// policyError is the error of a handshake that succeeded and is refused all the same, by the VerifyConnection of
-// a TLS configuration; package tlskeys returns it.
+// policyError is the error of a handshake that succeeded and is refused all the same, by the
+// VerifyConnection of a TLS configuration; package tlskeys returns it.
 type policyError interface {
 	error
 	Plain() string  // for the client
@@ -97,7 +97,8 @@ func handshakeCode(e *relay.HandshakeError) verdict.Code {
 	return verdict.CodeClientNoTLS
 }
 
-// openFailure is the error of a data connection that cannot be opened, for a forward with these passive ports.
+// openFailure is the error of a data connection that cannot be opened, for a forward with these passive
+// ports.
 func openFailure(err error, ports forward.PortRange) error {
 	f := &dataplane.Failure{Err: err, Fault: verdict.Fault{Code: verdict.CodeNoPath, Err: err.Error()}}
 	if errors.Is(err, relay.ErrNoPorts) || errors.Is(err, kernelpath.ErrNoPorts) {

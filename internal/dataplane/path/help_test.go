@@ -13,6 +13,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -64,7 +65,7 @@ func (k fakePinholes) Remove(h pinhole.Pinhole) error {
 	return k.add(nil, func() { delete(k.pinholes, h) })
 }
 
-func (k fakePinholes) Retire(h pinhole.Pinhole) {
+func (k fakePinholes) RemoveLater(h pinhole.Pinhole) {
 	_ = k.add(nil, func() {
 		delete(k.pinholes, h)
 		k.later = append(k.later, h)
@@ -125,8 +126,9 @@ var testPorts = forward.PortRange{First: 50000, Last: 50009}
 // newStage returns a stage whose tables are usable. The gateway's own address is 192.168.5.2, and every port
 // is free.
 func newStage(t *testing.T) *stage {
-	s := &stage{t: t, log: &strings.Builder{}, counts: true, forward: forward.Resolved{Forward: forward.Forward{
-		Name: "archive", Tracking: forward.TrackingProxy, PassivePorts: testPorts}}}
+	s := &stage{t: t, log: &strings.Builder{}, counts: true,
+		forward: forward.Resolved{Forward: forward.Forward{
+			Name: "archive", Tracking: forward.TrackingProxy, PassivePorts: testPorts}}}
 	s.tables = &fakeTables{pinholes: map[pinhole.Pinhole]int{}, passthroughs: map[pinhole.Passthrough]int{}}
 	s.restore = func() error {
 		s.tables.setLost(false)
@@ -145,7 +147,10 @@ func newStage(t *testing.T) *stage {
 		return s.flow
 	}
 	s.free.ask = func(netip.AddrPort) bool { return true }
-	s.host.read = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.168.5.2")}, nil }
+	s.host.read = func() ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("192.168.5.2")},
+			nil
+	}
 	if err := s.Update([]forward.Resolved{s.forward}, true); err != nil {
 		t.Fatal(err)
 	}
@@ -170,24 +175,13 @@ func (s *stage) open(hole pinhole.Pinhole) (dataplane.Data, netip.AddrPort) {
 
 // passive is a pinhole between two ends that are beyond the gateway.
 func passive() pinhole.Pinhole {
-	return pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"), Listen: netip.MustParseAddrPort("192.168.5.2:0"),
+	return pinhole.Pinhole{From: netip.MustParseAddr("192.168.5.1"),
+		Listen: netip.MustParseAddrPort("192.168.5.2:0"),
 		Target: netip.MustParseAddrPort("203.0.113.21:40000"), SourceIP: netip.MustParseAddr("203.0.113.1")}
 }
 
-// onLoopback is a pinhole for a connection from 127.0.0.1 at 127.0.0.1, to a listener there.
+// onLoopback is a pinhole between addresses of this host, to a listener of its server.
 func onLoopback(to *net.TCPListener) pinhole.Pinhole {
-	addr := netip.MustParseAddr("127.0.0.1")
-	return pinhole.Pinhole{From: addr, Listen: netip.AddrPortFrom(addr, 0),
-		Target: to.Addr().(*net.TCPAddr).AddrPort(), SourceIP: addr}
-}
-
-// loopbackListener listens at a port of the system's choice.
-func loopbackListener(t *testing.T) *net.TCPListener {
-	t.Helper()
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
+	return pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0),
+		Target: relaytest.LocalAddrPort(to.Addr()), SourceIP: relaytest.Inside}
 }

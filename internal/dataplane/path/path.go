@@ -66,11 +66,11 @@ type tables struct {
 type pinholeSet interface {
 	Add(pinhole.Pinhole) error
 	Remove(pinhole.Pinhole) error
-	Retire(pinhole.Pinhole)
+	RemoveLater(pinhole.Pinhole)
 	Close() error
 }
 
-// passthroughSet has passthroughs in the kernel; nftset.Passages implements it.
+// passthroughSet has passthroughs in the kernel; nftset.Passthroughs implements it.
 type passthroughSet interface {
 	Add(pinhole.Passthrough) error
 	Remove(pinhole.Passthrough) error
@@ -89,7 +89,7 @@ func New(c Config) *Paths {
 			return nil
 		}
 		if w := c.Watcher(); w != nil {
-			return w.Await(hole)
+			return w.Expect(hole)
 		}
 		return nil
 	}
@@ -110,14 +110,15 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 	if err != nil {
 		return nil, nil, err
 	}
-	passthroughs, err := nftset.OpenPassages(table, failed)
+	passthroughs, err := nftset.OpenPassthroughs(table, failed)
 	if err != nil {
 		return nil, nil, errors.Join(err, pinholes.Close())
 	}
 	return pinholes, passthroughs, nil
 }
 
-// Close ends everything that the relay's passthroughs carry, and waits for it. No data connection may be open.
+// Close ends everything that the relay's passthroughs carry, and waits for it. No data connection may be
+// open.
 func (p *Paths) Close() {
 	p.relayed.Close()
 	p.restorer.close()
@@ -251,8 +252,9 @@ func (p forwardPath) OpenPassthrough(pt pinhole.Passthrough) (dataplane.Handle, 
 // passthroughEnded logs a connection of a passthrough over the relay that did not end in order.
 func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
-		p.log.Info("a data connection of an encrypted session ended early; its ends know whether all has arrived",
-			"passage", pt.String(), "err", r.Err)
+		p.log.Info("a data connection of an encrypted session ended early; "+
+			"its ends know whether all has arrived",
+			"passthrough", pt.String(), "err", r.Err)
 	}
 }
 

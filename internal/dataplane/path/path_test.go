@@ -11,6 +11,7 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
 )
 
 // failureOf returns the Failure of an error, and fails the test where it has none.
@@ -56,7 +57,8 @@ func TestOpenByKernel(t *testing.T) {
 		t.Errorf("got ports %d; want those that nobody has", got)
 	}
 	_, _, err := s.path().Open(t.Context(), passive(), dataplane.DataTLS{})
-	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPorts || f.Fault.Ports != testPorts || f.ReplyText != "" {
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPorts || f.Fault.Ports != testPorts ||
+		f.ReplyText != "" {
 		t.Errorf("got %+v; want no ports left of %s", f, testPorts)
 	}
 }
@@ -64,7 +66,7 @@ func TestOpenByKernel(t *testing.T) {
 // The relay carries what the kernel cannot, and says so when its ports are exhausted, too.
 func TestOpenByRelay(t *testing.T) {
 	s := newStage(t)
-	l := loopbackListener(t)
+	l := relaytest.Listen(t, relaytest.Server)
 	data, listen := s.open(onLoopback(l))
 	if o := data.Outcome(); o.Path != forward.DataRelay || !o.Counted || listen.Port() < 50000 {
 		t.Errorf("got %+v at %s; want the relay at a port of %s", o, listen, testPorts)
@@ -99,7 +101,7 @@ func TestOpenWithoutTables(t *testing.T) {
 // A bridge is always relayed, and its error is a Failure.
 func TestBridge(t *testing.T) {
 	s := newStage(t)
-	l := loopbackListener(t)
+	l := relaytest.Listen(t, relaytest.Server)
 	leg := pinhole.Leg{Target: onLoopback(l).Target}
 	data, err := s.path().Bridge(t.Context(), pinhole.Bridge{Client: leg, Server: leg}, dataplane.DataTLS{})
 	if err != nil {
@@ -118,8 +120,9 @@ func TestBridge(t *testing.T) {
 // A passthrough is in the kernel while a session has it, and its range stays in the table for that long.
 func TestPassthroughByKernel(t *testing.T) {
 	s := newStage(t)
-	p := pinhole.Passthrough{From: netip.MustParseAddr("192.168.5.1"), Listen: netip.MustParseAddr("192.168.5.2"),
-		Ports: testPorts, Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1")}
+	p := pinhole.Passthrough{From: netip.MustParseAddr("192.168.5.1"), Ports: testPorts,
+		Listen: netip.MustParseAddr("192.168.5.2"), Target: netip.MustParseAddr("203.0.113.21"),
+		SourceIP: netip.MustParseAddr("203.0.113.1")}
 	handle, err := s.path().OpenPassthrough(p)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +133,8 @@ func TestPassthroughByKernel(t *testing.T) {
 	other := p
 	other.Target = netip.MustParseAddr("203.0.113.22")
 	_, err = s.path().OpenPassthrough(other)
-	if f := failureOf(t, err); f.Fault.Code != "" || f.ReplyText != "" || !strings.Contains(f.Error(), p.String()) {
+	if f := failureOf(t, err); f.Fault.Code != "" || f.ReplyText != "" ||
+		!strings.Contains(f.Error(), p.String()) {
 		t.Errorf("got %+v; want a failure that names %s", f, p)
 	}
 	handle.Close()
@@ -142,23 +146,24 @@ func TestPassthroughByKernel(t *testing.T) {
 // What the relay has to say of a passthrough the client hears, with 431.
 func TestPassthroughByRelay(t *testing.T) {
 	s := newStage(t)
-	addr := netip.MustParseAddr("127.0.0.1")
-	wide := pinhole.Passthrough{From: addr, Listen: addr, Ports: forward.PortRange{First: 10000, Last: 60000},
-		Target: netip.MustParseAddr("127.0.0.2"), SourceIP: addr}
+	wide := pinhole.Passthrough{From: relaytest.Peer, Listen: relaytest.Gateway,
+		Ports:  forward.PortRange{First: 10000, Last: 60000},
+		Target: relaytest.Server, SourceIP: relaytest.Inside}
 	_, err := s.path().OpenPassthrough(wide)
 	f := failureOf(t, err)
-	if f.ReplyCode != 431 || f.ReplyText != "the server has more ports for data than the gateway can open" || f.Remedy == "" {
+	const why = "the server has more ports for data than the gateway can open"
+	if f.ReplyCode != 431 || f.ReplyText != why || f.Remedy == "" {
 		t.Errorf("got %+v; want 431 with the reason and a remedy", f)
 	}
 	narrow := wide
-	port := onLoopback(loopbackListener(t)).Target.Port() // taken at 127.0.0.1, as it is
-	narrow.Ports = forward.PortRange{First: port, Last: port}
+	narrow.Ports, _ = relaytest.TakenPorts(t, 1)
 	if _, err = s.path().OpenPassthrough(narrow); failureOf(t, err).ReplyCode != 431 {
 		t.Errorf("got error %v; want 431", err)
 	}
 	s.forward.Data = forward.DataKernel
 	_, err = s.path().OpenPassthrough(wide)
-	if f := failureOf(t, err); !strings.HasSuffix(f.Error(), "127.0.0.1 is the gateway itself") {
+	obstacle := relaytest.Peer.String() + " is the gateway itself"
+	if f := failureOf(t, err); !strings.HasSuffix(f.Error(), obstacle) {
 		t.Errorf("got %v; want why the kernel cannot carry it", err)
 	}
 }
@@ -167,7 +172,8 @@ func TestPassthroughByRelay(t *testing.T) {
 func TestUpdateFails(t *testing.T) {
 	s := newStage(t)
 	s.tables.errAdd = errors.New("no answer")
-	if err := s.Update(nil, true); !errors.Is(err, s.tables.errAdd) || !strings.HasPrefix(err.Error(), "data path: ") {
+	if err := s.Update(nil, true); !errors.Is(err, s.tables.errAdd) ||
+		!strings.HasPrefix(err.Error(), "data path: ") {
 		t.Errorf("got error %v; want %v", err, s.tables.errAdd)
 	}
 	s.tables.errAdd = nil

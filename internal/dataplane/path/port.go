@@ -47,7 +47,8 @@ func reservedBy(forwards []forward.Resolved) *reservedPorts {
 func (r *reservedPorts) has(at netip.AddrPort) bool {
 	for _, addr := range []netip.Addr{at.Addr(), {}} {
 		if r.listens[addr][at.Port()] ||
-			slices.ContainsFunc(r.ranges[addr], func(ports forward.PortRange) bool { return ports.Contains(at.Port()) }) {
+			slices.ContainsFunc(r.ranges[addr],
+				func(ports forward.PortRange) bool { return ports.Contains(at.Port()) }) {
 			return true
 		}
 	}
@@ -114,10 +115,14 @@ func (h *hostAddresses) has(addr netip.Addr) bool {
 	if addr.IsLoopback() {
 		return true
 	}
+	now := time.Now()
 	h.mu.Lock()
-	addrs, since := h.addrs, h.since
+	addrs, old := h.addrs, now.Sub(h.since) >= hostTime
+	if old {
+		h.since = now // one reads, and the others go on with the old ones
+	}
 	h.mu.Unlock()
-	if time.Since(since) >= hostTime {
+	if old {
 		addrs = h.refreshHost()
 	}
 	return addrs[addr]

@@ -17,11 +17,14 @@ import (
 func TestReservedPorts(t *testing.T) {
 	addr := netip.MustParseAddr("192.168.5.2")
 	r := reservedBy([]forward.Resolved{
-		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2121}, Tracking: forward.TrackingKernel}},
+		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2121},
+			Tracking: forward.TrackingKernel}},
 		{Forward: forward.Forward{Listen: forward.Listen{Port: 2122}, Tracking: forward.TrackingNone,
 			ServerPorts: forward.PortRange{First: 50000, Last: 50009}}},
-		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2123}, Tracking: forward.TrackingProxy}},
-		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2124}, Tracking: forward.TrackingNone,
+		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2123},
+			Tracking: forward.TrackingProxy}},
+		{Forward: forward.Forward{Listen: forward.Listen{Addr: addr, Port: 2124},
+			Tracking:    forward.TrackingNone,
 			ServerPorts: forward.AllPorts}},
 	})
 	for at, want := range map[string]bool{
@@ -55,10 +58,10 @@ func TestPortCache(t *testing.T) {
 			}
 		}
 		want(true, 1)
-		time.Sleep(freeTime - 1)
+		<-time.After(freeTime - 1)
 		want(true, 1)
 		free = false
-		time.Sleep(1)
+		<-time.After(1)
 		want(false, 2)
 		want(false, 3)
 		free = true
@@ -93,11 +96,11 @@ func TestHostAddresses(t *testing.T) {
 		want("192.168.5.3", false)
 		addrs = []netip.Addr{netip.MustParseAddr("192.168.5.3")}
 		want("192.168.5.3", false)
-		time.Sleep(hostTime)
+		<-time.After(hostTime)
 		want("192.168.5.3", true)
 		want("192.168.5.2", false)
 		err = errors.New("netlink is broken")
-		time.Sleep(hostTime)
+		<-time.After(hostTime)
 		want("192.168.5.3", true)
 		want("192.168.5.3", true)
 		if strings.Count(log.String(), "netlink is broken") != 1 {

@@ -31,7 +31,7 @@ func (r restoring) Add(hole pinhole.Pinhole) error {
 func (r restoring) Remove(hole pinhole.Pinhole) error { return r.pinholes.Remove(hole) }
 
 // RemoveLater closes a pinhole that was used.
-func (r restoring) RemoveLater(hole pinhole.Pinhole) { r.pinholes.Retire(hole) }
+func (r restoring) RemoveLater(hole pinhole.Pinhole) { r.pinholes.RemoveLater(hole) }
 
 // AddPassthrough opens a passthrough.
 func (r restoring) AddPassthrough(p pinhole.Passthrough) error {
@@ -101,9 +101,9 @@ func (r *restorer) seen() uint64 {
 	return r.tries
 }
 
-// begin starts to bring the table back for somebody who missed it when seen attempts were over, or returns the
-// attempt that goes on. It returns nil where nothing is to be awaited: another attempt has ended meanwhile, or
-// the restorer is closed.
+// begin starts to bring the table back for somebody who missed it when seen attempts were over, or returns
+// the attempt that goes on. It returns nil where nothing is to be awaited: another attempt has ended
+// meanwhile, or the restorer is closed.
 func (r *restorer) begin(seen uint64) *restoreTry {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -19,7 +19,7 @@ func TestRestoreOnce(t *testing.T) {
 		s.counts = false
 		var restores atomic.Int32
 		s.restore = func() error {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			restores.Add(1)
 			s.tables.setLost(false)
 			return nil
@@ -36,7 +36,7 @@ func TestRestoreOnce(t *testing.T) {
 		}
 		sessions.Wait()
 		if restores.Load() != 1 || len(s.tables.pinholes) != 10 || s.tables.renewed != 2 {
-			t.Errorf("got %d restores, %d pinholes, %d renewals of passthroughs; want 1, 10, and 2 with that of Update",
+			t.Errorf("got %d restores, %d pinholes, %d renewals; want 1, 10, and 2 with that of Update",
 				restores.Load(), len(s.tables.pinholes), s.tables.renewed)
 		}
 		if got := strings.Count(s.log.String(), "removed by another program"); got != 1 {
@@ -52,7 +52,7 @@ func TestRestoreFails(t *testing.T) {
 		s.counts = false
 		errRestore, restores := errors.New("no permission"), 0
 		s.restore = func() error {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			restores++
 			return errRestore
 		}
@@ -80,7 +80,7 @@ func TestRestoreTimeout(t *testing.T) {
 		s := newStage(t)
 		s.counts = false
 		s.restore = func() error {
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			s.tables.setLost(false)
 			return nil
 		}
@@ -88,7 +88,8 @@ func TestRestoreTimeout(t *testing.T) {
 		data, _ := s.open(passive())
 		began := time.Now()
 		if err := data.Arm(); !errors.Is(err, unix.ENOENT) || time.Since(began) != restoreTime {
-			t.Errorf("got error %v after %s; want %v after %s", err, time.Since(began), unix.ENOENT, restoreTime)
+			t.Errorf("got error %v after %s; want %v after %s", err, time.Since(began), unix.ENOENT,
+				restoreTime)
 		}
 		s.restorer.close()
 		if time.Since(began) != time.Minute {
@@ -128,7 +129,7 @@ func TestRestoreForRenewal(t *testing.T) {
 		s.counts = false
 		began := time.Now()
 		s.restore = func() error {
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			s.tables.setLost(false)
 			return nil
 		}

@@ -23,11 +23,18 @@ func TestReserved(t *testing.T) {
 		before func(*testing.T, *Path) // what happened at the port
 	}{
 		{"fresh", func(*testing.T, *Path) {}},
-		{"closed first by the gateway", func(t *testing.T, p *Path) { carryOne(t, p, To) }}, // TIME_WAIT is here
+		// TIME_WAIT is here
+		{"closed first by the gateway", func(t *testing.T, p *Path) { carryOne(t, p, To) }},
 		{"closed first by the peer", func(t *testing.T, p *Path) { carryOne(t, p, From) }},
 		{"in use by a transfer", func(t *testing.T, p *Path) { joinedBy(t, p) }},
-		{"given back", func(t *testing.T, p *Path) { reserve(t, p, hole(relaytest.Listen(t, relaytest.Server))).Close() }},
-		{"given back after Arm", func(t *testing.T, p *Path) { open(t, p, hole(relaytest.Listen(t, relaytest.Server))).Close() }},
+		{"given back", func(t *testing.T, p *Path) {
+			reserve(t, p,
+				hole(relaytest.Listen(t, relaytest.Server))).Close()
+		}},
+		{"given back after Arm", func(t *testing.T, p *Path) {
+			open(t, p,
+				hole(relaytest.Listen(t, relaytest.Server))).Close()
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := &Path{Ports: relaytest.FreePorts(t, 1)}
@@ -70,7 +77,8 @@ func carryOne(t *testing.T, p *Path, first Side) {
 func wantTaken(t *testing.T, p *Path, at netip.AddrPort) {
 	t.Helper()
 	for range 2 { // what the first one fails at must not help the second one
-		if second, err := p.Open(t.Context(), hole(relaytest.Listen(t, relaytest.Server)), dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
+		if second, err := p.Open(t.Context(), hole(relaytest.Listen(t, relaytest.Server)),
+			dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
 			if err == nil {
 				second.Close()
 			}
@@ -203,7 +211,8 @@ func TestArmOnceMore(t *testing.T) {
 // BenchmarkExhausted asks for a port of the default range, all of which is taken.
 func BenchmarkExhausted(b *testing.B) {
 	p := path()
-	h := pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 0), Target: netip.AddrPortFrom(relaytest.Server, 2000), SourceIP: relaytest.Inside}
+	h := pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"),
+		0), Target: netip.AddrPortFrom(relaytest.Server, 2000), SourceIP: relaytest.Inside}
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 20000 {
 		b.Skipf("%d open files are too few, %v", limit.Cur, err)

@@ -98,7 +98,8 @@ func TestBridgeServerRefuses(t *testing.T) {
 func wantUntouched(t *testing.T, l *net.TCPListener) {
 	t.Helper()
 	own := relaytest.Dial(t, relaytest.Stranger, relaytest.LocalAddrPort(l.Addr()))
-	if got, want := relaytest.LocalAddrPort(relaytest.Accept(t, l).RemoteAddr()), relaytest.LocalAddrPort(own.LocalAddr()); got != want {
+	if got, want := relaytest.LocalAddrPort(relaytest.Accept(t,
+		l).RemoteAddr()), relaytest.LocalAddrPort(own.LocalAddr()); got != want {
 		t.Errorf("%s connected; want nobody before %s", got, want)
 	}
 }
@@ -137,7 +138,8 @@ func TestBridgeClose(t *testing.T) {
 func TestJoinRefuses(t *testing.T) {
 	to := pinhole.Leg{Target: netip.AddrPortFrom(relaytest.Server, 2000)}
 	for _, bridge := range []pinhole.Bridge{{Client: to}, {Server: to}} {
-		if _, err := path().Bridge(t.Context(), bridge, dataplane.DataTLS{}); err == nil || !strings.Contains(err.Error(), "nowhere to connect to") {
+		if _, err := path().Bridge(t.Context(), bridge, dataplane.DataTLS{}); err == nil ||
+			!strings.Contains(err.Error(), "nowhere to connect to") {
 			t.Errorf("%+v: got %v; want it refused", bridge, err)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 // (tcp_wmem in tcp(7)). Small files need no look at it.
 const firstBytes = 8 << 10
 
-// clearTransfer is a transfer with both ends in clear: data goes through splice(2), and an end's FIN is the end of
-// its data. Each direction has these states:
+// clearTransfer is a transfer with both ends in clear: data goes through splice(2), and an end's FIN is the
+// end of its data. Each direction has these states:
 //
 //	waiting --data--> splicing --no more at once--> waiting
 //	waiting --FIN--> ended, and the other end gets a FIN
@@ -25,10 +25,10 @@ func (clearTransfer) prepare() bool { return true }
 
 // copy gives everything that the end side sends to the other one, and then its FIN.
 //
-// It waits for data, and for room at the other end, without a pipe, and takes one for what goes through at once:
-// neither an end that sends nothing nor one that reads nothing holds one (an ordinary user has 64 of full size,
-// pipe-user-pages-soft in proc_sys_fs(5)), the counters are exact at any moment, and a direction that carries
-// nothing but its FIN is never spliced.
+// It waits for data, and for room at the other end, without a pipe, and takes one for what goes through at
+// once: neither an end that sends nothing nor one that reads nothing holds one (an ordinary user has 64 of
+// full size, pipe-user-pages-soft in proc_sys_fs(5)), the counters are exact at any moment, and a direction
+// that carries nothing but its FIN is never spliced.
 func (t clearTransfer) copy(side Side) error {
 	src, dst := t.ends[side], t.ends[side.other()]
 	readable, err := leg.NewReadable(src)

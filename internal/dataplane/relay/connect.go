@@ -54,8 +54,8 @@ func (p *Path) dial(t *Transfer, side Side, leg pinhole.Leg) error {
 	return nil
 }
 
-// listen makes the reserved port one where connections wait. The caller holds the lock, or nobody else has the
-// transfer yet.
+// listen makes the reserved port one where connections wait. The caller holds the lock, or nobody else has
+// the transfer yet.
 func (t *Transfer) listen() error {
 	l, err := socket.Listen(t.reserved)
 	if err != nil {

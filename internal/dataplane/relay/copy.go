@@ -51,18 +51,18 @@ func (t *Transfer) bothEnded() bool { return t.ended[From].Load() && t.ended[To]
 // markEnded notes that the end side has sent its last byte and that all of it was passed on.
 func (t *Transfer) markEnded(side Side) { t.ended[side].Store(true) }
 
-// brokeUnseen reports that the end side, which reads as if it had ended in order, has broken. A socket reports its
-// reset once: where the direction that writes to it took that report, the direction that reads sees an end. A
-// socket is closed in order only after our own FIN, which follows the last byte of the other direction. (That is
-// looked at twice: the other direction may end in between.)
+// brokeUnseen reports that the end side, which reads as if it had ended in order, has broken. A socket
+// reports its reset once: where the direction that writes to it took that report, the direction that reads
+// sees an end. A socket is closed in order only after our own FIN, which follows the last byte of the other
+// direction. (That is looked at twice: the other direction may end in between.)
 func (t *Transfer) brokeUnseen(side Side) bool {
 	back := &t.ended[side.other()]
 	return !back.Load() && isGone(t.ends[side]) && !back.Load()
 }
 
-// drain lets what an end sent before it broke reach the other one ahead of the reset, as it does without a gateway
-// between them: there are clients that reset behind the last byte of a whole file (TLS session tickets that they
-// have not read make the kernel do so).
+// drain lets what an end sent before it broke reach the other one ahead of the reset, as it does without a
+// gateway between them: there are clients that reset behind the last byte of a whole file (TLS session
+// tickets that they have not read make the kernel do so).
 func (t *Transfer) drain(side Side, err error) {
 	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
 		return
@@ -105,8 +105,8 @@ func isGone(c *net.TCPConn) bool {
 	}) != nil
 }
 
-// watchForReset waits until both directions have ended. It returns an error if the end side, which has sent its
-// FIN, breaks before.
+// watchForReset waits until both directions have ended. It returns an error if the end side, which has sent
+// its FIN, breaks before.
 func (t *Transfer) watchForReset(side Side) error {
 	raw, err := t.ends[side].SyscallConn()
 	if err != nil {

@@ -43,8 +43,8 @@ const (
 	endServer = "server"
 )
 
-// HandshakeError says with which end the TLS handshake failed. It wraps the error of crypto/tls, and with it that
-// of a config's VerifyConnection.
+// HandshakeError says with which end the TLS handshake failed. It wraps the error of crypto/tls, and with
+// it that of a config's VerifyConnection.
 type HandshakeError struct {
 	Side Side
 	End  string // "client" or "server"
@@ -56,8 +56,8 @@ func (e *HandshakeError) Error() string {
 }
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
-// Reply returns the error for the FTP client, with 522 (RFC 4217 section 10.2). It uses the words of Err where
-// that has some, in a method Plain() string.
+// Reply returns the error for the FTP client, with 522 (RFC 4217 section 10.2). It uses the words of Err
+// where that has some, in a method Plain() string.
 func (e *HandshakeError) Reply() (code int, text string) {
 	var worded interface{ Plain() string }
 	var noTLS tls.RecordHeaderError
@@ -96,9 +96,9 @@ func (e *TruncatedError) Error() string {
 // Remedy returns what the operator can do.
 func (e *TruncatedError) Remedy() string {
 	if e.Inside {
-		return fmt.Sprintf("see in the %[1]s's log why its data connection was closed, or what stands between the gateway "+
-			"and the %[1]s", e.End)
+		return fmt.Sprintf("see in the %[1]s's log why its data connection was closed, or what stands "+
+			"between the gateway and the %[1]s", e.End)
 	}
-	return fmt.Sprintf(`if the %[1]s is known never to send close_notify, set tls.%[1]s_close_notify = "optional": `+
-		`the gateway then takes what an attacker has cut short for complete`, e.End)
+	return fmt.Sprintf(`if the %[1]s is known never to send close_notify, set tls.%[1]s_close_notify = `+
+		`"optional": the gateway then takes what an attacker has cut short for complete`, e.End)
 }

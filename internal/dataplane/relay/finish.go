@@ -17,11 +17,11 @@ const (
 	lastPoll  = 100 * time.Millisecond
 )
 
-// Finish waits until what came through is delivered, or cancel is closed: for the moment when the server calls a
-// transfer complete. It returns nil where
+// Finish waits until what came through is delivered, or cancel is closed: for the moment when the server
+// calls a transfer complete. It returns nil where
 //   - the transfer is over, with all of it delivered;
-//   - one end has closed its direction and the other has acknowledged every byte of it, but sends nothing itself
-//     and does not close, as a client may that waits for the reply;
+//   - one end has closed its direction and the other has acknowledged every byte of it, but sends nothing
+//     itself and does not close, as a client may that waits for the reply;
 //   - nobody came: the pinhole was never armed, or has no connection within a second;
 //
 // and else how the transfer broke, or ErrUnfinished where cancel was closed before.
@@ -94,9 +94,9 @@ func (t *Transfer) outcome() error {
 	return r.Err
 }
 
-// isDelivered reports whether one end has closed its direction and all of it has arrived at the other one, which
-// is silent. FTP sends in one direction (RFC 959 section 3.2), so nothing else is to come. Where neither end has
-// sent anything, only time (late) can tell which one was to send.
+// isDelivered reports whether one end has closed its direction and all of it has arrived at the other one,
+// which is silent. FTP sends in one direction (RFC 959 section 3.2), so nothing else is to come. Where
+// neither end has sent anything, only time (late) can tell which one was to send.
 func (t *Transfer) isDelivered(late bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -113,8 +113,8 @@ func (t *Transfer) isDelivered(late bool) bool {
 	return false
 }
 
-// isAcknowledged reports that the peer has taken everything that was sent, with the FIN, and has sent none itself
-// (RFC 9293 section 3.3.2, FIN-WAIT-2).
+// isAcknowledged reports that the peer has taken everything that was sent, with the FIN, and has sent none
+// itself (RFC 9293 section 3.3.2, FIN-WAIT-2).
 func isAcknowledged(c *net.TCPConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -69,7 +69,7 @@ func TestFinishNobody(t *testing.T) {
 		wantFinish(t, finishing(tr, nil), nil)
 	})
 	t.Run("armed", func(t *testing.T) {
-		tr := open(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
+		tr := open(t, hasty(), hole(relaytest.Listen(t, relaytest.Server)))
 		relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.At())
 		wantFinish(t, finishing(tr, nil), nil)
 		select {
@@ -95,7 +95,8 @@ func TestFinishNobody(t *testing.T) {
 func TestFinishCancelled(t *testing.T) {
 	cancelled := make(chan struct{})
 	close(cancelled)
-	wantFinish(t, finishing(open(t, path(), hole(relaytest.Listen(t, relaytest.Server))), cancelled), ErrUnfinished)
+	wantFinish(t, finishing(open(t, path(), hole(relaytest.Listen(t, relaytest.Server))), cancelled),
+		ErrUnfinished)
 	tr, _, _ := joined(t)
 	cancel := make(chan struct{})
 	finished := finishing(tr, cancel)
@@ -128,7 +129,7 @@ func TestFinishBeforeClose(t *testing.T) {
 		file []byte
 	}{{"nothing", nil}, {"small", []byte("small")}, {"large", relaytest.Noise(3 << 20)}} {
 		t.Run(tt.name, func(t *testing.T) {
-			tr, client, srv := joined(t)
+			tr, client, srv := joinedBy(t, hasty())
 			relaytest.Send(srv, tt.file)
 			got := new(bytes.Buffer)
 			if len(tt.file) > 1<<20 { // as much as the client's kernel does not take by itself
@@ -156,7 +157,8 @@ func TestFinishStalled(t *testing.T) {
 	wantWaiting(t, finished)
 	// The last piece is with the gateway's kernel, and that is not delivered either.
 	io.CopyN(io.Discard, client, 6<<20)
-	relaytest.Await(t, func() bool { return tr.ended[To].Load() }, func() string { return "the gateway still has some" })
+	relaytest.Await(t, func() bool { return tr.ended[To].Load() },
+		func() string { return "the gateway still has some" })
 	if tr.isDelivered(true) {
 		t.Error("delivered is what the client's kernel has not acknowledged")
 	}

@@ -32,46 +32,61 @@ type refusal struct{}
 func (refusal) Error() string { return "no session resumed" }
 func (refusal) Plain() string { return "resume the session" }
 
-// TestHandshakeFails has one end's handshake fail: both see that the transfer is none.
-func TestHandshakeFails(t *testing.T) {
-	refuse := func(c *tls.Config) { c.VerifyConnection = func(tls.ConnectionState) error { return refusal{} } }
-	for _, tt := range []struct {
-		name  string
-		path  Path
-		dataTLS func(*tls.Config) // of the leg at fault
-		fault func(t *testing.T, who string, e party)
-		plain string
-		want  error
-	}{
-		{name: "no TLS", plain: "does not speak TLS", fault: func(t *testing.T, _ string, e party) {
-			e.tcp.Write([]byte("a file in clear"))
-			wantEndReset(t, "end in clear", party{tcp: e.tcp})
-		}},
-		{name: "TLS 1.1", plain: "handshake on the data connection failed", fault: func(t *testing.T, who string, e party) {
+// handshakeFault is how a handshake is made to fail, and how that is said.
+type handshakeFault struct {
+	name    string
+	path    Path
+	dataTLS func(*tls.Config) // of the leg at fault
+	fault   func(t *testing.T, who string, e party)
+	plain   string
+	want    error
+}
+
+// refuse has a config refuse every connection.
+func refuse(c *tls.Config) {
+	c.VerifyConnection = func(tls.ConnectionState) error { return refusal{} }
+}
+
+var handshakeFaults = []handshakeFault{
+	{name: "no TLS", plain: "does not speak TLS", fault: func(t *testing.T, _ string, e party) {
+		e.tcp.Write([]byte("a file in clear"))
+		wantEndReset(t, "end in clear", party{tcp: e.tcp})
+	}},
+	{name: "TLS 1.1", plain: "handshake on the data connection failed",
+		fault: func(t *testing.T, who string, e party) {
 			wantAlert(t, renew(who, e, tls.VersionTLS11), "protocol version")
 		}},
-		{name: "refused", plain: "resume the session", want: refusal{}, dataTLS: refuse, fault: func(t *testing.T, _ string, e party) {
+	{name: "refused", plain: "resume the session", want: refusal{}, dataTLS: refuse,
+		fault: func(t *testing.T, _ string, e party) {
 			wantAlert(t, e, "bad certificate")
 		}},
-		{name: "silence", plain: "took too long", want: os.ErrDeadlineExceeded, path: Path{HelloTime: 20 * time.Millisecond},
-			fault: func(t *testing.T, _ string, e party) {
-				wantEndReset(t, "silent end", party{tcp: e.tcp})
-			}},
-		{name: "dribble", plain: "took too long", want: os.ErrDeadlineExceeded, path: Path{HandshakeTime: 20 * time.Millisecond},
-			fault: func(t *testing.T, _ string, e party) {
-				e.tcp.Write([]byte{22})
-				wantEndReset(t, "dribbling end", party{tcp: e.tcp})
-			}},
-		{name: "gone", plain: "closed the data connection", want: io.EOF, fault: func(t *testing.T, _ string, e party) {
+	{name: "silence", plain: "took too long", want: os.ErrDeadlineExceeded,
+		path: Path{HelloTime: 20 * time.Millisecond},
+		fault: func(t *testing.T, _ string, e party) {
+			wantEndReset(t, "silent end", party{tcp: e.tcp})
+		}},
+	{name: "dribble", plain: "took too long", want: os.ErrDeadlineExceeded,
+		path: Path{HandshakeTime: 20 * time.Millisecond},
+		fault: func(t *testing.T, _ string, e party) {
+			e.tcp.Write([]byte{22})
+			wantEndReset(t, "dribbling end", party{tcp: e.tcp})
+		}},
+	{name: "gone", plain: "closed the data connection", want: io.EOF,
+		fault: func(t *testing.T, _ string, e party) {
 			e.tcp.CloseWrite()
 		}},
-		{name: "reset", plain: "handshake on the data connection failed", fault: func(t *testing.T, who string, e party) {
+	{name: "reset", plain: "handshake on the data connection failed",
+		fault: func(t *testing.T, who string, e party) {
 			if who == endServer {
 				wantUnread(t, e) // our ClientHello: before, it would break the dialling
 			}
 			relaytest.Reset(e.tcp)
 		}},
-	} {
+}
+
+// TestHandshakeFails has one end's handshake fail: both see that the transfer is none.
+func TestHandshakeFails(t *testing.T) {
+	for _, tt := range handshakeFaults {
 		for _, l := range tlsLegs {
 			for who, at := range map[string]bool{endClient: l.client, endServer: l.server} {
 				if !at {
@@ -81,7 +96,8 @@ func TestHandshakeFails(t *testing.T) {
 					p, dataTLS := tt.path, l.dataTLS()
 					p.Ports = path().Ports
 					if tt.dataTLS != nil {
-						tt.dataTLS(map[string]*tls.Config{endClient: dataTLS.Client, endServer: dataTLS.Server}[who])
+						tt.dataTLS(map[string]*tls.Config{endClient: dataTLS.Client,
+							endServer: dataTLS.Server}[who])
 					}
 					failHandshake(t, &p, dataTLS, who, tt.fault, tt.plain, tt.want)
 				})
@@ -90,7 +106,8 @@ func TestHandshakeFails(t *testing.T) {
 	}
 }
 
-func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who string, fault func(*testing.T, string, party), plain string, want error) {
+func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who string,
+	fault func(*testing.T, string, party), plain string, want error) {
 	tr, client, srv := connectTLS(t, p, passive, 0, dataTLS)
 	faulty, other := client, srv
 	if who == endServer {
@@ -104,7 +121,8 @@ func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who string,
 	fault(t, who, faulty)
 	<-otherReset
 	err := wait(t, tr).Err
-	if p.HelloTime+p.HandshakeTime != 0 && dataTLS.Client != nil && dataTLS.Server != nil { // on a busy machine the other end may be late, too
+	// on a busy machine the other end may be late, too
+	if p.HelloTime+p.HandshakeTime != 0 && dataTLS.Client != nil && dataTLS.Server != nil {
 		if failed, ok := errors.AsType[*HandshakeError](err); ok {
 			who = failed.End
 		}
@@ -133,7 +151,8 @@ func wantAlert(t *testing.T, e party, alert string) {
 	if err == nil { // the end that is done first learns of it from the first record
 		_, err = e.tls.Read(make([]byte, 1))
 	}
-	if err == nil || !strings.Contains(err.Error(), alert) && !strings.Contains(err.Error(), "unsupported version") {
+	if err == nil || !strings.Contains(err.Error(), alert) &&
+		!strings.Contains(err.Error(), "unsupported version") {
 		t.Errorf("got %v; want the alert %q", err, alert)
 	}
 	e.tcp.Close()
@@ -152,8 +171,8 @@ func TestHandshakeClearEndBreaks(t *testing.T) {
 	wantBroken(t, wait(t, tr).Err, To)
 }
 
-// TestHandshakeClosed calls a transfer off while handshakes are awaited, and while an end that was refused has
-// not closed yet.
+// TestHandshakeClosed calls a transfer off while handshakes are awaited, and while an end that was refused
+// has not closed yet.
 func TestHandshakeClosed(t *testing.T) {
 	t.Run("Close", func(t *testing.T) {
 		tr, client, srv := connectTLS(t, path(), passive, 0, legs{true, true}.dataTLS())
@@ -211,7 +230,8 @@ func TestFinishHurries(t *testing.T) {
 	wantEndReset(t, "server", srv)
 }
 
-// TestHandshakeBegins has TLS with the server wait for the transfer, though the client has begun with its own.
+// TestHandshakeBegins has TLS with the server wait for the transfer, though the client has begun with its
+// own.
 func TestHandshakeBegins(t *testing.T) {
 	begin := make(chan struct{})
 	dataTLS := legs{client: true, server: true}.dataTLS()
@@ -230,6 +250,7 @@ func TestHandshakeBegins(t *testing.T) {
 	dataTLS.TransferStarted = make(chan struct{})
 	tr, client, srv = connectTLS(t, path(), passive, 0, dataTLS)
 	client.tcp.Write([]byte("no TLS"))
-	wantHandshakeError(t, wait(t, tr).Err, endClient, "does not speak TLS") // and nobody waits for the beginning
+	// and nobody waits for the beginning
+	wantHandshakeError(t, wait(t, tr).Err, endClient, "does not speak TLS")
 	_ = srv
 }

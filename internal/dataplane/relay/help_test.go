@@ -19,11 +19,19 @@ import (
 
 // hole is a pinhole from peer to l.
 func hole(l *net.TCPListener) pinhole.Pinhole {
-	return pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0), Target: relaytest.LocalAddrPort(l.Addr()), SourceIP: relaytest.Inside}
+	return pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0),
+		Target: relaytest.LocalAddrPort(l.Addr()), SourceIP: relaytest.Inside}
 }
 
 // path is a path with the ports and times that hold where none are given.
 func path() *Path { return &Path{Ports: forward.DefaultPassivePorts} }
+
+// hasty is a path that does not wait long for what the control connection is ahead of.
+func hasty() *Path {
+	p := path()
+	p.settleTime = 50 * time.Millisecond
+	return p
+}
 
 // open opens and arms a transfer that ends with the test, and leaves nothing behind.
 func open(t testing.TB, p *Path, h pinhole.Pinhole) *Transfer {

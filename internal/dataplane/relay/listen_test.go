@@ -72,7 +72,8 @@ func TestOneConnection(t *testing.T) {
 }
 
 func TestNobody(t *testing.T) {
-	tr := open(t, &Path{Ports: forward.DefaultPassivePorts, WaitTime: 20 * time.Millisecond}, hole(relaytest.Listen(t, relaytest.Server)))
+	tr := open(t, &Path{Ports: forward.DefaultPassivePorts, WaitTime: 20 * time.Millisecond},
+		hole(relaytest.Listen(t, relaytest.Server)))
 	r := wait(t, tr)
 	if !errors.Is(r.Err, ErrNobody) || !r.Connected.IsZero() {
 		t.Errorf("got %+v; want %v", r, ErrNobody)
@@ -151,13 +152,20 @@ func TestOpenRefuses(t *testing.T) {
 		want string
 	}{
 		{"nobody", pinhole.Pinhole{Listen: at, Target: to}, "who may connect is not said"},
-		{"everybody", pinhole.Pinhole{From: netip.IPv4Unspecified(), Listen: at, Target: to}, "who may connect is not said"},
-		{"no gateway", pinhole.Pinhole{From: relaytest.Peer, Target: to}, "the gateway's address is not said"},
-		{"all of the gateway", pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(netip.IPv4Unspecified(), 0), Target: to}, "the gateway's address is not said"},
-		{"two families", pinhole.Pinhole{From: relaytest.Loopback6, Listen: at, Target: to}, "of two families"},
+		{"everybody", pinhole.Pinhole{From: netip.IPv4Unspecified(), Listen: at, Target: to},
+			"who may connect is not said"},
+		{"no gateway", pinhole.Pinhole{From: relaytest.Peer, Target: to},
+			"the gateway's address is not said"},
+		{"all of the gateway", pinhole.Pinhole{From: relaytest.Peer,
+			Listen: netip.AddrPortFrom(netip.IPv4Unspecified(),
+				0), Target: to}, "the gateway's address is not said"},
+		{"two families", pinhole.Pinhole{From: relaytest.Loopback6, Listen: at, Target: to},
+			"of two families"},
 		{"no far end", pinhole.Pinhole{From: relaytest.Peer, Listen: at}, "nowhere to connect to"},
-		{"no far port", pinhole.Pinhole{From: relaytest.Peer, Listen: at, Target: netip.AddrPortFrom(relaytest.Server, 0)}, "nowhere to connect to"},
-		{"not our address", pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(nowhere, 0), Target: to}, "cannot assign requested address"},
+		{"no far port", pinhole.Pinhole{From: relaytest.Peer, Listen: at,
+			Target: netip.AddrPortFrom(relaytest.Server, 0)}, "nowhere to connect to"},
+		{"not our address", pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(nowhere, 0),
+			Target: to}, "cannot assign requested address"},
 	} {
 		tr, err := path().Open(context.Background(), tt.hole, dataplane.DataTLS{})
 		if err == nil {

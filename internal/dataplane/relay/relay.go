@@ -1,11 +1,11 @@
-// Package relay is the data path that needs no privilege: for one pinhole it reserves a port of the gateway, takes
-// exactly one connection from exactly one peer, connects to the far end from the address that this end knows,
-// and copies between the two until both have ended: by splice(2), or through TLS where it is to speak that on a
-// leg.
+// Package relay is the data path that needs no privilege: for one pinhole it reserves a port of the
+// gateway, takes exactly one connection from exactly one peer, connects to the far end from the address
+// that this end knows, and copies between the two until both have ended: by splice(2), or through TLS where
+// it is to speak that on a leg.
 //
-// It never looks at data, never translates an address, never decides who may connect or where a pinhole leads,
-// and never logs: what happened is in the Result. What one end breaks it breaks for the other, so that a
-// transfer cut short never looks complete.
+// It never looks at data, never translates an address, never decides who may connect or where a pinhole
+// leads, and never logs: what happened is in the Result. What one end breaks it breaks for the other, so
+// that a transfer cut short never looks complete.
 //
 // Locks: Transfer.mu is the only one, and nothing that waits is called while it is held.
 package relay
@@ -68,10 +68,13 @@ func (s Side) other() Side { return s ^ 1 }
 
 // Path opens transfers. It keeps no state, and several goroutines may use it at once.
 type Path struct {
-	Ports    forward.PortRange         // where pinholes open, drawn at random; an empty range has no free port
-	Avoid    func(netip.AddrPort) bool // reports ports that must not be used though nobody listens there; nil: none
-	WaitTime time.Duration             // from Arm to the connection; 0: DefaultWaitTime
-	DialTime time.Duration             // for each end that is dialled; 0: DefaultDialTime
+	// Ports are where pinholes open; one is drawn at random. An empty range has no free port.
+	Ports forward.PortRange
+	// Avoid reports ports that must not be used though nobody listens there; nil: none.
+	Avoid func(netip.AddrPort) bool
+
+	WaitTime time.Duration // from Arm to the connection; 0: DefaultWaitTime
+	DialTime time.Duration // for each end that is dialled; 0: DefaultDialTime
 
 	HelloTime     time.Duration // from both ends to the first byte of a TLS end; 0: DefaultHelloTime
 	HandshakeTime time.Duration // from that to the end of its handshake; 0: DefaultHandshakeTime
@@ -79,14 +82,14 @@ type Path struct {
 	settleTime time.Duration // 0: defaultSettleTime; tests are less patient
 }
 
-// Open reserves a port for the pinhole (the port of hole.Listen is ignored): nobody else gets it, and a peer that
-// connects to it is refused until Arm; the peer of an active pinhole is kept waiting. A transfer that is never
-// armed holds its port until it is closed. The end of ctx closes the transfer, and the caller has to see it to
-// its end.
+// Open reserves a port for the pinhole (the port of hole.Listen is ignored): nobody else gets it, and a
+// peer that connects to it is refused until Arm; the peer of an active pinhole is kept waiting. A transfer
+// that is never armed holds its port until it is closed. The end of ctx closes the transfer, and the caller
+// has to see it to its end.
 //
-// The error is ErrNoPorts where every port of the range is taken, and the operating system's where hole.Listen is
-// not the gateway's address. Every port is tried before ErrNoPorts: four system calls each, some 40 ms for the
-// 16,384 of forward.DefaultPassivePorts.
+// The error is ErrNoPorts where every port of the range is taken, and the operating system's where
+// hole.Listen is not the gateway's address. Every port is tried before ErrNoPorts: four system calls each,
+// some 40 ms for the 16,384 of forward.DefaultPassivePorts.
 func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer, error) {
 	hole = hole.Unmap()
 	if err := hole.Validate(); err != nil {
@@ -113,14 +116,16 @@ func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane
 	return t, nil
 }
 
-// Bridge connects to both ends and joins them: an active client and a server that only listens. The server comes
-// first, and the client is not connected to before that connection stands: the client sees nothing of a transfer
-// that the server refuses. Bridge returns at once; an end that cannot be connected to is a DialError in the
-// result, To for the server and From for the client. The end of ctx closes the transfer, and the caller has to
-// see it to its end.
+// Bridge connects to both ends and joins them: an active client and a server that only listens. The server
+// comes first, and the client is not connected to before that connection stands: the client sees nothing of
+// a transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a
+// DialError in the result, To for the server and From for the client. The end of ctx closes the transfer,
+// and the caller has to see it to its end.
 //
 // The error says that an end is nowhere to connect to.
-func (p *Path) Bridge(ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS) (*Transfer, error) {
+func (p *Path) Bridge(
+	ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS,
+) (*Transfer, error) {
 	if err := bridge.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: join: %w", err)
 	}

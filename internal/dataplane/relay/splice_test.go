@@ -63,7 +63,8 @@ func TestStalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Await(t, func() bool { return piped(t) == 0 }, func() string { return fmt.Sprintf("%d bytes stay in pipes", piped(t)) })
+	relaytest.Await(t, func() bool { return piped(t) == 0 },
+		func() string { return fmt.Sprintf("%d bytes stay in pipes", piped(t)) })
 	srv.CloseWrite()
 	late, err := io.Copy(io.Discard, client)
 	if got := early + late; got != written || err != nil {
@@ -88,10 +89,12 @@ func piped(t *testing.T) (n int) {
 	}
 	for _, name := range fds {
 		fd, err := strconv.Atoi(filepath.Base(name))
-		if target, errLink := os.Readlink(name); err != nil || errLink != nil || !strings.HasPrefix(target, "pipe:") {
+		if target, errLink := os.Readlink(name); err != nil || errLink != nil ||
+			!strings.HasPrefix(target, "pipe:") {
 			continue
 		}
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE != unix.O_WRONLY {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil ||
+			flags&unix.O_ACCMODE != unix.O_WRONLY {
 			continue // its other end counts
 		}
 		in, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
@@ -148,7 +151,10 @@ func TestIdle(t *testing.T) {
 		tr.Close()
 	}
 	relaytest.Await(t, func() bool { return runtime.NumGoroutine() <= goroutinesBefore },
-		func() string { return fmt.Sprintf("%d goroutines are left", runtime.NumGoroutine()-goroutinesBefore) })
+		func() string {
+			return fmt.Sprintf("%d goroutines are left",
+				runtime.NumGoroutine()-goroutinesBefore)
+		})
 }
 
 // again has this very test binary run as another program: traced, or killed.
@@ -355,7 +361,8 @@ func TestResetComesLast(t *testing.T) {
 	if _, err := client.Write(file); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Await(t, func() bool { return acknowledgedAll(client) }, func() string { return "the gateway has not taken all" })
+	relaytest.Await(t, func() bool { return acknowledgedAll(client) },
+		func() string { return "the gateway has not taken all" })
 	relaytest.Reset(client)
 	got := make([]byte, len(file))
 	if n, err := io.ReadFull(srv, got); err != nil || !bytes.Equal(got, file) {

@@ -14,8 +14,8 @@ import (
 	"ftpgate/internal/dataplane/leg"
 )
 
-// tlsTransfer is a transfer with TLS on one leg at least: data goes through this process, and an end has to say
-// that its data is complete (close_notify). Its states, once both ends stand:
+// tlsTransfer is a transfer with TLS on one leg at least: data goes through this process, and an end has to
+// say that its data is complete (close_notify). Its states, once both ends stand:
 //
 //	TLS with the server waits for TransferStarted; a leg in clear is watched
 //	handshaking --all handshakes done--> copying --both ends have ended--> over
@@ -37,12 +37,13 @@ type tlsTransfer struct {
 	shortened  bool // shortenHandshake was called before that
 }
 
-// legTLS is the TLS of one leg. On data connections the FTP client is the TLS client, whoever has connected (RFC
-// 4217 section 7): so the gateway is the TLS server on the client's leg, and the TLS client on the server's.
+// legTLS is the TLS of one leg. On data connections the FTP client is the TLS client, whoever has connected
+// (RFC 4217 section 7): so the gateway is the TLS server on the client's leg, and the TLS client on the
+// server's.
 type legTLS struct {
 	config              *tls.Config     // nil: in clear
 	end                 string          // "client" or "server"
-	closeNotifyOptional bool            // TCP's FIN alone may end its data, which anybody on the way can forge
+	closeNotifyOptional bool            // TCP's FIN alone may end its data: anybody on the way can forge that
 	transferStarted     <-chan struct{} // no handshake before it is closed; nil: at once
 
 	helloTime, handshakeTime time.Duration
@@ -54,7 +55,8 @@ func (p *Path) newTLSTransfer(t *Transfer, client Side, d dataplane.DataTLS) *tl
 	handshake := orDefault(p.HandshakeTime, DefaultHandshakeTime)
 	tt := &tlsTransfer{Transfer: t, heard: [2]chan struct{}{make(chan struct{}), make(chan struct{})}}
 	tt.tls[client] = legTLS{d.Client, endClient, d.ClientCloseNotifyOptional, nil, hello, handshake}
-	tt.tls[client.other()] = legTLS{d.Server, endServer, d.ServerCloseNotifyOptional, d.TransferStarted, hello, handshake}
+	tt.tls[client.other()] = legTLS{d.Server, endServer, d.ServerCloseNotifyOptional, d.TransferStarted,
+		hello, handshake}
 	return tt
 }
 
@@ -64,8 +66,8 @@ func (t *tlsTransfer) usesTLS(side Side) bool { return t.tls[side].config != nil
 // notResumed reports that TLS with the server was set up without resuming a session.
 func (t *tlsTransfer) notResumed() bool { return t.unresumed.Load() }
 
-// copy decrypts and encrypts everything that the end side sends. What was encrypted for an end that broke before
-// all of it was sent does not count as passed on.
+// copy decrypts and encrypts everything that the end side sends. What was encrypted for an end that broke
+// before all of it was sent does not count as passed on.
 func (t *tlsTransfer) copy(side Side) error {
 	defer t.firstData(side)
 	src, dst := t.legs[side], t.legs[side.other()]
@@ -95,8 +97,8 @@ func (t *tlsTransfer) copy(side Side) error {
 // firstData notes that it is known what the end side has to say.
 func (t *tlsTransfer) firstData(side Side) { t.heardOnce[side].Do(func() { close(t.heard[side]) }) }
 
-// conclude passes the end of a direction on: close_notify, FIN or both, as the other leg has it. err is how the
-// end side ended: io.EOF, or that it did not.
+// conclude passes the end of a direction on: close_notify, FIN or both, as the other leg has it. err is how
+// the end side ended: io.EOF, or that it did not.
 func (t *tlsTransfer) conclude(side Side, err error) error {
 	src, dst := t.legs[side], t.legs[side.other()]
 	switch {
@@ -123,16 +125,17 @@ func (t *tlsTransfer) conclude(side Side, err error) error {
 // mayEndWithoutCloseNotify reports whether the end of a TLS connection without close_notify is the end of its
 // data, and not a truncation.
 //
-// An end that has sent data has to say that it was all. One that only receives has nothing that could be cut
-// short, and many such ends just close: clients after a download, servers after an upload. Nobody here knows
-// which end is to send before data comes; and a file may be empty. If the FIN of an end that has sent nothing
-// were simply passed on, then an attacker's FIN at the very start would become an empty file, with close_notify
-// from us: with our word for what the sender never said.
+// An end that has sent data has to say that it was all. One that only receives has nothing that could be
+// cut short, and many such ends just close: clients after a download, servers after an upload. Nobody here
+// knows which end is to send before data comes; and a file may be empty. If the FIN of an end that has sent
+// nothing were simply passed on, then an attacker's FIN at the very start would become an empty file, with
+// close_notify from us: with our word for what the sender never said.
 //
-// So the other end has to have shown that this one receives: it has sent data itself, or has ended in order (an
-// empty file's sender comes first: the receiver closes because of it). An end that closes because of either does
-// so after it was passed on through here; settleTime is for what overtakes it between two goroutines. If nothing
-// comes, the transfer is broken: an empty file without close_notify, or an end that went away before it began.
+// So the other end has to have shown that this one receives: it has sent data itself, or has ended in order
+// (an empty file's sender comes first: the receiver closes because of it). An end that closes because of
+// either does so after it was passed on through here; settleTime is for what overtakes it between two
+// goroutines. If nothing comes, the transfer is broken: an empty file without close_notify, or an end that
+// went away before it began.
 func (t *tlsTransfer) mayEndWithoutCloseNotify(side Side) bool {
 	if t.tls[side].closeNotifyOptional {
 		return true
@@ -150,10 +153,10 @@ func (t *tlsTransfer) mayEndWithoutCloseNotify(side Side) bool {
 	return t.bytes[side.other()].Load() > 0 || t.ended[side.other()].Load()
 }
 
-// closedCleanly reports that an end with TLS had ended in order before its connection failed, and that nothing was
-// to be delivered to it. A client does not break an upload when it closes after close_notify and does not read
-// what TLS itself sends: session tickets (RFC 8446 section 4.6.1), and our close_notify. Its kernel resets such
-// a connection.
+// closedCleanly reports that an end with TLS had ended in order before its connection failed, and that
+// nothing was to be delivered to it. A client does not break an upload when it closes after close_notify
+// and does not read what TLS itself sends: session tickets (RFC 8446 section 4.6.1), and our close_notify.
+// Its kernel resets such a connection.
 func (t *tlsTransfer) closedCleanly(side Side) bool {
 	return t.usesTLS(side) && t.ended[side].Load() && t.bytes[side.other()].Load() == 0
 }

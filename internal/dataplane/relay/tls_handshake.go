@@ -12,8 +12,8 @@ import (
 	"ftpgate/internal/dataplane/leg"
 )
 
-// prepare does the handshakes of both TLS legs at the same time, and watches a leg in clear meanwhile. It reports
-// whether all went well; else the transfer has failed.
+// prepare does the handshakes of both TLS legs at the same time, and watches a leg in clear meanwhile. It
+// reports whether all went well; else the transfer has failed.
 func (t *tlsTransfer) prepare() bool {
 	var handshakes, watch sync.WaitGroup
 	var failed [2]bool
@@ -48,8 +48,8 @@ func (t *tlsTransfer) prepare() bool {
 	return !failed[From] && !failed[To]
 }
 
-// handshake does the handshake with one end, and reports whether it went well; else the transfer has failed. FTP's
-// peers begin TLS after the transfer command, and an end may be connected long before.
+// handshake does the handshake with one end, and reports whether it went well; else the transfer has
+// failed. FTP's peers begin TLS after the transfer command, and an end may be connected long before.
 func (t *tlsTransfer) handshake(side Side) bool {
 	if !t.awaitTransferStarted(side) {
 		return false
@@ -95,8 +95,8 @@ func (t *tlsTransfer) awaitTransferStarted(side Side) bool {
 	return false
 }
 
-// setHelloDeadline sets how long an end may wait before it begins with its handshake; shortenHandshake may have
-// come before.
+// setHelloDeadline sets how long an end may wait before it begins with its handshake; shortenHandshake may
+// have come before.
 func (t *tlsTransfer) setHelloDeadline(side Side) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -107,8 +107,8 @@ func (t *tlsTransfer) setHelloDeadline(side Side) error {
 	return t.legs[side].TCP().SetDeadline(time.Now().Add(lt.helloTime))
 }
 
-// shortenHandshake gives handshakes that have not begun no more time than those that have: a server that calls a
-// transfer complete has nothing more to wait for.
+// shortenHandshake gives handshakes that have not begun no more time than those that have: a server that
+// calls a transfer complete has nothing more to wait for.
 func (t *tlsTransfer) shortenHandshake() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,8 +134,9 @@ func (lt legTLS) explainTimeout(l *leg.Leg, err error) error {
 	return fmt.Errorf("not begun in %s: %w", lt.helloTime, err)
 }
 
-// closeAfterAlert breaks the transfer, but resets the end at fault only when that has closed, or after the time
-// that the alert needs to get there. It sends no FIN: the peer closes by itself when it reads the alert.
+// closeAfterAlert breaks the transfer, but resets the end at fault only when that has closed, or after the
+// time that the alert needs to get there. It sends no FIN: the peer closes by itself when it reads the
+// alert.
 func (t *tlsTransfer) closeAfterAlert(side Side, why error) {
 	t.mu.Lock()
 	c := t.ends[side]

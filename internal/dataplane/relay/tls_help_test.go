@@ -26,7 +26,8 @@ var authority = sync.OnceValue(func() tls.Certificate {
 	if err != nil {
 		panic(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"ftp.test"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"ftp.test"},
+		NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		panic(err)
@@ -62,7 +63,8 @@ func version(c *tls.Config, v uint16) *tls.Config {
 type legs struct{ client, server bool }
 
 func (l legs) String() string {
-	return map[legs]string{{}: "clear", {true, false}: "client", {false, true}: "server", {true, true}: "both"}[l]
+	return map[legs]string{{}: "clear", {true, false}: "client", {false, true}: "server",
+		{true, true}: "both"}[l]
 }
 
 // dataTLS are the gateway's.
@@ -145,7 +147,8 @@ func (m mode) client() Side {
 }
 
 // connect connects both ends over a transfer of p, without any TLS so far.
-func connect(t testing.TB, p *Path, m mode, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv *net.TCPConn) {
+func connect(t testing.TB, p *Path, m mode, dataTLS dataplane.DataTLS) (tr *Transfer, client,
+	srv *net.TCPConn) {
 	t.Helper()
 	if m == bridged {
 		a, b := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
@@ -180,7 +183,8 @@ func connect(t testing.TB, p *Path, m mode, dataTLS dataplane.DataTLS) (tr *Tran
 
 // connectTLS connects both ends over a transfer of p, and has them speak TLS where the gateway does, with
 // version v or any (0). Their handshakes are not done yet.
-func connectTLS(t testing.TB, p *Path, m mode, v uint16, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
+func connectTLS(t testing.TB, p *Path, m mode, v uint16, dataTLS dataplane.DataTLS) (tr *Transfer, client,
+	srv party) {
 	t.Helper()
 	tr, c, s := connect(t, p, m, dataTLS)
 	client, srv = party{tcp: c}, party{tcp: s}
@@ -196,7 +200,13 @@ func connectTLS(t testing.TB, p *Path, m mode, v uint16, dataTLS dataplane.DataT
 // joinedTLS returns a passive transfer with both its ends, all handshakes done.
 func joinedTLS(t testing.TB, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
 	t.Helper()
-	tr, client, srv = connectTLS(t, path(), passive, 0, dataTLS)
+	return joinedTLSBy(t, path(), dataTLS)
+}
+
+// joinedTLSBy returns a passive transfer of p with both its ends, all handshakes done.
+func joinedTLSBy(t testing.TB, p *Path, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
+	t.Helper()
+	tr, client, srv = connectTLS(t, p, passive, 0, dataTLS)
 	handshake(t, client, srv)
 	return tr, client, srv
 }
@@ -206,7 +216,8 @@ func wantEnd(t testing.TB, who string, e party, want []byte) {
 	t.Helper()
 	got, err := io.ReadAll(e)
 	if string(got) != string(want) || err != nil {
-		t.Errorf("%s: got %d bytes, equal %t, %v; want %d", who, len(got), string(got) == string(want), err, len(want))
+		t.Errorf("%s: got %d bytes, equal %t, %v; want %d", who, len(got), string(got) == string(want), err,
+			len(want))
 	}
 	if e.tls != nil && err == nil {
 		// crypto/tls takes a FIN between two records for the party, but a close_notify stays its last word.

@@ -26,7 +26,8 @@ func TestTLS(t *testing.T) {
 			for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 				for _, size := range []int{0, 1, 3<<20 + 7} {
 					for _, sender := range []string{endClient, endServer} {
-						name := fmt.Sprintf("%s/%s/%s/%d bytes/from the %s", m, l, tls.VersionName(v), size, sender)
+						name := fmt.Sprintf("%s/%s/%s/%d bytes/from the %s", m, l, tls.VersionName(v), size,
+							sender)
 						t.Run(name, func(t *testing.T) { tlsFile(t, m, l, v, size, sender) })
 					}
 				}
@@ -67,7 +68,7 @@ func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender string) {
 
 // TestTLSLarge carries more than all buffers hold.
 func TestTLSLarge(t *testing.T) {
-	const size = 64 << 20
+	const size = 32 << 20
 	for _, l := range tlsLegs {
 		for _, sender := range []string{endClient, endServer} {
 			t.Run(l.String()+"/from the "+sender, func(t *testing.T) {
@@ -77,7 +78,8 @@ func TestTLSLarge(t *testing.T) {
 				sent := make(chan error, 1)
 				go func() {
 					source := io.LimitReader(rand.NewChaCha8([32]byte{1}), size)
-					_, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(sends, want)}, source, make([]byte, 200_001))
+					_, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(sends, want)}, source,
+						make([]byte, 200_001))
 					sent <- errors.Join(err, sends.CloseWrite())
 				}()
 				n, err := io.Copy(got, gets)
@@ -85,7 +87,8 @@ func TestTLSLarge(t *testing.T) {
 					t.Error(err)
 				}
 				if n != size || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
-					t.Errorf("got %d bytes, equal %t; want %d", n, bytes.Equal(got.Sum(nil), want.Sum(nil)), size)
+					t.Errorf("got %d bytes, equal %t; want %d", n, bytes.Equal(got.Sum(nil), want.Sum(nil)),
+						size)
 				}
 				if r := wait(t, tr); r.Err != nil || r.FromTo+r.ToFrom != size {
 					t.Errorf("got %+v; want %d bytes", r, size)
@@ -101,14 +104,16 @@ func TestTLSTrickle(t *testing.T) {
 	for _, l := range tlsLegs {
 		t.Run(l.String(), func(t *testing.T) {
 			tr, client, srv := joinedTLS(t, l.dataTLS())
-			for _, size := range []int{1, 5, 16<<10 - 1, 16 << 10, 16<<10 + 1, leg.BufferSize, leg.BufferSize + leg.BufferHeadroom, leg.BufferSize + 1} {
+			for _, size := range []int{1, 5, 16<<10 - 1, 16 << 10, 16<<10 + 1, leg.BufferSize,
+				leg.BufferSize + leg.BufferHeadroom, leg.BufferSize + 1} {
 				for _, sender := range []string{endClient, endServer} {
 					sends, gets := at(sender, client, srv)
 					word := relaytest.Noise(size)
 					go sends.Write(word)
 					got := make([]byte, size)
 					if _, err := io.ReadFull(gets, got); err != nil || !bytes.Equal(got, word) {
-						t.Fatalf("%d bytes from the %s: %v, equal %t", size, sender, err, bytes.Equal(got, word))
+						t.Fatalf("%d bytes from the %s: %v, equal %t", size, sender, err,
+							bytes.Equal(got, word))
 					}
 				}
 			}
@@ -178,7 +183,7 @@ func TestTLSFinish(t *testing.T) {
 	for _, l := range tlsLegs {
 		for _, size := range []int{0, 5, 3 << 20} {
 			t.Run(fmt.Sprintf("%s/%d bytes", l, size), func(t *testing.T) {
-				tr, client, srv := joinedTLS(t, l.dataTLS())
+				tr, client, srv := joinedTLSBy(t, hasty(), l.dataTLS())
 				file, got := relaytest.Noise(size), new(bytes.Buffer)
 				go func() {
 					srv.Write(file)

@@ -27,15 +27,15 @@ type Result struct {
 	Joined    time.Time // when both ends stood; zero: never
 	Ended     time.Time
 	// Err is nil only if both ends closed their direction in order and all they sent was passed on. Else it
-	// is, or wraps, ErrNobody, ErrClosed, a *DialError, a *HandshakeError or a *BrokenError; that of a TLS end
-	// may wrap a *TruncatedError.
+	// is, or wraps, ErrNobody, ErrClosed, a *DialError, a *HandshakeError or a *BrokenError; that of a TLS
+	// end may wrap a *TruncatedError.
 	Err error
 }
 
 // Transfer is one data connection through the gateway, from the reserved port to the last byte. Several
 // goroutines may call its methods at once.
 //
-//	reserved --Arm--> waiting --the peer comes--> dialling --both ends stand--> copying --both have ended--> over
+//	reserved --Arm--> waiting --the peer comes--> dialling --both ends stand--> copying --both end--> over
 //	Bridge, Carry ------------------------------> dialling
 //	any state --fail: an error, Close, the end of its context--> over
 //
@@ -243,26 +243,30 @@ func (t *Transfer) Bytes() (fromTo, toFrom int64) {
 	return t.bytes[From].Load(), t.bytes[To].Load()
 }
 
-// Came returns when the pinhole's peer was accepted, or both legs of a bridge stood (zero: not yet), and the last
-// address that was refused for being another one (not valid: none).
-func (t *Transfer) Came() (at time.Time, stranger netip.Addr) {
-	t.mu.Lock()
-	stranger = t.stranger
-	t.mu.Unlock()
+// ConnectedAt returns when the pinhole's peer was accepted, or both legs of a bridge stood; zero: not yet.
+func (t *Transfer) ConnectedAt() time.Time {
 	select {
 	case <-t.connected:
-		return t.result.Connected, stranger
+		return t.result.Connected
 	default:
-		return time.Time{}, stranger
+		return time.Time{}
 	}
 }
 
-// Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It stays open where
-// that never happens: wait for Done beside it.
+// LastStranger returns the last peer that was refused for having another address than the pinhole's; not
+// valid: nobody was.
+func (t *Transfer) LastStranger() netip.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stranger
+}
+
+// Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It stays open
+// where that never happens: wait for Done beside it.
 func (t *Transfer) Connected() <-chan struct{} { return t.connected }
 
-// NotResumed reports that TLS with the server stands, or stood, and that the server did not resume the session of
-// its control connection: there are servers that take no data then.
+// NotResumed reports that TLS with the server stands, or stood, and that the server did not resume the
+// session of its control connection: there are servers that take no data then.
 func (t *Transfer) NotResumed() bool { return t.copier.notResumed() }
 
 // Done is closed when the transfer is over and all its goroutines and sockets are gone.
@@ -274,9 +278,9 @@ func (t *Transfer) Result() Result {
 	return t.result
 }
 
-// Close ends the transfer and waits for its end. Before a connection came the port is given back, and nothing can
-// come; later both ends are reset, unless Finish has found that all was delivered: then they are closed in
-// order. On a transfer that is over it does nothing.
+// Close ends the transfer and waits for its end. Before a connection came the port is given back, and
+// nothing can come; later both ends are reset, unless Finish has found that all was delivered: then they
+// are closed in order. On a transfer that is over it does nothing.
 func (t *Transfer) Close() {
 	t.stop(ErrClosed)
 	<-t.done

@@ -23,8 +23,10 @@ import (
 func TestTransfer(t *testing.T) {
 	const large = 12 << 20 // several chunks, more than the sockets' buffers
 	mapped := func(a netip.Addr) netip.Addr { return netip.AddrFrom16(a.As16()) }
-	four := pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0), Target: netip.AddrPortFrom(relaytest.Server, 0), SourceIP: relaytest.Inside}
-	six := pinhole.Pinhole{From: relaytest.Loopback6, Listen: netip.AddrPortFrom(relaytest.Loopback6, 0), Target: netip.AddrPortFrom(relaytest.Loopback6, 0), SourceIP: relaytest.Loopback6}
+	four := pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0),
+		Target: netip.AddrPortFrom(relaytest.Server, 0), SourceIP: relaytest.Inside}
+	six := pinhole.Pinhole{From: relaytest.Loopback6, Listen: netip.AddrPortFrom(relaytest.Loopback6, 0),
+		Target: netip.AddrPortFrom(relaytest.Loopback6, 0), SourceIP: relaytest.Loopback6}
 	for _, tt := range []struct {
 		name    string
 		hole    pinhole.Pinhole
@@ -36,23 +38,30 @@ func TestTransfer(t *testing.T) {
 		{"nothing", four, 0, 0},
 		{"one byte", four, 1, 0},
 		{"ipv6", six, 1000, large},
-		{"ipv6 to ipv4", pinhole.Pinhole{From: relaytest.Loopback6, Listen: six.Listen, Target: four.Target, SourceIP: relaytest.Inside}, 1000, 1000},
-		{"ipv4 to ipv6", pinhole.Pinhole{From: relaytest.Peer, Listen: four.Listen, Target: six.Target, SourceIP: relaytest.Loopback6}, 1000, 1000},
-		{"mapped", pinhole.Pinhole{From: mapped(relaytest.Peer), Listen: netip.AddrPortFrom(mapped(relaytest.Gateway), 0),
-			Target: netip.AddrPortFrom(mapped(relaytest.Server), 0), SourceIP: mapped(relaytest.Inside)}, 1000, 1000},
-		{"any source", pinhole.Pinhole{From: relaytest.Peer, Listen: four.Listen, Target: four.Target}, 1000, 1000},
+		{"ipv6 to ipv4", pinhole.Pinhole{From: relaytest.Loopback6, Listen: six.Listen, Target: four.Target,
+			SourceIP: relaytest.Inside}, 1000, 1000},
+		{"ipv4 to ipv6", pinhole.Pinhole{From: relaytest.Peer, Listen: four.Listen, Target: six.Target,
+			SourceIP: relaytest.Loopback6}, 1000, 1000},
+		{"mapped", pinhole.Pinhole{From: mapped(relaytest.Peer),
+			Listen: netip.AddrPortFrom(mapped(relaytest.Gateway), 0),
+			Target: netip.AddrPortFrom(mapped(relaytest.Server),
+				0), SourceIP: mapped(relaytest.Inside)}, 1000, 1000},
+		{"any source", pinhole.Pinhole{From: relaytest.Peer, Listen: four.Listen, Target: four.Target},
+			1000, 1000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := relaytest.Listen(t, tt.hole.Target.Addr().Unmap())
-			tt.hole.Target = netip.AddrPortFrom(tt.hole.Target.Addr(), relaytest.LocalAddrPort(l.Addr()).Port())
+			tt.hole.Target = netip.AddrPortFrom(tt.hole.Target.Addr(),
+				relaytest.LocalAddrPort(l.Addr()).Port())
 			tr := open(t, path(), tt.hole)
 			if got, want := tr.At().Addr(), tt.hole.Listen.Addr().Unmap(); got != want {
 				t.Errorf("announced: got %s; want %s", got, want)
 			}
 			client := relaytest.Dial(t, tt.hole.From.Unmap(), tr.At())
 			srv := relaytest.Accept(t, l)
-			if got, want := relaytest.LocalAddrPort(srv.RemoteAddr()).Addr(), tt.hole.SourceIP.Unmap(); want.IsValid() && got != want {
-				t.Errorf("the far end sees %s; want %s", got, want)
+			seen, want := relaytest.LocalAddrPort(srv.RemoteAddr()).Addr(), tt.hole.SourceIP.Unmap()
+			if want.IsValid() && seen != want {
+				t.Errorf("the far end sees %s; want %s", seen, want)
 			}
 			up, out := relaytest.Noise(tt.up), relaytest.Noise(tt.out)
 			sentUp, sentOut := relaytest.Send(client, up), relaytest.Send(srv, out)
@@ -114,7 +123,11 @@ func TestHalfClose(t *testing.T) {
 				}
 			}
 			relaytest.Await(t, func() bool { a, b := tr.Bytes(); return a+b == 20 },
-				func() string { a, b := tr.Bytes(); return "the counters stand at " + time.Duration(a+b).String() })
+				func() string {
+					a, b := tr.Bytes()
+					return "the counters stand at " +
+						time.Duration(a+b).String()
+				})
 			late.CloseWrite()
 			relaytest.WantData(t, "early end", early, nil)
 			if r := wait(t, tr); r.Err != nil {
@@ -171,7 +184,8 @@ func TestReset(t *testing.T) {
 			relaytest.WantData(t, "other end", other, nil)
 			relaytest.Reset(breaker)
 			// The FIN has come before: only a write can tell.
-			if _, err := io.Copy(other, zeros{}); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			if _, err := io.Copy(other, zeros{}); !errors.Is(err, syscall.ECONNRESET) &&
+				!errors.Is(err, syscall.EPIPE) {
 				t.Errorf("got %v; want a reset", err)
 			}
 		})},
@@ -304,7 +318,8 @@ func TestDialFails(t *testing.T) {
 		want error
 	}{
 		{"refused", path(), gone, syscall.ECONNREFUSED},
-		{"no answer", &Path{Ports: forward.DefaultPassivePorts, DialTime: 20 * time.Millisecond}, deaf(t), os.ErrDeadlineExceeded},
+		{"no answer", &Path{Ports: forward.DefaultPassivePorts, DialTime: 20 * time.Millisecond}, deaf(t),
+			os.ErrDeadlineExceeded},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := open(t, tt.path, hole(tt.to))

@@ -19,7 +19,8 @@ func wantTruncated(t *testing.T, err error, who string, inside bool) {
 	if !ok || short.End != who || short.Inside != inside {
 		t.Fatalf("got %v; want the %s's data truncated, inside a record %t", err, who, inside)
 	}
-	if option := "tls." + who + `_close_notify = "optional"`; strings.Contains(short.Remedy(), option) == inside {
+	if option := "tls." + who + `_close_notify = "optional"`; strings.Contains(short.Remedy(),
+		option) == inside {
 		t.Errorf("got the remedy %q; want %s in it: %t", short.Remedy(), option, !inside)
 	}
 	if code, text := short.Reply(); code != 426 || !strings.Contains(text, "the "+who+"'s data ended") {
@@ -35,19 +36,20 @@ func TestTruncated(t *testing.T) {
 			if who == endClient && !l.client || who == endServer && !l.server {
 				continue
 			}
-			for _, unshut := range []bool{false, true} {
+			for _, optional := range []bool{false, true} {
 				for _, inside := range []bool{false, true} {
 					name := l.String() + "/" + who
-					if unshut {
-						name += "/unshut"
+					if optional {
+						name += "/optional"
 					}
 					if inside {
 						name += "/inside"
 					}
 					t.Run(name, func(t *testing.T) {
 						dataTLS := l.dataTLS()
-						dataTLS.ClientCloseNotifyOptional, dataTLS.ServerCloseNotifyOptional = unshut && who == endClient, unshut && who == endServer
-						truncate(t, dataTLS, who, inside, unshut && !inside)
+						dataTLS.ClientCloseNotifyOptional = optional && who == endClient
+						dataTLS.ServerCloseNotifyOptional = optional && who == endServer
+						truncate(t, dataTLS, who, inside, optional && !inside)
 					})
 				}
 			}
@@ -103,16 +105,17 @@ func TestReceiverJustCloses(t *testing.T) {
 func TestEmptyTruncated(t *testing.T) {
 	for _, who := range []string{endClient, endServer} {
 		t.Run(who, func(t *testing.T) {
-			tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
+			tr, client, srv := joinedTLSBy(t, hasty(), legs{true, true}.dataTLS())
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
 			wantEndReset(t, "other end", other)
 			wantTruncated(t, wait(t, tr).Err, who, false)
 		})
-		t.Run(who+"/unshut", func(t *testing.T) {
+		t.Run(who+"/optional", func(t *testing.T) {
 			dataTLS := legs{true, true}.dataTLS()
-			dataTLS.ClientCloseNotifyOptional, dataTLS.ServerCloseNotifyOptional = who == endClient, who == endServer
-			tr, client, srv := joinedTLS(t, dataTLS)
+			dataTLS.ClientCloseNotifyOptional = who == endClient
+			dataTLS.ServerCloseNotifyOptional = who == endServer
+			tr, client, srv := joinedTLSBy(t, hasty(), dataTLS)
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
 			wantEnd(t, "other end", other, nil)
@@ -124,8 +127,8 @@ func TestEmptyTruncated(t *testing.T) {
 	}
 }
 
-// TestEarlyReceiver has a receiver close its direction without close_notify before the sender has begun, and the
-// sender begin in time.
+// TestEarlyReceiver has a receiver close its direction without close_notify before the sender has begun,
+// and the sender begin in time.
 func TestEarlyReceiver(t *testing.T) {
 	tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
 	client.tcp.CloseWrite()
@@ -138,8 +141,9 @@ func TestEarlyReceiver(t *testing.T) {
 	}
 }
 
-// TestUnshutReset has an unshut leg end by a reset that the kernel tells to the other direction: that is no FIN.
-func TestUnshutReset(t *testing.T) {
+// TestOptionalCloseNotifyReset has a leg whose close_notify is optional end by a reset that the kernel
+// tells to the other direction: that is no FIN.
+func TestOptionalCloseNotifyReset(t *testing.T) {
 	for range 20 {
 		dataTLS := legs{true, true}.dataTLS()
 		dataTLS.ClientCloseNotifyOptional = true

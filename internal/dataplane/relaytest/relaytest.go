@@ -1,4 +1,5 @@
-// Package relaytest has the actors of the tests of data connections that this process carries, all on loopback.
+// Package relaytest has the actors of the tests of data connections that this process carries, all on
+// loopback.
 package relaytest
 
 import (
@@ -18,8 +19,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// The actors of the tests. Their addresses belong to this process, so that test binaries which run at the same
-// time do not take each other's ports.
+// The actors of the tests. Their addresses belong to this process, so that test binaries which run at the
+// same time do not take each other's ports.
 var (
 	Gateway      = actor(1) // where pinholes open
 	Peer         = actor(2) // who may connect
@@ -183,7 +184,8 @@ func TakenPorts(t *testing.T, n int) (forward.PortRange, []net.Listener) {
 	for first := 20000; first < 30000; first += n {
 		var held []net.Listener
 		for i := range n {
-			l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(Gateway, uint16(first+i))))
+			at := netip.AddrPortFrom(Gateway, uint16(first+i))
+			l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
 			if err != nil {
 				break
 			}

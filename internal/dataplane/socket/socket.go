@@ -1,6 +1,7 @@
-// Package socket makes the TCP sockets of data connections that this process carries: reserved ports, listeners
-// and dialled connections. Every one of them resets its peer when it is closed, until its owner takes that
-// back: whatever closes a socket early, were it SIGKILL, no peer takes a transfer cut short for a complete one.
+// Package socket makes the TCP sockets of data connections that this process carries: reserved ports,
+// listeners and dialled connections. Every one of them resets its peer when it is closed, until its owner
+// takes that back: whatever closes a socket early, were it SIGKILL, no peer takes a transfer cut short for
+// a complete one.
 package socket
 
 import (
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -71,17 +73,23 @@ func bind(
 	return netip.AddrPort{}, fmt.Errorf("%w of %s", ErrNoPorts, ports)
 }
 
+// reusing is held while a socket that does not listen yet has SO_REUSEADDR. Nothing waits under it.
+var reusing sync.Mutex
+
 // bindExclusively binds a socket to at, so that nobody else can before it listens.
 //
-// Only a socket with SO_REUSEADDR may bind over what earlier transfers left at the port (TIME_WAIT). But two
-// sockets that both have it share a port as long as neither listens, and a port that was taken with it while
-// the port was entirely free is open to all others that have it (fastreuse in
-// net/ipv4/inet_connection_sock.c). So the first attempt is without it, the second one with it, and the socket
-// does not keep it.
+// Only a socket with SO_REUSEADDR may bind over what earlier transfers left at the port (TIME_WAIT). But
+// two sockets that both have it share a port as long as neither listens, and a port that was taken with it
+// while the port was entirely free is open to all others that have it (fastreuse in
+// net/ipv4/inet_connection_sock.c). So the first attempt is without it, the second one with it, and the
+// socket does not keep it. While it has it, no other socket of this process does: the two would share the
+// port, and the second to listen would fail.
 func bindExclusively(fd int, at netip.AddrPort) error {
 	to := sockaddr(at)
 	err := unix.Bind(fd, to)
 	if err == unix.EADDRINUSE {
+		reusing.Lock()
+		defer reusing.Unlock()
 		if err := setReuseAddr(fd, 1); err != nil {
 			return err
 		}
@@ -136,10 +144,10 @@ func Dial(ctx context.Context, to pinhole.Leg, timeout time.Duration) (*net.TCPC
 	return d.DialTCP(ctx, "tcp", local, netip.AddrPortFrom(to.Target.Addr().Unmap(), to.Target.Port()))
 }
 
-// prepareDialled prepares a socket that connects. The kernel shall choose the source port in connect(2) and not
-// in bind(2), so that it must be free towards this one target only: otherwise all transfers together have no
-// more than the ephemeral range (ip(7), IP_BIND_ADDRESS_NO_PORT; for IPv6 it is the same option). A kernel that
-// does not know the option chooses in bind(2).
+// prepareDialled prepares a socket that connects. The kernel shall choose the source port in connect(2) and
+// not in bind(2), so that it must be free towards this one target only: otherwise all transfers together
+// have no more than the ephemeral range (ip(7), IP_BIND_ADDRESS_NO_PORT; for IPv6 it is the same option). A
+// kernel that does not know the option chooses in bind(2).
 func prepareDialled(_, _ string, raw syscall.RawConn) error {
 	return Control(raw, func(fd int) error {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)

@@ -2,24 +2,23 @@ package doctor
 
 import (
 	"fmt"
+	"ftpgate/internal/kernel/nftforeign"
 	"strings"
-
-	"ftpgate/internal/kernel/nft"
 )
 
 // ChainName names another program's chain, for the beginning of a sentence. A chain without a family is one of
 // iptables-legacy, which nftables does not show.
-func ChainName(c nft.ForwardChain) string {
+func ChainName(c nftforeign.Chain) string {
 	if c.Family == "" {
-		return fmt.Sprintf("chain %s of iptables-legacy", c.Chain)
+		return fmt.Sprintf("chain %s of iptables-legacy", c.Name)
 	}
 	owner := map[string]string{"docker": "Docker's ", "ufw": "ufw's ", "firewalld": "firewalld's "}[c.Owner]
-	return fmt.Sprintf("%schain %s of table %s %s", owner, c.Chain, c.Family, c.Table)
+	return fmt.Sprintf("%schain %s of table %s %s", owner, c.Name, c.Family, c.Table)
 }
 
 // PassRemedy returns what lets the forwards' connections to the server pass a chain at the forward hook: those whose
 // destination was translated, in both directions.
-func PassRemedy(c nft.ForwardChain, server string) string {
+func PassRemedy(c nftforeign.Chain, server string) string {
 	const translated = "-m conntrack --ctstate DNAT -j ACCEPT"
 	switch {
 	case c.Owner == "docker":
@@ -30,30 +29,30 @@ func PassRemedy(c nft.ForwardChain, server string) string {
 		return "add a policy that lets the clients' zone forward to the server's " +
 			"(firewall-cmd --permanent --new-policy ...), or --add-forward in a zone that has both"
 	case c.Family == "":
-		return fmt.Sprintf("iptables-legacy -I %s %s", c.Chain, translated)
-	case c.Table == "filter" && c.Chain == "FORWARD": // iptables made it, and cannot show what nft puts there
-		return fmt.Sprintf("%s -I %s %s", iptables(c), c.Chain, translated)
+		return fmt.Sprintf("iptables-legacy -I %s %s", c.Name, translated)
+	case c.Table == "filter" && c.Name == "FORWARD": // iptables made it, and cannot show what nft puts there
+		return fmt.Sprintf("%s -I %s %s", iptables(c), c.Name, translated)
 	}
-	return fmt.Sprintf("nft insert rule %s %s %s ct status dnat accept", c.Family, c.Table, c.Chain)
+	return fmt.Sprintf("nft insert rule %s %s %s ct status dnat accept", c.Family, c.Table, c.Name)
 }
 
 // openRemedy returns what lets TCP ports of the gateway itself pass a chain at the input hook. ports is a port or
 // a range, "49152-65535".
-func openRemedy(c nft.ForwardChain, ports string) string {
+func openRemedy(c nftforeign.Chain, ports string) string {
 	colons := strings.Replace(ports, "-", ":", 1) // as iptables writes a range
 	switch {
 	case c.Owner == "firewalld":
 		return fmt.Sprintf("firewall-cmd --permanent --add-port=%s/tcp && firewall-cmd --reload", ports)
 	case c.Owner == "ufw":
 		return fmt.Sprintf("ufw allow %s/tcp", colons)
-	case c.Table == "filter" && c.Chain == "INPUT":
+	case c.Table == "filter" && c.Name == "INPUT":
 		return fmt.Sprintf("%s -I INPUT -p tcp --dport %s -j ACCEPT", iptables(c), colons)
 	}
-	return fmt.Sprintf("nft insert rule %s %s %s tcp dport %s accept", c.Family, c.Table, c.Chain, ports)
+	return fmt.Sprintf("nft insert rule %s %s %s tcp dport %s accept", c.Family, c.Table, c.Name, ports)
 }
 
 // iptables names the command for the chain's family.
-func iptables(c nft.ForwardChain) string {
+func iptables(c nftforeign.Chain) string {
 	if c.Family == "ip6" {
 		return "ip6tables"
 	}

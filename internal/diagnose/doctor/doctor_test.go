@@ -11,7 +11,6 @@ import (
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
@@ -270,7 +269,7 @@ func TestForward(t *testing.T) {
 
 // refusing is a chain that refuses what it does not know.
 func refusing(family, table, chain, owner string) nftforeign.InputChain {
-	return nftforeign.InputChain{ForwardChain: nft.ForwardChain{Family: family, Table: table, Chain: chain, Owner: owner}}
+	return nftforeign.InputChain{Chain: nftforeign.Chain{Family: family, Table: table, Name: chain, Owner: owner}}
 }
 
 // letting is a chain that lets ports in.
@@ -288,12 +287,12 @@ func fromInterface(in nftforeign.InputChain, name string) nftforeign.InputChain 
 func TestForeign(t *testing.T) {
 	const kernel, none = forward.TrackingKernel, forward.TrackingNone
 	ports := func(first, last uint16) []forward.PortRange { return []forward.PortRange{{First: first, Last: last}} }
-	rule := func(r nftforeign.ForeignRule) func(*Facts, *forward.Resolved) {
+	rule := func(r nftforeign.Rule) func(*Facts, *forward.Resolved) {
 		r.Family, r.Table, r.Chain = "ip", "t", "c"
 		if r.Hook == "" {
 			r.Hook = "prerouting"
 		}
-		if r.Act == nftforeign.ForeignHelper {
+		if r.Action == nftforeign.ActionHelper {
 			r.Helper = "ftp"
 		}
 		return func(f *Facts, _ *forward.Resolved) { f.Rules = append(f.Rules, r) }
@@ -303,26 +302,26 @@ func TestForeign(t *testing.T) {
 	}
 	here := ports(2121, 2121)
 	run(t, []provoked{
-		{"a helper too early", kernel, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignHelper, Priority: -300, Ports: here}), CodeHelperSoon, finding.Warning, `chain c of table ip t attaches the helper "ftp" at priority -300, before conntrack (-200)`, "take the rule out"},
-		{"iptables' helper", 0, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignHelper, Template: true, Priority: -300, Ports: here}), CodeHelper, finding.Warning, "drops what it cannot read", ""},
-		{"a helper twice", kernel, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignHelper, Priority: -150, Ports: here}), CodeHelper, finding.Info, "as ftpgate does itself", ""},
-		{"a helper after translation", none, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignHelper, Priority: 0, Ports: ports(21, 21)}), CodeSequence, finding.Warning, "after translation (-100)", "tracking = \"kernel\""},
-		{"a helper after translation, of a proxy", 0, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignHelper, Priority: 0, Ports: here}), CodeHelper, finding.Warning, "drops what it cannot read", ""},
-		{"a helper to the server", 0, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignHelper, Hook: "output", Priority: 0, Ports: ports(21, 21)}), CodeHelper, finding.Warning, "connections to the server", ""},
-		{"a helper elsewhere", 0, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignHelper, Priority: -150, Ports: ports(2122, 2122)}), CodeRoute, finding.OK, "", ""},
-		{"a helper of some address", 0, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignHelper, Priority: -150, To: wan4, Ports: here}), CodeRoute, finding.OK, "", ""},
+		{"a helper too early", kernel, rule(nftforeign.Rule{Action: nftforeign.ActionHelper, Priority: -300, Ports: here}), CodeHelperSoon, finding.Warning, `chain c of table ip t attaches the helper "ftp" at priority -300, before conntrack (-200)`, "take the rule out"},
+		{"iptables' helper", 0, rule(nftforeign.Rule{Action: nftforeign.ActionHelper, Template: true, Priority: -300, Ports: here}), CodeHelper, finding.Warning, "drops what it cannot read", ""},
+		{"a helper twice", kernel, rule(nftforeign.Rule{Action: nftforeign.ActionHelper, Priority: -150, Ports: here}), CodeHelper, finding.Info, "as ftpgate does itself", ""},
+		{"a helper after translation", none, rule(nftforeign.Rule{Action: nftforeign.ActionHelper, Priority: 0, Ports: ports(21, 21)}), CodeSequence, finding.Warning, "after translation (-100)", "tracking = \"kernel\""},
+		{"a helper after translation, of a proxy", 0, rule(nftforeign.Rule{Action: nftforeign.ActionHelper, Priority: 0, Ports: here}), CodeHelper, finding.Warning, "drops what it cannot read", ""},
+		{"a helper to the server", 0, rule(nftforeign.Rule{Action: nftforeign.ActionHelper, Hook: "output", Priority: 0, Ports: ports(21, 21)}), CodeHelper, finding.Warning, "connections to the server", ""},
+		{"a helper elsewhere", 0, rule(nftforeign.Rule{Action: nftforeign.ActionHelper, Priority: -150, Ports: ports(2122, 2122)}), CodeRoute, finding.OK, "", ""},
+		{"a helper of some address", 0, rule(nftforeign.Rule{Action: nftforeign.ActionHelper, Priority: -150, To: wan4, Ports: here}), CodeRoute, finding.OK, "", ""},
 		{"a helper by itself", 0, sysctl(sysctlHelper, "1"), CodeHelperAuto, finding.Warning, "every connection to port 21", "nf_conntrack_helper=0"},
-		{"a synproxy", kernel, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignSynProxy, Ports: here}), CodeSequence, finding.Warning, "has a synproxy at port 2121", "proxy"},
-		{"untracked", none, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignNoTrack, Priority: -300, Ports: here}), CodeUntracked, finding.Fault, "keeps the kernel from tracking the forward's connections", "out of that rule"},
-		{"untracked, of some", none, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignNoTrack, Priority: -300, Ports: here, Narrow: true}), CodeUntracked, finding.Warning, "", ""},
-		{"untracked data", 0, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignNoTrack, Priority: -300, Ports: ports(50000, 50010)}), CodeUntracked, finding.Fault, "data connections", ""},
-		{"untracked control of a proxy", 0, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignNoTrack, Priority: -300, Ports: here}), CodeRoute, finding.OK, "", ""},
-		{"untracked, of something", none, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignNoTrack, Priority: -300, Narrow: true}), CodeRoute, finding.OK, "", ""},
-		{"everything untracked", kernel, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignNoTrack, Priority: -300}), CodeUntracked, finding.Fault, "", ""},
-		{"translated", 0, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignDNAT, Owner: "docker", Priority: -100, Ports: here}), CodeElsewhere, finding.Fault, "Docker's chain c of table ip t sends connections to port 2121 elsewhere", "publish another port"},
-		{"translated, of some", kernel, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignDNAT, Priority: -100, Ports: here, Narrow: true}), CodeElsewhere, finding.Warning, "port 2121", ""},
-		{"translated, of one address", kernel, both(rule(nftforeign.ForeignRule{Act: nftforeign.ForeignDNAT, Priority: -100, To: wan4, Ports: here}), func(_ *Facts, r *forward.Resolved) { r.Listen.Addr = netip.Addr{} }), CodeElsewhere, finding.Warning, "port 2121", ""},
-		{"data translated", 0, rule(nftforeign.ForeignRule{Act: nftforeign.ForeignDNAT, Priority: -100, Ports: ports(50000, 50000)}), CodeElsewhere, finding.Warning, "within 49152-65535", ""},
+		{"a synproxy", kernel, rule(nftforeign.Rule{Action: nftforeign.ActionSynProxy, Ports: here}), CodeSequence, finding.Warning, "has a synproxy at port 2121", "proxy"},
+		{"untracked", none, rule(nftforeign.Rule{Action: nftforeign.ActionNoTrack, Priority: -300, Ports: here}), CodeUntracked, finding.Fault, "keeps the kernel from tracking the forward's connections", "out of that rule"},
+		{"untracked, of some", none, rule(nftforeign.Rule{Action: nftforeign.ActionNoTrack, Priority: -300, Ports: here, Narrow: true}), CodeUntracked, finding.Warning, "", ""},
+		{"untracked data", 0, rule(nftforeign.Rule{Action: nftforeign.ActionNoTrack, Priority: -300, Ports: ports(50000, 50010)}), CodeUntracked, finding.Fault, "data connections", ""},
+		{"untracked control of a proxy", 0, rule(nftforeign.Rule{Action: nftforeign.ActionNoTrack, Priority: -300, Ports: here}), CodeRoute, finding.OK, "", ""},
+		{"untracked, of something", none, rule(nftforeign.Rule{Action: nftforeign.ActionNoTrack, Priority: -300, Narrow: true}), CodeRoute, finding.OK, "", ""},
+		{"everything untracked", kernel, rule(nftforeign.Rule{Action: nftforeign.ActionNoTrack, Priority: -300}), CodeUntracked, finding.Fault, "", ""},
+		{"translated", 0, rule(nftforeign.Rule{Action: nftforeign.ActionDNAT, Owner: "docker", Priority: -100, Ports: here}), CodeElsewhere, finding.Fault, "Docker's chain c of table ip t sends connections to port 2121 elsewhere", "publish another port"},
+		{"translated, of some", kernel, rule(nftforeign.Rule{Action: nftforeign.ActionDNAT, Priority: -100, Ports: here, Narrow: true}), CodeElsewhere, finding.Warning, "port 2121", ""},
+		{"translated, of one address", kernel, both(rule(nftforeign.Rule{Action: nftforeign.ActionDNAT, Priority: -100, To: wan4, Ports: here}), func(_ *Facts, r *forward.Resolved) { r.Listen.Addr = netip.Addr{} }), CodeElsewhere, finding.Warning, "port 2121", ""},
+		{"data translated", 0, rule(nftforeign.Rule{Action: nftforeign.ActionDNAT, Priority: -100, Ports: ports(50000, 50000)}), CodeElsewhere, finding.Warning, "within 49152-65535", ""},
 		{"input refused", 0, input(letting(refusing("inet", "firewalld", "filter_INPUT", "firewalld"), ports(22, 22))), CodeInput, finding.Warning, "firewalld's chain filter_INPUT of table inet firewalld refuses what it does not know, and no rule of it lets port 2121 in", "--add-port=2121/tcp"},
 		{"input refused by ufw", 0, input(refusing("ip", "filter", "INPUT", "ufw")), CodeInput, finding.Warning, "ufw's", "ufw allow 2121/tcp"},
 		{"input refused by iptables", 0, input(refusing("ip", "filter", "INPUT", "")), CodeInput, finding.Warning, "", "iptables -I INPUT -p tcp --dport 2121 -j ACCEPT"},

@@ -33,7 +33,7 @@ type Facts struct {
 	Routes       map[netip.Addr]system.Route // to servers and clients (Destinations)
 	Lookups      []system.Lookup
 	Listeners    []system.Listener // nil: not read
-	Rules        []nftforeign.ForeignRule
+	Rules        []nftforeign.Rule
 	Inputs       []nftforeign.InputChain
 	Legacy       []string // the tables of iptables-legacy that have rules
 	Unread       []system.Unread

@@ -6,7 +6,6 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/nftforeign"
 )
 
@@ -24,14 +23,14 @@ const ftpPort = 21
 // foreign judges other programs' rules that meet connections of the forward.
 func (e *examiner) foreign() {
 	for _, r := range e.facts.Rules {
-		switch r.Act {
-		case nftforeign.ForeignHelper:
+		switch r.Action {
+		case nftforeign.ActionHelper:
 			e.helper(r)
-		case nftforeign.ForeignNoTrack:
+		case nftforeign.ActionNoTrack:
 			e.untracked(r)
-		case nftforeign.ForeignDNAT:
+		case nftforeign.ActionDNAT:
 			e.elsewhere(r)
-		case nftforeign.ForeignSynProxy:
+		case nftforeign.ActionSynProxy:
 			if e.of.Tracking == forward.TrackingKernel && e.meets(r, e.of.Listen.Port) {
 				e.say(CodeSequence, finding.Warning, fmt.Sprintf("%s has a synproxy at port %d: it shifts sequence numbers, and so does the kernel's ftp helper",
 					chainOf(r), e.of.Listen.Port), "take the forward's port out of that rule, or use tracking = \"proxy\"")
@@ -42,7 +41,7 @@ func (e *examiner) foreign() {
 }
 
 // helper judges a helper that another program attaches.
-func (e *examiner) helper(r nftforeign.ForeignRule) {
+func (e *examiner) helper(r nftforeign.Rule) {
 	early := !r.Template && r.Priority <= conntrackPriority
 	late := !r.Template && r.Priority > translationPriority
 	listen := r.Hook == "prerouting" && !late && e.meets(r, e.of.Listen.Port)
@@ -81,7 +80,7 @@ func (e *examiner) automatic() {
 }
 
 // untracked judges a rule that keeps conntrack from connections, which then cannot be translated.
-func (e *examiner) untracked(r nftforeign.ForeignRule) {
+func (e *examiner) untracked(r nftforeign.Rule) {
 	control := e.of.Tracking != forward.TrackingProxy && e.meets(r, e.of.Listen.Port)
 	data := e.carries() && e.meetsRange(r, e.dataPorts())
 	if r.Hook != "prerouting" || r.Priority >= 0 || !control && !data {
@@ -96,7 +95,7 @@ func (e *examiner) untracked(r nftforeign.ForeignRule) {
 }
 
 // elsewhere judges a rule that sends the forward's connections somewhere else.
-func (e *examiner) elsewhere(r nftforeign.ForeignRule) {
+func (e *examiner) elsewhere(r nftforeign.Rule) {
 	if r.Hook != "prerouting" {
 		return
 	}
@@ -124,7 +123,7 @@ func (e *examiner) dataPorts() forward.PortRange {
 }
 
 // meets tells whether a rule is for connections to a port of the listen address.
-func (e *examiner) meets(r nftforeign.ForeignRule, port uint16) bool {
+func (e *examiner) meets(r nftforeign.Rule, port uint16) bool {
 	listen := e.of.Listen.Addr
 	if r.To.IsValid() && listen.IsValid() && r.To != listen {
 		return false
@@ -137,7 +136,7 @@ func (e *examiner) meets(r nftforeign.ForeignRule, port uint16) bool {
 
 // meetsPort leaves the address out. A rule without ports but with conditions that were not read may be for
 // something else altogether.
-func (e *examiner) meetsPort(r nftforeign.ForeignRule, port uint16) bool {
+func (e *examiner) meetsPort(r nftforeign.Rule, port uint16) bool {
 	if len(r.Ports) == 0 {
 		return !r.Narrow
 	}
@@ -145,7 +144,7 @@ func (e *examiner) meetsPort(r nftforeign.ForeignRule, port uint16) bool {
 }
 
 // meetsRange tells whether a rule names ports of a range.
-func (e *examiner) meetsRange(r nftforeign.ForeignRule, ports forward.PortRange) bool {
+func (e *examiner) meetsRange(r nftforeign.Rule, ports forward.PortRange) bool {
 	if listen := e.of.Listen.Addr; r.To.IsValid() && listen.IsValid() && r.To != listen {
 		return false
 	}
@@ -153,7 +152,7 @@ func (e *examiner) meetsRange(r nftforeign.ForeignRule, ports forward.PortRange)
 }
 
 // ifNarrow lowers a severity to a warning for a rule that may not be about every connection.
-func ifNarrow(r nftforeign.ForeignRule, l finding.Severity) finding.Severity {
+func ifNarrow(r nftforeign.Rule, l finding.Severity) finding.Severity {
 	if r.Narrow {
 		return finding.Warning
 	}
@@ -161,6 +160,6 @@ func ifNarrow(r nftforeign.ForeignRule, l finding.Severity) finding.Severity {
 }
 
 // chainOf names the rule's chain, for the beginning of a sentence.
-func chainOf(r nftforeign.ForeignRule) string {
-	return ChainName(nft.ForwardChain{Family: r.Family, Table: r.Table, Chain: r.Chain, Owner: r.Owner})
+func chainOf(r nftforeign.Rule) string {
+	return ChainName(nftforeign.Chain{Family: r.Family, Table: r.Table, Name: r.Chain, Owner: r.Owner})
 }

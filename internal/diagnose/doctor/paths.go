@@ -136,17 +136,17 @@ func (e *examiner) inputs() {
 		if !sees(in, e.of.Forward) || e.fromOpen(in) {
 			continue
 		}
-		chain := in.ForwardChain
+		chain := in.Chain
 		if chain.Owner == "docker" { // it only stands in Docker's table: Docker has no rules for the gateway itself
 			chain.Owner = ""
 		}
 		if !open(in.Ports, forward.PortRange{First: e.of.Listen.Port, Last: e.of.Listen.Port}) {
 			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", ChainName(chain), e.of.Listen.Port),
-				openRemedy(in.ForwardChain, fmt.Sprint(e.of.Listen.Port)))
+				openRemedy(in.Chain, fmt.Sprint(e.of.Listen.Port)))
 		}
 		if ports := e.of.PortsForData(); !e.carries() && !open(in.Ports, ports) {
 			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", ChainName(chain), ports),
-				openRemedy(in.ForwardChain, ports.String()))
+				openRemedy(in.Chain, ports.String()))
 		}
 	}
 }

@@ -14,7 +14,6 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/doctor"
-	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
@@ -150,14 +149,9 @@ func (r *reader) foreign() {
 		return
 	}
 	const what = "what other programs' nftables tables do"
-	c, err := nft.Open()
+	rules, inputs, err := nftforeign.Read()
 	if r.failed(what, err) {
 		return
 	}
-	defer c.Close()
-	found, err := nftforeign.Read(c)
-	if r.failed(what, err) {
-		return
-	}
-	r.facts.Rules, r.facts.Inputs = found.Rules, found.Inputs
+	r.facts.Rules, r.facts.Inputs = rules, inputs
 }

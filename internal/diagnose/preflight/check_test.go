@@ -10,7 +10,7 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset/rulesettest"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -277,14 +277,14 @@ func TestCheckTakeover(t *testing.T) {
 
 func TestCheckRefusingChains(t *testing.T) {
 	facts := soundHost()
-	facts.Refusing = []nft.ForwardChain{
-		{Family: "ip", Table: "filter", Chain: "FORWARD", Owner: "docker"},
-		{Family: "ip6", Table: "filter", Chain: "FORWARD", Owner: "docker"},
-		{Family: "ip", Table: "filter", Chain: "FORWARD", Owner: "ufw"},
-		{Family: "inet", Table: "firewalld", Chain: "filter_FORWARD", Owner: "firewalld"},
-		{Family: "ip", Table: "filter", Chain: "FORWARD"},
-		{Family: "inet", Table: "fw", Chain: "forward"},
-		{Chain: "FORWARD"},
+	facts.Refusing = []nftforeign.Chain{
+		{Family: "ip", Table: "filter", Name: "FORWARD", Owner: "docker"},
+		{Family: "ip6", Table: "filter", Name: "FORWARD", Owner: "docker"},
+		{Family: "ip", Table: "filter", Name: "FORWARD", Owner: "ufw"},
+		{Family: "inet", Table: "firewalld", Name: "filter_FORWARD", Owner: "firewalld"},
+		{Family: "ip", Table: "filter", Name: "FORWARD"},
+		{Family: "inet", Table: "fw", Name: "forward"},
+		{Name: "FORWARD"},
 	}
 	const what = " refuses what it does not know, and may refuse forwarded FTP connections: "
 	want := func(server string) []string {
@@ -316,7 +316,7 @@ func relayed(f *forward.Resolved) { f.Data = forward.DataRelay }
 func TestCheckProxy(t *testing.T) {
 	facts := soundHost()
 	facts.Listeners = []system.Listener{listener("0.0.0.0:2121", "vsftpd (pid 1)")}
-	facts.Refusing = []nft.ForwardChain{{Family: "ip", Table: "filter", Chain: "FORWARD"}}
+	facts.Refusing = []nftforeign.Chain{{Family: "ip", Table: "filter", Name: "FORWARD"}}
 	// Its own socket finds out whether the address is in use, and a relay needs no forwarding.
 	wantFindings(t, Check(facts, []forward.Resolved{
 		testForward(":2121", "203.0.113.21", proxied, relayed),

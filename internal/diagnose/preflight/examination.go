@@ -77,7 +77,7 @@ func openTables() (t tableReader, close func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return kernel, kernel.Close, nil
+	return tables{kernel}, kernel.Close, nil
 }
 
 // checkHost runs Check on the host's facts.

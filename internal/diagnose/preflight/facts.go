@@ -10,7 +10,9 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -20,7 +22,7 @@ type Facts struct {
 	Interfaces []string
 	Listeners  []system.Listener // at the forwards' ports, this process's own left out
 	Others     []Other
-	Refusing   []nft.ForwardChain // chains that may refuse forwarded packets; without a family: iptables-legacy's
+	Refusing   []nftforeign.Chain // chains that may refuse forwarded packets; without a family: iptables-legacy's
 }
 
 // Other is another ftpgate's table and what it publishes.
@@ -55,11 +57,19 @@ func linux() host {
 	}
 }
 
-// tableReader reads what nftables has; *nft.Conn is one.
+// tableReader reads what nftables has; tables implements it.
 type tableReader interface {
 	Tables() ([]string, error)
 	Listens(table string) ([]forward.Listen, error)
-	RefusingForwardChains() ([]nft.ForwardChain, error)
+	RefusingForwardChains() ([]nftforeign.Chain, error)
+}
+
+// tables reads ftpgate's own tables over a connection, and those of other programs.
+type tables struct{ *nft.Conn }
+
+// RefusingForwardChains returns the chains of other programs that may refuse forwarded packets.
+func (tables) RefusingForwardChains() ([]nftforeign.Chain, error) {
+	return nftforeign.RefusingForwardChains()
 }
 
 // readHost reads the facts that anybody may read. ours reports whether this process listens at an address.
@@ -104,7 +114,7 @@ func (h host) readTables(t tableReader, own string, facts *Facts) (dead []string
 			continue
 		}
 		held, pid, err := h.claimed(name)
-		if err == nil && !held && name != nft.Prefix {
+		if err == nil && !held && name != ruleset.DefaultTable {
 			dead = append(dead, name)
 			continue
 		}
@@ -120,7 +130,7 @@ func (h host) readTables(t tableReader, own string, facts *Facts) (dead []string
 	}
 	facts.Refusing = append(facts.Refusing, chains...)
 	if h.legacyFilter() {
-		facts.Refusing = append(facts.Refusing, nft.ForwardChain{Chain: "FORWARD"})
+		facts.Refusing = append(facts.Refusing, nftforeign.Chain{Name: "FORWARD"})
 	}
 	return dead, nil
 }

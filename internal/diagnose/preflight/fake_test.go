@@ -9,7 +9,7 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -45,7 +45,7 @@ func fakeHost() host {
 // fakeTables is an nftables in memory.
 type fakeTables struct {
 	listens  map[string][]forward.Listen // by table
-	refusing []nft.ForwardChain
+	refusing []nftforeign.Chain
 	err      error // of every read
 	refuses  error // what the kernel says to a table
 	noLog    bool  // the kernel takes no table that logs
@@ -66,7 +66,7 @@ func (f *fakeTables) Tables() ([]string, error) {
 
 func (f *fakeTables) Listens(table string) ([]forward.Listen, error) { return f.listens[table], f.err }
 
-func (f *fakeTables) RefusingForwardChains() ([]nft.ForwardChain, error) { return f.refusing, f.err }
+func (f *fakeTables) RefusingForwardChains() ([]nftforeign.Chain, error) { return f.refusing, f.err }
 
 func (f *fakeTables) Probe(t ruleset.Table) error {
 	f.tried = append(f.tried, t)

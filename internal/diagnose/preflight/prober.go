@@ -60,7 +60,7 @@ func OpenProber(table string) *Prober {
 	if kernel, err := nft.Open(); err != nil {
 		p.errOpen = err
 	} else {
-		p.reader, p.writer = kernel, kernel
+		p.reader, p.writer = tables{kernel}, kernel
 	}
 	return p
 }

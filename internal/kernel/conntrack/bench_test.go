@@ -8,7 +8,7 @@ import (
 	"ftpgate/internal/kernel/conntrack"
 )
 
-// What a second's look at a busy gateway's flows costs, for each flow.
+// The cost of one flow when a busy gateway looks up all its flows, as it does every second.
 func BenchmarkGet(b *testing.B) {
 	const flows = 4096
 	c := open(b, accounting(b))
@@ -25,7 +25,7 @@ func BenchmarkGet(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/flows, "ns/flow")
 }
 
-// A dump of hardly anything.
+// A dump of two flows.
 func BenchmarkDump(b *testing.B) {
 	c := open(b, accounting(b))
 	fill(b, c, 2)
@@ -38,7 +38,7 @@ func BenchmarkDump(b *testing.B) {
 	}
 }
 
-// What an event costs its watcher, the system calls included: one that is wanted, and one that is not.
+// The cost of a wanted and of an unwanted event, with the system calls.
 func BenchmarkEvent(b *testing.B) {
 	for name, want := range map[string]conntrack.Want{
 		"wanted":   nil,
@@ -51,7 +51,9 @@ func BenchmarkEvent(b *testing.B) {
 			b.ReportAllocs()
 			for range b.N {
 				b.StopTimer()
-				w := opened(b, h, func() (*conntrack.Watcher, error) { return conntrack.Subscribe(netflow.FlowNew, netflow.FlowGone) })
+				w := opened(b, h, func() (*conntrack.Watcher, error) {
+					return conntrack.Subscribe(netflow.FlowNew, netflow.FlowGone)
+				})
 				for i := range flows {
 					if err := c.Create(numbered(i)); err != nil {
 						b.Fatal(err)

@@ -1,6 +1,6 @@
 // Package conntrack reads the kernel's table of connections through netlink: flows by name, all flows, the
-// expectations of helpers, and events as they happen. It also removes single flows, and calculates from the kernel's
-// byte counts how much data TCP carried.
+// expectations of helpers, and events as they happen. It also removes single flows, and calculates from the
+// kernel's byte counts how much data TCP carried.
 //
 // It sees TCP only, in the default conntrack zone. It switches nothing on: counters need the sysctl
 // net.netfilter.nf_conntrack_acct before a flow begins, events need net.netfilter.nf_conntrack_events.
@@ -18,12 +18,12 @@ import (
 	"ftpgate/internal/kernel/netlink"
 )
 
-// perRound is how many flows one system call asks for: as many as a mask has bits. The answers take about 1 KiB each
-// of the socket's buffer, and fit into the buffer that Linux gives to any process.
+// perRound is how many flows one system call asks for: as many as a mask has bits. The answers take about 1
+// KiB each of the socket's buffer, and fit into the buffer that Linux gives to any process.
 const perRound = 64
 
-// Conn sends requests to the conntrack of the network namespace that Open was called in. Its methods may be called
-// by several goroutines at once.
+// Conn sends requests to the conntrack of the network namespace that Open was called in. Its methods may be
+// called by several goroutines at once.
 type Conn struct {
 	lookups requester // Get and Delete
 	dumps   requester // Dump, Find and Expectations, which take longer
@@ -38,8 +38,8 @@ type requester struct {
 	in       []byte
 }
 
-// Open connects to the kernel, which asks for CAP_NET_ADMIN with the first request (EPERM). The caller closes the
-// connection.
+// Open connects to the kernel, which asks for CAP_NET_ADMIN with the first request (EPERM). The caller closes
+// the connection.
 func Open() (*Conn, error) {
 	lookups, err := dial(answerBuffer)
 	if err != nil {
@@ -61,9 +61,9 @@ func (c *Conn) Close() error {
 	return errors.Join(c.lookups.socket.close(), c.dumps.socket.close())
 }
 
-// Get looks flows up by their original tuples, and appends one to flows for each tuple, in the same order. A flow
-// that is gone is the zero Flow. A flow that has the tuple but another ID is a new one. After an error the appended
-// flows have no meaning.
+// Get looks flows up by their original tuples, and appends one to flows for each tuple, in the same order. A
+// flow that is gone is the zero Flow. A flow that has the tuple but another ID is a new one. After an error
+// the appended flows have no meaning.
 func (c *Conn) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error) {
 	first := len(flows)
 	flows = append(flows, make([]netflow.Flow, len(tuples))...)
@@ -88,7 +88,8 @@ func (c *Conn) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow
 	return flows, nil
 }
 
-// get asks for at most perRound flows with one system call. missing has a bit for each answer that did not arrive.
+// get asks for at most perRound flows with one system call. missing has a bit for each answer that did not
+// arrive.
 func (r *requester) get(found []netflow.Flow, tuples []netflow.Tuple) (missing uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,11 +136,11 @@ func (r *requester) get(found []netflow.Flow, tuples []netflow.Tuple) (missing u
 	return missing, nil
 }
 
-// Delete removes a flow from the table: the kernel forgets its translation. It is no error if the flow is gone, or
-// the tuple belongs to a flow with another ID. Delete does not end the connection: while the sysctl
+// Delete removes a flow from the table: the kernel forgets its translation. It is no error if the flow is
+// gone, or the tuple belongs to a flow with another ID. Delete does not end the connection: while the sysctl
 // net.netfilter.nf_conntrack_tcp_loose is on, which is usual, the next packet makes a new flow, and the rules
-// translate it again. If it is off, or a rule refuses new packets other than SYN, the packet reaches the gateway
-// itself, which answers with a reset.
+// translate it again. If it is off, or a rule refuses new packets other than SYN, the packet reaches the
+// gateway itself, which answers with a reset.
 func (c *Conn) Delete(original netflow.Tuple, id uint32) error {
 	if !valid(original) {
 		return nil

@@ -21,7 +21,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// accounting switches counters and events on in a host of its own, and nothing else.
+// accounting returns a host with counters and events switched on.
 func accounting(t testing.TB) *lab.Host {
 	t.Helper()
 	h := labtest.Host(t)
@@ -30,7 +30,7 @@ func accounting(t testing.TB) *lab.Host {
 	return h
 }
 
-// numbered returns tuples of which no two are the same; every fourth is IPv6.
+// numbered returns a different tuple for each number; every fourth is IPv6.
 func numbered(i int) netflow.Tuple {
 	from, to := netip.AddrFrom4([4]byte{10, byte(i / 60000), 0, 1}), netip.MustParseAddr("203.0.113.21")
 	if i%4 == 3 {
@@ -39,7 +39,7 @@ func numbered(i int) netflow.Tuple {
 	return netflow.Tuple{From: netip.AddrPortFrom(from, uint16(1024+i%60000)), To: netip.AddrPortFrom(to, 21)}
 }
 
-// fill puts so many flows into the table.
+// fill adds count flows to the table.
 func fill(t testing.TB, c *conntrack.Conn, count int) []netflow.Tuple {
 	t.Helper()
 	tuples := make([]netflow.Tuple, count)
@@ -52,7 +52,7 @@ func fill(t testing.TB, c *conntrack.Conn, count int) []netflow.Tuple {
 	return tuples
 }
 
-// Flows come in the order of their tuples, in both families, with holes where there is none.
+// Get returns flows of both families in the order of their tuples, with a zero Flow for each that is gone.
 func TestGet(t *testing.T) {
 	c := open(t, accounting(t))
 	tuples := fill(t, c, 3*conntrack.PerRound+5)
@@ -68,14 +68,16 @@ func TestGet(t *testing.T) {
 		asked[i] = t
 	}
 	mapped := 9
-	asked[mapped].From = netip.AddrPortFrom(netip.AddrFrom16(asked[mapped].From.Addr().As16()), asked[mapped].From.Port())
+	from := asked[mapped].From
+	asked[mapped].From = netip.AddrPortFrom(netip.AddrFrom16(from.Addr().As16()), from.Port())
 	before := []netflow.Flow{{ID: 7}}
 	flows, err := c.Get(before, asked)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(flows) != 1+len(asked) || flows[0].ID != 7 {
-		t.Fatalf("got %d flows, %v first; want %d behind the one that was there", len(flows), flows[0], len(asked))
+		t.Fatalf("got %d flows, %v first; want %d after the one that was there",
+			len(flows), flows[0], len(asked))
 	}
 	for i, f := range flows[1:] {
 		want := tuples[i]
@@ -85,13 +87,14 @@ func TestGet(t *testing.T) {
 			}
 			continue
 		}
-		if f.Original != want || f.Reply != (netflow.Tuple{From: want.To, To: want.From}) || f.ID == 0 || f.State != netflow.TCPEstablished {
+		if f.Original != want || f.Reply != (netflow.Tuple{From: want.To, To: want.From}) || f.ID == 0 ||
+			f.State != netflow.TCPEstablished {
 			t.Errorf("flow %d: got %+v; want the one from %s", i, f, want.From)
 		}
 	}
 }
 
-// Answers that do not fit into the socket's buffer are asked for again.
+// Get asks again for answers that did not fit into the socket's buffer.
 func TestGetWithASmallBuffer(t *testing.T) {
 	c := open(t, accounting(t))
 	tuples := fill(t, c, conntrack.PerRound)
@@ -109,7 +112,7 @@ func TestGetWithASmallBuffer(t *testing.T) {
 	}
 }
 
-// Every method works while the others do.
+// All methods may run at the same time.
 func TestAtOnce(t *testing.T) {
 	c := open(t, accounting(t))
 	tuples := fill(t, c, 200)
@@ -141,11 +144,11 @@ func TestAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	for f := range c.Dump(nil) {
-		t.Errorf("%+v is there; want none", f)
+		t.Errorf("got %+v; want no flow left", f)
 	}
 }
 
-// A dump has all TCP flows that are wanted, and no others.
+// A dump lists all wanted TCP flows, and no others.
 func TestDump(t *testing.T) {
 	h := accounting(t)
 	c := open(t, h)
@@ -166,13 +169,13 @@ func TestDump(t *testing.T) {
 	if len(got) != len(tuples) {
 		t.Errorf("got %d flows; want %d", len(got), len(tuples))
 	}
-	for range c.Dump(nil) { // the rest is of no interest
+	for range c.Dump(nil) { // a caller may stop early
 		break
 	}
 	wanted := 0
 	for f := range c.Dump(func(_ uint32, original, _ netflow.Tuple) bool { return original == tuples[17] }) {
 		if wanted++; f.Original != tuples[17] {
-			t.Errorf("got %+v, which was not wanted", f)
+			t.Errorf("got %+v; want only the wanted flow", f)
 		}
 	}
 	if wanted != 1 {
@@ -180,7 +183,7 @@ func TestDump(t *testing.T) {
 	}
 }
 
-// datagram makes a UDP flow in the host's namespace, where a rule makes conntrack look at lo.
+// datagram makes a UDP flow in the host's namespace. It adds a rule, so that conntrack follows packets on lo.
 func datagram(t *testing.T, h *lab.Host) {
 	t.Helper()
 	labtest.Need(t, "nft")
@@ -195,7 +198,7 @@ func datagram(t *testing.T, h *lab.Host) {
 	}
 }
 
-// Delete takes out the flow that it is given, and no other one with its tuple.
+// Delete removes a flow, but no other flow with the same tuple.
 func TestDelete(t *testing.T) {
 	c := open(t, accounting(t))
 	tuples := fill(t, c, 4)
@@ -221,7 +224,7 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// A closed connection says so.
+// After Close every method fails with os.ErrClosed.
 func TestClosed(t *testing.T) {
 	c := open(t, accounting(t))
 	if err := c.Close(); err != nil {
@@ -252,8 +255,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// announce greets, and answers one command of an FTP client with a passive port of the server. (The helper
-// reads no line before it has seen the end of another.)
+// announce greets an FTP client, and answers one command with a passive port of the server. (The helper reads
+// a line only after it has seen the end of another.)
 func announce(port int) func(net.Conn) error {
 	return func(c net.Conn) error {
 		if _, err := io.WriteString(c, "220 Hello.\r\n"); err != nil {
@@ -263,7 +266,8 @@ func announce(port int) func(net.Conn) error {
 			return err
 		}
 		host := strings.ReplaceAll(lab.ServerAddr4.String(), ".", ",")
-		if _, err := fmt.Fprintf(c, "227 Entering Passive Mode (%s,%d,%d).\r\n", host, port>>8, port&255); err != nil {
+		reply := fmt.Sprintf("227 Entering Passive Mode (%s,%d,%d).\r\n", host, port>>8, port&255)
+		if _, err := io.WriteString(c, reply); err != nil {
 			return err
 		}
 		_, err := io.Copy(io.Discard, c)
@@ -271,7 +275,8 @@ func announce(port int) func(net.Conn) error {
 	}
 }
 
-// The kernel's helper reads a control connection: it expects a data connection, which knows its master.
+// The kernel's helper makes an expectation from what it reads on a control connection. The data connection
+// has that control connection as its master.
 func TestHelper(t *testing.T) {
 	l := router(t)
 	c := open(t, l.Gateway())
@@ -283,11 +288,14 @@ func TestHelper(t *testing.T) {
 
 	control := dial(t, l.Client(), "192.168.5.2:2121")
 	master := tupleOf(control)
-	opened := await(t, events, "the control connection is new", func(e netflow.FlowEvent) bool { return e.Change == netflow.FlowNew })
-	if f := opened.Flow; f.Original != master || f.Helper != "ftp" || f.Master != (netflow.Tuple{}) || f.ID == 0 || opened.At.IsZero() {
+	opened := await(t, events, "the control connection is new",
+		func(e netflow.FlowEvent) bool { return e.Change == netflow.FlowNew })
+	if f := opened.Flow; f.Original != master || f.Helper != "ftp" || f.Master != (netflow.Tuple{}) ||
+		f.ID == 0 || opened.At.IsZero() {
 		t.Errorf("control connection: got %+v; want %+v with helper ftp", f, master)
 	}
-	if f := opened.Flow; f.Reply.From != netip.MustParseAddrPort("203.0.113.21:21") || f.Reply.To.Addr() != lab.GatewayWAN4 {
+	if f := opened.Flow; f.Reply.From != netip.MustParseAddrPort("203.0.113.21:21") ||
+		f.Reply.To.Addr() != lab.GatewayWAN4 {
 		t.Errorf("control connection: got reply %+v; want it from the server to the gateway", f.Reply)
 	}
 	replies := bufio.NewReader(control)
@@ -305,7 +313,8 @@ func TestHelper(t *testing.T) {
 	if err != nil || len(expected) != 1 {
 		t.Fatalf("got %+v, %v; want one expectation", expected, err)
 	}
-	if e := expected[0]; e.Master != master || e.Expected.To.Addr() != lab.GatewayLAN4 || e.Helper != "ftp" || e.Left <= 0 {
+	if e := expected[0]; e.Master != master || e.Expected.To.Addr() != lab.GatewayLAN4 || e.Helper != "ftp" ||
+		e.Left <= 0 {
 		t.Errorf("got %+v; want one of %+v for the gateway's address", e, master)
 	}
 
@@ -314,25 +323,29 @@ func TestHelper(t *testing.T) {
 	began := await(t, events, "the data connection is new", func(e netflow.FlowEvent) bool {
 		return e.Change == netflow.FlowNew && e.Flow.Original == original
 	})
-	if f := began.Flow; f.Master != master || f.Reply.From != netip.AddrPortFrom(lab.ServerAddr4, uint16(port)) {
+	if f := began.Flow; f.Master != master ||
+		f.Reply.From != netip.AddrPortFrom(lab.ServerAddr4, uint16(port)) {
 		t.Errorf("data connection: got %+v; want master %+v", f, master)
 	}
-	if f := one(t, c, original); f.Master != master || f.State != netflow.TCPEstablished || !f.Replied || f.ID != began.Flow.ID {
+	if f := one(t, c, original); f.Master != master || f.State != netflow.TCPEstablished || !f.Replied ||
+		f.ID != began.Flow.ID {
 		t.Errorf("looked up: got %+v; want master %+v, established", f, master)
 	}
 	checkEnd(t, c, events, transfer, began.Flow.ID)
 }
 
-// checkEnd sends something, closes the data connection and deletes its flow: each is an event.
-func checkEnd(t *testing.T, c *conntrack.Conn, events <-chan netflow.FlowEvent, transfer net.Conn, id uint32) {
+// checkEnd sends data, closes the data connection and deletes its flow. Both are events.
+func checkEnd(t *testing.T, c *conntrack.Conn, events <-chan netflow.FlowEvent, transfer net.Conn,
+	id uint32) {
 	t.Helper()
 	original := tupleOf(transfer)
 	if _, err := transfer.Write(make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}
 	transfer.Close()
-	if e := await(t, events, "the data connection is over", over(original)); e.Change != netflow.FlowUpdated || e.Flow.ID != id {
-		t.Errorf("got %+v; want an update of flow %d", e, id)
+	last := await(t, events, "the data connection is over", over(original))
+	if last.Change != netflow.FlowUpdated || last.Flow.ID != id {
+		t.Errorf("got %+v; want an update of flow %d", last, id)
 	}
 	if err := c.Delete(original, id); err != nil {
 		t.Fatal(err)
@@ -341,11 +354,12 @@ func checkEnd(t *testing.T, c *conntrack.Conn, events <-chan netflow.FlowEvent, 
 		return e.Change == netflow.FlowGone && e.Flow.Original == original
 	})
 	if sent, _, exact := conntrack.Payload(gone.Flow); sent != 1000 || !exact || gone.Flow.ID != id {
-		t.Errorf("got %+v, %d bytes, exact %v; want 1000 and the counters of flow %d", gone.Flow, sent, exact, id)
+		t.Errorf("got %+v, %d bytes, exact %v; want 1000 and the counters of flow %d",
+			gone.Flow, sent, exact, id)
 	}
 }
 
-// Find names a flow by all but the port that it began from, and the kernel sorts out the others.
+// Find names flows by everything but their source port, and the kernel leaves out the others.
 func TestFind(t *testing.T) {
 	c := open(t, accounting(t))
 	fill(t, c, 40)

@@ -12,10 +12,11 @@ import (
 	"ftpgate/internal/kernel/netlink"
 )
 
-// Dump lists the TCP flows of both families that want accepts; want nil accepts all. A dump takes milliseconds
-// however few flows there are, because the kernel walks through its whole hash table: use it at start and after
-// netflow.FlowsMissed only. A flow that begins or ends meanwhile may be listed or not. An error ends the list. The
-// loop's body may call Get and Delete, but not Dump, Find or Expectations, which wait for each other.
+// Dump lists the TCP flows of both families that want accepts; want nil accepts all. A dump takes
+// milliseconds however few flows there are, because the kernel walks through its whole hash table: use it at
+// start and after netflow.FlowsMissed only. A flow that begins or ends meanwhile may be listed or not. An
+// error ends the list. The loop's body may call Get and Delete, but not Dump, Find or Expectations, which
+// wait for each other.
 func (c *Conn) Dump(want Want) iter.Seq2[netflow.Flow, error] {
 	return func(yield func(netflow.Flow, error) bool) {
 		var f netflow.Flow
@@ -31,8 +32,8 @@ func (c *Conn) Dump(want Want) iter.Seq2[netflow.Flow, error] {
 	}
 }
 
-// Find returns the flows from an address, at any port, to a destination. It takes as long as a Dump of few flows:
-// the kernel still walks through its whole hash table. Before Linux 5.8 it also sends every flow.
+// Find returns the flows from an address, at any port, to a destination. It takes as long as a Dump of few
+// flows: the kernel still walks through its whole hash table. Before Linux 5.8 it also sends every flow.
 func (c *Conn) Find(from netip.Addr, to netip.AddrPort) (found []netflow.Flow, err error) {
 	t := unmapped(netflow.Tuple{From: netip.AddrPortFrom(from, 0), To: to})
 	if !valid(t) {
@@ -55,7 +56,8 @@ func (c *Conn) Find(from netip.Addr, to netip.AddrPort) (found []netflow.Flow, e
 	return found, nil
 }
 
-// Expectation is a data connection that a helper has seen announced on a control connection and that has not begun.
+// Expectation is a data connection that a helper has seen announced on a control connection and that has not
+// begun.
 type Expectation struct {
 	Master   netflow.Tuple // the control connection's original tuple
 	Expected netflow.Tuple // before any translation; port 0 is any port
@@ -87,7 +89,8 @@ const (
 	ctaExpectHelpName = 6 // CTA_EXPECT_HELP_NAME
 )
 
-// parseExpectation reads the body of a message. ok is false unless both of its tuples are complete TCP tuples.
+// parseExpectation reads the body of a message. ok is false unless both of its tuples are complete TCP
+// tuples.
 func parseExpectation(body []byte) (e Expectation, ok bool) {
 	if len(body) < netlink.NetfilterLen {
 		return e, false
@@ -108,8 +111,8 @@ func parseExpectation(body []byte) (e Expectation, ok bool) {
 	return e, master && expected
 }
 
-// dump requests every object of a type, restricted by filter attributes, and calls each for every message of the
-// answer. The message is valid until each returns.
+// dump requests every object of a type, restricted by filter attributes, and calls each for every message of
+// the answer. The message is valid until each returns.
 func (r *requester) dump(typ uint16, family uint8, filter []byte, each func(typ uint16, body []byte)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -42,7 +42,8 @@ func writeGet(b *netlink.Buffer, sequence uint32, t netflow.Tuple) {
 	b.EndMessage(start)
 }
 
-// writeDelete writes a message that removes a flow, unless the tuple belongs to a flow with another ID by now.
+// writeDelete writes a message that removes a flow, unless the tuple belongs to a flow with another ID by
+// now.
 func writeDelete(b *netlink.Buffer, sequence uint32, t netflow.Tuple, id uint32) {
 	h := netlink.Header{Type: ctDelete, Flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, Sequence: sequence}
 	start := b.BeginNetfilter(h, family(t), 0)
@@ -59,8 +60,9 @@ const (
 	filterPort        = 1 << 5 // of the destination
 )
 
-// writeFilter writes the attributes that restrict a dump to flows whose original tuple is t, from any port. It leaves
-// IPv6 addresses to the caller: when asked to compare those, Linux 6.18 omits exactly the flows that have them.
+// writeFilter writes the attributes that restrict a dump to flows whose original tuple is t, from any port.
+// It leaves IPv6 addresses to the caller: when asked to compare those, Linux 6.18 omits exactly the flows
+// that have them.
 func writeFilter(b *netlink.Buffer, t netflow.Tuple) {
 	compared := uint32(filterProtocol | filterPort)
 	if family(t) == unix.AF_INET {

@@ -37,7 +37,8 @@ func (c *Conn) Create(t netflow.Tuple) error {
 	return r.acknowledged()
 }
 
-// ShrinkBuffer limits the buffer in the kernel for answers to Get to this many bytes, or the least that is allowed.
+// ShrinkBuffer limits the buffer in the kernel for answers to Get to this many bytes, or the least that is
+// allowed.
 func (c *Conn) ShrinkBuffer(bytes int) error { return c.lookups.socket.conn.SetReadBuffer(bytes) }
 
 // ShrinkBuffer does the same for a watcher.

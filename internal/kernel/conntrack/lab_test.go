@@ -22,8 +22,8 @@ func TestMain(m *testing.M) { labtest.Main(m) }
 // deadline is how long a test waits for what must come.
 const deadline = 30 * time.Second
 
-// routerRules publish the server's ports 21 and 5000 at the gateway's port 2121 and 5000, the first with the
-// kernel's ftp helper, and masquerade.
+// routerRules publish port 21 of the server as port 2121 of the gateway, with the kernel's ftp helper, and
+// port 5000 as 5000. They masquerade.
 const routerRules = `
 table inet router {
 	ct helper ftp { type "ftp" protocol tcp; l3proto inet; }
@@ -43,7 +43,7 @@ table inet router {
 	}
 }`
 
-// router is a lab whose gateway translates by routerRules, with accounting and events.
+// router returns a lab whose gateway has routerRules, accounting and events.
 func router(t testing.TB) *lab.Lab {
 	t.Helper()
 	labtest.Need(t, "nft")
@@ -80,7 +80,7 @@ func open(t testing.TB, h *lab.Host) *conntrack.Conn {
 	return opened(t, h, conntrack.Open)
 }
 
-// opened opens something in the host's namespace that lasts as long as the test.
+// opened opens something in the host's namespace, and closes it when the test ends.
 func opened[T io.Closer](t testing.TB, h *lab.Host, open func() (T, error)) (c T) {
 	t.Helper()
 	if err := h.Do(func() (err error) { c, err = open(); return err }); err != nil {
@@ -91,7 +91,8 @@ func opened[T io.Closer](t testing.TB, h *lab.Host, open func() (T, error)) (c T
 }
 
 // watch runs a watcher in the host's namespace until the test ends.
-func watch(t testing.TB, h *lab.Host, want conntrack.Want, changes ...netflow.FlowChange) <-chan netflow.FlowEvent {
+func watch(t testing.TB, h *lab.Host, want conntrack.Want,
+	changes ...netflow.FlowChange) <-chan netflow.FlowEvent {
 	t.Helper()
 	w := opened(t, h, func() (*conntrack.Watcher, error) { return conntrack.Subscribe(changes...) })
 	return run(t, w, want)
@@ -111,8 +112,9 @@ func run(t testing.TB, w *conntrack.Watcher, want conntrack.Want) <-chan netflow
 	return events
 }
 
-// await returns the next event that is asked for.
-func await(t testing.TB, events <-chan netflow.FlowEvent, what string, is func(netflow.FlowEvent) bool) netflow.FlowEvent {
+// await returns the next event for which is returns true.
+func await(t testing.TB, events <-chan netflow.FlowEvent, what string,
+	is func(netflow.FlowEvent) bool) netflow.FlowEvent {
 	t.Helper()
 	late := time.After(deadline)
 	for {
@@ -127,14 +129,15 @@ func await(t testing.TB, events <-chan netflow.FlowEvent, what string, is func(n
 	}
 }
 
-// over tells whether an event says that the flow of a client's connection has ended.
+// over returns a function that reports whether an event ends the flow with this original tuple.
 func over(original netflow.Tuple) func(netflow.FlowEvent) bool {
 	return func(e netflow.FlowEvent) bool { return e.Flow.Original == original && e.Flow.State.Over() }
 }
 
-// tupleOf is the original tuple of a connection that was dialled.
+// tupleOf returns the original tuple of a connection that was dialled.
 func tupleOf(c net.Conn) netflow.Tuple {
-	return netflow.Tuple{From: c.LocalAddr().(*net.TCPAddr).AddrPort(), To: c.RemoteAddr().(*net.TCPAddr).AddrPort()}
+	return netflow.Tuple{From: c.LocalAddr().(*net.TCPAddr).AddrPort(),
+		To: c.RemoteAddr().(*net.TCPAddr).AddrPort()}
 }
 
 func dial(t testing.TB, h *lab.Host, address string) net.Conn {
@@ -167,7 +170,7 @@ func listen(t testing.TB, h *lab.Host, address string) net.Listener {
 	return l
 }
 
-// serve answers each connection until the listener closes, and ends with the test.
+// serve answers each connection until the test ends.
 func serve(t testing.TB, l net.Listener, answer func(net.Conn) error) {
 	t.Helper()
 	done := make(chan struct{})
@@ -187,7 +190,7 @@ func serve(t testing.TB, l net.Listener, answer func(net.Conn) error) {
 	t.Cleanup(func() { l.Close(); <-done })
 }
 
-// one looks a single flow up.
+// one looks up a single flow.
 func one(t testing.TB, c *conntrack.Conn, original netflow.Tuple) netflow.Flow {
 	t.Helper()
 	flows, err := c.Get(nil, []netflow.Tuple{original})

@@ -47,9 +47,9 @@ const (
 	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY (nf_conntrack_common.h)
 )
 
-// Want reports whether the caller is interested in a flow, before the rest of the flow is read. It gets conntrack's
-// ID, the original tuple, and the master's original tuple, which is zero if there is no master or the kernel does not
-// say.
+// Want reports whether the caller is interested in a flow, before the rest of the flow is read. It gets
+// conntrack's ID, the original tuple, and the master's original tuple, which is zero if there is no master or
+// the kernel does not say.
 type Want func(id uint32, original, master netflow.Tuple) bool
 
 // flowAttrs are the attributes of a flow that parseFlow reads, still encoded.
@@ -82,8 +82,8 @@ func (a *flowAttrs) collect(list []byte) {
 	}
 }
 
-// parseFlow reads a flow from the body of a message into f. It returns false, and f has no meaning, if the flow is
-// not TCP, incomplete, or not wanted; want nil accepts all.
+// parseFlow reads a flow from the body of a message into f. It returns false, and f has no meaning, if the
+// flow is not TCP, incomplete, or not wanted; want nil accepts all.
 func parseFlow(body []byte, f *netflow.Flow, want Want) bool {
 	if len(body) < netlink.NetfilterLen {
 		return false

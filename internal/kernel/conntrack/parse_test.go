@@ -14,8 +14,10 @@ import (
 )
 
 var (
-	tuple4 = netflow.Tuple{From: netip.MustParseAddrPort("192.168.5.1:40000"), To: netip.MustParseAddrPort("192.168.5.2:2121")}
-	tuple6 = netflow.Tuple{From: netip.MustParseAddrPort("[2001:db8:5::1]:40001"), To: netip.MustParseAddrPort("[2001:db8:5::2]:2122")}
+	tuple4 = netflow.Tuple{From: netip.MustParseAddrPort("192.168.5.1:40000"),
+		To: netip.MustParseAddrPort("192.168.5.2:2121")}
+	tuple6 = netflow.Tuple{From: netip.MustParseAddrPort("[2001:db8:5::1]:40001"),
+		To: netip.MustParseAddrPort("[2001:db8:5::2]:2122")}
 )
 
 // attr returns an attribute.
@@ -37,8 +39,8 @@ func number64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 // fullFlow returns the body of a message with every attribute that parseFlow reads, and with unknown ones.
 func fullFlow() []byte {
 	counters := func(typ uint16, packets, bytes uint64) []byte {
-		return attr(typ|unix.NLA_F_NESTED, slices.Concat(
-			attr(ctaCountersPackets, number64(packets)...), attr(ctaCountersBytes, number64(bytes)...), attr(99, 1))...)
+		return attr(typ|unix.NLA_F_NESTED, slices.Concat(attr(ctaCountersPackets, number64(packets)...),
+			attr(ctaCountersBytes, number64(bytes)...), attr(99, 1))...)
 	}
 	return slices.Concat(
 		[]byte{unix.AF_INET, 0, 0, 0},
@@ -47,7 +49,8 @@ func fullFlow() []byte {
 		attr(7, 0, 0, 0, 30),
 		counters(ctaCountersOrig, 4, 216), counters(ctaCountersReply, 5, 1<<40),
 		attr(ctaProtoinfo|unix.NLA_F_NESTED,
-			attr(ctaProtoinfoTCP|unix.NLA_F_NESTED, attr(ctaProtoinfoTCPState, byte(netflow.TCPLastAck))...)...),
+			attr(ctaProtoinfoTCP|unix.NLA_F_NESTED,
+				attr(ctaProtoinfoTCPState, byte(netflow.TCPLastAck))...)...),
 		attr(ctaHelp|unix.NLA_F_NESTED, attr(ctaHelpName, []byte("ftp-20000\x00")...)...),
 		attr(ctaID, 0xde, 0xad, 0xbe, 0xef),
 		tupleAttr(ctaTupleMaster, tuple6),
@@ -65,7 +68,8 @@ func TestParseFlow(t *testing.T) {
 	if !parseFlow(fullFlow(), &got, nil) || got != want {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
-	tuples := slices.Concat([]byte{0, 0, 0, 0}, tupleAttr(ctaTupleOrig, tuple6), tupleAttr(ctaTupleReply, tuple4))
+	tuples := slices.Concat([]byte{0, 0, 0, 0}, tupleAttr(ctaTupleOrig, tuple6),
+		tupleAttr(ctaTupleReply, tuple4))
 	if !parseFlow(tuples, &got, nil) || got != (netflow.Flow{Original: tuple6, Reply: tuple4}) {
 		t.Errorf("got %+v; want only the tuples", got)
 	}
@@ -87,7 +91,7 @@ func TestParseNoFlow(t *testing.T) {
 	udp[len(udp)-20] = unix.IPPROTO_UDP // after the addresses, before two ports
 	protocol := udp[len(udp)-28:]
 	reply := tupleAttr(ctaTupleReply, tuple4)
-	shortAddress := attr(ctaTupleIP, attr(ctaIPv4Src, 1, 2)...)
+	shortTuple := attr(ctaTupleOrig, slices.Concat(attr(ctaTupleIP, attr(ctaIPv4Src, 1, 2)...), protocol)...)
 	for name, body := range map[string][]byte{
 		"nothing":       nil,
 		"half a header": {unix.AF_INET, 0},
@@ -97,7 +101,7 @@ func TestParseNoFlow(t *testing.T) {
 		"UDP":           slices.Concat(generic, udp, reply),
 		"empty tuple":   slices.Concat(generic, attr(ctaTupleOrig), reply),
 		"no addresses":  slices.Concat(generic, attr(ctaTupleOrig, protocol...), reply),
-		"short address": slices.Concat(generic, attr(ctaTupleOrig, slices.Concat(shortAddress, protocol)...), reply),
+		"short address": slices.Concat(generic, shortTuple, reply),
 	} {
 		var f netflow.Flow
 		if parseFlow(body, &f, nil) {

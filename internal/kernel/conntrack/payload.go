@@ -15,24 +15,26 @@ const (
 	synPlain      = 12
 )
 
-// handshake is one way in which the two ends may have agreed on options: how many bytes of options SYN, SYN+ACK, and
-// each later segment have.
+// handshake is one way in which the two ends may have agreed on options: how many bytes of options SYN,
+// SYN+ACK, and each later segment have.
 type handshake struct{ syn, synAck, each uint64 }
 
-// Payload returns how many bytes of data TCP carried in the direction of f.Original and in that of f.Reply, also
-// while the flow runs: conntrack's byte counts minus the headers. GRO and GSO join segments into one packet with one
-// header.
+// Payload returns how many bytes of data TCP carried in the direction of f.Original and in that of f.Reply,
+// also while the flow runs: conntrack's byte counts minus the headers. GRO and GSO join segments into one
+// packet with one header.
 //
-// The table does not say which options the ends agreed on. But with FTP one direction carries no data, and its byte
-// count shows the options. exact reports that this worked: both counts are right if no segment was lost, and if
-// the ends send the SYN that Linux and Windows send. exact is false
+// The table does not say which options the ends agreed on. But with FTP one direction carries no data, and
+// its byte count shows the options. exact reports that this worked: both counts are right if no segment was
+// lost, and if the ends send the SYN that Linux and Windows send. exact is false
 //   - if both directions carry data (TLS, a control connection), and without accounting;
-//   - after a loss or a window probe that the receiver reported (SACK blocks): segments that were sent again through
-//     this gateway were counted twice;
-//   - for a flow without timestamps whose data goes in the direction of f.Original: its SYN has 12 bytes of options,
-//     which Payload subtracts, or 20, if only the other end has timestamps switched off. Then the count is 8 too high.
+//   - after a loss or a window probe that the receiver reported (SACK blocks): segments that were sent again
+//     through this gateway were counted twice;
+//   - for a flow without timestamps whose data goes in the direction of f.Original: its SYN has 12 bytes of
+//     options, which Payload subtracts, or 20, if only the other end has timestamps switched off. Then the
+//     count is 8 too high.
 //
-// One thing leaves no trace: a last segment with data and FIN that was lost behind the gateway and sent again.
+// One thing leaves no trace: a last segment with data and FIN that was lost after the gateway and sent
+// again.
 func Payload(f netflow.Flow) (sent, received uint64, exact bool) {
 	if f.Sent.Packets == 0 {
 		return 0, 0, false
@@ -58,7 +60,8 @@ func Payload(f netflow.Flow) (sent, received uint64, exact bool) {
 	if fits > 0 {
 		return sent, received, exact
 	}
-	// Both directions carry data, or there are SACK blocks. Assume timestamps, unless there are too few bytes for them.
+	// Both directions carry data, or there are SACK blocks. Assume timestamps, unless there are too few bytes
+	// for them.
 	sent, sOK := payload(f.Sent, ip+headerTCP, timestamps.syn, timestamps.each)
 	received, rOK := payload(f.Received, ip+headerTCP, timestamps.synAck, timestamps.each)
 	if !sOK || !rOK {

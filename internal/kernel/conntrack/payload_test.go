@@ -14,18 +14,19 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// source is so many bytes, whatever they are.
+// source is an endless reader; its bytes have no meaning.
 type source struct{}
 
 func (source) Read(b []byte) (int, error) { return len(b), nil }
 
-// retries is how often a transfer is made again because a segment was lost or overtaken, which a busy machine
-// does to its own links.
+// retries bounds how often a transfer is repeated because a segment was lost or overtaken, which happens on a
+// busy machine.
 const retries = 200
 
-// transfer carries size bytes from the client to the server, or back, and returns the flow at its end, and
-// how many segments were sent again or came out of their order: either end tells of it in SACK blocks.
-func transfer(t *testing.T, l *lab.Lab, c *conntrack.Conn, events <-chan netflow.FlowEvent, listener net.Listener, upload bool, size int64) (f netflow.Flow, again uint32) {
+// transfer carries size bytes from the client to the server, or back. It returns the flow at its end, and how
+// many segments were sent again or came out of order, which the ends report in SACK blocks.
+func transfer(t *testing.T, l *lab.Lab, c *conntrack.Conn, events <-chan netflow.FlowEvent,
+	listener net.Listener, upload bool, size int64) (f netflow.Flow, again uint32) {
 	t.Helper()
 	accepted := make(chan net.Conn, 1)
 	go func() {
@@ -69,7 +70,7 @@ func transfer(t *testing.T, l *lab.Lab, c *conntrack.Conn, events <-chan netflow
 	return one(t, c, original), again
 }
 
-// retransmitted returns how many segments a connection's end has sent again, or got out of their order.
+// retransmitted returns how many segments one end of a connection sent again, or received out of order.
 func retransmitted(t *testing.T, c *net.TCPConn) (count uint32) {
 	t.Helper()
 	raw, err := c.SyscallConn()
@@ -87,8 +88,8 @@ func retransmitted(t *testing.T, c *net.TCPConn) (count uint32) {
 	return count
 }
 
-// What conntrack has counted is what was transferred, to the byte: both families, both directions, with
-// timestamps and without at either end, files of no byte to many.
+// Payload returns exactly the bytes that were transferred: in both families and directions, with and without
+// timestamps at each end, for empty and for large files.
 func TestPayloadIsWhatWasTransferred(t *testing.T) {
 	l := router(t)
 	c := open(t, l.Gateway())
@@ -106,7 +107,7 @@ func TestPayloadIsWhatWasTransferred(t *testing.T) {
 						f, again = transfer(t, l, c, events, listener, upload, size)
 					}
 					if again > 0 {
-						t.Fatalf("%s: segments are lost all the time", name)
+						t.Fatalf("%s: segments were lost in every attempt", name)
 					}
 					checkPayload(t, name, f, upload, uint64(size), stamps)
 				}
@@ -122,7 +123,7 @@ func checkPayload(t *testing.T, name string, f netflow.Flow, upload bool, size u
 	if upload {
 		wantSent, wantReceived = size, 0
 	}
-	// Where nobody uses timestamps, and the client's bytes are its data, its SYN may have offered them.
+	// If neither end uses timestamps, and the client's bytes are its data, its SYN may have offered them.
 	wantExact := stamps == "11" || !upload && size > 0 || stamps[0] == '0' && size < 8
 	if stamps == "10" && (upload || size == 0) {
 		wantSent += 8
@@ -133,8 +134,8 @@ func checkPayload(t *testing.T, name string, f netflow.Flow, upload bool, size u
 	}
 }
 
-// Segments that are lost behind the gateway are counted twice. The count says that it is not exact, and is not
-// below what was transferred.
+// Segments that are lost after the gateway are counted twice. The count is not below the size of the
+// transfer, and Payload reports that it is not exact.
 func TestPayloadAfterLossIsNotExact(t *testing.T) {
 	l := router(t)
 	nft(t, l.Gateway(), `table inet loss {
@@ -150,13 +151,15 @@ func TestPayloadAfterLossIsNotExact(t *testing.T) {
 	sent, received, exact := conntrack.Payload(f)
 	t.Logf("%d segments sent again: %d and %d bytes too many", again, sent, received-size)
 	if again == 0 || exact || received < size || received > 2*size {
-		t.Errorf("got %d, exact %v, with %d segments sent again; want some more than %d, false", received, exact, again, size)
+		t.Errorf("got %d, exact %v, with %d segments sent again; want some more than %d, false", received,
+			exact, again, size)
 	}
 }
 
 // The counts of a flow give its payload, or say that they cannot.
 func TestPayloadOf(t *testing.T) {
-	v4, v6 := tuple("192.168.5.1:40000", "192.168.5.2:5000"), tuple("[2001:db8:5::1]:40000", "[2001:db8:5::2]:5000")
+	v4 := tuple("192.168.5.1:40000", "192.168.5.2:5000")
+	v6 := tuple("[2001:db8:5::1]:40000", "[2001:db8:5::2]:5000")
 	for _, tt := range []struct {
 		name           string
 		original       netflow.Tuple
@@ -166,19 +169,30 @@ func TestPayloadOf(t *testing.T) {
 		wantExact      bool
 	}{
 		{"no accounting", v4, netflow.Counter{}, netflow.Counter{}, 0, 0, false},
-		{"no answer yet, with timestamps or without and 8 bytes", v4, netflow.Counter{Packets: 1, Bytes: 60}, netflow.Counter{}, 0, 0, false},
-		{"timestamps", v4, netflow.Counter{Packets: 4, Bytes: 216}, netflow.Counter{Packets: 4, Bytes: 1240}, 0, 1024, true},
-		{"timestamps, running", v6, netflow.Counter{Packets: 2, Bytes: 152}, netflow.Counter{Packets: 2, Bytes: 1176}, 0, 1024, true},
-		{"no timestamps", v4, netflow.Counter{Packets: 4, Bytes: 172}, netflow.Counter{Packets: 4, Bytes: 1196}, 0, 1024, true},
-		{"no timestamps, SYN may have had them", v4, netflow.Counter{Packets: 5, Bytes: 1236}, netflow.Counter{Packets: 3, Bytes: 132}, 1024, 0, false},
-		{"SACK", v4, netflow.Counter{Packets: 1200, Bytes: 62456}, netflow.Counter{Packets: 1591, Bytes: 67319028}, 48, 67236288, false},
-		{"SACK, no timestamps", v4, netflow.Counter{Packets: 1901, Bytes: 67474644}, netflow.Counter{Packets: 1822, Bytes: 73012}, 67398592, 120, false},
-		{"both directions", v4, netflow.Counter{Packets: 11, Bytes: 1580}, netflow.Counter{Packets: 11, Bytes: 2580}, 1000, 2000, false},
-		{"nonsense", v4, netflow.Counter{Packets: 10, Bytes: 10}, netflow.Counter{Packets: 1 << 63, Bytes: 3}, 0, 0, false},
+		{"no answer yet, with timestamps or without and 8 bytes", v4, netflow.Counter{Packets: 1, Bytes: 60},
+			netflow.Counter{}, 0, 0, false},
+		{"timestamps", v4, netflow.Counter{Packets: 4, Bytes: 216}, netflow.Counter{Packets: 4, Bytes: 1240},
+			0, 1024, true},
+		{"timestamps, running", v6, netflow.Counter{Packets: 2, Bytes: 152},
+			netflow.Counter{Packets: 2, Bytes: 1176}, 0, 1024, true},
+		{"no timestamps", v4, netflow.Counter{Packets: 4, Bytes: 172},
+			netflow.Counter{Packets: 4, Bytes: 1196}, 0, 1024, true},
+		{"no timestamps, SYN may have had them", v4, netflow.Counter{Packets: 5, Bytes: 1236},
+			netflow.Counter{Packets: 3, Bytes: 132}, 1024, 0, false},
+		{"SACK", v4, netflow.Counter{Packets: 1200, Bytes: 62456},
+			netflow.Counter{Packets: 1591, Bytes: 67319028}, 48, 67236288, false},
+		{"SACK, no timestamps", v4, netflow.Counter{Packets: 1901, Bytes: 67474644},
+			netflow.Counter{Packets: 1822, Bytes: 73012}, 67398592, 120, false},
+		{"both directions", v4, netflow.Counter{Packets: 11, Bytes: 1580},
+			netflow.Counter{Packets: 11, Bytes: 2580}, 1000, 2000, false},
+		{"nonsense", v4, netflow.Counter{Packets: 10, Bytes: 10}, netflow.Counter{Packets: 1 << 63, Bytes: 3},
+			0, 0, false},
 	} {
 		f := netflow.Flow{Original: tt.original, Sent: tt.sent, Received: tt.received}
-		if sent, received, exact := conntrack.Payload(f); sent != tt.wantSent || received != tt.wantReceived || exact != tt.wantExact {
-			t.Errorf("%s: got %d and %d, exact %v; want %d and %d, %v", tt.name, sent, received, exact, tt.wantSent, tt.wantReceived, tt.wantExact)
+		sent, received, exact := conntrack.Payload(f)
+		if sent != tt.wantSent || received != tt.wantReceived || exact != tt.wantExact {
+			t.Errorf("%s: got %d and %d, exact %v; want %d and %d, %v", tt.name, sent, received, exact,
+				tt.wantSent, tt.wantReceived, tt.wantExact)
 		}
 	}
 }

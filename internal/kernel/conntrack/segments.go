@@ -50,9 +50,9 @@ type Segments struct {
 	group uint16
 }
 
-// Listen begins to receive the segments that rules log to a group, in the network namespace that it is called in. The
-// error wraps unix.EPERM if another program listens to the group, and EINVAL if the kernel has no such log
-// (CONFIG_NETFILTER_NETLINK_LOG). The caller closes the Segments.
+// Listen begins to receive the segments that rules log to a group, in the network namespace that it is called
+// in. The error wraps unix.EPERM if another program listens to the group, and EINVAL if the kernel has no
+// such log (CONFIG_NETFILTER_NETLINK_LOG). The caller closes the Segments.
 func Listen(group uint16) (*Segments, error) {
 	s, err := dial(eventBuffer)
 	if err != nil {
@@ -70,8 +70,8 @@ func Listen(group uint16) (*Segments, error) {
 	return l, nil
 }
 
-// writeBind writes a message that binds the socket to a group: the kernel sends the headers of the group's packets,
-// many in one datagram.
+// writeBind writes a message that binds the socket to a group: the kernel sends the headers of the group's
+// packets, many in one datagram.
 func writeBind(b *netlink.Buffer, sequence uint32, group uint16) {
 	start := beginLogConfig(b, sequence, group, commandBind)
 	mode := b.BeginAttr(logMode)
@@ -94,9 +94,10 @@ func beginLogConfig(b *netlink.Buffer, sequence uint32, group uint16, command by
 // Close stops listening; Run returns.
 func (s *Segments) Close() error { return s.socket.close() }
 
-// Run calls deliver for each segment, at most about 10 ms late, until ctx ends; then for the segments that already
-// wait, and returns nil. If there are too many, the kernel drops some: Run then calls missed, after it has delivered
-// the segments that were kept. The error is os.ErrClosed after Close, or the kernel's. Run may be called once.
+// Run calls deliver for each segment, at most about 10 ms late, until ctx ends; then for the segments that
+// already wait, and returns nil. If there are too many, the kernel drops some: Run then calls missed, after
+// it has delivered the segments that were kept. The error is os.ErrClosed after Close, or the kernel's. Run
+// may be called once.
 func (s *Segments) Run(ctx context.Context, deliver func(netflow.Segment), missed func()) error {
 	resume, stop := s.socket.endWait(ctx)
 	defer stop()
@@ -160,8 +161,8 @@ func deliverSegments(b []byte, deliver func(netflow.Segment)) {
 	}
 }
 
-// parseSegment reads the headers of a packet. ok is false if the packet is not TCP, is incomplete, or has extension
-// headers of IPv6.
+// parseSegment reads the headers of a packet. ok is false if the packet is not TCP, is incomplete, or has
+// extension headers of IPv6.
 func parseSegment(packet []byte) (s netflow.Segment, ok bool) {
 	if len(packet) == 0 {
 		return s, false

@@ -12,6 +12,7 @@ import (
 
 	"ftpgate/internal/core/netflow"
 	"ftpgate/internal/kernel/conntrack"
+	"ftpgate/internal/try/lab"
 )
 
 const logRules = `
@@ -22,21 +23,32 @@ table inet logging {
 	}
 }`
 
-// The segments say how many bytes there were, to both ends' own addresses, though packets are lost on the way.
-func TestSegments(t *testing.T) {
-	l := router(t)
-	nft(t, l.Gateway(), logRules)
-	const lossy = `table inet lossy { chain input { type filter hook input priority 0; tcp sport 5000 numgen random mod 20 0 drop; }; }`
-	nft(t, l.Client(), lossy)
-	s := opened(t, l.Gateway(), func() (*conntrack.Segments, error) { return conntrack.Listen(2121) })
-	if err := l.Gateway().Do(func() error {
-		_, err := conntrack.Listen(2121)
+// wantBusy checks that nobody else can listen to a group.
+func wantBusy(t *testing.T, h *lab.Host, group uint16) {
+	t.Helper()
+	if err := h.Do(func() error {
+		_, err := conntrack.Listen(group)
 		return err
 	}); !errors.Is(err, unix.EPERM) {
 		t.Errorf("a second listener: got %v; want %v", err, unix.EPERM)
 	}
+}
+
+// Segments have the addresses of both ends, and tell how many bytes were transferred even if packets are
+// lost.
+func TestSegments(t *testing.T) {
+	l := router(t)
+	nft(t, l.Gateway(), logRules)
+	const lossy = `table inet lossy { chain input {
+		type filter hook input priority 0; tcp sport 5000 numgen random mod 20 0 drop; }; }`
+	nft(t, l.Client(), lossy)
+	s := opened(t, l.Gateway(), func() (*conntrack.Segments, error) { return conntrack.Listen(2121) })
+	wantBusy(t, l.Gateway(), 2121)
 	const size = 1<<20 + 17
-	for dialled, at := range map[string]string{"192.168.5.2:5000": "203.0.113.21:5000", "[2001:db8:5::2]:5000": "[2001:db8:113::21]:5000"} {
+	for dialled, at := range map[string]string{
+		"192.168.5.2:5000":     "203.0.113.21:5000",
+		"[2001:db8:5::2]:5000": "[2001:db8:113::21]:5000",
+	} {
 		serve(t, listen(t, l.Server(), at), func(c net.Conn) error {
 			_, err := c.Write(make([]byte, size))
 			return err
@@ -51,7 +63,8 @@ func TestSegments(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.Run(ctx, func(s netflow.Segment) { segments <- s }, func() { t.Error("segments were lost") })
+		ended <- s.Run(ctx, func(s netflow.Segment) { segments <- s },
+			func() { t.Error("segments were lost") })
 	}()
 	first := map[string]uint32{}
 	fins := map[string]bool{} // of the servers
@@ -80,7 +93,7 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// What the kernel has gathered comes before the end.
+// Run delivers the segments that the kernel has gathered before it ends.
 func TestSegmentsAtTheEnd(t *testing.T) {
 	l := router(t)
 	nft(t, l.Gateway(), logRules)
@@ -92,7 +105,8 @@ func TestSegmentsAtTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	got := 0
-	if err := s.Run(ctx, func(netflow.Segment) { got++ }, func() { t.Error("segments were lost") }); err != nil || got < 2 {
+	err := s.Run(ctx, func(netflow.Segment) { got++ }, func() { t.Error("segments were lost") })
+	if err != nil || got < 2 {
 		t.Errorf("got %d segments, %v; want SYN and its answer at least", got, err)
 	}
 }

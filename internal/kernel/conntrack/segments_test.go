@@ -10,7 +10,7 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// packet is a TCP segment with so many bytes of options and data behind its headers, of which data is left out.
+// packet returns a TCP segment with this many bytes of options and data. The data itself is left out.
 func packet(from, to netip.AddrPort, flags byte, seq, ack uint32, options, data int) []byte {
 	var b []byte
 	tcp := headerTCP + options + data
@@ -32,11 +32,13 @@ func packet(from, to netip.AddrPort, flags byte, seq, ack uint32, options, data 
 
 func TestParseSegment(t *testing.T) {
 	for _, tuple := range []netflow.Tuple{tuple4, tuple6} {
-		want := netflow.Segment{From: tuple.From, To: tuple.To, SYN: true, ACK: true, Sequence: 1 << 31, Acknowledged: 7, Length: 0}
+		want := netflow.Segment{From: tuple.From, To: tuple.To,
+			SYN: true, ACK: true, Sequence: 1 << 31, Acknowledged: 7, Length: 0}
 		if got, ok := parseSegment(packet(tuple.From, tuple.To, 0x12, 1<<31, 7, 20, 0)); !ok || got != want {
 			t.Errorf("got %+v; want %+v", got, want)
 		}
-		want = netflow.Segment{From: tuple.From, To: tuple.To, FIN: true, RST: true, Sequence: 1, Length: 1448}
+		want = netflow.Segment{From: tuple.From, To: tuple.To,
+			FIN: true, RST: true, Sequence: 1, Length: 1448}
 		whole := packet(tuple.From, tuple.To, 0x5, 1, 0, 12, 1448)
 		if got, ok := parseSegment(whole); !ok || got != want {
 			t.Errorf("got %+v; want %+v", got, want)
@@ -50,8 +52,9 @@ func TestParseSegment(t *testing.T) {
 	other := packet(tuple4.From, tuple4.To, 0x2, 1, 0, 0, 0)
 	other[9] = unix.IPPROTO_UDP
 	long := packet(tuple4.From, tuple4.To, 0x1, 1, 0, 0, 0)
-	long[2], long[3] = 0, 0 // RFC 2675 has IPv6 say so; Linux does it in IPv4, too
-	for what, b := range map[string][]byte{"UDP": other, "a packet without a length": long, "version 5": {0x50}} {
+	long[2], long[3] = 0, 0 // RFC 2675 for IPv6; Linux does it in IPv4 as well
+	invalid := map[string][]byte{"UDP": other, "a packet without a length": long, "version 5": {0x50}}
+	for what, b := range invalid {
 		if got, ok := parseSegment(b); ok {
 			t.Errorf("%s: got %+v; want nothing", what, got)
 		}

@@ -18,7 +18,8 @@ const (
 	maxDatagram = 32 << 10
 	// readSize is how much is read before any of it is parsed: a few hundred events or answers.
 	readSize = 4 * maxDatagram
-	// answerBuffer is the size of a requester's buffer in the kernel, in bytes: for more than perRound answers.
+	// answerBuffer is the size of a requester's buffer in the kernel, in bytes: for more than perRound
+	// answers.
 	answerBuffer = 512 << 10
 )
 
@@ -56,7 +57,9 @@ func (s *socket) prepare(buffer int) (err error) {
 		return err
 	}
 	// A socket connected to port 0 takes messages from the kernel only, and write needs no address.
-	return s.control(func(fd int) error { return unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
+	return s.control(func(fd int) error {
+		return unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	})
 }
 
 func (s *socket) control(f func(fd int) error) (err error) {
@@ -84,15 +87,15 @@ func (s *socket) send(b []byte) (err error) {
 	return os.NewSyscallError("write", err)
 }
 
-// poll reads the datagrams that are waiting, or 0 bytes if there are none. lost reports that the kernel dropped
-// messages because its buffer was full.
+// poll reads the datagrams that are waiting, or 0 bytes if there are none. lost reports that the kernel
+// dropped messages because its buffer was full.
 func (s *socket) poll(b []byte) (n int, lost bool, err error) { return s.read(b, false) }
 
 // wait is poll, but waits for a datagram, or for the connection's read deadline.
 func (s *socket) wait(b []byte) (n int, lost bool, err error) { return s.read(b, true) }
 
-// endWait makes wait return when ctx ends. After that, resume lets wait work again. The caller calls stop when it
-// waits no more.
+// endWait makes wait return when ctx ends. After that, resume lets wait work again. The caller calls stop
+// when it waits no more.
 func (s *socket) endWait(ctx context.Context) (resume func() error, stop func() bool) {
 	ended := make(chan struct{})
 	stop = context.AfterFunc(ctx, func() {

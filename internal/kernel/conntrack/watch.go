@@ -13,12 +13,12 @@ import (
 	"ftpgate/internal/kernel/netlink"
 )
 
-// eventBuffer is the size of a watcher's buffer in the kernel, in bytes, if the kernel allows it: it holds more than
-// ten thousand events.
+// eventBuffer is the size of a watcher's buffer in the kernel, in bytes, if the kernel allows it: it holds
+// more than ten thousand events.
 const eventBuffer = 8 << 20
 
-// gatherTime is how long events collect in the kernel between two reads: waking up for an event costs more than
-// reading it.
+// gatherTime is how long events collect in the kernel between two reads: waking up for an event costs more
+// than reading it.
 const gatherTime = 5 * time.Millisecond
 
 // Watcher receives the events of TCP flows since Subscribe.
@@ -28,8 +28,9 @@ type Watcher struct {
 }
 
 // Subscribe begins to receive events of these changes (netflow.FlowNew, FlowUpdated, FlowGone) in the network
-// namespace that it is called in. The kernel makes no messages for changes without a subscriber. Events wait in the
-// kernel until Run, so that a Dump between Subscribe and Run misses nothing. The caller closes the watcher.
+// namespace that it is called in. The kernel makes no messages for changes without a subscriber. Events wait
+// in the kernel until Run, so that a Dump between Subscribe and Run misses nothing. The caller closes the
+// watcher.
 func Subscribe(changes ...netflow.FlowChange) (*Watcher, error) {
 	s, err := dial(eventBuffer)
 	if err != nil {
@@ -77,17 +78,17 @@ func group(change netflow.FlowChange) uint32 {
 	panic(fmt.Sprintf("conntrack: flow change %d has no events", change))
 }
 
-// onlyTCP attaches a BPF program that drops the events of other protocols, so that they do not wake the watcher and
-// do not fill its buffer. The program looks for the number of the protocol in CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, and
-// keeps a message in which it does not find one.
+// onlyTCP attaches a BPF program that drops the events of other protocols, so that they do not wake the
+// watcher and do not fill its buffer. The program looks for the number of the protocol in CTA_TUPLE_ORIG,
+// CTA_TUPLE_PROTO, and keeps a message in which it does not find one.
 func onlyTCP(fd int) error {
 	const (
 		load    = unix.BPF_LD | unix.BPF_IMM
 		loadX   = unix.BPF_LDX | unix.BPF_IMM
 		special = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal   = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-		// SKF_AD_OFF + SKF_AD_NLATTR and SKF_AD_NLATTR_NEST (include/uapi/linux/filter.h): A becomes the offset of
-		// attribute X in the list at offset A, or in the attribute at offset A; 0 if there is none.
+		// SKF_AD_OFF + SKF_AD_NLATTR and SKF_AD_NLATTR_NEST (include/uapi/linux/filter.h): A becomes the
+		// offset of attribute X in the list at offset A, or in the attribute at offset A; 0 if there is none.
 		attr = 1<<32 - 0x1000 + 12
 		nest = 1<<32 - 0x1000 + 16
 	)
@@ -115,11 +116,12 @@ func onlyTCP(fd int) error {
 // Close ends the subscription; Run returns.
 func (w *Watcher) Close() error { return w.socket.close() }
 
-// Run calls deliver for each event of a flow that want accepts (want nil accepts all), one after the other, until ctx
-// ends; then for the events that already wait, and returns nil.
+// Run calls deliver for each event of a flow that want accepts (want nil accepts all), one after the other,
+// until ctx ends; then for the events that already wait, and returns nil.
 //
-// Events wait in the kernel while deliver works. If there are too many, the kernel drops some: deliver then gets
-// netflow.FlowsMissed, after the events that were kept, so that a Dump from then on finds what the lost events said.
+// Events wait in the kernel while deliver works. If there are too many, the kernel drops some: deliver then
+// gets netflow.FlowsMissed, after the events that were kept, so that a Dump from then on finds what the lost
+// events said.
 //
 // The error is os.ErrClosed after Close, or the kernel's. Run may be called once.
 func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowEvent)) error {
@@ -149,8 +151,9 @@ func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowE
 		}
 		now := time.Now()
 		w.deliver(w.in[:n], now, want, deliver)
-		// After the first loss the kernel drops everything until its queue is empty: report the loss then. A second
-		// loss proves that the queue was empty (netlink_overrun, netlink_rcv_wake in net/netlink/af_netlink.c).
+		// After the first loss the kernel drops everything until its queue is empty: report the loss then. A
+		// second loss proves that the queue was empty (netlink_overrun, netlink_rcv_wake in
+		// net/netlink/af_netlink.c).
 		if missed && (lost || n == 0) {
 			deliver(netflow.FlowEvent{Change: netflow.FlowsMissed, At: now})
 			missed = false

@@ -12,7 +12,7 @@ import (
 	"ftpgate/internal/kernel/conntrack"
 )
 
-// withoutRights runs f on a thread that has given up all capabilities, and ends with it.
+// withoutRights runs f on a thread without capabilities. The thread ends afterwards.
 func withoutRights(f func() error) error {
 	done := make(chan error)
 	go func() {
@@ -28,8 +28,8 @@ func withoutRights(f func() error) error {
 	return <-done
 }
 
-// Only the changes that were subscribed to come, and only of the flows that are wanted; what happened between
-// Subscribe and Run is not lost.
+// A watcher gets the changes that it subscribed to, of wanted flows only. It does not miss what happens
+// between Subscribe and Run.
 func TestSubscribe(t *testing.T) {
 	h := accounting(t)
 	c := open(t, h)
@@ -54,7 +54,7 @@ func TestSubscribe(t *testing.T) {
 	}
 }
 
-// The kernel keeps other protocols' events to itself.
+// The kernel does not deliver events of other protocols.
 func TestOnlyTCP(t *testing.T) {
 	h := accounting(t)
 	c := open(t, h)
@@ -70,12 +70,13 @@ func TestOnlyTCP(t *testing.T) {
 	}
 }
 
-// Where more happens than the buffer holds, the loss is told, after what was kept; and what comes after it is
-// not lost.
+// If more events happen than the buffer holds, the watcher reports the loss after the events that were kept.
+// Later events are not lost.
 func TestMissed(t *testing.T) {
 	h := accounting(t)
 	c := open(t, h)
-	w := opened(t, h, func() (*conntrack.Watcher, error) { return conntrack.Subscribe(netflow.FlowNew, netflow.FlowGone) })
+	w := opened(t, h,
+		func() (*conntrack.Watcher, error) { return conntrack.Subscribe(netflow.FlowNew, netflow.FlowGone) })
 	if err := w.ShrinkBuffer(1); err != nil {
 		t.Fatal(err)
 	}
@@ -94,14 +95,17 @@ func TestMissed(t *testing.T) {
 	if err := c.Delete(tuples[0], one(t, c, tuples[0]).ID); err != nil {
 		t.Fatal(err)
 	}
-	if e := await(t, events, "anything", func(netflow.FlowEvent) bool { return true }); e.Change != netflow.FlowGone || e.Flow.Original != tuples[0] {
+	if e := await(t, events, "anything",
+		func(netflow.FlowEvent) bool { return true }); e.Change != netflow.FlowGone ||
+		e.Flow.Original != tuples[0] {
 		t.Errorf("got %+v after the loss; want the flow from %s gone", e, tuples[0].From)
 	}
 }
 
 // A watcher that is closed ends its Run.
 func TestWatcherClosed(t *testing.T) {
-	w := opened(t, accounting(t), func() (*conntrack.Watcher, error) { return conntrack.Subscribe(netflow.FlowNew) })
+	w := opened(t, accounting(t),
+		func() (*conntrack.Watcher, error) { return conntrack.Subscribe(netflow.FlowNew) })
 	ended := make(chan error)
 	go func() { ended <- w.Run(t.Context(), nil, func(netflow.FlowEvent) {}) }()
 	w.Close()

@@ -13,8 +13,8 @@ import (
 // typeFlags are the bits of an attribute's type that say how its value is encoded.
 const typeFlags = unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER
 
-// next splits the first attribute off a list; typ still has its flags. It returns false at the end of the list, and
-// if the length of the attribute is impossible.
+// next splits the first attribute off a list; typ still has its flags. It returns false at the end of the
+// list, and if the length of the attribute is impossible.
 func next(list []byte) (typ uint16, value, rest []byte, ok bool) {
 	if len(list) < AttrLen {
 		return 0, nil, nil, false
@@ -23,11 +23,12 @@ func next(list []byte) (typ uint16, value, rest []byte, ok bool) {
 	if length < AttrLen || length > len(list) {
 		return 0, nil, nil, false
 	}
-	return binary.NativeEndian.Uint16(list[2:]), list[AttrLen:length], list[min(Align(length), len(list)):], true
+	typ, rest = binary.NativeEndian.Uint16(list[2:]), list[min(Align(length), len(list)):]
+	return typ, list[AttrLen:length], rest, true
 }
 
-// Attributes iterates over a list of attributes: the type of each, without flags, and its value, which is itself a
-// list for a nested attribute.
+// Attributes iterates over a list of attributes: the type of each, without flags, and its value, which is
+// itself a list for a nested attribute.
 func Attributes(list []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for typ, value, rest, ok := next(list); ok; typ, value, rest, ok = next(rest) {
@@ -78,8 +79,8 @@ func Text(value []byte) []byte {
 	return text
 }
 
-// Rewrite returns a copy of a list of attributes in which rewrite has replaced the value of every attribute of one
-// type. An incomplete attribute at the end is left out.
+// Rewrite returns a copy of a list of attributes in which rewrite has replaced the value of every attribute
+// of one type. An incomplete attribute at the end is left out.
 func Rewrite(list []byte, want uint16, rewrite func(value []byte) []byte) []byte {
 	var out Buffer
 	for typ, value, rest, ok := next(list); ok; typ, value, rest, ok = next(rest) {
@@ -91,8 +92,8 @@ func Rewrite(list []byte, want uint16, rewrite func(value []byte) []byte) []byte
 	return out
 }
 
-// Buffer is a sequence of messages or attributes that is being written; its zero value is empty and ready. Numbers
-// are big-endian.
+// Buffer is a sequence of messages or attributes that is being written; its zero value is empty and ready.
+// Numbers are big-endian.
 type Buffer []byte
 
 // BeginMessage appends a header and returns its place for EndMessage.
@@ -106,8 +107,8 @@ func (b *Buffer) BeginMessage(h Header) (start int) {
 	return start
 }
 
-// BeginNetfilter is BeginMessage for a message to netfilter: it appends struct nfgenmsg as well. What resource means
-// depends on the type of the message.
+// BeginNetfilter is BeginMessage for a message to netfilter: it appends struct nfgenmsg as well. What
+// resource means depends on the type of the message.
 func (b *Buffer) BeginNetfilter(h Header, family byte, resource uint16) (start int) {
 	start = b.BeginMessage(h)
 	*b = binary.BigEndian.AppendUint16(append(*b, family, unix.NFNETLINK_V0), resource)
@@ -135,8 +136,8 @@ func (b *Buffer) BeginAttr(typ uint16) (start int) {
 // BeginNested is BeginAttr for an attribute that holds attributes.
 func (b *Buffer) BeginNested(typ uint16) (start int) { return b.BeginAttr(typ | unix.NLA_F_NESTED) }
 
-// EndAttr sets the length of the attribute that begins at start, and pads it. It panics if the attribute is longer
-// than its 16-bit length can say: the caller has to write less.
+// EndAttr sets the length of the attribute that begins at start, and pads it. It panics if the attribute is
+// longer than its 16-bit length can say: the caller has to write less.
 func (b *Buffer) EndAttr(start int) {
 	binary.NativeEndian.PutUint16((*b)[start:], attrLength(len(*b)-start))
 	*b = Pad(*b)

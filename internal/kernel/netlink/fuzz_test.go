@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// No input makes a reader panic or read beyond the input's end. What is read and written again is read the same, and
-// mdlayher's decoder agrees wherever it accepts the list.
+// No input makes a reader panic or read beyond the input's end. What is read and written again is read the
+// same, and mdlayher's decoder agrees wherever it accepts the list.
 func FuzzAttributes(f *testing.F) {
 	var b Buffer
 	b.Uint32(1, 11)
@@ -41,7 +41,8 @@ func FuzzAttributes(f *testing.F) {
 		}
 		for typ, value := range Attributes(list) {
 			if !d.Next() || d.Type() != typ || !bytes.Equal(d.Bytes(), value) {
-				t.Fatalf("mdlayher reads attribute %d, %x; want %d, %x (%v)", d.Type(), d.Bytes(), typ, value, d.Err())
+				t.Fatalf("mdlayher reads attribute %d, %x; want %d, %x (%v)", d.Type(), d.Bytes(), typ, value,
+					d.Err())
 			}
 		}
 		if d.Len() != count || d.Next() {

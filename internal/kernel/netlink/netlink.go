@@ -1,14 +1,16 @@
-// Package netlink writes and reads netlink messages: headers, and attributes that are nested, aligned and padded
-// (include/uapi/linux/netlink.h). It is the one codec of the packages that talk to the kernel. It opens no socket.
+// Package netlink writes and reads netlink messages: headers, and attributes that are nested, aligned and
+// padded (include/uapi/linux/netlink.h). It is the one codec of the packages that talk to the kernel. It
+// opens no socket.
 //
-// Readers return parts of the message that they read, and allocate nothing. They accept any bytes: an attribute
-// whose length is impossible ends the list. Writers append to one buffer and set lengths afterwards.
+// Readers return parts of the message that they read, and allocate nothing. They accept any bytes: an
+// attribute whose length is impossible ends the list. Writers append to one buffer and set lengths
+// afterwards.
 //
 // github.com/mdlayher/netlink, whose connections nft and conntrack use, has an AttributeEncoder and an
 // AttributeDecoder. They copy every value and every nested list: with two conntrack tuples, writing takes 41
-// allocations and more than ten times as long as here, reading takes 30 and more than ten times as long (BenchmarkWrite,
-// BenchmarkRead, and the same ByLibrary). A busy gateway reads thousands of flows each second, and writes a pinhole
-// for each transfer, so that own code remains. The fuzz test compares the two.
+// allocations and more than ten times as long as here, reading takes 30 and more than ten times as long
+// (BenchmarkWrite, BenchmarkRead, and the same ByLibrary). A busy gateway reads thousands of flows each
+// second, and writes a pinhole for each transfer, so that own code remains. The fuzz test compares the two.
 package netlink
 
 import (
@@ -43,8 +45,8 @@ func Pad(b []byte) []byte {
 	return b
 }
 
-// Messages iterates over the messages in one or more datagrams: the header of each, and what follows the header.
-// An incomplete message at the end is left out.
+// Messages iterates over the messages in one or more datagrams: the header of each, and what follows the
+// header. An incomplete message at the end is left out.
 func Messages(datagrams []byte) iter.Seq2[Header, []byte] {
 	return func(yield func(Header, []byte) bool) {
 		for b := datagrams; len(b) >= HeaderLen; {
@@ -65,8 +67,8 @@ func Messages(datagrams []byte) iter.Seq2[Header, []byte] {
 	}
 }
 
-// ErrorNumber reads the body of an NLMSG_ERROR or NLMSG_DONE message. 0 is an acknowledgement; ok is false if the
-// body is incomplete.
+// ErrorNumber reads the body of an NLMSG_ERROR or NLMSG_DONE message. 0 is an acknowledgement; ok is false if
+// the body is incomplete.
 func ErrorNumber(body []byte) (number unix.Errno, ok bool) {
 	if len(body) < 4 {
 		return 0, false

@@ -30,11 +30,14 @@ func TestWriteAttribute(t *testing.T) {
 		{"one byte", func(b *Buffer) { b.Uint8(7, 0xab) }, append(native(5, 7), 0xab, 0, 0, 0)},
 		{"two bytes", func(b *Buffer) { b.Uint16(7, 0x0102) }, append(native(6, 7), 1, 2, 0, 0)},
 		{"four bytes", func(b *Buffer) { b.Uint32(7, 0x01020304) }, append(native(8, 7), 1, 2, 3, 4)},
-		{"eight bytes", func(b *Buffer) { b.Uint64(7, 0x0102030405060708) }, append(native(12, 7), 1, 2, 3, 4, 5, 6, 7, 8)},
+		{"eight bytes", func(b *Buffer) { b.Uint64(7, 0x0102030405060708) },
+			append(native(12, 7), 1, 2, 3, 4, 5, 6, 7, 8)},
 		{"string", func(b *Buffer) { b.Text(7, "ftp") }, append(native(8, 7), "ftp\x00"...)},
-		{"string, padded", func(b *Buffer) { b.Text(7, "ftps") }, append(native(9, 7), "ftps\x00\x00\x00\x00"...)},
+		{"string, padded", func(b *Buffer) { b.Text(7, "ftps") },
+			append(native(9, 7), "ftps\x00\x00\x00\x00"...)},
 		{"nothing", func(b *Buffer) { b.Bytes(7, nil) }, native(4, 7)},
-		{"IPv4", func(b *Buffer) { b.Addr(7, netip.MustParseAddr("192.168.5.2")) }, append(native(8, 7), 192, 168, 5, 2)},
+		{"IPv4", func(b *Buffer) { b.Addr(7, netip.MustParseAddr("192.168.5.2")) },
+			append(native(8, 7), 192, 168, 5, 2)},
 		{"IPv6", func(b *Buffer) { b.Addr(7, netip.MustParseAddr("2001:db8::2")) },
 			append(native(20, 7), 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2)},
 		{"nested", func(b *Buffer) {
@@ -43,7 +46,8 @@ func TestWriteAttribute(t *testing.T) {
 			inner := b.BeginNested(3)
 			b.EndAttr(inner)
 			b.EndAttr(start)
-		}, slices.Concat(native(16, 1|unix.NLA_F_NESTED), append(native(5, 2), 6, 0, 0, 0), native(4, 3|unix.NLA_F_NESTED))},
+		}, slices.Concat(native(16, 1|unix.NLA_F_NESTED), append(native(5, 2), 6, 0, 0, 0), native(4,
+			3|unix.NLA_F_NESTED))},
 		{"address and port side by side", func(b *Buffer) {
 			start := b.BeginAttr(1)
 			b.AppendAddr(netip.MustParseAddr("192.168.5.2"))
@@ -207,7 +211,8 @@ func TestRewrite(t *testing.T) {
 		want.Bytes(2, []byte{2, 2})
 	}
 	before := slices.Clone(b)
-	got := Rewrite(append(b, 1, 2), 1, func(value []byte) []byte { return append(slices.Clip(value), 9, 9, 9, 9) })
+	got := Rewrite(append(b, 1, 2), 1,
+		func(value []byte) []byte { return append(slices.Clip(value), 9, 9, 9, 9) })
 	if !bytes.Equal(got, want) {
 		t.Errorf("got %x; want %x", got, want)
 	}

@@ -1,7 +1,8 @@
-// Package nft installs tables in the kernel and looks at what is there, through netlink.
+// Package nft installs ftpgate's tables in the kernel through netlink, and lists the tables that are
+// installed.
 //
-// It changes only tables of ftpgate's own (OwnTable), each change in one transaction: a ruleset is
-// in force as a whole or not at all. It decides nothing about what a table holds; that is ruleset's.
+// It changes ftpgate's own tables only (ruleset.OwnTable). Each change is one transaction: either the whole
+// ruleset is in force or none of it. Package ruleset decides what a table holds.
 package nft
 
 import (
@@ -11,35 +12,27 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
+	mdlayher "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/ruleset"
+	"ftpgate/internal/kernel/netlink"
 )
 
-// socketBuffer holds a transaction of ten thousand forwards and the kernel's answers to it, in
-// bytes; the default gives EMSGSIZE.
+// socketBuffer is the size of a socket's buffers in bytes. It holds a transaction of ten thousand forwards
+// and the kernel's answers; the default size fails with EMSGSIZE.
 const socketBuffer = 16 << 20
 
-// Prefix is how the names of ftpgate's tables begin.
-const Prefix = "ftpgate"
-
-// OwnTable tells whether a table is one of ftpgate's by its name: "ftpgate", which the daemon has,
-// or "ftpgate-...", which single forwards have.
-func OwnTable(name string) bool {
-	return name == Prefix || strings.HasPrefix(name, Prefix+"-")
-}
-
-// Conn is a connection to the nftables of the network namespace that Open was called in. It is not
-// for use by several goroutines at once.
+// Conn is a connection to the nftables of the network namespace that Open was called in. Only one goroutine
+// may use it at a time.
 type Conn struct {
-	write   *netlink.Conn // nil: to be opened again
-	Read    *nftables.Conn
-	current *ruleset.Table // what Apply has installed; nil before
+	write   *mdlayher.Conn // nil after a batchError: send opens a new one
+	read    *nftables.Conn
+	current *ruleset.Table // the table that Apply installed last; nil: none
 }
 
-// Open connects to the kernel. It needs no privilege yet; the kernel asks for CAP_NET_ADMIN with
-// the first change or look. The caller closes the connection.
+// Open connects to the kernel. It needs no privilege; the kernel asks for CAP_NET_ADMIN at the first change
+// or list. The caller closes the connection.
 func Open() (*Conn, error) {
 	write, err := dial()
 	if err != nil {
@@ -50,11 +43,11 @@ func Open() (*Conn, error) {
 		write.Close()
 		return nil, fmt.Errorf("nft: open netlink: %w", err)
 	}
-	return &Conn{write: write, Read: read}, nil
+	return &Conn{write: write, read: read}, nil
 }
 
-func dial() (*netlink.Conn, error) {
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+func dial() (*mdlayher.Conn, error) {
+	c, err := mdlayher.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("nft: open netlink: %w", err)
 	}
@@ -65,7 +58,7 @@ func dial() (*netlink.Conn, error) {
 	return c, nil
 }
 
-// send runs a transaction. After an answer that leaves the connection in doubt it is opened again.
+// send runs a transaction. After a batchError the next call opens a new connection.
 func (c *Conn) send(b *batch) (err error) {
 	if c.write == nil {
 		if c.write, err = dial(); err != nil {
@@ -80,28 +73,28 @@ func (c *Conn) send(b *batch) (err error) {
 	return err
 }
 
-func enlarge(c *netlink.Conn) error {
+func enlarge(c *mdlayher.Conn) error {
 	if err := c.SetWriteBuffer(socketBuffer); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
 	return os.NewSyscallError("setsockopt", c.SetReadBuffer(socketBuffer))
 }
 
-// Close ends the connection. What was installed stays in the kernel.
+// Close ends the connection. Installed tables stay in the kernel.
 func (c *Conn) Close() error {
-	err := c.Read.CloseLasting()
+	err := c.read.CloseLasting()
 	if c.write != nil {
 		err = errors.Join(err, c.write.Close())
 	}
 	return err
 }
 
-// Apply brings a table of the kernel to what t says, in one transaction. The first call replaces
-// whatever stands there under t's name, and removes the tables in sweep; later ones send only what
-// differs from the call before. If somebody else has changed the table meanwhile so that the
-// difference does not fit, it is replaced. After an error the kernel's table is as it was.
-func (c *Conn) Apply(t ruleset.Table, sweep ...string) error {
-	if c.current != nil && c.current.Name == t.Name && len(sweep) == 0 {
+// Apply makes the kernel's table equal to t, in one transaction. The first call replaces any table of t's
+// name, and removes the tables in obsolete. Later calls send only the difference from the call before; if the
+// difference does not fit, because another program changed the table, they replace it. After an error the
+// kernel's table is unchanged.
+func (c *Conn) Apply(t ruleset.Table, obsolete ...string) error {
+	if c.current != nil && c.current.Name == t.Name && len(obsolete) == 0 {
 		b, err := newBatch()
 		if err != nil {
 			return err
@@ -112,18 +105,18 @@ func (c *Conn) Apply(t ruleset.Table, sweep ...string) error {
 			return nil
 		}
 	}
-	return c.replace(t, sweep)
+	return c.replace(t, obsolete)
 }
 
-// replace installs the whole table, and makes sure that all of it has arrived; else it brings back
-// what was there before.
-func (c *Conn) replace(t ruleset.Table, sweep []string) error {
+// replace installs a whole table and verifies it. If elements are missing, it brings back the table from
+// before.
+func (c *Conn) replace(t ruleset.Table, obsolete []string) error {
 	b, err := newBatch()
 	if err != nil {
 		return err
 	}
-	for _, name := range append(sweep, t.Name) {
-		if !OwnTable(name) {
+	for _, name := range append(obsolete, t.Name) {
+		if !ruleset.OwnTable(name) {
 			return fmt.Errorf("nft: table %s is not ftpgate's own", name)
 		}
 		b.dropTable(name)
@@ -143,26 +136,28 @@ func (c *Conn) replace(t ruleset.Table, sweep []string) error {
 	return errors.Join(err, c.Remove(t.Name))
 }
 
-// verify counts what the kernel has of a table's elements. Those that come and go are not the table's.
+// verify compares the number of elements in the kernel with that of the table. It skips sets whose elements
+// other packages add and remove.
 func (c *Conn) verify(t ruleset.Table) error {
 	for _, s := range t.Sets {
 		if s.Timeout {
 			continue
 		}
-		elements, err := c.Read.GetSetElements(libSet(t.Name, s))
+		elements, err := c.read.GetSetElements(libSet(t.Name, s))
 		if err != nil {
-			return fmt.Errorf("nft: list set %s: %w", s.Name, Errno(err))
+			return fmt.Errorf("nft: list set %s: %w", s.Name, netlink.Errno(err))
 		}
 		if len(elements) != len(s.Elements) {
-			return fmt.Errorf("nft: set %s has %d elements in the kernel: want %d", s.Name, len(elements), len(s.Elements))
+			return fmt.Errorf("nft: set %s has %d elements in the kernel: want %d",
+				s.Name, len(elements), len(s.Elements))
 		}
 	}
 	return nil
 }
 
-// Remove takes a table away; one that is not there is no error.
+// Remove removes a table. It is no error if there is none.
 func (c *Conn) Remove(name string) error {
-	if !OwnTable(name) {
+	if !ruleset.OwnTable(name) {
 		return fmt.Errorf("nft: table %s is not ftpgate's own", name)
 	}
 	b, err := newBatch()
@@ -176,22 +171,22 @@ func (c *Conn) Remove(name string) error {
 	return c.send(b)
 }
 
-// Probe asks the kernel for everything that a table may need, in a transaction that leaves nothing
-// behind. The error names what the kernel lacks.
+// Probe reports whether the kernel supports everything in a table, with a transaction that leaves nothing
+// behind. The error names the operations that the kernel refuses.
 func (c *Conn) Probe(t ruleset.Table) error {
-	t.Name = fmt.Sprintf("%s-probe-%d", Prefix, os.Getpid())
+	t.Name = fmt.Sprintf("%s-probe-%d", ruleset.DefaultTable, os.Getpid())
 	b, err := newBatch()
 	if err != nil {
 		return err
 	}
 	b.addTable(t)
 	b.enc.DelTable(libTable(t.Name))
-	b.did("delete table %s", t.Name)
+	b.operation("delete table %s", t.Name)
 	return c.send(b)
 }
 
-// update queues what leads from one version of a table to the next. What is used must be there
-// before its user and go after it: helper, sets, then chains and rules.
+// update queues the difference between two versions of a table. An object must be added before the objects
+// that use it, and deleted after them: the helper, sets, then chains with rules.
 func (b *batch) update(from, to ruleset.Table) {
 	if to.Helper && !from.Helper {
 		b.addHelper(to.Name)
@@ -207,16 +202,16 @@ func (b *batch) update(from, to ruleset.Table) {
 			continue
 		}
 		delete(old, s.Name)
-		gone, come := difference(before.Elements, s.Elements)
+		removed, added := difference(before.Elements, s.Elements)
 		set := libSet(to.Name, s)
-		b.deleteElements(set, s, gone)
-		b.addElements(set, s, come)
+		b.deleteElements(set, s, removed)
+		b.addElements(set, s, added)
 	}
 	b.updateChains(from, to)
 	for _, s := range from.Sets {
 		if _, unused := old[s.Name]; unused {
 			b.enc.DelSet(libSet(to.Name, s))
-			b.did("delete set %s", s.Name)
+			b.operation("delete set %s", s.Name)
 		}
 	}
 	if from.Helper && !to.Helper {
@@ -239,16 +234,16 @@ func (b *batch) updateChains(from, to ruleset.Table) {
 			continue
 		default:
 			b.enc.FlushChain(libChain(to.Name, c))
-			b.did("flush chain %s", c.Name)
+			b.operation("flush chain %s", c.Name)
 		}
 		b.addRules(to.Name, c)
 	}
 	for _, c := range from.Chains {
 		if _, unused := old[c.Name]; unused {
 			b.enc.FlushChain(libChain(to.Name, c))
-			b.did("flush chain %s", c.Name)
+			b.operation("flush chain %s", c.Name)
 			b.enc.DelChain(libChain(to.Name, c))
-			b.did("delete chain %s", c.Name)
+			b.operation("delete chain %s", c.Name)
 		}
 	}
 }
@@ -262,8 +257,8 @@ func rulesText(c ruleset.Chain) string {
 	return b.String()
 }
 
-// difference tells which elements are in one list only.
-func difference(before, after []ruleset.Element) (gone, come []ruleset.Element) {
+// difference returns the elements that are in one list only.
+func difference(before, after []ruleset.Element) (removed, added []ruleset.Element) {
 	in := make(map[ruleset.Element]bool, len(before))
 	for _, e := range before {
 		in[e] = true
@@ -272,13 +267,13 @@ func difference(before, after []ruleset.Element) (gone, come []ruleset.Element) 
 		if in[e] {
 			delete(in, e)
 		} else {
-			come = append(come, e)
+			added = append(added, e)
 		}
 	}
 	for _, e := range before {
 		if in[e] {
-			gone = append(gone, e)
+			removed = append(removed, e)
 		}
 	}
-	return gone, come
+	return removed, added
 }

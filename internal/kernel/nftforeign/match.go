@@ -11,25 +11,24 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/netlink"
 )
 
-// condition is what is known of the packets that come to a place.
+// condition says which packets match a rule and all rules on the way to it.
 type condition struct {
-	to     netip.Addr          // not valid: any
-	ports  []forward.PortRange // TCP's, to which they go; empty: any
-	iface  string              // from which they come; empty: any
-	narrow bool                // there is more to it
-	never  bool                // none of them begins a TCP connection
-	jumps  []string            // where they go from here
+	to         netip.Addr          // the destination; not valid: any
+	ports      []forward.PortRange // TCP destination ports; empty: any
+	iface      string              // the input interface; empty: any
+	narrow     bool                // there are conditions that are not read
+	impossible bool                // no packet that begins a TCP connection matches
+	jumps      []string            // the chains that matching packets go to
 }
 
-// passedOn returns the condition as the next chain has it.
-func (c condition) passedOn() condition {
+// withoutJumps returns the condition for the chain that a rule jumps to.
+func (c condition) withoutJumps() condition {
 	c.jumps = nil
 	return c
 }
@@ -38,31 +37,31 @@ func (c condition) key() string {
 	return fmt.Sprint(c.to, c.ports, strconv.Quote(c.iface), c.narrow)
 }
 
-// content is what a register holds.
-type content uint8
+// field is a field of the packet that a rule has loaded into a register.
+type field uint8
 
 const (
-	fieldOther     content = iota
-	fieldPort              // TCP's destination port
-	fieldTo                // the destination address
-	fieldProtocol          // of the transport
-	fieldInterface         // the name of the one that the packet came in by
-	fieldFamily            // of the address
-	fieldState             // of the connection
+	fieldOther     field = iota
+	fieldPort            // TCP's destination port
+	fieldTo              // the destination address
+	fieldProtocol        // of the transport
+	fieldInterface       // the name of the input interface
+	fieldFamily          // of the address
+	fieldState           // of the connection
 )
 
-// reading is the reading of one rule.
-type reading struct {
-	*foreigner
+// matcher reads the matches of one rule, expression by expression.
+type matcher struct {
+	*reader
 	condition
-	registers map[uint32]content
-	from      uint16 // of a range of ports that is written as two comparisons
+	registers map[uint32]field
+	from      uint16 // the first port of a range that is written as two comparisons
 }
 
-// conditionOf reads a rule's matches, on top of those on the way to it.
-func (f *foreigner) conditionOf(r *nftables.Rule, came condition) (condition, error) {
-	c := reading{foreigner: f, condition: came, registers: map[uint32]content{}, from: 1}
-	for _, e := range r.Exprs {
+// conditionOf returns the condition of a rule that packets reach under another condition.
+func (r *reader) conditionOf(rule *nftables.Rule, incoming condition) (condition, error) {
+	c := matcher{reader: r, condition: incoming, registers: map[uint32]field{}, from: 1}
+	for _, e := range rule.Exprs {
 		switch e := e.(type) {
 		case *expr.Payload:
 			c.registers[e.DestRegister] = payloadField(e)
@@ -82,9 +81,9 @@ func (f *foreigner) conditionOf(r *nftables.Rule, came condition) (condition, er
 		case *expr.Cmp:
 			c.compare(c.registers[e.Register], e)
 		case *expr.Range:
-			c.between(e)
+			c.portRange(e)
 		case *expr.Lookup:
-			if err := c.lookup(r.Table, e); err != nil {
+			if err := c.lookup(rule.Table, e); err != nil {
 				return condition{}, err
 			}
 		case *expr.Match:
@@ -100,7 +99,7 @@ func (f *foreigner) conditionOf(r *nftables.Rule, came condition) (condition, er
 	return c.condition, nil
 }
 
-func payloadField(e *expr.Payload) content {
+func payloadField(e *expr.Payload) field {
 	switch {
 	case e.OperationType != expr.PayloadLoad:
 	case e.Base == expr.PayloadBaseTransportHeader && e.Offset == 2 && e.Len == 2:
@@ -114,7 +113,7 @@ func payloadField(e *expr.Payload) content {
 	return fieldOther
 }
 
-func metaField(key expr.MetaKey) content {
+func metaField(key expr.MetaKey) field {
 	switch key {
 	case expr.MetaKeyL4PROTO:
 		return fieldProtocol
@@ -126,18 +125,18 @@ func metaField(key expr.MetaKey) content {
 	return fieldOther
 }
 
-// bitwise takes in a mask: of the states that a rule is for, or of an address.
-func (c *reading) bitwise(e *expr.Bitwise) {
+// bitwise reads a mask: of connection states, or of an address.
+func (c *matcher) bitwise(e *expr.Bitwise) {
 	if c.registers[e.SourceRegister] != fieldState || len(e.Mask) != 4 {
 		c.registers[e.DestRegister] = fieldOther
 		return
 	}
 	c.registers[e.DestRegister] = fieldState
-	c.never = c.never || binary.NativeEndian.Uint32(e.Mask)&expr.CtStateBitNEW == 0
+	c.impossible = c.impossible || binary.NativeEndian.Uint32(e.Mask)&expr.CtStateBitNEW == 0
 }
 
-// compare takes in one comparison.
-func (c *reading) compare(of content, e *expr.Cmp) {
+// compare reads a comparison of a field.
+func (c *matcher) compare(of field, e *expr.Cmp) {
 	equal := e.Op == expr.CmpOpEq
 	port := uint16(0)
 	if of == fieldPort && len(e.Data) == 2 {
@@ -146,7 +145,7 @@ func (c *reading) compare(of content, e *expr.Cmp) {
 	switch {
 	case of == fieldFamily || of == fieldState:
 	case of == fieldProtocol && equal && len(e.Data) > 0:
-		c.never = c.never || e.Data[0] != unix.IPPROTO_TCP
+		c.impossible = c.impossible || e.Data[0] != unix.IPPROTO_TCP
 	case port != 0 && equal:
 		c.ports = []forward.PortRange{{First: port, Last: port}}
 	case port != 0 && e.Op == expr.CmpOpGte:
@@ -156,28 +155,30 @@ func (c *reading) compare(of content, e *expr.Cmp) {
 		c.ports = []forward.PortRange{{First: c.from, Last: port}}
 	case of == fieldTo && equal && (len(e.Data) == 4 || len(e.Data) == 16):
 		c.to, _ = netip.AddrFromSlice(e.Data)
-	case of == fieldInterface && equal && bytes.IndexByte(e.Data, 0) > 0: // without a NUL it is how names begin
-		name, _, _ := bytes.Cut(e.Data, []byte{0})
-		c.iface = string(name)
+	case of == fieldInterface && equal && bytes.IndexByte(e.Data, 0) > 0:
+		// Without a zero byte it would be the beginning of names.
+		c.iface = string(netlink.Text(e.Data))
 	default:
 		c.narrow = true
 	}
 }
 
-// between takes in a range.
-func (c *reading) between(e *expr.Range) {
-	if c.registers[e.Register] != fieldPort || e.Op != expr.CmpOpEq || len(e.FromData) != 2 || len(e.ToData) != 2 {
+// portRange reads a comparison with a range.
+func (c *matcher) portRange(e *expr.Range) {
+	isRange := e.Op == expr.CmpOpEq && len(e.FromData) == 2 && len(e.ToData) == 2
+	if c.registers[e.Register] != fieldPort || !isRange {
 		c.narrow = true
 		return
 	}
-	c.ports = []forward.PortRange{{First: binary.BigEndian.Uint16(e.FromData), Last: binary.BigEndian.Uint16(e.ToData)}}
+	first, last := binary.BigEndian.Uint16(e.FromData), binary.BigEndian.Uint16(e.ToData)
+	c.ports = []forward.PortRange{{First: first, Last: last}}
 }
 
-// lookup takes in a set of ports, and the chains that a map of verdicts leads to.
-func (c *reading) lookup(t *nftables.Table, e *expr.Lookup) error {
-	set, err := c.conn.Read.GetSetByName(t, e.SetName)
+// lookup reads a set of ports or of states, or the chains that a map of verdicts jumps to.
+func (c *matcher) lookup(t *nftables.Table, e *expr.Lookup) error {
+	set, err := c.conn.GetSetByName(t, e.SetName)
 	if err != nil {
-		return fmt.Errorf("nft: list set %s of table %s: %w", e.SetName, t.Name, nft.Errno(err))
+		return fmt.Errorf("nft: list set %s of table %s: %w", e.SetName, t.Name, netlink.Errno(err))
 	}
 	of := c.registers[e.SourceRegister]
 	verdicts := e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT
@@ -185,18 +186,18 @@ func (c *reading) lookup(t *nftables.Table, e *expr.Lookup) error {
 		c.narrow = true
 		return nil
 	}
-	elements, err := c.conn.Read.GetSetElements(set)
+	elements, err := c.conn.GetSetElements(set)
 	if err != nil {
-		return fmt.Errorf("nft: list set %s of table %s: %w", e.SetName, t.Name, nft.Errno(err))
+		return fmt.Errorf("nft: list set %s of table %s: %w", e.SetName, t.Name, netlink.Errno(err))
 	}
 	switch {
-	case verdicts: // to which of them a packet goes is not looked at
+	case verdicts: // which packet goes to which chain is not read
 		c.narrow = true
 		for _, el := range elements {
 			c.jumps = append(c.jumps, jumpsOf(el.Val)...)
 		}
 	case of == fieldState:
-		c.never = c.never || !slices.ContainsFunc(elements, func(el nftables.SetElement) bool {
+		c.impossible = c.impossible || !slices.ContainsFunc(elements, func(el nftables.SetElement) bool {
 			return len(el.Key) == 4 && binary.NativeEndian.Uint32(el.Key) == expr.CtStateBitNEW
 		})
 	default:
@@ -205,22 +206,19 @@ func (c *reading) lookup(t *nftables.Table, e *expr.Lookup) error {
 	return nil
 }
 
-// jumpsOf returns the chain that a verdict in a map leads to. The library leaves the verdict as the kernel
-// sends it: attributes, of which NFTA_VERDICT_CHAIN is there for jumps alone.
+// jumpsOf returns the chains that a verdict in a map jumps to: one or none. The library leaves the verdict as
+// the kernel sends it: a list of attributes. Only jumps have NFTA_VERDICT_CHAIN.
 func jumpsOf(verdict []byte) (chains []string) {
-	attributes, err := netlink.NewAttributeDecoder(verdict)
-	if err != nil {
-		return nil
-	}
-	for attributes.Next() {
-		if attributes.Type() == unix.NFTA_VERDICT_CHAIN {
-			chains = append(chains, attributes.String())
+	for typ, value := range netlink.Attributes(verdict) {
+		if typ == unix.NFTA_VERDICT_CHAIN {
+			chains = append(chains, string(netlink.Text(value)))
 		}
 	}
 	return chains
 }
 
-// portsOf reads the elements of a set of ports. In one with ranges each ends where the next element says so.
+// portsOf reads the elements of a set of ports. In a set with ranges, an element with IntervalEnd follows the
+// end of each range.
 func portsOf(elements []nftables.SetElement) (ports []forward.PortRange) {
 	ends := map[uint16]bool{}
 	ranges := false
@@ -242,8 +240,8 @@ func portsOf(elements []nftables.SetElement) (ports []forward.PortRange) {
 	return ports
 }
 
-// match takes in the matches of iptables that are not translated to nftables.
-func (c *reading) match(e *expr.Match) {
+// match reads a match of iptables that nftables has no expression for.
+func (c *matcher) match(e *expr.Match) {
 	switch info := e.Info.(type) {
 	case *xt.Comment:
 	case *xt.Tcp:
@@ -253,7 +251,7 @@ func (c *reading) match(e *expr.Match) {
 			c.ports = []forward.PortRange{{First: info.DstPorts[0], Last: info.DstPorts[1]}}
 		}
 	case *xt.Udp:
-		c.never = true
+		c.impossible = true
 	default:
 		c.narrow = true
 	}

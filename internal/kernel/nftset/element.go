@@ -1,7 +1,11 @@
+// Package nftset adds and deletes elements in the sets of ftpgate's tables while the tables stand: pinholes,
+// each for one data connection, and passthrough ranges, each for the encrypted sessions of a client.
+//
+// It never adds or deletes a table, a set or a rule; package nft does. Elements expire in the kernel by
+// themselves, so that a crash leaves nothing behind.
 package nftset
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -9,184 +13,126 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/netlink"
 )
 
-// destroySetElement is NFT_MSG_DESTROYSETELEM: a removal that does not mind what is not there
+// destroySetElement is NFT_MSG_DESTROYSETELEM: a deletion that succeeds if there is no such element
 // (include/uapi/linux/netfilter/nf_tables.h, since Linux 6.3).
 const destroySetElement = 30
 
-// kind tells which of a pinhole's or a passage's sets an element belongs to.
-type kind uint8
+// role says what the map is for that holds an element.
+type role uint8
 
 const (
-	leadsTo kind = iota // ruleset.PinholeMap
-	seenAs              // ruleset.SourceMap
-	kinds               // of a pinhole
+	dnatMap     role = iota // ruleset.PinholeMap
+	snatMap                 // ruleset.SourceMap
+	pinholeMaps             // how many maps a pinhole has
 
-	passesTo kind = iota // ruleset.PassageMap
-	passesAs             // ruleset.PassageSourceMap
+	passthroughDNATMap role = iota // ruleset.PassthroughMap
+	passthroughSNATMap             // ruleset.PassthroughSourceMap
 )
 
-// element is what a pinhole or a passage has in one of its sets.
+// element is the element of a pinhole or a passthrough range in one of its maps.
 type element struct {
-	kind  kind
-	hole  pinhole.Pinhole   // of a passage: its addresses, no ports
-	ports forward.PortRange // of a passage: they are not in its elements, but choose the sets
+	role  role
+	hole  pinhole.Pinhole   // of a passthrough range: its addresses, without ports
+	ports forward.PortRange // of a passthrough range: they select the map, and are not part of the element
 }
 
-func pinholeElement(k kind, h pinhole.Pinhole) element { return element{kind: k, hole: h} }
+func pinholeElement(r role, h pinhole.Pinhole) element { return element{role: r, hole: h} }
 
-func passageElement(k kind, p pinhole.Passthrough) element {
-	return element{k, pinhole.Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, 0), Target: netip.AddrPortFrom(p.Target, 0), SourceIP: p.SourceIP}, p.Ports}
+func passthroughElement(r role, p pinhole.Passthrough) element {
+	at, to := netip.AddrPortFrom(p.Listen, 0), netip.AddrPortFrom(p.Target, 0)
+	addresses := pinhole.Pinhole{From: p.From, Listen: at, Target: to, SourceIP: p.SourceIP}
+	return element{r, addresses, p.Ports}
 }
 
-// change puts an element into its set or takes it out.
+// change adds or deletes an element.
 type change struct {
-	verb    uint16 // NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM or destroySetElement
-	element element
+	operation uint16 // NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM or destroySetElement
+	element   element
 }
 
-// setOf is which set an element belongs to.
-type setOf struct {
-	version int // of versions
-	kind    kind
+// setID identifies the map of an element.
+type setID struct {
+	version int // index into versions
+	role    role
 	ports   forward.PortRange
 }
 
-func (e element) set() setOf {
-	s := setOf{0, e.kind, e.ports}
+func (e element) set() setID {
+	s := setID{0, e.role, e.ports}
 	if e.hole.From.Is6() {
 		s.version = 1
 	}
 	return s
 }
 
-// message is netlink messages in the making. Those of pinholes and passages are written here and not by the
-// library: they always have the same form, each file that is transferred needs some, and the library
-// takes longer over them than the kernel (BenchmarkPinholeByLibrary).
-type message []byte
+// The library could write these messages, but it takes longer than the kernel needs to process them
+// (BenchmarkPinholeEncodeByLibrary), and every transfer needs some. They always have the same form.
 
-// envelope appends the message that begins or ends a transaction.
-func (m *message) envelope(typ uint16, sequence uint32) {
-	defer m.closeMessage(m.openMessage(typ, 0, sequence, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES))
+// writeBatchMessage writes the message that begins or ends a transaction.
+func writeBatchMessage(b *netlink.Buffer, typ uint16, sequence uint32) {
+	h := netlink.Header{Type: typ, Flags: unix.NLM_F_REQUEST, Sequence: sequence}
+	b.EndMessage(b.BeginNetfilter(h, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES))
 }
 
-// elements appends a message with changes of one set, of one verb.
-func (m *message) elements(sequence uint32, table, set string, timeout time.Duration, changes []change) {
-	verb, flags := changes[0].verb, uint16(0)
-	if verb == unix.NFT_MSG_NEWSETELEM {
-		// Without EXCL an element that is there and says the same would stay: used, or about to expire.
-		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+// writeChanges writes a message with changes of one set. All have the same operation.
+func writeChanges(b *netlink.Buffer, sequence uint32, table, set string, timeout time.Duration,
+	changes []change) {
+	operation, flags := changes[0].operation, uint16(unix.NLM_F_REQUEST)
+	if operation == unix.NFT_MSG_NEWSETELEM {
+		// Without EXCL the kernel would keep an equal element, which may be used up or about to expire.
+		flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	}
-	at := m.openMessage(unix.NFNL_SUBSYS_NFTABLES<<8|verb, flags, sequence, unix.NFPROTO_INET, 0)
-	m.text(unix.NFTA_SET_ELEM_LIST_SET, set)
-	m.text(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-	nest := m.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS | unix.NLA_F_NESTED)
+	h := netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | operation, Flags: flags, Sequence: sequence}
+	message := b.BeginNetfilter(h, unix.NFPROTO_INET, 0)
+	b.Text(unix.NFTA_SET_ELEM_LIST_SET, set)
+	b.Text(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+	list := b.BeginNested(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	for _, c := range changes {
-		m.element(c.element, verb == unix.NFT_MSG_NEWSETELEM, timeout)
-	}
-	m.close(nest)
-	m.closeMessage(at)
-}
-
-// element appends an element: its key, and with add its timeout and value.
-func (m *message) element(e element, add bool, timeout time.Duration) {
-	nest := m.open(unix.NFTA_LIST_ELEM | unix.NLA_F_NESTED)
-	defer m.close(nest)
-	m.value(unix.NFTA_SET_ELEM_KEY, func() {
-		m.addr(e.hole.From)
-		m.addr(e.hole.Listen.Addr())
-		switch e.kind {
-		case leadsTo:
-			m.port(e.hole.Listen.Port())
-		case seenAs:
-			m.addr(e.hole.Target.Addr())
-			m.port(e.hole.Target.Port())
-		case passesAs:
-			m.addr(e.hole.Target.Addr())
+		item := b.BeginNested(unix.NFTA_LIST_ELEM)
+		c.element.writeKey(b)
+		if operation == unix.NFT_MSG_NEWSETELEM {
+			b.Uint64(unix.NFTA_SET_ELEM_TIMEOUT, uint64(timeout.Milliseconds()))
+			c.element.writeValue(b)
 		}
-	})
-	if !add {
-		return
+		b.EndAttr(item)
 	}
-	at := m.open(unix.NFTA_SET_ELEM_TIMEOUT)
-	*m = binary.BigEndian.AppendUint64(*m, uint64(timeout.Milliseconds()))
-	m.close(at)
-	switch e.kind {
-	case leadsTo:
-		m.value(unix.NFTA_SET_ELEM_DATA, func() {
-			m.addr(e.hole.Target.Addr())
-			m.port(e.hole.Target.Port())
-		})
-	case passesTo:
-		m.value(unix.NFTA_SET_ELEM_DATA, func() { m.addr(e.hole.Target.Addr()) })
-	case seenAs, passesAs:
-		m.value(unix.NFTA_SET_ELEM_DATA, func() { m.addr(e.hole.SourceIP) })
+	b.EndAttr(list)
+	b.EndMessage(message)
+}
+
+func (e *element) writeKey(b *netlink.Buffer) {
+	nest := b.BeginNested(unix.NFTA_SET_ELEM_KEY)
+	key := b.BeginAttr(unix.NFTA_DATA_VALUE)
+	b.AppendAddr(e.hole.From)
+	b.AppendAddr(e.hole.Listen.Addr())
+	switch e.role {
+	case dnatMap:
+		b.AppendPort(e.hole.Listen.Port())
+	case snatMap:
+		b.AppendAddr(e.hole.Target.Addr())
+		b.AppendPort(e.hole.Target.Port())
+	case passthroughSNATMap:
+		b.AppendAddr(e.hole.Target.Addr())
 	}
+	b.EndAttr(key)
+	b.EndAttr(nest)
 }
 
-// value appends a key or a value, whose fields are written by fields.
-func (m *message) value(typ uint16, fields func()) {
-	nest := m.open(typ | unix.NLA_F_NESTED)
-	at := m.open(unix.NFTA_DATA_VALUE)
-	fields()
-	m.close(at)
-	m.close(nest)
-}
-
-// addr appends a field of four or sixteen bytes.
-func (m *message) addr(a netip.Addr) {
-	if a.Is4() {
-		b := a.As4()
-		*m = append(*m, b[:]...)
-	} else {
-		b := a.As16()
-		*m = append(*m, b[:]...)
+func (e *element) writeValue(b *netlink.Buffer) {
+	nest := b.BeginNested(unix.NFTA_SET_ELEM_DATA)
+	value := b.BeginAttr(unix.NFTA_DATA_VALUE)
+	switch e.role {
+	case dnatMap:
+		b.AppendAddr(e.hole.Target.Addr())
+		b.AppendPort(e.hole.Target.Port())
+	case passthroughDNATMap:
+		b.AppendAddr(e.hole.Target.Addr())
+	case snatMap, passthroughSNATMap:
+		b.AppendAddr(e.hole.SourceIP)
 	}
-}
-
-// port appends a field of two bytes that takes four.
-func (m *message) port(p uint16) { *m = append(*m, byte(p>>8), byte(p), 0, 0) }
-
-func (m *message) text(typ uint16, s string) {
-	at := m.open(typ)
-	*m = append(append(*m, s...), 0)
-	m.close(at)
-}
-
-// open begins an attribute and returns its place for close.
-func (m *message) open(typ uint16) int {
-	at := len(*m)
-	*m = binary.NativeEndian.AppendUint16(append(*m, 0, 0), typ)
-	return at
-}
-
-// close ends an attribute: its length, and the padding behind it.
-func (m *message) close(at int) {
-	binary.NativeEndian.PutUint16((*m)[at:], uint16(len(*m)-at))
-	*m = nft.Pad(*m)
-}
-
-// openMessage begins a message with its struct nlmsghdr and struct nfgenmsg, and returns its place.
-func (m *message) openMessage(typ, flags uint16, sequence uint32, family byte, resource uint16) int {
-	at := len(*m)
-	*m = append(*m, 0, 0, 0, 0) // the length
-	*m = binary.NativeEndian.AppendUint16(*m, typ)
-	*m = binary.NativeEndian.AppendUint16(*m, unix.NLM_F_REQUEST|flags)
-	*m = binary.NativeEndian.AppendUint32(*m, sequence)
-	*m = append(*m, 0, 0, 0, 0) // from whom: the kernel knows
-	*m = append(*m, family, unix.NFNETLINK_V0)
-	*m = binary.BigEndian.AppendUint16(*m, resource)
-	return at
-}
-
-func (m *message) closeMessage(at int) {
-	binary.NativeEndian.PutUint32((*m)[at:], uint32(len(*m)-at))
-}
-
-// acknowledge asks for an answer to the message at a place, whatever becomes of it.
-func (m *message) acknowledge(at int) {
-	flags := (*m)[at+6:]
-	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)
+	b.EndAttr(value)
+	b.EndAttr(nest)
 }

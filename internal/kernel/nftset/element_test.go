@@ -8,12 +8,12 @@ import (
 	"testing"
 
 	"github.com/google/nftables"
+	mdlayher "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/ruleset"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/netlink"
 )
 
 var encodedHoles = []pinhole.Pinhole{
@@ -23,118 +23,152 @@ var encodedHoles = []pinhole.Pinhole{
 		Target: netip.MustParseAddrPort("[2001:db8:113::21]:40001"), SourceIP: netip.MustParseAddr("2001:db8:113::1")},
 }
 
-// What is written by hand is what the library writes: byte for byte, but for the id of the set, which
-// stands for a name that is not known yet, and the flags that refuse what is there and that create
-// what is to be deleted.
+// The messages are byte for byte those of the library, with two exceptions: the library sends the id of the
+// set, for names that are not known yet; and its flags neither refuse an existing element nor leave out
+// NLM_F_CREATE in a deletion.
 func TestElementByLibrary(t *testing.T) {
 	for _, hole := range encodedHoles {
-		for k := range kinds {
-			l := byHand(k, hole, unix.NFT_MSG_NEWSETELEM)
-			got, want := messages(l.out)[1], byLibrary(t, k, hole, true)
-			if !bytes.Equal(got[unix.SizeofNlMsghdr:], want.Data) {
-				t.Errorf("add %s: got\n%x\nwant\n%x", l.asked, got[unix.SizeofNlMsghdr:], want.Data)
+		for m := range pinholeMaps {
+			h, body, set := encoded(m, hole, unix.NFT_MSG_NEWSETELEM)
+			want := byLibrary(t, m, hole, true)
+			if !bytes.Equal(body, want.Data) {
+				t.Errorf("add to %s: got\n%x\nwant\n%x", set, body, want.Data)
 			}
-			if typ, flags := binary.NativeEndian.Uint16(got[4:]), binary.NativeEndian.Uint16(got[6:])&^unix.NLM_F_EXCL; typ != uint16(want.Header.Type) || flags != uint16(want.Header.Flags) {
-				t.Errorf("add %s: got type %x, flags %x; want %x, %x", l.asked, typ, flags, want.Header.Type, want.Header.Flags)
+			flags := h.Flags &^ unix.NLM_F_EXCL
+			if h.Type != uint16(want.Header.Type) || flags != uint16(want.Header.Flags) {
+				t.Errorf("add to %s: got type %x, flags %x; want %x, %x",
+					set, h.Type, flags, want.Header.Type, want.Header.Flags)
 			}
-			l = byHand(k, hole, unix.NFT_MSG_DELSETELEM)
-			got, want = messages(l.out)[1], byLibrary(t, k, hole, false)
-			if !bytes.Equal(got[unix.SizeofNlMsghdr:], want.Data) {
-				t.Errorf("delete %s: got\n%x\nwant\n%x", l.asked, got[unix.SizeofNlMsghdr:], want.Data)
+			_, body, set = encoded(m, hole, unix.NFT_MSG_DELSETELEM)
+			if want = byLibrary(t, m, hole, false); !bytes.Equal(body, want.Data) {
+				t.Errorf("delete from %s: got\n%x\nwant\n%x", set, body, want.Data)
 			}
 		}
 	}
 }
 
-type libMessage = struct {
-	Header struct{ Type, Flags uint16 }
-	Data   []byte
-}
-
-func byHand(k kind, hole pinhole.Pinhole, verb uint16) *line {
-	l := newLine("ftpgate")
-	l.encode(pinholeTime, []change{{verb, pinholeElement(k, hole)}})
-	return l
-}
-
-// messages cuts what is sent into its messages.
-func messages(b []byte) (all [][]byte) {
-	for len(b) > 0 {
-		n := binary.NativeEndian.Uint32(b)
-		all, b = append(all, b[:n]), b[n:]
+// encoded returns the message with the element of a pinhole in one of its maps, and the name of that map.
+func encoded(r role, hole pinhole.Pinhole, operation uint16) (h netlink.Header, body []byte, set string) {
+	c := newElementConn("ftpgate")
+	c.encode(pinholeTime, []change{{operation, pinholeElement(r, hole)}})
+	i := 0
+	for header, b := range netlink.Messages(c.out) {
+		if i++; i == 2 { // after NFNL_MSG_BATCH_BEGIN
+			h, body = header, b
+		}
 	}
-	return all
+	return h, body, c.sets[0]
 }
 
-// byLibrary encodes the same element with the library, and takes the id of the set out.
-func byLibrary(t testing.TB, k kind, hole pinhole.Pinhole, add bool) (m libMessage) {
-	b, err := nft.newBatch()
+// libraryBatch captures what the library would send.
+type libraryBatch struct {
+	*nftables.Conn
+	captured []mdlayher.Message
+}
+
+var errCaptured = errors.New("captured, not sent")
+
+func newLibraryBatch(t testing.TB) *libraryBatch {
+	b := &libraryBatch{}
+	var err error
+	b.Conn, err = nftables.New(nftables.WithTestDial(b.capture))
 	if err != nil {
 		t.Fatal(err)
 	}
-	queueByLibrary(b, k, hole, add)
-	if err := b.enc.Flush(); !errors.Is(err, nft.errCaptured) {
+	return b
+}
+
+func (b *libraryBatch) capture(req []mdlayher.Message) ([]mdlayher.Message, error) {
+	b.captured = append(b.captured, req...)
+	return nil, errCaptured
+}
+
+func (b *libraryBatch) flush(t testing.TB) {
+	if err := b.Flush(); !errors.Is(err, errCaptured) {
 		t.Fatal(err)
 	}
-	sent := b.sent[1]
-	m.Header.Type, m.Header.Flags = uint16(sent.Header.Type), uint16(sent.Header.Flags)
-	const header = 4 // struct nfgenmsg
-	m.Data = bytes.Clone(sent.Data[:header])
-	for list := sent.Data[header:]; len(list) > 0; list = list[nft.align(nft.attrLen(list)):] {
-		if nft.attrType(list) != unix.NFTA_SET_ELEM_LIST_SET_ID {
-			m.Data = append(m.Data, list[:nft.align(nft.attrLen(list))]...)
+}
+
+// byLibrary encodes an element with the library, and removes the id of the set.
+func byLibrary(t testing.TB, r role, hole pinhole.Pinhole, add bool) mdlayher.Message {
+	b := newLibraryBatch(t)
+	b.queue(t, r, hole, add)
+	b.flush(t)
+	m := b.captured[1]
+	attributes := netlink.Buffer(bytes.Clone(m.Data[:netlink.NetfilterLen]))
+	for list := m.Data[netlink.NetfilterLen:]; len(list) > 0; {
+		length := netlink.Align(int(binary.NativeEndian.Uint16(list)))
+		if binary.NativeEndian.Uint16(list[2:]) != unix.NFTA_SET_ELEM_LIST_SET_ID {
+			attributes = append(attributes, list[:length]...)
 		}
+		list = list[length:]
 	}
+	m.Data = attributes
 	return m
 }
 
-func queueByLibrary(b *nft.batch, k kind, hole pinhole.Pinhole, add bool) {
-	v := ruleset.IPv4
+// queue queues the element of a pinhole in one of its maps.
+func (b *libraryBatch) queue(t testing.TB, r role, hole pinhole.Pinhole, add bool) {
+	version, address := ruleset.IPv4, nftables.TypeIPAddr
 	if hole.From.Is6() {
-		v = ruleset.IPv6
+		version, address = ruleset.IPv6, nftables.TypeIP6Addr
 	}
-	s := [kinds]func(ruleset.Version) ruleset.Set{ruleset.PinholeMap, ruleset.SourceMap}[k](v)
-	e := ruleset.Element{Server: hole.From, Listen: hole.Listen.Addr(), Ports: forward.PortRange{First: hole.Listen.Port()}}
-	if e.To, e.ToPort = hole.Target.Addr(), hole.Target.Port(); k == seenAs {
-		e.To, e.Ports.First = hole.SourceIP, hole.Target.Port()
+	set := &nftables.Set{
+		Table: &nftables.Table{Name: "ftpgate", Family: nftables.TableFamilyINet},
+		IsMap: true, HasTimeout: true, Concatenation: true,
 	}
-	lib := nft.libElement(s, e)
-	if k == seenAs { // the row of a set has room for one address of the server: From and To are two
-		to := hole.Target.Addr().AsSlice()
-		copy(lib.Key[2*len(to):], to)
+	var element nftables.SetElement
+	from, at, to := hole.From.AsSlice(), hole.Listen.Addr().AsSlice(), hole.Target.Addr().AsSlice()
+	switch r {
+	case dnatMap: // ADDR . ADDR . PORT : ADDR . PORT
+		set.Name = ruleset.PinholeMap(version).Name
+		set.KeyType = nftables.MustConcatSetType(address, address, nftables.TypeInetService)
+		set.DataType = nftables.MustConcatSetType(address, nftables.TypeInetService)
+		element.Key = bytes.Join([][]byte{from, at, padded(hole.Listen.Port())}, nil)
+		element.Val = bytes.Join([][]byte{to, padded(hole.Target.Port())}, nil)
+	case snatMap: // ADDR . ADDR . ADDR . PORT : ADDR
+		set.Name = ruleset.SourceMap(version).Name
+		set.KeyType = nftables.MustConcatSetType(address, address, address, nftables.TypeInetService)
+		set.DataType = address
+		element.Key = bytes.Join([][]byte{from, at, to, padded(hole.Target.Port())}, nil)
+		element.Val = hole.SourceIP.AsSlice()
 	}
-	set := nft.libSet("ftpgate", s)
-	if lib.Timeout = pinholeTime; add {
-		b.check(b.enc.SetAddElements(set, []nftables.SetElement{lib}))
+	var err error
+	if add {
+		element.Timeout = pinholeTime
+		err = b.SetAddElements(set, []nftables.SetElement{element})
 	} else {
-		lib.Timeout, lib.Val = 0, nil
-		b.check(b.enc.SetDeleteElements(set, []nftables.SetElement{lib}))
+		element.Val = nil
+		err = b.SetDeleteElements(set, []nftables.SetElement{element})
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
-// BenchmarkPinholeEncode and BenchmarkPinholeEncodeByLibrary tell why elements of pinholes are
-// written by hand.
+// padded returns a port as it stands beside other fields.
+func padded(port uint16) []byte { return []byte{byte(port >> 8), byte(port), 0, 0} }
+
+// BenchmarkPinholeEncode and BenchmarkPinholeEncodeByLibrary show why the library does not write these
+// messages.
 func BenchmarkPinholeEncode(b *testing.B) {
-	l := newLine("ftpgate")
+	c := newElementConn("ftpgate")
 	b.ReportAllocs()
 	for b.Loop() {
-		l.encode(pinholeTime, []change{
-			{unix.NFT_MSG_NEWSETELEM, pinholeElement(leadsTo, encodedHoles[0])}, {unix.NFT_MSG_NEWSETELEM, pinholeElement(seenAs, encodedHoles[0])}})
+		c.encode(pinholeTime, []change{
+			{unix.NFT_MSG_NEWSETELEM, pinholeElement(dnatMap, encodedHoles[0])},
+			{unix.NFT_MSG_NEWSETELEM, pinholeElement(snatMap, encodedHoles[0])},
+		})
 	}
 }
 
 func BenchmarkPinholeEncodeByLibrary(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		batch, err := nft.newBatch()
-		if err != nil {
-			b.Fatal(err)
+		batch := newLibraryBatch(b)
+		for m := range pinholeMaps {
+			batch.queue(b, m, encodedHoles[0], true)
 		}
-		for k := range kinds {
-			queueByLibrary(batch, k, encodedHoles[0], true)
-		}
-		if err := batch.enc.Flush(); !errors.Is(err, nft.errCaptured) {
-			b.Fatal(err)
-		}
+		batch.flush(b)
 	}
 }

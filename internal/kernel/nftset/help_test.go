@@ -13,14 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nft/nfttest"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// pinholeLab is a lab with forwarding, two addresses of each sort on every link, and a table.
-func pinholeLab(t *testing.T) (*lab.Lab, *nftset.Pinholes) {
+func TestMain(m *testing.M) { labtest.Main(m) }
+
+// pinholeLab returns a lab with forwarding, two addresses of each family on every link, and a table.
+func pinholeLab(t testing.TB) (*lab.Lab, *nftset.Pinholes) {
 	t.Helper()
 	l := labtest.New(t)
 	for _, name := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
@@ -33,28 +35,31 @@ func pinholeLab(t *testing.T) (*lab.Lab, *nftset.Pinholes) {
 		link, prefix string
 	}{
 		{l.Client(), lab.ClientLink, "192.168.5.9/24"}, {l.Client(), lab.ClientLink, "2001:db8:5::9/64"},
-		{l.Gateway(), lab.GatewayLANLink, "192.168.5.3/24"}, {l.Gateway(), lab.GatewayWANLink, "203.0.113.2/24"},
+		{l.Gateway(), lab.GatewayLANLink, "192.168.5.3/24"},
+		{l.Gateway(), lab.GatewayWANLink, "203.0.113.2/24"},
 		{l.Server(), lab.ServerLink, "203.0.113.22/24"}, {l.Server(), lab.ServerLink, "2001:db8:113::22/64"},
 	} {
 		if err := a.h.AddAddress(a.link, netip.MustParsePrefix(a.prefix)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	nft.apply(t, nft.open(t, l.Gateway()), pinholeTable())
+	nfttest.Apply(t, nfttest.Open(t, l.Gateway()), pinholeTable())
 	return l, openPinholes(t, l.Gateway())
 }
 
-func openPinholes(t *testing.T, h *lab.Host) *nftset.Pinholes {
+func openPinholes(t testing.TB, h *lab.Host) *nftset.Pinholes {
 	t.Helper()
 	return opened(t, h, func() (*nftset.Pinholes, error) { return nftset.OpenPinholes("ftpgate") })
 }
 
-func openPinholesFor(t *testing.T, h *lab.Host, life, timeout time.Duration) *nftset.Pinholes {
+func openPinholesFor(t testing.TB, h *lab.Host, life, timeout time.Duration) *nftset.Pinholes {
 	t.Helper()
-	return opened(t, h, func() (*nftset.Pinholes, error) { return nft.OpenPinholesFor("ftpgate", life, timeout) })
+	return opened(t, h, func() (*nftset.Pinholes, error) {
+		return nftset.OpenPinholesFor("ftpgate", life, timeout)
+	})
 }
 
-func opened(t *testing.T, h *lab.Host, open func() (*nftset.Pinholes, error)) (p *nftset.Pinholes) {
+func opened(t testing.TB, h *lab.Host, open func() (*nftset.Pinholes, error)) (p *nftset.Pinholes) {
 	t.Helper()
 	if err := h.Do(func() (err error) { p, err = open(); return err }); err != nil {
 		t.Fatal(err)
@@ -63,28 +68,28 @@ func opened(t *testing.T, h *lab.Host, open func() (*nftset.Pinholes, error)) (p
 	return p
 }
 
-func parseHole(t *testing.T, s string) pinhole.Pinhole {
+func parseHole(t testing.TB, s string) pinhole.Pinhole {
 	t.Helper()
 	f := strings.Split(s, " > ")
 	return pinhole.Pinhole{From: netip.MustParseAddr(f[0]), Listen: netip.MustParseAddrPort(f[1]),
 		SourceIP: netip.MustParseAddr(f[2]), Target: netip.MustParseAddrPort(f[3])}
 }
 
-func add(t *testing.T, p *nftset.Pinholes, hole pinhole.Pinhole) {
+func add(t testing.TB, p *nftset.Pinholes, hole pinhole.Pinhole) {
 	t.Helper()
 	if err := p.Add(hole); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func remove(t *testing.T, p *nftset.Pinholes, hole pinhole.Pinhole) {
+func remove(t testing.TB, p *nftset.Pinholes, hole pinhole.Pinhole) {
 	t.Helper()
 	if err := p.Remove(hole); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func listen(t *testing.T, h *lab.Host, at netip.AddrPort) *net.TCPListener {
+func listen(t testing.TB, h *lab.Host, at netip.AddrPort) *net.TCPListener {
 	t.Helper()
 	ln, err := h.Listen("tcp", at.String())
 	if err != nil {
@@ -95,7 +100,7 @@ func listen(t *testing.T, h *lab.Host, at netip.AddrPort) *net.TCPListener {
 }
 
 // dial connects from an address of a host.
-func dial(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort) (c *net.TCPConn, err error) {
+func dial(t testing.TB, h *lab.Host, from netip.Addr, to netip.AddrPort) (c *net.TCPConn, err error) {
 	t.Helper()
 	err = h.Do(func() error {
 		d := net.Dialer{Timeout: patience, FallbackDelay: -1}
@@ -105,7 +110,7 @@ func dial(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort) (c *net
 	return c, err
 }
 
-func wantRefused(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort) {
+func wantRefused(t testing.TB, h *lab.Host, from netip.Addr, to netip.AddrPort) {
 	t.Helper()
 	if c, err := dial(t, h, from, to); err == nil {
 		c.Close()
@@ -115,8 +120,8 @@ func wantRefused(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort) 
 	}
 }
 
-// through makes the pinhole's connection and returns its two ends.
-func through(t *testing.T, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListener) (from, to *net.TCPConn) {
+// through makes the connection of a pinhole and returns both ends.
+func through(t testing.TB, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListener) (from, to *net.TCPConn) {
 	t.Helper()
 	from, err := dial(t, h, hole.From, hole.Listen)
 	if err != nil {
@@ -134,7 +139,7 @@ func through(t *testing.T, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListene
 	return from, to
 }
 
-func wantThrough(t *testing.T, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListener) {
+func wantThrough(t testing.TB, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPListener) {
 	t.Helper()
 	from, to := through(t, h, hole, ln)
 	wantEcho(t, from, to)
@@ -144,8 +149,8 @@ func wantThrough(t *testing.T, h *lab.Host, hole pinhole.Pinhole, ln *net.TCPLis
 	}
 }
 
-// wantEcho sends a few bytes both ways.
-func wantEcho(t *testing.T, a, b net.Conn) {
+// wantEcho sends a few bytes in both directions.
+func wantEcho(t testing.TB, a, b net.Conn) {
 	t.Helper()
 	for range 2 {
 		a.SetDeadline(time.Now().Add(patience))
@@ -161,10 +166,10 @@ func wantEcho(t *testing.T, a, b net.Conn) {
 	}
 }
 
-// listed returns the elements of all sets of pinholes.
-func listed(t *testing.T, h *lab.Host) (all []any) {
+// listed returns the elements of all sets.
+func listed(t testing.TB, h *lab.Host) (all []any) {
 	t.Helper()
-	for _, o := range nft.listJSON(t, h) {
+	for _, o := range nfttest.ListJSON(t, h) {
 		for _, x := range o.(map[string]any) {
 			if elements, ok := x.(map[string]any)["elem"].([]any); ok {
 				all = append(all, elements...)
@@ -174,7 +179,7 @@ func listed(t *testing.T, h *lab.Host) (all []any) {
 	return all
 }
 
-func wantElements(t *testing.T, h *lab.Host, want int) {
+func wantElements(t testing.TB, h *lab.Host, want int) {
 	t.Helper()
 	if got := listed(t, h); len(got) != want {
 		first, _ := json.Marshal(got[:min(len(got), 3)])

@@ -16,38 +16,40 @@ import (
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/core/ruleset/rulesettest"
 	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nft/nfttest"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"
 )
 
-var passagePorts = forward.PortRange{First: 50000, Last: 50100}
+var passthroughPorts = forward.PortRange{First: 50000, Last: 50100}
 
-// passageTable is a table for the passages of a range of ports.
-func passageTable(ports forward.PortRange) ruleset.Table {
+// passthroughTable returns a table for passthrough ranges with these ports.
+func passthroughTable(ports forward.PortRange) ruleset.Table {
 	f := rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)
 	f.ServerPorts = ports
 	return ruleset.Build("ftpgate", []forward.Resolved{f})
 }
 
-func passageLab(t *testing.T) (*lab.Lab, *nft.Conn) {
+func passthroughLab(t *testing.T) (*lab.Lab, *nft.Conn) {
 	t.Helper()
 	l, _ := pinholeLab(t)
-	c := nft.open(t, l.Gateway())
-	nft.apply(t, c, passageTable(passagePorts))
+	c := nfttest.Open(t, l.Gateway())
+	nfttest.Apply(t, c, passthroughTable(passthroughPorts))
 	return l, c
 }
 
-// openPassages returns passages whose renewal must not fail.
-func openPassages(t *testing.T, h *lab.Host) *nftset.Passages {
+// openPassthroughs returns Passthroughs whose renewal must not fail.
+func openPassthroughs(t testing.TB, h *lab.Host) *nftset.Passthroughs {
 	t.Helper()
-	return openPassagesFor(t, h, func(err error) { t.Error(err) }, time.Hour, time.Hour)
+	return openPassthroughsFor(t, h, func(err error) { t.Error(err) }, time.Hour, time.Hour)
 }
 
-func openPassagesFor(t *testing.T, h *lab.Host, failed func(error), renewal, timeout time.Duration) (p *nftset.Passages) {
+func openPassthroughsFor(t testing.TB, h *lab.Host, failed func(error), renewal, timeout time.Duration) (
+	p *nftset.Passthroughs) {
 	t.Helper()
 	if err := h.Do(func() (err error) {
-		p, err = nft.OpenPassagesFor("ftpgate", failed, renewal, timeout)
+		p, err = nftset.OpenPassthroughsFor("ftpgate", failed, renewal, timeout)
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -56,17 +58,20 @@ func openPassagesFor(t *testing.T, h *lab.Host, failed func(error), renewal, tim
 	return p
 }
 
-// parsePassage reads "FROM > AT > AS > TO", for passagePorts.
-func parsePassage(t *testing.T, s string) pinhole.Passthrough {
+// parsePassthrough reads "FROM > AT > AS > TO", for passthroughPorts.
+func parsePassthrough(t *testing.T, s string) pinhole.Passthrough {
 	t.Helper()
 	f := strings.Split(s, " > ")
-	return pinhole.Passthrough{From: netip.MustParseAddr(f[0]), Listen: netip.MustParseAddr(f[1]), Ports: passagePorts,
-		SourceIP: netip.MustParseAddr(f[2]), Target: netip.MustParseAddr(f[3])}
+	return pinhole.Passthrough{
+		From: netip.MustParseAddr(f[0]), Listen: netip.MustParseAddr(f[1]), Ports: passthroughPorts,
+		SourceIP: netip.MustParseAddr(f[2]), Target: netip.MustParseAddr(f[3]),
+	}
 }
 
-// hole is a connection through a passage, as a pinhole would have it.
+// hole returns the pinhole of one connection through a passthrough range.
 func hole(p pinhole.Passthrough, port uint16) pinhole.Pinhole {
-	return pinhole.Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, port), Target: netip.AddrPortFrom(p.Target, port), SourceIP: p.SourceIP}
+	return pinhole.Pinhole{From: p.From, Listen: netip.AddrPortFrom(p.Listen, port),
+		Target: netip.AddrPortFrom(p.Target, port), SourceIP: p.SourceIP}
 }
 
 func pass(t *testing.T, do func(pinhole.Passthrough) error, passage pinhole.Passthrough) {
@@ -76,20 +81,21 @@ func pass(t *testing.T, do func(pinhole.Passthrough) error, passage pinhole.Pass
 	}
 }
 
-const usualPassage = "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21"
+const usualPassthrough = "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21"
 
-// A passage lets its client through, however often, to its ports and no others, seen as the right one;
-// and nobody else.
-func TestPassage(t *testing.T) {
-	l, _ := passageLab(t)
-	p := openPassages(t, l.Gateway())
+// A passthrough range lets its client through any number of times, to its ports only, and nobody else. The
+// server sees the right address.
+func TestPassthrough(t *testing.T) {
+	l, _ := passthroughLab(t)
+	p := openPassthroughs(t, l.Gateway())
 	for _, tt := range []struct{ name, passage, stranger, elsewhere string }{
-		{"IPv4", usualPassage, "192.168.5.9", "192.168.5.3"},
-		{"second addresses", "192.168.5.9 > 192.168.5.3 > 203.0.113.2 > 203.0.113.22", "192.168.5.1", "192.168.5.2"},
+		{"IPv4", usualPassthrough, "192.168.5.9", "192.168.5.3"},
+		{"second addresses", "192.168.5.9 > 192.168.5.3 > 203.0.113.2 > 203.0.113.22",
+			"192.168.5.1", "192.168.5.2"},
 		{"IPv6", "2001:db8:5::1 > 2001:db8:5::2 > 2001:db8:113::1 > 2001:db8:113::21", "2001:db8:5::9", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			passage := parsePassage(t, tt.passage)
+			passage := parsePassthrough(t, tt.passage)
 			at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(passage.Listen, port) }
 			lns := map[uint16]*net.TCPListener{}
 			for _, port := range []uint16{49999, 50000, 50007, 50100, 50101} {
@@ -104,7 +110,8 @@ func TestPassage(t *testing.T) {
 			wantRefused(t, l.Client(), passage.From, at(50101))
 			wantRefused(t, l.Client(), netip.MustParseAddr(tt.stranger), at(50007))
 			if tt.elsewhere != "" {
-				wantRefused(t, l.Client(), passage.From, netip.AddrPortFrom(netip.MustParseAddr(tt.elsewhere), 50007))
+				wantRefused(t, l.Client(), passage.From,
+					netip.AddrPortFrom(netip.MustParseAddr(tt.elsewhere), 50007))
 			}
 			client, server := through(t, l.Client(), hole(passage, 50007), lns[50007])
 			pass(t, p.Remove, passage)
@@ -120,11 +127,12 @@ func TestPassage(t *testing.T) {
 	}
 }
 
-// Two clients have passages through one address of the gateway to two servers, and to each its own.
-func TestPassageTwoClients(t *testing.T) {
-	l, _ := passageLab(t)
-	p := openPassages(t, l.Gateway())
-	one, two := parsePassage(t, usualPassage), parsePassage(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22")
+// Two clients reach two servers through one address of the gateway, each its own.
+func TestPassthroughTwoClients(t *testing.T) {
+	l, _ := passthroughLab(t)
+	p := openPassthroughs(t, l.Gateway())
+	one := parsePassthrough(t, usualPassthrough)
+	two := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22")
 	for _, passage := range []pinhole.Passthrough{one, two} {
 		pass(t, p.Add, passage)
 		wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).Target))
@@ -134,14 +142,13 @@ func TestPassageTwoClients(t *testing.T) {
 	wantThrough(t, l.Client(), hole(two, 50008), listen(t, l.Server(), hole(two, 50008).Target))
 }
 
-// A passage is renewed before it expires, and whoever comes meanwhile comes through; when nobody renews
-// it, it expires.
-func TestPassageRenewed(t *testing.T) {
+// A range is renewed before it expires, and connections meanwhile come through. Without renewal it expires.
+func TestPassthroughRenewed(t *testing.T) {
 	labtest.Need(t, "nft")
-	l, _ := passageLab(t)
+	l, _ := passthroughLab(t)
 	const timeout = time.Second
-	p := openPassagesFor(t, l.Gateway(), func(err error) { t.Error(err) }, time.Millisecond, timeout)
-	passage := parsePassage(t, usualPassage)
+	p := openPassthroughsFor(t, l.Gateway(), func(err error) { t.Error(err) }, time.Millisecond, timeout)
+	passage := parsePassthrough(t, usualPassthrough)
 	ln := listen(t, l.Server(), hole(passage, 50007).Target)
 	pass(t, p.Add, passage)
 	for stop := time.Now().Add(2 * timeout); time.Now().Before(stop) && !t.Failed(); {
@@ -150,7 +157,7 @@ func TestPassageRenewed(t *testing.T) {
 	p.Close()
 	for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
 		if time.Now().After(stop) {
-			t.Fatalf("got\n%s\nwant no elements", nft.dump(t, l.Gateway()))
+			t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
 		}
 	}
 	wantRefused(t, l.Client(), passage.From, netip.AddrPortFrom(passage.Listen, 50007))
@@ -165,37 +172,37 @@ func TestPassageRenewed(t *testing.T) {
 	}
 }
 
-func TestPassageTimeout(t *testing.T) {
+func TestPassthroughTimeout(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), passageTable(passagePorts))
+	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
 	if err := h.Do(func() error {
-		p, err := nftset.OpenPassages("ftpgate", func(err error) { t.Error(err) })
+		p, err := nftset.OpenPassthroughs("ftpgate", func(err error) { t.Error(err) })
 		if err != nil {
 			return err
 		}
 		t.Cleanup(func() { p.Close() })
-		return p.Add(parsePassage(t, usualPassage))
+		return p.Add(parsePassthrough(t, usualPassthrough))
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(nft.dump(t, h), "timeout 10m"); got != 2 {
-		t.Errorf("got\n%s\nwant two elements with a timeout of 10 min", nft.dump(t, h))
+	if got := strings.Count(nfttest.List(t, h), "timeout 10m"); got != 2 {
+		t.Errorf("got\n%s\nwant two elements with a timeout of 10 min", nfttest.List(t, h))
 	}
 }
 
-// Who takes the table away is found out when the time to renew comes, at the latest; what was wanted
-// comes back into a new one.
-func TestPassageTableGone(t *testing.T) {
-	l, c := passageLab(t)
+// If the table is removed, the next renewal reports it at the latest. Renew adds the wanted ranges to a new
+// table.
+func TestPassthroughTableGone(t *testing.T) {
+	l, c := passthroughLab(t)
 	told := make(chan error, 1)
-	p := openPassagesFor(t, l.Gateway(), func(err error) {
+	p := openPassthroughsFor(t, l.Gateway(), func(err error) {
 		select {
 		case told <- err:
 		default:
 		}
 	}, time.Millisecond, time.Hour)
-	passage := parsePassage(t, usualPassage)
+	passage := parsePassthrough(t, usualPassthrough)
 	ln := listen(t, l.Server(), hole(passage, 50007).Target)
 	pass(t, p.Add, passage)
 	if err := c.Remove("ftpgate"); err != nil {
@@ -203,18 +210,21 @@ func TestPassageTableGone(t *testing.T) {
 	}
 	select {
 	case err := <-told:
-		if want := "nft: renew passages of ports 50000-50100: table ftpgate or its set passage4_50000_50100 is gone: "; !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
+		const want = "nft: renew passages of ports 50000-50100: " +
+			"table ftpgate or its set passage4_50000_50100 is gone: "
+		if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got error %v; want %sENOENT", err, want)
 		}
 	case <-time.After(patience):
-		t.Fatal("nobody was told")
+		t.Fatal("got no call of failed")
 	}
-	other := parsePassage(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21")
-	if err := p.Add(other); !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), "nft: add passage "+other.String()+": table ftpgate or its set ") {
+	other := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21")
+	if err := p.Add(other); !errors.Is(err, unix.ENOENT) ||
+		!strings.HasPrefix(err.Error(), "nft: add passage "+other.String()+": table ftpgate or its set ") {
 		t.Errorf("got error %v; want ENOENT", err)
 	}
 	pass(t, p.Remove, other)
-	nft.apply(t, c, passageTable(passagePorts))
+	nfttest.Apply(t, c, passthroughTable(passthroughPorts))
 	if err := p.Renew(); err != nil {
 		t.Fatal(err)
 	}
@@ -226,98 +236,96 @@ func TestPassageTableGone(t *testing.T) {
 	pass(t, p.Remove, passage)
 }
 
-// Passages outlive a change of the forwards, and the end of the forward that had them as long as their
-// range is held.
-func TestPassageOutlivesReload(t *testing.T) {
+// Ranges outlive a change of the forwards. They outlive their forward as long as the table keeps their maps.
+func TestPassthroughOutlivesReload(t *testing.T) {
 	labtest.Need(t, "nft")
-	l, c := passageLab(t)
-	p := openPassages(t, l.Gateway())
-	passage := parsePassage(t, usualPassage)
+	l, c := passthroughLab(t)
+	p := openPassthroughs(t, l.Gateway())
+	passage := parsePassthrough(t, usualPassthrough)
 	ln := listen(t, l.Server(), hole(passage, 50007).Target)
 	pass(t, p.Add, passage)
 	changed := rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)
 	changed.ServerPorts = forward.PortRange{First: 40000, Last: 40500}
 	for _, forwards := range [][]forward.Resolved{{changed}, nil} {
-		nft.apply(t, c, ruleset.Build("ftpgate", forwards, p.Ranges()...))
+		nfttest.Apply(t, c, ruleset.Build("ftpgate", forwards, p.Ranges()...))
 		wantElements(t, l.Gateway(), 2)
 		wantThrough(t, l.Client(), hole(passage, 50007), ln)
 	}
 	pass(t, p.Remove, passage)
 	if got := p.Ranges(); len(got) > 0 {
-		t.Errorf("got ranges %v after the last passage's end; want none", got)
+		t.Errorf("got ranges %v after the last Remove; want none", got)
 	}
 }
 
-// What somebody has taken out by hand is no error to remove, and comes back when the time is renewed.
-func TestPassageTakenOut(t *testing.T) {
+// An element that somebody deleted by hand is no error to remove, and comes back with the next renewal.
+func TestPassthroughTakenOut(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), passageTable(passagePorts))
-	p := openPassages(t, h)
+	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
+	p := openPassthroughs(t, h)
 	flush := func() {
-		if _, err := h.Output(t.Context(), "nft", "flush", "map", "inet", "ftpgate", "passage4_50000_50100"); err != nil {
-			t.Fatal(err)
-		}
+		nfttest.Run(t, h, "flush", "map", "inet", "ftpgate", "passage4_50000_50100")
 	}
 	for i := range 3 {
-		pass(t, p.Add, numberedPassage(i))
+		pass(t, p.Add, numberedPassthrough(i))
 	}
 	flush()
-	pass(t, p.Add, numberedPassage(0))
+	pass(t, p.Add, numberedPassthrough(0))
 	if err := p.Renew(); err != nil {
 		t.Fatal(err)
 	}
 	wantElements(t, h, 6)
 	flush()
 	for i := range 3 {
-		pass(t, p.Remove, numberedPassage(i))
+		pass(t, p.Remove, numberedPassthrough(i))
 	}
 	wantElements(t, h, 0)
 }
 
-// What another process has left makes way.
-func TestPassageLeftover(t *testing.T) {
-	l, _ := passageLab(t)
-	crashed, p := openPassages(t, l.Gateway()), openPassages(t, l.Gateway())
-	pass(t, crashed.Add, parsePassage(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22"))
-	passage := parsePassage(t, usualPassage)
+// An element that another process left is replaced.
+func TestPassthroughLeftover(t *testing.T) {
+	l, _ := passthroughLab(t)
+	crashed, p := openPassthroughs(t, l.Gateway()), openPassthroughs(t, l.Gateway())
+	pass(t, crashed.Add, parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22"))
+	passage := parsePassthrough(t, usualPassthrough)
 	pass(t, p.Add, passage)
 	wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).Target))
 }
 
-func TestPassageFull(t *testing.T) {
+func TestPassthroughFull(t *testing.T) {
 	h := labtest.Host(t)
-	table := passageTable(passagePorts)
+	table := passthroughTable(passthroughPorts)
 	for i := range table.Sets {
 		table.Sets[i].Size = 2
 	}
-	nft.apply(t, nft.open(t, h), table)
-	p := openPassages(t, h)
-	pass(t, p.Add, numberedPassage(0))
-	pass(t, p.Add, numberedPassage(1))
-	if err := p.Add(numberedPassage(2)); !errors.Is(err, unix.ENFILE) || !strings.Contains(err.Error(), "set passage4_50000_50100 of table ftpgate is full") {
+	nfttest.Apply(t, nfttest.Open(t, h), table)
+	p := openPassthroughs(t, h)
+	pass(t, p.Add, numberedPassthrough(0))
+	pass(t, p.Add, numberedPassthrough(1))
+	if err := p.Add(numberedPassthrough(2)); !errors.Is(err, unix.ENFILE) ||
+		!strings.Contains(err.Error(), "set passage4_50000_50100 of table ftpgate is full") {
 		t.Errorf("got error %v; want ENFILE", err)
 	}
-	if err := p.Renew(); err != nil { // takes no room
+	if err := p.Renew(); err != nil { // needs no room
 		t.Error(err)
 	}
-	pass(t, p.Remove, numberedPassage(0))
-	pass(t, p.Add, numberedPassage(2))
+	pass(t, p.Remove, numberedPassthrough(0))
+	pass(t, p.Add, numberedPassthrough(2))
 }
 
-// Ten thousand passages of both versions of IP, put in by a hundred at a time, stand, and are renewed at
-// once; nothing is left of them.
-func TestPassageTenThousand(t *testing.T) {
+// A hundred callers add ten thousand ranges of both families, which are renewed at once; nothing is left of
+// them.
+func TestPassthroughTenThousand(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), passageTable(passagePorts))
-	p := openPassages(t, h)
+	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
+	p := openPassthroughs(t, h)
 	each := func(do func(pinhole.Passthrough) error) {
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
 				for j := range 100 {
-					if err := do(numberedPassage(100*i + j)); err != nil {
+					if err := do(numberedPassthrough(100*i + j)); err != nil {
 						t.Error(err)
 						return
 					}
@@ -335,34 +343,40 @@ func TestPassageTenThousand(t *testing.T) {
 	wantElements(t, h, 0)
 }
 
-// numberedPassage returns passages of which no two have a client in common; every other one is IPv6.
-func numberedPassage(i int) pinhole.Passthrough {
-	p := pinhole.Passthrough{From: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Listen: netip.MustParseAddr("192.168.5.2"),
-		Ports: passagePorts, Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1")}
+// numberedPassthrough returns a range with a different client for each number; every other one is IPv6.
+func numberedPassthrough(i int) pinhole.Passthrough {
+	p := pinhole.Passthrough{
+		From: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}),
+		Listen:   netip.MustParseAddr("192.168.5.2"), Ports: passthroughPorts,
+		Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1"),
+	}
 	if i%2 == 1 && i > 2 {
 		p.From = netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 14: byte(i >> 8), 15: byte(i)})
-		p.Listen, p.Target, p.SourceIP = netip.MustParseAddr("2001:db8:5::2"), netip.MustParseAddr("2001:db8:113::21"), netip.MustParseAddr("2001:db8:113::1")
+		p.Listen = netip.MustParseAddr("2001:db8:5::2")
+		p.Target, p.SourceIP = netip.MustParseAddr("2001:db8:113::21"), netip.MustParseAddr("2001:db8:113::1")
 	}
 	return p
 }
 
-func TestPassageUnsound(t *testing.T) {
+func TestPassthroughUnsound(t *testing.T) {
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), passageTable(passagePorts))
-	p := openPassages(t, h)
-	portless, backward := parsePassage(t, usualPassage), parsePassage(t, usualPassage)
+	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
+	p := openPassthroughs(t, h)
+	portless, backward := parsePassthrough(t, usualPassthrough), parsePassthrough(t, usualPassthrough)
 	portless.Ports, backward.Ports = forward.PortRange{}, forward.PortRange{First: 2, Last: 1}
 	for _, passage := range []pinhole.Passthrough{portless, backward,
-		parsePassage(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 2001:db8:113::21")} {
-		if err := p.Add(passage); err == nil || !strings.Contains(err.Error(), "want addresses of one family, and ports") {
+		parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 2001:db8:113::21")} {
+		if err := p.Add(passage); err == nil ||
+			!strings.Contains(err.Error(), "want addresses of one family, and ports") {
 			t.Errorf("%s: got error %v", passage, err)
 		}
 	}
-	pass(t, p.Add, parsePassage(t, usualPassage))
-	if err := p.Add(parsePassage(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.22")); err == nil || !strings.Contains(err.Error(), "the client has another: ") {
+	pass(t, p.Add, parsePassthrough(t, usualPassthrough))
+	err := p.Add(parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.22"))
+	if err == nil || !strings.Contains(err.Error(), "the client has another: ") {
 		t.Errorf("got error %v; want the other server refused", err)
 	}
-	if _, err := nftset.OpenPassages("filter", nil); err == nil {
+	if _, err := nftset.OpenPassthroughs("filter", nil); err == nil {
 		t.Error("another program's table: got no error")
 	}
 }

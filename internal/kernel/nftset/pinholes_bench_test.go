@@ -11,13 +11,13 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/core/ruleset/rulesettest"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nft/nfttest"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// A pinhole is put in and taken out, by one caller at a time and by sixteen at once. Beside the time that
-// it takes, cpu-µs/op is what it costs, the kernel's part included.
+// Adds and removes a pinhole, by one caller, and by sixteen at once. cpu-µs/op is the processor time of both,
+// in this process and in the kernel.
 func BenchmarkPinholes(b *testing.B) {
 	for _, callers := range []int{1, 16} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
@@ -45,35 +45,29 @@ func BenchmarkPinholes(b *testing.B) {
 }
 
 func benchPinholes(b *testing.B) *nftset.Pinholes {
-	labtest.New(b)
-	if err := nft.openHere(b).Apply(pinholeTable(), "ftpgate"); err != nil {
-		b.Fatal(err)
-	}
-	p, err := nftset.OpenPinholes("ftpgate")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { p.Close() })
-	return p
+	h := labtest.Host(b)
+	nfttest.Apply(b, nfttest.Open(b, h), pinholeTable())
+	return openPinholes(b, h)
 }
 
-// pinholeTable is a table for pinholes and nothing else.
+// pinholeTable is a table for pinholes only.
 func pinholeTable() ruleset.Table {
 	return ruleset.Build("ftpgate", []forward.Resolved{
 		rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)})
 }
 
-// numbered returns pinholes of which no two share a key.
+// numbered returns a different pinhole for each number: no two share a key.
 func numbered(i int) pinhole.Pinhole {
 	port := uint16(1024 + i%60000)
 	from := netip.AddrFrom4([4]byte{10, byte(i / 60000), 0, 1})
 	return pinhole.Pinhole{
 		From: from, Listen: netip.AddrPortFrom(netip.MustParseAddr("192.168.5.2"), port),
-		Target: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port), SourceIP: netip.MustParseAddr("203.0.113.1"),
+		Target: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.21"), port),
+		SourceIP: netip.MustParseAddr("203.0.113.1"),
 	}
 }
 
-// cpu returns the microseconds that this process has used, in user mode and in the kernel.
+// cpu returns the processor time of this process in microseconds, in user mode and in the kernel.
 func cpu(b *testing.B) int64 {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -16,17 +16,17 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/core/ruleset/rulesettest"
-	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/kernel/nft/nfttest"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// patience is how long a test waits for what must come. No test waits it out unless it fails.
+// patience bounds how long a test waits for an event. Only a test that fails waits so long.
 const patience = 20 * time.Second
 
-// A pinhole lets one connection through, from the right address, to the right place, seen as the right
-// one; in both directions, with the first and the second address of the gateway on either side.
+// A pinhole lets one connection through, from the right address to the right place, and the far end sees the
+// right address: in both directions, with the first and the second address of the gateway on each side.
 func TestPinhole(t *testing.T) {
 	l, p := pinholeLab(t)
 	for _, tt := range []struct {
@@ -35,14 +35,24 @@ func TestPinhole(t *testing.T) {
 		hole     string // as Pinhole.String writes it
 		stranger string // another address of from
 	}{
-		{"passive", l.Client(), l.Server(), "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000", "192.168.5.9"},
-		{"passive, second addresses", l.Client(), l.Server(), "192.168.5.1 > 192.168.5.3:50000 > 203.0.113.2 > 203.0.113.21:40000", "192.168.5.9"},
-		{"passive, other second addresses", l.Client(), l.Server(), "192.168.5.9 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.22:40000", "192.168.5.1"},
-		{"passive, same port", l.Client(), l.Server(), "192.168.5.1 > 192.168.5.2:40000 > 203.0.113.1 > 203.0.113.21:40000", "192.168.5.9"},
-		{"active", l.Server(), l.Client(), "203.0.113.21 > 203.0.113.1:50000 > 192.168.5.2 > 192.168.5.1:40000", "203.0.113.22"},
-		{"active, second addresses", l.Server(), l.Client(), "203.0.113.21 > 203.0.113.2:50000 > 192.168.5.3 > 192.168.5.9:40000", "203.0.113.22"},
-		{"passive IPv6", l.Client(), l.Server(), "2001:db8:5::1 > [2001:db8:5::2]:50000 > 2001:db8:113::1 > [2001:db8:113::21]:40000", "2001:db8:5::9"},
-		{"active IPv6", l.Server(), l.Client(), "2001:db8:113::21 > [2001:db8:113::1]:50000 > 2001:db8:5::2 > [2001:db8:5::1]:40000", "2001:db8:113::22"},
+		{"passive", l.Client(), l.Server(),
+			"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000", "192.168.5.9"},
+		{"passive, second addresses", l.Client(), l.Server(),
+			"192.168.5.1 > 192.168.5.3:50000 > 203.0.113.2 > 203.0.113.21:40000", "192.168.5.9"},
+		{"passive, other second addresses", l.Client(), l.Server(),
+			"192.168.5.9 > 192.168.5.2:50000 > 203.0.113.2 > 203.0.113.22:40000", "192.168.5.1"},
+		{"passive, same port", l.Client(), l.Server(),
+			"192.168.5.1 > 192.168.5.2:40000 > 203.0.113.1 > 203.0.113.21:40000", "192.168.5.9"},
+		{"active", l.Server(), l.Client(),
+			"203.0.113.21 > 203.0.113.1:50000 > 192.168.5.2 > 192.168.5.1:40000", "203.0.113.22"},
+		{"active, second addresses", l.Server(), l.Client(),
+			"203.0.113.21 > 203.0.113.2:50000 > 192.168.5.3 > 192.168.5.9:40000", "203.0.113.22"},
+		{"passive IPv6", l.Client(), l.Server(),
+			"2001:db8:5::1 > [2001:db8:5::2]:50000 > 2001:db8:113::1 > [2001:db8:113::21]:40000",
+			"2001:db8:5::9"},
+		{"active IPv6", l.Server(), l.Client(),
+			"2001:db8:113::21 > [2001:db8:113::1]:50000 > 2001:db8:5::2 > [2001:db8:5::1]:40000",
+			"2001:db8:113::22"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			hole := parseHole(t, tt.hole)
@@ -64,7 +74,7 @@ func TestPinhole(t *testing.T) {
 	}
 }
 
-// A connection that has come through needs neither its pinhole nor who has made it.
+// A connection that came through needs neither the pinhole nor the Pinholes any more.
 func TestPinholeEstablished(t *testing.T) {
 	l, p := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
@@ -85,8 +95,8 @@ func TestPinholeEstablished(t *testing.T) {
 	}
 }
 
-// Two pinholes of one client may lead to the same port of the server: they share what tells whom
-// the server sees, until both are gone.
+// Two pinholes of one client may lead to the same port of the server. They share an element of the snatMap
+// until both are gone.
 func TestPinholeSharedSource(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, p := pinholeLab(t)
@@ -103,7 +113,7 @@ func TestPinholeSharedSource(t *testing.T) {
 	wantElements(t, l.Gateway(), 0)
 }
 
-// The last one to ask for a key gets it.
+// The last pinhole with a key replaces the others.
 func TestPinholeElsewhere(t *testing.T) {
 	l, p := pinholeLab(t)
 	add(t, p, parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"))
@@ -117,7 +127,7 @@ func TestPinholeElsewhere(t *testing.T) {
 	}
 }
 
-// A pinhole that nobody uses is taken out after its time, and without anybody who does so it expires.
+// An unused pinhole is deleted after its time. After a crash it expires.
 func TestPinholeGoesAway(t *testing.T) {
 	labtest.Need(t, "nft")
 	for _, tt := range []struct {
@@ -138,7 +148,7 @@ func TestPinholeGoesAway(t *testing.T) {
 			}
 			for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
 				if time.Now().After(stop) {
-					t.Fatalf("got\n%s\nwant no elements", nft.dump(t, l.Gateway()))
+					t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
 				}
 			}
 			wantRefused(t, l.Client(), hole.From, hole.Listen)
@@ -154,16 +164,16 @@ func TestPinholeTimeout(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, p := pinholeLab(t)
 	add(t, p, parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"))
-	if got := strings.Count(nft.dump(t, l.Gateway()), "timeout 30s"); got != 2 {
-		t.Errorf("got\n%s\nwant two elements with a timeout of 30 s", nft.dump(t, l.Gateway()))
+	if got := strings.Count(nfttest.List(t, l.Gateway()), "timeout 30s"); got != 2 {
+		t.Errorf("got\n%s\nwant two elements with a timeout of 30 s", nfttest.List(t, l.Gateway()))
 	}
 }
 
-// Ten thousand pinholes stand at once, put in by a hundred at a time, and nothing is left of them.
+// A hundred callers add ten thousand pinholes, and nothing is left of them.
 func TestPinholeTenThousand(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), pinholeTable())
+	nfttest.Apply(t, nfttest.Open(t, h), pinholeTable())
 	p := openPinholes(t, h)
 	each := func(do func(pinhole.Pinhole) error) {
 		var all sync.WaitGroup
@@ -185,10 +195,10 @@ func TestPinholeTenThousand(t *testing.T) {
 	wantElements(t, h, 0)
 }
 
-// Who takes the table away is found out, and a new one serves again.
+// If the table is removed, Add reports it; a new table serves again.
 func TestPinholeTableGone(t *testing.T) {
 	l, p := pinholeLab(t)
-	c := nft.open(t, l.Gateway())
+	c := nfttest.Open(t, l.Gateway())
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
 	add(t, p, hole)
 	if err := c.Remove("ftpgate"); err != nil {
@@ -196,32 +206,33 @@ func TestPinholeTableGone(t *testing.T) {
 	}
 	remove(t, p, hole)
 	err := p.Add(hole)
-	if want := "nft: add pinhole " + hole.String() + ": table ftpgate or its set pinhole4 is gone: "; !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
+	want := "nft: add pinhole " + hole.String() + ": table ftpgate or its set pinhole4 is gone: "
+	if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got error %v; want %sENOENT", err, want)
 	}
-	nft.apply(t, c, pinholeTable())
+	nfttest.Apply(t, c, pinholeTable())
 	add(t, p, hole)
 	wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.Target))
 }
 
-// Pinholes outlive a change of the forwards beside them.
+// Pinholes outlive a change of the forwards.
 func TestPinholeOutlivesReload(t *testing.T) {
 	h := labtest.Host(t)
-	c := nft.open(t, h)
+	c := nfttest.Open(t, h)
 	cases := map[string][]forward.Resolved{}
 	for _, k := range rulesettest.Cases() {
 		cases[k.Name] = k.Forwards
 	}
-	nft.apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
+	nfttest.Apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
 	p := openPinholes(t, h)
 	hole := numbered(1)
 	add(t, p, hole)
-	nft.apply(t, c, ruleset.Build("ftpgate", cases["proxy-kernel-none"]))
-	nft.apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
+	nfttest.Apply(t, c, ruleset.Build("ftpgate", cases["proxy-kernel-none"]))
+	nfttest.Apply(t, c, ruleset.Build("ftpgate", cases["proxy"]))
 	wantElements(t, h, 2)
 }
 
-// However many come at once, one gets through.
+// Of many connections at once, one comes through.
 func TestPinholeOneOfMany(t *testing.T) {
 	l, p := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
@@ -246,26 +257,26 @@ func TestPinholeOneOfMany(t *testing.T) {
 	}
 }
 
-// The maps have a size; what does not fit is refused, until there is room again.
+// The kernel refuses pinholes that exceed the size of a map, until there is room again.
 func TestPinholeFull(t *testing.T) {
 	h := labtest.Host(t)
 	table := pinholeTable()
 	for i := range table.Sets {
 		table.Sets[i].Size = 2
 	}
-	nft.apply(t, nft.open(t, h), table)
+	nfttest.Apply(t, nfttest.Open(t, h), table)
 	p := openPinholes(t, h)
 	add(t, p, numbered(0))
 	add(t, p, numbered(1))
-	if err := p.Add(numbered(2)); !errors.Is(err, unix.ENFILE) || !strings.Contains(err.Error(), "set pinhole4 of table ftpgate is full") {
+	if err := p.Add(numbered(2)); !errors.Is(err, unix.ENFILE) ||
+		!strings.Contains(err.Error(), "set pinhole4 of table ftpgate is full") {
 		t.Errorf("got error %v; want ENFILE", err)
 	}
 	remove(t, p, numbered(0))
 	add(t, p, numbered(2))
 }
 
-// What another process has left, or put in by hand, makes way, too: what leads elsewhere, and what
-// is used up.
+// An element that another process left is replaced: one that leads elsewhere, and one that is used up.
 func TestPinholeLeftover(t *testing.T) {
 	l, crashed := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
@@ -283,15 +294,15 @@ func TestPinholeLeftover(t *testing.T) {
 	}
 }
 
-// Pinholes that went away with a table are no error to remove, and do not keep others in.
+// Pinholes that vanished with their table are no error to remove, and do not keep others from being removed.
 func TestPinholeTableReplaced(t *testing.T) {
 	labtest.Need(t, "nft")
 	h := labtest.Host(t)
-	nft.apply(t, nft.open(t, h), pinholeTable())
+	nfttest.Apply(t, nfttest.Open(t, h), pinholeTable())
 	p := openPinholes(t, h)
 	add(t, p, numbered(0))
 	add(t, p, numbered(1))
-	nft.apply(t, nft.open(t, h), pinholeTable()) // a new start
+	nfttest.Apply(t, nfttest.Open(t, h), pinholeTable()) // a new start
 	add(t, p, numbered(1))
 	add(t, p, numbered(2))
 	remove(t, p, numbered(0))
@@ -307,7 +318,8 @@ func TestPinholeUnsound(t *testing.T) {
 		"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:0",
 		"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > [2001:db8::1]:40000",
 	} {
-		if err := p.Add(parseHole(t, s)); err == nil || !strings.Contains(err.Error(), "want addresses of one family, and ports") {
+		if err := p.Add(parseHole(t, s)); err == nil ||
+			!strings.Contains(err.Error(), "want addresses of one family, and ports") {
 			t.Errorf("%s: got error %v", s, err)
 		}
 	}

@@ -7,49 +7,39 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// retireTime is how long a pinhole that has been used may stay, to be taken out together with others.
-const retireTime = 50 * time.Millisecond
+// removalDelay bounds how long a used pinhole stays before it is deleted together with others.
+const removalDelay = 50 * time.Millisecond
 
-// Retire is Remove for a pinhole that has let its connection through, and so lets nobody through any
-// more: it is taken out soon, together with others, and nobody waits for it.
-func (p *Pinholes) Retire(hole pinhole.Pinhole) {
+// RemoveLater is Remove for a pinhole whose connection has come through, so that it lets nothing through any
+// more. It returns at once; the pinhole is deleted soon, together with others.
+func (p *Pinholes) RemoveLater(hole pinhole.Pinhole) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.retired = append(p.retired, hole)
-	if n := len(p.retired); n == 1 || n == pinholesAtOnce {
-		p.rouse()
+	p.removals = append(p.removals, hole)
+	if n := len(p.removals); n == 1 || n == pinholesAtOnce {
+		p.wakeWriter()
 	}
 }
 
-// rouse has the writer look at what there is to do. It is called with the lock held.
-func (p *Pinholes) rouse() {
-	if p.closed {
-		return
-	}
-	select {
-	case p.wake <- struct{}{}:
-	default: // the writer is on its way
-	}
-}
-
-// countRetired returns how many pinholes are to be swept.
-func (p *Pinholes) countRetired() int {
+// countRemovals returns how many delayed removals wait.
+func (p *Pinholes) countRemovals() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.retired)
+	return len(p.removals)
 }
 
-// sweep takes out the pinholes that are retired.
-func (p *Pinholes) sweep() {
+// flushRemovals deletes the pinholes whose removal was delayed. The caller holds txLock.
+func (p *Pinholes) flushRemovals() {
 	p.mu.Lock()
-	retired := p.retired
-	p.retired = nil
+	removals := p.removals
+	p.removals = nil
 	p.mu.Unlock()
-	for batch := range slices.Chunk(retired, pinholesAtOnce) {
-		orders := make([]*order, len(batch))
+	for batch := range slices.Chunk(removals, pinholesAtOnce) {
+		requests := make([]*request, len(batch))
 		for i, hole := range batch {
-			orders[i] = &order{hole: hole, answer: make(chan error, 1)} // what fails the kernel does later
+			// Nobody reads the answer: after an error the pinhole expires.
+			requests[i] = &request{hole: hole, answer: make(chan error, 1)}
 		}
-		p.remove(orders)
+		p.remove(requests)
 	}
 }

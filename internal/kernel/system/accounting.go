@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// EnableAccounting has conntrack of this namespace count bytes and send events, for connections that begin
-// from now on, and returns what it changed as EnableForwarding does.
+// EnableAccounting makes conntrack in this namespace count bytes and send events, for connections that begin
+// from now on. Like EnableForwarding it returns the sysctls that it changed.
 func EnableAccounting() (changed []string, err error) { return enableAccounting(sysctlDir) }
 
 func enableAccounting(dir string) (changed []string, err error) {
@@ -25,8 +25,8 @@ func enableAccounting(dir string) (changed []string, err error) {
 	return changed, nil
 }
 
-// ConntrackFill returns how many connections are tracked, and how many can be: in this namespace, but for
-// the limit, which is the host's.
+// ConntrackFill returns how many connections conntrack tracks in this namespace, and the limit, which is for
+// the whole host.
 func ConntrackFill() (count, limit uint64, err error) {
 	for name, value := range map[string]*uint64{"nf_conntrack_count": &count, "nf_conntrack_max": &limit} {
 		text, err := os.ReadFile(filepath.Join(sysctlDir, "net/netfilter", name))

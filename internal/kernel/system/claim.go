@@ -15,25 +15,26 @@ import (
 )
 
 const (
-	// claimPrefix sets our names apart from other programs' abstract sockets. The @ stands for the
+	// claimPrefix distinguishes ftpgate's names from other programs' abstract sockets. The @ stands for the
 	// NUL byte that makes a socket abstract (unix(7)).
 	claimPrefix = "@ftpgate/"
-	// maxClaimName keeps a name and its prefix well within the 108 bytes of sun_path; what is
-	// longer is cut and ends in its hash, and so is longer than any that is not cut.
+	// maxClaimName keeps a name with its prefix well within the 108 bytes of sun_path. A longer name is cut,
+	// and its hash appended. The result is longer than maxClaimName, so that it never equals a name that was
+	// not cut.
 	maxClaimName = 64
-	// claimAttempts bounds how often a claim is tried again because its holder went away between
-	// the refusal and the question who it is. A process that binds the name and never listens
-	// looks the same: it must not keep us here.
+	// claimAttempts bounds the attempts if the holder vanishes between the refusal and the question who it
+	// is. A process that binds the name and never listens looks the same, and must not block ftpgate for
+	// ever.
 	claimAttempts = 100
-	// acceptPause keeps a process without free descriptors from spinning.
+	// acceptPause limits how often a process without free descriptors tries to accept.
 	acceptPause = 100 * time.Millisecond
 )
 
-// ClaimedError says that another holds the claim.
+// ClaimedError says that another process holds the claim.
 type ClaimedError struct {
 	Name string
-	PID  int // of the holder; 0 where it can't be told, as from another PID namespace
-	UID  int // of the holder; -1 where it can't be told
+	PID  int // of the holder; 0 if unknown, for example in another PID namespace
+	UID  int // of the holder; -1 if unknown
 }
 
 func (e *ClaimedError) Error() string {
@@ -41,15 +42,16 @@ func (e *ClaimedError) Error() string {
 	case e.UID < 0:
 		return fmt.Sprintf("system: claim %q: another process holds it", e.Name)
 	case e.PID == 0:
-		return fmt.Sprintf("system: claim %q: a process of user %d holds it, in another container", e.Name, e.UID)
+		return fmt.Sprintf("system: claim %q: a process of user %d holds it, in another container",
+			e.Name, e.UID)
 	}
 	return fmt.Sprintf("system: claim %q: process %d of user %d holds it", e.Name, e.PID, e.UID)
 }
 
-// Claim is a name that one process of a network namespace holds until it releases it or dies,
-// SIGKILL included. It is an abstract unix socket: those belong to a network namespace just as
-// nftables tables do, and they have no permissions. So a claim keeps honest processes apart; a
-// hostile user of the host can take it first, and the ClaimedError names them.
+// Claim is a name that one process of a network namespace holds until it releases the name or dies, even by
+// SIGKILL. It is an abstract unix socket. Like nftables tables, these belong to a network namespace. They
+// have no permissions, so that a claim only keeps honest processes apart: a hostile user of the host can take
+// it first, and the ClaimedError names that user.
 type Claim struct {
 	name     string
 	listener *net.UnixListener
@@ -58,8 +60,8 @@ type Claim struct {
 	release  func() error
 }
 
-// ClaimName claims name in the calling thread's network namespace. Where another holds it the error
-// is a *ClaimedError. Names longer than 64 bytes count whole, by their hash.
+// ClaimName claims a name in the calling thread's network namespace. If another process holds it, the error
+// is a *ClaimedError. A name may be longer than 64 bytes. The caller releases the claim.
 func ClaimName(name string) (*Claim, error) {
 	addr, err := claimAddr(name)
 	if err != nil {
@@ -80,13 +82,13 @@ func ClaimName(name string) (*Claim, error) {
 		if held {
 			return nil, &ClaimedError{Name: name, PID: peer.pid, UID: peer.uid}
 		}
-		runtime.Gosched() // it went away, or is about to listen
+		runtime.Gosched() // the holder vanished, or is about to listen
 	}
 	return nil, &ClaimedError{Name: name, UID: -1}
 }
 
-// Claimed tells whether a process of this network namespace holds name, and which; pid is 0 where
-// that can't be told. It claims nothing.
+// Claimed reports whether a process of this network namespace holds a name, and which process; pid is 0 if
+// unknown. It claims nothing.
 func Claimed(name string) (held bool, pid int, err error) {
 	addr, err := claimAddr(name)
 	if err != nil {
@@ -106,8 +108,8 @@ func newClaim(name string, listener *net.UnixListener) *Claim {
 	return c
 }
 
-// Release gives the claim up, and waits for the goroutine that answers for it. Further calls do
-// nothing more and return the same.
+// Release gives up the claim, and waits for its goroutine. Further calls do nothing and return the same
+// error.
 func (c *Claim) Release() error { return c.release() }
 
 func (c *Claim) close() error {
@@ -120,18 +122,18 @@ func (c *Claim) close() error {
 	return nil
 }
 
-// answer takes connections and closes them, so that the queue never fills and every asker learns
-// who holds the claim: the kernel tells it on connecting. It ends when the listener is closed.
+// answer accepts connections and closes them, so that the queue never fills up. The kernel tells everybody
+// who connects which process holds the claim. answer ends when the listener is closed.
 func (c *Claim) answer() {
 	defer close(c.done)
 	for {
 		conn, err := c.listener.Accept()
 		switch {
 		case err == nil:
-			conn.Close() // nothing was written: nothing is lost
+			conn.Close() // nobody has written anything
 		case errors.Is(err, net.ErrClosed):
 			return
-		default: // out of descriptors; the claim stands all the same
+		default: // out of descriptors; the claim is still valid
 			select {
 			case <-c.closing:
 			case <-time.After(acceptPause):
@@ -140,7 +142,7 @@ func (c *Claim) answer() {
 	}
 }
 
-// claimAddr returns the abstract socket that stands for name.
+// claimAddr returns the address of the abstract socket for a name.
 func claimAddr(name string) (*net.UnixAddr, error) {
 	if name == "" || strings.ContainsRune(name, 0) {
 		return nil, fmt.Errorf("system: claim %q: a name has at least one byte and no NUL", name)
@@ -153,11 +155,11 @@ func claimAddr(name string) (*net.UnixAddr, error) {
 	return &net.UnixAddr{Name: claimPrefix + short, Net: "unix"}, nil
 }
 
-// holder is what the kernel tells of a socket's other end.
+// holder is the process at a socket's other end.
 type holder struct{ pid, uid int }
 
-// askHolder tells whether a process listens at addr, and which. The connect does not block: with
-// the holder stopped and its queue full the answer is held, by somebody.
+// askHolder reports whether a process listens at addr, and which process. It does not block: if the holder is
+// stopped and its queue is full, the process is unknown.
 func askHolder(addr *net.UnixAddr) (held bool, by holder, err error) {
 	unknown := holder{uid: -1}
 	conn, err := net.DialUnix("unix", nil, addr)

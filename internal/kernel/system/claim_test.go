@@ -15,7 +15,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// wantHeldBy checks that name is held by process pid of this user, whoever asks.
+// wantHeldBy checks that every function reports process pid of this user as the holder of name.
 func wantHeldBy(t *testing.T, name string, pid int) {
 	t.Helper()
 	c, err := ClaimName(name)
@@ -28,7 +28,7 @@ func wantHeldBy(t *testing.T, name string, pid int) {
 	}
 }
 
-// wantFree checks that name can be had, and gives it back.
+// wantFree checks that name can be claimed, and releases it.
 func wantFree(t *testing.T, name string) {
 	t.Helper()
 	if held, pid, err := Claimed(name); held || pid != 0 || err != nil {
@@ -81,7 +81,7 @@ func TestClaimRelease(t *testing.T) {
 
 func TestClaimAnswersEveryAsker(t *testing.T) {
 	host := labtest.Host(t)
-	// A short queue, so that it would fill if connections were left in it.
+	// The queue is short, so that connections that are not accepted would fill it up.
 	if err := host.WriteSysctl("net.core.somaxconn", "4"); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestClaimAnswersEveryAsker(t *testing.T) {
 				return fmt.Errorf("Claimed = %v, %d, %v; want true", held, pid, err)
 			}
 			if pid == 0 {
-				unknown++ // faster than it answers
+				unknown++ // the holder has not accepted yet
 			}
 		}
 		if unknown == 1000 {
@@ -102,12 +102,13 @@ func TestClaimAnswersEveryAsker(t *testing.T) {
 		}
 		return nil
 	})
-	// A holder that stands still has a full queue soon: it holds the claim all the same.
+	// The queue of a stopped holder is soon full, but the claim is still valid.
 	if err := holder.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	var status unix.WaitStatus
-	if _, err := unix.Wait4(holder.Process.Pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
+	if _, err := unix.Wait4(holder.Process.Pid, &status, unix.WUNTRACED, nil); err != nil ||
+		!status.Stopped() {
 		t.Fatalf("wait for the stop: %v, %v", status, err)
 	}
 	begun := time.Now()
@@ -133,7 +134,7 @@ func TestClaimAnswersEveryAsker(t *testing.T) {
 	}
 }
 
-// A process that takes the name and does not listen must not keep ClaimName trying forever.
+// ClaimName gives up if a process binds the name and never listens.
 func TestClaimOfOneWhoDoesNotListen(t *testing.T) {
 	in(t, labtest.Host(t), func() error {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -158,7 +159,7 @@ func TestClaimNames(t *testing.T) {
 	long := strings.Repeat("a", 300)
 	names := []string{"a", "b", "a~b", "ü", long[:max-1], long[:max], long[:max+1], long, long + "b"}
 	in(t, labtest.Host(t), func() error {
-		for _, name := range names { // all at once: no two are taken for one
+		for _, name := range names { // all at once: no two names are confused
 			c, err := ClaimName(name)
 			if err != nil {
 				return err
@@ -168,7 +169,7 @@ func TestClaimNames(t *testing.T) {
 		for _, name := range names {
 			wantHeldBy(t, name, os.Getpid())
 		}
-		for _, name := range names { // what is cut can't be taken for what is not
+		for _, name := range names { // a name that was cut is not confused with one that was not
 			addr, err := claimAddr(name)
 			if err != nil {
 				return err
@@ -191,7 +192,7 @@ func TestClaimNames(t *testing.T) {
 	})
 }
 
-// Many that claim at the same moment: one gets it, and nobody waits.
+// Of many claims at the same moment, one succeeds, and none blocks.
 func TestClaimRace(t *testing.T) {
 	host := labtest.Host(t)
 	const rivals = 8
@@ -225,7 +226,7 @@ func TestClaimRace(t *testing.T) {
 	}
 }
 
-// A process that has no descriptor left cannot accept: its claim stands, and it can release it.
+// A process without free descriptors cannot accept. Its claim is valid, and it can release it.
 func TestClaimWithoutDescriptors(t *testing.T) {
 	host := labtest.Host(t)
 	holder := start(t, "starve table", host.Start)

@@ -25,7 +25,7 @@ const (
 	switch6 = "net.ipv6.conf.all.forwarding"
 )
 
-// forwarding returns what the two switches of host say: "10" is IPv4 on, IPv6 off.
+// forwarding returns the two sysctls of a host: "10" is IPv4 on, IPv6 off.
 func forwarding(t *testing.T, host *lab.Host) string {
 	t.Helper()
 	var both string
@@ -64,10 +64,12 @@ func TestEnableForwarding(t *testing.T) {
 		}
 		in(t, host, func() error {
 			if got, err := EnableForwarding(tt.ipv6); !slices.Equal(got, tt.want) || err != nil {
-				t.Errorf("%s: EnableForwarding(%v) = %v, %v; want %v, nil", tt.before, tt.ipv6, got, err, tt.want)
+				t.Errorf("%s: EnableForwarding(%v) = %v, %v; want %v, nil",
+					tt.before, tt.ipv6, got, err, tt.want)
 			}
 			if got, err := EnableForwarding(tt.ipv6); len(got) != 0 || err != nil {
-				t.Errorf("%s: EnableForwarding(%v) again = %v, %v; want none, nil", tt.before, tt.ipv6, got, err)
+				t.Errorf("%s: EnableForwarding(%v) again = %v, %v; want none, nil",
+					tt.before, tt.ipv6, got, err)
 			}
 			return nil
 		})
@@ -80,7 +82,7 @@ func TestEnableForwarding(t *testing.T) {
 	}
 }
 
-// Halfway, what was changed is told beside the error.
+// After an error in the second change, the first one is returned as well.
 func TestEnableForwardingWithoutIPv6(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "net/ipv4"), 0o700); err != nil {
@@ -97,7 +99,7 @@ func TestEnableForwardingWithoutIPv6(t *testing.T) {
 	}
 }
 
-// Containers commonly have /proc/sys read-only.
+// In containers /proc/sys is often read-only.
 func TestEnableForwardingReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "net/ipv4"), 0o700); err != nil {
@@ -138,7 +140,8 @@ func TestAcceptRAKey(t *testing.T) {
 func TestAdvertised(t *testing.T) {
 	const zero = "00000000000000000000000000000000"
 	route := func(flags, iface string) string {
-		return strings.Join([]string{zero, "00", zero, "00", zero, "00000400", "00000001", "00000000", flags, "    " + iface}, " ") + "\n"
+		return strings.Join([]string{zero, "00", zero, "00", zero, "00000400", "00000001", "00000000", flags,
+			"    " + iface}, " ") + "\n"
 	}
 	for _, tt := range []struct {
 		name, routes string
@@ -150,20 +153,27 @@ func TestAdvertised(t *testing.T) {
 		{"the host's own address", route("80200001", "eth0"), nil, ""},
 		{"an advertised default", route("00450003", "eth0"), []string{"eth0"}, ""},
 		{"an advertised prefix", route("004c0001", "eth1"), []string{"eth1"}, ""},
-		{"several", route("004c0001", "wan0") + route("00000003", "lan0") + route("00450003", "wan0") + route("00450003", "eth0"),
+		{"several",
+			route("004c0001", "wan0") + route("00000003", "lan0") +
+				route("00450003", "wan0") + route("00450003", "eth0"),
 			[]string{"eth0", "wan0"}, ""},
 		{"cut short", "00000000 00\n", nil, `system: read IPv6 routes: 2 fields in "00000000 00"; want 10`},
-		{"no flags", route("x", "eth0"), nil, `system: read IPv6 routes: flags "x": strconv.ParseUint: parsing "x": invalid syntax`},
+		{"no flags", route("x", "eth0"), nil,
+			`system: read IPv6 routes: flags "x": strconv.ParseUint: parsing "x": invalid syntax`},
 	} {
 		got, err := advertised(strings.NewReader(tt.routes))
-		if text := fmt.Sprint(err); !slices.Equal(got, tt.want) || err != nil && text != tt.err || (err == nil) != (tt.err == "") {
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if !slices.Equal(got, tt.want) || text != tt.err {
 			t.Errorf("%s: %v, %v; want %v, %s", tt.name, got, err, tt.want, tt.err)
 		}
 	}
 }
 
-// A router advertises itself to the gateway's lan0: the interface is at risk while accept_ra is 1,
-// and the kernel does what RouterAdvertisementRisk warns of.
+// A router advertises itself to the gateway's lan0. The interface is at risk while accept_ra is 1: the kernel
+// then drops the route.
 func TestRouterAdvertisementRisk(t *testing.T) {
 	for _, tt := range []struct {
 		accept string // accept_ra
@@ -179,7 +189,8 @@ func TestRouterAdvertisementRisk(t *testing.T) {
 			t.Helper()
 			in(t, host, func() error {
 				if got, err := RouterAdvertisementRisk(); !slices.Equal(got, want) || err != nil {
-					t.Errorf("accept_ra %s, %s: RouterAdvertisementRisk = %v, %v; want %v, nil", tt.accept, when, got, err, want)
+					t.Errorf("accept_ra %s, %s: RouterAdvertisementRisk = %v, %v; want %v, nil", tt.accept,
+						when, got, err, want)
 				}
 				return nil
 			})
@@ -187,7 +198,7 @@ func TestRouterAdvertisementRisk(t *testing.T) {
 		if err := host.WriteSysctl(AcceptRAKey(lab.GatewayLANLink), tt.accept); err != nil {
 			t.Fatal(err)
 		}
-		source := netip.MustParsePrefix("fe80::1:1/64") // usable at once, other than the link's own
+		source := netip.MustParsePrefix("fe80::1:1/64") // usable at once, unlike the link's own
 		if err := router.AddAddress(lab.ClientLink, source); err != nil {
 			t.Fatal(err)
 		}
@@ -198,12 +209,13 @@ func TestRouterAdvertisementRisk(t *testing.T) {
 		check("advertised", tt.want)
 		in(t, host, func() error { _, err := EnableForwarding(true); return err })
 		if got := hasDefault(t, host); got != tt.kept {
-			t.Errorf("accept_ra %s: the default route outlives forwarding: %v; want %v", tt.accept, got, tt.kept)
+			t.Errorf("accept_ra %s: the default route outlives forwarding: %v; want %v", tt.accept, got,
+				tt.kept)
 		}
 	}
 }
 
-// hasDefault tells whether host has an advertised default route: RTF_DEFAULT and RTF_ADDRCONF.
+// hasDefault reports whether a host has an advertised default route: RTF_DEFAULT and RTF_ADDRCONF.
 func hasDefault(t *testing.T, host *lab.Host) bool {
 	t.Helper()
 	var routes []byte
@@ -233,7 +245,7 @@ func advertise(source netip.Addr, link string) error {
 	}
 	ra := []byte{134, 0, 0, 0, 64, 0}             // the kernel fills in the checksum
 	ra = binary.BigEndian.AppendUint16(ra, 1800)  // router lifetime, seconds
-	ra = append(ra, make([]byte, 8)...)           // reachable time, retransmission: not said
+	ra = append(ra, make([]byte, 8)...)           // reachable time, retransmission: unspecified
 	ra = append(ra, 3, 4, 64, 0xc0)               // prefix information, 32 bytes, /64, on-link and autonomous
 	ra = binary.BigEndian.AppendUint32(ra, 86400) // valid, seconds
 	ra = binary.BigEndian.AppendUint32(ra, 14400) // preferred, seconds
@@ -243,7 +255,7 @@ func advertise(source netip.Addr, link string) error {
 	return unix.Sendto(fd, ra, 0, &unix.SockaddrInet6{Addr: allNodes, ZoneId: uint32(dev.Index)})
 }
 
-// routeWatch hears of every change of a host's IPv6 routes.
+// routeWatch receives an event for every change of a host's IPv6 routes.
 type routeWatch struct{ fd int }
 
 func watchRoutes(t *testing.T, host *lab.Host) routeWatch {
@@ -265,7 +277,7 @@ func watchRoutes(t *testing.T, host *lab.Host) routeWatch {
 	return w
 }
 
-// wait returns when reached says so; it asks after every change of a route.
+// wait returns when reached returns true. It calls reached after every change of a route.
 func (w routeWatch) wait(t *testing.T, reached func() bool) {
 	t.Helper()
 	buf := make([]byte, 1<<16)
@@ -290,12 +302,12 @@ func TestLegacyIptablesFilter(t *testing.T) {
 	want(host, false)
 	var made bool
 	in(t, host, func() (err error) { made, err = useFilterTable(); return err })
-	want(host, made) // not made: a kernel without the older iptables, which never has such a table
+	want(host, made) // without iptables-legacy in the kernel there is never such a table
 	want(other, false)
 }
 
-// useFilterTable makes the older iptables' filter table come into being by asking for it, as
-// `iptables-legacy -L` does, and tells whether this kernel has it.
+// useFilterTable makes the kernel create the filter table of iptables-legacy, as `iptables-legacy -L` does,
+// and reports whether this kernel has it.
 func useFilterTable() (bool, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
@@ -303,7 +315,7 @@ func useFilterTable() (bool, error) {
 	}
 	defer unix.Close(fd)
 	const getInfo = 64 // IPT_SO_GET_INFO of include/uapi/linux/netfilter_ipv4/ip_tables.h
-	var info [84]byte  // struct ipt_getinfo: begins with the table's name
+	var info [84]byte  // struct ipt_getinfo, which begins with the table's name
 	copy(info[:], "filter")
 	size := uint32(len(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_IP, getInfo,

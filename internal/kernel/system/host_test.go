@@ -37,11 +37,14 @@ func TestSysctls(t *testing.T) {
 	})
 }
 
-// A name with a dot in it, a value that cannot be read, and a table that is full: of a directory of ours,
-// since a namespace cannot set nf_conntrack_max.
+// A name with a dot, a value that cannot be read, and the limit of the table. The test uses a directory of
+// its own, because a namespace cannot set nf_conntrack_max.
 func TestSysctlsOfADirectory(t *testing.T) {
 	dir := t.TempDir()
-	for path, value := range map[string]string{"net/netfilter/nf_conntrack_max": "10\n", "net/ipv4/conf/eth0.10/rp_filter": "2\n"} {
+	for path, value := range map[string]string{
+		"net/netfilter/nf_conntrack_max":  "10\n",
+		"net/ipv4/conf/eth0.10/rp_filter": "2\n",
+	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +55,8 @@ func TestSysctlsOfADirectory(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "net/no"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	got, unread := sysctls(dir, []string{"net.netfilter.nf_conntrack_max", "net.ipv4.conf.eth0/10.rp_filter", "net.no", "net.not.there"})
+	got, unread := sysctls(dir, []string{
+		"net.netfilter.nf_conntrack_max", "net.ipv4.conf.eth0/10.rp_filter", "net.no", "net.not.there"})
 	want := map[string]string{"net.netfilter.nf_conntrack_max": "10", "net.ipv4.conf.eth0/10.rp_filter": "2"}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v; want %v", got, want)
@@ -73,7 +77,7 @@ func TestExpectations(t *testing.T) {
 	if n, err := expectations(path); n != 2 || err != nil {
 		t.Errorf("got %d, %v; want 2", n, err)
 	}
-	in(t, labtest.Host(t), func() error { // of an ordinary user's namespace, where the file is root's
+	in(t, labtest.Host(t), func() error { // a namespace of an ordinary user, where the file belongs to root
 		n, err := Expectations()
 		if n != 0 || err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("got %d, %v; want none, or that they cannot be read", n, err)
@@ -87,7 +91,8 @@ func TestLegacyTables(t *testing.T) {
 	if tables, err := legacyTables(dir); len(tables) > 0 || err != nil {
 		t.Errorf("without the files: got %v, %v; want none", tables, err)
 	}
-	for name, text := range map[string]string{"ip_tables_names": "raw\nfilter\n", "ip6_tables_names": "filter\n"} {
+	names := map[string]string{"ip_tables_names": "raw\nfilter\n", "ip6_tables_names": "filter\n"}
+	for name, text := range names {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +118,7 @@ func TestOwnRights(t *testing.T) {
 	})
 }
 
-// withoutCapabilities calls f with none in effect. The thread is the caller's own.
+// withoutCapabilities calls f without effective capabilities. The caller has locked the thread.
 func withoutCapabilities(f func() error) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var before [2]unix.CapUserData
@@ -142,27 +147,32 @@ func TestRightsOf(t *testing.T) {
 
 func TestFindModules(t *testing.T) {
 	h := host{release: "6.1", root: fstest.MapFS{
-		"sys/module/nf_tables/refcnt":       {},
-		"proc/modules":                      {Data: []byte("nf_tables 1 0 - Live 0x0\n")},
-		"lib/modules/6.1/modules.builtin":   {Data: []byte("kernel/net/ipv4/tcp_cubic.ko\n")},
-		"usr/lib/modules/6.1/modules.dep":   {Data: []byte("kernel/net/netfilter/nf-nat_ftp.ko.xz: kernel/a.ko.xz kernel/nf_other.ko\n")},
+		"sys/module/nf_tables/refcnt":     {},
+		"proc/modules":                    {Data: []byte("nf_tables 1 0 - Live 0x0\n")},
+		"lib/modules/6.1/modules.builtin": {Data: []byte("kernel/net/ipv4/tcp_cubic.ko\n")},
+		"usr/lib/modules/6.1/modules.dep": {Data: []byte(
+			"kernel/net/netfilter/nf-nat_ftp.ko.xz: kernel/a.ko.xz kernel/nf_other.ko\n")},
 		"usr/lib/modules/6.1/modules.alias": {},
 	}}
 	got := h.find([]string{"nf_tables", "tcp_cubic", "nf_nat_ftp", "nf_other", "../x"})
 	want := []Found{
 		{"nf_tables", ModulePresent, false}, {"tcp_cubic", ModulePresent, false},
-		{"nf_nat_ftp", ModuleMissing, true}, {"nf_other", ModuleMissing, false}, {"../x", ModuleMissing, false},
+		{"nf_nat_ftp", ModuleMissing, true}, {"nf_other", ModuleMissing, false},
+		{"../x", ModuleMissing, false},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
-	h.root = fstest.MapFS{"proc/kallsyms": {Data: []byte("0 t nf_tables_module_init\n0 t nf_nat_ftp_init\n0 t nf_nat_ftp_hook\n")}}
+	const symbols = "0 t nf_tables_module_init\n0 t nf_nat_ftp_init\n0 t nf_nat_ftp_hook\n"
+	h.root = fstest.MapFS{"proc/kallsyms": {Data: []byte(symbols)}}
 	got = h.find([]string{"nf_tables", "nf_nat_ftp", "nf_conntrack_ftp"})
-	want = []Found{{"nf_tables", ModulePresent, false}, {"nf_nat_ftp", ModulePresent, false}, {"nf_conntrack_ftp", ModuleMissing, false}}
+	want = []Found{{"nf_tables", ModulePresent, false}, {"nf_nat_ftp", ModulePresent, false},
+		{"nf_conntrack_ftp", ModuleMissing, false}}
 	if !slices.Equal(got, want) {
 		t.Errorf("built in, without a list: got %+v; want %+v", got, want)
 	}
-	if got := (host{root: fstest.MapFS{}}).find([]string{"nf_tables"}); got[0].State != ModuleUnknown || got[0].Loadable {
+	got = host{root: fstest.MapFS{}}.find([]string{"nf_tables"})
+	if got[0].State != ModuleUnknown || got[0].Loadable {
 		t.Errorf("of a host that shows nothing: got %+v; want unknown", got)
 	}
 }
@@ -177,13 +187,15 @@ func TestTimedResolver(t *testing.T) {
 			}
 			return []netip.Addr{lab.ServerAddr4}, nil
 		})
-		if addrs, err := r.LookupNetIP(t.Context(), "ip", "ftp.example"); err != nil || !slices.Equal(addrs, []netip.Addr{lab.ServerAddr4}) {
+		addrs, err := r.LookupNetIP(t.Context(), "ip", "ftp.example")
+		if err != nil || !slices.Equal(addrs, []netip.Addr{lab.ServerAddr4}) {
 			t.Errorf("got %v, %v; want the address", addrs, err)
 		}
 		if _, err := r.LookupNetIP(t.Context(), "ip", "no"); err != broken {
 			t.Errorf("got %v; want the resolver's error", err)
 		}
-		if got, want := r.Lookups(), []Lookup{{"ftp.example", 3 * time.Second}, {"no", 3 * time.Second}}; !slices.Equal(got, want) {
+		want := []Lookup{{"ftp.example", 3 * time.Second}, {"no", 3 * time.Second}}
+		if got := r.Lookups(); !slices.Equal(got, want) {
 			t.Errorf("got %v; want %v", got, want)
 		}
 	})

@@ -12,7 +12,7 @@ type Link struct {
 	Name  string
 	MTU   int // in bytes
 	Up    bool
-	Addrs []netip.Prefix // its addresses, each with the length of its subnet's prefix
+	Addrs []netip.Prefix // its addresses, with the prefix lengths of their subnets
 }
 
 // Links returns the interfaces of this namespace with their addresses, in the kernel's order.
@@ -26,7 +26,7 @@ func Links() ([]Link, error) {
 		links[i] = Link{Name: in.Name, MTU: in.MTU, Up: in.Flags&net.FlagUp != 0}
 		addrs, err := in.Addrs()
 		if err != nil {
-			continue // it has just gone
+			continue // it has just vanished
 		}
 		for _, a := range addrs {
 			if n, ok := a.(*net.IPNet); ok {
@@ -38,7 +38,7 @@ func Links() ([]Link, error) {
 	return links, nil
 }
 
-// prefixOf returns an address with its prefix; it is not valid for what is no address.
+// prefixOf returns an address with its prefix length. The result is not valid if n has no address.
 func prefixOf(n *net.IPNet) netip.Prefix {
 	addr, _ := netip.AddrFromSlice(n.IP)
 	addr = addr.Unmap()

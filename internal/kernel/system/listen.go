@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenTCP takes connections at an address and port of this namespace, or where addr is not valid
-// at every address of IPv4 and IPv6; on one interface only where one is named. The error wraps
-// the kernel's: EADDRINUSE, EADDRNOTAVAIL, EACCES for a port that this process may not have.
+// ListenTCP listens at an address and port of this namespace. If addr is not valid, it listens at every
+// address of IPv4 and IPv6; if iface is not empty, it accepts connections on that interface only. The error
+// wraps the kernel's: EADDRINUSE, EADDRNOTAVAIL, or EACCES for a port that this process may not use. The
+// caller closes the listener.
 func ListenTCP(ctx context.Context, addr netip.Addr, port uint16, iface string) (*net.TCPListener, error) {
-	// What is accepted has the listener's options: asking for keep-alive once saves four system calls a
-	// connection.
+	// Accepted connections inherit the listener's options. Setting keep-alive once saves four system calls
+	// for each connection.
 	config := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) error {
 		return onDescriptor(raw, func(fd int) error {
 			if iface != "" {
@@ -27,7 +28,7 @@ func ListenTCP(ctx context.Context, addr netip.Addr, port uint16, iface string) 
 			return keepAlive(fd)
 		})
 	}}
-	config.SetMultipathTCP(false) // data is spliced, and that is for plain TCP
+	config.SetMultipathTCP(false) // splice(2) works with plain TCP only
 	host := ""
 	if addr.IsValid() {
 		host = addr.String()
@@ -39,8 +40,8 @@ func ListenTCP(ctx context.Context, addr netip.Addr, port uint16, iface string) 
 	return l.(*net.TCPListener), nil
 }
 
-// keepAlive has the kernel ask after a silent peer every 15 seconds, and give it up after the ninth
-// question without an answer: NATs on the way keep the connection, too.
+// keepAlive makes the kernel probe a silent peer every 15 seconds, and close the connection after nine probes
+// without an answer. The probes also keep the connection alive in NATs on the way.
 func keepAlive(fd int) error {
 	for _, option := range []struct{ level, name, value int }{
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
@@ -55,22 +56,23 @@ func keepAlive(fd int) error {
 	return nil
 }
 
-// keepAliveSeconds is what package net has for the connections that it makes.
+// keepAliveSeconds is package net's default.
 const keepAliveSeconds = 15
 
-// PortFree tells whether no socket of this namespace listens at the address and port, or at that
-// port of every address. Connections that are over and wait for late packets don't count.
+// PortFree reports whether no socket of this namespace listens at the address and port, or at that port of
+// every address. It ignores connections in TIME_WAIT.
 func PortFree(at netip.AddrPort) bool {
-	domain, sockaddr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(at.Port()), Addr: as4(at.Addr())})
+	domain, port := unix.AF_INET, int(at.Port())
+	var sockaddr unix.Sockaddr = &unix.SockaddrInet4{Port: port, Addr: as4(at.Addr())}
 	if at.Addr().Is6() {
-		domain, sockaddr = unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+		domain, sockaddr = unix.AF_INET6, &unix.SockaddrInet6{Port: port, Addr: at.Addr().As16()}
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
-	// With it bind(2) minds sockets that listen, and no others (inet_csk_bind_conflict in
+	// With SO_REUSEADDR, bind(2) conflicts only with sockets that listen (inet_csk_bind_conflict in
 	// net/ipv4/inet_connection_sock.c).
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) != nil {
 		return false
@@ -78,7 +80,7 @@ func PortFree(at netip.AddrPort) bool {
 	return unix.Bind(fd, sockaddr) == nil
 }
 
-// as4 returns the bytes of an IPv4 address, and zeros for another.
+// as4 returns the bytes of an IPv4 address, or zeros for other addresses.
 func as4(a netip.Addr) (b [4]byte) {
 	if a.Is4() {
 		b = a.As4()

@@ -20,13 +20,16 @@ func TestListenTCP(t *testing.T) {
 	}
 	defer l.Close()
 	at := l.Addr().(*net.TCPAddr).AddrPort()
-	if _, err := system.ListenTCP(context.Background(), loopback, at.Port(), ""); !errors.Is(err, unix.EADDRINUSE) {
+	_, err = system.ListenTCP(context.Background(), loopback, at.Port(), "")
+	if !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("second listener: got %v; want EADDRINUSE", err)
 	}
-	if _, err := system.ListenTCP(context.Background(), netip.MustParseAddr("192.0.2.77"), 0, ""); !errors.Is(err, unix.EADDRNOTAVAIL) {
+	_, err = system.ListenTCP(context.Background(), netip.MustParseAddr("192.0.2.77"), 0, "")
+	if !errors.Is(err, unix.EADDRNOTAVAIL) {
 		t.Errorf("foreign address: got %v; want EADDRNOTAVAIL", err)
 	}
-	if _, err := system.ListenTCP(context.Background(), loopback, 0, "nosuch0"); !errors.Is(err, unix.ENODEV) {
+	_, err = system.ListenTCP(context.Background(), loopback, 0, "nosuch0")
+	if !errors.Is(err, unix.ENODEV) {
 		t.Errorf("no such interface: got %v; want ENODEV", err)
 	}
 	on, err := system.ListenTCP(context.Background(), netip.Addr{}, 0, "lo")
@@ -63,7 +66,7 @@ func TestPortFree(t *testing.T) {
 		if system.PortFree(at) {
 			t.Errorf("%s: got free; want in use by %s", at, l.Addr())
 		}
-		// A connection that is over leaves a socket in TIME_WAIT, which is no reason.
+		// A closed connection leaves a socket in TIME_WAIT, which does not make the port busy.
 		c, err := net.Dial("tcp", at.String())
 		if err != nil {
 			t.Fatal(err)

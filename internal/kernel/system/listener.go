@@ -15,30 +15,30 @@ import (
 // stateListen is TCP_LISTEN of include/net/tcp_states.h.
 const stateListen = 10
 
-// Listener is a TCP socket that waits for connections.
+// Listener is a TCP socket that listens for connections.
 type Listener struct {
-	// Addr is where it listens; an unspecified address stands for every address of its family.
+	// Addr is where it listens. The unspecified address is every address of its family.
 	Addr netip.AddrPort
-	// Dual: an IPv6 wildcard that takes IPv4 too. The kernel does not show IPV6_V6ONLY in /proc, so
-	// this is inferred: [::] is dual unless 0.0.0.0 listens at the same port, which it could not do
-	// beside a dual one but with SO_REUSEPORT. A lone IPv6-only wildcard is thus taken for dual.
+	// Dual reports that an IPv6 wildcard accepts IPv4 as well. The kernel does not show IPV6_V6ONLY in /proc,
+	// so this is inferred: [::] is dual unless 0.0.0.0 listens at the same port, which would need
+	// SO_REUSEPORT beside a dual one. So a lone IPv6-only wildcard is reported as dual.
 	Dual bool
-	// Process is "vsftpd (pid 123)", or "" where it was not asked for (WithProcesses) or can't be told.
+	// Process is "vsftpd (pid 123)", or "" if it is unknown or was not asked for (WithProcesses).
 	Process string
 
-	inode uint64 // 0: not known, as for the inner socket of a multipath TCP listener
+	inode uint64 // 0: unknown, for example of the inner socket of a multipath TCP listener
 }
 
-// Listeners returns the TCP sockets that listen in this namespace, by port and address, whichever
-// process holds them. A socket bound to one interface can't be told from one that is not.
-// Without IPv6 in the kernel there are only those of IPv4.
+// Listeners returns the TCP sockets of all processes that listen in this namespace, sorted by port and
+// address. It does not show whether a socket is bound to an interface. Without IPv6 in the kernel it returns
+// those of IPv4.
 func Listeners() ([]Listener, error) {
 	proc, err := procfs.NewFS(threadProc)
 	if err != nil {
 		return nil, fmt.Errorf("system: list listening sockets: %w", err)
 	}
-	// The library would rather have sock_diag(7) used. That needs a module (tcp_diag) which may be
-	// neither there nor loadable; /proc needs nothing, and is read once.
+	// The library recommends sock_diag(7). That needs a module (tcp_diag), which may not be available; /proc
+	// needs nothing, and is read only once.
 	tcp, err := proc.NetTCP() //lint:ignore SA1019 see above
 	if err != nil {
 		return nil, fmt.Errorf("system: list listening sockets: %w", err)
@@ -50,7 +50,7 @@ func Listeners() ([]Listener, error) {
 	return listening(slices.Concat(tcp, tcp6)), nil
 }
 
-// listening picks the sockets in LISTEN and tells which are dual.
+// listening returns the sockets in state LISTEN, and sets Dual.
 func listening(sockets procfs.NetTCP) []Listener {
 	var ls []Listener
 	wild4 := map[uint16]bool{} // ports at which 0.0.0.0 listens
@@ -77,13 +77,13 @@ func listening(sockets procfs.NetTCP) []Listener {
 	return ls
 }
 
-// WithProcesses returns the listeners with Process filled in where it can be told: the process is
-// visible in /proc and this one may look at its descriptors (root, or the same user). Of several
-// processes with one socket it is the one with the lowest pid. It reads the descriptors of every
-// process until all are found: ask only for the listeners that matter.
+// WithProcesses returns the listeners with Process set, if the process is visible in /proc and this one may
+// read its descriptors (root, or the same user). If several processes share a socket, it is the one with the
+// lowest pid. It reads the descriptors of every process until it has found all listeners: pass only those
+// that matter.
 func WithProcesses(listeners ...Listener) []Listener {
 	named := slices.Clone(listeners)
-	wanted := map[string][]int{} // listeners by what the descriptor of their socket links to
+	wanted := map[string][]int{} // indices of listeners, by the link of their descriptor
 	for i, l := range named {
 		if l.inode != 0 {
 			link := fmt.Sprintf("socket:[%d]", l.inode)
@@ -94,7 +94,7 @@ func WithProcesses(listeners ...Listener) []Listener {
 		if len(wanted) == 0 {
 			break
 		}
-		// A process that has just ended, or that this one may not look at, has no descriptors.
+		// A process that has just ended, or whose descriptors this one may not read, has none.
 		links, _ := p.FileDescriptorTargets()
 		for _, link := range links {
 			for _, i := range wanted[link] {
@@ -106,7 +106,7 @@ func WithProcesses(listeners ...Listener) []Listener {
 	return named
 }
 
-// processes returns what /proc shows of processes, by pid; none where it shows none.
+// processes returns the processes in /proc, sorted by pid.
 func processes() procfs.Procs {
 	procs, err := procfs.AllProcs()
 	if err != nil {
@@ -116,8 +116,8 @@ func processes() procfs.Procs {
 	return procs
 }
 
-// processName returns "vsftpd (pid 123)". A process chooses its own name: what can't be printed
-// becomes a question mark.
+// processName returns "vsftpd (pid 123)". A process chooses its own name, so processName replaces characters
+// that cannot be printed by question marks.
 func processName(p procfs.Proc) string {
 	name, err := p.Comm()
 	if err != nil {

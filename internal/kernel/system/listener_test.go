@@ -38,7 +38,8 @@ func listenMapped(t *testing.T, addr netip.AddrPort) {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}); err != nil {
+	mapped := &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
+	if err := unix.Bind(fd, mapped); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Listen(fd, 1); err != nil {
@@ -61,7 +62,7 @@ func TestListeners(t *testing.T) {
 		listen(t, "tcp6", "[::]:2123", false) // IPv6 only
 		listenMapped(t, netip.MustParseAddrPort("127.0.0.1:2124"))
 		listen(t, "tcp4", "127.0.0.1:2125", true)
-		// A connection is not a listener, at neither end.
+		// The two ends of a connection are not listeners.
 		conn, err := net.Dial("tcp4", "127.0.0.1:21")
 		if err != nil {
 			return err

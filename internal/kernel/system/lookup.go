@@ -7,30 +7,31 @@ import (
 	"time"
 )
 
-// Lookup is one question to a resolver.
+// Lookup is one query to a resolver.
 type Lookup struct {
 	Host string
 	Took time.Duration // until the answer, or the error
 }
 
-// TimedResolver asks another resolver, and takes down how long it took. It may be used by several
-// goroutines at once.
+// TimedResolver passes queries to another resolver, and records how long they take. Several goroutines may
+// use it at once.
 type TimedResolver struct {
-	ask func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	lookup LookupFunc
 
 	mu   sync.Mutex
 	done []Lookup
 }
 
-// NewTimedResolver returns one that asks with lookup, which is (*net.Resolver).LookupNetIP or the like.
-func NewTimedResolver(lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)) *TimedResolver {
-	return &TimedResolver{ask: lookup}
-}
+// LookupFunc is the type of (*net.Resolver).LookupNetIP.
+type LookupFunc func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-// LookupNetIP is the other resolver's.
+// NewTimedResolver returns a TimedResolver that calls lookup for each query.
+func NewTimedResolver(lookup LookupFunc) *TimedResolver { return &TimedResolver{lookup: lookup} }
+
+// LookupNetIP returns the addresses of a host, as the other resolver does.
 func (t *TimedResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	began := time.Now()
-	addrs, err := t.ask(ctx, network, host)
+	addrs, err := t.lookup(ctx, network, host)
 	took := time.Since(began)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -38,7 +39,7 @@ func (t *TimedResolver) LookupNetIP(ctx context.Context, network, host string) (
 	return addrs, err
 }
 
-// Lookups returns what was asked so far, in the order of the answers.
+// Lookups returns the queries so far, in the order of their answers.
 func (t *TimedResolver) Lookups() []Lookup {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// roleEnv makes a run of the test binary one of the processes that the tests need beside their own.
+// roleEnv makes the test binary play the role of another process that the tests need.
 const roleEnv = "FTPGATE_SYSTEM_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// play does what a role asks for, says so in one line, and stays until its input ends.
+// play plays a role: it prints one line when it is ready, and ends when its input ends.
 func play(role string) int {
 	what, arg, _ := strings.Cut(role, " ")
 	switch what {
@@ -55,7 +55,7 @@ func play(role string) int {
 	return 0
 }
 
-// starve claims name, goes without descriptors until its input ends, and releases the claim.
+// starve claims name, has no free descriptors until its input ends, and releases the claim.
 func starve(name string) int {
 	c, err := ClaimName(name)
 	if err != nil {
@@ -81,14 +81,14 @@ func starve(name string) int {
 	return 0
 }
 
-// actor is a process that plays a role; it has ended when the test ends.
+// actor is a process that plays a role. It ends before the test ends.
 type actor struct {
 	*exec.Cmd
-	stdin io.Closer // ends it
+	stdin io.Closer // its close ends the process
 	said  string    // its line
 }
 
-// start has role played; begin starts the process, where the caller wants it.
+// start starts a process that plays a role. begin starts the command, for example in a host.
 func start(t *testing.T, role string, begin func(*exec.Cmd) error) actor {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
@@ -108,7 +108,7 @@ func start(t *testing.T, role string, begin func(*exec.Cmd) error) actor {
 	}
 	t.Cleanup(func() {
 		stdin.Close()
-		cmd.Wait() // a test may have killed it, and waited
+		cmd.Wait() // a test may have killed it and waited already
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
@@ -117,7 +117,7 @@ func start(t *testing.T, role string, begin func(*exec.Cmd) error) actor {
 	return actor{cmd, stdin, strings.TrimSpace(line)}
 }
 
-// kill ends an actor as SIGKILL does, and waits until it has.
+// kill ends an actor with SIGKILL, and waits for its end.
 func (a actor) kill(t *testing.T) {
 	t.Helper()
 	if err := a.Process.Kill(); err != nil {

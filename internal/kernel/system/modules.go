@@ -15,17 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ModuleState is what became of a kernel module.
+// ModuleState says whether the kernel has a module.
 type ModuleState uint8
 
 const (
-	// ModuleUnknown: it can't be told whether the kernel has it.
+	// ModuleUnknown: this process cannot see whether the kernel has it.
 	ModuleUnknown ModuleState = iota
-	// ModulePresent: built into the kernel, or loaded before.
+	// ModulePresent: it is built into the kernel, or was loaded before.
 	ModulePresent
-	// ModuleLoaded: loaded by this call.
+	// ModuleLoaded: this call loaded it.
 	ModuleLoaded
-	// ModuleMissing: the kernel does not have it now, and it could not be loaded.
+	// ModuleMissing: the kernel does not have it, and it could not be loaded.
 	ModuleMissing
 )
 
@@ -41,17 +41,16 @@ func (s ModuleState) String() string {
 	return fmt.Sprintf("ModuleState(%d)", uint8(s))
 }
 
-// Module is what LoadModules found or did.
+// Module is the result of LoadModules for one module.
 type Module struct {
 	Name  string
 	State ModuleState
-	Why   string // of a module that is missing or unknown: the reason, for the operator
+	Why   string // for the operator, why it is missing or unknown
 }
 
-// LoadModules sees to it that the kernel has the modules, and returns a result for each, in order.
-// It runs modprobe(8) for those that the kernel does not have, so ctx should have a deadline.
-// Only the kernel's word counts: a modprobe that reports success and loads nothing, as the
-// "install NAME /bin/true" of hardened hosts makes it do, is a module missing.
+// LoadModules loads the modules that the kernel does not have, and returns a result for each, in their order.
+// It runs modprobe(8), so ctx should have a deadline. It does not trust modprobe but looks into the kernel:
+// on hardened hosts "install NAME /bin/true" makes modprobe report success without loading the module.
 func LoadModules(ctx context.Context, names ...string) []Module {
 	h := host{root: os.DirFS("/"), release: release(), modprobe: modprobe}
 	modules := make([]Module, len(names))
@@ -61,21 +60,21 @@ func LoadModules(ctx context.Context, names ...string) []Module {
 	return modules
 }
 
-// host is what LoadModules needs of one.
+// host is what LoadModules uses of the host.
 type host struct {
 	root     fs.FS  // the file system from /
-	release  string // of the kernel, as in uname -r; empty: not known
+	release  string // of the kernel, as in uname -r; empty: unknown
 	modprobe func(ctx context.Context, name string) error
 }
 
-// errNoModprobe says that there is no program to load modules with.
+// errNoModprobe says that modprobe(8) is not installed.
 var errNoModprobe = errors.New("modprobe is not installed")
 
 func (h host) load(ctx context.Context, name string) Module {
 	if !isModuleName(name) {
 		return Module{name, ModuleMissing, fmt.Sprintf("%q is no module's name", name)}
 	}
-	name = strings.ReplaceAll(name, "-", "_") // the kernel's own spelling
+	name = strings.ReplaceAll(name, "-", "_") // the kernel's spelling
 	if h.loaded(name) || h.listedBuiltin(name) == yes {
 		return Module{Name: name, State: ModulePresent}
 	}
@@ -98,16 +97,16 @@ func (h host) load(ctx context.Context, name string) Module {
 	return m
 }
 
-// answer is yes, no, or can't tell.
+// answer is yes, no, or unknown.
 type answer uint8
 
 const (
-	cannotTell answer = iota
+	unknown answer = iota
 	no
 	yes
 )
 
-// loaded tells whether the kernel lists name: loaded, or built in and with parameters or a version.
+// loaded reports whether the kernel lists a module: it is loaded, or built in with parameters or a version.
 func (h host) loaded(name string) bool {
 	if _, err := fs.Stat(h.root, "sys/module/"+name); err == nil {
 		return true
@@ -117,7 +116,7 @@ func (h host) loaded(name string) bool {
 	}) == yes
 }
 
-// showsLoaded tells whether loaded can see a module that is loaded.
+// showsLoaded reports whether the kernel lists loaded modules at all.
 func (h host) showsLoaded() bool {
 	for _, path := range []string{"sys/module", "proc/modules"} {
 		if _, err := fs.Stat(h.root, path); err == nil {
@@ -127,10 +126,10 @@ func (h host) showsLoaded() bool {
 	return false
 }
 
-// listedBuiltin looks name up in the list of built-in modules that comes with a kernel's modules.
+// listedBuiltin searches the list of built-in modules that is installed with a kernel's modules.
 func (h host) listedBuiltin(name string) answer {
 	if h.release == "" {
-		return cannotTell
+		return unknown
 	}
 	for _, dir := range []string{"lib/modules/", "usr/lib/modules/"} {
 		// Lines are like kernel/net/netfilter/nf_conntrack_ftp.ko, in either spelling.
@@ -138,18 +137,18 @@ func (h host) listedBuiltin(name string) answer {
 			file := line[bytes.LastIndexByte(line, '/')+1:]
 			return strings.ReplaceAll(string(file), "-", "_") == name+".ko"
 		})
-		if found != cannotTell {
+		if found != unknown {
 			return found
 		}
 	}
-	return cannotTell
+	return unknown
 }
 
-// hasSymbols looks in the kernel's symbol table, the only trace of a built-in module without
-// parameters where no list of modules is installed. Proof is the function NAME_init, which the ftp
-// helpers have though not every module: a name that merely begins so can belong to another
-// (nf_nat_ftp_hook is nf_conntrack_ftp's). Lines are like
-// "ffffffff837e7ae0 t nf_nat_ftp_init", and end in the module's name in brackets if one is loaded.
+// hasSymbols searches the kernel's symbol table. Without an installed list of modules this is the only trace
+// of a built-in module without parameters. It looks for the function NAME_init, which the ftp helpers have,
+// although not every module does. Other symbols that begin with the name may belong to another module:
+// nf_nat_ftp_hook is in nf_conntrack_ftp. A line is "ffffffff837e7ae0 t nf_nat_ftp_init"; for a loaded module
+// it ends with the module's name in brackets.
 func (h host) hasSymbols(name string) answer {
 	return h.scan("proc/kallsyms", func(line []byte) bool {
 		if !bytes.Contains(line, []byte(name)) { // of some 200,000 lines
@@ -167,15 +166,15 @@ func (h host) hasSymbols(name string) answer {
 	})
 }
 
-// scan tells whether a line of the file matches. A file that can't be read, or that is empty as
-// containers mask them, can't tell.
+// scan reports whether a line of the file matches. The answer is unknown if the file cannot be read, or is
+// empty because a container masks it.
 func (h host) scan(path string, matches func(line []byte) bool) answer {
 	f, err := h.root.Open(path)
 	if err != nil {
-		return cannotTell
+		return unknown
 	}
 	defer f.Close()
-	result := cannotTell
+	result := unknown
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		if matches(lines.Bytes()) {
@@ -184,12 +183,12 @@ func (h host) scan(path string, matches func(line []byte) bool) answer {
 		result = no
 	}
 	if lines.Err() != nil {
-		return cannotTell
+		return unknown
 	}
 	return result
 }
 
-// modprobe runs modprobe(8); its error is what the program complained of, in one line.
+// modprobe runs modprobe(8). The error is the last line of its output.
 func modprobe(ctx context.Context, name string) error {
 	path, err := findModprobe()
 	if err != nil {
@@ -197,7 +196,7 @@ func modprobe(ctx context.Context, name string) error {
 	}
 	cmd := exec.CommandContext(ctx, path, "--", name)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.WaitDelay = time.Second // for what an "install" line has started and left behind
+	cmd.WaitDelay = time.Second // for processes that an "install" line has started
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return nil
@@ -211,7 +210,7 @@ func modprobe(ctx context.Context, name string) error {
 	return fmt.Errorf("modprobe %s: %w", name, err)
 }
 
-// findModprobe looks in PATH, and where ordinary users' PATH does not lead.
+// findModprobe searches PATH, and the directories that ordinary users do not have in theirs.
 func findModprobe() (string, error) {
 	for _, name := range []string{"modprobe", "/sbin/modprobe", "/usr/sbin/modprobe"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -221,7 +220,7 @@ func findModprobe() (string, error) {
 	return "", errNoModprobe
 }
 
-// release returns the running kernel's, and "" where it can't be told.
+// release returns the release of the running kernel, or "" if it is unknown.
 func release() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -230,7 +229,7 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// isModuleName keeps everything out that is a path or an option.
+// isModuleName reports whether name is a module's name, and not a path or an option.
 func isModuleName(name string) bool {
 	for _, c := range name {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {

@@ -17,7 +17,7 @@ const (
 	notFound    = "modprobe: FATAL: Module nf_nat_ftp not found in directory /lib/modules/6.1.0-13-amd64"
 )
 
-// files makes a file system of paths and their text.
+// files returns a file system with these paths and texts.
 func files(pairs ...string) fstest.MapFS {
 	root := fstest.MapFS{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -26,7 +26,7 @@ func files(pairs ...string) fstest.MapFS {
 	return root
 }
 
-// unreadable is a file system whose files are there and can't be read.
+// unreadable is a file system whose files exist but cannot be read.
 type unreadable struct{ fs.FS }
 
 func (u unreadable) Open(name string) (fs.File, error) {
@@ -52,28 +52,52 @@ func TestLoadModule(t *testing.T) {
 		why      string
 	}{
 		{"loaded before", files("sys/module/nf_nat_ftp/initstate", "live\n"), nil, ModulePresent, ""},
-		{"loaded, without sysfs", files("proc/modules", "nf_nat 61440 1 nf_nat_ftp, Live 0x0\nnf_nat_ftp 12288 0 - Live 0x0\n"), nil, ModulePresent, ""},
-		{"listed as built in", files(builtinList, "kernel/fs/ext4/ext4.ko\nkernel/net/netfilter/nf_nat_ftp.ko\n"), nil, ModulePresent, ""},
-		{"listed below /usr", files("usr/"+builtinList, "kernel/net/netfilter/nf-nat-ftp.ko\n"), nil, ModulePresent, ""},
-		{"listed for another kernel", files("lib/modules/6.1.0-9-amd64/modules.builtin", "kernel/nf_nat_ftp.ko\n"), fails(notFound), ModuleUnknown, notFound},
+		{"loaded, without sysfs",
+			files("proc/modules", "nf_nat 61440 1 nf_nat_ftp, Live 0x0\nnf_nat_ftp 12288 0 - Live 0x0\n"),
+			nil, ModulePresent, ""},
+		{"listed as built in",
+			files(builtinList, "kernel/fs/ext4/ext4.ko\nkernel/net/netfilter/nf_nat_ftp.ko\n"), nil,
+			ModulePresent, ""},
+		{"listed below /usr", files("usr/"+builtinList, "kernel/net/netfilter/nf-nat-ftp.ko\n"), nil,
+			ModulePresent, ""},
+		{"listed for another kernel",
+			files("lib/modules/6.1.0-9-amd64/modules.builtin", "kernel/nf_nat_ftp.ko\n"), fails(notFound),
+			ModuleUnknown, notFound},
 		{"loaded now", files("sys/module/nf_nat/initstate", ""), loads, ModuleLoaded, ""},
 		{"loaded now, by modprobe's word alone", files(), pretends, ModuleLoaded, ""},
-		{"install /bin/true", files("sys/module/nf_nat/initstate", "", builtinList, "kernel/fs/ext4/ext4.ko\n"), pretends, ModuleMissing,
+		{"install /bin/true",
+			files("sys/module/nf_nat/initstate", "", builtinList, "kernel/fs/ext4/ext4.ko\n"), pretends,
+			ModuleMissing,
 			`modprobe reports success but loads nothing: look for "install nf_nat_ftp" in /etc/modprobe.d`},
-		{"install /bin/true, built in", files("sys/module/nf_nat/initstate", "", "proc/kallsyms", "ffffffff837e7ae0 t nf_nat_ftp_init\n"), pretends, ModulePresent, ""},
-		{"symbols, no modprobe", files("proc/kallsyms", other+"ffffffff837e7ae0 t nf_nat_ftp_init\n"), fails("modprobe is not installed"), ModulePresent, ""},
-		{"symbols with zeroed addresses", files("proc/kallsyms", "0000000000000000 t nf_nat_ftp_init\n"), fails(notFound), ModulePresent, ""},
-		{"symbols with a compiler's suffix", files("proc/kallsyms", "0000000000000000 t nf_nat_ftp_init.cfi_jt\n"), fails(notFound), ModulePresent, ""},
-		{"symbols of a loaded module", files("proc/kallsyms", "ffffffffc0a01000 t help\t[nf_nat_ftp]\n"), fails(notFound), ModulePresent, ""},
-		{"symbols of another module of like name", files("proc/kallsyms", other+"ffffffff837e7000 B nf_nat_ftp_hook\nffffffff837e7000 t nf_nat_ftp_init\t[other]\n"), fails(notFound), ModuleMissing, notFound},
-		{"not in the kernel, no modprobe", files("proc/kallsyms", other), fails("modprobe is not installed"), ModuleMissing, "modprobe is not installed"},
-		{"not in the kernel's list", files(builtinList, "kernel/fs/ext4/ext4.ko\n"), fails(notFound), ModuleMissing, notFound},
-		{"a name that ends alike", files(builtinList, "kernel/net/my_nf_nat_ftp.ko\nkernel/nf_nat_ftp.ko/x.ko\n"), fails(notFound), ModuleMissing, notFound},
+		{"install /bin/true, built in",
+			files("sys/module/nf_nat/initstate", "", "proc/kallsyms", "ffffffff837e7ae0 t nf_nat_ftp_init\n"),
+			pretends, ModulePresent, ""},
+		{"symbols, no modprobe", files("proc/kallsyms", other+"ffffffff837e7ae0 t nf_nat_ftp_init\n"),
+			fails("modprobe is not installed"), ModulePresent, ""},
+		{"symbols with zeroed addresses", files("proc/kallsyms", "0000000000000000 t nf_nat_ftp_init\n"),
+			fails(notFound), ModulePresent, ""},
+		{"symbols with a compiler's suffix",
+			files("proc/kallsyms", "0000000000000000 t nf_nat_ftp_init.cfi_jt\n"), fails(notFound),
+			ModulePresent, ""},
+		{"symbols of a loaded module", files("proc/kallsyms", "ffffffffc0a01000 t help\t[nf_nat_ftp]\n"),
+			fails(notFound), ModulePresent, ""},
+		{"symbols of another module of like name",
+			files("proc/kallsyms",
+				other+"ffffffff837e7000 B nf_nat_ftp_hook\nffffffff837e7000 t nf_nat_ftp_init\t[other]\n"),
+			fails(notFound), ModuleMissing, notFound},
+		{"not in the kernel, no modprobe", files("proc/kallsyms", other), fails("modprobe is not installed"),
+			ModuleMissing, "modprobe is not installed"},
+		{"not in the kernel's list", files(builtinList, "kernel/fs/ext4/ext4.ko\n"), fails(notFound),
+			ModuleMissing, notFound},
+		{"a name that ends alike",
+			files(builtinList, "kernel/net/my_nf_nat_ftp.ko\nkernel/nf_nat_ftp.ko/x.ko\n"), fails(notFound),
+			ModuleMissing, notFound},
 		{"masked kallsyms", files("proc/kallsyms", ""), fails(notFound), ModuleUnknown, notFound},
-		{"nothing to see", files(), fails("modprobe is not installed"), ModuleUnknown, "modprobe is not installed"},
+		{"nothing to see", files(), fails("modprobe is not installed"), ModuleUnknown,
+			"modprobe is not installed"},
 	} {
 		ran := 0
-		h := host{root: tt.root, release: "6.1.0-13-amd64", modprobe: func(_ context.Context, name string) error {
+		modprobe := func(_ context.Context, name string) error {
 			if ran++; name != "nf_nat_ftp" {
 				t.Errorf("%s: modprobe %s; want nf_nat_ftp", tt.name, name)
 			}
@@ -81,11 +105,12 @@ func TestLoadModule(t *testing.T) {
 				return nil
 			}
 			return tt.modprobe(tt.root)
-		}}
+		}
+		h := host{root: tt.root, release: "6.1.0-13-amd64", modprobe: modprobe}
 		for _, name := range []string{"nf_nat_ftp", "nf-nat-ftp"} {
 			before := ran
 			if name == "nf-nat-ftp" && tt.want == ModuleLoaded {
-				continue // it is there by now
+				continue // the module is present by now
 			}
 			want := Module{Name: "nf_nat_ftp", State: tt.want, Why: tt.why}
 			if got := h.load(context.Background(), name); got != want {
@@ -114,7 +139,8 @@ func TestLoadModuleNames(t *testing.T) {
 		return nil
 	}}
 	for _, name := range []string{"", "-r", "--remove", "../x", "a b", "nf\x00", "ü"} {
-		if got := h.load(context.Background(), name); got.State != ModuleMissing || !strings.HasSuffix(got.Why, "is no module's name") {
+		got := h.load(context.Background(), name)
+		if got.State != ModuleMissing || !strings.HasSuffix(got.Why, "is no module's name") {
 			t.Errorf("load(%q) = %+v; want it refused", name, got)
 		}
 	}
@@ -161,7 +187,7 @@ func TestModprobeHangs(t *testing.T) {
 	}
 }
 
-// Against this very kernel: a module that no kernel has is never found.
+// On this kernel: a module that no kernel has is never found.
 func TestLoadModules(t *testing.T) {
 	got := LoadModules(context.Background(), "ftpgate_no_such_module", "-x")
 	if len(got) != 2 || got[0].Name != "ftpgate_no_such_module" || got[1].Name != "-x" {
@@ -169,14 +195,16 @@ func TestLoadModules(t *testing.T) {
 	}
 	for _, m := range got {
 		if m.State == ModulePresent || m.State == ModuleLoaded || m.Why == "" {
-			t.Errorf("LoadModules: %s is %s (%s); want it missing or unknown, with a reason", m.Name, m.State, m.Why)
+			t.Errorf("LoadModules: %s is %s (%s); want it missing or unknown, with a reason",
+				m.Name, m.State, m.Why)
 		}
 	}
 }
 
 func TestModuleStateString(t *testing.T) {
 	for state, want := range map[ModuleState]string{
-		ModuleUnknown: "unknown", ModulePresent: "present", ModuleLoaded: "loaded", ModuleMissing: "missing", 9: "ModuleState(9)",
+		ModuleUnknown: "unknown", ModulePresent: "present",
+		ModuleLoaded: "loaded", ModuleMissing: "missing", 9: "ModuleState(9)",
 	} {
 		if got := state.String(); got != want {
 			t.Errorf("ModuleState(%d) = %q; want %q", uint8(state), got, want)

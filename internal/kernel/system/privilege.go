@@ -9,33 +9,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxCapability is the highest that the kernel's interface has room for; how many there are the kernel
-// says (PR_CAPBSET_READ).
+// maxCapability is the highest capability that the kernel's interface can express. PR_CAPBSET_READ tells how
+// many there are.
 const maxCapability = 63
 
-// KeepCapabilities takes every capability from this process but those of keep that it has: from all of
-// its threads, and from every set of theirs (capabilities(7)). Nothing is inherited by programs that
-// it starts, and no program that it starts can gain any (no_new_privs). The bounding set is cut
-// where the process may do that, which takes CAP_SETPCAP; elsewhere no_new_privs alone keeps capabilities out.
-// For a process that has none of its own nothing but no_new_privs changes. It is never undone.
+// KeepCapabilities drops all capabilities of this process except keep: from all threads, and from all of
+// their sets (capabilities(7)). Programs that the process starts inherit none, and cannot gain any
+// (no_new_privs). It reduces the bounding set only with CAP_SETPCAP; otherwise no_new_privs alone prevents
+// new capabilities. In a process without capabilities it only sets no_new_privs. It cannot be undone.
 //
-// What needs root's power over other users' files has to be done before: afterwards user 0 owns its own
-// files and no others, even to read. Only a program without cgo can do this: the error is
-// ENOTSUP where it has cgo, and then nothing has been changed.
+// Open other users' files before: afterwards user 0 may use only its own files, even for reading. Only a
+// program without cgo can drop capabilities. With cgo the error wraps ENOTSUP, and nothing has changed.
 func KeepCapabilities(keep ...uint) error {
 	var kept [2]uint32
 	for _, c := range keep {
 		kept[c/32] |= 1 << (c % 32)
 	}
-	// First, because it works for everybody, and says whether all threads can be reached at all.
+	// This comes first because every process may do it, and because it shows whether all threads can be
+	// reached.
 	err := onAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	switch {
 	case errors.Is(err, unix.ENOTSUP):
-		return fmt.Errorf("system: drop capabilities: %w: this program was built with cgo; build it with CGO_ENABLED=0", err)
+		return fmt.Errorf("system: drop capabilities: %w: "+
+			"this program was built with cgo; build it with CGO_ENABLED=0", err)
 	case err != nil:
 		return fmt.Errorf("system: set no_new_privs: %w", err)
 	}
-	if err := cutBounding(kept); err != nil {
+	if err := reduceBoundingSet(kept); err != nil {
 		return err
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // pid 0: the calling thread
@@ -46,7 +46,7 @@ func KeepCapabilities(keep ...uint) error {
 	for i := range data {
 		data[i].Effective &= kept[i]
 		data[i].Permitted &= kept[i]
-		data[i].Inheritable = 0 // which takes the ambient ones with it (cap_capset in security/commoncap.c)
+		data[i].Inheritable = 0 // clears the ambient set as well (cap_capset in security/commoncap.c)
 	}
 	err = onAllThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])))
 	if err != nil {
@@ -55,8 +55,8 @@ func KeepCapabilities(keep ...uint) error {
 	return nil
 }
 
-// cutBounding drops what is not kept from the bounding set, where this process may.
-func cutBounding(kept [2]uint32) error {
+// reduceBoundingSet drops all other capabilities from the bounding set, if this process may do that.
+func reduceBoundingSet(kept [2]uint32) error {
 	may, err := capable(unix.CAP_SETPCAP)
 	if err != nil || !may {
 		return err
@@ -64,7 +64,7 @@ func cutBounding(kept [2]uint32) error {
 	for c := uint(0); c <= maxCapability; c++ {
 		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) {
-			return nil // the kernel has no more
+			return nil // this was the kernel's last one
 		}
 		if err != nil {
 			return fmt.Errorf("system: read the capability bounding set: %w", err)

@@ -13,22 +13,24 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// onlyTwo is CAP_NET_BIND_SERVICE and CAP_NET_ADMIN, and noneAtAll nothing, as /proc shows them.
+// onlyTwo is CAP_NET_BIND_SERVICE and CAP_NET_ADMIN, and noneAtAll no capability, as /proc shows them.
 const (
 	onlyTwo   = "0000000000001400"
 	noneAtAll = "0000000000000000"
 )
 
-// two is what setpriv(1) calls the two.
+// two are the names of these two for setpriv(1).
 const two = "-all,+net_admin,+net_bind_service"
 
-// dropping is a program that keeps the two, and how it is started.
+// dropping is one way to start a program that keeps these two.
 type dropping struct {
-	setpriv  []string
-	sets     string // of each thread afterwards: inheritable, permitted, effective, bounding, ambient, no_new_privs
-	can      string // what it still does
-	uid      int    // that it runs as
-	bounding string // another bounding set than the two: that of its parent
+	setpriv []string
+	// sets are those of each thread afterwards: inheritable, permitted, effective, bounding, ambient,
+	// no_new_privs.
+	sets     string
+	can      string // what the program can still do
+	uid      int    // the user of the program
+	bounding string // its parent's bounding set, if it is not the two
 }
 
 func TestKeepCapabilities(t *testing.T) {
@@ -39,14 +41,16 @@ func TestKeepCapabilities(t *testing.T) {
 	for name, tt := range map[string]dropping{
 		"root": {sets: strings.Join(kept, " "), can: "listen forwarding own"},
 		"root with the two only": {
-			setpriv: []string{"--bounding-set=" + two}, sets: strings.Join(kept, " "), can: "listen forwarding own",
+			setpriv: []string{"--bounding-set=" + two}, sets: strings.Join(kept, " "),
+			can: "listen forwarding own",
 		},
 		"a user with the two": {
 			setpriv: []string{"--inh-caps=" + two, "--ambient-caps=" + two, "--bounding-set=" + two},
 			sets:    strings.Join(kept, " "), can: "listen forwarding own", uid: 65534,
 		},
 		"a user with nothing": {
-			setpriv: []string{"--inh-caps=-all", "--bounding-set=-all"}, sets: strings.Join(empty, " "), can: "own", uid: 65534,
+			setpriv: []string{"--inh-caps=-all", "--bounding-set=-all"}, sets: strings.Join(empty, " "),
+			can: "own", uid: 65534,
 		},
 		"a user whom setuid programs could raise": {
 			setpriv: []string{"--inh-caps=-all"}, sets: strings.Join(empty, " "), can: "own", uid: 65534,
@@ -57,8 +61,8 @@ func TestKeepCapabilities(t *testing.T) {
 	}
 }
 
-// build makes keepcaps. The race detector needs cgo, and threads of a program with cgo cannot be reached:
-// so it is no role of this test's own program.
+// build builds keepcaps. It is not a role of the test's own program, because the race detector needs cgo, and
+// the threads of a program with cgo cannot be reached.
 func build(t *testing.T) string {
 	t.Helper()
 	labtest.Need(t, "go")
@@ -78,10 +82,11 @@ func build(t *testing.T) string {
 	return keepcaps
 }
 
-// check runs keepcaps, and holds what it says against what is wanted.
+// check runs keepcaps, and compares its output.
 func (d dropping) check(t *testing.T, keepcaps string) {
 	host := labtest.Host(t)
-	if err := host.WriteSysctl("net.ipv4.ip_forward", "0"); err != nil { // the namespace's first value is its parent's
+	// A new namespace has the value of its parent.
+	if err := host.WriteSysctl("net.ipv4.ip_forward", "0"); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{keepcaps, d.files(t)}
@@ -120,8 +125,8 @@ func (d dropping) check(t *testing.T, keepcaps string) {
 	}
 }
 
-// programs tells whether a program that it starts has no more than it may: of user 0 the bounding set, of
-// others nothing.
+// programs reports whether a program that it starts has no capabilities beyond those allowed: the bounding
+// set for user 0, none for others.
 func (d dropping) programs(got, threads []string) bool {
 	want := slices.Clone(threads)
 	if d.uid != 0 {
@@ -130,8 +135,8 @@ func (d dropping) programs(got, threads []string) bool {
 	return slices.Equal(got, want)
 }
 
-// user are setpriv's words for another user than root; where this namespace has no other, for a root
-// whom the kernel does not favour.
+// user returns setpriv's arguments for another user than root. If this namespace has no other user, they are
+// for a root without the kernel's special treatment.
 func (d dropping) user() []string {
 	switch {
 	case d.uid == 0:
@@ -142,8 +147,8 @@ func (d dropping) user() []string {
 	return []string{fmt.Sprint("--reuid=", d.uid), fmt.Sprint("--regid=", d.uid), "--clear-groups"}
 }
 
-// files makes a file of the program's own, and one of a user whom it has nothing to do with, both
-// readable by their owner alone, in the directory that it returns.
+// files makes a file of the program's user and one of another user in the directory that it returns. Only
+// their owners can read them.
 func (d dropping) files(t *testing.T) string {
 	dir := shared(t)
 	owners := map[string]int{"own": d.uid, "theirs": 65533}
@@ -165,14 +170,14 @@ func (d dropping) files(t *testing.T) string {
 	return dir
 }
 
-// mapped tells whether there are other users than root here: not for root of an ordinary user's namespace.
+// mapped reports whether there are other users than root, which an ordinary user's namespace does not have.
 func mapped() bool {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	fields := strings.Fields(string(text))
 	return err == nil && len(fields) == 3 && fields[2] != "1"
 }
 
-// shared makes a directory that every user may enter.
+// shared makes a directory that every user can enter.
 func shared(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rights is what a process may do, as far as a gateway needs it.
+// Rights are the permissions of a process that a gateway needs.
 type Rights struct {
 	Administer bool   // change this network namespace (CAP_NET_ADMIN)
-	BindLow    bool   // listen at ports that are not everybody's (CAP_NET_BIND_SERVICE)
-	OpenFiles  uint64 // how many descriptors it can have: the hard limit, up to which Go raises its own
+	BindLow    bool   // listen at privileged ports (CAP_NET_BIND_SERVICE)
+	OpenFiles  uint64 // how many descriptors it can have: the hard limit, to which Go raises the soft one
 }
 
-// OwnRights returns those of the calling thread.
+// OwnRights returns the rights of the calling thread.
 func OwnRights() (Rights, error) {
 	var r Rights
 	var err error
@@ -37,8 +37,8 @@ func OwnRights() (Rights, error) {
 	return r, nil
 }
 
-// RightsOf returns those of another process, which anybody may read: its effective capabilities in its own
-// user namespace, and its limits.
+// RightsOf returns the rights of another process, which every process may read: its effective capabilities in
+// its own user namespace, and its limits.
 func RightsOf(pid int) (Rights, error) {
 	proc, err := procfs.NewProc(pid)
 	if err != nil {
@@ -53,6 +53,9 @@ func RightsOf(pid int) (Rights, error) {
 		return Rights{}, fmt.Errorf("system: process %d: read limits: %w", pid, err)
 	}
 	has := func(c uint) bool { return status.CapEff&(1<<c) != 0 }
-	// The soft limit: what Go has raised it to.
-	return Rights{Administer: has(unix.CAP_NET_ADMIN), BindLow: has(unix.CAP_NET_BIND_SERVICE), OpenFiles: limits.OpenFiles}, nil
+	return Rights{
+		Administer: has(unix.CAP_NET_ADMIN),
+		BindLow:    has(unix.CAP_NET_BIND_SERVICE),
+		OpenFiles:  limits.OpenFiles, // the soft limit, which Go has raised
+	}, nil
 }

@@ -7,23 +7,24 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/kernel/netlink"
 )
 
-// Route is how this namespace sends packets to an address, as they would leave right now.
+// Route is the way that packets from this namespace take to an address.
 type Route struct {
-	Interface string     // by which they leave
+	Interface string     // through which they leave
 	Gateway   netip.Addr // the next hop; not valid: the address is on the link
-	Source    netip.Addr // the address that a connection from here has; not valid: not told
-	MTU       int        // the largest packet in bytes, with what is known of the path
+	Source    netip.Addr // the source address of connections from here; not valid: unknown
+	MTU       int        // the largest packet in bytes, as far as the path is known
 	Local     bool       // the address is this host's own
-	Problem   string     // why there is no route; then nothing else is told
+	Problem   string     // why there is no route; all other fields are zero then
 }
 
-// RouteTo asks the kernel for the route to an address, for connections of this host's own. No packet is
-// sent, and no privilege is needed. That there is none is no error, but the route's Problem.
+// RouteTo asks the kernel for the route of this host's own connections to an address. It sends no packet and
+// needs no privilege. If there is no route, the error is nil and Route.Problem says why.
 func RouteTo(to netip.Addr) (Route, error) {
 	if !to.IsValid() {
 		return Route{}, errors.New("system: route: no address")
@@ -43,8 +44,8 @@ func RouteTo(to netip.Addr) (Route, error) {
 	return r, nil
 }
 
-// routeProblems are the kernel's answers instead of a route (fib_props in net/ipv4/fib_semantics.c and
-// ip6_rt_type_to_error in net/ipv6/route.c).
+// routeProblems are the errors that the kernel answers instead of a route (fib_props in
+// net/ipv4/fib_semantics.c and ip6_rt_type_to_error in net/ipv6/route.c).
 var routeProblems = map[unix.Errno]string{
 	unix.ENETUNREACH:  "there is no route, not even a default one",
 	unix.EHOSTUNREACH: routeTypes[unix.RTN_UNREACHABLE],
@@ -54,24 +55,25 @@ var routeProblems = map[unix.Errno]string{
 	unix.EOPNOTSUPP:   "the kernel does not know this address family",
 }
 
-// routeTypes are the routes that lead nowhere, by their rtm_type: IPv6 answers with them.
+// routeTypes are the types of routes that lead nowhere (rtm_type). IPv6 answers with such a route.
 var routeTypes = map[byte]string{
 	unix.RTN_UNREACHABLE: "a route of type unreachable forbids it",
 	unix.RTN_PROHIBIT:    "a route of type prohibit forbids it",
 	unix.RTN_BLACKHOLE:   "a route of type blackhole forbids it",
 }
 
-// askRoute sends RTM_GETROUTE (rtnetlink(7)) and returns the one message that the kernel answers with.
+// askRoute sends RTM_GETROUTE (rtnetlink(7)) and returns the kernel's answer, which is one message.
 func askRoute(to netip.Addr) (answer []byte, err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Sendto(fd, routeQuestion(to), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if err := unix.Sendto(fd, routeRequest(to), 0, kernel); err != nil {
 		return nil, os.NewSyscallError("sendto", err)
 	}
-	// The kernel answers before sendto returns: there is nothing to wait for.
+	// The kernel answers before sendto returns.
 	buffer := make([]byte, os.Getpagesize())
 	n, _, err := unix.Recvfrom(fd, buffer, unix.MSG_DONTWAIT)
 	if err != nil {
@@ -80,74 +82,69 @@ func askRoute(to netip.Addr) (answer []byte, err error) {
 	return buffer[:n], nil
 }
 
-// routeQuestion is a netlink header, an rtmsg and the destination.
-func routeQuestion(to netip.Addr) []byte {
-	family, addr := byte(unix.AF_INET), to.AsSlice()
+// routeRequest returns a message with an rtmsg and the destination.
+func routeRequest(to netip.Addr) []byte {
+	family := byte(unix.AF_INET)
 	if to.Is6() {
 		family = unix.AF_INET6
 	}
-	const payload = unix.SizeofNlMsghdr + unix.SizeofRtMsg
-	length := payload + unix.SizeofRtAttr + len(addr)
-	q := make([]byte, length)
-	binary.NativeEndian.PutUint32(q[0:], uint32(length))
-	binary.NativeEndian.PutUint16(q[4:], unix.RTM_GETROUTE)
-	binary.NativeEndian.PutUint16(q[6:], unix.NLM_F_REQUEST)
-	q[unix.SizeofNlMsghdr] = family
-	q[unix.SizeofNlMsghdr+1] = byte(to.BitLen()) // rtm_dst_len
-	binary.NativeEndian.PutUint16(q[payload:], uint16(unix.SizeofRtAttr+len(addr)))
-	binary.NativeEndian.PutUint16(q[payload+2:], unix.RTA_DST)
-	copy(q[payload+unix.SizeofRtAttr:], addr)
-	return q
+	var b netlink.Buffer
+	start := b.BeginMessage(netlink.Header{Type: unix.RTM_GETROUTE, Flags: unix.NLM_F_REQUEST})
+	rtmsg := [unix.SizeofRtMsg]byte{0: family, 1: byte(to.BitLen())} // rtm_family, rtm_dst_len
+	b = append(b, rtmsg[:]...)
+	b.Addr(unix.RTA_DST, to)
+	b.EndMessage(start)
+	return b
 }
 
 // routeOf reads the kernel's answer.
 func routeOf(answer []byte) (Route, error) {
-	messages, err := syscall.ParseNetlinkMessage(answer)
-	if err != nil || len(messages) == 0 {
-		return Route{}, fmt.Errorf("answer of %d bytes: %w", len(answer), errors.Join(err, unix.EBADMSG))
+	for h, body := range netlink.Messages(answer) {
+		if number, ok := netlink.ErrorNumber(body); h.Type == unix.NLMSG_ERROR && ok {
+			return Route{}, number
+		}
+		if h.Type != unix.RTM_NEWROUTE || len(body) < unix.SizeofRtMsg {
+			return Route{}, fmt.Errorf("answer of type %d: %w", h.Type, unix.EBADMSG)
+		}
+		return parseRoute(body)
 	}
-	m := messages[0]
-	if m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4 {
-		return Route{}, unix.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
-	}
-	if m.Header.Type != unix.RTM_NEWROUTE || len(m.Data) < unix.SizeofRtMsg {
-		return Route{}, fmt.Errorf("answer of type %d: %w", m.Header.Type, unix.EBADMSG)
-	}
-	attributes, err := syscall.ParseNetlinkRouteAttr(&m)
-	if err != nil {
-		return Route{}, err
-	}
-	kind := m.Data[7] // rtm_type
+	return Route{}, fmt.Errorf("answer of %d bytes: %w", len(answer), unix.EBADMSG)
+}
+
+// parseRoute reads an rtmsg and its attributes.
+func parseRoute(body []byte) (Route, error) {
+	kind := body[7] // rtm_type
 	if problem := routeTypes[kind]; problem != "" {
 		return Route{Problem: problem}, nil
 	}
 	r := Route{Local: kind == unix.RTN_LOCAL}
-	for _, a := range attributes {
-		switch a.Attr.Type {
+	attributes := body[unix.SizeofRtMsg:]
+	for typ, value := range netlink.Attributes(attributes) {
+		switch typ {
 		case unix.RTA_OIF:
-			if err := r.leavesBy(a.Value); err != nil {
+			if err := r.setInterface(value); err != nil {
 				return Route{}, err
 			}
 		case unix.RTA_GATEWAY:
-			r.Gateway, _ = netip.AddrFromSlice(a.Value)
-		case unix.RTA_VIA: // a next hop of the other family, behind the family's two bytes
-			if len(a.Value) > 2 {
-				r.Gateway, _ = netip.AddrFromSlice(a.Value[2:])
+			r.Gateway, _ = netip.AddrFromSlice(value)
+		case unix.RTA_VIA: // a next hop of the other family, after two bytes for the family
+			if len(value) > 2 {
+				r.Gateway, _ = netip.AddrFromSlice(value[2:])
 			}
 		case unix.RTA_PREFSRC:
-			r.Source, _ = netip.AddrFromSlice(a.Value)
+			r.Source, _ = netip.AddrFromSlice(value)
 		}
 	}
-	for _, a := range attributes {
-		if mtu := metricOf(a, unix.RTAX_MTU); mtu > 0 {
-			r.MTU = mtu
+	if mtu := netlink.Find(attributes, unix.RTA_METRICS, unix.RTAX_MTU); len(mtu) == 4 {
+		if n := binary.NativeEndian.Uint32(mtu); n > 0 {
+			r.MTU = int(n)
 		}
 	}
 	return r, nil
 }
 
-// leavesBy takes in the interface, and its MTU, which holds where the route has no other.
-func (r *Route) leavesBy(index []byte) error {
+// setInterface sets the interface and its MTU, which is valid if the route has none of its own.
+func (r *Route) setInterface(index []byte) error {
 	if len(index) != 4 {
 		return unix.EBADMSG
 	}
@@ -157,22 +154,4 @@ func (r *Route) leavesBy(index []byte) error {
 	}
 	r.Interface, r.MTU = link.Name, link.MTU
 	return nil
-}
-
-// metricOf finds a metric in RTA_METRICS, which holds attributes of its own; 0: it has none.
-func metricOf(a syscall.NetlinkRouteAttr, metric uint16) int {
-	if a.Attr.Type != unix.RTA_METRICS {
-		return 0
-	}
-	for rest := a.Value; len(rest) >= unix.SizeofRtAttr+4; {
-		length, kind := int(binary.NativeEndian.Uint16(rest)), binary.NativeEndian.Uint16(rest[2:])
-		if length < unix.SizeofRtAttr+4 {
-			return 0
-		}
-		if kind == metric {
-			return int(binary.NativeEndian.Uint32(rest[unix.SizeofRtAttr:]))
-		}
-		rest = rest[min((length+3)&^3, len(rest)):]
-	}
-	return 0
 }

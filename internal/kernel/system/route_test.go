@@ -16,8 +16,9 @@ func TestRouteTo(t *testing.T) {
 		"link set wan0 mtu 1400",
 		"route add 198.51.100.0/24 via 203.0.113.21 mtu 1000",
 		"route add 192.0.2.0/24 via inet6 2001:db8:113::21 src 192.168.5.2",
-		"route add unreachable 10.1.0.0/16", "route add prohibit 10.2.0.0/16", "route add blackhole 10.3.0.0/16",
-		"route add unreachable 2001:db8:1::/48", "route add prohibit 2001:db8:2::/48", "route add blackhole 2001:db8:3::/48",
+		"route add unreachable 10.1.0.0/16", "route add unreachable 2001:db8:1::/48",
+		"route add prohibit 10.2.0.0/16", "route add prohibit 2001:db8:2::/48",
+		"route add blackhole 10.3.0.0/16", "route add blackhole 2001:db8:3::/48",
 	} {
 		if out, err := gateway.Output(t.Context(), "ip", strings.Fields(args)...); err != nil {
 			t.Fatalf("ip %s: %v\n%s", args, err, out)
@@ -30,11 +31,13 @@ func TestRouteTo(t *testing.T) {
 		{"203.0.113.21", Route{Interface: "wan0", Source: lab.GatewayWAN4, MTU: 1400}},
 		{"::ffff:203.0.113.21", Route{Interface: "wan0", Source: lab.GatewayWAN4, MTU: 1400}},
 		{"192.168.5.77", Route{Interface: "lan0", Source: lab.GatewayLAN4, MTU: 1500}},
-		{"198.51.100.1", Route{Interface: "wan0", Source: lab.GatewayWAN4, Gateway: lab.ServerAddr4, MTU: 1000}},
+		{"198.51.100.1",
+			Route{Interface: "wan0", Source: lab.GatewayWAN4, Gateway: lab.ServerAddr4, MTU: 1000}},
 		{"192.0.2.1", Route{Interface: "wan0", Source: lab.GatewayLAN4, Gateway: lab.ServerAddr6, MTU: 1400}},
 		{"2001:db8:113::21", Route{Interface: "wan0", Source: lab.GatewayWAN6, MTU: 1400}},
 		{"192.168.5.2", Route{Interface: "lo", Source: lab.GatewayLAN4, MTU: 65536, Local: true}},
-		{"::1", Route{Interface: "lo", Source: netip.IPv6Loopback(), MTU: 65536, Local: true}}, // the kernel makes those of links later
+		// The kernel makes local routes of links later.
+		{"::1", Route{Interface: "lo", Source: netip.IPv6Loopback(), MTU: 65536, Local: true}},
 		{"8.8.8.8", Route{Problem: "there is no route, not even a default one"}},
 		{"2001:db8:ffff::1", Route{Problem: "there is no route, not even a default one"}},
 		{"10.1.0.1", Route{Problem: "a route of type unreachable forbids it"}},
@@ -58,7 +61,7 @@ func TestRouteTo(t *testing.T) {
 	})
 }
 
-// What a kernel never sends must not bring the reader down.
+// Answers that no kernel sends are errors.
 func TestRouteOfGarbage(t *testing.T) {
 	for _, answer := range []string{"", "\x10", strings.Repeat("\x00", 16), strings.Repeat("\xff", 64)} {
 		if r, err := routeOf([]byte(answer)); err == nil {
@@ -70,8 +73,12 @@ func TestRouteOfGarbage(t *testing.T) {
 func TestLinks(t *testing.T) {
 	labtest.Need(t, "ip")
 	gateway := labtest.New(t).Gateway()
-	if _, err := gateway.Output(t.Context(), "ip", "link", "add", "down0", "mtu", "1000", "type", "dummy"); err != nil {
-		if _, err := gateway.Output(t.Context(), "ip", "link", "add", "down0", "mtu", "1000", "type", "veth"); err != nil {
+	add := func(kind string) error {
+		_, err := gateway.Output(t.Context(), "ip", "link", "add", "down0", "mtu", "1000", "type", kind)
+		return err
+	}
+	if err := add("dummy"); err != nil {
+		if err := add("veth"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -85,7 +92,8 @@ func TestLinks(t *testing.T) {
 			found[l.Name] = l
 		}
 		wan := found[lab.GatewayWANLink]
-		if !wan.Up || wan.MTU != 1500 || len(wan.Addrs) < 2 || wan.Addrs[0] != netip.MustParsePrefix("203.0.113.1/24") {
+		if !wan.Up || wan.MTU != 1500 || len(wan.Addrs) < 2 ||
+			wan.Addrs[0] != netip.MustParsePrefix("203.0.113.1/24") {
 			t.Errorf("got %+v; want wan0 up, with 203.0.113.1/24 and 1500", wan)
 		}
 		if down := found["down0"]; down.Up || down.MTU != 1000 {

@@ -1,13 +1,13 @@
-// Package system reads and sets what a gateway needs of its host outside of nftables:
-// capabilities, addresses, listening sockets, IP forwarding, kernel modules, and the claim that
-// keeps two processes from owning one table.
+// Package system reads and changes what a gateway needs of its host, except nftables: capabilities,
+// addresses, routes, listening sockets, sysctls, kernel modules, and the claim that keeps two processes from
+// owning one table.
 //
-// Everything that belongs to a network namespace is that of the calling thread: a caller in a
-// namespace of its own locks its goroutine to the thread first (runtime.LockOSThread).
+// Functions that work on a network namespace use the calling thread's. A caller in another namespace first
+// locks its goroutine to the thread (runtime.LockOSThread).
 //
-// It changes nothing but the two forwarding switches (EnableForwarding) and the kernel's set of
-// modules (LoadModules), and those only when asked. It never touches nftables, links, addresses
-// or routes, and it never undoes what it changed.
+// It changes only the sysctls for forwarding (EnableForwarding) and accounting (EnableAccounting), the
+// kernel's modules (LoadModules), and this process's capabilities (KeepCapabilities), each only in the named
+// function. It never changes nftables, links, addresses or routes, and never undoes a change.
 package system
 
 import (
@@ -20,14 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// threadProc is the proc directory of the calling thread. /proc/net and /proc/self/net are those of
-// the process's first thread, which may be in another network namespace.
+// threadProc is the proc directory of the calling thread. /proc/net and /proc/self/net belong to the
+// process's first thread, which may be in another network namespace.
 const threadProc = "/proc/thread-self"
 
-// CanAdministerNetwork tells whether the calling thread may program this network namespace: its
-// effective capabilities hold CAP_NET_ADMIN, and the namespace belongs to its user namespace or one
-// below. The second can fail where the first holds: in a container of an ordinary user that shares
-// the host's network.
+// CanAdministerNetwork reports whether the calling thread may change this network namespace: it has
+// CAP_NET_ADMIN, and the namespace belongs to its user namespace or one below. In an ordinary user's
+// container that shares the host's network, only the first is true.
 func CanAdministerNetwork() (bool, error) {
 	has, err := capable(unix.CAP_NET_ADMIN)
 	if err != nil || !has {
@@ -36,7 +35,7 @@ func CanAdministerNetwork() (bool, error) {
 	return ownsNetwork()
 }
 
-// capable tells whether the calling thread's effective capabilities hold c (capabilities(7)).
+// capable reports whether the calling thread has capability c in its effective set (capabilities(7)).
 func capable(c uint) (bool, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // pid 0: the calling thread
 	var data [2]unix.CapUserData                                           // version 3: 64 bits in two words
@@ -46,9 +45,9 @@ func capable(c uint) (bool, error) {
 	return data[c/32].Effective&(1<<(c%32)) != 0, nil
 }
 
-// ownsNetwork tells whether the capabilities of the thread's user namespace count for its network
-// namespace. NS_GET_USERNS answers EPERM where the owner lies outside the caller's user
-// namespace (ioctl_nsfs(2)); what else goes wrong says nothing against it.
+// ownsNetwork reports whether the thread's capabilities are valid in its network namespace. NS_GET_USERNS
+// answers EPERM if the owner is outside the caller's user namespace (ioctl_nsfs(2)). ownsNetwork ignores
+// other errors of it.
 func ownsNetwork() (bool, error) {
 	f, err := os.Open(threadProc + "/ns/net")
 	if err != nil {
@@ -62,9 +61,8 @@ func ownsNetwork() (bool, error) {
 	return true, unix.Close(owner)
 }
 
-// Addresses returns every address on this namespace's interfaces, loopback included, in order and
-// without zones. An address that only a local route makes the host's own (127.0.0.2, "ip route add
-// local ...") is not among them.
+// Addresses returns the addresses of this namespace's interfaces, with loopback, sorted and without zones. It
+// leaves out addresses that are the host's own only by a local route (127.0.0.2, "ip route add local ...").
 func Addresses() ([]netip.Addr, error) {
 	nets, err := net.InterfaceAddrs()
 	if err != nil {
@@ -84,7 +82,7 @@ func Addresses() ([]netip.Addr, error) {
 	return slices.Compact(addrs), nil
 }
 
-// Interfaces returns the names of this namespace's interfaces, up or down, in order.
+// Interfaces returns the names of this namespace's interfaces, up or down, sorted.
 func Interfaces() ([]string, error) {
 	links, err := net.Interfaces()
 	if err != nil {

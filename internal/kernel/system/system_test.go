@@ -19,7 +19,7 @@ func TestCanAdministerNetwork(t *testing.T) {
 		if can, err := CanAdministerNetwork(); !can || err != nil {
 			t.Errorf("own namespace: CanAdministerNetwork = %v, %v; want true, nil", can, err)
 		}
-		// Only what is in effect counts, and only this thread's.
+		// Only the effective capabilities of this thread matter.
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var had [2]unix.CapUserData
 		if err := unix.Capget(&header, &had[0]); err != nil {
@@ -41,7 +41,7 @@ func TestCanAdministerNetwork(t *testing.T) {
 	})
 }
 
-// In a user namespace that shares the network of another, every capability is there and none counts.
+// In a user namespace that shares another's network, a process has every capability, and none is valid.
 func TestCanAdministerNetworkOfAnother(t *testing.T) {
 	host := labtest.Host(t)
 	child := start(t, "administer", func(cmd *exec.Cmd) error {
@@ -83,7 +83,7 @@ func TestAddressesAndInterfaces(t *testing.T) {
 	in(t, host, check("127.0.0.1", "192.0.2.1", "::1", "2001:db8::1", "fe80::1"))
 	in(t, other, check("127.0.0.1", "::1"))
 
-	// A kernel may put tunnels' fallback devices (sit0) into every namespace: look for ours only.
+	// The kernel may add fallback devices of tunnels (sit0) to every namespace: look only for the test's own.
 	l := labtest.New(t)
 	interfaces := func(want ...string) func() error {
 		return func() error {

@@ -1,8 +1,9 @@
-// Package flows ties the connections that the kernel carries to the sessions that they belong to: data
-// connections through the pinholes of proxied sessions, and whole sessions of forwards that the kernel
-// tracks by itself. What comes of them it tells the journal.
+// Package flows assigns the connections that the kernel carries to their sessions: data connections through
+// the pinholes of proxied sessions, and whole sessions of forwards with tracking kernel. It reports their
+// progress to the sessions' journal.
 //
-// It decides which flow is whose, and reads the table through an interface; it changes nothing.
+// It decides which flow belongs to which session. It reads the conntrack table through an interface, and
+// changes nothing but what Sever deletes.
 package flows
 
 import (
@@ -17,65 +18,75 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Table is the kernel's table of connections; internal/conntrack has it.
+// Table is the kernel's conntrack table. Its methods ask the kernel: the watcher calls none of them, except
+// Payload, while it holds a lock.
 type Table interface {
-	// Get appends one flow for each original tuple to flows, the zero flow for one that is gone.
+	// Get appends one flow for each original tuple to flows: the zero flow for a tuple that has none.
 	Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error)
-	// Dump yields all flows that are wanted: by their ID, original tuple and that of their master.
+	// Dump yields the flows for which want returns true: by ID, original tuple, and original tuple of the
+	// master.
 	Dump(want func(id uint32, original, master netflow.Tuple) bool) iter.Seq2[netflow.Flow, error]
-	// Find returns the flows that began from an address and were addressed to a place.
+	// Find returns the flows whose first packet went from an address to an address and port.
 	Find(from netip.Addr, to netip.AddrPort) ([]netflow.Flow, error)
-	// Delete takes a flow out of the table, if it is there.
+	// Delete removes a flow. A flow that is not there is no error.
 	Delete(original netflow.Tuple, id uint32) error
-	// Payload tells what TCP carried in either direction, in bytes.
+	// Payload returns the TCP payload of both directions, in bytes. It does not ask the kernel.
 	Payload(f netflow.Flow) (sent, received uint64)
 }
 
 const (
-	// Interval is how often Look is meant to be called.
-	Interval = 500 * time.Millisecond
-	// controlEvery is how often it looks at control connections that the kernel tracks: they are many, and
-	// mostly idle.
-	controlEvery = 5 * time.Second
-	// lateTime is how long the news of a data connection may be behind the end of its transfer.
-	lateTime = time.Second
-	// holeTime is how long the kernel keeps a pinhole (pinholeTime in internal/nft).
-	holeTime = 25 * time.Second
-	// pendingTime is how long segments are kept of a connection that may turn out to be somebody's: the news of both
-	// come in different ways. maxPending bounds them; of those above the bytes are the kernel's count.
-	pendingTime = time.Second
-	maxPending  = 1 << 14
-	// searches is how many holes the table is searched for in one look: it takes the kernel milliseconds. searchTime is
-	// how long a hole waits for that.
-	searches   = 4
-	searchTime = 3 * time.Second
-	// silentTime is how long the far end may leave a first packet unanswered before that is told.
-	silentTime = 3 * time.Second
+	// PollInterval is how often the owner of a watcher should call Poll.
+	PollInterval = 500 * time.Millisecond
+	// controlPollInterval is how often Poll asks for control connections of forwards with tracking kernel:
+	// there are many of them, and most are idle.
+	controlPollInterval = 5 * time.Second
+	// eventLag is how long after the end of a transfer the event of its connection may arrive.
+	eventLag = time.Second
+	// pinholeLifetime is how long a pinhole stays in the kernel (pinholeTime in internal/kernel/nftset).
+	pinholeLifetime = 25 * time.Second
+	// unclaimedLifetime is how long the segments of a connection are kept that no session has claimed:
+	// segments and events come over different sockets. maxUnclaimed bounds these connections; beyond it the
+	// kernel's count is used.
+	unclaimedLifetime = time.Second
+	maxUnclaimed      = 1 << 14
+	// searchesPerPoll bounds how many expectations one poll searches the table for: each search takes the
+	// kernel milliseconds. searchWait is how long an expectation waits for its turn.
+	searchesPerPoll = 4
+	searchWait      = 3 * time.Second
+	// answerWait is how long the far end may leave the first packet unanswered before that is a fault.
+	answerWait = 3 * time.Second
 )
 
 // Watcher follows flows. Its methods may be called from several goroutines.
 type Watcher struct {
-	table Table
-	book  *sessions.Journal
+	table   Table
+	journal *sessions.Journal
 
-	mu       sync.Mutex
-	forwards map[uint16][]forward.Resolved // that the kernel tracks, by the port they listen at
-	awaited  map[netip.AddrPort]*Hole      // by where the connection leads to; those that lead to one place are chained
-	ports    []uint32                      // how many of them are at each port of the gateway
-	running  map[ends]*Hole                // connections that have come
-	pending  map[ends]*count               // what has begun and is nobody's so far
-	controls map[netflow.Tuple]*control    // of sessions that the kernel tracks
-	looked   time.Time                     // when the controls were looked at last
+	mu             sync.Mutex                      // locked before the lock of an expectation
+	forwards       map[uint16][]forward.Resolved   // with tracking kernel, by listen port
+	expected       map[netip.AddrPort]*Expectation // by target; expectations of one target are linked
+	expectedPorts  []uint32                        // number of expectations by listen port
+	active         map[endpoints]*Expectation      // connected
+	unclaimed      map[endpoints]*byteCount        // connections that belong to no session so far
+	controls       map[netflow.Tuple]*control      // sessions with tracking kernel
+	controlsPolled time.Time
 }
 
-// New returns a watcher that knows of nothing yet.
-func New(table Table, book *sessions.Journal) *Watcher {
-	return &Watcher{table: table, book: book, awaited: map[netip.AddrPort]*Hole{}, ports: make([]uint32, 1<<16), running: map[ends]*Hole{},
-		pending: map[ends]*count{}, controls: map[netflow.Tuple]*control{}, forwards: map[uint16][]forward.Resolved{}}
+// New returns a watcher without forwards and expectations.
+func New(table Table, journal *sessions.Journal) *Watcher {
+	return &Watcher{
+		table: table, journal: journal,
+		forwards:      map[uint16][]forward.Resolved{},
+		expected:      map[netip.AddrPort]*Expectation{},
+		expectedPorts: make([]uint32, 1<<16),
+		active:        map[endpoints]*Expectation{},
+		unclaimed:     map[endpoints]*byteCount{},
+		controls:      map[netflow.Tuple]*control{},
+	}
 }
 
-// Follow tells the watcher which forwards there are from now on. Sessions of others go on.
-func (w *Watcher) Follow(forwards []forward.Resolved) {
+// SetForwards replaces the forwards whose sessions the watcher finds. Sessions of other forwards go on.
+func (w *Watcher) SetForwards(forwards []forward.Resolved) {
 	byPort := map[uint16][]forward.Resolved{}
 	for _, f := range forwards {
 		if f.Tracking == forward.TrackingKernel {
@@ -87,28 +98,29 @@ func (w *Watcher) Follow(forwards []forward.Resolved) {
 	w.forwards = byPort
 }
 
-// Wants tells whether a flow that is new may belong to a session.
+// Wants reports whether a new flow may belong to a session.
 func (w *Watcher) Wants(_ uint32, original, master netflow.Tuple) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ports[original.To.Port()] > 0 || len(w.forwards[original.To.Port()]) > 0 || w.controls[master] != nil
+	port := original.To.Port()
+	return w.expectedPorts[port] > 0 || len(w.forwards[port]) > 0 || w.controls[master] != nil
 }
 
-// Handle takes an event. After FlowsMissed it reads the table.
-func (w *Watcher) Handle(e netflow.FlowEvent) error {
+// HandleEvent takes an event of conntrack. After FlowsMissed it reads the table, whose error it returns.
+func (w *Watcher) HandleEvent(e netflow.FlowEvent) error {
 	switch e.Change {
 	case netflow.FlowNew:
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.began(e.Flow, e.At)
+		w.onNewFlow(e.Flow, e.At)
 	case netflow.FlowsMissed:
-		return w.Adopt()
+		return w.Resync()
 	}
 	return nil
 }
 
-// Adopt reads the whole table, for what there was before the watcher, and for what it has missed.
-func (w *Watcher) Adopt() error {
+// Resync reads the whole table, to find flows that began before the watcher, or whose events were lost.
+func (w *Watcher) Resync() error {
 	for f, err := range w.table.Dump(w.Wants) {
 		if err != nil {
 			return err
@@ -117,115 +129,118 @@ func (w *Watcher) Adopt() error {
 			continue
 		}
 		w.mu.Lock()
-		w.began(f, time.Now())
+		w.onNewFlow(f, time.Now())
 		w.mu.Unlock()
 	}
 	return nil
 }
 
-// began takes a flow that is new. It is called with the lock held.
-func (w *Watcher) began(f netflow.Flow, at time.Time) {
-	if w.knows(f) {
+// onNewFlow assigns a new flow. The caller holds w.mu.
+func (w *Watcher) onNewFlow(f netflow.Flow, at time.Time) {
+	if w.isKnown(f) {
 		return
 	}
-	if !translated(f) {
-		w.strays(f.Original.From, f.Original.To, at)
-	} else if h := w.led(f.Original.From, f.Reply.From, f.Original.To); h != nil {
-		w.comes(h, f.Original.From, at, &f)
+	if !isTranslated(f) {
+		w.onUnmatched(f.Original.From, f.Original.To, at)
+	} else if x := w.find(f.Original.From, f.Reply.From, f.Original.To); x != nil {
+		w.onConnected(x, f.Original.From, at, &f)
 		return
 	}
 	if !f.Master.IsZero() {
 		if c := w.controls[f.Master]; c != nil {
-			w.data(c, f, at)
+			w.beginData(c, f, at)
 		}
 		return
 	}
 	for _, forward := range w.forwards[f.Original.To.Port()] {
-		if listens(forward, f) {
-			w.session(forward, f)
+		if isControl(forward, f) {
+			w.beginSession(forward, f)
 			return
 		}
 	}
 }
 
-// knows tells whether a flow has been taken before: the table and an event may both tell of it.
-func (w *Watcher) knows(f netflow.Flow) bool {
+// isKnown reports whether a flow was assigned before: both the table and an event may show it.
+func (w *Watcher) isKnown(f netflow.Flow) bool {
 	if c := w.controls[f.Original]; c != nil && c.flow.ID == f.ID {
 		return true
 	}
-	h := w.running[endsOf(f.Original.From, f.Reply.From)]
-	return h != nil && h.is(f)
+	x := w.active[endpointsOf(f.Original.From, f.Reply.From)]
+	return x != nil && x.matches(f)
 }
 
-// led returns the hole that a connection has come through; nil: none. place is where it came to; not valid: nobody knows.
-// Then the last one that leads to this end is meant, unless one before it has been used, and nobody has heard of that yet.
-func (w *Watcher) led(from, to, place netip.AddrPort) (found *Hole) {
-	for h := w.awaited[to]; h != nil; h = h.next {
-		if h.hole.From != from.Addr() || place.IsValid() && place != h.hole.Listen {
+// find returns the expectation of a connection between two ends, or nil. listen is the gateway's address
+// that the connection came to. If it is invalid, because the log does not say, the latest expectation with
+// this target wins, unless an older one was used and its connection was not seen yet. The caller holds w.mu.
+func (w *Watcher) find(from, target, listen netip.AddrPort) (found *Expectation) {
+	for x := w.expected[target]; x != nil; x = x.older {
+		if x.pinhole.From != from.Addr() || listen.IsValid() && listen != x.pinhole.Listen {
 			continue
 		}
-		if found == nil || h.wasUsed() {
-			found = h
+		if found == nil || x.wasUsed() {
+			found = x
 		}
 	}
 	return found
 }
 
-// comes takes a connection that has come through a hole; flow is it in the kernel's table; nil: the log has told of it.
-func (w *Watcher) comes(h *Hole, from netip.AddrPort, at time.Time, flow *netflow.Flow) {
-	w.forget(h)
-	h.from = from
-	h.mu.Lock()
-	h.connected, h.flow, h.fault = at, flow, nil
-	h.mu.Unlock()
-	w.runs(h)
+// onConnected records the connection of an expectation. flow is its entry in the table, or nil if only the
+// log has shown it. The caller holds w.mu.
+func (w *Watcher) onConnected(x *Expectation, peer netip.AddrPort, at time.Time, flow *netflow.Flow) {
+	w.stopExpecting(x)
+	x.peer = peer
+	x.mu.Lock()
+	x.connected, x.flow, x.fault = at, flow, nil
+	x.mu.Unlock()
+	w.activate(x)
 }
 
-// strays tells those who await a connection at a place of one that has come there and was not led on; false: nobody does.
-func (w *Watcher) strays(from, place netip.AddrPort, at time.Time) (told bool) {
-	if w.ports[place.Port()] == 0 {
+// onUnmatched records a connection that came to an expected address and port, and was not translated. It
+// reports whether anything is expected there. The caller holds w.mu.
+func (w *Watcher) onUnmatched(from, listen netip.AddrPort, at time.Time) (expected bool) {
+	if w.expectedPorts[listen.Port()] == 0 {
 		return false
 	}
-	for _, first := range w.awaited {
-		for h := first; h != nil; h = h.next {
-			if h.hole.Listen == place {
-				h.meets(from.Addr(), at)
-				told = true
+	for _, first := range w.expected {
+		for x := first; x != nil; x = x.older {
+			if x.pinhole.Listen == listen {
+				x.unmatched(from.Addr(), at)
+				expected = true
 			}
 		}
 	}
-	return told
+	return expected
 }
 
-// runs follows a connection that has come. It is called with the lock held.
-func (w *Watcher) runs(h *Hole) {
-	e := h.ends()
-	if old := w.running[e]; old != nil { // its end was missed
+// activate follows a connection to its end. The caller holds w.mu.
+func (w *Watcher) activate(x *Expectation) {
+	ends := x.endpoints()
+	if old := w.active[ends]; old != nil { // its end was missed
 		old.mu.Lock()
 		old.done = true
 		old.mu.Unlock()
 	}
-	w.running[e] = h
-	if c := w.pending[e]; c != nil {
-		delete(w.pending, e)
-		h.mu.Lock()
-		h.count = *c
-		h.mu.Unlock()
+	w.active[ends] = x
+	if c := w.unclaimed[ends]; c != nil {
+		delete(w.unclaimed, ends)
+		x.mu.Lock()
+		x.segments = *c
+		x.mu.Unlock()
 	}
 }
 
-// ran no longer follows a connection. It is called with the lock held.
-func (w *Watcher) ran(h *Hole) {
-	if e := h.ends(); w.running[e] == h {
-		delete(w.running, e)
+// deactivate stops following a connection. The caller holds w.mu.
+func (w *Watcher) deactivate(x *Expectation) {
+	if ends := x.endpoints(); w.active[ends] == x {
+		delete(w.active, ends)
 	}
 }
 
-// translated tells whether a flow is led elsewhere than it was addressed to.
-func translated(f netflow.Flow) bool { return f.Reply.From != f.Original.To }
+// isTranslated reports whether the kernel has rewritten the destination of a flow.
+func isTranslated(f netflow.Flow) bool { return f.Reply.From != f.Original.To }
 
-// listens tells whether a flow is a control connection to a forward.
-func listens(f forward.Resolved, flow netflow.Flow) bool {
+// isControl reports whether a flow is a control connection to a forward.
+func isControl(f forward.Resolved, flow netflow.Flow) bool {
 	to := flow.Original.To
 	if f.Listen.Port != to.Port() || f.Listen.Addr.IsValid() && f.Listen.Addr != to.Addr() {
 		return false
@@ -234,33 +249,33 @@ func listens(f forward.Resolved, flow netflow.Flow) bool {
 	return server.Port() == f.Server.Port && (server.Addr() == f.Server4 || server.Addr() == f.Server6)
 }
 
-// Look asks the table how far the connections are that run, and tells the journal.
-func (w *Watcher) Look(now time.Time) error {
-	w.dropPending(now)
-	err := errors.Join(w.lookAtReleased(now), w.lookAtData(now))
+// Poll asks the table for the state of the active connections, and reports it to the journal.
+func (w *Watcher) Poll(now time.Time) error {
+	w.dropUnclaimed(now)
+	err := errors.Join(w.pollReleased(now), w.pollConnections(now))
 	if err == nil {
-		err = w.lookAtControls(now)
+		err = w.pollControls(now)
 	}
-	w.book.Settle(now)
+	w.journal.Settle(now)
 	return err
 }
 
-// lookAtData brings what is known of data connections up to date.
-func (w *Watcher) lookAtData(now time.Time) error {
+// pollConnections updates the active data connections from the table.
+func (w *Watcher) pollConnections(now time.Time) error {
 	w.mu.Lock()
-	tuples := make([]netflow.Tuple, 0, len(w.running))
-	holes := make([]*Hole, 0, len(w.running))
-	var over []*Hole // before the kernel was asked for them once
-	for _, h := range w.running {
-		if h.ended() {
-			over = append(over, h)
+	tuples := make([]netflow.Tuple, 0, len(w.active))
+	polled := make([]*Expectation, 0, len(w.active))
+	var finished []*Expectation // without asking the kernel once
+	for _, x := range w.active {
+		if x.finished() {
+			finished = append(finished, x)
 			continue
 		}
-		tuples, holes = append(tuples, h.tuple()), append(holes, h)
+		tuples, polled = append(tuples, x.tuple()), append(polled, x)
 	}
 	w.mu.Unlock()
-	for _, h := range over {
-		w.ended(h)
+	for _, x := range finished {
+		w.finish(x)
 	}
 	if len(tuples) == 0 {
 		return nil
@@ -269,41 +284,41 @@ func (w *Watcher) lookAtData(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	for i, h := range holes {
-		if h.look(found[i], now) {
-			w.ended(h)
+	for i, x := range polled {
+		if x.update(found[i], now) {
+			w.finish(x)
 		}
 	}
 	return nil
 }
 
-// ended tells that nothing more comes of a hole.
-func (w *Watcher) ended(h *Hole) {
+// finish stops following a connection and calls its onEnd.
+func (w *Watcher) finish(x *Expectation) {
 	w.mu.Lock()
-	w.ran(h)
+	w.deactivate(x)
 	w.mu.Unlock()
-	if h.over != nil {
-		h.over()
+	if x.onEnd != nil {
+		x.onEnd()
 	}
 }
 
-// forget no longer awaits a hole's connection. It is called with the lock held.
-func (w *Watcher) forget(h *Hole) {
-	h.waits = false
-	w.ports[h.hole.Listen.Port()]--
-	first := w.awaited[h.hole.Target]
-	if first == h {
-		first = h.next
+// stopExpecting removes an expectation from those that wait for a connection. The caller holds w.mu.
+func (w *Watcher) stopExpecting(x *Expectation) {
+	x.expected = false
+	w.expectedPorts[x.pinhole.Listen.Port()]--
+	first := w.expected[x.pinhole.Target]
+	if first == x {
+		first = x.older
 	}
-	for other := first; other != nil; other = other.next {
-		if other.next == h {
-			other.next = h.next
+	for other := first; other != nil; other = other.older {
+		if other.older == x {
+			other.older = x.older
 		}
 	}
-	h.next = nil
+	x.older = nil
 	if first == nil {
-		delete(w.awaited, h.hole.Target)
+		delete(w.expected, x.pinhole.Target)
 		return
 	}
-	w.awaited[h.hole.Target] = first
+	w.expected[x.pinhole.Target] = first
 }

@@ -6,55 +6,55 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// lookAtReleased searches the table for the connections of holes that are closed and have heard of none, and forgets the
-// holes that were closed so long ago that nothing is to come of them.
-func (w *Watcher) lookAtReleased(now time.Time) error {
+// pollReleased searches the table for the connections of expectations that are released and have seen none,
+// and forgets the expectations whose connection cannot arrive any more.
+func (w *Watcher) pollReleased(now time.Time) error {
 	w.mu.Lock()
-	var unsure []*Hole
-	for _, first := range w.awaited {
-		for h, next := first, (*Hole)(nil); h != nil; h = next {
-			next = h.next
-			search, late := h.idle(now)
+	var unsure []*Expectation
+	for _, first := range w.expected {
+		for x, older := first, (*Expectation)(nil); x != nil; x = older {
+			older = x.older
+			search, expire := x.searchOrExpire(now)
 			switch {
-			case late:
-				w.forget(h)
-			case search && len(unsure) < searches:
-				h.searched = true
-				unsure = append(unsure, h)
+			case expire:
+				w.stopExpecting(x)
+			case search && len(unsure) < searchesPerPoll:
+				x.searched = true
+				unsure = append(unsure, x)
 			}
 		}
 	}
 	w.mu.Unlock()
-	for _, h := range unsure {
-		found, err := w.table.Find(h.hole.From, h.hole.Listen)
+	for _, x := range unsure {
+		found, err := w.table.Find(x.pinhole.From, x.pinhole.Listen)
 		if err != nil {
 			return err
 		}
-		w.found(h, found, now)
+		w.onSearched(x, found, now)
 	}
 	return nil
 }
 
-// found takes what the table has at the place of a hole.
-func (w *Watcher) found(h *Hole, flows []netflow.Flow, now time.Time) {
+// onSearched takes the flows that the table has at the pinhole of an expectation.
+func (w *Watcher) onSearched(x *Expectation, flows []netflow.Flow, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !h.waits { // the log has told meanwhile, or it was too long ago
+	if !x.expected { // the log has shown its connection meanwhile, or it has expired
 		return
 	}
 	for _, f := range flows {
 		switch {
-		case f.Reply.From != h.hole.Target:
+		case f.Reply.From != x.pinhole.Target:
 		case !f.Replied:
-			w.forget(h)
-			h.silent()
+			w.stopExpecting(x)
+			x.finishUnanswered()
 			return
 		case !f.State.Over():
-			w.comes(h, f.Original.From, now, &f)
+			w.onConnected(x, f.Original.From, now, &f)
 			return
 		}
 	}
-	if h.givenUp() {
-		w.forget(h)
+	if x.finishIfReleased() {
+		w.stopExpecting(x)
 	}
 }

@@ -10,65 +10,69 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// control is a session that the kernel tracks.
+// control is a session with tracking kernel.
 type control struct {
-	flow   netflow.Flow
-	record *sessions.Record
-	data   *Hole // the data connection that runs; nil: none
-	over   bool  // the session ends with its data connection
+	flow         netflow.Flow
+	record       *sessions.Record
+	data         *Expectation // the data connection in progress, or nil
+	endsWithData bool         // the control connection is over: the session ends with its data connection
 }
 
-// session begins with a control connection. It is called with the lock held.
-func (w *Watcher) session(forward forward.Resolved, f netflow.Flow) {
+// beginSession begins a session with its control connection. The caller holds w.mu.
+func (w *Watcher) beginSession(forward forward.Resolved, f netflow.Flow) {
 	if old := w.controls[f.Original]; old != nil { // its end was missed
 		old.record.Ends("")
 	}
 	c := &control{flow: f}
-	c.record = w.book.Begin(sessions.Opening{Forward: forward.Name, Tracking: forward.Tracking, Client: f.Original.From,
-		Gateway: f.Original.To, Passive: forward.ServerPorts})
+	c.record = w.journal.Begin(sessions.Opening{Forward: forward.Name, Tracking: forward.Tracking,
+		Client: f.Original.From, Gateway: f.Original.To, Passive: forward.ServerPorts})
 	c.record.Connected(f.Reply.From, 0)
 	w.controls[f.Original] = c
 }
 
-// data takes a data connection that the kernel's helper has announced. It is called with the lock held.
-func (w *Watcher) data(c *control, f netflow.Flow, at time.Time) {
+// beginData begins a data connection that the kernel's helper has expected. The caller holds w.mu.
+func (w *Watcher) beginData(c *control, f netflow.Flow, at time.Time) {
 	active := f.Original.From.Addr() == c.flow.Reply.From.Addr()
 	mode := "passive"
 	if active {
 		mode = "active"
 	}
-	h := &Hole{watcher: w, from: f.Original.From, connected: at, flow: &f,
-		hole: pinhole.Pinhole{From: f.Original.From.Addr(), Listen: f.Original.To, Target: f.Reply.From, SourceIP: f.Reply.To.Addr(), Active: active}}
-	if c.data != nil { // a session has one at a time: that one is over, though nobody has looked since
+	hole := pinhole.Pinhole{From: f.Original.From.Addr(), Listen: f.Original.To, Target: f.Reply.From,
+		SourceIP: f.Reply.To.Addr(), Active: active}
+	x := &Expectation{watcher: w, peer: f.Original.From, connected: at, flow: &f, pinhole: hole}
+	if c.data != nil { // a session has one at a time: the last one is over, but was not polled since
 		c.record.Finishes(true, "", nil)
 	}
-	c.data = h
-	h.over = func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if c.data == h {
-			c.data = nil
-			f := h.Progress().Fault
-			c.record.Finishes(f == nil, "", f)
-		}
-		if c.over && c.data == nil {
-			c.record.Ends("")
-		}
-	}
-	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: h.hole.From, At: h.hole.Listen, To: h.hole.Target,
-		As: h.hole.SourceIP, Active: active, Meter: h}, time.Now())
+	c.data = x
+	x.onEnd = func() { w.endData(c, x) }
+	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: hole.From, At: hole.Listen,
+		To: hole.Target, As: hole.SourceIP, Active: active, Meter: x}, time.Now())
 	c.record.Begins(at, "", "")
-	w.runs(h)
+	w.activate(x)
 }
 
-// lookAtControls ends the sessions whose control connection is over.
-func (w *Watcher) lookAtControls(now time.Time) error {
+// endData ends a data connection, and its session if its control connection has ended before.
+func (w *Watcher) endData(c *control, x *Expectation) {
 	w.mu.Lock()
-	if now.Sub(w.looked) < controlEvery {
+	defer w.mu.Unlock()
+	if c.data == x {
+		c.data = nil
+		fault := x.Progress().Fault
+		c.record.Finishes(fault == nil, "", fault)
+	}
+	if c.endsWithData && c.data == nil {
+		c.record.Ends("")
+	}
+}
+
+// pollControls ends the sessions whose control connection is over.
+func (w *Watcher) pollControls(now time.Time) error {
+	w.mu.Lock()
+	if now.Sub(w.controlsPolled) < controlPollInterval {
 		w.mu.Unlock()
 		return nil
 	}
-	w.looked = now
+	w.controlsPolled = now
 	tuples := make([]netflow.Tuple, 0, len(w.controls))
 	for t := range w.controls {
 		tuples = append(tuples, t)
@@ -79,13 +83,13 @@ func (w *Watcher) lookAtControls(now time.Time) error {
 		return err
 	}
 	for i, f := range found {
-		w.lookAtControl(tuples[i], f)
+		w.updateControl(tuples[i], f)
 	}
 	return nil
 }
 
-// lookAtControl takes a control connection as it is now.
-func (w *Watcher) lookAtControl(t netflow.Tuple, now netflow.Flow) {
+// updateControl records the table's entry for a control connection, which is the zero flow if there is none.
+func (w *Watcher) updateControl(t netflow.Tuple, now netflow.Flow) {
 	w.mu.Lock()
 	c := w.controls[t]
 	if c == nil {
@@ -95,17 +99,17 @@ func (w *Watcher) lookAtControl(t netflow.Tuple, now netflow.Flow) {
 	before := c.flow
 	gone := now.ID != before.ID
 	over := gone || now.State.Over()
-	waits := false
+	hasData := false
 	if over {
 		delete(w.controls, t)
-		waits = c.data != nil
-		c.over = waits
+		hasData = c.data != nil
+		c.endsWithData = hasData
 	} else {
 		c.flow = now
 	}
 	w.mu.Unlock()
 	switch {
-	case waits: // for its data connection, which may be over, too, and nobody has looked
+	case hasData: // it may be over, too, but was not polled since
 	case gone && !before.Replied:
 		c.record.Refuse(verdict.Fault{Code: verdict.CodeServerUnreachable, At: before.Reply.From, Fatal: true,
 			Err: before.Reply.From.String() + ": connection refused"})

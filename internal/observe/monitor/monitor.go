@@ -1,10 +1,15 @@
+// Package monitor reports the connections that the kernel carries to the sessions' journal: it opens the
+// kernel's sources (the conntrack table, its events, the log of first and last segments), runs a
+// flows.Watcher on them, and polls.
+//
+// A source that the kernel does not have costs exactness, not service: the monitor logs what will be
+// missing, and goes on without it.
 package monitor
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -14,195 +19,223 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/netflow"
 	"ftpgate/internal/core/ruleset"
-	"ftpgate/internal/kernel/conntrack"
-	"ftpgate/internal/kernel/system"
 	"ftpgate/internal/observe/flows"
 	"ftpgate/internal/observe/sessions"
 )
 
-// Observer sees to it that the journal learns of what the kernel carries, and looks after what is being
-// counted.
-type Observer struct {
-	name    string // of the table
-	log     *slog.Logger
-	book    *sessions.Journal
-	Watcher *flows.Watcher // nil: nothing is carried by the kernel
-	table   *conntrack.Conn
-	events  *conntrack.Watcher
-	ends    *conntrack.Segments // nil: none are to be had
-	stop    context.CancelFunc
-	run     sync.WaitGroup
+// Monitor watches what the kernel carries. Start it, tell it the forwards, and Close it: its goroutines end
+// then.
+type Monitor struct {
+	tableName string
+	log       *slog.Logger
+	journal   *sessions.Journal
+	kernel    kernel
 
-	missed atomic.Bool // segments, since the last look
+	// Set by Start, and not changed after it.
+	watcher  *flows.Watcher // nil: the kernel carries nothing, or nothing of it can be counted
+	table    table
+	events   events
+	segments segments // nil: the kernel has no log
 
-	mu      sync.Mutex
-	tracked bool // by the kernel: a forward is
-	silent  bool // nothing is logged
-	joined  bool // events come
+	stop       context.CancelFunc
+	goroutines sync.WaitGroup
+	lost       atomic.Bool // segments were lost since the last resync
+
+	mu         sync.Mutex // guards the subscription; not held while anything waits
+	needEvents needEvents
+	subscribed bool // to events of new flows
 }
 
-func NewObserver(table string, log *slog.Logger, book *sessions.Journal) *Observer {
-	return &Observer{name: table, log: log, book: book, stop: func() {}}
+// needEvents is why the kernel has to send an event for each new flow.
+type needEvents struct {
+	tracked bool // a forward has tracking kernel: nothing else shows its sessions
+	noLog   bool // no segments are logged
 }
 
-// connections is the kernel's table, for flows.
-type connections struct{ *conntrack.Conn }
-
-// Dump yields the flows that are wanted.
-func (c connections) Dump(want func(id uint32, original, master netflow.Tuple) bool) iter.Seq2[netflow.Flow, error] {
-	return c.Conn.Dump(want)
+// New returns a monitor for the connections of a table of nftables.
+func New(tableName string, log *slog.Logger, journal *sessions.Journal) *Monitor {
+	return newMonitor(tableName, log, journal, linux{})
 }
 
-// Payload tells what TCP carried.
-func (connections) Payload(f netflow.Flow) (sent, received uint64) {
-	sent, received, _ = conntrack.Payload(f)
-	return sent, received
+func newMonitor(tableName string, log *slog.Logger, journal *sessions.Journal, k kernel) *Monitor {
+	return &Monitor{tableName: tableName, log: log, journal: journal, kernel: k, stop: func() {}}
 }
 
-// Start begins to watch; tables tells whether the kernel may carry anything. What is not to be had of the
-// kernel is told, and serving goes on without it.
-func (o *Observer) Start(tables bool) {
+// Log messages that more than one place writes.
+const (
+	bytesMissing     = "bytes of kernel-carried transfers will be missing"
+	countedByPackets = "bytes of kernel-carried transfers are counted by packets"
+	cannotReadTable  = "cannot read the conntrack table"
+)
+
+// Start opens the kernel's sources, if the kernel carries anything, and starts to finalize sessions. It logs
+// what it cannot open.
+func (m *Monitor) Start(kernelCarries bool) {
 	ctx, stop := context.WithCancel(context.Background())
-	o.stop = stop
-	if tables {
-		if err := o.open(); err != nil {
-			o.log.Warn("what the kernel carries is not counted", "err", err)
+	m.stop = stop
+	if kernelCarries {
+		if err := m.open(); err != nil {
+			m.log.Warn(bytesMissing, "err", err)
 		}
 	}
-	if o.Watcher != nil {
-		o.run.Go(func() { o.receive(ctx) })
+	if m.watcher != nil {
+		m.goroutines.Go(func() { m.receiveEvents(ctx) })
 	}
-	if o.ends != nil {
-		o.run.Go(func() {
-			if err := o.ends.Run(ctx, o.Watcher.Segment, func() { o.missed.Store(true) }); err != nil {
-				o.log.Warn("bytes that the kernel carries are counted by packets from now on", "err", err)
-				o.subscribe(func() { o.silent = true })
-			}
-		})
+	if m.segments != nil {
+		m.goroutines.Go(func() { m.receiveSegments(ctx) })
 	}
-	o.run.Go(func() { o.look(ctx) })
+	m.goroutines.Go(func() { m.poll(ctx) })
 }
 
-// open has conntrack count, and listens to the log.
-func (o *Observer) open() (err error) {
-	changed, errSwitch := system.EnableAccounting()
-	for _, c := range changed {
-		o.log.Info("connection tracking counts bytes and tells of connections; it stays so when ftpgate stops", "sysctl", c)
+// open switches accounting on and opens the kernel's sources. After an error with a watcher some bytes are
+// missing; without one, all are.
+func (m *Monitor) open() (err error) {
+	changed, accountingErr := m.kernel.EnableAccounting()
+	for _, sysctl := range changed {
+		m.log.Info("conntrack accounting switched on; it stays on when ftpgate stops", "sysctl", sysctl)
 	}
-	if o.table, err = conntrack.Open(); err != nil {
+	table, err := m.kernel.OpenTable()
+	if err != nil {
 		return err
 	}
-	if o.events, err = conntrack.Subscribe(); err != nil {
-		return errors.Join(err, o.table.Close())
+	events, err := m.kernel.Subscribe()
+	if err != nil {
+		return errors.Join(err, table.Close())
 	}
-	o.Watcher = flows.New(connections{o.table}, o.book)
-	if o.ends, err = conntrack.Listen(ruleset.LogGroup(o.name)); err != nil {
-		o.silent = true
-		o.log.Warn("bytes that the kernel carries are counted by packets: those that are sent twice count twice", "err", err,
-			"remedy", fmt.Sprintf("have no other program use log group %d, and use a kernel with CONFIG_NFT_LOG and CONFIG_NETFILTER_NETLINK_LOG", ruleset.LogGroup(o.name)))
+	m.table, m.events = table, events
+	m.watcher = flows.New(table, m.journal)
+	group := ruleset.LogGroup(m.tableName)
+	if m.segments, err = m.kernel.OpenLog(group); err != nil {
+		m.segments, m.needEvents.noLog = nil, true
+		m.log.Warn(countedByPackets+": retransmissions count twice", "err", err,
+			"remedy", fmt.Sprintf("let no other program use log group %d, "+
+				"and use a kernel with CONFIG_NFT_LOG and CONFIG_NETFILTER_NETLINK_LOG", group))
 	}
-	return errSwitch
+	return accountingErr
 }
 
-// subscribe has the kernel tell of the connections that begin, where change makes that needed, or no longer. The log
-// tells of what comes for pinholes, and costs less; of sessions that the kernel tracks only events tell.
-func (o *Observer) subscribe(change func()) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	change()
-	needed := o.tracked || o.silent
-	if needed == o.joined {
+// Watcher returns the watcher to announce pinholes to, or nil if nothing can be counted. Call it after Start.
+func (m *Monitor) Watcher() *flows.Watcher { return m.watcher }
+
+// SetForwards replaces the published forwards.
+func (m *Monitor) SetForwards(forwards []forward.Resolved) {
+	if m.watcher == nil {
 		return
 	}
-	act := o.events.Leave
+	m.watcher.SetForwards(forwards)
+	tracked := slices.ContainsFunc(forwards, func(f forward.Resolved) bool {
+		return f.Tracking == forward.TrackingKernel
+	})
+	m.subscribe(func(need *needEvents) { need.tracked = tracked })
+}
+
+// subscribe subscribes to events of new flows, or unsubscribes, if change makes that necessary. The log
+// shows the connections of pinholes at less cost; only events show sessions with tracking kernel.
+func (m *Monitor) subscribe(change func(*needEvents)) {
+	m.mu.Lock()
+	change(&m.needEvents)
+	needed := m.needEvents.tracked || m.needEvents.noLog
+	if needed == m.subscribed {
+		m.mu.Unlock()
+		return
+	}
+	act := m.events.Leave
 	if needed {
-		act = o.events.Join
+		act = m.events.Join
 	}
-	if err := act(netflow.FlowNew); err != nil {
-		o.log.Warn("what the kernel carries is not counted", "err", err)
-		return
+	err := act(netflow.FlowNew) // setsockopt(2), which does not wait
+	if err == nil {
+		m.subscribed = needed
 	}
-	if o.joined = needed; needed {
-		o.adopt()
-	}
-}
-
-// adopt has the table read, for what there was before anybody told of it.
-func (o *Observer) adopt() {
-	if err := o.Watcher.Adopt(); err != nil {
-		o.log.Warn("the kernel's connections cannot be read", "err", err)
+	m.mu.Unlock()
+	switch {
+	case err != nil:
+		m.log.Warn(bytesMissing, "err", err)
+	case needed:
+		m.resync() // flows that began before the subscription
 	}
 }
 
-// receive hands events on until ctx is done.
-func (o *Observer) receive(ctx context.Context) {
-	err := o.events.Run(ctx, o.Watcher.Wants, func(e netflow.FlowEvent) {
-		if err := o.Watcher.Handle(e); err != nil {
-			o.log.Warn("the kernel's connections cannot be read", "err", err)
+// resync reads the whole table.
+func (m *Monitor) resync() {
+	if err := m.watcher.Resync(); err != nil {
+		m.log.Warn(cannotReadTable, "err", err)
+	}
+}
+
+// receiveEvents hands events to the watcher until ctx is done.
+func (m *Monitor) receiveEvents(ctx context.Context) {
+	err := m.events.Run(ctx, m.watcher.Wants, func(e netflow.FlowEvent) {
+		if err := m.watcher.HandleEvent(e); err != nil {
+			m.log.Warn(cannotReadTable, "err", err)
 		}
 	})
 	if err != nil {
-		o.log.Warn("what the kernel carries is no longer counted", "err", err)
+		m.log.Warn(bytesMissing+" from now on", "err", err)
 	}
 }
 
-// settleEvery is how often the journal concludes what has been counted. Most of it is within a few milliseconds, and
-// until then it lives: a garbage collector would carry on with it.
-const settleEvery = 100 * time.Millisecond
+// receiveSegments hands logged segments to the watcher until ctx is done. If the log fails, events replace
+// it.
+func (m *Monitor) receiveSegments(ctx context.Context) {
+	err := m.segments.Run(ctx, m.watcher.HandleSegment, func() { m.lost.Store(true) })
+	if err != nil {
+		m.log.Warn(countedByPackets+" from now on", "err", err)
+		m.subscribe(func(need *needEvents) { need.noLog = true })
+	}
+}
 
-// look looks after what is being counted, until ctx is done.
-func (o *Observer) look(ctx context.Context) {
-	ticker := time.NewTicker(settleEvery)
+// finalizeInterval is how often the journal finalizes transfers that are over. Most of them are within a few
+// milliseconds; until then they live, and a garbage collection would copy them along.
+const finalizeInterval = 100 * time.Millisecond
+
+// quietTime is how long the table must have been read without an error before another error is logged. Not
+// every poll has something to ask for.
+const quietTime = time.Minute
+
+// poll finalizes transfers and polls the watcher until ctx is done.
+func (m *Monitor) poll(ctx context.Context) {
+	ticker := time.NewTicker(finalizeInterval)
 	defer ticker.Stop()
-	failing := false
-	var looked time.Time
+	var polled, failed time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			o.book.Settle(now)
-			if o.Watcher == nil || now.Sub(looked) < flows.Interval {
+			m.journal.Settle(now)
+			if m.watcher == nil || now.Sub(polled) < flows.PollInterval {
 				continue
 			}
-			looked = now
-			if o.missed.Swap(false) { // no more often than this: a flood must not have the table read over and over
-				o.adopt()
+			polled = now
+			if m.lost.Swap(false) { // here, so that a flood does not cause one dump after the other
+				m.resync()
 			}
-			err := o.Watcher.Look(now)
-			if err != nil && !failing { // once, and not twice a second
-				o.log.Warn("the kernel's connections cannot be read", "err", err)
+			if err := m.watcher.Poll(now); err != nil {
+				if now.Sub(failed) > quietTime {
+					m.log.Warn(cannotReadTable, "err", err)
+				}
+				failed = now
 			}
-			failing = err != nil
 		}
 	}
 }
 
-// Follow tells it of the forwards that are published now.
-func (o *Observer) Follow(forwards []forward.Resolved) {
-	if o.Watcher == nil {
-		return
-	}
-	o.Watcher.Follow(forwards)
-	tracked := slices.ContainsFunc(forwards, func(f forward.Resolved) bool { return f.Tracking == forward.TrackingKernel })
-	o.subscribe(func() { o.tracked = tracked })
-}
-
-// Close ends the watch. What is not counted by now never is.
-func (o *Observer) Close() {
-	o.stop()
-	o.run.Wait()
-	if o.Watcher != nil {
-		for range 2 { // the second time says that what is over is all there is
-			if err := o.Watcher.Look(time.Now()); err != nil {
-				o.log.Warn("the kernel's connections cannot be read", "err", err)
+// Close ends the goroutines, closes the sources, and finalizes all transfers with the bytes known by then.
+func (m *Monitor) Close() {
+	m.stop()
+	m.goroutines.Wait()
+	if m.watcher != nil {
+		for range 2 { // the second poll finds that a connection that was over at the first has no more bytes
+			if err := m.watcher.Poll(time.Now()); err != nil {
+				m.log.Warn(cannotReadTable, "err", err)
 			}
 		}
-		o.events.Close()
-		if o.ends != nil {
-			o.ends.Close()
+		m.events.Close()
+		if m.segments != nil {
+			m.segments.Close()
 		}
-		o.table.Close()
+		m.table.Close()
 	}
-	o.book.Settle(time.Now().Add(time.Hour))
+	m.journal.Settle(time.Now().Add(time.Hour))
 }

@@ -1,5 +1,5 @@
-// Package rulesettest holds forwards of every kind for tests: those of ruleset compare their text
-// with golden files, those of nft compare what the kernel has after each of two ways to load them.
+// Package rulesettest has forwards of every kind for tests. Tests of ruleset compare the text of their tables
+// with golden files. Tests of nft install each table in two ways and compare what the kernel has.
 package rulesettest
 
 import (
@@ -8,13 +8,13 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Case is a list of forwards that go together.
+// Case is a list of forwards for one table.
 type Case struct {
 	Name     string
 	Forwards []forward.Resolved
 }
 
-// Cases returns the cases; together they have every set and every rule that a table can have.
+// Cases returns cases that together have every set and every rule that a table can have.
 func Cases() []Case {
 	return []Case{
 		{"empty", nil},
@@ -25,31 +25,37 @@ func Cases() []Case {
 			Forward("main", "[2001:db8:5::2]:2121", "[2001:db8:113::21]:21", forward.TrackingKernel),
 		}},
 		{"none", []forward.Resolved{
-			with(Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingNone), ports(50000, 50100)),
+			with(Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingNone),
+				ports(50000, 50100)),
 		}},
 		{"none-all", []forward.Resolved{
-			with(Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingNone), ports(1, 65535),
+			with(Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingNone),
+				ports(1, 65535),
 				clients("192.168.5.0/24", "192.168.5.7/32", "10.0.0.0/8")),
 		}},
 		{"wildcard", []forward.Resolved{
-			with(Forward("main", ":2121", "203.0.113.21:21", forward.TrackingKernel), server6("2001:db8:113::21")),
+			with(Forward("main", ":2121", "203.0.113.21:21", forward.TrackingKernel),
+				server6("2001:db8:113::21")),
 		}},
 		{"every-kind", everyKind()},
 		{"proxy", []forward.Resolved{proxied(forward.DataAuto)}},
 		{"proxy-kernel-none", []forward.Resolved{
 			proxied(forward.DataKernel),
 			Forward("plc", "192.168.5.2:2122", "203.0.113.7", forward.TrackingKernel),
-			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone), ports(50000, 50100)),
+			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone),
+				ports(50000, 50100)),
 		}},
 		{"proxy-passage", []forward.Resolved{passing(forward.DataAuto, "main", 50000, 50100)}},
-		{"proxy-passages", []forward.Resolved{ // beside what has the same ports without a proxy
+		{"proxy-passages", []forward.Resolved{ // together with a forward with the same ports and no proxy
 			passing(forward.DataKernel, "main", 50000, 50100),
 			passing(forward.DataAuto, "like it", 50000, 50100),
 			passing(forward.DataAuto, "all", 1024, 65535),
 			passing(forward.DataAuto, "one", 60000, 60000),
 			passing(forward.DataRelay, "relayed", 50200, 50300),
-			with(passing(forward.DataAuto, "terminated", 50400, 50500), func(f *forward.Resolved) { f.TLS.Client = forward.ClientTLSRequired }),
-			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone), ports(50000, 50100)),
+			with(passing(forward.DataAuto, "terminated", 50400, 50500),
+				func(f *forward.Resolved) { f.TLS.Client = forward.ClientTLSRequired }),
+			with(Forward("camera", "192.168.5.2:2123", "203.0.113.8", forward.TrackingNone),
+				ports(50000, 50100)),
 		}},
 		{"relay", []forward.Resolved{proxied(forward.DataRelay)}},
 		{"relay-kernel", []forward.Resolved{
@@ -59,7 +65,7 @@ func Cases() []Case {
 	}
 }
 
-// proxied returns a forward with tracking proxy, of which the table may hold nothing but pinholes.
+// proxied returns a forward with tracking proxy. Its table has at most the maps of pinholes.
 func proxied(path forward.DataPath) forward.Resolved {
 	f := Forward("main", "192.168.5.2:2121", "203.0.113.21:21", forward.TrackingProxy)
 	f.Data = path
@@ -73,14 +79,15 @@ func passing(path forward.DataPath, name string, first, last uint16) forward.Res
 	return f
 }
 
-// everyKind has each form of listen address, with both trackings and both versions of IP.
+// everyKind returns forwards with every kind of listen address, both trackings and both versions of IP.
 func everyKind() []forward.Resolved {
 	var all []forward.Resolved
 	port := uint16(2000)
 	for _, tracking := range []forward.Tracking{forward.TrackingKernel, forward.TrackingNone} {
 		for _, host := range []string{"192.0.2.1", "2001:db8::1", ""} {
 			for _, on := range []string{"", "lan0", "eth0.100"} {
-				for _, from := range [][]string{nil, {"192.168.5.0/24", "2001:db8:5::/64", "192.168.6.7/32"}} {
+				for _, from := range [][]string{nil,
+					{"192.168.5.0/24", "2001:db8:5::/64", "192.168.6.7/32"}} {
 					port++
 					f := Forward("", ":1", "203.0.113.21", tracking)
 					f.Name = "kind-" + host + "-" + on + "-" + tracking.String()
@@ -101,7 +108,7 @@ func everyKind() []forward.Resolved {
 	return all
 }
 
-// Forward makes a forward from texts; it panics where they are unsound.
+// Forward parses a forward. It panics on errors.
 func Forward(name, listen, server string, tracking forward.Tracking) forward.Resolved {
 	l, err := forward.ParseListen(listen)
 	if err != nil {
@@ -143,7 +150,7 @@ func clients(prefixes ...string) func(*forward.Resolved) {
 	}
 }
 
-// Many returns n forwards with kernel tracking, each with addresses of its own.
+// Many returns n forwards with kernel tracking. Their addresses differ.
 func Many(n int) []forward.Resolved {
 	forwards := make([]forward.Resolved, n)
 	listen, server := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.128.0.1")

@@ -16,7 +16,7 @@ import (
 	"strings"
 	"sync"
 
-	"ftpgate/internal/kernel/system"
+	"ftpgate/internal/system"
 )
 
 // threads is how many there are at least when capabilities are dropped.

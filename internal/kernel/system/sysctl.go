@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// Unread is something of the host that could not be read.
+// Unread is a value of the host that could not be read.
 type Unread struct {
 	What string // "net.netfilter.nf_conntrack_max", ...
 	Why  string
 }
 
-// Sysctls returns the values of switches by their names as sysctl(8) writes them: dots for slashes, and a
-// slash for the dot in a name ("net.ipv4.conf.eth0/10.rp_filter"). One that the kernel does not have is in
-// neither of the two results.
+// Sysctls returns the values of sysctls by name. Names are those of sysctl(8): dots instead of slashes, and a
+// slash instead of a dot in a name ("net.ipv4.conf.eth0/10.rp_filter"). A sysctl that the kernel does not
+// have is in neither result.
 func Sysctls(names ...string) (values map[string]string, unread []Unread) {
 	return sysctls(sysctlDir, names)
 }
@@ -29,7 +29,7 @@ func sysctls(dir string, names []string) (map[string]string, []Unread) {
 	values := make(map[string]string, len(names))
 	var unread []Unread
 	for _, name := range names {
-		path := sysctlName(name) // which undoes itself
+		path := sysctlName(name) // the function is its own inverse
 		if !filepath.IsLocal(path) {
 			unread = append(unread, Unread{name, "it is no name of a switch"})
 			continue
@@ -39,15 +39,15 @@ func sysctls(dir string, names []string) (map[string]string, []Unread) {
 		case err == nil:
 			values[name] = strings.TrimSpace(string(value))
 		case !errors.Is(err, fs.ErrNotExist):
-			unread = append(unread, Unread{name, bare(err).Error()})
+			unread = append(unread, Unread{name, withoutPath(err).Error()})
 		}
 	}
 	return values, unread
 }
 
-// Expectations counts the data connections that the helpers of this namespace expect at the moment. It
-// takes CAP_NET_ADMIN or root, and a kernel with nf_conntrack_expect in /proc/net; the error wraps
-// fs.ErrPermission or fs.ErrNotExist.
+// Expectations counts the data connections that the helpers of this namespace expect now. It needs
+// CAP_NET_ADMIN or root, or the error wraps fs.ErrPermission; and nf_conntrack_expect in /proc/net, or the
+// error wraps fs.ErrNotExist.
 func Expectations() (int, error) {
 	return expectations(threadProc + "/net/nf_conntrack_expect")
 }
@@ -55,7 +55,7 @@ func Expectations() (int, error) {
 func expectations(path string) (int, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return 0, fmt.Errorf("system: count expectations: %w", bare(err))
+		return 0, fmt.Errorf("system: count expectations: %w", withoutPath(err))
 	}
 	defer f.Close()
 	n := 0
@@ -69,8 +69,8 @@ func expectations(path string) (int, error) {
 	return n, nil
 }
 
-// LegacyTables returns the names of the tables that the older iptables has in this namespace, of IPv4 and
-// IPv6: nftables cannot show what is in them. It takes root; the error wraps fs.ErrPermission.
+// LegacyTables returns the names of the tables that iptables-legacy has in this namespace, of IPv4 and IPv6.
+// nftables cannot show their rules. It needs root, or the error wraps fs.ErrPermission.
 func LegacyTables() ([]string, error) {
 	return legacyTables(threadProc + "/net")
 }
@@ -83,8 +83,8 @@ func legacyTables(dir string) (tables []string, err error) {
 			for line := range bytes.Lines(text) {
 				tables = append(tables, string(bytes.TrimSpace(line)))
 			}
-		case !errors.Is(err, fs.ErrNotExist): // the kernel does not have the older iptables, which is as good
-			return nil, fmt.Errorf("system: list tables of iptables-legacy: %w", bare(err))
+		case !errors.Is(err, fs.ErrNotExist): // without iptables-legacy in the kernel there are no tables
+			return nil, fmt.Errorf("system: list tables of iptables-legacy: %w", withoutPath(err))
 		}
 	}
 	slices.Sort(tables)

@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// Found is what can be told of a kernel module without loading it.
+// Found is the result of FindModules for one module.
 type Found struct {
 	Name     string
 	State    ModuleState // ModulePresent, ModuleMissing or ModuleUnknown
-	Loadable bool        // of one that is not there: it is installed, and can be loaded
+	Loadable bool        // the kernel does not have it, but it is installed and can be loaded
 }
 
-// FindModules looks which of the modules the kernel has, and which it could have. It loads none.
+// FindModules reports which of the modules the kernel has, and which it could load. It loads none.
 func FindModules(names ...string) []Found {
 	return host{root: os.DirFS("/"), release: release()}.find(names)
 }
 
-// errNotLoaded stands for a modprobe that was not run.
+// errNotLoaded is the result of modprobe(8) if it is not run.
 var errNotLoaded = errors.New("not loaded")
 
-// otherInit has the modules whose function is not NAME_init (hasSymbols), with what stands for NAME there.
+// otherInit has the modules whose function is not NAME_init (hasSymbols), with the name that replaces NAME.
 var otherInit = map[string]string{"nf_tables": "nf_tables_module", "nf_conntrack": "nf_conntrack_standalone"}
 
 func (h host) find(names []string) []Found {
@@ -34,12 +34,13 @@ func (h host) find(names []string) []Found {
 		if other := otherInit[m.Name]; m.State != ModulePresent && other != "" && h.hasSymbols(other) == yes {
 			m.State = ModulePresent
 		}
-		found[i] = Found{Name: m.Name, State: m.State, Loadable: m.State != ModulePresent && h.installed(m.Name)}
+		loadable := m.State != ModulePresent && h.installed(m.Name)
+		found[i] = Found{Name: m.Name, State: m.State, Loadable: loadable}
 	}
 	return found
 }
 
-// installed looks a module up in the list of those that are installed. Lines are like
+// installed searches the list of installed modules. A line is
 // "kernel/net/netfilter/nf_nat_ftp.ko.xz: kernel/net/netfilter/nf_nat.ko.xz".
 func (h host) installed(name string) bool {
 	if h.release == "" {

@@ -1,0 +1,251 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"ftpgate/internal/control/listeners"
+	"ftpgate/internal/control/proxy"
+	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/dataplane/path"
+	"ftpgate/internal/diagnose/preflight"
+	"ftpgate/internal/gateway"
+	"ftpgate/internal/observe/flows"
+	"ftpgate/internal/observe/monitor"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/ops/admin"
+	"ftpgate/internal/ops/status"
+	"ftpgate/internal/ops/systemd"
+)
+
+// instance is a daemon that runs, with its parts. Its methods are for the goroutine of Run, unless they say
+// otherwise.
+type instance struct {
+	*Daemon
+	started time.Time
+
+	prober    *preflight.Prober
+	gateway   *gateway.Gateway
+	paths     *path.Paths
+	keys      *tlskeys.Keys
+	listeners *listeners.Set
+	counts    *proxy.Counts
+	journal   *sessions.Journal
+	monitor   *monitor.Monitor
+	observability
+
+	reloads      chan chan error // requests of the admin API; the result goes to the channel sent
+	watchdogPing chan struct{}   // received by serve, which shows that it does not hang
+	draining     atomic.Bool     // serve has returned, and receives nothing more
+}
+
+// newInstance makes the parts. It changes nothing on this host.
+func (d *Daemon) newInstance() *instance {
+	r := &instance{Daemon: d, started: time.Now(), counts: &proxy.Counts{},
+		reloads: make(chan chan error), watchdogPing: make(chan struct{})}
+	resolver := d.resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	r.prober = preflight.OpenProber(d.Table)
+	r.gateway = gateway.New(d.Table, r.prober, resolver, d.Log)
+	r.journal = sessions.New(r.started)
+	r.paths = path.New(path.Config{Table: d.Table, Log: d.Log, Restore: r.gateway.Reinstall,
+		Watcher: func() *flows.Watcher { return r.monitor.Watcher() }})
+	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
+	r.listeners = listeners.New(listeners.Shared{
+		Log: d.Log, Counts: r.counts, Journal: r.journal, Keys: sessionKeys{r.keys}, DataPath: r.paths.For,
+		Refused: func(f forward.Resolved, kind dialogue.RefusalKind) { r.metrics.Refused(f.Name, kind.String()) },
+	})
+	r.monitor = monitor.New(d.Table, d.Log, r.journal)
+	r.status = &status.Source{
+		Version: d.Endpoints.Version, File: d.Endpoints.File, Table: d.Table, Started: r.started,
+		Gateway: r.gateway, Journal: r.journal, Expiries: r.keys.Expiries, Reloader: r.requestReload,
+	}
+	r.prober.Ours = r.listeners.ListensAt
+	r.gateway.OnChange = r.listeners.Update
+	r.gateway.PassthroughRanges = r.paths.PassthroughRanges
+	return r
+}
+
+// startMonitor starts to watch what the kernel carries.
+func (r *instance) startMonitor(forwards []forward.Resolved) {
+	r.monitor.Start(r.prober.Usable && mayUseKernel(forwards))
+	r.monitor.SetForwards(forwards)
+}
+
+// close closes the parts, in the opposite order of their dependence.
+func (r *instance) close() {
+	r.monitor.Close()
+	r.closeEndpoints()
+	r.paths.Close()
+	r.prober.Close()
+}
+
+// publish makes the kernel and the data paths serve the forwards.
+func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
+	if r.prober.Usable {
+		if err := r.enableForwarding(forwards); err != nil {
+			return err
+		}
+	}
+	if err := r.gateway.Publish(forwards, stale...); err != nil {
+		return err
+	}
+	if err := r.paths.Update(forwards, r.prober.Usable); err != nil {
+		return err
+	}
+	r.metrics.RulesetApplied()
+	r.status.SetKernel(r.prober.Usable, r.prober.Unusable)
+	r.logRelayed(r.prober, forwards)
+	return nil
+}
+
+// serve serves until ctx is done: it does what is requested, and refreshes the host from time to time.
+func (r *instance) serve(ctx context.Context) {
+	ticker := time.NewTicker(r.Resolve)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.Reload:
+			_ = r.reload(ctx, ticker) // which has logged it
+		case result := <-r.reloads:
+			result <- r.reload(ctx, ticker)
+		case <-r.watchdogPing:
+		case <-r.Reopen:
+			r.reopenTransferLog()
+		case <-ticker.C:
+			r.refreshHost(ctx)
+		}
+	}
+}
+
+// refreshHost follows what changes without a reload: certificates and names.
+func (r *instance) refreshHost(ctx context.Context) {
+	r.keys.Look(time.Now())
+	if !r.gateway.UsesNames() {
+		return
+	}
+	changed, err := r.gateway.Refresh(ctx, r.prober.Examine)
+	if err != nil && ctx.Err() == nil {
+		r.Log.Error("cannot publish a changed server address", "err", err)
+	}
+	if changed {
+		r.observeForwards(r.gateway.Forwards())
+	}
+}
+
+// observeForwards tells monitor and metrics the forwards that are published now.
+func (r *instance) observeForwards(forwards []forward.Resolved) {
+	r.monitor.SetForwards(forwards)
+	plain := make([]forward.Forward, len(forwards))
+	for i, f := range forwards {
+		plain[i] = f.Forward
+	}
+	r.metrics.Follow(plain)
+}
+
+// requestReload reloads in the goroutine of Run, and waits for the result. Any goroutine may call it.
+func (r *instance) requestReload(ctx context.Context) error {
+	result := make(chan error, 1)
+	select {
+	case r.reloads <- result:
+		return <-result
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// reload replaces the settings by those of Load, or keeps everything as it was.
+func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
+	r.notify(systemd.Reloading())
+	err := r.replaceSettings(ctx)
+	if err != nil {
+		r.Log.Error("not reloaded: everything stays as it was", "err", err)
+	} else {
+		ticker.Reset(r.Resolve)
+	}
+	now := time.Now()
+	r.metrics.Reloaded(now, err)
+	r.status.SetReload(now, err)
+	r.notify(systemd.Ready())
+	return err
+}
+
+// replaceSettings publishes the settings of Load if they are sound and the host is ready for them.
+func (r *instance) replaceSettings(ctx context.Context) error {
+	if r.Load == nil {
+		return &admin.Error{Text: "this forward came from the command line: there is no file to read again",
+			Kind: admin.ErrNotNow}
+	}
+	wanted, err := r.Load()
+	if err != nil {
+		return &admin.Error{Text: err.Error(), Kind: admin.ErrFile}
+	}
+	forwards, unresolved := r.gateway.Resolve(ctx, wanted.Forwards)
+	findings := slices.Concat(gateway.Tolerate(forwards, unresolved), r.prober.Probe(ctx, forwards))
+	opened, cannotListen := r.listeners.Open(ctx, forwards)
+	defer opened.Close()
+	if findings = append(findings, cannotListen...); r.report(findings) > 0 {
+		return notReady(findings)
+	}
+	if findings = loadKeys(r.keys, wanted.Forwards); r.report(findings) > 0 { // the old keys stay
+		return notReady(findings)
+	}
+	if err := r.publish(forwards); err != nil {
+		loadKeys(r.keys, r.Forwards)
+		return err
+	}
+	r.Settings = wanted
+	r.observeForwards(forwards)
+	r.listeners.Serve(ctx, forwards, opened, r.Drain)
+	r.Log.Info("reloaded", "forwards", len(forwards))
+	return nil
+}
+
+// notReady returns the error of a reload that the host is not ready for, with a line for each fault.
+func notReady(findings []finding.Finding) error {
+	var lines []string
+	for _, f := range finding.Faults(findings) {
+		lines = append(lines, f.String())
+	}
+	return &admin.Error{Text: strings.Join(lines, "\n"), Kind: admin.ErrNotNow}
+}
+
+// watchdogWait is how long serve may be busy, as with a reload: all names together have 30 seconds to
+// resolve.
+const watchdogWait = 40 * time.Second
+
+// alive reports whether the daemon serves, or drains. Any goroutine may call it; it may wait for
+// watchdogWait.
+func (r *instance) alive(ctx context.Context) bool {
+	if r.draining.Load() {
+		return true
+	}
+	timer := time.NewTimer(watchdogWait)
+	defer timer.Stop()
+	select {
+	case r.watchdogPing <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// notify logs the error of a notification of systemd. Any goroutine may call it.
+func (r *instance) notify(err error) {
+	if err != nil {
+		r.Log.Warn("cannot notify systemd", "err", err)
+	}
+}

@@ -1,0 +1,159 @@
+package daemon
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	"ftpgate/internal/control/proxy"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/system"
+	"ftpgate/internal/observe/metrics"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/observe/transferlog"
+	"ftpgate/internal/ops/admin"
+	"ftpgate/internal/ops/status"
+)
+
+// observability is the endpoints of a running daemon, and what they show beside the sessions.
+type observability struct {
+	metrics     *metrics.Metrics
+	transferLog *transferlog.Log // nil: there is none
+	server      *admin.Server    // listens, and does not answer yet; nil: there is none (any more)
+	stopServer  context.CancelFunc
+	answering   sync.WaitGroup
+	status      *status.Source
+}
+
+// openEndpoints opens the transfer log and the admin API, and returns a finding for each that cannot be
+// opened.
+func (r *instance) openEndpoints() (findings []finding.Finding) {
+	var err error
+	r.Endpoints.Transfers.Log = r.Log
+	if r.transferLog, err = transferlog.Open(r.Endpoints.Transfers); err != nil {
+		findings = append(findings, finding.Finding{Text: err.Error()})
+		r.transferLog = nil
+	}
+	build := metrics.Build{Version: r.Endpoints.Version, GoVersion: runtime.Version()}
+	r.metrics = metrics.New(build, refusalNames(), r.metricSources())
+	r.metrics.Follow(r.Forwards)
+	r.journal.Hooks = r.journalHooks()
+	if r.Endpoints.Admin == nil {
+		return findings
+	}
+	if r.server, err = admin.Listen(*r.Endpoints.Admin); err != nil {
+		r.server = nil
+		found := finding.Finding{Severity: finding.Warning,
+			Text: "cannot open the " + err.Error() + ": status, sessions and explain will not work"}
+		if r.Endpoints.MustAdmin {
+			found.Severity = finding.Fault
+		}
+		findings = append(findings, found)
+	}
+	return findings
+}
+
+// refusalNames returns the names of the kinds of refusals. Metrics has a counter for each.
+func refusalNames() (names []string) {
+	for kind := range (&proxy.Counts{}).Refused() {
+		names = append(names, kind.String())
+	}
+	return names
+}
+
+// journalHooks hands the events of sessions to metrics, and finished transfers to the transfer log, too.
+func (r *instance) journalHooks() sessions.Hooks {
+	m := r.metrics
+	return sessions.Hooks{
+		Began: m.SessionBegan, Dialled: m.Dialled,
+		Opened: m.PinholeOpened, Used: m.PinholeUsed, Unused: m.PinholeExpired,
+		Finished: func(t sessions.Transfer) {
+			m.Finished(t)
+			if r.transferLog != nil {
+				r.transferLog.Add(t)
+			}
+		},
+	}
+}
+
+// metricSources returns what metrics reads at each scrape.
+func (r *instance) metricSources() metrics.Sources {
+	return metrics.Sources{
+		Sessions: func() (all []metrics.SessionCount) {
+			running, _ := r.journal.Counts()
+			for at, n := range running {
+				all = append(all,
+					metrics.SessionCount{Forward: at.Forward, Tracking: at.Tracking, Running: n})
+			}
+			return all
+		},
+		Pinholes: func() (kernel, relay int) {
+			kernel = r.journal.Pinholes(forward.DataKernel.String())
+			return kernel, r.journal.Pinholes(forward.DataRelay.String())
+		},
+		Certificates: func() (all []metrics.Certificate) {
+			for _, e := range r.keys.Expiries() {
+				for _, f := range e.Forwards {
+					all = append(all,
+						metrics.Certificate{Forward: f, Role: metrics.RoleCert, NotAfter: e.NotAfter})
+				}
+			}
+			return all
+		},
+		Conntrack: func() (entries, limit uint64, known bool) {
+			entries, limit, err := system.ConntrackFill()
+			return entries, limit, err == nil
+		},
+	}
+}
+
+// serveAdmin answers the admin API from now on.
+func (r *instance) serveAdmin() {
+	if r.server == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r.stopServer = stop
+	server := r.server
+	r.server = nil // Serve closes it
+	r.answering.Go(func() {
+		if err := server.Serve(ctx, r.status, r.metrics.Handler(), r.Log); err != nil {
+			r.Log.Error("admin API ended: status, sessions and explain no longer work", "err", err)
+		}
+	})
+}
+
+// flushTime bounds how long the end waits for the disk.
+const flushTime = 5 * time.Second
+
+// closeEndpoints ends the admin API and flushes the transfer log. Call it after the last session has ended.
+func (r *instance) closeEndpoints() {
+	if r.stopServer != nil {
+		r.stopServer()
+		r.answering.Wait()
+	}
+	if r.server != nil {
+		r.server.Close()
+	}
+	if r.transferLog != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+		defer cancel()
+		if err := r.transferLog.Close(ctx); err != nil {
+			r.Log.Error("transfers are missing from the transfer log", "err", err)
+		}
+	}
+}
+
+// reopenTransferLog opens the files of the transfer log again, after logrotate has moved them.
+func (r *instance) reopenTransferLog() {
+	if r.transferLog == nil {
+		return
+	}
+	if err := r.transferLog.Reopen(); err != nil {
+		r.Log.Error("log of transfers not reopened", "err", err)
+		return
+	}
+	r.Log.Info("log of transfers reopened")
+}

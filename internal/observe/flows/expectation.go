@@ -1,0 +1,303 @@
+package flows
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/observe/sessions"
+)
+
+// Expectation is a data connection that is expected through a pinhole, and after that the connection itself.
+// It implements sessions.Meter.
+type Expectation struct {
+	watcher *Watcher
+	pinhole pinhole.Pinhole
+	opened  time.Time
+	onEnd   func() // called once, when the connection has ended and its bytes are known; may be nil
+
+	// Guarded by the watcher's lock.
+	peer     netip.AddrPort // who has connected; invalid: nobody
+	expected bool           // it is in watcher.expected
+	searched bool           // the table was searched for its connection
+	older    *Expectation   // the next older expectation of the same target
+
+	mu          sync.Mutex
+	connected   time.Time     // zero: not yet
+	stranger    netip.Addr    // the last other address that has tried; invalid: none
+	flow        *netflow.Flow // its last state in the table; nil: only the log has shown the connection
+	segments    byteCount     // what the logged segments say
+	polled      bool          // update has found it in the table
+	sawClosed   bool          // when it was polled last it was closed; its last segments may still arrive
+	released    bool          // the pinhole is closed
+	used        bool          // a connection has used the pinhole
+	unseenSince time.Time     // when a poll first found it released, and no connection was seen
+	done        bool          // nothing more is expected
+	fault       *verdict.Fault
+}
+
+// Expect announces the connection of a pinhole. Call it before the pinhole is open in the kernel, and
+// Release the expectation when the pinhole is closed.
+func (w *Watcher) Expect(hole pinhole.Pinhole) *Expectation {
+	x := &Expectation{watcher: w, pinhole: hole, opened: time.Now()}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expectedPorts[hole.Listen.Port()]++
+	x.expected, x.older = true, w.expected[hole.Target]
+	w.expected[hole.Target] = x
+	return x
+}
+
+// Release says that the pinhole is closed. used: its transfer is over, so that somebody has connected. A
+// connection through it is followed to its end.
+func (x *Expectation) Release(used bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.released, x.used = true, used
+}
+
+// wasUsed reports whether a connection has used the pinhole, even if nothing has shown it yet.
+func (x *Expectation) wasUsed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.used
+}
+
+// searchOrExpire reports whether to search the conntrack table for an expectation that has seen no packet,
+// and whether to give the expectation up. Both are false while its pinhole is open. The caller holds the
+// watcher's lock.
+func (x *Expectation) searchOrExpire(now time.Time) (search, expire bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.released {
+		return false, false
+	}
+	if x.unseenSince.IsZero() {
+		x.unseenSince = now
+	}
+	explained := x.used || x.searched || x.fault != nil || x.stranger.IsValid()
+	waited := now.Sub(x.unseenSince)
+	expire = waited >= searchWait || explained && waited >= eventLag
+	x.done = x.done || expire
+	return !explained, expire
+}
+
+// finishIfReleased ends an expectation without a connection if its pinhole is closed, and reports whether it
+// is.
+func (x *Expectation) finishIfReleased() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.done = x.done || x.released
+	return x.released
+}
+
+// finishUnanswered ends an expectation whose connection the far end did not answer.
+func (x *Expectation) finishUnanswered() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.fault, x.done = x.unansweredFault(causeNoAnswer), true
+}
+
+// connectedTuple returns the tuple of the connection. Its From is invalid if nobody has connected.
+func (x *Expectation) connectedTuple() netflow.Tuple {
+	x.watcher.mu.Lock()
+	defer x.watcher.mu.Unlock()
+	return x.tuple()
+}
+
+// tuple is connectedTuple for a caller that holds the watcher's lock.
+func (x *Expectation) tuple() netflow.Tuple { return netflow.Tuple{From: x.peer, To: x.pinhole.Listen} }
+
+// endpoints returns both ends of the connection. The caller holds the watcher's lock.
+func (x *Expectation) endpoints() endpoints { return endpointsOf(x.peer, x.pinhole.Target) }
+
+// Progress returns the state of the connection at the last poll or segment.
+func (x *Expectation) Progress() sessions.Progress {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	p := sessions.Progress{Connected: x.connected, Stranger: x.stranger, Over: x.done, Fault: x.fault}
+	var sent, received uint64
+	if x.flow != nil {
+		sent, received = x.watcher.table.Payload(*x.flow)
+	}
+	sent, received = x.segments.bytes(sent, received)
+	p.Up, p.Down = int64(sent), int64(received)
+	if x.pinhole.Active { // the server has connected
+		p.Up, p.Down = p.Down, p.Up
+	}
+	return p
+}
+
+// Sever ends the connection. It deletes its entry from the table: as a pinhole serves no second packet, the
+// next packet of either end reaches the gateway itself, which answers with a reset.
+func (x *Expectation) Sever() {
+	w, now := x.watcher, time.Now()
+	t := x.connectedTuple()
+	if !t.From.IsValid() { // the log may be late
+		if found, err := w.table.Find(x.pinhole.From, x.pinhole.Listen); err == nil {
+			w.onSearched(x, found, now)
+		}
+		if t = x.connectedTuple(); !t.From.IsValid() {
+			return
+		}
+	}
+	if found, err := w.table.Get(nil, []netflow.Tuple{t}); err == nil {
+		x.update(found[0], now) // what it has carried until now
+	}
+	x.mu.Lock()
+	id, listed := uint32(0), x.flow != nil
+	if listed {
+		id = x.flow.ID
+	}
+	x.mu.Unlock()
+	if listed {
+		_ = w.table.Delete(t, id) // after an error it ends by itself: there is nothing else to do
+	}
+}
+
+// matches reports whether a flow with the same ends is this connection.
+func (x *Expectation) matches(f netflow.Flow) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.flow == nil {
+		x.setFlow(f)
+		return true
+	}
+	return x.flow.ID == f.ID
+}
+
+// unmatched records a first packet that came to the pinhole and was not translated.
+func (x *Expectation) unmatched(from netip.Addr, at time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if from == x.pinhole.From {
+		x.notTranslated(at)
+		return
+	}
+	x.stranger = from
+}
+
+// setFlow records the table's entry for a connection that the log has shown. An entry with another far end
+// means that the connection was not translated. The caller holds x.mu, as do the callers of the functions
+// below.
+func (x *Expectation) setFlow(f netflow.Flow) {
+	if f.Reply.From == x.pinhole.Target {
+		x.flow = &f
+		return
+	}
+	x.notTranslated(x.connected)
+}
+
+// addSegment records a segment of the connection. fromFar: the end that was dialled has sent it. It reports
+// whether the connection is finished: the segments of a short one say everything.
+func (x *Expectation) addSegment(s netflow.Segment, fromFar bool) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.segments.add(s, fromFar)
+	x.done = x.done || x.completeInLog()
+	return x.done
+}
+
+// segmentsClosed reports whether segments have closed the connection.
+func (x *Expectation) segmentsClosed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.segments.closed
+}
+
+// finished reports whether the connection has ended and all its bytes are known.
+func (x *Expectation) finished() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.done = x.done || x.completeInLog()
+	return x.done
+}
+
+// completeInLog reports whether the segments say everything, before the kernel was asked once.
+func (x *Expectation) completeInLog() bool {
+	return !x.polled && x.segments.closed && x.segments.received.haveFirst
+}
+
+// update records the table's entry for the connection, which is the zero flow if there is none, and reports
+// whether the connection is finished.
+func (x *Expectation) update(f netflow.Flow, now time.Time) (finished bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.flow == nil && f.ID != 0 {
+		x.setFlow(f)
+	}
+	if x.flow == nil {
+		return x.updateMissing(now)
+	}
+	if f.ID != x.flow.ID { // gone; another flow may have its tuple by now
+		if !x.flow.Replied && x.flow.Sent.Packets <= 1 {
+			x.fault = x.unansweredFault(causeRefused)
+		}
+		x.done = true
+		return true
+	}
+	*x.flow, x.polled = f, true
+	switch {
+	case f.State.Over():
+		x.done = x.segments.closed || x.sawClosed
+		x.sawClosed = true
+	case !f.Replied && x.released && !x.used: // given up
+		x.fault, x.done = x.unansweredFault(causeNoAnswer), true
+	case !f.Replied && now.Sub(x.connected) > answerWait:
+		waited := now.Sub(x.connected).Round(time.Second)
+		x.fault = x.unansweredFault(causeNoAnswer + " for " + waited.String())
+	case f.Replied:
+		x.fault = nil
+	}
+	return x.done
+}
+
+// updateMissing records that the table has no entry for a connection that the log has shown, and reports
+// whether the connection is finished: the log may be late.
+func (x *Expectation) updateMissing(now time.Time) (finished bool) {
+	switch {
+	case x.fault != nil:
+	case x.segments.received.haveFirst: // answered, and over
+	case x.segments.reset:
+		x.fault = x.unansweredFault(causeRefused)
+	case now.Sub(x.connected) < PollInterval:
+		return false
+	default:
+		x.notTranslated(x.connected)
+	}
+	x.done = true
+	return true
+}
+
+// notTranslated records why a connection of the right peer did not reach the far end, so that it does not
+// count as connected. A pinhole serves one first packet: if a second one arrives, a filter of the gateway
+// has dropped the first.
+func (x *Expectation) notTranslated(at time.Time) {
+	if x.fault != nil { // the first fault stays
+		return
+	}
+	x.fault = &verdict.Fault{Code: verdict.CodeFiltered, At: x.pinhole.Listen, Peer: x.pinhole.From,
+		Waited: at.Sub(x.opened)}
+	if x.fault.Waited >= pinholeLifetime {
+		x.fault.Code = verdict.CodeTooLate
+	}
+	x.connected = time.Time{}
+}
+
+// The causes of a connection that the far end answers with a reset, and with nothing.
+const (
+	causeRefused  = "connection refused"
+	causeNoAnswer = "no answer to the first packet"
+)
+
+// unansweredFault returns the fault of a far end that does not accept the connection.
+func (x *Expectation) unansweredFault(cause string) *verdict.Fault {
+	f := &verdict.Fault{Code: verdict.CodeServerData, At: x.pinhole.Target, Err: cause}
+	if x.pinhole.Active {
+		f.Code = verdict.CodeClientData
+	}
+	return f
+}

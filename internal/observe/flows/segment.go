@@ -1,0 +1,83 @@
+package flows
+
+import (
+	"net/netip"
+	"time"
+
+	"ftpgate/internal/core/netflow"
+)
+
+// HandleSegment takes a logged segment: one with which a connection begins or ends, with the addresses of
+// its two ends, or the first one of a connection that no rule has translated.
+func (w *Watcher) HandleSegment(s netflow.Segment) {
+	if onEnd := w.handleSegment(s); onEnd != nil {
+		onEnd()
+	}
+}
+
+// handleSegment returns the function to call, without a lock, if this was the last segment of a connection.
+func (w *Watcher) handleSegment(s netflow.Segment) func() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s.SYN && !s.ACK && w.onUnmatched(s.From, s.To, s.At) {
+		return nil
+	}
+	forth := endpointsOf(s.From, s.To)
+	back := forth.reversed()
+	x, fromFar := w.active[back], true
+	if x == nil {
+		x, fromFar = w.active[forth], false
+	}
+	if x == nil || s.SYN && x.segmentsClosed() { // the port is in use again
+		if x, fromFar = w.connectBySegment(s); x == nil {
+			w.keepUnclaimed(s, forth, back)
+			return nil
+		}
+	}
+	if x.addSegment(s, fromFar) {
+		w.deactivate(x)
+		return x.onEnd
+	}
+	return nil
+}
+
+// connectBySegment connects an expectation if the segment can be the first one that is seen of its
+// connection: the answer of the far end, or a repeated first segment. fromFar: the end that was dialled has
+// sent it. It returns nil if no expectation fits. The caller holds w.mu.
+func (w *Watcher) connectBySegment(s netflow.Segment) (x *Expectation, fromFar bool) {
+	from, to := s.To, s.From
+	switch {
+	case s.SYN && !s.ACK:
+		from, to = s.From, s.To
+	case !s.SYN && !s.RST:
+		return nil, false
+	}
+	if x = w.find(from, to, netip.AddrPort{}); x != nil {
+		w.onConnected(x, from, s.At, nil)
+	}
+	return x, from == s.To
+}
+
+// keepUnclaimed counts a segment of a connection that belongs to no session so far. The caller holds w.mu.
+func (w *Watcher) keepUnclaimed(s netflow.Segment, forth, back endpoints) {
+	if s.SYN && s.ACK && len(w.unclaimed) < maxUnclaimed {
+		delete(w.active, back)
+		w.unclaimed[back] = &byteCount{begun: s.At}
+	}
+	if c := w.unclaimed[back]; c != nil {
+		c.add(s, true)
+	} else if c := w.unclaimed[forth]; c != nil {
+		c.add(s, false)
+	}
+}
+
+// dropUnclaimed forgets the connections that no session has claimed in time.
+func (w *Watcher) dropUnclaimed(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ends, c := range w.unclaimed {
+		if now.Sub(c.begun) > unclaimedLifetime {
+			delete(w.unclaimed, ends)
+		}
+	}
+}

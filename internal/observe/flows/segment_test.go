@@ -1,0 +1,237 @@
+package flows
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/core/verdict"
+)
+
+// untranslated returns the first segment of a connection to testPinhole that no rule translates.
+func untranslated(from string, when time.Time) netflow.Segment {
+	return netflow.Segment{At: when, From: at(from), To: testPinhole.Listen, SYN: true, Sequence: dialFirst - 1}
+}
+
+// handle gives the watcher segments between the two ends.
+func handle(w *Watcher, when time.Time, segments ...testSegment) {
+	for _, s := range segments {
+		one := s.segment()
+		one.At = when
+		w.HandleSegment(one)
+	}
+}
+
+var (
+	repeated = testSegment{false, "S", dialFirst - 1, 0, 0}
+	accepted = testSegment{true, "SA", farFirst - 1, dialFirst, 0}
+	rejected = testSegment{true, "RA", 0, dialFirst, 0}
+)
+
+// For a transfer that is complete in the log, the watcher does not ask the kernel.
+func TestLog(t *testing.T) {
+	w, table, _ := newTestWatcher()
+	x := w.Expect(testPinhole)
+	now := time.Now()
+	w.HandleSegment(untranslated("192.168.5.77:3000", now))
+	if p := x.Progress(); p.Stranger != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
+		t.Errorf("got %+v; want a stranger, and no connection", p)
+	}
+	handle(w, now, accepted)
+	if p := x.Progress(); p.Connected != now || p.Over {
+		t.Errorf("got %+v; want the client's connection", p)
+	}
+	handle(w, now, ending...)
+	poll(t, w, now)
+	if p := x.Progress(); p.Down != 700 || !p.Over || p.Fault != nil || table.asked != 0 {
+		t.Errorf("got %+v, %d flows asked for; want 700 bytes, and none", p, table.asked)
+	}
+	if len(w.expected)+len(w.unclaimed)+len(w.active) != 0 || w.expectedPorts[testPinhole.Listen.Port()] != 0 {
+		t.Error("got something kept; want nothing")
+	}
+}
+
+// A longer transfer is found in the table, also if an event shows it before the log or after it.
+func TestLogAndTable(t *testing.T) {
+	for name, event := range map[string]struct{ before, after bool }{
+		"log alone":   {},
+		"event first": {before: true},
+		"log first":   {after: true},
+	} {
+		w, table, _ := newTestWatcher()
+		x := w.Expect(testPinhole)
+		now := time.Now()
+		f := pinholeFlow(1)
+		f.State, f.Replied, f.Received.Bytes = netflow.TCPEstablished, true, 500
+		table.flows[f.Original] = f
+		began := netflow.FlowEvent{Change: netflow.FlowNew, Flow: f, At: now}
+		if event.before {
+			_ = w.HandleEvent(began)
+		}
+		handle(w, now, accepted)
+		if event.after {
+			_ = w.HandleEvent(began)
+		}
+		poll(t, w, now)
+		if p := x.Progress(); p.Connected != now || p.Down != 500 || p.Over || p.Fault != nil {
+			t.Errorf("%s: got %+v; want 500 bytes down so far", name, p)
+		}
+		x.Sever()
+		if len(table.flows) != 0 {
+			t.Errorf("%s: got the flow still there; want it deleted", name)
+		}
+	}
+}
+
+// Sever finds a connection in the table that the log has not shown yet.
+func TestSeverBeforeLog(t *testing.T) {
+	w, table, _ := newTestWatcher()
+	x := w.Expect(testPinhole)
+	f := pinholeFlow(1)
+	f.State, f.Replied = netflow.TCPEstablished, true
+	if x.Sever(); table.searched != 1 {
+		t.Errorf("got %d searches; want 1", table.searched)
+	}
+	table.flows[f.Original] = f
+	if x.Sever(); len(table.flows) != 0 || x.Progress().Connected.IsZero() {
+		t.Errorf("got %d flows left, connected %s; want none, and a connection",
+			len(table.flows), x.Progress().Connected)
+	}
+	late := w.Expect(testPinhole)
+	late.Release(true)
+	now := time.Now()
+	poll(t, w, now)
+	poll(t, w, now.Add(eventLag))
+	table.flows[f.Original] = f
+	if late.Sever(); len(table.flows) != 1 || w.expectedPorts[testPinhole.Listen.Port()] != 0 {
+		t.Errorf(
+			"got %d flows left, %d expectations; want the later flow to stay, and none",
+			len(table.flows),
+			w.expectedPorts[testPinhole.Listen.Port()],
+		)
+	}
+}
+
+// A segment comes to the pinhole and is not translated: a filter has dropped the first one, and a pinhole
+// serves no second one; or the pinhole has expired.
+func TestLogUnmatched(t *testing.T) {
+	for after, want := range map[time.Duration]verdict.Code{
+		time.Second: verdict.CodeFiltered,
+		time.Minute: verdict.CodeTooLate,
+	} {
+		w, _, _ := newTestWatcher()
+		x := w.Expect(testPinhole)
+		now := x.opened.Add(after)
+		w.HandleSegment(untranslated("192.168.5.1:3000", now))
+		w.HandleSegment(untranslated("192.168.5.1:3000", now.Add(time.Hour)))
+		if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.Waited != after ||
+			!p.Connected.IsZero() ||
+			p.Stranger.IsValid() {
+			t.Errorf("after %s: got %+v, fault %+v; want %s", after, p, p.Fault, want)
+		}
+		elsewhere := untranslated("192.168.5.1:3000", now)
+		elsewhere.To = at("192.168.5.3:50000")
+		if w.handleSegment(elsewhere); len(w.expected) != 1 {
+			t.Error("got the expectation gone after a segment to another address; want it to stay")
+		}
+	}
+}
+
+// The far end does not accept the connection: it sends a reset, or nothing, so that the first segment is
+// repeated.
+func TestLogNotAccepted(t *testing.T) {
+	for name, s := range map[string]testSegment{"refused": rejected, "silent": repeated} {
+		w, table, _ := newTestWatcher()
+		x := w.Expect(testPinhole)
+		now := time.Now()
+		if s.kind == "S" {
+			f := pinholeFlow(1)
+			table.flows[f.Original] = f
+		}
+		handle(w, now, s)
+		if p := x.Progress(); p.Connected != now || p.Fault != nil {
+			t.Errorf("%s: got %+v; want the client to have come", name, p)
+		}
+		poll(t, w, now.Add(answerWait+1))
+		if p := x.Progress(); p.Fault == nil || p.Fault.Code != verdict.CodeServerData ||
+			p.Over != (name == "refused") {
+			t.Errorf("%s: got %+v, fault %+v; want that the server does not accept it", name, p, p.Fault)
+		}
+	}
+}
+
+// If the client gives up before the far end has answered, the connection ends at once.
+func TestGivenUp(t *testing.T) {
+	w, table, _ := newTestWatcher()
+	x := w.Expect(testPinhole)
+	now := time.Now()
+	newFlow(t, w, table, pinholeFlow(1), now)
+	poll(t, w, now)
+	if p := x.Progress(); p.Over || p.Fault != nil {
+		t.Errorf("got %+v; want it to wait for an answer", p)
+	}
+	x.Release(false)
+	poll(t, w, now)
+	if p := x.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerData || len(w.active) != 0 {
+		t.Errorf("got %+v, fault %+v; want that the server does not accept it", p, p.Fault)
+	}
+}
+
+// The table has lost a connection before the first poll: the log has the answer, or there was none, and
+// another connection may have its tuple.
+func TestLogGone(t *testing.T) {
+	own := pinholeFlow(1)
+	own.Reply = netflow.Tuple{From: own.Original.To, To: own.Original.From}
+	for name, tt := range map[string]struct {
+		s     testSegment
+		table netflow.Flow
+		want  bool // that it was not translated
+	}{
+		"accepted":     {s: accepted},
+		"not accepted": {repeated, netflow.Flow{}, true},
+		"another":      {repeated, own, true},
+	} {
+		w, table, _ := newTestWatcher()
+		x := w.Expect(testPinhole)
+		now := time.Now()
+		handle(w, now, tt.s)
+		poll(t, w, now)
+		if got, want := x.Progress().Over, name == "accepted"; got != want {
+			t.Errorf("%s: got over %t; want %t, as the log may be late", name, got, want)
+		}
+		if tt.table.ID != 0 {
+			table.flows[own.Original] = own
+		}
+		poll(t, w, now.Add(PollInterval))
+		p := x.Progress()
+		if !p.Over || p.Connected.IsZero() != tt.want || (p.Fault != nil) != tt.want {
+			t.Errorf("%s: got %+v, fault %+v; want it to be over", name, p, p.Fault)
+		}
+	}
+}
+
+// Servers may offer the same port again. A logged connection belongs to the new expectation, unless the old
+// one's transfer is over and the log is late.
+func TestLogPortAgain(t *testing.T) {
+	for _, used := range []bool{true, false} {
+		w, _, _ := newTestWatcher()
+		old := w.Expect(testPinhole)
+		old.Release(used)
+		hole := testPinhole
+		hole.Listen = at("192.168.5.2:50001")
+		x := w.Expect(hole)
+		now := time.Now()
+		handle(w, now, accepted)
+		if old.Progress().Connected.IsZero() == used || x.Progress().Connected.IsZero() != used {
+			t.Errorf("used %v: got old %+v, new %+v; want the connection at the right one",
+				used, old.Progress(), x.Progress())
+		}
+		other := accepted.segment()
+		other.To, other.At = at("192.168.5.1:3001"), now
+		w.HandleSegment(other)
+		if x.Progress().Connected.IsZero() {
+			t.Error("got no connection for the new expectation; want one")
+		}
+	}
+}

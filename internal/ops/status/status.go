@@ -1,0 +1,172 @@
+// Package status answers the admin API from the parts of a running daemon: its gateway, sessions and
+// certificates.
+//
+// It reads. What changes something (ending a session, a reload) it passes on.
+package status
+
+import (
+	"context"
+	"iter"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/system"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/ops/admin"
+)
+
+// Gateway is what is published. *gateway.Gateway implements it. Its methods must not wait for the kernel.
+type Gateway interface {
+	Forwards() []forward.Resolved
+	Installed() bool // the forwards need a table
+}
+
+// Source implements admin.Source. Set its exported fields before use. Its methods may be called from several
+// goroutines; none but Reload waits.
+type Source struct {
+	Version  string
+	File     string // the configuration; empty: there is none
+	Table    string // of nftables
+	Started  time.Time
+	Gateway  Gateway
+	Journal  *sessions.Journal
+	Expiries func() []tlskeys.Expiry
+	Reloader func(context.Context) error // reloads the configuration, and waits until it is in effect
+
+	mu           sync.Mutex
+	lastReload   *admin.Reload
+	kernelUsable bool
+	kernelFaults []finding.Finding
+}
+
+// SetKernel records whether this process may have tables in the kernel, and why not.
+func (s *Source) SetKernel(usable bool, faults []finding.Finding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kernelUsable, s.kernelFaults = usable, slices.Clone(faults)
+}
+
+// SetReload records the result of the last reload.
+func (s *Source) SetReload(at time.Time, err error) {
+	last := &admin.Reload{At: at, OK: err == nil}
+	if err != nil {
+		last.Error = err.Error()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastReload = last
+}
+
+// Sessions yields the running sessions, or the ended ones.
+func (s *Source) Sessions(ended bool) iter.Seq[sessions.Session] {
+	if ended {
+		return s.Journal.Ended()
+	}
+	return s.Journal.Running()
+}
+
+// Explain returns a session with its time line, or false if no such session is known.
+func (s *Source) Explain(id string) (sessions.Explained, bool) { return s.Journal.Explain(id) }
+
+// Kill ends a session.
+func (s *Source) Kill(id string) error {
+	record := s.Journal.Find(id)
+	if record == nil {
+		if _, known := s.Journal.Explain(id); known {
+			return &admin.Error{Text: "session " + id + " has ended already", Kind: admin.ErrNotNow}
+		}
+		return &admin.Error{Text: "there is no session " + id, Kind: admin.ErrNoSession,
+			Remedy: "ftpgate sessions shows those that run"}
+	}
+	if !record.Kill() {
+		return &admin.Error{
+			Text: "session " + id + " is tracked by the kernel, which lets its connections go on",
+			Remedy: "take its client out of the forward's clients, " +
+				"or its connections away with conntrack -D and a filter",
+			Kind: admin.ErrNotNow,
+		}
+	}
+	return nil
+}
+
+// Reload reloads the configuration.
+func (s *Source) Reload(ctx context.Context) error { return s.Reloader(ctx) }
+
+// Status returns the state of the daemon.
+func (s *Source) Status() admin.Status {
+	s.mu.Lock()
+	usable, faults, lastReload := s.kernelUsable, s.kernelFaults, s.lastReload
+	s.mu.Unlock()
+	now := time.Now()
+	st := admin.Status{
+		Version: s.Version, Build: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH,
+		PID: os.Getpid(), Since: s.Started, File: s.File, Reload: lastReload,
+		Forwards: s.forwards(usable), Certificates: s.certificates(now),
+	}
+	if count, limit, err := system.ConntrackFill(); err == nil && limit > 0 {
+		st.Conntrack = &admin.Conntrack{Count: int64(count), Max: int64(limit)}
+	}
+	if usable {
+		st.Capabilities = []string{"the kernel may carry data connections"}
+		if s.Gateway.Installed() {
+			st.Table = "inet " + s.Table
+		}
+		return st
+	}
+	st.Capabilities = []string{"ftpgate carries all data connections itself"}
+	for _, why := range faults {
+		st.Capabilities = append(st.Capabilities, why.Text+": "+why.Remedy)
+	}
+	return st
+}
+
+// forwards returns the state of each published forward.
+func (s *Source) forwards(kernelUsable bool) []admin.Forward {
+	running, clients := s.Journal.Counts()
+	published := s.Gateway.Forwards()
+	all := make([]admin.Forward, 0, len(published))
+	for _, f := range published {
+		way, why := f.FTPS()
+		t := s.Journal.Tally(f.Name)
+		key := sessions.Busy{Forward: f.Name, Tracking: f.Tracking}
+		status := admin.Forward{
+			Name: f.Name, Listen: f.Listen.String(), Server: f.Server.String(), Addresses: f.ServerAddrs(),
+			Tracking: f.Tracking.String(), DataPath: f.UsualPath(kernelUsable).String(),
+			FTPS: way, FTPSWhy: why,
+			Sessions: running[key], Clients: clients[key], Total: t.Sessions, Refused: t.Refused,
+			Transfers: int64(t.Transfers), Failed: int64(t.Failed), Up: t.Up, Down: t.Down,
+		}
+		if len(status.Addresses) == 0 {
+			status.Problem = "the server's name has no address"
+		}
+		all = append(all, status)
+	}
+	return all
+}
+
+// expiryWarning is how many days before its end a certificate gets a warning.
+const expiryWarning = 30
+
+// certificates returns the certificates, with a warning for each that has expired or soon will.
+func (s *Source) certificates(now time.Time) (all []admin.Certificate) {
+	for _, e := range s.Expiries() {
+		days := int(e.NotAfter.Sub(now).Hours() / 24)
+		for _, f := range e.Forwards {
+			c := admin.Certificate{Forward: f, File: e.File, Expires: e.NotAfter, DaysLeft: days}
+			switch {
+			case now.After(e.NotAfter):
+				c.Warning = "has expired"
+			case days < expiryWarning:
+				c.Warning = "expires soon"
+			}
+			all = append(all, c)
+		}
+	}
+	return all
+}

@@ -1,0 +1,160 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/observe/sessions"
+	"ftpgate/internal/ops/admin"
+)
+
+var _ admin.Source = (*Source)(nil)
+
+// published is a gateway with these forwards.
+type published []forward.Resolved
+
+func (p published) Forwards() []forward.Resolved { return p }
+func (p published) Installed() bool              { return len(p) > 0 }
+
+func newSource(forwards ...forward.Resolved) *Source {
+	return &Source{Version: "v1", Table: "ftpgate", Started: time.Now(), Gateway: published(forwards),
+		Journal: sessions.New(time.Now()), Expiries: func() []tlskeys.Expiry { return nil }}
+}
+
+func archive() forward.Resolved {
+	f := forward.Resolved{Server4: netip.MustParseAddr("203.0.113.21")}
+	f.Name, f.Tracking = "archive", forward.TrackingProxy
+	f.Listen.Port, f.Server.Host, f.Server.Port = 2121, "ftp.example.com", 21
+	return f
+}
+
+func begin(s *Source, name string) *sessions.Record {
+	return s.Journal.Begin(sessions.Opening{Forward: name, Tracking: forward.TrackingProxy,
+		Client: netip.MustParseAddrPort("192.168.5.1:3000")})
+}
+
+func TestForwards(t *testing.T) {
+	nowhere := archive()
+	nowhere.Name, nowhere.Server4 = "nowhere", netip.Addr{}
+	s := newSource(archive(), nowhere)
+	s.SetKernel(true, nil)
+	begin(s, "archive")
+	got := s.Status().Forwards
+	if len(got) != 2 {
+		t.Fatalf("got %d forwards; want 2", len(got))
+	}
+	one, two := got[0], got[1]
+	if one.Name != "archive" || one.Sessions != 1 || one.Clients != 1 || one.Total != 1 ||
+		one.Problem != "" || one.DataPath != "kernel" ||
+		one.Server != "ftp.example.com:21" {
+		t.Errorf("got %+v; want one session of one client, over the kernel", one)
+	}
+	if two.Sessions != 0 || two.Problem != "the server's name has no address" {
+		t.Errorf("got %+v; want no session, and the problem", two)
+	}
+}
+
+func TestKernel(t *testing.T) {
+	s := newSource(archive())
+	s.SetKernel(false, []finding.Finding{{Text: "no nftables", Remedy: "get one"}})
+	got := s.Status()
+	want := []string{"ftpgate carries all data connections itself", "no nftables: get one"}
+	if !slices.Equal(got.Capabilities, want) || got.Table != "" || got.Forwards[0].DataPath != "relay" {
+		t.Errorf("got %+v; want %q, no table, and the relay", got, want)
+	}
+	s.SetKernel(true, nil)
+	want = []string{"the kernel may carry data connections"}
+	if got := s.Status(); !slices.Equal(got.Capabilities, want) || got.Table != "inet ftpgate" {
+		t.Errorf("got %+v; want %q, and the table", got, want)
+	}
+	s.Gateway = published(nil)
+	if got := s.Status(); got.Table != "" {
+		t.Errorf("got table %q without forwards; want none", got.Table)
+	}
+}
+
+func TestReload(t *testing.T) {
+	s := newSource()
+	if got := s.Status().Reload; got != nil {
+		t.Errorf("got %+v before the first reload; want nil", got)
+	}
+	at := time.Now()
+	s.SetReload(at, errors.New("unsound"))
+	if got, want := *s.Status().Reload, (admin.Reload{At: at, Error: "unsound"}); got != want {
+		t.Errorf("got %+v; want %+v", got, want)
+	}
+	s.SetReload(at, nil)
+	if got, want := *s.Status().Reload, (admin.Reload{At: at, OK: true}); got != want {
+		t.Errorf("got %+v; want %+v", got, want)
+	}
+	s.Reloader = func(ctx context.Context) error { return context.Cause(ctx) }
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Reload(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v; want the error of the reloader", err)
+	}
+}
+
+func TestCertificates(t *testing.T) {
+	now := time.Now()
+	s := newSource()
+	s.Expiries = func() []tlskeys.Expiry {
+		return []tlskeys.Expiry{
+			{Forwards: []string{"a", "b"}, File: "gone.pem", NotAfter: now.Add(-time.Hour)},
+			{Forwards: []string{"c"}, File: "soon.pem", NotAfter: now.AddDate(0, 0, 10)},
+			{Forwards: []string{"d"}, File: "good.pem", NotAfter: now.AddDate(1, 0, 0)},
+		}
+	}
+	var got []string
+	for _, c := range s.certificates(now) {
+		got = append(got, c.Forward+" "+c.File+" "+c.Warning)
+	}
+	want := []string{
+		"a gone.pem has expired",
+		"b gone.pem has expired",
+		"c soon.pem expires soon",
+		"d good.pem ",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q; want %q", got, want)
+	}
+}
+
+func TestKill(t *testing.T) {
+	s := newSource(archive())
+	killed := begin(s, "archive")
+	ends := false
+	killed.OnKill(func() { ends = true })
+	if err := s.Kill(killed.ID()); err != nil || !ends {
+		t.Errorf("got ended %t, error %v; want it ended", ends, err)
+	}
+	killed.Ends("")
+	kernel := begin(s, "archive") // the kernel's: nothing can end it
+	for id, want := range map[string]struct {
+		kind error
+		text string
+	}{
+		killed.ID(): {admin.ErrNotNow, "session " + killed.ID() + " has ended already"},
+		kernel.ID(): {admin.ErrNotNow, "session " + kernel.ID() +
+			" is tracked by the kernel, which lets its connections go on"},
+		"x-1": {admin.ErrNoSession, "there is no session x-1"},
+	} {
+		var e *admin.Error
+		if err := s.Kill(id); !errors.As(err, &e) || !errors.Is(err, want.kind) || e.Text != want.text {
+			t.Errorf("kill %s: got %v; want %q", id, err, want.text)
+		}
+	}
+	if n := len(slices.Collect(s.Sessions(true))); n != 1 {
+		t.Errorf("got %d ended sessions; want 1", n)
+	}
+	if _, known := s.Explain(kernel.ID()); !known {
+		t.Errorf("session %s is not explained", kernel.ID())
+	}
+}
