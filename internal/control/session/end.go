@@ -22,8 +22,8 @@ func (s *Session) ask(f func()) bool {
 
 // readerEnded is called by each of the two readers when it returns, which happens once the session is over.
 // The second one closes what the data path has open, and finishes the session. The first one waits for
-// that. If the data path keeps the second one longer than Env.CloseTime, the first one takes the turn away from
-// it, and finishes the session in its place; what is open is closed as soon as the data path answers.
+// that. If the data path keeps the second one longer than Env.CloseTime, the first one takes the turn away
+// from it, and finishes the session in its place; what is open is closed as soon as the data path answers.
 func (s *Session) readerEnded() {
 	finished, place := s.leaveTurn()
 	switch place {

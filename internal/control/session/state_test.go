@@ -17,7 +17,9 @@ func TestPhases(t *testing.T) {
 		}
 	}
 	takeTurn := locked((*state).takeTurn)
-	endTurnWith := func(tr dialogue.Transition) func(*state) { return locked(func(s *state) { s.endTurn(tr) }) }
+	endTurnWith := func(tr dialogue.Transition) func(*state) {
+		return locked(func(s *state) { s.endTurn(tr) })
+	}
 	endTurn := endTurnWith(dialogue.None)
 	pause := func(p phase) func(*state) { return func(s *state) { s.pause(p, newReplyBarrier()) } }
 	resume := func(s *state) { s.resume() }
