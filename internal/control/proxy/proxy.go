@@ -46,8 +46,8 @@ type Proxy struct {
 	Journal *sessions.Journal               // shared, too; nil: one of its own
 
 	dial         upstream.DialFunc // nil: upstream.DialTCP
-	longestWrite time.Duration     // 0: writeTime
-	longestClose time.Duration     // 0: closeTime
+	longestWrite time.Duration     // 0: session.WriteTime
+	longestClose time.Duration     // 0: session.CloseTime
 	loginDelay   time.Duration     // 0: failureDelay
 
 	env    session.Env
@@ -65,10 +65,6 @@ type Proxy struct {
 // failureDelay is how long the answer to a failed login waits, for each failure so far: guessing
 // becomes slow, a typing mistake does not hurt (RFC 2577 section 4).
 const failureDelay = time.Second
-
-// closeTime is how long a session that is over waits for the data path. A kernel that does not answer holds
-// no client longer.
-const closeTime = time.Second
 
 func (p *Proxy) writeTime() time.Duration { return cmp.Or(p.longestWrite, session.WriteTime) }
 
@@ -92,7 +88,7 @@ func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
 		Path: p.Path, Keys: p.Keys, Log: p.Log,
 		Teller:    refusal.Teller{Log: p.Log, Count: p.countRefusal},
 		Completed: p.Counts.transferCompleted, Ended: p.forget,
-		WriteTime: p.writeTime(), CloseTime: cmp.Or(p.longestClose, closeTime),
+		WriteTime: p.writeTime(), CloseTime: cmp.Or(p.longestClose, session.CloseTime),
 		LoginDelay: cmp.Or(p.loginDelay, failureDelay),
 	}
 

@@ -18,6 +18,9 @@ var errAborted = errors.New("aborted by the client")
 var errNotResumed = errors.New("the server has not resumed the TLS session of its control connection " +
 	"on the data connection")
 
+// errUndelivered says that the data path does not say why data was not delivered: a bug of the path.
+var errUndelivered = errors.New("the data was not delivered")
+
 // errNoData says that there is no pinhole to arm: a bug of the dialogue.
 var errNoData = errors.New("there is no pinhole")
 
@@ -194,8 +197,11 @@ func (s *Session) deliver() error {
 
 // failed returns why data was not delivered; nil: it was.
 func failed(o dataplane.Outcome) error {
-	if o.Complete {
+	switch {
+	case o.Complete:
 		return nil
+	case o.Failure == nil:
+		return errUndelivered
 	}
 	return o.Failure
 }

@@ -7,23 +7,23 @@ import (
 	"ftpgate/internal/control/conn"
 )
 
-// closeTime is how long a session that is over waits for the data path. A kernel that does not answer holds
+// CloseTime is how long a session that is over waits for the data path. A kernel that does not answer holds
 // no client longer.
-const closeTime = time.Second
+const CloseTime = time.Second
 
 // ask calls f, which asks the data path and may wait for the kernel. It belongs to the reader that has the
 // turn. It returns false if the other reader took the turn away and ended the session: then this one must
 // leave the session's fields alone, clean up what f got, and return.
 func (s *Session) ask(f func()) bool {
-	s.setAsking(true)
+	s.setAsking(time.Now())
 	f()
-	return s.setAsking(false)
+	return s.setAsking(time.Time{})
 }
 
 // readerEnded is called by each of the two readers when it returns, which happens once the session is over.
 // The second one closes what the data path has open, and finishes the session. The first one waits for
-// that. If the data path keeps the second one longer than closeTime, the first one takes the turn away from
-// it, and finishes the session in its place; what is open is closed as soon as the data path answers.
+// that. If the data path keeps the second one longer than Env.CloseTime, the first one takes the turn away
+// from it, and finishes the session in its place; what is open is closed as soon as the data path answers.
 func (s *Session) readerEnded() {
 	finished, place := s.leaveTurn()
 	switch place {
@@ -43,7 +43,7 @@ func (s *Session) readerEnded() {
 		case <-finished:
 			return
 		case <-limit.C:
-			if s.takeTurnAway() {
+			if s.takeTurnAway(s.env.CloseTime) {
 				s.finish(finished)
 				return
 			}

@@ -65,15 +65,16 @@ type Session struct {
 	// run once both have returned.
 
 	dialogue        *dialogue.Dialogue
-	replies         ftp.ReplyScanner  // of the server's lines
-	at              time.Time         // when the line came that is carried out
-	out             []byte            // for the client, and not sent yet
-	data            dataplane.Data    // of the last negotiation; nil: none
-	passthrough     dataplane.Handle  // of a session that is passed through; nil: none
-	transferStarted *transferStarted  // for data; nil: it need not know, or knows
-	dataTLS         dataplane.DataTLS // of data connections; nil on a leg without TLS
-	clientTLS       *tls.Config       // for the client's next handshake
-	noGoodbye       bool              // the client would take a last line for TLS
+	replies         ftp.ReplyScanner    // of the server's lines
+	at              time.Time           // when the line came that is carried out
+	out             []byte              // for the client, and not sent yet
+	data            dataplane.Data      // of the last negotiation; nil: none
+	passthrough     dataplane.Handle    // of a session that is passed through; nil: none
+	transferStarted *transferStarted    // for data; nil: it need not know, or knows
+	dataTLS         dataplane.DataTLS   // of data connections; nil on a leg without TLS
+	clientTLS       *tls.Config         // for the client's next handshake
+	requested       dialogue.Transition // by the step, for the end of the turn
+	noGoodbye       bool                // the client would take a last line for TLS
 	transcript      transcript.Transcript
 	ports           string // of the passthrough, in words
 	transfers       int
@@ -285,7 +286,7 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 	}
 	s.transcript.ReplyStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
 	s.watchTransfer()
-	if !ahead || len(s.out) > maxGathered {
+	if !ahead || s.requested != dialogue.None || len(s.out) > maxGathered {
 		s.flush()
 	}
 	s.mu.Lock()

@@ -10,10 +10,10 @@ import (
 
 // phase is what a session is doing.
 //
-//	reading ── takeTurn ──▶ working ── endTurn ──▶ reading
+//	reading ── takeTurn ──▶ working ── endTurn(None) ──▶ reading
 //	working ── pause ──▶ delaying, delivering ── resume ──▶ working
-//	working ── setTransition(Encrypt, Decrypt) ──▶ switching ── finishTransition ──▶ reading
-//	working ── setTransition(Passthrough) ──▶ stopping ── stopServerReader ──▶ passthrough
+//	working ── endTurn(Encrypt, Decrypt) ──▶ switching ── finishTransition ──▶ reading
+//	working ── endTurn(Passthrough) ──▶ stopping ── stopServerReader ──▶ passthrough
 //	passthrough ── endDirection ──▶ halfEnded
 //	any phase ── end ──▶ terminated
 //
@@ -56,7 +56,7 @@ type state struct {
 	barrier     *replyBarrier
 
 	ending   *ending       // why the session is over; nil: it is not
-	asking   bool          // the reader that has the turn asks the data path
+	asking   time.Time     // since when the reader that has the turn asks the data path; zero: it does not
 	taken    bool          // the other reader took the turn away from it
 	finished chan struct{} // closed when the session is finished; nil: no reader has returned
 }
@@ -88,9 +88,15 @@ func (s *state) takeTurn() { s.phase = working }
 
 // endTurn lets the next line be handled, unless the step requested a transition or the session is over. It
 // is called with the lock held.
-func (s *state) endTurn() {
-	if s.phase == working {
+func (s *state) endTurn(t dialogue.Transition) {
+	switch {
+	case s.phase != working:
+	case t == dialogue.None:
 		s.phase = reading
+	case t == dialogue.Passthrough:
+		s.phase, s.transition = stopping, t
+	default:
+		s.phase, s.transition = switching, t
 	}
 	s.changed.Broadcast()
 }
@@ -128,22 +134,6 @@ func (s *state) abortDelivery() {
 		b.aborted = true
 		close(b.cancel)
 	}
-}
-
-// setTransition is the end of a turn with a step that changes the control connections. It returns false if
-// the session is over.
-func (s *state) setTransition(t dialogue.Transition) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.phase == terminated {
-		return false
-	}
-	s.transition, s.phase = t, switching
-	if t == dialogue.Passthrough {
-		s.phase = stopping
-	}
-	s.changed.Broadcast()
-	return true
 }
 
 // finishTransition goes on with lines. It is called with the lock held, and returns false if the session is
@@ -201,12 +191,12 @@ func (s *state) isOver() bool {
 	return s.phase == terminated
 }
 
-// setAsking notes when the reader that has the turn begins and stops to ask the data path. It returns false
-// if it has lost the turn.
-func (s *state) setAsking(asking bool) bool {
+// setAsking notes since when the reader that has the turn asks the data path; zero: it does not. It returns
+// false if the reader has lost the turn.
+func (s *state) setAsking(since time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asking = asking
+	s.asking = since
 	return !s.taken
 }
 
@@ -233,12 +223,12 @@ func (s *state) leaveTurn() (finished chan struct{}, p place) {
 	return s.finished, first
 }
 
-// takeTurnAway takes the turn from the other reader if that one waits for the data path; false: it does
-// not, and will return by itself.
-func (s *state) takeTurnAway() bool {
+// takeTurnAway takes the turn from the other reader if that one has waited for the data path for so long;
+// false: it has not.
+func (s *state) takeTurnAway(limit time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken = s.asking
+	s.taken = !s.asking.IsZero() && time.Since(s.asking) >= limit
 	return s.taken
 }
 

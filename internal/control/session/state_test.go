@@ -2,6 +2,7 @@ package session
 
 import (
 	"testing"
+	"time"
 
 	"ftpgate/internal/core/dialogue"
 )
@@ -15,10 +16,13 @@ func TestPhases(t *testing.T) {
 			f(s)
 		}
 	}
-	takeTurn, endTurn := locked((*state).takeTurn), locked((*state).endTurn)
+	takeTurn := locked((*state).takeTurn)
+	endTurnWith := func(tr dialogue.Transition) func(*state) {
+		return locked(func(s *state) { s.endTurn(tr) })
+	}
+	endTurn := endTurnWith(dialogue.None)
 	pause := func(p phase) func(*state) { return func(s *state) { s.pause(p, newReplyBarrier()) } }
 	resume := func(s *state) { s.resume() }
-	set := func(tr dialogue.Transition) func(*state) { return func(s *state) { s.setTransition(tr) } }
 	finish := locked(func(s *state) { s.finishTransition() })
 	stop := locked((*state).stopServerReader)
 	half := func(s *state) { s.endDirection() }
@@ -32,13 +36,13 @@ func TestPhases(t *testing.T) {
 			[]phase{working, delaying, working, reading}},
 		"a transfer": {[]func(*state){takeTurn, pause(delivering), resume, endTurn},
 			[]phase{working, delivering, working, reading}},
-		"AUTH": {[]func(*state){takeTurn, set(dialogue.Encrypt), endTurn, finish},
-			[]phase{working, switching, switching, reading}},
-		"pass through": {[]func(*state){takeTurn, set(dialogue.Passthrough), endTurn, stop, half, half},
-			[]phase{working, stopping, stopping, passthrough, halfEnded, halfEnded}},
+		"AUTH": {[]func(*state){takeTurn, endTurnWith(dialogue.Encrypt), finish},
+			[]phase{working, switching, reading}},
+		"pass through": {[]func(*state){takeTurn, endTurnWith(dialogue.Passthrough), stop, half, half},
+			[]phase{working, stopping, passthrough, halfEnded, halfEnded}},
 		"half, too early": {[]func(*state){half, stop}, []phase{reading, reading}},
 		"the end in a step": {[]func(*state){takeTurn, end, endTurn, pause(delivering), resume,
-			set(dialogue.Encrypt), finish, stop, half},
+			endTurnWith(dialogue.Encrypt), finish, stop, half},
 			[]phase{working, terminated, terminated, terminated, terminated, terminated, terminated,
 				terminated, terminated}},
 	} {
@@ -85,14 +89,17 @@ func TestTakeTurnAway(t *testing.T) {
 	if _, p := s.leaveTurn(); p != first {
 		t.Errorf("got place %d; want the first", p)
 	}
-	if s.takeTurnAway() {
+	if s.takeTurnAway(0) {
 		t.Error("the turn was taken from a reader that asks nobody")
 	}
-	s.setAsking(true)
-	if !s.takeTurnAway() {
+	s.setAsking(time.Now())
+	if s.takeTurnAway(time.Hour) {
+		t.Error("the turn was taken from a reader that has only begun to ask")
+	}
+	if !s.takeTurnAway(0) {
 		t.Error("the turn was not taken from a reader that asks the data path")
 	}
-	if s.setAsking(false) {
+	if s.setAsking(time.Time{}) {
 		t.Error("the reader has the turn still")
 	}
 	if _, p := s.leaveTurn(); p != lost {

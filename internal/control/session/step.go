@@ -33,7 +33,7 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 		}
 		s.write(s.server, step.ToServer)
 	}
-	if step.Transition != dialogue.None {
+	if step.Transition != dialogue.None && !s.isOver() {
 		s.request(step.Transition)
 	}
 	if step.End {
@@ -121,16 +121,23 @@ func (s *Session) send(c *conn.Control, f func() error) {
 	}
 }
 
-// request has the control connections become what a step asks for. The client's reader does it, in apply.
+// request has the control connections become what a step asks for, when the turn ends. The client's reader
+// does it, in apply.
 func (s *Session) request(t dialogue.Transition) {
-	s.flush()
-	if !s.setTransition(t) {
-		return
-	}
+	s.requested = t
 	if t == dialogue.Passthrough {
 		s.noGoodbye = true
 		s.log(slog.LevelInfo, "session passed through, encrypted from end to end")
 		s.record.Through(s.ports)
+	}
+}
+
+// endTurn ends a step, and makes the transition that it requested. It is called with the lock held.
+func (s *Session) endTurn() {
+	t := s.requested
+	s.requested = dialogue.None
+	s.state.endTurn(t)
+	if s.phase == stopping {
 		s.server.InterruptRead() // the server's reader waits for a line
 	}
 }
