@@ -191,7 +191,7 @@ func TestDoctorOrdinaryUser(t *testing.T) {
 	vsftpd(t, l.Server(), site4.server)
 	d := read(t, l.Gateway(), unprivileged(t, "doctor", "--json", "-c", archive(t)))
 	d.wants(0, "warning", "capabilities")
-	d.has("capabilities", "warning", "ftpgate itself relays all data", "run ftpgate as root")
+	d.has("capabilities", "warning", "ftpgate itself relays all data", "run it as root")
 	d.has("not_read", "info", "who may refuse forwarded packets, could not be read: this process lacks CAP_NET_ADMIN", "run ftpgate doctor as root")
 	d.has("server_pasv", "ok", "", "")
 }

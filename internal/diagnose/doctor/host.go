@@ -25,7 +25,7 @@ func (e *examiner) rights() {
 	if r == nil || len(e.forwards) == 0 {
 		return
 	}
-	const remedy = "run ftpgate as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE"
+	const remedy = finding.RemedyPrivilege
 	lacks := e.process() + " may not change the network (it lacks CAP_NET_ADMIN)"
 	switch {
 	case r.Administer:
