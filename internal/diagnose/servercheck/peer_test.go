@@ -54,6 +54,12 @@ type peer struct {
 	sessions sync.WaitGroup
 }
 
+// addrOf is a TCP address.
+func addrOf(a net.Addr) netip.AddrPort {
+	at := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}
+
 // client is one session with a peer.
 type client struct {
 	*peer

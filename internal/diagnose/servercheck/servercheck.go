@@ -102,17 +102,17 @@ func Run(ctx context.Context, forward forward.Resolved, o Options) []finding.Fin
 	ctx, cancel := context.WithTimeout(ctx, o.Timeouts.Whole)
 	defer cancel()
 	addrs := addresses(forward)
-	sights := make([]sight, 0, len(addrs))
+	reports := make([]report, 0, len(addrs))
 	for i, addr := range addrs {
 		deadline, _ := ctx.Deadline()
 		share, done := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(addrs)-i))
-		sights = append(sights, look(share, forward.Forward, o, netip.AddrPortFrom(addr, forward.Server.Port)))
+		reports = append(reports, probe(share, forward.Forward, o, netip.AddrPortFrom(addr, forward.Server.Port)))
 		done()
 	}
-	return judgeAll(terms{
+	return judgeAll(setting{
 		forward: forward.Forward, user: o.User, password: o.Password, active: o.Active.IsValid(),
-		limits: o.Timeouts, name: nameOf(forward.Forward, o), now: time.Now(),
-	}, sights)
+		limits: o.Timeouts, name: certificateName(forward.Forward, o), now: time.Now(),
+	}, reports)
 }
 
 // addresses returns where the gateway may dial the server, in its order.
@@ -128,7 +128,7 @@ func addresses(f forward.Resolved) []netip.Addr {
 	return all[:min(len(all), maxAddresses)]
 }
 
-// nameOf returns what the server's certificate must name.
-func nameOf(f forward.Forward, o Options) string {
+// certificateName returns what the server's certificate must name.
+func certificateName(f forward.Forward, o Options) string {
 	return cmp.Or(o.TLS.ServerName, f.TLS.ServerName, f.Server.Host)
 }

@@ -47,7 +47,7 @@ func TestAnonymous(t *testing.T) {
 			t.Errorf("the server heard %q, and no address for it was given", c)
 		}
 	}
-	if !slices.Contains(p.commands(), "PASS "+emailOfGuests) {
+	if !slices.Contains(p.commands(), "PASS "+anonymousPassword) {
 		t.Errorf("got %q; want PASS with an address of mail", p.commands())
 	}
 }
