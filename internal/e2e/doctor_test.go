@@ -356,7 +356,7 @@ func TestDoctorInterrupted(t *testing.T) {
 		t.Errorf("got exit status %d; want 1", got)
 	}
 	wantLines(t, p.text(), "ftpgate: interrupted: not everything has been tried\n")
-	wantLines(t, stdout.String(), "forward archive: ", "or it was given up, before everything had been tried")
+	wantLines(t, stdout.String(), "forward archive: ", "the check ended before everything had been tried")
 }
 
 // Both of a name's addresses are tried, and one that nobody answers at is no fault as long as the other one is.

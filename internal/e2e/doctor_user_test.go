@@ -43,7 +43,7 @@ func TestDoctorUser(t *testing.T) {
 	}
 	d = diagnose(t, l.Gateway(), "-c", file)
 	d.wants(0, "warning")
-	d.has("server_login", "info", "the server takes no anonymous users", "--user")
+	d.has("server_login", "info", "the server accepts no anonymous login", "--user")
 }
 
 // What cannot be a password ends it before anything is tried.

@@ -26,8 +26,8 @@ const (
 // errPreliminary is preliminary replies without end.
 var errPreliminary = fmt.Errorf("read reply: more than %d preliminary replies", maxPreliminary)
 
-// control is a session's control connection, which notes when replies may no longer belong to commands. Only one
-// goroutine may use it, but for deadlines.
+// control is a session's control connection, which notes when replies may no longer belong to commands. Only
+// one goroutine may use it, but for deadlines.
 type control struct {
 	*ftpclient.Control
 	limit   time.Duration // for each reply

@@ -13,78 +13,82 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// setting are what a judgement is made by, besides what was seen.
+// setting is what judgements depend on beside the reports.
 type setting struct {
 	forward        forward.Forward
 	user, password string
-	active         bool // PORT and EPRT were to be tried
+	active         bool // Options.Active is set
 	limits         Timeouts
 	name           string // what the certificate must name
 	now            time.Time
 }
 
-// judge makes findings of what was seen at one address. It does no I/O.
+// judge makes findings of one report. It does no I/O.
 type judge struct {
 	setting
 	at       netip.AddrPort
-	prefix   string           // the address, where there are several
+	prefix   string           // the address, if there are several
 	worst    finding.Severity // no finding is worse than this
 	findings []finding.Finding
 }
 
-// judgeAll judges every address. Where another one answers, one that does not is in nobody's way.
-func judgeAll(t setting, reports []report) []finding.Finding {
+// judgeAll judges every address. One that does not answer is only a warning if another one does.
+func judgeAll(set setting, reports []report) []finding.Finding {
 	if len(reports) == 0 {
-		return []finding.Finding{{Code: CodeAddress, Severity: finding.Fault, Forward: t.forward.Name,
-			Text:   fmt.Sprintf("the server %s has no address that the forward can lead to", quote(t.forward.Server.Host)),
+		return []finding.Finding{{Code: CodeAddress, Severity: finding.Fault, Forward: set.forward.Name,
+			Text: fmt.Sprintf("the server %s has no address that the forward can lead to",
+				quote(set.forward.Server.Host)),
 			Remedy: "look at `server` and at this host's resolver (getent ahosts NAME)"}}
 	}
-	greets := func(s report) bool {
-		return slices.ContainsFunc([]*attempt{s.clear, s.tls}, func(try *attempt) bool { return try != nil && try.greeting != nil && try.greeting.positive() })
+	greets := func(r report) bool {
+		return slices.ContainsFunc([]*attempt{r.clear, r.tls}, func(try *attempt) bool {
+			return try != nil && try.greeting != nil && try.greeting.positive()
+		})
 	}
 	answers := slices.ContainsFunc(reports, greets)
 	var all []finding.Finding
-	for _, s := range reports {
-		j := &judge{setting: t, at: s.at}
+	for _, r := range reports {
+		j := &judge{setting: set, at: r.at}
 		if len(reports) > 1 {
-			j.prefix = s.at.String() + ": "
+			j.prefix = r.at.String() + ": "
 		}
-		if answers && !greets(s) && t.forward.Tracking == forward.TrackingProxy {
+		if answers && !greets(r) && set.forward.Tracking == forward.TrackingProxy {
 			j.worst = finding.Warning
 		}
-		j.address(s)
+		j.address(r)
 		all = append(all, j.findings...)
 	}
 	return all
 }
 
-// address judges what was seen at one address.
-func (j *judge) address(s report) {
-	main := s.tls
-	if s.clear != nil {
-		a, demanded := s.clear.demandsTLS()
+// address judges the report of one address.
+func (j *judge) address(r report) {
+	main := r.tls
+	if r.clear != nil {
+		a, demanded := r.clear.demandsTLS()
 		switch {
-		case s.clear.implicit:
+		case r.clear.implicit:
 			j.onlyTLS(`the server waits for TLS from the first byte`, forward.ServerTLSImplicit)
 		case demanded:
 			j.onlyTLS("the server demands TLS: "+j.quoteReply(a), forward.ServerTLSRequired)
 		default:
-			main = s.clear
+			main = r.clear
 		}
 	}
 	if main != nil {
 		j.attempt(main)
 	}
-	if main == s.clear && s.tls != nil {
-		j.alsoTLS(s.tls)
+	if main == r.clear && r.tls != nil {
+		j.alsoTLS(r.tls)
 	}
-	if s.unfinished {
-		j.add(CodeUnfinished, finding.Warning, "the time for the trial was over, or it was given up, before everything had been tried",
-			"look at what was found before this: something answers slowly, or not at all")
+	if r.unfinished {
+		j.add(CodeUnfinished, finding.Warning,
+			"the check ended before everything had been tried: its time was over, or it was interrupted",
+			"look at the findings before this one: something answers slowly, or not at all")
 	}
 }
 
-// attempt judges what was seen in one way to speak with the server, in the order of the trial.
+// attempt judges one way to speak with the server, in the order in which things were tried.
 func (j *judge) attempt(try *attempt) {
 	if !j.connect(try.setup) {
 		return
@@ -104,7 +108,7 @@ func (j *judge) attempt(try *attempt) {
 	}
 }
 
-// session judges the login and what comes behind it.
+// session judges the login and what comes after it.
 func (j *judge) session(try *attempt) {
 	if !j.login(try) || try.security != forward.ServerTLSOff && !j.protection(try) {
 		return
@@ -119,7 +123,7 @@ func (j *judge) session(try *attempt) {
 	}
 }
 
-// passesTLS tells whether sessions in TLS go through the gateway unread.
+// passesTLS reports whether sessions in TLS pass through the gateway unread.
 func (j *judge) passesTLS() bool {
 	return j.forward.Tracking == forward.TrackingNone || j.forward.PassesThrough()
 }
@@ -127,14 +131,15 @@ func (j *judge) passesTLS() bool {
 // add adds a finding.
 func (j *judge) add(code string, level finding.Severity, text, remedy string) {
 	level = max(level, j.worst)
-	j.findings = append(j.findings, finding.Finding{Code: code, Severity: level, Forward: j.forward.Name, Text: j.prefix + text, Remedy: remedy})
+	j.findings = append(j.findings, finding.Finding{Code: code, Severity: level, Forward: j.forward.Name,
+		Text: j.prefix + text, Remedy: remedy})
 }
 
 // maxQuote is how many bytes of a server's text are quoted.
 const maxQuote = 80
 
-// quote returns a server's text for a finding. Servers may say anything, the password that they were sent
-// and the sequences of a terminal, too.
+// quote returns a server's text for a finding. Servers may send anything, the password and the control
+// sequences of a terminal included.
 func (j *judge) quote(text string) string {
 	clean := cleaned(text)
 	for _, t := range []string{text, clean} {
@@ -145,7 +150,7 @@ func (j *judge) quote(text string) string {
 	return shortened(clean)
 }
 
-// quote is judge.quote for a text that no server has said.
+// quote is judge.quote for a text that did not come from a server.
 func quote(text string) string { return shortened(cleaned(text)) }
 
 // cleaned replaces what is not printable, and the quotation mark.
@@ -193,5 +198,5 @@ func rounded(d time.Duration) string {
 	return d.Round(100 * time.Millisecond).String()
 }
 
-// remedyLog is the remedy where only the server knows.
-const remedyLog = "look at the server's log: it says why"
+// remedyLog is the remedy when only the server knows.
+const remedyLog = finding.RemedyServerLog

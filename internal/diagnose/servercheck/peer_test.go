@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -289,9 +290,11 @@ func certificate(t *testing.T, name string, from, until time.Time) (tls.Certific
 		t.Fatal(err)
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + name}, DNSNames: []string{name},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + name},
+		DNSNames:  []string{name},
 		NotBefore: from, NotAfter: until, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
 	if err != nil {
@@ -309,7 +312,8 @@ func certificate(t *testing.T, name string, from, until time.Time) (tls.Certific
 func sound(t *testing.T) (*tls.Config, *tls.Config) {
 	t.Helper()
 	cert, pool := certificate(t, "localhost", time.Now().Add(-time.Hour), time.Now().Add(100*24*time.Hour))
-	return &tls.Config{Certificates: []tls.Certificate{cert}}, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return &tls.Config{Certificates: []tls.Certificate{cert}},
+		&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
 // options are those of most tests.
@@ -325,7 +329,7 @@ func impatient() Options {
 	return o
 }
 
-// run tries a server, and checks what holds of every trial.
+// run tries a server, and checks what must be true of every check.
 func run(t *testing.T, f forward.Resolved, o Options) []finding.Finding {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 12*generous)
@@ -338,19 +342,24 @@ func run(t *testing.T, f forward.Resolved, o Options) []finding.Finding {
 		sane(t, f)
 	}
 	if t.Failed() {
-		t.Log(told(found))
+		t.Log(format(found))
 	}
 	return found
 }
 
-// sane checks what holds of every finding.
+// quoted is what a server has said in a finding.
+var quoted = regexp.MustCompile(`"[^"]*"`)
+
+// sane checks what must be true of every finding.
 func sane(t *testing.T, f finding.Finding) {
 	t.Helper()
 	for _, text := range []string{f.Text, f.Remedy} {
 		if strings.Contains(text, thePassword) {
 			t.Errorf("%s: the password is in %q", f.Code, text)
 		}
-		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) || strings.HasSuffix(text, ".") || len(text) > 500 || strings.Contains(text, "%!") {
+		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) ||
+			strings.HasSuffix(text, ".") || len(text) > 500 ||
+			strings.Contains(quoted.ReplaceAllString(text, ""), "%!") {
 			t.Errorf("%s: %q is no sentence for a terminal", f.Code, text)
 		}
 	}
@@ -362,8 +371,8 @@ func sane(t *testing.T, f finding.Finding) {
 	}
 }
 
-// told writes findings for a log.
-func told(found []finding.Finding) string {
+// format writes findings for a log.
+func format(found []finding.Finding) string {
 	var b strings.Builder
 	for _, f := range found {
 		fmt.Fprintf(&b, "\n%-8s %-22s %s\n%32s%s", f.Severity, f.Code, f.Text, "", f.Remedy)
@@ -397,6 +406,6 @@ func expect(t *testing.T, found []finding.Finding, want ...wanted) {
 		}
 	}
 	if t.Failed() {
-		t.Log(told(found))
+		t.Log(format(found))
 	}
 }

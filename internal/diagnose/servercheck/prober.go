@@ -61,7 +61,8 @@ func (p *prober) timeOver(ctx context.Context) bool {
 	return p.unfinished
 }
 
-// try speaks with the server in one way: through the login and the transfers, or without login up to the handshake.
+// try speaks with the server in one way: through the login and the transfers, or without login up to the
+// handshake.
 func (p *prober) try(ctx context.Context, security forward.ServerTLS, login bool) *attempt {
 	try := &attempt{security: security}
 	if p.unfinished {
@@ -93,8 +94,8 @@ func (p *prober) quit() {
 	}
 }
 
-// start begins a session and notes what it sees, up to the end of a login, or without one up to the end of the
-// handshake. It reports whether it got there. version is the only TLS version to offer; 0: any.
+// start begins a session and notes what it sees, up to the end of a login, or without one up to the end of
+// the handshake. It reports whether it got there. version is the only TLS version to offer; 0: any.
 func (p *prober) start(ctx context.Context, s *setup, version uint16, login bool) bool {
 	p.quit()
 	began := time.Now()
@@ -112,7 +113,8 @@ func (p *prober) start(ctx context.Context, s *setup, version uint16, login bool
 	p.control = c
 	switch p.attempt.security {
 	case forward.ServerTLSImplicit:
-		return p.handshake(ctx, s, version) && login && p.greet(ctx, s) && p.login(ctx, s) && p.protect(ctx, s)
+		return p.handshake(ctx, s, version) && login && p.greet(ctx, s) && p.login(ctx, s) &&
+			p.protect(ctx, s)
 	case forward.ServerTLSRequired:
 		return p.greet(ctx, s) && p.auth(ctx, s) && p.handshake(ctx, s, version) && login &&
 			p.login(ctx, s) && p.protect(ctx, s)
@@ -186,7 +188,8 @@ func (p *prober) handshake(ctx context.Context, s *setup, version uint16) bool {
 		return false
 	}
 	state := p.control.tlsState
-	s.handshake.version, s.handshake.cipher, s.handshake.chain = state.Version, state.CipherSuite, state.PeerCertificates
+	s.handshake.version, s.handshake.cipher, s.handshake.chain = state.Version, state.CipherSuite,
+		state.PeerCertificates
 	s.handshake.certErr = verify(state.PeerCertificates, config, time.Now())
 	return true
 }
@@ -264,7 +267,8 @@ func (p *prober) activeAddr() (netip.Addr, bool) {
 	switch {
 	case !local.IsValid():
 		return local, false
-	case p.forward.Tracking == forward.TrackingNone, p.forward.PassesThrough() && try.security != forward.ServerTLSOff:
+	case p.forward.Tracking == forward.TrackingNone, p.forward.PassesThrough() &&
+		try.security != forward.ServerTLSOff:
 		try.activeUnused = true
 		return local, false
 	case local.IsUnspecified():
@@ -276,8 +280,8 @@ func (p *prober) activeAddr() (netip.Addr, bool) {
 	return local, true
 }
 
-// ensureSession starts a new session if the present one is lost, so that what went wrong in one step does not count
-// against the next. It reports whether there is a session in which to list.
+// ensureSession starts a new session if the present one is lost, so that what went wrong in one step does not
+// count against the next. It reports whether there is a session in which to list.
 func (p *prober) ensureSession(ctx context.Context) bool {
 	if p.control != nil && !p.control.lost {
 		return true

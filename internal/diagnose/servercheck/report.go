@@ -12,12 +12,13 @@ import (
 	"ftpgate/internal/ftpclient"
 )
 
-// report is what came out of one address of the server. Whatever is nil, here and in what it holds, was not reached.
+// report is what came out of one address of the server. Whatever is nil, here and in what it holds, was not
+// reached.
 type report struct {
 	at    netip.AddrPort
 	clear *attempt // without TLS; nil also if the forward has TLS with the server
-	// tls is with TLS. If the forward has none with the server, it goes on to the data only if the server accepts
-	// nothing in clear, and else ends with the handshake.
+	// tls is with TLS. If the forward has none with the server, it goes on to the data only if the server
+	// accepts nothing in clear, and else ends with the handshake.
 	tls        *attempt
 	unfinished bool // the time was over before the end
 }
@@ -79,7 +80,8 @@ func (a answer) wantsTLS() bool {
 		return false
 	}
 	text := strings.ToUpper(a.Text())
-	for _, word := range []string{"TLS", "SSL", "ENCRYPT", "CLEARTEXT", "CLEAR TEXT", "AUTH FIRST", "SECURE CONNECTION"} {
+	for _, word := range []string{"TLS", "SSL", "ENCRYPT", "CLEARTEXT", "CLEAR TEXT", "AUTH FIRST",
+		"SECURE CONNECTION"} {
 		if strings.Contains(text, word) {
 			return true
 		}
@@ -147,14 +149,15 @@ func (t *transfer) negotiated() bool { return !t.skipped && t.reply.positive() &
 
 // worked reports whether the whole listing came, or as much of it as is read.
 func (t *transfer) worked() bool {
-	return t != nil && (t.listReply.positive() || t.tooLong) && t.connected && t.tlsErr == nil && t.readErr == nil && !t.otherCert
+	return t != nil && (t.listReply.positive() || t.tooLong) && t.connected && t.tlsErr == nil &&
+		t.readErr == nil && !t.otherCert
 }
 
 // refused reports whether the server refused the listing.
 func (t *transfer) refused() bool { return t.listReply.err == nil && !t.listReply.positive() }
 
-// resumptionRefused reports whether the server rejected the data connection's TLS. Servers do so without a word of
-// TLS: with 522 (vsftpd) or 425 (proftpd) on the control connection.
+// resumptionRefused reports whether the server rejected the data connection's TLS. Servers do so without a
+// word of TLS: with 522 (vsftpd) or 425 (proftpd) on the control connection.
 func (t *transfer) resumptionRefused() bool {
 	text := strings.ToUpper(t.listReply.Text())
 	switch {
@@ -162,7 +165,8 @@ func (t *transfer) resumptionRefused() bool {
 		return true
 	case t.tlsErr == nil:
 		return false
-	case t.refused() && (strings.Contains(text, "REUSE") || strings.Contains(text, "RESUM") || strings.Contains(text, "SESSION")):
+	case t.refused() && (strings.Contains(text, "REUSE") || strings.Contains(text, "RESUM") ||
+		strings.Contains(text, "SESSION")):
 		return true
 	}
 	return isClosed(t.tlsErr) && (!t.refused() || t.listReply.Code == 425 || t.listReply.Code == 426)
@@ -170,7 +174,8 @@ func (t *transfer) resumptionRefused() bool {
 
 // tried returns the transfers of an attempt, in the order in which they were made.
 func (try *attempt) tried() []*transfer {
-	return slices.DeleteFunc([]*transfer{try.epsv, try.pasv, try.port, try.eprt}, func(t *transfer) bool { return t == nil })
+	return slices.DeleteFunc([]*transfer{try.epsv, try.pasv, try.port, try.eprt},
+		func(t *transfer) bool { return t == nil })
 }
 
 // firstPassive returns the first passive transfer that meets a condition, or nil.

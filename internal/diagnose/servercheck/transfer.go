@@ -17,7 +17,8 @@ import (
 const (
 	// maxListing is how many bytes of a listing are read: more says no more about the path.
 	maxListing = 4 << 20
-	// grace is how long the other connection has, once the control or the data connection has failed, to say why.
+	// grace is how long the other connection has, once the control or the data connection has failed, to say
+	// why.
 	grace = time.Second
 )
 
@@ -42,8 +43,8 @@ func (p *prober) negotiate(t *transfer) {
 	}
 }
 
-// listPassive lists over a passive data connection. In TLS it resumes the control connection's session if resume is
-// set.
+// listPassive lists over a passive data connection. In TLS it resumes the control connection's session if
+// resume is set.
 func (p *prober) listPassive(ctx context.Context, t *transfer, resume bool) {
 	p.negotiate(t)
 	if !t.negotiated() || t.place.Port() < forward.LowestDataPort {
@@ -76,8 +77,8 @@ func (p *prober) listActive(ctx context.Context, t *transfer, local netip.Addr) 
 	}
 }
 
-// list asks for the listing, and then reads replies and data side by side, since servers send them in any order. It
-// closes data.
+// list asks for the listing, and then reads replies and data side by side, since servers send them in any
+// order. It closes data.
 func (p *prober) list(ctx context.Context, t *transfer, data *ftpclient.Data, resume bool) {
 	c, limits := p.control, p.o.Timeouts
 	r := receiver{Data: data, active: t.mode.Active()}
@@ -123,7 +124,8 @@ type receiver struct {
 	control *tls.ConnectionState // of the control connection, where config is not nil
 }
 
-// receive waits for the server's connection in active mode, reads a listing to its end, and closes the connection.
+// receive waits for the server's connection in active mode, reads a listing to its end, and closes the
+// connection.
 func (r receiver) receive(ctx context.Context, t *transfer) {
 	defer r.Close()
 	if r.active && !r.accept(t) {
