@@ -148,7 +148,7 @@ func (r *running) follow(ctx context.Context) {
 // lookAround follows what changes by itself: addresses, certificates and names.
 func (r *running) lookAround(ctx context.Context) {
 	r.paths.LookAround()
-	r.keys.Look(time.Now())
+	r.keys.Refresh(time.Now())
 	if !r.g.Named() {
 		return
 	}

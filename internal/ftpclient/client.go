@@ -54,7 +54,8 @@ func (c *Client) Open(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("control connection: %w", err)
 	}
-	c.release = context.AfterFunc(ctx, func() { _ = conn.Close() }) // to end what waits; closing twice does no harm
+	// to end what waits; closing twice does no harm
+	c.release = context.AfterFunc(ctx, func() { _ = conn.Close() })
 	c.control = NewControl(conn, Options{})
 	return c.Expect(ctx, "greeting", 2)
 }
