@@ -66,10 +66,13 @@ func newMaterial(t *testing.T) *material {
 
 func (m *material) path(name string) string { return filepath.Join(m.dir, name) }
 
+// loadCase is files, and the beginning of the finding; empty: there is none.
+type loadCase struct{ cert, key, ca, want string }
+
 // TestLoadFaults: each thing that a file may have against it, as certificate, key and authority.
 func TestLoadFaults(t *testing.T) {
 	m := newMaterial(t)
-	for _, test := range []struct{ cert, key, ca, want string }{
+	for _, c := range []loadCase{
 		{"cert", "key", "", ""},
 		{"chain", "key", "ca", ""},
 		{"both", "", "cert", ""},
@@ -120,25 +123,27 @@ func TestLoadFaults(t *testing.T) {
 				"change it (mode 0644): chmod o= DIR/public"},
 		{"cert", "public", "", "warning tls.key: DIR/public holds a private key"},
 	} {
-		t.Run(fmt.Sprintf("%s %s %s", test.cert, test.key, test.ca), func(t *testing.T) {
-			f := forward.Forward{Name: "archive", TLS: forward.TLS{Client: forward.ClientTLSRequired}}
-			if test.cert != "" {
-				f.TLS.Cert = m.path(test.cert)
-			}
-			if test.key != "" {
-				f.TLS.Key = m.path(test.key)
-			}
-			if test.ca != "" {
-				f.TLS.Server, f.TLS.CA = forward.ServerTLSRequired, m.path(test.ca)
-			}
-			wantFault(t, m, f, test.want)
-			if test.ca == "" && test.cert != "" { // the same as what servers are shown
-				f.TLS = forward.TLS{Server: forward.ServerTLSImplicit, CA: m.path("ca"),
-					ClientCert: f.TLS.Cert, ClientKey: f.TLS.Key}
-				wantFault(t, m, f, strings.NewReplacer("tls.cert:", "tls.client_cert:", "tls.key:",
-					"tls.client_key:").Replace(test.want))
-			}
-		})
+		t.Run(fmt.Sprintf("%s %s %s", c.cert, c.key, c.ca), func(t *testing.T) { c.run(t, m) })
+	}
+}
+
+func (c loadCase) run(t *testing.T, m *material) {
+	f := forward.Forward{Name: "archive", TLS: forward.TLS{Client: forward.ClientTLSRequired}}
+	if c.cert != "" {
+		f.TLS.Cert = m.path(c.cert)
+	}
+	if c.key != "" {
+		f.TLS.Key = m.path(c.key)
+	}
+	if c.ca != "" {
+		f.TLS.Server, f.TLS.CA = forward.ServerTLSRequired, m.path(c.ca)
+	}
+	wantFault(t, m, f, c.want)
+	if c.ca == "" && c.cert != "" { // the same as client certificate for a server
+		f.TLS = forward.TLS{Server: forward.ServerTLSImplicit, CA: m.path("ca"), ClientCert: f.TLS.Cert,
+			ClientKey: f.TLS.Key}
+		keys := strings.NewReplacer("tls.cert:", "tls.client_cert:", "tls.key:", "tls.client_key:")
+		wantFault(t, m, f, keys.Replace(c.want))
 	}
 }
 

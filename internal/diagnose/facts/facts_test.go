@@ -112,25 +112,31 @@ func TestProvoked(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			gateway := labtest.New(t).Gateway()
-			for _, c := range tt.commands {
-				name, rest, _ := strings.Cut(c, " ")
-				args := strings.Fields(rest)
-				switch name {
-				case "nft":
-					args = []string{rest}
-				case "sysctl":
-					key, value, _ := strings.Cut(args[1], "=")
-					if err := gateway.WriteSysctl(key, value); err != nil {
-						t.Fatal(err)
-					}
-					continue
-				}
-				if out, err := gateway.Output(t.Context(), name, args...); err != nil {
-					t.Fatalf("%s: %v\n%s", c, err, out)
-				}
-			}
+			runOn(t, gateway, tt.commands)
 			want(t, examine(t, gateway, testForward(tt.tracking)), tt.code, tt.level, tt.text)
 		})
+	}
+}
+
+// runOn runs commands on a host. The arguments of nft are one, those of others end at blanks.
+func runOn(t *testing.T, h *lab.Host, commands []string) {
+	t.Helper()
+	for _, c := range commands {
+		name, rest, _ := strings.Cut(c, " ")
+		args := strings.Fields(rest)
+		switch name {
+		case "nft":
+			args = []string{rest}
+		case "sysctl":
+			key, value, _ := strings.Cut(args[1], "=")
+			if err := h.WriteSysctl(key, value); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if out, err := h.Output(t.Context(), name, args...); err != nil {
+			t.Fatalf("%s: %v\n%s", c, err, out)
+		}
 	}
 }
 

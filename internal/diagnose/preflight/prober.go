@@ -2,8 +2,8 @@
 //
 // Check decides, and is pure: facts in, findings out. Two types read the facts around it:
 //
-//   - Prober, for a daemon that starts or reloads: it claims the table's name, loads modules and has the kernel
-//     try the ruleset, and it is what the gateway writes its table with.
+//   - Prober, for a daemon that starts or reloads: it claims the table's name, loads modules and has the
+//     kernel try the ruleset, and it is what the gateway writes its table with.
 //   - Examination, for "ftpgate doctor": it reads the same facts beside a running daemon or without one, and
 //     changes nothing.
 //

@@ -85,23 +85,22 @@ func TestHostileLater(t *testing.T) {
 	silence := func(c *client, _ string) string { io.Copy(io.Discard, c.conn); return "" }
 	flood := func(c *client, _ string) string { endlessly("200-more\r\n")(c.conn); return "" }
 	for name, c := range map[string]struct {
-		answer map[string]func(*client, string) string
+		answer answers
 		want   []wanted
 	}{
-		"silent at USER": {map[string]func(*client, string) string{"USER": silence},
+		"silent at USER": {answers{"USER": silence},
 			[]wanted{{CodeLogin, finding.Fault, "does not answer USER in time"}}},
-		"silent at FEAT": {map[string]func(*client, string) string{"FEAT": silence},
+		"silent at FEAT": {answers{"FEAT": silence},
 			[]wanted{{CodeFeatures, finding.Fault, "does not answer FEAT"}}},
-		"flood at PASS": {map[string]func(*client, string) string{"PASS": flood},
+		"flood at PASS": {answers{"PASS": flood},
 			[]wanted{{CodeLogin, finding.Fault, "answers PASS with a reply of more than"}}},
-		"silent at PASV": {map[string]func(*client, string) string{"PASV": silence},
+		"silent at PASV": {answers{"PASV": silence},
 			[]wanted{{CodePasv, finding.Warning, "does not answer PASV"}}},
-		"silent at QUIT": {map[string]func(*client, string) string{"QUIT": silence}, nil},
-		"flood at LIST": {map[string]func(*client, string) string{"LIST": flood},
+		"silent at QUIT": {answers{"QUIT": silence}, nil},
+		"flood at LIST": {answers{"LIST": flood},
 			[]wanted{{CodePasv, finding.Fault, "more than 512 lines"}, {CodeEpsv, finding.Fault, ""},
 				{CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}},
-		"listing without end": {map[string]func(*client,
-			string) string{"LIST": func(c *client, _ string) string {
+		"listing without end": {answers{"LIST": func(c *client, _ string) string {
 			c.say("150 here it comes")
 			if conn, err := c.connect(); err == nil {
 				endlessly(strings.Repeat(theListing, 1000))(conn)
@@ -110,8 +109,7 @@ func TestHostileLater(t *testing.T) {
 			return "426 you went away"
 		}}, []wanted{{CodePasv, finding.OK, "cut off after 4 MiB"},
 			{CodePort, finding.OK, "cut off after 4 MiB"}}},
-		"data that never ends": {map[string]func(*client,
-			string) string{"LIST": func(c *client, _ string) string {
+		"data that never ends": {answers{"LIST": func(c *client, _ string) string {
 			c.say("150 here it comes")
 			if conn, err := c.connect(); err == nil {
 				io.Copy(io.Discard, conn)
@@ -120,14 +118,14 @@ func TestHostileLater(t *testing.T) {
 			return "226 done"
 		}}, []wanted{{CodePasv, finding.Fault, "did not end within"}, {CodeEpsv, finding.Fault, ""},
 			{CodePort, finding.Warning, "did not end within"}, {CodeEprt, finding.Warning, ""}}},
-		"never connects": {map[string]func(*client, string) string{"LIST": func(c *client, _ string) string {
+		"never connects": {answers{"LIST": func(c *client, _ string) string {
 			if c.passive == nil {
 				return "150 here it comes"
 			}
 			return c.list()
 		}}, []wanted{{CodePort, finding.Warning, "did not connect to 127.0.0.1:"},
 			{CodeEprt, finding.Warning, "did not answer LIST"}}},
-		"does not let in again": {map[string]func(*client, string) string{"USER": once(), "EPSV": silence},
+		"does not let in again": {answers{"USER": once(), "EPSV": silence},
 			[]wanted{{CodeEpsv, finding.Fault, "does not answer EPSV"},
 				{CodePasv, finding.Info, "did not let this host in again"}}},
 	} {
@@ -156,8 +154,10 @@ func once() func(*client, string) string {
 // TestWholeTime ends a check in the middle.
 func TestWholeTime(t *testing.T) {
 	t.Parallel()
-	p := &peer{answer: map[string]func(*client,
-		string) string{"PASS": func(c *client, _ string) string { io.Copy(io.Discard, c.conn); return "" }}}
+	p := &peer{answer: answers{"PASS": func(c *client, _ string) string {
+		io.Copy(io.Discard, c.conn)
+		return ""
+	}}}
 	o := options()
 	o.Timeouts.Whole = brief
 	expect(t, run(t, p.start(t), o), wanted{CodeUnfinished, finding.Warning,

@@ -149,9 +149,15 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-func TestJudgeData(t *testing.T) {
-	timeout := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
-	for name, c := range map[string]judged{
+// runJudged runs cases.
+func runJudged(t *testing.T, cases map[string]judged) {
+	for name, c := range cases {
+		t.Run(name, c.run)
+	}
+}
+
+func TestJudgeAddress(t *testing.T) {
+	runJudged(t, map[string]judged{
 		"227, kernel, own": {kernel, func(*attempt) {},
 			[]wanted{{CodePasvAddress, finding.OK, "the kernel's helper replaces with the gateway's"}}},
 		"227, kernel, foreign": {kernel, func(v *attempt) { v.pasv = listed("PASV", "198.51.100.9", 50001) },
@@ -176,7 +182,12 @@ func TestJudgeData(t *testing.T) {
 				"port 60000, which is outside server_ports (50000-50100): clients cannot"}}},
 		"ports, through": {through, func(v *attempt) { v.ports = append(v.ports, 49999) },
 			[]wanted{{CodePorts, finding.Warning, "clients that encrypt cannot"}}},
+	})
+}
 
+func TestJudgePassive(t *testing.T) {
+	timeout := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+	runJudged(t, map[string]judged{
 		"EPSV unknown, kernel": {kernel, func(v *attempt) {
 			v.epsv = &transfer{mode: "EPSV",
 				reply: *replied(500, "what?")}
@@ -206,7 +217,11 @@ func TestJudgeData(t *testing.T) {
 				"46 bytes came over PASV, and the server never said that this was all"}}},
 		"425": {nil, func(v *attempt) { v.pasv.listReply, v.pasv.bytes = *replied(425, "nobody"), 0 },
 			[]wanted{{CodePasv, finding.Warning, "found no data connection"}}},
+	})
+}
 
+func TestJudgeActive(t *testing.T) {
+	runJudged(t, map[string]judged{
 		"active refused": {nil, func(v *attempt) {
 			v.port = &transfer{mode: "PORT", at: v.port.at,
 				reply: *replied(504, "no")}
@@ -239,9 +254,7 @@ func TestJudgeData(t *testing.T) {
 			v.pasv, v.port, v.eprt, v.activeUnused = nil, nil,
 				nil, true
 		}, []wanted{{CodePort, finding.Info, "only passive data connections"}}},
-	} {
-		t.Run(name, c.run)
-	}
+	})
 }
 
 // TestJudgeDemand has a server that is nothing in clear, behind forwards that speak in clear with it.

@@ -3,15 +3,9 @@ package servercheck
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"regexp"
@@ -39,10 +33,10 @@ const (
 // peer is a server in the hands of a test: a sound one, of which each command can be answered otherwise.
 type peer struct {
 	greeting string
-	answer   map[string]func(*client, string) string // by verb: the reply; "" is for none
-	banner   func(net.Conn)                          // in place of everything
-	tls      *tls.Config                             // nil: AUTH is not known
-	data     *tls.Config                             // of data connections; nil: as tls
+	answer   answers        // in place of a sound one\'s
+	banner   func(net.Conn) // in place of everything
+	tls      *tls.Config    // nil: AUTH is not known
+	data     *tls.Config    // of data connections; nil: as tls
 	implicit bool
 	named    netip.Addr // in the 227; not valid: its own
 	from     netip.Addr // of active connections; not valid: its own
@@ -60,6 +54,9 @@ func addrOf(a net.Addr) netip.AddrPort {
 	at := a.(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
+
+// answers are a peer's own replies by verb; "" is for none.
+type answers map[string]func(*client, string) string
 
 // client is one session with a peer.
 type client struct {
@@ -280,40 +277,6 @@ func (p *peer) commands() []string {
 // always answers with one reply.
 func always(reply string) func(*client, string) string {
 	return func(*client, string) string { return reply }
-}
-
-// certificate makes a certificate that signs itself, and a pool that trusts it.
-func certificate(t *testing.T, name string, from, until time.Time) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + name},
-		DNSNames:  []string{name},
-		NotBefore: from, NotAfter: until, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if leaf, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-}
-
-// sound is a certificate for localhost.
-func sound(t *testing.T) (*tls.Config, *tls.Config) {
-	t.Helper()
-	cert, pool := certificate(t, "localhost", time.Now().Add(-time.Hour), time.Now().Add(100*24*time.Hour))
-	return &tls.Config{Certificates: []tls.Certificate{cert}},
-		&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
 // options are those of most tests.

@@ -53,34 +53,48 @@ func TestAnonymous(t *testing.T) {
 	}
 }
 
-// TestBehaviour has one case for each way in which a server in clear can be otherwise.
-func TestBehaviour(t *testing.T) {
+// behaviour is a server in clear that differs from a sound one, and the findings.
+type behaviour struct {
+	peer *peer
+	want []wanted
+}
+
+func runBehaviours(t *testing.T, cases map[string]behaviour) {
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			expect(t, run(t, c.peer.start(t), options()), c.want...)
+		})
+	}
+}
+
+func TestControlBehaviour(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		peer *peer
-		want []wanted
-	}{
-		"login refused": {&peer{answer: map[string]func(*client,
-			string) string{"PASS": always("530 Login incorrect.")}},
+	runBehaviours(t, map[string]behaviour{
+		"login refused": {&peer{answer: answers{"PASS": always("530 Login incorrect.")}},
 			[]wanted{{CodeLogin, finding.Fault,
 				`refuses the user "kim" with this password: 530 "Login incorrect."`}}},
-		"user refused": {&peer{answer: map[string]func(*client,
-			string) string{"USER": always("530 Permission denied.")}},
+		"user refused": {&peer{answer: answers{"USER": always("530 Permission denied.")}},
 			[]wanted{{CodeLogin, finding.Fault, `does not accept the user "kim"`}}},
-		"login at the moment not": {&peer{answer: map[string]func(*client,
-			string) string{"PASS": always("451 database is down")}},
+		"login at the moment not": {&peer{answer: answers{"PASS": always("451 database is down")}},
 			[]wanted{{CodeLogin, finding.Fault, "at the moment"}}},
-		"no password wanted": {&peer{answer: map[string]func(*client,
-			string) string{"USER": always("230 come in")}},
+		"no password wanted": {&peer{answer: answers{"USER": always("230 come in")}},
 			[]wanted{{CodeLogin, finding.OK, "come in"}}},
-		"password echoed": {&peer{answer: map[string]func(*client,
-			string) string{"PASS": func(_ *client, arg string) string { return "530 not \"" + arg + "\"" }}},
+		"password echoed": {&peer{answer: answers{"PASS": func(_ *client, arg string) string {
+			return "530 not \"" + arg + "\""
+		}}},
 			[]wanted{{CodeLogin, finding.Fault, "530 (a text with the password in it)"}}},
 		"terminal sequences": {&peer{greeting: "220 \x1b[2J\x07 \"hi\""},
 			[]wanted{{CodeGreeting, finding.OK, `220 "?[2J? 'hi'"`}}},
-		"no EPSV": {&peer{answer: map[string]func(*client, string) string{"EPSV": always("500 what?")}},
+	})
+}
+
+func TestDataBehaviour(t *testing.T) {
+	t.Parallel()
+	runBehaviours(t, map[string]behaviour{
+		"no EPSV": {&peer{answer: answers{"EPSV": always("500 what?")}},
 			[]wanted{{CodeEpsv, finding.OK, "the gateway sends it PASV instead"}}},
-		"no PASV": {&peer{answer: map[string]func(*client, string) string{"PASV": always("502 no")}},
+		"no PASV": {&peer{answer: answers{"PASV": always("502 no")}},
 			[]wanted{{CodePasv, finding.OK, "the gateway sends it EPSV instead"}}},
 		"foreign address": {&peer{named: netip.MustParseAddr("10.0.0.5")},
 			[]wanted{{CodePasvAddress, finding.Info,
@@ -91,34 +105,34 @@ func TestBehaviour(t *testing.T) {
 		"passive ports closed": {&peer{closed: true},
 			[]wanted{{CodePasv, finding.Fault, "refused the connection"},
 				{CodeEpsv, finding.Fault, "refused the connection"}}},
-		"PASV without sense": {&peer{answer: map[string]func(*client,
-			string) string{"PASV": always("227 somewhere")}},
+		"PASV without sense": {&peer{answer: answers{"PASV": always("227 somewhere")}},
 			[]wanted{{CodePasv, finding.Warning, "makes no sense"}}},
-		"low passive port": {&peer{answer: map[string]func(*client,
-			string) string{"PASV": always("227 ok (127,0,0,1,0,22)")}},
+		"low passive port": {&peer{answer: answers{"PASV": always("227 ok (127,0,0,1,0,22)")}},
 			[]wanted{{CodePasv, finding.Warning, "port 22"}}},
-		"active refused": {&peer{answer: map[string]func(*client,
-			string) string{"PORT": always("500 Illegal PORT command."),
+		"active refused": {&peer{answer: answers{"PORT": always("500 Illegal PORT command."),
 			"EPRT": always("500 Illegal EPRT command.")}},
 			[]wanted{{CodePort, finding.Warning, "refuses PORT to 127.0.0.1:"},
 				{CodeEprt, finding.Warning, "refuses EPRT to 127.0.0.1:"}}},
-		"no EPRT": {&peer{answer: map[string]func(*client, string) string{"EPRT": always("500 what?")}},
+		"no EPRT": {&peer{answer: answers{"EPRT": always("500 what?")}},
 			[]wanted{{CodeEprt, finding.OK, "PORT does the same"}}},
 		"active from another address": {&peer{from: netip.MustParseAddr("127.0.0.2")},
 			[]wanted{{CodePort, finding.Warning,
 				"a connection comes from 127.0.0.2, not from the server's 127.0.0.1"},
 				{CodeEprt, finding.Warning, "127.0.0.2"}}},
-		"listing refused": {&peer{answer: map[string]func(*client,
-			string) string{"LIST": always("550 Permission denied.")}},
+		"listing refused": {&peer{answer: answers{"LIST": always("550 Permission denied.")}},
 			[]wanted{{CodePasv, finding.Info, "was connected to"},
 				{CodeEpsv, finding.Info, "refuses the listing"},
 				{CodePort, finding.Info, "refuses the listing"}}},
-		"listing broken": {&peer{answer: map[string]func(*client,
-			string) string{"LIST": always("451 disk error")}},
+		"listing broken": {&peer{answer: answers{"LIST": always("451 disk error")}},
 			[]wanted{{CodePasv, finding.Fault, "broke off after 0 bytes"}, {CodeEpsv, finding.Fault, ""},
 				{CodePort, finding.Warning, "broke off"}, {CodeEprt, finding.Warning, ""}}},
-		"FEAT after the login only": {&peer{answer: map[string]func(*client,
-			string) string{"FEAT": afterLogin()}},
+	})
+}
+
+func TestSessionBehaviour(t *testing.T) {
+	t.Parallel()
+	runBehaviours(t, map[string]behaviour{
+		"FEAT after the login only": {&peer{answer: answers{"FEAT": afterLogin()}},
 			[]wanted{{CodeFeatures, finding.OK, "MDTM"}}},
 		"full": {&peer{greeting: "421 Too many users"},
 			[]wanted{{CodeGreeting, finding.Fault, "accepts no more sessions"}}},
@@ -128,17 +142,14 @@ func TestBehaviour(t *testing.T) {
 			[]wanted{{CodeGreeting, finding.Fault, "does not let this host in"}}},
 		"greeting after 120": {&peer{greeting: "120 wait\r\n220 now"},
 			[]wanted{{CodeGreeting, finding.OK, "now"}}},
-		"closes after LIST": {&peer{answer: map[string]func(*client,
-			string) string{"LIST": func(c *client, _ string) string { c.conn.Close(); return "" }}},
+		"closes after LIST": {&peer{answer: answers{"LIST": func(c *client, _ string) string {
+			c.conn.Close()
+			return ""
+		}}},
 			[]wanted{{CodePasv, finding.Fault, "closes the control connection"},
 				{CodeEpsv, finding.Fault, ""}, {CodePort, finding.Warning, ""},
 				{CodeEprt, finding.Warning, ""}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			expect(t, run(t, c.peer.start(t), options()), c.want...)
-		})
-	}
+	})
 }
 
 // afterLogin answers FEAT with 530 the first time.

@@ -16,22 +16,17 @@ import (
 func TestDemandsTLS(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		answer map[string]func(*client, string) string
+		answer answers
 		said   string
 	}{
-		"530 at PASS": {map[string]func(*client,
-			string) string{"PASS": inClear("530 Non-anonymous sessions must use encryption.")}, "530"},
-		"530 at USER": {map[string]func(*client,
-			string) string{"USER": inClear("530 Anonymous sessions must use encryption.")}, "530"},
-		"421": {map[string]func(*client,
-			string) string{"USER": inClear("421 Sorry, cleartext sessions are not accepted on this server.")},
+		"530 at PASS": {answers{"PASS": inClear("530 Non-anonymous sessions must use encryption.")}, "530"},
+		"530 at USER": {answers{"USER": inClear("530 Anonymous sessions must use encryption.")}, "530"},
+		"421": {answers{"USER": inClear("421 Sorry, cleartext sessions are not accepted on this server.")},
 			"421"},
-		"550": {map[string]func(*client,
-			string) string{"USER": inClear("550 SSL/TLS required on the control channel")}, "550"},
-		"503": {map[string]func(*client, string) string{"USER": inClear("503 Use AUTH first.")},
+		"550": {answers{"USER": inClear("550 SSL/TLS required on the control channel")}, "550"},
+		"503": {answers{"USER": inClear("503 Use AUTH first.")},
 			"503"},
-		"data": {map[string]func(*client,
-			string) string{"LIST": inClear("522 Data connections must be encrypted.")}, "522"},
+		"data": {answers{"LIST": inClear("522 Data connections must be encrypted.")}, "522"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -87,7 +82,13 @@ func (c tlsCase) run(t *testing.T) {
 	}
 }
 
-func TestTLS(t *testing.T) {
+func runTLS(t *testing.T, cases map[string]tlsCase) {
+	for name, c := range cases {
+		t.Run(name, c.run)
+	}
+}
+
+func TestTLSReuse(t *testing.T) {
 	t.Parallel()
 	server, trust := sound(t)
 	reuse := server.Clone()
@@ -102,13 +103,7 @@ func TestTLS(t *testing.T) {
 	reuse.SetSessionTicketKeys([][32]byte{key})
 	foreign := reuse.Clone() // which takes no ticket of the control connection
 	foreign.SetSessionTicketKeys([][32]byte{{2}})
-	only12 := server.Clone()
-	only12.MaxVersion = tls.VersionTLS12
-	tooOld := server.Clone()
-	tooOld.MinVersion, tooOld.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	mutual := server.Clone()
-	mutual.ClientAuth = tls.RequireAnyClientCert
-	for name, c := range map[string]tlsCase{
+	runTLS(t, map[string]tlsCase{
 		"sound": {&peer{tls: server}, trust,
 			[]wanted{{CodeTLS, finding.OK, "TLS 1.3"}, {CodeVersions, finding.OK, "TLS 1.2 and TLS 1.3"},
 				{CodeCertificate, finding.OK, "trusted, and good for 99 days"},
@@ -122,57 +117,73 @@ func TestTLS(t *testing.T) {
 			[]wanted{{CodePasv, finding.Fault, "522"}, {CodeEpsv, finding.Fault, "does not resume"},
 				{CodePort, finding.Warning, "522"}, {CodeEprt, finding.Warning, "522"}}, false},
 		"data connection closed": {&peer{tls: server,
-			answer: map[string]func(*client, string) string{"LIST": closing("150 wait", "426 no TLS")}},
+			answer: answers{"LIST": closing("150 wait", "426 no TLS")}},
 			trust,
 			[]wanted{{CodePasv, finding.Fault, "refuses the data connection in TLS"},
 				{CodeEpsv, finding.Fault, ""}, {CodePort, finding.Warning, ""},
 				{CodeEprt, finding.Warning, ""}}, false},
+	})
+}
+
+func TestTLSControl(t *testing.T) {
+	t.Parallel()
+	server, trust := sound(t)
+	only12 := server.Clone()
+	only12.MaxVersion = tls.VersionTLS12
+	tooOld := server.Clone()
+	tooOld.MinVersion, tooOld.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	mutual := server.Clone()
+	mutual.ClientAuth = tls.RequireAnyClientCert
+	runTLS(t, map[string]tlsCase{
 		"TLS 1.2": {&peer{tls: only12}, trust,
 			[]wanted{{CodeTLS, finding.OK, "TLS 1.2"}, {CodeVersions, finding.Info, "not TLS 1.3"}}, false},
 		"too old": {&peer{tls: tooOld}, trust,
 			[]wanted{{CodeTLS, finding.Fault, "no version of TLS that is safe"}}, true},
 		"AUTH refused": {&peer{}, trust, []wanted{{CodeAuth, finding.Fault, "does not accept AUTH TLS"},
 			{CodeFeatures, finding.Info, "not AUTH TLS"}}, true},
-		"AUTH not now": {&peer{tls: server, answer: map[string]func(*client,
-			string) string{"AUTH": always("431 no certificate")}}, trust,
+		"AUTH not now": {&peer{tls: server, answer: answers{"AUTH": always("431 no certificate")}}, trust,
 			[]wanted{{CodeAuth, finding.Fault, "at the moment"}}, true},
 		"clear behind AUTH": {&peer{tls: server,
-			answer: map[string]func(*client, string) string{"AUTH": always("234 go on\r\n230 welcome")}},
+			answer: answers{"AUTH": always("234 go on\r\n230 welcome")}},
 			trust,
 			[]wanted{{CodeTLS, finding.Fault, "bytes in clear"}}, true},
 		"clear after AUTH": {&peer{tls: server,
-			answer: map[string]func(*client, string) string{"AUTH": func(c *client, _ string) string {
+			answer: answers{"AUTH": func(c *client, _ string) string {
 				c.say("234 go on")
 				c.lines.ReadByte() // the ClientHello
 				return "220 I have forgotten"
 			}}}, trust, []wanted{{CodeTLS, finding.Fault, "in clear where TLS starts"}}, true},
 		"client certificate": {&peer{tls: mutual}, trust,
 			[]wanted{{CodeLogin, finding.Fault, "wants a certificate of the gateway"}}, true},
+	})
+}
+
+func TestTLSData(t *testing.T) {
+	t.Parallel()
+	server, trust := sound(t)
+	runTLS(t, map[string]tlsCase{
 		"no PROT": {&peer{tls: server,
-			answer: map[string]func(*client, string) string{"PROT": always("536 no")}}, trust,
+			answer: answers{"PROT": always("536 no")}}, trust,
 			[]wanted{{CodeProtection, finding.Fault, "does not encrypt data"}}, false},
 		"no PBSZ": {&peer{tls: server,
-			answer: map[string]func(*client, string) string{"PBSZ": always("503 no")}}, trust,
+			answer: answers{"PBSZ": always("503 no")}}, trust,
 			[]wanted{{CodeProtection, finding.Fault, "PBSZ"}}, false},
 		"no close_notify": {&peer{tls: server, rude: true}, trust,
 			[]wanted{{CodeCloseNotify, finding.Fault, "incomplete"}}, false},
 		"listing refused, data open": {&peer{tls: server,
-			answer: map[string]func(*client, string) string{"LIST": always("550 Permission denied.")}}, trust,
+			answer: answers{"LIST": always("550 Permission denied.")}}, trust,
 			[]wanted{{CodePasv, finding.Info, "refuses the listing"},
 				{CodePort, finding.Info, "refuses the listing"}}, false},
 		"listing refused, data closed": {&peer{tls: server,
-			answer: map[string]func(*client, string) string{"LIST": closing("150 wait",
+			answer: answers{"LIST": closing("150 wait",
 				"550 Permission denied.")}}, trust,
 			[]wanted{{CodePasv, finding.Info, "refuses the listing"},
 				{CodePort, finding.Info, "refuses the listing"}}, false},
 		"data in clear only": {&peer{tls: server,
-			answer: map[string]func(*client,
-				string) string{"LIST": always("521 Data connections must be in clear")}}, trust,
+			answer: answers{"LIST": always("521 Data connections must be in clear")}}, trust,
 			[]wanted{{CodePasv, finding.Fault, "in another way (PROT)"}, {CodeEpsv, finding.Fault, ""},
 				{CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}, false},
-	} {
-		t.Run(name, c.run)
-	}
+	})
 }
 
 // TestCertificate has certificates that are not as they should be.
