@@ -84,23 +84,26 @@ func TestHostileLater(t *testing.T) {
 	t.Parallel()
 	silence := func(c *client, _ string) string { io.Copy(io.Discard, c.conn); return "" }
 	flood := func(c *client, _ string) string { endlessly("200-more\r\n")(c.conn); return "" }
+	noReply, noData := options(), impatient()
+	noReply.Timeouts.Reply = brief
 	for name, c := range map[string]struct {
+		o      Options
 		answer answers
 		want   []wanted
 	}{
-		"silent at USER": {answers{"USER": silence},
+		"silent at USER": {noReply, answers{"USER": silence},
 			[]wanted{{CodeLogin, finding.Fault, "does not answer USER in time"}}},
-		"silent at FEAT": {answers{"FEAT": silence},
+		"silent at FEAT": {noReply, answers{"FEAT": silence},
 			[]wanted{{CodeFeatures, finding.Fault, "does not answer FEAT"}}},
-		"flood at PASS": {answers{"PASS": flood},
+		"flood at PASS": {noReply, answers{"PASS": flood},
 			[]wanted{{CodeLogin, finding.Fault, "answers PASS with a reply of more than"}}},
-		"silent at PASV": {answers{"PASV": silence},
+		"silent at PASV": {noReply, answers{"PASV": silence},
 			[]wanted{{CodePasv, finding.Warning, "does not answer PASV"}}},
-		"silent at QUIT": {answers{"QUIT": silence}, nil},
-		"flood at LIST": {answers{"LIST": flood},
+		"silent at QUIT": {noReply, answers{"QUIT": silence}, nil},
+		"flood at LIST": {noReply, answers{"LIST": flood},
 			[]wanted{{CodePasv, finding.Fault, "more than 512 lines"}, {CodeEpsv, finding.Fault, ""},
 				{CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}},
-		"listing without end": {answers{"LIST": func(c *client, _ string) string {
+		"listing without end": {options(), answers{"LIST": func(c *client, _ string) string {
 			c.say("150 here it comes")
 			if conn, err := c.connect(); err == nil {
 				endlessly(strings.Repeat(theListing, 1000))(conn)
@@ -109,7 +112,7 @@ func TestHostileLater(t *testing.T) {
 			return "426 you went away"
 		}}, []wanted{{CodePasv, finding.OK, "cut off after 4 MiB"},
 			{CodePort, finding.OK, "cut off after 4 MiB"}}},
-		"data that never ends": {answers{"LIST": func(c *client, _ string) string {
+		"data that never ends": {noData, answers{"LIST": func(c *client, _ string) string {
 			c.say("150 here it comes")
 			if conn, err := c.connect(); err == nil {
 				io.Copy(io.Discard, conn)
@@ -118,21 +121,21 @@ func TestHostileLater(t *testing.T) {
 			return "226 done"
 		}}, []wanted{{CodePasv, finding.Fault, "did not end within"}, {CodeEpsv, finding.Fault, ""},
 			{CodePort, finding.Warning, "did not end within"}, {CodeEprt, finding.Warning, ""}}},
-		"never connects": {answers{"LIST": func(c *client, _ string) string {
+		"never connects": {noData, answers{"LIST": func(c *client, _ string) string {
 			if c.passive == nil {
 				return "150 here it comes"
 			}
 			return c.list()
 		}}, []wanted{{CodePort, finding.Warning, "did not connect to 127.0.0.1:"},
 			{CodeEprt, finding.Warning, "did not answer LIST"}}},
-		"does not let in again": {answers{"USER": once(), "EPSV": silence},
+		"does not let in again": {noReply, answers{"USER": once(), "EPSV": silence},
 			[]wanted{{CodeEpsv, finding.Fault, "does not answer EPSV"},
 				{CodePasv, finding.Info, "did not let this host in again"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := &peer{answer: c.answer}
-			expect(t, run(t, p.start(t), impatient()), c.want...)
+			expect(t, run(t, p.start(t), c.o), c.want...)
 		})
 	}
 }

@@ -246,7 +246,7 @@ func (j *judge) listing(code string, level finding.Severity, t *transfer, how st
 		j.add(code, level,
 			"the data connection has another certificate than the control connection: it may lead to "+
 				"another server",
-			"look what answers at the server's passive ports: several servers behind one address need one "+
+			"check what answers at the server's passive ports: several servers behind one address need one "+
 				"certificate")
 	case t.resumptionRefused():
 		said := "it closed it in the TLS handshake"
