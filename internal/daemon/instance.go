@@ -131,7 +131,7 @@ func (r *instance) serve(ctx context.Context) {
 
 // refreshHost follows what changes without a reload: certificates and names.
 func (r *instance) refreshHost(ctx context.Context) {
-	r.keys.Look(time.Now())
+	r.keys.Refresh(time.Now())
 	if !r.gateway.UsesNames() {
 		return
 	}

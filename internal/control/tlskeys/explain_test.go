@@ -21,24 +21,33 @@ func TestExplain(t *testing.T) {
 		err           error
 		plain, remedy string
 	}{
-		{alert(48), "the other side does not trust the gateway's certificate: it does not know the authority", "tls.cert"},
+		{alert(48), "the other side does not trust the gateway's certificate: it does not know the authority",
+			"tls.cert"},
 		{alert(42), "the other side refuses the gateway's certificate", "tls.client_cert"},
 		{alert(70), "the other side knows only versions of TLS that are too old", "TLS 1.2"},
 		{alert(116), "the server wants a certificate of the gateway", "tls.client_cert"},
 		{alert(255), "the other side broke the TLS handshake off with an alert", "log"},
-		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, "the other side closed the connection in the middle of the TLS handshake", "log"},
-		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, "the TLS handshake took too long", "implicit"},
+		{&net.OpError{Op: "read", Err: syscall.ECONNRESET},
+			"the other side closed the connection in the middle of the TLS handshake", "log"},
+		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, "the TLS handshake took too long",
+			"implicit"},
 		{context.DeadlineExceeded, "the TLS handshake took too long", "implicit"},
-		{context.Canceled, "the TLS handshake was given up", ""},
+		{context.Canceled, "the TLS handshake was cancelled", ""},
 		{io.EOF, "the other side closed the connection in the middle of the TLS handshake", "log"},
-		{tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, "the other side does not speak TLS", `tls.server = "required"`},
-		{errors.New("tls: server selected unsupported protocol version 302"), "the other side knows only versions of TLS that are too old", "TLS 1.2"},
-		{&net.OpError{Op: "local error", Err: errors.New("tls: bad record MAC")}, protocolWords[3].plain, "tls.cert"},
-		{errors.New("tls: downgrade attempt detected, possibly"), "the TLS handshake was tampered with: it came out older than both sides can", "between"},
-		{x509.SystemRootsError{}, "the server's certificate is not trusted: the gateway knows no authorities", "ca-certificates"},
-		{&tls.CertificateVerificationError{Err: errors.New("peer's words")}, "the server's certificate is not trusted", "anew"},
+		{tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"},
+			"the other side does not speak TLS", `tls.server = "required"`},
+		{errors.New("tls: server selected unsupported protocol version 302"),
+			"the other side knows only versions of TLS that are too old", "TLS 1.2"},
+		{&net.OpError{Op: "local error", Err: errors.New("tls: bad record MAC")}, protocolErrors[3].plain,
+			"tls.cert"},
+		{errors.New("tls: downgrade attempt detected, possibly"),
+			"the TLS handshake was tampered with: its version is older than both sides support", "between"},
+		{x509.SystemRootsError{}, "the server's certificate is not trusted: the gateway knows no authorities",
+			"ca-certificates"},
+		{&tls.CertificateVerificationError{Err: errors.New("peer's words")},
+			"the server's certificate is not trusted", "a new certificate"},
 		{errors.New("peer's words"), "the TLS handshake failed", ""},
-		{resumed(tls.ConnectionState{}), notResumed, "session_reuse"},
+		{requireResumption(tls.ConnectionState{}), notResumed, "session_reuse"},
 	} {
 		wantWords(t, test.err, test.plain, test.remedy)
 		wantWords(t, fmt.Errorf("server %q: %w", "peer's words", test.err), test.plain, test.remedy)
@@ -66,14 +75,15 @@ func TestExplainReal(t *testing.T) {
 	s, _ = shake(t, control, weak)
 	wantWords(t, s.err, "the other side knows only ciphers that are not safe", "ECDHE")
 	_, c := shake(t, control, weak)
-	wantWords(t, c.err, alertWords[40].plain, "ECDHE")
+	wantWords(t, c.err, alerts[40].plain, "ECDHE")
 	_, c = shake(t, control, trusting(ca, tls.VersionTLS11))
 	wantWords(t, c.err, versions.plain, "TLS 1.2")
 
 	near, far := net.Pipe()
 	defer near.Close()
 	go func() { defer far.Close(); io.WriteString(far, "USER anonymous\r\n") }()
-	wantWords(t, tls.Server(quiet{near}, control).Handshake(), "the other side does not speak TLS", "tls.implicit")
+	wantWords(t, tls.Server(quiet{near}, control).Handshake(), "the other side does not speak TLS",
+		"tls.implicit")
 }
 
 // wantAlert asserts that an error is known as the peer's alert.

@@ -43,7 +43,7 @@ func (s signed) certPEM() []byte { return encode("CERTIFICATE", s.cert.Raw) }
 func (s signed) keyPEM() []byte {
 	der, err := x509.MarshalPKCS8PrivateKey(s.key)
 	if err != nil {
-		panic("secure: test key: " + err.Error())
+		panic("test key: " + err.Error())
 	}
 	return encode("PRIVATE KEY", der)
 }
@@ -107,7 +107,8 @@ func put(t testing.TB, path string, parts ...[]byte) string {
 
 // terminated is a forward that shows a certificate to clients.
 func terminated(cert, key string) forward.Forward {
-	return forward.Forward{Name: "archive", TLS: forward.TLS{Client: forward.ClientTLSOptional, Cert: cert, Key: key}}
+	return forward.Forward{Name: "archive", TLS: forward.TLS{Client: forward.ClientTLSOptional, Cert: cert,
+		Key: key}}
 }
 
 // originated is a forward that trusts the authority in a file.
@@ -259,7 +260,8 @@ func wantWords(t *testing.T, err error, plain, remedy string) {
 	t.Helper()
 	gotPlain, gotRemedy := Explain(err)
 	if gotPlain != plain || !strings.Contains(gotRemedy, remedy) {
-		t.Errorf("error %v: got %q, remedy %q; want %q, remedy with %q", err, gotPlain, gotRemedy, plain, remedy)
+		t.Errorf("error %v: got %q, remedy %q; want %q, remedy with %q", err, gotPlain, gotRemedy, plain,
+			remedy)
 	}
 }
 

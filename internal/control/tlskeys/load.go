@@ -14,21 +14,21 @@ import (
 
 // loading is one Load.
 type loading struct {
-	keys   *Keys
-	addrs  []netip.Addr
-	at     time.Time
-	next   *state
-	ending []string // the files whose end is among the faults
-	faults []finding.Finding
-	rooted bool // the host's roots have been looked for
+	keys         *Keys
+	addrs        []netip.Addr
+	now          time.Time
+	next         *state
+	warned       []string // certificate files that a finding says will end
+	findings     []finding.Finding
+	rootsChecked bool // the host's root certificates were checked
 }
 
-// forward reads what one forward names.
+// forward reads the files of one forward.
 func (l *loading) forward(f forward.Forward) {
 	if f.Tracking != forward.TrackingProxy {
 		return
 	}
-	n := &legs{}
+	n := &tlsFiles{}
 	l.next.forwards[f.Name] = n
 	if f.TLS.Client != forward.ClientTLSOff {
 		n.cert = l.certificate(f)
@@ -36,18 +36,19 @@ func (l *loading) forward(f forward.Forward) {
 	}
 	if f.TLS.Server != forward.ServerTLSOff {
 		if f.TLS.ClientCert != "" {
-			n.shown = l.pair(f.Name, wanted{"tls.client_cert", f.TLS.ClientCert, "tls.client_key", f.TLS.ClientKey})
+			n.clientCert = l.pair(f.Name, certFiles{"tls.client_cert", f.TLS.ClientCert, "tls.client_key",
+				f.TLS.ClientKey})
 		}
 		n.ca = l.pool(f)
 		l.serverPolicy(f)
 	}
 }
 
-// report adds a fault of a forward.
-func (l *loading) report(forward string, fault *finding.Finding) {
-	if fault != nil {
-		fault.Forward = forward
-		l.faults = append(l.faults, *fault)
+// report adds a finding about a forward; nil: there is none.
+func (l *loading) report(forward string, f *finding.Finding) {
+	if f != nil {
+		f.Forward = forward
+		l.findings = append(l.findings, *f)
 	}
 }
 
@@ -56,71 +57,75 @@ func (l *loading) warn(f forward.Forward, key, text, remedy string) {
 	l.report(f.Name, &finding.Finding{Key: key, Text: text, Remedy: remedy, Severity: finding.Warning})
 }
 
-// certificate reads what the forward shows to clients.
+// certificate reads the certificate for clients.
 func (l *loading) certificate(f forward.Forward) *pair {
 	switch f.TLS.Cert {
 	case "":
-		l.report(f.Name, &finding.Finding{Key: "tls.cert", Text: "clients are offered TLS, and there is no certificate",
-			Remedy: fmt.Sprintf("name the files of the certificate and its key, or say cert = %q", forward.SelfSigned)})
+		l.report(f.Name, &finding.Finding{Key: "tls.cert",
+			Text: "clients are offered TLS, and there is no certificate",
+			Remedy: fmt.Sprintf("name the files of the certificate and its key, or set cert = %q",
+				forward.SelfSigned)})
 		return nil
 	case forward.SelfSigned:
-		return l.own(f)
+		return l.selfSigned(f)
 	}
-	return l.pair(f.Name, wanted{"tls.cert", f.TLS.Cert, "tls.key", f.TLS.Key})
+	return l.pair(f.Name, certFiles{"tls.cert", f.TLS.Cert, "tls.key", f.TLS.Key})
 }
 
-// pair reads a certificate and its key, once for all forwards that name them.
-func (l *loading) pair(forward string, w wanted) *pair {
+// pair reads a certificate and its key, once for all forwards that use them.
+func (l *loading) pair(forward string, w certFiles) *pair {
 	id := [2]string{w.certFile, w.keyFile}
-	if p, known := l.next.pairs[id]; known {
+	if p, known := l.next.certs[id]; known {
 		p.forwards = append(p.forwards, forward)
 		return p
 	}
 	p := &pair{forwards: []string{forward},
-		watched: &watched[tls.Certificate]{files: w.files(), read: w.read, log: l.keys.log}}
-	l.next.pairs[id] = p
-	if fault := p.first(l.at); fault != nil {
+		watched: &watched[tls.Certificate]{paths: w.files(), read: w.read, log: l.keys.log}}
+	l.next.certs[id] = p
+	if fault := p.load(l.now); fault != nil {
 		l.report(forward, fault)
 		return p
 	}
-	if fault := ends(p.value.Load().Leaf, l.at); fault != nil {
+	if fault := expiryWarning(p.value.Load().Leaf, l.now); fault != nil {
 		fault.Key, fault.Text = w.certKey, "the certificate in "+w.certFile+" "+fault.Text
 		l.report(forward, fault)
-		l.ending = append(l.ending, w.certFile)
+		l.warned = append(l.warned, w.certFile)
 	}
 	keyKey := w.certKey
 	if w.keyFile != "" {
 		keyKey = w.keyKey
 	}
-	l.report(forward, open(keyKey, cmp.Or(w.keyFile, w.certFile)))
+	l.report(forward, worldReadable(keyKey, cmp.Or(w.keyFile, w.certFile)))
 	return p
 }
 
-// own makes or keeps the certificate that the gateway signs itself.
-func (l *loading) own(f forward.Forward) *pair {
-	o, fault := newOwn(l.keys.dir, f, l.addrs)
+// selfSigned makes the certificate that the gateway signs itself, or uses the one that is stored.
+func (l *loading) selfSigned(f forward.Forward) *pair {
+	o, fault := newSelfSigned(l.keys.dir, f, l.addrs)
 	if fault != nil {
 		l.report(f.Name, fault)
 		return nil
 	}
-	w := wanted{certKey: "tls.cert", certFile: o.file}
-	p := &pair{forwards: []string{f.Name}, own: true,
-		watched: &watched[tls.Certificate]{files: w.files(), make: o.keep, read: w.read, log: l.keys.log}}
-	l.next.pairs[[2]string{o.file, ""}] = p
-	if fault := o.prepare(l.at); fault != nil {
+	w := certFiles{certKey: "tls.cert", certFile: o.file}
+	p := &pair{forwards: []string{f.Name}, selfSigned: true,
+		watched: &watched[tls.Certificate]{paths: w.files(), make: o.renewIfEnding, read: w.read,
+			log: l.keys.log}}
+	l.next.certs[[2]string{o.file, ""}] = p
+	if fault := o.prepare(l.now); fault != nil {
 		l.report(f.Name, fault)
 		return nil
 	}
-	if fault := p.first(l.at); fault != nil {
+	if fault := p.load(l.now); fault != nil {
 		l.report(f.Name, fault)
 		return nil
 	}
-	l.warn(f, "tls.cert", "the certificate is self-signed: clients cannot verify it unless they are given "+o.public(),
-		"for more than trying things out, have an authority sign one, and name it and its key")
+	l.warn(f, "tls.cert", "the certificate is self-signed: clients cannot verify it unless they are given "+
+		o.publicFile(),
+		finding.RemedySelfCert)
 	return p
 }
 
-// pool reads whom the forward trusts; nil is the host's roots.
+// pool reads the authorities that the forward trusts; nil: the host's.
 func (l *loading) pool(f forward.Forward) *pool {
 	switch {
 	case f.TLS.Insecure:
@@ -133,29 +138,33 @@ func (l *loading) pool(f forward.Forward) *pool {
 		return p
 	}
 	file := f.TLS.CA
-	p := &pool{&watched[x509.CertPool]{files: []string{file}, log: l.keys.log,
+	p := &pool{&watched[x509.CertPool]{paths: []string{file}, log: l.keys.log,
 		read: func() (*x509.CertPool, *finding.Finding) { return readPool(file) }}}
 	l.next.pools[file] = p
-	l.report(f.Name, p.first(l.at))
+	l.report(f.Name, p.load(l.now))
 	return p
 }
 
-// roots looks once whether the host trusts anybody: in a container it may not.
+// roots checks once that the host trusts any authority: in a container it may not.
 func (l *loading) roots(f forward.Forward) {
-	if l.rooted {
+	if l.rootsChecked {
 		return
 	}
-	l.rooted = true
+	l.rootsChecked = true
 	if roots, err := l.keys.system(); err != nil || roots.Equal(x509.NewCertPool()) {
-		l.report(f.Name, &finding.Finding{Key: "tls.ca", Text: "this host has no certificates of authorities: no server can be verified",
-			Remedy: "install the package ca-certificates and start anew, or name the server's authority"})
+		l.report(f.Name, &finding.Finding{Key: "tls.ca",
+			Text: "this host has no certificates of authorities: no server can be verified",
+			Remedy: "install the package ca-certificates and restart ftpgate, or name the server's " +
+				"authority"})
 	}
 }
 
-// clientPolicy warns of what makes the client's leg less safe than it could be.
+// clientPolicy warns of settings that make the client's leg less safe.
 func (l *loading) clientPolicy(f forward.Forward) {
 	if f.TLS.SessionReuseOptional {
-		l.warn(f, "tls.session_reuse", "data connections need not resume the session of the control connection: who is faster than the client gets its data",
+		l.warn(f, "tls.session_reuse",
+			"data connections need not resume the session of the control connection: whoever is faster "+
+				"than the client gets its data",
 			"leave session_reuse out, unless a client cannot do it")
 	}
 	if f.TLS.ClientCloseNotifyOptional {
@@ -164,10 +173,11 @@ func (l *loading) clientPolicy(f forward.Forward) {
 	}
 }
 
-// serverPolicy warns of what makes the server's leg less safe than it could be.
+// serverPolicy warns of settings that make the server's leg less safe.
 func (l *loading) serverPolicy(f forward.Forward) {
 	if f.TLS.Insecure {
-		l.warn(f, "tls.verify", "the server's certificate is not verified: whoever stands in between reads passwords and files",
+		l.warn(f, "tls.verify",
+			"the server's certificate is not verified: whoever stands in between reads passwords and files",
 			"name the server's own certificate, or that of its authority, as ca")
 	}
 	if f.TLS.ServerCloseNotifyOptional {

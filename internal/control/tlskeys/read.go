@@ -13,14 +13,14 @@ import (
 	"ftpgate/internal/core/finding"
 )
 
-// wanted says which keys of a forward name a certificate and its key.
-type wanted struct {
+// certFiles are the files of a certificate and its key, and the keys of the forward that name them.
+type certFiles struct {
 	certKey, certFile string
-	keyKey, keyFile   string // an empty file: the key stands beside the certificate
+	keyKey, keyFile   string // an empty keyFile: the key is in certFile
 }
 
 // files returns the one or two files.
-func (w wanted) files() []string {
+func (w certFiles) files() []string {
 	if w.keyFile == "" || w.keyFile == w.certFile {
 		return []string{w.certFile}
 	}
@@ -28,7 +28,7 @@ func (w wanted) files() []string {
 }
 
 // read returns the certificate with its chain, its key and its Leaf.
-func (w wanted) read() (*tls.Certificate, *finding.Finding) {
+func (w certFiles) read() (*tls.Certificate, *finding.Finding) {
 	certText, fault := readFile(w.certKey, w.certFile)
 	if fault != nil {
 		return nil, fault
@@ -48,35 +48,41 @@ func (w wanted) read() (*tls.Certificate, *finding.Finding) {
 	}
 	cert, err := tls.X509KeyPair(certText, keyText)
 	if err != nil {
-		return nil, w.mismatch(certText, keyText, keyKey, keyFile, err)
+		return nil, w.notAPair(certText, keyText, keyKey, keyFile, err)
 	}
 	return &cert, nil
 }
 
-// mismatch says why a certificate and a key, each of which is there, are no pair.
-func (w wanted) mismatch(certText, keyText []byte, keyKey, keyFile string, err error) *finding.Finding {
+// notAPair says why a certificate and a key do not belong together.
+func (w certFiles) notAPair(certText, keyText []byte, keyKey, keyFile string, err error) *finding.Finding {
 	ders := certificates(certText)
 	for i, der := range ders {
 		leaf, parseErr := x509.ParseCertificate(der)
 		if parseErr != nil {
-			return &finding.Finding{Key: w.certKey, Text: fmt.Sprintf("%s: certificate %d of the file is damaged: %v", w.certFile, i+1, parseErr),
+			return &finding.Finding{Key: w.certKey,
+				Text: fmt.Sprintf("%s: certificate %d of the file is damaged: %v", w.certFile, i+1,
+					parseErr),
 				Remedy: "take the file from the certificate authority again"}
 		}
 		if _, keyErr := tls.X509KeyPair(encode("CERTIFICATE", leaf.Raw), keyText); i > 0 && keyErr == nil {
-			return &finding.Finding{Key: w.certKey, Text: fmt.Sprintf("%s: the certificate that belongs to the key is number %d of the file", w.certFile, i+1),
+			return &finding.Finding{Key: w.certKey,
+				Text: fmt.Sprintf("%s: the certificate that belongs to the key is number %d of the file",
+					w.certFile, i+1),
 				Remedy: "put it first, and those of the authorities behind it"}
 		}
 	}
-	if readable(keyText) {
-		return &finding.Finding{Key: keyKey, Text: fmt.Sprintf("the key in %s does not belong to the certificate in %s", keyFile, w.certFile),
+	if parses(keyText) {
+		return &finding.Finding{Key: keyKey,
+			Text: fmt.Sprintf("the key in %s does not belong to the certificate in %s", keyFile,
+				w.certFile),
 			Remedy: "name the key that the certificate was made for"}
 	}
 	return &finding.Finding{Key: keyKey, Text: fmt.Sprintf("the key in %s cannot be used: %v", keyFile, err),
 		Remedy: "a key is RSA, ECDSA or Ed25519, in PKCS #8, PKCS #1 or SEC 1"}
 }
 
-// readable tells whether the first private key of a text can be parsed.
-func readable(text []byte) bool {
+// parses reports whether the first private key of a text can be parsed.
+func parses(text []byte) bool {
 	for block := range blocks(text) {
 		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
 			continue
@@ -117,7 +123,7 @@ func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// noCertificate says what a text holds instead of a certificate, and what to do; "" if it holds one.
+// noCertificate says what a text contains instead of a certificate, and the remedy; "" if it contains one.
 func noCertificate(text []byte) (what, remedy string) {
 	what, remedy = noPEM(text, "openssl x509 -inform der -in FILE -out NEWFILE")
 	for block := range blocks(text) {
@@ -125,26 +131,31 @@ func noCertificate(text []byte) (what, remedy string) {
 		case block.Type == "CERTIFICATE":
 			return "", ""
 		case block.Type == "CERTIFICATE REQUEST" || block.Type == "NEW CERTIFICATE REQUEST":
-			what, remedy = "holds a request, which an authority has yet to sign", "name the certificate that the authority has made of it"
+			what, remedy = "holds a request, which an authority has yet to sign",
+				"name the certificate that the authority has made of it"
 		case block.Type == "TRUSTED CERTIFICATE":
 			what, remedy = "holds a certificate in OpenSSL's own form", "openssl x509 -in FILE -out NEWFILE"
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			what, remedy = "holds a private key and no certificate", "name the certificate here, and the key in the key beside"
+			what, remedy = "holds a private key and no certificate",
+				"name the certificate here, and the key in the key beside"
 		default:
-			what, remedy = fmt.Sprintf("holds %q and no certificate", block.Type), "name a file with BEGIN CERTIFICATE in it"
+			what, remedy = fmt.Sprintf("holds %q and no certificate", block.Type),
+				"name a file with BEGIN CERTIFICATE in it"
 		}
 	}
 	return what, remedy
 }
 
-// noKey says what a text holds instead of a private key that needs no password, and what to do; "" if it
-// holds one. beside tells that the text is the certificate's.
+// noKey says what a text contains instead of a private key without a password, and the remedy; "" if it
+// contains one. beside is whether the text is the certificate's file.
 func noKey(text []byte, beside bool) (what, remedy string) {
 	what, remedy = noPEM(text, "openssl pkey -inform der -in FILE -out NEWFILE")
 	for block := range blocks(text) {
 		switch {
-		case block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-			return "holds a key that is encrypted with a password", "nobody is there to type it: openssl pkey -in FILE -out NEWFILE, and chmod 600 NEWFILE"
+		case block.Type == "ENCRYPTED PRIVATE KEY" ||
+			strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
+			return "holds a key that is encrypted with a password",
+				"ftpgate cannot ask for it: openssl pkey -in FILE -out NEWFILE, and chmod 600 NEWFILE"
 		case block.Type == "OPENSSH PRIVATE KEY":
 			return "holds a key of ssh", "name the key that the certificate was made for"
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
@@ -154,19 +165,21 @@ func noKey(text []byte, beside bool) (what, remedy string) {
 		case block.Type == "CERTIFICATE":
 			what, remedy = "holds a certificate and no private key", "name the file of the key"
 		default:
-			what, remedy = fmt.Sprintf("holds %q and no private key", block.Type), "name a file with BEGIN PRIVATE KEY in it"
+			what, remedy = fmt.Sprintf("holds %q and no private key", block.Type),
+				"name a file with BEGIN PRIVATE KEY in it"
 		}
 	}
 	return what, remedy
 }
 
-// noPEM is what noCertificate and noKey say of a text without a single block.
+// noPEM is noCertificate and noKey for a text without a single block.
 func noPEM(text []byte, convert string) (what, remedy string) {
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
 		return "is empty", "name a file in PEM, with a line that begins with -----BEGIN"
 	case text[0] == 0x30: // a SEQUENCE of ASN.1
-		return "is in DER, not in PEM", convert + " (of a .p12 or .pfx: openssl pkcs12 -nodes -in FILE -out NEWFILE)"
+		return "is in DER, not in PEM", convert +
+			" (of a .p12 or .pfx: openssl pkcs12 -nodes -in FILE -out NEWFILE)"
 	}
 	return "holds no PEM", "name a file with a line that begins with -----BEGIN"
 }
@@ -184,7 +197,8 @@ func readPool(path string) (*x509.CertPool, *finding.Finding) {
 	for i, der := range certificates(text) {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, &finding.Finding{Key: "tls.ca", Text: fmt.Sprintf("%s: certificate %d of the file is damaged: %v", path, i+1, err),
+			return nil, &finding.Finding{Key: "tls.ca",
+				Text:   fmt.Sprintf("%s: certificate %d of the file is damaged: %v", path, i+1, err),
 				Remedy: "take the file from the certificate authority again"}
 		}
 		all.AddCert(cert)
@@ -192,18 +206,24 @@ func readPool(path string) (*x509.CertPool, *finding.Finding) {
 	return all, nil
 }
 
-// ends says that a certificate is not good now or will soon not be; nil if it is.
-func ends(leaf *x509.Certificate, now time.Time) *finding.Finding {
+// expiryWarning warns of a certificate that is not valid now, or not for long; nil: it is.
+func expiryWarning(leaf *x509.Certificate, now time.Time) *finding.Finding {
 	const day = "2006-01-02"
 	renew := "have it renewed: a file that is replaced is taken up without a restart"
 	switch {
 	case now.Before(leaf.NotBefore):
-		return &finding.Finding{Severity: finding.Warning, Text: fmt.Sprintf("is good from %s on only, and it is %s", leaf.NotBefore.Format(day), now.Format(day)),
-			Remedy: "look whether the clock of this host is right"}
+		return &finding.Finding{Severity: finding.Warning,
+			Text: fmt.Sprintf("is valid only from %s on, and today is %s", leaf.NotBefore.Format(day),
+				now.Format(day)),
+			Remedy: "check this host's clock"}
 	case now.After(leaf.NotAfter):
-		return &finding.Finding{Severity: finding.Warning, Text: fmt.Sprintf("has expired on %s: who verifies it refuses", leaf.NotAfter.Format(day)), Remedy: renew}
+		return &finding.Finding{Severity: finding.Warning,
+			Text:   fmt.Sprintf("has expired on %s: whoever verifies it refuses", leaf.NotAfter.Format(day)),
+			Remedy: renew}
 	case leaf.NotAfter.Sub(now) < WarnBefore:
-		return &finding.Finding{Severity: finding.Warning, Text: fmt.Sprintf("expires on %s, in %d days", leaf.NotAfter.Format(day), int(leaf.NotAfter.Sub(now).Hours()/24)), Remedy: renew}
+		return &finding.Finding{Severity: finding.Warning,
+			Text: fmt.Sprintf("expires on %s, in %d days", leaf.NotAfter.Format(day),
+				int(leaf.NotAfter.Sub(now).Hours()/24)), Remedy: renew}
 	}
 	return nil
 }

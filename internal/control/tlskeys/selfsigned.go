@@ -23,28 +23,31 @@ import (
 )
 
 const (
-	// ownLife is how long a certificate of our own is good.
-	ownLife = 365 * 24 * time.Hour
-	// ownBefore is how long before it was made it is good: clocks differ.
-	ownBefore = time.Hour
+	// selfSignedLife is how long a self-signed certificate is valid.
+	selfSignedLife = 365 * 24 * time.Hour
+	// clockSkew is how long before it was made it is valid, because clocks differ.
+	clockSkew = time.Hour
 )
 
-// own is a certificate that the gateway signs itself, for one forward.
-type own struct {
+// selfSigned is a certificate that the gateway signs itself, for one forward.
+type selfSigned struct {
 	forward string
 	file    string // certificate and key
 	names   []string
 	addrs   []netip.Addr
 }
 
-// newOwn says where the certificate of a forward is kept, and for which names and addresses it must be good.
-func newOwn(dir string, f forward.Forward, gateway []netip.Addr) (*own, *finding.Finding) {
+// newSelfSigned returns where the certificate of a forward is stored, and the names and addresses that it
+// must cover.
+func newSelfSigned(dir string, f forward.Forward, gateway []netip.Addr) (*selfSigned, *finding.Finding) {
 	if dir == "" {
-		return nil, &finding.Finding{Key: "tls.cert", Text: "there is no directory to keep a self-signed certificate in",
+		return nil, &finding.Finding{Key: "tls.cert",
+			Text:   "there is no directory to keep a self-signed certificate in",
 			Remedy: "set STATE_DIRECTORY or HOME"}
 	}
-	o := &own{forward: f.Name, file: filepath.Join(dir, safe(f.Name)+".pem"),
-		names: []string{"localhost"}, addrs: []netip.Addr{netip.IPv6Loopback(), netip.AddrFrom4([4]byte{127, 0, 0, 1})}}
+	o := &selfSigned{forward: f.Name, file: filepath.Join(dir, fileName(f.Name)+".pem"),
+		names: []string{"localhost"}, addrs: []netip.Addr{netip.IPv6Loopback(),
+			netip.AddrFrom4([4]byte{127, 0, 0, 1})}}
 	if host, err := os.Hostname(); err == nil {
 		o.add(host)
 	}
@@ -60,8 +63,8 @@ func newOwn(dir string, f forward.Forward, gateway []netip.Addr) (*own, *finding
 	return o, nil
 }
 
-// add takes a name or an address, once.
-func (o *own) add(host string) {
+// add adds a name or an address, once.
+func (o *selfSigned) add(host string) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		if !slices.Contains(o.addrs, addr) {
 			o.addrs = append(o.addrs, addr)
@@ -69,13 +72,15 @@ func (o *own) add(host string) {
 		return
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if !slices.Contains(o.names, host) && strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-._") == "" && host != "" {
+	if !slices.Contains(o.names, host) && strings.Trim(host,
+		"abcdefghijklmnopqrstuvwxyz0123456789-._") == "" && host != "" {
 		o.names = append(o.names, host)
 	}
 }
 
-// safe makes a file's name of a forward's: what is not plain is replaced, and a digest keeps such names apart.
-func safe(forward string) string {
+// fileName makes a file name of a forward's name. Other than plain characters are replaced, and a digest
+// keeps such names apart.
+func fileName(forward string) string {
 	plain := strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
 			return c
@@ -89,39 +94,38 @@ func safe(forward string) string {
 	return plain + "." + hex.EncodeToString(digest[:6])
 }
 
-// public is the file with the certificate alone, for clients.
-func (o *own) public() string { return strings.TrimSuffix(o.file, ".pem") + ".crt" }
+// publicFile is the file with the certificate without its key, for clients.
+func (o *selfSigned) publicFile() string { return strings.TrimSuffix(o.file, ".pem") + ".crt" }
 
-// prepare makes the certificate if the one that is kept is not good for all names and addresses, or not
-// for long.
-func (o *own) prepare(now time.Time) *finding.Finding {
-	cert := o.kept(now)
-	if cert == nil || !o.covered(cert.Leaf) {
+// prepare makes the certificate, unless the stored one covers all names and addresses and is valid for long.
+func (o *selfSigned) prepare(now time.Time) *finding.Finding {
+	cert := o.stored(now)
+	if cert == nil || !o.covers(cert.Leaf) {
 		return o.renew(now)
 	}
 	return o.publish(cert.Leaf)
 }
 
-// keep is prepare for one that is in use: it does not ask for whom it is good, as another process with a
-// forward of the same name may want it for others, and the two would never come to an end.
-func (o *own) keep(now time.Time) *finding.Finding {
-	if o.kept(now) == nil {
+// renewIfEnding is prepare for a certificate that is in use. It ignores the names: another process with a
+// forward of the same name may need others, and the two would replace it forever.
+func (o *selfSigned) renewIfEnding(now time.Time) *finding.Finding {
+	if o.stored(now) == nil {
 		return o.renew(now)
 	}
 	return nil
 }
 
-// kept returns the certificate on disk, or nil if a new one is due.
-func (o *own) kept(now time.Time) *tls.Certificate {
-	cert, fault := wanted{certFile: o.file}.read()
-	if fault != nil || ends(cert.Leaf, now) != nil {
+// stored returns the certificate on disk, or nil if a new one is due.
+func (o *selfSigned) stored(now time.Time) *tls.Certificate {
+	cert, fault := certFiles{certFile: o.file}.read()
+	if fault != nil || expiryWarning(cert.Leaf, now) != nil {
 		return nil
 	}
 	return cert
 }
 
-// covered tells whether a certificate is good for all names and addresses.
-func (o *own) covered(leaf *x509.Certificate) bool {
+// covers reports whether a certificate is for all names and addresses.
+func (o *selfSigned) covers(leaf *x509.Certificate) bool {
 	for _, name := range o.names {
 		if !slices.Contains(leaf.DNSNames, name) {
 			return false
@@ -136,17 +140,18 @@ func (o *own) covered(leaf *x509.Certificate) bool {
 }
 
 // renew makes the certificate and its key.
-func (o *own) renew(now time.Time) *finding.Finding {
+func (o *selfSigned) renew(now time.Time) *finding.Finding {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return o.fault(err)
 	}
-	// As authority of itself: TLS libraries of clients take no other certificate as one to trust (OpenSSL
+	// It is its own authority, because clients' TLS libraries trust no other self-signed certificate (OpenSSL
 	// before 3.0 wants KeyUsageCertSign, and RFC 5280 section 4.2.1.9 then wants CA).
 	template := &x509.Certificate{
 		Subject:   pkix.Name{Organization: []string{"ftpgate"}, CommonName: o.forward},
-		NotBefore: now.Add(-ownBefore), NotAfter: now.Add(ownLife),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		NotBefore: now.Add(-clockSkew), NotAfter: now.Add(selfSignedLife),
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
 		DNSNames: o.names,
 	}
@@ -164,39 +169,42 @@ func (o *own) renew(now time.Time) *finding.Finding {
 	if err := os.MkdirAll(filepath.Dir(o.file), 0o700); err != nil {
 		return o.fault(err)
 	}
-	if err := replace(o.file, slices.Concat(encode("CERTIFICATE", der), encode("PRIVATE KEY", secret)), 0o600); err != nil {
+	if err := replace(o.file, slices.Concat(encode("CERTIFICATE", der), encode("PRIVATE KEY", secret)),
+		0o600); err != nil {
 		return o.fault(err)
 	}
-	if err := replace(o.public(), encode("CERTIFICATE", der), 0o644); err != nil {
+	if err := replace(o.publicFile(), encode("CERTIFICATE", der), 0o644); err != nil {
 		return o.fault(err)
 	}
 	return nil
 }
 
-// publish writes the file for clients if it is not there or holds another certificate.
-func (o *own) publish(leaf *x509.Certificate) *finding.Finding {
+// publish writes the file for clients, unless it holds this certificate.
+func (o *selfSigned) publish(leaf *x509.Certificate) *finding.Finding {
 	text := encode("CERTIFICATE", leaf.Raw)
-	if there, err := os.ReadFile(o.public()); err == nil && slices.Equal(there, text) {
+	if old, err := os.ReadFile(o.publicFile()); err == nil && slices.Equal(old, text) {
 		return nil
 	}
-	if err := replace(o.public(), text, 0o644); err != nil {
+	if err := replace(o.publicFile(), text, 0o644); err != nil {
 		return o.fault(err)
 	}
 	return nil
 }
 
-func (o *own) fault(err error) *finding.Finding {
-	return &finding.Finding{Key: "tls.cert", Text: fmt.Sprintf("a self-signed certificate cannot be kept: %v", err),
-		Remedy: fmt.Sprintf("let %s write to %s, or name the files of a certificate and its key", whoReads(), filepath.Dir(o.file))}
+func (o *selfSigned) fault(err error) *finding.Finding {
+	return &finding.Finding{Key: "tls.cert", Text: fmt.Sprintf("a self-signed certificate cannot be kept: %v",
+		err),
+		Remedy: fmt.Sprintf("let %s write to %s, or name the files of a certificate and its key", whoReads(),
+			filepath.Dir(o.file))}
 }
 
-// replace writes a file as a whole or not at all, also where the power fails.
+// replace writes the whole file or nothing, even if the power fails.
 func replace(path string, data []byte, mode os.FileMode) error {
 	file, err := os.CreateTemp(filepath.Dir(path), ".new-*") // with mode 0600
 	if err != nil {
 		return err
 	}
-	defer os.Remove(file.Name()) // nothing is there after the rename
+	defer os.Remove(file.Name()) // fails after the rename
 	_, err = file.Write(data)
 	for _, then := range []func() error{func() error { return file.Chmod(mode) }, file.Sync} {
 		if err == nil {

@@ -47,8 +47,8 @@ func TestSelfSigned(t *testing.T) {
 		}
 	}
 	cert := onDisk(t, public)
-	if life := cert.cert.NotAfter.Sub(at.now()); life < ownLife-time.Minute || life > ownLife {
-		t.Errorf("good for %v; want %v", life, ownLife)
+	if life := cert.cert.NotAfter.Sub(at.now()); life < selfSignedLife-time.Minute || life > selfSignedLife {
+		t.Errorf("good for %v; want %v", life, selfSignedLife)
 	}
 	for _, version := range bothVersions {
 		for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
@@ -72,13 +72,18 @@ func TestSelfSigned(t *testing.T) {
 // TestSelfSignedAnew: what makes a Load make another one.
 func TestSelfSignedAnew(t *testing.T) {
 	addr := netip.MustParseAddr("192.168.5.2")
-	for name, change := range map[string]func(t *testing.T, k *Keys, at *clock, file string, f *forward.Forward) []netip.Addr{
-		"another address of the gateway": func(*testing.T, *Keys, *clock, string, *forward.Forward) []netip.Addr { return []netip.Addr{addr} },
+	for name, change := range map[string]func(t *testing.T, k *Keys, at *clock, file string,
+		f *forward.Forward) []netip.Addr{
+		"another address of the gateway": func(*testing.T, *Keys, *clock, string,
+			*forward.Forward) []netip.Addr {
+			return []netip.Addr{addr}
+		},
 		"another listen": func(_ *testing.T, _ *Keys, _ *clock, _ string, f *forward.Forward) []netip.Addr {
 			f.Listen.Addr = addr
 			return nil
 		},
-		"another advertised name": func(_ *testing.T, _ *Keys, _ *clock, _ string, f *forward.Forward) []netip.Addr {
+		"another advertised name": func(_ *testing.T, _ *Keys, _ *clock, _ string,
+			f *forward.Forward) []netip.Addr {
 			f.Advertise = []forward.Advertise{{Host: "ftp.example.com"}}
 			return nil
 		},
@@ -91,7 +96,7 @@ func TestSelfSignedAnew(t *testing.T) {
 			return nil
 		},
 		"soon over": func(_ *testing.T, _ *Keys, at *clock, _ string, _ *forward.Forward) []netip.Addr {
-			at.pass(ownLife - WarnBefore + time.Minute)
+			at.pass(selfSignedLife - WarnBefore + time.Minute)
 			return nil
 		},
 	} {
@@ -128,12 +133,12 @@ func TestSelfSignedLook(t *testing.T) {
 	k, at, log := keys(t, f)
 	public := filepath.Join(k.dir, "archive.crt")
 	before := onDisk(t, public)
-	k.Look(at.pass(time.Hour))
+	k.Refresh(at.pass(time.Hour))
 	log.wantLog(t)
-	k.Look(at.pass(ownLife - WarnBefore))
+	k.Refresh(at.pass(selfSignedLife - WarnBefore))
 	log.wantLog(t, "level=INFO", "archive.pem")
 	after := onDisk(t, public)
-	if after.cert.Equal(before.cert) || after.cert.NotAfter.Before(at.now().Add(ownLife-time.Minute)) {
+	if after.cert.Equal(before.cert) || after.cert.NotAfter.Before(at.now().Add(selfSignedLife-time.Minute)) {
 		t.Errorf("good until %v; want a new one", after.cert.NotAfter)
 	}
 	control, _, err := k.ForClient(f)
@@ -143,16 +148,16 @@ func TestSelfSignedLook(t *testing.T) {
 	if shown, err := control.GetCertificate(nil); err != nil || !shown.Leaf.Equal(after.cert) {
 		t.Errorf("the old one is shown, error %v", err)
 	}
-	k.Look(at.pass(time.Hour))
+	k.Refresh(at.pass(time.Hour))
 	log.wantLog(t)
 
 	if err := os.RemoveAll(k.dir); err != nil {
 		t.Fatal(err)
 	}
 	put(t, k.dir, []byte("in the way"))
-	k.Look(at.pass(time.Minute))
-	k.Look(at.pass(time.Minute))
-	k.Look(at.pass(time.Minute))
+	k.Refresh(at.pass(time.Minute))
+	k.Refresh(at.pass(time.Minute))
+	k.Refresh(at.pass(time.Minute))
 	log.wantLog(t, "level=ERROR", "a self-signed certificate cannot be kept", "stays in use")
 }
 
@@ -161,22 +166,26 @@ func TestSelfSignedFaults(t *testing.T) {
 	f := terminated(forward.SelfSigned, "")
 	k, _, _ := keys(t)
 	k.dir = ""
-	if faults := k.Load([]forward.Forward{f}, nil); len(faults) != 1 || !faults[0].IsFault() || !strings.Contains(faults[0].Text, "no directory") {
+	if faults := k.Load([]forward.Forward{f}, nil); len(faults) != 1 || !faults[0].IsFault() ||
+		!strings.Contains(faults[0].Text, "no directory") {
 		t.Errorf("got %q; want one fault", texts(faults))
 	}
 	k.dir = filepath.Join(put(t, "in-the-way", nil), "state")
-	if faults := k.Load([]forward.Forward{f}, nil); len(faults) != 1 || !faults[0].IsFault() || !strings.Contains(faults[0].Remedy, "write to "+k.dir) {
+	if faults := k.Load([]forward.Forward{f}, nil); len(faults) != 1 || !faults[0].IsFault() ||
+		!strings.Contains(faults[0].Remedy, "write to "+k.dir) {
 		t.Errorf("got %q; want one fault", texts(faults))
 	}
 }
 
 // TestSafe: no name leads out of the directory, and no two meet in one file.
 func TestSafe(t *testing.T) {
-	names := []string{"archive", "", ".", "..", "a/b", "a_b", "a\\b", "../../etc/passwd", "Größe", "a b", "a.b", strings.Repeat("ä", 32)}
+	names := []string{"archive", "", ".", "..", "a/b", "a_b", "a\\b", "../../etc/passwd", "Größe", "a b",
+		"a.b", strings.Repeat("ä", 32)}
 	var files []string
 	for _, name := range names {
-		file := safe(name)
-		if strings.ContainsAny(file, "/\\") || strings.HasPrefix(file, "..") || file == "." || file == "" || len(file) > 200 {
+		file := fileName(name)
+		if strings.ContainsAny(file, "/\\") || strings.HasPrefix(file, "..") || file == "." || file == "" ||
+			len(file) > 200 {
 			t.Errorf("%q: got %q", name, file)
 		}
 		if slices.Contains(files, file) {

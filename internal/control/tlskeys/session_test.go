@@ -29,14 +29,17 @@ func TestClientData(t *testing.T) {
 			resumes bool
 		}{
 			{"resumes", strict, func(mine, _ *tls.Config) *tls.Config { return mine }, false, true},
-			{"no ticket", strict, func(mine, _ *tls.Config) *tls.Config { return trusting(ca, version) }, true, false},
+			{"no ticket", strict, func(mine, _ *tls.Config) *tls.Config { return trusting(ca, version) },
+				true, false},
 			{"no tickets at all", strict, func(mine, _ *tls.Config) *tls.Config {
 				c := trusting(ca, version)
 				c.SessionTicketsDisabled = true
 				return c
 			}, true, false},
-			{"ticket of another session", strict, func(_, other *tls.Config) *tls.Config { return other }, true, false},
-			{"any session, ticket of another", lax, func(_, other *tls.Config) *tls.Config { return other }, false, false},
+			{"ticket of another session", strict, func(_, other *tls.Config) *tls.Config { return other },
+				true, false},
+			{"any session, ticket of another", lax, func(_, other *tls.Config) *tls.Config { return other },
+				false, false},
 			{"any session, resumes", lax, func(mine, _ *tls.Config) *tls.Config { return mine }, false, true},
 		} {
 			t.Run(tls.VersionName(version)+" "+test.name, func(t *testing.T) {
@@ -48,7 +51,8 @@ func TestClientData(t *testing.T) {
 					s, c := shake(t, data, client)
 					if !test.refused {
 						if s.err != nil || c.err != nil || s.DidResume != test.resumes {
-							t.Fatalf("server %v, client %v, resumed %v; want none, none, %v", s.err, c.err, s.DidResume, test.resumes)
+							t.Fatalf("server %v, client %v, resumed %v; want none, none, %v", s.err, c.err,
+								s.DidResume, test.resumes)
 						}
 						if !test.resumes {
 							break
@@ -94,7 +98,7 @@ func TestClientTooOld(t *testing.T) {
 		if s.err == nil || c.err == nil {
 			t.Fatalf("server %v, client %v; want both refused", s.err, c.err)
 		}
-		wantWords(t, s.err, alertWords[70].plain, "TLS 1.2 is the oldest")
+		wantWords(t, s.err, alerts[70].plain, "TLS 1.2 is the oldest")
 	}
 }
 
@@ -107,14 +111,16 @@ func TestClientSameCertificate(t *testing.T) {
 	k, at, _ := keys(t, f)
 	control, data := begin(t, k, f, trusting(ca, tls.VersionTLS13))
 	put(t, f.TLS.Cert, after.certPEM(), after.keyPEM(), []byte("\n"))
-	k.Look(at.pass(time.Minute))
+	k.Refresh(at.pass(time.Minute))
 	wantShown(t, k, f, trusting(ca, tls.VersionTLS13), after)
-	if _, c := shake(t, data, trusting(ca, tls.VersionTLS13)); c.err != nil || !c.PeerCertificates[0].Equal(before.cert) {
+	if _, c := shake(t, data, trusting(ca, tls.VersionTLS13)); c.err != nil ||
+		!c.PeerCertificates[0].Equal(before.cert) {
 		t.Errorf("data of the old session: error %v, or another certificate; want the old one", c.err)
 	}
 	// A second AUTH, after REIN, begins anew.
 	shake(t, control, trusting(ca, tls.VersionTLS13))
-	if _, c := shake(t, data, trusting(ca, tls.VersionTLS13)); c.err != nil || !c.PeerCertificates[0].Equal(after.cert) {
+	if _, c := shake(t, data, trusting(ca, tls.VersionTLS13)); c.err != nil ||
+		!c.PeerCertificates[0].Equal(after.cert) {
 		t.Errorf("data after a second AUTH: error %v, or another certificate; want the new one", c.err)
 	}
 }
@@ -124,7 +130,7 @@ func TestServerResumes(t *testing.T) {
 	ca := authority(t)
 	server := &tls.Config{Certificates: []tls.Certificate{sign(t, ca, nil).pair()}}
 	demanding := server.Clone()
-	demanding.VerifyConnection = resumed
+	demanding.VerifyConnection = requireResumption
 	key := [][32]byte{{1}}
 	server.SetSessionTicketKeys(key)
 	demanding.SetSessionTicketKeys(key)
@@ -144,7 +150,8 @@ func TestServerResumes(t *testing.T) {
 			}
 			for i := range 3 {
 				if s, c := shake(t, demanding, data); s.err != nil || c.err != nil || !c.DidResume {
-					t.Fatalf("%s: data %d: server %v, client %v, resumed %v", tls.VersionName(version), i, s.err, c.err, c.DidResume)
+					t.Fatalf("%s: data %d: server %v, client %v, resumed %v", tls.VersionName(version), i,
+						s.err, c.err, c.DidResume)
 				}
 			}
 			at := make(chan bool)
@@ -176,13 +183,19 @@ func TestServerRefused(t *testing.T) {
 		remedy string
 	}{
 		{"expired", sign(t, ca, expired), "the server's certificate has expired", "renewed on the server"},
-		{"not yet", sign(t, ca, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), "the server's certificate is not good yet", "clocks"},
-		{"another name", named("other.test"), "the server's certificate is for another name", `names "other.test", not "gateway.test": if that is the server, tls.server_name`},
-		{"many names", named("a.test", "b.test", "c.test", "d.test", "e\".test"), "the server's certificate is for another name", `"d.test", ..., not`},
+		{"not yet", sign(t, ca, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }),
+			"the server's certificate is not valid yet", "clocks"},
+		{"another name", named("other.test"), "the server's certificate is for another name",
+			`names "other.test", not "gateway.test": if that is the server, tls.server_name`},
+		{"many names", named("a.test", "b.test", "c.test", "d.test", "e\".test"),
+			"the server's certificate is for another name", `"d.test", ..., not`},
 		{"no names", named(), "the server's certificate is for another name", "no subjectAltName"},
-		{"unknown authority", sign(t, authority(t), nil), "the server's certificate is not trusted: signed by an unknown authority", "tls.ca names"},
-		{"self-signed", sign(t, signed{}, nil), "the server's certificate is not trusted: signed by an unknown authority", "tls.ca names"},
-		{"for clients", sign(t, ca, usage), "the server's certificate may not be used for a server", "serverAuth"},
+		{"unknown authority", sign(t, authority(t), nil),
+			"the server's certificate is not trusted: signed by an unknown authority", "tls.ca names"},
+		{"self-signed", sign(t, signed{}, nil),
+			"the server's certificate is not trusted: signed by an unknown authority", "tls.ca names"},
+		{"for clients", sign(t, ca, usage), "the server's certificate may not be used for a server",
+			"serverAuth"},
 	} {
 		for _, version := range bothVersions {
 			t.Run(test.name+" "+tls.VersionName(version), func(t *testing.T) {
@@ -213,13 +226,15 @@ func TestServerNames(t *testing.T) {
 	ca := authority(t)
 	f := originated(put(t, "ca.pem", ca.certPEM()))
 	k, _, _ := keys(t, f)
-	for host, name := range map[string]string{"gateway.test.": "", "127.0.0.1": "", "192.0.2.1": "gateway.test", "elsewhere.test": "127.0.0.1"} {
+	for host, name := range map[string]string{"gateway.test.": "", "127.0.0.1": "",
+		"192.0.2.1": "gateway.test", "elsewhere.test": "127.0.0.1"} {
 		f.Server.Host, f.TLS.ServerName = host, name
 		control, _, err := k.ForServer(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, c := shake(t, &tls.Config{Certificates: []tls.Certificate{sign(t, ca, nil).pair()}}, control); c.err != nil {
+		if _, c := shake(t, &tls.Config{Certificates: []tls.Certificate{sign(t, ca, nil).pair()}},
+			control); c.err != nil {
 			t.Errorf("server %q, server_name %q: %v", host, name, c.err)
 		}
 	}
@@ -234,8 +249,9 @@ func TestServerTooOld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, c := shake(t, &tls.Config{Certificates: []tls.Certificate{sign(t, signed{}, nil).pair()}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, control)
-	wantWords(t, c.err, alertWords[70].plain, "TLS 1.2 is the oldest")
+	_, c := shake(t, &tls.Config{Certificates: []tls.Certificate{sign(t, signed{}, nil).pair()},
+		MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, control)
+	wantWords(t, c.err, alerts[70].plain, "TLS 1.2 is the oldest")
 }
 
 // TestServerOtherCertificate: the data connection must show the control connection's certificate, also
@@ -252,7 +268,8 @@ func TestServerOtherCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 		var policy *PolicyError
-		if _, c := shake(t, &tls.Config{Certificates: []tls.Certificate{one.pair()}}, data); !errors.As(c.err, &policy) {
+		if _, c := shake(t, &tls.Config{Certificates: []tls.Certificate{one.pair()}}, data); !errors.As(c.err,
+			&policy) {
 			t.Errorf("insecure %v: data before control: %v; want a PolicyError", insecure, c.err)
 		}
 		if _, c := shake(t, &tls.Config{Certificates: []tls.Certificate{one.pair()}}, control); c.err != nil {
@@ -262,7 +279,9 @@ func TestServerOtherCertificate(t *testing.T) {
 			t.Errorf("insecure %v: same certificate, not resumed: %v", insecure, c.err)
 		}
 		_, c := shake(t, &tls.Config{Certificates: []tls.Certificate{other.pair()}}, data)
-		if !errors.As(c.err, &policy) || policy.Plain() != "the server's data connection has another certificate than its control connection" {
+		if !errors.As(c.err, &policy) ||
+			policy.Plain() != "the server's data connection has another certificate than its control "+
+				"connection" {
 			t.Errorf("insecure %v: another certificate: %v; want a PolicyError", insecure, c.err)
 		}
 	}
@@ -274,8 +293,10 @@ func TestServerAsksForCertificate(t *testing.T) {
 	mine := sign(t, ca, nil)
 	f := originated(put(t, "ca.pem", ca.certPEM()))
 	with := f
-	with.TLS.ClientCert, with.TLS.ClientKey = put(t, "cert.pem", mine.certPEM()), put(t, "key.pem", mine.keyPEM())
-	server := &tls.Config{Certificates: []tls.Certificate{sign(t, ca, nil).pair()}, ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true}
+	with.TLS.ClientCert, with.TLS.ClientKey = put(t, "cert.pem", mine.certPEM()),
+		put(t, "key.pem", mine.keyPEM())
+	server := &tls.Config{Certificates: []tls.Certificate{sign(t, ca, nil).pair()},
+		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true}
 	for _, version := range bothVersions {
 		server.MaxVersion = version
 		k, _, _ := keys(t, with)
@@ -284,7 +305,8 @@ func TestServerAsksForCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, config := range []*tls.Config{control, data} {
-			if s, c := shake(t, server, config); s.err != nil || c.err != nil || !s.PeerCertificates[0].Equal(mine.cert) {
+			if s, c := shake(t, server, config); s.err != nil || c.err != nil ||
+				!s.PeerCertificates[0].Equal(mine.cert) {
 				t.Errorf("server %v, client %v; want the certificate shown", s.err, c.err)
 			}
 		}
@@ -308,42 +330,6 @@ func TestNotLoaded(t *testing.T) {
 	}
 	if _, _, err := k.ForServer(f); err == nil {
 		t.Error("ForServer without Load: got no error")
-	}
-}
-
-// TestTickets: which ticket is chosen.
-func TestTickets(t *testing.T) {
-	at := &clock{at: time.Now()}
-	cache := &tickets{now: at.now}
-	made := make([]*tls.ClientSessionState, maxTickets+2)
-	for i := range made {
-		made[i] = &tls.ClientSessionState{}
-	}
-	want := func(step string, i int) {
-		t.Helper()
-		if got, ok := cache.Get(""); !ok || got != made[i] {
-			t.Errorf("%s: got another ticket or none; want number %d", step, i)
-		}
-	}
-	if _, ok := cache.Get(""); ok {
-		t.Error("got a ticket of an empty cache")
-	}
-	cache.Put("", made[0])
-	cache.Put("", made[1])
-	want("newest", 1)
-	want("the other one, not used", 0)
-	want("all used: newest", 1)
-	cache.Put("", nil)
-	want("kept after a failure", 1)
-	cache.Put("", made[2])
-	cache.Put("", made[3])
-	at.pass(freshTicket)
-	want("newest", 3)
-	want("number 2 is stale", 3)
-	cache.Put("", made[4])
-	cache.Put("", made[5])
-	if want("newest", 5); len(cache.kept) != maxTickets {
-		t.Errorf("%d tickets are kept; want %d", len(cache.kept), maxTickets)
 	}
 }
 

@@ -7,34 +7,33 @@ import (
 )
 
 const (
-	// maxTickets is how many tickets of a server are kept for a session: servers give out two at a time.
+	// maxTickets is how many of a server's tickets are kept for a session: servers give out two at a time.
 	maxTickets = 4
-	// freshTicket is how old a ticket may be to be chosen for not having been used: some servers forget
-	// one after five minutes (the default of OpenSSL's cache of sessions).
-	freshTicket = 5 * time.Minute
+	// ticketLife is for how long an unused ticket is preferred: some servers forget one after five minutes
+	// (the default of OpenSSL's session cache).
+	ticketLife = 5 * time.Minute
 )
 
-// tickets is the tls.ClientSessionCache of one session with a server: whatever the name, there is only that
-// one session to resume.
+// tickets is the tls.ClientSessionCache of one session with a server. It ignores names: there is only one TLS
+// session to resume.
 //
-// A server may take each ticket of TLS 1.3 only once (RFC 8446 section 8.1), so that one that has not been
-// used is preferred. And a server may take no data connection without a ticket, so that the newest is
-// never thrown away: crypto/tls asks for that when a handshake with it fails, which most often means
-// that a transfer was given up.
+// A server may accept each TLS 1.3 ticket only once (RFC 8446 section 8.1), so that an unused one is
+// preferred. And a server may accept no data connection without a ticket, so that the newest is never
+// dropped: crypto/tls wants that when a handshake fails, which most often means that a transfer was aborted.
 type tickets struct {
 	now func() time.Time
 
 	mu   sync.Mutex
-	kept []ticket // in the order of their arrival
+	kept []ticket // the newest last
 }
 
 type ticket struct {
-	state *tls.ClientSessionState
-	came  time.Time
-	used  bool
+	state    *tls.ClientSessionState
+	received time.Time
+	used     bool
 }
 
-// Get returns the newest ticket that has not been used, else the newest.
+// Get returns the newest unused ticket, else the newest.
 func (t *tickets) Get(string) (*tls.ClientSessionState, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,8 +41,8 @@ func (t *tickets) Get(string) (*tls.ClientSessionState, bool) {
 		return nil, false
 	}
 	chosen := len(t.kept) - 1
-	oldest := t.now().Add(-freshTicket)
-	for i := chosen; i >= 0 && t.kept[i].came.After(oldest); i-- {
+	oldest := t.now().Add(-ticketLife)
+	for i := chosen; i >= 0 && t.kept[i].received.After(oldest); i-- {
 		if !t.kept[i].used {
 			chosen = i
 			break
@@ -63,5 +62,5 @@ func (t *tickets) Put(_ string, state *tls.ClientSessionState) {
 	if len(t.kept) == maxTickets {
 		t.kept = append(t.kept[:0], t.kept[1:]...)
 	}
-	t.kept = append(t.kept, ticket{state: state, came: t.now()})
+	t.kept = append(t.kept, ticket{state: state, received: t.now()})
 }

@@ -1,9 +1,9 @@
-// Package secure makes the TLS of forwards: certificates and their renewal, whom to trust, and which
-// sessions may be resumed (RFC 4217, RFC 8446, RFC 9325).
+// Package tlskeys has the certificates and keys of forwards: it reads and renews them, knows which
+// authorities to trust, and which TLS sessions may be resumed (RFC 4217, RFC 8446, RFC 9325).
 //
-// It reads the files that forwards name, keeps the certificates that it signs itself in one directory,
-// and hands out a tls.Config for each connection. It opens no connection, never verifies less than a
-// forward asks for, and never writes a key anywhere but into that directory.
+// It reads the files that forwards name, stores the certificates that it signs itself in one directory, and
+// returns a tls.Config for each connection. It opens no connection, never verifies less than a forward asks
+// for, and writes keys only to that directory.
 package tlskeys
 
 import (
@@ -25,14 +25,14 @@ import (
 )
 
 const (
-	// WarnBefore is how long before its end a certificate is warned of: a month is what a renewal
-	// that nobody has automated takes.
+	// WarnBefore is how long before the end of a certificate the warnings begin: a renewal by hand takes a
+	// month.
 	WarnBefore = 30 * 24 * time.Hour
-	// warnAgain is how often the log says so.
-	warnAgain = 24 * time.Hour
+	// warnInterval is how often the log repeats them.
+	warnInterval = 24 * time.Hour
 )
 
-// Keys is what the forwards of a gateway need for TLS. It may be used by several goroutines at once.
+// Keys are the certificates and keys of a gateway's forwards. Several goroutines may use it at once.
 type Keys struct {
 	dir    string
 	log    *slog.Logger
@@ -41,45 +41,46 @@ type Keys struct {
 
 	state atomic.Pointer[state] // never nil
 
-	mu     sync.Mutex           // one Load or Look at a time
-	warned map[string]time.Time // when the end of a certificate was last warned of, by its file; guarded by mu
+	mu sync.Mutex // one Load or Look at a time
+	// when the end of a certificate was last warned of, by its file; guarded by mu
+	warned map[string]time.Time
 }
 
-// state is what one Load has read. It is not changed afterwards; what its files hold is.
+// state is what one Load has read. It does not change afterwards, but the contents of its files do.
 type state struct {
-	forwards map[string]*legs // by name
-	pairs    map[[2]string]*pair
+	forwards map[string]*tlsFiles // by name
+	certs    map[[2]string]*pair
 	pools    map[string]*pool
 }
 
-// legs is the TLS of one forward; nil where a leg needs nothing of the kind.
-type legs struct {
-	cert  *pair // shown to clients
-	shown *pair // shown to the server, if it asks
-	ca    *pool // whom to trust; nil: the host's roots
+// tlsFiles are the files of one forward's TLS; nil: a leg needs none.
+type tlsFiles struct {
+	cert       *pair // presented to clients
+	clientCert *pair // the client certificate to present to the server
+	ca         *pool // the authorities to trust; nil: the host's
 }
 
 // pair is a certificate with its key.
 type pair struct {
 	*watched[tls.Certificate]
-	forwards []string // that use it
-	own      bool     // signed by ourselves: its end is nothing to warn of
+	forwards   []string // that use it
+	selfSigned bool     // renewed by ftpgate itself: no warning of its end
 }
 
 // pool is the certificates of authorities.
 type pool struct{ *watched[x509.CertPool] }
 
-// New returns keys without forwards. dir is where certificates that the gateway signs itself are kept; it
-// is made when the first one is. The log gets what happens to files between two Loads.
+// New returns keys without forwards. dir is for self-signed certificates, and is created with the first one.
+// The log gets what happens to files between two Loads.
 func New(dir string, log *slog.Logger) *Keys {
 	k := &Keys{dir: dir, log: log, now: time.Now, system: x509.SystemCertPool, warned: map[string]time.Time{}}
 	k.state.Store(&state{})
 	return k
 }
 
-// StateDir returns where a process of this user keeps what outlives it: the directory that systemd made
-// for it (StateDirectory= in systemd.exec(5)), /var/lib/ftpgate for root, else below the user's own state
-// directory (XDG base directory specification). It is "" where there is no such place.
+// StateDir returns the directory for what outlives this process: the one that systemd made for it
+// (StateDirectory= in systemd.exec(5)), /var/lib/ftpgate for root, else one below the user's state directory
+// (XDG base directory specification). It is "" if there is none.
 func StateDir() string {
 	if first, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); filepath.IsAbs(first) {
 		return first
@@ -96,39 +97,40 @@ func StateDir() string {
 	return ""
 }
 
-// Load reads every file that the TLS of the forwards names, makes the certificates that are to be
-// self-signed, and returns all that is wrong at once. Where that is nothing but warnings, sessions that
-// begin from now on use what was read; else nothing changes. addrs are the gateway's own addresses, for
-// the certificate of a forward that listens on all of them.
+// Load reads every file that the forwards' TLS names, makes the self-signed certificates, and returns
+// everything that is wrong. If there is no fault among the findings, new sessions use what was read; else
+// nothing changes. addrs are the gateway's own addresses, for the self-signed certificate of a forward that
+// listens on all of them.
 func (k *Keys) Load(forwards []forward.Forward, addrs []netip.Addr) []finding.Finding {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	l := loading{keys: k, addrs: addrs, at: k.now(), next: &state{
-		forwards: make(map[string]*legs, len(forwards)), pairs: map[[2]string]*pair{}, pools: map[string]*pool{},
+	l := loading{keys: k, addrs: addrs, now: k.now(), next: &state{
+		forwards: make(map[string]*tlsFiles, len(forwards)), certs: map[[2]string]*pair{},
+		pools: map[string]*pool{},
 	}}
 	for _, f := range forwards {
 		l.forward(f)
 	}
-	if slices.ContainsFunc(l.faults, finding.Finding.IsFault) {
-		return l.faults
+	if slices.ContainsFunc(l.findings, finding.Finding.IsFault) {
+		return l.findings
 	}
-	for _, file := range l.ending {
-		k.warned[file] = l.at
+	for _, file := range l.warned {
+		k.warned[file] = l.now
 	}
 	k.state.Store(l.next)
-	return l.faults
+	return l.findings
 }
 
-// Look reads again what has changed on disk since it was last read, and warns of certificates that end
-// soon. What cannot be used leaves in place what is in use, and is logged once. To be called every
-// half a minute or so; connections that are up are not touched.
-func (k *Keys) Look(now time.Time) {
+// Refresh reads files that have changed, and warns of certificates that end soon. A file that cannot be used
+// is logged once, and what it held before stays in use. Call it every half minute or so; existing connections
+// are not affected.
+func (k *Keys) Refresh(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.state.Load()
-	for _, p := range s.pairs {
-		// Our own are made anew by reading them, which nothing on disk asks for.
-		p.check(now, p.own && ends(p.value.Load().Leaf, now) != nil)
+	for _, p := range s.certs {
+		// Reading a self-signed one renews it, although nothing on disk has changed.
+		p.check(now, p.selfSigned && expiryWarning(p.value.Load().Leaf, now) != nil)
 		k.warn(p, now)
 	}
 	for _, p := range s.pools {
@@ -136,22 +138,23 @@ func (k *Keys) Look(now time.Time) {
 	}
 }
 
-// warn says in the log, once a day, that a certificate ends soon or has ended.
+// warn logs once a day that a certificate ends soon or has ended.
 func (k *Keys) warn(p *pair, now time.Time) {
-	file := p.files[0]
-	fault := ends(p.value.Load().Leaf, now)
+	file := p.paths[0]
+	fault := expiryWarning(p.value.Load().Leaf, now)
 	if fault == nil {
 		delete(k.warned, file)
 		return
 	}
-	if last, told := k.warned[file]; told && now.Sub(last) < warnAgain {
+	if last, logged := k.warned[file]; logged && now.Sub(last) < warnInterval {
 		return
 	}
 	k.warned[file] = now
-	k.log.Warn("the certificate "+fault.Text, "file", file, "forwards", strings.Join(p.forwards, " "), "remedy", fault.Remedy)
+	k.log.Warn("the certificate "+fault.Text, "file", file, "forwards", strings.Join(p.forwards, " "),
+		"remedy", fault.Remedy)
 }
 
-// Expiry is until when a certificate is good.
+// Expiry is when a certificate ends.
 type Expiry struct {
 	Forwards []string // the forwards that use it, by name
 	File     string
@@ -162,8 +165,9 @@ type Expiry struct {
 // slices of names.
 func (k *Keys) Expiries() []Expiry {
 	var all []Expiry
-	for _, p := range k.state.Load().pairs {
-		all = append(all, Expiry{Forwards: p.forwards, File: p.files[0], NotAfter: p.value.Load().Leaf.NotAfter})
+	for _, p := range k.state.Load().certs {
+		all = append(all, Expiry{Forwards: p.forwards, File: p.paths[0],
+			NotAfter: p.value.Load().Leaf.NotAfter})
 	}
 	slices.SortFunc(all, func(a, b Expiry) int {
 		return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.File, b.File))

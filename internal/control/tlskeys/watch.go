@@ -13,109 +13,110 @@ import (
 )
 
 const (
-	// lookAgain is how old the knowledge of a file may be for a new session: a look costs a system call or
-	// two, and a thousand sessions a second need not pay for it.
-	lookAgain = time.Second
-	// settle is how long files may be unusable before the log says so: those who renew a certificate
-	// write it and its key one after the other.
-	settle = 10 * time.Second
+	// checkInterval is how old the last check of a file may be for a new session. A check costs a system call
+	// or two, which a thousand sessions a second need not pay.
+	checkInterval = time.Second
+	// settleTime is how long files may be unusable before the log says so: a renewal writes the certificate
+	// and its key one after the other.
+	settleTime = 10 * time.Second
 )
 
-// watched is what files hold, read again when they change.
+// watched is the contents of files, read again when they change.
 type watched[T any] struct {
-	files []string
-	make  func(now time.Time) *finding.Finding // makes the files where that is needed; nil: somebody else does
+	paths []string
+	make  func(now time.Time) *finding.Finding // writes the files if necessary; nil: somebody else does
 	read  func() (*T, *finding.Finding)
 	log   *slog.Logger
 
-	value atomic.Pointer[T]
-	asked atomic.Int64 // when the files were last looked at: Unix time in nanoseconds
+	value   atomic.Pointer[T]
+	checked atomic.Int64 // when the files were last checked: Unix time in nanoseconds
 
-	mu     sync.Mutex // held while files are looked at
-	stamps []stamp    // of the files that value was read from
-	broken *broken    // what has kept newer files from being used
+	mu       sync.Mutex // held during a check
+	stamps   []stamp    // of the files that value was read from
+	rejected *rejection // the newer files that cannot be used
 }
 
-// broken is files that cannot be used.
-type broken struct {
+// rejection is about files that cannot be used.
+type rejection struct {
 	stamps []stamp
 	since  time.Time
-	told   bool
+	logged bool
 }
 
-// stamp is by what a changed file is known. The zero value is a file that is not there.
+// stamp shows whether a file has changed. The zero value is a file that does not exist.
 type stamp struct {
 	modified int64 // Unix time in nanoseconds
 	size     int64
 	inode    uint64
 }
 
-// first reads the files. The fault is the reader's, and then w is of no use.
-func (w *watched[T]) first(now time.Time) *finding.Finding {
-	value, stamps, fault := w.load(now)
+// load reads the files for the first time. After a fault, w must not be used.
+func (w *watched[T]) load(now time.Time) *finding.Finding {
+	value, stamps, fault := w.readAll(now)
 	if fault != nil {
 		return fault
 	}
 	w.value.Store(value)
 	w.stamps = stamps
-	w.asked.Store(now.UnixNano())
+	w.checked.Store(now.UnixNano())
 	return nil
 }
 
-// load reads the files, and how they looked before that: what is written in between is seen by the next look.
-func (w *watched[T]) load(now time.Time) (*T, []stamp, *finding.Finding) {
+// readAll returns what the files hold, and their stamps from before reading: the next check sees what is
+// written meanwhile.
+func (w *watched[T]) readAll(now time.Time) (*T, []stamp, *finding.Finding) {
 	if w.make != nil {
 		if fault := w.make(now); fault != nil {
-			return nil, stampsOf(w.files), fault
+			return nil, stampsOf(w.paths), fault
 		}
 	}
-	stamps := stampsOf(w.files)
+	stamps := stampsOf(w.paths)
 	value, fault := w.read()
 	return value, stamps, fault
 }
 
-// get returns what the files hold, not much more than lookAgain ago.
+// get returns what the files held no longer than about checkInterval ago.
 func (w *watched[T]) get(now time.Time) *T {
-	asked := w.asked.Load()
-	if now.UnixNano()-asked >= int64(lookAgain) && w.asked.CompareAndSwap(asked, now.UnixNano()) {
+	last := w.checked.Load()
+	if now.UnixNano()-last >= int64(checkInterval) && w.checked.CompareAndSwap(last, now.UnixNano()) {
 		w.check(now, false)
 	}
 	return w.value.Load()
 }
 
-// check reads the files if they have changed, or in any case.
-func (w *watched[T]) check(now time.Time, anyhow bool) {
+// check reads the files if they have changed, or always.
+func (w *watched[T]) check(now time.Time, always bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !anyhow && slices.Equal(stampsOf(w.files), w.stamps) {
-		w.broken = nil
+	if !always && slices.Equal(stampsOf(w.paths), w.stamps) {
+		w.rejected = nil
 		return
 	}
-	value, stamps, fault := w.load(now)
+	value, stamps, fault := w.readAll(now)
 	if fault != nil {
-		w.spoilt(stamps, fault, now)
+		w.reject(stamps, fault, now)
 		return
 	}
 	w.value.Store(value)
-	w.stamps, w.broken = stamps, nil
-	w.log.Info("the file has changed: sessions that begin from now on use the new one", "file", w.files[0])
+	w.stamps, w.rejected = stamps, nil
+	w.log.Info("the file has changed: sessions that begin from now on use the new one", "file", w.paths[0])
 }
 
-// spoilt logs files that cannot be used, once for each change and when they have had time to settle.
-// They are read again at the next look in any case: a file can change without its stamp.
-func (w *watched[T]) spoilt(stamps []stamp, fault *finding.Finding, now time.Time) {
-	if w.broken == nil || !slices.Equal(stamps, w.broken.stamps) {
-		w.broken = &broken{stamps: stamps, since: now}
+// reject logs files that cannot be used: once for each change, and not before settleTime. The next check
+// reads them again in any case, because a file can change without its stamp.
+func (w *watched[T]) reject(stamps []stamp, fault *finding.Finding, now time.Time) {
+	if w.rejected == nil || !slices.Equal(stamps, w.rejected.stamps) {
+		w.rejected = &rejection{stamps: stamps, since: now}
 	}
-	if w.broken.told || now.Sub(w.broken.since) < settle {
+	if w.rejected.logged || now.Sub(w.rejected.since) < settleTime {
 		return
 	}
-	w.broken.told = true
+	w.rejected.logged = true
 	w.log.Error("the file has changed and cannot be used: what it held before stays in use",
-		"file", w.files[0], "error", fault.Text, "remedy", fault.Remedy)
+		"file", w.paths[0], "error", fault.Text, "remedy", fault.Remedy)
 }
 
-// stampsOf looks at files.
+// stampsOf returns the stamps of files.
 func stampsOf(files []string) []stamp {
 	stamps := make([]stamp, len(files))
 	for i, file := range files {

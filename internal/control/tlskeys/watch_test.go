@@ -39,7 +39,7 @@ func TestLook(t *testing.T) {
 	f := terminated(live, key)
 	k, at, log := keys(t, f)
 	wantShown(t, k, f, trusting(m.ca, 0), m.cert)
-	k.Look(at.pass(30 * time.Second))
+	k.Refresh(at.pass(30 * time.Second))
 	log.wantLog(t)
 	if err := os.Remove(live); err != nil {
 		t.Fatal(err)
@@ -48,21 +48,22 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	renew(t, key, m.next.keyPEM())
-	k.Look(at.pass(30 * time.Second))
+	k.Refresh(at.pass(30 * time.Second))
 	log.wantLog(t, "level=INFO", "the file has changed", live)
 	wantShown(t, k, f, trusting(m.ca, 0), m.next)
-	k.Look(at.pass(30 * time.Second))
+	k.Refresh(at.pass(30 * time.Second))
 	log.wantLog(t)
 }
 
-// TestHandshakeLooks: a session that begins does not wait for Look, and does not look more than once a second.
+// TestHandshakeLooks: a session that begins does not wait for Look, and does not look more than once a
+// second.
 func TestHandshakeLooks(t *testing.T) {
 	m, cert, key := twoFiles(t)
 	f := terminated(cert, key)
 	k, at, _ := keys(t, f)
 	renew(t, cert, m.next.certPEM())
 	renew(t, key, m.next.keyPEM())
-	at.pass(lookAgain - time.Millisecond)
+	at.pass(checkInterval - time.Millisecond)
 	wantShown(t, k, f, trusting(m.ca, 0), m.cert)
 	at.pass(time.Millisecond)
 	wantShown(t, k, f, trusting(m.ca, 0), m.next)
@@ -74,11 +75,11 @@ func TestLookTwoSteps(t *testing.T) {
 	f := terminated(cert, key)
 	k, at, log := keys(t, f)
 	renew(t, cert, m.next.certPEM())
-	k.Look(at.pass(30 * time.Second))
+	k.Refresh(at.pass(30 * time.Second))
 	log.wantLog(t)
 	wantShown(t, k, f, trusting(m.ca, 0), m.cert)
 	renew(t, key, m.next.keyPEM())
-	k.Look(at.pass(30 * time.Second))
+	k.Refresh(at.pass(30 * time.Second))
 	log.wantLog(t, "level=INFO", cert)
 	wantShown(t, k, f, trusting(m.ca, 0), m.next)
 }
@@ -92,23 +93,24 @@ func TestLookBroken(t *testing.T) {
 		change func()
 		want   []string
 	}{
-		{func() { renew(t, key, m.next.keyPEM()) }, []string{"level=ERROR", "does not belong to the certificate", "remedy="}},
+		{func() { renew(t, key, m.next.keyPEM()) },
+			[]string{"level=ERROR", "does not belong to the certificate", "remedy="}},
 		{func() { renew(t, key, []byte("x")) }, []string{"level=ERROR", "holds no PEM"}},
 		{func() { os.Remove(key) }, []string{"level=ERROR", "does not exist"}},
 	} {
 		step.change()
-		k.Look(at.pass(30 * time.Second))
+		k.Refresh(at.pass(30 * time.Second))
 		log.wantLog(t) // it may yet settle
-		k.Look(at.pass(30 * time.Second))
+		k.Refresh(at.pass(30 * time.Second))
 		log.wantLog(t, append(step.want, "stays in use")...)
 		for range 3 {
-			k.Look(at.pass(30 * time.Second))
+			k.Refresh(at.pass(30 * time.Second))
 		}
 		log.wantLog(t)
 		wantShown(t, k, f, trusting(m.ca, 0), m.cert)
 	}
 	renew(t, key, m.cert.keyPEM())
-	k.Look(at.pass(30 * time.Second))
+	k.Refresh(at.pass(30 * time.Second))
 	log.wantLog(t, "level=INFO")
 }
 
@@ -131,7 +133,7 @@ func TestLookTrust(t *testing.T) {
 		t.Error("got no error of an unknown authority")
 	}
 	renew(t, m.path("ca"), m.ca.certPEM(), newer.certPEM())
-	k.Look(at.pass(30 * time.Second))
+	k.Refresh(at.pass(30 * time.Second))
 	log.wantLog(t, "level=INFO", m.path("ca"))
 	if err := try(); err != nil {
 		t.Error(err)
@@ -143,24 +145,25 @@ func TestLookExpiry(t *testing.T) {
 	m, cert, key := twoFiles(t)
 	f := terminated(cert, key)
 	k, at, log := keys(t, f)
-	k.Look(at.now())
+	k.Refresh(at.now())
 	log.wantLog(t)
 	at.pass(m.cert.cert.NotAfter.Sub(at.now()) - WarnBefore + time.Minute)
-	k.Look(at.now())
-	log.wantLog(t, "level=WARN", "the certificate expires on", "in 29 days", cert, "forwards=archive", "remedy=")
-	k.Look(at.pass(warnAgain - time.Second))
+	k.Refresh(at.now())
+	log.wantLog(t, "level=WARN", "the certificate expires on", "in 29 days", cert, "forwards=archive",
+		"remedy=")
+	k.Refresh(at.pass(warnInterval - time.Second))
 	log.wantLog(t)
-	k.Look(at.pass(time.Second))
+	k.Refresh(at.pass(time.Second))
 	log.wantLog(t, "in 28 days")
 	k.Load([]forward.Forward{f}, nil) // says it by itself
-	k.Look(at.pass(time.Hour))
+	k.Refresh(at.pass(time.Hour))
 	log.wantLog(t)
-	k.Look(at.pass(WarnBefore))
+	k.Refresh(at.pass(WarnBefore))
 	log.wantLog(t, "has expired on")
 	long := sign(t, m.ca, func(c *x509.Certificate) { c.NotAfter = at.now().Add(365 * 24 * time.Hour) })
 	renew(t, cert, long.certPEM())
 	renew(t, key, long.keyPEM())
-	k.Look(at.pass(warnAgain))
+	k.Refresh(at.pass(warnInterval))
 	log.wantLog(t, "level=INFO")
 	if got := k.Expiries()[0].NotAfter; !got.Equal(long.cert.NotAfter) {
 		t.Errorf("got the end %v; want that of the new one", got)
@@ -184,7 +187,7 @@ func TestTogether(t *testing.T) {
 				if c, err := control.GetCertificate(nil); err != nil || c == nil {
 					t.Errorf("got %v, error %v", c, err)
 				}
-				at.pass(lookAgain)
+				at.pass(checkInterval)
 				k.Expiries()
 			}
 		})
@@ -193,7 +196,7 @@ func TestTogether(t *testing.T) {
 		next := []signed{m.next, m.cert}[i%2]
 		renew(t, cert, next.certPEM())
 		renew(t, key, next.keyPEM())
-		k.Look(at.now())
+		k.Refresh(at.now())
 		k.Load([]forward.Forward{f}, nil)
 	}
 	all.Wait()

@@ -45,12 +45,14 @@ func (s *Severity) UnmarshalText(text []byte) error {
 
 // Finding is one thing that was looked at, and what came of it.
 type Finding struct {
-	Code     string   `json:"code,omitempty"`    // a stable name for programs ("ip_forward"); empty: it has none
+	// a stable name for programs ("ip_forward"); empty: it has none
+	Code     string   `json:"code,omitempty"`
 	Severity Severity `json:"level"`             // how much it matters
 	Forward  string   `json:"forward,omitempty"` // the forward's name; empty: it is about the host
-	Key      string   `json:"-"`                 // the forward's key at fault ("tls.cert"); empty: it is about none
-	Text     string   `json:"text"`              // one sentence, without the forward's name and the key
-	Remedy   string   `json:"remedy,omitempty"`  // what to do about it; empty: there is nothing to do
+	// the forward's key at fault ("tls.cert"); empty: it is about none
+	Key    string `json:"-"`
+	Text   string `json:"text"`             // one sentence, without the forward's name and the key
+	Remedy string `json:"remedy,omitempty"` // what to do about it; empty: there is nothing to do
 }
 
 // String returns the finding in one line.

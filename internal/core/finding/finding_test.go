@@ -13,7 +13,8 @@ func TestString(t *testing.T) {
 	}{
 		{Finding{Text: "port 21 is in use"}, "port 21 is in use"},
 		{Finding{Text: "port 21 is in use", Remedy: "choose another"}, "port 21 is in use: choose another"},
-		{Finding{Forward: "nas", Key: "tls.cert", Text: "has expired", Remedy: "renew it"}, `forward "nas": tls.cert: has expired: renew it`},
+		{Finding{Forward: "nas", Key: "tls.cert", Text: "has expired", Remedy: "renew it"},
+			`forward "nas": tls.cert: has expired: renew it`},
 	} {
 		if got := c.f.String(); got != c.want {
 			t.Errorf("got %q; want %q", got, c.want)

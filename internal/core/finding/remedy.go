@@ -2,8 +2,10 @@ package finding
 
 // Remedies that several packages give, so that one cause has one remedy wherever it is found.
 const (
-	RemedyPrivilege = "run it as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE"
-	RemedyModules   = "install the kernel's extra modules (linux-modules-extra-$(uname -r), kernel-modules-extra)"
+	RemedyPrivilege = "run it as root, or as a unit with AmbientCapabilities=CAP_NET_ADMIN " +
+		"CAP_NET_BIND_SERVICE"
+	RemedyModules = "install the kernel's extra modules (linux-modules-extra-$(uname -r), " +
+		"kernel-modules-extra)"
 	RemedyListener  = "stop that program or let it listen elsewhere, or choose another port"
 	RemedySelfCert  = "for more than trying things out, have an authority sign one, and name it and its key"
 	RemedyServerLog = "look at the server's log: it says why"

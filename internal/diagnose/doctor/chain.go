@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// ChainName names another program's chain, for the beginning of a sentence. A chain without a family is one of
-// iptables-legacy, which nftables does not show.
+// ChainName names another program's chain, for the beginning of a sentence. A chain without a family is one
+// of iptables-legacy, which nftables does not show.
 func ChainName(c nftforeign.Chain) string {
 	if c.Family == "" {
 		return fmt.Sprintf("chain %s of iptables-legacy", c.Name)
@@ -16,8 +16,8 @@ func ChainName(c nftforeign.Chain) string {
 	return fmt.Sprintf("%schain %s of table %s %s", owner, c.Name, c.Family, c.Table)
 }
 
-// PassRemedy returns what lets the forwards' connections to the server pass a chain at the forward hook: those whose
-// destination was translated, in both directions.
+// PassRemedy returns what lets the forwards' connections to the server pass a chain at the forward hook:
+// those whose destination was translated, in both directions.
 func PassRemedy(c nftforeign.Chain, server string) string {
 	const translated = "-m conntrack --ctstate DNAT -j ACCEPT"
 	switch {
@@ -36,8 +36,8 @@ func PassRemedy(c nftforeign.Chain, server string) string {
 	return fmt.Sprintf("nft insert rule %s %s %s ct status dnat accept", c.Family, c.Table, c.Name)
 }
 
-// openRemedy returns what lets TCP ports of the gateway itself pass a chain at the input hook. ports is a port or
-// a range, "49152-65535".
+// openRemedy returns what lets TCP ports of the gateway itself pass a chain at the input hook. ports is a
+// port or a range, "49152-65535".
 func openRemedy(c nftforeign.Chain, ports string) string {
 	colons := strings.Replace(ports, "-", ":", 1) // as iptables writes a range
 	switch {

@@ -1,8 +1,12 @@
 // Package doctor says what on a host is in the way of forwards, before a client meets it.
 //
-// It is pure: the caller reads the facts (internal/system, internal/nft), and what other packages have
-// already judged (gateway.Examine, secure.Keys.Load) is passed in and not judged again. It changes nothing,
-// asks nobody, and a fact that could not be read is a finding of its own and no fault.
+// It decides and reads nothing: the caller gives it the facts (package facts) and the findings of other
+// packages (preflight, gateway, tlskeys), which it repeats and does not judge again. A fact that could not be
+// read is a finding of its own, and no fault.
+//
+// Facts hold the values that the readers return (packages system, nftforeign, tlskeys), without copies of
+// their types: doctor uses those types and never calls what reads them, so that its tests need neither root
+// nor a host.
 package doctor
 
 import (
@@ -16,15 +20,15 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// The codes of findings name what was looked at. They are part of the interface, and so are those of certificates,
-// which are made of the key that they are about ("tls_cert", "tls_ca").
+// The codes of findings name what was judged. They are part of the interface, and so are those of
+// certificates, which are made of the key that they are about ("tls_cert", "tls_ca").
 const (
-	CodeHost       = "host"            // what the gateway itself finds before it starts (gateway.Examine)
-	CodeName       = "name_resolution" // what the gateway itself says of names (gateway.Resolve)
+	CodeHost       = "host"            // what a daemon checks before it starts (preflight.Check)
+	CodeName       = "name_resolution" // what the gateway finds when it resolves names
 	CodeNameSlow   = "name_slow"
 	CodeNameMany   = "name_several_addresses"
 	CodeNameIPv6   = "name_only_ipv6"
-	CodeTables     = "kernel_tables" // what nftables says of being looked at
+	CodeTables     = "kernel_tables" // what keeps nftables from being read
 	CodeRights     = "capabilities"
 	CodeLowPort    = "low_port"
 	CodeModules    = "kernel_modules"
@@ -55,84 +59,88 @@ const (
 	CodeUnread     = "not_read"
 )
 
-// Examine returns what is to be said of forwards on a host: of the host first, then of each forward. What
-// is sound comes as findings of level OK.
+// Examine judges the facts: those of the host first, then those of each forward. What is sound is a finding
+// of severity OK.
 func Examine(facts Facts, forwards []forward.Resolved) []finding.Finding {
-	e := examiner{facts: facts, forwards: forwards}
-	e.judged()
-	e.rights()
-	e.modules()
-	e.openFiles()
-	e.conntrack()
-	e.legacy()
+	x := examination{facts: facts, forwards: forwards}
+	x.adopt()
+	x.capabilities()
+	x.modules()
+	x.openFiles()
+	x.conntrack()
+	x.legacy()
 	for _, f := range forwards {
-		e.of = f
-		e.listen()
-		e.passive()
-		e.name()
-		e.routes()
-		e.forwarding()
-		e.reverse()
-		e.times()
-		e.foreign()
-		e.inputs()
+		x.forward = f
+		x.listen()
+		x.passivePorts()
+		x.serverName()
+		x.routes()
+		x.forwarding()
+		x.reversePath()
+		x.timeouts()
+		x.foreignRules()
+		x.inputChains()
 	}
-	e.of = forward.Resolved{}
+	x.forward = forward.Resolved{}
 	for _, u := range facts.Unread {
-		e.say(CodeUnread, finding.Info, fmt.Sprintf("%s could not be read: %s", u.What, u.Why), "run ftpgate doctor as root")
+		x.add(CodeUnread, finding.Info, fmt.Sprintf("%s could not be read: %s", u.What, u.Why),
+			"run ftpgate doctor as root")
 	}
-	return e.findings
+	return x.findings
 }
 
-// examiner carries the facts, and the forward that is looked at.
-type examiner struct {
+// examination is one Examine: the facts, and the forward that is being judged.
+type examination struct {
 	facts    Facts
 	forwards []forward.Resolved
-	of       forward.Resolved // zero: the host
+	forward  forward.Resolved // zero: the host
 	findings []finding.Finding
 }
 
-func (e *examiner) say(code string, level finding.Severity, text, remedy string) {
-	e.findings = append(e.findings, finding.Finding{Code: code, Severity: level, Forward: e.of.Name, Text: text, Remedy: remedy})
+func (x *examination) add(code string, level finding.Severity, text, remedy string) {
+	x.findings = append(x.findings, finding.Finding{Code: code, Severity: level, Forward: x.forward.Name,
+		Text: text, Remedy: remedy})
 }
 
-// any tells whether something is so of one of the forwards.
-func (e *examiner) any(is func(forward.Forward) bool) bool {
-	return slices.ContainsFunc(e.forwards, func(f forward.Resolved) bool { return is(f.Forward) })
+// any reports whether a condition holds for one of the forwards.
+func (x *examination) any(is func(forward.Forward) bool) bool {
+	return slices.ContainsFunc(x.forwards, func(f forward.Resolved) bool { return is(f.Forward) })
 }
 
-// carries tells whether the kernel carries data of the forward that is looked at, as far as can be told.
-func (e *examiner) carries() bool {
-	return e.of.NeedsKernel() || e.of.MayUseKernel() && (e.facts.Rights == nil || e.facts.Rights.Administer)
+// kernelCarries reports whether the kernel carries the forward's data, as far as this process can know.
+func (x *examination) kernelCarries() bool {
+	return x.forward.NeedsKernel() || x.forward.MayUseKernel() &&
+		(x.facts.Rights == nil || x.facts.Rights.Administer)
 }
 
-// judged takes over what other packages have found. A sentence names the key that it is about.
-func (e *examiner) judged() {
+// adopt takes over what other packages have found. The text then begins with the key that it is about.
+func (x *examination) adopt() {
 	for _, group := range []struct {
 		code  string
 		found []finding.Finding
-	}{{CodeHost, e.facts.Host}, {CodeName, e.facts.Names}, {CodeTables, e.facts.Tables}, {"", e.facts.TLS}} {
+	}{{CodeHost, x.facts.Host}, {CodeName, x.facts.Names}, {CodeTables, x.facts.Tables}, {"", x.facts.TLS}} {
 		for _, f := range group.found {
 			f.Code = cmp.Or(group.code, strings.ReplaceAll(f.Key, ".", "_"))
 			f.Text, f.Key = f.Sentence(), ""
-			e.findings = append(e.findings, f)
+			x.findings = append(x.findings, f)
 		}
 	}
-	for _, x := range e.facts.Expiries {
-		e.expiry(x)
+	for _, cert := range x.facts.Expiries {
+		x.expiry(cert)
 	}
 }
 
-// expiry says until when a certificate is good, unless something is said of it already.
-func (e *examiner) expiry(x tlskeys.Expiry) {
-	said := slices.ContainsFunc(e.facts.TLS, func(f finding.Finding) bool { return strings.Contains(f.Text, x.File) })
-	left := x.NotAfter.Sub(e.facts.Now)
-	if said || left < 0 || len(x.Forwards) == 0 {
+// expiry says how long a certificate is valid, unless a finding is about it already.
+func (x *examination) expiry(cert tlskeys.Expiry) {
+	named := func(f finding.Finding) bool { return strings.Contains(f.Text, cert.File) }
+	left := cert.NotAfter.Sub(x.facts.Now)
+	if left < 0 || len(cert.Forwards) == 0 || slices.ContainsFunc(x.facts.TLS, named) {
 		return
 	}
-	e.findings = append(e.findings, finding.Finding{Code: CodeValid, Severity: finding.OK, Forward: x.Forwards[0],
-		Text: fmt.Sprintf("the certificate in %s is good until %s, for %s more", x.File,
-			x.NotAfter.UTC().Format("2006-01-02"), plural(int(left.Hours()/24), "day"))})
+	x.findings = append(x.findings, finding.Finding{Code: CodeValid, Severity: finding.OK,
+		Forward: cert.Forwards[0],
+		Text: fmt.Sprintf("the certificate in %s is good until %s, for %s more", cert.File,
+			cert.NotAfter.UTC().Format("2006-01-02"), plural(int(left.Hours()/24), "day"))})
 }
 
 // plural counts things.

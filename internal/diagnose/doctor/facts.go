@@ -13,7 +13,8 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// Facts is what the host looks like. A fact that could not be read is left at its zero value and named in Unread.
+// Facts is what the host looks like. A fact that could not be read is left at its zero value and named in
+// Unread.
 type Facts struct {
 	Now     time.Time
 	Running bool // an ftpgate serves these forwards
@@ -82,7 +83,8 @@ func Modules() []string {
 	return []string{moduleTables, moduleConntrack, moduleNAT, moduleHelper, moduleHelperNAT}
 }
 
-// Destinations returns the addresses whose routes Examine needs: every server's, and one of each client range.
+// Destinations returns the addresses whose routes Examine needs: every server's, and one of each client
+// range.
 func Destinations(forwards []forward.Resolved) []netip.Addr {
 	var all []netip.Addr
 	seen := map[netip.Addr]bool{{}: true}

@@ -9,80 +9,103 @@ import (
 	"ftpgate/internal/kernel/nftforeign"
 )
 
-// The priorities between which a helper can be attached (include/uapi/linux/netfilter_ipv4.h): after
-// conntrack, which makes the connection, and before translation, which must know of the helper to keep room
-// for the adjustment of sequence numbers.
+// A helper can be attached between these priorities (include/uapi/linux/netfilter_ipv4.h): after conntrack,
+// which creates the connection, and before translation, which must know of the helper to reserve room for
+// adjusting sequence numbers.
 const (
 	conntrackPriority   = -200
 	translationPriority = -100
 )
 
-// ftpPort is what the kernel's helper attaches itself to where it may (RFC 959 section 3.2).
+// ftpPort is where the kernel's helper attaches itself, if it may (RFC 959 section 3.2).
 const ftpPort = 21
 
-// foreign judges other programs' rules that meet connections of the forward.
-func (e *examiner) foreign() {
-	for _, r := range e.facts.Rules {
+// foreignRules judges other programs' rules for the forward's connections.
+func (x *examination) foreignRules() {
+	for _, r := range x.facts.Rules {
 		switch r.Action {
 		case nftforeign.ActionHelper:
-			e.helper(r)
+			x.helper(r)
 		case nftforeign.ActionNoTrack:
-			e.untracked(r)
+			x.untracked(r)
 		case nftforeign.ActionDNAT:
-			e.elsewhere(r)
+			x.translatedElsewhere(r)
 		case nftforeign.ActionSynProxy:
-			if e.of.Tracking == forward.TrackingKernel && e.meets(r, e.of.Listen.Port) {
-				e.say(CodeSequence, finding.Warning, fmt.Sprintf("%s has a synproxy at port %d: it shifts sequence numbers, and so does the kernel's ftp helper",
-					chainOf(r), e.of.Listen.Port), "take the forward's port out of that rule, or use tracking = \"proxy\"")
+			if x.forward.Tracking == forward.TrackingKernel && x.matches(r, x.forward.Listen.Port) {
+				x.add(CodeSequence, finding.Warning,
+					fmt.Sprintf("%s has a synproxy at port %d: it shifts sequence numbers, and so does the "+
+						"kernel's ftp helper",
+						chainOf(r), x.forward.Listen.Port),
+					"remove the forward's port from that rule, or use tracking = \"proxy\"")
 			}
 		}
 	}
-	e.automatic()
+	x.automaticHelper()
 }
 
 // helper judges a helper that another program attaches.
-func (e *examiner) helper(r nftforeign.Rule) {
+func (x *examination) helper(r nftforeign.Rule) {
 	early := !r.Template && r.Priority <= conntrackPriority
 	late := !r.Template && r.Priority > translationPriority
-	listen := r.Hook == "prerouting" && !late && e.meets(r, e.of.Listen.Port)
-	translated := r.Hook == "prerouting" && late && e.of.Tracking != forward.TrackingProxy && e.meetsPort(r, e.of.Server.Port)
-	atServer := r.Hook == "output" && e.of.Tracking == forward.TrackingProxy && e.meetsPort(r, e.of.Server.Port)
-	arrived := r.Hook == "input" && e.of.Tracking == forward.TrackingProxy && e.meets(r, e.of.Listen.Port) ||
-		r.Hook == "prerouting" && late && e.of.Tracking == forward.TrackingProxy && e.meets(r, e.of.Listen.Port)
-	take := fmt.Sprintf("take the rule out (nft -a list chain %s %s %s)", r.Family, r.Table, r.Chain)
+	listen := r.Hook == "prerouting" && !late && x.matches(r, x.forward.Listen.Port)
+	translated := r.Hook == "prerouting" && late && x.forward.Tracking != forward.TrackingProxy &&
+		x.matchesPort(r, x.forward.Server.Port)
+	atServer := r.Hook == "output" && x.forward.Tracking == forward.TrackingProxy &&
+		x.matchesPort(r, x.forward.Server.Port)
+	arrived := r.Hook == "input" && x.forward.Tracking == forward.TrackingProxy &&
+		x.matches(r, x.forward.Listen.Port) ||
+		r.Hook == "prerouting" && late && x.forward.Tracking == forward.TrackingProxy &&
+			x.matches(r, x.forward.Listen.Port)
+	remove := fmt.Sprintf("remove the rule (nft -a list chain %s %s %s)", r.Family, r.Table, r.Chain)
 	switch {
 	case !listen && !translated && !atServer && !arrived:
 	case early:
-		e.say(CodeHelperSoon, finding.Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, before conntrack (%d): the kernel ignores that without a word",
-			chainOf(r), r.Helper, r.Priority, conntrackPriority), take+": tracking = \"kernel\" attaches the helper where it must be")
-	case e.of.Tracking == forward.TrackingKernel:
-		e.say(CodeHelper, finding.Info, fmt.Sprintf("%s attaches the helper %q to the forward's connections, as ftpgate does itself", chainOf(r), r.Helper), take)
+		x.add(CodeHelperSoon, finding.Warning,
+			fmt.Sprintf("%s attaches the helper %q at priority %d, before conntrack (%d): the kernel "+
+				"silently ignores that",
+				chainOf(r), r.Helper, r.Priority, conntrackPriority),
+			remove+": tracking = \"kernel\" attaches the helper at the right place")
+	case x.forward.Tracking == forward.TrackingKernel:
+		x.add(CodeHelper, finding.Info,
+			fmt.Sprintf("%s attaches the helper %q to the forward's connections, as ftpgate does itself",
+				chainOf(r), r.Helper), remove)
 	case translated:
-		e.say(CodeSequence, finding.Warning, fmt.Sprintf("%s attaches the helper %q at priority %d, after translation (%d): "+
-			"most kernels do not adjust sequence numbers then, and a session hangs after the first address that is rewritten",
-			chainOf(r), r.Helper, r.Priority, translationPriority), take+", and use tracking = \"kernel\"")
+		x.add(CodeSequence, finding.Warning,
+			fmt.Sprintf("%s attaches the helper %q at priority %d, after translation (%d): "+
+				"most kernels do not adjust sequence numbers then, and a session hangs after the first "+
+				"rewritten address",
+				chainOf(r), r.Helper, r.Priority, translationPriority),
+			remove+", and use tracking = \"kernel\"")
 	case atServer:
-		e.say(CodeHelper, finding.Warning, fmt.Sprintf("%s attaches the helper %q to ftpgate's own connections to the server: it drops replies that come in pieces", chainOf(r), r.Helper), take)
+		x.add(CodeHelper, finding.Warning,
+			fmt.Sprintf("%s attaches the helper %q to ftpgate's own connections to the server: it drops "+
+				"replies that arrive in pieces", chainOf(r), r.Helper), remove)
 	default:
-		e.say(CodeHelper, finding.Warning, fmt.Sprintf("%s attaches the helper %q to the forward's connections: "+
-			"it drops what it cannot read, and what it opens is not ftpgate's", chainOf(r), r.Helper), take)
+		x.add(CodeHelper, finding.Warning,
+			fmt.Sprintf("%s attaches the helper %q to the forward's connections: "+
+				"it drops what it cannot read, and opens ports that ftpgate does not know", chainOf(r),
+				r.Helper),
+			remove)
 	}
 }
 
-// automatic is for kernels before 6.0, where the helper may attach itself.
-func (e *examiner) automatic() {
-	on, known := e.number(sysctlHelper)
-	if !known || on == 0 || e.of.Listen.Port != ftpPort && e.of.Server.Port != ftpPort || e.of.Tracking == forward.TrackingKernel {
+// automaticHelper judges kernels before 6.0, where the helper may attach itself.
+func (x *examination) automaticHelper() {
+	on, known := x.sysctl(sysctlHelper)
+	if !known || on == 0 || x.forward.Listen.Port != ftpPort && x.forward.Server.Port != ftpPort ||
+		x.forward.Tracking == forward.TrackingKernel {
 		return
 	}
-	e.say(CodeHelperAuto, finding.Warning, fmt.Sprintf("%s is on: the kernel's helper reads every connection to port %d beside ftpgate, and drops what it cannot read",
-		sysctlHelper, ftpPort), "sysctl -w "+sysctlHelper+"=0")
+	x.add(CodeHelperAuto, finding.Warning,
+		fmt.Sprintf("%s is on: the kernel's helper reads every connection to port %d beside ftpgate, and "+
+			"drops what it cannot read",
+			sysctlHelper, ftpPort), "sysctl -w "+sysctlHelper+"=0")
 }
 
-// untracked judges a rule that keeps conntrack from connections, which then cannot be translated.
-func (e *examiner) untracked(r nftforeign.Rule) {
-	control := e.of.Tracking != forward.TrackingProxy && e.meets(r, e.of.Listen.Port)
-	data := e.carries() && e.meetsRange(r, e.dataPorts())
+// untracked judges a rule that keeps conntrack from tracking connections, which then cannot be translated.
+func (x *examination) untracked(r nftforeign.Rule) {
+	control := x.forward.Tracking != forward.TrackingProxy && x.matches(r, x.forward.Listen.Port)
+	data := x.kernelCarries() && x.matchesRange(r, x.dataPorts())
 	if r.Hook != "prerouting" || r.Priority >= 0 || !control && !data {
 		return
 	}
@@ -90,62 +113,68 @@ func (e *examiner) untracked(r nftforeign.Rule) {
 	if control {
 		what = "the forward's connections"
 	}
-	e.say(CodeUntracked, ifNarrow(r, finding.Fault), fmt.Sprintf("%s keeps the kernel from tracking %s, and what is not tracked is not translated", chainOf(r), what),
-		"take the forward's ports out of that rule")
+	x.add(CodeUntracked, ifNarrow(r, finding.Fault),
+		fmt.Sprintf("%s keeps the kernel from tracking %s, and what is not tracked is not translated",
+			chainOf(r), what),
+		"remove the forward's ports from that rule")
 }
 
-// elsewhere judges a rule that sends the forward's connections somewhere else.
-func (e *examiner) elsewhere(r nftforeign.Rule) {
+// translatedElsewhere judges a rule that redirects the forward's connections.
+func (x *examination) translatedElsewhere(r nftforeign.Rule) {
 	if r.Hook != "prerouting" {
 		return
 	}
-	const remedy = "take that rule out (of a container: publish another port), or choose another port"
-	if e.meets(r, e.of.Listen.Port) {
+	const remedy = "remove that rule (of a container: publish another port), or choose another port"
+	if x.matches(r, x.forward.Listen.Port) {
 		level := ifNarrow(r, finding.Fault)
-		if r.To.IsValid() && !e.of.Listen.Addr.IsValid() { // one of the addresses
+		if r.To.IsValid() && !x.forward.Listen.Addr.IsValid() { // for that address only
 			level = finding.Warning
 		}
-		e.say(CodeElsewhere, level, fmt.Sprintf("%s sends connections to port %d elsewhere before ftpgate gets them", chainOf(r), e.of.Listen.Port), remedy)
+		x.add(CodeElsewhere, level,
+			fmt.Sprintf("%s sends connections to port %d elsewhere before ftpgate gets them", chainOf(r),
+				x.forward.Listen.Port), remedy)
 		return
 	}
-	if ports := e.dataPorts(); e.meetsRange(r, ports) {
-		e.say(CodeElsewhere, finding.Warning, fmt.Sprintf("%s sends connections to ports within %s elsewhere, at which the forward's data connections come in", chainOf(r), ports), remedy)
+	if ports := x.dataPorts(); x.matchesRange(r, ports) {
+		x.add(CodeElsewhere, finding.Warning,
+			fmt.Sprintf("%s sends connections to ports within %s elsewhere, where the forward's data "+
+				"connections arrive", chainOf(r), ports), remedy)
 	}
 }
 
-// dataPorts are the gateway's ports at which the forward's data connections come in; empty: any, by the
-// kernel's choice.
-func (e *examiner) dataPorts() forward.PortRange {
-	if e.of.Tracking == forward.TrackingProxy {
-		return e.of.DataPorts()
+// dataPorts are the gateway's ports where the forward's data connections arrive; empty: the kernel may choose
+// any.
+func (x *examination) dataPorts() forward.PortRange {
+	if x.forward.Tracking == forward.TrackingProxy {
+		return x.forward.DataPorts()
 	}
-	return e.of.ServerPorts
+	return x.forward.ServerPorts
 }
 
-// meets tells whether a rule is for connections to a port of the listen address.
-func (e *examiner) meets(r nftforeign.Rule, port uint16) bool {
-	listen := e.of.Listen.Addr
+// matches reports whether a rule is for connections to a port of the listen address.
+func (x *examination) matches(r nftforeign.Rule, port uint16) bool {
+	listen := x.forward.Listen.Addr
 	if r.To.IsValid() && listen.IsValid() && r.To != listen {
 		return false
 	}
 	if listen.IsValid() && (r.Family == "ip" && listen.Is6() || r.Family == "ip6" && listen.Is4()) {
 		return false
 	}
-	return e.meetsPort(r, port)
+	return x.matchesPort(r, port)
 }
 
-// meetsPort leaves the address out. A rule without ports but with conditions that were not read may be for
-// something else altogether.
-func (e *examiner) meetsPort(r nftforeign.Rule, port uint16) bool {
+// matchesPort ignores the address. A rule without ports but with conditions that were not read may be about
+// something else.
+func (x *examination) matchesPort(r nftforeign.Rule, port uint16) bool {
 	if len(r.Ports) == 0 {
 		return !r.Narrow
 	}
 	return slices.ContainsFunc(r.Ports, func(p forward.PortRange) bool { return p.Contains(port) })
 }
 
-// meetsRange tells whether a rule names ports of a range.
-func (e *examiner) meetsRange(r nftforeign.Rule, ports forward.PortRange) bool {
-	if listen := e.of.Listen.Addr; r.To.IsValid() && listen.IsValid() && r.To != listen {
+// matchesRange reports whether a rule names ports of a range.
+func (x *examination) matchesRange(r nftforeign.Rule, ports forward.PortRange) bool {
+	if listen := x.forward.Listen.Addr; r.To.IsValid() && listen.IsValid() && r.To != listen {
 		return false
 	}
 	return slices.ContainsFunc(r.Ports, ports.Overlaps)

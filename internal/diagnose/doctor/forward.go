@@ -13,38 +13,40 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// listen looks who has the listen address of a proxy. Of other forwards the gateway itself says it.
-func (e *examiner) listen() {
-	if e.of.Tracking != forward.TrackingProxy || e.facts.Listeners == nil {
+// listen judges who listens at a proxy's address. preflight checks those of other forwards.
+func (x *examination) listen() {
+	if x.forward.Tracking != forward.TrackingProxy || x.facts.Listeners == nil {
 		return
 	}
 	served := false
-	for _, l := range e.facts.Listeners {
-		if l.Addr.Port() != e.of.Listen.Port || !clash(e.of.Listen.Addr, l) {
+	for _, l := range x.facts.Listeners {
+		if l.Addr.Port() != x.forward.Listen.Port || !overlaps(x.forward.Listen.Addr, l) {
 			continue
 		}
-		if e.facts.serves(l) {
+		if x.facts.serves(l) {
 			served = true
 			continue
 		}
-		e.say(CodeListen, finding.Fault, fmt.Sprintf("listen %s is taken by %s", e.of.Listen, cmp.Or(l.Process, "another program")),
+		x.add(CodeListen, finding.Fault, fmt.Sprintf("listen %s is taken by %s", x.forward.Listen,
+			cmp.Or(l.Process, "another program")),
 			"stop that program or let it listen elsewhere, or choose another port")
 		return
 	}
 	switch {
 	case served:
-		e.say(CodeListen, finding.OK, fmt.Sprintf("ftpgate listens at %s", e.of.Listen), "")
-	case e.facts.Running:
-		e.say(CodeNotServed, finding.Warning, fmt.Sprintf("an ftpgate is running, and nobody listens at %s", e.of.Listen),
-			"ftpgate reload, if the file has changed since; else its log says why")
+		x.add(CodeListen, finding.OK, fmt.Sprintf("ftpgate listens at %s", x.forward.Listen), "")
+	case x.facts.Running:
+		x.add(CodeNotServed, finding.Warning,
+			fmt.Sprintf("an ftpgate is running, and nobody listens at %s", x.forward.Listen),
+			"ftpgate reload, if the file has changed; else its log says why")
 	default:
-		e.say(CodeListen, finding.OK, fmt.Sprintf("nobody else listens at %s", e.of.Listen), "")
+		x.add(CodeListen, finding.OK, fmt.Sprintf("nobody else listens at %s", x.forward.Listen), "")
 	}
 }
 
-// clash tells whether one cannot listen at addr beside l (bind(2)); an address that is not valid stands for
-// all of both families.
-func clash(addr netip.Addr, l system.Listener) bool {
+// overlaps reports whether nobody can listen at addr beside l (bind(2)). An address that is not valid stands
+// for all of both families.
+func overlaps(addr netip.Addr, l system.Listener) bool {
 	at := l.Addr.Addr().WithZone("")
 	switch {
 	case !addr.IsValid():
@@ -55,15 +57,16 @@ func clash(addr netip.Addr, l system.Listener) bool {
 	return at == addr
 }
 
-// passive finds other programs' listeners within the passive ports.
-func (e *examiner) passive() {
-	if e.of.Tracking != forward.TrackingProxy || e.facts.Listeners == nil {
+// passivePorts finds other programs that listen within the passive ports.
+func (x *examination) passivePorts() {
+	if x.forward.Tracking != forward.TrackingProxy || x.facts.Listeners == nil {
 		return
 	}
-	ports := e.of.DataPorts()
+	ports := x.forward.DataPorts()
 	var taken []string
-	for _, l := range e.facts.Listeners {
-		if e.facts.serves(l) || !ports.Contains(l.Addr.Port()) || l.Addr.Port() == e.of.Listen.Port || l.Addr.Addr().IsLoopback() {
+	for _, l := range x.facts.Listeners {
+		if x.facts.serves(l) || !ports.Contains(l.Addr.Port()) || l.Addr.Port() == x.forward.Listen.Port ||
+			l.Addr.Addr().IsLoopback() {
 			continue
 		}
 		text := fmt.Sprintf("%d (%s)", l.Addr.Port(), cmp.Or(l.Process, "another program"))
@@ -72,32 +75,37 @@ func (e *examiner) passive() {
 		}
 	}
 	if len(taken) == 0 {
-		e.say(CodePassive, finding.OK, fmt.Sprintf("nobody else listens within the passive ports %s", ports), "")
+		x.add(CodePassive, finding.OK, fmt.Sprintf("nobody else listens within the passive ports %s", ports),
+			"")
 		return
 	}
 	const most = 4
 	if more := len(taken) - most; more > 0 {
 		taken = append(taken[:most], fmt.Sprintf("%d more", more))
 	}
-	e.say(CodePassive, finding.Warning, fmt.Sprintf("other programs listen within the passive ports %s: %s; a firewall that is open for data is open for them, too",
-		ports, strings.Join(taken, ", ")), "let them listen elsewhere, or choose other passive_ports")
+	x.add(CodePassive, finding.Warning,
+		fmt.Sprintf("other programs listen within the passive ports %s: %s; a firewall that is open for "+
+			"data is also open for them",
+			ports, strings.Join(taken, ", ")), "let them listen elsewhere, or choose other passive_ports")
 }
 
-// slowLookup is more than a name takes whose first resolver answers: five seconds is what one waits for it
-// by default (resolv.conf(5)).
+// slowLookup is longer than a lookup takes if the first resolver answers: the default wait for it is five
+// seconds (resolv.conf(5)).
 const slowLookup = 2 * time.Second
 
-// name looks at what the server's name leads to. Whether it leads anywhere is the gateway's to say.
-func (e *examiner) name() {
-	if _, literal := e.of.Server.Addr(); literal {
+// serverName judges the addresses of the server's name. The gateway says so if it has none.
+func (x *examination) serverName() {
+	if _, literal := x.forward.Server.Addr(); literal {
 		return
 	}
-	host := e.of.Server.Host
-	if i := slices.IndexFunc(e.facts.Lookups, func(l system.Lookup) bool { return l.Host == host && l.Took >= slowLookup }); i >= 0 {
-		e.say(CodeNameSlow, finding.Warning, fmt.Sprintf("the resolver took %s for %q", e.facts.Lookups[i].Took.Round(100*time.Millisecond), host),
+	host := x.forward.Server.Host
+	if i := slices.IndexFunc(x.facts.Lookups,
+		func(l system.Lookup) bool { return l.Host == host && l.Took >= slowLookup }); i >= 0 {
+		x.add(CodeNameSlow, finding.Warning, fmt.Sprintf("the resolver took %s for %q",
+			x.facts.Lookups[i].Took.Round(100*time.Millisecond), host),
 			"look at /etc/resolv.conf: its first server may not answer; or give the server's address")
 	}
-	servers := serversOf(e.of)
+	servers := serversOf(x.forward)
 	count := func(is func(netip.Addr) bool) (n int) {
 		for _, a := range servers {
 			if is(a) {
@@ -107,17 +115,21 @@ func (e *examiner) name() {
 		return n
 	}
 	if n := max(count(netip.Addr.Is4), count(netip.Addr.Is6)); n > 1 {
-		e.say(CodeNameMany, finding.Info, fmt.Sprintf("%q has %d addresses, which are tried in turn: %s", host, n, join(servers)),
+		x.add(CodeNameMany, finding.Info, fmt.Sprintf("%q has %d addresses, which are tried in turn: %s",
+			host, n, join(servers)),
 			"give one of them as server, if they do not all have the same files")
 	}
-	if len(servers) == 0 || e.of.Server4.IsValid() || e.of.Listen.Addr.Is6() {
+	if len(servers) == 0 || x.forward.Server4.IsValid() || x.forward.Listen.Addr.Is6() {
 		return
 	}
-	if e.of.Tracking == forward.TrackingProxy {
-		e.say(CodeNameIPv6, finding.Info, fmt.Sprintf("%q has only IPv6: the data of clients with IPv4 is relayed by ftpgate itself", host), "")
+	if x.forward.Tracking == forward.TrackingProxy {
+		x.add(CodeNameIPv6, finding.Info,
+			fmt.Sprintf("%q has only IPv6: ftpgate itself relays the data of clients with IPv4", host), "")
 		return
 	}
-	e.say(CodeNameIPv6, finding.Warning, fmt.Sprintf("%q has only IPv6: clients with IPv4 do not reach it, since the kernel does not translate between the two", host),
+	x.add(CodeNameIPv6, finding.Warning,
+		fmt.Sprintf("%q has only IPv6: clients with IPv4 do not reach it, since the kernel does not "+
+			"translate between the two", host),
 		"tracking = \"proxy\", or a server with an IPv4 address")
 }
 
@@ -132,72 +144,86 @@ func join(addrs []netip.Addr) string {
 // usualMTU is Ethernet's, in bytes; below leastMTU there is no IPv6 (RFC 8200 section 5).
 const (
 	usualMTU = 1500
-	leastMTU = 1280
+	minMTU   = 1280
 )
 
-// routes looks at the ways to the server.
-func (e *examiner) routes() {
-	servers := serversOf(e.of)
+// routes judges the routes to the server.
+func (x *examination) routes() {
+	servers := serversOf(x.forward)
 	reached := slices.ContainsFunc(servers, func(a netip.Addr) bool {
-		r, known := e.facts.Routes[a]
+		r, known := x.facts.Routes[a]
 		return known && r.Problem == ""
 	})
 	for _, a := range servers {
-		r, known := e.facts.Routes[a]
+		r, known := x.facts.Routes[a]
 		switch {
-		case !known || r.Local: // of a server that is the gateway itself the gateway speaks
+		case !known || r.Local: // preflight finds a server that is the gateway itself
 		case r.Problem != "":
 			level := finding.Fault
 			if reached {
 				level = finding.Warning
 			}
-			e.say(CodeRoute, level, fmt.Sprintf("the server's address %s cannot be reached: %s", a, r.Problem),
+			x.add(CodeRoute, level, fmt.Sprintf("the server's address %s cannot be reached: %s", a,
+				r.Problem),
 				fmt.Sprintf("give the gateway a route (ip route get %s), or the server another address", a))
 		default:
 			via := ""
 			if r.Gateway.IsValid() {
 				via = " via " + r.Gateway.String()
 			}
-			e.say(CodeRoute, finding.OK, fmt.Sprintf("the server's address %s is reached through %s%s, with packets of up to %d bytes", a, r.Interface, via, r.MTU), "")
-			e.mtu(a, r)
+			x.add(CodeRoute, finding.OK,
+				fmt.Sprintf("the server's address %s is reached through %s%s, with packets of up to %d bytes",
+					a, r.Interface, via, r.MTU), "")
+			x.mtu(a, r)
 		}
 	}
 }
 
-// mtu looks whether packets fit.
-func (e *examiner) mtu(server netip.Addr, r system.Route) {
+// mtu judges whether packets fit the way to the server.
+func (x *examination) mtu(server netip.Addr, r system.Route) {
 	widest := system.Route{}
-	for _, c := range e.clientSide() {
+	for _, c := range x.clientSide() {
 		if c.MTU > widest.MTU {
 			widest = c
 		}
 	}
-	look := fmt.Sprintf("look whether that is meant (ip route get %s, ip link show %s)", server, r.Interface)
+	remedy := fmt.Sprintf("check whether that is intended (ip route get %s, ip link show %s)", server,
+		r.Interface)
 	switch {
-	case r.MTU < leastMTU:
-		e.say(CodeMTU, finding.Warning, fmt.Sprintf("the way to %s takes packets of %d bytes at most, less than any network has today", server, r.MTU), look)
-	case e.carries() && widest.MTU > r.MTU && !widest.Local:
-		e.say(CodeMTU, finding.Warning, fmt.Sprintf("the way to %s takes packets of %d bytes at most, and %s on the clients' side %d: "+
-			"transfers that the kernel carries stall after the first packets where ICMP is filtered", server, r.MTU, widest.Interface, widest.MTU),
-			"let ICMP \"fragmentation needed\" and \"packet too big\" through, or clamp the MSS (nft: tcp option maxseg size set rt mtu)")
+	case r.MTU < minMTU:
+		x.add(CodeMTU, finding.Warning,
+			fmt.Sprintf("the way to %s takes packets of %d bytes at most, less than any network has today",
+				server, r.MTU), remedy)
+	case x.kernelCarries() && widest.MTU > r.MTU && !widest.Local:
+		x.add(CodeMTU, finding.Warning,
+			fmt.Sprintf("the way to %s takes packets of %d bytes at most, and %s on the clients' side %d: "+
+				"transfers that the kernel carries stall after the first packets where ICMP is filtered",
+				server,
+				r.MTU, widest.Interface, widest.MTU),
+			"let ICMP \"fragmentation needed\" and \"packet too big\" through, or clamp the MSS (nft: tcp "+
+				"option maxseg size set rt mtu)")
 	case r.MTU < usualMTU:
-		e.say(CodeMTU, finding.Info, fmt.Sprintf("the way to %s takes packets of %d bytes at most: a tunnel or PPPoE", server, r.MTU), "")
+		x.add(CodeMTU, finding.Info,
+			fmt.Sprintf("the way to %s takes packets of %d bytes at most: a tunnel or PPPoE", server, r.MTU),
+			"")
 	}
 }
 
-// clientSide returns the interfaces by which clients come, as far as the forward says.
-func (e *examiner) clientSide() (sides []system.Route) {
-	for _, l := range e.facts.Links {
-		owns := slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == e.of.Listen.Addr })
-		if l.Name == e.of.Listen.Interface || e.of.Listen.Interface == "" && owns {
-			sides = append(sides, system.Route{Interface: l.Name, MTU: l.MTU, Local: e.of.Listen.Addr.IsLoopback()})
+// clientSide returns the interfaces that clients arrive on, as far as the forward tells.
+func (x *examination) clientSide() (sides []system.Route) {
+	for _, l := range x.facts.Links {
+		owns := slices.ContainsFunc(l.Addrs,
+			func(p netip.Prefix) bool { return p.Addr() == x.forward.Listen.Addr })
+		if l.Name == x.forward.Listen.Interface || x.forward.Listen.Interface == "" && owns {
+			sides = append(sides, system.Route{Interface: l.Name, MTU: l.MTU,
+				Local: x.forward.Listen.Addr.IsLoopback()})
 		}
 	}
 	if len(sides) > 0 {
 		return sides
 	}
-	for _, c := range e.of.Clients {
-		if r, known := e.facts.Routes[clientOf(c)]; known && r.Problem == "" {
+	for _, c := range x.forward.Clients {
+		if r, known := x.facts.Routes[clientOf(c)]; known && r.Problem == "" {
 			sides = append(sides, r)
 		}
 	}

@@ -11,115 +11,129 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// forwarding looks whether the kernel passes packets on.
-func (e *examiner) forwarding() {
-	if !e.carries() {
+// forwarding judges whether the kernel forwards packets.
+func (x *examination) forwarding() {
+	if !x.kernelCarries() {
 		return
 	}
 	for _, v := range []struct {
 		server netip.Addr
 		name   string
 		sysctl string
-	}{{e.of.Server4, "IPv4", sysctlForward4}, {e.of.Server6, "IPv6", sysctlForward6}} {
+	}{{x.forward.Server4, "IPv4", sysctlForward4}, {x.forward.Server6, "IPv6", sysctlForward6}} {
 		if !v.server.IsValid() {
 			continue
 		}
-		value, known := e.number(v.sysctl)
+		value, known := x.sysctl(v.sysctl)
 		switch {
 		case !known:
-		case value == 0 && e.facts.Running:
-			e.say(CodeForwarding, finding.Fault, fmt.Sprintf("%s forwarding is off, though ftpgate is running: data that the kernel is to carry goes nowhere", v.name),
-				"sysctl -w "+v.sysctl+"=1, and look who switched it off")
+		case value == 0 && x.facts.Running:
+			x.add(CodeForwarding, finding.Fault,
+				fmt.Sprintf("%s forwarding is off, though ftpgate is running: the kernel drops the data "+
+					"that it should carry", v.name),
+				"sysctl -w "+v.sysctl+"=1, and find out who switched it off")
 		case value == 0:
-			e.say(CodeForwarding, finding.Info, v.name+" forwarding is off: ftpgate switches it on when it starts", "sysctl -w "+v.sysctl+"=1, to have it done already")
+			x.add(CodeForwarding, finding.Info,
+				v.name+" forwarding is off: ftpgate switches it on when it starts",
+				"sysctl -w "+v.sysctl+"=1, to do it now")
 		default:
-			e.say(CodeForwarding, finding.OK, v.name+" forwarding is on", "")
+			x.add(CodeForwarding, finding.OK, v.name+" forwarding is on", "")
 			if v.server.Is4() {
-				e.forwardsOn()
+				x.interfaceForwarding()
 			}
 		}
 	}
 }
 
-// forwardsOn finds interfaces that do not pass on what comes in by them, whatever the switch for all says
-// (ip_route_input_slow in net/ipv4/route.c asks the interface).
-func (e *examiner) forwardsOn() {
+// interfaceForwarding finds interfaces that do not forward what arrives on them, whatever the sysctl for all
+// says (ip_route_input_slow in net/ipv4/route.c asks the interface).
+func (x *examination) interfaceForwarding() {
 	var names []string
 	add := func(r system.Route) {
 		if r.Interface != "" && !r.Local && !slices.Contains(names, r.Interface) {
 			names = append(names, r.Interface)
 		}
 	}
-	for _, side := range e.clientSide() {
+	for _, side := range x.clientSide() {
 		add(side)
 	}
-	add(e.facts.Routes[e.of.Server4])
+	add(x.facts.Routes[x.forward.Server4])
 	for _, name := range names {
-		if value, known := e.number(conf4(name, "forwarding")); known && value == 0 {
-			e.say(CodeForwarding, finding.Fault, fmt.Sprintf("IPv4 forwarding is off on %s alone: data that the kernel is to carry ends there", name),
+		if value, known := x.sysctl(conf4(name, "forwarding")); known && value == 0 {
+			x.add(CodeForwarding, finding.Fault,
+				fmt.Sprintf("IPv4 forwarding is off on %s alone: the kernel drops the data that it should "+
+					"carry", name),
 				"sysctl -w "+conf4(name, "forwarding")+"=1")
 		}
 	}
 }
 
-// strict is the mode of rp_filter that drops what would be answered by another interface (RFC 3704
+// strictMode is the rp_filter mode that drops packets whose answer would leave by another interface (RFC 3704
 // section 2.2; ip-sysctl.rst).
-const strict = 1
+const strictMode = 1
 
-// filters tells whether an interface drops what would be answered by another: the higher of its own mode
-// and that of all counts.
-func (e *examiner) filters(link string) bool {
-	all, _ := e.number(conf4("all", "rp_filter"))
-	own, known := e.number(conf4(link, "rp_filter"))
-	return known && max(all, own) == strict
+// strictFilter reports whether an interface drops packets whose answer would leave by another one. The higher
+// of its own mode and that of all counts.
+func (x *examination) strictFilter(link string) bool {
+	all, _ := x.sysctl(conf4("all", "rp_filter"))
+	own, known := x.sysctl(conf4(link, "rp_filter"))
+	return known && max(all, own) == strictMode
 }
 
-// reverse finds packets that a strict rp_filter drops: of clients, and of the server.
-func (e *examiner) reverse() {
-	const remedy = "sysctl -w %s=2 (loose), or a route by which answers leave where questions come in"
+// reversePath finds packets that a strict rp_filter drops: those of clients, and those of the server.
+func (x *examination) reversePath() {
+	const remedy = "sysctl -w %s=2 (loose), or a route by which answers leave where packets arrive"
 	sound := false
-	for _, c := range e.of.Clients {
-		back, known := e.facts.Routes[clientOf(c)]
+	for _, c := range x.forward.Clients {
+		back, known := x.facts.Routes[clientOf(c)]
 		if !known || back.Problem != "" || back.Local || !c.Addr().Is4() {
 			continue
 		}
-		for _, in := range e.clientSide() {
+		for _, in := range x.clientSide() {
 			switch {
 			case in.Interface == back.Interface || in.Local:
-				sound = sound || in.Interface == back.Interface && e.filters(in.Interface)
-			case e.filters(in.Interface):
-				e.say(CodeReverse, finding.Fault, fmt.Sprintf("packets of clients %s that come in by %s are dropped, since the way back leads out of %s and rp_filter is strict",
-					c, in.Interface, back.Interface), fmt.Sprintf(remedy, conf4(in.Interface, "rp_filter")))
+				sound = sound || in.Interface == back.Interface && x.strictFilter(in.Interface)
+			case x.strictFilter(in.Interface):
+				x.add(CodeReverse, finding.Fault,
+					fmt.Sprintf("packets of clients %s that arrive on %s are dropped, since the way back "+
+						"is by %s and rp_filter is strict",
+						c, in.Interface, back.Interface),
+					fmt.Sprintf(remedy, conf4(in.Interface, "rp_filter")))
 			default:
-				e.say(CodeReverse, finding.Info, fmt.Sprintf("clients %s are answered by %s, and not by %s, where they come in: a firewall in between may not like it",
-					c, back.Interface, in.Interface), "")
+				x.add(CodeReverse, finding.Info,
+					fmt.Sprintf("clients %s arrive on %s and are answered by %s: a firewall in between may "+
+						"drop that",
+						c, in.Interface, back.Interface), "")
 			}
 		}
 	}
-	e.reverseServer(remedy)
+	x.serverReversePath(remedy)
 	if sound {
-		e.say(CodeReverse, finding.OK, "rp_filter is strict, and the way back to clients is the way by which they come", "")
+		x.add(CodeReverse, finding.OK,
+			"rp_filter is strict, and clients are answered by the interface that they arrive on", "")
 	}
 }
 
-// reverseServer finds a source address that belongs to another interface than the one that packets to the
-// server leave by: the answers come in there.
-func (e *examiner) reverseServer(remedy string) {
-	r, known := e.facts.Routes[e.of.Server4]
+// serverReversePath finds packets to the server whose source address belongs to another interface than the
+// one that they leave by: the answers arrive there.
+func (x *examination) serverReversePath(remedy string) {
+	r, known := x.facts.Routes[x.forward.Server4]
 	if !known || !r.Source.Is4() || r.Local || r.Problem != "" {
 		return
 	}
-	owner := e.ownerOf(r.Source)
-	if owner == "" || owner == r.Interface || owner == "lo" || !e.filters(owner) {
+	owner := x.ownerOf(r.Source)
+	if owner == "" || owner == r.Interface || owner == "lo" || !x.strictFilter(owner) {
 		return
 	}
-	e.say(CodeReverse, finding.Warning, fmt.Sprintf("packets to the server leave by %s with the address %s of %s: answers that come in there are dropped, since rp_filter is strict",
-		r.Interface, r.Source, owner), fmt.Sprintf(remedy, conf4(owner, "rp_filter")))
+	x.add(CodeReverse, finding.Warning,
+		fmt.Sprintf("packets to the server leave by %s with the address %s of %s: answers that arrive "+
+			"there are dropped, since rp_filter is strict",
+			r.Interface, r.Source, owner), fmt.Sprintf(remedy, conf4(owner, "rp_filter")))
 }
 
 // ownerOf returns the interface that has an address.
-func (e *examiner) ownerOf(addr netip.Addr) string {
-	for _, l := range e.facts.Links {
+func (x *examination) ownerOf(addr netip.Addr) string {
+	for _, l := range x.facts.Links {
 		if slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
 			return l.Name
 		}
@@ -127,32 +141,38 @@ func (e *examiner) ownerOf(addr netip.Addr) string {
 	return ""
 }
 
-// inputs finds chains that refuse the clients of a proxy, whose connections end at the gateway.
-func (e *examiner) inputs() {
-	if e.of.Tracking != forward.TrackingProxy {
+// inputChains finds chains that refuse the clients of a proxy, whose connections end at the gateway.
+func (x *examination) inputChains() {
+	if x.forward.Tracking != forward.TrackingProxy {
 		return
 	}
-	for _, in := range e.facts.Inputs {
-		if !sees(in, e.of.Forward) || e.fromOpen(in) {
+	for _, in := range x.facts.Inputs {
+		if !concerns(in, x.forward.Forward) || x.fromOpenInterface(in) {
 			continue
 		}
 		chain := in.Chain
-		if chain.Owner == "docker" { // it only stands in Docker's table: Docker has no rules for the gateway itself
+		// it only stands in Docker's table: Docker has no rules for the gateway itself
+		if chain.Owner == "docker" {
 			chain.Owner = ""
 		}
-		if !open(in.Ports, forward.PortRange{First: e.of.Listen.Port, Last: e.of.Listen.Port}) {
-			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in", ChainName(chain), e.of.Listen.Port),
-				openRemedy(in.Chain, fmt.Sprint(e.of.Listen.Port)))
+		if !containsRange(in.Ports, forward.PortRange{First: x.forward.Listen.Port,
+			Last: x.forward.Listen.Port}) {
+			x.add(CodeInput, finding.Warning,
+				fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in",
+					ChainName(chain), x.forward.Listen.Port),
+				openRemedy(in.Chain, fmt.Sprint(x.forward.Listen.Port)))
 		}
-		if ports := e.of.DataPorts(); !e.carries() && !open(in.Ports, ports) {
-			e.say(CodeInput, finding.Warning, fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s in", ChainName(chain), ports),
+		if ports := x.forward.DataPorts(); !x.kernelCarries() && !containsRange(in.Ports, ports) {
+			x.add(CodeInput, finding.Warning,
+				fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s "+
+					"in", ChainName(chain), ports),
 				openRemedy(in.Chain, ports.String()))
 		}
 	}
 }
 
-// sees tells whether packets of the forward's clients come to the chain at all.
-func sees(in nftforeign.InputChain, f forward.Forward) bool {
+// concerns reports whether packets of the forward's clients reach the chain.
+func concerns(in nftforeign.InputChain, f forward.Forward) bool {
 	listen := f.Listen.Addr
 	switch {
 	case listen.IsLoopback():
@@ -163,13 +183,17 @@ func sees(in nftforeign.InputChain, f forward.Forward) bool {
 	return in.Family == "inet" || (in.Family == "ip6") == listen.Is6()
 }
 
-// fromOpen tells whether every interface that clients come by is open altogether.
-func (e *examiner) fromOpen(in nftforeign.InputChain) bool {
-	sides := e.clientSide()
-	return len(sides) > 0 && !slices.ContainsFunc(sides, func(r system.Route) bool { return !slices.Contains(in.Interfaces, r.Interface) })
+// fromOpenInterface reports whether the chain lets everything in from every interface that clients arrive on.
+func (x *examination) fromOpenInterface(in nftforeign.InputChain) bool {
+	sides := x.clientSide()
+	return len(sides) > 0 && !slices.ContainsFunc(sides,
+		func(r system.Route) bool { return !slices.Contains(in.Interfaces, r.Interface) })
 }
 
-// open tells whether a range is within one of those that are let in.
-func open(ports []forward.PortRange, wanted forward.PortRange) bool {
-	return slices.ContainsFunc(ports, func(r forward.PortRange) bool { return r.Contains(wanted.First) && r.Contains(wanted.Last) })
+// containsRange reports whether one of the ranges contains another one.
+func containsRange(ports []forward.PortRange, wanted forward.PortRange) bool {
+	return slices.ContainsFunc(ports, func(r forward.PortRange) bool {
+		return r.Contains(wanted.First) &&
+			r.Contains(wanted.Last)
+	})
 }

@@ -1,7 +1,7 @@
 // Package facts reads the facts that package doctor judges from the host that it runs on.
 //
-// It changes nothing: it loads no module, writes no sysctl and opens no connection. It lists what it cannot read
-// among the facts.
+// It changes nothing: it loads no module, writes no sysctl and opens no connection. It lists what it cannot
+// read among the facts.
 package facts
 
 import (
@@ -18,9 +18,9 @@ import (
 	"ftpgate/internal/kernel/system"
 )
 
-// Read returns what the host looks like to the forwards, in the network namespace of the calling thread. table is
-// the name that a running ftpgate's table has. given holds the facts that the caller knows already (Now, Host,
-// Names, Tables, TLS, Expiries, Lookups); they are passed on.
+// Read returns what the host looks like to the forwards, in the network namespace of the calling thread.
+// table is the name that a running ftpgate's table has. given holds the facts that the caller knows already
+// (Now, Host, Names, Tables, TLS, Expiries, Lookups); they are passed on.
 func Read(table string, forwards []forward.Resolved, given doctor.Facts) doctor.Facts {
 	r := reader{facts: given, forwards: forwards}
 	r.running(table)
@@ -98,8 +98,8 @@ func (r *reader) sysctls() {
 	r.facts.Unread = append(r.facts.Unread, unread...)
 }
 
-// expectations counts the data connections that the kernel's helper expects. Only forwards with kernel tracking
-// have any.
+// expectations counts the data connections that the kernel's helper expects. Only forwards with kernel
+// tracking have any.
 func (r *reader) expectations() {
 	r.facts.Expectations = -1
 	if !r.any(func(f forward.Forward) bool { return f.Tracking == forward.TrackingKernel }) {
@@ -138,7 +138,8 @@ func (r *reader) listeners() {
 	r.facts.Listeners = append([]system.Listener{}, system.WithProcesses(all...)...) // not nil: it was read
 }
 
-// foreign reads other programs' tables. It does not ask a kernel without nf_tables, which would load the module.
+// foreign reads other programs' tables. It does not ask a kernel without nf_tables, which would load the
+// module.
 func (r *reader) foreign() {
 	legacy, err := system.LegacyTables()
 	if !r.failed("what iptables-legacy has", err) {

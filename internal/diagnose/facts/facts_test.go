@@ -25,7 +25,8 @@ func TestMain(m *testing.M) { labtest.Main(m) }
 func testForward(tracking forward.Tracking) forward.Resolved {
 	return forward.Resolved{Server4: lab.ServerAddr4, Forward: forward.Forward{
 		Name: "archive", Tracking: tracking, Listen: forward.Listen{Addr: lab.GatewayLAN4, Port: 2121},
-		Server: forward.Server{Host: lab.ServerAddr4.String(), Port: 21}, Clients: []netip.Prefix{lab.LANPrefix4},
+		Server:  forward.Server{Host: lab.ServerAddr4.String(), Port: 21},
+		Clients: []netip.Prefix{lab.LANPrefix4},
 	}}
 }
 
@@ -55,7 +56,8 @@ func want(t *testing.T, got []finding.Finding, code string, level finding.Severi
 // A lab's gateway as it comes: what is not sound is what ftpgate sees to when it starts.
 func TestLab(t *testing.T) {
 	gateway := labtest.New(t).Gateway()
-	for _, tracking := range []forward.Tracking{forward.TrackingProxy, forward.TrackingKernel, forward.TrackingNone} {
+	for _, tracking := range []forward.Tracking{forward.TrackingProxy, forward.TrackingKernel,
+		forward.TrackingNone} {
 		got := examine(t, gateway, testForward(tracking))
 		for _, f := range got {
 			if f.Severity == finding.Warning || f.Severity == finding.Fault {
@@ -63,7 +65,8 @@ func TestLab(t *testing.T) {
 			}
 		}
 		want(t, got, doctor.CodeRights, finding.OK, "may change the network")
-		want(t, got, doctor.CodeRoute, finding.OK, "203.0.113.21 is reached through wan0, with packets of up to 1500 bytes")
+		want(t, got, doctor.CodeRoute, finding.OK,
+			"203.0.113.21 is reached through wan0, with packets of up to 1500 bytes")
 	}
 }
 
@@ -77,43 +80,63 @@ func TestProvoked(t *testing.T) {
 		level    finding.Severity
 		text     string
 	}{
-		{"policy drop", forward.TrackingProxy, []string{"nft table inet fw { chain i { type filter hook input priority 0; policy drop; }; }"},
-			doctor.CodeInput, finding.Warning, "chain i of table inet fw refuses what it does not know, and no rule of it lets port 2121 in"},
-		{"a container's port", forward.TrackingProxy, []string{"nft table ip nat { chain p { type nat hook prerouting priority -100; tcp dport 2121 dnat to 172.17.0.2; }; }"},
-			doctor.CodeElsewhere, finding.Fault, "chain p of table ip nat sends connections to port 2121 elsewhere"},
-		{"a helper too early", forward.TrackingKernel, []string{`nft table ip t { ct helper h { type "ftp" protocol tcp; }; chain p { type filter hook prerouting priority -300; tcp dport 2121 ct helper set "h"; }; }`},
+		{"policy drop", forward.TrackingProxy,
+			[]string{"nft table inet fw { chain i { type filter hook input priority 0; policy drop; }; }"},
+			doctor.CodeInput, finding.Warning,
+			"chain i of table inet fw refuses what it does not know, and no rule of it lets port 2121 " +
+				"in"},
+		{"a container's port", forward.TrackingProxy,
+			[]string{"nft table ip nat { chain p { type nat hook prerouting priority -100; tcp dport 2121 " +
+				"dnat to 172.17.0.2; }; }"},
+			doctor.CodeElsewhere, finding.Fault,
+			"chain p of table ip nat sends connections to port 2121 elsewhere"},
+		{"a helper too early", forward.TrackingKernel,
+			[]string{`nft table ip t { ct helper h { type "ftp" protocol tcp; }; chain p { type filter ` +
+				`hook prerouting priority -300; tcp dport 2121 ct helper set "h"; }; }`},
 			doctor.CodeHelperSoon, finding.Warning, `attaches the helper "ftp" at priority -300`},
-		{"no route", forward.TrackingProxy, []string{"ip route del 203.0.113.0/24"}, doctor.CodeRoute, finding.Fault, "cannot be reached: there is no route"},
-		{"MTU", forward.TrackingProxy, []string{"ip link set wan0 mtu 1000"}, doctor.CodeMTU, finding.Warning, "packets of 1000 bytes at most"},
-		{"a smaller MTU", forward.TrackingKernel, []string{"ip route add 203.0.113.21/32 dev wan0 mtu 1400"}, doctor.CodeMTU, finding.Warning, "lan0 on the clients' side 1500"},
-		{"the other way back", forward.TrackingKernel, []string{"ip route add 192.168.5.1/32 dev wan0", "sysctl -qw net.ipv4.conf.lan0.rp_filter=1"},
-			doctor.CodeReverse, finding.Fault, "come in by lan0 are dropped, since the way back leads out of wan0"},
-		{"forwarding", forward.TrackingNone, []string{"sysctl -qw net.ipv4.ip_forward=1", "sysctl -qw net.ipv4.conf.wan0.forwarding=0"},
+		{"no route", forward.TrackingProxy, []string{"ip route del 203.0.113.0/24"}, doctor.CodeRoute,
+			finding.Fault, "cannot be reached: there is no route"},
+		{"MTU", forward.TrackingProxy, []string{"ip link set wan0 mtu 1000"}, doctor.CodeMTU, finding.Warning,
+			"packets of 1000 bytes at most"},
+		{"a smaller MTU", forward.TrackingKernel, []string{"ip route add 203.0.113.21/32 dev wan0 mtu 1400"},
+			doctor.CodeMTU, finding.Warning, "lan0 on the clients' side 1500"},
+		{"the other way back", forward.TrackingKernel,
+			[]string{"ip route add 192.168.5.1/32 dev wan0", "sysctl -qw net.ipv4.conf.lan0.rp_filter=1"},
+			doctor.CodeReverse, finding.Fault, "arrive on lan0 are dropped, since the way back is by wan0"},
+		{"forwarding", forward.TrackingNone, []string{"sysctl -qw net.ipv4.ip_forward=1",
+			"sysctl -qw net.ipv4.conf.wan0.forwarding=0"},
 			doctor.CodeForwarding, finding.Fault, "off on wan0 alone"},
-		{"no forwarding", forward.TrackingProxy, []string{"sysctl -qw net.ipv4.ip_forward=0"}, doctor.CodeForwarding, finding.Info, "when it starts"},
+		{"no forwarding", forward.TrackingProxy, []string{"sysctl -qw net.ipv4.ip_forward=0"},
+			doctor.CodeForwarding, finding.Info, "when it starts"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			gateway := labtest.New(t).Gateway()
-			for _, c := range tt.commands {
-				name, rest, _ := strings.Cut(c, " ")
-				args := strings.Fields(rest)
-				switch name {
-				case "nft":
-					args = []string{rest}
-				case "sysctl":
-					key, value, _ := strings.Cut(args[1], "=")
-					if err := gateway.WriteSysctl(key, value); err != nil {
-						t.Fatal(err)
-					}
-					continue
-				}
-				if out, err := gateway.Output(t.Context(), name, args...); err != nil {
-					t.Fatalf("%s: %v\n%s", c, err, out)
-				}
-			}
+			runOn(t, gateway, tt.commands)
 			want(t, examine(t, gateway, testForward(tt.tracking)), tt.code, tt.level, tt.text)
 		})
+	}
+}
+
+// runOn runs commands on a host. The arguments of nft are one, those of others end at blanks.
+func runOn(t *testing.T, h *lab.Host, commands []string) {
+	t.Helper()
+	for _, c := range commands {
+		name, rest, _ := strings.Cut(c, " ")
+		args := strings.Fields(rest)
+		switch name {
+		case "nft":
+			args = []string{rest}
+		case "sysctl":
+			key, value, _ := strings.Cut(args[1], "=")
+			if err := h.WriteSysctl(key, value); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if out, err := h.Output(t.Context(), name, args...); err != nil {
+			t.Fatalf("%s: %v\n%s", c, err, out)
+		}
 	}
 }
 
@@ -133,11 +156,16 @@ func TestListeners(t *testing.T) {
 	want(t, got, doctor.CodeListen, finding.OK, "nobody else listens at 192.168.5.2:2121")
 
 	control := listen("192.168.5.2:2121")
-	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeListen, finding.Fault, fmt.Sprintf("(pid %d)", os.Getpid()))
+	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeListen, finding.Fault,
+		fmt.Sprintf("(pid %d)", os.Getpid()))
 
 	// Now this process is the ftpgate that runs.
 	var claim *system.Claim
-	if err := gateway.Do(func() (err error) { claim, err = system.ClaimName("ftpgate"); return err }); err != nil {
+	if err := gateway.Do(func() (err error) {
+		claim,
+			err = system.ClaimName("ftpgate")
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { claim.Release() })
@@ -146,14 +174,16 @@ func TestListeners(t *testing.T) {
 	want(t, got, doctor.CodePassive, finding.OK, "")
 	want(t, got, doctor.CodeRights, finding.OK, "the running ftpgate (pid")
 	control.Close()
-	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeNotServed, finding.Warning, "nobody listens at 192.168.5.2:2121")
+	want(t, examine(t, gateway, testForward(forward.TrackingProxy)), doctor.CodeNotServed, finding.Warning,
+		"nobody listens at 192.168.5.2:2121")
 }
 
-// Who may not look learns what was not looked at, and the rest.
+// A user who may not read everything learns what was not read, and the rest.
 func TestUnprivileged(t *testing.T) {
 	labtest.Need(t, "nft")
 	gateway := labtest.New(t).Gateway()
-	if out, err := gateway.Output(t.Context(), "nft", "table inet fw { chain i { type filter hook input priority 0; policy drop; }; }"); err != nil {
+	if out, err := gateway.Output(t.Context(), "nft",
+		"table inet fw { chain i { type filter hook input priority 0; policy drop; }; }"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var got []finding.Finding
@@ -174,10 +204,14 @@ func TestUnprivileged(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	want(t, got, doctor.CodeUnread, finding.Info, "what other programs' nftables tables do could not be read: ")
+	want(t, got, doctor.CodeUnread, finding.Info,
+		"what other programs' nftables tables do could not be read: ")
 	want(t, got, doctor.CodeRights, finding.Warning, "this process may not change the network")
 	want(t, got, doctor.CodeRoute, finding.OK, "203.0.113.21 is reached through wan0")
-	if slices.ContainsFunc(got, func(f finding.Finding) bool { return f.Severity == finding.Fault || f.Code == doctor.CodeInput }) {
+	if slices.ContainsFunc(got, func(f finding.Finding) bool {
+		return f.Severity == finding.Fault ||
+			f.Code == doctor.CodeInput
+	}) {
 		t.Errorf("got %+v; want no fault, and nothing of what cannot be seen", got)
 	}
 }

@@ -56,13 +56,16 @@ func (c *checker) listenAddress() {
 	l := c.forward.Listen
 	switch {
 	case l.Addr.IsLoopback() && c.forward.Tracking != forward.TrackingProxy:
-		c.fault(fmt.Sprintf("listen %s: a loopback address cannot be reached from outside", l), "listen on "+c.ownAddresses(l.Addr))
+		c.fault(fmt.Sprintf("listen %s: a loopback address cannot be reached from outside", l),
+			"listen on "+c.ownAddresses(l.Addr))
 	case l.Addr.IsValid() && !c.addresses[l.Addr]:
 		c.fault(fmt.Sprintf("listen %s: %s is not an address of this host", l, l.Addr),
-			fmt.Sprintf("give it to an interface (ip addr add %s dev ...), or listen on %s", netip.PrefixFrom(l.Addr, l.Addr.BitLen()), c.ownAddresses(l.Addr)))
+			fmt.Sprintf("give it to an interface (ip addr add %s dev ...), or listen on %s",
+				netip.PrefixFrom(l.Addr, l.Addr.BitLen()), c.ownAddresses(l.Addr)))
 	}
 	if l.Interface != "" && !slices.Contains(c.facts.Interfaces, l.Interface) {
-		c.fault(fmt.Sprintf("interface %q does not exist", l.Interface), "name one of "+strings.Join(c.facts.Interfaces, ", "))
+		c.fault(fmt.Sprintf("interface %q does not exist", l.Interface),
+			"name one of "+strings.Join(c.facts.Interfaces, ", "))
 	}
 }
 
@@ -145,13 +148,15 @@ func (c *checker) otherGateways() {
 	}
 }
 
-// loop finds a server that is the gateway itself. So is 0.0.0.0, which resolvers that block a name answer with. A
-// proxy may listen and connect on loopback, for trying things out: it reaches nothing else (forward.Check).
+// loop finds a server that is the gateway itself. So is 0.0.0.0, which resolvers that block a name answer
+// with. A proxy may listen and connect on loopback, for trying things out: it reaches nothing else
+// (forward.Check).
 func (c *checker) loop() {
 	addrs := append([]netip.Addr{c.forward.Server4, c.forward.Server6}, c.forward.Servers...)
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	for _, a := range slices.Compact(addrs) {
-		onLoopback := a.IsLoopback() && c.forward.Listen.Addr.IsLoopback() && c.forward.Tracking == forward.TrackingProxy
+		onLoopback := a.IsLoopback() && c.forward.Listen.Addr.IsLoopback() &&
+			c.forward.Tracking == forward.TrackingProxy
 		if a.IsValid() && !onLoopback && (c.addresses[a] || a.IsLoopback() || a.IsUnspecified()) {
 			c.fault(fmt.Sprintf("server %s is this gateway itself (%s)", c.forward.Server, a),
 				"name the FTP server; one that runs on the gateway needs no forward")
@@ -189,8 +194,8 @@ func (c *checker) exposed() {
 	c.warn(text, "if that is not meant, narrow server_ports to the server's passive range, or narrow clients")
 }
 
-// passthrough warns of local services that a client cannot reach during an encrypted session. The range is open
-// to nobody else, so that a range without services is fine.
+// passthrough warns of local services that a client cannot reach during an encrypted session. The range is
+// open to nobody else, so that a range without services is fine.
 func (c *checker) passthrough() {
 	f := c.forward
 	if !f.PassesThrough() {
@@ -200,9 +205,11 @@ func (c *checker) passthrough() {
 	if len(services) == 0 {
 		return
 	}
-	c.warn(fmt.Sprintf("while a client has an encrypted session, TCP ports %s of the address that it dialled lead it to the server, "+
+	c.warn(fmt.Sprintf("while a client has an encrypted session, TCP ports %s of the address that it "+
+		"dialled lead it to the server, "+
 		"and the gateway's own %s cannot be reached by it", f.ServerPorts, strings.Join(services, ", ")),
-		"if that is not meant, narrow server_ports to the server's passive range, or have those programs listen elsewhere")
+		"if that is not meant, narrow server_ports to the server's passive range, or have those programs "+
+			"listen elsewhere")
 }
 
 // ownListeners returns the gateway's own listeners within the forward's server_ports, of those that match.
@@ -216,8 +223,8 @@ func (c *checker) ownListeners(match func(forward.Resolved, system.Listener) boo
 	return services
 }
 
-// dialled reports whether a local listener is at an address that the clients of a proxy dial, which may be of a
-// family that the server does not have.
+// dialled reports whether a local listener is at an address that the clients of a proxy dial, which may be of
+// a family that the server does not have.
 func dialled(f forward.Resolved, l system.Listener) bool {
 	return !l.Addr.Addr().IsLoopback() && (!f.Listen.Addr.IsValid() || takes(f, l))
 }
@@ -247,7 +254,8 @@ func clientsText(clients []netip.Prefix) string {
 
 // refusingChains warns of other programs' chains, once a chain.
 func (c *checker) refusingChains(forwards []forward.Resolved) {
-	forwards = slices.DeleteFunc(slices.Clone(forwards), func(f forward.Resolved) bool { return !f.MayUseKernel() })
+	forwards = slices.DeleteFunc(slices.Clone(forwards),
+		func(f forward.Resolved) bool { return !f.MayUseKernel() })
 	if len(forwards) == 0 {
 		return
 	}
@@ -257,7 +265,8 @@ func (c *checker) refusingChains(forwards []forward.Resolved) {
 		server = forwards[i].ServerAddrs()[0].String()
 	}
 	for _, chain := range c.facts.Refusing {
-		c.warn(doctor.ChainName(chain)+" refuses what it does not know, and may refuse forwarded FTP connections",
+		c.warn(doctor.ChainName(chain)+
+			" refuses what it does not know, and may refuse forwarded FTP connections",
 			doctor.PassRemedy(chain, server))
 	}
 }

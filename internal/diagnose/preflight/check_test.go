@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	"ftpgate/internal/core/finding"
@@ -72,7 +71,8 @@ func listener(addr, who string) system.Listener {
 }
 
 func dual(port int, who string) system.Listener {
-	return system.Listener{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port)), Dual: true, Process: who}
+	return system.Listener{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port)), Dual: true,
+		Process: who}
 }
 
 // wantFindings compares the findings as an operator reads them; warnings are marked.
@@ -125,7 +125,8 @@ func TestCheckSound(t *testing.T) {
 }
 
 func TestCheckAddress(t *testing.T) {
-	const elsewhere = `forward "main": listen 192.168.9.9:2121: 192.168.9.9 is not an address of this host: ` +
+	const elsewhere = `forward "main": listen 192.168.9.9:2121: 192.168.9.9 is not an address of this ` +
+		`host: ` +
 		`give it to an interface (ip addr add 192.168.9.9/32 dev ...), or listen on `
 	bare := Facts{Addresses: addrs("127.0.0.1"), Interfaces: []string{"lo"}}
 	many := soundHost()
@@ -137,24 +138,33 @@ func TestCheckAddress(t *testing.T) {
 		forward forward.Resolved
 		want    []string
 	}{
-		{soundHost(), testForward("192.168.9.9:2121", "203.0.113.21"), []string{elsewhere + "192.168.5.2, 203.0.113.1"}},
+		{soundHost(), testForward("192.168.9.9:2121", "203.0.113.21"),
+			[]string{elsewhere + "192.168.5.2, 203.0.113.1"}},
 		{bare, testForward("192.168.9.9:2121", "203.0.113.21"), []string{elsewhere + ":2121"}},
 		{many, testForward("192.168.9.9:2121", "203.0.113.21"), []string{elsewhere +
-			"192.168.5.2, 203.0.113.1, 10.0.0.0, 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4, 10.0.0.5 (there are 94 more)"}},
+			"192.168.5.2, 203.0.113.1, 10.0.0.0, 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4, 10.0.0.5 (there " +
+			"are 94 more)"}},
 		{soundHost(), testForward("[2001:db8:9::9]:2121", "2001:db8:113::21"), []string{
 			`forward "main": listen [2001:db8:9::9]:2121: 2001:db8:9::9 is not an address of this host: ` +
-				`give it to an interface (ip addr add 2001:db8:9::9/128 dev ...), or listen on 2001:db8:5::2`}},
+				`give it to an interface (ip addr add 2001:db8:9::9/128 dev ...), or listen on ` +
+				`2001:db8:5::2`}},
 		{soundHost(), testForward("127.0.0.1:2121", "203.0.113.21"), []string{
-			`forward "main": listen 127.0.0.1:2121: a loopback address cannot be reached from outside: listen on 192.168.5.2, 203.0.113.1`}},
-		{soundHost(), testForward("127.0.0.2:2121", "203.0.113.21"), []string{ // not on an interface, and no use if it were
-			`forward "main": listen 127.0.0.2:2121: a loopback address cannot be reached from outside: listen on 192.168.5.2, 203.0.113.1`}},
+			`forward "main": listen 127.0.0.1:2121: a loopback address cannot be reached from outside: ` +
+				`listen on 192.168.5.2, 203.0.113.1`}},
+		// not on an interface, and no use if it were
+		{soundHost(), testForward("127.0.0.2:2121", "203.0.113.21"), []string{
+			`forward "main": listen 127.0.0.2:2121: a loopback address cannot be reached from outside: ` +
+				`listen on 192.168.5.2, 203.0.113.1`}},
 		{soundHost(), testForward(":2121", "203.0.113.21", on("lan9")), []string{
 			`forward "main": interface "lan9" does not exist: name one of lan0, lo, wan0`}},
-		{soundHost(), testForward("192.168.9.9:2121", "203.0.113.1", on("lan9")), []string{ // everything at once
+		// everything at once
+		{soundHost(), testForward("192.168.9.9:2121", "203.0.113.1", on("lan9")), []string{
 			`forward "main": listen 192.168.9.9:2121 on lan9: 192.168.9.9 is not an address of this host: ` +
-				`give it to an interface (ip addr add 192.168.9.9/32 dev ...), or listen on 192.168.5.2, 203.0.113.1`,
+				`give it to an interface (ip addr add 192.168.9.9/32 dev ...), or listen on 192.168.5.2, ` +
+				`203.0.113.1`,
 			`forward "main": interface "lan9" does not exist: name one of lan0, lo, wan0`,
-			`forward "main": server 203.0.113.1:21 is this gateway itself (203.0.113.1): name the FTP server; one that runs on the gateway needs no forward`}},
+			`forward "main": server 203.0.113.1:21 is this gateway itself (203.0.113.1): name the FTP ` +
+				`server; one that runs on the gateway needs no forward`}},
 	} {
 		wantFindings(t, Check(tt.facts, []forward.Resolved{tt.forward}), tt.want...)
 	}
@@ -182,7 +192,8 @@ func TestCheckListeners(t *testing.T) {
 		{listener("192.168.5.2:2121", ""), testForward(":2121", "203.0.113.21"), true},
 		{listener("192.168.5.2:2121", ""), testForward(":2121", "2001:db8:113::21"), false},
 		{listener("[2001:db8:5::2]:2121", ""), testForward(":2121", "203.0.113.21"), false},
-		{listener("[2001:db8:5::2]:2121", ""), testForward(":2121", "203.0.113.21", reaches("2001:db8:113::21")), true},
+		{listener("[2001:db8:5::2]:2121", ""),
+			testForward(":2121", "203.0.113.21", reaches("2001:db8:113::21")), true},
 		{dual(2121, ""), testForward(":2121", "203.0.113.21"), true},
 	} {
 		facts := soundHost()
@@ -197,26 +208,36 @@ func TestCheckListeners(t *testing.T) {
 		})
 	}
 	facts := soundHost()
-	facts.Listeners = []system.Listener{listener("192.168.5.2:2121", "vsftpd (pid 7)"), dual(2121, "other (pid 8)")}
+	facts.Listeners = []system.Listener{listener("192.168.5.2:2121", "vsftpd (pid 7)"),
+		dual(2121, "other (pid 8)")}
 	wantFindings(t, Check(facts, []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21")}),
-		`forward "main": listen 192.168.5.2:2121 is in use by vsftpd (pid 7): stop that program or let it listen elsewhere, or choose another port`)
+		`forward "main": listen 192.168.5.2:2121 is in use by vsftpd (pid 7): stop that program or let it `+
+			`listen elsewhere, or choose another port`)
 }
 
 func TestCheckOtherGateways(t *testing.T) {
 	at := func(running bool, pid int, listen forward.Listen) Facts {
 		facts := soundHost()
-		facts.Others = []Other{{Table: "ftpgate-any-2121", Running: running, PID: pid, Listens: []forward.Listen{{Port: 990}, listen}}}
+		facts.Others = []Other{{Table: "ftpgate-any-2121", Running: running, PID: pid,
+			Listens: []forward.Listen{{Port: 990}, listen}}}
 		return facts
 	}
 	const remedy = "stop that one, or choose another address or port"
-	wantFindings(t, Check(at(true, 4711, forward.Listen{Port: 2121}), []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21")}),
-		`forward "main": listen 192.168.5.2:2121 is published by another running ftpgate (pid 4711, table inet ftpgate-any-2121) as :2121: `+remedy)
-	wantFindings(t, Check(at(true, 0, forward.Listen{Port: 2121, Interface: "lan0"}), []forward.Resolved{testForward(":2121", "203.0.113.21")}),
-		`forward "main": listen :2121 is published by another running ftpgate (table inet ftpgate-any-2121) as :2121 on lan0: `+remedy)
-	wantFindings(t, Check(at(false, 0, forward.Listen{Port: 2121}), []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21")}),
-		`forward "main": listen 192.168.5.2:2121 is published by table inet ftpgate-any-2121 as :2121, which an ftpgate has left: `+
+	wantFindings(t, Check(at(true, 4711, forward.Listen{Port: 2121}),
+		[]forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21")}),
+		`forward "main": listen 192.168.5.2:2121 is published by another running ftpgate (pid 4711, table `+
+			`inet ftpgate-any-2121) as :2121: `+remedy)
+	wantFindings(t, Check(at(true, 0, forward.Listen{Port: 2121, Interface: "lan0"}),
+		[]forward.Resolved{testForward(":2121", "203.0.113.21")}),
+		`forward "main": listen :2121 is published by another running ftpgate (table inet `+
+			`ftpgate-any-2121) as :2121 on lan0: `+remedy)
+	wantFindings(t, Check(at(false, 0, forward.Listen{Port: 2121}),
+		[]forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21")}),
+		`forward "main": listen 192.168.5.2:2121 is published by table inet ftpgate-any-2121 as :2121, `+
+			`which an ftpgate has left: `+
 			`start that one again, or remove its table: nft delete table inet ftpgate-any-2121`)
-	wantFindings(t, Check(at(true, 1, forward.Listen{Port: 2121, Interface: "lan0"}), []forward.Resolved{testForward(":2121", "203.0.113.21", on("wan0"))}))
+	wantFindings(t, Check(at(true, 1, forward.Listen{Port: 2121, Interface: "lan0"}),
+		[]forward.Resolved{testForward(":2121", "203.0.113.21", on("wan0"))}))
 }
 
 func TestCheckLoop(t *testing.T) {
@@ -232,12 +253,21 @@ func TestCheckLoop(t *testing.T) {
 		forward forward.Resolved
 		want    []string
 	}{
-		{testForward("192.168.5.2:2121", "192.168.5.2:21"), []string{`forward "main": server 192.168.5.2:21 is this gateway itself (192.168.5.2): ` + remedy}},
-		{byName("203.0.113.1", "2001:db8:113::21"), []string{`forward "main": server ftp.example.com:21 is this gateway itself (203.0.113.1): ` + remedy}},
-		{byName("203.0.113.21", "::1"), []string{`forward "main": server ftp.example.com:21 is this gateway itself (::1): ` + remedy}},
-		{byName("127.0.1.1"), []string{`forward "main": server ftp.example.com:21 is this gateway itself (127.0.1.1): ` + remedy}},
+		{testForward("192.168.5.2:2121", "192.168.5.2:21"),
+			[]string{`forward "main": server 192.168.5.2:21 is this gateway itself (192.168.5.2): ` +
+				remedy}},
+		{byName("203.0.113.1", "2001:db8:113::21"),
+			[]string{`forward "main": server ftp.example.com:21 is this gateway itself (203.0.113.1): ` +
+				remedy}},
+		{byName("203.0.113.21", "::1"),
+			[]string{`forward "main": server ftp.example.com:21 is this gateway itself (::1): ` + remedy}},
+		{byName("127.0.1.1"),
+			[]string{`forward "main": server ftp.example.com:21 is this gateway itself (127.0.1.1): ` +
+				remedy}},
 		// What a resolver that blocks names answers; connecting there means this host.
-		{byName("0.0.0.0"), []string{`forward "main": server ftp.example.com:21 is this gateway itself (0.0.0.0): ` + remedy}},
+		{byName("0.0.0.0"),
+			[]string{`forward "main": server ftp.example.com:21 is this gateway itself (0.0.0.0): ` +
+				remedy}},
 		{byName("203.0.113.21"), nil},
 	} {
 		wantFindings(t, Check(soundHost(), []forward.Resolved{tt.forward}), tt.want...)
@@ -245,7 +275,8 @@ func TestCheckLoop(t *testing.T) {
 }
 
 func TestCheckTakeover(t *testing.T) {
-	const remedy = ": if that is not meant, narrow server_ports to the server's passive range, or narrow clients"
+	const remedy = ": if that is not meant, narrow server_ports to the server's passive range, or narrow " +
+		"clients"
 	facts := soundHost()
 	facts.Listeners = []system.Listener{
 		listener("0.0.0.0:22", "sshd (pid 1)"),
@@ -261,18 +292,23 @@ func TestCheckTakeover(t *testing.T) {
 		{testForward("192.168.5.2:2121", "203.0.113.21", untracked("50000-50100")), []string{
 			`warning: forward "main": takes over TCP ports 50000-50100 of 192.168.5.2 for every client, ` +
 				`and with them the gateway's own 50001 by another program` + remedy}},
-		{testForward("192.168.5.2:2121", "203.0.113.21", untracked("all", "192.168.5.0/24", "10.0.0.0/8")), []string{
-			`warning: forward "main": takes over every TCP port of 192.168.5.2 for clients of 192.168.5.0/24, 10.0.0.0/8, ` +
-				`and with them the gateway's own 22 by sshd (pid 1), 50001 by another program` + remedy}},
+		{testForward("192.168.5.2:2121", "203.0.113.21", untracked("all", "192.168.5.0/24", "10.0.0.0/8")),
+			[]string{
+				`warning: forward "main": takes over every TCP port of 192.168.5.2 for clients of ` +
+					`192.168.5.0/24, 10.0.0.0/8, ` +
+					`and with them the gateway's own 22 by sshd (pid 1), 50001 by another program` + remedy}},
 		{testForward(":2121", "203.0.113.21", untracked("all", "192.168.5.0/24"), on("wan0")), []string{
-			`warning: forward "main": takes over every TCP port of every address on wan0 for clients of 192.168.5.0/24, ` +
-				`and with them the gateway's own 22 by sshd (pid 1), 80 by nginx (pid 3), 50001 by another program` + remedy}},
+			`warning: forward "main": takes over every TCP port of every address on wan0 for clients of ` +
+				`192.168.5.0/24, ` +
+				`and with them the gateway's own 22 by sshd (pid 1), 80 by nginx (pid 3), 50001 by another ` +
+				`program` + remedy}},
 	} {
 		wantFindings(t, Check(facts, []forward.Resolved{tt.forward}), tt.want...)
 	}
 	wantFindings(t, Check(soundHost(), []forward.Resolved{ // said even where nothing is there to be lost
 		testForward("192.168.5.2:2121", "203.0.113.21", untracked("all", "192.168.5.0/24"))}),
-		`warning: forward "main": takes over every TCP port of 192.168.5.2 for clients of 192.168.5.0/24`+remedy)
+		`warning: forward "main": takes over every TCP port of 192.168.5.2 for clients of 192.168.5.0/24`+
+			remedy)
 }
 
 func TestCheckRefusingChains(t *testing.T) {
@@ -289,75 +325,29 @@ func TestCheckRefusingChains(t *testing.T) {
 	const what = " refuses what it does not know, and may refuse forwarded FTP connections: "
 	want := func(server string) []string {
 		return []string{
-			"warning: Docker's chain FORWARD of table ip filter" + what + "iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT",
-			"warning: Docker's chain FORWARD of table ip6 filter" + what + "ip6tables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT",
-			"warning: ufw's chain FORWARD of table ip filter" + what + "ufw route allow proto tcp to " + server,
-			"warning: firewalld's chain filter_FORWARD of table inet firewalld" + what + "add a policy that lets the clients' zone forward to the server's " +
+			"warning: Docker's chain FORWARD of table ip filter" + what +
+				"iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT",
+			"warning: Docker's chain FORWARD of table ip6 filter" + what +
+				"ip6tables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT",
+			"warning: ufw's chain FORWARD of table ip filter" + what + "ufw route allow proto tcp to " +
+				server,
+			"warning: firewalld's chain filter_FORWARD of table inet firewalld" + what +
+				"add a policy that lets the clients' zone forward to the server's " +
 				"(firewall-cmd --permanent --new-policy ...), or --add-forward in a zone that has both",
-			"warning: chain FORWARD of table ip filter" + what + "iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
-			"warning: chain forward of table inet fw" + what + "nft insert rule inet fw forward ct status dnat accept",
-			"warning: chain FORWARD of iptables-legacy" + what + "iptables-legacy -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
+			"warning: chain FORWARD of table ip filter" + what +
+				"iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
+			"warning: chain forward of table inet fw" + what +
+				"nft insert rule inet fw forward ct status dnat accept",
+			"warning: chain FORWARD of iptables-legacy" + what +
+				"iptables-legacy -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
 		}
 	}
-	v4, v6 := testForward("192.168.5.2:2121", "203.0.113.21"), testForward("[2001:db8:5::2]:2121", "2001:db8:113::21")
+	v4, v6 := testForward("192.168.5.2:2121", "203.0.113.21"),
+		testForward("[2001:db8:5::2]:2121", "2001:db8:113::21")
 	unresolved := testForward("192.168.5.2:2122", "ftp.example.com")
 	wantFindings(t, Check(facts, []forward.Resolved{v4, v6}), want("203.0.113.21")...)
 	wantFindings(t, Check(facts, []forward.Resolved{v6, v4}), want("2001:db8:113::21")...)
 	wantFindings(t, Check(facts, []forward.Resolved{unresolved, v4}), want("203.0.113.21")...)
 	wantFindings(t, Check(facts, []forward.Resolved{unresolved}), want("ftp.example.com")...)
 	wantFindings(t, Check(facts, nil))
-}
-
-// proxied makes it a forward with tracking proxy.
-func proxied(f *forward.Resolved) { f.Tracking = forward.TrackingProxy }
-
-func relayed(f *forward.Resolved) { f.Data = forward.DataRelay }
-
-func TestCheckProxy(t *testing.T) {
-	facts := soundHost()
-	facts.Listeners = []system.Listener{listener("0.0.0.0:2121", "vsftpd (pid 1)")}
-	facts.Refusing = []nftforeign.Chain{{Family: "ip", Table: "filter", Name: "FORWARD"}}
-	// Its own socket finds out whether the address is in use, and a relay needs no forwarding.
-	wantFindings(t, Check(facts, []forward.Resolved{
-		testForward(":2121", "203.0.113.21", proxied, relayed),
-		testForward("127.0.0.1:2122", "127.0.0.1:2100", proxied, relayed),
-	}))
-	several := func(f *forward.Resolved) { f.Servers = addrs("203.0.113.9", "203.0.113.1") }
-	found := Check(soundHost(), []forward.Resolved{
-		testForward(":2121", "ftp.example.com", proxied, several),
-		testForward("192.168.5.2:2122", "127.0.0.1", proxied),
-	})
-	if len(found) != 2 || !strings.Contains(found[0].Text, "(203.0.113.1)") ||
-		!strings.Contains(found[1].Text, "is this gateway itself") {
-		t.Errorf("got %v; want both servers found to be the gateway", found)
-	}
-}
-
-// A range that encrypted sessions pass through is a finding only where it takes something of the gateway's own.
-func TestCheckPassthrough(t *testing.T) {
-	passing := func(f *forward.Resolved) { f.ServerPorts = forward.PortRange{First: 50000, Last: 50100} }
-	terminated := func(f *forward.Resolved) { f.TLS.Client = forward.ClientTLSRequired }
-	facts := soundHost()
-	facts.Listeners = []system.Listener{
-		listener("192.168.5.2:50001", "vsftpd (pid 1)"),
-		listener("192.168.5.2:50200", "sshd (pid 2)"),
-		listener("203.0.113.1:50002", ""),
-		listener("127.0.0.1:50003", "resolver (pid 3)"),
-		listener("[2001:db8:5::2]:50004", "web (pid 4)"),
-	}
-	const begin = `warning: forward "main": while a client has an encrypted session, TCP ports 50000-50100 of the address that it dialled lead it to the server, and the gateway's own `
-	const end = " cannot be reached by it: if that is not meant, narrow server_ports to the server's passive range, or have those programs listen elsewhere"
-	for _, tt := range []struct {
-		forward forward.Resolved
-		want    []string
-	}{
-		{testForward("192.168.5.2:2121", "203.0.113.21", proxied, passing), []string{begin + "50001 by vsftpd (pid 1)" + end}},
-		{testForward(":2121", "203.0.113.21", proxied, passing), []string{begin +
-			"50001 by vsftpd (pid 1), 50002 by another program, 50004 by web (pid 4)" + end}},
-		{testForward("127.0.0.1:2121", "203.0.113.21", proxied, passing), nil},
-		{testForward("192.168.5.2:2121", "203.0.113.21", proxied, passing, terminated), nil},
-	} {
-		wantFindings(t, Check(facts, []forward.Resolved{tt.forward}), tt.want...)
-	}
-	wantFindings(t, Check(soundHost(), []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21", proxied, passing)}))
 }

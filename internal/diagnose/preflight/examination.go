@@ -28,15 +28,16 @@ import (
 
 // Examination is what a host looks like to forwards, beside a daemon that serves them or without one.
 type Examination struct {
-	Forwards []forward.Resolved // with the addresses that their names have now, also those whose server has none
+	// with the addresses that their names have now, also those whose server has none
+	Forwards []forward.Resolved
 	Facts    doctor.Facts
 
 	serverKeys map[string]*tlskeys.Keys // by forward: of those whose TLS with the server has no fault
 }
 
-// Examine looks at the host as a daemon does before it starts, but changes nothing: it claims no table, has the
-// kernel try none, loads no module, listens nowhere and writes no certificate. table is the name that the daemon's
-// table has. When ctx is done, names count as unresolved.
+// Examine looks at the host as a daemon does before it starts, but changes nothing: it claims no table, has
+// the kernel try none, loads no module, listens nowhere and writes no certificate. table is the name that the
+// daemon's table has. When ctx is done, names count as unresolved.
 //
 // It reads files as the user who runs this process, who need not be the daemon's.
 func Examine(ctx context.Context, table string, forwards []forward.Forward) *Examination {
@@ -57,8 +58,8 @@ func newExamination() *Examination {
 	return &Examination{serverKeys: map[string]*tlskeys.Keys{}}
 }
 
-// ServerTLS returns the TLS that the gateway speaks with a forward's server; nil: none. It is false if a finding, or
-// a file that could not be read, stands in the way.
+// ServerTLS returns the TLS that the gateway speaks with a forward's server; nil: none. It is false if a
+// finding, or a file that could not be read, stands in the way.
 func (e *Examination) ServerTLS(f forward.Forward) (*tls.Config, bool) {
 	if f.TLS.Server == forward.ServerTLSOff {
 		return nil, true
@@ -94,15 +95,16 @@ func (e *Examination) checkHost(h host, table string, open func() (tableReader, 
 	e.Facts.Host = append(findings, Check(facts, e.Forwards)...)
 }
 
-// readTables adds what nftables has. It does not open a connection on a kernel without nf_tables, which would load
-// the module.
+// readTables adds what nftables has. It does not open a connection on a kernel without nf_tables, which would
+// load the module.
 func (e *Examination) readTables(h host, table string, open func() (tableReader, func() error, error),
 	facts *Facts) []finding.Finding {
 	if h.findModules("nf_tables")[0].State == system.ModuleMissing {
 		return nil // doctor says so
 	}
 	if ok, err := h.mayAdminister(); err != nil || !ok {
-		e.unread("what other ftpgates publish, and who may refuse forwarded packets,", "this process lacks CAP_NET_ADMIN")
+		e.unread("what other ftpgates publish, and who may refuse forwarded packets,",
+			"this process lacks CAP_NET_ADMIN")
 		return nil
 	}
 	tables, closeTables, err := open()
@@ -125,8 +127,8 @@ func (e *Examination) unread(what, why string) {
 	e.Facts.Unread = append(e.Facts.Unread, system.Unread{What: what, Why: why})
 }
 
-// readKeys reads the files of a forward's TLS. Each leg has keys of its own, because Load takes all or nothing: a
-// fault of the client's certificate is no reason not to try the server.
+// readKeys reads the files of a forward's TLS. Each leg has keys of its own, because Load takes all or
+// nothing: a fault of the client's certificate is no reason not to try the server.
 func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 	if f.Tracking != forward.TrackingProxy {
 		return
@@ -135,9 +137,11 @@ func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 		leg := f
 		leg.TLS.Server = forward.ServerTLSOff
 		if f.TLS.Cert == forward.SelfSigned { // Load would write it
-			e.Facts.TLS = append(e.Facts.TLS, finding.Finding{Forward: f.Name, Key: "tls.cert", Severity: finding.Warning,
-				Text:   "the certificate is self-signed: clients cannot verify it unless they are given it",
-				Remedy: finding.RemedySelfCert})
+			e.Facts.TLS = append(e.Facts.TLS,
+				finding.Finding{Forward: f.Name, Key: "tls.cert", Severity: finding.Warning,
+					Text: "the certificate is self-signed: clients cannot verify it unless they are " +
+						"given it",
+					Remedy: finding.RemedySelfCert})
 		} else if e.readable(f.Name, f.TLS.Cert, f.TLS.Key) {
 			e.load(leg, log)
 		}
@@ -163,8 +167,9 @@ func (e *Examination) load(leg forward.Forward, log *slog.Logger) *tlskeys.Keys 
 	return keys
 }
 
-// readable reports whether this user may read the files, and adds to Unread those that it may not. That is no fault,
-// since the daemon may run as another user; but what root may not read, a daemon of root may not either.
+// readable reports whether this user may read the files, and adds to Unread those that it may not. That is no
+// fault, since the daemon may run as another user; but what root may not read, a daemon of root may not
+// either.
 func (e *Examination) readable(forward string, files ...string) bool {
 	all := true
 	for _, name := range files {

@@ -29,7 +29,8 @@ func examined(h host, tables *fakeTables, forwards ...forward.Resolved) *Examina
 func TestCheckHost(t *testing.T) {
 	h := fakeHost()
 	h.listeners = func() ([]system.Listener, error) {
-		return []system.Listener{listener("192.168.5.2:2121", "ftpgate (pid 77)"), listener("192.168.5.2:2122", "")}, nil
+		return []system.Listener{listener("192.168.5.2:2121", "ftpgate (pid 77)"),
+			listener("192.168.5.2:2122", "")}, nil
 	}
 	second := testForward("192.168.5.2:2122", "203.0.113.21")
 	const taken = "is in use by "
@@ -40,7 +41,8 @@ func TestCheckHost(t *testing.T) {
 		t.Errorf("no ftpgate runs: got %v; want two listeners in the way", got)
 	}
 	if !tables.closed || len(tables.tried) > 0 {
-		t.Errorf("got closed %v, %d tables tried; want the connection closed, and none", tables.closed, len(tables.tried))
+		t.Errorf("got closed %v, %d tables tried; want the connection closed, and none", tables.closed,
+			len(tables.tried))
 	}
 	h.claimed = func(string) (bool, int, error) { return true, 77, nil }
 	wantFindings(t, examined(h, &fakeTables{}, tracked(), second).Facts.Host)
@@ -88,13 +90,17 @@ func TestServerTLS(t *testing.T) {
 		{"none", forward.TLS{}, false, true, ""},
 		{"sound", forward.TLS{Server: forward.ServerTLSRequired, CA: authority}, true, true, ""},
 		{"no authority", forward.TLS{Server: forward.ServerTLSRequired, CA: gone}, false, false,
-			`forward "main": tls.ca: ` + gone + " does not exist: name the file where it is, by its whole path"},
+			`forward "main": tls.ca: ` + gone +
+				" does not exist: name the file where it is, by its whole path"},
 		{"a fault of the other leg", forward.TLS{Server: forward.ServerTLSRequired, CA: authority,
 			Client: forward.ClientTLSRequired, Cert: gone}, true, true,
-			`forward "main": tls.cert: ` + gone + " does not exist: name the file where it is, by its whole path"},
+			`forward "main": tls.cert: ` + gone +
+				" does not exist: name the file where it is, by its whole path"},
 		{"self-signed", forward.TLS{Client: forward.ClientTLSRequired, Cert: forward.SelfSigned}, false, true,
-			`warning: forward "main": tls.cert: the certificate is self-signed: clients cannot verify it unless they are ` +
-				"given it: for more than trying things out, have an authority sign one, and name it and its key"},
+			`warning: forward "main": tls.cert: the certificate is self-signed: clients cannot verify it ` +
+				`unless they are ` +
+				"given it: for more than trying things out, have an authority sign one, and name it and " +
+				"its key"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e, f := newExamination(), either().Forward
@@ -123,7 +129,8 @@ func TestExamine(t *testing.T) {
 	if len(e.Forwards) != 1 || e.Forwards[0].Server4 != netip.MustParseAddr("203.0.113.21") {
 		t.Errorf("got %+v; want the server's address", e.Forwards)
 	}
-	if len(e.Facts.Host) != 1 || !strings.Contains(e.Facts.Host[0].Text, "192.0.2.77 is not an address of this host") {
+	if len(e.Facts.Host) != 1 || !strings.Contains(e.Facts.Host[0].Text,
+		"192.0.2.77 is not an address of this host") {
 		t.Errorf("got %v; want that the address is not this host's", e.Facts.Host)
 	}
 	if e.Facts.Now.IsZero() || len(e.Facts.Links) == 0 {

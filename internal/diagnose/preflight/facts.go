@@ -22,7 +22,8 @@ type Facts struct {
 	Interfaces []string
 	Listeners  []system.Listener // at the forwards' ports, this process's own left out
 	Others     []Other
-	Refusing   []nftforeign.Chain // chains that may refuse forwarded packets; without a family: iptables-legacy's
+	// chains that may refuse forwarded packets; without a family: iptables-legacy's
+	Refusing []nftforeign.Chain
 }
 
 // Other is another ftpgate's table and what it publishes.
@@ -51,8 +52,9 @@ type host struct {
 func linux() host {
 	return host{
 		addresses: system.Addresses, interfaces: system.Interfaces,
-		listeners: system.Listeners, withProcesses: system.WithProcesses, legacyFilter: system.LegacyIptablesFilter,
-		claim: system.ClaimName, claimed: system.Claimed, mayAdminister: system.CanAdministerNetwork,
+		listeners: system.Listeners, withProcesses: system.WithProcesses,
+		legacyFilter: system.LegacyIptablesFilter,
+		claim:        system.ClaimName, claimed: system.Claimed, mayAdminister: system.CanAdministerNetwork,
 		loadModules: system.LoadModules, findModules: system.FindModules,
 	}
 }
@@ -73,7 +75,8 @@ func (tables) RefusingForwardChains() ([]nftforeign.Chain, error) {
 }
 
 // readHost reads the facts that anybody may read. ours reports whether this process listens at an address.
-func (h host) readHost(forwards []forward.Resolved, ours func(netip.AddrPort) bool) (Facts, []finding.Finding) {
+func (h host) readHost(forwards []forward.Resolved, ours func(netip.AddrPort) bool) (Facts,
+	[]finding.Finding) {
 	var facts Facts
 	var findings []finding.Finding
 	check := func(err error) {
@@ -97,14 +100,16 @@ func (h host) readHost(forwards []forward.Resolved, ours func(netip.AddrPort) bo
 	})
 	self := fmt.Sprintf("(pid %d)", os.Getpid())
 	facts.Listeners = slices.DeleteFunc(h.withProcesses(listeners...), func(l system.Listener) bool {
-		return strings.HasSuffix(l.Process, self) // the relay's, for encrypted sessions that it passes through
+		// the relay's, for encrypted sessions that it passes through
+		return strings.HasSuffix(l.Process, self)
 	})
 	return facts, findings
 }
 
-// readTables adds what nftables has: other ftpgates' tables, and chains that may refuse forwarded packets. own is
-// this process's table. dead are the tables of ftpgates that no longer run.
-func (h host) readTables(t tableReader, own string, facts *Facts) (dead []string, findings []finding.Finding) {
+// readTables adds what nftables has: other ftpgates' tables, and chains that may refuse forwarded packets.
+// own is this process's table. dead are the tables of ftpgates that no longer run.
+func (h host) readTables(t tableReader, own string, facts *Facts) (dead []string,
+	findings []finding.Finding) {
 	names, err := t.Tables()
 	if err != nil {
 		return nil, []finding.Finding{noNftables(err)}

@@ -2,8 +2,8 @@
 //
 // Check decides, and is pure: facts in, findings out. Two types read the facts around it:
 //
-//   - Prober, for a daemon that starts or reloads: it claims the table's name, loads modules and has the kernel try
-//     the ruleset, and it is what the gateway writes its table with.
+//   - Prober, for a daemon that starts or reloads: it claims the table's name, loads modules and has the
+//     kernel try the ruleset, and it is what the gateway writes its table with.
 //   - Examination, for "ftpgate doctor": it reads the same facts beside a running daemon or without one, and
 //     changes nothing.
 //
@@ -38,8 +38,8 @@ type tableWriter interface {
 	Close() error
 }
 
-// Prober looks at the host for a daemon, and writes the gateway's table where this process can have one. It is for
-// one goroutine, which calls Probe first.
+// Prober looks at the host for a daemon, and writes the gateway's table where this process can have one. It
+// is for one goroutine, which calls Probe first.
 type Prober struct {
 	Ours     func(netip.AddrPort) bool // reports whether this process listens there; set before Probe
 	Dead     []string                  // tables of ftpgates that no longer run, to be removed
@@ -72,8 +72,8 @@ func (p *Prober) Close() {
 	}
 }
 
-// Apply installs a table as nft.Conn does. It does nothing where this process can have none: the gateway asks for
-// one then only if every forward can do without (Probe).
+// Apply installs a table as nft.Conn does. It does nothing where this process can have none: the gateway asks
+// for one then only if every forward can do without (Probe).
 func (p *Prober) Apply(t ruleset.Table, sweep ...string) error {
 	if !p.Usable {
 		return nil
@@ -92,8 +92,8 @@ func (p *Prober) Remove(name string) error {
 	return p.writer.Remove(name)
 }
 
-// Claim makes the table's name this process's own, so that no two daemons have one table. The claim is nil if there
-// are findings.
+// Claim makes the table's name this process's own, so that no two daemons have one table. The claim is nil if
+// there are findings.
 func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
 	claim, err := p.host.claim(p.table)
 	var taken *system.ClaimedError
@@ -105,8 +105,10 @@ func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
 		}}
 	case taken != nil:
 		return nil, []finding.Finding{{
-			Text:   fmt.Sprintf("table inet %s belongs to another running ftpgate (pid %d)", p.table, taken.PID),
-			Remedy: fmt.Sprintf("stop that one first (kill %d); to change what it serves, reload it", taken.PID),
+			Text: fmt.Sprintf("table inet %s belongs to another running ftpgate (pid %d)", p.table,
+				taken.PID),
+			Remedy: fmt.Sprintf("stop that one first (kill %d); to change what it serves, reload it",
+				taken.PID),
 		}}
 	case err != nil:
 		return nil, []finding.Finding{{Text: err.Error(), Remedy: "this should not happen; please report it"}}
@@ -114,8 +116,8 @@ func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
 	return claim, nil
 }
 
-// Probe returns everything that is in the forwards' way on this host, and sets Dead, Usable and Unusable. Where this
-// process cannot have tables, that is a finding only for forwards that need them.
+// Probe returns everything that is in the forwards' way on this host, and sets Dead, Usable and Unusable.
+// Where this process cannot have tables, that is a finding only for forwards that need them.
 func (p *Prober) Probe(ctx context.Context, forwards []forward.Resolved) []finding.Finding {
 	facts, findings := p.host.readHost(forwards, p.Ours)
 	tables := p.probeTables(ctx, &facts, forwards)
@@ -145,7 +147,8 @@ func (p *Prober) readTables(facts *Facts) (findings []finding.Finding) {
 }
 
 // probeTables finds out whether this process can have the table that the forwards need.
-func (p *Prober) probeTables(ctx context.Context, facts *Facts, forwards []forward.Resolved) []finding.Finding {
+func (p *Prober) probeTables(ctx context.Context, facts *Facts,
+	forwards []forward.Resolved) []finding.Finding {
 	if ok, err := p.host.mayAdminister(); err != nil || !ok {
 		return []finding.Finding{{
 			Text:   "this process may not change the network: it lacks CAP_NET_ADMIN",
@@ -187,8 +190,8 @@ func (p *Prober) tryTable(forwards []forward.Resolved) error {
 	return err
 }
 
-// helperModules are the helper that kernel tracking needs, and its part that rewrites the dialogue: nothing loads
-// that one by itself, and without it the helper fails silently.
+// helperModules are the helper that kernel tracking needs, and its part that rewrites the dialogue: nothing
+// loads that one by itself, and without it the helper fails silently.
 var helperModules = [...]string{"nf_conntrack_ftp", "nf_nat_ftp"}
 
 // loadHelper loads the modules of kernel tracking, if a forward has that.
@@ -210,7 +213,8 @@ func (p *Prober) loadHelper(ctx context.Context, forwards []forward.Resolved) []
 
 func noHelper(m system.Module) finding.Finding {
 	f := finding.Finding{
-		Text:   fmt.Sprintf("tracking kernel needs the kernel module %s, which is %s: %s", m.Name, m.State, m.Why),
+		Text: fmt.Sprintf("tracking kernel needs the kernel module %s, which is %s: %s", m.Name, m.State,
+			m.Why),
 		Remedy: finding.RemedyModules + ", or use tracking none with server_ports",
 	}
 	if m.State == system.ModuleUnknown {

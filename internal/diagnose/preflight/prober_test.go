@@ -55,7 +55,8 @@ func TestProbe(t *testing.T) {
 		{"privilege unknown", func(p *Prober, _ *fakeTables) {
 			p.host.mayAdminister = func() (bool, error) { return true, errBroken }
 		}, "this process may not change the network: it lacks CAP_NET_ADMIN: " + finding.RemedyPrivilege, ""},
-		{"no connection", func(p *Prober, _ *fakeTables) { p.reader, p.errOpen = nil, errBroken }, nftables, ""},
+		{"no connection", func(p *Prober, _ *fakeTables) { p.reader, p.errOpen = nil, errBroken }, nftables,
+			""},
 		{"unreadable", func(_ *Prober, f *fakeTables) { f.err = errBroken }, nftables, ""},
 		{"refused", func(_ *Prober, f *fakeTables) { f.refuses = errBroken }, nftables, ""},
 		{"not permitted", func(_ *Prober, f *fakeTables) { f.refuses = fmt.Errorf("nft: %w", unix.EPERM) },
@@ -65,7 +66,8 @@ func TestProbe(t *testing.T) {
 		{"no helper", func(p *Prober, f *fakeTables) {
 			p.host.loadModules, f.refuses = missing(system.ModuleMissing), errBroken // for that reason
 		}, fmt.Sprintf(helper, "missing"), ""},
-		{"helper unknown", func(p *Prober, _ *fakeTables) { p.host.loadModules = missing(system.ModuleUnknown) },
+		{"helper unknown",
+			func(p *Prober, _ *fakeTables) { p.host.loadModules = missing(system.ModuleUnknown) },
 			"", "warning: " + fmt.Sprintf(helper, "unknown")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -102,7 +104,8 @@ func TestProbeFacts(t *testing.T) {
 	wantFindings(t, p.Probe(t.Context(), []forward.Resolved{tracked()}),
 		`forward "main": listen 192.168.5.2:2121 is published by another running ftpgate (pid 77, `+
 			`table inet ftpgate-a) as :2121: stop that one, or choose another address or port`,
-		"warning: chain FORWARD of iptables-legacy refuses what it does not know, and may refuse forwarded FTP "+
+		"warning: chain FORWARD of iptables-legacy refuses what it does not know, and may refuse forwarded "+
+			"FTP "+
 			"connections: iptables-legacy -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT")
 	if want := []string{"ftpgate-b"}; !slices.Equal(p.Dead, want) {
 		t.Errorf("got dead tables %q; want %q", p.Dead, want)
@@ -135,7 +138,8 @@ func TestReadHost(t *testing.T) {
 	p.Ours = func(at netip.AddrPort) bool { return at == ours }
 	p.host.listeners = func() ([]system.Listener, error) {
 		return []system.Listener{
-			listener("192.168.5.2:2121", ""), listener("192.168.5.2:22", ""), listener("192.168.5.2:50000", ""),
+			listener("192.168.5.2:2121", ""), listener("192.168.5.2:22", ""),
+			listener("192.168.5.2:50000", ""),
 			listener("192.168.5.2:50001", ""),
 		}, nil
 	}
@@ -151,7 +155,8 @@ func TestReadHost(t *testing.T) {
 	forwards := []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21", untracked("50000-50100"))}
 	facts, findings := p.host.readHost(forwards, p.Ours)
 	wantFindings(t, findings)
-	if want := []system.Listener{listener("192.168.5.2:50000", "x (pid 1)")}; !slices.Equal(facts.Listeners, want) {
+	if want := []system.Listener{listener("192.168.5.2:50000", "x (pid 1)")}; !slices.Equal(facts.Listeners,
+		want) {
 		t.Errorf("got %+v; want %+v", facts.Listeners, want)
 	}
 	p.host.interfaces = func() ([]string, error) { return nil, errBroken }
@@ -166,7 +171,8 @@ func TestProberExamine(t *testing.T) {
 	p.host.claimed = func(string) (bool, int, error) { return true, 77, nil }
 	wantFindings(t, p.Examine([]forward.Resolved{either()})) // before Probe, and without tables
 	p.Usable = true
-	if got := p.Examine([]forward.Resolved{either()}); len(got) != 1 || !strings.Contains(got[0].Text, "pid 77") {
+	if got := p.Examine([]forward.Resolved{either()}); len(got) != 1 ||
+		!strings.Contains(got[0].Text, "pid 77") {
 		t.Errorf("got %v; want the other ftpgate", got)
 	}
 	if len(f.tried) > 0 {
@@ -177,8 +183,10 @@ func TestProberExamine(t *testing.T) {
 func TestApply(t *testing.T) {
 	p, f := testProber()
 	table := ruleset.Build("ftpgate", []forward.Resolved{tracked()})
-	if err := p.Apply(table, "old"); err != nil || p.Remove("ftpgate") != nil || len(f.applied)+len(f.removed) > 0 {
-		t.Errorf("unusable: got %d tables applied, %q removed, error %v; want nothing", len(f.applied), f.removed, err)
+	if err := p.Apply(table, "old"); err != nil || p.Remove("ftpgate") != nil ||
+		len(f.applied)+len(f.removed) > 0 {
+		t.Errorf("unusable: got %d tables applied, %q removed, error %v; want nothing", len(f.applied),
+			f.removed, err)
 	}
 	f.noLog = true
 	wantFindings(t, p.Probe(t.Context(), []forward.Resolved{tracked()}))
@@ -205,10 +213,12 @@ func TestClaim(t *testing.T) {
 	}{
 		{nil, ""},
 		{errBroken, "it is broken: this should not happen; please report it"},
-		{&system.ClaimedError{Name: "ftpgate", PID: 77}, "table inet ftpgate belongs to another running ftpgate (pid 77): " +
-			"stop that one first (kill 77); to change what it serves, reload it"},
-		{&system.ClaimedError{Name: "ftpgate"}, "table inet ftpgate belongs to an ftpgate in another container: " +
-			"stop that one first; to change what it serves, reload it"},
+		{&system.ClaimedError{Name: "ftpgate", PID: 77},
+			"table inet ftpgate belongs to another running ftpgate (pid 77): " +
+				"stop that one first (kill 77); to change what it serves, reload it"},
+		{&system.ClaimedError{Name: "ftpgate"},
+			"table inet ftpgate belongs to an ftpgate in another container: " +
+				"stop that one first; to change what it serves, reload it"},
 	} {
 		p, _ := testProber()
 		p.host.claim = func(table string) (*system.Claim, error) {

@@ -3,80 +3,62 @@ package servercheck
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"time"
 
-	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/ftpclient"
 )
 
 const (
 	// maxReplyLines and maxReplyBytes bound a reply: the longest list of features has a few dozen lines, and
-	// banners of lawyers not many more.
+	// lawyers' banners not many more.
 	maxReplyLines = 512
 	maxReplyBytes = 64 << 10
 	// maxPreliminary is how many 1yz replies a command may have: one by RFC 959 section 5.4.
 	maxPreliminary = 3
-	// farewell is how long the reply to QUIT is waited for: it says nothing of interest.
-	farewell = time.Second
+	// quitTime is how long to wait for the reply to QUIT, which says nothing of interest.
+	quitTime = time.Second
 )
 
-// errInjected is bytes in clear behind the reply after which TLS begins: whoever put them there would have
-// them taken for the server's words.
-var errInjected = errors.New("auth: bytes in clear behind the reply to AUTH TLS")
+// errPreliminary is preliminary replies without end.
+var errPreliminary = fmt.Errorf("read reply: more than %d preliminary replies", maxPreliminary)
 
-// errEndless is preliminary replies without end.
-var errEndless = fmt.Errorf("read reply: more than %d preliminary replies", maxPreliminary)
-
-// control is a control connection. Only one goroutine may use it, but for deadlines.
+// control is a session's control connection, which notes when replies may no longer belong to commands. Only
+// one goroutine may use it, but for deadlines.
 type control struct {
-	conn    net.Conn // a *tls.Conn once state is set
-	lines   *ftp.LineReader
-	scan    ftp.ReplyScanner
+	*ftpclient.Control
 	limit   time.Duration // for each reply
 	heard   []byte        // the beginning of what has come since the last command
-	local   netip.AddrPort
-	lost    bool // replies may no longer belong to commands
-	release func() bool
+	lost    bool          // replies may no longer belong to commands
+	release func() bool   // from the context that closes it
 
-	secured  *tls.Config          // of the control connection; nil: it is in clear
-	state    *tls.ConnectionState // of secured
-	sessions *sessions
+	tlsConfig *tls.Config          // nil: it is in clear
+	tlsState  *tls.ConnectionState // of tlsConfig
+	session   *ftpclient.Session   // TLS, for data connections to resume
 }
 
-// dial opens a connection that closes when ctx is done.
+// dial opens a control connection that closes when ctx is done.
 func dial(ctx context.Context, to netip.AddrPort, limits Timeouts) (*control, error) {
 	dialer := net.Dialer{Timeout: limits.Dial}
 	conn, err := dialer.DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		return nil, err
 	}
-	c := &control{conn: conn, limit: limits.Reply, sessions: &sessions{}, local: addrOf(conn.LocalAddr()),
-		scan: ftp.ReplyScanner{MaxLines: maxReplyLines, MaxBytes: maxReplyBytes}}
-	c.lines = ftp.NewLineReader(c, 0)
-	c.release = context.AfterFunc(ctx, func() { conn.Close() })
+	c := &control{limit: limits.Reply, session: &ftpclient.Session{}}
+	c.Control = ftpclient.NewControl(conn, ftpclient.Options{
+		MaxReplyLines: maxReplyLines, MaxReplyBytes: maxReplyBytes, Heard: c.hear})
+	c.release = context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends what waits for the server
 	return c, nil
 }
 
-func addrOf(a net.Addr) netip.AddrPort {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	ap := tcp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
-
-// Read is for lines: it remembers how a peer began that does not speak FTP.
-func (c *control) Read(p []byte) (int, error) {
-	n, err := c.conn.Read(p)
+// hear remembers how a peer begins that does not speak FTP.
+func (c *control) hear(p []byte) {
 	if room := 4*maxQuote - len(c.heard); room > 0 {
-		c.heard = append(c.heard, p[:min(n, room)]...)
+		c.heard = append(c.heard, p[:min(len(p), room)]...)
 	}
-	return n, err
 }
 
 // ask sends a command and returns the reply to it.
@@ -87,86 +69,62 @@ func (c *control) ask(verb, arg string) answer {
 	return c.reply(c.limit)
 }
 
-// send sends a command, which ends all memory of what came before it.
+// send sends a command, and forgets what the server has sent before.
 func (c *control) send(verb, arg string) error {
-	command := ftp.Command{Verb: verb}
-	if arg != "" {
-		command.Arg = []byte(arg)
-	}
 	c.heard = c.heard[:0]
-	c.conn.SetWriteDeadline(time.Now().Add(c.limit))
-	_, err := c.conn.Write(command.AppendTo(nil))
+	err := c.SetWriteDeadline(time.Now().Add(c.limit))
+	if err == nil {
+		err = c.Send(ftpclient.Command(verb, arg))
+	}
 	c.lost = c.lost || err != nil
 	return err
 }
 
-// reply returns the next reply that is not preliminary, for which it waits so long.
+// reply waits up to limit for the next reply that is not preliminary.
 func (c *control) reply(limit time.Duration) answer {
-	c.conn.SetReadDeadline(time.Now().Add(limit))
-	var err error = errEndless
+	err := c.SetReadDeadline(time.Now().Add(limit))
 	for range 1 + maxPreliminary {
-		var reply ftp.Reply
-		if reply, err = ftp.ReadReply(c.lines, &c.scan); err != nil {
-			break
+		if err != nil {
+			c.lost = true
+			return answer{err: err, heard: string(c.heard)}
 		}
-		if reply.Code >= 200 {
+		reply, replyErr := c.Receive()
+		if replyErr == nil && reply.Code >= 200 {
 			c.lost = c.lost || reply.Code == 421 // the server ends the connection
 			return answer{Reply: reply}
 		}
-		err = errEndless
+		err = replyErr
 	}
 	c.lost = true
-	return answer{err: err, heard: string(c.heard)}
+	return answer{err: errPreliminary, heard: string(c.heard)}
 }
 
-// encrypt goes on in TLS. Any certificate will do: who calls it must look at c.state.
+// encrypt goes on in TLS. It accepts any certificate: the caller must check tlsState.
 func (c *control) encrypt(ctx context.Context, config *tls.Config) error {
-	if c.lines.Buffered() > 0 {
-		c.lost = true
-		return errInjected
-	}
 	config = config.Clone()
 	config.InsecureSkipVerify = true
 	config.VerifyConnection, config.VerifyPeerCertificate = nil, nil
-	config.ClientSessionCache = c.sessions
+	config.ClientSessionCache = c.session
 	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
-	c.conn.SetDeadline(time.Time{})
-	conn := tls.Client(c.conn, config)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	state, err := c.StartTLS(ctx, config)
+	if err != nil {
 		c.lost = true
-		return fmt.Errorf("handshake: %w", err)
+		return err
 	}
-	state := conn.ConnectionState()
-	c.conn, c.secured, c.state = conn, config, &state
-	c.lines.Reset(c)
+	c.tlsConfig, c.tlsState = config, &state
 	return nil
 }
 
-// close ends the connection; politely, if the two still understand each other.
-func (c *control) close() {
+// quit ends the connection: with QUIT, if the two still understand each other.
+func (c *control) quit() {
 	if !c.lost {
-		c.limit = min(c.limit, farewell)
+		c.limit = min(c.limit, quitTime)
 		c.ask("QUIT", "")
 	}
 	c.release()
-	c.conn.Close()
+	_ = c.Close() // nobody needs to know
 }
 
-// sessions is the TLS session of one control connection, for its data connections to resume. The newest is
-// kept: crypto/tls would have it thrown away when a handshake fails, and then the next could not resume. It
-// is only for one connection at a time.
-type sessions struct{ last *tls.ClientSessionState }
-
-// Get returns the newest session, whatever the name: there is only one server.
-func (s *sessions) Get(string) (*tls.ClientSessionState, bool) { return s.last, s.last != nil }
-
-// Put keeps a session; nil changes nothing.
-func (s *sessions) Put(_ string, state *tls.ClientSessionState) {
-	if state != nil {
-		s.last = state
-	}
-}
-
-// sendable tells whether a text can be an argument: one with the end of a line would be a second command.
+// sendable reports whether a text can be an argument: one with the end of a line would be a second command.
 func sendable(text string) bool { return !strings.ContainsAny(text, "\r\n\x00") }

@@ -17,17 +17,28 @@ func TestOtherThanFTP(t *testing.T) {
 		banner func(net.Conn)
 		want   wanted
 	}{
-		"SSH":                  {write("SSH-2.0-OpenSSH_9.6\r\n"), wanted{CodeGreeting, finding.Fault, "speaks SSH"}},
-		"HTTP":                 {write("HTTP/1.1 400 Bad Request\r\n\r\n"), wanted{CodeGreeting, finding.Fault, "speaks HTTP"}},
-		"nothing":              {func(c net.Conn) { io.Copy(io.Discard, c) }, wanted{CodeGreeting, finding.Fault, "did not greet within"}},
-		"closes":               {func(net.Conn) {}, wanted{CodeGreeting, finding.Fault, "closed it without a greeting"}},
-		"half":                 {func(c net.Conn) { io.WriteString(c, "220 wel"); io.Copy(io.Discard, c) }, wanted{CodeGreeting, finding.Fault, "did not come to its end"}},
-		"binary":               {write("\x00\x01\x02\x03"), wanted{CodeGreeting, finding.Fault, "speaks no FTP"}},
-		"endless lines":        {endlessly("220-more\r\n"), wanted{CodeGreeting, finding.Fault, "more than 512 lines"}},
-		"endless line":         {endlessly("220 a long line"), wanted{CodeGreeting, finding.Fault, "a line of more than 16384 bytes"}},
-		"a line of a megabyte": {write("220 " + strings.Repeat("x", 1<<20) + "\r\n"), wanted{CodeGreeting, finding.Fault, "a line of more than"}},
-		"endless 120":          {endlessly("120 wait\r\n"), wanted{CodeGreeting, finding.Fault, "preliminary"}},
-		"drip":                 {dripping("220-one more\r\n"), wanted{CodeGreeting, finding.Fault, "did not come to its end"}},
+		"SSH": {write("SSH-2.0-OpenSSH_9.6\r\n"),
+			wanted{CodeGreeting, finding.Fault, "speaks SSH"}},
+		"HTTP": {write("HTTP/1.1 400 Bad Request\r\n\r\n"),
+			wanted{CodeGreeting, finding.Fault, "speaks HTTP"}},
+		"nothing": {func(c net.Conn) { io.Copy(io.Discard, c) },
+			wanted{CodeGreeting, finding.Fault, "did not greet within"}},
+		"closes": {func(net.Conn) {},
+			wanted{CodeGreeting, finding.Fault, "closed it without a greeting"}},
+		"half": {func(c net.Conn) { io.WriteString(c, "220 wel"); io.Copy(io.Discard, c) },
+			wanted{CodeGreeting, finding.Fault, "did not end in time"}},
+		"binary": {write("\x00\x01\x02\x03"),
+			wanted{CodeGreeting, finding.Fault, "speaks no FTP"}},
+		"endless lines": {endlessly("220-more\r\n"),
+			wanted{CodeGreeting, finding.Fault, "more than 512 lines"}},
+		"endless line": {endlessly("220 a long line"),
+			wanted{CodeGreeting, finding.Fault, "a line of more than 16384 bytes"}},
+		"a line of a megabyte": {write("220 " + strings.Repeat("x", 1<<20) + "\r\n"),
+			wanted{CodeGreeting, finding.Fault, "a line of more than"}},
+		"endless 120": {endlessly("120 wait\r\n"),
+			wanted{CodeGreeting, finding.Fault, "preliminary"}},
+		"drip": {dripping("220-one more\r\n"),
+			wanted{CodeGreeting, finding.Fault, "did not end in time"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -73,45 +84,58 @@ func TestHostileLater(t *testing.T) {
 	t.Parallel()
 	silence := func(c *client, _ string) string { io.Copy(io.Discard, c.conn); return "" }
 	flood := func(c *client, _ string) string { endlessly("200-more\r\n")(c.conn); return "" }
+	noReply, noData := options(), impatient()
+	noReply.Timeouts.Reply = brief
 	for name, c := range map[string]struct {
-		answer map[string]func(*client, string) string
+		o      Options
+		answer answers
 		want   []wanted
 	}{
-		"silent at USER": {map[string]func(*client, string) string{"USER": silence}, []wanted{{CodeLogin, finding.Fault, "does not answer USER in time"}}},
-		"silent at FEAT": {map[string]func(*client, string) string{"FEAT": silence}, []wanted{{CodeFeatures, finding.Fault, "does not answer FEAT"}}},
-		"flood at PASS":  {map[string]func(*client, string) string{"PASS": flood}, []wanted{{CodeLogin, finding.Fault, "answers PASS with a reply of more than"}}},
-		"silent at PASV": {map[string]func(*client, string) string{"PASV": silence}, []wanted{{CodePasv, finding.Warning, "does not answer PASV"}}},
-		"silent at QUIT": {map[string]func(*client, string) string{"QUIT": silence}, nil},
-		"flood at LIST":  {map[string]func(*client, string) string{"LIST": flood}, []wanted{{CodePasv, finding.Fault, "more than 512 lines"}, {CodeEpsv, finding.Fault, ""}, {CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}},
-		"listing without end": {map[string]func(*client, string) string{"LIST": func(c *client, _ string) string {
+		"silent at USER": {noReply, answers{"USER": silence},
+			[]wanted{{CodeLogin, finding.Fault, "does not answer USER in time"}}},
+		"silent at FEAT": {noReply, answers{"FEAT": silence},
+			[]wanted{{CodeFeatures, finding.Fault, "does not answer FEAT"}}},
+		"flood at PASS": {noReply, answers{"PASS": flood},
+			[]wanted{{CodeLogin, finding.Fault, "answers PASS with a reply of more than"}}},
+		"silent at PASV": {noReply, answers{"PASV": silence},
+			[]wanted{{CodePasv, finding.Warning, "does not answer PASV"}}},
+		"silent at QUIT": {noReply, answers{"QUIT": silence}, nil},
+		"flood at LIST": {noReply, answers{"LIST": flood},
+			[]wanted{{CodePasv, finding.Fault, "more than 512 lines"}, {CodeEpsv, finding.Fault, ""},
+				{CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}},
+		"listing without end": {options(), answers{"LIST": func(c *client, _ string) string {
 			c.say("150 here it comes")
 			if conn, err := c.connect(); err == nil {
 				endlessly(strings.Repeat(theListing, 1000))(conn)
 				conn.Close()
 			}
 			return "426 you went away"
-		}}, []wanted{{CodePasv, finding.OK, "given up after 4 MiB"}, {CodePort, finding.OK, "given up after 4 MiB"}}},
-		"data that never ends": {map[string]func(*client, string) string{"LIST": func(c *client, _ string) string {
+		}}, []wanted{{CodePasv, finding.OK, "cut off after 4 MiB"},
+			{CodePort, finding.OK, "cut off after 4 MiB"}}},
+		"data that never ends": {noData, answers{"LIST": func(c *client, _ string) string {
 			c.say("150 here it comes")
 			if conn, err := c.connect(); err == nil {
 				io.Copy(io.Discard, conn)
 				conn.Close()
 			}
 			return "226 done"
-		}}, []wanted{{CodePasv, finding.Fault, "did not end within"}, {CodeEpsv, finding.Fault, ""}, {CodePort, finding.Warning, "did not end within"}, {CodeEprt, finding.Warning, ""}}},
-		"never connects": {map[string]func(*client, string) string{"LIST": func(c *client, _ string) string {
+		}}, []wanted{{CodePasv, finding.Fault, "did not end within"}, {CodeEpsv, finding.Fault, ""},
+			{CodePort, finding.Warning, "did not end within"}, {CodeEprt, finding.Warning, ""}}},
+		"never connects": {noData, answers{"LIST": func(c *client, _ string) string {
 			if c.passive == nil {
 				return "150 here it comes"
 			}
 			return c.list()
-		}}, []wanted{{CodePort, finding.Warning, "did not connect to 127.0.0.1:"}, {CodeEprt, finding.Warning, "did not answer LIST"}}},
-		"does not let in again": {map[string]func(*client, string) string{"USER": once(), "EPSV": silence},
-			[]wanted{{CodeEpsv, finding.Fault, "does not answer EPSV"}, {CodePasv, finding.Info, "did not let in again"}}},
+		}}, []wanted{{CodePort, finding.Warning, "did not connect to 127.0.0.1:"},
+			{CodeEprt, finding.Warning, "did not answer LIST"}}},
+		"does not let in again": {noReply, answers{"USER": once(), "EPSV": silence},
+			[]wanted{{CodeEpsv, finding.Fault, "does not answer EPSV"},
+				{CodePasv, finding.Info, "did not let this host in again"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := &peer{answer: c.answer}
-			expect(t, run(t, p.start(t), impatient()), c.want...)
+			expect(t, run(t, p.start(t), c.o), c.want...)
 		})
 	}
 }
@@ -130,13 +154,17 @@ func once() func(*client, string) string {
 	}
 }
 
-// TestWholeTime ends a trial in the middle.
+// TestWholeTime ends a check in the middle.
 func TestWholeTime(t *testing.T) {
 	t.Parallel()
-	p := &peer{answer: map[string]func(*client, string) string{"PASS": func(c *client, _ string) string { io.Copy(io.Discard, c.conn); return "" }}}
+	p := &peer{answer: answers{"PASS": func(c *client, _ string) string {
+		io.Copy(io.Discard, c.conn)
+		return ""
+	}}}
 	o := options()
 	o.Timeouts.Whole = brief
-	expect(t, run(t, p.start(t), o), wanted{CodeUnfinished, finding.Warning, "the time for the trial was over"})
+	expect(t, run(t, p.start(t), o), wanted{CodeUnfinished, finding.Warning,
+		"the check ended before everything had been tried"})
 }
 
 func TestPasswordWithLineEnd(t *testing.T) {

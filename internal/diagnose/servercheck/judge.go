@@ -13,128 +13,133 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// terms are what a judgement is made by, besides what was seen.
-type terms struct {
+// setting is what judgements depend on beside the reports.
+type setting struct {
 	forward        forward.Forward
 	user, password string
-	active         bool // PORT and EPRT were to be tried
+	active         bool // Options.Active is set
 	limits         Timeouts
 	name           string // what the certificate must name
 	now            time.Time
 }
 
-// judge makes findings of what was seen at one address. It does no I/O.
+// judge makes findings of one report. It does no I/O.
 type judge struct {
-	terms
-	at     netip.AddrPort
-	prefix string           // the address, where there are several
-	worst  finding.Severity // no finding is worse than this
-	found  []finding.Finding
+	setting
+	at       netip.AddrPort
+	prefix   string           // the address, if there are several
+	worst    finding.Severity // no finding is worse than this
+	findings []finding.Finding
 }
 
-// judgeAll judges every address. Where another one answers, one that does not is in nobody's way.
-func judgeAll(t terms, sights []sight) []finding.Finding {
-	if len(sights) == 0 {
-		return []finding.Finding{{Code: CodeAddress, Severity: finding.Fault, Forward: t.forward.Name,
-			Text:   fmt.Sprintf("the server %s has no address that the forward can lead to", quote(t.forward.Server.Host)),
+// judgeAll judges every address. One that does not answer is only a warning if another one does.
+func judgeAll(set setting, reports []report) []finding.Finding {
+	if len(reports) == 0 {
+		return []finding.Finding{{Code: CodeAddress, Severity: finding.Fault, Forward: set.forward.Name,
+			Text: fmt.Sprintf("the server %s has no address that the forward can lead to",
+				quote(set.forward.Server.Host)),
 			Remedy: "look at `server` and at this host's resolver (getent ahosts NAME)"}}
 	}
-	greets := func(s sight) bool {
-		return slices.ContainsFunc([]*visit{s.clear, s.tls}, func(v *visit) bool { return v != nil && v.greeting != nil && v.greeting.positive() })
+	greets := func(r report) bool {
+		return slices.ContainsFunc([]*attempt{r.clear, r.tls}, func(try *attempt) bool {
+			return try != nil && try.greeting != nil && try.greeting.positive()
+		})
 	}
-	answers := slices.ContainsFunc(sights, greets)
+	answers := slices.ContainsFunc(reports, greets)
 	var all []finding.Finding
-	for _, s := range sights {
-		j := &judge{terms: t, at: s.at}
-		if len(sights) > 1 {
-			j.prefix = s.at.String() + ": "
+	for _, r := range reports {
+		j := &judge{setting: set, at: r.at}
+		if len(reports) > 1 {
+			j.prefix = r.at.String() + ": "
 		}
-		if answers && !greets(s) && t.forward.Tracking == forward.TrackingProxy {
+		if answers && !greets(r) && set.forward.Tracking == forward.TrackingProxy {
 			j.worst = finding.Warning
 		}
-		j.address(s)
-		all = append(all, j.found...)
+		j.address(r)
+		all = append(all, j.findings...)
 	}
 	return all
 }
 
-// address judges what was seen at one address.
-func (j *judge) address(s sight) {
-	main := s.tls
-	if s.clear != nil {
-		a, demanded := s.clear.demand()
+// address judges the report of one address.
+func (j *judge) address(r report) {
+	main := r.tls
+	if r.clear != nil {
+		a, demanded := r.clear.demandsTLS()
 		switch {
-		case s.clear.hidden:
-			j.demands(`the server waits for TLS from the first byte`, forward.ServerTLSImplicit)
+		case r.clear.implicit:
+			j.onlyTLS(`the server waits for TLS from the first byte`, forward.ServerTLSImplicit)
 		case demanded:
-			j.demands("the server demands TLS: "+j.said(a), forward.ServerTLSRequired)
+			j.onlyTLS("the server demands TLS: "+j.quoteReply(a), forward.ServerTLSRequired)
 		default:
-			main = s.clear
+			main = r.clear
 		}
 	}
 	if main != nil {
-		j.visit(main)
+		j.attempt(main)
 	}
-	if main == s.clear && s.tls != nil {
-		j.offers(s.tls)
+	if main == r.clear && r.tls != nil {
+		j.alsoTLS(r.tls)
 	}
-	if s.over {
-		j.say(CodeUnfinished, finding.Warning, "the time for the trial was over, or it was given up, before everything had been tried",
-			"look at what was found before this: something answers slowly, or not at all")
+	if r.unfinished {
+		j.add(CodeUnfinished, finding.Warning,
+			"the check ended before everything had been tried: its time was over, or it was interrupted",
+			"look at the findings before this one: something answers slowly, or not at all")
 	}
 }
 
-// visit judges what was seen in one way to speak with the server, in the order of the trial.
-func (j *judge) visit(v *visit) {
-	if !j.connect(v.entry) {
+// attempt judges one way to speak with the server, in the order in which things were tried.
+func (j *judge) attempt(try *attempt) {
+	if !j.connect(try.setup) {
 		return
 	}
-	if v.security == forward.ServerTLSImplicit {
-		if j.secure(v) && j.greeting(v) {
-			j.features(v)
-			j.session(v)
+	if try.security == forward.ServerTLSImplicit {
+		if j.encryption(try) && j.greeting(try) {
+			j.features(try)
+			j.session(try)
 		}
 		return
 	}
-	if j.greeting(v) {
-		j.features(v)
-		if v.security == forward.ServerTLSOff || j.secure(v) {
-			j.session(v)
+	if j.greeting(try) {
+		j.features(try)
+		if try.security == forward.ServerTLSOff || j.encryption(try) {
+			j.session(try)
 		}
 	}
 }
 
-// session judges the login and what comes behind it.
-func (j *judge) session(v *visit) {
-	if !j.login(v) || v.security != forward.ServerTLSOff && !j.protection(v) {
+// session judges the login and what comes after it.
+func (j *judge) session(try *attempt) {
+	if !j.login(try) || try.security != forward.ServerTLSOff && !j.protection(try) {
 		return
 	}
-	j.pasvAddress(v)
-	j.passive(v)
-	j.ports(v)
-	j.active(v)
-	if v.security != forward.ServerTLSOff && !j.forward.TLS.ServerDataClear {
-		j.reuse(v)
-		j.closeNotify(v)
+	j.pasvAddress(try)
+	j.passive(try)
+	j.ports(try)
+	j.active(try)
+	if try.security != forward.ServerTLSOff && !j.forward.TLS.ServerDataClear {
+		j.reuse(try)
+		j.closeNotify(try)
 	}
 }
 
-// opaque tells whether sessions in TLS go through the gateway unread.
-func (j *judge) opaque() bool {
+// passesTLS reports whether sessions in TLS pass through the gateway unread.
+func (j *judge) passesTLS() bool {
 	return j.forward.Tracking == forward.TrackingNone || j.forward.PassesThrough()
 }
 
-// say adds a finding.
-func (j *judge) say(code string, level finding.Severity, text, remedy string) {
+// add adds a finding.
+func (j *judge) add(code string, level finding.Severity, text, remedy string) {
 	level = max(level, j.worst)
-	j.found = append(j.found, finding.Finding{Code: code, Severity: level, Forward: j.forward.Name, Text: j.prefix + text, Remedy: remedy})
+	j.findings = append(j.findings, finding.Finding{Code: code, Severity: level, Forward: j.forward.Name,
+		Text: j.prefix + text, Remedy: remedy})
 }
 
 // maxQuote is how many bytes of a server's text are quoted.
 const maxQuote = 80
 
-// quote returns a server's text for a finding. Servers may say anything, the password that they were sent
-// and the sequences of a terminal, too.
+// quote returns a server's text for a finding. Servers may send anything, the password and the control
+// sequences of a terminal included.
 func (j *judge) quote(text string) string {
 	clean := cleaned(text)
 	for _, t := range []string{text, clean} {
@@ -145,7 +150,7 @@ func (j *judge) quote(text string) string {
 	return shortened(clean)
 }
 
-// quote is judge.quote for a text that no server has said.
+// quote is judge.quote for a text that did not come from a server.
 func quote(text string) string { return shortened(cleaned(text)) }
 
 // cleaned replaces what is not printable, and the quotation mark.
@@ -173,8 +178,8 @@ func shortened(text string) string {
 	return `"` + text + `"`
 }
 
-// said quotes a reply with its code.
-func (j *judge) said(a answer) string {
+// quoteReply quotes a reply with its code.
+func (j *judge) quoteReply(a answer) string {
 	text := strings.TrimSpace(strings.Join(a.Lines, " "))
 	if text == "" {
 		return fmt.Sprint(a.Code)
@@ -193,5 +198,5 @@ func rounded(d time.Duration) string {
 	return d.Round(100 * time.Millisecond).String()
 }
 
-// atLog is the remedy where only the server knows.
-const atLog = "look at the server's log: it says why"
+// remedyLog is the remedy when only the server knows.
+const remedyLog = finding.RemedyServerLog

@@ -5,46 +5,53 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"syscall"
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/ftpclient"
 )
 
-// remedyOfAddress is how servers are told what to name in a 227.
-const remedyOfAddress = "have the server name %s (pasv_address, MasqueradeAddress, ForcePassiveIP)"
+// remedyAddress is how to make servers name an address in the 227.
+const remedyAddress = "have the server name %s (pasv_address, MasqueradeAddress, ForcePassiveIP)"
 
-// pasvAddress judges the address in a 227: whether clients are told it depends on the tracking.
-func (j *judge) pasvAddress(v *visit) {
-	if v.pasv == nil || !v.pasv.agreed() {
+// pasvAddress judges the address in a 227. Whether clients see it depends on the tracking.
+func (j *judge) pasvAddress(try *attempt) {
+	if try.pasv == nil || !try.pasv.negotiated() {
 		return
 	}
-	named, own, at := v.pasv.named.Addr(), j.at.Addr(), j.forward.Listen.Addr
-	what := fmt.Sprintf("the 227 names %s%s", named, kind(named, own))
+	named, own, at := try.pasv.place.Addr(), j.at.Addr(), j.forward.Listen.Addr
+	what := fmt.Sprintf("the 227 names %s%s", named, addressKind(named, own))
 	switch {
-	case j.opaque() && named == at:
-		j.say(CodePasvAddress, finding.OK, what+", the gateway's address, to which clients connect", "")
+	case j.passesTLS() && named == at:
+		j.add(CodePasvAddress, finding.OK, what+", the gateway's address, to which clients connect", "")
 	case j.forward.Tracking == forward.TrackingNone:
-		j.say(CodePasvAddress, finding.Warning, what+", and clients will get it as it is",
-			fmt.Sprintf(remedyOfAddress, "the gateway's address")+`, have clients use EPSV, or set tracking = "proxy"`)
+		j.add(CodePasvAddress, finding.Warning, what+", and clients will get it as it is",
+			fmt.Sprintf(remedyAddress,
+				"the gateway's address")+`, have clients use EPSV, or set tracking = "proxy"`)
 	case j.forward.PassesThrough():
-		j.say(CodePasvAddress, finding.Info, what+", and clients that encrypt will get it as it is; the others get the gateway's address",
-			"have clients that encrypt use EPSV, or "+fmt.Sprintf(remedyOfAddress, "the gateway's address"))
+		j.add(CodePasvAddress, finding.Info,
+			what+", and clients that encrypt will get it as it is; the others get the gateway's address",
+			"have clients that encrypt use EPSV, or "+fmt.Sprintf(remedyAddress, "the gateway's address"))
 	case j.forward.Tracking == forward.TrackingKernel && named == own:
-		j.say(CodePasvAddress, finding.OK, what+", in the place of which the kernel's helper puts the gateway's", "")
+		j.add(CodePasvAddress, finding.OK, what+", which the kernel's helper replaces with the gateway's", "")
 	case j.forward.Tracking == forward.TrackingKernel:
-		j.say(CodePasvAddress, finding.Fault, what+": the kernel's helper leaves that alone, and clients will be told to connect there",
-			fmt.Sprintf(remedyOfAddress, own.String())+`, or set tracking = "proxy"`)
+		j.add(CodePasvAddress, finding.Fault,
+			what+": the kernel's helper does not change that, and clients will be told to connect there",
+			fmt.Sprintf(remedyAddress, own.String())+`, or set tracking = "proxy"`)
 	case named == own:
-		j.say(CodePasvAddress, finding.OK, "clients will get the 227 with the gateway's address; the server names its own, "+named.String(), "")
+		j.add(CodePasvAddress, finding.OK,
+			"clients will get the 227 with the gateway's address; the server names its own, "+named.String(),
+			"")
 	default:
-		j.say(CodePasvAddress, finding.Info, fmt.Sprintf("clients will get the 227 with the gateway's address; the one that the server names, %s%s, is not used", named, kind(named, own)), "")
+		j.add(CodePasvAddress, finding.Info,
+			fmt.Sprintf("clients will get the 227 with the gateway's address; the one that the server "+
+				"names, %s%s, is not used", named, addressKind(named, own)), "")
 	}
 }
 
-// kind says what is remarkable about an address that a server names.
-func kind(named, own netip.Addr) string {
+// addressKind describes an address that a server names, if it is not the server's own.
+func addressKind(named, own netip.Addr) string {
 	switch {
 	case named == own:
 		return ""
@@ -52,249 +59,282 @@ func kind(named, own netip.Addr) string {
 		return " (no address at all)"
 	case named.IsLoopback():
 		return " (its own loopback)"
-	case isInner(named) && isInner(own):
+	case isPrivate(named) && isPrivate(own):
 		return " (another private address)"
-	case isInner(named):
+	case isPrivate(named):
 		return " (a private address)"
 	}
 	return " (another public address)"
 }
 
-// isInner tells whether an address means something in its own network only: private (RFC 1918), of a
-// provider (RFC 6598) or link-local.
-func isInner(addr netip.Addr) bool {
+// isPrivate reports whether an address means something in its own network only: private (RFC 1918), a
+// provider's (RFC 6598) or link-local.
+func isPrivate(addr netip.Addr) bool {
 	shared := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, 0}), 10)
 	return addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsLoopback() || shared.Contains(addr)
 }
 
-// passive judges the listings over PASV and EPSV: one that works makes the fault of the other one that not
-// all clients meet.
-func (j *judge) passive(v *visit) {
+// passive judges the listings over PASV and EPSV. If one works, a fault of the other is a warning: not all
+// clients use it.
+func (j *judge) passive(try *attempt) {
 	level := finding.Fault
-	if v.passive(func(t *transfer) bool { return t.worked() }) != nil {
+	if try.firstPassive(func(t *transfer) bool { return t.worked() }) != nil {
 		level = finding.Warning
 	}
-	for _, t := range []*transfer{v.pasv, v.epsv} {
+	for _, t := range []*transfer{try.pasv, try.epsv} {
 		if t == nil {
 			continue
 		}
-		code := map[string]string{"PASV": CodePasv, "EPSV": CodeEpsv}[t.verb]
-		if !j.agreed(code, level, v, t) {
+		code := map[ftpclient.Mode]string{"PASV": CodePasv, "EPSV": CodeEpsv}[t.mode]
+		if !j.negotiated(code, level, try, t) {
 			continue
 		}
-		if t.dial == nil {
-			j.listing(code, level, t, fmt.Sprintf("over %s from port %d", t.verb, t.at.Port()))
+		if t.dialErr == nil {
+			j.listing(code, level, t, fmt.Sprintf("over %s from port %d", t.mode, t.at.Port()))
 			continue
 		}
-		text, _ := unreached(t.at, t.dial, t.took)
-		if isTimeout(t.dial) { // the host is up: it has just answered
-			text = fmt.Sprintf("no answer from %s within %s: a firewall drops the packets", t.at, rounded(t.took))
+		text, _ := dialFailure(t.at, t.dialErr, t.dialTook)
+		if isTimeout(t.dialErr) { // the host is up: it has just answered
+			text = fmt.Sprintf("no answer from %s within %s: a firewall drops the packets", t.at,
+				rounded(t.dialTook))
 		}
-		remedy := "have a firewall between this host and the server let the server's passive ports through; " +
-			"if they are translated, the server must be set to the range that is (pasv_min_port, PassivePorts)"
-		if errors.Is(t.dial, syscall.ECONNREFUSED) {
-			remedy = "look whether a firewall rejects the server's passive ports, and whether the server listens for data at the address at which it is dialled"
+		remedy := "have a firewall between this host and the server let the server's passive ports " +
+			"through; " +
+			"if they are translated, the server must be set to the range that is (pasv_min_port, " +
+			"PassivePorts)"
+		if errors.Is(t.dialErr, syscall.ECONNREFUSED) {
+			remedy = "check whether a firewall rejects the server's passive ports, and whether the server " +
+				"listens for data at the address that the gateway connects to"
 		}
-		if named := t.named.Addr(); t.verb == "PASV" && named != j.at.Addr() && !named.IsUnspecified() {
-			text += fmt.Sprintf("; the server may take data at %s only, which its 227 names, and where the gateway does not go", named)
+		if named := t.place.Addr(); t.mode == "PASV" && named != j.at.Addr() && !named.IsUnspecified() {
+			text += fmt.Sprintf("; the server may accept data at %s only, which its 227 names and the "+
+				"gateway never uses", named)
 		}
-		j.say(code, level, fmt.Sprintf("the passive port that %s gave cannot be connected to: %s", t.verb, text), remedy)
+		j.add(code, level, fmt.Sprintf("the passive port that %s gave cannot be connected to: %s", t.mode,
+			text), remedy)
 	}
 }
 
-// agreed judges what goes wrong before there is a data connection, and tells whether nothing did.
-func (j *judge) agreed(code string, level finding.Severity, v *visit, t *transfer) bool {
-	text, remedy := j.unwilling(t.verb, t.asked)
+// negotiated judges what went wrong before there was a data connection, and reports whether nothing did.
+func (j *judge) negotiated(code string, level finding.Severity, try *attempt, t *transfer) bool {
+	text, remedy := j.commandFailure(string(t.mode), t.reply)
 	v6 := j.at.Addr().Is6()
 	switch {
-	case t.shut:
-		j.say(code, finding.Info, t.verb+" was not tried: the server did not let in again after what was tried before", "try again later")
+	case t.skipped:
+		j.add(code, finding.Info,
+			string(t.mode)+" was not tried: the server did not let this host in again after the step before",
+			"try again later")
 	case text != "":
-		j.say(code, level, text, remedy)
-	case t.unread != nil:
-		j.say(code, level, fmt.Sprintf("the answer to %s makes no sense: %s", t.verb, j.said(t.asked)), "bring the server up to date; a gateway in between may have changed the reply")
-	case t.asked.positive() && t.passive() && t.named.Port() < forward.LowestDataPort:
-		j.say(code, level, fmt.Sprintf("the server offers port %d for data, and clients will get 425: ports below %d are those of services", t.named.Port(), forward.LowestDataPort),
+		j.add(code, level, text, remedy)
+	case t.replyErr != nil:
+		j.add(code, level, fmt.Sprintf("the answer to %s makes no sense: %s", t.mode, j.quoteReply(t.reply)),
+			"bring the server up to date; a gateway in between may have changed the reply")
+	case t.reply.positive() && t.passive() && t.place.Port() < forward.LowestDataPort:
+		j.add(code, level,
+			fmt.Sprintf("the server offers port %d for data, and clients will get 425: ports below %d "+
+				"belong to services", t.place.Port(), forward.LowestDataPort),
 			fmt.Sprintf("have the server use passive ports from %d on", forward.LowestDataPort))
-	case t.asked.positive():
+	case t.reply.positive():
 		return true
-	case t.passive() && !v6 && t.asked.Code/100 == 5 && level == finding.Warning && j.forward.Tracking == forward.TrackingProxy:
-		other := map[string]string{"EPSV": "PASV", "PASV": "EPSV"}[t.verb]
-		j.say(code, finding.OK, fmt.Sprintf("the server refuses %s, and the gateway asks it with %s in its place: clients will not notice (%s)", t.verb, other, j.said(t.asked)), "")
-	case t.verb == "EPSV" && !v6 && t.asked.unknown() && level == finding.Warning:
-		j.say(code, finding.Info, "the server does not know EPSV: clients must use PASV: "+j.said(t.asked), "")
+	case t.passive() && !v6 && t.reply.Code/100 == 5 && level == finding.Warning &&
+		j.forward.Tracking == forward.TrackingProxy:
+		other := map[ftpclient.Mode]ftpclient.Mode{"EPSV": "PASV", "PASV": "EPSV"}[t.mode]
+		j.add(code, finding.OK,
+			fmt.Sprintf("the server refuses %s, and the gateway sends it %s instead: clients will not "+
+				"notice (%s)", t.mode, other, j.quoteReply(t.reply)), "")
+	case t.mode == "EPSV" && !v6 && t.reply.unknown() && level == finding.Warning:
+		j.add(code, finding.Info,
+			"the server does not know EPSV: clients must use PASV: "+j.quoteReply(t.reply), "")
 	case t.passive():
-		j.say(code, level, fmt.Sprintf("the server refuses %s: %s", t.verb, j.said(t.asked)), "switch passive mode on in the server, and look whether its passive ports are all taken: its log says")
-	case t.verb == "EPRT" && !v6 && t.asked.unknown() && v.port != nil && v.port.asked.positive():
-		j.say(code, finding.OK, "the server does not know EPRT, and PORT does the same over IPv4: "+j.said(t.asked), "")
+		j.add(code, level, fmt.Sprintf("the server refuses %s: %s", t.mode, j.quoteReply(t.reply)),
+			"switch passive mode on in the server, and check whether its passive ports are all in use: its "+
+				"log says")
+	case t.mode == "EPRT" && !v6 && t.reply.unknown() && try.port != nil && try.port.reply.positive():
+		j.add(code, finding.OK,
+			"the server does not know EPRT, and PORT does the same over IPv4: "+j.quoteReply(t.reply), "")
 	default:
-		j.say(code, level, fmt.Sprintf("the server refuses %s to %s, and clients in active mode get that refusal: %s", t.verb, t.at, j.said(t.asked)), `allow active mode in the server, or `+toPassive)
+		j.add(code, level,
+			fmt.Sprintf("the server refuses %s to %s, and clients in active mode get that refusal: %s",
+				t.mode, t.at, j.quoteReply(t.reply)), `allow active mode in the server, or `+remedyPassive)
 	}
 	return false
 }
 
-// toPassive is the remedy where a server cannot connect to the gateway.
-const toPassive = `set server_mode = "passive" (tracking "proxy"): the gateway then asks for passive connections, whatever clients do`
+// remedyPassive is for servers that cannot connect to the gateway.
+const remedyPassive = `set server_mode = "passive" (tracking "proxy"): ` +
+	"the gateway then asks for passive connections, whatever clients do"
 
 // active judges the listings over PORT and EPRT.
-func (j *judge) active(v *visit) {
+func (j *judge) active(try *attempt) {
 	level, unused := finding.Warning, ""
 	if j.forward.ServerMode == forward.ServerModePassive {
 		level, unused = finding.Info, ` (not used: server_mode = "passive")`
 	}
 	switch {
-	case v.notActive:
-		j.say(CodePort, finding.Info, "active mode was not tried: the forward lets only passive data connections through", "")
+	case try.activeUnused:
+		j.add(CodePort, finding.Info,
+			"active mode not tested: the forward lets only passive data connections through", "")
 		return
-	case v.activeFamily:
-		j.say(CodePort, finding.Info, fmt.Sprintf("active mode was not tried: the address for it is not of %s's family", j.at.Addr()), "")
+	case try.activeOtherFamily:
+		j.add(CodePort, finding.Info,
+			fmt.Sprintf("active mode not tested: the address for it is not of %s's family", j.at.Addr()), "")
 		return
-	case !j.terms.active && unused == "" && j.forward.Tracking != forward.TrackingNone:
-		j.say(CodePort, finding.Info, "active mode was not tried, as it was not asked for", "try it with --active, where the server may connect to this host")
+	case !j.setting.active && unused == "" && j.forward.Tracking != forward.TrackingNone:
+		j.add(CodePort, finding.Info, "active mode not tested; use --active",
+			"try it with --active if the server may connect to this host")
 		return
 	}
-	for _, t := range []*transfer{v.port, v.eprt} {
+	for _, t := range []*transfer{try.port, try.eprt} {
 		if t == nil {
 			continue
 		}
-		code := map[string]string{"PORT": CodePort, "EPRT": CodeEprt}[t.verb]
-		if t.listen != nil {
-			j.say(code, finding.Info, t.verb+" was not tried: this host cannot listen for the server: "+quote(t.listen.Error()), "give an address of this host")
+		code := map[ftpclient.Mode]string{"PORT": CodePort, "EPRT": CodeEprt}[t.mode]
+		if t.listenErr != nil {
+			j.add(code, finding.Info,
+				string(t.mode)+" not tested: this host cannot listen for the server: "+
+					quote(t.listenErr.Error()), "give an address of this host")
 			continue
 		}
-		if j.agreed(code, level, v, t) {
-			j.cameBack(code, level, t, unused)
+		if j.negotiated(code, level, try, t) {
+			j.serverConnected(code, level, t, unused)
 		}
 	}
 }
 
-// cameBack judges whether the server connected, from where, and what came.
-func (j *judge) cameBack(code string, level finding.Severity, t *transfer, unused string) {
+// serverConnected judges whether the server connected, from where, and what it sent.
+func (j *judge) serverConnected(code string, level finding.Severity, t *transfer, unused string) {
 	switch {
 	case t.from.IsValid():
-		j.listing(code, level, t, "over "+t.verb+" from "+t.from.String()+unused)
+		j.listing(code, level, t, fmt.Sprintf("over %s from %s%s", t.mode, t.from, unused))
 	case t.stranger.IsValid():
-		j.say(code, level, fmt.Sprintf("after %s a connection comes from %s, not from the server's %s: the gateway lets no such connection in", t.verb, t.stranger.Addr(), j.at.Addr()),
-			"have the server's data leave from the address at which it is dialled (listen address, source address, its own NAT), or "+toPassive)
-	case t.listed.err == nil && t.listed.Code != 425 && t.listed.Code != 426 && !t.listed.positive(), t.listed.err != nil && !isTimeout(t.listed.err):
+		j.add(code, level,
+			fmt.Sprintf("after %s a connection comes from %s, not from the server's %s: the gateway "+
+				"accepts no such connection", t.mode, t.stranger.Addr(), j.at.Addr()),
+			"have the server send data from the address that the gateway connects to (listen address, "+
+				"source address, its own NAT), or "+remedyPassive)
+	case t.listReply.err == nil && t.listReply.Code != 425 && t.listReply.Code != 426 &&
+		!t.listReply.positive(), t.listReply.err != nil && !isTimeout(t.listReply.err):
 		j.listing(code, level, t, "")
 	default:
 		said := "it did not answer LIST"
-		if t.listed.err == nil {
-			said = "it answered LIST with " + j.said(t.listed)
+		if t.listReply.err == nil {
+			said = "it answered LIST with " + j.quoteReply(t.listReply)
 		}
-		j.say(code, level, fmt.Sprintf("the server took %s and did not connect to %s within %s: %s", t.verb, t.at, rounded(j.limits.Data), said),
-			"let the server connect to this host (from its port 20, or any), or "+toPassive)
+		j.add(code, level, fmt.Sprintf("the server accepted %s and did not connect to %s within %s: %s",
+			t.mode, t.at, rounded(j.limits.Data), said),
+			"let the server connect to this host (from its port 20, or any), or "+remedyPassive)
 	}
 }
 
-// listing judges what came after the connection.
+// listing judges what came over the data connection.
 func (j *judge) listing(code string, level finding.Severity, t *transfer, how string) {
 	tls := ""
 	switch {
 	case t.resumed:
 		tls = ", in TLS with the session of the control connection"
-	case t.handed:
+	case t.encrypted:
 		tls = ", in TLS with a session of its own"
 	}
-	text, remedy := j.unwilling(fmt.Sprintf("LIST (over %s)", t.verb), t.listed)
+	text, remedy := j.commandFailure(fmt.Sprintf("LIST (over %s)", t.mode), t.listReply)
 	switch {
-	case t.worked() && t.cut:
-		j.say(code, finding.OK, fmt.Sprintf("a listing came %s, and was given up after %d MiB%s", how, maxListing>>20, tls), "")
+	case t.worked() && t.tooLong:
+		j.add(code, finding.OK, fmt.Sprintf("a listing came %s, and was cut off after %d MiB%s", how,
+			maxListing>>20, tls), "")
 	case t.worked():
-		j.say(code, finding.OK, fmt.Sprintf("a listing of %d bytes came %s%s", t.bytes, how, tls), "")
-	case t.other:
-		j.say(code, level, "the data connection has another certificate than the control connection: it may lead to another server",
-			"look what answers at the server's passive ports: several servers behind one address need one certificate")
-	case t.unresumed():
+		j.add(code, finding.OK, fmt.Sprintf("a listing of %d bytes came %s%s", t.bytes, how, tls), "")
+	case t.otherCert:
+		j.add(code, level,
+			"the data connection has another certificate than the control connection: it may lead to "+
+				"another server",
+			"check what answers at the server's passive ports: several servers behind one address need one "+
+				"certificate")
+	case t.resumptionRefused():
 		said := "it closed it in the TLS handshake"
-		if t.listed.err == nil {
-			said = "it said " + j.said(t.listed)
+		if t.listReply.err == nil {
+			said = "it said " + j.quoteReply(t.listReply)
 		}
-		j.say(code, level, "the server refuses the data connection in TLS, most often for not resuming the control connection's session: "+said, reuseRemedy)
-	case t.shake != nil && !t.refused(): // else the handshake was given up for the refusal
-		text, remedy := handshakeFault(t.shake, true, j.limits.Data)
-		j.say(code, level, "on the data connection "+text, remedy)
-	case isTimeout(t.read) && (t.listed.positive() || t.listed.Code == 426 || isTimeout(t.listed.err)):
-		j.say(code, level, fmt.Sprintf("the data connection of %s stood, and did not end within %s: %d bytes came", t.verb, rounded(j.limits.Data), t.bytes),
-			"look for a firewall in between that holds data up, and at the MTU on the way (ping -M do -s 1472)")
-	case t.open && t.read == nil && isTimeout(t.listed.err):
-		j.say(code, level, fmt.Sprintf("%d bytes came over %s, and the server never said that they are all", t.bytes, t.verb), remedy)
+		j.add(code, level,
+			"the server refuses the data connection in TLS, most often because it does not resume the "+
+				"control connection's session: "+said, remedyReuse)
+	case t.tlsErr != nil && !t.refused(): // else the handshake ended because of the refusal
+		text, remedy := handshakeFault(t.tlsErr, true, j.limits.Data)
+		j.add(code, level, "on the data connection "+text, remedy)
+	case isTimeout(t.readErr) && (t.listReply.positive() || t.listReply.Code == 426 ||
+		isTimeout(t.listReply.err)):
+		j.add(code, level,
+			fmt.Sprintf("the data connection of %s opened, and did not end within %s: %d bytes came", t.mode,
+				rounded(j.limits.Data), t.bytes),
+			"look for a firewall in between that holds data up, and at the MTU on the way (ping -M do -s "+
+				"1472)")
+	case t.connected && t.readErr == nil && isTimeout(t.listReply.err):
+		j.add(code, level, fmt.Sprintf("%d bytes came over %s, and the server never said that this was all",
+			t.bytes, t.mode), remedy)
 	case text != "":
-		j.say(code, level, text, remedy)
+		j.add(code, level, text, remedy)
 	case t.refused():
-		j.unlisted(code, level, t)
-	case t.read != nil:
-		j.say(code, level, fmt.Sprintf("the data connection of %s broke after %d bytes: %s", t.verb, t.bytes, quote(t.read.Error())), atLog)
+		j.listingRefused(code, level, t)
+	case t.readErr != nil:
+		j.add(code, level, fmt.Sprintf("the data connection of %s broke after %d bytes: %s", t.mode, t.bytes,
+			quote(t.readErr.Error())), remedyLog)
 	default:
-		j.say(code, level, "the server said "+j.said(t.listed)+", and no data connection came about", atLog)
+		j.add(code, level, "the server said "+j.quoteReply(t.listReply)+", and there was no data connection",
+			remedyLog)
 	}
 }
 
-// unlisted judges a refusal of the listing itself.
-func (j *judge) unlisted(code string, level finding.Severity, t *transfer) {
-	said := j.said(t.listed)
+// listingRefused judges the refusal of a listing.
+func (j *judge) listingRefused(code string, level finding.Severity, t *transfer) {
+	said := j.quoteReply(t.listReply)
 	switch {
-	case slices.Contains([]int{550, 450, 530, 553}, t.listed.Code) && !t.listed.wantsTLS():
-		text := fmt.Sprintf("after %s the server refuses the listing, so that no data came: %s", t.verb, said)
+	case slices.Contains([]int{550, 450, 530, 553}, t.listReply.Code) && !t.listReply.wantsTLS():
+		text := fmt.Sprintf("after %s the server refuses the listing, and sends no data: %s", t.mode, said)
 		if t.passive() {
-			text = fmt.Sprintf("the port %d of %s was connected to, and the server refuses the listing: %s", t.at.Port(), t.verb, said)
+			text = fmt.Sprintf("the port %d of %s was connected to, and the server refuses the listing: %s",
+				t.at.Port(), t.mode, said)
 		}
-		j.say(code, finding.Info, text, "try with a user who may read the directory in which the login ends")
-	case (t.listed.Code == 521 || t.listed.wantsTLS()) && j.forward.TLS.Server == forward.ServerTLSOff:
-		j.say(code, level, "the server sends no data in clear: "+said, `set tls.server = "required" with server_data = "private"`)
-	case t.listed.Code == 521 || t.listed.wantsTLS():
-		j.say(code, level, "the server wants data protected in another way (PROT): "+said, `set server_data to the other one of "private" and "clear"`)
-	case t.listed.Code == 425:
-		j.say(code, level, "the server found no data connection: "+said,
-			"look at the server's log, and for a firewall in between; some servers want data from the very address of the control connection")
+		j.add(code, finding.Info, text, "try with a user who may read the directory in which the login ends")
+	case (t.listReply.Code == 521 || t.listReply.wantsTLS()) && j.forward.TLS.Server == forward.ServerTLSOff:
+		j.add(code, level, "the server sends no data in clear: "+said,
+			`set tls.server = "required" with server_data = "private"`)
+	case t.listReply.Code == 521 || t.listReply.wantsTLS():
+		j.add(code, level, "the server wants data protected in another way (PROT): "+said,
+			`set server_data to the other one of "private" and "clear"`)
+	case t.listReply.Code == 425:
+		j.add(code, level, "the server found no data connection: "+said,
+			"look at the server's log, and for a firewall in between; some servers want data from the very "+
+				"address of the control connection")
 	default:
-		j.say(code, level, fmt.Sprintf("the listing broke off after %d bytes: %s", t.bytes, said), atLog)
+		j.add(code, level, fmt.Sprintf("the listing broke off after %d bytes: %s", t.bytes, said), remedyLog)
 	}
 }
 
-// refused tells whether the server has said no to the listing.
-func (t *transfer) refused() bool { return t.listed.err == nil && !t.listed.positive() }
-
-// unresumed tells whether the server did not take the data connection in TLS, which it does without a word of
-// TLS, with 522 (vsftpd) or 425 (proftpd) on the control connection.
-func (t *transfer) unresumed() bool {
-	text := strings.ToUpper(t.listed.Text())
-	switch {
-	case t.refused() && t.listed.Code == 522:
-		return true
-	case t.shake == nil:
-		return false
-	case t.refused() && (strings.Contains(text, "REUSE") || strings.Contains(text, "RESUM") || strings.Contains(text, "SESSION")):
-		return true
-	}
-	return isEnd(t.shake) && (!t.refused() || t.listed.Code == 425 || t.listed.Code == 426)
-}
-
-// reuseRemedy is for data connections in TLS that a server does not take although they ask to resume.
-const reuseRemedy = "look at the server's log and its setting for session reuse (require_ssl_reuse, TLSOptions NoSessionReuseRequired): " +
-	"the data connection asks to resume wherever the server has given out a ticket for it"
+// remedyReuse is for data connections in TLS that a server refuses although they ask to resume.
+const remedyReuse = "look at the server's log and its setting for session reuse (require_ssl_reuse, " +
+	"TLSOptions NoSessionReuseRequired): " +
+	"the data connection asks to resume if the server has given out a ticket for it"
 
 // ports judges the passive ports that were seen.
-func (j *judge) ports(v *visit) {
-	if len(v.ports) == 0 {
+func (j *judge) ports(try *attempt) {
+	if len(try.ports) == 0 {
 		return
 	}
-	seen := forward.PortRange{First: slices.Min(v.ports), Last: slices.Max(v.ports)}
+	seen := forward.PortRange{First: slices.Min(try.ports), Last: slices.Max(try.ports)}
 	want := j.forward.ServerPorts
-	i := slices.IndexFunc(v.ports, func(p uint16) bool { return !want.Contains(p) })
-	text := fmt.Sprintf("the %d passive ports that were seen lie within %s", len(v.ports), seen)
+	i := slices.IndexFunc(try.ports, func(p uint16) bool { return !want.Contains(p) })
+	text := fmt.Sprintf("the %d passive ports that were seen lie within %s", len(try.ports), seen)
 	switch {
-	case !j.opaque():
-		j.say(CodePorts, finding.OK, text, "")
+	case !j.passesTLS():
+		j.add(CodePorts, finding.OK, text, "")
 	case i < 0:
-		j.say(CodePorts, finding.OK, fmt.Sprintf("%s, and so within server_ports (%s)", text, want), "")
+		j.add(CodePorts, finding.OK, fmt.Sprintf("%s, and so within server_ports (%s)", text, want), "")
 	default:
 		level, whose := finding.Fault, "clients"
 		if j.forward.PassesThrough() {
 			level, whose = finding.Warning, "clients that encrypt"
 		}
-		j.say(CodePorts, level, fmt.Sprintf("the server gave port %d, which is not within server_ports (%s): %s cannot connect to it", v.ports[i], want, whose),
+		j.add(CodePorts, level,
+			fmt.Sprintf("the server gave port %d, which is outside server_ports (%s): %s cannot connect to "+
+				"it", try.ports[i], want, whose),
 			"set server_ports, and the server's own range (pasv_min_port, PassivePorts), to the same")
 	}
 }

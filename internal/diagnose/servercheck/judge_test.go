@@ -16,6 +16,7 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/ftpclient"
 )
 
 var (
@@ -29,34 +30,41 @@ func replied(code int, text string) *answer {
 }
 
 // listed makes a passive transfer that went well.
-func listed(verb string, named string, port uint16) *transfer {
-	return &transfer{verb: verb, asked: *replied(map[string]int{"PASV": 227, "EPSV": 229}[verb], "ok"),
-		named: netip.AddrPortFrom(netip.MustParseAddr(named), port), at: netip.AddrPortFrom(serverAt.Addr(), port),
-		open: true, bytes: 46, listed: *replied(226, "done")}
+func listed(mode ftpclient.Mode, named string, port uint16) *transfer {
+	return &transfer{mode: mode, reply: *replied(map[ftpclient.Mode]int{"PASV": 227, "EPSV": 229}[mode],
+		"ok"),
+		place:     netip.AddrPortFrom(netip.MustParseAddr(named), port),
+		at:        netip.AddrPortFrom(serverAt.Addr(), port),
+		connected: true, bytes: 46, listReply: *replied(226, "done")}
 }
 
 // came makes an active transfer that went well.
-func came(verb string) *transfer {
-	return &transfer{verb: verb, asked: *replied(200, "fine"), at: netip.AddrPortFrom(gatewayAt, 40000),
-		from: netip.AddrPortFrom(serverAt.Addr(), 20), open: true, bytes: 46, listed: *replied(226, "done")}
+func came(mode ftpclient.Mode) *transfer {
+	return &transfer{mode: mode, reply: *replied(200, "fine"), at: netip.AddrPortFrom(gatewayAt, 40000),
+		from: netip.AddrPortFrom(serverAt.Addr(), 20), connected: true, bytes: 46,
+		listReply: *replied(226, "done")}
 }
 
-// well is a visit that went well, in clear.
-func well() *visit {
-	return &visit{
-		entry: entry{took: 12 * time.Millisecond, greeting: replied(220, "ready"), feat: replied(502, "no"), verb: "PASS", login: replied(230, "welcome")},
-		pasv:  listed("PASV", "203.0.113.21", 50001), epsv: listed("EPSV", "203.0.113.21", 50002), port: came("PORT"), eprt: came("EPRT"),
+// well is an attempt that went well, in clear.
+func well() *attempt {
+	return &attempt{
+		setup: setup{dialTook: 12 * time.Millisecond, greeting: replied(220, "ready"),
+			feat: replied(502, "no"), loginVerb: "PASS", login: replied(230, "welcome")},
+		pasv: listed("PASV", "203.0.113.21", 50001), epsv: listed("EPSV", "203.0.113.21", 50002),
+		port: came("PORT"), eprt: came("EPRT"),
 		ports: []uint16{50002, 50001, 50010},
 	}
 }
 
 // forwarded makes the terms for a forward with tracking proxy.
-func forwarded(change func(*forward.Forward)) terms {
-	f := forward.Forward{Name: "archive", Listen: forward.Listen{Addr: gatewayAt, Port: 2121}, Server: forward.Server{Host: "ftp.example.com", Port: 21}}
+func forwarded(change func(*forward.Forward)) setting {
+	f := forward.Forward{Name: "archive", Listen: forward.Listen{Addr: gatewayAt, Port: 2121},
+		Server: forward.Server{Host: "ftp.example.com", Port: 21}}
 	if change != nil {
 		change(&f)
 	}
-	return terms{forward: f, user: theUser, password: thePassword, active: true, limits: DefaultTimeouts(), name: f.Server.Host, now: time.Unix(1_800_000_000, 0)}
+	return setting{forward: f, user: theUser, password: thePassword, active: true, limits: DefaultTimeouts(),
+		name: f.Server.Host, now: time.Unix(1_800_000_000, 0)}
 }
 
 func kernel(f *forward.Forward)  { f.Tracking = forward.TrackingKernel }
@@ -71,17 +79,17 @@ func dialed(err error) error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
 }
 
-// judged is a visit that went well but for a change.
+// judged is an attempt that went well but for a change.
 type judged struct {
 	forward func(*forward.Forward)
-	change  func(*visit)
+	change  func(*attempt)
 	want    []wanted
 }
 
 func (c judged) run(t *testing.T) {
 	v := well()
 	c.change(v)
-	found := judgeAll(forwarded(c.forward), []sight{{at: serverAt, clear: v}})
+	found := judgeAll(forwarded(c.forward), []report{{at: serverAt, clear: v}})
 	for _, f := range found {
 		sane(t, f)
 	}
@@ -91,94 +99,196 @@ func (c judged) run(t *testing.T) {
 func TestJudge(t *testing.T) {
 	timeout := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
 	for name, c := range map[string]judged{
-		"well": {nil, func(*visit) {}, []wanted{{CodeConnect, finding.OK, "after 12ms"}, {CodePasvAddress, finding.OK, "its own, 203.0.113.21"},
-			{CodePorts, finding.OK, "3 passive ports that were seen lie within 50001-50010"}, {CodePort, finding.OK, "from 203.0.113.21:20"}}},
+		"well": {nil, func(*attempt) {}, []wanted{{CodeConnect, finding.OK, "after 12ms"},
+			{CodePasvAddress, finding.OK, "its own, 203.0.113.21"},
+			{CodePorts, finding.OK, "3 passive ports that were seen lie within 50001-50010"},
+			{CodePort, finding.OK, "from 203.0.113.21:20"}}},
 
-		"silent":              {nil, func(v *visit) { v.entry = entry{dial: timeout, took: 10 * time.Second} }, []wanted{{CodeConnect, finding.Fault, "no answer from 203.0.113.21:21 within 10s"}}},
-		"unreachable":         {nil, func(v *visit) { v.entry = entry{dial: dialed(syscall.EHOSTUNREACH), took: 3 * time.Second} }, []wanted{{CodeConnect, finding.Fault, "cannot be reached (after 3s)"}}},
-		"no route":            {nil, func(v *visit) { v.entry = entry{dial: dialed(syscall.ENETUNREACH), took: 1} }, []wanted{{CodeConnect, finding.Fault, "no route to 203.0.113.21"}}},
-		"forbidden":           {nil, func(v *visit) { v.entry = entry{dial: dialed(syscall.EPERM), took: 1} }, []wanted{{CodeConnect, finding.Fault, "this host does not allow"}}},
-		"odd":                 {nil, func(v *visit) { v.entry = entry{dial: errors.New("a \"strange\" thing"), took: 1} }, []wanted{{CodeConnect, finding.Fault, "no connection to"}}},
-		"slow":                {nil, func(v *visit) { v.took, v.waited = 3100*time.Millisecond, 5*time.Second }, []wanted{{CodeConnect, finding.Warning, "only after 3.1s"}, {CodeGreeting, finding.Warning, "only after 5s"}}},
-		"no anonymous":        {func(f *forward.Forward) {}, func(v *visit) { v.login = replied(332, "ACCT") }, []wanted{{CodeLogin, finding.Warning, "an account"}}},
-		"password in a reply": {nil, func(v *visit) { v.login = replied(530, "no "+strings.ToUpper(thePassword)+" here") }, []wanted{{CodeLogin, finding.Fault, "(a text with the password in it)"}}},
-		"closed at PASS":      {nil, func(v *visit) { v.login = &answer{err: io.ErrUnexpectedEOF} }, []wanted{{CodeLogin, finding.Fault, "closes the control connection in place of answering PASS"}}},
-		"no FTP at PASS":      {nil, func(v *visit) { v.login = &answer{err: errors.New("x"), heard: "\x1b]0;" + thePassword} }, []wanted{{CodeLogin, finding.Fault, "no FTP reply: (a text"}}},
+		"silent": {nil, func(v *attempt) {
+			v.setup = setup{dialErr: timeout,
+				dialTook: 10 * time.Second}
+		}, []wanted{{CodeConnect, finding.Fault,
+			"no answer from 203.0.113.21:21 within 10s"}}},
+		"unreachable": {nil, func(v *attempt) {
+			v.setup = setup{dialErr: dialed(syscall.EHOSTUNREACH),
+				dialTook: 3 * time.Second}
+		}, []wanted{{CodeConnect, finding.Fault,
+			"cannot be reached (after 3s)"}}},
+		"no route": {nil, func(v *attempt) {
+			v.setup = setup{dialErr: dialed(syscall.ENETUNREACH),
+				dialTook: 1}
+		}, []wanted{{CodeConnect, finding.Fault, "no route to 203.0.113.21"}}},
+		"forbidden": {nil, func(v *attempt) {
+			v.setup = setup{dialErr: dialed(syscall.EPERM),
+				dialTook: 1}
+		}, []wanted{{CodeConnect, finding.Fault, "this host does not allow"}}},
+		"odd": {nil,
+			func(v *attempt) { v.setup = setup{dialErr: errors.New("a \"strange\" thing"), dialTook: 1} },
+			[]wanted{{CodeConnect, finding.Fault, "no connection to"}}},
+		"slow": {nil, func(v *attempt) {
+			v.dialTook, v.greetingTook = 3100*time.Millisecond,
+				5*time.Second
+		}, []wanted{{CodeConnect, finding.Warning, "only after 3.1s"},
+			{CodeGreeting, finding.Warning, "only after 5s"}}},
+		"no anonymous": {func(f *forward.Forward) {},
+			func(v *attempt) { v.login = replied(332, "ACCT") },
+			[]wanted{{CodeLogin, finding.Warning, "an account"}}},
+		"password in a reply": {nil, func(v *attempt) {
+			v.login = replied(530,
+				"no "+strings.ToUpper(thePassword)+" here")
+		},
+			[]wanted{{CodeLogin, finding.Fault, "(a text with the password in it)"}}},
+		"closed at PASS": {nil, func(v *attempt) { v.login = &answer{err: io.ErrUnexpectedEOF} },
+			[]wanted{{CodeLogin, finding.Fault, "closes the control connection instead of answering PASS"}}},
+		"no FTP at PASS": {nil, func(v *attempt) {
+			v.login = &answer{err: errors.New("x"),
+				heard: "\x1b]0;" + thePassword}
+		}, []wanted{{CodeLogin, finding.Fault, "no FTP reply: (a text"}}},
 	} {
 		t.Run(name, c.run)
 	}
 }
 
-func TestJudgeData(t *testing.T) {
-	timeout := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
-	for name, c := range map[string]judged{
-		"227, kernel, own":     {kernel, func(*visit) {}, []wanted{{CodePasvAddress, finding.OK, "the kernel's helper puts the gateway's"}}},
-		"227, kernel, foreign": {kernel, func(v *visit) { v.pasv = listed("PASV", "198.51.100.9", 50001) }, []wanted{{CodePasvAddress, finding.Fault, "198.51.100.9 (another public address): the kernel's helper leaves that alone"}}},
-		"227, none, own":       {none, func(*visit) {}, []wanted{{CodePasvAddress, finding.Warning, "clients will get it as it is"}, {CodePorts, finding.OK, "within server_ports (50000-50100)"}}},
-		"227, none, gateway":   {none, func(v *visit) { v.pasv = listed("PASV", "192.168.5.2", 50001) }, []wanted{{CodePasvAddress, finding.OK, "the gateway's address"}}},
-		"227, through":         {through, func(*visit) {}, []wanted{{CodePasvAddress, finding.Info, "clients that encrypt will get it as it is"}}},
-		"227, private":         {nil, func(v *visit) { v.pasv = listed("PASV", "10.0.0.5", 50001) }, []wanted{{CodePasvAddress, finding.Info, "10.0.0.5 (a private address), is not used"}}},
-		"227, loopback":        {nil, func(v *visit) { v.pasv = listed("PASV", "127.0.0.1", 50001) }, []wanted{{CodePasvAddress, finding.Info, "its own loopback"}}},
-		"227, provider's":      {nil, func(v *visit) { v.pasv = listed("PASV", "100.64.1.2", 50001) }, []wanted{{CodePasvAddress, finding.Info, "a private address"}}},
-
-		"ports, none":    {none, func(v *visit) { v.pasv, v.ports = nil, append(v.ports, 60000) }, []wanted{{CodePorts, finding.Fault, "port 60000, which is not within server_ports (50000-50100): clients cannot"}}},
-		"ports, through": {through, func(v *visit) { v.ports = append(v.ports, 49999) }, []wanted{{CodePorts, finding.Warning, "clients that encrypt cannot"}}},
-
-		"EPSV unknown, kernel": {kernel, func(v *visit) { v.epsv = &transfer{verb: "EPSV", asked: *replied(500, "what?")} }, []wanted{{CodeEpsv, finding.Info, "clients must use PASV"}}},
-		"EPSV refused":         {nil, func(v *visit) { v.epsv = &transfer{verb: "EPSV", asked: *replied(425, "no port")} }, []wanted{{CodeEpsv, finding.Warning, "refuses EPSV"}}},
-		"neither": {nil, func(v *visit) {
-			v.pasv, v.epsv, v.ports = &transfer{verb: "PASV", asked: *replied(502, "no")}, &transfer{verb: "EPSV", asked: *replied(502, "no")}, nil
-		}, []wanted{{CodePasv, finding.Fault, "refuses PASV"}, {CodeEpsv, finding.Fault, "refuses EPSV"}}},
-		"PASV silent": {nil, func(v *visit) { v.pasv.dial, v.pasv.took = timeout, 10*time.Second }, []wanted{{CodePasv, finding.Warning, "no answer from 203.0.113.21:50001 within 10s: a firewall drops the packets"}}},
-		"PASV elsewhere": {nil, func(v *visit) {
-			v.pasv = listed("PASV", "10.0.0.5", 50001)
-			v.pasv.dial, v.pasv.took = dialed(syscall.ECONNREFUSED), time.Millisecond
-		},
-			[]wanted{{CodePasv, finding.Warning, "refused the connection after 1ms: nothing listens there, or a firewall says no; the server may take data at 10.0.0.5 only"}, {CodePasvAddress, finding.Info, ""}}},
-		"broken": {nil, func(v *visit) { v.pasv.read, v.pasv.bytes = syscall.ECONNRESET, 7 }, []wanted{{CodePasv, finding.Warning, "broke after 7 bytes"}}},
-		"no end": {nil, func(v *visit) { v.pasv.listed = answer{err: os.ErrDeadlineExceeded} }, []wanted{{CodePasv, finding.Warning, "46 bytes came over PASV, and the server never said that they are all"}}},
-		"425":    {nil, func(v *visit) { v.pasv.listed, v.pasv.bytes = *replied(425, "nobody"), 0 }, []wanted{{CodePasv, finding.Warning, "found no data connection"}}},
-
-		"active refused":           {nil, func(v *visit) { v.port = &transfer{verb: "PORT", at: v.port.at, asked: *replied(504, "no")} }, []wanted{{CodePort, finding.Warning, "refuses PORT to 192.168.5.2:40000"}}},
-		"active refused, not used": {passive, func(v *visit) { v.port = &transfer{verb: "PORT", at: v.port.at, asked: *replied(504, "no")} }, []wanted{{CodePort, finding.Info, "refuses PORT"}, {CodeEprt, finding.OK, "not used"}}},
-		"active, nobody": {nil, func(v *visit) {
-			v.port = &transfer{verb: "PORT", at: v.port.at, asked: *replied(200, "ok"), listed: *replied(425, "Can't connect")}
-		},
-			[]wanted{{CodePort, finding.Warning, `did not connect to 192.168.5.2:40000 within 10s: it answered LIST with 425 "Can't connect"`}}},
-		"active, somebody else": {nil, func(v *visit) {
-			v.port.from, v.port.stranger = netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.99:20")
-		},
-			[]wanted{{CodePort, finding.Warning, "a connection comes from 203.0.113.99, not from the server's 203.0.113.21"}}},
-		"active, no listener": {nil, func(v *visit) { v.port = &transfer{verb: "PORT", listen: syscall.EADDRNOTAVAIL} }, []wanted{{CodePort, finding.Info, "cannot listen"}}},
-		"active, family":      {nil, func(v *visit) { v.port, v.eprt, v.activeFamily = nil, nil, true }, []wanted{{CodePort, finding.Info, "not of 203.0.113.21's family"}}},
-		"active, none":        {none, func(v *visit) { v.pasv, v.port, v.eprt, v.notActive = nil, nil, nil, true }, []wanted{{CodePort, finding.Info, "only passive data connections"}}},
-	} {
+// runJudged runs cases.
+func runJudged(t *testing.T, cases map[string]judged) {
+	for name, c := range cases {
 		t.Run(name, c.run)
 	}
+}
+
+func TestJudgeAddress(t *testing.T) {
+	runJudged(t, map[string]judged{
+		"227, kernel, own": {kernel, func(*attempt) {},
+			[]wanted{{CodePasvAddress, finding.OK, "the kernel's helper replaces with the gateway's"}}},
+		"227, kernel, foreign": {kernel, func(v *attempt) { v.pasv = listed("PASV", "198.51.100.9", 50001) },
+			[]wanted{{CodePasvAddress, finding.Fault,
+				"198.51.100.9 (another public address): the kernel's helper does not change that"}}},
+		"227, none, own": {none, func(*attempt) {},
+			[]wanted{{CodePasvAddress, finding.Warning, "clients will get it as it is"},
+				{CodePorts, finding.OK, "within server_ports (50000-50100)"}}},
+		"227, none, gateway": {none, func(v *attempt) { v.pasv = listed("PASV", "192.168.5.2", 50001) },
+			[]wanted{{CodePasvAddress, finding.OK, "the gateway's address"}}},
+		"227, through": {through, func(*attempt) {},
+			[]wanted{{CodePasvAddress, finding.Info, "clients that encrypt will get it as it is"}}},
+		"227, private": {nil, func(v *attempt) { v.pasv = listed("PASV", "10.0.0.5", 50001) },
+			[]wanted{{CodePasvAddress, finding.Info, "10.0.0.5 (a private address), is not used"}}},
+		"227, loopback": {nil, func(v *attempt) { v.pasv = listed("PASV", "127.0.0.1", 50001) },
+			[]wanted{{CodePasvAddress, finding.Info, "its own loopback"}}},
+		"227, provider's": {nil, func(v *attempt) { v.pasv = listed("PASV", "100.64.1.2", 50001) },
+			[]wanted{{CodePasvAddress, finding.Info, "a private address"}}},
+
+		"ports, none": {none, func(v *attempt) { v.pasv, v.ports = nil, append(v.ports, 60000) },
+			[]wanted{{CodePorts, finding.Fault,
+				"port 60000, which is outside server_ports (50000-50100): clients cannot"}}},
+		"ports, through": {through, func(v *attempt) { v.ports = append(v.ports, 49999) },
+			[]wanted{{CodePorts, finding.Warning, "clients that encrypt cannot"}}},
+	})
+}
+
+func TestJudgePassive(t *testing.T) {
+	timeout := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+	runJudged(t, map[string]judged{
+		"EPSV unknown, kernel": {kernel, func(v *attempt) {
+			v.epsv = &transfer{mode: "EPSV",
+				reply: *replied(500, "what?")}
+		}, []wanted{{CodeEpsv, finding.Info, "clients must use PASV"}}},
+		"EPSV refused": {nil, func(v *attempt) {
+			v.epsv = &transfer{mode: "EPSV",
+				reply: *replied(425, "no port")}
+		}, []wanted{{CodeEpsv, finding.Warning, "refuses EPSV"}}},
+		"neither": {nil, func(v *attempt) {
+			v.pasv, v.epsv, v.ports = &transfer{mode: "PASV", reply: *replied(502, "no")},
+				&transfer{mode: "EPSV", reply: *replied(502, "no")}, nil
+		}, []wanted{{CodePasv, finding.Fault, "refuses PASV"}, {CodeEpsv, finding.Fault, "refuses EPSV"}}},
+		"PASV silent": {nil, func(v *attempt) { v.pasv.dialErr, v.pasv.dialTook = timeout, 10*time.Second },
+			[]wanted{{CodePasv, finding.Warning,
+				"no answer from 203.0.113.21:50001 within 10s: a firewall drops the packets"}}},
+		"PASV elsewhere": {nil, func(v *attempt) {
+			v.pasv = listed("PASV", "10.0.0.5", 50001)
+			v.pasv.dialErr, v.pasv.dialTook = dialed(syscall.ECONNREFUSED), time.Millisecond
+		},
+			[]wanted{{CodePasv, finding.Warning,
+				"refused the connection after 1ms: nothing listens there, or a firewall says no; the " +
+					"server may accept data at 10.0.0.5 only"}, {CodePasvAddress, finding.Info, ""}}},
+		"broken": {nil, func(v *attempt) { v.pasv.readErr, v.pasv.bytes = syscall.ECONNRESET, 7 },
+			[]wanted{{CodePasv, finding.Warning, "broke after 7 bytes"}}},
+		"no end": {nil, func(v *attempt) { v.pasv.listReply = answer{err: os.ErrDeadlineExceeded} },
+			[]wanted{{CodePasv, finding.Warning,
+				"46 bytes came over PASV, and the server never said that this was all"}}},
+		"425": {nil, func(v *attempt) { v.pasv.listReply, v.pasv.bytes = *replied(425, "nobody"), 0 },
+			[]wanted{{CodePasv, finding.Warning, "found no data connection"}}},
+	})
+}
+
+func TestJudgeActive(t *testing.T) {
+	runJudged(t, map[string]judged{
+		"active refused": {nil, func(v *attempt) {
+			v.port = &transfer{mode: "PORT", at: v.port.at,
+				reply: *replied(504, "no")}
+		}, []wanted{{CodePort, finding.Warning,
+			"refuses PORT to 192.168.5.2:40000"}}},
+		"active refused, not used": {passive,
+			func(v *attempt) { v.port = &transfer{mode: "PORT", at: v.port.at, reply: *replied(504, "no")} },
+			[]wanted{{CodePort, finding.Info, "refuses PORT"}, {CodeEprt, finding.OK, "not used"}}},
+		"active, nobody": {nil, func(v *attempt) {
+			v.port = &transfer{mode: "PORT", at: v.port.at, reply: *replied(200, "ok"),
+				listReply: *replied(425, "Can't connect")}
+		},
+			[]wanted{{CodePort, finding.Warning,
+				`did not connect to 192.168.5.2:40000 within 10s: ` +
+					`it answered LIST with 425 "Can't connect"`}}},
+		"active, somebody else": {nil, func(v *attempt) {
+			v.port.from, v.port.stranger = netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.99:20")
+		},
+			[]wanted{{CodePort, finding.Warning,
+				"a connection comes from 203.0.113.99, not from the server's 203.0.113.21"}}},
+		"active, no listener": {nil, func(v *attempt) {
+			v.port = &transfer{mode: "PORT",
+				listenErr: syscall.EADDRNOTAVAIL}
+		}, []wanted{{CodePort, finding.Info, "cannot listen"}}},
+		"active, family": {nil, func(v *attempt) {
+			v.port, v.eprt, v.activeOtherFamily = nil, nil,
+				true
+		}, []wanted{{CodePort, finding.Info, "not of 203.0.113.21's family"}}},
+		"active, none": {none, func(v *attempt) {
+			v.pasv, v.port, v.eprt, v.activeUnused = nil, nil,
+				nil, true
+		}, []wanted{{CodePort, finding.Info, "only passive data connections"}}},
+	})
 }
 
 // TestJudgeDemand has a server that is nothing in clear, behind forwards that speak in clear with it.
 func TestJudgeDemand(t *testing.T) {
-	need := func(v *visit) { v.login = replied(530, "use encryption") }
-	hides := func(v *visit) { v.entry = entry{took: 1, greeting: &answer{err: os.ErrDeadlineExceeded}, hidden: true} }
+	need := func(v *attempt) { v.login = replied(530, "use encryption") }
+	hides := func(v *attempt) {
+		v.setup = setup{dialTook: 1, greeting: &answer{err: os.ErrDeadlineExceeded}, implicit: true}
+	}
 	for name, c := range map[string]struct {
 		forward func(*forward.Forward)
-		change  func(*visit)
+		change  func(*attempt)
 		level   finding.Severity
 		remedy  string
 	}{
 		"proxy":           {nil, need, finding.Fault, `tls.server = "required"`},
 		"proxy, implicit": {nil, hides, finding.Fault, `tls.server = "implicit"`},
-		"kernel":          {func(f *forward.Forward) { f.Tracking = forward.TrackingKernel }, need, finding.Fault, `tracking = "proxy"`},
-		"none":            {func(f *forward.Forward) { f.Tracking, f.ServerPorts = forward.TrackingNone, forward.AllPorts }, hides, finding.Info, ""},
-		"through":         {func(f *forward.Forward) { f.ServerPorts = forward.PortRange{First: 50000, Last: 50100} }, need, finding.Info, ""},
+		"kernel": {func(f *forward.Forward) { f.Tracking = forward.TrackingKernel }, need,
+			finding.Fault, `tracking = "proxy"`},
+		"none": {func(f *forward.Forward) {
+			f.Tracking, f.ServerPorts = forward.TrackingNone,
+				forward.AllPorts
+		}, hides, finding.Info, ""},
+		"through": {func(f *forward.Forward) {
+			f.ServerPorts = forward.PortRange{First: 50000,
+				Last: 50100}
+		}, need, finding.Info, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := well()
 			c.change(v)
-			found := judgeAll(forwarded(c.forward), []sight{{at: serverAt, clear: v}})
-			if f := found[0]; len(found) != 1 || f.Code != CodeAuth || f.Severity != c.level || !strings.Contains(f.Remedy, c.remedy) {
-				t.Errorf("got %s; want one %s with %q", told(found), c.level, c.remedy)
+			found := judgeAll(forwarded(c.forward), []report{{at: serverAt, clear: v}})
+			if f := found[0]; len(found) != 1 || f.Code != CodeAuth || f.Severity != c.level ||
+				!strings.Contains(f.Remedy, c.remedy) {
+				t.Errorf("got %s; want one %s with %q", format(found), c.level, c.remedy)
 			}
 		})
 	}
@@ -187,23 +297,30 @@ func TestJudgeDemand(t *testing.T) {
 // TestJudgeOffer has a server that can do TLS, behind forwards that speak in clear with it.
 func TestJudgeOffer(t *testing.T) {
 	chain := []*x509.Certificate{{DNSNames: []string{"ftp.example.com"}}}
-	taken := &visit{entry: entry{took: 1, auth: replied(234, "go on"), shake: &handshake{version: tls.VersionTLS13, chain: chain}}}
-	refused := &visit{entry: entry{took: 1, auth: replied(502, "no")}}
-	broken := &visit{entry: entry{took: 1, auth: replied(234, "go on"), shake: &handshake{err: io.EOF}}}
+	taken := &attempt{setup: setup{dialTook: 1, auth: replied(234, "go on"),
+		handshake: &handshake{version: tls.VersionTLS13, chain: chain}}}
+	refused := &attempt{setup: setup{dialTook: 1, auth: replied(502, "no")}}
+	broken := &attempt{setup: setup{dialTook: 1, auth: replied(234, "go on"),
+		handshake: &handshake{err: io.EOF}}}
 	for name, c := range map[string]struct {
 		forward func(*forward.Forward)
-		tls     *visit
+		tls     *attempt
 		want    wanted
 	}{
-		"taken":            {nil, taken, wanted{CodeAuth, finding.Info, "TLS 1.3"}},
-		"taken, through":   {through, taken, wanted{CodeAuth, finding.OK, `certificate for "ftp.example.com"`}},
-		"refused":          {nil, refused, wanted{CodeAuth, finding.OK, "does not need it"}},
-		"refused, through": {through, refused, wanted{CodeAuth, finding.Warning, "the server does not take AUTH TLS"}},
-		"broken":           {nil, broken, wanted{CodeTLS, finding.Info, "closed the connection in the TLS handshake"}},
-		"broken, through":  {through, broken, wanted{CodeTLS, finding.Warning, "closed the connection in the TLS handshake"}},
+		"taken": {nil, taken, wanted{CodeAuth, finding.Info, "TLS 1.3"}},
+		"taken, through": {through, taken, wanted{CodeAuth, finding.OK,
+			`certificate for "ftp.example.com"`}},
+		"refused": {nil, refused, wanted{CodeAuth, finding.OK, "does not need it"}},
+		"refused, through": {through, refused,
+			wanted{CodeAuth, finding.Warning, "the server does not accept AUTH TLS"}},
+		"broken": {nil, broken, wanted{CodeTLS, finding.Info,
+			"closed the connection in the TLS handshake"}},
+		"broken, through": {through, broken,
+			wanted{CodeTLS, finding.Warning, "closed the connection in the TLS handshake"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			expect(t, judgeAll(forwarded(c.forward), []sight{{at: serverAt, clear: well(), tls: c.tls}}), c.want)
+			expect(t, judgeAll(forwarded(c.forward), []report{{at: serverAt, clear: well(), tls: c.tls}}),
+				c.want)
 		})
 	}
 }
@@ -218,39 +335,53 @@ func TestJudgeCertificate(t *testing.T) {
 		insecure bool
 		want     wanted
 	}{
-		"trusted":      {good, nil, false, wanted{CodeCertificate, finding.OK, "good for 90 days"}},
-		"ends soon":    {&x509.Certificate{NotAfter: days(7)}, nil, false, wanted{CodeCertificate, finding.Warning, "no name by nobody expires in 7 days"}},
-		"expired":      {&x509.Certificate{NotAfter: days(-7)}, x509.CertificateInvalidError{Reason: x509.Expired}, false, wanted{CodeCertificate, finding.Fault, "has expired on 2027-01-08"}},
-		"not yet":      {&x509.Certificate{NotBefore: days(7), NotAfter: days(90)}, x509.CertificateInvalidError{Reason: x509.Expired}, false, wanted{CodeCertificate, finding.Fault, "is not good before 2027-01-22"}},
-		"name":         {good, x509.HostnameError{Certificate: good, Host: "ftp.example.com"}, false, wanted{CodeCertificate, finding.Fault, `is for "nas.example.net", not for "ftp.example.com"`}},
-		"no names":     {&x509.Certificate{NotAfter: days(90)}, x509.HostnameError{}, false, wanted{CodeCertificate, finding.Fault, "no subjectAltName"}},
-		"no roots":     {good, x509.SystemRootsError{}, false, wanted{CodeCertificate, finding.Fault, "knows no authorities"}},
-		"other use":    {good, x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}, false, wanted{CodeCertificate, finding.Fault, "is not trusted"}},
-		"all the same": {good, x509.UnknownAuthorityError{}, true, wanted{CodeCertificate, finding.Warning, `tls.verify = "insecure" takes it all the same`}},
+		"trusted": {good, nil, false, wanted{CodeCertificate, finding.OK, "good for 90 days"}},
+		"ends soon": {&x509.Certificate{NotAfter: days(7)}, nil, false,
+			wanted{CodeCertificate, finding.Warning, "no name by nobody expires in 7 days"}},
+		"expired": {&x509.Certificate{NotAfter: days(-7)},
+			x509.CertificateInvalidError{Reason: x509.Expired}, false,
+			wanted{CodeCertificate, finding.Fault, "has expired on 2027-01-08"}},
+		"not yet": {&x509.Certificate{NotBefore: days(7), NotAfter: days(90)},
+			x509.CertificateInvalidError{Reason: x509.Expired}, false,
+			wanted{CodeCertificate, finding.Fault, "is not valid before 2027-01-22"}},
+		"name": {good, x509.HostnameError{Certificate: good, Host: "ftp.example.com"}, false,
+			wanted{CodeCertificate, finding.Fault, `is for "nas.example.net", not for "ftp.example.com"`}},
+		"no names": {&x509.Certificate{NotAfter: days(90)}, x509.HostnameError{}, false,
+			wanted{CodeCertificate, finding.Fault, "no subjectAltName"}},
+		"no roots": {good, x509.SystemRootsError{}, false,
+			wanted{CodeCertificate, finding.Fault, "knows no certificate authorities"}},
+		"other use": {good, x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}, false,
+			wanted{CodeCertificate, finding.Fault, "is not trusted"}},
+		"all the same": {good, x509.UnknownAuthorityError{}, true,
+			wanted{CodeCertificate, finding.Warning, `tls.verify = "insecure" accepts it all the same`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			j := &judge{terms: forwarded(func(f *forward.Forward) { f.TLS.Insecure = c.insecure }), at: serverAt}
-			j.certificate(&handshake{chain: []*x509.Certificate{c.leaf}, distrust: c.distrust})
-			for _, f := range j.found {
+			j := &judge{setting: forwarded(func(f *forward.Forward) { f.TLS.Insecure = c.insecure }),
+				at: serverAt}
+			j.certificate(&handshake{chain: []*x509.Certificate{c.leaf}, certErr: c.distrust})
+			for _, f := range j.findings {
 				sane(t, f)
 			}
-			expect(t, j.found, c.want)
+			expect(t, j.findings, c.want)
 		})
 	}
 }
 
 // TestJudgeNothing has nothing to judge.
 func TestJudgeNothing(t *testing.T) {
-	expect(t, judgeAll(forwarded(nil), nil), wanted{CodeAddress, finding.Fault, `"ftp.example.com" has no address`})
-	expect(t, judgeAll(forwarded(nil), []sight{{at: serverAt, clear: &visit{}, over: true}}), wanted{CodeUnfinished, finding.Warning, "the time for the trial was over"})
+	expect(t, judgeAll(forwarded(nil), nil), wanted{CodeAddress, finding.Fault,
+		`"ftp.example.com" has no address`})
+	expect(t, judgeAll(forwarded(nil), []report{{at: serverAt, clear: &attempt{}, unfinished: true}}),
+		wanted{CodeUnfinished, finding.Warning, "the check ended before everything had been tried"})
 }
 
 func FuzzQuote(f *testing.F) {
-	for _, s := range []string{"", "ok", "\x1b[0m", strings.Repeat("ä", 100), "\xff\xfe", "%!d(string=x)", thePassword, "s3cret-of\"-kim", strings.Repeat("x", 76) + "日本"} {
+	for _, s := range []string{"", "ok", "\x1b[0m", strings.Repeat("ä", 100), "\xff\xfe", thePassword,
+		"s3cret-of\"-kim", strings.Repeat("x", 76) + "日本", "100%!d"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		j := &judge{terms: terms{password: thePassword}}
+		j := &judge{setting: setting{password: thePassword}}
 		sane(t, finding.Finding{Code: "x", Severity: finding.OK, Text: j.quote(s)})
 		if q := j.quote(s); len(q) > maxQuote+2 {
 			t.Errorf("got %d bytes", len(q))

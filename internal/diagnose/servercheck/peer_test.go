@@ -3,15 +3,9 @@ package servercheck
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"regexp"
@@ -39,10 +33,10 @@ const (
 // peer is a server in the hands of a test: a sound one, of which each command can be answered otherwise.
 type peer struct {
 	greeting string
-	answer   map[string]func(*client, string) string // by verb: the reply; "" is for none
-	banner   func(net.Conn)                          // in place of everything
-	tls      *tls.Config                             // nil: AUTH is not known
-	data     *tls.Config                             // of data connections; nil: as tls
+	answer   answers        // in place of a sound one\'s
+	banner   func(net.Conn) // in place of everything
+	tls      *tls.Config    // nil: AUTH is not known
+	data     *tls.Config    // of data connections; nil: as tls
 	implicit bool
 	named    netip.Addr // in the 227; not valid: its own
 	from     netip.Addr // of active connections; not valid: its own
@@ -54,6 +48,15 @@ type peer struct {
 	heard    []string
 	sessions sync.WaitGroup
 }
+
+// addrOf is a TCP address.
+func addrOf(a net.Addr) netip.AddrPort {
+	at := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}
+
+// answers are a peer's own replies by verb; "" is for none.
+type answers map[string]func(*client, string) string
 
 // client is one session with a peer.
 type client struct {
@@ -276,37 +279,6 @@ func always(reply string) func(*client, string) string {
 	return func(*client, string) string { return reply }
 }
 
-// certificate makes a certificate that signs itself, and a pool that trusts it.
-func certificate(t *testing.T, name string, from, until time.Time) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + name}, DNSNames: []string{name},
-		NotBefore: from, NotAfter: until, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if leaf, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-}
-
-// sound is a certificate for localhost.
-func sound(t *testing.T) (*tls.Config, *tls.Config) {
-	t.Helper()
-	cert, pool := certificate(t, "localhost", time.Now().Add(-time.Hour), time.Now().Add(100*24*time.Hour))
-	return &tls.Config{Certificates: []tls.Certificate{cert}}, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-}
-
 // options are those of most tests.
 func options() Options {
 	return Options{User: theUser, Password: thePassword, Active: netip.IPv4Unspecified(),
@@ -320,7 +292,7 @@ func impatient() Options {
 	return o
 }
 
-// run tries a server, and checks what holds of every trial.
+// run tries a server, and checks what must be true of every check.
 func run(t *testing.T, f forward.Resolved, o Options) []finding.Finding {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 12*generous)
@@ -333,22 +305,23 @@ func run(t *testing.T, f forward.Resolved, o Options) []finding.Finding {
 		sane(t, f)
 	}
 	if t.Failed() {
-		t.Log(told(found))
+		t.Log(format(found))
 	}
 	return found
 }
 
-// quoted is what a peer has sent, in a finding. It may have what fmt prints for a wrong verb.
+// quoted is what a server has said in a finding.
 var quoted = regexp.MustCompile(`"[^"]*"`)
 
-// sane checks what holds of every finding.
+// sane checks what must be true of every finding.
 func sane(t *testing.T, f finding.Finding) {
 	t.Helper()
 	for _, text := range []string{f.Text, f.Remedy} {
 		if strings.Contains(text, thePassword) {
 			t.Errorf("%s: the password is in %q", f.Code, text)
 		}
-		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) || strings.HasSuffix(text, ".") || len(text) > 500 ||
+		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) ||
+			strings.HasSuffix(text, ".") || len(text) > 500 ||
 			strings.Contains(quoted.ReplaceAllString(text, ""), "%!") {
 			t.Errorf("%s: %q is no sentence for a terminal", f.Code, text)
 		}
@@ -361,8 +334,8 @@ func sane(t *testing.T, f finding.Finding) {
 	}
 }
 
-// told writes findings for a log.
-func told(found []finding.Finding) string {
+// format writes findings for a log.
+func format(found []finding.Finding) string {
 	var b strings.Builder
 	for _, f := range found {
 		fmt.Fprintf(&b, "\n%-8s %-22s %s\n%32s%s", f.Severity, f.Code, f.Text, "", f.Remedy)
@@ -396,6 +369,6 @@ func expect(t *testing.T, found []finding.Finding, want ...wanted) {
 		}
 	}
 	if t.Failed() {
-		t.Log(told(found))
+		t.Log(format(found))
 	}
 }

@@ -1,13 +1,14 @@
-// Package trial drives the server of a forward as clients do, and says what clients of the forward will meet.
+// Package servercheck tries the server of a forward as its clients do, and says what they will meet.
 //
 // It changes nothing on the server: its only transfers are listings of the directory in which the login ends.
 // It connects to the server's own addresses alone, whatever addresses stand in replies; it resolves no name,
-// runs no command and writes no log. What the server says stands in a finding only quoted, short and without
-// control characters, and not at all where the password is in it.
+// runs no command and writes no log. What the server says appears in a finding only quoted, short and without
+// control characters, and not at all if it contains the password.
 //
-// What talks with the server (visit.go, control.go, data.go) only notes what it has seen (seen.go); what is to
-// be said of that is judged apart from it, and does no I/O (judge*.go). Most of the package's length is the
-// sentences.
+// It has two halves. The prober (prober.go, control.go, transfer.go) talks with the server, over the control
+// and data connections of package ftpclient: not over its Client, which stops at the first thing that is
+// wrong, while the prober goes on and notes everything. What it notes is the report (report.go). The judge
+// (judge*.go) makes findings of reports and does no I/O; most of it is sentences.
 package servercheck
 
 import (
@@ -27,7 +28,7 @@ const (
 	CodeConnect     = "server_connect"     // the control connection
 	CodeGreeting    = "server_greeting"    // the first reply
 	CodeFeatures    = "server_features"    // FEAT
-	CodeAuth        = "server_auth_tls"    // AUTH TLS, and servers that have nothing in clear
+	CodeAuth        = "server_auth_tls"    // AUTH TLS, and servers that accept nothing in clear
 	CodeTLS         = "server_tls"         // the handshake
 	CodeVersions    = "server_tls_version" // TLS 1.2 and 1.3
 	CodeCertificate = "server_certificate"
@@ -39,41 +40,41 @@ const (
 	CodePorts       = "server_passive_ports" // the range from which the server draws them
 	CodePort        = "server_active_port"   // a listing over PORT
 	CodeEprt        = "server_active_eprt"   // a listing over EPRT
-	CodeReuse       = "server_session_reuse" // data connections that resume the TLS session of the control connection
-	CodeCloseNotify = "server_close_notify"  // how data in TLS ends
-	CodeUnfinished  = "server_unfinished"    // the trial ended before everything had been tried
+	// data connections that resume the TLS session of the control connection
+	CodeReuse       = "server_session_reuse"
+	CodeCloseNotify = "server_close_notify" // how data in TLS ends
+	CodeUnfinished  = "server_unfinished"   // the check ended before everything had been tried
 )
 
-// Options are how a trial is made. They are not changed, and nothing of them is kept.
+// Options say how to try a server. Run does not change or keep them.
 type Options struct {
-	User, Password string // empty: anonymous. Password goes nowhere but to the server, with PASS
+	User, Password string // empty: anonymous. Password goes only to the server, with PASS
 
-	// TLS says whom to trust (RootCAs), what the certificate must name (ServerName; empty: as the forward says)
-	// and what to show; whether any certificate will do is the forward's to say. Nil: the system's roots. The
-	// trial has a cache of sessions and a check of certificates of its own. Where the certificate is not
-	// trusted, Password is not sent.
+	// TLS says whom to trust (RootCAs), what the certificate must name (ServerName; empty: as the forward
+	// says) and the client certificate to present to the server. Nil: the system's roots. Run caches sessions
+	// and verifies certificates by itself. If the certificate is not trusted, Password is not sent.
 	TLS *tls.Config
 
-	// Active is the gateway's address on which PORT and EPRT have the server connect. Not valid: they are not
-	// tried. 0.0.0.0 or :: for that of the control connection, the only one that a careful server accepts.
+	// Active is the gateway's address for PORT and EPRT. Not valid: they are not tried. 0.0.0.0 or ::: that
+	// of the control connection, the only one that a careful server accepts.
 	Active netip.Addr
 
 	Timeouts Timeouts
 }
 
-// Timeouts bound a trial. A zero stands for its default.
+// Timeouts bound a Run. A zero stands for its default.
 type Timeouts struct {
-	Dial  time.Duration // until a connection stands
+	Dial  time.Duration // for each connection
 	Reply time.Duration // for each reply, and for each TLS handshake of a control connection
-	Data  time.Duration // for each data connection, from its beginning to its end
+	Data  time.Duration // for each data connection, from its start to its end
 	Whole time.Duration // for everything; each address gets an equal share of what is left
 }
 
-// DefaultTimeouts returns what holds where nothing is given, each with its reason.
+// DefaultTimeouts returns the defaults, each with its reason.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
 		Dial:  10 * time.Second, // three SYNs: as the gateway's own dials
-		Reply: 20 * time.Second, // a server may look up the name of who comes, and wait for that in vain
+		Reply: 20 * time.Second, // a server may look up its client's name, and wait for that in vain
 		Data:  10 * time.Second, // a listing is small: what takes longer is stuck
 		Whole: 3 * time.Minute,  // all modes stuck at one address, one after the other
 	}
@@ -89,11 +90,12 @@ func (t Timeouts) orDefault() Timeouts {
 	}
 }
 
-// maxAddresses is how many addresses of a server are tried: more are one service behind many.
+// maxAddresses is how many addresses of a server are tried. More are replicas of one service.
 const maxAddresses = 6
 
-// Run tries the server of a forward at each of its addresses, and returns when all is tried, Timeouts.Whole is
-// over, or ctx is done. It leaves no connection and no goroutine behind. There is always a finding.
+// Run tries the server of a forward at each of its addresses. It returns when everything is tried,
+// Timeouts.Whole is over, or ctx is done, and leaves no connection and no goroutine behind. There is always a
+// finding.
 func Run(ctx context.Context, forward forward.Resolved, o Options) []finding.Finding {
 	o.Timeouts = o.Timeouts.orDefault()
 	if o.TLS == nil {
@@ -102,20 +104,21 @@ func Run(ctx context.Context, forward forward.Resolved, o Options) []finding.Fin
 	ctx, cancel := context.WithTimeout(ctx, o.Timeouts.Whole)
 	defer cancel()
 	addrs := addresses(forward)
-	sights := make([]sight, 0, len(addrs))
+	reports := make([]report, 0, len(addrs))
 	for i, addr := range addrs {
 		deadline, _ := ctx.Deadline()
 		share, done := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(addrs)-i))
-		sights = append(sights, look(share, forward.Forward, o, netip.AddrPortFrom(addr, forward.Server.Port)))
+		reports = append(reports, probe(share, forward.Forward, o,
+			netip.AddrPortFrom(addr, forward.Server.Port)))
 		done()
 	}
-	return judgeAll(terms{
+	return judgeAll(setting{
 		forward: forward.Forward, user: o.User, password: o.Password, active: o.Active.IsValid(),
-		limits: o.Timeouts, name: nameOf(forward.Forward, o), now: time.Now(),
-	}, sights)
+		limits: o.Timeouts, name: certificateName(forward.Forward, o), now: time.Now(),
+	}, reports)
 }
 
-// addresses returns where the gateway may dial the server, in its order.
+// addresses returns the addresses that the gateway may connect to, in its order.
 func addresses(f forward.Resolved) []netip.Addr {
 	all := f.Servers
 	if len(all) == 0 {
@@ -128,7 +131,7 @@ func addresses(f forward.Resolved) []netip.Addr {
 	return all[:min(len(all), maxAddresses)]
 }
 
-// nameOf returns what the server's certificate must name.
-func nameOf(f forward.Forward, o Options) string {
+// certificateName returns what the server's certificate must name.
+func certificateName(f forward.Forward, o Options) string {
 	return cmp.Or(o.TLS.ServerName, f.TLS.ServerName, f.Server.Host)
 }

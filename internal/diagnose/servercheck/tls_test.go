@@ -16,15 +16,17 @@ import (
 func TestDemandsTLS(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		answer map[string]func(*client, string) string
+		answer answers
 		said   string
 	}{
-		"530 at PASS": {map[string]func(*client, string) string{"PASS": inClear("530 Non-anonymous sessions must use encryption.")}, "530"},
-		"530 at USER": {map[string]func(*client, string) string{"USER": inClear("530 Anonymous sessions must use encryption.")}, "530"},
-		"421":         {map[string]func(*client, string) string{"USER": inClear("421 Sorry, cleartext sessions are not accepted on this server.")}, "421"},
-		"550":         {map[string]func(*client, string) string{"USER": inClear("550 SSL/TLS required on the control channel")}, "550"},
-		"503":         {map[string]func(*client, string) string{"USER": inClear("503 Use AUTH first.")}, "503"},
-		"data":        {map[string]func(*client, string) string{"LIST": inClear("522 Data connections must be encrypted.")}, "522"},
+		"530 at PASS": {answers{"PASS": inClear("530 Non-anonymous sessions must use encryption.")}, "530"},
+		"530 at USER": {answers{"USER": inClear("530 Anonymous sessions must use encryption.")}, "530"},
+		"421": {answers{"USER": inClear("421 Sorry, cleartext sessions are not accepted on this server.")},
+			"421"},
+		"550": {answers{"USER": inClear("550 SSL/TLS required on the control channel")}, "550"},
+		"503": {answers{"USER": inClear("503 Use AUTH first.")},
+			"503"},
+		"data": {answers{"LIST": inClear("522 Data connections must be encrypted.")}, "522"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -35,9 +37,11 @@ func TestDemandsTLS(t *testing.T) {
 			f := p.start(t)
 			found := run(t, f, o)
 			expect(t, found, wanted{CodeAuth, finding.Fault, "the server demands TLS: " + c.said},
-				wanted{CodeCertificate, finding.OK, `for "localhost"`}, wanted{CodePasv, finding.OK, "in TLS"}, wanted{CodeLogin, finding.OK, ""})
+				wanted{CodeCertificate, finding.OK, `for "localhost"`},
+				wanted{CodePasv, finding.OK, "in TLS"}, wanted{CodeLogin, finding.OK, ""})
 			f.TLS.Server = forward.ServerTLSRequired
-			expect(t, run(t, f, o), wanted{CodeAuth, finding.OK, "takes AUTH TLS"}, wanted{CodeEprt, finding.OK, "in TLS"})
+			expect(t, run(t, f, o), wanted{CodeAuth, finding.OK, "accepts AUTH TLS"},
+				wanted{CodeEprt, finding.OK, "in TLS"})
 		})
 	}
 }
@@ -78,7 +82,13 @@ func (c tlsCase) run(t *testing.T) {
 	}
 }
 
-func TestTLS(t *testing.T) {
+func runTLS(t *testing.T, cases map[string]tlsCase) {
+	for name, c := range cases {
+		t.Run(name, c.run)
+	}
+}
+
+func TestTLSReuse(t *testing.T) {
 	t.Parallel()
 	server, trust := sound(t)
 	reuse := server.Clone()
@@ -93,64 +103,119 @@ func TestTLS(t *testing.T) {
 	reuse.SetSessionTicketKeys([][32]byte{key})
 	foreign := reuse.Clone() // which takes no ticket of the control connection
 	foreign.SetSessionTicketKeys([][32]byte{{2}})
+	runTLS(t, map[string]tlsCase{
+		"sound": {&peer{tls: server}, trust,
+			[]wanted{{CodeTLS, finding.OK, "TLS 1.3"}, {CodeVersions, finding.OK, "TLS 1.2 and TLS 1.3"},
+				{CodeCertificate, finding.OK, "trusted, and good for 99 days"},
+				{CodeProtection, finding.OK, "PROT P"},
+				{CodePasv, finding.OK, "with the session of the control connection"},
+				{CodePort, finding.OK, "in TLS"}, {CodeReuse, finding.Info, "does not require it"},
+				{CodeCloseNotify, finding.OK, ""}}, false},
+		"reuse demanded": {&peer{tls: server, data: reuse}, trust,
+			[]wanted{{CodeReuse, finding.OK, "requires"}, {CodeEpsv, finding.OK, ""}}, false},
+		"reuse demanded of tickets that nobody gets": {&peer{tls: server, data: foreign}, trust,
+			[]wanted{{CodePasv, finding.Fault, "522"}, {CodeEpsv, finding.Fault, "does not resume"},
+				{CodePort, finding.Warning, "522"}, {CodeEprt, finding.Warning, "522"}}, false},
+		"data connection closed": {&peer{tls: server,
+			answer: answers{"LIST": closing("150 wait", "426 no TLS")}},
+			trust,
+			[]wanted{{CodePasv, finding.Fault, "refuses the data connection in TLS"},
+				{CodeEpsv, finding.Fault, ""}, {CodePort, finding.Warning, ""},
+				{CodeEprt, finding.Warning, ""}}, false},
+	})
+}
+
+func TestTLSControl(t *testing.T) {
+	t.Parallel()
+	server, trust := sound(t)
 	only12 := server.Clone()
 	only12.MaxVersion = tls.VersionTLS12
 	tooOld := server.Clone()
 	tooOld.MinVersion, tooOld.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	mutual := server.Clone()
 	mutual.ClientAuth = tls.RequireAnyClientCert
-	for name, c := range map[string]tlsCase{
-		"sound": {&peer{tls: server}, trust,
-			[]wanted{{CodeTLS, finding.OK, "TLS 1.3"}, {CodeVersions, finding.OK, "TLS 1.2 and TLS 1.3"}, {CodeCertificate, finding.OK, "trusted, and good for 99 days"}, {CodeProtection, finding.OK, "PROT P"},
-				{CodePasv, finding.OK, "with the session of the control connection"}, {CodePort, finding.OK, "in TLS"}, {CodeReuse, finding.Info, "does not demand it"}, {CodeCloseNotify, finding.OK, ""}}, false},
-		"reuse demanded": {&peer{tls: server, data: reuse}, trust, []wanted{{CodeReuse, finding.OK, "demands"}, {CodeEpsv, finding.OK, ""}}, false},
-		"reuse demanded of tickets that nobody gets": {&peer{tls: server, data: foreign}, trust,
-			[]wanted{{CodePasv, finding.Fault, "522"}, {CodeEpsv, finding.Fault, "not resuming"}, {CodePort, finding.Warning, "522"}, {CodeEprt, finding.Warning, "522"}}, false},
-		"data connection closed": {&peer{tls: server, answer: map[string]func(*client, string) string{"LIST": closing("150 wait", "426 no TLS")}}, trust,
-			[]wanted{{CodePasv, finding.Fault, "refuses the data connection in TLS"}, {CodeEpsv, finding.Fault, ""}, {CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}, false},
-		"TLS 1.2":      {&peer{tls: only12}, trust, []wanted{{CodeTLS, finding.OK, "TLS 1.2"}, {CodeVersions, finding.Info, "not TLS 1.3"}}, false},
-		"too old":      {&peer{tls: tooOld}, trust, []wanted{{CodeTLS, finding.Fault, "no version of TLS that is safe"}}, true},
-		"AUTH refused": {&peer{}, trust, []wanted{{CodeAuth, finding.Fault, "does not take AUTH TLS"}, {CodeFeatures, finding.Info, "not AUTH TLS"}}, true},
-		"AUTH not now": {&peer{tls: server, answer: map[string]func(*client, string) string{"AUTH": always("431 no certificate")}}, trust, []wanted{{CodeAuth, finding.Fault, "at the moment"}}, true},
-		"clear behind AUTH": {&peer{tls: server, answer: map[string]func(*client, string) string{"AUTH": always("234 go on\r\n230 welcome")}}, trust,
+	runTLS(t, map[string]tlsCase{
+		"TLS 1.2": {&peer{tls: only12}, trust,
+			[]wanted{{CodeTLS, finding.OK, "TLS 1.2"}, {CodeVersions, finding.Info, "not TLS 1.3"}}, false},
+		"too old": {&peer{tls: tooOld}, trust,
+			[]wanted{{CodeTLS, finding.Fault, "no version of TLS that is safe"}}, true},
+		"AUTH refused": {&peer{}, trust, []wanted{{CodeAuth, finding.Fault, "does not accept AUTH TLS"},
+			{CodeFeatures, finding.Info, "not AUTH TLS"}}, true},
+		"AUTH not now": {&peer{tls: server, answer: answers{"AUTH": always("431 no certificate")}}, trust,
+			[]wanted{{CodeAuth, finding.Fault, "at the moment"}}, true},
+		"clear behind AUTH": {&peer{tls: server,
+			answer: answers{"AUTH": always("234 go on\r\n230 welcome")}},
+			trust,
 			[]wanted{{CodeTLS, finding.Fault, "bytes in clear"}}, true},
-		"clear after AUTH": {&peer{tls: server, answer: map[string]func(*client, string) string{"AUTH": func(c *client, _ string) string {
-			c.say("234 go on")
-			c.lines.ReadByte() // the ClientHello
-			return "220 I have forgotten"
-		}}}, trust, []wanted{{CodeTLS, finding.Fault, "in clear where TLS begins"}}, true},
-		"client certificate": {&peer{tls: mutual}, trust, []wanted{{CodeLogin, finding.Fault, "wants a certificate of the gateway"}}, true},
-		"no PROT":            {&peer{tls: server, answer: map[string]func(*client, string) string{"PROT": always("536 no")}}, trust, []wanted{{CodeProtection, finding.Fault, "does not encrypt data"}}, false},
-		"no PBSZ":            {&peer{tls: server, answer: map[string]func(*client, string) string{"PBSZ": always("503 no")}}, trust, []wanted{{CodeProtection, finding.Fault, "PBSZ"}}, false},
-		"no close_notify":    {&peer{tls: server, rude: true}, trust, []wanted{{CodeCloseNotify, finding.Fault, "cut short"}}, false},
-		"listing refused, data open": {&peer{tls: server, answer: map[string]func(*client, string) string{"LIST": always("550 Permission denied.")}}, trust,
-			[]wanted{{CodePasv, finding.Info, "refuses the listing"}, {CodePort, finding.Info, "refuses the listing"}}, false},
-		"listing refused, data closed": {&peer{tls: server, answer: map[string]func(*client, string) string{"LIST": closing("150 wait", "550 Permission denied.")}}, trust,
-			[]wanted{{CodePasv, finding.Info, "refuses the listing"}, {CodePort, finding.Info, "refuses the listing"}}, false},
-		"data in clear only": {&peer{tls: server, answer: map[string]func(*client, string) string{"LIST": always("521 Data connections must be in clear")}}, trust,
-			[]wanted{{CodePasv, finding.Fault, "in another way (PROT)"}, {CodeEpsv, finding.Fault, ""}, {CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}, false},
-	} {
-		t.Run(name, c.run)
-	}
+		"clear after AUTH": {&peer{tls: server,
+			answer: answers{"AUTH": func(c *client, _ string) string {
+				c.say("234 go on")
+				c.lines.ReadByte() // the ClientHello
+				return "220 I have forgotten"
+			}}}, trust, []wanted{{CodeTLS, finding.Fault, "in clear where TLS starts"}}, true},
+		"client certificate": {&peer{tls: mutual}, trust,
+			[]wanted{{CodeLogin, finding.Fault, "wants a certificate of the gateway"}}, true},
+	})
+}
+
+func TestTLSData(t *testing.T) {
+	t.Parallel()
+	server, trust := sound(t)
+	runTLS(t, map[string]tlsCase{
+		"no PROT": {&peer{tls: server,
+			answer: answers{"PROT": always("536 no")}}, trust,
+			[]wanted{{CodeProtection, finding.Fault, "does not encrypt data"}}, false},
+		"no PBSZ": {&peer{tls: server,
+			answer: answers{"PBSZ": always("503 no")}}, trust,
+			[]wanted{{CodeProtection, finding.Fault, "PBSZ"}}, false},
+		"no close_notify": {&peer{tls: server, rude: true}, trust,
+			[]wanted{{CodeCloseNotify, finding.Fault, "incomplete"}}, false},
+		"listing refused, data open": {&peer{tls: server,
+			answer: answers{"LIST": always("550 Permission denied.")}}, trust,
+			[]wanted{{CodePasv, finding.Info, "refuses the listing"},
+				{CodePort, finding.Info, "refuses the listing"}}, false},
+		"listing refused, data closed": {&peer{tls: server,
+			answer: answers{"LIST": closing("150 wait",
+				"550 Permission denied.")}}, trust,
+			[]wanted{{CodePasv, finding.Info, "refuses the listing"},
+				{CodePort, finding.Info, "refuses the listing"}}, false},
+		"data in clear only": {&peer{tls: server,
+			answer: answers{"LIST": always("521 Data connections must be in clear")}}, trust,
+			[]wanted{{CodePasv, finding.Fault, "in another way (PROT)"}, {CodeEpsv, finding.Fault, ""},
+				{CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}, false},
+	})
 }
 
 // TestCertificate has certificates that are not as they should be.
 func TestCertificate(t *testing.T) {
 	t.Parallel()
 	server, trust := sound(t)
-	old, soonTrust := certificate(t, "localhost", time.Now().Add(-48*time.Hour), time.Now().Add(10*24*time.Hour+time.Minute))
-	dead, deadTrust := certificate(t, "localhost", time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour))
-	wrong, wrongTrust := certificate(t, "nas.example.net", time.Now().Add(-time.Hour), time.Now().Add(100*24*time.Hour))
+	old, soonTrust := certificate(t, "localhost", time.Now().Add(-48*time.Hour),
+		time.Now().Add(10*24*time.Hour+time.Minute))
+	dead, deadTrust := certificate(t, "localhost", time.Now().Add(-48*time.Hour),
+		time.Now().Add(-24*time.Hour))
+	wrong, wrongTrust := certificate(t, "nas.example.net", time.Now().Add(-time.Hour),
+		time.Now().Add(100*24*time.Hour))
 	of := func(c tls.Certificate) *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }
 	for name, c := range map[string]tlsCase{
-		"expires soon": {&peer{tls: of(old)}, &tls.Config{RootCAs: soonTrust}, []wanted{{CodeCertificate, finding.Warning, "expires in 10 days"}}, false},
-		"expired":      {&peer{tls: of(dead)}, &tls.Config{RootCAs: deadTrust}, []wanted{{CodeCertificate, finding.Fault, "has expired on"}, {CodeLogin, finding.Info, "no login"}}, true},
-		"wrong name": {&peer{tls: of(wrong)}, &tls.Config{RootCAs: wrongTrust}, []wanted{{CodeCertificate, finding.Fault, `is for "nas.example.net", not for "localhost"`},
-			{CodeLogin, finding.Info, "a password goes to no server"}}, true},
-		"name given":          {&peer{tls: of(wrong)}, &tls.Config{RootCAs: wrongTrust, ServerName: "nas.example.net"}, []wanted{{CodeCertificate, finding.OK, ""}, {CodePasv, finding.OK, ""}}, false},
-		"not known":           {&peer{tls: of(wrong)}, trust, []wanted{{CodeCertificate, finding.Fault, "nas.example.net"}}, true},
-		"signed by itself":    {&peer{tls: server}, &tls.Config{RootCAs: wrongTrust}, []wanted{{CodeCertificate, finding.Fault, "signed by itself"}}, true},
-		"another certificate": {&peer{tls: server, data: of(wrong)}, trust, []wanted{{CodePasv, finding.Fault, "another certificate"}, {CodeEpsv, finding.Fault, ""}, {CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}, false},
+		"expires soon": {&peer{tls: of(old)}, &tls.Config{RootCAs: soonTrust},
+			[]wanted{{CodeCertificate, finding.Warning, "expires in 10 days"}}, false},
+		"expired": {&peer{tls: of(dead)}, &tls.Config{RootCAs: deadTrust},
+			[]wanted{{CodeCertificate, finding.Fault, "has expired on"},
+				{CodeLogin, finding.Info, "no login"}}, true},
+		"wrong name": {&peer{tls: of(wrong)}, &tls.Config{RootCAs: wrongTrust},
+			[]wanted{{CodeCertificate, finding.Fault, `is for "nas.example.net", not for "localhost"`},
+				{CodeLogin, finding.Info, "the password is not sent to a server"}}, true},
+		"name given": {&peer{tls: of(wrong)},
+			&tls.Config{RootCAs: wrongTrust, ServerName: "nas.example.net"},
+			[]wanted{{CodeCertificate, finding.OK, ""}, {CodePasv, finding.OK, ""}}, false},
+		"not known": {&peer{tls: of(wrong)}, trust,
+			[]wanted{{CodeCertificate, finding.Fault, "nas.example.net"}}, true},
+		"self-signed": {&peer{tls: server}, &tls.Config{RootCAs: wrongTrust},
+			[]wanted{{CodeCertificate, finding.Fault, "self-signed"}}, true},
+		"another certificate": {&peer{tls: server, data: of(wrong)}, trust,
+			[]wanted{{CodePasv, finding.Fault, "another certificate"}, {CodeEpsv, finding.Fault, ""},
+				{CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}, false},
 	} {
 		t.Run(name, c.run)
 	}
@@ -175,20 +240,23 @@ func TestImplicit(t *testing.T) {
 	f.TLS.Server = forward.ServerTLSImplicit
 	o := options()
 	o.TLS = trust
-	expect(t, run(t, f, o), wanted{CodeTLS, finding.OK, "TLS 1.3"}, wanted{CodeVersions, finding.OK, ""}, wanted{CodeCertificate, finding.OK, ""}, wanted{CodeGreeting, finding.OK, ""},
-		wanted{CodeLogin, finding.OK, ""}, wanted{CodePasv, finding.OK, "in TLS"}, wanted{CodePort, finding.OK, "in TLS"})
+	expect(t, run(t, f, o), wanted{CodeTLS, finding.OK, "TLS 1.3"}, wanted{CodeVersions, finding.OK, ""},
+		wanted{CodeCertificate, finding.OK, ""}, wanted{CodeGreeting, finding.OK, ""},
+		wanted{CodeLogin, finding.OK, ""}, wanted{CodePasv, finding.OK, "in TLS"},
+		wanted{CodePort, finding.OK, "in TLS"})
 
 	t.Run("the server is in clear", func(t *testing.T) {
 		p := &peer{tls: server}
 		f := p.start(t)
 		f.TLS.Server = forward.ServerTLSImplicit
-		expect(t, run(t, f, o), wanted{CodeTLS, finding.Fault, "does not begin with TLS"})
+		expect(t, run(t, f, o), wanted{CodeTLS, finding.Fault, "does not start with TLS"})
 	})
 	t.Run("the forward is in clear", func(t *testing.T) {
 		f.TLS.Server = forward.ServerTLSOff
 		o := o
 		o.Timeouts.Reply = brief
-		expect(t, run(t, f, o), wanted{CodeAuth, finding.Fault, "waits for TLS from the first byte"}, wanted{CodePasv, finding.OK, "in TLS"})
+		expect(t, run(t, f, o), wanted{CodeAuth, finding.Fault, "waits for TLS from the first byte"},
+			wanted{CodePasv, finding.OK, "in TLS"})
 	})
 	t.Run("the forward asks for AUTH", func(t *testing.T) {
 		f.TLS.Server = forward.ServerTLSRequired
@@ -206,7 +274,8 @@ func TestServerClear(t *testing.T) {
 	o := options()
 	o.TLS = trust
 	found := run(t, f, o)
-	expect(t, found, wanted{CodeProtection, finding.OK, "PROT C"}, wanted{CodePasv, finding.OK, "a listing of 46 bytes"})
+	expect(t, found, wanted{CodeProtection, finding.OK, "PROT C"},
+		wanted{CodePasv, finding.OK, "a listing of 46 bytes"})
 	for _, f := range found {
 		if f.Code == CodeReuse || f.Code == CodeCloseNotify || strings.Contains(f.Text, "in TLS with") {
 			t.Errorf("got %s: %s; want nothing of TLS on data", f.Code, f.Text)

@@ -48,7 +48,7 @@ func TestDoctorUser(t *testing.T) {
 	}
 	d = runDoctor(t, l.Gateway(), "-c", file)
 	d.wantNothingWorse(0, "warning")
-	d.wantFinding("server_login", "info", "the server takes no anonymous users", "--user")
+	d.wantFinding("server_login", "info", "the server accepts no anonymous login", "--user")
 }
 
 // A file that cannot hold a password is a fault before anything is tried.

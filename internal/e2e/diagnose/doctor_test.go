@@ -209,7 +209,7 @@ func TestDoctorOrdinaryUser(t *testing.T) {
 	d := runDoctorCommand(t, l.Gateway(), harness.UnprivilegedCommand(t, "doctor", "--json", "-c",
 		writeConfig(t)))
 	d.wantNothingWorse(0, "warning", "capabilities")
-	d.wantFinding("capabilities", "warning", "ftpgate itself relays all data", "run ftpgate as root")
+	d.wantFinding("capabilities", "warning", "ftpgate itself relays all data", "run it as root")
 	d.wantFinding("not_read", "info",
 		"who may refuse forwarded packets, could not be read: this process lacks CAP_NET_ADMIN",
 		"run ftpgate doctor as root")
@@ -232,7 +232,7 @@ func TestDoctorInterrupted(t *testing.T) {
 	}
 	harness.WantContains(t, p.Log(), "ftpgate: interrupted: not everything has been tried\n")
 	harness.WantContains(t, stdout.String(), "forward archive: ",
-		"or it was given up, before everything had been tried")
+		"the check ended before everything had been tried")
 }
 
 // doctor tries both addresses of a name. A dead one is no fault as long as the other works.

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
 	"ftpgate/internal/try/demo/scenario"
 	"ftpgate/internal/try/demo/transcript"

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/transcript"
 	"ftpgate/internal/try/testca"
 )

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
 	"ftpgate/internal/try/demo/transcript"
 )

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/ftpclient"
 )
 
 // withProxyTracking is act 3: every mode, and beside kernel tracking what that cannot follow.

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"time"
 
-	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
 	"ftpgate/internal/try/demo/quirk"
 )
@@ -152,7 +152,7 @@ func freePorts(h Host) (one, other string, err error) {
 	var l [2]net.Listener
 	for i := range l {
 		if l[i], err = h.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return "", "", fmt.Errorf("a free ftpclient.PORT: %w", err)
+			return "", "", fmt.Errorf("a free port: %w", err)
 		}
 		defer l[i].Close()
 	}

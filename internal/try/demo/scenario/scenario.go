@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
 	"ftpgate/internal/try/demo/transcript"
 )

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/quirk"
 	"ftpgate/internal/try/demo/transcript"
 )

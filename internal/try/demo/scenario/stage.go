@@ -3,7 +3,7 @@ package scenario
 import (
 	"context"
 
-	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/transcript"
 )
 

@@ -12,7 +12,7 @@ import (
 	"unicode"
 
 	"ftpgate/internal/core/ftp"
-	"ftpgate/internal/try/demo/ftpclient"
+	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
 	"ftpgate/internal/try/demo/transcript"
 )

@@ -278,16 +278,24 @@ func TestClientRefuses(t *testing.T) {
 		want        string
 	}{
 		{"not welcome", "< 421 too many", nil, nil, `greeting: the answer is 421 "too many"; want 2yz`},
-		{"no FTP", "< SSH-2.0-x", nil, nil, `greeting: read reply: reply "SSH-2.0-x": want a code of three digits`},
+		{"no FTP", "< SSH-2.0-x", nil, nil,
+			`greeting: read reply: reply "SSH-2.0-x": want a code of three digits`},
 		{"gone", "", nil, nil, "greeting: read reply: EOF"},
-		{"login", "< 220 x\n> USER u\n< 331 x\n> PASS p\n< 530 no", nil, func(ctx context.Context, c *Client) error { return c.Login(ctx, "u", "p") },
+		{"login", "< 220 x\n> USER u\n< 331 x\n> PASS p\n< 530 no", nil,
+			func(ctx context.Context, c *Client) error { return c.Login(ctx, "u", "p") },
 			`PASS: the answer is 530 "no"; want 2yz`},
-		{"PASV refused", "< 220 x\n> PASV\n< 502 no", nil, retrieve(PASV), `PASV: the answer is 502 "no"; want 2yz`},
-		{"227 of seven", "< 220 x\n> PASV\n< 227 (127,0,0,1,2,3,4)", nil, retrieve(PASV), `227 reply "(127,0,0,1,2,3,4)": no address and port in it`},
-		{"229 without port", "< 220 x\n> EPSV\n< 229 (||||)", nil, retrieve(EPSV), `229 reply "(||||)": the port is not a number from 1 to 65535`},
-		{"too short", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile", file("123"), retrieve(PASV), "RETR: 3 of 5 bytes: unexpected EOF"},
-		{"too long", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile", file("123456"), retrieve(PASV), "RETR: more than 5 bytes"},
-		{"not complete", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile\n< 426 lost", file("12345"), retrieve(PASV), `RETR: the answer is 426 "lost"; want 2yz`},
+		{"PASV refused", "< 220 x\n> PASV\n< 502 no", nil, retrieve(PASV),
+			`PASV: the answer is 502 "no"; want 2yz`},
+		{"227 of seven", "< 220 x\n> PASV\n< 227 (127,0,0,1,2,3,4)", nil, retrieve(PASV),
+			`227 reply "(127,0,0,1,2,3,4)": no address and port in it`},
+		{"229 without port", "< 220 x\n> EPSV\n< 229 (||||)", nil, retrieve(EPSV),
+			`229 reply "(||||)": the port is not a number from 1 to 65535`},
+		{"too short", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile", file("123"),
+			retrieve(PASV), "RETR: 3 of 5 bytes: unexpected EOF"},
+		{"too long", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile", file("123456"),
+			retrieve(PASV), "RETR: more than 5 bytes"},
+		{"not complete", "< 220 x\n> PASV\n< 227 " + hostPort(l) + "\n> RETR f\n< 150 x\nfile\n< 426 lost",
+			file("12345"), retrieve(PASV), `RETR: the answer is 426 "lost"; want 2yz`},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			ctx := testContext(t)
@@ -311,9 +319,10 @@ func TestClientDataPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	c := &Client{Watch: &log{}} // its control connection leads nowhere, and so not to 127.0.0.1
-	_, err = c.connect(ctx, &data{listener: l})
-	if data, ok := errors.AsType[*DataError](err); !ok || !strings.Contains(data.Error(), "it came from 127.0.0.1") {
+	c := &Client{Watch: &log{}}
+	err = c.connect(ctx, NewActive(l, netip.MustParseAddr("192.0.2.1")))
+	if data, ok := errors.AsType[*DataError](err); !ok ||
+		!strings.Contains(data.Error(), "it came from 127.0.0.1") {
 		t.Errorf("got %v; want a *DataError that names 127.0.0.1", err)
 	}
 }
