@@ -261,8 +261,8 @@ func passing(_ *Proxy, f *forward.Resolved) {
 	f.ServerPorts = forward.PortRange{First: 50000, Last: 50100}
 }
 
-// tunnelled exchanges what is no line in both directions.
-func (b *stage) tunnelled() {
+// exchangeBytes exchanges what is no line in both directions.
+func (b *stage) exchangeBytes() {
 	b.t.Helper()
 	for _, way := range [][2]*peer{{b.client, b.server}, {b.server, b.client}} {
 		way[0].say("\x16\x03\x00\n\xff\xf4 221 bye\r\x00")
@@ -280,14 +280,14 @@ func (b *stage) tunnelled() {
 func TestPassedThrough(t *testing.T) {
 	b := newStage(t, passing).connect()
 	b.ask("AUTH TLS", "502 not today")
-	if n := b.path.passages(); n != 0 {
-		t.Fatalf("after the server's no got %d passages; want none", n)
+	if n := b.path.passthroughs(); n != 0 {
+		t.Fatalf("after the server's no got %d passthroughs; want none", n)
 	}
 	b.ask("AUTH TLS", "234 go on")
-	if n := b.path.passages(); n != 1 {
-		t.Fatalf("got %d passages; want one", n)
+	if n := b.path.passthroughs(); n != 1 {
+		t.Fatalf("got %d passthroughs; want one", n)
 	}
-	b.tunnelled()
+	b.exchangeBytes()
 	if err := b.client.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestPassedThrough(t *testing.T) {
 		t.Errorf("the client got %q, %v; want the server's last words", rest, err)
 	}
 	b.client.Close()
-	b.await("the passage's end", func() bool { return b.path.passages() == 0 })
+	b.await("the end of the passthrough", func() bool { return b.path.passthroughs() == 0 })
 	b.wantRefused("")
 }
 
@@ -308,7 +308,7 @@ func TestPassedThroughImplicit(t *testing.T) {
 	b := newStage(t, passing)
 	b.client = b.dial()
 	b.accept()
-	b.tunnelled()
+	b.exchangeBytes()
 	b.server.Close()
 	b.client.heardAll()
 	b.wantRefused("")
@@ -337,9 +337,9 @@ func TestPassedThroughNoPassage(t *testing.T) {
 func TestPassedThroughDrains(t *testing.T) {
 	b := newStage(t, passing, limited(forward.Limits{Idle: time.Second, Login: time.Second})).connect()
 	b.ask("AUTH TLS", "234 go on")
-	b.tunnelled()
+	b.exchangeBytes()
 	b.stop()
-	b.tunnelled()
+	b.exchangeBytes()
 	b.drain()
 	b.client.heardAll()
 	b.server.heardAll()

@@ -73,7 +73,7 @@ func (p *fakePath) Bridge(_ context.Context, bridge pinhole.Bridge,
 	return p.add(&fakeData{bridge: bridge, dataTLS: dataTLS})
 }
 
-func (p *fakePath) OpenPassthrough(passage pinhole.Passthrough) (dataplane.Handle, error) {
+func (p *fakePath) OpenPassthrough(ports pinhole.Passthrough) (dataplane.Handle, error) {
 	p.wait("OpenPassthrough")
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,12 +83,12 @@ func (p *fakePath) OpenPassthrough(passage pinhole.Passthrough) (dataplane.Handl
 	if p.handles == nil {
 		p.handles = map[pinhole.Passthrough]int{}
 	}
-	p.handles[passage]++
-	return &fakeHandle{path: p, passage: passage}, nil
+	p.handles[ports]++
+	return &fakeHandle{path: p, ports: ports}, nil
 }
 
-// passages returns how many handles are open.
-func (p *fakePath) passages() (n int) {
+// passthroughs returns how many handles are open.
+func (p *fakePath) passthroughs() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, handles := range p.handles {
@@ -98,9 +98,9 @@ func (p *fakePath) passages() (n int) {
 }
 
 type fakeHandle struct {
-	path    *fakePath
-	passage pinhole.Passthrough
-	once    sync.Once
+	path  *fakePath
+	ports pinhole.Passthrough
+	once  sync.Once
 }
 
 func (h *fakeHandle) Close() {
@@ -108,7 +108,7 @@ func (h *fakeHandle) Close() {
 	h.once.Do(func() {
 		h.path.mu.Lock()
 		defer h.path.mu.Unlock()
-		h.path.handles[h.passage]--
+		h.path.handles[h.ports]--
 	})
 }
 

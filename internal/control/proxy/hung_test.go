@@ -92,7 +92,7 @@ func TestDataPathHangs(t *testing.T) {
 			release()
 			b.await("the pinholes' end", func() bool {
 				now, _ := b.path.opened()
-				return now == 0 && b.path.passages() == 0
+				return now == 0 && b.path.passthroughs() == 0
 			})
 		})
 	}

@@ -158,8 +158,8 @@ func newStage(t *testing.T, setups ...setup) *stage {
 		if now, _ := b.path.opened(); now != 0 {
 			t.Errorf("at the end got %d pinholes; want none", now)
 		}
-		if n := b.path.passages(); n != 0 {
-			t.Errorf("at the end got %d passages; want none", n)
+		if n := b.path.passthroughs(); n != 0 {
+			t.Errorf("at the end got %d passthroughs; want none", n)
 		}
 		if n := b.counts.Running(); n != 0 {
 			t.Errorf("at the end got %d sessions; want none", n)
@@ -244,7 +244,7 @@ func (b *stage) refusals() string {
 	return strings.Join(out, " ")
 }
 
-// await waits until something is so that no line tells of.
+// await waits for something that no line shows.
 func (b *stage) await(what string, is func() bool) {
 	b.t.Helper()
 	tick := time.NewTicker(time.Millisecond)

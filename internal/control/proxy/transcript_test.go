@@ -13,8 +13,8 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// told returns the time line of the only session that has ended, an event a line.
-func (b *stage) told(j *sessions.Journal) (sessions.Explained, string) {
+// timeline returns that of the only session that has ended, an event a line.
+func (b *stage) timeline(j *sessions.Journal) (sessions.Explained, string) {
 	b.t.Helper()
 	ended := slices.Collect(j.Ended())
 	if len(ended) != 1 {
@@ -28,12 +28,12 @@ func (b *stage) told(j *sessions.Journal) (sessions.Explained, string) {
 	return e, text.String()
 }
 
-// withJournal has the stage's sessions told to j.
+// withJournal has j keep the records of the sessions.
 func withJournal(j *sessions.Journal) setup {
 	return func(p *Proxy, _ *forward.Resolved) { p.Journal = j }
 }
 
-// in tells whether the lines come in text in this order.
+// in returns the first line that does not stand in text, in this order; "": all do.
 func in(text string, lines ...string) string {
 	for _, l := range lines {
 		_, after, found := strings.Cut(text, l)
@@ -45,8 +45,8 @@ func in(text string, lines ...string) string {
 	return ""
 }
 
-// TestSessionTells has the journal told what is said, with no secret in it.
-func TestSessionTells(t *testing.T) {
+// The record of a session has what both ends said, and no secret.
+func TestSessionRecords(t *testing.T) {
 	j := sessions.New(time.Now())
 	var finished []sessions.Transfer
 	j.Finished = func(t sessions.Transfer) { finished = append(finished, t) }
@@ -70,7 +70,7 @@ func TestSessionTells(t *testing.T) {
 	b.client.Close()
 	b.stop()
 	b.finished()
-	e, text := b.told(j)
+	e, text := b.timeline(j)
 	if missing := in(text,
 		"session: connected to ", "reply: 220 ",
 		"command: USER anna", "reply: 331 password for anna",
@@ -88,7 +88,7 @@ func TestSessionTells(t *testing.T) {
 	}
 	for _, secret := range []string{"hunt"} {
 		if strings.Contains(strings.ToLower(text), secret) {
-			t.Errorf("%s is told:\n%s", secret, text)
+			t.Errorf("%s stands in the record:\n%s", secret, text)
 		}
 	}
 	if e.User != "anna" || e.Totals.Transfers != 1 || e.Mode != "PASV" || e.State != sessions.StateEnded ||
@@ -156,8 +156,8 @@ var failings = []struct {
 	}, verdict.CodeClientNotAllowed},
 }
 
-// TestSessionTellsFaults has each session fail in one way, and asks the journal why.
-func TestSessionTellsFaults(t *testing.T) {
+// Each session fails in one way, and its record says why.
+func TestSessionRecordsFaults(t *testing.T) {
 	for _, test := range failings {
 		t.Run(test.name, func(t *testing.T) {
 			j := sessions.New(time.Now())
@@ -170,7 +170,7 @@ func TestSessionTellsFaults(t *testing.T) {
 			b.client.Close()
 			b.await("the session's end", func() bool { return j.Count() == 0 })
 			b.stop()
-			if e, text := b.told(j); e.Verdict.Code != test.code {
+			if e, text := b.timeline(j); e.Verdict.Code != test.code {
 				t.Errorf("got %+v; want %s:\n%s", e.Verdict, test.code, text)
 			}
 		})

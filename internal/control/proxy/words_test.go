@@ -50,7 +50,7 @@ func TestSessionRefusedBeforeTransfer(t *testing.T) {
 	}
 }
 
-// What the data path has to say of a passage or a port that it cannot open, the client is told.
+// What the data path has to say about a passthrough or a port that it cannot open, the client is told.
 func TestSessionToldWhyNot(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.path.set(pathFailure(errors.New("full")), nil)
