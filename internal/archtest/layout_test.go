@@ -20,80 +20,259 @@ type row struct {
 // that nothing uses any more is an error, so that the table stays true.
 var rows = []row{
 	// Pure: values in, values out.
-	{pkg: "dnat"},
-	{pkg: "ftp"},
-	{pkg: "config", imports: []string{"dnat"}, owns: []string{"github.com/pelletier/go-toml/v2"}},
-	{pkg: "journal", imports: []string{"dnat"}},
-	{pkg: "ruleset", imports: []string{"dnat"}, testing: []string{"ruleset/rulesettest"}},
-	{pkg: "ruleset/rulesettest", imports: []string{"dnat"}},
+	{pkg: "core/forward"},
+	{pkg: "core/ftp"},
+	{pkg: "core/pinhole", imports: []string{"core/forward"}},
+	{pkg: "core/verdict", imports: []string{"core/forward"}},
+	{pkg: "core/dialogue", imports: []string{"core/forward", "core/ftp", "core/pinhole", "core/verdict"}},
+	{pkg: "core/finding"},
+	{pkg: "core/netflow"},
+	{pkg: "core/ruleset", imports: []string{"core/forward"}, testing: []string{"core/ruleset/rulesettest"}},
+	{pkg: "core/ruleset/rulesettest", imports: []string{"core/forward"}},
 
-	// The laboratory: nothing of ours is in it, so that all tests may stand on it.
-	{pkg: "lab", owns: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"}, testing: []string{"lab/labtest"}},
-	{pkg: "lab/labtest", imports: []string{"lab"}},
-
-	// The kernel's edge.
-	{pkg: "system", owns: []string{"github.com/prometheus/procfs"}, shares: []string{"golang.org/x/sys"},
-		testing: []string{"lab", "lab/labtest"}},
-	{pkg: "nft", imports: []string{"dnat", "ruleset"}, shares: []string{"golang.org/x/sys", "github.com/mdlayher/netlink"},
-		owns:    []string{"github.com/google/nftables"},
-		testing: []string{"ruleset/rulesettest", "lab", "lab/labtest"}},
-
-	{pkg: "conntrack", imports: []string{"dnat"}, shares: []string{"golang.org/x/sys", "github.com/mdlayher/netlink"},
-		testing: []string{"lab", "lab/labtest"}},
-
-	// What serves sessions in this process.
-	{pkg: "pinhole", imports: []string{"dnat"}},
-	{pkg: "relay", imports: []string{"dnat"}, shares: []string{"golang.org/x/sys"}, testing: []string{"lab/labtest"}},
-	{pkg: "secure", imports: []string{"dnat"}},
-	{pkg: "tracker", imports: []string{"dnat", "ftp", "journal"}, shares: []string{"golang.org/x/sys"}},
-
-	// The core, which the kernel's packages never meet but through its interfaces.
-	{pkg: "gateway", imports: []string{"dnat", "ruleset"}, owns: []string{"golang.org/x/sync"},
-		testing: []string{"ruleset/rulesettest"}},
-
-	{pkg: "flows", imports: []string{"dnat", "journal"}},
-
-	// What shows things: to the service manager, to tools, and to people.
-	{pkg: "notify", owns: []string{"github.com/coreos/go-systemd/v22"}, shares: []string{"golang.org/x/sys"}, testing: []string{"lab/labtest"}},
-	{pkg: "transferlog", imports: []string{"journal"}},
-	{pkg: "metrics", imports: []string{"dnat", "journal"}, owns: []string{"github.com/prometheus/client_golang"},
-		testing: []string{"tracker", "go.yaml.in/yaml/v3"}},
-	{pkg: "admin", imports: []string{"dnat", "journal"}, owns: []string{"golang.org/x/net"}},
-	{pkg: "doctor", imports: []string{"dnat"}},
-	{pkg: "doctor/look", imports: []string{"dnat", "doctor", "nft", "system"}, testing: []string{"lab", "lab/labtest", "golang.org/x/sys"}},
-	{pkg: "trial", imports: []string{"dnat", "ftp"}},
-	{pkg: "packagingtest", testing: []string{"lab/labtest"}},
-
-	// The wiring, and what an operator sees.
-	{pkg: "daemon", imports: []string{"dnat", "ruleset", "system", "nft", "pinhole", "relay", "secure", "tracker", "gateway", "journal", "conntrack",
-		"flows", "notify", "transferlog", "metrics", "admin", "doctor", "doctor/look"}, shares: []string{"golang.org/x/sys"}},
-	{pkg: "demo/quirk", imports: []string{"ftp"}},
-	{pkg: "demo/authority"},
-	{pkg: "demo/dialogue", imports: []string{"ftp"}},
-	{pkg: "demo/ftpclient", imports: []string{"ftp"}, testing: []string{"demo/authority"}},
-	{pkg: "demo/ftpserver", imports: []string{"demo/dialogue"}, owns: []string{"goftp.io/server/v2"},
-		testing: []string{"demo/authority", "demo/ftpclient"}},
-	{pkg: "demo/story", imports: []string{"ftp", "lab", "demo/quirk", "demo/authority", "demo/dialogue", "demo/ftpclient", "demo/ftpserver"}},
-	{pkg: "demo", imports: []string{"lab", "demo/authority", "demo/dialogue", "demo/ftpserver", "demo/story"},
-		testing: []string{"demo/ftpclient", "lab/labtest"}},
+	// Which ftpgate this is.
 	{pkg: "version"},
-	{pkg: "cli", imports: []string{"version", "dnat", "config", "ruleset", "lab", "nft", "gateway", "daemon", "demo", "journal", "transferlog", "admin", "notify",
-		"doctor", "trial"},
-		owns: []string{"github.com/spf13/cobra", "golang.org/x/term"}, shares: []string{"golang.org/x/sys"}, testing: []string{"github.com/rogpeppe/go-internal"}},
+
+	// An FTP client, for those who try a server.
+	{pkg: "ftpclient", imports: []string{"core/ftp"}, testing: []string{"try/testca"}},
+
+	// What talks to Linux.
+	{pkg: "kernel/netlink",
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"github.com/mdlayher/netlink"}},
+	{pkg: "kernel/conntrack",
+		imports: []string{"core/netflow", "kernel/netlink"},
+		shares:  []string{"github.com/mdlayher/netlink", "golang.org/x/sys"},
+		testing: []string{"try/lab", "try/lab/labtest"}},
+	{pkg: "kernel/nft",
+		imports: []string{"core/forward", "core/ruleset", "kernel/netlink"},
+		shares: []string{
+			"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys",
+		},
+		testing: []string{
+			"core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab", "try/lab/labtest",
+		}},
+	{pkg: "kernel/nft/nfttest", imports: []string{"core/ruleset", "kernel/nft", "try/lab"}},
+	{pkg: "kernel/nftforeign",
+		imports: []string{"core/forward", "core/ruleset", "kernel/netlink"},
+		shares:  []string{"github.com/google/nftables", "golang.org/x/sys"},
+		testing: []string{
+			"core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab", "try/lab/labtest",
+		}},
+	{pkg: "kernel/nftset",
+		imports: []string{"core/forward", "core/pinhole", "core/ruleset", "kernel/netlink"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{
+			"core/ruleset/rulesettest", "kernel/nft", "kernel/nft/nfttest", "try/lab", "try/lab/labtest",
+			"github.com/google/nftables", "github.com/mdlayher/netlink",
+		}},
+	{pkg: "kernel/system",
+		imports: []string{"kernel/netlink"},
+		owns:    []string{"github.com/prometheus/procfs"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/lab", "try/lab/labtest"}},
+
+	// What happens to sessions, and who shows it.
+	{pkg: "observe/sessions", imports: []string{"core/forward", "core/verdict"}},
+	{pkg: "observe/flows",
+		imports: []string{
+			"core/forward", "core/pinhole", "core/verdict", "core/netflow", "observe/sessions",
+		}},
+	{pkg: "observe/metrics",
+		imports: []string{"core/forward", "observe/sessions"},
+		owns:    []string{"github.com/prometheus/client_golang"},
+		testing: []string{"core/dialogue", "go.yaml.in/yaml/v3"}},
+	{pkg: "observe/monitor",
+		imports: []string{
+			"core/forward", "core/netflow", "core/ruleset", "kernel/conntrack", "kernel/system",
+			"observe/sessions", "observe/flows",
+		},
+		testing: []string{"core/pinhole"}},
+	{pkg: "observe/transferlog", imports: []string{"observe/sessions"}},
+
+	// Desired against observed state.
+	{pkg: "gateway",
+		imports: []string{"core/forward", "core/finding", "core/ruleset"},
+		owns:    []string{"golang.org/x/sync"},
+		testing: []string{"core/ruleset/rulesettest"}},
+
+	// Data connections.
+	{pkg: "dataplane", imports: []string{"core/forward", "core/pinhole", "core/verdict"}},
+	{pkg: "dataplane/kernelpath", imports: []string{"core/forward", "core/pinhole"}},
+	{pkg: "dataplane/leg", shares: []string{"golang.org/x/sys"}, testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/socket",
+		imports: []string{"core/forward", "core/pinhole"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/relay",
+		imports: []string{
+			"core/forward", "core/pinhole", "dataplane", "dataplane/leg", "dataplane/socket",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest", "try/lab/labtest"}},
+	{pkg: "dataplane/passthrough",
+		imports: []string{"core/forward", "core/pinhole", "dataplane/socket", "dataplane/relay"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/path",
+		imports: []string{
+			"core/forward", "core/pinhole", "core/verdict", "kernel/nftset", "kernel/system",
+			"observe/sessions", "observe/flows", "dataplane", "dataplane/kernelpath", "dataplane/relay",
+			"dataplane/passthrough",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/relaytest", imports: []string{"core/forward"}},
+
+	// Control connections.
+	{pkg: "control/conn", shares: []string{"golang.org/x/sys"}},
+	{pkg: "control/ftptest", imports: []string{"core/forward"}},
+	{pkg: "control/refusal",
+		imports: []string{"core/verdict", "core/dialogue", "observe/sessions", "dataplane"}},
+	{pkg: "control/transcript",
+		imports: []string{
+			"core/ftp", "core/pinhole", "core/verdict", "core/dialogue", "observe/sessions", "dataplane",
+		}},
+	{pkg: "control/upstream",
+		imports: []string{"core/forward", "core/ftp", "core/verdict", "core/dialogue", "control/conn"},
+		shares:  []string{"golang.org/x/sys"}},
+	{pkg: "control/session",
+		imports: []string{
+			"core/forward", "core/ftp", "core/pinhole", "core/verdict", "core/dialogue",
+			"observe/sessions", "dataplane", "control/conn", "control/refusal", "control/transcript",
+			"control/upstream",
+		}},
+	{pkg: "control/proxy",
+		imports: []string{
+			"core/forward", "core/verdict", "core/dialogue", "observe/sessions", "dataplane",
+			"control/conn", "control/refusal", "control/upstream", "control/session",
+		},
+		testing: []string{"core/pinhole", "golang.org/x/sys"}},
+	{pkg: "control/listeners",
+		imports: []string{
+			"core/forward", "core/dialogue", "core/finding", "kernel/system", "observe/sessions",
+			"dataplane", "control/proxy",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/path", "control/ftptest"}},
+	{pkg: "control/tlskeys", imports: []string{"core/forward", "core/finding"}},
+
+	// The admin socket, and systemd.
+	{pkg: "ops/admin",
+		imports: []string{"core/forward", "observe/sessions"},
+		owns:    []string{"golang.org/x/net"},
+		testing: []string{"core/verdict", "config"}},
+	{pkg: "ops/status",
+		imports: []string{
+			"core/forward", "core/finding", "kernel/system", "observe/sessions", "control/tlskeys",
+			"ops/admin",
+		},
+		testing: []string{"core/ruleset", "gateway"}},
+	{pkg: "ops/systemd",
+		owns:    []string{"github.com/coreos/go-systemd/v22"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/lab/labtest"}},
+
+	// What is wrong with a host, a server.
+	{pkg: "diagnose/doctor",
+		imports: []string{
+			"core/forward", "core/finding", "kernel/nftforeign", "kernel/system", "control/tlskeys",
+		}},
+	{pkg: "diagnose/facts",
+		imports: []string{"core/forward", "kernel/nftforeign", "kernel/system", "diagnose/doctor"},
+		testing: []string{"core/finding", "try/lab", "try/lab/labtest", "golang.org/x/sys"}},
+	{pkg: "diagnose/preflight",
+		imports: []string{
+			"core/forward", "core/finding", "core/ruleset", "kernel/nft", "kernel/nftforeign",
+			"kernel/system", "gateway", "control/tlskeys", "diagnose/doctor", "diagnose/facts",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"core/ruleset/rulesettest", "try/testca"}},
+	{pkg: "diagnose/servercheck", imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient"}},
+
+	// The file.
+	{pkg: "config", imports: []string{"core/forward"}, owns: []string{"github.com/pelletier/go-toml/v2"}},
+
+	// The wiring.
+	{pkg: "daemon",
+		imports: []string{
+			"core/forward", "core/dialogue", "core/finding", "kernel/system", "observe/sessions",
+			"observe/flows", "observe/metrics", "observe/monitor", "observe/transferlog", "gateway",
+			"dataplane/path", "control/proxy", "control/listeners", "control/tlskeys", "ops/admin",
+			"ops/status", "ops/systemd", "diagnose/preflight",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"control/ftptest"}},
+
+	// The laboratory and the demo.
+	{pkg: "try/lab",
+		owns:    []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"},
+		testing: []string{"try/lab/labtest"}},
+	{pkg: "try/demo/transcript", imports: []string{"core/ftp"}},
+	{pkg: "try/demo/ftpserver",
+		imports: []string{"try/demo/transcript"},
+		owns:    []string{"goftp.io/server/v2"},
+		testing: []string{"ftpclient", "try/testca"}},
+	{pkg: "try/demo/quirk", imports: []string{"core/ftp"}},
+	{pkg: "try/testca"},
+	{pkg: "try/demo/scenario",
+		imports: []string{
+			"core/ftp", "ftpclient", "try/lab", "try/demo/transcript", "try/demo/ftpserver",
+			"try/demo/quirk", "try/testca",
+		}},
+	{pkg: "try/demo",
+		imports: []string{
+			"try/lab", "try/demo/transcript", "try/demo/ftpserver", "try/testca", "try/demo/scenario",
+		},
+		testing: []string{"ftpclient", "try/lab/labtest"}},
+	{pkg: "try/lab/labtest", imports: []string{"try/lab"}},
+
+	// The command line.
+	{pkg: "cli/terminal", shares: []string{"golang.org/x/sys"}},
+	{pkg: "cli",
+		imports: []string{
+			"core/forward", "core/verdict", "core/finding", "core/ruleset", "version", "observe/sessions",
+			"observe/transferlog", "gateway", "ops/admin", "ops/systemd", "diagnose/doctor",
+			"diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab", "try/demo",
+			"cli/terminal",
+		},
+		owns:    []string{"github.com/spf13/cobra", "golang.org/x/term"},
+		testing: []string{"github.com/rogpeppe/go-internal", "golang.org/x/sys"}},
+
+	// The program.
 	{pkg: "cmd/ftpgate", imports: []string{"cli"}},
 
-	// A module of its own: what it owns is in bench/go.mod only.
-	{pkg: "bench", imports: []string{"ftp", "lab"}, owns: []string{"gonum.org/v1/plot"}, shares: []string{"golang.org/x/sys"},
-		testing: []string{"lab/labtest"}},
-	{pkg: "e2e/harness", imports: []string{"cli", "lab", "lab/labtest"}, shares: []string{"golang.org/x/sys"}},
-	{pkg: "e2e/peers", imports: []string{"lab", "lab/labtest", "e2e/harness"}, owns: []string{"github.com/jlaffaye/ftp"}},
-	{pkg: "e2e/proxy", testing: []string{"lab", "lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp", "golang.org/x/sys"}},
-	{pkg: "e2e/ftps", testing: []string{"lab", "lab/labtest", "e2e/harness", "e2e/peers"}},
-	{pkg: "e2e/observe", testing: []string{"lab", "lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
-		"github.com/prometheus/client_golang", "golang.org/x/sys"}},
-	{pkg: "e2e/diagnose", testing: []string{"lab", "lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys"}},
-	{pkg: "e2e/docs", testing: []string{"cli", "lab/labtest", "e2e/harness", "e2e/peers"}},
+	// Tests of the whole.
+	{pkg: "e2e/diagnose",
+		testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys"}},
+	{pkg: "e2e/docs", testing: []string{"try/lab/labtest", "cli", "e2e/harness", "e2e/peers"}},
+	{pkg: "e2e/ftps", testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
+	{pkg: "e2e/harness",
+		imports: []string{"try/lab", "try/lab/labtest", "cli"},
+		shares:  []string{"golang.org/x/sys"}},
+	{pkg: "e2e/observe",
+		testing: []string{
+			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
+			"github.com/prometheus/client_golang", "golang.org/x/sys",
+		}},
+	{pkg: "e2e/peers",
+		imports: []string{"try/lab", "try/lab/labtest", "e2e/harness"},
+		owns:    []string{"github.com/jlaffaye/ftp"}},
+	{pkg: "e2e/proxy",
+		testing: []string{
+			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
+			"golang.org/x/sys",
+		}},
+
+	// For tests only, and tools.
 	{pkg: "archtest"},
+	{pkg: "bench",
+		imports: []string{"core/ftp", "try/lab"},
+		owns:    []string{"gonum.org/v1/plot"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/lab/labtest"}},
+	{pkg: "ftpgate", testing: []string{"github.com/prometheus/client_golang"}},
+	{pkg: "packagingtest", testing: []string{"try/lab/labtest"}},
 }
 
 // shared are the modules that several packages may import, with the reason.
