@@ -1,6 +1,8 @@
 package config
 
-import "ftpgate/internal/core/forward"
+import (
+	"ftpgate/internal/core/forward"
+)
 
 // tlsKeys are the keys of a [forward.tls].
 func tlsKeys() []Key {

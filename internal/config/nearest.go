@@ -1,6 +1,8 @@
 package config
 
-import "strings"
+import (
+	"strings"
+)
 
 // maxTypos is how many letters of a word may be wrong, missing or too many for a guess.
 const maxTypos = 2

@@ -1,6 +1,8 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+)
 
 // Value is the value of a key as typed on a command line: an integer is its digits, and an array is a Value
 // for each of its strings.

@@ -31,14 +31,14 @@ type instance struct {
 	*Daemon
 	started time.Time
 
-	prober    *preflight.Prober
-	gateway   *gateway.Gateway
-	paths     *path.Paths
-	keys      *tlskeys.Keys
-	listeners *listeners.Set
-	counts    *proxy.Counts
-	journal   *sessions.Journal
-	monitor   *monitor.Monitor
+	prober     *preflight.Prober
+	gateway    *gateway.Gateway
+	paths      *path.Paths
+	keys       *tlskeys.Keys
+	listeners  *listeners.Set
+	counts     *proxy.Counts
+	sessionLog *sessions.Log
+	monitor    *monitor.Monitor
 	observability
 
 	reloads      chan chan error // requests of the admin API; the result goes to the channel sent
@@ -56,18 +56,18 @@ func (d *Daemon) newInstance() *instance {
 	}
 	r.prober = preflight.OpenProber(d.Table)
 	r.gateway = gateway.New(d.Table, r.prober, resolver, d.Log)
-	r.journal = sessions.New(r.started)
+	r.sessionLog = sessions.New(r.started)
 	r.paths = path.New(path.Config{Table: d.Table, Log: d.Log, Restore: r.gateway.Reinstall,
 		Watcher: func() *flows.Watcher { return r.monitor.Watcher() }})
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
 	r.listeners = listeners.New(listeners.Shared{
-		Log: d.Log, Counts: r.counts, Journal: r.journal, Keys: sessionKeys{r.keys}, DataPath: r.paths.For,
+		Log: d.Log, Counts: r.counts, SessionLog: r.sessionLog, Keys: sessionKeys{r.keys}, DataPath: r.paths.For,
 		Refused: func(f forward.Resolved, kind dialogue.RefusalKind) { r.metrics.Refused(f.Name, kind.String()) },
 	})
-	r.monitor = monitor.New(d.Table, d.Log, r.journal)
+	r.monitor = monitor.New(d.Table, d.Log, r.sessionLog)
 	r.status = &status.Source{
 		Version: d.Endpoints.Version, File: d.Endpoints.File, Table: d.Table, Started: r.started,
-		Gateway: r.gateway, Journal: r.journal, Expiries: r.keys.Expiries, Reloader: r.requestReload,
+		Gateway: r.gateway, SessionLog: r.sessionLog, Expiries: r.keys.Expiries, Reloader: r.requestReload,
 	}
 	r.prober.Ours = r.listeners.ListensAt
 	r.gateway.OnChange = r.listeners.Update

@@ -39,7 +39,7 @@ func (r *instance) openEndpoints() (findings []finding.Finding) {
 	build := metrics.Build{Version: r.Endpoints.Version, GoVersion: runtime.Version()}
 	r.metrics = metrics.New(build, refusalNames(), r.metricSources())
 	r.metrics.Follow(r.Forwards)
-	r.journal.Hooks = r.journalHooks()
+	r.sessionLog.Hooks = r.journalHooks()
 	if r.Endpoints.Admin == nil {
 		return findings
 	}
@@ -82,7 +82,7 @@ func (r *instance) journalHooks() sessions.Hooks {
 func (r *instance) metricSources() metrics.Sources {
 	return metrics.Sources{
 		Sessions: func() (all []metrics.SessionCount) {
-			running, _ := r.journal.Counts()
+			running, _ := r.sessionLog.Counts()
 			for at, n := range running {
 				all = append(all,
 					metrics.SessionCount{Forward: at.Forward, Tracking: at.Tracking, Running: n})
@@ -90,8 +90,8 @@ func (r *instance) metricSources() metrics.Sources {
 			return all
 		},
 		Pinholes: func() (kernel, relay int) {
-			kernel = r.journal.Pinholes(forward.DataKernel.String())
-			return kernel, r.journal.Pinholes(forward.DataRelay.String())
+			kernel = r.sessionLog.Pinholes(forward.DataKernel.String())
+			return kernel, r.sessionLog.Pinholes(forward.DataRelay.String())
 		},
 		Certificates: func() (all []metrics.Certificate) {
 			for _, e := range r.keys.Expiries() {

@@ -35,10 +35,10 @@ func newGateway(t *testing.T) *gateway {
 		t.Fatal(err)
 	}
 	g.Set = New(Shared{
-		Log:      log,
-		Counts:   &proxy.Counts{},
-		Journal:  sessions.New(time.Now()),
-		DataPath: paths.For,
+		Log:        log,
+		Counts:     &proxy.Counts{},
+		SessionLog: sessions.New(time.Now()),
+		DataPath:   paths.For,
 		Refused: func(f forward.Resolved, kind dialogue.RefusalKind) {
 			g.mu.Lock()
 			defer g.mu.Unlock()

@@ -28,10 +28,10 @@ import (
 
 // Shared is what the proxies of all forwards share.
 type Shared struct {
-	Log     *slog.Logger
-	Counts  *proxy.Counts
-	Journal *sessions.Journal
-	Keys    proxy.Keys
+	Log        *slog.Logger
+	Counts     *proxy.Counts
+	SessionLog *sessions.Log
+	Keys       proxy.Keys
 	// DataPath returns the data path of a forward. current returns the forward as it is at the moment.
 	DataPath func(current func() forward.Resolved) dataplane.Path
 	// Refused is called for each refusal; nil: nobody is. It must not block.
@@ -187,7 +187,7 @@ func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListe
 	current := func() forward.Resolved { return *l.forward.Load() }
 	served := &proxy.Proxy{
 		Forward: current, Path: s.shared.DataPath(current), Keys: s.shared.Keys, Log: s.shared.Log,
-		Counts: s.shared.Counts, Journal: s.shared.Journal,
+		Counts: s.shared.Counts, SessionLog: s.shared.SessionLog,
 		Refused: func(kind dialogue.RefusalKind) {
 			if s.shared.Refused != nil {
 				s.shared.Refused(current(), kind)

@@ -37,13 +37,13 @@ import (
 
 // Proxy serves the control connections of one forward. Its fields are set before use and not after.
 type Proxy struct {
-	Forward func() forward.Resolved // what the forward is at the moment; called once a session
-	Path    dataplane.Path
-	Keys    session.Keys // nil: no forward has TLS
-	Log     *slog.Logger
-	Refused func(kind dialogue.RefusalKind) // is called for each refusal, and must not block; nil: none
-	Counts  *Counts                         // shared by all forwards of a gateway; nil: not counted
-	Journal *sessions.Journal               // shared, too; nil: one of its own
+	Forward    func() forward.Resolved // what the forward is at the moment; called once a session
+	Path       dataplane.Path
+	Keys       session.Keys // nil: no forward has TLS
+	Log        *slog.Logger
+	Refused    func(kind dialogue.RefusalKind) // is called for each refusal, and must not block; nil: none
+	Counts     *Counts                         // shared by all forwards of a gateway; nil: not counted
+	SessionLog *sessions.Log                   // shared, too; nil: one of its own
 
 	dial         upstream.DialFunc // nil: upstream.DialTCP
 	longestWrite time.Duration     // 0: session.WriteTime
@@ -78,8 +78,8 @@ const acceptPause = 100 * time.Millisecond
 // The error is that of a listener that fails for good; its sessions are ended like at ctx's end.
 func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
 	defer l.Close()
-	if p.Journal == nil {
-		p.Journal = sessions.New(time.Now())
+	if p.SessionLog == nil {
+		p.SessionLog = sessions.New(time.Now())
 	}
 	p.wakeup = make(chan struct{}, 1)
 	p.clients, p.running = map[netip.Addr]int{}, map[*session.Session]struct{}{}
@@ -141,7 +141,7 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session.Session {
 	f := p.Forward()
 	from := remote(client)
-	record := p.Journal.Begin(sessions.Opening{
+	record := p.SessionLog.Begin(sessions.Opening{
 		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
 		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr()),
 	})

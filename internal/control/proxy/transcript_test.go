@@ -14,7 +14,7 @@ import (
 )
 
 // timeline returns that of the only session that has ended, an event a line.
-func (b *stage) timeline(j *sessions.Journal) (sessions.Explained, string) {
+func (b *stage) timeline(j *sessions.Log) (sessions.Explained, string) {
 	b.t.Helper()
 	ended := slices.Collect(j.Ended())
 	if len(ended) != 1 {
@@ -29,8 +29,8 @@ func (b *stage) timeline(j *sessions.Journal) (sessions.Explained, string) {
 }
 
 // withJournal has j keep the records of the sessions.
-func withJournal(j *sessions.Journal) setup {
-	return func(p *Proxy, _ *forward.Resolved) { p.Journal = j }
+func withJournal(j *sessions.Log) setup {
+	return func(p *Proxy, _ *forward.Resolved) { p.SessionLog = j }
 }
 
 // in returns the first line that does not stand in text, in this order; "": all do.

@@ -83,8 +83,8 @@ func TestTell(t *testing.T) {
 			Log:   slog.New(slog.NewTextHandler(&logged, nil)),
 			Count: func(kind dialogue.RefusalKind) { counted = append(counted, kind) },
 		}
-		journal := sessions.New(time.Now())
-		record := journal.Begin(sessions.Opening{})
+		sessionLog := sessions.New(time.Now())
+		record := sessionLog.Begin(sessions.Opening{})
 		teller.Tell(record, tt.r, func() []slog.Attr { return []slog.Attr{slog.String("who", "me")} })
 		if got := record.Session(time.Now()).Verdict.Code; got != tt.recorded {
 			t.Errorf("%s: recorded %s; want %s", name, got, tt.recorded)

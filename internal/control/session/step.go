@@ -128,7 +128,7 @@ func (s *Session) request(t dialogue.Transition) {
 	if t == dialogue.Passthrough {
 		s.noGoodbye = true
 		s.log(slog.LevelInfo, "session passed through, encrypted from end to end")
-		s.record.Through(s.ports)
+		s.record.PassedThrough(s.ports)
 	}
 }
 

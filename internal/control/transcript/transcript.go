@@ -112,7 +112,7 @@ func (t *Transcript) CommandStep(at time.Time, line ftp.ClientLine, step dialogu
 		return
 	}
 	if started {
-		t.record.Begins(at, t.last.verb, t.last.arg)
+		t.record.TransferStarted(at, t.last.verb, t.last.arg)
 	}
 	if len(step.ToClient) > 0 {
 		t.record.Answer(printable(firstLine(step.ToClient)))
@@ -157,7 +157,7 @@ func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.
 		return
 	}
 	if started { // by a command that is not known here
-		t.record.Begins(at, "(unknown command)", "")
+		t.record.TransferStarted(at, "(unknown command)", "")
 	}
 	if len(step.ToServer) > 0 {
 		t.record.Ask(printable(firstLine(step.ToServer)))
@@ -201,14 +201,14 @@ func (m meter) Progress() sessions.Progress {
 // Opened records a pinhole.
 func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
 	t.agreed(at, data, hole.TLS, sessions.Data{
-		From: hole.From, At: hole.Listen, To: hole.Target, As: hole.SourceIP, Active: hole.Active,
+		From: hole.From, Listen: hole.Listen, Target: hole.Target, SourceIP: hole.SourceIP, Active: hole.Active,
 	})
 }
 
 // Bridged records a data connection that the gateway opens to both ends.
 func (t *Transcript) Bridged(at time.Time, data dataplane.Data, b pinhole.Bridge) {
 	t.agreed(at, data, b.TLS, sessions.Data{
-		From: b.Client.Target.Addr(), To: b.Server.Target, As: b.Server.SourceIP,
+		From: b.Client.Target.Addr(), Target: b.Server.Target, SourceIP: b.Server.SourceIP,
 	})
 }
 
@@ -233,5 +233,5 @@ func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLeg
 
 // Finished records how a transfer ended. why is the reason where it is not complete; nil: as the server says.
 func (t *Transcript) Finished(complete bool, why *verdict.Fault) {
-	t.record.Finishes(complete, t.last.reply, why)
+	t.record.TransferFinished(complete, t.last.reply, why)
 }

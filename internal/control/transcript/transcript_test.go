@@ -20,8 +20,8 @@ type exchange struct {
 
 // told returns the time line of a session with these exchanges, an event a line.
 func told(exchanges ...exchange) string {
-	journal := sessions.New(time.Now())
-	record := journal.Begin(sessions.Opening{})
+	sessionLog := sessions.New(time.Now())
+	record := sessionLog.Begin(sessions.Opening{})
 	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
 	for _, e := range exchanges {
 		tr.Command(now, ftp.ParseClientLine([]byte(e.command)))
@@ -29,7 +29,7 @@ func told(exchanges ...exchange) string {
 			tr.Reply(now, replies.Next([]byte(r)))
 		}
 	}
-	explained, _ := journal.Explain(record.ID())
+	explained, _ := sessionLog.Explain(record.ID())
 	var text strings.Builder
 	for _, ev := range explained.Events {
 		fmt.Fprintf(&text, "%s: %s\n", ev.Kind, ev.Text)
@@ -65,8 +65,8 @@ func TestTranscript(t *testing.T) {
 
 // The gateway's own lines are told where they differ from what the ends said.
 func TestTranscriptSteps(t *testing.T) {
-	journal := sessions.New(time.Now())
-	record := journal.Begin(sessions.Opening{})
+	sessionLog := sessions.New(time.Now())
+	record := sessionLog.Begin(sessions.Opening{})
 	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
 	line := ftp.ParseClientLine([]byte("EPSV"))
 	tr.Command(now, line)
@@ -77,7 +77,7 @@ func TestTranscriptSteps(t *testing.T) {
 	line = ftp.ParseClientLine([]byte("PASV"))
 	tr.Command(now, line)
 	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}, false) // as the client said it
-	explained, _ := journal.Explain(record.ID())
+	explained, _ := sessionLog.Explain(record.ID())
 	var kinds []string
 	for _, ev := range explained.Events {
 		kinds = append(kinds, fmt.Sprintf("%s %.4s", ev.Kind, ev.Text))

@@ -1,6 +1,8 @@
 package dialogue
 
-import "ftpgate/internal/core/verdict"
+import (
+	"ftpgate/internal/core/verdict"
+)
 
 // Refusal says what was refused, corrected or cut off, and why. With the kind NotRefused and a code it is a
 // refusal by the server, which the client reads in the server's own words.

@@ -1,6 +1,8 @@
 package forward
 
-import "testing"
+import (
+	"testing"
+)
 
 func TestUsualPath(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -1,6 +1,8 @@
 package forward
 
-import "fmt"
+import (
+	"fmt"
+)
 
 // FTPS returns which way an encrypted session takes through the forward, and why, in an operator's
 // words. The way is "passed through", "terminated", "originated", "re-encrypted", "refused" or "fails".

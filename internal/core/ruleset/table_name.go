@@ -1,6 +1,8 @@
 package ruleset
 
-import "strings"
+import (
+	"strings"
+)
 
 // DefaultTable is the name of the daemon's table. A single forward (ftpgate forward) has a table of its own,
 // whose name begins with DefaultTable and a hyphen.

@@ -2,8 +2,9 @@ package doctor
 
 import (
 	"fmt"
-	"ftpgate/internal/kernel/nftforeign"
 	"strings"
+
+	"ftpgate/internal/kernel/nftforeign"
 )
 
 // ChainName names another program's chain, for the beginning of a sentence. A chain without a family is one

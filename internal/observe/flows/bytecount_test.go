@@ -174,7 +174,7 @@ var ending = []testSegment{{true, "FA", farSeq(700), dialFirst, 0}, {false, "FA"
 // does not ask the kernel.
 func TestSegments(t *testing.T) {
 	for _, first := range []bool{true, false} {
-		w, table, book := newTestWatcher()
+		w, table, sessionLog := newTestWatcher()
 		fwd, control := kernelTracked()
 		w.SetForwards([]forward.Resolved{fwd})
 		now := time.Now()
@@ -191,7 +191,7 @@ func TestSegments(t *testing.T) {
 		}
 		table.asked = 0
 		poll(t, w, now)
-		for s := range book.Running() {
+		for s := range sessionLog.Running() {
 			if s.Totals.Down != 700 || s.Totals.Transfers != 1 || table.asked != 0 {
 				t.Errorf(
 					"segments first %v: got %+v, %d flows asked for; want 700 bytes, and none",
@@ -201,7 +201,7 @@ func TestSegments(t *testing.T) {
 				)
 			}
 		}
-		if len(w.unclaimed)+len(w.active) != 0 || book.Count() != 1 {
+		if len(w.unclaimed)+len(w.active) != 0 || sessionLog.Count() != 1 {
 			t.Error("got something kept; want nothing")
 		}
 	}
@@ -228,7 +228,7 @@ func TestSegmentsOfOthers(t *testing.T) {
 
 // A session with tracking kernel has one transfer after the other, also without a poll between them.
 func TestSessionTransfers(t *testing.T) {
-	w, table, book := newTestWatcher()
+	w, table, sessionLog := newTestWatcher()
 	fwd, control := kernelTracked()
 	w.SetForwards([]forward.Resolved{fwd})
 	now := time.Now()
@@ -249,7 +249,7 @@ func TestSessionTransfers(t *testing.T) {
 		newFlow(t, w, table, data, now)
 	}
 	poll(t, w, now)
-	for s := range book.Running() {
+	for s := range sessionLog.Running() {
 		if s.State != sessions.StateTransfer || s.Transfer == nil {
 			t.Errorf("got %+v; want the second transfer to run", s)
 		}

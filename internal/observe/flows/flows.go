@@ -1,6 +1,6 @@
 // Package flows assigns the connections that the kernel carries to their sessions: data connections through
 // the pinholes of proxied sessions, and whole sessions of forwards with tracking kernel. It reports their
-// progress to the sessions' journal.
+// progress to the session log.
 //
 // It decides which flow belongs to which session. It reads the conntrack table through an interface, and
 // changes nothing but what Sever deletes.
@@ -59,8 +59,8 @@ const (
 
 // Watcher follows flows. Its methods may be called from several goroutines.
 type Watcher struct {
-	table   Table
-	journal *sessions.Journal
+	table      Table
+	sessionLog *sessions.Log
 
 	mu             sync.Mutex                      // locked before the lock of an expectation
 	forwards       map[uint16][]forward.Resolved   // with tracking kernel, by listen port
@@ -73,9 +73,9 @@ type Watcher struct {
 }
 
 // New returns a watcher without forwards and expectations.
-func New(table Table, journal *sessions.Journal) *Watcher {
+func New(table Table, sessionLog *sessions.Log) *Watcher {
 	return &Watcher{
-		table: table, journal: journal,
+		table: table, sessionLog: sessionLog,
 		forwards:      map[uint16][]forward.Resolved{},
 		expected:      map[netip.AddrPort]*Expectation{},
 		expectedPorts: make([]uint32, 1<<16),
@@ -249,14 +249,14 @@ func isControl(f forward.Resolved, flow netflow.Flow) bool {
 	return server.Port() == f.Server.Port && (server.Addr() == f.Server4 || server.Addr() == f.Server6)
 }
 
-// Poll asks the table for the state of the active connections, and reports it to the journal.
+// Poll asks the table for the state of the active connections, and reports it to the session log.
 func (w *Watcher) Poll(now time.Time) error {
 	w.dropUnclaimed(now)
 	err := errors.Join(w.pollReleased(now), w.pollConnections(now))
 	if err == nil {
 		err = w.pollControls(now)
 	}
-	w.journal.Settle(now)
+	w.sessionLog.Finalize(now)
 	return err
 }
 

@@ -75,10 +75,10 @@ var testPinhole = pinhole.Pinhole{
 	SourceIP: netip.MustParseAddr("203.0.113.1"),
 }
 
-// newTestWatcher returns a watcher with its table and journal.
-func newTestWatcher() (*Watcher, *fakeTable, *sessions.Journal) {
-	table, book := &fakeTable{flows: map[netflow.Tuple]netflow.Flow{}}, sessions.New(time.Now())
-	return New(table, book), table, book
+// newTestWatcher returns a watcher with its table and session log.
+func newTestWatcher() (*Watcher, *fakeTable, *sessions.Log) {
+	table, sessionLog := &fakeTable{flows: map[netflow.Tuple]netflow.Flow{}}, sessions.New(time.Now())
+	return New(table, sessionLog), table, sessionLog
 }
 
 // pinholeFlow returns a new flow through testPinhole.
@@ -281,7 +281,7 @@ func kernelTracked() (forward.Resolved, netflow.Flow) {
 }
 
 func TestSession(t *testing.T) {
-	w, table, book := newTestWatcher()
+	w, table, sessionLog := newTestWatcher()
 	fwd, control := kernelTracked()
 	w.SetForwards([]forward.Resolved{fwd})
 	now := time.Now()
@@ -297,7 +297,7 @@ func TestSession(t *testing.T) {
 	}
 	newFlow(t, w, table, data, now)
 	poll(t, w, now)
-	running := slices.Collect(book.Running())
+	running := slices.Collect(sessionLog.Running())
 	if len(running) != 1 || running[0].State != sessions.StateTransfer || running[0].Transfer.Bytes != 10 ||
 		running[0].Mode != "passive" || running[0].Forward != "plc" ||
 		running[0].Server != at("203.0.113.21:21") {
@@ -310,9 +310,9 @@ func TestSession(t *testing.T) {
 	control.State = netflow.TCPTimeWait
 	table.flows[control.Original] = control
 	poll(t, w, now.Add(controlPollInterval+time.Second))
-	ended := slices.Collect(book.Ended())
+	ended := slices.Collect(sessionLog.Ended())
 	if len(ended) != 1 || ended[0].Totals != (sessions.Totals{Transfers: 1, Down: 1000}) ||
-		book.Count() != 0 {
+		sessionLog.Count() != 0 {
 		t.Errorf("got %+v", ended)
 	}
 	if len(w.controls)+len(w.active) != 0 {
@@ -322,7 +322,7 @@ func TestSession(t *testing.T) {
 
 // Sessions that began before the watcher, and those whose events were lost, are found in the table.
 func TestResync(t *testing.T) {
-	w, table, book := newTestWatcher()
+	w, table, sessionLog := newTestWatcher()
 	fwd, control := kernelTracked()
 	w.SetForwards([]forward.Resolved{fwd})
 	over := control
@@ -345,8 +345,8 @@ func TestResync(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if book.Count() != 1 || x.Progress().Connected.IsZero() {
-		t.Errorf("got %d sessions, connection %+v; want one of each", book.Count(), x.Progress())
+	if sessionLog.Count() != 1 || x.Progress().Connected.IsZero() {
+		t.Errorf("got %d sessions, connection %+v; want one of each", sessionLog.Count(), x.Progress())
 	}
 }
 

@@ -24,7 +24,7 @@ func (w *Watcher) beginSession(forward forward.Resolved, f netflow.Flow) {
 		old.record.Ends("")
 	}
 	c := &control{flow: f}
-	c.record = w.journal.Begin(sessions.Opening{Forward: forward.Name, Tracking: forward.Tracking,
+	c.record = w.sessionLog.Begin(sessions.Opening{Forward: forward.Name, Tracking: forward.Tracking,
 		Client: f.Original.From, Gateway: f.Original.To, Passive: forward.ServerPorts})
 	c.record.Connected(f.Reply.From, 0)
 	w.controls[f.Original] = c
@@ -41,13 +41,13 @@ func (w *Watcher) beginData(c *control, f netflow.Flow, at time.Time) {
 		SourceIP: f.Reply.To.Addr(), Active: active}
 	x := &Expectation{watcher: w, peer: f.Original.From, connected: at, flow: &f, pinhole: hole}
 	if c.data != nil { // a session has one at a time: the last one is over, but was not polled since
-		c.record.Finishes(true, "", nil)
+		c.record.TransferFinished(true, "", nil)
 	}
 	c.data = x
 	x.onEnd = func() { w.endData(c, x) }
-	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: hole.From, At: hole.Listen,
-		To: hole.Target, As: hole.SourceIP, Active: active, Meter: x}, time.Now())
-	c.record.Begins(at, "", "")
+	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: hole.From, Listen: hole.Listen,
+		Target: hole.Target, SourceIP: hole.SourceIP, Active: active, Meter: x}, time.Now())
+	c.record.TransferStarted(at, "", "")
 	w.activate(x)
 }
 
@@ -58,7 +58,7 @@ func (w *Watcher) endData(c *control, x *Expectation) {
 	if c.data == x {
 		c.data = nil
 		fault := x.Progress().Fault
-		c.record.Finishes(fault == nil, "", fault)
+		c.record.TransferFinished(fault == nil, "", fault)
 	}
 	if c.endsWithData && c.data == nil {
 		c.record.Ends("")

@@ -221,9 +221,9 @@ func (r *records) want(t *testing.T, want ...string) {
 // bench is a monitor with fakes around it.
 type bench struct {
 	*Monitor
-	kernel  *fakeKernel
-	journal *sessions.Journal
-	log     *records
+	kernel     *fakeKernel
+	sessionLog *sessions.Log
+	log        *records
 }
 
 func newBench() *bench {
@@ -231,8 +231,8 @@ func newBench() *bench {
 	k.events.deliver, k.events.fails = make(chan netflow.FlowEvent), make(chan error)
 	k.segments.deliver, k.segments.fails = make(chan netflow.Segment), make(chan error)
 	k.segments.lost = make(chan struct{})
-	b := &bench{kernel: k, journal: sessions.New(time.Now()), log: &records{}}
-	b.Monitor = newMonitor("ftpgate", slog.New(b.log), b.journal, k)
+	b := &bench{kernel: k, sessionLog: sessions.New(time.Now()), log: &records{}}
+	b.Monitor = newMonitor("ftpgate", slog.New(b.log), b.sessionLog, k)
 	return b
 }
 

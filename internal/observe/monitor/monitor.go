@@ -1,4 +1,4 @@
-// Package monitor reports the connections that the kernel carries to the sessions' journal: it opens the
+// Package monitor reports the connections that the kernel carries to the session log: it opens the
 // kernel's sources (the conntrack table, its events, the log of first and last segments), runs a
 // flows.Watcher on them, and polls.
 //
@@ -26,10 +26,10 @@ import (
 // Monitor watches what the kernel carries. Start it, tell it the forwards, and Close it: its goroutines end
 // then.
 type Monitor struct {
-	tableName string
-	log       *slog.Logger
-	journal   *sessions.Journal
-	kernel    kernel
+	tableName  string
+	log        *slog.Logger
+	sessionLog *sessions.Log
+	kernel     kernel
 
 	// Set by Start, and not changed after it.
 	watcher  *flows.Watcher // nil: the kernel carries nothing, or nothing of it can be counted
@@ -53,12 +53,12 @@ type needEvents struct {
 }
 
 // New returns a monitor for the connections of a table of nftables.
-func New(tableName string, log *slog.Logger, journal *sessions.Journal) *Monitor {
-	return newMonitor(tableName, log, journal, linux{})
+func New(tableName string, log *slog.Logger, sessionLog *sessions.Log) *Monitor {
+	return newMonitor(tableName, log, sessionLog, linux{})
 }
 
-func newMonitor(tableName string, log *slog.Logger, journal *sessions.Journal, k kernel) *Monitor {
-	return &Monitor{tableName: tableName, log: log, journal: journal, kernel: k, stop: func() {}}
+func newMonitor(tableName string, log *slog.Logger, sessionLog *sessions.Log, k kernel) *Monitor {
+	return &Monitor{tableName: tableName, log: log, sessionLog: sessionLog, kernel: k, stop: func() {}}
 }
 
 // Log messages that more than one place writes.
@@ -103,7 +103,7 @@ func (m *Monitor) open() (err error) {
 		return errors.Join(err, table.Close())
 	}
 	m.table, m.events = table, events
-	m.watcher = flows.New(table, m.journal)
+	m.watcher = flows.New(table, m.sessionLog)
 	group := ruleset.LogGroup(m.tableName)
 	if m.segments, err = m.kernel.OpenLog(group); err != nil {
 		m.segments, m.needEvents.noLog = nil, true
@@ -185,7 +185,7 @@ func (m *Monitor) receiveSegments(ctx context.Context) {
 	}
 }
 
-// finalizeInterval is how often the journal finalizes transfers that are over. Most of them are within a few
+// finalizeInterval is how often the session log finalizes transfers that are over. Most of them are within a few
 // milliseconds; until then they live, and a garbage collection would copy them along.
 const finalizeInterval = 100 * time.Millisecond
 
@@ -203,7 +203,7 @@ func (m *Monitor) poll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			m.journal.Settle(now)
+			m.sessionLog.Finalize(now)
 			if m.watcher == nil || now.Sub(polled) < flows.PollInterval {
 				continue
 			}
@@ -237,5 +237,5 @@ func (m *Monitor) Close() {
 		}
 		m.table.Close()
 	}
-	m.journal.Settle(time.Now().Add(time.Hour))
+	m.sessionLog.Finalize(time.Now().Add(time.Hour))
 }

@@ -22,17 +22,17 @@ func TestWithoutKernel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		finished := 0
-		b.journal.Hooks.Finished = func(sessions.Transfer) { finished++ }
+		b.sessionLog.Hooks.Finished = func(sessions.Transfer) { finished++ }
 		b.kernel.tableErr = errKernel
 		b.Start(false)
 		b.SetForwards([]forward.Resolved{plc()})
 		if b.Watcher() != nil || b.kernel.events.called() != "" {
 			t.Errorf("got watcher %v, event calls %q; want none", b.Watcher(), b.kernel.events.called())
 		}
-		r := b.journal.Begin(sessions.Opening{Forward: "archive"})
+		r := b.sessionLog.Begin(sessions.Opening{Forward: "archive"})
 		r.Opened(sessions.Data{Path: "relay"}, time.Now())
-		r.Begins(time.Now(), "RETR", "a")
-		r.Finishes(true, "226 done", nil)
+		r.TransferStarted(time.Now(), "RETR", "a")
+		r.TransferFinished(true, "226 done", nil)
 		r.Ends("221 bye")
 		time.Sleep(finalizeInterval + 1)
 		synctest.Wait()
@@ -121,7 +121,7 @@ func TestSubscription(t *testing.T) {
 				step.forward.Tracking, got, dumps, step.calls, step.dumps)
 		}
 	}
-	if got := b.journal.Count(); got != 1 {
+	if got := b.sessionLog.Count(); got != 1 {
 		t.Errorf("got %d sessions; want the one that was there before", got)
 	}
 	b.log.want(t)
@@ -142,7 +142,7 @@ func TestSubscriptionFails(t *testing.T) {
 	b.log.want(t, missing, missing)
 }
 
-// Events and segments reach the watcher, and the transfer's bytes the journal.
+// Events and segments reach the watcher, and the transfer's bytes the session log.
 func TestDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
@@ -156,7 +156,7 @@ func TestDelivery(t *testing.T) {
 		b.kernel.segments.deliver <- netflow.Segment{
 			At: time.Now(), From: hole.Target, To: at("192.168.5.1:4000"), SYN: true, ACK: true, Acknowledged: 1}
 		synctest.Wait()
-		if got := b.journal.Count(); got != 1 {
+		if got := b.sessionLog.Count(); got != 1 {
 			t.Errorf("got %d sessions; want the one of the event", got)
 		}
 		if x.Progress().Connected.IsZero() {
@@ -170,7 +170,7 @@ func TestDelivery(t *testing.T) {
 		data.State, data.Received.Bytes = netflow.TCPTimeWait, 1000
 		b.kernel.table.put(data)
 		b.Close()
-		running := slices.Collect(b.journal.Running())
+		running := slices.Collect(b.sessionLog.Running())
 		if len(running) != 1 || running[0].Totals != (sessions.Totals{Transfers: 1, Down: 1000}) {
 			t.Errorf("got %+v; want one transfer of 1000 bytes at Close", running)
 		}

@@ -25,10 +25,10 @@ func (r *Record) dataFault(d *data, p Progress) (verdict.Fault, bool) {
 	case p.Fault != nil:
 		own := *p.Fault
 		if !own.At.IsValid() {
-			own.At = d.At
+			own.At = d.Listen
 		}
 		return own, true
-	case !p.Connected.IsZero(), !d.At.IsValid(), d.closed.Sub(d.opened) < minWait:
+	case !p.Connected.IsZero(), !d.Listen.IsValid(), d.closed.Sub(d.opened) < minWait:
 		return verdict.Fault{}, false
 	}
 	return r.neverConnected(d, p, d.closed), true
@@ -36,7 +36,7 @@ func (r *Record) dataFault(d *data, p Progress) (verdict.Fault, bool) {
 
 // neverConnected returns the fault of a data connection whose peer did not connect until now.
 func (r *Record) neverConnected(d *data, p Progress, now time.Time) verdict.Fault {
-	f := verdict.Fault{At: d.At, Ports: r.opening.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
+	f := verdict.Fault{At: d.Listen, Ports: r.opening.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
 	switch {
 	case p.Stranger.IsValid():
 		f.Code, f.Peer, f.Err = verdict.CodeStranger, p.Stranger, d.From.String()
@@ -80,7 +80,7 @@ func (r *Record) verdict(now time.Time) verdict.Verdict {
 // awaitsData reports whether a pinhole is open.
 func (r *Record) awaitsData() bool {
 	d := r.data
-	return d != nil && d.closed.IsZero() && d.Meter != nil && d.At.IsValid() && r.ended.IsZero()
+	return d != nil && d.closed.IsZero() && d.Meter != nil && d.Listen.IsValid() && r.ended.IsZero()
 }
 
 // overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a peer that

@@ -12,8 +12,8 @@ import (
 func (r *Record) Connected(server netip.AddrPort, took time.Duration) {
 	r.locked(func() {
 		r.server = server
-		if r.journal.Dialled != nil && took > 0 {
-			r.journal.Dialled(r.opening.Forward, took)
+		if r.log.Dialled != nil && took > 0 {
+			r.log.Dialled(r.opening.Forward, took)
 		}
 		r.note(KindSession, 0, fmt.Sprintf("connected to %s after %s", server, verdict.Round(took)))
 	})
@@ -36,9 +36,9 @@ func (r *Record) Encrypted(leg, version, details string) {
 	})
 }
 
-// Through records that the session is encrypted from end to end from now on, and which passive ports are open for
+// PassedThrough records that the session is encrypted from end to end from now on, and which passive ports are open for
 // its data.
-func (r *Record) Through(passage string) {
+func (r *Record) PassedThrough(passage string) {
 	r.locked(func() {
 		r.passedThrough = true
 		r.tls = TLS{"end to end", "end to end"}
@@ -94,12 +94,12 @@ func (r *Record) Opened(d Data, asked time.Time) {
 		r.dataCount++
 		r.data = &data{Data: d, number: r.dataCount, opened: time.Now()}
 		took := r.data.opened.Sub(asked)
-		r.journal.pinholes(d.Path).Add(1)
-		if r.journal.Opened != nil && d.At.IsValid() {
-			r.journal.Opened(r.opening.Forward, d.Path, took)
+		r.log.pinholes(d.Path).Add(1)
+		if r.log.Opened != nil && d.Listen.IsValid() {
+			r.log.Opened(r.opening.Forward, d.Path, took)
 		}
 		r.keep(entry{after: r.data.opened.Sub(r.began), kind: KindPinhole, data: int32(r.dataCount),
-			words: &pinholeOpened{d.Path, d.From, d.As, d.At, d.To, took}})
+			words: &pinholeOpened{d.Path, d.From, d.SourceIP, d.Listen, d.Target, took}})
 	})
 }
 
@@ -118,6 +118,6 @@ func (r *Record) Closed() {
 	}
 	r.mu.Unlock()
 	if !mute {
-		r.journal.finalize(&finalizing{record: r, data: d}, now)
+		r.log.finalize(&finalizing{record: r, data: d}, now)
 	}
 }

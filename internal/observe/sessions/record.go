@@ -12,8 +12,8 @@ import (
 // Record records one session. A nil record keeps nothing. Its methods may be called from several goroutines; none
 // blocks.
 type Record struct {
-	journal *Journal
-	stats   *forwardStats // of the forward
+	log     *Log
+	stats   *statCounters // of the forward
 	number  uint64
 	id      string
 	opening Opening
@@ -46,14 +46,14 @@ type Record struct {
 
 // Data is a negotiated data connection.
 type Data struct {
-	Mode   string // the client's command: "PASV", "EPSV", "PORT" or "EPRT"
-	Path   string // "kernel" or "relay"
-	From   netip.Addr
-	At, To netip.AddrPort // of a bridge, At is not valid
-	As     netip.Addr
-	Active bool // the server connects
-	TLS    TLS  // on the legs where the gateway speaks it
-	Meter  Meter
+	Mode           string // the client's command: "PASV", "EPSV", "PORT" or "EPRT"
+	Path           string // "kernel" or "relay"
+	From           netip.Addr
+	Listen, Target netip.AddrPort // of a bridge, At is not valid
+	SourceIP       netip.Addr
+	Active         bool // the server connects
+	TLS            TLS  // on the legs where the gateway speaks it
+	Meter          Meter
 }
 
 // Meter measures a data connection. It must answer as long as anybody asks.
@@ -104,9 +104,9 @@ func (r *Record) noteNext(k Kind, text string) {
 // keep adds an entry to the time line.
 func (r *Record) keep(e entry) {
 	r.latest = max(r.latest, e.after)
-	grown := r.timeline.add(e, r.journal.events.Load() > maxEvents)
+	grown := r.timeline.add(e, r.log.events.Load() > maxEvents)
 	if grown > 0 {
-		r.journal.events.Add(int64(grown))
+		r.log.events.Add(int64(grown))
 	}
 }
 
@@ -138,8 +138,8 @@ func (r *Record) Kill() bool {
 	return true
 }
 
-// Begins records the start of a transfer over the last data connection.
-func (r *Record) Begins(at time.Time, verb, file string) {
+// TransferStarted records the start of a transfer over the last data connection.
+func (r *Record) TransferStarted(at time.Time, verb, file string) {
 	r.locked(func() {
 		r.transfer = &finalizing{record: r, hasTransfer: true, transfer: Transfer{Verb: verb, File: file, Direction: directionOf(verb), Began: at}}
 		if t := &r.transfer.transfer; r.data != nil {
@@ -159,15 +159,15 @@ func directionOf(verb string) Direction {
 	return Download
 }
 
-// Finishes records the end of the transfer. said is the reply that the client gets. why is the reason if it is not
+// TransferFinished records the end of the transfer. said is the reply that the client gets. why is the reason if it is not
 // complete; nil: the data path or the server know it.
-func (r *Record) Finishes(complete bool, said string, why *verdict.Fault) {
+func (r *Record) TransferFinished(complete bool, said string, why *verdict.Fault) {
 	if r == nil {
 		return
 	}
 	now := time.Now()
 	if s := r.finish(complete, said, why, now); s != nil {
-		r.journal.finalize(s, now)
+		r.log.finalize(s, now)
 	}
 }
 
@@ -194,7 +194,7 @@ func (r *Record) finish(complete bool, said string, why *verdict.Fault, now time
 func (r *Record) close(d *data, now time.Time) {
 	if d.closed.IsZero() {
 		d.closed = now
-		r.journal.pinholes(d.Path).Add(-1)
+		r.log.pinholes(d.Path).Add(-1)
 	}
 }
 
@@ -207,7 +207,7 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 		switch f, broken := r.dataFault(s.data, p); {
 		case broken:
 			r.fault(f)
-		case p.Connected.IsZero() && s.data.At.IsValid():
+		case p.Connected.IsZero() && s.data.Listen.IsValid():
 			r.note(KindPinhole, s.data.number, "closed unused")
 		}
 		return
@@ -239,7 +239,7 @@ func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.said)
 		return f
 	}
-	if d := s.data; verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil && d.At.IsValid() && p.Connected.IsZero() {
+	if d := s.data; verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil && d.Listen.IsValid() && p.Connected.IsZero() {
 		f := r.neverConnected(d, p, d.closed)
 		f.Verb, f.Said = s.transfer.Verb, s.said
 		return f
@@ -309,7 +309,7 @@ func (r *Record) noteConnected(d *data, p Progress) {
 		at = d.opened
 	}
 	r.keep(entry{after: at.Sub(r.began), kind: KindData, data: int32(d.number),
-		words: dataConnected{at.Sub(d.opened), d.Active, !d.At.IsValid()}})
+		words: dataConnected{at.Sub(d.opened), d.Active, !d.Listen.IsValid()}})
 }
 
 func (d *data) progress() Progress {
@@ -350,7 +350,7 @@ func (r *Record) Ends(said string) {
 	}
 	now := time.Now()
 	if s := r.finish(false, "", r.whyEnded(), now); s != nil {
-		r.journal.finalize(s, now)
+		r.log.finalize(s, now)
 	}
 	r.Closed()
 	r.mu.Lock()
@@ -366,7 +366,7 @@ func (r *Record) Ends(said string) {
 	r.note(KindSession, 0, text)
 	served := r.server.IsValid()
 	r.mu.Unlock()
-	r.journal.moveToEnded(r, served)
+	r.log.moveToEnded(r, served)
 }
 
 // whyEnded returns why a transfer failed that the end of its session cut off.

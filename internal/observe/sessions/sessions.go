@@ -24,12 +24,12 @@ const (
 	finalizeTimeout = 5 * time.Second
 )
 
-// Journal keeps the running sessions and the last ones that ended. Its methods may be called from several
-// goroutines. Order of locks: Journal.mu and Record.mu are never held together.
-type Journal struct {
+// Log keeps the running sessions and the last ones that ended. Its methods may be called from several
+// goroutines. Order of locks: Log.mu and Record.mu are never held together.
+type Log struct {
 	Hooks // set before use
 
-	allForwardStats
+	allStatCounters
 	run    string // the first part of identifiers, for this run of the program
 	events atomic.Int64
 
@@ -42,7 +42,7 @@ type Journal struct {
 }
 
 // Hooks are called with what happens to sessions; each may be nil. They must not block, and must not call the
-// journal.
+// session log.
 type Hooks struct {
 	Began    func(forward string, tracking forward.Tracking)
 	Dialled  func(forward string, took time.Duration)       // the connection to the server is established
@@ -52,10 +52,10 @@ type Hooks struct {
 	Finished func(Transfer)                                 // once, when a transfer is over and its bytes are counted
 }
 
-// New returns a journal for a run of the program that began at the given time. Sessions of two runs have different
+// New returns a session log for a run of the program that began at the given time. Sessions of two runs have different
 // identifiers unless both runs began in the same millisecond.
-func New(began time.Time) *Journal {
-	return &Journal{
+func New(began time.Time) *Log {
+	return &Log{
 		run:      strconv.FormatInt(began.UnixMilli()-epoch, 36),
 		running:  map[uint64]*Record{},
 		ended:    ring{size: KeptEnded},
@@ -75,9 +75,9 @@ type Opening struct {
 	Passive  forward.PortRange // the range for the ports of its data connections
 }
 
-// Begin records a new session, which runs until Record.Ends. A nil journal returns a nil record, whose methods do
+// Begin records a new session, which runs until Record.Ends. A nil log returns a nil record, whose methods do
 // nothing.
-func (j *Journal) Begin(o Opening) *Record {
+func (j *Log) Begin(o Opening) *Record {
 	if j == nil {
 		return nil
 	}
@@ -85,7 +85,7 @@ func (j *Journal) Begin(o Opening) *Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last++
-	r := &Record{journal: j, stats: j.stats(o.Forward), number: j.last, id: j.run + "-" + strconv.FormatUint(j.last, 10), opening: o, began: now, active: now}
+	r := &Record{log: j, stats: j.stats(o.Forward), number: j.last, id: j.run + "-" + strconv.FormatUint(j.last, 10), opening: o, began: now, active: now}
 	j.running[r.number] = r
 	r.stats.sessions.Add(1)
 	if j.Began != nil {
@@ -95,7 +95,7 @@ func (j *Journal) Begin(o Opening) *Record {
 }
 
 // moveToEnded moves a session from the running to the ended ones.
-func (j *Journal) moveToEnded(r *Record, served bool) {
+func (j *Log) moveToEnded(r *Record, served bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.running[r.number] != r {
@@ -112,7 +112,7 @@ func (j *Journal) moveToEnded(r *Record, served bool) {
 }
 
 // Running yields a snapshot of each running session, in the order in which they began.
-func (j *Journal) Running() iter.Seq[Session] {
+func (j *Log) Running() iter.Seq[Session] {
 	j.mu.Lock()
 	records := make([]*Record, 0, len(j.running))
 	for _, r := range j.running {
@@ -123,7 +123,7 @@ func (j *Journal) Running() iter.Seq[Session] {
 }
 
 // Ended yields a snapshot of each ended session that is still kept, in the order in which they began.
-func (j *Journal) Ended() iter.Seq[Session] {
+func (j *Log) Ended() iter.Seq[Session] {
 	j.mu.Lock()
 	records := slices.Concat(j.ended.all, j.rejected.all)
 	j.mu.Unlock()
@@ -143,30 +143,30 @@ func sessionsOf(records []*Record) iter.Seq[Session] {
 }
 
 // Count returns the number of running sessions.
-func (j *Journal) Count() int {
+func (j *Log) Count() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return len(j.running)
 }
 
-// Busy identifies a forward with its tracking, for counts.
-type Busy struct {
+// ForwardKey identifies a forward with its tracking, for counts.
+type ForwardKey struct {
 	Forward  string
 	Tracking forward.Tracking
 }
 
 // Counts returns the number of running sessions and of their client addresses, by forward.
-func (j *Journal) Counts() (sessions, clients map[Busy]int) {
-	sessions, clients = map[Busy]int{}, map[Busy]int{}
+func (j *Log) Counts() (sessions, clients map[ForwardKey]int) {
+	sessions, clients = map[ForwardKey]int{}, map[ForwardKey]int{}
 	type pair struct {
-		at   Busy
+		at   ForwardKey
 		from netip.Addr
 	}
 	known := map[pair]bool{}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, r := range j.running {
-		at := Busy{r.opening.Forward, r.opening.Tracking}
+		at := ForwardKey{r.opening.Forward, r.opening.Tracking}
 		sessions[at]++
 		if from := (pair{at, r.opening.Client.Addr()}); !known[from] {
 			known[from] = true
@@ -178,7 +178,7 @@ func (j *Journal) Counts() (sessions, clients map[Busy]int) {
 
 // Explain returns a session with its time line; false: the session is unknown or no longer kept. id is a Session.ID
 // or only the number at its end.
-func (j *Journal) Explain(id string) (Explained, bool) {
+func (j *Log) Explain(id string) (Explained, bool) {
 	r := j.find(id)
 	if r == nil {
 		return Explained{}, false
@@ -187,7 +187,7 @@ func (j *Journal) Explain(id string) (Explained, bool) {
 }
 
 // Find returns the record of a running session; nil: there is none.
-func (j *Journal) Find(id string) *Record {
+func (j *Log) Find(id string) *Record {
 	r := j.find(id)
 	if r == nil || r.hasEnded() {
 		return nil
@@ -195,7 +195,7 @@ func (j *Journal) Find(id string) *Record {
 	return r
 }
 
-func (j *Journal) find(id string) *Record {
+func (j *Log) find(id string) *Record {
 	digits := id
 	if run, rest, cut := strings.Cut(id, "-"); cut {
 		if run != j.run {
@@ -232,7 +232,7 @@ type finalizing struct {
 }
 
 // finalize finalizes a data connection, at once if everything is counted.
-func (j *Journal) finalize(s *finalizing, now time.Time) {
+func (j *Log) finalize(s *finalizing, now time.Time) {
 	s.until = now.Add(finalizeTimeout)
 	if j.tryFinalize(s, now) {
 		return
@@ -242,8 +242,8 @@ func (j *Journal) finalize(s *finalizing, now time.Time) {
 	j.finalizing = append(j.finalizing, s)
 }
 
-// Settle finalizes the data connections whose bytes are counted by now. The monitor calls it several times a second.
-func (j *Journal) Settle(now time.Time) {
+// Finalize finalizes the data connections whose bytes are counted by now. The monitor calls it several times a second.
+func (j *Log) Finalize(now time.Time) {
 	j.mu.Lock()
 	waiting := j.finalizing
 	j.finalizing = nil
@@ -262,7 +262,7 @@ func (j *Journal) Settle(now time.Time) {
 }
 
 // tryFinalize finalizes if everything is counted or the time for that is over, and reports whether it did.
-func (j *Journal) tryFinalize(s *finalizing, now time.Time) bool {
+func (j *Log) tryFinalize(s *finalizing, now time.Time) bool {
 	var p Progress
 	if s.data != nil && s.data.Meter != nil {
 		p = s.data.Meter.Progress()

@@ -29,7 +29,7 @@ type meter struct{ p Progress }
 func (m *meter) Progress() Progress { return m.p }
 
 // logIn has a session stand.
-func logIn(j *Journal) *Record {
+func logIn(j *Log) *Record {
 	r := j.Begin(opening())
 	r.Connected(server, time.Millisecond)
 	r.Reply(time.Now(), "220 hello", false)
@@ -44,8 +44,8 @@ func logIn(j *Journal) *Record {
 func hole(r *Record, m Meter) {
 	r.Command(time.Now(), "PASV")
 	r.Reply(time.Now(), "227 Entering Passive Mode (10,0,0,1,100,1)", false)
-	r.Opened(Data{Mode: "PASV", Path: "kernel", From: client.Addr(), At: at, To: netip.AddrPortFrom(server.Addr(), 25601),
-		As: netip.MustParseAddr("203.0.113.1"), Meter: m}, time.Now().Add(-time.Millisecond))
+	r.Opened(Data{Mode: "PASV", Path: "kernel", From: client.Addr(), Listen: at, Target: netip.AddrPortFrom(server.Addr(), 25601),
+		SourceIP: netip.MustParseAddr("203.0.113.1"), Meter: m}, time.Now().Add(-time.Millisecond))
 	r.Answer("227 Entering Passive Mode (192,168,5,2,200,34)")
 }
 
@@ -57,7 +57,7 @@ func TestTransfer(t *testing.T) {
 	m := &meter{}
 	hole(r, m)
 	r.Command(time.Now(), "RETR a")
-	r.Begins(time.Now(), "RETR", "a")
+	r.TransferStarted(time.Now(), "RETR", "a")
 	if n := j.Pinholes("kernel"); n != 1 {
 		t.Errorf("%d pinholes; want one", n)
 	}
@@ -68,14 +68,14 @@ func TestTransfer(t *testing.T) {
 		t.Errorf("got %+v, transfer %+v", s, s.Transfer)
 	}
 	r.Reply(time.Now(), "226 done", false)
-	r.Finishes(true, "226 done", nil)
+	r.TransferFinished(true, "226 done", nil)
 	if len(finished) != 0 {
 		t.Errorf("finished before its bytes were counted: %+v", finished)
 	}
-	j.Settle(time.Now())
+	j.Finalize(time.Now())
 	m.p.Down, m.p.Over = 1000, true
-	j.Settle(time.Now())
-	j.Settle(time.Now())
+	j.Finalize(time.Now())
+	j.Finalize(time.Now())
 	if len(finished) != 1 || finished[0].Bytes != 1000 || !finished[0].Complete || finished[0].Session != r.ID() || finished[0].Client != client.Addr() {
 		t.Fatalf("got %+v; want one transfer of 1000 bytes", finished)
 	}
@@ -99,9 +99,9 @@ func TestTransferNeverCounted(t *testing.T) {
 	j.Finished = func(Transfer) { n++ }
 	r := logIn(j)
 	hole(r, &meter{Progress{Connected: time.Now()}})
-	r.Begins(time.Now(), "STOR", "x")
-	r.Finishes(true, "226 done", nil)
-	j.Settle(time.Now().Add(finalizeTimeout + time.Second))
+	r.TransferStarted(time.Now(), "STOR", "x")
+	r.TransferFinished(true, "226 done", nil)
+	j.Finalize(time.Now().Add(finalizeTimeout + time.Second))
 	if n != 1 {
 		t.Errorf("finished %d times; want once", n)
 	}
@@ -121,9 +121,9 @@ func late(r *Record) { r.data.opened = r.data.opened.Add(-30 * time.Second) }
 func failed(why *verdict.Fault, m Progress, said string) func(*Record) {
 	return func(r *Record) {
 		hole(r, &meter{m})
-		r.Begins(time.Now(), "RETR", "a")
+		r.TransferStarted(time.Now(), "RETR", "a")
 		late(r)
-		r.Finishes(false, said, why)
+		r.TransferFinished(false, said, why)
 	}
 }
 
@@ -141,8 +141,8 @@ func failings() []failing {
 		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefused, "the server did not carry out RETR: 550 no such file"},
 		{"the server says no at once, and nobody came", func(r *Record) {
 			hole(r, &meter{})
-			r.Begins(time.Now(), "RETR", "a")
-			r.Finishes(false, "550 no such file", nil)
+			r.TransferStarted(time.Now(), "RETR", "a")
+			r.TransferFinished(false, "550 no such file", nil)
 		}, verdict.CodeServerRefused, "550 no such file"},
 		{"a fault of the data path", failed(nil, Progress{Connected: time.Now(), Over: true,
 			Fault: &verdict.Fault{Code: verdict.CodeDataReset, Said: "the server broke it"}}, "426 broken"), verdict.CodeDataReset, "the data connection broke: the server broke it"},
@@ -172,12 +172,12 @@ func endings() []failing {
 		{"aborted", failed(&verdict.Fault{Code: verdict.CodeAborted}, came, "426 aborted"), verdict.CodeAborted, "the client aborted RETR with ABOR"},
 		{"the client leaves", func(r *Record) {
 			hole(r, &meter{came})
-			r.Begins(time.Now(), "RETR", "a")
+			r.TransferStarted(time.Now(), "RETR", "a")
 			r.Ends("")
 		}, verdict.CodeClientLeft, "the client closed its control connection while RETR ran"},
 		{"the session's end cuts a transfer off", func(r *Record) {
 			hole(r, &meter{came})
-			r.Begins(time.Now(), "RETR", "a")
+			r.TransferStarted(time.Now(), "RETR", "a")
 			r.Refuse(verdict.Fault{Code: verdict.CodeServerLeft, Said: "the server has closed the connection", Fatal: true})
 			r.Ends("421 ")
 		}, verdict.CodeServerLeft, "the server has closed the connection"},
@@ -188,14 +188,14 @@ func endings() []failing {
 		{"well after a little fault", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRefused, Said: "no"})
 			hole(r, &meter{came})
-			r.Begins(time.Now(), "RETR", "a")
-			r.Finishes(true, "226", nil)
+			r.TransferStarted(time.Now(), "RETR", "a")
+			r.TransferFinished(true, "226", nil)
 		}, verdict.CodeFine, "transfers go well (1 transfer"},
 		{"well after a fault", func(r *Record) {
 			failed(nil, came, "550 no")(r)
 			hole(r, &meter{came})
-			r.Begins(time.Now(), "RETR", "a")
-			r.Finishes(true, "226", nil)
+			r.TransferStarted(time.Now(), "RETR", "a")
+			r.TransferFinished(true, "226", nil)
 		}, verdict.CodeServerRefused, "since then 1 transfer was completed"},
 	}
 }
@@ -207,7 +207,7 @@ func TestVerdicts(t *testing.T) {
 			j := New(time.Now())
 			r := logIn(j)
 			test.do(r)
-			j.Settle(time.Now().Add(2 * finalizeTimeout))
+			j.Finalize(time.Now().Add(2 * finalizeTimeout))
 			v := r.Session(time.Now()).Verdict
 			if v.Code != test.code || !strings.Contains(v.Text, test.want) || strings.Count(v.Text, "no TLS") > 1 {
 				t.Errorf("got %+v; want %s: %s", v, test.code, test.want)
@@ -299,15 +299,15 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// A nil record and a nil journal do nothing.
+// A nil record and a nil log do nothing.
 func TestNothing(t *testing.T) {
-	var j *Journal
+	var j *Log
 	r := j.Begin(opening())
 	r.Connected(server, 0)
 	r.Command(time.Now(), "NOOP")
 	r.Refuse(verdict.Fault{})
-	r.Begins(time.Now(), "RETR", "x")
-	r.Finishes(true, "", nil)
+	r.TransferStarted(time.Now(), "RETR", "x")
+	r.TransferFinished(true, "", nil)
 	r.Closed()
 	r.Ends("")
 	if r.ID() != "" {
@@ -323,10 +323,10 @@ func BenchmarkTransfer(b *testing.B) {
 	for b.Loop() {
 		hole(r, m)
 		r.Command(time.Now(), "RETR some/file")
-		r.Begins(time.Now(), "RETR", "some/file")
+		r.TransferStarted(time.Now(), "RETR", "some/file")
 		r.Reply(time.Now(), "150 here it comes", false)
 		r.Reply(time.Now(), "226 done", false)
-		r.Finishes(true, "226 done", nil)
+		r.TransferFinished(true, "226 done", nil)
 		r.Closed()
 	}
 }

@@ -30,14 +30,14 @@ type Gateway interface {
 // Source implements admin.Source. Set its exported fields before use. Its methods may be called from several
 // goroutines; none but Reload waits.
 type Source struct {
-	Version  string
-	File     string // the configuration; empty: there is none
-	Table    string // of nftables
-	Started  time.Time
-	Gateway  Gateway
-	Journal  *sessions.Journal
-	Expiries func() []tlskeys.Expiry
-	Reloader func(context.Context) error // reloads the configuration, and waits until it is in effect
+	Version    string
+	File       string // the configuration; empty: there is none
+	Table      string // of nftables
+	Started    time.Time
+	Gateway    Gateway
+	SessionLog *sessions.Log
+	Expiries   func() []tlskeys.Expiry
+	Reloader   func(context.Context) error // reloads the configuration, and waits until it is in effect
 
 	mu           sync.Mutex
 	lastReload   *admin.Reload
@@ -66,19 +66,19 @@ func (s *Source) SetReload(at time.Time, err error) {
 // Sessions yields the running sessions, or the ended ones.
 func (s *Source) Sessions(ended bool) iter.Seq[sessions.Session] {
 	if ended {
-		return s.Journal.Ended()
+		return s.SessionLog.Ended()
 	}
-	return s.Journal.Running()
+	return s.SessionLog.Running()
 }
 
 // Explain returns a session with its time line, or false if no such session is known.
-func (s *Source) Explain(id string) (sessions.Explained, bool) { return s.Journal.Explain(id) }
+func (s *Source) Explain(id string) (sessions.Explained, bool) { return s.SessionLog.Explain(id) }
 
 // Kill ends a session.
 func (s *Source) Kill(id string) error {
-	record := s.Journal.Find(id)
+	record := s.SessionLog.Find(id)
 	if record == nil {
-		if _, known := s.Journal.Explain(id); known {
+		if _, known := s.SessionLog.Explain(id); known {
 			return &admin.Error{Text: "session " + id + " has ended already", Kind: admin.ErrNotNow}
 		}
 		return &admin.Error{Text: "there is no session " + id, Kind: admin.ErrNoSession,
@@ -128,13 +128,13 @@ func (s *Source) Status() admin.Status {
 
 // forwards returns the state of each published forward.
 func (s *Source) forwards(kernelUsable bool) []admin.Forward {
-	running, clients := s.Journal.Counts()
+	running, clients := s.SessionLog.Counts()
 	published := s.Gateway.Forwards()
 	all := make([]admin.Forward, 0, len(published))
 	for _, f := range published {
 		way, why := f.FTPS()
-		t := s.Journal.Tally(f.Name)
-		key := sessions.Busy{Forward: f.Name, Tracking: f.Tracking}
+		t := s.SessionLog.ForwardStats(f.Name)
+		key := sessions.ForwardKey{Forward: f.Name, Tracking: f.Tracking}
 		status := admin.Forward{
 			Name: f.Name, Listen: f.Listen.String(), Server: f.Server.String(), Addresses: f.ServerAddrs(),
 			Tracking: f.Tracking.String(), DataPath: f.UsualPath(kernelUsable).String(),

@@ -25,7 +25,7 @@ func (p published) Installed() bool              { return len(p) > 0 }
 
 func newSource(forwards ...forward.Resolved) *Source {
 	return &Source{Version: "v1", Table: "ftpgate", Started: time.Now(), Gateway: published(forwards),
-		Journal: sessions.New(time.Now()), Expiries: func() []tlskeys.Expiry { return nil }}
+		SessionLog: sessions.New(time.Now()), Expiries: func() []tlskeys.Expiry { return nil }}
 }
 
 func archive() forward.Resolved {
@@ -36,7 +36,7 @@ func archive() forward.Resolved {
 }
 
 func begin(s *Source, name string) *sessions.Record {
-	return s.Journal.Begin(sessions.Opening{Forward: name, Tracking: forward.TrackingProxy,
+	return s.SessionLog.Begin(sessions.Opening{Forward: name, Tracking: forward.TrackingProxy,
 		Client: netip.MustParseAddrPort("192.168.5.1:3000")})
 }
 
