@@ -43,7 +43,7 @@ func packageTable(packages []*pkg) string {
 	for _, r := range rows {
 		if g := group(r.pkg); g != last {
 			last = g
-			title := "for tests only, and tools"
+			title := "for tests, and tools"
 			if g >= 0 {
 				title = groups[g]
 			}

@@ -30,8 +30,12 @@ var groups = []string{
 	"e2e",       // tests of the whole
 }
 
-// group returns the index in groups of a package as rows name it; -1: it belongs to none.
+// group returns the index in groups of a package as rows name it; -1: it belongs to none. What tests share
+// (nfttest, labtest) belongs to none: it stands beside its package, and may use the lab.
 func group(pkg string) int {
+	if strings.HasSuffix(pkg, "test") {
+		return -1
+	}
 	first, _, _ := strings.Cut(pkg, "/")
 	return slices.Index(groups, first)
 }
@@ -97,7 +101,7 @@ func pure(p *pkg) (faults []fault) {
 // only tests import.
 func TestEveryPackageHasTests(t *testing.T) {
 	for _, p := range load(t) {
-		if len(p.code()) == 0 || strings.HasPrefix(p.dir, "cmd/") || strings.HasSuffix(p.dir, "test") || p.dir == "internal/e2e/harness" {
+		if len(p.code()) == 0 || strings.HasPrefix(p.dir, "cmd/") || strings.HasSuffix(p.dir, "test") || p.dir == "internal/e2e/harness" || p.dir == "internal/e2e/peers" {
 			continue
 		}
 		if len(p.code()) == len(p.files) {
@@ -111,6 +115,9 @@ func TestPackageNames(t *testing.T) {
 	byName := map[string]string{}
 	for _, p := range load(t) {
 		name := path.Base(p.dir)
+		if strings.HasPrefix(p.dir, "internal/e2e/") {
+			continue // tests of what the name says
+		}
 		if other := byName[name]; other != "" && strings.HasPrefix(p.dir, "internal/") {
 			t.Errorf("%s and %s have one name", other, p.dir)
 		}

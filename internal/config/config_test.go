@@ -18,7 +18,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-var update = flag.Bool("update", false, "write the messages of testdata/*.toml into testdata/*.want, and the keys into the documents")
+var update = flag.Bool("update", false, "write the messages of testdata/*.toml into testdata/*.want, and "+
+	"the keys into the documents")
 
 // TestFaults asserts the whole message for each bad file of testdata.
 func TestFaults(t *testing.T) {

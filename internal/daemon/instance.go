@@ -61,8 +61,12 @@ func (d *Daemon) newInstance() *instance {
 		Watcher: func() *flows.Watcher { return r.monitor.Watcher() }})
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
 	r.listeners = listeners.New(listeners.Shared{
-		Log: d.Log, Counts: r.counts, SessionLog: r.sessionLog, Keys: sessionKeys{r.keys}, DataPath: r.paths.For,
-		Refused: func(f forward.Resolved, kind dialogue.RefusalKind) { r.metrics.Refused(f.Name, kind.String()) },
+		Log: d.Log, Counts: r.counts, SessionLog: r.sessionLog, Keys: sessionKeys{r.keys},
+		DataPath: r.paths.For,
+		Refused: func(f forward.Resolved, kind dialogue.RefusalKind) {
+			r.metrics.Refused(f.Name,
+				kind.String())
+		},
 	})
 	r.monitor = monitor.New(d.Table, d.Log, r.sessionLog)
 	r.status = &status.Source{

@@ -71,7 +71,8 @@ func settings(text, key string) (values []string) {
 func TestUnitExposure(t *testing.T) {
 	labtest.Need(t, "systemd-analyze")
 	out := run(t, "systemd-analyze", "security", "--offline=true", "--no-pager", unit)
-	level := regexp.MustCompile(`Overall exposure level for ftpgate\.service: ([0-9]+\.[0-9]+)`).FindStringSubmatch(out)
+	level := regexp.MustCompile(
+		`Overall exposure level for ftpgate\.service: ([0-9]+\.[0-9]+)`).FindStringSubmatch(out)
 	if level == nil {
 		t.Fatalf("no level in:\n%s", out)
 	}
@@ -101,7 +102,8 @@ func TestUnitVerified(t *testing.T) {
 	for _, program := range []string{"usr/bin/ftpgate", "sbin/modprobe"} {
 		write(t, filepath.Join(root, program), "#!/bin/sh\n", 0o755)
 	}
-	for _, other := range []string{"sysinit.target", "basic.target", "shutdown.target", "multi-user.target", "network-online.target"} {
+	for _, other := range []string{"sysinit.target", "basic.target", "shutdown.target", "multi-user.target",
+		"network-online.target"} {
 		write(t, filepath.Join(root, "etc/systemd/system", other), "[Unit]\nDescription=stands in\n", 0o644)
 	}
 	out := run(t, "systemd-analyze", "verify", "--man=no", "--root="+root, "ftpgate.service")
@@ -110,7 +112,8 @@ func TestUnitVerified(t *testing.T) {
 			t.Errorf("systemd says: %s", line)
 		}
 	}
-	if got, want := settings(read(t, unit), "Type"), []string{"notify", "notify-reload"}; !slices.Equal(got, want) {
+	if got, want := settings(read(t, unit), "Type"), []string{"notify", "notify-reload"}; !slices.Equal(got,
+		want) {
 		t.Errorf("got types %q; want %q, so that older ones have the first", got, want)
 	}
 }
@@ -130,7 +133,8 @@ func before253(t *testing.T) bool {
 func TestUnitCapabilities(t *testing.T) {
 	text := read(t, unit)
 	for _, key := range []string{"CapabilityBoundingSet", "AmbientCapabilities"} {
-		if got, want := settings(text, key), []string{"CAP_NET_ADMIN CAP_NET_BIND_SERVICE"}; !slices.Equal(got, want) {
+		if got, want := settings(text, key), []string{"CAP_NET_ADMIN CAP_NET_BIND_SERVICE"}; !slices.Equal(
+			got, want) {
 			t.Errorf("%s: got %q; want %q", key, got, want)
 		}
 	}
@@ -144,7 +148,8 @@ func TestUnitCapabilities(t *testing.T) {
 func TestUser(t *testing.T) {
 	labtest.Need(t, "systemd-sysusers")
 	root := t.TempDir()
-	write(t, filepath.Join(root, "usr/lib/sysusers.d/ftpgate.conf"), read(t, packaging+"/sysusers.d/ftpgate.conf"), 0o644)
+	write(t, filepath.Join(root, "usr/lib/sysusers.d/ftpgate.conf"), read(t,
+		packaging+"/sysusers.d/ftpgate.conf"), 0o644)
 	write(t, filepath.Join(root, "etc/passwd"), "", 0o644)
 	write(t, filepath.Join(root, "etc/group"), "", 0o644)
 	run(t, "systemd-sysusers", "--root="+root)
@@ -165,10 +170,12 @@ func TestUser(t *testing.T) {
 func TestSocketLink(t *testing.T) {
 	labtest.Need(t, "systemd-tmpfiles")
 	root := t.TempDir()
-	write(t, filepath.Join(root, "usr/lib/tmpfiles.d/ftpgate.conf"), read(t, packaging+"/tmpfiles.d/ftpgate.conf"), 0o644)
+	write(t, filepath.Join(root, "usr/lib/tmpfiles.d/ftpgate.conf"), read(t,
+		packaging+"/tmpfiles.d/ftpgate.conf"), 0o644)
 	run(t, "systemd-tmpfiles", "--root="+root, "--create")
 	target, err := os.Readlink(filepath.Join(root, "run/ftpgate.sock"))
-	if dir := settings(read(t, unit), "RuntimeDirectory"); err != nil || len(dir) != 1 || target != dir[0]+"/ftpgate.sock" {
+	if dir := settings(read(t, unit), "RuntimeDirectory"); err != nil || len(dir) != 1 ||
+		target != dir[0]+"/ftpgate.sock" {
 		t.Errorf("got a link to %q, error %v; want ftpgate.sock in the unit's %q", target, err, dir)
 	}
 }
@@ -192,7 +199,8 @@ func TestLogrotate(t *testing.T) {
 	if len(directory) != 1 || !strings.HasPrefix(text, "/var/log/"+directory[0]+"/*.log {") {
 		t.Errorf("got %q; want the logs in the unit's %q", text, directory)
 	}
-	text = strings.NewReplacer("/var/log/ftpgate", logs, "su ftpgate ftpgate", "su root root", "0640 ftpgate ftpgate", "0640 root root").Replace(text)
+	text = strings.NewReplacer("/var/log/ftpgate", logs, "su ftpgate ftpgate", "su root root",
+		"0640 ftpgate ftpgate", "0640 root root").Replace(text)
 	conf := filepath.Join(dir, "logrotate.conf")
 	write(t, conf, text, 0o644)
 	cmd := exec.Command("logrotate", "--force", "--state", filepath.Join(dir, "state"), conf)

@@ -176,8 +176,9 @@ func wantFault(t *testing.T, m *material, f forward.Forward, want string) {
 // TestLoadPolicies: what is less safe than it could be is said at each Load, where it matters.
 func TestLoadPolicies(t *testing.T) {
 	m := newMaterial(t)
-	f := forward.Forward{Name: "archive", TLS: forward.TLS{SessionReuseOptional: true, ClientCloseNotifyOptional: true,
-		Insecure: true, ServerCloseNotifyOptional: true, Cert: m.path("both")}}
+	f := forward.Forward{Name: "archive", TLS: forward.TLS{SessionReuseOptional: true,
+		ClientCloseNotifyOptional: true,
+		Insecure:                  true, ServerCloseNotifyOptional: true, Cert: m.path("both")}}
 	k, _, _ := keys(t, f)
 	if faults := k.Load([]forward.Forward{f}, nil); faults != nil {
 		t.Errorf("no TLS: got %q; want none", texts(faults))

@@ -201,7 +201,8 @@ func (m meter) Progress() sessions.Progress {
 // Opened records a pinhole.
 func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
 	t.agreed(at, data, hole.TLS, sessions.Data{
-		From: hole.From, Listen: hole.Listen, Target: hole.Target, SourceIP: hole.SourceIP, Active: hole.Active,
+		From: hole.From, Listen: hole.Listen, Target: hole.Target, SourceIP: hole.SourceIP,
+		Active: hole.Active,
 	})
 }
 

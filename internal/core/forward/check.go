@@ -147,7 +147,8 @@ func checkAdvertise(f Forward, report reportFunc) {
 		case !again:
 			hosts[a.Clients] = a.Host
 		case a.Clients.IsValid():
-			report("advertise", "advertise has two addresses for clients %s: %s and %s", a.Clients, first, a.Host)
+			report("advertise", "advertise has two addresses for clients %s: %s and %s", a.Clients, first,
+				a.Host)
 		default:
 			report("advertise", "advertise has two addresses for all clients, %s and %s: "+
 				"give one to some clients, like 10.0.0.0/8=%s", first, a.Host, a.Host)

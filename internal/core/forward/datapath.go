@@ -1,7 +1,8 @@
 package forward
 
-// UsualPath returns what carries the data connections of the forward: DataKernel, DataRelay, or DataAuto if that
-// depends on what the client encrypts. kernelUsable reports whether this process may have tables in the kernel.
+// UsualPath returns what carries the data connections of the forward: DataKernel, DataRelay, or DataAuto if
+// that depends on what the client encrypts. kernelUsable reports whether this process may have tables in the
+// kernel.
 func (f Forward) UsualPath(kernelUsable bool) DataPath {
 	switch always, mayBe := f.EncryptsData(); {
 	case !kernelUsable || !f.MayUseKernel() || always:

@@ -172,7 +172,8 @@ func TestShuffled(t *testing.T) {
 	}
 }
 
-// TestShuffledOrder: the order differs each time. Two orders of 16,384 ports are the same once in 16384! runs.
+// TestShuffledOrder: the order differs each time. Two orders of 16,384 ports are the same once in 16384!
+// runs.
 func TestShuffledOrder(t *testing.T) {
 	r := forward.DefaultPassivePorts
 	first, second := slices.Collect(r.Shuffled()), slices.Collect(r.Shuffled())
@@ -184,8 +185,8 @@ func TestShuffledOrder(t *testing.T) {
 	}
 }
 
-// TestShuffledEvenly: each port is equally likely to be the first. In 4,000 runs with 4 ports the count of each
-// is about 1,000, and further from it than 300 once in 10^27.
+// TestShuffledEvenly: each port is equally likely to be the first. In 4,000 runs with 4 ports the count of
+// each is about 1,000, and further from it than 300 once in 10^27.
 func TestShuffledEvenly(t *testing.T) {
 	count := map[uint16]int{}
 	r := forward.PortRange{First: 65532, Last: 65535}

@@ -67,8 +67,8 @@ const (
 	CodeAborted     Code = "aborted"
 )
 
-// Fault is something that went wrong or was refused, with the details that its sentence needs. A field that is not
-// known is zero.
+// Fault is something that went wrong or was refused, with the details that its sentence needs. A field that
+// is not known is zero.
 type Fault struct {
 	Code   Code
 	Verb   string            // the command that it is about
@@ -104,17 +104,19 @@ func (f Fault) Verdict() Verdict {
 	return v
 }
 
-// Minor reports whether clients usually go on after such a fault: they tried something that they can do without.
+// Minor reports whether clients usually go on after such a fault: they tried something that they can do
+// without.
 func (f Fault) Minor() bool {
 	switch f.Code {
-	case CodeTLSRefused, CodeTLSOther, CodeCommand, CodeFamily, CodeServerUnasked, CodeNotLoggedIn, CodeLogin, CodeTLSRequired:
+	case CodeTLSRefused, CodeTLSOther, CodeCommand, CodeFamily, CodeServerUnasked, CodeNotLoggedIn,
+		CodeLogin, CodeTLSRequired:
 		return true
 	}
 	return false
 }
 
-// Plain reports whether such an end of a session explains nothing if something failed before: a client that gave
-// up is idle in the end.
+// Plain reports whether such an end of a session explains nothing if something failed before: a client that
+// gave up is idle in the end.
 func (f Fault) Plain() bool {
 	return f.Code == CodeIdle || f.Code == CodeShutDown || f.Code == CodeKilled
 }

@@ -11,8 +11,8 @@ import (
 var controlSentences = map[Code]sentence{
 	CodeServerUnreachable: {
 		func(f Fault) string { return "the server cannot be reached: " + cmp.Or(dialError(f.Err), f.Said) },
-		always("check that the server runs, that its address and port are right, and that no firewall between the " +
-			"gateway and the server drops the connection: ftpgate doctor tries it"),
+		always("check that the server runs, that its address and port are right, and that no firewall " +
+			"between the gateway and the server drops the connection: ftpgate doctor tries it"),
 	},
 	CodeServerSilent: {
 		func(f Fault) string { return "the server has taken the connection and says nothing" },
@@ -21,8 +21,8 @@ var controlSentences = map[Code]sentence{
 	},
 	CodeServerTurnedAway: {
 		func(f Fault) string { return fmt.Sprintf("the server greets with a refusal: %s", f.Said) },
-		always("check the server's log and its limit of clients from one address: to the server, all clients come from " +
-			"the gateway's address"),
+		always("check the server's log and its limit of clients from one address: to the server, all " +
+			"clients come from the gateway's address"),
 	},
 	CodeServerLeft: {
 		func(f Fault) string { return cmp.Or(f.Said, "the server has closed the connection") + during(f) },
@@ -43,23 +43,26 @@ var controlSentences = map[Code]sentence{
 	},
 	CodeServerUnasked: {
 		func(f Fault) string { return f.Said },
-		always("the gateway did not pass the reply on; a server that does this often is faulty or under attack"),
+		always("the gateway did not pass the reply on; a server that does this often is faulty or under " +
+			"attack"),
 	},
 	CodeServerLowPort: {
 		func(f Fault) string { return cmp.Or(f.Said, "the server offers a port below 1024 for data") },
-		always("configure the server's passive ports from 1024 up: the gateway opens no data connection to lower ports, " +
-			"where services listen"),
+		always("configure the server's passive ports from 1024 up: the gateway opens no data connection " +
+			"to lower ports, where services listen"),
 	},
 	CodeServerRefusedPORT: {
 		func(f Fault) string {
-			return fmt.Sprintf("the server refused %s, so that active mode is not possible: %s", f.Verb, f.Said)
+			return fmt.Sprintf("the server refused %s, so that active mode is not possible: %s", f.Verb,
+				f.Said)
 		},
-		always("have the client use passive mode, or set server_mode = \"passive\": the gateway then connects to both " +
-			"ends itself"),
+		always("have the client use passive mode, or set server_mode = \"passive\": the gateway then " +
+			"connects to both ends itself"),
 	},
 	CodeServerRefusedPASV: {
 		func(f Fault) string {
-			return fmt.Sprintf("the server refused %s, so that passive mode is not possible: %s", f.Verb, f.Said)
+			return fmt.Sprintf("the server refused %s, so that passive mode is not possible: %s", f.Verb,
+				f.Said)
 		},
 		always("have the client use active mode, or allow passive mode on the server"),
 	},
@@ -68,8 +71,8 @@ var controlSentences = map[Code]sentence{
 		func(f Fault) string {
 			return "the server did not take the login: " + cmp.Or(f.Said, "the name or the password is wrong")
 		},
-		always("check the user name and the password, and in the server's log whether the server accepts logins from " +
-			"the gateway's address"),
+		always("check the user name and the password, and in the server's log whether the server accepts " +
+			"logins from the gateway's address"),
 	},
 	CodeClientNotAllowed: {
 		func(f Fault) string { return fmt.Sprintf("%s may not use this forward", f.Peer) },
@@ -77,7 +80,8 @@ var controlSentences = map[Code]sentence{
 	},
 	CodeTooMany: {
 		func(f Fault) string { return "turned away: " + f.Said },
-		always("raise max_sessions_per_client or max_sessions if these are legitimate clients: ftpgate sessions shows them"),
+		always("raise max_sessions_per_client or max_sessions if these are legitimate clients: ftpgate " +
+			"sessions shows them"),
 	},
 	CodeShutDown: {
 		func(f Fault) string {
@@ -102,18 +106,19 @@ var controlSentences = map[Code]sentence{
 	},
 	CodeClientLeft: {
 		func(f Fault) string {
-			return fmt.Sprintf("the client closed its control connection while %s ran", cmp.Or(f.Verb, "a transfer"))
+			return fmt.Sprintf("the client closed its control connection while %s ran",
+				cmp.Or(f.Verb, "a transfer"))
 		},
-		always("check the client's log; a firewall that drops idle connections may end the control connection during " +
-			"long transfers"),
+		always("check the client's log; a firewall that drops idle connections may end the control " +
+			"connection during long transfers"),
 	},
 	CodeKilled: {
 		func(f Fault) string { return "ended by an operator" }, nil,
 	},
 }
 
-// refusedText returns the sentence for a transfer that the server ended with an error, by the code of its reply
-// (RFC 959 section 4.2.1).
+// refusedText returns the sentence for a transfer that the server ended with an error, by the code of its
+// reply (RFC 959 section 4.2.1).
 func refusedText(f Fault) string {
 	said := cmp.Or(f.Said, "it gave no reason")
 	switch {
@@ -130,14 +135,16 @@ func refusedRemedy(f Fault) string {
 	code := f.Said[:min(3, len(f.Said))]
 	switch {
 	case code == "425" || code == "426":
-		return "check the logs of the server and of the client: one of them closed or refused the data connection"
+		return "check the logs of the server and of the client: one of them closed or refused the data " +
+			"connection"
 	case code == "452" || code == "552":
 		return "check the free space on the server's disk, and the user's quota"
 	case strings.HasPrefix(code, "52") || strings.HasPrefix(code, "53") && code != "532":
-		return "check in the server's log what it requires of data connections: encryption (tls.server = \"required\"), or " +
-			"resuming the TLS session of the control connection"
+		return "check in the server's log what it requires of data connections: encryption (tls.server = " +
+			"\"required\"), or resuming the TLS session of the control connection"
 	}
-	return "this is between the client and the server: check the path, and the user's permissions on the server"
+	return "this is between the client and the server: check the path, and the user's permissions on the " +
+		"server"
 }
 
 // always returns a remedy that does not depend on the fault.

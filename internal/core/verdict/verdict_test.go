@@ -17,10 +17,12 @@ func TestSentences(t *testing.T) {
 	}
 	peer, at := netip.MustParseAddr("192.168.5.1"), netip.MustParseAddrPort("192.168.5.2:51234")
 	for code := range all {
-		full := Fault{Code: code, Verb: "RETR", Said: "said", Err: "err", Peer: peer, At: at, Waited: time.Second}
+		full := Fault{Code: code, Verb: "RETR", Said: "said", Err: "err", Peer: peer, At: at,
+			Waited: time.Second}
 		for _, f := range []Fault{{Code: code}, full} {
 			v := f.Verdict()
-			bad := v.Text == "" || strings.Contains(v.Text, "%!") || strings.HasSuffix(v.Text, ".") || strings.Contains(v.Text, "\n")
+			bad := v.Text == "" || strings.Contains(v.Text, "%!") || strings.HasSuffix(v.Text, ".") ||
+				strings.Contains(v.Text, "\n")
 			if f.Said != "" && bad {
 				t.Errorf("%s: %q", code, v.Text)
 			}
@@ -53,7 +55,8 @@ func TestUnknownCode(t *testing.T) {
 // What the server says decides where to look.
 func TestRefusedTransfer(t *testing.T) {
 	for said, want := range map[string][2]string{
-		"425 no":      {"could not use the data connection for STOR: 425 no", "logs of the server and of the client"},
+		"425 no": {"could not use the data connection for STOR: 425 no",
+			"logs of the server and of the client"},
 		"426 broken":  {"broke STOR off: 426 broken", "logs of the server and of the client"},
 		"452 disk":    {"did not carry out STOR: 452 disk", "free space"},
 		"552 quota":   {"did not carry out STOR: 552 quota", "quota"},

@@ -75,7 +75,8 @@ var serverFailures = []failureCase{
 			p.Server.Send("421 There are too many connected users, please try later.")
 			p.Client.Expect("421")
 		},
-		code: "server_turned_away", text: "the server greets with a refusal: 421 There are too many connected " +
+		code: "server_turned_away", text: "the server greets with a refusal: 421 There are too many " +
+			"connected " +
 			"users, please try later.",
 		remedy:   "all clients of the gateway come from the gateway's",
 		timeline: []string{"reply 421", "session ended"},
@@ -239,8 +240,10 @@ var clientFailures = []failureCase{
 			p.Client.Send("227 Entering Passive Mode (203,0,113,21,200,200)")
 			p.Client.Expect("421")
 		},
-		code: "client_bad_line", text: "the client sent something that is not an FTP command: a client sends commands, " +
-			"not replies", remedy: "check which program it is", timeline: []string{"command (", "session ended"},
+		code: "client_bad_line", text: "the client sent something that is not an FTP command: a client " +
+			"sends commands, " +
+			"not replies", remedy: "check which program it is", timeline: []string{"command (",
+			"session ended"},
 	},
 	{
 		name: "NUL from the client", path: anyPath, provoke: func(s *env) {
@@ -248,7 +251,8 @@ var clientFailures = []failureCase{
 			p.Client.Send("RETR a\x00b")
 			p.Client.Expect("421")
 		},
-		code: "client_bad_line", text: "the client sent something that is not an FTP command: line has a NUL byte at " +
+		code: "client_bad_line", text: "the client sent something that is not an FTP command: line has a " +
+			"NUL byte at " +
 			"offset 6", remedy: "check which program it is", timeline: []string{"session ended"},
 	},
 	{

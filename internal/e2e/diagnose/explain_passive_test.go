@@ -175,7 +175,8 @@ var passiveFailures = []failureCase{
 		},
 		code: "server_low_port", text: "the server offers port 22: data connections go to ports from 1024 " +
 			"on only",
-		remedy: "configure the server's passive ports from 1024 up", timeline: []string{"command PASV", "reply 227",
+		remedy: "configure the server's passive ports from 1024 up", timeline: []string{"command PASV",
+			"reply 227",
 			"answer 425"}, absent: "pinhole",
 	},
 	{

@@ -88,7 +88,8 @@ func TestDocsDoctorCodes(t *testing.T) {
 	code := regexp.MustCompile(`(?m)^\tCode\w+ .*= "([a-z0-9_]+)"`)
 	exist := []string{"tls_cert", "tls_key", "tls_ca", "tls_client_cert",
 		"tls_client_key"} // keys of the file
-	for _, path := range []string{"internal/diagnose/doctor/doctor.go", "internal/diagnose/servercheck/servercheck.go"} {
+	for _, path := range []string{"internal/diagnose/doctor/doctor.go",
+		"internal/diagnose/servercheck/servercheck.go"} {
 		text, err := os.ReadFile(repositoryRoot + "/" + path)
 		if err != nil {
 			t.Fatal(err)

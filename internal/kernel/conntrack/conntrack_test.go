@@ -55,14 +55,14 @@ func fill(t testing.TB, c *conntrack.Conn, count int) []netflow.Tuple {
 // Get returns flows of both families in the order of their tuples, with a zero Flow for each that is gone.
 func TestGet(t *testing.T) {
 	c := open(t, accounting(t))
-	tuples := fill(t, c, 3*PerRound+5)
+	tuples := fill(t, c, 3*conntrack.PerRound+5)
 	asked := slices.Clone(tuples)
 	gone := map[int]netflow.Tuple{
-		0:              tuple("192.0.2.1:1", "192.0.2.2:2"),
-		5:              {},
-		PerRound:       {From: tuples[0].From, To: tuples[3].To},
-		len(asked) - 1: tuple("[2001:db8::1]:1", "[2001:db8::2]:2"),
-		PerRound * 2:   {From: tuples[8].To, To: tuples[8].From}, // the reply's
+		0:                      tuple("192.0.2.1:1", "192.0.2.2:2"),
+		5:                      {},
+		conntrack.PerRound:     {From: tuples[0].From, To: tuples[3].To},
+		len(asked) - 1:         tuple("[2001:db8::1]:1", "[2001:db8::2]:2"),
+		conntrack.PerRound * 2: {From: tuples[8].To, To: tuples[8].From}, // the reply's
 	}
 	for i, t := range gone {
 		asked[i] = t
@@ -97,7 +97,7 @@ func TestGet(t *testing.T) {
 // Get asks again for answers that did not fit into the socket's buffer.
 func TestGetWithASmallBuffer(t *testing.T) {
 	c := open(t, accounting(t))
-	tuples := fill(t, c, PerRound)
+	tuples := fill(t, c, conntrack.PerRound)
 	if err := c.ShrinkBuffer(1); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,6 @@
 package conntrack
 
-import (
-	"ftpgate/internal/core/netflow"
-)
+import "ftpgate/internal/core/netflow"
 
 // Lengths of the headers that conntrack counts, in bytes (RFC 791, RFC 8200, RFC 9293, RFC 7323).
 const (

@@ -20,7 +20,8 @@ var encodedHoles = []pinhole.Pinhole{
 	{From: netip.MustParseAddr("192.168.5.1"), Listen: netip.MustParseAddrPort("192.168.5.2:50000"),
 		Target: netip.MustParseAddrPort("203.0.113.21:40001"), SourceIP: netip.MustParseAddr("203.0.113.1")},
 	{From: netip.MustParseAddr("2001:db8:5::1"), Listen: netip.MustParseAddrPort("[2001:db8:5::2]:50000"),
-		Target: netip.MustParseAddrPort("[2001:db8:113::21]:40001"), SourceIP: netip.MustParseAddr("2001:db8:113::1")},
+		Target:   netip.MustParseAddrPort("[2001:db8:113::21]:40001"),
+		SourceIP: netip.MustParseAddr("2001:db8:113::1")},
 }
 
 // The messages are byte for byte those of the library, with two exceptions: the library sends the id of the

@@ -1,8 +1,6 @@
 package nftset
 
-import (
-	"time"
-)
+import "time"
 
 // OpenPinholesFor is OpenPinholes with other times.
 func OpenPinholesFor(table string, life, timeout time.Duration) (*Pinholes, error) {

@@ -55,7 +55,7 @@ func openPinholes(t testing.TB, h *lab.Host) *nftset.Pinholes {
 func openPinholesFor(t testing.TB, h *lab.Host, life, timeout time.Duration) *nftset.Pinholes {
 	t.Helper()
 	return opened(t, h, func() (*nftset.Pinholes, error) {
-		return OpenPinholesFor("ftpgate", life, timeout)
+		return nftset.OpenPinholesFor("ftpgate", life, timeout)
 	})
 }
 

@@ -49,7 +49,7 @@ func openPassthroughsFor(t testing.TB, h *lab.Host, failed func(error), renewal,
 	p *nftset.Passthroughs) {
 	t.Helper()
 	if err := h.Do(func() (err error) {
-		p, err = OpenPassthroughsFor("ftpgate", failed, renewal, timeout)
+		p, err = nftset.OpenPassthroughsFor("ftpgate", failed, renewal, timeout)
 		return err
 	}); err != nil {
 		t.Fatal(err)

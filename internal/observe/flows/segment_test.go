@@ -11,7 +11,8 @@ import (
 
 // untranslated returns the first segment of a connection to testPinhole that no rule translates.
 func untranslated(from string, when time.Time) netflow.Segment {
-	return netflow.Segment{At: when, From: at(from), To: testPinhole.Listen, SYN: true, Sequence: dialFirst - 1}
+	return netflow.Segment{At: when, From: at(from), To: testPinhole.Listen, SYN: true,
+		Sequence: dialFirst - 1}
 }
 
 // handle gives the watcher segments between the two ends.
@@ -47,7 +48,8 @@ func TestLog(t *testing.T) {
 	if p := x.Progress(); p.Down != 700 || !p.Over || p.Fault != nil || table.asked != 0 {
 		t.Errorf("got %+v, %d flows asked for; want 700 bytes, and none", p, table.asked)
 	}
-	if len(w.expected)+len(w.unclaimed)+len(w.active) != 0 || w.expectedPorts[testPinhole.Listen.Port()] != 0 {
+	if len(w.expected)+len(w.unclaimed)+len(w.active) != 0 ||
+		w.expectedPorts[testPinhole.Listen.Port()] != 0 {
 		t.Error("got something kept; want nothing")
 	}
 }

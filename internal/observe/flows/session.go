@@ -45,7 +45,8 @@ func (w *Watcher) beginData(c *control, f netflow.Flow, at time.Time) {
 	}
 	c.data = x
 	x.onEnd = func() { w.endData(c, x) }
-	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: hole.From, Listen: hole.Listen,
+	c.record.Opened(sessions.Data{Mode: mode, Path: forward.DataKernel.String(), From: hole.From,
+		Listen: hole.Listen,
 		Target: hole.Target, SourceIP: hole.SourceIP, Active: active, Meter: x}, time.Now())
 	c.record.TransferStarted(at, "", "")
 	w.activate(x)

@@ -185,8 +185,8 @@ func (m *Monitor) receiveSegments(ctx context.Context) {
 	}
 }
 
-// finalizeInterval is how often the session log finalizes transfers that are over. Most of them are within a few
-// milliseconds; until then they live, and a garbage collection would copy them along.
+// finalizeInterval is how often the session log finalizes transfers that are over. Most of them are within a
+// few milliseconds; until then they live, and a garbage collection would copy them along.
 const finalizeInterval = 100 * time.Millisecond
 
 // quietTime is how long the table must have been read without an error before another error is logged. Not

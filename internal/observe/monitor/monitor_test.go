@@ -154,7 +154,8 @@ func TestDelivery(t *testing.T) {
 			Target: at("203.0.113.21:40000"), SourceIP: netip.MustParseAddr("203.0.113.1")}
 		x := b.Watcher().Expect(hole)
 		b.kernel.segments.deliver <- netflow.Segment{
-			At: time.Now(), From: hole.Target, To: at("192.168.5.1:4000"), SYN: true, ACK: true, Acknowledged: 1}
+			At: time.Now(), From: hole.Target, To: at("192.168.5.1:4000"), SYN: true, ACK: true,
+			Acknowledged: 1}
 		synctest.Wait()
 		if got := b.sessionLog.Count(); got != 1 {
 			t.Errorf("got %d sessions; want the one of the event", got)

@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	// connectPatience is how long the gateway waits for a data connection before it mentions that none came: TCP
-	// sends a lost SYN again after one second and after three.
+	// connectPatience is how long the gateway waits for a data connection before it mentions that none came:
+	// TCP sends a lost SYN again after one second and after three.
 	connectPatience = 3 * time.Second
-	// minWait is how long a closed pinhole must have waited for that: clients connect at once, and some give up
-	// after a second. A pinhole that a client did not mean to use is closed sooner.
+	// minWait is how long a closed pinhole must have waited for that: clients connect at once, and some give
+	// up after a second. A pinhole that a client did not mean to use is closed sooner.
 	minWait = 800 * time.Millisecond
 )
 
@@ -48,8 +48,8 @@ func (r *Record) neverConnected(d *data, p Progress, now time.Time) verdict.Faul
 	return f
 }
 
-// verdict returns how the session went so far: what ended it, else what failed last, unless everything went well
-// afterwards.
+// verdict returns how the session went so far: what ended it, else what failed last, unless everything went
+// well afterwards.
 func (r *Record) verdict(now time.Time) verdict.Verdict {
 	if r.fatal != nil && !(r.fatal.Plain() && r.last != nil && !r.last.Minor() && r.completedSince == 0) {
 		return r.fatal.Verdict()
@@ -65,15 +65,19 @@ func (r *Record) verdict(now time.Time) verdict.Verdict {
 	}
 	v := r.last.Verdict()
 	switch {
-	case r.completedSince == 0 && r.loggedIn && (r.last.Code == verdict.CodeLogin || r.last.Code == verdict.CodeNotLoggedIn):
-		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("nothing went wrong since the login: %s; before, %s", r.totals, v.Text)}
+	case r.completedSince == 0 && r.loggedIn && (r.last.Code == verdict.CodeLogin ||
+		r.last.Code == verdict.CodeNotLoggedIn):
+		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("nothing went wrong since the "+
+			"login: %s; before, %s", r.totals, v.Text)}
 	case r.completedSince == 0:
 		return v
 	}
 	if r.last.Minor() {
-		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("transfers go well (%s); before, %s", r.totals, v.Text)}
+		return verdict.Verdict{Code: verdict.CodeFine,
+			Text: fmt.Sprintf("transfers go well (%s); before, %s", r.totals, v.Text)}
 	}
-	v.Text = fmt.Sprintf("%s; since then %s", v.Text, count(r.completedSince, "transfer was", "transfers were")+" completed")
+	v.Text = fmt.Sprintf("%s; since then %s", v.Text, count(r.completedSince, "transfer was",
+		"transfers were")+" completed")
 	return v
 }
 
@@ -83,8 +87,8 @@ func (r *Record) awaitsData() bool {
 	return d != nil && d.closed.IsZero() && d.Meter != nil && d.Listen.IsValid() && r.ended.IsZero()
 }
 
-// overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a peer that
-// connects does, or the far end refuses it.
+// overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a
+// peer that connects does, or the far end refuses it.
 func (r *Record) overdue(now time.Time) (verdict.Fault, bool) {
 	p := r.data.progress()
 	switch {

@@ -19,8 +19,8 @@ func (r *Record) Connected(server netip.AddrPort, took time.Duration) {
 	})
 }
 
-// Encrypted records TLS on a control connection: leg is "client" or "server", version like "TLS 1.3", details the
-// cipher. An empty version records the end of TLS.
+// Encrypted records TLS on a control connection: leg is "client" or "server", version like "TLS 1.3", details
+// the cipher. An empty version records the end of TLS.
 func (r *Record) Encrypted(leg, version, details string) {
 	r.locked(func() {
 		if leg == "client" {
@@ -36,8 +36,8 @@ func (r *Record) Encrypted(leg, version, details string) {
 	})
 }
 
-// PassedThrough records that the session is encrypted from end to end from now on, and which passive ports are open for
-// its data.
+// PassedThrough records that the session is encrypted from end to end from now on, and which passive ports
+// are open for its data.
 func (r *Record) PassedThrough(passage string) {
 	r.locked(func() {
 		r.passedThrough = true

@@ -20,7 +20,8 @@ type pinholeOpened struct {
 // String says who may connect, and where that leads.
 func (o *pinholeOpened) String() string {
 	if !o.at.IsValid() {
-		return fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)", o.to, o.from, o.path)
+		return fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)",
+			o.to, o.from, o.path)
 	}
 	return fmt.Sprintf("opened by the %s in %s: %s may connect to %s, leads to %s, which sees %s",
 		o.path, verdict.Round(o.took), o.from, o.at, o.to, o.as)
@@ -58,5 +59,6 @@ func (o transferEnded) String() string {
 	if o.complete {
 		word = "complete"
 	}
-	return fmt.Sprintf("%s %s: %d bytes in %s", cmp.Or(o.verb, "a transfer"), word, o.bytes, verdict.Round(o.took))
+	return fmt.Sprintf("%s %s: %d bytes in %s", cmp.Or(o.verb, "a transfer"), word, o.bytes,
+		verdict.Round(o.took))
 }

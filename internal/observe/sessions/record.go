@@ -9,8 +9,8 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// Record records one session. A nil record keeps nothing. Its methods may be called from several goroutines; none
-// blocks.
+// Record records one session. A nil record keeps nothing. Its methods may be called from several goroutines;
+// none blocks.
 type Record struct {
 	log     *Log
 	stats   *statCounters // of the forward
@@ -63,7 +63,8 @@ type Meter interface {
 
 // Progress is the state of a data connection.
 type Progress struct {
-	Connected time.Time      // when the connection was established, or its first packet came; zero: it was not
+	// when the connection was established, or its first packet came; zero: it was not
+	Connected time.Time
 	Up, Down  int64          // payload bytes from the client, and to it
 	Over      bool           // the connection is over, and everything is counted
 	Stranger  netip.Addr     // another host that connected; not valid: none
@@ -141,7 +142,8 @@ func (r *Record) Kill() bool {
 // TransferStarted records the start of a transfer over the last data connection.
 func (r *Record) TransferStarted(at time.Time, verb, file string) {
 	r.locked(func() {
-		r.transfer = &finalizing{record: r, hasTransfer: true, transfer: Transfer{Verb: verb, File: file, Direction: directionOf(verb), Began: at}}
+		r.transfer = &finalizing{record: r, hasTransfer: true, transfer: Transfer{Verb: verb, File: file,
+			Direction: directionOf(verb), Began: at}}
 		if t := &r.transfer.transfer; r.data != nil {
 			r.data.usedByTransfer = true
 			t.number, t.Mode, t.Path, t.TLS = r.data.number, r.data.Mode, r.data.Path, r.data.TLS
@@ -159,8 +161,8 @@ func directionOf(verb string) Direction {
 	return Download
 }
 
-// TransferFinished records the end of the transfer. said is the reply that the client gets. why is the reason if it is not
-// complete; nil: the data path or the server know it.
+// TransferFinished records the end of the transfer. said is the reply that the client gets. why is the reason
+// if it is not complete; nil: the data path or the server know it.
 func (r *Record) TransferFinished(complete bool, said string, why *verdict.Fault) {
 	if r == nil {
 		return
@@ -198,7 +200,8 @@ func (r *Record) close(d *data, now time.Time) {
 	}
 }
 
-// finalize adds the result of a data connection, and of its transfer if it had one, to the time line and the sums.
+// finalize adds the result of a data connection, and of its transfer if it had one, to the time line and the
+// sums.
 func (r *Record) finalize(s *finalizing, p Progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,14 +235,15 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 		words: transferEnded{t.Verb, t.Complete, t.Bytes, t.Ended.Sub(t.Began)}})
 }
 
-// whyFailed returns why a transfer failed. The data path knows more than the server says, and the server says more
-// than the client was told.
+// whyFailed returns why a transfer failed. The data path knows more than the server says, and the server says
+// more than the client was told.
 func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 	if f, broken := r.dataFault(s.data, p); broken {
 		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.said)
 		return f
 	}
-	if d := s.data; verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil && d.Listen.IsValid() && p.Connected.IsZero() {
+	if d := s.data; verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil && d.Listen.IsValid() &&
+		p.Connected.IsZero() {
 		f := r.neverConnected(d, p, d.closed)
 		f.Verb, f.Said = s.transfer.Verb, s.said
 		return f
@@ -250,49 +254,6 @@ func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 		return f
 	}
 	return verdict.Fault{Code: verdict.CodeServerRefused, Verb: s.transfer.Verb, Said: s.said}
-}
-
-// describe fills in the session's part of a transfer.
-func (r *Record) describe(t *Transfer) {
-	t.Session, t.Forward, t.User, t.Type = r.ID(), r.opening.Forward, r.user, r.typeCode
-	t.Client, t.Server = r.opening.Client.Addr(), r.server
-}
-
-// inDirection drops what went against the direction of a transfer: FTP sends no data there, and the kernel counts
-// packets. If the gateway could not read the command, the data tells the direction.
-func (t *Transfer) inDirection(p Progress) Progress {
-	if t.Direction == Unknown && p.Up != p.Down {
-		t.Direction = Download
-		if p.Up > p.Down {
-			t.Direction = Upload
-		}
-	}
-	switch t.Direction {
-	case Download:
-		p.Up = 0
-	case Upload:
-		p.Down = 0
-	}
-	return p
-}
-
-// measure fills in the progress of a transfer.
-func (t *Transfer) measure(p Progress, now time.Time) {
-	t.Connected = p.Connected
-	if now.Before(t.Connected) { // it was reported later
-		t.Connected = now
-	}
-	switch t.Direction {
-	case Upload:
-		t.Bytes = p.Up
-	case Download:
-		t.Bytes = p.Down
-	default:
-		t.Bytes = p.Up + p.Down
-	}
-	if took := now.Sub(t.Began); took > 0 {
-		t.Rate = int64(float64(t.Bytes) / took.Seconds())
-	}
 }
 
 // noteConnected adds to the time line that the peer of a data connection connected.

@@ -1,8 +1,8 @@
 // Package sessions records what an operator asks about sessions: who is connected, which transfers run, what
 // happened line by line, and why something failed, in one sentence with a remedy.
 //
-// The proxy and the watcher of kernel connections record sessions here; the admin API, the metrics and the log of
-// transfers read them. The package does no I/O, and it bounds what it keeps: see Log.
+// The proxy and the watcher of kernel connections record sessions here; the admin API, the metrics and the
+// log of transfers read them. The package does no I/O, and it bounds what it keeps: see Log.
 package sessions
 
 import (
@@ -15,24 +15,26 @@ import (
 
 // Session is a snapshot of a session. Its JSON names are part of the interface.
 type Session struct {
-	ID       string          `json:"id"`
-	Forward  string          `json:"forward"`
-	Tracking string          `json:"tracking"` // "proxy" or "kernel"
-	Client   netip.AddrPort  `json:"client"`
-	Gateway  netip.AddrPort  `json:"gateway"` // the address that the client dialled
-	Server   netip.AddrPort  `json:"server"`  // empty: not connected yet
-	User     string          `json:"user,omitempty"`
-	Since    time.Time       `json:"since"`
-	Active   time.Time       `json:"active"`         // when a line last passed, or the running transfer began
-	Ended    time.Time       `json:"ended,omitzero"` // zero: it is running
-	State    State           `json:"state"`          //
-	Mode     string          `json:"mode,omitempty"` // of the last data connection: "PASV", "EPSV", "PORT" or "EPRT"
-	TLS      TLS             `json:"tls,omitzero"`   // of the control connections
-	Path     string          `json:"path,omitempty"` // what carries the last data connection: "kernel" or "relay"
-	Transfer *Transfer       `json:"transfer"`       // the running one; null: none
-	Totals   Totals          `json:"totals"`         //
-	Refused  int             `json:"refused"`        // how often something was refused or corrected
-	Verdict  verdict.Verdict `json:"verdict"`        //
+	ID       string         `json:"id"`
+	Forward  string         `json:"forward"`
+	Tracking string         `json:"tracking"` // "proxy" or "kernel"
+	Client   netip.AddrPort `json:"client"`
+	Gateway  netip.AddrPort `json:"gateway"` // the address that the client dialled
+	Server   netip.AddrPort `json:"server"`  // empty: not connected yet
+	User     string         `json:"user,omitempty"`
+	Since    time.Time      `json:"since"`
+	Active   time.Time      `json:"active"`         // when a line last passed, or the running transfer began
+	Ended    time.Time      `json:"ended,omitzero"` // zero: it is running
+	State    State          `json:"state"`          //
+	// of the last data connection: "PASV", "EPSV", "PORT" or "EPRT"
+	Mode string `json:"mode,omitempty"`
+	TLS  TLS    `json:"tls,omitzero"` // of the control connections
+	// what carries the last data connection: "kernel" or "relay"
+	Path     string          `json:"path,omitempty"`
+	Transfer *Transfer       `json:"transfer"` // the running one; null: none
+	Totals   Totals          `json:"totals"`   //
+	Refused  int             `json:"refused"`  // how often something was refused or corrected
+	Verdict  verdict.Verdict `json:"verdict"`  //
 }
 
 // State is what a session is doing.
@@ -66,26 +68,29 @@ type Totals struct {
 
 // Transfer is one file or listing over one data connection.
 type Transfer struct {
-	Session   string         `json:"session"`
-	Forward   string         `json:"forward"`
-	Client    netip.Addr     `json:"client"`
-	Server    netip.AddrPort `json:"server"`
-	User      string         `json:"user,omitempty"`
-	Verb      string         `json:"command"`            // "RETR", "STOR", "LIST", ...; empty: the gateway could not read it
-	Direction Direction      `json:"direction"`          //
-	File      string         `json:"file,omitempty"`     // as the client named it
-	Type      string         `json:"type,omitempty"`     // "A" or "I" (RFC 959 section 3.1.1), as the client set it last; empty: never
-	Mode      string         `json:"mode,omitempty"`     // as in Session
-	Path      string         `json:"path,omitempty"`     // as in Session
-	TLS       TLS            `json:"tls,omitzero"`       // of the data connection
-	Began     time.Time      `json:"began"`              //
-	Connected time.Time      `json:"connected,omitzero"` // when the data connection was established, or its first packet came
-	Ended     time.Time      `json:"ended,omitzero"`     // zero: it is running
-	Bytes     int64          `json:"bytes"`              // so far; in the direction of the transfer
-	Rate      int64          `json:"rate"`               // bytes per second since it began
-	Complete  bool           `json:"complete"`           // the server said so, and all data was delivered
-	Verdict   string         `json:"verdict,omitempty"`  // why it failed
-	number    int            // of its data connection
+	Session string         `json:"session"`
+	Forward string         `json:"forward"`
+	Client  netip.Addr     `json:"client"`
+	Server  netip.AddrPort `json:"server"`
+	User    string         `json:"user,omitempty"`
+	// "RETR", "STOR", "LIST", ...; empty: the gateway could not read it
+	Verb      string    `json:"command"`
+	Direction Direction `json:"direction"`      //
+	File      string    `json:"file,omitempty"` // as the client named it
+	// "A" or "I" (RFC 959 section 3.1.1), as the client set it last; empty: never
+	Type  string    `json:"type,omitempty"`
+	Mode  string    `json:"mode,omitempty"` // as in Session
+	Path  string    `json:"path,omitempty"` // as in Session
+	TLS   TLS       `json:"tls,omitzero"`   // of the data connection
+	Began time.Time `json:"began"`          //
+	// when the data connection was established, or its first packet came
+	Connected time.Time `json:"connected,omitzero"`
+	Ended     time.Time `json:"ended,omitzero"`    // zero: it is running
+	Bytes     int64     `json:"bytes"`             // so far; in the direction of the transfer
+	Rate      int64     `json:"rate"`              // bytes per second since it began
+	Complete  bool      `json:"complete"`          // the server said so, and all data was delivered
+	Verdict   string    `json:"verdict,omitempty"` // why it failed
+	number    int       // of its data connection
 }
 
 // Direction is the way that the data of a transfer takes.
@@ -102,8 +107,9 @@ const (
 type Event struct {
 	At   time.Time `json:"at"`
 	Kind Kind      `json:"kind"`
-	Data int       `json:"data,omitempty"` // the number of the data connection that it is about, from 1; 0: none
-	Text string    `json:"text"`
+	// the number of the data connection that it is about, from 1; 0: none
+	Data int    `json:"data,omitempty"`
+	Text string `json:"text"`
 }
 
 // Kind says what an event is about.
@@ -125,7 +131,8 @@ const (
 	kinds
 )
 
-var kindNames = [kinds]string{"session", "command", "reply", "answer", "ask", "tls", "pinhole", "data", "transfer", "fault", "omitted"}
+var kindNames = [kinds]string{"session", "command", "reply", "answer", "ask", "tls", "pinhole", "data",
+	"transfer", "fault", "omitted"}
 
 // String returns the name of the kind, which is part of the interface.
 func (k Kind) String() string {
@@ -138,8 +145,8 @@ func (k Kind) String() string {
 // MarshalText returns what String returns.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText reads what MarshalText wrote. A name of a later version, which it does not know, becomes a kind
-// without a name.
+// UnmarshalText reads what MarshalText wrote. A name of a later version, which it does not know, becomes a
+// kind without a name.
 func (k *Kind) UnmarshalText(text []byte) error {
 	if *k = kinds; slices.Contains(kindNames[:], string(text)) {
 		*k = Kind(slices.Index(kindNames[:], string(text)))

@@ -17,8 +17,8 @@ import (
 const (
 	// KeptEnded is the number of sessions that are kept after their end.
 	KeptEnded = 1000
-	// keptRejected is the number of sessions that are kept after the gateway rejected them: a flood of rejected
-	// clients must not push the others out.
+	// keptRejected is the number of sessions that are kept after the gateway rejected them: a flood of
+	// rejected clients must not push the others out.
 	keptRejected = 200
 	// finalizeTimeout is how long after the end of a transfer its last bytes may still be counted.
 	finalizeTimeout = 5 * time.Second
@@ -44,16 +44,17 @@ type Log struct {
 // Hooks are called with what happens to sessions; each may be nil. They must not block, and must not call the
 // session log.
 type Hooks struct {
-	Began    func(forward string, tracking forward.Tracking)
-	Dialled  func(forward string, took time.Duration)       // the connection to the server is established
-	Opened   func(forward, path string, took time.Duration) // a pinhole is open
-	Used     func(forward, path string)                     // the connection for a pinhole came
-	Unused   func(forward, path string)                     // a pinhole was closed before one came
-	Finished func(Transfer)                                 // once, when a transfer is over and its bytes are counted
+	Began   func(forward string, tracking forward.Tracking)
+	Dialled func(forward string, took time.Duration)       // the connection to the server is established
+	Opened  func(forward, path string, took time.Duration) // a pinhole is open
+	Used    func(forward, path string)                     // the connection for a pinhole came
+	Unused  func(forward, path string)                     // a pinhole was closed before one came
+	// once, when a transfer is over and its bytes are counted
+	Finished func(Transfer)
 }
 
-// New returns a session log for a run of the program that began at the given time. Sessions of two runs have different
-// identifiers unless both runs began in the same millisecond.
+// New returns a session log for a run of the program that began at the given time. Sessions of two runs have
+// different identifiers unless both runs began in the same millisecond.
 func New(began time.Time) *Log {
 	return &Log{
 		run:      strconv.FormatInt(began.UnixMilli()-epoch, 36),
@@ -85,7 +86,8 @@ func (j *Log) Begin(o Opening) *Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last++
-	r := &Record{log: j, stats: j.stats(o.Forward), number: j.last, id: j.run + "-" + strconv.FormatUint(j.last, 10), opening: o, began: now, active: now}
+	r := &Record{log: j, stats: j.stats(o.Forward), number: j.last, id: j.run + "-" +
+		strconv.FormatUint(j.last, 10), opening: o, began: now, active: now}
 	j.running[r.number] = r
 	r.stats.sessions.Add(1)
 	if j.Began != nil {
@@ -176,8 +178,8 @@ func (j *Log) Counts() (sessions, clients map[ForwardKey]int) {
 	return sessions, clients
 }
 
-// Explain returns a session with its time line; false: the session is unknown or no longer kept. id is a Session.ID
-// or only the number at its end.
+// Explain returns a session with its time line; false: the session is unknown or no longer kept. id is a
+// Session.ID or only the number at its end.
 func (j *Log) Explain(id string) (Explained, bool) {
 	r := j.find(id)
 	if r == nil {
@@ -242,7 +244,8 @@ func (j *Log) finalize(s *finalizing, now time.Time) {
 	j.finalizing = append(j.finalizing, s)
 }
 
-// Finalize finalizes the data connections whose bytes are counted by now. The monitor calls it several times a second.
+// Finalize finalizes the data connections whose bytes are counted by now. The monitor calls it several times
+// a second.
 func (j *Log) Finalize(now time.Time) {
 	j.mu.Lock()
 	waiting := j.finalizing

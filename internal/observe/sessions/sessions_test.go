@@ -20,7 +20,8 @@ var (
 )
 
 func opening() Opening {
-	return Opening{Forward: "archive", Client: client, Gateway: gateway, Passive: forward.PortRange{First: 49152, Last: 65535}}
+	return Opening{Forward: "archive", Client: client, Gateway: gateway,
+		Passive: forward.PortRange{First: 49152, Last: 65535}}
 }
 
 // meter is a data connection of which the test says how far it is.
@@ -44,7 +45,8 @@ func logIn(j *Log) *Record {
 func hole(r *Record, m Meter) {
 	r.Command(time.Now(), "PASV")
 	r.Reply(time.Now(), "227 Entering Passive Mode (10,0,0,1,100,1)", false)
-	r.Opened(Data{Mode: "PASV", Path: "kernel", From: client.Addr(), Listen: at, Target: netip.AddrPortFrom(server.Addr(), 25601),
+	r.Opened(Data{Mode: "PASV", Path: "kernel", From: client.Addr(), Listen: at,
+		Target:   netip.AddrPortFrom(server.Addr(), 25601),
 		SourceIP: netip.MustParseAddr("203.0.113.1"), Meter: m}, time.Now().Add(-time.Millisecond))
 	r.Answer("227 Entering Passive Mode (192,168,5,2,200,34)")
 }
@@ -63,7 +65,8 @@ func TestTransfer(t *testing.T) {
 	}
 	m.p = Progress{Connected: time.Now(), Down: 500}
 	s := r.Session(time.Now())
-	if s.State != StateTransfer || s.Transfer == nil || s.Transfer.Bytes != 500 || s.Transfer.Direction != Download || s.Transfer.File != "a" ||
+	if s.State != StateTransfer || s.Transfer == nil || s.Transfer.Bytes != 500 ||
+		s.Transfer.Direction != Download || s.Transfer.File != "a" ||
 		s.User != "anna" || s.Mode != "PASV" || s.Path != "kernel" {
 		t.Errorf("got %+v, transfer %+v", s, s.Transfer)
 	}
@@ -76,12 +79,14 @@ func TestTransfer(t *testing.T) {
 	m.p.Down, m.p.Over = 1000, true
 	j.Finalize(time.Now())
 	j.Finalize(time.Now())
-	if len(finished) != 1 || finished[0].Bytes != 1000 || !finished[0].Complete || finished[0].Session != r.ID() || finished[0].Client != client.Addr() {
+	if len(finished) != 1 || finished[0].Bytes != 1000 || !finished[0].Complete ||
+		finished[0].Session != r.ID() || finished[0].Client != client.Addr() {
 		t.Fatalf("got %+v; want one transfer of 1000 bytes", finished)
 	}
 	r.Ends("")
 	e, known := j.Explain(r.ID())
-	if !known || e.State != StateEnded || e.Totals != (Totals{Transfers: 1, Down: 1000}) || e.Verdict.Code != verdict.CodeFine {
+	if !known || e.State != StateEnded || e.Totals != (Totals{Transfers: 1, Down: 1000}) ||
+		e.Verdict.Code != verdict.CodeFine {
 		t.Errorf("got %+v, %v", e.Session, known)
 	}
 	if n := j.Pinholes("kernel"); n != 0 {
@@ -132,34 +137,59 @@ func failings() []failing {
 	came := Progress{Connected: time.Now(), Over: true}
 	return []failing{
 		{"nothing", func(*Record) {}, verdict.CodeFine, "nothing went wrong: no transfer yet"},
-		{"nobody came", failed(nil, Progress{}, "425 no"), verdict.CodeNobodyCame, "the client never connected to 192.168.5.2:51234 within 30 s"},
-		{"nobody came so far", func(r *Record) { hole(r, &meter{}); late(r) }, verdict.CodeWaiting, "so far the client never connected to 192.168.5.2:51234 within 30 s"},
-		{"nobody came, and no transfer was asked for", func(r *Record) { hole(r, &meter{}); late(r); r.Closed() }, verdict.CodeNobodyCame, "the client never connected"},
-		{"closed at once", func(r *Record) { hole(r, &meter{}); r.Closed() }, verdict.CodeFine, "nothing went wrong"},
-		{"somebody else came", failed(nil, Progress{Stranger: netip.MustParseAddr("192.168.5.77")}, "425 no"), verdict.CodeStranger,
+		{"nobody came", failed(nil, Progress{}, "425 no"), verdict.CodeNobodyCame,
+			"the client never connected to 192.168.5.2:51234 within 30 s"},
+		{"nobody came so far", func(r *Record) { hole(r, &meter{}); late(r) }, verdict.CodeWaiting,
+			"so far the client never connected to 192.168.5.2:51234 within 30 s"},
+		{"nobody came, and no transfer was asked for", func(r *Record) {
+			hole(r,
+				&meter{})
+			late(r)
+			r.Closed()
+		}, verdict.CodeNobodyCame, "the client never connected"},
+		{"closed at once", func(r *Record) { hole(r, &meter{}); r.Closed() }, verdict.CodeFine,
+			"nothing went wrong"},
+		{"somebody else came", failed(nil, Progress{Stranger: netip.MustParseAddr("192.168.5.77")},
+			"425 no"), verdict.CodeStranger,
 			"192.168.5.77 connected to 192.168.5.2:51234, where only 192.168.5.1 may"},
-		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefused, "the server did not carry out RETR: 550 no such file"},
+		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefused,
+			"the server did not carry out RETR: 550 no such file"},
 		{"the server says no at once, and nobody came", func(r *Record) {
 			hole(r, &meter{})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(false, "550 no such file", nil)
 		}, verdict.CodeServerRefused, "550 no such file"},
 		{"a fault of the data path", failed(nil, Progress{Connected: time.Now(), Over: true,
-			Fault: &verdict.Fault{Code: verdict.CodeDataReset, Said: "the server broke it"}}, "426 broken"), verdict.CodeDataReset, "the data connection broke: the server broke it"},
-		{"the server breaks it off", failed(nil, came, "426 broken"), verdict.CodeServerRefused, "the server broke RETR off: 426 broken"},
-		{"the server does not take the data connection", failed(nil, came, "425 no"), verdict.CodeServerRefused, "the server could not use the data connection for RETR: 425 no"},
-		{"nobody listens", failed(nil, Progress{Connected: time.Now(), Fault: &verdict.Fault{Code: verdict.CodeServerData, At: at, Err: "connect: connection refused"}}, "425 no"),
+			Fault: &verdict.Fault{Code: verdict.CodeDataReset, Said: "the server broke it"}}, "426 broken"),
+			verdict.CodeDataReset, "the data connection broke: the server broke it"},
+		{"the server breaks it off", failed(nil, came, "426 broken"), verdict.CodeServerRefused,
+			"the server broke RETR off: 426 broken"},
+		{"the server does not take the data connection", failed(nil, came, "425 no"),
+			verdict.CodeServerRefused, "the server could not use the data connection for RETR: 425 no"},
+		{"nobody listens", failed(nil, Progress{Connected: time.Now(),
+			Fault: &verdict.Fault{Code: verdict.CodeServerData, At: at, Err: "connect: connection refused"}},
+			"425 no"),
 			verdict.CodeServerData, "at 192.168.5.2:51234: connection refused"},
-		{"a wrong password, and then the right one", func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeLogin, Said: "no"}) }, verdict.CodeFine,
-			"nothing went wrong since the login: no transfer yet; before, the server did not take the login: no"},
+		{"a wrong password, and then the right one",
+			func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeLogin, Said: "no"}) },
+			verdict.CodeFine,
+			"nothing went wrong since the login: no transfer yet; before, the server did not take the " +
+				"login: no"},
 		{"PORT to a third host", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeThirdParty, Verb: "PORT", Peer: client.Addr()})
 		}, verdict.CodeThirdParty,
 			"the client's PORT names another address than its own, 192.168.5.1: refused"},
-		{"data in clear", func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeTLSRequired, Verb: "PROT"}) }, verdict.CodeTLSRequired, "the client asked for data in clear with PROT"},
-		{"a login in clear", func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeTLSRequired, Verb: "PASS"}) }, verdict.CodeTLSRequired, "the client sent PASS in clear"},
+		{"data in clear", func(r *Record) {
+			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRequired,
+				Verb: "PROT"})
+		}, verdict.CodeTLSRequired, "the client asked for data in clear with PROT"},
+		{"a login in clear", func(r *Record) {
+			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRequired,
+				Verb: "PASS"})
+		}, verdict.CodeTLSRequired, "the client sent PASS in clear"},
 		{"no TLS", func(r *Record) {
-			r.Refuse(verdict.Fault{Code: verdict.CodeServerTLS, Said: "no TLS with the server: why", Err: "e"})
+			r.Refuse(verdict.Fault{Code: verdict.CodeServerTLS, Said: "no TLS with the server: why",
+				Err: "e"})
 		}, verdict.CodeServerTLS,
 			"no TLS with the server: why (e)"},
 	}
@@ -169,7 +199,8 @@ func failings() []failing {
 func endings() []failing {
 	came := Progress{Connected: time.Now(), Over: true}
 	return []failing{
-		{"aborted", failed(&verdict.Fault{Code: verdict.CodeAborted}, came, "426 aborted"), verdict.CodeAborted, "the client aborted RETR with ABOR"},
+		{"aborted", failed(&verdict.Fault{Code: verdict.CodeAborted}, came, "426 aborted"),
+			verdict.CodeAborted, "the client aborted RETR with ABOR"},
 		{"the client leaves", func(r *Record) {
 			hole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
@@ -178,7 +209,8 @@ func endings() []failing {
 		{"the session's end cuts a transfer off", func(r *Record) {
 			hole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
-			r.Refuse(verdict.Fault{Code: verdict.CodeServerLeft, Said: "the server has closed the connection", Fatal: true})
+			r.Refuse(verdict.Fault{Code: verdict.CodeServerLeft,
+				Said: "the server has closed the connection", Fatal: true})
 			r.Ends("421 ")
 		}, verdict.CodeServerLeft, "the server has closed the connection"},
 		{"what ends it counts", func(r *Record) {
@@ -209,7 +241,8 @@ func TestVerdicts(t *testing.T) {
 			test.do(r)
 			j.Finalize(time.Now().Add(2 * finalizeTimeout))
 			v := r.Session(time.Now()).Verdict
-			if v.Code != test.code || !strings.Contains(v.Text, test.want) || strings.Count(v.Text, "no TLS") > 1 {
+			if v.Code != test.code || !strings.Contains(v.Text, test.want) || strings.Count(v.Text,
+				"no TLS") > 1 {
 				t.Errorf("got %+v; want %s: %s", v, test.code, test.want)
 			}
 		})
@@ -228,7 +261,8 @@ func TestTimeline(t *testing.T) {
 			want = keptTight
 		}
 		events := line.events(time.Time{})
-		if len(events) != keptFirst+1+want || events[keptFirst].Kind != KindOmitted || events[0].Text != "0" || events[len(events)-1].Text != "499" ||
+		if len(events) != keptFirst+1+want || events[keptFirst].Kind != KindOmitted ||
+			events[0].Text != "0" || events[len(events)-1].Text != "499" ||
 			events[keptFirst].Text != fmt.Sprintf("%d events are not kept", 500-keptFirst-want) {
 			t.Errorf("tight %v: %d events, %v", tight, len(events), events)
 		}
@@ -238,8 +272,10 @@ func TestTimeline(t *testing.T) {
 		for i := range 200 { // not tight any more
 			line.add(entry{after: time.Duration(500 + i)}, false)
 		}
-		if events := line.events(time.Time{}); len(events) != keptFirst+1+keptLast || !slices.IsSortedFunc(events, func(a, b Event) int { return a.At.Compare(b.At) }) {
-			t.Errorf("tight %v: afterwards %d events, not in order or not as many: %v", tight, len(events), events)
+		if events := line.events(time.Time{}); len(events) != keptFirst+1+keptLast ||
+			!slices.IsSortedFunc(events, func(a, b Event) int { return a.At.Compare(b.At) }) {
+			t.Errorf("tight %v: afterwards %d events, not in order or not as many: %v", tight, len(events),
+				events)
 		}
 	}
 	var line timeline
@@ -270,7 +306,10 @@ func TestEnded(t *testing.T) {
 		t.Error("the first session is kept for ever")
 	}
 	ended := slices.Collect(j.Ended())
-	if len(ended) != KeptEnded+keptRejected || !slices.IsSortedFunc(ended, func(a, b Session) int { return a.Since.Compare(b.Since) }) {
+	if len(ended) != KeptEnded+keptRejected || !slices.IsSortedFunc(ended, func(a,
+		b Session) int {
+		return a.Since.Compare(b.Since)
+	}) {
 		t.Errorf("%d are kept; want %d, in order", len(ended), KeptEnded+keptRejected)
 	}
 	if got := j.events.Load(); got > events+7*KeptEnded {
@@ -281,7 +320,8 @@ func TestEnded(t *testing.T) {
 func TestFind(t *testing.T) {
 	j := New(time.Now())
 	r := logIn(j)
-	for id, want := range map[string]bool{r.ID(): true, "1": true, "2": false, "x-1": false, "": false, "-1": false, r.ID() + "0": false} {
+	for id, want := range map[string]bool{r.ID(): true, "1": true, "2": false, "x-1": false, "": false,
+		"-1": false, r.ID() + "0": false} {
 		if got := j.Find(id) == r; got != want {
 			t.Errorf("%q: found %v; want %v", id, got, want)
 		}

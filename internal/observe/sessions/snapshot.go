@@ -17,7 +17,8 @@ func (r *Record) session(now time.Time) Session {
 	o := r.opening
 	s := Session{
 		ID: r.ID(), Forward: o.Forward, Tracking: o.Tracking.String(), Client: o.Client, Gateway: o.Gateway,
-		Server: r.server, User: r.user, Since: r.began, Active: r.active, Ended: r.ended, State: r.state(), TLS: r.tls,
+		Server: r.server, User: r.user, Since: r.began, Active: r.active, Ended: r.ended, State: r.state(),
+		TLS:    r.tls,
 		Totals: r.totals, Refused: r.refused,
 	}
 	if r.data != nil {

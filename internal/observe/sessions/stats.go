@@ -27,7 +27,8 @@ func (t *statCounters) add(came Totals) {
 
 func (t *statCounters) read() ForwardStats {
 	return ForwardStats{Sessions: t.sessions.Load(), Refused: t.refused.Load(),
-		Totals: Totals{Transfers: int(t.transfers.Load()), Failed: int(t.failed.Load()), Up: t.up.Load(), Down: t.down.Load()}}
+		Totals: Totals{Transfers: int(t.transfers.Load()), Failed: int(t.failed.Load()), Up: t.up.Load(),
+			Down: t.down.Load()}}
 }
 
 // allStatCounters holds the counters of all forwards.

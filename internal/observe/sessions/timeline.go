@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A time line keeps the first and the last events of a session: a session may run thousands of transfers, and what
-// lies between says little.
+// A time line keeps the first and the last events of a session: a session may run thousands of transfers, and
+// what lies between says little.
 const (
 	keptFirst = 24
 	keptLast  = 104
@@ -36,7 +36,8 @@ type timeline struct {
 	omitted int
 }
 
-// add keeps an event; a full time line drops an old one for it. It returns by how many events the time line grew.
+// add keeps an event; a full time line drops an old one for it. It returns by how many events the time line
+// grew.
 func (t *timeline) add(e entry, tight bool) int {
 	if len(e.text) > maxText {
 		e.text = e.text[:maxText] + "..."
@@ -81,7 +82,8 @@ func (t *timeline) events(began time.Time) []Event {
 	from := 0
 	if t.omitted > 0 {
 		slices.SortStableFunc(all, inOrder)
-		all = append(all, Event{At: all[len(all)-1].At, Kind: KindOmitted, Text: fmt.Sprintf("%d events are not kept", t.omitted)})
+		all = append(all, Event{At: all[len(all)-1].At, Kind: KindOmitted,
+			Text: fmt.Sprintf("%d events are not kept", t.omitted)})
 		from = len(all)
 	}
 	put(t.last[t.next:])

@@ -52,7 +52,8 @@ func userOf(u *net.UnixConn) userAddr {
 	}
 	user := userAddr("unknown")
 	_ = raw.Control(func(fd uintptr) {
-		if ucred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+		if ucred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET,
+			syscall.SO_PEERCRED); err == nil {
 			user = userAddr(fmt.Sprintf("user %d, process %d", ucred.Uid, ucred.Pid))
 		}
 	})

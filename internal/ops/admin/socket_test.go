@@ -72,8 +72,8 @@ func TestSocketMode(t *testing.T) {
 	wantGone(t, s.socket)
 }
 
-// TestSocketGroup: if the host has the group, the socket belongs to it; if it lacks a group that it must have,
-// no socket is left behind.
+// TestSocketGroup: if the host has the group, the socket belongs to it; if it lacks a group that it must
+// have, no socket is left behind.
 func TestSocketGroup(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	own := strconv.Itoa(os.Getegid())

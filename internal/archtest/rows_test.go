@@ -1,0 +1,268 @@
+package archtest
+
+// rows is the layout: a row imports only rows above it. What a row allows is needed, too: an entry
+// that nothing uses any more is an error, so that the table stays true.
+var rows = []row{
+	// Pure: values in, values out.
+	{pkg: "core/forward"},
+	{pkg: "core/ftp"},
+	{pkg: "core/pinhole", imports: []string{"core/forward"}},
+	{pkg: "core/verdict", imports: []string{"core/forward"}},
+	{pkg: "core/dialogue", imports: []string{"core/forward", "core/ftp", "core/pinhole", "core/verdict"}},
+	{pkg: "core/finding"},
+	{pkg: "core/netflow"},
+	{pkg: "core/ruleset", imports: []string{"core/forward"}, testing: []string{"core/ruleset/rulesettest"}},
+
+	// Which ftpgate this is.
+	{pkg: "version"},
+
+	// An FTP client, for those who try a server.
+	{pkg: "ftpclient", imports: []string{"core/ftp"}, testing: []string{"try/testca"}},
+
+	// What talks to Linux.
+	{pkg: "kernel/netlink",
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"github.com/mdlayher/netlink"}},
+	{pkg: "kernel/conntrack",
+		imports: []string{"core/netflow", "kernel/netlink"},
+		shares:  []string{"github.com/mdlayher/netlink", "golang.org/x/sys"},
+		testing: []string{"try/lab", "try/lab/labtest"}},
+	{pkg: "kernel/nft",
+		imports: []string{"core/forward", "core/ruleset", "kernel/netlink"},
+		shares: []string{
+			"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys",
+		},
+		testing: []string{
+			"try/lab", "core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab/labtest",
+		}},
+	{pkg: "kernel/nftforeign",
+		imports: []string{"core/forward", "core/ruleset", "kernel/netlink"},
+		shares:  []string{"github.com/google/nftables", "golang.org/x/sys"},
+		testing: []string{
+			"try/lab", "core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab/labtest",
+		}},
+	{pkg: "kernel/nftset",
+		imports: []string{"core/forward", "core/pinhole", "core/ruleset", "kernel/netlink"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{
+			"kernel/nft", "try/lab", "core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab/labtest",
+			"github.com/google/nftables", "github.com/mdlayher/netlink",
+		}},
+	{pkg: "kernel/system",
+		imports: []string{"kernel/netlink"},
+		owns:    []string{"github.com/prometheus/procfs"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/lab", "try/lab/labtest"}},
+
+	// What happens to sessions, and who shows it.
+	{pkg: "observe/sessions", imports: []string{"core/forward", "core/verdict"}},
+	{pkg: "observe/flows",
+		imports: []string{
+			"core/forward", "core/pinhole", "core/verdict", "core/netflow", "observe/sessions",
+		}},
+	{pkg: "observe/metrics",
+		imports: []string{"core/forward", "observe/sessions"},
+		owns:    []string{"github.com/prometheus/client_golang"},
+		testing: []string{"core/dialogue", "go.yaml.in/yaml/v3"}},
+	{pkg: "observe/monitor",
+		imports: []string{
+			"core/forward", "core/netflow", "core/ruleset", "kernel/conntrack", "kernel/system",
+			"observe/sessions", "observe/flows",
+		},
+		testing: []string{"core/pinhole"}},
+	{pkg: "observe/transferlog", imports: []string{"observe/sessions"}},
+
+	// Desired against observed state.
+	{pkg: "gateway",
+		imports: []string{"core/forward", "core/finding", "core/ruleset"},
+		owns:    []string{"golang.org/x/sync"},
+		testing: []string{"core/ruleset/rulesettest"}},
+
+	// Data connections.
+	{pkg: "dataplane", imports: []string{"core/forward", "core/pinhole", "core/verdict"}},
+	{pkg: "dataplane/kernelpath", imports: []string{"core/forward", "core/pinhole"}},
+	{pkg: "dataplane/leg", shares: []string{"golang.org/x/sys"}, testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/socket",
+		imports: []string{"core/forward", "core/pinhole"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/relay",
+		imports: []string{
+			"core/forward", "core/pinhole", "dataplane", "dataplane/leg", "dataplane/socket",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest", "try/lab/labtest"}},
+	{pkg: "dataplane/passthrough",
+		imports: []string{"core/forward", "core/pinhole", "dataplane/socket", "dataplane/relay"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/path",
+		imports: []string{
+			"core/forward", "core/pinhole", "core/verdict", "kernel/nftset", "kernel/system",
+			"observe/sessions", "observe/flows", "dataplane", "dataplane/kernelpath", "dataplane/relay",
+			"dataplane/passthrough",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest"}},
+
+	// Control connections.
+	{pkg: "control/conn", shares: []string{"golang.org/x/sys"}},
+	{pkg: "control/refusal",
+		imports: []string{"core/verdict", "core/dialogue", "observe/sessions", "dataplane"}},
+	{pkg: "control/transcript",
+		imports: []string{
+			"core/ftp", "core/pinhole", "core/verdict", "core/dialogue", "observe/sessions", "dataplane",
+		}},
+	{pkg: "control/upstream",
+		imports: []string{"core/forward", "core/ftp", "core/verdict", "core/dialogue", "control/conn"},
+		shares:  []string{"golang.org/x/sys"}},
+	{pkg: "control/session",
+		imports: []string{
+			"core/forward", "core/ftp", "core/pinhole", "core/verdict", "core/dialogue",
+			"observe/sessions", "dataplane", "control/conn", "control/refusal", "control/transcript",
+			"control/upstream",
+		}},
+	{pkg: "control/proxy",
+		imports: []string{
+			"core/forward", "core/verdict", "core/dialogue", "observe/sessions", "dataplane",
+			"control/conn", "control/refusal", "control/upstream", "control/session",
+		},
+		testing: []string{"core/pinhole", "golang.org/x/sys"}},
+	{pkg: "control/listeners",
+		imports: []string{
+			"core/forward", "core/dialogue", "core/finding", "kernel/system", "observe/sessions",
+			"dataplane", "control/proxy",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/path", "control/ftptest"}},
+	{pkg: "control/tlskeys", imports: []string{"core/forward", "core/finding"}},
+
+	// The admin socket, and systemd.
+	{pkg: "ops/admin",
+		imports: []string{"core/forward", "observe/sessions"},
+		owns:    []string{"golang.org/x/net"},
+		testing: []string{"core/verdict", "config"}},
+	{pkg: "ops/status",
+		imports: []string{
+			"core/forward", "core/finding", "kernel/system", "observe/sessions", "control/tlskeys",
+			"ops/admin",
+		},
+		testing: []string{"core/ruleset", "gateway"}},
+	{pkg: "ops/systemd",
+		owns:    []string{"github.com/coreos/go-systemd/v22"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/lab/labtest"}},
+
+	// What is wrong with a host, a server.
+	{pkg: "diagnose/doctor",
+		imports: []string{
+			"core/forward", "core/finding", "kernel/nftforeign", "kernel/system", "control/tlskeys",
+		}},
+	{pkg: "diagnose/facts",
+		imports: []string{"core/forward", "kernel/nftforeign", "kernel/system", "diagnose/doctor"},
+		testing: []string{"core/finding", "try/lab", "try/lab/labtest", "golang.org/x/sys"}},
+	{pkg: "diagnose/preflight",
+		imports: []string{
+			"core/forward", "core/finding", "core/ruleset", "kernel/nft", "kernel/nftforeign",
+			"kernel/system", "gateway", "control/tlskeys", "diagnose/doctor", "diagnose/facts",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/testca", "core/ruleset/rulesettest"}},
+	{pkg: "diagnose/servercheck", imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient"}},
+
+	// The file.
+	{pkg: "config", imports: []string{"core/forward"}, owns: []string{"github.com/pelletier/go-toml/v2"}},
+
+	// The wiring.
+	{pkg: "daemon",
+		imports: []string{
+			"core/forward", "core/dialogue", "core/finding", "kernel/system", "observe/sessions",
+			"observe/flows", "observe/metrics", "observe/monitor", "observe/transferlog", "gateway",
+			"dataplane/path", "control/proxy", "control/listeners", "control/tlskeys", "ops/admin",
+			"ops/status", "ops/systemd", "diagnose/preflight",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"control/ftptest"}},
+
+	// The laboratory and the demo.
+	{pkg: "try/demo/transcript", imports: []string{"core/ftp"}},
+	{pkg: "try/demo/ftpserver",
+		imports: []string{"try/demo/transcript"},
+		owns:    []string{"goftp.io/server/v2"},
+		testing: []string{"ftpclient", "try/testca"}},
+	{pkg: "try/demo/quirk", imports: []string{"core/ftp"}},
+	{pkg: "try/lab",
+		owns:    []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"},
+		testing: []string{"try/lab/labtest"}},
+	{pkg: "try/testca"},
+	{pkg: "try/demo/scenario",
+		imports: []string{
+			"core/ftp", "ftpclient", "try/demo/transcript", "try/demo/ftpserver", "try/demo/quirk",
+			"try/lab", "try/testca",
+		}},
+	{pkg: "try/demo",
+		imports: []string{
+			"try/demo/transcript", "try/demo/ftpserver", "try/lab", "try/testca", "try/demo/scenario",
+		},
+		testing: []string{"ftpclient", "try/lab/labtest"}},
+
+	// The command line.
+	{pkg: "cli/terminal", shares: []string{"golang.org/x/sys"}},
+	{pkg: "cli",
+		imports: []string{
+			"core/forward", "core/verdict", "core/finding", "core/ruleset", "version", "observe/sessions",
+			"observe/transferlog", "gateway", "ops/admin", "ops/systemd", "diagnose/doctor",
+			"diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab", "try/demo",
+			"cli/terminal",
+		},
+		owns:    []string{"github.com/spf13/cobra", "golang.org/x/term"},
+		testing: []string{"github.com/rogpeppe/go-internal", "golang.org/x/sys"}},
+
+	// The program.
+	{pkg: "cmd/ftpgate", imports: []string{"cli"}},
+
+	// What tests share.
+	{pkg: "control/ftptest", imports: []string{"core/forward"}},
+	{pkg: "core/ruleset/rulesettest", imports: []string{"core/forward"}},
+	{pkg: "dataplane/relaytest", imports: []string{"core/forward"}},
+	{pkg: "kernel/nft/nfttest", imports: []string{"core/ruleset", "kernel/nft", "try/lab"}},
+	{pkg: "try/lab/labtest", imports: []string{"try/lab"}},
+
+	// Tests of the whole.
+	{pkg: "e2e/diagnose",
+		testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys"}},
+	{pkg: "e2e/docs", testing: []string{"cli", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
+	{pkg: "e2e/ftps", testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
+	{pkg: "e2e/harness",
+		imports: []string{"try/lab", "cli", "try/lab/labtest"},
+		shares:  []string{"golang.org/x/sys"}},
+	{pkg: "e2e/observe",
+		testing: []string{
+			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
+			"github.com/prometheus/client_golang", "golang.org/x/sys",
+		}},
+	{pkg: "e2e/peers",
+		imports: []string{"try/lab", "try/lab/labtest", "e2e/harness"},
+		owns:    []string{"github.com/jlaffaye/ftp"}},
+	{pkg: "e2e/proxy",
+		testing: []string{
+			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
+			"golang.org/x/sys",
+		}},
+
+	// Tools, and tests of the house.
+	{pkg: "archtest"},
+	{pkg: "bench",
+		imports: []string{"core/ftp", "try/lab"},
+		owns:    []string{"gonum.org/v1/plot"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/lab/labtest"}},
+	{pkg: "packagingtest", testing: []string{"try/lab/labtest"}},
+}
+
+// shared are the modules that several packages may import, with the reason.
+var shared = map[string]string{
+	"github.com/mdlayher/netlink": "nft and conntrack speak to two subsystems of the kernel, each over sockets of its own",
+	"github.com/google/nftables":  "nft writes ftpgate's table, and nftforeign reads those of other programs",
+	"golang.org/x/sys":            "the kernel's numbers and its errors; they have no state that an owner could guard",
+}
