@@ -299,10 +299,13 @@ func (r *Record) fault(f verdict.Fault) {
 	r.note(KindFault, number, v.Text)
 	if f.Fatal && r.fatal == nil {
 		r.fatal = &f
-	} else if !f.Fatal {
+	} else if !f.Fatal && !r.killed() {
 		r.last, r.completedSince = &f, 0
 	}
 }
+
+// killed reports whether an operator ended the session. What fails from then on, fails because of that.
+func (r *Record) killed() bool { return r.fatal != nil && r.fatal.Code == verdict.CodeKilled }
 
 // Ends records the end of the session; said is the last line that the gateway sent the client, if any.
 func (r *Record) Ends(said string) {

@@ -217,6 +217,12 @@ func endings() []failing {
 			r.Refuse(verdict.Fault{Code: verdict.CodeIdle, Said: "idle for 10m0s", Fatal: true})
 			r.Refuse(verdict.Fault{Code: verdict.CodeCommand})
 		}, verdict.CodeIdle, "ended because nothing was said: idle for 10m0s"},
+		{"killed while a pinhole is open", func(r *Record) {
+			hole(r, &meter{})
+			late(r)
+			r.Refuse(verdict.Fault{Code: verdict.CodeKilled, Fatal: true})
+			r.Ends("421 killed")
+		}, verdict.CodeKilled, "ended by an operator"},
 		{"well after a little fault", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRefused, Said: "no"})
 			hole(r, &meter{came})
