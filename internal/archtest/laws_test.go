@@ -324,7 +324,7 @@ func errorTexts(p *pkg) (faults []fault) {
 	return faults
 }
 
-// readsOn tells whether an error's text can stand behind a colon. Abbreviations keep their capitals.
+// readsOn reports whether an error's text can stand behind a colon. Abbreviations keep their capitals.
 func readsOn(text string) bool {
 	r := []rune(text)
 	capital := len(r) > 1 && unicode.IsUpper(r[0]) && unicode.IsLower(r[1])

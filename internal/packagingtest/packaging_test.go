@@ -118,7 +118,7 @@ func TestUnitVerified(t *testing.T) {
 	}
 }
 
-// before253 tells whether this systemd does not know notify-reload.
+// before253 reports whether this systemd does not know notify-reload.
 func before253(t *testing.T) bool {
 	t.Helper()
 	fields := strings.Fields(run(t, "systemd-analyze", "--version"))

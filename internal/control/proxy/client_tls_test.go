@@ -322,7 +322,7 @@ func TestPassedThroughTooLate(t *testing.T) {
 	b.client.heardAll()
 }
 
-func TestPassedThroughNoPassage(t *testing.T) {
+func TestPassedThroughNoPassthrough(t *testing.T) {
 	b := newStage(t, passing).connect()
 	b.path.set(errors.New("port 50007 is in use"), nil)
 	b.client.say("AUTH TLS\r\n")

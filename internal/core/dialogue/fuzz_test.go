@@ -128,7 +128,7 @@ func (h *harness) take(s Step, line []byte) {
 		want := pinhole.Passthrough{From: h.ends.Client, Listen: h.ends.Gateway,
 			Ports: h.d.config.Passive, Target: h.ends.Server, SourceIP: h.ends.Outside}
 		if s.Passthrough != want {
-			h.t.Fatalf("got passage %s; want %s", s.Passthrough, want)
+			h.t.Fatalf("got passthrough %s; want %s", s.Passthrough, want)
 		}
 		fallthrough
 	case PrepareTLS:

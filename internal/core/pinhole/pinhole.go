@@ -50,11 +50,11 @@ func (p Pinhole) Unmap() Pinhole {
 func (p Pinhole) Validate() error {
 	switch at := p.Listen.Addr(); {
 	case !p.From.IsValid() || p.From.IsUnspecified():
-		return errors.New("who may connect is not said")
+		return errors.New("missing the address that connects")
 	case !at.IsValid() || at.IsUnspecified():
 		return errors.New("the gateway's address is not said")
 	case at.Is4() != p.From.Is4():
-		return errors.New("who may connect and the gateway's address are of two families")
+		return errors.New("the client's address and the gateway's address are of two families")
 	}
 	return validateTarget(p.Target)
 }
@@ -65,7 +65,7 @@ type Leg struct {
 	Target   netip.AddrPort // where the end listens
 }
 
-// Bridge is a data connection of which both ends listen: an active client and a passive server.
+// Bridge is a data connection whose two ends both listen: an active client and a passive server.
 type Bridge struct {
 	Client, Server Leg
 	TLS            TLSLegs // the legs on which the gateway speaks TLS

@@ -51,8 +51,8 @@ func TestPinholeValidate(t *testing.T) {
 		{func(p *Pinhole) {}, ""},
 		{func(p *Pinhole) { p.Target = netip.AddrPortFrom(six, 40000) }, ""},
 		{func(p *Pinhole) { p.SourceIP = netip.Addr{} }, ""},
-		{func(p *Pinhole) { p.From = netip.Addr{} }, "who may connect is not said"},
-		{func(p *Pinhole) { p.From = netip.IPv4Unspecified() }, "who may connect is not said"},
+		{func(p *Pinhole) { p.From = netip.Addr{} }, "missing the address that connects"},
+		{func(p *Pinhole) { p.From = netip.IPv4Unspecified() }, "missing the address that connects"},
 		{func(p *Pinhole) { p.Listen = netip.AddrPort{} }, "the gateway's address is not said"},
 		{func(p *Pinhole) { p.Listen = netip.AddrPortFrom(netip.IPv4Unspecified(), 1) },
 			"the gateway's address is not said"},
@@ -75,7 +75,7 @@ func TestPassthroughValidate(t *testing.T) {
 		want   string
 	}{
 		{func(p *Passthrough) {}, ""},
-		{func(p *Passthrough) { p.From = netip.Addr{} }, "who may connect is not said"},
+		{func(p *Passthrough) { p.From = netip.Addr{} }, "missing the address that connects"},
 		{func(p *Passthrough) { p.Listen = netip.IPv4Unspecified() }, "the gateway's address is not said"},
 		{func(p *Passthrough) { p.Target = netip.Addr{} }, "nowhere to connect to"},
 		{func(p *Passthrough) { p.Target = p.Listen }, "leads to itself"},

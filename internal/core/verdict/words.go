@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// FailedToConnect tells whether a server's reply says that the data connection did not come about
+// FailedToConnect reports whether a server's reply says that the data connection did not come about
 // (RFC 959 section 4.2).
 func FailedToConnect(said string) bool { return strings.HasPrefix(said, "425") }
 

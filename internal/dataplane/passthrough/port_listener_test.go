@@ -92,7 +92,8 @@ func TestPassthroughRefuses(t *testing.T) {
 		change func(*pinhole.Passthrough)
 		want   string
 	}{
-		{"nobody", func(p *pinhole.Passthrough) { p.From = netip.Addr{} }, "who may connect is not said"},
+		{"nobody", func(p *pinhole.Passthrough) { p.From = netip.Addr{} },
+			"missing the address that connects"},
 		{"everywhere", func(p *pinhole.Passthrough) { p.Listen = netip.IPv4Unspecified() },
 			"the gateway's address is not said"},
 		{"two families", func(p *pinhole.Passthrough) { p.From = relaytest.Loopback6 }, "of two families"},

@@ -151,9 +151,9 @@ func TestOpenRefuses(t *testing.T) {
 		hole pinhole.Pinhole
 		want string
 	}{
-		{"nobody", pinhole.Pinhole{Listen: at, Target: to}, "who may connect is not said"},
+		{"nobody", pinhole.Pinhole{Listen: at, Target: to}, "missing the address that connects"},
 		{"everybody", pinhole.Pinhole{From: netip.IPv4Unspecified(), Listen: at, Target: to},
-			"who may connect is not said"},
+			"missing the address that connects"},
 		{"no gateway", pinhole.Pinhole{From: relaytest.Peer, Target: to},
 			"the gateway's address is not said"},
 		{"all of the gateway", pinhole.Pinhole{From: relaytest.Peer,

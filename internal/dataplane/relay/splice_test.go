@@ -374,7 +374,7 @@ func TestResetComesLast(t *testing.T) {
 	wantBroken(t, wait(t, tr).Err, From)
 }
 
-// acknowledgedAll tells whether nothing of what was sent is on its way.
+// acknowledgedAll reports whether nothing of what was sent is on its way.
 func acknowledgedAll(c *net.TCPConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -118,7 +118,7 @@ var activeFailures = []failureCase{
 	{
 		name: "PORT to a service", provoke: refusing("PORT 192,168,5,1,0,80", "504"),
 		code: "low_port", text: "PORT was refused: data connections go to ports from 1024 on only",
-		remedy:   "have the client listen at ports from 1024 on",
+		remedy:   "have the client listen on ports from 1024 up",
 		timeline: []string{"command PORT 192,168,5,1,0,80", "answer 504"}, absent: "pinhole",
 	},
 	{

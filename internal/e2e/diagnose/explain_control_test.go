@@ -32,7 +32,7 @@ func (s *env) connectGreeted() harness.Session {
 	return p
 }
 
-const unreachableRemedy = "see that the server runs, that its address and port are right"
+const unreachableRemedy = "check that the server runs, that its address and port are right"
 
 var serverFailures = []failureCase{
 	{
@@ -78,7 +78,7 @@ var serverFailures = []failureCase{
 		code: "server_turned_away", text: "the server greets with a refusal: 421 There are too many " +
 			"connected " +
 			"users, please try later.",
-		remedy:   "all clients of the gateway come from the gateway's",
+		remedy:   "all clients come from the gateway's address",
 		timeline: []string{"reply 421", "session ended"},
 	},
 	{
@@ -118,7 +118,7 @@ var serverFailures = []failureCase{
 			p.Client.Expect("421")
 		},
 		code: "server_bad_reply", text: "the server's answer is not FTP",
-		remedy:   "another program than an FTP server may listen there",
+		remedy:   "it may not be an FTP server",
 		timeline: []string{"session connected", "session ended"},
 	},
 	{
@@ -151,7 +151,7 @@ var serverFailures = []failureCase{
 			p.WantAlive()
 		},
 		code: "server_unasked_reply", text: "the server sent a reply that nobody asked for",
-		remedy:   "the gateway has kept the reply from the client",
+		remedy:   "the gateway did not pass the reply on",
 		timeline: []string{"reply 226", "command NOOP"},
 	},
 	{
@@ -161,7 +161,7 @@ var serverFailures = []failureCase{
 			p.Exchange("PASS "+harness.Password, "530 Login incorrect.")
 		},
 		code: "login_failed", text: "the server did not take the login: 530 Login incorrect.",
-		remedy:   "see the user's name and password",
+		remedy:   "check the user name and the password",
 		timeline: []string{"command USER somebody", "command PASS (not shown)", "reply 530 Login incorrect."},
 	},
 	{

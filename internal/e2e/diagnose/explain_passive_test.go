@@ -58,8 +58,8 @@ var passiveFailures = []failureCase{
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
 		code: "client_never_connected", text: "the client never connected to 192.168.5.2:# within #*",
-		remedy: "see whether a firewall between it and the gateway, or a filter of the gateway's own, " +
-			"drops ports 20000-20100, and whether",
+		remedy: "check whether a firewall between the client and the gateway, or the gateway's own " +
+			"firewall, drops ports 20000-20100, and whether",
 		timeline: []string{passivePinhole, "answer 227", "command LIST", "reply 425", "command NOOP"},
 		absent:   "data the",
 	},
@@ -80,14 +80,14 @@ var passiveFailures = []failureCase{
 		name: "the gateway's own filter drops in all hooks", path: "relay", forward: passivePortsKey,
 		provoke: gatewayDropsData,
 		code:    "client_never_connected", text: "the client never connected to 192.168.5.2:# within # s",
-		remedy:   "or a filter of the gateway's own",
+		remedy:   "or the gateway's own firewall",
 		timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
 		name: "the gateway's own filter drops in all hooks", path: "kernel", forward: passivePortsKey,
 		provoke: gatewayDropsData,
-		code:    "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and a filter of the " +
-			"gateway's own did not let the connection through",
+		code:    "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's " +
+			"own firewall did not let the connection through",
 		remedy: "ct status dnat accept", timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
@@ -98,8 +98,8 @@ var passiveFailures = []failureCase{
 			s.WantNoData(lab.ClientAddr4, at) // refused, with the second packet
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
-		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and a filter of the " +
-			"gateway's own did not let the connection through",
+		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's " +
+			"own firewall did not let the connection through",
 		remedy: "ct status dnat accept", timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
@@ -129,8 +129,8 @@ var passiveFailures = []failureCase{
 			s.WantNoData(lab.ClientAddr4, at)
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
-		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only 2# s after that was " +
-			"announced, when the pinhole had expired",
+		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only 2# s after the port was " +
+			"announced: the pinhole had expired",
 		remedy: "find out what keeps the client from connecting at once", timeline: []string{passivePinhole},
 		absent: "data the",
 	},
@@ -144,7 +144,7 @@ var passiveFailures = []failureCase{
 		},
 		code: "client_from_elsewhere", remedy: "use one address for all connections of a client",
 		text: "192.168.5.66 connected to 192.168.5.2:#, where only 192.168.5.1 may: the client's data " +
-			"comes from another address than its control connection",
+			"connection comes from another address than its control connection",
 		timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
@@ -152,7 +152,7 @@ var passiveFailures = []failureCase{
 		provoke: func(s *env) { s.serverPortUnreachable(s.Login(), "203.0.113.21:50999") },
 		code:    "server_data_unreachable",
 		text:    "the server does not take data connections at 203.0.113.21:50999: connection refused",
-		remedy:  "open the server's passive ports for the gateway in the server's firewall",
+		remedy:  "open the server's passive ports to the gateway in the server's firewall",
 		timeline: []string{"pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads " +
 			"to 203.0.113.21:50999", "reply 425"},
 	},

@@ -30,7 +30,7 @@ var transferFailures = []failureCase{
 			p.Exchange("RETR nothing", "550 no such file")
 		},
 		code: "server_refused_transfer", text: "the server did not carry out RETR: 550 no such file",
-		remedy:   "see the path, and what the server's user may do",
+		remedy:   "check the path, and the user's permissions on the server",
 		timeline: []string{passivePinhole, "command RETR nothing", "reply 550 no such file"},
 		anywhere: []string{"transfer RETR failed: 0 bytes"}, absent: "data the",
 	},
@@ -43,7 +43,7 @@ var transferFailures = []failureCase{
 			p.Exchange("STOR file", "452 no space left")
 		},
 		code: "server_refused_transfer", text: "the server did not carry out STOR: 452 no space left",
-		remedy:   "see the room on the server's disk, and the user's quota",
+		remedy:   "check the free space on the server's disk, and the user's quota",
 		timeline: []string{passivePinhole, "command STOR file", "reply 452"},
 		anywhere: []string{clientConnected},
 	},
@@ -57,7 +57,7 @@ var transferFailures = []failureCase{
 		},
 		code:     "data_broken",
 		text:     "the data connection broke: the server broke it (connection reset by peer)",
-		remedy:   "see the log of the end that broke it",
+		remedy:   "check the log of the end that broke it",
 		timeline: []string{passivePinhole, "reply 150", "reply 426"},
 		anywhere: []string{clientConnected, "transfer RETR failed: 100000 bytes"},
 	},
@@ -70,7 +70,7 @@ var transferFailures = []failureCase{
 			b.Client.Expect("426")
 		},
 		code: "server_refused_transfer", text: "the server broke RETR off: 426 broken",
-		remedy:   "see the logs of the server and of the client: one of them closed the data connection",
+		remedy:   "check the logs of the server and of the client: one of them closed or refused the data connection",
 		timeline: []string{passivePinhole, "reply 150", "reply 426"},
 		anywhere: []string{clientConnected, "transfer RETR failed: 10# bytes"},
 	},
@@ -84,7 +84,7 @@ var transferFailures = []failureCase{
 		},
 		code:     "data_broken",
 		text:     "the data connection broke: the client broke it (connection reset by peer)",
-		remedy:   "see the log of the end that broke it",
+		remedy:   "check the log of the end that broke it",
 		timeline: []string{passivePinhole, "reply 150", "reply 426"},
 		anywhere: []string{clientConnected, "transfer RETR failed: 100000 bytes"},
 	},
@@ -106,7 +106,7 @@ var transferFailures = []failureCase{
 	{
 		name: "the client leaves", provoke: func(s *env) { s.startTransfer().Client.Close() },
 		code: "client_left", text: "the client closed its control connection while RETR ran",
-		remedy:   "a firewall that forgets quiet connections",
+		remedy:   "a firewall that drops idle connections",
 		timeline: []string{"reply 150", "session ended after #"}, anywhere: []string{clientConnected},
 	},
 	{
@@ -116,7 +116,7 @@ var transferFailures = []failureCase{
 			b.Client.Expect("421")
 		},
 		code: "server_left", text: "the server has closed the connection (during RETR)",
-		remedy:   "see in the server's log why",
+		remedy:   "check the server's log",
 		timeline: []string{"reply 150", "session ended after #: 421 the server has closed the connection"},
 		anywhere: []string{clientConnected},
 	},
@@ -151,7 +151,7 @@ var transferFailures = []failureCase{
 		},
 		code:     "server_refused_transfer",
 		text:     "the server did not carry out RETR: 550 no such file; since then 1 transfer was completed",
-		remedy:   "see the path",
+		remedy:   "check the path",
 		timeline: []string{passivePinhole, passivePinhole}, anywhere: []string{"transfer RETR failed",
 			clientConnected, "transfer RETR complete"},
 	},

@@ -85,15 +85,15 @@ func openPassthroughs(table string, failed func(error), renewal, timeout time.Du
 // All addresses are of one family, and the client has no other server for these ports at this address. It is
 // no error to add a range again. The error wraps ENOENT if the table is gone or has no maps for these ports,
 // ENFILE if there are ruleset.MaxPassthroughs, and net.ErrClosed.
-func (p *Passthroughs) Add(passage pinhole.Passthrough) error {
-	if err := p.add(passage); err != nil {
-		return fmt.Errorf("nft: add passage %s: %w", passage, err)
+func (p *Passthroughs) Add(passthrough pinhole.Passthrough) error {
+	if err := p.add(passthrough); err != nil {
+		return fmt.Errorf("nft: add passthrough %s: %w", passthrough, err)
 	}
 	return nil
 }
 
-func (p *Passthroughs) add(passage pinhole.Passthrough) error {
-	if ports := passage.Ports; !passage.OneFamily() || ports.IsEmpty() || ports.First > ports.Last {
+func (p *Passthroughs) add(passthrough pinhole.Passthrough) error {
+	if ports := passthrough.Ports; !passthrough.OneFamily() || ports.IsEmpty() || ports.First > ports.Last {
 		return errors.New("want addresses of one family, and ports")
 	}
 	p.mu.Lock()
@@ -101,19 +101,19 @@ func (p *Passthroughs) add(passage pinhole.Passthrough) error {
 	if p.closed {
 		return net.ErrClosed
 	}
-	before, exists := p.wanted[passthroughKeyOf(passage)]
-	if exists && before != passage {
+	before, exists := p.wanted[passthroughKeyOf(passthrough)]
+	if exists && before != passthrough {
 		return fmt.Errorf("the client has another: %s", before)
 	}
 	if exists {
-		return p.replace([]pinhole.Passthrough{passage})
+		return p.replace([]pinhole.Passthrough{passthrough})
 	}
-	err := p.conn.commit(p.timeout, passthroughChanges(unix.NFT_MSG_NEWSETELEM, passage)...)
+	err := p.conn.commit(p.timeout, passthroughChanges(unix.NFT_MSG_NEWSETELEM, passthrough)...)
 	if errors.Is(err, unix.EEXIST) { // another process has left it
-		err = p.deleteAndAdd(passage)
+		err = p.deleteAndAdd(passthrough)
 	}
 	if err == nil {
-		p.wanted[passthroughKeyOf(passage)] = passage
+		p.wanted[passthroughKeyOf(passthrough)] = passthrough
 	}
 	return err
 }
@@ -121,23 +121,23 @@ func (p *Passthroughs) add(passage pinhole.Passthrough) error {
 // Remove closes a range. When it returns, no new connection can come through; connections that did go on. It
 // is no error if there is no such range, or if another program deleted it with its table. After an error the
 // kernel deletes it within 10 minutes.
-func (p *Passthroughs) Remove(passage pinhole.Passthrough) error {
+func (p *Passthroughs) Remove(passthrough pinhole.Passthrough) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return fmt.Errorf("nft: remove passage %s: %w", passage, net.ErrClosed)
+		return fmt.Errorf("nft: remove passthrough %s: %w", passthrough, net.ErrClosed)
 	}
-	if p.wanted[passthroughKeyOf(passage)] != passage {
+	if p.wanted[passthroughKeyOf(passthrough)] != passthrough {
 		return nil
 	}
-	delete(p.wanted, passthroughKeyOf(passage))
-	deletions := passthroughChanges(unix.NFT_MSG_DELSETELEM, passage)
+	delete(p.wanted, passthroughKeyOf(passthrough))
+	deletions := passthroughChanges(unix.NFT_MSG_DELSETELEM, passthrough)
 	err := p.conn.commit(0, deletions...)
 	if errors.Is(err, unix.ENOENT) {
 		err = p.conn.deleteEach(deletions)
 	}
 	if err != nil {
-		return fmt.Errorf("nft: remove passage %s: %w", passage, err)
+		return fmt.Errorf("nft: remove passthrough %s: %w", passthrough, err)
 	}
 	return nil
 }
@@ -147,11 +147,11 @@ func (p *Passthroughs) Remove(passage pinhole.Passthrough) error {
 // names ranges of ports.
 func (p *Passthroughs) Renew() error {
 	var failed []error
-	for set, passages := range p.bySet() {
-		for batch := range slices.Chunk(passages, passthroughsAtOnce) {
+	for set, passthroughs := range p.bySet() {
+		for batch := range slices.Chunk(passthroughs, passthroughsAtOnce) {
 			err := p.renew(batch)
 			if err != nil {
-				failed = append(failed, fmt.Errorf("nft: renew passages of ports %s: %w", set.ports, err))
+				failed = append(failed, fmt.Errorf("nft: renew passthroughs of ports %s: %w", set.ports, err))
 			}
 			if errors.Is(err, unix.ENOENT) {
 				break // the other batches would fail alike
@@ -217,42 +217,42 @@ func (p *Passthroughs) bySet() map[setID][]pinhole.Passthrough {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sets := map[setID][]pinhole.Passthrough{}
-	for _, passage := range p.wanted {
-		set := passthroughElement(passthroughDNATMap, passage).set()
-		sets[set] = append(sets[set], passage)
+	for _, passthrough := range p.wanted {
+		set := passthroughElement(passthroughDNATMap, passthrough).set()
+		sets[set] = append(sets[set], passthrough)
 	}
 	return sets
 }
 
 // renew replaces those ranges of one map that are still wanted.
-func (p *Passthroughs) renew(passages []pinhole.Passthrough) error {
+func (p *Passthroughs) renew(passthroughs []pinhole.Passthrough) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	unwanted := func(x pinhole.Passthrough) bool { return p.wanted[passthroughKeyOf(x)] != x }
-	passages = slices.DeleteFunc(passages, unwanted)
-	if p.closed || len(passages) == 0 {
+	passthroughs = slices.DeleteFunc(passthroughs, unwanted)
+	if p.closed || len(passthroughs) == 0 {
 		return nil
 	}
-	return p.replace(passages)
+	return p.replace(passthroughs)
 }
 
 // replace deletes and adds ranges of one map in one transaction, so that a packet meanwhile finds the old
 // element or the new one. Since Linux 6.12 the kernel can renew a timeout without that, but older kernels do
 // not report that they ignore it.
-func (p *Passthroughs) replace(passages []pinhole.Passthrough) error {
-	add := passthroughChanges(unix.NFT_MSG_NEWSETELEM, passages...)
-	del := passthroughChanges(unix.NFT_MSG_DELSETELEM, passages...)
+func (p *Passthroughs) replace(passthroughs []pinhole.Passthrough) error {
+	add := passthroughChanges(unix.NFT_MSG_NEWSETELEM, passthroughs...)
+	del := passthroughChanges(unix.NFT_MSG_DELSETELEM, passthroughs...)
 	err := p.conn.commit(p.timeout, append(del, add...)...)
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	destroy := passthroughChanges(destroySetElement, passages...)
+	destroy := passthroughChanges(destroySetElement, passthroughs...)
 	err = p.conn.commit(p.timeout, append(destroy, add...)...)
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	for _, passage := range passages { // this kernel has no destroySetElement
-		if err := p.deleteAndAdd(passage); err != nil {
+	for _, passthrough := range passthroughs { // this kernel has no destroySetElement
+		if err := p.deleteAndAdd(passthrough); err != nil {
 			return err
 		}
 	}
@@ -261,19 +261,19 @@ func (p *Passthroughs) replace(passages []pinhole.Passthrough) error {
 
 // deleteAndAdd replaces a range, or the part of it that is in the kernel. In between it is closed for a
 // moment.
-func (p *Passthroughs) deleteAndAdd(passage pinhole.Passthrough) error {
-	if err := p.conn.deleteEach(passthroughChanges(unix.NFT_MSG_DELSETELEM, passage)); err != nil {
+func (p *Passthroughs) deleteAndAdd(passthrough pinhole.Passthrough) error {
+	if err := p.conn.deleteEach(passthroughChanges(unix.NFT_MSG_DELSETELEM, passthrough)); err != nil {
 		return err
 	}
-	return p.conn.commit(p.timeout, passthroughChanges(unix.NFT_MSG_NEWSETELEM, passage)...)
+	return p.conn.commit(p.timeout, passthroughChanges(unix.NFT_MSG_NEWSETELEM, passthrough)...)
 }
 
 // passthroughChanges returns changes of all elements of ranges. Those of one map are consecutive.
-func passthroughChanges(operation uint16, passages ...pinhole.Passthrough) []change {
-	changes := make([]change, 0, 2*len(passages))
+func passthroughChanges(operation uint16, passthroughs ...pinhole.Passthrough) []change {
+	changes := make([]change, 0, 2*len(passthroughs))
 	for _, r := range []role{passthroughDNATMap, passthroughSNATMap} {
-		for _, passage := range passages {
-			changes = append(changes, change{operation, passthroughElement(r, passage)})
+		for _, passthrough := range passthroughs {
+			changes = append(changes, change{operation, passthroughElement(r, passthrough)})
 		}
 	}
 	return changes

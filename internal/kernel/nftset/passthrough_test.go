@@ -74,9 +74,9 @@ func hole(p pinhole.Passthrough, port uint16) pinhole.Pinhole {
 		Target: netip.AddrPortFrom(p.Target, port), SourceIP: p.SourceIP}
 }
 
-func pass(t *testing.T, do func(pinhole.Passthrough) error, passage pinhole.Passthrough) {
+func pass(t *testing.T, do func(pinhole.Passthrough) error, passthrough pinhole.Passthrough) {
 	t.Helper()
-	if err := do(passage); err != nil {
+	if err := do(passthrough); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -88,41 +88,41 @@ const usualPassthrough = "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21
 func TestPassthrough(t *testing.T) {
 	l, _ := passthroughLab(t)
 	p := openPassthroughs(t, l.Gateway())
-	for _, tt := range []struct{ name, passage, stranger, elsewhere string }{
+	for _, tt := range []struct{ name, passthrough, stranger, elsewhere string }{
 		{"IPv4", usualPassthrough, "192.168.5.9", "192.168.5.3"},
 		{"second addresses", "192.168.5.9 > 192.168.5.3 > 203.0.113.2 > 203.0.113.22",
 			"192.168.5.1", "192.168.5.2"},
 		{"IPv6", "2001:db8:5::1 > 2001:db8:5::2 > 2001:db8:113::1 > 2001:db8:113::21", "2001:db8:5::9", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			passage := parsePassthrough(t, tt.passage)
-			at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(passage.Listen, port) }
+			passthrough := parsePassthrough(t, tt.passthrough)
+			at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(passthrough.Listen, port) }
 			lns := map[uint16]*net.TCPListener{}
 			for _, port := range []uint16{49999, 50000, 50007, 50100, 50101} {
-				lns[port] = listen(t, l.Server(), hole(passage, port).Target)
+				lns[port] = listen(t, l.Server(), hole(passthrough, port).Target)
 			}
-			wantRefused(t, l.Client(), passage.From, at(50007))
-			pass(t, p.Add, passage)
+			wantRefused(t, l.Client(), passthrough.From, at(50007))
+			pass(t, p.Add, passthrough)
 			for _, port := range []uint16{50000, 50007, 50007, 50100} {
-				wantThrough(t, l.Client(), hole(passage, port), lns[port])
+				wantThrough(t, l.Client(), hole(passthrough, port), lns[port])
 			}
-			wantRefused(t, l.Client(), passage.From, at(49999))
-			wantRefused(t, l.Client(), passage.From, at(50101))
+			wantRefused(t, l.Client(), passthrough.From, at(49999))
+			wantRefused(t, l.Client(), passthrough.From, at(50101))
 			wantRefused(t, l.Client(), netip.MustParseAddr(tt.stranger), at(50007))
 			if tt.elsewhere != "" {
-				wantRefused(t, l.Client(), passage.From,
+				wantRefused(t, l.Client(), passthrough.From,
 					netip.AddrPortFrom(netip.MustParseAddr(tt.elsewhere), 50007))
 			}
-			client, server := through(t, l.Client(), hole(passage, 50007), lns[50007])
-			pass(t, p.Remove, passage)
-			wantRefused(t, l.Client(), passage.From, at(50007))
+			client, server := through(t, l.Client(), hole(passthrough, 50007), lns[50007])
+			pass(t, p.Remove, passthrough)
+			wantRefused(t, l.Client(), passthrough.From, at(50007))
 			wantEcho(t, client, server)
-			pass(t, p.Remove, passage)
-			pass(t, p.Add, passage)
-			pass(t, p.Add, passage)
-			wantThrough(t, l.Client(), hole(passage, 50007), lns[50007])
-			pass(t, p.Remove, passage)
-			wantRefused(t, l.Client(), passage.From, at(50007))
+			pass(t, p.Remove, passthrough)
+			pass(t, p.Add, passthrough)
+			pass(t, p.Add, passthrough)
+			wantThrough(t, l.Client(), hole(passthrough, 50007), lns[50007])
+			pass(t, p.Remove, passthrough)
+			wantRefused(t, l.Client(), passthrough.From, at(50007))
 		})
 	}
 }
@@ -133,9 +133,10 @@ func TestPassthroughTwoClients(t *testing.T) {
 	p := openPassthroughs(t, l.Gateway())
 	one := parsePassthrough(t, usualPassthrough)
 	two := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22")
-	for _, passage := range []pinhole.Passthrough{one, two} {
-		pass(t, p.Add, passage)
-		wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).Target))
+	for _, passthrough := range []pinhole.Passthrough{one, two} {
+		pass(t, p.Add, passthrough)
+		wantThrough(t, l.Client(), hole(passthrough, 50007), listen(t, l.Server(), hole(passthrough,
+			50007).Target))
 	}
 	pass(t, p.Remove, one)
 	wantRefused(t, l.Client(), one.From, netip.AddrPortFrom(one.Listen, 50007))
@@ -148,11 +149,11 @@ func TestPassthroughRenewed(t *testing.T) {
 	l, _ := passthroughLab(t)
 	const timeout = time.Second
 	p := openPassthroughsFor(t, l.Gateway(), func(err error) { t.Error(err) }, time.Millisecond, timeout)
-	passage := parsePassthrough(t, usualPassthrough)
-	ln := listen(t, l.Server(), hole(passage, 50007).Target)
-	pass(t, p.Add, passage)
+	passthrough := parsePassthrough(t, usualPassthrough)
+	ln := listen(t, l.Server(), hole(passthrough, 50007).Target)
+	pass(t, p.Add, passthrough)
 	for stop := time.Now().Add(2 * timeout); time.Now().Before(stop) && !t.Failed(); {
-		wantThrough(t, l.Client(), hole(passage, 50007), ln)
+		wantThrough(t, l.Client(), hole(passthrough, 50007), ln)
 	}
 	p.Close()
 	for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
@@ -160,11 +161,11 @@ func TestPassthroughRenewed(t *testing.T) {
 			t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
 		}
 	}
-	wantRefused(t, l.Client(), passage.From, netip.AddrPortFrom(passage.Listen, 50007))
-	if err := p.Add(passage); !errors.Is(err, net.ErrClosed) {
+	wantRefused(t, l.Client(), passthrough.From, netip.AddrPortFrom(passthrough.Listen, 50007))
+	if err := p.Add(passthrough); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("add after close: got %v; want %v", err, net.ErrClosed)
 	}
-	if err := p.Remove(passage); !errors.Is(err, net.ErrClosed) {
+	if err := p.Remove(passthrough); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("remove after close: got %v; want %v", err, net.ErrClosed)
 	}
 	if err := errors.Join(p.Renew(), p.Close()); err != nil {
@@ -202,16 +203,16 @@ func TestPassthroughTableGone(t *testing.T) {
 		default:
 		}
 	}, time.Millisecond, time.Hour)
-	passage := parsePassthrough(t, usualPassthrough)
-	ln := listen(t, l.Server(), hole(passage, 50007).Target)
-	pass(t, p.Add, passage)
+	passthrough := parsePassthrough(t, usualPassthrough)
+	ln := listen(t, l.Server(), hole(passthrough, 50007).Target)
+	pass(t, p.Add, passthrough)
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case err := <-told:
-		const want = "nft: renew passages of ports 50000-50100: " +
-			"table ftpgate or its set passage4_50000_50100 is gone: "
+		const want = "nft: renew passthroughs of ports 50000-50100: " +
+			"table ftpgate or its set passthrough4_50000_50100 is gone: "
 		if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got error %v; want %sENOENT", err, want)
 		}
@@ -220,7 +221,8 @@ func TestPassthroughTableGone(t *testing.T) {
 	}
 	other := parsePassthrough(t, "192.168.5.9 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21")
 	if err := p.Add(other); !errors.Is(err, unix.ENOENT) ||
-		!strings.HasPrefix(err.Error(), "nft: add passage "+other.String()+": table ftpgate or its set ") {
+		!strings.HasPrefix(err.Error(),
+			"nft: add passthrough "+other.String()+": table ftpgate or its set ") {
 		t.Errorf("got error %v; want ENOENT", err)
 	}
 	pass(t, p.Remove, other)
@@ -228,12 +230,12 @@ func TestPassthroughTableGone(t *testing.T) {
 	if err := p.Renew(); err != nil {
 		t.Fatal(err)
 	}
-	wantThrough(t, l.Client(), hole(passage, 50007), ln)
+	wantThrough(t, l.Client(), hole(passthrough, 50007), ln)
 	wantRefused(t, l.Client(), other.From, netip.AddrPortFrom(other.Listen, 50007))
 	if err := c.Remove("ftpgate"); err != nil {
 		t.Fatal(err)
 	}
-	pass(t, p.Remove, passage)
+	pass(t, p.Remove, passthrough)
 }
 
 // Ranges outlive a change of the forwards. They outlive their forward as long as the table keeps their maps.
@@ -241,17 +243,17 @@ func TestPassthroughOutlivesReload(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, c := passthroughLab(t)
 	p := openPassthroughs(t, l.Gateway())
-	passage := parsePassthrough(t, usualPassthrough)
-	ln := listen(t, l.Server(), hole(passage, 50007).Target)
-	pass(t, p.Add, passage)
+	passthrough := parsePassthrough(t, usualPassthrough)
+	ln := listen(t, l.Server(), hole(passthrough, 50007).Target)
+	pass(t, p.Add, passthrough)
 	changed := rulesettest.Forward("main", "192.168.5.2:2121", "203.0.113.21", forward.TrackingProxy)
 	changed.ServerPorts = forward.PortRange{First: 40000, Last: 40500}
 	for _, forwards := range [][]forward.Resolved{{changed}, nil} {
 		nfttest.Apply(t, c, ruleset.Build("ftpgate", forwards, p.Ranges()...))
 		wantElements(t, l.Gateway(), 2)
-		wantThrough(t, l.Client(), hole(passage, 50007), ln)
+		wantThrough(t, l.Client(), hole(passthrough, 50007), ln)
 	}
-	pass(t, p.Remove, passage)
+	pass(t, p.Remove, passthrough)
 	if got := p.Ranges(); len(got) > 0 {
 		t.Errorf("got ranges %v after the last Remove; want none", got)
 	}
@@ -264,7 +266,7 @@ func TestPassthroughTakenOut(t *testing.T) {
 	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
 	p := openPassthroughs(t, h)
 	flush := func() {
-		nfttest.Run(t, h, "flush", "map", "inet", "ftpgate", "passage4_50000_50100")
+		nfttest.Run(t, h, "flush", "map", "inet", "ftpgate", "passthrough4_50000_50100")
 	}
 	for i := range 3 {
 		pass(t, p.Add, numberedPassthrough(i))
@@ -287,9 +289,10 @@ func TestPassthroughLeftover(t *testing.T) {
 	l, _ := passthroughLab(t)
 	crashed, p := openPassthroughs(t, l.Gateway()), openPassthroughs(t, l.Gateway())
 	pass(t, crashed.Add, parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.2 > 203.0.113.22"))
-	passage := parsePassthrough(t, usualPassthrough)
-	pass(t, p.Add, passage)
-	wantThrough(t, l.Client(), hole(passage, 50007), listen(t, l.Server(), hole(passage, 50007).Target))
+	passthrough := parsePassthrough(t, usualPassthrough)
+	pass(t, p.Add, passthrough)
+	wantThrough(t, l.Client(), hole(passthrough, 50007), listen(t, l.Server(), hole(passthrough,
+		50007).Target))
 }
 
 func TestPassthroughFull(t *testing.T) {
@@ -303,7 +306,7 @@ func TestPassthroughFull(t *testing.T) {
 	pass(t, p.Add, numberedPassthrough(0))
 	pass(t, p.Add, numberedPassthrough(1))
 	if err := p.Add(numberedPassthrough(2)); !errors.Is(err, unix.ENFILE) ||
-		!strings.Contains(err.Error(), "set passage4_50000_50100 of table ftpgate is full") {
+		!strings.Contains(err.Error(), "set passthrough4_50000_50100 of table ftpgate is full") {
 		t.Errorf("got error %v; want ENFILE", err)
 	}
 	if err := p.Renew(); err != nil { // needs no room
@@ -364,11 +367,11 @@ func TestPassthroughUnsound(t *testing.T) {
 	p := openPassthroughs(t, h)
 	portless, backward := parsePassthrough(t, usualPassthrough), parsePassthrough(t, usualPassthrough)
 	portless.Ports, backward.Ports = forward.PortRange{}, forward.PortRange{First: 2, Last: 1}
-	for _, passage := range []pinhole.Passthrough{portless, backward,
+	for _, passthrough := range []pinhole.Passthrough{portless, backward,
 		parsePassthrough(t, "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 2001:db8:113::21")} {
-		if err := p.Add(passage); err == nil ||
+		if err := p.Add(passthrough); err == nil ||
 			!strings.Contains(err.Error(), "want addresses of one family, and ports") {
-			t.Errorf("%s: got error %v", passage, err)
+			t.Errorf("%s: got error %v", passthrough, err)
 		}
 	}
 	pass(t, p.Add, parsePassthrough(t, usualPassthrough))

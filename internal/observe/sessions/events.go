@@ -38,11 +38,11 @@ func (r *Record) Encrypted(leg, version, details string) {
 
 // PassedThrough records that the session is encrypted from end to end from now on, and which passive ports
 // are open for its data.
-func (r *Record) PassedThrough(passage string) {
+func (r *Record) PassedThrough(passthrough string) {
 	r.locked(func() {
 		r.passedThrough = true
 		r.tls = TLS{"end to end", "end to end"}
-		r.note(KindTLS, 0, "encrypted from end to end from here on; data connections through "+passage)
+		r.note(KindTLS, 0, "encrypted from end to end from here on; data connections through "+passthrough)
 	})
 }
 
