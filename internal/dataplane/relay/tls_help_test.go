@@ -26,12 +26,14 @@ var selfSigned = sync.OnceValue(func() testca.Pair {
 
 // serving and dialling are what the one and the other end of TLS need.
 func serving() *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{selfSigned().TLS()}, DynamicRecordSizingDisabled: true}
+	return &tls.Config{Certificates: []tls.Certificate{selfSigned().TLS()},
+		DynamicRecordSizingDisabled: true}
 }
 
 func dialling() *tls.Config {
-	return &tls.Config{RootCAs: selfSigned().Pool(), ServerName: "ftp.test", DynamicRecordSizingDisabled: true,
-		ClientSessionCache: tls.NewLRUClientSessionCache(1)} // else servers send no tickets
+	return &tls.Config{RootCAs: selfSigned().Pool(), ServerName: "ftp.test",
+		DynamicRecordSizingDisabled: true,
+		ClientSessionCache:          tls.NewLRUClientSessionCache(1)} // else servers send no tickets
 }
 
 // version has a config speak one version only.

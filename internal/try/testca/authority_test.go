@@ -39,7 +39,8 @@ func TestHandshake(t *testing.T) {
 			go func() {
 				defer close(served)
 				if there, err := l.Accept(); err == nil {
-					_ = tls.Server(there, &tls.Config{Certificates: []tls.Certificate{pair}}).HandshakeContext(t.Context())
+					config := &tls.Config{Certificates: []tls.Certificate{pair}}
+					_ = tls.Server(there, config).HandshakeContext(t.Context())
 					_ = there.Close()
 				}
 			}()
