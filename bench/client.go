@@ -148,8 +148,9 @@ func (s *session) dialData() (*ftpclient.Data, error) {
 	return ftpclient.NewPassive(conn), nil
 }
 
-// retrieve reads a file through buf and compares its size with its name. Like real clients, it closes the
-// data connection after the 226.
+// retrieve reads a file through buf and compares its size with its name. It closes the data connection only
+// after the 226. To close it before would hide how long a gateway holds the 226 back: ftpgate's relay does so
+// until the client has closed, or its kernel has acknowledged the end of the data.
 func (s *session) retrieve(name string, buf []byte) error {
 	want, err := sizeOf(name)
 	if err != nil {
