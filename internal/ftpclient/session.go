@@ -1,6 +1,8 @@
 package ftpclient
 
-import "crypto/tls"
+import (
+	"crypto/tls"
+)
 
 // Session is the TLS session of one control connection, for its data connections to resume. It implements
 // tls.ClientSessionCache and keeps the newest session, whatever crypto/tls asks: that would drop it when a
