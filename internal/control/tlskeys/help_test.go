@@ -40,7 +40,7 @@ func (s signed) certPEM() []byte { return s.asPair().PEM() }
 func (s signed) keyPEM() []byte {
 	text, err := s.asPair().KeyPEM()
 	if err != nil {
-		panic(err)
+		panic("test key: " + err.Error())
 	}
 	return text
 }

@@ -3,10 +3,15 @@ package servercheck
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/netip"
 	"regexp"
@@ -19,7 +24,6 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
-	"ftpgate/internal/try/testca"
 )
 
 const (
@@ -275,14 +279,25 @@ func always(reply string) func(*client, string) string {
 // certificate makes a certificate that signs itself, and a pool that trusts it.
 func certificate(t *testing.T, name string, from, until time.Time) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
-	own, err := testca.SelfSigned(name, testca.ForSigning, func(c *x509.Certificate) {
-		c.Subject.CommonName = "authority of " + name
-		c.NotBefore, c.NotAfter = from, until
-	})
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return own.TLS(), own.Pool()
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + name}, DNSNames: []string{name},
+		NotBefore: from, NotAfter: until, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
 // sound is a certificate for localhost.
