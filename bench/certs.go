@@ -1,21 +1,14 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"time"
+
+	"ftpgate/internal/try/testca"
 )
 
 // certDir is a directory with the PEM files that all contestants use for TLS: an authority, and one
@@ -26,59 +19,23 @@ func (s certDir) ca() string   { return filepath.Join(string(s), "ca.pem") }
 func (s certDir) cert() string { return filepath.Join(string(s), "cert.pem") }
 func (s certDir) key() string  { return filepath.Join(string(s), "key.pem") }
 
-// certLifetime is longer than any measurement.
-const certLifetime = 30 * 24 * time.Hour
-
 // makeCerts makes the files in dir, for servers at these addresses.
 func makeCerts(dir string, at ...netip.Addr) (certDir, error) {
 	s := certDir(dir)
-	authority := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(certLifetime),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	own := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "bench"},
-		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, a := range at {
-		own.IPAddresses = append(own.IPAddresses, net.IP(a.AsSlice()))
-	}
-	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	authority, err := testca.New()
 	if err != nil {
-		return "", fmt.Errorf("bench: key: %w", err)
+		return "", fmt.Errorf("bench: %w", err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, key, err := authority.Issue("bench", at...)
 	if err != nil {
-		return "", fmt.Errorf("bench: key: %w", err)
+		return "", fmt.Errorf("bench: %w", err)
 	}
-	encoded, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return "", fmt.Errorf("bench: key: %w", err)
+	for path, content := range map[string][]byte{s.ca(): authority.PEM(), s.cert(): cert, s.key(): key} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return "", fmt.Errorf("bench: %w", err)
+		}
 	}
-	return s, errors.Join(
-		writeCert(s.ca(), authority, authority, &signer.PublicKey, signer),
-		writeCert(s.cert(), own, authority, &key.PublicKey, signer),
-		writePEM(s.key(), "PRIVATE KEY", encoded),
-	)
-}
-
-// writeCert signs a certificate and writes it.
-func writeCert(path string, cert, by *x509.Certificate, key *ecdsa.PublicKey,
-	signer *ecdsa.PrivateKey) error {
-	der, err := x509.CreateCertificate(rand.Reader, cert, by, key, signer)
-	if err != nil {
-		return fmt.Errorf("bench: certificate: %w", err)
-	}
-	return writePEM(path, "CERTIFICATE", der)
-}
-
-func writePEM(path, kind string, der []byte) error {
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		return fmt.Errorf("bench: %w", err)
-	}
-	return nil
+	return s, nil
 }
 
 // curves are the key exchanges that are allowed. Go's first choice, a hybrid with ML-KEM, is missing in

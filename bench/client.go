@@ -1,32 +1,29 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/ftpclient"
 )
 
 // ioTimeout ends an operation that hangs. It takes milliseconds on an idle machine, and seconds for a large
 // file on a busy one.
 const ioTimeout = 2 * time.Minute
 
-// session is one control connection of the load. It connects to the address in a 227, so that a wrong
-// translation shows.
+// session is one control connection of the load. It uses ftpclient's Control and Data. It connects to the
+// address in a 227, so that a wrong translation shows.
 type session struct {
-	conn   net.Conn
-	reader *bufio.Reader
-	buf    []byte // reused for each command
-	epsv   bool
-	tls    *tls.Config // nil: neither control nor data is encrypted
+	control *ftpclient.Control
+	mode    ftpclient.Mode // PASV or EPSV
+	tls     *tls.Config    // nil: neither control nor data is encrypted
 }
 
 // dial connects, reads the greeting and starts TLS if the request has certificates.
@@ -35,13 +32,16 @@ func (q request) dial() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{conn: conn, reader: bufio.NewReaderSize(conn, 512), epsv: q.EPSV}
-	_, err = s.reply(220)
+	s := &session{control: ftpclient.NewControl(conn, ftpclient.Options{}), mode: ftpclient.PASV}
+	if q.EPSV {
+		s.mode = ftpclient.EPSV
+	}
+	_, err = s.receive(220)
 	if err == nil && q.Certs != "" {
 		err = s.startTLS(q)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.conn.Close())
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
@@ -52,18 +52,19 @@ func (s *session) startTLS(q request) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.do("AUTH TLS", 234); err != nil {
+	if _, err := s.do("AUTH", "TLS", 234); err != nil {
 		return err
 	}
-	conn := tls.Client(s.conn, config)
-	if err := conn.Handshake(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), ioTimeout)
+	defer cancel()
+	if _, err := s.control.StartTLS(ctx, config); err != nil {
 		return fmt.Errorf("AUTH TLS: %w", err)
 	}
-	s.conn, s.reader, s.tls = conn, bufio.NewReaderSize(conn, 512), config
-	if _, err := s.do("PBSZ 0", 200); err != nil {
+	s.tls = config
+	if _, err := s.do("PBSZ", "0", 200); err != nil {
 		return err
 	}
-	_, err = s.do("PROT P", 200)
+	_, err = s.do("PROT", "P", 200)
 	return err
 }
 
@@ -85,97 +86,85 @@ func (q request) login() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.do("USER load", 331)
+	_, err = s.do("USER", "load", 331)
 	if err == nil {
-		_, err = s.do("PASS load", 230)
+		_, err = s.do("PASS", "load", 230)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.conn.Close())
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
+// close ends the session without a QUIT.
+func (s *session) close() error { return s.control.Close() }
+
 // do sends a command and reads its reply. Another code than this one is an error.
-func (s *session) do(line string, code int) (text []byte, err error) {
-	if err := s.send(line); err != nil {
-		return nil, err
+func (s *session) do(verb, arg string, code int) (ftp.Reply, error) {
+	until := time.Now().Add(ioTimeout)
+	if err := s.control.SetWriteDeadline(until); err != nil {
+		return ftp.Reply{}, err
 	}
-	if text, err = s.reply(code); err != nil {
-		return nil, fmt.Errorf("%s: %w", line, err)
+	if err := s.control.SetReadDeadline(until); err != nil {
+		return ftp.Reply{}, err
 	}
-	return text, nil
+	if err := s.control.Send(ftpclient.Command(verb, arg)); err != nil {
+		return ftp.Reply{}, fmt.Errorf("%s: %w", verb, err)
+	}
+	r, err := s.receive(code)
+	if err != nil {
+		return r, fmt.Errorf("%s %s: %w", verb, arg, err)
+	}
+	return r, nil
 }
 
-func (s *session) send(line string) error {
-	if err := s.conn.SetDeadline(time.Now().Add(ioTimeout)); err != nil {
-		return err
+// receive reads one reply. Another code than this one is an error.
+func (s *session) receive(code int) (ftp.Reply, error) {
+	r, err := s.control.Receive()
+	if err == nil && r.Code != code {
+		err = fmt.Errorf("got reply %q; want %d", fmt.Sprint(r.Code, " ", r.Text()), code)
 	}
-	s.buf = append(append(s.buf[:0], line...), "\r\n"...)
-	_, err := s.conn.Write(s.buf)
-	return err
-}
-
-// reply reads one reply and returns the text after the code of its last line. The text is valid until the
-// next call.
-func (s *session) reply(code int) ([]byte, error) {
-	for {
-		line, err := s.reader.ReadSlice('\n')
-		if err != nil {
-			return nil, err
-		}
-		line = bytes.TrimRight(line, "\r\n")
-		if len(line) < 4 || line[3] != ' ' {
-			continue // more lines of this reply follow
-		}
-		if got, err := strconv.Atoi(string(line[:3])); err != nil || got != code {
-			return nil, fmt.Errorf("got reply %q; want %d", line, code)
-		}
-		return line[4:], nil
-	}
+	return r, err
 }
 
 // dialData asks for a passive port and connects to it.
-func (s *session) dialData() (*net.TCPConn, error) {
-	to, err := s.passiveAddr()
+func (s *session) dialData() (*ftpclient.Data, error) {
+	code := 227
+	if s.mode == ftpclient.EPSV {
+		code = 229
+	}
+	r, err := s.do(string(s.mode), "", code)
 	if err != nil {
 		return nil, err
 	}
-	return connect(to)
-}
-
-func (s *session) passiveAddr() (netip.AddrPort, error) {
-	if !s.epsv {
-		text, err := s.do("PASV", 227)
-		if err != nil {
-			return netip.AddrPort{}, err
-		}
-		return ftp.Parse227(text)
-	}
-	text, err := s.do("EPSV", 229)
+	to, err := s.mode.Place(r.Last(), s.control.Peer().Addr())
 	if err != nil {
-		return netip.AddrPort{}, err
+		return nil, err
 	}
-	port, err := ftp.Parse229(text)
-	peer := s.conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
-	return netip.AddrPortFrom(peer, port), err
+	conn, err := connect(to)
+	if err != nil {
+		return nil, err
+	}
+	return ftpclient.NewPassive(conn), nil
 }
 
-// retrieve reads a file through buf and compares its size with its name.
+// retrieve reads a file through buf and compares its size with its name. It closes the data connection only
+// after the 226. To close it before would hide how long a gateway holds the 226 back: ftpgate's relay does so
+// until the client has closed, or its kernel has acknowledged the end of the data.
 func (s *session) retrieve(name string, buf []byte) error {
 	want, err := sizeOf(name)
 	if err != nil {
 		return err
 	}
-	bare, err := s.dialData()
+	data, err := s.dialData()
 	if err != nil {
 		return err
 	}
-	defer bare.Close()
-	if _, err := s.do("RETR "+name, 150); err != nil {
+	defer data.Close()
+	if _, err := s.do("RETR", name, 150); err != nil {
 		return err
 	}
-	data, err := s.wrapData(bare)
-	if err != nil {
+	if err := s.encryptData(data); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	got, err := readToEnd(data, buf)
@@ -185,34 +174,28 @@ func (s *session) retrieve(name string, buf []byte) error {
 	if got != want {
 		return fmt.Errorf("%s: got %d bytes; want %d", name, got, want)
 	}
-	if err := data.Close(); err != nil {
-		return err
-	}
-	_, err = s.reply(226)
+	_, err = s.receive(226)
 	return err
 }
 
 var errNoResumption = errors.New("data connection: no TLS session was resumed")
 
-// wrapData adds TLS to a data connection after PROT P; the FTP client is the TLS client, too. It is an error
-// if the handshake does not resume the control connection's TLS session: all contestants are measured with
-// the same handshakes.
-func (s *session) wrapData(data *net.TCPConn) (net.Conn, error) {
+// encryptData starts TLS on a data connection after PROT P. It is an error if the handshake does not resume
+// the control connection's TLS session: all contestants are measured with the same handshakes. The deadline
+// of the connection bounds the handshake.
+func (s *session) encryptData(data *ftpclient.Data) error {
 	if s.tls == nil {
-		return data, nil
+		return nil
 	}
-	conn := tls.Client(data, s.tls)
-	if err := conn.Handshake(); err != nil {
-		return nil, err
+	state, err := data.StartTLS(context.Background(), s.tls)
+	if err == nil && !state.DidResume {
+		err = errNoResumption
 	}
-	if !conn.ConnectionState().DidResume {
-		return nil, errNoResumption
-	}
-	return conn, nil
+	return err
 }
 
 // readToEnd copies every byte into buf, like a client that stores the file, and returns how many there were.
-func readToEnd(data net.Conn, buf []byte) (int64, error) {
+func readToEnd(data io.Reader, buf []byte) (int64, error) {
 	var got int64
 	for {
 		n, err := data.Read(buf)
@@ -228,12 +211,12 @@ func readToEnd(data net.Conn, buf []byte) (int64, error) {
 
 // quit sends QUIT and waits until the server closes the connection.
 func (s *session) quit() error {
-	defer s.conn.Close()
-	if _, err := s.do("QUIT", 221); err != nil {
+	defer s.close()
+	if _, err := s.do("QUIT", "", 221); err != nil {
 		return err
 	}
-	if b, err := s.reader.ReadByte(); err != io.EOF {
-		return fmt.Errorf("after QUIT: got byte %#x, error %w; want the end of the connection", b, err)
+	if r, err := s.control.Receive(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("after QUIT: got reply %d, error %w; want the end of the connection", r.Code, err)
 	}
 	return nil
 }

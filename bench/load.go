@@ -102,7 +102,7 @@ func (q request) sessions() (job, error) {
 			return err
 		}
 		if err := s.retrieve(smallName, buf); err != nil {
-			return errors.Join(err, s.conn.Close())
+			return errors.Join(err, s.close())
 		}
 		return s.quit()
 	}
@@ -172,7 +172,7 @@ func (q request) large() (float64, error) {
 	buf := make([]byte, 256<<10)
 	began := time.Now()
 	if err := s.retrieve(fmt.Sprint(largeStart, q.Count), buf); err != nil {
-		return 0, errors.Join(err, s.conn.Close())
+		return 0, errors.Join(err, s.close())
 	}
 	took := time.Since(began)
 	return float64(q.Count) / took.Seconds(), s.quit()
@@ -187,8 +187,8 @@ func (q request) latency() (float64, error) {
 	var trips []float64
 	for began := time.Now(); len(trips) == 0 || time.Since(began) < q.Warmup+q.Duration; {
 		sent := time.Now()
-		if _, err := s.do("NOOP", 200); err != nil {
-			return 0, errors.Join(err, s.conn.Close())
+		if _, err := s.do("NOOP", "", 200); err != nil {
+			return 0, errors.Join(err, s.close())
 		}
 		if time.Since(began) > q.Warmup {
 			trips = append(trips, microseconds(time.Since(sent)))

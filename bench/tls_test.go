@@ -48,7 +48,7 @@ func TestTLS(t *testing.T) {
 		{name: "whole"},
 		{name: "in clear", spoil: func(_ *testing.T, q *request) { q.Certs = "" },
 			want: "530 AUTH TLS first"},
-		{name: "data in clear", alter: func(s *session) { _, _ = s.do("PROT C", 200) },
+		{name: "data in clear", alter: func(s *session) { _, _ = s.do("PROT", "C", 200) },
 			want: "522 PROT P first"},
 		{name: "no resumption", alter: func(s *session) { s.tls.ClientSessionCache = nil },
 			want: errNoResumption.Error()},
@@ -80,7 +80,7 @@ func fetch(q request, alter func(*session)) error {
 	if err != nil {
 		return err
 	}
-	defer s.conn.Close()
+	defer s.close()
 	if alter != nil {
 		alter(s)
 	}

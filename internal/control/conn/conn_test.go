@@ -1,18 +1,15 @@
 package conn
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"testing"
 	"time"
+
+	"ftpgate/internal/try/testca"
 )
 
 // ends returns the gateway's end of a connection, and the peer's.
@@ -43,16 +40,11 @@ func ends(t *testing.T) (*Control, *net.TCPConn) {
 // config returns a TLS server's configuration; nobody checks its certificate.
 func config(t *testing.T) *tls.Config {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	own, err := testca.SelfSigned("ftp.test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return &tls.Config{Certificates: []tls.Certificate{own.TLS()}}
 }
 
 func want(t *testing.T, r io.Reader, text string) {

@@ -2,20 +2,18 @@ package proxy
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/try/testca"
 )
 
 // fakeKeys have one certificate for everybody.
@@ -27,27 +25,11 @@ type fakeKeys struct {
 
 func newKeys(t *testing.T) *fakeKeys {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	own, err := testca.SelfSigned("ftp.test", testca.ForAddrs(netip.MustParseAddr("127.0.0.1")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &fakeKeys{cert: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
-		roots: x509.NewCertPool()}
-	k.roots.AddCert(leaf)
-	return k
+	return &fakeKeys{cert: own.TLS(), roots: own.Pool()}
 }
 
 func (k *fakeKeys) ForClient(forward.Forward) (control, data *tls.Config, err error) {

@@ -3,12 +3,8 @@ package tlskeys
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io"
 	"log/slog"
@@ -24,6 +20,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/try/testca"
 )
 
 // patience is how long a test waits for what must come. No test waits it out unless it fails.
@@ -38,60 +35,54 @@ type signed struct {
 	key  crypto.Signer
 }
 
-func (s signed) certPEM() []byte { return encode("CERTIFICATE", s.cert.Raw) }
+func (s signed) certPEM() []byte { return s.asPair().PEM() }
 
 func (s signed) keyPEM() []byte {
-	der, err := x509.MarshalPKCS8PrivateKey(s.key)
+	text, err := s.asPair().KeyPEM()
 	if err != nil {
 		panic("test key: " + err.Error())
 	}
-	return encode("PRIVATE KEY", der)
+	return text
 }
 
-func (s signed) pair() tls.Certificate {
-	return tls.Certificate{Certificate: [][]byte{s.cert.Raw}, PrivateKey: s.key, Leaf: s.cert}
-}
+func (s signed) pair() tls.Certificate { return s.asPair().TLS() }
 
-// sign makes a certificate for gateway.test and 127.0.0.1, good for a year; change has the last word. A
-// zero signer signs itself.
-func sign(t testing.TB, by signed, change func(*x509.Certificate)) signed {
+func (s signed) asPair() testca.Pair { return testca.Pair{Cert: s.cert, Key: s.key} }
+
+// sign makes a certificate for gateway.test and 127.0.0.1 that is valid for a year. change alters it before
+// it is signed; nil: as it is. With a zero signer it signs itself.
+func sign(t testing.TB, by signed, change testca.Change) signed {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		Subject:   pkix.Name{CommonName: "gateway.test"},
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(365 * 24 * time.Hour),
-		DNSNames: []string{"gateway.test"}, IPAddresses: []net.IP{{127, 0, 0, 1}},
-		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
+	changes := []testca.Change{
+		testca.ForAddrs(netip.MustParseAddr("127.0.0.1")),
+		func(c *x509.Certificate) { c.NotAfter = time.Now().Add(365 * 24 * time.Hour) },
 	}
 	if change != nil {
-		change(template)
+		changes = append(changes, change)
 	}
-	s := signed{key: key}
+	signer := by.asPair().Sign
 	if by.key == nil {
-		by = signed{cert: template, key: key}
+		signer = testca.SelfSigned
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, by.cert, key.Public(), by.key)
+	p, err := signer("gateway.test", changes...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return signed{cert: p.Cert, key: p.Key}
 }
 
 // authority makes one that signs.
 func authority(t testing.TB) signed {
-	return sign(t, signed{}, func(c *x509.Certificate) {
-		c.Subject.CommonName, c.IsCA, c.KeyUsage = "authority", true, x509.KeyUsageCertSign
-	})
+	t.Helper()
+	a, err := testca.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed{cert: a.Cert, key: a.Key}
 }
 
 // expired is for sign.
-func expired(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }
+func expired(c *x509.Certificate) { testca.Expired(c) }
 
 // put writes a file below the test's directory, or anew, and returns its path.
 func put(t testing.TB, path string, parts ...[]byte) string {

@@ -2,20 +2,16 @@ package leg
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"testing"
 	"time"
 
 	"ftpgate/internal/dataplane/relaytest"
+	"ftpgate/internal/try/testca"
 )
 
 // connected returns the two ends of a connection: the gateway's, and the peer's.
@@ -29,16 +25,11 @@ func connected(t *testing.T) (own, peer *net.TCPConn) {
 // serving returns the TLS of a server.
 func serving(t *testing.T) *tls.Config {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	own, err := testca.SelfSigned("ftp.test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return &tls.Config{Certificates: []tls.Certificate{own.TLS()}}
 }
 
 // dialling returns the TLS of a client that trusts everybody.

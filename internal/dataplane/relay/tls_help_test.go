@@ -2,53 +2,38 @@ package relay
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"sync"
 	"testing"
-	"time"
 
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relaytest"
+	"ftpgate/internal/try/testca"
 )
 
-// authority returns a certificate that is its own authority, for the gateway as well as for the server.
-var authority = sync.OnceValue(func() tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// selfSigned returns the certificate of the gateway and of the server.
+var selfSigned = sync.OnceValue(func() testca.Pair {
+	p, err := testca.SelfSigned("ftp.test")
 	if err != nil {
 		panic(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"ftp.test"},
-		NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		panic(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		panic(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return p
 })
 
 // serving and dialling are what the one and the other end of TLS need.
 func serving() *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{authority()}, DynamicRecordSizingDisabled: true}
+	return &tls.Config{Certificates: []tls.Certificate{selfSigned().TLS()},
+		DynamicRecordSizingDisabled: true}
 }
 
 func dialling() *tls.Config {
-	roots := x509.NewCertPool()
-	roots.AddCert(authority().Leaf)
-	return &tls.Config{RootCAs: roots, ServerName: "ftp.test", DynamicRecordSizingDisabled: true,
-		ClientSessionCache: tls.NewLRUClientSessionCache(1)} // else servers send no tickets
+	return &tls.Config{RootCAs: selfSigned().Pool(), ServerName: "ftp.test",
+		DynamicRecordSizingDisabled: true,
+		ClientSessionCache:          tls.NewLRUClientSessionCache(1)} // else servers send no tickets
 }
 
 // version has a config speak one version only.

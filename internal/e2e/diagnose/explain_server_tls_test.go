@@ -2,15 +2,13 @@ package diagnose
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"net"
 	"net/netip"
 	"testing"
-	"time"
 
 	"ftpgate/internal/e2e/harness"
 	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/testca"
 )
 
 // rejectAUTH refuses the gateway's AUTH.
@@ -75,8 +73,7 @@ var serverTLSFailures = []tlsFailureCase{
 			text:   noServerTLS + "the server's certificate is for another name (*)",
 			remedy: "tls.server_name"},
 		atServer: gatewayRefusesHandshake, certificate: func(a *harness.Authority) harness.KeyPair {
-			return a.Issue("mallory.example",
-				func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(198, 51, 100, 9)} })
+			return a.Issue("mallory.example", testca.ForAddrs(netip.MustParseAddr("198.51.100.9")))
 		},
 	},
 	{
@@ -84,7 +81,7 @@ var serverTLSFailures = []tlsFailureCase{
 			text:   noServerTLS + "the server's certificate has expired (*)",
 			remedy: "have it renewed on the server"},
 		atServer: gatewayRefusesHandshake, certificate: func(a *harness.Authority) harness.KeyPair {
-			return a.IssueServer(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+			return a.IssueServer(testca.Expired)
 		},
 	},
 	{

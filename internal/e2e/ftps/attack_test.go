@@ -2,7 +2,6 @@ package ftps
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +12,7 @@ import (
 
 	"ftpgate/internal/e2e/harness"
 	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/testca"
 )
 
 // Plain text behind AUTH is discarded, and never executed inside TLS (CVE-2011-0411).
@@ -88,14 +88,13 @@ func TestBadServer(t *testing.T) {
 		logged string
 	}{
 		"another name": {func(a *harness.Authority) harness.KeyPair {
-			return a.Issue("mallory.example",
-				func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(198, 51, 100, 9)} })
+			return a.Issue("mallory.example", testca.ForAddrs(netip.MustParseAddr("198.51.100.9")))
 		}, 0, "tls.server_name"},
 		"expired": {func(a *harness.Authority) harness.KeyPair {
-			return a.IssueServer(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+			return a.IssueServer(testca.Expired)
 		}, 0, "expired"},
 		"not yet good": {func(a *harness.Authority) harness.KeyPair {
-			return a.IssueServer(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })
+			return a.IssueServer(testca.NotYetValid)
 		}, 0, "not yet valid"},
 		"unknown authority": {func(a *harness.Authority) harness.KeyPair {
 			return harness.NewAuthority(a.T).IssueServer()

@@ -1,21 +1,13 @@
 package harness
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/testca"
 )
 
 // GatewayName and ServerName are the names in the two hosts' certificates.
@@ -27,10 +19,8 @@ const (
 // Authority signs a test's certificates. Its peers trust this authority and no other.
 type Authority struct {
 	T      *testing.T
-	dir    string
 	CAFile string // its certificate
-	cert   *x509.Certificate
-	key    *ecdsa.PrivateKey
+	ca     *testca.Authority
 }
 
 // KeyPair names the files of a certificate and its key. Only their owner can read them.
@@ -39,76 +29,49 @@ type KeyPair struct{ CertFile, KeyFile string }
 // NewAuthority makes an authority for a test.
 func NewAuthority(t *testing.T) *Authority {
 	t.Helper()
-	a := &Authority{T: t, dir: t.TempDir(), key: newKey(t)}
-	template := &x509.Certificate{
-		SerialNumber: newSerial(t), Subject: pkix.Name{CommonName: "authority of a test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
+	ca, err := testca.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	a.CAFile = writePEM(t, filepath.Join(a.dir, "ca.pem"), "CERTIFICATE", der)
-	return a
+	return &Authority{T: t, CAFile: writeSecret(t, filepath.Join(t.TempDir(), "ca.pem"), ca.PEM()), ca: ca}
 }
 
 // IssueGateway issues the certificate that the gateway presents to clients.
-func (a *Authority) IssueGateway(change ...func(*x509.Certificate)) KeyPair {
+func (a *Authority) IssueGateway(changes ...testca.Change) KeyPair {
 	a.T.Helper()
-	return a.Issue(GatewayName, append([]func(*x509.Certificate){func(c *x509.Certificate) {
-		c.IPAddresses = []net.IP{lab.GatewayLAN4.AsSlice(), lab.GatewayLAN6.AsSlice()}
-	}}, change...)...)
+	addrs := testca.ForAddrs(lab.GatewayLAN4, lab.GatewayLAN6)
+	return a.Issue(GatewayName, append([]testca.Change{addrs}, changes...)...)
 }
 
 // IssueServer issues the server's certificate. It is also valid for the gateway's addresses: when a
 // session is passed through, the client compares the name with the one it dialled.
-func (a *Authority) IssueServer(change ...func(*x509.Certificate)) KeyPair {
+func (a *Authority) IssueServer(changes ...testca.Change) KeyPair {
 	a.T.Helper()
-	return a.Issue(ServerName, append([]func(*x509.Certificate){func(c *x509.Certificate) {
-		c.IPAddresses = []net.IP{lab.ServerAddr4.AsSlice(), lab.ServerAddr6.AsSlice(),
-			lab.GatewayLAN4.AsSlice(), lab.GatewayLAN6.AsSlice()}
-	}}, change...)...)
+	addrs := testca.ForAddrs(lab.ServerAddr4, lab.ServerAddr6, lab.GatewayLAN4, lab.GatewayLAN6)
+	return a.Issue(ServerName, append([]testca.Change{addrs}, changes...)...)
 }
 
-// Issue signs a certificate for a name. It is valid from an hour ago for three months, unless a change
-// says otherwise.
-func (a *Authority) Issue(name string, change ...func(*x509.Certificate)) KeyPair {
+// Issue signs a certificate for a name, for TLS servers and clients. It is valid for three months, unless
+// a change says otherwise.
+func (a *Authority) Issue(name string, changes ...testca.Change) KeyPair {
 	a.T.Helper()
-	template := &x509.Certificate{
-		SerialNumber: newSerial(a.T), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 3, 0),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	for _, f := range change {
-		f(template)
-	}
-	key := newKey(a.T)
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+	p, err := a.ca.Sign(name, append([]testca.Change{testca.ForClients}, changes...)...)
 	if err != nil {
 		a.T.Fatal(err)
 	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	key, err := p.KeyPEM()
 	if err != nil {
 		a.T.Fatal(err)
 	}
 	dir := a.T.TempDir()
 	return KeyPair{
-		CertFile: writePEM(a.T, filepath.Join(dir, "cert.pem"), "CERTIFICATE", der),
-		KeyFile:  writePEM(a.T, filepath.Join(dir, "key.pem"), "PRIVATE KEY", secret),
+		CertFile: writeSecret(a.T, filepath.Join(dir, "cert.pem"), p.PEM()),
+		KeyFile:  writeSecret(a.T, filepath.Join(dir, "key.pem"), key),
 	}
 }
 
 // ClientConfig returns a client's configuration that trusts this authority alone.
-func (a *Authority) ClientConfig(name string) *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return &tls.Config{RootCAs: pool, ServerName: name, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
-}
+func (a *Authority) ClientConfig(name string) *tls.Config { return a.ca.Client(name) }
 
 // Load reads the pair for a scripted peer.
 func (k KeyPair) Load(t *testing.T) tls.Certificate {
@@ -132,34 +95,13 @@ func (k KeyPair) CombinedFile(t *testing.T) string {
 		}
 		both = append(both, data...)
 	}
-	path := filepath.Join(t.TempDir(), "both.pem")
-	if err := os.WriteFile(path, both, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return writeSecret(t, filepath.Join(t.TempDir(), "both.pem"), both)
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+// writeSecret writes a file that only its owner can read, and returns its path.
+func writeSecret(t *testing.T, path string, content []byte) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func newSerial(t *testing.T) *big.Int {
-	t.Helper()
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return serial.Add(serial, big.NewInt(1))
-}
-
-func writePEM(t *testing.T, path, kind string, der []byte) string {
-	t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -2,8 +2,10 @@ package testca
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -37,7 +39,8 @@ func TestHandshake(t *testing.T) {
 			go func() {
 				defer close(served)
 				if there, err := l.Accept(); err == nil {
-					_ = tls.Server(there, &tls.Config{Certificates: []tls.Certificate{pair}}).HandshakeContext(t.Context())
+					config := &tls.Config{Certificates: []tls.Certificate{pair}}
+					_ = tls.Server(there, config).HandshakeContext(t.Context())
 					_ = there.Close()
 				}
 			}()
@@ -64,4 +67,63 @@ func two(t *testing.T) (one, other *Authority) {
 		}
 	}
 	return one, other
+}
+
+// TestChanges: a certificate is valid as its changes say.
+func TestChanges(t *testing.T) {
+	a, _ := two(t)
+	intermediate, err := a.Sign("intermediate", ForSigning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := SelfSigned("ftp.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name    string
+		signer  Pair
+		changes []Change
+		verify  x509.VerifyOptions
+		want    string // in the error; empty: valid
+	}{
+		{name: "plain", signer: a.Pair},
+		{name: "expired", signer: a.Pair, changes: []Change{Expired}, want: "certificate has expired"},
+		{name: "not yet", signer: a.Pair, changes: []Change{NotYetValid}, want: "is before"},
+		{name: "other names", signer: a.Pair, changes: []Change{ForNames("other.test")},
+			want: "valid for other.test, not ftp.test"},
+		{name: "address", signer: a.Pair, changes: []Change{ForAddrs(netip.MustParseAddr("192.0.2.1"))},
+			verify: x509.VerifyOptions{DNSName: "192.0.2.1"}},
+		{name: "client", signer: a.Pair, changes: []Change{ForClients},
+			verify: x509.VerifyOptions{KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}},
+		{name: "server as client", signer: a.Pair, want: "incompatible key usage",
+			verify: x509.VerifyOptions{KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}},
+		{name: "intermediate", signer: intermediate,
+			verify: x509.VerifyOptions{Intermediates: intermediate.Pool()}},
+		{name: "without its intermediate", signer: intermediate, want: "unknown authority"},
+		{name: "by a server", signer: self, verify: x509.VerifyOptions{Roots: self.Pool()},
+			want: "cannot sign this kind of certificate"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := tt.signer.Sign("ftp.test", tt.changes...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := tt.verify
+			if o.Roots == nil {
+				o.Roots = a.Pool()
+			}
+			if o.DNSName == "" {
+				o.DNSName = "ftp.test"
+			}
+			_, err = p.Cert.Verify(o)
+			if tt.want == "" && err != nil ||
+				tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("got %v; want %q", err, tt.want)
+			}
+		})
+	}
+	if _, err := self.Cert.Verify(x509.VerifyOptions{DNSName: "ftp.test", Roots: self.Pool()}); err != nil {
+		t.Errorf("self-signed: got %v; want it valid for those who trust it", err)
+	}
 }
