@@ -21,19 +21,19 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// storyLimit ends a story that hangs. It takes three or four seconds where nothing does.
-const storyLimit = 60 * time.Second
+// runTimeout ends a story that hangs. It takes three or four seconds where nothing does.
+const runTimeout = 60 * time.Second
 
 // Options say how this program calls itself.
 type Options struct {
-	// Again are the arguments that lead to Main once more, inside the lab's namespaces: "demo".
-	Again []string
-	// Serve are the arguments that lead to Serve; the flags of Encryption (--tls-cert, --tls-key and
+	// DemoArgs are the arguments that lead to Main once more, inside the lab's namespaces: "demo".
+	DemoArgs []string
+	// ServeArgs are the arguments that lead to Serve; the flags of Encryption (--tls-cert, --tls-key and
 	// --tls-only) and the address are put behind them: "demo", "serve".
-	Serve []string
-	// Forward is the command that publishes a server, to which flags, LISTEN and SERVER are
+	ServeArgs []string
+	// ForwardArgs is the command that publishes a server, to which flags, LISTEN and SERVER are
 	// added: "forward".
-	Forward []string
+	ForwardArgs []string
 }
 
 // ExitError tells that the story did not go as it should, and that the process which told it
@@ -50,29 +50,29 @@ func (e *ExitError) Error() string { return fmt.Sprintf("the demo ended with exi
 // When ctx is done the story is broken off; nothing is left behind then either.
 func Main(ctx context.Context, out io.Writer, opts Options) error {
 	if !lab.Inside() {
-		code, err := lab.Enter(opts.Again)
+		code, err := lab.Enter(opts.DemoArgs)
 		if err != nil {
-			return noLab(err)
+			return labError(err)
 		}
 		if code != 0 {
 			return &ExitError{Code: code}
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, storyLimit, fmt.Errorf("the story has not ended within %s", storyLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, runTimeout, fmt.Errorf("the story has not ended within %s", runTimeout))
 	defer cancel()
 	l, err := lab.New()
 	if err != nil {
-		return noLab(err)
+		return labError(err)
 	}
 	err = withCertificates(func(a *testca.Authority, dir string) error {
-		return scenario.Tell(ctx, out, inLab(l, opts, dir), scenario.InLab(a))
+		return scenario.Run(ctx, out, labTestbed(l, opts, dir), scenario.LabSetup(a))
 	})
 	return errors.Join(err, l.Close())
 }
 
-// noLab says which part of the demo is missing, beside what the lab says about the remedy.
-func noLab(err error) error {
+// labError says which part of the demo is missing, beside what the lab says about the remedy.
+func labError(err error) error {
 	return fmt.Errorf("demo: the lab of network namespaces cannot be built on this machine (demo --relay does without): %w", err)
 }
 
@@ -80,7 +80,7 @@ func noLab(err error) error {
 // it to out. Nothing of the machine is changed, and what was started has ended when it returns, also
 // when ctx is done. The error says what went differently from the story.
 func Relay(ctx context.Context, out io.Writer, opts Options) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, storyLimit, fmt.Errorf("the story has not ended within %s", storyLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, runTimeout, fmt.Errorf("the story has not ended within %s", runTimeout))
 	defer cancel()
-	return scenario.TellRelay(ctx, out, here(opts), scenario.OnLoopback())
+	return scenario.RunRelay(ctx, out, localTestbed(opts), scenario.LoopbackSetup())
 }

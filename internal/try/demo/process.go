@@ -16,20 +16,20 @@ import (
 // How long a process may take, until it is ready and until it has ended. Both take a few
 // milliseconds, unless modules must be loaded.
 const (
-	startLimit = 15 * time.Second
-	stopLimit  = 5 * time.Second
+	startTimeout = 15 * time.Second
+	stopTimeout  = 5 * time.Second
 )
 
 // maxLog is how much of a process's log is kept to be shown, in bytes.
 const maxLog = 16 << 10
 
-// self is this very program with other arguments. It dies with the process that started it,
+// ownCommand is this very program with other arguments. It dies with the process that started it,
 // and only that one sends it signals: the terminal's go to the process group.
-func self(args []string) *exec.Cmd {
+func ownCommand(args []string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = os.Args[0]
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	cmd.WaitDelay = stopLimit // for its output, should somebody else hold that open
+	cmd.WaitDelay = stopTimeout // for its output, should somebody else hold that open
 	return cmd
 }
 
@@ -62,8 +62,8 @@ func (p *process) stop(ask func() error) error {
 	select {
 	case <-p.ended:
 		return nil
-	case <-time.After(stopLimit):
-		return errors.Join(fmt.Errorf("it has not ended within %s", stopLimit), p.kill())
+	case <-time.After(stopTimeout):
+		return errors.Join(fmt.Errorf("it has not ended within %s", stopTimeout), p.kill())
 	}
 }
 
@@ -74,39 +74,39 @@ func (p *process) kill() error {
 	return nil
 }
 
-// outcome says how the process ended.
-func (p *process) outcome() string {
+// exitText says how the process ended.
+func (p *process) exitText() string {
 	if p.err == nil {
 		return "exit status 0"
 	}
 	return p.err.Error()
 }
 
-// logWatch keeps the end of a process's log, and waits for the record that says "ready".
-type logWatch struct {
+// logBuffer keeps the end of a process's log, and waits for the record that says "ready".
+type logBuffer struct {
 	ready chan struct{} // closed at that record; nil: nobody waits for it
 
-	mu   sync.Mutex // guards what is below
-	kept []byte
-	line []byte // the last line, as far as it has come
-	said bool   // ready is closed
+	mu      sync.Mutex // guards what is below
+	tail    []byte
+	line    []byte // the last line, as far as it has come
+	isReady bool   // ready is closed
 }
 
 // Write implements io.Writer.
-func (w *logWatch) Write(p []byte) (int, error) {
+func (w *logBuffer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.kept = append(w.kept, p...)
-	w.kept = w.kept[max(0, len(w.kept)-maxLog):]
+	w.tail = append(w.tail, p...)
+	w.tail = w.tail[max(0, len(w.tail)-maxLog):]
 	w.line = append(w.line, p...)
 	for {
 		line, rest, whole := bytes.Cut(w.line, []byte("\n"))
 		if !whole {
 			break
 		}
-		if w.ready != nil && !w.said && slices.Contains(strings.Fields(string(line)), "msg=ready") {
+		if w.ready != nil && !w.isReady && slices.Contains(strings.Fields(string(line)), "msg=ready") {
 			close(w.ready)
-			w.said = true
+			w.isReady = true
 		}
 		w.line = rest
 	}
@@ -115,11 +115,11 @@ func (w *logWatch) Write(p []byte) (int, error) {
 }
 
 // quote returns the log with a newline before and two spaces in front of each line.
-func (w *logWatch) quote() string {
+func (w *logBuffer) quote() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var b strings.Builder
-	for line := range strings.Lines(string(w.kept)) {
+	for line := range strings.Lines(string(w.tail)) {
 		b.WriteString("\n  " + strings.TrimRight(line, "\r\n"))
 	}
 	return b.String()

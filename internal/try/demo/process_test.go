@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestLogWatch finds the record that says ready, in pieces, and no other.
-func TestLogWatch(t *testing.T) {
-	w := &logWatch{ready: make(chan struct{})}
+// TestLogBuffer finds the record that says ready, in pieces, and no other.
+func TestLogBuffer(t *testing.T) {
+	w := &logBuffer{ready: make(chan struct{})}
 	for _, piece := range []string{"level=INFO msg=\"not ready\"\n", "level=INFO msg=rea", "dy forward=x"} {
 		fmt.Fprint(w, piece)
 		select {
@@ -27,7 +27,7 @@ func TestLogWatch(t *testing.T) {
 		t.Errorf("quote: got %q; want %q", got, want)
 	}
 	fmt.Fprint(w, strings.Repeat("x", 2*maxLog))
-	if got := len(w.kept); got > maxLog {
+	if got := len(w.tail); got > maxLog {
 		t.Errorf("kept: got %d bytes; want %d at most", got, maxLog)
 	}
 }

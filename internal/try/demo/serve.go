@@ -12,14 +12,14 @@ import (
 	"ftpgate/internal/try/demo/transcript"
 )
 
-// Encryption is what the server does about TLS (RFC 4217). The zero value is a server without.
-type Encryption struct {
+// TLSOptions is what the server does about TLS (RFC 4217). The zero value is a server without.
+type TLSOptions struct {
 	Cert, Key string // files in PEM
-	Only      bool   // nothing is taken in clear
+	Required  bool   // nothing is taken in clear
 }
 
-func (e Encryption) load() (*tls.Config, error) {
-	if e == (Encryption{}) {
+func (e TLSOptions) load() (*tls.Config, error) {
+	if e == (TLSOptions{}) {
 		return nil, nil
 	}
 	pair, err := tls.LoadX509KeyPair(e.Cert, e.Key)
@@ -30,7 +30,7 @@ func (e Encryption) load() (*tls.Config, error) {
 // goroutines of a library, and only a process has all of them in one network namespace. It
 // listens at address, writes its events to out, and ends when in does or ctx is done. With port 0 it
 // takes any port that is free, for data connections too.
-func Serve(ctx context.Context, address string, e Encryption, in io.Reader, out io.Writer) error {
+func Serve(ctx context.Context, address string, e TLSOptions, in io.Reader, out io.Writer) error {
 	secure, err := e.load()
 	if err != nil {
 		return fmt.Errorf("demo: serve: %w", err)
@@ -57,10 +57,10 @@ func Serve(ctx context.Context, address string, e Encryption, in io.Reader, out 
 	if _, port, _ := net.SplitHostPort(address); port == "0" {
 		ports = ""
 	}
-	return ftpserver.Serve(ctx, l, transcript.NewLog(out), ftpserver.Config{
+	return ftpserver.Serve(ctx, l, transcript.NewLogger(out), ftpserver.Config{
 		PassivePorts: ports,
 		Files:        scenario.Files(),
 		TLS:          secure,
-		TLSOnly:      e.Only,
+		TLSOnly:      e.Required,
 	})
 }

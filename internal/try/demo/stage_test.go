@@ -35,11 +35,11 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case asServer:
-			var e Encryption
+			var e TLSOptions
 			flags := flag.NewFlagSet(asServer, flag.ExitOnError)
 			flags.StringVar(&e.Cert, "tls-cert", "", "")
 			flags.StringVar(&e.Key, "tls-key", "", "")
-			flags.BoolVar(&e.Only, "tls-only", false, "")
+			flags.BoolVar(&e.Required, "tls-only", false, "")
 			_ = flags.Parse(os.Args[2:]) // which ends the process itself
 			if err := Serve(context.Background(), flags.Arg(0), e, os.Stdin, os.Stdout); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -77,22 +77,22 @@ func gateway(args []string) int {
 }
 
 func fakeOptions() Options {
-	return Options{Serve: []string{asServer}, Forward: []string{asGateway}}
+	return Options{ServeArgs: []string{asServer}, ForwardArgs: []string{asGateway}}
 }
 
-func newStage(t *testing.T) *processStage {
+func newTestbed(t *testing.T) *testbed {
 	t.Helper()
-	return inLab(labtest.New(t), fakeOptions(), "")
+	return labTestbed(labtest.New(t), fakeOptions(), "")
 }
 
-func TestStageGateway(t *testing.T) {
+func TestStartGateway(t *testing.T) {
 	for _, tt := range []struct{ how, start, stop string }{
 		{"works", "", ""},
 		{"refuses", "the gateway cannot start (exit status 1):\n  level=ERROR msg=\"no helper\" remedy=\"modprobe nf_conntrack_ftp\"", ""},
 		{"fails", "", "stop the gateway: exit status 3:\n  level=INFO msg=ready\n  level=ERROR msg=stuck"},
 	} {
 		t.Run(tt.how, func(t *testing.T) {
-			gateway, err := newStage(t).StartGateway(testContext(t), []string{tt.how})
+			gateway, err := newTestbed(t).StartGateway(testContext(t), []string{tt.how})
 			checkText(t, "start", err, tt.start)
 			if err == nil {
 				checkText(t, "stop", gateway.Stop(), tt.stop)
@@ -114,26 +114,26 @@ func checkText(t *testing.T, what string, err error, want string) {
 
 // TestStageServer: the server is a process in the server's namespace, with its data connections, and with
 // TLS if it is asked for.
-func TestStageServer(t *testing.T) {
+func TestStartServer(t *testing.T) {
 	l := labtest.New(t)
 	err := withCertificates(func(a *testca.Authority, dir string) error {
-		st := inLab(l, fakeOptions(), dir)
-		for _, e := range []scenario.Encryption{scenario.InClear, scenario.Offered, scenario.Private} {
+		st := labTestbed(l, fakeOptions(), dir)
+		for _, e := range []scenario.TLSMode{scenario.TLSOff, scenario.TLSOffered, scenario.TLSRequired} {
 			t.Run("encryption "+string(e), func(t *testing.T) {
 				address := netip.AddrPortFrom(lab.ServerAddr4, 21).String()
 				server, err := st.StartServer(testContext(t), address, e)
-				if err != nil || server.At != address {
-					t.Fatalf("got it at %q, error %v; want it at %s", server.At, err, address)
+				if err != nil || server.Address != address {
+					t.Fatalf("got it at %q, error %v; want it at %s", server.Address, err, address)
 				}
 				var config *tls.Config
-				if e != scenario.InClear {
+				if e != scenario.TLSOff {
 					config = a.Client(lab.ServerAddr4.String())
 				}
 				want := scenario.Files()["/README"]
 				if got, err := fetch(testContext(t), st.ServerHost(), address, config, len(want)); err != nil || !bytes.Equal(got, want) {
 					t.Errorf("got %q, %v; want %q", got, err, want)
 				}
-				if _, err := fetch(testContext(t), st.ServerHost(), address, nil, len(want)); (err != nil) != (e == scenario.Private) {
+				if _, err := fetch(testContext(t), st.ServerHost(), address, nil, len(want)); (err != nil) != (e == scenario.TLSRequired) {
 					t.Errorf("in clear: got %v", err)
 				}
 				if err := server.Stop(); err != nil {
@@ -179,9 +179,9 @@ func testContext(t *testing.T) context.Context {
 }
 
 // TestStageServerRefused: a server that cannot listen says why.
-func TestStageServerRefused(t *testing.T) {
-	st := newStage(t)
-	_, err := st.StartServer(testContext(t), "192.0.2.1:21", scenario.InClear)
+func TestStartServerFails(t *testing.T) {
+	st := newTestbed(t)
+	_, err := st.StartServer(testContext(t), "192.0.2.1:21", scenario.TLSOff)
 	if err == nil || !strings.Contains(err.Error(), "the server has ended") || !strings.Contains(err.Error(), "cannot assign requested address") {
 		t.Errorf("got %v; want the server's own words", err)
 	}

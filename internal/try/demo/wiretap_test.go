@@ -10,9 +10,9 @@ import (
 )
 
 // TestTapBoth: what goes over a link is seen by its own tap, whole and nowhere else.
-func TestTapBoth(t *testing.T) {
+func TestStartTaps(t *testing.T) {
 	l := labtest.New(t)
-	end, err := tapBoth(l.Gateway())
+	end, err := startTaps(l.Gateway())
 	if err != nil {
 		t.Fatal(err)
 	}

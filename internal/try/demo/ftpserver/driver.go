@@ -23,8 +23,8 @@ const maxUpload = 256 << 20
 // modified is when every file of the server was last changed: a listing looks the same each time.
 var modified = time.Date(2023, time.October, 2, 17, 27, 48, 0, time.UTC)
 
-// memory is a server's files: one directory, in memory. It implements server.Driver.
-type memory struct {
+// memoryDriver is a server's files: one directory, in memory. It implements server.Driver.
+type memoryDriver struct {
 	mu    sync.Mutex // guards files; contents are never changed in place
 	files map[string][]byte
 }
@@ -32,7 +32,7 @@ type memory struct {
 var errReadOnly = errors.New("this server stores and hands out files, and nothing else")
 
 // Stat implements server.Driver.
-func (m *memory) Stat(_ *server.Context, name string) (os.FileInfo, error) {
+func (m *memoryDriver) Stat(_ *server.Context, name string) (os.FileInfo, error) {
 	if name == "/" {
 		return info{name: "/", dir: true}, nil
 	}
@@ -46,7 +46,7 @@ func (m *memory) Stat(_ *server.Context, name string) (os.FileInfo, error) {
 }
 
 // ListDir implements server.Driver, in the order of names.
-func (m *memory) ListDir(_ *server.Context, name string, each func(os.FileInfo) error) error {
+func (m *memoryDriver) ListDir(_ *server.Context, name string, each func(os.FileInfo) error) error {
 	if name != "/" {
 		return fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 	}
@@ -65,7 +65,7 @@ func (m *memory) ListDir(_ *server.Context, name string, each func(os.FileInfo) 
 }
 
 // GetFile implements server.Driver.
-func (m *memory) GetFile(_ *server.Context, name string, offset int64) (int64, io.ReadCloser, error) {
+func (m *memoryDriver) GetFile(_ *server.Context, name string, offset int64) (int64, io.ReadCloser, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	data, ok := m.files[name]
@@ -77,7 +77,7 @@ func (m *memory) GetFile(_ *server.Context, name string, offset int64) (int64, i
 }
 
 // PutFile implements server.Driver, from the file's beginning only.
-func (m *memory) PutFile(_ *server.Context, name string, from io.Reader, offset int64) (int64, error) {
+func (m *memoryDriver) PutFile(_ *server.Context, name string, from io.Reader, offset int64) (int64, error) {
 	if offset > 0 {
 		return 0, errReadOnly
 	}
@@ -98,16 +98,16 @@ func (m *memory) PutFile(_ *server.Context, name string, from io.Reader, offset 
 }
 
 // DeleteDir implements server.Driver.
-func (m *memory) DeleteDir(*server.Context, string) error { return errReadOnly }
+func (m *memoryDriver) DeleteDir(*server.Context, string) error { return errReadOnly }
 
 // DeleteFile implements server.Driver.
-func (m *memory) DeleteFile(*server.Context, string) error { return errReadOnly }
+func (m *memoryDriver) DeleteFile(*server.Context, string) error { return errReadOnly }
 
 // Rename implements server.Driver.
-func (m *memory) Rename(*server.Context, string, string) error { return errReadOnly }
+func (m *memoryDriver) Rename(*server.Context, string, string) error { return errReadOnly }
 
 // MakeDir implements server.Driver.
-func (m *memory) MakeDir(*server.Context, string) error { return errReadOnly }
+func (m *memoryDriver) MakeDir(*server.Context, string) error { return errReadOnly }
 
 // info describes a file, or the directory. It implements os.FileInfo.
 type info struct {
@@ -123,8 +123,8 @@ func (i info) ModTime() time.Time { return modified }
 func (i info) IsDir() bool        { return i.dir }
 func (i info) Sys() any           { return nil }
 
-// perm shows every file as its owner's to write and everybody's to read.
-type perm struct{ *server.SimplePerm }
+// fixedPerm shows every file as its owner's to write and everybody's to read.
+type fixedPerm struct{ *server.SimplePerm }
 
 // GetMode implements server.Perm.
-func (perm) GetMode(string) (os.FileMode, error) { return 0o644, nil }
+func (fixedPerm) GetMode(string) (os.FileMode, error) { return 0o644, nil }

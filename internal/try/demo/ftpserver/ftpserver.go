@@ -33,22 +33,22 @@ type Config struct {
 }
 
 // Serve runs the server on l until ctx is done, and closes l. What goes through is written to log.
-func Serve(ctx context.Context, l net.Listener, log *transcript.Log, c Config) error {
+func Serve(ctx context.Context, l net.Listener, log *transcript.Logger, c Config) error {
 	options := &server.Options{
-		Driver:         &memory{files: c.Files},
+		Driver:         &memoryDriver{files: c.Files},
 		Auth:           &server.SimpleAuth{Name: User, Password: Password},
-		Perm:           perm{server.NewSimplePerm("ftp", "ftp")},
+		Perm:           fixedPerm{server.NewSimplePerm("ftp", "ftp")},
 		Logger:         log,
 		WelcomeMessage: Welcome,
 		PublicIP:       c.PublicIP,
 		PassivePorts:   c.PassivePorts,
 	}
 	if c.TLS != nil {
-		options.TLS, options.ExplicitFTPS, options.TLSConfig, options.Port = true, true, witnessed(c.TLS, log), noPort
+		options.TLS, options.ExplicitFTPS, options.TLSConfig, options.Port = true, true, logHandshakes(c.TLS, log), invalidPort
 	}
 	srv, err := server.NewServer(options)
 	if err == nil && c.TLS != nil {
-		err = armed(srv)
+		err = enableTLS(srv)
 		srv.ForceTLS = c.TLSOnly // which NewServer forgets
 	}
 	if err != nil {

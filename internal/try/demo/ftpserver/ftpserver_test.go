@@ -17,20 +17,20 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// thisMachine is the host of the test's client. It implements ftpclient.Host.
-type thisMachine struct{}
+// localHost is the host of the test's client. It implements ftpclient.Host.
+type localHost struct{}
 
-func (thisMachine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (localHost) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, network, address)
 }
 
-func (thisMachine) Listen(network, address string) (net.Listener, error) {
+func (localHost) Listen(network, address string) (net.Listener, error) {
 	return net.Listen(network, address)
 }
 
 // start serves until the test ends, and returns where, and what the server says of it.
-func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at string, w *transcript.Witness) {
+func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at string, w *transcript.ServerLog) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +48,7 @@ func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at str
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := Serve(ctx, l, transcript.NewLog(in), Config{
+		err := Serve(ctx, l, transcript.NewLogger(in), Config{
 			Files:   map[string][]byte{"/f": bytes.Repeat([]byte("0123456789"), 1<<17)},
 			TLS:     &tls.Config{Certificates: []tls.Certificate{pair}, MaxVersion: version},
 			TLSOnly: only,
@@ -56,7 +56,7 @@ func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at str
 		_ = in.Close()
 		ended <- err
 	}()
-	w = transcript.NewWitness(out)
+	w = transcript.ReadServerLog(out)
 	t.Cleanup(func() {
 		cancel()
 		w.Close()
@@ -83,7 +83,7 @@ func connect(t *testing.T, at string) (context.Context, *ftpclient.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a test that hangs
 	t.Cleanup(cancel)
-	c := &ftpclient.Client{Host: thisMachine{}, Watch: &transcript.Transcript{Quiet: true}}
+	c := &ftpclient.Client{Host: localHost{}, Watch: &transcript.Transcript{Quiet: true}}
 	if err := c.Open(ctx, at); err != nil {
 		t.Fatal(err)
 	}

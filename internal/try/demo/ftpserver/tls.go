@@ -10,14 +10,14 @@ import (
 	"ftpgate/internal/try/demo/transcript"
 )
 
-// noPort is where nobody can listen.
-const noPort = -1
+// invalidPort is where nobody can listen.
+const invalidPort = -1
 
-// armed has the library take its configuration of TLS. It does so in ListenAndServe only, which can neither
+// enableTLS has the library take its configuration of TLS. It does so in ListenAndServe only, which can neither
 // be told a listener nor be ended without a race: asked to listen where nobody can, it gives up right behind
 // that, and serves any listener from then on. Its data connections are TLS as soon as the control connection
 // is, where the client connects to them; the library leaves those of active mode in clear.
-func armed(srv *server.Server) error {
+func enableTLS(srv *server.Server) error {
 	err := srv.ListenAndServe()
 	if wrong := (*net.AddrError)(nil); errors.As(err, &wrong) {
 		return nil
@@ -25,8 +25,8 @@ func armed(srv *server.Server) error {
 	return errors.Join(errors.New("the library listens where nobody can"), err, srv.Shutdown())
 }
 
-// witnessed has every handshake written to log.
-func witnessed(config *tls.Config, log *transcript.Log) *tls.Config {
+// logHandshakes has every handshake written to log.
+func logHandshakes(config *tls.Config, log *transcript.Logger) *tls.Config {
 	config = config.Clone()
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		text := tls.VersionName(state.Version)

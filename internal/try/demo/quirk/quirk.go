@@ -32,8 +32,8 @@ const (
 	Unspecified Quirk = "no-address"
 )
 
-// Announced returns the address that a server at own tells.
-func (q Quirk) Announced(own netip.Addr) netip.Addr {
+// Address returns the address that a server at own tells.
+func (q Quirk) Address(own netip.Addr) netip.Addr {
 	switch q {
 	case Foreign:
 		return netip.AddrFrom4([4]byte{198, 51, 100, 7}) // of a documentation prefix (RFC 5737)
@@ -46,7 +46,7 @@ func (q Quirk) Announced(own netip.Addr) netip.Addr {
 // Segments returns the answer to PASV for a data connection to at, as the pieces in which it is
 // written.
 func (q Quirk) Segments(at netip.AddrPort) []string {
-	announced := netip.AddrPortFrom(q.Announced(at.Addr()), at.Port())
+	announced := netip.AddrPortFrom(q.Address(at.Addr()), at.Port())
 	place := fmt.Sprintf("(%s)\r\n", ftp.AppendHostPort(nil, announced))
 	switch q {
 	case TwoSegments:

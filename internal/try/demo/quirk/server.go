@@ -66,8 +66,8 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	release := closeAfter(ctx, conn)
 	defer release()
 	t := &session{Server: s, control: conn, lines: ftp.NewLineReader(conn, 0)}
-	defer t.dropData()
-	t.say("220 the server with quirks")
+	defer t.closeData()
+	t.reply("220 the server with quirks")
 	for {
 		if !t.lines.Ready() && t.flush() != nil { // what has come together is answered together
 			return
@@ -78,7 +78,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		}
 		c, err := ftp.ParseCommand(line)
 		if err == nil {
-			err = t.answer(ctx, c)
+			err = t.handle(ctx, c)
 		}
 		if err != nil {
 			_ = t.flush()
@@ -87,7 +87,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	}
 }
 
-func (t *session) say(line string) { t.pending = append(t.pending, line+"\r\n"...) }
+func (t *session) reply(line string) { t.pending = append(t.pending, line+"\r\n"...) }
 
 // flush writes what is pending in one piece.
 func (t *session) flush() error {
@@ -99,38 +99,38 @@ func (t *session) flush() error {
 	return err
 }
 
-func (t *session) answer(ctx context.Context, c ftp.Command) error {
+func (t *session) handle(ctx context.Context, c ftp.Command) error {
 	switch c.Verb {
 	case "USER":
 		t.quirk = Quirk(c.Arg)
-		t.say("331 password, please")
+		t.reply("331 password, please")
 	case "PASS":
-		t.say("230 welcome")
+		t.reply("230 welcome")
 	case "TYPE":
-		t.say("200 ok")
+		t.reply("200 ok")
 	case "PASV":
 		return t.passive()
 	case "LIST":
 		return t.list(ctx)
 	case "QUIT":
-		t.say("221 goodbye")
+		t.reply("221 goodbye")
 		return errQuit
 	default:
-		t.say("502 not here")
+		t.reply("502 not here")
 	}
 	return nil
 }
 
 // passive answers PASV in pieces; the last one stays pending.
 func (t *session) passive() error {
-	t.dropData()
+	t.closeData()
 	own, err := netip.ParseAddrPort(t.control.LocalAddr().String())
 	if err != nil {
 		return err
 	}
 	l, err := t.Listen("tcp", netip.AddrPortFrom(own.Addr(), 0).String())
 	if err != nil {
-		t.say("425 " + err.Error())
+		t.reply("425 " + err.Error())
 		return nil
 	}
 	t.data = l
@@ -152,11 +152,11 @@ func (t *session) passive() error {
 // list hands out the listing.
 func (t *session) list(ctx context.Context) error {
 	if t.data == nil {
-		t.say("425 PASV first")
+		t.reply("425 PASV first")
 		return nil
 	}
-	defer t.dropData()
-	t.say("150 here it comes")
+	defer t.closeData()
+	t.reply("150 here it comes")
 	if err := t.flush(); err != nil {
 		return err
 	}
@@ -168,15 +168,15 @@ func (t *session) list(ctx context.Context) error {
 	}
 	_, err = io.WriteString(conn, t.Listing)
 	if err = errors.Join(err, conn.Close()); err != nil {
-		t.say("426 " + err.Error())
+		t.reply("426 " + err.Error())
 		return nil
 	}
-	t.say("226 that was it")
+	t.reply("226 that was it")
 	return nil
 }
 
-// dropData gives up the port of the last PASV.
-func (t *session) dropData() {
+// closeData gives up the port of the last PASV.
+func (t *session) closeData() {
 	if t.data != nil {
 		_ = t.data.Close()
 		t.data = nil

@@ -22,9 +22,9 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// fakeStage plays the story on loopback: with the real embedded server and the real one with quirks,
+// fakeTestbed plays the story on loopback: with the real embedded server and the real one with quirks,
 // and with gateways that do to lines what the real ones do. It implements Stage.
-type fakeStage struct {
+type fakeTestbed struct {
 	t      *testing.T
 	public string                   // what the server says of itself
 	spoil  func(line string) string // what a gateway does to lines from the server besides
@@ -42,60 +42,60 @@ type fakeStage struct {
 	closed   map[uint16]bool // ports of the server with quirks that no gateway lets anybody reach
 }
 
-var fakeCast = Cast{
-	listen:   "192.168.5.2:2121",
-	listen6:  "[2001:db8:5::2]:2121",
-	server:   "203.0.113.21:21",
-	secure:   "203.0.113.21:2101",
-	quirks:   "203.0.113.21:2100",
-	byKernel: "192.168.5.2:2122",
-	byProxy:  "192.168.5.2:2123",
-	patience: 50 * time.Millisecond,
-	download: content(downloadSeed, 1<<20),
-	upload:   content(uploadSeed, 1<<16),
+var fakeSetup = Setup{
+	gateway:        "192.168.5.2:2121",
+	gateway6:       "[2001:db8:5::2]:2121",
+	server:         "203.0.113.21:21",
+	tlsServer:      "203.0.113.21:2101",
+	quirkServer:    "203.0.113.21:2100",
+	kernelToQuirks: "192.168.5.2:2122",
+	proxyToQuirks:  "192.168.5.2:2123",
+	replyTimeout:   50 * time.Millisecond,
+	download:       content(downloadSeed, 1<<20),
+	upload:         content(uploadSeed, 1<<16),
 }
 
-func newFakeStage(t *testing.T) *fakeStage {
+func newFakeTestbed(t *testing.T) *fakeTestbed {
 	t.Helper()
 	a, err := testca.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fakeStage{
+	return &fakeTestbed{
 		t: t, public: "203.0.113.21", authority: a, taps: [2]*recorder{new(recorder), new(recorder)},
 		gateways: map[string]net.Addr{}, servers: map[string]net.Addr{}, closed: map[uint16]bool{},
 	}
 }
 
 // tell plays the whole story on st.
-func tell(t *testing.T, ctx context.Context, out io.Writer, st *fakeStage) error {
+func tell(t *testing.T, ctx context.Context, out io.Writer, st *fakeTestbed) error {
 	t.Helper()
-	c := fakeCast
-	c.authority = st.authority
-	return Tell(ctx, out, st, c)
+	c := fakeSetup
+	c.ca = st.authority
+	return Run(ctx, out, st, c)
 }
 
-func (s *fakeStage) ClientHost() Host { return fakeHost{s, false} }
-func (s *fakeStage) ServerHost() Host { return fakeHost{s, true} }
+func (s *fakeTestbed) ClientHost() Host { return fakeHost{s, false} }
+func (s *fakeTestbed) ServerHost() Host { return fakeHost{s, true} }
 
-func (s *fakeStage) StartServer(ctx context.Context, address string, e Encryption) (Server, error) {
+func (s *fakeTestbed) StartServer(ctx context.Context, address string, e TLSMode) (Server, error) {
 	l := listen(s.t)
 	s.mu.Lock()
 	s.servers[address] = l.Addr()
 	s.mu.Unlock()
-	c := ftpserver.Config{PublicIP: s.public, Files: files(fakeCast.download), TLSOnly: e == Private}
-	if e != InClear {
+	c := ftpserver.Config{PublicIP: s.public, Files: files(fakeSetup.download), TLSOnly: e == TLSRequired}
+	if e != TLSOff {
 		c.TLS = s.certificate("the server", "203.0.113.21")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := ftpserver.Serve(ctx, l, transcript.NewLog(in), c)
+		err := ftpserver.Serve(ctx, l, transcript.NewLogger(in), c)
 		_ = in.Close()
 		ended <- err
 	}()
-	w := transcript.NewWitness(out)
+	w := transcript.ReadServerLog(out)
 	stop := func() error {
 		cancel()
 		w.Close()
@@ -104,11 +104,11 @@ func (s *fakeStage) StartServer(ctx context.Context, address string, e Encryptio
 	if _, err := w.Next(ctx, transcript.Ready); err != nil {
 		return Server{}, errors.Join(err, stop())
 	}
-	return Server{Witness: w, At: address, Stop: stop}, nil
+	return Server{Log: w, Address: address, Stop: stop}, nil
 }
 
 // StartGateway copies between clients and a server, in the way of its tracking.
-func (s *fakeStage) StartGateway(_ context.Context, args []string) (Gateway, error) {
+func (s *fakeTestbed) StartGateway(_ context.Context, args []string) (Gateway, error) {
 	if s.refuse != nil {
 		return Gateway{}, s.refuse
 	}
@@ -128,7 +128,7 @@ func (s *fakeStage) StartGateway(_ context.Context, args []string) (Gateway, err
 			if err != nil {
 				return
 			}
-			if to == fakeCast.secure {
+			if to == fakeSetup.tlsServer {
 				copies.Go(func() { s.passSecure(conn, args) })
 			} else {
 				copies.Go(func() { s.pass(conn, tracking, to) })
@@ -144,14 +144,14 @@ func (s *fakeStage) StartGateway(_ context.Context, args []string) (Gateway, err
 }
 
 // pass is one session of a gateway.
-func (s *fakeStage) pass(client net.Conn, tracking, to string) {
+func (s *fakeTestbed) pass(client net.Conn, tracking, to string) {
 	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", to)
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
 	var both sync.WaitGroup
-	if tracking == "kernel" && to == fakeCast.quirks && !s.able {
+	if tracking == "kernel" && to == fakeSetup.quirkServer && !s.able {
 		both.Go(func() { copyLines(server, client, unchanged) })
 		both.Go(func() { copySegments(client, server) })
 		both.Wait()
@@ -180,7 +180,7 @@ func active(line string) string {
 }
 
 // passive has the client come to the gateway, and lets it through from there.
-func (s *fakeStage) passive(line string) string {
+func (s *fakeTestbed) passive(line string) string {
 	rest, ok := strings.CutPrefix(line, "227 ")
 	if !ok {
 		return line
@@ -237,7 +237,7 @@ func copyLines(to, from net.Conn, change func(string) string) {
 // fakeHost is the client, or the server's own host: what it dials is on loopback, under the
 // addresses of the lab.
 type fakeHost struct {
-	stage    *fakeStage
+	stage    *fakeTestbed
 	atServer bool
 }
 
@@ -248,7 +248,7 @@ func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, 
 	gateway, server, closed := s.gateways[address], s.servers[address], s.closed[to.Port()]
 	s.mu.Unlock()
 	switch {
-	case address == fakeCast.quirks && h.atServer:
+	case address == fakeSetup.quirkServer && h.atServer:
 		return s.quirks.dial(ctx)
 	case server != nil && h.atServer:
 		real = server.String()
@@ -278,7 +278,7 @@ func refusedBy(network string, why syscall.Errno) error {
 }
 
 func (h fakeHost) Listen(network, address string) (net.Listener, error) {
-	if address == fakeCast.quirks {
+	if address == fakeSetup.quirkServer {
 		h.stage.quirks = pipeListener{conns: make(chan net.Conn), done: make(chan struct{}), once: new(sync.Once)}
 		return h.stage.quirks, nil
 	}
@@ -305,7 +305,7 @@ type pipeListener struct {
 	once  *sync.Once
 }
 
-func (l pipeListener) Addr() net.Addr { return tcpAddr(fakeCast.quirks) }
+func (l pipeListener) Addr() net.Addr { return tcpAddr(fakeSetup.quirkServer) }
 
 func (l pipeListener) Accept() (net.Conn, error) {
 	select {
@@ -367,7 +367,7 @@ func (l fakeListener) Accept() (net.Conn, error) {
 // system may give the port to the next listener as soon as this one has closed.
 type serverListener struct {
 	fakeListener
-	stage *fakeStage
+	stage *fakeTestbed
 	port  uint16
 }
 

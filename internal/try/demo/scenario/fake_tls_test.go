@@ -30,7 +30,7 @@ const (
 )
 
 // certificate is the configuration of a TLS server at an address.
-func (s *fakeStage) certificate(name, address string) *tls.Config {
+func (s *fakeTestbed) certificate(name, address string) *tls.Config {
 	certificate, key, err := s.authority.Issue(name, netip.MustParseAddr(address))
 	if err != nil {
 		s.t.Error(err)
@@ -55,8 +55,8 @@ func (r *recorder) keep(p []byte) {
 	r.wire = append(r.wire, p...)
 }
 
-// taken returns what is there, and begins anew.
-func (r *recorder) taken() []byte {
+// take returns what is there, and begins anew.
+func (r *recorder) take() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wire := r.wire
@@ -64,29 +64,29 @@ func (r *recorder) taken() []byte {
 	return wire
 }
 
-// recorded is a connection on which a wiretap is.
-type recorded struct {
+// tappedConn is a connection on which a wiretap is.
+type tappedConn struct {
 	net.Conn
 	tap *recorder
 }
 
-func (c recorded) Read(p []byte) (int, error) {
+func (c tappedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.tap.keep(p[:n])
 	return n, err
 }
 
-func (c recorded) Write(p []byte) (int, error) {
+func (c tappedConn) Write(p []byte) (int, error) {
 	c.tap.keep(p)
 	return c.Conn.Write(p)
 }
 
-func (s *fakeStage) Tap() (Tap, error) {
+func (s *fakeTestbed) Tap() (Tap, error) {
 	for _, tap := range s.taps {
-		_ = tap.taken()
+		_ = tap.take()
 	}
 	return func() (client, server []byte, err error) {
-		client, server = s.taps[0].taken(), s.taps[1].taken()
+		client, server = s.taps[0].take(), s.taps[1].take()
 		switch s.faulty {
 		case leaks:
 			client = append(client, "PASS "+ftpserver.Password...)
@@ -97,16 +97,16 @@ func (s *fakeStage) Tap() (Tap, error) {
 	}, nil
 }
 
-func (s *fakeStage) secureLog() string {
+func (s *fakeTestbed) secureLog() string {
 	if s.faulty == noRemedy {
 		return "\n  level=WARN msg=refused remedy=\"pull the plug\""
 	}
 	return "\n  level=WARN msg=refused reason=\"no TLS\" remedy=\"name server_ports, or say it in [forward.tls]\""
 }
 
-// secureGateway is one session of a gateway before the servers of act 4.
-type secureGateway struct {
-	stage          *fakeStage
+// tlsGateway is one session of a gateway before the servers of act 4.
+type tlsGateway struct {
+	stage          *fakeTestbed
 	ctx            context.Context
 	client, server net.Conn
 	clientTLS      *tls.Config // of the gateway as a server to the client; nil: in clear
@@ -115,13 +115,13 @@ type secureGateway struct {
 }
 
 // passSecure is one session, in the way that the gateway's flags say.
-func (s *fakeStage) passSecure(client net.Conn, args []string) {
-	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", fakeCast.secure)
+func (s *fakeTestbed) passSecure(client net.Conn, args []string) {
+	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", fakeSetup.tlsServer)
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
-	g := &secureGateway{stage: s, client: recorded{client, s.taps[0]}, server: recorded{server, s.taps[1]}}
+	g := &tlsGateway{stage: s, client: tappedConn{client, s.taps[0]}, server: tappedConn{server, s.taps[1]}}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	g.ctx = ctx
@@ -134,7 +134,7 @@ func (s *fakeStage) passSecure(client net.Conn, args []string) {
 	case "--tls-client":
 		g.clientTLS = s.certificate("the gateway", "192.168.5.2")
 		if s.faulty == stranger {
-			g.clientTLS = newFakeStage(s.t).certificate("the gateway", "192.168.5.2")
+			g.clientTLS = newFakeTestbed(s.t).certificate("the gateway", "192.168.5.2")
 		}
 		answer = g.security
 	case "--tls-server":
@@ -151,7 +151,7 @@ func (s *fakeStage) passSecure(client net.Conn, args []string) {
 }
 
 // refusal answers what a gateway without TLS does not pass on.
-func (s *fakeStage) refusal(line string) string {
+func (s *fakeTestbed) refusal(line string) string {
 	switch {
 	case line == "AUTH TLS\r\n" && s.faulty == wrongRefusal:
 		return "502 what is that\r\n"
@@ -162,7 +162,7 @@ func (s *fakeStage) refusal(line string) string {
 }
 
 // dialogue passes lines on until one end has gone; answer has those for which the gateway itself answers.
-func (g *secureGateway) dialogue(answer func(line string) string) {
+func (g *tlsGateway) dialogue(answer func(line string) string) {
 	defer g.client.Close()
 	defer g.server.Close()
 	replies := bufio.NewReader(g.server)
@@ -192,14 +192,14 @@ func (g *secureGateway) dialogue(answer func(line string) string) {
 			continue
 		}
 		_, _ = io.WriteString(g.server, g.active(line))
-		if err := g.answers(replies, line); err != nil {
+		if err := g.passReplies(replies, line); err != nil {
 			return
 		}
 	}
 }
 
-// answers passes the server's replies to a command on, up to the last.
-func (g *secureGateway) answers(replies *bufio.Reader, command string) error {
+// passReplies passes the server's replies to a command on, up to the last.
+func (g *tlsGateway) passReplies(replies *bufio.Reader, command string) error {
 	hidden := false // within the answer to FEAT
 	for {
 		line, err := replies.ReadString('\n')
@@ -217,7 +217,7 @@ func (g *secureGateway) answers(replies *bufio.Reader, command string) error {
 }
 
 // security is a gateway's own part in FTPS (RFC 4217).
-func (g *secureGateway) security(line string) string {
+func (g *tlsGateway) security(line string) string {
 	switch line {
 	case "AUTH TLS\r\n":
 		return "234 now\r\n"
@@ -228,7 +228,7 @@ func (g *secureGateway) security(line string) string {
 }
 
 // encryptServer begins TLS with the server.
-func (g *secureGateway) encryptServer(replies *bufio.Reader) (*bufio.Reader, error) {
+func (g *tlsGateway) encryptServer(replies *bufio.Reader) (*bufio.Reader, error) {
 	ask := func(line string) error {
 		if _, err := io.WriteString(g.server, line); err != nil {
 			return err
@@ -248,7 +248,7 @@ func (g *secureGateway) encryptServer(replies *bufio.Reader) (*bufio.Reader, err
 }
 
 // passive gives a 227 or 229 a port of the gateway's.
-func (g *secureGateway) passive(line string) string {
+func (g *tlsGateway) passive(line string) string {
 	rest := strings.TrimSpace(line[min(4, len(line)):])
 	switch {
 	case strings.HasPrefix(line, "227 "):
@@ -269,7 +269,7 @@ func (g *secureGateway) passive(line string) string {
 }
 
 // active gives a PORT a port of the gateway's.
-func (g *secureGateway) active(line string) string {
+func (g *tlsGateway) active(line string) string {
 	arg, ok := strings.CutPrefix(strings.TrimSpace(line), "PORT ")
 	if !ok {
 		return line
@@ -286,7 +286,7 @@ func (g *secureGateway) active(line string) string {
 	return fmt.Sprintf("PORT %s\r\n", ftp.AppendHostPort(nil, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)))
 }
 
-func (g *secureGateway) toServer(port uint16) func(net.Conn) {
+func (g *tlsGateway) toServer(port uint16) func(net.Conn) {
 	return func(client net.Conn) {
 		if server := g.dial(port); server != nil {
 			g.carry(client, server)
@@ -294,8 +294,8 @@ func (g *secureGateway) toServer(port uint16) func(net.Conn) {
 	}
 }
 
-func (g *secureGateway) dial(port uint16) net.Conn {
-	conn, err := thisMachine{}.Dial(g.ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+func (g *tlsGateway) dial(port uint16) net.Conn {
+	conn, err := localHost{}.Dial(g.ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		g.stage.t.Error(err)
 	}
@@ -303,7 +303,7 @@ func (g *secureGateway) dial(port uint16) net.Conn {
 }
 
 // listen takes one connection, and has use carry it.
-func (g *secureGateway) listen(use func(net.Conn)) (port uint16) {
+func (g *tlsGateway) listen(use func(net.Conn)) (port uint16) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		g.stage.t.Error(err)
@@ -320,8 +320,8 @@ func (g *secureGateway) listen(use func(net.Conn)) (port uint16) {
 }
 
 // carry joins the two ends of a data connection, each with TLS or without.
-func (g *secureGateway) carry(client, server net.Conn) {
-	client, server = recorded{client, g.stage.taps[0]}, recorded{server, g.stage.taps[1]}
+func (g *tlsGateway) carry(client, server net.Conn) {
+	client, server = tappedConn{client, g.stage.taps[0]}, tappedConn{server, g.stage.taps[1]}
 	if g.clientTLS != nil {
 		client = tls.Server(client, g.clientTLS)
 	}
@@ -329,15 +329,15 @@ func (g *secureGateway) carry(client, server net.Conn) {
 		server = tls.Client(server, g.serverTLS)
 	}
 	if g.stage.faulty == losesBytes {
-		server = changed{server}
+		server = corruptingConn{server}
 	}
 	join(client, server)
 }
 
-// changed is a connection in whose large pieces a byte is wrong.
-type changed struct{ net.Conn }
+// corruptingConn is a connection in whose large pieces a byte is wrong.
+type corruptingConn struct{ net.Conn }
 
-func (c changed) Read(p []byte) (int, error) {
+func (c corruptingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 1000 {
 		p[n/2] ^= 1
@@ -352,26 +352,26 @@ func join(a, b net.Conn) {
 	var back sync.WaitGroup
 	back.Go(func() {
 		_, _ = io.Copy(a, b)
-		shut(a)
+		closeWrite(a)
 	})
 	_, _ = io.Copy(b, a)
-	shut(b)
+	closeWrite(b)
 	back.Wait()
 }
 
-// shut says that nothing more comes, in TLS and in TCP.
-func shut(c net.Conn) {
+// closeWrite says that nothing more comes, in TLS and in TCP.
+func closeWrite(c net.Conn) {
 	if w, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = w.CloseWrite()
 	}
 	switch c := c.(type) {
 	case *tls.Conn:
-		shut(c.NetConn())
-	case recorded:
-		shut(c.Conn)
+		closeWrite(c.NetConn())
+	case tappedConn:
+		closeWrite(c.Conn)
 	case fakeConn:
-		shut(c.Conn)
-	case changed:
-		shut(c.Conn)
+		closeWrite(c.Conn)
+	case corruptingConn:
+		closeWrite(c.Conn)
 	}
 }

@@ -16,28 +16,28 @@ import (
 	"ftpgate/internal/try/demo/transcript"
 )
 
-// way is how a gateway can carry FTPS, and what is to be seen of it.
-type way struct {
+// tlsCase is how a gateway can carry FTPS, and what is to be seen of it.
+type tlsCase struct {
 	name, title, text string
 	flags             []string
-	server            Encryption
+	server            TLSMode
 	mode              ftpclient.Mode   // of the session that is shown
 	modes             []ftpclient.Mode // of those that follow
-	verify            string           // whose certificate the client sees; empty: it knows no TLS
-	atClient          bool             // the leg between client and gateway is encrypted
-	atServer          bool             // and the one between gateway and server
+	certName          string           // whose certificate the client sees; empty: it knows no TLS
+	clientLegTLS      bool             // the leg between client and gateway is encrypted
+	serverLegTLS      bool             // and the one between gateway and server
 }
 
-// ways are those that carry it at all.
-func ways(c Cast) []way {
-	return []way{
+// tlsCases are those that carry it at all.
+func tlsCases(c Setup) []tlsCase {
+	return []tlsCase{
 		{
 			name: "passed through", title: "Passed through: TLS from end to end",
 			text: `     Nobody reads the 227, which would name the server's own address: the client
      sends EPSV. It may reach the server's passive ports as long as it is there.
 `,
 			flags:  []string{"--server-ports", PassivePorts},
-			server: Offered, verify: addressOf(c.server), atClient: true, atServer: true,
+			server: TLSOffered, certName: hostOf(c.server), clientLegTLS: true, serverLegTLS: true,
 			mode: ftpclient.EPSV, modes: []ftpclient.Mode{ftpclient.EPSV},
 		},
 		{
@@ -45,7 +45,7 @@ func ways(c Cast) []way {
 			text: `     The server knows no TLS. The client verifies the gateway's certificate.
 `,
 			flags:  []string{"--tls-client", "required", "--tls-cert", GatewayFile, "--tls-key", GatewayKeyFile},
-			server: InClear, verify: addressOf(c.listen), atClient: true,
+			server: TLSOff, certName: hostOf(c.gateway), clientLegTLS: true,
 			mode: ftpclient.PASV, modes: []ftpclient.Mode{ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT},
 		},
 		{
@@ -54,24 +54,24 @@ func ways(c Cast) []way {
      verifies the server's certificate.
 `,
 			flags:  []string{"--tls-server", "required", "--tls-ca", AuthorityFile},
-			server: Private, atServer: true,
+			server: TLSRequired, serverLegTLS: true,
 			mode: ftpclient.PASV, modes: []ftpclient.Mode{ftpclient.PASV, ftpclient.EPSV}, // its library leaves active mode in clear
 		},
 	}
 }
 
-// secured is a line of the table of FTPS.
-type secured struct{ name, client, server, download, upload string }
+// tlsRow is a line of the table of FTPS.
+type tlsRow struct{ name, client, server, download, upload string }
 
 // withTLS is act 4: the four cases, each with a gateway and a server of its own.
-func (s *story) withTLS(ctx context.Context) error {
-	line, err := s.refusing(ctx)
-	table, errs := []secured{line}, []error{err}
-	for _, w := range ways(s.cast) {
+func (s *run) withTLS(ctx context.Context) error {
+	line, err := s.showRefused(ctx)
+	table, errs := []tlsRow{line}, []error{err}
+	for _, w := range tlsCases(s.setup) {
 		if ctx.Err() != nil {
 			break
 		}
-		line, err := s.carrying(ctx, w)
+		line, err := s.showTLSCase(ctx, w)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", w.name, err)
 		}
@@ -79,41 +79,41 @@ func (s *story) withTLS(ctx context.Context) error {
 	}
 	const format = "%-15s %-18s %-18s %-16s %s\n"
 	fmt.Fprint(s.out, "\n")
-	heads(s.out, format, "FTPS", "client's leg", "server's leg", "download", "upload")
+	printHeader(s.out, format, "FTPS", "client's leg", "server's leg", "download", "upload")
 	for _, l := range table {
 		fmt.Fprintf(s.out, format, l.name, orDash(l.client), orDash(l.server), orDash(l.download), orDash(l.upload))
 	}
 	return errors.Join(errs...)
 }
 
-// aside is the story with a server of its own, and a table that nobody prints.
-func (s *story) aside(ctx context.Context, e Encryption) (*story, Server, error) {
-	server, err := s.stage.StartServer(ctx, s.cast.secure, e)
+// withServer is the story with a server of its own, and a table that nobody prints.
+func (s *run) withServer(ctx context.Context, e TLSMode) (*run, Server, error) {
+	server, err := s.testbed.StartServer(ctx, s.setup.tlsServer, e)
 	if err != nil {
 		return nil, server, ftpclient.Because(ctx, err)
 	}
 	own := *s
-	own.table, own.witness, own.private = nil, server.Witness, e == Private
-	own.cast.server = server.At
+	own.rows, own.serverLog, own.tlsRequired = nil, server.Log, e == TLSRequired
+	own.setup.server = server.Address
 	return &own, server, nil
 }
 
-// refusing shows a forward that says nothing of TLS: the client is told, and the operator.
-func (s *story) refusing(ctx context.Context) (line secured, err error) {
-	s.scene("Refused: a forward that says nothing of TLS, before a server that has it")
-	line = secured{name: "refused", client: failedCell}
-	own, server, err := s.aside(ctx, Offered)
+// showRefused shows a forward that says nothing of TLS: the client is told, and the operator.
+func (s *run) showRefused(ctx context.Context) (line tlsRow, err error) {
+	s.printHeading("Refused: a forward that says nothing of TLS, before a server that has it")
+	line = tlsRow{name: "refused", client: failedCell}
+	own, server, err := s.withServer(ctx, TLSOffered)
 	if err != nil {
 		return line, err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	gateway, err := own.publish(ctx, []string{s.cast.listen, server.At}, remedyTLS)
+	gateway, err := own.startGateway(ctx, []string{s.setup.gateway, server.Address}, remedyTLS)
 	if err != nil {
 		return line, err
 	}
-	err = own.session(ctx, visit{way: "proxy", how: "AUTH refused", at: s.cast.listen, stranger: true}, own.featuresWithout, own.authRefused)
+	err = own.runSession(ctx, sessionOptions{tracking: "proxy", mode: "AUTH refused", address: s.setup.gateway, noLogin: true}, own.checkFEAT, own.checkAUTHRefused)
 	if err = errors.Join(err, gateway.Stop()); err == nil {
-		err = errors.Join(own.offered(ctx), own.remedies(gateway.Log()))
+		err = errors.Join(own.checkServerOffersTLS(ctx), own.printRemedy(gateway.Log()))
 	}
 	if err == nil {
 		line.client = "534, as told"
@@ -123,9 +123,9 @@ func (s *story) refusing(ctx context.Context) (line secured, err error) {
 
 const remedyTLS = "It needs what act 1 needs."
 
-// featuresWithout asks what there is: what does not work through the gateway must not be listed (RFC 2389
+// checkFEAT asks what there is: what does not work through the gateway must not be listed (RFC 2389
 // section 3.2), though the server has it.
-func (s *story) featuresWithout(ctx context.Context, p *performance) error {
+func (s *run) checkFEAT(ctx context.Context, p *session) error {
 	r, err := p.Ask(ctx, 2, "FEAT", "")
 	if err != nil {
 		return err
@@ -136,21 +136,21 @@ func (s *story) featuresWithout(ctx context.Context, p *performance) error {
 	return nil
 }
 
-// authRefused wants TLS all the same, and gives up.
-func (s *story) authRefused(ctx context.Context, p *performance) error {
+// checkAUTHRefused wants TLS all the same, and gives up.
+func (s *run) checkAUTHRefused(ctx context.Context, p *session) error {
 	r, err := p.Ask(ctx, 5, "AUTH", "TLS")
 	if err == nil && r.Code != 534 {
 		err = fmt.Errorf("AUTH: the answer is %d; want 534", r.Code)
 	}
 	if err == nil {
-		p.script.Note("The client gives up, and has said no password")
+		p.transcript.Note("The client gives up, and has said no password")
 	}
 	return err
 }
 
-// offered looks whether the server had AUTH in its answer to FEAT: else nobody has left it out.
-func (s *story) offered(ctx context.Context) error {
-	events, err := s.witness.Session(ctx)
+// checkServerOffersTLS looks whether the server had AUTH in its answer to FEAT: else nobody has left it out.
+func (s *run) checkServerOffersTLS(ctx context.Context) error {
+	events, err := s.serverLog.Session(ctx)
 	if err != nil {
 		return err
 	}
@@ -165,88 +165,88 @@ func (s *story) offered(ctx context.Context) error {
 
 var remedyInLog = regexp.MustCompile(` remedy=("(?:[^"\\]|\\.)*")`)
 
-// remedies shows what the gateway's log tells to do, which must be both that can be done.
-func (s *story) remedies(log string) error {
+// printRemedy shows what the gateway's log tells to do, which must be both that can be done.
+func (s *run) printRemedy(log string) error {
 	for _, found := range remedyInLog.FindAllStringSubmatch(log, -1) {
 		text, err := strconv.Unquote(found[1])
 		if err == nil && strings.Contains(text, "server_ports") && strings.Contains(text, "forward.tls") {
-			fmt.Fprintf(s.out, "     The gateway's log says what to do:\n%s", folded(transcript.Printable(text), "       "))
+			fmt.Fprintf(s.out, "     The gateway's log says what to do:\n%s", foldText(transcript.Printable(text), "       "))
 			return nil
 		}
 	}
 	return fmt.Errorf("the log names no remedy with server_ports and forward.tls:%s", log)
 }
 
-// carrying shows a session, with a wiretap on both sides, and then files that are compared.
-func (s *story) carrying(ctx context.Context, w way) (line secured, err error) {
-	s.scene(w.title)
+// showTLSCase shows a session, with a wiretap on both sides, and then files that are compared.
+func (s *run) showTLSCase(ctx context.Context, w tlsCase) (line tlsRow, err error) {
+	s.printHeading(w.title)
 	fmt.Fprint(s.out, w.text)
-	line = secured{name: w.name, client: failedCell}
-	own, server, err := s.aside(ctx, w.server)
+	line = tlsRow{name: w.name, client: failedCell}
+	own, server, err := s.withServer(ctx, w.server)
 	if err != nil {
 		return line, err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	gateway, err := own.publish(ctx, append(slices.Clone(w.flags), s.cast.listen, server.At), remedyTLS)
+	gateway, err := own.startGateway(ctx, append(slices.Clone(w.flags), s.setup.gateway, server.Address), remedyTLS)
 	if err != nil {
 		return line, err
 	}
 	defer func() { err = errors.Join(err, gateway.Stop()) }()
-	client, far, err := own.tapped(ctx, w)
+	client, far, err := own.captureSession(ctx, w)
 	line.client, line.server = client.cell(), far.cell()
 	if err != nil {
 		return line, err
 	}
-	err = own.everything(ctx, visit{way: w.name, at: s.cast.listen, verify: w.verify}, w.modes...)
-	last := own.table[len(own.table)-1]
+	err = own.runModes(ctx, sessionOptions{tracking: w.name, address: s.setup.gateway, certName: w.certName}, w.modes...)
+	last := own.rows[len(own.rows)-1]
 	line.download, line.upload = last.download, last.upload
 	return line, err
 }
 
-// tapped is the session that is shown, and what could be seen of it on both sides of the gateway.
-func (s *story) tapped(ctx context.Context, w way) (client, server leg, err error) {
-	end, err := s.stage.Tap()
+// captureSession is the session that is shown, and what could be seen of it on both sides of the gateway.
+func (s *run) captureSession(ctx context.Context, w tlsCase) (client, server leg, err error) {
+	end, err := s.testbed.Tap()
 	if err != nil {
 		return client, server, fmt.Errorf("wiretap: %w", err)
 	}
 	var handshakes []tls.ConnectionState
-	look := func(_ context.Context, p *performance) error {
+	look := func(_ context.Context, p *session) error {
 		handshakes = p.Handshakes()
 		return nil
 	}
-	v := visit{way: w.name, how: string(w.mode), at: s.cast.listen, verify: w.verify}
-	err = s.session(ctx, v, s.listing(w.mode), s.reading(w.mode), look)
+	v := sessionOptions{tracking: w.name, mode: string(w.mode), address: s.setup.gateway, certName: w.certName}
+	err = s.runSession(ctx, v, s.list(w.mode), s.retrieveReadme(w.mode), look)
 	atClient, atServer, tapErr := end()
 	if err = errors.Join(err, tapErr); err != nil {
 		return client, server, err
 	}
-	events, err := s.witness.Session(ctx)
+	events, err := s.serverLog.Session(ctx)
 	if err != nil {
 		return client, server, err
 	}
 	client, server = newLeg(atClient), newLeg(atServer)
 	for _, state := range handshakes {
-		client.handshake(tls.VersionName(state.Version), state.DidResume)
+		client.addHandshake(tls.VersionName(state.Version), state.DidResume)
 	}
 	for _, ev := range events {
 		if ev.Kind == transcript.Encrypted {
 			version, resumed := strings.CutSuffix(ev.Text, transcript.Resumed)
-			server.handshake(version, resumed)
+			server.addHandshake(version, resumed)
 		}
 	}
 	fmt.Fprintf(s.out, "     client's leg: %s\n     server's leg: %s\n", client, server)
-	if err := client.fault(w.atClient); err != nil {
+	if err := client.check(w.clientLegTLS); err != nil {
 		return client, server, fmt.Errorf("client's leg: %w", err)
 	}
-	if err := server.fault(w.atServer); err != nil {
+	if err := server.check(w.serverLegTLS); err != nil {
 		return client, server, fmt.Errorf("server's leg: %w", err)
 	}
 	return client, server, nil
 }
 
-// reading gets the small file, which a wiretap would know again.
-func (s *story) reading(m ftpclient.Mode) step {
-	return func(ctx context.Context, p *performance) error {
+// retrieveReadme gets the small file, which a wiretap would know again.
+func (s *run) retrieveReadme(m ftpclient.Mode) step {
+	return func(ctx context.Context, p *session) error {
 		buf := make([]byte, len(readmeText))
 		if _, err := p.Retrieve(ctx, m, readmeName, buf); err != nil {
 			return err
@@ -260,24 +260,24 @@ func (s *story) reading(m ftpclient.Mode) step {
 
 // leg is what was seen of a session on one side of the gateway: by those who speak there, and by a wiretap.
 type leg struct {
-	control              string // the version of TLS there; empty: in clear
+	version              string // the version of TLS there; empty: in clear
 	data, resumed        int    // data connections with TLS, and those that resumed the session
-	alive                bool   // the tap has seen the greeting, which is always in clear
+	sawGreeting          bool   // the tap has seen the greeting, which is always in clear
 	sawPassword, sawFile bool
 }
 
 func newLeg(wire []byte) leg {
 	return leg{
-		alive:       bytes.Contains(wire, []byte("220 "+ftpserver.Welcome)),
+		sawGreeting: bytes.Contains(wire, []byte("220 "+ftpserver.Welcome)),
 		sawPassword: bytes.Contains(wire, []byte("PASS "+ftpserver.Password)),
 		sawFile:     bytes.Contains(wire, []byte(readmeText)),
 	}
 }
 
-// handshake counts one: the first is the control connection's.
-func (l *leg) handshake(version string, resumed bool) {
-	if l.control == "" {
-		l.control = version
+// addHandshake counts one: the first is the control connection's.
+func (l *leg) addHandshake(version string, resumed bool) {
+	if l.version == "" {
+		l.version = version
 		return
 	}
 	l.data++
@@ -289,16 +289,16 @@ func (l *leg) handshake(version string, resumed bool) {
 // cell is what the table says of the leg.
 func (l leg) cell() string {
 	switch {
-	case l.control == "" && !l.alive:
+	case l.version == "" && !l.sawGreeting:
 		return failedCell
-	case l.control == "":
+	case l.version == "":
 		return "in clear"
 	case l.data == 0:
-		return l.control + ", data in clear"
+		return l.version + ", data in clear"
 	case l.resumed < l.data:
-		return l.control + ", not resumed"
+		return l.version + ", not resumed"
 	}
-	return l.control + ", resumed"
+	return l.version + ", resumed"
 }
 
 // String tells what was seen.
@@ -315,20 +315,20 @@ func (l leg) String() string {
 	return fmt.Sprintf("%s; a tap reads %s", l.cell(), read)
 }
 
-// transfers is how many data connections the session that is shown has.
-const transfers = 2
+// dataConnections is how many data connections the session that is shown has.
+const dataConnections = 2
 
-// fault says what is not as told of a leg.
-func (l leg) fault(encrypted bool) error {
+// check says what is not as told of a leg.
+func (l leg) check(encrypted bool) error {
 	switch {
-	case !l.alive:
+	case !l.sawGreeting:
 		return errors.New("the wiretap has not seen the greeting")
-	case !encrypted && l.control != "":
-		return fmt.Errorf("%s; want none", l.control)
+	case !encrypted && l.version != "":
+		return fmt.Errorf("%s; want none", l.version)
 	case !encrypted && !(l.sawPassword && l.sawFile):
 		return errors.New("the wiretap has not read what is in clear")
-	case encrypted && (l.control == "" || l.data != transfers || l.resumed != transfers):
-		return fmt.Errorf("%s, with %d encrypted data connections, %d of them resumed; want TLS and %d", orDash(l.control), l.data, l.resumed, transfers)
+	case encrypted && (l.version == "" || l.data != dataConnections || l.resumed != dataConnections):
+		return fmt.Errorf("%s, with %d encrypted data connections, %d of them resumed; want TLS and %d", orDash(l.version), l.data, l.resumed, dataConnections)
 	case encrypted && (l.sawPassword || l.sawFile):
 		return errors.New("the wiretap has read what should be encrypted")
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // TestFTPSGoesWrong: each fault of a gateway is found out, in the case that it spoils, and the table says so.
-func TestFTPSGoesWrong(t *testing.T) {
+func TestTLSFails(t *testing.T) {
 	for _, tt := range []struct {
 		faulty fault
 		row    string // of the table, as far as it tells
@@ -23,12 +23,12 @@ func TestFTPSGoesWrong(t *testing.T) {
 		{losesBytes, "terminated      TLS 1.3, resumed   in clear           FAILED", "terminated: PASV: download: SHA-256 is"},
 	} {
 		t.Run(string(tt.faulty), func(t *testing.T) {
-			st := newFakeStage(t)
+			st := newFakeTestbed(t)
 			st.faulty = tt.faulty
-			c := fakeCast
-			c.authority = st.authority
+			c := fakeSetup
+			c.ca = st.authority
 			var out strings.Builder
-			s := &story{out: &out, stage: st, cast: c, prompt: "gateway# "}
+			s := &run{out: &out, testbed: st, setup: c, prompt: "gateway# "}
 			err := s.withTLS(testContext(t))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v; want %s", err, tt.want)
@@ -41,10 +41,10 @@ func TestFTPSGoesWrong(t *testing.T) {
 }
 
 // TestLegFault: what is to be encrypted, or in clear, and is not.
-func TestLegFault(t *testing.T) {
-	clear := leg{alive: true, sawPassword: true, sawFile: true}
-	good := leg{alive: true, control: "TLS 1.3", data: transfers, resumed: transfers}
-	dataInClear := leg{alive: true, control: "TLS 1.3", sawFile: true}
+func TestLegCheck(t *testing.T) {
+	clear := leg{sawGreeting: true, sawPassword: true, sawFile: true}
+	good := leg{sawGreeting: true, version: "TLS 1.3", data: dataConnections, resumed: dataConnections}
+	dataInClear := leg{sawGreeting: true, version: "TLS 1.3", sawFile: true}
 	for _, tt := range []struct {
 		leg       leg
 		encrypted bool
@@ -55,10 +55,10 @@ func TestLegFault(t *testing.T) {
 		{clear, true, "-, with 0 encrypted data connections, 0 of them resumed; want TLS and 2"},
 		{good, false, "TLS 1.3; want none"},
 		{dataInClear, true, "TLS 1.3, with 0 encrypted data connections, 0 of them resumed; want TLS and 2"},
-		{leg{alive: true, sawPassword: true}, false, "the wiretap has not read what is in clear"},
+		{leg{sawGreeting: true, sawPassword: true}, false, "the wiretap has not read what is in clear"},
 	} {
 		got := ""
-		if err := tt.leg.fault(tt.encrypted); err != nil {
+		if err := tt.leg.check(tt.encrypted); err != nil {
 			got = err.Error()
 		}
 		if got != tt.want {

@@ -9,32 +9,32 @@ import (
 )
 
 // withProxyTracking is act 3: every mode, and beside kernel tracking what that cannot follow.
-func (s *story) withProxyTracking(ctx context.Context) error {
-	s.scene("Every mode: a listing, a download and an upload each")
-	errs := []error{s.everything(ctx, visit{way: "proxy", at: s.cast.listen}, ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT, ftpclient.EPRT)}
+func (s *run) withProxyTracking(ctx context.Context) error {
+	s.printHeading("Every mode: a listing, a download and an upload each")
+	errs := []error{s.runModes(ctx, sessionOptions{tracking: "proxy", address: s.setup.gateway}, ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT, ftpclient.EPRT)}
 	if ctx.Err() == nil {
-		errs = append(errs, s.everything(ctx, visit{way: "proxy", how: ", IPv6 client", at: s.cast.listen6}, ftpclient.EPSV, ftpclient.EPRT))
+		errs = append(errs, s.runModes(ctx, sessionOptions{tracking: "proxy", mode: ", IPv6 client", address: s.setup.gateway6}, ftpclient.EPSV, ftpclient.EPRT))
 	}
 	if ctx.Err() == nil {
-		errs = append(errs, s.sideBySide(ctx))
+		errs = append(errs, s.compareTrackings(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// everything is a session in each mode, told in one line. A client in the lab has a way to the gateway
+// runModes is a session in each mode, told in one line. A client in the lab has a way to the gateway
 // only: where data came, the client was told of the gateway. What v says of how goes behind the mode.
-func (s *story) everything(ctx context.Context, v visit, modes ...ftpclient.Mode) error {
-	who := v.how
+func (s *run) runModes(ctx context.Context, v sessionOptions, modes ...ftpclient.Mode) error {
+	who := v.mode
 	var errs []error
 	for _, m := range modes {
-		v.how, v.quiet = string(m)+who, true
-		err := s.session(ctx, v, s.listing(m), s.downloading(m), s.uploading(m))
+		v.mode, v.quiet = string(m)+who, true
+		err := s.runSession(ctx, v, s.list(m), s.download(m), s.upload(m))
 		if ctx.Err() != nil {
 			return err
 		}
 		if err == nil {
-			r := s.table[len(s.table)-1]
-			fmt.Fprintf(s.out, "     %-18s the bytes are right; %.0f MiB/s\n", v.how, r.rate)
+			r := s.rows[len(s.rows)-1]
+			fmt.Fprintf(s.out, "     %-18s the bytes are right; %.0f MiB/s\n", v.mode, r.rate)
 		}
 		errs = append(errs, err)
 	}

@@ -68,7 +68,7 @@ func golden(t *testing.T, name, got string) {
 
 func TestStory(t *testing.T) {
 	var out strings.Builder
-	if err := tell(t, testContext(t), &out, newFakeStage(t)); err != nil {
+	if err := tell(t, testContext(t), &out, newFakeTestbed(t)); err != nil {
 		t.Error(err)
 	}
 	for line := range strings.Lines(out.String()) {
@@ -126,7 +126,7 @@ func TestStoryGoesWrong(t *testing.T) {
 		{
 			"a download is not complete",
 			func(line string) string {
-				if strings.Contains(line, fmt.Sprintf("sent %d bytes", len(fakeCast.download))) {
+				if strings.Contains(line, fmt.Sprintf("sent %d bytes", len(fakeSetup.download))) {
 					return "426 lost\r\n"
 				}
 				return line
@@ -136,7 +136,7 @@ func TestStoryGoesWrong(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			st := newFakeStage(t)
+			st := newFakeTestbed(t)
 			st.spoil = tt.spoil
 			err := tell(t, testContext(t), &out, st)
 			if err == nil {
@@ -157,7 +157,7 @@ func TestStoryGoesWrong(t *testing.T) {
 // TestStoryWithAbleKernel: a kernel that does not do what is told of it is found out, too.
 func TestStoryWithAbleKernel(t *testing.T) {
 	var out strings.Builder
-	st := newFakeStage(t)
+	st := newFakeTestbed(t)
 	st.able = true
 	err := tell(t, testContext(t), &out, st)
 	for _, want := range []string{
@@ -175,17 +175,17 @@ func TestFinding(t *testing.T) {
 	told := netip.MustParseAddrPort("203.0.113.21:50000")
 	refused := os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	for _, tt := range []struct {
-		found      finding
+		found      quirkResult
 		text, cell string
 	}{
-		{finding{stalled: time.Second}, "no answer within 1s", "stalls"},
-		{finding{told: told, reached: refused, repaired: refused},
+		{quirkResult{noReplyFor: time.Second}, "no answer within 1s", "stalls"},
+		{quirkResult{address: told, dialErr: refused, gatewayDialErr: refused},
 			"203.0.113.21: connection refused; gateway: connection refused", "leaks 203.0.113.21, no data"},
-		{finding{told: netip.MustParseAddrPort("0.0.0.0:1"), reached: errors.New("not there")},
+		{quirkResult{address: netip.MustParseAddrPort("0.0.0.0:1"), dialErr: errors.New("not there")},
 			"0.0.0.0: not there; gateway: a connection", "says 0.0.0.0, no data"},
-		{finding{told: told, listing: quirksListing}, "203.0.113.21: the listing came, 55 bytes as the server sent them", "works"},
-		{finding{told: told, listing: "other"}, "203.0.113.21: 5 bytes came that are not the listing", "wrong data"},
-		{finding{told: told, listing: quirksListing, broken: errors.New("broken\x1boff")}, "broken?off", "FAILED"},
+		{quirkResult{address: told, listing: quirkListing}, "203.0.113.21: the listing came, 55 bytes as the server sent them", "works"},
+		{quirkResult{address: told, listing: "other"}, "203.0.113.21: 5 bytes came that are not the listing", "wrong data"},
+		{quirkResult{address: told, listing: quirkListing, err: errors.New("broken\x1boff")}, "broken?off", "FAILED"},
 	} {
 		if got := tt.found.String(); got != tt.text {
 			t.Errorf("got %q; want %q", got, tt.text)
@@ -200,7 +200,7 @@ func TestFinding(t *testing.T) {
 func TestStoryWithoutGateway(t *testing.T) {
 	var out strings.Builder
 	refuse := errors.New("the gateway cannot start (exit status 1): no helper")
-	st := newFakeStage(t)
+	st := newFakeTestbed(t)
 	st.refuse = refuse
 	err := tell(t, testContext(t), &out, st)
 	if !errors.Is(err, refuse) {
@@ -218,7 +218,7 @@ func TestStoryInterrupted(t *testing.T) {
 	why := errors.New("somebody pressed a key")
 	ctx, cancel := context.WithCancelCause(testContext(t))
 	defer cancel(nil)
-	st := newFakeStage(t)
+	st := newFakeTestbed(t)
 	st.spoil = func(line string) string {
 		if strings.HasPrefix(line, "331 ") {
 			cancel(why)

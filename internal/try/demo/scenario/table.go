@@ -8,7 +8,7 @@ import (
 
 // row is a line of the table: a session.
 type row struct {
-	way, how                  string  // how its control connection is carried, and its data connections
+	tracking, mode            string  // how its control connection is carried, and its data connections
 	listing, download, upload string  // empty: not tried
 	rate                      float64 // of the download, in MiB/s
 }
@@ -19,17 +19,17 @@ const (
 )
 
 // printTable writes what became of each session, in 80 columns.
-func (s *story) printTable(way string) {
+func (s *run) printTable(way string) {
 	const format = "%-9s %-24s %-16s %-16s %s\n"
 	fmt.Fprint(s.out, "\n")
-	heads(s.out, format, way, "data connections", "listing", "download", "upload")
-	for _, r := range s.table {
-		fmt.Fprintf(s.out, format, r.way, r.how, orDash(r.listing), orDash(r.download), orDash(r.upload))
+	printHeader(s.out, format, way, "data connections", "listing", "download", "upload")
+	for _, r := range s.rows {
+		fmt.Fprintf(s.out, format, r.tracking, r.mode, orDash(r.listing), orDash(r.download), orDash(r.upload))
 	}
 }
 
-// heads writes the titles of columns, and a line below each.
-func heads(out io.Writer, format string, titles ...any) {
+// printHeader writes the titles of columns, and a line below each.
+func printHeader(out io.Writer, format string, titles ...any) {
 	fmt.Fprintf(out, format, titles...)
 	for i, title := range titles {
 		titles[i] = strings.Repeat("-", len(fmt.Sprint(title)))
@@ -44,9 +44,9 @@ func orDash(cell string) string {
 	return cell
 }
 
-// wrap breaks a long command line before its last two words, which are LISTEN and SERVER, or before the
+// wrapCommand breaks a long command line before its last two words, which are LISTEN and SERVER, or before the
 // last flag where that is too late.
-func wrap(command string) string {
+func wrapCommand(command string) string {
 	const room = 80 - len("gateway# ")
 	if len(command) <= room {
 		return command
@@ -59,8 +59,8 @@ func wrap(command string) string {
 	return head + " \\\n           " + tail
 }
 
-// folded breaks text into lines of 80 columns at most, each behind indent.
-func folded(text, indent string) string {
+// foldText breaks text into lines of 80 columns at most, each behind indent.
+func foldText(text, indent string) string {
 	var b strings.Builder
 	line := ""
 	for _, word := range strings.Fields(text) {

@@ -35,30 +35,30 @@ type Event struct {
 	Text string `json:"text,omitempty"`
 }
 
-// Log writes the dialogue as the server sees it. It implements server.Logger.
-type Log struct {
+// Logger writes the dialogue as the server sees it. It implements server.Logger.
+type Logger struct {
 	mu  sync.Mutex // guards enc: sessions log at the same time
 	enc *json.Encoder
 }
 
-// NewLog returns a Log that writes to out.
-func NewLog(out io.Writer) *Log { return &Log{enc: json.NewEncoder(out)} }
+// NewLogger returns a Log that writes to out.
+func NewLogger(out io.Writer) *Logger { return &Logger{enc: json.NewEncoder(out)} }
 
 // Write writes one event.
-func (e *Log) Write(ev Event) {
+func (e *Logger) Write(ev Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	_ = e.enc.Encode(ev) // whoever would read it is gone, and so will be this process
 }
 
 // Print implements server.Logger: the library's own remarks are of no use to the story.
-func (e *Log) Print(string, any) {}
+func (e *Logger) Print(string, any) {}
 
 // Printf implements server.Logger.
-func (e *Log) Printf(string, string, ...any) {}
+func (e *Logger) Printf(string, string, ...any) {}
 
 // PrintCommand implements server.Logger. A password does not leave the server.
-func (e *Log) PrintCommand(_, verb, arg string) {
+func (e *Logger) PrintCommand(_, verb, arg string) {
 	c := ftp.Command{Verb: strings.ToUpper(verb)}
 	if arg != "" {
 		c.Arg = []byte(arg)
@@ -67,6 +67,6 @@ func (e *Log) PrintCommand(_, verb, arg string) {
 }
 
 // PrintResponse implements server.Logger.
-func (e *Log) PrintResponse(_ string, code int, text string) {
+func (e *Logger) PrintResponse(_ string, code int, text string) {
 	e.Write(Event{Kind: Sent, Text: fmt.Sprintf("%d %s", code, text)})
 }

@@ -15,29 +15,29 @@ import (
 // on the way what the server has seen. It is the observer of a client, in step with the server's
 // events: one for each line. Without a witness it is the client's side alone.
 type Transcript struct {
-	Out     io.Writer
-	Witness *Witness // may be nil
-	Quiet   bool     // follows the dialogue and writes nothing
+	Out       io.Writer
+	ServerLog *ServerLog // may be nil
+	Quiet     bool       // follows the dialogue and writes nothing
 
-	Told      netip.AddrPort // what the last 227 told the client, and
-	Announced netip.AddrPort // what the server had put there
-	Named     string         // the argument of the last PORT, and
-	Heard     string         // what the server got of it
-	greeted   bool
+	Client227  netip.AddrPort // what the last 227 told the client, and
+	Server227  netip.AddrPort // what the server had put there
+	ClientPORT string         // the argument of the last PORT, and
+	ServerPORT string         // what the server got of it
+	greeted    bool
 }
 
 // Sent implements ftpclient.Observer.
 func (t *Transcript) Sent(ctx context.Context, c ftp.Command) error {
 	t.Printf("---> %s\n", c)
-	if t.Witness == nil {
+	if t.ServerLog == nil {
 		return nil
 	}
-	seen, err := t.Witness.Next(ctx, Received)
+	seen, err := t.ServerLog.Next(ctx, Received)
 	if err != nil {
 		return err
 	}
 	if c.Verb == "PORT" {
-		t.Named, t.Heard = string(c.Arg), strings.TrimPrefix(seen, "PORT ")
+		t.ClientPORT, t.ServerPORT = string(c.Arg), strings.TrimPrefix(seen, "PORT ")
 	}
 	if seen != c.String() {
 		t.Printf("     ~~~ the server received %s: rewritten by the gateway\n", Printable(seen))
@@ -58,34 +58,34 @@ func (t *Transcript) Received(ctx context.Context, r ftp.Reply) error {
 		t.Printf("%s\n", strings.TrimRight("<--- "+Printable(text), " "))
 	}
 	if r.Code == 227 {
-		t.Told, _ = ftp.Parse227([]byte(r.Last()))
+		t.Client227, _ = ftp.Parse227([]byte(r.Last()))
 	}
-	if t.Witness == nil {
+	if t.ServerLog == nil {
 		return nil
 	}
-	seen, err := t.serverSent(ctx)
+	seen, err := t.nextReply(ctx)
 	if err != nil {
 		return err
 	}
 	if r.Code == 227 {
-		t.Announced, _ = ftp.Parse227([]byte(strings.TrimPrefix(seen, "227 ")))
+		t.Server227, _ = ftp.Parse227([]byte(strings.TrimPrefix(seen, "227 ")))
 	}
 	if seen == line {
 		return nil
 	}
-	if r.Code == 227 && t.Announced.IsValid() {
-		seen = fmt.Sprintf("(%s)", ftp.AppendHostPort(nil, t.Announced))
+	if r.Code == 227 && t.Server227.IsValid() {
+		seen = fmt.Sprintf("(%s)", ftp.AppendHostPort(nil, t.Server227))
 	}
 	t.Printf("     ~~~ the server said %s: rewritten by the gateway\n", Printable(seen))
 	return nil
 }
 
-func (t *Transcript) serverSent(ctx context.Context) (string, error) {
+func (t *Transcript) nextReply(ctx context.Context) (string, error) {
 	if !t.greeted {
 		t.greeted = true
-		return t.Witness.Greeting(ctx)
+		return t.ServerLog.Greeting(ctx)
 	}
-	return t.Witness.Next(ctx, Sent)
+	return t.ServerLog.Next(ctx, Sent)
 }
 
 // Note implements ftpclient.Observer.

@@ -11,10 +11,10 @@ import (
 // TestTranscript shows every kind of line, with a peer's attempt to steer the terminal.
 func TestTranscript(t *testing.T) {
 	out, in := io.Pipe()
-	w := NewWitness(out)
+	w := ReadServerLog(out)
 	defer w.Close()
 	defer in.Close()
-	log := NewLog(in)
+	log := NewLogger(in)
 	go func() {
 		log.PrintResponse("", 220, "hello")
 		log.PrintCommand("", "pass", "secret")
@@ -22,7 +22,7 @@ func TestTranscript(t *testing.T) {
 		log.PrintResponse("", 200, "\x1b[2Jother")
 	}()
 	var b strings.Builder
-	ctx, tr := t.Context(), &Transcript{Out: &b, Witness: w}
+	ctx, tr := t.Context(), &Transcript{Out: &b, ServerLog: w}
 	for _, err := range []error{
 		tr.Received(ctx, ftp.Reply{Code: 220, Lines: []string{"hello"}}),
 		tr.Sent(ctx, ftp.Command{Verb: "PASS", Arg: []byte("secret")}),

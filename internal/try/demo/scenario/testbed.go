@@ -10,12 +10,12 @@ import (
 // Host is where a program runs: a host of the lab.
 type Host = ftpclient.Host
 
-// Stage is where the story plays: the lab, or a loopback in a test.
-type Stage interface {
+// Testbed is where the story plays: the lab, or a loopback in a test.
+type Testbed interface {
 	ClientHost() Host
 	ServerHost() Host
 	// StartServer starts an FTP server with Files.
-	StartServer(ctx context.Context, address string, e Encryption) (Server, error)
+	StartServer(ctx context.Context, address string, e TLSMode) (Server, error)
 	// StartGateway starts a gateway with the arguments of `ftpgate forward`, in a directory with the
 	// authority's certificate and the gateway's own.
 	StartGateway(ctx context.Context, args []string) (Gateway, error)
@@ -23,14 +23,14 @@ type Stage interface {
 	Tap() (Tap, error)
 }
 
-// Encryption is whether a server speaks TLS (RFC 4217).
-type Encryption string
+// TLSMode is whether a server speaks TLS (RFC 4217).
+type TLSMode string
 
 // The servers that there are.
 const (
-	InClear Encryption = ""
-	Offered Encryption = "offered"
-	Private Encryption = "private" // and takes nothing in clear
+	TLSOff      TLSMode = ""
+	TLSOffered  TLSMode = "offered"
+	TLSRequired TLSMode = "private" // and takes nothing in clear
 )
 
 // The files in the directory of a gateway, in PEM.
@@ -42,9 +42,9 @@ const (
 
 // Server is a running server.
 type Server struct {
-	Witness *transcript.Witness // its side of every dialogue
-	At      string              // where it is
-	Stop    func() error        // ends it, and waits for that
+	Log     *transcript.ServerLog // its side of every dialogue
+	Address string                // where it is
+	Stop    func() error          // ends it, and waits for that
 }
 
 // Gateway is a running gateway.

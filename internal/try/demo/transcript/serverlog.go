@@ -14,22 +14,22 @@ import (
 // the story has given up.
 const maxBacklog = 1024
 
-// Witness is the server's side of the dialogue, in the order of its events.
-type Witness struct {
+// ServerLog is the server's side of the dialogue, in the order of its events.
+type ServerLog struct {
 	events chan Event
 	done   chan struct{} // closed when the server's events have ended
 	once   sync.Once
 	stop   chan struct{}
 }
 
-// NewWitness reads events from the server's output until it ends; Close waits for that.
-func NewWitness(from io.Reader) *Witness {
-	w := &Witness{events: make(chan Event, maxBacklog), done: make(chan struct{}), stop: make(chan struct{})}
+// ReadServerLog reads events from the server's output until it ends; Close waits for that.
+func ReadServerLog(from io.Reader) *ServerLog {
+	w := &ServerLog{events: make(chan Event, maxBacklog), done: make(chan struct{}), stop: make(chan struct{})}
 	go w.read(json.NewDecoder(from))
 	return w
 }
 
-func (w *Witness) read(dec *json.Decoder) {
+func (w *ServerLog) read(dec *json.Decoder) {
 	defer close(w.done)
 	for {
 		var ev Event
@@ -44,14 +44,14 @@ func (w *Witness) read(dec *json.Decoder) {
 }
 
 // Close waits until the server's output has ended.
-func (w *Witness) Close() {
+func (w *ServerLog) Close() {
 	w.once.Do(func() { close(w.stop) })
 	<-w.done
 }
 
 // Next returns the next event, which must be of that kind.
-func (w *Witness) Next(ctx context.Context, k Kind) (string, error) {
-	ev, err := w.take(ctx)
+func (w *ServerLog) Next(ctx context.Context, k Kind) (string, error) {
+	ev, err := w.next(ctx)
 	if err != nil {
 		return "", fmt.Errorf("what the server has %s: %w", k, err)
 	}
@@ -63,9 +63,9 @@ func (w *Witness) Next(ctx context.Context, k Kind) (string, error) {
 
 // Greeting returns the reply with which a session begins; what is left of an earlier session
 // is passed over.
-func (w *Witness) Greeting(ctx context.Context) (string, error) {
+func (w *ServerLog) Greeting(ctx context.Context) (string, error) {
 	for {
-		ev, err := w.take(ctx)
+		ev, err := w.next(ctx)
 		if err != nil {
 			return "", fmt.Errorf("the server's greeting: %w", err)
 		}
@@ -76,14 +76,14 @@ func (w *Witness) Greeting(ctx context.Context) (string, error) {
 }
 
 // Session returns the events of the next session, from its greeting to the server's goodbye.
-func (w *Witness) Session(ctx context.Context) ([]Event, error) {
+func (w *ServerLog) Session(ctx context.Context) ([]Event, error) {
 	greeting, err := w.Greeting(ctx)
 	if err != nil {
 		return nil, err
 	}
 	events := []Event{{Kind: Sent, Text: greeting}}
 	for {
-		ev, err := w.take(ctx)
+		ev, err := w.next(ctx)
 		if err != nil {
 			return events, fmt.Errorf("the server's side of the session: %w", err)
 		}
@@ -94,7 +94,7 @@ func (w *Witness) Session(ctx context.Context) ([]Event, error) {
 	}
 }
 
-func (w *Witness) take(ctx context.Context) (Event, error) {
+func (w *ServerLog) next(ctx context.Context) (Event, error) {
 	select {
 	case ev := <-w.events:
 		return ev, nil
