@@ -33,7 +33,7 @@ func rowsOf(t *testing.T, heading string) (rows [][]string) {
 
 // TestDocumented holds docs/metrics.md to the metrics that exist, and these to it.
 func TestDocumented(t *testing.T) {
-	gathered, err := full(refusalWords()).registry.Gather()
+	gathered, err := fullMetrics(refusalWords()).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestDocumented(t *testing.T) {
 		slices.Sort(labels)
 		documented = append(documented, cells[0]+"|"+cells[1]+"|"+strings.Join(labels, ","))
 	}
-	same(t, "metrics", documented, exist)
+	checkSame(t, "metrics", documented, exist)
 }
 
 // TestWordsAreDocumented: every reason and every word of a label stands in docs/metrics.md.
@@ -73,7 +73,7 @@ func TestWordsAreDocumented(t *testing.T) {
 	for _, cells := range rowsOf(t, "Reasons of refusals") {
 		reasons = append(reasons, cells[0])
 	}
-	same(t, "reasons", reasons, append(refusalWords(), OtherReason))
+	checkSame(t, "reasons", reasons, append(refusalWords(), OtherReason))
 	samples := inventory(t)
 	var labels []string
 	for _, cells := range rowsOf(t, "Labels") {
@@ -108,11 +108,11 @@ func TestAlertsAreDocumented(t *testing.T) {
 	for _, r := range readRules(t) {
 		exist = append(exist, r.Alert+"|"+r.Labels["severity"])
 	}
-	same(t, "alerts", documented, exist)
+	checkSame(t, "alerts", documented, exist)
 }
 
-// same holds two lists to each other, in any order.
-func same(t *testing.T, what string, documented, exist []string) {
+// checkSame holds two lists to each other, in any order.
+func checkSame(t *testing.T, what string, documented, exist []string) {
 	t.Helper()
 	for _, d := range documented {
 		if !slices.Contains(exist, d) {

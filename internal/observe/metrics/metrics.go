@@ -23,11 +23,11 @@ import (
 const (
 	// OtherReason is what a refusal counts as whose reason was not named to New.
 	OtherReason = "other"
-	// scrapesAtOnce bounds what an impatient scraper costs; one more is told 503.
-	scrapesAtOnce = 4
-	// zeroesUpTo is with how many forwards what has never happened is shown as zero, so that rate() sees the
+	// maxConcurrentScrapes bounds what an impatient scraper costs; one more is told 503.
+	maxConcurrentScrapes = 4
+	// maxForwardsWithZeroes is with how many forwards what has never happened is shown as zero, so that rate() sees the
 	// first time. A forward has some sixty series: with more forwards only what has happened is shown.
-	zeroesUpTo = 100
+	maxForwardsWithZeroes = 100
 )
 
 // Build is what is said of the program.
@@ -73,39 +73,39 @@ const (
 	RoleCert       Role = iota // what the gateway shows clients: tls.cert
 	RoleClientCert             // what it shows the server: tls.client_cert
 	RoleCA                     // whom it trusts to vouch for the server: tls.ca
-	roles
+	roleCount
 )
 
-var roleWords = [roles]string{RoleCert: "cert", RoleClientCert: "client_cert", RoleCA: "ca"}
+var roleLabels = [roleCount]string{RoleCert: "cert", RoleClientCert: "client_cert", RoleCA: "ca"}
 
 // Metrics counts. A nil one does nothing. Its methods may be called from several goroutines; those that tell
 // of events do not block, and allocate nothing but with a forward's first.
 type Metrics struct {
-	registry *prometheus.Registry
-	sources  Sources
-	reasons  []string       // of refusals, OtherReason last
-	reason   map[string]int // their indexes
-	descs    [families]*prometheus.Desc
+	registry    *prometheus.Registry
+	sources     Sources
+	reasons     []string       // of refusals, OtherReason last
+	reasonIndex map[string]int // their indexes
+	descs       [familyCount]*prometheus.Desc
 
-	opening    [carriers]prometheus.Observer
-	generation prometheus.Gauge
-	reloads    [outcomes]prometheus.Counter
-	reloaded   prometheus.Gauge // 1: the last reload was a success
-	loaded     prometheus.Gauge // when the configuration was taken over
+	openSeconds    [pinholePathCount]prometheus.Observer
+	generation     prometheus.Gauge
+	reloads        [outcomeCount]prometheus.Counter
+	lastReloadOK   prometheus.Gauge // 1: the last reload was a success
+	lastReloadTime prometheus.Gauge // when the configuration was taken over
 
-	following sync.Mutex // held while published is replaced
-	published atomic.Pointer[published]
+	followMu sync.Mutex // held while published is replaced
+	forwards atomic.Pointer[forwardSet]
 }
 
-// published are the forwards whose events count. It does not change.
-type published struct {
+// forwardSet are the forwards whose events count. It does not change.
+type forwardSet struct {
 	all    []forwardMetrics
-	byName map[string]*counts
+	byName map[string]*forwardCounts
 }
 
 // forwardMetrics is one of them.
 type forwardMetrics struct {
-	*counts
+	*forwardCounts
 	tracking forward.Tracking
 	limit    int // of sessions at once; 0: none of ours
 }
@@ -113,18 +113,18 @@ type forwardMetrics struct {
 // New returns metrics of no forwards yet: the daemon makes them before it serves, at its start, which stands
 // for the last reload until there is one. reasons are the words that Refused takes: those of tracker.Refusal.
 func New(build Build, reasons []string, sources Sources) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), sources: sources, reason: map[string]int{}}
+	m := &Metrics{registry: prometheus.NewRegistry(), sources: sources, reasonIndex: map[string]int{}}
 	for _, r := range append(slices.Clone(reasons), OtherReason) {
-		r = clean(r)
-		if _, known := m.reason[r]; !known {
-			m.reason[r] = len(m.reasons)
+		r = validUTF8(r)
+		if _, known := m.reasonIndex[r]; !known {
+			m.reasonIndex[r] = len(m.reasons)
 			m.reasons = append(m.reasons, r)
 		}
 	}
 	for i, f := range catalogue {
 		m.descs[i] = prometheus.NewDesc(f.name, f.help, f.labels, nil)
 	}
-	m.published.Store(&published{})
+	m.forwards.Store(&forwardSet{})
 	m.registerOwn(build)
 	m.registry.MustRegister(
 		collector{m},
@@ -139,37 +139,37 @@ func (m *Metrics) registerOwn(build Build) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "ftpgate_build_info",
 		Help:        "Always 1; the labels say which ftpgate it is.",
-		ConstLabels: prometheus.Labels{"version": clean(build.Version), "goversion": clean(build.GoVersion)},
+		ConstLabels: prometheus.Labels{"version": validUTF8(build.Version), "goversion": validUTF8(build.GoVersion)},
 	})
 	info.Set(1)
 	opening := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "ftpgate_pinhole_open_seconds",
 		Help:    "Time to have a pinhole in force.",
-		Buckets: openingBuckets(),
+		Buckets: openBuckets(),
 	}, []string{"path"})
-	for c, word := range carrierWords {
-		m.opening[c] = opening.WithLabelValues(word)
+	for c, word := range pinholePathLabels {
+		m.openSeconds[c] = opening.WithLabelValues(word)
 	}
 	reloads := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ftpgate_reloads_total",
 		Help: "Reloads of the configuration.",
 	}, []string{"result"})
-	m.reloads = [outcomes]prometheus.Counter{reloads.WithLabelValues("complete"), reloads.WithLabelValues("failed")}
+	m.reloads = [outcomeCount]prometheus.Counter{reloads.WithLabelValues("complete"), reloads.WithLabelValues("failed")}
 	m.generation = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ftpgate_ruleset_generation",
 		Help: "How often the kernel's table was written anew since the start; 0 where ftpgate has none.",
 	})
-	m.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{
+	m.lastReloadOK = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ftpgate_last_reload_successful",
 		Help: "Whether the last reload, or the start, was a success.",
 	})
-	m.loaded = prometheus.NewGauge(prometheus.GaugeOpts{
+	m.lastReloadTime = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ftpgate_last_reload_success_timestamp_seconds",
 		Help: "When the configuration was taken over that is in force.",
 	})
-	m.reloaded.Set(1)
-	m.loaded.SetToCurrentTime()
-	m.registry.MustRegister(info, opening, reloads, m.generation, m.reloaded, m.loaded)
+	m.lastReloadOK.Set(1)
+	m.lastReloadTime.SetToCurrentTime()
+	m.registry.MustRegister(info, opening, reloads, m.generation, m.lastReloadOK, m.lastReloadTime)
 }
 
 // Follow has events of exactly these forwards counted. Those that were there before, by name, go on with
@@ -179,29 +179,29 @@ func (m *Metrics) Follow(forwards []forward.Forward) {
 	if m == nil {
 		return
 	}
-	m.following.Lock()
-	defer m.following.Unlock()
-	before := m.published.Load().byName
-	now := &published{byName: make(map[string]*counts, len(forwards))}
+	m.followMu.Lock()
+	defer m.followMu.Unlock()
+	before := m.forwards.Load().byName
+	now := &forwardSet{byName: make(map[string]*forwardCounts, len(forwards))}
 	labels := make(map[string]bool, len(forwards))
 	for _, f := range forwards {
-		label := clean(f.Name)
+		label := validUTF8(f.Name)
 		if labels[label] { // two series with the same labels would fail every scrape
 			continue
 		}
 		labels[label] = true
 		c := before[f.Name]
 		if c == nil {
-			c = &counts{label: label, refused: make([]atomic.Uint64, len(m.reasons))}
+			c = &forwardCounts{label: label, refused: make([]atomic.Uint64, len(m.reasons))}
 		}
-		followed := forwardMetrics{counts: c, tracking: f.Tracking}
+		followed := forwardMetrics{forwardCounts: c, tracking: f.Tracking}
 		if f.Tracking == forward.TrackingProxy {
 			followed.limit = f.Limits.OrDefault().Sessions
 		}
 		now.byName[f.Name] = c
 		now.all = append(now.all, followed)
 	}
-	m.published.Store(now)
+	m.forwards.Store(now)
 }
 
 // RulesetApplied counts that the kernel's table was written anew. The daemon calls it after the start, a
@@ -218,11 +218,11 @@ func (m *Metrics) Reloaded(at time.Time, err error) {
 	case m == nil:
 	case err != nil:
 		m.reloads[failed].Inc()
-		m.reloaded.Set(0)
+		m.lastReloadOK.Set(0)
 	default:
 		m.reloads[complete].Inc()
-		m.reloaded.Set(1)
-		m.loaded.Set(float64(at.UnixMilli()) / 1e3)
+		m.lastReloadOK.Set(1)
+		m.lastReloadTime.Set(float64(at.UnixMilli()) / 1e3)
 	}
 }
 
@@ -235,9 +235,9 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		Registry:            m.registry, // counts what could not be shown, in place of showing nothing at all
 		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: scrapesAtOnce,
+		MaxRequestsInFlight: maxConcurrentScrapes,
 	})
 }
 
-// clean makes a text one that can be a label's value: UTF-8.
-func clean(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+// validUTF8 makes a text one that can be a label's value: UTF-8.
+func validUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

@@ -27,7 +27,7 @@ func refusalWords() (words []string) {
 // inventory returns every series' name after one of everything has happened, and what a scraper adds.
 func inventory(t *testing.T) map[string]sample {
 	t.Helper()
-	gathered, err := full(refusalWords()).registry.Gather()
+	gathered, err := fullMetrics(refusalWords()).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

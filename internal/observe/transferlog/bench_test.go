@@ -15,7 +15,7 @@ func BenchmarkAdd(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
-		if i%(keptBatch/2) == 0 {
+		if i%(maxKeptBatch/2) == 0 {
 			b.StopTimer()
 			idle(l)
 			b.StartTimer()
@@ -39,14 +39,14 @@ func BenchmarkWrite(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		o.use(f)
+		o.attach(f)
 		outputs = append(outputs, o)
 	}
 	x := transfer()
 	b.ReportAllocs()
 	for b.Loop() {
 		for _, o := range outputs {
-			if r := o.write(&x); !r.whole {
+			if r := o.write(&x); !r.complete {
 				b.Fatal(r.err)
 			}
 		}

@@ -48,8 +48,8 @@ func escapeControls(line []byte) []byte {
 	return escaped
 }
 
-// nothing stands for a field that has no value: fields are told apart by their number.
-const nothing = "-"
+// noValue stands for a field that has no value: fields are told apart by their number.
+const noValue = "-"
 
 // xferlogLine appends a transfer in the format of xferlog(5), as wu-ftpd, proftpd and vsftpd write it:
 // 14 fields, of which the first, the local time, has blanks within.
@@ -100,7 +100,7 @@ func seconds(d time.Duration) int64 {
 // host writes the address of a client.
 func host(a netip.Addr) string {
 	if !a.IsValid() {
-		return nothing
+		return noValue
 	}
 	return a.Unmap().String()
 }
@@ -126,7 +126,7 @@ func accessMode(user string) byte {
 // else that cannot be seen and a byte that is not UTF-8 become an underscore each.
 func appendField(b []byte, s string) []byte {
 	if s == "" {
-		return append(b, nothing...)
+		return append(b, noValue...)
 	}
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])

@@ -19,22 +19,22 @@ type output struct {
 	line func(b []byte, t *sessions.Transfer) ([]byte, error)
 
 	// What follows is the writer's.
-	file *os.File
-	pipe bool   // or anything else that takes a part now and the rest later
-	lead []byte // what must be written before the next line, if anything
-	owed bool   // it is the rest of a line of ours, of which the file has only a part
-	buf  []byte
+	file    *os.File
+	pipe    bool   // or anything else that takes a part now and the rest later
+	pending []byte // what must be written before the next line, if anything
+	partial bool   // it is the rest of a line of ours, of which the file has only a part
+	buf     []byte
 
 	// What follows is guarded by Log.mu.
 	next    *os.File // to be used instead of file
 	written uint64
-	trouble trouble
+	loss    lossState
 }
 
 // result is what became of lines.
 type result struct {
 	written, lost int
-	whole         bool  // the file has taken all that it was given last
+	complete      bool  // the file has taken all that it was given last
 	err           error // why something is lost
 }
 
@@ -43,19 +43,19 @@ func openAppend(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640)
 }
 
-// use takes a file into use. One that ends within a line, because somebody was killed or had no room, is
+// attach takes a file into use. One that ends within a line, because somebody was killed or had no room, is
 // gone on with on a new line.
-func (o *output) use(f *os.File) {
+func (o *output) attach(f *os.File) {
 	info, err := f.Stat()
-	o.file, o.lead, o.owed, o.pipe = f, nil, false, err != nil || !info.Mode().IsRegular()
-	if endsWithin(f, o.path) {
-		o.lead = []byte{'\n'}
+	o.file, o.pending, o.partial, o.pipe = f, nil, false, err != nil || !info.Mode().IsRegular()
+	if endsMidLine(f, o.path) {
+		o.pending = []byte{'\n'}
 	}
 }
 
-// endsWithin tells whether a file's last line has no end. One that cannot be read may have none: an empty
+// endsMidLine tells whether a file's last line has no end. One that cannot be read may have none: an empty
 // line too many does less harm than two lines in one.
-func endsWithin(f *os.File, path string) bool {
+func endsMidLine(f *os.File, path string) bool {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 		return false
@@ -86,31 +86,31 @@ func (o *output) write(t *sessions.Transfer) (r result) {
 		return result{}
 	}
 	o.buf = b // its room is used again
-	if r = o.disown(); len(o.lead) > 0 {
-		b = append(append(make([]byte, 0, len(o.lead)+len(b)), o.lead...), b...)
+	if r = o.dropPartial(); len(o.pending) > 0 {
+		b = append(append(make([]byte, 0, len(o.pending)+len(b)), o.pending...), b...)
 	}
-	n, err := o.put(b)
-	if o.owed && n >= len(o.lead) {
-		r.written, o.owed = r.written+1, false
+	n, err := o.writeAll(b)
+	if o.partial && n >= len(o.pending) {
+		r.written, o.partial = r.written+1, false
 	}
 	switch {
 	case n == len(b):
-		r.written, r.whole = r.written+1, true
-		o.lead = nil
-	case n > len(o.lead): // a part of it: the rest goes first the next time
-		o.lead, o.owed = bytes.Clone(b[n:]), true
+		r.written, r.complete = r.written+1, true
+		o.pending = nil
+	case n > len(o.pending): // a part of it: the rest goes first the next time
+		o.pending, o.partial = bytes.Clone(b[n:]), true
 	default:
-		o.lead = o.lead[n:]
+		o.pending = o.pending[n:]
 		r.lost++
-		r.err = o.short(err)
+		r.err = o.writeError(err)
 	}
 	return r
 }
 
-// disown gives the rest of a line up where the file no longer ends with its beginning, because another
+// dropPartial gives the rest of a line up where the file no longer ends with its beginning, because another
 // process has written to it, or somebody has emptied it.
-func (o *output) disown() (r result) {
-	if !o.owed {
+func (o *output) dropPartial() (r result) {
+	if !o.partial {
 		return r
 	}
 	at, err := o.file.Seek(0, io.SeekCurrent) // behind what we have written last
@@ -120,24 +120,24 @@ func (o *output) disown() (r result) {
 	if info, err := o.file.Stat(); err == nil && info.Size() == at {
 		return r
 	}
-	o.lead, o.owed = []byte{'\n'}, false
+	o.pending, o.partial = []byte{'\n'}, false
 	return result{lost: 1, err: fmt.Errorf("%s has changed behind a line of which it has taken a part", o.path)}
 }
 
-// short is why a file has not taken what it was given.
-func (o *output) short(err error) error {
+// writeError is why a file has not taken what it was given.
+func (o *output) writeError(err error) error {
 	return fmt.Errorf("write %s: %w", o.path, cmp.Or(err, io.ErrShortWrite))
 }
 
 // close writes the rest of a line, if there is one, in a last attempt, and closes the file.
 func (o *output) close() result {
-	r := o.disown()
-	if o.owed {
-		n, err := o.put(o.lead)
-		if n == len(o.lead) {
+	r := o.dropPartial()
+	if o.partial {
+		n, err := o.writeAll(o.pending)
+		if n == len(o.pending) {
 			r.written++
 		} else {
-			r.lost, r.err = r.lost+1, o.short(err)
+			r.lost, r.err = r.lost+1, o.writeError(err)
 		}
 	}
 	if o.path != Stdout {
@@ -146,9 +146,9 @@ func (o *output) close() result {
 	return r
 }
 
-// put writes, and returns how much the file has taken. A pipe is waited for; a file that takes only a part
+// writeAll writes, and returns how much the file has taken. A pipe is waited for; a file that takes only a part
 // has no room for the rest.
-func (o *output) put(b []byte) (n int, err error) {
+func (o *output) writeAll(b []byte) (n int, err error) {
 	for {
 		taken, err := writeOnce(o.file, b[n:])
 		if n += taken; err != nil || n == len(b) || !o.pipe {

@@ -38,7 +38,7 @@ func child(mode, path string) error {
 	if mode == "limit" {
 		return childLimit(path)
 	}
-	l, err := Open(Settings{Transfers: path, Log: (&lines{}).logger()})
+	l, err := Open(Settings{Transfers: path, Log: (&logLines{}).logger()})
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func childTmpfs(dir string) error {
 func idle(l *Log) {
 	for busy := true; busy; runtime.Gosched() {
 		l.mu.Lock()
-		busy = l.waiting > 0
+		busy = l.unwritten > 0
 		l.mu.Unlock()
 	}
 }
@@ -102,7 +102,7 @@ func idle(l *Log) {
 // fill logs transfers until there is no room, and some more when there is. It says on standard error what
 // the log tells, and what it has counted.
 func fill(path string, makeRoom func() error) error {
-	var said lines
+	var said logLines
 	l, err := Open(Settings{Transfers: path, Log: said.logger()})
 	if err != nil {
 		return err

@@ -6,77 +6,77 @@ import (
 	"time"
 )
 
-// sayEvery is how often the same trouble is told.
-const sayEvery = time.Minute
+// reportInterval is how often the same trouble is told.
+const reportInterval = time.Minute
 
-// errSlow is why the queue has no room.
-var errSlow = errors.New("transfers come faster than they can be written")
+// errQueueFull is why the queue has no room.
+var errQueueFull = errors.New("transfers come faster than they can be written")
 
-// trouble is what is to be told of lost lines.
-type trouble struct {
-	err    error // why the last ones were lost
-	broken bool  // nothing was written since
-	lost   uint64
-	said   uint64    // how many of them were told
-	before uint64    // how many were lost before it began
-	told   bool      // that it began, and not yet that it is over
-	at     time.Time // when it was told last
+// lossState is what is to be told of lost lines.
+type lossState struct {
+	err        error // why the last ones were lost
+	failing    bool  // nothing was written since
+	lost       uint64
+	reported   uint64    // how many of them were told
+	lostBefore uint64    // how many were lost before it began
+	open       bool      // that it began, and not yet that it is over
+	lastReport time.Time // when it was told last
 }
 
-// failed counts lost lines. It returns whether there is something new to tell.
-func (t *trouble) failed(err error, lost int) bool {
-	began := !t.broken
+// recordLoss counts lost lines. It returns whether there is something new to tell.
+func (t *lossState) recordLoss(err error, lost int) bool {
+	began := !t.failing
 	t.err = err
-	t.broken = true
+	t.failing = true
 	t.lost += uint64(lost)
 	return began
 }
 
-// works notes that a line was written. It returns whether there is something new to tell.
-func (t *trouble) works() bool {
-	ended := t.broken
-	t.broken = false
+// recordSuccess notes that a line was written. It returns whether there is something new to tell.
+func (t *lossState) recordSuccess() bool {
+	ended := t.failing
+	t.failing = false
 	return ended
 }
 
 // message is a line of the program's own log about a trouble.
 type message struct {
-	over  bool
-	path  string
-	lines uint64
-	err   error
+	resolved bool
+	path     string
+	lines    uint64
+	err      error
 }
 
 // due returns what is to be told at a time, and when to ask again; zero: when there is news. With last
 // nothing waits for the minute to be over.
-func (t *trouble) due(path string, now time.Time, last bool) (messages []message, again time.Time) {
-	begins := !t.told && (t.broken || t.lost > t.said)
-	goesOn := t.broken && t.told && t.lost > t.said
+func (t *lossState) due(path string, now time.Time, last bool) (messages []message, again time.Time) {
+	begins := !t.open && (t.failing || t.lost > t.reported)
+	goesOn := t.failing && t.open && t.lost > t.reported
 	if begins || goesOn {
-		if next := t.at.Add(sayEvery); now.Before(next) && !last {
+		if next := t.lastReport.Add(reportInterval); now.Before(next) && !last {
 			return nil, next
 		}
 		if begins {
-			t.before = t.said
+			t.lostBefore = t.reported
 		}
-		messages = append(messages, message{path: path, lines: t.lost - t.said, err: t.err})
-		t.told, t.said, t.at = true, t.lost, now
+		messages = append(messages, message{path: path, lines: t.lost - t.reported, err: t.err})
+		t.open, t.reported, t.lastReport = true, t.lost, now
 	}
 	switch {
-	case t.told && t.broken:
-		again = now.Add(sayEvery)
-	case t.told:
-		messages = append(messages, message{over: true, path: path, lines: t.lost - t.before})
-		t.told, t.said = false, t.lost
+	case t.open && t.failing:
+		again = now.Add(reportInterval)
+	case t.open:
+		messages = append(messages, message{resolved: true, path: path, lines: t.lost - t.lostBefore})
+		t.open, t.reported = false, t.lost
 	}
 	return messages, again
 }
 
-// report is the goroutine that tells of lost lines. It is not the writer, which may hang.
-func (l *Log) report() {
-	defer close(l.told)
+// runReporter is the goroutine that tells of lost lines. It is not the writer, which may hang.
+func (l *Log) runReporter() {
+	defer close(l.reporterDone)
 	for last := false; ; {
-		again := l.say(last)
+		again := l.reportDue(last)
 		if last {
 			return
 		}
@@ -85,20 +85,20 @@ func (l *Log) report() {
 			clock = time.After(time.Until(again))
 		}
 		select {
-		case <-l.news:
+		case <-l.reporterWake:
 		case <-clock:
-		case <-l.flushed:
+		case <-l.writerDone:
 			last = true
 		}
 	}
 }
 
-// say tells what is due, and returns when to do so again.
-func (l *Log) say(last bool) time.Time {
+// reportDue tells what is due, and returns when to do so again.
+func (l *Log) reportDue(last bool) time.Time {
 	var soonest time.Time
 	var messages []message
 	now := time.Now()
-	ask := func(t *trouble, path string) {
+	ask := func(t *lossState, path string) {
 		found, again := t.due(path, now, last)
 		messages = append(messages, found...)
 		if !again.IsZero() && (soonest.IsZero() || again.Before(soonest)) {
@@ -108,11 +108,11 @@ func (l *Log) say(last bool) time.Time {
 	l.mu.Lock()
 	ask(&l.overflow, l.paths())
 	for _, o := range l.outputs {
-		ask(&o.trouble, o.path)
+		ask(&o.loss, o.path)
 	}
 	l.mu.Unlock()
 	for _, m := range messages {
-		if m.over {
+		if m.resolved {
 			l.log.Info("transfers are written to the transfer log again", "file", m.path, "missing", m.lines)
 			continue
 		}
@@ -128,7 +128,7 @@ func (l *Log) say(last bool) time.Time {
 // remedy says what to do where lines are lost.
 func remedy(err error) string {
 	switch {
-	case errors.Is(err, errSlow):
+	case errors.Is(err, errQueueFull):
 		return "see what keeps the disk busy, or whether anybody reads the pipe"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return "make room on its disk"

@@ -22,12 +22,12 @@ import (
 )
 
 const (
-	// maxHeld bounds what waits to be written, in bytes of memory.
-	maxHeld = 4 << 20
-	// fixedCost is what a transfer takes beside its long texts, in bytes.
-	fixedCost = 512
-	// keptBatch is how many transfers' room is kept for the next ones; a flood's is given back.
-	keptBatch = 256
+	// maxQueuedBytes bounds what waits to be written, in bytes of memory.
+	maxQueuedBytes = 4 << 20
+	// fixedSize is what a transfer takes beside its long texts, in bytes.
+	fixedSize = 512
+	// maxKeptBatch is how many transfers' room is kept for the next ones; a flood's is given back.
+	maxKeptBatch = 256
 )
 
 // Stdout is the name that stands for standard output.
@@ -42,30 +42,30 @@ type Settings struct {
 
 // Log is the log of transfers. Its methods may be called by several goroutines.
 type Log struct {
-	log     *slog.Logger
-	wake    chan struct{} // holds one: there is something to do for the writer
-	news    chan struct{} // holds one: there may be something to tell
-	flushed chan struct{} // closed: the writer has ended
-	told    chan struct{} // closed: so has the reporter
+	log          *slog.Logger
+	writerWake   chan struct{} // holds one: there is something to do for the writer
+	reporterWake chan struct{} // holds one: there may be something to tell
+	writerDone   chan struct{} // closed: the writer has ended
+	reporterDone chan struct{} // closed: so has the reporter
 
-	mu       sync.Mutex
-	outputs  []*output // the slice is never changed
-	queue    []sessions.Transfer
-	waiting  int // transfers that are not written yet; no longer all of them are in the queue
-	held     int // the memory that they take, in bytes
-	closed   bool
-	overflow trouble
+	mu          sync.Mutex
+	outputs     []*output // the slice is never changed
+	queue       []sessions.Transfer
+	unwritten   int // transfers that are not written yet; no longer all of them are in the queue
+	queuedBytes int // the memory that they take, in bytes
+	closed      bool
+	overflow    lossState
 }
 
 // Open opens the files, makes those that are not there (mode 0640, less the umask), and begins to write.
 // The error says what to do. Close ends it.
 func Open(s Settings) (*Log, error) {
 	l := &Log{
-		log:     s.Log,
-		wake:    make(chan struct{}, 1),
-		news:    make(chan struct{}, 1),
-		flushed: make(chan struct{}),
-		told:    make(chan struct{}),
+		log:          s.Log,
+		writerWake:   make(chan struct{}, 1),
+		reporterWake: make(chan struct{}, 1),
+		writerDone:   make(chan struct{}),
+		reporterDone: make(chan struct{}),
 	}
 	for _, o := range []*output{{path: s.Transfers, line: jsonLine}, {path: s.Xferlog, line: xferlogLine}} {
 		if o.path == "" {
@@ -78,16 +78,16 @@ func Open(s Settings) (*Log, error) {
 			}
 			return nil, err
 		}
-		o.use(f)
+		o.attach(f)
 		l.outputs = append(l.outputs, o)
 	}
 	if len(l.outputs) == 0 {
-		close(l.flushed)
-		close(l.told)
+		close(l.writerDone)
+		close(l.reporterDone)
 		return l, nil
 	}
-	go l.write()
-	go l.report()
+	go l.runWriter()
+	go l.runReporter()
 	return l, nil
 }
 
@@ -116,29 +116,29 @@ func (l *Log) Add(t sessions.Transfer) {
 	if len(l.outputs) == 0 {
 		return
 	}
-	size := cost(&t)
+	size := memorySize(&t)
 	l.mu.Lock()
-	fits := !l.closed && l.held+size <= maxHeld
+	fits := !l.closed && l.queuedBytes+size <= maxQueuedBytes
 	changed := false
 	if fits {
 		l.queue = append(l.queue, t)
-		l.waiting++
-		l.held += size
+		l.unwritten++
+		l.queuedBytes += size
 	} else {
-		changed = l.overflow.failed(errSlow, 1)
+		changed = l.overflow.recordLoss(errQueueFull, 1)
 	}
 	l.mu.Unlock()
 	if fits {
-		raise(l.wake)
+		wake(l.writerWake)
 	}
 	if changed {
-		raise(l.news)
+		wake(l.reporterWake)
 	}
 }
 
-// cost is what a transfer takes of memory, in bytes.
-func cost(t *sessions.Transfer) int {
-	return fixedCost + len(t.File) + len(t.User) + len(t.Verdict)
+// memorySize is what a transfer takes of memory, in bytes.
+func memorySize(t *sessions.Transfer) int {
+	return fixedSize + len(t.File) + len(t.User) + len(t.Verdict)
 }
 
 // Reopen opens the files by their names again, for logrotate: transfers added from now on go to the new
@@ -164,7 +164,7 @@ func (l *Log) Reopen() error {
 			f.Close() // nothing was written to it: closing loses nothing
 		}
 	}
-	raise(l.wake)
+	wake(l.writerWake)
 	return errors.Join(faults...)
 }
 
@@ -174,7 +174,7 @@ func (l *Log) Counts() (written, lost uint64) {
 	defer l.mu.Unlock()
 	for _, o := range l.outputs {
 		written += o.written
-		lost += o.trouble.lost
+		lost += o.loss.lost
 	}
 	return written, lost + l.overflow.lost*uint64(len(l.outputs))
 }
@@ -185,49 +185,49 @@ func (l *Log) Close(ctx context.Context) error {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	raise(l.wake)
+	wake(l.writerWake)
 	select {
-	case <-l.flushed:
+	case <-l.writerDone:
 	case <-ctx.Done():
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return fmt.Errorf("transfer log: %d transfers are not written: %w", l.waiting, ctx.Err())
+		return fmt.Errorf("transfer log: %d transfers are not written: %w", l.unwritten, ctx.Err())
 	}
 	select {
-	case <-l.told:
+	case <-l.reporterDone:
 	case <-ctx.Done():
 	}
 	return nil
 }
 
-// write is the goroutine that writes.
-func (l *Log) write() {
-	defer close(l.flushed)
+// runWriter is the goroutine that writes.
+func (l *Log) runWriter() {
+	defer close(l.writerDone)
 	var batch []sessions.Transfer
 	for open := true; open; {
-		batch, open = l.take(batch)
+		batch, open = l.nextBatch(batch)
 		for i := range batch {
 			for _, o := range l.outputs {
-				l.settle(o, o.write(&batch[i]))
+				l.count(o, o.write(&batch[i]))
 			}
-			l.release(cost(&batch[i]))
+			l.releaseMemory(memorySize(&batch[i]))
 		}
 	}
-	l.swap()
+	l.switchFiles()
 	for _, o := range l.outputs {
-		l.settle(o, o.close())
+		l.count(o, o.close())
 	}
 }
 
-// take waits for transfers and returns them, or false after the last ones. The slice of those before is
+// nextBatch waits for transfers and returns them, or false after the last ones. The slice of those before is
 // used again.
-func (l *Log) take(spent []sessions.Transfer) ([]sessions.Transfer, bool) {
+func (l *Log) nextBatch(spent []sessions.Transfer) ([]sessions.Transfer, bool) {
 	clear(spent) // for the sake of their texts
-	if cap(spent) > keptBatch {
+	if cap(spent) > maxKeptBatch {
 		spent = nil
 	}
 	for {
-		l.swap()
+		l.switchFiles()
 		l.mu.Lock()
 		batch, open := l.queue, !l.closed
 		if len(batch) > 0 || !open {
@@ -236,12 +236,12 @@ func (l *Log) take(spent []sessions.Transfer) ([]sessions.Transfer, bool) {
 			return batch, open || len(batch) > 0
 		}
 		l.mu.Unlock()
-		<-l.wake
+		<-l.writerWake
 	}
 }
 
-// swap takes the files into use that Reopen has opened.
-func (l *Log) swap() {
+// switchFiles takes the files into use that Reopen has opened.
+func (l *Log) switchFiles() {
 	for _, o := range l.outputs {
 		l.mu.Lock()
 		next := o.next
@@ -250,37 +250,37 @@ func (l *Log) swap() {
 		if next == nil {
 			continue
 		}
-		l.settle(o, o.close())
-		o.use(next)
+		l.count(o, o.close())
+		o.attach(next)
 	}
 }
 
-// release gives the room of a written transfer back.
-func (l *Log) release(size int) {
+// releaseMemory gives the room of a written transfer back.
+func (l *Log) releaseMemory(size int) {
 	l.mu.Lock()
-	l.waiting--
-	l.held -= size
-	changed := l.held < maxHeld/2 && l.overflow.works()
+	l.unwritten--
+	l.queuedBytes -= size
+	changed := l.queuedBytes < maxQueuedBytes/2 && l.overflow.recordSuccess()
 	l.mu.Unlock()
 	if changed {
-		raise(l.news)
+		wake(l.reporterWake)
 	}
 }
 
-// settle counts what became of lines.
-func (l *Log) settle(o *output, r result) {
+// count counts what became of lines.
+func (l *Log) count(o *output, r result) {
 	l.mu.Lock()
 	o.written += uint64(r.written)
 	changed := false
 	if r.err != nil {
-		changed = o.trouble.failed(r.err, r.lost)
+		changed = o.loss.recordLoss(r.err, r.lost)
 	}
-	if r.whole {
-		changed = o.trouble.works() || changed
+	if r.complete {
+		changed = o.loss.recordSuccess() || changed
 	}
 	l.mu.Unlock()
 	if changed {
-		raise(l.news)
+		wake(l.reporterWake)
 	}
 }
 
@@ -293,8 +293,8 @@ func (l *Log) paths() string {
 	return strings.Join(paths, ", ")
 }
 
-// raise sets a flag that somebody waits for.
-func raise(flag chan<- struct{}) {
+// wake sets a flag that somebody waits for.
+func wake(flag chan<- struct{}) {
 	select {
 	case flag <- struct{}{}:
 	default:

@@ -19,26 +19,26 @@ import (
 // deadline is for what should happen at once.
 const deadline = time.Minute
 
-// lines collects what the program's own log says.
-type lines struct {
+// logLines collects what the program's own log says.
+type logLines struct {
 	mu   sync.Mutex
 	text []string
 }
 
-func (l *lines) Write(p []byte) (int, error) {
+func (l *logLines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, strings.TrimSuffix(string(p), "\n"))
 	return len(p), nil
 }
 
-func (l *lines) all() []string {
+func (l *logLines) all() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]string(nil), l.text...)
 }
 
-func (l *lines) logger() *slog.Logger {
+func (l *logLines) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
@@ -224,18 +224,18 @@ func TestReopen(t *testing.T) {
 }
 
 // TestForeignEnd: the rest of a line is not written behind what another has written in between.
-func TestForeignEnd(t *testing.T) {
+func TestAppendByAnotherProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.json")
 	f, err := openAppend(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := &output{path: path, line: jsonLine}
-	o.use(f)
+	o.attach(f)
 	if _, err := writeOnce(f, []byte(`{"sess`)); err != nil {
 		t.Fatal(err)
 	}
-	o.lead, o.owed = []byte("ion\":\"a\"}\n"), true
+	o.pending, o.partial = []byte("ion\":\"a\"}\n"), true
 	other, err := openAppend(path)
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func TestForeignEnd(t *testing.T) {
 	}
 	x := named(1)
 	r := o.write(&x)
-	if end := o.close(); r.written != 1 || r.lost != 1 || r.err == nil || !r.whole || end != (result{}) {
+	if end := o.close(); r.written != 1 || r.lost != 1 || r.err == nil || !r.complete || end != (result{}) {
 		t.Errorf("got %+v, then %+v; want one written, one lost", r, end)
 	}
 	line, _ := jsonLine(nil, &x)

@@ -48,16 +48,16 @@ func Enter(args []string) (exitCode int, err error) {
 	defer runtime.UnlockOSThread()
 
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, passedOn...)
+	signal.Notify(signals, forwardedSignals...)
 	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("lab: enter: %w", explain(err))
+		return 0, fmt.Errorf("lab: enter: %w", explainRefusal(err))
 	}
 	ended := make(chan struct{})
 	relayed := make(chan struct{})
 	go func() {
 		defer close(relayed)
-		passSignals(signals, ended, func(s os.Signal) {
+		forwardSignals(signals, ended, func(s os.Signal) {
 			if !fromTerminal(s) {
 				_ = cmd.Process.Signal(s) // it may just have ended
 			}
@@ -91,11 +91,11 @@ func insideEnviron() ([]string, error) {
 	return append(os.Environ(), insideEnv+"=1", outsideEnv+"="+mounts), nil
 }
 
-// passedOn are the signals that a user or a supervisor sends to end or steer a program.
-var passedOn = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+// forwardedSignals are the signals that a user or a supervisor sends to end or steer a program.
+var forwardedSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
 
-// passSignals hands signals to send until ended is closed.
-func passSignals(signals <-chan os.Signal, ended <-chan struct{}, send func(os.Signal)) {
+// forwardSignals hands signals to send until ended is closed.
+func forwardSignals(signals <-chan os.Signal, ended <-chan struct{}, send func(os.Signal)) {
 	for {
 		select {
 		case s := <-signals:
@@ -162,12 +162,12 @@ func prepare() error {
 	if strings.Contains(string(info), " - tmpfs "+source+" ") {
 		return nil
 	}
-	return furnish(source)
+	return setUpNamespaces(source)
 }
 
-// furnish gives a fresh network and mount namespace a /run and a lo.
-func furnish(source string) error {
-	if err := coverRun(source); err != nil {
+// setUpNamespaces gives a fresh network and mount namespace a /run and a lo.
+func setUpNamespaces(source string) error {
+	if err := mountRun(source); err != nil {
 		return err
 	}
 	nl, err := netlink.NewHandle(netlinkRoute)
@@ -176,13 +176,13 @@ func furnish(source string) error {
 	}
 	defer nl.Close()
 	if err := setUp(nl, "lo"); err != nil {
-		return fmt.Errorf("lab: set lo up: %w", explain(err))
+		return fmt.Errorf("lab: set lo up: %w", explainRefusal(err))
 	}
 	return nil
 }
 
-// coverRun mounts a tmpfs on /run; the user's own directory below it stays visible.
-func coverRun(source string) error {
+// mountRun mounts a tmpfs on /run; the user's own directory below it stays visible.
+func mountRun(source string) error {
 	own := os.Getenv("XDG_RUNTIME_DIR")
 	var kept *os.File
 	if strings.HasPrefix(own, "/run/") {
@@ -192,7 +192,7 @@ func coverRun(source string) error {
 		defer kept.Close()
 	}
 	if err := syscall.Mount(source, "/run", "tmpfs", 0, "mode=0755"); err != nil {
-		return fmt.Errorf("lab: mount a tmpfs on /run: %w", explain(err))
+		return fmt.Errorf("lab: mount a tmpfs on /run: %w", explainRefusal(err))
 	}
 	if kept == nil {
 		return nil

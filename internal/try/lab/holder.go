@@ -17,8 +17,8 @@ import (
 
 // The files that Up gives a holder, beside the standard ones.
 const (
-	holderWord     = 3 // where it says that its lab is up, or why not
-	holderListener = 4 // the socket on which it takes requests
+	holderStatusFile   = 3 // where it says that its lab is up, or why not
+	holderListenerFile = 4 // the socket on which it takes requests
 )
 
 // request is what a command line asks of the holder: the end of the lab, or a command, with
@@ -68,8 +68,8 @@ type holder struct {
 	listener *net.UnixListener
 	stop     context.CancelFunc // begins the end
 	commands sync.WaitGroup
-	emptied  chan struct{} // closed when nothing runs in the lab any more
-	left     error         // what could not be ended; set before emptied is closed
+	killed   chan struct{} // closed when nothing runs in the lab any more
+	killErr  error         // what could not be ended; set before emptied is closed
 }
 
 // HolderMain is the body of the hidden command `ftpgate lab hold`, which Up starts in the
@@ -77,7 +77,7 @@ type holder struct {
 // Exec asks for, and ends with Down, SIGTERM or SIGINT, and all that runs in the lab with it. It returns
 // the exit status.
 func HolderMain() int {
-	word := os.NewFile(holderWord, "word")
+	word := os.NewFile(holderStatusFile, "word")
 	h, err := newHolder()
 	if err != nil {
 		_, _ = io.WriteString(word, err.Error()) // nobody else hears of it
@@ -100,7 +100,7 @@ func newHolder() (*holder, error) {
 	if !Inside() {
 		return nil, errors.New("lab: hold: this is for `ftpgate lab up` only")
 	}
-	l, err := net.FileListener(os.NewFile(holderListener, "listener"))
+	l, err := net.FileListener(os.NewFile(holderListenerFile, "listener"))
 	if err != nil {
 		return nil, fmt.Errorf("lab: hold: %w", err)
 	}
@@ -112,7 +112,7 @@ func newHolder() (*holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &holder{lab: lab, listener: listener, emptied: make(chan struct{})}, nil
+	return &holder{lab: lab, listener: listener, killed: make(chan struct{})}, nil
 }
 
 // run serves until ctx ends, then ends all that runs in the lab.
@@ -131,11 +131,11 @@ func (h *holder) run(ctx context.Context) error {
 	h.stop()
 	h.commands.Wait()
 	for _, s := range h.lab.slots() {
-		h.left = errors.Join(h.left, endProcesses(*s.host))
+		h.killErr = errors.Join(h.killErr, killProcesses(*s.host))
 	}
-	close(h.emptied)
+	close(h.killed)
 	conns.Wait()
-	return errors.Join(h.left, h.lab.Close())
+	return errors.Join(h.killErr, h.lab.Close())
 }
 
 // serve answers one request. When ctx ends it reads no more: a command without who asked for it
@@ -154,29 +154,29 @@ func (h *holder) serve(ctx context.Context, conn *net.UnixConn) {
 	case asked.Down:
 		h.stop()
 		done()
-		<-h.emptied
-		r = replyOf(0, h.left)
+		<-h.killed
+		r = replyOf(0, h.killErr)
 	default:
 		r = replyOf(h.execute(conn, asked))
 	}
 	_ = gob.NewEncoder(conn).Encode(r) // who asked may be gone
 }
 
-// asked is a request as it arrives.
-type asked struct {
+// incoming is a request as it arrives.
+type incoming struct {
 	request
-	files []*os.File   // a command's standard files
-	more  *gob.Decoder // the signals
+	files   []*os.File   // a command's standard files
+	signals *gob.Decoder // the signals
 }
 
-func (a asked) closeFiles() {
+func (a incoming) closeFiles() {
 	for _, f := range a.files {
 		_ = f.Close() // they were only borrowed
 	}
 }
 
-func receive(conn *net.UnixConn) (asked, error) {
-	var a asked
+func receive(conn *net.UnixConn) (incoming, error) {
+	var a incoming
 	rights := make([]byte, syscall.CmsgSpace(stdFiles*4)) // 4 bytes a descriptor
 	_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 1), rights)
 	if err != nil {
@@ -195,8 +195,8 @@ func receive(conn *net.UnixConn) (asked, error) {
 			a.files = append(a.files, os.NewFile(uintptr(fd), "standard file"))
 		}
 	}
-	a.more = gob.NewDecoder(conn)
-	if err := a.more.Decode(&a.request); err != nil {
+	a.signals = gob.NewDecoder(conn)
+	if err := a.signals.Decode(&a.request); err != nil {
 		a.closeFiles()
 		return a, err
 	}
@@ -208,7 +208,7 @@ func receive(conn *net.UnixConn) (asked, error) {
 }
 
 // execute runs a command and returns its exit status.
-func (h *holder) execute(conn *net.UnixConn, a asked) (int, error) {
+func (h *holder) execute(conn *net.UnixConn, a incoming) (int, error) {
 	defer a.closeFiles()
 	host, err := h.lab.Host(a.Host)
 	if err != nil {
@@ -226,7 +226,7 @@ func (h *holder) execute(conn *net.UnixConn, a asked) (int, error) {
 	ended, passed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(passed)
-		passToGroup(a.more, cmd.Process.Pid, ended)
+		signalGroup(a.signals, cmd.Process.Pid, ended)
 	}()
 	err = cmd.Wait()
 	close(ended)
@@ -235,9 +235,9 @@ func (h *holder) execute(conn *net.UnixConn, a asked) (int, error) {
 	return exitStatus(cmd, err)
 }
 
-// passToGroup sends the signals that are asked for to a process group, until its first process has
+// signalGroup sends the signals that are asked for to a process group, until its first process has
 // ended; it kills the group when nobody is left to ask.
-func passToGroup(signals *gob.Decoder, group int, ended <-chan struct{}) {
+func signalGroup(signals *gob.Decoder, group int, ended <-chan struct{}) {
 	for {
 		var n int
 		err := signals.Decode(&n)

@@ -143,10 +143,10 @@ func (l *Lab) build() error {
 			return err
 		}
 	}
-	if err := join(l.client, ClientLink, l.gateway, GatewayLANLink); err != nil {
+	if err := connectHosts(l.client, ClientLink, l.gateway, GatewayLANLink); err != nil {
 		return err
 	}
-	if err := join(l.server, ServerLink, l.gateway, GatewayWANLink); err != nil {
+	if err := connectHosts(l.server, ServerLink, l.gateway, GatewayWANLink); err != nil {
 		return err
 	}
 	for _, a := range []struct {
@@ -171,8 +171,8 @@ func (l *Lab) build() error {
 	return nil
 }
 
-// join makes a veth pair with one end in each host, and sets both ends up.
-func join(a *Host, linkA string, b *Host, linkB string) error {
+// connectHosts makes a veth pair with one end in each host, and sets both ends up.
+func connectHosts(a *Host, linkA string, b *Host, linkB string) error {
 	where := fmt.Sprintf("%s:%s <-> %s:%s", a.name, linkA, b.name, linkB)
 	return b.withFd(func(peer int) error {
 		err := a.withLinks(func(nl *netlink.Handle) error {
@@ -249,7 +249,7 @@ func NewHost(name string) (*Host, error) {
 	err := onOwnThread(func() error {
 		ns, err := netns.New() // moves this thread into it
 		if err != nil {
-			return explain(err)
+			return explainRefusal(err)
 		}
 		h.ns = os.NewFile(uintptr(ns), "netns "+name)
 		return nil

@@ -13,14 +13,14 @@ const (
 	sysPidfdSendSignal = 424 // the same number on all architectures that Go knows
 	sysPidfdOpen       = 434
 
-	// dyingTime is how long a killed process may take to end. Longer takes only one that
+	// killTimeout is how long a killed process may take to end. Longer takes only one that
 	// hangs in the kernel.
-	dyingTime = 10 * time.Second
+	killTimeout = 10 * time.Second
 )
 
-// endProcesses kills all processes in the host's namespace, but not this one, and returns when
+// killProcesses kills all processes in the host's namespace, but not this one, and returns when
 // they have ended. A process that itself moved into another namespace is not found.
-func endProcesses(h *Host) error {
+func killProcesses(h *Host) error {
 	var link string
 	if err := h.Do(func() (err error) {
 		link, err = os.Readlink("/proc/thread-self/ns/net")
@@ -29,16 +29,16 @@ func endProcesses(h *Host) error {
 		return err
 	}
 	for { // again, until nothing is found: what is killed may have forked meanwhile
-		ended, err := endOnce(link)
+		ended, err := killOnce(link)
 		if err != nil || ended == 0 {
 			return err
 		}
 	}
 }
 
-// endOnce kills the processes that it finds in the network namespace link ("net:[inode]"), and
+// killOnce kills the processes that it finds in the network namespace link ("net:[inode]"), and
 // returns their number.
-func endOnce(link string) (int, error) {
+func killOnce(link string) (int, error) {
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, err
@@ -47,10 +47,10 @@ func endOnce(link string) (int, error) {
 	var errs []error
 	for _, p := range procs {
 		pid, err := strconv.Atoi(p.Name())
-		if err != nil || pid == os.Getpid() || !isIn(pid, link) {
+		if err != nil || pid == os.Getpid() || !inNamespace(pid, link) {
 			continue
 		}
-		if err := end(pid, link); err != nil {
+		if err := kill(pid, link); err != nil {
 			errs = append(errs, fmt.Errorf("end process %d: %w", pid, err))
 			continue
 		}
@@ -59,15 +59,15 @@ func endOnce(link string) (int, error) {
 	return ended, errors.Join(errs...)
 }
 
-// isIn tells whether a process is in that network namespace. One that has ended is in none.
-func isIn(pid int, link string) bool {
+// inNamespace tells whether a process is in that network namespace. One that has ended is in none.
+func inNamespace(pid int, link string) bool {
 	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 	return err == nil && ns == link
 }
 
-// end kills a process, if it is still in that namespace, and waits for its end. The pidfd
+// kill kills a process, if it is still in that namespace, and waits for its end. The pidfd
 // makes sure that it is one and the same that is looked at and killed.
-func end(pid int, link string) error {
+func kill(pid int, link string) error {
 	fd, _, errno := syscall.Syscall(sysPidfdOpen, uintptr(pid), syscall.O_NONBLOCK, 0)
 	if errno == syscall.ESRCH {
 		return nil
@@ -77,14 +77,14 @@ func end(pid int, link string) error {
 	}
 	f := os.NewFile(fd, "pidfd")
 	defer f.Close()
-	if !isIn(pid, link) {
+	if !inNamespace(pid, link) {
 		return nil
 	}
 	_, _, errno = syscall.Syscall6(sysPidfdSendSignal, fd, uintptr(syscall.SIGKILL), 0, 0, 0, 0)
 	if errno != 0 && errno != syscall.ESRCH {
 		return os.NewSyscallError("pidfd_send_signal", errno)
 	}
-	if err := f.SetReadDeadline(time.Now().Add(dyingTime)); err != nil {
+	if err := f.SetReadDeadline(time.Now().Add(killTimeout)); err != nil {
 		return err
 	}
 	raw, err := f.SyscallConn()
@@ -93,5 +93,5 @@ func end(pid int, link string) error {
 	}
 	// A pidfd becomes readable when the process has ended (pidfd_open(2)), after it has left its
 	// namespaces. The one is asked because the other may have been told before Read began.
-	return raw.Read(func(uintptr) bool { return !isIn(pid, link) })
+	return raw.Read(func(uintptr) bool { return !inNamespace(pid, link) })
 }

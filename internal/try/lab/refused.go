@@ -25,9 +25,9 @@ func (e *RefusedError) Error() string {
 // Unwrap returns the kernel's answer, a syscall.Errno.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// explain turns the kernel's refusal of a namespace into a *RefusedError; other errors stay as
+// explainRefusal turns the kernel's refusal of a namespace into a *RefusedError; other errors stay as
 // they are.
-func explain(err error) error {
+func explainRefusal(err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		return err
@@ -41,18 +41,18 @@ func explain(err error) error {
 	return &refused
 }
 
-// obstacle is a sysctl that can forbid namespaces.
-type obstacle struct {
-	sysctl  string // below /proc/sys
-	forbids string // the value that does
-	needed  string // the value that does not
-	user    bool   // only in the way of who has no CAP_SYS_ADMIN
-	why     string
+// blockingSysctl is a sysctl that can forbid namespaces.
+type blockingSysctl struct {
+	sysctl   string // below /proc/sys
+	blocked  string // the value that does
+	allowed  string // the value that does not
+	userOnly bool   // only in the way of who has no CAP_SYS_ADMIN
+	why      string
 }
 
 // obstacles, with the most specific first: the limits of kernel/ucount.c, Debian's switch,
 // AppArmor's (security/apparmor/lsm.c), and the switch of Red Hat's older kernels.
-var obstacles = []obstacle{
+var blockingSysctls = []blockingSysctl{
 	{"kernel/unprivileged_userns_clone", "0", "1", true, "ordinary users may not make user namespaces"},
 	{"kernel/apparmor_restrict_unprivileged_userns", "1", "0", true, "AppArmor takes the rights from user namespaces of ordinary users"},
 	{"user/max_user_namespaces", "0", "15000", true, "the limit of user namespaces is zero"},
@@ -63,15 +63,15 @@ var obstacles = []obstacle{
 // diagnose finds the sysctl that is in the way of a process with or without the rights, if one is.
 // read returns a sysctl's value, or an error where the kernel has none.
 func diagnose(errno syscall.Errno, privileged bool, read func(string) (string, error)) RefusedError {
-	for _, o := range obstacles {
-		if o.user && privileged {
+	for _, o := range blockingSysctls {
+		if o.userOnly && privileged {
 			continue
 		}
-		if value, err := read(o.sysctl); err == nil && value == o.forbids {
+		if value, err := read(o.sysctl); err == nil && value == o.blocked {
 			name := strings.ReplaceAll(o.sysctl, "/", ".")
 			return RefusedError{
 				Why:    fmt.Sprintf("%s (%s=%s)", o.why, name, value),
-				Remedy: fmt.Sprintf("as root: sysctl -w %s=%s, or run this as root", name, o.needed),
+				Remedy: fmt.Sprintf("as root: sysctl -w %s=%s, or run this as root", name, o.allowed),
 				Err:    errno,
 			}
 		}

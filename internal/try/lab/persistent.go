@@ -9,11 +9,11 @@ import (
 	"syscall"
 )
 
-// errNone says that there is no lasting lab.
-var errNone = errors.New("there is no lab: `ftpgate lab up` makes one")
+// errNoLab says that there is no lasting lab.
+var errNoLab = errors.New("there is no lab: `ftpgate lab up` makes one")
 
-// errAlready says that Up has nothing to do.
-var errAlready = errors.New("the lab is up already")
+// errLabExists says that Up has nothing to do.
+var errLabExists = errors.New("the lab is up already")
 
 // Up makes the lasting lab, and returns when it is up. For root it is the named namespaces
 // ftpgate-client, ftpgate-gateway and ftpgate-server, which `ip netns` shows. For an ordinary user
@@ -24,9 +24,9 @@ func Up() error {
 	if err := Prepare(); err != nil {
 		return err
 	}
-	up := upHeld
+	up := upUser
 	if privileged() {
-		up = upNamed
+		up = upRoot
 	}
 	if err := up(); err != nil {
 		return fmt.Errorf("lab: up: %w", err)
@@ -37,9 +37,9 @@ func Up() error {
 // Down ends what still runs in the lasting lab, and removes it, also where only half of it is
 // there. No lab at all is an error.
 func Down() error {
-	down := downHeld
+	down := downUser
 	if privileged() {
-		down = downNamed
+		down = downRoot
 	}
 	if err := down(); err != nil {
 		return fmt.Errorf("lab: down: %w", err)
@@ -53,7 +53,7 @@ func Open() (*Lab, error) {
 	if !privileged() {
 		return nil, errors.New("lab: open: only root can; an ordinary user's lab is used through its commands")
 	}
-	l, err := openNamed()
+	l, err := openRoot()
 	if err != nil {
 		return nil, fmt.Errorf("lab: open: %w", err)
 	}
@@ -82,9 +82,9 @@ func Exec(host string, argv []string) (exitCode int, err error) {
 		return 0, fmt.Errorf("lab: exec: %w", err)
 	}
 	if privileged() {
-		err = execNamed(host, path, argv)
+		err = execRoot(host, path, argv)
 	} else {
-		exitCode, err = execHeld(host, path, argv)
+		exitCode, err = execUser(host, path, argv)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("lab: exec on %s: %w", host, err)
@@ -112,7 +112,7 @@ func withLock(dir string, create bool, f func() error) error {
 			d.Close()
 			return fmt.Errorf("lock %s: %w", dir, err)
 		}
-		if !isStill(d, dir) { // who had the lock has removed it
+		if !isSameFile(d, dir) { // who had the lock has removed it
 			d.Close()
 			continue
 		}
@@ -121,7 +121,7 @@ func withLock(dir string, create bool, f func() error) error {
 	}
 }
 
-func isStill(d *os.File, path string) bool {
+func isSameFile(d *os.File, path string) bool {
 	had, err := d.Stat()
 	if err != nil {
 		return false

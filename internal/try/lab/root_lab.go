@@ -22,15 +22,15 @@ const (
 
 func namedPath(host string) string { return filepath.Join(namedDir, namedPrefix+host) }
 
-// upNamed makes the lab of root.
-func upNamed() error {
+// upRoot makes the lab of root.
+func upRoot() error {
 	if err := os.MkdirAll(namedDir, 0o755); err != nil {
 		return err
 	}
 	return withLock(namedDir, false, func() error {
 		switch there, missing := namedState(); {
 		case len(missing) == 0:
-			return errAlready
+			return errLabExists
 		case len(there) > 0:
 			return fmt.Errorf("half a lab is there, without %s: `ftpgate lab down` clears it", strings.Join(missing, " and "))
 		}
@@ -85,7 +85,7 @@ func newNamedHost(name string) (*Host, error) {
 	err := onOwnThread(func() error {
 		ns, err := netns.NewNamed(namedPrefix + name) // moves this thread, also where it fails
 		if err != nil {
-			return explain(err)
+			return explainRefusal(err)
 		}
 		h.ns = os.NewFile(uintptr(ns), "netns "+namedPrefix+name)
 		return nil
@@ -108,10 +108,10 @@ func namedState() (there, missing []string) {
 	return there, missing
 }
 
-// openNamed opens the three named namespaces.
-func openNamed() (*Lab, error) {
+// openRoot opens the three named namespaces.
+func openRoot() (*Lab, error) {
 	if there, _ := namedState(); len(there) == 0 {
-		return nil, errNone
+		return nil, errNoLab
 	}
 	l := &Lab{}
 	for _, s := range l.slots() {
@@ -137,20 +137,20 @@ func openNamedHost(name string) (*Host, error) {
 	return &Host{name: name, ns: f}, nil
 }
 
-// downNamed removes root's lab, or what there is of it.
-func downNamed() error {
+// downRoot removes root's lab, or what there is of it.
+func downRoot() error {
 	if there, _ := namedState(); len(there) == 0 {
-		return errNone
+		return errNoLab
 	}
 	return withLock(namedDir, false, func() error {
 		there, _ := namedState()
 		if len(there) == 0 {
-			return errNone
+			return errNoLab
 		}
 		var errs []error
 		for _, name := range there {
 			if h, err := openNamedHost(name); err == nil {
-				errs = append(errs, endProcesses(h), h.Close())
+				errs = append(errs, killProcesses(h), h.Close())
 			}
 			errs = append(errs, removeNamed(name))
 		}
@@ -178,9 +178,9 @@ func removeNamed(host string) error {
 	return nil
 }
 
-// execNamed turns this process into the command, on that host.
-func execNamed(host, path string, argv []string) error {
-	l, err := openNamed()
+// execRoot turns this process into the command, on that host.
+func execRoot(host, path string, argv []string) error {
+	l, err := openRoot()
 	if err != nil {
 		return err
 	}

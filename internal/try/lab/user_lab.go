@@ -17,53 +17,53 @@ import (
 // This file is the command line's side of an ordinary user's lab, holder.go the other.
 
 const (
-	heldDirName    = "ftpgate-lab"
-	heldSocketName = "holder.sock"
+	socketDirName = "ftpgate-lab"
+	socketName    = "holder.sock"
 	// maxSocketPath is what fits into sockaddr_un (unix(7)), with its final zero.
 	maxSocketPath = 107
 	// holderReady is what a holder writes when its lab is up; anything else is its error.
 	holderReady = "ready"
 )
 
-// upHeld starts a holder and waits until its lab is up.
-func upHeld() error {
-	dir, err := heldDir()
+// upUser starts a holder and waits until its lab is up.
+func upUser() error {
+	dir, err := socketDir()
 	if err != nil {
 		return err
 	}
 	return withLock(dir, true, func() error {
-		if err := checkOwn(dir); err != nil {
+		if err := checkOwner(dir); err != nil {
 			return err
 		}
 		conn, err := dialHolder(dir)
 		if err == nil {
 			conn.Close()
-			return errAlready
+			return errLabExists
 		}
-		if !errors.Is(err, errNone) {
+		if !errors.Is(err, errNoLab) {
 			return err
 		}
-		if err := startHolder(filepath.Join(dir, heldSocketName)); err != nil {
-			return errors.Join(err, removeHeld(dir))
+		if err := startHolder(filepath.Join(dir, socketName)); err != nil {
+			return errors.Join(err, removeSocket(dir))
 		}
 		return nil
 	})
 }
 
-// heldDir is where this user's holder has its socket.
-func heldDir() (string, error) {
-	dir := filepath.Join(os.TempDir(), heldDirName+"-"+strconv.Itoa(os.Geteuid()))
+// socketDir is where this user's holder has its socket.
+func socketDir() (string, error) {
+	dir := filepath.Join(os.TempDir(), socketDirName+"-"+strconv.Itoa(os.Geteuid()))
 	if own := os.Getenv("XDG_RUNTIME_DIR"); own != "" {
-		dir = filepath.Join(own, heldDirName)
+		dir = filepath.Join(own, socketDirName)
 	}
-	if socket := filepath.Join(dir, heldSocketName); len(socket) > maxSocketPath {
+	if socket := filepath.Join(dir, socketName); len(socket) > maxSocketPath {
 		return "", fmt.Errorf("%s is too long for a socket (%d bytes at most): set XDG_RUNTIME_DIR or TMPDIR to a shorter path", socket, maxSocketPath)
 	}
 	return dir, nil
 }
 
-// checkOwn refuses a directory in which somebody else could have put the socket.
-func checkOwn(dir string) error {
+// checkOwner refuses a directory in which somebody else could have put the socket.
+func checkOwner(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return err
@@ -77,15 +77,15 @@ func checkOwn(dir string) error {
 
 // dialHolder connects to the holder; errNone says that there is none, or that it has died.
 func dialHolder(dir string) (*net.UnixConn, error) {
-	switch err := checkOwn(dir); {
+	switch err := checkOwner(dir); {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, errNone
+		return nil, errNoLab
 	case err != nil:
 		return nil, err
 	}
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(dir, heldSocketName), Net: "unix"})
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(dir, socketName), Net: "unix"})
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, errNone
+		return nil, errNoLab
 	}
 	return conn, err
 }
@@ -123,7 +123,7 @@ func startHolder(socket string) error {
 	err = cmd.Start()
 	its.Close() // so that the word ends with the holder
 	if err != nil {
-		return explain(err)
+		return explainRefusal(err)
 	}
 	said, err := io.ReadAll(word)
 	if err == nil && string(said) == holderReady {
@@ -138,16 +138,16 @@ func startHolder(socket string) error {
 	return fmt.Errorf("the holder ended before its lab was up: %w", err)
 }
 
-// downHeld tells the holder to end, and waits until it has.
-func downHeld() error {
-	dir, err := heldDir()
+// downUser tells the holder to end, and waits until it has.
+func downUser() error {
+	dir, err := socketDir()
 	if err != nil {
 		return err
 	}
 	err = withLock(dir, false, func() error {
 		conn, err := dialHolder(dir)
-		if errors.Is(err, errNone) {
-			return errors.Join(err, removeHeld(dir))
+		if errors.Is(err, errNoLab) {
+			return errors.Join(err, removeSocket(dir))
 		}
 		if err != nil {
 			return err
@@ -164,31 +164,31 @@ func downHeld() error {
 		if _, err := io.Copy(io.Discard, conn); err != nil { // ends with the holder
 			return err
 		}
-		return errors.Join(r.err(), removeHeld(dir))
+		return errors.Join(r.err(), removeSocket(dir))
 	})
 	if errors.Is(err, os.ErrNotExist) {
-		return errNone
+		return errNoLab
 	}
 	return err
 }
 
-// removeHeld removes the socket and its directory.
-func removeHeld(dir string) error {
-	if err := os.Remove(filepath.Join(dir, heldSocketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+// removeSocket removes the socket and its directory.
+func removeSocket(dir string) error {
+	if err := os.Remove(filepath.Join(dir, socketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return os.Remove(dir)
 }
 
-// execHeld has the holder run a command, and passes signals on to it.
-func execHeld(host, path string, argv []string) (int, error) {
-	dir, err := heldDir()
+// execUser has the holder run a command, and passes signals on to it.
+func execUser(host, path string, argv []string) (int, error) {
+	dir, err := socketDir()
 	if err != nil {
 		return 0, err
 	}
 	conn, err := dialHolder(dir)
 	if err != nil {
-		if there, _ := namedState(); errors.Is(err, errNone) && len(there) > 0 {
+		if there, _ := namedState(); errors.Is(err, errNoLab) && len(there) > 0 {
 			err = errors.New("the lab that is up belongs to root: run this as root, or make one of yours with `ftpgate lab up`")
 		}
 		return 0, err
@@ -199,22 +199,22 @@ func execHeld(host, path string, argv []string) (int, error) {
 		return 0, err
 	}
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, passedOn...)
+	signal.Notify(signals, forwardedSignals...)
 	defer signal.Stop(signals)
 	start := request{Host: host, Path: path, Argv: argv, Env: os.Environ(), Dir: cwd}
 	enc, err := send(conn, start, syscall.UnixRights(0, 1, 2))
 	if err != nil {
 		return 0, err
 	}
-	return await(conn, enc, signals)
+	return waitForReply(conn, enc, signals)
 }
 
-// await passes signals on until the holder tells how the command ended.
-func await(conn *net.UnixConn, enc *gob.Encoder, signals <-chan os.Signal) (int, error) {
+// waitForReply passes signals on until the holder tells how the command ended.
+func waitForReply(conn *net.UnixConn, enc *gob.Encoder, signals <-chan os.Signal) (int, error) {
 	ended, relayed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(relayed)
-		passSignals(signals, ended, func(s os.Signal) {
+		forwardSignals(signals, ended, func(s os.Signal) {
 			if n, ok := s.(syscall.Signal); ok {
 				_ = enc.Encode(int(n)) // it may just have ended: then there is an answer
 			}
