@@ -11,7 +11,7 @@ import (
 
 	"goftp.io/server/v2"
 
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
 // The account of the server.
@@ -33,7 +33,7 @@ type Config struct {
 }
 
 // Serve runs the server on l until ctx is done, and closes l. What goes through is written to log.
-func Serve(ctx context.Context, l net.Listener, log *transcript.Logger, c Config) error {
+func Serve(ctx context.Context, l net.Listener, log *sessionlog.Logger, c Config) error {
 	options := &server.Options{
 		Driver:         &memoryDriver{files: c.Files},
 		Auth:           &server.SimpleAuth{Name: User, Password: Password},
@@ -56,7 +56,7 @@ func Serve(ctx context.Context, l net.Listener, log *transcript.Logger, c Config
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	log.Write(transcript.Event{Kind: transcript.Ready, Text: l.Addr().String()})
+	log.Write(sessionlog.Event{Kind: sessionlog.Ready, Text: l.Addr().String()})
 	if err := srv.Serve(l); err != nil && ctx.Err() == nil && !errors.Is(err, server.ErrServerClosed) {
 		return fmt.Errorf("ftpserver: %w", err)
 	}

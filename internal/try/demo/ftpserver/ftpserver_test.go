@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"ftpgate/internal/try/demo/ftpclient"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 	"ftpgate/internal/try/testca"
 )
 
@@ -30,7 +30,7 @@ func (localHost) Listen(network, address string) (net.Listener, error) {
 }
 
 // start serves until the test ends, and returns where, and what the server says of it.
-func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at string, w *transcript.ServerLog) {
+func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at string, w *sessionlog.ServerLog) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +48,7 @@ func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at str
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := Serve(ctx, l, transcript.NewLogger(in), Config{
+		err := Serve(ctx, l, sessionlog.NewLogger(in), Config{
 			Files:   map[string][]byte{"/f": bytes.Repeat([]byte("0123456789"), 1<<17)},
 			TLS:     &tls.Config{Certificates: []tls.Certificate{pair}, MaxVersion: version},
 			TLSOnly: only,
@@ -56,7 +56,7 @@ func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at str
 		_ = in.Close()
 		ended <- err
 	}()
-	w = transcript.ReadServerLog(out)
+	w = sessionlog.ReadServerLog(out)
 	t.Cleanup(func() {
 		cancel()
 		w.Close()
@@ -64,7 +64,7 @@ func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at str
 			t.Error(err)
 		}
 	})
-	if at, err = w.Next(ctx, transcript.Ready); err != nil {
+	if at, err = w.Next(ctx, sessionlog.Ready); err != nil {
 		t.Fatal(err)
 	}
 	return at, w
@@ -83,7 +83,7 @@ func connect(t *testing.T, at string) (context.Context, *ftpclient.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a test that hangs
 	t.Cleanup(cancel)
-	c := &ftpclient.Client{Host: localHost{}, Watch: &transcript.Transcript{Quiet: true}}
+	c := &ftpclient.Client{Host: localHost{}, Watch: &sessionlog.Transcript{Quiet: true}}
 	if err := c.Open(ctx, at); err != nil {
 		t.Fatal(err)
 	}
@@ -131,12 +131,12 @@ func TestTLS(t *testing.T) {
 			events, err := w.Session(ctx)
 			var seen []string
 			for _, ev := range events {
-				if ev.Kind == transcript.Encrypted {
+				if ev.Kind == sessionlog.Encrypted {
 					seen = append(seen, ev.Text)
 				}
 			}
 			name := tls.VersionName(version)
-			again := name + transcript.Resumed
+			again := name + sessionlog.Resumed
 			if want := []string{name, again, again, again}; err != nil || !slices.Equal(seen, want) {
 				t.Errorf("server: got %q, %v; want %q", seen, err, want)
 			}

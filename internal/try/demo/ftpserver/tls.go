@@ -7,7 +7,7 @@ import (
 
 	"goftp.io/server/v2"
 
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
 // invalidPort is where nobody can listen.
@@ -26,14 +26,14 @@ func enableTLS(srv *server.Server) error {
 }
 
 // logHandshakes has every handshake written to log.
-func logHandshakes(config *tls.Config, log *transcript.Logger) *tls.Config {
+func logHandshakes(config *tls.Config, log *sessionlog.Logger) *tls.Config {
 	config = config.Clone()
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		text := tls.VersionName(state.Version)
 		if state.DidResume {
-			text += transcript.Resumed
+			text += sessionlog.Resumed
 		}
-		log.Write(transcript.Event{Kind: transcript.Encrypted, Text: text})
+		log.Write(sessionlog.Event{Kind: sessionlog.Encrypted, Text: text})
 		return nil
 	}
 	return config

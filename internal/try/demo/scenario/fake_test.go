@@ -18,22 +18,22 @@ import (
 
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/try/demo/ftpserver"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 	"ftpgate/internal/try/testca"
 )
 
 // fakeTestbed plays the story on loopback: with the real embedded server and the real one with quirks,
 // and with gateways that do to lines what the real ones do. It implements Stage.
 type fakeTestbed struct {
-	t      *testing.T
-	public string                   // what the server says of itself
-	spoil  func(line string) string // what a gateway does to lines from the server besides
-	refuse error                    // why no gateway can start
-	able   bool                     // the kernel's helper follows every server
-	faulty fault                    // what a gateway with FTPS does wrong
+	t                   *testing.T
+	publicIP            string                   // what the server says of itself
+	rewrite             func(line string) string // what a gateway does to lines from the server besides
+	startErr            error                    // why no gateway can start
+	kernelFollowsQuirks bool                     // the kernel's helper follows every server
+	fault               fault                    // what a gateway with FTPS does wrong
 
-	authority *testca.Authority
-	taps      [2]*recorder // at the client's side and at the server's
+	ca   *testca.Authority
+	taps [2]*recorder // at the client's side and at the server's
 
 	mu       sync.Mutex // guards what is below: the clients of the server with quirks come at once
 	gateways map[string]net.Addr
@@ -62,16 +62,16 @@ func newFakeTestbed(t *testing.T) *fakeTestbed {
 		t.Fatal(err)
 	}
 	return &fakeTestbed{
-		t: t, public: "203.0.113.21", authority: a, taps: [2]*recorder{new(recorder), new(recorder)},
+		t: t, publicIP: "203.0.113.21", ca: a, taps: [2]*recorder{new(recorder), new(recorder)},
 		gateways: map[string]net.Addr{}, servers: map[string]net.Addr{}, closed: map[uint16]bool{},
 	}
 }
 
-// tell plays the whole story on st.
-func tell(t *testing.T, ctx context.Context, out io.Writer, st *fakeTestbed) error {
+// runScenario plays the whole story on st.
+func runScenario(t *testing.T, ctx context.Context, out io.Writer, st *fakeTestbed) error {
 	t.Helper()
 	c := fakeSetup
-	c.ca = st.authority
+	c.ca = st.ca
 	return Run(ctx, out, st, c)
 }
 
@@ -83,7 +83,7 @@ func (s *fakeTestbed) StartServer(ctx context.Context, address string, e TLSMode
 	s.mu.Lock()
 	s.servers[address] = l.Addr()
 	s.mu.Unlock()
-	c := ftpserver.Config{PublicIP: s.public, Files: files(fakeSetup.download), TLSOnly: e == TLSRequired}
+	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(fakeSetup.download), TLSOnly: e == TLSRequired}
 	if e != TLSOff {
 		c.TLS = s.certificate("the server", "203.0.113.21")
 	}
@@ -91,17 +91,17 @@ func (s *fakeTestbed) StartServer(ctx context.Context, address string, e TLSMode
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := ftpserver.Serve(ctx, l, transcript.NewLogger(in), c)
+		err := ftpserver.Serve(ctx, l, sessionlog.NewLogger(in), c)
 		_ = in.Close()
 		ended <- err
 	}()
-	w := transcript.ReadServerLog(out)
+	w := sessionlog.ReadServerLog(out)
 	stop := func() error {
 		cancel()
 		w.Close()
 		return <-ended
 	}
-	if _, err := w.Next(ctx, transcript.Ready); err != nil {
+	if _, err := w.Next(ctx, sessionlog.Ready); err != nil {
 		return Server{}, errors.Join(err, stop())
 	}
 	return Server{Log: w, Address: address, Stop: stop}, nil
@@ -109,8 +109,8 @@ func (s *fakeTestbed) StartServer(ctx context.Context, address string, e TLSMode
 
 // StartGateway copies between clients and a server, in the way of its tracking.
 func (s *fakeTestbed) StartGateway(_ context.Context, args []string) (Gateway, error) {
-	if s.refuse != nil {
-		return Gateway{}, s.refuse
+	if s.startErr != nil {
+		return Gateway{}, s.startErr
 	}
 	l := listen(s.t)
 	from, to := args[len(args)-2], args[len(args)-1]
@@ -129,7 +129,7 @@ func (s *fakeTestbed) StartGateway(_ context.Context, args []string) (Gateway, e
 				return
 			}
 			if to == fakeSetup.tlsServer {
-				copies.Go(func() { s.passSecure(conn, args) })
+				copies.Go(func() { s.passTLS(conn, args) })
 			} else {
 				copies.Go(func() { s.pass(conn, tracking, to) })
 			}
@@ -140,7 +140,7 @@ func (s *fakeTestbed) StartGateway(_ context.Context, args []string) (Gateway, e
 		copies.Wait()
 		return err
 	}
-	return Gateway{Stop: stop, Log: s.secureLog}, nil
+	return Gateway{Stop: stop, Log: s.gatewayLog}, nil
 }
 
 // pass is one session of a gateway.
@@ -151,7 +151,7 @@ func (s *fakeTestbed) pass(client net.Conn, tracking, to string) {
 		return
 	}
 	var both sync.WaitGroup
-	if tracking == "kernel" && to == fakeSetup.quirkServer && !s.able {
+	if tracking == "kernel" && to == fakeSetup.quirkServer && !s.kernelFollowsQuirks {
 		both.Go(func() { copyLines(server, client, unchanged) })
 		both.Go(func() { copySegments(client, server) })
 		both.Wait()
@@ -162,8 +162,8 @@ func (s *fakeTestbed) pass(client net.Conn, tracking, to string) {
 		toServer, toClient = active, s.passive
 	}
 	change := toClient
-	if s.spoil != nil {
-		change = func(line string) string { return s.spoil(toClient(line)) }
+	if s.rewrite != nil {
+		change = func(line string) string { return s.rewrite(toClient(line)) }
 	}
 	both.Go(func() { copyLines(server, client, toServer) })
 	both.Go(func() { copyLines(client, server, change) })
@@ -237,12 +237,12 @@ func copyLines(to, from net.Conn, change func(string) string) {
 // fakeHost is the client, or the server's own host: what it dials is on loopback, under the
 // addresses of the lab.
 type fakeHost struct {
-	stage    *fakeTestbed
+	testbed  *fakeTestbed
 	atServer bool
 }
 
 func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	s, to := h.stage, netip.MustParseAddrPort(address)
+	s, to := h.testbed, netip.MustParseAddrPort(address)
 	real, local := fmt.Sprintf("127.0.0.1:%d", to.Port()), "203.0.113.21:40000"
 	s.mu.Lock()
 	gateway, server, closed := s.gateways[address], s.servers[address], s.closed[to.Port()]
@@ -254,13 +254,13 @@ func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, 
 		real = server.String()
 	case h.atServer:
 	case to.Addr().IsUnspecified(), closed && to.Addr().String() == "192.168.5.2":
-		return nil, refusedBy(network, syscall.ECONNREFUSED)
+		return nil, dialError(network, syscall.ECONNREFUSED)
 	case to.Addr().String() == "192.168.5.2":
 		local = "192.168.5.1:40000"
 	case to.Addr().String() == "2001:db8:5::2":
 		local = "[2001:db8:5::1]:40000"
 	default:
-		return nil, refusedBy(network, syscall.ENETUNREACH)
+		return nil, dialError(network, syscall.ENETUNREACH)
 	}
 	if gateway != nil {
 		real = gateway.String()
@@ -273,14 +273,14 @@ func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, 
 	return fakeConn{conn, tcpAddr(local), tcpAddr(address)}, nil
 }
 
-func refusedBy(network string, why syscall.Errno) error {
+func dialError(network string, why syscall.Errno) error {
 	return &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", why)}
 }
 
 func (h fakeHost) Listen(network, address string) (net.Listener, error) {
 	if address == fakeSetup.quirkServer {
-		h.stage.quirks = pipeListener{conns: make(chan net.Conn), done: make(chan struct{}), once: new(sync.Once)}
-		return h.stage.quirks, nil
+		h.testbed.quirks = pipeListener{conns: make(chan net.Conn), done: make(chan struct{}), once: new(sync.Once)}
+		return h.testbed.quirks, nil
 	}
 	l, err := net.Listen(network, "127.0.0.1:0")
 	if err != nil {
@@ -292,10 +292,10 @@ func (h fakeHost) Listen(network, address string) (net.Listener, error) {
 	if !h.atServer {
 		return listener, nil
 	}
-	h.stage.mu.Lock()
-	defer h.stage.mu.Unlock()
-	h.stage.closed[port] = true
-	return serverListener{listener, h.stage, port}, nil
+	h.testbed.mu.Lock()
+	defer h.testbed.mu.Unlock()
+	h.testbed.closed[port] = true
+	return serverListener{listener, h.testbed, port}, nil
 }
 
 // pipeListener takes connections whose segments arrive as they were written.
@@ -367,14 +367,14 @@ func (l fakeListener) Accept() (net.Conn, error) {
 // system may give the port to the next listener as soon as this one has closed.
 type serverListener struct {
 	fakeListener
-	stage *fakeTestbed
-	port  uint16
+	testbed *fakeTestbed
+	port    uint16
 }
 
 func (l serverListener) Close() error {
-	l.stage.mu.Lock()
-	defer l.stage.mu.Unlock()
-	delete(l.stage.closed, l.port)
+	l.testbed.mu.Lock()
+	defer l.testbed.mu.Unlock()
+	delete(l.testbed.closed, l.port)
 	return l.fakeListener.Close()
 }
 

@@ -19,19 +19,19 @@ import (
 type fault string
 
 const (
-	listsAUTH    fault = "it lists AUTH and does not have it"
-	wrongRefusal fault = "it does not know AUTH"
-	noRemedy     fault = "its log has no remedy"
-	stranger     fault = "its certificate is another authority's"
-	forgets      fault = "it knows no session again"
-	leaks        fault = "the password is on the wire besides"
-	deaf         fault = "the wiretap does not work"
-	losesBytes   fault = "it changes a byte of what it carries"
+	listsAUTH     fault = "it lists AUTH and does not have it"
+	wrongRefusal  fault = "it does not know AUTH"
+	noRemedy      fault = "its log has no remedy"
+	unknownCA     fault = "its certificate is another authority's"
+	neverResumes  fault = "it knows no session again"
+	leaksPassword fault = "the password is on the wire besides"
+	tapFails      fault = "the wiretap does not work"
+	corruptsData  fault = "it changes a byte of what it carries"
 )
 
 // certificate is the configuration of a TLS server at an address.
 func (s *fakeTestbed) certificate(name, address string) *tls.Config {
-	certificate, key, err := s.authority.Issue(name, netip.MustParseAddr(address))
+	certificate, key, err := s.ca.Issue(name, netip.MustParseAddr(address))
 	if err != nil {
 		s.t.Error(err)
 		return nil
@@ -40,7 +40,7 @@ func (s *fakeTestbed) certificate(name, address string) *tls.Config {
 	if err != nil {
 		s.t.Error(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, SessionTicketsDisabled: s.faulty == forgets}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, SessionTicketsDisabled: s.fault == neverResumes}
 }
 
 // recorder is what went over one side's wire.
@@ -87,18 +87,18 @@ func (s *fakeTestbed) Tap() (Tap, error) {
 	}
 	return func() (client, server []byte, err error) {
 		client, server = s.taps[0].take(), s.taps[1].take()
-		switch s.faulty {
-		case leaks:
+		switch s.fault {
+		case leaksPassword:
 			client = append(client, "PASS "+ftpserver.Password...)
-		case deaf:
+		case tapFails:
 			server = nil
 		}
 		return client, server, nil
 	}, nil
 }
 
-func (s *fakeTestbed) secureLog() string {
-	if s.faulty == noRemedy {
+func (s *fakeTestbed) gatewayLog() string {
+	if s.fault == noRemedy {
 		return "\n  level=WARN msg=refused remedy=\"pull the plug\""
 	}
 	return "\n  level=WARN msg=refused reason=\"no TLS\" remedy=\"name server_ports, or say it in [forward.tls]\""
@@ -106,7 +106,7 @@ func (s *fakeTestbed) secureLog() string {
 
 // tlsGateway is one session of a gateway before the servers of act 4.
 type tlsGateway struct {
-	stage          *fakeTestbed
+	testbed        *fakeTestbed
 	ctx            context.Context
 	client, server net.Conn
 	clientTLS      *tls.Config // of the gateway as a server to the client; nil: in clear
@@ -114,14 +114,14 @@ type tlsGateway struct {
 	carried        sync.WaitGroup
 }
 
-// passSecure is one session, in the way that the gateway's flags say.
-func (s *fakeTestbed) passSecure(client net.Conn, args []string) {
+// passTLS is one session, in the way that the gateway's flags say.
+func (s *fakeTestbed) passTLS(client net.Conn, args []string) {
 	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", fakeSetup.tlsServer)
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
-	g := &tlsGateway{stage: s, client: tappedConn{client, s.taps[0]}, server: tappedConn{server, s.taps[1]}}
+	g := &tlsGateway{testbed: s, client: tappedConn{client, s.taps[0]}, server: tappedConn{server, s.taps[1]}}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	g.ctx = ctx
@@ -133,13 +133,13 @@ func (s *fakeTestbed) passSecure(client net.Conn, args []string) {
 		return
 	case "--tls-client":
 		g.clientTLS = s.certificate("the gateway", "192.168.5.2")
-		if s.faulty == stranger {
+		if s.fault == unknownCA {
 			g.clientTLS = newFakeTestbed(s.t).certificate("the gateway", "192.168.5.2")
 		}
 		answer = g.security
 	case "--tls-server":
-		g.serverTLS = s.authority.Client("203.0.113.21")
-		if s.faulty == forgets {
+		g.serverTLS = s.ca.Client("203.0.113.21")
+		if s.fault == neverResumes {
 			g.serverTLS.ClientSessionCache = nil
 		}
 	default:
@@ -153,7 +153,7 @@ func (s *fakeTestbed) passSecure(client net.Conn, args []string) {
 // refusal answers what a gateway without TLS does not pass on.
 func (s *fakeTestbed) refusal(line string) string {
 	switch {
-	case line == "AUTH TLS\r\n" && s.faulty == wrongRefusal:
+	case line == "AUTH TLS\r\n" && s.fault == wrongRefusal:
 		return "502 what is that\r\n"
 	case line == "AUTH TLS\r\n":
 		return "534 this gateway cannot\r\n"
@@ -168,7 +168,7 @@ func (g *tlsGateway) dialogue(answer func(line string) string) {
 	replies := bufio.NewReader(g.server)
 	greeting, err := replies.ReadString('\n')
 	if err != nil {
-		g.stage.t.Error(err)
+		g.testbed.t.Error(err)
 		return
 	}
 	if g.serverTLS != nil {
@@ -206,7 +206,7 @@ func (g *tlsGateway) passReplies(replies *bufio.Reader, command string) error {
 		if err != nil {
 			return err
 		}
-		hidden = command == "FEAT\r\n" && g.stage.faulty != listsAUTH
+		hidden = command == "FEAT\r\n" && g.testbed.fault != listsAUTH
 		if !hidden || !strings.Contains(line, "AUTH") && !strings.Contains(line, "PBSZ") && !strings.Contains(line, "PROT") {
 			_, _ = io.WriteString(g.client, g.passive(line))
 		}
@@ -254,14 +254,14 @@ func (g *tlsGateway) passive(line string) string {
 	case strings.HasPrefix(line, "227 "):
 		at, err := ftp.Parse227([]byte(rest))
 		if err != nil {
-			g.stage.t.Error(err)
+			g.testbed.t.Error(err)
 		}
 		own := netip.AddrPortFrom(netip.MustParseAddr("192.168.5.2"), g.listen(g.toServer(at.Port())))
 		return fmt.Sprintf("227 Entering Passive Mode (%s)\r\n", ftp.AppendHostPort(nil, own))
 	case strings.HasPrefix(line, "229 "):
 		port, err := ftp.Parse229([]byte(rest))
 		if err != nil {
-			g.stage.t.Error(err)
+			g.testbed.t.Error(err)
 		}
 		return fmt.Sprintf("229 Entering Extended Passive Mode (|||%d|)\r\n", g.listen(g.toServer(port)))
 	}
@@ -276,7 +276,7 @@ func (g *tlsGateway) active(line string) string {
 	}
 	at, err := ftp.ParseHostPort([]byte(arg))
 	if err != nil {
-		g.stage.t.Error(err)
+		g.testbed.t.Error(err)
 	}
 	port := g.listen(func(server net.Conn) {
 		if client := g.dial(at.Port()); client != nil {
@@ -297,7 +297,7 @@ func (g *tlsGateway) toServer(port uint16) func(net.Conn) {
 func (g *tlsGateway) dial(port uint16) net.Conn {
 	conn, err := localHost{}.Dial(g.ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
-		g.stage.t.Error(err)
+		g.testbed.t.Error(err)
 	}
 	return conn
 }
@@ -306,7 +306,7 @@ func (g *tlsGateway) dial(port uint16) net.Conn {
 func (g *tlsGateway) listen(use func(net.Conn)) (port uint16) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		g.stage.t.Error(err)
+		g.testbed.t.Error(err)
 		return 0
 	}
 	context.AfterFunc(g.ctx, func() { _ = l.Close() })
@@ -321,14 +321,14 @@ func (g *tlsGateway) listen(use func(net.Conn)) (port uint16) {
 
 // carry joins the two ends of a data connection, each with TLS or without.
 func (g *tlsGateway) carry(client, server net.Conn) {
-	client, server = tappedConn{client, g.stage.taps[0]}, tappedConn{server, g.stage.taps[1]}
+	client, server = tappedConn{client, g.testbed.taps[0]}, tappedConn{server, g.testbed.taps[1]}
 	if g.clientTLS != nil {
 		client = tls.Server(client, g.clientTLS)
 	}
 	if g.serverTLS != nil {
 		server = tls.Client(server, g.serverTLS)
 	}
-	if g.stage.faulty == losesBytes {
+	if g.testbed.fault == corruptsData {
 		server = corruptingConn{server}
 	}
 	join(client, server)

@@ -13,7 +13,7 @@ import (
 
 	"ftpgate/internal/try/demo/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
 // tlsCase is how a gateway can carry FTPS, and what is to be seen of it.
@@ -63,8 +63,8 @@ func tlsCases(c Setup) []tlsCase {
 // tlsRow is a line of the table of FTPS.
 type tlsRow struct{ name, client, server, download, upload string }
 
-// withTLS is act 4: the four cases, each with a gateway and a server of its own.
-func (s *run) withTLS(ctx context.Context) error {
+// runWithTLS is act 4: the four cases, each with a gateway and a server of its own.
+func (s *scenario) runWithTLS(ctx context.Context) error {
 	line, err := s.showRefused(ctx)
 	table, errs := []tlsRow{line}, []error{err}
 	for _, w := range tlsCases(s.setup) {
@@ -87,7 +87,7 @@ func (s *run) withTLS(ctx context.Context) error {
 }
 
 // withServer is the story with a server of its own, and a table that nobody prints.
-func (s *run) withServer(ctx context.Context, e TLSMode) (*run, Server, error) {
+func (s *scenario) withServer(ctx context.Context, e TLSMode) (*scenario, Server, error) {
 	server, err := s.testbed.StartServer(ctx, s.setup.tlsServer, e)
 	if err != nil {
 		return nil, server, ftpclient.Because(ctx, err)
@@ -99,7 +99,7 @@ func (s *run) withServer(ctx context.Context, e TLSMode) (*run, Server, error) {
 }
 
 // showRefused shows a forward that says nothing of TLS: the client is told, and the operator.
-func (s *run) showRefused(ctx context.Context) (line tlsRow, err error) {
+func (s *scenario) showRefused(ctx context.Context) (line tlsRow, err error) {
 	s.printHeading("Refused: a forward that says nothing of TLS, before a server that has it")
 	line = tlsRow{name: "refused", client: failedCell}
 	own, server, err := s.withServer(ctx, TLSOffered)
@@ -125,8 +125,8 @@ const remedyTLS = "It needs what act 1 needs."
 
 // checkFEAT asks what there is: what does not work through the gateway must not be listed (RFC 2389
 // section 3.2), though the server has it.
-func (s *run) checkFEAT(ctx context.Context, p *session) error {
-	r, err := p.Ask(ctx, 2, "FEAT", "")
+func (s *scenario) checkFEAT(ctx context.Context, c *session) error {
+	r, err := c.Ask(ctx, 2, "FEAT", "")
 	if err != nil {
 		return err
 	}
@@ -137,25 +137,25 @@ func (s *run) checkFEAT(ctx context.Context, p *session) error {
 }
 
 // checkAUTHRefused wants TLS all the same, and gives up.
-func (s *run) checkAUTHRefused(ctx context.Context, p *session) error {
-	r, err := p.Ask(ctx, 5, "AUTH", "TLS")
+func (s *scenario) checkAUTHRefused(ctx context.Context, c *session) error {
+	r, err := c.Ask(ctx, 5, "AUTH", "TLS")
 	if err == nil && r.Code != 534 {
 		err = fmt.Errorf("AUTH: the answer is %d; want 534", r.Code)
 	}
 	if err == nil {
-		p.transcript.Note("The client gives up, and has said no password")
+		c.transcript.Note("The client gives up, and has said no password")
 	}
 	return err
 }
 
 // checkServerOffersTLS looks whether the server had AUTH in its answer to FEAT: else nobody has left it out.
-func (s *run) checkServerOffersTLS(ctx context.Context) error {
+func (s *scenario) checkServerOffersTLS(ctx context.Context) error {
 	events, err := s.serverLog.Session(ctx)
 	if err != nil {
 		return err
 	}
 	for _, ev := range events {
-		if ev.Kind == transcript.Sent && strings.HasPrefix(ev.Text, "211 ") && strings.Contains(ev.Text, "AUTH TLS") {
+		if ev.Kind == sessionlog.Sent && strings.HasPrefix(ev.Text, "211 ") && strings.Contains(ev.Text, "AUTH TLS") {
 			fmt.Fprint(s.out, "     The server's own answer to FEAT has AUTH TLS in it.\n")
 			return nil
 		}
@@ -166,11 +166,11 @@ func (s *run) checkServerOffersTLS(ctx context.Context) error {
 var remedyInLog = regexp.MustCompile(` remedy=("(?:[^"\\]|\\.)*")`)
 
 // printRemedy shows what the gateway's log tells to do, which must be both that can be done.
-func (s *run) printRemedy(log string) error {
+func (s *scenario) printRemedy(log string) error {
 	for _, found := range remedyInLog.FindAllStringSubmatch(log, -1) {
 		text, err := strconv.Unquote(found[1])
 		if err == nil && strings.Contains(text, "server_ports") && strings.Contains(text, "forward.tls") {
-			fmt.Fprintf(s.out, "     The gateway's log says what to do:\n%s", foldText(transcript.Printable(text), "       "))
+			fmt.Fprintf(s.out, "     The gateway's log says what to do:\n%s", foldText(sessionlog.Printable(text), "       "))
 			return nil
 		}
 	}
@@ -178,7 +178,7 @@ func (s *run) printRemedy(log string) error {
 }
 
 // showTLSCase shows a session, with a wiretap on both sides, and then files that are compared.
-func (s *run) showTLSCase(ctx context.Context, w tlsCase) (line tlsRow, err error) {
+func (s *scenario) showTLSCase(ctx context.Context, w tlsCase) (line tlsRow, err error) {
 	s.printHeading(w.title)
 	fmt.Fprint(s.out, w.text)
 	line = tlsRow{name: w.name, client: failedCell}
@@ -204,14 +204,14 @@ func (s *run) showTLSCase(ctx context.Context, w tlsCase) (line tlsRow, err erro
 }
 
 // captureSession is the session that is shown, and what could be seen of it on both sides of the gateway.
-func (s *run) captureSession(ctx context.Context, w tlsCase) (client, server leg, err error) {
+func (s *scenario) captureSession(ctx context.Context, w tlsCase) (client, server leg, err error) {
 	end, err := s.testbed.Tap()
 	if err != nil {
 		return client, server, fmt.Errorf("wiretap: %w", err)
 	}
 	var handshakes []tls.ConnectionState
-	look := func(_ context.Context, p *session) error {
-		handshakes = p.Handshakes()
+	look := func(_ context.Context, c *session) error {
+		handshakes = c.Handshakes()
 		return nil
 	}
 	v := sessionOptions{tracking: w.name, mode: string(w.mode), address: s.setup.gateway, certName: w.certName}
@@ -229,8 +229,8 @@ func (s *run) captureSession(ctx context.Context, w tlsCase) (client, server leg
 		client.addHandshake(tls.VersionName(state.Version), state.DidResume)
 	}
 	for _, ev := range events {
-		if ev.Kind == transcript.Encrypted {
-			version, resumed := strings.CutSuffix(ev.Text, transcript.Resumed)
+		if ev.Kind == sessionlog.Encrypted {
+			version, resumed := strings.CutSuffix(ev.Text, sessionlog.Resumed)
 			server.addHandshake(version, resumed)
 		}
 	}
@@ -245,10 +245,10 @@ func (s *run) captureSession(ctx context.Context, w tlsCase) (client, server leg
 }
 
 // retrieveReadme gets the small file, which a wiretap would know again.
-func (s *run) retrieveReadme(m ftpclient.Mode) step {
-	return func(ctx context.Context, p *session) error {
+func (s *scenario) retrieveReadme(m ftpclient.Mode) step {
+	return func(ctx context.Context, c *session) error {
 		buf := make([]byte, len(readmeText))
-		if _, err := p.Retrieve(ctx, m, readmeName, buf); err != nil {
+		if _, err := c.Retrieve(ctx, m, readmeName, buf); err != nil {
 			return err
 		}
 		if string(buf) != readmeText {

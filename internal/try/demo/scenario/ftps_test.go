@@ -15,21 +15,21 @@ func TestTLSFails(t *testing.T) {
 		{listsAUTH, "refused         FAILED", "want no AUTH in it"},
 		{wrongRefusal, "refused         FAILED", "AUTH: the answer is 502; want 534"},
 		{noRemedy, "refused         FAILED", "the log names no remedy"},
-		{stranger, "terminated      FAILED", "signed by unknown authority"},
-		{forgets, "terminated      TLS 1.3, not resumed in clear           -", "terminated: client's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
-		{forgets, "originated      in clear           TLS 1.3, not resumed -", "originated: server's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
-		{leaks, "passed through  TLS 1.3, resumed   TLS 1.3, resumed   -", "passed through: client's leg: the wiretap has read what should be encrypted"},
-		{deaf, "terminated      TLS 1.3, resumed   FAILED", "terminated: server's leg: the wiretap has not seen the greeting"},
-		{losesBytes, "terminated      TLS 1.3, resumed   in clear           FAILED", "terminated: PASV: download: SHA-256 is"},
+		{unknownCA, "terminated      FAILED", "signed by unknown authority"},
+		{neverResumes, "terminated      TLS 1.3, not resumed in clear           -", "terminated: client's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
+		{neverResumes, "originated      in clear           TLS 1.3, not resumed -", "originated: server's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
+		{leaksPassword, "passed through  TLS 1.3, resumed   TLS 1.3, resumed   -", "passed through: client's leg: the wiretap has read what should be encrypted"},
+		{tapFails, "terminated      TLS 1.3, resumed   FAILED", "terminated: server's leg: the wiretap has not seen the greeting"},
+		{corruptsData, "terminated      TLS 1.3, resumed   in clear           FAILED", "terminated: PASV: download: SHA-256 is"},
 	} {
 		t.Run(string(tt.faulty), func(t *testing.T) {
 			st := newFakeTestbed(t)
-			st.faulty = tt.faulty
+			st.fault = tt.faulty
 			c := fakeSetup
-			c.ca = st.authority
+			c.ca = st.ca
 			var out strings.Builder
-			s := &run{out: &out, testbed: st, setup: c, prompt: "gateway# "}
-			err := s.withTLS(testContext(t))
+			s := &scenario{out: &out, testbed: st, setup: c, prompt: "gateway# "}
+			err := s.runWithTLS(testContext(t))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v; want %s", err, tt.want)
 			}

@@ -8,8 +8,8 @@ import (
 	"ftpgate/internal/try/demo/ftpclient"
 )
 
-// withProxyTracking is act 3: every mode, and beside kernel tracking what that cannot follow.
-func (s *run) withProxyTracking(ctx context.Context) error {
+// runWithProxyTracking is act 3: every mode, and beside kernel tracking what that cannot follow.
+func (s *scenario) runWithProxyTracking(ctx context.Context) error {
 	s.printHeading("Every mode: a listing, a download and an upload each")
 	errs := []error{s.runModes(ctx, sessionOptions{tracking: "proxy", address: s.setup.gateway}, ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT, ftpclient.EPRT)}
 	if ctx.Err() == nil {
@@ -23,7 +23,7 @@ func (s *run) withProxyTracking(ctx context.Context) error {
 
 // runModes is a session in each mode, told in one line. A client in the lab has a way to the gateway
 // only: where data came, the client was told of the gateway. What v says of how goes behind the mode.
-func (s *run) runModes(ctx context.Context, v sessionOptions, modes ...ftpclient.Mode) error {
+func (s *scenario) runModes(ctx context.Context, v sessionOptions, modes ...ftpclient.Mode) error {
 	who := v.mode
 	var errs []error
 	for _, m := range modes {

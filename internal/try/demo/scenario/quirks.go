@@ -13,7 +13,7 @@ import (
 
 	"ftpgate/internal/try/demo/ftpclient"
 	"ftpgate/internal/try/demo/quirk"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
 // quirkListing is what the server with quirks hands out.
@@ -64,7 +64,7 @@ func (f quirkResult) gotListing() bool { return f.err == nil && f.listing == qui
 
 // compareTrackings has a client ask each question through kernel tracking and through proxy tracking, all at
 // the same time, and tells what became of it.
-func (s *run) compareTrackings(ctx context.Context) error {
+func (s *scenario) compareTrackings(ctx context.Context) error {
 	s.printHeading("Servers that the kernel's helper cannot follow")
 	fmt.Fprint(s.out, "     The client goes where the 227 says; if nobody is there, to the gateway.\n")
 	found, err := s.tryQuirks(ctx)
@@ -104,7 +104,7 @@ func (o quirkCase) expected(own netip.Addr) string {
 }
 
 // tryQuirks returns what each oddity led to, with kernel and with proxy tracking.
-func (s *run) tryQuirks(ctx context.Context) (found [][2]quirkResult, err error) {
+func (s *scenario) tryQuirks(ctx context.Context) (found [][2]quirkResult, err error) {
 	all := quirkCases()
 	found = make([][2]quirkResult, len(all))
 	stop, err := s.startQuirkServer(ctx)
@@ -126,7 +126,7 @@ func (s *run) tryQuirks(ctx context.Context) (found [][2]quirkResult, err error)
 }
 
 // startQuirkServer starts the server with quirks in this process; stop ends it and waits for it.
-func (s *run) startQuirkServer(ctx context.Context) (stop func() error, err error) {
+func (s *scenario) startQuirkServer(ctx context.Context) (stop func() error, err error) {
 	h := s.testbed.ServerHost()
 	l, err := h.Listen("tcp", s.setup.quirkServer)
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *run) startQuirkServer(ctx context.Context) (stop func() error, err erro
 }
 
 // tryQuirk asks for a listing as the user of a quirk, and stops waiting for the 227 when patience is over.
-func (s *run) tryQuirk(ctx context.Context, at string, q quirk.Quirk, patience time.Duration) (f quirkResult) {
+func (s *scenario) tryQuirk(ctx context.Context, at string, q quirk.Quirk, patience time.Duration) (f quirkResult) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sessionTimeout, fmt.Errorf("the session has not ended within %s", sessionTimeout))
 	defer cancel()
 	c, err := s.connect(ctx, s.testbed.ClientHost(), at, string(q), nil)
@@ -169,7 +169,7 @@ func (s *run) tryQuirk(ctx context.Context, at string, q quirk.Quirk, patience t
 
 // followReply goes where the 227 says, and for the listing if somebody is there. Where nobody is, it looks
 // whether a client that repairs the address would find somebody.
-func (s *run) followReply(ctx context.Context, c *ftpclient.Client, f *quirkResult) error {
+func (s *scenario) followReply(ctx context.Context, c *ftpclient.Client, f *quirkResult) error {
 	conn, err := s.testbed.ClientHost().Dial(ctx, "tcp", f.address.String())
 	if err == nil {
 		listing, err := c.ListOver(ctx, conn)
@@ -188,21 +188,21 @@ func (s *run) followReply(ctx context.Context, c *ftpclient.Client, f *quirkResu
 func (f quirkResult) String() string {
 	switch {
 	case f.err != nil:
-		return transcript.Printable(f.err.Error())
+		return sessionlog.Printable(f.err.Error())
 	case f.noReplyFor > 0:
 		return fmt.Sprintf("no answer within %s", f.noReplyFor)
 	case f.dialErr != nil && f.gatewayDialErr != nil:
-		return fmt.Sprintf("%s: %s; gateway: %s", f.address.Addr(), reason(f.dialErr), reason(f.gatewayDialErr))
+		return fmt.Sprintf("%s: %s; gateway: %s", f.address.Addr(), kernelError(f.dialErr), kernelError(f.gatewayDialErr))
 	case f.dialErr != nil:
-		return fmt.Sprintf("%s: %s; gateway: a connection", f.address.Addr(), reason(f.dialErr))
+		return fmt.Sprintf("%s: %s; gateway: a connection", f.address.Addr(), kernelError(f.dialErr))
 	case !f.gotListing():
 		return fmt.Sprintf("%s: %d bytes came that are not the listing", f.address.Addr(), len(f.listing))
 	}
 	return fmt.Sprintf("%s: the listing came, %d bytes as the server sent them", f.address.Addr(), len(f.listing))
 }
 
-// reason is the kernel's word for why a connection failed.
-func reason(err error) string {
+// kernelError is the kernel's word for why a connection failed.
+func kernelError(err error) string {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno.Error()
 	}
@@ -210,7 +210,7 @@ func reason(err error) string {
 }
 
 // printQuirkTable writes the two trackings beside each other, in 80 columns.
-func (s *run) printQuirkTable(found [][2]quirkResult, own netip.Addr) {
+func (s *scenario) printQuirkTable(found [][2]quirkResult, own netip.Addr) {
 	const format = "%-28s %-34s %s\n"
 	fmt.Fprint(s.out, "\n")
 	printHeader(s.out, format, "the server sends", "kernel tracking", "proxy tracking")

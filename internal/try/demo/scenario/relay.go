@@ -26,7 +26,7 @@ and the gateway copies what the kernel would translate.
 // RunRelay plays the one act that needs no lab.
 func RunRelay(ctx context.Context, out io.Writer, st Testbed, c Setup) (told error) {
 	begin := time.Now()
-	s := &run{out: out, testbed: st, setup: c, prompt: "gateway$ "}
+	s := &scenario{out: out, testbed: st, setup: c, prompt: "gateway$ "}
 	fmt.Fprint(out, relayIntroduction)
 	server, err := st.StartServer(ctx, c.server, TLSOff)
 	if err != nil {
@@ -50,7 +50,7 @@ them. It is what it does where it may not program the kernel.`,
 			{"--data", "relay", s.setup.gateway, s.setup.server},
 			{"--data", "relay", s.setup.proxyToQuirks, s.setup.quirkServer},
 		},
-		run:    (*run).throughRelay,
+		run:    (*scenario).runThroughRelay,
 		remedy: "It needs ports of 127.0.0.1 that are free.",
 	}
 	var faults []error
@@ -64,8 +64,8 @@ them. It is what it does where it may not program the kernel.`,
 	return s.printResult(begin, faults)
 }
 
-// throughRelay shows a session, then every mode, how fast it is, and a server that says a wrong address.
-func (s *run) throughRelay(ctx context.Context) error {
+// runThroughRelay shows a session, then every mode, how fast it is, and a server that says a wrong address.
+func (s *scenario) runThroughRelay(ctx context.Context) error {
 	s.printHeading("PASV: the client is told a port of the gateway")
 	shown := sessionOptions{tracking: "relay", mode: "PASV, as shown", address: s.setup.gateway, serverLog: s.serverLog}
 	if err := s.runSession(ctx, shown, s.list(ftpclient.PASV), s.checkRelayPort); err != nil {
@@ -87,7 +87,7 @@ func (s *run) throughRelay(ctx context.Context) error {
 const rounds = 5
 
 // compareSpeed measures downloads through the relay and without it in turn, and tells the medians.
-func (s *run) compareSpeed(ctx context.Context) error {
+func (s *scenario) compareSpeed(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, sessionTimeout, fmt.Errorf("the downloads have not ended within %s", sessionTimeout))
 	defer cancel()
 	var clients [2]*ftpclient.Client
@@ -125,17 +125,17 @@ func median(rates []float64) float64 {
 }
 
 // checkRelayPort looks at the last 227: the client was told another place than the server's.
-func (s *run) checkRelayPort(_ context.Context, p *session) error {
+func (s *scenario) checkRelayPort(_ context.Context, c *session) error {
 	gateway := netip.MustParseAddrPort(s.setup.gateway).Addr()
-	if p.transcript.Client227.Addr() != gateway || p.transcript.Client227 == p.transcript.Server227 {
+	if c.transcript.Client227.Addr() != gateway || c.transcript.Client227 == c.transcript.Server227 {
 		return fmt.Errorf("227: the server said %s and the client was told %s; want a port of the gateway at %s",
-			p.transcript.Server227, p.transcript.Client227, gateway)
+			c.transcript.Server227, c.transcript.Client227, gateway)
 	}
 	return nil
 }
 
 // showForeignAddress has a listing of a server that announces an address where it is not.
-func (s *run) showForeignAddress(ctx context.Context) error {
+func (s *scenario) showForeignAddress(ctx context.Context) error {
 	s.printHeading("A server that says an address of somewhere else")
 	o := quirkCase{quirk: quirk.Foreign}
 	server, gateway := netip.MustParseAddrPort(s.setup.quirkServer).Addr(), netip.MustParseAddrPort(s.setup.proxyToQuirks).Addr()

@@ -63,8 +63,8 @@ func (s relayTestbed) StartGateway(_ context.Context, args []string) (Gateway, e
 
 // relayed gives a 227 a port of the gateway's, and joins one connection there with the server's.
 func (s relayTestbed) relayed(ctx context.Context, sessions *sync.WaitGroup, line string) string {
-	if s.spoil != nil {
-		return s.spoil(line)
+	if s.rewrite != nil {
+		return s.rewrite(line)
 	}
 	rest, ok := strings.CutPrefix(line, "227 ")
 	if !ok {
@@ -120,7 +120,7 @@ func (localHost) Listen(network, address string) (net.Listener, error) {
 
 func newRelayTestbed(t *testing.T) relayTestbed {
 	s := newFakeTestbed(t)
-	s.public = ""
+	s.publicIP = ""
 	return relayTestbed{s}
 }
 
@@ -140,14 +140,14 @@ func TestRunRelay(t *testing.T) {
 			t.Errorf("%d columns: %q; want 80 at most", n, line)
 		}
 	}
-	golden(t, "relay.txt", out.String())
+	checkGolden(t, "relay.txt", out.String())
 }
 
 // TestRelayStoryGoesWrong: a gateway that relays nothing is found out, though all would go on loopback.
 func TestRunRelayFails(t *testing.T) {
 	var out strings.Builder
 	st := newRelayTestbed(t)
-	st.spoil = unchanged
+	st.rewrite = unchanged
 	err := RunRelay(testContext(t), &out, st, fakeLoopback())
 	if err == nil || !strings.Contains(err.Error(), "want a port of the gateway at 127.0.0.1") {
 		t.Errorf("got %v; want it to miss the gateway's port", err)

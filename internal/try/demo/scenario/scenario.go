@@ -15,7 +15,7 @@ import (
 
 	"ftpgate/internal/try/demo/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
 // sessionTimeout ends a session that hangs, as one does whose line the kernel's helper has
@@ -27,7 +27,7 @@ type part struct {
 	title    string
 	text     string
 	forwards [][]string // the arguments of each gateway's `ftpgate forward`
-	run      func(*run, context.Context) error
+	run      func(*scenario, context.Context) error
 	remedy   string // where a gateway cannot start
 }
 
@@ -39,7 +39,7 @@ func parts(c Setup) []part {
 			text: `The gateway translates addresses and ports, one to one, and reads nothing.
 What the server says of itself reaches the client as it is.`,
 			forwards: [][]string{{"--tracking", "none", "--server-ports", PassivePorts, c.gateway, c.server}},
-			run:      (*run).withoutTracking,
+			run:      (*scenario).runWithoutTracking,
 			remedy:   "It needs nftables in the kernel; as root:\n  modprobe -a nf_tables nft_chain_nat nft_nat nft_masq",
 		},
 		{
@@ -47,7 +47,7 @@ What the server says of itself reaches the client as it is.`,
 			text: `The kernel's ftp helper reads the dialogue, lets each data connection through
 and puts the gateway's address where the server's would not do.`,
 			forwards: [][]string{{"--tracking", "kernel", c.gateway, c.server}},
-			run:      (*run).withKernelTracking,
+			run:      (*scenario).runWithKernelTracking,
 			remedy:   "It needs the ftp helper in the kernel; as root:\n  modprobe -a nf_conntrack_ftp nf_nat_ftp",
 		},
 		{
@@ -60,7 +60,7 @@ of each data connection open before anybody is told of it.`,
 				{"--tracking", "kernel", c.kernelToQuirks, c.quirkServer},
 				{c.proxyToQuirks, c.quirkServer},
 			},
-			run:    (*run).withProxyTracking,
+			run:    (*scenario).runWithProxyTracking,
 			remedy: "It needs what acts 1 and 2 need.",
 		},
 		{
@@ -68,18 +68,18 @@ of each data connection open before anybody is told of it.`,
 			text: `What is encrypted cannot be read on the way. The gateway refuses it, passes it
 through unread, or speaks TLS itself with the client or with the server. A
 wiretap on each side of it tells what can be read there.`,
-			run: (*run).withTLS,
+			run: (*scenario).runWithTLS,
 		},
 	}
 }
 
-// run is what is told, and what has become of it.
-type run struct {
+// scenario is what is told, and what has become of it.
+type scenario struct {
 	out         io.Writer
 	testbed     Testbed
 	setup       Setup
 	prompt      string // before the gateway's commands
-	serverLog   *transcript.ServerLog
+	serverLog   *sessionlog.ServerLog
 	rows        []row
 	tlsRequired bool // the server takes nothing in clear
 }
@@ -88,7 +88,7 @@ type run struct {
 // differently.
 func Run(ctx context.Context, out io.Writer, st Testbed, c Setup) error {
 	begin := time.Now()
-	s := &run{out: out, testbed: st, setup: c, prompt: "gateway# "}
+	s := &scenario{out: out, testbed: st, setup: c, prompt: "gateway# "}
 	fmt.Fprint(out, introduction)
 	server, err := st.StartServer(ctx, c.server, TLSOff)
 	if err != nil {
@@ -109,7 +109,7 @@ func Run(ctx context.Context, out io.Writer, st Testbed, c Setup) error {
 }
 
 // printResult says how all went, and returns what went differently.
-func (s *run) printResult(begin time.Time, faults []error) error {
+func (s *scenario) printResult(begin time.Time, faults []error) error {
 	if len(faults) > 0 {
 		fmt.Fprint(s.out, "\nThe story went differently from what it should be.\n")
 		return errors.Join(faults...)
@@ -128,7 +128,7 @@ server has no way back to the client.
 `
 
 // runPart starts the act's gateways, plays the act, and stops them.
-func (s *run) runPart(ctx context.Context, a part) (err error) {
+func (s *scenario) runPart(ctx context.Context, a part) (err error) {
 	fmt.Fprintf(s.out, "\n%s\n%s\n%s\n", a.title, strings.Repeat("=", len(a.title)), a.text)
 	if len(a.forwards) > 0 {
 		fmt.Fprint(s.out, "\n")
@@ -144,7 +144,7 @@ func (s *run) runPart(ctx context.Context, a part) (err error) {
 }
 
 // startGateway starts a gateway; remedy is for a machine where it cannot start.
-func (s *run) startGateway(ctx context.Context, args []string, remedy string) (Gateway, error) {
+func (s *scenario) startGateway(ctx context.Context, args []string, remedy string) (Gateway, error) {
 	fmt.Fprintf(s.out, "%s%s\n", s.prompt, wrapCommand("ftpgate forward "+strings.Join(args, " ")))
 	gateway, err := s.testbed.StartGateway(ctx, args)
 	switch {
@@ -156,8 +156,8 @@ func (s *run) startGateway(ctx context.Context, args []string, remedy string) (G
 	return gateway, err
 }
 
-// withoutTracking is act 1: a strict client fails, and one that repairs what it is told does not.
-func (s *run) withoutTracking(ctx context.Context) error {
+// runWithoutTracking is act 1: a strict client fails, and one that repairs what it is told does not.
+func (s *scenario) runWithoutTracking(ctx context.Context) error {
 	s.printHeading("A client that believes the 227, as most do")
 	strict := s.runSession(ctx, sessionOptions{tracking: "none", mode: "PASV", address: s.setup.gateway, serverLog: s.serverLog}, s.listFails)
 	if ctx.Err() != nil {
@@ -168,11 +168,11 @@ func (s *run) withoutTracking(ctx context.Context) error {
 	return errors.Join(strict, repairing)
 }
 
-// withKernelTracking is act 2: everything, in each mode, with the client that believes.
-func (s *run) withKernelTracking(ctx context.Context) error {
+// runWithKernelTracking is act 2: everything, in each mode, with the client that believes.
+func (s *scenario) runWithKernelTracking(ctx context.Context) error {
 	var errs []error
 	for _, m := range []ftpclient.Mode{ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT} {
-		s.printHeading(sceneOf(m))
+		s.printHeading(headingOf(m))
 		v := sessionOptions{tracking: "kernel", mode: string(m), address: s.setup.gateway, serverLog: s.serverLog}
 		errs = append(errs, s.runSession(ctx, v, s.list(m), s.checkRewritten(m), s.download(m), s.upload(m)))
 		if ctx.Err() != nil {
@@ -182,8 +182,8 @@ func (s *run) withKernelTracking(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// sceneOf says what is particular about a mode.
-func sceneOf(m ftpclient.Mode) string {
+// headingOf says what is particular about a mode.
+func headingOf(m ftpclient.Mode) string {
 	switch m {
 	case ftpclient.EPSV:
 		return "EPSV: the 229 has a port and no address, and needs no rewriting"
@@ -193,13 +193,13 @@ func sceneOf(m ftpclient.Mode) string {
 	return "PASV: the client connects to where the 227 says"
 }
 
-func (s *run) printHeading(title string) { fmt.Fprintf(s.out, "\n-- %s --\n", title) }
+func (s *scenario) printHeading(title string) { fmt.Fprintf(s.out, "\n-- %s --\n", title) }
 
 // sessionOptions is what is particular about a session.
 type sessionOptions struct {
 	tracking, mode string                // as the table has it
 	address        string                // where the client connects to
-	serverLog      *transcript.ServerLog // of the server's side, where both sides say the same lines; else nil
+	serverLog      *sessionlog.ServerLog // of the server's side, where both sides say the same lines; else nil
 	repair         bool                  // as the client does
 	quiet          bool                  // nothing of the dialogue is shown
 	certName       string                // whose certificate the client wants to see; empty: it stays in clear
@@ -207,7 +207,7 @@ type sessionOptions struct {
 }
 
 // runSession connects, logs in, does the steps and quits.
-func (s *run) runSession(ctx context.Context, v sessionOptions, steps ...step) (err error) {
+func (s *scenario) runSession(ctx context.Context, v sessionOptions, steps ...step) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sessionTimeout, fmt.Errorf("the session has not ended within %s", sessionTimeout))
 	defer cancel()
 	r := &row{tracking: v.tracking, mode: v.mode}
@@ -215,10 +215,10 @@ func (s *run) runSession(ctx context.Context, v sessionOptions, steps ...step) (
 		s.rows = append(s.rows, *r)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", v.mode, err)
-			fmt.Fprintf(s.out, "!!!! %s\n", transcript.Printable(err.Error()))
+			fmt.Fprintf(s.out, "!!!! %s\n", sessionlog.Printable(err.Error()))
 		}
 	}()
-	script := &transcript.Transcript{Out: s.out, ServerLog: v.serverLog, Quiet: v.quiet}
+	script := &sessionlog.Transcript{Out: s.out, ServerLog: v.serverLog, Quiet: v.quiet}
 	c := &ftpclient.Client{Host: s.testbed.ClientHost(), Watch: script, Repair: v.repair}
 	script.Note("Connecting to " + v.address)
 	if err := c.Open(ctx, v.address); err != nil {

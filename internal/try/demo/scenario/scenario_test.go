@@ -38,7 +38,7 @@ var masks = []struct {
 // featureLines come in any order: the server keeps what it can do in a map.
 var featureLines = regexp.MustCompile(`(?m)(^<---  .*\n)+`)
 
-func masked(s string) string {
+func mask(s string) string {
 	s = featureLines.ReplaceAllStringFunc(s, func(lines string) string {
 		return strings.Join(slices.Sorted(strings.Lines(lines)), "")
 	})
@@ -48,10 +48,10 @@ func masked(s string) string {
 	return s
 }
 
-func golden(t *testing.T, name, got string) {
+func checkGolden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
-	got = masked(got)
+	got = mask(got)
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -66,9 +66,9 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-func TestStory(t *testing.T) {
+func TestRun(t *testing.T) {
 	var out strings.Builder
-	if err := tell(t, testContext(t), &out, newFakeTestbed(t)); err != nil {
+	if err := runScenario(t, testContext(t), &out, newFakeTestbed(t)); err != nil {
 		t.Error(err)
 	}
 	for line := range strings.Lines(out.String()) {
@@ -79,11 +79,11 @@ func TestStory(t *testing.T) {
 	if strings.Contains(out.String(), ftpserver.Password) {
 		t.Errorf("the story shows the password")
 	}
-	golden(t, "story.txt", out.String())
+	checkGolden(t, "story.txt", out.String())
 }
 
 // TestStoryGoesWrong: a gateway that does something else than the story says is found out.
-func TestStoryGoesWrong(t *testing.T) {
+func TestRunFails(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		spoil func(string) string
@@ -137,8 +137,8 @@ func TestStoryGoesWrong(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
 			st := newFakeTestbed(t)
-			st.spoil = tt.spoil
-			err := tell(t, testContext(t), &out, st)
+			st.rewrite = tt.spoil
+			err := runScenario(t, testContext(t), &out, st)
 			if err == nil {
 				t.Fatalf("got no error; want %q", tt.want)
 			}
@@ -155,11 +155,11 @@ func TestStoryGoesWrong(t *testing.T) {
 }
 
 // TestStoryWithAbleKernel: a kernel that does not do what is told of it is found out, too.
-func TestStoryWithAbleKernel(t *testing.T) {
+func TestRunKernelFollowsQuirks(t *testing.T) {
 	var out strings.Builder
 	st := newFakeTestbed(t)
-	st.able = true
-	err := tell(t, testContext(t), &out, st)
+	st.kernelFollowsQuirks = true
+	err := runScenario(t, testContext(t), &out, st)
 	for _, want := range []string{
 		"a 227 in two segments: with kernel tracking: 192.168.5.2: the listing came, 55 bytes as the server sent them; want no answer",
 		"200 and 227 in one segment: with kernel tracking: 192.168.5.2: the listing came, 55 bytes as the server sent them; want 203.0.113.21 in the 227, and no data",
@@ -171,7 +171,7 @@ func TestStoryWithAbleKernel(t *testing.T) {
 }
 
 // TestFinding: how each thing that a client may meet with is told.
-func TestFinding(t *testing.T) {
+func TestQuirkResult(t *testing.T) {
 	told := netip.MustParseAddrPort("203.0.113.21:50000")
 	refused := os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	for _, tt := range []struct {
@@ -197,12 +197,12 @@ func TestFinding(t *testing.T) {
 }
 
 // TestStoryWithoutGateway: the story says which part the machine cannot do, and how to get it.
-func TestStoryWithoutGateway(t *testing.T) {
+func TestRunWithoutGateway(t *testing.T) {
 	var out strings.Builder
 	refuse := errors.New("the gateway cannot start (exit status 1): no helper")
 	st := newFakeTestbed(t)
-	st.refuse = refuse
-	err := tell(t, testContext(t), &out, st)
+	st.startErr = refuse
+	err := runScenario(t, testContext(t), &out, st)
 	if !errors.Is(err, refuse) {
 		t.Errorf("got %v; want %v", err, refuse)
 	}
@@ -214,19 +214,19 @@ func TestStoryWithoutGateway(t *testing.T) {
 }
 
 // TestStoryInterrupted: broken off before the first act, nothing more is told.
-func TestStoryInterrupted(t *testing.T) {
+func TestRunInterrupted(t *testing.T) {
 	why := errors.New("somebody pressed a key")
 	ctx, cancel := context.WithCancelCause(testContext(t))
 	defer cancel(nil)
 	st := newFakeTestbed(t)
-	st.spoil = func(line string) string {
+	st.rewrite = func(line string) string {
 		if strings.HasPrefix(line, "331 ") {
 			cancel(why)
 		}
 		return line
 	}
 	var out strings.Builder
-	err := tell(t, ctx, &out, st)
+	err := runScenario(t, ctx, &out, st)
 	if !errors.Is(err, why) {
 		t.Errorf("got %v; want %v", err, why)
 	}

@@ -19,7 +19,7 @@ const (
 )
 
 // printTable writes what became of each session, in 80 columns.
-func (s *run) printTable(way string) {
+func (s *scenario) printTable(way string) {
 	const format = "%-9s %-24s %-16s %-16s %s\n"
 	fmt.Fprint(s.out, "\n")
 	printHeader(s.out, format, way, "data connections", "listing", "download", "upload")

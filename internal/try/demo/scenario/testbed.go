@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"ftpgate/internal/try/demo/ftpclient"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
 // Host is where a program runs: a host of the lab.
@@ -42,7 +42,7 @@ const (
 
 // Server is a running server.
 type Server struct {
-	Log     *transcript.ServerLog // its side of every dialogue
+	Log     *sessionlog.ServerLog // its side of every dialogue
 	Address string                // where it is
 	Stop    func() error          // ends it, and waits for that
 }

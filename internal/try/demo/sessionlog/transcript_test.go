@@ -1,4 +1,4 @@
-package transcript
+package sessionlog
 
 import (
 	"io"
@@ -8,7 +8,7 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// TestTranscript shows every kind of line, with a peer's attempt to steer the terminal.
+// TestTranscript prints every kind of line, also one by which a peer tries to steer the terminal.
 func TestTranscript(t *testing.T) {
 	out, in := io.Pipe()
 	w := ReadServerLog(out)
@@ -36,9 +36,9 @@ func TestTranscript(t *testing.T) {
 	const want = `<--- 220 hello
 ---> PASS ****
 <--- 227 =10,0,0,2,4,1
-     ~~~ the server said (10,0,0,1,4,1): rewritten by the gateway
+     ~~~ the server sent (10,0,0,1,4,1): rewritten by the gateway
 <--- 200 ?[2Jthis
-     ~~~ the server said 200 ?[2Jother: rewritten by the gateway
+     ~~~ the server sent 200 ?[2Jother: rewritten by the gateway
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

@@ -1,4 +1,4 @@
-package transcript
+package sessionlog
 
 import (
 	"context"
@@ -11,18 +11,18 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// Transcript writes the dialogue as a client's debug log does, and beside each line that changed
-// on the way what the server has seen. It is the observer of a client, in step with the server's
-// events: one for each line. Without a witness it is the client's side alone.
+// Transcript prints the dialogue as a client's debug log does. Below each line that changed on the way it
+// prints the server's version. It implements ftpclient.Observer, and reads one server event for each line.
+// Without a ServerLog it prints the client's side alone.
 type Transcript struct {
 	Out       io.Writer
 	ServerLog *ServerLog // may be nil
-	Quiet     bool       // follows the dialogue and writes nothing
+	Quiet     bool       // follow the dialogue, but print nothing
 
-	Client227  netip.AddrPort // what the last 227 told the client, and
-	Server227  netip.AddrPort // what the server had put there
-	ClientPORT string         // the argument of the last PORT, and
-	ServerPORT string         // what the server got of it
+	Client227  netip.AddrPort // address in the last 227, as the client received it
+	Server227  netip.AddrPort // and as the server sent it
+	ClientPORT string         // argument of the last PORT, as the client sent it
+	ServerPORT string         // and as the server received it
 	greeted    bool
 }
 
@@ -32,15 +32,15 @@ func (t *Transcript) Sent(ctx context.Context, c ftp.Command) error {
 	if t.ServerLog == nil {
 		return nil
 	}
-	seen, err := t.ServerLog.Next(ctx, Received)
+	received, err := t.ServerLog.Next(ctx, Received)
 	if err != nil {
 		return err
 	}
 	if c.Verb == "PORT" {
-		t.ClientPORT, t.ServerPORT = string(c.Arg), strings.TrimPrefix(seen, "PORT ")
+		t.ClientPORT, t.ServerPORT = string(c.Arg), strings.TrimPrefix(received, "PORT ")
 	}
-	if seen != c.String() {
-		t.Printf("     ~~~ the server received %s: rewritten by the gateway\n", Printable(seen))
+	if received != c.String() {
+		t.Printf("     ~~~ the server received %s: rewritten by the gateway\n", Printable(received))
 	}
 	return nil
 }
@@ -63,23 +63,24 @@ func (t *Transcript) Received(ctx context.Context, r ftp.Reply) error {
 	if t.ServerLog == nil {
 		return nil
 	}
-	seen, err := t.nextReply(ctx)
+	sent, err := t.nextReply(ctx)
 	if err != nil {
 		return err
 	}
 	if r.Code == 227 {
-		t.Server227, _ = ftp.Parse227([]byte(strings.TrimPrefix(seen, "227 ")))
+		t.Server227, _ = ftp.Parse227([]byte(strings.TrimPrefix(sent, "227 ")))
 	}
-	if seen == line {
+	if sent == line {
 		return nil
 	}
 	if r.Code == 227 && t.Server227.IsValid() {
-		seen = fmt.Sprintf("(%s)", ftp.AppendHostPort(nil, t.Server227))
+		sent = fmt.Sprintf("(%s)", ftp.AppendHostPort(nil, t.Server227))
 	}
-	t.Printf("     ~~~ the server said %s: rewritten by the gateway\n", Printable(seen))
+	t.Printf("     ~~~ the server sent %s: rewritten by the gateway\n", Printable(sent))
 	return nil
 }
 
+// nextReply returns the next reply from the server's log.
 func (t *Transcript) nextReply(ctx context.Context) (string, error) {
 	if !t.greeted {
 		t.greeted = true
@@ -91,14 +92,15 @@ func (t *Transcript) nextReply(ctx context.Context) (string, error) {
 // Note implements ftpclient.Observer.
 func (t *Transcript) Note(text string) { t.Printf("---- %s\n", Printable(text)) }
 
-// Printf writes what is told beside the dialogue.
+// Printf prints a remark, unless the transcript is quiet.
 func (t *Transcript) Printf(format string, args ...any) {
 	if !t.Quiet {
 		fmt.Fprintf(t.Out, format, args...)
 	}
 }
 
-// Printable keeps a peer's text from steering the terminal.
+// Printable returns s with a question mark for each control character, so that a peer's text cannot steer the
+// terminal.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -1,4 +1,4 @@
-package transcript
+package sessionlog
 
 import (
 	"context"
@@ -10,11 +10,10 @@ import (
 	"sync"
 )
 
-// maxBacklog is how many events of the server may wait to be looked at: those of a session that
-// the story has given up.
+// maxBacklog is how many unread events of the server are kept: those of a session that the client abandoned.
 const maxBacklog = 1024
 
-// ServerLog is the server's side of the dialogue, in the order of its events.
+// ServerLog is the server's side of its sessions, in the order of its events.
 type ServerLog struct {
 	events chan Event
 	done   chan struct{} // closed when the server's events have ended
@@ -22,7 +21,7 @@ type ServerLog struct {
 	stop   chan struct{}
 }
 
-// ReadServerLog reads events from the server's output until it ends; Close waits for that.
+// ReadServerLog reads events from the server's output until the output ends. Close waits for that.
 func ReadServerLog(from io.Reader) *ServerLog {
 	w := &ServerLog{events: make(chan Event, maxBacklog), done: make(chan struct{}), stop: make(chan struct{})}
 	go w.read(json.NewDecoder(from))
@@ -38,7 +37,7 @@ func (w *ServerLog) read(dec *json.Decoder) {
 		}
 		select {
 		case w.events <- ev:
-		case <-w.stop: // read on, so that the server never waits for a reader
+		case <-w.stop: // keep reading, so that the server never blocks on its output
 		}
 	}
 }
@@ -49,20 +48,19 @@ func (w *ServerLog) Close() {
 	<-w.done
 }
 
-// Next returns the next event, which must be of that kind.
+// Next returns the text of the next event, which must be of kind k.
 func (w *ServerLog) Next(ctx context.Context, k Kind) (string, error) {
 	ev, err := w.next(ctx)
 	if err != nil {
-		return "", fmt.Errorf("what the server has %s: %w", k, err)
+		return "", fmt.Errorf("next %q event of the server: %w", k, err)
 	}
 	if ev.Kind != k {
-		return "", fmt.Errorf("the server has %s %q where it should have %s something", ev.Kind, ev.Text, k)
+		return "", fmt.Errorf("got the server event %q %q; want %q", ev.Kind, ev.Text, k)
 	}
 	return ev.Text, nil
 }
 
-// Greeting returns the reply with which a session begins; what is left of an earlier session
-// is passed over.
+// Greeting returns the reply that starts a session. It skips what is left of an earlier session.
 func (w *ServerLog) Greeting(ctx context.Context) (string, error) {
 	for {
 		ev, err := w.next(ctx)
@@ -75,7 +73,7 @@ func (w *ServerLog) Greeting(ctx context.Context) (string, error) {
 	}
 }
 
-// Session returns the events of the next session, from its greeting to the server's goodbye.
+// Session returns the events of the next session, from its greeting (220) to the goodbye (221).
 func (w *ServerLog) Session(ctx context.Context) ([]Event, error) {
 	greeting, err := w.Greeting(ctx)
 	if err != nil {
@@ -100,7 +98,7 @@ func (w *ServerLog) next(ctx context.Context) (Event, error) {
 		return ev, nil
 	case <-w.done:
 		select {
-		case ev := <-w.events: // both were there
+		case ev := <-w.events: // both channels were ready
 			return ev, nil
 		default:
 		}
