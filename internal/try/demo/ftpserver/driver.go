@@ -17,19 +17,19 @@ import (
 	"goftp.io/server/v2"
 )
 
-// maxUpload bounds what the server keeps of one file, in bytes.
+// maxUpload bounds the size of an uploaded file, in bytes.
 const maxUpload = 256 << 20
 
-// modified is when every file of the server was last changed: a listing looks the same each time.
+// modified is the modification time of every file, so that listings are always the same.
 var modified = time.Date(2023, time.October, 2, 17, 27, 48, 0, time.UTC)
 
-// memoryDriver is a server's files: one directory, in memory. It implements server.Driver.
+// memoryDriver keeps the files of one directory in memory. It implements server.Driver.
 type memoryDriver struct {
-	mu    sync.Mutex // guards files; contents are never changed in place
+	mu    sync.Mutex // guards files; contents never change in place
 	files map[string][]byte
 }
 
-var errReadOnly = errors.New("this server stores and hands out files, and nothing else")
+var errReadOnly = errors.New("this server only stores and sends files")
 
 // Stat implements server.Driver.
 func (m *memoryDriver) Stat(_ *server.Context, name string) (os.FileInfo, error) {
@@ -45,7 +45,7 @@ func (m *memoryDriver) Stat(_ *server.Context, name string) (os.FileInfo, error)
 	return info{name: path.Base(name), size: len(data)}, nil
 }
 
-// ListDir implements server.Driver, in the order of names.
+// ListDir implements server.Driver. It lists files by name.
 func (m *memoryDriver) ListDir(_ *server.Context, name string, each func(os.FileInfo) error) error {
 	if name != "/" {
 		return fmt.Errorf("%s: %w", name, fs.ErrNotExist)
@@ -76,13 +76,13 @@ func (m *memoryDriver) GetFile(_ *server.Context, name string, offset int64) (in
 	return int64(len(data)), io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// PutFile implements server.Driver, from the file's beginning only.
+// PutFile implements server.Driver. It cannot resume an upload.
 func (m *memoryDriver) PutFile(_ *server.Context, name string, from io.Reader, offset int64) (int64, error) {
 	if offset > 0 {
 		return 0, errReadOnly
 	}
 	if data, ok := from.(io.Closer); ok {
-		defer data.Close() // which the library forgets
+		defer data.Close() // the library does not close it
 	}
 	data, err := io.ReadAll(io.LimitReader(from, maxUpload+1))
 	if err == nil && len(data) > maxUpload {
@@ -123,7 +123,7 @@ func (i info) ModTime() time.Time { return modified }
 func (i info) IsDir() bool        { return i.dir }
 func (i info) Sys() any           { return nil }
 
-// fixedPerm shows every file as its owner's to write and everybody's to read.
+// fixedPerm gives every file the mode 0644.
 type fixedPerm struct{ *server.SimplePerm }
 
 // GetMode implements server.Perm.

@@ -1,5 +1,5 @@
-// Package ftpserver is the FTP server of the story: a library's, with one directory in memory. It is not
-// for use outside the demo.
+// Package ftpserver is the demo's FTP server: the server of a library, with one directory in memory. It is
+// for the demo only.
 package ftpserver
 
 import (
@@ -20,19 +20,19 @@ const (
 	Password = "lab-only"
 )
 
-// Welcome is the text of its greeting.
+// Welcome is the text of the greeting.
 const Welcome = "the server of the lab"
 
-// Config is what differs between servers.
+// Config configures a server.
 type Config struct {
-	PublicIP     string // what a 227 names; empty: the address that the client came to
-	PassivePorts string // empty: any
+	PublicIP     string // address in the 227; empty: the address to which the client connected
+	PassivePorts string // a range, like "50000-50100"; empty: any port
 	Files        map[string][]byte
-	TLS          *tls.Config // for clients that say AUTH TLS; nil: there is none
-	TLSOnly      bool        // nothing but AUTH is answered in clear
+	TLS          *tls.Config // for clients that send AUTH TLS; nil: no TLS
+	TLSOnly      bool        // refuse logins in clear
 }
 
-// Serve runs the server on l until ctx is done, and closes l. What goes through is written to log.
+// Serve runs the server on l until ctx is done, and closes l. It writes its events to log.
 func Serve(ctx context.Context, l net.Listener, log *sessionlog.Logger, c Config) error {
 	options := &server.Options{
 		Driver:         &memoryDriver{files: c.Files},
@@ -44,12 +44,13 @@ func Serve(ctx context.Context, l net.Listener, log *sessionlog.Logger, c Config
 		PassivePorts:   c.PassivePorts,
 	}
 	if c.TLS != nil {
-		options.TLS, options.ExplicitFTPS, options.TLSConfig, options.Port = true, true, logHandshakes(c.TLS, log), invalidPort
+		options.TLS, options.ExplicitFTPS, options.Port = true, true, invalidPort
+		options.TLSConfig = logHandshakes(c.TLS, log)
 	}
 	srv, err := server.NewServer(options)
 	if err == nil && c.TLS != nil {
 		err = enableTLS(srv)
-		srv.ForceTLS = c.TLSOnly // which NewServer forgets
+		srv.ForceTLS = c.TLSOnly // NewServer ignores this option
 	}
 	if err != nil {
 		return fmt.Errorf("ftpserver: %w", err)

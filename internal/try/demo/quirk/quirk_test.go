@@ -31,10 +31,10 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// pipeListener is a listener whose one connection keeps what is written at once together, and apart what is not.
+// pipeListener is a listener with one connection, which keeps the segments as they were written.
 type pipeListener struct{ conns chan net.Conn }
 
-// serverConn is the server's end of the connection, with an address.
+// serverConn is the server's end of the connection, with a local address.
 type serverConn struct{ net.Conn }
 
 func (serverConn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(own) }
@@ -50,8 +50,8 @@ func (p pipeListener) Accept() (net.Conn, error) {
 func (p pipeListener) Close() error   { close(p.conns); return nil }
 func (p pipeListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(own) }
 
-// startSession serves a client of one connection until the test ends, and returns the client's end, and
-// where the server listens for data.
+// startSession serves one connection until the test ends. It returns the client's end, and the addresses on
+// which the server accepts data connections.
 func startSession(t *testing.T) (client net.Conn, data chan net.Addr) {
 	t.Helper()
 	client, theirs := net.Pipe()
@@ -73,7 +73,7 @@ func startSession(t *testing.T) (client net.Conn, data chan net.Addr) {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, p) }()
 	t.Cleanup(func() {
-		cancel() // with the session still open: the server ends it
+		cancel() // also ends the open session
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
@@ -99,10 +99,10 @@ func write(t *testing.T, c net.Conn, text string) {
 	}
 }
 
-// TestServe: the segments are on the wire as they are announced, and the listing comes.
+// TestServe checks that the server writes the segments of a quirk one by one, and sends the listing.
 func TestServe(t *testing.T) {
 	client, data := startSession(t)
-	for _, tt := range []struct{ say, want string }{
+	for _, tt := range []struct{ command, want string }{
 		{"", "220 the server with quirks\r\n"},
 		{"USER two-segments\r\n", "331 password, please\r\n"},
 		{"PASS x\r\n", "230 welcome\r\n"},
@@ -112,11 +112,11 @@ func TestServe(t *testing.T) {
 		{"", "Mode (127,0,0,1,"},
 		{"LIST\r\n", "150 here it comes\r\n"},
 	} {
-		if tt.say != "" {
-			write(t, client, tt.say)
+		if tt.command != "" {
+			write(t, client, tt.command)
 		}
 		if got := readSegment(t, client); !strings.HasPrefix(got, tt.want) {
-			t.Fatalf("%q: got %q; want %q", tt.say, got, tt.want)
+			t.Fatalf("%q: got %q; want %q", tt.command, got, tt.want)
 		}
 	}
 	conn, err := net.Dial("tcp", (<-data).String())
@@ -136,12 +136,13 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestServeTogether: commands that come together are answered together, up to where an answer is cut.
+// TestServeTogether checks that the server answers commands of one segment in one segment.
 func TestServeTogether(t *testing.T) {
 	client, _ := startSession(t)
 	readSegment(t, client)
 	write(t, client, "USER one-segment\r\nTYPE I\r\nPASV\r\n")
-	if got := readSegment(t, client); !strings.HasPrefix(got, "331 password, please\r\n200 ok\r\n227 Entering") || !strings.HasSuffix(got, ")\r\n") {
+	got := readSegment(t, client)
+	if !strings.HasPrefix(got, "331 password, please\r\n200 ok\r\n227 Entering") || !strings.HasSuffix(got, ")\r\n") {
 		t.Errorf("got %q; want 331, 200 and 227 in one segment", got)
 	}
 }

@@ -12,14 +12,14 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// Server is an FTP server with quirks. Its fields are set before use and not after.
+// Server is an FTP server with quirks. Its fields must not change after Serve is called.
 type Server struct {
 	Listen  func(network, address string) (net.Listener, error) // for data connections
-	Listing string                                              // what LIST hands out
+	Listing string                                              // answer to LIST
 }
 
-// Serve takes clients from l until ctx is done. It closes l, ends the sessions that there are, and
-// waits for them. The error is that of a listener that fails by itself.
+// Serve serves clients of l until ctx is done. Then it closes l, ends the sessions, and waits for them. It
+// returns an error only if the listener fails.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
@@ -39,7 +39,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// closeAfter closes c at ctx's end, or when it is released.
+// closeAfter closes c when ctx is done, or when release is called.
 func closeAfter(ctx context.Context, c io.Closer) (release func()) {
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	return func() {
@@ -55,13 +55,13 @@ type session struct {
 	control net.Conn
 	lines   *ftp.LineReader
 	quirk   Quirk
-	pending []byte       // replies that are not written yet
-	data    net.Listener // since PASV, until LIST; nil: no PASV
+	pending []byte       // replies not yet written
+	data    net.Listener // from PASV to LIST; else nil
 }
 
-var errQuit = errors.New("the client has said goodbye")
+var errQuit = errors.New("the client sent QUIT")
 
-// serve serves one client. Whatever goes wrong ends the session; its client sees that.
+// serve serves one client. Any error ends the session.
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	release := closeAfter(ctx, conn)
 	defer release()
@@ -69,7 +69,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	defer t.closeData()
 	t.reply("220 the server with quirks")
 	for {
-		if !t.lines.Ready() && t.flush() != nil { // what has come together is answered together
+		if !t.lines.Ready() && t.flush() != nil { // answer commands of one segment in one segment
 			return
 		}
 		line, _, err := t.lines.ReadLine()
@@ -121,7 +121,7 @@ func (t *session) handle(ctx context.Context, c ftp.Command) error {
 	return nil
 }
 
-// passive answers PASV in pieces; the last one stays pending.
+// passive answers PASV in segments. The last one stays pending.
 func (t *session) passive() error {
 	t.closeData()
 	own, err := netip.ParseAddrPort(t.control.LocalAddr().String())
@@ -134,11 +134,11 @@ func (t *session) passive() error {
 		return nil
 	}
 	t.data = l
-	at, err := netip.ParseAddrPort(l.Addr().String())
+	port, err := netip.ParseAddrPort(l.Addr().String())
 	if err != nil {
 		return err
 	}
-	for i, segment := range t.quirk.Segments(at) {
+	for i, segment := range t.quirk.Segments(port) {
 		if i > 0 {
 			if err := t.flush(); err != nil {
 				return err
@@ -149,7 +149,7 @@ func (t *session) passive() error {
 	return nil
 }
 
-// list hands out the listing.
+// list sends the listing.
 func (t *session) list(ctx context.Context) error {
 	if t.data == nil {
 		t.reply("425 PASV first")
@@ -175,7 +175,7 @@ func (t *session) list(ctx context.Context) error {
 	return nil
 }
 
-// closeData gives up the port of the last PASV.
+// closeData closes the data port of the last PASV.
 func (t *session) closeData() {
 	if t.data != nil {
 		_ = t.data.Close()

@@ -22,24 +22,24 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// fakeTestbed plays the story on loopback: with the real embedded server and the real one with quirks,
-// and with gateways that do to lines what the real ones do. It implements Stage.
+// fakeTestbed runs a scenario on loopback, with the real FTP server, the real server with quirks, and
+// gateways that rewrite lines as the real ones do. It implements Testbed.
 type fakeTestbed struct {
 	t                   *testing.T
-	publicIP            string                   // what the server says of itself
-	rewrite             func(line string) string // what a gateway does to lines from the server besides
-	startErr            error                    // why no gateway can start
-	kernelFollowsQuirks bool                     // the kernel's helper follows every server
-	fault               fault                    // what a gateway with FTPS does wrong
+	publicIP            string                   // address that the server announces
+	rewrite             func(line string) string // what a gateway also does to lines from the server
+	startErr            error                    // error of every StartGateway
+	kernelFollowsQuirks bool                     // the kernel's helper can follow every server
+	fault               fault                    // what a gateway with TLS does wrong
 
 	ca   *testca.Authority
 	taps [2]*recorder // at the client's side and at the server's
 
-	mu       sync.Mutex // guards what is below: the clients of the server with quirks come at once
+	mu       sync.Mutex // guards the fields below: the clients of the server with quirks run concurrently
 	gateways map[string]net.Addr
 	servers  map[string]net.Addr
 	quirks   pipeListener
-	closed   map[uint16]bool // ports of the server with quirks that no gateway lets anybody reach
+	closed   map[uint16]bool // ports of the server with quirks that no gateway forwards
 }
 
 var fakeSetup = Setup{
@@ -67,24 +67,24 @@ func newFakeTestbed(t *testing.T) *fakeTestbed {
 	}
 }
 
-// runScenario plays the whole story on st.
-func runScenario(t *testing.T, ctx context.Context, out io.Writer, st *fakeTestbed) error {
+// runScenario runs the whole scenario on a testbed.
+func runScenario(t *testing.T, ctx context.Context, out io.Writer, bed *fakeTestbed) error {
 	t.Helper()
-	c := fakeSetup
-	c.ca = st.ca
-	return Run(ctx, out, st, c)
+	setup := fakeSetup
+	setup.ca = bed.ca
+	return Run(ctx, out, bed, setup)
 }
 
 func (s *fakeTestbed) ClientHost() Host { return fakeHost{s, false} }
 func (s *fakeTestbed) ServerHost() Host { return fakeHost{s, true} }
 
-func (s *fakeTestbed) StartServer(ctx context.Context, address string, e TLSMode) (Server, error) {
+func (s *fakeTestbed) StartServer(ctx context.Context, address string, mode TLSMode) (Server, error) {
 	l := listen(s.t)
 	s.mu.Lock()
 	s.servers[address] = l.Addr()
 	s.mu.Unlock()
-	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(fakeSetup.download), TLSOnly: e == TLSRequired}
-	if e != TLSOff {
+	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(fakeSetup.download), TLSOnly: mode == TLSRequired}
+	if mode != TLSOff {
 		c.TLS = s.certificate("the server", "203.0.113.21")
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -95,19 +95,19 @@ func (s *fakeTestbed) StartServer(ctx context.Context, address string, e TLSMode
 		_ = in.Close()
 		ended <- err
 	}()
-	w := sessionlog.ReadServerLog(out)
+	log := sessionlog.ReadServerLog(out)
 	stop := func() error {
 		cancel()
-		w.Close()
+		log.Close()
 		return <-ended
 	}
-	if _, err := w.Next(ctx, sessionlog.Ready); err != nil {
+	if _, err := log.Next(ctx, sessionlog.Ready); err != nil {
 		return Server{}, errors.Join(err, stop())
 	}
-	return Server{Log: w, Address: address, Stop: stop}, nil
+	return Server{Log: log, Address: address, Stop: stop}, nil
 }
 
-// StartGateway copies between clients and a server, in the way of its tracking.
+// StartGateway starts a gateway that passes lines between clients and a server as its tracking does.
 func (s *fakeTestbed) StartGateway(_ context.Context, args []string) (Gateway, error) {
 	if s.startErr != nil {
 		return Gateway{}, s.startErr
@@ -143,7 +143,7 @@ func (s *fakeTestbed) StartGateway(_ context.Context, args []string) (Gateway, e
 	return Gateway{Stop: stop, Log: s.gatewayLog}, nil
 }
 
-// pass is one session of a gateway.
+// pass serves one session of a gateway.
 func (s *fakeTestbed) pass(client net.Conn, tracking, to string) {
 	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", to)
 	if err != nil {
@@ -219,7 +219,7 @@ func copySegments(to, from net.Conn) {
 	}
 }
 
-// copyLines passes lines on until one end is closed, and closes the other.
+// copyLines passes lines on until one end closes, and then closes the other.
 func copyLines(to, from net.Conn, change func(string) string) {
 	defer to.Close()
 	r := bufio.NewReader(from)
@@ -234,8 +234,7 @@ func copyLines(to, from net.Conn, change func(string) string) {
 	}
 }
 
-// fakeHost is the client, or the server's own host: what it dials is on loopback, under the
-// addresses of the lab.
+// fakeHost is the client's host or the server's. It dials addresses of the lab, which lead to loopback.
 type fakeHost struct {
 	testbed  *fakeTestbed
 	atServer bool
@@ -298,7 +297,7 @@ func (h fakeHost) Listen(network, address string) (net.Listener, error) {
 	return serverListener{listener, h.testbed, port}, nil
 }
 
-// pipeListener takes connections whose segments arrive as they were written.
+// pipeListener accepts connections that keep the segments as they were written.
 type pipeListener struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -350,7 +349,7 @@ type fakeListener struct {
 
 func (l fakeListener) Addr() net.Addr { return l.at }
 
-// Accept takes a connection of the gateway, which has the address that the client knows.
+// Accept accepts a connection from the gateway, at the address that the client knows.
 func (l fakeListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -363,8 +362,8 @@ func (l fakeListener) Accept() (net.Conn, error) {
 	return fakeConn{conn, l.Addr(), tcpAddr(from)}, nil
 }
 
-// serverListener is a data port of a server: nobody but a gateway reaches it while it is open. The
-// system may give the port to the next listener as soon as this one has closed.
+// serverListener is a data port of a server. While it is open only a gateway can connect to it. After Close
+// the system may give the port to another listener.
 type serverListener struct {
 	fakeListener
 	testbed *fakeTestbed

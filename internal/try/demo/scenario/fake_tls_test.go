@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -15,21 +16,21 @@ import (
 	"ftpgate/internal/try/demo/ftpserver"
 )
 
-// fault is something that a gateway with FTPS may do wrong.
+// fault is something that a gateway with TLS may do wrong.
 type fault string
 
 const (
-	listsAUTH     fault = "it lists AUTH and does not have it"
+	listsAUTH     fault = "it lists AUTH without supporting it"
 	wrongRefusal  fault = "it does not know AUTH"
 	noRemedy      fault = "its log has no remedy"
 	unknownCA     fault = "its certificate is another authority's"
-	neverResumes  fault = "it knows no session again"
-	leaksPassword fault = "the password is on the wire besides"
+	neverResumes  fault = "it never resumes a session"
+	leaksPassword fault = "the password is on the wire too"
 	tapFails      fault = "the wiretap does not work"
-	corruptsData  fault = "it changes a byte of what it carries"
+	corruptsData  fault = "it changes a byte of a file"
 )
 
-// certificate is the configuration of a TLS server at an address.
+// certificate returns the configuration of a TLS server at an address.
 func (s *fakeTestbed) certificate(name, address string) *tls.Config {
 	certificate, key, err := s.ca.Issue(name, netip.MustParseAddr(address))
 	if err != nil {
@@ -43,7 +44,7 @@ func (s *fakeTestbed) certificate(name, address string) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, SessionTicketsDisabled: s.fault == neverResumes}
 }
 
-// recorder is what went over one side's wire.
+// recorder keeps what went over the wire on one side.
 type recorder struct {
 	mu   sync.Mutex // guards wire
 	wire []byte
@@ -55,7 +56,7 @@ func (r *recorder) keep(p []byte) {
 	r.wire = append(r.wire, p...)
 }
 
-// take returns what is there, and begins anew.
+// take returns what is recorded, and clears it.
 func (r *recorder) take() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,7 +65,7 @@ func (r *recorder) take() []byte {
 	return wire
 }
 
-// tappedConn is a connection on which a wiretap is.
+// tappedConn is a connection with a wiretap.
 type tappedConn struct {
 	net.Conn
 	tap *recorder
@@ -104,17 +105,17 @@ func (s *fakeTestbed) gatewayLog() string {
 	return "\n  level=WARN msg=refused reason=\"no TLS\" remedy=\"name server_ports, or say it in [forward.tls]\""
 }
 
-// tlsGateway is one session of a gateway before the servers of act 4.
+// tlsGateway is a session of a gateway in front of the servers of part 4.
 type tlsGateway struct {
 	testbed        *fakeTestbed
 	ctx            context.Context
 	client, server net.Conn
-	clientTLS      *tls.Config // of the gateway as a server to the client; nil: in clear
-	serverTLS      *tls.Config // of the gateway as a client of the server; nil: in clear
+	clientTLS      *tls.Config // towards the client; nil: in clear
+	serverTLS      *tls.Config // towards the server; nil: in clear
 	carried        sync.WaitGroup
 }
 
-// passTLS is one session, in the way that the gateway's flags say.
+// passTLS serves one session as the gateway's flags say.
 func (s *fakeTestbed) passTLS(client net.Conn, args []string) {
 	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", fakeSetup.tlsServer)
 	if err != nil {
@@ -150,7 +151,7 @@ func (s *fakeTestbed) passTLS(client net.Conn, args []string) {
 	g.carried.Wait()
 }
 
-// refusal answers what a gateway without TLS does not pass on.
+// refusal returns the gateway's own answer to a command that a gateway without TLS refuses, or nothing.
 func (s *fakeTestbed) refusal(line string) string {
 	switch {
 	case line == "AUTH TLS\r\n" && s.fault == wrongRefusal:
@@ -161,7 +162,8 @@ func (s *fakeTestbed) refusal(line string) string {
 	return ""
 }
 
-// dialogue passes lines on until one end has gone; answer has those for which the gateway itself answers.
+// dialogue passes lines on until one end closes. answer returns the gateway's own answer to a command, or
+// nothing.
 func (g *tlsGateway) dialogue(answer func(line string) string) {
 	defer g.client.Close()
 	defer g.server.Close()
@@ -173,7 +175,7 @@ func (g *tlsGateway) dialogue(answer func(line string) string) {
 	}
 	if g.serverTLS != nil {
 		if replies, err = g.encryptServer(replies); err != nil {
-			return // the test hears of it from the client, which hears nothing
+			return // the client fails, and with it the test
 		}
 	}
 	_, _ = io.WriteString(g.client, greeting)
@@ -198,7 +200,10 @@ func (g *tlsGateway) dialogue(answer func(line string) string) {
 	}
 }
 
-// passReplies passes the server's replies to a command on, up to the last.
+// tlsFeature matches the lines of the answer to FEAT that belong to FTPS.
+var tlsFeature = regexp.MustCompile(`AUTH|PBSZ|PROT`)
+
+// passReplies passes on the server's replies to a command, up to the final one.
 func (g *tlsGateway) passReplies(replies *bufio.Reader, command string) error {
 	hidden := false // within the answer to FEAT
 	for {
@@ -207,7 +212,7 @@ func (g *tlsGateway) passReplies(replies *bufio.Reader, command string) error {
 			return err
 		}
 		hidden = command == "FEAT\r\n" && g.testbed.fault != listsAUTH
-		if !hidden || !strings.Contains(line, "AUTH") && !strings.Contains(line, "PBSZ") && !strings.Contains(line, "PROT") {
+		if !hidden || !tlsFeature.MatchString(line) {
 			_, _ = io.WriteString(g.client, g.passive(line))
 		}
 		if final := len(line) > 3 && line[3] == ' ' && line[0] >= '2' && line[0] <= '5'; final {
@@ -216,7 +221,7 @@ func (g *tlsGateway) passReplies(replies *bufio.Reader, command string) error {
 	}
 }
 
-// security is a gateway's own part in FTPS (RFC 4217).
+// security answers the commands of FTPS (RFC 4217).
 func (g *tlsGateway) security(line string) string {
 	switch line {
 	case "AUTH TLS\r\n":
@@ -227,7 +232,7 @@ func (g *tlsGateway) security(line string) string {
 	return ""
 }
 
-// encryptServer begins TLS with the server.
+// encryptServer starts TLS with the server.
 func (g *tlsGateway) encryptServer(replies *bufio.Reader) (*bufio.Reader, error) {
 	ask := func(line string) error {
 		if _, err := io.WriteString(g.server, line); err != nil {
@@ -247,7 +252,7 @@ func (g *tlsGateway) encryptServer(replies *bufio.Reader) (*bufio.Reader, error)
 	return replies, ask("PROT P\r\n")
 }
 
-// passive gives a 227 or 229 a port of the gateway's.
+// passive puts a port of the gateway into a 227 or 229.
 func (g *tlsGateway) passive(line string) string {
 	rest := strings.TrimSpace(line[min(4, len(line)):])
 	switch {
@@ -268,7 +273,7 @@ func (g *tlsGateway) passive(line string) string {
 	return line
 }
 
-// active gives a PORT a port of the gateway's.
+// active puts a port of the gateway into a PORT command.
 func (g *tlsGateway) active(line string) string {
 	arg, ok := strings.CutPrefix(strings.TrimSpace(line), "PORT ")
 	if !ok {
@@ -283,7 +288,8 @@ func (g *tlsGateway) active(line string) string {
 			g.carry(client, server)
 		}
 	})
-	return fmt.Sprintf("PORT %s\r\n", ftp.AppendHostPort(nil, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)))
+	own := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+	return fmt.Sprintf("PORT %s\r\n", ftp.AppendHostPort(nil, own))
 }
 
 func (g *tlsGateway) toServer(port uint16) func(net.Conn) {
@@ -302,7 +308,7 @@ func (g *tlsGateway) dial(port uint16) net.Conn {
 	return conn
 }
 
-// listen takes one connection, and has use carry it.
+// listen accepts one connection, and calls use with it.
 func (g *tlsGateway) listen(use func(net.Conn)) (port uint16) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -319,7 +325,7 @@ func (g *tlsGateway) listen(use func(net.Conn)) (port uint16) {
 	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
-// carry joins the two ends of a data connection, each with TLS or without.
+// carry joins the two ends of a data connection, each with or without TLS.
 func (g *tlsGateway) carry(client, server net.Conn) {
 	client, server = tappedConn{client, g.testbed.taps[0]}, tappedConn{server, g.testbed.taps[1]}
 	if g.clientTLS != nil {
@@ -334,7 +340,7 @@ func (g *tlsGateway) carry(client, server net.Conn) {
 	join(client, server)
 }
 
-// corruptingConn is a connection in whose large pieces a byte is wrong.
+// corruptingConn is a connection that changes a byte of each large read.
 type corruptingConn struct{ net.Conn }
 
 func (c corruptingConn) Read(p []byte) (int, error) {
@@ -345,7 +351,7 @@ func (c corruptingConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// join copies both ways until both ends have said that it is all.
+// join copies both ways until both ends have closed.
 func join(a, b net.Conn) {
 	defer a.Close()
 	defer b.Close()
@@ -359,7 +365,7 @@ func join(a, b net.Conn) {
 	back.Wait()
 }
 
-// closeWrite says that nothing more comes, in TLS and in TCP.
+// closeWrite closes the sending side, in TLS and in TCP.
 func closeWrite(c net.Conn) {
 	if w, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = w.CloseWrite()

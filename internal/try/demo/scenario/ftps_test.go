@@ -5,30 +5,35 @@ import (
 	"testing"
 )
 
-// TestFTPSGoesWrong: each fault of a gateway is found out, in the case that it spoils, and the table says so.
+// TestTLSFails checks that each fault of a gateway fails its case, and that the table shows it.
 func TestTLSFails(t *testing.T) {
 	for _, tt := range []struct {
-		faulty fault
-		row    string // of the table, as far as it tells
-		want   string
+		fault fault
+		row   string // beginning of the row in the table
+		want  string
 	}{
 		{listsAUTH, "refused         FAILED", "want no AUTH in it"},
 		{wrongRefusal, "refused         FAILED", "AUTH: the answer is 502; want 534"},
 		{noRemedy, "refused         FAILED", "the log names no remedy"},
 		{unknownCA, "terminated      FAILED", "signed by unknown authority"},
-		{neverResumes, "terminated      TLS 1.3, not resumed in clear           -", "terminated: client's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
-		{neverResumes, "originated      in clear           TLS 1.3, not resumed -", "originated: server's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
-		{leaksPassword, "passed through  TLS 1.3, resumed   TLS 1.3, resumed   -", "passed through: client's leg: the wiretap has read what should be encrypted"},
-		{tapFails, "terminated      TLS 1.3, resumed   FAILED", "terminated: server's leg: the wiretap has not seen the greeting"},
-		{corruptsData, "terminated      TLS 1.3, resumed   in clear           FAILED", "terminated: PASV: download: SHA-256 is"},
+		{neverResumes, "terminated      TLS 1.3, not resumed in clear           -",
+			"terminated: client's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
+		{neverResumes, "originated      in clear           TLS 1.3, not resumed -",
+			"originated: server's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
+		{leaksPassword, "passed through  TLS 1.3, resumed   TLS 1.3, resumed   -",
+			"passed through: client's leg: the wiretap read what should be encrypted"},
+		{tapFails, "terminated      TLS 1.3, resumed   FAILED",
+			"terminated: server's leg: the wiretap did not see the greeting"},
+		{corruptsData, "terminated      TLS 1.3, resumed   in clear           FAILED",
+			"terminated: PASV: download: SHA-256 is"},
 	} {
-		t.Run(string(tt.faulty), func(t *testing.T) {
-			st := newFakeTestbed(t)
-			st.fault = tt.faulty
-			c := fakeSetup
-			c.ca = st.ca
+		t.Run(string(tt.fault), func(t *testing.T) {
+			bed := newFakeTestbed(t)
+			bed.fault = tt.fault
+			setup := fakeSetup
+			setup.ca = bed.ca
 			var out strings.Builder
-			s := &scenario{out: &out, testbed: st, setup: c, prompt: "gateway# "}
+			s := &scenario{out: &out, testbed: bed, setup: setup, prompt: "gateway# "}
 			err := s.runWithTLS(testContext(t))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v; want %s", err, tt.want)
@@ -55,7 +60,7 @@ func TestLegCheck(t *testing.T) {
 		{clear, true, "-, with 0 encrypted data connections, 0 of them resumed; want TLS and 2"},
 		{good, false, "TLS 1.3; want none"},
 		{dataInClear, true, "TLS 1.3, with 0 encrypted data connections, 0 of them resumed; want TLS and 2"},
-		{leg{sawGreeting: true, sawPassword: true}, false, "the wiretap has not read what is in clear"},
+		{leg{sawGreeting: true, sawPassword: true}, false, "the wiretap did not read what is in clear"},
 	} {
 		got := ""
 		if err := tt.leg.check(tt.encrypted); err != nil {

@@ -16,14 +16,14 @@ import (
 	"ftpgate/internal/try/demo/sessionlog"
 )
 
-// quirkListing is what the server with quirks hands out.
+// quirkListing is the listing of the server with quirks.
 const quirkListing = "-rw-r--r-- 1 ftp ftp           46 Oct  2  2023 README\r\n"
 
-// quirkCase is something that a server does, and what that does to kernel tracking.
+// quirkCase is a quirk of a server, and its effect on kernel tracking.
 type quirkCase struct {
 	quirk  quirk.Quirk
 	title  string
-	stalls bool // the kernel drops a part of the answer for good; else it passes the answer on as it is
+	stalls bool // the kernel drops a part of the reply for good; else it passes the reply on unchanged
 }
 
 func quirkCases() []quirkCase {
@@ -36,96 +36,100 @@ func quirkCases() []quirkCase {
 	}
 }
 
-// sends is how the server at own sends its answer, piece by piece and with any port.
-func (o quirkCase) sends(own netip.Addr) string {
-	const port, shown = 1<<8 | 1, "1,1)"
-	segments := o.quirk.Segments(netip.AddrPortFrom(own, port))
-	if o.quirk == quirk.OneSegment {
+// sends describes the segments in which the server at own sends its reply to PASV.
+func (qc quirkCase) sends(own netip.Addr) string {
+	const port, portText = 1<<8 | 1, "1,1)" // printed as p,p
+	segments := qc.quirk.Segments(netip.AddrPortFrom(own, port))
+	if qc.quirk == quirk.OneSegment {
 		segments[0] = "200 ok\r\n" + segments[0]
 	}
 	for i, segment := range segments {
-		segments[i] = fmt.Sprintf("%q", strings.Replace(segment, shown, "p,p)", 1))
+		segments[i] = fmt.Sprintf("%q", strings.Replace(segment, portText, "p,p)", 1))
 	}
 	return strings.Join(segments, " ")
 }
 
-// quirkResult is what a client has met with that asked for a listing.
+// quirkResult is the result of a client that asked for a listing.
 type quirkResult struct {
-	noReplyFor     time.Duration  // no answer to PASV came for so long
-	address        netip.AddrPort // what the 227 says
-	dialErr        error          // why nobody could be reached there
-	gatewayDialErr error          // and why not at the gateway's address in its place
-	listing        string         // what came through
-	err            error          // what ended the session otherwise
+	noReplyFor     time.Duration  // how long no reply to PASV came
+	address        netip.AddrPort // address in the 227
+	dialErr        error          // why the client could not connect to it
+	gatewayDialErr error          // and why not to the same port of the gateway
+	listing        string         // listing that the client received
+	err            error          // any other error that ended the session
 }
 
-// gotListing tells whether the client has got what the server has to give.
-func (f quirkResult) gotListing() bool { return f.err == nil && f.listing == quirkListing }
+// gotListing reports whether the client received the whole listing.
+func (r quirkResult) gotListing() bool { return r.err == nil && r.listing == quirkListing }
 
-// compareTrackings has a client ask each question through kernel tracking and through proxy tracking, all at
-// the same time, and tells what became of it.
+// compareTrackings tries each quirk with kernel tracking and with proxy tracking, all at the same time, and
+// prints the results.
 func (s *scenario) compareTrackings(ctx context.Context) error {
 	s.printHeading("Servers that the kernel's helper cannot follow")
-	fmt.Fprint(s.out, "     The client goes where the 227 says; if nobody is there, to the gateway.\n")
-	found, err := s.tryQuirks(ctx)
+	fmt.Fprint(s.out, "     The client connects to the address in the 227, and if that fails to the\n     same port of the gateway.\n")
+	results, err := s.tryQuirks(ctx)
 	errs := []error{err}
 	server, gateway := netip.MustParseAddrPort(s.setup.quirkServer), netip.MustParseAddrPort(s.setup.proxyToQuirks).Addr()
-	for i, o := range quirkCases() {
-		kernel, proxy := found[i][0], found[i][1]
-		fmt.Fprintf(s.out, "     %s\n", o.title)
-		fmt.Fprintf(s.out, "       server: %s\n", o.sends(server.Addr()))
+	for i, qc := range quirkCases() {
+		kernel, proxy := results[i][0], results[i][1]
+		fmt.Fprintf(s.out, "     %s\n", qc.title)
+		fmt.Fprintf(s.out, "       server: %s\n", qc.sends(server.Addr()))
 		fmt.Fprintf(s.out, "       kernel: %s\n", kernel)
 		fmt.Fprintf(s.out, "       proxy:  %s\n", proxy)
-		if !o.matches(kernel, server.Addr()) {
-			errs = append(errs, fmt.Errorf("%s: with kernel tracking: %s; want %s", o.title, kernel, o.expected(server.Addr())))
+		if !qc.matches(kernel, server.Addr()) {
+			err := fmt.Errorf("%s: with kernel tracking: %s; want %s", qc.title, kernel, qc.expected(server.Addr()))
+			errs = append(errs, err)
 		}
 		if !proxy.gotListing() || proxy.address.Addr() != gateway {
-			errs = append(errs, fmt.Errorf("%s: with proxy tracking: %s; want the listing, and %s in the 227", o.title, proxy, gateway))
+			err := fmt.Errorf("%s: with proxy tracking: %s; want the listing, and %s in the 227",
+				qc.title, proxy, gateway)
+			errs = append(errs, err)
 		}
 	}
-	s.printQuirkTable(found, server.Addr())
+	s.printQuirkTable(results, server.Addr())
 	return errors.Join(errs...)
 }
 
-// matches tells whether the kernel has done what is told of it.
-func (o quirkCase) matches(f quirkResult, own netip.Addr) bool {
-	if o.stalls || f.err != nil {
-		return f.noReplyFor > 0
+// matches reports whether r is the expected result of kernel tracking.
+func (qc quirkCase) matches(r quirkResult, own netip.Addr) bool {
+	if qc.stalls || r.err != nil {
+		return r.noReplyFor > 0
 	}
-	return f.address.Addr() == o.quirk.Address(own) && f.dialErr != nil && errors.Is(f.gatewayDialErr, syscall.ECONNREFUSED)
+	return r.address.Addr() == qc.quirk.Address(own) && r.dialErr != nil &&
+		errors.Is(r.gatewayDialErr, syscall.ECONNREFUSED)
 }
 
-// expected is what explains looks for, in words.
-func (o quirkCase) expected(own netip.Addr) string {
-	if o.stalls {
-		return "no answer"
+// expected describes the result that matches accepts.
+func (qc quirkCase) expected(own netip.Addr) string {
+	if qc.stalls {
+		return "no reply"
 	}
-	return fmt.Sprintf("%s in the 227, and no data", o.quirk.Address(own))
+	return fmt.Sprintf("%s in the 227, and no data", qc.quirk.Address(own))
 }
 
-// tryQuirks returns what each oddity led to, with kernel and with proxy tracking.
-func (s *scenario) tryQuirks(ctx context.Context) (found [][2]quirkResult, err error) {
-	all := quirkCases()
-	found = make([][2]quirkResult, len(all))
+// tryQuirks returns the results of each case, with kernel tracking and with proxy tracking.
+func (s *scenario) tryQuirks(ctx context.Context) (results [][2]quirkResult, err error) {
+	cases := quirkCases()
+	results = make([][2]quirkResult, len(cases))
 	stop, err := s.startQuirkServer(ctx)
 	if err != nil {
-		return found, err
+		return results, err
 	}
 	var clients sync.WaitGroup
-	for i, o := range all {
-		for side, at := range []string{s.setup.kernelToQuirks, s.setup.proxyToQuirks} {
-			patience := sessionTimeout
-			if o.stalls && side == 0 {
-				patience = s.setup.replyTimeout
+	for i, qc := range cases {
+		for side, address := range []string{s.setup.kernelToQuirks, s.setup.proxyToQuirks} {
+			timeout := sessionTimeout
+			if qc.stalls && side == 0 {
+				timeout = s.setup.replyTimeout
 			}
-			clients.Go(func() { found[i][side] = s.tryQuirk(ctx, at, o.quirk, patience) })
+			clients.Go(func() { results[i][side] = s.tryQuirk(ctx, address, qc.quirk, timeout) })
 		}
 	}
 	clients.Wait()
-	return found, stop()
+	return results, stop()
 }
 
-// startQuirkServer starts the server with quirks in this process; stop ends it and waits for it.
+// startQuirkServer starts the server with quirks in this process. stop ends it and waits for it.
 func (s *scenario) startQuirkServer(ctx context.Context) (stop func() error, err error) {
 	h := s.testbed.ServerHost()
 	l, err := h.Listen("tcp", s.setup.quirkServer)
@@ -143,65 +147,68 @@ func (s *scenario) startQuirkServer(ctx context.Context) (stop func() error, err
 	}, nil
 }
 
-// tryQuirk asks for a listing as the user of a quirk, and stops waiting for the 227 when patience is over.
-func (s *scenario) tryQuirk(ctx context.Context, at string, q quirk.Quirk, patience time.Duration) (f quirkResult) {
-	ctx, cancel := context.WithTimeoutCause(ctx, sessionTimeout, fmt.Errorf("the session has not ended within %s", sessionTimeout))
+// tryQuirk gets a listing as the user of a quirk, and waits for the 227 until timeout.
+func (s *scenario) tryQuirk(
+	ctx context.Context, address string, q quirk.Quirk, timeout time.Duration,
+) (r quirkResult) {
+	ctx, cancel := withSessionTimeout(ctx)
 	defer cancel()
-	c, err := s.connect(ctx, s.testbed.ClientHost(), at, string(q), nil)
+	c, err := s.connect(ctx, s.testbed.ClientHost(), address, string(q), nil)
 	if err != nil {
-		f.err = err
-		return f
+		r.err = err
+		return r
 	}
 	defer c.Close()
-	r, err := c.AskPASV(ctx, q == quirk.OneSegment, patience)
+	reply, err := c.AskPASV(ctx, q == quirk.OneSegment, timeout)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		f.noReplyFor = patience
-		return f
+		r.noReplyFor = timeout
+		return r
 	case err == nil:
-		f.address, err = c.Place(ftpclient.PASV, r)
+		r.address, err = c.Place(ftpclient.PASV, reply)
 	}
-	if f.err = err; err == nil {
-		f.err = s.followReply(ctx, c, &f)
+	if r.err = err; err == nil {
+		r.err = s.followReply(ctx, c, &r)
 	}
-	return f
+	return r
 }
 
-// followReply goes where the 227 says, and for the listing if somebody is there. Where nobody is, it looks
-// whether a client that repairs the address would find somebody.
-func (s *scenario) followReply(ctx context.Context, c *ftpclient.Client, f *quirkResult) error {
-	conn, err := s.testbed.ClientHost().Dial(ctx, "tcp", f.address.String())
+// followReply connects to the address in the 227 and gets the listing. If it cannot connect, it tries whether
+// a client that repairs the address could.
+func (s *scenario) followReply(ctx context.Context, c *ftpclient.Client, r *quirkResult) error {
+	conn, err := s.testbed.ClientHost().Dial(ctx, "tcp", r.address.String())
 	if err == nil {
 		listing, err := c.ListOver(ctx, conn)
-		f.listing = string(listing)
+		r.listing = string(listing)
 		return err
 	}
-	f.dialErr = err
-	conn, f.gatewayDialErr = s.testbed.ClientHost().Dial(ctx, "tcp", netip.AddrPortFrom(c.Peer().Addr(), f.address.Port()).String())
-	if f.gatewayDialErr == nil {
+	r.dialErr = err
+	repaired := netip.AddrPortFrom(c.Peer().Addr(), r.address.Port())
+	conn, r.gatewayDialErr = s.testbed.ClientHost().Dial(ctx, "tcp", repaired.String())
+	if r.gatewayDialErr == nil {
 		_ = conn.Close()
 	}
 	return nil
 }
 
-// String tells what the client has met with: the address in the 227, and what was there.
-func (f quirkResult) String() string {
+// String describes the result: the address in the 227, and what the client found there.
+func (r quirkResult) String() string {
 	switch {
-	case f.err != nil:
-		return sessionlog.Printable(f.err.Error())
-	case f.noReplyFor > 0:
-		return fmt.Sprintf("no answer within %s", f.noReplyFor)
-	case f.dialErr != nil && f.gatewayDialErr != nil:
-		return fmt.Sprintf("%s: %s; gateway: %s", f.address.Addr(), kernelError(f.dialErr), kernelError(f.gatewayDialErr))
-	case f.dialErr != nil:
-		return fmt.Sprintf("%s: %s; gateway: a connection", f.address.Addr(), kernelError(f.dialErr))
-	case !f.gotListing():
-		return fmt.Sprintf("%s: %d bytes came that are not the listing", f.address.Addr(), len(f.listing))
+	case r.err != nil:
+		return sessionlog.Printable(r.err.Error())
+	case r.noReplyFor > 0:
+		return fmt.Sprintf("no reply within %s", r.noReplyFor)
+	case r.dialErr != nil && r.gatewayDialErr != nil:
+		return fmt.Sprintf("%s: %s; gateway: %s", r.address.Addr(), kernelError(r.dialErr), kernelError(r.gatewayDialErr))
+	case r.dialErr != nil:
+		return fmt.Sprintf("%s: %s; gateway: a connection", r.address.Addr(), kernelError(r.dialErr))
+	case !r.gotListing():
+		return fmt.Sprintf("%s: %d bytes came that are not the listing", r.address.Addr(), len(r.listing))
 	}
-	return fmt.Sprintf("%s: the listing came, %d bytes as the server sent them", f.address.Addr(), len(f.listing))
+	return fmt.Sprintf("%s: the listing came, %d bytes as the server sent them", r.address.Addr(), len(r.listing))
 }
 
-// kernelError is the kernel's word for why a connection failed.
+// kernelError returns the kernel's reason for a failed connection.
 func kernelError(err error) string {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno.Error()
@@ -209,29 +216,29 @@ func kernelError(err error) string {
 	return err.Error()
 }
 
-// printQuirkTable writes the two trackings beside each other, in 80 columns.
-func (s *scenario) printQuirkTable(found [][2]quirkResult, own netip.Addr) {
+// printQuirkTable prints the results of both trackings side by side, in 80 columns.
+func (s *scenario) printQuirkTable(results [][2]quirkResult, own netip.Addr) {
 	const format = "%-28s %-34s %s\n"
 	fmt.Fprint(s.out, "\n")
 	printHeader(s.out, format, "the server sends", "kernel tracking", "proxy tracking")
-	for i, o := range quirkCases() {
-		fmt.Fprintf(s.out, format, o.title, found[i][0].cell(own), found[i][1].cell(own))
+	for i, qc := range quirkCases() {
+		fmt.Fprintf(s.out, format, qc.title, results[i][0].cell(own), results[i][1].cell(own))
 	}
 }
 
-// cell is what a table says of it; own is the address that no client should be told.
-func (f quirkResult) cell(own netip.Addr) string {
+// cell returns the text of a table cell. own is the server's address, which no client should receive.
+func (r quirkResult) cell(own netip.Addr) string {
 	switch {
-	case f.err != nil:
+	case r.err != nil:
 		return failedCell
-	case f.gotListing():
+	case r.gotListing():
 		return "works"
-	case f.noReplyFor > 0:
+	case r.noReplyFor > 0:
 		return "stalls"
-	case f.dialErr == nil:
+	case r.dialErr == nil:
 		return "wrong data"
-	case f.address.Addr() == own:
+	case r.address.Addr() == own:
 		return fmt.Sprintf("leaks %s, no data", own)
 	}
-	return fmt.Sprintf("says %s, no data", f.address.Addr())
+	return fmt.Sprintf("says %s, no data", r.address.Addr())
 }

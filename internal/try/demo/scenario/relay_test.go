@@ -13,8 +13,8 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// relayTestbed plays the story of the relay: on loopback as it is, with a gateway that gives a 227 a port
-// of its own. It implements Stage.
+// relayTestbed is a testbed on loopback, with a gateway that puts a port of its own into the 227. It
+// implements Testbed.
 type relayTestbed struct {
 	*fakeTestbed
 }
@@ -61,7 +61,7 @@ func (s relayTestbed) StartGateway(_ context.Context, args []string) (Gateway, e
 	return Gateway{Stop: stop}, nil
 }
 
-// relayed gives a 227 a port of the gateway's, and joins one connection there with the server's.
+// relayed puts a port of the gateway into a 227, and relays one connection there to the server.
 func (s relayTestbed) relayed(ctx context.Context, sessions *sync.WaitGroup, line string) string {
 	if s.rewrite != nil {
 		return s.rewrite(line)
@@ -106,7 +106,7 @@ func (s relayTestbed) relayed(ctx context.Context, sessions *sync.WaitGroup, lin
 	return fmt.Sprintf("227 (%s)\r\n", ftp.AppendHostPort(nil, l.Addr().(*net.TCPAddr).AddrPort()))
 }
 
-// localHost dials and listens as it is told. It implements Host.
+// localHost is this machine. It implements Host.
 type localHost struct{}
 
 func (localHost) Dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -143,16 +143,17 @@ func TestRunRelay(t *testing.T) {
 	checkGolden(t, "relay.txt", out.String())
 }
 
-// TestRelayStoryGoesWrong: a gateway that relays nothing is found out, though all would go on loopback.
+// TestRunRelayFails checks that RunRelay detects a gateway that does not rewrite the 227, although the client
+// can connect to the server directly.
 func TestRunRelayFails(t *testing.T) {
 	var out strings.Builder
-	st := newRelayTestbed(t)
-	st.rewrite = unchanged
-	err := RunRelay(testContext(t), &out, st, fakeLoopback())
+	bed := newRelayTestbed(t)
+	bed.rewrite = unchanged
+	err := RunRelay(testContext(t), &out, bed, fakeLoopback())
 	if err == nil || !strings.Contains(err.Error(), "want a port of the gateway at 127.0.0.1") {
-		t.Errorf("got %v; want it to miss the gateway's port", err)
+		t.Errorf("got %v; want an error about the gateway's port", err)
 	}
-	if !strings.Contains(out.String(), "The story went differently") {
-		t.Errorf("the story does not say so:\n%s", out.String())
+	if !strings.Contains(out.String(), "Some steps did not end as expected") {
+		t.Errorf("the report does not say so:\n%s", out.String())
 	}
 }

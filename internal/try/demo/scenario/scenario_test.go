@@ -19,9 +19,9 @@ import (
 	"ftpgate/internal/try/demo/ftpserver"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// masks hide what differs from run to run: ports, times and rates.
+// masks replace what differs from run to run: ports, times and rates.
 var masks = []struct {
 	re   *regexp.Regexp
 	with string
@@ -35,7 +35,7 @@ var masks = []struct {
 	{regexp.MustCompile(`has \d+\.\d\d of`), "has R of"},
 }
 
-// featureLines come in any order: the server keeps what it can do in a map.
+// featureLines come in any order: the server keeps its features in a map.
 var featureLines = regexp.MustCompile(`(?m)(^<---  .*\n)+`)
 
 func mask(s string) string {
@@ -62,7 +62,7 @@ func checkGolden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s (written anew with -update): got\n%s\nwant\n%s", path, got, want)
+		t.Errorf("%s (rewrite it with -update): got\n%s\nwant\n%s", path, got, want)
 	}
 }
 
@@ -77,34 +77,35 @@ func TestRun(t *testing.T) {
 		}
 	}
 	if strings.Contains(out.String(), ftpserver.Password) {
-		t.Errorf("the story shows the password")
+		t.Errorf("the report shows the password")
 	}
-	checkGolden(t, "story.txt", out.String())
+	checkGolden(t, "scenario.txt", out.String())
 }
 
-// TestStoryGoesWrong: a gateway that does something else than the story says is found out.
+// TestRunFails checks that the scenario detects gateways that do not work as they should.
 func TestRunFails(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		spoil func(string) string
-		want  []string
+		name    string
+		rewrite func(string) string // of lines from the server
+		want    []string
 	}{
 		{
-			"the 227 of act 1 is rewritten",
+			"the 227 of part 1 is rewritten",
 			func(line string) string { return strings.Replace(line, "(203,0,113,21,", "(192,168,5,2,", 1) },
-			[]string{"Act 1: without tracking: PASV: listing: the client got it, and should not have got it without tracking"},
+			[]string{"Part 1: without tracking: PASV: listing: it succeeded without tracking; want it to fail"},
 		},
 		{
 			"no 227 is rewritten",
 			func(line string) string { return strings.Replace(line, "(192,168,5,2,", "(203,0,113,21,", 1) },
 			[]string{
-				"Act 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
-				"Act 3: with proxy tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
-				"a 227 in two segments: with proxy tracking: 203.0.113.21: network is unreachable; gateway: a connection; want the listing, and 192.168.5.2 in the 227",
+				"Part 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
+				"Part 3: with proxy tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
+				"a 227 in two segments: with proxy tracking: 203.0.113.21: network is unreachable; " +
+					"gateway: a connection; want the listing, and 192.168.5.2 in the 227",
 			},
 		},
 		{
-			"the 227 of act 2 names a third host",
+			"the 227 of part 2 names a third host",
 			func(line string) string {
 				if strings.HasPrefix(line, "227 Entering Passive Mode (192") {
 					return strings.Replace(line, "(192,168,5,2,", "(192,168,5,9,", 1)
@@ -131,14 +132,18 @@ func TestRunFails(t *testing.T) {
 				}
 				return line
 			},
-			[]string{"PASV: download: RETR: the answer is 426", "EPSV: download: RETR: the answer is 426", "PORT: download: RETR: the answer is 426"},
+			[]string{
+				"PASV: download: RETR: the answer is 426",
+				"EPSV: download: RETR: the answer is 426",
+				"PORT: download: RETR: the answer is 426",
+			},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			st := newFakeTestbed(t)
-			st.rewrite = tt.spoil
-			err := runScenario(t, testContext(t), &out, st)
+			bed := newFakeTestbed(t)
+			bed.rewrite = tt.rewrite
+			err := runScenario(t, testContext(t), &out, bed)
 			if err == nil {
 				t.Fatalf("got no error; want %q", tt.want)
 			}
@@ -147,22 +152,27 @@ func TestRunFails(t *testing.T) {
 					t.Errorf("got %v; want %s", err, want)
 				}
 			}
-			if !strings.Contains(out.String(), "The story went differently") || !strings.Contains(out.String(), "tracking  data connections") {
-				t.Errorf("the story does not say so, or has no table:\n%s", out.String())
+			for _, want := range []string{"Some steps did not end as expected", "tracking  data connections"} {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("got\n%s\nwant %q in it", out.String(), want)
+				}
 			}
 		})
 	}
 }
 
-// TestStoryWithAbleKernel: a kernel that does not do what is told of it is found out, too.
+// TestRunKernelFollowsQuirks checks that the scenario detects a kernel that can follow the servers with
+// quirks.
 func TestRunKernelFollowsQuirks(t *testing.T) {
 	var out strings.Builder
-	st := newFakeTestbed(t)
-	st.kernelFollowsQuirks = true
-	err := runScenario(t, testContext(t), &out, st)
+	bed := newFakeTestbed(t)
+	bed.kernelFollowsQuirks = true
+	err := runScenario(t, testContext(t), &out, bed)
 	for _, want := range []string{
-		"a 227 in two segments: with kernel tracking: 192.168.5.2: the listing came, 55 bytes as the server sent them; want no answer",
-		"200 and 227 in one segment: with kernel tracking: 192.168.5.2: the listing came, 55 bytes as the server sent them; want 203.0.113.21 in the 227, and no data",
+		"a 227 in two segments: with kernel tracking: 192.168.5.2: the listing came, " +
+			"55 bytes as the server sent them; want no reply",
+		"200 and 227 in one segment: with kernel tracking: 192.168.5.2: the listing came, " +
+			"55 bytes as the server sent them; want 203.0.113.21 in the 227, and no data",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v; want %s", err, want)
@@ -170,67 +180,70 @@ func TestRunKernelFollowsQuirks(t *testing.T) {
 	}
 }
 
-// TestFinding: how each thing that a client may meet with is told.
+// TestQuirkResult checks the text and the table cell of each kind of result.
 func TestQuirkResult(t *testing.T) {
-	told := netip.MustParseAddrPort("203.0.113.21:50000")
+	address := netip.MustParseAddrPort("203.0.113.21:50000")
 	refused := os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	for _, tt := range []struct {
-		found      quirkResult
+		result     quirkResult
 		text, cell string
 	}{
-		{quirkResult{noReplyFor: time.Second}, "no answer within 1s", "stalls"},
-		{quirkResult{address: told, dialErr: refused, gatewayDialErr: refused},
+		{quirkResult{noReplyFor: time.Second}, "no reply within 1s", "stalls"},
+		{quirkResult{address: address, dialErr: refused, gatewayDialErr: refused},
 			"203.0.113.21: connection refused; gateway: connection refused", "leaks 203.0.113.21, no data"},
 		{quirkResult{address: netip.MustParseAddrPort("0.0.0.0:1"), dialErr: errors.New("not there")},
 			"0.0.0.0: not there; gateway: a connection", "says 0.0.0.0, no data"},
-		{quirkResult{address: told, listing: quirkListing}, "203.0.113.21: the listing came, 55 bytes as the server sent them", "works"},
-		{quirkResult{address: told, listing: "other"}, "203.0.113.21: 5 bytes came that are not the listing", "wrong data"},
-		{quirkResult{address: told, listing: quirkListing, err: errors.New("broken\x1boff")}, "broken?off", "FAILED"},
+		{quirkResult{address: address, listing: quirkListing},
+			"203.0.113.21: the listing came, 55 bytes as the server sent them", "works"},
+		{quirkResult{address: address, listing: "other"},
+			"203.0.113.21: 5 bytes came that are not the listing", "wrong data"},
+		{quirkResult{address: address, listing: quirkListing, err: errors.New("broken\x1boff")},
+			"broken?off", "FAILED"},
 	} {
-		if got := tt.found.String(); got != tt.text {
+		if got := tt.result.String(); got != tt.text {
 			t.Errorf("got %q; want %q", got, tt.text)
 		}
-		if got := tt.found.cell(told.Addr()); got != tt.cell {
+		if got := tt.result.cell(address.Addr()); got != tt.cell {
 			t.Errorf("%s: got %q; want %q", tt.text, got, tt.cell)
 		}
 	}
 }
 
-// TestStoryWithoutGateway: the story says which part the machine cannot do, and how to get it.
+// TestRunWithoutGateway checks that the report names the part that cannot run, and the remedy.
 func TestRunWithoutGateway(t *testing.T) {
 	var out strings.Builder
-	refuse := errors.New("the gateway cannot start (exit status 1): no helper")
-	st := newFakeTestbed(t)
-	st.startErr = refuse
-	err := runScenario(t, testContext(t), &out, st)
-	if !errors.Is(err, refuse) {
-		t.Errorf("got %v; want %v", err, refuse)
+	startErr := errors.New("the gateway cannot start (exit status 1): no helper")
+	bed := newFakeTestbed(t)
+	bed.startErr = startErr
+	err := runScenario(t, testContext(t), &out, bed)
+	if !errors.Is(err, startErr) {
+		t.Errorf("got %v; want %v", err, startErr)
 	}
-	for _, want := range []string{"This act cannot be played here", "modprobe -a nf_conntrack_ftp nf_nat_ftp"} {
+	for _, want := range []string{"This part cannot run on this machine", "modprobe -a nf_conntrack_ftp nf_nat_ftp"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%s\nwant %q in it", out.String(), want)
 		}
 	}
 }
 
-// TestStoryInterrupted: broken off before the first act, nothing more is told.
+// TestRunInterrupted checks that a scenario interrupted in its first part does not start the next.
 func TestRunInterrupted(t *testing.T) {
 	why := errors.New("somebody pressed a key")
 	ctx, cancel := context.WithCancelCause(testContext(t))
 	defer cancel(nil)
-	st := newFakeTestbed(t)
-	st.rewrite = func(line string) string {
+	bed := newFakeTestbed(t)
+	bed.rewrite = func(line string) string {
 		if strings.HasPrefix(line, "331 ") {
 			cancel(why)
 		}
 		return line
 	}
 	var out strings.Builder
-	err := runScenario(t, ctx, &out, st)
+	err := runScenario(t, ctx, &out, bed)
 	if !errors.Is(err, why) {
 		t.Errorf("got %v; want %v", err, why)
 	}
-	if strings.Contains(out.String(), "Act 2") {
-		t.Errorf("the story went on:\n%s", out.String())
+	if strings.Contains(out.String(), "Part 2") {
+		t.Errorf("the scenario went on:\n%s", out.String())
 	}
 }

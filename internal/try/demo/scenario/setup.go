@@ -8,21 +8,25 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// Setup is who plays: where, and with what.
+// Setup has the addresses, files and certificates of a scenario. Addresses are ADDR:PORT.
 type Setup struct {
-	gateway, server  string // the gateway's and the server's ADDR:PORT
-	gateway6         string // the gateway's for clients with IPv6
-	download, upload []byte // the server's file, and the client's
+	server   string // FTP server
+	gateway  string // where the gateway publishes it
+	gateway6 string // the same for clients with IPv6
 
-	tlsServer                     string            // the ADDR:PORT of the servers of act 4, one after the other
-	quirkServer                   string            // the ADDR:PORT of the server with quirks
-	kernelToQuirks, proxyToQuirks string            // where the gateway has it, with kernel and with proxy tracking
-	ca                            *testca.Authority // of the certificates of server and gateway; nil: there are none
-	replyTimeout                  time.Duration     // after which a client without an answer is told to be stalled
+	tlsServer      string // the servers of part 4, one after the other
+	quirkServer    string // server with quirks
+	kernelToQuirks string // where the gateway publishes it with kernel tracking
+	proxyToQuirks  string // and with proxy tracking
+
+	download, upload []byte            // contents of the server's file and of the client's
+	ca               *testca.Authority // issues the certificates of server and gateway; nil: there are none
+	replyTimeout     time.Duration     // after which a client counts as stalled
 }
 
-// LabSetup plays in the lab, where server and gateway have certificates of a for their addresses.
-func LabSetup(a *testca.Authority) Setup {
+// LabSetup returns the setup of the lab. Server and gateway have certificates issued by ca for their
+// addresses.
+func LabSetup(ca *testca.Authority) Setup {
 	at := func(host netip.Addr, port uint16) string { return netip.AddrPortFrom(host, port).String() }
 	return Setup{
 		gateway:        at(lab.GatewayLAN4, 2121),
@@ -33,14 +37,14 @@ func LabSetup(a *testca.Authority) Setup {
 		kernelToQuirks: at(lab.GatewayLAN4, 2122),
 		proxyToQuirks:  at(lab.GatewayLAN4, 2123),
 		replyTimeout:   time.Second,
-		ca:             a,
+		ca:             ca,
 		download:       content(downloadSeed, downloadSize),
 		upload:         content(uploadSeed, uploadSize),
 	}
 }
 
-// LoopbackSetup plays on this machine's loopback, at ports that are free: both servers say where they are
-// once they are there, and so the gateway's are drawn late.
+// LoopbackSetup returns the setup of this machine's loopback. The servers take free ports; RunRelay picks
+// free ports for the gateway when the servers are up.
 func LoopbackSetup() Setup {
 	const anyPort = "127.0.0.1:0"
 	return Setup{
@@ -51,5 +55,5 @@ func LoopbackSetup() Setup {
 	}
 }
 
-// hostOf is the address of an ADDR:PORT, which certificates name.
-func hostOf(at string) string { return netip.MustParseAddrPort(at).Addr().String() }
+// hostOf returns the address of an ADDR:PORT, which is the name in certificates.
+func hostOf(address string) string { return netip.MustParseAddrPort(address).Addr().String() }

@@ -17,17 +17,17 @@ import (
 	"ftpgate/internal/try/demo/sessionlog"
 )
 
-// session is one session of a client, and the row of the table that it fills.
+// session is a session of a client, and its row of the table.
 type session struct {
 	*ftpclient.Client
 	transcript *sessionlog.Transcript
 	row        *row
 }
 
-// step is something that the client does in a session. Its error ends the session.
+// step is an action of the client in a session. An error ends the session.
 type step func(context.Context, *session) error
 
-// list asks for the listing, which must have the server's file in it.
+// list gets the listing. It must contain the server's file.
 func (s *scenario) list(m ftpclient.Mode) step {
 	return func(ctx context.Context, c *session) error {
 		c.row.listing = failedCell
@@ -39,14 +39,14 @@ func (s *scenario) list(m ftpclient.Mode) step {
 			c.transcript.Printf("     %s\n", sessionlog.Printable(strings.TrimRight(line, "\r\n")))
 		}
 		if !strings.Contains(string(text), downloadName) {
-			return fmt.Errorf("listing: %s is not in it", downloadName)
+			return fmt.Errorf("listing: it does not contain %s", downloadName)
 		}
 		c.row.listing = okCell
 		return nil
 	}
 }
 
-// listFails must fail, since the 227 names an address that the client has no way to.
+// listFails asks for the listing, which must fail: the client has no route to the address in the 227.
 func (s *scenario) listFails(ctx context.Context, c *session) error {
 	c.row.listing = failedCell
 	_, err := c.List(ctx, ftpclient.PASV)
@@ -54,41 +54,45 @@ func (s *scenario) listFails(ctx context.Context, c *session) error {
 	switch {
 	case err == nil:
 		c.row.listing = okCell
-		return errors.New("listing: the client got it, and should not have got it without tracking")
+		return errors.New("listing: it succeeded without tracking; want it to fail")
 	case !errors.As(err, &data) || !errors.Is(err, syscall.ENETUNREACH):
 		return fmt.Errorf("listing: %w; want: %w", err, syscall.ENETUNREACH)
 	}
 	c.transcript.Note("Data connection failed: " + syscall.ENETUNREACH.Error())
-	if server := netip.MustParseAddrPort(s.setup.server).Addr(); c.transcript.Client227.Addr() != server {
-		return fmt.Errorf("listing: the 227 names %s; want the server's own address %s", c.transcript.Client227.Addr(), server)
+	got, server := c.transcript.Client227.Addr(), netip.MustParseAddrPort(s.setup.server).Addr()
+	if got != server {
+		return fmt.Errorf("listing: the 227 names %s; want the server's own address %s", got, server)
 	}
-	c.row.listing = "failed, as told"
+	c.row.listing = "failed, expected"
 	return nil
 }
 
-// checkRewritten looks at what became of the address on its way: the client was told the gateway's
-// in place of the server's, or the server the gateway's in place of the client's.
+// checkRewritten checks that the gateway replaced the server's address in the 227, or the client's address in
+// the PORT command, by its own.
 func (s *scenario) checkRewritten(m ftpclient.Mode) step {
 	return func(_ context.Context, c *session) error {
 		switch m {
 		case ftpclient.PASV:
-			gateway, server := netip.MustParseAddrPort(s.setup.gateway).Addr(), netip.MustParseAddrPort(s.setup.server).Addr()
-			if c.transcript.Client227.Addr() != gateway || c.transcript.Server227.Addr() != server {
-				return fmt.Errorf("227: the server said %s and the client was told %s; want %s and %s",
-					c.transcript.Server227.Addr(), c.transcript.Client227.Addr(), server, gateway)
+			gateway := netip.MustParseAddrPort(s.setup.gateway).Addr()
+			server := netip.MustParseAddrPort(s.setup.server).Addr()
+			sent, received := c.transcript.Server227.Addr(), c.transcript.Client227.Addr()
+			if received != gateway || sent != server {
+				return fmt.Errorf("227: the server sent %s and the client received %s; want %s and %s",
+					sent, received, server, gateway)
 			}
 		case ftpclient.PORT:
-			heard, err := ftp.ParseHostPort([]byte(c.transcript.ServerPORT))
-			if err != nil || c.transcript.ServerPORT == c.transcript.ClientPORT {
-				return fmt.Errorf("PORT %s: the server received %q; want the gateway's address", c.transcript.ClientPORT, c.transcript.ServerPORT)
+			sent, received := c.transcript.ClientPORT, c.transcript.ServerPORT
+			address, err := ftp.ParseHostPort([]byte(received))
+			if err != nil || received == sent {
+				return fmt.Errorf("PORT %s: the server received %q; want the gateway's address", sent, received)
 			}
-			c.transcript.Note("The server has connected to " + heard.String() + ", the gateway")
+			c.transcript.Note("The server connected to " + address.String() + ", the gateway")
 		}
 		return nil
 	}
 }
 
-// download gets the big file, measures, and compares.
+// download gets the large file, measures the rate, and compares the contents.
 func (s *scenario) download(m ftpclient.Mode) step {
 	return func(ctx context.Context, c *session) error {
 		c.row.download = failedCell
@@ -102,14 +106,15 @@ func (s *scenario) download(m ftpclient.Mode) step {
 			return fmt.Errorf("download: SHA-256 is %x; want %x", got, want)
 		}
 		rate := float64(len(buf)) / (1 << 20) / took.Seconds()
-		c.transcript.Note(fmt.Sprintf("%d bytes in %.3f s, %.0f MiB/s; SHA-256 %x... is right", len(buf), took.Seconds(), rate, got[:4]))
+		c.transcript.Note(fmt.Sprintf("%d bytes in %.3f s, %.0f MiB/s; SHA-256 %x... is right",
+			len(buf), took.Seconds(), rate, got[:4]))
 		c.row.download, c.row.rate = fmt.Sprintf("ok, %.0f MiB/s", rate), rate
 		return nil
 	}
 }
 
-// upload sends a file, reads it back on the server's own host, where there is no gateway in
-// between, and compares the two byte by byte.
+// upload sends a file, reads it back on the server's own host, without a gateway in between, and compares the
+// two byte by byte.
 func (s *scenario) upload(m ftpclient.Mode) step {
 	return func(ctx context.Context, c *session) error {
 		c.row.upload = failedCell
@@ -122,7 +127,7 @@ func (s *scenario) upload(m ftpclient.Mode) step {
 			return fmt.Errorf("upload: read back at the server: %w", err)
 		}
 		if !bytes.Equal(stored, s.setup.upload) {
-			return errors.New("upload: the server has other bytes than were sent")
+			return errors.New("upload: the file at the server differs from the one sent")
 		}
 		c.transcript.Note(fmt.Sprintf("%d bytes, and the server has them byte for byte", len(stored)))
 		c.row.upload = okCell
@@ -130,16 +135,16 @@ func (s *scenario) upload(m ftpclient.Mode) step {
 	}
 }
 
-// uploadName is another one in each session, so that none finds the file of an earlier one.
+// uploadName differs between sessions, so that no session finds the file of an earlier one.
 func uploadName(r row) string {
 	notInNames := func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) }
 	return "upload-" + strings.Join(strings.FieldsFunc(strings.ToLower(r.tracking+" "+r.mode), notInNames), "-") + ".bin"
 }
 
-// readBack gets an uploaded file on the server's host. A witness of the session that has sent it hears
-// of this one, too.
-func (s *scenario) readBack(ctx context.Context, name string, w *sessionlog.ServerLog) ([]byte, error) {
-	c, err := s.connect(ctx, s.testbed.ServerHost(), s.setup.server, ftpserver.User, w)
+// readBack gets an uploaded file on the server's host. It also reads the events of its own session from log,
+// if that is not nil.
+func (s *scenario) readBack(ctx context.Context, name string, log *sessionlog.ServerLog) ([]byte, error) {
+	c, err := s.connect(ctx, s.testbed.ServerHost(), s.setup.server, ftpserver.User, log)
 	if err != nil {
 		return nil, err
 	}
@@ -151,15 +156,17 @@ func (s *scenario) readBack(ctx context.Context, name string, w *sessionlog.Serv
 	return buf, c.Quit(ctx)
 }
 
-// connect connects from h and logs in, and shows nothing of it; the caller closes the client.
-func (s *scenario) connect(ctx context.Context, h Host, at, user string, w *sessionlog.ServerLog) (*ftpclient.Client, error) {
-	c := &ftpclient.Client{Host: h, Watch: &sessionlog.Transcript{ServerLog: w, Quiet: true}}
-	if err := c.Open(ctx, at); err != nil {
+// connect connects from h and logs in, without printing the dialogue. The caller closes the client.
+func (s *scenario) connect(
+	ctx context.Context, h Host, address, user string, log *sessionlog.ServerLog,
+) (*ftpclient.Client, error) {
+	c := &ftpclient.Client{Host: h, Watch: &sessionlog.Transcript{ServerLog: log, Quiet: true}}
+	if err := c.Open(ctx, address); err != nil {
 		return nil, err
 	}
 	var err error
 	if s.tlsRequired {
-		err = c.Encrypt(ctx, s.setup.ca.Client(hostOf(at)))
+		err = c.Encrypt(ctx, s.setup.ca.Client(hostOf(address)))
 	}
 	if err == nil {
 		err = c.Login(ctx, user, ftpserver.Password)

@@ -7,33 +7,32 @@ import (
 	"ftpgate/internal/try/demo/sessionlog"
 )
 
-// Host is where a program runs: a host of the lab.
+// Host is a host of the lab, or this machine.
 type Host = ftpclient.Host
 
-// Testbed is where the story plays: the lab, or a loopback in a test.
+// Testbed provides the hosts and programs of a scenario: the lab, or loopback.
 type Testbed interface {
 	ClientHost() Host
 	ServerHost() Host
 	// StartServer starts an FTP server with Files.
-	StartServer(ctx context.Context, address string, e TLSMode) (Server, error)
-	// StartGateway starts a gateway with the arguments of `ftpgate forward`, in a directory with the
-	// authority's certificate and the gateway's own.
+	StartServer(ctx context.Context, address string, mode TLSMode) (Server, error)
+	// StartGateway starts `ftpgate forward` with args, in a directory that has the files named below.
 	StartGateway(ctx context.Context, args []string) (Gateway, error)
-	// Tap begins to read along on both sides of the gateway.
+	// Tap starts a wiretap on both sides of the gateway.
 	Tap() (Tap, error)
 }
 
-// TLSMode is whether a server speaks TLS (RFC 4217).
+// TLSMode says whether a server speaks TLS (RFC 4217).
 type TLSMode string
 
-// The servers that there are.
+// The TLS modes of a server.
 const (
 	TLSOff      TLSMode = ""
 	TLSOffered  TLSMode = "offered"
-	TLSRequired TLSMode = "private" // and takes nothing in clear
+	TLSRequired TLSMode = "private" // refuse logins in clear
 )
 
-// The files in the directory of a gateway, in PEM.
+// The files in the directory of a gateway, in PEM: the CA's certificate, and the gateway's own with its key.
 const (
 	AuthorityFile  = "ca.pem"
 	GatewayFile    = "gateway.pem"
@@ -42,16 +41,16 @@ const (
 
 // Server is a running server.
 type Server struct {
-	Log     *sessionlog.ServerLog // its side of every dialogue
-	Address string                // where it is
-	Stop    func() error          // ends it, and waits for that
+	Log     *sessionlog.ServerLog // its side of every session
+	Address string                // its ADDR:PORT
+	Stop    func() error          // ends the server, and waits for it
 }
 
 // Gateway is a running gateway.
 type Gateway struct {
-	Stop func() error  // ends it, and waits for that
-	Log  func() string // what it has logged; all of it after Stop
+	Stop func() error  // ends the gateway, and waits for it
+	Log  func() string // its log so far; after Stop the whole log
 }
 
-// Tap ends a wiretap, and returns what went over the wire at the client's side and at the server's.
+// Tap stops a wiretap, and returns the packets of the client's side and of the server's side.
 type Tap func() (client, server []byte, err error)
