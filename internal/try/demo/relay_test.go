@@ -36,7 +36,8 @@ func TestRelayInterrupted(t *testing.T) {
 	}
 	addresses := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(report.String(), -1)
 	if len(addresses) < 4 {
-		t.Fatalf("got %d addresses; want two of gateways and two of servers:\n%s", len(addresses), report.String())
+		t.Fatalf("got %d addresses; want two of gateways and two of servers:\n%s", len(addresses),
+			report.String())
 	}
 	for _, address := range addresses {
 		if conn, err := net.Dial("tcp", address); err == nil {

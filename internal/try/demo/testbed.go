@@ -25,8 +25,9 @@ type machine interface {
 type testbed struct {
 	client, gateway, server machine
 	opts                    Options
-	dir                     string // working directory of server and gateway, with their certificates; may be empty
-	tap                     func() (scenario.Tap, error)
+	// working directory of server and gateway, with their certificates; may be empty
+	dir string
+	tap func() (scenario.Tap, error)
 }
 
 // labTestbed returns a testbed of the lab's three hosts, with certificates in dir.
@@ -94,7 +95,8 @@ func (b *testbed) StartServer(
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %s", startTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout,
+		fmt.Errorf("not ready within %s", startTimeout))
 	defer cancel()
 	bound, err := serverLog.Next(ctx, sessionlog.Ready)
 	if err != nil {
@@ -127,7 +129,8 @@ func (b *testbed) StartGateway(ctx context.Context, args []string) (scenario.Gat
 	if err != nil {
 		return scenario.Gateway{}, fmt.Errorf("start the gateway: %w", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %s", startTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout,
+		fmt.Errorf("not ready within %s", startTimeout))
 	defer cancel()
 	select {
 	case <-log.ready:

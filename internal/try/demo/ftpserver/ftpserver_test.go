@@ -116,7 +116,8 @@ func TestTLS(t *testing.T) {
 			if err != nil || !bytes.Equal(got, stored) {
 				t.Errorf("got error %v, equal contents %v", err, bytes.Equal(got, stored))
 			}
-			if list, err := c.List(ctx, ftpclient.EPSV); err != nil || !strings.Contains(string(list), " g\r\n") {
+			if list, err := c.List(ctx, ftpclient.EPSV); err != nil ||
+				!strings.Contains(string(list), " g\r\n") {
 				t.Errorf("got %q, %v; want g in it", list, err)
 			}
 			if err := c.Quit(ctx); err != nil {
@@ -155,7 +156,8 @@ func TestTLSOnly(t *testing.T) {
 		address, _ := start(t, a, 0, tlsOnly)
 		ctx, c := connect(t, address)
 		err := c.Login(ctx, User, Password)
-		if refused := err != nil && strings.Contains(err.Error(), "USER: the answer is 534"); refused != tlsOnly {
+		if refused := err != nil &&
+			strings.Contains(err.Error(), "USER: the answer is 534"); refused != tlsOnly {
 			t.Errorf("TLS only %v: got %v", tlsOnly, err)
 		}
 	}

@@ -142,7 +142,8 @@ func TestServeTogether(t *testing.T) {
 	readSegment(t, client)
 	write(t, client, "USER one-segment\r\nTYPE I\r\nPASV\r\n")
 	got := readSegment(t, client)
-	if !strings.HasPrefix(got, "331 password, please\r\n200 ok\r\n227 Entering") || !strings.HasSuffix(got, ")\r\n") {
+	if !strings.HasPrefix(got, "331 password, please\r\n200 ok\r\n227 Entering") ||
+		!strings.HasSuffix(got, ")\r\n") {
 		t.Errorf("got %q; want 331, 200 and 227 in one segment", got)
 	}
 }

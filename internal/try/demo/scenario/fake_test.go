@@ -83,7 +83,8 @@ func (s *fakeTestbed) StartServer(ctx context.Context, address string, mode TLSM
 	s.mu.Lock()
 	s.servers[address] = l.Addr()
 	s.mu.Unlock()
-	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(fakeSetup.download), TLSOnly: mode == TLSRequired}
+	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(fakeSetup.download),
+		TLSOnly: mode == TLSRequired}
 	if mode != TLSOff {
 		c.TLS = s.certificate("the server", "203.0.113.21")
 	}
@@ -278,7 +279,8 @@ func dialError(network string, why syscall.Errno) error {
 
 func (h fakeHost) Listen(network, address string) (net.Listener, error) {
 	if address == fakeSetup.quirkServer {
-		h.testbed.quirks = pipeListener{conns: make(chan net.Conn), done: make(chan struct{}), once: new(sync.Once)}
+		h.testbed.quirks = pipeListener{conns: make(chan net.Conn), done: make(chan struct{}),
+			once: new(sync.Once)}
 		return h.testbed.quirks, nil
 	}
 	l, err := net.Listen(network, "127.0.0.1:0")

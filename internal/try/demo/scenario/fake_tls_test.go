@@ -102,7 +102,8 @@ func (s *fakeTestbed) gatewayLog() string {
 	if s.fault == noRemedy {
 		return "\n  level=WARN msg=refused remedy=\"pull the plug\""
 	}
-	return "\n  level=WARN msg=refused reason=\"no TLS\" remedy=\"name server_ports, or say it in [forward.tls]\""
+	return "\n  level=WARN msg=refused reason=\"no TLS\" remedy=\"name server_ports, or say it in " +
+		"[forward.tls]\""
 }
 
 // tlsGateway is a session of a gateway in front of the servers of part 4.

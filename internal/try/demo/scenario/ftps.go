@@ -23,9 +23,10 @@ type tlsCase struct {
 	server            TLSMode
 	mode              ftpclient.Mode   // of the session whose dialogue is printed
 	modes             []ftpclient.Mode // of the sessions that follow
-	certName          string           // name in the certificate that the client expects; empty: it uses no TLS
-	clientLegTLS      bool             // the leg between client and gateway uses TLS
-	serverLegTLS      bool             // and the leg between gateway and server
+	// name in the certificate that the client expects; empty: it uses no TLS
+	certName     string
+	clientLegTLS bool // the leg between client and gateway uses TLS
+	serverLegTLS bool // and the leg between gateway and server
 }
 
 // tlsCases returns the ways in which a gateway carries FTPS.
@@ -44,7 +45,8 @@ func tlsCases(setup Setup) []tlsCase {
 			name: "terminated", title: "Terminated: the gateway speaks TLS with the client",
 			text: `     The server has no TLS. The client verifies the gateway's certificate.
 `,
-			flags:  []string{"--tls-client", "required", "--tls-cert", GatewayFile, "--tls-key", GatewayKeyFile},
+			flags: []string{"--tls-client", "required", "--tls-cert", GatewayFile, "--tls-key",
+				GatewayKeyFile},
 			server: TLSOff, certName: hostOf(setup.gateway), clientLegTLS: true,
 			mode: ftpclient.PASV, modes: []ftpclient.Mode{ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT},
 		},
@@ -82,7 +84,8 @@ func (s *scenario) runWithTLS(ctx context.Context) error {
 	fmt.Fprint(s.out, "\n")
 	printHeader(s.out, format, "FTPS", "client's leg", "server's leg", "download", "upload")
 	for _, r := range rows {
-		fmt.Fprintf(s.out, format, r.name, orDash(r.client), orDash(r.server), orDash(r.download), orDash(r.upload))
+		fmt.Fprintf(s.out, format, r.name, orDash(r.client), orDash(r.server), orDash(r.download),
+			orDash(r.upload))
 	}
 	return errors.Join(errs...)
 }
@@ -173,7 +176,8 @@ func (s *scenario) printRemedy(log string) error {
 	for _, match := range remedyInLog.FindAllStringSubmatch(log, -1) {
 		text, err := strconv.Unquote(match[1])
 		if err == nil && strings.Contains(text, "server_ports") && strings.Contains(text, "forward.tls") {
-			fmt.Fprintf(s.out, "     The remedy in the gateway's log:\n%s", foldText(sessionlog.Printable(text), "       "))
+			fmt.Fprintf(s.out, "     The remedy in the gateway's log:\n%s",
+				foldText(sessionlog.Printable(text), "       "))
 			return nil
 		}
 	}
@@ -190,7 +194,8 @@ func (s *scenario) showTLSCase(ctx context.Context, tc tlsCase) (r tlsRow, err e
 		return r, err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	gateway, err := own.startGateway(ctx, append(slices.Clone(tc.flags), s.setup.gateway, server.Address), remedyTLS)
+	gateway, err := own.startGateway(ctx, append(slices.Clone(tc.flags), s.setup.gateway, server.Address),
+		remedyTLS)
 	if err != nil {
 		return r, err
 	}

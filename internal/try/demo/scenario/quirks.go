@@ -66,10 +66,12 @@ func (r quirkResult) gotListing() bool { return r.err == nil && r.listing == qui
 // prints the results.
 func (s *scenario) compareTrackings(ctx context.Context) error {
 	s.printHeading("Servers that the kernel's helper cannot follow")
-	fmt.Fprint(s.out, "     The client connects to the address in the 227, and if that fails to the\n     same port of the gateway.\n")
+	fmt.Fprint(s.out, "     The client connects to the address in the 227, and if that fails to the\n"+
+		"     same port of the gateway.\n")
 	results, err := s.tryQuirks(ctx)
 	errs := []error{err}
-	server, gateway := netip.MustParseAddrPort(s.setup.quirkServer), netip.MustParseAddrPort(s.setup.proxyToQuirks).Addr()
+	server := netip.MustParseAddrPort(s.setup.quirkServer)
+	gateway := netip.MustParseAddrPort(s.setup.proxyToQuirks).Addr()
 	for i, qc := range quirkCases() {
 		kernel, proxy := results[i][0], results[i][1]
 		fmt.Fprintf(s.out, "     %s\n", qc.title)
@@ -77,7 +79,8 @@ func (s *scenario) compareTrackings(ctx context.Context) error {
 		fmt.Fprintf(s.out, "       kernel: %s\n", kernel)
 		fmt.Fprintf(s.out, "       proxy:  %s\n", proxy)
 		if !qc.matches(kernel, server.Addr()) {
-			err := fmt.Errorf("%s: with kernel tracking: %s; want %s", qc.title, kernel, qc.expected(server.Addr()))
+			err := fmt.Errorf("%s: with kernel tracking: %s; want %s", qc.title, kernel,
+				qc.expected(server.Addr()))
 			errs = append(errs, err)
 		}
 		if !proxy.gotListing() || proxy.address.Addr() != gateway {
@@ -199,13 +202,15 @@ func (r quirkResult) String() string {
 	case r.noReplyFor > 0:
 		return fmt.Sprintf("no reply within %s", r.noReplyFor)
 	case r.dialErr != nil && r.gatewayDialErr != nil:
-		return fmt.Sprintf("%s: %s; gateway: %s", r.address.Addr(), kernelError(r.dialErr), kernelError(r.gatewayDialErr))
+		return fmt.Sprintf("%s: %s; gateway: %s", r.address.Addr(), kernelError(r.dialErr),
+			kernelError(r.gatewayDialErr))
 	case r.dialErr != nil:
 		return fmt.Sprintf("%s: %s; gateway: a connection", r.address.Addr(), kernelError(r.dialErr))
 	case !r.gotListing():
 		return fmt.Sprintf("%s: %d bytes came that are not the listing", r.address.Addr(), len(r.listing))
 	}
-	return fmt.Sprintf("%s: the listing came, %d bytes as the server sent them", r.address.Addr(), len(r.listing))
+	return fmt.Sprintf("%s: the listing came, %d bytes as the server sent them", r.address.Addr(),
+		len(r.listing))
 }
 
 // kernelError returns the kernel's reason for a failed connection.

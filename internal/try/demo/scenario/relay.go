@@ -134,7 +134,8 @@ func (s *scenario) checkRelayPort(_ context.Context, c *session) error {
 	gateway := netip.MustParseAddrPort(s.setup.gateway).Addr()
 	sent, received := c.transcript.Server227, c.transcript.Client227
 	if received.Addr() != gateway || received == sent {
-		return fmt.Errorf("227: the server sent %s and the client received %s; want a port of the gateway at %s",
+		return fmt.Errorf("227: the server sent %s and the client received %s; "+
+			"want a port of the gateway at %s",
 			sent, received, gateway)
 	}
 	return nil
@@ -149,7 +150,8 @@ func (s *scenario) showForeignAddress(ctx context.Context) error {
 	r := s.tryQuirk(ctx, s.setup.proxyToQuirks, qc.quirk, sessionTimeout)
 	fmt.Fprintf(s.out, "     server: %s\n     client: %s\n", qc.sends(server), r)
 	if !r.gotListing() || r.address.Addr() != gateway {
-		return fmt.Errorf("a server with a wrong address: %s; want the listing, and %s in the 227", r, gateway)
+		return fmt.Errorf("a server with a wrong address: %s; want the listing, and %s in the 227", r,
+			gateway)
 	}
 	return nil
 }

@@ -40,7 +40,8 @@ func parts(c Setup) []part {
 The client receives the address that the server announces.`,
 			forwards: [][]string{{"--tracking", "none", "--server-ports", PassivePorts, c.gateway, c.server}},
 			run:      (*scenario).runWithoutTracking,
-			remedy:   "It needs nftables in the kernel; as root:\n  modprobe -a nf_tables nft_chain_nat nft_nat nft_masq",
+			remedy: "It needs nftables in the kernel; as root:\n" +
+				"  modprobe -a nf_tables nft_chain_nat nft_nat nft_masq",
 		},
 		{
 			title: "Part 2: with kernel tracking",
@@ -48,7 +49,8 @@ The client receives the address that the server announces.`,
 and replaces the server's address by the gateway's.`,
 			forwards: [][]string{{"--tracking", "kernel", c.gateway, c.server}},
 			run:      (*scenario).runWithKernelTracking,
-			remedy:   "It needs the ftp helper in the kernel; as root:\n  modprobe -a nf_conntrack_ftp nf_nat_ftp",
+			remedy: "It needs the ftp helper in the kernel; as root:\n" +
+				"  modprobe -a nf_conntrack_ftp nf_nat_ftp",
 		},
 		{
 			title: "Part 3: with proxy tracking",
@@ -152,7 +154,8 @@ func (s *scenario) startGateway(ctx context.Context, args []string, remedy strin
 	case ctx.Err() != nil && err != nil:
 		return gateway, ftpclient.Because(ctx, err)
 	case err != nil:
-		fmt.Fprintf(s.out, "\nThis part cannot run on this machine; the gateway's reason is below.\n%s\n", remedy)
+		fmt.Fprintf(s.out, "\nThis part cannot run on this machine; the gateway's reason is below.\n%s\n",
+			remedy)
 	}
 	return gateway, err
 }
@@ -178,7 +181,8 @@ func (s *scenario) runWithKernelTracking(ctx context.Context) error {
 		opts := sessionOptions{
 			tracking: "kernel", mode: string(m), address: s.setup.gateway, serverLog: s.serverLog,
 		}
-		errs = append(errs, s.runSession(ctx, opts, s.list(m), s.checkRewritten(m), s.download(m), s.upload(m)))
+		errs = append(errs, s.runSession(ctx, opts, s.list(m), s.checkRewritten(m), s.download(m),
+			s.upload(m)))
 		if ctx.Err() != nil {
 			break
 		}

@@ -92,14 +92,17 @@ func TestRunFails(t *testing.T) {
 		{
 			"the 227 of part 1 is rewritten",
 			func(line string) string { return strings.Replace(line, "(203,0,113,21,", "(192,168,5,2,", 1) },
-			[]string{"Part 1: without tracking: PASV: listing: it succeeded without tracking; want it to fail"},
+			[]string{"Part 1: without tracking: PASV: listing: it succeeded without tracking; want it to " +
+				"fail"},
 		},
 		{
 			"no 227 is rewritten",
 			func(line string) string { return strings.Replace(line, "(192,168,5,2,", "(203,0,113,21,", 1) },
 			[]string{
-				"Part 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
-				"Part 3: with proxy tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
+				"Part 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network " +
+					"is unreachable",
+				"Part 3: with proxy tracking: PASV: listing: data connection: dial tcp: connect: network " +
+					"is unreachable",
 				"a 227 in two segments: with proxy tracking: 203.0.113.21: network is unreachable; " +
 					"gateway: a connection; want the listing, and 192.168.5.2 in the 227",
 			},
@@ -152,7 +155,8 @@ func TestRunFails(t *testing.T) {
 					t.Errorf("got %v; want %s", err, want)
 				}
 			}
-			for _, want := range []string{"Some steps did not end as expected", "tracking  data connections"} {
+			for _, want := range []string{"Some steps did not end as expected",
+				"tracking  data connections"} {
 				if !strings.Contains(out.String(), want) {
 					t.Errorf("got\n%s\nwant %q in it", out.String(), want)
 				}
@@ -219,7 +223,8 @@ func TestRunWithoutGateway(t *testing.T) {
 	if !errors.Is(err, startErr) {
 		t.Errorf("got %v; want %v", err, startErr)
 	}
-	for _, want := range []string{"This part cannot run on this machine", "modprobe -a nf_conntrack_ftp nf_nat_ftp"} {
+	for _, want := range []string{"This part cannot run on this machine",
+		"modprobe -a nf_conntrack_ftp nf_nat_ftp"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%s\nwant %q in it", out.String(), want)
 		}

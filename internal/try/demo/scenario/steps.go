@@ -84,7 +84,8 @@ func (s *scenario) checkRewritten(m ftpclient.Mode) step {
 			sent, received := c.transcript.ClientPORT, c.transcript.ServerPORT
 			address, err := ftp.ParseHostPort([]byte(received))
 			if err != nil || received == sent {
-				return fmt.Errorf("PORT %s: the server received %q; want the gateway's address", sent, received)
+				return fmt.Errorf("PORT %s: the server received %q; want the gateway's address", sent,
+					received)
 			}
 			c.transcript.Note("The server connected to " + address.String() + ", the gateway")
 		}
@@ -138,7 +139,8 @@ func (s *scenario) upload(m ftpclient.Mode) step {
 // uploadName differs between sessions, so that no session finds the file of an earlier one.
 func uploadName(r row) string {
 	notInNames := func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) }
-	return "upload-" + strings.Join(strings.FieldsFunc(strings.ToLower(r.tracking+" "+r.mode), notInNames), "-") + ".bin"
+	return "upload-" + strings.Join(strings.FieldsFunc(strings.ToLower(r.tracking+" "+r.mode), notInNames),
+		"-") + ".bin"
 }
 
 // readBack gets an uploaded file on the server's host. It also reads the events of its own session from log,

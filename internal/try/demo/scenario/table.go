@@ -24,7 +24,8 @@ func (s *scenario) printTable(title string) {
 	fmt.Fprint(s.out, "\n")
 	printHeader(s.out, format, title, "data connections", "listing", "download", "upload")
 	for _, r := range s.rows {
-		fmt.Fprintf(s.out, format, r.tracking, r.mode, orDash(r.listing), orDash(r.download), orDash(r.upload))
+		fmt.Fprintf(s.out, format, r.tracking, r.mode, orDash(r.listing), orDash(r.download),
+			orDash(r.upload))
 	}
 }
 

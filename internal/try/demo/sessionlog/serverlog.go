@@ -23,7 +23,8 @@ type ServerLog struct {
 
 // ReadServerLog reads events from the server's output until the output ends. Close waits for that.
 func ReadServerLog(from io.Reader) *ServerLog {
-	w := &ServerLog{events: make(chan Event, maxBacklog), done: make(chan struct{}), stop: make(chan struct{})}
+	w := &ServerLog{events: make(chan Event, maxBacklog), done: make(chan struct{}),
+		stop: make(chan struct{})}
 	go w.read(json.NewDecoder(from))
 	return w
 }
