@@ -60,7 +60,8 @@ func entered(t *testing.T, enter func(args ...string) *exec.Cmd) {
 		t.Errorf("a killed program: got %d, %q; want 137", code, out)
 	}
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
-		cmd, stdout := running(t, enter("sh", "trap 'exit 9' TERM INT HUP; echo ready; sleep 1000 >&- & wait; kill $!"))
+		cmd, stdout := running(t,
+			enter("sh", "trap 'exit 9' TERM INT HUP; echo ready; sleep 1000 >&- & wait; kill $!"))
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +90,8 @@ func TestEnterRefused(t *testing.T) {
 	cmd := afresh(t, "limited", "0", "enter", "report")
 	rootOfAnother(cmd)
 	code, out := run(t, cmd)
-	for _, want := range []string{"refused", "no space left on device", "user.max_net_namespaces=0", "as root: sysctl -w user.max_net_namespaces=15000"} {
+	for _, want := range []string{"refused", "no space left on device", "user.max_net_namespaces=0",
+		"as root: sysctl -w user.max_net_namespaces=15000"} {
 		if code != 1 || !strings.Contains(out, want) {
 			t.Errorf("got %d, %q; want 1 and %q in it", code, out, want)
 		}
@@ -105,7 +107,8 @@ func TestForgedMarks(t *testing.T) {
 	for _, outside := range []string{"", mounts} {
 		cmd := tool(t, "prepare")
 		cmd.Env = append(cmd.Env, "FTPGATE_LAB_INSIDE=1", "FTPGATE_LAB_OUTSIDE="+outside)
-		if code, out := run(t, cmd); code != 1 || !strings.Contains(out, "not in a mount namespace of its own") {
+		if code, out := run(t, cmd); code != 1 ||
+			!strings.Contains(out, "not in a mount namespace of its own") {
 			t.Errorf("outside %q: got %d, %q; want a refusal", outside, code, out)
 		}
 	}
@@ -125,7 +128,8 @@ func TestHoldByHand(t *testing.T) {
 	cmd.ExtraFiles = []*os.File{its}
 	code, _ := run(t, cmd)
 	its.Close()
-	if said, err := io.ReadAll(word); err != nil || code != 1 || !strings.Contains(string(said), "for `ftpgate lab up` only") {
+	if said, err := io.ReadAll(word); err != nil || code != 1 ||
+		!strings.Contains(string(said), "for `ftpgate lab up` only") {
 		t.Errorf("got %d, %q, %v; want 1 and a refusal", code, said, err)
 	}
 }

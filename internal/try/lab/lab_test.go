@@ -122,15 +122,18 @@ func TestSysctl(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want %q", tt.host.Name(), got, err, tt.want)
 		}
 	}
-	if after, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); err != nil || string(after) != string(outside) {
+	if after, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); err != nil ||
+		string(after) != string(outside) {
 		t.Errorf("outside: got %q, %v; want %q", after, err, outside)
 	}
 }
 
 func TestSysctlRefused(t *testing.T) {
 	h := labtest.Host(t)
-	for _, name := range []string{"kernel.hostname", "", "net", "net/../kernel/hostname", "/net/ipv4/ip_forward", "net..ipv4.ip_forward"} {
-		if err := h.WriteSysctl(name, "x"); err == nil || !strings.Contains(err.Error(), "only those below net") {
+	for _, name := range []string{"kernel.hostname", "", "net", "net/../kernel/hostname",
+		"/net/ipv4/ip_forward", "net..ipv4.ip_forward"} {
+		if err := h.WriteSysctl(name, "x"); err == nil ||
+			!strings.Contains(err.Error(), "only those below net") {
 			t.Errorf("%q: got %v; want a refusal", name, err)
 		}
 	}
@@ -183,13 +186,15 @@ func namespace(t *testing.T, h *lab.Host) string {
 
 func TestHostByName(t *testing.T) {
 	l := labtest.New(t)
-	for name, want := range map[string]*lab.Host{"client": l.Client(), "gateway": l.Gateway(), "server": l.Server()} {
+	for name, want := range map[string]*lab.Host{"client": l.Client(), "gateway": l.Gateway(),
+		"server": l.Server()} {
 		if got, err := l.Host(name); err != nil || got != want || got.Name() != name {
 			t.Errorf("%s: got %v, %v; want %v", name, got, err, want)
 		}
 	}
 	_, err := l.Host("gate")
-	if want := `lab: no host "gate": there are client, gateway and server`; err == nil || err.Error() != want {
+	if want := `lab: no host "gate": there are client, gateway and server`; err == nil ||
+		err.Error() != want {
 		t.Errorf("got %v; want %s", err, want)
 	}
 }
@@ -282,7 +287,8 @@ func threads(t *testing.T) []string {
 	var all []string
 	for _, task := range tasks {
 		// A thread may end between the listing and this.
-		if ns, err := os.Readlink("/proc/self/task/" + task.Name() + "/ns/net"); err == nil && !slices.Contains(all, ns) {
+		if ns, err := os.Readlink("/proc/self/task/" + task.Name() + "/ns/net"); err == nil &&
+			!slices.Contains(all, ns) {
 			all = append(all, ns)
 		}
 	}

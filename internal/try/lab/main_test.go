@@ -138,7 +138,8 @@ func users(t *testing.T) []user {
 		t.Fatal(err)
 	}
 	if n, _ := strconv.Atoi(strings.Fields(string(uids))[2]); n > nobody {
-		all = append(all, user{"nobody", syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}})
+		all = append(all, user{"nobody",
+			syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}})
 	}
 	return all
 }

@@ -9,17 +9,16 @@ import (
 	"syscall"
 )
 
-// errNoLab says that there is no lasting lab.
+// errNoLab says that there is no persistent lab.
 var errNoLab = errors.New("there is no lab: `ftpgate lab up` makes one")
 
-// errLabExists says that Up has nothing to do.
+// errLabExists is the error of a second Up.
 var errLabExists = errors.New("the lab is up already")
 
-// Up makes the lasting lab, and returns when it is up. For root it is the named namespaces
-// ftpgate-client, ftpgate-gateway and ftpgate-server, which `ip netns` shows. For an ordinary user
-// it belongs to a holder, a process in the background (see HolderMain). A second Up is an error.
-// What an Up that fails has made, it takes away again. A kernel that does not allow user
-// namespaces is a *RefusedError.
+// Up makes the persistent lab, and returns when it is up. For root the lab is the named namespaces
+// ftpgate-client, ftpgate-gateway and ftpgate-server, which `ip netns` lists. For an ordinary user it belongs
+// to a holder, a process in the background (see HolderMain). A second Up is an error. If Up fails, it removes
+// what it made. The error is a *RefusedError if the kernel does not allow user namespaces.
 func Up() error {
 	if err := Prepare(); err != nil {
 		return err
@@ -34,8 +33,8 @@ func Up() error {
 	return nil
 }
 
-// Down ends what still runs in the lasting lab, and removes it, also where only half of it is
-// there. No lab at all is an error.
+// Down kills the processes in the persistent lab, and removes it, even if only a part of it exists. If there
+// is no lab, Down returns an error.
 func Down() error {
 	down := downUser
 	if privileged() {
@@ -47,11 +46,12 @@ func Down() error {
 	return nil
 }
 
-// Open returns the lab that root's Up made; Close lets go of it and leaves it standing. The lab of
-// an ordinary user is behind a user namespace that only new processes can enter: use Exec.
+// Open returns the lab that root's Up made. Close does not remove that lab. The lab of an ordinary user is in
+// a user namespace that only new processes can enter: use Exec.
 func Open() (*Lab, error) {
 	if !privileged() {
-		return nil, errors.New("lab: open: only root can; an ordinary user's lab is used through its commands")
+		return nil, errors.New("lab: open: only root can; an ordinary user's lab is used through its " +
+			"commands")
 	}
 	l, err := openRoot()
 	if err != nil {
@@ -60,13 +60,12 @@ func Open() (*Lab, error) {
 	return l, nil
 }
 
-// Exec runs a command on a host of the lasting lab, with this process's standard files,
-// environment and working directory, and returns its exit status (128 + the signal's number for a
-// command that a signal ended).
+// Exec runs a command on a host of the persistent lab, with this process's standard files, environment and
+// working directory, and returns its exit status (128 + the signal's number if a signal ended the command).
 //
-// For root the command *replaces* this process, so that terminal, signals and exit status are its
-// own: Exec then returns only with an error. For an ordinary user the holder runs the command, in
-// a session of its own, and signals are passed on.
+// For root the command *replaces* this process, so that it has the terminal, the signals and the exit status
+// itself: Exec then returns only with an error. For an ordinary user the holder runs the command, in a
+// session of its own, and Exec forwards signals.
 func Exec(host string, argv []string) (exitCode int, err error) {
 	if err := checkName(host); err != nil {
 		return 0, err
@@ -92,8 +91,8 @@ func Exec(host string, argv []string) (exitCode int, err error) {
 	return exitCode, nil
 }
 
-// withLock runs f while no other process is in withLock for that directory. With create it makes
-// the directory, for its owner only.
+// withLock runs f while no other process is in withLock for that directory. With create it makes the
+// directory, accessible to its owner only.
 func withLock(dir string, create bool, f func() error) error {
 	for {
 		if create {
@@ -103,7 +102,7 @@ func withLock(dir string, create bool, f func() error) error {
 		}
 		d, err := os.Open(dir)
 		if create && errors.Is(err, os.ErrNotExist) {
-			continue // removed since
+			continue // removed in between
 		}
 		if err != nil {
 			return err
@@ -112,7 +111,7 @@ func withLock(dir string, create bool, f func() error) error {
 			d.Close()
 			return fmt.Errorf("lock %s: %w", dir, err)
 		}
-		if !isSameFile(d, dir) { // who had the lock has removed it
+		if !isSameFile(d, dir) { // removed by the previous owner of the lock
 			d.Close()
 			continue
 		}

@@ -13,13 +13,13 @@ const (
 	sysPidfdSendSignal = 424 // the same number on all architectures that Go knows
 	sysPidfdOpen       = 434
 
-	// killTimeout is how long a killed process may take to end. Longer takes only one that
-	// hangs in the kernel.
+	// killTimeout is how long a killed process may take to end. Only one that hangs in the kernel takes
+	// longer.
 	killTimeout = 10 * time.Second
 )
 
-// killProcesses kills all processes in the host's namespace, but not this one, and returns when
-// they have ended. A process that itself moved into another namespace is not found.
+// killProcesses kills all processes in the host's namespace except this one, and returns when they have
+// ended. It does not find a process that moved itself into another namespace.
 func killProcesses(h *Host) error {
 	var link string
 	if err := h.Do(func() (err error) {
@@ -28,7 +28,7 @@ func killProcesses(h *Host) error {
 	}); err != nil {
 		return err
 	}
-	for { // again, until nothing is found: what is killed may have forked meanwhile
+	for { // until none is left: a process may fork before it is killed
 		ended, err := killOnce(link)
 		if err != nil || ended == 0 {
 			return err
@@ -36,8 +36,7 @@ func killProcesses(h *Host) error {
 	}
 }
 
-// killOnce kills the processes that it finds in the network namespace link ("net:[inode]"), and
-// returns their number.
+// killOnce kills the processes in the network namespace link ("net:[inode]"), and returns their number.
 func killOnce(link string) (int, error) {
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
@@ -51,7 +50,7 @@ func killOnce(link string) (int, error) {
 			continue
 		}
 		if err := kill(pid, link); err != nil {
-			errs = append(errs, fmt.Errorf("end process %d: %w", pid, err))
+			errs = append(errs, fmt.Errorf("kill process %d: %w", pid, err))
 			continue
 		}
 		ended++
@@ -59,14 +58,14 @@ func killOnce(link string) (int, error) {
 	return ended, errors.Join(errs...)
 }
 
-// inNamespace tells whether a process is in that network namespace. One that has ended is in none.
+// inNamespace reports whether a process is in that network namespace. One that has ended is in none.
 func inNamespace(pid int, link string) bool {
 	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 	return err == nil && ns == link
 }
 
-// kill kills a process, if it is still in that namespace, and waits for its end. The pidfd
-// makes sure that it is one and the same that is looked at and killed.
+// kill kills a process if it is still in that namespace, and waits for its end. The pidfd guarantees that it
+// kills the process that it checked.
 func kill(pid int, link string) error {
 	fd, _, errno := syscall.Syscall(sysPidfdOpen, uintptr(pid), syscall.O_NONBLOCK, 0)
 	if errno == syscall.ESRCH {
@@ -91,7 +90,7 @@ func kill(pid int, link string) error {
 	if err != nil {
 		return err
 	}
-	// A pidfd becomes readable when the process has ended (pidfd_open(2)), after it has left its
-	// namespaces. The one is asked because the other may have been told before Read began.
+	// A pidfd becomes readable when the process has ended (pidfd_open(2)), after it has left its namespaces.
+	// Check the namespace, because the event may have come before Read began.
 	return raw.Read(func(uintptr) bool { return !inNamespace(pid, link) })
 }

@@ -19,17 +19,20 @@ func TestDiagnose(t *testing.T) {
 	}{
 		{"Debian's switch", syscall.EPERM, false, map[string]string{"kernel/unprivileged_userns_clone": "0"},
 			"kernel.unprivileged_userns_clone=0", "sysctl -w kernel.unprivileged_userns_clone=1"},
-		{"AppArmor", syscall.EPERM, false, map[string]string{"kernel/unprivileged_userns_clone": "1", "kernel/apparmor_restrict_unprivileged_userns": "1"},
+		{"AppArmor", syscall.EPERM, false, map[string]string{"kernel/unprivileged_userns_clone": "1",
+			"kernel/apparmor_restrict_unprivileged_userns": "1"},
 			"kernel.apparmor_restrict_unprivileged_userns=1", "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
 		{"user limit", syscall.ENOSPC, false, map[string]string{"user/max_user_namespaces": "0"},
 			"user.max_user_namespaces=0", "sysctl -w user.max_user_namespaces=15000"},
-		{"net limit", syscall.ENOSPC, true, map[string]string{"user/max_user_namespaces": "0", "user/max_net_namespaces": "0"},
+		{"net limit", syscall.ENOSPC, true,
+			map[string]string{"user/max_user_namespaces": "0", "user/max_net_namespaces": "0"},
 			"user.max_net_namespaces=0", "sysctl -w user.max_net_namespaces=15000"},
 		{"used up", syscall.ENOSPC, false, map[string]string{"user/max_user_namespaces": "5"},
 			"a limit of namespaces is reached", "lsns"},
 		{"seccomp", syscall.EPERM, false, map[string]string{"user/max_user_namespaces": "5"},
 			"seccomp", "CAP_SYS_ADMIN"},
-		{"root in a container", syscall.EPERM, true, map[string]string{"kernel/apparmor_restrict_unprivileged_userns": "1"},
+		{"root in a container", syscall.EPERM, true,
+			map[string]string{"kernel/apparmor_restrict_unprivileged_userns": "1"},
 			"seccomp", "CAP_SYS_ADMIN"},
 	}
 	for _, tt := range tests {
@@ -40,7 +43,8 @@ func TestDiagnose(t *testing.T) {
 				}
 				return "", os.ErrNotExist
 			})
-			if !strings.Contains(got.Why, tt.why) || !strings.Contains(got.Remedy, tt.remedy) || got.Err != tt.errno {
+			if !strings.Contains(got.Why, tt.why) || !strings.Contains(got.Remedy, tt.remedy) ||
+				got.Err != tt.errno {
 				t.Errorf("got %v; want %q and %q", &got, tt.why, tt.remedy)
 			}
 		})
@@ -54,7 +58,8 @@ func TestExplainOnlyRefusals(t *testing.T) {
 			t.Errorf("got %v; want %v as it is", got, err)
 		}
 	}
-	if got := explainRefusal(&os.SyscallError{Syscall: "unshare", Err: syscall.EPERM}); !errors.As(got, &refused) || !errors.Is(got, syscall.EPERM) {
+	if got := explainRefusal(&os.SyscallError{Syscall: "unshare", Err: syscall.EPERM}); !errors.As(got,
+		&refused) || !errors.Is(got, syscall.EPERM) {
 		t.Errorf("got %v; want a refusal that wraps %v", got, syscall.EPERM)
 	}
 }

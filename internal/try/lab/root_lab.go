@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// namedDir is where ip-netns(8) looks for names.
+	// namedDir is where ip-netns(8) keeps names.
 	namedDir = "/run/netns"
 	// namedPrefix stands before client, gateway and server.
 	namedPrefix = "ftpgate-"
@@ -32,7 +32,8 @@ func upRoot() error {
 		case len(missing) == 0:
 			return errLabExists
 		case len(there) > 0:
-			return fmt.Errorf("half a lab is there, without %s: `ftpgate lab down` clears it", strings.Join(missing, " and "))
+			return fmt.Errorf("the lab is incomplete, without %s: `ftpgate lab down` removes it",
+				strings.Join(missing, " and "))
 		}
 		if err := shareNames(); err != nil {
 			return err
@@ -48,12 +49,12 @@ func upRoot() error {
 	})
 }
 
-// shareNames makes the directory of names a shared mount, as the first `ip netns add` does, under
-// the same lock. If that came after our names, it would cover them, and they could never be removed.
+// shareNames makes the directory of names a shared mount, as the first `ip netns add` does, under the same
+// lock. If `ip` did that after our names exist, its mount would hide them, and nobody could remove them.
 func shareNames() error {
 	share := func() error { return syscall.Mount("", namedDir, "none", syscall.MS_SHARED|syscall.MS_REC, "") }
 	err := share()
-	if errors.Is(err, syscall.EINVAL) { // it is no mount yet
+	if errors.Is(err, syscall.EINVAL) { // it is not a mount yet
 		if err = syscall.Mount(namedDir, namedDir, "none", syscall.MS_BIND|syscall.MS_REC, ""); err == nil {
 			err = share()
 		}
@@ -64,8 +65,8 @@ func shareNames() error {
 	return nil
 }
 
-// buildNamed makes the three named namespaces and the lab in them. Under the lock, and with none
-// there before, all that stands after an error is its own.
+// buildNamed makes the three named namespaces and the lab in them. The caller has the lock and has checked
+// that none exists, so all that exists after an error is its own.
 func (l *Lab) buildNamed() error {
 	for _, s := range l.slots() {
 		h, err := newNamedHost(s.name)
@@ -83,7 +84,7 @@ func (l *Lab) buildNamed() error {
 func newNamedHost(name string) (*Host, error) {
 	h := &Host{name: name}
 	err := onOwnThread(func() error {
-		ns, err := netns.NewNamed(namedPrefix + name) // moves this thread, also where it fails
+		ns, err := netns.NewNamed(namedPrefix + name) // moves this thread, even if it fails
 		if err != nil {
 			return explainRefusal(err)
 		}
@@ -96,7 +97,7 @@ func newNamedHost(name string) (*Host, error) {
 	return h, nil
 }
 
-// namedState tells which of the hosts have something under their name, and which have not.
+// namedState returns the hosts whose names exist, and those whose names do not.
 func namedState() (there, missing []string) {
 	for _, s := range new(Lab).slots() {
 		if _, err := os.Lstat(namedPath(s.name)); err == nil {
@@ -117,7 +118,8 @@ func openRoot() (*Lab, error) {
 	for _, s := range l.slots() {
 		h, err := openNamedHost(s.name)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("half a lab is there: `ftpgate lab down` clears it: %w", err), l.Close())
+			return nil, errors.Join(fmt.Errorf("the lab is incomplete: `ftpgate lab down` removes it: %w",
+				err), l.Close())
 		}
 		*s.host = h
 	}
@@ -137,7 +139,7 @@ func openNamedHost(name string) (*Host, error) {
 	return &Host{name: name, ns: f}, nil
 }
 
-// downRoot removes root's lab, or what there is of it.
+// downRoot removes root's lab, even if it is incomplete.
 func downRoot() error {
 	if there, _ := namedState(); len(there) == 0 {
 		return errNoLab
@@ -158,15 +160,15 @@ func downRoot() error {
 	})
 }
 
-// removeNamed takes a name away, with the namespace mounted on it, and without one: Up may have
-// been killed between the two. No name is no error.
+// removeNamed removes a name, with or without a namespace mounted on it: Up may have been killed between the
+// two steps. It is not an error if the name does not exist.
 func removeNamed(host string) error {
 	path := namedPath(host)
 	const umountNoFollow = 0x8 // UMOUNT_NOFOLLOW of include/linux/fs.h
 	for {
 		err := syscall.Unmount(path, syscall.MNT_DETACH|umountNoFollow)
 		if errors.Is(err, syscall.EINVAL) || errors.Is(err, os.ErrNotExist) {
-			break // nothing is mounted there, any more
+			break // nothing is mounted there any more
 		}
 		if err != nil {
 			return fmt.Errorf("unmount %s: %w", path, err)
@@ -178,7 +180,7 @@ func removeNamed(host string) error {
 	return nil
 }
 
-// execRoot turns this process into the command, on that host.
+// execRoot replaces this process by the command, on that host.
 func execRoot(host, path string, argv []string) error {
 	l, err := openRoot()
 	if err != nil {
@@ -189,7 +191,7 @@ func execRoot(host, path string, argv []string) error {
 	if err != nil {
 		return err
 	}
-	// execve(2) ends the other threads and goes on in the namespaces of the one that calls it.
+	// execve(2) ends the other threads, and continues in the namespaces of the calling thread.
 	return h.Do(func() error {
 		return os.NewSyscallError("execve "+path, syscall.Exec(path, argv, os.Environ()))
 	})

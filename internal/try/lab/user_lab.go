@@ -14,14 +14,14 @@ import (
 	"syscall"
 )
 
-// This file is the command line's side of an ordinary user's lab, holder.go the other.
+// This file is the command line's side of an ordinary user's lab; holder.go is the other side.
 
 const (
 	socketDirName = "ftpgate-lab"
 	socketName    = "holder.sock"
-	// maxSocketPath is what fits into sockaddr_un (unix(7)), with its final zero.
+	// maxSocketPath is the longest path in sockaddr_un (unix(7)), in bytes without the final zero.
 	maxSocketPath = 107
-	// holderReady is what a holder writes when its lab is up; anything else is its error.
+	// holderReady is what a holder writes when its lab is up. Anything else is its error.
 	holderReady = "ready"
 )
 
@@ -50,19 +50,20 @@ func upUser() error {
 	})
 }
 
-// socketDir is where this user's holder has its socket.
+// socketDir returns the directory of the holder's socket for this user.
 func socketDir() (string, error) {
 	dir := filepath.Join(os.TempDir(), socketDirName+"-"+strconv.Itoa(os.Geteuid()))
 	if own := os.Getenv("XDG_RUNTIME_DIR"); own != "" {
 		dir = filepath.Join(own, socketDirName)
 	}
 	if socket := filepath.Join(dir, socketName); len(socket) > maxSocketPath {
-		return "", fmt.Errorf("%s is too long for a socket (%d bytes at most): set XDG_RUNTIME_DIR or TMPDIR to a shorter path", socket, maxSocketPath)
+		return "", fmt.Errorf("%s is too long for a socket (at most %d bytes): "+
+			"set XDG_RUNTIME_DIR or TMPDIR to a shorter path", socket, maxSocketPath)
 	}
 	return dir, nil
 }
 
-// checkOwner refuses a directory in which somebody else could have put the socket.
+// checkOwner refuses a directory in which another user could have put the socket.
 func checkOwner(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
@@ -70,12 +71,13 @@ func checkOwner(dir string) error {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%s must be a directory of yours alone (owner %d, mode 0700): remove it", dir, os.Geteuid())
+		return fmt.Errorf("%s must be a directory that only you can access (owner %d, mode 0700): remove it",
+			dir, os.Geteuid())
 	}
 	return nil
 }
 
-// dialHolder connects to the holder; errNone says that there is none, or that it has died.
+// dialHolder connects to the holder; errNoLab says that there is none, or that it has died.
 func dialHolder(dir string) (*net.UnixConn, error) {
 	switch err := checkOwner(dir); {
 	case errors.Is(err, os.ErrNotExist):
@@ -90,7 +92,7 @@ func dialHolder(dir string) (*net.UnixConn, error) {
 	return conn, err
 }
 
-// startHolder starts this program as a holder that listens on socket, and waits for its word.
+// startHolder starts this program as a holder that listens on socket, and waits until it is ready.
 func startHolder(socket string) error {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err // left by a holder that was killed
@@ -106,39 +108,39 @@ func startHolder(socket string) error {
 		return err
 	}
 	defer listening.Close()
-	word, its, err := os.Pipe()
+	status, holderStatus, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer word.Close()
+	defer status.Close()
 
 	cmd := exec.Command("/proc/self/exe", "lab", "hold")
 	cmd.Dir = "/"
-	cmd.ExtraFiles = []*os.File{its, listening} // holderWord, holderListener
+	cmd.ExtraFiles = []*os.File{holderStatus, listening} // holderStatusFile, holderListenerFile
 	if cmd.Env, err = insideEnviron(); err != nil {
 		return err
 	}
 	cmd.SysProcAttr = isolation()
 	cmd.SysProcAttr.Setsid = true
 	err = cmd.Start()
-	its.Close() // so that the word ends with the holder
+	holderStatus.Close() // so that reading status ends with the holder
 	if err != nil {
 		return explainRefusal(err)
 	}
-	said, err := io.ReadAll(word)
-	if err == nil && string(said) == holderReady {
+	text, err := io.ReadAll(status)
+	if err == nil && string(text) == holderReady {
 		return cmd.Process.Release()
 	}
-	if ended := cmd.Wait(); err == nil {
-		err = ended
+	if waitErr := cmd.Wait(); err == nil {
+		err = waitErr
 	}
-	if len(said) > 0 {
-		err = errors.New(string(said))
+	if len(text) > 0 {
+		err = errors.New(string(text))
 	}
 	return fmt.Errorf("the holder ended before its lab was up: %w", err)
 }
 
-// downUser tells the holder to end, and waits until it has.
+// downUser asks the holder to end, and waits for it.
 func downUser() error {
 	dir, err := socketDir()
 	if err != nil {
@@ -180,7 +182,7 @@ func removeSocket(dir string) error {
 	return os.Remove(dir)
 }
 
-// execUser has the holder run a command, and passes signals on to it.
+// execUser runs a command through the holder, and forwards signals to it.
 func execUser(host, path string, argv []string) (int, error) {
 	dir, err := socketDir()
 	if err != nil {
@@ -189,7 +191,8 @@ func execUser(host, path string, argv []string) (int, error) {
 	conn, err := dialHolder(dir)
 	if err != nil {
 		if there, _ := namedState(); errors.Is(err, errNoLab) && len(there) > 0 {
-			err = errors.New("the lab that is up belongs to root: run this as root, or make one of yours with `ftpgate lab up`")
+			err = errors.New("the lab belongs to root: run this as root, or make your own with `ftpgate " +
+				"lab up`")
 		}
 		return 0, err
 	}
@@ -209,14 +212,14 @@ func execUser(host, path string, argv []string) (int, error) {
 	return waitForReply(conn, enc, signals)
 }
 
-// waitForReply passes signals on until the holder tells how the command ended.
+// waitForReply forwards signals until the holder replies how the command ended.
 func waitForReply(conn *net.UnixConn, enc *gob.Encoder, signals <-chan os.Signal) (int, error) {
 	ended, relayed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(relayed)
 		forwardSignals(signals, ended, func(s os.Signal) {
 			if n, ok := s.(syscall.Signal); ok {
-				_ = enc.Encode(int(n)) // it may just have ended: then there is an answer
+				_ = enc.Encode(int(n)) // fails if it has just ended: then there is a reply
 			}
 		})
 	}()

@@ -64,7 +64,8 @@ func TestChild(t *testing.T) {
 func child(t *testing.T, what string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", append([]string{"-test.run=^TestChild$", "-test.v"}, args...)...)
-	cmd.Env = append(os.Environ(), "FTPGATE_LAB_INSIDE=", "CI=", "GORACE=atexit_sleep_ms=0", childEnv+"="+what)
+	cmd.Env = append(os.Environ(), "FTPGATE_LAB_INSIDE=", "CI=", "GORACE=atexit_sleep_ms=0",
+		childEnv+"="+what)
 	return cmd
 }
 
@@ -91,7 +92,8 @@ func TestFlagsAndStatus(t *testing.T) {
 	if testing.CoverMode() != "" {
 		args = append(args, "-test.coverprofile="+profile)
 	}
-	if code, out := run(t, child(t, "lab", args...)); code != 0 || !strings.Contains(out, "--- PASS: TestChild") {
+	if code, out := run(t, child(t, "lab", args...)); code != 0 ||
+		!strings.Contains(out, "--- PASS: TestChild") {
 		t.Errorf("got %d, %s; want 0 and a test that passes", code, out)
 	}
 	if len(args) > 0 {
@@ -125,7 +127,8 @@ func TestSkipRule(t *testing.T) {
 			}
 			code, out := run(t, cmd)
 			failed := tt.outcome == "--- FAIL"
-			if !strings.Contains(out, tt.outcome) || !strings.Contains(out, tt.reason) || (code != 0) != failed {
+			if !strings.Contains(out, tt.outcome) || !strings.Contains(out, tt.reason) ||
+				(code != 0) != failed {
 				t.Errorf("got %d, %s; want %s and %q", code, out, tt.outcome, tt.reason)
 			}
 		})
