@@ -46,9 +46,12 @@ func TestLabelsAreBounded(t *testing.T) {
 		m.PinholeOpened("a", word, 0)
 		m.PinholeUsed("a", word)
 		m.PinholeExpired("a", "")
-		m.Finished(sessions.Transfer{Forward: "a", Direction: sessions.Direction(word), Path: word, User: word, File: word, Verb: word, Bytes: 1})
-		running = append(running, SessionCount{word, forward.TrackingProxy, 1}, SessionCount{"a", forward.Tracking(200), 1})
-		certificates = append(certificates, Certificate{word, RoleCert, time.Unix(1, 0)}, Certificate{"a", roleCount + Role(i%100), time.Unix(1, 0)})
+		m.Finished(sessions.Transfer{Forward: "a", Direction: sessions.Direction(word), Path: word,
+			User: word, File: word, Verb: word, Bytes: 1})
+		running = append(running, SessionCount{word, forward.TrackingProxy, 1},
+			SessionCount{"a", forward.Tracking(200), 1})
+		certificates = append(certificates, Certificate{word, RoleCert, time.Unix(1, 0)},
+			Certificate{"a", roleCount + Role(i%100), time.Unix(1, 0)})
 	}
 	if after := countSeries(t, m); after != before {
 		t.Errorf("got %d series; want %d", after, before)
@@ -56,23 +59,28 @@ func TestLabelsAreBounded(t *testing.T) {
 	if text := scrape(t, m); strings.Contains(text, hostile) {
 		t.Error("a caller's word has become a label")
 	}
-	checkSamples(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="a",reason="login"} 1`, `ftpgate_refusals_total{forward="a",reason="other"} 1001`)
+	checkSamples(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="a",reason="login"} 1`,
+		`ftpgate_refusals_total{forward="a",reason="other"} 1001`)
 }
 
 // TestSourcesMayRepeat: what is told twice is one series, and no scrape fails for it.
 func TestSourcesMayRepeat(t *testing.T) {
 	m := New(Build{}, nil, Sources{
 		Sessions: func() []SessionCount {
-			return []SessionCount{{"a", forward.TrackingProxy, 1}, {"a", forward.TrackingProxy, 1}, {"a", forward.TrackingKernel, 1}}
+			return []SessionCount{{"a", forward.TrackingProxy, 1}, {"a", forward.TrackingProxy, 1},
+				{"a", forward.TrackingKernel, 1}}
 		},
 		Certificates: func() []Certificate {
-			return []Certificate{{"a", RoleCA, time.Unix(9, 0)}, {"a", RoleCA, time.Unix(7, 0)}, {"a", RoleCA, time.Unix(8, 0)}, {"a", RoleCert, time.Time{}}}
+			return []Certificate{{"a", RoleCA, time.Unix(9, 0)}, {"a", RoleCA, time.Unix(7, 0)},
+				{"a", RoleCA, time.Unix(8, 0)}, {"a", RoleCert, time.Time{}}}
 		},
 		Conntrack: func() (uint64, uint64, bool) { return 0, 0, false },
 	})
 	m.Follow(proxyForwards("a", "a"))
-	checkSamples(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="a",tracking="kernel"} 1`, `ftpgate_sessions{forward="a",tracking="proxy"} 2`)
-	checkSamples(t, m, "ftpgate_certificate_not_after_timestamp_seconds", `ftpgate_certificate_not_after_timestamp_seconds{file="ca",forward="a"} 7`)
+	checkSamples(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="a",tracking="kernel"} 1`,
+		`ftpgate_sessions{forward="a",tracking="proxy"} 2`)
+	checkSamples(t, m, "ftpgate_certificate_not_after_timestamp_seconds",
+		`ftpgate_certificate_not_after_timestamp_seconds{file="ca",forward="a"} 7`)
 	checkSamples(t, m, "ftpgate_conntrack_entries")
 }
 
@@ -106,7 +114,8 @@ func TestFollow(t *testing.T) {
 	checkSamples(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="stays",tracking="proxy"} 1`)
 	checkSamples(t, m, "ftpgate_dial_seconds_count", `ftpgate_dial_seconds_count{forward="stays"} 1`)
 	m.Follow(proxyForwards("stays", "goes"))
-	checkSamples(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="goes",tracking="proxy"} 0`, `ftpgate_sessions_total{forward="stays",tracking="proxy"} 1`)
+	checkSamples(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="goes",tracking="proxy"} 0`,
+		`ftpgate_sessions_total{forward="stays",tracking="proxy"} 1`)
 }
 
 // TestTrackingChanges: what was counted under another tracking stays.
@@ -161,7 +170,8 @@ func TestManyForwards(t *testing.T) {
 	m.Follow(proxyForwards(names...))
 	m.SessionBegan("forward 1999", forward.TrackingProxy)
 	m.Refused("forward 1999", "login")
-	checkSamples(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="forward 1999",reason="login"} 1`)
+	checkSamples(t, m, "ftpgate_refusals_total",
+		`ftpgate_refusals_total{forward="forward 1999",reason="login"} 1`)
 	if got := countSeries(t, m); each < 20 || got > 4*many {
 		t.Errorf("got %d series of %d forwards; %d each of few", got, many, each)
 	}
@@ -206,7 +216,8 @@ func TestScrapeWhileCounting(t *testing.T) {
 	close(done)
 	others.Wait()
 	m.Follow(proxyForwards("stays"))
-	checkSamples(t, m, "ftpgate_sessions_total", fmt.Sprintf(`ftpgate_sessions_total{forward="stays",tracking="proxy"} %d`, writers*rounds))
+	checkSamples(t, m, "ftpgate_sessions_total",
+		fmt.Sprintf(`ftpgate_sessions_total{forward="stays",tracking="proxy"} %d`, writers*rounds))
 }
 
 func fetch(t *testing.T, server *httptest.Server) {

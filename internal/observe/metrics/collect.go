@@ -6,7 +6,7 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// The families of what is counted by forward, or asked for.
+// The metric families that collector shows.
 const (
 	sessionsRunning = iota
 	sessionsMax
@@ -25,7 +25,7 @@ const (
 	familyCount
 )
 
-// family is a metric as scrapers see it.
+// family is a metric family: its name, help, type and labels.
 type family struct {
 	name, help string
 	kind       prometheus.ValueType
@@ -33,23 +33,37 @@ type family struct {
 }
 
 var catalogue = [familyCount]family{
-	sessionsRunning:     {"ftpgate_sessions", "Sessions that run.", prometheus.GaugeValue, []string{"forward", "tracking"}},
-	sessionsMax:         {"ftpgate_sessions_max", "How many sessions the forward takes at once.", prometheus.GaugeValue, []string{"forward"}},
-	sessionsTotal:       {"ftpgate_sessions_total", "Sessions that began.", prometheus.CounterValue, []string{"forward", "tracking"}},
-	transfersTotal:      {"ftpgate_transfers_total", "Files and listings whose transfer is over.", prometheus.CounterValue, []string{"forward", "direction", "path", "result"}},
-	transferBytes:       {"ftpgate_transfer_bytes_total", "Bytes of files and listings whose transfer is over.", prometheus.CounterValue, []string{"forward", "direction", "path"}},
-	refusalsTotal:       {"ftpgate_refusals_total", "What was refused, put right or cut off.", prometheus.CounterValue, []string{"forward", "reason"}},
-	dialSeconds:         {"ftpgate_dial_seconds", "Time from the beginning of dialling the server until it took the connection.", prometheus.UntypedValue, []string{"forward"}},
-	pinholes:            {"ftpgate_pinholes", "Pinholes that are open.", prometheus.GaugeValue, []string{"path"}},
-	pinholesOpened:      {"ftpgate_pinholes_opened_total", "Pinholes that were opened.", prometheus.CounterValue, []string{"forward", "path"}},
-	pinholesUsed:        {"ftpgate_pinholes_used_total", "Pinholes whose connection came.", prometheus.CounterValue, []string{"forward", "path"}},
-	pinholesExpired:     {"ftpgate_pinholes_expired_total", "Pinholes through which nobody came in time.", prometheus.CounterValue, []string{"forward", "path"}},
-	certificateNotAfter: {"ftpgate_certificate_not_after_timestamp_seconds", "When a certificate of the configuration expires.", prometheus.GaugeValue, []string{"forward", "file"}},
-	conntrackEntries:    {"ftpgate_conntrack_entries", "Connections that the kernel tracks in ftpgate's network namespace.", prometheus.GaugeValue, nil},
-	conntrackMax:        {"ftpgate_conntrack_max", "How many connections the kernel can track.", prometheus.GaugeValue, nil},
+	sessionsRunning: {"ftpgate_sessions", "Sessions that run.", prometheus.GaugeValue,
+		[]string{"forward", "tracking"}},
+	sessionsMax: {"ftpgate_sessions_max", "How many sessions the forward takes at once.",
+		prometheus.GaugeValue, []string{"forward"}},
+	sessionsTotal: {"ftpgate_sessions_total", "Sessions that began.", prometheus.CounterValue,
+		[]string{"forward", "tracking"}},
+	transfersTotal: {"ftpgate_transfers_total", "Files and listings whose transfer is over.",
+		prometheus.CounterValue, []string{"forward", "direction", "path", "result"}},
+	transferBytes: {"ftpgate_transfer_bytes_total", "Bytes of files and listings whose transfer is " +
+		"over.", prometheus.CounterValue, []string{"forward", "direction", "path"}},
+	refusalsTotal: {"ftpgate_refusals_total", "What was refused, put right or cut off.",
+		prometheus.CounterValue, []string{"forward", "reason"}},
+	dialSeconds: {"ftpgate_dial_seconds", "Time from the beginning of dialling the server until " +
+		"it took the connection.", prometheus.UntypedValue, []string{"forward"}},
+	pinholes: {"ftpgate_pinholes", "Pinholes that are open.", prometheus.GaugeValue,
+		[]string{"path"}},
+	pinholesOpened: {"ftpgate_pinholes_opened_total", "Pinholes that were opened.",
+		prometheus.CounterValue, []string{"forward", "path"}},
+	pinholesUsed: {"ftpgate_pinholes_used_total", "Pinholes whose connection came.",
+		prometheus.CounterValue, []string{"forward", "path"}},
+	pinholesExpired: {"ftpgate_pinholes_expired_total", "Pinholes through which nobody came in time.",
+		prometheus.CounterValue, []string{"forward", "path"}},
+	certificateNotAfter: {"ftpgate_certificate_not_after_timestamp_seconds", "When a certificate of the " +
+		"configuration expires.", prometheus.GaugeValue, []string{"forward", "file"}},
+	conntrackEntries: {"ftpgate_conntrack_entries",
+		"Connections that the kernel tracks in ftpgate's network namespace.", prometheus.GaugeValue, nil},
+	conntrackMax: {"ftpgate_conntrack_max", "How many connections the kernel can track.",
+		prometheus.GaugeValue, nil},
 }
 
-// collector shows a scraper what stands in Metrics.
+// collector implements prometheus.Collector for Metrics.
 type collector struct{ *Metrics }
 
 // Describe implements prometheus.Collector.
@@ -69,7 +83,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		s.showSessions(running)
 		s.showRefusals()
 		s.showPinholes()
-		s.zeroes = few && f.tracking != forward.TrackingNone // nobody sees anything of that
+		s.zeroes = few && f.tracking != forward.TrackingNone // without tracking transfers are invisible
 		s.showTransfers()
 	}
 	if c.sources.Pinholes != nil {
@@ -86,7 +100,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	c.showCertificates(out, now)
 }
 
-// put shows one value. What cannot be shown fails alone, and the handler counts it.
+// put sends one value. A value that is invalid fails alone, and the handler counts it.
 func (m *Metrics) put(out chan<- prometheus.Metric, family int, value float64, labels ...string) {
 	metric, err := prometheus.NewConstMetric(m.descs[family], catalogue[family].kind, value, labels...)
 	if err != nil {
@@ -95,7 +109,7 @@ func (m *Metrics) put(out chan<- prometheus.Metric, family int, value float64, l
 	out <- metric
 }
 
-// running returns the sessions that run, by forward and tracking.
+// running returns the numbers of open sessions by forward and tracking.
 func (m *Metrics) running(now *forwardSet) map[*forwardCounts]*[trackingCount]int {
 	if m.sources.Sessions == nil {
 		return nil
@@ -114,7 +128,7 @@ func (m *Metrics) running(now *forwardSet) map[*forwardCounts]*[trackingCount]in
 	return all
 }
 
-// showCertificates shows when certificates expire, the first of each kind.
+// showCertificates sends when certificates expire: for each forward and role the earliest.
 func (m *Metrics) showCertificates(out chan<- prometheus.Metric, now *forwardSet) {
 	if m.sources.Certificates == nil {
 		return
@@ -139,22 +153,23 @@ func (m *Metrics) showCertificates(out chan<- prometheus.Metric, now *forwardSet
 	}
 }
 
-// forwardCollector is a forward being shown.
+// forwardCollector sends the metrics of one forward.
 type forwardCollector struct {
 	*Metrics
 	out chan<- prometheus.Metric
 	forwardMetrics
-	zeroes bool // show what has never happened
+	zeroes bool // also send counters that are zero
 }
 
-// count shows a counter of the forward.
+// count sends a counter of the forward.
 func (s *forwardCollector) count(family int, n uint64, zeroes bool, labels ...string) {
 	if n > 0 || zeroes {
 		s.put(s.out, family, float64(n), append([]string{s.label}, labels...)...)
 	}
 }
 
-// showSessions shows a forward's sessions, none too, so that it is known to exist.
+// showSessions sends the forward's session counts, also if zero, so that scrapers see that the forward
+// exists.
 func (s *forwardCollector) showSessions(running map[*forwardCounts]*[trackingCount]int) {
 	if s.limit > 0 {
 		s.put(s.out, sessionsMax, float64(s.limit), s.label)
@@ -187,7 +202,7 @@ func (s *forwardCollector) showRefusals() {
 
 func (s *forwardCollector) showPinholes() {
 	for by, word := range pinholePathLabels {
-		// Opened last: never fewer than came to something.
+		// Opened last: so it is never less than used plus expired.
 		s.count(pinholesUsed, s.pinholeEvents[pinholeUsed][by].Load(), s.zeroes, word)
 		s.count(pinholesExpired, s.pinholeEvents[pinholeExpired][by].Load(), s.zeroes, word)
 		s.count(pinholesOpened, s.pinholeEvents[pinholeOpened][by].Load(), s.zeroes, word)

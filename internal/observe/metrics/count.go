@@ -10,7 +10,7 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// The fixed words of labels, each with the index of its counter.
+// Indexes of counters, in the order of the label values below.
 const (
 	complete = iota
 	failed
@@ -20,21 +20,22 @@ const (
 const (
 	download = iota
 	upload
-	unknownDirection // of what nobody could read
+	unknownDirection // of an encrypted dialogue
 	directionCount
 )
 
 const (
 	pathKernel = iota
 	pathRelay
-	pinholePathCount // what can have a pinhole
+	pinholePathCount // number of paths with pinholes
 	pathNone         = pinholePathCount
-	pathCount        = pathNone + 1 // what a transfer can have: that of one that failed before it had a data connection, too
+	// number of paths of transfers; pathNone: it failed before it had a data connection
+	pathCount = pathNone + 1
 )
 
 const trackingCount = int(forward.TrackingNone) + 1
 
-// What becomes of a pinhole.
+// Events of a pinhole.
 const (
 	pinholeOpened = iota
 	pinholeUsed
@@ -43,14 +44,16 @@ const (
 )
 
 var (
-	outcomeLabels     = [outcomeCount]string{complete: "complete", failed: "failed"}
-	directionLabels   = [directionCount]string{download: string(sessions.Download), upload: string(sessions.Upload), unknownDirection: string(sessions.Unknown)}
-	pinholePathLabels = [pinholePathCount]string{pathKernel: forward.DataKernel.String(), pathRelay: forward.DataRelay.String()}
-	pathLabels        = [pathCount]string{pinholePathLabels[pathKernel], pinholePathLabels[pathRelay], "none"}
+	outcomeLabels   = [outcomeCount]string{complete: "complete", failed: "failed"}
+	directionLabels = [directionCount]string{download: string(sessions.Download),
+		upload: string(sessions.Upload), unknownDirection: string(sessions.Unknown)}
+	pinholePathLabels = [pinholePathCount]string{pathKernel: forward.DataKernel.String(),
+		pathRelay: forward.DataRelay.String()}
+	pathLabels = [pathCount]string{pinholePathLabels[pathKernel], pinholePathLabels[pathRelay], "none"}
 )
 
-// forwardCounts is what has happened to a forward. It goes with it: nobody but those who still tell of events holds
-// it, so that reloads leave nothing behind.
+// forwardCounts is what has happened to a forward. It goes with it: nobody but those who still tell of events
+// holds it, so that reloads leave nothing behind.
 type forwardCounts struct {
 	label         string
 	sessions      [trackingCount]atomic.Uint64
@@ -61,10 +64,10 @@ type forwardCounts struct {
 	dials         atomic.Pointer[dialHistogram]
 }
 
-// dialHistogram is a forward's dial times.
+// dialHistogram is the histogram of a forward's dial times.
 type dialHistogram struct{ prometheus.Histogram }
 
-// countsOf returns a forward's counts; nil: it is not published.
+// countsOf returns the counters of a forward; nil: it is not published.
 func (m *Metrics) countsOf(name string) *forwardCounts {
 	if m == nil {
 		return nil
@@ -72,15 +75,14 @@ func (m *Metrics) countsOf(name string) *forwardCounts {
 	return m.forwards.Load().byName[name]
 }
 
-// SessionBegan counts a session. Whoever has the journal begin one calls it: the tracker's listener, and the
-// watcher of kernel sessions.
+// SessionBegan counts a session. The proxy calls it, and the monitor of kernel sessions.
 func (m *Metrics) SessionBegan(forward string, tracking forward.Tracking) {
 	if c := m.countsOf(forward); c != nil && int(tracking) < trackingCount {
 		c.sessions[tracking].Add(1)
 	}
 }
 
-// Finished counts a transfer that is over, with its bytes. It is made to be journal.Journal.Finished.
+// Finished counts a finished transfer and its bytes. Package sessions calls it.
 func (m *Metrics) Finished(t sessions.Transfer) {
 	c := m.countsOf(t.Forward)
 	if c == nil {
@@ -116,8 +118,8 @@ func pathOf(word string) int {
 	return pathNone
 }
 
-// Refused counts something that was refused, put right or cut off. The tracker calls it, through the daemon,
-// with the word of its Refusal; one that New was not told is OtherReason.
+// Refused counts a refusal, correction or cut-off. The proxy calls it, through the daemon, with the reason of
+// its refusal. A reason that New does not know counts as OtherReason.
 func (m *Metrics) Refused(forward, reason string) {
 	c := m.countsOf(forward)
 	if c == nil {
@@ -130,59 +132,61 @@ func (m *Metrics) Refused(forward, reason string) {
 	c.refused[i].Add(1)
 }
 
-// Dialled counts a control connection to the server that stands, and how long that took from the beginning
-// of dialling, names and TLS left out. The tracker calls it, through the daemon. A server that is not reached
-// is a refusal.
+// Dialled counts an established control connection to the server, and the time it took to connect, without
+// name resolution and TLS. The proxy calls it, through the daemon. A failed connection counts as a refusal.
 func (m *Metrics) Dialled(forward string, took time.Duration) {
 	if c := m.countsOf(forward); c != nil {
 		c.dialTimes().Observe(took.Seconds())
 	}
 }
 
-// dialTimes returns the forward's dial times, which are made when they are first needed.
+// dialTimes returns the forward's histogram of dial times. It makes the histogram at the first call.
 func (c *forwardCounts) dialTimes() *dialHistogram {
 	if d := c.dials.Load(); d != nil {
 		return d
 	}
-	// A vector of its own for each forward goes with the forward; one for all would keep the series of a
-	// forward that is told of once more after its end.
+	// Each forward has a vector of its own, which goes with the forward. A shared vector would keep the
+	// series of a forward that gets one more event after its removal.
 	f := catalogue[dialSeconds]
-	alone := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: f.name, Help: f.help, Buckets: dialBuckets()}, f.labels)
-	c.dials.CompareAndSwap(nil, &dialHistogram{alone.WithLabelValues(c.label).(prometheus.Histogram)})
+	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: f.name, Help: f.help,
+		Buckets: dialBuckets()}, f.labels)
+	c.dials.CompareAndSwap(nil, &dialHistogram{vec.WithLabelValues(c.label).(prometheus.Histogram)})
 	return c.dials.Load()
 }
 
-// PinholeOpened counts a pinhole that is in force, and how long that took. Whoever tells the journal of it
-// calls it; path is "kernel" or "relay", as in journal.Data.
+// PinholeOpened counts a pinhole in effect, and how long it took to open. The caller is the one that records
+// the data connection in package sessions; path is "kernel" or "relay", as there.
 func (m *Metrics) PinholeOpened(forward, path string, took time.Duration) {
 	if m.countPinhole(forward, pinholeOpened, path) {
 		m.openSeconds[pathOf(path)].Observe(took.Seconds())
 	}
 }
 
-// PinholeUsed counts a pinhole whose connection has come. The same calls it, once.
+// PinholeUsed counts a pinhole whose connection came. The same caller calls it, once per pinhole.
 func (m *Metrics) PinholeUsed(forward, path string) { m.countPinhole(forward, pinholeUsed, path) }
 
-// PinholeExpired counts a pinhole through which nobody came in time. The same calls it. One that was closed
-// before, because another took its place or the session ended, is neither used nor expired.
+// PinholeExpired counts a pinhole that expired before a connection came. The same caller calls it. A pinhole
+// that was closed before, because it was replaced or the session ended, is neither used nor expired.
 func (m *Metrics) PinholeExpired(forward, path string) { m.countPinhole(forward, pinholeExpired, path) }
 
-// countPinhole counts what became of one; false: its forward is not published, or nothing like that is counted.
-func (m *Metrics) countPinhole(forward string, fate int, path string) bool {
+// countPinhole counts an event of a pinhole. It returns false if the forward is not published, or the path
+// has no pinholes.
+func (m *Metrics) countPinhole(forward string, event int, path string) bool {
 	c, by := m.countsOf(forward), pathOf(path)
 	if c == nil || by == pathNone {
 		return false
 	}
-	c.pinholeEvents[fate][by].Add(1)
+	c.pinholeEvents[event][by].Add(1)
 	return true
 }
 
-// dialBuckets are seconds: from a server beside the gateway to three SYNs that nobody answers.
+// dialBuckets are seconds: from a server in the same network to three unanswered SYNs.
 func dialBuckets() []float64 {
 	return []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
 }
 
-// openBuckets are seconds: a batch of netlink messages takes some 25 µs, and the client waits for it.
+// openBuckets are seconds: a batch of netlink messages takes some 25 µs, while the client waits.
 func openBuckets() []float64 {
-	return []float64{0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1}
+	return []float64{0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+		0.05, 0.1, 1}
 }

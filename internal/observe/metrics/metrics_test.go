@@ -62,7 +62,8 @@ func fullMetrics(reasons []string) *Metrics {
 		Pinholes: func() (int, int) { return 3, 4 },
 		Certificates: func() []Certificate {
 			at := time.Unix(1_800_000_000, 0)
-			return []Certificate{{"archive", RoleCert, at}, {"archive", RoleClientCert, at}, {"archive", RoleCA, at}}
+			return []Certificate{{"archive", RoleCert, at}, {"archive", RoleClientCert, at},
+				{"archive", RoleCA, at}}
 		},
 		Conntrack: func() (uint64, uint64, bool) { return 512, 262144, true },
 	})
@@ -100,7 +101,8 @@ func scrape(t *testing.T, m *Metrics) string {
 	}
 	text := w.Body.String()
 	for line := range strings.Lines(text) {
-		if n, errs := strings.CutPrefix(line, "promhttp_metric_handler_errors_total"); errs && !strings.HasSuffix(n, " 0\n") {
+		if n, errs := strings.CutPrefix(line, "promhttp_metric_handler_errors_total"); errs &&
+			!strings.HasSuffix(n, " 0\n") {
 			t.Errorf("the handler has met errors: %s", line)
 		}
 	}
@@ -109,22 +111,27 @@ func scrape(t *testing.T, m *Metrics) string {
 
 func TestEvents(t *testing.T) {
 	m := fullMetrics([]string{"login", "unreachable"})
-	checkSamples(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="archive",tracking="proxy"} 2`, `ftpgate_sessions{forward="plc",tracking="kernel"} 1`)
+	checkSamples(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="archive",tracking="proxy"} 2`,
+		`ftpgate_sessions{forward="plc",tracking="kernel"} 1`)
 	checkSamples(t, m, "ftpgate_sessions_max", `ftpgate_sessions_max{forward="archive"} 20000`)
 	checkSamples(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="archive",tracking="proxy"} 1`, `ftpgate_sessions_total{forward="plc",tracking="kernel"} 1`)
 	checkSamples(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="archive",reason="login"} 1`,
 		`ftpgate_refusals_total{forward="archive",reason="other"} 1`, `ftpgate_refusals_total{forward="archive",reason="unreachable"} 1`)
-	checkSamples(t, m, "ftpgate_pinholes", `ftpgate_pinholes{path="kernel"} 3`, `ftpgate_pinholes{path="relay"} 4`)
+	checkSamples(t, m, "ftpgate_pinholes", `ftpgate_pinholes{path="kernel"} 3`,
+		`ftpgate_pinholes{path="relay"} 4`)
 	for _, fate := range []string{"opened", "used", "expired"} {
 		name := "ftpgate_pinholes_" + fate + "_total"
-		checkSamples(t, m, name, name+`{forward="archive",path="kernel"} 1`, name+`{forward="archive",path="relay"} 1`)
+		checkSamples(t, m, name, name+`{forward="archive",path="kernel"} 1`,
+			name+`{forward="archive",path="relay"} 1`)
 	}
 	checkSamples(t, m, "ftpgate_dial_seconds_count", `ftpgate_dial_seconds_count{forward="archive"} 1`)
 	checkSamples(t, m, "ftpgate_pinhole_open_seconds_count", `ftpgate_pinhole_open_seconds_count{path="kernel"} 1`, `ftpgate_pinhole_open_seconds_count{path="relay"} 1`)
 	checkSamples(t, m, "ftpgate_ruleset_generation", "ftpgate_ruleset_generation 1")
-	checkSamples(t, m, "ftpgate_reloads_total", `ftpgate_reloads_total{result="complete"} 1`, `ftpgate_reloads_total{result="failed"} 1`)
+	checkSamples(t, m, "ftpgate_reloads_total", `ftpgate_reloads_total{result="complete"} 1`,
+		`ftpgate_reloads_total{result="failed"} 1`)
 	checkSamples(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 0")
-	checkSamples(t, m, "ftpgate_last_reload_success_timestamp_seconds", "ftpgate_last_reload_success_timestamp_seconds 1.7900000005e+09")
+	checkSamples(t, m, "ftpgate_last_reload_success_timestamp_seconds",
+		"ftpgate_last_reload_success_timestamp_seconds 1.7900000005e+09")
 	checkSamples(t, m, "ftpgate_certificate_not_after_timestamp_seconds",
 		`ftpgate_certificate_not_after_timestamp_seconds{file="ca",forward="archive"} 1.8e+09`,
 		`ftpgate_certificate_not_after_timestamp_seconds{file="cert",forward="archive"} 1.8e+09`,
@@ -177,7 +184,8 @@ func TestReloadedAgain(t *testing.T) {
 	checkSamples(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 0")
 	m.Reloaded(time.Unix(6, 0), nil)
 	checkSamples(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 1")
-	checkSamples(t, m, "ftpgate_last_reload_success_timestamp_seconds", "ftpgate_last_reload_success_timestamp_seconds 6")
+	checkSamples(t, m, "ftpgate_last_reload_success_timestamp_seconds",
+		"ftpgate_last_reload_success_timestamp_seconds 6")
 }
 
 func TestLint(t *testing.T) {
@@ -241,7 +249,8 @@ func TestSteadyEventsAllocateNothing(t *testing.T) {
 
 // events are those that sessions pay for.
 func events(m *Metrics) map[string]func() {
-	transfer := sessions.Transfer{Forward: "archive", Direction: sessions.Download, Path: "kernel", Bytes: 1000, Complete: true}
+	transfer := sessions.Transfer{Forward: "archive", Direction: sessions.Download, Path: "kernel",
+		Bytes: 1000, Complete: true}
 	return map[string]func(){
 		"SessionBegan":  func() { m.SessionBegan("archive", forward.TrackingProxy) },
 		"Finished":      func() { m.Finished(transfer) },

@@ -105,7 +105,8 @@ func TestRules(t *testing.T) {
 	var names []string
 	for _, r := range readRules(t) {
 		t.Run(r.Alert, func(t *testing.T) {
-			if slices.Contains(names, r.Alert) || !regexp.MustCompile(`^Ftpgate[A-Z][A-Za-z]+$`).MatchString(r.Alert) {
+			if slices.Contains(names, r.Alert) ||
+				!regexp.MustCompile(`^Ftpgate[A-Z][A-Za-z]+$`).MatchString(r.Alert) {
 				t.Errorf("the name is taken, or no alert's")
 			}
 			names = append(names, r.Alert)
@@ -119,7 +120,8 @@ func TestRules(t *testing.T) {
 			if s := r.Labels["severity"]; len(r.Labels) != 1 || s != "warning" && s != "critical" {
 				t.Errorf("got labels %v; want a severity, warning or critical", r.Labels)
 			}
-			if len(r.Annotations) != 2 || r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+			if len(r.Annotations) != 2 || r.Annotations["summary"] == "" ||
+				r.Annotations["description"] == "" {
 				t.Errorf("got annotations %v; want summary and description", r.Annotations)
 			}
 			for _, text := range r.Annotations {
@@ -216,10 +218,12 @@ func TestDashboard(t *testing.T) {
 			}
 			for _, used := range legend.FindAllStringSubmatch(target.LegendFormat, -1) {
 				if !slices.Contains(v.labels, used[1]) {
-					t.Errorf("%s: the legend %q names a label of which there are %v", p.Title, target.LegendFormat, v.labels)
+					t.Errorf("%s: the legend %q names a label of which there are %v", p.Title,
+						target.LegendFormat, v.labels)
 				}
 			}
-			if refs[target.RefID] || target.Datasource != (source{"prometheus", "${datasource}"}) || target.Datasource != p.Datasource {
+			if refs[target.RefID] || target.Datasource != (source{"prometheus", "${datasource}"}) ||
+				target.Datasource != p.Datasource {
 				t.Errorf("%s: query %q: wrong source or taken name", p.Title, target.RefID)
 			}
 			refs[target.RefID] = true

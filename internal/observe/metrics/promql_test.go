@@ -11,9 +11,9 @@ import (
 	"unicode"
 )
 
-// The part of PromQL that the dashboard and the rules are written in, read as far as needed to tell whether an
-// expression can have a result: the grammar, the names of metrics, functions and labels, which of them
-// are left after an aggregation, whether both sides of an operator can match, and that rates are of counters.
+// The part of PromQL that the dashboard and the rules are written in, read as far as needed to tell whether
+// an expression can have a result: the grammar, the names of metrics, functions and labels, which of them are
+// left after an aggregation, whether both sides of an operator can match, and that rates are of counters.
 
 // sample is a series' name with what is known of it.
 type sample struct {
@@ -61,7 +61,8 @@ var functions = map[string]function{
 var aggregations = []string{"sum", "min", "max", "avg", "count"}
 
 // binding is how strong the operators are.
-var binding = map[string]int{"or": 1, "and": 2, "unless": 2, "==": 3, "!=": 3, ">": 3, ">=": 3, "<": 3, "<=": 3, "+": 4, "-": 4, "*": 5, "/": 5, "%": 5}
+var binding = map[string]int{"or": 1, "and": 2, "unless": 2, "==": 3, "!=": 3, ">": 3, ">=": 3, "<": 3,
+	"<=": 3, "+": 4, "-": 4, "*": 5, "/": 5, "%": 5}
 
 var (
 	lexeme   = regexp.MustCompile(`^(?:[a-zA-Z_:][a-zA-Z0-9_:]*|[0-9]+(?:\.[0-9]+)?|"(?:[^"\\]|\\.)*"|[=!]~|[=!<>]=|[-+*/%(){},<>=]|\[[^\]]*\])`)
@@ -317,17 +318,20 @@ func TestEvaluate(t *testing.T) {
 		return all
 	}
 	samples := map[string]sample{
-		"up": {labels: of()}, "open": {labels: of("forward")}, "all_total": {true, of("forward", "path")}, "took_bucket": {true, of("le")},
+		"up": {labels: of()}, "open": {labels: of("forward")}, "all_total": {true,
+			of("forward", "path")}, "took_bucket": {true, of("le")},
 	}
 	for _, c := range []struct{ text, want string }{
 		{`up == 0 or absent(up{job="ftpgate"})`, "vector [instance job]"},
-		{`sum by (forward) (rate(all_total{path=~"kernel|relay", forward=~"$forward"}[5m])) / 2 > 0.1`, "vector [forward]"},
+		{`sum by (forward) (rate(all_total{path=~"kernel|relay", forward=~"$forward"}[5m])) / 2 > 0.1`,
+			"vector [forward]"},
 		{`sum(open) by (forward)`, "vector [forward]"},
 		{`histogram_quantile(0.9, sum by (le) (rate(took_bucket[$__rate_interval])))`, "vector []"},
 		{`(open - time()) / 86400`, "vector [forward instance job]"},
 		{`sum(open) / -2 + 3 * (1 - sum(open))`, "vector []"},
 		{`sum by (forward) (open) / sum by (job) (open)`, "the sides of / never match: [forward] and [job]"},
-		{`open and all_total`, "the sides of and never match: [forward instance job] and [forward instance job path]"},
+		{`open and all_total`,
+			"the sides of and never match: [forward instance job] and [forward instance job path]"},
 		{`rate(open[5m])`, "rate of what is no counter"},
 		{`rate(sum(all_total))`, "rate of a vector; want a range"},
 		{`sum(all_total[5m])`, "an aggregation of a range"},

@@ -33,7 +33,8 @@ func BenchmarkAdd(b *testing.B) {
 func BenchmarkWrite(b *testing.B) {
 	dir := b.TempDir()
 	var outputs []*output
-	for name, line := range map[string]func([]byte, *sessions.Transfer) ([]byte, error){"t.json": jsonLine, "xferlog": xferlogLine} {
+	for name, line := range map[string]func([]byte, *sessions.Transfer) ([]byte, error){"t.json": jsonLine,
+		"xferlog": xferlogLine} {
 		o := &output{path: filepath.Join(dir, name), line: line}
 		f, err := openAppend(o.path)
 		if err != nil {

@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// reportInterval is how often the same trouble is told.
+// reportInterval is the shortest time between two reports of the same problem.
 const reportInterval = time.Minute
 
-// errQueueFull is why the queue has no room.
+// errQueueFull is the error of a transfer for which the queue has no room.
 var errQueueFull = errors.New("transfers come faster than they can be written")
 
-// lossState is what is to be told of lost lines.
+// lossState counts lost lines, and what was reported of them.
 type lossState struct {
-	err        error // why the last ones were lost
-	failing    bool  // nothing was written since
+	err        error // why the last lines were lost
+	failing    bool  // nothing was written since the last loss
 	lost       uint64
-	reported   uint64    // how many of them were told
-	lostBefore uint64    // how many were lost before it began
-	open       bool      // that it began, and not yet that it is over
-	lastReport time.Time // when it was told last
+	reported   uint64    // how many of them were reported
+	lostBefore uint64    // how many were lost before the current problem
+	open       bool      // its start was reported, its end not yet
+	lastReport time.Time // time of the last report
 }
 
-// recordLoss counts lost lines. It returns whether there is something new to tell.
+// recordLoss counts lost lines. It reports whether a problem began.
 func (t *lossState) recordLoss(err error, lost int) bool {
 	began := !t.failing
 	t.err = err
@@ -32,14 +32,14 @@ func (t *lossState) recordLoss(err error, lost int) bool {
 	return began
 }
 
-// recordSuccess notes that a line was written. It returns whether there is something new to tell.
+// recordSuccess records that a line was written. It reports whether a problem ended.
 func (t *lossState) recordSuccess() bool {
 	ended := t.failing
 	t.failing = false
 	return ended
 }
 
-// message is a line of the program's own log about a trouble.
+// message is a line of the program's own log about lost lines.
 type message struct {
 	resolved bool
 	path     string
@@ -47,8 +47,8 @@ type message struct {
 	err      error
 }
 
-// due returns what is to be told at a time, and when to ask again; zero: when there is news. With last
-// nothing waits for the minute to be over.
+// due returns the messages due at now, and when to call it again; zero: at the next change. With last it does
+// not wait for the interval to end.
 func (t *lossState) due(path string, now time.Time, last bool) (messages []message, again time.Time) {
 	begins := !t.open && (t.failing || t.lost > t.reported)
 	goesOn := t.failing && t.open && t.lost > t.reported
@@ -72,7 +72,7 @@ func (t *lossState) due(path string, now time.Time, last bool) (messages []messa
 	return messages, again
 }
 
-// runReporter is the goroutine that tells of lost lines. It is not the writer, which may hang.
+// runReporter is the goroutine that reports lost lines. The writer cannot do it, because it may hang.
 func (l *Log) runReporter() {
 	defer close(l.reporterDone)
 	for last := false; ; {
@@ -80,25 +80,25 @@ func (l *Log) runReporter() {
 		if last {
 			return
 		}
-		var clock <-chan time.Time
+		var timer <-chan time.Time
 		if !again.IsZero() {
-			clock = time.After(time.Until(again))
+			timer = time.After(time.Until(again))
 		}
 		select {
 		case <-l.reporterWake:
-		case <-clock:
+		case <-timer:
 		case <-l.writerDone:
 			last = true
 		}
 	}
 }
 
-// reportDue tells what is due, and returns when to do so again.
+// reportDue logs what is due, and returns when to call it again.
 func (l *Log) reportDue(last bool) time.Time {
 	var soonest time.Time
 	var messages []message
 	now := time.Now()
-	ask := func(t *lossState, path string) {
+	collect := func(t *lossState, path string) {
 		found, again := t.due(path, now, last)
 		messages = append(messages, found...)
 		if !again.IsZero() && (soonest.IsZero() || again.Before(soonest)) {
@@ -106,9 +106,9 @@ func (l *Log) reportDue(last bool) time.Time {
 		}
 	}
 	l.mu.Lock()
-	ask(&l.overflow, l.paths())
+	collect(&l.overflow, l.paths())
 	for _, o := range l.outputs {
-		ask(&o.loss, o.path)
+		collect(&o.loss, o.path)
 	}
 	l.mu.Unlock()
 	for _, m := range messages {
@@ -117,7 +117,7 @@ func (l *Log) reportDue(last bool) time.Time {
 			continue
 		}
 		text := "transfers are missing from the transfer log"
-		if m.lines == 0 { // closing it has failed
+		if m.lines == 0 { // closing the file failed
 			text = "transfers may be missing from the transfer log"
 		}
 		l.log.Error(text, "file", m.path, "missing", m.lines, "err", m.err, "remedy", remedy(m.err))
@@ -125,15 +125,15 @@ func (l *Log) reportDue(last bool) time.Time {
 	return soonest
 }
 
-// remedy says what to do where lines are lost.
+// remedy says how to stop the loss of lines.
 func remedy(err error) string {
 	switch {
 	case errors.Is(err, errQueueFull):
-		return "see what keeps the disk busy, or whether anybody reads the pipe"
+		return "check what keeps the disk busy, or whether the pipe has a reader"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return "make room on its disk"
 	case errors.Is(err, syscall.EPIPE):
 		return "start what reads the pipe, then send ftpgate SIGUSR1"
 	}
-	return "see that the file can be written, then send ftpgate SIGUSR1"
+	return "make the file writable, then send ftpgate SIGUSR1"
 }

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// reportTest is a log whose file is full or good as it is told, and what it should have said.
+// reportTest is a log whose file can be made full and writable again, and the messages that it should have
+// logged.
 type reportTest struct {
 	*testing.T
 	*Log
@@ -31,7 +32,7 @@ func newReportTest(t *testing.T) *reportTest {
 	return w
 }
 
-// link has the log's name lead to another file.
+// link makes the log's file name a link to target.
 func (w *reportTest) link(target string) {
 	w.Helper()
 	if err := os.Remove(w.path); err != nil && !os.IsNotExist(err) {
@@ -42,7 +43,7 @@ func (w *reportTest) link(target string) {
 	}
 }
 
-// full and good change the file.
+// full and writable change the file.
 func (w *reportTest) full()     { w.change("/dev/full") }
 func (w *reportTest) writable() { w.change(filepath.Join(w.dir, "good")) }
 
@@ -54,7 +55,7 @@ func (w *reportTest) change(target string) {
 	}
 }
 
-// add logs a transfer and waits until all is done that can be.
+// add logs a transfer, and waits until all goroutines are idle.
 func (w *reportTest) add(i int) {
 	w.Add(named(i))
 	synctest.Wait()
@@ -77,7 +78,8 @@ func (w *reportTest) check(when string) {
 	}
 }
 
-// TestReport: what is missing is told at once, then once a minute, and when it is over.
+// TestReport checks that missing lines are reported at once, then once a minute, and that the end is
+// reported.
 func TestReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newReportTest(t)
@@ -98,22 +100,22 @@ func TestReport(t *testing.T) {
 		<-time.After(reportInterval)
 		w.wantMissing(1)
 		w.check("one more")
-		w.add(4) // told at the end only
+		w.add(4) // reported at the end only
 		w.writable()
 		w.check("a good file, and nothing to write")
 		w.add(5)
 		w.wantResolved(8)
-		w.check("over")
+		w.check("resolved")
 		w.full()
 		w.add(6)
 		w.check("again within the minute")
 		w.writable()
 		w.add(7)
-		w.check("and over before it was told")
+		w.check("resolved before it was reported")
 		<-time.After(reportInterval)
 		w.wantMissing(1)
 		w.wantResolved(1)
-		w.check("told late")
+		w.check("reported late")
 		w.full()
 		w.add(8)
 		mustClose(t, w.Log)
@@ -128,7 +130,7 @@ func TestReport(t *testing.T) {
 	})
 }
 
-// TestOneFull: a file without room takes nothing from the other.
+// TestOneFull checks that a full file does not affect the other.
 func TestOneFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "xferlog")
 	l := mustOpen(t, Settings{Transfers: "/dev/full", Xferlog: path})
@@ -144,10 +146,10 @@ func TestOneFull(t *testing.T) {
 	}
 }
 
-// TestSlow: who reads nothing from a pipe makes nobody wait, costs no more memory than is said, and misses
-// what did not fit; each line that he reads in the end is a whole one.
+// TestSlowReader checks that a reader who does not read its pipe blocks nobody, that the queue stays within
+// its memory, and that each line the reader gets in the end is complete.
 func TestSlowReader(t *testing.T) {
-	var said logLines
+	var logged logLines
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
@@ -157,7 +159,7 @@ func TestSlowReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	l := mustOpen(t, Settings{Transfers: path, Log: said.logger()})
+	l := mustOpen(t, Settings{Transfers: path, Log: logged.logger()})
 	const n = 12_000
 	long := strings.Repeat("n", 5000) // longer than a pipe takes at once
 	for i := range n {
@@ -173,7 +175,8 @@ func TestSlowReader(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := l.Close(ctx); err == nil || !strings.HasSuffix(err.Error(), "transfers are not written: context canceled") {
+	if err := l.Close(ctx); err == nil ||
+		!strings.HasSuffix(err.Error(), "transfers are not written: context canceled") {
 		t.Errorf("got error %v; want how many are not written", err)
 	}
 	text := make(chan []byte)
@@ -182,22 +185,24 @@ func TestSlowReader(t *testing.T) {
 	got := names(t, string(<-text))
 	written, lost := l.Counts()
 	if len(got) != int(written) || written+lost != n || lost == 0 || written < maxQueuedBytes/(2*fixedSize) {
-		t.Errorf("got %d lines, %d written, %d lost; want all of %d, and some lost", len(got), written, lost, n)
+		t.Errorf("got %d lines, %d written, %d lost; want all of %d, and some lost", len(got), written, lost,
+			n)
 	}
-	told := 0 // in what says that it is over
-	for _, line := range said.all() {
-		if strings.HasPrefix(line, "level=ERROR") && !strings.Contains(line, "transfers come faster than they can be written") {
-			t.Errorf("got %s; want that it is too slow", line)
+	reported := 0 // in messages of the end
+	for _, line := range logged.all() {
+		if strings.HasPrefix(line, "level=ERROR") &&
+			!strings.Contains(line, "transfers come faster than they can be written") {
+			t.Errorf("got %s; want that transfers come too fast", line)
 		}
 		if _, n, over := strings.Cut(line, "again\" file="+path+" missing="); over {
 			n, err := strconv.Atoi(n)
 			if err != nil {
 				t.Fatal(err)
 			}
-			told += n
+			reported += n
 		}
 	}
-	if told != int(lost) {
-		t.Errorf("got %d told in %q; want %d", told, said.all(), lost)
+	if reported != int(lost) {
+		t.Errorf("got %d reported in %q; want %d", reported, logged.all(), lost)
 	}
 }

@@ -1,11 +1,11 @@
-// Package transferlog writes every finished transfer down once: as a line of JSON, in the xferlog format
-// that tools for the logs of FTP servers read, or both.
+// Package transferlog writes one record for every finished transfer: a line of JSON, a line in the xferlog
+// format that tools for FTP server logs read, or both.
 //
-// It never makes a session wait: transfers go through a bounded queue to one goroutine that writes, each
-// line with one write(2) to a file opened with O_APPEND, so that lines of two processes do not mix. What
-// the queue has no room for, and what the disk does not take, is missing from the log, counted and
-// reported. A process that is killed loses what is in the queue: nothing as a rule, and 4 MiB (some 8,000
-// transfers) at most. It never rotates a file: see Reopen.
+// It never makes a session wait: transfers go through a bounded queue to one goroutine, which writes each
+// line with one write(2) to a file opened with O_APPEND, so that lines of two processes do not mix. If the
+// queue is full or the disk does not accept a line, the line is missing from the log; the package counts and
+// reports it. A process that is killed loses its queue: usually nothing, and at most 4 MiB (some 8,000
+// transfers). The package never rotates a file: see Reopen.
 package transferlog
 
 import (
@@ -22,43 +22,43 @@ import (
 )
 
 const (
-	// maxQueuedBytes bounds what waits to be written, in bytes of memory.
+	// maxQueuedBytes bounds the memory of transfers that wait to be written.
 	maxQueuedBytes = 4 << 20
-	// fixedSize is what a transfer takes beside its long texts, in bytes.
+	// fixedSize is the memory of a transfer without its long texts, in bytes.
 	fixedSize = 512
-	// maxKeptBatch is how many transfers' room is kept for the next ones; a flood's is given back.
+	// maxKeptBatch is the capacity, in transfers, up to which a batch's slice is reused.
 	maxKeptBatch = 256
 )
 
-// Stdout is the name that stands for standard output.
+// Stdout is the file name that means standard output.
 const Stdout = "-"
 
-// Settings say what is written where.
+// Settings name the files of the log.
 type Settings struct {
-	Transfers string       // the file of the JSON lines: one journal.Transfer each; Stdout, or empty: none
-	Xferlog   string       // the file in the xferlog format, see xferlogLine; Stdout, or empty: none
-	Log       *slog.Logger // is told what is missing, and when all is well again
+	Transfers string       // file for lines of JSON, one sessions.Transfer each; or Stdout; empty: none
+	Xferlog   string       // file in the xferlog format, see xferlogLine; or Stdout; empty: none
+	Log       *slog.Logger // receives reports of missing lines, and of the end of the trouble
 }
 
-// Log is the log of transfers. Its methods may be called by several goroutines.
+// Log is the log of transfers. It is safe for concurrent use.
 type Log struct {
 	log          *slog.Logger
-	writerWake   chan struct{} // holds one: there is something to do for the writer
-	reporterWake chan struct{} // holds one: there may be something to tell
-	writerDone   chan struct{} // closed: the writer has ended
-	reporterDone chan struct{} // closed: so has the reporter
+	writerWake   chan struct{} // capacity 1: the writer has something to do
+	reporterWake chan struct{} // capacity 1: there may be something to report
+	writerDone   chan struct{} // closed when the writer has ended
+	reporterDone chan struct{} // closed when the reporter has ended
 
 	mu          sync.Mutex
-	outputs     []*output // the slice is never changed
+	outputs     []*output // the slice never changes
 	queue       []sessions.Transfer
-	unwritten   int // transfers that are not written yet; no longer all of them are in the queue
-	queuedBytes int // the memory that they take, in bytes
+	unwritten   int // transfers not yet written: in the queue, or in the writer's batch
+	queuedBytes int // memory of the unwritten transfers
 	closed      bool
 	overflow    lossState
 }
 
-// Open opens the files, makes those that are not there (mode 0640, less the umask), and begins to write.
-// The error says what to do. Close ends it.
+// Open opens the files, creates those that do not exist (mode 0640 less the umask), and starts writer and
+// reporter. The caller calls Close. An error includes a remedy.
 func Open(s Settings) (*Log, error) {
 	l := &Log{
 		log:          s.Log,
@@ -91,7 +91,7 @@ func Open(s Settings) (*Log, error) {
 	return l, nil
 }
 
-// open opens a file to append to. A pipe that nobody reads is an error, not a wait.
+// open opens a file for appending. A pipe without a reader is an error; open does not wait for one.
 func open(path string) (*os.File, error) {
 	if path == Stdout {
 		return os.Stdout, nil
@@ -100,7 +100,7 @@ func open(path string) (*os.File, error) {
 	if err == nil {
 		return f, nil
 	}
-	remedy := "name another file, or see that this one can be written"
+	remedy := "name another file, or make this one writable"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		remedy = "make its directory, and let the user that ftpgate runs as write there"
@@ -110,8 +110,8 @@ func open(path string) (*os.File, error) {
 	return nil, fmt.Errorf("transfer log: %w: %s", err, remedy)
 }
 
-// Add has a finished transfer written. It returns at once, whatever the disk does. After Close it is
-// counted as lost.
+// Add queues a finished transfer. It returns at once, whatever the disk does. A transfer added after Close
+// counts as lost.
 func (l *Log) Add(t sessions.Transfer) {
 	if len(l.outputs) == 0 {
 		return
@@ -136,23 +136,23 @@ func (l *Log) Add(t sessions.Transfer) {
 	}
 }
 
-// memorySize is what a transfer takes of memory, in bytes.
+// memorySize is the memory that a transfer needs, in bytes.
 func memorySize(t *sessions.Transfer) int {
 	return fixedSize + len(t.File) + len(t.User) + len(t.Verdict)
 }
 
-// Reopen opens the files by their names again, for logrotate: transfers added from now on go to the new
-// ones, and what waits may go to either. Of a file that cannot be opened the old one goes on; the error
-// says so.
+// Reopen opens the files again by their names, for logrotate. Transfers added from now on go to the new
+// files; those in the queue may go to either. If Reopen cannot open a file, it continues with the old one and
+// returns an error.
 func (l *Log) Reopen() error {
-	var faults []error
+	var errs []error
 	for _, o := range l.outputs {
 		if o.path == Stdout {
 			continue
 		}
 		f, err := open(o.path)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%w; until then the file that was open goes on", err))
+			errs = append(errs, fmt.Errorf("%w; until then the file that was open goes on", err))
 			continue
 		}
 		l.mu.Lock()
@@ -161,14 +161,14 @@ func (l *Log) Reopen() error {
 		}
 		l.mu.Unlock()
 		if f != nil {
-			f.Close() // nothing was written to it: closing loses nothing
+			f.Close() // cannot lose data: nothing was written to it
 		}
 	}
 	wake(l.writerWake)
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// Counts returns how many lines were written and how many are missing, in all files together.
+// Counts returns the numbers of written and of missing lines, summed over all files.
 func (l *Log) Counts() (written, lost uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -179,8 +179,8 @@ func (l *Log) Counts() (written, lost uint64) {
 	return written, lost + l.overflow.lost*uint64(len(l.outputs))
 }
 
-// Close writes what waits and closes the files, and tells what is missing. Where ctx ends before, the
-// error says how many transfers may be missing; goroutines then wait for the disk while the process lives.
+// Close writes the queue, closes the files, and reports what is missing. If ctx is done earlier, the error
+// says how many transfers may be missing; the goroutines then wait for the disk as long as the process lives.
 func (l *Log) Close(ctx context.Context) error {
 	l.mu.Lock()
 	l.closed = true
@@ -200,7 +200,7 @@ func (l *Log) Close(ctx context.Context) error {
 	return nil
 }
 
-// runWriter is the goroutine that writes.
+// runWriter is the goroutine that writes lines.
 func (l *Log) runWriter() {
 	defer close(l.writerDone)
 	var batch []sessions.Transfer
@@ -219,10 +219,10 @@ func (l *Log) runWriter() {
 	}
 }
 
-// nextBatch waits for transfers and returns them, or false after the last ones. The slice of those before is
-// used again.
+// nextBatch waits for transfers and returns them, or false after the last ones. It reuses the slice of the
+// previous batch.
 func (l *Log) nextBatch(spent []sessions.Transfer) ([]sessions.Transfer, bool) {
-	clear(spent) // for the sake of their texts
+	clear(spent) // frees their texts
 	if cap(spent) > maxKeptBatch {
 		spent = nil
 	}
@@ -240,7 +240,7 @@ func (l *Log) nextBatch(spent []sessions.Transfer) ([]sessions.Transfer, bool) {
 	}
 }
 
-// switchFiles takes the files into use that Reopen has opened.
+// switchFiles switches to the files that Reopen has opened.
 func (l *Log) switchFiles() {
 	for _, o := range l.outputs {
 		l.mu.Lock()
@@ -255,7 +255,7 @@ func (l *Log) switchFiles() {
 	}
 }
 
-// releaseMemory gives the room of a written transfer back.
+// releaseMemory frees the queue's room of a written transfer.
 func (l *Log) releaseMemory(size int) {
 	l.mu.Lock()
 	l.unwritten--
@@ -267,7 +267,7 @@ func (l *Log) releaseMemory(size int) {
 	}
 }
 
-// count counts what became of lines.
+// count counts written and lost lines of a file.
 func (l *Log) count(o *output, r result) {
 	l.mu.Lock()
 	o.written += uint64(r.written)
@@ -284,7 +284,7 @@ func (l *Log) count(o *output, r result) {
 	}
 }
 
-// paths names the files.
+// paths returns the names of all files.
 func (l *Log) paths() string {
 	var paths []string
 	for _, o := range l.outputs {
@@ -293,7 +293,7 @@ func (l *Log) paths() string {
 	return strings.Join(paths, ", ")
 }
 
-// wake sets a flag that somebody waits for.
+// wake wakes the goroutine that waits for flag.
 func wake(flag chan<- struct{}) {
 	select {
 	case flag <- struct{}{}:

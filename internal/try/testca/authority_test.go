@@ -37,7 +37,8 @@ func TestHandshake(t *testing.T) {
 			go func() {
 				defer close(served)
 				if there, err := l.Accept(); err == nil {
-					_ = tls.Server(there, &tls.Config{Certificates: []tls.Certificate{pair}}).HandshakeContext(t.Context())
+					_ = tls.Server(there,
+						&tls.Config{Certificates: []tls.Certificate{pair}}).HandshakeContext(t.Context())
 					_ = there.Close()
 				}
 			}()
