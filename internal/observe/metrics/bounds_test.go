@@ -15,7 +15,7 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// countSeries counts the samples of a scrape that are ftpgate's own.
+// countSeries counts ftpgate's own samples in a scrape.
 func countSeries(t *testing.T, m *Metrics) (n int) {
 	t.Helper()
 	for line := range strings.Lines(scrape(t, m)) {
@@ -26,7 +26,7 @@ func countSeries(t *testing.T, m *Metrics) (n int) {
 	return n
 }
 
-// TestLabelsAreBounded: whatever the callers say, no word of theirs becomes a label.
+// TestLabelsAreBounded checks that no word of a caller becomes a label value.
 func TestLabelsAreBounded(t *testing.T) {
 	const hostile = "192.0.2.66"
 	var certificates []Certificate
@@ -63,7 +63,7 @@ func TestLabelsAreBounded(t *testing.T) {
 		`ftpgate_refusals_total{forward="a",reason="other"} 1001`)
 }
 
-// TestSourcesMayRepeat: what is told twice is one series, and no scrape fails for it.
+// TestSourcesMayRepeat checks that a source's duplicates make one series, and that the scrape succeeds.
 func TestSourcesMayRepeat(t *testing.T) {
 	m := New(Build{}, nil, Sources{
 		Sessions: func() []SessionCount {
@@ -84,7 +84,7 @@ func TestSourcesMayRepeat(t *testing.T) {
 	checkSamples(t, m, "ftpgate_conntrack_entries")
 }
 
-// TestNames: what an operator may call a forward can be shown.
+// TestNames checks that every name of a forward is a valid label value.
 func TestNames(t *testing.T) {
 	m := New(Build{Version: "\xff"}, []string{"\xfe", "\xff"}, Sources{})
 	m.Follow(proxyForwards("quote\" back\\slash", "Größe 1", "bad\xff", "bad\xfe"))
@@ -97,8 +97,8 @@ func TestNames(t *testing.T) {
 		`ftpgate_sessions_total{forward="quote\" back\\slash",tracking="proxy"} 1`)
 }
 
-// TestFollow: a forward that stays keeps its counts, one that is gone takes its series along, and comes
-// back with none.
+// TestFollow checks that a forward that stays keeps its counts, and that a removed one loses its series and
+// starts at zero when it returns.
 func TestFollow(t *testing.T) {
 	m := plainMetrics("stays", "goes")
 	recordEverything(m, "stays")
@@ -118,7 +118,7 @@ func TestFollow(t *testing.T) {
 		`ftpgate_sessions_total{forward="stays",tracking="proxy"} 1`)
 }
 
-// TestTrackingChanges: what was counted under another tracking stays.
+// TestTrackingChanges checks that counts with the previous tracking stay.
 func TestTrackingChanges(t *testing.T) {
 	m := plainMetrics("a")
 	m.SessionBegan("a", forward.TrackingProxy)
@@ -128,7 +128,7 @@ func TestTrackingChanges(t *testing.T) {
 	checkSamples(t, m, "ftpgate_transfers_total") // which nobody sees
 }
 
-// TestManyReloads: forwards that come and go leave nothing behind.
+// TestManyReloads checks that removed forwards free their memory.
 func TestManyReloads(t *testing.T) {
 	m := plainMetrics("stays")
 	round := func(i int) {
@@ -158,7 +158,7 @@ func heap() int64 {
 	return int64(s.HeapAlloc)
 }
 
-// TestManyForwards: a gateway with thousands of forwards shows what has happened only.
+// TestManyForwards checks that a gateway with thousands of forwards omits counters that are zero.
 func TestManyForwards(t *testing.T) {
 	const many = 2000
 	names := make([]string, many)
@@ -177,7 +177,7 @@ func TestManyForwards(t *testing.T) {
 	}
 }
 
-// TestScrapeWhileCounting: events, scrapes and reloads at once lose nothing.
+// TestScrapeWhileCounting checks that concurrent events, scrapes and reloads lose no event.
 func TestScrapeWhileCounting(t *testing.T) {
 	const writers, rounds = 4, 2000
 	m := New(Build{}, []string{"login"}, Sources{

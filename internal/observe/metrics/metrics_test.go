@@ -26,14 +26,14 @@ func proxyForwards(names ...string) []forward.Forward {
 	return all
 }
 
-// plainMetrics returns metrics of some forwards, with nobody to ask.
+// plainMetrics returns metrics of some forwards, without sources.
 func plainMetrics(names ...string) *Metrics {
 	m := New(Build{"1.2.3", "go1.26"}, []string{"unreachable", "login"}, Sources{})
 	m.Follow(proxyForwards(names...))
 	return m
 }
 
-// recordEverything tells of one of each event.
+// recordEverything reports one of each event.
 func recordEverything(m *Metrics, fwd string) {
 	m.SessionBegan(fwd, forward.TrackingProxy)
 	m.Dialled(fwd, 3*time.Millisecond)
@@ -53,7 +53,7 @@ func recordEverything(m *Metrics, fwd string) {
 	}
 }
 
-// fullMetrics returns metrics that have seen one of everything, with these reasons of refusals.
+// fullMetrics returns metrics with all sources, after one of each event, with these reasons of refusals.
 func fullMetrics(reasons []string) *Metrics {
 	m := New(Build{"1.2.3", "go1.26"}, reasons, Sources{
 		Sessions: func() []SessionCount {
@@ -114,9 +114,12 @@ func TestEvents(t *testing.T) {
 	checkSamples(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="archive",tracking="proxy"} 2`,
 		`ftpgate_sessions{forward="plc",tracking="kernel"} 1`)
 	checkSamples(t, m, "ftpgate_sessions_max", `ftpgate_sessions_max{forward="archive"} 20000`)
-	checkSamples(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="archive",tracking="proxy"} 1`, `ftpgate_sessions_total{forward="plc",tracking="kernel"} 1`)
+	checkSamples(t, m, "ftpgate_sessions_total",
+		`ftpgate_sessions_total{forward="archive",tracking="proxy"} 1`,
+		`ftpgate_sessions_total{forward="plc",tracking="kernel"} 1`)
 	checkSamples(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="archive",reason="login"} 1`,
-		`ftpgate_refusals_total{forward="archive",reason="other"} 1`, `ftpgate_refusals_total{forward="archive",reason="unreachable"} 1`)
+		`ftpgate_refusals_total{forward="archive",reason="other"} 1`,
+		`ftpgate_refusals_total{forward="archive",reason="unreachable"} 1`)
 	checkSamples(t, m, "ftpgate_pinholes", `ftpgate_pinholes{path="kernel"} 3`,
 		`ftpgate_pinholes{path="relay"} 4`)
 	for _, fate := range []string{"opened", "used", "expired"} {
@@ -125,7 +128,9 @@ func TestEvents(t *testing.T) {
 			name+`{forward="archive",path="relay"} 1`)
 	}
 	checkSamples(t, m, "ftpgate_dial_seconds_count", `ftpgate_dial_seconds_count{forward="archive"} 1`)
-	checkSamples(t, m, "ftpgate_pinhole_open_seconds_count", `ftpgate_pinhole_open_seconds_count{path="kernel"} 1`, `ftpgate_pinhole_open_seconds_count{path="relay"} 1`)
+	checkSamples(t, m, "ftpgate_pinhole_open_seconds_count",
+		`ftpgate_pinhole_open_seconds_count{path="kernel"} 1`,
+		`ftpgate_pinhole_open_seconds_count{path="relay"} 1`)
 	checkSamples(t, m, "ftpgate_ruleset_generation", "ftpgate_ruleset_generation 1")
 	checkSamples(t, m, "ftpgate_reloads_total", `ftpgate_reloads_total{result="complete"} 1`,
 		`ftpgate_reloads_total{result="failed"} 1`)
@@ -173,7 +178,7 @@ func TestTransfers(t *testing.T) {
 		`ftpgate_transfer_bytes_total{direction="upload",forward="a",path="relay"} 7`)
 }
 
-// TestReloadedAgain: after a failure a success makes good.
+// TestReloadedAgain checks that a success after a failure sets the gauge again.
 func TestReloadedAgain(t *testing.T) {
 	m := plainMetrics("a")
 	if began := testutil.ToFloat64(m.lastReloadTime); time.Since(time.Unix(int64(began), 0)) > time.Hour {
@@ -197,14 +202,14 @@ func TestLint(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	// The pedantic registry of this one also holds what is collected to what is described.
+	// This pedantic registry also checks that the collected metrics are described.
 	problems, err = testutil.CollectAndLint(collector{m})
 	if err != nil || len(problems) > 0 {
 		t.Errorf("got %v, %v", problems, err)
 	}
 }
 
-// TestNil: nobody who tells of events has to ask whether somebody counts.
+// TestNil checks that all methods work on a nil *Metrics.
 func TestNil(t *testing.T) {
 	var m *Metrics
 	v := reflect.ValueOf(m)
@@ -222,7 +227,7 @@ func TestNil(t *testing.T) {
 	}
 }
 
-// TestOwnRegistry: two may live in one process, and neither is in the global registry.
+// TestOwnRegistry checks that a process can have two Metrics, and that neither uses the global registry.
 func TestOwnRegistry(t *testing.T) {
 	a, b := plainMetrics("a"), plainMetrics("a")
 	a.SessionBegan("a", forward.TrackingProxy)
@@ -247,7 +252,7 @@ func TestSteadyEventsAllocateNothing(t *testing.T) {
 	}
 }
 
-// events are those that sessions pay for.
+// events returns the events that occur in a session.
 func events(m *Metrics) map[string]func() {
 	transfer := sessions.Transfer{Forward: "archive", Direction: sessions.Download, Path: "kernel",
 		Bytes: 1000, Complete: true}

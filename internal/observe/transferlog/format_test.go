@@ -20,9 +20,12 @@ import (
 func transfer() sessions.Transfer {
 	began := time.Date(2026, 3, 7, 9, 5, 1, 250e6, time.UTC)
 	return sessions.Transfer{
-		Session: "s1", Forward: "archive", Client: netip.MustParseAddr("192.168.5.1"), Server: netip.MustParseAddrPort("203.0.113.21:21"),
-		User: "lea", Verb: "RETR", Direction: sessions.Download, File: "/pub/a file.bin", Type: "I", Mode: "PASV", Path: "kernel",
-		Began: began, Connected: began.Add(time.Second), Ended: began.Add(20 * time.Second), Bytes: 1_500_000, Rate: 75_000, Complete: true,
+		Session: "s1", Forward: "archive",
+		Client: netip.MustParseAddr("192.168.5.1"), Server: netip.MustParseAddrPort("203.0.113.21:21"),
+		User: "lea", Verb: "RETR", Direction: sessions.Download, File: "/pub/a file.bin", Type: "I",
+		Mode: "PASV", Path: "kernel",
+		Began: began, Connected: began.Add(time.Second), Ended: began.Add(20 * time.Second),
+		Bytes: 1_500_000, Rate: 75_000, Complete: true,
 	}
 }
 
@@ -30,10 +33,12 @@ func TestJSONLine(t *testing.T) {
 	x := transfer()
 	x.File = "<a&b>\x7f\u009b1m\u00a0\"\n\xff"
 	got, err := jsonLine(nil, &x)
-	want := `{"session":"s1","forward":"archive","client":"192.168.5.1","server":"203.0.113.21:21","user":"lea","command":"RETR",` +
+	want := `{"session":"s1","forward":"archive","client":"192.168.5.1","server":"203.0.113.21:21",` +
+		`"user":"lea","command":"RETR",` +
 		`"direction":"download","file":"<a&b>\u007f\u009b1m` + "\u00a0" +
 		`\"\n\ufffd","type":"I","mode":"PASV","path":"kernel",` +
-		`"began":"2026-03-07T09:05:01.25Z","connected":"2026-03-07T09:05:02.25Z","ended":"2026-03-07T09:05:21.25Z",` +
+		`"began":"2026-03-07T09:05:01.25Z","connected":"2026-03-07T09:05:02.25Z",` +
+		`"ended":"2026-03-07T09:05:21.25Z",` +
 		`"bytes":1500000,"rate":75000,"complete":true}` + "\n"
 	if err != nil || string(got) != want {
 		t.Errorf("got %s, error %v; want %s", got, err, want)
@@ -105,7 +110,8 @@ func TestXferlogLine(t *testing.T) {
 }
 
 // xferlogRow is the format as its readers have it: a day of one digit has two blanks before it.
-var xferlogRow = regexp.MustCompile(`^(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d \d{4}) (\d+) (\S+) (\d+) (\S+) ([ab]) _ ([io]) ([ar]) (\S+) ftp 0 \* ([ci])$`)
+var xferlogRow = regexp.MustCompile(`^(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ` +
+	`([A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d \d{4}) (\d+) (\S+) (\d+) (\S+) ([ab]) _ ([io]) ([ar]) (\S+) ftp 0 \* ([ci])$`)
 
 // FuzzLines: whatever a client names, a transfer is one line of JSON that says all of it, and one line of
 // xferlog of which every field can be told from the others by readers that split at blanks.

@@ -63,11 +63,13 @@ func (w *reportTest) add(i int) {
 
 // wantMissing and over are what should be said next.
 func (w *reportTest) wantMissing(n int) {
-	w.want = append(w.want, fmt.Sprintf(`level=ERROR msg="transfers are missing from the transfer log" file=%s missing=%d err="write %[1]s: no space left on device" remedy="make room on its disk"`, w.path, n))
+	w.want = append(w.want, fmt.Sprintf(`level=ERROR msg="transfers are missing from the transfer log" `+
+		`file=%s missing=%d err="write %[1]s: no space left on device" remedy="make room on its disk"`, w.path, n))
 }
 
 func (w *reportTest) wantResolved(n int) {
-	w.want = append(w.want, fmt.Sprintf(`level=INFO msg="transfers are written to the transfer log again" file=%s missing=%d`, w.path, n))
+	w.want = append(w.want, fmt.Sprintf(`level=INFO msg="transfers are written to the transfer log again" `+
+		`file=%s missing=%d`, w.path, n))
 }
 
 func (w *reportTest) check(when string) {

@@ -39,7 +39,7 @@ func TestNamedLab(t *testing.T) {
 	if got := names(t); !slices.Equal(got, want) {
 		t.Errorf("got %v; want %v", got, want)
 	}
-	// What `ip netns add` tries first. Where it fails, ip mounts the directory over our names.
+	// `ip netns add` tries this first. If it fails, ip mounts the directory over our names.
 	if err := syscall.Mount("", "/run/netns", "none", syscall.MS_SHARED|syscall.MS_REC, ""); err != nil {
 		t.Errorf("share /run/netns: %v", err)
 	}
@@ -133,7 +133,7 @@ func TestHalfANamedLab(t *testing.T) {
 	}
 }
 
-// TestUpRollsBack lets the kernel refuse one of the three namespaces.
+// TestUpRollsBack makes the kernel refuse one of the three namespaces.
 func TestUpRollsBack(t *testing.T) {
 	labtest.Host(t)
 	for _, tt := range []struct{ limit, refused, why string }{
@@ -169,11 +169,11 @@ func TestExecUnsound(t *testing.T) {
 	}
 }
 
-// TestHeldLab is the lab of an ordinary user.
-func TestHeldLab(t *testing.T) {
+// TestUserLab checks the lab of an ordinary user.
+func TestUserLab(t *testing.T) {
 	for _, u := range users(t) {
 		t.Run(u.name, func(t *testing.T) {
-			mine := heldTool(t, u)
+			mine := userTool(t, u)
 			if code, out := run(t, mine("exec", "client", "true")); code != 1 ||
 				!strings.Contains(out, "there is no lab") {
 				t.Errorf("exec without a lab: got %d, %s", code, out)
@@ -186,16 +186,16 @@ func TestHeldLab(t *testing.T) {
 			if code, out := run(t, mine("up")); code != 1 || !strings.Contains(out, "up already") {
 				t.Errorf("second up: got %d, %s", code, out)
 			}
-			t.Run("exec", func(t *testing.T) { heldExec(t, mine) })
-			t.Run("signals", func(t *testing.T) { heldSignals(t, mine) })
-			t.Run("down", func(t *testing.T) { heldDown(t, mine) })
-			t.Run("killed holder", func(t *testing.T) { heldKilled(t, mine) })
+			t.Run("exec", func(t *testing.T) { checkUserExec(t, mine) })
+			t.Run("signals", func(t *testing.T) { checkUserSignals(t, mine) })
+			t.Run("down", func(t *testing.T) { checkUserDown(t, mine) })
+			t.Run("killed holder", func(t *testing.T) { checkUserHolderKilled(t, mine) })
 		})
 	}
 }
 
-// heldTool returns tool for that user, with a runtime directory of the user's own.
-func heldTool(t *testing.T, u user) func(args ...string) *exec.Cmd {
+// userTool returns tool for that user, with a runtime directory of its own.
+func userTool(t *testing.T, u user) func(args ...string) *exec.Cmd {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ftpgate-test-") // t.TempDir's name may be too long for a socket
 	if err != nil {
@@ -222,7 +222,7 @@ func heldTool(t *testing.T, u user) func(args ...string) *exec.Cmd {
 	}
 }
 
-func heldExec(t *testing.T, mine func(...string) *exec.Cmd) {
+func checkUserExec(t *testing.T, mine func(...string) *exec.Cmd) {
 	out := mustRun(t, mine("exec", "gateway", "/proc/self/exe", "lab", "report"))
 	for _, want := range []string{"127.0.0.1/8", "192.168.5.2/24", "203.0.113.1/24", "2001:db8:5::2/64",
 		"2001:db8:113::1/64", "uid 0"} {
@@ -248,7 +248,7 @@ func heldExec(t *testing.T, mine func(...string) *exec.Cmd) {
 	}
 }
 
-func heldSignals(t *testing.T, mine func(...string) *exec.Cmd) {
+func checkUserSignals(t *testing.T, mine func(...string) *exec.Cmd) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		cmd := mine("exec", "client", "sh", "-c", "trap 'exit 9' TERM INT; echo ready; sleep 1000 >&- & wait")
 		cmd, stdout := running(t, cmd)
@@ -263,7 +263,7 @@ func heldSignals(t *testing.T, mine func(...string) *exec.Cmd) {
 			t.Errorf("%v: got exit status %d; want 9", s, code)
 		}
 	}
-	// A command does not outlive who asked for it.
+	// A command ends with the process that requested it.
 	cmd, stdout := running(t, mine("exec", "client", "sh", "-c", "echo ready; exec sleep 1000"))
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -274,7 +274,7 @@ func heldSignals(t *testing.T, mine func(...string) *exec.Cmd) {
 	_ = cmd.Wait()
 }
 
-func heldDown(t *testing.T, mine func(...string) *exec.Cmd) {
+func checkUserDown(t *testing.T, mine func(...string) *exec.Cmd) {
 	cmd, stdout := running(t,
 		mine("exec", "client", "sh", "-c", "setsid sleep 1000 & echo ready; exec sleep 1000"))
 	mustRun(t, mine("down"))
@@ -290,7 +290,7 @@ func heldDown(t *testing.T, mine func(...string) *exec.Cmd) {
 	}
 }
 
-func heldKilled(t *testing.T, mine func(...string) *exec.Cmd) {
+func checkUserHolderKilled(t *testing.T, mine func(...string) *exec.Cmd) {
 	mustRun(t, mine("up"))
 	holder, err := strconv.Atoi(strings.TrimSpace(mustRun(t,
 		mine("exec", "client", "sh", "-c", "echo $PPID"))))
