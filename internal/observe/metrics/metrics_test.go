@@ -122,8 +122,8 @@ func TestEvents(t *testing.T) {
 		`ftpgate_refusals_total{forward="archive",reason="unreachable"} 1`)
 	checkSamples(t, m, "ftpgate_pinholes", `ftpgate_pinholes{path="kernel"} 3`,
 		`ftpgate_pinholes{path="relay"} 4`)
-	for _, fate := range []string{"opened", "used", "expired"} {
-		name := "ftpgate_pinholes_" + fate + "_total"
+	for _, event := range []string{"opened", "used", "expired"} {
+		name := "ftpgate_pinholes_" + event + "_total"
 		checkSamples(t, m, name, name+`{forward="archive",path="kernel"} 1`,
 			name+`{forward="archive",path="relay"} 1`)
 	}

@@ -86,7 +86,7 @@ func TestXferlogLine(t *testing.T) {
 		{"listing", func(x *sessions.Transfer) { x.Verb = "LIST" }, ""},
 		{"names", func(x *sessions.Transfer) { x.Verb = "nlst" }, ""},
 		{"facts", func(x *sessions.Transfer) { x.Verb = "MLSD" }, ""},
-		{"unread", func(x *sessions.Transfer) { x.Verb, x.Direction = "", sessions.Unknown }, ""},
+		{"unknown direction", func(x *sessions.Transfer) { x.Verb, x.Direction = "", sessions.Unknown }, ""},
 	} {
 		x := transfer()
 		tt.change(&x)
@@ -111,10 +111,11 @@ func TestXferlogLine(t *testing.T) {
 
 // xferlogRow is the format as its readers have it: a day of one digit has two blanks before it.
 var xferlogRow = regexp.MustCompile(`^(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ` +
-	`([A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d \d{4}) (\d+) (\S+) (\d+) (\S+) ([ab]) _ ([io]) ([ar]) (\S+) ftp 0 \* ([ci])$`)
+	`([A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d \d{4}) (\d+) (\S+) (\d+) (\S+) ` +
+	`([ab]) _ ([io]) ([ar]) (\S+) ftp 0 \* ([ci])$`)
 
 // FuzzLines: whatever a client names, a transfer is one line of JSON that says all of it, and one line of
-// xferlog of which every field can be told from the others by readers that split at blanks.
+// xferlog whose fields readers can split at blanks.
 func FuzzLines(f *testing.F) {
 	for _, name := range []string{"a", "", "a b", "\n", "\"\\", "\x00\x7f\u009b", "\xff\xc2",
 		"é名\u2028\u202e", strings.Repeat("x y", 5000), " ", "{\"a\":1}\r\n"} {

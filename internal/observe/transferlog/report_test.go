@@ -64,7 +64,8 @@ func (w *reportTest) add(i int) {
 // wantMissing and over are what should be said next.
 func (w *reportTest) wantMissing(n int) {
 	w.want = append(w.want, fmt.Sprintf(`level=ERROR msg="transfers are missing from the transfer log" `+
-		`file=%s missing=%d err="write %[1]s: no space left on device" remedy="make room on its disk"`, w.path, n))
+		`file=%s missing=%d err="write %[1]s: no space left on device" remedy="make room on its disk"`,
+		w.path, n))
 }
 
 func (w *reportTest) wantResolved(n int) {

@@ -37,7 +37,7 @@ const Stdout = "-"
 type Settings struct {
 	Transfers string       // file for lines of JSON, one sessions.Transfer each; or Stdout; empty: none
 	Xferlog   string       // file in the xferlog format, see xferlogLine; or Stdout; empty: none
-	Log       *slog.Logger // receives reports of missing lines, and of the end of the trouble
+	Log       *slog.Logger // receives reports of missing lines, and when lines are written again
 }
 
 // Log is the log of transfers. It is safe for concurrent use.

@@ -82,13 +82,15 @@ func TestRun(t *testing.T) {
 	checkGolden(t, "scenario.txt", out.String())
 }
 
-// TestRunFails checks that the scenario detects gateways that do not work as they should.
-func TestRunFails(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		rewrite func(string) string // of lines from the server
-		want    []string
-	}{
+// failureCase is a fault of a gateway, and the errors that it must cause.
+type failureCase struct {
+	name    string
+	rewrite func(string) string // of lines from the server
+	want    []string
+}
+
+func failureCases() []failureCase {
+	return []failureCase{
 		{
 			"the 227 of part 1 is rewritten",
 			func(line string) string { return strings.Replace(line, "(203,0,113,21,", "(192,168,5,2,", 1) },
@@ -141,7 +143,12 @@ func TestRunFails(t *testing.T) {
 				"PORT: download: RETR: the answer is 426",
 			},
 		},
-	} {
+	}
+}
+
+// TestRunFails checks that the scenario detects gateways that do not work as they should.
+func TestRunFails(t *testing.T) {
+	for _, tt := range failureCases() {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
 			bed := newFakeTestbed(t)
