@@ -28,8 +28,8 @@ const (
 	pathKernel = iota
 	pathRelay
 	pinholePathCount // number of paths with pinholes
-	pathNone         = pinholePathCount
-	// number of paths of transfers; pathNone: it failed before it had a data connection
+	// pathNone is the path of a transfer that failed before it had a data connection.
+	pathNone  = pinholePathCount
 	pathCount = pathNone + 1
 )
 
@@ -45,15 +45,20 @@ const (
 
 var (
 	outcomeLabels   = [outcomeCount]string{complete: "complete", failed: "failed"}
-	directionLabels = [directionCount]string{download: string(sessions.Download),
-		upload: string(sessions.Upload), unknownDirection: string(sessions.Unknown)}
-	pinholePathLabels = [pinholePathCount]string{pathKernel: forward.DataKernel.String(),
-		pathRelay: forward.DataRelay.String()}
+	directionLabels = [directionCount]string{
+		download:         string(sessions.Download),
+		upload:           string(sessions.Upload),
+		unknownDirection: string(sessions.Unknown),
+	}
+	pinholePathLabels = [pinholePathCount]string{
+		pathKernel: forward.DataKernel.String(),
+		pathRelay:  forward.DataRelay.String(),
+	}
 	pathLabels = [pathCount]string{pinholePathLabels[pathKernel], pinholePathLabels[pathRelay], "none"}
 )
 
-// forwardCounts is what has happened to a forward. It goes with it: nobody but those who still tell of events
-// holds it, so that reloads leave nothing behind.
+// forwardCounts has the counters of a forward. They become garbage when the forward is removed and the last
+// caller that reports one of its events has returned, so that reloads leave nothing behind.
 type forwardCounts struct {
 	label         string
 	sessions      [trackingCount]atomic.Uint64
