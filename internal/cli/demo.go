@@ -30,9 +30,9 @@ machine's loopback, and ftpgate copies the data connections itself.`,
 				tell = demo.Relay
 			}
 			err := tell(ctx, cmd.OutOrStdout(), demo.Options{
-				Again:   []string{"demo"},
-				Serve:   []string{"demo", "serve"},
-				Forward: []string{"forward"},
+				DemoArgs:    []string{"demo"},
+				ServeArgs:   []string{"demo", "serve"},
+				ForwardArgs: []string{"forward"},
 			})
 			if exit := (*demo.ExitError)(nil); errors.As(err, &exit) {
 				return withStatus(exit.Code) // it has printed why
@@ -47,7 +47,7 @@ machine's loopback, and ftpgate copies the data connections itself.`,
 }
 
 func newDemoServe() *cobra.Command {
-	var e demo.Encryption
+	var e demo.TLSOptions
 	cmd := &cobra.Command{
 		Use: "serve ADDR", Short: "The demo's FTP server", Hidden: true, Args: exactArgs("ADDR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,6 +58,6 @@ func newDemoServe() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&e.Cert, "tls-cert", "", "its certificate, for clients that send AUTH TLS")
 	cmd.Flags().StringVar(&e.Key, "tls-key", "", "the certificate's key")
-	cmd.Flags().BoolVar(&e.Only, "tls-only", false, "accept nothing in clear")
+	cmd.Flags().BoolVar(&e.Required, "tls-only", false, "accept nothing in clear")
 	return cmd
 }

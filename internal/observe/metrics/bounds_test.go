@@ -15,8 +15,8 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// series counts the samples of a scrape that are ftpgate's own.
-func series(t *testing.T, m *Metrics) (n int) {
+// countSeries counts ftpgate's own samples in a scrape.
+func countSeries(t *testing.T, m *Metrics) (n int) {
 	t.Helper()
 	for line := range strings.Lines(scrape(t, m)) {
 		if strings.HasPrefix(line, "ftpgate_") {
@@ -26,7 +26,7 @@ func series(t *testing.T, m *Metrics) (n int) {
 	return n
 }
 
-// TestLabelsAreBounded: whatever the callers say, no word of theirs becomes a label.
+// TestLabelsAreBounded checks that no word of a caller becomes a label value.
 func TestLabelsAreBounded(t *testing.T) {
 	const hostile = "192.0.2.66"
 	var certificates []Certificate
@@ -35,105 +35,114 @@ func TestLabelsAreBounded(t *testing.T) {
 		Sessions:     func() []SessionCount { return running },
 		Certificates: func() []Certificate { return certificates },
 	})
-	m.Follow(proxies("a"))
-	eventful(m, "a")
-	before := series(t, m)
+	m.Follow(proxyForwards("a"))
+	recordEverything(m, "a")
+	before := countSeries(t, m)
 	for i := range 1000 {
 		word := fmt.Sprint(hostile, "-", i)
-		eventful(m, word)
+		recordEverything(m, word)
 		m.Refused("a", word)
-		m.SessionBegan("a", forward.Tracking(i%200+trackings))
+		m.SessionBegan("a", forward.Tracking(i%200+trackingCount))
 		m.PinholeOpened("a", word, 0)
 		m.PinholeUsed("a", word)
 		m.PinholeExpired("a", "")
-		m.Finished(sessions.Transfer{Forward: "a", Direction: sessions.Direction(word), Path: word, User: word, File: word, Verb: word, Bytes: 1})
-		running = append(running, SessionCount{word, forward.TrackingProxy, 1}, SessionCount{"a", forward.Tracking(200), 1})
-		certificates = append(certificates, Certificate{word, RoleCert, time.Unix(1, 0)}, Certificate{"a", roles + Role(i%100), time.Unix(1, 0)})
+		m.Finished(sessions.Transfer{Forward: "a", Direction: sessions.Direction(word), Path: word,
+			User: word, File: word, Verb: word, Bytes: 1})
+		running = append(running, SessionCount{word, forward.TrackingProxy, 1},
+			SessionCount{"a", forward.Tracking(200), 1})
+		certificates = append(certificates, Certificate{word, RoleCert, time.Unix(1, 0)},
+			Certificate{"a", roleCount + Role(i%100), time.Unix(1, 0)})
 	}
-	if after := series(t, m); after != before {
+	if after := countSeries(t, m); after != before {
 		t.Errorf("got %d series; want %d", after, before)
 	}
 	if text := scrape(t, m); strings.Contains(text, hostile) {
 		t.Error("a caller's word has become a label")
 	}
-	has(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="a",reason="login"} 1`, `ftpgate_refusals_total{forward="a",reason="other"} 1001`)
+	checkSamples(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="a",reason="login"} 1`,
+		`ftpgate_refusals_total{forward="a",reason="other"} 1001`)
 }
 
-// TestSourcesMayRepeat: what is told twice is one series, and no scrape fails for it.
+// TestSourcesMayRepeat checks that a source's duplicates make one series, and that the scrape succeeds.
 func TestSourcesMayRepeat(t *testing.T) {
 	m := New(Build{}, nil, Sources{
 		Sessions: func() []SessionCount {
-			return []SessionCount{{"a", forward.TrackingProxy, 1}, {"a", forward.TrackingProxy, 1}, {"a", forward.TrackingKernel, 1}}
+			return []SessionCount{{"a", forward.TrackingProxy, 1}, {"a", forward.TrackingProxy, 1},
+				{"a", forward.TrackingKernel, 1}}
 		},
 		Certificates: func() []Certificate {
-			return []Certificate{{"a", RoleCA, time.Unix(9, 0)}, {"a", RoleCA, time.Unix(7, 0)}, {"a", RoleCA, time.Unix(8, 0)}, {"a", RoleCert, time.Time{}}}
+			return []Certificate{{"a", RoleCA, time.Unix(9, 0)}, {"a", RoleCA, time.Unix(7, 0)},
+				{"a", RoleCA, time.Unix(8, 0)}, {"a", RoleCert, time.Time{}}}
 		},
 		Conntrack: func() (uint64, uint64, bool) { return 0, 0, false },
 	})
-	m.Follow(proxies("a", "a"))
-	has(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="a",tracking="kernel"} 1`, `ftpgate_sessions{forward="a",tracking="proxy"} 2`)
-	has(t, m, "ftpgate_certificate_not_after_timestamp_seconds", `ftpgate_certificate_not_after_timestamp_seconds{file="ca",forward="a"} 7`)
-	has(t, m, "ftpgate_conntrack_entries")
+	m.Follow(proxyForwards("a", "a"))
+	checkSamples(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="a",tracking="kernel"} 1`,
+		`ftpgate_sessions{forward="a",tracking="proxy"} 2`)
+	checkSamples(t, m, "ftpgate_certificate_not_after_timestamp_seconds",
+		`ftpgate_certificate_not_after_timestamp_seconds{file="ca",forward="a"} 7`)
+	checkSamples(t, m, "ftpgate_conntrack_entries")
 }
 
-// TestNames: what an operator may call a forward can be shown.
+// TestNames checks that every name of a forward is a valid label value.
 func TestNames(t *testing.T) {
 	m := New(Build{Version: "\xff"}, []string{"\xfe", "\xff"}, Sources{})
-	m.Follow(proxies("quote\" back\\slash", "Größe 1", "bad\xff", "bad\xfe"))
+	m.Follow(proxyForwards("quote\" back\\slash", "Größe 1", "bad\xff", "bad\xfe"))
 	for _, f := range []string{"quote\" back\\slash", "Größe 1", "bad\xff"} {
 		m.SessionBegan(f, forward.TrackingProxy)
 	}
-	has(t, m, "ftpgate_sessions_total",
+	checkSamples(t, m, "ftpgate_sessions_total",
 		`ftpgate_sessions_total{forward="Größe 1",tracking="proxy"} 1`,
 		`ftpgate_sessions_total{forward="bad�",tracking="proxy"} 1`,
 		`ftpgate_sessions_total{forward="quote\" back\\slash",tracking="proxy"} 1`)
 }
 
-// TestFollow: a forward that stays keeps its counts, one that is gone takes its series along, and comes
-// back with none.
+// TestFollow checks that a forward that stays keeps its counts, and that a removed one loses its series and
+// starts at zero when it returns.
 func TestFollow(t *testing.T) {
-	m := plain("stays", "goes")
-	eventful(m, "stays")
-	eventful(m, "goes")
-	limited := proxies("stays")
+	m := plainMetrics("stays", "goes")
+	recordEverything(m, "stays")
+	recordEverything(m, "goes")
+	limited := proxyForwards("stays")
 	limited[0].Limits.Sessions = 7
 	m.Follow(limited)
-	eventful(m, "goes") // its sessions may go on for a while
+	recordEverything(m, "goes") // its sessions may go on for a while
 	if text := scrape(t, m); strings.Contains(text, `"goes"`) {
 		t.Error("a forward that is gone still has series")
 	}
-	has(t, m, "ftpgate_sessions_max", `ftpgate_sessions_max{forward="stays"} 7`)
-	has(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="stays",tracking="proxy"} 1`)
-	has(t, m, "ftpgate_dial_seconds_count", `ftpgate_dial_seconds_count{forward="stays"} 1`)
-	m.Follow(proxies("stays", "goes"))
-	has(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="goes",tracking="proxy"} 0`, `ftpgate_sessions_total{forward="stays",tracking="proxy"} 1`)
+	checkSamples(t, m, "ftpgate_sessions_max", `ftpgate_sessions_max{forward="stays"} 7`)
+	checkSamples(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="stays",tracking="proxy"} 1`)
+	checkSamples(t, m, "ftpgate_dial_seconds_count", `ftpgate_dial_seconds_count{forward="stays"} 1`)
+	m.Follow(proxyForwards("stays", "goes"))
+	checkSamples(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="goes",tracking="proxy"} 0`,
+		`ftpgate_sessions_total{forward="stays",tracking="proxy"} 1`)
 }
 
-// TestTrackingChanges: what was counted under another tracking stays.
+// TestTrackingChanges checks that counts with the previous tracking stay.
 func TestTrackingChanges(t *testing.T) {
-	m := plain("a")
+	m := plainMetrics("a")
 	m.SessionBegan("a", forward.TrackingProxy)
 	m.Follow([]forward.Forward{{Name: "a", Tracking: forward.TrackingNone}})
-	has(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="a",tracking="proxy"} 1`)
-	has(t, m, "ftpgate_sessions_max")
-	has(t, m, "ftpgate_transfers_total") // which nobody sees
+	checkSamples(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="a",tracking="proxy"} 1`)
+	checkSamples(t, m, "ftpgate_sessions_max")
+	checkSamples(t, m, "ftpgate_transfers_total") // which nobody sees
 }
 
-// TestManyReloads: forwards that come and go leave nothing behind.
+// TestManyReloads checks that removed forwards free their memory.
 func TestManyReloads(t *testing.T) {
-	m := plain("stays")
+	m := plainMetrics("stays")
 	round := func(i int) {
 		name := fmt.Sprint("forward ", i)
-		m.Follow(proxies("stays", name))
-		eventful(m, name)
-		eventful(m, fmt.Sprint("forward ", i-1))
+		m.Follow(proxyForwards("stays", name))
+		recordEverything(m, name)
+		recordEverything(m, fmt.Sprint("forward ", i-1))
 	}
 	round(0)
-	want, before := series(t, m), heap()
+	want, before := countSeries(t, m), heap()
 	for i := range 20_000 {
 		round(i + 1)
 	}
-	if got := series(t, m); got != want {
+	if got := countSeries(t, m); got != want {
 		t.Errorf("got %d series; want %d", got, want)
 	}
 	if grown := heap() - before; grown > 2<<20 {
@@ -149,31 +158,32 @@ func heap() int64 {
 	return int64(s.HeapAlloc)
 }
 
-// TestManyForwards: a gateway with thousands of forwards shows what has happened only.
+// TestManyForwards checks that a gateway with thousands of forwards omits counters that are zero.
 func TestManyForwards(t *testing.T) {
 	const many = 2000
 	names := make([]string, many)
 	for i := range names {
 		names[i] = fmt.Sprint("forward ", i)
 	}
-	m := plain(names[:zeroesUpTo]...)
-	each := series(t, m) / zeroesUpTo
-	m.Follow(proxies(names...))
+	m := plainMetrics(names[:maxForwardsWithZeroes]...)
+	each := countSeries(t, m) / maxForwardsWithZeroes
+	m.Follow(proxyForwards(names...))
 	m.SessionBegan("forward 1999", forward.TrackingProxy)
 	m.Refused("forward 1999", "login")
-	has(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="forward 1999",reason="login"} 1`)
-	if got := series(t, m); each < 20 || got > 4*many {
+	checkSamples(t, m, "ftpgate_refusals_total",
+		`ftpgate_refusals_total{forward="forward 1999",reason="login"} 1`)
+	if got := countSeries(t, m); each < 20 || got > 4*many {
 		t.Errorf("got %d series of %d forwards; %d each of few", got, many, each)
 	}
 }
 
-// TestScrapeWhileCounting: events, scrapes and reloads at once lose nothing.
+// TestScrapeWhileCounting checks that concurrent events, scrapes and reloads lose no event.
 func TestScrapeWhileCounting(t *testing.T) {
 	const writers, rounds = 4, 2000
 	m := New(Build{}, []string{"login"}, Sources{
 		Sessions: func() []SessionCount { return []SessionCount{{"stays", forward.TrackingProxy, 1}} },
 	})
-	m.Follow(proxies("stays"))
+	m.Follow(proxyForwards("stays"))
 	server := httptest.NewServer(m.Handler())
 	defer server.Close()
 	var counting, others sync.WaitGroup
@@ -181,8 +191,8 @@ func TestScrapeWhileCounting(t *testing.T) {
 	for range writers {
 		counting.Go(func() {
 			for i := range rounds {
-				eventful(m, "stays")
-				eventful(m, fmt.Sprint("comes and goes ", i%3))
+				recordEverything(m, "stays")
+				recordEverything(m, fmt.Sprint("comes and goes ", i%3))
 			}
 		})
 	}
@@ -198,15 +208,16 @@ func TestScrapeWhileCounting(t *testing.T) {
 			}
 		})
 	}
-	until(func(i int) { m.Follow(proxies("stays", fmt.Sprint("comes and goes ", i%3))) })
+	until(func(i int) { m.Follow(proxyForwards("stays", fmt.Sprint("comes and goes ", i%3))) })
 	for range 2 {
 		until(func(int) { fetch(t, server) })
 	}
 	counting.Wait()
 	close(done)
 	others.Wait()
-	m.Follow(proxies("stays"))
-	has(t, m, "ftpgate_sessions_total", fmt.Sprintf(`ftpgate_sessions_total{forward="stays",tracking="proxy"} %d`, writers*rounds))
+	m.Follow(proxyForwards("stays"))
+	checkSamples(t, m, "ftpgate_sessions_total",
+		fmt.Sprintf(`ftpgate_sessions_total{forward="stays",tracking="proxy"} %d`, writers*rounds))
 }
 
 func fetch(t *testing.T, server *httptest.Server) {

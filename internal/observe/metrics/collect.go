@@ -6,7 +6,7 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// The families of what is counted by forward, or asked for.
+// The metric families that collector shows.
 const (
 	sessionsRunning = iota
 	sessionsMax
@@ -22,34 +22,48 @@ const (
 	certificateNotAfter
 	conntrackEntries
 	conntrackMax
-	families
+	familyCount
 )
 
-// family is a metric as scrapers see it.
+// family is a metric family: its name, help, type and labels.
 type family struct {
 	name, help string
 	kind       prometheus.ValueType
 	labels     []string
 }
 
-var catalogue = [families]family{
-	sessionsRunning:     {"ftpgate_sessions", "Sessions that run.", prometheus.GaugeValue, []string{"forward", "tracking"}},
-	sessionsMax:         {"ftpgate_sessions_max", "How many sessions the forward takes at once.", prometheus.GaugeValue, []string{"forward"}},
-	sessionsTotal:       {"ftpgate_sessions_total", "Sessions that began.", prometheus.CounterValue, []string{"forward", "tracking"}},
-	transfersTotal:      {"ftpgate_transfers_total", "Files and listings whose transfer is over.", prometheus.CounterValue, []string{"forward", "direction", "path", "result"}},
-	transferBytes:       {"ftpgate_transfer_bytes_total", "Bytes of files and listings whose transfer is over.", prometheus.CounterValue, []string{"forward", "direction", "path"}},
-	refusalsTotal:       {"ftpgate_refusals_total", "What was refused, put right or cut off.", prometheus.CounterValue, []string{"forward", "reason"}},
-	dialSeconds:         {"ftpgate_dial_seconds", "Time from the beginning of dialling the server until it took the connection.", prometheus.UntypedValue, []string{"forward"}},
-	pinholes:            {"ftpgate_pinholes", "Pinholes that are open.", prometheus.GaugeValue, []string{"path"}},
-	pinholesOpened:      {"ftpgate_pinholes_opened_total", "Pinholes that were opened.", prometheus.CounterValue, []string{"forward", "path"}},
-	pinholesUsed:        {"ftpgate_pinholes_used_total", "Pinholes whose connection came.", prometheus.CounterValue, []string{"forward", "path"}},
-	pinholesExpired:     {"ftpgate_pinholes_expired_total", "Pinholes through which nobody came in time.", prometheus.CounterValue, []string{"forward", "path"}},
-	certificateNotAfter: {"ftpgate_certificate_not_after_timestamp_seconds", "When a certificate of the configuration expires.", prometheus.GaugeValue, []string{"forward", "file"}},
-	conntrackEntries:    {"ftpgate_conntrack_entries", "Connections that the kernel tracks in ftpgate's network namespace.", prometheus.GaugeValue, nil},
-	conntrackMax:        {"ftpgate_conntrack_max", "How many connections the kernel can track.", prometheus.GaugeValue, nil},
+var catalogue = [familyCount]family{
+	sessionsRunning: {"ftpgate_sessions", "Sessions that run.", prometheus.GaugeValue,
+		[]string{"forward", "tracking"}},
+	sessionsMax: {"ftpgate_sessions_max", "How many sessions the forward takes at once.",
+		prometheus.GaugeValue, []string{"forward"}},
+	sessionsTotal: {"ftpgate_sessions_total", "Sessions that began.", prometheus.CounterValue,
+		[]string{"forward", "tracking"}},
+	transfersTotal: {"ftpgate_transfers_total", "Files and listings whose transfer is over.",
+		prometheus.CounterValue, []string{"forward", "direction", "path", "result"}},
+	transferBytes: {"ftpgate_transfer_bytes_total", "Bytes of files and listings whose transfer is " +
+		"over.", prometheus.CounterValue, []string{"forward", "direction", "path"}},
+	refusalsTotal: {"ftpgate_refusals_total", "What was refused, put right or cut off.",
+		prometheus.CounterValue, []string{"forward", "reason"}},
+	dialSeconds: {"ftpgate_dial_seconds", "Time from the beginning of dialling the server until " +
+		"it took the connection.", prometheus.UntypedValue, []string{"forward"}},
+	pinholes: {"ftpgate_pinholes", "Pinholes that are open.", prometheus.GaugeValue,
+		[]string{"path"}},
+	pinholesOpened: {"ftpgate_pinholes_opened_total", "Pinholes that were opened.",
+		prometheus.CounterValue, []string{"forward", "path"}},
+	pinholesUsed: {"ftpgate_pinholes_used_total", "Pinholes whose connection came.",
+		prometheus.CounterValue, []string{"forward", "path"}},
+	pinholesExpired: {"ftpgate_pinholes_expired_total", "Pinholes through which nobody came in time.",
+		prometheus.CounterValue, []string{"forward", "path"}},
+	certificateNotAfter: {"ftpgate_certificate_not_after_timestamp_seconds", "When a certificate of the " +
+		"configuration expires.", prometheus.GaugeValue, []string{"forward", "file"}},
+	conntrackEntries: {"ftpgate_conntrack_entries",
+		"Connections that the kernel tracks in ftpgate's network namespace.", prometheus.GaugeValue, nil},
+	conntrackMax: {"ftpgate_conntrack_max", "How many connections the kernel can track.",
+		prometheus.GaugeValue, nil},
 }
 
-// collector shows a scraper what stands in Metrics.
+// collector implements prometheus.Collector for Metrics.
 type collector struct{ *Metrics }
 
 // Describe implements prometheus.Collector.
@@ -61,21 +75,21 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(out chan<- prometheus.Metric) {
-	now := c.published.Load()
-	few := len(now.all) <= zeroesUpTo
+	now := c.forwards.Load()
+	few := len(now.all) <= maxForwardsWithZeroes
 	running := c.running(now)
 	for _, f := range now.all {
-		s := showing{c.Metrics, out, f, few && f.tracking == forward.TrackingProxy}
+		s := forwardCollector{c.Metrics, out, f, few && f.tracking == forward.TrackingProxy}
 		s.showSessions(running)
 		s.showRefusals()
 		s.showPinholes()
-		s.zeroes = few && f.tracking != forward.TrackingNone // nobody sees anything of that
+		s.zeroes = few && f.tracking != forward.TrackingNone // without tracking transfers are invisible
 		s.showTransfers()
 	}
 	if c.sources.Pinholes != nil {
 		kernel, relay := c.sources.Pinholes()
-		c.put(out, pinholes, float64(kernel), carrierWords[byKernel])
-		c.put(out, pinholes, float64(relay), carrierWords[byRelay])
+		c.put(out, pinholes, float64(kernel), pinholePathLabels[pathKernel])
+		c.put(out, pinholes, float64(relay), pinholePathLabels[pathRelay])
 	}
 	if c.sources.Conntrack != nil {
 		if entries, limit, known := c.sources.Conntrack(); known {
@@ -86,7 +100,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	c.showCertificates(out, now)
 }
 
-// put shows one value. What cannot be shown fails alone, and the handler counts it.
+// put sends one value. A value that is invalid fails alone, and the handler counts it.
 func (m *Metrics) put(out chan<- prometheus.Metric, family int, value float64, labels ...string) {
 	metric, err := prometheus.NewConstMetric(m.descs[family], catalogue[family].kind, value, labels...)
 	if err != nil {
@@ -95,38 +109,38 @@ func (m *Metrics) put(out chan<- prometheus.Metric, family int, value float64, l
 	out <- metric
 }
 
-// running returns the sessions that run, by forward and tracking.
-func (m *Metrics) running(now *published) map[*counts]*[trackings]int {
+// running returns the numbers of open sessions by forward and tracking.
+func (m *Metrics) running(now *forwardSet) map[*forwardCounts]*[trackingCount]int {
 	if m.sources.Sessions == nil {
 		return nil
 	}
-	all := map[*counts]*[trackings]int{}
+	all := map[*forwardCounts]*[trackingCount]int{}
 	for _, s := range m.sources.Sessions() {
 		c := now.byName[s.Forward]
-		if c == nil || int(s.Tracking) >= trackings {
+		if c == nil || int(s.Tracking) >= trackingCount {
 			continue
 		}
 		if all[c] == nil {
-			all[c] = new([trackings]int)
+			all[c] = new([trackingCount]int)
 		}
 		all[c][s.Tracking] += s.Running
 	}
 	return all
 }
 
-// showCertificates shows when certificates expire, the first of each kind.
-func (m *Metrics) showCertificates(out chan<- prometheus.Metric, now *published) {
+// showCertificates sends when certificates expire: for each forward and role the earliest.
+func (m *Metrics) showCertificates(out chan<- prometheus.Metric, now *forwardSet) {
 	if m.sources.Certificates == nil {
 		return
 	}
 	type file struct {
-		*counts
+		*forwardCounts
 		role Role
 	}
 	first := map[file]float64{}
 	for _, c := range m.sources.Certificates() {
 		f := file{now.byName[c.Forward], c.Role}
-		if f.counts == nil || f.role >= roles || c.NotAfter.IsZero() {
+		if f.forwardCounts == nil || f.role >= roleCount || c.NotAfter.IsZero() {
 			continue
 		}
 		at := float64(c.NotAfter.Unix())
@@ -135,36 +149,37 @@ func (m *Metrics) showCertificates(out chan<- prometheus.Metric, now *published)
 		}
 	}
 	for f, at := range first {
-		m.put(out, certificateNotAfter, at, f.label, roleWords[f.role])
+		m.put(out, certificateNotAfter, at, f.label, roleLabels[f.role])
 	}
 }
 
-// showing is a forward being shown.
-type showing struct {
+// forwardCollector sends the metrics of one forward.
+type forwardCollector struct {
 	*Metrics
 	out chan<- prometheus.Metric
 	forwardMetrics
-	zeroes bool // show what has never happened
+	zeroes bool // also send counters that are zero
 }
 
-// count shows a counter of the forward.
-func (s *showing) count(family int, n uint64, zeroes bool, labels ...string) {
+// count sends a counter of the forward.
+func (s *forwardCollector) count(family int, n uint64, zeroes bool, labels ...string) {
 	if n > 0 || zeroes {
 		s.put(s.out, family, float64(n), append([]string{s.label}, labels...)...)
 	}
 }
 
-// showSessions shows a forward's sessions, none too, so that it is known to exist.
-func (s *showing) showSessions(running map[*counts]*[trackings]int) {
+// showSessions sends the forward's session counts, also if zero, so that scrapers see that the forward
+// exists.
+func (s *forwardCollector) showSessions(running map[*forwardCounts]*[trackingCount]int) {
 	if s.limit > 0 {
 		s.put(s.out, sessionsMax, float64(s.limit), s.label)
 	}
-	for t := range trackings {
+	for t := range trackingCount {
 		tracking := forward.Tracking(t)
 		own := tracking == s.tracking && tracking != forward.TrackingNone
 		s.count(sessionsTotal, s.sessions[t].Load(), own, tracking.String())
 		n := 0
-		if of := running[s.counts]; of != nil {
+		if of := running[s.forwardCounts]; of != nil {
 			n = of[t]
 		}
 		if running != nil && (n > 0 || own) {
@@ -173,33 +188,33 @@ func (s *showing) showSessions(running map[*counts]*[trackings]int) {
 	}
 }
 
-func (s *showing) showRefusals() {
+func (s *forwardCollector) showRefusals() {
 	for i, reason := range s.reasons {
 		s.count(refusalsTotal, s.refused[i].Load(), s.zeroes, reason)
 	}
 	if s.zeroes {
-		s.dialling()
+		s.dialTimes()
 	}
-	if d := s.dialled.Load(); d != nil {
+	if d := s.dials.Load(); d != nil {
 		s.out <- d.Histogram
 	}
 }
 
-func (s *showing) showPinholes() {
-	for by, word := range carrierWords {
-		// Opened last: never fewer than came to something.
-		s.count(pinholesUsed, s.pinholes[used][by].Load(), s.zeroes, word)
-		s.count(pinholesExpired, s.pinholes[expired][by].Load(), s.zeroes, word)
-		s.count(pinholesOpened, s.pinholes[opened][by].Load(), s.zeroes, word)
+func (s *forwardCollector) showPinholes() {
+	for by, word := range pinholePathLabels {
+		// Opened last: so it is never less than used plus expired.
+		s.count(pinholesUsed, s.pinholeEvents[pinholeUsed][by].Load(), s.zeroes, word)
+		s.count(pinholesExpired, s.pinholeEvents[pinholeExpired][by].Load(), s.zeroes, word)
+		s.count(pinholesOpened, s.pinholeEvents[pinholeOpened][by].Load(), s.zeroes, word)
 	}
 }
 
-func (s *showing) showTransfers() {
-	for d, direction := range directionWords {
-		for p, path := range pathWords {
-			zeroes := s.zeroes && d != unread && p != byNobody
+func (s *forwardCollector) showTransfers() {
+	for d, direction := range directionLabels {
+		for p, path := range pathLabels {
+			zeroes := s.zeroes && d != unknownDirection && p != pathNone
 			s.count(transferBytes, s.bytes[d][p].Load(), zeroes, direction, path)
-			for o, outcome := range outcomeWords {
+			for o, outcome := range outcomeLabels {
 				s.count(transfersTotal, s.transfers[d][p][o].Load(), zeroes, direction, path, outcome)
 			}
 		}

@@ -10,79 +10,86 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// The fixed words of labels, each with the index of its counter.
+// Indexes of counters, in the order of the label values below.
 const (
 	complete = iota
 	failed
-	outcomes
+	outcomeCount
 )
 
 const (
 	download = iota
 	upload
-	unread // of what nobody could read
-	directions
+	unknownDirection // of an encrypted dialogue
+	directionCount
 )
 
 const (
-	byKernel = iota
-	byRelay
-	carriers // what can have a pinhole
-	byNobody = carriers
-	paths    = byNobody + 1 // what a transfer can have: that of one that failed before it had a data connection, too
+	pathKernel = iota
+	pathRelay
+	pinholePathCount // number of paths with pinholes
+	// pathNone is the path of a transfer that failed before it had a data connection.
+	pathNone  = pinholePathCount
+	pathCount = pathNone + 1
 )
 
-const trackings = int(forward.TrackingNone) + 1
+const trackingCount = int(forward.TrackingNone) + 1
 
-// What becomes of a pinhole.
+// Events of a pinhole.
 const (
-	opened = iota
-	used
-	expired
-	fates
+	pinholeOpened = iota
+	pinholeUsed
+	pinholeExpired
+	pinholeEventCount
 )
 
 var (
-	outcomeWords   = [outcomes]string{complete: "complete", failed: "failed"}
-	directionWords = [directions]string{download: string(sessions.Download), upload: string(sessions.Upload), unread: string(sessions.Unknown)}
-	carrierWords   = [carriers]string{byKernel: forward.DataKernel.String(), byRelay: forward.DataRelay.String()}
-	pathWords      = [paths]string{carrierWords[byKernel], carrierWords[byRelay], "none"}
+	outcomeLabels   = [outcomeCount]string{complete: "complete", failed: "failed"}
+	directionLabels = [directionCount]string{
+		download:         string(sessions.Download),
+		upload:           string(sessions.Upload),
+		unknownDirection: string(sessions.Unknown),
+	}
+	pinholePathLabels = [pinholePathCount]string{
+		pathKernel: forward.DataKernel.String(),
+		pathRelay:  forward.DataRelay.String(),
+	}
+	pathLabels = [pathCount]string{pinholePathLabels[pathKernel], pinholePathLabels[pathRelay], "none"}
 )
 
-// counts is what has happened to a forward. It goes with it: nobody but those who still tell of events holds
-// it, so that reloads leave nothing behind.
-type counts struct {
-	label     string
-	sessions  [trackings]atomic.Uint64
-	transfers [directions][paths][outcomes]atomic.Uint64
-	bytes     [directions][paths]atomic.Uint64
-	pinholes  [fates][carriers]atomic.Uint64
-	refused   []atomic.Uint64 // by the index of the reason
-	dialled   atomic.Pointer[dialling]
+// forwardCounts has the counters of a forward. They become garbage when the forward is removed and the last
+// caller that reports one of its events has returned, so that reloads leave nothing behind.
+type forwardCounts struct {
+	label         string
+	sessions      [trackingCount]atomic.Uint64
+	transfers     [directionCount][pathCount][outcomeCount]atomic.Uint64
+	bytes         [directionCount][pathCount]atomic.Uint64
+	pinholeEvents [pinholeEventCount][pinholePathCount]atomic.Uint64
+	refused       []atomic.Uint64 // by the index of the reason
+	dials         atomic.Pointer[dialHistogram]
 }
 
-// dialling is a forward's dial times.
-type dialling struct{ prometheus.Histogram }
+// dialHistogram is the histogram of a forward's dial times.
+type dialHistogram struct{ prometheus.Histogram }
 
-// of returns a forward's counts; nil: it is not published.
-func (m *Metrics) of(name string) *counts {
+// countsOf returns the counters of a forward; nil: it is not published.
+func (m *Metrics) countsOf(name string) *forwardCounts {
 	if m == nil {
 		return nil
 	}
-	return m.published.Load().byName[name]
+	return m.forwards.Load().byName[name]
 }
 
-// SessionBegan counts a session. Whoever has the journal begin one calls it: the tracker's listener, and the
-// watcher of kernel sessions.
+// SessionBegan counts a session. The proxy calls it, and the monitor of kernel sessions.
 func (m *Metrics) SessionBegan(forward string, tracking forward.Tracking) {
-	if c := m.of(forward); c != nil && int(tracking) < trackings {
+	if c := m.countsOf(forward); c != nil && int(tracking) < trackingCount {
 		c.sessions[tracking].Add(1)
 	}
 }
 
-// Finished counts a transfer that is over, with its bytes. It is made to be journal.Journal.Finished.
+// Finished counts a finished transfer and its bytes. Package sessions calls it.
 func (m *Metrics) Finished(t sessions.Transfer) {
-	c := m.of(t.Forward)
+	c := m.countsOf(t.Forward)
 	if c == nil {
 		return
 	}
@@ -103,86 +110,88 @@ func directionOf(d sessions.Direction) int {
 	case sessions.Upload:
 		return upload
 	}
-	return unread
+	return unknownDirection
 }
 
 func pathOf(word string) int {
 	switch word {
-	case carrierWords[byKernel]:
-		return byKernel
-	case carrierWords[byRelay]:
-		return byRelay
+	case pinholePathLabels[pathKernel]:
+		return pathKernel
+	case pinholePathLabels[pathRelay]:
+		return pathRelay
 	}
-	return byNobody
+	return pathNone
 }
 
-// Refused counts something that was refused, put right or cut off. The tracker calls it, through the daemon,
-// with the word of its Refusal; one that New was not told is OtherReason.
+// Refused counts a refusal, correction or cut-off. The proxy calls it, through the daemon, with the reason of
+// its refusal. A reason that New does not know counts as OtherReason.
 func (m *Metrics) Refused(forward, reason string) {
-	c := m.of(forward)
+	c := m.countsOf(forward)
 	if c == nil {
 		return
 	}
-	i, known := m.reason[reason]
+	i, known := m.reasonIndex[reason]
 	if !known {
 		i = len(m.reasons) - 1
 	}
 	c.refused[i].Add(1)
 }
 
-// Dialled counts a control connection to the server that stands, and how long that took from the beginning
-// of dialling, names and TLS left out. The tracker calls it, through the daemon. A server that is not reached
-// is a refusal.
+// Dialled counts an established control connection to the server, and the time it took to connect, without
+// name resolution and TLS. The proxy calls it, through the daemon. A failed connection counts as a refusal.
 func (m *Metrics) Dialled(forward string, took time.Duration) {
-	if c := m.of(forward); c != nil {
-		c.dialling().Observe(took.Seconds())
+	if c := m.countsOf(forward); c != nil {
+		c.dialTimes().Observe(took.Seconds())
 	}
 }
 
-// dialling returns the forward's dial times, which are made when they are first needed.
-func (c *counts) dialling() *dialling {
-	if d := c.dialled.Load(); d != nil {
+// dialTimes returns the forward's histogram of dial times. It makes the histogram at the first call.
+func (c *forwardCounts) dialTimes() *dialHistogram {
+	if d := c.dials.Load(); d != nil {
 		return d
 	}
-	// A vector of its own for each forward goes with the forward; one for all would keep the series of a
-	// forward that is told of once more after its end.
+	// Each forward has a vector of its own, which goes with the forward. A shared vector would keep the
+	// series of a forward that gets one more event after its removal.
 	f := catalogue[dialSeconds]
-	alone := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: f.name, Help: f.help, Buckets: dialBuckets()}, f.labels)
-	c.dialled.CompareAndSwap(nil, &dialling{alone.WithLabelValues(c.label).(prometheus.Histogram)})
-	return c.dialled.Load()
+	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: f.name, Help: f.help,
+		Buckets: dialBuckets()}, f.labels)
+	c.dials.CompareAndSwap(nil, &dialHistogram{vec.WithLabelValues(c.label).(prometheus.Histogram)})
+	return c.dials.Load()
 }
 
-// PinholeOpened counts a pinhole that is in force, and how long that took. Whoever tells the journal of it
-// calls it; path is "kernel" or "relay", as in journal.Data.
+// PinholeOpened counts a pinhole in effect, and how long it took to open. The caller is the one that records
+// the data connection in package sessions; path is "kernel" or "relay", as there.
 func (m *Metrics) PinholeOpened(forward, path string, took time.Duration) {
-	if m.pinhole(forward, opened, path) {
-		m.opening[pathOf(path)].Observe(took.Seconds())
+	if m.countPinhole(forward, pinholeOpened, path) {
+		m.openSeconds[pathOf(path)].Observe(took.Seconds())
 	}
 }
 
-// PinholeUsed counts a pinhole whose connection has come. The same calls it, once.
-func (m *Metrics) PinholeUsed(forward, path string) { m.pinhole(forward, used, path) }
+// PinholeUsed counts a pinhole whose connection came. The same caller calls it, once per pinhole.
+func (m *Metrics) PinholeUsed(forward, path string) { m.countPinhole(forward, pinholeUsed, path) }
 
-// PinholeExpired counts a pinhole through which nobody came in time. The same calls it. One that was closed
-// before, because another took its place or the session ended, is neither used nor expired.
-func (m *Metrics) PinholeExpired(forward, path string) { m.pinhole(forward, expired, path) }
+// PinholeExpired counts a pinhole that expired before a connection came. The same caller calls it. A pinhole
+// that was closed before, because it was replaced or the session ended, is neither used nor expired.
+func (m *Metrics) PinholeExpired(forward, path string) { m.countPinhole(forward, pinholeExpired, path) }
 
-// pinhole counts what became of one; false: its forward is not published, or nothing like that is counted.
-func (m *Metrics) pinhole(forward string, fate int, path string) bool {
-	c, by := m.of(forward), pathOf(path)
-	if c == nil || by == byNobody {
+// countPinhole counts an event of a pinhole. It returns false if the forward is not published, or the path
+// has no pinholes.
+func (m *Metrics) countPinhole(forward string, event int, path string) bool {
+	c, by := m.countsOf(forward), pathOf(path)
+	if c == nil || by == pathNone {
 		return false
 	}
-	c.pinholes[fate][by].Add(1)
+	c.pinholeEvents[event][by].Add(1)
 	return true
 }
 
-// dialBuckets are seconds: from a server beside the gateway to three SYNs that nobody answers.
+// dialBuckets are seconds: from a server in the same network to three unanswered SYNs.
 func dialBuckets() []float64 {
 	return []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
 }
 
-// openingBuckets are seconds: a batch of netlink messages takes some 25 µs, and the client waits for it.
-func openingBuckets() []float64 {
-	return []float64{0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1}
+// openBuckets are seconds: a batch of netlink messages takes some 25 µs, while the client waits.
+func openBuckets() []float64 {
+	return []float64{0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+		0.05, 0.1, 1}
 }

@@ -9,7 +9,7 @@ import (
 // rowsOf returns the cells of the table under a heading of docs/metrics.md, without its head.
 func rowsOf(t *testing.T, heading string) (rows [][]string) {
 	t.Helper()
-	_, text, found := strings.Cut(read(t, "../../docs/metrics.md"), "\n## "+heading+"\n")
+	_, text, found := strings.Cut(read(t, "../../../docs/metrics.md"), "\n## "+heading+"\n")
 	if !found {
 		t.Fatalf("docs/metrics.md has no heading %q", heading)
 	}
@@ -31,9 +31,9 @@ func rowsOf(t *testing.T, heading string) (rows [][]string) {
 	return rows[2:]
 }
 
-// TestDocumented holds docs/metrics.md to the metrics that exist, and these to it.
+// TestDocumented checks that docs/metrics.md lists exactly the metrics that exist.
 func TestDocumented(t *testing.T) {
-	gathered, err := full(refusalWords()).registry.Gather()
+	gathered, err := fullMetrics(refusalWords()).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,16 +64,16 @@ func TestDocumented(t *testing.T) {
 		slices.Sort(labels)
 		documented = append(documented, cells[0]+"|"+cells[1]+"|"+strings.Join(labels, ","))
 	}
-	same(t, "metrics", documented, exist)
+	checkSame(t, "metrics", documented, exist)
 }
 
-// TestWordsAreDocumented: every reason and every word of a label stands in docs/metrics.md.
+// TestWordsAreDocumented checks that docs/metrics.md lists every reason and every fixed label value.
 func TestWordsAreDocumented(t *testing.T) {
 	var reasons []string
 	for _, cells := range rowsOf(t, "Reasons of refusals") {
 		reasons = append(reasons, cells[0])
 	}
-	same(t, "reasons", reasons, append(refusalWords(), OtherReason))
+	checkSame(t, "reasons", reasons, append(refusalWords(), OtherReason))
 	samples := inventory(t)
 	var labels []string
 	for _, cells := range rowsOf(t, "Labels") {
@@ -84,7 +84,8 @@ func TestWordsAreDocumented(t *testing.T) {
 		}
 		for name, s := range samples {
 			for value := range s.labels[label] {
-				if strings.HasPrefix(name, "ftpgate_") && label != "forward" && !strings.Contains(cells[1], value) {
+				own := strings.HasPrefix(name, "ftpgate_") && label != "forward"
+				if own && !strings.Contains(cells[1], value) {
 					t.Errorf("%s has %s=%q, which is not documented", name, label, value)
 				}
 			}
@@ -92,14 +93,15 @@ func TestWordsAreDocumented(t *testing.T) {
 	}
 	for name, s := range samples {
 		for label := range s.labels {
-			if strings.HasPrefix(name, "ftpgate_") && !slices.Contains(free, label) && !slices.Contains(labels, label) {
+			own := strings.HasPrefix(name, "ftpgate_") && !slices.Contains(free, label)
+			if own && !slices.Contains(labels, label) {
 				t.Errorf("%s: the words of label %q are not documented", name, label)
 			}
 		}
 	}
 }
 
-// TestAlertsAreDocumented holds the table of alerts to the rules.
+// TestAlertsAreDocumented checks that the table of alerts lists exactly the rules.
 func TestAlertsAreDocumented(t *testing.T) {
 	var documented, exist []string
 	for _, cells := range rowsOf(t, "Alerts") {
@@ -108,11 +110,11 @@ func TestAlertsAreDocumented(t *testing.T) {
 	for _, r := range readRules(t) {
 		exist = append(exist, r.Alert+"|"+r.Labels["severity"])
 	}
-	same(t, "alerts", documented, exist)
+	checkSame(t, "alerts", documented, exist)
 }
 
-// same holds two lists to each other, in any order.
-func same(t *testing.T, what string, documented, exist []string) {
+// checkSame checks that two lists are equal, in any order.
+func checkSame(t *testing.T, what string, documented, exist []string) {
 	t.Helper()
 	for _, d := range documented {
 		if !slices.Contains(exist, d) {

@@ -1,8 +1,8 @@
-// Package metrics counts what the gateway does, for Prometheus: docs/metrics.md lists every metric.
+// Package metrics counts what the gateway does, for Prometheus. docs/metrics.md lists every metric.
 //
-// It is told of events by those who serve sessions, and asks for what stands at a moment when it is scraped.
-// Labels are names of forwards out of the configuration and words that are fixed here: never an address, a
-// user or a file. It opens no socket, and nothing of it is global.
+// The packages that serve sessions report events; current values are read from Sources at each scrape. Label
+// values are names of forwards in the configuration and fixed words: never an address, a user or a file. The
+// package opens no socket and has no global state.
 package metrics
 
 import (
@@ -21,37 +21,38 @@ import (
 )
 
 const (
-	// OtherReason is what a refusal counts as whose reason was not named to New.
+	// OtherReason is the reason of a refusal whose own reason New does not know.
 	OtherReason = "other"
-	// scrapesAtOnce bounds what an impatient scraper costs; one more is told 503.
-	scrapesAtOnce = 4
-	// zeroesUpTo is with how many forwards what has never happened is shown as zero, so that rate() sees the
-	// first time. A forward has some sixty series: with more forwards only what has happened is shown.
-	zeroesUpTo = 100
+	// maxConcurrentScrapes bounds the cost of scrapers; the handler answers more with 503.
+	maxConcurrentScrapes = 4
+	// maxForwardsWithZeroes is up to how many forwards counters appear with zero before the first event, so
+	// that rate() sees that event. A forward has some sixty series: with more forwards only counters above
+	// zero appear.
+	maxForwardsWithZeroes = 100
 )
 
-// Build is what is said of the program.
+// Build identifies the program.
 type Build struct {
 	Version   string // of ftpgate
 	GoVersion string // like runtime.Version
 }
 
-// Sources are asked at each scrape, perhaps by several at once. A nil one is not asked, and its metrics are
-// left out.
+// Sources return current values. They are called at each scrape, perhaps concurrently. The metrics of a nil
+// source are omitted.
 type Sources struct {
-	// Sessions tells how many sessions run. Counts of the same forward and tracking are added up, and those
-	// of forwards that are not published (any more) left out. The daemon takes it from the journal.
+	// Sessions returns the numbers of open sessions. Counts of the same forward and tracking are added up;
+	// those of forwards that are not published are omitted. The daemon gets them from package sessions.
 	Sessions func() []SessionCount
-	// Pinholes tells how many pinholes are open, by data path. The daemon takes it from its paths.
+	// Pinholes returns the numbers of open pinholes by data path. The daemon gets them from its paths.
 	Pinholes func() (kernel, relay int)
-	// Certificates tells when files expire. The daemon takes it from secure.Keys.
+	// Certificates returns when certificate files expire. The daemon gets it from package tlskeys.
 	Certificates func() []Certificate
-	// Conntrack tells how many connections the kernel tracks in this network namespace, and how many it
-	// can; false: it does not say. The daemon takes it from system.
+	// Conntrack returns how many connections the kernel tracks in this network namespace, and its limit;
+	// false: unknown. The daemon gets it from package system.
 	Conntrack func() (entries, limit uint64, known bool)
 }
 
-// SessionCount is how many sessions of a forward run.
+// SessionCount is the number of open sessions of a forward with one tracking.
 type SessionCount struct {
 	Forward  string
 	Tracking forward.Tracking
@@ -62,69 +63,69 @@ type SessionCount struct {
 type Certificate struct {
 	Forward  string
 	Role     Role
-	NotAfter time.Time // of a file with several, the first that expires; zero is left out
+	NotAfter time.Time // the earliest of all certificates in the file; zero: omitted
 }
 
-// Role is what a certificate is for.
+// Role is the purpose of a certificate.
 type Role uint8
 
 // The roles, by the keys of the configuration.
 const (
-	RoleCert       Role = iota // what the gateway shows clients: tls.cert
-	RoleClientCert             // what it shows the server: tls.client_cert
-	RoleCA                     // whom it trusts to vouch for the server: tls.ca
-	roles
+	RoleCert       Role = iota // presented to clients: tls.cert
+	RoleClientCert             // presented to the server: tls.client_cert
+	RoleCA                     // verifies the server: tls.ca
+	roleCount
 )
 
-var roleWords = [roles]string{RoleCert: "cert", RoleClientCert: "client_cert", RoleCA: "ca"}
+var roleLabels = [roleCount]string{RoleCert: "cert", RoleClientCert: "client_cert", RoleCA: "ca"}
 
-// Metrics counts. A nil one does nothing. Its methods may be called from several goroutines; those that tell
-// of events do not block, and allocate nothing but with a forward's first.
+// Metrics counts events. A nil *Metrics does nothing. It is safe for concurrent use. The methods for events
+// do not block, and allocate memory only at the first event of a forward.
 type Metrics struct {
-	registry *prometheus.Registry
-	sources  Sources
-	reasons  []string       // of refusals, OtherReason last
-	reason   map[string]int // their indexes
-	descs    [families]*prometheus.Desc
+	registry    *prometheus.Registry
+	sources     Sources
+	reasons     []string       // of refusals, OtherReason last
+	reasonIndex map[string]int // reason to index in reasons
+	descs       [familyCount]*prometheus.Desc
 
-	opening    [carriers]prometheus.Observer
-	generation prometheus.Gauge
-	reloads    [outcomes]prometheus.Counter
-	reloaded   prometheus.Gauge // 1: the last reload was a success
-	loaded     prometheus.Gauge // when the configuration was taken over
+	openSeconds    [pinholePathCount]prometheus.Observer
+	generation     prometheus.Gauge
+	reloads        [outcomeCount]prometheus.Counter
+	lastReloadOK   prometheus.Gauge // 1: the last reload succeeded
+	lastReloadTime prometheus.Gauge // when the running configuration was loaded
 
-	following sync.Mutex // held while published is replaced
-	published atomic.Pointer[published]
+	followMu sync.Mutex // held while forwards is replaced
+	forwards atomic.Pointer[forwardSet]
 }
 
-// published are the forwards whose events count. It does not change.
-type published struct {
+// forwardSet has the forwards whose events are counted. It is immutable.
+type forwardSet struct {
 	all    []forwardMetrics
-	byName map[string]*counts
+	byName map[string]*forwardCounts
 }
 
-// forwardMetrics is one of them.
+// forwardMetrics has the counters of a forward, and what a scrape shows with them.
 type forwardMetrics struct {
-	*counts
+	*forwardCounts
 	tracking forward.Tracking
-	limit    int // of sessions at once; 0: none of ours
+	limit    int // of concurrent sessions; 0: none by ftpgate
 }
 
-// New returns metrics of no forwards yet: the daemon makes them before it serves, at its start, which stands
-// for the last reload until there is one. reasons are the words that Refused takes: those of tracker.Refusal.
+// New returns metrics without any forward: call Follow. Until the first reload the time of New counts as the
+// last reload. reasons are the values that Refused accepts: the reasons of refusals in package dialogue.
 func New(build Build, reasons []string, sources Sources) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), sources: sources, reason: map[string]int{}}
+	m := &Metrics{registry: prometheus.NewRegistry(), sources: sources, reasonIndex: map[string]int{}}
 	for _, r := range append(slices.Clone(reasons), OtherReason) {
-		r = clean(r)
-		if _, known := m.reason[r]; !known {
-			m.reason[r] = len(m.reasons)
+		r = validUTF8(r)
+		if _, known := m.reasonIndex[r]; !known {
+			m.reasonIndex[r] = len(m.reasons)
 			m.reasons = append(m.reasons, r)
 		}
 	}
 	for i, f := range catalogue {
 		m.descs[i] = prometheus.NewDesc(f.name, f.help, f.labels, nil)
 	}
-	m.published.Store(&published{})
+	m.forwards.Store(&forwardSet{})
 	m.registerOwn(build)
 	m.registry.MustRegister(
 		collector{m},
@@ -134,110 +135,112 @@ func New(build Build, reasons []string, sources Sources) *Metrics {
 	return m
 }
 
-// registerOwn makes the metrics that have nothing to do with a forward.
+// registerOwn registers the metrics that do not belong to a forward.
 func (m *Metrics) registerOwn(build Build) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name:        "ftpgate_build_info",
-		Help:        "Always 1; the labels say which ftpgate it is.",
-		ConstLabels: prometheus.Labels{"version": clean(build.Version), "goversion": clean(build.GoVersion)},
+		Name: "ftpgate_build_info",
+		Help: "Always 1; the labels say which ftpgate it is.",
+		ConstLabels: prometheus.Labels{"version": validUTF8(build.Version),
+			"goversion": validUTF8(build.GoVersion)},
 	})
 	info.Set(1)
 	opening := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "ftpgate_pinhole_open_seconds",
 		Help:    "Time to have a pinhole in force.",
-		Buckets: openingBuckets(),
+		Buckets: openBuckets(),
 	}, []string{"path"})
-	for c, word := range carrierWords {
-		m.opening[c] = opening.WithLabelValues(word)
+	for c, word := range pinholePathLabels {
+		m.openSeconds[c] = opening.WithLabelValues(word)
 	}
 	reloads := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ftpgate_reloads_total",
 		Help: "Reloads of the configuration.",
 	}, []string{"result"})
-	m.reloads = [outcomes]prometheus.Counter{reloads.WithLabelValues("complete"), reloads.WithLabelValues("failed")}
+	m.reloads = [outcomeCount]prometheus.Counter{reloads.WithLabelValues("complete"),
+		reloads.WithLabelValues("failed")}
 	m.generation = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ftpgate_ruleset_generation",
 		Help: "How often the kernel's table was written anew since the start; 0 where ftpgate has none.",
 	})
-	m.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{
+	m.lastReloadOK = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ftpgate_last_reload_successful",
 		Help: "Whether the last reload, or the start, was a success.",
 	})
-	m.loaded = prometheus.NewGauge(prometheus.GaugeOpts{
+	m.lastReloadTime = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ftpgate_last_reload_success_timestamp_seconds",
 		Help: "When the configuration was taken over that is in force.",
 	})
-	m.reloaded.Set(1)
-	m.loaded.SetToCurrentTime()
-	m.registry.MustRegister(info, opening, reloads, m.generation, m.reloaded, m.loaded)
+	m.lastReloadOK.Set(1)
+	m.lastReloadTime.SetToCurrentTime()
+	m.registry.MustRegister(info, opening, reloads, m.generation, m.lastReloadOK, m.lastReloadTime)
 }
 
-// Follow has events of exactly these forwards counted. Those that were there before, by name, go on with
-// what they have; those that are gone lose their series, and what still happens to their sessions is not
-// counted. The daemon calls it at the start and after each reload, before it serves the forwards.
+// Follow starts to count events of exactly these forwards. Forwards that were counted before, by name, keep
+// their counters. Removed forwards lose their series, and later events of their sessions are not counted. The
+// daemon calls it at the start and after each reload, before it serves the forwards.
 func (m *Metrics) Follow(forwards []forward.Forward) {
 	if m == nil {
 		return
 	}
-	m.following.Lock()
-	defer m.following.Unlock()
-	before := m.published.Load().byName
-	now := &published{byName: make(map[string]*counts, len(forwards))}
+	m.followMu.Lock()
+	defer m.followMu.Unlock()
+	before := m.forwards.Load().byName
+	now := &forwardSet{byName: make(map[string]*forwardCounts, len(forwards))}
 	labels := make(map[string]bool, len(forwards))
 	for _, f := range forwards {
-		label := clean(f.Name)
+		label := validUTF8(f.Name)
 		if labels[label] { // two series with the same labels would fail every scrape
 			continue
 		}
 		labels[label] = true
 		c := before[f.Name]
 		if c == nil {
-			c = &counts{label: label, refused: make([]atomic.Uint64, len(m.reasons))}
+			c = &forwardCounts{label: label, refused: make([]atomic.Uint64, len(m.reasons))}
 		}
-		followed := forwardMetrics{counts: c, tracking: f.Tracking}
+		followed := forwardMetrics{forwardCounts: c, tracking: f.Tracking}
 		if f.Tracking == forward.TrackingProxy {
 			followed.limit = f.Limits.OrDefault().Sessions
 		}
 		now.byName[f.Name] = c
 		now.all = append(now.all, followed)
 	}
-	m.published.Store(now)
+	m.forwards.Store(now)
 }
 
-// RulesetApplied counts that the kernel's table was written anew. The daemon calls it after the start, a
-// reload, a server's new address, or when another program had removed the table.
+// RulesetApplied counts a write of the kernel's table. The daemon calls it after the start, a reload, a
+// change of a server's address, and after it has restored a table that another program removed.
 func (m *Metrics) RulesetApplied() {
 	if m != nil {
 		m.generation.Inc()
 	}
 }
 
-// Reloaded tells how a reload went; nil: the new configuration is in force. The daemon calls it.
+// Reloaded counts a reload; err is nil if the new configuration is in effect. The daemon calls it.
 func (m *Metrics) Reloaded(at time.Time, err error) {
 	switch {
 	case m == nil:
 	case err != nil:
 		m.reloads[failed].Inc()
-		m.reloaded.Set(0)
+		m.lastReloadOK.Set(0)
 	default:
 		m.reloads[complete].Inc()
-		m.reloaded.Set(1)
-		m.loaded.Set(float64(at.UnixMilli()) / 1e3)
+		m.lastReloadOK.Set(1)
+		m.lastReloadTime.Set(float64(at.UnixMilli()) / 1e3)
 	}
 }
 
-// Handler serves the metrics to scrapers. The admin API puts it at /metrics. Without metrics there is
-// nothing to be found.
+// Handler serves the metrics to scrapers. The admin API serves it at /metrics. Without metrics it answers
+// 404.
 func (m *Metrics) Handler() http.Handler {
 	if m == nil {
 		return http.NotFoundHandler()
 	}
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		Registry:            m.registry, // counts what could not be shown, in place of showing nothing at all
+		Registry:            m.registry, // counts metrics that fail; the scrape shows the others
 		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: scrapesAtOnce,
+		MaxRequestsInFlight: maxConcurrentScrapes,
 	})
 }
 
-// clean makes a text one that can be a label's value: UTF-8.
-func clean(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+// validUTF8 returns s as valid UTF-8, which label values must be.
+func validUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

@@ -17,8 +17,8 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// proxies returns forwards with tracking proxy.
-func proxies(names ...string) []forward.Forward {
+// proxyForwards returns forwards with tracking proxy.
+func proxyForwards(names ...string) []forward.Forward {
 	var all []forward.Forward
 	for _, n := range names {
 		all = append(all, forward.Forward{Name: n})
@@ -26,15 +26,15 @@ func proxies(names ...string) []forward.Forward {
 	return all
 }
 
-// plain returns metrics of some forwards, with nobody to ask.
-func plain(names ...string) *Metrics {
+// plainMetrics returns metrics of some forwards, without sources.
+func plainMetrics(names ...string) *Metrics {
 	m := New(Build{"1.2.3", "go1.26"}, []string{"unreachable", "login"}, Sources{})
-	m.Follow(proxies(names...))
+	m.Follow(proxyForwards(names...))
 	return m
 }
 
-// eventful tells of one of each event.
-func eventful(m *Metrics, fwd string) {
+// recordEverything reports one of each event.
+func recordEverything(m *Metrics, fwd string) {
 	m.SessionBegan(fwd, forward.TrackingProxy)
 	m.Dialled(fwd, 3*time.Millisecond)
 	for _, path := range []string{"kernel", "relay"} {
@@ -53,8 +53,8 @@ func eventful(m *Metrics, fwd string) {
 	}
 }
 
-// full returns metrics that have seen one of everything, with these reasons of refusals.
-func full(reasons []string) *Metrics {
+// fullMetrics returns metrics with all sources, after one of each event, with these reasons of refusals.
+func fullMetrics(reasons []string) *Metrics {
 	m := New(Build{"1.2.3", "go1.26"}, reasons, Sources{
 		Sessions: func() []SessionCount {
 			return []SessionCount{{"archive", forward.TrackingProxy, 2}, {"plc", forward.TrackingKernel, 1}}
@@ -62,12 +62,13 @@ func full(reasons []string) *Metrics {
 		Pinholes: func() (int, int) { return 3, 4 },
 		Certificates: func() []Certificate {
 			at := time.Unix(1_800_000_000, 0)
-			return []Certificate{{"archive", RoleCert, at}, {"archive", RoleClientCert, at}, {"archive", RoleCA, at}}
+			return []Certificate{{"archive", RoleCert, at}, {"archive", RoleClientCert, at},
+				{"archive", RoleCA, at}}
 		},
 		Conntrack: func() (uint64, uint64, bool) { return 512, 262144, true },
 	})
 	m.Follow([]forward.Forward{{Name: "archive"}, {Name: "plc", Tracking: forward.TrackingKernel}})
-	eventful(m, "archive")
+	recordEverything(m, "archive")
 	m.SessionBegan("plc", forward.TrackingKernel)
 	m.RulesetApplied()
 	m.Reloaded(time.Unix(1_790_000_000, 500e6), nil)
@@ -76,8 +77,8 @@ func full(reasons []string) *Metrics {
 	return m
 }
 
-// has fails the test unless a family has exactly these samples.
-func has(t *testing.T, m *Metrics, name string, want ...string) {
+// checkSamples fails the test unless a family has exactly these samples.
+func checkSamples(t *testing.T, m *Metrics, name string, want ...string) {
 	t.Helper()
 	var got []string
 	for line := range strings.Lines(scrape(t, m)) {
@@ -100,7 +101,8 @@ func scrape(t *testing.T, m *Metrics) string {
 	}
 	text := w.Body.String()
 	for line := range strings.Lines(text) {
-		if n, errs := strings.CutPrefix(line, "promhttp_metric_handler_errors_total"); errs && !strings.HasSuffix(n, " 0\n") {
+		if n, errs := strings.CutPrefix(line, "promhttp_metric_handler_errors_total"); errs &&
+			!strings.HasSuffix(n, " 0\n") {
 			t.Errorf("the handler has met errors: %s", line)
 		}
 	}
@@ -108,34 +110,44 @@ func scrape(t *testing.T, m *Metrics) string {
 }
 
 func TestEvents(t *testing.T) {
-	m := full([]string{"login", "unreachable"})
-	has(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="archive",tracking="proxy"} 2`, `ftpgate_sessions{forward="plc",tracking="kernel"} 1`)
-	has(t, m, "ftpgate_sessions_max", `ftpgate_sessions_max{forward="archive"} 20000`)
-	has(t, m, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="archive",tracking="proxy"} 1`, `ftpgate_sessions_total{forward="plc",tracking="kernel"} 1`)
-	has(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="archive",reason="login"} 1`,
-		`ftpgate_refusals_total{forward="archive",reason="other"} 1`, `ftpgate_refusals_total{forward="archive",reason="unreachable"} 1`)
-	has(t, m, "ftpgate_pinholes", `ftpgate_pinholes{path="kernel"} 3`, `ftpgate_pinholes{path="relay"} 4`)
-	for _, fate := range []string{"opened", "used", "expired"} {
-		name := "ftpgate_pinholes_" + fate + "_total"
-		has(t, m, name, name+`{forward="archive",path="kernel"} 1`, name+`{forward="archive",path="relay"} 1`)
+	m := fullMetrics([]string{"login", "unreachable"})
+	checkSamples(t, m, "ftpgate_sessions", `ftpgate_sessions{forward="archive",tracking="proxy"} 2`,
+		`ftpgate_sessions{forward="plc",tracking="kernel"} 1`)
+	checkSamples(t, m, "ftpgate_sessions_max", `ftpgate_sessions_max{forward="archive"} 20000`)
+	checkSamples(t, m, "ftpgate_sessions_total",
+		`ftpgate_sessions_total{forward="archive",tracking="proxy"} 1`,
+		`ftpgate_sessions_total{forward="plc",tracking="kernel"} 1`)
+	checkSamples(t, m, "ftpgate_refusals_total", `ftpgate_refusals_total{forward="archive",reason="login"} 1`,
+		`ftpgate_refusals_total{forward="archive",reason="other"} 1`,
+		`ftpgate_refusals_total{forward="archive",reason="unreachable"} 1`)
+	checkSamples(t, m, "ftpgate_pinholes", `ftpgate_pinholes{path="kernel"} 3`,
+		`ftpgate_pinholes{path="relay"} 4`)
+	for _, event := range []string{"opened", "used", "expired"} {
+		name := "ftpgate_pinholes_" + event + "_total"
+		checkSamples(t, m, name, name+`{forward="archive",path="kernel"} 1`,
+			name+`{forward="archive",path="relay"} 1`)
 	}
-	has(t, m, "ftpgate_dial_seconds_count", `ftpgate_dial_seconds_count{forward="archive"} 1`)
-	has(t, m, "ftpgate_pinhole_open_seconds_count", `ftpgate_pinhole_open_seconds_count{path="kernel"} 1`, `ftpgate_pinhole_open_seconds_count{path="relay"} 1`)
-	has(t, m, "ftpgate_ruleset_generation", "ftpgate_ruleset_generation 1")
-	has(t, m, "ftpgate_reloads_total", `ftpgate_reloads_total{result="complete"} 1`, `ftpgate_reloads_total{result="failed"} 1`)
-	has(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 0")
-	has(t, m, "ftpgate_last_reload_success_timestamp_seconds", "ftpgate_last_reload_success_timestamp_seconds 1.7900000005e+09")
-	has(t, m, "ftpgate_certificate_not_after_timestamp_seconds",
+	checkSamples(t, m, "ftpgate_dial_seconds_count", `ftpgate_dial_seconds_count{forward="archive"} 1`)
+	checkSamples(t, m, "ftpgate_pinhole_open_seconds_count",
+		`ftpgate_pinhole_open_seconds_count{path="kernel"} 1`,
+		`ftpgate_pinhole_open_seconds_count{path="relay"} 1`)
+	checkSamples(t, m, "ftpgate_ruleset_generation", "ftpgate_ruleset_generation 1")
+	checkSamples(t, m, "ftpgate_reloads_total", `ftpgate_reloads_total{result="complete"} 1`,
+		`ftpgate_reloads_total{result="failed"} 1`)
+	checkSamples(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 0")
+	checkSamples(t, m, "ftpgate_last_reload_success_timestamp_seconds",
+		"ftpgate_last_reload_success_timestamp_seconds 1.7900000005e+09")
+	checkSamples(t, m, "ftpgate_certificate_not_after_timestamp_seconds",
 		`ftpgate_certificate_not_after_timestamp_seconds{file="ca",forward="archive"} 1.8e+09`,
 		`ftpgate_certificate_not_after_timestamp_seconds{file="cert",forward="archive"} 1.8e+09`,
 		`ftpgate_certificate_not_after_timestamp_seconds{file="client_cert",forward="archive"} 1.8e+09`)
-	has(t, m, "ftpgate_build_info", `ftpgate_build_info{goversion="go1.26",version="1.2.3"} 1`)
-	has(t, m, "ftpgate_conntrack_entries", "ftpgate_conntrack_entries 512")
-	has(t, m, "ftpgate_conntrack_max", "ftpgate_conntrack_max 262144")
+	checkSamples(t, m, "ftpgate_build_info", `ftpgate_build_info{goversion="go1.26",version="1.2.3"} 1`)
+	checkSamples(t, m, "ftpgate_conntrack_entries", "ftpgate_conntrack_entries 512")
+	checkSamples(t, m, "ftpgate_conntrack_max", "ftpgate_conntrack_max 262144")
 }
 
 func TestTransfers(t *testing.T) {
-	m := plain("a")
+	m := plainMetrics("a")
 	for _, each := range []sessions.Transfer{
 		{Direction: sessions.Download, Path: "kernel", Bytes: 1 << 40, Complete: true},
 		{Direction: sessions.Download, Path: "kernel", Bytes: 5, Complete: false},
@@ -147,7 +159,7 @@ func TestTransfers(t *testing.T) {
 		each.Forward = "a"
 		m.Finished(each)
 	}
-	has(t, m, "ftpgate_transfers_total",
+	checkSamples(t, m, "ftpgate_transfers_total",
 		`ftpgate_transfers_total{direction="download",forward="a",path="kernel",result="complete"} 1`,
 		`ftpgate_transfers_total{direction="download",forward="a",path="kernel",result="failed"} 1`,
 		`ftpgate_transfers_total{direction="download",forward="a",path="none",result="failed"} 1`,
@@ -158,7 +170,7 @@ func TestTransfers(t *testing.T) {
 		`ftpgate_transfers_total{direction="upload",forward="a",path="kernel",result="failed"} 0`,
 		`ftpgate_transfers_total{direction="upload",forward="a",path="relay",result="complete"} 2`,
 		`ftpgate_transfers_total{direction="upload",forward="a",path="relay",result="failed"} 0`)
-	has(t, m, "ftpgate_transfer_bytes_total",
+	checkSamples(t, m, "ftpgate_transfer_bytes_total",
 		`ftpgate_transfer_bytes_total{direction="download",forward="a",path="kernel"} 1.099511627781e+12`,
 		`ftpgate_transfer_bytes_total{direction="download",forward="a",path="relay"} 0`,
 		`ftpgate_transfer_bytes_total{direction="unknown",forward="a",path="none"} 9`,
@@ -166,22 +178,23 @@ func TestTransfers(t *testing.T) {
 		`ftpgate_transfer_bytes_total{direction="upload",forward="a",path="relay"} 7`)
 }
 
-// TestReloadedAgain: after a failure a success makes good.
+// TestReloadedAgain checks that a success after a failure sets the gauge again.
 func TestReloadedAgain(t *testing.T) {
-	m := plain("a")
-	if began := testutil.ToFloat64(m.loaded); time.Since(time.Unix(int64(began), 0)) > time.Hour {
+	m := plainMetrics("a")
+	if began := testutil.ToFloat64(m.lastReloadTime); time.Since(time.Unix(int64(began), 0)) > time.Hour {
 		t.Errorf("the configuration was loaded at %v; want now", began)
 	}
-	has(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 1")
+	checkSamples(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 1")
 	m.Reloaded(time.Unix(5, 0), errors.New("no"))
-	has(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 0")
+	checkSamples(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 0")
 	m.Reloaded(time.Unix(6, 0), nil)
-	has(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 1")
-	has(t, m, "ftpgate_last_reload_success_timestamp_seconds", "ftpgate_last_reload_success_timestamp_seconds 6")
+	checkSamples(t, m, "ftpgate_last_reload_successful", "ftpgate_last_reload_successful 1")
+	checkSamples(t, m, "ftpgate_last_reload_success_timestamp_seconds",
+		"ftpgate_last_reload_success_timestamp_seconds 6")
 }
 
 func TestLint(t *testing.T) {
-	m := full([]string{"login"})
+	m := fullMetrics([]string{"login"})
 	problems, err := testutil.GatherAndLint(m.registry)
 	if err != nil {
 		t.Fatal(err)
@@ -189,14 +202,14 @@ func TestLint(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	// The pedantic registry of this one also holds what is collected to what is described.
+	// This pedantic registry also checks that the collected metrics are described.
 	problems, err = testutil.CollectAndLint(collector{m})
 	if err != nil || len(problems) > 0 {
 		t.Errorf("got %v, %v", problems, err)
 	}
 }
 
-// TestNil: nobody who tells of events has to ask whether somebody counts.
+// TestNil checks that all methods work on a nil *Metrics.
 func TestNil(t *testing.T) {
 	var m *Metrics
 	v := reflect.ValueOf(m)
@@ -214,11 +227,11 @@ func TestNil(t *testing.T) {
 	}
 }
 
-// TestOwnRegistry: two may live in one process, and neither is in the global registry.
+// TestOwnRegistry checks that a process can have two Metrics, and that neither uses the global registry.
 func TestOwnRegistry(t *testing.T) {
-	a, b := plain("a"), plain("a")
+	a, b := plainMetrics("a"), plainMetrics("a")
 	a.SessionBegan("a", forward.TrackingProxy)
-	has(t, b, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="a",tracking="proxy"} 0`)
+	checkSamples(t, b, "ftpgate_sessions_total", `ftpgate_sessions_total{forward="a",tracking="proxy"} 0`)
 	global, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +244,7 @@ func TestOwnRegistry(t *testing.T) {
 }
 
 func TestSteadyEventsAllocateNothing(t *testing.T) {
-	m := full([]string{"login"})
+	m := fullMetrics([]string{"login"})
 	for name, event := range events(m) {
 		if n := testing.AllocsPerRun(100, event); n > 0 {
 			t.Errorf("%s: got %v allocations", name, n)
@@ -239,9 +252,10 @@ func TestSteadyEventsAllocateNothing(t *testing.T) {
 	}
 }
 
-// events are those that sessions pay for.
+// events returns the events that occur in a session.
 func events(m *Metrics) map[string]func() {
-	transfer := sessions.Transfer{Forward: "archive", Direction: sessions.Download, Path: "kernel", Bytes: 1000, Complete: true}
+	transfer := sessions.Transfer{Forward: "archive", Direction: sessions.Download, Path: "kernel",
+		Bytes: 1000, Complete: true}
 	return map[string]func(){
 		"SessionBegan":  func() { m.SessionBegan("archive", forward.TrackingProxy) },
 		"Finished":      func() { m.Finished(transfer) },
@@ -253,7 +267,7 @@ func events(m *Metrics) map[string]func() {
 }
 
 func BenchmarkEvents(b *testing.B) {
-	m := full([]string{"login"})
+	m := fullMetrics([]string{"login"})
 	for name, event := range events(m) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -16,7 +16,7 @@ import (
 	"ftpgate/internal/core/dialogue"
 )
 
-// refusalWords are the reasons that the daemon names to New.
+// refusalWords returns the reasons that the daemon passes to New.
 func refusalWords() (words []string) {
 	for kind := dialogue.NotRefused + 1; kind < dialogue.RefusalKinds; kind++ {
 		words = append(words, kind.String())
@@ -24,10 +24,10 @@ func refusalWords() (words []string) {
 	return words
 }
 
-// inventory returns every series' name after one of everything has happened, and what a scraper adds.
+// inventory returns the names of all series after one of each event, and those that a scraper adds.
 func inventory(t *testing.T) map[string]sample {
 	t.Helper()
-	gathered, err := full(refusalWords()).registry.Gather()
+	gathered, err := fullMetrics(refusalWords()).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ type alertRule struct {
 
 func readRules(t *testing.T) []alertRule {
 	t.Helper()
-	text := read(t, "../../packaging/prometheus/ftpgate.rules.yml")
+	text := read(t, "../../../packaging/prometheus/ftpgate.rules.yml")
 	var f ruleFile
 	d := yaml.NewDecoder(strings.NewReader(text))
 	d.KnownFields(true)
@@ -99,13 +99,14 @@ func read(t *testing.T, file string) string {
 	return string(text)
 }
 
-// TestRules holds the alerts to the metrics that exist.
+// TestRules checks that the alerts use metrics that exist.
 func TestRules(t *testing.T) {
 	samples := inventory(t)
 	var names []string
 	for _, r := range readRules(t) {
 		t.Run(r.Alert, func(t *testing.T) {
-			if slices.Contains(names, r.Alert) || !regexp.MustCompile(`^Ftpgate[A-Z][A-Za-z]+$`).MatchString(r.Alert) {
+			if slices.Contains(names, r.Alert) ||
+				!regexp.MustCompile(`^Ftpgate[A-Z][A-Za-z]+$`).MatchString(r.Alert) {
 				t.Errorf("the name is taken, or no alert's")
 			}
 			names = append(names, r.Alert)
@@ -119,7 +120,8 @@ func TestRules(t *testing.T) {
 			if s := r.Labels["severity"]; len(r.Labels) != 1 || s != "warning" && s != "critical" {
 				t.Errorf("got labels %v; want a severity, warning or critical", r.Labels)
 			}
-			if len(r.Annotations) != 2 || r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+			if len(r.Annotations) != 2 || r.Annotations["summary"] == "" ||
+				r.Annotations["description"] == "" {
 				t.Errorf("got annotations %v; want summary and description", r.Annotations)
 			}
 			for _, text := range r.Annotations {
@@ -134,7 +136,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// expand fills in an annotation as Prometheus does; a label that the alert has not is an error.
+// expand expands an annotation as Prometheus does. A label that the alert does not have is an error.
 func expand(text string, labels []string) error {
 	values := map[string]string{}
 	for _, l := range labels {
@@ -163,7 +165,7 @@ func TestExpand(t *testing.T) {
 	}
 }
 
-// dashboard is what is looked at of Grafana's.
+// dashboard has the fields of a Grafana dashboard that the tests check.
 type dashboard struct {
 	UID, Title    string
 	SchemaVersion int
@@ -194,13 +196,13 @@ type panel struct {
 
 func readDashboard(t *testing.T) (d dashboard) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(read(t, "../../packaging/grafana/ftpgate.json")), &d); err != nil {
+	if err := json.Unmarshal([]byte(read(t, "../../../packaging/grafana/ftpgate.json")), &d); err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-// TestDashboard holds the queries of the dashboard to the metrics that exist.
+// TestDashboard checks that the queries of the dashboard use metrics that exist.
 func TestDashboard(t *testing.T) {
 	samples, d := inventory(t), readDashboard(t)
 	if d.UID != "ftpgate" || d.SchemaVersion < 39 || len(d.Panels) < 15 {
@@ -216,10 +218,12 @@ func TestDashboard(t *testing.T) {
 			}
 			for _, used := range legend.FindAllStringSubmatch(target.LegendFormat, -1) {
 				if !slices.Contains(v.labels, used[1]) {
-					t.Errorf("%s: the legend %q names a label of which there are %v", p.Title, target.LegendFormat, v.labels)
+					t.Errorf("%s: the legend %q names a label of which there are %v", p.Title,
+						target.LegendFormat, v.labels)
 				}
 			}
-			if refs[target.RefID] || target.Datasource != (source{"prometheus", "${datasource}"}) || target.Datasource != p.Datasource {
+			if refs[target.RefID] || target.Datasource != (source{"prometheus", "${datasource}"}) ||
+				target.Datasource != p.Datasource {
 				t.Errorf("%s: query %q: wrong source or taken name", p.Title, target.RefID)
 			}
 			refs[target.RefID] = true
@@ -230,7 +234,7 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// TestDashboardVariables: each asks for a label that its metric has.
+// TestDashboardVariables checks that each variable uses a label that its metric has.
 func TestDashboardVariables(t *testing.T) {
 	samples := inventory(t)
 	ask := regexp.MustCompile(`^label_values\((.*), (\w+)\)$`)
@@ -255,7 +259,7 @@ func TestDashboardVariables(t *testing.T) {
 	}
 }
 
-// TestDashboardFits: no two panels overlap, and none has the number or the name of another.
+// TestDashboardFits checks that panels do not overlap, and that their numbers and titles are unique.
 func TestDashboardFits(t *testing.T) {
 	panels := readDashboard(t).Panels
 	for i, p := range panels {

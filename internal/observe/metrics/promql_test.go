@@ -11,11 +11,11 @@ import (
 	"unicode"
 )
 
-// The part of PromQL that the dashboard and the rules are written in, read as far as needed to tell whether an
-// expression can have a result: the grammar, the names of metrics, functions and labels, which of them
-// are left after an aggregation, whether both sides of an operator can match, and that rates are of counters.
+// This file parses the part of PromQL that the dashboard and the rules use, far enough to check whether an
+// expression can have a result: the grammar, the names of metrics, functions and labels, the labels that
+// remain after an aggregation, whether both sides of an operator can match, and that rates are of counters.
 
-// sample is a series' name with what is known of it.
+// sample describes the series with one name.
 type sample struct {
 	counter bool
 	labels  map[string]map[string]bool // with the values that were seen
@@ -33,14 +33,14 @@ const (
 	ranged kind = "range"
 )
 
-// result is what is known of an expression's value.
+// result describes the value of an expression.
 type result struct {
 	kind    kind
 	counter bool
 	labels  []string // sorted
 }
 
-// function is what one takes and gives: nil labels are its last argument's.
+// function has the types of arguments and result. With nil labels the result has those of the last argument.
 type function struct {
 	args    []kind
 	counter bool // of counters only
@@ -60,11 +60,13 @@ var functions = map[string]function{
 
 var aggregations = []string{"sum", "min", "max", "avg", "count"}
 
-// binding is how strong the operators are.
-var binding = map[string]int{"or": 1, "and": 2, "unless": 2, "==": 3, "!=": 3, ">": 3, ">=": 3, "<": 3, "<=": 3, "+": 4, "-": 4, "*": 5, "/": 5, "%": 5}
+// binding is the precedence of the operators.
+var binding = map[string]int{"or": 1, "and": 2, "unless": 2, "==": 3, "!=": 3, ">": 3, ">=": 3, "<": 3,
+	"<=": 3, "+": 4, "-": 4, "*": 5, "/": 5, "%": 5}
 
 var (
-	lexeme   = regexp.MustCompile(`^(?:[a-zA-Z_:][a-zA-Z0-9_:]*|[0-9]+(?:\.[0-9]+)?|"(?:[^"\\]|\\.)*"|[=!]~|[=!<>]=|[-+*/%(){},<>=]|\[[^\]]*\])`)
+	lexeme = regexp.MustCompile(`^(?:[a-zA-Z_:][a-zA-Z0-9_:]*|[0-9]+(?:\.[0-9]+)?|"(?:[^"\\]|\\.)*"|` +
+		`[=!]~|[=!<>]=|[-+*/%(){},<>=]|\[[^\]]*\])`)
 	duration = regexp.MustCompile(`^(?:[0-9]+(?:ms|[smhdwy]))+$`)
 	word     = regexp.MustCompile(`^[a-zA-Z_:]`)
 )
@@ -78,7 +80,7 @@ type reader struct {
 	err       error  // the first; reading ends with it
 }
 
-// evaluate tells what an expression gives.
+// evaluate returns the type and labels of an expression.
 func evaluate(text string, samples map[string]sample, variables ...string) (result, error) {
 	r := &reader{samples: samples, variables: variables, left: text}
 	r.next()
@@ -107,7 +109,7 @@ func (r *reader) next() string {
 	return was
 }
 
-// take reads on behind a token that has to be there.
+// take reads a token that must be there.
 func (r *reader) take(want string) {
 	if r.token != want {
 		r.fail("%q where %q should be", r.token, want)
@@ -116,7 +118,7 @@ func (r *reader) take(want string) {
 	r.next()
 }
 
-// expression reads operators that bind as strongly as this, or more.
+// expression reads operators of at least this precedence.
 func (r *reader) expression(strength int) result {
 	v := r.operand()
 	for binding[r.token] >= strength {
@@ -129,7 +131,7 @@ func (r *reader) expression(strength int) result {
 	return v
 }
 
-// operate holds both sides of an operator to having the same labels: others never match.
+// operate checks that both sides of an operator have the same labels: others never match.
 func (r *reader) operate(a result, op string, b result) result {
 	set := op == "and" || op == "or" || op == "unless"
 	switch {
@@ -249,7 +251,7 @@ func (r *reader) call(name string, f function) result {
 	return result{kind: f.gives, labels: v.labels}
 }
 
-// selector reads what stands behind a metric's name.
+// selector reads what follows the name of a metric.
 func (r *reader) selector(name string) result {
 	s, known := r.samples[name]
 	if !known {
@@ -317,17 +319,20 @@ func TestEvaluate(t *testing.T) {
 		return all
 	}
 	samples := map[string]sample{
-		"up": {labels: of()}, "open": {labels: of("forward")}, "all_total": {true, of("forward", "path")}, "took_bucket": {true, of("le")},
+		"up": {labels: of()}, "open": {labels: of("forward")}, "all_total": {true,
+			of("forward", "path")}, "took_bucket": {true, of("le")},
 	}
 	for _, c := range []struct{ text, want string }{
 		{`up == 0 or absent(up{job="ftpgate"})`, "vector [instance job]"},
-		{`sum by (forward) (rate(all_total{path=~"kernel|relay", forward=~"$forward"}[5m])) / 2 > 0.1`, "vector [forward]"},
+		{`sum by (forward) (rate(all_total{path=~"kernel|relay", forward=~"$forward"}[5m])) / 2 > 0.1`,
+			"vector [forward]"},
 		{`sum(open) by (forward)`, "vector [forward]"},
 		{`histogram_quantile(0.9, sum by (le) (rate(took_bucket[$__rate_interval])))`, "vector []"},
 		{`(open - time()) / 86400`, "vector [forward instance job]"},
 		{`sum(open) / -2 + 3 * (1 - sum(open))`, "vector []"},
 		{`sum by (forward) (open) / sum by (job) (open)`, "the sides of / never match: [forward] and [job]"},
-		{`open and all_total`, "the sides of and never match: [forward instance job] and [forward instance job path]"},
+		{`open and all_total`,
+			"the sides of and never match: [forward instance job] and [forward instance job path]"},
 		{`rate(open[5m])`, "rate of what is no counter"},
 		{`rate(sum(all_total))`, "rate of a vector; want a range"},
 		{`sum(all_total[5m])`, "an aggregation of a range"},

@@ -15,7 +15,7 @@ func BenchmarkAdd(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
-		if i%(keptBatch/2) == 0 {
+		if i%(maxKeptBatch/2) == 0 {
 			b.StopTimer()
 			idle(l)
 			b.StartTimer()
@@ -33,20 +33,21 @@ func BenchmarkAdd(b *testing.B) {
 func BenchmarkWrite(b *testing.B) {
 	dir := b.TempDir()
 	var outputs []*output
-	for name, line := range map[string]func([]byte, *sessions.Transfer) ([]byte, error){"t.json": jsonLine, "xferlog": xferlogLine} {
+	for name, line := range map[string]func([]byte, *sessions.Transfer) ([]byte, error){"t.json": jsonLine,
+		"xferlog": xferlogLine} {
 		o := &output{path: filepath.Join(dir, name), line: line}
 		f, err := openAppend(o.path)
 		if err != nil {
 			b.Fatal(err)
 		}
-		o.use(f)
+		o.attach(f)
 		outputs = append(outputs, o)
 	}
 	x := transfer()
 	b.ReportAllocs()
 	for b.Loop() {
 		for _, o := range outputs {
-			if r := o.write(&x); !r.whole {
+			if r := o.write(&x); !r.complete {
 				b.Fatal(r.err)
 			}
 		}

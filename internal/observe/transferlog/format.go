@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,21 +13,20 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// jsonLine appends a transfer as a line of JSON: the fields of journal.Transfer. Bytes of a name that are
-// not UTF-8 become U+FFFD each.
+// jsonLine appends a transfer as a line of JSON with the fields of sessions.Transfer. Each byte of a name
+// that is not UTF-8 becomes U+FFFD.
 func jsonLine(b []byte, t *sessions.Transfer) ([]byte, error) {
 	buf := bytes.NewBuffer(b)
 	e := json.NewEncoder(buf)
-	e.SetEscapeHTML(false) // no browser reads it, and people do
+	e.SetEscapeHTML(false) // people read it, not browsers
 	if err := e.Encode(t); err != nil {
 		return b, err
 	}
 	return escapeControls(buf.Bytes()), nil
 }
 
-// escapeControls escapes what encoding/json leaves as it is although a terminal obeys it: DEL and the
-// controls from U+0080 to U+009F, which are 0xc2 and a byte below 0xa0 in UTF-8. In JSON they stand within
-// strings only.
+// escapeControls escapes characters that encoding/json leaves unchanged but that control a terminal: DEL and
+// U+0080 to U+009F, which are 0xc2 and a byte below 0xa0 in UTF-8. In JSON they occur only within strings.
 func escapeControls(line []byte) []byte {
 	if bytes.IndexByte(line, 0x7f) < 0 && bytes.IndexByte(line, 0xc2) < 0 {
 		return line
@@ -48,18 +46,18 @@ func escapeControls(line []byte) []byte {
 	return escaped
 }
 
-// nothing stands for a field that has no value: fields are told apart by their number.
-const nothing = "-"
+// noValue is written for a field without a value: readers identify fields by their position.
+const noValue = "-"
 
-// xferlogLine appends a transfer in the format of xferlog(5), as wu-ftpd, proftpd and vsftpd write it:
-// 14 fields, of which the first, the local time, has blanks within.
+// xferlogLine appends a transfer in the format of xferlog(5), as wu-ftpd, proftpd and vsftpd write it: 14
+// fields. The first one, the local time, contains blanks.
 //
 //	current-time  transfer-time  remote-host  file-size  filename  transfer-type  special-action-flag
 //	direction  access-mode  username  service-name  authentication-method  authenticated-user-id
 //	completion-status
 //
-// Only files stand in it: not listings, as vsftpd has it, and not what nobody could read the direction of.
-// The name is the one that the client gave; it may be relative to a directory that is not known here.
+// It has only files: no listings, like vsftpd's, and no transfers of unknown direction. The file name is the
+// one that the client sent; it may be relative to a directory that ftpgate does not know.
 func xferlogLine(b []byte, t *sessions.Transfer) ([]byte, error) {
 	var direction byte
 	switch {
@@ -86,27 +84,30 @@ func xferlogLine(b []byte, t *sessions.Transfer) ([]byte, error) {
 	return append(b, "i\n"...), nil
 }
 
-// isListing tells what is asked for over a data connection and is no file (RFC 959 section 4.1.3, RFC 3659
-// section 7).
+// isListing reports whether verb transfers a listing and not a file (RFC 959 section 4.1.3, RFC 3659 section
+// 7).
 func isListing(verb string) bool {
-	return slices.ContainsFunc([]string{"LIST", "NLST", "MLSD"}, func(l string) bool { return strings.EqualFold(l, verb) })
+	switch strings.ToUpper(verb) {
+	case "LIST", "NLST", "MLSD":
+		return true
+	}
+	return false
 }
 
-// seconds is at least one, as the servers have it: readers divide by it.
+// seconds returns at least one, like FTP servers: readers divide by it.
 func seconds(d time.Duration) int64 {
 	return max(1, int64(d.Round(time.Second)/time.Second))
 }
 
-// host writes the address of a client.
+// host returns the address of a client.
 func host(a netip.Addr) string {
 	if !a.IsValid() {
-		return nothing
+		return noValue
 	}
 	return a.Unmap().String()
 }
 
-// typeLetter is 'b' for binary, and 'a' for ASCII, which is the type of who sets none (RFC 959 section
-// 3.1.1.1).
+// typeLetter returns 'b' for binary and 'a' for ASCII, the default type (RFC 959 section 3.1.1.1).
 func typeLetter(representation string) byte {
 	if representation == "" || strings.EqualFold(representation[:1], "A") {
 		return 'a'
@@ -114,7 +115,7 @@ func typeLetter(representation string) byte {
 	return 'b'
 }
 
-// accessMode is 'a' for anonymous (RFC 1635), and 'r' for a user with an account.
+// accessMode returns 'a' for anonymous (RFC 1635), and 'r' for a user with an account.
 func accessMode(user string) byte {
 	if strings.EqualFold(user, "anonymous") || strings.EqualFold(user, "ftp") {
 		return 'a'
@@ -122,11 +123,11 @@ func accessMode(user string) byte {
 	return 'r'
 }
 
-// appendField appends a text that may hold anything as one field: a blank, a control character, anything
-// else that cannot be seen and a byte that is not UTF-8 become an underscore each.
+// appendField appends any text as one field. Each blank, control character, other invisible character and
+// byte that is not UTF-8 becomes an underscore.
 func appendField(b []byte, s string) []byte {
 	if s == "" {
-		return append(b, nothing...)
+		return append(b, noValue...)
 	}
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])

@@ -12,30 +12,31 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// output is a file that takes lines.
+// output is one file of the log.
 type output struct {
 	path string
-	// line appends a transfer's line to b, with its newline; nothing where it does not belong in the file.
+	// line appends a transfer's line to b, with its newline; nothing if the transfer does not belong in the
+	// file.
 	line func(b []byte, t *sessions.Transfer) ([]byte, error)
 
-	// What follows is the writer's.
-	file *os.File
-	pipe bool   // or anything else that takes a part now and the rest later
-	lead []byte // what must be written before the next line, if anything
-	owed bool   // it is the rest of a line of ours, of which the file has only a part
-	buf  []byte
+	// These fields belong to the writer.
+	file    *os.File
+	pipe    bool   // or another file that accepts a part now and the rest later
+	pending []byte // bytes to write before the next line
+	partial bool   // pending is the rest of a line that the file has in part
+	buf     []byte
 
-	// What follows is guarded by Log.mu.
-	next    *os.File // to be used instead of file
+	// These fields are guarded by Log.mu.
+	next    *os.File // from Reopen, to replace file
 	written uint64
-	trouble trouble
+	loss    lossState
 }
 
-// result is what became of lines.
+// result counts the lines of a write.
 type result struct {
 	written, lost int
-	whole         bool  // the file has taken all that it was given last
-	err           error // why something is lost
+	complete      bool  // the file accepted all of the last line
+	err           error // why lines were lost
 }
 
 // openAppend opens a file of any kind. O_NONBLOCK is for pipes: without a reader it is an error.
@@ -43,31 +44,31 @@ func openAppend(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640)
 }
 
-// use takes a file into use. One that ends within a line, because somebody was killed or had no room, is
-// gone on with on a new line.
-func (o *output) use(f *os.File) {
+// attach starts to use a file. If it ends within a line, because a process was killed or the disk was full,
+// the next line starts on a new line.
+func (o *output) attach(f *os.File) {
 	info, err := f.Stat()
-	o.file, o.lead, o.owed, o.pipe = f, nil, false, err != nil || !info.Mode().IsRegular()
-	if endsWithin(f, o.path) {
-		o.lead = []byte{'\n'}
+	o.file, o.pending, o.partial, o.pipe = f, nil, false, err != nil || !info.Mode().IsRegular()
+	if endsMidLine(f, o.path) {
+		o.pending = []byte{'\n'}
 	}
 }
 
-// endsWithin tells whether a file's last line has no end. One that cannot be read may have none: an empty
-// line too many does less harm than two lines in one.
-func endsWithin(f *os.File, path string) bool {
+// endsMidLine reports whether a file's last line lacks its newline. For a file that it cannot read it returns
+// true: an additional empty line does less harm than two lines in one.
+func endsMidLine(f *os.File, path string) bool {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 		return false
 	}
-	if path == Stdout { // it cannot be opened by a name, and is ours to write to as it is
+	if path == Stdout { // has no name to open for reading
 		return false
 	}
 	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return true
 	}
-	defer r.Close() // only read from
+	defer r.Close() // cannot lose data: read only
 	last := []byte{0}
 	if same, err := r.Stat(); err != nil || !os.SameFile(info, same) {
 		return true
@@ -85,70 +86,70 @@ func (o *output) write(t *sessions.Transfer) (r result) {
 	if len(b) == 0 {
 		return result{}
 	}
-	o.buf = b // its room is used again
-	if r = o.disown(); len(o.lead) > 0 {
-		b = append(append(make([]byte, 0, len(o.lead)+len(b)), o.lead...), b...)
+	o.buf = b // reused for the next line
+	if r = o.dropPartial(); len(o.pending) > 0 {
+		b = append(append(make([]byte, 0, len(o.pending)+len(b)), o.pending...), b...)
 	}
-	n, err := o.put(b)
-	if o.owed && n >= len(o.lead) {
-		r.written, o.owed = r.written+1, false
+	n, err := o.writeAll(b)
+	if o.partial && n >= len(o.pending) {
+		r.written, o.partial = r.written+1, false
 	}
 	switch {
 	case n == len(b):
-		r.written, r.whole = r.written+1, true
-		o.lead = nil
-	case n > len(o.lead): // a part of it: the rest goes first the next time
-		o.lead, o.owed = bytes.Clone(b[n:]), true
+		r.written, r.complete = r.written+1, true
+		o.pending = nil
+	case n > len(o.pending): // a part of the line: write the rest first next time
+		o.pending, o.partial = bytes.Clone(b[n:]), true
 	default:
-		o.lead = o.lead[n:]
+		o.pending = o.pending[n:]
 		r.lost++
-		r.err = o.short(err)
+		r.err = o.writeError(err)
 	}
 	return r
 }
 
-// disown gives the rest of a line up where the file no longer ends with its beginning, because another
-// process has written to it, or somebody has emptied it.
-func (o *output) disown() (r result) {
-	if !o.owed {
+// dropPartial drops the rest of a partial line if the file no longer ends with its beginning, because another
+// process has written to it or truncated it.
+func (o *output) dropPartial() (r result) {
+	if !o.partial {
 		return r
 	}
-	at, err := o.file.Seek(0, io.SeekCurrent) // behind what we have written last
-	if err != nil {                           // a pipe: it holds nothing back
+	at, err := o.file.Seek(0, io.SeekCurrent) // the end of our last write
+	if err != nil {                           // a pipe: nobody can change what it has
 		return r
 	}
 	if info, err := o.file.Stat(); err == nil && info.Size() == at {
 		return r
 	}
-	o.lead, o.owed = []byte{'\n'}, false
-	return result{lost: 1, err: fmt.Errorf("%s has changed behind a line of which it has taken a part", o.path)}
+	o.pending, o.partial = []byte{'\n'}, false
+	return result{lost: 1, err: fmt.Errorf("%s changed after it had accepted a part of a line", o.path)}
 }
 
-// short is why a file has not taken what it was given.
-func (o *output) short(err error) error {
+// writeError returns the error of a file that did not accept all of a write.
+func (o *output) writeError(err error) error {
 	return fmt.Errorf("write %s: %w", o.path, cmp.Or(err, io.ErrShortWrite))
 }
 
-// close writes the rest of a line, if there is one, in a last attempt, and closes the file.
+// close tries once more to write the rest of a partial line, and closes the file.
 func (o *output) close() result {
-	r := o.disown()
-	if o.owed {
-		n, err := o.put(o.lead)
-		if n == len(o.lead) {
+	r := o.dropPartial()
+	if o.partial {
+		n, err := o.writeAll(o.pending)
+		if n == len(o.pending) {
 			r.written++
 		} else {
-			r.lost, r.err = r.lost+1, o.short(err)
+			r.lost, r.err = r.lost+1, o.writeError(err)
 		}
 	}
 	if o.path != Stdout {
-		r.err = errors.Join(r.err, o.file.Close()) // what some files have taken is lost only here
+		r.err = errors.Join(r.err, o.file.Close()) // some files report lost data only here
 	}
 	return r
 }
 
-// put writes, and returns how much the file has taken. A pipe is waited for; a file that takes only a part
-// has no room for the rest.
-func (o *output) put(b []byte) (n int, err error) {
+// writeAll writes b, and returns how much the file accepted. It waits for a pipe. A regular file that accepts
+// only a part has no room for the rest.
+func (o *output) writeAll(b []byte) (n int, err error) {
 	for {
 		taken, err := writeOnce(o.file, b[n:])
 		if n += taken; err != nil || n == len(b) || !o.pipe {
@@ -157,14 +158,14 @@ func (o *output) put(b []byte) (n int, err error) {
 	}
 }
 
-// writeOnce writes with one write(2), and returns how much the file has taken. os.File's Write would go on
-// with the rest, behind what another process has written in between. It waits for the reader of a pipe.
+// writeOnce writes with one write(2), and returns how much the file accepted. os.File's Write would write the
+// rest after what another process may have written in between. It waits for the reader of a pipe.
 func writeOnce(f *os.File, b []byte) (n int, err error) {
 	c, err := f.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
-	waited := c.Write(func(fd uintptr) bool {
+	waitErr := c.Write(func(fd uintptr) bool {
 		for {
 			if n, err = syscall.Write(int(fd), b); err != syscall.EINTR {
 				return err != syscall.EAGAIN
@@ -172,7 +173,7 @@ func writeOnce(f *os.File, b []byte) (n int, err error) {
 		}
 	})
 	if err == nil || err == syscall.EAGAIN {
-		err = waited
+		err = waitErr
 	}
 	return max(n, 0), err
 }

@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// childEnv tells this test binary to be one of the processes below.
+// childEnv makes this test binary one of the processes below.
 const childEnv = "FTPGATE_TRANSFERLOG_CHILD"
 
 func TestMain(m *testing.M) {
@@ -38,7 +38,7 @@ func child(mode, path string) error {
 	if mode == "limit" {
 		return childLimit(path)
 	}
-	l, err := Open(Settings{Transfers: path, Log: (&lines{}).logger()})
+	l, err := Open(Settings{Transfers: path, Log: (&logLines{}).logger()})
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func child(mode, path string) error {
 		x := named(i)
 		x.Session = mode
 		if mode == "forever" {
-			x.Verdict = strings.Repeat("long ", 10_000) // it may be killed within it
+			x.Verdict = strings.Repeat("long ", 10_000) // so that it may be killed within a line
 			fmt.Println(i)
 		}
 		l.Add(x)
@@ -54,7 +54,7 @@ func child(mode, path string) error {
 	return l.Close(context.Background())
 }
 
-// childLimit has a file that must not grow, and then may.
+// childLimit logs to a file that may not grow, and then may.
 func childLimit(path string) error {
 	signal.Ignore(syscall.SIGXFSZ)
 	var limit syscall.Rlimit
@@ -69,7 +69,7 @@ func childLimit(path string) error {
 	return fill(path, func() error { return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit) })
 }
 
-// childTmpfs has a disk that is full, and then is not.
+// childTmpfs logs to a disk that is full, and then is not.
 func childTmpfs(dir string) error {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
 		return err
@@ -94,7 +94,7 @@ func childTmpfs(dir string) error {
 func idle(l *Log) {
 	for busy := true; busy; runtime.Gosched() {
 		l.mu.Lock()
-		busy = l.waiting > 0
+		busy = l.unwritten > 0
 		l.mu.Unlock()
 	}
 }
@@ -102,8 +102,8 @@ func idle(l *Log) {
 // fill logs transfers until there is no room, and some more when there is. It says on standard error what
 // the log tells, and what it has counted.
 func fill(path string, makeRoom func() error) error {
-	var said lines
-	l, err := Open(Settings{Transfers: path, Log: said.logger()})
+	var logged logLines
+	l, err := Open(Settings{Transfers: path, Log: logged.logger()})
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func fill(path string, makeRoom func() error) error {
 		return err
 	}
 	written, lost := l.Counts()
-	fmt.Fprintf(os.Stderr, "%s\n%d %d\n", strings.Join(said.all(), "\n"), written, lost)
+	fmt.Fprintf(os.Stderr, "%s\n%d %d\n", strings.Join(logged.all(), "\n"), written, lost)
 	return nil
 }
 
@@ -135,7 +135,7 @@ func command(t *testing.T, mode, path string) (cmd *exec.Cmd, out, faults *bytes
 	return cmd, out, faults
 }
 
-// TestStdout: "-" is standard output.
+// TestStdout checks that "-" is standard output.
 func TestStdout(t *testing.T) {
 	cmd, out, faults := command(t, "a", Stdout)
 	if err := cmd.Run(); err != nil {
@@ -146,7 +146,7 @@ func TestStdout(t *testing.T) {
 	}
 }
 
-// TestTwoProcesses: the lines of two processes do not mix.
+// TestTwoProcesses checks that the lines of two processes do not mix.
 func TestTwoProcesses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.json")
 	a, _, faultsA := command(t, "a", path)
@@ -171,8 +171,8 @@ func TestTwoProcesses(t *testing.T) {
 	}
 }
 
-// TestKilled: of a process that is killed at most the last line is a part of one, and who comes after it
-// begins on a new line.
+// TestKilled checks that of a killed process at most the last line is partial, and that the next process
+// starts on a new line.
 func TestKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.json")
 	cmd, _, faults := command(t, "forever", path)
@@ -187,8 +187,9 @@ func TestKilled(t *testing.T) {
 	added := bufio.NewScanner(out)
 	for added.Scan() && added.Text() != "1000" {
 	}
-	cmd.Process.Kill() // fails if it is gone, which Wait tells
-	if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+	cmd.Process.Kill() // fails if it has ended, which Wait reports
+	if err := cmd.Wait(); err == nil ||
+		cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Fatalf("got %v: %s; want it killed", err, faults)
 	}
 	before := read(t, path)
@@ -211,7 +212,7 @@ func TestKilled(t *testing.T) {
 		after = after[1:]
 	}
 	if got := names(t, after); len(got) != 1 || got[0] != "/f-1" {
-		t.Errorf("got %q; want the one of who came after", got)
+		t.Errorf("got %q; want only the line of the second process", got)
 	}
 	t.Logf("%d whole lines of 1000 and more; the last one was cut off: %t", len(seen), whole != before)
 }
@@ -224,8 +225,8 @@ func numberOf(t *testing.T, name string) (n int) {
 	return n
 }
 
-// TestNoRoom: a line of which the file took only a part is finished when there is room again, and what was
-// lost in between is counted.
+// TestNoRoom checks that a partial line is completed when there is room again, and that lines lost in between
+// are counted.
 func TestNoRoom(t *testing.T) {
 	t.Run("limit", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "t.json")
@@ -272,7 +273,8 @@ func checkNoRoom(t *testing.T, text, said, why string) {
 			t.Errorf("got line %d with %s; want the first ones, and the last ten", i, name)
 		}
 	}
-	if !strings.Contains(said, why) || !strings.Contains(said, `remedy="make room on its disk"`) || !strings.Contains(said, "again") {
+	if !strings.Contains(said, why) || !strings.Contains(said, `remedy="make room on its disk"`) ||
+		!strings.Contains(said, "again") {
 		t.Errorf("got %s; want that transfers are missing, and that it is over", said)
 	}
 }

@@ -6,99 +6,99 @@ import (
 	"time"
 )
 
-// sayEvery is how often the same trouble is told.
-const sayEvery = time.Minute
+// reportInterval is the shortest time between two reports of the same problem.
+const reportInterval = time.Minute
 
-// errSlow is why the queue has no room.
-var errSlow = errors.New("transfers come faster than they can be written")
+// errQueueFull is the error of a transfer for which the queue has no room.
+var errQueueFull = errors.New("transfers come faster than they can be written")
 
-// trouble is what is to be told of lost lines.
-type trouble struct {
-	err    error // why the last ones were lost
-	broken bool  // nothing was written since
-	lost   uint64
-	said   uint64    // how many of them were told
-	before uint64    // how many were lost before it began
-	told   bool      // that it began, and not yet that it is over
-	at     time.Time // when it was told last
+// lossState counts lost lines, and what was reported of them.
+type lossState struct {
+	err        error // why the last lines were lost
+	failing    bool  // nothing was written since the last loss
+	lost       uint64
+	reported   uint64    // how many of them were reported
+	lostBefore uint64    // how many were lost before the current problem
+	open       bool      // its start was reported, its end not yet
+	lastReport time.Time // time of the last report
 }
 
-// failed counts lost lines. It returns whether there is something new to tell.
-func (t *trouble) failed(err error, lost int) bool {
-	began := !t.broken
+// recordLoss counts lost lines. It reports whether a problem began.
+func (t *lossState) recordLoss(err error, lost int) bool {
+	began := !t.failing
 	t.err = err
-	t.broken = true
+	t.failing = true
 	t.lost += uint64(lost)
 	return began
 }
 
-// works notes that a line was written. It returns whether there is something new to tell.
-func (t *trouble) works() bool {
-	ended := t.broken
-	t.broken = false
+// recordSuccess records that a line was written. It reports whether a problem ended.
+func (t *lossState) recordSuccess() bool {
+	ended := t.failing
+	t.failing = false
 	return ended
 }
 
-// message is a line of the program's own log about a trouble.
+// message is a line of the program's own log about lost lines.
 type message struct {
-	over  bool
-	path  string
-	lines uint64
-	err   error
+	resolved bool
+	path     string
+	lines    uint64
+	err      error
 }
 
-// due returns what is to be told at a time, and when to ask again; zero: when there is news. With last
-// nothing waits for the minute to be over.
-func (t *trouble) due(path string, now time.Time, last bool) (messages []message, again time.Time) {
-	begins := !t.told && (t.broken || t.lost > t.said)
-	goesOn := t.broken && t.told && t.lost > t.said
+// due returns the messages due at now, and when to call it again; zero: at the next change. With last it does
+// not wait for the interval to end.
+func (t *lossState) due(path string, now time.Time, last bool) (messages []message, again time.Time) {
+	begins := !t.open && (t.failing || t.lost > t.reported)
+	goesOn := t.failing && t.open && t.lost > t.reported
 	if begins || goesOn {
-		if next := t.at.Add(sayEvery); now.Before(next) && !last {
+		if next := t.lastReport.Add(reportInterval); now.Before(next) && !last {
 			return nil, next
 		}
 		if begins {
-			t.before = t.said
+			t.lostBefore = t.reported
 		}
-		messages = append(messages, message{path: path, lines: t.lost - t.said, err: t.err})
-		t.told, t.said, t.at = true, t.lost, now
+		messages = append(messages, message{path: path, lines: t.lost - t.reported, err: t.err})
+		t.open, t.reported, t.lastReport = true, t.lost, now
 	}
 	switch {
-	case t.told && t.broken:
-		again = now.Add(sayEvery)
-	case t.told:
-		messages = append(messages, message{over: true, path: path, lines: t.lost - t.before})
-		t.told, t.said = false, t.lost
+	case t.open && t.failing:
+		again = now.Add(reportInterval)
+	case t.open:
+		messages = append(messages, message{resolved: true, path: path, lines: t.lost - t.lostBefore})
+		t.open, t.reported = false, t.lost
 	}
 	return messages, again
 }
 
-// report is the goroutine that tells of lost lines. It is not the writer, which may hang.
-func (l *Log) report() {
-	defer close(l.told)
+// runReporter is the goroutine that reports lost lines. The writer cannot do it, because it may hang.
+func (l *Log) runReporter() {
+	defer close(l.reporterDone)
 	for last := false; ; {
-		again := l.say(last)
+		again := l.reportDue(last)
 		if last {
 			return
 		}
-		var clock <-chan time.Time
+		var timer <-chan time.Time
 		if !again.IsZero() {
-			clock = time.After(time.Until(again))
+			timer = time.After(time.Until(again))
 		}
 		select {
-		case <-l.news:
-		case <-clock:
-		case <-l.flushed:
+		case <-l.reporterWake:
+		case <-timer:
+		case <-l.writerDone:
 			last = true
 		}
 	}
 }
 
-// say tells what is due, and returns when to do so again.
-func (l *Log) say(last bool) time.Time {
+// reportDue logs what is due, and returns when to call it again.
+func (l *Log) reportDue(last bool) time.Time {
 	var soonest time.Time
 	var messages []message
 	now := time.Now()
-	ask := func(t *trouble, path string) {
+	collect := func(t *lossState, path string) {
 		found, again := t.due(path, now, last)
 		messages = append(messages, found...)
 		if !again.IsZero() && (soonest.IsZero() || again.Before(soonest)) {
@@ -106,18 +106,18 @@ func (l *Log) say(last bool) time.Time {
 		}
 	}
 	l.mu.Lock()
-	ask(&l.overflow, l.paths())
+	collect(&l.overflow, l.paths())
 	for _, o := range l.outputs {
-		ask(&o.trouble, o.path)
+		collect(&o.loss, o.path)
 	}
 	l.mu.Unlock()
 	for _, m := range messages {
-		if m.over {
+		if m.resolved {
 			l.log.Info("transfers are written to the transfer log again", "file", m.path, "missing", m.lines)
 			continue
 		}
 		text := "transfers are missing from the transfer log"
-		if m.lines == 0 { // closing it has failed
+		if m.lines == 0 { // closing the file failed
 			text = "transfers may be missing from the transfer log"
 		}
 		l.log.Error(text, "file", m.path, "missing", m.lines, "err", m.err, "remedy", remedy(m.err))
@@ -125,15 +125,15 @@ func (l *Log) say(last bool) time.Time {
 	return soonest
 }
 
-// remedy says what to do where lines are lost.
+// remedy says how to stop the loss of lines.
 func remedy(err error) string {
 	switch {
-	case errors.Is(err, errSlow):
-		return "see what keeps the disk busy, or whether anybody reads the pipe"
+	case errors.Is(err, errQueueFull):
+		return "check what keeps the disk busy, or whether the pipe has a reader"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return "make room on its disk"
 	case errors.Is(err, syscall.EPIPE):
 		return "start what reads the pipe, then send ftpgate SIGUSR1"
 	}
-	return "see that the file can be written, then send ftpgate SIGUSR1"
+	return "make the file writable, then send ftpgate SIGUSR1"
 }

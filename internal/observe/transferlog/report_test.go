@@ -14,25 +14,26 @@ import (
 	"time"
 )
 
-// teller is a log whose file is full or good as it is told, and what it should have said.
-type teller struct {
+// reportTest is a log whose file can be made full and writable again, and the messages that it should have
+// logged.
+type reportTest struct {
 	*testing.T
 	*Log
 	dir, path string
-	said      lines
+	logged    logLines
 	want      []string
 }
 
-func newTeller(t *testing.T) *teller {
+func newReportTest(t *testing.T) *reportTest {
 	dir := t.TempDir()
-	w := &teller{T: t, dir: dir, path: filepath.Join(dir, "t.json")}
+	w := &reportTest{T: t, dir: dir, path: filepath.Join(dir, "t.json")}
 	w.link("/dev/full")
-	w.Log = mustOpen(t, Settings{Transfers: w.path, Log: w.said.logger()})
+	w.Log = mustOpen(t, Settings{Transfers: w.path, Log: w.logged.logger()})
 	return w
 }
 
-// link has the log's name lead to another file.
-func (w *teller) link(target string) {
+// link makes the log's file name a link to target.
+func (w *reportTest) link(target string) {
 	w.Helper()
 	if err := os.Remove(w.path); err != nil && !os.IsNotExist(err) {
 		w.Fatal(err)
@@ -42,11 +43,11 @@ func (w *teller) link(target string) {
 	}
 }
 
-// full and good change the file.
-func (w *teller) full() { w.change("/dev/full") }
-func (w *teller) good() { w.change(filepath.Join(w.dir, "good")) }
+// full and writable change the file.
+func (w *reportTest) full()     { w.change("/dev/full") }
+func (w *reportTest) writable() { w.change(filepath.Join(w.dir, "good")) }
 
-func (w *teller) change(target string) {
+func (w *reportTest) change(target string) {
 	w.Helper()
 	w.link(target)
 	if err := w.Reopen(); err != nil {
@@ -54,70 +55,74 @@ func (w *teller) change(target string) {
 	}
 }
 
-// add logs a transfer and waits until all is done that can be.
-func (w *teller) add(i int) {
+// add logs a transfer, and waits until all goroutines are idle.
+func (w *reportTest) add(i int) {
 	w.Add(named(i))
 	synctest.Wait()
 }
 
-// missing and over are what should be said next.
-func (w *teller) missing(n int) {
-	w.want = append(w.want, fmt.Sprintf(`level=ERROR msg="transfers are missing from the transfer log" file=%s missing=%d err="write %[1]s: no space left on device" remedy="make room on its disk"`, w.path, n))
+// wantMissing and over are what should be said next.
+func (w *reportTest) wantMissing(n int) {
+	w.want = append(w.want, fmt.Sprintf(`level=ERROR msg="transfers are missing from the transfer log" `+
+		`file=%s missing=%d err="write %[1]s: no space left on device" remedy="make room on its disk"`,
+		w.path, n))
 }
 
-func (w *teller) over(n int) {
-	w.want = append(w.want, fmt.Sprintf(`level=INFO msg="transfers are written to the transfer log again" file=%s missing=%d`, w.path, n))
+func (w *reportTest) wantResolved(n int) {
+	w.want = append(w.want, fmt.Sprintf(`level=INFO msg="transfers are written to the transfer log again" `+
+		`file=%s missing=%d`, w.path, n))
 }
 
-func (w *teller) check(when string) {
+func (w *reportTest) check(when string) {
 	w.Helper()
 	synctest.Wait()
-	if got, want := strings.Join(w.said.all(), "\n"), strings.Join(w.want, "\n"); got != want {
+	if got, want := strings.Join(w.logged.all(), "\n"), strings.Join(w.want, "\n"); got != want {
 		w.Errorf("%s: got\n%s\nwant\n%s", when, got, want)
 	}
 }
 
-// TestReport: what is missing is told at once, then once a minute, and when it is over.
+// TestReport checks that missing lines are reported at once, then once a minute, and that the end is
+// reported.
 func TestReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newTeller(t)
+		w := newReportTest(t)
 		w.check("before")
 		w.add(1)
-		w.missing(1)
+		w.wantMissing(1)
 		w.check("the first")
 		for range 5 {
 			w.add(2)
 		}
 		w.check("more within the minute")
-		<-time.After(sayEvery)
-		w.missing(5)
+		<-time.After(reportInterval)
+		w.wantMissing(5)
 		w.check("after a minute")
-		<-time.After(5 * sayEvery)
+		<-time.After(5 * reportInterval)
 		w.check("without new ones")
 		w.add(3)
-		<-time.After(sayEvery)
-		w.missing(1)
+		<-time.After(reportInterval)
+		w.wantMissing(1)
 		w.check("one more")
-		w.add(4) // told at the end only
-		w.good()
+		w.add(4) // reported at the end only
+		w.writable()
 		w.check("a good file, and nothing to write")
 		w.add(5)
-		w.over(8)
-		w.check("over")
+		w.wantResolved(8)
+		w.check("resolved")
 		w.full()
 		w.add(6)
 		w.check("again within the minute")
-		w.good()
+		w.writable()
 		w.add(7)
-		w.check("and over before it was told")
-		<-time.After(sayEvery)
-		w.missing(1)
-		w.over(1)
-		w.check("told late")
+		w.check("resolved before it was reported")
+		<-time.After(reportInterval)
+		w.wantMissing(1)
+		w.wantResolved(1)
+		w.check("reported late")
 		w.full()
 		w.add(8)
 		mustClose(t, w.Log)
-		w.missing(1)
+		w.wantMissing(1)
 		w.check("the last")
 		if got := names(t, read(t, filepath.Join(w.dir, "good"))); strings.Join(got, " ") != "/f5 /f7" {
 			t.Errorf("got %q; want /f5 and /f7", got)
@@ -128,7 +133,7 @@ func TestReport(t *testing.T) {
 	})
 }
 
-// TestOneFull: a file without room takes nothing from the other.
+// TestOneFull checks that a full file does not affect the other.
 func TestOneFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "xferlog")
 	l := mustOpen(t, Settings{Transfers: "/dev/full", Xferlog: path})
@@ -144,10 +149,10 @@ func TestOneFull(t *testing.T) {
 	}
 }
 
-// TestSlow: who reads nothing from a pipe makes nobody wait, costs no more memory than is said, and misses
-// what did not fit; each line that he reads in the end is a whole one.
-func TestSlow(t *testing.T) {
-	var said lines
+// TestSlowReader checks that a reader who does not read its pipe blocks nobody, that the queue stays within
+// its memory, and that each line the reader gets in the end is complete.
+func TestSlowReader(t *testing.T) {
+	var logged logLines
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
@@ -157,7 +162,7 @@ func TestSlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	l := mustOpen(t, Settings{Transfers: path, Log: said.logger()})
+	l := mustOpen(t, Settings{Transfers: path, Log: logged.logger()})
 	const n = 12_000
 	long := strings.Repeat("n", 5000) // longer than a pipe takes at once
 	for i := range n {
@@ -166,14 +171,15 @@ func TestSlow(t *testing.T) {
 			x.File += long
 		}
 		l.Add(x)
-		if l.mu.Lock(); l.held > maxHeld {
-			t.Fatalf("got %d bytes held; want %d or fewer", l.held, maxHeld)
+		if l.mu.Lock(); l.queuedBytes > maxQueuedBytes {
+			t.Fatalf("got %d bytes held; want %d or fewer", l.queuedBytes, maxQueuedBytes)
 		}
 		l.mu.Unlock()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := l.Close(ctx); err == nil || !strings.HasSuffix(err.Error(), "transfers are not written: context canceled") {
+	if err := l.Close(ctx); err == nil ||
+		!strings.HasSuffix(err.Error(), "transfers are not written: context canceled") {
 		t.Errorf("got error %v; want how many are not written", err)
 	}
 	text := make(chan []byte)
@@ -181,23 +187,25 @@ func TestSlow(t *testing.T) {
 	mustClose(t, l)
 	got := names(t, string(<-text))
 	written, lost := l.Counts()
-	if len(got) != int(written) || written+lost != n || lost == 0 || written < maxHeld/(2*fixedCost) {
-		t.Errorf("got %d lines, %d written, %d lost; want all of %d, and some lost", len(got), written, lost, n)
+	if len(got) != int(written) || written+lost != n || lost == 0 || written < maxQueuedBytes/(2*fixedSize) {
+		t.Errorf("got %d lines, %d written, %d lost; want all of %d, and some lost", len(got), written, lost,
+			n)
 	}
-	told := 0 // in what says that it is over
-	for _, line := range said.all() {
-		if strings.HasPrefix(line, "level=ERROR") && !strings.Contains(line, "transfers come faster than they can be written") {
-			t.Errorf("got %s; want that it is too slow", line)
+	reported := 0 // in messages of the end
+	for _, line := range logged.all() {
+		if strings.HasPrefix(line, "level=ERROR") &&
+			!strings.Contains(line, "transfers come faster than they can be written") {
+			t.Errorf("got %s; want that transfers come too fast", line)
 		}
 		if _, n, over := strings.Cut(line, "again\" file="+path+" missing="); over {
 			n, err := strconv.Atoi(n)
 			if err != nil {
 				t.Fatal(err)
 			}
-			told += n
+			reported += n
 		}
 	}
-	if told != int(lost) {
-		t.Errorf("got %d told in %q; want %d", told, said.all(), lost)
+	if reported != int(lost) {
+		t.Errorf("got %d reported in %q; want %d", reported, logged.all(), lost)
 	}
 }

@@ -1,11 +1,11 @@
-// Package transferlog writes every finished transfer down once: as a line of JSON, in the xferlog format
-// that tools for the logs of FTP servers read, or both.
+// Package transferlog writes one record for every finished transfer: a line of JSON, a line in the xferlog
+// format that tools for FTP server logs read, or both.
 //
-// It never makes a session wait: transfers go through a bounded queue to one goroutine that writes, each
-// line with one write(2) to a file opened with O_APPEND, so that lines of two processes do not mix. What
-// the queue has no room for, and what the disk does not take, is missing from the log, counted and
-// reported. A process that is killed loses what is in the queue: nothing as a rule, and 4 MiB (some 8,000
-// transfers) at most. It never rotates a file: see Reopen.
+// It never makes a session wait: transfers go through a bounded queue to one goroutine, which writes each
+// line with one write(2) to a file opened with O_APPEND, so that lines of two processes do not mix. If the
+// queue is full or the disk does not accept a line, the line is missing from the log; the package counts and
+// reports it. A process that is killed loses its queue: usually nothing, and at most 4 MiB (some 8,000
+// transfers). The package never rotates a file: see Reopen.
 package transferlog
 
 import (
@@ -22,50 +22,50 @@ import (
 )
 
 const (
-	// maxHeld bounds what waits to be written, in bytes of memory.
-	maxHeld = 4 << 20
-	// fixedCost is what a transfer takes beside its long texts, in bytes.
-	fixedCost = 512
-	// keptBatch is how many transfers' room is kept for the next ones; a flood's is given back.
-	keptBatch = 256
+	// maxQueuedBytes bounds the memory of transfers that wait to be written.
+	maxQueuedBytes = 4 << 20
+	// fixedSize is the memory of a transfer without its long texts, in bytes.
+	fixedSize = 512
+	// maxKeptBatch is the capacity, in transfers, up to which a batch's slice is reused.
+	maxKeptBatch = 256
 )
 
-// Stdout is the name that stands for standard output.
+// Stdout is the file name that means standard output.
 const Stdout = "-"
 
-// Settings say what is written where.
+// Settings name the files of the log.
 type Settings struct {
-	Transfers string       // the file of the JSON lines: one journal.Transfer each; Stdout, or empty: none
-	Xferlog   string       // the file in the xferlog format, see xferlogLine; Stdout, or empty: none
-	Log       *slog.Logger // is told what is missing, and when all is well again
+	Transfers string       // file for lines of JSON, one sessions.Transfer each; or Stdout; empty: none
+	Xferlog   string       // file in the xferlog format, see xferlogLine; or Stdout; empty: none
+	Log       *slog.Logger // receives reports of missing lines, and when lines are written again
 }
 
-// Log is the log of transfers. Its methods may be called by several goroutines.
+// Log is the log of transfers. It is safe for concurrent use.
 type Log struct {
-	log     *slog.Logger
-	wake    chan struct{} // holds one: there is something to do for the writer
-	news    chan struct{} // holds one: there may be something to tell
-	flushed chan struct{} // closed: the writer has ended
-	told    chan struct{} // closed: so has the reporter
+	log          *slog.Logger
+	writerWake   chan struct{} // capacity 1: the writer has something to do
+	reporterWake chan struct{} // capacity 1: there may be something to report
+	writerDone   chan struct{} // closed when the writer has ended
+	reporterDone chan struct{} // closed when the reporter has ended
 
-	mu       sync.Mutex
-	outputs  []*output // the slice is never changed
-	queue    []sessions.Transfer
-	waiting  int // transfers that are not written yet; no longer all of them are in the queue
-	held     int // the memory that they take, in bytes
-	closed   bool
-	overflow trouble
+	mu          sync.Mutex
+	outputs     []*output // the slice never changes
+	queue       []sessions.Transfer
+	unwritten   int // transfers not yet written: in the queue, or in the writer's batch
+	queuedBytes int // memory of the unwritten transfers
+	closed      bool
+	overflow    lossState
 }
 
-// Open opens the files, makes those that are not there (mode 0640, less the umask), and begins to write.
-// The error says what to do. Close ends it.
+// Open opens the files, creates those that do not exist (mode 0640 less the umask), and starts writer and
+// reporter. The caller calls Close. An error includes a remedy.
 func Open(s Settings) (*Log, error) {
 	l := &Log{
-		log:     s.Log,
-		wake:    make(chan struct{}, 1),
-		news:    make(chan struct{}, 1),
-		flushed: make(chan struct{}),
-		told:    make(chan struct{}),
+		log:          s.Log,
+		writerWake:   make(chan struct{}, 1),
+		reporterWake: make(chan struct{}, 1),
+		writerDone:   make(chan struct{}),
+		reporterDone: make(chan struct{}),
 	}
 	for _, o := range []*output{{path: s.Transfers, line: jsonLine}, {path: s.Xferlog, line: xferlogLine}} {
 		if o.path == "" {
@@ -78,20 +78,20 @@ func Open(s Settings) (*Log, error) {
 			}
 			return nil, err
 		}
-		o.use(f)
+		o.attach(f)
 		l.outputs = append(l.outputs, o)
 	}
 	if len(l.outputs) == 0 {
-		close(l.flushed)
-		close(l.told)
+		close(l.writerDone)
+		close(l.reporterDone)
 		return l, nil
 	}
-	go l.write()
-	go l.report()
+	go l.runWriter()
+	go l.runReporter()
 	return l, nil
 }
 
-// open opens a file to append to. A pipe that nobody reads is an error, not a wait.
+// open opens a file for appending. A pipe without a reader is an error; open does not wait for one.
 func open(path string) (*os.File, error) {
 	if path == Stdout {
 		return os.Stdout, nil
@@ -100,7 +100,7 @@ func open(path string) (*os.File, error) {
 	if err == nil {
 		return f, nil
 	}
-	remedy := "name another file, or see that this one can be written"
+	remedy := "name another file, or make this one writable"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		remedy = "make its directory, and let the user that ftpgate runs as write there"
@@ -110,49 +110,49 @@ func open(path string) (*os.File, error) {
 	return nil, fmt.Errorf("transfer log: %w: %s", err, remedy)
 }
 
-// Add has a finished transfer written. It returns at once, whatever the disk does. After Close it is
-// counted as lost.
+// Add queues a finished transfer. It returns at once, whatever the disk does. A transfer added after Close
+// counts as lost.
 func (l *Log) Add(t sessions.Transfer) {
 	if len(l.outputs) == 0 {
 		return
 	}
-	size := cost(&t)
+	size := memorySize(&t)
 	l.mu.Lock()
-	fits := !l.closed && l.held+size <= maxHeld
+	fits := !l.closed && l.queuedBytes+size <= maxQueuedBytes
 	changed := false
 	if fits {
 		l.queue = append(l.queue, t)
-		l.waiting++
-		l.held += size
+		l.unwritten++
+		l.queuedBytes += size
 	} else {
-		changed = l.overflow.failed(errSlow, 1)
+		changed = l.overflow.recordLoss(errQueueFull, 1)
 	}
 	l.mu.Unlock()
 	if fits {
-		raise(l.wake)
+		wake(l.writerWake)
 	}
 	if changed {
-		raise(l.news)
+		wake(l.reporterWake)
 	}
 }
 
-// cost is what a transfer takes of memory, in bytes.
-func cost(t *sessions.Transfer) int {
-	return fixedCost + len(t.File) + len(t.User) + len(t.Verdict)
+// memorySize is the memory that a transfer needs, in bytes.
+func memorySize(t *sessions.Transfer) int {
+	return fixedSize + len(t.File) + len(t.User) + len(t.Verdict)
 }
 
-// Reopen opens the files by their names again, for logrotate: transfers added from now on go to the new
-// ones, and what waits may go to either. Of a file that cannot be opened the old one goes on; the error
-// says so.
+// Reopen opens the files again by their names, for logrotate. Transfers added from now on go to the new
+// files; those in the queue may go to either. If Reopen cannot open a file, it continues with the old one and
+// returns an error.
 func (l *Log) Reopen() error {
-	var faults []error
+	var errs []error
 	for _, o := range l.outputs {
 		if o.path == Stdout {
 			continue
 		}
 		f, err := open(o.path)
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%w; until then the file that was open goes on", err))
+			errs = append(errs, fmt.Errorf("%w; until then the file that was open goes on", err))
 			continue
 		}
 		l.mu.Lock()
@@ -161,73 +161,73 @@ func (l *Log) Reopen() error {
 		}
 		l.mu.Unlock()
 		if f != nil {
-			f.Close() // nothing was written to it: closing loses nothing
+			f.Close() // cannot lose data: nothing was written to it
 		}
 	}
-	raise(l.wake)
-	return errors.Join(faults...)
+	wake(l.writerWake)
+	return errors.Join(errs...)
 }
 
-// Counts returns how many lines were written and how many are missing, in all files together.
+// Counts returns the numbers of written and of missing lines, summed over all files.
 func (l *Log) Counts() (written, lost uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, o := range l.outputs {
 		written += o.written
-		lost += o.trouble.lost
+		lost += o.loss.lost
 	}
 	return written, lost + l.overflow.lost*uint64(len(l.outputs))
 }
 
-// Close writes what waits and closes the files, and tells what is missing. Where ctx ends before, the
-// error says how many transfers may be missing; goroutines then wait for the disk while the process lives.
+// Close writes the queue, closes the files, and reports what is missing. If ctx is done earlier, the error
+// says how many transfers may be missing; the goroutines then wait for the disk as long as the process lives.
 func (l *Log) Close(ctx context.Context) error {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	raise(l.wake)
+	wake(l.writerWake)
 	select {
-	case <-l.flushed:
+	case <-l.writerDone:
 	case <-ctx.Done():
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return fmt.Errorf("transfer log: %d transfers are not written: %w", l.waiting, ctx.Err())
+		return fmt.Errorf("transfer log: %d transfers are not written: %w", l.unwritten, ctx.Err())
 	}
 	select {
-	case <-l.told:
+	case <-l.reporterDone:
 	case <-ctx.Done():
 	}
 	return nil
 }
 
-// write is the goroutine that writes.
-func (l *Log) write() {
-	defer close(l.flushed)
+// runWriter is the goroutine that writes lines.
+func (l *Log) runWriter() {
+	defer close(l.writerDone)
 	var batch []sessions.Transfer
 	for open := true; open; {
-		batch, open = l.take(batch)
+		batch, open = l.nextBatch(batch)
 		for i := range batch {
 			for _, o := range l.outputs {
-				l.settle(o, o.write(&batch[i]))
+				l.count(o, o.write(&batch[i]))
 			}
-			l.release(cost(&batch[i]))
+			l.releaseMemory(memorySize(&batch[i]))
 		}
 	}
-	l.swap()
+	l.switchFiles()
 	for _, o := range l.outputs {
-		l.settle(o, o.close())
+		l.count(o, o.close())
 	}
 }
 
-// take waits for transfers and returns them, or false after the last ones. The slice of those before is
-// used again.
-func (l *Log) take(spent []sessions.Transfer) ([]sessions.Transfer, bool) {
-	clear(spent) // for the sake of their texts
-	if cap(spent) > keptBatch {
+// nextBatch waits for transfers and returns them, or false after the last ones. It reuses the slice of the
+// previous batch.
+func (l *Log) nextBatch(spent []sessions.Transfer) ([]sessions.Transfer, bool) {
+	clear(spent) // frees their texts
+	if cap(spent) > maxKeptBatch {
 		spent = nil
 	}
 	for {
-		l.swap()
+		l.switchFiles()
 		l.mu.Lock()
 		batch, open := l.queue, !l.closed
 		if len(batch) > 0 || !open {
@@ -236,12 +236,12 @@ func (l *Log) take(spent []sessions.Transfer) ([]sessions.Transfer, bool) {
 			return batch, open || len(batch) > 0
 		}
 		l.mu.Unlock()
-		<-l.wake
+		<-l.writerWake
 	}
 }
 
-// swap takes the files into use that Reopen has opened.
-func (l *Log) swap() {
+// switchFiles switches to the files that Reopen has opened.
+func (l *Log) switchFiles() {
 	for _, o := range l.outputs {
 		l.mu.Lock()
 		next := o.next
@@ -250,41 +250,41 @@ func (l *Log) swap() {
 		if next == nil {
 			continue
 		}
-		l.settle(o, o.close())
-		o.use(next)
+		l.count(o, o.close())
+		o.attach(next)
 	}
 }
 
-// release gives the room of a written transfer back.
-func (l *Log) release(size int) {
+// releaseMemory frees the queue's room of a written transfer.
+func (l *Log) releaseMemory(size int) {
 	l.mu.Lock()
-	l.waiting--
-	l.held -= size
-	changed := l.held < maxHeld/2 && l.overflow.works()
+	l.unwritten--
+	l.queuedBytes -= size
+	changed := l.queuedBytes < maxQueuedBytes/2 && l.overflow.recordSuccess()
 	l.mu.Unlock()
 	if changed {
-		raise(l.news)
+		wake(l.reporterWake)
 	}
 }
 
-// settle counts what became of lines.
-func (l *Log) settle(o *output, r result) {
+// count counts written and lost lines of a file.
+func (l *Log) count(o *output, r result) {
 	l.mu.Lock()
 	o.written += uint64(r.written)
 	changed := false
 	if r.err != nil {
-		changed = o.trouble.failed(r.err, r.lost)
+		changed = o.loss.recordLoss(r.err, r.lost)
 	}
-	if r.whole {
-		changed = o.trouble.works() || changed
+	if r.complete {
+		changed = o.loss.recordSuccess() || changed
 	}
 	l.mu.Unlock()
 	if changed {
-		raise(l.news)
+		wake(l.reporterWake)
 	}
 }
 
-// paths names the files.
+// paths returns the names of all files.
 func (l *Log) paths() string {
 	var paths []string
 	for _, o := range l.outputs {
@@ -293,8 +293,8 @@ func (l *Log) paths() string {
 	return strings.Join(paths, ", ")
 }
 
-// raise sets a flag that somebody waits for.
-func raise(flag chan<- struct{}) {
+// wake wakes the goroutine that waits for flag.
+func wake(flag chan<- struct{}) {
 	select {
 	case flag <- struct{}{}:
 	default:

@@ -16,35 +16,36 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// deadline is for what should happen at once.
+// deadline bounds what should happen at once.
 const deadline = time.Minute
 
-// lines collects what the program's own log says.
-type lines struct {
+// logLines collects the lines of the program's own log.
+type logLines struct {
 	mu   sync.Mutex
 	text []string
 }
 
-func (l *lines) Write(p []byte) (int, error) {
+func (l *logLines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, strings.TrimSuffix(string(p), "\n"))
 	return len(p), nil
 }
 
-func (l *lines) all() []string {
+func (l *logLines) all() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]string(nil), l.text...)
 }
 
-func (l *lines) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}}))
+func (l *logLines) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l,
+		&slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}))
 }
 
 func mustOpen(t testing.TB, s Settings) *Log {
@@ -77,14 +78,14 @@ func read(t testing.TB, path string) string {
 	return string(b)
 }
 
-// named is a transfer that can be told from others.
+// named returns a transfer with a file name of its own.
 func named(i int) sessions.Transfer {
 	x := transfer()
 	x.File = fmt.Sprintf("/f%d", i)
 	return x
 }
 
-// names returns the names of the files in a log, and fails for what is not a line of JSON.
+// names returns the file names in a log, and fails if a line is not JSON.
 func names(t testing.TB, text string) []string {
 	t.Helper()
 	var found []string
@@ -98,7 +99,7 @@ func names(t testing.TB, text string) []string {
 	return found
 }
 
-// TestBoth: each transfer is in both files once, in order; a listing in that of JSON only.
+// TestBoth checks that each transfer is in both files once and in order, and a listing only in that of JSON.
 func TestBoth(t *testing.T) {
 	dir := t.TempDir()
 	s := Settings{Transfers: filepath.Join(dir, "t.json"), Xferlog: filepath.Join(dir, "xferlog")}
@@ -113,7 +114,7 @@ func TestBoth(t *testing.T) {
 		want = append(want, x.File)
 	}
 	mustClose(t, l)
-	mustClose(t, l) // again: nothing
+	mustClose(t, l) // the second time does nothing
 	if got := names(t, read(t, s.Transfers)); strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("got %q; want %q", got, want)
 	}
@@ -124,7 +125,8 @@ func TestBoth(t *testing.T) {
 		t.Errorf("got %d written, %d lost; want 190 and 0", written, lost)
 	}
 	for _, path := range []string{s.Transfers, s.Xferlog} {
-		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&^0o640 != 0 || info.Mode().Perm()&0o600 != 0o600 {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&^0o640 != 0 ||
+			info.Mode().Perm()&0o600 != 0o600 {
 			t.Errorf("got mode %v, error %v; want 0640 less the umask", info.Mode(), err)
 		}
 	}
@@ -133,11 +135,11 @@ func TestBoth(t *testing.T) {
 		t.Error(err)
 	}
 	if _, lost := l.Counts(); lost != 2 {
-		t.Errorf("got %d lost; want what came after Close, in two files", lost)
+		t.Errorf("got %d lost; want the one added after Close, in two files", lost)
 	}
 }
 
-// TestNone: without a file everything may be called, and does nothing.
+// TestNone checks that a log without files does nothing.
 func TestNone(t *testing.T) {
 	l := mustOpen(t, Settings{})
 	l.Add(transfer())
@@ -158,9 +160,11 @@ func TestOpenErrors(t *testing.T) {
 	}
 	for _, tt := range []struct{ path, want string }{
 		{filepath.Join(dir, "none", "t.json"), "transfer log: open " + dir +
-			"/none/t.json: no such file or directory: make its directory, and let the user that ftpgate runs as write there"},
-		{dir, "transfer log: open " + dir + ": is a directory: name another file, or see that this one can be written"},
-		{pipe, "transfer log: open " + pipe + ": no such device or address: name another file, or see that this one can be written"},
+			"/none/t.json: no such file or directory: make its directory, and let the user that ftpgate " +
+			"runs as write there"},
+		{dir, "transfer log: open " + dir + ": is a directory: name another file, or make this one writable"},
+		{pipe, "transfer log: open " + pipe +
+			": no such device or address: name another file, or make this one writable"},
 	} {
 		_, err := Open(Settings{Transfers: filepath.Join(dir, "good"), Xferlog: tt.path})
 		if err == nil || err.Error() != tt.want {
@@ -168,19 +172,20 @@ func TestOpenErrors(t *testing.T) {
 		}
 	}
 	if os.Getuid() == 0 {
-		return // may write everywhere
+		return // root may write everywhere
 	}
 	locked := filepath.Join(dir, "locked")
 	if err := os.WriteFile(locked, nil, 0o400); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(Settings{Transfers: locked})
-	if want := "permission denied: let the user that ftpgate runs as write there, or name another file"; err == nil || !strings.HasSuffix(err.Error(), want) {
+	if want := "permission denied: let the user that ftpgate runs as write there, or name another " +
+		"file"; err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got error %v; want %s", err, want)
 	}
 }
 
-// TestPartialAtStart: who was killed within a line has left a line, not the beginning of the next.
+// TestPartialAtStart checks that the first line does not continue the partial line of a killed process.
 func TestPartialAtStart(t *testing.T) {
 	for text, want := range map[string]string{"": "", "{}\n": "{}\n", "{}\n{\"sess": "{}\n{\"sess\n"} {
 		path := filepath.Join(t.TempDir(), "t.json")
@@ -198,7 +203,7 @@ func TestPartialAtStart(t *testing.T) {
 	}
 }
 
-// TestReopen: after an error the old file goes on.
+// TestReopen checks that the log continues with the old file if Reopen fails.
 func TestReopen(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log", "t.json")
@@ -212,7 +217,8 @@ func TestReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := l.Reopen()
-	want := "transfer log: open " + path + ": no such file or directory: make its directory, and let the user that ftpgate runs as write there; until then the file that was open goes on"
+	want := "transfer log: open " + path + ": no such file or directory: make its directory, and let the " +
+		"user that ftpgate runs as write there; until then the file that was open goes on"
 	if err == nil || err.Error() != want {
 		t.Errorf("got error %v; want %s", err, want)
 	}
@@ -223,19 +229,20 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// TestForeignEnd: the rest of a line is not written behind what another has written in between.
-func TestForeignEnd(t *testing.T) {
+// TestAppendByAnotherProcess checks that the rest of a partial line is dropped if another process has written
+// in between.
+func TestAppendByAnotherProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.json")
 	f, err := openAppend(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := &output{path: path, line: jsonLine}
-	o.use(f)
+	o.attach(f)
 	if _, err := writeOnce(f, []byte(`{"sess`)); err != nil {
 		t.Fatal(err)
 	}
-	o.lead, o.owed = []byte("ion\":\"a\"}\n"), true
+	o.pending, o.partial = []byte("ion\":\"a\"}\n"), true
 	other, err := openAppend(path)
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +253,7 @@ func TestForeignEnd(t *testing.T) {
 	}
 	x := named(1)
 	r := o.write(&x)
-	if end := o.close(); r.written != 1 || r.lost != 1 || r.err == nil || !r.whole || end != (result{}) {
+	if end := o.close(); r.written != 1 || r.lost != 1 || r.err == nil || !r.complete || end != (result{}) {
 		t.Errorf("got %+v, then %+v; want one written, one lost", r, end)
 	}
 	line, _ := jsonLine(nil, &x)

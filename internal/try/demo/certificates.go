@@ -12,13 +12,14 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// The server's files beside those that story names.
+// The server's files; package scenario names those of the gateway.
 const (
 	serverFile    = "server.pem"
 	serverKeyFile = "server.key"
 )
 
-// withCertificates makes a directory with certificates for server and gateway, and removes it behind use.
+// withCertificates calls use with a temporary directory that has certificates for server and gateway, and
+// removes the directory afterwards.
 func withCertificates(use func(a *testca.Authority, dir string) error) (err error) {
 	dir, err := os.MkdirTemp("", "ftpgate-demo-")
 	if err != nil {

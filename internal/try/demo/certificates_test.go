@@ -11,18 +11,24 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// TestWithCertificates: they are there and fit together, nobody else may read them, and they go.
+// TestWithCertificates checks that each certificate fits its key, that only the owner may read the keys, and
+// that the directory is removed.
 func TestWithCertificates(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	why, made := errors.New("used up"), ""
 	err := withCertificates(func(_ *testca.Authority, dir string) error {
 		made = dir
-		for _, pair := range [][2]string{{serverFile, serverKeyFile}, {scenario.GatewayFile, scenario.GatewayKeyFile}} {
-			if _, err := tls.LoadX509KeyPair(filepath.Join(dir, pair[0]), filepath.Join(dir, pair[1])); err != nil {
+		for certificate, key := range map[string]string{
+			serverFile:           serverKeyFile,
+			scenario.GatewayFile: scenario.GatewayKeyFile,
+		} {
+			_, err := tls.LoadX509KeyPair(filepath.Join(dir, certificate), filepath.Join(dir, key))
+			if err != nil {
 				t.Error(err)
 			}
 		}
-		if mode, err := os.Stat(filepath.Join(dir, scenario.GatewayKeyFile)); err != nil || mode.Mode().Perm() != 0o600 {
+		mode, err := os.Stat(filepath.Join(dir, scenario.GatewayKeyFile))
+		if err != nil || mode.Mode().Perm() != 0o600 {
 			t.Errorf("got %v, %v; want 0600", mode, err)
 		}
 		return why

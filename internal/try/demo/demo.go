@@ -1,12 +1,10 @@
-// Package demo tells the story of a forward in the lab: an FTP server, the gateway that this
-// very program is, and a client that believes what it is told, first without tracking, then with
-// the kernel's and with the proxy's, and at last with TLS. Where there can be no lab it tells of the
-// relay, on loopback.
+// Package demo shows a forward at work in the lab: an FTP server, this program as the gateway, and an FTP
+// client that trusts the addresses it receives. It runs without tracking, with kernel tracking, with proxy
+// tracking, and with TLS. Where the machine allows no lab, Relay shows the relay on loopback.
 //
-// What it starts ends with the program. It never touches an address, a rule or a file of the
-// host, and keeps its data in memory; its certificates lie in a directory of their own, and are
-// removed at the end. The gateway that it shows is the real one, started as a
-// process; nothing in here translates an address.
+// Everything that it starts ends with the program. It never changes an address, a rule or a file of the
+// host. Data stays in memory; certificates are in a temporary directory, which is removed at the end. The
+// gateway is the real one, started as a process; no code in this package translates an address.
 package demo
 
 import (
@@ -21,66 +19,70 @@ import (
 	"ftpgate/internal/try/testca"
 )
 
-// storyLimit ends a story that hangs. It takes three or four seconds where nothing does.
-const storyLimit = 60 * time.Second
+// runTimeout ends a run that hangs. A run takes three or four seconds.
+const runTimeout = 60 * time.Second
 
-// Options say how this program calls itself.
+// Options are the arguments with which this program starts itself.
 type Options struct {
-	// Again are the arguments that lead to Main once more, inside the lab's namespaces: "demo".
-	Again []string
-	// Serve are the arguments that lead to Serve; the flags of Encryption (--tls-cert, --tls-key and
-	// --tls-only) and the address are put behind them: "demo", "serve".
-	Serve []string
-	// Forward is the command that publishes a server, to which flags, LISTEN and SERVER are
-	// added: "forward".
-	Forward []string
+	// DemoArgs call Main again, inside the namespaces of the lab: "demo".
+	DemoArgs []string
+	// ServeArgs call Serve: "demo", "serve". The flags of TLSOptions (--tls-cert, --tls-key and
+	// --tls-only) and the address follow.
+	ServeArgs []string
+	// ForwardArgs start the gateway: "forward". Flags, LISTEN and SERVER follow.
+	ForwardArgs []string
 }
 
-// ExitError tells that the story did not go as it should, and that the process which told it
-// has said why on the standard error already.
+// ExitError reports that the demo failed in the process inside the lab, which has already printed the
+// reason to standard error.
 type ExitError struct{ Code int }
 
 func (e *ExitError) Error() string { return fmt.Sprintf("the demo ended with exit status %d", e.Code) }
 
-// Main tells the story. Called by a user it runs this program again in namespaces of its own,
-// with the same standard files, and waits; called there it writes the story to out.
+// Main runs the demo. Outside of the lab's namespaces it runs this program again inside them, with the same
+// standard files, and waits. Inside it runs the scenario and writes the report to out.
 //
-// The error is an *ExitError where the process inside has failed, wraps a *lab.RefusedError
-// where the kernel refuses the namespaces, and else says what went differently from the story.
-// When ctx is done the story is broken off; nothing is left behind then either.
+// The error is an *ExitError if the process inside failed. It wraps a *lab.RefusedError if the kernel
+// refuses the namespaces. Otherwise it lists the steps that failed. Main stops when ctx is done, and leaves
+// nothing behind then either.
 func Main(ctx context.Context, out io.Writer, opts Options) error {
 	if !lab.Inside() {
-		code, err := lab.Enter(opts.Again)
+		code, err := lab.Enter(opts.DemoArgs)
 		if err != nil {
-			return noLab(err)
+			return labError(err)
 		}
 		if code != 0 {
 			return &ExitError{Code: code}
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, storyLimit, fmt.Errorf("the story has not ended within %s", storyLimit))
+	ctx, cancel := withTimeout(ctx)
 	defer cancel()
 	l, err := lab.New()
 	if err != nil {
-		return noLab(err)
+		return labError(err)
 	}
 	err = withCertificates(func(a *testca.Authority, dir string) error {
-		return scenario.Tell(ctx, out, inLab(l, opts, dir), scenario.InLab(a))
+		return scenario.Run(ctx, out, labTestbed(l, opts, dir), scenario.LabSetup(a))
 	})
 	return errors.Join(err, l.Close())
 }
 
-// noLab says which part of the demo is missing, beside what the lab says about the remedy.
-func noLab(err error) error {
-	return fmt.Errorf("demo: the lab of network namespaces cannot be built on this machine (demo --relay does without): %w", err)
+func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, runTimeout, fmt.Errorf("the demo did not end within %s", runTimeout))
 }
 
-// Relay tells the story of the relay, on this machine's loopback and without any privilege, and writes
-// it to out. Nothing of the machine is changed, and what was started has ended when it returns, also
-// when ctx is done. The error says what went differently from the story.
+// labError adds to an error of the lab, which has its own remedy, that --relay needs no lab.
+func labError(err error) error {
+	return fmt.Errorf("demo: cannot build the lab of network namespaces on this machine "+
+		"(demo --relay needs none): %w", err)
+}
+
+// Relay shows the relay on this machine's loopback, without any privilege, and writes the report to out. It
+// changes nothing on the machine. When it returns, also because ctx is done, everything that it started has
+// ended. The error lists the steps that failed.
 func Relay(ctx context.Context, out io.Writer, opts Options) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, storyLimit, fmt.Errorf("the story has not ended within %s", storyLimit))
+	ctx, cancel := withTimeout(ctx)
 	defer cancel()
-	return scenario.TellRelay(ctx, out, here(opts), scenario.OnLoopback())
+	return scenario.RunRelay(ctx, out, localTestbed(opts), scenario.LoopbackSetup())
 }

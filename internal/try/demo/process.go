@@ -13,23 +13,23 @@ import (
 	"time"
 )
 
-// How long a process may take, until it is ready and until it has ended. Both take a few
-// milliseconds, unless modules must be loaded.
+// How long a process may take to become ready, and to end. Both take a few milliseconds, unless the kernel
+// must load modules.
 const (
-	startLimit = 15 * time.Second
-	stopLimit  = 5 * time.Second
+	startTimeout = 15 * time.Second
+	stopTimeout  = 5 * time.Second
 )
 
-// maxLog is how much of a process's log is kept to be shown, in bytes.
+// maxLog bounds how much of a process's log is kept for error messages, in bytes.
 const maxLog = 16 << 10
 
-// self is this very program with other arguments. It dies with the process that started it,
-// and only that one sends it signals: the terminal's go to the process group.
-func self(args []string) *exec.Cmd {
+// ownCommand is this program with other arguments. It dies with this process. It has a process group of its
+// own, so that signals from the terminal do not reach it.
+func ownCommand(args []string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = os.Args[0]
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	cmd.WaitDelay = stopLimit // for its output, should somebody else hold that open
+	cmd.WaitDelay = stopTimeout // in case another process holds its output open
 	return cmd
 }
 
@@ -37,10 +37,10 @@ func self(args []string) *exec.Cmd {
 type process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
-	err   error // what Wait said; to be read once ended is closed
+	err   error // from Wait; read it after ended is closed
 }
 
-// startProcess starts cmd on a machine; after is called when it has ended and its output was read.
+// startProcess starts cmd on a machine. It calls after when the process has ended and its output is read.
 func startProcess(m machine, cmd *exec.Cmd, after func()) (*process, error) {
 	if err := m.Start(cmd); err != nil {
 		return nil, err
@@ -56,57 +56,57 @@ func (p *process) wait(after func()) {
 	after()
 }
 
-// stop asks the process to end, waits for it, and kills one that does not end.
+// stop asks the process to end, waits for it, and kills it after stopTimeout.
 func (p *process) stop(ask func() error) error {
-	_ = ask() // it may have ended by itself: then there is nobody to ask
+	_ = ask() // fails if the process has already ended
 	select {
 	case <-p.ended:
 		return nil
-	case <-time.After(stopLimit):
-		return errors.Join(fmt.Errorf("it has not ended within %s", stopLimit), p.kill())
+	case <-time.After(stopTimeout):
+		return errors.Join(fmt.Errorf("did not end within %s", stopTimeout), p.kill())
 	}
 }
 
 // kill ends the process and waits for it.
 func (p *process) kill() error {
-	_ = p.cmd.Process.Kill() // it may just have ended
+	_ = p.cmd.Process.Kill() // fails if the process has just ended
 	<-p.ended
 	return nil
 }
 
-// outcome says how the process ended.
-func (p *process) outcome() string {
+// exitText describes how the process ended.
+func (p *process) exitText() string {
 	if p.err == nil {
 		return "exit status 0"
 	}
 	return p.err.Error()
 }
 
-// logWatch keeps the end of a process's log, and waits for the record that says "ready".
-type logWatch struct {
-	ready chan struct{} // closed at that record; nil: nobody waits for it
+// logBuffer keeps the last maxLog bytes of a process's log, and watches it for the record "ready".
+type logBuffer struct {
+	ready chan struct{} // closed at that record; nil: do not watch
 
-	mu   sync.Mutex // guards what is below
-	kept []byte
-	line []byte // the last line, as far as it has come
-	said bool   // ready is closed
+	mu      sync.Mutex // guards the fields below
+	tail    []byte
+	line    []byte // the last line, perhaps incomplete
+	isReady bool   // ready is closed
 }
 
 // Write implements io.Writer.
-func (w *logWatch) Write(p []byte) (int, error) {
+func (w *logBuffer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.kept = append(w.kept, p...)
-	w.kept = w.kept[max(0, len(w.kept)-maxLog):]
+	w.tail = append(w.tail, p...)
+	w.tail = w.tail[max(0, len(w.tail)-maxLog):]
 	w.line = append(w.line, p...)
 	for {
 		line, rest, whole := bytes.Cut(w.line, []byte("\n"))
 		if !whole {
 			break
 		}
-		if w.ready != nil && !w.said && slices.Contains(strings.Fields(string(line)), "msg=ready") {
+		if w.ready != nil && !w.isReady && slices.Contains(strings.Fields(string(line)), "msg=ready") {
 			close(w.ready)
-			w.said = true
+			w.isReady = true
 		}
 		w.line = rest
 	}
@@ -115,11 +115,11 @@ func (w *logWatch) Write(p []byte) (int, error) {
 }
 
 // quote returns the log with a newline before and two spaces in front of each line.
-func (w *logWatch) quote() string {
+func (w *logBuffer) quote() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var b strings.Builder
-	for line := range strings.Lines(string(w.kept)) {
+	for line := range strings.Lines(string(w.tail)) {
 		b.WriteString("\n  " + strings.TrimRight(line, "\r\n"))
 	}
 	return b.String()

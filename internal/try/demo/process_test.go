@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestLogWatch finds the record that says ready, in pieces, and no other.
-func TestLogWatch(t *testing.T) {
-	w := &logWatch{ready: make(chan struct{})}
+// TestLogBuffer writes the record "ready" in pieces, and checks that no other record counts as ready.
+func TestLogBuffer(t *testing.T) {
+	w := &logBuffer{ready: make(chan struct{})}
 	for _, piece := range []string{"level=INFO msg=\"not ready\"\n", "level=INFO msg=rea", "dy forward=x"} {
 		fmt.Fprint(w, piece)
 		select {
@@ -23,11 +23,12 @@ func TestLogWatch(t *testing.T) {
 	default:
 		t.Errorf("not ready after the whole record")
 	}
-	if got, want := w.quote(), "\n  level=INFO msg=\"not ready\"\n  level=INFO msg=ready forward=x\n  last"; got != want {
+	want := "\n  level=INFO msg=\"not ready\"\n  level=INFO msg=ready forward=x\n  last"
+	if got := w.quote(); got != want {
 		t.Errorf("quote: got %q; want %q", got, want)
 	}
 	fmt.Fprint(w, strings.Repeat("x", 2*maxLog))
-	if got := len(w.kept); got > maxLog {
-		t.Errorf("kept: got %d bytes; want %d at most", got, maxLog)
+	if got := len(w.tail); got > maxLog {
+		t.Errorf("tail: got %d bytes; want %d at most", got, maxLog)
 	}
 }

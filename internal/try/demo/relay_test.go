@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestRelayInterrupted: broken off in a session, the story ends with all that it has started.
+// TestRelayInterrupted interrupts the demo within a session, and checks that it ends all that it started.
 func TestRelayInterrupted(t *testing.T) {
 	why := errors.New("somebody pressed a key")
 	ctx, cancel := context.WithCancelCause(testContext(t))
@@ -24,24 +24,25 @@ func TestRelayInterrupted(t *testing.T) {
 		_ = in.Close()
 		ended <- err
 	}()
-	var told strings.Builder
+	var report strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		fmt.Fprintln(&told, lines.Text())
+		fmt.Fprintln(&report, lines.Text())
 		if strings.HasPrefix(lines.Text(), "---- Connecting to ") {
-			cancel(why) // the gateway says nothing, and so the client waits
+			cancel(why) // the gateway sends nothing, so the client waits
 		}
 	}
 	if err := <-ended; !errors.Is(err, why) {
 		t.Errorf("got %v; want %v", err, why)
 	}
-	places := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(told.String(), -1)
-	if len(places) < 4 {
-		t.Fatalf("%d places are named; want two of gateways and two of servers:\n%s", len(places), told.String())
+	addresses := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(report.String(), -1)
+	if len(addresses) < 4 {
+		t.Fatalf("got %d addresses; want two of gateways and two of servers:\n%s", len(addresses),
+			report.String())
 	}
-	for _, place := range places {
-		if conn, err := net.Dial("tcp", place); err == nil {
+	for _, address := range addresses {
+		if conn, err := net.Dial("tcp", address); err == nil {
 			_ = conn.Close()
-			t.Errorf("somebody is still at %s", place)
+			t.Errorf("%s still accepts connections", address)
 		}
 	}
 }

@@ -9,29 +9,29 @@ import (
 
 	"ftpgate/internal/try/demo/ftpserver"
 	"ftpgate/internal/try/demo/scenario"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
-// Encryption is what the server does about TLS (RFC 4217). The zero value is a server without.
-type Encryption struct {
+// TLSOptions configure the server's TLS (RFC 4217). The zero value is a server without TLS.
+type TLSOptions struct {
 	Cert, Key string // files in PEM
-	Only      bool   // nothing is taken in clear
+	Required  bool   // refuse logins in clear
 }
 
-func (e Encryption) load() (*tls.Config, error) {
-	if e == (Encryption{}) {
+func (o TLSOptions) load() (*tls.Config, error) {
+	if o == (TLSOptions{}) {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(e.Cert, e.Key)
+	pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
 	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, err
 }
 
-// Serve is the FTP server of the story, as a process of its own: it opens passive sockets in
-// goroutines of a library, and only a process has all of them in one network namespace. It
-// listens at address, writes its events to out, and ends when in does or ctx is done. With port 0 it
-// takes any port that is free, for data connections too.
-func Serve(ctx context.Context, address string, e Encryption, in io.Reader, out io.Writer) error {
-	secure, err := e.load()
+// Serve is the demo's FTP server. It must be the main job of a process: its library opens passive sockets in
+// goroutines of its own, and only a process has all of them in one network namespace. Serve listens at
+// address, writes its events to out, and ends when in ends or ctx is done. With port 0 it takes any free
+// port, also for data connections.
+func Serve(ctx context.Context, address string, o TLSOptions, in io.Reader, out io.Writer) error {
+	tlsConfig, err := o.load()
 	if err != nil {
 		return fmt.Errorf("demo: serve: %w", err)
 	}
@@ -40,7 +40,7 @@ func Serve(ctx context.Context, address string, e Encryption, in io.Reader, out 
 		return fmt.Errorf("demo: serve: %w", err)
 	}
 	ended := make(chan struct{})
-	go func() { // ends with the process at the latest: nobody can interrupt a read of a pipe
+	go func() { // ends with the process at the latest: a read of a pipe cannot be interrupted
 		defer close(ended)
 		_, _ = io.Copy(io.Discard, in)
 	}()
@@ -57,10 +57,10 @@ func Serve(ctx context.Context, address string, e Encryption, in io.Reader, out 
 	if _, port, _ := net.SplitHostPort(address); port == "0" {
 		ports = ""
 	}
-	return ftpserver.Serve(ctx, l, transcript.NewLog(out), ftpserver.Config{
+	return ftpserver.Serve(ctx, l, sessionlog.NewLogger(out), ftpserver.Config{
 		PassivePorts: ports,
 		Files:        scenario.Files(),
-		TLS:          secure,
-		TLSOnly:      e.Only,
+		TLS:          tlsConfig,
+		TLSOnly:      o.Required,
 	})
 }

@@ -18,29 +18,29 @@ import (
 	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
 	"ftpgate/internal/try/demo/scenario"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"
 	"ftpgate/internal/try/testca"
 )
 
-// The words with which the tests start their own binary in place of ftpgate.
+// The arguments with which the tests start their own binary in place of ftpgate.
 const (
 	asServer  = "as-server"
 	asGateway = "as-gateway"
 )
 
-// TestMain is the programs of the story too.
+// TestMain also runs the programs that the testbed starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case asServer:
-			var e Encryption
+			var e TLSOptions
 			flags := flag.NewFlagSet(asServer, flag.ExitOnError)
 			flags.StringVar(&e.Cert, "tls-cert", "", "")
 			flags.StringVar(&e.Key, "tls-key", "", "")
-			flags.BoolVar(&e.Only, "tls-only", false, "")
-			_ = flags.Parse(os.Args[2:]) // which ends the process itself
+			flags.BoolVar(&e.Required, "tls-only", false, "")
+			_ = flags.Parse(os.Args[2:]) // exits on error
 			if err := Serve(context.Background(), flags.Arg(0), e, os.Stdin, os.Stdout); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
@@ -53,12 +53,12 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// gateway is a process that behaves like `ftpgate forward` as its starter sees it.
+// gateway behaves like `ftpgate forward` towards the process that starts it.
 func gateway(args []string) int {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT)
 	switch args[0] {
-	case "--data": // takes connections, and says nothing to anybody
+	case "--data": // accepts connections and sends nothing
 		if l, err := net.Listen("tcp", args[2]); err == nil {
 			defer l.Close()
 		}
@@ -77,22 +77,25 @@ func gateway(args []string) int {
 }
 
 func fakeOptions() Options {
-	return Options{Serve: []string{asServer}, Forward: []string{asGateway}}
+	return Options{ServeArgs: []string{asServer}, ForwardArgs: []string{asGateway}}
 }
 
-func newStage(t *testing.T) *processStage {
+func newTestbed(t *testing.T) *testbed {
 	t.Helper()
-	return inLab(labtest.New(t), fakeOptions(), "")
+	return labTestbed(labtest.New(t), fakeOptions(), "")
 }
 
-func TestStageGateway(t *testing.T) {
-	for _, tt := range []struct{ how, start, stop string }{
+func TestStartGateway(t *testing.T) {
+	for _, tt := range []struct{ mode, start, stop string }{
 		{"works", "", ""},
-		{"refuses", "the gateway cannot start (exit status 1):\n  level=ERROR msg=\"no helper\" remedy=\"modprobe nf_conntrack_ftp\"", ""},
+		{
+			"refuses", "the gateway cannot start (exit status 1):\n" +
+				`  level=ERROR msg="no helper" remedy="modprobe nf_conntrack_ftp"`, "",
+		},
 		{"fails", "", "stop the gateway: exit status 3:\n  level=INFO msg=ready\n  level=ERROR msg=stuck"},
 	} {
-		t.Run(tt.how, func(t *testing.T) {
-			gateway, err := newStage(t).StartGateway(testContext(t), []string{tt.how})
+		t.Run(tt.mode, func(t *testing.T) {
+			gateway, err := newTestbed(t).StartGateway(testContext(t), []string{tt.mode})
 			checkText(t, "start", err, tt.start)
 			if err == nil {
 				checkText(t, "stop", gateway.Stop(), tt.stop)
@@ -114,27 +117,29 @@ func checkText(t *testing.T, what string, err error, want string) {
 
 // TestStageServer: the server is a process in the server's namespace, with its data connections, and with
 // TLS if it is asked for.
-func TestStageServer(t *testing.T) {
+func TestStartServer(t *testing.T) {
 	l := labtest.New(t)
 	err := withCertificates(func(a *testca.Authority, dir string) error {
-		st := inLab(l, fakeOptions(), dir)
-		for _, e := range []scenario.Encryption{scenario.InClear, scenario.Offered, scenario.Private} {
-			t.Run("encryption "+string(e), func(t *testing.T) {
+		bed := labTestbed(l, fakeOptions(), dir)
+		for _, mode := range []scenario.TLSMode{scenario.TLSOff, scenario.TLSOffered, scenario.TLSRequired} {
+			t.Run("encryption "+string(mode), func(t *testing.T) {
 				address := netip.AddrPortFrom(lab.ServerAddr4, 21).String()
-				server, err := st.StartServer(testContext(t), address, e)
-				if err != nil || server.At != address {
-					t.Fatalf("got it at %q, error %v; want it at %s", server.At, err, address)
+				server, err := bed.StartServer(testContext(t), address, mode)
+				if err != nil || server.Address != address {
+					t.Fatalf("got address %q, error %v; want %s", server.Address, err, address)
 				}
 				var config *tls.Config
-				if e != scenario.InClear {
+				if mode != scenario.TLSOff {
 					config = a.Client(lab.ServerAddr4.String())
 				}
 				want := scenario.Files()["/README"]
-				if got, err := fetch(testContext(t), st.ServerHost(), address, config, len(want)); err != nil || !bytes.Equal(got, want) {
+				got, err := retrieveReadme(testContext(t), bed.ServerHost(), address, config, len(want))
+				if err != nil || !bytes.Equal(got, want) {
 					t.Errorf("got %q, %v; want %q", got, err, want)
 				}
-				if _, err := fetch(testContext(t), st.ServerHost(), address, nil, len(want)); (err != nil) != (e == scenario.Private) {
-					t.Errorf("in clear: got %v", err)
+				_, err = retrieveReadme(testContext(t), bed.ServerHost(), address, nil, len(want))
+				if refused, want := err != nil, mode == scenario.TLSRequired; refused != want {
+					t.Errorf("in clear: got %v; want it refused: %v", err, want)
 				}
 				if err := server.Stop(); err != nil {
 					t.Error(err)
@@ -148,10 +153,12 @@ func TestStageServer(t *testing.T) {
 	}
 }
 
-// fetch gets README, which has size bytes, over TLS if there is a config.
-func fetch(ctx context.Context, h scenario.Host, at string, config *tls.Config, size int) ([]byte, error) {
-	c := &ftpclient.Client{Host: h, Watch: &transcript.Transcript{Quiet: true}}
-	if err := c.Open(ctx, at); err != nil {
+// retrieveReadme gets README, which has size bytes, over TLS if config is not nil.
+func retrieveReadme(
+	ctx context.Context, h scenario.Host, address string, config *tls.Config, size int,
+) ([]byte, error) {
+	c := &ftpclient.Client{Host: h, Watch: &sessionlog.Transcript{Quiet: true}}
+	if err := c.Open(ctx, address); err != nil {
 		return nil, err
 	}
 	defer c.Close()
@@ -179,10 +186,11 @@ func testContext(t *testing.T) context.Context {
 }
 
 // TestStageServerRefused: a server that cannot listen says why.
-func TestStageServerRefused(t *testing.T) {
-	st := newStage(t)
-	_, err := st.StartServer(testContext(t), "192.0.2.1:21", scenario.InClear)
-	if err == nil || !strings.Contains(err.Error(), "the server has ended") || !strings.Contains(err.Error(), "cannot assign requested address") {
-		t.Errorf("got %v; want the server's own words", err)
+func TestStartServerFails(t *testing.T) {
+	_, err := newTestbed(t).StartServer(testContext(t), "192.0.2.1:21", scenario.TLSOff)
+	for _, want := range []string{"the server has ended", "cannot assign requested address"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v; want %q in it", err, want)
+		}
 	}
 }

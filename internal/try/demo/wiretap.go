@@ -13,101 +13,102 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// maxTapped bounds what a wiretap keeps, in bytes: sessions with small files are kilobytes.
+// maxTapped bounds the packets that a wiretap keeps, in bytes. A session with small files has kilobytes.
 const maxTapped = 4 << 20
 
-// wiretap reads along on a link, every packet from its network header on (packet(7)).
+// wiretap captures the packets of a link, each from its network header on (packet(7)).
 type wiretap struct {
-	file *os.File
-	read chan struct{} // closed when nobody reads it any more
-	seen []byte        // one packet behind the other; to be read once read is closed
+	file    *os.File
+	done    chan struct{} // closed when readPackets has ended
+	packets []byte        // all packets in a row; read it after done is closed
 }
 
-// tapBoth reads along on both links of the gateway, until the Tap that it returns is called.
-func tapBoth(gateway *lab.Host) (scenario.Tap, error) {
+// startTaps captures on both links of the gateway until the Tap that it returns is called.
+func startTaps(gateway *lab.Host) (scenario.Tap, error) {
 	var client, server *wiretap
 	err := gateway.Do(func() (err error) {
-		if client, err = tapLink(lab.GatewayLANLink); err != nil {
+		if client, err = startTap(lab.GatewayLANLink); err != nil {
 			return err
 		}
-		server, err = tapLink(lab.GatewayWANLink)
+		server, err = startTap(lab.GatewayWANLink)
 		return err
 	})
 	if err != nil {
 		if client != nil {
-			_, closeErr := client.end()
+			_, closeErr := client.stop()
 			err = errors.Join(err, closeErr)
 		}
 		return nil, err
 	}
 	return func() (atClient, atServer []byte, err error) {
-		atClient, clientErr := client.end()
-		atServer, serverErr := server.end()
+		atClient, clientErr := client.stop()
+		atServer, serverErr := server.stop()
 		return atClient, atServer, errors.Join(clientErr, serverErr)
 	}, nil
 }
 
-// tapLink reads along on a link of the network namespace that the calling thread is in. It needs
-// CAP_NET_RAW there.
-func tapLink(name string) (*wiretap, error) {
+// startTap captures on a link of the calling thread's network namespace. It needs CAP_NET_RAW there.
+func startTap(name string) (*wiretap, error) {
 	link, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("wiretap on %s: %w", name, err)
 	}
-	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_DGRAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	const kind = syscall.SOCK_DGRAM | syscall.SOCK_NONBLOCK | syscall.SOCK_CLOEXEC
+	fd, err := syscall.Socket(syscall.AF_PACKET, kind, 0)
 	if err != nil {
 		return nil, fmt.Errorf("wiretap on %s: %w", name, os.NewSyscallError("socket", err))
 	}
 	all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, syscall.ETH_P_ALL))
 	if err := syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: all, Ifindex: link.Index}); err != nil {
-		return nil, errors.Join(fmt.Errorf("wiretap on %s: %w", name, os.NewSyscallError("bind", err)), syscall.Close(fd))
+		err = fmt.Errorf("wiretap on %s: %w", name, os.NewSyscallError("bind", err))
+		return nil, errors.Join(err, syscall.Close(fd))
 	}
-	t := &wiretap{file: os.NewFile(uintptr(fd), "wiretap on "+name), read: make(chan struct{})}
-	go t.listen()
+	t := &wiretap{file: os.NewFile(uintptr(fd), "wiretap on "+name), done: make(chan struct{})}
+	go t.readPackets()
 	return t, nil
 }
 
-// listen reads until its deadline, which end sets.
-func (t *wiretap) listen() {
-	defer close(t.read)
+// readPackets reads until the deadline that stop sets.
+func (t *wiretap) readPackets() {
+	defer close(t.done)
 	packet := make([]byte, 1<<16)
 	for {
 		n, err := t.file.Read(packet)
 		if err != nil {
 			return
 		}
-		t.keep(packet[:n])
+		t.add(packet[:n])
 	}
 }
 
-func (t *wiretap) keep(packet []byte) {
-	t.seen = append(t.seen, packet[:min(len(packet), maxTapped-len(t.seen))]...)
+func (t *wiretap) add(packet []byte) {
+	t.packets = append(t.packets, packet[:min(len(packet), maxTapped-len(t.packets))]...)
 }
 
-// end returns what has gone by: what went before the call is in it.
-func (t *wiretap) end() ([]byte, error) {
+// stop ends the capture and returns it. Every packet from before the call is in it.
+func (t *wiretap) stop() ([]byte, error) {
 	defer t.file.Close()
 	err := t.file.SetReadDeadline(time.Now())
-	<-t.read
+	<-t.done
 	if err != nil {
-		return t.seen, fmt.Errorf("end the wiretap: %w", err)
+		return t.packets, fmt.Errorf("stop the wiretap: %w", err)
 	}
 	if err := t.file.SetReadDeadline(time.Time{}); err != nil {
-		return t.seen, fmt.Errorf("end the wiretap: %w", err)
+		return t.packets, fmt.Errorf("stop the wiretap: %w", err)
 	}
 	raw, err := t.file.SyscallConn()
 	if err != nil {
-		return t.seen, fmt.Errorf("end the wiretap: %w", err)
+		return t.packets, fmt.Errorf("stop the wiretap: %w", err)
 	}
 	packet := make([]byte, 1<<16)
 	err = raw.Read(func(fd uintptr) (done bool) {
-		for { // what waits in the socket, until it would block
+		for { // drain the socket
 			n, _, err := syscall.Recvfrom(int(fd), packet, 0)
 			if err != nil {
 				return true
 			}
-			t.keep(packet[:n])
+			t.add(packet[:n])
 		}
 	})
-	return t.seen, err
+	return t.packets, err
 }

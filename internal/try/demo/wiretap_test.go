@@ -10,25 +10,25 @@ import (
 )
 
 // TestTapBoth: what goes over a link is seen by its own tap, whole and nowhere else.
-func TestTapBoth(t *testing.T) {
+func TestStartTaps(t *testing.T) {
 	l := labtest.New(t)
-	end, err := tapBoth(l.Gateway())
+	stop, err := startTaps(l.Gateway())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, side := range []struct {
-		from *lab.Host
-		at   string
-		text string
+		from    *lab.Host
+		address string
+		text    string
 	}{
 		{l.Client(), lab.GatewayLAN4.String() + ":7000", "between client and gateway"},
 		{l.Server(), lab.GatewayWAN4.String() + ":7000", "between gateway and server"},
 	} {
-		server, err := l.Gateway().Listen("tcp", side.at)
+		server, err := l.Gateway().Listen("tcp", side.address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		client, err := side.from.Dial(t.Context(), "tcp", side.at)
+		client, err := side.from.Dial(t.Context(), "tcp", side.address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,13 +44,13 @@ func TestTapBoth(t *testing.T) {
 		_ = conn.Close()
 		_ = server.Close()
 	}
-	client, server, err := end()
+	client, server, err := stop()
 	if err != nil {
 		t.Error(err)
 	}
 	for _, tt := range []struct {
 		side, text string
-		seen       []byte
+		captured   []byte
 		want       bool
 	}{
 		{"client", "between client and gateway", client, true},
@@ -58,8 +58,8 @@ func TestTapBoth(t *testing.T) {
 		{"server", "between client and gateway", server, false},
 		{"server", "between gateway and server", server, true},
 	} {
-		if got := bytes.Contains(tt.seen, []byte(tt.text)); got != tt.want {
-			t.Errorf("%s's side, %q: got it %v; want it %v", tt.side, tt.text, got, tt.want)
+		if got := bytes.Contains(tt.captured, []byte(tt.text)); got != tt.want {
+			t.Errorf("%s's side, %q: captured %v; want %v", tt.side, tt.text, got, tt.want)
 		}
 	}
 }

@@ -15,25 +15,25 @@ import (
 )
 
 const (
-	// insideEnv tells a process that it was started by Enter.
+	// insideEnv marks a process that Enter started.
 	insideEnv = "FTPGATE_LAB_INSIDE"
-	// outsideEnv holds the mount namespace of the process that called Enter, so that Prepare
-	// never covers /run of the host for somebody who merely set insideEnv.
+	// outsideEnv is the mount namespace of the process that called Enter. It keeps Prepare from mounting
+	// over /run of the host if a user sets only insideEnv.
 	outsideEnv = "FTPGATE_LAB_OUTSIDE"
-	// runSource and the mount namespace's name are the source of the tmpfs on /run, by which
-	// Prepare knows its own work, and tells it from what an outer Enter has left in the mounts.
+	// runSource and the name of the mount namespace are the source of the tmpfs on /run. By it Prepare
+	// recognizes its own mount, and distinguishes it from that of an outer Enter.
 	runSource = "ftpgate-lab-"
 )
 
-// Inside tells whether this process, or one that it descends from, was started by Enter.
+// Inside reports whether this process, or one that it descends from, was started by Enter.
 func Inside() bool { return os.Getenv(insideEnv) == "1" }
 
-// Enter runs this program again, with other arguments and the same standard files, in a network
-// and a mount namespace of its own; for a user without the rights also in a user namespace, in
-// which that user is root and has them. It waits, passes signals on, and returns the exit status
-// (128 + the signal's number for a program that a signal ended). The program dies with its caller.
+// Enter runs this program again, with other arguments and the same standard files, in a network and a mount
+// namespace of its own. A user without the necessary rights also gets a user namespace, and is root in it.
+// Enter waits, forwards signals, and returns the exit status (128 + the signal's number if a signal ended the
+// program). The program dies with its caller.
 //
-// The error is a *RefusedError where the kernel does not allow the namespaces.
+// The error is a *RefusedError if the kernel does not allow the namespaces.
 func Enter(args []string) (exitCode int, err error) {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = os.Args[0]
@@ -48,18 +48,18 @@ func Enter(args []string) (exitCode int, err error) {
 	defer runtime.UnlockOSThread()
 
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, passedOn...)
+	signal.Notify(signals, forwardedSignals...)
 	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("lab: enter: %w", explain(err))
+		return 0, fmt.Errorf("lab: enter: %w", explainRefusal(err))
 	}
 	ended := make(chan struct{})
 	relayed := make(chan struct{})
 	go func() {
 		defer close(relayed)
-		passSignals(signals, ended, func(s os.Signal) {
+		forwardSignals(signals, ended, func(s os.Signal) {
 			if !fromTerminal(s) {
-				_ = cmd.Process.Signal(s) // it may just have ended
+				_ = cmd.Process.Signal(s) // fails if it has just ended
 			}
 		})
 	}()
@@ -69,9 +69,9 @@ func Enter(args []string) (exitCode int, err error) {
 	return exitStatus(cmd, err)
 }
 
-// isolation asks for a network and a mount namespace, and where this process has not the rights
-// for that, for a user namespace in which the user is root. The mounts are private: Go sees to
-// that where the mount namespace comes from Unshareflags.
+// isolation requests a network and a mount namespace, and if this process lacks the rights for these, a user
+// namespace in which the user is root. Go makes the mounts private if Unshareflags requests the mount
+// namespace.
 func isolation() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
 	if !privileged() {
@@ -82,7 +82,7 @@ func isolation() *syscall.SysProcAttr {
 	return attr
 }
 
-// insideEnviron is this process's environment, with the marks of Enter.
+// insideEnviron returns this process's environment with the two variables of Enter.
 func insideEnviron() ([]string, error) {
 	mounts, err := os.Readlink("/proc/self/ns/mnt")
 	if err != nil {
@@ -91,11 +91,12 @@ func insideEnviron() ([]string, error) {
 	return append(os.Environ(), insideEnv+"=1", outsideEnv+"="+mounts), nil
 }
 
-// passedOn are the signals that a user or a supervisor sends to end or steer a program.
-var passedOn = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+// forwardedSignals are the signals with which users and supervisors end or control a program.
+var forwardedSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
+	syscall.SIGUSR1, syscall.SIGUSR2}
 
-// passSignals hands signals to send until ended is closed.
-func passSignals(signals <-chan os.Signal, ended <-chan struct{}, send func(os.Signal)) {
+// forwardSignals calls send with each signal until ended is closed.
+func forwardSignals(signals <-chan os.Signal, ended <-chan struct{}, send func(os.Signal)) {
 	for {
 		select {
 		case s := <-signals:
@@ -106,8 +107,8 @@ func passSignals(signals <-chan os.Signal, ended <-chan struct{}, send func(os.S
 	}
 }
 
-// fromTerminal tells whether s came from a terminal, which sends it to the whole foreground process
-// group and so has sent it to our child too. A second one would be taken for impatience.
+// fromTerminal reports whether s came from a terminal. A terminal sends a signal to the whole foreground
+// process group, so the child already has it. A second one would make the child stop at once.
 func fromTerminal(s os.Signal) bool {
 	if s != syscall.SIGINT && s != syscall.SIGQUIT {
 		return false
@@ -121,7 +122,7 @@ func fromTerminal(s os.Signal) bool {
 	return err == nil && foreground == syscall.Getpgrp()
 }
 
-// exitStatus reads a shell's exit status from what Wait returned.
+// exitStatus returns the exit status, as a shell reports it, from the error of Wait.
 func exitStatus(cmd *exec.Cmd, err error) (int, error) {
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -134,13 +135,12 @@ func exitStatus(cmd *exec.Cmd, err error) (int, error) {
 	return cmd.ProcessState.ExitCode(), nil
 }
 
-// Prepare makes the namespaces that Enter gave this process fit for use: a tmpfs of their own on
-// /run, where nft, iptables and ip keep locks and names, and lo up. New and Up call it; a program
-// that uses /run or the network before should call it first. It does nothing outside of Enter's
-// namespaces, and nothing the second time.
+// Prepare sets up the namespaces that Enter gave this process: it mounts a tmpfs on /run, where nft, iptables
+// and ip keep locks and names, and sets lo up. New and Up call it; a program that uses /run or the network
+// earlier calls it first. It does nothing outside of Enter's namespaces, and nothing the second time.
 func Prepare() error { return prepareOnce() }
 
-// prepareOnce holds the outcome for the process: two tests may make their labs at once.
+// prepareOnce keeps the result for the process: tests may make labs concurrently.
 var prepareOnce = sync.OnceValue(prepare)
 
 func prepare() error {
@@ -152,7 +152,8 @@ func prepare() error {
 		return fmt.Errorf("lab: this process's mount namespace: %w", err)
 	}
 	if outside := os.Getenv(outsideEnv); outside == "" || outside == mounts {
-		return fmt.Errorf("lab: %s is set, but this process is not in a mount namespace of its own: unset it", insideEnv)
+		return fmt.Errorf("lab: %s is set, but this process is not in a mount namespace of its own: unset it",
+			insideEnv)
 	}
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -162,12 +163,12 @@ func prepare() error {
 	if strings.Contains(string(info), " - tmpfs "+source+" ") {
 		return nil
 	}
-	return furnish(source)
+	return setUpNamespaces(source)
 }
 
-// furnish gives a fresh network and mount namespace a /run and a lo.
-func furnish(source string) error {
-	if err := coverRun(source); err != nil {
+// setUpNamespaces mounts /run and sets lo up in new namespaces.
+func setUpNamespaces(source string) error {
+	if err := mountRun(source); err != nil {
 		return err
 	}
 	nl, err := netlink.NewHandle(netlinkRoute)
@@ -176,23 +177,23 @@ func furnish(source string) error {
 	}
 	defer nl.Close()
 	if err := setUp(nl, "lo"); err != nil {
-		return fmt.Errorf("lab: set lo up: %w", explain(err))
+		return fmt.Errorf("lab: set lo up: %w", explainRefusal(err))
 	}
 	return nil
 }
 
-// coverRun mounts a tmpfs on /run; the user's own directory below it stays visible.
-func coverRun(source string) error {
+// mountRun mounts a tmpfs on /run. The user's own directory below it stays visible.
+func mountRun(source string) error {
 	own := os.Getenv("XDG_RUNTIME_DIR")
 	var kept *os.File
 	if strings.HasPrefix(own, "/run/") {
-		kept, _ = os.Open(own) // where there is none, there is nothing to keep
+		kept, _ = os.Open(own) // it may not exist
 	}
 	if kept != nil {
 		defer kept.Close()
 	}
 	if err := syscall.Mount(source, "/run", "tmpfs", 0, "mode=0755"); err != nil {
-		return fmt.Errorf("lab: mount a tmpfs on /run: %w", explain(err))
+		return fmt.Errorf("lab: mount a tmpfs on /run: %w", explainRefusal(err))
 	}
 	if kept == nil {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// afresh is tool as if it stood outside of Enter.
+// afresh returns tool without the environment variables of Enter.
 func afresh(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := tool(t, args...)
@@ -35,7 +35,7 @@ func TestEnter(t *testing.T) {
 	}
 }
 
-// entered looks at what enter makes of its caller.
+// entered checks the environment of a process that enter starts.
 func entered(t *testing.T, enter func(args ...string) *exec.Cmd) {
 	mark := "/run/ftpgate-test-mark"
 	if err := os.WriteFile(mark, nil, 0o600); err != nil { // /run is a tmpfs of these tests alone
@@ -60,7 +60,8 @@ func entered(t *testing.T, enter func(args ...string) *exec.Cmd) {
 		t.Errorf("a killed program: got %d, %q; want 137", code, out)
 	}
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
-		cmd, stdout := running(t, enter("sh", "trap 'exit 9' TERM INT HUP; echo ready; sleep 1000 >&- & wait; kill $!"))
+		cmd, stdout := running(t,
+			enter("sh", "trap 'exit 9' TERM INT HUP; echo ready; sleep 1000 >&- & wait; kill $!"))
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
@@ -83,20 +84,21 @@ func entered(t *testing.T, enter func(args ...string) *exec.Cmd) {
 	_ = cmd.Wait()
 }
 
-// TestEnterRefused lets the kernel refuse, and reads what a user would.
+// TestEnterRefused makes the kernel refuse, and checks the message.
 func TestEnterRefused(t *testing.T) {
 	labtest.Host(t)
 	cmd := afresh(t, "limited", "0", "enter", "report")
 	rootOfAnother(cmd)
 	code, out := run(t, cmd)
-	for _, want := range []string{"refused", "no space left on device", "user.max_net_namespaces=0", "as root: sysctl -w user.max_net_namespaces=15000"} {
+	for _, want := range []string{"refused", "no space left on device", "user.max_net_namespaces=0",
+		"as root: sysctl -w user.max_net_namespaces=15000"} {
 		if code != 1 || !strings.Contains(out, want) {
 			t.Errorf("got %d, %q; want 1 and %q in it", code, out, want)
 		}
 	}
 }
 
-// TestForgedMarks sees that nobody has /run covered by setting variables.
+// TestForgedMarks checks that setting the variables alone does not mount over /run.
 func TestForgedMarks(t *testing.T) {
 	mounts, err := os.Readlink("/proc/self/ns/mnt")
 	if err != nil {
@@ -105,7 +107,8 @@ func TestForgedMarks(t *testing.T) {
 	for _, outside := range []string{"", mounts} {
 		cmd := tool(t, "prepare")
 		cmd.Env = append(cmd.Env, "FTPGATE_LAB_INSIDE=1", "FTPGATE_LAB_OUTSIDE="+outside)
-		if code, out := run(t, cmd); code != 1 || !strings.Contains(out, "not in a mount namespace of its own") {
+		if code, out := run(t, cmd); code != 1 ||
+			!strings.Contains(out, "not in a mount namespace of its own") {
 			t.Errorf("outside %q: got %d, %q; want a refusal", outside, code, out)
 		}
 	}
@@ -114,18 +117,19 @@ func TestForgedMarks(t *testing.T) {
 	}
 }
 
-// TestHoldByHand sees that the hidden command does nothing for who types it.
+// TestHoldByHand checks that the hidden command refuses a user who types it.
 func TestHoldByHand(t *testing.T) {
 	cmd := afresh(t, "hold")
-	word, its, err := os.Pipe()
+	status, holderStatus, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer word.Close()
-	cmd.ExtraFiles = []*os.File{its}
+	defer status.Close()
+	cmd.ExtraFiles = []*os.File{holderStatus}
 	code, _ := run(t, cmd)
-	its.Close()
-	if said, err := io.ReadAll(word); err != nil || code != 1 || !strings.Contains(string(said), "for `ftpgate lab up` only") {
-		t.Errorf("got %d, %q, %v; want 1 and a refusal", code, said, err)
+	holderStatus.Close()
+	if text, err := io.ReadAll(status); err != nil || code != 1 ||
+		!strings.Contains(string(text), "only `ftpgate lab up` may start this") {
+		t.Errorf("got %d, %q, %v; want 1 and a refusal", code, text, err)
 	}
 }

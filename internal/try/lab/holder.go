@@ -15,21 +15,21 @@ import (
 	"time"
 )
 
-// The files that Up gives a holder, beside the standard ones.
+// The files that Up passes to a holder, in addition to the standard ones.
 const (
-	holderWord     = 3 // where it says that its lab is up, or why not
-	holderListener = 4 // the socket on which it takes requests
+	holderStatusFile   = 3 // the holder writes holderReady here, or its error
+	holderListenerFile = 4 // the socket on which the holder accepts requests
 )
 
-// request is what a command line asks of the holder: the end of the lab, or a command, with
-// whose standard files it comes. After a command's request follow the numbers of signals for it.
+// request is a request of the command line to the holder: to end the lab, or to run a command. The standard
+// files of the command come with the request. The numbers of signals for the command follow it.
 type request struct {
 	Down            bool
 	Host, Path, Dir string
 	Argv, Env       []string
 }
 
-// reply is the holder's answer, at the end.
+// reply is the holder's answer, when the command has ended.
 type reply struct {
 	Exit int
 	Err  string
@@ -52,8 +52,8 @@ func replyOf(exit int, err error) reply {
 // stdFiles is how many files come with a command's request.
 const stdFiles = 3
 
-// send writes a request: a byte that carries the files, then the request in gob, which, unlike
-// JSON, leaves names alone that are not UTF-8. The encoder takes what is to follow.
+// send writes a request: a byte that carries the files, then the request in gob, which unlike JSON preserves
+// names that are not UTF-8. Signals follow through the encoder.
 func send(conn *net.UnixConn, r request, rights []byte) (*gob.Encoder, error) {
 	if _, _, err := conn.WriteMsgUnix([]byte{0}, rights, nil); err != nil {
 		return nil, err
@@ -62,32 +62,31 @@ func send(conn *net.UnixConn, r request, rights []byte) (*gob.Encoder, error) {
 	return enc, enc.Encode(r)
 }
 
-// holder keeps an ordinary user's lab: namespaces without a name live as long as who holds them.
+// holder keeps an ordinary user's lab: namespaces without a name exist only while a process holds them.
 type holder struct {
 	lab      *Lab
 	listener *net.UnixListener
-	stop     context.CancelFunc // begins the end
+	stop     context.CancelFunc // makes run return
 	commands sync.WaitGroup
-	emptied  chan struct{} // closed when nothing runs in the lab any more
-	left     error         // what could not be ended; set before emptied is closed
+	killed   chan struct{} // closed when all processes in the lab have ended
+	killErr  error         // processes that could not be killed; set before killed is closed
 }
 
-// HolderMain is the body of the hidden command `ftpgate lab hold`, which Up starts in the
-// background, and nobody else does. It keeps the lab of an ordinary user, runs the commands that
-// Exec asks for, and ends with Down, SIGTERM or SIGINT, and all that runs in the lab with it. It returns
-// the exit status.
+// HolderMain is the body of the hidden command `ftpgate lab hold`, which only Up starts, in the background.
+// It keeps the lab of an ordinary user, and runs the commands that Exec sends. It ends with Down, SIGTERM or
+// SIGINT, and kills all processes in the lab. It returns the exit status.
 func HolderMain() int {
-	word := os.NewFile(holderWord, "word")
+	word := os.NewFile(holderStatusFile, "word")
 	h, err := newHolder()
 	if err != nil {
-		_, _ = io.WriteString(word, err.Error()) // nobody else hears of it
+		_, _ = io.WriteString(word, err.Error()) // Up prints it
 		return 1
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	h.stop = cancel
 	if _, err := io.WriteString(word, holderReady); err != nil {
-		return 1 // Up has not waited: nobody knows of this lab
+		return 1 // Up is gone: nobody can use this lab
 	}
 	word.Close()
 	if err := h.run(ctx); err != nil {
@@ -98,9 +97,9 @@ func HolderMain() int {
 
 func newHolder() (*holder, error) {
 	if !Inside() {
-		return nil, errors.New("lab: hold: this is for `ftpgate lab up` only")
+		return nil, errors.New("lab: hold: only `ftpgate lab up` may start this command")
 	}
-	l, err := net.FileListener(os.NewFile(holderListener, "listener"))
+	l, err := net.FileListener(os.NewFile(holderListenerFile, "listener"))
 	if err != nil {
 		return nil, fmt.Errorf("lab: hold: %w", err)
 	}
@@ -112,10 +111,10 @@ func newHolder() (*holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &holder{lab: lab, listener: listener, emptied: make(chan struct{})}, nil
+	return &holder{lab: lab, listener: listener, killed: make(chan struct{})}, nil
 }
 
-// run serves until ctx ends, then ends all that runs in the lab.
+// run serves requests until ctx is done, then kills all processes in the lab.
 func (h *holder) run(ctx context.Context) error {
 	closed := context.AfterFunc(ctx, func() { h.listener.Close() })
 	defer closed()
@@ -123,7 +122,7 @@ func (h *holder) run(ctx context.Context) error {
 	for {
 		conn, err := h.listener.AcceptUnix()
 		if err != nil {
-			break // the listener is closed, or nobody can ask anything any more
+			break // the listener is closed or broken
 		}
 		h.commands.Add(1)
 		conns.Go(func() { h.serve(ctx, conn) })
@@ -131,15 +130,14 @@ func (h *holder) run(ctx context.Context) error {
 	h.stop()
 	h.commands.Wait()
 	for _, s := range h.lab.slots() {
-		h.left = errors.Join(h.left, endProcesses(*s.host))
+		h.killErr = errors.Join(h.killErr, killProcesses(*s.host))
 	}
-	close(h.emptied)
+	close(h.killed)
 	conns.Wait()
-	return errors.Join(h.left, h.lab.Close())
+	return errors.Join(h.killErr, h.lab.Close())
 }
 
-// serve answers one request. When ctx ends it reads no more: a command without who asked for it
-// is killed.
+// serve answers one request. When ctx is done it stops reading, which kills the command of the request.
 func (h *holder) serve(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	done := sync.OnceFunc(h.commands.Done)
@@ -150,34 +148,34 @@ func (h *holder) serve(ctx context.Context, conn *net.UnixConn) {
 	var r reply
 	switch asked, err := receive(conn); {
 	case err != nil:
-		r.Err = fmt.Sprintf("the holder got no sound request: %v", err)
+		r.Err = fmt.Sprintf("the holder got an invalid request: %v", err)
 	case asked.Down:
 		h.stop()
 		done()
-		<-h.emptied
-		r = replyOf(0, h.left)
+		<-h.killed
+		r = replyOf(0, h.killErr)
 	default:
 		r = replyOf(h.execute(conn, asked))
 	}
-	_ = gob.NewEncoder(conn).Encode(r) // who asked may be gone
+	_ = gob.NewEncoder(conn).Encode(r) // fails if the requester is gone
 }
 
-// asked is a request as it arrives.
-type asked struct {
+// incoming is a request as the holder received it.
+type incoming struct {
 	request
-	files []*os.File   // a command's standard files
-	more  *gob.Decoder // the signals
+	files   []*os.File   // the command's standard files
+	signals *gob.Decoder // numbers of signals for the command
 }
 
-func (a asked) closeFiles() {
+func (a incoming) closeFiles() {
 	for _, f := range a.files {
-		_ = f.Close() // they were only borrowed
+		_ = f.Close() // they belong to the requester
 	}
 }
 
-func receive(conn *net.UnixConn) (asked, error) {
-	var a asked
-	rights := make([]byte, syscall.CmsgSpace(stdFiles*4)) // 4 bytes a descriptor
+func receive(conn *net.UnixConn) (incoming, error) {
+	var a incoming
+	rights := make([]byte, syscall.CmsgSpace(stdFiles*4)) // 4 bytes per descriptor
 	_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 1), rights)
 	if err != nil {
 		return a, err
@@ -195,8 +193,8 @@ func receive(conn *net.UnixConn) (asked, error) {
 			a.files = append(a.files, os.NewFile(uintptr(fd), "standard file"))
 		}
 	}
-	a.more = gob.NewDecoder(conn)
-	if err := a.more.Decode(&a.request); err != nil {
+	a.signals = gob.NewDecoder(conn)
+	if err := a.signals.Decode(&a.request); err != nil {
 		a.closeFiles()
 		return a, err
 	}
@@ -208,7 +206,7 @@ func receive(conn *net.UnixConn) (asked, error) {
 }
 
 // execute runs a command and returns its exit status.
-func (h *holder) execute(conn *net.UnixConn, a asked) (int, error) {
+func (h *holder) execute(conn *net.UnixConn, a incoming) (int, error) {
 	defer a.closeFiles()
 	host, err := h.lab.Host(a.Host)
 	if err != nil {
@@ -217,7 +215,7 @@ func (h *holder) execute(conn *net.UnixConn, a asked) (int, error) {
 	cmd := &exec.Cmd{
 		Path: a.Path, Args: a.Argv, Env: a.Env, Dir: a.Dir,
 		Stdin: a.files[0], Stdout: a.files[1], Stderr: a.files[2],
-		// A group of its own, so that signals reach what a shell has started, as those of a terminal do.
+		// With a process group of its own, signals also reach what a shell started, like those of a terminal.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
 	if err := host.Start(cmd); err != nil {
@@ -226,18 +224,18 @@ func (h *holder) execute(conn *net.UnixConn, a asked) (int, error) {
 	ended, passed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(passed)
-		passToGroup(a.more, cmd.Process.Pid, ended)
+		signalGroup(a.signals, cmd.Process.Pid, ended)
 	}()
 	err = cmd.Wait()
 	close(ended)
-	_ = conn.SetReadDeadline(time.Unix(1, 0)) // wakes passToGroup
+	_ = conn.SetReadDeadline(time.Unix(1, 0)) // wakes signalGroup
 	<-passed
 	return exitStatus(cmd, err)
 }
 
-// passToGroup sends the signals that are asked for to a process group, until its first process has
-// ended; it kills the group when nobody is left to ask.
-func passToGroup(signals *gob.Decoder, group int, ended <-chan struct{}) {
+// signalGroup sends the requested signals to a process group until its first process has ended. It kills the
+// group when the requester is gone.
+func signalGroup(signals *gob.Decoder, group int, ended <-chan struct{}) {
 	for {
 		var n int
 		err := signals.Decode(&n)
@@ -249,7 +247,7 @@ func passToGroup(signals *gob.Decoder, group int, ended <-chan struct{}) {
 		if err != nil {
 			n = int(syscall.SIGKILL)
 		}
-		_ = syscall.Kill(-group, syscall.Signal(n)) // it may just have ended
+		_ = syscall.Kill(-group, syscall.Signal(n)) // fails if it has just ended
 		if err != nil {
 			return
 		}

@@ -20,13 +20,13 @@ import (
 // goroutines at once.
 type Host struct {
 	name string
-	ns   *os.File // the namespace; os.File, because it stands a Close beside its use
+	ns   *os.File // the namespace; an os.File, because it allows Close during use
 }
 
 // Name returns client, gateway or server, or what NewHost was given.
 func (h *Host) Name() string { return h.name }
 
-// Close lets go of the namespace. Only for a host of NewHost: a lab closes its own.
+// Close closes the namespace. It is only for a host of NewHost: a lab closes its own hosts.
 func (h *Host) Close() error {
 	if err := h.ns.Close(); err != nil {
 		return fmt.Errorf("lab: close %s: %w", h.name, err)
@@ -34,7 +34,7 @@ func (h *Host) Close() error {
 	return nil
 }
 
-// withFd runs f with the namespace's file descriptor, which stays open as long.
+// withFd runs f with the namespace's file descriptor, which stays open until f returns.
 func (h *Host) withFd(f func(fd int) error) error {
 	raw, err := h.ns.SyscallConn()
 	if err != nil {
@@ -42,14 +42,14 @@ func (h *Host) withFd(f func(fd int) error) error {
 	}
 	var ferr error
 	if err := raw.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
-		return fmt.Errorf("lab: %s: %w", h.name, os.ErrClosed) // the only reason that there is
+		return fmt.Errorf("lab: %s: %w", h.name, os.ErrClosed) // the only possible reason
 	}
 	return ferr
 }
 
-// Do runs f in the host's namespace, on an OS thread of its own, and returns its error. The
-// thread goes back to where it came from, or ends. Sockets that f creates belong to the host for
-// good, and may be used anywhere; goroutines that f starts are *not* in the namespace.
+// Do runs f in the host's namespace, on an OS thread of its own, and returns its error. The thread then
+// returns to its own namespace, or ends. Sockets that f creates belong to the host for good, and may be used
+// anywhere; goroutines that f starts are *not* in the namespace.
 func (h *Host) Do(f func() error) error {
 	return onOwnThread(func() error {
 		err := h.withFd(func(fd int) error { return netns.Set(netns.NsHandle(fd)) })
@@ -63,10 +63,9 @@ func (h *Host) Do(f func() error) error {
 	})
 }
 
-// onOwnThread runs f on a locked OS thread, and brings that thread back into the network
-// namespace that it came from. Where this fails, the thread ends with the goroutine that holds
-// it locked: nobody else ever runs in a strange namespace. A Goexit in f (t.FailNow) becomes one
-// of the caller.
+// onOwnThread runs f on a locked OS thread, and then returns the thread to its own network namespace. If that
+// fails, the thread ends with the goroutine that has locked it: no other goroutine ever runs in the wrong
+// namespace. A Goexit in f (t.FailNow) becomes one of the caller.
 func onOwnThread(f func() error) error {
 	var err error
 	returned := false
@@ -96,7 +95,7 @@ func onOwnThread(f func() error) error {
 	return err
 }
 
-// Start starts cmd inside the host's namespace, as exec.Cmd.Start; the caller waits for it.
+// Start starts cmd inside the host's namespace, like exec.Cmd.Start. The caller waits for it.
 func (h *Host) Start(cmd *exec.Cmd) error {
 	// A process is forked from the thread that asks for it, and inherits that thread's namespaces.
 	if err := h.Do(cmd.Start); err != nil {
@@ -116,8 +115,8 @@ func (h *Host) Run(cmd *exec.Cmd) error {
 	return nil
 }
 
-// Output runs a command inside the host's namespace and returns what it wrote to its standard
-// output; an error has what it wrote to its standard error.
+// Output runs a command inside the host's namespace and returns its standard output. An error includes the
+// command's standard error.
 func (h *Host) Output(ctx context.Context, name string, args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
@@ -129,7 +128,8 @@ func (h *Host) Output(ctx context.Context, name string, args ...string) ([]byte,
 	return stdout.Bytes(), err
 }
 
-// Listen makes a TCP listener in the host's namespace. The address has a literal IP address or none.
+// Listen makes a TCP listener in the host's namespace. The address has a literal IP address or no host at
+// all.
 func (h *Host) Listen(network, address string) (net.Listener, error) {
 	if err := checkLiteral(network, address, true); err != nil {
 		return nil, fmt.Errorf("lab: %s: listen: %w", h.name, err)
@@ -152,7 +152,7 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 	}
 	var c net.Conn
 	err := h.Do(func() (err error) {
-		// Without happy eyeballs and names the socket is made by this goroutine, on this thread.
+		// Without happy eyeballs and names this goroutine makes the socket, on this thread.
 		d := net.Dialer{FallbackDelay: -1}
 		c, err = d.DialContext(ctx, network, address)
 		return err
@@ -163,8 +163,8 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 	return c, nil
 }
 
-// checkLiteral refuses what the net package would work on in other goroutines, which are not in
-// the namespace: names, and networks that are not of IP.
+// checkLiteral refuses names, and networks other than IP. The net package would handle these in other
+// goroutines, which are not in the namespace.
 func checkLiteral(network, address string, emptyHost bool) error {
 	if !strings.HasPrefix(network, "tcp") && !strings.HasPrefix(network, "udp") {
 		return fmt.Errorf("network %q: want tcp or udp", network)
@@ -177,7 +177,7 @@ func checkLiteral(network, address string, emptyHost bool) error {
 		return nil
 	}
 	if _, err := netip.ParseAddr(host); err != nil {
-		return fmt.Errorf("address %q: %q is not an IP address, and there are no names in the lab", address, host)
+		return fmt.Errorf("address %q: %q is not an IP address, and the lab resolves no names", address, host)
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (h *Host) ReadSysctl(name string) (string, error) {
 	return strings.TrimSuffix(string(value), "\n"), nil
 }
 
-// WriteSysctl sets a sysctl of the host's namespace. The host that the lab runs on keeps its own.
+// WriteSysctl sets a sysctl of the host's namespace. It does not change the machine that the lab runs on.
 func (h *Host) WriteSysctl(name, value string) error {
 	path, err := sysctlPath(name)
 	if err != nil {
@@ -213,7 +213,7 @@ func (h *Host) WriteSysctl(name, value string) error {
 	return nil
 }
 
-// writeExisting writes to a file that must be there.
+// writeExisting writes to a file that must exist.
 func writeExisting(path, value string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -223,9 +223,9 @@ func writeExisting(path, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// sysctlPath turns net.a.b, or net/a.0/b where a part has a dot in it, into its file. Below
+// sysctlPath returns the file of a sysctl: net.a.b, or net/a.0/b if a part contains a dot. Below
 // /proc/sys/net the kernel shows each thread the values of that thread's network namespace
-// (net/sysctl_net.c); all other sysctls are the whole host's, and are refused.
+// (net/sysctl_net.c). All other sysctls belong to the whole machine, and are refused.
 func sysctlPath(name string) (string, error) {
 	rel := name
 	if !strings.Contains(rel, "/") {

@@ -1,13 +1,11 @@
-// Package lab is a laboratory of network namespaces: three hosts, client, gateway and server,
-// joined by two links, in which address translation can be tried without hardware. Neither
-// client nor server has a route beyond its own subnet, so that nothing passes the gateway
-// untranslated.
+// Package lab is a laboratory of network namespaces: three hosts, client, gateway and server, joined by two
+// links, to try address translation without hardware. Neither client nor server has a route beyond its own
+// subnet, so that no packet passes the gateway untranslated.
 //
-// A lab is anonymous (New: it belongs to this process and is gone with it) or lasting (Up, Open,
-// Exec, Down: for the command line). Enter gives an ordinary user the rights that a lab needs,
-// inside a user namespace.
+// A lab is anonymous (New: it belongs to this process and ends with it) or persistent (Up, Open, Exec, Down:
+// for the command line). Enter gives an ordinary user the rights that a lab needs, inside a user namespace.
 //
-// It never changes an address, a route, a rule or a sysctl of the host that it runs on, and it
+// The package never changes an address, a route, a rule or a sysctl of the host that it runs on, and it
 // knows nothing of FTP.
 package lab
 
@@ -58,7 +56,7 @@ var (
 	WANPrefix6 = netip.MustParsePrefix("2001:db8:113::/64")
 )
 
-// Lab is the three hosts. It holds one file descriptor a host until Close.
+// Lab is the three hosts. It holds one file descriptor for each host until Close.
 type Lab struct {
 	client, gateway, server *Host
 }
@@ -102,7 +100,7 @@ func (l *Lab) Gateway() *Host { return l.gateway }
 // Server returns the host at 203.0.113.21.
 func (l *Lab) Server() *Host { return l.server }
 
-// Host returns the host of that name; an unknown name is an error that names the three.
+// Host returns the host with that name. The error for an unknown name lists the three names.
 func (l *Lab) Host(name string) (*Host, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -123,7 +121,8 @@ func checkName(name string) error {
 	return fmt.Errorf("lab: no host %q: there are %s, %s and %s", name, ClientName, GatewayName, ServerName)
 }
 
-// Close lets go of the namespaces; those of New end with it. The hosts cannot be used any more.
+// Close closes the namespaces. Those of New end, unless a process or socket is still in them. The hosts are
+// unusable afterwards.
 func (l *Lab) Close() error {
 	var errs []error
 	for _, s := range l.slots() {
@@ -134,7 +133,7 @@ func (l *Lab) Close() error {
 	return errors.Join(errs...)
 }
 
-// build joins three bare hosts by the links and gives them their addresses.
+// build connects three bare hosts by the links, and sets their addresses.
 func (l *Lab) build() error {
 	for _, h := range []*Host{l.client, l.gateway, l.server} {
 		// A new namespace inherits the host's IPv4 forwarding
@@ -143,10 +142,10 @@ func (l *Lab) build() error {
 			return err
 		}
 	}
-	if err := join(l.client, ClientLink, l.gateway, GatewayLANLink); err != nil {
+	if err := connectHosts(l.client, ClientLink, l.gateway, GatewayLANLink); err != nil {
 		return err
 	}
-	if err := join(l.server, ServerLink, l.gateway, GatewayWANLink); err != nil {
+	if err := connectHosts(l.server, ServerLink, l.gateway, GatewayWANLink); err != nil {
 		return err
 	}
 	for _, a := range []struct {
@@ -171,8 +170,8 @@ func (l *Lab) build() error {
 	return nil
 }
 
-// join makes a veth pair with one end in each host, and sets both ends up.
-func join(a *Host, linkA string, b *Host, linkB string) error {
+// connectHosts makes a veth pair with one end in each host, and sets both ends up.
+func connectHosts(a *Host, linkA string, b *Host, linkB string) error {
 	where := fmt.Sprintf("%s:%s <-> %s:%s", a.name, linkA, b.name, linkB)
 	return b.withFd(func(peer int) error {
 		err := a.withLinks(func(nl *netlink.Handle) error {
@@ -204,7 +203,7 @@ func setUp(nl *netlink.Handle, name string) error {
 }
 
 // AddAddress gives an address to one of the host's links, as `ip address add PREFIX dev LINK`.
-// IPv6 addresses are usable at once: duplicates are not looked for.
+// IPv6 addresses are usable at once, without duplicate address detection.
 func (h *Host) AddAddress(link string, prefix netip.Prefix) error {
 	err := h.withLinks(func(nl *netlink.Handle) error {
 		dev, err := nl.LinkByName(link)
@@ -212,7 +211,8 @@ func (h *Host) AddAddress(link string, prefix netip.Prefix) error {
 			return err
 		}
 		bits := prefix.Addr().BitLen()
-		addr := &netlink.Addr{IPNet: &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), bits)}}
+		addr := &netlink.Addr{IPNet: &net.IPNet{IP: prefix.Addr().AsSlice(),
+			Mask: net.CIDRMask(prefix.Bits(), bits)}}
 		if prefix.Addr().Is6() {
 			addr.Flags = ifaNoDAD
 		}
@@ -227,7 +227,7 @@ func (h *Host) AddAddress(link string, prefix netip.Prefix) error {
 // ifaNoDAD is IFA_F_NODAD of include/uapi/linux/if_addr.h: no duplicate address detection.
 const ifaNoDAD = 0x02
 
-// withLinks runs f with a netlink handle in the host's namespace; it needs no thread of its own.
+// withLinks runs f with a netlink handle in the host's namespace. It needs no thread of its own.
 func (h *Host) withLinks(f func(*netlink.Handle) error) error {
 	return h.withFd(func(fd int) error {
 		nl, err := netlink.NewHandleAt(netns.NsHandle(fd), netlinkRoute)
@@ -243,13 +243,13 @@ func (h *Host) withLinks(f func(*netlink.Handle) error) error {
 const netlinkRoute = 0
 
 // NewHost makes one host in an anonymous namespace of this process, with lo up and nothing else.
-// It needs what New needs, and Close.
+// It needs the same rights as New. The caller closes the host.
 func NewHost(name string) (*Host, error) {
 	h := &Host{name: name}
 	err := onOwnThread(func() error {
 		ns, err := netns.New() // moves this thread into it
 		if err != nil {
-			return explain(err)
+			return explainRefusal(err)
 		}
 		h.ns = os.NewFile(uintptr(ns), "netns "+name)
 		return nil

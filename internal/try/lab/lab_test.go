@@ -20,7 +20,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// exchange sends a line over TCP between two hosts, and returns who each end thinks the other is.
+// exchange sends a line over TCP between two hosts, and returns each end's address as the other end sees it.
 func exchange(t *testing.T, from, to *lab.Host, dst netip.Addr) (client, server netip.Addr) {
 	t.Helper()
 	l, err := to.Listen("tcp", netip.AddrPortFrom(dst, 0).String())
@@ -77,7 +77,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestNoRoute holds the lab to its purpose: nothing gets through without translation.
+// TestNoRoute checks that no packet passes the gateway without translation.
 func TestNoRoute(t *testing.T) {
 	l := labtest.New(t)
 	tests := []struct {
@@ -122,15 +122,18 @@ func TestSysctl(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want %q", tt.host.Name(), got, err, tt.want)
 		}
 	}
-	if after, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); err != nil || string(after) != string(outside) {
+	if after, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); err != nil ||
+		string(after) != string(outside) {
 		t.Errorf("outside: got %q, %v; want %q", after, err, outside)
 	}
 }
 
 func TestSysctlRefused(t *testing.T) {
 	h := labtest.Host(t)
-	for _, name := range []string{"kernel.hostname", "", "net", "net/../kernel/hostname", "/net/ipv4/ip_forward", "net..ipv4.ip_forward"} {
-		if err := h.WriteSysctl(name, "x"); err == nil || !strings.Contains(err.Error(), "only those below net") {
+	for _, name := range []string{"kernel.hostname", "", "net", "net/../kernel/hostname",
+		"/net/ipv4/ip_forward", "net..ipv4.ip_forward"} {
+		if err := h.WriteSysctl(name, "x"); err == nil ||
+			!strings.Contains(err.Error(), "only those below net") {
 			t.Errorf("%q: got %v; want a refusal", name, err)
 		}
 	}
@@ -183,13 +186,15 @@ func namespace(t *testing.T, h *lab.Host) string {
 
 func TestHostByName(t *testing.T) {
 	l := labtest.New(t)
-	for name, want := range map[string]*lab.Host{"client": l.Client(), "gateway": l.Gateway(), "server": l.Server()} {
+	for name, want := range map[string]*lab.Host{"client": l.Client(), "gateway": l.Gateway(),
+		"server": l.Server()} {
 		if got, err := l.Host(name); err != nil || got != want || got.Name() != name {
 			t.Errorf("%s: got %v, %v; want %v", name, got, err, want)
 		}
 	}
 	_, err := l.Host("gate")
-	if want := `lab: no host "gate": there are client, gateway and server`; err == nil || err.Error() != want {
+	if want := `lab: no host "gate": there are client, gateway and server`; err == nil ||
+		err.Error() != want {
 		t.Errorf("got %v; want %s", err, want)
 	}
 }
@@ -230,8 +235,8 @@ func TestAddAddress(t *testing.T) {
 	}
 }
 
-// TestParallel sends many goroutines through all hosts at once: each must always be where it
-// thinks it is, and none may leave a thread astray.
+// TestParallel runs many goroutines through all hosts at once. It checks that each is always in the right
+// namespace, and that no thread stays in a wrong one.
 func TestParallel(t *testing.T) {
 	l := labtest.New(t)
 	home := threads(t)
@@ -272,7 +277,7 @@ func isHere(want string) error {
 	return err
 }
 
-// threads returns the network namespaces that this process's threads are in, each once.
+// threads returns the network namespaces of this process's threads, without duplicates.
 func threads(t *testing.T) []string {
 	t.Helper()
 	tasks, err := os.ReadDir("/proc/self/task")
@@ -282,14 +287,15 @@ func threads(t *testing.T) []string {
 	var all []string
 	for _, task := range tasks {
 		// A thread may end between the listing and this.
-		if ns, err := os.Readlink("/proc/self/task/" + task.Name() + "/ns/net"); err == nil && !slices.Contains(all, ns) {
+		if ns, err := os.Readlink("/proc/self/task/" + task.Name() + "/ns/net"); err == nil &&
+			!slices.Contains(all, ns) {
 			all = append(all, ns)
 		}
 	}
 	return all
 }
 
-// TestGoexit sees that t.FailNow inside Do ends the test's goroutine, and not only the thread's.
+// TestGoexit checks that t.FailNow inside Do ends the test's goroutine, and not only that of the thread.
 func TestGoexit(t *testing.T) {
 	h := labtest.Host(t)
 	home := threads(t)
@@ -309,7 +315,7 @@ func TestGoexit(t *testing.T) {
 	}
 }
 
-// TestCloseLeavesNothing counts file descriptors and namespaces, and uses a host after the end.
+// TestCloseLeavesNothing checks that no file descriptor or namespace is left, and that a closed host fails.
 func TestCloseLeavesNothing(t *testing.T) {
 	use := func() *lab.Lab {
 		l, err := lab.New()

@@ -16,8 +16,8 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// TestMain makes the test binary a small command line too: what Up re-executes, and what the
-// tests of several processes need.
+// TestMain makes the test binary also a small command line, for Up, which starts it again, and for the tests
+// with several processes.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "lab" {
 		code, err := command(os.Args[2], os.Args[3:])
@@ -69,7 +69,7 @@ func command(name string, args []string) (int, error) {
 	return 0, fmt.Errorf("no command %q", name)
 }
 
-// report prints what can be seen of the place where it runs.
+// report prints the environment in which it runs.
 func report() error {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
@@ -86,16 +86,16 @@ func report() error {
 	return nil
 }
 
-// tool is the test binary as that command line.
+// tool returns the test binary as that command line.
 func tool(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", append([]string{"lab"}, args...)...)
-	// The race detector sleeps a second at the end of each process, but for this.
+	// Without this the race detector sleeps a second at the end of each process.
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
-// run runs a command and returns its exit status and what it wrote, both outputs mixed.
+// run runs a command and returns its exit status and its output, with standard error.
 func run(t *testing.T, cmd *exec.Cmd) (int, string) {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
@@ -106,7 +106,7 @@ func run(t *testing.T, cmd *exec.Cmd) (int, string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// mustRun is run of what must end well.
+// mustRun runs a command that must succeed.
 func mustRun(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	code, out := run(t, cmd)
@@ -116,14 +116,14 @@ func mustRun(t *testing.T, cmd *exec.Cmd) string {
 	return out
 }
 
-// user is a way to be an ordinary user.
+// user is a way to run as an ordinary user.
 type user struct {
 	name string
 	attr syscall.SysProcAttr
 }
 
-// users returns the ways that there are on this machine. Inside of Enter as an ordinary user
-// there is only one other user to become: one of a user namespace, who has no rights either.
+// users returns the ways that this machine allows. Inside of Enter as an ordinary user there is only one:
+// another user namespace, in which the user has no rights either.
 func users(t *testing.T) []user {
 	t.Helper()
 	labtest.Host(t) // skips where there are no labs
@@ -138,12 +138,13 @@ func users(t *testing.T) []user {
 		t.Fatal(err)
 	}
 	if n, _ := strconv.Atoi(strings.Fields(string(uids))[2]); n > nobody {
-		all = append(all, user{"nobody", syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}})
+		all = append(all, user{"nobody",
+			syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}})
 	}
 	return all
 }
 
-// rootOfAnother makes cmd root of a user namespace of its own, whose limits it may set.
+// rootOfAnother makes cmd root in a user namespace of its own, whose limits it can set.
 func rootOfAnother(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   syscall.CLONE_NEWUSER,

@@ -13,14 +13,14 @@ const (
 	sysPidfdSendSignal = 424 // the same number on all architectures that Go knows
 	sysPidfdOpen       = 434
 
-	// dyingTime is how long a killed process may take to end. Longer takes only one that
-	// hangs in the kernel.
-	dyingTime = 10 * time.Second
+	// killTimeout is how long a killed process may take to end. Only one that hangs in the kernel takes
+	// longer.
+	killTimeout = 10 * time.Second
 )
 
-// endProcesses kills all processes in the host's namespace, but not this one, and returns when
-// they have ended. A process that itself moved into another namespace is not found.
-func endProcesses(h *Host) error {
+// killProcesses kills all processes in the host's namespace except this one, and returns when they have
+// ended. It does not find a process that moved itself into another namespace.
+func killProcesses(h *Host) error {
 	var link string
 	if err := h.Do(func() (err error) {
 		link, err = os.Readlink("/proc/thread-self/ns/net")
@@ -28,17 +28,16 @@ func endProcesses(h *Host) error {
 	}); err != nil {
 		return err
 	}
-	for { // again, until nothing is found: what is killed may have forked meanwhile
-		ended, err := endOnce(link)
+	for { // until none is left: a process may fork before it is killed
+		ended, err := killOnce(link)
 		if err != nil || ended == 0 {
 			return err
 		}
 	}
 }
 
-// endOnce kills the processes that it finds in the network namespace link ("net:[inode]"), and
-// returns their number.
-func endOnce(link string) (int, error) {
+// killOnce kills the processes in the network namespace link ("net:[inode]"), and returns their number.
+func killOnce(link string) (int, error) {
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, err
@@ -47,11 +46,11 @@ func endOnce(link string) (int, error) {
 	var errs []error
 	for _, p := range procs {
 		pid, err := strconv.Atoi(p.Name())
-		if err != nil || pid == os.Getpid() || !isIn(pid, link) {
+		if err != nil || pid == os.Getpid() || !inNamespace(pid, link) {
 			continue
 		}
-		if err := end(pid, link); err != nil {
-			errs = append(errs, fmt.Errorf("end process %d: %w", pid, err))
+		if err := kill(pid, link); err != nil {
+			errs = append(errs, fmt.Errorf("kill process %d: %w", pid, err))
 			continue
 		}
 		ended++
@@ -59,15 +58,15 @@ func endOnce(link string) (int, error) {
 	return ended, errors.Join(errs...)
 }
 
-// isIn tells whether a process is in that network namespace. One that has ended is in none.
-func isIn(pid int, link string) bool {
+// inNamespace reports whether a process is in that network namespace. One that has ended is in none.
+func inNamespace(pid int, link string) bool {
 	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 	return err == nil && ns == link
 }
 
-// end kills a process, if it is still in that namespace, and waits for its end. The pidfd
-// makes sure that it is one and the same that is looked at and killed.
-func end(pid int, link string) error {
+// kill kills a process if it is still in that namespace, and waits for its end. The pidfd guarantees that it
+// kills the process that it checked.
+func kill(pid int, link string) error {
 	fd, _, errno := syscall.Syscall(sysPidfdOpen, uintptr(pid), syscall.O_NONBLOCK, 0)
 	if errno == syscall.ESRCH {
 		return nil
@@ -77,21 +76,21 @@ func end(pid int, link string) error {
 	}
 	f := os.NewFile(fd, "pidfd")
 	defer f.Close()
-	if !isIn(pid, link) {
+	if !inNamespace(pid, link) {
 		return nil
 	}
 	_, _, errno = syscall.Syscall6(sysPidfdSendSignal, fd, uintptr(syscall.SIGKILL), 0, 0, 0, 0)
 	if errno != 0 && errno != syscall.ESRCH {
 		return os.NewSyscallError("pidfd_send_signal", errno)
 	}
-	if err := f.SetReadDeadline(time.Now().Add(dyingTime)); err != nil {
+	if err := f.SetReadDeadline(time.Now().Add(killTimeout)); err != nil {
 		return err
 	}
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
-	// A pidfd becomes readable when the process has ended (pidfd_open(2)), after it has left its
-	// namespaces. The one is asked because the other may have been told before Read began.
-	return raw.Read(func(uintptr) bool { return !isIn(pid, link) })
+	// A pidfd becomes readable when the process has ended (pidfd_open(2)), after it has left its namespaces.
+	// Check the namespace, because the event may have come before Read began.
+	return raw.Read(func(uintptr) bool { return !inNamespace(pid, link) })
 }

@@ -10,14 +10,14 @@ import (
 	"unsafe"
 )
 
-// RefusedError says that the kernel does not let this process make the namespaces of a lab.
+// RefusedError says that the kernel does not allow this process to make the namespaces of a lab.
 type RefusedError struct {
-	Why    string // what stands in the way, as far as it can be known
+	Why    string // the obstacle, as far as it is known
 	Remedy string // what an operator can do
 	Err    error  // the kernel's answer
 }
 
-// Error says both, for people.
+// Error returns reason and remedy.
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("the kernel refuses namespaces (%v): %s; %s", e.Err, e.Why, e.Remedy)
 }
@@ -25,9 +25,9 @@ func (e *RefusedError) Error() string {
 // Unwrap returns the kernel's answer, a syscall.Errno.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// explain turns the kernel's refusal of a namespace into a *RefusedError; other errors stay as
-// they are.
-func explain(err error) error {
+// explainRefusal turns the kernel's refusal of a namespace into a *RefusedError, and returns other errors
+// unchanged.
+func explainRefusal(err error) error {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		return err
@@ -41,44 +41,46 @@ func explain(err error) error {
 	return &refused
 }
 
-// obstacle is a sysctl that can forbid namespaces.
-type obstacle struct {
-	sysctl  string // below /proc/sys
-	forbids string // the value that does
-	needed  string // the value that does not
-	user    bool   // only in the way of who has no CAP_SYS_ADMIN
-	why     string
+// blockingSysctl is a sysctl that can forbid namespaces.
+type blockingSysctl struct {
+	sysctl   string // below /proc/sys
+	blocked  string // the value that forbids them
+	allowed  string // a value that allows them
+	userOnly bool   // it restricts only processes without CAP_SYS_ADMIN
+	why      string
 }
 
 // obstacles, with the most specific first: the limits of kernel/ucount.c, Debian's switch,
 // AppArmor's (security/apparmor/lsm.c), and the switch of Red Hat's older kernels.
-var obstacles = []obstacle{
+var blockingSysctls = []blockingSysctl{
 	{"kernel/unprivileged_userns_clone", "0", "1", true, "ordinary users may not make user namespaces"},
-	{"kernel/apparmor_restrict_unprivileged_userns", "1", "0", true, "AppArmor takes the rights from user namespaces of ordinary users"},
+	{"kernel/apparmor_restrict_unprivileged_userns", "1", "0", true,
+		"AppArmor takes the rights from user namespaces of ordinary users"},
 	{"user/max_user_namespaces", "0", "15000", true, "the limit of user namespaces is zero"},
 	{"user/max_net_namespaces", "0", "15000", false, "the limit of network namespaces is zero"},
 	{"user/max_mnt_namespaces", "0", "15000", false, "the limit of mount namespaces is zero"},
 }
 
-// diagnose finds the sysctl that is in the way of a process with or without the rights, if one is.
-// read returns a sysctl's value, or an error where the kernel has none.
+// diagnose finds the sysctl, if any, that stops a process with or without privileges. read returns the value
+// of a sysctl, or an error if the kernel does not have it.
 func diagnose(errno syscall.Errno, privileged bool, read func(string) (string, error)) RefusedError {
-	for _, o := range obstacles {
-		if o.user && privileged {
+	for _, o := range blockingSysctls {
+		if o.userOnly && privileged {
 			continue
 		}
-		if value, err := read(o.sysctl); err == nil && value == o.forbids {
+		if value, err := read(o.sysctl); err == nil && value == o.blocked {
 			name := strings.ReplaceAll(o.sysctl, "/", ".")
 			return RefusedError{
 				Why:    fmt.Sprintf("%s (%s=%s)", o.why, name, value),
-				Remedy: fmt.Sprintf("as root: sysctl -w %s=%s, or run this as root", name, o.needed),
+				Remedy: fmt.Sprintf("as root: sysctl -w %s=%s, or run this as root", name, o.allowed),
 				Err:    errno,
 			}
 		}
 	}
 	if errno == syscall.ENOSPC || errno == syscall.EUSERS {
 		return RefusedError{
-			Why:    "a limit of namespaces is reached (user.max_user_namespaces, user.max_net_namespaces, or 32 levels)",
+			Why: "a limit of namespaces is reached (user.max_user_namespaces, user.max_net_namespaces, " +
+				"or 32 levels)",
 			Remedy: "end what holds them (lsns lists them), or raise the limit",
 			Err:    errno,
 		}
@@ -95,8 +97,8 @@ func readProcSys(name string) (string, error) {
 	return strings.TrimSpace(string(value)), err
 }
 
-// privileged tells whether this process may make namespaces and configure them without a user
-// namespace of its own: whether CAP_SYS_ADMIN and CAP_NET_ADMIN are in effect.
+// privileged reports whether this process can make and configure namespaces without a user namespace of its
+// own: whether it has CAP_SYS_ADMIN and CAP_NET_ADMIN in effect.
 func privileged() bool {
 	const capNetAdmin, capSysAdmin = 12, 21 // include/uapi/linux/capability.h
 	status, err := os.ReadFile("/proc/self/status")
@@ -115,7 +117,8 @@ func privileged() bool {
 // foregroundGroup is tcgetpgrp(3).
 func foregroundGroup(tty *os.File) (int, error) {
 	var group int32
-	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, tty.Fd(), syscall.TIOCGPGRP, uintptr(unsafe.Pointer(&group)))
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, tty.Fd(), syscall.TIOCGPGRP,
+		uintptr(unsafe.Pointer(&group)))
 	if errno != 0 {
 		return 0, errno
 	}

@@ -19,17 +19,21 @@ func TestDiagnose(t *testing.T) {
 	}{
 		{"Debian's switch", syscall.EPERM, false, map[string]string{"kernel/unprivileged_userns_clone": "0"},
 			"kernel.unprivileged_userns_clone=0", "sysctl -w kernel.unprivileged_userns_clone=1"},
-		{"AppArmor", syscall.EPERM, false, map[string]string{"kernel/unprivileged_userns_clone": "1", "kernel/apparmor_restrict_unprivileged_userns": "1"},
-			"kernel.apparmor_restrict_unprivileged_userns=1", "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
+		{"AppArmor", syscall.EPERM, false, map[string]string{"kernel/unprivileged_userns_clone": "1",
+			"kernel/apparmor_restrict_unprivileged_userns": "1"},
+			"kernel.apparmor_restrict_unprivileged_userns=1",
+			"sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
 		{"user limit", syscall.ENOSPC, false, map[string]string{"user/max_user_namespaces": "0"},
 			"user.max_user_namespaces=0", "sysctl -w user.max_user_namespaces=15000"},
-		{"net limit", syscall.ENOSPC, true, map[string]string{"user/max_user_namespaces": "0", "user/max_net_namespaces": "0"},
+		{"net limit", syscall.ENOSPC, true,
+			map[string]string{"user/max_user_namespaces": "0", "user/max_net_namespaces": "0"},
 			"user.max_net_namespaces=0", "sysctl -w user.max_net_namespaces=15000"},
 		{"used up", syscall.ENOSPC, false, map[string]string{"user/max_user_namespaces": "5"},
 			"a limit of namespaces is reached", "lsns"},
 		{"seccomp", syscall.EPERM, false, map[string]string{"user/max_user_namespaces": "5"},
 			"seccomp", "CAP_SYS_ADMIN"},
-		{"root in a container", syscall.EPERM, true, map[string]string{"kernel/apparmor_restrict_unprivileged_userns": "1"},
+		{"root in a container", syscall.EPERM, true,
+			map[string]string{"kernel/apparmor_restrict_unprivileged_userns": "1"},
 			"seccomp", "CAP_SYS_ADMIN"},
 	}
 	for _, tt := range tests {
@@ -40,7 +44,8 @@ func TestDiagnose(t *testing.T) {
 				}
 				return "", os.ErrNotExist
 			})
-			if !strings.Contains(got.Why, tt.why) || !strings.Contains(got.Remedy, tt.remedy) || got.Err != tt.errno {
+			if !strings.Contains(got.Why, tt.why) || !strings.Contains(got.Remedy, tt.remedy) ||
+				got.Err != tt.errno {
 				t.Errorf("got %v; want %q and %q", &got, tt.why, tt.remedy)
 			}
 		})
@@ -50,27 +55,28 @@ func TestDiagnose(t *testing.T) {
 func TestExplainOnlyRefusals(t *testing.T) {
 	var refused *RefusedError
 	for _, err := range []error{errors.New("other"), syscall.ENOMEM, os.ErrNotExist} {
-		if got := explain(err); got != err {
+		if got := explainRefusal(err); got != err {
 			t.Errorf("got %v; want %v as it is", got, err)
 		}
 	}
-	if got := explain(&os.SyscallError{Syscall: "unshare", Err: syscall.EPERM}); !errors.As(got, &refused) || !errors.Is(got, syscall.EPERM) {
+	if got := explainRefusal(&os.SyscallError{Syscall: "unshare", Err: syscall.EPERM}); !errors.As(got,
+		&refused) || !errors.Is(got, syscall.EPERM) {
 		t.Errorf("got %v; want a refusal that wraps %v", got, syscall.EPERM)
 	}
 }
 
-func TestHeldDir(t *testing.T) {
+func TestSocketDir(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "/"+strings.Repeat("x", 90))
-	if dir, err := heldDir(); err == nil || !strings.Contains(err.Error(), "too long for a socket") {
+	if dir, err := socketDir(); err == nil || !strings.Contains(err.Error(), "too long for a socket") {
 		t.Errorf("got %q, %v; want an error", dir, err)
 	}
 	t.Setenv("XDG_RUNTIME_DIR", "/run/user/7")
-	if dir, err := heldDir(); err != nil || dir != "/run/user/7/ftpgate-lab" {
+	if dir, err := socketDir(); err != nil || dir != "/run/user/7/ftpgate-lab" {
 		t.Errorf("got %q, %v", dir, err)
 	}
 }
 
-func TestCheckOwn(t *testing.T) {
+func TestCheckOwner(t *testing.T) {
 	open, own := t.TempDir(), t.TempDir()
 	if err := os.Chmod(open, 0o755); err != nil {
 		t.Fatal(err)
@@ -81,11 +87,11 @@ func TestCheckOwn(t *testing.T) {
 	if err := os.Symlink(own, open+"/link"); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkOwn(own); err != nil {
+	if err := checkOwner(own); err != nil {
 		t.Errorf("got %v; want none", err)
 	}
 	for _, dir := range []string{open, open + "/link", open + "/missing"} {
-		if err := checkOwn(dir); err == nil {
+		if err := checkOwner(dir); err == nil {
 			t.Errorf("%s: got no error", dir)
 		}
 	}

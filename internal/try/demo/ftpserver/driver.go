@@ -17,22 +17,22 @@ import (
 	"goftp.io/server/v2"
 )
 
-// maxUpload bounds what the server keeps of one file, in bytes.
+// maxUpload bounds the size of an uploaded file, in bytes.
 const maxUpload = 256 << 20
 
-// modified is when every file of the server was last changed: a listing looks the same each time.
+// modified is the modification time of every file, so that listings are always the same.
 var modified = time.Date(2023, time.October, 2, 17, 27, 48, 0, time.UTC)
 
-// memory is a server's files: one directory, in memory. It implements server.Driver.
-type memory struct {
-	mu    sync.Mutex // guards files; contents are never changed in place
+// memoryDriver keeps the files of one directory in memory. It implements server.Driver.
+type memoryDriver struct {
+	mu    sync.Mutex // guards files; contents never change in place
 	files map[string][]byte
 }
 
-var errReadOnly = errors.New("this server stores and hands out files, and nothing else")
+var errReadOnly = errors.New("this server only stores and sends files")
 
 // Stat implements server.Driver.
-func (m *memory) Stat(_ *server.Context, name string) (os.FileInfo, error) {
+func (m *memoryDriver) Stat(_ *server.Context, name string) (os.FileInfo, error) {
 	if name == "/" {
 		return info{name: "/", dir: true}, nil
 	}
@@ -45,8 +45,8 @@ func (m *memory) Stat(_ *server.Context, name string) (os.FileInfo, error) {
 	return info{name: path.Base(name), size: len(data)}, nil
 }
 
-// ListDir implements server.Driver, in the order of names.
-func (m *memory) ListDir(_ *server.Context, name string, each func(os.FileInfo) error) error {
+// ListDir implements server.Driver. It lists files by name.
+func (m *memoryDriver) ListDir(_ *server.Context, name string, each func(os.FileInfo) error) error {
 	if name != "/" {
 		return fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 	}
@@ -65,7 +65,7 @@ func (m *memory) ListDir(_ *server.Context, name string, each func(os.FileInfo) 
 }
 
 // GetFile implements server.Driver.
-func (m *memory) GetFile(_ *server.Context, name string, offset int64) (int64, io.ReadCloser, error) {
+func (m *memoryDriver) GetFile(_ *server.Context, name string, offset int64) (int64, io.ReadCloser, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	data, ok := m.files[name]
@@ -76,13 +76,13 @@ func (m *memory) GetFile(_ *server.Context, name string, offset int64) (int64, i
 	return int64(len(data)), io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// PutFile implements server.Driver, from the file's beginning only.
-func (m *memory) PutFile(_ *server.Context, name string, from io.Reader, offset int64) (int64, error) {
+// PutFile implements server.Driver. It cannot resume an upload.
+func (m *memoryDriver) PutFile(_ *server.Context, name string, from io.Reader, offset int64) (int64, error) {
 	if offset > 0 {
 		return 0, errReadOnly
 	}
 	if data, ok := from.(io.Closer); ok {
-		defer data.Close() // which the library forgets
+		defer data.Close() // the library does not close it
 	}
 	data, err := io.ReadAll(io.LimitReader(from, maxUpload+1))
 	if err == nil && len(data) > maxUpload {
@@ -98,16 +98,16 @@ func (m *memory) PutFile(_ *server.Context, name string, from io.Reader, offset 
 }
 
 // DeleteDir implements server.Driver.
-func (m *memory) DeleteDir(*server.Context, string) error { return errReadOnly }
+func (m *memoryDriver) DeleteDir(*server.Context, string) error { return errReadOnly }
 
 // DeleteFile implements server.Driver.
-func (m *memory) DeleteFile(*server.Context, string) error { return errReadOnly }
+func (m *memoryDriver) DeleteFile(*server.Context, string) error { return errReadOnly }
 
 // Rename implements server.Driver.
-func (m *memory) Rename(*server.Context, string, string) error { return errReadOnly }
+func (m *memoryDriver) Rename(*server.Context, string, string) error { return errReadOnly }
 
 // MakeDir implements server.Driver.
-func (m *memory) MakeDir(*server.Context, string) error { return errReadOnly }
+func (m *memoryDriver) MakeDir(*server.Context, string) error { return errReadOnly }
 
 // info describes a file, or the directory. It implements os.FileInfo.
 type info struct {
@@ -123,8 +123,8 @@ func (i info) ModTime() time.Time { return modified }
 func (i info) IsDir() bool        { return i.dir }
 func (i info) Sys() any           { return nil }
 
-// perm shows every file as its owner's to write and everybody's to read.
-type perm struct{ *server.SimplePerm }
+// fixedPerm gives every file the mode 0644.
+type fixedPerm struct{ *server.SimplePerm }
 
 // GetMode implements server.Perm.
-func (perm) GetMode(string) (os.FileMode, error) { return 0o644, nil }
+func (fixedPerm) GetMode(string) (os.FileMode, error) { return 0o644, nil }

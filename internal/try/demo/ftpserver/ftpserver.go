@@ -1,5 +1,5 @@
-// Package ftpserver is the FTP server of the story: a library's, with one directory in memory. It is not
-// for use outside the demo.
+// Package ftpserver is the demo's FTP server: the server of a library, with one directory in memory. It is
+// for the demo only.
 package ftpserver
 
 import (
@@ -11,7 +11,7 @@ import (
 
 	"goftp.io/server/v2"
 
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
 // The account of the server.
@@ -20,43 +20,44 @@ const (
 	Password = "lab-only"
 )
 
-// Welcome is the text of its greeting.
+// Welcome is the text of the greeting.
 const Welcome = "the server of the lab"
 
-// Config is what differs between servers.
+// Config configures a server.
 type Config struct {
-	PublicIP     string // what a 227 names; empty: the address that the client came to
-	PassivePorts string // empty: any
+	PublicIP     string // address in the 227; empty: the address to which the client connected
+	PassivePorts string // a range, like "50000-50100"; empty: any port
 	Files        map[string][]byte
-	TLS          *tls.Config // for clients that say AUTH TLS; nil: there is none
-	TLSOnly      bool        // nothing but AUTH is answered in clear
+	TLS          *tls.Config // for clients that send AUTH TLS; nil: no TLS
+	TLSOnly      bool        // refuse logins in clear
 }
 
-// Serve runs the server on l until ctx is done, and closes l. What goes through is written to log.
-func Serve(ctx context.Context, l net.Listener, log *transcript.Log, c Config) error {
+// Serve runs the server on l until ctx is done, and closes l. It writes its events to log.
+func Serve(ctx context.Context, l net.Listener, log *sessionlog.Logger, c Config) error {
 	options := &server.Options{
-		Driver:         &memory{files: c.Files},
+		Driver:         &memoryDriver{files: c.Files},
 		Auth:           &server.SimpleAuth{Name: User, Password: Password},
-		Perm:           perm{server.NewSimplePerm("ftp", "ftp")},
+		Perm:           fixedPerm{server.NewSimplePerm("ftp", "ftp")},
 		Logger:         log,
 		WelcomeMessage: Welcome,
 		PublicIP:       c.PublicIP,
 		PassivePorts:   c.PassivePorts,
 	}
 	if c.TLS != nil {
-		options.TLS, options.ExplicitFTPS, options.TLSConfig, options.Port = true, true, witnessed(c.TLS, log), noPort
+		options.TLS, options.ExplicitFTPS, options.Port = true, true, invalidPort
+		options.TLSConfig = logHandshakes(c.TLS, log)
 	}
 	srv, err := server.NewServer(options)
 	if err == nil && c.TLS != nil {
-		err = armed(srv)
-		srv.ForceTLS = c.TLSOnly // which NewServer forgets
+		err = enableTLS(srv)
+		srv.ForceTLS = c.TLSOnly // NewServer ignores this option
 	}
 	if err != nil {
 		return fmt.Errorf("ftpserver: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	log.Write(transcript.Event{Kind: transcript.Ready, Text: l.Addr().String()})
+	log.Write(sessionlog.Event{Kind: sessionlog.Ready, Text: l.Addr().String()})
 	if err := srv.Serve(l); err != nil && ctx.Err() == nil && !errors.Is(err, server.ErrServerClosed) {
 		return fmt.Errorf("ftpserver: %w", err)
 	}

@@ -13,24 +13,26 @@ import (
 	"time"
 
 	"ftpgate/internal/ftpclient"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 	"ftpgate/internal/try/testca"
 )
 
-// thisMachine is the host of the test's client. It implements ftpclient.Host.
-type thisMachine struct{}
+// localHost is this machine. It implements ftpclient.Host.
+type localHost struct{}
 
-func (thisMachine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (localHost) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, network, address)
 }
 
-func (thisMachine) Listen(network, address string) (net.Listener, error) {
+func (localHost) Listen(network, address string) (net.Listener, error) {
 	return net.Listen(network, address)
 }
 
-// start serves until the test ends, and returns where, and what the server says of it.
-func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at string, w *transcript.Witness) {
+// start runs a server until the test ends. It returns its address and its log.
+func start(
+	t *testing.T, a *testca.Authority, version uint16, tlsOnly bool,
+) (address string, log *sessionlog.ServerLog) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,26 +50,26 @@ func start(t *testing.T, a *testca.Authority, version uint16, only bool) (at str
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := Serve(ctx, l, transcript.NewLog(in), Config{
+		err := Serve(ctx, l, sessionlog.NewLogger(in), Config{
 			Files:   map[string][]byte{"/f": bytes.Repeat([]byte("0123456789"), 1<<17)},
 			TLS:     &tls.Config{Certificates: []tls.Certificate{pair}, MaxVersion: version},
-			TLSOnly: only,
+			TLSOnly: tlsOnly,
 		})
 		_ = in.Close()
 		ended <- err
 	}()
-	w = transcript.NewWitness(out)
+	log = sessionlog.ReadServerLog(out)
 	t.Cleanup(func() {
 		cancel()
-		w.Close()
+		log.Close()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
-	if at, err = w.Next(ctx, transcript.Ready); err != nil {
+	if address, err = log.Next(ctx, sessionlog.Ready); err != nil {
 		t.Fatal(err)
 	}
-	return at, w
+	return address, log
 }
 
 func newAuthority(t *testing.T) *testca.Authority {
@@ -79,25 +81,26 @@ func newAuthority(t *testing.T) *testca.Authority {
 	return a
 }
 
-func connect(t *testing.T, at string) (context.Context, *ftpclient.Client) {
+func connect(t *testing.T, address string) (context.Context, *ftpclient.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a test that hangs
 	t.Cleanup(cancel)
-	c := &ftpclient.Client{Host: thisMachine{}, Watch: &transcript.Transcript{Quiet: true}}
-	if err := c.Open(ctx, at); err != nil {
+	c := &ftpclient.Client{Host: localHost{}, Watch: &sessionlog.Transcript{Quiet: true}}
+	if err := c.Open(ctx, address); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return ctx, c
 }
 
-// TestTLS: control and data are encrypted, data resumes the session, and what is sent arrives whole.
+// TestTLS checks that control and data connections use TLS, that data connections resume the session, and
+// that files arrive whole.
 func TestTLS(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			a := newAuthority(t)
-			at, w := start(t, a, version, true)
-			ctx, c := connect(t, at)
+			address, log := start(t, a, version, true)
+			ctx, c := connect(t, address)
 			if err := c.Encrypt(ctx, a.Client("127.0.0.1")); err != nil {
 				t.Fatal(err)
 			}
@@ -109,10 +112,12 @@ func TestTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := make([]byte, len(stored))
-			if _, err := c.Retrieve(ctx, ftpclient.PASV, "g", got); err != nil || !bytes.Equal(got, stored) {
-				t.Errorf("got %v, the bytes are right: %v", err, bytes.Equal(got, stored))
+			_, err := c.Retrieve(ctx, ftpclient.PASV, "g", got)
+			if err != nil || !bytes.Equal(got, stored) {
+				t.Errorf("got error %v, equal contents %v", err, bytes.Equal(got, stored))
 			}
-			if list, err := c.List(ctx, ftpclient.EPSV); err != nil || !strings.Contains(string(list), " g\r\n") {
+			if list, err := c.List(ctx, ftpclient.EPSV); err != nil ||
+				!strings.Contains(string(list), " g\r\n") {
 				t.Errorf("got %q, %v; want g in it", list, err)
 			}
 			if err := c.Quit(ctx); err != nil {
@@ -128,40 +133,42 @@ func TestTLS(t *testing.T) {
 			if want := []bool{false, true, true, true}; !slices.Equal(resumed, want) {
 				t.Errorf("client: resumed %v; want %v", resumed, want)
 			}
-			events, err := w.Session(ctx)
-			var seen []string
+			events, err := log.Session(ctx)
+			var handshakes []string
 			for _, ev := range events {
-				if ev.Kind == transcript.Encrypted {
-					seen = append(seen, ev.Text)
+				if ev.Kind == sessionlog.Encrypted {
+					handshakes = append(handshakes, ev.Text)
 				}
 			}
 			name := tls.VersionName(version)
-			again := name + transcript.Resumed
-			if want := []string{name, again, again, again}; err != nil || !slices.Equal(seen, want) {
-				t.Errorf("server: got %q, %v; want %q", seen, err, want)
+			again := name + sessionlog.Resumed
+			if want := []string{name, again, again, again}; err != nil || !slices.Equal(handshakes, want) {
+				t.Errorf("server: got %q, %v; want %q", handshakes, err, want)
 			}
 		})
 	}
 }
 
-// TestTLSOnly: such a server takes no password in clear, and one that is not takes it.
+// TestTLSOnly checks that a server with TLSOnly refuses a login in clear, and that one without accepts it.
 func TestTLSOnly(t *testing.T) {
 	a := newAuthority(t)
-	for _, only := range []bool{true, false} {
-		at, _ := start(t, a, 0, only)
-		ctx, c := connect(t, at)
+	for _, tlsOnly := range []bool{true, false} {
+		address, _ := start(t, a, 0, tlsOnly)
+		ctx, c := connect(t, address)
 		err := c.Login(ctx, User, Password)
-		if refused := err != nil && strings.Contains(err.Error(), "USER: the answer is 534"); refused != only {
-			t.Errorf("TLS only %v: got %v", only, err)
+		if refused := err != nil &&
+			strings.Contains(err.Error(), "USER: the answer is 534"); refused != tlsOnly {
+			t.Errorf("TLS only %v: got %v", tlsOnly, err)
 		}
 	}
 }
 
-// TestTLSUnknownServer: a client that does not trust the certificate goes no further.
+// TestTLSUnknownServer checks that a client which does not trust the CA gives up.
 func TestTLSUnknownServer(t *testing.T) {
-	at, _ := start(t, newAuthority(t), 0, false)
-	ctx, c := connect(t, at)
-	if err := c.Encrypt(ctx, newAuthority(t).Client("127.0.0.1")); err == nil || !strings.Contains(err.Error(), "unknown authority") {
-		t.Errorf("got %v; want it to be unknown", err)
+	address, _ := start(t, newAuthority(t), 0, false)
+	ctx, c := connect(t, address)
+	err := c.Encrypt(ctx, newAuthority(t).Client("127.0.0.1"))
+	if err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("got %v; want an unknown authority", err)
 	}
 }

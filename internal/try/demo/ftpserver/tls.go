@@ -7,33 +7,33 @@ import (
 
 	"goftp.io/server/v2"
 
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
-// noPort is where nobody can listen.
-const noPort = -1
+// invalidPort is a port on which no listener can be opened.
+const invalidPort = -1
 
-// armed has the library take its configuration of TLS. It does so in ListenAndServe only, which can neither
-// be told a listener nor be ended without a race: asked to listen where nobody can, it gives up right behind
-// that, and serves any listener from then on. Its data connections are TLS as soon as the control connection
-// is, where the client connects to them; the library leaves those of active mode in clear.
-func armed(srv *server.Server) error {
+// enableTLS makes the library load its TLS configuration. The library loads it only in ListenAndServe, which
+// accepts no listener and cannot be stopped without a race. With invalidPort ListenAndServe fails right after
+// it has loaded the configuration, and the server can then serve any listener. When the control connection
+// uses TLS, so do passive data connections; the library leaves those of active mode in clear.
+func enableTLS(srv *server.Server) error {
 	err := srv.ListenAndServe()
 	if wrong := (*net.AddrError)(nil); errors.As(err, &wrong) {
 		return nil
 	}
-	return errors.Join(errors.New("the library listens where nobody can"), err, srv.Shutdown())
+	return errors.Join(errors.New("the library listens on an invalid port"), err, srv.Shutdown())
 }
 
-// witnessed has every handshake written to log.
-func witnessed(config *tls.Config, log *transcript.Log) *tls.Config {
+// logHandshakes returns a copy of config that writes every handshake to log.
+func logHandshakes(config *tls.Config, log *sessionlog.Logger) *tls.Config {
 	config = config.Clone()
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		text := tls.VersionName(state.Version)
 		if state.DidResume {
-			text += transcript.Resumed
+			text += sessionlog.Resumed
 		}
-		log.Write(transcript.Event{Kind: transcript.Encrypted, Text: text})
+		log.Write(sessionlog.Event{Kind: sessionlog.Encrypted, Text: text})
 		return nil
 	}
 	return config

@@ -31,32 +31,32 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// pipe is a listener whose one connection keeps what is written at once together, and apart what is not.
-type pipe struct{ conns chan net.Conn }
+// pipeListener is a listener with one connection, which keeps the segments as they were written.
+type pipeListener struct{ conns chan net.Conn }
 
-// end is the server's end of the connection, with an address.
-type end struct{ net.Conn }
+// serverConn is the server's end of the connection, with a local address.
+type serverConn struct{ net.Conn }
 
-func (end) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(own) }
+func (serverConn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(own) }
 
-func (p pipe) Accept() (net.Conn, error) {
+func (p pipeListener) Accept() (net.Conn, error) {
 	c, ok := <-p.conns
 	if !ok {
 		return nil, net.ErrClosed
 	}
-	return end{c}, nil
+	return serverConn{c}, nil
 }
 
-func (p pipe) Close() error   { close(p.conns); return nil }
-func (p pipe) Addr() net.Addr { return net.TCPAddrFromAddrPort(own) }
+func (p pipeListener) Close() error   { close(p.conns); return nil }
+func (p pipeListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(own) }
 
-// dialogue serves a client of one connection until the test ends, and returns the client's end, and
-// where the server listens for data.
-func dialogue(t *testing.T) (client net.Conn, data chan net.Addr) {
+// startSession serves one connection until the test ends. It returns the client's end, and the addresses on
+// which the server accepts data connections.
+func startSession(t *testing.T) (client net.Conn, data chan net.Addr) {
 	t.Helper()
 	client, theirs := net.Pipe()
 	_ = client.SetDeadline(time.Now().Add(20 * time.Second)) // a test that hangs
-	p := pipe{make(chan net.Conn, 1)}
+	p := pipeListener{make(chan net.Conn, 1)}
 	p.conns <- theirs
 	data = make(chan net.Addr, 1)
 	s := &Server{
@@ -73,7 +73,7 @@ func dialogue(t *testing.T) (client net.Conn, data chan net.Addr) {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, p) }()
 	t.Cleanup(func() {
-		cancel() // with the session still open: the server ends it
+		cancel() // also ends the open session
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
@@ -81,8 +81,8 @@ func dialogue(t *testing.T) (client net.Conn, data chan net.Addr) {
 	return client, data
 }
 
-// hear reads one segment.
-func hear(t *testing.T, c net.Conn) string {
+// readSegment reads one segment.
+func readSegment(t *testing.T, c net.Conn) string {
 	t.Helper()
 	segment := make([]byte, 4096)
 	n, err := c.Read(segment)
@@ -92,17 +92,17 @@ func hear(t *testing.T, c net.Conn) string {
 	return string(segment[:n])
 }
 
-func say(t *testing.T, c net.Conn, text string) {
+func write(t *testing.T, c net.Conn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestServe: the segments are on the wire as they are announced, and the listing comes.
+// TestServe checks that the server writes the segments of a quirk one by one, and sends the listing.
 func TestServe(t *testing.T) {
-	client, data := dialogue(t)
-	for _, tt := range []struct{ say, want string }{
+	client, data := startSession(t)
+	for _, tt := range []struct{ command, want string }{
 		{"", "220 the server with quirks\r\n"},
 		{"USER two-segments\r\n", "331 password, please\r\n"},
 		{"PASS x\r\n", "230 welcome\r\n"},
@@ -112,11 +112,11 @@ func TestServe(t *testing.T) {
 		{"", "Mode (127,0,0,1,"},
 		{"LIST\r\n", "150 here it comes\r\n"},
 	} {
-		if tt.say != "" {
-			say(t, client, tt.say)
+		if tt.command != "" {
+			write(t, client, tt.command)
 		}
-		if got := hear(t, client); !strings.HasPrefix(got, tt.want) {
-			t.Fatalf("%q: got %q; want %q", tt.say, got, tt.want)
+		if got := readSegment(t, client); !strings.HasPrefix(got, tt.want) {
+			t.Fatalf("%q: got %q; want %q", tt.command, got, tt.want)
 		}
 	}
 	conn, err := net.Dial("tcp", (<-data).String())
@@ -127,21 +127,23 @@ func TestServe(t *testing.T) {
 	if got, err := io.ReadAll(conn); err != nil || string(got) != "a\r\nb\r\n" {
 		t.Errorf("got %q, %v; want the listing", got, err)
 	}
-	if got := hear(t, client); got != "226 that was it\r\n" {
+	if got := readSegment(t, client); got != "226 that was it\r\n" {
 		t.Errorf("got %q; want 226", got)
 	}
-	say(t, client, "QUIT\r\n")
-	if got := hear(t, client); got != "221 goodbye\r\n" {
+	write(t, client, "QUIT\r\n")
+	if got := readSegment(t, client); got != "221 goodbye\r\n" {
 		t.Errorf("got %q; want 221", got)
 	}
 }
 
-// TestServeTogether: commands that come together are answered together, up to where an answer is cut.
+// TestServeTogether checks that the server answers commands of one segment in one segment.
 func TestServeTogether(t *testing.T) {
-	client, _ := dialogue(t)
-	hear(t, client)
-	say(t, client, "USER one-segment\r\nTYPE I\r\nPASV\r\n")
-	if got := hear(t, client); !strings.HasPrefix(got, "331 password, please\r\n200 ok\r\n227 Entering") || !strings.HasSuffix(got, ")\r\n") {
+	client, _ := startSession(t)
+	readSegment(t, client)
+	write(t, client, "USER one-segment\r\nTYPE I\r\nPASV\r\n")
+	got := readSegment(t, client)
+	if !strings.HasPrefix(got, "331 password, please\r\n200 ok\r\n227 Entering") ||
+		!strings.HasSuffix(got, ")\r\n") {
 		t.Errorf("got %q; want 331, 200 and 227 in one segment", got)
 	}
 }

@@ -12,14 +12,14 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// Server is an FTP server with quirks. Its fields are set before use and not after.
+// Server is an FTP server with quirks. Its fields must not change after Serve is called.
 type Server struct {
 	Listen  func(network, address string) (net.Listener, error) // for data connections
-	Listing string                                              // what LIST hands out
+	Listing string                                              // answer to LIST
 }
 
-// Serve takes clients from l until ctx is done. It closes l, ends the sessions that there are, and
-// waits for them. The error is that of a listener that fails by itself.
+// Serve serves clients of l until ctx is done. Then it closes l, ends the sessions, and waits for them. It
+// returns an error only if the listener fails.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
@@ -39,7 +39,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// closeAfter closes c at ctx's end, or when it is released.
+// closeAfter closes c when ctx is done, or when release is called.
 func closeAfter(ctx context.Context, c io.Closer) (release func()) {
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	return func() {
@@ -55,21 +55,21 @@ type session struct {
 	control net.Conn
 	lines   *ftp.LineReader
 	quirk   Quirk
-	pending []byte       // replies that are not written yet
-	data    net.Listener // since PASV, until LIST; nil: no PASV
+	pending []byte       // replies not yet written
+	data    net.Listener // from PASV to LIST; else nil
 }
 
-var errQuit = errors.New("the client has said goodbye")
+var errQuit = errors.New("the client sent QUIT")
 
-// serve serves one client. Whatever goes wrong ends the session; its client sees that.
+// serve serves one client. Any error ends the session.
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	release := closeAfter(ctx, conn)
 	defer release()
 	t := &session{Server: s, control: conn, lines: ftp.NewLineReader(conn, 0)}
-	defer t.dropData()
-	t.say("220 the server with quirks")
+	defer t.closeData()
+	t.reply("220 the server with quirks")
 	for {
-		if !t.lines.Ready() && t.flush() != nil { // what has come together is answered together
+		if !t.lines.Ready() && t.flush() != nil { // answer commands of one segment in one segment
 			return
 		}
 		line, _, err := t.lines.ReadLine()
@@ -78,7 +78,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		}
 		c, err := ftp.ParseCommand(line)
 		if err == nil {
-			err = t.answer(ctx, c)
+			err = t.handle(ctx, c)
 		}
 		if err != nil {
 			_ = t.flush()
@@ -87,7 +87,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	}
 }
 
-func (t *session) say(line string) { t.pending = append(t.pending, line+"\r\n"...) }
+func (t *session) reply(line string) { t.pending = append(t.pending, line+"\r\n"...) }
 
 // flush writes what is pending in one piece.
 func (t *session) flush() error {
@@ -99,46 +99,46 @@ func (t *session) flush() error {
 	return err
 }
 
-func (t *session) answer(ctx context.Context, c ftp.Command) error {
+func (t *session) handle(ctx context.Context, c ftp.Command) error {
 	switch c.Verb {
 	case "USER":
 		t.quirk = Quirk(c.Arg)
-		t.say("331 password, please")
+		t.reply("331 password, please")
 	case "PASS":
-		t.say("230 welcome")
+		t.reply("230 welcome")
 	case "TYPE":
-		t.say("200 ok")
+		t.reply("200 ok")
 	case "PASV":
 		return t.passive()
 	case "LIST":
 		return t.list(ctx)
 	case "QUIT":
-		t.say("221 goodbye")
+		t.reply("221 goodbye")
 		return errQuit
 	default:
-		t.say("502 not here")
+		t.reply("502 not here")
 	}
 	return nil
 }
 
-// passive answers PASV in pieces; the last one stays pending.
+// passive answers PASV in segments. The last one stays pending.
 func (t *session) passive() error {
-	t.dropData()
+	t.closeData()
 	own, err := netip.ParseAddrPort(t.control.LocalAddr().String())
 	if err != nil {
 		return err
 	}
 	l, err := t.Listen("tcp", netip.AddrPortFrom(own.Addr(), 0).String())
 	if err != nil {
-		t.say("425 " + err.Error())
+		t.reply("425 " + err.Error())
 		return nil
 	}
 	t.data = l
-	at, err := netip.ParseAddrPort(l.Addr().String())
+	port, err := netip.ParseAddrPort(l.Addr().String())
 	if err != nil {
 		return err
 	}
-	for i, segment := range t.quirk.Segments(at) {
+	for i, segment := range t.quirk.Segments(port) {
 		if i > 0 {
 			if err := t.flush(); err != nil {
 				return err
@@ -149,14 +149,14 @@ func (t *session) passive() error {
 	return nil
 }
 
-// list hands out the listing.
+// list sends the listing.
 func (t *session) list(ctx context.Context) error {
 	if t.data == nil {
-		t.say("425 PASV first")
+		t.reply("425 PASV first")
 		return nil
 	}
-	defer t.dropData()
-	t.say("150 here it comes")
+	defer t.closeData()
+	t.reply("150 here it comes")
 	if err := t.flush(); err != nil {
 		return err
 	}
@@ -168,15 +168,15 @@ func (t *session) list(ctx context.Context) error {
 	}
 	_, err = io.WriteString(conn, t.Listing)
 	if err = errors.Join(err, conn.Close()); err != nil {
-		t.say("426 " + err.Error())
+		t.reply("426 " + err.Error())
 		return nil
 	}
-	t.say("226 that was it")
+	t.reply("226 that was it")
 	return nil
 }
 
-// dropData gives up the port of the last PASV.
-func (t *session) dropData() {
+// closeData closes the data port of the last PASV.
+func (t *session) closeData() {
 	if t.data != nil {
 		_ = t.data.Close()
 		t.data = nil

@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 )
 
-// What the server has, and what the client sends.
+// The files of the server, and the size of the file that the client uploads.
 const (
 	downloadName = "64MiB.bin"
 	downloadSize = 64 << 20
@@ -13,14 +13,14 @@ const (
 	uploadSize   = 8 << 20
 )
 
-// The seeds of the contents. Both ends make the same bytes of the same seed, so that a byte
-// that is lost, doubled or moved on the way is found.
+// The seeds of the contents. Both ends make the same bytes from the same seed, so that the comparison finds a
+// byte that is lost, doubled or moved on the way.
 const (
 	downloadSeed = "download"
 	uploadSeed   = "upload"
 )
 
-// content returns size pseudo-random bytes of a seed.
+// content returns size pseudo-random bytes made from seed.
 func content(seed string, size int) []byte {
 	var key [32]byte
 	copy(key[:], seed)
@@ -29,10 +29,11 @@ func content(seed string, size int) []byte {
 	return data
 }
 
-// PassivePorts is where the embedded server opens data connections in the lab, and what act 1 publishes.
+// PassivePorts are the ports on which the demo's server accepts data connections in the lab. Part 1 publishes
+// them.
 const PassivePorts = "50000-50100"
 
-// Files returns what the server of the story has to give.
+// Files returns the files of the demo's server, by their paths.
 func Files() map[string][]byte { return files(content(downloadSeed, downloadSize)) }
 
 func files(download []byte) map[string][]byte {

@@ -18,99 +18,100 @@ import (
 
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/try/demo/ftpserver"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 	"ftpgate/internal/try/testca"
 )
 
-// fakeStage plays the story on loopback: with the real embedded server and the real one with quirks,
-// and with gateways that do to lines what the real ones do. It implements Stage.
-type fakeStage struct {
-	t      *testing.T
-	public string                   // what the server says of itself
-	spoil  func(line string) string // what a gateway does to lines from the server besides
-	refuse error                    // why no gateway can start
-	able   bool                     // the kernel's helper follows every server
-	faulty fault                    // what a gateway with FTPS does wrong
+// fakeTestbed runs a scenario on loopback, with the real FTP server, the real server with quirks, and
+// gateways that rewrite lines as the real ones do. It implements Testbed.
+type fakeTestbed struct {
+	t                   *testing.T
+	publicIP            string                   // address that the server announces
+	rewrite             func(line string) string // what a gateway also does to lines from the server
+	startErr            error                    // error of every StartGateway
+	kernelFollowsQuirks bool                     // the kernel's helper can follow every server
+	fault               fault                    // what a gateway with TLS does wrong
 
-	authority *testca.Authority
-	taps      [2]*recorder // at the client's side and at the server's
+	ca   *testca.Authority
+	taps [2]*recorder // at the client's side and at the server's
 
-	mu       sync.Mutex // guards what is below: the clients of the server with quirks come at once
+	mu       sync.Mutex // guards the fields below: the clients of the server with quirks run concurrently
 	gateways map[string]net.Addr
 	servers  map[string]net.Addr
 	quirks   pipeListener
-	closed   map[uint16]bool // ports of the server with quirks that no gateway lets anybody reach
+	closed   map[uint16]bool // ports of the server with quirks that no gateway forwards
 }
 
-var fakeCast = Cast{
-	listen:   "192.168.5.2:2121",
-	listen6:  "[2001:db8:5::2]:2121",
-	server:   "203.0.113.21:21",
-	secure:   "203.0.113.21:2101",
-	quirks:   "203.0.113.21:2100",
-	byKernel: "192.168.5.2:2122",
-	byProxy:  "192.168.5.2:2123",
-	patience: 50 * time.Millisecond,
-	download: content(downloadSeed, 1<<20),
-	upload:   content(uploadSeed, 1<<16),
+var fakeSetup = Setup{
+	gateway:        "192.168.5.2:2121",
+	gateway6:       "[2001:db8:5::2]:2121",
+	server:         "203.0.113.21:21",
+	tlsServer:      "203.0.113.21:2101",
+	quirkServer:    "203.0.113.21:2100",
+	kernelToQuirks: "192.168.5.2:2122",
+	proxyToQuirks:  "192.168.5.2:2123",
+	replyTimeout:   50 * time.Millisecond,
+	download:       content(downloadSeed, 1<<20),
+	upload:         content(uploadSeed, 1<<16),
 }
 
-func newFakeStage(t *testing.T) *fakeStage {
+func newFakeTestbed(t *testing.T) *fakeTestbed {
 	t.Helper()
 	a, err := testca.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fakeStage{
-		t: t, public: "203.0.113.21", authority: a, taps: [2]*recorder{new(recorder), new(recorder)},
+	return &fakeTestbed{
+		t: t, publicIP: "203.0.113.21", ca: a, taps: [2]*recorder{new(recorder), new(recorder)},
 		gateways: map[string]net.Addr{}, servers: map[string]net.Addr{}, closed: map[uint16]bool{},
 	}
 }
 
-// tell plays the whole story on st.
-func tell(t *testing.T, ctx context.Context, out io.Writer, st *fakeStage) error {
+// runScenario runs the whole scenario on a testbed.
+func runScenario(t *testing.T, ctx context.Context, out io.Writer, bed *fakeTestbed) error {
 	t.Helper()
-	c := fakeCast
-	c.authority = st.authority
-	return Tell(ctx, out, st, c)
+	setup := fakeSetup
+	setup.ca = bed.ca
+	return Run(ctx, out, bed, setup)
 }
 
-func (s *fakeStage) ClientHost() Host { return fakeHost{s, false} }
-func (s *fakeStage) ServerHost() Host { return fakeHost{s, true} }
+func (s *fakeTestbed) ClientHost() Host { return fakeHost{s, false} }
+func (s *fakeTestbed) ServerHost() Host { return fakeHost{s, true} }
 
-func (s *fakeStage) StartServer(ctx context.Context, address string, e Encryption) (Server, error) {
+func (s *fakeTestbed) StartServer(ctx context.Context, address string, mode TLSMode) (Server, error) {
 	l := listen(s.t)
 	s.mu.Lock()
 	s.servers[address] = l.Addr()
 	s.mu.Unlock()
-	c := ftpserver.Config{PublicIP: s.public, Files: files(fakeCast.download), TLSOnly: e == Private}
-	if e != InClear {
+	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(fakeSetup.download),
+		TLSOnly: mode == TLSRequired}
+	if mode != TLSOff {
 		c.TLS = s.certificate("the server", "203.0.113.21")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := ftpserver.Serve(ctx, l, transcript.NewLog(in), c)
+		err := ftpserver.Serve(ctx, l, sessionlog.NewLogger(in), c)
 		_ = in.Close()
 		ended <- err
 	}()
-	w := transcript.NewWitness(out)
+	log := sessionlog.ReadServerLog(out)
 	stop := func() error {
 		cancel()
-		w.Close()
+		log.Close()
 		return <-ended
 	}
-	if _, err := w.Next(ctx, transcript.Ready); err != nil {
+	if _, err := log.Next(ctx, sessionlog.Ready); err != nil {
 		return Server{}, errors.Join(err, stop())
 	}
-	return Server{Witness: w, At: address, Stop: stop}, nil
+	return Server{Log: log, Address: address, Stop: stop}, nil
 }
 
-// StartGateway copies between clients and a server, in the way of its tracking.
-func (s *fakeStage) StartGateway(_ context.Context, args []string) (Gateway, error) {
-	if s.refuse != nil {
-		return Gateway{}, s.refuse
+// StartGateway starts a gateway that passes lines between clients and a server as its tracking does.
+func (s *fakeTestbed) StartGateway(_ context.Context, args []string) (Gateway, error) {
+	if s.startErr != nil {
+		return Gateway{}, s.startErr
 	}
 	l := listen(s.t)
 	from, to := args[len(args)-2], args[len(args)-1]
@@ -128,8 +129,8 @@ func (s *fakeStage) StartGateway(_ context.Context, args []string) (Gateway, err
 			if err != nil {
 				return
 			}
-			if to == fakeCast.secure {
-				copies.Go(func() { s.passSecure(conn, args) })
+			if to == fakeSetup.tlsServer {
+				copies.Go(func() { s.passTLS(conn, args) })
 			} else {
 				copies.Go(func() { s.pass(conn, tracking, to) })
 			}
@@ -140,18 +141,18 @@ func (s *fakeStage) StartGateway(_ context.Context, args []string) (Gateway, err
 		copies.Wait()
 		return err
 	}
-	return Gateway{Stop: stop, Log: s.secureLog}, nil
+	return Gateway{Stop: stop, Log: s.gatewayLog}, nil
 }
 
-// pass is one session of a gateway.
-func (s *fakeStage) pass(client net.Conn, tracking, to string) {
+// pass serves one session of a gateway.
+func (s *fakeTestbed) pass(client net.Conn, tracking, to string) {
 	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", to)
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
 	var both sync.WaitGroup
-	if tracking == "kernel" && to == fakeCast.quirks && !s.able {
+	if tracking == "kernel" && to == fakeSetup.quirkServer && !s.kernelFollowsQuirks {
 		both.Go(func() { copyLines(server, client, unchanged) })
 		both.Go(func() { copySegments(client, server) })
 		both.Wait()
@@ -162,8 +163,8 @@ func (s *fakeStage) pass(client net.Conn, tracking, to string) {
 		toServer, toClient = active, s.passive
 	}
 	change := toClient
-	if s.spoil != nil {
-		change = func(line string) string { return s.spoil(toClient(line)) }
+	if s.rewrite != nil {
+		change = func(line string) string { return s.rewrite(toClient(line)) }
 	}
 	both.Go(func() { copyLines(server, client, toServer) })
 	both.Go(func() { copyLines(client, server, change) })
@@ -180,7 +181,7 @@ func active(line string) string {
 }
 
 // passive has the client come to the gateway, and lets it through from there.
-func (s *fakeStage) passive(line string) string {
+func (s *fakeTestbed) passive(line string) string {
 	rest, ok := strings.CutPrefix(line, "227 ")
 	if !ok {
 		return line
@@ -219,7 +220,7 @@ func copySegments(to, from net.Conn) {
 	}
 }
 
-// copyLines passes lines on until one end is closed, and closes the other.
+// copyLines passes lines on until one end closes, and then closes the other.
 func copyLines(to, from net.Conn, change func(string) string) {
 	defer to.Close()
 	r := bufio.NewReader(from)
@@ -234,33 +235,32 @@ func copyLines(to, from net.Conn, change func(string) string) {
 	}
 }
 
-// fakeHost is the client, or the server's own host: what it dials is on loopback, under the
-// addresses of the lab.
+// fakeHost is the client's host or the server's. It dials addresses of the lab, which lead to loopback.
 type fakeHost struct {
-	stage    *fakeStage
+	testbed  *fakeTestbed
 	atServer bool
 }
 
 func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	s, to := h.stage, netip.MustParseAddrPort(address)
+	s, to := h.testbed, netip.MustParseAddrPort(address)
 	real, local := fmt.Sprintf("127.0.0.1:%d", to.Port()), "203.0.113.21:40000"
 	s.mu.Lock()
 	gateway, server, closed := s.gateways[address], s.servers[address], s.closed[to.Port()]
 	s.mu.Unlock()
 	switch {
-	case address == fakeCast.quirks && h.atServer:
+	case address == fakeSetup.quirkServer && h.atServer:
 		return s.quirks.dial(ctx)
 	case server != nil && h.atServer:
 		real = server.String()
 	case h.atServer:
 	case to.Addr().IsUnspecified(), closed && to.Addr().String() == "192.168.5.2":
-		return nil, refusedBy(network, syscall.ECONNREFUSED)
+		return nil, dialError(network, syscall.ECONNREFUSED)
 	case to.Addr().String() == "192.168.5.2":
 		local = "192.168.5.1:40000"
 	case to.Addr().String() == "2001:db8:5::2":
 		local = "[2001:db8:5::1]:40000"
 	default:
-		return nil, refusedBy(network, syscall.ENETUNREACH)
+		return nil, dialError(network, syscall.ENETUNREACH)
 	}
 	if gateway != nil {
 		real = gateway.String()
@@ -273,14 +273,15 @@ func (h fakeHost) Dial(ctx context.Context, network, address string) (net.Conn, 
 	return fakeConn{conn, tcpAddr(local), tcpAddr(address)}, nil
 }
 
-func refusedBy(network string, why syscall.Errno) error {
+func dialError(network string, why syscall.Errno) error {
 	return &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", why)}
 }
 
 func (h fakeHost) Listen(network, address string) (net.Listener, error) {
-	if address == fakeCast.quirks {
-		h.stage.quirks = pipeListener{conns: make(chan net.Conn), done: make(chan struct{}), once: new(sync.Once)}
-		return h.stage.quirks, nil
+	if address == fakeSetup.quirkServer {
+		h.testbed.quirks = pipeListener{conns: make(chan net.Conn), done: make(chan struct{}),
+			once: new(sync.Once)}
+		return h.testbed.quirks, nil
 	}
 	l, err := net.Listen(network, "127.0.0.1:0")
 	if err != nil {
@@ -292,20 +293,20 @@ func (h fakeHost) Listen(network, address string) (net.Listener, error) {
 	if !h.atServer {
 		return listener, nil
 	}
-	h.stage.mu.Lock()
-	defer h.stage.mu.Unlock()
-	h.stage.closed[port] = true
-	return serverListener{listener, h.stage, port}, nil
+	h.testbed.mu.Lock()
+	defer h.testbed.mu.Unlock()
+	h.testbed.closed[port] = true
+	return serverListener{listener, h.testbed, port}, nil
 }
 
-// pipeListener takes connections whose segments arrive as they were written.
+// pipeListener accepts connections that keep the segments as they were written.
 type pipeListener struct {
 	conns chan net.Conn
 	done  chan struct{}
 	once  *sync.Once
 }
 
-func (l pipeListener) Addr() net.Addr { return tcpAddr(fakeCast.quirks) }
+func (l pipeListener) Addr() net.Addr { return tcpAddr(fakeSetup.quirkServer) }
 
 func (l pipeListener) Accept() (net.Conn, error) {
 	select {
@@ -350,7 +351,7 @@ type fakeListener struct {
 
 func (l fakeListener) Addr() net.Addr { return l.at }
 
-// Accept takes a connection of the gateway, which has the address that the client knows.
+// Accept accepts a connection from the gateway, at the address that the client knows.
 func (l fakeListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -363,18 +364,18 @@ func (l fakeListener) Accept() (net.Conn, error) {
 	return fakeConn{conn, l.Addr(), tcpAddr(from)}, nil
 }
 
-// serverListener is a data port of a server: nobody but a gateway reaches it while it is open. The
-// system may give the port to the next listener as soon as this one has closed.
+// serverListener is a data port of a server. While it is open only a gateway can connect to it. After Close
+// the system may give the port to another listener.
 type serverListener struct {
 	fakeListener
-	stage *fakeStage
-	port  uint16
+	testbed *fakeTestbed
+	port    uint16
 }
 
 func (l serverListener) Close() error {
-	l.stage.mu.Lock()
-	defer l.stage.mu.Unlock()
-	delete(l.stage.closed, l.port)
+	l.testbed.mu.Lock()
+	defer l.testbed.mu.Unlock()
+	delete(l.testbed.closed, l.port)
 	return l.fakeListener.Close()
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -15,23 +16,23 @@ import (
 	"ftpgate/internal/try/demo/ftpserver"
 )
 
-// fault is something that a gateway with FTPS may do wrong.
+// fault is something that a gateway with TLS may do wrong.
 type fault string
 
 const (
-	listsAUTH    fault = "it lists AUTH and does not have it"
-	wrongRefusal fault = "it does not know AUTH"
-	noRemedy     fault = "its log has no remedy"
-	stranger     fault = "its certificate is another authority's"
-	forgets      fault = "it knows no session again"
-	leaks        fault = "the password is on the wire besides"
-	deaf         fault = "the wiretap does not work"
-	losesBytes   fault = "it changes a byte of what it carries"
+	listsAUTH     fault = "it lists AUTH without supporting it"
+	wrongRefusal  fault = "it does not know AUTH"
+	noRemedy      fault = "its log has no remedy"
+	unknownCA     fault = "its certificate is another authority's"
+	neverResumes  fault = "it never resumes a session"
+	leaksPassword fault = "the password is on the wire too"
+	tapFails      fault = "the wiretap does not work"
+	corruptsData  fault = "it changes a byte of a file"
 )
 
-// certificate is the configuration of a TLS server at an address.
-func (s *fakeStage) certificate(name, address string) *tls.Config {
-	certificate, key, err := s.authority.Issue(name, netip.MustParseAddr(address))
+// certificate returns the configuration of a TLS server at an address.
+func (s *fakeTestbed) certificate(name, address string) *tls.Config {
+	certificate, key, err := s.ca.Issue(name, netip.MustParseAddr(address))
 	if err != nil {
 		s.t.Error(err)
 		return nil
@@ -40,10 +41,10 @@ func (s *fakeStage) certificate(name, address string) *tls.Config {
 	if err != nil {
 		s.t.Error(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, SessionTicketsDisabled: s.faulty == forgets}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, SessionTicketsDisabled: s.fault == neverResumes}
 }
 
-// recorder is what went over one side's wire.
+// recorder keeps what went over the wire on one side.
 type recorder struct {
 	mu   sync.Mutex // guards wire
 	wire []byte
@@ -55,8 +56,8 @@ func (r *recorder) keep(p []byte) {
 	r.wire = append(r.wire, p...)
 }
 
-// taken returns what is there, and begins anew.
-func (r *recorder) taken() []byte {
+// take returns what is recorded, and clears it.
+func (r *recorder) take() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wire := r.wire
@@ -64,64 +65,65 @@ func (r *recorder) taken() []byte {
 	return wire
 }
 
-// recorded is a connection on which a wiretap is.
-type recorded struct {
+// tappedConn is a connection with a wiretap.
+type tappedConn struct {
 	net.Conn
 	tap *recorder
 }
 
-func (c recorded) Read(p []byte) (int, error) {
+func (c tappedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.tap.keep(p[:n])
 	return n, err
 }
 
-func (c recorded) Write(p []byte) (int, error) {
+func (c tappedConn) Write(p []byte) (int, error) {
 	c.tap.keep(p)
 	return c.Conn.Write(p)
 }
 
-func (s *fakeStage) Tap() (Tap, error) {
+func (s *fakeTestbed) Tap() (Tap, error) {
 	for _, tap := range s.taps {
-		_ = tap.taken()
+		_ = tap.take()
 	}
 	return func() (client, server []byte, err error) {
-		client, server = s.taps[0].taken(), s.taps[1].taken()
-		switch s.faulty {
-		case leaks:
+		client, server = s.taps[0].take(), s.taps[1].take()
+		switch s.fault {
+		case leaksPassword:
 			client = append(client, "PASS "+ftpserver.Password...)
-		case deaf:
+		case tapFails:
 			server = nil
 		}
 		return client, server, nil
 	}, nil
 }
 
-func (s *fakeStage) secureLog() string {
-	if s.faulty == noRemedy {
+func (s *fakeTestbed) gatewayLog() string {
+	if s.fault == noRemedy {
 		return "\n  level=WARN msg=refused remedy=\"pull the plug\""
 	}
-	return "\n  level=WARN msg=refused reason=\"no TLS\" remedy=\"name server_ports, or say it in [forward.tls]\""
+	return "\n  level=WARN msg=refused reason=\"no TLS\" remedy=\"name server_ports, or say it in " +
+		"[forward.tls]\""
 }
 
-// secureGateway is one session of a gateway before the servers of act 4.
-type secureGateway struct {
-	stage          *fakeStage
+// tlsGateway is a session of a gateway in front of the servers of part 4.
+type tlsGateway struct {
+	testbed        *fakeTestbed
 	ctx            context.Context
 	client, server net.Conn
-	clientTLS      *tls.Config // of the gateway as a server to the client; nil: in clear
-	serverTLS      *tls.Config // of the gateway as a client of the server; nil: in clear
+	clientTLS      *tls.Config // towards the client; nil: in clear
+	serverTLS      *tls.Config // towards the server; nil: in clear
 	carried        sync.WaitGroup
 }
 
-// passSecure is one session, in the way that the gateway's flags say.
-func (s *fakeStage) passSecure(client net.Conn, args []string) {
-	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", fakeCast.secure)
+// passTLS serves one session as the gateway's flags say.
+func (s *fakeTestbed) passTLS(client net.Conn, args []string) {
+	server, err := fakeHost{s, true}.Dial(context.Background(), "tcp", fakeSetup.tlsServer)
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
-	g := &secureGateway{stage: s, client: recorded{client, s.taps[0]}, server: recorded{server, s.taps[1]}}
+	g := &tlsGateway{testbed: s, client: tappedConn{client, s.taps[0]}, server: tappedConn{server, s.taps[1]}}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	g.ctx = ctx
@@ -133,13 +135,13 @@ func (s *fakeStage) passSecure(client net.Conn, args []string) {
 		return
 	case "--tls-client":
 		g.clientTLS = s.certificate("the gateway", "192.168.5.2")
-		if s.faulty == stranger {
-			g.clientTLS = newFakeStage(s.t).certificate("the gateway", "192.168.5.2")
+		if s.fault == unknownCA {
+			g.clientTLS = newFakeTestbed(s.t).certificate("the gateway", "192.168.5.2")
 		}
 		answer = g.security
 	case "--tls-server":
-		g.serverTLS = s.authority.Client("203.0.113.21")
-		if s.faulty == forgets {
+		g.serverTLS = s.ca.Client("203.0.113.21")
+		if s.fault == neverResumes {
 			g.serverTLS.ClientSessionCache = nil
 		}
 	default:
@@ -150,10 +152,10 @@ func (s *fakeStage) passSecure(client net.Conn, args []string) {
 	g.carried.Wait()
 }
 
-// refusal answers what a gateway without TLS does not pass on.
-func (s *fakeStage) refusal(line string) string {
+// refusal returns the gateway's own answer to a command that a gateway without TLS refuses, or nothing.
+func (s *fakeTestbed) refusal(line string) string {
 	switch {
-	case line == "AUTH TLS\r\n" && s.faulty == wrongRefusal:
+	case line == "AUTH TLS\r\n" && s.fault == wrongRefusal:
 		return "502 what is that\r\n"
 	case line == "AUTH TLS\r\n":
 		return "534 this gateway cannot\r\n"
@@ -161,19 +163,20 @@ func (s *fakeStage) refusal(line string) string {
 	return ""
 }
 
-// dialogue passes lines on until one end has gone; answer has those for which the gateway itself answers.
-func (g *secureGateway) dialogue(answer func(line string) string) {
+// dialogue passes lines on until one end closes. answer returns the gateway's own answer to a command, or
+// nothing.
+func (g *tlsGateway) dialogue(answer func(line string) string) {
 	defer g.client.Close()
 	defer g.server.Close()
 	replies := bufio.NewReader(g.server)
 	greeting, err := replies.ReadString('\n')
 	if err != nil {
-		g.stage.t.Error(err)
+		g.testbed.t.Error(err)
 		return
 	}
 	if g.serverTLS != nil {
 		if replies, err = g.encryptServer(replies); err != nil {
-			return // the test hears of it from the client, which hears nothing
+			return // the client fails, and with it the test
 		}
 	}
 	_, _ = io.WriteString(g.client, greeting)
@@ -192,22 +195,25 @@ func (g *secureGateway) dialogue(answer func(line string) string) {
 			continue
 		}
 		_, _ = io.WriteString(g.server, g.active(line))
-		if err := g.answers(replies, line); err != nil {
+		if err := g.passReplies(replies, line); err != nil {
 			return
 		}
 	}
 }
 
-// answers passes the server's replies to a command on, up to the last.
-func (g *secureGateway) answers(replies *bufio.Reader, command string) error {
+// tlsFeature matches the lines of the answer to FEAT that belong to FTPS.
+var tlsFeature = regexp.MustCompile(`AUTH|PBSZ|PROT`)
+
+// passReplies passes on the server's replies to a command, up to the final one.
+func (g *tlsGateway) passReplies(replies *bufio.Reader, command string) error {
 	hidden := false // within the answer to FEAT
 	for {
 		line, err := replies.ReadString('\n')
 		if err != nil {
 			return err
 		}
-		hidden = command == "FEAT\r\n" && g.stage.faulty != listsAUTH
-		if !hidden || !strings.Contains(line, "AUTH") && !strings.Contains(line, "PBSZ") && !strings.Contains(line, "PROT") {
+		hidden = command == "FEAT\r\n" && g.testbed.fault != listsAUTH
+		if !hidden || !tlsFeature.MatchString(line) {
 			_, _ = io.WriteString(g.client, g.passive(line))
 		}
 		if final := len(line) > 3 && line[3] == ' ' && line[0] >= '2' && line[0] <= '5'; final {
@@ -216,8 +222,8 @@ func (g *secureGateway) answers(replies *bufio.Reader, command string) error {
 	}
 }
 
-// security is a gateway's own part in FTPS (RFC 4217).
-func (g *secureGateway) security(line string) string {
+// security answers the commands of FTPS (RFC 4217).
+func (g *tlsGateway) security(line string) string {
 	switch line {
 	case "AUTH TLS\r\n":
 		return "234 now\r\n"
@@ -227,8 +233,8 @@ func (g *secureGateway) security(line string) string {
 	return ""
 }
 
-// encryptServer begins TLS with the server.
-func (g *secureGateway) encryptServer(replies *bufio.Reader) (*bufio.Reader, error) {
+// encryptServer starts TLS with the server.
+func (g *tlsGateway) encryptServer(replies *bufio.Reader) (*bufio.Reader, error) {
 	ask := func(line string) error {
 		if _, err := io.WriteString(g.server, line); err != nil {
 			return err
@@ -247,46 +253,47 @@ func (g *secureGateway) encryptServer(replies *bufio.Reader) (*bufio.Reader, err
 	return replies, ask("PROT P\r\n")
 }
 
-// passive gives a 227 or 229 a port of the gateway's.
-func (g *secureGateway) passive(line string) string {
+// passive puts a port of the gateway into a 227 or 229.
+func (g *tlsGateway) passive(line string) string {
 	rest := strings.TrimSpace(line[min(4, len(line)):])
 	switch {
 	case strings.HasPrefix(line, "227 "):
 		at, err := ftp.Parse227([]byte(rest))
 		if err != nil {
-			g.stage.t.Error(err)
+			g.testbed.t.Error(err)
 		}
 		own := netip.AddrPortFrom(netip.MustParseAddr("192.168.5.2"), g.listen(g.toServer(at.Port())))
 		return fmt.Sprintf("227 Entering Passive Mode (%s)\r\n", ftp.AppendHostPort(nil, own))
 	case strings.HasPrefix(line, "229 "):
 		port, err := ftp.Parse229([]byte(rest))
 		if err != nil {
-			g.stage.t.Error(err)
+			g.testbed.t.Error(err)
 		}
 		return fmt.Sprintf("229 Entering Extended Passive Mode (|||%d|)\r\n", g.listen(g.toServer(port)))
 	}
 	return line
 }
 
-// active gives a PORT a port of the gateway's.
-func (g *secureGateway) active(line string) string {
+// active puts a port of the gateway into a PORT command.
+func (g *tlsGateway) active(line string) string {
 	arg, ok := strings.CutPrefix(strings.TrimSpace(line), "PORT ")
 	if !ok {
 		return line
 	}
 	at, err := ftp.ParseHostPort([]byte(arg))
 	if err != nil {
-		g.stage.t.Error(err)
+		g.testbed.t.Error(err)
 	}
 	port := g.listen(func(server net.Conn) {
 		if client := g.dial(at.Port()); client != nil {
 			g.carry(client, server)
 		}
 	})
-	return fmt.Sprintf("PORT %s\r\n", ftp.AppendHostPort(nil, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)))
+	own := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+	return fmt.Sprintf("PORT %s\r\n", ftp.AppendHostPort(nil, own))
 }
 
-func (g *secureGateway) toServer(port uint16) func(net.Conn) {
+func (g *tlsGateway) toServer(port uint16) func(net.Conn) {
 	return func(client net.Conn) {
 		if server := g.dial(port); server != nil {
 			g.carry(client, server)
@@ -294,19 +301,19 @@ func (g *secureGateway) toServer(port uint16) func(net.Conn) {
 	}
 }
 
-func (g *secureGateway) dial(port uint16) net.Conn {
-	conn, err := thisMachine{}.Dial(g.ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+func (g *tlsGateway) dial(port uint16) net.Conn {
+	conn, err := localHost{}.Dial(g.ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
-		g.stage.t.Error(err)
+		g.testbed.t.Error(err)
 	}
 	return conn
 }
 
-// listen takes one connection, and has use carry it.
-func (g *secureGateway) listen(use func(net.Conn)) (port uint16) {
+// listen accepts one connection, and calls use with it.
+func (g *tlsGateway) listen(use func(net.Conn)) (port uint16) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		g.stage.t.Error(err)
+		g.testbed.t.Error(err)
 		return 0
 	}
 	context.AfterFunc(g.ctx, func() { _ = l.Close() })
@@ -319,25 +326,25 @@ func (g *secureGateway) listen(use func(net.Conn)) (port uint16) {
 	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
-// carry joins the two ends of a data connection, each with TLS or without.
-func (g *secureGateway) carry(client, server net.Conn) {
-	client, server = recorded{client, g.stage.taps[0]}, recorded{server, g.stage.taps[1]}
+// carry joins the two ends of a data connection, each with or without TLS.
+func (g *tlsGateway) carry(client, server net.Conn) {
+	client, server = tappedConn{client, g.testbed.taps[0]}, tappedConn{server, g.testbed.taps[1]}
 	if g.clientTLS != nil {
 		client = tls.Server(client, g.clientTLS)
 	}
 	if g.serverTLS != nil {
 		server = tls.Client(server, g.serverTLS)
 	}
-	if g.stage.faulty == losesBytes {
-		server = changed{server}
+	if g.testbed.fault == corruptsData {
+		server = corruptingConn{server}
 	}
 	join(client, server)
 }
 
-// changed is a connection in whose large pieces a byte is wrong.
-type changed struct{ net.Conn }
+// corruptingConn is a connection that changes a byte of each large read.
+type corruptingConn struct{ net.Conn }
 
-func (c changed) Read(p []byte) (int, error) {
+func (c corruptingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 1000 {
 		p[n/2] ^= 1
@@ -345,33 +352,33 @@ func (c changed) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// join copies both ways until both ends have said that it is all.
+// join copies both ways until both ends have closed.
 func join(a, b net.Conn) {
 	defer a.Close()
 	defer b.Close()
 	var back sync.WaitGroup
 	back.Go(func() {
 		_, _ = io.Copy(a, b)
-		shut(a)
+		closeWrite(a)
 	})
 	_, _ = io.Copy(b, a)
-	shut(b)
+	closeWrite(b)
 	back.Wait()
 }
 
-// shut says that nothing more comes, in TLS and in TCP.
-func shut(c net.Conn) {
+// closeWrite closes the sending side, in TLS and in TCP.
+func closeWrite(c net.Conn) {
 	if w, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = w.CloseWrite()
 	}
 	switch c := c.(type) {
 	case *tls.Conn:
-		shut(c.NetConn())
-	case recorded:
-		shut(c.Conn)
+		closeWrite(c.NetConn())
+	case tappedConn:
+		closeWrite(c.Conn)
 	case fakeConn:
-		shut(c.Conn)
-	case changed:
-		shut(c.Conn)
+		closeWrite(c.Conn)
+	case corruptingConn:
+		closeWrite(c.Conn)
 	}
 }

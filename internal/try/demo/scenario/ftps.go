@@ -13,242 +13,254 @@ import (
 
 	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
-// way is how a gateway can carry FTPS, and what is to be seen of it.
-type way struct {
+// tlsCase is a way in which a gateway carries FTPS, and what the wiretaps must show.
+type tlsCase struct {
 	name, title, text string
 	flags             []string
-	server            Encryption
-	mode              ftpclient.Mode   // of the session that is shown
-	modes             []ftpclient.Mode // of those that follow
-	verify            string           // whose certificate the client sees; empty: it knows no TLS
-	atClient          bool             // the leg between client and gateway is encrypted
-	atServer          bool             // and the one between gateway and server
+	server            TLSMode
+	mode              ftpclient.Mode   // of the session whose dialogue is printed
+	modes             []ftpclient.Mode // of the sessions that follow
+	// name in the certificate that the client expects; empty: it uses no TLS
+	certName     string
+	clientLegTLS bool // the leg between client and gateway uses TLS
+	serverLegTLS bool // and the leg between gateway and server
 }
 
-// ways are those that carry it at all.
-func ways(c Cast) []way {
-	return []way{
+// tlsCases returns the ways in which a gateway carries FTPS.
+func tlsCases(setup Setup) []tlsCase {
+	return []tlsCase{
 		{
 			name: "passed through", title: "Passed through: TLS from end to end",
-			text: `     Nobody reads the 227, which would name the server's own address: the client
-     sends EPSV. It may reach the server's passive ports as long as it is there.
+			text: `     The gateway cannot rewrite an encrypted 227, so the client sends EPSV. It
+     can connect to the server's passive ports as long as its session lasts.
 `,
 			flags:  []string{"--server-ports", PassivePorts},
-			server: Offered, verify: addressOf(c.server), atClient: true, atServer: true,
+			server: TLSOffered, certName: hostOf(setup.server), clientLegTLS: true, serverLegTLS: true,
 			mode: ftpclient.EPSV, modes: []ftpclient.Mode{ftpclient.EPSV},
 		},
 		{
 			name: "terminated", title: "Terminated: the gateway speaks TLS with the client",
-			text: `     The server knows no TLS. The client verifies the gateway's certificate.
+			text: `     The server has no TLS. The client verifies the gateway's certificate.
 `,
-			flags:  []string{"--tls-client", "required", "--tls-cert", GatewayFile, "--tls-key", GatewayKeyFile},
-			server: InClear, verify: addressOf(c.listen), atClient: true,
+			flags: []string{"--tls-client", "required", "--tls-cert", GatewayFile, "--tls-key",
+				GatewayKeyFile},
+			server: TLSOff, certName: hostOf(setup.gateway), clientLegTLS: true,
 			mode: ftpclient.PASV, modes: []ftpclient.Mode{ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT},
 		},
 		{
 			name: "originated", title: "Originated: the gateway speaks TLS with the server",
-			text: `     The client knows no TLS, and the server takes nothing else. The gateway
-     verifies the server's certificate.
+			text: `     The client has no TLS, and the server requires it. The gateway verifies the
+     server's certificate.
 `,
 			flags:  []string{"--tls-server", "required", "--tls-ca", AuthorityFile},
-			server: Private, atServer: true,
-			mode: ftpclient.PASV, modes: []ftpclient.Mode{ftpclient.PASV, ftpclient.EPSV}, // its library leaves active mode in clear
+			server: TLSRequired, serverLegTLS: true,
+			// No PORT: the server's library leaves data connections of active mode in clear.
+			mode: ftpclient.PASV, modes: []ftpclient.Mode{ftpclient.PASV, ftpclient.EPSV},
 		},
 	}
 }
 
-// secured is a line of the table of FTPS.
-type secured struct{ name, client, server, download, upload string }
+// tlsRow is a row of the table of part 4.
+type tlsRow struct{ name, client, server, download, upload string }
 
-// withTLS is act 4: the four cases, each with a gateway and a server of its own.
-func (s *story) withTLS(ctx context.Context) error {
-	line, err := s.refusing(ctx)
-	table, errs := []secured{line}, []error{err}
-	for _, w := range ways(s.cast) {
+// runWithTLS is part 4: the four cases, each with a gateway and a server of its own.
+func (s *scenario) runWithTLS(ctx context.Context) error {
+	refused, err := s.showRefused(ctx)
+	rows, errs := []tlsRow{refused}, []error{err}
+	for _, tc := range tlsCases(s.setup) {
 		if ctx.Err() != nil {
 			break
 		}
-		line, err := s.carrying(ctx, w)
+		r, err := s.showTLSCase(ctx, tc)
 		if err != nil {
-			err = fmt.Errorf("%s: %w", w.name, err)
+			err = fmt.Errorf("%s: %w", tc.name, err)
 		}
-		table, errs = append(table, line), append(errs, err)
+		rows, errs = append(rows, r), append(errs, err)
 	}
 	const format = "%-15s %-18s %-18s %-16s %s\n"
 	fmt.Fprint(s.out, "\n")
-	heads(s.out, format, "FTPS", "client's leg", "server's leg", "download", "upload")
-	for _, l := range table {
-		fmt.Fprintf(s.out, format, l.name, orDash(l.client), orDash(l.server), orDash(l.download), orDash(l.upload))
+	printHeader(s.out, format, "FTPS", "client's leg", "server's leg", "download", "upload")
+	for _, r := range rows {
+		fmt.Fprintf(s.out, format, r.name, orDash(r.client), orDash(r.server), orDash(r.download),
+			orDash(r.upload))
 	}
 	return errors.Join(errs...)
 }
 
-// aside is the story with a server of its own, and a table that nobody prints.
-func (s *story) aside(ctx context.Context, e Encryption) (*story, Server, error) {
-	server, err := s.stage.StartServer(ctx, s.cast.secure, e)
+// withServer starts a server, and returns a copy of s that uses it and has a table of its own.
+func (s *scenario) withServer(ctx context.Context, mode TLSMode) (*scenario, Server, error) {
+	server, err := s.testbed.StartServer(ctx, s.setup.tlsServer, mode)
 	if err != nil {
 		return nil, server, ftpclient.Because(ctx, err)
 	}
 	own := *s
-	own.table, own.witness, own.private = nil, server.Witness, e == Private
-	own.cast.server = server.At
+	own.rows, own.serverLog, own.tlsRequired = nil, server.Log, mode == TLSRequired
+	own.setup.server = server.Address
 	return &own, server, nil
 }
 
-// refusing shows a forward that says nothing of TLS: the client is told, and the operator.
-func (s *story) refusing(ctx context.Context) (line secured, err error) {
-	s.scene("Refused: a forward that says nothing of TLS, before a server that has it")
-	line = secured{name: "refused", client: failedCell}
-	own, server, err := s.aside(ctx, Offered)
+// showRefused shows a forward without any setting for TLS: the gateway answers 534, and logs a remedy.
+func (s *scenario) showRefused(ctx context.Context) (r tlsRow, err error) {
+	s.printHeading("Refused: a forward without TLS settings, and a server that offers TLS")
+	r = tlsRow{name: "refused", client: failedCell}
+	own, server, err := s.withServer(ctx, TLSOffered)
 	if err != nil {
-		return line, err
+		return r, err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	gateway, err := own.publish(ctx, []string{s.cast.listen, server.At}, remedyTLS)
+	gateway, err := own.startGateway(ctx, []string{s.setup.gateway, server.Address}, remedyTLS)
 	if err != nil {
-		return line, err
+		return r, err
 	}
-	err = own.session(ctx, visit{way: "proxy", how: "AUTH refused", at: s.cast.listen, stranger: true}, own.featuresWithout, own.authRefused)
+	opts := sessionOptions{tracking: "proxy", mode: "AUTH refused", address: s.setup.gateway, noLogin: true}
+	err = own.runSession(ctx, opts, own.checkFEAT, own.checkAUTHRefused)
 	if err = errors.Join(err, gateway.Stop()); err == nil {
-		err = errors.Join(own.offered(ctx), own.remedies(gateway.Log()))
+		err = errors.Join(own.checkServerOffersTLS(ctx), own.printRemedy(gateway.Log()))
 	}
 	if err == nil {
-		line.client = "534, as told"
+		r.client = "534, expected"
 	}
-	return line, err
+	return r, err
 }
 
-const remedyTLS = "It needs what act 1 needs."
+const remedyTLS = "It needs what part 1 needs."
 
-// featuresWithout asks what there is: what does not work through the gateway must not be listed (RFC 2389
-// section 3.2), though the server has it.
-func (s *story) featuresWithout(ctx context.Context, p *performance) error {
-	r, err := p.Ask(ctx, 2, "FEAT", "")
+// checkFEAT checks that the answer to FEAT does not list AUTH: a feature that does not work must not be
+// listed (RFC 2389 section 3.2), even though the server has it.
+func (s *scenario) checkFEAT(ctx context.Context, c *session) error {
+	reply, err := c.Ask(ctx, 2, "FEAT", "")
 	if err != nil {
 		return err
 	}
-	if strings.Contains(r.Text(), "AUTH") {
-		return fmt.Errorf("FEAT: the answer is %q; want no AUTH in it", r.Text())
+	if strings.Contains(reply.Text(), "AUTH") {
+		return fmt.Errorf("FEAT: the answer is %q; want no AUTH in it", reply.Text())
 	}
 	return nil
 }
 
-// authRefused wants TLS all the same, and gives up.
-func (s *story) authRefused(ctx context.Context, p *performance) error {
-	r, err := p.Ask(ctx, 5, "AUTH", "TLS")
-	if err == nil && r.Code != 534 {
-		err = fmt.Errorf("AUTH: the answer is %d; want 534", r.Code)
+// checkAUTHRefused sends AUTH TLS nevertheless, and gives up after the 534.
+func (s *scenario) checkAUTHRefused(ctx context.Context, c *session) error {
+	reply, err := c.Ask(ctx, 5, "AUTH", "TLS")
+	if err == nil && reply.Code != 534 {
+		err = fmt.Errorf("AUTH: the answer is %d; want 534", reply.Code)
 	}
 	if err == nil {
-		p.script.Note("The client gives up, and has said no password")
+		c.transcript.Note("The client gives up, and has sent no password")
 	}
 	return err
 }
 
-// offered looks whether the server had AUTH in its answer to FEAT: else nobody has left it out.
-func (s *story) offered(ctx context.Context) error {
-	events, err := s.witness.Session(ctx)
+// checkServerOffersTLS checks that the server did list AUTH in its answer to FEAT: the gateway removed it.
+func (s *scenario) checkServerOffersTLS(ctx context.Context) error {
+	events, err := s.serverLog.Session(ctx)
 	if err != nil {
 		return err
 	}
 	for _, ev := range events {
-		if ev.Kind == transcript.Sent && strings.HasPrefix(ev.Text, "211 ") && strings.Contains(ev.Text, "AUTH TLS") {
-			fmt.Fprint(s.out, "     The server's own answer to FEAT has AUTH TLS in it.\n")
+		features := ev.Kind == sessionlog.Sent && strings.HasPrefix(ev.Text, "211 ")
+		if features && strings.Contains(ev.Text, "AUTH TLS") {
+			fmt.Fprint(s.out, "     The server's own answer to FEAT lists AUTH TLS.\n")
 			return nil
 		}
 	}
-	return errors.New("FEAT: the server has not said AUTH TLS itself")
+	return errors.New("FEAT: the server itself did not list AUTH TLS")
 }
 
 var remedyInLog = regexp.MustCompile(` remedy=("(?:[^"\\]|\\.)*")`)
 
-// remedies shows what the gateway's log tells to do, which must be both that can be done.
-func (s *story) remedies(log string) error {
-	for _, found := range remedyInLog.FindAllStringSubmatch(log, -1) {
-		text, err := strconv.Unquote(found[1])
+// printRemedy prints the remedy in the gateway's log. It must name both settings that allow FTPS.
+func (s *scenario) printRemedy(log string) error {
+	for _, match := range remedyInLog.FindAllStringSubmatch(log, -1) {
+		text, err := strconv.Unquote(match[1])
 		if err == nil && strings.Contains(text, "server_ports") && strings.Contains(text, "forward.tls") {
-			fmt.Fprintf(s.out, "     The gateway's log says what to do:\n%s", folded(transcript.Printable(text), "       "))
+			fmt.Fprintf(s.out, "     The remedy in the gateway's log:\n%s",
+				foldText(sessionlog.Printable(text), "       "))
 			return nil
 		}
 	}
 	return fmt.Errorf("the log names no remedy with server_ports and forward.tls:%s", log)
 }
 
-// carrying shows a session, with a wiretap on both sides, and then files that are compared.
-func (s *story) carrying(ctx context.Context, w way) (line secured, err error) {
-	s.scene(w.title)
-	fmt.Fprint(s.out, w.text)
-	line = secured{name: w.name, client: failedCell}
-	own, server, err := s.aside(ctx, w.server)
+// showTLSCase prints a session with a wiretap on both sides, and then transfers and compares files.
+func (s *scenario) showTLSCase(ctx context.Context, tc tlsCase) (r tlsRow, err error) {
+	s.printHeading(tc.title)
+	fmt.Fprint(s.out, tc.text)
+	r = tlsRow{name: tc.name, client: failedCell}
+	own, server, err := s.withServer(ctx, tc.server)
 	if err != nil {
-		return line, err
+		return r, err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	gateway, err := own.publish(ctx, append(slices.Clone(w.flags), s.cast.listen, server.At), remedyTLS)
+	gateway, err := own.startGateway(ctx, append(slices.Clone(tc.flags), s.setup.gateway, server.Address),
+		remedyTLS)
 	if err != nil {
-		return line, err
+		return r, err
 	}
 	defer func() { err = errors.Join(err, gateway.Stop()) }()
-	client, far, err := own.tapped(ctx, w)
-	line.client, line.server = client.cell(), far.cell()
+	client, serverLeg, err := own.captureSession(ctx, tc)
+	r.client, r.server = client.cell(), serverLeg.cell()
 	if err != nil {
-		return line, err
+		return r, err
 	}
-	err = own.everything(ctx, visit{way: w.name, at: s.cast.listen, verify: w.verify}, w.modes...)
-	last := own.table[len(own.table)-1]
-	line.download, line.upload = last.download, last.upload
-	return line, err
+	opts := sessionOptions{tracking: tc.name, address: s.setup.gateway, certName: tc.certName}
+	err = own.runModes(ctx, opts, tc.modes...)
+	last := own.rows[len(own.rows)-1]
+	r.download, r.upload = last.download, last.upload
+	return r, err
 }
 
-// tapped is the session that is shown, and what could be seen of it on both sides of the gateway.
-func (s *story) tapped(ctx context.Context, w way) (client, server leg, err error) {
-	end, err := s.stage.Tap()
+// captureSession runs the session that is printed, and returns what the wiretaps saw on both sides of the
+// gateway.
+func (s *scenario) captureSession(ctx context.Context, tc tlsCase) (client, server leg, err error) {
+	stopTap, err := s.testbed.Tap()
 	if err != nil {
 		return client, server, fmt.Errorf("wiretap: %w", err)
 	}
 	var handshakes []tls.ConnectionState
-	look := func(_ context.Context, p *performance) error {
-		handshakes = p.Handshakes()
+	saveHandshakes := func(_ context.Context, c *session) error {
+		handshakes = c.Handshakes()
 		return nil
 	}
-	v := visit{way: w.name, how: string(w.mode), at: s.cast.listen, verify: w.verify}
-	err = s.session(ctx, v, s.listing(w.mode), s.reading(w.mode), look)
-	atClient, atServer, tapErr := end()
+	opts := sessionOptions{
+		tracking: tc.name, mode: string(tc.mode), address: s.setup.gateway, certName: tc.certName,
+	}
+	err = s.runSession(ctx, opts, s.list(tc.mode), s.retrieveReadme(tc.mode), saveHandshakes)
+	atClient, atServer, tapErr := stopTap()
 	if err = errors.Join(err, tapErr); err != nil {
 		return client, server, err
 	}
-	events, err := s.witness.Session(ctx)
+	events, err := s.serverLog.Session(ctx)
 	if err != nil {
 		return client, server, err
 	}
 	client, server = newLeg(atClient), newLeg(atServer)
 	for _, state := range handshakes {
-		client.handshake(tls.VersionName(state.Version), state.DidResume)
+		client.addHandshake(tls.VersionName(state.Version), state.DidResume)
 	}
 	for _, ev := range events {
-		if ev.Kind == transcript.Encrypted {
-			version, resumed := strings.CutSuffix(ev.Text, transcript.Resumed)
-			server.handshake(version, resumed)
+		if ev.Kind == sessionlog.Encrypted {
+			version, resumed := strings.CutSuffix(ev.Text, sessionlog.Resumed)
+			server.addHandshake(version, resumed)
 		}
 	}
 	fmt.Fprintf(s.out, "     client's leg: %s\n     server's leg: %s\n", client, server)
-	if err := client.fault(w.atClient); err != nil {
+	if err := client.check(tc.clientLegTLS); err != nil {
 		return client, server, fmt.Errorf("client's leg: %w", err)
 	}
-	if err := server.fault(w.atServer); err != nil {
+	if err := server.check(tc.serverLegTLS); err != nil {
 		return client, server, fmt.Errorf("server's leg: %w", err)
 	}
 	return client, server, nil
 }
 
-// reading gets the small file, which a wiretap would know again.
-func (s *story) reading(m ftpclient.Mode) step {
-	return func(ctx context.Context, p *performance) error {
+// retrieveReadme gets the small file, which a wiretap recognizes if it is in clear.
+func (s *scenario) retrieveReadme(m ftpclient.Mode) step {
+	return func(ctx context.Context, c *session) error {
 		buf := make([]byte, len(readmeText))
-		if _, err := p.Retrieve(ctx, m, readmeName, buf); err != nil {
+		if _, err := c.Retrieve(ctx, m, readmeName, buf); err != nil {
 			return err
 		}
 		if string(buf) != readmeText {
@@ -258,26 +270,26 @@ func (s *story) reading(m ftpclient.Mode) step {
 	}
 }
 
-// leg is what was seen of a session on one side of the gateway: by those who speak there, and by a wiretap.
+// leg is what the two ends and a wiretap saw of a session on one side of the gateway.
 type leg struct {
-	control              string // the version of TLS there; empty: in clear
-	data, resumed        int    // data connections with TLS, and those that resumed the session
-	alive                bool   // the tap has seen the greeting, which is always in clear
+	version              string // TLS version of the control connection; empty: in clear
+	data, resumed        int    // data connections with TLS, and how many of them resumed the session
+	sawGreeting          bool   // the tap saw the greeting, which is always in clear
 	sawPassword, sawFile bool
 }
 
 func newLeg(wire []byte) leg {
 	return leg{
-		alive:       bytes.Contains(wire, []byte("220 "+ftpserver.Welcome)),
+		sawGreeting: bytes.Contains(wire, []byte("220 "+ftpserver.Welcome)),
 		sawPassword: bytes.Contains(wire, []byte("PASS "+ftpserver.Password)),
 		sawFile:     bytes.Contains(wire, []byte(readmeText)),
 	}
 }
 
-// handshake counts one: the first is the control connection's.
-func (l *leg) handshake(version string, resumed bool) {
-	if l.control == "" {
-		l.control = version
+// addHandshake counts a TLS handshake. The first one is the control connection's.
+func (l *leg) addHandshake(version string, resumed bool) {
+	if l.version == "" {
+		l.version = version
 		return
 	}
 	l.data++
@@ -286,22 +298,22 @@ func (l *leg) handshake(version string, resumed bool) {
 	}
 }
 
-// cell is what the table says of the leg.
+// cell returns the text of a table cell.
 func (l leg) cell() string {
 	switch {
-	case l.control == "" && !l.alive:
+	case l.version == "" && !l.sawGreeting:
 		return failedCell
-	case l.control == "":
+	case l.version == "":
 		return "in clear"
 	case l.data == 0:
-		return l.control + ", data in clear"
+		return l.version + ", data in clear"
 	case l.resumed < l.data:
-		return l.control + ", not resumed"
+		return l.version + ", not resumed"
 	}
-	return l.control + ", resumed"
+	return l.version + ", resumed"
 }
 
-// String tells what was seen.
+// String describes what the two ends and the tap saw.
 func (l leg) String() string {
 	read := "neither password nor file"
 	switch {
@@ -315,22 +327,23 @@ func (l leg) String() string {
 	return fmt.Sprintf("%s; a tap reads %s", l.cell(), read)
 }
 
-// transfers is how many data connections the session that is shown has.
-const transfers = 2
+// dataConnections is how many data connections the captured session has.
+const dataConnections = 2
 
-// fault says what is not as told of a leg.
-func (l leg) fault(encrypted bool) error {
+// check returns an error if the leg is not encrypted as it should be, or the tap missed the session.
+func (l leg) check(encrypted bool) error {
 	switch {
-	case !l.alive:
-		return errors.New("the wiretap has not seen the greeting")
-	case !encrypted && l.control != "":
-		return fmt.Errorf("%s; want none", l.control)
+	case !l.sawGreeting:
+		return errors.New("the wiretap did not see the greeting")
+	case !encrypted && l.version != "":
+		return fmt.Errorf("%s; want none", l.version)
 	case !encrypted && !(l.sawPassword && l.sawFile):
-		return errors.New("the wiretap has not read what is in clear")
-	case encrypted && (l.control == "" || l.data != transfers || l.resumed != transfers):
-		return fmt.Errorf("%s, with %d encrypted data connections, %d of them resumed; want TLS and %d", orDash(l.control), l.data, l.resumed, transfers)
+		return errors.New("the wiretap did not read what is in clear")
+	case encrypted && (l.version == "" || l.data != dataConnections || l.resumed != dataConnections):
+		return fmt.Errorf("%s, with %d encrypted data connections, %d of them resumed; want TLS and %d",
+			orDash(l.version), l.data, l.resumed, dataConnections)
 	case encrypted && (l.sawPassword || l.sawFile):
-		return errors.New("the wiretap has read what should be encrypted")
+		return errors.New("the wiretap read what should be encrypted")
 	}
 	return nil
 }

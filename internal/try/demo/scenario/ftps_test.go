@@ -5,31 +5,36 @@ import (
 	"testing"
 )
 
-// TestFTPSGoesWrong: each fault of a gateway is found out, in the case that it spoils, and the table says so.
-func TestFTPSGoesWrong(t *testing.T) {
+// TestTLSFails checks that each fault of a gateway fails its case, and that the table shows it.
+func TestTLSFails(t *testing.T) {
 	for _, tt := range []struct {
-		faulty fault
-		row    string // of the table, as far as it tells
-		want   string
+		fault fault
+		row   string // beginning of the row in the table
+		want  string
 	}{
 		{listsAUTH, "refused         FAILED", "want no AUTH in it"},
 		{wrongRefusal, "refused         FAILED", "AUTH: the answer is 502; want 534"},
 		{noRemedy, "refused         FAILED", "the log names no remedy"},
-		{stranger, "terminated      FAILED", "signed by unknown authority"},
-		{forgets, "terminated      TLS 1.3, not resumed in clear           -", "terminated: client's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
-		{forgets, "originated      in clear           TLS 1.3, not resumed -", "originated: server's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
-		{leaks, "passed through  TLS 1.3, resumed   TLS 1.3, resumed   -", "passed through: client's leg: the wiretap has read what should be encrypted"},
-		{deaf, "terminated      TLS 1.3, resumed   FAILED", "terminated: server's leg: the wiretap has not seen the greeting"},
-		{losesBytes, "terminated      TLS 1.3, resumed   in clear           FAILED", "terminated: PASV: download: SHA-256 is"},
+		{unknownCA, "terminated      FAILED", "signed by unknown authority"},
+		{neverResumes, "terminated      TLS 1.3, not resumed in clear           -",
+			"terminated: client's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
+		{neverResumes, "originated      in clear           TLS 1.3, not resumed -",
+			"originated: server's leg: TLS 1.3, with 2 encrypted data connections, 0 of them resumed"},
+		{leaksPassword, "passed through  TLS 1.3, resumed   TLS 1.3, resumed   -",
+			"passed through: client's leg: the wiretap read what should be encrypted"},
+		{tapFails, "terminated      TLS 1.3, resumed   FAILED",
+			"terminated: server's leg: the wiretap did not see the greeting"},
+		{corruptsData, "terminated      TLS 1.3, resumed   in clear           FAILED",
+			"terminated: PASV: download: SHA-256 is"},
 	} {
-		t.Run(string(tt.faulty), func(t *testing.T) {
-			st := newFakeStage(t)
-			st.faulty = tt.faulty
-			c := fakeCast
-			c.authority = st.authority
+		t.Run(string(tt.fault), func(t *testing.T) {
+			bed := newFakeTestbed(t)
+			bed.fault = tt.fault
+			setup := fakeSetup
+			setup.ca = bed.ca
 			var out strings.Builder
-			s := &story{out: &out, stage: st, cast: c, prompt: "gateway# "}
-			err := s.withTLS(testContext(t))
+			s := &scenario{out: &out, testbed: bed, setup: setup, prompt: "gateway# "}
+			err := s.runWithTLS(testContext(t))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v; want %s", err, tt.want)
 			}
@@ -41,10 +46,10 @@ func TestFTPSGoesWrong(t *testing.T) {
 }
 
 // TestLegFault: what is to be encrypted, or in clear, and is not.
-func TestLegFault(t *testing.T) {
-	clear := leg{alive: true, sawPassword: true, sawFile: true}
-	good := leg{alive: true, control: "TLS 1.3", data: transfers, resumed: transfers}
-	dataInClear := leg{alive: true, control: "TLS 1.3", sawFile: true}
+func TestLegCheck(t *testing.T) {
+	clear := leg{sawGreeting: true, sawPassword: true, sawFile: true}
+	good := leg{sawGreeting: true, version: "TLS 1.3", data: dataConnections, resumed: dataConnections}
+	dataInClear := leg{sawGreeting: true, version: "TLS 1.3", sawFile: true}
 	for _, tt := range []struct {
 		leg       leg
 		encrypted bool
@@ -55,10 +60,10 @@ func TestLegFault(t *testing.T) {
 		{clear, true, "-, with 0 encrypted data connections, 0 of them resumed; want TLS and 2"},
 		{good, false, "TLS 1.3; want none"},
 		{dataInClear, true, "TLS 1.3, with 0 encrypted data connections, 0 of them resumed; want TLS and 2"},
-		{leg{alive: true, sawPassword: true}, false, "the wiretap has not read what is in clear"},
+		{leg{sawGreeting: true, sawPassword: true}, false, "the wiretap did not read what is in clear"},
 	} {
 		got := ""
-		if err := tt.leg.fault(tt.encrypted); err != nil {
+		if err := tt.leg.check(tt.encrypted); err != nil {
 			got = err.Error()
 		}
 		if got != tt.want {

@@ -8,33 +8,37 @@ import (
 	"ftpgate/internal/ftpclient"
 )
 
-// withProxyTracking is act 3: every mode, and beside kernel tracking what that cannot follow.
-func (s *story) withProxyTracking(ctx context.Context) error {
-	s.scene("Every mode: a listing, a download and an upload each")
-	errs := []error{s.everything(ctx, visit{way: "proxy", at: s.cast.listen}, ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT, ftpclient.EPRT)}
+// runWithProxyTracking is part 3: every mode, and a comparison with kernel tracking on servers that the
+// kernel cannot follow.
+func (s *scenario) runWithProxyTracking(ctx context.Context) error {
+	s.printHeading("Every mode: a listing, a download and an upload each")
+	opts := sessionOptions{tracking: "proxy", address: s.setup.gateway}
+	errs := []error{s.runModes(ctx, opts, ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT, ftpclient.EPRT)}
 	if ctx.Err() == nil {
-		errs = append(errs, s.everything(ctx, visit{way: "proxy", how: ", IPv6 client", at: s.cast.listen6}, ftpclient.EPSV, ftpclient.EPRT))
+		opts.mode, opts.address = ", IPv6 client", s.setup.gateway6
+		errs = append(errs, s.runModes(ctx, opts, ftpclient.EPSV, ftpclient.EPRT))
 	}
 	if ctx.Err() == nil {
-		errs = append(errs, s.sideBySide(ctx))
+		errs = append(errs, s.compareTrackings(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// everything is a session in each mode, told in one line. A client in the lab has a way to the gateway
-// only: where data came, the client was told of the gateway. What v says of how goes behind the mode.
-func (s *story) everything(ctx context.Context, v visit, modes ...ftpclient.Mode) error {
-	who := v.how
+// runModes runs a session in each mode, and prints one line for each. A client in the lab has a route to the
+// gateway only: a transfer that succeeds shows that it received the gateway's address. opts.mode is appended
+// to the name of the mode.
+func (s *scenario) runModes(ctx context.Context, opts sessionOptions, modes ...ftpclient.Mode) error {
+	suffix := opts.mode
 	var errs []error
 	for _, m := range modes {
-		v.how, v.quiet = string(m)+who, true
-		err := s.session(ctx, v, s.listing(m), s.downloading(m), s.uploading(m))
+		opts.mode, opts.quiet = string(m)+suffix, true
+		err := s.runSession(ctx, opts, s.list(m), s.download(m), s.upload(m))
 		if ctx.Err() != nil {
 			return err
 		}
 		if err == nil {
-			r := s.table[len(s.table)-1]
-			fmt.Fprintf(s.out, "     %-18s the bytes are right; %.0f MiB/s\n", v.how, r.rate)
+			r := s.rows[len(s.rows)-1]
+			fmt.Fprintf(s.out, "     %-18s the bytes are right; %.0f MiB/s\n", opts.mode, r.rate)
 		}
 		errs = append(errs, err)
 	}

@@ -16,95 +16,100 @@ import (
 	"ftpgate/internal/try/demo/quirk"
 )
 
-const relayPrologue = `
+const relayIntroduction = `
   client ------------- gateway ------------ server
 
-All three are this program, on this machine's loopback. None has a privilege,
-and the gateway copies what the kernel would translate.
+All three are this program, on this machine's loopback, without any privilege.
+The gateway copies the data connections itself.
 `
 
-// TellRelay plays the one act that needs no lab.
-func TellRelay(ctx context.Context, out io.Writer, st Stage, c Cast) (told error) {
+// RunRelay runs the one part that needs no lab, through the relay, and writes the report to out.
+func RunRelay(ctx context.Context, out io.Writer, testbed Testbed, setup Setup) (err error) {
 	begin := time.Now()
-	s := &story{out: out, stage: st, cast: c, prompt: "gateway$ "}
-	fmt.Fprint(out, relayPrologue)
-	server, err := st.StartServer(ctx, c.server, InClear)
+	s := &scenario{out: out, testbed: testbed, setup: setup, prompt: "gateway$ "}
+	fmt.Fprint(out, relayIntroduction)
+	server, err := testbed.StartServer(ctx, setup.server, TLSOff)
 	if err != nil {
 		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, err))
 	}
-	defer func() { told = errors.Join(told, server.Stop()) }()
-	s.witness, s.cast.server = server.Witness, server.At
-	stop, err := s.startQuirks(ctx)
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	s.serverLog, s.setup.server = server.Log, server.Address
+	stop, err := s.startQuirkServer(ctx)
 	if err != nil {
 		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, err))
 	}
-	defer func() { _ = stop() }() // its sessions are over
-	if s.cast.listen, s.cast.byProxy, err = freePorts(st.ClientHost()); err != nil {
+	defer func() { _ = stop() }() // its sessions have ended
+	if s.setup.gateway, s.setup.proxyToQuirks, err = freePorts(testbed.ClientHost()); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	a := act{
+	p := part{
 		title: "The relay",
-		text: `ftpgate takes the data connections itself, at ports of its own, and copies
-them. It is what it does where it may not program the kernel.`,
+		text: `ftpgate accepts the data connections itself, at ports of its own, and copies
+them. This is its data path where it may not program the kernel.`,
 		forwards: [][]string{
-			{"--data", "relay", s.cast.listen, s.cast.server},
-			{"--data", "relay", s.cast.byProxy, s.cast.quirks},
+			{"--data", "relay", s.setup.gateway, s.setup.server},
+			{"--data", "relay", s.setup.proxyToQuirks, s.setup.quirkServer},
 		},
-		play:   (*story).throughRelay,
-		remedy: "It needs ports of 127.0.0.1 that are free.",
+		run:    (*scenario).runThroughRelay,
+		remedy: "It needs free ports of 127.0.0.1.",
 	}
-	var faults []error
-	if err := s.perform(ctx, a); err != nil {
-		faults = append(faults, fmt.Errorf("demo: %s: %w", a.title, err))
+	var errs []error
+	if err := s.runPart(ctx, p); err != nil {
+		errs = append(errs, fmt.Errorf("demo: %s: %w", p.title, err))
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, errors.Join(faults...)))
+		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, errors.Join(errs...)))
 	}
 	s.printTable("data path")
-	return s.end(begin, faults)
+	return s.printResult(begin, errs)
 }
 
-// throughRelay shows a session, then every mode, how fast it is, and a server that says a wrong address.
-func (s *story) throughRelay(ctx context.Context) error {
-	s.scene("PASV: the client is told a port of the gateway")
-	shown := visit{way: "relay", how: "PASV, as shown", at: s.cast.listen, witness: s.witness}
-	if err := s.session(ctx, shown, s.listing(ftpclient.PASV), s.toldOther); err != nil {
+// runThroughRelay prints a session, then tries every mode, the speed, and a server that announces a wrong
+// address.
+func (s *scenario) runThroughRelay(ctx context.Context) error {
+	s.printHeading("PASV: the client receives a port of the gateway")
+	opts := sessionOptions{
+		tracking: "relay", mode: "PASV, as shown", address: s.setup.gateway, serverLog: s.serverLog,
+	}
+	if err := s.runSession(ctx, opts, s.list(ftpclient.PASV), s.checkRelayPort); err != nil {
 		return err
 	}
-	s.scene("Every mode: a listing, a download and an upload each")
-	if err := s.everything(ctx, visit{way: "relay", at: s.cast.listen}, ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT, ftpclient.EPRT); err != nil {
+	s.printHeading("Every mode: a listing, a download and an upload each")
+	opts = sessionOptions{tracking: "relay", address: s.setup.gateway}
+	err := s.runModes(ctx, opts, ftpclient.PASV, ftpclient.EPSV, ftpclient.PORT, ftpclient.EPRT)
+	if err != nil {
 		return err
 	}
-	s.scene("A large file through the relay, and without a gateway")
-	fmt.Fprint(s.out, "     Two programs share the processors without it, and three with it.\n")
-	if err := s.compare(ctx); err != nil {
+	s.printHeading("A large file through the relay, and directly from the server")
+	fmt.Fprint(s.out, "     Three programs share the processors with the relay, and two without.\n")
+	if err := s.compareSpeed(ctx); err != nil {
 		return err
 	}
-	return s.wrongAddress(ctx)
+	return s.showForeignAddress(ctx)
 }
 
-// rounds is how often a download is measured: the machine has other things to do, too.
+// rounds is how many downloads are measured on each path: other programs on the machine disturb single ones.
 const rounds = 5
 
-// compare measures downloads through the relay and without it in turn, and tells the medians.
-func (s *story) compare(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, sessionLimit, fmt.Errorf("the downloads have not ended within %s", sessionLimit))
+// compareSpeed measures downloads through the relay and without it in turn, and prints the medians.
+func (s *scenario) compareSpeed(ctx context.Context) error {
+	ctx, cancel := withSessionTimeout(ctx)
 	defer cancel()
 	var clients [2]*ftpclient.Client
-	for i, at := range []string{s.cast.listen, s.cast.server} {
-		c, err := s.enter(ctx, s.stage.ClientHost(), at, ftpserver.User, nil)
+	for i, address := range []string{s.setup.gateway, s.setup.server} {
+		c, err := s.connect(ctx, s.testbed.ClientHost(), address, ftpserver.User, nil)
 		if err != nil {
-			return fmt.Errorf("download from %s: %w", at, err)
+			return fmt.Errorf("download from %s: %w", address, err)
 		}
 		defer c.Close()
 		clients[i] = c
 	}
 	var rates [2][]float64 // in MiB/s
-	buf := make([]byte, len(s.cast.download))
+	buf := make([]byte, len(s.setup.download))
 	for range rounds {
 		for i, c := range clients {
 			took, err := c.Retrieve(ctx, ftpclient.PASV, downloadName, buf)
-			if err == nil && !bytes.Equal(buf, s.cast.download) {
+			if err == nil && !bytes.Equal(buf, s.setup.download) {
 				err = errors.New("the bytes are wrong")
 			}
 			if err != nil {
@@ -124,35 +129,39 @@ func median(rates []float64) float64 {
 	return rates[len(rates)/2]
 }
 
-// toldOther looks at the last 227: the client was told another place than the server's.
-func (s *story) toldOther(_ context.Context, p *performance) error {
-	gateway := netip.MustParseAddrPort(s.cast.listen).Addr()
-	if p.script.Told.Addr() != gateway || p.script.Told == p.script.Announced {
-		return fmt.Errorf("227: the server said %s and the client was told %s; want a port of the gateway at %s",
-			p.script.Announced, p.script.Told, gateway)
+// checkRelayPort checks that the client received a port of the gateway in the last 227, not the server's.
+func (s *scenario) checkRelayPort(_ context.Context, c *session) error {
+	gateway := netip.MustParseAddrPort(s.setup.gateway).Addr()
+	sent, received := c.transcript.Server227, c.transcript.Client227
+	if received.Addr() != gateway || received == sent {
+		return fmt.Errorf("227: the server sent %s and the client received %s; "+
+			"want a port of the gateway at %s",
+			sent, received, gateway)
 	}
 	return nil
 }
 
-// wrongAddress has a listing of a server that announces an address where it is not.
-func (s *story) wrongAddress(ctx context.Context) error {
-	s.scene("A server that says an address of somewhere else")
-	o := oddity{quirk: quirk.Foreign}
-	server, gateway := netip.MustParseAddrPort(s.cast.quirks).Addr(), netip.MustParseAddrPort(s.cast.byProxy).Addr()
-	f := s.try(ctx, s.cast.byProxy, o.quirk, sessionLimit)
-	fmt.Fprintf(s.out, "     server: %s\n     client: %s\n", o.shape(server), f)
-	if !f.served() || f.told.Addr() != gateway {
-		return fmt.Errorf("a server with a wrong address: %s; want the listing, and %s in the 227", f, gateway)
+// showForeignAddress gets a listing from a server that announces the address of another host.
+func (s *scenario) showForeignAddress(ctx context.Context) error {
+	s.printHeading("A server that announces the address of another host")
+	qc := quirkCase{quirk: quirk.Foreign}
+	server := netip.MustParseAddrPort(s.setup.quirkServer).Addr()
+	gateway := netip.MustParseAddrPort(s.setup.proxyToQuirks).Addr()
+	r := s.tryQuirk(ctx, s.setup.proxyToQuirks, qc.quirk, sessionTimeout)
+	fmt.Fprintf(s.out, "     server: %s\n     client: %s\n", qc.sends(server), r)
+	if !r.gotListing() || r.address.Addr() != gateway {
+		return fmt.Errorf("a server with a wrong address: %s; want the listing, and %s in the 227", r,
+			gateway)
 	}
 	return nil
 }
 
-// freePorts returns two places of 127.0.0.1 where nobody listens at the moment.
+// freePorts returns two addresses of 127.0.0.1 with ports on which nobody listens at the moment.
 func freePorts(h Host) (one, other string, err error) {
 	var l [2]net.Listener
 	for i := range l {
 		if l[i], err = h.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return "", "", fmt.Errorf("a free port: %w", err)
+			return "", "", fmt.Errorf("find a free port: %w", err)
 		}
 		defer l[i].Close()
 	}

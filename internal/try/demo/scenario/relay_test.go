@@ -13,22 +13,22 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// relayStage plays the story of the relay: on loopback as it is, with a gateway that gives a 227 a port
-// of its own. It implements Stage.
-type relayStage struct {
-	*fakeStage
+// relayTestbed is a testbed on loopback, with a gateway that puts a port of its own into the 227. It
+// implements Testbed.
+type relayTestbed struct {
+	*fakeTestbed
 }
 
-func (s relayStage) ClientHost() Host { return thisMachine{} }
-func (s relayStage) ServerHost() Host { return thisMachine{} }
+func (s relayTestbed) ClientHost() Host { return localHost{} }
+func (s relayTestbed) ServerHost() Host { return localHost{} }
 
-func (s relayStage) StartServer(ctx context.Context, address string, e Encryption) (Server, error) {
-	server, err := s.fakeStage.StartServer(ctx, address, e)
-	server.At = s.servers[address].String()
+func (s relayTestbed) StartServer(ctx context.Context, address string, e TLSMode) (Server, error) {
+	server, err := s.fakeTestbed.StartServer(ctx, address, e)
+	server.Address = s.servers[address].String()
 	return server, err
 }
 
-func (s relayStage) StartGateway(_ context.Context, args []string) (Gateway, error) {
+func (s relayTestbed) StartGateway(_ context.Context, args []string) (Gateway, error) {
 	l, err := net.Listen("tcp", args[len(args)-2])
 	if err != nil {
 		return Gateway{}, err
@@ -61,10 +61,10 @@ func (s relayStage) StartGateway(_ context.Context, args []string) (Gateway, err
 	return Gateway{Stop: stop}, nil
 }
 
-// relayed gives a 227 a port of the gateway's, and joins one connection there with the server's.
-func (s relayStage) relayed(ctx context.Context, sessions *sync.WaitGroup, line string) string {
-	if s.spoil != nil {
-		return s.spoil(line)
+// relayed puts a port of the gateway into a 227, and relays one connection there to the server.
+func (s relayTestbed) relayed(ctx context.Context, sessions *sync.WaitGroup, line string) string {
+	if s.rewrite != nil {
+		return s.rewrite(line)
 	}
 	rest, ok := strings.CutPrefix(line, "227 ")
 	if !ok {
@@ -88,7 +88,7 @@ func (s relayStage) relayed(ctx context.Context, sessions *sync.WaitGroup, line 
 			return
 		}
 		defer client.Close()
-		server, err := thisMachine{}.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", at.Port()))
+		server, err := localHost{}.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", at.Port()))
 		if err != nil {
 			s.t.Error(err)
 			return
@@ -106,33 +106,33 @@ func (s relayStage) relayed(ctx context.Context, sessions *sync.WaitGroup, line 
 	return fmt.Sprintf("227 (%s)\r\n", ftp.AppendHostPort(nil, l.Addr().(*net.TCPAddr).AddrPort()))
 }
 
-// thisMachine dials and listens as it is told. It implements Host.
-type thisMachine struct{}
+// localHost is this machine. It implements Host.
+type localHost struct{}
 
-func (thisMachine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (localHost) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, network, address)
 }
 
-func (thisMachine) Listen(network, address string) (net.Listener, error) {
+func (localHost) Listen(network, address string) (net.Listener, error) {
 	return net.Listen(network, address)
 }
 
-func newRelayStage(t *testing.T) relayStage {
-	s := newFakeStage(t)
-	s.public = ""
-	return relayStage{s}
+func newRelayTestbed(t *testing.T) relayTestbed {
+	s := newFakeTestbed(t)
+	s.publicIP = ""
+	return relayTestbed{s}
 }
 
-func fakeLoopback() Cast {
-	c := OnLoopback()
-	c.download, c.upload = fakeCast.download, fakeCast.upload
+func fakeLoopback() Setup {
+	c := LoopbackSetup()
+	c.download, c.upload = fakeSetup.download, fakeSetup.upload
 	return c
 }
 
-func TestRelayStory(t *testing.T) {
+func TestRunRelay(t *testing.T) {
 	var out strings.Builder
-	if err := TellRelay(testContext(t), &out, newRelayStage(t), fakeLoopback()); err != nil {
+	if err := RunRelay(testContext(t), &out, newRelayTestbed(t), fakeLoopback()); err != nil {
 		t.Error(err)
 	}
 	for line := range strings.Lines(out.String()) {
@@ -140,19 +140,20 @@ func TestRelayStory(t *testing.T) {
 			t.Errorf("%d columns: %q; want 80 at most", n, line)
 		}
 	}
-	golden(t, "relay.txt", out.String())
+	checkGolden(t, "relay.txt", out.String())
 }
 
-// TestRelayStoryGoesWrong: a gateway that relays nothing is found out, though all would go on loopback.
-func TestRelayStoryGoesWrong(t *testing.T) {
+// TestRunRelayFails checks that RunRelay detects a gateway that does not rewrite the 227, although the client
+// can connect to the server directly.
+func TestRunRelayFails(t *testing.T) {
 	var out strings.Builder
-	st := newRelayStage(t)
-	st.spoil = unchanged
-	err := TellRelay(testContext(t), &out, st, fakeLoopback())
+	bed := newRelayTestbed(t)
+	bed.rewrite = unchanged
+	err := RunRelay(testContext(t), &out, bed, fakeLoopback())
 	if err == nil || !strings.Contains(err.Error(), "want a port of the gateway at 127.0.0.1") {
-		t.Errorf("got %v; want it to miss the gateway's port", err)
+		t.Errorf("got %v; want an error about the gateway's port", err)
 	}
-	if !strings.Contains(out.String(), "The story went differently") {
-		t.Errorf("the story does not say so:\n%s", out.String())
+	if !strings.Contains(out.String(), "Some steps did not end as expected") {
+		t.Errorf("the report does not say so:\n%s", out.String())
 	}
 }

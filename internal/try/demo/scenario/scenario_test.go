@@ -19,9 +19,9 @@ import (
 	"ftpgate/internal/try/demo/ftpserver"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// masks hide what differs from run to run: ports, times and rates.
+// masks replace what differs from run to run: ports, times and rates.
 var masks = []struct {
 	re   *regexp.Regexp
 	with string
@@ -35,10 +35,10 @@ var masks = []struct {
 	{regexp.MustCompile(`has \d+\.\d\d of`), "has R of"},
 }
 
-// featureLines come in any order: the server keeps what it can do in a map.
+// featureLines come in any order: the server keeps its features in a map.
 var featureLines = regexp.MustCompile(`(?m)(^<---  .*\n)+`)
 
-func masked(s string) string {
+func mask(s string) string {
 	s = featureLines.ReplaceAllStringFunc(s, func(lines string) string {
 		return strings.Join(slices.Sorted(strings.Lines(lines)), "")
 	})
@@ -48,10 +48,10 @@ func masked(s string) string {
 	return s
 }
 
-func golden(t *testing.T, name, got string) {
+func checkGolden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
-	got = masked(got)
+	got = mask(got)
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -62,13 +62,13 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s (written anew with -update): got\n%s\nwant\n%s", path, got, want)
+		t.Errorf("%s (rewrite it with -update): got\n%s\nwant\n%s", path, got, want)
 	}
 }
 
-func TestStory(t *testing.T) {
+func TestRun(t *testing.T) {
 	var out strings.Builder
-	if err := tell(t, testContext(t), &out, newFakeStage(t)); err != nil {
+	if err := runScenario(t, testContext(t), &out, newFakeTestbed(t)); err != nil {
 		t.Error(err)
 	}
 	for line := range strings.Lines(out.String()) {
@@ -77,34 +77,40 @@ func TestStory(t *testing.T) {
 		}
 	}
 	if strings.Contains(out.String(), ftpserver.Password) {
-		t.Errorf("the story shows the password")
+		t.Errorf("the report shows the password")
 	}
-	golden(t, "story.txt", out.String())
+	checkGolden(t, "scenario.txt", out.String())
 }
 
-// TestStoryGoesWrong: a gateway that does something else than the story says is found out.
-func TestStoryGoesWrong(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		spoil func(string) string
-		want  []string
-	}{
+// failureCase is a fault of a gateway, and the errors that it must cause.
+type failureCase struct {
+	name    string
+	rewrite func(string) string // of lines from the server
+	want    []string
+}
+
+func failureCases() []failureCase {
+	return []failureCase{
 		{
-			"the 227 of act 1 is rewritten",
+			"the 227 of part 1 is rewritten",
 			func(line string) string { return strings.Replace(line, "(203,0,113,21,", "(192,168,5,2,", 1) },
-			[]string{"Act 1: without tracking: PASV: listing: the client got it, and should not have got it without tracking"},
+			[]string{"Part 1: without tracking: PASV: listing: it succeeded without tracking; want it to " +
+				"fail"},
 		},
 		{
 			"no 227 is rewritten",
 			func(line string) string { return strings.Replace(line, "(192,168,5,2,", "(203,0,113,21,", 1) },
 			[]string{
-				"Act 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
-				"Act 3: with proxy tracking: PASV: listing: data connection: dial tcp: connect: network is unreachable",
-				"a 227 in two segments: with proxy tracking: 203.0.113.21: network is unreachable; gateway: a connection; want the listing, and 192.168.5.2 in the 227",
+				"Part 2: with kernel tracking: PASV: listing: data connection: dial tcp: connect: network " +
+					"is unreachable",
+				"Part 3: with proxy tracking: PASV: listing: data connection: dial tcp: connect: network " +
+					"is unreachable",
+				"a 227 in two segments: with proxy tracking: 203.0.113.21: network is unreachable; " +
+					"gateway: a connection; want the listing, and 192.168.5.2 in the 227",
 			},
 		},
 		{
-			"the 227 of act 2 names a third host",
+			"the 227 of part 2 names a third host",
 			func(line string) string {
 				if strings.HasPrefix(line, "227 Entering Passive Mode (192") {
 					return strings.Replace(line, "(192,168,5,2,", "(192,168,5,9,", 1)
@@ -126,19 +132,28 @@ func TestStoryGoesWrong(t *testing.T) {
 		{
 			"a download is not complete",
 			func(line string) string {
-				if strings.Contains(line, fmt.Sprintf("sent %d bytes", len(fakeCast.download))) {
+				if strings.Contains(line, fmt.Sprintf("sent %d bytes", len(fakeSetup.download))) {
 					return "426 lost\r\n"
 				}
 				return line
 			},
-			[]string{"PASV: download: RETR: the answer is 426", "EPSV: download: RETR: the answer is 426", "PORT: download: RETR: the answer is 426"},
+			[]string{
+				"PASV: download: RETR: the answer is 426",
+				"EPSV: download: RETR: the answer is 426",
+				"PORT: download: RETR: the answer is 426",
+			},
 		},
-	} {
+	}
+}
+
+// TestRunFails checks that the scenario detects gateways that do not work as they should.
+func TestRunFails(t *testing.T) {
+	for _, tt := range failureCases() {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			st := newFakeStage(t)
-			st.spoil = tt.spoil
-			err := tell(t, testContext(t), &out, st)
+			bed := newFakeTestbed(t)
+			bed.rewrite = tt.rewrite
+			err := runScenario(t, testContext(t), &out, bed)
 			if err == nil {
 				t.Fatalf("got no error; want %q", tt.want)
 			}
@@ -147,22 +162,28 @@ func TestStoryGoesWrong(t *testing.T) {
 					t.Errorf("got %v; want %s", err, want)
 				}
 			}
-			if !strings.Contains(out.String(), "The story went differently") || !strings.Contains(out.String(), "tracking  data connections") {
-				t.Errorf("the story does not say so, or has no table:\n%s", out.String())
+			for _, want := range []string{"Some steps did not end as expected",
+				"tracking  data connections"} {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("got\n%s\nwant %q in it", out.String(), want)
+				}
 			}
 		})
 	}
 }
 
-// TestStoryWithAbleKernel: a kernel that does not do what is told of it is found out, too.
-func TestStoryWithAbleKernel(t *testing.T) {
+// TestRunKernelFollowsQuirks checks that the scenario detects a kernel that can follow the servers with
+// quirks.
+func TestRunKernelFollowsQuirks(t *testing.T) {
 	var out strings.Builder
-	st := newFakeStage(t)
-	st.able = true
-	err := tell(t, testContext(t), &out, st)
+	bed := newFakeTestbed(t)
+	bed.kernelFollowsQuirks = true
+	err := runScenario(t, testContext(t), &out, bed)
 	for _, want := range []string{
-		"a 227 in two segments: with kernel tracking: 192.168.5.2: the listing came, 55 bytes as the server sent them; want no answer",
-		"200 and 227 in one segment: with kernel tracking: 192.168.5.2: the listing came, 55 bytes as the server sent them; want 203.0.113.21 in the 227, and no data",
+		"a 227 in two segments: with kernel tracking: 192.168.5.2: the listing came, " +
+			"55 bytes as the server sent them; want no reply",
+		"200 and 227 in one segment: with kernel tracking: 192.168.5.2: the listing came, " +
+			"55 bytes as the server sent them; want 203.0.113.21 in the 227, and no data",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v; want %s", err, want)
@@ -170,67 +191,71 @@ func TestStoryWithAbleKernel(t *testing.T) {
 	}
 }
 
-// TestFinding: how each thing that a client may meet with is told.
-func TestFinding(t *testing.T) {
-	told := netip.MustParseAddrPort("203.0.113.21:50000")
+// TestQuirkResult checks the text and the table cell of each kind of result.
+func TestQuirkResult(t *testing.T) {
+	address := netip.MustParseAddrPort("203.0.113.21:50000")
 	refused := os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	for _, tt := range []struct {
-		found      finding
+		result     quirkResult
 		text, cell string
 	}{
-		{finding{stalled: time.Second}, "no answer within 1s", "stalls"},
-		{finding{told: told, reached: refused, repaired: refused},
+		{quirkResult{noReplyFor: time.Second}, "no reply within 1s", "stalls"},
+		{quirkResult{address: address, dialErr: refused, gatewayDialErr: refused},
 			"203.0.113.21: connection refused; gateway: connection refused", "leaks 203.0.113.21, no data"},
-		{finding{told: netip.MustParseAddrPort("0.0.0.0:1"), reached: errors.New("not there")},
+		{quirkResult{address: netip.MustParseAddrPort("0.0.0.0:1"), dialErr: errors.New("not there")},
 			"0.0.0.0: not there; gateway: a connection", "says 0.0.0.0, no data"},
-		{finding{told: told, listing: quirksListing}, "203.0.113.21: the listing came, 55 bytes as the server sent them", "works"},
-		{finding{told: told, listing: "other"}, "203.0.113.21: 5 bytes came that are not the listing", "wrong data"},
-		{finding{told: told, listing: quirksListing, broken: errors.New("broken\x1boff")}, "broken?off", "FAILED"},
+		{quirkResult{address: address, listing: quirkListing},
+			"203.0.113.21: the listing came, 55 bytes as the server sent them", "works"},
+		{quirkResult{address: address, listing: "other"},
+			"203.0.113.21: 5 bytes came that are not the listing", "wrong data"},
+		{quirkResult{address: address, listing: quirkListing, err: errors.New("broken\x1boff")},
+			"broken?off", "FAILED"},
 	} {
-		if got := tt.found.String(); got != tt.text {
+		if got := tt.result.String(); got != tt.text {
 			t.Errorf("got %q; want %q", got, tt.text)
 		}
-		if got := tt.found.cell(told.Addr()); got != tt.cell {
+		if got := tt.result.cell(address.Addr()); got != tt.cell {
 			t.Errorf("%s: got %q; want %q", tt.text, got, tt.cell)
 		}
 	}
 }
 
-// TestStoryWithoutGateway: the story says which part the machine cannot do, and how to get it.
-func TestStoryWithoutGateway(t *testing.T) {
+// TestRunWithoutGateway checks that the report names the part that cannot run, and the remedy.
+func TestRunWithoutGateway(t *testing.T) {
 	var out strings.Builder
-	refuse := errors.New("the gateway cannot start (exit status 1): no helper")
-	st := newFakeStage(t)
-	st.refuse = refuse
-	err := tell(t, testContext(t), &out, st)
-	if !errors.Is(err, refuse) {
-		t.Errorf("got %v; want %v", err, refuse)
+	startErr := errors.New("the gateway cannot start (exit status 1): no helper")
+	bed := newFakeTestbed(t)
+	bed.startErr = startErr
+	err := runScenario(t, testContext(t), &out, bed)
+	if !errors.Is(err, startErr) {
+		t.Errorf("got %v; want %v", err, startErr)
 	}
-	for _, want := range []string{"This act cannot be played here", "modprobe -a nf_conntrack_ftp nf_nat_ftp"} {
+	for _, want := range []string{"This part cannot run on this machine",
+		"modprobe -a nf_conntrack_ftp nf_nat_ftp"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%s\nwant %q in it", out.String(), want)
 		}
 	}
 }
 
-// TestStoryInterrupted: broken off before the first act, nothing more is told.
-func TestStoryInterrupted(t *testing.T) {
+// TestRunInterrupted checks that a scenario interrupted in its first part does not start the next.
+func TestRunInterrupted(t *testing.T) {
 	why := errors.New("somebody pressed a key")
 	ctx, cancel := context.WithCancelCause(testContext(t))
 	defer cancel(nil)
-	st := newFakeStage(t)
-	st.spoil = func(line string) string {
+	bed := newFakeTestbed(t)
+	bed.rewrite = func(line string) string {
 		if strings.HasPrefix(line, "331 ") {
 			cancel(why)
 		}
 		return line
 	}
 	var out strings.Builder
-	err := tell(t, ctx, &out, st)
+	err := runScenario(t, ctx, &out, bed)
 	if !errors.Is(err, why) {
 		t.Errorf("got %v; want %v", err, why)
 	}
-	if strings.Contains(out.String(), "Act 2") {
-		t.Errorf("the story went on:\n%s", out.String())
+	if strings.Contains(out.String(), "Part 2") {
+		t.Errorf("the scenario went on:\n%s", out.String())
 	}
 }

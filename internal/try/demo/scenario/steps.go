@@ -14,152 +14,161 @@ import (
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
-	"ftpgate/internal/try/demo/transcript"
+	"ftpgate/internal/try/demo/sessionlog"
 )
 
-// performance is one session of a client, and the row of the table that it fills.
-type performance struct {
+// session is a session of a client, and its row of the table.
+type session struct {
 	*ftpclient.Client
-	script *transcript.Transcript
-	row    *row
+	transcript *sessionlog.Transcript
+	row        *row
 }
 
-// step is something that the client does in a session. Its error ends the session.
-type step func(context.Context, *performance) error
+// step is an action of the client in a session. An error ends the session.
+type step func(context.Context, *session) error
 
-// listing asks for the listing, which must have the server's file in it.
-func (s *story) listing(m ftpclient.Mode) step {
-	return func(ctx context.Context, p *performance) error {
-		p.row.listing = failedCell
-		text, err := p.List(ctx, m)
+// list gets the listing. It must contain the server's file.
+func (s *scenario) list(m ftpclient.Mode) step {
+	return func(ctx context.Context, c *session) error {
+		c.row.listing = failedCell
+		text, err := c.List(ctx, m)
 		if err != nil {
 			return fmt.Errorf("listing: %w", err)
 		}
 		for line := range strings.Lines(string(text)) {
-			p.script.Printf("     %s\n", transcript.Printable(strings.TrimRight(line, "\r\n")))
+			c.transcript.Printf("     %s\n", sessionlog.Printable(strings.TrimRight(line, "\r\n")))
 		}
 		if !strings.Contains(string(text), downloadName) {
-			return fmt.Errorf("listing: %s is not in it", downloadName)
+			return fmt.Errorf("listing: it does not contain %s", downloadName)
 		}
-		p.row.listing = okCell
+		c.row.listing = okCell
 		return nil
 	}
 }
 
-// strictListing must fail, since the 227 names an address that the client has no way to.
-func (s *story) strictListing(ctx context.Context, p *performance) error {
-	p.row.listing = failedCell
-	_, err := p.List(ctx, ftpclient.PASV)
+// listFails asks for the listing, which must fail: the client has no route to the address in the 227.
+func (s *scenario) listFails(ctx context.Context, c *session) error {
+	c.row.listing = failedCell
+	_, err := c.List(ctx, ftpclient.PASV)
 	var data *ftpclient.DataError
 	switch {
 	case err == nil:
-		p.row.listing = okCell
-		return errors.New("listing: the client got it, and should not have got it without tracking")
+		c.row.listing = okCell
+		return errors.New("listing: it succeeded without tracking; want it to fail")
 	case !errors.As(err, &data) || !errors.Is(err, syscall.ENETUNREACH):
 		return fmt.Errorf("listing: %w; want: %w", err, syscall.ENETUNREACH)
 	}
-	p.script.Note("Data connection failed: " + syscall.ENETUNREACH.Error())
-	if server := netip.MustParseAddrPort(s.cast.server).Addr(); p.script.Told.Addr() != server {
-		return fmt.Errorf("listing: the 227 names %s; want the server's own address %s", p.script.Told.Addr(), server)
+	c.transcript.Note("Data connection failed: " + syscall.ENETUNREACH.Error())
+	got, server := c.transcript.Client227.Addr(), netip.MustParseAddrPort(s.setup.server).Addr()
+	if got != server {
+		return fmt.Errorf("listing: the 227 names %s; want the server's own address %s", got, server)
 	}
-	p.row.listing = "failed, as told"
+	c.row.listing = "failed, expected"
 	return nil
 }
 
-// rewritten looks at what became of the address on its way: the client was told the gateway's
-// in place of the server's, or the server the gateway's in place of the client's.
-func (s *story) rewritten(m ftpclient.Mode) step {
-	return func(_ context.Context, p *performance) error {
+// checkRewritten checks that the gateway replaced the server's address in the 227, or the client's address in
+// the PORT command, by its own.
+func (s *scenario) checkRewritten(m ftpclient.Mode) step {
+	return func(_ context.Context, c *session) error {
 		switch m {
 		case ftpclient.PASV:
-			gateway, server := netip.MustParseAddrPort(s.cast.listen).Addr(), netip.MustParseAddrPort(s.cast.server).Addr()
-			if p.script.Told.Addr() != gateway || p.script.Announced.Addr() != server {
-				return fmt.Errorf("227: the server said %s and the client was told %s; want %s and %s",
-					p.script.Announced.Addr(), p.script.Told.Addr(), server, gateway)
+			gateway := netip.MustParseAddrPort(s.setup.gateway).Addr()
+			server := netip.MustParseAddrPort(s.setup.server).Addr()
+			sent, received := c.transcript.Server227.Addr(), c.transcript.Client227.Addr()
+			if received != gateway || sent != server {
+				return fmt.Errorf("227: the server sent %s and the client received %s; want %s and %s",
+					sent, received, server, gateway)
 			}
 		case ftpclient.PORT:
-			heard, err := ftp.ParseHostPort([]byte(p.script.Heard))
-			if err != nil || p.script.Heard == p.script.Named {
-				return fmt.Errorf("PORT %s: the server received %q; want the gateway's address", p.script.Named, p.script.Heard)
+			sent, received := c.transcript.ClientPORT, c.transcript.ServerPORT
+			address, err := ftp.ParseHostPort([]byte(received))
+			if err != nil || received == sent {
+				return fmt.Errorf("PORT %s: the server received %q; want the gateway's address", sent,
+					received)
 			}
-			p.script.Note("The server has connected to " + heard.String() + ", the gateway")
+			c.transcript.Note("The server connected to " + address.String() + ", the gateway")
 		}
 		return nil
 	}
 }
 
-// downloading gets the big file, measures, and compares.
-func (s *story) downloading(m ftpclient.Mode) step {
-	return func(ctx context.Context, p *performance) error {
-		p.row.download = failedCell
-		buf := make([]byte, len(s.cast.download))
-		took, err := p.Retrieve(ctx, m, downloadName, buf)
+// download gets the large file, measures the rate, and compares the contents.
+func (s *scenario) download(m ftpclient.Mode) step {
+	return func(ctx context.Context, c *session) error {
+		c.row.download = failedCell
+		buf := make([]byte, len(s.setup.download))
+		took, err := c.Retrieve(ctx, m, downloadName, buf)
 		if err != nil {
 			return fmt.Errorf("download: %w", err)
 		}
-		got, want := sha256.Sum256(buf), sha256.Sum256(s.cast.download)
+		got, want := sha256.Sum256(buf), sha256.Sum256(s.setup.download)
 		if got != want {
 			return fmt.Errorf("download: SHA-256 is %x; want %x", got, want)
 		}
 		rate := float64(len(buf)) / (1 << 20) / took.Seconds()
-		p.script.Note(fmt.Sprintf("%d bytes in %.3f s, %.0f MiB/s; SHA-256 %x... is right", len(buf), took.Seconds(), rate, got[:4]))
-		p.row.download, p.row.rate = fmt.Sprintf("ok, %.0f MiB/s", rate), rate
+		c.transcript.Note(fmt.Sprintf("%d bytes in %.3f s, %.0f MiB/s; SHA-256 %x... is right",
+			len(buf), took.Seconds(), rate, got[:4]))
+		c.row.download, c.row.rate = fmt.Sprintf("ok, %.0f MiB/s", rate), rate
 		return nil
 	}
 }
 
-// uploading sends a file, reads it back on the server's own host, where there is no gateway in
-// between, and compares the two byte by byte.
-func (s *story) uploading(m ftpclient.Mode) step {
-	return func(ctx context.Context, p *performance) error {
-		p.row.upload = failedCell
-		name := uploadName(*p.row)
-		if _, err := p.Store(ctx, m, name, s.cast.upload); err != nil {
+// upload sends a file, reads it back on the server's own host, without a gateway in between, and compares the
+// two byte by byte.
+func (s *scenario) upload(m ftpclient.Mode) step {
+	return func(ctx context.Context, c *session) error {
+		c.row.upload = failedCell
+		name := uploadName(*c.row)
+		if _, err := c.Store(ctx, m, name, s.setup.upload); err != nil {
 			return fmt.Errorf("upload: %w", err)
 		}
-		stored, err := s.readBack(ctx, name, p.script.Witness)
+		stored, err := s.readBack(ctx, name, c.transcript.ServerLog)
 		if err != nil {
 			return fmt.Errorf("upload: read back at the server: %w", err)
 		}
-		if !bytes.Equal(stored, s.cast.upload) {
-			return errors.New("upload: the server has other bytes than were sent")
+		if !bytes.Equal(stored, s.setup.upload) {
+			return errors.New("upload: the file at the server differs from the one sent")
 		}
-		p.script.Note(fmt.Sprintf("%d bytes, and the server has them byte for byte", len(stored)))
-		p.row.upload = okCell
+		c.transcript.Note(fmt.Sprintf("%d bytes, and the server has them byte for byte", len(stored)))
+		c.row.upload = okCell
 		return nil
 	}
 }
 
-// uploadName is another one in each session, so that none finds the file of an earlier one.
+// uploadName differs between sessions, so that no session finds the file of an earlier one.
 func uploadName(r row) string {
 	notInNames := func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) }
-	return "upload-" + strings.Join(strings.FieldsFunc(strings.ToLower(r.way+" "+r.how), notInNames), "-") + ".bin"
+	return "upload-" + strings.Join(strings.FieldsFunc(strings.ToLower(r.tracking+" "+r.mode), notInNames),
+		"-") + ".bin"
 }
 
-// readBack gets an uploaded file on the server's host. A witness of the session that has sent it hears
-// of this one, too.
-func (s *story) readBack(ctx context.Context, name string, w *transcript.Witness) ([]byte, error) {
-	c, err := s.enter(ctx, s.stage.ServerHost(), s.cast.server, ftpserver.User, w)
+// readBack gets an uploaded file on the server's host. It also reads the events of its own session from log,
+// if that is not nil.
+func (s *scenario) readBack(ctx context.Context, name string, log *sessionlog.ServerLog) ([]byte, error) {
+	c, err := s.connect(ctx, s.testbed.ServerHost(), s.setup.server, ftpserver.User, log)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	buf := make([]byte, len(s.cast.upload))
+	buf := make([]byte, len(s.setup.upload))
 	if _, err := c.Retrieve(ctx, ftpclient.PASV, name, buf); err != nil {
 		return nil, err
 	}
 	return buf, c.Quit(ctx)
 }
 
-// enter connects from h and logs in, and shows nothing of it; the caller closes the client.
-func (s *story) enter(ctx context.Context, h Host, at, user string, w *transcript.Witness) (*ftpclient.Client, error) {
-	c := &ftpclient.Client{Host: h, Watch: &transcript.Transcript{Witness: w, Quiet: true}}
-	if err := c.Open(ctx, at); err != nil {
+// connect connects from h and logs in, without printing the dialogue. The caller closes the client.
+func (s *scenario) connect(
+	ctx context.Context, h Host, address, user string, log *sessionlog.ServerLog,
+) (*ftpclient.Client, error) {
+	c := &ftpclient.Client{Host: h, Watch: &sessionlog.Transcript{ServerLog: log, Quiet: true}}
+	if err := c.Open(ctx, address); err != nil {
 		return nil, err
 	}
 	var err error
-	if s.private {
-		err = c.Encrypt(ctx, s.cast.authority.Client(addressOf(at)))
+	if s.tlsRequired {
+		err = c.Encrypt(ctx, s.setup.ca.Client(hostOf(address)))
 	}
 	if err == nil {
 		err = c.Login(ctx, user, ftpserver.Password)

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// row is a line of the table: a session.
+// row is a session's row of the table.
 type row struct {
-	way, how                  string  // how its control connection is carried, and its data connections
+	tracking, mode            string  // of its control connection, and of its data connections
 	listing, download, upload string  // empty: not tried
 	rate                      float64 // of the download, in MiB/s
 }
@@ -18,18 +18,19 @@ const (
 	failedCell = "FAILED"
 )
 
-// printTable writes what became of each session, in 80 columns.
-func (s *story) printTable(way string) {
+// printTable prints the result of each session, in 80 columns. title is that of the first column.
+func (s *scenario) printTable(title string) {
 	const format = "%-9s %-24s %-16s %-16s %s\n"
 	fmt.Fprint(s.out, "\n")
-	heads(s.out, format, way, "data connections", "listing", "download", "upload")
-	for _, r := range s.table {
-		fmt.Fprintf(s.out, format, r.way, r.how, orDash(r.listing), orDash(r.download), orDash(r.upload))
+	printHeader(s.out, format, title, "data connections", "listing", "download", "upload")
+	for _, r := range s.rows {
+		fmt.Fprintf(s.out, format, r.tracking, r.mode, orDash(r.listing), orDash(r.download),
+			orDash(r.upload))
 	}
 }
 
-// heads writes the titles of columns, and a line below each.
-func heads(out io.Writer, format string, titles ...any) {
+// printHeader prints the titles of columns, and a line below each.
+func printHeader(out io.Writer, format string, titles ...any) {
 	fmt.Fprintf(out, format, titles...)
 	for i, title := range titles {
 		titles[i] = strings.Repeat("-", len(fmt.Sprint(title)))
@@ -44,9 +45,9 @@ func orDash(cell string) string {
 	return cell
 }
 
-// wrap breaks a long command line before its last two words, which are LISTEN and SERVER, or before the
-// last flag where that is too late.
-func wrap(command string) string {
+// wrapCommand breaks a long command line before its last two words, which are LISTEN and SERVER, or before
+// the last flag if the first line would still be too long.
+func wrapCommand(command string) string {
 	const room = 80 - len("gateway# ")
 	if len(command) <= room {
 		return command
@@ -59,8 +60,8 @@ func wrap(command string) string {
 	return head + " \\\n           " + tail
 }
 
-// folded breaks text into lines of 80 columns at most, each behind indent.
-func folded(text, indent string) string {
+// foldText breaks text into lines of at most 80 columns. Each starts with indent.
+func foldText(text, indent string) string {
 	var b strings.Builder
 	line := ""
 	for _, word := range strings.Fields(text) {

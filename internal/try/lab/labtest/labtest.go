@@ -1,8 +1,5 @@
-// Package labtest gives tests a lab of their own, for an ordinary user too, and holds them to
-// one rule: a test may be skipped only where the kernel refuses namespaces or a program is not
-// installed, and with CI=true not even there.
-//
-// It never weakens a test to make it pass.
+// Package labtest gives each test a lab of its own, also for an ordinary user. It skips a test only if the
+// kernel refuses namespaces or a program is not installed. With CI=true it fails the test instead.
 package labtest
 
 import (
@@ -15,10 +12,10 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// Main is the body of TestMain in a package whose tests need a lab. It runs the test binary again
-// through lab.Enter, with the same arguments, so that all of its tests are root in private
-// namespaces, and exits with its status. Where the kernel refuses that, the tests run as they
-// are, and New skips with the kernel's reason. It does not return.
+// Main is the body of TestMain in a package whose tests need a lab. It runs the test binary again through
+// lab.Enter, with the same arguments, so that all tests are root in private namespaces, and exits with its
+// status. If the kernel refuses the namespaces, the tests run without, and New skips them with the kernel's
+// reason. Main does not return.
 func Main(m *testing.M) {
 	var err error
 	if lab.Inside() {
@@ -39,10 +36,10 @@ func Main(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// refusedEnv holds the kernel's refusal of what Main asked for, until a test wants a lab.
+// refusedEnv holds the kernel's refusal from Main until a test calls New or Host.
 const refusedEnv = "FTPGATE_LAB_REFUSED"
 
-// New makes a lab that lives as long as the test. Where the kernel refuses, it skips the test.
+// New makes a lab that is closed after the test. It skips the test if the kernel refuses the lab.
 func New(t testing.TB) *lab.Lab {
 	t.Helper()
 	entered(t)
@@ -54,8 +51,8 @@ func New(t testing.TB) *lab.Lab {
 	return l
 }
 
-// Host makes a single host with lo up and nothing else, that lives as long as the test: enough
-// for rules and sysctls. Where the kernel refuses, it skips the test.
+// Host makes a single host with only lo up, which is enough for rules and sysctls. It is closed after the
+// test. Host skips the test if the kernel refuses the namespace.
 func Host(t testing.TB) *lab.Host {
 	t.Helper()
 	entered(t)
@@ -67,7 +64,7 @@ func Host(t testing.TB) *lab.Host {
 	return h
 }
 
-// entered skips the test where Main was refused. A package that forgets Main has no excuse.
+// entered skips the test if the kernel refused Main. It fails the test if its package does not call Main.
 func entered(t testing.TB) {
 	t.Helper()
 	if reason := os.Getenv(refusedEnv); reason != "" {
@@ -84,7 +81,7 @@ func closeAll(t testing.TB, closer func() error) {
 	}
 }
 
-// unavailable ends the test: as skipped only where the kernel refuses.
+// unavailable skips the test if err is a refusal of the kernel, and fails it otherwise.
 func unavailable(t testing.TB, err error) {
 	t.Helper()
 	var refused *lab.RefusedError
@@ -94,7 +91,7 @@ func unavailable(t testing.TB, err error) {
 	skip(t, refused.Error())
 }
 
-// Need skips the test where one of the programs is not installed.
+// Need skips the test if one of the programs is not installed.
 func Need(t testing.TB, binaries ...string) {
 	t.Helper()
 	for _, name := range binaries {
@@ -104,13 +101,13 @@ func Need(t testing.TB, binaries ...string) {
 	}
 }
 
-// Refused skips the test because the kernel refuses what it needs, for the reason given.
+// Refused skips the test because the kernel refuses what it needs. reason says why.
 func Refused(t testing.TB, reason string) {
 	t.Helper()
 	skip(t, reason)
 }
 
-// skip is t.Skip, but with CI=true, where nothing may be skipped, t.Fatal.
+// skip skips the test, or fails it with CI=true.
 func skip(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

@@ -14,7 +14,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// childEnv says what a run of this test binary within its own tests is to show.
+// childEnv selects what TestChild does in a child process.
 const childEnv = "FTPGATE_LABTEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -45,7 +45,7 @@ func TestHost(t *testing.T) {
 
 func TestNeedFinds(t *testing.T) { labtest.Need(t, "sh", "cat") }
 
-// TestChild is what the runs below run; by itself it is nothing.
+// TestChild runs in the child processes below. By itself it does nothing.
 func TestChild(t *testing.T) {
 	switch os.Getenv(childEnv) {
 	case "fail":
@@ -60,11 +60,12 @@ func TestChild(t *testing.T) {
 	}
 }
 
-// child runs TestChild in this binary anew, as `go test` would from outside of a lab.
+// child returns a command that runs TestChild in this binary, like `go test` outside of a lab.
 func child(t *testing.T, what string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", append([]string{"-test.run=^TestChild$", "-test.v"}, args...)...)
-	cmd.Env = append(os.Environ(), "FTPGATE_LAB_INSIDE=", "CI=", "GORACE=atexit_sleep_ms=0", childEnv+"="+what)
+	cmd.Env = append(os.Environ(), "FTPGATE_LAB_INSIDE=", "CI=", "GORACE=atexit_sleep_ms=0",
+		childEnv+"="+what)
 	return cmd
 }
 
@@ -78,7 +79,7 @@ func run(t *testing.T, cmd *exec.Cmd) (int, string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// TestFlagsAndStatus sees that -test flags, the exit status and the coverage come through Enter.
+// TestFlagsAndStatus checks that -test flags, exit status and coverage pass through Enter.
 func TestFlagsAndStatus(t *testing.T) {
 	labtest.Host(t)
 	code, out := run(t, child(t, "fail"))
@@ -91,7 +92,8 @@ func TestFlagsAndStatus(t *testing.T) {
 	if testing.CoverMode() != "" {
 		args = append(args, "-test.coverprofile="+profile)
 	}
-	if code, out := run(t, child(t, "lab", args...)); code != 0 || !strings.Contains(out, "--- PASS: TestChild") {
+	if code, out := run(t, child(t, "lab", args...)); code != 0 ||
+		!strings.Contains(out, "--- PASS: TestChild") {
 		t.Errorf("got %d, %s; want 0 and a test that passes", code, out)
 	}
 	if len(args) > 0 {
@@ -101,7 +103,7 @@ func TestFlagsAndStatus(t *testing.T) {
 	}
 }
 
-// TestSkipRule lets the kernel refuse a lab, or asks for a program that nobody has.
+// TestSkipRule makes the kernel refuse a lab, or needs a program that does not exist.
 func TestSkipRule(t *testing.T) {
 	labtest.Host(t)
 	for _, tt := range []struct{ what, limit, ci, outcome, reason string }{
@@ -125,7 +127,8 @@ func TestSkipRule(t *testing.T) {
 			}
 			code, out := run(t, cmd)
 			failed := tt.outcome == "--- FAIL"
-			if !strings.Contains(out, tt.outcome) || !strings.Contains(out, tt.reason) || (code != 0) != failed {
+			if !strings.Contains(out, tt.outcome) || !strings.Contains(out, tt.reason) ||
+				(code != 0) != failed {
 				t.Errorf("got %d, %s; want %s and %q", code, out, tt.outcome, tt.reason)
 			}
 		})

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// namedDir is where ip-netns(8) looks for names.
+	// namedDir is where ip-netns(8) keeps names.
 	namedDir = "/run/netns"
 	// namedPrefix stands before client, gateway and server.
 	namedPrefix = "ftpgate-"
@@ -22,17 +22,18 @@ const (
 
 func namedPath(host string) string { return filepath.Join(namedDir, namedPrefix+host) }
 
-// upNamed makes the lab of root.
-func upNamed() error {
+// upRoot makes the lab of root.
+func upRoot() error {
 	if err := os.MkdirAll(namedDir, 0o755); err != nil {
 		return err
 	}
 	return withLock(namedDir, false, func() error {
 		switch there, missing := namedState(); {
 		case len(missing) == 0:
-			return errAlready
+			return errLabExists
 		case len(there) > 0:
-			return fmt.Errorf("half a lab is there, without %s: `ftpgate lab down` clears it", strings.Join(missing, " and "))
+			return fmt.Errorf("the lab is incomplete, without %s: `ftpgate lab down` removes it",
+				strings.Join(missing, " and "))
 		}
 		if err := shareNames(); err != nil {
 			return err
@@ -48,12 +49,12 @@ func upNamed() error {
 	})
 }
 
-// shareNames makes the directory of names a shared mount, as the first `ip netns add` does, under
-// the same lock. If that came after our names, it would cover them, and they could never be removed.
+// shareNames makes the directory of names a shared mount, as the first `ip netns add` does, under the same
+// lock. If `ip` did that after our names exist, its mount would hide them, and nobody could remove them.
 func shareNames() error {
 	share := func() error { return syscall.Mount("", namedDir, "none", syscall.MS_SHARED|syscall.MS_REC, "") }
 	err := share()
-	if errors.Is(err, syscall.EINVAL) { // it is no mount yet
+	if errors.Is(err, syscall.EINVAL) { // it is not a mount yet
 		if err = syscall.Mount(namedDir, namedDir, "none", syscall.MS_BIND|syscall.MS_REC, ""); err == nil {
 			err = share()
 		}
@@ -64,8 +65,8 @@ func shareNames() error {
 	return nil
 }
 
-// buildNamed makes the three named namespaces and the lab in them. Under the lock, and with none
-// there before, all that stands after an error is its own.
+// buildNamed makes the three named namespaces and the lab in them. The caller has the lock and has checked
+// that none exists, so all that exists after an error is its own.
 func (l *Lab) buildNamed() error {
 	for _, s := range l.slots() {
 		h, err := newNamedHost(s.name)
@@ -83,9 +84,9 @@ func (l *Lab) buildNamed() error {
 func newNamedHost(name string) (*Host, error) {
 	h := &Host{name: name}
 	err := onOwnThread(func() error {
-		ns, err := netns.NewNamed(namedPrefix + name) // moves this thread, also where it fails
+		ns, err := netns.NewNamed(namedPrefix + name) // moves this thread, even if it fails
 		if err != nil {
-			return explain(err)
+			return explainRefusal(err)
 		}
 		h.ns = os.NewFile(uintptr(ns), "netns "+namedPrefix+name)
 		return nil
@@ -96,7 +97,7 @@ func newNamedHost(name string) (*Host, error) {
 	return h, nil
 }
 
-// namedState tells which of the hosts have something under their name, and which have not.
+// namedState returns the hosts whose names exist, and those whose names do not.
 func namedState() (there, missing []string) {
 	for _, s := range new(Lab).slots() {
 		if _, err := os.Lstat(namedPath(s.name)); err == nil {
@@ -108,16 +109,17 @@ func namedState() (there, missing []string) {
 	return there, missing
 }
 
-// openNamed opens the three named namespaces.
-func openNamed() (*Lab, error) {
+// openRoot opens the three named namespaces.
+func openRoot() (*Lab, error) {
 	if there, _ := namedState(); len(there) == 0 {
-		return nil, errNone
+		return nil, errNoLab
 	}
 	l := &Lab{}
 	for _, s := range l.slots() {
 		h, err := openNamedHost(s.name)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("half a lab is there: `ftpgate lab down` clears it: %w", err), l.Close())
+			return nil, errors.Join(fmt.Errorf("the lab is incomplete: `ftpgate lab down` removes it: %w",
+				err), l.Close())
 		}
 		*s.host = h
 	}
@@ -137,20 +139,20 @@ func openNamedHost(name string) (*Host, error) {
 	return &Host{name: name, ns: f}, nil
 }
 
-// downNamed removes root's lab, or what there is of it.
-func downNamed() error {
+// downRoot removes root's lab, even if it is incomplete.
+func downRoot() error {
 	if there, _ := namedState(); len(there) == 0 {
-		return errNone
+		return errNoLab
 	}
 	return withLock(namedDir, false, func() error {
 		there, _ := namedState()
 		if len(there) == 0 {
-			return errNone
+			return errNoLab
 		}
 		var errs []error
 		for _, name := range there {
 			if h, err := openNamedHost(name); err == nil {
-				errs = append(errs, endProcesses(h), h.Close())
+				errs = append(errs, killProcesses(h), h.Close())
 			}
 			errs = append(errs, removeNamed(name))
 		}
@@ -158,15 +160,15 @@ func downNamed() error {
 	})
 }
 
-// removeNamed takes a name away, with the namespace mounted on it, and without one: Up may have
-// been killed between the two. No name is no error.
+// removeNamed removes a name, with or without a namespace mounted on it: Up may have been killed between the
+// two steps. It is not an error if the name does not exist.
 func removeNamed(host string) error {
 	path := namedPath(host)
 	const umountNoFollow = 0x8 // UMOUNT_NOFOLLOW of include/linux/fs.h
 	for {
 		err := syscall.Unmount(path, syscall.MNT_DETACH|umountNoFollow)
 		if errors.Is(err, syscall.EINVAL) || errors.Is(err, os.ErrNotExist) {
-			break // nothing is mounted there, any more
+			break // nothing is mounted there any more
 		}
 		if err != nil {
 			return fmt.Errorf("unmount %s: %w", path, err)
@@ -178,9 +180,9 @@ func removeNamed(host string) error {
 	return nil
 }
 
-// execNamed turns this process into the command, on that host.
-func execNamed(host, path string, argv []string) error {
-	l, err := openNamed()
+// execRoot replaces this process by the command, on that host.
+func execRoot(host, path string, argv []string) error {
+	l, err := openRoot()
 	if err != nil {
 		return err
 	}
@@ -189,7 +191,7 @@ func execNamed(host, path string, argv []string) error {
 	if err != nil {
 		return err
 	}
-	// execve(2) ends the other threads and goes on in the namespaces of the one that calls it.
+	// execve(2) ends the other threads, and continues in the namespaces of the calling thread.
 	return h.Do(func() error {
 		return os.NewSyscallError("execve "+path, syscall.Exec(path, argv, os.Environ()))
 	})

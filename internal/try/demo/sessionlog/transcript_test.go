@@ -1,4 +1,4 @@
-package transcript
+package sessionlog
 
 import (
 	"io"
@@ -8,13 +8,13 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// TestTranscript shows every kind of line, with a peer's attempt to steer the terminal.
+// TestTranscript prints every kind of line, also one by which a peer tries to steer the terminal.
 func TestTranscript(t *testing.T) {
 	out, in := io.Pipe()
-	w := NewWitness(out)
+	w := ReadServerLog(out)
 	defer w.Close()
 	defer in.Close()
-	log := NewLog(in)
+	log := NewLogger(in)
 	go func() {
 		log.PrintResponse("", 220, "hello")
 		log.PrintCommand("", "pass", "secret")
@@ -22,7 +22,7 @@ func TestTranscript(t *testing.T) {
 		log.PrintResponse("", 200, "\x1b[2Jother")
 	}()
 	var b strings.Builder
-	ctx, tr := t.Context(), &Transcript{Out: &b, Witness: w}
+	ctx, tr := t.Context(), &Transcript{Out: &b, ServerLog: w}
 	for _, err := range []error{
 		tr.Received(ctx, ftp.Reply{Code: 220, Lines: []string{"hello"}}),
 		tr.Sent(ctx, ftp.Command{Verb: "PASS", Arg: []byte("secret")}),
@@ -36,9 +36,9 @@ func TestTranscript(t *testing.T) {
 	const want = `<--- 220 hello
 ---> PASS ****
 <--- 227 =10,0,0,2,4,1
-     ~~~ the server said (10,0,0,1,4,1): rewritten by the gateway
+     ~~~ the server sent (10,0,0,1,4,1): rewritten by the gateway
 <--- 200 ?[2Jthis
-     ~~~ the server said 200 ?[2Jother: rewritten by the gateway
+     ~~~ the server sent 200 ?[2Jother: rewritten by the gateway
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

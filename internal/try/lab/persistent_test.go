@@ -29,7 +29,8 @@ func names(t *testing.T) []string {
 
 func TestNamedLab(t *testing.T) {
 	labtest.Host(t) // skips where there are no labs
-	if code, out := run(t, tool(t, "exec", "client", "true")); code != 1 || !strings.Contains(out, "there is no lab") {
+	if code, out := run(t, tool(t, "exec", "client", "true")); code != 1 ||
+		!strings.Contains(out, "there is no lab") {
 		t.Errorf("exec without a lab: got %d, %s", code, out)
 	}
 	mustRun(t, tool(t, "up"))
@@ -38,7 +39,7 @@ func TestNamedLab(t *testing.T) {
 	if got := names(t); !slices.Equal(got, want) {
 		t.Errorf("got %v; want %v", got, want)
 	}
-	// What `ip netns add` tries first. Where it fails, ip mounts the directory over our names.
+	// `ip netns add` tries this first. If it fails, ip mounts the directory over our names.
 	if err := syscall.Mount("", "/run/netns", "none", syscall.MS_SHARED|syscall.MS_REC, ""); err != nil {
 		t.Errorf("share /run/netns: %v", err)
 	}
@@ -65,13 +66,15 @@ func TestNamedLab(t *testing.T) {
 		t.Errorf("after Close of an opened lab: got %v; want all three", got)
 	}
 
-	cmd, stdout := running(t, tool(t, "exec", "client", "sh", "-c", "setsid sleep 1000 & echo ready; exec sleep 1000"))
+	cmd, stdout := running(t,
+		tool(t, "exec", "client", "sh", "-c", "setsid sleep 1000 & echo ready; exec sleep 1000"))
 	mustRun(t, tool(t, "down"))
 	if _, err := io.ReadAll(stdout); err != nil { // ends with the last process
 		t.Error(err)
 	}
 	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+	if err := cmd.Wait(); !errors.As(err, &exit) ||
+		exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Errorf("a command at down: got %v; want %v", err, syscall.SIGKILL)
 	}
 	if got := names(t); len(got) != 0 {
@@ -114,7 +117,8 @@ func TestHalfANamedLab(t *testing.T) {
 	if err := os.Remove("/run/netns/ftpgate-client"); err != nil {
 		t.Fatal(err)
 	}
-	if err := lab.Up(); err == nil || !strings.Contains(err.Error(), "half a lab is there, without client") {
+	if err := lab.Up(); err == nil ||
+		!strings.Contains(err.Error(), "the lab is incomplete, without client") {
 		t.Errorf("up: got %v; want one that names the client", err)
 	}
 	if l, err := lab.Open(); err == nil {
@@ -129,11 +133,12 @@ func TestHalfANamedLab(t *testing.T) {
 	}
 }
 
-// TestUpRollsBack lets the kernel refuse one of the three namespaces.
+// TestUpRollsBack makes the kernel refuse one of the three namespaces.
 func TestUpRollsBack(t *testing.T) {
 	labtest.Host(t)
 	for _, tt := range []struct{ limit, refused, why string }{
-		{"0", "ftpgate-client", "the limit of network namespaces is zero (user.max_net_namespaces=0); as root: sysctl -w user.max_net_namespaces=15000"},
+		{"0", "ftpgate-client", "the limit of network namespaces is zero (user.max_net_namespaces=0); as " +
+			"root: sysctl -w user.max_net_namespaces=15000"},
 		{"2", "ftpgate-gateway", "a limit of namespaces is reached"}, // one is there already
 		{"3", "ftpgate-server", "a limit of namespaces is reached"},
 	} {
@@ -164,12 +169,13 @@ func TestExecUnsound(t *testing.T) {
 	}
 }
 
-// TestHeldLab is the lab of an ordinary user.
-func TestHeldLab(t *testing.T) {
+// TestUserLab checks the lab of an ordinary user.
+func TestUserLab(t *testing.T) {
 	for _, u := range users(t) {
 		t.Run(u.name, func(t *testing.T) {
-			mine := heldTool(t, u)
-			if code, out := run(t, mine("exec", "client", "true")); code != 1 || !strings.Contains(out, "there is no lab") {
+			mine := userTool(t, u)
+			if code, out := run(t, mine("exec", "client", "true")); code != 1 ||
+				!strings.Contains(out, "there is no lab") {
 				t.Errorf("exec without a lab: got %d, %s", code, out)
 			}
 			if code, out := run(t, mine("down")); code != 1 || !strings.Contains(out, "there is no lab") {
@@ -180,16 +186,16 @@ func TestHeldLab(t *testing.T) {
 			if code, out := run(t, mine("up")); code != 1 || !strings.Contains(out, "up already") {
 				t.Errorf("second up: got %d, %s", code, out)
 			}
-			t.Run("exec", func(t *testing.T) { heldExec(t, mine) })
-			t.Run("signals", func(t *testing.T) { heldSignals(t, mine) })
-			t.Run("down", func(t *testing.T) { heldDown(t, mine) })
-			t.Run("killed holder", func(t *testing.T) { heldKilled(t, mine) })
+			t.Run("exec", func(t *testing.T) { checkUserExec(t, mine) })
+			t.Run("signals", func(t *testing.T) { checkUserSignals(t, mine) })
+			t.Run("down", func(t *testing.T) { checkUserDown(t, mine) })
+			t.Run("killed holder", func(t *testing.T) { checkUserHolderKilled(t, mine) })
 		})
 	}
 }
 
-// heldTool returns tool for that user, with a runtime directory of the user's own.
-func heldTool(t *testing.T, u user) func(args ...string) *exec.Cmd {
+// userTool returns tool for that user, with a runtime directory of its own.
+func userTool(t *testing.T, u user) func(args ...string) *exec.Cmd {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ftpgate-test-") // t.TempDir's name may be too long for a socket
 	if err != nil {
@@ -216,9 +222,10 @@ func heldTool(t *testing.T, u user) func(args ...string) *exec.Cmd {
 	}
 }
 
-func heldExec(t *testing.T, mine func(...string) *exec.Cmd) {
+func checkUserExec(t *testing.T, mine func(...string) *exec.Cmd) {
 	out := mustRun(t, mine("exec", "gateway", "/proc/self/exe", "lab", "report"))
-	for _, want := range []string{"127.0.0.1/8", "192.168.5.2/24", "203.0.113.1/24", "2001:db8:5::2/64", "2001:db8:113::1/64", "uid 0"} {
+	for _, want := range []string{"127.0.0.1/8", "192.168.5.2/24", "203.0.113.1/24", "2001:db8:5::2/64",
+		"2001:db8:113::1/64", "uid 0"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("gateway: got %q; want %q in it", out, want)
 		}
@@ -241,7 +248,7 @@ func heldExec(t *testing.T, mine func(...string) *exec.Cmd) {
 	}
 }
 
-func heldSignals(t *testing.T, mine func(...string) *exec.Cmd) {
+func checkUserSignals(t *testing.T, mine func(...string) *exec.Cmd) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		cmd := mine("exec", "client", "sh", "-c", "trap 'exit 9' TERM INT; echo ready; sleep 1000 >&- & wait")
 		cmd, stdout := running(t, cmd)
@@ -256,7 +263,7 @@ func heldSignals(t *testing.T, mine func(...string) *exec.Cmd) {
 			t.Errorf("%v: got exit status %d; want 9", s, code)
 		}
 	}
-	// A command does not outlive who asked for it.
+	// A command ends with the process that requested it.
 	cmd, stdout := running(t, mine("exec", "client", "sh", "-c", "echo ready; exec sleep 1000"))
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -267,8 +274,9 @@ func heldSignals(t *testing.T, mine func(...string) *exec.Cmd) {
 	_ = cmd.Wait()
 }
 
-func heldDown(t *testing.T, mine func(...string) *exec.Cmd) {
-	cmd, stdout := running(t, mine("exec", "client", "sh", "-c", "setsid sleep 1000 & echo ready; exec sleep 1000"))
+func checkUserDown(t *testing.T, mine func(...string) *exec.Cmd) {
+	cmd, stdout := running(t,
+		mine("exec", "client", "sh", "-c", "setsid sleep 1000 & echo ready; exec sleep 1000"))
 	mustRun(t, mine("down"))
 	if _, err := io.ReadAll(stdout); err != nil { // ends with the last process
 		t.Error(err)
@@ -282,9 +290,10 @@ func heldDown(t *testing.T, mine func(...string) *exec.Cmd) {
 	}
 }
 
-func heldKilled(t *testing.T, mine func(...string) *exec.Cmd) {
+func checkUserHolderKilled(t *testing.T, mine func(...string) *exec.Cmd) {
 	mustRun(t, mine("up"))
-	holder, err := strconv.Atoi(strings.TrimSpace(mustRun(t, mine("exec", "client", "sh", "-c", "echo $PPID"))))
+	holder, err := strconv.Atoi(strings.TrimSpace(mustRun(t,
+		mine("exec", "client", "sh", "-c", "echo $PPID"))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +307,8 @@ func heldKilled(t *testing.T, mine func(...string) *exec.Cmd) {
 	if err := cmd.Wait(); err == nil {
 		t.Error("a command whose holder was killed ended well")
 	}
-	if code, out := run(t, mine("exec", "client", "true")); code != 1 || !strings.Contains(out, "there is no lab") {
+	if code, out := run(t, mine("exec", "client", "true")); code != 1 ||
+		!strings.Contains(out, "there is no lab") {
 		t.Errorf("exec: got %d, %s", code, out)
 	}
 	mustRun(t, mine("up"))
