@@ -81,7 +81,9 @@ var rows = []row{
 	// Data connections.
 	{pkg: "dataplane", imports: []string{"core/forward", "core/pinhole", "core/verdict"}},
 	{pkg: "dataplane/kernelpath", imports: []string{"core/forward", "core/pinhole"}},
-	{pkg: "dataplane/leg", shares: []string{"golang.org/x/sys"}, testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/leg",
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/testca", "dataplane/relaytest"}},
 	{pkg: "dataplane/socket",
 		imports: []string{"core/forward", "core/pinhole"},
 		shares:  []string{"golang.org/x/sys"},
@@ -91,7 +93,7 @@ var rows = []row{
 			"core/forward", "core/pinhole", "dataplane", "dataplane/leg", "dataplane/socket",
 		},
 		shares:  []string{"golang.org/x/sys"},
-		testing: []string{"dataplane/relaytest", "try/lab/labtest"}},
+		testing: []string{"try/testca", "dataplane/relaytest", "try/lab/labtest"}},
 	{pkg: "dataplane/passthrough",
 		imports: []string{"core/forward", "core/pinhole", "dataplane/socket", "dataplane/relay"},
 		shares:  []string{"golang.org/x/sys"},
@@ -106,7 +108,7 @@ var rows = []row{
 		testing: []string{"dataplane/relaytest"}},
 
 	// Control connections.
-	{pkg: "control/conn", shares: []string{"golang.org/x/sys"}},
+	{pkg: "control/conn", shares: []string{"golang.org/x/sys"}, testing: []string{"try/testca"}},
 	{pkg: "control/refusal",
 		imports: []string{"core/verdict", "core/dialogue", "observe/sessions", "dataplane"}},
 	{pkg: "control/transcript",
@@ -127,7 +129,7 @@ var rows = []row{
 			"core/forward", "core/verdict", "core/dialogue", "observe/sessions", "dataplane",
 			"control/conn", "control/refusal", "control/upstream", "control/session",
 		},
-		testing: []string{"core/pinhole", "golang.org/x/sys"}},
+		testing: []string{"core/pinhole", "try/testca", "golang.org/x/sys"}},
 	{pkg: "control/listeners",
 		imports: []string{
 			"core/forward", "core/dialogue", "core/finding", "kernel/system", "observe/sessions",
@@ -135,7 +137,9 @@ var rows = []row{
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/path", "control/ftptest"}},
-	{pkg: "control/tlskeys", imports: []string{"core/forward", "core/finding"}},
+	{pkg: "control/tlskeys",
+		imports: []string{"core/forward", "core/finding"},
+		testing: []string{"try/testca"}},
 
 	// The admin socket, and systemd.
 	{pkg: "ops/admin",
@@ -168,7 +172,9 @@ var rows = []row{
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "core/ruleset/rulesettest"}},
-	{pkg: "diagnose/servercheck", imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient"}},
+	{pkg: "diagnose/servercheck",
+		imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient"},
+		testing: []string{"try/testca"}},
 
 	// The file.
 	{pkg: "config", imports: []string{"core/forward"}, owns: []string{"github.com/pelletier/go-toml/v2"}},
@@ -185,9 +191,9 @@ var rows = []row{
 		testing: []string{"control/ftptest"}},
 
 	// The laboratory and the demo.
-	{pkg: "try/demo/transcript", imports: []string{"core/ftp"}},
+	{pkg: "try/demo/sessionlog", imports: []string{"core/ftp"}},
 	{pkg: "try/demo/ftpserver",
-		imports: []string{"try/demo/transcript"},
+		imports: []string{"try/demo/sessionlog"},
 		owns:    []string{"goftp.io/server/v2"},
 		testing: []string{"ftpclient", "try/testca"}},
 	{pkg: "try/demo/quirk", imports: []string{"core/ftp"}},
@@ -197,12 +203,12 @@ var rows = []row{
 	{pkg: "try/testca"},
 	{pkg: "try/demo/scenario",
 		imports: []string{
-			"core/ftp", "ftpclient", "try/demo/transcript", "try/demo/ftpserver", "try/demo/quirk",
+			"core/ftp", "ftpclient", "try/demo/sessionlog", "try/demo/ftpserver", "try/demo/quirk",
 			"try/lab", "try/testca",
 		}},
 	{pkg: "try/demo",
 		imports: []string{
-			"try/demo/transcript", "try/demo/ftpserver", "try/lab", "try/testca", "try/demo/scenario",
+			"try/demo/sessionlog", "try/demo/ftpserver", "try/lab", "try/testca", "try/demo/scenario",
 		},
 		testing: []string{"ftpclient", "try/lab/labtest"}},
 
@@ -230,11 +236,14 @@ var rows = []row{
 
 	// Tests of the whole.
 	{pkg: "e2e/diagnose",
-		testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys"}},
+		testing: []string{
+			"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys",
+		}},
 	{pkg: "e2e/docs", testing: []string{"cli", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
-	{pkg: "e2e/ftps", testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
+	{pkg: "e2e/ftps",
+		testing: []string{"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "e2e/harness",
-		imports: []string{"try/lab", "cli", "try/lab/labtest"},
+		imports: []string{"try/lab", "try/testca", "cli", "try/lab/labtest"},
 		shares:  []string{"golang.org/x/sys"}},
 	{pkg: "e2e/observe",
 		testing: []string{
@@ -253,7 +262,7 @@ var rows = []row{
 	// Tools, and tests of the house.
 	{pkg: "archtest"},
 	{pkg: "bench",
-		imports: []string{"core/ftp", "try/lab"},
+		imports: []string{"core/ftp", "ftpclient", "try/lab", "try/testca"},
 		owns:    []string{"gonum.org/v1/plot"},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/lab/labtest"}},

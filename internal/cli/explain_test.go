@@ -37,8 +37,9 @@ func failedSession() *answers {
 func TestExplain(t *testing.T) {
 	socket := answering(t, failedSession())
 	wantOut(t, newExplain(),
-		`verdict    the client never connected to 192.168.5.2:51234 within 30 s: a firewall between it and the gateway drops ports 49152-65535
-remedy     let the client reach ports 49152-65535 of the gateway
+		"verdict    the client never connected to 192.168.5.2:51234 within 30 s: a firewall between it "+
+			"and the gateway drops ports 49152-65535\n"+
+			`remedy     let the client reach ports 49152-65535 of the gateway
 
 session    3p5kx-17 of forward archive, tracking proxy
 client     192.168.5.17:40112, at the gateway's 192.168.5.2:2121

@@ -70,7 +70,8 @@ var transferFailures = []failureCase{
 			b.Client.Expect("426")
 		},
 		code: "server_refused_transfer", text: "the server broke RETR off: 426 broken",
-		remedy:   "check the logs of the server and of the client: one of them closed or refused the data connection",
+		remedy: "check the logs of the server and of the client: one of them closed or refused the " +
+			"data connection",
 		timeline: []string{passivePinhole, "reply 150", "reply 426"},
 		anywhere: []string{clientConnected, "transfer RETR failed: 10# bytes"},
 	},
