@@ -114,7 +114,7 @@ func TestPublishKeepsPassthrough(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	if text := b.kernel.applied[0].Text(); !strings.Contains(text, "map passthrough4_50000_50100 {") {
+	if text := b.kernel.applied[0].Text(); !strings.Contains(text, "map passage4_50000_50100 {") {
 		t.Errorf("got\n%s\nwant the maps of the range", text)
 	}
 }

@@ -212,7 +212,7 @@ func TestPassthroughTableGone(t *testing.T) {
 	select {
 	case err := <-told:
 		const want = "nft: renew passthroughs of ports 50000-50100: " +
-			"table ftpgate or its set passthrough4_50000_50100 is gone: "
+			"table ftpgate or its set passage4_50000_50100 is gone: "
 		if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got error %v; want %sENOENT", err, want)
 		}
@@ -266,7 +266,7 @@ func TestPassthroughTakenOut(t *testing.T) {
 	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
 	p := openPassthroughs(t, h)
 	flush := func() {
-		nfttest.Run(t, h, "flush", "map", "inet", "ftpgate", "passthrough4_50000_50100")
+		nfttest.Run(t, h, "flush", "map", "inet", "ftpgate", "passage4_50000_50100")
 	}
 	for i := range 3 {
 		pass(t, p.Add, numberedPassthrough(i))
@@ -306,7 +306,7 @@ func TestPassthroughFull(t *testing.T) {
 	pass(t, p.Add, numberedPassthrough(0))
 	pass(t, p.Add, numberedPassthrough(1))
 	if err := p.Add(numberedPassthrough(2)); !errors.Is(err, unix.ENFILE) ||
-		!strings.Contains(err.Error(), "set passthrough4_50000_50100 of table ftpgate is full") {
+		!strings.Contains(err.Error(), "set passage4_50000_50100 of table ftpgate is full") {
 		t.Errorf("got error %v; want ENFILE", err)
 	}
 	if err := p.Renew(); err != nil { // needs no room
