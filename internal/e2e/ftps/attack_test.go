@@ -17,6 +17,7 @@ import (
 
 // Plain text behind AUTH is discarded, and never executed inside TLS (CVE-2011-0411).
 func TestInjectedCommand(t *testing.T) {
+	t.Parallel()
 	for name, injected := range map[string]string{"with AUTH": "AUTH TLS\r\nUSER mallory\r\nPASS x\r\n",
 		"half a line": "AUTH TLS\r\nUSER mal"} {
 		t.Run(name, func(t *testing.T) {
@@ -60,6 +61,7 @@ func TestInjectedReply(t *testing.T) {
 
 // A server that refuses AUTH, or whose AUTH somebody has stripped, gets nothing in clear.
 func TestStrippedAUTH(t *testing.T) {
+	t.Parallel()
 	for _, answer := range []string{"500 what", "502 no", "504 no", "431 not now", "234"} {
 		t.Run(answer, func(t *testing.T) {
 			t.Parallel()
@@ -82,6 +84,7 @@ func TestStrippedAUTH(t *testing.T) {
 
 // The gateway refuses a server with a bad certificate or an old version of TLS.
 func TestBadServer(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		pair   func(*harness.Authority) harness.KeyPair
 		max    uint16
@@ -138,6 +141,7 @@ func TestOldClient(t *testing.T) {
 // A data connection must resume the TLS session of its own control connection: the client's address
 // proves nothing.
 func TestDataOfAnotherSession(t *testing.T) {
+	t.Parallel()
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for name, steal := range map[string]func(*harness.ClientTLSTestbed, *tls.Config) *tls.Config{
 			"no resumption": func(_ *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {

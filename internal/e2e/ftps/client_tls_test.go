@@ -51,6 +51,7 @@ func TestRequired(t *testing.T) {
 
 // With "optional" a client encrypts nothing, the control connection, or both connections.
 func TestOptional(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{"auto", "relay"} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

@@ -50,6 +50,7 @@ func incompatible(client, server string) string {
 // TestWithoutGateway runs the peers of the other tests without ftpgate: what fails in those and not here
 // is the gateway's fault. It also checks what incompatible says.
 func TestWithoutGateway(t *testing.T) {
+	t.Parallel()
 	for name, run := range peers.TLSServers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -65,6 +65,7 @@ func (s *passthroughTestbed) wantReachable(want bool, client netip.Addr, when st
 // TestPassthroughPorts checks which client reaches the server's passive ports, and how long: one with
 // an encrypted session, no other, and none after its last session.
 func TestPassthroughPorts(t *testing.T) {
+	t.Parallel()
 	stranger, other := netip.MustParseAddr("192.168.5.66"), netip.MustParseAddr("192.168.5.67")
 	for name, tt := range map[string]struct {
 		with  func(*testing.T) func(...string) *exec.Cmd
@@ -78,7 +79,7 @@ func TestPassthroughPorts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newPassthroughTestbed(t, tt.with(t), tt.flags...)
+			s := newPassthroughTestbed(t, tt.with(t), append([]string{"--drain", "1s"}, tt.flags...)...)
 			for _, a := range []netip.Addr{stranger, other} {
 				harness.AddAddress(t, s.Client(), lab.ClientLink, a.String()+"/24")
 			}
@@ -114,6 +115,7 @@ func privileged(*testing.T) func(...string) *exec.Cmd { return harness.Command }
 
 // A server that refuses AUTH changes nothing.
 func TestPassthroughRefusedByServer(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

@@ -14,6 +14,7 @@ func passthroughFlags() []string { return []string{"--server-ports", peers.Passi
 // TestPassthrough lets every client and server use TLS between themselves. A 227 names the server's
 // address; the clients ignore it.
 func TestPassthrough(t *testing.T) {
+	t.Parallel()
 	for name, run := range peers.TLSServers {
 		for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
 			t.Run(name+"/"+at.IPVersion(), func(t *testing.T) {
@@ -50,6 +51,7 @@ func checkPassthrough(t *testing.T, l *lab.Lab, c peers.Client, s peers.Server, 
 
 // With passthrough the peers agree on client certificates, versions of TLS and implicit TLS.
 func TestPassthroughTerms(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		server string
 		terms  peers.ServerTLS

@@ -44,6 +44,7 @@ func TestRefused(t *testing.T) {
 
 // Clients that insist on TLS stop at once, with the reason.
 func TestRefusedCurl(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		terminated   bool
 		scheme, want string

@@ -25,6 +25,7 @@ func bothTLSFlags(a *harness.Authority) []string {
 
 // TestClientTLS makes every client use TLS with the gateway, in front of a server in clear.
 func TestClientTLS(t *testing.T) {
+	t.Parallel()
 	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
 		for name, tt := range map[string]struct {
 			versions []string
@@ -56,6 +57,7 @@ func TestClientTLS(t *testing.T) {
 
 // The other servers in clear.
 func TestClientTLSServers(t *testing.T) {
+	t.Parallel()
 	for name, run := range peers.Servers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -96,6 +98,7 @@ var serverTLSVersions = map[string][]string{"vsftpd": {""}, "proftpd": {"", "1.2
 // TestServerTLS lets clients without TLS reach servers that refuse everything in clear, and data
 // connections that do not resume.
 func TestServerTLS(t *testing.T) {
+	t.Parallel()
 	for name, run := range peers.TLSServers {
 		for _, version := range serverTLSVersions[name] {
 			for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
@@ -126,6 +129,7 @@ func TestServerTLSClients(t *testing.T) {
 
 // TestServerTLSTerms makes the gateway the client of servers that demand more.
 func TestServerTLSTerms(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		server string
 		terms  peers.ServerTLS
@@ -184,6 +188,7 @@ func TestServerTLSNothingToResume(t *testing.T) {
 
 // TestBothLegsTLS makes every client and server use TLS with the gateway.
 func TestBothLegsTLS(t *testing.T) {
+	t.Parallel()
 	for name, run := range peers.TLSServers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -204,6 +209,7 @@ func TestBothLegsTLS(t *testing.T) {
 // TestBothLegsTLSOtherFamily joins clients with servers of the other version of IP, with TLS on both
 // legs.
 func TestBothLegsTLSOtherFamily(t *testing.T) {
+	t.Parallel()
 	for at, modes := range map[harness.Forward]map[peers.Mode]peers.Mode{
 		harness.Forward4To6: peers.ModesTowardsIPv6,
 		harness.Forward6To4: peers.ModesTowardsIPv4,

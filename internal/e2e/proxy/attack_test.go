@@ -22,6 +22,7 @@ type attack struct {
 // TestAttacks expects that each attack gets a reply and a line in the log, that nothing stays open, and
 // that others are served as before.
 func TestAttacks(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -176,6 +177,7 @@ func TestNoDataBeforeLogin(t *testing.T) {
 
 // The gateway ignores the address in a 227: the data comes from the server itself.
 func TestForeignAddressIn227(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

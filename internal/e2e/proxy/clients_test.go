@@ -18,6 +18,7 @@ import (
 // TestClientsAndServers makes every client list, download and upload with every server, in every mode
 // that it knows.
 func TestClientsAndServers(t *testing.T) {
+	t.Parallel()
 	for name, run := range peers.Servers {
 		for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
 			t.Run(name+"/"+at.IPVersion(), func(t *testing.T) {
@@ -33,6 +34,7 @@ func TestClientsAndServers(t *testing.T) {
 
 // TestRelayClients does the same over the relay, with one server.
 func TestRelayClients(t *testing.T) {
+	t.Parallel()
 	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
 		t.Run(at.IPVersion(), func(t *testing.T) {
 			t.Parallel()
@@ -46,6 +48,7 @@ func TestRelayClients(t *testing.T) {
 
 // TestOtherFamily joins clients with servers of the other version of IP.
 func TestOtherFamily(t *testing.T) {
+	t.Parallel()
 	for at, modes := range map[harness.Forward]map[peers.Mode]peers.Mode{
 		harness.Forward4To6: peers.ModesTowardsIPv6,
 		harness.Forward6To4: peers.ModesTowardsIPv4,
@@ -63,6 +66,7 @@ func TestOtherFamily(t *testing.T) {
 // TestServerModePassive joins active and passive clients with a server that is always asked for
 // passive mode.
 func TestServerModePassive(t *testing.T) {
+	t.Parallel()
 	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
 		t.Run(at.IPVersion(), func(t *testing.T) {
 			t.Parallel()
@@ -93,6 +97,7 @@ func TestReadmeCase(t *testing.T) {
 
 // Clients reach a server that announces a foreign address (its public one, as servers behind NAT do).
 func TestForeignAddressAnnounced(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -107,6 +112,7 @@ func TestForeignAddressAnnounced(t *testing.T) {
 // lftp sends several commands at once (pipelining), in several sessions, and copies a tree of small
 // files there and back.
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	labtest.Need(t, "lftp")
 	for name, run := range peers.Servers {
 		for _, passive := range []string{"on", "off"} {
@@ -193,6 +199,7 @@ func readTree(t *testing.T, dir string) map[string][]byte {
 
 // A client aborts a transfer when it has enough bytes, and can start at an offset.
 func TestRanges(t *testing.T) {
+	t.Parallel()
 	labtest.Need(t, "curl")
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {

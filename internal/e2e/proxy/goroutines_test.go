@@ -13,6 +13,7 @@ import (
 // Every way to stop leaves no goroutine behind, after sessions of all kinds. The harness counts the
 // goroutines of every program that it starts; this test is for those that sessions and reloads start.
 func TestStopLeavesNoGoroutines(t *testing.T) {
+	t.Parallel()
 	for path, data := range map[string]string{"kernel": "auto", "relay": "relay"} {
 		for name, stop := range map[string]func(*harness.Testbed, *harness.AdminGateway){
 			"idle":              stopIdle,

@@ -16,6 +16,7 @@ import (
 // TestKernelTrackingClients makes every client list, download and upload through the kernel's helper,
 // in every mode that it knows.
 func TestKernelTrackingClients(t *testing.T) {
+	t.Parallel()
 	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
 		t.Run(at.IPVersion(), func(t *testing.T) {
 			t.Parallel()
@@ -29,6 +30,7 @@ func TestKernelTrackingClients(t *testing.T) {
 
 // TestKernelTrackingServers runs one passive and one active session with each of the other servers.
 func TestKernelTrackingServers(t *testing.T) {
+	t.Parallel()
 	for name, run := range peers.Servers {
 		if name == "vsftpd" {
 			continue // see TestKernelTrackingClients
@@ -50,6 +52,7 @@ func TestKernelTrackingServers(t *testing.T) {
 
 // TestKernelTrackingInterface publishes a server at every address of one interface.
 func TestKernelTrackingInterface(t *testing.T) {
+	t.Parallel()
 	for _, m := range []peers.Mode{peers.PASV, peers.EPRT} {
 		t.Run(string(m), func(t *testing.T) {
 			t.Parallel()
@@ -71,6 +74,7 @@ func TestKernelTrackingInterface(t *testing.T) {
 // TestNoTrackingPorts documents what a translated port range does. Modes that name no address work, and
 // so does PASV with a client that ignores the address; PASV fails with a client that uses it.
 func TestNoTrackingPorts(t *testing.T) {
+	t.Parallel()
 	flags := []string{"--tracking", "none", "--server-ports", "50000-50100"}
 	passivePorts := []string{"pasv_min_port=50000", "pasv_max_port=50100"}
 	t.Run("EPSV", func(t *testing.T) {
@@ -115,6 +119,7 @@ func TestNoTrackingPorts(t *testing.T) {
 
 // TestNoTrackingAllPorts publishes every port of a server whose passive range is unknown.
 func TestNoTrackingAllPorts(t *testing.T) {
+	t.Parallel()
 	flags := []string{"--tracking", "none", "--server-ports", "all", "--client", lab.LANPrefix4.String()}
 	t.Run("EPSV", func(t *testing.T) {
 		t.Parallel()

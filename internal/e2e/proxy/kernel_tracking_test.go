@@ -19,6 +19,7 @@ import (
 )
 
 func TestForwardKernel(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ listen, server, dial string }{
 		{harness.Gateway4, "203.0.113.21", harness.Gateway4},
 		{harness.Gateway6, "2001:db8:113::21", harness.Gateway6},
@@ -259,6 +260,7 @@ func TestStartWithoutPrivilege(t *testing.T) {
 // A chain that may block traffic is a warning with a remedy, and the remedy helps in passive and in
 // active mode.
 func TestStartWarnsOfOthersChains(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct{ chain, remedy, warning string }{
 		"docker": {"iptables -N DOCKER-USER; iptables -P FORWARD DROP; iptables -A FORWARD -j DOCKER-USER",
 			"iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT",

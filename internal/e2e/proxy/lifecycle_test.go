@@ -37,6 +37,7 @@ const (
 
 // A forward that a reload removes lets its transfers finish, and accepts no new session.
 func TestReloadDrains(t *testing.T) {
+	t.Parallel()
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -136,6 +137,7 @@ func TestReloadChangesTracking(t *testing.T) {
 
 // A stop lets transfers finish, tells idle clients, and removes the rules.
 func TestStopDrains(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -163,6 +165,7 @@ func TestStopDrains(t *testing.T) {
 
 // A stop ends transfers that take too long.
 func TestStopAfterDrain(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -209,6 +212,7 @@ func TestServerDown(t *testing.T) {
 
 // The gateway skips the dead ones among a name's addresses.
 func TestServerWithDeadAddress(t *testing.T) {
+	t.Parallel()
 	labtest.Need(t, "nft")
 	l := labtest.New(t)
 	hosts := harness.WriteFile(t, "hosts",
@@ -263,6 +267,7 @@ func TestRulesetFlushed(t *testing.T) {
 
 // A data connection that breaks at one end breaks at the other: no short file with a 226.
 func TestBrokenTransferStaysBroken(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

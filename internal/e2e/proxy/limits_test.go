@@ -116,6 +116,7 @@ func TestLoginFailures(t *testing.T) {
 
 // A client that never connects leaves no pinhole, and gets the server's reply.
 func TestClientNeverConnects(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -146,6 +147,7 @@ func TestClientNeverConnects(t *testing.T) {
 
 // A client hears that no port is left, and is served as soon as one is free.
 func TestPassivePortsExhausted(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,7 @@ import (
 
 // An ordinary user's gateway relays in every mode, and tells how to get the kernel's speed.
 func TestOrdinaryUser(t *testing.T) {
+	t.Parallel()
 	for _, at := range []harness.Forward{harness.Forward4, harness.Forward6} {
 		t.Run(at.IPVersion(), func(t *testing.T) {
 			t.Parallel()

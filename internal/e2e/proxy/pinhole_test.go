@@ -15,6 +15,7 @@ import (
 // On the data connection each end sees the peer of its control connection, whatever addresses the
 // gateway has: servers and clients refuse any other.
 func TestPeersOfData(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		for name, tt := range map[string]struct{ listen, server, outside string }{
 			"primary addresses":   {"192.168.5.2", "203.0.113.21", "203.0.113.1"},
@@ -67,6 +68,7 @@ func wantDataPeers(p harness.Session, outside, dialled string) {
 
 // A pinhole admits one connection of one client. A stranger neither gets through nor uses it up.
 func TestPinholeServesOnce(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -135,6 +137,7 @@ func TestPinholeGone(t *testing.T) {
 
 // A used pinhole admits nobody and is soon removed. Its port can be used again.
 func TestPinholeOfTransferThatIsOver(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -155,6 +158,7 @@ func TestPinholeOfTransferThatIsOver(t *testing.T) {
 
 // Some servers (pyftpdlib) connect when they get PORT, and reply once that has worked.
 func TestServerConnectsBeforeItAnswersPORT(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -217,6 +221,7 @@ func TestClientOnGateway(t *testing.T) {
 // The operator chooses the address in a 227 when the gateway is itself behind NAT. The pinhole stays
 // where the packets arrive.
 func TestAdvertise(t *testing.T) {
+	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

@@ -122,6 +122,7 @@ func TestRunAfterKill(t *testing.T) {
 
 // The gateway follows a server's name to a new address. Sessions stay at the old one.
 func TestServerNameFollowed(t *testing.T) {
+	t.Parallel()
 	l := peers.NewDemoLab(t, "203.0.113.21:21")
 	labtest.Need(t, "nft")
 	hosts := harness.WriteFile(t, "hosts", "203.0.113.21 ftp.lab.example\n")
