@@ -115,7 +115,7 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 			clients.Go(func() {
 				if s := p.begin(ctx, drained, c); s != nil {
 					clients.Go(s.ReadServer)
-					clients.Go(s.ReadClient) // on a stack that has not grown with the beginning
+					clients.Go(s.ReadClient) // a new goroutine: it does not keep the large stack of begin
 				}
 			})
 		case errors.Is(err, net.ErrClosed):

@@ -63,8 +63,8 @@ func (s *Session) apply(t dialogue.Transition, lines *ftp.LineReader) bool {
 	return true
 }
 
-// awaitServerReader waits until nobody takes what the server sends for lines: what it answers to the client's
-// first bytes is none.
+// awaitServerReader waits until nobody reads lines from the server any more: its answer to the client's first
+// bytes is not an FTP line.
 func (s *Session) awaitServerReader() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

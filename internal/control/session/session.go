@@ -227,7 +227,7 @@ func (s *Session) clientFailed(err error) {
 		s.terminate(refusal.New(dialogue.RefusedLine, verdict.CodeClientLine, err.Error()))
 		return
 	}
-	s.terminate(refusal.Refusal{}) // the client has gone; half a line is none
+	s.terminate(refusal.Refusal{}) // the client has gone; an incomplete line is ignored
 }
 
 // badLine reports whether an error is about a line, and not about the stream.

@@ -30,7 +30,7 @@ func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	return d.returned(&s, d.last.code)
 }
 
-// Failed takes it that the last step's action could not be carried out. The step that it returns takes the
+// Failed reports that the last step's action failed. The step that it returns takes the
 // place of the last one; it answers the client with text, if there is one. remedy is for the operator.
 func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	failed, passthrough := d.last.action, d.last.transition == Passthrough

@@ -152,8 +152,8 @@ func (h *Pinhole) Used() bool {
 }
 
 // Close closes the pinhole in the kernel, if it was armed, and gives the port back. It does not wait for the
-// kernel where the pinhole was used: it lets nobody in any more. A connection that came through goes on. The
-// second Close does nothing.
+// kernel if the pinhole was used: a used pinhole admits nobody else. A connection that came through goes on.
+// The second Close does nothing.
 func (h *Pinhole) Close() { h.close.Do(h.closeOnce) }
 
 func (h *Pinhole) closeOnce() {

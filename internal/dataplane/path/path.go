@@ -3,7 +3,7 @@
 // it away.
 //
 // It moves no data and parses no FTP: package relay copies, package kernelpath has the kernel translate, and
-// the session (package proxy) decides what to open.
+// package session decides what to open.
 //
 // Locks: portCache.mu, hostAddresses.mu and restorer.mu are leaves. Nothing is called while one is held.
 package path

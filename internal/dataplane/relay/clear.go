@@ -80,7 +80,7 @@ func (t clearTransfer) splice(side Side, some *io.LimitedReader) error {
 	return &BrokenError{side, err}
 }
 
-// closedCleanly is false: without TLS a reset is never the end of an end.
+// closedCleanly returns false: without TLS a reset is never an orderly close.
 func (clearTransfer) closedCleanly(Side) bool { return false }
 
 // shortenHandshake has nothing to do.

@@ -4,7 +4,7 @@
 // it is to speak that on a leg.
 //
 // It never looks at data, never translates an address, never decides who may connect or where a pinhole
-// leads, and never logs: what happened is in the Result. What one end breaks it breaks for the other, so
+// leads, and never logs: what happened is in the Result. If one end fails, the relay resets the other, so
 // that a transfer cut short never looks complete.
 //
 // Locks: Transfer.mu is the only one, and nothing that waits is called while it is held.
@@ -37,7 +37,7 @@ const (
 	// session.
 	DefaultHelloTime = 5 * time.Minute
 	// DefaultHandshakeTime is how long a TLS handshake may take from the peer's first byte on: two round
-	// trips and a signature by a slow device, with lost segments, and no more for one that dribbles.
+	// trips and a signature by a slow device, with lost segments; a peer that sends slowly gets no more.
 	DefaultHandshakeTime = 30 * time.Second
 	// defaultSettleTime is how long the control connection may be ahead of the data connection: the two take
 	// different ways, and a lost segment is sent again within a second (RFC 6298 section 2).

@@ -1,6 +1,6 @@
 // Package socket makes the TCP sockets of data connections that this process carries: reserved ports,
-// listeners and dialled connections. Every one of them resets its peer when it is closed, until its owner
-// takes that back: whatever closes a socket early, were it SIGKILL, no peer takes a transfer cut short for
+// listeners and dialled connections. Close resets the peer unless the owner asked for an orderly close
+// before; so does the end of the process, even by SIGKILL. So no peer takes a transfer that was cut short for
 // a complete one.
 package socket
 

@@ -136,13 +136,14 @@ func TestLogsIncomplete(t *testing.T) {
 			p.Server.Send("226 aborted")
 			p.Client.Expect("226")
 			b.ClientData.Close()
+			// Transfers of two sessions are logged in the order in which their bytes are counted.
+			awaitTransfers(t, s, 2)
 			gone := st.Login().RetrieveActive()
 			gone.Carry(harness.RandomBytes(60_000))
 			harness.Reset(t, gone.ClientData)
 			harness.Reset(t, gone.Client.Conn)
 			gone.Server.ExpectClose()
-			harness.Await(t, "three transfers in the log",
-				func() bool { return strings.Count(harness.ReadFile(t, s.TransferLog), "\n") == 3 })
+			awaitTransfers(t, s, 3)
 			for i, one := range harness.ReadTransferLog(t, s.TransferLog) {
 				if bytes := []int64{100_003, 50_000, 60_000}[i]; one.Complete != (i == 0) ||
 					one.Bytes != bytes || (one.Verdict == "") != (i == 0) {
@@ -161,6 +162,13 @@ func TestLogsIncomplete(t *testing.T) {
 			}
 		})
 	}
+}
+
+// awaitTransfers waits until so many transfers are in the log.
+func awaitTransfers(t *testing.T, s *harness.AdminGateway, n int) {
+	t.Helper()
+	harness.Await(t, fmt.Sprintf("%d transfers in the log", n),
+		func() bool { return strings.Count(harness.ReadFile(t, s.TransferLog), "\n") == n })
 }
 
 // A transfer that finishes just before the stop is logged.

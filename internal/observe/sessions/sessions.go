@@ -25,7 +25,7 @@ const (
 )
 
 // Log keeps the running sessions and the last ones that ended. Its methods may be called from several
-// goroutines. Order of locks: Log.mu and Record.mu are never held together.
+// goroutines. Order of locks: Log.mu before Record.mu.
 type Log struct {
 	Hooks // set before use
 
