@@ -85,8 +85,8 @@ func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) 
 }
 
 // Add lets the pinhole's connection through, once and within 25 seconds. It returns when the pinhole is in
-// the kernel. hole.Listen has a port, and all addresses are of one family. The pinhole replaces another one with
-// the same From and Listen. The error wraps ENOENT if the table or its maps are gone, ENFILE if
+// the kernel. hole.Listen has a port, and all addresses are of one family. The pinhole replaces another one
+// with the same From and Listen. The error wraps ENOENT if the table or its maps are gone, ENFILE if
 // ruleset.MaxPinholes are open, and net.ErrClosed.
 func (p *Pinholes) Add(hole pinhole.Pinhole) error {
 	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
