@@ -46,8 +46,8 @@ func dial(t *testing.T) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// Replies that come in one read, and of which nothing is held, leave in one write; what is held lets go
-// of what came before it.
+// Replies that come in one read leave in one write, unless one is held back. A reply that is held back first
+// lets those before it go.
 func TestSessionGathers(t *testing.T) {
 	s := newSession(t)
 	for _, step := range []struct {
