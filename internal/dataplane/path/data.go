@@ -45,8 +45,14 @@ func (r relayed) ended(o dataplane.Outcome, err error) dataplane.Outcome {
 	return o
 }
 
-// Sever does nothing: Close ends what the relay carries.
-func (r relayed) Sever() {}
+// Sever ends the connection.
+func (r relayed) Sever() { r.Transfer.Close() }
+
+// Join does not wait yet.
+func (r relayed) Join(<-chan struct{}) {}
+
+// Use does nothing yet.
+func (r relayed) Use() {}
 
 // Close ends the transfer.
 func (r relayed) Close() dataplane.Outcome {
@@ -89,6 +95,12 @@ func (m metered) Finish(<-chan struct{}) dataplane.Outcome {
 	m.MarkUsed()
 	return m.Outcome()
 }
+
+// Join does not wait: the kernel connects the ends.
+func (m metered) Join(<-chan struct{}) {}
+
+// Use does nothing yet.
+func (m metered) Use() {}
 
 // Sever ends the connection that has come.
 func (m metered) Sever() {
