@@ -117,11 +117,14 @@ func (r *instance) startWatchdog(ctx context.Context) (stop func()) {
 	}
 }
 
-// stop drains the sessions and removes the table.
+// stop drains the sessions, and the data connections that go on after them, and removes the table.
 func (r *instance) stop() error {
 	r.draining.Store(true)
 	r.notify(systemd.Stopping(r.Drain))
+	drained, cancel := context.WithTimeout(context.Background(), r.Drain)
+	defer cancel()
 	r.listeners.Stop(r.Drain)
+	r.paths.Drain(drained)
 	attrs := r.tableAttrs()
 	if err := r.gateway.Stop(); err != nil {
 		return err

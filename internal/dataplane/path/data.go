@@ -20,33 +20,29 @@ type relayed struct {
 func (r relayed) Outcome() dataplane.Outcome {
 	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: r.ConnectedAt(),
 		Stranger: r.LastStranger(), Settled: r.Settled(), NotResumed: r.NotResumed()}
+	select {
+	case <-r.Done():
+		o.Over = true
+	default:
+	}
 	o.Up, o.Down = r.Bytes()
 	if r.clientIsTo {
 		o.Up, o.Down = o.Down, o.Up
 	}
-	select {
-	case <-r.Done():
-		o.Over = true
-		return r.ended(o, r.Transfer.Finish(nil))
-	default:
-	}
+	err := r.Err()
+	o.Complete, o.Failure = err == nil, relayFailure(err, r.clientIsTo)
+	o.ServerReset = r.ServerReset()
 	return o
 }
 
 // Finish waits until what came is delivered, or cancel is closed.
 func (r relayed) Finish(cancel <-chan struct{}) dataplane.Outcome {
-	err := r.Transfer.Finish(cancel)
-	return r.ended(r.Outcome(), err)
-}
-
-// ended adds to an outcome what Finish says of the transfer.
-func (r relayed) ended(o dataplane.Outcome, err error) dataplane.Outcome {
-	o.Complete, o.Failure = err == nil, relayFailure(err, r.clientIsTo)
-	return o
+	r.Transfer.Finish(cancel)
+	return r.Outcome()
 }
 
 // Sever ends the connection.
-func (r relayed) Sever() { r.Transfer.Close() }
+func (r relayed) Sever() { r.Transfer.Sever() }
 
 // Join does not wait yet.
 func (r relayed) Join(<-chan struct{}) {}
@@ -54,7 +50,7 @@ func (r relayed) Join(<-chan struct{}) {}
 // Use does nothing yet.
 func (r relayed) Use() {}
 
-// Close ends the transfer.
+// Close closes the pinhole. A connection that has come goes on.
 func (r relayed) Close() dataplane.Outcome {
 	r.Transfer.Close()
 	return r.Outcome()

@@ -85,7 +85,7 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 		t.Fatal(err)
 	}
 	hole.Listen = opened.At()
-	if s.data, err = acceptEarly(t.Context(), metered{opened, s.expect(hole)}, hole); err != nil {
+	if s.data, err = acceptEarly(t.Context(), &relay.Path{}, metered{opened, s.expect(hole)}, hole); err != nil {
 		t.Fatal(err)
 	}
 	s.listen = hole.Listen
@@ -164,7 +164,6 @@ func TestRelayFailure(t *testing.T) {
 		remedy     bool
 	}{
 		{"closed", fmt.Errorf("wait: %w", relay.ErrClosed), false, "", 0, "", "", false},
-		{"unfinished", relay.ErrUnfinished, false, "", 0, "", "", false},
 		{"server refuses", refused, false, verdict.CodeServerData, 0, "", "connect: connection refused",
 			false},
 		{"client refuses", refused, true, verdict.CodeClientData, 0, "", "connect: connection refused",

@@ -41,7 +41,7 @@ func relayFailure(err error, clientIsTo bool) *dataplane.Failure {
 // relayFault classifies how a data connection ended. An empty Code means that the session knows better.
 // clientIsTo says that the client is the end To.
 func relayFault(err error, clientIsTo bool) (f verdict.Fault) {
-	if errors.Is(err, relay.ErrClosed) || errors.Is(err, relay.ErrUnfinished) {
+	if errors.Is(err, relay.ErrClosed) {
 		return verdict.Fault{}
 	}
 	if dial, ok := errors.AsType[*relay.DialError](err); ok {

@@ -49,6 +49,7 @@ type Paths struct {
 	tables   atomic.Pointer[tables]          // nil: they were never available
 	kernel   atomic.Pointer[kernelpath.Path] // over tables, while they are available; nil: they are not
 	relayed  *passthrough.Passthroughs
+	running  relay.Running // data connections over the relay
 	reserved atomic.Pointer[reservedPorts]
 	free     *portCache
 	host     *hostAddresses
@@ -117,9 +118,13 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 	return pinholes, passthroughs, nil
 }
 
-// Close ends everything that the relay's passthroughs carry, and waits for it. No data connection may be
-// open.
+// Drain waits for the data connections over the relay, which may go on after their sessions have ended, until
+// the end of ctx.
+func (p *Paths) Drain(ctx context.Context) { p.running.Wait(ctx) }
+
+// Close ends everything that the relay carries, and waits for it. No session may be left.
 func (p *Paths) Close() {
+	p.running.Close()
 	p.relayed.Close()
 	p.restorer.close()
 	if t := p.tables.Load(); t != nil {
@@ -208,7 +213,7 @@ func (p forwardPath) open(
 	if !hole.Active {
 		return data, opened.At(), nil
 	}
-	early, err := acceptEarly(ctx, data, hole)
+	early, err := acceptEarly(ctx, p.relay(f), data, hole)
 	if err != nil {
 		data.Close()
 		return nil, netip.AddrPort{}, err
@@ -259,5 +264,6 @@ func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 }
 
 func (p forwardPath) relay(f forward.Resolved) *relay.Path {
-	return &relay.Path{Ports: f.DataPorts(), Avoid: p.isReserved}
+	return &relay.Path{Ports: f.DataPorts(), Avoid: p.isReserved,
+		IdleTime: f.Limits.OrDefault().Idle, Running: &p.running}
 }

@@ -57,6 +57,7 @@ func reserve(t testing.TB, p *Path, h pinhole.Pinhole) *Transfer {
 func owned(t testing.TB, tr *Transfer) {
 	t.Cleanup(func() {
 		tr.Close()
+		tr.Sever()
 		noGoroutines(t, tr)
 	})
 }
@@ -72,7 +73,7 @@ func noGoroutines(t testing.TB, tr *Transfer) {
 		buf := make([]byte, 8<<20)
 		left = string(buf[:runtime.Stack(buf, true)])
 		return !strings.Contains(left, receiver) && !strings.Contains(left, flow) &&
-			!strings.Contains(left, "relay.(*Transfer).cancel")
+			!strings.Contains(left, fmt.Sprintf("relay.(*Transfer).watchIdle(%p", tr))
 	}, func() string { return "goroutines are left:\n" + left })
 }
 

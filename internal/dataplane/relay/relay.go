@@ -79,13 +79,18 @@ type Path struct {
 	HelloTime     time.Duration // from both ends to the first byte of a TLS end; 0: DefaultHelloTime
 	HandshakeTime time.Duration // from that to the end of its handshake; 0: DefaultHandshakeTime
 
+	// IdleTime is how long nothing may move in a connection that goes on after Close; 0:
+	// forward.DefaultIdleTime.
+	IdleTime time.Duration
+
+	Running *Running // counts and ends what runs; nil: nobody does but the caller
+
 	settleTime time.Duration // 0: defaultSettleTime; tests are less patient
 }
 
 // Open reserves a port for the pinhole (the port of hole.Listen is ignored): nobody else gets it, and a
 // peer that connects to it is refused until Arm; the peer of an active pinhole is kept waiting. A transfer
-// that is never armed holds its port until it is closed. The end of ctx closes the transfer, and the caller
-// has to see it to its end.
+// that is never armed holds its port until it is closed. The end of ctx breaks the transfer until Close.
 //
 // The error is ErrNoPorts where every port of the range is taken, and the operating system's where
 // hole.Listen is not the gateway's address. Every port is tried before ErrNoPorts: four system calls each,
@@ -103,24 +108,24 @@ func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane
 	if hole.Active {
 		client = To
 	}
-	t := p.newTransfer(ctx, client, dataTLS)
-	t.reserved, t.at = reserved, at
+	t := p.newTransfer(client, dataTLS)
+	t.reserved, t.at, t.active = reserved, at, hole.Active
 	t.work = func() error { return p.serve(t, hole) }
 	if hole.Active {
 		if err := t.listen(); err != nil {
-			t.stop(nil)
+			t.stop()
 			return nil, errors.Join(fmt.Errorf("relay: open %s: %w", hole, err), reserved.Close())
 		}
 	}
-	t.unregister = context.AfterFunc(t.ctx, t.cancel)
+	t.breakAtEnd(ctx)
 	return t, nil
 }
 
 // Bridge connects to both ends and joins them: an active client and a server that only listens. The server
 // comes first, and the client is not connected to before that connection stands: the client sees nothing of
 // a transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a
-// DialError in the result, To for the server and From for the client. The end of ctx closes the transfer,
-// and the caller has to see it to its end.
+// DialError in the result, To for the server and From for the client. The end of ctx breaks the transfer until
+// Close.
 //
 // The error says that an end is nowhere to connect to.
 func (p *Path) Bridge(
@@ -129,18 +134,18 @@ func (p *Path) Bridge(
 	if err := bridge.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: join: %w", err)
 	}
-	t := p.newTransfer(ctx, From, dataTLS)
+	t := p.newTransfer(From, dataTLS)
 	t.work = func() error { return p.bridge(t, bridge) }
 	t.armed = true
-	t.unregister = context.AfterFunc(t.ctx, t.cancel)
-	go t.run()
+	t.breakAtEnd(ctx)
+	t.start()
 	return t, nil
 }
 
 // Carry connects a peer that was accepted already to another end, copies in clear until both have ended, and
 // returns what became of it. It owns the connection. The end of ctx breaks both ends.
 func (p *Path) Carry(ctx context.Context, from *net.TCPConn, to pinhole.Leg) Result {
-	t := p.newTransfer(ctx, From, dataplane.DataTLS{})
+	t := p.newTransfer(From, dataplane.DataTLS{})
 	t.work = func() error {
 		t.markConnected()
 		if err := p.dial(t, To, to); err != nil {
@@ -151,28 +156,39 @@ func (p *Path) Carry(ctx context.Context, from *net.TCPConn, to pinhole.Leg) Res
 	}
 	t.armed = true
 	t.setConn(From, from)
-	t.unregister = context.AfterFunc(t.ctx, t.cancel)
+	t.breakAtEnd(ctx)
 	t.run()
 	return t.Result()
 }
 
 // newTransfer returns a transfer whose goroutine does not run yet. client is the side of FTP's client.
-func (p *Path) newTransfer(ctx context.Context, client Side, dataTLS dataplane.DataTLS) *Transfer {
+func (p *Path) newTransfer(client Side, dataTLS dataplane.DataTLS) *Transfer {
 	t := &Transfer{
+		client:     client,
+		running:    p.Running,
 		connected:  make(chan struct{}),
 		done:       make(chan struct{}),
-		cancelled:  make(chan struct{}),
 		broken:     make(chan struct{}),
+		flowing:    make(chan struct{}),
+		passed:     [2]chan struct{}{make(chan struct{}), make(chan struct{})},
 		settleTime: orDefault(p.settleTime, defaultSettleTime),
+		idleTime:   orDefault(p.IdleTime, forward.DefaultIdleTime),
 	}
 	t.result.Began = time.Now()
-	t.ctx, t.stop = context.WithCancelCause(ctx)
+	t.ctx, t.stop = context.WithCancel(context.Background())
 	if dataTLS.Client == nil && dataTLS.Server == nil {
 		t.copier = clearTransfer{t}
 	} else {
 		t.copier = p.newTLSTransfer(t, client, dataTLS)
 	}
 	return t
+}
+
+// breakAtEnd has the end of the caller's context break the transfer.
+func (t *Transfer) breakAtEnd(ctx context.Context) {
+	t.unregister = context.AfterFunc(ctx, func() {
+		t.sever(fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx)))
+	})
 }
 
 // orDefault returns d, or its default where it is not set.

@@ -52,16 +52,22 @@ type Transfer struct {
 	done       chan struct{} // closed when result is complete
 	result     Result        // of the running goroutine until done is closed
 
-	ctx        context.Context // ends when Close is called or the caller's ends
-	stop       context.CancelCauseFunc
-	unregister func() bool   // keeps the end of ctx from calling cancel; false: it is called
-	cancelled  chan struct{} // closed when cancel has returned
+	client     Side            // where FTP's client is
+	active     bool            // the server connects
+	idleTime   time.Duration   // after Close
+	running    *Running        // nil: nobody but the caller waits for it
+	ctx        context.Context // ends when the transfer is severed, or over
+	stop       context.CancelFunc
+	unregister func() bool // the end of the caller's context breaks the transfer no more
 
-	bytes  [2]atomic.Int64 // passed on, by the end that sent them
-	ended  [2]atomic.Bool  // the end has sent its FIN, and all that came before it was passed on
-	broken chan struct{}   // closed with the first failure
+	bytes   [2]atomic.Int64  // passed on, by the end that sent them
+	ended   [2]atomic.Bool   // the end has sent its FIN, and all that came before it was passed on
+	passed  [2]chan struct{} // closed when the other end was given the FIN of this one
+	flowing chan struct{}    // closed when data may flow: both ends stand, and handshakes are over
+	broken  chan struct{}    // closed with the first failure
 
 	mu        sync.Mutex
+	detached  bool             // Close was called after a connection had come
 	reserved  *os.File         // the socket that has the port, until it listens
 	listener  *net.TCPListener // without a lock once the transfer is armed
 	armed     bool             // the goroutine runs, or has run
@@ -109,8 +115,14 @@ func (t *Transfer) Arm() error {
 	}
 	t.armed = true
 	t.result.Armed = time.Now()
-	go t.run()
+	t.start()
 	return nil
+}
+
+func (t *Transfer) isArmed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.armed
 }
 
 // Waiting reports whether a connection waits to be let through by Arm.
@@ -133,15 +145,16 @@ func (t *Transfer) Waiting() bool {
 	}) == nil
 }
 
+// start runs the transfer in a goroutine of its own.
+func (t *Transfer) start() { t.running.start(t, t.run) }
+
 // run is the transfer's goroutine: it does the work and completes the result.
 func (t *Transfer) run() {
 	if err := t.work(); err != nil {
 		t.fail(err)
 	}
-	if !t.unregister() {
-		<-t.cancelled
-	}
-	t.stop(nil) // nothing listens for it any more: it lets go of the caller's context
+	t.unregister() // of a context that outlives it
+	t.stop()
 	if t.err == nil {
 		t.closeInOrder()
 	}
@@ -165,22 +178,7 @@ func (t *Transfer) end() {
 	close(t.done)
 }
 
-// cancel breaks the transfer because its context has ended.
-func (t *Transfer) cancel() {
-	t.fail(ErrClosed)
-	if !t.isArmed() { // and never will be: see Arm
-		t.end()
-	}
-	close(t.cancelled)
-}
-
-func (t *Transfer) isArmed() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.armed
-}
-
-// errDelivered stands for the failure of a transfer that was closed after all of it was delivered.
+// errDelivered stands for the failure of a transfer that was severed after all of it was delivered.
 var errDelivered = errors.New("delivered")
 
 // fail breaks the transfer for both ends: both see a reset, never a FIN, unless all was delivered before. The
@@ -191,19 +189,13 @@ func (t *Transfer) fail(err error) {
 	if t.err != nil {
 		return
 	}
-	// The end of the context comes out of every call that waits, in an order that nobody knows.
-	if cause := context.Cause(t.ctx); errors.Is(cause, ErrClosed) {
-		err = cause
-	} else if cause != nil {
-		err = fmt.Errorf("%w: %w", ErrClosed, cause)
-	}
+	t.err = err
 	close(t.broken)
 	if t.delivered {
 		t.err = errDelivered
 		t.closeInOrder()
 		return
 	}
-	t.err = err
 	if t.reserved != nil {
 		t.reserved.Close() // closed twice where Arm was faster: no harm
 	}
@@ -214,6 +206,9 @@ func (t *Transfer) fail(err error) {
 		if c != nil {
 			c.Close() // a reset: see package socket
 		}
+	}
+	if !t.armed { // and never will be: see Arm
+		t.end()
 	}
 }
 
@@ -278,10 +273,60 @@ func (t *Transfer) Result() Result {
 	return t.result
 }
 
-// Close ends the transfer and waits for its end. Before a connection came the port is given back, and
-// nothing can come; later both ends are reset, unless Finish has found that all was delivered: then they
-// are closed in order. On a transfer that is over it does nothing.
+// Close ends the pinhole. Where nobody has come, the port is given back and nothing can come. A connection
+// that has come goes on until its ends end it: Close does not wait for that. From then on the end of the
+// caller's context means nothing, and the connection is broken where nothing has moved for the idle time.
 func (t *Transfer) Close() {
-	t.stop(ErrClosed)
+	if t.detach() {
+		t.copier.shortenHandshake()
+		return
+	}
+	t.Sever()
 	<-t.done
+}
+
+// detach leaves the transfer to its ends; false: nobody has come.
+func (t *Transfer) detach() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-t.connected:
+	default:
+		return false
+	}
+	if t.detached || t.err != nil {
+		return true
+	}
+	t.detached = true
+	t.unregister()
+	t.running.start(t, t.watchIdle)
+	return true
+}
+
+// watchIdle breaks a transfer in which nothing has moved for the idle time.
+func (t *Transfer) watchIdle() {
+	ticker := time.NewTicker(t.idleTime)
+	defer ticker.Stop()
+	for before := t.moved(); ; {
+		select {
+		case <-t.done:
+			return
+		case <-ticker.C:
+		}
+		now := t.moved()
+		if now == before {
+			t.sever(fmt.Errorf("%w: nothing has moved in %s", ErrClosed, t.idleTime))
+			return
+		}
+		before = now
+	}
+}
+
+// Sever breaks the transfer: both ends are reset, unless Finish has found that all was delivered: then they are
+// closed in order. It does not wait. On a transfer that is over it does nothing.
+func (t *Transfer) Sever() { t.sever(ErrClosed) }
+
+func (t *Transfer) sever(err error) {
+	t.fail(err)
+	t.stop()
 }
