@@ -14,6 +14,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/kernelpath"
+	"ftpgate/internal/dataplane/port"
 )
 
 // kernel remembers what it has. It fails and it hangs where the test says so.
@@ -93,7 +94,7 @@ type bench struct {
 func newBench(free func(netip.AddrPort) bool) bench {
 	k := &kernel{open: map[pinhole.Pinhole]int{}, passthroughs: map[pinhole.Passthrough]int{}}
 	b := bench{kernel: k, log: &bytes.Buffer{}}
-	b.Path = kernelpath.New(b.kernel, free, slog.New(slog.NewTextHandler(b.log, nil)))
+	b.Path = kernelpath.New(b.kernel, &port.Claims{}, free, slog.New(slog.NewTextHandler(b.log, nil)))
 	return b
 }
 
@@ -130,7 +131,7 @@ func TestOpenSharesPorts(t *testing.T) {
 		}
 		_, err := b.Open(ports, hole)
 		want := "no passive port is free in 50000-50009"
-		if !errors.Is(err, kernelpath.ErrNoPorts) || !strings.HasSuffix(err.Error(), want) {
+		if !errors.Is(err, port.ErrNone) || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("got error %v; want %q", err, want)
 		}
 		last.Close()
@@ -140,8 +141,8 @@ func TestOpenSharesPorts(t *testing.T) {
 			t.Fatalf("got %v, error %v; want the port that was closed", again, err)
 		}
 		last.Close() // is not the owner any more
-		if _, err := b.Open(ports, hole); !errors.Is(err, kernelpath.ErrNoPorts) {
-			t.Errorf("got error %v; want %v", err, kernelpath.ErrNoPorts)
+		if _, err := b.Open(ports, hole); !errors.Is(err, port.ErrNone) {
+			t.Errorf("got error %v; want %v", err, port.ErrNone)
 		}
 	}
 	if len(b.kernel.open)+len(b.kernel.removed) > 0 {
@@ -157,8 +158,8 @@ func TestOpenAvoidsTheGatewaysOwn(t *testing.T) {
 	if err != nil || h.At() != only {
 		t.Fatalf("got %v, %v; want %s", h, err, only)
 	}
-	if _, err := b.Open(ports, holeFrom("192.168.5.1")); !errors.Is(err, kernelpath.ErrNoPorts) {
-		t.Errorf("got error %v; want %v", err, kernelpath.ErrNoPorts)
+	if _, err := b.Open(ports, holeFrom("192.168.5.1")); !errors.Is(err, port.ErrNone) {
+		t.Errorf("got error %v; want %v", err, port.ErrNone)
 	}
 }
 

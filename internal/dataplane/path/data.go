@@ -44,12 +44,6 @@ func (r relayed) Finish(cancel <-chan struct{}) dataplane.Outcome {
 // Sever ends the connection.
 func (r relayed) Sever() { r.Transfer.Sever() }
 
-// Join does not wait yet.
-func (r relayed) Join(<-chan struct{}) {}
-
-// Use does nothing yet.
-func (r relayed) Use() {}
-
 // Close closes the pinhole. A connection that has come goes on.
 func (r relayed) Close() dataplane.Outcome {
 	r.Transfer.Close()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 
-	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relay"
@@ -22,14 +21,12 @@ type earlyAccept struct {
 	relayed atomic.Bool
 }
 
-// acceptEarly has the relay listen at the port of a kernel pinhole, which the result owns; it sets path.Ports.
+// acceptEarly has the relay listen at the port of a kernel pinhole, which the result owns.
 // After an error the caller closes data.
 func acceptEarly(
 	ctx context.Context, path *relay.Path, data metered, hole pinhole.Pinhole,
 ) (*earlyAccept, error) {
-	port := data.At().Port()
-	path.Ports = forward.PortRange{First: port, Last: port}
-	waiting, err := path.Open(ctx, hole, dataplane.DataTLS{})
+	waiting, err := path.OpenAt(ctx, hole, dataplane.DataTLS{})
 	if err != nil {
 		return nil, err
 	}

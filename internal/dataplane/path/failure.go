@@ -7,8 +7,8 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
-	"ftpgate/internal/dataplane/kernelpath"
 	"ftpgate/internal/dataplane/passthrough"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relay"
 )
 
@@ -101,7 +101,7 @@ func handshakeCode(e *relay.HandshakeError) verdict.Code {
 // ports.
 func openFailure(err error, ports forward.PortRange) error {
 	f := &dataplane.Failure{Err: err, Fault: verdict.Fault{Code: verdict.CodeNoPath, Err: err.Error()}}
-	if errors.Is(err, relay.ErrNoPorts) || errors.Is(err, kernelpath.ErrNoPorts) {
+	if errors.Is(err, port.ErrNone) {
 		f.Fault = verdict.Fault{Code: verdict.CodeNoPorts, Ports: ports}
 	}
 	return f

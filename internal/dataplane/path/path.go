@@ -21,6 +21,7 @@ import (
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/kernelpath"
 	"ftpgate/internal/dataplane/passthrough"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relay"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/kernel/system"
@@ -49,7 +50,8 @@ type Paths struct {
 	tables   atomic.Pointer[tables]          // nil: they were never available
 	kernel   atomic.Pointer[kernelpath.Path] // over tables, while they are available; nil: they are not
 	relayed  *passthrough.Passthroughs
-	running  relay.Running // data connections over the relay
+	relays   *relay.Relay // data connections
+	claims   port.Claims
 	reserved atomic.Pointer[reservedPorts]
 	free     *portCache
 	host     *hostAddresses
@@ -101,6 +103,7 @@ func New(c Config) *Paths {
 		}
 		return p.tables.Load().passthroughs.Renew()
 	}
+	p.relays = relay.New(&p.claims)
 	p.relayed = passthrough.New(0, p.passthroughEnded)
 	return p
 }
@@ -120,11 +123,11 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 
 // Drain waits for the data connections over the relay, which may go on after their sessions have ended, until
 // the end of ctx.
-func (p *Paths) Drain(ctx context.Context) { p.running.Wait(ctx) }
+func (p *Paths) Drain(ctx context.Context) { p.relays.Wait(ctx) }
 
 // Close ends everything that the relay carries, and waits for it. No session may be left.
 func (p *Paths) Close() {
-	p.running.Close()
+	p.relays.Close()
 	p.relayed.Close()
 	p.restorer.close()
 	if t := p.tables.Load(); t != nil {
@@ -148,7 +151,7 @@ func (p *Paths) Update(forwards []forward.Resolved, usable bool) error {
 			return fmt.Errorf("data path: %w", err)
 		}
 		t = &tables{pinholes: pinholes, passthroughs: passthroughs}
-		t.path = kernelpath.New(restoring{t, p.restorer}, p.isFree, p.log)
+		t.path = kernelpath.New(restoring{t, p.restorer}, &p.claims, p.isFree, p.log)
 		p.tables.Store(t)
 	}
 	p.kernel.Store(t.path)
@@ -265,5 +268,5 @@ func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 
 func (p forwardPath) relay(f forward.Resolved) *relay.Path {
 	return &relay.Path{Ports: f.DataPorts(), Avoid: p.isReserved,
-		IdleTime: f.Limits.OrDefault().Idle, Running: &p.running}
+		IdleTime: f.Limits.OrDefault().Idle, Relay: p.relays}
 }

@@ -15,6 +15,7 @@ import (
 // copyBoth carries data in both directions until both have ended or one has failed.
 func (t *Transfer) copyBoth() {
 	t.result.Joined = time.Now()
+	close(t.joined)
 	if !t.copier.prepare() {
 		return
 	}

@@ -94,7 +94,7 @@ func TestHandshakeFails(t *testing.T) {
 				}
 				t.Run(tt.name+"/"+l.String()+"/"+who, func(t *testing.T) {
 					p, dataTLS := tt.path, l.dataTLS()
-					p.Ports = path().Ports
+					p.Relay, p.Ports = newRelay(), path().Ports
 					if tt.dataTLS != nil {
 						tt.dataTLS(map[string]*tls.Config{endClient: dataTLS.Client,
 							endServer: dataTLS.Server}[who])

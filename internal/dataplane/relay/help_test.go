@@ -14,6 +14,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relaytest"
 )
 
@@ -23,8 +24,11 @@ func hole(l *net.TCPListener) pinhole.Pinhole {
 		Target: relaytest.LocalAddrPort(l.Addr()), SourceIP: relaytest.Inside}
 }
 
+// newRelay returns a relay with ports of its own.
+func newRelay() *Relay { return New(&port.Claims{}) }
+
 // path is a path with the ports and times that hold where none are given.
-func path() *Path { return &Path{Ports: forward.DefaultPassivePorts} }
+func path() *Path { return &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts} }
 
 // hasty is a path that does not wait long for what the control connection is ahead of.
 func hasty() *Path {

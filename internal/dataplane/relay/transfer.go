@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/socket"
 )
 
@@ -44,18 +42,25 @@ type Result struct {
 // It has no goroutine of its own until it is armed, one until both ends stand, and then two; during TLS
 // handshakes three.
 type Transfer struct {
-	at         netip.AddrPort // not valid for a bridge
+	from       netip.Addr     // who may connect; not valid for a bridge, as the next
+	at         netip.AddrPort // where
+	claims     *port.Claims   // that gave the port out; nil: its owner gives it back
+	route      *port.Route    // what comes to the port from the peer; nil for a bridge
 	work       func() error   // all that is done between Arm and the end
 	copier     copier
 	settleTime time.Duration
-	connected  chan struct{} // closed when the peer is there
+	connected  chan struct{} // closed when the peer is there, and may be
+	joined     chan struct{} // closed when both ends stand
+	used       chan struct{} // closed by Use
+	useOnce    sync.Once
+	unlistened sync.Once
 	done       chan struct{} // closed when result is complete
 	result     Result        // of the running goroutine until done is closed
 
-	client     Side            // where FTP's client is
-	active     bool            // the server connects
-	idleTime   time.Duration   // after Close
-	running    *Running        // nil: nobody but the caller waits for it
+	client     Side          // where FTP's client is
+	active     bool          // the server connects
+	idleTime   time.Duration // after Close
+	relay      *Relay
 	ctx        context.Context // ends when the transfer is severed, or over
 	stop       context.CancelFunc
 	unregister func() bool // the end of the caller's context breaks the transfer no more
@@ -67,14 +72,13 @@ type Transfer struct {
 	broken  chan struct{}    // closed with the first failure
 
 	mu        sync.Mutex
-	detached  bool             // Close was called after a connection had come
-	reserved  *os.File         // the socket that has the port, until it listens
-	listener  *net.TCPListener // without a lock once the transfer is armed
-	armed     bool             // the goroutine runs, or has run
-	ends      [2]*net.TCPConn  // by side; without a lock once both stand
-	delivered bool             // Finish has found that nothing is left to be passed on
-	err       error            // the first failure; after it nothing is open
-	stranger  netip.Addr       // the last one that came from another address than the peer's
+	detached  bool            // Close was called after a connection had come
+	armed     bool            // the goroutine runs, or has run
+	ends      [2]*net.TCPConn // by side; without a lock once both stand
+	delivered bool            // Finish has found that nothing is left to be passed on
+	err       error           // the first failure; after it nothing is open
+	stranger  netip.Addr      // the last one that came from another address than the peer's
+	strangers int
 }
 
 // copier is the part of a transfer that differs with TLS.
@@ -95,10 +99,8 @@ type copier interface {
 }
 
 // Arm lets the peer's connection come: when it returns nil, a peer can connect to At. The wait time runs from
-// here. Armed once more, and on a bridge, it does nothing.
-//
-// The error is, or wraps, ErrClosed on a transfer that is over, and else the operating system's; the transfer
-// stays to be closed.
+// here. Armed once more, and on a bridge, it does nothing. The error is, or wraps, ErrClosed on a transfer that
+// is over.
 func (t *Transfer) Arm() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,13 +110,11 @@ func (t *Transfer) Arm() error {
 	if t.err != nil {
 		return fmt.Errorf("relay: arm %s: %w", t.at, t.err)
 	}
-	if t.listener == nil {
-		if err := t.listen(); err != nil {
-			return fmt.Errorf("relay: arm %s: %w", t.at, err)
-		}
-	}
 	t.armed = true
 	t.result.Armed = time.Now()
+	if t.ends[From] != nil { // it has waited for this
+		t.markConnected()
+	}
 	t.start()
 	return nil
 }
@@ -127,26 +127,75 @@ func (t *Transfer) isArmed() bool {
 
 // Waiting reports whether a connection waits to be let through by Arm.
 func (t *Transfer) Waiting() bool {
+	t.route.Take()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.armed || t.listener == nil || t.err != nil {
-		return false
+	return !t.armed && t.err == nil && t.ends[From] != nil
+}
+
+// Use keeps the pinhole open until Close: a transfer command waits for its connection.
+func (t *Transfer) Use() { t.useOnce.Do(func() { close(t.used) }) }
+
+// Join waits until both ends stand, the transfer has failed, or cancel is closed, if the peer has come.
+func (t *Transfer) Join(cancel <-chan struct{}) {
+	if !t.isArmed() {
+		return
 	}
-	raw, err := t.listener.SyscallConn()
-	if err != nil {
-		return false
-	}
-	return socket.Control(raw, func(fd int) error {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		if err == nil && n == 0 {
-			err = unix.EAGAIN
+	if t.route != nil {
+		t.route.Take()
+		select {
+		case <-t.connected:
+		default:
+			return
 		}
-		return err
-	}) == nil
+	}
+	select {
+	case <-t.joined:
+	case <-t.broken:
+	case <-t.done:
+	case <-cancel:
+	}
+}
+
+// Accept takes the connection of the pinhole's peer: exactly one, and before Arm only in active mode.
+func (t *Transfer) Accept(c *net.TCPConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil || t.ends[From] != nil || !t.armed && !t.active {
+		c.Close() // a reset: see package socket
+		return
+	}
+	t.ends[From] = c
+	if t.armed {
+		t.markConnected()
+	}
+}
+
+// Refused hears of a connection from another address than the peer's.
+func (t *Transfer) Refused(from netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.armed {
+		t.strangers++
+		t.stranger = from
+	}
+}
+
+// unlisten gives the port back: nothing more can come.
+func (t *Transfer) unlisten() {
+	if t.route == nil {
+		return
+	}
+	t.unlistened.Do(func() {
+		t.route.Close()
+		if t.claims != nil {
+			t.claims.GiveBack(t.from, t.at)
+		}
+	})
 }
 
 // start runs the transfer in a goroutine of its own.
-func (t *Transfer) start() { t.running.start(t, t.run) }
+func (t *Transfer) start() { t.relay.start(t, t.run) }
 
 // run is the transfer's goroutine: it does the work and completes the result.
 func (t *Transfer) run() {
@@ -155,6 +204,9 @@ func (t *Transfer) run() {
 	}
 	t.unregister() // of a context that outlives it
 	t.stop()
+	t.unlisten()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.err == nil {
 		t.closeInOrder()
 	}
@@ -168,9 +220,10 @@ func (t *Transfer) closeInOrder() {
 	}
 }
 
-// end completes the result of a transfer of which nothing runs any more.
+// end completes the result of a transfer of which nothing runs any more. The caller holds the lock.
 func (t *Transfer) end() {
 	t.result.FromTo, t.result.ToFrom = t.Bytes()
+	t.result.Strangers = t.strangers
 	t.result.Ended = time.Now()
 	if t.err != errDelivered {
 		t.result.Err = t.err
@@ -196,12 +249,6 @@ func (t *Transfer) fail(err error) {
 		t.closeInOrder()
 		return
 	}
-	if t.reserved != nil {
-		t.reserved.Close() // closed twice where Arm was faster: no harm
-	}
-	if t.listener != nil {
-		t.listener.Close()
-	}
 	for _, c := range t.ends {
 		if c != nil {
 			c.Close() // a reset: see package socket
@@ -224,7 +271,7 @@ func (t *Transfer) setConn(side Side, c *net.TCPConn) bool {
 	return true
 }
 
-// markConnected notes that the peer is there.
+// markConnected notes that the peer is there. The caller holds the lock.
 func (t *Transfer) markConnected() {
 	t.result.Connected = time.Now()
 	close(t.connected)
@@ -277,7 +324,11 @@ func (t *Transfer) Result() Result {
 // that has come goes on until its ends end it: Close does not wait for that. From then on the end of the
 // caller's context means nothing, and the connection is broken where nothing has moved for the idle time.
 func (t *Transfer) Close() {
+	if t.route != nil && t.isArmed() {
+		t.route.Take()
+	}
 	if t.detach() {
+		t.unlisten()
 		t.copier.shortenHandshake()
 		return
 	}
@@ -299,7 +350,7 @@ func (t *Transfer) detach() bool {
 	}
 	t.detached = true
 	t.unregister()
-	t.running.start(t, t.watchIdle)
+	t.relay.start(t, t.watchIdle)
 	return true
 }
 
@@ -329,4 +380,5 @@ func (t *Transfer) Sever() { t.sever(ErrClosed) }
 func (t *Transfer) sever(err error) {
 	t.fail(err)
 	t.stop()
+	t.unlisten()
 }

@@ -251,9 +251,9 @@ func TestClose(t *testing.T) {
 		tr := open(t, path(), hole(l))
 		client := relaytest.Dial(t, relaytest.Peer, tr.At())
 		<-tr.Connected()
-		relaytest.WantRefused(t, tr.At()) // closed before the far end has answered
 		tr.Close()
-		relaytest.Accept(t, l) // that of deaf: now there is room
+		relaytest.WantRefused(t, tr.At()) // before the far end has answered
+		relaytest.Accept(t, l)            // that of deaf: now there is room
 		relaytest.Send(client, []byte("an upload"))
 		relaytest.WantData(t, "server", relaytest.Accept(t, l), []byte("an upload"))
 	})
@@ -307,15 +307,14 @@ func TestSever(t *testing.T) {
 // What goes on after Close is waited for, and ended with the gateway.
 func TestRunning(t *testing.T) {
 	p := path()
-	p.Running = &Running{}
-	p.Running.Wait(t.Context()) // for nothing
+	p.Relay.Wait(t.Context()) // for nothing
 	tr, client, srv := joinedBy(t, p)
 	tr.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan struct{})
 	go func() {
 		defer close(waited)
-		p.Running.Wait(ctx)
+		p.Relay.Wait(ctx)
 	}()
 	relaytest.Send(client, []byte("x"))
 	relaytest.WantData(t, "server", srv, []byte("x"))
@@ -329,8 +328,8 @@ func TestRunning(t *testing.T) {
 	cancel()
 	tr, client, srv = joinedBy(t, p)
 	tr.Close()
-	p.Running.Wait(ctx) // which has ended
-	p.Running.Close()
+	p.Relay.Wait(ctx) // which has ended
+	p.Relay.Close()
 	relaytest.WantReset(t, "client", client)
 	relaytest.WantReset(t, "server", srv)
 	if r := tr.Result(); r.Err != ErrClosed {
@@ -408,7 +407,7 @@ func TestDialFails(t *testing.T) {
 		want error
 	}{
 		{"refused", path(), gone, syscall.ECONNREFUSED},
-		{"no answer", &Path{Ports: forward.DefaultPassivePorts, DialTime: 20 * time.Millisecond}, deaf(t),
+		{"no answer", &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts, DialTime: 20 * time.Millisecond}, deaf(t),
 			os.ErrDeadlineExceeded},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

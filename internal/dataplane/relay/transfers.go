@@ -3,14 +3,19 @@ package relay
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
+
+	"ftpgate/internal/dataplane/port"
 )
 
-// Running are the transfers of a gateway that are armed and not over. It owns their goroutines: also those of
-// transfers that were closed, and whose connections go on. A nil Running keeps nothing. Several goroutines may
-// call its methods at once.
-type Running struct {
+// Relay is what the paths of all forwards have in common: the ports, and the transfers that are armed and not over.
+// It owns their goroutines, also those of transfers that were closed and whose connections go on. Several
+// goroutines may call its methods at once.
+type Relay struct {
+	claims     *port.Claims
+	acceptor   port.Acceptor
 	goroutines sync.WaitGroup
 
 	mu        sync.Mutex
@@ -18,16 +23,16 @@ type Running struct {
 	ended     chan struct{}     // closed at the end of the next one; nil: nobody waits for that
 }
 
+// New returns a relay that draws its ports from the claims. The caller closes it.
+func New(claims *port.Claims) *Relay { return &Relay{claims: claims, transfers: map[*Transfer]int{}} }
+
+// Listens reports whether the relay listens at a port: others may have it too, if they expect connections from
+// other addresses.
+func (r *Relay) Listens(at netip.AddrPort) bool { return r.acceptor.Listens(at) }
+
 // start runs f, which is of the transfer.
-func (r *Running) start(t *Transfer, f func()) {
-	if r == nil {
-		go f()
-		return
-	}
+func (r *Relay) start(t *Transfer, f func()) {
 	r.mu.Lock()
-	if r.transfers == nil {
-		r.transfers = map[*Transfer]int{}
-	}
 	r.transfers[t]++
 	r.mu.Unlock()
 	r.goroutines.Go(func() {
@@ -37,7 +42,7 @@ func (r *Running) start(t *Transfer, f func()) {
 }
 
 // forget notes that a goroutine of the transfer has ended.
-func (r *Running) forget(t *Transfer) {
+func (r *Relay) forget(t *Transfer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.transfers[t]--; r.transfers[t] > 0 {
@@ -51,7 +56,7 @@ func (r *Running) forget(t *Transfer) {
 }
 
 // Wait returns when no connection goes on, or ctx ends.
-func (r *Running) Wait(ctx context.Context) {
+func (r *Relay) Wait(ctx context.Context) {
 	for {
 		r.mu.Lock()
 		if len(r.transfers) == 0 {
@@ -71,8 +76,8 @@ func (r *Running) Wait(ctx context.Context) {
 	}
 }
 
-// Close severs what runs, and waits for its end. Nothing may be opened after it.
-func (r *Running) Close() {
+// Close severs what runs, and waits for its end. Every transfer was closed before, and none may be opened after it.
+func (r *Relay) Close() {
 	r.mu.Lock()
 	left := slices.Collect(maps.Keys(r.transfers))
 	r.mu.Unlock()
@@ -80,4 +85,5 @@ func (r *Running) Close() {
 		t.Sever()
 	}
 	r.goroutines.Wait()
+	r.acceptor.Wait()
 }
