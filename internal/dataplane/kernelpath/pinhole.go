@@ -26,8 +26,10 @@ var ErrClosed = errors.New("pinhole is closed")
 // Kernel keeps pinholes and passthroughs in its tables; package nftset implements it. Several goroutines may
 // call its methods at once. They return when the change is in force.
 type Kernel interface {
-	// Add lets the pinhole's connection through, once and for a limited time.
+	// Add lets the pinhole's connection through, once and within pinhole.Lifetime.
 	Add(pinhole.Pinhole) error
+	// Keep lets an open pinhole live as long as it is wanted. It does not wait, and wanted must not.
+	Keep(hole pinhole.Pinhole, wanted func() bool)
 	// Remove closes the pinhole; one that is not there is no error.
 	Remove(pinhole.Pinhole) error
 	// RemoveLater removes a pinhole that has been used, some time soon, and does not wait for it.
@@ -104,6 +106,16 @@ func (h *Pinhole) Arm() error {
 		return fmt.Errorf("pinhole: arm: %w", err)
 	}
 	return nil
+}
+
+// Use keeps an armed pinhole open until Close while its connection has not come, as far as anybody knows: a
+// transfer command waits for it. It does not wait.
+func (h *Pinhole) Use(connected func() bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.armed && !h.closed {
+		h.path.kernel.Keep(h.hole, func() bool { return !h.Used() && !connected() })
+	}
 }
 
 // MarkUsed notes that the connection has come: its transfer is over.

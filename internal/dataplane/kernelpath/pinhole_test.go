@@ -23,6 +23,7 @@ type kernel struct {
 	open      map[pinhole.Pinhole]int
 	removed   []pinhole.Pinhole
 	later     []pinhole.Pinhole // removed later
+	wanted    func() bool       // the last one that is to be kept
 	errAdd    error
 	errRemove error
 
@@ -49,6 +50,12 @@ func (k *kernel) Add(h pinhole.Pinhole) error {
 		k.open[h]++
 	}
 	return k.errAdd
+}
+
+func (k *kernel) Keep(h pinhole.Pinhole, wanted func() bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wanted = wanted
 }
 
 func (k *kernel) Remove(h pinhole.Pinhole) error {
@@ -306,4 +313,37 @@ func TestArmHangs(t *testing.T) {
 			t.Errorf("got closed %t, %v in the kernel; want it removed", closed, b.kernel.open)
 		}
 	})
+}
+
+// An armed pinhole is kept until its connection has come, however that is noticed; no other is.
+func TestUse(t *testing.T) {
+	b := newBench(all)
+	h, err := b.Open(ports, holeFrom("192.168.5.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	connected := false
+	use := func() { h.Use(func() bool { return connected }) }
+	if use(); b.kernel.wanted != nil {
+		t.Error("got it kept before Arm")
+	}
+	if err := h.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	if use(); b.kernel.wanted == nil || !b.kernel.wanted() {
+		t.Fatal("got it not wanted while nobody has come")
+	}
+	connected = true
+	if b.kernel.wanted() {
+		t.Error("got it wanted after a connection was seen")
+	}
+	connected = false
+	if h.MarkUsed(); b.kernel.wanted() {
+		t.Error("got it wanted after its transfer")
+	}
+	h.Close()
+	b.kernel.wanted = nil
+	if use(); b.kernel.wanted != nil {
+		t.Error("got it kept after Close")
+	}
 }

@@ -68,6 +68,7 @@ type tables struct {
 // pinholeSet has pinholes in the kernel; nftset.Pinholes implements it.
 type pinholeSet interface {
 	Add(pinhole.Pinhole) error
+	Keep(hole pinhole.Pinhole, wanted func() bool)
 	Remove(pinhole.Pinhole) error
 	RemoveLater(pinhole.Pinhole)
 	Close() error
