@@ -102,6 +102,11 @@ func (x *examination) add(code string, level finding.Severity, text, remedy stri
 		Text: text, Remedy: remedy})
 }
 
+// note adds a finding that needs no remedy.
+func (x *examination) note(code string, level finding.Severity, format string, args ...any) {
+	x.add(code, level, fmt.Sprintf(format, args...), "")
+}
+
 // any reports whether a condition holds for one of the forwards.
 func (x *examination) any(is func(forward.Forward) bool) bool {
 	return slices.ContainsFunc(x.forwards, func(f forward.Resolved) bool { return is(f.Forward) })

@@ -34,13 +34,13 @@ func (x *examination) listen() {
 	}
 	switch {
 	case served:
-		x.add(CodeListen, finding.OK, fmt.Sprintf("ftpgate listens at %s", x.forward.Listen), "")
+		x.note(CodeListen, finding.OK, "ftpgate listens at %s", x.forward.Listen)
 	case x.facts.Running:
 		x.add(CodeNotServed, finding.Warning,
 			fmt.Sprintf("an ftpgate is running, and nobody listens at %s", x.forward.Listen),
 			"ftpgate reload, if the file has changed; else its log says why")
 	default:
-		x.add(CodeListen, finding.OK, fmt.Sprintf("nobody else listens at %s", x.forward.Listen), "")
+		x.note(CodeListen, finding.OK, "nobody else listens at %s", x.forward.Listen)
 	}
 }
 
@@ -75,8 +75,7 @@ func (x *examination) passivePorts() {
 		}
 	}
 	if len(taken) == 0 {
-		x.add(CodePassive, finding.OK, fmt.Sprintf("nobody else listens within the passive ports %s", ports),
-			"")
+		x.note(CodePassive, finding.OK, "nobody else listens within the passive ports %s", ports)
 		return
 	}
 	const most = 4
@@ -123,8 +122,8 @@ func (x *examination) serverName() {
 		return
 	}
 	if x.forward.Tracking == forward.TrackingProxy {
-		x.add(CodeNameIPv6, finding.Info,
-			fmt.Sprintf("%q has only IPv6: ftpgate itself relays the data of clients with IPv4", host), "")
+		x.note(CodeNameIPv6, finding.Info, "%q has only IPv6: ftpgate itself relays the data of clients "+
+			"with IPv4", host)
 		return
 	}
 	x.add(CodeNameIPv6, finding.Warning,
@@ -171,9 +170,8 @@ func (x *examination) routes() {
 			if r.Gateway.IsValid() {
 				via = " via " + r.Gateway.String()
 			}
-			x.add(CodeRoute, finding.OK,
-				fmt.Sprintf("the server's address %s is reached through %s%s, with packets of up to %d bytes",
-					a, r.Interface, via, r.MTU), "")
+			x.note(CodeRoute, finding.OK, "the server's address %s is reached through %s%s, with packets "+
+				"of up to %d bytes", a, r.Interface, via, r.MTU)
 			x.mtu(a, r)
 		}
 	}
@@ -203,9 +201,8 @@ func (x *examination) mtu(server netip.Addr, r system.Route) {
 			"let ICMP \"fragmentation needed\" and \"packet too big\" through, or clamp the MSS (nft: tcp "+
 				"option maxseg size set rt mtu)")
 	case r.MTU < usualMTU:
-		x.add(CodeMTU, finding.Info,
-			fmt.Sprintf("the way to %s takes packets of %d bytes at most: a tunnel or PPPoE", server, r.MTU),
-			"")
+		x.note(CodeMTU, finding.Info, "the way to %s takes packets of %d bytes at most: a tunnel or PPPoE",
+			server, r.MTU)
 	}
 }
 

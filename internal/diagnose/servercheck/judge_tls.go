@@ -22,8 +22,8 @@ const expiresSoon = 30 * 24 * time.Hour
 func (j *judge) onlyTLS(text string, need forward.ServerTLS) {
 	switch {
 	case j.passesTLS():
-		j.add(CodeAuth, finding.Info, text+"; clients must encrypt, and their sessions pass through unread",
-			"")
+		j.note(CodeAuth, finding.Info, "%s; clients must encrypt, and their sessions pass through unread",
+			text)
 	case j.forward.Tracking == forward.TrackingKernel:
 		j.add(CodeAuth, finding.Fault, text+"; the kernel's helper cannot read that, and clients get no data",
 			fmt.Sprintf("set tracking = \"proxy\" with tls.server = %q, or tracking = \"none\" with "+
@@ -45,9 +45,8 @@ func (j *judge) alsoTLS(try *attempt) {
 				j.quoteReply(*try.auth),
 			"switch TLS on in the server and give it a certificate")
 	case try.auth.Code != 234:
-		j.add(CodeAuth, finding.OK,
-			"the server does not accept AUTH TLS, and the forward does not need it: "+j.quoteReply(*try.auth),
-			"")
+		j.note(CodeAuth, finding.OK, "the server does not accept AUTH TLS, and the forward does not need "+
+			"it: %s", j.quoteReply(*try.auth))
 	case try.handshake == nil:
 	case try.handshake.err != nil:
 		text, remedy := handshakeFault(try.handshake.err, true, j.limits.Reply)
@@ -57,9 +56,8 @@ func (j *judge) alsoTLS(try *attempt) {
 		}
 		j.add(CodeTLS, level, "the server accepts AUTH TLS, but "+text, remedy)
 	case unread:
-		j.add(CodeAuth, finding.OK,
-			"the server accepts AUTH TLS, and clients that encrypt reach it: they see the certificate for "+
-				j.names(try.handshake.chain[0]), "")
+		j.note(CodeAuth, finding.OK, "the server accepts AUTH TLS, and clients that encrypt reach it: "+
+			"they see the certificate for %s", j.names(try.handshake.chain[0]))
 	default:
 		j.add(CodeAuth, finding.Info,
 			fmt.Sprintf("the server accepts AUTH TLS (%s), and the gateway does not use it: passwords and "+
@@ -79,8 +77,8 @@ func (j *judge) encryption(try *attempt) bool {
 		j.add(CodeTLS, finding.Fault, text, remedy)
 		return false
 	}
-	j.add(CodeTLS, finding.OK, fmt.Sprintf("the server speaks %s with %s",
-		tls.VersionName(try.handshake.version), tls.CipherSuiteName(try.handshake.cipher)), "")
+	j.note(CodeTLS, finding.OK, "the server speaks %s with %s", tls.VersionName(try.handshake.version),
+		tls.CipherSuiteName(try.handshake.cipher))
 	j.versions(try)
 	j.certificate(try.handshake)
 	return true
@@ -97,7 +95,7 @@ func (j *judge) auth(try *attempt) bool {
 	}
 	switch {
 	case a.Code == 234:
-		j.add(CodeAuth, finding.OK, "the server accepts AUTH TLS", "")
+		j.note(CodeAuth, finding.OK, "the server accepts AUTH TLS")
 		return true
 	case a.Code/100 == 3:
 		j.add(CodeAuth, finding.Fault, "the server wants something other than TLS: "+j.quoteReply(a),
@@ -118,10 +116,10 @@ func (j *judge) versions(try *attempt) {
 	switch {
 	case try.otherVersion == nil:
 	case try.otherVersion.err == nil:
-		j.add(CodeVersions, finding.OK, "the server accepts TLS 1.2 and TLS 1.3", "")
+		j.note(CodeVersions, finding.OK, "the server accepts TLS 1.2 and TLS 1.3")
 	case !isAlert(try.otherVersion.err) && !isOldVersion(try.otherVersion.err): // it may be the network
 	case try.handshake.version == tls.VersionTLS13:
-		j.add(CodeVersions, finding.OK, "the server accepts TLS 1.3 and not TLS 1.2", "")
+		j.note(CodeVersions, finding.OK, "the server accepts TLS 1.3 and not TLS 1.2")
 	default:
 		j.add(CodeVersions, finding.Info, "the server accepts TLS 1.2 and not TLS 1.3",
 			"update the server when there is time: TLS 1.2 is older, and safe")
@@ -221,7 +219,7 @@ func (j *judge) certificate(h *handshake) {
 		j.add(CodeCertificate, finding.Warning, fmt.Sprintf("%s expires in %d days", what, days),
 			"have it renewed in time, and check that the server uses the new one")
 	default:
-		j.add(CodeCertificate, finding.OK, fmt.Sprintf("%s is trusted, and good for %d days", what, days), "")
+		j.note(CodeCertificate, finding.OK, "%s is trusted, and good for %d days", what, days)
 	}
 }
 
@@ -311,7 +309,7 @@ func (j *judge) protection(try *attempt) bool {
 			return false
 		}
 	}
-	j.add(CodeProtection, finding.OK, "the server accepts PROT "+level, "")
+	j.note(CodeProtection, finding.OK, "the server accepts PROT %s", level)
 	return true
 }
 
@@ -325,8 +323,7 @@ func (j *judge) closeNotify(try *attempt) {
 	switch {
 	case i < 0:
 	case try.tried()[i].closeNotify:
-		j.add(CodeCloseNotify, finding.OK, "data ends with close_notify: nobody can cut it short unnoticed",
-			"")
+		j.note(CodeCloseNotify, finding.OK, "data ends with close_notify: nobody can cut it short unnoticed")
 	case j.forward.TLS.ServerCloseNotifyOptional:
 		j.add(CodeCloseNotify, finding.Info,
 			text+`, and tls.server_close_notify = "optional" accepts its files as complete`,
@@ -363,8 +360,7 @@ func (j *judge) reuse(try *attempt) {
 				"cannot get no data",
 			"for such clients, have the gateway speak TLS with both sides (tls.client, tls.server)")
 	case with.resumed:
-		j.add(CodeReuse, finding.OK,
-			"the server requires data connections to resume the control connection's session, as the "+
-				"gateway does", "")
+		j.note(CodeReuse, finding.OK, "the server requires data connections to resume the control "+
+			"connection's session, as the gateway does")
 	}
 }
