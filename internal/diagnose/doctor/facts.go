@@ -97,23 +97,9 @@ func Destinations(forwards []forward.Resolved) []netip.Addr {
 		}
 	}
 	for _, f := range forwards {
-		add(serversOf(f)...)
+		add(f.ServerAddrs()...)
 		for _, c := range f.Clients {
 			add(clientOf(c))
-		}
-	}
-	return all
-}
-
-// serversOf returns every server address that the forward may use.
-func serversOf(f forward.Resolved) []netip.Addr {
-	if len(f.Servers) > 0 {
-		return f.Servers
-	}
-	var all []netip.Addr
-	for _, a := range []netip.Addr{f.Server4, f.Server6} {
-		if a.IsValid() {
-			all = append(all, a)
 		}
 	}
 	return all

@@ -104,7 +104,7 @@ func (x *examination) serverName() {
 			x.facts.Lookups[i].Took.Round(100*time.Millisecond), host),
 			"look at /etc/resolv.conf: its first server may not answer; or give the server's address")
 	}
-	servers := serversOf(x.forward)
+	servers := x.forward.ServerAddrs()
 	count := func(is func(netip.Addr) bool) (n int) {
 		for _, a := range servers {
 			if is(a) {
@@ -148,7 +148,7 @@ const (
 
 // routes judges the routes to the server.
 func (x *examination) routes() {
-	servers := serversOf(x.forward)
+	servers := x.forward.ServerAddrs()
 	reached := slices.ContainsFunc(servers, func(a netip.Addr) bool {
 		r, known := x.facts.Routes[a]
 		return known && r.Problem == ""

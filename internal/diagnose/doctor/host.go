@@ -90,23 +90,22 @@ func (x *examination) sysctl(name string) (int, bool) {
 // modules judges whether the kernel has the modules that the forwards need.
 func (x *examination) modules() {
 	wanted := map[string]bool{}
-	use, level := "the kernel's data path", finding.Warning
+	level := finding.Warning
 	if x.any(forward.Forward.MayUseKernel) {
 		wanted[moduleTables], wanted[moduleConntrack], wanted[moduleNAT] = true, true, true
 	}
 	if x.any(forward.Forward.NeedsKernel) {
 		level = finding.Fault
 	}
-	tracked := func(f forward.Forward) bool { return f.Tracking == forward.TrackingKernel }
 	sound := len(x.facts.Modules) > 0 && len(wanted) > 0
 	for _, m := range x.facts.Modules {
 		helper := m.Name == moduleHelper || m.Name == moduleHelperNAT
-		if m.State == system.ModulePresent || !wanted[m.Name] && !(helper && x.any(tracked)) {
+		if m.State == system.ModulePresent || !wanted[m.Name] && !(helper && x.any(tracksInKernel)) {
 			continue
 		}
-		at, who := level, use
+		at, who := level, "the kernel's data path"
 		if helper {
-			at, who = finding.Fault, "tracking kernel ("+x.names(tracked)+")"
+			at, who = finding.Fault, "tracking kernel ("+x.names(tracksInKernel)+")"
 		}
 		switch {
 		case m.Loadable:

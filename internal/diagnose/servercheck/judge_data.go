@@ -172,10 +172,6 @@ func (j *judge) active(try *attempt) {
 		j.note(CodePort, finding.Info, "active mode not tested: the forward lets only passive data "+
 			"connections through")
 		return
-	case try.activeOtherFamily:
-		j.note(CodePort, finding.Info, "active mode not tested: the address for it is not of %s's family",
-			j.at.Addr())
-		return
 	case !j.setting.active && unused == "" && j.forward.Tracking != forward.TrackingNone:
 		j.add(CodePort, finding.Info, "active mode not tested; use --active",
 			"try it with --active if the server may connect to this host")
