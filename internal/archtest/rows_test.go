@@ -199,6 +199,7 @@ var rows = []row{
 	{pkg: "try/demo/quirk", imports: []string{"core/ftp"}},
 	{pkg: "try/lab",
 		owns:    []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"},
+		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/lab/labtest"}},
 	{pkg: "try/testca"},
 	{pkg: "try/demo/scenario",

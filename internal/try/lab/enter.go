@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -118,8 +119,8 @@ func fromTerminal(s os.Signal) bool {
 		return false // no controlling terminal
 	}
 	defer tty.Close()
-	foreground, err := foregroundGroup(tty)
-	return err == nil && foreground == syscall.Getpgrp()
+	foreground, err := unix.IoctlGetUint32(int(tty.Fd()), unix.TIOCGPGRP) // tcgetpgrp(3)
+	return err == nil && int(foreground) == syscall.Getpgrp()
 }
 
 // exitStatus returns the exit status, as a shell reports it, from the error of Wait.
@@ -171,7 +172,7 @@ func setUpNamespaces(source string) error {
 	if err := mountRun(source); err != nil {
 		return err
 	}
-	nl, err := netlink.NewHandle(netlinkRoute)
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("lab: netlink: %w", err)
 	}
