@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -60,10 +59,9 @@ it opens its logs of transfers again, after logrotate has moved them.`,
 		}
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
-		reload, stopReload := onSignal(ctx, syscall.SIGHUP)
-		defer stopReload()
-		reopen, stopReopen := onSignal(ctx, syscall.SIGUSR1)
-		defer stopReopen()
+		reload, reopen := onSignal(syscall.SIGHUP), onSignal(syscall.SIGUSR1)
+		defer signal.Stop(reload)
+		defer signal.Stop(reopen)
 		d := daemon.Daemon{
 			Table:     ruleset.DefaultTable,
 			Settings:  settings(c),
@@ -111,32 +109,12 @@ func endpointsOf(c *config.Config, file string, socket bool) daemon.Endpoints {
 	return s
 }
 
-// onSignal returns a channel that receives a signal; several that arrive while one is handled count as one.
-func onSignal(ctx context.Context, which os.Signal) (<-chan struct{}, func()) {
+// onSignal returns a channel that receives a signal until signal.Stop; several that arrive while one is handled
+// count as one.
+func onSignal(which os.Signal) chan os.Signal {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, which)
-	reload := make(chan struct{}, 1)
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-signals:
-				select {
-				case reload <- struct{}{}:
-				default:
-				}
-			}
-		}
-	}()
-	return reload, func() {
-		signal.Stop(signals)
-		cancel()
-		<-done
-	}
+	return signals
 }
 
 func newCheck() *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -47,9 +48,9 @@ type Daemon struct {
 	Settings
 	Log *slog.Logger
 
-	Reload <-chan struct{}          // requests a reload; nil: never
+	Reload <-chan os.Signal         // requests a reload; nil: never
 	Load   func() (Settings, error) // returns the settings to reload; nil: there are none
-	Reopen <-chan struct{}          // requests that the transfer logs are reopened; nil: never
+	Reopen <-chan os.Signal         // requests that the transfer logs are reopened; nil: never
 
 	Endpoints Endpoints
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,7 +158,7 @@ func TestReload(t *testing.T) {
 		{[]forward.Forward{withoutKey}, nil, "/nonexistent/cert.pem"},
 	} {
 		forwards, loadErr = tt.forwards, tt.loadErr
-		s.reload <- struct{}{}
+		s.reload <- syscall.SIGHUP
 		m.want("RELOADING=1")
 		m.want("READY=1")
 		got := s.log.wait(t, "ERROR not reloaded: everything stays as it was", i+1)
@@ -168,7 +169,7 @@ func TestReload(t *testing.T) {
 		wantNobody(t, next)
 	}
 	forwards, loadErr = []forward.Forward{two.Forward("archive", at), one.Forward("more", next)}, nil
-	s.reload <- struct{}{}
+	s.reload <- syscall.SIGHUP
 	m.want("RELOADING=1")
 	m.want("READY=1")
 	s.log.wait(t, `INFO reloaded forwards="2"`, 1)
@@ -183,7 +184,7 @@ func TestReload(t *testing.T) {
 func TestReloadWithoutFile(t *testing.T) {
 	server := ftptest.NewServer(t, "one")
 	s := newService(t, server.Forward("archive", ftptest.FreePort(t))).run().ready()
-	s.reload <- struct{}{}
+	s.reload <- syscall.SIGHUP
 	s.log.wait(t, "this forward came from the command line: there is no file to read again", 1)
 }
 

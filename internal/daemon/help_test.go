@@ -88,7 +88,7 @@ type service struct {
 	*Daemon
 	t      *testing.T
 	log    *records
-	reload chan struct{}
+	reload chan os.Signal
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when Run has returned
 	err    error         // of Run; read it after ended
@@ -101,7 +101,7 @@ func newService(t *testing.T, forwards ...forward.Forward) *service {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	t.Setenv("STATE_DIRECTORY", t.TempDir())
-	s := &service{t: t, log: newRecords(), reload: make(chan struct{}), ended: make(chan struct{})}
+	s := &service{t: t, log: newRecords(), reload: make(chan os.Signal), ended: make(chan struct{})}
 	s.Daemon = &Daemon{
 		Table:    fmt.Sprintf("ftpgate-test-%d-%s", os.Getpid(), t.Name()),
 		Settings: Settings{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute},
