@@ -182,10 +182,10 @@ var rows = []row{
 	// The wiring.
 	{pkg: "daemon",
 		imports: []string{
-			"core/forward", "core/dialogue", "core/finding", "kernel/system", "observe/sessions",
-			"observe/flows", "observe/metrics", "observe/monitor", "observe/transferlog", "gateway",
-			"dataplane/path", "control/proxy", "control/listeners", "control/tlskeys", "ops/admin",
-			"ops/status", "ops/systemd", "diagnose/preflight",
+			"core/forward", "core/dialogue", "core/finding", "version", "kernel/system",
+			"observe/sessions", "observe/flows", "observe/metrics", "observe/monitor",
+			"observe/transferlog", "gateway", "dataplane/path", "control/proxy", "control/listeners",
+			"control/tlskeys", "ops/admin", "ops/status", "ops/systemd", "diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"control/ftptest"}},
@@ -218,9 +218,8 @@ var rows = []row{
 	{pkg: "cli",
 		imports: []string{
 			"core/forward", "core/verdict", "core/finding", "core/ruleset", "version", "observe/sessions",
-			"observe/transferlog", "gateway", "ops/admin", "ops/systemd", "diagnose/doctor",
-			"diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab", "try/demo",
-			"cli/terminal",
+			"gateway", "ops/admin", "ops/systemd", "diagnose/doctor", "diagnose/preflight",
+			"diagnose/servercheck", "config", "daemon", "try/lab", "try/demo", "cli/terminal",
 		},
 		owns:    []string{"github.com/spf13/cobra", "golang.org/x/term"},
 		testing: []string{"github.com/rogpeppe/go-internal", "golang.org/x/sys"}},

@@ -96,7 +96,7 @@ func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 	if !c.noTry {
 		if terminal.Of(cmd.ErrOrStderr()).IsTerminal() {
 			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n",
-				plural(len(e.Forwards), "forward"), c.tryTime)
+				finding.Plural(len(e.Forwards), "forward"), c.tryTime)
 		}
 		found = append(found, c.tryServers(ctx, e)...)
 	}
@@ -170,7 +170,7 @@ func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 	}
 	if c.user != "" && len(c.forwards) > 1 {
 		return failure{exitUsage, fmt.Errorf("--user goes with one FORWARD: %s has %s, and the password is "+
-			"for one server", c.file, plural(len(c.forwards), "forward"))}
+			"for one server", c.file, finding.Plural(len(c.forwards), "forward"))}
 	}
 	return nil
 }

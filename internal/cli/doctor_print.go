@@ -100,7 +100,7 @@ func (c *doctorCommand) lines(s terminal.Terminal, forwards []forward.Resolved,
 			}
 		}
 		if sound > 0 {
-			lines = append(lines, s.Labelled("  sound", headWidth, plural(sound, "thing")+
+			lines = append(lines, s.Labelled("  sound", headWidth, finding.Plural(sound, "thing")+
 				" (--all names them)")...)
 		}
 		lines = append(lines, "")
@@ -125,14 +125,14 @@ func (c *doctorCommand) summary(found []finding.Finding) string {
 	var sum []string
 	switch {
 	case faults > 0:
-		sum = append(sum, plural(faults, "fault"))
+		sum = append(sum, finding.Plural(faults, "fault"))
 	case tried:
 		sum = append(sum, "nothing is wrong")
 	default:
 		sum = append(sum, "nothing wrong was found, and not everything was tried")
 	}
 	if warnings > 0 {
-		sum = append(sum, plural(warnings, "warning"))
+		sum = append(sum, finding.Plural(warnings, "warning"))
 	}
 	return strings.Join(sum, "; ")
 }

@@ -53,7 +53,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	defer f.Close()                                       // only read from: closing cannot lose anything
+	defer f.Close() // only read from: closing cannot lose anything
 	return parse(path, f)
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/control/ftptest"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/kernel/system"
@@ -140,8 +141,8 @@ func TestReload(t *testing.T) {
 	m := newManager(t)
 	var forwards []forward.Forward
 	var loadErr error
-	s.Load = func() (Settings, error) {
-		return Settings{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute}, loadErr
+	s.Load = func() (*config.Config, error) {
+		return &config.Config{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute}, loadErr
 	}
 	s.run().ready()
 	m.want("READY=1")
@@ -197,8 +198,8 @@ func TestStopOrder(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "20000")
 	dir := t.TempDir()
 	socket, transfers := filepath.Join(dir, "admin.sock"), filepath.Join(dir, "transfers.log")
-	s.Endpoints = Endpoints{Version: "v1", Admin: &admin.Options{Socket: socket}, MustAdmin: true}
-	s.Endpoints.Transfers.Transfers = transfers
+	s.Admin = config.Admin{Socket: socket, SocketGiven: true}
+	s.Config.Log.Transfers = transfers
 	s.run().ready()
 	m.want("READY=1")
 	m.wantPing()
@@ -272,7 +273,7 @@ func TestAdminCannotOpen(t *testing.T) {
 		t.Run(fmt.Sprintf("required %t", required), func(t *testing.T) {
 			at := ftptest.FreePort(t)
 			s := newService(t, server.Forward("archive", at))
-			s.Endpoints = Endpoints{Admin: &admin.Options{Socket: socket}, MustAdmin: required}
+			s.Admin = config.Admin{Socket: socket, SocketGiven: required}
 			s.run()
 			level := "WARN"
 			if required {

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/control/ftptest"
 	"ftpgate/internal/core/forward"
 )
@@ -104,7 +105,7 @@ func newService(t *testing.T, forwards ...forward.Forward) *service {
 	s := &service{t: t, log: newRecords(), reload: make(chan os.Signal), ended: make(chan struct{})}
 	s.Daemon = &Daemon{
 		Table:    fmt.Sprintf("ftpgate-test-%d-%s", os.Getpid(), t.Name()),
-		Settings: Settings{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute},
+		Config:   &config.Config{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute},
 		Log:      slog.New(s.log),
 		Reload:   s.reload,
 		resolver: resolver{},

@@ -91,3 +91,11 @@ func Worst(all []Finding) Severity {
 	}
 	return worst
 }
+
+// Plural counts things: "1 fault", "2 faults".
+func Plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

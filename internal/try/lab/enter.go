@@ -54,19 +54,13 @@ func Enter(args []string) (exitCode int, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("lab: enter: %w", explainRefusal(err))
 	}
-	ended := make(chan struct{})
-	relayed := make(chan struct{})
-	go func() {
-		defer close(relayed)
-		forwardSignals(signals, ended, func(s os.Signal) {
-			if !fromTerminal(s) {
-				_ = cmd.Process.Signal(s) // fails if it has just ended
-			}
-		})
-	}()
+	stop := forwardSignals(signals, func(s os.Signal) {
+		if !fromTerminal(s) {
+			_ = cmd.Process.Signal(s) // fails if it has just ended
+		}
+	})
 	err = cmd.Wait()
-	close(ended)
-	<-relayed
+	stop()
 	return exitStatus(cmd, err)
 }
 
@@ -96,15 +90,18 @@ func insideEnviron() ([]string, error) {
 var forwardedSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
 	syscall.SIGUSR1, syscall.SIGUSR2}
 
-// forwardSignals calls send with each signal until ended is closed.
-func forwardSignals(signals <-chan os.Signal, ended <-chan struct{}, send func(os.Signal)) {
-	for {
-		select {
-		case s := <-signals:
+// forwardSignals calls send with each signal, in a goroutine of its own that stop ends and waits for.
+func forwardSignals(signals chan os.Signal, send func(os.Signal)) (stop func()) {
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for s := range signals {
 			send(s)
-		case <-ended:
-			return
 		}
+	})
+	return func() {
+		signal.Stop(signals) // nothing is sent to the channel any more
+		close(signals)
+		sending.Wait()
 	}
 }
 

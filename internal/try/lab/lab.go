@@ -2,8 +2,8 @@
 // links, to try address translation without hardware. Neither client nor server has a route beyond its own
 // subnet, so that no packet passes the gateway untranslated.
 //
-// A lab is anonymous (New: it belongs to this process and ends with it) or persistent (Up, Exec, Down: for the
-// command line). Enter gives an ordinary user the rights that a lab needs, inside a user namespace.
+// A lab is anonymous (New: it belongs to this process and ends with it) or persistent (Up, Exec, Down: for
+// the command line). Enter gives an ordinary user the rights that a lab needs, inside a user namespace.
 //
 // The package never changes an address, a route, a rule or a sysctl of the host that it runs on, and it
 // knows nothing of FTP.
