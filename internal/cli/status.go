@@ -130,9 +130,5 @@ func addresses(f admin.Forward) string {
 		f.Addresses[0] == at.Addr() {
 		return ""
 	}
-	var all []string
-	for _, a := range f.Addresses {
-		all = append(all, a.String())
-	}
-	return strings.Join(all, ", ")
+	return finding.Join(f.Addresses, ", ")
 }

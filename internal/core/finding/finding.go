@@ -6,6 +6,7 @@ package finding
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Severity says how much a finding matters. The zero value is Fault: a finding that says nothing about its
@@ -98,4 +99,13 @@ func Plural(n int, thing string) string {
 		return "1 " + thing
 	}
 	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// Join lists things.
+func Join[T fmt.Stringer](things []T, separator string) string {
+	texts := make([]string, len(things))
+	for i, t := range things {
+		texts[i] = t.String()
+	}
+	return strings.Join(texts, separator)
 }

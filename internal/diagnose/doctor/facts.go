@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,26 +84,18 @@ func Modules() []string {
 	return []string{moduleTables, moduleConntrack, moduleNAT, moduleHelper, moduleHelperNAT}
 }
 
-// Destinations returns the addresses whose routes Examine needs: every server's, and one of each client
-// range.
+// Destinations returns the addresses whose routes Examine needs, in their order: every server's, and one of
+// each client range.
 func Destinations(forwards []forward.Resolved) []netip.Addr {
 	var all []netip.Addr
-	seen := map[netip.Addr]bool{{}: true}
-	add := func(addrs ...netip.Addr) {
-		for _, a := range addrs {
-			if !seen[a] {
-				seen[a] = true
-				all = append(all, a)
-			}
-		}
-	}
 	for _, f := range forwards {
-		add(f.ServerAddrs()...)
+		all = append(all, f.ServerAddrs()...)
 		for _, c := range f.Clients {
-			add(clientOf(c))
+			all = append(all, clientOf(c))
 		}
 	}
-	return all
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
 }
 
 // clientOf returns an address that a client in the range can have, which the subnet's own is not.

@@ -115,7 +115,7 @@ func (x *examination) serverName() {
 	}
 	if n := max(count(netip.Addr.Is4), count(netip.Addr.Is6)); n > 1 {
 		x.add(CodeNameMany, finding.Info, fmt.Sprintf("%q has %d addresses, which are tried in turn: %s",
-			host, n, join(servers)),
+			host, n, finding.Join(servers, ", ")),
 			"give one of them as server, if they do not all have the same files")
 	}
 	if len(servers) == 0 || x.forward.Server4.IsValid() || x.forward.Listen.Addr.Is6() {
@@ -130,14 +130,6 @@ func (x *examination) serverName() {
 		fmt.Sprintf("%q has only IPv6: clients with IPv4 do not reach it, since the kernel does not "+
 			"translate between the two", host),
 		"tracking = \"proxy\", or a server with an IPv4 address")
-}
-
-func join(addrs []netip.Addr) string {
-	texts := make([]string, len(addrs))
-	for i, a := range addrs {
-		texts[i] = a.String()
-	}
-	return strings.Join(texts, ", ")
 }
 
 // usualMTU is Ethernet's, in bytes; below leastMTU there is no IPv6 (RFC 8200 section 5).

@@ -193,13 +193,18 @@ func (j *judge) commandFailure(verb string, a answer) (text, remedy string) {
 		"check what listens at " + j.at.String()
 }
 
+// failed judges what can happen to any command, and reports whether it did.
+func (j *judge) failed(code, verb string, a answer) bool {
+	text, remedy := j.commandFailure(verb, a)
+	if text != "" {
+		j.add(code, finding.Fault, text, remedy)
+	}
+	return text != ""
+}
+
 // features judges FEAT (RFC 2389).
 func (j *judge) features(try *attempt) {
-	if try.feat == nil {
-		return
-	}
-	if text, remedy := j.commandFailure("FEAT", *try.feat); text != "" {
-		j.add(CodeFeatures, finding.Fault, text, remedy)
+	if try.feat == nil || j.failed(CodeFeatures, "FEAT", *try.feat) {
 		return
 	}
 	names := try.feat.features()
@@ -246,11 +251,9 @@ func (j *judge) login(try *attempt) bool {
 		j.note(CodeLogin, finding.OK, "the server lets %s in: %s", user, j.quoteReply(a))
 		return true
 	}
-	if text, remedy := j.commandFailure(try.loginVerb, a); text != "" {
-		j.add(CodeLogin, finding.Fault, text, remedy)
-		return false
+	if !j.failed(CodeLogin, try.loginVerb, a) {
+		j.loginRefused(try.loginVerb, a, user)
 	}
-	j.loginRefused(try.loginVerb, a, user)
 	return false
 }
 

@@ -85,15 +85,10 @@ func (j *judge) encryption(try *attempt) bool {
 }
 
 func (j *judge) auth(try *attempt) bool {
-	if try.auth == nil {
+	if try.auth == nil || j.failed(CodeAuth, "AUTH TLS", *try.auth) {
 		return false
 	}
-	a := *try.auth
-	if text, remedy := j.commandFailure("AUTH TLS", a); text != "" {
-		j.add(CodeAuth, finding.Fault, text, remedy)
-		return false
-	}
-	switch {
+	switch a := *try.auth; {
 	case a.Code == 234:
 		j.note(CodeAuth, finding.OK, "the server accepts AUTH TLS")
 		return true
@@ -129,9 +124,8 @@ func (j *judge) versions(try *attempt) {
 // handshakeFault says why a handshake failed. It began after AUTH, or with the connection.
 func handshakeFault(err error, afterAuth bool, limit time.Duration) (text, remedy string) {
 	_, clear := errors.AsType[tls.RecordHeaderError](err)
-	_, injected := errors.AsType[*ftpclient.InjectedError](err)
 	switch {
-	case injected:
+	case errors.Is(err, ftpclient.ErrInjected):
 		return "bytes in clear came after the answer to AUTH TLS",
 			"check what stands between this host and the server: somebody may be injecting replies"
 	case clear && !afterAuth:
@@ -282,30 +276,24 @@ func (j *judge) issuer(leaf *x509.Certificate) string {
 
 // protection judges PBSZ and PROT (RFC 4217 section 9), and reports whether the session can go on.
 func (j *judge) protection(try *attempt) bool {
-	level := "P"
-	if j.forward.TLS.ServerDataClear {
-		level = "C"
-	}
-	for _, step := range []struct {
+	type step struct {
 		command, text, remedy string
 		a                     *answer
-	}{
-		{"PBSZ 0", "the server refuses PBSZ 0: ", "update the server: RFC 4217 wants it to accept that",
-			try.pbsz},
-		{"PROT " + level, map[string]string{"P": "the server does not encrypt data: ",
-			"C": "the server sends no data in clear: "}[level],
-			map[string]string{"P": `switch that on in the server, or set server_data = "clear"`,
-				"C": `set server_data = "private"`}[level], try.prot},
-	} {
-		if step.a == nil {
+	}
+	level := "P"
+	prot := step{"PROT P", "the server does not encrypt data: ",
+		`switch that on in the server, or set server_data = "clear"`, try.prot}
+	if j.forward.TLS.ServerDataClear {
+		level = "C"
+		prot = step{"PROT C", "the server sends no data in clear: ", `set server_data = "private"`, try.prot}
+	}
+	for _, s := range []step{{"PBSZ 0", "the server refuses PBSZ 0: ",
+		"update the server: RFC 4217 wants it to accept that", try.pbsz}, prot} {
+		if s.a == nil || j.failed(CodeProtection, s.command, *s.a) {
 			return false
 		}
-		if text, remedy := j.commandFailure(step.command, *step.a); text != "" {
-			j.add(CodeProtection, finding.Fault, text, remedy)
-			return false
-		}
-		if !step.a.positive() {
-			j.add(CodeProtection, finding.Fault, step.text+j.quoteReply(*step.a), step.remedy)
+		if !s.a.positive() {
+			j.add(CodeProtection, finding.Fault, s.text+j.quoteReply(*s.a), s.remedy)
 			return false
 		}
 	}
