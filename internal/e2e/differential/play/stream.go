@@ -76,6 +76,8 @@ func (s *stream) read(count int64, bound time.Duration) error {
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return errTimeout
+		case errors.Is(err, net.ErrClosed):
+			return err // the session was broken off
 		case err != nil:
 			return errEnd{s.ended(err)}
 		case n > 0: // the bound is for one wait, not for all of the data
