@@ -24,6 +24,7 @@ func (e *end) line() (string, error) {
 	line = withoutSynch(line)
 	if len(line) > 0 {
 		e.saw("got %q", e.normalize(string(line)))
+		e.trackReply(string(line))
 	}
 	switch {
 	case err == nil:
@@ -48,6 +49,18 @@ func withoutSynch(line []byte) []byte {
 	return line
 }
 
+// trackReply remembers the code of a reply of several lines until its last line.
+func (e *end) trackReply(line string) {
+	line = strings.TrimRight(line, "\r\n")
+	code := line[:min(3, len(line))]
+	switch {
+	case e.reply == "" && len(line) > 3 && line[3] == '-':
+		e.reply = code
+	case code == e.reply && (len(line) == 3 || line[3] == ' '):
+		e.reply = ""
+	}
+}
+
 // expect reads a line, which must begin with text.
 func (e *end) expect(text string) error {
 	line, err := e.line()
@@ -59,7 +72,7 @@ func (e *end) expect(text string) error {
 		return err
 	}
 	if !strings.HasPrefix(line, string(want)) {
-		return fmt.Errorf("got %q", e.normalize(line))
+		return fmt.Errorf("got %q", line)
 	}
 	return nil
 }
@@ -110,7 +123,9 @@ func (e *end) normalize(line string) string {
 	if !ok {
 		return line
 	}
-	e.far = found
+	if e.reply == "" || e.reply == verb[:3] || e.side == script.Server {
+		e.far = found
+	}
 	return line[:at[0]] + "<" + e.role(found.Addr()) + ">" + line[at[1]:]
 }
 

@@ -153,12 +153,12 @@ func (e *end) dataStep(what string, step script.Step) error {
 			_ = s.CloseWrite() // where it fails, the other end sees why
 			return nil
 		}
-		return s.Close()
+		return s.close()
 	case "reset":
 		if err := s.SetLinger(0); err != nil {
 			return err
 		}
-		return s.Close()
+		return s.close()
 	}
 	return nil
 }

@@ -25,9 +25,10 @@ type end struct {
 
 	control       *net.TCPConn
 	lines         *bufio.Reader
-	sawEnd        bool // of control
-	controlBroken bool // a write found it broken
-	closed        bool // control, by the script
+	sawEnd        bool   // of control
+	controlBroken bool   // a write found it broken
+	closed        bool   // control, by the script
+	reply         string // the code of the reply of several lines that is being read
 	far           netip.AddrPort
 	listener      *net.TCPListener
 	data          []*stream

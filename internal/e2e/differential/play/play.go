@@ -131,11 +131,9 @@ func newContent() content {
 	return c
 }
 
-// at returns the content from an offset on, as far as it is in one piece. Each end and each connection has
-// its own.
-func (c content) at(side script.Side, connection int, offset int64) []byte {
-	start := int64(connection)*4099 + int64(side)*251
-	return c[(start+offset)%int64(len(c)):]
+// at returns what an end sends from an offset on, as far as it is in one piece.
+func (c content) at(side script.Side, offset int64) []byte {
+	return c[(int64(side)*251+offset)%int64(len(c)):]
 }
 
 // describe names a failed step.

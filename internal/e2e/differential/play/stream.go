@@ -44,7 +44,7 @@ func (s *stream) write(count int) {
 		defer close(done)
 		<-before
 		for at := from; at < to && !s.broken.Load(); {
-			chunk := s.content.at(s.mine, s.number, at)
+			chunk := s.content.at(s.mine, at)
 			n, err := s.Write(chunk[:min(int64(len(chunk)), to-at)])
 			at += int64(n)
 			if err != nil {
@@ -52,6 +52,14 @@ func (s *stream) write(count int) {
 			}
 		}
 	}()
+}
+
+// close closes the connection, if the script has not done so before.
+func (s *stream) close() error {
+	if err := s.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // errEnd is the end of a data connection, where bytes were expected. Its text is what the end saw.
@@ -92,7 +100,7 @@ func (s *stream) read(count int64, bound time.Duration) error {
 // compare returns the offset of the first byte that is not the other end's, or -1.
 func (s *stream) compare(got []byte) int64 {
 	for done := 0; done < len(got); {
-		want := s.content.at(s.theirs, s.number, s.received+int64(done))
+		want := s.content.at(s.theirs, s.received+int64(done))
 		want = want[:min(len(want), len(got)-done)]
 		if !bytes.Equal(got[done:done+len(want)], want) {
 			return s.received + int64(done)

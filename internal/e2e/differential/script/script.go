@@ -144,8 +144,8 @@ func (p Pair) String() string {
 	for _, l := range p.Limits {
 		fmt.Fprintln(&b, l)
 	}
-	for i, block := range p.Blocks {
-		if i > 0 || b.Len() > 0 {
+	for _, block := range p.Blocks {
+		if len(block) > 0 && b.Len() > 0 {
 			b.WriteByte('\n')
 		}
 		for _, step := range block {
