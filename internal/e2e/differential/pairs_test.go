@@ -24,6 +24,9 @@ func TestPairs(t *testing.T) {
 			if f.invalid != "" {
 				t.Fatal(f.invalid)
 			}
+			for _, limit := range f.excused(p.Limits) {
+				t.Errorf("%s: it does not differ like this", limit)
+			}
 			if text := f.String(); text != "" {
 				t.Error(text)
 			}

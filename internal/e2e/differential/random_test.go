@@ -116,11 +116,7 @@ func (h *hunt) check(t *testing.T, p script.Pair) {
 	if again {
 		return
 	}
-	quick := &testbed{Program: h.Program, free: h.free, bound: min(h.bound, 2*time.Second)}
-	small := script.Shrink(p, 100, func(p script.Pair) bool {
-		f := quick.try(t, p)
-		return f.invalid == "" && f.kind() == kind
-	})
+	small := h.shrink(t, p, kind)
 	t.Errorf("%s\n%s\nthe shortest pair that differs like this:\n%s", p.Name, f, small)
 	if *save != "" {
 		file := filepath.Join(*save, p.Name+".txt")
@@ -131,22 +127,53 @@ func (h *hunt) check(t *testing.T, p script.Pair) {
 	}
 }
 
-var numbers = regexp.MustCompile(`\d+ bytes|data \d+|sha256 \w+`)
+// shrink shortens a pair that differs, for as long as somebody would wait for it. A pair that hangs takes the
+// bound each time, so that one is short.
+func (h *hunt) shrink(t *testing.T, p script.Pair, kind string) script.Pair {
+	t.Helper()
+	quick := &testbed{Program: h.Program, free: h.free, bound: min(h.bound, time.Second)}
+	until := time.Now().Add(time.Minute)
+	return script.Shrink(p, func(p script.Pair) bool {
+		if time.Now().After(until) {
+			return false
+		}
+		f := quick.try(t, p)
+		return f.invalid == "" && f.kind() == kind
+	})
+}
 
-// kind is what differs, without what is by chance.
+// kind is what differs, without what is by chance: for each end, what comes directly where its record begins
+// to differ, and whether the session hangs there.
 func (f finding) kind() string {
 	var all []string
 	for _, path := range paths {
-		for _, d := range f.differs[path] {
-			all = append(all, fmt.Sprintf("%s %s: %.60q, directly %.60q", path, d.Side, event(d.Got), event(d.Direct)))
+		if len(f.differs[path]) == 0 {
+			continue
 		}
+		got := f.records[path]
+		how := "differs"
+		if strings.HasSuffix(got.Failure, "timed out") {
+			how = "hangs"
+		}
+		all = append(all, fmt.Sprintf("%s %s: %s, %s", path, how, short(f.direct.Client, got.Client),
+			short(f.direct.Server, got.Server)))
 	}
 	return strings.Join(all, "; ")
 }
 
-// event shortens an event to what is said of it: a line to its code, a step to its verb.
-func event(text string) string {
-	text = numbers.ReplaceAllString(text, "N")
+var numbers = regexp.MustCompile(`\d+ bytes|data \d+`)
+
+// short is the event at which a record begins to differ from the direct one. Of a line it has the code, of a
+// step the verb.
+func short(direct, got []string) string {
+	at := 0
+	for at < len(direct) && at < len(got) && direct[at] == got[at] {
+		at++
+	}
+	if at == len(direct) {
+		return "all"
+	}
+	text := numbers.ReplaceAllString(direct[at], "N")
 	if line, ok := strings.CutPrefix(text, `got "`); ok {
 		return "got " + line[:min(3, len(line))]
 	}

@@ -56,7 +56,7 @@ func (e *end) trackReply(line string) {
 	switch {
 	case e.reply == "" && len(line) > 3 && line[3] == '-':
 		e.reply = code
-	case code == e.reply && (len(line) == 3 || line[3] == ' '):
+	case e.reply != "" && code == e.reply && (len(line) == 3 || line[3] == ' '):
 		e.reply = ""
 	}
 }

@@ -77,7 +77,7 @@ func (s *stream) read(count int64, bound time.Duration) error {
 	for count > 0 {
 		n, err := s.Read(buffer[:min(count, int64(len(buffer)))])
 		if at := s.compare(buffer[:n]); at >= 0 {
-			return errEnd{fmt.Sprintf("got other bytes than were sent, from byte %d on", at)}
+			return errEnd{fmt.Sprintf("other bytes than were sent, from byte %d on", at)}
 		}
 		s.received += int64(n)
 		count -= int64(n)
@@ -99,13 +99,17 @@ func (s *stream) read(count int64, bound time.Duration) error {
 
 // compare returns the offset of the first byte that is not the other end's, or -1.
 func (s *stream) compare(got []byte) int64 {
-	for done := 0; done < len(got); {
-		want := s.content.at(s.theirs, s.received+int64(done))
-		want = want[:min(len(want), len(got)-done)]
-		if !bytes.Equal(got[done:done+len(want)], want) {
-			return s.received + int64(done)
+	at := s.received
+	for len(got) > 0 {
+		want := s.content.at(s.theirs, at)
+		n := min(len(want), len(got))
+		if !bytes.Equal(got[:n], want[:n]) {
+			for got[0] == want[0] {
+				at, got, want = at+1, got[1:], want[1:]
+			}
+			return at
 		}
-		done += len(want)
+		at, got = at+int64(n), got[n:]
 	}
 	return -1
 }

@@ -2,18 +2,12 @@ package script
 
 import "slices"
 
-// Shrink shortens a pair, as long as what is left fails. tries bounds how often fails is called.
-func Shrink(p Pair, tries int, fails func(Pair) bool) Pair {
-	try := func(smaller Pair) bool {
-		if tries == 0 || smaller.Size() == 0 || checkSignals(smaller) != nil {
-			return false
+// Shrink shortens a pair, as long as what is left fails: by whole blocks first, then by steps.
+func Shrink(p Pair, fails func(Pair) bool) Pair {
+	try := func(smaller Pair) {
+		if checkSignals(smaller) == nil && fails(smaller) {
+			p = smaller
 		}
-		tries--
-		if !fails(smaller) {
-			return false
-		}
-		p = smaller
-		return true
 	}
 	for i := len(p.Blocks) - 1; i >= 0; i-- {
 		try(p.without(i, 0, len(p.Blocks[i])))
