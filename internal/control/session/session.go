@@ -273,7 +273,7 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 	if !s.takeServerTurn(err, ahead) {
 		return false
 	}
-	line := s.replies.Next(text)
+	line := s.replies.Next(text, ahead)
 	loggedIn, inTransfer := s.dialogue.LoggedIn(), s.dialogue.InTransfer()
 	s.traceReply(line)
 	s.transcript.Reply(s.at, line)

@@ -26,7 +26,7 @@ func told(exchanges ...exchange) string {
 	for _, e := range exchanges {
 		tr.Command(now, ftp.ParseClientLine([]byte(e.command)))
 		for _, r := range e.replies {
-			tr.Reply(now, replies.Next([]byte(r)))
+			tr.Reply(now, replies.Next([]byte(r), false))
 		}
 	}
 	explained, _ := sessionLog.Explain(record.ID())
@@ -49,7 +49,7 @@ func TestTranscript(t *testing.T) {
 			"command: SITE (not shown)\nreply: 200 (not shown)\n"},
 		"an unknown command": {exchange{"hunter two", []string{"500 hunter?"}},
 			"command: (unknown command)\nreply: 500 (not shown)\n"},
-		"no command": {exchange{"hunter2", []string{"500 hunter2?"}},
+		"no command": {exchange{"hunter/2", []string{"500 hunter2?"}},
 			"command: (no command)\nreply: 500 (not shown)\n"},
 		"first and last line": {exchange{"FEAT", []string{"211-a", "b", "211 c"}},
 			"command: FEAT\nreply: 211-a\nreply: 211 c\n"},
@@ -71,7 +71,7 @@ func TestTranscriptSteps(t *testing.T) {
 	line := ftp.ParseClientLine([]byte("EPSV"))
 	tr.Command(now, line)
 	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}, false)
-	reply := replies.Next([]byte("227 (10,0,0,1,195,80)"))
+	reply := replies.Next([]byte("227 (10,0,0,1,195,80)"), false)
 	tr.Reply(now, reply)
 	tr.ReplyStep(now, reply, dialogue.Step{ToClient: []byte("229 (|||50000|)\r\n")}, false)
 	line = ftp.ParseClientLine([]byte("PASV"))

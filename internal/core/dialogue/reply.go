@@ -281,8 +281,8 @@ func passivePort(line ftp.ServerLine) uint16 {
 	}
 	switch line.Code {
 	case 227:
-		if ap, err := ftp.Parse227(line.Text[4:]); err == nil {
-			return ap.Port()
+		if port, err := ftp.Port227(line.Text[4:]); err == nil {
+			return port
 		}
 	case 229:
 		if port, err := ftp.Parse229(line.Text[4:]); err == nil {
