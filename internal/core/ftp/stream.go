@@ -23,6 +23,9 @@ func ParseClientLine(line []byte) ClientLine {
 	return l
 }
 
+// Blank reports whether there is nothing in the line.
+func (l ClientLine) Blank() bool { return len(l.Text) == 0 && len(l.Telnet) == 0 }
+
 // ServerLine is a line from a server, and its place in the reply that it belongs to. Text is a part of the
 // line and changes with it.
 type ServerLine struct {
