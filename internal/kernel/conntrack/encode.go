@@ -10,14 +10,12 @@ import (
 	"ftpgate/internal/kernel/netlink"
 )
 
-// Message types with their subsystem (enum cntl_msg_types and ctnl_exp_msg_types in
+// Message types with their subsystem (enum cntl_msg_types in
 // include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const (
-	ctNew     = unix.NFNL_SUBSYS_CTNETLINK << 8
-	ctGet     = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
-	ctDelete  = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
-	expectNew = unix.NFNL_SUBSYS_CTNETLINK_EXP << 8
-	expectGet = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 1
+	ctNew    = unix.NFNL_SUBSYS_CTNETLINK << 8
+	ctGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
+	ctDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
 )
 
 // valid reports whether a flow can have the tuple.

@@ -58,6 +58,6 @@ func (c *Conn) Filtered(from netip.Addr, to netip.AddrPort) (n int, err error) {
 	t := netflow.Tuple{From: netip.AddrPortFrom(from, 0), To: to}
 	var filter netlink.Buffer
 	writeFilter(&filter, t)
-	err = c.dumps.dump(ctGet, family(t), filter, func(typ uint16, _ []byte) { n++ })
+	err = c.dumps.dump(family(t), filter, func([]byte) { n++ })
 	return n, err
 }

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,7 +50,6 @@ func fullFlow() []byte {
 		attr(ctaProtoinfo|unix.NLA_F_NESTED,
 			attr(ctaProtoinfoTCP|unix.NLA_F_NESTED,
 				attr(ctaProtoinfoTCPState, byte(netflow.TCPLastAck))...)...),
-		attr(ctaHelp|unix.NLA_F_NESTED, attr(ctaHelpName, []byte("ftp-20000\x00")...)...),
 		attr(ctaID, 0xde, 0xad, 0xbe, 0xef),
 		tupleAttr(ctaTupleMaster, tuple6),
 		attr(200, 1, 2, 3),
@@ -61,10 +59,10 @@ func fullFlow() []byte {
 func TestParseFlow(t *testing.T) {
 	want := netflow.Flow{
 		ID: 0xdeadbeef, Original: tuple4, Reply: tuple6, Master: tuple6,
-		State: netflow.TCPLastAck, Replied: true, Helper: "ftp-20000",
+		State: netflow.TCPLastAck, Replied: true,
 		Sent: netflow.Counter{Packets: 4, Bytes: 216}, Received: netflow.Counter{Packets: 5, Bytes: 1 << 40},
 	}
-	got := netflow.Flow{Helper: "of another message"}
+	got := netflow.Flow{ID: 7} // of another message
 	if !parseFlow(fullFlow(), &got, nil) || got != want {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
@@ -73,13 +71,13 @@ func TestParseFlow(t *testing.T) {
 	if !parseFlow(tuples, &got, nil) || got != (netflow.Flow{Original: tuple6, Reply: tuple4}) {
 		t.Errorf("got %+v; want only the tuples", got)
 	}
-	parseFlow(fullFlow(), &got, func(id uint32, original, master netflow.Tuple) bool {
-		if id != want.ID || original != want.Original || master != want.Master {
-			t.Errorf("wanted? got %x, %v, %v", id, original, master)
+	parseFlow(fullFlow(), &got, func(original, master netflow.Tuple) bool {
+		if original != want.Original || master != want.Master {
+			t.Errorf("wanted? got %v, %v", original, master)
 		}
 		return true
 	})
-	if parseFlow(fullFlow(), &got, func(uint32, netflow.Tuple, netflow.Tuple) bool { return false }) {
+	if parseFlow(fullFlow(), &got, func(netflow.Tuple, netflow.Tuple) bool { return false }) {
 		t.Error("got an unwanted flow")
 	}
 }
@@ -116,20 +114,6 @@ func TestParseCut(t *testing.T) {
 	for i := range all {
 		var f netflow.Flow
 		parseFlow(all[:i:i], &f, nil)
-		parseExpectation(all[:i:i])
-	}
-}
-
-func TestParseExpectation(t *testing.T) {
-	body := slices.Concat([]byte{unix.AF_INET, 0, 0, 0},
-		tupleAttr(ctaExpectMaster, tuple4), tupleAttr(ctaExpectTuple, tuple6),
-		attr(ctaExpectTimeout, 0, 0, 1, 44), attr(ctaExpectHelpName, []byte("ftp\x00")...))
-	want := Expectation{Master: tuple4, Expected: tuple6, Helper: "ftp", Left: 300 * time.Second}
-	if got, ok := parseExpectation(body); !ok || got != want {
-		t.Errorf("got %+v, %v; want %+v", got, ok, want)
-	}
-	if got, ok := parseExpectation(body[:80]); ok {
-		t.Errorf("got %+v of half a message; want none", got)
 	}
 }
 
@@ -149,7 +133,6 @@ func FuzzParse(f *testing.F) {
 		for _, body := range netlink.Messages(b) {
 			_ = errorOf(body)
 		}
-		parseExpectation(b)
 		var flow, again netflow.Flow
 		if !parseFlow(b, &flow, nil) {
 			return

@@ -124,7 +124,7 @@ func (w *Watcher) Close() error { return w.socket.close() }
 // events said.
 //
 // The error is os.ErrClosed after Close, or the kernel's. Run may be called once.
-func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowEvent)) error {
+func (w *Watcher) Run(ctx context.Context, want netflow.Want, deliver func(netflow.FlowEvent)) error {
 	resume, stop := w.socket.endWait(ctx)
 	defer stop()
 	missed := false
@@ -168,7 +168,7 @@ func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowE
 }
 
 // rest delivers the events that already wait.
-func (w *Watcher) rest(resume func() error, want Want, deliver func(netflow.FlowEvent)) error {
+func (w *Watcher) rest(resume func() error, want netflow.Want, deliver func(netflow.FlowEvent)) error {
 	err := resume()
 	for n := 1; err == nil && n > 0; {
 		n, _, err = w.socket.poll(w.in)
@@ -180,7 +180,7 @@ func (w *Watcher) rest(resume func() error, want Want, deliver func(netflow.Flow
 	return nil
 }
 
-func (w *Watcher) deliver(b []byte, now time.Time, want Want, deliver func(netflow.FlowEvent)) {
+func (w *Watcher) deliver(b []byte, now time.Time, want netflow.Want, deliver func(netflow.FlowEvent)) {
 	event := netflow.FlowEvent{At: now}
 	for h, body := range netlink.Messages(b) {
 		switch {

@@ -57,6 +57,16 @@ func find(list []byte, want uint16) []byte {
 	return nil
 }
 
+// ByType stores the value of each attribute of a list in values, at the index of its type. It leaves out
+// types that values has no place for. Of several attributes of a type the last one counts.
+func ByType(list []byte, values [][]byte) {
+	for typ, value, rest, ok := next(list); ok; typ, value, rest, ok = next(rest) {
+		if i := int(typ &^ typeFlags); i < len(values) {
+			values[i] = value
+		}
+	}
+}
+
 // Uint32 reads a big-endian number of four bytes. It returns 0 if the value has another length.
 func Uint32(value []byte) uint32 {
 	if len(value) != 4 {

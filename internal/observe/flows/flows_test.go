@@ -30,12 +30,10 @@ func (t *fakeTable) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow
 	return flows, nil
 }
 
-func (t *fakeTable) Dump(
-	want func(id uint32, original, master netflow.Tuple) bool,
-) iter.Seq2[netflow.Flow, error] {
+func (t *fakeTable) Dump(want netflow.Want) iter.Seq2[netflow.Flow, error] {
 	return func(yield func(netflow.Flow, error) bool) {
 		for _, f := range t.flows {
-			if want(f.ID, f.Original, f.Master) && !yield(f, nil) {
+			if want(f.Original, f.Master) && !yield(f, nil) {
 				return
 			}
 		}
@@ -96,7 +94,7 @@ func pinholeFlow(id uint32) netflow.Flow {
 func newFlow(t *testing.T, w *Watcher, table *fakeTable, f netflow.Flow, when time.Time) {
 	t.Helper()
 	table.flows[f.Original] = f
-	if !w.Wants(f.ID, f.Original, f.Master) {
+	if !w.Wants(f.Original, f.Master) {
 		t.Errorf("%v is not wanted", f.Original)
 	}
 	if err := w.HandleEvent(netflow.FlowEvent{Change: netflow.FlowNew, Flow: f, At: when}); err != nil {
@@ -113,7 +111,7 @@ func poll(t *testing.T, w *Watcher, now time.Time) {
 
 func TestExpectation(t *testing.T) {
 	w, table, _ := newTestWatcher()
-	if f := pinholeFlow(1); w.Wants(f.ID, f.Original, f.Master) {
+	if f := pinholeFlow(1); w.Wants(f.Original, f.Master) {
 		t.Error("got a flow wanted that nobody expects; want it unwanted")
 	}
 	x := w.Expect(testPinhole)
@@ -276,7 +274,6 @@ func kernelTracked() (forward.Resolved, netflow.Flow) {
 		Reply:    tuple("203.0.113.21:21", "203.0.113.1:3000"),
 		Replied:  true,
 		State:    netflow.TCPEstablished,
-		Helper:   "ftp",
 	}
 }
 
