@@ -32,12 +32,16 @@ func EnableForwarding(ipv6 bool) (changed []string, err error) {
 }
 
 func enableForwarding(dir string, ipv6 bool) (changed []string, err error) {
-	keys := []string{forward4}
 	if ipv6 {
-		keys = append(keys, forward6)
+		return switchOn(dir, forward4, forward6)
 	}
+	return switchOn(dir, forward4)
+}
+
+// switchOn switches sysctls on, and returns those that it changed, even after an error.
+func switchOn(dir string, keys ...string) (changed []string, err error) {
 	for _, key := range keys {
-		on, err := switchOn(filepath.Join(dir, key))
+		on, err := writeOne(filepath.Join(dir, key))
 		if err != nil {
 			return changed, fmt.Errorf("system: set %s=1: %w", sysctlName(key), err)
 		}
@@ -48,8 +52,8 @@ func enableForwarding(dir string, ipv6 bool) (changed []string, err error) {
 	return changed, nil
 }
 
-// switchOn writes 1 to a sysctl that is 0, and reports whether it did.
-func switchOn(path string) (changed bool, err error) {
+// writeOne writes 1 to a sysctl that is 0, and reports whether it did.
+func writeOne(path string) (changed bool, err error) {
 	now, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -142,21 +146,4 @@ func advertised(routes io.Reader) ([]string, error) {
 	}
 	slices.Sort(ifaces)
 	return slices.Compact(ifaces), nil
-}
-
-// LegacyIptablesFilter reports whether iptables-legacy has a filter table in this namespace, for IPv4 or
-// IPv6. nftables cannot show its rules. The table exists from its first use on, even if it only accepts.
-// Without privilege the answer is false.
-func LegacyIptablesFilter() bool {
-	return hasFilterTable(threadProc + "/net")
-}
-
-func hasFilterTable(dir string) bool {
-	for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
-		tables, err := os.ReadFile(filepath.Join(dir, name))
-		if err == nil && slices.Contains(strings.Fields(string(tables)), "filter") {
-			return true
-		}
-	}
-	return false
 }
