@@ -26,6 +26,9 @@ func TestSentences(t *testing.T) {
 			if f.Said != "" && bad {
 				t.Errorf("%s: %q", code, v.Text)
 			}
+			if strings.ContainsAny(v.Text+v.Remedy, "{|}") {
+				t.Errorf("%s: %+v has a field that is not filled in", code, v)
+			}
 			if strings.Contains(v.Remedy, "%!") || strings.HasSuffix(v.Remedy, ".") {
 				t.Errorf("%s: remedy %q", code, v.Remedy)
 			}
