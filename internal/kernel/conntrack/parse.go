@@ -4,45 +4,19 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
 	"ftpgate/internal/kernel/netlink"
 )
 
-// Attributes (include/uapi/linux/netfilter/nfnetlink_conntrack.h), each group one level.
+// Constants that the library lacks (include/uapi/linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h).
 const (
-	ctaTupleOrig     = 1  // CTA_TUPLE_ORIG
-	ctaTupleReply    = 2  // CTA_TUPLE_REPLY
-	ctaStatus        = 3  // CTA_STATUS: IPS_ bits
-	ctaProtoinfo     = 4  // CTA_PROTOINFO
-	ctaCountersOrig  = 9  // CTA_COUNTERS_ORIG
-	ctaCountersReply = 10 // CTA_COUNTERS_REPLY
-	ctaID            = 12 // CTA_ID
-	ctaTupleMaster   = 14 // CTA_TUPLE_MASTER
-	ctaFilter        = 25 // CTA_FILTER
-
-	ctaTupleIP    = 1 // CTA_TUPLE_IP
-	ctaTupleProto = 2 // CTA_TUPLE_PROTO
-
-	ctaIPv4Src = 1 // CTA_IP_V4_SRC
-	ctaIPv4Dst = 2 // CTA_IP_V4_DST
-	ctaIPv6Src = 3 // CTA_IP_V6_SRC
-	ctaIPv6Dst = 4 // CTA_IP_V6_DST
-
-	ctaProtoNum     = 1 // CTA_PROTO_NUM
-	ctaProtoSrcPort = 2 // CTA_PROTO_SRC_PORT
-	ctaProtoDstPort = 3 // CTA_PROTO_DST_PORT
-
-	ctaFilterOrig = 1 // CTA_FILTER_ORIG_FLAGS
-
-	ctaProtoinfoTCP      = 1 // CTA_PROTOINFO_TCP
-	ctaProtoinfoTCPState = 1 // CTA_PROTOINFO_TCP_STATE
-
-	ctaCountersPackets = 1 // CTA_COUNTERS_PACKETS
-	ctaCountersBytes   = 2 // CTA_COUNTERS_BYTES
-
-	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY (nf_conntrack_common.h)
+	ctaTupleMaster  = 14     // CTA_TUPLE_MASTER
+	ctaFilter       = 25     // CTA_FILTER
+	ctaFilterOrig   = 1      // CTA_FILTER_ORIG_FLAGS, within CTA_FILTER
+	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY
 )
 
 // parseFlow reads a flow from the body of a message into f. It returns false, and f has no meaning, if the
@@ -53,39 +27,39 @@ func parseFlow(body []byte, f *netflow.Flow, want netflow.Want) bool {
 	}
 	var a [ctaTupleMaster + 1][]byte
 	netlink.ByType(body[netlink.NetfilterLen:], a[:])
-	*f = netflow.Flow{ID: netlink.Uint32(a[ctaID])}
-	if !parseTuple(a[ctaTupleOrig], &f.Original) {
+	*f = netflow.Flow{ID: netlink.Uint32(a[nl.CTA_ID])}
+	if !parseTuple(a[nl.CTA_TUPLE_ORIG], &f.Original) {
 		return false
 	}
 	if !parseTuple(a[ctaTupleMaster], &f.Master) {
 		f.Master = netflow.Tuple{}
 	}
-	if want != nil && !want(f.Original, f.Master) || !parseTuple(a[ctaTupleReply], &f.Reply) {
+	if want != nil && !want(f.Original, f.Master) || !parseTuple(a[nl.CTA_TUPLE_REPLY], &f.Reply) {
 		return false
 	}
-	f.Replied = netlink.Uint32(a[ctaStatus])&statusSeenReply != 0
-	if s := netlink.Find(a[ctaProtoinfo], ctaProtoinfoTCP, ctaProtoinfoTCPState); len(s) == 1 {
+	f.Replied = netlink.Uint32(a[nl.CTA_STATUS])&statusSeenReply != 0
+	if s := netlink.Find(a[nl.CTA_PROTOINFO], nl.CTA_PROTOINFO_TCP, nl.CTA_PROTOINFO_TCP_STATE); len(s) == 1 {
 		f.State = netflow.TCPState(s[0])
 	}
-	f.Sent, f.Received = counterOf(a[ctaCountersOrig]), counterOf(a[ctaCountersReply])
+	f.Sent, f.Received = counterOf(a[nl.CTA_COUNTERS_ORIG]), counterOf(a[nl.CTA_COUNTERS_REPLY])
 	return true
 }
 
 // parseTuple reads a TCP tuple. It returns false for other protocols, and for an incomplete tuple.
 func parseTuple(list []byte, t *netflow.Tuple) bool {
-	var tuple [ctaTupleProto + 1][]byte
-	var addrs [ctaIPv6Dst + 1][]byte
-	var protocol [ctaProtoDstPort + 1][]byte
+	var tuple [nl.CTA_TUPLE_PROTO + 1][]byte
+	var addrs [nl.CTA_IP_V6_DST + 1][]byte
+	var protocol [nl.CTA_PROTO_DST_PORT + 1][]byte
 	netlink.ByType(list, tuple[:])
-	netlink.ByType(tuple[ctaTupleIP], addrs[:])
-	netlink.ByType(tuple[ctaTupleProto], protocol[:])
-	number, fromPort, toPort := protocol[ctaProtoNum], protocol[ctaProtoSrcPort], protocol[ctaProtoDstPort]
+	netlink.ByType(tuple[nl.CTA_TUPLE_IP], addrs[:])
+	netlink.ByType(tuple[nl.CTA_TUPLE_PROTO], protocol[:])
+	number, fromPort, toPort := protocol[nl.CTA_PROTO_NUM], protocol[nl.CTA_PROTO_SRC_PORT], protocol[nl.CTA_PROTO_DST_PORT]
 	if len(number) != 1 || number[0] != unix.IPPROTO_TCP || len(fromPort) != 2 || len(toPort) != 2 {
 		return false
 	}
-	source, destination := addrs[ctaIPv4Src], addrs[ctaIPv4Dst]
+	source, destination := addrs[nl.CTA_IP_V4_SRC], addrs[nl.CTA_IP_V4_DST]
 	if source == nil {
-		source, destination = addrs[ctaIPv6Src], addrs[ctaIPv6Dst]
+		source, destination = addrs[nl.CTA_IP_V6_SRC], addrs[nl.CTA_IP_V6_DST]
 	}
 	from, isFrom := netip.AddrFromSlice(source)
 	to, isTo := netip.AddrFromSlice(destination)
@@ -96,7 +70,7 @@ func parseTuple(list []byte, t *netflow.Tuple) bool {
 
 func counterOf(list []byte) netflow.Counter {
 	return netflow.Counter{
-		Packets: netlink.Uint64(netlink.Find(list, ctaCountersPackets)),
-		Bytes:   netlink.Uint64(netlink.Find(list, ctaCountersBytes)),
+		Packets: netlink.Uint64(netlink.Find(list, nl.CTA_COUNTERS_PACKETS)),
+		Bytes:   netlink.Uint64(netlink.Find(list, nl.CTA_COUNTERS_BYTES)),
 	}
 }

@@ -194,13 +194,9 @@ func (b *Buffer) Uint64(typ uint16, n uint64) { binary.BigEndian.PutUint64(b.att
 
 // Addr appends an attribute with an address of four or sixteen bytes.
 func (b *Buffer) Addr(typ uint16, a netip.Addr) {
-	if a.Is4() {
-		v4 := a.As4()
-		copy(b.attr(typ, len(v4)), v4[:])
-	} else {
-		v6 := a.As16()
-		copy(b.attr(typ, len(v6)), v6[:])
-	}
+	start := b.BeginAttr(typ)
+	b.AppendAddr(a)
+	b.EndAttr(start)
 }
 
 // AppendAddr appends an address of four or sixteen bytes to the value of the attribute that was begun last.

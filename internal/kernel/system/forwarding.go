@@ -91,10 +91,8 @@ func sysctlName(path string) string {
 // AcceptRAKey returns the name of the sysctl that says whether an interface accepts router advertisements:
 // "net.ipv6.conf.eth0.accept_ra". 0 is never, 1 is while it does not forward, 2 is always.
 func AcceptRAKey(iface string) string {
-	return sysctlName(acceptRA(iface))
+	return sysctlName("net/ipv6/conf/" + iface + "/accept_ra")
 }
-
-func acceptRA(iface string) string { return "net/ipv6/conf/" + iface + "/accept_ra" }
 
 // RouterAdvertisementRisk returns the interfaces that would lose their routes if the host forwarded IPv6:
 // their accept_ra is 1, and they have a route from a router advertisement, either a default route or the
@@ -116,8 +114,8 @@ func RouterAdvertisementRisk() ([]string, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(learnt, func(iface string) bool {
-		value, err := os.ReadFile(filepath.Join(sysctlDir, acceptRA(iface)))
-		return err != nil || strings.TrimSpace(string(value)) != "1" // after an error the interface is gone
+		values, _ := Sysctls(AcceptRAKey(iface)) // without a value the interface is gone
+		return values[AcceptRAKey(iface)] != "1"
 	}), nil
 }
 

@@ -13,7 +13,6 @@ import (
 // none blocks.
 type Record struct {
 	log     *Log
-	stats   *statCounters // of the forward
 	number  uint64
 	id      string
 	opening Opening
@@ -196,7 +195,7 @@ func (r *Record) finish(complete bool, said string, why *verdict.Fault, now time
 func (r *Record) close(d *data, now time.Time) {
 	if d.closed.IsZero() {
 		d.closed = now
-		r.log.pinholes(d.Path).Add(-1)
+		r.log.stats.pinholes(d.Path).Add(-1)
 	}
 }
 
@@ -223,7 +222,7 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 		came.Transfers, came.Failed = 0, 1
 	}
 	r.totals.add(came)
-	r.stats.add(came)
+	r.log.stats.count(r.opening.Forward, func(s *ForwardStats) { s.Totals.add(came) })
 	if t.Complete {
 		r.completedSince++
 	} else {
@@ -294,7 +293,7 @@ func (r *Record) fault(f verdict.Fault) {
 	if r.data != nil && f.At.IsValid() {
 		number = r.data.number
 	}
-	r.stats.refused.Add(1)
+	r.log.stats.count(r.opening.Forward, func(s *ForwardStats) { s.Refused++ })
 	v := f.Verdict()
 	r.note(KindFault, number, v.Text)
 	if f.Fatal && r.fatal == nil {
