@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "write docs/messages.md anew")
 
-// TestMessages holds docs/messages.md to the code: an operator finds there what he sees in a log, in explain, in
-// doctor and at start. `go test ./internal/archtest -run Messages -update` writes it anew.
+// TestMessages holds docs/messages.md to the code: an operator finds there what he sees in a log, in explain,
+// in doctor and at start. `go test ./internal/archtest -run Messages -update` writes it anew.
 func TestMessages(t *testing.T) {
 	packages := load(t)
 	want := messagesPage(packages)
@@ -210,8 +210,8 @@ func verdicts(packages []*pkg) (rows [][]string) {
 	return rows
 }
 
-// filled returns a template of a verdict (verdict.says) with … for each word in braces. If nothing else is left
-// of it, it has the plain text that stands for an unknown word.
+// filled returns a template of a verdict (verdict.says) with … for each word in braces. If nothing else is
+// left of it, it has the plain text that stands for an unknown word.
 func filled(template string) string {
 	field := regexp.MustCompile(`\{[^}]*\}`)
 	plain := field.ReplaceAllString(template, "…")
@@ -247,7 +247,8 @@ func constants(p *pkg) map[string]string {
 	return all
 }
 
-// words returns what a function of a fault may return: a literal, says(template), or a function of the package.
+// words returns what a function of a fault may return: a literal, says(template), or a function of the
+// package.
 func words(p *pkg, e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.FuncLit:
@@ -280,8 +281,8 @@ func returned(body *ast.BlockStmt) string {
 	return strings.Join(all, " / ")
 }
 
-// findings returns each finding's sentence, remedy and package: of literals with Text and Remedy, and of calls of
-// the package's own makers of findings, whose last two arguments those are.
+// findings returns each finding's sentence, remedy and package: of literals with Text and Remedy, and of
+// calls of the package's own makers of findings, whose last two arguments those are.
 func findings(packages []*pkg) (rows [][]string) {
 	for _, p := range product(packages) {
 		own := short(module + "/" + p.dir)
@@ -335,4 +336,19 @@ func findingMakers(p *pkg) map[string]bool {
 		}
 	}
 	return makers
+}
+
+// TestVerdictNames wants each code's constant to say what the code says: CodeLowPort for "low_port".
+func TestVerdictNames(t *testing.T) {
+	for _, p := range load(t) {
+		if p.dir != "internal/core/verdict" {
+			continue
+		}
+		for name, code := range constants(p) {
+			own, isCode := strings.CutPrefix(name, "Code")
+			if want := strings.ReplaceAll(code, "_", ""); isCode && strings.ToLower(own) != want {
+				t.Errorf("%s is %q; want the constant and the code alike", name, code)
+			}
+		}
+	}
 }

@@ -224,7 +224,7 @@ func (s *Session) clientFailed(err error) {
 	}
 	s.mu.Unlock()
 	if badLine(err) {
-		s.terminate(refusal.New(dialogue.RefusedLine, verdict.CodeClientLine, err.Error()))
+		s.terminate(refusal.New(dialogue.RefusedLine, verdict.CodeClientBadLine, err.Error()))
 		return
 	}
 	s.terminate(refusal.Refusal{}) // the client has gone; an incomplete line is ignored
@@ -338,7 +338,7 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 // line of the server's came just when the client began with TLS.
 func (s *Session) leaveLines(err error) {
 	if err == nil {
-		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther,
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSCommandRefused,
 			"the server begins in plain text, and the client with TLS"))
 		s.terminate(refusal.Refusal{})
 	}

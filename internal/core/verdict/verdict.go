@@ -39,7 +39,7 @@ var controlSentences = map[Code]sentence{
 		says("{said}{during}"),
 		says("run ftpgate doctor to see what the server answers; it may not be an FTP server"),
 	},
-	CodeServerUnasked: {
+	CodeServerUnaskedReply: {
 		says("{said}"),
 		says("the gateway did not pass the reply on; a server that does this often is faulty or under " +
 			"attack"),
@@ -58,8 +58,8 @@ var controlSentences = map[Code]sentence{
 		says("the server refused {verb}, so that passive mode is not possible: {said}"),
 		says("have the client use active mode, or allow passive mode on the server"),
 	},
-	CodeServerRefused: {refusedText, refusedRemedy},
-	CodeLogin: {
+	CodeServerRefusedTransfer: {refusedText, refusedRemedy},
+	CodeLoginFailed: {
 		says("the server did not take the login: {said|the name or the password is wrong}"),
 		says("check the user name and the password, and in the server's log whether the server accepts " +
 			"logins from the gateway's address"),
@@ -68,7 +68,7 @@ var controlSentences = map[Code]sentence{
 		says("{peer} may not use this forward"),
 		says("add its address to the forward's clients if it should have access"),
 	},
-	CodeTooMany: {
+	CodeTooManySessions: {
 		says("turned away: {said}"),
 		says("raise max_sessions_per_client or max_sessions if these are legitimate clients: ftpgate " +
 			"sessions shows them"),
@@ -84,11 +84,11 @@ var controlSentences = map[Code]sentence{
 		says("ended because nothing was said: {said}"),
 		says("raise idle_time, or have the client send NOOP from time to time"),
 	},
-	CodeClientReads: {
+	CodeClientTakesNothing: {
 		says("the client takes no replies: its connection was full for a minute"),
 		says("check whether the client hangs, or whether a firewall on the way has dropped the connection"),
 	},
-	CodeClientLine: {
+	CodeClientBadLine: {
 		says("the client sent something that is not an FTP command: {said}"),
 		says("check which program it is: a browser, a scanner, or TLS where plain text is expected"),
 	},
@@ -100,8 +100,8 @@ var controlSentences = map[Code]sentence{
 	CodeKilled: {says("ended by an operator"), nil},
 }
 
-// says returns the sentence of a template. In braces stands a word for what the fault knows (words), and after
-// a | what replaces an empty one: another word, or text.
+// says returns the sentence of a template. In braces stands a word for what the fault knows (words), and
+// after a | what replaces an empty one: another word, or text.
 func says(template string) func(Fault) string {
 	return func(f Fault) string {
 		known := f.words()

@@ -8,7 +8,7 @@ import (
 // dataSentences hold the sentences for faults of data connections and of the commands that set them up, by
 // code.
 var dataSentences = map[Code]sentence{
-	CodeThirdParty: {
+	CodeThirdPartyPort: {
 		says("the client's {verb|PORT} names another address than its own{, peer}: refused"),
 		says("have the client use passive mode: the client is behind NAT itself, or it asks for a " +
 			"transfer between two servers, which is not allowed"),
@@ -24,12 +24,12 @@ var dataSentences = map[Code]sentence{
 	CodeNotLoggedIn: {
 		says("the client sent {verb|a transfer command} before it had logged in"), nil,
 	},
-	CodeCommand: {says("{verb|a command} was refused: {said}"), nil},
-	CodeNoPorts: {
+	CodeCommandRefused: {says("{verb|a command} was refused: {said}"), nil},
+	CodeNoPortsLeft: {
 		says("no passive port was free in {ports}"),
 		says("widen passive_ports, or find out with ftpgate sessions which client holds so many"),
 	},
-	CodeNoPath: {
+	CodeNoDataPath: {
 		says("no data connection was possible: {error|said}"),
 		says("set data = \"auto\": ftpgate then relays what the kernel cannot carry; the log has the " +
 			"error of the operating system"),
@@ -53,54 +53,54 @@ var dataSentences = map[Code]sentence{
 	CodeClientTLS: {
 		says("{said|the TLS handshake between the client and the gateway failed}{with error}"), nil,
 	},
-	CodeClientNoTLS: {
+	CodeClientNoDataTLS: {
 		says("{said|the client did not start TLS on its data connection}{with error}"), nil,
 	},
-	CodeReuse: {
+	CodeSessionReuseMissing: {
 		says("the client's data connection did not resume the TLS session of its control connection"),
 		says("have the client resume TLS sessions, or set tls.session_reuse = false: then whoever " +
 			"connects first from the client's address gets the data"),
 	},
-	CodeTLSOther: {says("{verb|a TLS command} was refused: {said}"), nil},
-	CodeServerReuse: {
+	CodeTLSCommandRefused: {says("{verb|a TLS command} was refused: {said}"), nil},
+	CodeServerDataTLS: {
 		says("{detail|no TLS with the server on the data connection}"),
 		says("check the server's log: it may want TLS sessions resumed in a way that the gateway does not"),
 	},
 	CodeTruncated: {says("{said|error}"), nil},
-	CodeNobodyCame: {
+	CodeClientNeverConnected: {
 		says("the client never connected to {at} within {waited}"),
 		says("check whether a firewall between the client and the gateway, or the gateway's own firewall, " +
 			"drops ports {ports}, and whether the client can reach {host} at all"),
 	},
-	CodeStranger: {
+	CodeClientFromElsewhere: {
 		says("{peer} connected to {at}, where only {error} may: the client's data connection comes from " +
 			"another address than its control connection"),
 		says("make the client's NAT or proxy use one address for all connections of a client (a pool of " +
 			"addresses does not)"),
 	},
-	CodeFiltered: {
+	CodeGatewayFilter: {
 		says("{peer} connected to {at}, and the gateway's own firewall did not let the connection through"),
 		says("have the forward chains of the gateway's firewall accept translated connections (nft: ct " +
 			"status dnat accept): ftpgate doctor names the chains that drop"),
 	},
-	CodeTooLate: {
+	CodeClientTooLate: {
 		says("{peer} connected to {at} only {waited} after the port was announced: the pinhole had expired"),
 		says("find out what keeps the client from connecting at once"),
 	},
-	CodeServerNever: {
+	CodeServerNeverConnected: {
 		says("the server never connected to {at} within {waited}"),
 		says("check whether a firewall between the server and the gateway drops ports {ports}, or set " +
 			"server_mode = \"passive\""),
 	},
-	CodeServerData: {
+	CodeServerDataUnreachable: {
 		says("the server does not take data connections at {at}: {dial error|no answer}"),
 		says("open the server's passive ports to the gateway in the server's firewall"),
 	},
-	CodeClientData: {
+	CodeClientDataUnreachable: {
 		says("the client does not take data connections at {at}: {dial error|no answer}"),
 		says("a firewall on the client's side blocks active mode: have the client use passive mode"),
 	},
-	CodeDataReset: {
+	CodeDataBroken: {
 		says("the data connection broke: {detail}"),
 		says("check the log of the end that broke it, and the firewalls between it and the gateway"),
 	},

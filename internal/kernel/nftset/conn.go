@@ -140,13 +140,13 @@ func (c *elementConn) setName(s setID) string {
 
 // deleteEach deletes elements, each in a transaction of its own. It is no error if an element is gone.
 func (c *elementConn) deleteEach(changes []change) error {
-	var failed []error
+	var errs []error
 	for _, ch := range changes {
 		if err := c.commit(0, ch); !errors.Is(err, unix.ENOENT) {
-			failed = append(failed, err)
+			errs = append(errs, err)
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(errs...)
 }
 
 // receive reads the kernel's answers to the transaction whose first message has the sequence number first.

@@ -31,11 +31,11 @@ const passthroughsAtOnce = 256
 // Passthroughs adds passthrough ranges to a table of the kernel, keeps them there, and deletes them. Any
 // number of goroutines may use it at once.
 type Passthroughs struct {
-	failed  func(error)
-	timeout time.Duration
-	stop    chan struct{} // closed by Close
-	done    chan struct{} // closed when keep has ended
-	conn    *elementConn  // belongs to whoever has begun a transaction
+	renewalFailed func(error)
+	timeout       time.Duration
+	stop          chan struct{} // closed by Close
+	done          chan struct{} // closed when keep has ended
+	conn          *elementConn  // belongs to whoever has begun a transaction
 
 	mu     sync.Mutex
 	busy   chan struct{}                          // has a token during a transaction, and after Close
@@ -54,34 +54,34 @@ func passthroughKeyOf(p pinhole.Passthrough) passthroughKey {
 }
 
 // OpenPassthroughs connects to the nftables of the network namespace that it is called in. The table must be
-// one of ftpgate's; it may be installed later. When a renewal fails, Passthroughs calls failed: ENOENT means
-// that the table or a map of it is gone. failed may call every method but Close. The caller closes the
+// one of ftpgate's; it may be installed later. When a renewal fails, Passthroughs calls renewalFailed: ENOENT means
+// that the table or a map of it is gone. renewalFailed may call every method but Close. The caller closes the
 // Passthroughs.
-func OpenPassthroughs(table string, failed func(error)) (*Passthroughs, error) {
-	return openPassthroughs(table, failed, passthroughRenewal, passthroughTimeout)
+func OpenPassthroughs(table string, renewalFailed func(error)) (*Passthroughs, error) {
+	return openPassthroughs(table, renewalFailed, passthroughRenewal, passthroughTimeout)
 }
 
-func openPassthroughs(table string, failed func(error), renewal, timeout time.Duration) (
+func openPassthroughs(table string, renewalFailed func(error), renewal, timeout time.Duration) (
 	*Passthroughs, error) {
 	c, err := openElementConn(table)
 	if err != nil {
 		return nil, err
 	}
-	p := newPassthroughs(c, failed, timeout)
+	p := newPassthroughs(c, renewalFailed, timeout)
 	go p.keep(renewal)
 	return p, nil
 }
 
 // newPassthroughs returns Passthroughs without their goroutine.
-func newPassthroughs(c *elementConn, failed func(error), timeout time.Duration) *Passthroughs {
+func newPassthroughs(c *elementConn, renewalFailed func(error), timeout time.Duration) *Passthroughs {
 	return &Passthroughs{
-		failed:  failed,
-		timeout: timeout,
-		stop:    make(chan struct{}),
-		done:    make(chan struct{}),
-		conn:    c,
-		busy:    make(chan struct{}, 1),
-		wanted:  map[passthroughKey]pinhole.Passthrough{},
+		renewalFailed: renewalFailed,
+		timeout:       timeout,
+		stop:          make(chan struct{}),
+		done:          make(chan struct{}),
+		conn:          c,
+		busy:          make(chan struct{}, 1),
+		wanted:        map[passthroughKey]pinhole.Passthrough{},
 	}
 }
 
@@ -150,19 +150,19 @@ func (p *Passthroughs) remove(passthrough pinhole.Passthrough) error {
 // do not notice. Call it after the table was installed again; timeouts are renewed without it. The error
 // names ranges of ports.
 func (p *Passthroughs) Renew() error {
-	var failed []error
+	var errs []error
 	for set, passthroughs := range p.bySet() {
 		for batch := range slices.Chunk(passthroughs, passthroughsAtOnce) {
 			err := p.renew(batch)
 			if err != nil {
-				failed = append(failed, fmt.Errorf("nft: renew passthroughs of ports %s: %w", set.ports, err))
+				errs = append(errs, fmt.Errorf("nft: renew passthroughs of ports %s: %w", set.ports, err))
 			}
 			if errors.Is(err, unix.ENOENT) {
 				break // the other batches would fail alike
 			}
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(errs...)
 }
 
 // Ranges returns the port ranges in use, in no order. Their maps have to stay in the table, even if no
@@ -258,7 +258,7 @@ func (p *Passthroughs) keep(renewal time.Duration) {
 			return
 		case <-ticker.C:
 			if err := p.Renew(); err != nil {
-				p.failed(err)
+				p.renewalFailed(err)
 			}
 		}
 	}

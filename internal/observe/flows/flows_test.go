@@ -161,9 +161,9 @@ func TestUnanswered(t *testing.T) {
 				delete(table.flows, f.Original)
 			}
 			poll(t, w, now.Add(answerWait+time.Second))
-			want := verdict.CodeServerData
+			want := verdict.CodeServerDataUnreachable
 			if active {
-				want = verdict.CodeClientData
+				want = verdict.CodeClientDataUnreachable
 			}
 			if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.At != hole.Target ||
 				p.Over != refused {
@@ -201,8 +201,8 @@ func TestStranger(t *testing.T) {
 // The peer's packet is not translated: a filter of the gateway has dropped the first one, or it is too late.
 func TestNotTranslated(t *testing.T) {
 	for after, want := range map[time.Duration]verdict.Code{
-		time.Second: verdict.CodeFiltered,
-		time.Minute: verdict.CodeTooLate,
+		time.Second: verdict.CodeGatewayFilter,
+		time.Minute: verdict.CodeClientTooLate,
 	} {
 		w, table, _ := newTestWatcher()
 		x := w.Expect(testPinhole)

@@ -24,7 +24,7 @@ func TestReleased(t *testing.T) {
 		code           verdict.Code
 	}{
 		"no connection":         {searched: 1},
-		"unanswered":            {table: pinholeFlow(1), searched: 1, code: verdict.CodeServerData},
+		"unanswered":            {table: pinholeFlow(1), searched: 1, code: verdict.CodeServerDataUnreachable},
 		"lost by the log":       {table: open, searched: 1, connected: true},
 		"an earlier connection": {table: over, searched: 1},
 		"translated elsewhere":  {table: foreign, searched: 1},

@@ -206,8 +206,8 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 	defer r.mu.Unlock()
 	r.noteConnected(s.data, p)
 	if !s.hasTransfer {
-		switch f, broken := r.dataFault(s.data, p); {
-		case broken:
+		switch f, failed := r.dataFault(s.data, p); {
+		case failed:
 			r.fault(f)
 		case p.Connected.IsZero() && s.data.Listen.IsValid():
 			r.note(KindPinhole, s.data.number, "closed unused")
@@ -237,7 +237,7 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 // whyFailed returns why a transfer failed. The data path knows more than the server says, and the server says
 // more than the client was told.
 func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
-	if f, broken := r.dataFault(s.data, p); broken {
+	if f, failed := r.dataFault(s.data, p); failed {
 		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.said)
 		return f
 	}
@@ -252,7 +252,7 @@ func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 		f.Verb, f.Said = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Said, s.said)
 		return f
 	}
-	return verdict.Fault{Code: verdict.CodeServerRefused, Verb: s.transfer.Verb, Said: s.said}
+	return verdict.Fault{Code: verdict.CodeServerRefusedTransfer, Verb: s.transfer.Verb, Said: s.said}
 }
 
 // noteConnected adds to the time line that the peer of a data connection connected.
