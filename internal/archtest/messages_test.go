@@ -282,7 +282,8 @@ func returned(body *ast.BlockStmt) string {
 }
 
 // findings returns each finding's sentence, remedy and package: of literals with Text and Remedy, and of
-// calls of the package's own makers of findings, whose last two arguments those are.
+// calls of the package's own makers of findings, whose last two arguments those are, or whose last are a
+// format and what it has verbs for.
 func findings(packages []*pkg) (rows [][]string) {
 	for _, p := range product(packages) {
 		own := short(module + "/" + p.dir)
@@ -294,8 +295,11 @@ func findings(packages []*pkg) (rows [][]string) {
 				case *ast.CompositeLit:
 					text, remedy = field(n, "Text"), field(n, "Remedy")
 				case *ast.CallExpr:
-					if k := len(n.Args); k >= 2 && makers[called(n)] {
+					switch maker, k := makers[called(n)], len(n.Args); {
+					case maker.worded && k >= 2:
 						text, remedy = n.Args[k-2], n.Args[k-1]
+					case maker.format > 0 && k > maker.format:
+						text = &ast.CallExpr{Fun: sprintf, Args: n.Args[maker.format:]}
 					}
 				}
 				if text == nil {
@@ -315,9 +319,19 @@ func findings(packages []*pkg) (rows [][]string) {
 	return rows
 }
 
-// findingMakers returns the functions and methods of a package whose last parameters are text and remedy.
-func findingMakers(p *pkg) map[string]bool {
-	makers := map[string]bool{}
+// sprintf is fmt.Sprintf, which makers with a format call.
+var sprintf = &ast.SelectorExpr{X: ast.NewIdent("fmt"), Sel: ast.NewIdent("Sprintf")}
+
+// maker is how a function that makes findings gets the sentence.
+type maker struct {
+	worded bool // its last parameters are text and remedy
+	format int  // else the index of the parameter format; 0: it has none
+}
+
+// findingMakers returns the functions and methods of a package whose last parameters are text and remedy, or
+// level, format and args.
+func findingMakers(p *pkg) map[string]maker {
+	makers := map[string]maker{}
 	for _, f := range p.code() {
 		for _, d := range f.ast.Decls {
 			fn, ok := d.(*ast.FuncDecl)
@@ -330,8 +344,11 @@ func findingMakers(p *pkg) map[string]bool {
 					names = append(names, n.Name)
 				}
 			}
-			if k := len(names); k >= 2 && names[k-2] == "text" && names[k-1] == "remedy" {
-				makers[fn.Name.Name] = true
+			switch k := len(names); {
+			case k >= 2 && names[k-2] == "text" && names[k-1] == "remedy":
+				makers[fn.Name.Name] = maker{worded: true}
+			case k >= 3 && names[k-3] == "level" && names[k-2] == "format":
+				makers[fn.Name.Name] = maker{format: k - 2}
 			}
 		}
 	}

@@ -81,17 +81,22 @@ var rows = []row{
 
 	// Data connections.
 	{pkg: "dataplane", imports: []string{"core/forward", "core/pinhole", "core/verdict"}},
-	{pkg: "dataplane/kernelpath", imports: []string{"core/forward", "core/pinhole"}},
+	{pkg: "dataplane/socket",
+		imports: []string{"core/pinhole"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"core/forward", "dataplane/relaytest"}},
+	{pkg: "dataplane/port",
+		imports: []string{"core/forward", "dataplane/socket"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/kernelpath", imports: []string{"core/forward", "core/pinhole", "dataplane/port"}},
 	{pkg: "dataplane/leg",
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "dataplane/relaytest"}},
-	{pkg: "dataplane/socket",
-		imports: []string{"core/forward", "core/pinhole"},
-		shares:  []string{"golang.org/x/sys"},
-		testing: []string{"dataplane/relaytest"}},
 	{pkg: "dataplane/relay",
 		imports: []string{
-			"core/forward", "core/pinhole", "dataplane", "dataplane/leg", "dataplane/socket",
+			"core/forward", "core/pinhole", "dataplane", "dataplane/socket", "dataplane/port",
+			"dataplane/leg",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "dataplane/relaytest", "try/lab/labtest"}},
@@ -102,8 +107,8 @@ var rows = []row{
 	{pkg: "dataplane/path",
 		imports: []string{
 			"core/forward", "core/pinhole", "core/verdict", "kernel/nftset", "kernel/system",
-			"observe/sessions", "observe/flows", "dataplane", "dataplane/kernelpath", "dataplane/relay",
-			"dataplane/passthrough",
+			"observe/sessions", "observe/flows", "dataplane", "dataplane/port", "dataplane/kernelpath",
+			"dataplane/relay", "dataplane/passthrough",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/relaytest"}},
@@ -183,10 +188,10 @@ var rows = []row{
 	// The wiring.
 	{pkg: "daemon",
 		imports: []string{
-			"core/forward", "core/dialogue", "core/finding", "kernel/system", "observe/sessions",
-			"observe/flows", "observe/metrics", "observe/monitor", "observe/transferlog", "gateway",
-			"dataplane/path", "control/proxy", "control/listeners", "control/tlskeys", "ops/admin",
-			"ops/status", "ops/systemd", "diagnose/preflight",
+			"core/forward", "core/dialogue", "core/finding", "version", "kernel/system",
+			"observe/sessions", "observe/flows", "observe/metrics", "observe/monitor",
+			"observe/transferlog", "gateway", "dataplane/path", "control/proxy", "control/listeners",
+			"control/tlskeys", "ops/admin", "ops/status", "ops/systemd", "diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"control/ftptest"}},
@@ -200,7 +205,7 @@ var rows = []row{
 	{pkg: "try/demo/quirk", imports: []string{"core/ftp"}},
 	{pkg: "try/lab",
 		owns:    []string{"github.com/vishvananda/netns"},
-		shares:  []string{"github.com/vishvananda/netlink"},
+		shares:  []string{"github.com/vishvananda/netlink", "golang.org/x/sys"},
 		testing: []string{"try/lab/labtest"}},
 	{pkg: "try/testca"},
 	{pkg: "try/demo/scenario",
@@ -219,9 +224,8 @@ var rows = []row{
 	{pkg: "cli",
 		imports: []string{
 			"core/forward", "core/verdict", "core/finding", "core/ruleset", "version", "observe/sessions",
-			"observe/transferlog", "gateway", "ops/admin", "ops/systemd", "diagnose/doctor",
-			"diagnose/preflight", "diagnose/servercheck", "config", "daemon", "try/lab", "try/demo",
-			"cli/terminal",
+			"gateway", "ops/admin", "ops/systemd", "diagnose/doctor", "diagnose/preflight",
+			"diagnose/servercheck", "config", "daemon", "try/lab", "try/demo", "cli/terminal",
 		},
 		owns:    []string{"github.com/spf13/cobra", "golang.org/x/term"},
 		testing: []string{"github.com/rogpeppe/go-internal", "golang.org/x/sys"}},
@@ -241,6 +245,15 @@ var rows = []row{
 		testing: []string{
 			"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys",
 		}},
+	{pkg: "e2e/differential",
+		testing: []string{
+			"try/lab", "try/lab/labtest", "e2e/differential/script", "e2e/differential/play",
+			"e2e/harness",
+		}},
+	{pkg: "e2e/differential/script"},
+	{pkg: "e2e/differential/play",
+		imports: []string{"e2e/differential/script"},
+		shares:  []string{"golang.org/x/sys"}},
 	{pkg: "e2e/docs", testing: []string{"cli", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "e2e/ftps",
 		testing: []string{"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
@@ -275,7 +288,7 @@ var rows = []row{
 var shared = map[string]string{
 	"github.com/mdlayher/netlink": "nft and conntrack speak to two subsystems of the kernel, each over " +
 		"sockets of its own",
-	"github.com/google/nftables":  "nft writes ftpgate's table, and nftforeign reads those of other programs",
+	"github.com/google/nftables": "nft writes ftpgate's table, and nftforeign reads those of other programs",
 	"github.com/vishvananda/netlink": "the lab sets links and routes up, system asks for a route, and " +
 		"conntrack takes the kernel's " +
 		"numbers from it",

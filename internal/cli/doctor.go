@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,7 +96,7 @@ func (c *doctorCommand) run(cmd *cobra.Command, args []string) error {
 	if !c.noTry {
 		if terminal.Of(cmd.ErrOrStderr()).IsTerminal() {
 			fmt.Fprintf(cmd.ErrOrStderr(), "ftpgate: trying the server of %s, for up to %s each\n",
-				plural(len(e.Forwards), "forward"), c.tryTime)
+				finding.Plural(len(e.Forwards), "forward"), c.tryTime)
 		}
 		found = append(found, c.tryServers(ctx, e)...)
 	}
@@ -171,7 +170,7 @@ func (c *doctorCommand) fromFile(cmd *cobra.Command, args []string) error {
 	}
 	if c.user != "" && len(c.forwards) > 1 {
 		return failure{exitUsage, fmt.Errorf("--user goes with one FORWARD: %s has %s, and the password is "+
-			"for one server", c.file, plural(len(c.forwards), "forward"))}
+			"for one server", c.file, finding.Plural(len(c.forwards), "forward"))}
 	}
 	return nil
 }
@@ -218,7 +217,7 @@ func (c *doctorCommand) tryServers(ctx context.Context, e *preflight.Examination
 // tryServer tries one server.
 func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination,
 	f forward.Resolved) []finding.Finding {
-	if !f.Server4.IsValid() && !f.Server6.IsValid() && len(f.Servers) == 0 {
+	if len(f.ServerAddrs()) == 0 {
 		return nil // a finding about its name says so
 	}
 	config, sound := e.ServerTLS(f.Forward)
@@ -227,11 +226,8 @@ func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination,
 			Text:   "the server was not tried: the files of the forward's TLS with the server come first",
 			Remedy: "mend what is said of them; or where they could not be read, run ftpgate doctor as root"}}
 	}
-	o := servercheck.Options{User: c.user, Password: c.password, TLS: config, Timeouts: c.timeouts(f)}
-	if c.active {
-		o.Active = netip.IPv4Unspecified() // that of the control connection, of either family
-	}
-	return servercheck.Run(ctx, f, o)
+	return servercheck.Run(ctx, f, servercheck.Options{User: c.user, Password: c.password, TLS: config,
+		Active: c.active, Timeouts: c.timeouts(f)})
 }
 
 // timeouts returns shorter timeouts than the default if the time for the try would be over before a silent

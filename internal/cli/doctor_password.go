@@ -7,12 +7,12 @@ import (
 	"io"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/term"
 
 	"ftpgate/internal/cli/terminal"
+	"ftpgate/internal/ops/admin"
 )
 
 // maxPassword bounds what is read as a password, in bytes.
@@ -43,34 +43,14 @@ func (c *doctorCommand) askPassword(ctx context.Context) (err error) {
 
 // readPassword reads a file of one line that nobody but its owner can read.
 func readPassword(file string) (string, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would wait for a writer
+	text, _, err := admin.ReadSecret("password", file, maxPassword, 0o077, "")
 	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
+		return "", err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
-	}
-	switch mode := info.Mode(); {
-	case !mode.IsRegular():
-		return "", fmt.Errorf("password file %s is not a regular file", file)
-	case mode.Perm()&0o077 != 0:
-		return "", fmt.Errorf("password file %s has mode %04o, so that others can read or change it: chmod "+
-			"600 %[1]s", file, mode.Perm())
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
-	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
-	}
-	password := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
-	switch {
-	case len(text) > maxPassword:
-		return "", fmt.Errorf("password file %s has more than %d bytes", file, maxPassword)
-	case strings.ContainsAny(password, "\r\n\x00"):
-		return "",
-			fmt.Errorf("password file %s has more than one line: it holds the password and nothing else",
-				file)
+	password := strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	if strings.ContainsAny(password, "\r\n\x00") {
+		return "", fmt.Errorf("password file %s has more than one line: it holds the password and nothing "+
+			"else", file)
 	}
 	return password, nil
 }

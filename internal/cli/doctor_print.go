@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,24 +15,9 @@ import (
 	"ftpgate/internal/diagnose/servercheck"
 )
 
-// levels is the levels in the order of the report, with their names.
-var levels = [...]struct {
-	level finding.Severity
-	head  string
-}{{finding.Fault, "FAULT"}, {finding.Warning, "WARNING"}, {finding.Info, "note"}, {finding.OK, "sound"}}
-
-// levelIndex returns the place of a level in levels: smaller for what matters more.
-func levelIndex(l finding.Severity) int {
-	for i, known := range levels {
-		if known.level == l {
-			return i
-		}
-	}
-	return len(levels)
-}
-
-// compareLevels orders levels by how much they matter.
-func compareLevels(a, b finding.Severity) int { return levelIndex(a) - levelIndex(b) }
+// heads has the word before a finding of each severity.
+var heads = [...]string{finding.Fault: "FAULT", finding.Warning: "WARNING", finding.Info: "note",
+	finding.OK: "sound"}
 
 // print prints what was found.
 func (c *doctorCommand) print(w io.Writer, forwards []forward.Resolved, found []finding.Finding) error {
@@ -66,13 +52,11 @@ func groupBySection(forwards []forward.Resolved, found []finding.Finding) []sect
 	}
 	for _, w := range all {
 		slices.SortStableFunc(w.found, func(a, b finding.Finding) int {
-			return compareLevels(a.Severity,
-				b.Severity)
+			return cmp.Compare(a.Severity, b.Severity)
 		})
 	}
 	slices.SortStableFunc(all, func(a, b section) int {
-		return compareLevels(finding.Worst(a.found),
-			finding.Worst(b.found))
+		return cmp.Compare(finding.Worst(a.found), finding.Worst(b.found))
 	})
 	return all
 }
@@ -109,14 +93,14 @@ func (c *doctorCommand) lines(s terminal.Terminal, forwards []forward.Resolved,
 				sound++
 				continue
 			}
-			lines = append(lines, s.Labelled("  "+levels[levelIndex(f.Severity)].head, headWidth, f.Text)...)
+			lines = append(lines, s.Labelled("  "+heads[f.Severity], headWidth, f.Text)...)
 			if f.Remedy != "" {
 				lines = append(lines, s.Wrap(strings.Repeat(" ", headWidth+len(terminal.Gap)), "remedy: "+
 					f.Remedy)...)
 			}
 		}
 		if sound > 0 {
-			lines = append(lines, s.Labelled("  sound", headWidth, plural(sound, "thing")+
+			lines = append(lines, s.Labelled("  sound", headWidth, finding.Plural(sound, "thing")+
 				" (--all names them)")...)
 		}
 		lines = append(lines, "")
@@ -141,14 +125,14 @@ func (c *doctorCommand) summary(found []finding.Finding) string {
 	var sum []string
 	switch {
 	case faults > 0:
-		sum = append(sum, plural(faults, "fault"))
+		sum = append(sum, finding.Plural(faults, "fault"))
 	case tried:
 		sum = append(sum, "nothing is wrong")
 	default:
 		sum = append(sum, "nothing wrong was found, and not everything was tried")
 	}
 	if warnings > 0 {
-		sum = append(sum, plural(warnings, "warning"))
+		sum = append(sum, finding.Plural(warnings, "warning"))
 	}
 	return strings.Join(sum, "; ")
 }

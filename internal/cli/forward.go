@@ -49,12 +49,11 @@ stops.`,
 			// A terminal that hangs up ends the forward as Ctrl-C does.
 			ctx, stop := untilSignal(cmd.Context(), append(endSignals, syscall.SIGHUP)...)
 			defer stop()
-			d := daemon.Daemon{
-				Table:     forwardTable(c.Forwards[0].Listen),
-				Settings:  settings(c),
-				Log:       logger(cmd.ErrOrStderr()),
-				Endpoints: endpointsOf(c, "", c.Admin.SocketGiven),
+			if !c.Admin.SocketGiven {
+				c.Admin.Socket = ""
 			}
+			d := daemon.Daemon{Table: forwardTable(c.Forwards[0].Listen), Config: c,
+				Log: logger(cmd.ErrOrStderr())}
 			return orFailed(d.Run(ctx))
 		},
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/cli/terminal"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/ops/admin"
 )
 
@@ -44,7 +45,7 @@ and the exit status is 2. Forwards that did not change keep every session.`,
 // reloadLines says what the reloaded file has, and what is wrong with its forwards.
 func reloadLines(s terminal.Terminal, status admin.Status) []string {
 	lines := []string{fmt.Sprintf("%s: read again, %s",
-		terminal.Printable(status.File), plural(len(status.Forwards), "forward"))}
+		terminal.Printable(status.File), finding.Plural(len(status.Forwards), "forward"))}
 	for _, f := range status.Forwards {
 		if f.Problem != "" {
 			lines = append(lines, s.Wrap("  "+terminal.Printable(f.Name)+": ", f.Problem)...)

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -14,12 +13,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/config"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/daemon"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/observe/transferlog"
-	"ftpgate/internal/ops/admin"
-	"ftpgate/internal/version"
 )
 
 const defaultFile = "/etc/ftpgate/ftpgate.toml"
@@ -60,83 +57,34 @@ it opens its logs of transfers again, after logrotate has moved them.`,
 		}
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
-		reload, stopReload := onSignal(ctx, syscall.SIGHUP)
-		defer stopReload()
-		reopen, stopReopen := onSignal(ctx, syscall.SIGUSR1)
-		defer stopReopen()
+		reload, reopen := onSignal(syscall.SIGHUP), onSignal(syscall.SIGUSR1)
+		defer signal.Stop(reload)
+		defer signal.Stop(reopen)
+		if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !c.Admin.SocketGiven {
+			// Of a unit that may write nowhere else.
+			c.Admin.Socket = filepath.Join(dir, filepath.Base(config.DefaultSocket))
+		}
 		d := daemon.Daemon{
-			Table:     ruleset.DefaultTable,
-			Settings:  settings(c),
-			Log:       logger(cmd.ErrOrStderr()),
-			Reload:    reload,
-			Reopen:    reopen,
-			Endpoints: endpointsOf(c, *file, true),
-			Confine:   true,
-			Load: func() (daemon.Settings, error) {
-				c, err := config.Load(*file)
-				if err != nil {
-					return daemon.Settings{}, err
-				}
-				return settings(c), nil
-			},
+			Table:   ruleset.DefaultTable,
+			Config:  c,
+			File:    *file,
+			Log:     logger(cmd.ErrOrStderr()),
+			Reload:  reload,
+			Reopen:  reopen,
+			Load:    func() (*config.Config, error) { return config.Load(*file) },
+			Confine: true,
 		}
 		return orFailed(d.Run(ctx))
 	}
 	return cmd
 }
 
-func settings(c *config.Config) daemon.Settings {
-	return daemon.Settings{Forwards: c.Forwards, Resolve: c.Resolve, Drain: c.Drain}
-}
-
-// endpointsOf returns where a daemon answers and logs. A socket that nobody has asked for is not needed.
-func endpointsOf(c *config.Config, file string, socket bool) daemon.Endpoints {
-	a := c.Admin
-	s := daemon.Endpoints{Version: version.String(), File: file,
-		Transfers: transferlog.Settings{Transfers: c.Log.Transfers, Xferlog: c.Log.Xferlog}}
-	if !socket {
-		a.Socket = ""
-	} else if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" && !a.SocketGiven {
-		// Of a unit that may write nowhere else.
-		a.Socket = filepath.Join(dir, filepath.Base(config.DefaultSocket))
-	}
-	if a.Socket == "" && a.Listen.Port == 0 {
-		return s
-	}
-	s.Admin = &admin.Options{
-		Socket: a.Socket, Group: a.Group, NeedGroup: a.GroupGiven,
-		Listen: a.Listen, TokenFile: a.TokenFile,
-	}
-	s.MustAdmin = a.SocketGiven || a.Listen.Port != 0
-	return s
-}
-
-// onSignal returns a channel that receives a signal; several that arrive while one is handled count as one.
-func onSignal(ctx context.Context, which os.Signal) (<-chan struct{}, func()) {
+// onSignal returns a channel that receives a signal until signal.Stop; several that arrive while one is
+// handled count as one.
+func onSignal(which os.Signal) chan os.Signal {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, which)
-	reload := make(chan struct{}, 1)
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-signals:
-				select {
-				case reload <- struct{}{}:
-				default:
-				}
-			}
-		}
-	}()
-	return reload, func() {
-		signal.Stop(signals)
-		cancel()
-		<-done
-	}
+	return signals
 }
 
 func newCheck() *cobra.Command {
@@ -155,7 +103,7 @@ looks neither at this host nor at the network.`,
 			return err
 		}
 		out := bufio.NewWriter(cmd.OutOrStdout())
-		fmt.Fprintf(out, "%s: sound, %s\n", *file, plural(len(c.Forwards), "forward"))
+		fmt.Fprintf(out, "%s: sound, %s\n", *file, finding.Plural(len(c.Forwards), "forward"))
 		for _, f := range c.Forwards {
 			way, why := f.FTPS()
 			fmt.Fprintf(out, "  %s: FTPS %s: %s\n", f.Name, way, why)
@@ -188,16 +136,9 @@ nothing. It resolves the names of servers now.`,
 			fmt.Fprintln(cmd.ErrOrStderr(), "ftpgate:", f)
 		}
 		if len(findings) > 0 {
-			return runFailure(fmt.Errorf("%s left out", plural(len(findings), "forward")))
+			return runFailure(fmt.Errorf("%s left out", finding.Plural(len(findings), "forward")))
 		}
 		return nil
 	}
 	return cmd
-}
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return fmt.Sprintf("%d %ss", n, word)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/cli/terminal"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
@@ -125,7 +126,7 @@ func (l *sessionsCommand) watchOnce(ctx context.Context, c *admin.Client, w io.W
 	if err != nil {
 		return err
 	}
-	title := time.Now().Format(time.TimeOnly) + terminal.Gap + plural(n, "session")
+	title := time.Now().Format(time.TimeOnly) + terminal.Gap + finding.Plural(n, "session")
 	if !s.IsTerminal() || os.Getenv("TERM") == "dumb" {
 		if !first {
 			title = "\n" + title

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/cli/terminal"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/ops/admin"
 )
 
@@ -99,7 +100,8 @@ func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Cer
 		}
 		fact("FTPS", ftps)
 	}
-	fact("now", fmt.Sprintf("%s from %s", plural(f.Sessions, "session"), plural(f.Clients, "client")))
+	fact("now", fmt.Sprintf("%s from %s", finding.Plural(f.Sessions, "session"), finding.Plural(f.Clients,
+		"client")))
 	fact("so far", fmt.Sprintf("%d sessions; %d transfers, %d failed; %s up, %s down; %d refused",
 		f.Total, f.Transfers, f.Failed, terminal.Bytes(f.Up), terminal.Bytes(f.Down), f.Refused))
 	for _, c := range certificates {
@@ -117,9 +119,9 @@ func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Cer
 
 func daysLeft(n int) string {
 	if n < 0 {
-		return "expired " + plural(-n, "day") + " ago"
+		return "expired " + finding.Plural(-n, "day") + " ago"
 	}
-	return "good for " + plural(n, "day")
+	return "good for " + finding.Plural(n, "day")
 }
 
 // addresses returns the addresses of a server's name; "" if the name is its address.
@@ -128,9 +130,5 @@ func addresses(f admin.Forward) string {
 		f.Addresses[0] == at.Addr() {
 		return ""
 	}
-	var all []string
-	for _, a := range f.Addresses {
-		all = append(all, a.String())
-	}
-	return strings.Join(all, ", ")
+	return finding.Join(f.Addresses, ", ")
 }

@@ -43,7 +43,7 @@ func TestParseSections(t *testing.T) {
 		Log: Log{Transfers: "-", Xferlog: "/var/log/xferlog"},
 	}
 	for name, text := range sectionForms() {
-		got, err := Parse("f.toml", strings.NewReader(text))
+		got, err := parse("f.toml", strings.NewReader(text))
 		if err != nil {
 			t.Errorf("%s: got error %v; want none for\n%s", name, err, text)
 		} else if !reflect.DeepEqual(got, want) {
@@ -88,7 +88,7 @@ func TestSectionValues(t *testing.T) {
 			text += w.Key + " = '" + w.Text + "'\n"
 		}
 		fromValues, err := FromValues(all)
-		parsed, parseErr := Parse("f.toml", strings.NewReader(text+
+		parsed, parseErr := parse("f.toml", strings.NewReader(text+
 			"[[forward]]\nlisten = ':21'\nserver = 'a'"))
 		if err != nil || parseErr != nil {
 			t.Errorf("%q: got errors %v, %v; want none", tt.values, err, parseErr)

@@ -54,29 +54,16 @@ func Load(path string) (*Config, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	defer f.Close() // only read from: closing cannot lose anything
-	text, err := readAll(f)
+	return parse(path, f)
+}
+
+// parse parses the text from r. The name of the file stands in the faults; nobody opens it. The error is
+// Faults if the text is unsound.
+func parse(file string, r io.Reader) (*Config, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxSize+1)) // one byte more shows that it is too long
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	return parse(path, text)
-}
-
-// Parse parses the text from r. The name of the file stands in the faults; nobody opens it. The error is
-// Faults if the text is unsound.
-func Parse(file string, r io.Reader) (*Config, error) {
-	text, err := readAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("config: read %s: %w", file, err)
-	}
-	return parse(file, text)
-}
-
-// readAll reads one byte more than parse accepts, so that parse recognises a text that is too long.
-func readAll(r io.Reader) ([]byte, error) {
-	return io.ReadAll(io.LimitReader(r, maxSize+1))
-}
-
-func parse(file string, text []byte) (*Config, error) {
 	whole := func(text string) error { return Faults{{File: file, Line: 1, Column: 1, Text: text}} }
 	switch {
 	case len(text) > maxSize:

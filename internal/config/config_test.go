@@ -34,7 +34,7 @@ func TestFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := Parse(filepath.Base(path), bytes.NewReader(text))
+			c, err := parse(filepath.Base(path), bytes.NewReader(text))
 			var faults Faults
 			if !errors.As(err, &faults) {
 				t.Fatalf("got %+v, error %v; want Faults", c, err)
@@ -116,7 +116,7 @@ func wantParsed(t *testing.T, unix string, want *Config) {
 		"BOM":             "\xef\xbb\xbf" + unix,
 		"no last newline": strings.TrimSpace(unix),
 	} {
-		got, err := Parse("f.toml", strings.NewReader(text))
+		got, err := parse("f.toml", strings.NewReader(text))
 		if err != nil {
 			t.Errorf("%s: got error %v; want none", name, err)
 		} else if !reflect.DeepEqual(got, want) {
@@ -170,7 +170,7 @@ tracking = "kernel"
 		Server:   forward.Server{Host: "203.0.113.7", Port: 21},
 		Tracking: forward.TrackingKernel,
 	}}}
-	got, err := Parse("f.toml", strings.NewReader(text))
+	got, err := parse("f.toml", strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ tracking = "kernel"
 
 // TestParseInline: a forward may be in one line, and keys that are left out have their defaults.
 func TestParseInline(t *testing.T) {
-	got, err := Parse("f.toml", strings.NewReader(`forward = [ # all of them
+	got, err := parse("f.toml", strings.NewReader(`forward = [ # all of them
 		{ listen = ":2121", server = "a.example" }, { "listen" = ":2122", server = "b.example" } ]`))
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +200,7 @@ func TestParseInline(t *testing.T) {
 
 // TestFaultFields: the fields of a fault, for programs.
 func TestFaultFields(t *testing.T) {
-	_, err := Parse("f.toml", strings.NewReader("[[forward]]\nlisten = \":0\"\nserver = \"a\"\n"))
+	_, err := parse("f.toml", strings.NewReader("[[forward]]\nlisten = \":0\"\nserver = \"a\"\n"))
 	want := Faults{{File: "f.toml", Line: 2, Column: 10, Key: "listen",
 		Text: `forward 1: listen ":0": port 0 is not between 1 and 65535`}}
 	if !reflect.DeepEqual(err, error(want)) {
@@ -233,8 +233,8 @@ func TestLoad(t *testing.T) {
 
 func TestParseReadError(t *testing.T) {
 	broken := errors.New("broken disk")
-	_, err := Parse("f.toml", iotest.ErrReader(broken))
-	if want := "config: read f.toml: broken disk"; !errors.Is(err, broken) || err.Error() != want {
+	_, err := parse("f.toml", iotest.ErrReader(broken))
+	if want := "config: broken disk"; !errors.Is(err, broken) || err.Error() != want {
 		t.Errorf("got %q; want %q", err, want)
 	}
 }
@@ -250,13 +250,13 @@ func (endless) Read(p []byte) (int, error) {
 }
 
 func TestParseTooLarge(t *testing.T) {
-	_, err := Parse("f.toml", endless{})
+	_, err := parse("f.toml", endless{})
 	if want := "f.toml:1:1: the file is larger than 16 MiB: is it a configuration file?"; err == nil ||
 		err.Error() != want {
 		t.Errorf("got %q; want %q", err, want)
 	}
 	head := "[[forward]]\nlisten = \":21\"\nserver = \"a\"\n"
-	if _, err = Parse("f.toml", io.MultiReader(strings.NewReader(head),
+	if _, err = parse("f.toml", io.MultiReader(strings.NewReader(head),
 		io.LimitReader(endless{}, maxSize-int64(len(head))))); err != nil {
 		t.Errorf("got error %v for %d MiB; want none", err, maxSize>>20)
 	}
@@ -264,7 +264,7 @@ func TestParseTooLarge(t *testing.T) {
 
 // TestReference: the reference file is sound and shows every key.
 func TestReference(t *testing.T) {
-	c, err := Parse("ftpgate.toml", strings.NewReader(Reference))
+	c, err := parse("ftpgate.toml", strings.NewReader(Reference))
 	if err != nil {
 		t.Fatal(err)
 	}

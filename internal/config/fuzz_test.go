@@ -38,7 +38,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(form))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := Parse("f.toml", bytes.NewReader(text))
+		c, err := parse("f.toml", bytes.NewReader(text))
 		if err == nil {
 			checkSound(t, c, text)
 			return
@@ -235,7 +235,7 @@ func BenchmarkParse(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()
 			for b.Loop() {
-				c, err := Parse("f.toml", bytes.NewReader(text))
+				c, err := parse("f.toml", bytes.NewReader(text))
 				if bench.sound && (err != nil || len(c.Forwards) != n) {
 					b.Fatalf("got error %v; want %d forwards", err, n)
 				}

@@ -54,7 +54,7 @@ func TestParseTLS(t *testing.T) {
 		},
 	}}
 	for name, text := range tlsForms(t) {
-		got, err := Parse("f.toml", strings.NewReader(text))
+		got, err := parse("f.toml", strings.NewReader(text))
 		if err != nil {
 			t.Errorf("%s: got error %v; want none for\n%s", name, err, text)
 		} else if !reflect.DeepEqual(got.Forwards, want) {
@@ -66,7 +66,7 @@ func TestParseTLS(t *testing.T) {
 // TestParseTLSBelongs: a table belongs to the last forward above it, and keys that are left out have their
 // defaults.
 func TestParseTLSBelongs(t *testing.T) {
-	got, err := Parse("f.toml", strings.NewReader(`
+	got, err := parse("f.toml", strings.NewReader(`
 [[forward]]
 listen = ":2121"
 server = "a"

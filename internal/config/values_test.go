@@ -20,7 +20,7 @@ func TestFromValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := Parse("f.toml", strings.NewReader(`
+	want, err := parse("f.toml", strings.NewReader(`
 drain = "0s"
 resolve = "2s"
 [[forward]]

@@ -9,15 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
-	"ftpgate/internal/core/forward"
+	"ftpgate/internal/config"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/observe/transferlog"
-	"ftpgate/internal/ops/admin"
 	"ftpgate/internal/ops/systemd"
 )
 
@@ -25,33 +24,16 @@ import (
 // changed.
 var ErrStart = errors.New("not started")
 
-// Settings is what a daemon serves. A reload replaces it.
-type Settings struct {
-	Forwards []forward.Forward // sound (forward.Check)
-	Resolve  time.Duration     // how often server names are resolved again
-	Drain    time.Duration     // how long transfers may go on after their forward, or the daemon, is stopped
-}
-
-// Endpoints is where a daemon can be observed.
-type Endpoints struct {
-	Version   string
-	File      string         // the configuration; empty: there is none
-	Admin     *admin.Options // nil: no admin API
-	MustAdmin bool           // an admin API that cannot be opened keeps the daemon from starting
-	Transfers transferlog.Settings
-}
-
-// Daemon is the configuration of a gateway. Table, Settings and Log must be set.
+// Daemon is a gateway that can run. Table, Config and Log must be set.
 type Daemon struct {
-	Table string // of nftables; only one running daemon can have it
-	Settings
-	Log *slog.Logger
+	Table          string // of nftables; only one running daemon can have it
+	*config.Config        // what to serve; a reload replaces it, but for the tables [admin] and [log]
+	File           string // that the configuration is from; empty: from none
+	Log            *slog.Logger
 
-	Reload <-chan struct{}          // requests a reload; nil: never
-	Load   func() (Settings, error) // returns the settings to reload; nil: there are none
-	Reopen <-chan struct{}          // requests that the transfer logs are reopened; nil: never
-
-	Endpoints Endpoints
+	Reload <-chan os.Signal               // requests a reload; nil: never
+	Load   func() (*config.Config, error) // returns the configuration to reload; nil: there is none
+	Reopen <-chan os.Signal               // requests that the transfer logs are reopened; nil: never
 
 	// Confine drops all capabilities but the two that serving needs, after the host is probed. The process
 	// has no others from then on, even after Run.
@@ -86,7 +68,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return nil
 	}
 	if faults := d.report(findings); faults > 0 {
-		return fmt.Errorf("%w: %s, nothing has been changed", ErrStart, plural(faults, "fault"))
+		return fmt.Errorf("%w: %s, nothing has been changed", ErrStart, finding.Plural(faults, "fault"))
 	}
 	if err := r.publish(forwards, r.prober.Dead...); err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
@@ -117,11 +99,14 @@ func (r *instance) startWatchdog(ctx context.Context) (stop func()) {
 	}
 }
 
-// stop drains the sessions and removes the table.
+// stop drains the sessions, and the data connections that go on after them, and removes the table.
 func (r *instance) stop() error {
 	r.draining.Store(true)
 	r.notify(systemd.Stopping(r.Drain))
+	drained, cancel := context.WithTimeout(context.Background(), r.Drain)
+	defer cancel()
 	r.listeners.Stop(r.Drain)
+	r.paths.Drain(drained)
 	attrs := r.tableAttrs()
 	if err := r.gateway.Stop(); err != nil {
 		return err

@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/control/ftptest"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/kernel/system"
@@ -139,8 +141,8 @@ func TestReload(t *testing.T) {
 	m := newManager(t)
 	var forwards []forward.Forward
 	var loadErr error
-	s.Load = func() (Settings, error) {
-		return Settings{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute}, loadErr
+	s.Load = func() (*config.Config, error) {
+		return &config.Config{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute}, loadErr
 	}
 	s.run().ready()
 	m.want("READY=1")
@@ -157,7 +159,7 @@ func TestReload(t *testing.T) {
 		{[]forward.Forward{withoutKey}, nil, "/nonexistent/cert.pem"},
 	} {
 		forwards, loadErr = tt.forwards, tt.loadErr
-		s.reload <- struct{}{}
+		s.reload <- syscall.SIGHUP
 		m.want("RELOADING=1")
 		m.want("READY=1")
 		got := s.log.wait(t, "ERROR not reloaded: everything stays as it was", i+1)
@@ -168,7 +170,7 @@ func TestReload(t *testing.T) {
 		wantNobody(t, next)
 	}
 	forwards, loadErr = []forward.Forward{two.Forward("archive", at), one.Forward("more", next)}, nil
-	s.reload <- struct{}{}
+	s.reload <- syscall.SIGHUP
 	m.want("RELOADING=1")
 	m.want("READY=1")
 	s.log.wait(t, `INFO reloaded forwards="2"`, 1)
@@ -183,7 +185,7 @@ func TestReload(t *testing.T) {
 func TestReloadWithoutFile(t *testing.T) {
 	server := ftptest.NewServer(t, "one")
 	s := newService(t, server.Forward("archive", ftptest.FreePort(t))).run().ready()
-	s.reload <- struct{}{}
+	s.reload <- syscall.SIGHUP
 	s.log.wait(t, "this forward came from the command line: there is no file to read again", 1)
 }
 
@@ -196,8 +198,8 @@ func TestStopOrder(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "20000")
 	dir := t.TempDir()
 	socket, transfers := filepath.Join(dir, "admin.sock"), filepath.Join(dir, "transfers.log")
-	s.Endpoints = Endpoints{Version: "v1", Admin: &admin.Options{Socket: socket}, MustAdmin: true}
-	s.Endpoints.Transfers.Transfers = transfers
+	s.Admin = config.Admin{Socket: socket, SocketGiven: true}
+	s.Config.Log.Transfers = transfers
 	s.run().ready()
 	m.want("READY=1")
 	m.wantPing()
@@ -271,7 +273,7 @@ func TestAdminCannotOpen(t *testing.T) {
 		t.Run(fmt.Sprintf("required %t", required), func(t *testing.T) {
 			at := ftptest.FreePort(t)
 			s := newService(t, server.Forward("archive", at))
-			s.Endpoints = Endpoints{Admin: &admin.Options{Socket: socket}, MustAdmin: required}
+			s.Admin = config.Admin{Socket: socket, SocketGiven: required}
 			s.run()
 			level := "WARN"
 			if required {

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/control/ftptest"
 	"ftpgate/internal/core/forward"
 )
@@ -88,7 +89,7 @@ type service struct {
 	*Daemon
 	t      *testing.T
 	log    *records
-	reload chan struct{}
+	reload chan os.Signal
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when Run has returned
 	err    error         // of Run; read it after ended
@@ -101,10 +102,10 @@ func newService(t *testing.T, forwards ...forward.Forward) *service {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	t.Setenv("STATE_DIRECTORY", t.TempDir())
-	s := &service{t: t, log: newRecords(), reload: make(chan struct{}), ended: make(chan struct{})}
+	s := &service{t: t, log: newRecords(), reload: make(chan os.Signal), ended: make(chan struct{})}
 	s.Daemon = &Daemon{
 		Table:    fmt.Sprintf("ftpgate-test-%d-%s", os.Getpid(), t.Name()),
-		Settings: Settings{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute},
+		Config:   &config.Config{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute},
 		Log:      slog.New(s.log),
 		Reload:   s.reload,
 		resolver: resolver{},

@@ -23,6 +23,7 @@ import (
 	"ftpgate/internal/ops/admin"
 	"ftpgate/internal/ops/status"
 	"ftpgate/internal/ops/systemd"
+	"ftpgate/internal/version"
 )
 
 // instance is a daemon that runs, with its parts. Its methods are for the goroutine of Run, unless they say
@@ -70,7 +71,7 @@ func (d *Daemon) newInstance() *instance {
 	})
 	r.monitor = monitor.New(d.Table, d.Log, r.sessionLog)
 	r.status = &status.Source{
-		Version: d.Endpoints.Version, File: d.Endpoints.File, Table: d.Table, Started: r.started,
+		Version: version.String(), File: d.File, Table: d.Table, Started: r.started,
 		Gateway: r.gateway, SessionLog: r.sessionLog, Expiries: r.keys.Expiries, Reloader: r.requestReload,
 	}
 	r.prober.Ours = r.listeners.ListensAt
@@ -169,10 +170,10 @@ func (r *instance) requestReload(ctx context.Context) error {
 	}
 }
 
-// reload replaces the settings by those of Load, or keeps everything as it was.
+// reload replaces the configuration by that of Load, or keeps everything as it was.
 func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
 	r.notify(systemd.Reloading())
-	err := r.replaceSettings(ctx)
+	err := r.replaceConfig(ctx)
 	if err != nil {
 		r.Log.Error("not reloaded: everything stays as it was", "err", err)
 	} else {
@@ -185,8 +186,8 @@ func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
 	return err
 }
 
-// replaceSettings publishes the settings of Load if they are sound and the host is ready for them.
-func (r *instance) replaceSettings(ctx context.Context) error {
+// replaceConfig publishes the configuration of Load if it is sound and the host is ready for it.
+func (r *instance) replaceConfig(ctx context.Context) error {
 	if r.Load == nil {
 		return &admin.Error{Text: "this forward came from the command line: there is no file to read again",
 			Kind: admin.ErrNotNow}
@@ -209,7 +210,7 @@ func (r *instance) replaceSettings(ctx context.Context) error {
 		loadKeys(r.keys, r.Forwards)
 		return err
 	}
-	r.Settings = wanted
+	r.Config = wanted
 	r.observeForwards(forwards)
 	r.listeners.Serve(ctx, forwards, opened, r.Drain)
 	r.Log.Info("reloaded", "forwards", len(forwards))

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"ftpgate/internal/control/proxy"
@@ -26,14 +25,6 @@ func (d *Daemon) report(findings []finding.Finding) (faults int) {
 		d.Log.Log(context.Background(), level, f.Sentence(), attrs...)
 	}
 	return faults
-}
-
-// plural returns a count, as "1 fault" or "2 faults".
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return fmt.Sprintf("%d %ss", n, word)
 }
 
 // loggedForwards keeps a gateway with thousands of forwards from logging a line for each.

@@ -15,6 +15,7 @@ import (
 	"ftpgate/internal/observe/transferlog"
 	"ftpgate/internal/ops/admin"
 	"ftpgate/internal/ops/status"
+	"ftpgate/internal/version"
 )
 
 // observability is the endpoints of a running daemon, and what they show beside the sessions.
@@ -31,23 +32,26 @@ type observability struct {
 // opened.
 func (r *instance) openEndpoints() (findings []finding.Finding) {
 	var err error
-	r.Endpoints.Transfers.Log = r.Log
-	if r.transferLog, err = transferlog.Open(r.Endpoints.Transfers); err != nil {
+	files := transferlog.Settings{Transfers: r.Config.Log.Transfers, Xferlog: r.Config.Log.Xferlog,
+		Log: r.Log}
+	if r.transferLog, err = transferlog.Open(files); err != nil {
 		findings = append(findings, finding.Finding{Text: err.Error()})
 		r.transferLog = nil
 	}
-	build := metrics.Build{Version: r.Endpoints.Version, GoVersion: runtime.Version()}
+	build := metrics.Build{Version: version.String(), GoVersion: runtime.Version()}
 	r.metrics = metrics.New(build, refusalNames(), r.metricSources())
 	r.metrics.Follow(r.Forwards)
 	r.sessionLog.Hooks = r.journalHooks()
-	if r.Endpoints.Admin == nil {
+	a := r.Admin
+	if a.Socket == "" && a.Listen.Port == 0 {
 		return findings
 	}
-	if r.server, err = admin.Listen(*r.Endpoints.Admin); err != nil {
+	if r.server, err = admin.Listen(admin.Options{Socket: a.Socket, Group: a.Group, NeedGroup: a.GroupGiven,
+		Listen: a.Listen, TokenFile: a.TokenFile}); err != nil {
 		r.server = nil
 		found := finding.Finding{Severity: finding.Warning,
 			Text: "cannot open the " + err.Error() + ": status, sessions and explain will not work"}
-		if r.Endpoints.MustAdmin {
+		if a.SocketGiven || a.Listen.Port != 0 { // it was asked for
 			found.Severity = finding.Fault
 		}
 		findings = append(findings, found)

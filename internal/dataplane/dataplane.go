@@ -18,10 +18,11 @@ import (
 type Path interface {
 	// Open reserves a port of the gateway for a pinhole and returns where it is (the port of hole.Listen is
 	// ignored). Nothing comes through before Arm. It fails where no port is free or the path cannot carry
-	// the connection.
+	// the connection. Until Close the end of ctx severs a connection that the relay carries; then it belongs to
+	// the path, which the gateway drains and closes after its sessions.
 	Open(ctx context.Context, hole pinhole.Pinhole, dataTLS DataTLS) (Data, netip.AddrPort, error)
 	// Bridge connects to both ends: an active client and a server that only listens. It does not wait for
-	// them: Finish returns what became of it.
+	// them: Join does, and Outcome returns what became of it.
 	Bridge(ctx context.Context, bridge pinhole.Bridge, dataTLS DataTLS) (Data, error)
 	// OpenPassthrough lets a client reach a server's passive ports one to one until the handle is closed.
 	// Other sessions of the same client may share the passthrough.
@@ -45,19 +46,39 @@ type DataTLS struct {
 
 // Data is one pinhole or bridge, and the connection that comes through it. The session owns it and closes it.
 // Several goroutines may call its methods at once.
+//
+// Once the connection stands, it belongs to its two ends, over either path: what one end sends, its FIN and
+// its reset reach the other one, each direction by itself, whatever the control connections do. A session
+// calls Open (or Bridge), Arm, then for a transfer Join, Use and perhaps Finish, and Close at the end.
 type Data interface {
-	// Arm lets the one connection come. When it returns nil the connection can come.
+	// Arm lets the one connection come. When it returns nil the connection can come. It comes within
+	// pinhole.Lifetime, or not at all, unless Use is called.
 	Arm() error
+	// Join waits until a connection whose peer has come stands at both ends, or has failed, or cancel is
+	// closed. It returns at once where nobody has come yet, where the kernel carries the connection, before
+	// Arm and after Close. Call it before a transfer command goes to the server: the server then finds the
+	// connection where the client believes it to be.
+	Join(cancel <-chan struct{})
+	// Use says that a transfer command waits for the connection: from now on it may come until Close,
+	// however late. It never waits, and it may be called more than once, or too late: then it does nothing.
+	Use()
 	// Outcome returns what has become of it so far, without waiting. It may be called after Close.
 	Outcome() Outcome
-	// Finish waits until what came through is delivered, or cancel is closed, and returns what became of
-	// it. After Close it does not wait.
+	// Finish is for a reply that says that a download is complete. It waits until the receiver has
+	// acknowledged every byte that came and the sender's FIN was passed on, or until the connection broke, or
+	// until for a second nothing has moved in it, or until cancel is closed. It returns what became of it
+	// until then, and leaves the connection as it is: Close must follow. It returns at once where nobody has
+	// come, where the kernel carries the connection, and after Close.
 	Finish(cancel <-chan struct{}) Outcome
-	// Sever ends a connection that would go on without ftpgate, which is one that the kernel carries.
-	Sever()
-	// Close ends it, with the connection if the relay carries it, and returns what became of it. It is
-	// idempotent. When it returns, nothing new can come.
+	// Close ends the pinhole, and returns what became of it so far. When it returns, nothing new can come;
+	// a connection that has come, or whose peer has come and whose far end is still being connected to, goes
+	// on until its ends end it. Outcome follows it to its end. Close is idempotent, and waits for the kernel
+	// at most.
 	Close() Outcome
+	// Sever ends the connection with resets to both ends, over either path, as soon as it can and without
+	// waiting for it: for kill, a limit, and the end of the time for a stop. It may be called before and
+	// after Close, which is still to be called.
+	Sever()
 }
 
 // Handle is one session's part in an open passthrough. The session owns it and closes it.

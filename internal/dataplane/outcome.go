@@ -19,16 +19,26 @@ type Outcome struct {
 
 	// Settled reports that Finish would not wait.
 	Settled bool
-	// Complete reports that everything that came was delivered, that nothing came, or that the path
-	// cannot know because both ends see it for themselves (the kernel's path).
+	// Complete reports that nothing is known to have gone wrong: what came was delivered, or is on its way
+	// still, or nothing came, or the path cannot know because both ends see it for themselves (the kernel's
+	// path). False with the Failure of a connection that broke, of an end that could not be connected to, and
+	// of TLS.
 	Complete bool
+	// ServerReset reports that the server's end was reset, or timed out, before its FIN: a download is cut
+	// short, whatever the server says about it. Over the kernel's path it is never set.
+	ServerReset bool
 	// NotResumed reports that TLS with the server was set up without resuming the session of the
 	// control connection. There are servers that then take no data.
 	NotResumed bool
-	// Failure says what went wrong; nil: nothing so far. Finish and Close set it where Complete is false.
-	// The watcher of flows sets it for a connection that the kernel carries.
+	// Failure says what went wrong; nil: nothing so far. It is set where Complete is false. The watcher of
+	// flows sets it for a connection that the kernel carries.
 	Failure *Failure
 }
+
+// OnlyStranger reports that nobody has come but somebody with another address, who was refused: in active
+// mode most probably the server, from another address of its own. Then nothing can have been carried,
+// whatever the server says.
+func (o Outcome) OnlyStranger() bool { return o.Connected.IsZero() && o.Stranger.IsValid() }
 
 // Failure says why a data connection could not be opened, or how it broke.
 type Failure struct {

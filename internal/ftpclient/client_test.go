@@ -321,9 +321,8 @@ func TestClientDataPeer(t *testing.T) {
 	defer conn.Close()
 	c := &Client{Watch: &log{}}
 	err = c.connect(ctx, NewActive(l, netip.MustParseAddr("192.0.2.1")))
-	if data, ok := errors.AsType[*DataError](err); !ok ||
-		!strings.Contains(data.Error(), "it came from 127.0.0.1") {
-		t.Errorf("got %v; want a *DataError that names 127.0.0.1", err)
+	if !errors.Is(err, ErrData) || !strings.Contains(err.Error(), "it came from 127.0.0.1") {
+		t.Errorf("got %v; want an ErrData that names 127.0.0.1", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package ftpclient
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -90,20 +91,15 @@ func (c *Control) SetReadDeadline(t time.Time) error { return c.conn.SetReadDead
 // SetWriteDeadline bounds Send.
 func (c *Control) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadline(t) }
 
-// InjectedError reports bytes in clear behind the reply after which TLS begins. Whoever put them there would
-// have them taken for the server's words (RFC 3207 section 4.2 says so of SMTP).
-type InjectedError struct{ Bytes int }
-
-// Error implements error.
-func (e *InjectedError) Error() string {
-	return fmt.Sprintf("%d bytes in clear behind the answer", e.Bytes)
-}
+// ErrInjected is bytes in clear behind the reply after which TLS begins. Whoever put them there would have them
+// taken for the server's words (RFC 3207 section 4.2 says so of SMTP).
+var ErrInjected = errors.New("bytes in clear behind the answer")
 
 // StartTLS goes on in TLS. ctx bounds the handshake; deadlines that were set before are removed. The error is
-// an *InjectedError or the handshake's.
+// ErrInjected or the handshake's.
 func (c *Control) StartTLS(ctx context.Context, config *tls.Config) (tls.ConnectionState, error) {
 	if n := c.lines.Buffered(); n > 0 {
-		return tls.ConnectionState{}, &InjectedError{n}
+		return tls.ConnectionState{}, fmt.Errorf("%d %w", n, ErrInjected)
 	}
 	if err := c.conn.SetDeadline(time.Time{}); err != nil {
 		return tls.ConnectionState{}, err

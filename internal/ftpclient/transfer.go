@@ -10,16 +10,10 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
-// DataError is a data connection that did not come about, while the control connection is well.
-type DataError struct{ err error }
+// ErrData is a data connection that did not come about, while the control connection is well.
+var ErrData = errors.New("data connection")
 
-// Error implements error.
-func (e *DataError) Error() string { return "data connection: " + e.err.Error() }
-
-// Unwrap returns the cause.
-func (e *DataError) Unwrap() error { return e.err }
-
-// negotiate prepares the data connection of one transfer. The error is a *DataError if the client cannot
+// negotiate prepares the data connection of one transfer. The error is ErrData if the client cannot
 // connect to where it was told to.
 func (c *Client) negotiate(ctx context.Context, m Mode) (*Data, error) {
 	if m.Active() {
@@ -36,7 +30,7 @@ func (c *Client) negotiate(ctx context.Context, m Mode) (*Data, error) {
 	c.Watch.Note("Connecting data socket to " + to.String())
 	conn, err := c.Host.Dial(ctx, "tcp", to.String())
 	if err != nil {
-		return nil, &DataError{err}
+		return nil, fmt.Errorf("%w: %w", ErrData, err)
 	}
 	return NewPassive(conn), nil
 }
@@ -73,7 +67,7 @@ func (c *Client) connect(ctx context.Context, d *Data) error {
 			return fmt.Errorf("it came from %s; want %s", from, d.server)
 		})
 		if err != nil {
-			return &DataError{Because(ctx, err)}
+			return fmt.Errorf("%w: %w", ErrData, Because(ctx, err))
 		}
 		c.Watch.Note("Data connection from " + from.String())
 	}
@@ -82,7 +76,7 @@ func (c *Client) connect(ctx context.Context, d *Data) error {
 	}
 	state, err := d.StartTLS(ctx, c.dataTLS)
 	if err != nil {
-		return &DataError{fmt.Errorf("TLS: %w", Because(ctx, err))}
+		return fmt.Errorf("%w: TLS: %w", ErrData, Because(ctx, err))
 	}
 	c.noteTLS(state)
 	return nil

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
@@ -132,7 +131,7 @@ func revertUnsound(
 // serverText lists the server's addresses.
 func serverText(f forward.Resolved) string {
 	if addrs := f.ServerAddrs(); len(addrs) > 0 {
-		return join(addrs, " ")
+		return finding.Join(addrs, " ")
 	}
 	return "none"
 }
@@ -143,13 +142,5 @@ func advertisedText(f forward.Resolved) string {
 	for i, a := range f.Advertised {
 		addrs[i] = a.Addr
 	}
-	return join(addrs, " ")
-}
-
-func join(addrs []netip.Addr, separator string) string {
-	texts := make([]string, len(addrs))
-	for i, a := range addrs {
-		texts[i] = a.String()
-	}
-	return strings.Join(texts, separator)
+	return finding.Join(addrs, " ")
 }

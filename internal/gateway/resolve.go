@@ -197,21 +197,15 @@ func (g *Gateway) lookUp(ctx context.Context, forwards []forward.Forward) *looku
 
 // hosts returns each host name and address in the forwards once.
 func hosts(forwards []forward.Forward) []string {
-	seen := map[string]bool{}
 	var all []string
-	add := func(host string) {
-		if !seen[host] {
-			seen[host] = true
-			all = append(all, host)
-		}
-	}
 	for _, f := range forwards {
-		add(f.Server.Host)
+		all = append(all, f.Server.Host)
 		for _, a := range f.Advertise {
-			add(a.Host)
+			all = append(all, a.Host)
 		}
 	}
-	return all
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // unresolved returns the finding for a name without an address; what is "server" or "advertised".
@@ -243,7 +237,7 @@ func wrongFamily(f forward.Forward, addrs []netip.Addr) finding.Finding {
 	return finding.Finding{
 		Forward: f.Name,
 		Text: fmt.Sprintf("server %q has no %s address (it has %s), and listen %s is %s",
-			f.Server.Host, family, join(addrs, ", "), f.Listen, family),
+			f.Server.Host, family, finding.Join(addrs, ", "), f.Listen, family),
 		Remedy: "listen on " + other,
 	}
 }

@@ -68,9 +68,10 @@ const minLastColumn = 22
 // Table aligns rows. A terminal gets as many columns as fit, and the last one cut; a pipe or a file gets
 // everything.
 func (s Terminal) Table(columns []Column, rows [][]string) []string {
-	widths := make([]int, len(columns))
+	heads, widths := make([]string, len(columns)), make([]int, len(columns))
+	rows = append([][]string{heads}, rows...)
 	for i, c := range columns {
-		widths[i] = len(c.Head)
+		heads[i] = c.Head
 		for _, row := range rows {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
@@ -79,19 +80,11 @@ func (s Terminal) Table(columns []Column, rows [][]string) []string {
 		}
 	}
 	shown := s.fittingColumns(columns, widths)
-	lines := []string{s.row(columns, widths, shown, headers(columns))}
+	var lines []string
 	for _, row := range rows {
 		lines = append(lines, s.row(columns, widths, shown, row))
 	}
 	return lines
-}
-
-func headers(columns []Column) []string {
-	var heads []string
-	for _, c := range columns {
-		heads = append(heads, c.Head)
-	}
-	return heads
 }
 
 // fittingColumns returns the columns that fit.

@@ -22,6 +22,7 @@ type benched struct {
 	b       *testing.B
 	servers *net.TCPListener
 	address string
+	buf     [256]byte // of exchange
 }
 
 func newBenched(b *testing.B) *benched {
@@ -76,21 +77,23 @@ func (s *benched) session() (client, server *net.TCPConn) {
 	if err != nil {
 		s.b.Fatal(err)
 	}
-	buf := make([]byte, 256)
-	exchange := func(from, to net.Conn, line string) {
-		if _, err := io.WriteString(from, line); err != nil {
-			s.b.Fatal(err)
-		}
-		if _, err := io.ReadAtLeast(to, buf, len(line)); err != nil {
-			s.b.Fatal(err)
-		}
-	}
-	exchange(a, c, "220 hello\r\n")
-	exchange(c, a, "USER anonymous\r\n")
-	exchange(a, c, "331 any password\r\n")
-	exchange(c, a, "PASS me@example.com\r\n")
-	exchange(a, c, "230 welcome\r\n")
+	s.exchange(a, c, "220 hello\r\n")
+	s.exchange(c, a, "USER anonymous\r\n")
+	s.exchange(a, c, "331 any password\r\n")
+	s.exchange(c, a, "PASS me@example.com\r\n")
+	s.exchange(a, c, "230 welcome\r\n")
 	return c.(*net.TCPConn), a
+}
+
+// exchange has one end send lines, and waits until the other end has about as many bytes.
+func (s *benched) exchange(from, to net.Conn, lines string) {
+	s.b.Helper()
+	if _, err := io.WriteString(from, lines); err != nil {
+		s.b.Fatal(err)
+	}
+	if _, err := io.ReadAtLeast(to, s.buf[:], len(lines)); err != nil {
+		s.b.Fatal(err)
+	}
 }
 
 // BenchmarkIdleSession is what an idle session holds: B/session, of heap and stacks, without the test's own
@@ -241,4 +244,26 @@ func BenchmarkTransfer(b *testing.B) {
 	}
 	client.Close()
 	server.Close()
+}
+
+// BenchmarkSession is a whole session with one passive transfer, from its connection to its end.
+func BenchmarkSession(b *testing.B) {
+	s := newBenched(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		client, server := s.session()
+		for _, step := range []struct{ command, reply string }{
+			{"PASV\r\n", "227 ok (127,0,0,1,195,80)\r\n"},
+			{"RETR x\r\n", "150 here\r\n226 done\r\n"},
+			{"QUIT\r\n", "221 bye\r\n"},
+		} {
+			s.exchange(client, server, step.command)
+			s.exchange(server, client, step.reply)
+		}
+		if _, err := io.Copy(io.Discard, client); err != nil {
+			b.Fatal(err)
+		}
+		client.Close()
+		server.Close()
+	}
 }

@@ -181,7 +181,9 @@ func (d *fakeData) Outcome() dataplane.Outcome {
 	return o
 }
 
-func (d *fakeData) Sever() { d.path.wait("Sever") }
+func (d *fakeData) Join(<-chan struct{}) {}
+func (d *fakeData) Use()                 {}
+func (d *fakeData) Sever()               { d.path.wait("Sever") }
 
 func (d *fakeData) Close() dataplane.Outcome {
 	d.path.wait("Close")

@@ -140,7 +140,7 @@ func TestSessionSynch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.client.say("ABOR\r\n")
+	b.client.say("\xff\xf4ABOR\r\n") // if the urgent byte were missing, IAC IAC would be data
 	b.server.hear("\xff\xf4\xff\xf2ABOR")
 }
 

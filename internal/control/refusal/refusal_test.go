@@ -44,7 +44,7 @@ func TestFault(t *testing.T) {
 		"a code": {New(dialogue.RefusedPort, verdict.CodeServerLowPort, "no"),
 			verdict.Fault{Code: verdict.CodeServerLowPort, Said: "no"}},
 		"the data path's": {OfData(judged), verdict.Fault{Code: verdict.CodeSessionReuseMissing,
-			Said: "no TLS",
+			Said:   "no TLS",
 			Remedy: "mend it", At: at, Err: "not resumed"}},
 		"not the path's": {OfData(errors.New("reset")),
 			verdict.Fault{Code: verdict.CodeDataBroken, Err: "reset"}},

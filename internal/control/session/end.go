@@ -62,8 +62,10 @@ func (s *Session) finish(finished chan<- struct{}) {
 		if goodbye != "" {
 			s.out = append(append(s.out, goodbye...), '\r', '\n')
 		}
-		_ = s.client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
-		_, _ = s.client.Write(s.out)
+		if len(s.out) > 0 { // after QUIT everything is said
+			_ = s.client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
+			_, _ = s.client.Write(s.out)
+		}
 	}
 	s.client.HangUp()
 	s.env.Ended(s)

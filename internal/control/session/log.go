@@ -2,6 +2,8 @@ package session
 
 import (
 	"log/slog"
+	"net"
+	"net/netip"
 	"strconv"
 
 	"ftpgate/internal/control/transcript"
@@ -22,9 +24,16 @@ func (s *Session) who() []slog.Attr {
 	return []slog.Attr{
 		slog.String("forward", s.forward.Name),
 		slog.String("session", s.record.ID()),
-		slog.String("client", s.client.RemoteAddr().String()),
-		slog.String("server", s.server.RemoteAddr().String()),
+		slog.String("client", addrPortOf(s.client.RemoteAddr()).String()),
+		slog.String("server", addrPortOf(s.server.RemoteAddr()).String()),
 	}
+}
+
+// addrPortOf returns one end of a connection. A netip.AddrPort is written with one allocation, a net.TCPAddr
+// with five.
+func addrPortOf(a net.Addr) netip.AddrPort {
+	at := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
 // traceCommand logs that a client's line came, with its verb if that stands in the RFCs. The rest may be a

@@ -142,7 +142,7 @@ func (s *Session) ShortestLimit() time.Duration {
 func local(c net.Conn) netip.Addr  { return addrOf(c.LocalAddr()) }
 func remote(c net.Conn) netip.Addr { return addrOf(c.RemoteAddr()) }
 
-func addrOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("") }
+func addrOf(a net.Addr) netip.Addr { return addrPortOf(a).Addr().WithZone("") }
 
 // ReadClient takes the client's commands, each when the one before is answered. It returns when the session
 // is over.

@@ -6,6 +6,7 @@ package finding
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Severity says how much a finding matters. The zero value is Fault: a finding that says nothing about its
@@ -90,4 +91,21 @@ func Worst(all []Finding) Severity {
 		worst = min(worst, f.Severity)
 	}
 	return worst
+}
+
+// Plural counts things: "1 fault", "2 faults".
+func Plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// Join lists things.
+func Join[T fmt.Stringer](things []T, separator string) string {
+	texts := make([]string, len(things))
+	for i, t := range things {
+		texts[i] = t.String()
+	}
+	return strings.Join(texts, separator)
 }

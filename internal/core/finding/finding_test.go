@@ -71,3 +71,13 @@ func TestWorst(t *testing.T) {
 		}
 	}
 }
+
+func TestWords(t *testing.T) {
+	if got := []string{Plural(0, "fault"), Plural(1, "fault"), Plural(2, "fault")}; !slices.Equal(got,
+		[]string{"0 faults", "1 fault", "2 faults"}) {
+		t.Errorf("got %q; want faults counted", got)
+	}
+	if got := Join([]Severity{Fault, OK}, ", "); got != "fault, ok" {
+		t.Errorf("got %q; want fault, ok", got)
+	}
+}

@@ -8,7 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 )
+
+// Lifetime is how long a pinhole waits for its connection while no transfer command waits for it: a client
+// connects at once, or after a few lost SYNs (sent again after 1, 3, 7 and 15 seconds), or never. With a
+// transfer command under way it lives as long as that: some ends connect only a minute later (z/OS, which
+// recalls a data set from tape first).
+const Lifetime = 30 * time.Second
 
 // Pinhole is the permission for exactly one data connection: who may connect, to which port of the gateway,
 // and where the connection leads. In passive mode the client connects and the target is the server; in

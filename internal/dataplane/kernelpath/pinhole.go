@@ -17,20 +17,19 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane/port"
 )
 
-var (
-	// ErrNoPorts says that every port of the range is taken.
-	ErrNoPorts = errors.New("no passive port is free")
-	// ErrClosed says that Arm was called after Close.
-	ErrClosed = errors.New("pinhole is closed")
-)
+// ErrClosed says that Arm was called after Close.
+var ErrClosed = errors.New("pinhole is closed")
 
 // Kernel keeps pinholes and passthroughs in its tables; package nftset implements it. Several goroutines may
 // call its methods at once. They return when the change is in force.
 type Kernel interface {
-	// Add lets the pinhole's connection through, once and for a limited time.
+	// Add lets the pinhole's connection through, once and within pinhole.Lifetime.
 	Add(pinhole.Pinhole) error
+	// Keep lets an open pinhole live as long as it is wanted. It does not wait, and wanted must not.
+	Keep(hole pinhole.Pinhole, wanted func() bool)
 	// Remove closes the pinhole; one that is not there is no error.
 	Remove(pinhole.Pinhole) error
 	// RemoveLater removes a pinhole that has been used, some time soon, and does not wait for it.
@@ -45,61 +44,33 @@ type Kernel interface {
 // same port at the same time. Several goroutines may use it at once.
 type Path struct {
 	kernel Kernel
+	claims *port.Claims
 	free   func(netip.AddrPort) bool
 	log    *slog.Logger
 
 	mu           sync.Mutex
-	taken        map[portKey]struct{}
 	passthroughs map[clientKey][]*passthrough // a client has few at one address of the gateway
 }
 
-// portKey is what no two pinholes may have in common.
-type portKey struct {
-	from   netip.Addr
-	listen netip.AddrPort
-}
-
-// New returns the path over a kernel. free reports whether the gateway itself leaves a port alone: nobody
-// listens there, and no rule translates it. It is called for each port that is drawn. What the kernel fails
-// to remove is logged.
-func New(kernel Kernel, free func(netip.AddrPort) bool, log *slog.Logger) *Path {
-	return &Path{kernel: kernel, free: free, log: log,
-		taken: map[portKey]struct{}{}, passthroughs: map[clientKey][]*passthrough{}}
+// New returns the path over a kernel, which draws its ports from the claims. free reports whether the gateway
+// itself leaves a port alone: nobody listens there, and no rule translates it. It is called for each port that is
+// drawn. What the kernel fails to remove is logged.
+func New(kernel Kernel, claims *port.Claims, free func(netip.AddrPort) bool, log *slog.Logger) *Path {
+	return &Path{kernel: kernel, claims: claims, free: free, log: log,
+		passthroughs: map[clientKey][]*passthrough{}}
 }
 
 // Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. The kernel
-// learns of it in Arm. The error wraps ErrNoPorts where all ports are taken. The caller closes the pinhole.
+// learns of it in Arm. The error wraps port.ErrNone where all ports are taken. The caller closes the pinhole.
 func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Pinhole, error) {
-	for port := range ports.Shuffled() {
-		listen := netip.AddrPortFrom(hole.Listen.Addr(), port)
-		if !p.take(portKey{hole.From, listen}) {
-			continue
-		}
-		if p.free(listen) {
-			hole.Listen = listen
-			return &Pinhole{path: p, hole: hole}, nil
-		}
-		p.giveBack(portKey{hole.From, listen})
+	listen, err := p.claims.Draw(hole.From, hole.Listen.Addr(), ports, func(at netip.AddrPort) (bool, error) {
+		return p.free(at), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pinhole: open for %s at %s: %w", hole.From, hole.Listen.Addr(), err)
 	}
-	return nil, fmt.Errorf("pinhole: open for %s at %s: %w in %s", hole.From, hole.Listen.Addr(),
-		ErrNoPorts, ports)
-}
-
-// take reserves a port, and reports whether it was free.
-func (p *Path) take(k portKey) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, taken := p.taken[k]; taken {
-		return false
-	}
-	p.taken[k] = struct{}{}
-	return true
-}
-
-func (p *Path) giveBack(k portKey) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.taken, k)
+	hole.Listen = listen
+	return &Pinhole{path: p, hole: hole}, nil
 }
 
 // Pinhole is one pinhole of a session. It goes from reserved to armed to closed, or from reserved to closed.
@@ -137,6 +108,16 @@ func (h *Pinhole) Arm() error {
 	return nil
 }
 
+// Use keeps an armed pinhole open until Close while its connection has not come, as far as anybody knows: a
+// transfer command waits for it. It does not wait.
+func (h *Pinhole) Use(connected func() bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.armed && !h.closed {
+		h.path.kernel.Keep(h.hole, func() bool { return !h.Used() && !connected() })
+	}
+}
+
 // MarkUsed notes that the connection has come: its transfer is over.
 func (h *Pinhole) MarkUsed() {
 	h.mu.Lock()
@@ -170,5 +151,5 @@ func (h *Pinhole) closeOnce() {
 			h.path.log.Error("a pinhole stays open until it expires", "err", err)
 		}
 	}
-	h.path.giveBack(portKey{h.hole.From, h.hole.Listen})
+	h.path.claims.GiveBack(h.hole.From, h.hole.Listen)
 }

@@ -14,6 +14,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/kernelpath"
+	"ftpgate/internal/dataplane/port"
 )
 
 // kernel remembers what it has. It fails and it hangs where the test says so.
@@ -22,6 +23,7 @@ type kernel struct {
 	open      map[pinhole.Pinhole]int
 	removed   []pinhole.Pinhole
 	later     []pinhole.Pinhole // removed later
+	wanted    func() bool       // the last one that is to be kept
 	errAdd    error
 	errRemove error
 
@@ -48,6 +50,12 @@ func (k *kernel) Add(h pinhole.Pinhole) error {
 		k.open[h]++
 	}
 	return k.errAdd
+}
+
+func (k *kernel) Keep(h pinhole.Pinhole, wanted func() bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wanted = wanted
 }
 
 func (k *kernel) Remove(h pinhole.Pinhole) error {
@@ -93,7 +101,7 @@ type bench struct {
 func newBench(free func(netip.AddrPort) bool) bench {
 	k := &kernel{open: map[pinhole.Pinhole]int{}, passthroughs: map[pinhole.Passthrough]int{}}
 	b := bench{kernel: k, log: &bytes.Buffer{}}
-	b.Path = kernelpath.New(b.kernel, free, slog.New(slog.NewTextHandler(b.log, nil)))
+	b.Path = kernelpath.New(b.kernel, &port.Claims{}, free, slog.New(slog.NewTextHandler(b.log, nil)))
 	return b
 }
 
@@ -130,7 +138,7 @@ func TestOpenSharesPorts(t *testing.T) {
 		}
 		_, err := b.Open(ports, hole)
 		want := "no passive port is free in 50000-50009"
-		if !errors.Is(err, kernelpath.ErrNoPorts) || !strings.HasSuffix(err.Error(), want) {
+		if !errors.Is(err, port.ErrNone) || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("got error %v; want %q", err, want)
 		}
 		last.Close()
@@ -140,8 +148,8 @@ func TestOpenSharesPorts(t *testing.T) {
 			t.Fatalf("got %v, error %v; want the port that was closed", again, err)
 		}
 		last.Close() // is not the owner any more
-		if _, err := b.Open(ports, hole); !errors.Is(err, kernelpath.ErrNoPorts) {
-			t.Errorf("got error %v; want %v", err, kernelpath.ErrNoPorts)
+		if _, err := b.Open(ports, hole); !errors.Is(err, port.ErrNone) {
+			t.Errorf("got error %v; want %v", err, port.ErrNone)
 		}
 	}
 	if len(b.kernel.open)+len(b.kernel.removed) > 0 {
@@ -157,8 +165,8 @@ func TestOpenAvoidsTheGatewaysOwn(t *testing.T) {
 	if err != nil || h.At() != only {
 		t.Fatalf("got %v, %v; want %s", h, err, only)
 	}
-	if _, err := b.Open(ports, holeFrom("192.168.5.1")); !errors.Is(err, kernelpath.ErrNoPorts) {
-		t.Errorf("got error %v; want %v", err, kernelpath.ErrNoPorts)
+	if _, err := b.Open(ports, holeFrom("192.168.5.1")); !errors.Is(err, port.ErrNone) {
+		t.Errorf("got error %v; want %v", err, port.ErrNone)
 	}
 }
 
@@ -305,4 +313,37 @@ func TestArmHangs(t *testing.T) {
 			t.Errorf("got closed %t, %v in the kernel; want it removed", closed, b.kernel.open)
 		}
 	})
+}
+
+// An armed pinhole is kept until its connection has come, however that is noticed; no other is.
+func TestUse(t *testing.T) {
+	b := newBench(all)
+	h, err := b.Open(ports, holeFrom("192.168.5.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	connected := false
+	use := func() { h.Use(func() bool { return connected }) }
+	if use(); b.kernel.wanted != nil {
+		t.Error("got it kept before Arm")
+	}
+	if err := h.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	if use(); b.kernel.wanted == nil || !b.kernel.wanted() {
+		t.Fatal("got it not wanted while nobody has come")
+	}
+	connected = true
+	if b.kernel.wanted() {
+		t.Error("got it wanted after a connection was seen")
+	}
+	connected = false
+	if h.MarkUsed(); b.kernel.wanted() {
+		t.Error("got it wanted after its transfer")
+	}
+	h.Close()
+	b.kernel.wanted = nil
+	if use(); b.kernel.wanted != nil {
+		t.Error("got it kept after Close")
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/dataplane/socket"
 )
 
 // Error says why a passthrough cannot be opened.
@@ -70,7 +69,7 @@ func cannotListen(p pinhole.Passthrough, port uint16, err error) error {
 		plain:       fmt.Sprintf("the gateway cannot open its port %d for data", port),
 	}
 	switch {
-	case errors.Is(err, socket.ErrNoPorts), errors.Is(err, unix.EADDRINUSE):
+	case errors.Is(err, unix.EADDRINUSE):
 		e.Err = fmt.Errorf("port %d: %w", port, unix.EADDRINUSE)
 		e.plain = fmt.Sprintf("port %d of the gateway is in use", port)
 		e.remedy = orKernel(p, fmt.Sprintf("end what uses %s (see ss -tanp), and keep outgoing connections "+

@@ -162,7 +162,7 @@ func (ps *Passthroughs) open(p pinhole.Passthrough) error {
 		if ps.listeners[at] != nil {
 			continue
 		}
-		l, err := newPortListener(ps.ctx, at)
+		l, err := newPortListener(at)
 		if err != nil {
 			for _, l := range fresh {
 				l.close()

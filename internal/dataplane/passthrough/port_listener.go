@@ -1,13 +1,11 @@
 package passthrough
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 
-	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/socket"
 )
@@ -43,21 +41,17 @@ type target struct {
 func targetOf(p pinhole.Passthrough) target { return target{p.Target, p.SourceIP} }
 
 // newPortListener listens at a port. Nobody accepts yet.
-func newPortListener(ctx context.Context, at netip.AddrPort) (*portListener, error) {
-	reserved, _, err := socket.Reserve(ctx, at.Addr(), forward.PortRange{First: at.Port(), Last: at.Port()},
-		nil)
+func newPortListener(at netip.AddrPort) (*portListener, error) {
+	f, err := socket.Listen(at)
 	if err != nil {
 		return nil, err
 	}
-	l, err := socket.Listen(reserved)
-	if errClose := reserved.Close(); err == nil && errClose != nil {
-		l.Close()
-		err = errClose
-	}
+	l, err := net.FileListener(f) // a duplicate
+	f.Close()
 	if err != nil {
 		return nil, err
 	}
-	return &portListener{at: at, listener: l, closed: make(chan struct{}),
+	return &portListener{at: at, listener: l.(*net.TCPListener), closed: make(chan struct{}),
 		routes: map[netip.Addr]*route{}}, nil
 }
 

@@ -20,35 +20,31 @@ type relayed struct {
 func (r relayed) Outcome() dataplane.Outcome {
 	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: r.ConnectedAt(),
 		Stranger: r.LastStranger(), Settled: r.Settled(), NotResumed: r.NotResumed()}
+	select {
+	case <-r.Done():
+		o.Over = true
+	default:
+	}
 	o.Up, o.Down = r.Bytes()
 	if r.clientIsTo {
 		o.Up, o.Down = o.Down, o.Up
 	}
-	select {
-	case <-r.Done():
-		o.Over = true
-		return r.ended(o, r.Transfer.Finish(nil))
-	default:
-	}
+	err := r.Err()
+	o.Complete, o.Failure = err == nil, relayFailure(err, r.clientIsTo)
+	o.ServerReset = r.ServerReset()
 	return o
 }
 
 // Finish waits until what came is delivered, or cancel is closed.
 func (r relayed) Finish(cancel <-chan struct{}) dataplane.Outcome {
-	err := r.Transfer.Finish(cancel)
-	return r.ended(r.Outcome(), err)
+	r.Transfer.Finish(cancel)
+	return r.Outcome()
 }
 
-// ended adds to an outcome what Finish says of the transfer.
-func (r relayed) ended(o dataplane.Outcome, err error) dataplane.Outcome {
-	o.Complete, o.Failure = err == nil, relayFailure(err, r.clientIsTo)
-	return o
-}
+// Sever ends the connection.
+func (r relayed) Sever() { r.Transfer.Sever() }
 
-// Sever does nothing: Close ends what the relay carries.
-func (r relayed) Sever() {}
-
-// Close ends the transfer.
+// Close closes the pinhole. A connection that has come goes on.
 func (r relayed) Close() dataplane.Outcome {
 	r.Transfer.Close()
 	return r.Outcome()
@@ -88,6 +84,17 @@ func (m metered) Outcome() dataplane.Outcome {
 func (m metered) Finish(<-chan struct{}) dataplane.Outcome {
 	m.MarkUsed()
 	return m.Outcome()
+}
+
+// Join does not wait: the kernel connects the ends.
+func (m metered) Join(<-chan struct{}) {}
+
+// Use keeps the pinhole open until its connection comes. Where nobody counts, nobody would know of that, and a
+// pinhole that lived on might serve a second connection: then it has its usual time.
+func (m metered) Use() {
+	if m.flow != nil {
+		m.Pinhole.Use(func() bool { return !m.flow.Progress().Connected.IsZero() })
+	}
 }
 
 // Sever ends the connection that has come.

@@ -52,6 +52,42 @@ func TestMetered(t *testing.T) {
 	}
 }
 
+// A pinhole lives as long as a transfer waits for its connection, where somebody sees that come.
+func TestMeteredUse(t *testing.T) {
+	s := newStage(t)
+	data, listen := s.open(passive())
+	data.Use() // before Arm: nothing
+	if s.tables.kept != nil {
+		t.Error("got it kept; want it armed first")
+	}
+	if err := data.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	data.Use()
+	hole := passive()
+	hole.Listen = listen
+	wanted := s.tables.kept[hole]
+	if wanted == nil || !wanted() {
+		t.Fatal("got it not wanted; want it kept until its connection comes")
+	}
+	s.flow.progress.Connected = time.Unix(1, 0)
+	if wanted() {
+		t.Error("got it wanted after its connection has come")
+	}
+	data.Close()
+	s.tables.kept = nil
+	data.Use() // after Close: nothing
+	s.counts = false
+	data, _ = s.open(passive())
+	defer data.Close()
+	if err := data.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	if data.Use(); s.tables.kept != nil {
+		t.Error("got it kept; want its usual time, because nobody counts")
+	}
+}
+
 // Where nobody counts, the outcome says so.
 func TestNotMetered(t *testing.T) {
 	s := newStage(t)
@@ -85,7 +121,8 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 		t.Fatal(err)
 	}
 	hole.Listen = opened.At()
-	if s.data, err = acceptEarly(t.Context(), metered{opened, s.expect(hole)}, hole); err != nil {
+	if s.data, err = acceptEarly(t.Context(), &relay.Path{Relay: s.relays}, metered{opened, s.expect(hole)},
+		hole); err != nil {
 		t.Fatal(err)
 	}
 	s.listen = hole.Listen
@@ -164,7 +201,6 @@ func TestRelayFailure(t *testing.T) {
 		remedy     bool
 	}{
 		{"closed", fmt.Errorf("wait: %w", relay.ErrClosed), false, "", 0, "", "", false},
-		{"unfinished", relay.ErrUnfinished, false, "", 0, "", "", false},
 		{"server refuses", refused, false, verdict.CodeServerDataUnreachable, 0, "",
 			"connect: connection refused",
 			false},

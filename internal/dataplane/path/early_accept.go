@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 
-	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relay"
@@ -22,12 +21,12 @@ type earlyAccept struct {
 	relayed atomic.Bool
 }
 
-// acceptEarly has the relay listen at the port of a kernel pinhole, which the result owns. After an error the
-// caller closes data.
-func acceptEarly(ctx context.Context, data metered, hole pinhole.Pinhole) (*earlyAccept, error) {
-	port := data.At().Port()
-	path := relay.Path{Ports: forward.PortRange{First: port, Last: port}}
-	waiting, err := path.Open(ctx, hole, dataplane.DataTLS{})
+// acceptEarly has the relay listen at the port of a kernel pinhole, which the result owns.
+// After an error the caller closes data.
+func acceptEarly(
+	ctx context.Context, path *relay.Path, data metered, hole pinhole.Pinhole,
+) (*earlyAccept, error) {
+	waiting, err := path.OpenAt(ctx, hole, dataplane.DataTLS{})
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +67,28 @@ func (e *earlyAccept) Finish(cancel <-chan struct{}) dataplane.Outcome {
 	return e.Outcome()
 }
 
-// Close closes the pinhole, and ends the connection if the relay carries it.
+// Join waits for the client's end of what the relay carries.
+func (e *earlyAccept) Join(cancel <-chan struct{}) {
+	if e.relayed.Load() {
+		e.overRelay().Join(cancel)
+	}
+}
+
+// Use keeps the pinhole open for a transfer.
+func (e *earlyAccept) Use() {
+	if !e.relayed.Load() {
+		e.metered.Use()
+	}
+}
+
+// Sever ends the connection, over either path.
+func (e *earlyAccept) Sever() {
+	if e.waiting.Sever(); !e.relayed.Load() {
+		e.metered.Sever()
+	}
+}
+
+// Close closes the pinhole. A connection that has come goes on.
 func (e *earlyAccept) Close() dataplane.Outcome {
 	e.waiting.Close()
 	e.metered.Close()

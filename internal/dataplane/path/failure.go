@@ -7,8 +7,8 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
-	"ftpgate/internal/dataplane/kernelpath"
 	"ftpgate/internal/dataplane/passthrough"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relay"
 )
 
@@ -41,7 +41,7 @@ func relayFailure(err error, clientIsTo bool) *dataplane.Failure {
 // relayFault classifies how a data connection ended. An empty Code means that the session knows better.
 // clientIsTo says that the client is the end To.
 func relayFault(err error, clientIsTo bool) (f verdict.Fault) {
-	if errors.Is(err, relay.ErrClosed) || errors.Is(err, relay.ErrUnfinished) {
+	if errors.Is(err, relay.ErrClosed) {
 		return verdict.Fault{}
 	}
 	if dial, ok := errors.AsType[*relay.DialError](err); ok {
@@ -101,7 +101,7 @@ func handshakeCode(e *relay.HandshakeError) verdict.Code {
 // ports.
 func openFailure(err error, ports forward.PortRange) error {
 	f := &dataplane.Failure{Err: err, Fault: verdict.Fault{Code: verdict.CodeNoDataPath, Err: err.Error()}}
-	if errors.Is(err, relay.ErrNoPorts) || errors.Is(err, kernelpath.ErrNoPorts) {
+	if errors.Is(err, port.ErrNone) {
 		f.Fault = verdict.Fault{Code: verdict.CodeNoPortsLeft, Ports: ports}
 	}
 	return f

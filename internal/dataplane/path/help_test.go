@@ -22,7 +22,8 @@ type fakeTables struct {
 	mu           sync.Mutex
 	lost         bool
 	pinholes     map[pinhole.Pinhole]int
-	later        []pinhole.Pinhole // removed later
+	later        []pinhole.Pinhole               // removed later
+	kept         map[pinhole.Pinhole]func() bool // the last one
 	passthroughs map[pinhole.Passthrough]int
 	renewed      int
 	closed       int
@@ -59,6 +60,10 @@ type fakePinholes struct{ *fakeTables }
 
 func (k fakePinholes) Add(h pinhole.Pinhole) error {
 	return k.add(unix.ENOENT, func() { k.pinholes[h]++ })
+}
+
+func (k fakePinholes) Keep(h pinhole.Pinhole, wanted func() bool) {
+	_ = k.add(nil, func() { k.kept = map[pinhole.Pinhole]func() bool{h: wanted} })
 }
 
 func (k fakePinholes) Remove(h pinhole.Pinhole) error {

@@ -21,6 +21,7 @@ import (
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/kernelpath"
 	"ftpgate/internal/dataplane/passthrough"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relay"
 	"ftpgate/internal/kernel/nftset"
 	"ftpgate/internal/kernel/system"
@@ -49,6 +50,8 @@ type Paths struct {
 	tables   atomic.Pointer[tables]          // nil: they were never available
 	kernel   atomic.Pointer[kernelpath.Path] // over tables, while they are available; nil: they are not
 	relayed  *passthrough.Passthroughs
+	relays   *relay.Relay // data connections
+	claims   port.Claims
 	reserved atomic.Pointer[reservedPorts]
 	free     *portCache
 	host     *hostAddresses
@@ -65,6 +68,7 @@ type tables struct {
 // pinholeSet has pinholes in the kernel; nftset.Pinholes implements it.
 type pinholeSet interface {
 	Add(pinhole.Pinhole) error
+	Keep(hole pinhole.Pinhole, wanted func() bool)
 	Remove(pinhole.Pinhole) error
 	RemoveLater(pinhole.Pinhole)
 	Close() error
@@ -100,6 +104,7 @@ func New(c Config) *Paths {
 		}
 		return p.tables.Load().passthroughs.Renew()
 	}
+	p.relays = relay.New(&p.claims)
 	p.relayed = passthrough.New(0, p.passthroughEnded)
 	return p
 }
@@ -117,9 +122,13 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 	return pinholes, passthroughs, nil
 }
 
-// Close ends everything that the relay's passthroughs carry, and waits for it. No data connection may be
-// open.
+// Drain waits for the data connections over the relay, which may go on after their sessions have ended, until
+// the end of ctx.
+func (p *Paths) Drain(ctx context.Context) { p.relays.Wait(ctx) }
+
+// Close ends everything that the relay carries, and waits for it. No session may be left.
 func (p *Paths) Close() {
+	p.relays.Close()
 	p.relayed.Close()
 	p.restorer.close()
 	if t := p.tables.Load(); t != nil {
@@ -143,7 +152,7 @@ func (p *Paths) Update(forwards []forward.Resolved, usable bool) error {
 			return fmt.Errorf("data path: %w", err)
 		}
 		t = &tables{pinholes: pinholes, passthroughs: passthroughs}
-		t.path = kernelpath.New(restoring{t, p.restorer}, p.isFree, p.log)
+		t.path = kernelpath.New(restoring{t, p.restorer}, &p.claims, p.isFree, p.log)
 		p.tables.Store(t)
 	}
 	p.kernel.Store(t.path)
@@ -208,7 +217,7 @@ func (p forwardPath) open(
 	if !hole.Active {
 		return data, opened.At(), nil
 	}
-	early, err := acceptEarly(ctx, data, hole)
+	early, err := acceptEarly(ctx, p.relay(f), data, hole)
 	if err != nil {
 		data.Close()
 		return nil, netip.AddrPort{}, err
@@ -259,5 +268,6 @@ func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 }
 
 func (p forwardPath) relay(f forward.Resolved) *relay.Path {
-	return &relay.Path{Ports: f.DataPorts(), Avoid: p.isReserved}
+	return &relay.Path{Ports: f.DataPorts(), Avoid: p.isReserved,
+		IdleTime: f.Limits.OrDefault().Idle, Relay: p.relays}
 }

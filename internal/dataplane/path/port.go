@@ -11,7 +11,10 @@ import (
 )
 
 // isFree reports whether the gateway has no use of its own for a port.
-func (p *Paths) isFree(at netip.AddrPort) bool { return !p.isReserved(at) && p.free.has(at) }
+// Where the relay listens, the kernel may take the connections of other addresses.
+func (p *Paths) isFree(at netip.AddrPort) bool {
+	return !p.isReserved(at) && (p.relays.Listens(at) || p.free.has(at))
+}
 
 // isReserved reports whether rules of the forwards translate a port.
 func (p *Paths) isReserved(at netip.AddrPort) bool {

@@ -27,6 +27,9 @@ func (r restoring) Add(hole pinhole.Pinhole) error {
 	return r.restorer.do(func() error { return r.pinholes.Add(hole) })
 }
 
+// Keep lets a pinhole live as long as it is wanted.
+func (r restoring) Keep(hole pinhole.Pinhole, wanted func() bool) { r.pinholes.Keep(hole, wanted) }
+
 // Remove closes a pinhole.
 func (r restoring) Remove(hole pinhole.Pinhole) error { return r.pinholes.Remove(hole) }
 

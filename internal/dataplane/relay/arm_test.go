@@ -8,10 +8,14 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relaytest"
 )
 
@@ -37,12 +41,12 @@ func TestReserved(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := &Path{Ports: relaytest.FreePorts(t, 1)}
+			p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 			tt.before(t, p)
 			l := relaytest.Listen(t, relaytest.Server)
 			tr := reserve(t, p, hole(l))
 			wantTaken(t, p, tr.At())
-			relaytest.WantRefused(t, tr.At())
+			relaytest.WantCutOff(t, "early peer", relaytest.Peer, tr.At())
 			if err := tr.Arm(); err != nil {
 				t.Fatal(err)
 			}
@@ -78,11 +82,11 @@ func wantTaken(t *testing.T, p *Path, at netip.AddrPort) {
 	t.Helper()
 	for range 2 { // what the first one fails at must not help the second one
 		if second, err := p.Open(t.Context(), hole(relaytest.Listen(t, relaytest.Server)),
-			dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
+			dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
 			if err == nil {
 				second.Close()
 			}
-			t.Errorf("second pinhole at %s: got %v; want %v", at, err, ErrNoPorts)
+			t.Errorf("second pinhole at %s: got %v; want %v", at, err, port.ErrNone)
 		}
 	}
 	for _, addr := range []netip.Addr{at.Addr(), netip.IPv4Unspecified()} {
@@ -104,11 +108,11 @@ func TestReservedByAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &Path{Ports: ports}
+		p := &Path{Relay: newRelay(), Ports: ports}
 		wantTaken(t, p, netip.AddrPortFrom(relaytest.Gateway, p.Ports.First))
 		return
 	}
-	p := &Path{Ports: relaytest.FreePorts(t, 1)}
+	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 	carryOne(t, p, To)
 	reserve(t, p, hole(relaytest.Listen(t, relaytest.Server)))
 	cmd := again(t, "TestReservedByAnother")
@@ -121,7 +125,7 @@ func TestReservedByAnother(t *testing.T) {
 // TestOpenAtOnce has many pinholes want few ports at the same moment: each port has one taker.
 func TestOpenAtOnce(t *testing.T) {
 	const ports, takers = 8, 32
-	p := &Path{Ports: relaytest.FreePorts(t, ports)}
+	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, ports)}
 	h := hole(relaytest.Listen(t, relaytest.Server))
 	got := make(chan *Transfer)
 	for range takers {
@@ -130,8 +134,8 @@ func TestOpenAtOnce(t *testing.T) {
 			if err == nil {
 				err = tr.Arm()
 			}
-			if err != nil && !errors.Is(err, ErrNoPorts) {
-				t.Errorf("got %v; want %v", err, ErrNoPorts)
+			if err != nil && !errors.Is(err, port.ErrNone) {
+				t.Errorf("got %v; want %v", err, port.ErrNone)
 			}
 			got <- tr
 		}()
@@ -154,7 +158,7 @@ func TestOpenAtOnce(t *testing.T) {
 }
 
 func TestAvoid(t *testing.T) {
-	p := &Path{Ports: relaytest.FreePorts(t, 3)}
+	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 3)}
 	kept := p.Ports.First + 1
 	p.Avoid = func(at netip.AddrPort) bool {
 		if at.Addr() != relaytest.Gateway {
@@ -168,8 +172,8 @@ func TestAvoid(t *testing.T) {
 			t.Errorf("got port %d, which is to be avoided", kept)
 		}
 	}
-	if _, err := p.Open(t.Context(), h, dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
-		t.Errorf("got %v; want %v", err, ErrNoPorts)
+	if _, err := p.Open(t.Context(), h, dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
+		t.Errorf("got %v; want %v", err, port.ErrNone)
 	}
 }
 
@@ -208,6 +212,108 @@ func TestArmOnceMore(t *testing.T) {
 	}
 }
 
+// Two clients have the only port at the same time, each for its own server.
+func TestPortShared(t *testing.T) {
+	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
+	servers := []*net.TCPListener{relaytest.Listen(t, relaytest.Server), relaytest.Listen(t, relaytest.Server)}
+	clients := []netip.Addr{relaytest.Peer, relaytest.Inside}
+	var transfers []*Transfer
+	for i, l := range servers {
+		h := hole(l)
+		h.From = clients[i]
+		transfers = append(transfers, open(t, p, h))
+	}
+	for i, tr := range transfers {
+		client := relaytest.Dial(t, clients[i], tr.At())
+		relaytest.Send(relaytest.Accept(t, servers[i]), []byte(clients[i].String()))
+		relaytest.WantData(t, "client", client, []byte(clients[i].String()))
+	}
+	relaytest.WantRefused(t, transfers[0].At())
+}
+
+// waits reports whether a connection waits to be accepted.
+func waits(l *net.TCPListener) bool {
+	raw, err := l.SyscallConn()
+	n := 0
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		})
+	}
+	return n > 0 && err == nil
+}
+
+// Join waits for the far end where the peer has come, and for nothing else.
+func TestJoin(t *testing.T) {
+	l := relaytest.Listen(t, relaytest.Server)
+	reserve(t, path(), hole(l)).Join(nil) // before Arm
+	tr := open(t, path(), hole(l))
+	tr.Join(nil) // nobody
+	for range 50 {
+		tr := open(t, path(), hole(l))
+		relaytest.Dial(t, relaytest.Peer, tr.At())
+		tr.Join(nil)
+		if !waits(l) {
+			t.Fatal("the server has no connection; want it to have it when Join returns")
+		}
+		relaytest.Accept(t, l)
+	}
+	tr = open(t, path(), hole(deaf(t)))
+	relaytest.Dial(t, relaytest.Peer, tr.At())
+	cancel := make(chan struct{})
+	joined := make(chan struct{})
+	go func() {
+		defer close(joined)
+		tr.Join(cancel)
+	}()
+	<-tr.Connected()
+	select {
+	case <-joined:
+		t.Error("Join has returned; want it to wait for the far end")
+	default:
+	}
+	close(cancel)
+	<-joined
+	tr.Sever()
+	tr.Join(nil) // it has failed
+}
+
+// A connection that comes late finds the pinhole open while a transfer command waits for it, and not else.
+func TestUse(t *testing.T) {
+	l := relaytest.Listen(t, relaytest.Server)
+	p := path()
+	p.WaitTime = time.Millisecond
+	tr := reserve(t, p, hole(l))
+	tr.Use()
+	tr.Use() // once more: nothing
+	if err := tr.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	unused := open(t, p, hole(l))
+	if r := wait(t, unused); !errors.Is(r.Err, ErrNobody) {
+		t.Errorf("got %v; want %v", r.Err, ErrNobody)
+	}
+	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	srv := relaytest.Accept(t, l)
+	relaytest.Send(srv, []byte("late"))
+	relaytest.WantData(t, "client", client, []byte("late"))
+}
+
+// The client of an active transfer sees the port that the server has connected from.
+func TestActivePort(t *testing.T) {
+	client := relaytest.Listen(t, relaytest.Server)
+	h := hole(client)
+	h.Active = true
+	for range 2 { // the second time, the first connection is in TIME_WAIT
+		tr := open(t, path(), h)
+		server := relaytest.Dial(t, relaytest.Peer, tr.At())
+		c := relaytest.Accept(t, client)
+		if got, want := peerPort(c), relaytest.LocalAddrPort(server.LocalAddr()).Port(); got != want {
+			t.Errorf("the client sees port %d; want %d, the server's", got, want)
+		}
+	}
+}
+
 // BenchmarkExhausted asks for a port of the default range, all of which is taken.
 func BenchmarkExhausted(b *testing.B) {
 	p := path()
@@ -219,7 +325,7 @@ func BenchmarkExhausted(b *testing.B) {
 	}
 	for {
 		tr, err := p.Open(context.Background(), h, dataplane.DataTLS{})
-		if errors.Is(err, ErrNoPorts) {
+		if errors.Is(err, port.ErrNone) {
 			break
 		}
 		if err != nil {
@@ -228,7 +334,7 @@ func BenchmarkExhausted(b *testing.B) {
 		defer tr.Close()
 	}
 	for b.Loop() {
-		if _, err := p.Open(context.Background(), h, dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
+		if _, err := p.Open(context.Background(), h, dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
 			b.Fatal(err)
 		}
 	}

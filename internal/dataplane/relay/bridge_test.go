@@ -51,8 +51,8 @@ func TestBridge(t *testing.T) {
 	}()
 	relaytest.WantData(t, "client", a, out)
 	<-got
-	if err := tr.Finish(nil); err != nil {
-		t.Errorf("Finish: got %v; want it delivered", err)
+	if tr.Finish(nil); tr.Err() != nil {
+		t.Errorf("Finish: got %v; want it delivered", tr.Err())
 	}
 	wantComplete(t, tr, int64(len(up)), int64(len(out)))
 	if tr.At().IsValid() {
@@ -67,7 +67,8 @@ func TestBridgeBroken(t *testing.T) {
 	<-tr.Connected()
 	relaytest.Reset(b)
 	relaytest.WantReset(t, "client", a)
-	wantBroken(t, tr.Finish(nil), To)
+	tr.Finish(nil)
+	wantBroken(t, tr.Err(), To)
 }
 
 // wantDialError checks which end could not be connected to, and that Finish says so.
@@ -78,8 +79,8 @@ func wantDialError(t *testing.T, tr *Transfer, side Side) {
 	if !errors.As(r.Err, &dial) || dial.Side != side || !errors.Is(r.Err, syscall.ECONNREFUSED) {
 		t.Errorf("got %v; want a DialError of %q: %v", r.Err, side, syscall.ECONNREFUSED)
 	}
-	if err := tr.Finish(nil); err != r.Err {
-		t.Errorf("Finish: got %v; want %v", err, r.Err)
+	if tr.Finish(nil); tr.Err() != r.Err {
+		t.Errorf("Finish: got %v; want %v", tr.Err(), r.Err)
 	}
 	if !r.Connected.IsZero() || !r.Joined.IsZero() {
 		t.Errorf("got %+v; want it neither connected nor joined", r)
@@ -129,7 +130,7 @@ func TestBridgeClose(t *testing.T) {
 		b := relaytest.Accept(t, srv)
 		tr.Close()
 		relaytest.WantReset(t, "server", b)
-		if err := tr.Finish(nil); err != ErrClosed {
+		if err := tr.Err(); err != ErrClosed {
 			t.Errorf("got %v; want %v", err, ErrClosed)
 		}
 	})

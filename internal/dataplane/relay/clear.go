@@ -56,6 +56,7 @@ func (t clearTransfer) copy(side Side) error {
 	if err := dst.CloseWrite(); err != nil {
 		return &BrokenError{side.other(), err}
 	}
+	t.markPassed(side)
 	return nil
 }
 

@@ -1,11 +1,8 @@
 package relay
 
 import (
-	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"os"
 	"time"
 
 	"ftpgate/internal/core/pinhole"
@@ -14,37 +11,84 @@ import (
 
 // serve takes the pinhole's connection, connects it to the far end and carries data until the end.
 func (p *Path) serve(t *Transfer, hole pinhole.Pinhole) error {
-	c, err := t.accept(hole.From, orDefault(p.WaitTime, DefaultWaitTime))
-	if err != nil {
+	if err := t.await(orDefault(p.WaitTime, pinhole.Lifetime)); err != nil {
 		return err
 	}
-	if !t.setConn(From, c) {
-		return ErrClosed
+	t.unlisten() // nothing can come behind the one connection
+	var port uint16
+	if t.active { // there are clients that want the server's port 20 (RFC 959 section 3.2)
+		port = peerPort(t.ends[From])
 	}
-	t.markConnected()
-	if err := p.dial(t, To, pinhole.Leg{SourceIP: hole.SourceIP, Target: hole.Target}); err != nil {
+	to := pinhole.Leg{SourceIP: hole.SourceIP, Target: hole.Target}
+	if err := p.dial(t, To, to, port); err != nil {
 		return err
 	}
 	t.copyBoth()
 	return nil
+}
+
+// await waits for the pinhole's connection: for so long after Arm, or until Close once a transfer command waits for
+// it.
+func (t *Transfer) await(wait time.Duration) error {
+	late := time.NewTimer(time.Until(t.result.Armed.Add(wait)))
+	defer late.Stop()
+	select {
+	case <-t.connected:
+		return nil
+	case <-t.broken:
+		return ErrClosed
+	case <-t.used:
+	case <-late.C:
+		if !t.isUsed() {
+			return t.expire(fmt.Errorf("%w from %s in %s", ErrNobody, t.from, wait))
+		}
+	}
+	select {
+	case <-t.connected:
+		return nil
+	case <-t.broken:
+		return ErrClosed
+	}
+}
+
+func (t *Transfer) isUsed() bool {
+	select {
+	case <-t.used:
+		return true
+	default:
+		return false
+	}
+}
+
+// expire returns why nobody comes any more; nil: somebody has come in the last moment.
+func (t *Transfer) expire(why error) error {
+	t.unlisten()
+	select {
+	case <-t.connected:
+		return nil
+	default:
+		return why
+	}
 }
 
 // bridge connects to the server and then to the client, and carries data until the end.
 func (p *Path) bridge(t *Transfer, b pinhole.Bridge) error {
-	if err := p.dial(t, To, b.Server); err != nil {
+	if err := p.dial(t, To, b.Server, 0); err != nil {
 		return err
 	}
-	if err := p.dial(t, From, b.Client); err != nil {
+	if err := p.dial(t, From, b.Client, 0); err != nil {
 		return err
 	}
+	t.mu.Lock()
 	t.markConnected()
+	t.mu.Unlock()
 	t.copyBoth()
 	return nil
 }
 
-// dial connects to an end of t.
-func (p *Path) dial(t *Transfer, side Side, leg pinhole.Leg) error {
-	c, err := socket.Dial(t.ctx, leg, orDefault(p.DialTime, DefaultDialTime))
+// dial connects to an end of t, from a port if that is to be had; 0: from any.
+func (p *Path) dial(t *Transfer, side Side, leg pinhole.Leg, port uint16) error {
+	c, err := socket.Dial(t.ctx, leg, port, orDefault(p.DialTime, DefaultDialTime))
 	if err != nil {
 		return &DialError{side, leg.Target, err}
 	}
@@ -54,39 +98,5 @@ func (p *Path) dial(t *Transfer, side Side, leg pinhole.Leg) error {
 	return nil
 }
 
-// listen makes the reserved port one where connections wait. The caller holds the lock, or nobody else has
-// the transfer yet.
-func (t *Transfer) listen() error {
-	l, err := socket.Listen(t.reserved)
-	if err != nil {
-		return err
-	}
-	t.reserved.Close() // the listener has it
-	t.listener = l
-	return nil
-}
-
-// accept waits for the one connection from peer. It closes the listener, so that nothing can come behind that
-// connection: the kernel resets what still waits there.
-func (t *Transfer) accept(peer netip.Addr, wait time.Duration) (*net.TCPConn, error) {
-	defer t.listener.Close() // closed twice where Close was faster: no harm
-	if err := t.listener.SetDeadline(t.result.Armed.Add(wait)); err != nil {
-		return nil, fmt.Errorf("wait for %s: %w", peer, err)
-	}
-	for {
-		c, err := t.listener.AcceptTCP()
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, fmt.Errorf("%w from %s in %s", ErrNobody, peer, wait)
-		case err != nil:
-			return nil, fmt.Errorf("wait for %s: %w", peer, err)
-		case socket.PeerAddr(c) == peer:
-			return c, nil
-		}
-		t.result.Strangers++
-		t.mu.Lock()
-		t.stranger = socket.PeerAddr(c)
-		t.mu.Unlock()
-		c.Close() // a reset: see package socket
-	}
-}
+// peerPort returns the port that a connection came from.
+func peerPort(c *net.TCPConn) uint16 { return c.RemoteAddr().(*net.TCPAddr).AddrPort().Port() }

@@ -15,9 +15,11 @@ import (
 // copyBoth carries data in both directions until both have ended or one has failed.
 func (t *Transfer) copyBoth() {
 	t.result.Joined = time.Now()
+	close(t.joined)
 	if !t.copier.prepare() {
 		return
 	}
+	close(t.flowing)
 	var back sync.WaitGroup
 	back.Go(func() { t.flow(To) })
 	t.flow(From)
@@ -51,6 +53,9 @@ func (t *Transfer) bothEnded() bool { return t.ended[From].Load() && t.ended[To]
 // markEnded notes that the end side has sent its last byte and that all of it was passed on.
 func (t *Transfer) markEnded(side Side) { t.ended[side].Store(true) }
 
+// markPassed notes that the other end was given the FIN of the end side.
+func (t *Transfer) markPassed(side Side) { close(t.passed[side]) }
+
 // brokeUnseen reports that the end side, which reads as if it had ended in order, has broken. A socket
 // reports its reset once: where the direction that writes to it took that report, the direction that reads
 // sees an end. A socket is closed in order only after our own FIN, which follows the last byte of the other
@@ -67,20 +72,12 @@ func (t *Transfer) drain(side Side, err error) {
 	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
 		return
 	}
-	raw, err := t.ends[side.other()].SyscallConn()
-	if err != nil {
-		return
-	}
 	late := time.NewTimer(t.settleTime)
 	defer late.Stop()
 	tick := time.NewTicker(firstPoll)
 	defer tick.Stop()
 	for {
-		unsent := 0
-		if socket.Control(raw, func(fd int) (err error) {
-			unsent, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ) // not acknowledged, tcp(7)
-			return err
-		}) != nil || unsent == 0 {
+		if unsent, err := unacknowledged(t.ends[side.other()]); err != nil || unsent == 0 {
 			return
 		}
 		select {
@@ -91,6 +88,20 @@ func (t *Transfer) drain(side Side, err error) {
 			return
 		}
 	}
+}
+
+// unacknowledged returns how much of what was sent to an end it has not acknowledged, in bytes; a FIN counts as
+// one (SIOCOUTQ in tcp(7), tcp_ioctl in net/ipv4/tcp.c).
+func unacknowledged(c *net.TCPConn) (n int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	err = socket.Control(raw, func(fd int) (err error) {
+		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		return err
+	})
+	return n, err
 }
 
 // isGone reports whether the connection is no more: reset, timed out, or closed in order by both.

@@ -12,10 +12,8 @@ import (
 var (
 	// ErrNobody says that the peer of a pinhole did not connect in time.
 	ErrNobody = errors.New("nobody connected")
-	// ErrClosed says that the transfer was closed before it had ended.
+	// ErrClosed says that the transfer was severed, or closed before a connection came.
 	ErrClosed = errors.New("closed")
-	// ErrUnfinished says that Finish was cancelled before the transfer had ended.
-	ErrUnfinished = errors.New("not finished")
 )
 
 // DialError says that an end could not be connected to.

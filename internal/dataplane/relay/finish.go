@@ -2,52 +2,31 @@ package relay
 
 import (
 	"errors"
-	"net"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"ftpgate/internal/dataplane/socket"
 )
 
-// firstPoll and lastPoll are how soon, and how often at last, Finish looks whether the last byte has been
-// acknowledged: no event reports that.
+// firstPoll and lastPoll are how soon, and how often at last, Finish looks whether the last byte was
+// acknowledged. No event says that: the kernel wakes up who waits on a socket for the acknowledgement of the FIN
+// (tcp_rcv_state_process in net/ipv4/tcp_input.c), which a peer may put off for 40 ms and longer, and for that of
+// data only where its send buffer was full before. Time stamps of acknowledgements (SOF_TIMESTAMPING_TX_ACK) have
+// to be asked for with each write, before anybody knows which one is the last; until they are read, each of them
+// makes the socket report an error to whoever waits for room. Most often the first look finds everything
+// acknowledged.
 const (
-	firstPoll = time.Millisecond
-	lastPoll  = 100 * time.Millisecond
+	firstPoll = 200 * time.Microsecond
+	lastPoll  = 20 * time.Millisecond
 )
 
-// Finish waits until what came through is delivered, or cancel is closed: for the moment when the server
-// calls a transfer complete. It returns nil where
-//   - the transfer is over, with all of it delivered;
-//   - one end has closed its direction and the other has acknowledged every byte of it, but sends nothing
-//     itself and does not close, as a client may that waits for the reply;
-//   - nobody came: the pinhole was never armed, or has no connection within a second;
-//
-// and else how the transfer broke, or ErrUnfinished where cancel was closed before.
-func (t *Transfer) Finish(cancel <-chan struct{}) error {
-	if !t.isArmed() {
-		return nil
+// Finish is for the moment when the server calls a download complete. It waits until the client has acknowledged
+// every byte that the server has sent and was given its FIN, or until the transfer is over, or until nothing has
+// moved for a second: then the server keeps the connection open, or the client takes nothing before it has read
+// the reply. It returns at once where nobody has come; in active mode after a second, because the server's
+// connection may be behind its reply. The end of cancel ends the wait.
+func (t *Transfer) Finish(cancel <-chan struct{}) {
+	if t.awaitPeer(cancel) {
+		t.copier.shortenHandshake()
+		t.awaitDelivery(cancel)
 	}
-	select {
-	case <-t.done: // most often
-		return t.outcome()
-	default:
-	}
-	settled := time.NewTimer(t.settleTime)
-	defer settled.Stop()
-	if t.at.IsValid() {
-		select {
-		case <-t.connected:
-		case <-t.done:
-		case <-settled.C:
-			return nil
-		case <-cancel:
-			return ErrUnfinished
-		}
-	}
-	t.copier.shortenHandshake()
-	return t.awaitDelivery(cancel, settled.C)
 }
 
 // Settled reports that Finish would not wait.
@@ -55,37 +34,118 @@ func (t *Transfer) Settled() bool {
 	select {
 	case <-t.done:
 		return true
+	case <-t.connected:
+		return false
 	default:
-		return !t.isArmed()
+		return !t.isArmed() || t.at.IsValid() && !t.active
 	}
 }
 
-// awaitDelivery waits for the end of a transfer whose peer has come, or until all of it is delivered.
-func (t *Transfer) awaitDelivery(cancel <-chan struct{}, settled <-chan time.Time) error {
+// awaitPeer waits for the peer, if it may be on its way, and reports whether it has come and the transfer goes on.
+func (t *Transfer) awaitPeer(cancel <-chan struct{}) bool {
+	if t.Settled() {
+		return false
+	}
+	if !t.at.IsValid() {
+		return true
+	}
+	late := time.NewTimer(t.settleTime)
+	defer late.Stop()
+	select {
+	case <-t.connected:
+		return true
+	case <-t.done:
+	case <-late.C:
+	case <-cancel:
+	}
+	return false
+}
+
+// awaitDelivery waits for the end of a transfer whose peer has come, or until all of it is delivered, or nothing
+// moves.
+func (t *Transfer) awaitDelivery(cancel <-chan struct{}) {
 	pause := firstPoll
 	poll := time.NewTimer(pause)
 	defer poll.Stop()
-	late := false
-	for {
+	passed := t.passed[t.client.other()]
+	moved, at := t.moved(), time.Now()
+	for !t.isDelivered() {
 		select {
-		case <-t.done:
-			return t.outcome()
-		case <-settled:
-			late = true
+		case <-passed:
+			passed, pause = nil, firstPoll
 		case <-poll.C:
-			if t.isDelivered(late) {
-				return nil
-			}
 			pause = min(2*pause, lastPoll)
-			poll.Reset(pause)
+		case <-t.done:
+			return
 		case <-cancel:
-			return ErrUnfinished
+			return
+		}
+		poll.Reset(pause)
+		switch now := t.moved(); {
+		case now != moved || !t.isFlowing():
+			moved, at = now, time.Now()
+		case time.Since(at) >= t.settleTime:
+			return
 		}
 	}
 }
 
-// outcome returns what Finish says of a transfer that is over.
-func (t *Transfer) outcome() error {
+// isFlowing reports whether data may flow.
+func (t *Transfer) isFlowing() bool {
+	select {
+	case <-t.flowing:
+		return true
+	default:
+		return false
+	}
+}
+
+// isDelivered reports whether the server's FIN was passed on, and the client has acknowledged every byte before
+// it. The FIN itself need not be acknowledged: a client may put that off until it has read the reply.
+func (t *Transfer) isDelivered() bool {
+	select {
+	case <-t.passed[t.client.other()]:
+	default:
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return false // the result says what broke it
+	}
+	const fin = 1
+	n, err := unacknowledged(t.ends[t.client])
+	t.delivered = t.delivered || err == nil && n <= fin
+	return t.delivered
+}
+
+// moved returns a number that grows with every byte that was passed on, or acknowledged by its receiver.
+func (t *Transfer) moved() int64 {
+	from, to := t.Bytes()
+	n := from + to
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.ends {
+		if c != nil {
+			unacknowledged, _ := unacknowledged(c) // of a closed one: none
+			n += from + to - int64(unacknowledged)
+		}
+	}
+	return n
+}
+
+// Err returns how the transfer broke, so far; nil: it did not. It is no fault that nobody came.
+func (t *Transfer) Err() error {
+	select {
+	case <-t.done:
+	default:
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.err == errDelivered {
+			return nil
+		}
+		return t.err
+	}
 	r := t.result
 	neverCame := t.at.IsValid() && r.Connected.IsZero() && errors.Is(r.Err, ErrClosed)
 	if neverCame || errors.Is(r.Err, ErrNobody) {
@@ -94,36 +154,12 @@ func (t *Transfer) outcome() error {
 	return r.Err
 }
 
-// isDelivered reports whether one end has closed its direction and all of it has arrived at the other one,
-// which is silent. FTP sends in one direction (RFC 959 section 3.2), so nothing else is to come. Where
-// neither end has sent anything, only time (late) can tell which one was to send.
-func (t *Transfer) isDelivered(late bool) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.err != nil {
-		return false // the result says what broke it
-	}
-	for _, side := range []Side{From, To} {
-		sent, back := t.bytes[side].Load(), t.bytes[side.other()].Load()
-		if t.ended[side].Load() && back == 0 && (sent > 0 || late) && isAcknowledged(t.ends[side.other()]) {
-			t.delivered = true
-			return true
-		}
-	}
-	return false
-}
-
-// isAcknowledged reports that the peer has taken everything that was sent, with the FIN, and has sent none
-// itself (RFC 9293 section 3.3.2, FIN-WAIT-2).
-func isAcknowledged(c *net.TCPConn) bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
+// ServerReset reports whether the server broke the transfer, by a reset or by silence, before its FIN.
+func (t *Transfer) ServerReset() bool {
+	broken, ok := errors.AsType[*BrokenError](t.Err())
+	if !ok || broken.Side == t.client || t.ended[broken.Side].Load() {
 		return false
 	}
-	var info *unix.TCPInfo
-	err = socket.Control(raw, func(fd int) (err error) {
-		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		return err
-	})
-	return err == nil && info.State == unix.BPF_TCP_FIN_WAIT2
+	_, truncated := errors.AsType[*TruncatedError](broken)
+	return !truncated
 }

@@ -9,10 +9,20 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-// finishing calls Finish in a goroutine of its own; what it returns comes through the channel.
+// patient is a path that takes no silence for the end.
+func patient() *Path {
+	p := path()
+	p.settleTime = 2 * relaytest.Patience
+	return p
+}
+
+// finishing calls Finish in a goroutine of its own; how the transfer stands then comes through the channel.
 func finishing(tr *Transfer, cancel <-chan struct{}) <-chan error {
 	finished := make(chan error, 1)
-	go func() { finished <- tr.Finish(cancel) }()
+	go func() {
+		tr.Finish(cancel)
+		finished <- tr.Err()
+	}()
 	return finished
 }
 
@@ -44,8 +54,10 @@ func wantWaiting(t *testing.T, finished <-chan error) {
 func TestFinishAtOnce(t *testing.T) {
 	for range 100 {
 		l := relaytest.Listen(t, relaytest.Server)
-		tr := open(t, path(), hole(l))
-		srv := relaytest.Dial(t, relaytest.Peer, tr.At()) // in active mode the server comes
+		h := hole(l)
+		h.Active = true
+		tr := open(t, path(), h)
+		srv := relaytest.Dial(t, relaytest.Peer, tr.At())
 		finished := finishing(tr, nil)
 		srv.Write([]byte("small"))
 		client := relaytest.Accept(t, l)
@@ -69,13 +81,13 @@ func TestFinishNobody(t *testing.T) {
 		wantFinish(t, finishing(tr, nil), nil)
 	})
 	t.Run("armed", func(t *testing.T) {
-		tr := open(t, hasty(), hole(relaytest.Listen(t, relaytest.Server)))
-		relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.At())
-		wantFinish(t, finishing(tr, nil), nil)
-		select {
-		case <-tr.Done():
-			t.Error("Finish has ended the transfer")
-		default:
+		for _, active := range []bool{false, true} {
+			h := hole(relaytest.Listen(t, relaytest.Server))
+			h.Active = active
+			tr := open(t, hasty(), h)
+			relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.At())
+			wantFinish(t, finishing(tr, nil), nil)
+			wantRuns(t, tr)
 		}
 	})
 	t.Run("in its time", func(t *testing.T) {
@@ -92,17 +104,40 @@ func TestFinishNobody(t *testing.T) {
 	})
 }
 
+// wantRuns checks that a transfer is not over.
+func wantRuns(t *testing.T, tr *Transfer) {
+	t.Helper()
+	select {
+	case <-tr.Done():
+		t.Errorf("the transfer is over: %v; want it to go on", tr.Err())
+	default:
+	}
+}
+
+// A wait that is cancelled leaves the transfer as it is.
 func TestFinishCancelled(t *testing.T) {
-	cancelled := make(chan struct{})
-	close(cancelled)
-	wantFinish(t, finishing(open(t, path(), hole(relaytest.Listen(t, relaytest.Server))), cancelled),
-		ErrUnfinished)
-	tr, _, _ := joined(t)
+	tr, _, _ := joinedBy(t, patient())
 	cancel := make(chan struct{})
 	finished := finishing(tr, cancel)
 	wantWaiting(t, finished)
 	close(cancel)
-	wantFinish(t, finished, ErrUnfinished)
+	wantFinish(t, finished, nil)
+	wantRuns(t, tr)
+}
+
+// A server that keeps the connection open behind the last byte, or behind none, holds up no reply.
+func TestFinishQuiet(t *testing.T) {
+	for _, file := range []string{"", "a file"} {
+		tr, client, srv := joinedBy(t, hasty())
+		if _, err := io.WriteString(srv, file); err != nil {
+			t.Fatal(err)
+		}
+		wantFinish(t, finishing(tr, nil), nil)
+		wantRuns(t, tr)
+		tr.Close()
+		srv.Close()
+		relaytest.WantData(t, "client", client, []byte(file))
+	}
 }
 
 func TestFinishBroken(t *testing.T) {
@@ -137,6 +172,7 @@ func TestFinishBeforeClose(t *testing.T) {
 			}
 			wantFinish(t, finishing(tr, nil), nil)
 			tr.Close()
+			tr.Sever() // as a stop of the gateway does
 			if _, err := io.Copy(got, client); err != nil || !bytes.Equal(got.Bytes(), tt.file) {
 				t.Errorf("got %d bytes, %v; want %d and a FIN", got.Len(), err, len(tt.file))
 			}
@@ -149,7 +185,7 @@ func TestFinishBeforeClose(t *testing.T) {
 
 // TestFinishStalled has a client not read what the server has sent: it is not delivered.
 func TestFinishStalled(t *testing.T) {
-	tr, client, srv := joined(t)
+	tr, client, srv := joinedBy(t, patient())
 	client.SetReadBuffer(64 << 10)
 	sent := relaytest.Send(srv, make([]byte, 8<<20))
 	finished := finishing(tr, nil)
@@ -159,7 +195,7 @@ func TestFinishStalled(t *testing.T) {
 	io.CopyN(io.Discard, client, 6<<20)
 	relaytest.Await(t, func() bool { return tr.ended[To].Load() },
 		func() string { return "the gateway still has some" })
-	if tr.isDelivered(true) {
+	if tr.isDelivered() {
 		t.Error("delivered is what the client's kernel has not acknowledged")
 	}
 	io.Copy(io.Discard, client)
@@ -171,7 +207,7 @@ func TestFinishStalled(t *testing.T) {
 
 // TestFinishHalfClosed has a client close its direction before the download has ended.
 func TestFinishHalfClosed(t *testing.T) {
-	tr, client, srv := joined(t)
+	tr, client, srv := joinedBy(t, patient())
 	client.CloseWrite()
 	relaytest.WantData(t, "server", srv, nil)
 	finished := finishing(tr, nil)
@@ -184,7 +220,7 @@ func TestFinishHalfClosed(t *testing.T) {
 		}
 	}
 	wantWaiting(t, finished)
-	if tr.isDelivered(true) {
+	if tr.isDelivered() {
 		t.Error("delivered is a file that has not ended")
 	}
 	srv.CloseWrite()

@@ -94,7 +94,7 @@ func TestHandshakeFails(t *testing.T) {
 				}
 				t.Run(tt.name+"/"+l.String()+"/"+who, func(t *testing.T) {
 					p, dataTLS := tt.path, l.dataTLS()
-					p.Ports = path().Ports
+					p.Relay, p.Ports = newRelay(), path().Ports
 					if tt.dataTLS != nil {
 						tt.dataTLS(map[string]*tls.Config{endClient: dataTLS.Client,
 							endServer: dataTLS.Server}[who])
@@ -131,8 +131,8 @@ func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who string,
 	if want != nil && !errors.Is(err, want) {
 		t.Errorf("got %v; want %v", err, want)
 	}
-	if err := tr.Finish(nil); !errors.As(err, new(*HandshakeError)) {
-		t.Errorf("Finish: got %v; want the handshake failed", err)
+	if tr.Finish(nil); !errors.As(tr.Err(), new(*HandshakeError)) {
+		t.Errorf("Finish: got %v; want the handshake failed", tr.Err())
 	}
 }
 
@@ -174,9 +174,9 @@ func TestHandshakeClearEndBreaks(t *testing.T) {
 // TestHandshakeClosed calls a transfer off while handshakes are awaited, and while an end that was refused
 // has not closed yet.
 func TestHandshakeClosed(t *testing.T) {
-	t.Run("Close", func(t *testing.T) {
+	t.Run("Sever", func(t *testing.T) {
 		tr, client, srv := connectTLS(t, path(), passive, 0, legs{true, true}.dataTLS())
-		tr.Close()
+		tr.Sever()
 		wantEndReset(t, "client", party{tcp: client.tcp})
 		wantEndReset(t, "server", party{tcp: srv.tcp}) // behind our ClientHello
 		if r := tr.Result(); r.Err != ErrClosed {
@@ -208,7 +208,7 @@ func TestHandshakeClosed(t *testing.T) {
 		tr, client, srv := connectTLS(t, path(), passive, 0, dataTLS)
 		_ = client.tls.Handshake()
 		wantEndReset(t, "server", srv) // then the alert is on its way
-		tr.Close()
+		tr.Sever()
 		wantHandshakeError(t, tr.Result().Err, endClient, "resume")
 	})
 }
@@ -224,8 +224,8 @@ func TestFinishHurries(t *testing.T) {
 		defer tr.mu.Unlock()
 		return tr.ends[To] != nil
 	}, func() string { return "the server is not connected to" })
-	err := tr.Finish(nil)
-	wantHandshakeError(t, err, endClient, "took too long")
+	tr.Finish(nil)
+	wantHandshakeError(t, tr.Err(), endClient, "took too long")
 	wantEndReset(t, "client", party{tcp: client.tcp})
 	wantEndReset(t, "server", srv)
 }
@@ -245,7 +245,7 @@ func TestHandshakeBegins(t *testing.T) {
 	_ = srv.tcp.SetReadDeadline(time.Time{})
 	close(begin)
 	handshake(t, srv)
-	tr.Close()
+	tr.Sever()
 
 	dataTLS.TransferStarted = make(chan struct{})
 	tr, client, srv = connectTLS(t, path(), passive, 0, dataTLS)

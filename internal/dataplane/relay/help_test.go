@@ -14,6 +14,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relaytest"
 )
 
@@ -23,8 +24,11 @@ func hole(l *net.TCPListener) pinhole.Pinhole {
 		Target: relaytest.LocalAddrPort(l.Addr()), SourceIP: relaytest.Inside}
 }
 
+// newRelay returns a relay with ports of its own.
+func newRelay() *Relay { return New(&port.Claims{}) }
+
 // path is a path with the ports and times that hold where none are given.
-func path() *Path { return &Path{Ports: forward.DefaultPassivePorts} }
+func path() *Path { return &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts} }
 
 // hasty is a path that does not wait long for what the control connection is ahead of.
 func hasty() *Path {
@@ -57,6 +61,7 @@ func reserve(t testing.TB, p *Path, h pinhole.Pinhole) *Transfer {
 func owned(t testing.TB, tr *Transfer) {
 	t.Cleanup(func() {
 		tr.Close()
+		tr.Sever()
 		noGoroutines(t, tr)
 	})
 }
@@ -72,7 +77,7 @@ func noGoroutines(t testing.TB, tr *Transfer) {
 		buf := make([]byte, 8<<20)
 		left = string(buf[:runtime.Stack(buf, true)])
 		return !strings.Contains(left, receiver) && !strings.Contains(left, flow) &&
-			!strings.Contains(left, "relay.(*Transfer).cancel")
+			!strings.Contains(left, fmt.Sprintf("relay.(*Transfer).watchIdle(%p", tr))
 	}, func() string { return "goroutines are left:\n" + left })
 }
 

@@ -13,6 +13,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relaytest"
 )
 
@@ -72,7 +73,7 @@ func TestOneConnection(t *testing.T) {
 }
 
 func TestNobody(t *testing.T) {
-	tr := open(t, &Path{Ports: forward.DefaultPassivePorts, WaitTime: 20 * time.Millisecond},
+	tr := open(t, &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts, WaitTime: 20 * time.Millisecond},
 		hole(relaytest.Listen(t, relaytest.Server)))
 	r := wait(t, tr)
 	if !errors.Is(r.Err, ErrNobody) || !r.Connected.IsZero() {
@@ -87,14 +88,14 @@ func TestNobody(t *testing.T) {
 func TestNoPorts(t *testing.T) {
 	r, held := relaytest.TakenPorts(t, 8)
 	l := relaytest.Listen(t, relaytest.Server)
-	_, err := (&Path{Ports: r}).Open(t.Context(), hole(l), dataplane.DataTLS{})
-	if !errors.Is(err, ErrNoPorts) || !strings.Contains(err.Error(), r.String()) {
-		t.Errorf("got %v; want %v, with the range", err, ErrNoPorts)
+	_, err := (&Path{Relay: newRelay(), Ports: r}).Open(t.Context(), hole(l), dataplane.DataTLS{})
+	if !errors.Is(err, port.ErrNone) || !strings.Contains(err.Error(), r.String()) {
+		t.Errorf("got %v; want %v, with the range", err, port.ErrNone)
 	}
 	held[3].Close() // one is free, and is found however late it is tried
 	free := r.First + 3
 	for range 20 {
-		tr := open(t, &Path{Ports: r}, hole(l))
+		tr := open(t, &Path{Relay: newRelay(), Ports: r}, hole(l))
 		if got := tr.At().Port(); got != free {
 			t.Errorf("got port %d; want %d, the only free one", got, free)
 		}
@@ -104,15 +105,15 @@ func TestNoPorts(t *testing.T) {
 
 // TestPortAgain uses the only port of a range for one transfer after the other.
 func TestPortAgain(t *testing.T) {
-	path := &Path{Ports: relaytest.FreePorts(t, 1)}
+	path := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 	l := relaytest.Listen(t, relaytest.Server)
 	for range 20 {
 		tr := open(t, path, hole(l))
 		if got := tr.At().Port(); got != path.Ports.First {
 			t.Fatalf("got port %d; want %d", got, path.Ports.First)
 		}
-		if _, err := path.Open(t.Context(), hole(l), dataplane.DataTLS{}); !errors.Is(err, ErrNoPorts) {
-			t.Errorf("second pinhole at the same port: got %v; want %v", err, ErrNoPorts)
+		if _, err := path.Open(t.Context(), hole(l), dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
+			t.Errorf("second pinhole at the same port: got %v; want %v", err, port.ErrNone)
 		}
 		client := relaytest.Dial(t, relaytest.Peer, tr.At())
 		srv := relaytest.Accept(t, l)
@@ -126,7 +127,7 @@ func TestPortAgain(t *testing.T) {
 }
 
 func TestPortVaries(t *testing.T) {
-	path := &Path{Ports: relaytest.FreePorts(t, 500)}
+	path := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 500)}
 	l := relaytest.Listen(t, relaytest.Server)
 	seen := map[uint16]bool{}
 	for range 50 {

@@ -18,16 +18,15 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
-	"ftpgate/internal/dataplane/socket"
+	"ftpgate/internal/dataplane/port"
 )
 
 const (
-	// DefaultWaitTime is how long a pinhole waits for its connection: a client connects at once, or after a
-	// few lost SYNs (sent again after 1, 3, 7 and 15 seconds), or never.
-	DefaultWaitTime = 30 * time.Second
 	// DefaultDialTime is how long an end may take to answer: three lost SYNs, and less than the patience of
 	// the client that waits for its transfer.
 	DefaultDialTime = 10 * time.Second
@@ -43,9 +42,6 @@ const (
 	// different ways, and a lost segment is sent again within a second (RFC 6298 section 2).
 	defaultSettleTime = time.Second
 )
-
-// ErrNoPorts says that no port for a pinhole is free.
-var ErrNoPorts = socket.ErrNoPorts
 
 // Side names an end of a transfer.
 type Side uint8
@@ -68,59 +64,89 @@ func (s Side) other() Side { return s ^ 1 }
 
 // Path opens transfers. It keeps no state, and several goroutines may use it at once.
 type Path struct {
+	Relay *Relay // owns the transfers; Carry needs none
+
 	// Ports are where pinholes open; one is drawn at random. An empty range has no free port.
 	Ports forward.PortRange
 	// Avoid reports ports that must not be used though nobody listens there; nil: none.
 	Avoid func(netip.AddrPort) bool
 
-	WaitTime time.Duration // from Arm to the connection; 0: DefaultWaitTime
+	WaitTime time.Duration // from Arm to the connection, unless Use is called; 0: pinhole.Lifetime
 	DialTime time.Duration // for each end that is dialled; 0: DefaultDialTime
 
 	HelloTime     time.Duration // from both ends to the first byte of a TLS end; 0: DefaultHelloTime
 	HandshakeTime time.Duration // from that to the end of its handshake; 0: DefaultHandshakeTime
 
+	// IdleTime is how long nothing may move in a connection that goes on after Close; 0:
+	// forward.DefaultIdleTime.
+	IdleTime time.Duration
+
 	settleTime time.Duration // 0: defaultSettleTime; tests are less patient
 }
 
-// Open reserves a port for the pinhole (the port of hole.Listen is ignored): nobody else gets it, and a
-// peer that connects to it is refused until Arm; the peer of an active pinhole is kept waiting. A transfer
-// that is never armed holds its port until it is closed. The end of ctx closes the transfer, and the caller
-// has to see it to its end.
+// Open listens at a port for the pinhole (the port of hole.Listen is ignored): a peer that connects to it before
+// Arm is reset; that of an active pinhole is kept waiting. Others share the port: what comes from other addresses
+// is theirs, or is reset. A transfer that is never armed holds its port until it is closed. The end of ctx breaks
+// the transfer until Close.
 //
-// The error is ErrNoPorts where every port of the range is taken, and the operating system's where
-// hole.Listen is not the gateway's address. Every port is tried before ErrNoPorts: four system calls each,
-// some 40 ms for the 16,384 of forward.DefaultPassivePorts.
+// The error is port.ErrNone where the peer has every port of the range, or other programs have, and the operating
+// system's where hole.Listen is not the gateway's address. Every port is tried before port.ErrNone: five system
+// calls each that another program has, some 40 ms for the 16,384 of forward.DefaultPassivePorts.
 func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer, error) {
+	var t *Transfer
 	hole = hole.Unmap()
 	if err := hole.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
 	}
-	reserved, at, err := socket.Reserve(ctx, hole.Listen.Addr(), p.Ports, p.Avoid)
+	_, err := p.Relay.claims.Draw(hole.From, hole.Listen.Addr(), p.Ports, func(at netip.AddrPort) (bool, error) {
+		if p.Avoid != nil && p.Avoid(at) {
+			return false, nil
+		}
+		hole.Listen = at
+		var err error
+		t, err = p.openAt(ctx, hole, dataTLS, p.Relay.claims)
+		if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, port.ErrTaken) {
+			err = ctx.Err()
+		}
+		return t != nil, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
 	}
+	return t, nil
+}
+
+// OpenAt is Open at a port that the caller has claimed and gives back after the transfer is over. The error is the
+// operating system's, or port.ErrTaken.
+func (p *Path) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer, error) {
+	return p.openAt(ctx, hole, dataTLS, nil)
+}
+
+func (p *Path) openAt(
+	ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS, claims *port.Claims,
+) (*Transfer, error) {
 	client := From
 	if hole.Active {
 		client = To
 	}
-	t := p.newTransfer(ctx, client, dataTLS)
-	t.reserved, t.at = reserved, at
+	t := p.newTransfer(client, dataTLS)
+	t.from, t.at, t.active, t.claims = hole.From, hole.Listen, hole.Active, claims
 	t.work = func() error { return p.serve(t, hole) }
-	if hole.Active {
-		if err := t.listen(); err != nil {
-			t.stop(nil)
-			return nil, errors.Join(fmt.Errorf("relay: open %s: %w", hole, err), reserved.Close())
-		}
+	route, err := p.Relay.acceptor.Open(t.from, t.at, t)
+	if err != nil {
+		t.stop()
+		return nil, err
 	}
-	t.unregister = context.AfterFunc(t.ctx, t.cancel)
+	t.route = route
+	t.breakAtEnd(ctx)
 	return t, nil
 }
 
 // Bridge connects to both ends and joins them: an active client and a server that only listens. The server
 // comes first, and the client is not connected to before that connection stands: the client sees nothing of
 // a transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a
-// DialError in the result, To for the server and From for the client. The end of ctx closes the transfer,
-// and the caller has to see it to its end.
+// DialError in the result, To for the server and From for the client. The end of ctx breaks the transfer until
+// Close.
 //
 // The error says that an end is nowhere to connect to.
 func (p *Path) Bridge(
@@ -129,50 +155,62 @@ func (p *Path) Bridge(
 	if err := bridge.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: join: %w", err)
 	}
-	t := p.newTransfer(ctx, From, dataTLS)
+	t := p.newTransfer(From, dataTLS)
 	t.work = func() error { return p.bridge(t, bridge) }
 	t.armed = true
-	t.unregister = context.AfterFunc(t.ctx, t.cancel)
-	go t.run()
+	t.breakAtEnd(ctx)
+	t.start()
 	return t, nil
 }
 
 // Carry connects a peer that was accepted already to another end, copies in clear until both have ended, and
 // returns what became of it. It owns the connection. The end of ctx breaks both ends.
 func (p *Path) Carry(ctx context.Context, from *net.TCPConn, to pinhole.Leg) Result {
-	t := p.newTransfer(ctx, From, dataplane.DataTLS{})
+	t := p.newTransfer(From, dataplane.DataTLS{})
 	t.work = func() error {
-		t.markConnected()
-		if err := p.dial(t, To, to); err != nil {
+		if err := p.dial(t, To, to, 0); err != nil {
 			return err
 		}
 		t.copyBoth()
 		return nil
 	}
-	t.armed = true
-	t.setConn(From, from)
-	t.unregister = context.AfterFunc(t.ctx, t.cancel)
+	t.markConnected()
+	t.armed, t.ends[From] = true, from
+	t.breakAtEnd(ctx)
 	t.run()
 	return t.Result()
 }
 
 // newTransfer returns a transfer whose goroutine does not run yet. client is the side of FTP's client.
-func (p *Path) newTransfer(ctx context.Context, client Side, dataTLS dataplane.DataTLS) *Transfer {
+func (p *Path) newTransfer(client Side, dataTLS dataplane.DataTLS) *Transfer {
 	t := &Transfer{
+		client:     client,
+		relay:      p.Relay,
+		joined:     make(chan struct{}),
+		used:       make(chan struct{}),
 		connected:  make(chan struct{}),
 		done:       make(chan struct{}),
-		cancelled:  make(chan struct{}),
 		broken:     make(chan struct{}),
+		flowing:    make(chan struct{}),
+		passed:     [2]chan struct{}{make(chan struct{}), make(chan struct{})},
 		settleTime: orDefault(p.settleTime, defaultSettleTime),
+		idleTime:   orDefault(p.IdleTime, forward.DefaultIdleTime),
 	}
 	t.result.Began = time.Now()
-	t.ctx, t.stop = context.WithCancelCause(ctx)
+	t.ctx, t.stop = context.WithCancel(context.Background())
 	if dataTLS.Client == nil && dataTLS.Server == nil {
 		t.copier = clearTransfer{t}
 	} else {
 		t.copier = p.newTLSTransfer(t, client, dataTLS)
 	}
 	return t
+}
+
+// breakAtEnd has the end of the caller's context break the transfer.
+func (t *Transfer) breakAtEnd(ctx context.Context) {
+	t.unregister = context.AfterFunc(ctx, func() {
+		t.sever(fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx)))
+	})
 }
 
 // orDefault returns d, or its default where it is not set.

@@ -148,7 +148,7 @@ func TestIdle(t *testing.T) {
 		t.Errorf("%d idle transfers have %d goroutines; want two for each", transfers, got)
 	}
 	for _, tr := range all {
-		tr.Close()
+		tr.Sever()
 	}
 	relaytest.Await(t, func() bool { return runtime.NumGoroutine() <= goroutinesBefore },
 		func() string {
@@ -343,8 +343,8 @@ func BenchmarkSmall(b *testing.B) {
 			}
 			n, err := io.Copy(io.Discard, c)
 			c.Close()
-			if errFinish := tr.Finish(nil); n != 1024 || err != nil || errFinish != nil {
-				b.Fatal(n, err, errFinish)
+			if tr.Finish(nil); n != 1024 || err != nil || tr.Err() != nil {
+				b.Fatal(n, err, tr.Err())
 			}
 			tr.Close()
 		}

@@ -119,6 +119,7 @@ func (t *tlsTransfer) conclude(side Side, err error) error {
 	if err := dst.CloseWrite(); err != nil && !t.closedCleanly(side.other()) {
 		return &BrokenError{side.other(), err}
 	}
+	t.markPassed(side)
 	return nil
 }
 

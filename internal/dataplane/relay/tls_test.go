@@ -62,8 +62,8 @@ func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender string) {
 	if r := wait(t, tr); r.Err != nil || r.FromTo != fromTo || r.ToFrom != toFrom {
 		t.Errorf("got %+v; want no error, %d and %d bytes", r, fromTo, toFrom)
 	}
-	if err := tr.Finish(nil); err != nil {
-		t.Errorf("Finish: %v", err)
+	if tr.Finish(nil); tr.Err() != nil {
+		t.Errorf("Finish: %v", tr.Err())
 	}
 }
 
@@ -163,13 +163,14 @@ func TestTLSReset(t *testing.T) {
 	}
 }
 
-// TestTLSClose closes a transfer in the middle.
-func TestTLSClose(t *testing.T) {
+// TestTLSSever breaks a transfer in the middle.
+func TestTLSSever(t *testing.T) {
 	for _, l := range tlsLegs {
 		t.Run(l.String(), func(t *testing.T) {
 			tr, client, srv := joinedTLS(t, l.dataTLS())
 			tell(t, srv, client, "half of a file")
 			tr.Close()
+			tr.Sever()
 			wantEndReset(t, "client", client)
 			wantEndReset(t, "server", srv)
 			if r := tr.Result(); r.Err != ErrClosed {
@@ -194,7 +195,7 @@ func TestTLSFinish(t *testing.T) {
 					io.CopyN(got, client, int64(size-1<<10))
 				}
 				wantFinish(t, finishing(tr, nil), nil)
-				tr.Close()
+				tr.Sever()
 				if _, err := io.Copy(got, client); err != nil || !bytes.Equal(got.Bytes(), file) {
 					t.Errorf("got %d bytes, %v; want %d", got.Len(), err, size)
 				}

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/socket"
 )
 
@@ -44,31 +42,43 @@ type Result struct {
 // It has no goroutine of its own until it is armed, one until both ends stand, and then two; during TLS
 // handshakes three.
 type Transfer struct {
-	at         netip.AddrPort // not valid for a bridge
+	from       netip.Addr     // who may connect; not valid for a bridge, as the next
+	at         netip.AddrPort // where
+	claims     *port.Claims   // that gave the port out; nil: its owner gives it back
+	route      *port.Route    // what comes to the port from the peer; nil for a bridge
 	work       func() error   // all that is done between Arm and the end
 	copier     copier
 	settleTime time.Duration
-	connected  chan struct{} // closed when the peer is there
+	connected  chan struct{} // closed when the peer is there, and may be
+	joined     chan struct{} // closed when both ends stand
+	used       chan struct{} // closed by Use
+	useOnce    sync.Once
+	unlistened sync.Once
 	done       chan struct{} // closed when result is complete
 	result     Result        // of the running goroutine until done is closed
 
-	ctx        context.Context // ends when Close is called or the caller's ends
-	stop       context.CancelCauseFunc
-	unregister func() bool   // keeps the end of ctx from calling cancel; false: it is called
-	cancelled  chan struct{} // closed when cancel has returned
+	client     Side          // where FTP's client is
+	active     bool          // the server connects
+	idleTime   time.Duration // after Close
+	relay      *Relay
+	ctx        context.Context // ends when the transfer is severed, or over
+	stop       context.CancelFunc
+	unregister func() bool // the end of the caller's context breaks the transfer no more
 
-	bytes  [2]atomic.Int64 // passed on, by the end that sent them
-	ended  [2]atomic.Bool  // the end has sent its FIN, and all that came before it was passed on
-	broken chan struct{}   // closed with the first failure
+	bytes   [2]atomic.Int64  // passed on, by the end that sent them
+	ended   [2]atomic.Bool   // the end has sent its FIN, and all that came before it was passed on
+	passed  [2]chan struct{} // closed when the other end was given the FIN of this one
+	flowing chan struct{}    // closed when data may flow: both ends stand, and handshakes are over
+	broken  chan struct{}    // closed with the first failure
 
 	mu        sync.Mutex
-	reserved  *os.File         // the socket that has the port, until it listens
-	listener  *net.TCPListener // without a lock once the transfer is armed
-	armed     bool             // the goroutine runs, or has run
-	ends      [2]*net.TCPConn  // by side; without a lock once both stand
-	delivered bool             // Finish has found that nothing is left to be passed on
-	err       error            // the first failure; after it nothing is open
-	stranger  netip.Addr       // the last one that came from another address than the peer's
+	detached  bool            // Close was called after a connection had come
+	armed     bool            // the goroutine runs, or has run
+	ends      [2]*net.TCPConn // by side; without a lock once both stand
+	delivered bool            // Finish has found that nothing is left to be passed on
+	err       error           // the first failure; after it nothing is open
+	stranger  netip.Addr      // the last one that came from another address than the peer's
+	strangers int
 }
 
 // copier is the part of a transfer that differs with TLS.
@@ -89,10 +99,8 @@ type copier interface {
 }
 
 // Arm lets the peer's connection come: when it returns nil, a peer can connect to At. The wait time runs from
-// here. Armed once more, and on a bridge, it does nothing.
-//
-// The error is, or wraps, ErrClosed on a transfer that is over, and else the operating system's; the transfer
-// stays to be closed.
+// here. Armed once more, and on a bridge, it does nothing. The error is, or wraps, ErrClosed on a transfer that
+// is over.
 func (t *Transfer) Arm() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,46 +110,103 @@ func (t *Transfer) Arm() error {
 	if t.err != nil {
 		return fmt.Errorf("relay: arm %s: %w", t.at, t.err)
 	}
-	if t.listener == nil {
-		if err := t.listen(); err != nil {
-			return fmt.Errorf("relay: arm %s: %w", t.at, err)
-		}
-	}
 	t.armed = true
 	t.result.Armed = time.Now()
-	go t.run()
+	if t.ends[From] != nil { // it has waited for this
+		t.markConnected()
+	}
+	t.start()
 	return nil
+}
+
+func (t *Transfer) isArmed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.armed
 }
 
 // Waiting reports whether a connection waits to be let through by Arm.
 func (t *Transfer) Waiting() bool {
+	t.route.Take()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.armed || t.listener == nil || t.err != nil {
-		return false
-	}
-	raw, err := t.listener.SyscallConn()
-	if err != nil {
-		return false
-	}
-	return socket.Control(raw, func(fd int) error {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		if err == nil && n == 0 {
-			err = unix.EAGAIN
-		}
-		return err
-	}) == nil
+	return !t.armed && t.err == nil && t.ends[From] != nil
 }
+
+// Use keeps the pinhole open until Close: a transfer command waits for its connection.
+func (t *Transfer) Use() { t.useOnce.Do(func() { close(t.used) }) }
+
+// Join waits until both ends stand, the transfer has failed, or cancel is closed, if the peer has come.
+func (t *Transfer) Join(cancel <-chan struct{}) {
+	if !t.isArmed() {
+		return
+	}
+	if t.route != nil {
+		t.route.Take()
+		select {
+		case <-t.connected:
+		default:
+			return
+		}
+	}
+	select {
+	case <-t.joined:
+	case <-t.broken:
+	case <-t.done:
+	case <-cancel:
+	}
+}
+
+// Accept takes the connection of the pinhole's peer: exactly one, and before Arm only in active mode.
+func (t *Transfer) Accept(c *net.TCPConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil || t.ends[From] != nil || !t.armed && !t.active {
+		c.Close() // a reset: see package socket
+		return
+	}
+	t.ends[From] = c
+	if t.armed {
+		t.markConnected()
+	}
+}
+
+// Refused hears of a connection from another address than the peer's.
+func (t *Transfer) Refused(from netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.armed {
+		t.strangers++
+		t.stranger = from
+	}
+}
+
+// unlisten gives the port back: nothing more can come.
+func (t *Transfer) unlisten() {
+	if t.route == nil {
+		return
+	}
+	t.unlistened.Do(func() {
+		t.route.Close()
+		if t.claims != nil {
+			t.claims.GiveBack(t.from, t.at)
+		}
+	})
+}
+
+// start runs the transfer in a goroutine of its own.
+func (t *Transfer) start() { t.relay.start(t, t.run) }
 
 // run is the transfer's goroutine: it does the work and completes the result.
 func (t *Transfer) run() {
 	if err := t.work(); err != nil {
 		t.fail(err)
 	}
-	if !t.unregister() {
-		<-t.cancelled
-	}
-	t.stop(nil) // nothing listens for it any more: it lets go of the caller's context
+	t.unregister() // of a context that outlives it
+	t.stop()
+	t.unlisten()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.err == nil {
 		t.closeInOrder()
 	}
@@ -155,9 +220,10 @@ func (t *Transfer) closeInOrder() {
 	}
 }
 
-// end completes the result of a transfer of which nothing runs any more.
+// end completes the result of a transfer of which nothing runs any more. The caller holds the lock.
 func (t *Transfer) end() {
 	t.result.FromTo, t.result.ToFrom = t.Bytes()
+	t.result.Strangers = t.strangers
 	t.result.Ended = time.Now()
 	if t.err != errDelivered {
 		t.result.Err = t.err
@@ -165,22 +231,7 @@ func (t *Transfer) end() {
 	close(t.done)
 }
 
-// cancel breaks the transfer because its context has ended.
-func (t *Transfer) cancel() {
-	t.fail(ErrClosed)
-	if !t.isArmed() { // and never will be: see Arm
-		t.end()
-	}
-	close(t.cancelled)
-}
-
-func (t *Transfer) isArmed() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.armed
-}
-
-// errDelivered stands for the failure of a transfer that was closed after all of it was delivered.
+// errDelivered stands for the failure of a transfer that was severed after all of it was delivered.
 var errDelivered = errors.New("delivered")
 
 // fail breaks the transfer for both ends: both see a reset, never a FIN, unless all was delivered before. The
@@ -191,29 +242,20 @@ func (t *Transfer) fail(err error) {
 	if t.err != nil {
 		return
 	}
-	// The end of the context comes out of every call that waits, in an order that nobody knows.
-	if cause := context.Cause(t.ctx); errors.Is(cause, ErrClosed) {
-		err = cause
-	} else if cause != nil {
-		err = fmt.Errorf("%w: %w", ErrClosed, cause)
-	}
+	t.err = err
 	close(t.broken)
 	if t.delivered {
 		t.err = errDelivered
 		t.closeInOrder()
 		return
 	}
-	t.err = err
-	if t.reserved != nil {
-		t.reserved.Close() // closed twice where Arm was faster: no harm
-	}
-	if t.listener != nil {
-		t.listener.Close()
-	}
 	for _, c := range t.ends {
 		if c != nil {
 			c.Close() // a reset: see package socket
 		}
+	}
+	if !t.armed { // and never will be: see Arm
+		t.end()
 	}
 }
 
@@ -229,7 +271,7 @@ func (t *Transfer) setConn(side Side, c *net.TCPConn) bool {
 	return true
 }
 
-// markConnected notes that the peer is there.
+// markConnected notes that the peer is there. The caller holds the lock.
 func (t *Transfer) markConnected() {
 	t.result.Connected = time.Now()
 	close(t.connected)
@@ -278,10 +320,65 @@ func (t *Transfer) Result() Result {
 	return t.result
 }
 
-// Close ends the transfer and waits for its end. Before a connection came the port is given back, and
-// nothing can come; later both ends are reset, unless Finish has found that all was delivered: then they
-// are closed in order. On a transfer that is over it does nothing.
+// Close ends the pinhole. Where nobody has come, the port is given back and nothing can come. A connection
+// that has come goes on until its ends end it: Close does not wait for that. From then on the end of the
+// caller's context means nothing, and the connection is broken where nothing has moved for the idle time.
 func (t *Transfer) Close() {
-	t.stop(ErrClosed)
+	if t.route != nil && t.isArmed() {
+		t.route.Take()
+	}
+	if t.detach() {
+		t.unlisten()
+		t.copier.shortenHandshake()
+		return
+	}
+	t.Sever()
 	<-t.done
+}
+
+// detach leaves the transfer to its ends; false: nobody has come.
+func (t *Transfer) detach() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-t.connected:
+	default:
+		return false
+	}
+	if t.detached || t.err != nil {
+		return true
+	}
+	t.detached = true
+	t.unregister()
+	t.relay.start(t, t.watchIdle)
+	return true
+}
+
+// watchIdle breaks a transfer in which nothing has moved for the idle time.
+func (t *Transfer) watchIdle() {
+	ticker := time.NewTicker(t.idleTime)
+	defer ticker.Stop()
+	for before := t.moved(); ; {
+		select {
+		case <-t.done:
+			return
+		case <-ticker.C:
+		}
+		now := t.moved()
+		if now == before {
+			t.sever(fmt.Errorf("%w: nothing has moved in %s", ErrClosed, t.idleTime))
+			return
+		}
+		before = now
+	}
+}
+
+// Sever breaks the transfer: both ends are reset, unless Finish has found that all was delivered: then they are
+// closed in order. It does not wait. On a transfer that is over it does nothing.
+func (t *Transfer) Sever() { t.sever(ErrClosed) }
+
+func (t *Transfer) sever(err error) {
+	t.fail(err)
+	t.stop()
+	t.unlisten()
 }

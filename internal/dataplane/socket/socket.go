@@ -1,5 +1,5 @@
-// Package socket makes the TCP sockets of data connections that this process carries: reserved ports,
-// listeners and dialled connections. Close resets the peer unless the owner asked for an orderly close
+// Package socket makes the TCP sockets of data connections that this process carries: listeners and dialled
+// connections. Close resets the peer unless the owner asked for an orderly close
 // before; so does the end of the process, even by SIGKILL. So no peer takes a transfer that was cut short for
 // a complete one.
 package socket
@@ -7,98 +7,56 @@ package socket
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 )
 
-// ErrNoPorts says that no port is free.
-var ErrNoPorts = errors.New("no passive port is free")
+// backlog is how many connections may wait to be accepted at a port, which several clients may share.
+const backlog = 128
 
-// backlog is how many connections may wait to be accepted. One is wanted; the others are strangers that are
-// refused at once, and need no more room than that.
-const backlog = 16
-
-// Reserve binds a socket to addr and a port of the range; each free port is as likely as the next. It tries
-// every port once, with one socket, so that it finds the last free one. avoid reports ports that must not be
-// used though nobody listens there; nil: none. The error is, or wraps, ErrNoPorts, the operating system's
-// error, or that of ctx. Nobody else can bind to the port until the caller closes the file.
-func Reserve(
-	ctx context.Context, addr netip.Addr, ports forward.PortRange, avoid func(netip.AddrPort) bool,
-) (*os.File, netip.AddrPort, error) {
+// Listen listens at an address and port. What is accepted there is like the socket: it resets its peer at close,
+// and in TIME_WAIT it does not keep anybody from the port. The error is the operating system's, EADDRINUSE where
+// the port is taken. The caller closes the socket, which does not block.
+func Listen(at netip.AddrPort) (*os.File, error) {
 	family := unix.AF_INET
-	if addr.Is6() {
+	if at.Addr().Is6() {
 		family = unix.AF_INET6
 	}
 	// Plain TCP, and not Go's default of multipath TCP: splice(2) and resets are those of TCP.
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, netip.AddrPort{}, os.NewSyscallError("socket", err)
+		return nil, os.NewSyscallError("socket", err)
 	}
-	at, err := bind(ctx, fd, addr, ports, avoid)
-	if err != nil {
-		return nil, netip.AddrPort{}, errors.Join(err, unix.Close(fd))
+	if err := listen(fd, at); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
 	}
-	return os.NewFile(uintptr(fd), "pinhole"), at, nil
+	return os.NewFile(uintptr(fd), "listener"), nil
 }
 
-// bind draws ports until the socket has one.
-func bind(
-	ctx context.Context, fd int, addr netip.Addr, ports forward.PortRange, avoid func(netip.AddrPort) bool,
-) (netip.AddrPort, error) {
-	for port := range ports.Shuffled() {
-		at := netip.AddrPortFrom(addr, port)
-		if avoid != nil && avoid(at) {
-			continue
-		}
-		err := bindExclusively(fd, at)
-		switch {
-		case err == nil:
-			return at, nil
-		case err != unix.EADDRINUSE:
-			return at, os.NewSyscallError("bind", err)
-		case ctx.Err() != nil:
-			return at, ctx.Err()
-		}
+// listen binds a socket to at and has it listen. SO_REUSEADDR lets it bind over what earlier transfers left at the
+// port (TIME_WAIT). Two sockets that have it may both bind while neither listens; the second one to listen fails
+// (inet_csk_listen_start in net/ipv4/inet_connection_sock.c).
+func listen(fd int, at netip.AddrPort) error {
+	if err := setResetOnClose(fd); err != nil {
+		return os.NewSyscallError("setsockopt", err)
 	}
-	return netip.AddrPort{}, fmt.Errorf("%w of %s", ErrNoPorts, ports)
-}
-
-// reusing is held while a socket that does not listen yet has SO_REUSEADDR. Nothing waits under it.
-var reusing sync.Mutex
-
-// bindExclusively binds a socket to at, so that nobody else can before it listens.
-//
-// Only a socket with SO_REUSEADDR may bind over what earlier transfers left at the port (TIME_WAIT). But
-// two sockets that both have it share a port as long as neither listens, and a port that was taken with it
-// while the port was entirely free is open to all others that have it (fastreuse in
-// net/ipv4/inet_connection_sock.c). So the first attempt is without it, the second one with it, and the
-// socket does not keep it. While it has it, no other socket of this process does: the two would share the
-// port, and the second to listen would fail.
-func bindExclusively(fd int, at netip.AddrPort) error {
-	to := sockaddr(at)
-	err := unix.Bind(fd, to)
-	if err == unix.EADDRINUSE {
-		reusing.Lock()
-		defer reusing.Unlock()
-		if err := setReuseAddr(fd, 1); err != nil {
-			return err
-		}
-		err = unix.Bind(fd, to)
-		if errKeep := setReuseAddr(fd, 0); errKeep != nil {
-			return errKeep
-		}
+	if err := setReuseAddr(fd, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
 	}
-	return err
+	if err := unix.Bind(fd, sockaddr(at)); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return os.NewSyscallError("listen", err)
+	}
+	return nil
 }
 
 func setReuseAddr(fd, on int) error {
@@ -112,36 +70,27 @@ func sockaddr(at netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 }
 
-// Listen has a reserved socket listen. What it accepts is like it: it resets its peer at close, and in
-// TIME_WAIT it does not keep the next transfer from the port. The caller closes the reserved file and the
-// listener.
-func Listen(reserved *os.File) (*net.TCPListener, error) {
-	fd := int(reserved.Fd())
-	if err := setResetOnClose(fd); err != nil {
-		return nil, os.NewSyscallError("setsockopt", err)
-	}
-	if err := setReuseAddr(fd, 1); err != nil {
-		return nil, os.NewSyscallError("setsockopt", err)
-	}
-	if err := unix.Listen(fd, backlog); err != nil {
-		return nil, os.NewSyscallError("listen", err)
-	}
-	l, err := net.FileListener(reserved)
-	if err != nil {
-		return nil, err
-	}
-	return l.(*net.TCPListener), nil
-}
-
-// Dial connects to an end, from the address that the leg names and a port of the kernel's choice.
-func Dial(ctx context.Context, to pinhole.Leg, timeout time.Duration) (*net.TCPConn, error) {
-	d := net.Dialer{Timeout: timeout, Control: prepareDialled}
-	d.SetMultipathTCP(false)
+// Dial connects to an end, from the address that the leg names. The source port is port where that can be had,
+// else one of the kernel's choice; 0: always.
+func Dial(ctx context.Context, to pinhole.Leg, port uint16, timeout time.Duration) (*net.TCPConn, error) {
 	var local netip.AddrPort
 	if to.SourceIP.IsValid() {
-		local = netip.AddrPortFrom(to.SourceIP.Unmap(), 0)
+		local = netip.AddrPortFrom(to.SourceIP.Unmap(), port)
 	}
-	return d.DialTCP(ctx, "tcp", local, netip.AddrPortFrom(to.Target.Addr().Unmap(), to.Target.Port()))
+	d := net.Dialer{Timeout: timeout, Control: prepareDialled}
+	d.SetMultipathTCP(false)
+	target := netip.AddrPortFrom(to.Target.Addr().Unmap(), to.Target.Port())
+	c, err := d.DialTCP(ctx, "tcp", local, target)
+	if local.Port() != 0 && isTaken(err) {
+		return d.DialTCP(ctx, "tcp", netip.AddrPortFrom(local.Addr(), 0), target)
+	}
+	return c, err
+}
+
+// isTaken reports whether a source port cannot be had: another socket has it, or another connection with the same
+// two ends, or it is one of root's.
+func isTaken(err error) bool {
+	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES)
 }
 
 // prepareDialled prepares a socket that connects. The kernel shall choose the source port in connect(2) and

@@ -14,20 +14,20 @@ import (
 	"ftpgate/internal/dataplane/socket"
 )
 
-// listen reserves one of the ports and listens there.
+// listen listens at the one port.
 func listen(t *testing.T, ports forward.PortRange) *net.TCPListener {
 	t.Helper()
-	reserved, _, err := socket.Reserve(t.Context(), relaytest.Gateway, ports, nil)
+	f, err := socket.Listen(netip.AddrPortFrom(relaytest.Gateway, ports.First))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer reserved.Close()
-	l, err := socket.Listen(reserved)
+	defer f.Close()
+	l, err := net.FileListener(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	return l
+	return l.(*net.TCPListener)
 }
 
 // What is accepted or dialled resets its peer when it is closed, unless it is closed in order.
@@ -55,7 +55,7 @@ func TestResetOnClose(t *testing.T) {
 
 		far := relaytest.Listen(t, relaytest.Server)
 		leg := pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(far.Addr())}
-		own, err := socket.Dial(t.Context(), leg, relaytest.Patience)
+		own, err := socket.Dial(t.Context(), leg, 0, relaytest.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,34 +68,29 @@ func TestResetOnClose(t *testing.T) {
 	}
 }
 
-// Every port of the range is tried, except those to be avoided, and each has one taker.
-func TestReserve(t *testing.T) {
-	ports := relaytest.FreePorts(t, 4)
-	avoid := func(at netip.AddrPort) bool { return at.Port() == ports.First }
-	seen := map[uint16]bool{}
-	for range 3 {
-		reserved, at, err := socket.Reserve(t.Context(), relaytest.Gateway, ports, avoid)
+// A source port is kept where it is free, and another one is taken where it is not.
+func TestDialFrom(t *testing.T) {
+	want := relaytest.FreePorts(t, 1).First
+	far := relaytest.Listen(t, relaytest.Server)
+	leg := pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(far.Addr())}
+	for _, kept := range []bool{true, false} { // the second one has the same two ends
+		c, err := socket.Dial(t.Context(), leg, want, relaytest.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer reserved.Close()
-		if seen[at.Port()] || !ports.Contains(at.Port()) || at.Port() == ports.First {
-			t.Errorf("got port %d; want another one of %s that is not avoided", at.Port(), ports)
+		defer c.Close()
+		if got := relaytest.LocalAddrPort(c.LocalAddr()); (got.Port() == want) != kept || got.Addr() != relaytest.Inside {
+			t.Errorf("got %s; want %s, and port %d: %t", got, relaytest.Inside, want, kept)
 		}
-		seen[at.Port()] = true
-	}
-	if _, _, err := socket.Reserve(t.Context(), relaytest.Gateway, ports, avoid); !errors.Is(err,
-		socket.ErrNoPorts) {
-		t.Errorf("got %v; want %v", err, socket.ErrNoPorts)
-	}
-	nowhere := netip.MustParseAddr("192.0.2.1") // RFC 5737: no address of this machine
-	if _, _, err := socket.Reserve(t.Context(), nowhere, ports, nil); !errors.Is(err, syscall.EADDRNOTAVAIL) {
-		t.Errorf("got %v; want %v", err, syscall.EADDRNOTAVAIL)
 	}
 }
 
-// A port that an earlier connection has left in TIME_WAIT has one taker, however many ask at once.
-func TestReserveAfterTimeWait(t *testing.T) {
+// A port that somebody has is not shared, also where an earlier connection has left it in TIME_WAIT.
+func TestListen(t *testing.T) {
+	nowhere := netip.MustParseAddrPort("192.0.2.1:50000") // RFC 5737: no address of this machine
+	if _, err := socket.Listen(nowhere); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Errorf("got %v; want %v", err, syscall.EADDRNOTAVAIL)
+	}
 	ports := relaytest.FreePorts(t, 1)
 	for range 50 {
 		l := listen(t, ports)
@@ -108,25 +103,25 @@ func TestReserveAfterTimeWait(t *testing.T) {
 		var takers sync.WaitGroup
 		var mu sync.Mutex
 		got := 0
-		reserved := make(chan func() error, 8)
-		for range cap(reserved) {
+		taken := make(chan func() error, 8)
+		for range cap(taken) {
 			takers.Go(func() {
-				f, _, err := socket.Reserve(t.Context(), relaytest.Gateway, ports, nil)
+				f, err := socket.Listen(netip.AddrPortFrom(relaytest.Gateway, ports.First))
 				if err != nil {
-					if !errors.Is(err, socket.ErrNoPorts) {
+					if !errors.Is(err, syscall.EADDRINUSE) {
 						t.Error(err)
 					}
 					return
 				}
-				reserved <- f.Close
+				taken <- f.Close
 				mu.Lock()
 				defer mu.Unlock()
 				got++
 			})
 		}
 		takers.Wait()
-		close(reserved)
-		for closeIt := range reserved {
+		close(taken)
+		for closeIt := range taken {
 			if err := closeIt(); err != nil {
 				t.Error(err)
 			}

@@ -51,7 +51,7 @@ func (x *examination) tableFill(code string, what, sysctl string, count, limit i
 	case percent >= warnPercent:
 		x.add(code, finding.Warning, text+": when it is full, new connections are dropped silently", remedy)
 	default:
-		x.add(code, finding.OK, text, "")
+		x.note(code, finding.OK, "%s", text)
 	}
 }
 
@@ -82,7 +82,7 @@ func (x *examination) sysctlOff(code string, sysctl, loses string) {
 	switch value, known := x.sysctl(sysctl); {
 	case !known:
 	case value != 0:
-		x.add(code, finding.OK, sysctl+" is on", "")
+		x.note(code, finding.OK, "%s is on", sysctl)
 	case x.facts.Running:
 		x.add(code, finding.Warning, sysctl+" is off: "+loses,
 			"sysctl -w "+sysctl+"=1; connections that exist already stay uncounted")

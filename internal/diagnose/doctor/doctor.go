@@ -102,6 +102,11 @@ func (x *examination) add(code string, level finding.Severity, text, remedy stri
 		Text: text, Remedy: remedy})
 }
 
+// note adds a finding that needs no remedy.
+func (x *examination) note(code string, level finding.Severity, format string, args ...any) {
+	x.add(code, level, fmt.Sprintf(format, args...), "")
+}
+
 // any reports whether a condition holds for one of the forwards.
 func (x *examination) any(is func(forward.Forward) bool) bool {
 	return slices.ContainsFunc(x.forwards, func(f forward.Resolved) bool { return is(f.Forward) })
@@ -140,13 +145,5 @@ func (x *examination) expiry(cert tlskeys.Expiry) {
 	x.findings = append(x.findings, finding.Finding{Code: CodeValid, Severity: finding.OK,
 		Forward: cert.Forwards[0],
 		Text: fmt.Sprintf("the certificate in %s is good until %s, for %s more", cert.File,
-			cert.NotAfter.UTC().Format("2006-01-02"), plural(int(left.Hours()/24), "day"))})
-}
-
-// plural counts things.
-func plural(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
+			cert.NotAfter.UTC().Format("2006-01-02"), finding.Plural(int(left.Hours()/24), "day"))})
 }

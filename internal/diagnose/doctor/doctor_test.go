@@ -191,7 +191,7 @@ func TestDestinations(t *testing.T) {
 	f := testForward(forward.TrackingProxy)
 	f.Servers, f.Clients = []netip.Addr{server4, server6},
 		append(f.Clients, netip.MustParsePrefix("10.0.0.7/32"))
-	want := []netip.Addr{server4, server6, client, netip.MustParseAddr("10.0.0.7")}
+	want := []netip.Addr{netip.MustParseAddr("10.0.0.7"), client, server4, server6}
 	if got := Destinations([]forward.Resolved{f, f}); !slices.Equal(got, want) {
 		t.Errorf("got %v; want %v", got, want)
 	}

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,40 +84,18 @@ func Modules() []string {
 	return []string{moduleTables, moduleConntrack, moduleNAT, moduleHelper, moduleHelperNAT}
 }
 
-// Destinations returns the addresses whose routes Examine needs: every server's, and one of each client
-// range.
+// Destinations returns the addresses whose routes Examine needs, in their order: every server's, and one of
+// each client range.
 func Destinations(forwards []forward.Resolved) []netip.Addr {
 	var all []netip.Addr
-	seen := map[netip.Addr]bool{{}: true}
-	add := func(addrs ...netip.Addr) {
-		for _, a := range addrs {
-			if !seen[a] {
-				seen[a] = true
-				all = append(all, a)
-			}
-		}
-	}
 	for _, f := range forwards {
-		add(serversOf(f)...)
+		all = append(all, f.ServerAddrs()...)
 		for _, c := range f.Clients {
-			add(clientOf(c))
+			all = append(all, clientOf(c))
 		}
 	}
-	return all
-}
-
-// serversOf returns every server address that the forward may use.
-func serversOf(f forward.Resolved) []netip.Addr {
-	if len(f.Servers) > 0 {
-		return f.Servers
-	}
-	var all []netip.Addr
-	for _, a := range []netip.Addr{f.Server4, f.Server6} {
-		if a.IsValid() {
-			all = append(all, a)
-		}
-	}
-	return all
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
 }
 
 // clientOf returns an address that a client in the range can have, which the subnet's own is not.

@@ -47,15 +47,13 @@ func (x *examination) foreignRules() {
 func (x *examination) helper(r nftforeign.Rule) {
 	early := !r.Template && r.Priority <= conntrackPriority
 	late := !r.Template && r.Priority > translationPriority
-	listen := r.Hook == "prerouting" && !late && x.matches(r, x.forward.Listen.Port)
-	translated := r.Hook == "prerouting" && late && x.forward.Tracking != forward.TrackingProxy &&
-		x.matchesPort(r, x.forward.Server.Port)
-	atServer := r.Hook == "output" && x.forward.Tracking == forward.TrackingProxy &&
-		x.matchesPort(r, x.forward.Server.Port)
-	arrived := r.Hook == "input" && x.forward.Tracking == forward.TrackingProxy &&
-		x.matches(r, x.forward.Listen.Port) ||
-		r.Hook == "prerouting" && late && x.forward.Tracking == forward.TrackingProxy &&
-			x.matches(r, x.forward.Listen.Port)
+	routed := r.Hook == "prerouting" // before the kernel decides where packets go
+	proxied := x.forward.Tracking == forward.TrackingProxy
+	atListen, atServerPort := x.matches(r, x.forward.Listen.Port), x.matchesPort(r, x.forward.Server.Port)
+	listen := routed && !late && atListen
+	translated := routed && late && !proxied && atServerPort
+	atServer := r.Hook == "output" && proxied && atServerPort
+	arrived := proxied && atListen && (r.Hook == "input" || routed && late)
 	remove := fmt.Sprintf("remove the rule (nft -a list chain %s %s %s)", r.Family, r.Table, r.Chain)
 	switch {
 	case !listen && !translated && !atServer && !arrived:

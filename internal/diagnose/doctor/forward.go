@@ -34,13 +34,13 @@ func (x *examination) listen() {
 	}
 	switch {
 	case served:
-		x.add(CodeListen, finding.OK, fmt.Sprintf("ftpgate listens at %s", x.forward.Listen), "")
+		x.note(CodeListen, finding.OK, "ftpgate listens at %s", x.forward.Listen)
 	case x.facts.Running:
 		x.add(CodeNotServed, finding.Warning,
 			fmt.Sprintf("an ftpgate is running, and nobody listens at %s", x.forward.Listen),
 			"ftpgate reload, if the file has changed; else its log says why")
 	default:
-		x.add(CodeListen, finding.OK, fmt.Sprintf("nobody else listens at %s", x.forward.Listen), "")
+		x.note(CodeListen, finding.OK, "nobody else listens at %s", x.forward.Listen)
 	}
 }
 
@@ -75,8 +75,7 @@ func (x *examination) passivePorts() {
 		}
 	}
 	if len(taken) == 0 {
-		x.add(CodePassive, finding.OK, fmt.Sprintf("nobody else listens within the passive ports %s", ports),
-			"")
+		x.note(CodePassive, finding.OK, "nobody else listens within the passive ports %s", ports)
 		return
 	}
 	const most = 4
@@ -105,7 +104,7 @@ func (x *examination) serverName() {
 			x.facts.Lookups[i].Took.Round(100*time.Millisecond), host),
 			"look at /etc/resolv.conf: its first server may not answer; or give the server's address")
 	}
-	servers := serversOf(x.forward)
+	servers := x.forward.ServerAddrs()
 	count := func(is func(netip.Addr) bool) (n int) {
 		for _, a := range servers {
 			if is(a) {
@@ -116,29 +115,21 @@ func (x *examination) serverName() {
 	}
 	if n := max(count(netip.Addr.Is4), count(netip.Addr.Is6)); n > 1 {
 		x.add(CodeNameMany, finding.Info, fmt.Sprintf("%q has %d addresses, which are tried in turn: %s",
-			host, n, join(servers)),
+			host, n, finding.Join(servers, ", ")),
 			"give one of them as server, if they do not all have the same files")
 	}
 	if len(servers) == 0 || x.forward.Server4.IsValid() || x.forward.Listen.Addr.Is6() {
 		return
 	}
 	if x.forward.Tracking == forward.TrackingProxy {
-		x.add(CodeNameIPv6, finding.Info,
-			fmt.Sprintf("%q has only IPv6: ftpgate itself relays the data of clients with IPv4", host), "")
+		x.note(CodeNameIPv6, finding.Info, "%q has only IPv6: ftpgate itself relays the data of clients "+
+			"with IPv4", host)
 		return
 	}
 	x.add(CodeNameIPv6, finding.Warning,
 		fmt.Sprintf("%q has only IPv6: clients with IPv4 do not reach it, since the kernel does not "+
 			"translate between the two", host),
 		"tracking = \"proxy\", or a server with an IPv4 address")
-}
-
-func join(addrs []netip.Addr) string {
-	texts := make([]string, len(addrs))
-	for i, a := range addrs {
-		texts[i] = a.String()
-	}
-	return strings.Join(texts, ", ")
 }
 
 // usualMTU is Ethernet's, in bytes; below leastMTU there is no IPv6 (RFC 8200 section 5).
@@ -149,7 +140,7 @@ const (
 
 // routes judges the routes to the server.
 func (x *examination) routes() {
-	servers := serversOf(x.forward)
+	servers := x.forward.ServerAddrs()
 	reached := slices.ContainsFunc(servers, func(a netip.Addr) bool {
 		r, known := x.facts.Routes[a]
 		return known && r.Problem == ""
@@ -171,9 +162,8 @@ func (x *examination) routes() {
 			if r.Gateway.IsValid() {
 				via = " via " + r.Gateway.String()
 			}
-			x.add(CodeRoute, finding.OK,
-				fmt.Sprintf("the server's address %s is reached through %s%s, with packets of up to %d bytes",
-					a, r.Interface, via, r.MTU), "")
+			x.note(CodeRoute, finding.OK, "the server's address %s is reached through %s%s, with packets "+
+				"of up to %d bytes", a, r.Interface, via, r.MTU)
 			x.mtu(a, r)
 		}
 	}
@@ -203,9 +193,8 @@ func (x *examination) mtu(server netip.Addr, r system.Route) {
 			"let ICMP \"fragmentation needed\" and \"packet too big\" through, or clamp the MSS (nft: tcp "+
 				"option maxseg size set rt mtu)")
 	case r.MTU < usualMTU:
-		x.add(CodeMTU, finding.Info,
-			fmt.Sprintf("the way to %s takes packets of %d bytes at most: a tunnel or PPPoE", server, r.MTU),
-			"")
+		x.note(CodeMTU, finding.Info, "the way to %s takes packets of %d bytes at most: a tunnel or PPPoE",
+			server, r.MTU)
 	}
 }
 

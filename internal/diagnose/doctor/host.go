@@ -29,7 +29,7 @@ func (x *examination) capabilities() {
 	lacks := x.process() + " may not change the network (it lacks CAP_NET_ADMIN)"
 	switch {
 	case r.Administer:
-		x.add(CodeRights, finding.OK, x.process()+" may change the network (CAP_NET_ADMIN)", "")
+		x.note(CodeRights, finding.OK, "%s may change the network (CAP_NET_ADMIN)", x.process())
 	case x.any(forward.Forward.NeedsKernel):
 		x.add(CodeRights, finding.Fault, lacks+", and forwards need that: "+
 			x.names(forward.Forward.NeedsKernel), remedy)
@@ -37,7 +37,7 @@ func (x *examination) capabilities() {
 		x.add(CodeRights, finding.Warning, lacks+
 			": ftpgate itself relays all data, more slowly than the kernel", remedy)
 	default:
-		x.add(CodeRights, finding.OK, lacks+", and no forward needs that", "")
+		x.note(CodeRights, finding.OK, "%s, and no forward needs that", lacks)
 	}
 	for _, f := range x.forwards {
 		if x.forward = f; !x.facts.Running && !r.BindLow && f.Tracking == forward.TrackingProxy &&
@@ -90,29 +90,27 @@ func (x *examination) sysctl(name string) (int, bool) {
 // modules judges whether the kernel has the modules that the forwards need.
 func (x *examination) modules() {
 	wanted := map[string]bool{}
-	use, level := "the kernel's data path", finding.Warning
+	level := finding.Warning
 	if x.any(forward.Forward.MayUseKernel) {
 		wanted[moduleTables], wanted[moduleConntrack], wanted[moduleNAT] = true, true, true
 	}
 	if x.any(forward.Forward.NeedsKernel) {
 		level = finding.Fault
 	}
-	tracked := func(f forward.Forward) bool { return f.Tracking == forward.TrackingKernel }
 	sound := len(x.facts.Modules) > 0 && len(wanted) > 0
 	for _, m := range x.facts.Modules {
 		helper := m.Name == moduleHelper || m.Name == moduleHelperNAT
-		if m.State == system.ModulePresent || !wanted[m.Name] && !(helper && x.any(tracked)) {
+		if m.State == system.ModulePresent || !wanted[m.Name] && !(helper && x.any(tracksInKernel)) {
 			continue
 		}
-		at, who := level, use
+		at, who := level, "the kernel's data path"
 		if helper {
-			at, who = finding.Fault, "tracking kernel ("+x.names(tracked)+")"
+			at, who = finding.Fault, "tracking kernel ("+x.names(tracksInKernel)+")"
 		}
 		switch {
 		case m.Loadable:
-			x.add(CodeModules, finding.Info,
-				fmt.Sprintf("the kernel module %s is not loaded yet: ftpgate loads it when it starts",
-					m.Name), "")
+			x.note(CodeModules, finding.Info, "the kernel module %s is not loaded yet: ftpgate loads it "+
+				"when it starts", m.Name)
 		case m.State == system.ModuleUnknown:
 			sound = false
 			x.add(CodeModules, finding.Info, "this process cannot tell whether the kernel has "+m.Name,
@@ -124,7 +122,7 @@ func (x *examination) modules() {
 		}
 	}
 	if sound {
-		x.add(CodeModules, finding.OK, "the kernel has the modules that the forwards need", "")
+		x.note(CodeModules, finding.OK, "the kernel has the modules that the forwards need")
 	}
 }
 
@@ -168,11 +166,10 @@ func (x *examination) openFiles() {
 				x.process(), limit, room, most),
 			fmt.Sprintf("LimitNOFILE=%d in the unit (ulimit -n), or a lower max_sessions", need))
 	case limit > math.MaxInt32: // more than the kernel has (fs.nr_open)
-		x.add(CodeOpenFiles, finding.OK, "open files are not limited", "")
+		x.note(CodeOpenFiles, finding.OK, "open files are not limited")
 	default:
-		x.add(CodeOpenFiles, finding.OK,
-			fmt.Sprintf("%d open files are enough for the %d sessions that max_sessions allows", limit, most),
-			"")
+		x.note(CodeOpenFiles, finding.OK, "%d open files are enough for the %d sessions that max_sessions "+
+			"allows", limit, most)
 	}
 }
 

@@ -37,7 +37,7 @@ func (x *examination) forwarding() {
 				v.name+" forwarding is off: ftpgate switches it on when it starts",
 				"sysctl -w "+v.sysctl+"=1, to do it now")
 		default:
-			x.add(CodeForwarding, finding.OK, v.name+" forwarding is on", "")
+			x.note(CodeForwarding, finding.OK, "%s forwarding is on", v.name)
 			if v.server.Is4() {
 				x.interfaceForwarding()
 			}
@@ -100,17 +100,15 @@ func (x *examination) reversePath() {
 						c, in.Interface, back.Interface),
 					fmt.Sprintf(remedy, conf4(in.Interface, "rp_filter")))
 			default:
-				x.add(CodeReverse, finding.Info,
-					fmt.Sprintf("clients %s arrive on %s and are answered by %s: a firewall in between may "+
-						"drop that",
-						c, in.Interface, back.Interface), "")
+				x.note(CodeReverse, finding.Info, "clients %s arrive on %s and are answered by %s: a "+
+					"firewall in between may drop that", c, in.Interface, back.Interface)
 			}
 		}
 	}
 	x.serverReversePath(remedy)
 	if sound {
-		x.add(CodeReverse, finding.OK,
-			"rp_filter is strict, and clients are answered by the interface that they arrive on", "")
+		x.note(CodeReverse, finding.OK, "rp_filter is strict, and clients are answered by the interface "+
+			"that they arrive on")
 	}
 }
 

@@ -245,11 +245,7 @@ func clientsText(clients []netip.Prefix) string {
 	if len(clients) == 0 {
 		return "every client"
 	}
-	parts := make([]string, len(clients))
-	for i, c := range clients {
-		parts[i] = c.String()
-	}
-	return "clients of " + strings.Join(parts, ", ")
+	return "clients of " + finding.Join(clients, ", ")
 }
 
 // refusingChains warns of other programs' chains, once a chain.

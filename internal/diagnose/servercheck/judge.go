@@ -135,6 +135,11 @@ func (j *judge) add(code string, level finding.Severity, text, remedy string) {
 		Text: j.prefix + text, Remedy: remedy})
 }
 
+// note adds a finding that needs no remedy.
+func (j *judge) note(code string, level finding.Severity, format string, args ...any) {
+	j.add(code, level, fmt.Sprintf(format, args...), "")
+}
+
 // maxQuote is how many bytes of a server's text are quoted.
 const maxQuote = 80
 

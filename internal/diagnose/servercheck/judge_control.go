@@ -46,8 +46,7 @@ func (j *judge) connect(e setup) bool {
 			"look for lost packets on the way, and for a server with a full backlog: every session begins "+
 				"with this wait")
 	default:
-		j.add(CodeConnect, finding.OK, fmt.Sprintf("%s accepted the connection after %s", j.at,
-			rounded(e.dialTook)), "")
+		j.note(CodeConnect, finding.OK, "%s accepted the connection after %s", j.at, rounded(e.dialTook))
 	}
 	return true
 }
@@ -125,7 +124,7 @@ func (j *judge) greeting(try *attempt) bool {
 				"reverse_lookup_enable, --dontresolve), or give this host's address a name")
 		return true
 	}
-	j.add(CodeGreeting, finding.OK, "the server greets: "+j.quoteReply(a), "")
+	j.note(CodeGreeting, finding.OK, "the server greets: %s", j.quoteReply(a))
 	return true
 }
 
@@ -194,19 +193,24 @@ func (j *judge) commandFailure(verb string, a answer) (text, remedy string) {
 		"check what listens at " + j.at.String()
 }
 
+// failed judges what can happen to any command, and reports whether it did.
+func (j *judge) failed(code, verb string, a answer) bool {
+	text, remedy := j.commandFailure(verb, a)
+	if text != "" {
+		j.add(code, finding.Fault, text, remedy)
+	}
+	return text != ""
+}
+
 // features judges FEAT (RFC 2389).
 func (j *judge) features(try *attempt) {
-	if try.feat == nil {
-		return
-	}
-	if text, remedy := j.commandFailure("FEAT", *try.feat); text != "" {
-		j.add(CodeFeatures, finding.Fault, text, remedy)
+	if try.feat == nil || j.failed(CodeFeatures, "FEAT", *try.feat) {
 		return
 	}
 	names := try.feat.features()
 	if names == nil {
-		j.add(CodeFeatures, finding.OK,
-			"the server has no list of features, which is allowed: "+j.quoteReply(*try.feat), "")
+		j.note(CodeFeatures, finding.OK, "the server has no list of features, which is allowed: %s",
+			j.quoteReply(*try.feat))
 		return
 	}
 	for i, name := range names {
@@ -220,7 +224,7 @@ func (j *judge) features(try *attempt) {
 			"check that TLS is switched on in the server")
 		return
 	}
-	j.add(CodeFeatures, finding.OK, text, "")
+	j.note(CodeFeatures, finding.OK, "%s", text)
 }
 
 // login judges the last reply to USER and PASS, and reports whether the user is logged in.
@@ -244,14 +248,12 @@ func (j *judge) login(try *attempt) bool {
 		user = j.quote(j.user)
 	}
 	if a.positive() {
-		j.add(CodeLogin, finding.OK, fmt.Sprintf("the server lets %s in: %s", user, j.quoteReply(a)), "")
+		j.note(CodeLogin, finding.OK, "the server lets %s in: %s", user, j.quoteReply(a))
 		return true
 	}
-	if text, remedy := j.commandFailure(try.loginVerb, a); text != "" {
-		j.add(CodeLogin, finding.Fault, text, remedy)
-		return false
+	if !j.failed(CodeLogin, try.loginVerb, a) {
+		j.loginRefused(try.loginVerb, a, user)
 	}
-	j.loginRefused(try.loginVerb, a, user)
 	return false
 }
 

@@ -24,7 +24,7 @@ func (j *judge) pasvAddress(try *attempt) {
 	what := fmt.Sprintf("the 227 names %s%s", named, addressKind(named, own))
 	switch {
 	case j.passesTLS() && named == at:
-		j.add(CodePasvAddress, finding.OK, what+", the gateway's address, to which clients connect", "")
+		j.note(CodePasvAddress, finding.OK, "%s, the gateway's address, to which clients connect", what)
 	case j.forward.Tracking == forward.TrackingNone:
 		j.add(CodePasvAddress, finding.Warning, what+", and clients will get it as it is",
 			fmt.Sprintf(remedyAddress,
@@ -34,19 +34,17 @@ func (j *judge) pasvAddress(try *attempt) {
 			what+", and clients that encrypt will get it as it is; the others get the gateway's address",
 			"have clients that encrypt use EPSV, or "+fmt.Sprintf(remedyAddress, "the gateway's address"))
 	case j.forward.Tracking == forward.TrackingKernel && named == own:
-		j.add(CodePasvAddress, finding.OK, what+", which the kernel's helper replaces with the gateway's", "")
+		j.note(CodePasvAddress, finding.OK, "%s, which the kernel's helper replaces with the gateway's", what)
 	case j.forward.Tracking == forward.TrackingKernel:
 		j.add(CodePasvAddress, finding.Fault,
 			what+": the kernel's helper does not change that, and clients will be told to connect there",
 			fmt.Sprintf(remedyAddress, own.String())+`, or set tracking = "proxy"`)
 	case named == own:
-		j.add(CodePasvAddress, finding.OK,
-			"clients will get the 227 with the gateway's address; the server names its own, "+named.String(),
-			"")
+		j.note(CodePasvAddress, finding.OK, "clients will get the 227 with the gateway's address; the "+
+			"server names its own, %s", named.String())
 	default:
-		j.add(CodePasvAddress, finding.Info,
-			fmt.Sprintf("clients will get the 227 with the gateway's address; the one that the server "+
-				"names, %s%s, is not used", named, addressKind(named, own)), "")
+		j.note(CodePasvAddress, finding.Info, "clients will get the 227 with the gateway's address; the "+
+			"one that the server names, %s%s, is not used", named, addressKind(named, own))
 	}
 }
 
@@ -139,19 +137,18 @@ func (j *judge) negotiated(code string, level finding.Severity, try *attempt, t 
 	case t.passive() && !v6 && t.reply.Code/100 == 5 && level == finding.Warning &&
 		j.forward.Tracking == forward.TrackingProxy:
 		other := map[ftpclient.Mode]ftpclient.Mode{"EPSV": "PASV", "PASV": "EPSV"}[t.mode]
-		j.add(code, finding.OK,
-			fmt.Sprintf("the server refuses %s, and the gateway sends it %s instead: clients will not "+
-				"notice (%s)", t.mode, other, j.quoteReply(t.reply)), "")
+		j.note(code, finding.OK, "the server refuses %s, and the gateway sends it %s instead: clients "+
+			"will not notice (%s)", t.mode, other, j.quoteReply(t.reply))
 	case t.mode == "EPSV" && !v6 && t.reply.unknown() && level == finding.Warning:
-		j.add(code, finding.Info,
-			"the server does not know EPSV: clients must use PASV: "+j.quoteReply(t.reply), "")
+		j.note(code, finding.Info, "the server does not know EPSV: clients must use PASV: %s",
+			j.quoteReply(t.reply))
 	case t.passive():
 		j.add(code, level, fmt.Sprintf("the server refuses %s: %s", t.mode, j.quoteReply(t.reply)),
 			"switch passive mode on in the server, and check whether its passive ports are all in use: its "+
 				"log says")
 	case t.mode == "EPRT" && !v6 && t.reply.unknown() && try.port != nil && try.port.reply.positive():
-		j.add(code, finding.OK,
-			"the server does not know EPRT, and PORT does the same over IPv4: "+j.quoteReply(t.reply), "")
+		j.note(code, finding.OK, "the server does not know EPRT, and PORT does the same over IPv4: %s",
+			j.quoteReply(t.reply))
 	default:
 		j.add(code, level,
 			fmt.Sprintf("the server refuses %s to %s, and clients in active mode get that refusal: %s",
@@ -172,12 +169,8 @@ func (j *judge) active(try *attempt) {
 	}
 	switch {
 	case try.activeUnused:
-		j.add(CodePort, finding.Info,
-			"active mode not tested: the forward lets only passive data connections through", "")
-		return
-	case try.activeOtherFamily:
-		j.add(CodePort, finding.Info,
-			fmt.Sprintf("active mode not tested: the address for it is not of %s's family", j.at.Addr()), "")
+		j.note(CodePort, finding.Info, "active mode not tested: the forward lets only passive data "+
+			"connections through")
 		return
 	case !j.setting.active && unused == "" && j.forward.Tracking != forward.TrackingNone:
 		j.add(CodePort, finding.Info, "active mode not tested; use --active",
@@ -238,10 +231,10 @@ func (j *judge) listing(code string, level finding.Severity, t *transfer, how st
 	text, remedy := j.commandFailure(fmt.Sprintf("LIST (over %s)", t.mode), t.listReply)
 	switch {
 	case t.worked() && t.tooLong:
-		j.add(code, finding.OK, fmt.Sprintf("a listing came %s, and was cut off after %d MiB%s", how,
-			maxListing>>20, tls), "")
+		j.note(code, finding.OK, "a listing came %s, and was cut off after %d MiB%s", how, maxListing>>20,
+			tls)
 	case t.worked():
-		j.add(code, finding.OK, fmt.Sprintf("a listing of %d bytes came %s%s", t.bytes, how, tls), "")
+		j.note(code, finding.OK, "a listing of %d bytes came %s%s", t.bytes, how, tls)
 	case t.otherCert:
 		j.add(code, level,
 			"the data connection has another certificate than the control connection: it may lead to "+
@@ -324,9 +317,9 @@ func (j *judge) ports(try *attempt) {
 	text := fmt.Sprintf("the %d passive ports that were seen lie within %s", len(try.ports), seen)
 	switch {
 	case !j.passesTLS():
-		j.add(CodePorts, finding.OK, text, "")
+		j.note(CodePorts, finding.OK, "%s", text)
 	case i < 0:
-		j.add(CodePorts, finding.OK, fmt.Sprintf("%s, and so within server_ports (%s)", text, want), "")
+		j.note(CodePorts, finding.OK, "%s, and so within server_ports (%s)", text, want)
 	default:
 		level, whose := finding.Fault, "clients"
 		if j.forward.PassesThrough() {

@@ -246,10 +246,6 @@ func TestJudgeActive(t *testing.T) {
 			v.port = &transfer{mode: "PORT",
 				listenErr: syscall.EADDRNOTAVAIL}
 		}, []wanted{{CodePort, finding.Info, "cannot listen"}}},
-		"active, family": {nil, func(v *attempt) {
-			v.port, v.eprt, v.activeOtherFamily = nil, nil,
-				true
-		}, []wanted{{CodePort, finding.Info, "not of 203.0.113.21's family"}}},
 		"active, none": {none, func(v *attempt) {
 			v.pasv, v.port, v.eprt, v.activeUnused = nil, nil,
 				nil, true

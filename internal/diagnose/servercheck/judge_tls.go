@@ -22,8 +22,8 @@ const expiresSoon = 30 * 24 * time.Hour
 func (j *judge) onlyTLS(text string, need forward.ServerTLS) {
 	switch {
 	case j.passesTLS():
-		j.add(CodeAuth, finding.Info, text+"; clients must encrypt, and their sessions pass through unread",
-			"")
+		j.note(CodeAuth, finding.Info, "%s; clients must encrypt, and their sessions pass through unread",
+			text)
 	case j.forward.Tracking == forward.TrackingKernel:
 		j.add(CodeAuth, finding.Fault, text+"; the kernel's helper cannot read that, and clients get no data",
 			fmt.Sprintf("set tracking = \"proxy\" with tls.server = %q, or tracking = \"none\" with "+
@@ -45,9 +45,8 @@ func (j *judge) alsoTLS(try *attempt) {
 				j.quoteReply(*try.auth),
 			"switch TLS on in the server and give it a certificate")
 	case try.auth.Code != 234:
-		j.add(CodeAuth, finding.OK,
-			"the server does not accept AUTH TLS, and the forward does not need it: "+j.quoteReply(*try.auth),
-			"")
+		j.note(CodeAuth, finding.OK, "the server does not accept AUTH TLS, and the forward does not need "+
+			"it: %s", j.quoteReply(*try.auth))
 	case try.handshake == nil:
 	case try.handshake.err != nil:
 		text, remedy := handshakeFault(try.handshake.err, true, j.limits.Reply)
@@ -57,9 +56,8 @@ func (j *judge) alsoTLS(try *attempt) {
 		}
 		j.add(CodeTLS, level, "the server accepts AUTH TLS, but "+text, remedy)
 	case unread:
-		j.add(CodeAuth, finding.OK,
-			"the server accepts AUTH TLS, and clients that encrypt reach it: they see the certificate for "+
-				j.names(try.handshake.chain[0]), "")
+		j.note(CodeAuth, finding.OK, "the server accepts AUTH TLS, and clients that encrypt reach it: "+
+			"they see the certificate for %s", j.names(try.handshake.chain[0]))
 	default:
 		j.add(CodeAuth, finding.Info,
 			fmt.Sprintf("the server accepts AUTH TLS (%s), and the gateway does not use it: passwords and "+
@@ -79,25 +77,20 @@ func (j *judge) encryption(try *attempt) bool {
 		j.add(CodeTLS, finding.Fault, text, remedy)
 		return false
 	}
-	j.add(CodeTLS, finding.OK, fmt.Sprintf("the server speaks %s with %s",
-		tls.VersionName(try.handshake.version), tls.CipherSuiteName(try.handshake.cipher)), "")
+	j.note(CodeTLS, finding.OK, "the server speaks %s with %s", tls.VersionName(try.handshake.version),
+		tls.CipherSuiteName(try.handshake.cipher))
 	j.versions(try)
 	j.certificate(try.handshake)
 	return true
 }
 
 func (j *judge) auth(try *attempt) bool {
-	if try.auth == nil {
+	if try.auth == nil || j.failed(CodeAuth, "AUTH TLS", *try.auth) {
 		return false
 	}
-	a := *try.auth
-	if text, remedy := j.commandFailure("AUTH TLS", a); text != "" {
-		j.add(CodeAuth, finding.Fault, text, remedy)
-		return false
-	}
-	switch {
+	switch a := *try.auth; {
 	case a.Code == 234:
-		j.add(CodeAuth, finding.OK, "the server accepts AUTH TLS", "")
+		j.note(CodeAuth, finding.OK, "the server accepts AUTH TLS")
 		return true
 	case a.Code/100 == 3:
 		j.add(CodeAuth, finding.Fault, "the server wants something other than TLS: "+j.quoteReply(a),
@@ -118,10 +111,10 @@ func (j *judge) versions(try *attempt) {
 	switch {
 	case try.otherVersion == nil:
 	case try.otherVersion.err == nil:
-		j.add(CodeVersions, finding.OK, "the server accepts TLS 1.2 and TLS 1.3", "")
+		j.note(CodeVersions, finding.OK, "the server accepts TLS 1.2 and TLS 1.3")
 	case !isAlert(try.otherVersion.err) && !isOldVersion(try.otherVersion.err): // it may be the network
 	case try.handshake.version == tls.VersionTLS13:
-		j.add(CodeVersions, finding.OK, "the server accepts TLS 1.3 and not TLS 1.2", "")
+		j.note(CodeVersions, finding.OK, "the server accepts TLS 1.3 and not TLS 1.2")
 	default:
 		j.add(CodeVersions, finding.Info, "the server accepts TLS 1.2 and not TLS 1.3",
 			"update the server when there is time: TLS 1.2 is older, and safe")
@@ -131,9 +124,8 @@ func (j *judge) versions(try *attempt) {
 // handshakeFault says why a handshake failed. It began after AUTH, or with the connection.
 func handshakeFault(err error, afterAuth bool, limit time.Duration) (text, remedy string) {
 	_, clear := errors.AsType[tls.RecordHeaderError](err)
-	_, injected := errors.AsType[*ftpclient.InjectedError](err)
 	switch {
-	case injected:
+	case errors.Is(err, ftpclient.ErrInjected):
 		return "bytes in clear came after the answer to AUTH TLS",
 			"check what stands between this host and the server: somebody may be injecting replies"
 	case clear && !afterAuth:
@@ -221,7 +213,7 @@ func (j *judge) certificate(h *handshake) {
 		j.add(CodeCertificate, finding.Warning, fmt.Sprintf("%s expires in %d days", what, days),
 			"have it renewed in time, and check that the server uses the new one")
 	default:
-		j.add(CodeCertificate, finding.OK, fmt.Sprintf("%s is trusted, and good for %d days", what, days), "")
+		j.note(CodeCertificate, finding.OK, "%s is trusted, and good for %d days", what, days)
 	}
 }
 
@@ -284,34 +276,28 @@ func (j *judge) issuer(leaf *x509.Certificate) string {
 
 // protection judges PBSZ and PROT (RFC 4217 section 9), and reports whether the session can go on.
 func (j *judge) protection(try *attempt) bool {
-	level := "P"
-	if j.forward.TLS.ServerDataClear {
-		level = "C"
-	}
-	for _, step := range []struct {
+	type step struct {
 		command, text, remedy string
 		a                     *answer
-	}{
-		{"PBSZ 0", "the server refuses PBSZ 0: ", "update the server: RFC 4217 wants it to accept that",
-			try.pbsz},
-		{"PROT " + level, map[string]string{"P": "the server does not encrypt data: ",
-			"C": "the server sends no data in clear: "}[level],
-			map[string]string{"P": `switch that on in the server, or set server_data = "clear"`,
-				"C": `set server_data = "private"`}[level], try.prot},
-	} {
-		if step.a == nil {
+	}
+	level := "P"
+	prot := step{"PROT P", "the server does not encrypt data: ",
+		`switch that on in the server, or set server_data = "clear"`, try.prot}
+	if j.forward.TLS.ServerDataClear {
+		level = "C"
+		prot = step{"PROT C", "the server sends no data in clear: ", `set server_data = "private"`, try.prot}
+	}
+	for _, s := range []step{{"PBSZ 0", "the server refuses PBSZ 0: ",
+		"update the server: RFC 4217 wants it to accept that", try.pbsz}, prot} {
+		if s.a == nil || j.failed(CodeProtection, s.command, *s.a) {
 			return false
 		}
-		if text, remedy := j.commandFailure(step.command, *step.a); text != "" {
-			j.add(CodeProtection, finding.Fault, text, remedy)
-			return false
-		}
-		if !step.a.positive() {
-			j.add(CodeProtection, finding.Fault, step.text+j.quoteReply(*step.a), step.remedy)
+		if !s.a.positive() {
+			j.add(CodeProtection, finding.Fault, s.text+j.quoteReply(*s.a), s.remedy)
 			return false
 		}
 	}
-	j.add(CodeProtection, finding.OK, "the server accepts PROT "+level, "")
+	j.note(CodeProtection, finding.OK, "the server accepts PROT %s", level)
 	return true
 }
 
@@ -325,8 +311,7 @@ func (j *judge) closeNotify(try *attempt) {
 	switch {
 	case i < 0:
 	case try.tried()[i].closeNotify:
-		j.add(CodeCloseNotify, finding.OK, "data ends with close_notify: nobody can cut it short unnoticed",
-			"")
+		j.note(CodeCloseNotify, finding.OK, "data ends with close_notify: nobody can cut it short unnoticed")
 	case j.forward.TLS.ServerCloseNotifyOptional:
 		j.add(CodeCloseNotify, finding.Info,
 			text+`, and tls.server_close_notify = "optional" accepts its files as complete`,
@@ -363,8 +348,7 @@ func (j *judge) reuse(try *attempt) {
 				"cannot get no data",
 			"for such clients, have the gateway speak TLS with both sides (tls.client, tls.server)")
 	case with.resumed:
-		j.add(CodeReuse, finding.OK,
-			"the server requires data connections to resume the control connection's session, as the "+
-				"gateway does", "")
+		j.note(CodeReuse, finding.OK, "the server requires data connections to resume the control "+
+			"connection's session, as the gateway does")
 	}
 }

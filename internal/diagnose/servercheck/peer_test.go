@@ -281,7 +281,7 @@ func always(reply string) func(*client, string) string {
 
 // options are those of most tests.
 func options() Options {
-	return Options{User: theUser, Password: thePassword, Active: netip.IPv4Unspecified(),
+	return Options{User: theUser, Password: thePassword, Active: true,
 		Timeouts: Timeouts{Dial: generous, Reply: generous, Data: generous, Whole: 6 * generous}}
 }
 

@@ -240,15 +240,14 @@ func (p *prober) protect(ctx context.Context, s *setup) bool {
 // tryModes lists over each kind of data connection.
 func (p *prober) tryModes(ctx context.Context) {
 	try := p.attempt
-	try.local = p.control.Local().Addr()
 	resume := func(t *transfer) { p.listPassive(ctx, t, true) }
 	v4 := p.at.Addr().Is4() // PASV and PORT have no room for IPv6
 	try.epsv = p.transfer(ctx, ftpclient.EPSV, resume)
 	if v4 {
 		try.pasv = p.transfer(ctx, ftpclient.PASV, resume)
 	}
-	if local, wanted := p.activeAddr(); wanted {
-		active := func(t *transfer) { p.listActive(ctx, t, local) }
+	if p.triesActive() {
+		active := func(t *transfer) { p.listActive(ctx, t, p.control.Local().Addr()) }
 		if v4 {
 			try.port = p.transfer(ctx, ftpclient.PORT, active)
 		}
@@ -261,23 +260,11 @@ func (p *prober) tryModes(ctx context.Context) {
 	}
 }
 
-// activeAddr returns the address that the server is to connect to, if active mode is to be tried.
-func (p *prober) activeAddr() (netip.Addr, bool) {
-	try, local := p.attempt, p.o.Active.Unmap()
-	switch {
-	case !local.IsValid():
-		return local, false
-	case p.forward.Tracking == forward.TrackingNone, p.forward.PassesThrough() &&
-		try.security != forward.ServerTLSOff:
-		try.activeUnused = true
-		return local, false
-	case local.IsUnspecified():
-		return try.local, true
-	case local.Is4() != p.at.Addr().Is4():
-		try.activeOtherFamily = true
-		return local, false
-	}
-	return local, true
+// triesActive reports whether to try active mode: whether that is wanted, and of use to the forward.
+func (p *prober) triesActive() bool {
+	p.attempt.activeUnused = p.o.Active && (p.forward.Tracking == forward.TrackingNone ||
+		p.forward.PassesThrough() && p.attempt.security != forward.ServerTLSOff)
+	return p.o.Active && !p.attempt.activeUnused
 }
 
 // ensureSession starts a new session if the present one is lost, so that what went wrong in one step does not

@@ -31,9 +31,7 @@ type attempt struct {
 	pasv, epsv, port, eprt *transfer
 	unresumed              *transfer // passive, without resuming the control connection's TLS session
 	ports                  []uint16  // the passive ones that the server gave
-	local                  netip.Addr
-	activeOtherFamily      bool // active mode was not tried: Options.Active is of another family
-	activeUnused           bool // active mode was not tried: the forward has no use for it
+	activeUnused           bool      // active mode was not tried: the forward has no use for it
 }
 
 // setup is what came out of the commands up to the login.

@@ -55,14 +55,14 @@ type Options struct {
 	// and verifies certificates by itself. If the certificate is not trusted, Password is not sent.
 	TLS *tls.Config
 
-	// Active is the gateway's address for PORT and EPRT. Not valid: they are not tried. 0.0.0.0 or ::: that
-	// of the control connection, the only one that a careful server accepts.
-	Active netip.Addr
+	// Active says to try PORT and EPRT, too, with this host's address of the control connection: the only one
+	// that a careful server accepts.
+	Active bool
 
-	Timeouts Timeouts
+	Timeouts Timeouts // each of them set
 }
 
-// Timeouts bound a Run. A zero stands for its default.
+// Timeouts bound a Run.
 type Timeouts struct {
 	Dial  time.Duration // for each connection
 	Reply time.Duration // for each reply, and for each TLS handshake of a control connection
@@ -80,16 +80,6 @@ func DefaultTimeouts() Timeouts {
 	}
 }
 
-func (t Timeouts) orDefault() Timeouts {
-	d := DefaultTimeouts()
-	return Timeouts{
-		Dial:  cmp.Or(t.Dial, d.Dial),
-		Reply: cmp.Or(t.Reply, d.Reply),
-		Data:  cmp.Or(t.Data, d.Data),
-		Whole: cmp.Or(t.Whole, d.Whole),
-	}
-}
-
 // maxAddresses is how many addresses of a server are tried. More are replicas of one service.
 const maxAddresses = 6
 
@@ -97,13 +87,13 @@ const maxAddresses = 6
 // Timeouts.Whole is over, or ctx is done, and leaves no connection and no goroutine behind. There is always a
 // finding.
 func Run(ctx context.Context, forward forward.Resolved, o Options) []finding.Finding {
-	o.Timeouts = o.Timeouts.orDefault()
 	if o.TLS == nil {
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeouts.Whole)
 	defer cancel()
-	addrs := addresses(forward)
+	addrs := forward.ServerAddrs()
+	addrs = addrs[:min(len(addrs), maxAddresses)]
 	reports := make([]report, 0, len(addrs))
 	for i, addr := range addrs {
 		deadline, _ := ctx.Deadline()
@@ -113,22 +103,9 @@ func Run(ctx context.Context, forward forward.Resolved, o Options) []finding.Fin
 		done()
 	}
 	return judgeAll(setting{
-		forward: forward.Forward, user: o.User, password: o.Password, active: o.Active.IsValid(),
+		forward: forward.Forward, user: o.User, password: o.Password, active: o.Active,
 		limits: o.Timeouts, name: certificateName(forward.Forward, o), now: time.Now(),
 	}, reports)
-}
-
-// addresses returns the addresses that the gateway may connect to, in its order.
-func addresses(f forward.Resolved) []netip.Addr {
-	all := f.Servers
-	if len(all) == 0 {
-		for _, addr := range []netip.Addr{f.Server4, f.Server6} {
-			if addr.IsValid() {
-				all = append(all, addr)
-			}
-		}
-	}
-	return all[:min(len(all), maxAddresses)]
 }
 
 // certificateName returns what the server's certificate must name.

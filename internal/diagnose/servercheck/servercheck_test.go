@@ -40,7 +40,7 @@ func TestSoundServer(t *testing.T) {
 func TestAnonymous(t *testing.T) {
 	p := &peer{}
 	o := options()
-	o.User, o.Password, o.Active = "", "", netip.Addr{}
+	o.User, o.Password, o.Active = "", "", false
 	expect(t, run(t, p.start(t), o), wanted{CodeLogin, finding.OK, "lets anonymous in"},
 		wanted{CodePort, finding.Info, "active mode not tested"})
 	for _, c := range p.commands() {
@@ -194,7 +194,7 @@ func TestIPv6(t *testing.T) {
 	f := p.startAt(t, "[::1]:0")
 	f.TLS.Server = forward.ServerTLSRequired
 	o := options()
-	o.TLS, o.Active = trust, netip.IPv6Unspecified()
+	o.TLS = trust
 	expect(t, run(t, f, o), wanted{CodeEpsv, finding.OK, "a listing of 46 bytes"},
 		wanted{CodeEprt, finding.OK, "EPRT from [::1]:"}, wanted{CodePorts, finding.OK, ""})
 	for _, c := range p.commands() {

@@ -87,15 +87,8 @@ func (k KeyPair) Load(t *testing.T) tls.Certificate {
 // path.
 func (k KeyPair) CombinedFile(t *testing.T) string {
 	t.Helper()
-	var both []byte
-	for _, path := range []string{k.KeyFile, k.CertFile} {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		both = append(both, data...)
-	}
-	return writeSecret(t, filepath.Join(t.TempDir(), "both.pem"), both)
+	both := ReadFile(t, k.KeyFile) + ReadFile(t, k.CertFile)
+	return writeSecret(t, filepath.Join(t.TempDir(), "both.pem"), []byte(both))
 }
 
 // writeSecret writes a file that only its owner can read, and returns its path.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -45,11 +44,7 @@ func WantBroken(t *testing.T, who string, c net.Conn) {
 // like that for an ordinary user (user_namespaces(7): first ID inside, outside, count).
 func SingleUser(t *testing.T) bool {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := strings.Fields(string(text))
+	fields := strings.Fields(ReadFile(t, "/proc/self/uid_map"))
 	return len(fields) == 3 && fields[0] == "0" && fields[2] == "1"
 }
 

@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"encoding/json"
 	"regexp"
 
 	"ftpgate/internal/try/lab/labtest"
@@ -27,10 +26,7 @@ func (s *Testbed) pinholes() int {
 	var listing struct {
 		Nftables []struct{ Set, Map struct{ Elem []any } }
 	}
-	text := Shell(s.T, s.Gateway(), "nft -j list table inet %s", m[1])
-	if err := json.Unmarshal([]byte(text), &listing); err != nil {
-		s.T.Fatalf("%v in %s", err, text)
-	}
+	DecodeJSON(s.T, Shell(s.T, s.Gateway(), "nft -j list table inet %s", m[1]), &listing)
 	most := 0
 	for _, o := range listing.Nftables {
 		most = max(most, len(o.Set.Elem), len(o.Map.Elem))

@@ -66,8 +66,9 @@ type Program struct {
 func (p *Program) For(t *testing.T) *Program { return &Program{t, p.process} }
 
 type process struct {
-	Cmd  *exec.Cmd
-	done chan struct{} // closed when the process has ended and its log is read to the end
+	Cmd             *exec.Cmd
+	done            chan struct{} // closed when the process has ended and its log is read to the end
+	checkGoroutines func()
 
 	mu      sync.Mutex
 	log     strings.Builder
@@ -108,25 +109,37 @@ func Start(t *testing.T, h *lab.Host, args ...string) *Program {
 // StartCommand is Start with a prepared command.
 func StartCommand(t *testing.T, h *lab.Host, cmd *exec.Cmd) *Program {
 	t.Helper()
-	p := &Program{t, &process{Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}}
-	checkGoroutines := reportingGoroutines(t, cmd)
-	stderr, err := p.Cmd.StderrPipe()
+	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Start(p.Cmd); err != nil {
-		t.Fatal(err)
-	}
-	go p.readLog(stderr)
+	p := start(t, h, cmd, stderr)
 	t.Cleanup(func() {
-		p.Cmd.Process.Kill()
-		<-p.done
-		checkGoroutines()
+		p.end()
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", strings.Join(cmd.Args, " "), p.Log())
 		}
 	})
 	return p
+}
+
+// start starts a program and reads its log from output. The caller calls end when the test ends.
+func start(t *testing.T, h *lab.Host, cmd *exec.Cmd, output io.Reader) *Program {
+	t.Helper()
+	p := &Program{t, &process{Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}}
+	p.checkGoroutines = reportingGoroutines(t, cmd)
+	if err := h.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	go p.readLog(output)
+	return p
+}
+
+// end kills a program that still runs, and checks how it ended.
+func (p *process) end() {
+	p.Cmd.Process.Kill()
+	<-p.done
+	p.checkGoroutines()
 }
 
 func (p *process) readLog(stderr io.Reader) {
@@ -248,19 +261,9 @@ func AsUser(t *testing.T, cmd *exec.Cmd, uid uint32) *exec.Cmd {
 func StartWithOutput(t *testing.T, h *lab.Host, cmd *exec.Cmd, ours, theirs *os.File) *Program {
 	t.Helper()
 	cmd.Stdout, cmd.Stderr = theirs, theirs
-	p := &Program{t, &process{Cmd: cmd, done: make(chan struct{}), changed: make(chan struct{})}}
-	checkGoroutines := reportingGoroutines(t, cmd)
-	err := h.Start(cmd)
+	p := start(t, h, cmd, ours) // a terminal ends with EIO when its other end is closed
 	theirs.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	go p.readLog(ours) // a terminal ends with EIO when its other end is closed
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-p.done
-		checkGoroutines()
-	})
+	t.Cleanup(p.end)
 	return p
 }
 
@@ -268,9 +271,5 @@ func StartWithOutput(t *testing.T, h *lab.Host, cmd *exec.Cmd, ours, theirs *os.
 func (p *Program) Kill() {
 	p.T.Helper()
 	p.Signal(syscall.SIGKILL)
-	select {
-	case <-p.done:
-	case <-time.After(Timeout):
-		p.T.Fatal("ftpgate survives SIGKILL")
-	}
+	p.Wait()
 }

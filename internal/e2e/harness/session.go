@@ -26,6 +26,13 @@ func (p Session) Exchange(command, reply string) {
 	p.Client.Expect(reply)
 }
 
+// login logs in.
+func (p Session) login() {
+	p.T.Helper()
+	p.Exchange("USER somebody", "331 and the password")
+	p.Exchange("PASS "+Password, "230 welcome")
+}
+
 var hostPortPattern = regexp.MustCompile(`(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)`)
 
 // ParseHostPort reads the address in a 227 or a PORT.

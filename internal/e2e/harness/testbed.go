@@ -54,22 +54,14 @@ func (s *Testbed) StartProgram(args ...string) {
 // Connect starts a session. The server has accepted it and has not greeted.
 func (s *Testbed) Connect() Session {
 	s.T.Helper()
-	c, err := s.Client().Dial(s.T.Context(), "tcp", s.Address)
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	client := NewControlConn(s.T, "the client", c)
-	return Session{s, client, NewControlConn(s.T, "the server", Accept(s.T, s.Listener))}
+	return Session{s, s.ConnectClient(), NewControlConn(s.T, "the server", Accept(s.T, s.Listener))}
 }
 
 // Login starts a session and logs in.
 func (s *Testbed) Login() Session {
 	s.T.Helper()
-	p := s.Connect()
-	p.Server.Send("220 ready")
-	p.Client.Expect("220")
-	p.Exchange("USER somebody", "331 and the password")
-	p.Exchange("PASS "+Password, "230 welcome")
+	p := s.ConnectGreeted()
+	p.login()
 	return p
 }
 

@@ -48,8 +48,7 @@ func (s *ClientTLSTestbed) LoginTLS(config *tls.Config) Session {
 // LoginProtected logs in and asks for data connections with TLS.
 func (p Session) LoginProtected() {
 	p.T.Helper()
-	p.Exchange("USER somebody", "331 and the password")
-	p.Exchange("PASS "+Password, "230 welcome")
+	p.login()
 	p.Client.Send("PBSZ 0")
 	p.Client.Expect("200")
 	p.Client.Send("PROT P")
@@ -60,12 +59,17 @@ func (p Session) LoginProtected() {
 func (p Session) RetrieveTLS(config *tls.Config) Transfer {
 	p.T.Helper()
 	b := p.Retrieve(netip.Addr{})
-	c := tls.Client(b.ClientData, config)
-	if err := c.Handshake(); err != nil {
-		p.T.Fatalf("handshake for data: %v", err)
-	}
-	b.ClientData = c
+	b.ClientData = shakeHands(p.T, tls.Client(b.ClientData, config))
 	return b
+}
+
+// shakeHands begins TLS on a data connection.
+func shakeHands(t *testing.T, c *tls.Conn) *tls.Conn {
+	t.Helper()
+	if err := c.Handshake(); err != nil {
+		t.Fatalf("handshake for data: %v", err)
+	}
+	return c
 }
 
 // WantService expects that a well-behaved client is served.
@@ -125,8 +129,7 @@ func (s *ServerTLSTestbed) LoginTLS() Session {
 		}
 	}
 	p.Client.Expect("220")
-	p.Exchange("USER somebody", "331 and the password")
-	p.Exchange("PASS "+Password, "230 welcome")
+	p.login()
 	return p
 }
 
@@ -134,11 +137,7 @@ func (s *ServerTLSTestbed) LoginTLS() Session {
 func (s *ServerTLSTestbed) RetrieveTLS(p Session) Transfer {
 	s.T.Helper()
 	b := p.Retrieve(netip.Addr{})
-	c := tls.Server(b.ServerData, s.ServerConfig)
-	if err := c.Handshake(); err != nil {
-		s.T.Fatalf("handshake for data: %v", err)
-	}
-	b.ServerData = c
+	b.ServerData = shakeHands(s.T, tls.Server(b.ServerData, s.ServerConfig))
 	return b
 }
 

@@ -4,6 +4,7 @@ package peers
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -65,11 +66,8 @@ func (s Server) prepare(t *testing.T) int64 {
 	if err := os.Remove(filepath.Join(s.Root, UploadPath)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	if s.log == "" {
-		return 0
-	}
 	info, err := os.Stat(s.log)
-	if errors.Is(err, fs.ErrNotExist) {
+	if s.log == "" || errors.Is(err, fs.ErrNotExist) {
 		return 0
 	}
 	if err != nil {
@@ -81,11 +79,7 @@ func (s Server) prepare(t *testing.T) int64 {
 // dataCommands returns the commands for data connections that the server got since its log had a length.
 func (s Server) dataCommands(t *testing.T, since int64) []DataCommand {
 	t.Helper()
-	log, err := os.ReadFile(s.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return findDataCommands(s.commandPattern, string(log[since:]))
+	return findDataCommands(s.commandPattern, harness.ReadFile(t, s.log)[since:])
 }
 
 // newServer makes a server's files.
@@ -135,11 +129,7 @@ func VSFTPD(t *testing.T, h *lab.Host, at netip.AddrPort, settings ...string) Se
 		"log_ftp_protocol=YES", "vsftpd_log_file="+s.log,
 	)
 	conf := harness.WriteFile(t, "vsftpd.conf", strings.Join(append(lines, settings...), "\n")+"\n")
-	greet := awaitGreetingOnce
-	if slices.Contains(settings, implicitVSFTPD) {
-		greet = greetingInTLS
-	}
-	startServer(t, h, at, exec.Command(program, conf), greet)
+	startServer(t, h, at, exec.Command(program, conf), slices.Contains(settings, implicitVSFTPD))
 	return s
 }
 
@@ -162,7 +152,7 @@ func pureFTPd(t *testing.T, h *lab.Host, at netip.AddrPort, options ...string) S
 	startServer(t, h, at, exec.Command(program, append([]string{
 		"--bind", fmt.Sprintf("%s,%d", at.Addr(), at.Port()),
 		"--noanonymous", "--dontresolve", "--login", "puredb:" + db,
-		"--syslogfacility", "none", "--pidfile", db + ".pid"}, options...)...), awaitGreetingOnce)
+		"--syslogfacility", "none", "--pidfile", db + ".pid"}, options...)...), false)
 	return s
 }
 
@@ -190,11 +180,8 @@ func ProFTPD(t *testing.T, h *lab.Host, at netip.AddrPort, settings ...string) S
 		`LogFormat commands "%r"`, "ExtendedLog " + s.log + " ALL commands",
 	}
 	conf := harness.WriteFile(t, "proftpd.conf", strings.Join(append(lines, settings...), "\n")+"\n")
-	greet := awaitGreetingOnce
-	if slices.Contains(settings, implicitProFTPd) {
-		greet = greetingInTLS
-	}
-	startServer(t, h, at, exec.Command(program, "--nodaemon", "--quiet", "--config", conf), greet)
+	startServer(t, h, at, exec.Command(program, "--nodaemon", "--quiet", "--config", conf),
+		slices.Contains(settings, implicitProFTPd))
 	return s
 }
 
@@ -206,12 +193,13 @@ func pyftpdlib(t *testing.T, h *lab.Host, at netip.AddrPort) Server {
 	startServer(t, h, at, exec.Command(python, "-m", "pyftpdlib", "--interface", at.Addr().String(), "--port",
 		fmt.Sprint(at.Port()),
 		"--write", "--directory", s.Root, "--username", Account, "--password", AccountPassword, "--debug"),
-		awaitGreetingOnce)
+		false)
 	return s
 }
 
-// startServer runs a server in the foreground until the test ends, and returns once it greets.
-func startServer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd, greet greeter) {
+// startServer runs a server in the foreground until the test ends, and returns once it greets: in TLS if that
+// is implicit.
+func startServer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd, implicit bool) {
 	t.Helper()
 	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
 	if err != nil {
@@ -236,23 +224,20 @@ func startServer(t *testing.T, h *lab.Host, at netip.AddrPort, cmd *exec.Cmd, gr
 			t.Logf("output of %s:\n%s", cmd.Path, text)
 		}
 	})
-	if err := awaitGreeting(t.Context(), h, at, greet, ended); err != nil {
+	if err := awaitGreeting(t.Context(), h, at, implicit, ended); err != nil {
 		t.Fatalf("%s: %v", cmd.Path, err)
 	}
 }
 
-// greeter connects to a server and expects its 220 (RFC 959 section 5.4).
-type greeter func(context.Context, *lab.Host, netip.AddrPort) error
-
 // awaitGreeting waits until the server at an address greets.
-func awaitGreeting(ctx context.Context, h *lab.Host, at netip.AddrPort, greet greeter,
+func awaitGreeting(ctx context.Context, h *lab.Host, at netip.AddrPort, implicit bool,
 	ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, harness.Timeout)
 	defer cancel()
 	retry := time.NewTicker(harness.PollInterval)
 	defer retry.Stop()
 	for {
-		err := greet(ctx, h, at)
+		err := greet(ctx, h, at, implicit)
 		if err == nil {
 			return nil
 		}
@@ -266,7 +251,8 @@ func awaitGreeting(ctx context.Context, h *lab.Host, at netip.AddrPort, greet gr
 	}
 }
 
-func awaitGreetingOnce(ctx context.Context, h *lab.Host, at netip.AddrPort) error {
+// greet connects to a server and expects its 220 (RFC 959 section 5.4).
+func greet(ctx context.Context, h *lab.Host, at netip.AddrPort, implicit bool) error {
 	conn, err := h.Dial(ctx, "tcp", at.String())
 	if err != nil {
 		return err
@@ -275,10 +261,9 @@ func awaitGreetingOnce(ctx context.Context, h *lab.Host, at netip.AddrPort) erro
 	if err := conn.SetDeadline(time.Now().Add(harness.Timeout)); err != nil {
 		return err
 	}
-	return read220(conn)
-}
-
-func read220(conn io.Reader) error {
+	if implicit { // the clients verify the certificate
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
 	code := make([]byte, 3)
 	if _, err := io.ReadFull(conn, code); err != nil {
 		return err

@@ -1,8 +1,6 @@
 package peers
 
 import (
-	"context"
-	"crypto/tls"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -11,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"ftpgate/internal/e2e/harness"
 	"ftpgate/internal/try/lab"
@@ -52,13 +49,12 @@ var TLSServers = map[string]TLSServer{
 // VSFTPDWithTLS runs vsftpd with TLS.
 func VSFTPDWithTLS(t *testing.T, h *lab.Host, at netip.AddrPort, want ServerTLS) Server {
 	t.Helper()
-	settings := []string{
+	settings := append([]string{
 		"ssl_enable=YES", "allow_anon_ssl=YES", "force_anon_logins_ssl=YES", "force_anon_data_ssl=YES",
 		"require_ssl_reuse=YES", "strict_ssl_read_eof=YES", "debug_ssl=YES",
 		"rsa_cert_file=" + want.Certificate.CertFile, "rsa_private_key_file=" + want.Certificate.KeyFile,
 		"ssl_ciphers=HIGH", // its default is obsolete
-		fmt.Sprintf("pasv_min_port=%d", PassiveMin), fmt.Sprintf("pasv_max_port=%d", PassiveMax),
-	}
+	}, PassiveRangeSettings...)
 	if want.Implicit {
 		settings = append(settings, implicitVSFTPD)
 	}
@@ -123,7 +119,7 @@ func pyftpdlibWithTLS(t *testing.T, h *lab.Host, at netip.AddrPort, want ServerT
 	if err != nil {
 		t.Fatal(err)
 	}
-	startServer(t, h, at, exec.Command(python, script(t, "ftps_server.py"), string(args)), awaitGreetingOnce)
+	startServer(t, h, at, exec.Command(python, script(t, "ftps_server.py"), string(args)), false)
 	return s
 }
 
@@ -140,18 +136,4 @@ func script(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return harness.WriteFile(t, name, string(text))
-}
-
-// greetingInTLS is the greeter for servers with implicit TLS.
-func greetingInTLS(ctx context.Context, h *lab.Host, at netip.AddrPort) error {
-	conn, err := h.Dial(ctx, "tcp", at.String())
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(harness.Timeout)); err != nil {
-		return err
-	}
-	// The clients verify the certificate.
-	return read220(tls.Client(conn, &tls.Config{InsecureSkipVerify: true}))
 }

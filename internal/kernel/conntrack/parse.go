@@ -11,7 +11,8 @@ import (
 	"ftpgate/internal/kernel/netlink"
 )
 
-// Constants that the library lacks (include/uapi/linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h).
+// Constants that the library lacks (include/uapi/linux/netfilter/nfnetlink_conntrack.h,
+// nf_conntrack_common.h).
 const (
 	ctaTupleMaster  = 14     // CTA_TUPLE_MASTER
 	ctaFilter       = 25     // CTA_FILTER
@@ -53,7 +54,8 @@ func parseTuple(list []byte, t *netflow.Tuple) bool {
 	netlink.ByType(list, tuple[:])
 	netlink.ByType(tuple[nl.CTA_TUPLE_IP], addrs[:])
 	netlink.ByType(tuple[nl.CTA_TUPLE_PROTO], protocol[:])
-	number, fromPort, toPort := protocol[nl.CTA_PROTO_NUM], protocol[nl.CTA_PROTO_SRC_PORT], protocol[nl.CTA_PROTO_DST_PORT]
+	number, fromPort, toPort := protocol[nl.CTA_PROTO_NUM], protocol[nl.CTA_PROTO_SRC_PORT],
+		protocol[nl.CTA_PROTO_DST_PORT]
 	if len(number) != 1 || number[0] != unix.IPPROTO_TCP || len(fromPort) != 2 || len(toPort) != 2 {
 		return false
 	}

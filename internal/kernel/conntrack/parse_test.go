@@ -90,7 +90,8 @@ func TestParseNoFlow(t *testing.T) {
 	udp[len(udp)-20] = unix.IPPROTO_UDP // after the addresses, before two ports
 	protocol := udp[len(udp)-28:]
 	reply := tupleAttr(nl.CTA_TUPLE_REPLY, tuple4)
-	shortTuple := attr(nl.CTA_TUPLE_ORIG, slices.Concat(attr(nl.CTA_TUPLE_IP, attr(nl.CTA_IP_V4_SRC, 1, 2)...), protocol)...)
+	shortTuple := attr(nl.CTA_TUPLE_ORIG, slices.Concat(attr(nl.CTA_TUPLE_IP, attr(nl.CTA_IP_V4_SRC, 1,
+		2)...), protocol)...)
 	for name, body := range map[string][]byte{
 		"nothing":       nil,
 		"half a header": {unix.AF_INET, 0},

@@ -54,9 +54,9 @@ func passthroughKeyOf(p pinhole.Passthrough) passthroughKey {
 }
 
 // OpenPassthroughs connects to the nftables of the network namespace that it is called in. The table must be
-// one of ftpgate's; it may be installed later. When a renewal fails, Passthroughs calls renewalFailed: ENOENT means
-// that the table or a map of it is gone. renewalFailed may call every method but Close. The caller closes the
-// Passthroughs.
+// one of ftpgate's; it may be installed later. When a renewal fails, Passthroughs calls renewalFailed: ENOENT
+// means that the table or a map of it is gone. renewalFailed may call every method but Close. The caller
+// closes the Passthroughs.
 func OpenPassthroughs(table string, renewalFailed func(error)) (*Passthroughs, error) {
 	return openPassthroughs(table, renewalFailed, passthroughRenewal, passthroughTimeout)
 }

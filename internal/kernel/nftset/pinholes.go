@@ -13,17 +13,11 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// A client connects to its pinhole at once, or after a few lost SYNs (sent again after 1, 3, 7 and 15
-// seconds), or never.
-const (
-	// pinholeTime is when Pinholes deletes a pinhole that was not used.
-	pinholeTime = 25 * time.Second
-	// pinholeTimeout is when the kernel deletes it, after a crash. It is later than pinholeTime for two
-	// reasons. If an element has expired, the kernel refuses to delete it, and the whole transaction with it.
-	// And the kernel puts the collection of expired elements off while transactions come in, so that under
-	// load the maps would fill up (nft_rhash_gc in net/netfilter/nft_set_hash.c).
-	pinholeTimeout = 30 * time.Second
-)
+// expiryDelay is how much later than Pinholes the kernel deletes a pinhole that was not used: after a crash.
+// It is later for two reasons. If an element has expired, the kernel refuses to delete it, and the whole
+// transaction with it. And the kernel puts the collection of expired elements off while transactions come in,
+// so that under load the maps would fill up (nft_rhash_gc in net/netfilter/nft_set_hash.c).
+const expiryDelay = 5 * time.Second
 
 // pinholesAtOnce bounds a transaction. This bounds how long a caller waits for others, and how many answers
 // the kernel has to store if it refuses everything.
@@ -41,6 +35,7 @@ type Pinholes struct {
 	mu       sync.Mutex
 	queue    []*request        // not committed yet
 	removals []pinhole.Pinhole // that RemoveLater has asked for
+	kept     map[pinhole.Pinhole]func() bool
 	closed   bool
 
 	txLock    sync.Mutex // held during a transaction; mu may be locked meanwhile, but not the other way round
@@ -59,7 +54,7 @@ type installedPinhole struct {
 // OpenPinholes connects to the nftables of the network namespace that it is called in. The table must be one
 // of ftpgate's; it may be installed later. The caller closes the Pinholes.
 func OpenPinholes(table string) (*Pinholes, error) {
-	return openPinholes(table, pinholeTime, pinholeTimeout)
+	return openPinholes(table, pinhole.Lifetime, pinhole.Lifetime+expiryDelay)
 }
 
 func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) {
@@ -75,15 +70,16 @@ func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) 
 		conn:      c,
 		installed: map[pinholeKey]*list.Element{},
 		snatUsers: map[snatKey]int{},
+		kept:      map[pinhole.Pinhole]func() bool{},
 	}
 	go p.write()
 	return p, nil
 }
 
-// Add lets the pinhole's connection through, once and within 25 seconds. It returns when the pinhole is in
-// the kernel. hole.Listen has a port, and all addresses are of one family. The pinhole replaces another one
-// with the same From and Listen. The error wraps ENOENT if the table or its maps are gone, ENFILE if
-// ruleset.MaxPinholes are open, and net.ErrClosed.
+// Add lets the pinhole's connection through, once and within pinhole.Lifetime, unless Keep is called. It
+// returns when the pinhole is in the kernel. hole.Listen has a port, and all addresses are of one family. The
+// pinhole replaces another one with the same From and Listen. The error wraps ENOENT if the table or its maps
+// are gone, ENFILE if ruleset.MaxPinholes are open, and net.ErrClosed.
 func (p *Pinholes) Add(hole pinhole.Pinhole) error {
 	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
 		return fmt.Errorf("nft: add pinhole %s: want addresses of one family, and ports", hole)
@@ -96,12 +92,30 @@ func (p *Pinholes) Add(hole pinhole.Pinhole) error {
 
 // Remove closes a pinhole. When it returns, no connection can come through any more; a connection that did
 // goes on. It is no error if there is no such pinhole, or if another program deleted it with its table. After
-// an error the kernel closes the pinhole within 30 seconds of its Add.
+// an error the kernel closes the pinhole when its time is over.
 func (p *Pinholes) Remove(hole pinhole.Pinhole) error {
 	if err := p.await(&request{hole: hole, remove: true}); err != nil {
 		return fmt.Errorf("nft: remove pinhole %s: %w", hole, err)
 	}
 	return nil
+}
+
+// Keep has an open pinhole live longer: each time that its life is over, it begins anew if wanted returns
+// true. It does not wait, and wanted must not either. A pinhole that was used must not be wanted, because it
+// would serve a second connection.
+func (p *Pinholes) Keep(hole pinhole.Pinhole, wanted func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept[hole] = wanted
+}
+
+// takeKept returns what Keep has said about a pinhole, and forgets it.
+func (p *Pinholes) takeKept(hole pinhole.Pinhole) (wanted func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wanted = p.kept[hole]
+	delete(p.kept, hole)
+	return wanted
 }
 
 // Close answers the requests that wait, deletes the pinholes that RemoveLater was called for, and disconnects
@@ -184,21 +198,32 @@ func (p *Pinholes) remove(requests []*request) {
 	}
 }
 
-// expire deletes the pinholes that were neither used nor removed in time, and returns when to call it again.
-// If a deletion fails, the kernel deletes the pinhole a little later.
+// expire deletes the pinholes that were neither used nor removed in time, has those that are still wanted
+// live anew, and returns when to call it again. If a deletion fails, the kernel deletes the pinhole a little
+// later.
 func (p *Pinholes) expire(now time.Time) time.Duration {
-	var expired []*request
+	var expired, renewed []*request
 	next := p.life
 	for e := p.byAge.Front(); e != nil; e = e.Next() {
 		oldest := e.Value.(installedPinhole)
 		if next = oldest.expires.Sub(now); next > 0 {
 			break
 		}
-		expired = append(expired, &request{hole: oldest.hole, answer: make(chan error, 1)})
+		r := &request{hole: oldest.hole, answer: make(chan error, 1)}
+		if wanted := p.takeKept(r.hole); wanted != nil && wanted() {
+			r.wanted = wanted
+			renewed = append(renewed, r)
+		} else {
+			expired = append(expired, r)
+		}
 		next = p.life
 	}
 	for batch := range slices.Chunk(expired, pinholesAtOnce) {
 		p.remove(batch)
+	}
+	for _, r := range renewed { // one by one: they may share an element of an snatMap
+		p.add([]*request{r})
+		p.Keep(r.hole, r.wanted)
 	}
 	return next
 }
@@ -212,6 +237,7 @@ func (p *Pinholes) record(hole pinhole.Pinhole) {
 // forget drops a pinhole from the record, and returns the changes that delete its elements from the kernel.
 // It keeps an element that other pinholes share.
 func (p *Pinholes) forget(hole pinhole.Pinhole) []change {
+	p.takeKept(hole)
 	e := p.installed[pinholeKeyOf(hole)]
 	if e == nil || e.Value.(installedPinhole).hole != hole {
 		return nil

@@ -160,12 +160,40 @@ func TestPinholeGoesAway(t *testing.T) {
 	}
 }
 
+// A pinhole that is wanted lives on, and lets its one connection through; another one to the same place, whose
+// source element it shares, does not.
+func TestPinholeKeep(t *testing.T) {
+	l, _ := pinholeLab(t)
+	p := openPinholesFor(t, l.Gateway(), 50*time.Millisecond, time.Hour)
+	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
+	other := parseHole(t, "192.168.5.1 > 192.168.5.2:50001 > 203.0.113.1 > 203.0.113.21:40000")
+	add(t, p, hole)
+	add(t, p, other)
+	var unwanted atomic.Bool
+	asked := make(chan struct{}, 100)
+	p.Keep(hole, func() bool {
+		asked <- struct{}{}
+		return !unwanted.Load()
+	})
+	for range 4 {
+		<-asked
+	}
+	wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.Target))
+	wantRefused(t, l.Client(), other.From, other.Listen)
+	unwanted.Store(true)
+	for stop := time.Now().Add(patience); len(listed(t, l.Gateway())) > 0; {
+		if time.Now().After(stop) {
+			t.Fatalf("got\n%s\nwant no elements", nfttest.List(t, l.Gateway()))
+		}
+	}
+}
+
 func TestPinholeTimeout(t *testing.T) {
 	labtest.Need(t, "nft")
 	l, p := pinholeLab(t)
 	add(t, p, parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000"))
-	if got := strings.Count(nfttest.List(t, l.Gateway()), "timeout 30s"); got != 2 {
-		t.Errorf("got\n%s\nwant two elements with a timeout of 30 s", nfttest.List(t, l.Gateway()))
+	if got := strings.Count(nfttest.List(t, l.Gateway()), "timeout 35s"); got != 2 {
+		t.Errorf("got\n%s\nwant two elements with a timeout of 35 s", nfttest.List(t, l.Gateway()))
 	}
 }
 

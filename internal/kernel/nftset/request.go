@@ -13,8 +13,9 @@ import (
 type request struct {
 	hole      pinhole.Pinhole
 	remove    bool
-	deletions []change   // of a removal
-	answer    chan error // has room for the answer
+	deletions []change    // of a removal
+	wanted    func() bool // of a renewal: see Keep
+	answer    chan error  // has room for the answer
 }
 
 // pinholeKey is the key of a pinhole in its dnatMap.

@@ -59,8 +59,9 @@ func expectations(path string) (int, error) {
 	return bytes.Count(lines, []byte("\n")), nil
 }
 
-// LegacyIptablesFilter reports whether iptables-legacy has a filter table in this namespace, for IPv4 or IPv6.
-// The table exists from its first use on, even if it only accepts. Without privilege the answer is false.
+// LegacyIptablesFilter reports whether iptables-legacy has a filter table in this namespace, for IPv4 or
+// IPv6. The table exists from its first use on, even if it only accepts. Without privilege the answer is
+// false.
 func LegacyIptablesFilter() bool {
 	tables, _ := LegacyTables()
 	return slices.Contains(tables, "filter")

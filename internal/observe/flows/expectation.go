@@ -281,7 +281,7 @@ func (x *Expectation) notTranslated(at time.Time) {
 	}
 	x.fault = &verdict.Fault{Code: verdict.CodeGatewayFilter, At: x.pinhole.Listen, Peer: x.pinhole.From,
 		Waited: at.Sub(x.opened)}
-	if x.fault.Waited >= pinholeLifetime {
+	if x.fault.Waited >= pinhole.Lifetime {
 		x.fault.Code = verdict.CodeClientTooLate
 	}
 	x.connected = time.Time{}

@@ -41,8 +41,6 @@ const (
 	controlPollInterval = 5 * time.Second
 	// eventLag is how long after the end of a transfer the event of its connection may arrive.
 	eventLag = time.Second
-	// pinholeLifetime is how long a pinhole stays in the kernel (pinholeTime in internal/kernel/nftset).
-	pinholeLifetime = 25 * time.Second
 	// unclaimedLifetime is how long the segments of a connection are kept that no session has claimed:
 	// segments and events come over different sockets. maxUnclaimed bounds these connections; beyond it the
 	// kernel's count is used.

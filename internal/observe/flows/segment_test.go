@@ -175,7 +175,8 @@ func TestGivenUp(t *testing.T) {
 	}
 	x.Release(false)
 	poll(t, w, now)
-	if p := x.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerDataUnreachable || len(w.active) != 0 {
+	if p := x.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerDataUnreachable ||
+		len(w.active) != 0 {
 		t.Errorf("got %+v, fault %+v; want that the server does not accept it", p, p.Fault)
 	}
 }

@@ -41,8 +41,8 @@ type Build struct {
 // Sources return current values. They are called at each scrape, perhaps concurrently. The metrics of a nil
 // source are omitted.
 type Sources struct {
-	// Sessions returns the numbers of open sessions. Those of forwards that are not published are omitted. The
-	// daemon gets them from package sessions.
+	// Sessions returns the numbers of open sessions. Those of forwards that are not published are omitted.
+	// The daemon gets them from package sessions.
 	Sessions func() map[sessions.ForwardKey]int
 	// Pinholes returns the numbers of open pinholes by data path. The daemon gets them from its paths.
 	Pinholes func() (kernel, relay int)

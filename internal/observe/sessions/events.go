@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
-
-	"ftpgate/internal/core/verdict"
 )
 
 // Connected records the connection to the server, and how long dialling took.
@@ -15,7 +13,7 @@ func (r *Record) Connected(server netip.AddrPort, took time.Duration) {
 		if r.log.Dialled != nil && took > 0 {
 			r.log.Dialled(r.opening.Forward, took)
 		}
-		r.note(KindSession, 0, fmt.Sprintf("connected to %s after %s", server, verdict.Round(took)))
+		r.keep(entry{after: time.Since(r.began), kind: KindSession, words: &serverConnected{server, took}})
 	})
 }
 

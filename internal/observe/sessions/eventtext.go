@@ -9,6 +9,17 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
+// serverConnected is the event text of a session that has its server.
+type serverConnected struct {
+	server netip.AddrPort
+	took   time.Duration // of dialling
+}
+
+// String says which address answered, and how fast.
+func (c *serverConnected) String() string {
+	return fmt.Sprintf("connected to %s after %s", c.server, verdict.Round(c.took))
+}
+
 // pinholeOpened is the event text of a pinhole or a bridge.
 type pinholeOpened struct {
 	path     string

@@ -10,6 +10,8 @@ import (
 // what lies between says little.
 const (
 	keptFirst = 24
+	// keptLogin is how many there is room for from the start: a session that has logged in has seven.
+	keptLogin = 8
 	keptLast  = 104
 	// keptTight replaces keptLast while all sessions together have more than maxEvents.
 	keptTight = 16
@@ -41,6 +43,9 @@ type timeline struct {
 func (t *timeline) add(e entry, tight bool) int {
 	if len(e.text) > maxText {
 		e.text = e.text[:maxText] + "..."
+	}
+	if t.first == nil {
+		t.first = make([]entry, 0, keptLogin)
 	}
 	if len(t.first) < keptFirst {
 		t.first = append(t.first, e)

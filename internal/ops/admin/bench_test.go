@@ -15,7 +15,7 @@ func BenchmarkSessions(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer serveBench(b, s, source)()
-	c := NewClient(s.Addrs()[0].String(), "")
+	c := NewClient(s.endpoints[0].Addr().String(), "")
 	defer c.Close()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -216,7 +216,7 @@ func (s *serving) client(t *testing.T) *Client {
 }
 
 // tcp returns the address of the TCP port.
-func (s *serving) tcp() string { return s.Addrs()[0].String() }
+func (s *serving) tcp() string { return s.endpoints[0].Addr().String() }
 
 // dial connects to the socket, with a deadline that no test should meet.
 func (s *serving) dial(t *testing.T) net.Conn {

@@ -97,15 +97,6 @@ func listenTCP(at forward.Listen, tokenFile string) (*endpoint, error) {
 	return d, nil
 }
 
-// Addrs returns where the server listens, the unix socket last.
-func (s *Server) Addrs() []net.Addr {
-	var addrs []net.Addr
-	for _, d := range s.endpoints {
-		addrs = append(addrs, d.Addr())
-	}
-	return addrs
-}
-
 // Close stops listening, and removes the socket.
 func (s *Server) Close() error {
 	var errs []error

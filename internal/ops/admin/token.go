@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -21,35 +22,15 @@ const (
 // ReadToken reads a token from a file, without the space around it. It must be a regular file of root or
 // the caller that only its owner and its group can read: the group of ftpgate may use the socket anyway.
 func ReadToken(file string) (string, error) {
-	// O_NONBLOCK: it must not hang if the file is a pipe.
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	text, info, err := ReadSecret("token", file, maxToken, 0o027, ", and make a new token")
 	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
+		return "", err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	owner := info.Sys().(*syscall.Stat_t).Uid
-	switch mode := info.Mode(); {
-	case !mode.IsRegular():
-		return "", fmt.Errorf("token file %s is not a regular file", file)
-	case mode.Perm()&0o027 != 0:
-		return "", fmt.Errorf("token file %s has mode %04o, so that others can read or change it: chmod "+
-			"600 %[1]s, and make a new token", file, mode.Perm())
+	token, owner := strings.TrimSpace(text), info.Sys().(*syscall.Stat_t).Uid
+	switch {
 	case owner != 0 && int(owner) != os.Geteuid():
 		return "", fmt.Errorf("token file %s belongs to user %d: it must be root's, or of the user that "+
 			"ftpgate runs as", file, owner)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
-	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	token := strings.TrimSpace(string(text))
-	switch {
-	case len(text) > maxToken:
-		return "", fmt.Errorf("token file %s has more than %d bytes", file, maxToken)
 	case len(token) < minToken:
 		return "", fmt.Errorf("the token in %s has fewer than %d characters: make one with %s", file,
 			minToken, makeTokenCommand)
@@ -58,6 +39,37 @@ func ReadToken(file string) (string, error) {
 			file, makeTokenCommand)
 	}
 	return token, nil
+}
+
+// ReadSecret reads a regular file of at most so many bytes. Its mode must have none of the bits of others; the
+// remedy is chmod, and instead what to do about a secret that others could read. what names the secret in
+// errors: "token".
+func ReadSecret(what, file string, most int, others fs.FileMode, instead string) (string, fs.FileInfo, error) {
+	// O_NONBLOCK: it must not hang if the file is a pipe.
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", nil, fmt.Errorf("read the %s: %w", what, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", nil, fmt.Errorf("read the %s: %w", what, err)
+	}
+	switch mode := info.Mode(); {
+	case !mode.IsRegular():
+		return "", nil, fmt.Errorf("%s file %s is not a regular file", what, file)
+	case mode.Perm()&others != 0:
+		return "", nil, fmt.Errorf("%s file %s has mode %04o, so that others can read or change it: "+
+			"chmod 600 %[2]s%[4]s", what, file, mode.Perm(), instead)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	switch {
+	case err != nil:
+		return "", nil, fmt.Errorf("read the %s: %w", what, err)
+	case len(text) > most:
+		return "", nil, fmt.Errorf("%s file %s has more than %d bytes", what, file, most)
+	}
+	return string(text), info, nil
 }
 
 // tokenHash is what the server keeps of a token: all hashes are equally long.

@@ -8,7 +8,6 @@ package systemd
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -36,12 +35,6 @@ const stopMargin = 15 * time.Second
 func Stopping(drain time.Duration) error {
 	return send(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping,
 		(drain + stopMargin).Microseconds()))
-}
-
-// Status sets the line that systemctl status shows. Line breaks in text become spaces: after one the manager
-// would read another message.
-func Status(text string) error {
-	return send("STATUS=" + strings.NewReplacer("\n", " ", "\r", " ", "\x00", " ").Replace(text))
 }
 
 // Watchdog tells the manager twice in each of its intervals (WATCHDOG_USEC) that the daemon is alive, as long

@@ -75,8 +75,6 @@ func TestStates(t *testing.T) {
 		{"Ready", Ready, "READY=1"},
 		{"Stopping", func() error { return Stopping(30 * time.Second) },
 			"STOPPING=1\nEXTEND_TIMEOUT_USEC=45000000"},
-		{"Status", func() error { return Status("12 sessions") }, "STATUS=12 sessions"},
-		{"a status with lines", func() error { return Status("a\nREADY=1\r\x00b") }, "STATUS=a READY=1  b"},
 	} {
 		if err := tt.do(); err != nil {
 			t.Errorf("%s: %v", tt.what, err)
@@ -133,7 +131,6 @@ func TestWithoutManager(t *testing.T) {
 	for what, do := range map[string]func() error{
 		"Ready": Ready, "Reloading": Reloading,
 		"Stopping": func() error { return Stopping(time.Second) },
-		"Status":   func() error { return Status("x") },
 		"Watchdog": func() error { return Watchdog(t.Context(), never) },
 	} {
 		if err := do(); err != nil {

@@ -2,7 +2,7 @@ package demo
 
 import (
 	"bytes"
-	"errors"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -56,22 +56,30 @@ func (p *process) wait(after func()) {
 	after()
 }
 
-// stop asks the process to end, waits for it, and kills it after stopTimeout.
-func (p *process) stop(ask func() error) error {
+// stop asks the process to end, waits for it, and kills it after stopTimeout. The error says how what it is
+// ended, with its log.
+func (p *process) stop(what string, ask func() error, log *logBuffer) error {
 	_ = ask() // fails if the process has already ended
 	select {
 	case <-p.ended:
-		return nil
 	case <-time.After(stopTimeout):
-		return errors.Join(fmt.Errorf("did not end within %s", stopTimeout), p.kill())
+		p.kill()
+		return fmt.Errorf("stop %s: did not end within %s", what, stopTimeout)
 	}
+	if p.err != nil {
+		return fmt.Errorf("stop %s: %w:%s", what, p.err, log.quote())
+	}
+	return nil
 }
 
 // kill ends the process and waits for it.
-func (p *process) kill() error {
+func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // fails if the process has just ended
 	<-p.ended
-	return nil
+}
+
+func withStartTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %s", startTimeout))
 }
 
 // exitText describes how the process ended.

@@ -39,19 +39,11 @@ func Serve(ctx context.Context, address string, o TLSOptions, in io.Reader, out 
 	if err != nil {
 		return fmt.Errorf("demo: serve: %w", err)
 	}
-	ended := make(chan struct{})
-	go func() { // ends with the process at the latest: a read of a pipe cannot be interrupted
-		defer close(ended)
-		_, _ = io.Copy(io.Discard, in)
-	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() {
-		select {
-		case <-ended:
-			cancel()
-		case <-ctx.Done():
-		}
+	go func() { // ends with the process at the latest: a read of a pipe cannot be interrupted
+		defer cancel()
+		_, _ = io.Copy(io.Discard, in)
 	}()
 	ports := scenario.PassivePorts
 	if _, port, _ := net.SplitHostPort(address); port == "0" {

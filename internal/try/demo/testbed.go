@@ -85,18 +85,10 @@ func (b *testbed) StartServer(
 	}
 	serverLog := sessionlog.ReadServerLog(out)
 	stop := func() error {
-		err := p.stop(stdin.Close)
-		serverLog.Close()
-		if err == nil && p.err != nil {
-			err = fmt.Errorf("%w:%s", p.err, stderr.quote())
-		}
-		if err != nil {
-			return fmt.Errorf("stop the server: %w", err)
-		}
-		return nil
+		defer serverLog.Close()
+		return p.stop("the server", stdin.Close, stderr)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout,
-		fmt.Errorf("not ready within %s", startTimeout))
+	ctx, cancel := withStartTimeout(ctx)
 	defer cancel()
 	bound, err := serverLog.Next(ctx, sessionlog.Ready)
 	if err != nil {
@@ -129,8 +121,7 @@ func (b *testbed) StartGateway(ctx context.Context, args []string) (scenario.Gat
 	if err != nil {
 		return scenario.Gateway{}, fmt.Errorf("start the gateway: %w", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout,
-		fmt.Errorf("not ready within %s", startTimeout))
+	ctx, cancel := withStartTimeout(ctx)
 	defer cancel()
 	select {
 	case <-log.ready:
@@ -138,17 +129,11 @@ func (b *testbed) StartGateway(ctx context.Context, args []string) (scenario.Gat
 		return scenario.Gateway{}, fmt.Errorf("the gateway cannot start (%s):%s", p.exitText(), log.quote())
 	case <-ctx.Done():
 		err := fmt.Errorf("start the gateway: %w%s", context.Cause(ctx), log.quote())
-		return scenario.Gateway{}, errors.Join(err, p.kill())
+		p.kill()
+		return scenario.Gateway{}, err
 	}
 	stop := func() error {
-		err := p.stop(func() error { return p.cmd.Process.Signal(syscall.SIGINT) })
-		if err == nil && p.err != nil {
-			err = fmt.Errorf("%w:%s", p.err, log.quote())
-		}
-		if err != nil {
-			return fmt.Errorf("stop the gateway: %w", err)
-		}
-		return nil
+		return p.stop("the gateway", func() error { return p.cmd.Process.Signal(syscall.SIGINT) }, log)
 	}
 	return scenario.Gateway{Stop: stop, Log: log.quote}, nil
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -53,19 +54,13 @@ func Enter(args []string) (exitCode int, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("lab: enter: %w", explainRefusal(err))
 	}
-	ended := make(chan struct{})
-	relayed := make(chan struct{})
-	go func() {
-		defer close(relayed)
-		forwardSignals(signals, ended, func(s os.Signal) {
-			if !fromTerminal(s) {
-				_ = cmd.Process.Signal(s) // fails if it has just ended
-			}
-		})
-	}()
+	stop := forwardSignals(signals, func(s os.Signal) {
+		if !fromTerminal(s) {
+			_ = cmd.Process.Signal(s) // fails if it has just ended
+		}
+	})
 	err = cmd.Wait()
-	close(ended)
-	<-relayed
+	stop()
 	return exitStatus(cmd, err)
 }
 
@@ -95,15 +90,18 @@ func insideEnviron() ([]string, error) {
 var forwardedSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
 	syscall.SIGUSR1, syscall.SIGUSR2}
 
-// forwardSignals calls send with each signal until ended is closed.
-func forwardSignals(signals <-chan os.Signal, ended <-chan struct{}, send func(os.Signal)) {
-	for {
-		select {
-		case s := <-signals:
+// forwardSignals calls send with each signal, in a goroutine of its own that stop ends and waits for.
+func forwardSignals(signals chan os.Signal, send func(os.Signal)) (stop func()) {
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for s := range signals {
 			send(s)
-		case <-ended:
-			return
 		}
+	})
+	return func() {
+		signal.Stop(signals) // nothing is sent to the channel any more
+		close(signals)
+		sending.Wait()
 	}
 }
 
@@ -118,8 +116,8 @@ func fromTerminal(s os.Signal) bool {
 		return false // no controlling terminal
 	}
 	defer tty.Close()
-	foreground, err := foregroundGroup(tty)
-	return err == nil && foreground == syscall.Getpgrp()
+	foreground, err := unix.IoctlGetUint32(int(tty.Fd()), unix.TIOCGPGRP) // tcgetpgrp(3)
+	return err == nil && int(foreground) == syscall.Getpgrp()
 }
 
 // exitStatus returns the exit status, as a shell reports it, from the error of Wait.
@@ -171,7 +169,7 @@ func setUpNamespaces(source string) error {
 	if err := mountRun(source); err != nil {
 		return err
 	}
-	nl, err := netlink.NewHandle(netlinkRoute)
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("lab: netlink: %w", err)
 	}

@@ -129,8 +129,8 @@ func (h *holder) run(ctx context.Context) error {
 	}
 	h.stop()
 	h.commands.Wait()
-	for _, s := range h.lab.slots() {
-		h.killErr = errors.Join(h.killErr, killProcesses(*s.host))
+	for _, host := range h.lab.hosts {
+		h.killErr = errors.Join(h.killErr, killProcesses(host))
 	}
 	close(h.killed)
 	conns.Wait()

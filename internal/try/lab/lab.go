@@ -2,8 +2,8 @@
 // links, to try address translation without hardware. Neither client nor server has a route beyond its own
 // subnet, so that no packet passes the gateway untranslated.
 //
-// A lab is anonymous (New: it belongs to this process and ends with it) or persistent (Up, Open, Exec, Down:
-// for the command line). Enter gives an ordinary user the rights that a lab needs, inside a user namespace.
+// A lab is anonymous (New: it belongs to this process and ends with it) or persistent (Up, Exec, Down: for
+// the command line). Enter gives an ordinary user the rights that a lab needs, inside a user namespace.
 //
 // The package never changes an address, a route, a rule or a sysctl of the host that it runs on, and it
 // knows nothing of FTP.
@@ -15,9 +15,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // The names of the three hosts, as Host, Exec and the command line take them.
@@ -58,7 +60,7 @@ var (
 
 // Lab is the three hosts. It holds one file descriptor for each host until Close.
 type Lab struct {
-	client, gateway, server *Host
+	hosts map[string]*Host // by name
 }
 
 // New makes a lab in anonymous namespaces of this process. They end with Close, or with the
@@ -68,54 +70,39 @@ func New() (*Lab, error) {
 	if err := Prepare(); err != nil {
 		return nil, err
 	}
-	l := &Lab{}
-	for _, h := range l.slots() {
-		var err error
-		if *h.host, err = NewHost(h.name); err != nil {
+	return build(NewHost)
+}
+
+// hostNames are the names of the three hosts.
+var hostNames = []string{ClientName, GatewayName, ServerName}
+
+// join returns the lab of three hosts that open returns by their names.
+func join(open func(name string) (*Host, error)) (*Lab, error) {
+	l := &Lab{hosts: map[string]*Host{}}
+	for _, name := range hostNames {
+		h, err := open(name)
+		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
-	}
-	if err := l.build(); err != nil {
-		return nil, errors.Join(err, l.Close())
+		l.hosts[name] = h
 	}
 	return l, nil
 }
 
-// slot is where a lab keeps one of its hosts.
-type slot struct {
-	name string
-	host **Host
-}
-
-func (l *Lab) slots() []slot {
-	return []slot{{ClientName, &l.client}, {GatewayName, &l.gateway}, {ServerName, &l.server}}
-}
-
 // Client returns the host at 192.168.5.1.
-func (l *Lab) Client() *Host { return l.client }
+func (l *Lab) Client() *Host { return l.hosts[ClientName] }
 
 // Gateway returns the host between the two links.
-func (l *Lab) Gateway() *Host { return l.gateway }
+func (l *Lab) Gateway() *Host { return l.hosts[GatewayName] }
 
 // Server returns the host at 203.0.113.21.
-func (l *Lab) Server() *Host { return l.server }
+func (l *Lab) Server() *Host { return l.hosts[ServerName] }
 
 // Host returns the host with that name. The error for an unknown name lists the three names.
-func (l *Lab) Host(name string) (*Host, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	for _, s := range l.slots() {
-		if s.name == name {
-			return *s.host, nil
-		}
-	}
-	panic("lab: a name without a host")
-}
+func (l *Lab) Host(name string) (*Host, error) { return l.hosts[name], checkName(name) }
 
 func checkName(name string) error {
-	switch name {
-	case ClientName, GatewayName, ServerName:
+	if slices.Contains(hostNames, name) {
 		return nil
 	}
 	return fmt.Errorf("lab: no host %q: there are %s, %s and %s", name, ClientName, GatewayName, ServerName)
@@ -125,45 +112,54 @@ func checkName(name string) error {
 // unusable afterwards.
 func (l *Lab) Close() error {
 	var errs []error
-	for _, s := range l.slots() {
-		if *s.host != nil {
-			errs = append(errs, (*s.host).Close())
-		}
+	for _, h := range l.hosts {
+		errs = append(errs, h.Close())
 	}
 	return errors.Join(errs...)
 }
 
-// build connects three bare hosts by the links, and sets their addresses.
-func (l *Lab) build() error {
-	for _, h := range []*Host{l.client, l.gateway, l.server} {
+// build makes three bare hosts by calling newHost, and connects them.
+func build(newHost func(name string) (*Host, error)) (*Lab, error) {
+	l, err := join(newHost)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.connect(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// connect connects three bare hosts by the links, and sets their addresses.
+func (l *Lab) connect() error {
+	for _, h := range l.hosts {
 		// A new namespace inherits the host's IPv4 forwarding
 		// (Documentation/networking/ip-sysctl.rst, devconf_inherit_init_net).
 		if err := h.WriteSysctl("net.ipv4.ip_forward", "0"); err != nil {
 			return err
 		}
 	}
-	if err := connectHosts(l.client, ClientLink, l.gateway, GatewayLANLink); err != nil {
+	client, gateway, server := l.Client(), l.Gateway(), l.Server()
+	if err := connectHosts(client, ClientLink, gateway, GatewayLANLink); err != nil {
 		return err
 	}
-	if err := connectHosts(l.server, ServerLink, l.gateway, GatewayWANLink); err != nil {
+	if err := connectHosts(server, ServerLink, gateway, GatewayWANLink); err != nil {
 		return err
 	}
 	for _, a := range []struct {
-		host *Host
-		link string
-		addr netip.Addr
-		bits int
+		host         *Host
+		link         string
+		addr4, addr6 netip.Addr
 	}{
-		{l.client, ClientLink, ClientAddr4, LANPrefix4.Bits()},
-		{l.client, ClientLink, ClientAddr6, LANPrefix6.Bits()},
-		{l.gateway, GatewayLANLink, GatewayLAN4, LANPrefix4.Bits()},
-		{l.gateway, GatewayLANLink, GatewayLAN6, LANPrefix6.Bits()},
-		{l.gateway, GatewayWANLink, GatewayWAN4, WANPrefix4.Bits()},
-		{l.gateway, GatewayWANLink, GatewayWAN6, WANPrefix6.Bits()},
-		{l.server, ServerLink, ServerAddr4, WANPrefix4.Bits()},
-		{l.server, ServerLink, ServerAddr6, WANPrefix6.Bits()},
+		{client, ClientLink, ClientAddr4, ClientAddr6},
+		{gateway, GatewayLANLink, GatewayLAN4, GatewayLAN6},
+		{gateway, GatewayWANLink, GatewayWAN4, GatewayWAN6},
+		{server, ServerLink, ServerAddr4, ServerAddr6},
 	} {
-		if err := a.host.AddAddress(a.link, netip.PrefixFrom(a.addr, a.bits)); err != nil {
+		// All prefixes of a family have one length.
+		err4 := a.host.AddAddress(a.link, netip.PrefixFrom(a.addr4, LANPrefix4.Bits()))
+		err6 := a.host.AddAddress(a.link, netip.PrefixFrom(a.addr6, LANPrefix6.Bits()))
+		if err := errors.Join(err4, err6); err != nil {
 			return err
 		}
 	}
@@ -214,7 +210,7 @@ func (h *Host) AddAddress(link string, prefix netip.Prefix) error {
 		addr := &netlink.Addr{IPNet: &net.IPNet{IP: prefix.Addr().AsSlice(),
 			Mask: net.CIDRMask(prefix.Bits(), bits)}}
 		if prefix.Addr().Is6() {
-			addr.Flags = ifaNoDAD
+			addr.Flags = unix.IFA_F_NODAD // no duplicate address detection
 		}
 		return nl.AddrAdd(dev, addr)
 	})
@@ -224,13 +220,10 @@ func (h *Host) AddAddress(link string, prefix netip.Prefix) error {
 	return nil
 }
 
-// ifaNoDAD is IFA_F_NODAD of include/uapi/linux/if_addr.h: no duplicate address detection.
-const ifaNoDAD = 0x02
-
 // withLinks runs f with a netlink handle in the host's namespace. It needs no thread of its own.
 func (h *Host) withLinks(f func(*netlink.Handle) error) error {
 	return h.withFd(func(fd int) error {
-		nl, err := netlink.NewHandleAt(netns.NsHandle(fd), netlinkRoute)
+		nl, err := netlink.NewHandleAt(netns.NsHandle(fd), unix.NETLINK_ROUTE)
 		if err != nil {
 			return fmt.Errorf("netlink: %w", err)
 		}
@@ -239,33 +232,32 @@ func (h *Host) withLinks(f func(*netlink.Handle) error) error {
 	})
 }
 
-// netlinkRoute is NETLINK_ROUTE of include/uapi/linux/netlink.h.
-const netlinkRoute = 0
-
 // NewHost makes one host in an anonymous namespace of this process, with lo up and nothing else.
 // It needs the same rights as New. The caller closes the host.
 func NewHost(name string) (*Host, error) {
-	h := &Host{name: name}
-	err := onOwnThread(func() error {
-		ns, err := netns.New() // moves this thread into it
-		if err != nil {
-			return explainRefusal(err)
-		}
-		h.ns = os.NewFile(uintptr(ns), "netns "+name)
-		return nil
-	})
+	h, err := newHost(name, name, netns.New)
 	if err != nil {
-		return nil, fmt.Errorf("lab: new namespace for %s: %w", name, err)
-	}
-	if err := h.loopbackUp(); err != nil {
-		return nil, errors.Join(err, h.Close())
+		return nil, fmt.Errorf("lab: %w", err)
 	}
 	return h, nil
 }
 
-func (h *Host) loopbackUp() error {
-	if err := h.withLinks(func(nl *netlink.Handle) error { return setUp(nl, "lo") }); err != nil {
-		return fmt.Errorf("lab: %s: set lo up: %w", h.name, err)
+// newHost makes a host in a new namespace. create moves its thread into it, even if it fails.
+func newHost(name, namespace string, create func() (netns.NsHandle, error)) (*Host, error) {
+	h := &Host{name: name}
+	err := onOwnThread(func() error {
+		ns, err := create()
+		if err != nil {
+			return explainRefusal(err)
+		}
+		h.ns = os.NewFile(uintptr(ns), "netns "+namespace)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("new namespace %s: %w", namespace, err)
 	}
-	return nil
+	if err := h.withLinks(func(nl *netlink.Handle) error { return setUp(nl, "lo") }); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: set lo up: %w", namespace, err), h.Close())
+	}
+	return h, nil
 }

@@ -46,20 +46,6 @@ func Down() error {
 	return nil
 }
 
-// Open returns the lab that root's Up made. Close does not remove that lab. The lab of an ordinary user is in
-// a user namespace that only new processes can enter: use Exec.
-func Open() (*Lab, error) {
-	if !privileged() {
-		return nil, errors.New("lab: open: only root can; an ordinary user's lab is used through its " +
-			"commands")
-	}
-	l, err := openRoot()
-	if err != nil {
-		return nil, fmt.Errorf("lab: open: %w", err)
-	}
-	return l, nil
-}
-
 // Exec runs a command on a host of the persistent lab, with this process's standard files, environment and
 // working directory, and returns its exit status (128 + the signal's number if a signal ended the command).
 //

@@ -5,18 +5,13 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-const (
-	sysPidfdSendSignal = 424 // the same number on all architectures that Go knows
-	sysPidfdOpen       = 434
-
-	// killTimeout is how long a killed process may take to end. Only one that hangs in the kernel takes
-	// longer.
-	killTimeout = 10 * time.Second
-)
+// killTimeout is how long a killed process may take to end. Only one that hangs in the kernel takes longer.
+const killTimeout = 10 * time.Second
 
 // killProcesses kills all processes in the host's namespace except this one, and returns when they have
 // ended. It does not find a process that moved itself into another namespace.
@@ -67,21 +62,20 @@ func inNamespace(pid int, link string) bool {
 // kill kills a process if it is still in that namespace, and waits for its end. The pidfd guarantees that it
 // kills the process that it checked.
 func kill(pid int, link string) error {
-	fd, _, errno := syscall.Syscall(sysPidfdOpen, uintptr(pid), syscall.O_NONBLOCK, 0)
-	if errno == syscall.ESRCH {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err == unix.ESRCH {
 		return nil
 	}
-	if errno != 0 {
-		return os.NewSyscallError("pidfd_open", errno)
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
 	}
-	f := os.NewFile(fd, "pidfd")
+	f := os.NewFile(uintptr(fd), "pidfd")
 	defer f.Close()
 	if !inNamespace(pid, link) {
 		return nil
 	}
-	_, _, errno = syscall.Syscall6(sysPidfdSendSignal, fd, uintptr(syscall.SIGKILL), 0, 0, 0, 0)
-	if errno != 0 && errno != syscall.ESRCH {
-		return os.NewSyscallError("pidfd_send_signal", errno)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return os.NewSyscallError("pidfd_send_signal", err)
 	}
 	if err := f.SetReadDeadline(time.Now().Add(killTimeout)); err != nil {
 		return err

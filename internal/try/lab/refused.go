@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // RefusedError says that the kernel does not allow this process to make the namespaces of a lab.
@@ -100,27 +100,8 @@ func readProcSys(name string) (string, error) {
 // privileged reports whether this process can make and configure namespaces without a user namespace of its
 // own: whether it has CAP_SYS_ADMIN and CAP_NET_ADMIN in effect.
 func privileged() bool {
-	const capNetAdmin, capSysAdmin = 12, 21 // include/uapi/linux/capability.h
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return false
-	}
-	for line := range strings.SplitSeq(string(status), "\n") {
-		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
-			caps, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
-			return err == nil && caps&(1<<capNetAdmin) != 0 && caps&(1<<capSysAdmin) != 0
-		}
-	}
-	return false
-}
-
-// foregroundGroup is tcgetpgrp(3).
-func foregroundGroup(tty *os.File) (int, error) {
-	var group int32
-	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, tty.Fd(), syscall.TIOCGPGRP,
-		uintptr(unsafe.Pointer(&group)))
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(group), nil
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	const needed = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_SYS_ADMIN
+	return unix.Capget(&header, &sets[0]) == nil && sets[0].Effective&needed == needed
 }

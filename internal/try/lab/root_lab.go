@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -16,8 +17,6 @@ const (
 	namedDir = "/run/netns"
 	// namedPrefix stands before client, gateway and server.
 	namedPrefix = "ftpgate-"
-	// nsfsMagic is NSFS_MAGIC of include/uapi/linux/magic.h.
-	nsfsMagic = 0x6e736673
 )
 
 func namedPath(host string) string { return filepath.Join(namedDir, namedPrefix+host) }
@@ -38,14 +37,14 @@ func upRoot() error {
 		if err := shareNames(); err != nil {
 			return err
 		}
-		l := &Lab{}
-		err := l.buildNamed()
-		if err != nil {
-			for _, s := range l.slots() {
-				err = errors.Join(err, removeNamed(s.name))
-			}
+		l, err := build(newNamedHost)
+		if err == nil {
+			return l.Close()
 		}
-		return errors.Join(err, l.Close())
+		for _, name := range hostNames { // none existed before
+			err = errors.Join(err, removeNamed(name))
+		}
+		return err
 	})
 }
 
@@ -65,45 +64,18 @@ func shareNames() error {
 	return nil
 }
 
-// buildNamed makes the three named namespaces and the lab in them. The caller has the lock and has checked
-// that none exists, so all that exists after an error is its own.
-func (l *Lab) buildNamed() error {
-	for _, s := range l.slots() {
-		h, err := newNamedHost(s.name)
-		if err != nil {
-			return fmt.Errorf("new namespace %s%s: %w", namedPrefix, s.name, err)
-		}
-		*s.host = h
-		if err := h.loopbackUp(); err != nil {
-			return err
-		}
-	}
-	return l.build()
-}
-
 func newNamedHost(name string) (*Host, error) {
-	h := &Host{name: name}
-	err := onOwnThread(func() error {
-		ns, err := netns.NewNamed(namedPrefix + name) // moves this thread, even if it fails
-		if err != nil {
-			return explainRefusal(err)
-		}
-		h.ns = os.NewFile(uintptr(ns), "netns "+namedPrefix+name)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return h, nil
+	namespace := namedPrefix + name
+	return newHost(name, namespace, func() (netns.NsHandle, error) { return netns.NewNamed(namespace) })
 }
 
 // namedState returns the hosts whose names exist, and those whose names do not.
 func namedState() (there, missing []string) {
-	for _, s := range new(Lab).slots() {
-		if _, err := os.Lstat(namedPath(s.name)); err == nil {
-			there = append(there, s.name)
+	for _, name := range hostNames {
+		if _, err := os.Lstat(namedPath(name)); err == nil {
+			there = append(there, name)
 		} else {
-			missing = append(missing, s.name)
+			missing = append(missing, name)
 		}
 	}
 	return there, missing
@@ -114,14 +86,9 @@ func openRoot() (*Lab, error) {
 	if there, _ := namedState(); len(there) == 0 {
 		return nil, errNoLab
 	}
-	l := &Lab{}
-	for _, s := range l.slots() {
-		h, err := openNamedHost(s.name)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("the lab is incomplete: `ftpgate lab down` removes it: %w",
-				err), l.Close())
-		}
-		*s.host = h
+	l, err := join(openNamedHost)
+	if err != nil {
+		return nil, fmt.Errorf("the lab is incomplete: `ftpgate lab down` removes it: %w", err)
 	}
 	return l, nil
 }
@@ -132,7 +99,7 @@ func openNamedHost(name string) (*Host, error) {
 		return nil, err
 	}
 	var fs syscall.Statfs_t
-	if err := syscall.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != nsfsMagic {
+	if err := syscall.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.NSFS_MAGIC {
 		f.Close()
 		return nil, fmt.Errorf("%s is not a namespace", namedPath(name))
 	}
@@ -164,9 +131,8 @@ func downRoot() error {
 // two steps. It is not an error if the name does not exist.
 func removeNamed(host string) error {
 	path := namedPath(host)
-	const umountNoFollow = 0x8 // UMOUNT_NOFOLLOW of include/linux/fs.h
 	for {
-		err := syscall.Unmount(path, syscall.MNT_DETACH|umountNoFollow)
+		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if errors.Is(err, syscall.EINVAL) || errors.Is(err, os.ErrNotExist) {
 			break // nothing is mounted there any more
 		}

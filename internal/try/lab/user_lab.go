@@ -213,20 +213,15 @@ func execUser(host, path string, argv []string) (int, error) {
 }
 
 // waitForReply forwards signals until the holder replies how the command ended.
-func waitForReply(conn *net.UnixConn, enc *gob.Encoder, signals <-chan os.Signal) (int, error) {
-	ended, relayed := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(relayed)
-		forwardSignals(signals, ended, func(s os.Signal) {
-			if n, ok := s.(syscall.Signal); ok {
-				_ = enc.Encode(int(n)) // fails if it has just ended: then there is a reply
-			}
-		})
-	}()
+func waitForReply(conn *net.UnixConn, enc *gob.Encoder, signals chan os.Signal) (int, error) {
+	stop := forwardSignals(signals, func(s os.Signal) {
+		if n, ok := s.(syscall.Signal); ok {
+			_ = enc.Encode(int(n)) // fails if it has just ended: then there is a reply
+		}
+	})
 	var r reply
 	err := gob.NewDecoder(conn).Decode(&r)
-	close(ended)
-	<-relayed
+	stop()
 	if err != nil {
 		return 0, fmt.Errorf("the holder has ended: %w", err)
 	}

@@ -2,7 +2,6 @@ package ftpserver
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -51,13 +50,10 @@ func (m *memoryDriver) ListDir(_ *server.Context, name string, each func(os.File
 		return fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 	}
 	m.mu.Lock()
-	sizes := make(map[string]int, len(m.files))
-	for name, data := range m.files {
-		sizes[name] = len(data)
-	}
+	files := maps.Clone(m.files)
 	m.mu.Unlock()
-	for _, name := range slices.SortedFunc(maps.Keys(sizes), cmp.Compare[string]) {
-		if err := each(info{name: path.Base(name), size: sizes[name]}); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := each(info{name: path.Base(name), size: len(files[name])}); err != nil {
 			return err
 		}
 	}

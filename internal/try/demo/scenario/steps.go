@@ -50,12 +50,11 @@ func (s *scenario) list(m ftpclient.Mode) step {
 func (s *scenario) listFails(ctx context.Context, c *session) error {
 	c.row.listing = failedCell
 	_, err := c.List(ctx, ftpclient.PASV)
-	var data *ftpclient.DataError
 	switch {
 	case err == nil:
 		c.row.listing = okCell
 		return errors.New("listing: it succeeded without tracking; want it to fail")
-	case !errors.As(err, &data) || !errors.Is(err, syscall.ENETUNREACH):
+	case !errors.Is(err, ftpclient.ErrData) || !errors.Is(err, syscall.ENETUNREACH):
 		return fmt.Errorf("listing: %w; want: %w", err, syscall.ENETUNREACH)
 	}
 	c.transcript.Note("Data connection failed: " + syscall.ENETUNREACH.Error())

@@ -68,7 +68,7 @@ func Host(t testing.TB) *lab.Host {
 func entered(t testing.TB) {
 	t.Helper()
 	if reason := os.Getenv(refusedEnv); reason != "" {
-		skip(t, reason)
+		Refused(t, reason)
 	}
 	if !lab.Inside() {
 		t.Fatal("the tests of this package are not in a lab: its TestMain must call labtest.Main")
@@ -88,7 +88,7 @@ func unavailable(t testing.TB, err error) {
 	if !errors.As(err, &refused) {
 		t.Fatal(err)
 	}
-	skip(t, refused.Error())
+	Refused(t, refused.Error())
 }
 
 // Need skips the test if one of the programs is not installed.
@@ -96,19 +96,14 @@ func Need(t testing.TB, binaries ...string) {
 	t.Helper()
 	for _, name := range binaries {
 		if _, err := exec.LookPath(name); err != nil {
-			skip(t, fmt.Sprintf("%s is not installed", name))
+			Refused(t, fmt.Sprintf("%s is not installed", name))
 		}
 	}
 }
 
-// Refused skips the test because the kernel refuses what it needs. reason says why.
+// Refused skips the test because the kernel or the machine refuses what it needs, or fails it with CI=true.
+// reason says why.
 func Refused(t testing.TB, reason string) {
-	t.Helper()
-	skip(t, reason)
-}
-
-// skip skips the test, or fails it with CI=true.
-func skip(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("%s, and with CI=true nothing is skipped", reason)

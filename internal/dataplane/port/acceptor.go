@@ -1,0 +1,230 @@
+package port
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dataplane/socket"
+)
+
+// ErrTaken says that connections of an address are accepted for somebody else already.
+var ErrTaken = errors.New("the port is taken for this address")
+
+// Receiver gets the connections that come to a port from one address.
+type Receiver interface {
+	// Accept takes a connection, which it owns. It must not wait, and must not close a Route.
+	Accept(c *net.TCPConn)
+	// Refused hears of a connection from an address from which nobody expects one: it was reset.
+	Refused(from netip.Addr)
+}
+
+// Acceptor listens at ports of the gateway while somebody expects connections there. The zero value listens
+// nowhere. It has one goroutine for each port. Several goroutines may call its methods at once.
+type Acceptor struct {
+	acceptErrors atomic.Uint64
+	goroutines   sync.WaitGroup
+
+	mu        sync.Mutex
+	listeners map[netip.AddrPort]*listener
+}
+
+// listener is one port with those who expect connections there.
+type listener struct {
+	socket *os.File
+	closed chan struct{}
+
+	mu     sync.Mutex              // held while connections are accepted and given away
+	routes map[netip.Addr]Receiver // by the address that connects
+}
+
+// Route has the connections of one address accepted, until it is closed.
+type Route struct {
+	acceptor *Acceptor
+	listener *listener
+	from     netip.Addr
+	at       netip.AddrPort
+	once     sync.Once
+}
+
+// Listens reports whether the Acceptor listens at a port.
+func (a *Acceptor) Listens(at netip.AddrPort) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.listeners[at] != nil
+}
+
+// AcceptErrors returns how often the system gave no connection though one may wait: descriptors or memory ran out.
+func (a *Acceptor) AcceptErrors() uint64 { return a.acceptErrors.Load() }
+
+// Ports returns at how many ports the Acceptor listens.
+func (a *Acceptor) Ports() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.listeners)
+}
+
+// Open has connections from an address to a port accepted from now on. The error is ErrTaken, or that of the
+// operating system: EADDRINUSE where another program has the port. The caller closes the route.
+func (a *Acceptor) Open(from netip.Addr, at netip.AddrPort, to Receiver) (*Route, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.listeners[at]
+	if l == nil {
+		s, err := socket.Listen(at)
+		if err != nil {
+			return nil, err
+		}
+		l = &listener{socket: s, closed: make(chan struct{}), routes: map[netip.Addr]Receiver{}}
+		if a.listeners == nil {
+			a.listeners = map[netip.AddrPort]*listener{}
+		}
+		a.listeners[at] = l
+		a.goroutines.Go(func() { a.serve(l) })
+	}
+	if !l.add(from, to) {
+		return nil, ErrTaken
+	}
+	return &Route{acceptor: a, listener: l, from: from, at: at}, nil
+}
+
+// Wait waits for the goroutines of ports that are closed. No route may be open.
+func (a *Acceptor) Wait() { a.goroutines.Wait() }
+
+// Take gives away at once what waits at the route's port, and not only when the port's goroutine gets to it: when
+// it returns, a connection that stood before has been given to its receiver. After Close it does nothing.
+func (r *Route) Take() {
+	raw, err := r.listener.socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _ = r.listener.accept(int(fd)) }) // serve meets the error, too
+}
+
+// Close ends the route. When it returns, the receiver gets nothing more; if no other route has the port, it is
+// given back, and the kernel resets who waits there. The second Close does nothing.
+func (r *Route) Close() { r.once.Do(r.closeOnce) }
+
+func (r *Route) closeOnce() {
+	r.acceptor.mu.Lock()
+	defer r.acceptor.mu.Unlock()
+	l := r.listener
+	if l.remove(r.from) {
+		delete(r.acceptor.listeners, r.at)
+		close(l.closed)
+		l.socket.Close()
+	}
+}
+
+// add lets connections of an address through; false: they have a receiver.
+func (l *listener) add(from netip.Addr, to Receiver) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.routes[from] != nil {
+		return false
+	}
+	l.routes[from] = to
+	return true
+}
+
+// remove ends a route, and reports whether it was the last.
+func (l *listener) remove(from netip.Addr) (last bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.routes, from)
+	return len(l.routes) == 0
+}
+
+// firstPause and lastPause are how long a port pauses after the system had no descriptor or no memory for a
+// connection: the pause doubles from one to the other. The connection waits meanwhile.
+const (
+	firstPause = 5 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// serve gives away what comes to a port until its listener is closed.
+func (a *Acceptor) serve(l *listener) {
+	raw, err := l.socket.SyscallConn()
+	if err != nil {
+		return // closed already
+	}
+	var pause time.Duration
+	for {
+		var errAccept error
+		err := raw.Read(func(fd uintptr) bool {
+			errAccept = l.accept(int(fd))
+			return errAccept != unix.EAGAIN
+		})
+		if err != nil { // closed
+			return
+		}
+		a.acceptErrors.Add(1) // of the system, not of the socket, which stays good
+		pause = min(max(2*pause, firstPause), lastPause)
+		if !l.pause(pause) {
+			return
+		}
+	}
+}
+
+// pause waits; false: the listener was closed meanwhile.
+func (l *listener) pause(d time.Duration) bool {
+	wait := time.NewTimer(d)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return true
+	case <-l.closed:
+		return false
+	}
+}
+
+// accept gives away everything that waits. It returns EAGAIN when nothing does, or why the system gives nothing.
+func (l *listener) accept(fd int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		c, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+			l.give(c, addrOf(peer))
+		case unix.EINTR, unix.ECONNABORTED:
+		default:
+			return err
+		}
+	}
+}
+
+// give gives a connection to who expects it, or resets it. The caller holds the lock.
+func (l *listener) give(fd int, from netip.Addr) {
+	to := l.routes[from]
+	if to == nil {
+		_ = unix.Close(fd) // a reset: see package socket
+		for _, r := range l.routes {
+			r.Refused(from)
+		}
+		return
+	}
+	f := os.NewFile(uintptr(fd), "data")
+	c, err := net.FileConn(f) // a duplicate
+	f.Close()
+	if err == nil { // else the peer sees a reset
+		to.Accept(c.(*net.TCPConn))
+	}
+}
+
+// addrOf returns the address of a socket address as pinholes write it.
+func addrOf(sa unix.Sockaddr) netip.Addr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(sa.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(sa.Addr).Unmap()
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,118 @@
+package port_test
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+
+	"ftpgate/internal/dataplane/port"
+	"ftpgate/internal/dataplane/relaytest"
+)
+
+// receiver keeps what it is given.
+type receiver struct {
+	conns chan *net.TCPConn
+
+	mu      sync.Mutex
+	refused []netip.Addr
+}
+
+func newReceiver() *receiver { return &receiver{conns: make(chan *net.TCPConn, 10)} }
+
+func (r *receiver) Accept(c *net.TCPConn) { r.conns <- c }
+
+func (r *receiver) Refused(from netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = append(r.refused, from)
+}
+
+// open opens a route that ends with the test.
+func open(t *testing.T, a *port.Acceptor, from netip.Addr, at netip.AddrPort) (*receiver, *port.Route) {
+	t.Helper()
+	r := newReceiver()
+	route, err := a.Open(from, at, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(route.Close)
+	return r, route
+}
+
+func gatewayPort(t *testing.T) netip.AddrPort {
+	return netip.AddrPortFrom(relaytest.Gateway, relaytest.FreePorts(t, 1).First)
+}
+
+// Two clients share a port: each one's connections go to its own receiver, a third one is reset.
+func TestShared(t *testing.T) {
+	a, at := &port.Acceptor{}, gatewayPort(t)
+	first, firstRoute := open(t, a, relaytest.Peer, at)
+	second, secondRoute := open(t, a, relaytest.Inside, at)
+	if _, err := a.Open(relaytest.Peer, at, newReceiver()); err != port.ErrTaken {
+		t.Errorf("got %v; want %v", err, port.ErrTaken)
+	}
+	for range 2 {
+		relaytest.Dial(t, relaytest.Inside, at)
+		relaytest.Dial(t, relaytest.Peer, at)
+		if got := relaytest.LocalAddrPort((<-first.conns).RemoteAddr()); got.Addr() != relaytest.Peer {
+			t.Errorf("the first one got %s; want %s", got, relaytest.Peer)
+		}
+		if got := relaytest.LocalAddrPort((<-second.conns).RemoteAddr()); got.Addr() != relaytest.Inside {
+			t.Errorf("the second one got %s; want %s", got, relaytest.Inside)
+		}
+	}
+	relaytest.WantCutOff(t, "stranger", relaytest.Stranger, at)
+	for _, r := range []*receiver{first, second} {
+		relaytest.Await(t, func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return len(r.refused) == 1 && r.refused[0] == relaytest.Stranger
+		}, func() string { return "the stranger was not told of" })
+	}
+	firstRoute.Close()
+	firstRoute.Close() // once more: nothing
+	relaytest.WantCutOff(t, "gone", relaytest.Peer, at)
+	relaytest.Dial(t, relaytest.Inside, at)
+	<-second.conns
+	if !a.Listens(at) || a.Ports() != 1 {
+		t.Error("got no port; want it while one has it")
+	}
+	secondRoute.Close()
+	a.Wait()
+	relaytest.WantRefused(t, at)
+	if a.Listens(at) || a.Ports() != 0 {
+		t.Error("got a port; want none")
+	}
+}
+
+// What has connected was given away when Take returns, whoever runs first.
+func TestTake(t *testing.T) {
+	a, at := &port.Acceptor{}, gatewayPort(t)
+	r, route := open(t, a, relaytest.Peer, at)
+	for range 200 {
+		c := relaytest.Dial(t, relaytest.Peer, at)
+		route.Take()
+		select {
+		case accepted := <-r.conns:
+			accepted.Close()
+		default:
+			t.Fatal("got nothing; want the connection that stands")
+		}
+		c.Close()
+	}
+	route.Close()
+	route.Take() // nothing
+}
+
+// A port of another program is not to be had.
+func TestOpenTaken(t *testing.T) {
+	ports, _ := relaytest.TakenPorts(t, 1)
+	a := &port.Acceptor{}
+	_, err := a.Open(relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, ports.First), newReceiver())
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("got %v; want %v", err, syscall.EADDRINUSE)
+	}
+}

@@ -1,0 +1,141 @@
+package differential
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ftpgate/internal/e2e/differential/play"
+	"ftpgate/internal/e2e/differential/script"
+	"ftpgate/internal/e2e/harness"
+	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
+)
+
+// The second addresses of the two ends: of the client as it is, directly and behind the gateway, and of the
+// server.
+var (
+	clientOther = netip.MustParseAddr("192.168.5.3")
+	directOther = netip.MustParseAddr("203.0.113.3")
+	serverOther = netip.MustParseAddr("203.0.113.22")
+)
+
+// lanes is how many pairs run at a time. Each lane has forwards of its own, so that the server knows which
+// session a connection belongs to.
+const lanes = 8
+
+// testbed is a lab with one ftpgate, and a second lab without, where client and server have one link. There
+// the client is where the gateway is in the first lab: the server sees the same address.
+type testbed struct {
+	*harness.Program
+	free  chan lane
+	bound time.Duration
+}
+
+// lane is the routes of one pair at a time. Two are direct: a pair that differs from itself proves nothing.
+type lane struct{ routes []play.Route }
+
+// The first two routes are direct.
+const directRoutes = 2
+
+func newTestbed(t *testing.T, bound time.Duration) *testbed {
+	t.Helper()
+	through, direct := labtest.New(t), labtest.New(t)
+	harness.AddAddress(t, through.Client(), lab.ClientLink, clientOther.String()+"/24")
+	harness.AddAddress(t, through.Server(), lab.ServerLink, serverOther.String()+"/24")
+	harness.AddAddress(t, direct.Gateway(), lab.GatewayWANLink, directOther.String()+"/24")
+	harness.AddAddress(t, direct.Server(), lab.ServerLink, serverOther.String()+"/24")
+	s := &testbed{free: make(chan lane, lanes), bound: bound}
+	var config strings.Builder
+	for i := range uint16(lanes) {
+		var l lane
+		for _, port := range []uint16{3000 + i, 3100 + i} {
+			at := netip.AddrPortFrom(lab.ServerAddr4, port)
+			l.routes = append(l.routes, play.Route{Name: "direct", Client: direct.Gateway(),
+				Server: direct.Server(), Dial: at, Listen: at, ClientOther: directOther,
+				ServerOther: serverOther})
+		}
+		for name, port := range map[string]uint16{"kernel": 2100 + i, "relay": 2200 + i} {
+			r := play.Route{Name: name, Client: through.Client(), Server: through.Server(),
+				Dial:        netip.AddrPortFrom(lab.GatewayLAN4, port),
+				Listen:      netip.AddrPortFrom(lab.ServerAddr4, port),
+				ClientOther: clientOther, ServerOther: serverOther}
+			l.routes = append(l.routes, r)
+			fmt.Fprintf(&config, "[[forward]]\nname = \"%s%d\"\nlisten = %q\nserver = %q\ndata = %q\n",
+				name, i, r.Dial, r.Listen, name)
+		}
+		s.free <- l
+	}
+	file := filepath.Join(harness.ShortDir(t), "ftpgate.toml")
+	harness.OverwriteFile(t, file, config.String())
+	s.Program = harness.Start(t, through.Gateway(), "run", "-c", file).AwaitReady()
+	return s
+}
+
+// finding is what a pair shows.
+type finding struct {
+	invalid string                       // why the pair proves nothing
+	direct  play.Record                  // what is right
+	records map[string]play.Record       // of the gateway's routes
+	differs map[string][]play.Difference // for each of the gateway's routes, where it differs
+}
+
+// try runs a pair over all routes at once.
+func (s *testbed) try(t *testing.T, p script.Pair) finding {
+	t.Helper()
+	l := <-s.free
+	defer func() { s.free <- l }()
+	records := make([]play.Record, len(l.routes))
+	errs := make([]error, len(l.routes))
+	var all sync.WaitGroup
+	for i, r := range l.routes {
+		all.Go(func() { records[i], errs[i] = play.Play(t.Context(), p, r, s.bound) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := finding{direct: records[0], records: map[string]play.Record{},
+		differs: map[string][]play.Difference{}}
+	switch {
+	case f.direct.Failure != "":
+		f.invalid = "fails directly: " + f.direct.Failure
+	case !f.direct.Equal(records[1]):
+		f.invalid = fmt.Sprintf("differs from itself directly: %v %s",
+			play.Compare(records[0], records[1]), records[1].Failure)
+	}
+	for i, r := range l.routes[directRoutes:] {
+		got := records[directRoutes+i]
+		f.records[r.Name] = got
+		if d := play.Compare(f.direct, got); len(d) > 0 {
+			f.differs[r.Name] = d
+		}
+	}
+	return f
+}
+
+// paths are the gateway's routes.
+var paths = []string{"kernel", "relay"}
+
+// String tells what differs.
+func (f finding) String() string {
+	if f.invalid != "" {
+		return "invalid: " + f.invalid
+	}
+	var b strings.Builder
+	for _, name := range paths {
+		for _, d := range f.differs[name] {
+			fmt.Fprintf(&b, "%s: %s\n", name, d)
+		}
+		if len(f.differs[name]) > 0 && f.records[name].Failure != "" {
+			fmt.Fprintf(&b, "%s: broken off at %s\n", name, f.records[name].Failure)
+		}
+	}
+	return b.String()
+}
