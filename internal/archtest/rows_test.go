@@ -25,7 +25,9 @@ var rows = []row{
 		testing: []string{"github.com/mdlayher/netlink"}},
 	{pkg: "kernel/conntrack",
 		imports: []string{"core/netflow", "kernel/netlink"},
-		shares:  []string{"github.com/mdlayher/netlink", "golang.org/x/sys"},
+		shares: []string{
+			"github.com/mdlayher/netlink", "github.com/vishvananda/netlink", "golang.org/x/sys",
+		},
 		testing: []string{"try/lab", "try/lab/labtest"}},
 	{pkg: "kernel/nft",
 		imports: []string{"core/forward", "core/ruleset", "kernel/netlink"},
@@ -49,9 +51,8 @@ var rows = []row{
 			"github.com/google/nftables", "github.com/mdlayher/netlink",
 		}},
 	{pkg: "kernel/system",
-		imports: []string{"kernel/netlink"},
 		owns:    []string{"github.com/prometheus/procfs"},
-		shares:  []string{"golang.org/x/sys"},
+		shares:  []string{"github.com/vishvananda/netlink", "golang.org/x/sys"},
 		testing: []string{"try/lab", "try/lab/labtest"}},
 
 	// What happens to sessions, and who shows it.
@@ -80,17 +81,22 @@ var rows = []row{
 
 	// Data connections.
 	{pkg: "dataplane", imports: []string{"core/forward", "core/pinhole", "core/verdict"}},
-	{pkg: "dataplane/kernelpath", imports: []string{"core/forward", "core/pinhole"}},
+	{pkg: "dataplane/socket",
+		imports: []string{"core/pinhole"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"core/forward", "dataplane/relaytest"}},
+	{pkg: "dataplane/port",
+		imports: []string{"core/forward", "dataplane/socket"},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"dataplane/relaytest"}},
+	{pkg: "dataplane/kernelpath", imports: []string{"core/forward", "core/pinhole", "dataplane/port"}},
 	{pkg: "dataplane/leg",
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "dataplane/relaytest"}},
-	{pkg: "dataplane/socket",
-		imports: []string{"core/forward", "core/pinhole"},
-		shares:  []string{"golang.org/x/sys"},
-		testing: []string{"dataplane/relaytest"}},
 	{pkg: "dataplane/relay",
 		imports: []string{
-			"core/forward", "core/pinhole", "dataplane", "dataplane/leg", "dataplane/socket",
+			"core/forward", "core/pinhole", "dataplane", "dataplane/socket", "dataplane/port",
+			"dataplane/leg",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "dataplane/relaytest", "try/lab/labtest"}},
@@ -101,8 +107,8 @@ var rows = []row{
 	{pkg: "dataplane/path",
 		imports: []string{
 			"core/forward", "core/pinhole", "core/verdict", "kernel/nftset", "kernel/system",
-			"observe/sessions", "observe/flows", "dataplane", "dataplane/kernelpath", "dataplane/relay",
-			"dataplane/passthrough",
+			"observe/sessions", "observe/flows", "dataplane", "dataplane/port", "dataplane/kernelpath",
+			"dataplane/relay", "dataplane/passthrough",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/relaytest"}},
@@ -198,8 +204,8 @@ var rows = []row{
 		testing: []string{"ftpclient", "try/testca"}},
 	{pkg: "try/demo/quirk", imports: []string{"core/ftp"}},
 	{pkg: "try/lab",
-		owns:    []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"},
-		shares:  []string{"golang.org/x/sys"},
+		owns:    []string{"github.com/vishvananda/netns"},
+		shares:  []string{"github.com/vishvananda/netlink", "golang.org/x/sys"},
 		testing: []string{"try/lab/labtest"}},
 	{pkg: "try/testca"},
 	{pkg: "try/demo/scenario",
@@ -239,6 +245,15 @@ var rows = []row{
 		testing: []string{
 			"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys",
 		}},
+	{pkg: "e2e/differential",
+		testing: []string{
+			"try/lab", "try/lab/labtest", "e2e/differential/script", "e2e/differential/play",
+			"e2e/harness",
+		}},
+	{pkg: "e2e/differential/script"},
+	{pkg: "e2e/differential/play",
+		imports: []string{"e2e/differential/script"},
+		shares:  []string{"golang.org/x/sys"}},
 	{pkg: "e2e/docs", testing: []string{"cli", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "e2e/ftps",
 		testing: []string{"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
@@ -271,7 +286,11 @@ var rows = []row{
 
 // shared are the modules that several packages may import, with the reason.
 var shared = map[string]string{
-	"github.com/mdlayher/netlink": "nft and conntrack speak to two subsystems of the kernel, each over sockets of its own",
-	"github.com/google/nftables":  "nft writes ftpgate's table, and nftforeign reads those of other programs",
-	"golang.org/x/sys":            "the kernel's numbers and its errors; they have no state that an owner could guard",
+	"github.com/mdlayher/netlink": "nft and conntrack speak to two subsystems of the kernel, each over " +
+		"sockets of its own",
+	"github.com/google/nftables": "nft writes ftpgate's table, and nftforeign reads those of other programs",
+	"github.com/vishvananda/netlink": "the lab sets links and routes up, system asks for a route, and " +
+		"conntrack takes the kernel's " +
+		"numbers from it",
+	"golang.org/x/sys": "the kernel's numbers and its errors; they have no state that an owner could guard",
 }

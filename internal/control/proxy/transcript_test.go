@@ -93,7 +93,7 @@ func TestSessionRecords(t *testing.T) {
 		}
 	}
 	if e.User != "anna" || e.Totals.Transfers != 1 || e.Mode != "PASV" || e.State != sessions.StateEnded ||
-		e.Verdict.Code != verdict.CodeThirdParty {
+		e.Verdict.Code != verdict.CodeThirdPartyPort {
 		t.Errorf("got %+v", e.Session)
 	}
 	if len(finished) != 1 || finished[0].Verb != "RETR" || finished[0].File != "x" ||
@@ -110,7 +110,7 @@ var failings = []struct {
 	code  verdict.Code
 }{
 	{"login", nil, func(b *stage) { b.connect().ask("USER x", "331 go on").ask("PASS x", "530 no") },
-		verdict.CodeLogin},
+		verdict.CodeLoginFailed},
 	{"PASV refused", nil, func(b *stage) {
 		b.connect().login().client.say("PASV\r\n")
 		b.server.hear("PASV")
@@ -123,7 +123,7 @@ var failings = []struct {
 		b.connect().login()
 		b.pasv()
 		b.ask("RETR x", "550 no such file")
-	}, verdict.CodeServerRefused},
+	}, verdict.CodeServerRefusedTransfer},
 	{"greeting", nil, func(b *stage) {
 		b.client = b.dial()
 		b.accept()

@@ -23,7 +23,7 @@ func (s *Session) clientFailed(err error) {
 			s.changed.Wait()
 		}
 		s.mu.Unlock()
-		s.terminate(refusal.New(dialogue.RefusedLine, verdict.CodeClientLine, err.Error()))
+		s.terminate(refusal.New(dialogue.RefusedLine, verdict.CodeClientBadLine, err.Error()))
 		return
 	}
 	s.terminate(refusal.Refusal{}) // the client has gone

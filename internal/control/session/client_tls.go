@@ -79,7 +79,7 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	first := bytes.Clone(lines.Rest())
 	if len(first) > 0 && first[0] != handshakeRecord {
 		first = nil
-		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther,
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSCommandRefused,
 			"plain text between AUTH and the handshake was thrown away"))
 	}
 	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {

@@ -325,7 +325,7 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 // line of the server's came just when the client began with TLS.
 func (s *Session) leaveLines(err error) {
 	if err == nil {
-		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther,
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSCommandRefused,
 			"the server begins in plain text, and the client with TLS"))
 		s.terminate(refusal.Refusal{})
 	}

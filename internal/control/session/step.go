@@ -123,7 +123,7 @@ func (s *Session) send(c *conn.Control, f func() error) {
 	switch {
 	case err == nil:
 	case timedOut(err) && c == s.client:
-		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeClientReads, "you take no replies"))
+		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeClientTakesNothing, "you take no replies"))
 	case timedOut(err):
 		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeServerLeft, "the server takes no commands"))
 	case c == s.client:

@@ -77,7 +77,7 @@ func (d *Dialogue) NotResumed() (s Step) {
 	if dataRefused(d.last.code) {
 		s.Refusal = Refusal{
 			Kind: RefusedTransfer,
-			Code: verdict.CodeServerReuse,
+			Code: verdict.CodeServerDataTLS,
 			Reason: "the server did not take a data connection " +
 				"that did not resume the TLS session of its control connection",
 			Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 " +

@@ -11,13 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/core/ruleset"
 )
 
-// expiryDelay is how much later than Pinholes the kernel deletes a pinhole that was not used: after a crash. It is
-// later for two reasons. If an element has expired, the kernel refuses to delete it, and the whole transaction
-// with it. And the kernel puts the collection of expired elements off while transactions come in, so that under
-// load the maps would fill up (nft_rhash_gc in net/netfilter/nft_set_hash.c).
+// expiryDelay is how much later than Pinholes the kernel deletes a pinhole that was not used: after a crash.
+// It is later for two reasons. If an element has expired, the kernel refuses to delete it, and the whole
+// transaction with it. And the kernel puts the collection of expired elements off while transactions come in,
+// so that under load the maps would fill up (nft_rhash_gc in net/netfilter/nft_set_hash.c).
 const expiryDelay = 5 * time.Second
 
 // pinholesAtOnce bounds a transaction. This bounds how long a caller waits for others, and how many answers
@@ -59,12 +58,9 @@ func OpenPinholes(table string) (*Pinholes, error) {
 }
 
 func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) {
-	if !ruleset.OwnTable(table) {
-		return nil, fmt.Errorf("nft: table %s is not ftpgate's own", table)
-	}
 	c, err := openElementConn(table)
 	if err != nil {
-		return nil, fmt.Errorf("nft: open netlink: %w", err)
+		return nil, err
 	}
 	p := &Pinholes{
 		life:      life,
@@ -80,10 +76,10 @@ func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) 
 	return p, nil
 }
 
-// Add lets the pinhole's connection through, once and within pinhole.Lifetime, unless Keep is called. It returns when the pinhole is in
-// the kernel. hole.Listen has a port, and all addresses are of one family. The pinhole replaces another one
-// with the same From and Listen. The error wraps ENOENT if the table or its maps are gone, ENFILE if
-// ruleset.MaxPinholes are open, and net.ErrClosed.
+// Add lets the pinhole's connection through, once and within pinhole.Lifetime, unless Keep is called. It
+// returns when the pinhole is in the kernel. hole.Listen has a port, and all addresses are of one family. The
+// pinhole replaces another one with the same From and Listen. The error wraps ENOENT if the table or its maps
+// are gone, ENFILE if ruleset.MaxPinholes are open, and net.ErrClosed.
 func (p *Pinholes) Add(hole pinhole.Pinhole) error {
 	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
 		return fmt.Errorf("nft: add pinhole %s: want addresses of one family, and ports", hole)
@@ -104,9 +100,9 @@ func (p *Pinholes) Remove(hole pinhole.Pinhole) error {
 	return nil
 }
 
-// Keep has an open pinhole live longer: each time that its life is over, it begins anew if wanted returns true. It
-// does not wait, and wanted must not either. A pinhole that was used must not be wanted, because it would serve a
-// second connection.
+// Keep has an open pinhole live longer: each time that its life is over, it begins anew if wanted returns
+// true. It does not wait, and wanted must not either. A pinhole that was used must not be wanted, because it
+// would serve a second connection.
 func (p *Pinholes) Keep(hole pinhole.Pinhole, wanted func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,10 +130,7 @@ func (p *Pinholes) Close() error {
 	if <-p.done; again {
 		return nil
 	}
-	if err := p.conn.close(); err != nil {
-		return fmt.Errorf("nft: close netlink: %w", err)
-	}
-	return nil
+	return p.conn.close()
 }
 
 // add adds pinholes in one transaction. If that fails, it adds each one alone, so that only the requests at
@@ -159,30 +152,13 @@ func (p *Pinholes) add(requests []*request) {
 	for _, r := range requests {
 		errAlone := err
 		if err != nil {
-			errAlone = p.addAlone(r.hole)
+			errAlone = p.conn.add(p.timeout, pinholeElements(r.hole))
 		}
 		if errAlone == nil {
 			p.record(r.hole)
 		}
 		r.answer <- errAlone
 	}
-}
-
-// addAlone adds one pinhole. It replaces elements with the same keys that another process has left.
-func (p *Pinholes) addAlone(hole pinhole.Pinhole) error {
-	add := pinholeChanges(unix.NFT_MSG_NEWSETELEM, hole)
-	err := p.conn.commit(p.timeout, add...)
-	if !errors.Is(err, unix.EEXIST) {
-		return err
-	}
-	if err := p.conn.deleteEach(pinholeChanges(unix.NFT_MSG_DELSETELEM, hole)); err != nil {
-		return err
-	}
-	return p.conn.commit(p.timeout, add...)
-}
-
-func pinholeChanges(operation uint16, hole pinhole.Pinhole) []change {
-	return []change{{operation, pinholeElement(dnatMap, hole)}, {operation, pinholeElement(snatMap, hole)}}
 }
 
 // remove deletes pinholes in one transaction. The kernel refuses it with ENOENT if an element is gone,
@@ -222,8 +198,9 @@ func (p *Pinholes) remove(requests []*request) {
 	}
 }
 
-// expire deletes the pinholes that were neither used nor removed in time, has those that are still wanted live
-// anew, and returns when to call it again. If a deletion fails, the kernel deletes the pinhole a little later.
+// expire deletes the pinholes that were neither used nor removed in time, has those that are still wanted
+// live anew, and returns when to call it again. If a deletion fails, the kernel deletes the pinhole a little
+// later.
 func (p *Pinholes) expire(now time.Time) time.Duration {
 	var expired, renewed []*request
 	next := p.life

@@ -13,7 +13,6 @@ import (
 // none blocks.
 type Record struct {
 	log     *Log
-	stats   *statCounters // of the forward
 	number  uint64
 	id      string
 	opening Opening
@@ -196,7 +195,7 @@ func (r *Record) finish(complete bool, said string, why *verdict.Fault, now time
 func (r *Record) close(d *data, now time.Time) {
 	if d.closed.IsZero() {
 		d.closed = now
-		r.log.pinholes(d.Path).Add(-1)
+		r.log.stats.pinholes(d.Path).Add(-1)
 	}
 }
 
@@ -207,8 +206,8 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 	defer r.mu.Unlock()
 	r.noteConnected(s.data, p)
 	if !s.hasTransfer {
-		switch f, broken := r.dataFault(s.data, p); {
-		case broken:
+		switch f, failed := r.dataFault(s.data, p); {
+		case failed:
 			r.fault(f)
 		case p.Connected.IsZero() && s.data.Listen.IsValid():
 			r.note(KindPinhole, s.data.number, "closed unused")
@@ -223,7 +222,7 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 		came.Transfers, came.Failed = 0, 1
 	}
 	r.totals.add(came)
-	r.stats.add(came)
+	r.log.stats.count(r.opening.Forward, func(s *ForwardStats) { s.Totals.add(came) })
 	if t.Complete {
 		r.completedSince++
 	} else {
@@ -239,7 +238,7 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 // more than the client was told.
 func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 	aborted := s.why != nil && s.why.Code == verdict.CodeAborted // and that broke the data connection
-	if f, broken := r.dataFault(s.data, p); broken && !aborted {
+	if f, failed := r.dataFault(s.data, p); failed && !aborted {
 		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.said)
 		return f
 	}
@@ -255,7 +254,7 @@ func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 		f.Verb, f.Said = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Said, s.said)
 		return f
 	}
-	return verdict.Fault{Code: verdict.CodeServerRefused, Verb: s.transfer.Verb, Said: s.said}
+	return verdict.Fault{Code: verdict.CodeServerRefusedTransfer, Verb: s.transfer.Verb, Said: s.said}
 }
 
 // noteConnected adds to the time line that the peer of a data connection connected.
@@ -296,7 +295,7 @@ func (r *Record) fault(f verdict.Fault) {
 	if r.data != nil && f.At.IsValid() {
 		number = r.data.number
 	}
-	r.stats.refused.Add(1)
+	r.log.stats.count(r.opening.Forward, func(s *ForwardStats) { s.Refused++ })
 	v := f.Verdict()
 	r.note(KindFault, number, v.Text)
 	if f.Fatal && r.fatal == nil {
