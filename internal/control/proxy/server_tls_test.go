@@ -102,12 +102,11 @@ func TestOriginatedRefused(t *testing.T) {
 			"421 the server does not encrypt its sessions", "answers AUTH TLS with 500", "encryption=1"},
 		{"not trusted", func(b *stage) {
 			b.server.say("234 go on\r\n")
-			untrusted, _, _ := newKeys(t).ForClient(forward.Forward{})
-			_ = (&conn.Control{TCPConn: b.server.TCPConn}).AcceptTLS(untrusted, nil)
+			_ = (&conn.Control{TCPConn: b.server.TCPConn}).AcceptTLS(newKeys(t).serving(), nil)
 		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
 		{"wants a certificate of ours", func(b *stage) { // which TLS 1.3 says behind the handshake
 			b.server.say("234 go on\r\n")
-			c, _, _ := k.ForClient(forward.Forward{})
+			c := k.serving()
 			c.ClientAuth = tls.RequireAnyClientCert
 			_ = tls.Server(b.server.TCPConn, c).Handshake()
 		}, "421 no TLS with the server: explained", "mended", "encryption=1"},

@@ -98,7 +98,11 @@ func (d *Dialogue) forward(s *Step, line ftp.ClientLine) {
 
 // request sends the server a client's command unchanged, and awaits the answer.
 func (d *Dialogue) request(s *Step, line ftp.ClientLine) {
-	d.pending = append(d.pending, request{verb: line.Command.Verb})
+	r := request{verb: line.Command.Verb}
+	if r.verb == "USER" {
+		r.user = string(line.Command.Arg)
+	}
+	d.pending = append(d.pending, r)
 	s.ToServer = append(slices.Grow(s.ToServer, len(line.Text)+2), line.Text...)
 	s.ToServer = append(s.ToServer, '\r', '\n')
 }

@@ -46,6 +46,8 @@ type Dialogue struct {
 	addrs    Addresses
 	config   Config
 	loggedIn bool
+	user     string // that the server has accepted
+	claimed  string // that the server has asked the password of
 	epsvAll  bool // the client sent EPSV ALL (RFC 2428 section 4)
 	raw64    bool // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
 	failures int  // of logins
@@ -68,6 +70,7 @@ type Dialogue struct {
 // request is a command under way.
 type request struct {
 	verb     string // as the client sent it
+	user     string // of USER
 	transfer bool   // it uses the data connection
 	started  bool   // the server answered with 1yz
 }
@@ -126,6 +129,9 @@ func (d *Dialogue) Greeted() bool { return len(d.pending) == 0 || d.pending[0].v
 
 // LoggedIn reports whether the server has accepted the client's login.
 func (d *Dialogue) LoggedIn() bool { return d.loggedIn }
+
+// User returns the user whose login the server has accepted last, as the client spelled the name.
+func (d *Dialogue) User() string { return d.user }
 
 // InTransfer reports whether a transfer is under way.
 func (d *Dialogue) InTransfer() bool { return len(d.pending) > 0 && d.pending[0].transfer }
