@@ -63,6 +63,25 @@ func TestOriginatedImplicit(t *testing.T) {
 	b.login()
 }
 
+// A server that begins with TLS encrypts data, also where it does not know PBSZ and PROT.
+func TestOriginatedImplicitWithoutPROT(t *testing.T) {
+	k := newKeys(t)
+	b := newStage(t, encrypting(k, func(f *forward.Forward) { f.TLS.Server = forward.ServerTLSImplicit }))
+	b.client = b.dial()
+	b.accept()
+	b.server.encrypt(k, true)
+	b.server.say("220 hello\r\n")
+	for _, command := range []string{"PBSZ 0", "PROT P"} {
+		b.server.hear(command)
+		b.server.say("550 what\r\n")
+	}
+	b.client.hear("220 hello")
+	b.login()
+	if data := b.pasv(); data.dataTLS.Server == nil {
+		t.Error("got data in clear; want TLS with the server")
+	}
+}
+
 func TestReencrypted(t *testing.T) {
 	k := newKeys(t)
 	b := newStage(t, encrypting(k, func(f *forward.Forward) {

@@ -61,7 +61,8 @@ func shakeData(t testing.TB, s *ClientTLS, client *tls.Config) (
 func wantRefused(t testing.TB, s *ClientTLS, client *tls.Config, plain string) {
 	t.Helper()
 	atServer, atClient, _, wait := shakeData(t, s, client)
-	if policy, ok := errors.AsType[*PolicyError](atServer.err); !ok || policy.Plain() != plain || wait != nil {
+	if policy, ok := errors.AsType[*PolicyError](atServer.err); !ok || policy.Plain() != plain ||
+		wait != nil {
 		t.Errorf("got %v, wait %t; want a refusal at once: %s", atServer.err, wait != nil, plain)
 	}
 	if atClient.err != nil {
@@ -204,7 +205,8 @@ func TestStolenTicket(t *testing.T) {
 		}
 		thief.ClientSessionCache.Put("gateway.test", forged)
 		if atServer, atClient, _, _ := shakeData(t, s, thief); atServer.err == nil || atClient.err == nil {
-			t.Errorf("%s: got server %v, client %v; want both refused", tls.VersionName(version), atServer.err,
+			t.Errorf("%s: got server %v, client %v; want both refused", tls.VersionName(version),
+				atServer.err,
 				atClient.err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"ftpgate/internal/core/forward"
 )
@@ -26,16 +27,13 @@ func (k *Keys) ForServer(f forward.Forward) (control, data *tls.Config, err erro
 	if name == "" {
 		name = f.Server.Host
 	}
-	s := &serverCert{}
+	s := &serverCert{name: name, insecure: f.TLS.Insecure, trust: k.Trust(f), now: k.now}
 	control = &tls.Config{
 		MinVersion:         minVersion,
-		ServerName:         strings.TrimSuffix(name, "."), // certificates never have that dot
-		InsecureSkipVerify: f.TLS.Insecure,
+		ServerName:         strings.TrimSuffix(name, "."),
+		InsecureSkipVerify: true, // s verifies
 		ClientSessionCache: &tickets{now: k.now},
 		VerifyConnection:   s.control,
-	}
-	if n.ca != nil {
-		control.RootCAs = n.ca.get(k.now())
 	}
 	data = control.Clone()
 	data.VerifyConnection = s.data
@@ -47,12 +45,22 @@ func (k *Keys) ForServer(f forward.Forward) (control, data *tls.Config, err erro
 	return control, data, nil
 }
 
-// serverCert is the certificate that a server presented in one session.
+// serverCert is the certificate that a server presents in one session.
 type serverCert struct {
-	leaf atomic.Pointer[x509.Certificate] // of the control connection
+	name     string // that it must have
+	insecure bool   // any will do
+	trust    *Trust
+	now      func() time.Time
+	leaf     atomic.Pointer[x509.Certificate] // of the control connection
 }
 
+// control verifies the certificate of the control connection.
 func (s *serverCert) control(c tls.ConnectionState) error {
+	if !s.insecure {
+		if err := s.trust.Verify(c.PeerCertificates, s.name, s.now()); err != nil {
+			return &tls.CertificateVerificationError{UnverifiedCertificates: c.PeerCertificates, Err: err}
+		}
+	}
 	s.leaf.Store(c.PeerCertificates[0])
 	return nil
 }

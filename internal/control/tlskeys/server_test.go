@@ -111,6 +111,46 @@ func TestServerRefused(t *testing.T) {
 	}
 }
 
+// A server whose own certificate stands in tls.ca is trusted, whatever that says about names and uses;
+// another one that names the same is not, and neither is one whose time is over.
+func TestServerPinned(t *testing.T) {
+	bare := func(c *x509.Certificate) { c.DNSNames, c.IPAddresses, c.ExtKeyUsage = nil, nil, nil }
+	own, other := sign(t, signed{}, bare), sign(t, signed{}, bare)
+	ofAuthority := sign(t, authority(t), bare)
+	late := sign(t, signed{}, func(c *x509.Certificate) { bare(c); expired(c) })
+	for _, test := range []struct {
+		name  string
+		ca    signed
+		cert  signed
+		plain string
+	}{
+		{"pinned", own, own, ""},
+		{"pinned, of an unknown authority", ofAuthority, ofAuthority, ""},
+		{"another", own, other, "the server's certificate is for another name"},
+		{"pinned, expired", late, late, "the server's certificate has expired"},
+	} {
+		for _, version := range bothVersions {
+			t.Run(test.name+" "+tls.VersionName(version), func(t *testing.T) {
+				f := originated(put(t, "ca.pem", test.ca.certPEM()))
+				k, _, _ := keys(t, f)
+				control, data, err := k.ForServer(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				server := &tls.Config{Certificates: []tls.Certificate{test.cert.pair()}, MaxVersion: version}
+				_, c := shake(t, server, control)
+				wantWords(t, c.err, test.plain, "")
+				if test.plain != "" {
+					return
+				}
+				if _, c = shake(t, server, data); c.err != nil || !c.DidResume {
+					t.Errorf("data: got %v, resumed %t; want none, true", c.err, c.DidResume)
+				}
+			})
+		}
+	}
+}
+
 // TestServerNames: where the name comes from that the certificate must have.
 func TestServerNames(t *testing.T) {
 	ca := authority(t)

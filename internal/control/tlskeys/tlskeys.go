@@ -69,8 +69,8 @@ type pair struct {
 	selfSigned bool     // renewed by ftpgate itself: no warning of its end
 }
 
-// pool is the certificates of authorities.
-type pool struct{ *watched[x509.CertPool] }
+// pool is whom to trust, as a file says.
+type pool struct{ *watched[Trust] }
 
 // New returns keys without forwards. dir is for self-signed certificates, and is created with the first one.
 // The log gets what happens to files between two Loads.

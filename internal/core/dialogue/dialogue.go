@@ -48,10 +48,10 @@ type Dialogue struct {
 	loggedIn bool
 	user     string // that the server has accepted
 	claimed  string // that the server has asked the password of
-	epsvAll  bool // the client sent EPSV ALL (RFC 2428 section 4)
-	raw64    bool // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
-	failures int  // of logins
-	unasked  int  // replies that nobody asked for, since the last one that somebody did
+	epsvAll  bool   // the client sent EPSV ALL (RFC 2428 section 4)
+	raw64    bool   // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
+	failures int    // of logins
+	unasked  int    // replies that nobody asked for, since the last one that somebody did
 
 	pending       []request // sent to the server and not answered in full, in order; two at most
 	answering     int       // the index in pending of the command that the reply under way answers; -1: none

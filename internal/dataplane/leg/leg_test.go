@@ -187,7 +187,8 @@ func TestLegClear(t *testing.T) {
 	l := New(own)
 	sent := relaytest.Send(peer, []byte("a file"))
 	got, err := readAll(l)
-	if string(got) != "a file" || err != io.EOF || l.SawCloseNotify() || l.UsesTLS() || l.ConnectionState().DidResume {
+	if string(got) != "a file" || err != io.EOF || l.SawCloseNotify() || l.UsesTLS() ||
+		l.ConnectionState().DidResume {
 		t.Errorf("got %q, %v; want the file and EOF", got, err)
 	}
 	if err := errors.Join(<-sent, l.Write([]byte("an answer")), l.CloseWrite()); err != nil {

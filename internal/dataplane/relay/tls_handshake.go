@@ -69,8 +69,8 @@ func (t *tlsTransfer) handshake(side Side) bool {
 		return true
 	}
 	failure := &HandshakeError{side, lt.end, lt.explainTimeout(l, err)}
-	// An alert or close_notify tells the peer, and a reset could overtake it. Where crypto/tls sent none the reset is all
-	// that keeps the peer from taking the end of the connection for that of a file.
+	// An alert or close_notify tells the peer, and a reset could overtake it. Where crypto/tls sent none the
+	// reset is all that keeps the peer from taking the end of the connection for that of a file.
 	if l.SentAlert(err) {
 		t.closeAfterAlert(side, failure)
 	} else {
@@ -100,7 +100,8 @@ func (t *tlsTransfer) admit(side Side) error {
 		}
 	}
 	if err != nil {
-		_ = l.CloseWrite() // fails only on a connection that is broken
+		_ = l.TCP().SetWriteDeadline(time.Now().Add(t.settleTime)) // fails only on a closed one, as the next
+		_ = l.CloseWrite()
 	}
 	return err
 }
