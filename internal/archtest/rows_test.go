@@ -179,7 +179,7 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "core/ruleset/rulesettest"}},
 	{pkg: "diagnose/servercheck",
-		imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient"},
+		imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient", "control/tlskeys"},
 		testing: []string{"try/testca"}},
 
 	// The file.

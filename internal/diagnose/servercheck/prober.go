@@ -190,7 +190,7 @@ func (p *prober) handshake(ctx context.Context, s *setup, version uint16) bool {
 	state := p.control.tlsState
 	s.handshake.version, s.handshake.cipher, s.handshake.chain = state.Version, state.CipherSuite,
 		state.PeerCertificates
-	s.handshake.certErr = verify(state.PeerCertificates, config, time.Now())
+	s.handshake.certErr = p.o.Trust.Verify(state.PeerCertificates, config.ServerName, time.Now())
 	return true
 }
 
@@ -226,7 +226,7 @@ func (p *prober) login(ctx context.Context, s *setup) bool {
 
 // protect makes data connections private, or clear if the forward says so.
 func (p *prober) protect(ctx context.Context, s *setup) bool {
-	if s.pbsz = p.ask(ctx, "PBSZ", "0"); s.pbsz == nil || !s.pbsz.positive() {
+	if s.pbsz = p.ask(ctx, "PBSZ", "0"); s.pbsz == nil || s.pbsz.err != nil {
 		return false
 	}
 	level := "P"
@@ -234,7 +234,7 @@ func (p *prober) protect(ctx context.Context, s *setup) bool {
 		level = "C"
 	}
 	s.prot = p.ask(ctx, "PROT", level)
-	return s.prot != nil && s.prot.positive()
+	return s.prot != nil && s.prot.err == nil && p.forward.TLS.AgreesOnData(s.prot.Code)
 }
 
 // tryModes lists over each kind of data connection.
