@@ -21,7 +21,7 @@ func checkClient(t *testing.T, l *lab.Lab, c Client, s Server, m, towards Mode, 
 	o.WantFiles(t, s)
 	o.WantClientModes(t)
 	o.WantAnnounced(t, f.Listen.Addr())
-	if s.log != "" {
+	if s.log != "" || towards != m { // a server that is asked in another way must have a log
 		o.mode = towards
 		o.wantServerModes(t, s, f.Source)
 	}
