@@ -1,6 +1,7 @@
 package servercheck
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -195,13 +196,7 @@ func (p *prober) handshake(ctx context.Context, s *setup, version uint16) bool {
 }
 
 func (p *prober) login(ctx context.Context, s *setup) bool {
-	user, password := p.o.User, p.o.Password
-	if user == "" {
-		user = "anonymous"
-	}
-	if password == "" {
-		password = anonymousPassword
-	}
+	user, password := cmp.Or(p.o.User, "anonymous"), cmp.Or(p.o.Password, anonymousPassword)
 	switch {
 	case !sendable(user) || !sendable(password):
 		s.loginSkipped = errUnsendable
