@@ -65,6 +65,7 @@ func (f finding) excused(limits []script.Limit) (idle []string) {
 			for _, d := range f.differs[path] {
 				used = used || d.Side == l.Side && strings.HasPrefix(d.Got, l.Text)
 			}
+			used = used || l.Hangs() && f.hangs(path)
 			if !used {
 				idle = append(idle, path+": "+l.String())
 			}
@@ -75,3 +76,6 @@ func (f finding) excused(limits []script.Limit) (idle []string) {
 	}
 	return idle
 }
+
+// hangs reports whether a path's session waits for what never comes.
+func (f finding) hangs(path string) bool { return strings.HasSuffix(f.records[path].Failure, "timed out") }

@@ -131,7 +131,7 @@ func (h *hunt) check(t *testing.T, p script.Pair) {
 // bound each time, so that one is short.
 func (h *hunt) shrink(t *testing.T, p script.Pair, kind string) script.Pair {
 	t.Helper()
-	quick := &testbed{Program: h.Program, free: h.free, bound: min(h.bound, time.Second)}
+	quick := h.within(min(h.bound, time.Second))
 	until := time.Now().Add(time.Minute)
 	return script.Shrink(p, func(p script.Pair) bool {
 		if time.Now().After(until) {
@@ -152,7 +152,7 @@ func (f finding) kind() string {
 		}
 		got := f.records[path]
 		how := "differs"
-		if strings.HasSuffix(got.Failure, "timed out") {
+		if f.hangs(path) {
 			how = "hangs"
 		}
 		all = append(all, fmt.Sprintf("%s %s: %s, %s", path, how, short(f.direct.Client, got.Client),
