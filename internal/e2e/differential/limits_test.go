@@ -78,4 +78,6 @@ func (f finding) excused(limits []script.Limit) (idle []string) {
 }
 
 // hangs reports whether a path's session waits for what never comes.
-func (f finding) hangs(path string) bool { return strings.HasSuffix(f.records[path].Failure, "timed out") }
+func (f finding) hangs(path string) bool {
+	return strings.HasSuffix(f.records[path].Failure, "timed out")
+}
