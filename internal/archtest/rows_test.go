@@ -239,6 +239,14 @@ var rows = []row{
 		testing: []string{
 			"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers", "golang.org/x/sys",
 		}},
+	{pkg: "e2e/differential/script"},
+	{pkg: "e2e/differential/play",
+		imports: []string{"e2e/differential/script"},
+		shares:  []string{"golang.org/x/sys"}},
+	{pkg: "e2e/differential",
+		testing: []string{
+			"try/lab", "try/lab/labtest", "e2e/differential/play", "e2e/differential/script", "e2e/harness",
+		}},
 	{pkg: "e2e/docs", testing: []string{"cli", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "e2e/ftps",
 		testing: []string{"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers"}},

@@ -46,7 +46,8 @@ func TestLimits(t *testing.T) {
 
 // TestLimitsRows checks that a table is read.
 func TestLimitsRows(t *testing.T) {
-	const text = "| row | what differs | why |\n|---|---|---|\n| `a-b` | x | y |\n| `c` | x |\n| `d2` | x `z` | y |\n"
+	const text = "| row | what differs | why |\n|---|---|---|\n| `a-b` | x | y |\n| `c` | x |\n| `d2` | x " +
+		"`z` | y |\n"
 	if got := strings.Join(limitsRows(text), " "); got != "a-b d2" {
 		t.Errorf("got %q; want %q", got, "a-b d2")
 	}

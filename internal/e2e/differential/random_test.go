@@ -120,7 +120,8 @@ func (h *hunt) check(t *testing.T, p script.Pair) {
 	t.Errorf("%s\n%s\nthe shortest pair that differs like this:\n%s", p.Name, f, small)
 	if *save != "" {
 		file := filepath.Join(*save, p.Name+".txt")
-		text := strings.ReplaceAll("# "+strings.ReplaceAll(strings.TrimSpace(f.String()), "\n", "\n# ")+"\n", "# \n", "")
+		text := strings.ReplaceAll("# "+strings.ReplaceAll(strings.TrimSpace(f.String()), "\n", "\n# ")+"\n",
+			"# \n", "")
 		if err := os.WriteFile(file, []byte(text+small.String()), 0o644); err != nil {
 			t.Error(err)
 		}
