@@ -18,6 +18,7 @@ var (
 	seed  = flag.Uint64("seed", 0, "the first seed of the random pairs; 0: another one each time")
 	draws = flag.Uint64("pairs", 200, "how many random pairs TestRandom runs")
 	kinds = flag.Int("kinds", 10, "how many kinds of differences end the search")
+	whole = flag.Bool("whole", false, "do not shorten random pairs that differ")
 	save  = flag.String("save", "", "a directory for the scripts of random pairs that differ")
 )
 
@@ -116,7 +117,10 @@ func (h *hunt) check(t *testing.T, p script.Pair) {
 	if again {
 		return
 	}
-	small := h.shrink(t, p, kind)
+	small := p
+	if !*whole {
+		small = h.shrink(t, p, kind)
+	}
 	t.Errorf("%s\n%s\nthe shortest pair that differs like this:\n%s", p.Name, f, small)
 	if *save != "" {
 		file := filepath.Join(*save, p.Name+".txt")
