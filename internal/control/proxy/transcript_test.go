@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -168,6 +169,10 @@ func TestSessionRecordsFaults(t *testing.T) {
 			b := newStage(t, setups...)
 			test.do(b)
 			b.client.Close()
+			if b.server != nil {
+				_, _ = io.ReadAll(b.server.lines) // until it sees the client's end, if it has not closed
+				b.server.Close()
+			}
 			b.await("the session's end", func() bool { return j.Count() == 0 })
 			b.stop()
 			if e, text := b.timeline(j); e.Verdict.Code != test.code {

@@ -30,7 +30,7 @@ func (s *Session) who() []slog.Attr {
 }
 
 // addrPortOf returns one end of a connection. A netip.AddrPort is written with one allocation, a net.TCPAddr
-// with five.
+// with several.
 func addrPortOf(a net.Addr) netip.AddrPort {
 	at := a.(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())

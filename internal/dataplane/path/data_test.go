@@ -121,8 +121,8 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 		t.Fatal(err)
 	}
 	hole.Listen = opened.At()
-	if s.data, err = acceptEarly(t.Context(), &relay.Path{Relay: s.relays}, metered{opened, s.expect(hole)},
-		hole); err != nil {
+	if s.data, err = acceptEarly(t.Context(), &relay.Path{Relay: s.relays}, metered{opened, s.expect(hole),
+		true}, hole); err != nil {
 		t.Fatal(err)
 	}
 	s.listen = hole.Listen
@@ -164,6 +164,9 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 		hole.Listen, hole.Active = s.listen, true
 		if s.tables.open(hole) != 1 {
 			t.Errorf("got %v in the kernel; want %s", s.tables.pinholes, hole)
+		}
+		if counts && s.flow.forgotten != 1 {
+			t.Error("an earlier connection is not forgotten; want the server's port to be free")
 		}
 		relaytest.WantRefused(t, s.listen)
 		o := s.data.Finish(nil)

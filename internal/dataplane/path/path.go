@@ -213,7 +213,7 @@ func (p forwardPath) open(
 		return nil, netip.AddrPort{}, err
 	}
 	hole.Listen = opened.At()
-	data := metered{opened, p.expect(hole)}
+	data := metered{opened, p.expect(hole), hole.Active}
 	if !hole.Active {
 		return data, opened.At(), nil
 	}

@@ -61,8 +61,8 @@ func (c *Conn) Close() error {
 	return errors.Join(c.lookups.socket.close(), c.dumps.socket.close())
 }
 
-// Get looks flows up by their original tuples, and appends one to flows for each tuple, in the same order. A
-// flow that is gone is the zero Flow. A flow that has the tuple but another ID is a new one. After an error
+// Get looks flows up by their original tuples, or by those of their answers, and appends one to flows for each
+// tuple, in the same order. A flow that is gone is the zero Flow. A flow that has the tuple but another ID is a new one. After an error
 // the appended flows have no meaning.
 func (c *Conn) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error) {
 	first := len(flows)
@@ -87,6 +87,9 @@ func (c *Conn) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow
 	}
 	return flows, nil
 }
+
+// hasTuple reports whether a flow has a tuple, in either direction: the kernel looks for both.
+func hasTuple(f netflow.Flow, t netflow.Tuple) bool { return f.Original == t || f.Reply == t }
 
 // get asks for at most perRound flows with one system call. missing has a bit for each answer that did not
 // arrive.
@@ -124,7 +127,7 @@ func (r *requester) get(found []netflow.Flow, tuples []netflow.Tuple) (missing u
 				if err := errorOf(body); err != nil && !errors.Is(err, unix.ENOENT) {
 					return missing, err
 				}
-			case !parseFlow(body, &found[i], nil) || found[i].Original != unmapped(tuples[i]):
+			case !parseFlow(body, &found[i], nil) || !hasTuple(found[i], unmapped(tuples[i])):
 				found[i] = netflow.Flow{}
 			}
 		}

@@ -52,18 +52,19 @@ func fill(t testing.TB, c *conntrack.Conn, count int) []netflow.Tuple {
 	return tuples
 }
 
-// Get returns flows of both families in the order of their tuples, with a zero Flow for each that is gone.
+// Get returns flows of both families in the order of their tuples, of either direction, with a zero Flow for each that is gone.
 func TestGet(t *testing.T) {
 	c := open(t, accounting(t))
 	tuples := fill(t, c, 3*conntrack.PerRound+5)
 	asked := slices.Clone(tuples)
 	gone := map[int]netflow.Tuple{
-		0:                      tuple("192.0.2.1:1", "192.0.2.2:2"),
-		5:                      {},
-		conntrack.PerRound:     {From: tuples[0].From, To: tuples[3].To},
-		len(asked) - 1:         tuple("[2001:db8::1]:1", "[2001:db8::2]:2"),
-		conntrack.PerRound * 2: {From: tuples[8].To, To: tuples[8].From}, // the reply's
+		0:                  tuple("192.0.2.1:1", "192.0.2.2:2"),
+		5:                  {},
+		conntrack.PerRound: {From: tuples[0].From, To: tuples[3].To},
+		len(asked) - 1:     tuple("[2001:db8::1]:1", "[2001:db8::2]:2"),
 	}
+	reply := conntrack.PerRound * 2
+	asked[reply] = netflow.Tuple{From: tuples[reply].To, To: tuples[reply].From} // of the answers
 	for i, t := range gone {
 		asked[i] = t
 	}

@@ -21,7 +21,7 @@ import (
 // Table is the kernel's conntrack table. Its methods ask the kernel: the watcher calls none of them, except
 // Payload, while it holds a lock.
 type Table interface {
-	// Get appends one flow for each original tuple to flows: the zero flow for a tuple that has none.
+	// Get appends one flow for each tuple, of either direction, to flows: the zero flow for a tuple that has none.
 	Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error)
 	// Dump yields the flows that want accepts.
 	Dump(want netflow.Want) iter.Seq2[netflow.Flow, error]

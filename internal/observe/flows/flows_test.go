@@ -25,7 +25,13 @@ type fakeTable struct {
 func (t *fakeTable) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error) {
 	for _, tuple := range tuples {
 		t.asked++
-		flows = append(flows, t.flows[tuple])
+		found := t.flows[tuple]
+		for _, f := range t.flows {
+			if f.Reply == tuple {
+				found = f
+			}
+		}
+		flows = append(flows, found)
 	}
 	return flows, nil
 }

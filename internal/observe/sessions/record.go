@@ -237,11 +237,13 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 // whyFailed returns why a transfer failed. The data path knows more than the server says, and the server says
 // more than the client was told.
 func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
-	if f, failed := r.dataFault(s.data, p); failed {
+	aborted := s.why != nil && s.why.Code == verdict.CodeAborted // and that broke the data connection
+	if f, failed := r.dataFault(s.data, p); failed && !aborted {
 		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.said)
 		return f
 	}
-	if d := s.data; verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil && d.Listen.IsValid() &&
+	if d := s.data; !aborted && verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil &&
+		d.Listen.IsValid() &&
 		p.Connected.IsZero() {
 		f := r.neverConnected(d, p, d.closed)
 		f.Verb, f.Said = s.transfer.Verb, s.said

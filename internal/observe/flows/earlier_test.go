@@ -1,0 +1,43 @@
+package flows
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/observe/sessions"
+)
+
+// An earlier connection to the same port of the client is forgotten once it is over, and counted until then.
+func TestForgetEarlier(t *testing.T) {
+	active := pinhole.Pinhole{From: netip.MustParseAddr("203.0.113.21"), Listen: at("203.0.113.1:50000"),
+		Target: at("192.168.5.1:45000"), SourceIP: netip.MustParseAddr("192.168.5.2"), Active: true}
+	f := netflow.Flow{ID: 7, Original: tuple("203.0.113.21:20", "203.0.113.1:50000"),
+		Reply: tuple("192.168.5.1:45000", "192.168.5.2:20"), State: netflow.TCPEstablished, Replied: true}
+	for _, tt := range []struct {
+		state netflow.TCPState
+		left  int
+	}{{netflow.TCPEstablished, 1}, {netflow.TCPLastAck, 1}, {netflow.TCPTimeWait, 0}, {netflow.TCPClose, 0}} {
+		table := &fakeTable{flows: map[netflow.Tuple]netflow.Flow{}}
+		w := New(table, sessions.New(time.Now()))
+		first := w.Expect(active)
+		if first.ForgetEarlier(); len(table.flows) != 0 {
+			t.Fatal("something came of nothing")
+		}
+		if err := w.HandleEvent(netflow.FlowEvent{Change: netflow.FlowNew, Flow: f, At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		over := f
+		over.State, over.Sent.Bytes = tt.state, 1000
+		table.flows[f.Original] = over
+		w.Expect(active).ForgetEarlier()
+		if got := len(table.flows); got != tt.left {
+			t.Errorf("state %d: got %d flows; want %d", tt.state, got, tt.left)
+		}
+		if got := first.Progress().Down; tt.left == 0 && got != 1000 {
+			t.Errorf("state %d: got %d bytes counted; want 1000", tt.state, got)
+		}
+	}
+}
