@@ -179,7 +179,7 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "core/ruleset/rulesettest"}},
 	{pkg: "diagnose/servercheck",
-		imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient"},
+		imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient", "control/tlskeys"},
 		testing: []string{"try/testca"}},
 
 	// The file.
@@ -286,11 +286,7 @@ var rows = []row{
 
 // shared are the modules that several packages may import, with the reason.
 var shared = map[string]string{
-	"github.com/mdlayher/netlink": "nft and conntrack speak to two subsystems of the kernel, each over " +
-		"sockets of its own",
-	"github.com/google/nftables": "nft writes ftpgate's table, and nftforeign reads those of other programs",
-	"github.com/vishvananda/netlink": "the lab sets links and routes up, system asks for a route, and " +
-		"conntrack takes the kernel's " +
-		"numbers from it",
-	"golang.org/x/sys": "the kernel's numbers and its errors; they have no state that an owner could guard",
+	"github.com/mdlayher/netlink": "nft and conntrack speak to two subsystems of the kernel, each over sockets of its own",
+	"github.com/google/nftables":  "nft writes ftpgate's table, and nftforeign reads those of other programs",
+	"golang.org/x/sys":            "the kernel's numbers and its errors; they have no state that an owner could guard",
 }

@@ -66,7 +66,7 @@ func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
 	case dialogue.OpenPassthrough:
 		err = s.openPassthrough(step.Passthrough)
 	case dialogue.PrepareTLS:
-		s.clientTLS, s.dataTLS.Client, err = s.env.Keys.ForClient(s.forward)
+		err = s.prepareTLS()
 	}
 	return step, err
 }
@@ -344,15 +344,16 @@ func (s *Session) closeData() bool {
 // legTLS is the TLS for the next data connection, with TLS on these legs.
 func (s *Session) legTLS(on pinhole.TLSLegs) dataplane.DataTLS {
 	dataTLS := s.dataTLS
-	if !on.Client {
-		dataTLS.Client = nil
+	if on.Client {
+		dataTLS.Client, dataTLS.Admit = s.clientTLS.Data()
+	}
+	if !on.Server {
+		dataTLS.Server = nil
 	}
 	s.transferStarted = nil
-	if on.Server {
+	if on.Any() {
 		s.transferStarted = newTransferStarted()
 		dataTLS.TransferStarted = s.transferStarted.started
-	} else {
-		dataTLS.Server = nil
 	}
 	return dataTLS
 }

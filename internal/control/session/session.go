@@ -13,7 +13,6 @@ package session
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -71,8 +70,8 @@ type Session struct {
 	data            dataplane.Data      // of the last negotiation; nil: none
 	passthrough     dataplane.Handle    // of a session that is passed through; nil: none
 	transferStarted *transferStarted    // for data; nil: it need not know, or knows
-	dataTLS         dataplane.DataTLS   // of data connections; nil on a leg without TLS
-	clientTLS       *tls.Config         // for the client's next handshake
+	dataTLS         dataplane.DataTLS   // of data connections, but for the client's leg
+	clientTLS       ClientTLS           // of the client's last AUTH; nil: there was none
 	requested       dialogue.Transition // by the step, for the end of the turn
 	noGoodbye       bool                // the client would take a last line for TLS
 	transcript      transcript.Transcript
@@ -105,7 +104,7 @@ func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.
 	if f.TLS.Implicit { // the client begins with its handshake
 		s.state.phase = switching
 		var err error
-		if s.clientTLS, s.dataTLS.Client, err = env.Keys.ForClient(f.Forward); err != nil {
+		if s.clientTLS, err = env.Keys.ForClient(f.Forward, remote(client)); err != nil {
 			return nil, err
 		}
 	}
@@ -257,7 +256,7 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 		return false
 	}
 	line := s.replies.Next(text, ahead)
-	loggedIn, inTransfer := s.dialogue.LoggedIn(), s.dialogue.InTransfer()
+	loggedIn, user, inTransfer := s.dialogue.LoggedIn(), s.dialogue.User(), s.dialogue.InTransfer()
 	s.traceReply(line)
 	step := s.dialogue.Reply(line)
 	s.transcript.Reply(s.at, line, s.dialogue.Answering())
@@ -265,8 +264,9 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 	if !ok {
 		return false
 	}
-	if loggedIn != s.dialogue.LoggedIn() {
+	if loggedIn != s.dialogue.LoggedIn() || user != s.dialogue.User() {
 		s.transcript.Login(s.dialogue.LoggedIn())
+		s.shareLogin()
 	}
 	s.transcript.ReplyStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
 	s.watchTransfer()

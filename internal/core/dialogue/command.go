@@ -98,7 +98,11 @@ func (d *Dialogue) forward(s *Step, line ftp.ClientLine) {
 func (d *Dialogue) request(s *Step, line ftp.ClientLine) *request {
 	s.ToServer = append(slices.Grow(s.ToServer, len(line.Text)+2), line.Text...)
 	s.ToServer = append(s.ToServer, '\r', '\n')
-	return d.queue.add(line.Command.Verb)
+	r := d.queue.add(line.Command.Verb)
+	if r.verb == "USER" {
+		r.user = string(line.Command.Arg)
+	}
+	return r
 }
 
 // useData has a transfer use the data connection that is agreed upon. It serves one transfer.

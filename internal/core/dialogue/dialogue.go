@@ -45,11 +45,13 @@ type Dialogue struct {
 	addrs    Addresses
 	config   Config
 	loggedIn bool
-	epsvAll  bool // the client sent EPSV ALL (RFC 2428 section 4)
-	raw64    bool // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
-	failures int  // of logins
-	unasked  int  // replies that nobody asked for, since the last one that somebody did
-	codeless int  // lines without a code, since the last one with a code
+	user     string // that the server has accepted
+	claimed  string // that the server has asked the password of
+	epsvAll  bool   // the client sent EPSV ALL (RFC 2428 section 4)
+	raw64    bool   // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
+	failures int    // of logins
+	unasked  int    // replies that nobody asked for, since the last one that somebody did
+	codeless int    // lines without a code, since the last one with a code
 
 	queue         queue
 	serverClosing bool // the last reply was 221 or 421: the server said why it closes
@@ -97,6 +99,9 @@ func (d *Dialogue) Greeted() bool { return d.queue.asked(greeting) == nil }
 
 // LoggedIn reports whether the server has accepted the client's login.
 func (d *Dialogue) LoggedIn() bool { return d.loggedIn }
+
+// User returns the user whose login the server has accepted last, as the client spelled the name.
+func (d *Dialogue) User() string { return d.user }
 
 // InTransfer reports whether a transfer is under way.
 func (d *Dialogue) InTransfer() bool { return d.queue.transfer() != nil }

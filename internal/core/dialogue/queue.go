@@ -35,6 +35,7 @@ type queue struct {
 // request is a command under way.
 type request struct {
 	verb     string // as the client sent it
+	user     string // of USER
 	number   int    // of the client's commands; the server's greeting has number 0
 	optional bool   // it may have got its last reply: it blocks nothing
 	transfer bool   // it uses a data connection, and the server has not ended it

@@ -149,7 +149,7 @@ func (d *Dialogue) finish(s *Step, r request, line ftp.ServerLine) {
 	case r.verb == greeting:
 		d.greeted(s, code)
 	case r.verb == "USER" || r.verb == "PASS" || r.verb == "ACCT":
-		d.login(s, r.verb, code)
+		d.login(s, r, code)
 	case r.verb == "REIN" && code/100 == 2: // RFC 959 section 4.1.1: as after the connection was made
 		d.reinit(s)
 	case r.verb == "AUTH":
@@ -199,18 +199,21 @@ func (d *Dialogue) greeted(s *Step, code int) {
 }
 
 // login takes the answer to USER, PASS or ACCT.
-func (d *Dialogue) login(s *Step, verb string, code int) {
+func (d *Dialogue) login(s *Step, r request, code int) {
+	if r.verb == "USER" && code/100 < 4 { // a server that refuses USER keeps the one before
+		d.claimed = r.user
+	}
 	switch {
 	case code/100 == 2:
-		d.loggedIn = true
+		d.loggedIn, d.user = true, d.claimed
 	case code/100 == 3:
-		if verb == "USER" { // RFC 959 section 4.1.1: it ends the login before
+		if r.verb == "USER" { // RFC 959 section 4.1.1: it ends the login before
 			d.loggedIn = false
 		}
 	case code == 421 || code/10 == 50: // the server did not try the password
-	case verb == "USER" && d.loggedIn: // "Can't change from guest user": the login stays as it is
+	case r.verb == "USER" && d.loggedIn: // "Can't change from guest user": the login stays as it is
 	default:
-		if verb == "PASS" {
+		if r.verb == "PASS" {
 			d.loggedIn = false
 		}
 		d.failures++
