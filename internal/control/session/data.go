@@ -217,19 +217,19 @@ func (s *Session) deliver(step dialogue.Step) error {
 	if !ok {
 		return errTurnTaken
 	}
-	return undelivered(outcome, step.Upload)
+	return undelivered(outcome, step.Action == dialogue.Finish)
 }
 
 // undelivered returns why a transfer that the server calls complete is not; nil: as far as the gateway knows
-// it is. An end that closes early knows that itself.
-func undelivered(o dataplane.Outcome, upload bool) error {
+// it is. An end that closes early knows that itself. held says that the reply was held for a download.
+func undelivered(o dataplane.Outcome, held bool) error {
 	switch {
 	case o.Counted && o.OnlyStranger():
 		return &dataplane.Failure{Err: errStranger, ReplyCode: 425,
 			ReplyText: "no data connection came from where it should"}
 	case o.Complete || o.Failure == nil:
 		return nil
-	case o.Failure.ReplyText != "", o.ServerReset && !upload:
+	case o.Failure.ReplyText != "", o.ServerReset && held:
 		return o.Failure
 	}
 	return nil

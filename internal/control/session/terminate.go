@@ -7,11 +7,13 @@ import (
 )
 
 // refuse tells a refusal of the session. It belongs to the reader that has the turn.
-func (s *Session) refuse(r refusal.Refusal) {
+func (s *Session) refuse(r refusal.Refusal) { s.tell(s.described(r)) }
+
+func (s *Session) tell(r refusal.Refusal) {
 	if r.Kind != dialogue.NotRefused {
 		s.refusals++
 	}
-	s.env.Teller.Tell(s.record, s.described(r), s.who)
+	s.env.Teller.Tell(s.record, r, s.who)
 }
 
 // described adds to a refusal what the session knows about it.
@@ -79,5 +81,8 @@ func (s *Session) tellEnding() {
 	s.mu.Lock()
 	r := s.ending.refusal
 	s.mu.Unlock()
-	s.refuse(r)
+	if r = s.described(r); !s.dialogue.AwaitsReply() {
+		r.Verb = "" // of a command that was answered
+	}
+	s.tell(r)
 }

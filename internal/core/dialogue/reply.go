@@ -177,13 +177,13 @@ func (d *Dialogue) preliminary(s *Step, code int) {
 }
 
 // transferEnds takes the last reply of a transfer. The reply that a download is complete waits until it is
-// delivered, unless the client awaits other replies behind it.
+// delivered, unless the client awaits other replies behind it, or the server did not say that data comes.
 func (d *Dialogue) transferEnds(s *Step, r request, code int) {
-	s.Upload, s.Aborted = slices.Contains(uploads, r.verb), r.aborted
+	s.Aborted = r.aborted
 	switch {
 	case code/100 != 2:
 		s.Action = Fail
-	case s.Upload, s.Aborted, d.queue.awaits():
+	case !r.started, r.aborted, slices.Contains(uploads, r.verb), d.queue.awaits():
 		s.Action = Complete
 	default:
 		s.Action = Finish

@@ -49,8 +49,7 @@ type Step struct {
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
 	Synch              bool   // ToServer is urgent: send Telnet IP and Synch first (RFC 959 section 4.1.3)
 
-	Upload       bool       // the transfer that ends with the step sends data to the server
-	Aborted      bool       // the client sent ABOR for it
+	Aborted      bool       // the client sent ABOR for the transfer that ends with the step
 	FailedLogins int        // how many logins failed so far, if this was one: delay the reply; else 0
 	Refusal      Refusal    // what was refused or corrected; for the log, a counter and the session's record
 	Transition   Transition // once the lines are sent
