@@ -121,7 +121,8 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 		t.Fatal(err)
 	}
 	hole.Listen = opened.At()
-	if s.data, err = acceptEarly(t.Context(), &relay.Path{Relay: s.relays}, metered{opened, s.expect(hole), true}, hole); err != nil {
+	if s.data, err = acceptEarly(t.Context(), &relay.Path{Relay: s.relays}, metered{opened, s.expect(hole),
+		true}, hole); err != nil {
 		t.Fatal(err)
 	}
 	s.listen = hole.Listen

@@ -14,10 +14,10 @@ import (
 	"ftpgate/internal/core/ruleset"
 )
 
-// expiryDelay is how much later than Pinholes the kernel deletes a pinhole that was not used: after a crash. It is
-// later for two reasons. If an element has expired, the kernel refuses to delete it, and the whole transaction
-// with it. And the kernel puts the collection of expired elements off while transactions come in, so that under
-// load the maps would fill up (nft_rhash_gc in net/netfilter/nft_set_hash.c).
+// expiryDelay is how much later than Pinholes the kernel deletes a pinhole that was not used: after a crash.
+// It is later for two reasons. If an element has expired, the kernel refuses to delete it, and the whole
+// transaction with it. And the kernel puts the collection of expired elements off while transactions come in,
+// so that under load the maps would fill up (nft_rhash_gc in net/netfilter/nft_set_hash.c).
 const expiryDelay = 5 * time.Second
 
 // pinholesAtOnce bounds a transaction. This bounds how long a caller waits for others, and how many answers
@@ -80,10 +80,10 @@ func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) 
 	return p, nil
 }
 
-// Add lets the pinhole's connection through, once and within pinhole.Lifetime, unless Keep is called. It returns when the pinhole is in
-// the kernel. hole.Listen has a port, and all addresses are of one family. The pinhole replaces another one
-// with the same From and Listen. The error wraps ENOENT if the table or its maps are gone, ENFILE if
-// ruleset.MaxPinholes are open, and net.ErrClosed.
+// Add lets the pinhole's connection through, once and within pinhole.Lifetime, unless Keep is called. It
+// returns when the pinhole is in the kernel. hole.Listen has a port, and all addresses are of one family. The
+// pinhole replaces another one with the same From and Listen. The error wraps ENOENT if the table or its maps
+// are gone, ENFILE if ruleset.MaxPinholes are open, and net.ErrClosed.
 func (p *Pinholes) Add(hole pinhole.Pinhole) error {
 	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
 		return fmt.Errorf("nft: add pinhole %s: want addresses of one family, and ports", hole)
@@ -104,9 +104,9 @@ func (p *Pinholes) Remove(hole pinhole.Pinhole) error {
 	return nil
 }
 
-// Keep has an open pinhole live longer: each time that its life is over, it begins anew if wanted returns true. It
-// does not wait, and wanted must not either. A pinhole that was used must not be wanted, because it would serve a
-// second connection.
+// Keep has an open pinhole live longer: each time that its life is over, it begins anew if wanted returns
+// true. It does not wait, and wanted must not either. A pinhole that was used must not be wanted, because it
+// would serve a second connection.
 func (p *Pinholes) Keep(hole pinhole.Pinhole, wanted func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -222,8 +222,9 @@ func (p *Pinholes) remove(requests []*request) {
 	}
 }
 
-// expire deletes the pinholes that were neither used nor removed in time, has those that are still wanted live
-// anew, and returns when to call it again. If a deletion fails, the kernel deletes the pinhole a little later.
+// expire deletes the pinholes that were neither used nor removed in time, has those that are still wanted
+// live anew, and returns when to call it again. If a deletion fails, the kernel deletes the pinhole a little
+// later.
 func (p *Pinholes) expire(now time.Time) time.Duration {
 	var expired, renewed []*request
 	next := p.life

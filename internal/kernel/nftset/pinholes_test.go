@@ -160,8 +160,8 @@ func TestPinholeGoesAway(t *testing.T) {
 	}
 }
 
-// A pinhole that is wanted lives on, and lets its one connection through; another one to the same place, whose
-// source element it shares, does not.
+// A pinhole that is wanted lives on, and lets its one connection through; another one to the same place,
+// whose source element it shares, does not.
 func TestPinholeKeep(t *testing.T) {
 	l, _ := pinholeLab(t)
 	p := openPinholesFor(t, l.Gateway(), 50*time.Millisecond, time.Hour)
