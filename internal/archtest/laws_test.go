@@ -48,7 +48,6 @@ var laws = []law{
 	{name: "nothing global changes", check: noMutableGlobals, except: map[string]string{
 		"peers.Content":   "three MiB are drawn once, for the first test that needs them",
 		"leg.buffers":     "buffers are lent and come back; a path lives for one transfer and cannot keep them",
-		"socket.reusing":  "a lock without state: ports are the process's, and a path lives for one transfer",
 		"lab.prepareOnce": "two tests of one process may make their labs at once; the namespaces that it furnishes are the process's",
 	}},
 	{name: "nothing sleeps where an event can be awaited", check: noSleep, except: map[string]string{

@@ -17,8 +17,8 @@ import (
 // error of its methods is a *Failure.
 type Path interface {
 	// Open reserves a port of the gateway for a pinhole and returns where it is (the port of hole.Listen is
-	// ignored). Nothing comes through before Arm. It fails where no port is free or the path cannot carry
-	// the connection. Until Close the end of ctx severs a connection that the relay carries; then it belongs to
+	// ignored). Nothing comes through before Arm. It fails where no port is free or the path cannot carry the
+	// connection. Until Close the end of ctx severs a connection that the relay carries; then it belongs to
 	// the path, which the gateway drains and closes after its sessions.
 	Open(ctx context.Context, hole pinhole.Pinhole, dataTLS DataTLS) (Data, netip.AddrPort, error)
 	// Bridge connects to both ends: an active client and a server that only listens. It does not wait for

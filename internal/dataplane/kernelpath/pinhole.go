@@ -53,8 +53,8 @@ type Path struct {
 }
 
 // New returns the path over a kernel, which draws its ports from the claims. free reports whether the gateway
-// itself leaves a port alone: nobody listens there, and no rule translates it. It is called for each port that is
-// drawn. What the kernel fails to remove is logged.
+// itself leaves a port alone: nobody listens there, and no rule translates it. It is called for each port
+// that is drawn. What the kernel fails to remove is logged.
 func New(kernel Kernel, claims *port.Claims, free func(netip.AddrPort) bool, log *slog.Logger) *Path {
 	return &Path{kernel: kernel, claims: claims, free: free, log: log,
 		passthroughs: map[clientKey][]*passthrough{}}

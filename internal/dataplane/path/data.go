@@ -99,8 +99,8 @@ func (m metered) Finish(<-chan struct{}) dataplane.Outcome {
 // Join does not wait: the kernel connects the ends.
 func (m metered) Join(<-chan struct{}) {}
 
-// Use keeps the pinhole open until its connection comes. Where nobody counts, nobody would know of that, and a
-// pinhole that lived on might serve a second connection: then it has its usual time.
+// Use keeps the pinhole open until its connection comes. Where nobody counts, nobody would know of that, and
+// a pinhole that lived on might serve a second connection: then it has its usual time.
 func (m metered) Use() {
 	if m.flow != nil {
 		m.Pinhole.Use(func() bool { return !m.flow.Progress().Connected.IsZero() })

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
@@ -45,6 +46,7 @@ type Paths struct {
 	table      string
 	log        *slog.Logger
 	expect     func(pinhole.Pinhole) expectation // nil result: nobody counts
+	carried    func() int                        // by the kernel, as far as anybody counts
 	openTables func(table string, failed func(error)) (pinholeSet, passthroughSet, error)
 
 	tables   atomic.Pointer[tables]          // nil: they were never available
@@ -88,14 +90,23 @@ type passthroughSet interface {
 func New(c Config) *Paths {
 	p := &Paths{table: c.Table, log: c.Log, openTables: openTables, free: newPortCache(system.PortFree),
 		host: &hostAddresses{read: system.Addresses, log: c.Log}}
-	p.expect = func(hole pinhole.Pinhole) expectation {
+	watcher := func() *flows.Watcher {
 		if c.Watcher == nil {
 			return nil
 		}
-		if w := c.Watcher(); w != nil {
+		return c.Watcher()
+	}
+	p.expect = func(hole pinhole.Pinhole) expectation {
+		if w := watcher(); w != nil {
 			return w.Expect(hole)
 		}
 		return nil
+	}
+	p.carried = func() int {
+		if w := watcher(); w != nil {
+			return w.Carried()
+		}
+		return 0
 	}
 	p.restorer = &restorer{log: c.Log, table: c.Table, timeout: restoreTime}
 	p.restorer.restore = func() error {
@@ -122,9 +133,20 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 	return pinholes, passthroughs, nil
 }
 
-// Drain waits for the data connections over the relay, which may go on after their sessions have ended, until
-// the end of ctx.
-func (p *Paths) Drain(ctx context.Context) { p.relays.Wait(ctx) }
+// Drain waits for data connections that go on after their sessions have ended, until the end of ctx. The
+// kernel does not translate its own any more when the last table with NAT is gone.
+func (p *Paths) Drain(ctx context.Context) {
+	p.relays.Wait(ctx)
+	ticker := time.NewTicker(flows.PollInterval)
+	defer ticker.Stop()
+	for p.carried() > 0 {
+		select {
+		case <-ticker.C: // no event says that a connection is over: the watcher polls
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // Close ends everything that the relay carries, and waits for it. No session may be left.
 func (p *Paths) Close() {

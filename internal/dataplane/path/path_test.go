@@ -1,6 +1,7 @@
 package path
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -190,4 +191,21 @@ func TestUpdateFails(t *testing.T) {
 	if got := fresh.PassthroughRanges(); got != nil {
 		t.Errorf("got ranges %v without tables; want none", got)
 	}
+}
+
+// A stop waits for what either path carries on, as long as it may.
+func TestDrain(t *testing.T) {
+	s := newStage(t)
+	left := 2
+	s.carried = func() int {
+		left--
+		return left
+	}
+	if s.Drain(t.Context()); left != 0 {
+		t.Errorf("got %d connections of the kernel left; want it to wait for none", left)
+	}
+	s.carried = func() int { return 1 }
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Drain(ended)
 }

@@ -60,7 +60,8 @@ func (a *Acceptor) Listens(at netip.AddrPort) bool {
 	return a.listeners[at] != nil
 }
 
-// AcceptErrors returns how often the system gave no connection though one may wait: descriptors or memory ran out.
+// AcceptErrors returns how often the system gave no connection though one may wait: descriptors or memory ran
+// out.
 func (a *Acceptor) AcceptErrors() uint64 { return a.acceptErrors.Load() }
 
 // Ports returns at how many ports the Acceptor listens.
@@ -97,8 +98,9 @@ func (a *Acceptor) Open(from netip.Addr, at netip.AddrPort, to Receiver) (*Route
 // Wait waits for the goroutines of ports that are closed. No route may be open.
 func (a *Acceptor) Wait() { a.goroutines.Wait() }
 
-// Take gives away at once what waits at the route's port, and not only when the port's goroutine gets to it: when
-// it returns, a connection that stood before has been given to its receiver. After Close it does nothing.
+// Take gives away at once what waits at the route's port, and not only when the port's goroutine gets to it:
+// when it returns, a connection that stood before has been given to its receiver. After Close it does
+// nothing.
 func (r *Route) Take() {
 	raw, err := r.listener.socket.SyscallConn()
 	if err != nil {
@@ -107,8 +109,8 @@ func (r *Route) Take() {
 	_ = raw.Control(func(fd uintptr) { _ = r.listener.accept(int(fd)) }) // serve meets the error, too
 }
 
-// Close ends the route. When it returns, the receiver gets nothing more; if no other route has the port, it is
-// given back, and the kernel resets who waits there. The second Close does nothing.
+// Close ends the route. When it returns, the receiver gets nothing more; if no other route has the port, it
+// is given back, and the kernel resets who waits there. The second Close does nothing.
 func (r *Route) Close() { r.once.Do(r.closeOnce) }
 
 func (r *Route) closeOnce() {
@@ -184,7 +186,8 @@ func (l *listener) pause(d time.Duration) bool {
 	}
 }
 
-// accept gives away everything that waits. It returns EAGAIN when nothing does, or why the system gives nothing.
+// accept gives away everything that waits. It returns EAGAIN when nothing does, or why the system gives
+// nothing.
 func (l *listener) accept(fd int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

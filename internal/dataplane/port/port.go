@@ -1,10 +1,10 @@
-// Package port gives out the gateway's ports for data connections, and accepts connections there. Clients share
-// the ports, told apart by their addresses: a client has a port for one connection at a time.
+// Package port gives out the gateway's ports for data connections, and accepts connections there. Clients
+// share the ports, told apart by their addresses: a client has a port for one connection at a time.
 //
 // It knows nothing of FTP, and does not connect to anybody.
 //
-// Locks: Acceptor.mu may be held when listener.mu is taken, never the other way round. Under both, sockets are
-// bound, accepted from and closed; nothing waits for a peer.
+// Locks: Acceptor.mu may be held when listener.mu is taken, never the other way round. Under both, sockets
+// are bound, accepted from and closed; nothing waits for a peer.
 package port
 
 import (
@@ -25,16 +25,16 @@ type claim struct {
 	at   netip.AddrPort
 }
 
-// Claims are the ports that are given out, for both data paths. The zero value has none. Several goroutines may
-// call its methods at once.
+// Claims are the ports that are given out, for both data paths. The zero value has none. Several goroutines
+// may call its methods at once.
 type Claims struct {
 	mu    sync.Mutex
 	taken map[claim]struct{}
 }
 
-// Draw gives out a port of the range, at the gateway's address addr, for connections from an address: each port
-// that is free for it is as likely as the next. use is called with one port after the other until it takes one,
-// and its error ends that. The error is use's, or wraps ErrNone. The caller gives the port back.
+// Draw gives out a port of the range, at the gateway's address addr, for connections from an address: each
+// port that is free for it is as likely as the next. use is called with one port after the other until it
+// takes one, and its error ends that. The error is use's, or wraps ErrNone. The caller gives the port back.
 func (c *Claims) Draw(
 	from, addr netip.Addr, ports forward.PortRange, use func(netip.AddrPort) (bool, error),
 ) (netip.AddrPort, error) {

@@ -215,7 +215,8 @@ func TestArmOnceMore(t *testing.T) {
 // Two clients have the only port at the same time, each for its own server.
 func TestPortShared(t *testing.T) {
 	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
-	servers := []*net.TCPListener{relaytest.Listen(t, relaytest.Server), relaytest.Listen(t, relaytest.Server)}
+	servers := []*net.TCPListener{relaytest.Listen(t, relaytest.Server), relaytest.Listen(t,
+		relaytest.Server)}
 	clients := []netip.Addr{relaytest.Peer, relaytest.Inside}
 	var transfers []*Transfer
 	for i, l := range servers {

@@ -27,8 +27,8 @@ func (p *Path) serve(t *Transfer, hole pinhole.Pinhole) error {
 	return nil
 }
 
-// await waits for the pinhole's connection: for so long after Arm, or until Close once a transfer command waits for
-// it.
+// await waits for the pinhole's connection: for so long after Arm, or until Close once a transfer command
+// waits for it.
 func (t *Transfer) await(wait time.Duration) error {
 	late := time.NewTimer(time.Until(t.result.Armed.Add(wait)))
 	defer late.Stop()

@@ -90,8 +90,8 @@ func (t *Transfer) drain(side Side, err error) {
 	}
 }
 
-// unacknowledged returns how much of what was sent to an end it has not acknowledged, in bytes; a FIN counts as
-// one (SIOCOUTQ in tcp(7), tcp_ioctl in net/ipv4/tcp.c).
+// unacknowledged returns how much of what was sent to an end it has not acknowledged, in bytes; a FIN counts
+// as one (SIOCOUTQ in tcp(7), tcp_ioctl in net/ipv4/tcp.c).
 func unacknowledged(c *net.TCPConn) (n int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

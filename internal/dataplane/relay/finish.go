@@ -6,22 +6,22 @@ import (
 )
 
 // firstPoll and lastPoll are how soon, and how often at last, Finish looks whether the last byte was
-// acknowledged. No event says that: the kernel wakes up who waits on a socket for the acknowledgement of the FIN
-// (tcp_rcv_state_process in net/ipv4/tcp_input.c), which a peer may put off for 40 ms and longer, and for that of
-// data only where its send buffer was full before. Time stamps of acknowledgements (SOF_TIMESTAMPING_TX_ACK) have
-// to be asked for with each write, before anybody knows which one is the last; until they are read, each of them
-// makes the socket report an error to whoever waits for room. Most often the first look finds everything
-// acknowledged.
+// acknowledged. No event says that: the kernel wakes up who waits on a socket for the acknowledgement of the
+// FIN (tcp_rcv_state_process in net/ipv4/tcp_input.c), which a peer may put off for 40 ms and longer, and for
+// that of data only where its send buffer was full before. Time stamps of acknowledgements
+// (SOF_TIMESTAMPING_TX_ACK) have to be asked for with each write, before anybody knows which one is the last;
+// until they are read, each of them makes the socket report an error to whoever waits for room. Most often
+// the first look finds everything acknowledged.
 const (
 	firstPoll = 200 * time.Microsecond
 	lastPoll  = 20 * time.Millisecond
 )
 
-// Finish is for the moment when the server calls a download complete. It waits until the client has acknowledged
-// every byte that the server has sent and was given its FIN, or until the transfer is over, or until nothing has
-// moved for a second: then the server keeps the connection open, or the client takes nothing before it has read
-// the reply. It returns at once where nobody has come; in active mode after a second, because the server's
-// connection may be behind its reply. The end of cancel ends the wait.
+// Finish is for the moment when the server calls a download complete. It waits until the client has
+// acknowledged every byte that the server has sent and was given its FIN, or until the transfer is over, or
+// until nothing has moved for a second: then the server keeps the connection open, or the client takes
+// nothing before it has read the reply. It returns at once where nobody has come; in active mode after a
+// second, because the server's connection may be behind its reply. The end of cancel ends the wait.
 func (t *Transfer) Finish(cancel <-chan struct{}) {
 	if t.awaitPeer(cancel) {
 		t.copier.shortenHandshake()
@@ -41,7 +41,8 @@ func (t *Transfer) Settled() bool {
 	}
 }
 
-// awaitPeer waits for the peer, if it may be on its way, and reports whether it has come and the transfer goes on.
+// awaitPeer waits for the peer, if it may be on its way, and reports whether it has come and the transfer
+// goes on.
 func (t *Transfer) awaitPeer(cancel <-chan struct{}) bool {
 	if t.Settled() {
 		return false
@@ -61,8 +62,8 @@ func (t *Transfer) awaitPeer(cancel <-chan struct{}) bool {
 	return false
 }
 
-// awaitDelivery waits for the end of a transfer whose peer has come, or until all of it is delivered, or nothing
-// moves.
+// awaitDelivery waits for the end of a transfer whose peer has come, or until all of it is delivered, or
+// nothing moves.
 func (t *Transfer) awaitDelivery(cancel <-chan struct{}) {
 	pause := firstPoll
 	poll := time.NewTimer(pause)
@@ -100,8 +101,8 @@ func (t *Transfer) isFlowing() bool {
 	}
 }
 
-// isDelivered reports whether the server's FIN was passed on, and the client has acknowledged every byte before
-// it. The FIN itself need not be acknowledged: a client may put that off until it has read the reply.
+// isDelivered reports whether the server's FIN was passed on, and the client has acknowledged every byte
+// before it. The FIN itself need not be acknowledged: a client may put that off until it has read the reply.
 func (t *Transfer) isDelivered() bool {
 	select {
 	case <-t.passed[t.client.other()]:

@@ -73,7 +73,8 @@ func TestOneConnection(t *testing.T) {
 }
 
 func TestNobody(t *testing.T) {
-	tr := open(t, &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts, WaitTime: 20 * time.Millisecond},
+	tr := open(t, &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
+		WaitTime: 20 * time.Millisecond},
 		hole(relaytest.Listen(t, relaytest.Server)))
 	r := wait(t, tr)
 	if !errors.Is(r.Err, ErrNobody) || !r.Connected.IsZero() {

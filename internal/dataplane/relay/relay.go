@@ -84,21 +84,22 @@ type Path struct {
 	settleTime time.Duration // 0: defaultSettleTime; tests are less patient
 }
 
-// Open listens at a port for the pinhole (the port of hole.Listen is ignored): a peer that connects to it before
-// Arm is reset; that of an active pinhole is kept waiting. Others share the port: what comes from other addresses
-// is theirs, or is reset. A transfer that is never armed holds its port until it is closed. The end of ctx breaks
-// the transfer until Close.
+// Open listens at a port for the pinhole (the port of hole.Listen is ignored): a peer that connects to it
+// before Arm is reset; that of an active pinhole is kept waiting. Others share the port: what comes from
+// other addresses is theirs, or is reset. A transfer that is never armed holds its port until it is closed.
+// The end of ctx breaks the transfer until Close.
 //
-// The error is port.ErrNone where the peer has every port of the range, or other programs have, and the operating
-// system's where hole.Listen is not the gateway's address. Every port is tried before port.ErrNone: five system
-// calls each that another program has, some 40 ms for the 16,384 of forward.DefaultPassivePorts.
+// The error is port.ErrNone where the peer has every port of the range, or other programs have, and the
+// operating system's where hole.Listen is not the gateway's address. Every port is tried before port.ErrNone:
+// five system calls each that another program has, some 40 ms for the 16,384 of forward.DefaultPassivePorts.
 func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer, error) {
 	var t *Transfer
 	hole = hole.Unmap()
 	if err := hole.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
 	}
-	_, err := p.Relay.claims.Draw(hole.From, hole.Listen.Addr(), p.Ports, func(at netip.AddrPort) (bool, error) {
+	_, err := p.Relay.claims.Draw(hole.From, hole.Listen.Addr(), p.Ports, func(at netip.AddrPort) (bool,
+		error) {
 		if p.Avoid != nil && p.Avoid(at) {
 			return false, nil
 		}
@@ -116,9 +117,10 @@ func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane
 	return t, nil
 }
 
-// OpenAt is Open at a port that the caller has claimed and gives back after the transfer is over. The error is the
-// operating system's, or port.ErrTaken.
-func (p *Path) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer, error) {
+// OpenAt is Open at a port that the caller has claimed and gives back after the transfer is over. The error
+// is the operating system's, or port.ErrTaken.
+func (p *Path) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer,
+	error) {
 	return p.openAt(ctx, hole, dataTLS, nil)
 }
 
@@ -143,10 +145,9 @@ func (p *Path) openAt(
 }
 
 // Bridge connects to both ends and joins them: an active client and a server that only listens. The server
-// comes first, and the client is not connected to before that connection stands: the client sees nothing of
-// a transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a
-// DialError in the result, To for the server and From for the client. The end of ctx breaks the transfer until
-// Close.
+// comes first, and the client is not connected to before that connection stands: the client sees nothing of a
+// transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a DialError
+// in the result, To for the server and From for the client. The end of ctx breaks the transfer until Close.
 //
 // The error says that an end is nowhere to connect to.
 func (p *Path) Bridge(

@@ -99,8 +99,8 @@ type copier interface {
 }
 
 // Arm lets the peer's connection come: when it returns nil, a peer can connect to At. The wait time runs from
-// here. Armed once more, and on a bridge, it does nothing. The error is, or wraps, ErrClosed on a transfer that
-// is over.
+// here. Armed once more, and on a bridge, it does nothing. The error is, or wraps, ErrClosed on a transfer
+// that is over.
 func (t *Transfer) Arm() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -373,8 +373,8 @@ func (t *Transfer) watchIdle() {
 	}
 }
 
-// Sever breaks the transfer: both ends are reset, unless Finish has found that all was delivered: then they are
-// closed in order. It does not wait. On a transfer that is over it does nothing.
+// Sever breaks the transfer: both ends are reset, unless Finish has found that all was delivered: then they
+// are closed in order. It does not wait. On a transfer that is over it does nothing.
 func (t *Transfer) Sever() { t.sever(ErrClosed) }
 
 func (t *Transfer) sever(err error) {

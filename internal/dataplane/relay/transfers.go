@@ -10,9 +10,9 @@ import (
 	"ftpgate/internal/dataplane/port"
 )
 
-// Relay is what the paths of all forwards have in common: the ports, and the transfers that are armed and not over.
-// It owns their goroutines, also those of transfers that were closed and whose connections go on. Several
-// goroutines may call its methods at once.
+// Relay is what the paths of all forwards have in common: the ports, and the transfers that are armed and not
+// over. It owns their goroutines, also those of transfers that were closed and whose connections go on.
+// Several goroutines may call its methods at once.
 type Relay struct {
 	claims     *port.Claims
 	acceptor   port.Acceptor
@@ -26,8 +26,8 @@ type Relay struct {
 // New returns a relay that draws its ports from the claims. The caller closes it.
 func New(claims *port.Claims) *Relay { return &Relay{claims: claims, transfers: map[*Transfer]int{}} }
 
-// Listens reports whether the relay listens at a port: others may have it too, if they expect connections from
-// other addresses.
+// Listens reports whether the relay listens at a port: others may have it too, if they expect connections
+// from other addresses.
 func (r *Relay) Listens(at netip.AddrPort) bool { return r.acceptor.Listens(at) }
 
 // start runs f, which is of the transfer.
@@ -76,7 +76,8 @@ func (r *Relay) Wait(ctx context.Context) {
 	}
 }
 
-// Close severs what runs, and waits for its end. Every transfer was closed before, and none may be opened after it.
+// Close severs what runs, and waits for its end. Every transfer was closed before, and none may be opened
+// after it.
 func (r *Relay) Close() {
 	r.mu.Lock()
 	left := slices.Collect(maps.Keys(r.transfers))

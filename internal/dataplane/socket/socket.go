@@ -21,9 +21,9 @@ import (
 // backlog is how many connections may wait to be accepted at a port, which several clients may share.
 const backlog = 128
 
-// Listen listens at an address and port. What is accepted there is like the socket: it resets its peer at close,
-// and in TIME_WAIT it does not keep anybody from the port. The error is the operating system's, EADDRINUSE where
-// the port is taken. The caller closes the socket, which does not block.
+// Listen listens at an address and port. What is accepted there is like the socket: it resets its peer at
+// close, and in TIME_WAIT it does not keep anybody from the port. The error is the operating system's,
+// EADDRINUSE where the port is taken. The caller closes the socket, which does not block.
 func Listen(at netip.AddrPort) (*os.File, error) {
 	family := unix.AF_INET
 	if at.Addr().Is6() {
@@ -40,9 +40,9 @@ func Listen(at netip.AddrPort) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "listener"), nil
 }
 
-// listen binds a socket to at and has it listen. SO_REUSEADDR lets it bind over what earlier transfers left at the
-// port (TIME_WAIT). Two sockets that have it may both bind while neither listens; the second one to listen fails
-// (inet_csk_listen_start in net/ipv4/inet_connection_sock.c).
+// listen binds a socket to at and has it listen. SO_REUSEADDR lets it bind over what earlier transfers left
+// at the port (TIME_WAIT). Two sockets that have it may both bind while neither listens; the second one to
+// listen fails (inet_csk_listen_start in net/ipv4/inet_connection_sock.c).
 func listen(fd int, at netip.AddrPort) error {
 	if err := setResetOnClose(fd); err != nil {
 		return os.NewSyscallError("setsockopt", err)
@@ -70,8 +70,8 @@ func sockaddr(at netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 }
 
-// Dial connects to an end, from the address that the leg names. The source port is port where that can be had,
-// else one of the kernel's choice; 0: always.
+// Dial connects to an end, from the address that the leg names. The source port is port where that can be
+// had, else one of the kernel's choice; 0: always.
 func Dial(ctx context.Context, to pinhole.Leg, port uint16, timeout time.Duration) (*net.TCPConn, error) {
 	var local netip.AddrPort
 	if to.SourceIP.IsValid() {
@@ -87,10 +87,11 @@ func Dial(ctx context.Context, to pinhole.Leg, port uint16, timeout time.Duratio
 	return c, err
 }
 
-// isTaken reports whether a source port cannot be had: another socket has it, or another connection with the same
-// two ends, or it is one of root's.
+// isTaken reports whether a source port cannot be had: another socket has it, or another connection with the
+// same two ends, or it is one of root's.
 func isTaken(err error) bool {
-	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EACCES)
+	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err,
+		unix.EACCES)
 }
 
 // prepareDialled prepares a socket that connects. The kernel shall choose the source port in connect(2) and

@@ -79,7 +79,8 @@ func TestDialFrom(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if got := relaytest.LocalAddrPort(c.LocalAddr()); (got.Port() == want) != kept || got.Addr() != relaytest.Inside {
+		if got := relaytest.LocalAddrPort(c.LocalAddr()); (got.Port() == want) != kept ||
+			got.Addr() != relaytest.Inside {
 			t.Errorf("got %s; want %s, and port %d: %t", got, relaytest.Inside, want, kept)
 		}
 	}

@@ -61,9 +61,9 @@ func (c *Conn) Close() error {
 	return errors.Join(c.lookups.socket.close(), c.dumps.socket.close())
 }
 
-// Get looks flows up by their original tuples, or by those of their answers, and appends one to flows for each
-// tuple, in the same order. A flow that is gone is the zero Flow. A flow that has the tuple but another ID is a new one. After an error
-// the appended flows have no meaning.
+// Get looks flows up by their original tuples, or by those of their answers, and appends one to flows for
+// each tuple, in the same order. A flow that is gone is the zero Flow. A flow that has the tuple but another
+// ID is a new one. After an error the appended flows have no meaning.
 func (c *Conn) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error) {
 	first := len(flows)
 	flows = append(flows, make([]netflow.Flow, len(tuples))...)

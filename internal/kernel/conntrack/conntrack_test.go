@@ -52,7 +52,8 @@ func fill(t testing.TB, c *conntrack.Conn, count int) []netflow.Tuple {
 	return tuples
 }
 
-// Get returns flows of both families in the order of their tuples, of either direction, with a zero Flow for each that is gone.
+// Get returns flows of both families in the order of their tuples, of either direction, with a zero Flow for
+// each that is gone.
 func TestGet(t *testing.T) {
 	c := open(t, accounting(t))
 	tuples := fill(t, c, 3*conntrack.PerRound+5)

@@ -7,15 +7,15 @@ import (
 	"ftpgate/internal/core/netflow"
 )
 
-// dataPort is the server's port of active data connections (RFC 959 section 3.2: that of control less one). Servers
-// that care about their source port connect from it; the others use any, never the same twice.
+// dataPort is the server's port of active data connections (RFC 959 section 3.2: that of control less one).
+// Servers that care about their source port connect from it; the others use any, never the same twice.
 const dataPort = 20
 
 // ForgetEarlier has the kernel forget an earlier connection from the server's port 20 to the same port of the
-// client, if it is over. The kernel remembers it for two minutes (nf_conntrack_tcp_timeout_time_wait), and gives
-// the new connection another source port meanwhile, because the two would look the same to the client. Some
-// clients use one port for all their transfers, and want the server's to be 20. Call it before the pinhole of an
-// active transfer is open. After an error the connection comes from another port.
+// client, if it is over. The kernel remembers it for two minutes (nf_conntrack_tcp_timeout_time_wait), and
+// gives the new connection another source port meanwhile, because the two would look the same to the client.
+// Some clients use one port for all their transfers, and want the server's to be 20. Call it before the
+// pinhole of an active transfer is open. After an error the connection comes from another port.
 func (x *Expectation) ForgetEarlier() {
 	w := x.watcher
 	answers := netflow.Tuple{From: x.pinhole.Target, To: netip.AddrPortFrom(x.pinhole.SourceIP, dataPort)}

@@ -26,12 +26,16 @@ func TestForgetEarlier(t *testing.T) {
 		if first.ForgetEarlier(); len(table.flows) != 0 {
 			t.Fatal("something came of nothing")
 		}
-		if err := w.HandleEvent(netflow.FlowEvent{Change: netflow.FlowNew, Flow: f, At: time.Now()}); err != nil {
+		if err := w.HandleEvent(netflow.FlowEvent{Change: netflow.FlowNew, Flow: f,
+			At: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		over := f
 		over.State, over.Sent.Bytes = tt.state, 1000
 		table.flows[f.Original] = over
+		if got := w.Carried(); got != 1 {
+			t.Errorf("got %d connections carried; want 1", got)
+		}
 		w.Expect(active).ForgetEarlier()
 		if got := len(table.flows); got != tt.left {
 			t.Errorf("state %d: got %d flows; want %d", tt.state, got, tt.left)

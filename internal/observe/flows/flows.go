@@ -21,7 +21,8 @@ import (
 // Table is the kernel's conntrack table. Its methods ask the kernel: the watcher calls none of them, except
 // Payload, while it holds a lock.
 type Table interface {
-	// Get appends one flow for each tuple, of either direction, to flows: the zero flow for a tuple that has none.
+	// Get appends one flow for each tuple, of either direction, to flows: the zero flow for a tuple that has
+	// none.
 	Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error)
 	// Dump yields the flows that want accepts.
 	Dump(want netflow.Want) iter.Seq2[netflow.Flow, error]
@@ -224,6 +225,20 @@ func (w *Watcher) activate(x *Expectation) {
 		x.segments = *c
 		x.mu.Unlock()
 	}
+}
+
+// Carried returns how many data connections of proxied sessions the kernel carries, as far as the last poll
+// knows.
+func (w *Watcher) Carried() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, x := range w.active {
+		if x.onEnd == nil { // else it is of a session that the kernel tracks
+			n++
+		}
+	}
+	return n
 }
 
 // deactivate stops following a connection. The caller holds w.mu.

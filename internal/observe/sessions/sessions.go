@@ -20,7 +20,8 @@ const (
 	// keptRejected is the number of sessions that are kept after the gateway rejected them: a flood of
 	// rejected clients must not push the others out.
 	keptRejected = 200
-	// finalizeTimeout is how long after the end of a transfer its last bytes may still be counted.
+	// finalizeTimeout is how long after the end of a transfer, or its last byte, more bytes may still be
+	// counted.
 	finalizeTimeout = 5 * time.Second
 )
 
@@ -231,6 +232,7 @@ type finalizing struct {
 	transfer    Transfer       // also while it is running
 	said        string         // the final reply of the server
 	why         *verdict.Fault // the known reason of a failure
+	moved       int64          // bytes, at the last look
 	until       time.Time
 }
 
@@ -270,6 +272,9 @@ func (j *Log) tryFinalize(s *finalizing, now time.Time) bool {
 	var p Progress
 	if s.data != nil && s.data.Meter != nil {
 		p = s.data.Meter.Progress()
+		if moved := p.Up + p.Down; moved != s.moved { // the connection outlives its session
+			s.moved, s.until = moved, now.Add(finalizeTimeout)
+		}
 		if !p.Over && p.Fault == nil && now.Before(s.until) {
 			return false
 		}

@@ -1,0 +1,165 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"ftpgate/internal/dataplane"
+	"ftpgate/internal/dataplane/relaytest"
+)
+
+func TestClose(t *testing.T) {
+	t.Run("before a connection", func(t *testing.T) {
+		tr := open(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
+		tr.Close()
+		relaytest.WantRefused(t, tr.At())
+		if r := tr.Result(); r.Err != ErrClosed || !r.Connected.IsZero() {
+			t.Errorf("got %+v; want %v", r, ErrClosed)
+		}
+		tr.Close() // once more: nothing
+	})
+	t.Run("during", func(t *testing.T) {
+		tr, client, srv := joined(t)
+		tr.Close()
+		relaytest.Send(client, []byte("an upload"))
+		relaytest.WantData(t, "server", srv, []byte("an upload"))
+		wantRuns(t, tr)
+		srv.Close()
+		relaytest.WantData(t, "client", client, nil)
+		wantComplete(t, tr, int64(len("an upload")), 0)
+	})
+	t.Run("while dialling", func(t *testing.T) {
+		l := deaf(t)
+		tr := open(t, path(), hole(l))
+		client := relaytest.Dial(t, relaytest.Peer, tr.At())
+		<-tr.Connected()
+		tr.Close()
+		relaytest.WantRefused(t, tr.At()) // before the far end has answered
+		relaytest.Accept(t, l)            // that of deaf: now there is room
+		relaytest.Send(client, []byte("an upload"))
+		relaytest.WantData(t, "server", relaytest.Accept(t, l), []byte("an upload"))
+	})
+	t.Run("idle", func(t *testing.T) {
+		p := path()
+		p.IdleTime = 20 * time.Millisecond
+		tr, client, srv := joinedBy(t, p)
+		tr.Close()
+		relaytest.WantReset(t, "client", client)
+		relaytest.WantReset(t, "server", srv)
+		if r := tr.Result(); !errors.Is(r.Err, ErrClosed) {
+			t.Errorf("got %v; want %v", r.Err, ErrClosed)
+		}
+	})
+	t.Run("after the end", func(t *testing.T) {
+		tr, client, srv := joined(t)
+		client.Close()
+		srv.Close()
+		wait(t, tr)
+		tr.Close()
+		if r := tr.Result(); r.Err != nil {
+			t.Error(r.Err)
+		}
+	})
+}
+
+// A transfer that is severed resets both ends, before Close and after it.
+func TestSever(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		tr, client, srv := joined(t)
+		if closed {
+			tr.Close()
+		}
+		tr.Sever()
+		relaytest.WantReset(t, "client", client)
+		relaytest.WantReset(t, "server", srv)
+		if r := tr.Result(); r.Err != ErrClosed {
+			t.Errorf("closed %t: got %v; want %v", closed, r.Err, ErrClosed)
+		}
+	}
+	tr := open(t, path(), hole(deaf(t)))
+	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	<-tr.Connected()
+	tr.Sever()
+	relaytest.WantReset(t, "client", client)
+	if r := wait(t, tr); r.Err != ErrClosed {
+		t.Errorf("while dialling: got %v; want %v", r.Err, ErrClosed)
+	}
+}
+
+// What goes on after Close is waited for, and ended with the gateway.
+func TestRunning(t *testing.T) {
+	p := path()
+	p.Relay.Wait(t.Context()) // for nothing
+	tr, client, srv := joinedBy(t, p)
+	tr.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		p.Relay.Wait(ctx)
+	}()
+	relaytest.Send(client, []byte("x"))
+	relaytest.WantData(t, "server", srv, []byte("x"))
+	select {
+	case <-waited:
+		t.Error("Wait has returned; want it to wait for the server's end")
+	default:
+	}
+	srv.Close()
+	<-waited
+	cancel()
+	tr, client, srv = joinedBy(t, p)
+	tr.Close()
+	p.Relay.Wait(ctx) // which has ended
+	p.Relay.Close()
+	relaytest.WantReset(t, "client", client)
+	relaytest.WantReset(t, "server", srv)
+	if r := tr.Result(); r.Err != ErrClosed {
+		t.Errorf("got %v; want %v", r.Err, ErrClosed)
+	}
+}
+
+// Once it is closed, a transfer that goes on has nothing to do with its session.
+func TestContextEndsLater(t *testing.T) {
+	l := relaytest.Listen(t, relaytest.Server)
+	ctx, cancel := context.WithCancel(context.Background())
+	tr, err := path().Open(ctx, hole(l), dataplane.DataTLS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owned(t, tr)
+	if err := tr.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	srv := relaytest.Accept(t, l)
+	tr.Close()
+	cancel()
+	relaytest.Send(client, []byte("an upload"))
+	relaytest.WantData(t, "server", srv, []byte("an upload"))
+}
+
+// TestContextEnds ends the context in the middle of a transfer.
+func TestContextEnds(t *testing.T) {
+	l := relaytest.Listen(t, relaytest.Server)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	why := errors.New("the session is over")
+	tr, err := path().Open(ctx, hole(l), dataplane.DataTLS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owned(t, tr)
+	if err := tr.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	srv := relaytest.Accept(t, l)
+	cancel(why)
+	relaytest.WantReset(t, "client", client)
+	relaytest.WantReset(t, "server", srv)
+	if r := wait(t, tr); !errors.Is(r.Err, ErrClosed) || !errors.Is(r.Err, why) {
+		t.Errorf("got %v; want %v and %v", r.Err, ErrClosed, why)
+	}
+}
