@@ -108,25 +108,24 @@ func (e *end) dial(source string) error {
 	return nil
 }
 
-// refused connects, and expects to be refused. One who is not on the spot, and takes the connection in
+// refused connects, and says whether that was refused. One who is not on the spot, and takes the connection in
 // order to pass it on, can only reset it.
 func (e *end) refused(source string) error {
 	c, err := e.connect(source)
 	if err == nil {
 		e.own(c)
-		s := newStream(c, len(e.data)+1, e.side, e.content)
-		err = s.read(1, e.bound)
+		err = newStream(c, len(e.data)+1, e.side, e.content).read(1, e.bound)
 	}
 	var ended errEnd
-	if errors.Is(err, syscall.ECONNREFUSED) || isReset(err) || errors.As(err, &ended) &&
-		ended.text == "reset" {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED) || isReset(err) || errors.As(err, &ended) && ended.text == "reset":
 		e.saw("data is refused")
-		return nil
+	case err == nil || errors.As(err, &ended):
+		e.saw("data is taken")
+	default:
+		return err
 	}
-	if err == nil {
-		err = errors.New("got data")
-	}
-	return err
+	return nil
 }
 
 // dataStep does something with a data connection.

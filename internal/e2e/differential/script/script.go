@@ -25,7 +25,7 @@
 //	S accept                takes it
 //	C dial                  connects for data to where the other end listens; "dial port 20", "dial other":
 //	                        from this port, from the end's other address
-//	C refused               as dial, and it must be refused, or reset without a byte
+//	C refused               as dial, and says whether it is refused, or reset without a byte
 //	S data write 1000       bytes, in order, in the background
 //	C data read 1000        waits until as many bytes have come
 //	C data end              reads to the end

@@ -47,7 +47,7 @@ type transfer struct {
 	passive, up      bool
 	command          string
 	sender, receiver Side
-	late             int // commands whose replies the server owes until the transfer's own
+	owed             []string // commands that the server answers behind the transfer
 }
 
 // size draws a number of bytes.
@@ -145,22 +145,36 @@ func (t *transfer) middle() {
 		t.add("%c data write %d\n%c data read %d", t.sender, n, t.receiver, n)
 		switch t.IntN(6) {
 		case 0, 1:
-			t.command1()
+			t.ask()
 		case 2:
 			t.add("%c data write 10\n%c data read 10", t.receiver, t.sender)
 		}
 	}
 }
 
-// command1 draws a command in a transfer. A server that does one thing at a time answers it in the end.
-func (t *transfer) command1() {
+// answers are what servers say to commands in a transfer.
+var answers = map[string][]string{
+	"NOOP": {"200", "250"}, "STAT": {"211", "212", "213", "450", "502"}, "PWD": {"257", "550"},
+	"SIZE f": {"213", "550"}, "CWD d": {"250", "550"}, "XYZZY": {"500", "502"}, "TYPE I": {"200"},
+}
+
+// ask draws a command in a transfer. A server that does one thing at a time answers it in the end.
+func (t *transfer) ask() {
 	name := oneOf(t.generator, "NOOP", "NOOP", "STAT", "PWD", "SIZE f", "CWD d", "XYZZY", "TYPE I")
 	t.add("C %s\nS expect %s", t.split("send", name), name)
-	if t.late > 0 || t.often(4) {
-		t.late++
+	if len(t.owed) > 0 || t.often(4) {
+		t.owed = append(t.owed, name)
 		return
 	}
-	t.reply(oneOf(t.generator, "200", "211", "213", "250", "257", "450", "500", "502", "550"))
+	t.reply(oneOf(t.generator, answers[name]...))
+}
+
+// pay draws the replies that the server owes.
+func (t *transfer) pay() {
+	for _, name := range t.owed {
+		t.reply(oneOf(t.generator, answers[name]...))
+	}
+	t.owed = nil
 }
 
 // finish draws the end of a transfer.
@@ -184,9 +198,7 @@ func (t *transfer) finish() {
 // final draws the transfer's last reply, and those that are owed.
 func (t *transfer) final(codes ...string) {
 	t.reply(oneOf(t.generator, codes...))
-	for ; t.late > 0; t.late-- {
-		t.reply(oneOf(t.generator, "200", "211", "500"))
-	}
+	t.pay()
 }
 
 // completed draws a transfer that ends as it should.
@@ -274,9 +286,7 @@ func (t *transfer) aborted() {
 			oneOf(t.generator, "close", "reset"))
 		t.aborReplies()
 	}
-	for ; t.late > 0; t.late-- {
-		t.reply("200")
-	}
+	t.pay()
 }
 
 // quits draws QUIT in a transfer.
