@@ -1,4 +1,5 @@
-// Package ftps tests sessions with TLS: refused, passed through, and ended at the gateway on either leg.
+// Package ftps tests sessions with TLS: refused, passed through, and ended at the gateway on either leg, with
+// hostile and scripted peers. Package interop has the real ones.
 package ftps
 
 import (

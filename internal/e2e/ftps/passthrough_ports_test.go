@@ -34,8 +34,8 @@ func newPassthroughTestbed(t *testing.T, with func(...string) *exec.Cmd,
 			peers.PassiveMin).String()),
 		dataAddress: netip.AddrPortFrom(lab.GatewayLAN4, peers.PassiveMin),
 	}
-	args := append(append([]string{"forward"}, append(passthroughFlags(), flags...)...), harness.Gateway4,
-		harness.Server4)
+	args := append(append([]string{"forward", "--server-ports", peers.PassiveRange}, flags...),
+		harness.Gateway4, harness.Server4)
 	s.Program = harness.StartCommand(t, l.Gateway(), with(args...)).AwaitReady()
 	return s
 }

@@ -60,7 +60,7 @@ func TestRefusedCurl(t *testing.T) {
 			peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
 			flags := []string{"forward", harness.Gateway4, harness.Server4}
 			if tt.terminated {
-				flags = append(flags, clientTLSFlags(harness.NewAuthority(t))...)
+				flags = append(flags, harness.NewAuthority(t).ClientTLSFlags()...)
 			}
 			p := harness.Start(t, l.Gateway(), flags...).AwaitReady()
 			text, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{Args: []string{"curl",

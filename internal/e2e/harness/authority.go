@@ -70,6 +70,19 @@ func (a *Authority) Issue(name string, changes ...testca.Change) KeyPair {
 	}
 }
 
+// ClientTLSFlags are the flags of a gateway that requires TLS of clients, with a certificate of this
+// authority.
+func (a *Authority) ClientTLSFlags() []string {
+	a.T.Helper()
+	pair := a.IssueGateway()
+	return []string{"--tls-client", "required", "--tls-cert", pair.CertFile, "--tls-key", pair.KeyFile}
+}
+
+// ServerTLSFlags are the flags of a gateway that requires TLS of the server, signed by this authority.
+func (a *Authority) ServerTLSFlags() []string {
+	return []string{"--tls-server", "required", "--tls-ca", a.CAFile}
+}
+
 // ClientConfig returns a client's configuration that trusts this authority alone.
 func (a *Authority) ClientConfig(name string) *tls.Config { return a.ca.Client(name) }
 

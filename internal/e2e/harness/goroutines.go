@@ -19,8 +19,9 @@ const goroutinesEnv = "FTPGATE_E2E_GOROUTINES"
 // disappear, and the runtime has no event for it.
 func reportGoroutines(file string) error {
 	var left []string
+	stacks := make([]byte, 64<<10) // more would be cut, and is as wrong
 	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
-		if left = leftGoroutines(); len(left) == 0 || time.Now().After(deadline) {
+		if left = leftGoroutines(stacks); len(left) == 0 || time.Now().After(deadline) {
 			break
 		}
 	}
@@ -28,9 +29,8 @@ func reportGoroutines(file string) error {
 }
 
 // leftGoroutines returns the stacks of all goroutines but this one and the one of os/signal, which never
-// ends.
-func leftGoroutines() (left []string) {
-	stacks := make([]byte, 1<<20)
+// ends. The buffer is for them.
+func leftGoroutines(stacks []byte) (left []string) {
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	for i, one := range bytes.Split(bytes.TrimSpace(stacks), []byte("\n\n")) {
 		if i > 0 && !bytes.Contains(one, []byte("os/signal.loop(")) {

@@ -96,7 +96,7 @@ func NewServerTLSTestbed(t *testing.T, issue func(*Authority) KeyPair, flags ...
 	pair := issue(a)
 	s := &ServerTLSTestbed{Authority: a, T: t,
 		ServerConfig: &tls.Config{Certificates: []tls.Certificate{pair.Load(t)}}}
-	s.Testbed = NewTestbed(t, append([]string{"--tls-server", "required", "--tls-ca", a.CAFile}, flags...)...)
+	s.Testbed = NewTestbed(t, append(a.ServerTLSFlags(), flags...)...)
 	return s
 }
 

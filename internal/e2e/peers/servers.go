@@ -303,16 +303,32 @@ func findProgram(t *testing.T, name string) string {
 	return path
 }
 
-// pythonWith finds a Python that has a module. PATH's first Python need not be the distribution's.
+// pythons find, once for all tests, a Python that has a module; "" if there is none. PATH's first Python need
+// not be the distribution's.
+var pythons = map[string]func() string{
+	"ssl": findPython("ssl"), "pyftpdlib": findPython("pyftpdlib"),
+	"OpenSSL, pyftpdlib": findPython("OpenSSL, pyftpdlib"),
+}
+
+func findPython(module string) func() string {
+	return sync.OnceValue(func() string {
+		for _, python := range []string{"/usr/bin/python3", "python3"} {
+			if exec.Command(python, "-c", "import "+module).Run() == nil {
+				return python
+			}
+		}
+		return ""
+	})
+}
+
+// pythonWith returns the Python that has one of the modules in pythons. Without it the test is skipped.
 func pythonWith(t *testing.T, module string) string {
 	t.Helper()
-	for _, python := range []string{"/usr/bin/python3", "python3"} {
-		if exec.Command(python, "-c", "import "+module).Run() == nil {
-			return python
-		}
+	python := pythons[module]()
+	if python == "" {
+		labtest.Need(t, "python3-"+module) // the name of the package, for the message
 	}
-	labtest.Need(t, "python3-"+module) // the name of the package, for the message
-	return ""
+	return python
 }
 
 // Nobody is the unprivileged user.

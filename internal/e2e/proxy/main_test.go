@@ -1,5 +1,5 @@
-// Package proxy tests how ftpgate serves plain FTP: its trackings and data paths, limits, hostile peers,
-// reload and stop.
+// Package proxy tests how ftpgate serves plain FTP with the tracking proxy: its data paths, limits, hostile
+// peers, reload and stop.
 package proxy
 
 import (

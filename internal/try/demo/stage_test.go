@@ -132,7 +132,7 @@ func TestStartServer(t *testing.T) {
 				if mode != scenario.TLSOff {
 					config = a.Client(lab.ServerAddr4.String())
 				}
-				want := scenario.Files()["/README"]
+				want := scenario.Files()["/README"].Content()
 				got, err := retrieveReadme(testContext(t), bed.ServerHost(), address, config, len(want))
 				if err != nil || !bytes.Equal(got, want) {
 					t.Errorf("got %q, %v; want %q", got, err, want)

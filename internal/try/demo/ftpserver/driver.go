@@ -22,10 +22,20 @@ const maxUpload = 256 << 20
 // modified is the modification time of every file, so that listings are always the same.
 var modified = time.Date(2023, time.October, 2, 17, 27, 48, 0, time.UTC)
 
+// File is a file of the server. Content returns its Size bytes, the same slice each time: the server neither
+// changes nor copies it, and calls Content only when a client retrieves the file, perhaps several at once.
+type File struct {
+	Size    int
+	Content func() []byte
+}
+
+// NewFile returns a file with this content.
+func NewFile(content []byte) File { return File{len(content), func() []byte { return content }} }
+
 // memoryDriver keeps the files of one directory in memory. It implements server.Driver.
 type memoryDriver struct {
 	mu    sync.Mutex // guards files; contents never change in place
-	files map[string][]byte
+	files map[string]File
 }
 
 var errReadOnly = errors.New("this server only stores and sends files")
@@ -37,11 +47,11 @@ func (m *memoryDriver) Stat(_ *server.Context, name string) (os.FileInfo, error)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	data, ok := m.files[name]
+	file, ok := m.files[name]
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 	}
-	return info{name: path.Base(name), size: len(data)}, nil
+	return info{name: path.Base(name), size: file.Size}, nil
 }
 
 // ListDir implements server.Driver. It lists files by name.
@@ -53,7 +63,7 @@ func (m *memoryDriver) ListDir(_ *server.Context, name string, each func(os.File
 	files := maps.Clone(m.files)
 	m.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := each(info{name: path.Base(name), size: len(files[name])}); err != nil {
+		if err := each(info{name: path.Base(name), size: files[name].Size}); err != nil {
 			return err
 		}
 	}
@@ -63,12 +73,12 @@ func (m *memoryDriver) ListDir(_ *server.Context, name string, each func(os.File
 // GetFile implements server.Driver.
 func (m *memoryDriver) GetFile(_ *server.Context, name string, offset int64) (int64, io.ReadCloser, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	data, ok := m.files[name]
-	if !ok || offset < 0 || offset > int64(len(data)) {
+	file, ok := m.files[name]
+	m.mu.Unlock()
+	if !ok || offset < 0 || offset > int64(file.Size) {
 		return 0, nil, fmt.Errorf("%s at %d: %w", name, offset, fs.ErrNotExist)
 	}
-	data = data[offset:]
+	data := file.Content()[offset:]
 	return int64(len(data)), io.NopCloser(bytes.NewReader(data)), nil
 }
 
@@ -89,7 +99,7 @@ func (m *memoryDriver) PutFile(_ *server.Context, name string, from io.Reader, o
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.files[name] = data
+	m.files[name] = NewFile(data)
 	return int64(len(data)), nil
 }
 

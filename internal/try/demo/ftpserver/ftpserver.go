@@ -25,11 +25,11 @@ const Welcome = "the server of the lab"
 
 // Config configures a server.
 type Config struct {
-	PublicIP     string // address in the 227; empty: the address to which the client connected
-	PassivePorts string // a range, like "50000-50100"; empty: any port
-	Files        map[string][]byte
-	TLS          *tls.Config // for clients that send AUTH TLS; nil: no TLS
-	TLSOnly      bool        // refuse logins in clear
+	PublicIP     string          // address in the 227; empty: the address to which the client connected
+	PassivePorts string          // a range, like "50000-50100"; empty: any port
+	Files        map[string]File // by path
+	TLS          *tls.Config     // for clients that send AUTH TLS; nil: no TLS
+	TLSOnly      bool            // refuse logins in clear
 }
 
 // Serve runs the server on l until ctx is done, and closes l. It writes its events to log.

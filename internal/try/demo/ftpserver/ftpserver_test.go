@@ -51,7 +51,7 @@ func start(
 	ended := make(chan error, 1)
 	go func() {
 		err := Serve(ctx, l, sessionlog.NewLogger(in), Config{
-			Files:   map[string][]byte{"/f": bytes.Repeat([]byte("0123456789"), 1<<17)},
+			Files:   map[string]File{"/f": NewFile(bytes.Repeat([]byte("0123456789"), 1<<17))},
 			TLS:     &tls.Config{Certificates: []tls.Certificate{pair}, MaxVersion: version},
 			TLSOnly: tlsOnly,
 		})

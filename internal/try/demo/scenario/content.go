@@ -2,6 +2,9 @@ package scenario
 
 import (
 	"math/rand/v2"
+	"sync"
+
+	"ftpgate/internal/try/demo/ftpserver"
 )
 
 // The files of the server, and the size of the file that the client uploads.
@@ -33,9 +36,14 @@ func content(seed string, size int) []byte {
 // them.
 const PassivePorts = "50000-50100"
 
-// Files returns the files of the demo's server, by their paths.
-func Files() map[string][]byte { return files(content(downloadSeed, downloadSize)) }
+// Files returns the files of the demo's server, by their paths. The large one is made when a client retrieves
+// it.
+func Files() map[string]ftpserver.File {
+	return files(ftpserver.File{Size: downloadSize,
+		Content: sync.OnceValue(func() []byte { return content(downloadSeed, downloadSize) })})
+}
 
-func files(download []byte) map[string][]byte {
-	return map[string][]byte{"/" + downloadName: download, "/" + readmeName: []byte(readmeText)}
+func files(download ftpserver.File) map[string]ftpserver.File {
+	return map[string]ftpserver.File{"/" + downloadName: download,
+		"/" + readmeName: ftpserver.NewFile([]byte(readmeText))}
 }

@@ -83,7 +83,7 @@ func (s *fakeTestbed) StartServer(ctx context.Context, address string, mode TLSM
 	s.mu.Lock()
 	s.servers[address] = l.Addr()
 	s.mu.Unlock()
-	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(fakeSetup.download),
+	c := ftpserver.Config{PublicIP: s.publicIP, Files: files(ftpserver.NewFile(fakeSetup.download)),
 		TLSOnly: mode == TLSRequired}
 	if mode != TLSOff {
 		c.TLS = s.certificate("the server", "203.0.113.21")

@@ -1,4 +1,4 @@
-package proxy
+package kernel
 
 import (
 	"encoding/json"

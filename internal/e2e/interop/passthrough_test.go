@@ -1,4 +1,4 @@
-package ftps
+package interop
 
 import (
 	"testing"
@@ -9,6 +9,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
+// passthroughFlags are the flags of a gateway that passes encrypted sessions through.
 func passthroughFlags() []string { return []string{"--server-ports", peers.PassiveRange} }
 
 // TestPassthrough lets every client and server use TLS between themselves. A 227 names the server's

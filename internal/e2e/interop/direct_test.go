@@ -1,4 +1,4 @@
-package ftps
+package interop
 
 import (
 	"net/netip"

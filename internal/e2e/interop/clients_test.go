@@ -1,4 +1,4 @@
-package proxy
+package interop
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package ftps
+package interop
 
 import (
 	"testing"
@@ -8,19 +8,9 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// The flags for TLS on each leg, with an authority's certificates.
-
-func clientTLSFlags(a *harness.Authority) []string {
-	pair := a.IssueGateway()
-	return []string{"--tls-client", "required", "--tls-cert", pair.CertFile, "--tls-key", pair.KeyFile}
-}
-
-func serverTLSFlags(a *harness.Authority) []string {
-	return []string{"--tls-server", "required", "--tls-ca", a.CAFile}
-}
-
+// bothTLSFlags are the flags for TLS on both legs.
 func bothTLSFlags(a *harness.Authority) []string {
-	return append(clientTLSFlags(a), serverTLSFlags(a)...)
+	return append(a.ClientTLSFlags(), a.ServerTLSFlags()...)
 }
 
 // TestClientTLS makes every client use TLS with the gateway, in front of a server in clear.
@@ -42,7 +32,7 @@ func TestClientTLS(t *testing.T) {
 				l := labtest.New(t)
 				a := harness.NewAuthority(t)
 				s := peers.VSFTPD(t, l.Server(), at.Server)
-				harness.StartForward(t, l, at, append(clientTLSFlags(a), tt.flags...)...)
+				harness.StartForward(t, l, at, append(a.ClientTLSFlags(), tt.flags...)...)
 				for _, version := range tt.versions {
 					for _, client := range tt.clients {
 						c := peers.TLSClients[client](t, peers.ClientTLS{CAFile: a.CAFile, Version: version,
@@ -64,7 +54,7 @@ func TestClientTLSServers(t *testing.T) {
 			l := labtest.New(t)
 			a := harness.NewAuthority(t)
 			s := run(t, l.Server(), harness.Forward4.Server)
-			harness.StartForward(t, l, harness.Forward4, clientTLSFlags(a)...)
+			harness.StartForward(t, l, harness.Forward4, a.ClientTLSFlags()...)
 			c := peers.LFTPWithTLS(t, peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true})
 			for _, m := range []peers.Mode{peers.PASV, peers.PORT} {
 				t.Run(string(m), func(t *testing.T) { peers.CheckClient(t, l, c, s, m, harness.Forward4) })
@@ -79,7 +69,7 @@ func TestClientTLSImplicit(t *testing.T) {
 	l := labtest.New(t)
 	a := harness.NewAuthority(t)
 	s := peers.VSFTPD(t, l.Server(), harness.Forward4.Server)
-	harness.StartForward(t, l, harness.Forward4, append(clientTLSFlags(a), "--tls-implicit")...)
+	harness.StartForward(t, l, harness.Forward4, append(a.ClientTLSFlags(), "--tls-implicit")...)
 	for _, with := range []peers.TLSClient{peers.CurlWithTLS, peers.LFTPWithTLS} {
 		c := with(t, peers.ClientTLS{CAFile: a.CAFile, UsePASVAddress: true, Implicit: true})
 		for _, m := range []peers.Mode{peers.PASV, peers.EPSV} {
@@ -108,7 +98,7 @@ func TestServerTLS(t *testing.T) {
 					a := harness.NewAuthority(t)
 					s := run(t, l.Server(), at.Server, peers.ServerTLS{Certificate: a.IssueServer(),
 						MaxVersion: version})
-					harness.StartForward(t, l, at, serverTLSFlags(a)...)
+					harness.StartForward(t, l, at, a.ServerTLSFlags()...)
 					peers.CheckClients(t, l, s, at, peers.Curl)
 				})
 			}
@@ -123,7 +113,7 @@ func TestServerTLSClients(t *testing.T) {
 	a := harness.NewAuthority(t)
 	s := peers.VSFTPDWithTLS(t, l.Server(), harness.Forward4.Server,
 		peers.ServerTLS{Certificate: a.IssueServer()})
-	harness.StartForward(t, l, harness.Forward4, serverTLSFlags(a)...)
+	harness.StartForward(t, l, harness.Forward4, a.ServerTLSFlags()...)
 	peers.CheckClients(t, l, s, harness.Forward4, peers.LFTP, peers.NcFTP, peers.Tnftp)
 }
 
@@ -145,7 +135,7 @@ func TestServerTLSTerms(t *testing.T) {
 			a := harness.NewAuthority(t)
 			want := tt.terms
 			want.Certificate = a.IssueServer()
-			flags := serverTLSFlags(a)
+			flags := a.ServerTLSFlags()
 			if want.Implicit {
 				flags[1] = "implicit"
 			}
@@ -174,7 +164,7 @@ func TestServerTLSNothingToResume(t *testing.T) {
 	s := peers.ProFTPDWithTLS(t, l.Server(), harness.Forward4.Server,
 		peers.ServerTLS{Certificate: a.IssueServer(), MaxVersion: "1.2", NoTickets: true})
 	p := harness.Start(t, l.Gateway(), append([]string{"forward", harness.Gateway4, harness.Server4},
-		serverTLSFlags(a)...)...).AwaitReady()
+		a.ServerTLSFlags()...)...).AwaitReady()
 	text, err := peers.Exec(t, l.Client(), t.TempDir(), peers.Invocation{Args: []string{"curl", "--verbose",
 		"--silent", "--show-error", "--max-time", "20",
 		"--user", s.User + ":" + s.Password, "ftp://" + harness.Gateway4 + "/"}})
