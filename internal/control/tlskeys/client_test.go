@@ -303,6 +303,18 @@ func TestClientDataOptional(t *testing.T) {
 	}
 }
 
+// Nothing is kept of a control connection that has ended.
+func TestClientClosed(t *testing.T) {
+	f, ca := strictForward(t)
+	k, _, _ := keys(t, f)
+	s := begin(t, k, f, theClient, trusting(ca, tls.VersionTLS13), "alice")
+	s.Close()
+	s.Close()
+	if n := len(k.tickets.living); n != 0 {
+		t.Errorf("%d control connections are kept; want none", n)
+	}
+}
+
 // TLS 1.2 has a remedy of its own.
 func TestNotResumedRemedy(t *testing.T) {
 	wantWords(t, notResumed(tls.VersionTLS12), textNotResumed, "have it use TLS 1.3")

@@ -15,7 +15,6 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relaytest"
 )
 
@@ -252,7 +251,8 @@ func TestDialFails(t *testing.T) {
 		want error
 	}{
 		{"refused", path(), gone, syscall.ECONNREFUSED},
-		{"no answer", &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts, DialTime: 20 * time.Millisecond}, deaf(t),
+		{"no answer", &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
+			DialTime: 20 * time.Millisecond}, deaf(t),
 			os.ErrDeadlineExceeded},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -138,8 +138,8 @@ func TestOldClient(t *testing.T) {
 	s.WantService()
 }
 
-// A data connection must resume the TLS session of its own control connection: the client's address
-// proves nothing.
+// A data connection must resume the TLS session of a control connection that lives and belongs to the same
+// user: the client's address proves nothing. A refusal comes after the handshake, with close_notify.
 func TestDataOfAnotherSession(t *testing.T) {
 	t.Parallel()
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -148,10 +148,18 @@ func TestDataOfAnotherSession(t *testing.T) {
 				c.ClientSessionCache = nil
 				return c
 			},
-			"another session's ticket": func(s *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {
+			"another user's ticket": func(s *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {
 				c.ClientSessionCache = tls.NewLRUClientSessionCache(4)
-				other := s.LoginTLS(c) // to get a ticket
+				other := s.ConnectTLS(c)
+				other.LoginProtectedAs("mallory")
 				other.RetrieveTLS(c).Complete()
+				return c
+			},
+			"a closed session's ticket": func(s *harness.ClientTLSTestbed, c *tls.Config) *tls.Config {
+				c.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+				other := s.LoginTLS(c)
+				other.RetrieveTLS(c).Complete()
+				other.Quit()
 				return c
 			},
 		} {
@@ -166,7 +174,9 @@ func TestDataOfAnotherSession(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_ = harness.WantHandshakeRefused(t, tls.Client(c, thief))
+				if err := harness.WantHandshakeRefused(t, tls.Client(c, thief)); err != io.EOF {
+					t.Errorf("got %v; want close_notify", err)
+				}
 				_ = data.(*net.TCPListener).SetDeadline(time.Now().Add(time.Second))
 				if got, err := data.Accept(); err == nil {
 					_ = got.SetReadDeadline(time.Now().Add(harness.Timeout))

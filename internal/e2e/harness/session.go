@@ -29,7 +29,12 @@ func (p Session) Exchange(command, reply string) {
 // login logs in.
 func (p Session) login() {
 	p.T.Helper()
-	p.Exchange("USER somebody", "331 and the password")
+	p.loginAs("somebody")
+}
+
+func (p Session) loginAs(user string) {
+	p.T.Helper()
+	p.Exchange("USER "+user, "331 and the password")
 	p.Exchange("PASS "+Password, "230 welcome")
 }
 

@@ -48,7 +48,13 @@ func (s *ClientTLSTestbed) LoginTLS(config *tls.Config) Session {
 // LoginProtected logs in and asks for data connections with TLS.
 func (p Session) LoginProtected() {
 	p.T.Helper()
-	p.login()
+	p.LoginProtectedAs("somebody")
+}
+
+// LoginProtectedAs is LoginProtected as a user.
+func (p Session) LoginProtectedAs(user string) {
+	p.T.Helper()
+	p.loginAs(user)
 	p.Client.Send("PBSZ 0")
 	p.Client.Expect("200")
 	p.Client.Send("PROT P")

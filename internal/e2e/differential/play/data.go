@@ -108,8 +108,8 @@ func (e *end) dial(source string) error {
 	return nil
 }
 
-// refused connects, and says whether that was refused. One who is not on the spot, and takes the connection in
-// order to pass it on, can only reset it.
+// refused connects, and says whether that was refused. A gateway that takes the connection before it knows
+// can only reset it.
 func (e *end) refused(source string) error {
 	c, err := e.connect(source)
 	if err == nil {
@@ -118,7 +118,8 @@ func (e *end) refused(source string) error {
 	}
 	var ended errEnd
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED) || isReset(err) || errors.As(err, &ended) && ended.text == "reset":
+	case errors.Is(err, syscall.ECONNREFUSED) || isReset(err) || errors.As(err, &ended) &&
+		ended.text == "reset":
 		e.saw("data is refused")
 	case err == nil || errors.As(err, &ended):
 		e.saw("data is taken")
