@@ -15,7 +15,6 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relaytest"
 )
 
