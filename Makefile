@@ -2,7 +2,7 @@
 # servers Debian or Ubuntu and root; without them the tests that need them are skipped (with
 # CI=true a skip is a failure).
 
-.PHONY: build test lint peers fuzz bench
+.PHONY: build test lint peers fuzz soak bench
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o ftpgate ./cmd/ftpgate
@@ -34,6 +34,11 @@ fuzz:
 			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 		done; \
 	done
+
+# Random sessions, played directly and through the gateway, for as long as SOAK says.
+SOAK ?= 1h
+soak:
+	SOAK=$(SOAK) go test -count=1 -timeout 0 -v -run '^TestSoak$$' ./internal/e2e/differential
 
 # How fast it is, compared with routing and the kernel's helper; BENCH=-quick for a short run, -h for
 # more. Paths in BENCH start from here, not from the module's folder.

@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "write docs/messages.md anew")
 
-// TestMessages holds docs/messages.md to the code: an operator finds there what he sees in a log, in explain, in
-// doctor and at start. `go test ./internal/archtest -run Messages -update` writes it anew.
+// TestMessages holds docs/messages.md to the code: an operator finds there what he sees in a log, in explain,
+// in doctor and at start. `go test ./internal/archtest -run Messages -update` writes it anew.
 func TestMessages(t *testing.T) {
 	packages := load(t)
 	want := messagesPage(packages)
@@ -30,7 +31,8 @@ func TestMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s does not say what the code says: go test ./internal/archtest -run Messages -update", name)
+		t.Errorf("%s does not say what the code says: go test ./internal/archtest -run Messages -update",
+			name)
 	}
 	for _, section := range []struct {
 		of    string
@@ -42,7 +44,8 @@ func TestMessages(t *testing.T) {
 		{"findings", len(findings(packages)), 60},
 	} {
 		if section.found < section.least {
-			t.Errorf("found %d %s; want at least %d: the search does not know the code any more", section.found, section.of, section.least)
+			t.Errorf("found %d %s; want at least %d: the search does not know the code any more",
+				section.found, section.of, section.least)
 		}
 	}
 }
@@ -58,11 +61,14 @@ The page is made from the code; a test compares them.
 func messagesPage(packages []*pkg) string {
 	var b strings.Builder
 	b.WriteString(messagesHead)
-	b.WriteString("## Log messages\n\nThe keys are those that the message always has; sessions also have forward, session, client and server.\n\n")
+	b.WriteString("## Log messages\n\nThe keys are those that the message always has; sessions also have " +
+		"forward, session, client and server.\n\n")
 	table(&b, []string{"message", "level", "keys", "from"}, logMessages(packages))
-	b.WriteString("\n## Verdicts\n\nWhat `ftpgate explain`, `ftpgate sessions` and the log of transfers say about a session.\n\n")
+	b.WriteString("\n## Verdicts\n\nWhat `ftpgate explain`, `ftpgate sessions` and the log of transfers " +
+		"say about a session.\n\n")
 	table(&b, []string{"code", "sentence", "remedy"}, verdicts(packages))
-	b.WriteString("\n## Findings\n\nWhat a start, a reload and `ftpgate doctor` say about hosts, servers and certificates.\n\n")
+	b.WriteString("\n## Findings\n\nWhat a start, a reload and `ftpgate doctor` say about hosts, servers " +
+		"and certificates.\n\n")
 	table(&b, []string{"sentence", "remedy", "from"}, findings(packages))
 	return b.String()
 }
@@ -85,7 +91,8 @@ func table(b *strings.Builder, head []string, rows [][]string) {
 // product are the packages whose messages operators see.
 func product(packages []*pkg) (all []*pkg) {
 	for _, p := range packages {
-		if group(short(module+"/"+p.dir)) >= 0 && !strings.HasPrefix(p.dir, "internal/try") && !strings.HasPrefix(p.dir, "internal/e2e") {
+		if group(short(module+"/"+p.dir)) >= 0 && !strings.HasPrefix(p.dir, "internal/try") &&
+			!strings.HasPrefix(p.dir, "internal/e2e") {
 			all = append(all, p)
 		}
 	}
@@ -111,7 +118,8 @@ func logMessages(packages []*pkg) (rows [][]string) {
 				level, args := logLevels[s.Sel.Name], call.Args
 				if level != "" && len(args) > 0 {
 					if text := template(args[0]); text != "…" {
-						rows = append(rows, []string{text, level, keys(args[1:]), short(module + "/" + p.dir)})
+						rows = append(rows, []string{text, level, keys(args[1:]), short(module + "/" +
+							p.dir)})
 					}
 				}
 				return true
@@ -135,7 +143,8 @@ func sessionMessages(p *pkg, f *file) (rows [][]string) {
 				continue
 			}
 			if text := template(call.Args[i+1]); text != "…" {
-				rows = append(rows, []string{text, strings.ToLower(strings.TrimPrefix(level.Sel.Name, "Level")),
+				rows = append(rows, []string{text, strings.ToLower(strings.TrimPrefix(level.Sel.Name,
+					"Level")),
 					keys(call.Args[i+2:]), short(module + "/" + p.dir)})
 			}
 		}
@@ -165,7 +174,8 @@ func keys(args []ast.Expr) string {
 				all = append(all, k)
 			}
 		case *ast.CallExpr:
-			if s, ok := a.Fun.(*ast.SelectorExpr); ok && isSelector(s, "slog", "String", "Int", "Any", "Duration", "Bool") && len(a.Args) > 0 {
+			if s, ok := a.Fun.(*ast.SelectorExpr); ok && isSelector(s, "slog", "String", "Int", "Any",
+				"Duration", "Bool") && len(a.Args) > 0 {
 				all = append(all, template(a.Args[0]))
 			}
 		}
@@ -191,12 +201,30 @@ func verdicts(packages []*pkg) (rows [][]string) {
 				if !isCode || !isWords || codes[key.Name] == "" || len(value.Elts) != 2 {
 					return true
 				}
-				rows = append(rows, []string{codes[key.Name], words(p, value.Elts[0]), words(p, value.Elts[1])})
+				rows = append(rows, []string{codes[key.Name], filled(words(p, value.Elts[0])),
+					filled(words(p, value.Elts[1]))})
 				return false
 			})
 		}
 	}
 	return rows
+}
+
+// filled returns a template of a verdict (verdict.says) with … for each word in braces. If nothing else is
+// left of it, it has the plain text that stands for an unknown word.
+func filled(template string) string {
+	field := regexp.MustCompile(`\{[^}]*\}`)
+	plain := field.ReplaceAllString(template, "…")
+	if strings.Trim(plain, "… ") == "" {
+		plain = field.ReplaceAllStringFunc(template, func(words string) string {
+			_, other, _ := strings.Cut(strings.Trim(words, "{}"), "|")
+			if !strings.Contains(other, " ") {
+				return "…"
+			}
+			return other
+		})
+	}
+	return strings.ReplaceAll(plain, "……", "…")
 }
 
 // constants returns the package's constants with a literal text, by name.
@@ -219,7 +247,8 @@ func constants(p *pkg) map[string]string {
 	return all
 }
 
-// words returns what a function of a fault may return: a literal, always(text), or a function of the package.
+// words returns what a function of a fault may return: a literal, says(template), or a function of the
+// package.
 func words(p *pkg, e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.FuncLit:
@@ -252,9 +281,9 @@ func returned(body *ast.BlockStmt) string {
 	return strings.Join(all, " / ")
 }
 
-// findings returns each finding's sentence, remedy and package: of literals with Text and Remedy, and of calls of
-// the package's own makers of findings, whose last two arguments those are, or whose last are a format and what
-// it has verbs for.
+// findings returns each finding's sentence, remedy and package: of literals with Text and Remedy, and of
+// calls of the package's own makers of findings, whose last two arguments those are, or whose last are a
+// format and what it has verbs for.
 func findings(packages []*pkg) (rows [][]string) {
 	for _, p := range product(packages) {
 		own := short(module + "/" + p.dir)
@@ -324,4 +353,19 @@ func findingMakers(p *pkg) map[string]maker {
 		}
 	}
 	return makers
+}
+
+// TestVerdictNames wants each code's constant to say what the code says: CodeLowPort for "low_port".
+func TestVerdictNames(t *testing.T) {
+	for _, p := range load(t) {
+		if p.dir != "internal/core/verdict" {
+			continue
+		}
+		for name, code := range constants(p) {
+			own, isCode := strings.CutPrefix(name, "Code")
+			if want := strings.ReplaceAll(code, "_", ""); isCode && strings.ToLower(own) != want {
+				t.Errorf("%s is %q; want the constant and the code alike", name, code)
+			}
+		}
+	}
 }

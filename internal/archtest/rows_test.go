@@ -25,7 +25,9 @@ var rows = []row{
 		testing: []string{"github.com/mdlayher/netlink"}},
 	{pkg: "kernel/conntrack",
 		imports: []string{"core/netflow", "kernel/netlink"},
-		shares:  []string{"github.com/mdlayher/netlink", "golang.org/x/sys"},
+		shares: []string{
+			"github.com/mdlayher/netlink", "github.com/vishvananda/netlink", "golang.org/x/sys",
+		},
 		testing: []string{"try/lab", "try/lab/labtest"}},
 	{pkg: "kernel/nft",
 		imports: []string{"core/forward", "core/ruleset", "kernel/netlink"},
@@ -49,9 +51,8 @@ var rows = []row{
 			"github.com/google/nftables", "github.com/mdlayher/netlink",
 		}},
 	{pkg: "kernel/system",
-		imports: []string{"kernel/netlink"},
 		owns:    []string{"github.com/prometheus/procfs"},
-		shares:  []string{"golang.org/x/sys"},
+		shares:  []string{"github.com/vishvananda/netlink", "golang.org/x/sys"},
 		testing: []string{"try/lab", "try/lab/labtest"}},
 
 	// What happens to sessions, and who shows it.
@@ -178,7 +179,7 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "core/ruleset/rulesettest"}},
 	{pkg: "diagnose/servercheck",
-		imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient"},
+		imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient", "control/tlskeys"},
 		testing: []string{"try/testca"}},
 
 	// The file.
@@ -203,8 +204,8 @@ var rows = []row{
 		testing: []string{"ftpclient", "try/testca"}},
 	{pkg: "try/demo/quirk", imports: []string{"core/ftp"}},
 	{pkg: "try/lab",
-		owns:    []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns"},
-		shares:  []string{"golang.org/x/sys"},
+		owns:    []string{"github.com/vishvananda/netns"},
+		shares:  []string{"github.com/vishvananda/netlink", "golang.org/x/sys"},
 		testing: []string{"try/lab/labtest"}},
 	{pkg: "try/testca"},
 	{pkg: "try/demo/scenario",
@@ -285,7 +286,8 @@ var rows = []row{
 
 // shared are the modules that several packages may import, with the reason.
 var shared = map[string]string{
-	"github.com/mdlayher/netlink": "nft and conntrack speak to two subsystems of the kernel, each over sockets of its own",
-	"github.com/google/nftables":  "nft writes ftpgate's table, and nftforeign reads those of other programs",
-	"golang.org/x/sys":            "the kernel's numbers and its errors; they have no state that an owner could guard",
+	"github.com/mdlayher/netlink":    "nft and conntrack speak to two subsystems of the kernel, each over sockets of its own",
+	"github.com/google/nftables":     "nft writes ftpgate's table, and nftforeign reads those of other programs",
+	"github.com/vishvananda/netlink": "system asks for the host's routes, conntrack for constants, and the lab makes links",
+	"golang.org/x/sys":               "the kernel's numbers and its errors; they have no state that an owner could guard",
 }

@@ -220,14 +220,14 @@ func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination,
 	if len(f.ServerAddrs()) == 0 {
 		return nil // a finding about its name says so
 	}
-	config, sound := e.ServerTLS(f.Forward)
+	config, trust, sound := e.ServerTLS(f.Forward)
 	if !sound {
 		return []finding.Finding{{Code: servercheck.CodeUnfinished, Severity: finding.Info, Forward: f.Name,
 			Text:   "the server was not tried: the files of the forward's TLS with the server come first",
 			Remedy: "mend what is said of them; or where they could not be read, run ftpgate doctor as root"}}
 	}
 	return servercheck.Run(ctx, f, servercheck.Options{User: c.user, Password: c.password, TLS: config,
-		Active: c.active, Timeouts: c.timeouts(f)})
+		Trust: trust, Active: c.active, Timeouts: c.timeouts(f)})
 }
 
 // timeouts returns shorter timeouts than the default if the time for the try would be over before a silent

@@ -17,7 +17,7 @@ func failedSession() *answers {
 		sessions.StateEnded, nil
 	s.Totals = sessions.Totals{Failed: 1}
 	s.Verdict = verdict.Verdict{
-		Code: verdict.CodeNobodyCame,
+		Code: verdict.CodeClientNeverConnected,
 		Text: "the client never connected to 192.168.5.2:51234 within 30 s: a firewall between it and " +
 			"the gateway drops ports 49152-65535",
 		Remedy: "let the client reach ports 49152-65535 of the gateway",

@@ -21,8 +21,18 @@ import (
 
 const defaultFile = "/etc/ftpgate/ftpgate.toml"
 
-func fileFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().StringP("config", "c", defaultFile, "the configuration `FILE`")
+// withFile makes a command read the file that its flag -c names, and call run with it.
+func withFile(cmd *cobra.Command, run func(*cobra.Command, string, *config.Config) error) *cobra.Command {
+	cmd.Args, cmd.DisableFlagsInUseLine = noArgs, true
+	file := cmd.Flags().StringP("config", "c", defaultFile, "the configuration `FILE`")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := load(cmd, *file)
+		if err != nil {
+			return err
+		}
+		return run(cmd, *file, c)
+	}
+	return cmd
 }
 
 // load reads a file; an unsound file ends the command with the status for a wrong command line.
@@ -40,21 +50,14 @@ func load(cmd *cobra.Command, file string) (*config.Config, error) {
 }
 
 func newRun() *cobra.Command {
-	cmd := &cobra.Command{
+	return withFile(&cobra.Command{
 		Use:   "run [-c FILE]",
 		Short: "Run the gateway that a file describes",
 		Long: `Run the gateway that FILE describes, until interrupted. On SIGHUP it reads the file
 again: an unsound file changes nothing, and forwards that did not change keep
 every session; changes of [admin] and [log] wait for the next start. On SIGUSR1
 it opens its logs of transfers again, after logrotate has moved them.`,
-		Args: noArgs, DisableFlagsInUseLine: true,
-	}
-	file := fileFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := load(cmd, *file)
-		if err != nil {
-			return err
-		}
+	}, func(cmd *cobra.Command, file string, c *config.Config) error {
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
 		reload, reopen := onSignal(syscall.SIGHUP), onSignal(syscall.SIGUSR1)
@@ -67,16 +70,15 @@ it opens its logs of transfers again, after logrotate has moved them.`,
 		d := daemon.Daemon{
 			Table:   ruleset.DefaultTable,
 			Config:  c,
-			File:    *file,
+			File:    file,
 			Log:     logger(cmd.ErrOrStderr()),
 			Reload:  reload,
 			Reopen:  reopen,
-			Load:    func() (*config.Config, error) { return config.Load(*file) },
+			Load:    func() (*config.Config, error) { return config.Load(file) },
 			Confine: true,
 		}
 		return orFailed(d.Run(ctx))
-	}
-	return cmd
+	})
 }
 
 // onSignal returns a channel that receives a signal until signal.Stop; several that arrive while one is
@@ -88,45 +90,30 @@ func onSignal(which os.Signal) chan os.Signal {
 }
 
 func newCheck() *cobra.Command {
-	cmd := &cobra.Command{
+	return withFile(&cobra.Command{
 		Use:   "check [-c FILE]",
 		Short: "Report every fault of a file",
 		Long: `Report every fault of FILE at once, with line and column. For a sound file, print
 which way FTPS takes through each forward, and why. It needs no privilege and
 looks neither at this host nor at the network.`,
-		Args: noArgs, DisableFlagsInUseLine: true,
-	}
-	file := fileFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := load(cmd, *file)
-		if err != nil {
-			return err
-		}
+	}, func(cmd *cobra.Command, file string, c *config.Config) error {
 		out := bufio.NewWriter(cmd.OutOrStdout())
-		fmt.Fprintf(out, "%s: sound, %s\n", *file, finding.Plural(len(c.Forwards), "forward"))
+		fmt.Fprintf(out, "%s: sound, %s\n", file, finding.Plural(len(c.Forwards), "forward"))
 		for _, f := range c.Forwards {
 			way, why := f.FTPS()
 			fmt.Fprintf(out, "  %s: FTPS %s: %s\n", f.Name, way, why)
 		}
 		return orFailed(out.Flush())
-	}
-	return cmd
+	})
 }
 
 func newRules() *cobra.Command {
-	cmd := &cobra.Command{
+	return withFile(&cobra.Command{
 		Use:   "rules [-c FILE]",
 		Short: "Print the nftables ruleset that a file asks for",
 		Long: `Print the nftables ruleset that FILE asks for, as nft -f loads it, and change
 nothing. It resolves the names of servers now.`,
-		Args: noArgs, DisableFlagsInUseLine: true,
-	}
-	file := fileFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := load(cmd, *file)
-		if err != nil {
-			return err
-		}
+	}, func(cmd *cobra.Command, _ string, c *config.Config) error {
 		ctx, stop := untilSignal(cmd.Context(), endSignals...)
 		defer stop()
 		g := gateway.New(ruleset.DefaultTable, nil, net.DefaultResolver, logger(cmd.ErrOrStderr()))
@@ -139,6 +126,5 @@ nothing. It resolves the names of servers now.`,
 			return runFailure(fmt.Errorf("%s left out", finding.Plural(len(findings), "forward")))
 		}
 		return nil
-	}
-	return cmd
+	})
 }

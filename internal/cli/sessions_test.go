@@ -29,7 +29,7 @@ func aFewSessions(now time.Time) *answers {
 	ended := oneSession(now)
 	ended.ID, ended.State, ended.Transfer = "3p5kx-9", sessions.StateEnded, nil
 	ended.Since, ended.Ended = now.Add(-3*time.Hour), now.Add(-time.Hour-time.Minute)
-	ended.Verdict = verdict.Verdict{Code: verdict.CodeLogin, Text: "the server did not take the login"}
+	ended.Verdict = verdict.Verdict{Code: verdict.CodeLoginFailed, Text: "the server did not take the login"}
 	return &answers{
 		status:  admin.Status{Forwards: []admin.Forward{{Name: "archive"}, {Name: "camera"}}},
 		running: []sessions.Session{busy, idle, waits, evil}, ended: []sessions.Session{ended},

@@ -61,8 +61,9 @@ func serverTLSKeys() []Key {
 		}, "private", "clear", func(v values) *bool { return &v.TLS.ServerDataClear }),
 		file(Key{Name: "tls.ca", Needs: NeedServerTLS, Example: `"/etc/ftpgate/ca.pem"`,
 			Otherwise: "this host's authorities",
-			Help:      "the server's authorities, a PEM file",
-			Doc:       "whom to trust for the server's certificate, a PEM file",
+			Help:      "the server's authorities, or its own certificate, a PEM file",
+			Doc: "whom to trust for the server's certificate, a PEM file: authorities, or the server's own" +
+				" certificate, which then needs no name",
 		}, func(v values) *string { return &v.TLS.CA }),
 		custom(Key{Name: "tls.server_name", Needs: NeedServerTLS, Argument: "NAME",
 			Example:   `"ftp.example.com"`,

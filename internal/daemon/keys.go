@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"net/netip"
+
+	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
@@ -9,6 +12,15 @@ import (
 
 // sessionKeys is the keys as proxy.Keys.
 type sessionKeys struct{ *tlskeys.Keys }
+
+// ForClient returns the TLS of one session with a client.
+func (k sessionKeys) ForClient(f forward.Forward, client netip.Addr) (proxy.ClientTLS, error) {
+	s, err := k.Keys.ForClient(f, client)
+	if err != nil {
+		return nil, err // not a nil pointer in an interface
+	}
+	return s, nil
+}
 
 // Explain returns why a handshake has failed, for the client, and the remedy, for the operator.
 func (sessionKeys) Explain(err error) (plain, remedy string) { return tlskeys.Explain(err) }

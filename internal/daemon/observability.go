@@ -85,13 +85,9 @@ func (r *instance) journalHooks() sessions.Hooks {
 // metricSources returns what metrics reads at each scrape.
 func (r *instance) metricSources() metrics.Sources {
 	return metrics.Sources{
-		Sessions: func() (all []metrics.SessionCount) {
+		Sessions: func() map[sessions.ForwardKey]int {
 			running, _ := r.sessionLog.Counts()
-			for at, n := range running {
-				all = append(all,
-					metrics.SessionCount{Forward: at.Forward, Tracking: at.Tracking, Running: n})
-			}
-			return all
+			return running
 		},
 		Pinholes: func() (kernel, relay int) {
 			kernel = r.sessionLog.Pinholes(forward.DataKernel.String())

@@ -35,12 +35,18 @@ type DataTLS struct {
 	// Client is for the client's leg, where the gateway is the TLS server; Server is for the server's leg,
 	// where it is the TLS client. nil: that leg is in clear.
 	Client, Server *tls.Config
+	// Admit is asked after the handshake with the client whether the connection may carry data; the error
+	// says why not. If wait is not nil that is not final: ask again when wait is closed. Client and Admit are
+	// for one connection. nil: it may.
+	Admit func(tls.ConnectionState) (wait <-chan struct{}, err error)
 	// An end whose close_notify is optional may end its data by TCP's FIN alone, which anybody on the way
 	// can forge: a file that was cut short then looks complete.
 	ClientCloseNotifyOptional, ServerCloseNotifyOptional bool
 	// TransferStarted is closed when the transfer starts. TLS with the server begins then and not before,
-	// because there are servers that close a data connection on which anything comes sooner (pyftpdlib).
-	// nil: it begins at once.
+	// because there are servers that close a data connection on which anything comes sooner (pyftpdlib). TLS
+	// with the client begins then, as servers do it: a client that opens many data connections at once (curl)
+	// has one ticket for all of them, and OpenSSL lets it present none any more when the first handshake is
+	// done. nil: both begin at once.
 	TransferStarted <-chan struct{}
 }
 

@@ -12,7 +12,7 @@ import (
 // A Failure is found behind other errors, and its cause behind it.
 func TestFailure(t *testing.T) {
 	failure := &Failure{Err: fmt.Errorf("read: %w", io.EOF), ReplyCode: 426, ReplyText: "it broke",
-		Fault: verdict.Fault{Code: verdict.CodeDataReset}}
+		Fault: verdict.Fault{Code: verdict.CodeDataBroken}}
 	err := fmt.Errorf("finish: %w", failure)
 	got, ok := errors.AsType[*Failure](err)
 	if !ok || got != failure {

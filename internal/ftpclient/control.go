@@ -91,8 +91,8 @@ func (c *Control) SetReadDeadline(t time.Time) error { return c.conn.SetReadDead
 // SetWriteDeadline bounds Send.
 func (c *Control) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadline(t) }
 
-// ErrInjected is bytes in clear behind the reply after which TLS begins. Whoever put them there would have them
-// taken for the server's words (RFC 3207 section 4.2 says so of SMTP).
+// ErrInjected is bytes in clear behind the reply after which TLS begins. Whoever put them there would have
+// them taken for the server's words (RFC 3207 section 4.2 says so of SMTP).
 var ErrInjected = errors.New("bytes in clear behind the answer")
 
 // StartTLS goes on in TLS. ctx bounds the handshake; deadlines that were set before are removed. The error is

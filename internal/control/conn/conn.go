@@ -101,7 +101,8 @@ func (c *Control) HangUp() {
 // AcceptTLS has the client begin TLS. first is what was read from the client already. The caller sets the
 // deadline.
 func (c *Control) AcceptTLS(config *tls.Config, first []byte) error {
-	secure := tls.Server(&recordReader{TCPConn: c.TCPConn, first: first}, config)
+	stream := &recordStream{TCPConn: c.TCPConn, first: first}
+	secure := tls.Server(stream, stream.holdingTicket(config))
 	if err := secure.Handshake(); err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func (c *Control) BeginTLS(config *tls.Config) error {
 // Some clients go on without close_notify. What the client sent in TLS until then is dropped. The caller
 // sets the deadline.
 func (c *Control) EndTLS() error {
-	stream := c.TLS.NetConn().(*recordReader)
+	stream := c.TLS.NetConn().(*recordStream)
 	stream.ending = true
 	if err := c.TLS.CloseWrite(); err != nil {
 		return err

@@ -117,6 +117,49 @@ func TestAcceptTLSWithFirstBytes(t *testing.T) {
 	}
 }
 
+// The ticket of TLS 1.3 comes with the first line, and not before.
+func TestTicketWaits(t *testing.T) {
+	for version, waits := range map[uint16]bool{tls.VersionTLS12: false, tls.VersionTLS13: true} {
+		c, peer := ends(t)
+		server := config(t)
+		server.WrapSession = server.EncryptTicket
+		accepted := make(chan error, 1)
+		go func() { accepted <- c.AcceptTLS(server, nil) }()
+		given := new(tickets)
+		secure := tls.Client(peer, &tls.Config{InsecureSkipVerify: true, MaxVersion: version,
+			ClientSessionCache: given})
+		if err := errors.Join(secure.Handshake(), <-accepted); err != nil {
+			t.Fatal(err)
+		}
+		if waits {
+			_ = peer.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			if n, err := peer.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s: got %d bytes, %v; want none before the first line", tls.VersionName(version), n,
+					err)
+			}
+			_ = peer.SetReadDeadline(time.Now().Add(30 * time.Second))
+		}
+		for _, line := range []string{"331 password\r\n", "230 welcome\r\n"} {
+			say(t, c, line)
+			want(t, secure, line)
+			if *given != 1 {
+				t.Errorf("%s: got %d tickets with %q; want 1", tls.VersionName(version), *given, line)
+			}
+		}
+	}
+}
+
+// tickets counts the sessions that a client is given.
+type tickets int
+
+func (*tickets) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+
+func (n *tickets) Put(_ string, session *tls.ClientSessionState) {
+	if session != nil {
+		*n++
+	}
+}
+
 // A peer that has sent more than was read still gets the last line, and then the end of the connection.
 func TestHangUp(t *testing.T) {
 	c, peer := ends(t)

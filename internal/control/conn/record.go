@@ -1,13 +1,14 @@
 package conn
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 )
 
-// recordReader is a TCP connection that is never read beyond the TLS record under way, so that what follows
+// recordStream is a TCP connection that is never read beyond the TLS record under way, so that what follows
 // the last record can be read in clear (RFC 8446 section 5.1).
-type recordReader struct {
+type recordStream struct {
 	*net.TCPConn
 	first  []byte // was read before, and is not handed out yet
 	ending bool   // the next bytes may be no record
@@ -15,6 +16,9 @@ type recordReader struct {
 	read   int // bytes of header that were read
 	given  int // bytes of header that were handed out
 	left   int // bytes of the record's body still to be read
+
+	ticketComes bool   // the next write ends with a session ticket
+	heldBack    []byte // the record with the ticket, to be sent with the next write; nil: none
 }
 
 // headerLength is that of a record's type, version and length.
@@ -27,7 +31,7 @@ const (
 )
 
 // Read reads from one record, or from its header.
-func (r *recordReader) Read(b []byte) (int, error) {
+func (r *recordStream) Read(b []byte) (int, error) {
 	if r.given == headerLength && r.left == 0 { // at the end of a record
 		r.read, r.given = 0, 0
 	}
@@ -56,11 +60,54 @@ func (r *recordReader) Read(b []byte) (int, error) {
 }
 
 // readStream reads what was read before, and then from the connection.
-func (r *recordReader) readStream(b []byte) (int, error) {
+func (r *recordStream) readStream(b []byte) (int, error) {
 	if len(r.first) > 0 {
 		n := copy(b, r.first)
 		r.first = r.first[n:]
 		return n, nil
 	}
 	return r.TCPConn.Read(b)
+}
+
+// holdingTicket returns the configuration with which the session ticket of TLS 1.3 is not sent with the
+// handshake, but with the first line for the client: that is when a client reads it that does one thing at a
+// time (curl). If it had the ticket sooner, it might resume the session on a data connection of another
+// control connection, and wait for that transfer before it goes on to log in here.
+func (r *recordStream) holdingTicket(config *tls.Config) *tls.Config {
+	wrap := config.WrapSession
+	if wrap == nil {
+		return config
+	}
+	config = config.Clone()
+	config.WrapSession = func(c tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+		r.ticketComes = c.Version >= tls.VersionTLS13 // before that a ticket is part of the handshake
+		return wrap(c, session)
+	}
+	return config
+}
+
+// Write sends records. crypto/tls writes whole ones.
+func (r *recordStream) Write(b []byte) (int, error) {
+	keep := 0
+	if r.ticketComes {
+		r.ticketComes = false
+		keep = lastRecord(b)
+	}
+	out := append(r.heldBack, b[:len(b)-keep]...)
+	r.heldBack = append([]byte(nil), b[len(b)-keep:]...)
+	if _, err := r.TCPConn.Write(out); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// lastRecord returns the length of the last of several records.
+func lastRecord(b []byte) int {
+	for {
+		length := headerLength + int(b[3])<<8 + int(b[4])
+		if length >= len(b) {
+			return len(b)
+		}
+		b = b[length:]
+	}
 }

@@ -21,7 +21,7 @@ func cannotListen(f forward.Resolved, err error) finding.Finding {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
 		found.Text = fmt.Sprintf("listen %s is in use by %s", f.Listen, holder(f.Listen))
-		found.Remedy = "stop that program or let it listen elsewhere, or choose another port"
+		found.Remedy = finding.RemedyListener
 	case errors.Is(err, unix.EACCES):
 		found.Text = fmt.Sprintf("listen %s: this process may not listen at port %d", f.Listen, f.Listen.Port)
 		found.Remedy = "choose a port from 1024 on, or give it CAP_NET_BIND_SERVICE"

@@ -59,6 +59,8 @@ func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.
 
 type instantData struct{ *fakeData }
 
+func (d instantData) Join(<-chan struct{})                     {}
+func (d instantData) Use()                                     {}
 func (d instantData) Arm() error                               { return nil }
 func (d instantData) Finish(<-chan struct{}) dataplane.Outcome { return d.Outcome() }
 func (d instantData) Close() dataplane.Outcome                 { return d.Outcome() }

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +23,8 @@ type fakeKeys struct {
 	cert  tls.Certificate
 	roots *x509.CertPool // that clients trust, and the gateway as a client
 	err   error
+
+	client *fakeClientTLS // of the last session
 }
 
 func newKeys(t *testing.T) *fakeKeys {
@@ -32,9 +36,49 @@ func newKeys(t *testing.T) *fakeKeys {
 	return &fakeKeys{cert: own.TLS(), roots: own.Pool()}
 }
 
-func (k *fakeKeys) ForClient(forward.Forward) (control, data *tls.Config, err error) {
-	c := &tls.Config{Certificates: []tls.Certificate{k.cert}}
-	return c, c, k.err
+func (k *fakeKeys) ForClient(_ forward.Forward, client netip.Addr) (ClientTLS, error) {
+	k.client = &fakeClientTLS{config: k.serving(), address: client}
+	return k.client, k.err
+}
+
+// serving is the TLS of a server.
+func (k *fakeKeys) serving() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{k.cert}}
+}
+
+// fakeClientTLS notes what a session tells it.
+type fakeClientTLS struct {
+	config  *tls.Config
+	address netip.Addr
+
+	mu   sync.Mutex
+	told []string
+}
+
+func (c *fakeClientTLS) Control() *tls.Config { return c.config }
+
+func (c *fakeClientTLS) Data() (*tls.Config, func(tls.ConnectionState) (<-chan struct{}, error)) {
+	return c.config, func(tls.ConnectionState) (<-chan struct{}, error) { return nil, nil }
+}
+
+func (c *fakeClientTLS) Login(user string, in bool) { c.tell(fmt.Sprintf("login %s %t", user, in)) }
+
+func (c *fakeClientTLS) Close() { c.tell("close") }
+
+func (c *fakeClientTLS) tell(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told = append(c.told, text)
+}
+
+// wantTold expects what a session told so far.
+func (c *fakeClientTLS) wantTold(t *testing.T, want string) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if got := strings.Join(c.told, ", "); got != want {
+		t.Errorf("the session told %q; want %q", got, want)
+	}
 }
 
 func (k *fakeKeys) ForServer(forward.Forward) (control, data *tls.Config, err error) {
@@ -109,6 +153,31 @@ func TestTerminated(t *testing.T) {
 	b.ask("QUIT", "221 bye")
 	b.client.heardAll() // close_notify came first, or there would be an error
 	b.wantRefused("encryption=1")
+}
+
+// The session tells the client's TLS who is logged in, and when the control connection ends: by that others
+// may resume its TLS session.
+func TestTerminatedLogin(t *testing.T) {
+	k := newKeys(t)
+	b := newStage(t, encrypting(k, required)).connect()
+	b.auth(k)
+	told := k.client
+	if want := netip.MustParseAddr("127.0.0.1"); told.address != want {
+		t.Errorf("got the client %s; want %s", told.address, want)
+	}
+	b.ask("USER alice", "331 password")
+	told.wantTold(t, "login  false")
+	b.ask("PASS x", "230 welcome")
+	told.wantTold(t, "login  false, login alice true")
+	// a server that keeps the login, and has a kind word for every PASS
+	b.ask("USER bob", "550 you are alice")
+	b.ask("PASS x", "230 already logged in")
+	told.wantTold(t, "login  false, login alice true")
+	b.ask("USER carol", "230 no password needed")
+	told.wantTold(t, "login  false, login alice true, login carol true")
+	b.ask("QUIT", "221 bye")
+	b.client.heardAll()
+	told.wantTold(t, "login  false, login alice true, login carol true, close")
 }
 
 func TestTerminatedInClear(t *testing.T) {

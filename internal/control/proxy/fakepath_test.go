@@ -35,13 +35,19 @@ func (p *fakePath) hangIn(method string) (release func()) {
 }
 
 // wait is called by each method that may hang.
-func (p *fakePath) wait(method string) {
+func (p *fakePath) wait(method string) { p.waitOr(method, nil) }
+
+// waitOr is wait for a method that can be cancelled.
+func (p *fakePath) waitOr(method string, cancel <-chan struct{}) {
 	p.mu.Lock()
 	released := p.hung[method]
 	p.mu.Unlock()
 	if released != nil {
 		p.hang <- method
-		<-released
+		select {
+		case <-released:
+		case <-cancel:
+		}
 	}
 }
 
@@ -54,8 +60,12 @@ type fakeData struct {
 	armed   chan struct{}
 	done    chan struct{}
 	closed  chan struct{}
+	joined  chan struct{} // closed when a transfer is about to begin
+	used    chan struct{} // closed when a transfer waits for it
+	severed chan struct{}
 	held    chan struct{} // closed when Finish waits
 	result  error
+	server  bool // result is that the server's end was reset
 	once    sync.Once
 }
 
@@ -120,6 +130,7 @@ func (p *fakePath) add(d *fakeData) (dataplane.Data, error) {
 	}
 	d.path, d.armed, d.done = p, make(chan struct{}), make(chan struct{})
 	d.closed, d.held = make(chan struct{}), make(chan struct{})
+	d.joined, d.used, d.severed = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	p.all = append(p.all, d)
 	p.open++
 	p.most = max(p.most, p.open)
@@ -163,16 +174,18 @@ func (d *fakeData) Finish(cancel <-chan struct{}) dataplane.Outcome {
 	case <-d.done:
 		return d.Outcome()
 	case <-cancel:
-		return dataplane.Outcome{Failure: &dataplane.Failure{Err: errors.New("called off")}}
+		return d.Outcome()
 	}
 }
 
 func (d *fakeData) Outcome() dataplane.Outcome {
 	o := dataplane.Outcome{Path: forward.DataRelay, Settled: isClosed(d.done)}
+	o.Complete = true
 	if !o.Settled && !isClosed(d.closed) { // the test may still choose the result
 		return o
 	}
 	if o.Complete = d.result == nil; !o.Complete {
+		o.ServerReset = d.server
 		var known bool
 		if o.Failure, known = errors.AsType[*dataplane.Failure](d.result); !known {
 			o.Failure = &dataplane.Failure{Err: d.result}
@@ -181,9 +194,17 @@ func (d *fakeData) Outcome() dataplane.Outcome {
 	return o
 }
 
-func (d *fakeData) Join(<-chan struct{}) {}
-func (d *fakeData) Use()                 {}
-func (d *fakeData) Sever()               { d.path.wait("Sever") }
+func (d *fakeData) Join(cancel <-chan struct{}) {
+	close(d.joined)
+	d.path.waitOr("Join", cancel)
+}
+
+func (d *fakeData) Use() { close(d.used) }
+
+func (d *fakeData) Sever() {
+	d.path.wait("Sever")
+	close(d.severed)
+}
 
 func (d *fakeData) Close() dataplane.Outcome {
 	d.path.wait("Close")

@@ -110,9 +110,8 @@ func TestAttackServerSendsNoReply(t *testing.T) {
 	for name, line := range map[string]string{
 		"a command":           "PORT 127,0,0,1,0,22\r\n",
 		"HTTP":                "HTTP/1.1 200 OK\r\n",
-		"nothing":             "\r\n",
 		"NUL":                 "200 a\x00\r\n",
-		"a line without end":  "200 " + strings.Repeat("x", 20_000),
+		"a line without end":  "200 " + strings.Repeat("x", 300_000),
 		"a code that is none": "999 x\r\n",
 		"bytes":               "\xff\xfd\x01\r\n",
 	} {

@@ -31,6 +31,10 @@ var hung = []struct {
 		b.pasv()
 		b.client.say("PASV\r\n")
 	}},
+	{"Join", nil, func(b *stage) { // that is, an end that takes no connection
+		b.pasv()
+		b.client.say("RETR x\r\n")
+	}},
 	{"Bridge", serverPassive, func(b *stage) {
 		b.client.say("PORT 127,0,0,1,156,64\r\n")
 		b.server.hear("PASV")

@@ -16,7 +16,8 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	b.ask("ACCT "+secret, "200 "+secret)
 	b.ask("SITE PSWD "+secret, "200 ok")
 	b.ask("hunter"+" "+secret, "500 "+secret+" unknown") // typed as a command
-	for _, line := range []string{secret, "PASS\t" + secret, "ADAT " + secret, "PASS " + secret + "\rX",
+	b.ask(secret, "500 "+secret+" unknown")              // a verb with a digit
+	for _, line := range []string{"/" + secret, "PASS\t" + secret, "ADAT " + secret, "PASS " + secret + "\rX",
 		"PORT " + secret, "EPRT " + secret, "EPSV " + secret, "AUTH " + secret} {
 		b.client.say("%s\r\n", line)
 		if _, err := b.client.lines.ReadString('\n'); err != nil {

@@ -224,3 +224,6 @@ func unmapped(a net.Addr) netip.AddrPort {
 
 // Keys makes the TLS of sessions.
 type Keys = session.Keys
+
+// ClientTLS is the TLS of one session with a client.
+type ClientTLS = session.ClientTLS

@@ -63,6 +63,25 @@ func TestOriginatedImplicit(t *testing.T) {
 	b.login()
 }
 
+// A server that begins with TLS encrypts data, also where it does not know PBSZ and PROT.
+func TestOriginatedImplicitWithoutPROT(t *testing.T) {
+	k := newKeys(t)
+	b := newStage(t, encrypting(k, func(f *forward.Forward) { f.TLS.Server = forward.ServerTLSImplicit }))
+	b.client = b.dial()
+	b.accept()
+	b.server.encrypt(k, true)
+	b.server.say("220 hello\r\n")
+	for _, command := range []string{"PBSZ 0", "PROT P"} {
+		b.server.hear(command)
+		b.server.say("550 what\r\n")
+	}
+	b.client.hear("220 hello")
+	b.login()
+	if data := b.pasv(); data.dataTLS.Server == nil {
+		t.Error("got data in clear; want TLS with the server")
+	}
+}
+
 func TestReencrypted(t *testing.T) {
 	k := newKeys(t)
 	b := newStage(t, encrypting(k, func(f *forward.Forward) {
@@ -102,12 +121,11 @@ func TestOriginatedRefused(t *testing.T) {
 			"421 the server does not encrypt its sessions", "answers AUTH TLS with 500", "encryption=1"},
 		{"not trusted", func(b *stage) {
 			b.server.say("234 go on\r\n")
-			untrusted, _, _ := newKeys(t).ForClient(forward.Forward{})
-			_ = (&conn.Control{TCPConn: b.server.TCPConn}).AcceptTLS(untrusted, nil)
+			_ = (&conn.Control{TCPConn: b.server.TCPConn}).AcceptTLS(newKeys(t).serving(), nil)
 		}, "421 no TLS with the server: explained", "mended", "encryption=1"},
 		{"wants a certificate of ours", func(b *stage) { // which TLS 1.3 says behind the handshake
 			b.server.say("234 go on\r\n")
-			c, _, _ := k.ForClient(forward.Forward{})
+			c := k.serving()
 			c.ClientAuth = tls.RequireAnyClientCert
 			_ = tls.Server(b.server.TCPConn, c).Handshake()
 		}, "421 no TLS with the server: explained", "mended", "encryption=1"},

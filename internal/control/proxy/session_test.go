@@ -59,74 +59,6 @@ func TestSessionSplitsAnywhere(t *testing.T) {
 	b.wantRefused("")
 }
 
-// The reply that a transfer is complete waits for the data, and tells the truth about it.
-func TestSessionHoldsTheLastReply(t *testing.T) {
-	b := newStage(t).connect().login()
-	data := b.transfer()
-	b.server.say("226 done\r\n")
-	b.client.say("NOOP\r\n") // must not overtake
-	close(data.done)
-	b.client.hear("226 done")
-	if !data.isClosed() {
-		t.Error("a complete transfer keeps its port")
-	}
-	b.server.hear("NOOP")
-	b.server.say("200 ok\r\n")
-	b.client.hear("200 ok")
-	b.wantRefused("")
-
-	data = b.transfer()
-	data.result = errors.New("reset by 203.0.113.21:5000")
-	close(data.done)
-	b.server.say("226 done\r\n")
-	b.client.hear("426 the data connection broke off, the transfer is not complete")
-	b.wantRefused("broken_transfer=1")
-	if got := b.counts.Transfers(); got != 1 {
-		t.Errorf("got %d transfers; want 1", got)
-	}
-	if !strings.Contains(b.logs.String(), "reset by 203.0.113.21:5000") {
-		t.Errorf("log: got no cause: %s", b.logs)
-	}
-
-	data = b.transfer() // the server says itself that it has failed: nothing is waited for
-	b.server.say("426 broken\r\n")
-	b.client.hear("426 broken")
-	if !data.isClosed() {
-		t.Error("a failed transfer keeps its port")
-	}
-}
-
-// While the last reply is held, ABOR works (RFC 959 section 4.1.3).
-func TestSessionAbortsWhatIsHeld(t *testing.T) {
-	b := newStage(t).connect().login()
-	data := b.transfer()
-	b.server.say("226 done\r\n")
-	<-data.held
-	b.client.say("\xff\xf4\xff\xf2ABOR\r\n")
-	b.client.hear("426 transfer aborted")
-	if !data.isClosed() {
-		t.Error("an aborted transfer keeps its port")
-	}
-	b.server.hear("\xff\xf4\xffABOR") // the data mark is urgent, and not in the stream here
-	b.server.say("225 nothing to do\r\n")
-	b.client.hear("225 nothing to do")
-	b.ask("NOOP", "200 ok")
-}
-
-// A running transfer is aborted at once, whatever the server says then.
-func TestSessionAborts(t *testing.T) {
-	b := newStage(t).connect().login()
-	data := b.transfer()
-	b.client.say("ABOR\r\n")
-	b.server.hear("ABOR")
-	if !data.isClosed() {
-		t.Error("after ABOR the data connection is there")
-	}
-	b.server.say("426 broken off\r\n226 aborted\r\n")
-	b.client.hear("426 broken off")
-	b.client.hear("226 aborted")
-}
-
 // The urgent byte of a Synch reaches the server as one (RFC 959 section 4.1.3), also from a client
 // that sends it as such.
 func TestSessionSynch(t *testing.T) {
@@ -275,6 +207,7 @@ func TestSessionServerModePassive(t *testing.T) {
 	port()
 	b.ask("RETR x", "150 here")
 	b.client.Close()
+	b.server.heardAll()
 	<-b.path.last().closed
 }
 
@@ -369,9 +302,37 @@ func TestSessionBytes(t *testing.T) {
 	}
 }
 
-// A client that closes its side behind its last command still gets the answers.
+// A client that closes its side behind its last command still gets the answers, and its data: the server sees
+// that it sends no more, and closes when it has said everything.
 func TestSessionHalfClosedClient(t *testing.T) {
-	b := newStage(t).connect()
+	b := newStage(t).connect().login()
+	data := b.pasv()
+	b.client.say("NOOP\r\nRETR x\r\n")
+	if err := b.client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	b.server.hear("NOOP")
+	b.server.say("200 ok\r\n")
+	b.client.hear("200 ok")
+	b.server.hear("RETR x")
+	b.server.say("150 here\r\n")
+	b.client.hear("150 here")
+	if rest, err := io.ReadAll(b.server.lines); err != nil || len(rest) > 0 {
+		t.Fatalf("got %q, error %v; want the client's end", rest, err)
+	}
+	if data.isClosed() {
+		t.Error("the end of the client's commands closes the port of its transfer")
+	}
+	close(data.done)
+	b.server.say("226 done\r\n")
+	b.client.hear("226 done")
+	b.server.Close()
+	b.client.heardAll()
+	if isClosed(data.severed) {
+		t.Error("the end of the session severs its data connection")
+	}
+
+	b = newStage(t).connect()
 	b.client.say("NOOP\r\nQUIT\r\n")
 	if err := b.client.CloseWrite(); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -92,7 +93,7 @@ func TestSessionRecords(t *testing.T) {
 		}
 	}
 	if e.User != "anna" || e.Totals.Transfers != 1 || e.Mode != "PASV" || e.State != sessions.StateEnded ||
-		e.Verdict.Code != verdict.CodeThirdParty {
+		e.Verdict.Code != verdict.CodeThirdPartyPort {
 		t.Errorf("got %+v", e.Session)
 	}
 	if len(finished) != 1 || finished[0].Verb != "RETR" || finished[0].File != "x" ||
@@ -109,7 +110,7 @@ var failings = []struct {
 	code  verdict.Code
 }{
 	{"login", nil, func(b *stage) { b.connect().ask("USER x", "331 go on").ask("PASS x", "530 no") },
-		verdict.CodeLogin},
+		verdict.CodeLoginFailed},
 	{"PASV refused", nil, func(b *stage) {
 		b.connect().login().client.say("PASV\r\n")
 		b.server.hear("PASV")
@@ -122,7 +123,7 @@ var failings = []struct {
 		b.connect().login()
 		b.pasv()
 		b.ask("RETR x", "550 no such file")
-	}, verdict.CodeServerRefused},
+	}, verdict.CodeServerRefusedTransfer},
 	{"greeting", nil, func(b *stage) {
 		b.client = b.dial()
 		b.accept()
@@ -168,6 +169,10 @@ func TestSessionRecordsFaults(t *testing.T) {
 			b := newStage(t, setups...)
 			test.do(b)
 			b.client.Close()
+			if b.server != nil {
+				_, _ = io.ReadAll(b.server.lines) // until it sees the client's end, if it has not closed
+				b.server.Close()
+			}
 			b.await("the session's end", func() bool { return j.Count() == 0 })
 			b.stop()
 			if e, text := b.timeline(j); e.Verdict.Code != test.code {

@@ -47,22 +47,22 @@ func FailureOf(err error) dataplane.Failure {
 // codes are the usual verdicts of the kinds.
 var codes = [dialogue.RefusalKinds]verdict.Code{
 	dialogue.RefusedClient:   verdict.CodeClientNotAllowed,
-	dialogue.RefusedLimit:    verdict.CodeTooMany,
+	dialogue.RefusedLimit:    verdict.CodeTooManySessions,
 	dialogue.RefusedDrain:    verdict.CodeShutDown,
 	dialogue.RefusedServer:   verdict.CodeServerUnreachable,
 	dialogue.RefusedTime:     verdict.CodeIdle,
-	dialogue.RefusedLine:     verdict.CodeClientLine,
-	dialogue.RefusedLogin:    verdict.CodeLogin,
+	dialogue.RefusedLine:     verdict.CodeClientBadLine,
+	dialogue.RefusedLogin:    verdict.CodeLoginFailed,
 	dialogue.RefusedEarly:    verdict.CodeNotLoggedIn,
-	dialogue.RefusedCommand:  verdict.CodeCommand,
-	dialogue.RefusedSecurity: verdict.CodeTLSOther,
+	dialogue.RefusedCommand:  verdict.CodeCommandRefused,
+	dialogue.RefusedSecurity: verdict.CodeTLSCommandRefused,
 	dialogue.RefusedFamily:   verdict.CodeFamily,
-	dialogue.RefusedAddress:  verdict.CodeThirdParty,
+	dialogue.RefusedAddress:  verdict.CodeThirdPartyPort,
 	dialogue.RefusedPort:     verdict.CodeLowPort,
-	dialogue.RefusedReply:    verdict.CodeServerUnasked,
+	dialogue.RefusedReply:    verdict.CodeServerUnaskedReply,
 	dialogue.RefusedAnswer:   verdict.CodeServerBadReply,
-	dialogue.RefusedNoPort:   verdict.CodeNoPath,
-	dialogue.RefusedTransfer: verdict.CodeDataReset,
+	dialogue.RefusedNoPort:   verdict.CodeNoDataPath,
+	dialogue.RefusedTransfer: verdict.CodeDataBroken,
 }
 
 // Fault returns the refusal as the session's record keeps it. What the data path knows about the cause counts
@@ -84,7 +84,7 @@ func (r Refusal) Fault() verdict.Fault {
 	case f.Code == "":
 		f.Code = codes[r.Kind]
 	}
-	if f.Code == verdict.CodeLogin && !f.Fatal {
+	if f.Code == verdict.CodeLoginFailed && !f.Fatal {
 		f.Said = r.Reply
 	}
 	return f

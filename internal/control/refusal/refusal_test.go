@@ -28,7 +28,7 @@ func TestCodes(t *testing.T) {
 func TestFault(t *testing.T) {
 	at := netip.MustParseAddrPort("192.168.5.2:50000")
 	judged := &dataplane.Failure{Err: errors.New("no handshake"), ReplyText: "no TLS", Remedy: "mend it",
-		Fault: verdict.Fault{Code: verdict.CodeReuse, At: at, Err: "not resumed"}}
+		Fault: verdict.Fault{Code: verdict.CodeSessionReuseMissing, At: at, Err: "not resumed"}}
 	login := New(dialogue.RefusedLogin, "", "login failed")
 	login.Reply = "530 no"
 	fatalLogin := login
@@ -43,12 +43,13 @@ func TestFault(t *testing.T) {
 			verdict.Fault{Code: verdict.CodeLowPort, Said: "no"}},
 		"a code": {New(dialogue.RefusedPort, verdict.CodeServerLowPort, "no"),
 			verdict.Fault{Code: verdict.CodeServerLowPort, Said: "no"}},
-		"the data path's": {OfData(judged), verdict.Fault{Code: verdict.CodeReuse, Said: "no TLS",
+		"the data path's": {OfData(judged), verdict.Fault{Code: verdict.CodeSessionReuseMissing,
+			Said:   "no TLS",
 			Remedy: "mend it", At: at, Err: "not resumed"}},
 		"not the path's": {OfData(errors.New("reset")),
-			verdict.Fault{Code: verdict.CodeDataReset, Err: "reset"}},
-		"login": {login, verdict.Fault{Code: verdict.CodeLogin, Said: "530 no"}},
-		"the last login": {fatalLogin, verdict.Fault{Code: verdict.CodeLogin, Said: "login failed",
+			verdict.Fault{Code: verdict.CodeDataBroken, Err: "reset"}},
+		"login": {login, verdict.Fault{Code: verdict.CodeLoginFailed, Said: "530 no"}},
+		"the last login": {fatalLogin, verdict.Fault{Code: verdict.CodeLoginFailed, Said: "login failed",
 			Fatal: true}},
 		"nothing twice": {same, verdict.Fault{Code: verdict.CodeServerUnreachable,
 			Said: "the server does not answer"}},
@@ -69,7 +70,7 @@ func TestTell(t *testing.T) {
 		counted  bool
 		logged   string
 	}{
-		"a refusal": {withRemedy, verdict.CodeThirdParty, true,
+		"a refusal": {withRemedy, verdict.CodeThirdPartyPort, true,
 			`level=WARN msg=refused who=me kind=address reason="not yours" remedy="mend it" err=cause`},
 		"a broken transfer": {OfData(errors.New("reset")), verdict.CodeFine, true,
 			`kind=broken_transfer reason="" err=reset`},

@@ -73,19 +73,44 @@ func (s *Session) awaitServerReader() {
 	}
 }
 
+// prepareTLS makes the TLS of the client's next handshake.
+func (s *Session) prepareTLS() error {
+	s.closeTLS()
+	prepared, err := s.env.Keys.ForClient(s.forward, remote(s.client))
+	if err == nil {
+		s.clientTLS = prepared
+		s.shareLogin()
+	}
+	return err
+}
+
+// shareLogin tells the client's TLS who is logged in.
+func (s *Session) shareLogin() {
+	if s.clientTLS != nil {
+		s.clientTLS.Login(s.dialogue.User(), s.dialogue.LoggedIn())
+	}
+}
+
+// closeTLS ends what data connections may resume of the client's TLS.
+func (s *Session) closeTLS() {
+	if s.clientTLS != nil {
+		s.clientTLS.Close()
+	}
+}
+
 // encrypt has the client begin TLS. It drops what the client sent in plain text before that: somebody on the
 // way could have put it there, to have it pass for the client's own.
 func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	first := bytes.Clone(lines.Rest())
 	if len(first) > 0 && first[0] != handshakeRecord {
 		first = nil
-		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther,
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSCommandRefused,
 			"plain text between AUTH and the handshake was thrown away"))
 	}
 	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
 		return false
 	}
-	err := s.client.AcceptTLS(s.clientTLS, first)
+	err := s.client.AcceptTLS(s.clientTLS.Control(), first)
 	if err != nil {
 		s.noGoodbye = true
 		s.clientNotEncrypted(err)

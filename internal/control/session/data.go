@@ -11,15 +11,12 @@ import (
 	"ftpgate/internal/dataplane"
 )
 
-// errAborted is why a transfer ended that the client aborted.
-var errAborted = errors.New("aborted by the client")
+// errStranger is why nothing can have been carried, whatever the server says.
+var errStranger = errors.New("the data connection came from another address, and was refused")
 
 // errNotResumed is why a server most probably takes no data.
 var errNotResumed = errors.New("the server has not resumed the TLS session of its control connection " +
 	"on the data connection")
-
-// errUndelivered says that the data path does not say why data was not delivered: a bug of the path.
-var errUndelivered = errors.New("the data was not delivered")
 
 // errNoData says that there is no pinhole to arm: a bug of the dialogue.
 var errNoData = errors.New("there is no pinhole")
@@ -35,10 +32,12 @@ func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 	switch step.Action {
 	case dialogue.NoAction:
 		return step, nil
-	case dialogue.Finish:
+	case dialogue.Finish, dialogue.Complete:
 		return s.complete(step)
 	case dialogue.Fail:
 		return s.fail(step)
+	case dialogue.Use:
+		return step, s.use()
 	case dialogue.Arm:
 		err = s.arm()
 	default: // all others close what is open first
@@ -67,7 +66,7 @@ func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
 	case dialogue.OpenPassthrough:
 		err = s.openPassthrough(step.Passthrough)
 	case dialogue.PrepareTLS:
-		s.clientTLS, s.dataTLS.Client, err = s.env.Keys.ForClient(s.forward)
+		err = s.prepareTLS()
 	}
 	return step, err
 }
@@ -80,7 +79,7 @@ func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 	var err error
 	if !s.ask(func() { data, at, err = s.env.Path.Open(s.ctx, hole, dataTLS) }) {
 		if err == nil {
-			data.Close()
+			s.discard(data)
 		}
 		return step, errTurnTaken
 	}
@@ -103,12 +102,42 @@ func (s *Session) arm() error {
 	if data == nil {
 		return errNoData
 	}
+	waiting := s.dialogue.InTransfer() // for this data connection
 	var err error
-	if !s.ask(func() { err = data.Arm() }) {
-		data.Close()
+	if !s.ask(func() {
+		if err = data.Arm(); err == nil && waiting {
+			data.Use()
+		}
+	}) {
+		s.discard(data)
 		return errTurnTaken
 	}
 	return err
+}
+
+// use has the data connection stand at both ends, if its peer has come, before the server hears of its
+// transfer. From now on it may come as long as the transfer waits for it.
+func (s *Session) use() error {
+	data, over := s.data, s.isOverSignal()
+	if data == nil {
+		return nil
+	}
+	if !s.ask(func() {
+		data.Join(over)
+		data.Use()
+	}) {
+		s.discard(data)
+		return errTurnTaken
+	}
+	return nil
+}
+
+// discard closes a data connection of a session that another reader has finished.
+func (s *Session) discard(data dataplane.Data) {
+	if s.severs() {
+		data.Sever()
+	}
+	data.Close()
 }
 
 // bridge has the data path connect to both ends.
@@ -118,7 +147,7 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 	var err error
 	if !s.ask(func() { data, err = s.env.Path.Bridge(s.ctx, bridge, dataTLS) }) {
 		if err == nil {
-			data.Close()
+			s.discard(data)
 		}
 		return errTurnTaken
 	}
@@ -127,7 +156,7 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 	}
 	s.data = data
 	s.transcript.Bridged(s.at, data, bridge)
-	return nil
+	return s.use()
 }
 
 // openPassthrough has the data path open the server's passive ports to the client.
@@ -147,15 +176,15 @@ func (s *Session) openPassthrough(ports pinhole.Passthrough) error {
 	return nil
 }
 
-// complete ends a transfer that the server calls complete. If its data was not delivered, the client is told.
+// complete ends a transfer that the server calls complete. Where it cannot be, the client is told.
 func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
-	if s.data == nil { // ABOR closed it, and the server speaks about that
-		s.transcript.Finished(false, s.transferFault(step, nil))
-		return step, nil
-	}
-	switch err := s.deliver(); {
+	err := s.deliver(step)
+	switch {
 	case err == errTurnTaken:
 		return step, err
+	case step.Aborted: // between the two ends
+		s.transcript.Finished(false, s.transferFault(step, nil))
+		return step, nil
 	case err != nil:
 		s.transcript.Finished(false, s.transferFault(step, err))
 		return s.broken(err), err
@@ -166,69 +195,69 @@ func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 	return step, nil
 }
 
-// deliver holds back the reply that a transfer is complete until its data went through the gateway: never a
-// short file with a 226. Meanwhile the client may abort it.
-func (s *Session) deliver() error {
+// deliver closes the data connection of a transfer that the server calls complete. The reply that a download
+// is complete waits until its data went through the gateway: never a short file with a 226. With its next
+// line, the client lets it go. The error is why nothing, or not all, can have been carried.
+func (s *Session) deliver(step dialogue.Step) error {
 	data := s.data
-	if data.Outcome().Settled { // nothing is held back, and all lines go in one write
-		s.data = nil
-		outcome := data.Finish(nil)
-		if _, ok := s.closePinhole(data); !ok {
-			return errTurnTaken
+	if data == nil {
+		return nil
+	}
+	if step.Action == dialogue.Finish && !data.Outcome().Settled {
+		s.flush()
+		barrier := newReplyBarrier()
+		if !s.pause(delivering, barrier) {
+			barrier.release()
 		}
-		return failed(outcome)
+		data.Finish(barrier.cancel)
+		s.resumeStep()
 	}
-	s.flush()
-	barrier := newReplyBarrier()
-	if !s.pause(delivering, barrier) {
-		close(barrier.cancel)
-	}
-	outcome := data.Finish(barrier.cancel)
-	s.resumeStep()
 	s.data = nil
-	if _, ok := s.closePinhole(data); !ok {
+	outcome, ok := s.closePinhole(data)
+	if !ok {
 		return errTurnTaken
 	}
-	if barrier.aborted {
-		return errAborted
-	}
-	return failed(outcome)
+	return undelivered(outcome, step.Action == dialogue.Finish)
 }
 
-// failed returns why data was not delivered; nil: it was.
-func failed(o dataplane.Outcome) error {
+// undelivered returns why a transfer that the server calls complete is not; nil: as far as the gateway knows
+// it is. An end that closes early knows that itself. held says that the reply was held for a download.
+func undelivered(o dataplane.Outcome, held bool) error {
 	switch {
-	case o.Complete:
+	case o.Counted && o.OnlyStranger():
+		return &dataplane.Failure{Err: errStranger, ReplyCode: 425,
+			ReplyText: "no data connection came from where it should"}
+	case o.Complete || o.Failure == nil:
 		return nil
-	case o.Failure == nil:
-		return errUndelivered
+	case o.Failure.ReplyText != "", o.ServerReset && held:
+		return o.Failure
 	}
-	return o.Failure
+	return nil
 }
 
 // broken has the client told that a transfer was not delivered.
 func (s *Session) broken(err error) dialogue.Step {
 	code, text := 426, "the data connection broke off, the transfer is not complete"
 	why := refusal.FailureOf(err)
-	switch {
-	case err == errAborted:
-		text = "transfer aborted"
-	case why.ReplyText != "":
+	if why.ReplyText != "" {
 		code, text = why.ReplyCode, why.ReplyText
 	}
 	return s.dialogue.Broken(code, text, why.Remedy)
 }
 
-// fail ends a transfer that the server ended with a no. If it was the gateway that broke its data, the client
-// is told why: the server does not know.
+// fail takes a transfer that the server ended with a no. If it was the gateway that broke its data, the
+// client is told why: the server does not know. closeTransfer follows when the client has its lines.
 func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
-	outcome, err := s.endData()
-	switch {
-	case err == errTurnTaken:
-		return step, err
-	case err != nil:
-		s.transcript.Finished(false, s.transferFault(step, err))
-		return s.broken(err), err
+	var outcome dataplane.Outcome
+	if s.data != nil {
+		outcome = s.data.Outcome()
+	}
+	var err error
+	switch f := outcome.Failure; {
+	case step.Aborted:
+	case !outcome.Complete && f != nil && f.ReplyText != "":
+		s.transcript.Finished(false, s.transferFault(step, f))
+		return s.broken(f), f
 	case outcome.NotResumed:
 		if step = s.dialogue.NotResumed(); step.Refusal.Kind != dialogue.NotRefused {
 			err = errNotResumed
@@ -238,11 +267,22 @@ func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	return step, err
 }
 
+// closeTransfer closes the data connection of a transfer that failed; false: the turn was taken away.
+func (s *Session) closeTransfer() bool {
+	data := s.data
+	if data == nil {
+		return true
+	}
+	s.data = nil
+	_, ok := s.closePinhole(data)
+	return ok
+}
+
 // transferFault is why a transfer failed, as the session's record keeps it; nil: as the server says. step
 // ends the transfer, and err is what the data path says about it.
 func (s *Session) transferFault(step dialogue.Step, err error) *verdict.Fault {
 	switch {
-	case err == errAborted, s.transcript.Verb() == "ABOR":
+	case step.Aborted:
 		return &verdict.Fault{Code: verdict.CodeAborted}
 	case err == errNotResumed:
 		return &verdict.Fault{Code: step.Refusal.Code, Said: step.Refusal.Reason, Remedy: step.Refusal.Remedy}
@@ -273,12 +313,12 @@ func (s *Session) endData() (dataplane.Outcome, error) {
 	return outcome, nil
 }
 
-// closePinhole closes a data connection, and returns what became of it; false: the turn was taken away. If an
-// operator killed the session, a connection that the kernel carries ends, too.
+// closePinhole closes a data connection, and returns what became of it so far; false: the turn was taken
+// away. A connection that has come goes on, unless an operator or a limit ended the session.
 func (s *Session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, ok bool) {
-	killed := s.killed()
+	severs := s.severs()
 	ok = s.ask(func() {
-		if killed {
+		if severs {
 			data.Sever()
 		}
 		outcome = data.Close()
@@ -304,15 +344,16 @@ func (s *Session) closeData() bool {
 // legTLS is the TLS for the next data connection, with TLS on these legs.
 func (s *Session) legTLS(on pinhole.TLSLegs) dataplane.DataTLS {
 	dataTLS := s.dataTLS
-	if !on.Client {
-		dataTLS.Client = nil
+	if on.Client {
+		dataTLS.Client, dataTLS.Admit = s.clientTLS.Data()
+	}
+	if !on.Server {
+		dataTLS.Server = nil
 	}
 	s.transferStarted = nil
-	if on.Server {
+	if on.Any() {
 		s.transferStarted = newTransferStarted()
 		dataTLS.TransferStarted = s.transferStarted.started
-	} else {
-		dataTLS.Server = nil
 	}
 	return dataTLS
 }

@@ -56,6 +56,7 @@ func (s *Session) readerEnded() {
 func (s *Session) finish(finished chan<- struct{}) {
 	defer close(finished)
 	s.tellEnding()
+	s.closeTLS()
 	s.server.Close()
 	goodbye := s.goodbye()
 	if !s.noGoodbye {

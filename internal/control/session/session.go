@@ -13,7 +13,6 @@ package session
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -44,7 +43,7 @@ type Env struct {
 
 	WriteTime  time.Duration // how long a peer may take for a line
 	CloseTime  time.Duration // how long a session that is over waits for the data path
-	LoginDelay time.Duration // how long the answer to a failed login waits, for each failure so far
+	LoginDelay time.Duration // how long the answer to a third failed login and more waits, for each so far
 }
 
 // Session is one control connection and its server's. It has a goroutine for each, and no timer: whoever
@@ -71,8 +70,8 @@ type Session struct {
 	data            dataplane.Data      // of the last negotiation; nil: none
 	passthrough     dataplane.Handle    // of a session that is passed through; nil: none
 	transferStarted *transferStarted    // for data; nil: it need not know, or knows
-	dataTLS         dataplane.DataTLS   // of data connections; nil on a leg without TLS
-	clientTLS       *tls.Config         // for the client's next handshake
+	dataTLS         dataplane.DataTLS   // of data connections, but for the client's leg
+	clientTLS       ClientTLS           // of the client's last AUTH; nil: there was none
 	requested       dialogue.Transition // by the step, for the end of the turn
 	noGoodbye       bool                // the client would take a last line for TLS
 	transcript      transcript.Transcript
@@ -87,6 +86,7 @@ type Session struct {
 const (
 	maxReplyLines = 1 << 20
 	maxReplyBytes = 64 << 20
+	maxReplyLine  = 256 << 10 // bytes of one line
 )
 
 // New joins two connections, and owns them from now on; after an error it does not. The context is that of
@@ -104,7 +104,7 @@ func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.
 	if f.TLS.Implicit { // the client begins with its handshake
 		s.state.phase = switching
 		var err error
-		if s.clientTLS, s.dataTLS.Client, err = env.Keys.ForClient(f.Forward); err != nil {
+		if s.clientTLS, err = env.Keys.ForClient(f.Forward, remote(client)); err != nil {
 			return nil, err
 		}
 	}
@@ -144,7 +144,7 @@ func remote(c net.Conn) netip.Addr { return addrOf(c.RemoteAddr()) }
 
 func addrOf(a net.Addr) netip.Addr { return addrPortOf(a).Addr().WithZone("") }
 
-// ReadClient takes the client's commands, each when the one before is answered. It returns when the session
+// ReadClient takes the client's commands, each when the dialogue is ready for it. It returns when the session
 // is over.
 func (s *Session) ReadClient() {
 	defer s.readerEnded()
@@ -206,35 +206,13 @@ func (s *Session) takeClientTurn(line ftp.ClientLine) bool {
 	return true
 }
 
-// ready reports whether a client's line can be handled. While the last reply of a transfer waits for the
-// data, ABOR cancels that. It is called with the lock held.
+// ready reports whether a client's line can be handled. The last reply of a transfer waits for its data no
+// longer: the client has something else to say. It is called with the lock held.
 func (s *Session) ready(line ftp.ClientLine) bool {
-	if s.phase == delivering && line.Command.Verb == "ABOR" {
-		s.abortDelivery()
+	if s.phase == delivering {
+		s.barrier.release()
 	}
 	return s.phase == reading && !s.serverAhead && s.dialogue.Accepts(line)
-}
-
-// clientFailed ends the session for what is wrong with the client's stream.
-func (s *Session) clientFailed(err error) {
-	s.mu.Lock()
-	// A client that closed its side may still read: it gets its answer.
-	for s.phase == working || s.phase == reading && err == io.EOF && s.dialogue.AwaitsAnswer() {
-		s.changed.Wait()
-	}
-	s.mu.Unlock()
-	if badLine(err) {
-		s.terminate(refusal.New(dialogue.RefusedLine, verdict.CodeClientLine, err.Error()))
-		return
-	}
-	s.terminate(refusal.Refusal{}) // the client has gone; an incomplete line is ignored
-}
-
-// badLine reports whether an error is about a line, and not about the stream.
-func badLine(err error) bool {
-	_, long := errors.AsType[*ftp.TooLongError](err)
-	_, nul := errors.AsType[*ftp.NULError](err)
-	return long || nul
 }
 
 // ReadServer takes the server's replies. It returns when the session is over.
@@ -243,6 +221,9 @@ func (s *Session) ReadServer() {
 	lines, more := s.serverLines()
 	for more {
 		text, _, err := lines.ReadLine()
+		if len(text) > 0 && err == io.ErrUnexpectedEOF { // its last line has no end
+			err = nil
+		}
 		more = s.fromServer(text, err, err == nil && lines.Ready())
 	}
 	if s.inPassthrough() {
@@ -255,9 +236,10 @@ func (s *Session) ReadServer() {
 func (s *Session) serverLines() (lines *ftp.LineReader, more bool) {
 	secured := s.secured
 	if secured == nil {
-		return ftp.NewLineReader(s.server, 0), true
+		return ftp.NewLineReader(s.server, maxReplyLine), true
 	}
 	s.secured = nil
+	secured.Lines.SetLimit(maxReplyLine)
 	more = true
 	for greeting := secured.Greeting; more && len(greeting) > 0; {
 		line, rest, _ := bytes.Cut(greeting, []byte("\r\n"))
@@ -273,16 +255,18 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 	if !s.takeServerTurn(err, ahead) {
 		return false
 	}
-	line := s.replies.Next(text)
-	loggedIn, inTransfer := s.dialogue.LoggedIn(), s.dialogue.InTransfer()
+	line := s.replies.Next(text, ahead)
+	loggedIn, user, inTransfer := s.dialogue.LoggedIn(), s.dialogue.User(), s.dialogue.InTransfer()
 	s.traceReply(line)
-	s.transcript.Reply(s.at, line)
-	step, ok := s.carryOut(s.dialogue.Reply(line))
+	step := s.dialogue.Reply(line)
+	s.transcript.Reply(s.at, line, s.dialogue.Answering())
+	step, ok := s.carryOut(step)
 	if !ok {
 		return false
 	}
-	if loggedIn != s.dialogue.LoggedIn() {
+	if loggedIn != s.dialogue.LoggedIn() || user != s.dialogue.User() {
 		s.transcript.Login(s.dialogue.LoggedIn())
+		s.shareLogin()
 	}
 	s.transcript.ReplyStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
 	s.watchTransfer()
@@ -322,9 +306,12 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 		s.leaveLines(err)
 		return false
 	case err != nil:
-		closing := s.dialogue.ServerClosing()
+		explained := s.dialogue.ServerClosing() || s.clientEnded
+		if s.dialogue.Codeless() && !s.dialogue.Greeted() {
+			err = errNotFTP
+		}
 		s.mu.Unlock()
-		s.serverFailed(err, closing)
+		s.serverFailed(err, explained)
 		return false
 	}
 	s.takeTurn()
@@ -338,7 +325,7 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 // line of the server's came just when the client began with TLS.
 func (s *Session) leaveLines(err error) {
 	if err == nil {
-		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSOther,
+		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSCommandRefused,
 			"the server begins in plain text, and the client with TLS"))
 		s.terminate(refusal.Refusal{})
 	}
@@ -350,14 +337,17 @@ func (s *Session) leaveLines(err error) {
 // serverBroken is the reason for a client whose server's connection fails.
 const serverBroken = "the connection to the server is broken"
 
-// serverFailed ends the session for what is wrong with the server's stream. closing says that the server has
-// told the client why.
-func (s *Session) serverFailed(err error, closing bool) {
+// errNotFTP says that a server closed without a greeting, and said something else.
+var errNotFTP = errors.New("no FTP greeting")
+
+// serverFailed ends the session for what is wrong with the server's stream. explained says that the client
+// need not be told why: it closed first, or the server has told it.
+func (s *Session) serverFailed(err error, explained bool) {
 	const notFTP, left = "the server's answer is not FTP", "the server has closed the connection"
 	switch {
-	case closing:
+	case explained:
 		s.terminate(refusal.Refusal{})
-	case badLine(err):
+	case err == errNotFTP, badLine(err):
 		s.terminate(refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, notFTP))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, left))

@@ -26,7 +26,7 @@ const (
 	reading     phase = iota // both ends are read, and nobody carries out a step
 	working                  // a reader carries out a step; lines of both ends wait
 	delaying                 // working, and the answer to a failed login is delayed
-	delivering               // working, and the last reply of a transfer waits for its data, or for ABOR
+	delivering               // working, and the last reply of a transfer waits for its data
 	switching                // the client's connection goes to TLS or back; lines of both ends wait
 	stopping                 // the session is to be passed through; the server's reader still reads lines
 	passthrough              // bytes go through unread, in both directions
@@ -49,6 +49,7 @@ type state struct {
 	transition dialogue.Transition // the last one that was requested, while it is not finished; else None
 
 	serverAhead bool      // the server has sent a line that is not handled yet: it answers no later command
+	clientEnded bool      // the client has closed its side of the connection
 	draining    bool      // terminate as soon as no transfer runs
 	loginFrom   time.Time // when the time for the login began
 	lastLine    time.Time // when either side sent a line
@@ -56,6 +57,7 @@ type state struct {
 	barrier     *replyBarrier
 
 	ending   *ending       // why the session is over; nil: it is not
+	over     chan struct{} // closed when the session is over; nil: nobody waits for that
 	asking   time.Time     // since when the reader that has the turn asks the data path; zero: it does not
 	taken    bool          // the other reader took the turn away from it
 	finished chan struct{} // closed when the session is finished; nil: no reader has returned
@@ -63,8 +65,16 @@ type state struct {
 
 // replyBarrier holds back a reply, while the session is delaying or delivering.
 type replyBarrier struct {
-	cancel  chan struct{} // closed: wait no longer
-	aborted bool          // by the client's ABOR
+	cancel   chan struct{} // closed: wait no longer
+	released bool          // cancel is closed
+}
+
+// release lets the reply go. It is called with the state's lock held.
+func (b *replyBarrier) release() {
+	if !b.released {
+		b.released = true
+		close(b.cancel)
+	}
 }
 
 func newReplyBarrier() *replyBarrier { return &replyBarrier{cancel: make(chan struct{})} }
@@ -73,7 +83,7 @@ func newReplyBarrier() *replyBarrier { return &replyBarrier{cancel: make(chan st
 type ending struct {
 	refusal refusal.Refusal
 	goodbye string // without its line end; "": none
-	killed  bool   // by an operator: what the kernel carries ends, too
+	severs  bool   // data connections end with the session: by an operator, or by a limit
 }
 
 func (s *state) init(p phase) {
@@ -110,7 +120,10 @@ func (s *state) pause(p phase, barrier *replyBarrier) bool {
 		return false
 	}
 	s.phase, s.barrier = p, barrier
-	s.changed.Broadcast() // an ABOR may wait already
+	if s.clientEnded { // it has nothing more to say
+		barrier.release()
+	}
+	s.changed.Broadcast() // a line of the client's may wait already
 	return true
 }
 
@@ -127,13 +140,17 @@ func (s *state) resume() bool {
 	return true
 }
 
-// abortDelivery has the transfer end whose last reply is held, for the client's ABOR. It is called with the
-// lock held.
-func (s *state) abortDelivery() {
-	if b := s.barrier; !b.aborted {
-		b.aborted = true
-		close(b.cancel)
+// isOverSignal returns what is closed when the session is over.
+func (s *state) isOverSignal() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over == nil {
+		s.over = make(chan struct{})
+		if s.phase == terminated {
+			close(s.over)
+		}
 	}
+	return s.over
 }
 
 // finishTransition goes on with lines. It is called with the lock held, and returns false if the session is
@@ -177,8 +194,11 @@ func (s *state) end(e ending) (before phase) {
 		return before
 	}
 	s.phase, s.ending = terminated, &e
-	if b := s.barrier; b != nil && !b.aborted {
-		close(b.cancel)
+	if s.barrier != nil {
+		s.barrier.release()
+	}
+	if s.over != nil {
+		close(s.over)
 	}
 	s.changed.Broadcast()
 	return before
@@ -246,11 +266,11 @@ func (s *state) setWriting(since time.Time) {
 	s.mu.Unlock()
 }
 
-// killed reports whether an operator ended the session.
-func (s *state) killed() bool {
+// severs reports whether the session's end ends its data connection, too.
+func (s *state) severs() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ending != nil && s.ending.killed
+	return s.ending != nil && s.ending.severs
 }
 
 // goodbye returns the last line for the client, without its line end; "": there is none, or the session is

@@ -65,6 +65,10 @@ func TestEndCancels(t *testing.T) {
 	s.mu.Unlock()
 	b := newReplyBarrier()
 	s.pause(delivering, b)
+	over := s.isOverSignal()
+	if isClosed(over) {
+		t.Error("the signal of the end: got it closed before")
+	}
 	s.mu.Lock()
 	s.end(ending{goodbye: "first"})
 	s.end(ending{goodbye: "second"})
@@ -77,8 +81,20 @@ func TestEndCancels(t *testing.T) {
 	if got := s.goodbye(); got != "first" {
 		t.Errorf("got goodbye %q; want the first", got)
 	}
+	if !isClosed(s.isOverSignal()) {
+		t.Error("the signal of the end: got it open")
+	}
 	if s.resume() {
 		t.Error("the step goes on after the end")
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

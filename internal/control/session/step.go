@@ -14,9 +14,11 @@ import (
 // out. It returns the step that was carried out: where the action failed, the dialogue has returned another
 // one. False: the turn was taken away. It belongs to the reader that has the turn, as everything below.
 func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
-	if step.FailedLogins > 0 && !s.delay(time.Duration(step.FailedLogins)*s.env.LoginDelay) {
+	if step.FailedLogins > freeLoginFailures &&
+		!s.delay(time.Duration(step.FailedLogins)*s.env.LoginDelay) {
 		return step, true
 	}
+	failed := step.Action == dialogue.Fail
 	step, err := s.act(step)
 	if err == errTurnTaken {
 		return step, false
@@ -33,6 +35,12 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 		}
 		s.write(s.server, step.ToServer)
 	}
+	if failed { // the client reads why before it finds its data connection refused
+		s.flush()
+		if !s.closeTransfer() {
+			return step, false
+		}
+	}
 	if step.Transition != dialogue.None && !s.isOver() {
 		s.request(step.Transition)
 	}
@@ -41,6 +49,10 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 	}
 	return step, true
 }
+
+// freeLoginFailures is how many failed logins are answered at once: people mistype, and clients try a
+// password that they have kept.
+const freeLoginFailures = 2
 
 // refuseStep tells what a step refuses. err is the cause, where its action failed.
 func (s *Session) refuseStep(step dialogue.Step, err error) {
@@ -54,7 +66,7 @@ func (s *Session) refuseStep(step dialogue.Step, err error) {
 	s.refuse(r)
 }
 
-// delay holds back the answer to a failed login; false: the session is over.
+// delay holds back the answer to a failed login, for a client that waits for it; false: the session is over.
 func (s *Session) delay(d time.Duration) bool {
 	s.flush()
 	barrier := newReplyBarrier()
@@ -111,7 +123,7 @@ func (s *Session) send(c *conn.Control, f func() error) {
 	switch {
 	case err == nil:
 	case timedOut(err) && c == s.client:
-		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeClientReads, "you take no replies"))
+		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeClientTakesNothing, "you take no replies"))
 	case timedOut(err):
 		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeServerLeft, "the server takes no commands"))
 	case c == s.client:

@@ -7,11 +7,13 @@ import (
 )
 
 // refuse tells a refusal of the session. It belongs to the reader that has the turn.
-func (s *Session) refuse(r refusal.Refusal) {
+func (s *Session) refuse(r refusal.Refusal) { s.tell(s.described(r)) }
+
+func (s *Session) tell(r refusal.Refusal) {
 	if r.Kind != dialogue.NotRefused {
 		s.refusals++
 	}
-	s.env.Teller.Tell(s.record, s.described(r), s.who)
+	s.env.Teller.Tell(s.record, r, s.who)
 }
 
 // described adds to a refusal what the session knows about it.
@@ -32,7 +34,7 @@ func (s *Session) terminate(r refusal.Refusal) {
 // endFor is terminate for a caller that holds the lock.
 func (s *Session) endFor(r refusal.Refusal) {
 	r.Fatal = true
-	e := ending{refusal: r}
+	e := ending{refusal: r, severs: r.Kind == dialogue.RefusedTime}
 	if r.Reason != "" {
 		e.goodbye = "421 " + r.Reason
 	}
@@ -58,7 +60,7 @@ func (s *Session) Abort(code verdict.Code, reason string) { s.abort(code, reason
 // Kill ends the session for an operator, with the transfer that runs. It never waits.
 func (s *Session) Kill() { s.abort(verdict.CodeKilled, "the operator has ended the session", true) }
 
-func (s *Session) abort(code verdict.Code, reason string, killed bool) {
+func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.phase.inStep() {
@@ -67,7 +69,7 @@ func (s *Session) abort(code verdict.Code, reason string, killed bool) {
 	}
 	r := refusal.New(dialogue.NotRefused, code, reason)
 	r.Fatal = true
-	s.endWith(ending{refusal: r, goodbye: "421 " + reason, killed: killed})
+	s.endWith(ending{refusal: r, goodbye: "421 " + reason, severs: severs})
 }
 
 // tellEnding tells why the session is over, once. It belongs to the reader that has the turn.
@@ -79,5 +81,8 @@ func (s *Session) tellEnding() {
 	s.mu.Lock()
 	r := s.ending.refusal
 	s.mu.Unlock()
-	s.refuse(r)
+	if r = s.described(r); !s.dialogue.AwaitsReply() {
+		r.Verb = "" // of a command that was answered
+	}
+	s.tell(r)
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// patience is how long TLS with the server waits for the server's 1yz. Most servers say 150 and then await
-// the handshake; for one that awaits it without a word, TLS begins after this time.
+// patience is how long TLS on data connections waits for the server's 1yz. Most servers say 150 and then
+// await the handshake; for one that awaits it without a word, TLS begins after this time.
 const patience = 200 * time.Millisecond
 
 // transferStarted tells a data connection with TLS that its transfer started.

@@ -97,7 +97,7 @@ func otherName(err x509.HostnameError) string {
 	switch {
 	case len(names) == 0:
 		return "the certificate has no subjectAltName, without which no name can be verified: have a new " +
-			"one made"
+			"one made, or name the server's own certificate as tls.ca"
 	case len(names) > most:
 		names = append(names[:most], "...")
 	}

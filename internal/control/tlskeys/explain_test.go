@@ -47,7 +47,7 @@ func TestExplain(t *testing.T) {
 		{&tls.CertificateVerificationError{Err: errors.New("peer's words")},
 			"the server's certificate is not trusted", "a new certificate"},
 		{errors.New("peer's words"), "the TLS handshake failed", ""},
-		{requireResumption(tls.ConnectionState{}), notResumed, "session_reuse"},
+		{notResumed(tls.VersionTLS13), textNotResumed, "session_reuse"},
 	} {
 		wantWords(t, test.err, test.plain, test.remedy)
 		wantWords(t, fmt.Errorf("server %q: %w", "peer's words", test.err), test.plain, test.remedy)
@@ -63,26 +63,26 @@ func TestExplainReal(t *testing.T) {
 	cert := sign(t, ca, nil)
 	f := terminated(put(t, "both.pem", cert.certPEM(), cert.keyPEM()), "")
 	k, _, _ := keys(t, f)
-	control, _, err := k.ForClient(f)
+	own, err := k.ForClient(f, theClient)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stranger := trusting(authority(t), 0)
 	weak := trusting(ca, tls.VersionTLS12)
 	weak.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}
-	s, _ := shake(t, control, stranger)
+	s, _ := shake(t, own.Control(), stranger)
 	wantAlert(t, s.err, "bad certificate")
-	s, _ = shake(t, control, weak)
+	s, _ = shake(t, own.Control(), weak)
 	wantWords(t, s.err, "the other side knows only ciphers that are not safe", "ECDHE")
-	_, c := shake(t, control, weak)
+	_, c := shake(t, own.Control(), weak)
 	wantWords(t, c.err, alerts[40].plain, "ECDHE")
-	_, c = shake(t, control, trusting(ca, tls.VersionTLS11))
+	_, c = shake(t, own.Control(), trusting(ca, tls.VersionTLS11))
 	wantWords(t, c.err, versions.plain, "TLS 1.2")
 
 	near, far := net.Pipe()
 	defer near.Close()
 	go func() { defer far.Close(); io.WriteString(far, "USER anonymous\r\n") }()
-	wantWords(t, tls.Server(quiet{near}, control).Handshake(), "the other side does not speak TLS",
+	wantWords(t, tls.Server(quiet{near}, own.Control()).Handshake(), "the other side does not speak TLS",
 		"tls.implicit")
 }
 

@@ -233,11 +233,12 @@ func trusting(ca signed, version uint16) *tls.Config {
 // wantShown asserts which certificate a client was shown.
 func wantShown(t *testing.T, k *Keys, f forward.Forward, client *tls.Config, want signed) {
 	t.Helper()
-	control, _, err := k.ForClient(f)
+	s, err := k.ForClient(f, theClient)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, c := shake(t, control, client)
+	defer s.Close()
+	_, c := shake(t, s.Control(), client)
 	if c.err != nil {
 		t.Fatal(c.err)
 	}

@@ -138,8 +138,8 @@ func (l *loading) pool(f forward.Forward) *pool {
 		return p
 	}
 	file := f.TLS.CA
-	p := &pool{&watched[x509.CertPool]{paths: []string{file}, log: l.keys.log,
-		read: func() (*x509.CertPool, *finding.Finding) { return readPool(file) }}}
+	p := &pool{&watched[Trust]{paths: []string{file}, log: l.keys.log,
+		read: func() (*Trust, *finding.Finding) { return readTrust(file) }}}
 	l.next.pools[file] = p
 	l.report(f.Name, p.load(l.now))
 	return p

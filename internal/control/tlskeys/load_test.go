@@ -255,17 +255,17 @@ func TestLoadMeanwhile(t *testing.T) {
 	m := newMaterial(t)
 	f := terminated(m.path("both"), "")
 	k, _, _ := keys(t, f)
-	control, _, err := k.ForClient(f)
+	own, err := k.ForClient(f, theClient)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if faults := k.Load(nil, nil); faults != nil {
 		t.Fatal(faults)
 	}
-	if s, c := shake(t, control, trusting(m.ca, 0)); s.err != nil || c.err != nil {
+	if s, c := shake(t, own.Control(), trusting(m.ca, 0)); s.err != nil || c.err != nil {
 		t.Errorf("server %v, client %v; want none", s.err, c.err)
 	}
-	if _, _, err := k.ForClient(f); err == nil {
+	if _, err := k.ForClient(f, theClient); err == nil {
 		t.Error("a new session of a forward that is gone: got no error")
 	}
 }

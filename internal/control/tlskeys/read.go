@@ -184,8 +184,8 @@ func noPEM(text []byte, convert string) (what, remedy string) {
 	return "holds no PEM", "name a file with a line that begins with -----BEGIN"
 }
 
-// readPool reads the certificates of authorities.
-func readPool(path string) (*x509.CertPool, *finding.Finding) {
+// readTrust reads the certificates of authorities and servers.
+func readTrust(path string) (*Trust, *finding.Finding) {
 	text, fault := readFile("tls.ca", path)
 	if fault != nil {
 		return nil, fault
@@ -193,7 +193,7 @@ func readPool(path string) (*x509.CertPool, *finding.Finding) {
 	if what, remedy := noCertificate(text); what != "" {
 		return nil, &finding.Finding{Key: "tls.ca", Text: path + " " + what, Remedy: remedy}
 	}
-	all := x509.NewCertPool()
+	var all []*x509.Certificate
 	for i, der := range certificates(text) {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
@@ -201,9 +201,9 @@ func readPool(path string) (*x509.CertPool, *finding.Finding) {
 				Text:   fmt.Sprintf("%s: certificate %d of the file is damaged: %v", path, i+1, err),
 				Remedy: "take the file from the certificate authority again"}
 		}
-		all.AddCert(cert)
+		all = append(all, cert)
 	}
-	return all, nil
+	return TrustIn(all...), nil
 }
 
 // expiryWarning warns of a certificate that is not valid now, or not for long; nil: it is.

@@ -141,11 +141,11 @@ func TestSelfSignedLook(t *testing.T) {
 	if after.cert.Equal(before.cert) || after.cert.NotAfter.Before(at.now().Add(selfSignedLife-time.Minute)) {
 		t.Errorf("good until %v; want a new one", after.cert.NotAfter)
 	}
-	control, _, err := k.ForClient(f)
+	own, err := k.ForClient(f, theClient)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if shown, err := control.GetCertificate(nil); err != nil || !shown.Leaf.Equal(after.cert) {
+	if shown, err := own.Control().GetCertificate(nil); err != nil || !shown.Leaf.Equal(after.cert) {
 		t.Errorf("the old one is shown, error %v", err)
 	}
 	k.Refresh(at.pass(time.Hour))

@@ -41,6 +41,8 @@ type Keys struct {
 
 	state atomic.Pointer[state] // never nil
 
+	tickets clientTickets
+
 	mu sync.Mutex // one Load or Look at a time
 	// when the end of a certificate was last warned of, by its file; guarded by mu
 	warned map[string]time.Time
@@ -67,13 +69,14 @@ type pair struct {
 	selfSigned bool     // renewed by ftpgate itself: no warning of its end
 }
 
-// pool is the certificates of authorities.
-type pool struct{ *watched[x509.CertPool] }
+// pool is whom to trust, as a file says.
+type pool struct{ *watched[Trust] }
 
 // New returns keys without forwards. dir is for self-signed certificates, and is created with the first one.
 // The log gets what happens to files between two Loads.
 func New(dir string, log *slog.Logger) *Keys {
-	k := &Keys{dir: dir, log: log, now: time.Now, system: x509.SystemCertPool, warned: map[string]time.Time{}}
+	k := &Keys{dir: dir, log: log, now: time.Now, system: x509.SystemCertPool,
+		tickets: clientTickets{living: map[string]*ClientTLS{}}, warned: map[string]time.Time{}}
 	k.state.Store(&state{})
 	return k
 }

@@ -179,12 +179,12 @@ func TestTogether(t *testing.T) {
 	for range 4 {
 		all.Go(func() {
 			for range 50 {
-				control, _, err := k.ForClient(f)
+				own, err := k.ForClient(f, theClient)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if c, err := control.GetCertificate(nil); err != nil || c == nil {
+				if c, err := own.Control().GetCertificate(nil); err != nil || c == nil {
 					t.Errorf("got %v, error %v", c, err)
 				}
 				at.pass(checkInterval)

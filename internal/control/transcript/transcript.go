@@ -19,27 +19,33 @@ import (
 
 // Transcript is that of one session. It is not safe for use by several goroutines at once.
 type Transcript struct {
-	record *sessions.Record
-	last   lastExchange
+	record   *sessions.Record
+	commands int        // how many the client has sent
+	open     []exchange // the commands that await a reply, in order
+	last     exchange   // the one that the last line from either side belongs to
+	reply    string     // the server's last one, as far as the record may have it
+	mode     string     // of the last negotiation: "PASV", "EPSV", "PORT" or "EPRT"
 }
+
+// maxOpen is how many commands may await a reply; of older ones it is no longer known whether they get one.
+const maxOpen = 32
 
 // New returns the transcript of a session; a nil record keeps nothing.
 func New(record *sessions.Record) Transcript { return Transcript{record: record} }
 
-// Verb returns the verb of the client's last command; "": not a known one.
+// Verb returns the verb of the client's command that the last line belongs to; "": not a known one.
 func (t *Transcript) Verb() string { return t.last.verb }
 
 // ServerReply returns the server's last reply, as far as the record may have it.
-func (t *Transcript) ServerReply() string { return t.last.reply }
+func (t *Transcript) ServerReply() string { return t.reply }
 
-// lastExchange is what was said last, as far as the record may have it.
-type lastExchange struct {
-	verb        string // of the client's last command, if it is a known one
+// exchange is a command and its answer, as far as the record may have it.
+type exchange struct {
+	number      int    // of the client's commands; 0: the server's greeting
+	verb        string // if it is a known one
 	arg         string // of USER, TYPE and transfers
 	secret      []byte // the argument of PASS or ACCT, until it is answered: a reply may repeat it
 	redactReply bool   // the words of the answer may be a secret, too
-	reply       string // the server's last
-	mode        string // of the last negotiation: "PASV", "EPSV", "PORT" or "EPRT"
 }
 
 // knownVerbs are the verbs in the RFCs (RFC 5797 section 3), sorted: a log names no others.
@@ -72,22 +78,33 @@ func (t *Transcript) Command(at time.Time, line ftp.ClientLine) {
 	if t.record == nil {
 		return
 	}
+	t.commands++
+	t.last = exchange{number: t.commands}
+	t.recordCommand(at, line)
+	if len(t.open) == maxOpen {
+		t.open = slices.Delete(t.open, 0, 1)
+	}
+	t.open = append(t.open, t.last)
+}
+
+// recordCommand records what the client sent, and notes in last what a reply to it may repeat.
+func (t *Transcript) recordCommand(at time.Time, line ftp.ClientLine) {
 	c := line.Command
-	t.last = lastExchange{mode: t.last.mode}
+	if Known(c.Verb) {
+		t.last.verb = c.Verb
+	}
+	if dialogue.Negotiates(c.Verb) {
+		t.mode = c.Verb
+	}
 	switch {
+	case line.Blank():
+		t.record.Command(at, "(a blank line)")
 	case c.Verb == "":
 		t.last.redactReply = true
 		t.record.Command(at, "(no command)")
-		return
-	case !Known(c.Verb):
+	case t.last.verb == "":
 		t.last.redactReply = true
 		t.record.Command(at, "(unknown command)")
-		return
-	}
-	if t.last.verb = c.Verb; dialogue.Negotiates(c.Verb) {
-		t.last.mode = c.Verb
-	}
-	switch {
 	case len(c.Arg) == 0:
 		t.record.Command(at, c.Verb)
 	case c.Verb == "PASS" || c.Verb == "ACCT":
@@ -117,22 +134,38 @@ func (t *Transcript) CommandStep(at time.Time, line ftp.ClientLine, step dialogu
 	if len(step.ToClient) > 0 {
 		t.record.Answer(printable(firstLine(step.ToClient)))
 	}
+	if len(step.ToServer) == 0 { // the gateway answered it
+		t.answered()
+	}
 	asked := bytes.TrimRight(step.ToServer, "\r\n")
 	if len(asked) > 0 && dialogue.Negotiates(t.last.verb) && !bytes.Equal(asked, line.Text) {
 		t.record.Ask(printable(asked))
 	}
 }
 
-// Reply records what the server said: the first and the last line of an answer with several.
-func (t *Transcript) Reply(at time.Time, line ftp.ServerLine) {
-	if t.record == nil || line.Code != 0 && !line.First && !line.Last {
+// Reply records what the server said: the first and the last line of an answer with several. command is the
+// number of the client's command that it answers.
+func (t *Transcript) Reply(at time.Time, line ftp.ServerLine, command int) {
+	switch {
+	case t.record == nil, line.Code != 0 && !line.First && !line.Last:
+		return
+	case line.Code == 0: // whoever sent it: it may repeat anything
+		t.record.Reply(at, "(a line without a code)", true)
 		return
 	}
-	t.last.reply = "(a line that is no reply)"
-	if line.Code != 0 {
-		t.last.reply = t.redacted(line.Text)
+	if i := slices.IndexFunc(t.open, func(e exchange) bool { return e.number == command }); i >= 0 {
+		t.last = t.open[i]
 	}
-	t.record.Reply(at, t.last.reply, line.Code != 0 && !line.Last)
+	t.reply = t.redacted(line.Text)
+	t.record.Reply(at, t.reply, !line.Last)
+	if line.Last && line.Code/100 != 1 {
+		t.answered()
+	}
+}
+
+// answered forgets the command that the last line belongs to: its replies are complete.
+func (t *Transcript) answered() {
+	t.open = slices.DeleteFunc(t.open, func(e exchange) bool { return e.number == t.last.number })
 }
 
 // redacted returns a reply's line without what may be a secret: the password that it repeats, and all words
@@ -218,7 +251,7 @@ func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLeg
 	if t.record == nil {
 		return
 	}
-	d.Mode = t.last.mode
+	d.Mode = t.mode
 	if on.Client {
 		d.TLS.Client = "TLS"
 	}
@@ -234,5 +267,5 @@ func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLeg
 
 // Finished records how a transfer ended. why is the reason where it is not complete; nil: as the server says.
 func (t *Transcript) Finished(complete bool, why *verdict.Fault) {
-	t.record.TransferFinished(complete, t.last.reply, why)
+	t.record.TransferFinished(complete, t.reply, why)
 }

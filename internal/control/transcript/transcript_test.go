@@ -12,21 +12,21 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// exchange is a command and the server's answer to it, line by line.
-type exchange struct {
+// said is a command and the server's answer to it, line by line.
+type said struct {
 	command string
 	replies []string
 }
 
 // told returns the time line of a session with these exchanges, an event a line.
-func told(exchanges ...exchange) string {
+func told(exchanges ...said) string {
 	sessionLog := sessions.New(time.Now())
 	record := sessionLog.Begin(sessions.Opening{})
 	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
-	for _, e := range exchanges {
+	for i, e := range exchanges {
 		tr.Command(now, ftp.ParseClientLine([]byte(e.command)))
 		for _, r := range e.replies {
-			tr.Reply(now, replies.Next([]byte(r)))
+			tr.Reply(now, replies.Next([]byte(r), false), i+1)
 		}
 	}
 	explained, _ := sessionLog.Explain(record.ID())
@@ -39,27 +39,68 @@ func told(exchanges ...exchange) string {
 
 func TestTranscript(t *testing.T) {
 	for name, tt := range map[string]struct {
-		exchange exchange
-		want     string
+		said said
+		want string
 	}{
-		"a command": {exchange{"CWD a b", []string{"250 ok"}}, "command: CWD a b\nreply: 250 ok\n"},
-		"a password": {exchange{"PASS hunter2", []string{"230 hunter2 it is"}},
+		"a command": {said{"CWD a b", []string{"250 ok"}}, "command: CWD a b\nreply: 250 ok\n"},
+		"a password": {said{"PASS hunter2", []string{"230 hunter2 it is"}},
 			"command: PASS (not shown)\nreply: 230 (not shown) it is\n"},
-		"SITE": {exchange{"SITE PSWD hunter2", []string{"200 now hunter2"}},
+		"SITE": {said{"SITE PSWD hunter2", []string{"200 now hunter2"}},
 			"command: SITE (not shown)\nreply: 200 (not shown)\n"},
-		"an unknown command": {exchange{"hunter two", []string{"500 hunter?"}},
+		"an unknown command": {said{"hunter two", []string{"500 hunter?"}},
 			"command: (unknown command)\nreply: 500 (not shown)\n"},
-		"no command": {exchange{"hunter2", []string{"500 hunter2?"}},
+		"no command": {said{"hunter/2", []string{"500 hunter2?"}},
 			"command: (no command)\nreply: 500 (not shown)\n"},
-		"first and last line": {exchange{"FEAT", []string{"211-a", "b", "211 c"}},
+		"first and last line": {said{"FEAT", []string{"211-a", "b", "211 c"}},
 			"command: FEAT\nreply: 211-a\nreply: 211 c\n"},
-		"no reply": {exchange{"NOOP", []string{"HTTP/1.1 hunter"}},
-			"command: NOOP\nreply: (a line that is no reply)\n"},
-		"bytes": {exchange{"NOOP", []string{"200 \xff"}}, "command: NOOP\nreply: 200 ?\n"},
+		"no reply": {said{"NOOP", []string{"HTTP/1.1 hunter"}},
+			"command: NOOP\nreply: (a line without a code)\n"},
+		"bytes": {said{"NOOP", []string{"200 \xff"}}, "command: NOOP\nreply: 200 ?\n"},
 	} {
-		if got := told(tt.exchange); got != tt.want {
+		if got := told(tt.said); got != tt.want {
 			t.Errorf("%s: got\n%swant\n%s", name, got, tt.want)
 		}
+	}
+}
+
+// While several commands await their replies, each is told as what it answers: a secret stays one, and the
+// answer to another command is shown.
+func TestTranscriptOfSeveralCommands(t *testing.T) {
+	sessionLog := sessions.New(time.Now())
+	record := sessionLog.Begin(sessions.Opening{})
+	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
+	for _, command := range []string{"RETR f", "hunter2 x", "NOOP", ""} {
+		tr.Command(now, ftp.ParseClientLine([]byte(command)))
+	}
+	for _, r := range []struct {
+		line    string
+		answers int
+		verb    string
+	}{
+		{"200 ok", 3, "NOOP"}, {"226 done", 1, "RETR"}, {"500 hunter2?", 2, ""}, {"500 what?", 4, ""},
+		{"200 hunter2?", -1, ""},
+	} {
+		tr.Reply(now, replies.Next([]byte(r.line), false), r.answers)
+		if got := tr.Verb(); got != r.verb {
+			t.Errorf("%s: got verb %q; want %q", r.line, got, r.verb)
+		}
+	}
+	explained, _ := sessionLog.Explain(record.ID())
+	var text []string
+	for _, ev := range explained.Events {
+		text = append(text, ev.Text)
+	}
+	got := strings.Join(text, ", ")
+	const want = "RETR f, (unknown command), NOOP, (a blank line), 200 ok, 226 done, 500 (not shown), 500 " +
+		"what?, "
+	if !strings.HasPrefix(got, want) || len(tr.open) != 0 {
+		t.Errorf("got %s, and %d open; want %s", got, len(tr.open), want)
+	}
+	for range 3 * maxOpen { // that nobody answers
+		tr.Command(now, ftp.ParseClientLine([]byte("")))
+	}
+	if len(tr.open) != maxOpen {
+		t.Errorf("got %d open commands; want %d", len(tr.open), maxOpen)
 	}
 }
 
@@ -71,8 +112,8 @@ func TestTranscriptSteps(t *testing.T) {
 	line := ftp.ParseClientLine([]byte("EPSV"))
 	tr.Command(now, line)
 	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}, false)
-	reply := replies.Next([]byte("227 (10,0,0,1,195,80)"))
-	tr.Reply(now, reply)
+	reply := replies.Next([]byte("227 (10,0,0,1,195,80)"), false)
+	tr.Reply(now, reply, 1)
 	tr.ReplyStep(now, reply, dialogue.Step{ToClient: []byte("229 (|||50000|)\r\n")}, false)
 	line = ftp.ParseClientLine([]byte("PASV"))
 	tr.Command(now, line)

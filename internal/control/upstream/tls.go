@@ -134,15 +134,14 @@ func (s *serverTLSSetup) protect(t forward.TLS) error {
 	if t.ServerDataClear {
 		prot = "PROT C"
 	}
-	if _, err := s.ask("PBSZ 0"); err != nil { // a server that does not know it need not know PROT C
+	if _, err := s.ask("PBSZ 0"); err != nil { // only the answer to PROT counts
 		return err
 	}
 	code, err := s.ask(prot)
-	beginsClear := t.Server == forward.ServerTLSRequired // explicit TLS begins with PROT C
 	switch {
 	case err != nil:
 		return err
-	case code/100 == 2, t.ServerDataClear && beginsClear && code/10 == 50:
+	case t.AgreesOnData(code):
 		return nil
 	case t.ServerDataClear:
 		return refused(dialogue.RefusedSecurity, verdict.CodeServerTLS,

@@ -14,15 +14,20 @@ func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 	case len(line.Telnet) > 0 && len(line.Text) == 0: // such as a NOP that keeps the connection alive
 	case line.IsReply:
 		s.end(RefusedLine, "a client sends commands, not replies")
+	case line.Blank(): // some servers answer it
+		d.request(s, line)
 	case line.Command.Verb == "":
 		s.refuse(RefusedLine, 500, "not an FTP command")
 	case !d.handle(s, line):
 		d.forward(s, line)
 		// As the client does it; within TLS there is no urgent byte.
-		s.Synch = len(line.Telnet) > 0 && slices.Contains(urgent, line.Command.Verb) &&
+		s.Synch = len(line.Telnet) > 0 && urgent(line.Command.Verb) &&
 			d.config.TLS.Server == forward.ServerTLSOff
 	}
 }
+
+// urgent reports whether a client may announce a command by Telnet's Synch (RFC 959 section 4.1.3).
+func urgent(verb string) bool { return verb == "ABOR" || verb == "STAT" || verb == "QUIT" }
 
 // refuseOptions answers Telnet's WILL with DONT and DO with WONT (RFC 1123 section 4.1.2.12, RFC 854).
 func refuseOptions(s *Step, telnet []byte) {
@@ -75,38 +80,36 @@ func (d *Dialogue) handle(s *Step, line ftp.ClientLine) bool {
 	return true
 }
 
-// forward passes a command on to the server, byte for byte.
+// forward passes a command on to the server, byte for byte. A transfer that has no data connection goes
+// there too: the server says so, or waits for a negotiation that follows.
 func (d *Dialogue) forward(s *Step, line ftp.ClientLine) {
-	verb := line.Command.Verb
-	transfer := slices.Contains(transfers, verb)
-	switch {
-	case transfer && !d.loggedIn:
+	transfer := slices.Contains(transfers, line.Command.Verb)
+	if transfer && !d.loggedIn {
 		s.refuse(RefusedEarly, 530, "log in first")
 		return
-	case transfer && !d.dataReady:
-		s.refuse(RefusedCommand, 425, "no data connection: send PASV, EPSV, PORT or EPRT first")
-		return
-	case transfer:
-		d.useData(s)
-	case verb == "ABOR": // nothing may come through any more, whatever the server says about it
-		d.dataReady, d.bridged = false, false
-		s.Action = Close
 	}
-	d.request(s, line)
-	d.pending[len(d.pending)-1].transfer = transfer
+	r := d.request(s, line)
+	if r.transfer = transfer; transfer && d.dataReady {
+		d.useData(s, r)
+	}
 }
 
 // request sends the server a client's command unchanged, and awaits the answer.
-func (d *Dialogue) request(s *Step, line ftp.ClientLine) {
-	d.pending = append(d.pending, request{verb: line.Command.Verb})
+func (d *Dialogue) request(s *Step, line ftp.ClientLine) *request {
 	s.ToServer = append(slices.Grow(s.ToServer, len(line.Text)+2), line.Text...)
 	s.ToServer = append(s.ToServer, '\r', '\n')
+	r := d.queue.add(line.Command.Verb)
+	if r.verb == "USER" {
+		r.user = string(line.Command.Arg)
+	}
+	return r
 }
 
-// useData begins a transfer with the data connection that is agreed upon. It serves one transfer.
-func (d *Dialogue) useData(s *Step) {
-	if d.bridged {
+// useData has a transfer use the data connection that is agreed upon. It serves one transfer.
+func (d *Dialogue) useData(s *Step, transfer *request) {
+	if s.Action = Use; d.bridged {
 		s.Action, s.Bridge = Bridge, d.bridge
 	}
+	transfer.hasData = true
 	d.dataReady, d.bridged = false, false
 }

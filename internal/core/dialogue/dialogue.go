@@ -9,7 +9,6 @@ package dialogue
 
 import (
 	"net/netip"
-	"slices"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
@@ -46,15 +45,18 @@ type Dialogue struct {
 	addrs    Addresses
 	config   Config
 	loggedIn bool
-	epsvAll  bool // the client sent EPSV ALL (RFC 2428 section 4)
-	raw64    bool // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
-	failures int  // of logins
-	unasked  int  // replies that nobody asked for, since the last one that somebody did
+	user     string // that the server has accepted
+	claimed  string // that the server has asked the password of
+	epsvAll  bool   // the client sent EPSV ALL (RFC 2428 section 4)
+	raw64    bool   // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
+	failures int    // of logins
+	unasked  int    // replies that nobody asked for, since the last one that somebody did
+	codeless int    // lines without a code, since the last one with a code
 
-	pending       []request // sent to the server and not answered in full, in order; two at most
-	answering     int       // the index in pending of the command that the reply under way answers; -1: none
-	serverClosing bool      // the last reply was 221 or 421: the server said why it closes
-	heldBack      []byte    // the lines so far of the reply under way that ends a transfer
+	queue         queue
+	serverClosing bool // the last reply was 221 or 421: the server said why it closes
+	quit          bool // the server took QUIT
+	heldBack           // the reply under way, if it ends a transfer
 
 	protection protection
 	negotiation
@@ -65,90 +67,65 @@ type Dialogue struct {
 	last effect // of the last step
 }
 
-// request is a command under way.
-type request struct {
-	verb     string // as the client sent it
-	transfer bool   // it uses the data connection
-	started  bool   // the server answered with 1yz
-}
-
 // effect is what the dialogue remembers of its last step, until it hears how that step's action ended.
 type effect struct {
 	action     Action
 	transition Transition
 	code       int    // of the server's reply that led to the step; 0: a command did
 	toClient   []byte // the step's; never changed
+	partial    bool   // toClient is the end of a reply whose beginning was passed on
 }
-
-// greeting stands for the command that the server's first reply answers.
-const greeting = "(connect)"
 
 // New begins a session. The first event is the server's greeting, or the client's TLS handshake.
 func New(addrs Addresses, config Config) *Dialogue {
 	if !addrs.Announced.IsValid() {
 		addrs.Announced = addrs.Gateway
 	}
-	d := &Dialogue{addrs: addrs, config: config, pending: make([]request, 0, 2)}
-	d.pending = append(d.pending, request{verb: greeting})
+	d := &Dialogue{addrs: addrs, config: config}
+	d.queue.requests = append(make([]request, 0, 2), request{verb: greeting})
+	d.queue.current = noRequest
 	if config.TLS.Implicit {
 		d.protection = implicit
 	}
 	return d
 }
 
-// transfers are the commands that use a data connection.
-var transfers = []string{"RETR", "STOR", "STOU", "APPE", "LIST", "NLST", "MLSD"}
-
-// urgent are the commands that a client may send while a transfer runs (RFC 959 section 4.1.3).
-var urgent = []string{"ABOR", "STAT", "QUIT"}
-
-// Negotiates reports whether a command agrees upon a data connection.
-func Negotiates(verb string) bool {
-	return verb == "PASV" || verb == "EPSV" || verb == "PORT" || verb == "EPRT"
-}
-
-// Accepts reports whether a client's line can be handled now. Commands are answered in order, one at a
-// time: pipelined commands wait, and a flood of them waits in the client's own socket.
-func (d *Dialogue) Accepts(line ftp.ClientLine) bool {
-	switch len(d.pending) {
-	case 0:
-		return true
-	case 1:
-		// A server may answer the transfer and ABOR with one reply: then ABOR is left and gets none.
-		first := d.pending[0]
-		return first.verb == "ABOR" || first.transfer && slices.Contains(urgent, line.Command.Verb)
-	}
-	return false
-}
+// Accepts reports whether a client's line can be handled now. Commands are answered in order, one at a time,
+// and in a transfer some at once: others wait, and a flood of them waits in the client's own socket.
+func (d *Dialogue) Accepts(line ftp.ClientLine) bool { return d.queue.accepts(line) }
 
 // Greeted reports whether the server has sent its greeting.
-func (d *Dialogue) Greeted() bool { return len(d.pending) == 0 || d.pending[0].verb != greeting }
+func (d *Dialogue) Greeted() bool { return d.queue.asked(greeting) == nil }
 
 // LoggedIn reports whether the server has accepted the client's login.
 func (d *Dialogue) LoggedIn() bool { return d.loggedIn }
 
+// User returns the user whose login the server has accepted last, as the client spelled the name.
+func (d *Dialogue) User() string { return d.user }
+
 // InTransfer reports whether a transfer is under way.
-func (d *Dialogue) InTransfer() bool { return len(d.pending) > 0 && d.pending[0].transfer }
+func (d *Dialogue) InTransfer() bool { return d.queue.transfer() != nil }
 
 // TransferStarted reports whether the server has said that the transfer under way begins (1yz).
-func (d *Dialogue) TransferStarted() bool { return d.InTransfer() && d.pending[0].started }
+func (d *Dialogue) TransferStarted() bool {
+	t := d.queue.transfer()
+	return t != nil && t.started
+}
 
 // AwaitsReply reports whether the server has a reply outstanding, its greeting included.
-func (d *Dialogue) AwaitsReply() bool { return len(d.pending) > 0 }
+func (d *Dialogue) AwaitsReply() bool { return d.queue.awaits() }
 
-// AwaitsAnswer reports whether a command of the client's other than a transfer has its answer outstanding.
-func (d *Dialogue) AwaitsAnswer() bool {
-	return len(d.pending) > 0 && d.Greeted() && !d.InTransfer() && d.pending[0].verb != "ABOR"
-}
+// Answering returns the number of the client's command that the server's last line belongs to: its first line
+// has number 1. 0 is the server's greeting, and -1 a reply that nobody asked for.
+func (d *Dialogue) Answering() int { return d.queue.current }
+
+// Asks reports whether the gateway may have to send the server another command for the client's last one.
+func (d *Dialogue) Asks() bool { return d.asked != "" }
 
 // AwaitsTransition reports whether the answer to the client's last command decides whether its connection is
 // read on as plain text or as TLS.
 func (d *Dialogue) AwaitsTransition() bool {
-	if len(d.pending) == 0 {
-		return false
-	}
-	verb := d.pending[len(d.pending)-1].verb
-	return verb == "AUTH" || verb == "REIN" && d.protection.encrypted
+	return d.queue.asked("AUTH") != nil || d.protection.encrypted && d.queue.asked("REIN") != nil
 }
 
 // ServerClosing reports whether the server's last reply said that it closes the connection (221 or 421).
@@ -156,6 +133,7 @@ func (d *Dialogue) ServerClosing() bool { return d.serverClosing }
 
 // Command takes a line from the client.
 func (d *Dialogue) Command(line ftp.ClientLine) (s Step) {
+	d.queue.sent++
 	d.command(&s, line)
 	return d.returned(&s, 0)
 }
@@ -174,6 +152,6 @@ func (d *Dialogue) ClientHello() (s Step) {
 
 // returned remembers of a step what an event about its action needs.
 func (d *Dialogue) returned(s *Step, code int) Step {
-	d.last = effect{s.Action, s.Transition, code, s.ToClient}
+	d.last = effect{s.Action, s.Transition, code, s.ToClient, d.began}
 	return *s
 }

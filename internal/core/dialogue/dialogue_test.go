@@ -7,40 +7,6 @@ import (
 	"testing"
 )
 
-// Commands are handled one at a time; in a transfer, what is urgent may go before.
-func TestAccepts(t *testing.T) {
-	d := newParsed(addresses["4"], Config{LoginFailures: 5})
-	if d.accepts("USER x") {
-		t.Error("a command before the greeting: got it accepted")
-	}
-	d.server("220 hello")
-	d.client("USER x")
-	if d.accepts("PASS x") {
-		t.Error("a pipelined command: got it accepted")
-	}
-	d.server("230 welcome")
-	d.client("EPSV")
-	d.server("229 (|||50000|)")
-	d.Opened(netip.MustParseAddrPort("192.168.5.2:50000"))
-	d.client("STOR x")
-	for line, want := range map[string]bool{
-		"ABOR": true, "\xff\xf4\xff\xf2ABOR": true, "stat": true, "QUIT": true, "NOOP": false, "PASV": false,
-	} {
-		if got := d.accepts(line); got != want {
-			t.Errorf("%q in a transfer: got %t; want %t", line, got, want)
-		}
-	}
-	if !d.InTransfer() {
-		t.Error("in a transfer: got none")
-	}
-	d.client("ABOR")
-	for _, line := range []string{"ABOR", "NOOP"} {
-		if d.accepts(line) {
-			t.Errorf("%s upon ABOR: got it accepted", line)
-		}
-	}
-}
-
 // A step that was returned stays as it was, whatever happens to the dialogue, and to the line, later.
 func TestStepsStay(t *testing.T) {
 	for _, s := range scripts(t) {

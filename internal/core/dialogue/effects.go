@@ -13,13 +13,14 @@ import (
 // of the last one.
 func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	s.ToClient = slices.Clone(d.last.toClient)
-	verb := d.pending[len(d.pending)-1].verb
+	verb := d.queue.last().verb
 	if verb == "PORT" || verb == "EPRT" {
 		d.askActive(&s, verb, at)
 		return d.returned(&s, d.last.code)
 	}
 	d.agree()
 	s.Action = Arm
+	d.serveWaiting(&s)
 	if verb == "EPSV" {
 		s.ToClient = ftp.Append229(append(s.ToClient, "229 "...), at.Port())
 	} else {
@@ -34,9 +35,13 @@ func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 // place of the last one; it answers the client with text, if there is one. remedy is for the operator.
 func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	failed, passthrough := d.last.action, d.last.transition == Passthrough
-	if failed == Bridge || failed == Open || failed == OpenPassthrough && !passthrough {
-		d.pending = d.pending[:len(d.pending)-1] // the server gets no command; the answer to Open is ours
+	byCommand := d.last.code == 0
+	if failed == Bridge && byCommand || failed == Open || failed == OpenPassthrough && !passthrough {
+		d.queue.withdraw() // the server gets no command; the answer to Open is ours
+	} else if t := d.queue.transfer(); t != nil {
+		t.hasData = false // it waits on
 	}
+	d.asked = ""
 	d.dataReady, d.bridged = false, false
 	s.Action, s.Refusal.Remedy = Close, remedy
 	switch failed {
@@ -57,6 +62,9 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 func (d *Dialogue) Broken(code int, text, remedy string) (s Step) {
 	s.Refusal.Remedy = remedy
 	s.refuse(RefusedTransfer, code, "%s", text)
+	if d.last.partial { // too late to take the reply's place
+		s.ToClient = slices.Clone(d.last.toClient)
+	}
 	return d.returned(&s, d.last.code)
 }
 
@@ -69,7 +77,7 @@ func (d *Dialogue) NotResumed() (s Step) {
 	if dataRefused(d.last.code) {
 		s.Refusal = Refusal{
 			Kind: RefusedTransfer,
-			Code: verdict.CodeServerReuse,
+			Code: verdict.CodeServerDataTLS,
 			Reason: "the server did not take a data connection " +
 				"that did not resume the TLS session of its control connection",
 			Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 " +

@@ -3,11 +3,13 @@ package dialogue
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
 )
 
@@ -71,17 +73,78 @@ type harness struct {
 	passive bool
 	d       *parsed
 	open    int
-	failing bool // the next effect fails
+	kept    []byte // lines of the server that are held back
+	failing bool   // the next effect fails
 	ended   bool
 }
 
 func (h *harness) client(line []byte) {
+	h.t.Helper()
 	h.take(h.d.client(string(line)), line)
 }
 
+// server has the server send a line. It reaches the client as it is, once and in order, unless a rule takes
+// it away or changes it.
 func (h *harness) server(line []byte) {
-	h.take(h.d.server(string(line)), nil)
+	h.t.Helper()
+	var answered request
+	in := h.d.replies.Code() != 0 // within a reply
+	if r := h.d.queue.answering(); in && r != nil {
+		answered = *r
+	}
+	l := h.d.replies.Next(line, false)
+	if l.First {
+		probe := h.d.queue
+		probe.requests = slices.Clone(probe.requests)
+		if probe.begin(l.Code); probe.answering() != nil {
+			answered = *probe.answering()
+		}
+	}
+	s := h.d.Reply(l)
+	unasked := l.Code != 0 && answered.verb == "" && answered.number == 0
+	ruled := s.End && s.Refusal.Kind != NotRefused || Negotiates(answered.verb) || answered.verb == "FEAT" ||
+		l.Code == 227 || l.Code == 229
+	if want := appendLine(h.kept, line); unasked && l.Code != 421 {
+		if !ruled && len(s.ToClient) > 0 {
+			h.t.Fatalf("the client is sent %q, which nobody asked for", s.ToClient)
+		}
+	} else if !ruled && !bytes.Equal(s.ToClient, want) {
+		if h.kept = want; len(s.ToClient) > 0 || !answered.transfer || l.Last {
+			h.t.Fatalf("the client is sent %q; want %q", s.ToClient, want)
+		}
+	} else {
+		h.kept = nil
+	}
+	h.take(s, nil)
 }
+
+// announced expects that a port is announced only where a pinhole is open, and only that port.
+func (h *harness) announced(s Step) {
+	h.t.Helper()
+	if s.Action == Arm && h.d.last.code/100 == 2 && bytes.HasPrefix(s.ToClient, []byte("22")) {
+		port, err := ftp.Port227(s.ToClient[4:])
+		if s.ToClient[2] == '9' {
+			port, err = ftp.Parse229(s.ToClient[4:])
+		}
+		if err != nil || port != openedPort || h.open != 1 {
+			h.t.Fatalf("announced %q with %d pinholes", s.ToClient, h.open)
+		}
+	}
+	if verb, arg, _ := strings.Cut(strings.TrimSpace(string(s.ToServer)), " "); verb == "PORT" ||
+		verb == "EPRT" {
+		parse := ftp.ParseHostPort
+		if verb == "EPRT" {
+			parse = ftp.ParseEPRT
+		}
+		at, err := parse([]byte(arg))
+		if err != nil || at != netip.AddrPortFrom(h.ends.Outside, openedPort) || h.open != 1 {
+			h.t.Fatalf("the server is sent %q with %d pinholes", s.ToServer, h.open)
+		}
+	}
+}
+
+// openedPort is where pinholes are.
+const openedPort = 49_999
 
 // take does a step's effects and looks at its lines. What goes to the server is the client's line, or a
 // command that negotiates.
@@ -96,7 +159,8 @@ func (h *harness) take(s Step, line []byte) {
 			s, h.open = h.d.Failed("", ""), 0
 			break
 		}
-		if s = h.d.Opened(netip.AddrPortFrom(s.Pinhole.Listen.Addr(), 49_999)); s.Action == Arm && h.failing {
+		if s = h.d.Opened(netip.AddrPortFrom(s.Pinhole.Listen.Addr(), openedPort)); s.Action == Arm &&
+			h.failing {
 			s, h.open = h.d.Failed("", ""), 0
 		}
 	case Arm:
@@ -112,7 +176,11 @@ func (h *harness) take(s Step, line []byte) {
 		if failed {
 			s, h.open = h.d.Failed("", ""), 0
 		}
-	case Finish:
+	case Use:
+		if h.open != 1 {
+			h.t.Fatalf("used with %d pinholes", h.open)
+		}
+	case Finish, Complete:
 		h.open = 0
 		if failed {
 			s = h.d.Broken(426, "broken", "")
@@ -137,6 +205,7 @@ func (h *harness) take(s Step, line []byte) {
 		}
 	}
 	h.law(s)
+	h.announced(s)
 	h.sent(s, line)
 	h.ended = s.End || s.Transition == Passthrough
 }
@@ -155,7 +224,7 @@ func (h *harness) sent(s Step, line []byte) {
 			}
 		}
 	}
-	if n := len(h.d.pending); n > 2 {
+	if n := len(h.d.queue.requests); n > maxOutstanding {
 		h.t.Fatalf("%d commands are under way", n)
 	}
 	if s.Refusal.Kind != NotRefused && s.Refusal.Reason == "" || len(s.Refusal.Reason) > 200 {

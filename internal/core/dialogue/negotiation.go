@@ -76,7 +76,7 @@ func (d *Dialogue) askPassive(s *Step, verb string) {
 		d.asked = "EPSV"
 	}
 	d.drop(s)
-	d.pending = append(d.pending, request{verb: verb})
+	d.queue.add(verb)
 	s.ask(ftp.Command{Verb: d.asked})
 }
 
@@ -121,7 +121,7 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 		return
 	}
 	d.drop(s)
-	d.pending = append(d.pending, request{verb: c.Verb})
+	d.queue.add(c.Verb)
 	s.Action = Open
 	s.Pinhole = pinhole.Pinhole{
 		From:     d.addrs.Server,
@@ -150,6 +150,19 @@ func (d *Dialogue) agree() {
 		d.prefers = d.asked
 	}
 	d.answered()
+}
+
+// serveWaiting gives the data connection that is agreed upon to a transfer that waits for it: some servers
+// take STOR before PASV.
+func (d *Dialogue) serveWaiting(s *Step) {
+	t := d.queue.transfer()
+	if t == nil {
+		return
+	}
+	action := s.Action
+	if d.useData(s, t); s.Action == Use { // Arm comes first
+		s.Action = action
+	}
 }
 
 // askActive tells the server where to connect to.

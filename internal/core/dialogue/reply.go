@@ -25,19 +25,22 @@ const maxUnasked = 16
 // reply takes a server's line.
 func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
 	if line.Code == 0 {
-		s.end(RefusedAnswer, "the server's answer is not FTP")
+		d.lineWithoutCode(s, line)
 		return
 	}
+	d.codeless = 0
 	if line.First {
-		d.answering = d.match(line.Code)
+		d.began = false
+		d.queue.begin(line.Code)
 	}
-	if d.answering < 0 {
+	answering := d.queue.answering()
+	if answering == nil {
 		d.unaskedReply(s, line)
 		return
 	}
 	d.unasked = 0
 	d.serverClosing = line.Code == 221 || line.Code == 421
-	r := d.pending[d.answering]
+	r := *answering
 	switch {
 	case Negotiates(r.verb) && (d.asked == "PASV" || d.asked == "EPSV"):
 		d.passiveReply(s, line)
@@ -49,58 +52,34 @@ func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
 		d.features(s, line)
 		d.finish(s, r, line)
 	case !line.Last && r.transfer && line.Code/100 > 1:
-		d.holdBack(line)
+		d.holdBack(s, line)
 	default:
 		d.pass(s, line)
 		d.finish(s, r, line)
 	}
 }
 
-// maxHeldBack is how much of a transfer's last reply is kept until it ends, in bytes. The rest is dropped:
-// servers write counts and greetings there.
-const maxHeldBack = 4 << 10
-
-// holdBack keeps a line until the whole reply is there: Broken may have to replace the reply.
-func (d *Dialogue) holdBack(line ftp.ServerLine) {
-	if len(d.heldBack)+len(line.Text) < maxHeldBack {
-		d.heldBack = appendLine(d.heldBack, line.Text)
-	}
-}
-
-// match returns the index in pending of the command that a reply with this code answers; -1: none. It is
-// the first one, with two exceptions. STAT is answered while a transfer goes on (RFC 959 section 4.1.3).
-// And some servers answer ABOR in a transfer with two replies, one for the transfer, others with one only:
-// with those, the next reply that does not fit ABOR answers the command after it.
-func (d *Dialogue) match(code int) int {
-	if len(d.pending) < 2 {
-		return len(d.pending) - 1
-	}
-	switch {
-	case d.pending[0].transfer && d.pending[1].verb == "STAT" && 211 <= code && code <= 213:
-		return 1
-	case d.pending[0].verb == "ABOR" && code != 225 && code != 226 && code/100 < 4:
-		d.pending = slices.Delete(d.pending, 0, 1)
-	}
-	return 0
-}
-
-// answered removes the command that the reply under way answers from pending.
+// answered removes the command that the reply under way answers.
 func (d *Dialogue) answered() {
-	if Negotiates(d.pending[d.answering].verb) {
+	if r := d.queue.answering(); r != nil && Negotiates(r.verb) {
 		d.asked = ""
 	}
-	d.pending = slices.Delete(d.pending, d.answering, d.answering+1)
+	d.queue.answered()
 }
 
-// unaskedReply drops a reply that answers nothing. Only a 421 may come at any time.
+// unaskedReply drops a reply that answers nothing. Only a 421 may come at any time: the server is about to
+// close.
 func (d *Dialogue) unaskedReply(s *Step, line ftp.ServerLine) {
-	switch {
-	case line.Code == 421:
+	if line.Code == 421 {
+		d.serverClosing = true
 		d.pass(s, line)
-		s.End = line.Last
+	}
+	switch {
 	case !line.Last:
 	case d.unasked == maxUnasked:
 		s.end(RefusedReply, "the server answers what nobody has asked")
+	case line.Code == 421:
+		d.unasked++
 	default:
 		d.unasked++
 		s.Refusal.Kind, s.Refusal.Reason = RefusedReply, "the server sent a reply that nobody asked for"
@@ -121,8 +100,8 @@ func (d *Dialogue) misfit(s *Step, r request, line ftp.ServerLine) {
 
 // pass hands a server's line to the client, behind those that were held back.
 func (d *Dialogue) pass(s *Step, line ftp.ServerLine) {
-	s.ToClient = appendLine(append(s.ToClient, d.heldBack...), line.Text)
-	d.heldBack = nil
+	s.ToClient = appendLine(append(s.ToClient, d.lines...), line.Text)
+	d.lines = nil
 }
 
 // appendLine appends a server's line, with a question mark for each CR in it: some clients would take a CR
@@ -155,51 +134,86 @@ func (d *Dialogue) hidden(text []byte) bool {
 
 // finish takes the end of a reply that was passed on: what it means for the session.
 func (d *Dialogue) finish(s *Step, r request, line ftp.ServerLine) {
-	if !line.Last {
+	switch {
+	case !line.Last:
+		return
+	case line.Code/100 == 1:
+		d.preliminary(s, line.Code)
 		return
 	}
 	code := line.Code
-	if code/100 == 1 {
-		d.pending[d.answering].started = true
-		if d.dataReady && !d.bridged && (code == 125 || code == 150) { // a command not listed in transfers
-			d.pending[d.answering].transfer = true
-			d.useData(s)
-		}
-		return
-	}
 	d.answered()
 	switch {
-	case r.transfer && code/100 == 2:
-		s.Action = Finish
 	case r.transfer:
-		s.Action = Fail
+		d.transferEnds(s, r, code)
 	case r.verb == greeting:
-		if s.End = code/100 != 2; s.End {
-			s.Refusal.Code = verdict.CodeServerTurnedAway
-		}
+		d.greeted(s, code)
 	case r.verb == "USER" || r.verb == "PASS" || r.verb == "ACCT":
-		d.login(s, r.verb, code)
+		d.login(s, r, code)
 	case r.verb == "REIN" && code/100 == 2: // RFC 959 section 4.1.1: as after the connection was made
 		d.reinit(s)
 	case r.verb == "AUTH":
 		d.authReply(s, code)
-	case r.verb == "QUIT":
-		s.End = code/100 == 2
+	case r.verb == "QUIT" && code/100 == 2:
+		d.quit = true
+	}
+	if d.quit && !d.queue.awaits() {
+		s.End = true
+	}
+}
+
+// preliminary takes a 1yz: a transfer starts, or another command has another reply to come, or not.
+func (d *Dialogue) preliminary(s *Step, code int) {
+	r := d.queue.answering()
+	switch {
+	case r.transfer:
+		r.started = true
+	case d.dataReady && !d.bridged && (code == 125 || code == 150): // a command not listed in transfers
+		r.transfer, r.started = true, true
+		d.useData(s, r)
+	case !binding(r.verb):
+		r.optional = true
+	}
+}
+
+// transferEnds takes the last reply of a transfer. The reply that a download is complete waits until it is
+// delivered, unless the client awaits other replies behind it, or the server did not say that data comes.
+func (d *Dialogue) transferEnds(s *Step, r request, code int) {
+	s.Aborted = r.aborted
+	switch {
+	case code/100 != 2:
+		s.Action = Fail
+	case !r.started, r.aborted, slices.Contains(uploads, r.verb), d.queue.awaits():
+		s.Action = Complete
+	default:
+		s.Action = Finish
+	}
+}
+
+// greeted takes the server's greeting. A server may let everybody in with it.
+func (d *Dialogue) greeted(s *Step, code int) {
+	d.loggedIn = code == 230
+	if s.End = code/100 != 2; s.End {
+		s.Refusal.Code = verdict.CodeServerTurnedAway
 	}
 }
 
 // login takes the answer to USER, PASS or ACCT.
-func (d *Dialogue) login(s *Step, verb string, code int) {
+func (d *Dialogue) login(s *Step, r request, code int) {
+	if r.verb == "USER" && code/100 < 4 { // a server that refuses USER keeps the one before
+		d.claimed = r.user
+	}
 	switch {
 	case code/100 == 2:
-		d.loggedIn = true
+		d.loggedIn, d.user = true, d.claimed
 	case code/100 == 3:
-		if verb == "USER" { // RFC 959 section 4.1.1: it ends the login before
+		if r.verb == "USER" { // RFC 959 section 4.1.1: it ends the login before
 			d.loggedIn = false
 		}
 	case code == 421 || code/10 == 50: // the server did not try the password
+	case r.verb == "USER" && d.loggedIn: // "Can't change from guest user": the login stays as it is
 	default:
-		if verb == "PASS" {
+		if r.verb == "PASS" {
 			d.loggedIn = false
 		}
 		d.failures++
@@ -233,7 +247,7 @@ func (d *Dialogue) passiveReply(s *Step, line ftp.ServerLine) {
 
 // passiveAnswered takes the end of the answer to PASV or EPSV.
 func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
-	r := d.pending[d.answering]
+	r := *d.queue.answering()
 	switch {
 	case line.Code/100 > 2:
 		d.answered()
@@ -256,6 +270,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 
 			TLS: d.legs(),
 		}
+		d.serveWaiting(s)
 		s.say(200, "%s command successful", r.verb)
 	default:
 		s.Action = Open
@@ -281,8 +296,8 @@ func passivePort(line ftp.ServerLine) uint16 {
 	}
 	switch line.Code {
 	case 227:
-		if ap, err := ftp.Parse227(line.Text[4:]); err == nil {
-			return ap.Port()
+		if port, err := ftp.Port227(line.Text[4:]); err == nil {
+			return port
 		}
 	case 229:
 		if port, err := ftp.Parse229(line.Text[4:]); err == nil {
@@ -314,7 +329,7 @@ func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 		d.sendPort(s)
 		return
 	}
-	verb := d.pending[d.answering].verb
+	verb := d.queue.answering().verb
 	d.answered()
 	if code/100 != 2 {
 		d.drop(s)
@@ -325,5 +340,6 @@ func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 	d.noEPRT = d.noEPRT || d.retried
 	d.dataReady = true
 	s.Action = Arm
+	d.serveWaiting(s)
 	s.say(200, "%s command successful", verb)
 }

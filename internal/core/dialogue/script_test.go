@@ -86,7 +86,9 @@ C PROT P
 S 530 no
 >C 530 no
 ? login`,
-	"unasked": strings.Repeat("S 200 ok\n? unasked_reply\n", maxUnasked/4),
+	"codeless": strings.Repeat("S x\n>C x\n", maxCodeless),
+	"long":     "S 226-" + strings.Repeat("x", maxHeldBack) + "\n>C 226-" + strings.Repeat("x", maxHeldBack),
+	"unasked":  strings.Repeat("S 200 ok\n? unasked_reply\n", maxUnasked/4),
 }
 
 // A script is a dialogue, line by line: what comes in, and behind it all that it leads to. In a file of
@@ -200,7 +202,7 @@ type parsed struct {
 func newParsed(addrs Addresses, config Config) *parsed { return &parsed{Dialogue: New(addrs, config)} }
 
 func (p *parsed) client(line string) Step { return p.Command(ftp.ParseClientLine([]byte(line))) }
-func (p *parsed) server(line string) Step { return p.Reply(p.replies.Next([]byte(line))) }
+func (p *parsed) server(line string) Step { return p.Reply(p.replies.Next([]byte(line), false)) }
 func (p *parsed) accepts(line string) bool {
 	return p.Accepts(ftp.ParseClientLine([]byte(line)))
 }
@@ -246,8 +248,12 @@ func show(s Step) []string {
 		out = append(out, "! arm")
 	case Close:
 		out = append(out, "! close")
+	case Use:
+		out = append(out, "! use")
 	case Finish:
 		out = append(out, "! finish")
+	case Complete:
+		out = append(out, "! complete")
 	case Fail:
 		out = append(out, "! fail")
 	case OpenPassthrough:
@@ -257,18 +263,23 @@ func show(s Step) []string {
 	}
 	lines := func(to string, text []byte) {
 		for line := range strings.SplitAfterSeq(string(text), "\n") {
-			if line = strings.TrimSuffix(line, "\r\n"); line != "" {
+			if line, ended := strings.CutSuffix(line, "\r\n"); ended {
 				q := strconv.QuoteToASCII(line)
 				q = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 				if n := len(strings.TrimRight(q, " ")); n < len(q) {
 					q = q[:n] + strings.Repeat(`\x20`, len(q)-n)
 				}
-				out = append(out, to+" "+q)
+				out = append(out, strings.TrimRight(to+" "+q, " "))
+			} else if line != "" { // answers to Telnet options
+				out = append(out, to+" "+strings.Trim(strconv.QuoteToASCII(line), `"`))
 			}
 		}
 	}
 	lines(">C", s.ToClient)
 	lines(">S", s.ToServer)
+	if s.Aborted {
+		out = append(out, "! aborted")
+	}
 	if s.Synch {
 		out = append(out, "! synch")
 	}

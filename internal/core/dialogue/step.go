@@ -11,14 +11,17 @@ import (
 type Action uint8
 
 // The actions. A caller carries out a step's action before it sends the step's lines: a pinhole is there
-// before it is announced, and gone before anything else is said.
+// before it is announced, and gone before the next one is. Closing ends the permission and not the
+// connection, which belongs to its two ends.
 const (
 	NoAction        Action = iota
 	Open                   // close what is there and open Step.Pinhole; then call Opened, or Failed
 	Arm                    // let the connection come; then send the lines, or call Failed
-	Bridge                 // connect Step.Bridge; then send the lines, or call Failed
-	Finish                 // wait until the data is delivered, close, then send the lines; or call Broken
-	Fail                   // the transfer failed: close; then send the lines, or call Broken or NotResumed
+	Use                    // a transfer begins: let the connection stand at both ends; then send the lines
+	Bridge                 // connect Step.Bridge for a transfer; then send the lines, or call Failed
+	Finish                 // wait until a download is delivered, then as Complete
+	Complete               // the transfer is complete: close, then send the lines; or call Broken
+	Fail                   // the transfer failed: send the lines, then close; or call Broken or NotResumed
 	Close                  // close what is there, a passthrough too
 	OpenPassthrough        // open Step.Passthrough; then send the lines, or call Failed
 	PrepareTLS             // prepare TLS for the client; then send the lines, or call Failed
@@ -46,6 +49,7 @@ type Step struct {
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
 	Synch              bool   // ToServer is urgent: send Telnet IP and Synch first (RFC 959 section 4.1.3)
 
+	Aborted      bool       // the client sent ABOR for the transfer that ends with the step
 	FailedLogins int        // how many logins failed so far, if this was one: delay the reply; else 0
 	Refusal      Refusal    // what was refused or corrected; for the log, a counter and the session's record
 	Transition   Transition // once the lines are sent

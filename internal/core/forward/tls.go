@@ -100,3 +100,19 @@ func (t TLS) ServerSide() TLS {
 	s.SessionReuseOptional, s.ClientCloseNotifyOptional = false, false
 	return s
 }
+
+// AgreesOnData reports whether data connections with the server are as the forward wants them after an answer
+// to PROT. A server that begins with TLS encrypts data before anybody asks, and need not know PROT: some
+// answer with 550. With AUTH, data is in clear before (RFC 4217 section 9). A server that refuses the level
+// itself says 534 or 536.
+func (t TLS) AgreesOnData(code int) bool {
+	switch {
+	case code/100 == 2:
+		return true
+	case code == 534, code == 536:
+		return false
+	case t.ServerDataClear:
+		return t.Server == ServerTLSRequired && code/10 == 50
+	}
+	return t.Server == ServerTLSImplicit && code/100 == 5
+}

@@ -239,3 +239,33 @@ func TestFaultsAreSentences(t *testing.T) {
 		t.Errorf("got %v; want lines without a full stop", faults)
 	}
 }
+
+// What an answer to PROT means depends on how TLS began.
+func TestAgreesOnData(t *testing.T) {
+	for _, tt := range []struct {
+		tls  forward.TLS
+		yes  []int
+		noes []int
+	}{
+		{forward.TLS{Server: forward.ServerTLSRequired}, []int{200, 232}, []int{431, 500, 502, 534, 536,
+			550}},
+		{forward.TLS{Server: forward.ServerTLSRequired, ServerDataClear: true}, []int{200, 500, 502, 503,
+			504},
+			[]int{431, 530, 534, 536, 550}},
+		{forward.TLS{Server: forward.ServerTLSImplicit}, []int{200, 500, 502, 503, 504, 530, 550}, []int{421,
+			431, 534, 536}},
+		{forward.TLS{Server: forward.ServerTLSImplicit, ServerDataClear: true}, []int{200}, []int{500, 502,
+			534, 550}},
+	} {
+		for _, code := range tt.yes {
+			if !tt.tls.AgreesOnData(code) {
+				t.Errorf("%s, clear %t: got no for %d", tt.tls.Server, tt.tls.ServerDataClear, code)
+			}
+		}
+		for _, code := range tt.noes {
+			if tt.tls.AgreesOnData(code) {
+				t.Errorf("%s, clear %t: got yes for %d", tt.tls.Server, tt.tls.ServerDataClear, code)
+			}
+		}
+	}
+}

@@ -14,6 +14,14 @@ var hostPortTests = []struct{ in, want string }{
 	{"10,0,0,1,4,0", "10.0.0.1:1024"},
 }
 
+// looseHostPorts are other spellings, which servers take.
+var looseHostPorts = []struct{ in, want string }{
+	{"010,000,000,001,195,080", "10.0.0.1:50000"},
+	{"1,2,3,4,5,0006", "1.2.3.4:1286"},
+	{"10, 0, 0, 1, 195, 80", "10.0.0.1:50000"},
+	{" 10,0,0,1,195,  80", "10.0.0.1:50000"},
+}
+
 // badHostPorts are arguments that other parsers accept or fail on.
 var badHostPorts = []struct{ in, want string }{
 	{"", "want six numbers with commas between them"},
@@ -23,9 +31,9 @@ var badHostPorts = []struct{ in, want string }{
 	{",1,2,3,4,5,6", "want six numbers with commas between them"},
 	{"1,2,3,4,5,6,", "more than six numbers"},
 	{"1,2,3,4,5,6,7", "more than six numbers"},
-	{"1,2,3,4,5,6 ", "more than six numbers"},                     // after it the kernel's helper is stuck
-	{" 1,2,3,4,5,6", "want six numbers with commas between them"}, // PORT with two spaces
-	{"1, 2,3,4,5,6", "want six numbers with commas between them"},
+	{"1,2,3,4,5,6 ", "more than six numbers"}, // after it the kernel's helper is stuck
+	{"1 ,2,3,4,5,6", "want six numbers with commas between them"},
+	{"1,\t2,3,4,5,6", "want six numbers with commas between them"},
 	{"+1,2,3,4,5,6", "want six numbers with commas between them"}, // strconv.Atoi accepts it
 	{"-1,2,3,4,5,6", "want six numbers with commas between them"},
 	{"1,2,3,4,5,-6", "want six numbers with commas between them"},
@@ -36,12 +44,12 @@ var badHostPorts = []struct{ in, want string }{
 	{"١,2,3,4,5,6", "want six numbers with commas between them"}, // a digit, but not an ASCII one
 	{"(1,2,3,4,5,6)", "want six numbers with commas between them"},
 	{"256,2,3,4,5,6", "a number is above 255"},
-	{"1,2,3,4,0,999", "a number is above 255"}, // read as port 999 by lax parsers
-	{"1,2,3,4,5,0006", "a number is above 255"},
+	{"1,2,3,4,0,999", "a number is above 255"},        // read as port 999 by lax parsers
 	{"4294967297,2,3,4,5,6", "a number is above 255"}, // wraps to 1 in 32 bits
-	{"010,2,3,4,5,6", "a number begins with 0"},       // some parsers read octal 8
-	{"1,2,3,4,5,00", "a number begins with 0"},
+	{"99999999999999999999,2,3,4,5,6", "a number is above 255"},
+	{"00000000001,2,3,4,5,6", "want six numbers with commas between them"}, // eleven digits
 	{"1,2,3,4,0,0", "port 0"},
+	{"1,2,3,4,00,00", "port 0"},
 }
 
 func TestParseHostPort(t *testing.T) {
@@ -52,6 +60,11 @@ func TestParseHostPort(t *testing.T) {
 		}
 		if text := string(AppendHostPort([]byte("PORT "), got)); text != "PORT "+tt.in {
 			t.Errorf("%v: got %q; want %q", got, text, "PORT "+tt.in)
+		}
+	}
+	for _, tt := range looseHostPorts {
+		if got, err := ParseHostPort([]byte(tt.in)); err != nil || got.String() != tt.want {
+			t.Errorf("%q: got %v, %v; want %s", tt.in, got, err, tt.want)
 		}
 	}
 	for _, tt := range badHostPorts {
@@ -113,6 +126,18 @@ func TestParse227(t *testing.T) {
 		got, err := Parse227([]byte(tt.in))
 		checkError(t, tt.in, got, err, tt.want)
 	}
+	for in, want := range map[string]uint16{
+		"(10,0,0,1,4,1)":            1025,
+		"(300,0,0,1,4,1)":           1025,
+		"(4294967297,999,0,1,4,1).": 1025,
+		"(1,2,3,4,5,256)":           0,
+		"(300,0,0,1,0,0)":           0,
+		"(256,2,3,4,5,6,7)":         0,
+	} {
+		if got, err := Port227([]byte(in)); got != want || (err == nil) != (want != 0) {
+			t.Errorf("Port227 of %q: got %d, %v; want %d", in, got, err, want)
+		}
+	}
 	text := string(Append227(nil, netip.MustParseAddrPort("192.168.5.2:50000")))
 	if got, want := text, texts227[0].in; got != want {
 		t.Errorf("Append227: got %q; want %q", got, want)
@@ -128,6 +153,8 @@ var goodEPRT = []struct{ in, want string }{
 	{".2.::1.21.", "[::1]:21"}, // a delimiter that occurs in IPv4 only
 	{"x1x1.2.3.4x21x", "1.2.3.4:21"},
 	{"9191.2.3.49219", "1.2.3.4:21"}, // a digit that occurs in no field
+	{"|1|10.0.0.1|21", "10.0.0.1:21"},
+	{"|1|10.0.0.1|00021|", "10.0.0.1:21"},
 }
 
 var badEPRT = []struct{ in, want string }{
@@ -136,7 +163,7 @@ var badEPRT = []struct{ in, want string }{
 	{"\x7f1\x7f10.0.0.1\x7f21\x7f", "want a delimiter from ! to ~ first"},
 	{"\xff1\xff10.0.0.1\xff21\xff", "want a delimiter from ! to ~ first"},
 	{"|1|", "want three fields with a delimiter around each"}, // some devices send no more
-	{"|1|10.0.0.1|21", "want three fields with a delimiter around each"},
+	{"|1|10.0.0.1", "want three fields with a delimiter around each"},
 	{"|1|10.0.0.1|21||", "want three fields with a delimiter around each"},
 	{"|1|10.0.0.1|21|x", "want three fields with a delimiter around each"},
 	{"|1|10.0.0.1|21| ", "want three fields with a delimiter around each"},
@@ -167,7 +194,7 @@ var badEPRT = []struct{ in, want string }{
 	{"|1|10.0.0.1|0|", "the port is not a number from 1 to 65535"},
 	{"|1|10.0.0.1|65536|", "the port is not a number from 1 to 65535"},
 	{"|1|10.0.0.1|65557|", "the port is not a number from 1 to 65535"}, // 21 in 16 bits
-	{"|1|10.0.0.1|021|", "the port is not a number from 1 to 65535"},
+	{"|1|10.0.0.1|000|", "the port is not a number from 1 to 65535"},
 	{"|1|10.0.0.1|+21|", "the port is not a number from 1 to 65535"},
 	{"|1|10.0.0.1|2 1|", "the port is not a number from 1 to 65535"},
 	{"|1|10.0.0.1|99999999999999999999|", "the port is not a number from 1 to 65535"},
@@ -213,6 +240,7 @@ var good229 = []struct {
 	{"(||6446|) (|||6447|)", 6447},
 	{"(|||6446|) (|||6447|)", 6446},
 	{"(99964469)", 6446}, // a digit that does not occur in the port
+	{"(|||06446|)", 6446},
 }
 
 var bad229 = []struct{ in, want string }{
@@ -230,7 +258,7 @@ var bad229 = []struct{ in, want string }{
 	{"(|||0|)", "the port is not a number from 1 to 65535"},
 	{"(|||65536|)", "the port is not a number from 1 to 65535"},
 	{"(|||-1|)", "the port is not a number from 1 to 65535"},
-	{"(|||06446|)", "the port is not a number from 1 to 65535"},
+	{"(|||00000|)", "the port is not a number from 1 to 65535"},
 	{"(||| 6446|)", "the port is not a number from 1 to 65535"},
 	{"(|||6446.|)", "the port is not a number from 1 to 65535"},
 	{"(|||x|) (|||6446|)", "the port is not a number from 1 to 65535"}, // the first group is taken

@@ -7,46 +7,42 @@ import (
 	"strconv"
 )
 
-// Verbs have three or four letters (RFC 959 section 5.3). ParseCommand accepts longer ones of extensions, up
-// to eight letters, because RFC 5797 wants unknown commands to reach the server.
-const (
-	minVerb = 3
-	maxVerb = 8
-)
-
 // Command is one line from a client.
 type Command struct {
-	Verb string // upper case
+	Verb string // a token in upper case
 	Arg  []byte // everything after the first space, unchanged; nil if there is no space
 }
 
-// ParseCommand reads a line without its ending. Exactly one space separates the verb from its argument. More
+// ParseCommand reads a line without its ending. RFC 959 section 5.3 has verbs of three or four letters, and
+// extensions have others ("XMD5", "XSHA256"). RFC 5797 wants unknown commands to reach the server, so that a
+// verb may be any token: a letter, and behind it letters, digits, '-', '_' and '.'.
+//
+// Exactly one space separates the verb from its argument. More
 // spaces, and spaces at the end, belong to the argument: they may be part of a path (RFC 3659 section 2.2).
 // Arg is a part of line and changes with it.
 //
 // It refuses a CR in the line: a server that ends its lines there would read two commands. Errors quote at
-// most the letters of the verb and the byte after them, never an argument, which may be a password.
+// most the beginning of the verb and the byte after it, never an argument, which may be a password.
 func ParseCommand(line []byte) (Command, error) {
 	n := 0
-	for n < len(line) && isLetter(line[n]) && n <= maxVerb {
+	for n < len(line) && (isLetter(line[n]) || n > 0 && isVerbByte(line[n])) {
 		n++
 	}
 	switch {
 	case len(line) == 0:
 		return Command{}, errors.New("command: empty line")
-	case n > maxVerb:
-		return Command{}, fmt.Errorf("command: verb begins with %q: more than %d letters", line[:n], maxVerb)
-	case n < len(line) && line[n] != ' ':
-		return Command{}, fmt.Errorf("command: %q after %q: want letters and then a space",
+	case n == 0, n < len(line) && line[n] != ' ':
+		return Command{}, fmt.Errorf("command: %q after %.16q: want a verb and then a space",
 			line[n:n+1], line[:n])
-	case n < minVerb:
-		return Command{}, fmt.Errorf("command: verb %q has fewer than %d letters", line[:n], minVerb)
 	}
-	var verb [maxVerb]byte
-	for i, letter := range line[:n] {
-		verb[i] = letter &^ 0x20 // upper case
+	var short [16]byte // longer verbs are rare
+	verb := append(short[:0], line[:n]...)
+	for i, c := range verb {
+		if isLetter(c) {
+			verb[i] = c &^ 0x20 // upper case
+		}
 	}
-	c := Command{Verb: string(verb[:n])}
+	c := Command{Verb: string(verb)}
 	if n < len(line) {
 		c.Arg = line[n+1:]
 	}
@@ -121,5 +117,8 @@ func CutTelnet(line []byte) (telnet, command []byte) {
 }
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+
+// isVerbByte reports whether c may stand in a verb, behind its first letter.
+func isVerbByte(c byte) bool { return isLetter(c) || isDigit(c) || c == '-' || c == '_' || c == '.' }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

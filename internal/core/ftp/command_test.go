@@ -18,26 +18,28 @@ var goodCommands = []struct {
 	{"CWD  a ", "CWD", []byte(" a ")}, // RFC 3659 section 2.2: all spaces belong to the path
 	{"RETR \xe4\xff\xff\xf6", "RETR", []byte("\xe4\xff\xff\xf6")},
 	{"RETR a\tb", "RETR", []byte("a\tb")},
-	{"LPRTEXTN x", "LPRTEXTN", []byte("x")},
+	{"xsha256 f", "XSHA256", []byte("f")}, // verbs with digits and long ones: FEAT lists them
+	{"MD5 f", "MD5", []byte("f")},
+	{"X", "X", nil},
+	{"abcdefghijklmnopqrst-_.z9 x", "ABCDEFGHIJKLMNOPQRST-_.Z9", []byte("x")},
 }
 
 var badCommands = []struct{ line, want string }{
 	{"", `command: empty line`},
-	{" NOOP", `command: verb "" has fewer than 3 letters`},
-	{"NO", `command: verb "NO" has fewer than 3 letters`},
-	{"P 1,2", `command: verb "P" has fewer than 3 letters`},
-	{"ABCDEFGHI", `command: verb begins with "ABCDEFGHI": more than 8 letters`},
-	{"ABCDEFGHIJKLM x", `command: verb begins with "ABCDEFGHI": more than 8 letters`},
-	{"PASS\thunter2", `command: "\t" after "PASS": want letters and then a space`},
-	{"227 Entering", `command: "2" after "": want letters and then a space`}, // a reply from the wrong side
-	{"PÄSV", `command: "\xc3" after "P": want letters and then a space`},
-	{"\xff\xf4\xffABOR", `command: "\xff" after "": want letters and then a space`}, // see CutTelnet
+	{" NOOP", `command: " " after "": want a verb and then a space`},
+	{"PORT,1", `command: "," after "PORT": want a verb and then a space`},
+	{"abcdefghijklmnopqrstuvwxyz/", `command: "/" after "abcdefghijklmnop": want a verb and then a space`},
+	{"PASS\thunter2", `command: "\t" after "PASS": want a verb and then a space`},
+	{"227 Entering", `command: "2" after "": want a verb and then a space`}, // a reply from the wrong side
+	{"-NOOP", `command: "-" after "": want a verb and then a space`},
+	{"PÄSV", `command: "\xc3" after "P": want a verb and then a space`},
+	{"\xff\xf4\xffABOR", `command: "\xff" after "": want a verb and then a space`}, // see CutTelnet
 	// Next to the letters in ASCII.
-	{"[@`{ x", `command: "[" after "": want letters and then a space`},
+	{"[@`{ x", `command: "[" after "": want a verb and then a space`},
 	{"CWD a\rDELE b", `command: CWD: CR, LF or NUL in the argument`},
 	{"PASS a\nDELE b", `command: PASS: CR, LF or NUL in the argument`},
 	{"CWD a\x00b", `command: CWD: CR, LF or NUL in the argument`},
-	{"NOOP\r", `command: "\r" after "NOOP": want letters and then a space`},
+	{"NOOP\r", `command: "\r" after "NOOP": want a verb and then a space`},
 }
 
 func TestParseCommand(t *testing.T) {

@@ -31,7 +31,8 @@ func (e *FamilyError) Error() string {
 }
 
 // ParseEPRT reads the argument of EPRT: <d>family<d>address<d>port<d> (RFC 2428 section 2), where d is any
-// printable character that does not occur in between. The address must be of the family. ParseEPRT refuses a
+// printable character that does not occur in between. The last d may be missing, as servers do not look for
+// it. The address must be of the family. ParseEPRT refuses a
 // zone, and an IPv4-mapped address (::ffff:0:0/96), which is never sent. The error wraps a *FamilyError if
 // the family is an unknown number.
 func ParseEPRT(arg []byte) (netip.AddrPort, error) {
@@ -42,7 +43,10 @@ func ParseEPRT(arg []byte) (netip.AddrPort, error) {
 		return fail("want a delimiter from ! to ~ first")
 	}
 	fields := bytes.SplitN(arg, arg[:1], 6)
-	if len(fields) != 5 || len(fields[0]) != 0 || len(fields[4]) != 0 {
+	if len(fields) == 5 && len(fields[4]) == 0 {
+		fields = fields[:4]
+	}
+	if len(fields) != 4 || len(fields[0]) != 0 {
 		return fail("want three fields with a delimiter around each")
 	}
 	family, address, portText := fields[1], fields[2], fields[3]
@@ -167,11 +171,11 @@ func isNumber(s []byte) bool {
 	return len(s) > 0
 }
 
-// parsePort reads a port from 1 to 65535: decimal digits without leading zeros.
+// parsePort reads a port from 1 to 65535: decimal digits, perhaps with leading zeros.
 func parsePort(s []byte) (uint16, bool) {
-	if !isNumber(s) || s[0] == '0' {
+	if !isNumber(s) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(string(s), 10, 16)
-	return uint16(n), err == nil
+	return uint16(n), err == nil && n > 0
 }

@@ -41,17 +41,13 @@ func FuzzHostPort(f *testing.F) {
 	for _, tt := range hostPortTests {
 		f.Add([]byte(tt.in))
 	}
+	for _, tt := range looseHostPorts {
+		f.Add([]byte(tt.in))
+	}
 	for _, tt := range badHostPorts {
 		f.Add([]byte(tt.in))
 	}
-	parse := func(in []byte) (netip.AddrPort, error) {
-		ap, err := ParseHostPort(in)
-		if err == nil && string(AppendHostPort(nil, ap)) != string(in) {
-			panic(fmt.Sprintf("%q: read as %v, which has only one spelling", in, ap))
-		}
-		return ap, err
-	}
-	roundTrip(f, parse, AppendHostPort, canDial)
+	roundTrip(f, ParseHostPort, AppendHostPort, canDial)
 }
 
 func Fuzz227(f *testing.F) {

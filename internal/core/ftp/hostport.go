@@ -8,10 +8,11 @@ import (
 )
 
 // ParseHostPort reads the argument of PORT: h1,h2,h3,h4,p1,p2 (RFC 959 section 5.3.2). It accepts six decimal
-// numbers from 0 to 255 and nothing else: no signs, no spaces, and no leading zeros, which some parsers read
-// as octal. It refuses port 0.
+// numbers from 0 to 255. As servers do, it also takes leading zeros, which it reads as decimal, and spaces
+// before a number. It refuses signs and port 0. A caller must write the argument anew for another reader,
+// which may take a leading zero for octal.
 func ParseHostPort(arg []byte) (netip.AddrPort, error) {
-	ap, n, why := scanHostPort(arg, false)
+	ap, n, why := scanHostPort(arg, spacesAllowed)
 	if why == "" && n < len(arg) {
 		why = "more than six numbers"
 	}
@@ -38,7 +39,17 @@ func AppendHostPort(dst []byte, ap netip.AddrPort) []byte {
 // as decimal, as every client does.
 //
 // The caller has to check the address: printers announce 0.0.0.0.
-func Parse227(text []byte) (netip.AddrPort, error) {
+func Parse227(text []byte) (netip.AddrPort, error) { return find227(text, strict) }
+
+// Port227 returns the port of a 227 reply. It reads the reply as Parse227 does, but for the numbers of the
+// address, which may be above 255: a caller that trusts no address need not care.
+func Port227(text []byte) (uint16, error) {
+	ap, err := find227(text, anyAddress)
+	return ap.Port(), err
+}
+
+// find227 searches the text of a 227 reply for its numbers.
+func find227(text []byte, form hostPortForm) (netip.AddrPort, error) {
 	why := "no address and port in it"
 	for i := 0; i < len(text); i++ {
 		if !isDigit(text[i]) {
@@ -47,7 +58,7 @@ func Parse227(text []byte) (netip.AddrPort, error) {
 		if i > 0 && (isDigit(text[i-1]) || bytes.IndexByte([]byte(",+-"), text[i-1]) >= 0) {
 			continue
 		}
-		ap, n, fault := scanHostPort(text[i:], true)
+		ap, n, fault := scanHostPort(text[i:], form)
 		end := i + n
 		if fault == "" && (end == len(text) || text[end] != ',' && !isDigit(text[end])) {
 			return ap, nil
@@ -67,10 +78,23 @@ func Append227(dst []byte, ap netip.AddrPort) []byte {
 	return append(dst, ')')
 }
 
+// hostPortForm is how h1,h2,h3,h4,p1,p2 may be written.
+type hostPortForm uint8
+
+const (
+	strict        hostPortForm = iota // commas and digits
+	spacesAllowed                     // with spaces before a number
+	anyAddress                        // the first four numbers may be above 255; the address is 0.0.0.0 then
+)
+
+// maxDigits is how long a number may be: as long as a parser with 32 bits can read it.
+const maxDigits = 10
+
 // scanHostPort reads six numbers at the beginning of s; n is their length in bytes. why is not empty if they
-// are no address and port; n is 0 then, unless there were six numbers. zeros allows leading zeros.
-func scanHostPort(s []byte, zeros bool) (ap netip.AddrPort, n int, why string) {
+// are no address and port; n is 0 then, unless there were six numbers.
+func scanHostPort(s []byte, form hostPortForm) (ap netip.AddrPort, n int, why string) {
 	var num [6]byte
+	addressFits := true
 	for part := range num {
 		if part > 0 {
 			if n == len(s) || s[n] != ',' {
@@ -78,18 +102,23 @@ func scanHostPort(s []byte, zeros bool) (ap netip.AddrPort, n int, why string) {
 			}
 			n++
 		}
-		begin, v := n, 0
-		for n < len(s) && isDigit(s[n]) && n-begin < 4 {
-			v = v*10 + int(s[n]-'0')
+		for form == spacesAllowed && n < len(s) && s[n] == ' ' {
 			n++
 		}
-		switch digits := n - begin; {
-		case digits == 0:
+		begin, v := n, int64(0)
+		for n < len(s) && isDigit(s[n]) && n-begin < maxDigits {
+			v = v*10 + int64(s[n]-'0')
+			n++
+		}
+		isAddress := part < 4
+		switch {
+		case n == begin:
 			return ap, 0, "want six numbers with commas between them"
-		case digits > 3 || v > 255:
+		case v <= 255:
+		case isAddress && form == anyAddress:
+			addressFits = false
+		default:
 			return ap, 0, "a number is above 255"
-		case digits > 1 && s[begin] == '0' && !zeros:
-			return ap, 0, "a number begins with 0"
 		}
 		num[part] = byte(v)
 	}
@@ -97,5 +126,9 @@ func scanHostPort(s []byte, zeros bool) (ap netip.AddrPort, n int, why string) {
 	if port == 0 {
 		return ap, n, "port 0"
 	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(num[:4])), port), n, ""
+	addr := netip.AddrFrom4([4]byte(num[:4]))
+	if !addressFits {
+		addr = netip.IPv4Unspecified()
+	}
+	return netip.AddrPortFrom(addr, port), n, ""
 }

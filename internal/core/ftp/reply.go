@@ -67,9 +67,12 @@ func (s *ReplyScanner) Code() int { return s.code }
 // begins with `code-` ends with a line that begins with the same code and a space (RFC 959 section 4.2). The
 // lines in between may be anything, even other codes.
 //
+// There are servers that end such a reply with the code alone, and others that have such a line within it.
+// ahead says that the stream has another line already: then the code alone is not the end.
+//
 // The error is a *ReplyTooLongError or one of ParseReplyLine. The scanner then expects the first line of a
 // reply, but the caller can no longer know which line that is.
-func (s *ReplyScanner) Scan(line []byte) (done bool, err error) {
+func (s *ReplyScanner) Scan(line []byte, ahead bool) (done bool, err error) {
 	if s.code == 0 {
 		l, err := ParseReplyLine(line)
 		if err != nil {
@@ -78,7 +81,7 @@ func (s *ReplyScanner) Scan(line []byte) (done bool, err error) {
 		s.code, s.lines, s.bytes = l.Code, 0, 0
 		done = l.Sep != '-'
 	} else {
-		done = endsReply(line, s.code)
+		done = endsReply(line, s.code) || !ahead && len(line) == 3 && beginsWith(line, s.code)
 	}
 	maxLines, maxBytes := orDefault(s.MaxLines, DefaultReplyLines), orDefault(s.MaxBytes, DefaultReplyBytes)
 	s.lines++
@@ -95,7 +98,12 @@ func (s *ReplyScanner) Scan(line []byte) (done bool, err error) {
 
 // endsReply reports whether line begins with code and a space.
 func endsReply(line []byte, code int) bool {
-	return len(line) > 3 && line[3] == ' ' && isDigit(line[0]) && isDigit(line[1]) && isDigit(line[2]) &&
+	return len(line) > 3 && line[3] == ' ' && beginsWith(line, code)
+}
+
+// beginsWith reports whether a line of three bytes at least begins with code.
+func beginsWith(line []byte, code int) bool {
+	return isDigit(line[0]) && isDigit(line[1]) && isDigit(line[2]) &&
 		int(line[0]-'0')*100+int(line[1]-'0')*10+int(line[2]-'0') == code
 }
 
@@ -124,7 +132,7 @@ func ReadReply(r *LineReader, s *ReplyScanner) (Reply, error) {
 		if err != nil {
 			return Reply{}, fmt.Errorf("read reply: %w", err)
 		}
-		done, err := s.Scan(line)
+		done, err := s.Scan(line, r.Ready())
 		if err != nil {
 			return Reply{}, fmt.Errorf("read reply: %w", err)
 		}

@@ -66,6 +66,7 @@ func TestReadReply(t *testing.T) {
 		{"a 227 of several lines", "227-Entering\r\n 227 Passive\r\n227 Mode (1,2,3,4,5,6)\r\n", 227,
 			[]string{"Entering", " 227 Passive", "Mode (1,2,3,4,5,6)"}, ""},
 		{"a code alone", "226\r\n", 226, []string{""}, ""},
+		{"a code alone at the end", "220-a\r\n220-\r\n220\r\n", 220, []string{"a", "220-", ""}, ""},
 	} {
 		r := NewLineReader(strings.NewReader(tt.stream), 0)
 		got, err := ReadReply(r, &ReplyScanner{})
@@ -115,7 +116,7 @@ func TestReplyScanner(t *testing.T) {
 	}{
 		{"220-a", false, 220}, {"331 b", false, 220}, {"220 c", true, 0}, {"331 d", true, 0},
 	} {
-		done, err := s.Scan([]byte(tt.line))
+		done, err := s.Scan([]byte(tt.line), false)
 		if err != nil || done != tt.done || s.Code() != tt.code {
 			t.Errorf("%q: got %v, code %d, %v; want %v, code %d",
 				tt.line, done, s.Code(), err, tt.done, tt.code)

@@ -1,5 +1,7 @@
 package ftp
 
+import "errors"
+
 // ClientLine is a line from a client, parsed once. Its slices are parts of the line and change with it.
 type ClientLine struct {
 	Telnet  []byte  // the Telnet commands in front of the FTP command; empty: none
@@ -21,21 +23,26 @@ func ParseClientLine(line []byte) ClientLine {
 	return l
 }
 
+// Blank reports whether there is nothing in the line.
+func (l ClientLine) Blank() bool { return len(l.Text) == 0 && len(l.Telnet) == 0 }
+
 // ServerLine is a line from a server, and its place in the reply that it belongs to. Text is a part of the
 // line and changes with it.
 type ServerLine struct {
-	Text  []byte // without its ending
-	Code  int    // of the reply; 0: the line is not FTP, or its reply exceeds the scanner's limits
-	First bool   // the reply begins with this line
-	Last  bool   // the reply is complete with this line
+	Text    []byte // without its ending
+	Code    int    // of the reply; 0: the line begins no reply and stands in none
+	First   bool   // the reply begins with this line
+	Last    bool   // the reply is complete with this line
+	Endless bool   // the reply exceeds the scanner's limits; Code is 0
 }
 
 // Next is Scan for a caller that needs to know what the line is, too.
-func (s *ReplyScanner) Next(text []byte) ServerLine {
+func (s *ReplyScanner) Next(text []byte, ahead bool) ServerLine {
 	l := ServerLine{Text: text, Code: s.code, First: s.code == 0}
-	last, err := s.Scan(text)
+	last, err := s.Scan(text, ahead)
 	if err != nil {
-		return ServerLine{Text: text}
+		_, endless := errors.AsType[*ReplyTooLongError](err)
+		return ServerLine{Text: text, Endless: endless}
 	}
 	l.Last = last
 	if l.First { // Scan has found three digits

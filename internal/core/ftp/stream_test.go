@@ -31,22 +31,27 @@ func TestParseClientLine(t *testing.T) {
 func TestReplyScannerNext(t *testing.T) {
 	s := ReplyScanner{MaxLines: 3}
 	for _, tt := range []struct {
-		line string
-		want ServerLine
+		line  string
+		want  ServerLine
+		ahead bool // another line is there
 	}{
-		{"220 hello", ServerLine{Code: 220, First: true, Last: true}},
-		{"211-features", ServerLine{Code: 211, First: true}},
-		{"227 (127,0,0,1,0,22)", ServerLine{Code: 211}},
-		{"211 end", ServerLine{Code: 211, Last: true}},
-		{"PORT 127,0,0,1,0,22", ServerLine{}},
-		{"150-a", ServerLine{Code: 150, First: true}},
-		{"b", ServerLine{Code: 150}},
-		{"c", ServerLine{Code: 150}},
-		{"d", ServerLine{}}, // too many lines: the scanner expects a first line again
-		{"226 done", ServerLine{Code: 226, First: true, Last: true}},
+		{"220 hello", ServerLine{Code: 220, First: true, Last: true}, false},
+		{"211-features", ServerLine{Code: 211, First: true}, true},
+		{"227 (127,0,0,1,0,22)", ServerLine{Code: 211}, true},
+		{"211 end", ServerLine{Code: 211, Last: true}, false},
+		{"220-a", ServerLine{Code: 220, First: true}, true},
+		{"220", ServerLine{Code: 220}, true}, // more comes: this is not the end
+		{"220", ServerLine{Code: 220, Last: true}, false},
+		{"PORT 127,0,0,1,0,22", ServerLine{}, false},
+		{"", ServerLine{}, false},
+		{"150-a", ServerLine{Code: 150, First: true}, true},
+		{"b", ServerLine{Code: 150}, true},
+		{"c", ServerLine{Code: 150}, true},
+		{"d", ServerLine{Endless: true}, true}, // the scanner expects a first line again
+		{"226 done", ServerLine{Code: 226, First: true, Last: true}, false},
 	} {
 		tt.want.Text = []byte(tt.line)
-		if got := s.Next([]byte(tt.line)); !reflect.DeepEqual(got, tt.want) {
+		if got := s.Next([]byte(tt.line), tt.ahead); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%q: got %+v; want %+v", tt.line, got, tt.want)
 		}
 	}

@@ -49,10 +49,13 @@ type Flow struct {
 	Master   Tuple  // the original tuple of the control connection that announced this one; zero: none
 	State    TCPState
 	Replied  bool    // the server has answered
-	Helper   string  // the helper of the connection ("ftp"); empty: none, or unknown
 	Sent     Counter // in the direction of Original; zero without accounting
 	Received Counter // in the direction of Reply
 }
+
+// Want reports whether the caller is interested in a flow, by its original tuple and its master's, which is
+// zero if there is no master or the kernel does not say.
+type Want = func(original, master Tuple) bool
 
 // FlowChange says how a flow has changed.
 type FlowChange uint8
@@ -66,7 +69,7 @@ const (
 )
 
 // FlowEvent is a change of a flow. Flow is zero for FlowsMissed. It has counters for FlowGone only, and no
-// helper and no master for FlowUpdated.
+// master for FlowUpdated.
 type FlowEvent struct {
 	Change FlowChange
 	Flow   Flow

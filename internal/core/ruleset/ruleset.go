@@ -112,15 +112,6 @@ var (
 // Rule is a list of statements: first matches, then an action.
 type Rule []Statement
 
-// Elements returns how many elements the table's sets hold in all.
-func (t Table) Elements() int {
-	n := 0
-	for _, s := range t.Sets {
-		n += len(s.Elements)
-	}
-	return n
-}
-
 // Empty reports whether the table does nothing: none of its forwards needs the kernel.
 func (t Table) Empty() bool { return len(t.Chains) == 0 }
 

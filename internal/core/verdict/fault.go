@@ -17,54 +17,55 @@ const (
 	CodeFine    Code = "fine"    // nothing went wrong so far
 	CodeWaiting Code = "waiting" // a peer has not connected yet, and still may
 
-	CodeServerUnreachable Code = "server_unreachable"
-	CodeServerSilent      Code = "server_silent"
-	CodeServerTurnedAway  Code = "server_turned_away" // its greeting is a refusal
-	CodeServerLeft        Code = "server_left"
-	CodeServerTLS         Code = "server_tls"    // the TLS handshake with the server failed
-	CodeServerNoTLS       Code = "server_no_tls" // it offers no TLS
-	CodeServerBadReply    Code = "server_bad_reply"
-	CodeServerUnasked     Code = "server_unasked_reply"
-	CodeServerLowPort     Code = "server_low_port"
-	CodeServerRefusedPORT Code = "server_refused_port"
-	CodeServerRefusedPASV Code = "server_refused_pasv"
-	CodeServerRefused     Code = "server_refused_transfer"
-	CodeLogin             Code = "login_failed"
+	CodeServerUnreachable     Code = "server_unreachable"
+	CodeServerSilent          Code = "server_silent"
+	CodeServerTurnedAway      Code = "server_turned_away" // its greeting is a refusal
+	CodeServerLeft            Code = "server_left"
+	CodeServerTLS             Code = "server_tls"    // the TLS handshake with the server failed
+	CodeServerNoTLS           Code = "server_no_tls" // it offers no TLS
+	CodeServerBadReply        Code = "server_bad_reply"
+	CodeServerUnaskedReply    Code = "server_unasked_reply"
+	CodeServerLowPort         Code = "server_low_port"
+	CodeServerRefusedPORT     Code = "server_refused_port"
+	CodeServerRefusedPASV     Code = "server_refused_pasv"
+	CodeServerRefusedTransfer Code = "server_refused_transfer"
+	CodeLoginFailed           Code = "login_failed"
 
-	CodeClientNotAllowed Code = "client_not_allowed"
-	CodeTooMany          Code = "too_many_sessions"
-	CodeShutDown         Code = "shut_down"
-	CodeLoginTime        Code = "login_time"
-	CodeIdle             Code = "idle"
-	CodeClientReads      Code = "client_takes_nothing"
-	CodeClientLine       Code = "client_bad_line"
-	CodeClientLeft       Code = "client_left"
-	CodeKilled           Code = "killed"
+	CodeClientNotAllowed   Code = "client_not_allowed"
+	CodeTooManySessions    Code = "too_many_sessions"
+	CodeShutDown           Code = "shut_down"
+	CodeLoginTime          Code = "login_time"
+	CodeIdle               Code = "idle"
+	CodeClientTakesNothing Code = "client_takes_nothing"
+	CodeClientBadLine      Code = "client_bad_line"
+	CodeClientLeft         Code = "client_left"
+	CodeKilled             Code = "killed"
 
-	CodeThirdParty  Code = "third_party_port"
-	CodeLowPort     Code = "low_port"
-	CodeFamily      Code = "family"
-	CodeNotLoggedIn Code = "not_logged_in"
-	CodeCommand     Code = "command_refused"
-	CodeNoPorts     Code = "no_ports_left"
-	CodeNoPath      Code = "no_data_path"
-	CodeTLSRefused  Code = "tls_refused"
-	CodeTLSRequired Code = "tls_required"
-	CodeClientTLS   Code = "client_tls"
-	CodeClientNoTLS Code = "client_no_data_tls"
-	CodeReuse       Code = "session_reuse_missing"
-	CodeTLSOther    Code = "tls_command_refused"
-	CodeServerReuse Code = "server_data_tls"
-	CodeTruncated   Code = "truncated"
-	CodeNobodyCame  Code = "client_never_connected"
-	CodeStranger    Code = "client_from_elsewhere"
-	CodeFiltered    Code = "gateway_filter" // the connection reached the gateway and did not get through it
-	CodeTooLate     Code = "client_too_late"
-	CodeServerNever Code = "server_never_connected"
-	CodeServerData  Code = "server_data_unreachable"
-	CodeClientData  Code = "client_data_unreachable"
-	CodeDataReset   Code = "data_broken"
-	CodeAborted     Code = "aborted"
+	CodeThirdPartyPort       Code = "third_party_port"
+	CodeLowPort              Code = "low_port"
+	CodeFamily               Code = "family"
+	CodeNotLoggedIn          Code = "not_logged_in"
+	CodeCommandRefused       Code = "command_refused"
+	CodeNoPortsLeft          Code = "no_ports_left"
+	CodeNoDataPath           Code = "no_data_path"
+	CodeTLSRefused           Code = "tls_refused"
+	CodeTLSRequired          Code = "tls_required"
+	CodeClientTLS            Code = "client_tls"
+	CodeClientNoDataTLS      Code = "client_no_data_tls"
+	CodeSessionReuseMissing  Code = "session_reuse_missing"
+	CodeTLSCommandRefused    Code = "tls_command_refused"
+	CodeServerDataTLS        Code = "server_data_tls"
+	CodeTruncated            Code = "truncated"
+	CodeClientNeverConnected Code = "client_never_connected"
+	CodeClientFromElsewhere  Code = "client_from_elsewhere"
+	// the connection reached the gateway and did not get through it
+	CodeGatewayFilter         Code = "gateway_filter"
+	CodeClientTooLate         Code = "client_too_late"
+	CodeServerNeverConnected  Code = "server_never_connected"
+	CodeServerDataUnreachable Code = "server_data_unreachable"
+	CodeClientDataUnreachable Code = "client_data_unreachable"
+	CodeDataBroken            Code = "data_broken"
+	CodeAborted               Code = "aborted"
 )
 
 // Fault is something that went wrong or was refused, with the details that its sentence needs. A field that
@@ -108,8 +109,9 @@ func (f Fault) Verdict() Verdict {
 // without.
 func (f Fault) Minor() bool {
 	switch f.Code {
-	case CodeTLSRefused, CodeTLSOther, CodeCommand, CodeFamily, CodeServerUnasked, CodeNotLoggedIn,
-		CodeLogin, CodeTLSRequired:
+	case CodeTLSRefused, CodeTLSCommandRefused, CodeCommandRefused, CodeFamily, CodeServerUnaskedReply,
+		CodeNotLoggedIn,
+		CodeLoginFailed, CodeTLSRequired:
 		return true
 	}
 	return false

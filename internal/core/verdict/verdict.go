@@ -10,23 +10,23 @@ import (
 // controlSentences hold the sentences for faults of control connections, by code.
 var controlSentences = map[Code]sentence{
 	CodeServerUnreachable: {
-		func(f Fault) string { return "the server cannot be reached: " + cmp.Or(dialError(f.Err), f.Said) },
-		always("check that the server runs, that its address and port are right, and that no firewall " +
+		says("the server cannot be reached: {dial error|said}"),
+		says("check that the server runs, that its address and port are right, and that no firewall " +
 			"between the gateway and the server drops the connection: ftpgate doctor tries it"),
 	},
 	CodeServerSilent: {
-		func(f Fault) string { return "the server has taken the connection and says nothing" },
-		always("check that an FTP server listens there, and whether it speaks TLS from the first byte " +
+		says("the server has taken the connection and says nothing"),
+		says("check that an FTP server listens there, and whether it speaks TLS from the first byte " +
 			"(tls.server = \"implicit\")"),
 	},
 	CodeServerTurnedAway: {
-		func(f Fault) string { return fmt.Sprintf("the server greets with a refusal: %s", f.Said) },
-		always("check the server's log and its limit of clients from one address: to the server, all " +
+		says("the server greets with a refusal: {said}"),
+		says("check the server's log and its limit of clients from one address: to the server, all " +
 			"clients come from the gateway's address"),
 	},
 	CodeServerLeft: {
-		func(f Fault) string { return cmp.Or(f.Said, "the server has closed the connection") + during(f) },
-		always("check the server's log, and its limits of time and of sessions"),
+		says("{said|the server has closed the connection}{during}"),
+		says("check the server's log, and its limits of time and of sessions"),
 	},
 	CodeServerTLS: {
 		func(f Fault) string {
@@ -34,87 +34,136 @@ var controlSentences = map[Code]sentence{
 			return begin + strings.TrimPrefix(detail(f), begin)
 		}, nil,
 	},
-	CodeServerNoTLS: {
-		func(f Fault) string { return cmp.Or(detail(f), "the server does not offer TLS") }, nil,
-	},
+	CodeServerNoTLS: {says("{detail|the server does not offer TLS}"), nil},
 	CodeServerBadReply: {
-		func(f Fault) string { return fmt.Sprintf("%s%s", f.Said, during(f)) },
-		always("run ftpgate doctor to see what the server answers; it may not be an FTP server"),
+		says("{said}{during}"),
+		says("run ftpgate doctor to see what the server answers; it may not be an FTP server"),
 	},
-	CodeServerUnasked: {
-		func(f Fault) string { return f.Said },
-		always("the gateway did not pass the reply on; a server that does this often is faulty or under " +
+	CodeServerUnaskedReply: {
+		says("{said}"),
+		says("the gateway did not pass the reply on; a server that does this often is faulty or under " +
 			"attack"),
 	},
 	CodeServerLowPort: {
-		func(f Fault) string { return cmp.Or(f.Said, "the server offers a port below 1024 for data") },
-		always("configure the server's passive ports from 1024 up: the gateway opens no data connection " +
+		says("{said|the server offers a port below 1024 for data}"),
+		says("configure the server's passive ports from 1024 up: the gateway opens no data connection " +
 			"to lower ports, where services listen"),
 	},
 	CodeServerRefusedPORT: {
-		func(f Fault) string {
-			return fmt.Sprintf("the server refused %s, so that active mode is not possible: %s", f.Verb,
-				f.Said)
-		},
-		always("have the client use passive mode, or set server_mode = \"passive\": the gateway then " +
+		says("the server refused {verb}, so that active mode is not possible: {said}"),
+		says("have the client use passive mode, or set server_mode = \"passive\": the gateway then " +
 			"connects to both ends itself"),
 	},
 	CodeServerRefusedPASV: {
-		func(f Fault) string {
-			return fmt.Sprintf("the server refused %s, so that passive mode is not possible: %s", f.Verb,
-				f.Said)
-		},
-		always("have the client use active mode, or allow passive mode on the server"),
+		says("the server refused {verb}, so that passive mode is not possible: {said}"),
+		says("have the client use active mode, or allow passive mode on the server"),
 	},
-	CodeServerRefused: {refusedText, refusedRemedy},
-	CodeLogin: {
-		func(f Fault) string {
-			return "the server did not take the login: " + cmp.Or(f.Said, "the name or the password is wrong")
-		},
-		always("check the user name and the password, and in the server's log whether the server accepts " +
+	CodeServerRefusedTransfer: {refusedText, refusedRemedy},
+	CodeLoginFailed: {
+		says("the server did not take the login: {said|the name or the password is wrong}"),
+		says("check the user name and the password, and in the server's log whether the server accepts " +
 			"logins from the gateway's address"),
 	},
 	CodeClientNotAllowed: {
-		func(f Fault) string { return fmt.Sprintf("%s may not use this forward", f.Peer) },
-		always("add its address to the forward's clients if it should have access"),
+		says("{peer} may not use this forward"),
+		says("add its address to the forward's clients if it should have access"),
 	},
-	CodeTooMany: {
-		func(f Fault) string { return "turned away: " + f.Said },
-		always("raise max_sessions_per_client or max_sessions if these are legitimate clients: ftpgate " +
+	CodeTooManySessions: {
+		says("turned away: {said}"),
+		says("raise max_sessions_per_client or max_sessions if these are legitimate clients: ftpgate " +
 			"sessions shows them"),
 	},
 	CodeShutDown: {
-		func(f Fault) string {
-			return "ended because the gateway is shutting down, or the forward was taken away"
-		}, nil,
+		says("ended because the gateway is shutting down, or the forward was taken away"), nil,
 	},
 	CodeLoginTime: {
-		func(f Fault) string { return "the client did not log in in time: " + f.Said },
-		always("raise login_time if users need longer"),
+		says("the client did not log in in time: {said}"),
+		says("raise login_time if users need longer"),
 	},
 	CodeIdle: {
-		func(f Fault) string { return "ended because nothing was said: " + f.Said },
-		always("raise idle_time, or have the client send NOOP from time to time"),
+		says("ended because nothing was said: {said}"),
+		says("raise idle_time, or have the client send NOOP from time to time"),
 	},
-	CodeClientReads: {
-		func(f Fault) string { return f.Said + ": its connection was full for a minute" },
-		always("check whether the client hangs, or whether a firewall on the way has dropped the connection"),
+	CodeClientTakesNothing: {
+		says("the client takes no replies: its connection was full for a minute"),
+		says("check whether the client hangs, or whether a firewall on the way has dropped the connection"),
 	},
-	CodeClientLine: {
-		func(f Fault) string { return "the client sent something that is not an FTP command: " + f.Said },
-		always("check which program it is: a browser, a scanner, or TLS where plain text is expected"),
+	CodeClientBadLine: {
+		says("the client sent something that is not an FTP command: {said}"),
+		says("check which program it is: a browser, a scanner, or TLS where plain text is expected"),
 	},
 	CodeClientLeft: {
-		func(f Fault) string {
-			return fmt.Sprintf("the client closed its control connection while %s ran",
-				cmp.Or(f.Verb, "a transfer"))
-		},
-		always("check the client's log; a firewall that drops idle connections may end the control " +
+		says("the client closed its control connection while {verb|a transfer} ran"),
+		says("check the client's log; a firewall that drops idle connections may end the control " +
 			"connection during long transfers"),
 	},
-	CodeKilled: {
-		func(f Fault) string { return "ended by an operator" }, nil,
-	},
+	CodeKilled: {says("ended by an operator"), nil},
+}
+
+// says returns the sentence of a template. In braces stands a word for what the fault knows (words), and
+// after a | what replaces an empty one: another word, or text.
+func says(template string) func(Fault) string {
+	return func(f Fault) string {
+		known := f.words()
+		var b strings.Builder
+		for rest := template; rest != ""; {
+			var text, field string
+			text, rest, _ = strings.Cut(rest, "{")
+			field, rest, _ = strings.Cut(rest, "}")
+			word, other, _ := strings.Cut(field, "|")
+			value, isWord := known[word]
+			if !isWord && field != "" {
+				panic(fmt.Sprintf("verdict: %q in %q", word, template))
+			}
+			if value == "" {
+				if value, isWord = known[other]; !isWord {
+					value = other
+				}
+			}
+			b.WriteString(text + value)
+		}
+		return b.String()
+	}
+}
+
+// words returns what the fault knows, by the words of templates. A word without a value is empty.
+func (f Fault) words() map[string]string {
+	andPeer := ""
+	if f.Peer.IsValid() {
+		andPeer = ", " + f.Peer.String()
+	}
+	return map[string]string{
+		"verb": f.Verb, "said": f.Said, "error": f.Err, "dial error": dialError(f.Err), "detail": detail(f),
+		"during":     enclosed("during ", f.Verb),
+		"with error": enclosed("", f.Err),
+		"peer":       f.Peer.String(),
+		", peer":     andPeer,
+		"at":         f.At.String(),
+		"host":       f.At.Addr().String(),
+		"ports":      f.Ports.String(),
+		"waited":     seconds(f.Waited),
+	}
+}
+
+// enclosed returns a value in parentheses, if there is one.
+func enclosed(before, value string) string {
+	if value == "" {
+		return ""
+	}
+	return " (" + before + value + ")"
+}
+
+// dialError returns why a connection failed, without the names of system calls.
+func dialError(err string) string {
+	return strings.NewReplacer("connect: ", "", "i/o timeout", "no answer").Replace(err)
+}
+
+// detail returns what the fault says: the reply or reason, and the error.
+func detail(f Fault) string {
+	if f.Said != "" {
+		return f.Said + enclosed("", f.Err)
+	}
+	return f.Err
 }
 
 // refusedText returns the sentence for a transfer that the server ended with an error, by the code of its
@@ -145,25 +194,6 @@ func refusedRemedy(f Fault) string {
 	}
 	return "this is between the client and the server: check the path, and the user's permissions on the " +
 		"server"
-}
-
-// always returns a remedy that does not depend on the fault.
-func always(text string) func(Fault) string { return func(Fault) string { return text } }
-
-// detail returns what the fault says: the reply or reason, and the error.
-func detail(f Fault) string {
-	if f.Err != "" && f.Said != "" {
-		return f.Said + " (" + f.Err + ")"
-	}
-	return cmp.Or(f.Said, f.Err)
-}
-
-// during names the command, if there is one.
-func during(f Fault) string {
-	if f.Verb == "" {
-		return ""
-	}
-	return " (during " + f.Verb + ")"
 }
 
 // seconds formats a duration for a sentence: whole seconds from one second up.

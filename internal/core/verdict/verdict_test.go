@@ -26,12 +26,15 @@ func TestSentences(t *testing.T) {
 			if f.Said != "" && bad {
 				t.Errorf("%s: %q", code, v.Text)
 			}
+			if strings.ContainsAny(v.Text+v.Remedy, "{|}") {
+				t.Errorf("%s: %+v has a field that is not filled in", code, v)
+			}
 			if strings.Contains(v.Remedy, "%!") || strings.HasSuffix(v.Remedy, ".") {
 				t.Errorf("%s: remedy %q", code, v.Remedy)
 			}
 		}
 	}
-	if v := (Fault{Code: CodeNobodyCame, Remedy: "own"}).Verdict(); v.Remedy != "own" {
+	if v := (Fault{Code: CodeClientNeverConnected, Remedy: "own"}).Verdict(); v.Remedy != "own" {
 		t.Errorf("got remedy %q; want the fault's own", v.Remedy)
 	}
 }
@@ -65,7 +68,7 @@ func TestRefusedTransfer(t *testing.T) {
 		"550 no file": {"did not carry out STOR: 550 no file", "permissions"},
 		"":            {"did not carry out STOR: it gave no reason", "permissions"},
 	} {
-		v := Fault{Code: CodeServerRefused, Verb: "STOR", Said: said}.Verdict()
+		v := Fault{Code: CodeServerRefusedTransfer, Verb: "STOR", Said: said}.Verdict()
 		if !strings.Contains(v.Text, want[0]) || !strings.Contains(v.Remedy, want[1]) {
 			t.Errorf("%q: got %+v; want %q and %q", said, v, want[0], want[1])
 		}

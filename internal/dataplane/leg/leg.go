@@ -58,8 +58,13 @@ func (l *Leg) SentAlert(err error) bool {
 	return l.PeerBegan() && l.buffered.err == nil && !noTLS
 }
 
-// DidResume reports whether the handshake resumed an earlier TLS session.
-func (l *Leg) DidResume() bool { return l.tls != nil && l.tls.ConnectionState().DidResume }
+// ConnectionState returns what the handshake came to; the zero value in clear.
+func (l *Leg) ConnectionState() tls.ConnectionState {
+	if l.tls == nil {
+		return tls.ConnectionState{}
+	}
+	return l.tls.ConnectionState()
+}
 
 // UsesTLS reports whether Handshake was called.
 func (l *Leg) UsesTLS() bool { return l.tls != nil }

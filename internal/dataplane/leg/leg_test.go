@@ -72,9 +72,9 @@ func readAll(l *Leg) (got []byte, err error) {
 // Data of all sizes goes through both ways, and the peer's close_notify is seen.
 func TestLegTLS(t *testing.T) {
 	l, peer, tcp := secured(t)
-	if !l.UsesTLS() || !l.PeerBegan() || l.DidResume() {
+	if !l.UsesTLS() || !l.PeerBegan() || l.ConnectionState().DidResume {
 		t.Errorf("got TLS %t, begun %t, resumed %t; want true, true, false", l.UsesTLS(), l.PeerBegan(),
-			l.DidResume())
+			l.ConnectionState().DidResume)
 	}
 	want := relaytest.Noise(3*BufferSize + 7)
 	sent := make(chan error, 1)
@@ -187,7 +187,8 @@ func TestLegClear(t *testing.T) {
 	l := New(own)
 	sent := relaytest.Send(peer, []byte("a file"))
 	got, err := readAll(l)
-	if string(got) != "a file" || err != io.EOF || l.SawCloseNotify() || l.UsesTLS() || l.DidResume() {
+	if string(got) != "a file" || err != io.EOF || l.SawCloseNotify() || l.UsesTLS() ||
+		l.ConnectionState().DidResume {
 		t.Errorf("got %q, %v; want the file and EOF", got, err)
 	}
 	if err := errors.Join(<-sent, l.Write([]byte("an answer")), l.CloseWrite()); err != nil {

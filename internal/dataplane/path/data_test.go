@@ -30,7 +30,7 @@ func TestMetered(t *testing.T) {
 		Settled: true, Complete: true}) {
 		t.Errorf("got %+v; want nothing so far", o)
 	}
-	fault := verdict.Fault{Code: verdict.CodeServerData, Err: "connection refused"}
+	fault := verdict.Fault{Code: verdict.CodeServerDataUnreachable, Err: "connection refused"}
 	s.flow.progress = sessions.Progress{Connected: time.Unix(1, 0), Up: 3, Down: 4, Over: true,
 		Stranger: netip.MustParseAddr("192.168.5.9"), Fault: &fault}
 	data.Sever()
@@ -121,8 +121,8 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 		t.Fatal(err)
 	}
 	hole.Listen = opened.At()
-	if s.data, err = acceptEarly(t.Context(), &relay.Path{Relay: s.relays}, metered{opened, s.expect(hole),
-		true}, hole); err != nil {
+	if s.data, err = acceptEarly(t.Context(), &relay.Path{Relay: s.relays},
+		metered{opened, s.expect(hole), true}, hole); err != nil {
 		t.Fatal(err)
 	}
 	s.listen = hole.Listen
@@ -204,27 +204,29 @@ func TestRelayFailure(t *testing.T) {
 		remedy     bool
 	}{
 		{"closed", fmt.Errorf("wait: %w", relay.ErrClosed), false, "", 0, "", "", false},
-		{"server refuses", refused, false, verdict.CodeServerData, 0, "", "connect: connection refused",
+		{"server refuses", refused, false, verdict.CodeServerDataUnreachable, 0, "",
+			"connect: connection refused",
 			false},
-		{"client refuses", refused, true, verdict.CodeClientData, 0, "", "connect: connection refused",
+		{"client refuses", refused, true, verdict.CodeClientDataUnreachable, 0, "",
+			"connect: connection refused",
 			false},
 		{"client without TLS", &relay.HandshakeError{End: "client", Err: io.EOF}, false,
-			verdict.CodeClientNoTLS, 522,
+			verdict.CodeClientNoDataTLS, 522,
 			"the client closed the data connection before its TLS handshake was done", "EOF", false},
 		{"client without resumption", &relay.HandshakeError{End: "client", Err: resumption}, false,
-			verdict.CodeReuse, 522,
+			verdict.CodeSessionReuseMissing, 522,
 			"the TLS session was not resumed", "not resumed", true},
 		{"server's handshake", &relay.HandshakeError{End: "server", Err: resumption}, false,
-			verdict.CodeServerReuse, 522,
+			verdict.CodeServerDataTLS, 522,
 			"the TLS session was not resumed", "not resumed", true},
 		{"truncated", &relay.BrokenError{Side: relay.From, Err: &relay.TruncatedError{End: "client"}},
 			false, verdict.CodeTruncated, 426,
 			"the client's data ended without TLS's close_notify, it may be cut short", "", true},
-		{"client's reset", reset, false, verdict.CodeDataReset, 0, "the client broke it",
+		{"client's reset", reset, false, verdict.CodeDataBroken, 0, "the client broke it",
 			"connection reset by peer", false},
-		{"server's reset", reset, true, verdict.CodeDataReset, 0, "the server broke it",
+		{"server's reset", reset, true, verdict.CodeDataBroken, 0, "the server broke it",
 			"connection reset by peer", false},
-		{"anything else", errors.New("out of memory"), false, verdict.CodeDataReset, 0, "", "out of memory",
+		{"anything else", errors.New("out of memory"), false, verdict.CodeDataBroken, 0, "", "out of memory",
 			false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

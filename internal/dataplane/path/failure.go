@@ -45,9 +45,9 @@ func relayFault(err error, clientIsTo bool) (f verdict.Fault) {
 		return verdict.Fault{}
 	}
 	if dial, ok := errors.AsType[*relay.DialError](err); ok {
-		f.Code, f.At, f.Err = verdict.CodeServerData, dial.To, withoutAddresses(dial.Err)
+		f.Code, f.At, f.Err = verdict.CodeServerDataUnreachable, dial.To, withoutAddresses(dial.Err)
 		if (dial.Side == relay.To) == clientIsTo {
-			f.Code = verdict.CodeClientData
+			f.Code = verdict.CodeClientDataUnreachable
 		}
 		return f
 	}
@@ -60,7 +60,7 @@ func relayFault(err error, clientIsTo bool) (f verdict.Fault) {
 		f.Code, f.Said, f.Remedy = verdict.CodeTruncated, truncated.Error(), truncated.Remedy()
 		return f
 	}
-	f.Code, f.Err = verdict.CodeDataReset, err.Error()
+	f.Code, f.Err = verdict.CodeDataBroken, err.Error()
 	if broken, ok := errors.AsType[*relay.BrokenError](err); ok {
 		f.Said, f.Err = "the client broke it", broken.Err.Error()
 		if (broken.Side == relay.To) != clientIsTo {
@@ -89,20 +89,20 @@ func policyRemedy(err error) string {
 // handshakeCode says whose fault it is that a data connection has no TLS.
 func handshakeCode(e *relay.HandshakeError) verdict.Code {
 	if e.End == "server" {
-		return verdict.CodeServerReuse
+		return verdict.CodeServerDataTLS
 	}
 	if _, refused := errors.AsType[policyError](e); refused {
-		return verdict.CodeReuse
+		return verdict.CodeSessionReuseMissing
 	}
-	return verdict.CodeClientNoTLS
+	return verdict.CodeClientNoDataTLS
 }
 
 // openFailure is the error of a data connection that cannot be opened, for a forward with these passive
 // ports.
 func openFailure(err error, ports forward.PortRange) error {
-	f := &dataplane.Failure{Err: err, Fault: verdict.Fault{Code: verdict.CodeNoPath, Err: err.Error()}}
+	f := &dataplane.Failure{Err: err, Fault: verdict.Fault{Code: verdict.CodeNoDataPath, Err: err.Error()}}
 	if errors.Is(err, port.ErrNone) {
-		f.Fault = verdict.Fault{Code: verdict.CodeNoPorts, Ports: ports}
+		f.Fault = verdict.Fault{Code: verdict.CodeNoPortsLeft, Ports: ports}
 	}
 	return f
 }

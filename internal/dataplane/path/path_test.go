@@ -58,7 +58,7 @@ func TestOpenByKernel(t *testing.T) {
 		t.Errorf("got ports %d; want those that nobody has", got)
 	}
 	_, _, err := s.path().Open(t.Context(), passive(), dataplane.DataTLS{})
-	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPorts || f.Fault.Ports != testPorts ||
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPortsLeft || f.Fault.Ports != testPorts ||
 		f.ReplyText != "" {
 		t.Errorf("got %+v; want no ports left of %s", f, testPorts)
 	}
@@ -77,7 +77,7 @@ func TestOpenByRelay(t *testing.T) {
 	}
 	s.reserved.Store(&reservedPorts{ranges: map[netip.Addr][]forward.PortRange{{}: {testPorts}}})
 	_, _, err := s.path().Open(t.Context(), onLoopback(l), dataplane.DataTLS{})
-	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPorts || f.Fault.Ports != testPorts {
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPortsLeft || f.Fault.Ports != testPorts {
 		t.Errorf("got %+v; want no ports left of %s", f, testPorts)
 	}
 }
@@ -91,7 +91,8 @@ func TestOpenWithoutTables(t *testing.T) {
 	s.forward.Data = forward.DataKernel
 	_, _, err := s.path().Open(t.Context(), passive(), dataplane.DataTLS{})
 	const why = "ftpgate may not change the kernel's tables"
-	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPath || !strings.HasSuffix(f.Fault.Err, why) {
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoDataPath || !strings.HasSuffix(f.Fault.Err,
+		why) {
 		t.Errorf("got %+v; want that %s", f, why)
 	}
 	if s.tables.closed != 0 {
@@ -113,7 +114,7 @@ func TestBridge(t *testing.T) {
 	}
 	data.Close()
 	_, err = s.path().Bridge(t.Context(), pinhole.Bridge{Client: leg}, dataplane.DataTLS{})
-	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPath {
+	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoDataPath {
 		t.Errorf("got %+v; want no data path", f)
 	}
 }

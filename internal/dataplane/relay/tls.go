@@ -17,7 +17,7 @@ import (
 // tlsTransfer is a transfer with TLS on one leg at least: data goes through this process, and an end has to
 // say that its data is complete (close_notify). Its states, once both ends stand:
 //
-//	TLS with the server waits for TransferStarted; a leg in clear is watched
+//	TLS waits for TransferStarted; a leg in clear is watched
 //	handshaking --all handshakes done--> copying --both ends have ended--> over
 //	handshaking --one fails--> closing after the alert --> over
 //	any --reset, or an end without close_notify--> broken
@@ -44,19 +44,24 @@ type legTLS struct {
 	config              *tls.Config     // nil: in clear
 	end                 string          // "client" or "server"
 	closeNotifyOptional bool            // TCP's FIN alone may end its data: anybody on the way can forge that
-	transferStarted     <-chan struct{} // no handshake before it is closed; nil: at once
+	transferStarted     <-chan struct{} // the handshake begins when it is closed; nil: at once
+	admit               admitFunc       // judges the end after its handshake; nil: it may carry data
 
 	helloTime, handshakeTime time.Duration
 }
+
+// admitFunc is dataplane.DataTLS.Admit.
+type admitFunc = func(tls.ConnectionState) (wait <-chan struct{}, err error)
 
 // newTLSTransfer returns the TLS part of t. client is the side of FTP's client.
 func (p *Path) newTLSTransfer(t *Transfer, client Side, d dataplane.DataTLS) *tlsTransfer {
 	hello := orDefault(p.HelloTime, DefaultHelloTime)
 	handshake := orDefault(p.HandshakeTime, DefaultHandshakeTime)
 	tt := &tlsTransfer{Transfer: t, heard: [2]chan struct{}{make(chan struct{}), make(chan struct{})}}
-	tt.tls[client] = legTLS{d.Client, endClient, d.ClientCloseNotifyOptional, nil, hello, handshake}
+	tt.tls[client] = legTLS{d.Client, endClient, d.ClientCloseNotifyOptional, d.TransferStarted,
+		d.Admit, hello, handshake}
 	tt.tls[client.other()] = legTLS{d.Server, endServer, d.ServerCloseNotifyOptional, d.TransferStarted,
-		hello, handshake}
+		nil, hello, handshake}
 	return tt
 }
 

@@ -60,14 +60,17 @@ func (t *tlsTransfer) handshake(side Side) bool {
 		err = l.Handshake(lt.config, lt.end == endClient, lt.handshakeTime)
 	}
 	if err == nil {
-		if lt.end == endServer && !l.DidResume() {
+		err = t.admit(side)
+	}
+	if err == nil {
+		if lt.end == endServer && !l.ConnectionState().DidResume {
 			t.unresumed.Store(true)
 		}
 		return true
 	}
 	failure := &HandshakeError{side, lt.end, lt.explainTimeout(l, err)}
-	// An alert tells the peer why, and a reset could overtake it. Where crypto/tls sent none the reset is all
-	// that keeps the peer from taking the end of the connection for that of a file.
+	// An alert or close_notify tells the peer, and a reset could overtake it. Where crypto/tls sent none the
+	// reset is all that keeps the peer from taking the end of the connection for that of a file.
 	if l.SentAlert(err) {
 		t.closeAfterAlert(side, failure)
 	} else {
@@ -76,19 +79,54 @@ func (t *tlsTransfer) handshake(side Side) bool {
 	return false
 }
 
-// awaitTransferStarted waits until the handshake with an end may begin; false: the transfer is over before.
+// admit asks whether an end may carry data, now that its handshake is done; the error says why not. The end
+// has read that the handshake went well, so it gets close_notify instead of an alert.
+func (t *tlsTransfer) admit(side Side) error {
+	l, lt := t.legs[side], t.tls[side]
+	if lt.admit == nil {
+		return nil
+	}
+	late := time.NewTimer(lt.handshakeTime)
+	defer late.Stop()
+	wait, err := lt.admit(l.ConnectionState())
+	for wait != nil {
+		select {
+		case <-wait:
+			wait, err = lt.admit(l.ConnectionState())
+		case <-late.C:
+			wait = nil
+		case <-t.broken:
+			wait = nil
+		}
+	}
+	if err != nil {
+		_ = l.TCP().SetWriteDeadline(time.Now().Add(t.settleTime)) // fails only on a closed one, as the next
+		_ = l.CloseWrite()
+	}
+	return err
+}
+
+// awaitTransferStarted waits until the handshake with an end may begin; false: the transfer is over before. A
+// client may wait for its handshake before it asks for a transfer, and gets it after the settle time.
 func (t *tlsTransfer) awaitTransferStarted(side Side) bool {
 	lt := t.tls[side]
 	if lt.transferStarted == nil {
 		return true
 	}
-	silence := time.NewTimer(lt.helloTime)
+	limit := lt.helloTime
+	if lt.end == endClient {
+		limit = t.settleTime
+	}
+	silence := time.NewTimer(limit)
 	defer silence.Stop()
 	select {
 	case <-lt.transferStarted:
 		return true
 	case <-t.broken:
 	case <-silence.C:
+		if lt.end == endClient {
+			return true
+		}
 		err := fmt.Errorf("no transfer began in %s: %w", lt.helloTime, os.ErrDeadlineExceeded)
 		t.fail(&HandshakeError{side, lt.end, err})
 	}

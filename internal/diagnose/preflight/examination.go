@@ -58,18 +58,18 @@ func newExamination() *Examination {
 	return &Examination{serverKeys: map[string]*tlskeys.Keys{}}
 }
 
-// ServerTLS returns the TLS that the gateway speaks with a forward's server; nil: none. It is false if a
-// finding, or a file that could not be read, stands in the way.
-func (e *Examination) ServerTLS(f forward.Forward) (*tls.Config, bool) {
+// ServerTLS returns the TLS that the gateway speaks with a forward's server, and whom it trusts; nil: none.
+// It is false if a finding, or a file that could not be read, stands in the way.
+func (e *Examination) ServerTLS(f forward.Forward) (*tls.Config, *tlskeys.Trust, bool) {
 	if f.TLS.Server == forward.ServerTLSOff {
-		return nil, true
+		return nil, nil, true
 	}
 	keys := e.serverKeys[f.Name]
 	if keys == nil {
-		return nil, false
+		return nil, nil, false
 	}
 	control, _, err := keys.ForServer(f)
-	return control, err == nil
+	return control, keys.Trust(f), err == nil
 }
 
 // openTables opens a connection to nftables. The caller calls close.

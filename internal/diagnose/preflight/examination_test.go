@@ -111,8 +111,8 @@ func TestServerTLS(t *testing.T) {
 				want = []string{tt.finding}
 			}
 			wantFindings(t, e.Facts.TLS, want...)
-			config, sound := e.ServerTLS(f)
-			if (config != nil) != tt.config || sound != tt.sound {
+			config, trust, sound := e.ServerTLS(f)
+			if (config != nil) != tt.config || (trust != nil) != tt.config || sound != tt.sound {
 				t.Errorf("got TLS %v, sound %v; want %v, %v", config != nil, sound, tt.config, tt.sound)
 			}
 		})

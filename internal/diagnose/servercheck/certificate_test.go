@@ -6,26 +6,37 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/try/testca"
 )
 
-// certificate makes a certificate that signs itself, and a pool that trusts it.
-func certificate(t *testing.T, name string, from, until time.Time) (tls.Certificate, *x509.CertPool) {
+// certificate makes a certificate by an authority of its own, and trusts that.
+func certificate(t *testing.T, name string, from, until time.Time) (tls.Certificate, *tlskeys.Trust) {
 	t.Helper()
-	own, err := testca.SelfSigned(name, testca.ForSigning, func(c *x509.Certificate) {
-		c.Subject.CommonName = "authority of " + name
-		c.NotBefore, c.NotAfter = from, until
-	})
+	authority, err := testca.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return own.TLS(), own.Pool()
+	own, err := authority.Sign(name, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = from, until })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own.TLS(), tlskeys.TrustIn(authority.Cert)
+}
+
+// selfSigned makes a certificate that names nothing, and trusts it.
+func selfSigned(t *testing.T, changes ...testca.Change) (tls.Certificate, *tlskeys.Trust) {
+	t.Helper()
+	own, err := testca.SelfSigned("nas", append([]testca.Change{testca.ForNames()}, changes...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own.TLS(), tlskeys.TrustIn(own.Cert)
 }
 
 // sound is a certificate for localhost.
-func sound(t *testing.T) (*tls.Config, *tls.Config) {
+func sound(t *testing.T) (*tls.Config, *tlskeys.Trust) {
 	t.Helper()
-	cert, pool := certificate(t, "localhost", time.Now().Add(-time.Hour), time.Now().Add(100*24*time.Hour))
-	return &tls.Config{Certificates: []tls.Certificate{cert}},
-		&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	cert, trust := certificate(t, "localhost", time.Now().Add(-time.Hour), time.Now().Add(100*24*time.Hour))
+	return &tls.Config{Certificates: []tls.Certificate{cert}}, trust
 }

@@ -185,17 +185,6 @@ func alertFault(err error) (text, remedy string) {
 	return "the server ended TLS: " + quote(op.Err.Error()), remedyLog
 }
 
-// verify verifies a server's certificate chain, as clients do.
-func verify(chain []*x509.Certificate, config *tls.Config, now time.Time) error {
-	others := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		others.AddCert(c)
-	}
-	_, err := chain[0].Verify(x509.VerifyOptions{DNSName: strings.TrimSuffix(config.ServerName, "."),
-		Roots: config.RootCAs, Intermediates: others, CurrentTime: now})
-	return err
-}
-
 // certificate judges the server's certificate.
 func (j *judge) certificate(h *handshake) {
 	leaf := h.chain[0]
@@ -231,7 +220,7 @@ func (j *judge) certificateFault(err error, leaf *x509.Certificate) (text, remed
 			"check the clocks of this host and of the server"
 	case name && len(leaf.DNSNames) == 0 && len(leaf.IPAddresses) == 0:
 		return "the server's certificate has no subjectAltName, without which no name can be verified",
-			"have a new one made"
+			"have a new one made, or set tls.ca to the server's own certificate"
 	case name:
 		return fmt.Sprintf("the server's certificate is for %s, not for %s", j.names(leaf), quote(j.name)),
 			"set tls.server_name to one of its names if that is the server, or have a new one made with " +
@@ -274,30 +263,28 @@ func (j *judge) issuer(leaf *x509.Certificate) string {
 	return "nobody"
 }
 
-// protection judges PBSZ and PROT (RFC 4217 section 9), and reports whether the session can go on.
+// protection judges PBSZ and PROT (RFC 4217 section 9), and reports whether the session can go on. Of the
+// answers only that to PROT counts.
 func (j *judge) protection(try *attempt) bool {
-	type step struct {
-		command, text, remedy string
-		a                     *answer
-	}
-	level := "P"
-	prot := step{"PROT P", "the server does not encrypt data: ",
-		`switch that on in the server, or set server_data = "clear"`, try.prot}
+	command, text, remedy := "PROT P", "the server does not encrypt data: ",
+		`switch that on in the server, or set server_data = "clear"`
 	if j.forward.TLS.ServerDataClear {
-		level = "C"
-		prot = step{"PROT C", "the server sends no data in clear: ", `set server_data = "private"`, try.prot}
+		command, text, remedy = "PROT C", "the server sends no data in clear: ", `set server_data = "private"`
 	}
-	for _, s := range []step{{"PBSZ 0", "the server refuses PBSZ 0: ",
-		"update the server: RFC 4217 wants it to accept that", try.pbsz}, prot} {
-		if s.a == nil || j.failed(CodeProtection, s.command, *s.a) {
-			return false
-		}
-		if !s.a.positive() {
-			j.add(CodeProtection, finding.Fault, s.text+j.quoteReply(*s.a), s.remedy)
-			return false
-		}
+	if try.pbsz == nil || j.failed(CodeProtection, "PBSZ 0", *try.pbsz) ||
+		try.prot == nil || j.failed(CodeProtection, command, *try.prot) {
+		return false
 	}
-	j.note(CodeProtection, finding.OK, "the server accepts PROT %s", level)
+	switch {
+	case !j.forward.TLS.AgreesOnData(try.prot.Code):
+		j.add(CodeProtection, finding.Fault, text+j.quoteReply(*try.prot), remedy)
+		return false
+	case !try.prot.positive():
+		j.note(CodeProtection, finding.OK, "the server does not know %s, and need not: %s", command,
+			j.quoteReply(*try.prot))
+	default:
+		j.note(CodeProtection, finding.OK, "the server accepts %s", command)
+	}
 	return true
 }
 

@@ -1,6 +1,7 @@
 package servercheck
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -190,18 +191,12 @@ func (p *prober) handshake(ctx context.Context, s *setup, version uint16) bool {
 	state := p.control.tlsState
 	s.handshake.version, s.handshake.cipher, s.handshake.chain = state.Version, state.CipherSuite,
 		state.PeerCertificates
-	s.handshake.certErr = verify(state.PeerCertificates, config, time.Now())
+	s.handshake.certErr = p.o.Trust.Verify(state.PeerCertificates, config.ServerName, time.Now())
 	return true
 }
 
 func (p *prober) login(ctx context.Context, s *setup) bool {
-	user, password := p.o.User, p.o.Password
-	if user == "" {
-		user = "anonymous"
-	}
-	if password == "" {
-		password = anonymousPassword
-	}
+	user, password := cmp.Or(p.o.User, "anonymous"), cmp.Or(p.o.Password, anonymousPassword)
 	switch {
 	case !sendable(user) || !sendable(password):
 		s.loginSkipped = errUnsendable
@@ -226,7 +221,7 @@ func (p *prober) login(ctx context.Context, s *setup) bool {
 
 // protect makes data connections private, or clear if the forward says so.
 func (p *prober) protect(ctx context.Context, s *setup) bool {
-	if s.pbsz = p.ask(ctx, "PBSZ", "0"); s.pbsz == nil || !s.pbsz.positive() {
+	if s.pbsz = p.ask(ctx, "PBSZ", "0"); s.pbsz == nil || s.pbsz.err != nil {
 		return false
 	}
 	level := "P"
@@ -234,7 +229,7 @@ func (p *prober) protect(ctx context.Context, s *setup) bool {
 		level = "C"
 	}
 	s.prot = p.ask(ctx, "PROT", level)
-	return s.prot != nil && s.prot.positive()
+	return s.prot != nil && s.prot.err == nil && p.forward.TLS.AgreesOnData(s.prot.Code)
 }
 
 // tryModes lists over each kind of data connection.

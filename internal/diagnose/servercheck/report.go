@@ -78,24 +78,17 @@ func (a answer) wantsTLS() bool {
 		return false
 	}
 	text := strings.ToUpper(a.Text())
-	for _, word := range []string{"TLS", "SSL", "ENCRYPT", "CLEARTEXT", "CLEAR TEXT", "AUTH FIRST",
-		"SECURE CONNECTION"} {
-		if strings.Contains(text, word) {
-			return true
-		}
-	}
-	return a.Code == 534 || a.Code == 522
+	words := []string{"TLS", "SSL", "ENCRYPT", "CLEARTEXT", "CLEAR TEXT", "AUTH FIRST", "SECURE CONNECTION"}
+	return a.Code == 534 || a.Code == 522 ||
+		slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
 }
 
 // offersTLS reports whether the list of features has AUTH TLS (RFC 4217 section 6).
 func (a answer) offersTLS() bool {
-	for _, name := range a.features() {
+	return slices.ContainsFunc(a.features(), func(name string) bool {
 		verb, methods, _ := strings.Cut(name, " ")
-		if verb == "AUTH" && strings.Contains(methods, "TLS") {
-			return true
-		}
-	}
-	return false
+		return verb == "AUTH" && strings.Contains(methods, "TLS")
+	})
 }
 
 // features returns the list of a 211 (RFC 2389 section 3.2).

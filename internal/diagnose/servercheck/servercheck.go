@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"time"
 
+	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
@@ -50,10 +51,12 @@ const (
 type Options struct {
 	User, Password string // empty: anonymous. Password goes only to the server, with PASS
 
-	// TLS says whom to trust (RootCAs), what the certificate must name (ServerName; empty: as the forward
-	// says) and the client certificate to present to the server. Nil: the system's roots. Run caches sessions
-	// and verifies certificates by itself. If the certificate is not trusted, Password is not sent.
+	// TLS says what the certificate must name (ServerName; empty: as the forward says) and the client
+	// certificate to present to the server. Run caches sessions by itself. Nil: as the forward says.
 	TLS *tls.Config
+	// Trust is whom to trust for the server's certificate; nil: this host's authorities. If the certificate
+	// is not trusted, Password is not sent.
+	Trust *tlskeys.Trust
 
 	// Active says to try PORT and EPRT, too, with this host's address of the control connection: the only one
 	// that a careful server accepts.
@@ -89,6 +92,9 @@ const maxAddresses = 6
 func Run(ctx context.Context, forward forward.Resolved, o Options) []finding.Finding {
 	if o.TLS == nil {
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if o.Trust == nil {
+		o.Trust = &tlskeys.Trust{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeouts.Whole)
 	defer cancel()

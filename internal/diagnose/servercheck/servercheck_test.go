@@ -194,7 +194,7 @@ func TestIPv6(t *testing.T) {
 	f := p.startAt(t, "[::1]:0")
 	f.TLS.Server = forward.ServerTLSRequired
 	o := options()
-	o.TLS = trust
+	o.Trust = trust
 	expect(t, run(t, f, o), wanted{CodeEpsv, finding.OK, "a listing of 46 bytes"},
 		wanted{CodeEprt, finding.OK, "EPRT from [::1]:"}, wanted{CodePorts, finding.OK, ""})
 	for _, c := range p.commands() {
@@ -231,7 +231,7 @@ func TestForwards(t *testing.T) {
 				f.Server4, f.Servers = f.Servers[0], nil
 			}
 			o := options()
-			o.TLS = trust
+			o.Trust = trust
 			expect(t, run(t, f, o), c.want...)
 		})
 	}

@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/try/testca"
 )
 
 // TestDemandsTLS has the words with which servers refuse to go on in clear.
@@ -33,7 +35,7 @@ func TestDemandsTLS(t *testing.T) {
 			server, trust := sound(t)
 			p := &peer{tls: server, answer: c.answer}
 			o := options()
-			o.TLS = trust
+			o.Trust = trust
 			f := p.start(t)
 			found := run(t, f, o)
 			expect(t, found, wanted{CodeAuth, finding.Fault, "the server demands TLS: " + c.said},
@@ -65,7 +67,7 @@ func inClear(reply string) func(*client, string) string {
 // tlsCase is a server that speaks TLS in its own way.
 type tlsCase struct {
 	peer   *peer
-	trust  *tls.Config
+	trust  *tlskeys.Trust
 	want   []wanted
 	unsent bool // the password
 }
@@ -75,7 +77,7 @@ func (c tlsCase) run(t *testing.T) {
 	f := c.peer.start(t)
 	f.TLS.Server = forward.ServerTLSRequired
 	o := options()
-	o.TLS = c.trust
+	o.Trust = c.trust
 	expect(t, run(t, f, o), c.want...)
 	if sent := slices.Contains(c.peer.commands(), "PASS "+thePassword); sent == c.unsent {
 		t.Errorf("the password was sent: %t; want %t", sent, !c.unsent)
@@ -167,7 +169,8 @@ func TestTLSData(t *testing.T) {
 			[]wanted{{CodeProtection, finding.Fault, "does not encrypt data"}}, false},
 		"no PBSZ": {&peer{tls: server,
 			answer: answers{"PBSZ": always("503 no")}}, trust,
-			[]wanted{{CodeProtection, finding.Fault, "PBSZ"}}, false},
+			[]wanted{{CodeProtection, finding.OK, "accepts PROT P"}, {CodePasv, finding.OK, "in TLS"}},
+			false},
 		"no close_notify": {&peer{tls: server, rude: true}, trust,
 			[]wanted{{CodeCloseNotify, finding.Fault, "incomplete"}}, false},
 		"listing refused, data open": {&peer{tls: server,
@@ -196,23 +199,29 @@ func TestCertificate(t *testing.T) {
 		time.Now().Add(-24*time.Hour))
 	wrong, wrongTrust := certificate(t, "nas.example.net", time.Now().Add(-time.Hour),
 		time.Now().Add(100*24*time.Hour))
+	pinned, pinnedTrust := selfSigned(t)
+	named, _ := selfSigned(t, testca.ForNames("localhost"))
+	deadPinned, deadPinnedTrust := selfSigned(t, testca.Expired)
 	of := func(c tls.Certificate) *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }
 	for name, c := range map[string]tlsCase{
-		"expires soon": {&peer{tls: of(old)}, &tls.Config{RootCAs: soonTrust},
+		"expires soon": {&peer{tls: of(old)}, soonTrust,
 			[]wanted{{CodeCertificate, finding.Warning, "expires in 10 days"}}, false},
-		"expired": {&peer{tls: of(dead)}, &tls.Config{RootCAs: deadTrust},
+		"expired": {&peer{tls: of(dead)}, deadTrust,
 			[]wanted{{CodeCertificate, finding.Fault, "has expired on"},
 				{CodeLogin, finding.Info, "no login"}}, true},
-		"wrong name": {&peer{tls: of(wrong)}, &tls.Config{RootCAs: wrongTrust},
+		"wrong name": {&peer{tls: of(wrong)}, wrongTrust,
 			[]wanted{{CodeCertificate, finding.Fault, `is for "nas.example.net", not for "localhost"`},
 				{CodeLogin, finding.Info, "the password is not sent to a server"}}, true},
-		"name given": {&peer{tls: of(wrong)},
-			&tls.Config{RootCAs: wrongTrust, ServerName: "nas.example.net"},
-			[]wanted{{CodeCertificate, finding.OK, ""}, {CodePasv, finding.OK, ""}}, false},
+		"pinned": {&peer{tls: of(pinned)}, pinnedTrust,
+			[]wanted{{CodeCertificate, finding.OK, "is trusted"}, {CodePasv, finding.OK, ""}}, false},
+		"pinned, expired": {&peer{tls: of(deadPinned)}, deadPinnedTrust,
+			[]wanted{{CodeCertificate, finding.Fault, "has expired on"}}, true},
 		"not known": {&peer{tls: of(wrong)}, trust,
 			[]wanted{{CodeCertificate, finding.Fault, "nas.example.net"}}, true},
-		"self-signed": {&peer{tls: server}, &tls.Config{RootCAs: wrongTrust},
+		"self-signed": {&peer{tls: of(named)}, wrongTrust,
 			[]wanted{{CodeCertificate, finding.Fault, "self-signed"}}, true},
+		"self-signed, without a name": {&peer{tls: of(pinned)}, wrongTrust,
+			[]wanted{{CodeCertificate, finding.Fault, "no subjectAltName"}}, true},
 		"another certificate": {&peer{tls: server, data: of(wrong)}, trust,
 			[]wanted{{CodePasv, finding.Fault, "another certificate"}, {CodeEpsv, finding.Fault, ""},
 				{CodePort, finding.Warning, ""}, {CodeEprt, finding.Warning, ""}}, false},
@@ -239,7 +248,18 @@ func TestImplicit(t *testing.T) {
 	f := p.start(t)
 	f.TLS.Server = forward.ServerTLSImplicit
 	o := options()
-	o.TLS = trust
+	o.Trust = trust
+	t.Run("the server does not know PROT", func(t *testing.T) {
+		ignorant := &peer{tls: server, implicit: true, answer: answers{"PBSZ": always("550 what"),
+			"PROT": func(c *client, _ string) string {
+				c.private = true
+				return "550 what"
+			}}}
+		f := ignorant.start(t)
+		f.TLS.Server = forward.ServerTLSImplicit
+		expect(t, run(t, f, o), wanted{CodeProtection, finding.OK, "need not"},
+			wanted{CodePasv, finding.OK, "in TLS"})
+	})
 	expect(t, run(t, f, o), wanted{CodeTLS, finding.OK, "TLS 1.3"}, wanted{CodeVersions, finding.OK, ""},
 		wanted{CodeCertificate, finding.OK, ""}, wanted{CodeGreeting, finding.OK, ""},
 		wanted{CodeLogin, finding.OK, ""}, wanted{CodePasv, finding.OK, "in TLS"},
@@ -272,7 +292,7 @@ func TestServerClear(t *testing.T) {
 	f := p.start(t)
 	f.TLS.Server, f.TLS.ServerDataClear = forward.ServerTLSRequired, true
 	o := options()
-	o.TLS = trust
+	o.Trust = trust
 	found := run(t, f, o)
 	expect(t, found, wanted{CodeProtection, finding.OK, "PROT C"},
 		wanted{CodePasv, finding.OK, "a listing of 46 bytes"})

@@ -139,10 +139,16 @@ var activeFailures = []failureCase{
 		timeline: []string{"command EPSV ALL", "answer 200", "command PASV", "answer 501"}, absent: "pinhole",
 	},
 	{
-		name: "a transfer without a data connection", provoke: refusing("RETR file", "425"),
-		code: "command_refused", text: "RETR was refused: no data connection: send PASV, EPSV, PORT or " +
-			"EPRT first",
-		timeline: []string{"command RETR file", "answer 425"}, absent: "pinhole",
+		name: "a transfer without a data connection", provoke: func(s *env) {
+			p := s.Login()
+			p.Client.Send("RETR file")
+			p.Server.Expect("RETR file")
+			p.Server.Send("425 use PASV first")
+			p.Client.Expect("425")
+		},
+		code: "server_refused_transfer", text: "the server could not use the data connection for RETR: " +
+			"425 use PASV first",
+		timeline: []string{"command RETR file", "reply 425 use PASV first"}, absent: "pinhole",
 	},
 	{
 		name: "IPv6 that the kernel cannot translate", path: "kernel",

@@ -18,6 +18,7 @@ var (
 	seed  = flag.Uint64("seed", 0, "the first seed of the random pairs; 0: another one each time")
 	draws = flag.Uint64("pairs", 200, "how many random pairs TestRandom runs")
 	kinds = flag.Int("kinds", 10, "how many kinds of differences end the search")
+	whole = flag.Bool("whole", false, "do not shorten random pairs that differ")
 	save  = flag.String("save", "", "a directory for the scripts of random pairs that differ")
 )
 
@@ -116,11 +117,15 @@ func (h *hunt) check(t *testing.T, p script.Pair) {
 	if again {
 		return
 	}
-	small := h.shrink(t, p, kind)
+	small := p
+	if !*whole {
+		small = h.shrink(t, p, kind)
+	}
 	t.Errorf("%s\n%s\nthe shortest pair that differs like this:\n%s", p.Name, f, small)
 	if *save != "" {
 		file := filepath.Join(*save, p.Name+".txt")
-		text := strings.ReplaceAll("# "+strings.ReplaceAll(strings.TrimSpace(f.String()), "\n", "\n# ")+"\n", "# \n", "")
+		text := strings.ReplaceAll("# "+strings.ReplaceAll(strings.TrimSpace(f.String()), "\n", "\n# ")+"\n",
+			"# \n", "")
 		if err := os.WriteFile(file, []byte(text+small.String()), 0o644); err != nil {
 			t.Error(err)
 		}
@@ -131,7 +136,7 @@ func (h *hunt) check(t *testing.T, p script.Pair) {
 // bound each time, so that one is short.
 func (h *hunt) shrink(t *testing.T, p script.Pair, kind string) script.Pair {
 	t.Helper()
-	quick := &testbed{Program: h.Program, free: h.free, bound: min(h.bound, time.Second)}
+	quick := h.within(min(h.bound, time.Second))
 	until := time.Now().Add(time.Minute)
 	return script.Shrink(p, func(p script.Pair) bool {
 		if time.Now().After(until) {
@@ -152,7 +157,7 @@ func (f finding) kind() string {
 		}
 		got := f.records[path]
 		how := "differs"
-		if strings.HasSuffix(got.Failure, "timed out") {
+		if f.hangs(path) {
 			how = "hangs"
 		}
 		all = append(all, fmt.Sprintf("%s %s: %s, %s", path, how, short(f.direct.Client, got.Client),

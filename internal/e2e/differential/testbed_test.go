@@ -76,6 +76,11 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 	return s
 }
 
+// within returns the same testbed with another bound.
+func (s *testbed) within(bound time.Duration) *testbed {
+	return &testbed{Program: s.Program, free: s.free, bound: bound}
+}
+
 // finding is what a pair shows.
 type finding struct {
 	invalid string                       // why the pair proves nothing

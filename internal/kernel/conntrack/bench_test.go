@@ -40,9 +40,9 @@ func BenchmarkDump(b *testing.B) {
 
 // The cost of a wanted and of an unwanted event, with the system calls.
 func BenchmarkEvent(b *testing.B) {
-	for name, want := range map[string]conntrack.Want{
+	for name, want := range map[string]netflow.Want{
 		"wanted":   nil,
-		"unwanted": func(uint32, netflow.Tuple, netflow.Tuple) bool { return false },
+		"unwanted": func(netflow.Tuple, netflow.Tuple) bool { return false },
 	} {
 		b.Run(name, func(b *testing.B) {
 			h := accounting(b)
@@ -70,11 +70,11 @@ func BenchmarkEvent(b *testing.B) {
 				}
 				ctx, cancel := context.WithCancel(b.Context())
 				seen := 0
-				filter := func(id uint32, original, master netflow.Tuple) bool {
+				filter := func(original, master netflow.Tuple) bool {
 					if seen++; seen == 2*flows+1 {
 						cancel()
 					}
-					return want == nil || want(id, original, master)
+					return want == nil || want(original, master)
 				}
 				b.StartTimer()
 				if err := w.Run(ctx, filter, func(netflow.FlowEvent) {}); err != nil {

@@ -1,5 +1,5 @@
-// Package conntrack reads the kernel's table of connections through netlink: flows by name, all flows, the
-// expectations of helpers, and events as they happen. It also removes single flows, and calculates from the
+// Package conntrack reads the kernel's table of connections through netlink: flows by name, all flows, and
+// events as they happen. It also removes single flows, and calculates from the
 // kernel's byte counts how much data TCP carried.
 //
 // It sees TCP only, in the default conntrack zone. It switches nothing on: counters need the sysctl
@@ -26,7 +26,7 @@ const perRound = 64
 // called by several goroutines at once.
 type Conn struct {
 	lookups requester // Get and Delete
-	dumps   requester // Dump, Find and Expectations, which take longer
+	dumps   requester // Dump and Find, which take longer
 }
 
 // requester is a socket with the state of the requests over it.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,14 +14,14 @@ import (
 // Dump lists the TCP flows of both families that want accepts; want nil accepts all. A dump takes
 // milliseconds however few flows there are, because the kernel walks through its whole hash table: use it at
 // start and after netflow.FlowsMissed only. A flow that begins or ends meanwhile may be listed or not. An
-// error ends the list. The loop's body may call Get and Delete, but not Dump, Find or Expectations, which
-// wait for each other.
-func (c *Conn) Dump(want Want) iter.Seq2[netflow.Flow, error] {
+// error ends the list. The loop's body may call Get and Delete, but not Dump or Find, which wait
+// for each other.
+func (c *Conn) Dump(want netflow.Want) iter.Seq2[netflow.Flow, error] {
 	return func(yield func(netflow.Flow, error) bool) {
 		var f netflow.Flow
 		more := true
-		err := c.dumps.dump(ctGet, unix.AF_UNSPEC, nil, func(typ uint16, body []byte) {
-			if more && typ == ctNew && parseFlow(body, &f, want) {
+		err := c.dumps.dump(unix.AF_UNSPEC, nil, func(body []byte) {
+			if more && parseFlow(body, &f, want) {
 				more = yield(f, nil)
 			}
 		})
@@ -39,14 +38,14 @@ func (c *Conn) Find(from netip.Addr, to netip.AddrPort) (found []netflow.Flow, e
 	if !valid(t) {
 		return nil, nil
 	}
-	matches := func(_ uint32, original, _ netflow.Tuple) bool {
+	matches := func(original, _ netflow.Tuple) bool {
 		return original.From.Addr() == t.From.Addr() && original.To == t.To
 	}
 	var filter netlink.Buffer
 	writeFilter(&filter, t)
 	var f netflow.Flow
-	err = c.dumps.dump(ctGet, family(t), filter, func(typ uint16, body []byte) {
-		if typ == ctNew && parseFlow(body, &f, matches) {
+	err = c.dumps.dump(family(t), filter, func(body []byte) {
+		if parseFlow(body, &f, matches) {
 			found = append(found, f)
 		}
 	})
@@ -56,69 +55,14 @@ func (c *Conn) Find(from netip.Addr, to netip.AddrPort) (found []netflow.Flow, e
 	return found, nil
 }
 
-// Expectation is a data connection that a helper has seen announced on a control connection and that has not
-// begun.
-type Expectation struct {
-	Master   netflow.Tuple // the control connection's original tuple
-	Expected netflow.Tuple // before any translation; port 0 is any port
-	Helper   string        // "ftp"
-	Left     time.Duration // until the kernel forgets it, in whole seconds
-}
-
-// Expectations lists the expectations of TCP connections.
-func (c *Conn) Expectations() (list []Expectation, err error) {
-	err = c.dumps.dump(expectGet, unix.AF_UNSPEC, nil, func(typ uint16, body []byte) {
-		if typ != expectNew {
-			return
-		}
-		if e, ok := parseExpectation(body); ok {
-			list = append(list, e)
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("conntrack: list expectations: %w", err)
-	}
-	return list, nil
-}
-
-// Attributes of an expectation (enum ctattr_expect).
-const (
-	ctaExpectMaster   = 1 // CTA_EXPECT_MASTER
-	ctaExpectTuple    = 2 // CTA_EXPECT_TUPLE
-	ctaExpectTimeout  = 4 // CTA_EXPECT_TIMEOUT
-	ctaExpectHelpName = 6 // CTA_EXPECT_HELP_NAME
-)
-
-// parseExpectation reads the body of a message. ok is false unless both of its tuples are complete TCP
-// tuples.
-func parseExpectation(body []byte) (e Expectation, ok bool) {
-	if len(body) < netlink.NetfilterLen {
-		return e, false
-	}
-	var master, expected bool
-	for typ, value := range netlink.Attributes(body[netlink.NetfilterLen:]) {
-		switch typ {
-		case ctaExpectMaster:
-			master = parseTuple(value, &e.Master) || master
-		case ctaExpectTuple:
-			expected = parseTuple(value, &e.Expected) || expected
-		case ctaExpectTimeout:
-			e.Left = time.Duration(netlink.Uint32(value)) * time.Second
-		case ctaExpectHelpName:
-			e.Helper = helperName(value)
-		}
-	}
-	return e, master && expected
-}
-
-// dump requests every object of a type, restricted by filter attributes, and calls each for every message of
-// the answer. The message is valid until each returns.
-func (r *requester) dump(typ uint16, family uint8, filter []byte, each func(typ uint16, body []byte)) error {
+// dump requests every flow, restricted by filter attributes, and calls each for every message of the answer.
+// The message is valid until each returns.
+func (r *requester) dump(family uint8, filter []byte, each func(body []byte)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sequence++
 	r.out = r.out[:0]
-	h := netlink.Header{Type: typ, Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP, Sequence: r.sequence}
+	h := netlink.Header{Type: ctGet, Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP, Sequence: r.sequence}
 	start := r.out.BeginNetfilter(h, family, 0)
 	r.out = append(r.out, filter...)
 	r.out.EndMessage(start)
@@ -135,8 +79,8 @@ func (r *requester) dump(typ uint16, family uint8, filter []byte, each func(typ 
 			case h.Sequence != r.sequence: // of a dump that was given up
 			case h.Type == unix.NLMSG_DONE, h.Type == unix.NLMSG_ERROR:
 				return errorOf(body)
-			default:
-				each(h.Type, body)
+			case h.Type == ctNew:
+				each(body)
 			}
 		}
 		if lost {

@@ -4,20 +4,19 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
 	"ftpgate/internal/kernel/netlink"
 )
 
-// Message types with their subsystem (enum cntl_msg_types and ctnl_exp_msg_types in
+// Message types with their subsystem (enum cntl_msg_types in
 // include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const (
-	ctNew     = unix.NFNL_SUBSYS_CTNETLINK << 8
-	ctGet     = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
-	ctDelete  = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
-	expectNew = unix.NFNL_SUBSYS_CTNETLINK_EXP << 8
-	expectGet = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 1
+	ctNew    = unix.NFNL_SUBSYS_CTNETLINK << 8
+	ctGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
+	ctDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
 )
 
 // valid reports whether a flow can have the tuple.
@@ -38,7 +37,7 @@ func unmapped(t netflow.Tuple) netflow.Tuple {
 func writeGet(b *netlink.Buffer, sequence uint32, t netflow.Tuple) {
 	h := netlink.Header{Type: ctGet, Flags: unix.NLM_F_REQUEST, Sequence: sequence}
 	start := b.BeginNetfilter(h, family(t), 0)
-	writeTuple(b, ctaTupleOrig, t)
+	writeTuple(b, nl.CTA_TUPLE_ORIG, t)
 	b.EndMessage(start)
 }
 
@@ -47,8 +46,8 @@ func writeGet(b *netlink.Buffer, sequence uint32, t netflow.Tuple) {
 func writeDelete(b *netlink.Buffer, sequence uint32, t netflow.Tuple, id uint32) {
 	h := netlink.Header{Type: ctDelete, Flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, Sequence: sequence}
 	start := b.BeginNetfilter(h, family(t), 0)
-	writeTuple(b, ctaTupleOrig, t)
-	b.Uint32(ctaID, id)
+	writeTuple(b, nl.CTA_TUPLE_ORIG, t)
+	b.Uint32(nl.CTA_ID, id)
 	b.EndMessage(start)
 }
 
@@ -68,7 +67,7 @@ func writeFilter(b *netlink.Buffer, t netflow.Tuple) {
 	if family(t) == unix.AF_INET {
 		compared |= filterSource | filterDestination
 	}
-	writeTuple(b, ctaTupleOrig, t)
+	writeTuple(b, nl.CTA_TUPLE_ORIG, t)
 	filter := b.BeginNested(ctaFilter)
 	b.Bytes(ctaFilterOrig, binary.NativeEndian.AppendUint32(nil, compared))
 	b.EndAttr(filter)
@@ -83,20 +82,20 @@ func family(t netflow.Tuple) uint8 {
 
 // writeTuple writes a TCP tuple of either family as an attribute.
 func writeTuple(b *netlink.Buffer, typ uint16, t netflow.Tuple) {
-	source, destination := uint16(ctaIPv4Src), uint16(ctaIPv4Dst)
+	source, destination := uint16(nl.CTA_IP_V4_SRC), uint16(nl.CTA_IP_V4_DST)
 	from, to := t.From.Addr().Unmap(), t.To.Addr().Unmap()
 	if !from.Is4() {
-		source, destination = ctaIPv6Src, ctaIPv6Dst
+		source, destination = nl.CTA_IP_V6_SRC, nl.CTA_IP_V6_DST
 	}
 	tuple := b.BeginNested(typ)
-	addresses := b.BeginNested(ctaTupleIP)
+	addresses := b.BeginNested(nl.CTA_TUPLE_IP)
 	b.Addr(source, from)
 	b.Addr(destination, to)
 	b.EndAttr(addresses)
-	protocol := b.BeginNested(ctaTupleProto)
-	b.Uint8(ctaProtoNum, unix.IPPROTO_TCP)
-	b.Uint16(ctaProtoSrcPort, t.From.Port())
-	b.Uint16(ctaProtoDstPort, t.To.Port())
+	protocol := b.BeginNested(nl.CTA_TUPLE_PROTO)
+	b.Uint8(nl.CTA_PROTO_NUM, unix.IPPROTO_TCP)
+	b.Uint16(nl.CTA_PROTO_SRC_PORT, t.From.Port())
+	b.Uint16(nl.CTA_PROTO_DST_PORT, t.To.Port())
 	b.EndAttr(protocol)
 	b.EndAttr(tuple)
 }

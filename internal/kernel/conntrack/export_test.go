@@ -3,6 +3,7 @@ package conntrack
 import (
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
@@ -22,12 +23,12 @@ func (c *Conn) Create(t netflow.Tuple) error {
 	b := r.out[:0]
 	flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_ACK | unix.NLM_F_CREATE | unix.NLM_F_EXCL)
 	message := b.BeginNetfilter(netlink.Header{Type: ctNew, Flags: flags, Sequence: r.sequence}, family(t), 0)
-	writeTuple(&b, ctaTupleOrig, t)
-	writeTuple(&b, ctaTupleReply, netflow.Tuple{From: t.To, To: t.From})
+	writeTuple(&b, nl.CTA_TUPLE_ORIG, t)
+	writeTuple(&b, nl.CTA_TUPLE_REPLY, netflow.Tuple{From: t.To, To: t.From})
 	b.Uint32(ctaTimeout, 3600)
-	protocol := b.BeginNested(ctaProtoinfo)
-	tcp := b.BeginNested(ctaProtoinfoTCP)
-	b.Uint8(ctaProtoinfoTCPState, uint8(netflow.TCPEstablished))
+	protocol := b.BeginNested(nl.CTA_PROTOINFO)
+	tcp := b.BeginNested(nl.CTA_PROTOINFO_TCP)
+	b.Uint8(nl.CTA_PROTOINFO_TCP_STATE, uint8(netflow.TCPEstablished))
 	b.EndAttr(tcp)
 	b.EndAttr(protocol)
 	b.EndMessage(message)
@@ -58,6 +59,6 @@ func (c *Conn) Filtered(from netip.Addr, to netip.AddrPort) (n int, err error) {
 	t := netflow.Tuple{From: netip.AddrPortFrom(from, 0), To: to}
 	var filter netlink.Buffer
 	writeFilter(&filter, t)
-	err = c.dumps.dump(ctGet, family(t), filter, func(typ uint16, _ []byte) { n++ })
+	err = c.dumps.dump(family(t), filter, func([]byte) { n++ })
 	return n, err
 }

@@ -91,14 +91,14 @@ func opened[T io.Closer](t testing.TB, h *lab.Host, open func() (T, error)) (c T
 }
 
 // watch runs a watcher in the host's namespace until the test ends.
-func watch(t testing.TB, h *lab.Host, want conntrack.Want,
+func watch(t testing.TB, h *lab.Host, want netflow.Want,
 	changes ...netflow.FlowChange) <-chan netflow.FlowEvent {
 	t.Helper()
 	w := opened(t, h, func() (*conntrack.Watcher, error) { return conntrack.Subscribe(changes...) })
 	return run(t, w, want)
 }
 
-func run(t testing.TB, w *conntrack.Watcher, want conntrack.Want) <-chan netflow.FlowEvent {
+func run(t testing.TB, w *conntrack.Watcher, want netflow.Want) <-chan netflow.FlowEvent {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	events, ended := make(chan netflow.FlowEvent, 1<<16), make(chan error, 1)

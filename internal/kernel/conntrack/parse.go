@@ -4,177 +4,75 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
 	"ftpgate/internal/kernel/netlink"
 )
 
-// Attributes (include/uapi/linux/netfilter/nfnetlink_conntrack.h), each group one level.
+// Constants that the library lacks (include/uapi/linux/netfilter/nfnetlink_conntrack.h,
+// nf_conntrack_common.h).
 const (
-	ctaTupleOrig     = 1  // CTA_TUPLE_ORIG
-	ctaTupleReply    = 2  // CTA_TUPLE_REPLY
-	ctaStatus        = 3  // CTA_STATUS: IPS_ bits
-	ctaProtoinfo     = 4  // CTA_PROTOINFO
-	ctaHelp          = 5  // CTA_HELP
-	ctaCountersOrig  = 9  // CTA_COUNTERS_ORIG
-	ctaCountersReply = 10 // CTA_COUNTERS_REPLY
-	ctaID            = 12 // CTA_ID
-	ctaTupleMaster   = 14 // CTA_TUPLE_MASTER
-	ctaFilter        = 25 // CTA_FILTER
-
-	ctaTupleIP    = 1 // CTA_TUPLE_IP
-	ctaTupleProto = 2 // CTA_TUPLE_PROTO
-
-	ctaIPv4Src = 1 // CTA_IP_V4_SRC
-	ctaIPv4Dst = 2 // CTA_IP_V4_DST
-	ctaIPv6Src = 3 // CTA_IP_V6_SRC
-	ctaIPv6Dst = 4 // CTA_IP_V6_DST
-
-	ctaProtoNum     = 1 // CTA_PROTO_NUM
-	ctaProtoSrcPort = 2 // CTA_PROTO_SRC_PORT
-	ctaProtoDstPort = 3 // CTA_PROTO_DST_PORT
-
-	ctaFilterOrig = 1 // CTA_FILTER_ORIG_FLAGS
-
-	ctaProtoinfoTCP      = 1 // CTA_PROTOINFO_TCP
-	ctaProtoinfoTCPState = 1 // CTA_PROTOINFO_TCP_STATE
-
-	ctaHelpName        = 1 // CTA_HELP_NAME
-	ctaCountersPackets = 1 // CTA_COUNTERS_PACKETS
-	ctaCountersBytes   = 2 // CTA_COUNTERS_BYTES
-
-	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY (nf_conntrack_common.h)
+	ctaTupleMaster  = 14     // CTA_TUPLE_MASTER
+	ctaFilter       = 25     // CTA_FILTER
+	ctaFilterOrig   = 1      // CTA_FILTER_ORIG_FLAGS, within CTA_FILTER
+	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY
 )
-
-// Want reports whether the caller is interested in a flow, before the rest of the flow is read. It gets
-// conntrack's ID, the original tuple, and the master's original tuple, which is zero if there is no master or
-// the kernel does not say.
-type Want func(id uint32, original, master netflow.Tuple) bool
-
-// flowAttrs are the attributes of a flow that parseFlow reads, still encoded.
-type flowAttrs struct {
-	original, reply, status, protoinfo, help, sent, received, id, master []byte
-}
-
-func (a *flowAttrs) collect(list []byte) {
-	for typ, value := range netlink.Attributes(list) {
-		switch typ {
-		case ctaTupleOrig:
-			a.original = value
-		case ctaTupleReply:
-			a.reply = value
-		case ctaStatus:
-			a.status = value
-		case ctaProtoinfo:
-			a.protoinfo = value
-		case ctaHelp:
-			a.help = value
-		case ctaCountersOrig:
-			a.sent = value
-		case ctaCountersReply:
-			a.received = value
-		case ctaID:
-			a.id = value
-		case ctaTupleMaster:
-			a.master = value
-		}
-	}
-}
 
 // parseFlow reads a flow from the body of a message into f. It returns false, and f has no meaning, if the
 // flow is not TCP, incomplete, or not wanted; want nil accepts all.
-func parseFlow(body []byte, f *netflow.Flow, want Want) bool {
+func parseFlow(body []byte, f *netflow.Flow, want netflow.Want) bool {
 	if len(body) < netlink.NetfilterLen {
 		return false
 	}
-	var a flowAttrs
-	a.collect(body[netlink.NetfilterLen:])
-	*f = netflow.Flow{ID: netlink.Uint32(a.id)}
-	if !parseTuple(a.original, &f.Original) {
+	var a [ctaTupleMaster + 1][]byte
+	netlink.ByType(body[netlink.NetfilterLen:], a[:])
+	*f = netflow.Flow{ID: netlink.Uint32(a[nl.CTA_ID])}
+	if !parseTuple(a[nl.CTA_TUPLE_ORIG], &f.Original) {
 		return false
 	}
-	if a.master != nil && !parseTuple(a.master, &f.Master) {
+	if !parseTuple(a[ctaTupleMaster], &f.Master) {
 		f.Master = netflow.Tuple{}
 	}
-	if want != nil && !want(f.ID, f.Original, f.Master) {
+	if want != nil && !want(f.Original, f.Master) || !parseTuple(a[nl.CTA_TUPLE_REPLY], &f.Reply) {
 		return false
 	}
-	if !parseTuple(a.reply, &f.Reply) {
-		return false
-	}
-	f.Replied = netlink.Uint32(a.status)&statusSeenReply != 0
-	if s := netlink.Find(a.protoinfo, ctaProtoinfoTCP, ctaProtoinfoTCPState); len(s) == 1 {
+	f.Replied = netlink.Uint32(a[nl.CTA_STATUS])&statusSeenReply != 0
+	if s := netlink.Find(a[nl.CTA_PROTOINFO], nl.CTA_PROTOINFO_TCP, nl.CTA_PROTOINFO_TCP_STATE); len(s) == 1 {
 		f.State = netflow.TCPState(s[0])
 	}
-	f.Helper = helperName(netlink.Find(a.help, ctaHelpName))
-	f.Sent, f.Received = counterOf(a.sent), counterOf(a.received)
+	f.Sent, f.Received = counterOf(a[nl.CTA_COUNTERS_ORIG]), counterOf(a[nl.CTA_COUNTERS_REPLY])
 	return true
 }
 
 // parseTuple reads a TCP tuple. It returns false for other protocols, and for an incomplete tuple.
 func parseTuple(list []byte, t *netflow.Tuple) bool {
-	var from, to netip.Addr
-	var ports [2]uint16
-	var have int
-	for typ, value := range netlink.Attributes(list) {
-		switch typ {
-		case ctaTupleIP:
-			from, to = parseAddrs(value)
-		case ctaTupleProto:
-			if num := netlink.Find(value, ctaProtoNum); len(num) != 1 || num[0] != unix.IPPROTO_TCP {
-				return false
-			}
-			ports, have = parsePorts(value)
-		}
+	var tuple [nl.CTA_TUPLE_PROTO + 1][]byte
+	var addrs [nl.CTA_IP_V6_DST + 1][]byte
+	var protocol [nl.CTA_PROTO_DST_PORT + 1][]byte
+	netlink.ByType(list, tuple[:])
+	netlink.ByType(tuple[nl.CTA_TUPLE_IP], addrs[:])
+	netlink.ByType(tuple[nl.CTA_TUPLE_PROTO], protocol[:])
+	number, fromPort, toPort := protocol[nl.CTA_PROTO_NUM], protocol[nl.CTA_PROTO_SRC_PORT],
+		protocol[nl.CTA_PROTO_DST_PORT]
+	if len(number) != 1 || number[0] != unix.IPPROTO_TCP || len(fromPort) != 2 || len(toPort) != 2 {
+		return false
 	}
-	*t = netflow.Tuple{From: netip.AddrPortFrom(from, ports[0]), To: netip.AddrPortFrom(to, ports[1])}
-	return have == 2 && from.IsValid() && from.BitLen() == to.BitLen()
+	source, destination := addrs[nl.CTA_IP_V4_SRC], addrs[nl.CTA_IP_V4_DST]
+	if source == nil {
+		source, destination = addrs[nl.CTA_IP_V6_SRC], addrs[nl.CTA_IP_V6_DST]
+	}
+	from, isFrom := netip.AddrFromSlice(source)
+	to, isTo := netip.AddrFromSlice(destination)
+	t.From = netip.AddrPortFrom(from, binary.BigEndian.Uint16(fromPort))
+	t.To = netip.AddrPortFrom(to, binary.BigEndian.Uint16(toPort))
+	return isFrom && isTo && from.BitLen() == to.BitLen()
 }
 
-func parseAddrs(list []byte) (from, to netip.Addr) {
-	for typ, value := range netlink.Attributes(list) {
-		switch {
-		case typ == ctaIPv4Src && len(value) == 4:
-			from = netip.AddrFrom4([4]byte(value))
-		case typ == ctaIPv4Dst && len(value) == 4:
-			to = netip.AddrFrom4([4]byte(value))
-		case typ == ctaIPv6Src && len(value) == 16:
-			from = netip.AddrFrom16([16]byte(value))
-		case typ == ctaIPv6Dst && len(value) == 16:
-			to = netip.AddrFrom16([16]byte(value))
-		}
+func counterOf(list []byte) netflow.Counter {
+	return netflow.Counter{
+		Packets: netlink.Uint64(netlink.Find(list, nl.CTA_COUNTERS_PACKETS)),
+		Bytes:   netlink.Uint64(netlink.Find(list, nl.CTA_COUNTERS_BYTES)),
 	}
-	return from, to
-}
-
-func parsePorts(list []byte) (ports [2]uint16, have int) {
-	for typ, value := range netlink.Attributes(list) {
-		if (typ == ctaProtoSrcPort || typ == ctaProtoDstPort) && len(value) == 2 {
-			ports[typ-ctaProtoSrcPort] = binary.BigEndian.Uint16(value)
-			have++
-		}
-	}
-	return ports, have
-}
-
-func counterOf(list []byte) (c netflow.Counter) {
-	for typ, value := range netlink.Attributes(list) {
-		switch typ {
-		case ctaCountersPackets:
-			c.Packets = netlink.Uint64(value)
-		case ctaCountersBytes:
-			c.Bytes = netlink.Uint64(value)
-		}
-	}
-	return c
-}
-
-// helperName returns the name of a helper.
-func helperName(value []byte) string {
-	value = netlink.Text(value)
-	if string(value) == "ftp" { // the usual one, without an allocation
-		return "ftp"
-	}
-	return string(value)
 }

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
@@ -39,20 +39,19 @@ func number64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 // fullFlow returns the body of a message with every attribute that parseFlow reads, and with unknown ones.
 func fullFlow() []byte {
 	counters := func(typ uint16, packets, bytes uint64) []byte {
-		return attr(typ|unix.NLA_F_NESTED, slices.Concat(attr(ctaCountersPackets, number64(packets)...),
-			attr(ctaCountersBytes, number64(bytes)...), attr(99, 1))...)
+		return attr(typ|unix.NLA_F_NESTED, slices.Concat(attr(nl.CTA_COUNTERS_PACKETS, number64(packets)...),
+			attr(nl.CTA_COUNTERS_BYTES, number64(bytes)...), attr(99, 1))...)
 	}
 	return slices.Concat(
 		[]byte{unix.AF_INET, 0, 0, 0},
-		tupleAttr(ctaTupleOrig, tuple4), tupleAttr(ctaTupleReply, tuple6),
-		attr(ctaStatus, 0, 0, 1, statusSeenReply),
+		tupleAttr(nl.CTA_TUPLE_ORIG, tuple4), tupleAttr(nl.CTA_TUPLE_REPLY, tuple6),
+		attr(nl.CTA_STATUS, 0, 0, 1, statusSeenReply),
 		attr(7, 0, 0, 0, 30),
-		counters(ctaCountersOrig, 4, 216), counters(ctaCountersReply, 5, 1<<40),
-		attr(ctaProtoinfo|unix.NLA_F_NESTED,
-			attr(ctaProtoinfoTCP|unix.NLA_F_NESTED,
-				attr(ctaProtoinfoTCPState, byte(netflow.TCPLastAck))...)...),
-		attr(ctaHelp|unix.NLA_F_NESTED, attr(ctaHelpName, []byte("ftp-20000\x00")...)...),
-		attr(ctaID, 0xde, 0xad, 0xbe, 0xef),
+		counters(nl.CTA_COUNTERS_ORIG, 4, 216), counters(nl.CTA_COUNTERS_REPLY, 5, 1<<40),
+		attr(nl.CTA_PROTOINFO|unix.NLA_F_NESTED,
+			attr(nl.CTA_PROTOINFO_TCP|unix.NLA_F_NESTED,
+				attr(nl.CTA_PROTOINFO_TCP_STATE, byte(netflow.TCPLastAck))...)...),
+		attr(nl.CTA_ID, 0xde, 0xad, 0xbe, 0xef),
 		tupleAttr(ctaTupleMaster, tuple6),
 		attr(200, 1, 2, 3),
 	)
@@ -61,25 +60,25 @@ func fullFlow() []byte {
 func TestParseFlow(t *testing.T) {
 	want := netflow.Flow{
 		ID: 0xdeadbeef, Original: tuple4, Reply: tuple6, Master: tuple6,
-		State: netflow.TCPLastAck, Replied: true, Helper: "ftp-20000",
+		State: netflow.TCPLastAck, Replied: true,
 		Sent: netflow.Counter{Packets: 4, Bytes: 216}, Received: netflow.Counter{Packets: 5, Bytes: 1 << 40},
 	}
-	got := netflow.Flow{Helper: "of another message"}
+	got := netflow.Flow{ID: 7} // of another message
 	if !parseFlow(fullFlow(), &got, nil) || got != want {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
-	tuples := slices.Concat([]byte{0, 0, 0, 0}, tupleAttr(ctaTupleOrig, tuple6),
-		tupleAttr(ctaTupleReply, tuple4))
+	tuples := slices.Concat([]byte{0, 0, 0, 0}, tupleAttr(nl.CTA_TUPLE_ORIG, tuple6),
+		tupleAttr(nl.CTA_TUPLE_REPLY, tuple4))
 	if !parseFlow(tuples, &got, nil) || got != (netflow.Flow{Original: tuple6, Reply: tuple4}) {
 		t.Errorf("got %+v; want only the tuples", got)
 	}
-	parseFlow(fullFlow(), &got, func(id uint32, original, master netflow.Tuple) bool {
-		if id != want.ID || original != want.Original || master != want.Master {
-			t.Errorf("wanted? got %x, %v, %v", id, original, master)
+	parseFlow(fullFlow(), &got, func(original, master netflow.Tuple) bool {
+		if original != want.Original || master != want.Master {
+			t.Errorf("wanted? got %v, %v", original, master)
 		}
 		return true
 	})
-	if parseFlow(fullFlow(), &got, func(uint32, netflow.Tuple, netflow.Tuple) bool { return false }) {
+	if parseFlow(fullFlow(), &got, func(netflow.Tuple, netflow.Tuple) bool { return false }) {
 		t.Error("got an unwanted flow")
 	}
 }
@@ -87,20 +86,21 @@ func TestParseFlow(t *testing.T) {
 // A message that is not about TCP, or is incomplete, is no flow.
 func TestParseNoFlow(t *testing.T) {
 	generic := []byte{unix.AF_INET, 0, 0, 0}
-	udp := tupleAttr(ctaTupleOrig, tuple4)
+	udp := tupleAttr(nl.CTA_TUPLE_ORIG, tuple4)
 	udp[len(udp)-20] = unix.IPPROTO_UDP // after the addresses, before two ports
 	protocol := udp[len(udp)-28:]
-	reply := tupleAttr(ctaTupleReply, tuple4)
-	shortTuple := attr(ctaTupleOrig, slices.Concat(attr(ctaTupleIP, attr(ctaIPv4Src, 1, 2)...), protocol)...)
+	reply := tupleAttr(nl.CTA_TUPLE_REPLY, tuple4)
+	shortTuple := attr(nl.CTA_TUPLE_ORIG, slices.Concat(attr(nl.CTA_TUPLE_IP, attr(nl.CTA_IP_V4_SRC, 1,
+		2)...), protocol)...)
 	for name, body := range map[string][]byte{
 		"nothing":       nil,
 		"half a header": {unix.AF_INET, 0},
 		"no attributes": generic,
-		"no reply":      slices.Concat(generic, tupleAttr(ctaTupleOrig, tuple4)),
+		"no reply":      slices.Concat(generic, tupleAttr(nl.CTA_TUPLE_ORIG, tuple4)),
 		"no original":   slices.Concat(generic, reply),
 		"UDP":           slices.Concat(generic, udp, reply),
-		"empty tuple":   slices.Concat(generic, attr(ctaTupleOrig), reply),
-		"no addresses":  slices.Concat(generic, attr(ctaTupleOrig, protocol...), reply),
+		"empty tuple":   slices.Concat(generic, attr(nl.CTA_TUPLE_ORIG), reply),
+		"no addresses":  slices.Concat(generic, attr(nl.CTA_TUPLE_ORIG, protocol...), reply),
 		"short address": slices.Concat(generic, shortTuple, reply),
 	} {
 		var f netflow.Flow
@@ -116,20 +116,6 @@ func TestParseCut(t *testing.T) {
 	for i := range all {
 		var f netflow.Flow
 		parseFlow(all[:i:i], &f, nil)
-		parseExpectation(all[:i:i])
-	}
-}
-
-func TestParseExpectation(t *testing.T) {
-	body := slices.Concat([]byte{unix.AF_INET, 0, 0, 0},
-		tupleAttr(ctaExpectMaster, tuple4), tupleAttr(ctaExpectTuple, tuple6),
-		attr(ctaExpectTimeout, 0, 0, 1, 44), attr(ctaExpectHelpName, []byte("ftp\x00")...))
-	want := Expectation{Master: tuple4, Expected: tuple6, Helper: "ftp", Left: 300 * time.Second}
-	if got, ok := parseExpectation(body); !ok || got != want {
-		t.Errorf("got %+v, %v; want %+v", got, ok, want)
-	}
-	if got, ok := parseExpectation(body[:80]); ok {
-		t.Errorf("got %+v of half a message; want none", got)
 	}
 }
 
@@ -149,7 +135,6 @@ func FuzzParse(f *testing.F) {
 		for _, body := range netlink.Messages(b) {
 			_ = errorOf(body)
 		}
-		parseExpectation(b)
 		var flow, again netflow.Flow
 		if !parseFlow(b, &flow, nil) {
 			return
@@ -159,7 +144,7 @@ func FuzzParse(f *testing.F) {
 		}
 		Payload(flow)
 		asked := slices.Concat([]byte{0, 0, 0, 0},
-			tupleAttr(ctaTupleOrig, flow.Original), tupleAttr(ctaTupleReply, flow.Reply))
+			tupleAttr(nl.CTA_TUPLE_ORIG, flow.Original), tupleAttr(nl.CTA_TUPLE_REPLY, flow.Reply))
 		if !parseFlow(asked, &again, nil) || again.Original != unmapped(flow.Original) {
 			t.Errorf("got %+v; want %+v", again, flow)
 		}

@@ -141,11 +141,7 @@ func (s *Segments) rest(resume func() error, deliver func(netflow.Segment)) erro
 
 // drain delivers the segments that already wait.
 func (s *Segments) drain(deliver func(netflow.Segment)) (err error) {
-	for n := 1; err == nil && n > 0; {
-		n, _, err = s.socket.poll(s.in)
-		deliverSegments(s.in[:n], deliver)
-	}
-	return err
+	return s.socket.drain(s.in, func(b []byte) { deliverSegments(b, deliver) })
 }
 
 func deliverSegments(b []byte, deliver func(netflow.Segment)) {

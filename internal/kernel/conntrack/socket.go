@@ -108,6 +108,15 @@ func (s *socket) endWait(ctx context.Context) (resume func() error, stop func() 
 	}, stop
 }
 
+// drain reads into b what is waiting, and hands it over.
+func (s *socket) drain(b []byte, handOver func([]byte)) (err error) {
+	for n := 1; err == nil && n > 0; {
+		n, _, err = s.poll(b)
+		handOver(b[:n])
+	}
+	return err
+}
+
 func (s *socket) read(b []byte, wait bool) (n int, lost bool, err error) {
 	rerr := s.raw.Read(func(fd uintptr) bool {
 		for len(b)-n >= maxDatagram {

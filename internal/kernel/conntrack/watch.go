@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/netflow"
@@ -94,13 +95,13 @@ func onlyTCP(fd int) error {
 	)
 	program := []unix.SockFilter{
 		{Code: load, K: unix.NLMSG_HDRLEN + netlink.NetfilterLen},
-		{Code: loadX, K: ctaTupleOrig},
+		{Code: loadX, K: nl.CTA_TUPLE_ORIG},
 		{Code: special, K: attr},
 		{Code: equal, K: 0, Jt: 9}, // to "keep"
-		{Code: loadX, K: ctaTupleProto},
+		{Code: loadX, K: nl.CTA_TUPLE_PROTO},
 		{Code: special, K: nest},
 		{Code: equal, K: 0, Jt: 6},
-		{Code: loadX, K: ctaProtoNum},
+		{Code: loadX, K: nl.CTA_PROTO_NUM},
 		{Code: special, K: nest},
 		{Code: equal, K: 0, Jt: 3},
 		{Code: unix.BPF_MISC | unix.BPF_TAX},
@@ -124,7 +125,7 @@ func (w *Watcher) Close() error { return w.socket.close() }
 // events said.
 //
 // The error is os.ErrClosed after Close, or the kernel's. Run may be called once.
-func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowEvent)) error {
+func (w *Watcher) Run(ctx context.Context, want netflow.Want, deliver func(netflow.FlowEvent)) error {
 	resume, stop := w.socket.endWait(ctx)
 	defer stop()
 	missed := false
@@ -168,11 +169,10 @@ func (w *Watcher) Run(ctx context.Context, want Want, deliver func(netflow.FlowE
 }
 
 // rest delivers the events that already wait.
-func (w *Watcher) rest(resume func() error, want Want, deliver func(netflow.FlowEvent)) error {
+func (w *Watcher) rest(resume func() error, want netflow.Want, deliver func(netflow.FlowEvent)) error {
 	err := resume()
-	for n := 1; err == nil && n > 0; {
-		n, _, err = w.socket.poll(w.in)
-		w.deliver(w.in[:n], time.Now(), want, deliver)
+	if err == nil {
+		err = w.socket.drain(w.in, func(b []byte) { w.deliver(b, time.Now(), want, deliver) })
 	}
 	if err != nil {
 		return fmt.Errorf("conntrack: receive the last events: %w", err)
@@ -180,7 +180,7 @@ func (w *Watcher) rest(resume func() error, want Want, deliver func(netflow.Flow
 	return nil
 }
 
-func (w *Watcher) deliver(b []byte, now time.Time, want Want, deliver func(netflow.FlowEvent)) {
+func (w *Watcher) deliver(b []byte, now time.Time, want netflow.Want, deliver func(netflow.FlowEvent)) {
 	event := netflow.FlowEvent{At: now}
 	for h, body := range netlink.Messages(b) {
 		switch {

@@ -40,8 +40,8 @@ func TestSubscribe(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	events := run(t, w, func(id uint32, original, _ netflow.Tuple) bool {
-		return id != 0 && (original == tuples[3] || original == tuples[99])
+	events := run(t, w, func(original, _ netflow.Tuple) bool {
+		return original == tuples[3] || original == tuples[99]
 	})
 	for _, want := range []netflow.Tuple{tuples[3], tuples[99]} {
 		e := await(t, events, "anything", func(netflow.FlowEvent) bool { return true })

@@ -57,6 +57,16 @@ func find(list []byte, want uint16) []byte {
 	return nil
 }
 
+// ByType stores the value of each attribute of a list in values, at the index of its type. It leaves out
+// types that values has no place for. Of several attributes of a type the last one counts.
+func ByType(list []byte, values [][]byte) {
+	for typ, value, rest, ok := next(list); ok; typ, value, rest, ok = next(rest) {
+		if i := int(typ &^ typeFlags); i < len(values) {
+			values[i] = value
+		}
+	}
+}
+
 // Uint32 reads a big-endian number of four bytes. It returns 0 if the value has another length.
 func Uint32(value []byte) uint32 {
 	if len(value) != 4 {
@@ -184,13 +194,9 @@ func (b *Buffer) Uint64(typ uint16, n uint64) { binary.BigEndian.PutUint64(b.att
 
 // Addr appends an attribute with an address of four or sixteen bytes.
 func (b *Buffer) Addr(typ uint16, a netip.Addr) {
-	if a.Is4() {
-		v4 := a.As4()
-		copy(b.attr(typ, len(v4)), v4[:])
-	} else {
-		v6 := a.As16()
-		copy(b.attr(typ, len(v6)), v6[:])
-	}
+	start := b.BeginAttr(typ)
+	b.AppendAddr(a)
+	b.EndAttr(start)
 }
 
 // AppendAddr appends an address of four or sixteen bytes to the value of the attribute that was begun last.

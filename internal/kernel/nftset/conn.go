@@ -25,16 +25,20 @@ type elementConn struct {
 
 var versions = [...]ruleset.Version{ruleset.IPv4, ruleset.IPv6}
 
-// openElementConn connects to the network namespace of the calling thread.
+// openElementConn connects to the network namespace of the calling thread. The table must be one of
+// ftpgate's.
 func openElementConn(table string) (*elementConn, error) {
+	if !ruleset.OwnTable(table) {
+		return nil, fmt.Errorf("nft: table %s is not ftpgate's own", table)
+	}
 	const raw = unix.SOCK_RAW | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	fd, err := unix.Socket(unix.AF_NETLINK, raw, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+		return nil, fmt.Errorf("nft: open netlink: socket: %w", err)
 	}
 	// A refusal does not repeat the request.
 	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1); err != nil {
-		return nil, errors.Join(fmt.Errorf("setsockopt: %w", err), unix.Close(fd))
+		return nil, errors.Join(fmt.Errorf("nft: open netlink: setsockopt: %w", err), unix.Close(fd))
 	}
 	c := newElementConn(table)
 	c.fd = fd
@@ -50,7 +54,31 @@ func newElementConn(table string) *elementConn {
 	return c
 }
 
-func (c *elementConn) close() error { return unix.Close(c.fd) }
+func (c *elementConn) close() error {
+	if err := unix.Close(c.fd); err != nil {
+		return fmt.Errorf("nft: close netlink: %w", err)
+	}
+	return nil
+}
+
+// add adds elements in one transaction. They expire after timeout. It replaces elements with the same keys
+// that another process has left.
+func (c *elementConn) add(timeout time.Duration, elements []element) error {
+	err := c.commit(timeout, changesOf(unix.NFT_MSG_NEWSETELEM, elements)...)
+	if errors.Is(err, unix.EEXIST) {
+		err = c.deleteAndAdd(timeout, elements)
+	}
+	return err
+}
+
+// deleteAndAdd replaces those of the elements that are in the kernel, and adds the others. In between none of
+// them is there for a moment.
+func (c *elementConn) deleteAndAdd(timeout time.Duration, elements []element) error {
+	if err := c.deleteEach(changesOf(unix.NFT_MSG_DELSETELEM, elements)); err != nil {
+		return err
+	}
+	return c.commit(timeout, changesOf(unix.NFT_MSG_NEWSETELEM, elements)...)
+}
 
 // commit makes changes in one transaction, in their order. Elements that it adds expire after timeout. The
 // error wraps the first errno that the kernel answered, and names the set; nothing has changed then.
@@ -112,13 +140,13 @@ func (c *elementConn) setName(s setID) string {
 
 // deleteEach deletes elements, each in a transaction of its own. It is no error if an element is gone.
 func (c *elementConn) deleteEach(changes []change) error {
-	var failed []error
+	var errs []error
 	for _, ch := range changes {
 		if err := c.commit(0, ch); !errors.Is(err, unix.ENOENT) {
-			failed = append(failed, err)
+			errs = append(errs, err)
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(errs...)
 }
 
 // receive reads the kernel's answers to the transaction whose first message has the sequence number first.

@@ -41,6 +41,21 @@ type element struct {
 
 func pinholeElement(r role, h pinhole.Pinhole) element { return element{role: r, hole: h} }
 
+// pinholeElements returns all elements of a pinhole.
+func pinholeElements(h pinhole.Pinhole) []element {
+	return []element{pinholeElement(dnatMap, h), pinholeElement(snatMap, h)}
+}
+
+// passthroughElements returns all elements of passthrough ranges. Those of one map are consecutive.
+func passthroughElements(passthroughs ...pinhole.Passthrough) (elements []element) {
+	for _, r := range []role{passthroughDNATMap, passthroughSNATMap} {
+		for _, p := range passthroughs {
+			elements = append(elements, passthroughElement(r, p))
+		}
+	}
+	return elements
+}
+
 func passthroughElement(r role, p pinhole.Passthrough) element {
 	at, to := netip.AddrPortFrom(p.Listen, 0), netip.AddrPortFrom(p.Target, 0)
 	addresses := pinhole.Pinhole{From: p.From, Listen: at, Target: to, SourceIP: p.SourceIP}
@@ -51,6 +66,14 @@ func passthroughElement(r role, p pinhole.Passthrough) element {
 type change struct {
 	operation uint16 // NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM or destroySetElement
 	element   element
+}
+
+func changesOf(operation uint16, elements []element) []change {
+	changes := make([]change, len(elements))
+	for i, e := range elements {
+		changes[i] = change{operation, e}
+	}
+	return changes
 }
 
 // setID identifies the map of an element.

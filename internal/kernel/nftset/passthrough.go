@@ -3,6 +3,7 @@ package nftset
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,7 +14,6 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/core/ruleset"
 )
 
 const (
@@ -31,13 +31,14 @@ const passthroughsAtOnce = 256
 // Passthroughs adds passthrough ranges to a table of the kernel, keeps them there, and deletes them. Any
 // number of goroutines may use it at once.
 type Passthroughs struct {
-	failed  func(error)
-	timeout time.Duration
-	stop    chan struct{} // closed by Close
-	done    chan struct{} // closed when keep has ended
+	renewalFailed func(error)
+	timeout       time.Duration
+	stop          chan struct{} // closed by Close
+	done          chan struct{} // closed when keep has ended
+	conn          *elementConn  // belongs to whoever has begun a transaction
 
 	mu     sync.Mutex
-	conn   *elementConn
+	busy   chan struct{}                          // has a token during a transaction, and after Close
 	wanted map[passthroughKey]pinhole.Passthrough // in the kernel as well, unless another program deleted it
 	closed bool
 }
@@ -53,32 +54,35 @@ func passthroughKeyOf(p pinhole.Passthrough) passthroughKey {
 }
 
 // OpenPassthroughs connects to the nftables of the network namespace that it is called in. The table must be
-// one of ftpgate's; it may be installed later. When a renewal fails, Passthroughs calls failed: ENOENT means
-// that the table or a map of it is gone. failed may call every method but Close. The caller closes the
-// Passthroughs.
-func OpenPassthroughs(table string, failed func(error)) (*Passthroughs, error) {
-	return openPassthroughs(table, failed, passthroughRenewal, passthroughTimeout)
+// one of ftpgate's; it may be installed later. When a renewal fails, Passthroughs calls renewalFailed: ENOENT
+// means that the table or a map of it is gone. renewalFailed may call every method but Close. The caller
+// closes the Passthroughs.
+func OpenPassthroughs(table string, renewalFailed func(error)) (*Passthroughs, error) {
+	return openPassthroughs(table, renewalFailed, passthroughRenewal, passthroughTimeout)
 }
 
-func openPassthroughs(table string, failed func(error), renewal, timeout time.Duration) (
+func openPassthroughs(table string, renewalFailed func(error), renewal, timeout time.Duration) (
 	*Passthroughs, error) {
-	if !ruleset.OwnTable(table) {
-		return nil, fmt.Errorf("nft: table %s is not ftpgate's own", table)
-	}
 	c, err := openElementConn(table)
 	if err != nil {
-		return nil, fmt.Errorf("nft: open netlink: %w", err)
+		return nil, err
 	}
-	p := &Passthroughs{
-		failed:  failed,
-		timeout: timeout,
-		stop:    make(chan struct{}),
-		done:    make(chan struct{}),
-		conn:    c,
-		wanted:  map[passthroughKey]pinhole.Passthrough{},
-	}
+	p := newPassthroughs(c, renewalFailed, timeout)
 	go p.keep(renewal)
 	return p, nil
+}
+
+// newPassthroughs returns Passthroughs without their goroutine.
+func newPassthroughs(c *elementConn, renewalFailed func(error), timeout time.Duration) *Passthroughs {
+	return &Passthroughs{
+		renewalFailed: renewalFailed,
+		timeout:       timeout,
+		stop:          make(chan struct{}),
+		done:          make(chan struct{}),
+		conn:          c,
+		busy:          make(chan struct{}, 1),
+		wanted:        map[passthroughKey]pinhole.Passthrough{},
+	}
 }
 
 // Add lets the client through any number of times, until Remove. It returns when the range is in the kernel.
@@ -96,24 +100,21 @@ func (p *Passthroughs) add(passthrough pinhole.Passthrough) error {
 	if ports := passthrough.Ports; !passthrough.OneFamily() || ports.IsEmpty() || ports.First > ports.Last {
 		return errors.New("want addresses of one family, and ports")
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return net.ErrClosed
+	if err := p.begin(); err != nil {
+		return err
 	}
-	before, exists := p.wanted[passthroughKeyOf(passthrough)]
-	if exists && before != passthrough {
+	defer p.end()
+	key := passthroughKeyOf(passthrough)
+	before, exists := p.want(key, passthrough)
+	switch {
+	case exists && before != passthrough:
 		return fmt.Errorf("the client has another: %s", before)
-	}
-	if exists {
+	case exists:
 		return p.replace([]pinhole.Passthrough{passthrough})
 	}
-	err := p.conn.commit(p.timeout, passthroughChanges(unix.NFT_MSG_NEWSETELEM, passthrough)...)
-	if errors.Is(err, unix.EEXIST) { // another process has left it
-		err = p.deleteAndAdd(passthrough)
-	}
-	if err == nil {
-		p.wanted[passthroughKeyOf(passthrough)] = passthrough
+	err := p.conn.add(p.timeout, passthroughElements(passthrough))
+	if err != nil {
+		p.forget(key)
 	}
 	return err
 }
@@ -122,43 +123,46 @@ func (p *Passthroughs) add(passthrough pinhole.Passthrough) error {
 // is no error if there is no such range, or if another program deleted it with its table. After an error the
 // kernel deletes it within 10 minutes.
 func (p *Passthroughs) Remove(passthrough pinhole.Passthrough) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return fmt.Errorf("nft: remove passthrough %s: %w", passthrough, net.ErrClosed)
+	if err := p.remove(passthrough); err != nil {
+		return fmt.Errorf("nft: remove passthrough %s: %w", passthrough, err)
 	}
-	if p.wanted[passthroughKeyOf(passthrough)] != passthrough {
+	return nil
+}
+
+func (p *Passthroughs) remove(passthrough pinhole.Passthrough) error {
+	if err := p.begin(); err != nil {
+		return err
+	}
+	defer p.end()
+	if !p.isWanted(passthrough) {
 		return nil
 	}
-	delete(p.wanted, passthroughKeyOf(passthrough))
-	deletions := passthroughChanges(unix.NFT_MSG_DELSETELEM, passthrough)
+	p.forget(passthroughKeyOf(passthrough))
+	deletions := changesOf(unix.NFT_MSG_DELSETELEM, passthroughElements(passthrough))
 	err := p.conn.commit(0, deletions...)
 	if errors.Is(err, unix.ENOENT) {
 		err = p.conn.deleteEach(deletions)
 	}
-	if err != nil {
-		return fmt.Errorf("nft: remove passthrough %s: %w", passthrough, err)
-	}
-	return nil
+	return err
 }
 
 // Renew adds every range that was added and not removed to the kernel again, with a new timeout. Connections
 // do not notice. Call it after the table was installed again; timeouts are renewed without it. The error
 // names ranges of ports.
 func (p *Passthroughs) Renew() error {
-	var failed []error
+	var errs []error
 	for set, passthroughs := range p.bySet() {
 		for batch := range slices.Chunk(passthroughs, passthroughsAtOnce) {
 			err := p.renew(batch)
 			if err != nil {
-				failed = append(failed, fmt.Errorf("nft: renew passthroughs of ports %s: %w", set.ports, err))
+				errs = append(errs, fmt.Errorf("nft: renew passthroughs of ports %s: %w", set.ports, err))
 			}
 			if errors.Is(err, unix.ENOENT) {
 				break // the other batches would fail alike
 			}
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(errs...)
 }
 
 // Ranges returns the port ranges in use, in no order. Their maps have to stay in the table, even if no
@@ -166,33 +170,81 @@ func (p *Passthroughs) Renew() error {
 func (p *Passthroughs) Ranges() []forward.PortRange {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var ranges []forward.PortRange
-	seen := map[forward.PortRange]bool{}
+	ranges := map[forward.PortRange]bool{}
 	for key := range p.wanted {
-		if !seen[key.ports] {
-			seen[key.ports] = true
-			ranges = append(ranges, key.ports)
-		}
+		ranges[key.ports] = true
 	}
-	return ranges
+	return slices.Collect(maps.Keys(ranges))
 }
 
-// Close disconnects from the kernel. Open ranges stay for up to 10 minutes, unless their table is removed
-// before. A second call does nothing.
+// Close disconnects from the kernel; if a transaction is under way, its end does. Close waits for a renewal
+// only. Open ranges stay for up to 10 minutes, unless their table is removed before. A second call does
+// nothing.
 func (p *Passthroughs) Close() error {
 	p.mu.Lock()
-	again := p.closed
+	again, idle := p.closed, false
 	if p.closed = true; !again {
 		close(p.stop)
+		select {
+		case p.busy <- struct{}{}:
+			idle = true
+		default: // end disconnects
+		}
 	}
 	p.mu.Unlock()
-	if <-p.done; again {
+	if <-p.done; !idle {
 		return nil
 	}
-	if err := p.conn.close(); err != nil {
-		return fmt.Errorf("nft: close netlink: %w", err)
+	return p.conn.close()
+}
+
+// begin waits until no transaction is under way, and begins one, which end ends. No lock is held meanwhile.
+func (p *Passthroughs) begin() error {
+	select {
+	case <-p.stop:
+		return net.ErrClosed
+	default:
 	}
-	return nil
+	select {
+	case p.busy <- struct{}{}:
+		return nil
+	case <-p.stop:
+		return net.ErrClosed
+	}
+}
+
+// end ends a transaction. The last one after Close disconnects from the kernel.
+func (p *Passthroughs) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = p.conn.close() // Close has returned
+		return
+	}
+	<-p.busy
+}
+
+// want records a range, unless one with its key is recorded, which want returns.
+func (p *Passthroughs) want(key passthroughKey, passthrough pinhole.Passthrough) (
+	before pinhole.Passthrough, exists bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if before, exists = p.wanted[key]; !exists {
+		p.wanted[key] = passthrough
+	}
+	return before, exists
+}
+
+func (p *Passthroughs) forget(key passthroughKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.wanted, key)
+}
+
+func (p *Passthroughs) isWanted(passthrough pinhole.Passthrough) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.wanted[passthroughKeyOf(passthrough)] == passthrough
 }
 
 // keep renews the ranges until Close.
@@ -206,7 +258,7 @@ func (p *Passthroughs) keep(renewal time.Duration) {
 			return
 		case <-ticker.C:
 			if err := p.Renew(); err != nil {
-				p.failed(err)
+				p.renewalFailed(err)
 			}
 		}
 	}
@@ -226,11 +278,12 @@ func (p *Passthroughs) bySet() map[setID][]pinhole.Passthrough {
 
 // renew replaces those ranges of one map that are still wanted.
 func (p *Passthroughs) renew(passthroughs []pinhole.Passthrough) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	unwanted := func(x pinhole.Passthrough) bool { return p.wanted[passthroughKeyOf(x)] != x }
-	passthroughs = slices.DeleteFunc(passthroughs, unwanted)
-	if p.closed || len(passthroughs) == 0 {
+	if p.begin() != nil { // closed
+		return nil
+	}
+	defer p.end()
+	unwanted := func(x pinhole.Passthrough) bool { return !p.isWanted(x) }
+	if passthroughs = slices.DeleteFunc(passthroughs, unwanted); len(passthroughs) == 0 {
 		return nil
 	}
 	return p.replace(passthroughs)
@@ -240,41 +293,20 @@ func (p *Passthroughs) renew(passthroughs []pinhole.Passthrough) error {
 // element or the new one. Since Linux 6.12 the kernel can renew a timeout without that, but older kernels do
 // not report that they ignore it.
 func (p *Passthroughs) replace(passthroughs []pinhole.Passthrough) error {
-	add := passthroughChanges(unix.NFT_MSG_NEWSETELEM, passthroughs...)
-	del := passthroughChanges(unix.NFT_MSG_DELSETELEM, passthroughs...)
-	err := p.conn.commit(p.timeout, append(del, add...)...)
+	elements := passthroughElements(passthroughs...)
+	add := changesOf(unix.NFT_MSG_NEWSETELEM, elements)
+	err := p.conn.commit(p.timeout, append(changesOf(unix.NFT_MSG_DELSETELEM, elements), add...)...)
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	destroy := passthroughChanges(destroySetElement, passthroughs...)
-	err = p.conn.commit(p.timeout, append(destroy, add...)...)
+	err = p.conn.commit(p.timeout, append(changesOf(destroySetElement, elements), add...)...)
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	for _, passthrough := range passthroughs { // this kernel has no destroySetElement
-		if err := p.deleteAndAdd(passthrough); err != nil {
+		if err := p.conn.deleteAndAdd(p.timeout, passthroughElements(passthrough)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// deleteAndAdd replaces a range, or the part of it that is in the kernel. In between it is closed for a
-// moment.
-func (p *Passthroughs) deleteAndAdd(passthrough pinhole.Passthrough) error {
-	if err := p.conn.deleteEach(passthroughChanges(unix.NFT_MSG_DELSETELEM, passthrough)); err != nil {
-		return err
-	}
-	return p.conn.commit(p.timeout, passthroughChanges(unix.NFT_MSG_NEWSETELEM, passthrough)...)
-}
-
-// passthroughChanges returns changes of all elements of ranges. Those of one map are consecutive.
-func passthroughChanges(operation uint16, passthroughs ...pinhole.Passthrough) []change {
-	changes := make([]change, 0, 2*len(passthroughs))
-	for _, r := range []role{passthroughDNATMap, passthroughSNATMap} {
-		for _, passthrough := range passthroughs {
-			changes = append(changes, change{operation, passthroughElement(r, passthrough)})
-		}
-	}
-	return changes
 }

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/core/ruleset"
 )
 
 // expiryDelay is how much later than Pinholes the kernel deletes a pinhole that was not used: after a crash.
@@ -59,12 +58,9 @@ func OpenPinholes(table string) (*Pinholes, error) {
 }
 
 func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) {
-	if !ruleset.OwnTable(table) {
-		return nil, fmt.Errorf("nft: table %s is not ftpgate's own", table)
-	}
 	c, err := openElementConn(table)
 	if err != nil {
-		return nil, fmt.Errorf("nft: open netlink: %w", err)
+		return nil, err
 	}
 	p := &Pinholes{
 		life:      life,
@@ -134,10 +130,7 @@ func (p *Pinholes) Close() error {
 	if <-p.done; again {
 		return nil
 	}
-	if err := p.conn.close(); err != nil {
-		return fmt.Errorf("nft: close netlink: %w", err)
-	}
-	return nil
+	return p.conn.close()
 }
 
 // add adds pinholes in one transaction. If that fails, it adds each one alone, so that only the requests at
@@ -159,30 +152,13 @@ func (p *Pinholes) add(requests []*request) {
 	for _, r := range requests {
 		errAlone := err
 		if err != nil {
-			errAlone = p.addAlone(r.hole)
+			errAlone = p.conn.add(p.timeout, pinholeElements(r.hole))
 		}
 		if errAlone == nil {
 			p.record(r.hole)
 		}
 		r.answer <- errAlone
 	}
-}
-
-// addAlone adds one pinhole. It replaces elements with the same keys that another process has left.
-func (p *Pinholes) addAlone(hole pinhole.Pinhole) error {
-	add := pinholeChanges(unix.NFT_MSG_NEWSETELEM, hole)
-	err := p.conn.commit(p.timeout, add...)
-	if !errors.Is(err, unix.EEXIST) {
-		return err
-	}
-	if err := p.conn.deleteEach(pinholeChanges(unix.NFT_MSG_DELSETELEM, hole)); err != nil {
-		return err
-	}
-	return p.conn.commit(p.timeout, add...)
-}
-
-func pinholeChanges(operation uint16, hole pinhole.Pinhole) []change {
-	return []change{{operation, pinholeElement(dnatMap, hole)}, {operation, pinholeElement(snatMap, hole)}}
 }
 
 // remove deletes pinholes in one transaction. The kernel refuses it with ENOENT if an element is gone,

@@ -13,16 +13,7 @@ import (
 func EnableAccounting() (changed []string, err error) { return enableAccounting(sysctlDir) }
 
 func enableAccounting(dir string) (changed []string, err error) {
-	for _, key := range []string{"net/netfilter/nf_conntrack_acct", "net/netfilter/nf_conntrack_events"} {
-		on, err := switchOn(filepath.Join(dir, key))
-		if err != nil {
-			return changed, fmt.Errorf("system: set %s=1: %w", sysctlName(key), err)
-		}
-		if on {
-			changed = append(changed, sysctlName(key)+"=1")
-		}
-	}
-	return changed, nil
+	return switchOn(dir, "net/netfilter/nf_conntrack_acct", "net/netfilter/nf_conntrack_events")
 }
 
 // ConntrackFill returns how many connections conntrack tracks in this namespace, and the limit, which is for

@@ -177,14 +177,11 @@ func askHolder(addr *net.UnixAddr) (held bool, by holder, err error) {
 		return false, unknown, err
 	}
 	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err := onDescriptor(raw, func(fd int) (err error) {
+		cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		return os.NewSyscallError("getsockopt SO_PEERCRED", err)
 	}); err != nil {
 		return false, unknown, err
-	}
-	if credErr != nil {
-		return false, unknown, os.NewSyscallError("getsockopt SO_PEERCRED", credErr)
 	}
 	return true, holder{pid: int(cred.Pid), uid: int(cred.Uid)}, nil
 }

@@ -32,12 +32,16 @@ func EnableForwarding(ipv6 bool) (changed []string, err error) {
 }
 
 func enableForwarding(dir string, ipv6 bool) (changed []string, err error) {
-	keys := []string{forward4}
 	if ipv6 {
-		keys = append(keys, forward6)
+		return switchOn(dir, forward4, forward6)
 	}
+	return switchOn(dir, forward4)
+}
+
+// switchOn switches sysctls on, and returns those that it changed, even after an error.
+func switchOn(dir string, keys ...string) (changed []string, err error) {
 	for _, key := range keys {
-		on, err := switchOn(filepath.Join(dir, key))
+		on, err := writeOne(filepath.Join(dir, key))
 		if err != nil {
 			return changed, fmt.Errorf("system: set %s=1: %w", sysctlName(key), err)
 		}
@@ -48,8 +52,8 @@ func enableForwarding(dir string, ipv6 bool) (changed []string, err error) {
 	return changed, nil
 }
 
-// switchOn writes 1 to a sysctl that is 0, and reports whether it did.
-func switchOn(path string) (changed bool, err error) {
+// writeOne writes 1 to a sysctl that is 0, and reports whether it did.
+func writeOne(path string) (changed bool, err error) {
 	now, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -87,10 +91,8 @@ func sysctlName(path string) string {
 // AcceptRAKey returns the name of the sysctl that says whether an interface accepts router advertisements:
 // "net.ipv6.conf.eth0.accept_ra". 0 is never, 1 is while it does not forward, 2 is always.
 func AcceptRAKey(iface string) string {
-	return sysctlName(acceptRA(iface))
+	return sysctlName("net/ipv6/conf/" + iface + "/accept_ra")
 }
-
-func acceptRA(iface string) string { return "net/ipv6/conf/" + iface + "/accept_ra" }
 
 // RouterAdvertisementRisk returns the interfaces that would lose their routes if the host forwarded IPv6:
 // their accept_ra is 1, and they have a route from a router advertisement, either a default route or the
@@ -112,8 +114,8 @@ func RouterAdvertisementRisk() ([]string, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(learnt, func(iface string) bool {
-		value, err := os.ReadFile(filepath.Join(sysctlDir, acceptRA(iface)))
-		return err != nil || strings.TrimSpace(string(value)) != "1" // after an error the interface is gone
+		values, _ := Sysctls(AcceptRAKey(iface)) // without a value the interface is gone
+		return values[AcceptRAKey(iface)] != "1"
 	}), nil
 }
 
@@ -142,21 +144,4 @@ func advertised(routes io.Reader) ([]string, error) {
 	}
 	slices.Sort(ifaces)
 	return slices.Compact(ifaces), nil
-}
-
-// LegacyIptablesFilter reports whether iptables-legacy has a filter table in this namespace, for IPv4 or
-// IPv6. nftables cannot show its rules. The table exists from its first use on, even if it only accepts.
-// Without privilege the answer is false.
-func LegacyIptablesFilter() bool {
-	return hasFilterTable(threadProc + "/net")
-}
-
-func hasFilterTable(dir string) bool {
-	for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
-		tables, err := os.ReadFile(filepath.Join(dir, name))
-		if err == nil && slices.Contains(strings.Fields(string(tables)), "filter") {
-			return true
-		}
-	}
-	return false
 }

@@ -347,8 +347,9 @@ func TestHasFilterTable(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := hasFilterTable(dir); got != tt.want {
-			t.Errorf("%s: %v; want %v", tt.name, got, tt.want)
+		tables, err := legacyTables(dir)
+		if got := slices.Contains(tables, "filter"); got != tt.want || err != nil {
+			t.Errorf("%s: %v, %v; want %v", tt.name, got, err, tt.want)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 )
 
 // Link is an interface of this namespace.
@@ -29,25 +28,10 @@ func Links() ([]Link, error) {
 			continue // it has just vanished
 		}
 		for _, a := range addrs {
-			if n, ok := a.(*net.IPNet); ok {
-				links[i].Addrs = append(links[i].Addrs, prefixOf(n))
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+				links[i].Addrs = append(links[i].Addrs, prefix)
 			}
 		}
-		links[i].Addrs = slices.DeleteFunc(links[i].Addrs, func(p netip.Prefix) bool { return !p.IsValid() })
 	}
 	return links, nil
-}
-
-// prefixOf returns an address with its prefix length. The result is not valid if n has no address.
-func prefixOf(n *net.IPNet) netip.Prefix {
-	addr, _ := netip.AddrFromSlice(n.IP)
-	addr = addr.Unmap()
-	ones, bits := n.Mask.Size()
-	if !addr.IsValid() || bits == 0 {
-		return netip.Prefix{}
-	}
-	if addr.Is4() && bits == 128 {
-		ones -= 96
-	}
-	return netip.PrefixFrom(addr, ones)
 }

@@ -62,10 +62,10 @@ const keepAliveSeconds = 15
 // PortFree reports whether no socket of this namespace listens at the address and port, or at that port of
 // every address. It ignores connections in TIME_WAIT.
 func PortFree(at netip.AddrPort) bool {
-	domain, port := unix.AF_INET, int(at.Port())
-	var sockaddr unix.Sockaddr = &unix.SockaddrInet4{Port: port, Addr: as4(at.Addr())}
-	if at.Addr().Is6() {
-		domain, sockaddr = unix.AF_INET6, &unix.SockaddrInet6{Port: port, Addr: at.Addr().As16()}
+	domain, port := unix.AF_INET6, int(at.Port())
+	var sockaddr unix.Sockaddr = &unix.SockaddrInet6{Port: port, Addr: at.Addr().As16()}
+	if at.Addr().Is4() {
+		domain, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: at.Addr().As4()}
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
@@ -78,14 +78,6 @@ func PortFree(at netip.AddrPort) bool {
 		return false
 	}
 	return unix.Bind(fd, sockaddr) == nil
-}
-
-// as4 returns the bytes of an IPv4 address, or zeros for other addresses.
-func as4(a netip.Addr) (b [4]byte) {
-	if a.Is4() {
-		b = a.As4()
-	}
-	return b
 }
 
 // onDescriptor calls f with a socket's descriptor.

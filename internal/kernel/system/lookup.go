@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -43,5 +44,5 @@ func (t *TimedResolver) LookupNetIP(ctx context.Context, network, host string) (
 func (t *TimedResolver) Lookups() []Lookup {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return append([]Lookup(nil), t.done...)
+	return slices.Clone(t.done)
 }

@@ -16,30 +16,18 @@ import (
 )
 
 // ModuleState says whether the kernel has a module.
-type ModuleState uint8
+type ModuleState string
 
 const (
 	// ModuleUnknown: this process cannot see whether the kernel has it.
-	ModuleUnknown ModuleState = iota
+	ModuleUnknown ModuleState = "unknown"
 	// ModulePresent: it is built into the kernel, or was loaded before.
-	ModulePresent
+	ModulePresent ModuleState = "present"
 	// ModuleLoaded: this call loaded it.
-	ModuleLoaded
+	ModuleLoaded ModuleState = "loaded"
 	// ModuleMissing: the kernel does not have it, and it could not be loaded.
-	ModuleMissing
+	ModuleMissing ModuleState = "missing"
 )
-
-var moduleStates = []string{
-	ModuleUnknown: "unknown", ModulePresent: "present", ModuleLoaded: "loaded", ModuleMissing: "missing",
-}
-
-// String returns one word.
-func (s ModuleState) String() string {
-	if int(s) < len(moduleStates) {
-		return moduleStates[s]
-	}
-	return fmt.Sprintf("ModuleState(%d)", uint8(s))
-}
 
 // Module is the result of LoadModules for one module.
 type Module struct {
@@ -128,16 +116,20 @@ func (h host) showsLoaded() bool {
 
 // listedBuiltin searches the list of built-in modules that is installed with a kernel's modules.
 func (h host) listedBuiltin(name string) answer {
+	// Lines are like kernel/net/netfilter/nf_conntrack_ftp.ko, in either spelling.
+	return h.scanInstalled("modules.builtin", func(line []byte) bool {
+		file := line[bytes.LastIndexByte(line, '/')+1:]
+		return strings.ReplaceAll(string(file), "-", "_") == name+".ko"
+	})
+}
+
+// scanInstalled is scan for a file that is installed with the modules of the running kernel.
+func (h host) scanInstalled(file string, matches func(line []byte) bool) answer {
 	if h.release == "" {
 		return unknown
 	}
 	for _, dir := range []string{"lib/modules/", "usr/lib/modules/"} {
-		// Lines are like kernel/net/netfilter/nf_conntrack_ftp.ko, in either spelling.
-		found := h.scan(dir+h.release+"/modules.builtin", func(line []byte) bool {
-			file := line[bytes.LastIndexByte(line, '/')+1:]
-			return strings.ReplaceAll(string(file), "-", "_") == name+".ko"
-		})
-		if found != unknown {
+		if found := h.scan(dir+h.release+"/"+file, matches); found != unknown {
 			return found
 		}
 	}

@@ -43,17 +43,9 @@ func (h host) find(names []string) []Found {
 // installed searches the list of installed modules. A line is
 // "kernel/net/netfilter/nf_nat_ftp.ko.xz: kernel/net/netfilter/nf_nat.ko.xz".
 func (h host) installed(name string) bool {
-	if h.release == "" {
-		return false
-	}
-	for _, dir := range []string{"lib/modules/", "usr/lib/modules/"} {
-		if h.scan(dir+h.release+"/modules.dep", func(line []byte) bool {
-			path, _, _ := bytes.Cut(line, []byte(":"))
-			file, _, _ := strings.Cut(string(path[bytes.LastIndexByte(path, '/')+1:]), ".ko")
-			return strings.ReplaceAll(file, "-", "_") == name
-		}) == yes {
-			return true
-		}
-	}
-	return false
+	return h.scanInstalled("modules.dep", func(line []byte) bool {
+		path, _, _ := bytes.Cut(line, []byte(":"))
+		file, _, _ := strings.Cut(string(path[bytes.LastIndexByte(path, '/')+1:]), ".ko")
+		return strings.ReplaceAll(file, "-", "_") == name
+	}) == yes
 }

@@ -200,14 +200,3 @@ func TestLoadModules(t *testing.T) {
 		}
 	}
 }
-
-func TestModuleStateString(t *testing.T) {
-	for state, want := range map[ModuleState]string{
-		ModuleUnknown: "unknown", ModulePresent: "present",
-		ModuleLoaded: "loaded", ModuleMissing: "missing", 9: "ModuleState(9)",
-	} {
-		if got := state.String(); got != want {
-			t.Errorf("ModuleState(%d) = %q; want %q", uint8(state), got, want)
-		}
-	}
-}

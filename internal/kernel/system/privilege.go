@@ -38,10 +38,9 @@ func KeepCapabilities(keep ...uint) error {
 	if err := reduceBoundingSet(kept); err != nil {
 		return err
 	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // pid 0: the calling thread
-	var data [2]unix.CapUserData                                           // version 3: 64 bits in two words
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Errorf("system: read capabilities: %w", err)
+	header, data, err := capabilities()
+	if err != nil {
+		return err
 	}
 	for i := range data {
 		data[i].Effective &= kept[i]

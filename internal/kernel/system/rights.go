@@ -21,13 +21,8 @@ func OwnRights() (Rights, error) {
 	if r.Administer, err = CanAdministerNetwork(); err != nil {
 		return Rights{}, err
 	}
-	if r.BindLow, err = capable(unix.CAP_NET_BIND_SERVICE); err != nil {
+	if r.BindLow, err = capableInNetwork(unix.CAP_NET_BIND_SERVICE); err != nil {
 		return Rights{}, err
-	}
-	if r.BindLow {
-		if r.BindLow, err = ownsNetwork(); err != nil {
-			return Rights{}, err
-		}
 	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -1,7 +1,6 @@
 package system
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -53,20 +52,19 @@ func Expectations() (int, error) {
 }
 
 func expectations(path string) (int, error) {
-	f, err := os.Open(path)
+	lines, err := os.ReadFile(path)
 	if err != nil {
 		return 0, fmt.Errorf("system: count expectations: %w", withoutPath(err))
 	}
-	defer f.Close()
-	n := 0
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		n++
-	}
-	if err := lines.Err(); err != nil {
-		return 0, fmt.Errorf("system: count expectations: %w", err)
-	}
-	return n, nil
+	return bytes.Count(lines, []byte("\n")), nil
+}
+
+// LegacyIptablesFilter reports whether iptables-legacy has a filter table in this namespace, for IPv4 or
+// IPv6. The table exists from its first use on, even if it only accepts. Without privilege the answer is
+// false.
+func LegacyIptablesFilter() bool {
+	tables, _ := LegacyTables()
+	return slices.Contains(tables, "filter")
 }
 
 // LegacyTables returns the names of the tables that iptables-legacy has in this namespace, of IPv4 and IPv6.

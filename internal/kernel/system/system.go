@@ -28,7 +28,13 @@ const threadProc = "/proc/thread-self"
 // CAP_NET_ADMIN, and the namespace belongs to its user namespace or one below. In an ordinary user's
 // container that shares the host's network, only the first is true.
 func CanAdministerNetwork() (bool, error) {
-	has, err := capable(unix.CAP_NET_ADMIN)
+	return capableInNetwork(unix.CAP_NET_ADMIN)
+}
+
+// capableInNetwork reports whether the calling thread has a capability, and the capability is valid in its
+// network namespace.
+func capableInNetwork(c uint) (bool, error) {
+	has, err := capable(c)
 	if err != nil || !has {
 		return false, err
 	}
@@ -37,12 +43,17 @@ func CanAdministerNetwork() (bool, error) {
 
 // capable reports whether the calling thread has capability c in its effective set (capabilities(7)).
 func capable(c uint) (bool, error) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // pid 0: the calling thread
-	var data [2]unix.CapUserData                                           // version 3: 64 bits in two words
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return false, fmt.Errorf("system: read capabilities: %w", err)
+	_, sets, err := capabilities()
+	return sets[c/32].Effective&(1<<(c%32)) != 0, err
+}
+
+// capabilities returns the sets of the calling thread, 64 bits in two words, and the header to set them with.
+func capabilities() (header unix.CapUserHeader, sets [2]unix.CapUserData, err error) {
+	header.Version = unix.LINUX_CAPABILITY_VERSION_3 // pid 0: the calling thread
+	if err = unix.Capget(&header, &sets[0]); err != nil {
+		err = fmt.Errorf("system: read capabilities: %w", err)
 	}
-	return data[c/32].Effective&(1<<(c%32)) != 0, nil
+	return header, sets, err
 }
 
 // ownsNetwork reports whether the thread's capabilities are valid in its network namespace. NS_GET_USERNS
@@ -70,12 +81,8 @@ func Addresses() ([]netip.Addr, error) {
 	}
 	var addrs []netip.Addr
 	for _, n := range nets {
-		ipNet, ok := n.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		if addr, ok := netip.AddrFromSlice(ipNet.IP); ok {
-			addrs = append(addrs, addr.Unmap())
+		if prefix, err := netip.ParsePrefix(n.String()); err == nil {
+			addrs = append(addrs, prefix.Addr())
 		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)

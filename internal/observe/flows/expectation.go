@@ -279,10 +279,10 @@ func (x *Expectation) notTranslated(at time.Time) {
 	if x.fault != nil { // the first fault stays
 		return
 	}
-	x.fault = &verdict.Fault{Code: verdict.CodeFiltered, At: x.pinhole.Listen, Peer: x.pinhole.From,
+	x.fault = &verdict.Fault{Code: verdict.CodeGatewayFilter, At: x.pinhole.Listen, Peer: x.pinhole.From,
 		Waited: at.Sub(x.opened)}
 	if x.fault.Waited >= pinhole.Lifetime {
-		x.fault.Code = verdict.CodeTooLate
+		x.fault.Code = verdict.CodeClientTooLate
 	}
 	x.connected = time.Time{}
 }
@@ -295,9 +295,9 @@ const (
 
 // unansweredFault returns the fault of a far end that does not accept the connection.
 func (x *Expectation) unansweredFault(cause string) *verdict.Fault {
-	f := &verdict.Fault{Code: verdict.CodeServerData, At: x.pinhole.Target, Err: cause}
+	f := &verdict.Fault{Code: verdict.CodeServerDataUnreachable, At: x.pinhole.Target, Err: cause}
 	if x.pinhole.Active {
-		f.Code = verdict.CodeClientData
+		f.Code = verdict.CodeClientDataUnreachable
 	}
 	return f
 }

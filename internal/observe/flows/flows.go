@@ -24,9 +24,8 @@ type Table interface {
 	// Get appends one flow for each tuple, of either direction, to flows: the zero flow for a tuple that has
 	// none.
 	Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow.Flow, error)
-	// Dump yields the flows for which want returns true: by ID, original tuple, and original tuple of the
-	// master.
-	Dump(want func(id uint32, original, master netflow.Tuple) bool) iter.Seq2[netflow.Flow, error]
+	// Dump yields the flows that want accepts.
+	Dump(want netflow.Want) iter.Seq2[netflow.Flow, error]
 	// Find returns the flows whose first packet went from an address to an address and port.
 	Find(from netip.Addr, to netip.AddrPort) ([]netflow.Flow, error)
 	// Delete removes a flow. A flow that is not there is no error.
@@ -98,7 +97,7 @@ func (w *Watcher) SetForwards(forwards []forward.Resolved) {
 }
 
 // Wants reports whether a new flow may belong to a session.
-func (w *Watcher) Wants(_ uint32, original, master netflow.Tuple) bool {
+func (w *Watcher) Wants(original, master netflow.Tuple) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	port := original.To.Port()

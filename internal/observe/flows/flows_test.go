@@ -36,12 +36,10 @@ func (t *fakeTable) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow
 	return flows, nil
 }
 
-func (t *fakeTable) Dump(
-	want func(id uint32, original, master netflow.Tuple) bool,
-) iter.Seq2[netflow.Flow, error] {
+func (t *fakeTable) Dump(want netflow.Want) iter.Seq2[netflow.Flow, error] {
 	return func(yield func(netflow.Flow, error) bool) {
 		for _, f := range t.flows {
-			if want(f.ID, f.Original, f.Master) && !yield(f, nil) {
+			if want(f.Original, f.Master) && !yield(f, nil) {
 				return
 			}
 		}
@@ -102,7 +100,7 @@ func pinholeFlow(id uint32) netflow.Flow {
 func newFlow(t *testing.T, w *Watcher, table *fakeTable, f netflow.Flow, when time.Time) {
 	t.Helper()
 	table.flows[f.Original] = f
-	if !w.Wants(f.ID, f.Original, f.Master) {
+	if !w.Wants(f.Original, f.Master) {
 		t.Errorf("%v is not wanted", f.Original)
 	}
 	if err := w.HandleEvent(netflow.FlowEvent{Change: netflow.FlowNew, Flow: f, At: when}); err != nil {
@@ -119,7 +117,7 @@ func poll(t *testing.T, w *Watcher, now time.Time) {
 
 func TestExpectation(t *testing.T) {
 	w, table, _ := newTestWatcher()
-	if f := pinholeFlow(1); w.Wants(f.ID, f.Original, f.Master) {
+	if f := pinholeFlow(1); w.Wants(f.Original, f.Master) {
 		t.Error("got a flow wanted that nobody expects; want it unwanted")
 	}
 	x := w.Expect(testPinhole)
@@ -169,9 +167,9 @@ func TestUnanswered(t *testing.T) {
 				delete(table.flows, f.Original)
 			}
 			poll(t, w, now.Add(answerWait+time.Second))
-			want := verdict.CodeServerData
+			want := verdict.CodeServerDataUnreachable
 			if active {
-				want = verdict.CodeClientData
+				want = verdict.CodeClientDataUnreachable
 			}
 			if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.At != hole.Target ||
 				p.Over != refused {
@@ -209,8 +207,8 @@ func TestStranger(t *testing.T) {
 // The peer's packet is not translated: a filter of the gateway has dropped the first one, or it is too late.
 func TestNotTranslated(t *testing.T) {
 	for after, want := range map[time.Duration]verdict.Code{
-		time.Second: verdict.CodeFiltered,
-		time.Minute: verdict.CodeTooLate,
+		time.Second: verdict.CodeGatewayFilter,
+		time.Minute: verdict.CodeClientTooLate,
 	} {
 		w, table, _ := newTestWatcher()
 		x := w.Expect(testPinhole)
@@ -282,7 +280,6 @@ func kernelTracked() (forward.Resolved, netflow.Flow) {
 		Reply:    tuple("203.0.113.21:21", "203.0.113.1:3000"),
 		Replied:  true,
 		State:    netflow.TCPEstablished,
-		Helper:   "ftp",
 	}
 }
 

@@ -23,8 +23,9 @@ func TestReleased(t *testing.T) {
 		connected      bool
 		code           verdict.Code
 	}{
-		"no connection":         {searched: 1},
-		"unanswered":            {table: pinholeFlow(1), searched: 1, code: verdict.CodeServerData},
+		"no connection": {searched: 1},
+		"unanswered": {table: pinholeFlow(1), searched: 1,
+			code: verdict.CodeServerDataUnreachable},
 		"lost by the log":       {table: open, searched: 1, connected: true},
 		"an earlier connection": {table: over, searched: 1},
 		"translated elsewhere":  {table: foreign, searched: 1},

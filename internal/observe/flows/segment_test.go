@@ -119,8 +119,8 @@ func TestSeverBeforeLog(t *testing.T) {
 // serves no second one; or the pinhole has expired.
 func TestLogUnmatched(t *testing.T) {
 	for after, want := range map[time.Duration]verdict.Code{
-		time.Second: verdict.CodeFiltered,
-		time.Minute: verdict.CodeTooLate,
+		time.Second: verdict.CodeGatewayFilter,
+		time.Minute: verdict.CodeClientTooLate,
 	} {
 		w, _, _ := newTestWatcher()
 		x := w.Expect(testPinhole)
@@ -156,7 +156,7 @@ func TestLogNotAccepted(t *testing.T) {
 			t.Errorf("%s: got %+v; want the client to have come", name, p)
 		}
 		poll(t, w, now.Add(answerWait+1))
-		if p := x.Progress(); p.Fault == nil || p.Fault.Code != verdict.CodeServerData ||
+		if p := x.Progress(); p.Fault == nil || p.Fault.Code != verdict.CodeServerDataUnreachable ||
 			p.Over != (name == "refused") {
 			t.Errorf("%s: got %+v, fault %+v; want that the server does not accept it", name, p, p.Fault)
 		}
@@ -175,7 +175,8 @@ func TestGivenUp(t *testing.T) {
 	}
 	x.Release(false)
 	poll(t, w, now)
-	if p := x.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerData || len(w.active) != 0 {
+	if p := x.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerDataUnreachable ||
+		len(w.active) != 0 {
 		t.Errorf("got %+v, fault %+v; want that the server does not accept it", p, p.Fault)
 	}
 }

@@ -30,9 +30,9 @@ func countSeries(t *testing.T, m *Metrics) (n int) {
 func TestLabelsAreBounded(t *testing.T) {
 	const hostile = "192.0.2.66"
 	var certificates []Certificate
-	var running []SessionCount
+	running := map[sessions.ForwardKey]int{}
 	m := New(Build{}, []string{"login"}, Sources{
-		Sessions:     func() []SessionCount { return running },
+		Sessions:     func() map[sessions.ForwardKey]int { return running },
 		Certificates: func() []Certificate { return certificates },
 	})
 	m.Follow(proxyForwards("a"))
@@ -48,8 +48,8 @@ func TestLabelsAreBounded(t *testing.T) {
 		m.PinholeExpired("a", "")
 		m.Finished(sessions.Transfer{Forward: "a", Direction: sessions.Direction(word), Path: word,
 			User: word, File: word, Verb: word, Bytes: 1})
-		running = append(running, SessionCount{word, forward.TrackingProxy, 1},
-			SessionCount{"a", forward.Tracking(200), 1})
+		running[sessions.ForwardKey{Forward: word, Tracking: forward.TrackingProxy}] = 1
+		running[sessions.ForwardKey{Forward: "a", Tracking: forward.Tracking(200)}] = 1
 		certificates = append(certificates, Certificate{word, RoleCert, time.Unix(1, 0)},
 			Certificate{"a", roleCount + Role(i%100), time.Unix(1, 0)})
 	}
@@ -66,9 +66,9 @@ func TestLabelsAreBounded(t *testing.T) {
 // TestSourcesMayRepeat checks that a source's duplicates make one series, and that the scrape succeeds.
 func TestSourcesMayRepeat(t *testing.T) {
 	m := New(Build{}, nil, Sources{
-		Sessions: func() []SessionCount {
-			return []SessionCount{{"a", forward.TrackingProxy, 1}, {"a", forward.TrackingProxy, 1},
-				{"a", forward.TrackingKernel, 1}}
+		Sessions: func() map[sessions.ForwardKey]int {
+			return map[sessions.ForwardKey]int{{Forward: "a", Tracking: forward.TrackingProxy}: 2,
+				{Forward: "a", Tracking: forward.TrackingKernel}: 1}
 		},
 		Certificates: func() []Certificate {
 			return []Certificate{{"a", RoleCA, time.Unix(9, 0)}, {"a", RoleCA, time.Unix(7, 0)},
@@ -181,7 +181,9 @@ func TestManyForwards(t *testing.T) {
 func TestScrapeWhileCounting(t *testing.T) {
 	const writers, rounds = 4, 2000
 	m := New(Build{}, []string{"login"}, Sources{
-		Sessions: func() []SessionCount { return []SessionCount{{"stays", forward.TrackingProxy, 1}} },
+		Sessions: func() map[sessions.ForwardKey]int {
+			return map[sessions.ForwardKey]int{{Forward: "stays", Tracking: forward.TrackingProxy}: 1}
+		},
 	})
 	m.Follow(proxyForwards("stays"))
 	server := httptest.NewServer(m.Handler())

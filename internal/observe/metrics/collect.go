@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/observe/sessions"
 )
 
 // The metric families that collector shows.
@@ -77,7 +78,10 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 func (c collector) Collect(out chan<- prometheus.Metric) {
 	now := c.forwards.Load()
 	few := len(now.all) <= maxForwardsWithZeroes
-	running := c.running(now)
+	var running map[sessions.ForwardKey]int
+	if c.sources.Sessions != nil {
+		running = c.sources.Sessions()
+	}
 	for _, f := range now.all {
 		s := forwardCollector{c.Metrics, out, f, few && f.tracking == forward.TrackingProxy}
 		s.showSessions(running)
@@ -107,25 +111,6 @@ func (m *Metrics) put(out chan<- prometheus.Metric, family int, value float64, l
 		metric = prometheus.NewInvalidMetric(m.descs[family], err)
 	}
 	out <- metric
-}
-
-// running returns the numbers of open sessions by forward and tracking.
-func (m *Metrics) running(now *forwardSet) map[*forwardCounts]*[trackingCount]int {
-	if m.sources.Sessions == nil {
-		return nil
-	}
-	all := map[*forwardCounts]*[trackingCount]int{}
-	for _, s := range m.sources.Sessions() {
-		c := now.byName[s.Forward]
-		if c == nil || int(s.Tracking) >= trackingCount {
-			continue
-		}
-		if all[c] == nil {
-			all[c] = new([trackingCount]int)
-		}
-		all[c][s.Tracking] += s.Running
-	}
-	return all
 }
 
 // showCertificates sends when certificates expire: for each forward and role the earliest.
@@ -170,7 +155,7 @@ func (s *forwardCollector) count(family int, n uint64, zeroes bool, labels ...st
 
 // showSessions sends the forward's session counts, also if zero, so that scrapers see that the forward
 // exists.
-func (s *forwardCollector) showSessions(running map[*forwardCounts]*[trackingCount]int) {
+func (s *forwardCollector) showSessions(running map[sessions.ForwardKey]int) {
 	if s.limit > 0 {
 		s.put(s.out, sessionsMax, float64(s.limit), s.label)
 	}
@@ -178,10 +163,7 @@ func (s *forwardCollector) showSessions(running map[*forwardCounts]*[trackingCou
 		tracking := forward.Tracking(t)
 		own := tracking == s.tracking && tracking != forward.TrackingNone
 		s.count(sessionsTotal, s.sessions[t].Load(), own, tracking.String())
-		n := 0
-		if of := running[s.forwardCounts]; of != nil {
-			n = of[t]
-		}
+		n := running[sessions.ForwardKey{Forward: s.name, Tracking: tracking}]
 		if running != nil && (n > 0 || own) {
 			s.put(s.out, sessionsRunning, float64(n), s.label, tracking.String())
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/observe/sessions"
 )
 
 const (
@@ -40,9 +41,9 @@ type Build struct {
 // Sources return current values. They are called at each scrape, perhaps concurrently. The metrics of a nil
 // source are omitted.
 type Sources struct {
-	// Sessions returns the numbers of open sessions. Counts of the same forward and tracking are added up;
-	// those of forwards that are not published are omitted. The daemon gets them from package sessions.
-	Sessions func() []SessionCount
+	// Sessions returns the numbers of open sessions. Those of forwards that are not published are omitted.
+	// The daemon gets them from package sessions.
+	Sessions func() map[sessions.ForwardKey]int
 	// Pinholes returns the numbers of open pinholes by data path. The daemon gets them from its paths.
 	Pinholes func() (kernel, relay int)
 	// Certificates returns when certificate files expire. The daemon gets it from package tlskeys.
@@ -50,13 +51,6 @@ type Sources struct {
 	// Conntrack returns how many connections the kernel tracks in this network namespace, and its limit;
 	// false: unknown. The daemon gets it from package system.
 	Conntrack func() (entries, limit uint64, known bool)
-}
-
-// SessionCount is the number of open sessions of a forward with one tracking.
-type SessionCount struct {
-	Forward  string
-	Tracking forward.Tracking
-	Running  int
 }
 
 // Certificate is a file of a forward that expires.
@@ -107,6 +101,7 @@ type forwardSet struct {
 // forwardMetrics has the counters of a forward, and what a scrape shows with them.
 type forwardMetrics struct {
 	*forwardCounts
+	name     string
 	tracking forward.Tracking
 	limit    int // of concurrent sessions; 0: none by ftpgate
 }
@@ -197,7 +192,7 @@ func (m *Metrics) Follow(forwards []forward.Forward) {
 		if c == nil {
 			c = &forwardCounts{label: label, refused: make([]atomic.Uint64, len(m.reasons))}
 		}
-		followed := forwardMetrics{forwardCounts: c, tracking: f.Tracking}
+		followed := forwardMetrics{forwardCounts: c, name: f.Name, tracking: f.Tracking}
 		if f.Tracking == forward.TrackingProxy {
 			followed.limit = f.Limits.OrDefault().Sessions
 		}

@@ -56,8 +56,9 @@ func recordEverything(m *Metrics, fwd string) {
 // fullMetrics returns metrics with all sources, after one of each event, with these reasons of refusals.
 func fullMetrics(reasons []string) *Metrics {
 	m := New(Build{"1.2.3", "go1.26"}, reasons, Sources{
-		Sessions: func() []SessionCount {
-			return []SessionCount{{"archive", forward.TrackingProxy, 2}, {"plc", forward.TrackingKernel, 1}}
+		Sessions: func() map[sessions.ForwardKey]int {
+			return map[sessions.ForwardKey]int{{Forward: "archive", Tracking: forward.TrackingProxy}: 2,
+				{Forward: "plc", Tracking: forward.TrackingKernel}: 1}
 		},
 		Pinholes: func() (int, int) { return 3, 4 },
 		Certificates: func() []Certificate {

@@ -69,7 +69,7 @@ func (t *fakeTable) Get(flows []netflow.Flow, tuples []netflow.Tuple) ([]netflow
 	return flows, t.err
 }
 
-func (t *fakeTable) Dump(want want) iter.Seq2[netflow.Flow, error] {
+func (t *fakeTable) Dump(want netflow.Want) iter.Seq2[netflow.Flow, error] {
 	if t.block != nil {
 		<-t.block
 	}
@@ -87,7 +87,7 @@ func (t *fakeTable) Dump(want want) iter.Seq2[netflow.Flow, error] {
 			return
 		}
 		for _, f := range all {
-			if want(f.ID, f.Original, f.Master) && !yield(f, nil) {
+			if want(f.Original, f.Master) && !yield(f, nil) {
 				return
 			}
 		}
@@ -144,7 +144,7 @@ func (e *fakeEvents) called() string {
 	return strings.Join(e.calls, " ")
 }
 
-func (e *fakeEvents) Run(ctx context.Context, _ want, deliver func(netflow.FlowEvent)) error {
+func (e *fakeEvents) Run(ctx context.Context, _ netflow.Want, deliver func(netflow.FlowEvent)) error {
 	defer func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -247,7 +247,7 @@ func plc() forward.Resolved {
 }
 
 func control() netflow.Flow {
-	return netflow.Flow{ID: 7, Replied: true, State: netflow.TCPEstablished, Helper: "ftp",
+	return netflow.Flow{ID: 7, Replied: true, State: netflow.TCPEstablished,
 		Original: netflow.Tuple{From: at("192.168.5.1:3000"), To: at("192.168.5.2:2122")},
 		Reply:    netflow.Tuple{From: at("203.0.113.21:21"), To: at("203.0.113.1:3000")}}
 }

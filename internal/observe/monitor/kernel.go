@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"context"
-	"iter"
 
 	"ftpgate/internal/core/netflow"
 	"ftpgate/internal/kernel/conntrack"
@@ -28,16 +27,12 @@ type table interface {
 	Close() error
 }
 
-// want reports whether a flow may belong to a session, by its ID, original tuple, and original tuple of its
-// master.
-type want = func(id uint32, original, master netflow.Tuple) bool
-
 // events receives events of conntrack. *conntrack.Watcher is one.
 type events interface {
 	Join(netflow.FlowChange) error
 	Leave(netflow.FlowChange) error
 	// Run delivers events until ctx is done, and returns nil then.
-	Run(ctx context.Context, want want, deliver func(netflow.FlowEvent)) error
+	Run(ctx context.Context, want netflow.Want, deliver func(netflow.FlowEvent)) error
 	Close() error
 }
 
@@ -66,7 +61,7 @@ func (linux) Subscribe() (events, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conntrackEvents{w}, nil
+	return w, nil
 }
 
 func (linux) OpenLog(group uint16) (segments, error) {
@@ -77,19 +72,10 @@ func (linux) OpenLog(group uint16) (segments, error) {
 	return s, nil
 }
 
-// conntrackTable is the table with the function types of flows.Table.
+// conntrackTable is the table, and the payload of its flows.
 type conntrackTable struct{ *conntrack.Conn }
-
-func (t conntrackTable) Dump(want want) iter.Seq2[netflow.Flow, error] { return t.Conn.Dump(want) }
 
 func (conntrackTable) Payload(f netflow.Flow) (sent, received uint64) {
 	sent, received, _ = conntrack.Payload(f)
 	return sent, received
-}
-
-// conntrackEvents is the subscription with the function types of events.
-type conntrackEvents struct{ *conntrack.Watcher }
-
-func (e conntrackEvents) Run(ctx context.Context, want want, deliver func(netflow.FlowEvent)) error {
-	return e.Watcher.Run(ctx, want, deliver)
 }

@@ -39,11 +39,11 @@ func (r *Record) neverConnected(d *data, p Progress, now time.Time) verdict.Faul
 	f := verdict.Fault{At: d.Listen, Ports: r.opening.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
 	switch {
 	case p.Stranger.IsValid():
-		f.Code, f.Peer, f.Err = verdict.CodeStranger, p.Stranger, d.From.String()
+		f.Code, f.Peer, f.Err = verdict.CodeClientFromElsewhere, p.Stranger, d.From.String()
 	case d.Active:
-		f.Code = verdict.CodeServerNever
+		f.Code = verdict.CodeServerNeverConnected
 	default:
-		f.Code = verdict.CodeNobodyCame
+		f.Code = verdict.CodeClientNeverConnected
 	}
 	return f
 }
@@ -65,7 +65,7 @@ func (r *Record) verdict(now time.Time) verdict.Verdict {
 	}
 	v := r.last.Verdict()
 	switch {
-	case r.completedSince == 0 && r.loggedIn && (r.last.Code == verdict.CodeLogin ||
+	case r.completedSince == 0 && r.loggedIn && (r.last.Code == verdict.CodeLoginFailed ||
 		r.last.Code == verdict.CodeNotLoggedIn):
 		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("nothing went wrong since the "+
 			"login: %s; before, %s", r.totals, v.Text)}

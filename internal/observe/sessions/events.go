@@ -92,7 +92,7 @@ func (r *Record) Opened(d Data, asked time.Time) {
 		r.dataCount++
 		r.data = &data{Data: d, number: r.dataCount, opened: time.Now()}
 		took := r.data.opened.Sub(asked)
-		r.log.pinholes(d.Path).Add(1)
+		r.log.stats.pinholes(d.Path).Add(1)
 		if r.log.Opened != nil && d.Listen.IsValid() {
 			r.log.Opened(r.opening.Forward, d.Path, took)
 		}

@@ -13,7 +13,6 @@ import (
 // none blocks.
 type Record struct {
 	log     *Log
-	stats   *statCounters // of the forward
 	number  uint64
 	id      string
 	opening Opening
@@ -196,7 +195,7 @@ func (r *Record) finish(complete bool, said string, why *verdict.Fault, now time
 func (r *Record) close(d *data, now time.Time) {
 	if d.closed.IsZero() {
 		d.closed = now
-		r.log.pinholes(d.Path).Add(-1)
+		r.log.stats.pinholes(d.Path).Add(-1)
 	}
 }
 
@@ -207,8 +206,8 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 	defer r.mu.Unlock()
 	r.noteConnected(s.data, p)
 	if !s.hasTransfer {
-		switch f, broken := r.dataFault(s.data, p); {
-		case broken:
+		switch f, failed := r.dataFault(s.data, p); {
+		case failed:
 			r.fault(f)
 		case p.Connected.IsZero() && s.data.Listen.IsValid():
 			r.note(KindPinhole, s.data.number, "closed unused")
@@ -223,7 +222,7 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 		came.Transfers, came.Failed = 0, 1
 	}
 	r.totals.add(came)
-	r.stats.add(came)
+	r.log.stats.count(r.opening.Forward, func(s *ForwardStats) { s.Totals.add(came) })
 	if t.Complete {
 		r.completedSince++
 	} else {
@@ -238,11 +237,13 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 // whyFailed returns why a transfer failed. The data path knows more than the server says, and the server says
 // more than the client was told.
 func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
-	if f, broken := r.dataFault(s.data, p); broken {
+	aborted := s.why != nil && s.why.Code == verdict.CodeAborted // and that broke the data connection
+	if f, failed := r.dataFault(s.data, p); failed && !aborted {
 		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.said)
 		return f
 	}
-	if d := s.data; verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil && d.Listen.IsValid() &&
+	if d := s.data; !aborted && verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil &&
+		d.Listen.IsValid() &&
 		p.Connected.IsZero() {
 		f := r.neverConnected(d, p, d.closed)
 		f.Verb, f.Said = s.transfer.Verb, s.said
@@ -253,7 +254,7 @@ func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 		f.Verb, f.Said = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Said, s.said)
 		return f
 	}
-	return verdict.Fault{Code: verdict.CodeServerRefused, Verb: s.transfer.Verb, Said: s.said}
+	return verdict.Fault{Code: verdict.CodeServerRefusedTransfer, Verb: s.transfer.Verb, Said: s.said}
 }
 
 // noteConnected adds to the time line that the peer of a data connection connected.
@@ -294,7 +295,7 @@ func (r *Record) fault(f verdict.Fault) {
 	if r.data != nil && f.At.IsValid() {
 		number = r.data.number
 	}
-	r.stats.refused.Add(1)
+	r.log.stats.count(r.opening.Forward, func(s *ForwardStats) { s.Refused++ })
 	v := f.Verdict()
 	r.note(KindFault, number, v.Text)
 	if f.Fatal && r.fatal == nil {

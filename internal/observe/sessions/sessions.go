@@ -30,7 +30,7 @@ const (
 type Log struct {
 	Hooks // set before use
 
-	allStatCounters
+	stats  allStats
 	run    string // the first part of identifiers, for this run of the program
 	events atomic.Int64
 
@@ -59,6 +59,7 @@ type Hooks struct {
 func New(began time.Time) *Log {
 	return &Log{
 		run:      strconv.FormatInt(began.UnixMilli()-epoch, 36),
+		stats:    allStats{of: map[string]ForwardStats{}},
 		running:  map[uint64]*Record{},
 		ended:    ring{size: KeptEnded},
 		rejected: ring{size: keptRejected},
@@ -87,10 +88,10 @@ func (j *Log) Begin(o Opening) *Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last++
-	r := &Record{log: j, stats: j.stats(o.Forward), number: j.last, id: j.run + "-" +
-		strconv.FormatUint(j.last, 10), opening: o, began: now, active: now}
+	r := &Record{log: j, number: j.last, id: j.run + "-" + strconv.FormatUint(j.last, 10), opening: o,
+		began: now, active: now}
 	j.running[r.number] = r
-	r.stats.sessions.Add(1)
+	j.stats.count(o.Forward, func(s *ForwardStats) { s.Sessions++ })
 	if j.Began != nil {
 		j.Began(o.Forward, o.Tracking)
 	}

@@ -137,7 +137,7 @@ func failings() []failing {
 	came := Progress{Connected: time.Now(), Over: true}
 	return []failing{
 		{"nothing", func(*Record) {}, verdict.CodeFine, "nothing went wrong: no transfer yet"},
-		{"nobody came", failed(nil, Progress{}, "425 no"), verdict.CodeNobodyCame,
+		{"nobody came", failed(nil, Progress{}, "425 no"), verdict.CodeClientNeverConnected,
 			"the client never connected to 192.168.5.2:51234 within 30 s"},
 		{"nobody came so far", func(r *Record) { hole(r, &meter{}); late(r) }, verdict.CodeWaiting,
 			"so far the client never connected to 192.168.5.2:51234 within 30 s"},
@@ -146,38 +146,40 @@ func failings() []failing {
 				&meter{})
 			late(r)
 			r.Closed()
-		}, verdict.CodeNobodyCame, "the client never connected"},
+		}, verdict.CodeClientNeverConnected, "the client never connected"},
 		{"closed at once", func(r *Record) { hole(r, &meter{}); r.Closed() }, verdict.CodeFine,
 			"nothing went wrong"},
 		{"somebody else came", failed(nil, Progress{Stranger: netip.MustParseAddr("192.168.5.77")},
-			"425 no"), verdict.CodeStranger,
+			"425 no"), verdict.CodeClientFromElsewhere,
 			"192.168.5.77 connected to 192.168.5.2:51234, where only 192.168.5.1 may"},
-		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefused,
+		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefusedTransfer,
 			"the server did not carry out RETR: 550 no such file"},
 		{"the server says no at once, and nobody came", func(r *Record) {
 			hole(r, &meter{})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(false, "550 no such file", nil)
-		}, verdict.CodeServerRefused, "550 no such file"},
+		}, verdict.CodeServerRefusedTransfer, "550 no such file"},
 		{"a fault of the data path", failed(nil, Progress{Connected: time.Now(), Over: true,
-			Fault: &verdict.Fault{Code: verdict.CodeDataReset, Said: "the server broke it"}}, "426 broken"),
-			verdict.CodeDataReset, "the data connection broke: the server broke it"},
-		{"the server breaks it off", failed(nil, came, "426 broken"), verdict.CodeServerRefused,
+			Fault: &verdict.Fault{Code: verdict.CodeDataBroken, Said: "the server broke it"}}, "426 broken"),
+			verdict.CodeDataBroken, "the data connection broke: the server broke it"},
+		{"the server breaks it off", failed(nil, came, "426 broken"), verdict.CodeServerRefusedTransfer,
 			"the server broke RETR off: 426 broken"},
 		{"the server does not take the data connection", failed(nil, came, "425 no"),
-			verdict.CodeServerRefused, "the server could not use the data connection for RETR: 425 no"},
+			verdict.CodeServerRefusedTransfer,
+			"the server could not use the data connection for RETR: 425 no"},
 		{"nobody listens", failed(nil, Progress{Connected: time.Now(),
-			Fault: &verdict.Fault{Code: verdict.CodeServerData, At: at, Err: "connect: connection refused"}},
+			Fault: &verdict.Fault{Code: verdict.CodeServerDataUnreachable, At: at,
+				Err: "connect: connection refused"}},
 			"425 no"),
-			verdict.CodeServerData, "at 192.168.5.2:51234: connection refused"},
+			verdict.CodeServerDataUnreachable, "at 192.168.5.2:51234: connection refused"},
 		{"a wrong password, and then the right one",
-			func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeLogin, Said: "no"}) },
+			func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeLoginFailed, Said: "no"}) },
 			verdict.CodeFine,
 			"nothing went wrong since the login: no transfer yet; before, the server did not take the " +
 				"login: no"},
 		{"PORT to a third host", func(r *Record) {
-			r.Refuse(verdict.Fault{Code: verdict.CodeThirdParty, Verb: "PORT", Peer: client.Addr()})
-		}, verdict.CodeThirdParty,
+			r.Refuse(verdict.Fault{Code: verdict.CodeThirdPartyPort, Verb: "PORT", Peer: client.Addr()})
+		}, verdict.CodeThirdPartyPort,
 			"the client's PORT names another address than its own, 192.168.5.1: refused"},
 		{"data in clear", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRequired,
@@ -215,7 +217,7 @@ func endings() []failing {
 		}, verdict.CodeServerLeft, "the server has closed the connection"},
 		{"what ends it counts", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeIdle, Said: "idle for 10m0s", Fatal: true})
-			r.Refuse(verdict.Fault{Code: verdict.CodeCommand})
+			r.Refuse(verdict.Fault{Code: verdict.CodeCommandRefused})
 		}, verdict.CodeIdle, "ended because nothing was said: idle for 10m0s"},
 		{"killed while a pinhole is open", func(r *Record) {
 			hole(r, &meter{})
@@ -234,7 +236,7 @@ func endings() []failing {
 			hole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(true, "226", nil)
-		}, verdict.CodeServerRefused, "since then 1 transfer was completed"},
+		}, verdict.CodeServerRefusedTransfer, "since then 1 transfer was completed"},
 	}
 }
 
@@ -298,7 +300,7 @@ func TestEnded(t *testing.T) {
 	first.Ends("")
 	for range 3 * KeptEnded {
 		r := j.Begin(opening())
-		r.Refuse(verdict.Fault{Code: verdict.CodeTooMany, Fatal: true})
+		r.Refuse(verdict.Fault{Code: verdict.CodeTooManySessions, Fatal: true})
 		r.Ends("421 too many")
 	}
 	if _, known := j.Explain(first.ID()); !known {

@@ -168,17 +168,6 @@ func (l *Log) Reopen() error {
 	return errors.Join(errs...)
 }
 
-// Counts returns the numbers of written and of missing lines, summed over all files.
-func (l *Log) Counts() (written, lost uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, o := range l.outputs {
-		written += o.written
-		lost += o.loss.lost
-	}
-	return written, lost + l.overflow.lost*uint64(len(l.outputs))
-}
-
 // Close writes the queue, closes the files, and reports what is missing. If ctx is done earlier, the error
 // says how many transfers may be missing; the goroutines then wait for the disk as long as the process lives.
 func (l *Log) Close(ctx context.Context) error {

@@ -139,7 +139,7 @@ func fixedSessions() (running, ended []sessions.Session) {
 	e.Ended, e.State, e.Transfer, e.TLS = e.Active, sessions.StateEnded, nil, sessions.TLS{}
 	e.Totals = sessions.Totals{Failed: 1}
 	e.Refused = 1
-	e.Verdict = verdict.Verdict{Code: verdict.CodeNobodyCame,
+	e.Verdict = verdict.Verdict{Code: verdict.CodeClientNeverConnected,
 		Text:   "the client never connected to 192.168.5.2:51234 within 30 s",
 		Remedy: "let the client reach ports 49152-65535 of the gateway"}
 	return []sessions.Session{s}, []sessions.Session{e}

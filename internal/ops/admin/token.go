@@ -41,18 +41,18 @@ func ReadToken(file string) (string, error) {
 	return token, nil
 }
 
-// ReadSecret reads a regular file of at most so many bytes. Its mode must have none of the bits of others; the
-// remedy is chmod, and instead what to do about a secret that others could read. what names the secret in
-// errors: "token".
-func ReadSecret(what, file string, most int, others fs.FileMode, instead string) (string, fs.FileInfo, error) {
+// ReadSecret reads a regular file of at most so many bytes. Its mode must have none of the bits of others:
+// the remedy is chmod, and behind it instead, which says what to do about a secret that others could read.
+// what names the secret in errors: "token".
+func ReadSecret(what, file string, most int, others fs.FileMode, instead string) (
+	text string, info fs.FileInfo, err error) {
 	// O_NONBLOCK: it must not hang if the file is a pipe.
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", nil, fmt.Errorf("read the %s: %w", what, err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
+	if info, err = f.Stat(); err != nil {
 		return "", nil, fmt.Errorf("read the %s: %w", what, err)
 	}
 	switch mode := info.Mode(); {
@@ -62,14 +62,14 @@ func ReadSecret(what, file string, most int, others fs.FileMode, instead string)
 		return "", nil, fmt.Errorf("%s file %s has mode %04o, so that others can read or change it: "+
 			"chmod 600 %[2]s%[4]s", what, file, mode.Perm(), instead)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	content, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
 	switch {
 	case err != nil:
 		return "", nil, fmt.Errorf("read the %s: %w", what, err)
-	case len(text) > most:
+	case len(content) > most:
 		return "", nil, fmt.Errorf("%s file %s has more than %d bytes", what, file, most)
 	}
-	return string(text), info, nil
+	return string(content), info, nil
 }
 
 // tokenHash is what the server keeps of a token: all hashes are equally long.

@@ -63,6 +63,15 @@ func (h *Host) Do(f func() error) error {
 	})
 }
 
+// result is Do for a function that returns more than an error.
+func result[T any](h *Host, f func() (T, error)) (got T, err error) {
+	err = h.Do(func() (err error) {
+		got, err = f()
+		return err
+	})
+	return got, err
+}
+
 // onOwnThread runs f on a locked OS thread, and then returns the thread to its own network namespace. If that
 // fails, the thread ends with the goroutine that has locked it: no other goroutine ever runs in the wrong
 // namespace. A Goexit in f (t.FailNow) becomes one of the caller.
@@ -134,11 +143,7 @@ func (h *Host) Listen(network, address string) (net.Listener, error) {
 	if err := checkLiteral(network, address, true); err != nil {
 		return nil, fmt.Errorf("lab: %s: listen: %w", h.name, err)
 	}
-	var l net.Listener
-	err := h.Do(func() (err error) {
-		l, err = net.Listen(network, address)
-		return err
-	})
+	l, err := result(h, func() (net.Listener, error) { return net.Listen(network, address) })
 	if err != nil {
 		return nil, fmt.Errorf("lab: %s: %w", h.name, err)
 	}
@@ -150,13 +155,9 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 	if err := checkLiteral(network, address, false); err != nil {
 		return nil, fmt.Errorf("lab: %s: dial: %w", h.name, err)
 	}
-	var c net.Conn
-	err := h.Do(func() (err error) {
-		// Without happy eyeballs and names this goroutine makes the socket, on this thread.
-		d := net.Dialer{FallbackDelay: -1}
-		c, err = d.DialContext(ctx, network, address)
-		return err
-	})
+	// Without happy eyeballs and names the goroutine of Do makes the socket, on its thread.
+	d := net.Dialer{FallbackDelay: -1}
+	c, err := result(h, func() (net.Conn, error) { return d.DialContext(ctx, network, address) })
 	if err != nil {
 		return nil, fmt.Errorf("lab: %s: %w", h.name, err)
 	}
@@ -189,11 +190,7 @@ func (h *Host) ReadSysctl(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var value []byte
-	err = h.Do(func() (err error) {
-		value, err = os.ReadFile(path)
-		return err
-	})
+	value, err := result(h, func() ([]byte, error) { return os.ReadFile(path) })
 	if err != nil {
 		return "", fmt.Errorf("lab: %s: read sysctl %s: %w", h.name, name, err)
 	}

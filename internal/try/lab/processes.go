@@ -16,11 +16,8 @@ const killTimeout = 10 * time.Second
 // killProcesses kills all processes in the host's namespace except this one, and returns when they have
 // ended. It does not find a process that moved itself into another namespace.
 func killProcesses(h *Host) error {
-	var link string
-	if err := h.Do(func() (err error) {
-		link, err = os.Readlink("/proc/thread-self/ns/net")
-		return err
-	}); err != nil {
+	link, err := result(h, func() (string, error) { return os.Readlink("/proc/thread-self/ns/net") })
+	if err != nil {
 		return err
 	}
 	for { // until none is left: a process may fork before it is killed

@@ -118,7 +118,8 @@ func (e *end) refused(source string) error {
 		err = s.read(1, e.bound)
 	}
 	var ended errEnd
-	if errors.Is(err, syscall.ECONNREFUSED) || isReset(err) || errors.As(err, &ended) && ended.text == "reset" {
+	if errors.Is(err, syscall.ECONNREFUSED) || isReset(err) || errors.As(err, &ended) &&
+		ended.text == "reset" {
 		e.saw("data is refused")
 		return nil
 	}

@@ -74,7 +74,10 @@ func sendUrgent(c *net.TCPConn, b byte) error {
 		return err
 	}
 	var inner error
-	err = raw.Control(func(fd uintptr) { inner = unix.Send(int(fd), []byte{b}, unix.MSG_OOB|unix.MSG_NOSIGNAL) })
+	err = raw.Control(func(fd uintptr) {
+		inner = unix.Send(int(fd), []byte{b},
+			unix.MSG_OOB|unix.MSG_NOSIGNAL)
+	})
 	return errors.Join(err, inner)
 }
 

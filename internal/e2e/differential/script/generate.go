@@ -12,7 +12,8 @@ import (
 // at what depends on time. It keeps off what the gateway changes by a rule of docs/limits.md.
 func Generate(seed uint64) Pair {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0))}
-	g.pair = Pair{Name: fmt.Sprintf("seed-%d", seed), About: []string{fmt.Sprintf("drawn with the seed %d", seed)}}
+	g.pair = Pair{Name: fmt.Sprintf("seed-%d", seed), About: []string{fmt.Sprintf("drawn with the seed %d",
+		seed)}}
 	g.greet()
 	g.login()
 	for n := 1 + g.IntN(5); n > 0 && !g.ended; n-- {
@@ -77,13 +78,15 @@ func (g *generator) login() {
 }
 
 // commands are no transfers, and nothing that the gateway acts on.
-var commands = []string{"NOOP", "PWD", "CWD /a b", "CDUP", "TYPE I", "TYPE A", "SYST", "XMD5 f", "XSHA256 f;1", "SIZE f",
+var commands = []string{"NOOP", "PWD", "CWD /a b", "CDUP", "TYPE I", "TYPE A", "SYST", "XMD5 f",
+	"XSHA256 f;1", "SIZE f",
 	"MDTM f", "MFMT 20200101000000 f", "DELE f", "MKD d", "RMD d", "RNFR a", "RNTO b", "REST 100",
 	"SITE CHMOD 644 f", "HELP", "STAT f", "MLST f", "AVBL", "CSID Name=x;", "CLNT x", "LANG en", "MODE S",
 	"STRU F", "ALLO 100", "hash f", "xcrc f", "X-VERYLONGVERB f", "THMB a b"}
 
 // finals are final replies of commands.
-var finals = []string{"200", "202", "211", "212", "213", "214", "215", "226", "250", "257", "350", "450", "451", "500",
+var finals = []string{"200", "202", "211", "212", "213", "214", "215", "226", "250", "257", "350", "450",
+	"451", "500",
 	"501", "502", "503", "504", "550", "552", "553"}
 
 // exchange draws one thing that happens in a session.

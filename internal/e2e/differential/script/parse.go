@@ -43,7 +43,8 @@ var fragments = map[string]string{
 		"S send 227 Entering Passive Mode ({hostport})\nC expect 227",
 	"epsv": "C send EPSV\nS expect EPSV\nS listen\n" +
 		"S send 229 Entering Extended Passive Mode (|||{port}|)\nC expect 229",
-	"port": "C listen\nC send PORT {hostport}\nS expect PORT\nS send 200 PORT command successful\nC expect 200",
+	"port": "C listen\nC send PORT {hostport}\nS expect PORT\nS send 200 PORT command successful\nC " +
+		"expect 200",
 	"eprt": "C listen\nC send EPRT {eprt}\nS expect EPRT\nS send 200 EPRT command successful\nC expect 200",
 	"quit": "C send QUIT\nS expect QUIT\nS send 221 bye\nS close\nC expect 221\nC end\nC close",
 }

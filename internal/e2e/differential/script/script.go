@@ -7,7 +7,8 @@
 // but that a pair that fails is shortened by whole blocks first.
 //
 //	# a comment
-//	limit ROW C got "504    the first thing that differs, and the row of docs/limits.md that says why
+//	limit ROW C got "504    the first thing that differs, and the row of docs/limits.md that says why;
+//	                        "limit ROW C hangs": the session hangs, at whatever end
 //	do pasv                 a fragment: what many pairs begin with (see fragments)
 //	do say NOOP => 200 ok   a command and its reply
 //
@@ -89,6 +90,9 @@ type Limit struct {
 	Side  Side
 	Text  string // what the first thing that differs begins with, at this end
 }
+
+// Hangs reports whether the limit is that the session hangs.
+func (l Limit) Hangs() bool { return l.Text == "hangs" }
 
 // Steps returns the steps of one end.
 func (p Pair) Steps(s Side) (steps []Step) {

@@ -125,7 +125,8 @@ func TestQuote(t *testing.T) {
 
 // TestShrink wants the steps that a failure needs, and no others.
 func TestShrink(t *testing.T) {
-	p, err := Parse("name", "C send a\nS expect a\n\nC send b\nS send c\nC send d\n\nC signal x\n\nS wait x\nS send e\n")
+	p, err := Parse("name", "C send a\nS expect a\n\nC send b\nS send c\nC send d\n\nC signal x\n\nS wait "+
+		"x\nS send e\n")
 	if err != nil {
 		t.Fatal(err)
 	}

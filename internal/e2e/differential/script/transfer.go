@@ -130,8 +130,10 @@ func (t *transfer) abor() {
 
 // aborReplies draws what a server says to a transfer and its ABOR.
 func (t *transfer) aborReplies() {
-	for _, code := range oneOf(t.generator, []string{"426", "226"}, []string{"426", "225"}, []string{"226", "226"},
-		[]string{"226"}, []string{"225"}, []string{"426", "502"}, []string{"451", "226"}, []string{"226", "225"}) {
+	for _, code := range oneOf(t.generator, []string{"426", "226"}, []string{"426", "225"}, []string{"226",
+		"226"},
+		[]string{"226"}, []string{"225"}, []string{"426", "502"}, []string{"451", "226"}, []string{"226",
+			"225"}) {
 		t.reply(code)
 	}
 }

@@ -10,127 +10,17 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-const notResumed = "the data connection does not resume the TLS session of the control connection"
-
-// TestClientData: who may have a data connection, in both versions of TLS.
-func TestClientData(t *testing.T) {
-	ca := authority(t)
-	cert := sign(t, ca, nil)
-	strict := terminated(put(t, "cert.pem", cert.certPEM()), put(t, "key.pem", cert.keyPEM()))
-	lax := strict
-	lax.TLS.SessionReuseOptional = true
-	k, _, _ := keys(t, strict)
-	for _, version := range bothVersions {
-		for _, test := range []struct {
-			name    string
-			forward forward.Forward
-			client  func(mine, other *tls.Config) *tls.Config
-			refused bool
-			resumes bool
-		}{
-			{"resumes", strict, func(mine, _ *tls.Config) *tls.Config { return mine }, false, true},
-			{"no ticket", strict, func(mine, _ *tls.Config) *tls.Config { return trusting(ca, version) },
-				true, false},
-			{"no tickets at all", strict, func(mine, _ *tls.Config) *tls.Config {
-				c := trusting(ca, version)
-				c.SessionTicketsDisabled = true
-				return c
-			}, true, false},
-			{"ticket of another session", strict, func(_, other *tls.Config) *tls.Config { return other },
-				true, false},
-			{"any session, ticket of another", lax, func(_, other *tls.Config) *tls.Config { return other },
-				false, false},
-			{"any session, resumes", lax, func(mine, _ *tls.Config) *tls.Config { return mine }, false, true},
-		} {
-			t.Run(tls.VersionName(version)+" "+test.name, func(t *testing.T) {
-				mine, other := trusting(ca, version), trusting(ca, version)
-				_, data := begin(t, k, test.forward, mine)
-				begin(t, k, test.forward, other)
-				client := test.client(mine, other)
-				for range 3 { // each data connection gives out a ticket, too
-					s, c := shake(t, data, client)
-					if !test.refused {
-						if s.err != nil || c.err != nil || s.DidResume != test.resumes {
-							t.Fatalf("server %v, client %v, resumed %v; want none, none, %v", s.err, c.err,
-								s.DidResume, test.resumes)
-						}
-						if !test.resumes {
-							break
-						}
-						continue
-					}
-					var policy *PolicyError
-					if !errors.As(s.err, &policy) || policy.Plain() != notResumed || c.err == nil {
-						t.Fatalf("server %v, client %v; want a PolicyError, and one", s.err, c.err)
-					}
-					wantWords(t, s.err, notResumed, "session_reuse = false lets such clients in")
-				}
-			})
-		}
-	}
-}
-
-// begin has a client's control connection done, and returns its configurations.
-func begin(t testing.TB, k *Keys, f forward.Forward, client *tls.Config) (control, data *tls.Config) {
-	t.Helper()
-	control, data, err := k.ForClient(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, c := shake(t, control, client); s.err != nil || c.err != nil {
-		t.Fatalf("control: server %v, client %v", s.err, c.err)
-	}
-	return control, data
-}
-
-// TestClientTooOld: no TLS 1.1, on control and on data.
-func TestClientTooOld(t *testing.T) {
-	ca := authority(t)
-	cert := sign(t, ca, nil)
-	f := terminated(put(t, "both.pem", cert.certPEM(), cert.keyPEM()), "")
-	k, _, _ := keys(t, f)
-	control, data, err := k.ForClient(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, config := range []*tls.Config{control, data} {
-		s, c := shake(t, config, trusting(ca, tls.VersionTLS11))
-		if s.err == nil || c.err == nil {
-			t.Fatalf("server %v, client %v; want both refused", s.err, c.err)
-		}
-		wantWords(t, s.err, alerts[70].plain, "TLS 1.2 is the oldest")
-	}
-}
-
-// TestClientSameCertificate: a renewal in the middle of a session does not show on its data connections.
-func TestClientSameCertificate(t *testing.T) {
-	ca := authority(t)
-	before, after := sign(t, ca, nil), sign(t, ca, nil)
-	f := terminated(put(t, "both.pem", before.certPEM(), before.keyPEM()), "")
-	f.TLS.SessionReuseOptional = true
-	k, at, _ := keys(t, f)
-	control, data := begin(t, k, f, trusting(ca, tls.VersionTLS13))
-	put(t, f.TLS.Cert, after.certPEM(), after.keyPEM(), []byte("\n"))
-	k.Refresh(at.pass(time.Minute))
-	wantShown(t, k, f, trusting(ca, tls.VersionTLS13), after)
-	if _, c := shake(t, data, trusting(ca, tls.VersionTLS13)); c.err != nil ||
-		!c.PeerCertificates[0].Equal(before.cert) {
-		t.Errorf("data of the old session: error %v, or another certificate; want the old one", c.err)
-	}
-	// A second AUTH, after REIN, begins anew.
-	shake(t, control, trusting(ca, tls.VersionTLS13))
-	if _, c := shake(t, data, trusting(ca, tls.VersionTLS13)); c.err != nil ||
-		!c.PeerCertificates[0].Equal(after.cert) {
-		t.Errorf("data after a second AUTH: error %v, or another certificate; want the new one", c.err)
-	}
-}
-
 // TestServerResumes: data connections resume, as servers demand it: again and again, and two at once.
 func TestServerResumes(t *testing.T) {
 	ca := authority(t)
 	server := &tls.Config{Certificates: []tls.Certificate{sign(t, ca, nil).pair()}}
 	demanding := server.Clone()
-	demanding.VerifyConnection = requireResumption
+	demanding.VerifyConnection = func(c tls.ConnectionState) error {
+		if !c.DidResume {
+			return errors.New("a full handshake")
+		}
+		return nil
+	}
 	key := [][32]byte{{1}}
 	server.SetSessionTicketKeys(key)
 	demanding.SetSessionTicketKeys(key)
@@ -215,6 +105,46 @@ func TestServerRefused(t *testing.T) {
 				}
 				if _, c = shake(t, server, control); c.err != nil {
 					t.Errorf("not verified: %v; want none", c.err)
+				}
+			})
+		}
+	}
+}
+
+// A server whose own certificate stands in tls.ca is trusted, whatever that says about names and uses;
+// another one that names the same is not, and neither is one whose time is over.
+func TestServerPinned(t *testing.T) {
+	bare := func(c *x509.Certificate) { c.DNSNames, c.IPAddresses, c.ExtKeyUsage = nil, nil, nil }
+	own, other := sign(t, signed{}, bare), sign(t, signed{}, bare)
+	ofAuthority := sign(t, authority(t), bare)
+	late := sign(t, signed{}, func(c *x509.Certificate) { bare(c); expired(c) })
+	for _, test := range []struct {
+		name  string
+		ca    signed
+		cert  signed
+		plain string
+	}{
+		{"pinned", own, own, ""},
+		{"pinned, of an unknown authority", ofAuthority, ofAuthority, ""},
+		{"another", own, other, "the server's certificate is for another name"},
+		{"pinned, expired", late, late, "the server's certificate has expired"},
+	} {
+		for _, version := range bothVersions {
+			t.Run(test.name+" "+tls.VersionName(version), func(t *testing.T) {
+				f := originated(put(t, "ca.pem", test.ca.certPEM()))
+				k, _, _ := keys(t, f)
+				control, data, err := k.ForServer(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				server := &tls.Config{Certificates: []tls.Certificate{test.cert.pair()}, MaxVersion: version}
+				_, c := shake(t, server, control)
+				wantWords(t, c.err, test.plain, "")
+				if test.plain != "" {
+					return
+				}
+				if _, c = shake(t, server, data); c.err != nil || !c.DidResume {
+					t.Errorf("data: got %v, resumed %t; want none, true", c.err, c.DidResume)
 				}
 			})
 		}
@@ -325,23 +255,11 @@ func TestNotLoaded(t *testing.T) {
 	cert := sign(t, signed{}, nil)
 	f := terminated(put(t, "both.pem", cert.certPEM(), cert.keyPEM()), "")
 	k, _, _ := keys(t)
-	if _, _, err := k.ForClient(f); err == nil {
+	if _, err := k.ForClient(f, theClient); err == nil {
 		t.Error("ForClient without Load: got no error")
 	}
 	if _, _, err := k.ForServer(f); err == nil {
 		t.Error("ForServer without Load: got no error")
-	}
-}
-
-func BenchmarkForClient(b *testing.B) {
-	cert := sign(b, signed{}, nil)
-	f := terminated(put(b, "both.pem", cert.certPEM(), cert.keyPEM()), "")
-	k, _, _ := keys(b, f)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, _, err := k.ForClient(f); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
 
@@ -352,21 +270,6 @@ func BenchmarkForServer(b *testing.B) {
 	for b.Loop() {
 		if _, _, err := k.ForServer(f); err != nil {
 			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkData is one data connection of a client, resumed, with its TCP connection.
-func BenchmarkData(b *testing.B) {
-	ca := authority(b)
-	cert := sign(b, ca, nil)
-	f := terminated(put(b, "both.pem", cert.certPEM(), cert.keyPEM()), "")
-	k, _, _ := keys(b, f)
-	client := trusting(ca, tls.VersionTLS13)
-	_, data := begin(b, k, f, client)
-	for b.Loop() {
-		if s, c := shake(b, data, client); s.err != nil || c.err != nil {
-			b.Fatal(s.err, c.err)
 		}
 	}
 }

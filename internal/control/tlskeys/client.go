@@ -1,0 +1,297 @@
+package tlskeys
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+// minVersion is the oldest TLS that the gateway speaks, on either leg (RFC 9325 section 3.1.1).
+const minVersion = tls.VersionTLS12
+
+// ClientTLS is the TLS of one control connection of a client, and of the data connections that belong to it.
+// The gateway is the TLS server. Several goroutines may call its methods at once.
+//
+// Clients that open several control connections share one cache of TLS sessions between them (Go, curl), so
+// that a data connection may resume the session of another control connection than its own. It may do so if
+// that one has not ended, and has the same forward, client address and user.
+type ClientTLS struct {
+	tickets       *clientTickets
+	control       *tls.Config
+	cert          *sessionCert
+	id            string // in the tickets of this session
+	forward       string
+	client        netip.Addr
+	reuseOptional bool // tls.session_reuse = false
+
+	// These are guarded by tickets.mu.
+	user     string
+	loggedIn bool
+	ended    bool
+	changed  chan struct{} // closed, and made anew, when one of the three before changes
+	used     string        // the ticket by which a data connection resumed this session last
+	reuses   bool          // the client uses a ticket more than once
+}
+
+// clientTickets are the tickets that clients get. A ticket has the session's keys, encrypted, and the id of
+// the control connection that it was given out for. It is void as soon as that has ended.
+type clientTickets struct {
+	keys tls.Config // crypto/tls makes a new key every day, and forgets it after a week
+
+	mu     sync.Mutex
+	living map[string]*ClientTLS // the control connections that have not ended, by id
+}
+
+// ticketMark stands before the id in tls.SessionState.Extra, as crypto/tls wants it.
+const ticketMark = "ftpgate control connection "
+
+// ForClient returns the TLS of one session with a client. The data connections present the same certificate
+// as the control connection, whatever happens to the files.
+//
+// Call it once a session, before its TLS begins, and close what it returns when the control connection ends.
+// It stays valid when the forward is loaded again or removed. ForClient fails if no Load has read a
+// certificate for the forward.
+func (k *Keys) ForClient(f forward.Forward, client netip.Addr) (*ClientTLS, error) {
+	n := k.state.Load().forwards[f.Name]
+	if n == nil || n.cert == nil {
+		return nil, fmt.Errorf("tlskeys: TLS with a client of forward %q: no certificate is loaded", f.Name)
+	}
+	s := &ClientTLS{
+		tickets: &k.tickets, cert: &sessionCert{pair: n.cert, now: k.now}, id: rand.Text(), forward: f.Name,
+		client: client, reuseOptional: f.TLS.SessionReuseOptional, changed: make(chan struct{}),
+	}
+	s.control = &tls.Config{
+		MinVersion: minVersion, GetCertificate: s.cert.control, WrapSession: s.giveTicket,
+		UnwrapSession: func([]byte, tls.ConnectionState) (*tls.SessionState, error) { return nil, nil },
+	}
+	k.tickets.mu.Lock()
+	defer k.tickets.mu.Unlock()
+	k.tickets.living[s.id] = s
+	return s, nil
+}
+
+// Control returns the configuration of the control connection. Its handshake is always a full one.
+func (s *ClientTLS) Control() *tls.Config { return s.control }
+
+// Login says whether a user is logged in, and who.
+func (s *ClientTLS) Login(user string, in bool) {
+	s.tickets.mu.Lock()
+	defer s.tickets.mu.Unlock()
+	s.user, s.loggedIn = user, in
+	s.notify()
+}
+
+// Close says that the control connection has ended: no data connection of another one may resume its session
+// any more. It is idempotent.
+func (s *ClientTLS) Close() {
+	s.tickets.mu.Lock()
+	defer s.tickets.mu.Unlock()
+	s.ended = true
+	delete(s.tickets.living, s.id)
+	s.notify()
+}
+
+// notify wakes whoever waits for a change. It is called with the lock held.
+func (s *ClientTLS) notify() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// giveTicket implements tls.Config.WrapSession for the control connection.
+func (s *ClientTLS) giveTicket(c tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+	session.Extra = append(session.Extra, []byte(ticketMark+s.id))
+	return s.tickets.keys.EncryptTicket(c, session)
+}
+
+// read returns what a ticket stands for, and the id of its control connection; nil: the ticket is not ours.
+func (t *clientTickets) read(ticket []byte, c tls.ConnectionState) (session *tls.SessionState, id string) {
+	session, err := t.keys.DecryptTicket(ticket, c)
+	if err != nil || session == nil {
+		return nil, ""
+	}
+	for _, extra := range session.Extra {
+		if id, ok := strings.CutPrefix(string(extra), ticketMark); ok {
+			return session, id
+		}
+	}
+	return nil, ""
+}
+
+// find returns the session with an id, for a data connection of own; nil: its control connection has ended.
+func (t *clientTickets) find(own *ClientTLS, id string) *ClientTLS {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if id == own.id { // also while its control connection ends
+		return own
+	}
+	return t.living[id]
+}
+
+// markUsed notes that a data connection has resumed the session by a ticket.
+func (s *ClientTLS) markUsed(ticket string) {
+	s.tickets.mu.Lock()
+	defer s.tickets.mu.Unlock()
+	s.reuses = s.reuses || s.used == ticket
+	s.used = ticket
+}
+
+// needsTicket reports whether a client that resumes the session by a ticket needs another one for the next
+// time.
+func (s *ClientTLS) needsTicket(ticket string) bool {
+	s.tickets.mu.Lock()
+	defer s.tickets.mu.Unlock()
+	return !s.reuses && s.used != ticket
+}
+
+// mayResume reports whether a data connection of own may resume the session of s. If wait is not nil that is
+// not decided yet, because nobody is logged in there: ask again when wait is closed.
+func (t *clientTickets) mayResume(own, s *ClientTLS) (ok bool, wait <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case s == own:
+		return true, nil
+	case s == nil, s.ended, s.forward != own.forward, s.client != own.client:
+		return false, nil
+	case !s.loggedIn:
+		return false, s.changed
+	}
+	return own.loggedIn && s.user == own.user, nil
+}
+
+// Data returns the configuration of one data connection, and admit, which the caller asks after its handshake
+// whether the connection may carry data. The error is a *PolicyError. If wait is not nil, that error is not
+// final: ask again when wait is closed.
+func (s *ClientTLS) Data() (
+	config *tls.Config, admit func(tls.ConnectionState) (wait <-chan struct{}, err error),
+) {
+	d := &clientData{session: s}
+	d.config = &tls.Config{
+		MinVersion: minVersion, GetCertificate: d.certificate,
+		WrapSession: d.giveTicket, UnwrapSession: d.takeTicket,
+		DynamicRecordSizingDisabled: true, // for bulk data, not for short answers
+	}
+	return d.config, d.admit
+}
+
+// clientData is the TLS of one data connection. Its methods are called by the goroutine of its handshake.
+//
+// A data connection gives out a ticket only if it has to. Many clients (Go, perl) do not read it while they
+// write a file; their kernel then resets the connection when they close it, and drops what it has not sent
+// yet. But OpenSSL uses each ticket of TLS 1.3 once, and needs a new one for the next data connection. A
+// client that presents a ticket for the second time does not need it.
+//
+// crypto/tls gives out tickets wherever it resumes sessions, and so d turns them off in the middle of the
+// handshake. The configuration belongs to this one connection, which reads it in the same goroutine.
+type clientData struct {
+	session *ClientTLS // that it belongs to
+	config  *tls.Config
+
+	ticket  string     // the last one that the client presented
+	resumes *ClientTLS // its session; nil: the client must not resume that
+	allowed bool       // it may resume it; false: no, or not decided yet
+	marked  bool       // the ticket was marked as used
+}
+
+// takeTicket implements tls.Config.UnwrapSession: it returns what a ticket stands for; nil: the client must
+// not resume that. A client may present several; crypto/tls goes on until one will do.
+func (d *clientData) takeTicket(ticket []byte, c tls.ConnectionState) (*tls.SessionState, error) {
+	d.ticket, d.resumes, d.allowed, d.config.SessionTicketsDisabled = string(ticket), nil, false, true
+	tickets := d.session.tickets
+	session, id := tickets.read(ticket, c)
+	if session == nil {
+		return nil, nil
+	}
+	s := tickets.find(d.session, id)
+	ok, wait := tickets.mayResume(d.session, s)
+	if !ok && wait == nil {
+		return nil, nil
+	}
+	d.resumes, d.allowed = s, ok
+	d.config.SessionTicketsDisabled = d.session.reuseOptional || !s.needsTicket(d.ticket)
+	return session, nil
+}
+
+// giveTicket implements tls.Config.WrapSession. It is called only where the client resumes a session. While
+// it is not decided whether it may, the new ticket is worth no more than the one that it has.
+func (d *clientData) giveTicket(c tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+	if d.allowed {
+		return d.session.giveTicket(c, session)
+	}
+	return d.resumes.giveTicket(c, session)
+}
+
+// certificate implements tls.Config.GetCertificate. With TLS 1.3 crypto/tls calls it only if the client
+// resumes nothing; with TLS 1.2 in every handshake, and before takeTicket.
+func (d *clientData) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
+		d.config.SessionTicketsDisabled = true
+	}
+	return d.session.cert.data(hello)
+}
+
+// admit refuses a data connection that may not come from the client of the control connection (RFC 4217
+// section 10.2 leaves the choice to the server).
+func (d *clientData) admit(c tls.ConnectionState) (wait <-chan struct{}, err error) {
+	if c.DidResume && !d.marked {
+		d.marked = true
+		d.resumes.markUsed(d.ticket)
+	}
+	switch {
+	case d.session.reuseOptional, c.DidResume && d.allowed:
+		return nil, nil
+	case !c.DidResume:
+		return nil, notResumed(c.Version)
+	}
+	ok, wait := d.session.tickets.mayResume(d.session, d.resumes)
+	if ok {
+		return nil, nil
+	}
+	return wait, &PolicyError{
+		plain: "the data connection resumes the TLS session of a control connection " +
+			"that is not logged in as the same user",
+		remedy: "use a client that resumes sessions of its own; session_reuse = false lets such clients in",
+	}
+}
+
+// notResumed is the refusal of a data connection that resumes nothing, or what it must not.
+func notResumed(version uint16) *PolicyError {
+	e := &PolicyError{
+		plain:  "the data connection does not resume the TLS session of the control connection",
+		remedy: "use a client that resumes sessions; session_reuse = false lets such clients in",
+	}
+	if version == tls.VersionTLS12 { // crypto/tls supports nothing else in TLS 1.2
+		e.remedy = "with TLS 1.2 a client can resume only by tickets (RFC 5077), which curl does not ask " +
+			"for: have it use TLS 1.3; " +
+			"session_reuse = false lets such clients in"
+	}
+	return e
+}
+
+// sessionCert is the certificate that one session presents.
+type sessionCert struct {
+	pair *pair
+	now  func() time.Time
+	cert atomic.Pointer[tls.Certificate] // of the control connection
+}
+
+func (s *sessionCert) control(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	cert := s.pair.get(s.now())
+	s.cert.Store(cert)
+	return cert, nil
+}
+
+func (s *sessionCert) data(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if cert := s.cert.Load(); cert != nil {
+		return cert, nil
+	}
+	return s.pair.get(s.now()), nil
+}

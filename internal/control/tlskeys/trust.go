@@ -1,0 +1,55 @@
+package tlskeys
+
+import (
+	"crypto/x509"
+	"slices"
+	"strings"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+// Trust is whom a forward trusts for its server's certificate. The zero value trusts this host's authorities.
+// Several goroutines may use it at once.
+type Trust struct {
+	roots *x509.CertPool // nil: the host's
+	certs []*x509.Certificate
+}
+
+// TrustIn trusts certificates: authorities, and servers that present one of them.
+func TrustIn(certs ...*x509.Certificate) *Trust {
+	t := &Trust{x509.NewCertPool(), certs}
+	for _, cert := range certs {
+		t.roots.AddCert(cert)
+	}
+	return t
+}
+
+// Verify verifies the certificates that a server presents, its own first. The errors are those of
+// crypto/x509.
+//
+// A server whose own certificate is trusted, byte for byte, has its key: that certificate is pinned. No name
+// and no usage in it has to say so, and most certificates that FTP servers sign themselves say neither. Only
+// its time must not be over.
+func (t *Trust) Verify(chain []*x509.Certificate, name string, now time.Time) error {
+	leaf := chain[0]
+	options := x509.VerifyOptions{Roots: t.roots, CurrentTime: now, Intermediates: x509.NewCertPool()}
+	if slices.ContainsFunc(t.certs, leaf.Equal) {
+		options.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+	} else {
+		options.DNSName = strings.TrimSuffix(name, ".") // certificates never have that dot
+	}
+	for _, cert := range chain[1:] {
+		options.Intermediates.AddCert(cert)
+	}
+	_, err := leaf.Verify(options)
+	return err
+}
+
+// Trust returns whom a forward trusts that has been loaded.
+func (k *Keys) Trust(f forward.Forward) *Trust {
+	if n := k.state.Load().forwards[f.Name]; n != nil && n.ca != nil {
+		return n.ca.get(k.now())
+	}
+	return &Trust{}
+}

@@ -1,0 +1,106 @@
+package dialogue
+
+// match returns the command that a reply with this code answers; nil: nobody asked for it.
+func (q *queue) match(code int) *request {
+	if code == 227 || code == 229 { // the answer to a negotiation, or a reply that does not fit
+		return q.matchPassive()
+	}
+	if t := q.transfer(); t != nil {
+		return q.matchInTransfer(t, code)
+	}
+	next := q.required()
+	switch {
+	case code == 225 || code == 226: // the second answer of two to ABOR and its transfer
+		if abort := q.optionalWith("ABOR"); abort != nil {
+			return abort
+		}
+	case code == 500:
+		if blank := q.optionalWith(blankLine); blank != nil {
+			if next != nil && !binding(next.verb) {
+				next.optional = true // or it was this one's answer, and the blank line has none
+			}
+			return blank
+		}
+	}
+	switch {
+	case next == nil:
+		return q.find(func(r *request) bool { return r.optional })
+	case code/100 == 2 && (next.verb == "PASV" || next.verb == "EPSV"): // a 2yz is not theirs
+		if r := q.find(func(r *request) bool { return r.optional }); r != nil {
+			return r
+		}
+	}
+	return next
+}
+
+// matchPassive returns the command that a 227 or 229 answers: the negotiation that is pending, or a command
+// whose answer it cannot be, but never an optional one.
+func (q *queue) matchPassive() *request {
+	if r := q.find(func(r *request) bool { return Negotiates(r.verb) }); r != nil {
+		return r
+	}
+	if next := q.required(); next != nil {
+		return next
+	}
+	return q.transfer()
+}
+
+// matchInTransfer is match while the transfer t is under way.
+func (q *queue) matchInTransfer(t *request, code int) *request {
+	next := q.required()
+	switch {
+	case next == nil && code == 500 && t.started:
+		if blank := q.optionalWith(blankLine); blank != nil {
+			return blank
+		}
+		return t
+	case next == nil && (code == 225 || code == 226) && !t.started:
+		if abort := q.optionalWith("ABOR"); abort != nil {
+			return abort
+		}
+		return t
+	case next == nil, code/100 == 1:
+		return t
+	case code == 221:
+		if quit := q.asked("QUIT"); quit != nil {
+			return quit
+		}
+		return next
+	case next.verb == "ABOR":
+		if t.started && code/10 == 50 { // the server does not know ABOR
+			return next
+		}
+		return t
+	case t.started && binding(next.verb): // STOR before PASV: the transfer waits for it
+		return next
+	case code == 250 && answersWith250(next.verb):
+		return next
+	case endsTransfer(code, t.started):
+		return t
+	}
+	return next
+}
+
+// endsTransfer reports whether a final reply with this code ends a transfer, rather than another command that
+// waits for its reply too: see RFC 959 section 5.4.
+func endsTransfer(code int, started bool) bool {
+	switch code {
+	case 225, 226, 250, 421, 425, 426, 451, 452, 551, 552:
+		return true
+	}
+	return !started && code >= 400
+}
+
+// answersWith250 reports whether 250 is the usual answer to a command (RFC 959 section 5.4, RFC 3659).
+func answersWith250(verb string) bool {
+	switch verb {
+	case "CWD", "XCWD", "CDUP", "XCUP", "DELE", "RMD", "XRMD", "RNTO", "MLST", "SMNT":
+		return true
+	}
+	return false
+}
+
+// optionalWith returns the first optional command with this verb; nil: there is none.
+func (q *queue) optionalWith(verb string) *request {
+	return q.find(func(r *request) bool { return r.optional && r.verb == verb })
+}

@@ -1,0 +1,199 @@
+package dialogue
+
+import (
+	"slices"
+
+	"ftpgate/internal/core/ftp"
+)
+
+// maxOutstanding is how many commands may wait for their replies. More wait in the client's own socket.
+const maxOutstanding = 16
+
+// queue holds the commands that were sent to the server and are not answered in full, in the order in which
+// they were sent. It decides which of them a reply answers, and which command may be sent now.
+//
+// Outside a transfer it has one command at a time, and maybe optional ones, which get one reply more or none:
+//
+//	ABOR?  PASV
+//
+// While a transfer is under way, other commands follow it, as on a direct connection. Servers answer them at
+// once, or one at a time when the transfer is over, so that the code of a reply has to say whose it is:
+//
+//	RETR  NOOP  STAT  ABOR
+//	▲     ▲     ▲     └─ has no reply of its own if the server answers it with the transfer
+//	│     └─────┴─ in this order: 200, 211-213, 257, 550 ...
+//	└─ 1yz, 226, 425, 426 ...
+//
+// A wrong guess moves no line: replies are passed on in the order in which they come. It costs a line in the
+// session's record, or a transfer that ends one reply too early or too late for the gateway.
+type queue struct {
+	requests []request
+	sent     int // how many commands the client has sent; the number of the last one
+	current  int // the number of the command that the reply under way answers; noRequest: none
+}
+
+// request is a command under way.
+type request struct {
+	verb     string // as the client sent it
+	user     string // of USER
+	number   int    // of the client's commands; the server's greeting has number 0
+	optional bool   // it may have got its last reply: it blocks nothing
+	transfer bool   // it uses a data connection, and the server has not ended it
+	started  bool   // a transfer: the server answered with 1yz
+	hasData  bool   // a transfer: the data connection is agreed upon
+	aborted  bool   // a transfer: the client sent ABOR behind it
+}
+
+const (
+	greeting  = "(connect)" // stands for the command that the server's first reply answers
+	blankLine = ""          // is the verb of a line with nothing in it: some servers answer that
+	noRequest = -1
+)
+
+// transfers are the commands that use a data connection.
+var transfers = []string{"RETR", "STOR", "STOU", "APPE", "LIST", "NLST", "MLSD"}
+
+// uploads are those of them that send data to the server.
+var uploads = []string{"STOR", "STOU", "APPE"}
+
+// Negotiates reports whether a command agrees upon a data connection.
+func Negotiates(verb string) bool {
+	return verb == "PASV" || verb == "EPSV" || verb == "PORT" || verb == "EPRT"
+}
+
+// overtakes reports whether a command may go to the server while a transfer is under way: all do but those
+// that the gateway answers itself, those whose answer it must act on, and other transfers.
+func overtakes(line ftp.ClientLine) bool {
+	switch line.Command.Verb {
+	case blankLine:
+		return line.Blank()
+	case "USER", "PASS", "ACCT", "REIN", "AUTH", "CCC", "PBSZ", "PROT", "ADAT", "CONF", "ENC", "MIC", "CPSV",
+		"SSCN", "PASV", "EPSV", "PORT", "EPRT", "LPSV", "LPRT", "ALGS":
+		return false
+	}
+	return !slices.Contains(transfers, line.Command.Verb)
+}
+
+// binding reports whether the gateway must see the answer to a command before it goes on.
+func binding(verb string) bool {
+	switch verb {
+	case greeting, "USER", "PASS", "ACCT", "REIN", "AUTH":
+		return true
+	}
+	return Negotiates(verb) || slices.Contains(transfers, verb)
+}
+
+// accepts reports whether a line can be sent now.
+func (q *queue) accepts(line ftp.ClientLine) bool {
+	required, inTransfer, waits := 0, false, false
+	for i := range q.requests {
+		switch r := &q.requests[i]; {
+		case r.optional:
+		case r.transfer:
+			required++
+			inTransfer, waits = true, !r.hasData
+		case binding(r.verb):
+			return false
+		default:
+			required++
+		}
+	}
+	switch {
+	case required == 0:
+		return true
+	case !inTransfer || required == maxOutstanding:
+		return false
+	case waits && required == 1 && Negotiates(line.Command.Verb): // STOR before PASV
+		return true
+	}
+	return overtakes(line)
+}
+
+// add takes a command that is sent. It forgets the oldest optional one where there are too many.
+func (q *queue) add(verb string) *request {
+	if len(q.requests) == maxOutstanding {
+		oldest := slices.IndexFunc(q.requests, func(r request) bool { return r.optional })
+		q.requests = slices.Delete(q.requests, oldest, oldest+1)
+	}
+	if verb == "ABOR" {
+		if t := q.transfer(); t != nil {
+			t.aborted = true
+		}
+	}
+	q.requests = append(q.requests, request{verb: verb, number: q.sent, optional: verb == blankLine})
+	return &q.requests[len(q.requests)-1]
+}
+
+// last returns the command that was sent last.
+func (q *queue) last() *request { return &q.requests[len(q.requests)-1] }
+
+// withdraw takes the last command back: it was not sent.
+func (q *queue) withdraw() { q.requests = q.requests[:len(q.requests)-1] }
+
+// transfer returns the transfer under way; nil: there is none.
+func (q *queue) transfer() *request {
+	for i := range q.requests {
+		if q.requests[i].transfer {
+			return &q.requests[i]
+		}
+	}
+	return nil
+}
+
+// required returns the first command but a transfer that must get a reply; nil: there is none.
+func (q *queue) required() *request {
+	return q.find(func(r *request) bool { return !r.optional && !r.transfer })
+}
+
+// find returns the first command for which is holds; nil: there is none.
+func (q *queue) find(is func(*request) bool) *request {
+	for i := range q.requests {
+		if r := &q.requests[i]; is(r) {
+			return r
+		}
+	}
+	return nil
+}
+
+// asked returns the first command with this verb; nil: there is none.
+func (q *queue) asked(verb string) *request {
+	return q.find(func(r *request) bool { return r.verb == verb })
+}
+
+// awaits reports whether a reply is outstanding.
+func (q *queue) awaits() bool { return q.transfer() != nil || q.required() != nil }
+
+// answering returns the command that the reply under way answers; nil: none.
+func (q *queue) answering() *request {
+	return q.find(func(r *request) bool { return r.number == q.current })
+}
+
+// begin takes the beginning of a reply.
+func (q *queue) begin(code int) {
+	q.current = noRequest
+	if r := q.match(code); r != nil {
+		q.current = r.number
+	}
+}
+
+// answered takes the last reply to the command that the reply under way answers.
+func (q *queue) answered() {
+	for i := range q.requests {
+		if r := q.requests[i]; r.number == q.current {
+			if r.transfer {
+				q.optional("ABOR")
+			}
+			q.requests = slices.Delete(q.requests, i, i+1)
+			return
+		}
+	}
+}
+
+// optional has all commands with this verb be optional.
+func (q *queue) optional(verb string) {
+	for i := range q.requests {
+		if r := &q.requests[i]; r.verb == verb {
+			r.optional = true
+		}
+	}
+}
