@@ -251,7 +251,8 @@ func TestDialFails(t *testing.T) {
 		want error
 	}{
 		{"refused", path(), gone, syscall.ECONNREFUSED},
-		{"no answer", &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts, DialTime: 20 * time.Millisecond}, deaf(t),
+		{"no answer", &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
+			DialTime: 20 * time.Millisecond}, deaf(t),
 			os.ErrDeadlineExceeded},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
