@@ -56,8 +56,10 @@ func TestDrawRefused(t *testing.T) {
 		t.Fatalf("got %s, %v after %d ports; want the last of 10", at, err, len(tried))
 	}
 	why := errors.New("no such address")
-	if _, err := claims.Draw(client, gateway, ports, func(netip.AddrPort) (bool, error) { return false,
-		why }); err != why {
+	if _, err := claims.Draw(client, gateway, ports, func(netip.AddrPort) (bool, error) {
+		return false,
+			why
+	}); err != why {
 		t.Errorf("got %v; want %v", err, why)
 	}
 	for range 9 {
