@@ -180,15 +180,9 @@ func (h *harness) take(s Step, line []byte) {
 		if h.open != 1 {
 			h.t.Fatalf("used with %d pinholes", h.open)
 		}
-	case Finish, Complete:
-		h.open = 0
-		if failed {
+	case Finish, Complete, Fail:
+		if h.open = 0; failed {
 			s = h.d.Broken(426, "broken", "")
-		}
-	case Fail:
-		h.open = 0
-		if failed {
-			s = h.d.Broken(522, "no TLS", "")
 		}
 	case Close:
 		h.open = 0
