@@ -1,8 +1,8 @@
 package harness
 
 import (
-	"io"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"regexp"
