@@ -148,6 +148,7 @@ var activeFailures = []failureCase{
 		},
 		code: "server_refused_transfer", text: "the server could not use the data connection for RETR: " +
 			"425 use PASV first",
+		remedy:   "check the logs of the server and of the client",
 		timeline: []string{"command RETR file", "reply 425 use PASV first"}, absent: "pinhole",
 	},
 	{

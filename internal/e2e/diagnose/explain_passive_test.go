@@ -70,7 +70,7 @@ var passiveFailures = []failureCase{
 			_, at := p.Passive(netip.Addr{})
 			dialInBackground(s.Testbed.T, s.Client(), at)
 			awaitDropped(s.Testbed.T, s.Client(), 2) // the second one comes after a second
-			p.Client.Close()
+			p.ClientLeaves()
 		},
 		code: "client_never_connected", text: "the client never connected to 192.168.5.2:20# within # s",
 		remedy:   "drops ports 20000-20100",
@@ -113,6 +113,7 @@ var passiveFailures = []failureCase{
 			p := s.Login()
 			p.Passive(netip.Addr{})
 			p.Exchange("ABOR", "226 nothing to abort")
+			p.Passive(netip.Addr{}) // ends the pinhole before
 			harness.Await(s.Testbed.T, "the pinhole's end", func() bool {
 				return pattern("closed unused",
 					false).MatchString(s.output("explain", "1"))

@@ -105,7 +105,7 @@ var transferFailures = []failureCase{
 		anywhere: []string{clientConnected, "transfer RETR failed: 10# bytes"},
 	},
 	{
-		name: "the client leaves", provoke: func(s *env) { s.startTransfer().Client.Close() },
+		name: "the client leaves", provoke: func(s *env) { s.startTransfer().ClientLeaves() },
 		code: "client_left", text: "the client closed its control connection while RETR ran",
 		remedy:   "a firewall that drops idle connections",
 		timeline: []string{"reply 150", "session ended after #"}, anywhere: []string{clientConnected},

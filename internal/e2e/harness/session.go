@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"regexp"
@@ -101,6 +102,13 @@ func (p Session) WantAlive() {
 // Close closes both ends.
 func (p Session) Close() {
 	p.Client.Close()
+	p.Server.Close()
+}
+
+// ClientLeaves closes the client's end, and the server's as soon as it sees that.
+func (p Session) ClientLeaves() {
+	p.Client.Close()
+	_, _ = io.Copy(io.Discard, p.Server.Reader)
 	p.Server.Close()
 }
 
