@@ -152,13 +152,17 @@ func (g *generator) replyLines(code string) (lines []string) {
 		return []string{code}
 	case 1, 2:
 		lines = append(lines, code+"-first")
-		for range g.IntN(4) {
-			lines = append(lines, oneOf(g, " a line", "a line", code+"-more", " 226 not this", "226 not this",
-				"227 (1,2,3,4,5,6)", "", "   "))
+		other := "226"
+		if code == other {
+			other = "250"
 		}
-		return append(lines, code+oneOf(g, " end", " "))
+		for range g.IntN(4) {
+			lines = append(lines, oneOf(g, " a line", "a line", code+"-more", " "+code+" not this", other+" not this",
+				"227 (1,2,3,4,5,6)", "", `\x20\x20`))
+		}
+		return append(lines, code+oneOf(g, " end", `\x20`))
 	}
-	return []string{code + oneOf(g, " ok", " a longer text, with (1,2,3,4,5,6) in it", " ", "  x")}
+	return []string{code + oneOf(g, " ok", " a longer text, with (1,2,3,4,5,6) in it", `\x20`, "  x")}
 }
 
 // split draws where writes end, in a text of a step.
