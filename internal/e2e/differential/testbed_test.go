@@ -51,19 +51,20 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 	harness.AddAddress(t, direct.Server(), lab.ServerLink, serverOther.String()+"/24")
 	s := &testbed{free: make(chan lane, lanes), bound: bound}
 	var config strings.Builder
+	var throughPorts, directPorts play.Ports
 	for i := range uint16(lanes) {
 		var l lane
 		for _, port := range []uint16{3000 + i, 3100 + i} {
 			at := netip.AddrPortFrom(lab.ServerAddr4, port)
 			l.routes = append(l.routes, play.Route{Name: "direct", Client: direct.Gateway(),
 				Server: direct.Server(), Dial: at, Listen: at, ClientOther: directOther,
-				ServerOther: serverOther})
+				ServerOther: serverOther, ClientPorts: &directPorts})
 		}
 		for name, port := range map[string]uint16{"kernel": 2100 + i, "relay": 2200 + i} {
 			r := play.Route{Name: name, Client: through.Client(), Server: through.Server(),
 				Dial:        netip.AddrPortFrom(lab.GatewayLAN4, port),
 				Listen:      netip.AddrPortFrom(lab.ServerAddr4, port),
-				ClientOther: clientOther, ServerOther: serverOther}
+				ClientOther: clientOther, ServerOther: serverOther, ClientPorts: &throughPorts}
 			l.routes = append(l.routes, r)
 			fmt.Fprintf(&config, "[[forward]]\nname = \"%s%d\"\nlisten = %q\nserver = %q\ndata = %q\n",
 				name, i, r.Dial, r.Listen, name)

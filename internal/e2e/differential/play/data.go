@@ -25,7 +25,11 @@ func (e *end) listen(place string) error {
 	if place == "other" {
 		at = e.other
 	}
-	l, err := listen(e.host, netip.AddrPortFrom(at, 0))
+	var port uint16
+	if e.ports != nil {
+		port = e.ports.next()
+	}
+	l, err := listen(e.host, netip.AddrPortFrom(at, port))
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ type end struct {
 	side   script.Side
 	host   Host
 	other  netip.Addr
+	ports  *Ports // to listen on; nil: the kernel's choice
 	record []string
 
 	control       *net.TCPConn

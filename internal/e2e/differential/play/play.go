@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ftpgate/internal/e2e/differential/script"
@@ -29,6 +30,18 @@ type Route struct {
 	Dial, Listen   netip.AddrPort // where the client connects, where the server listens
 	// ClientOther and ServerOther are second addresses of the two hosts.
 	ClientOther, ServerOther netip.Addr
+	// ClientPorts has the ports on which clients of this host listen; nil: the kernel's choice.
+	ClientPorts *Ports
+}
+
+// Ports hands out ports, one after the other. A port that the kernel draws may be one from which a connection
+// to port 20 has just ended, and the kernel still knows that one.
+type Ports struct{ drawn atomic.Uint32 }
+
+// next returns a port below those that the kernel draws (net.ipv4.ip_local_port_range).
+func (p *Ports) next() uint16 {
+	const first, count = 10_000, 22_000
+	return uint16(first + p.drawn.Add(1)%count)
 }
 
 // Record is what the two ends saw, in the order of their scripts.
@@ -51,6 +64,7 @@ func Play(ctx context.Context, p script.Pair, route Route, bound time.Duration) 
 	}
 	client := newEnd(r, script.Client, route.Client, route.ClientOther)
 	server := newEnd(r, script.Server, route.Server, route.ServerOther)
+	client.ports = route.ClientPorts
 	defer client.closeAll()
 	defer server.closeAll()
 	stop := context.AfterFunc(ctx, func() {

@@ -154,7 +154,7 @@ func (t *transfer) middle() {
 
 // answers are what servers say to commands in a transfer.
 var answers = map[string][]string{
-	"NOOP": {"200", "250"}, "STAT": {"211", "212", "213", "450", "502"}, "PWD": {"257", "550"},
+	"NOOP": {"200"}, "STAT": {"211", "212", "213", "450", "502"}, "PWD": {"257", "550"},
 	"SIZE f": {"213", "550"}, "CWD d": {"250", "550"}, "XYZZY": {"500", "502"}, "TYPE I": {"200"},
 }
 
