@@ -123,18 +123,31 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// TestShrink wants the steps that a failure needs, and no others.
+// TestShrink wants the steps that a failure needs, and a session that is still one.
 func TestShrink(t *testing.T) {
-	p, err := Parse("name", "C send a\nS expect a\n\nC send b\nS send c\nC send d\n\nC signal x\n\nS wait "+
-		"x\nS send e\n")
+	p, err := Parse("name", `do greet
+
+do say NOOP => 200 ok
+
+C data write 1
+do say PWD => 257 ok
+S data read 1
+
+C signal x
+
+S wait x
+C data end
+`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	small := Shrink(p, func(p Pair) bool {
 		text := p.String()
-		return strings.Contains(text, "C send b") && strings.Contains(text, "S wait x")
+		return strings.Contains(text, "S expect PWD") && strings.Contains(text, "S wait x")
 	})
-	if got, want := small.String(), "C send b\n\nC signal x\n\nS wait x\n"; got != want {
+	const want = "S send 220 ready\nC expect 220\n\n" +
+		"C send PWD\nS expect PWD\nS send 257 ok\nC expect 257 ok\n\nC signal x\n\nS wait x\n"
+	if got := small.String(); got != want {
 		t.Errorf("got %q; want %q", got, want)
 	}
 }
