@@ -58,6 +58,5 @@ func sound(steps Block) bool {
 			lines++
 		}
 	}
-	return (commands == 0) == (replies == 0) && (replies == 0) == (lines == 0) && commands <= read &&
-		(read == 0) == (commands == 0)
+	return (commands == 0) == (replies == 0) && (replies == 0) == (lines == 0) && commands == read
 }

@@ -18,10 +18,10 @@ func (g *generator) transfer() {
 		t.sender, t.receiver = Client, Server
 	}
 	g.negotiation(t.mode)
-	switch g.IntN(10) {
-	case 0:
+	switch n := g.IntN(10); {
+	case n == 0:
 		t.refused()
-	case 1:
+	case n == 1 && !t.oneReply:
 		t.abortedEarly()
 	default:
 		t.start()
@@ -179,16 +179,16 @@ func (t *transfer) pay() {
 
 // finish draws the end of a transfer.
 func (t *transfer) finish() {
-	switch t.IntN(12) {
-	case 0:
+	switch n := t.IntN(12); {
+	case n == 0:
 		t.senderBreaks()
-	case 1:
+	case n == 1:
 		t.receiverBreaks()
-	case 2, 3:
+	case n <= 3 && !t.oneReply: // see exchange
 		t.aborted()
-	case 4:
+	case n == 4:
 		t.quits()
-	case 5:
+	case n == 5:
 		t.controlEnds()
 	default:
 		t.completed()
