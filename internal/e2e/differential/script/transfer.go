@@ -130,12 +130,11 @@ func (t *transfer) abor() {
 
 // aborReplies draws what a server says to a transfer and its ABOR.
 func (t *transfer) aborReplies() {
-	for _, code := range oneOf(t.generator, []string{"426", "226"}, []string{"426", "225"}, []string{"226",
-		"226"},
-		[]string{"226"}, []string{"225"}, []string{"426", "502"}, []string{"451", "226"}, []string{"226",
-			"225"}) {
+	codes := oneOf(t.generator, "426 226", "426 225", "226 226", "226", "225", "426 502", "451 226", "226 225")
+	for code := range strings.FieldsSeq(codes) {
 		t.reply(code)
 	}
+	t.oneReply = t.oneReply || len(codes) == 3
 }
 
 // middle draws data, with commands in between.
