@@ -49,6 +49,12 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 	harness.AddAddress(t, through.Server(), lab.ServerLink, serverOther.String()+"/24")
 	harness.AddAddress(t, direct.Gateway(), lab.GatewayWANLink, directOther.String()+"/24")
 	harness.AddAddress(t, direct.Server(), lab.ServerLink, serverOther.String()+"/24")
+	for _, h := range []*lab.Host{through.Server(), direct.Server()} {
+		// Thousands of connections leave port 20 within a minute: none may be in the way of a later one.
+		if err := h.WriteSysctl("net.ipv4.tcp_max_tw_buckets", "0"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s := &testbed{free: make(chan lane, lanes), bound: bound}
 	var config strings.Builder
 	var throughPorts, directPorts play.Ports

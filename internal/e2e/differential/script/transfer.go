@@ -130,7 +130,8 @@ func (t *transfer) abor() {
 
 // aborReplies draws what a server says to a transfer and its ABOR.
 func (t *transfer) aborReplies() {
-	codes := oneOf(t.generator, "426 226", "426 225", "226 226", "226", "225", "426 502", "451 226", "226 225")
+	codes := oneOf(t.generator, "226", "225", "426 226", "426 225", "426 502", "451 226", "226 226",
+		"226 225")
 	for code := range strings.FieldsSeq(codes) {
 		t.reply(code)
 	}
