@@ -61,7 +61,7 @@ func serverTLSKeys() []Key {
 		}, "private", "clear", func(v values) *bool { return &v.TLS.ServerDataClear }),
 		file(Key{Name: "tls.ca", Needs: NeedServerTLS, Example: `"/etc/ftpgate/ca.pem"`,
 			Otherwise: "this host's authorities",
-			Help:      "PEM file of authorities, or of the server's certificate",
+			Help:      "the server's authorities or certificate, PEM",
 			Doc: "whom to trust for the server's certificate, a PEM file: authorities, or the server's own" +
 				" certificate, which then needs no name",
 		}, func(v values) *string { return &v.TLS.CA }),

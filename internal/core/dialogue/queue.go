@@ -120,7 +120,9 @@ func (q *queue) add(verb string) *request {
 			t.aborted = true
 		}
 	}
-	q.requests = append(q.requests, request{verb: verb, number: q.sent, optional: verb == blankLine})
+	// Whose the next answer to ABOR is, nobody can tell while another ABOR may still get one.
+	optional := verb == blankLine || verb == "ABOR" && q.optionalWith(verb) != nil
+	q.requests = append(q.requests, request{verb: verb, number: q.sent, optional: optional})
 	return &q.requests[len(q.requests)-1]
 }
 

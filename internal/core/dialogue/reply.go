@@ -156,6 +156,8 @@ func (d *Dialogue) finish(s *Step, r request, line ftp.ServerLine) {
 		d.authReply(s, code)
 	case r.verb == "QUIT" && code/100 == 2:
 		d.quit = true
+	case r.verb == "ABOR" && !r.optional && !d.InTransfer(): // what was agreed upon before it
+		d.drop(s)
 	}
 	if d.quit && !d.queue.awaits() {
 		s.End = true

@@ -113,7 +113,6 @@ var passiveFailures = []failureCase{
 			p := s.Login()
 			p.Passive(netip.Addr{})
 			p.Exchange("ABOR", "226 nothing to abort")
-			p.Passive(netip.Addr{}) // ends the pinhole before
 			harness.Await(s.Testbed.T, "the pinhole's end", func() bool {
 				return pattern("closed unused",
 					false).MatchString(s.output("explain", "1"))

@@ -71,7 +71,7 @@ func TestSessionsPerClient(t *testing.T) {
 	other := harness.NewControlConn(t, "the server", harness.Accept(t, s.Listener))
 	other.Close()
 	s.Program.AwaitLog("session ends", 1)
-	open[0].Client.Close()
+	open[0].ClientLeaves()
 	s.Program.AwaitLog("session ends", 2)
 	s.WantService()
 }

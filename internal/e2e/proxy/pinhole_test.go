@@ -122,7 +122,7 @@ func TestPinholeGone(t *testing.T) {
 	s.WantPinholes(0, "after QUIT")
 	p = s.Login()
 	p.Passive(netip.Addr{})
-	p.Client.Close()
+	p.ClientLeaves()
 	s.Program.AwaitLog("session ends", 2)
 	s.WantPinholes(0, "after the client has gone")
 	p = s.Login()
