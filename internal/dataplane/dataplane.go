@@ -70,11 +70,12 @@ type Data interface {
 	Use()
 	// Outcome returns what has become of it so far, without waiting. It may be called after Close.
 	Outcome() Outcome
-	// Finish is for a reply that says that a download is complete. It waits until the receiver has
-	// acknowledged every byte that came and the sender's FIN was passed on, or until the connection broke, or
-	// until for a second nothing has moved in it, or until cancel is closed. It returns what became of it
-	// until then, and leaves the connection as it is: Close must follow. It returns at once where nobody has
-	// come, where the kernel carries the connection, and after Close.
+	// Finish is for a reply that says that a transfer is complete, so that its connection has come. Of a
+	// download, whose reply is held for it, it waits until the receiver has acknowledged every byte that came
+	// and the sender's FIN was passed on, or until the connection broke, or until for a second nothing has
+	// moved in it, or until cancel is closed. It returns what became of it until then, and leaves the
+	// connection as it is: Close must follow. It returns at once where nobody has come, where the kernel
+	// carries the connection, and after Close.
 	Finish(cancel <-chan struct{}) Outcome
 	// Close ends the pinhole, and returns what became of it so far. When it returns, nothing new can come;
 	// a connection that has come, or whose peer has come and whose far end is still being connected to, goes

@@ -92,6 +92,31 @@ func TestSessionHoldsNoUpload(t *testing.T) {
 	}
 }
 
+// A path that has nothing to wait for hears all the same that a transfer is complete, either way, and so that
+// its connection has come; of an aborted one it does not.
+func TestSessionFinishesWhatIsSettled(t *testing.T) {
+	b := newStage(t).connect().login()
+	for _, verb := range []string{"RETR", "STOR", "ABOR"} {
+		data := b.pasv()
+		data.kernel = true
+		want := 1
+		if verb == "ABOR" {
+			b.ask("RETR x", "150 go")
+			b.client.say("ABOR\r\n")
+			b.server.hear("ABOR")
+			want = 0
+		} else {
+			b.ask(verb+" x", "150 go")
+		}
+		b.server.say("226 done\r\n")
+		b.client.hear("226 done")
+		if !data.isClosed() || data.finishes != want {
+			t.Errorf("%s: got closed %t, finished %d times; want it closed, and %d", verb, data.isClosed(),
+				data.finishes, want)
+		}
+	}
+}
+
 // A transfer joins its data connection before the server hears of it.
 func TestSessionJoins(t *testing.T) {
 	b := newStage(t).connect().login()

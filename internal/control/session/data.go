@@ -203,7 +203,13 @@ func (s *Session) deliver(step dialogue.Step) error {
 	if data == nil {
 		return nil
 	}
-	if step.Action == dialogue.Finish && !data.Outcome().Settled {
+	switch settled := data.Outcome().Settled; {
+	case step.Aborted: // perhaps nobody has come
+	case settled: // nothing to wait for: the path hears that the transfer is complete
+		barrier := newReplyBarrier()
+		barrier.release()
+		data.Finish(barrier.cancel)
+	case step.Action == dialogue.Finish:
 		s.flush()
 		barrier := newReplyBarrier()
 		if !s.pause(delivering, barrier) {
