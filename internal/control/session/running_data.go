@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 
 	"ftpgate/internal/control/refusal"
@@ -50,6 +51,7 @@ func (s *Session) awaitData() {
 	}
 	severed := s.severedSignal()
 	s.record.OnlyData()
+	s.log(slog.LevelInfo, "control connections closed, data goes on", slog.Int("data", len(s.running)))
 	for _, data := range s.running {
 		select {
 		case <-data.Ended():
