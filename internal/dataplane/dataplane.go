@@ -82,6 +82,10 @@ type Data interface {
 	// on until its ends end it. Outcome follows it to its end. Close is idempotent, and waits for the kernel
 	// at most.
 	Close() Outcome
+	// Ended is closed when the connection is over, and after Close where none has come: the gateway holds
+	// nothing for it any more. nil: the kernel carries it. Then the gateway holds nothing for it after Close,
+	// no descriptor and no goroutine, and nobody need wait.
+	Ended() <-chan struct{}
 	// Sever ends the connection with resets to both ends, over either path, as soon as it can and without
 	// waiting for it: for kill, a limit, and the end of the time for a stop. It may be called before and
 	// after Close, which is still to be called.

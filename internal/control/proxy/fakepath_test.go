@@ -20,6 +20,7 @@ type fakePath struct {
 	err     error
 	armErr  error
 	handles map[pinhole.Passthrough]int // that are open
+	goesOn  bool                        // data goes on after Close, until done or Sever; set before use
 
 	hung map[string]chan struct{} // methods that do not return before their channel is closed
 	hang chan string              // is sent the name of each that begins to hang
@@ -209,7 +210,20 @@ func (d *fakeData) Use() { close(d.used) }
 
 func (d *fakeData) Sever() {
 	d.path.wait("Sever")
+	if isClosed(d.severed) {
+		return
+	}
 	close(d.severed)
+	if d.path.goesOn && !isClosed(d.done) {
+		close(d.done)
+	}
+}
+
+func (d *fakeData) Ended() <-chan struct{} {
+	if d.path.goesOn {
+		return d.done
+	}
+	return nil
 }
 
 func (d *fakeData) Close() dataplane.Outcome {

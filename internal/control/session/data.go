@@ -58,6 +58,10 @@ func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 
 // replace opens what a step asks for in place of what was open before.
 func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
+	opens := step.Action == dialogue.Open || step.Action == dialogue.Bridge
+	if s.forgetEnded(); opens && len(s.running) >= maxRunning {
+		return step, errTooManyRunning()
+	}
 	switch step.Action {
 	case dialogue.Open:
 		return s.open(step)
@@ -329,6 +333,9 @@ func (s *Session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, 
 		}
 		outcome = data.Close()
 	})
+	if ok {
+		s.keepRunning(data)
+	}
 	return outcome, ok
 }
 

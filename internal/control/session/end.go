@@ -51,8 +51,8 @@ func (s *Session) readerEnded() {
 	}
 }
 
-// finish tells the client why the session is over, closes both connections, and forgets the session. It
-// closes finished.
+// finish tells the client why the session is over, closes both connections, waits for data that goes on
+// without them, and forgets the session. It closes finished.
 func (s *Session) finish(finished chan<- struct{}) {
 	defer close(finished)
 	s.tellEnding()
@@ -69,6 +69,7 @@ func (s *Session) finish(finished chan<- struct{}) {
 		}
 	}
 	s.client.HangUp()
+	s.awaitData()
 	s.env.Ended(s)
 	s.record.Ends(goodbye)
 	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),

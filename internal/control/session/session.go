@@ -39,7 +39,7 @@ type Env struct {
 	Log       *slog.Logger
 	Teller    refusal.Teller
 	Completed func()           // is called for each transfer that is complete
-	Ended     func(s *Session) // is called when both connections of a session are closed
+	Ended     func(s *Session) // is called when a session is over, with the data that is relayed for it
 
 	WriteTime  time.Duration // how long a peer may take for a line
 	CloseTime  time.Duration // how long a session that is over waits for the data path
@@ -68,6 +68,7 @@ type Session struct {
 	at              time.Time           // when the line came that is carried out
 	out             []byte              // for the client, and not sent yet
 	data            dataplane.Data      // of the last negotiation; nil: none
+	running         []dataplane.Data    // of earlier ones, closed, whose connections may go on
 	passthrough     dataplane.Handle    // of a session that is passed through; nil: none
 	transferStarted *transferStarted    // for data; nil: it need not know, or knows
 	dataTLS         dataplane.DataTLS   // of data connections, but for the client's leg

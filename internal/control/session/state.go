@@ -58,6 +58,8 @@ type state struct {
 
 	ending   *ending       // why the session is over; nil: it is not
 	over     chan struct{} // closed when the session is over; nil: nobody waits for that
+	severed  chan struct{} // closed when data that goes on is to end, too; nil: nobody waits for that
+	late     bool          // an operator ended the session when it was over, and only its data went on
 	asking   time.Time     // since when the reader that has the turn asks the data path; zero: it does not
 	taken    bool          // the other reader took the turn away from it
 	finished chan struct{} // closed when the session is finished; nil: no reader has returned
@@ -151,6 +153,35 @@ func (s *state) isOverSignal() <-chan struct{} {
 		}
 	}
 	return s.over
+}
+
+// severedSignal returns what is closed when the data connections are to end with the session.
+func (s *state) severedSignal() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.severed = make(chan struct{})
+	if s.ending.severs {
+		close(s.severed)
+	}
+	return s.severed
+}
+
+// severLate has a session's data connections end that is over already. It is called with the lock held.
+func (s *state) severLate() {
+	if s.ending.severs {
+		return
+	}
+	s.ending.severs, s.late = true, true
+	if s.severed != nil {
+		close(s.severed)
+	}
+}
+
+// killedLate reports whether an operator ended what went on of the session.
+func (s *state) killedLate() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.late
 }
 
 // finishTransition goes on with lines. It is called with the lock held, and returns false if the session is

@@ -57,12 +57,21 @@ func (s *Session) endWith(e ending) {
 // Abort ends the session whatever it does, also while a transfer runs or a reader writes. It never waits.
 func (s *Session) Abort(code verdict.Code, reason string) { s.abort(code, reason, false) }
 
-// Kill ends the session for an operator, with the transfer that runs. It never waits.
-func (s *Session) Kill() { s.abort(verdict.CodeKilled, "the operator has ended the session", true) }
+// Kill ends the session for an operator, with its data connections, also where nothing else is left of it. It
+// never waits.
+func (s *Session) Kill() { s.abort(verdict.CodeKilled, operatorEnded, true) }
+
+const operatorEnded = "the operator has ended the session"
 
 func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.phase == terminated {
+		if severs {
+			s.severLate()
+		}
+		return
+	}
 	if s.phase.inStep() {
 		s.client.InterruptWrite()
 		s.server.InterruptWrite()

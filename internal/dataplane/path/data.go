@@ -41,6 +41,9 @@ func (r relayed) Finish(cancel <-chan struct{}) dataplane.Outcome {
 	return r.Outcome()
 }
 
+// Ended is closed when the connection is over.
+func (r relayed) Ended() <-chan struct{} { return r.Done() }
+
 // Sever ends the connection.
 func (r relayed) Sever() { r.Transfer.Sever() }
 
@@ -106,6 +109,10 @@ func (m metered) Use() {
 		m.Pinhole.Use(func() bool { return !m.flow.Progress().Connected.IsZero() })
 	}
 }
+
+// Ended returns nil: see dataplane.Data. A session that waited for the kernel's connections would also count
+// as long as the watcher needs to find out that they are over, some seconds after each transfer.
+func (m metered) Ended() <-chan struct{} { return nil }
 
 // Sever ends the connection that has come.
 func (m metered) Sever() {

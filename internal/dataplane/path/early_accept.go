@@ -81,6 +81,14 @@ func (e *earlyAccept) Use() {
 	}
 }
 
+// Ended is closed when what the relay carries is over; nil: it carries nothing.
+func (e *earlyAccept) Ended() <-chan struct{} {
+	if e.relayed.Load() {
+		return e.overRelay().Ended()
+	}
+	return nil
+}
+
 // Sever ends the connection, over either path.
 func (e *earlyAccept) Sever() {
 	if e.waiting.Sever(); !e.relayed.Load() {

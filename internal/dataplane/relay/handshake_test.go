@@ -254,3 +254,29 @@ func TestHandshakeBegins(t *testing.T) {
 	wantHandshakeError(t, wait(t, tr).Err, endClient, "does not speak TLS")
 	_ = srv
 }
+
+// TestHandshakeUnused has TLS with the server wait for a transfer no longer when the pinhole is closed and no
+// transfer has used it.
+func TestHandshakeUnused(t *testing.T) {
+	for _, used := range []bool{false, true} {
+		dataTLS := legs{server: true}.dataTLS()
+		begin := make(chan struct{})
+		dataTLS.TransferStarted = begin
+		tr, client, srv := connectTLS(t, path(), passive, 0, dataTLS)
+		if used {
+			tr.Use()
+		}
+		tr.Close()
+		if used { // its transfer may still begin
+			close(begin)
+			handshake(t, srv)
+			tr.Sever()
+			continue
+		}
+		if err := wait(t, tr).Err; !errors.Is(err, ErrClosed) {
+			t.Errorf("got %v; want %v", err, ErrClosed)
+		}
+		wantEndReset(t, "client", party{tcp: client.tcp})
+		wantEndReset(t, "server", party{tcp: srv.tcp})
+	}
+}

@@ -189,6 +189,7 @@ func (p *Path) newTransfer(client Side, dataTLS dataplane.DataTLS) *Transfer {
 		relay:      p.Relay,
 		joined:     make(chan struct{}),
 		used:       make(chan struct{}),
+		unused:     make(chan struct{}),
 		connected:  make(chan struct{}),
 		done:       make(chan struct{}),
 		broken:     make(chan struct{}),

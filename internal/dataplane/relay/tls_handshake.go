@@ -123,6 +123,11 @@ func (t *tlsTransfer) awaitTransferStarted(side Side) bool {
 	case <-lt.transferStarted:
 		return true
 	case <-t.broken:
+	case <-t.unused:
+		if lt.end == endClient {
+			return true
+		}
+		t.fail(ErrClosed)
 	case <-silence.C:
 		if lt.end == endClient {
 			return true

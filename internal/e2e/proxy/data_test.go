@@ -30,7 +30,11 @@ func TestUploadOutlivesSession(t *testing.T) {
 			p.Client.Close()
 			p.Server.ExpectClose()
 			p.Server.Close()
-			s.Program.AwaitLog("session ends", 1)
+			if path == "relay" {
+				s.Program.AwaitLog("data goes on", 1)
+			} else {
+				s.Program.AwaitLog("session ends", 1)
+			}
 			s.Program.Signal(syscall.SIGTERM)
 			if _, err := b.ClientData.Write(second); err != nil {
 				t.Fatal(err)
@@ -41,6 +45,7 @@ func TestUploadOutlivesSession(t *testing.T) {
 				t.Errorf("the server got %d bytes, %v; want all %d", len(got), err, len(first)+len(second))
 			}
 			b.ServerData.Close()
+			s.Program.AwaitLog("session ends", 1)
 			if got := s.Program.Wait(); got != 0 {
 				t.Errorf("got exit status %d; want 0", got)
 			}
@@ -68,7 +73,7 @@ func TestDrainEndsUpload(t *testing.T) {
 	p := s.Login()
 	b := upload(p)
 	p.Close()
-	s.Program.AwaitLog("session ends", 1)
+	s.Program.AwaitLog("data goes on", 1)
 	s.Program.Signal(syscall.SIGTERM)
 	harness.WantBroken(t, "the server", b.ServerData)
 	harness.WantBroken(t, "the client", b.ClientData)

@@ -44,6 +44,14 @@ func (r *Record) PassedThrough(passthrough string) {
 	})
 }
 
+// OnlyData records that the control connections are closed, and data goes on without them.
+func (r *Record) OnlyData() {
+	r.locked(func() {
+		r.onlyData = true
+		r.note(KindSession, 0, "the control connections are closed, and data goes on")
+	})
+}
+
 // Command records a command of the client; text holds no secret.
 func (r *Record) Command(at time.Time, text string) {
 	r.locked(func() {

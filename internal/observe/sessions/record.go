@@ -27,6 +27,7 @@ type Record struct {
 	loggedIn       bool
 	pending        bool // a command has no reply yet
 	passedThrough  bool // the gateway cannot read it
+	onlyData       bool // its control connections are closed, and data goes on
 	tls            TLS
 	typeCode       string      // of representation: "A" or "I"
 	data           *data       // the last pinhole; nil: none so far

@@ -43,6 +43,8 @@ func (r *Record) state() State {
 		return StateEnded
 	case !r.server.IsValid():
 		return StateConnecting
+	case r.onlyData:
+		return StateData
 	case r.passedThrough:
 		return StateThrough
 	case !r.greeted && r.opening.Tracking == forward.TrackingProxy:

@@ -52,7 +52,7 @@ var states = []string{
 	string(sessions.StateConnecting), string(sessions.StateGreeting), string(sessions.StateLogin),
 	string(sessions.StateIdle),
 	string(sessions.StateCommand), string(sessions.StateTransfer), string(sessions.StateThrough),
-	string(sessions.StateEnded),
+	string(sessions.StateData), string(sessions.StateEnded),
 }
 
 // parseFilter reads what Filter.path writes. What it does not know is an error: a filter that has no effect
