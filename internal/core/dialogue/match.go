@@ -25,12 +25,27 @@ func (q *queue) match(code int) *request {
 	switch {
 	case next == nil:
 		return q.find(func(r *request) bool { return r.optional })
-	case code/100 == 2 && (next.verb == "PASV" || next.verb == "EPSV"): // a 2yz is not theirs
+	case !canAnswer(code, next.verb):
 		if r := q.find(func(r *request) bool { return r.optional }); r != nil {
 			return r
 		}
 	}
 	return next
+}
+
+// canAnswer reports whether a reply with this code can be the answer to a command, where an optional one may
+// be meant as well. It is strict where a wrong guess would let a client be logged in whose password is wrong,
+// or hide from the gateway that it was.
+func canAnswer(code int, verb string) bool {
+	switch verb {
+	case "PASV", "EPSV":
+		return code/100 != 2
+	case "USER", "PASS", "ACCT": // RFC 959 section 5.4, RFC 2228 section 5.3
+		return code/10 != 50 && code/100 >= 4 || code/10 == 23 || code/10 == 33 || code == 202
+	case "AUTH": // RFC 2228 section 5.3
+		return code/100 >= 4 || code/10 == 23 || code/10 == 33
+	}
+	return true
 }
 
 // matchPassive returns the command that a 227 or 229 answers: the negotiation that is pending, or a command

@@ -28,8 +28,9 @@ const maxOutstanding = 16
 // session's record, or a transfer that ends one reply too early or too late for the gateway.
 type queue struct {
 	requests []request
-	sent     int // how many commands the client has sent; the number of the last one
-	current  int // the number of the command that the reply under way answers; noRequest: none
+	sent     int  // how many commands the client has sent; the number of the last one
+	current  int  // the number of the command that the reply under way answers; noRequest: none
+	forgot   bool // an optional command was forgotten: its reply may be taken for a later one's
 }
 
 // request is a command under way.
@@ -113,7 +114,7 @@ func (q *queue) accepts(line ftp.ClientLine) bool {
 func (q *queue) add(verb string) *request {
 	if len(q.requests) == maxOutstanding {
 		oldest := slices.IndexFunc(q.requests, func(r request) bool { return r.optional })
-		q.requests = slices.Delete(q.requests, oldest, oldest+1)
+		q.requests, q.forgot = slices.Delete(q.requests, oldest, oldest+1), true
 	}
 	if verb == "ABOR" {
 		if t := q.transfer(); t != nil {

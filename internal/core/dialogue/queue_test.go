@@ -99,6 +99,11 @@ func TestQueueMatches(t *testing.T) {
 		{"(blank)", map[string]int{"500 200": 1}},
 		{"(blank) NOOP", map[string]int{"500": 1, "200 550 502": 2}},
 		{"RETR* (blank)", map[string]int{"500": 2, "226 550": 1}},
+		{"NOOP? USER", map[string]int{"200 250 350 500 502": 1, "230 232 331 332 421 530 550": 2}},
+		{"NOOP? PASS", map[string]int{"200 250 350 500 502": 1, "202 230 232 332 421 530 550": 2}},
+		{"(blank) PASS", map[string]int{"500 502 200": 1, "230 530": 2}},
+		{"PASS", map[string]int{"200 350 500": 1}}, // nobody else is meant
+		{"NOOP? AUTH", map[string]int{"200 350": 1, "234 334 500 534": 2}},
 		{"SITE?", map[string]int{"200": 1, "229": 0}},
 		{"SITE? NOOP", map[string]int{"200": 2}},
 		{"SITE? EPSV", map[string]int{"200": 1, "229": 2}},

@@ -212,7 +212,7 @@ func (d *Dialogue) login(s *Step, r request, code int) {
 		if r.verb == "USER" { // RFC 959 section 4.1.1: it ends the login before
 			d.loggedIn = false
 		}
-	case code == 421 || code/10 == 50: // the server did not try the password
+	case code == 421 || code/10 == 50 && !d.queue.forgot: // the server did not try the password
 	case r.verb == "USER" && d.loggedIn: // "Can't change from guest user": the login stays as it is
 	default:
 		if r.verb == "PASS" {
