@@ -210,6 +210,8 @@ func (g *generator) goodbye() {
 	case 2:
 		g.add("C close\nS end\nS close")
 	case 3:
+		// A reply before it may end with a bare code, which ends a reply only where nothing follows at once.
+		g.add("C send NOOP\nS expect NOOP\nS send 200 ok\nC expect 200 ok")
 		g.add("S send 421 too late\nS close\nC expect 421\nC end\nC close")
 	case 4:
 		g.add("C send QUIT\nC half\nS expect QUIT\nS end\nS send 221 bye\nS close\nC expect 221\nC end")
