@@ -258,7 +258,7 @@ var rows = []row{
 	{pkg: "e2e/ftps",
 		testing: []string{"try/lab", "try/testca", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "e2e/harness",
-		imports: []string{"try/lab", "try/testca", "cli", "try/lab/labtest"},
+		imports: []string{"core/pinhole", "try/lab", "try/testca", "cli", "try/lab/labtest"},
 		shares:  []string{"golang.org/x/sys"}},
 	{pkg: "e2e/interop", testing: []string{"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers"}},
 	{pkg: "e2e/kernel",

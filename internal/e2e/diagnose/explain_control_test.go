@@ -1,7 +1,6 @@
 package diagnose
 
 import (
-	"io"
 	"syscall"
 	"testing"
 
@@ -294,9 +293,7 @@ var clientFailures = []failureCase{
 	},
 	{
 		name: "the client hangs up", path: anyPath, provoke: func(s *env) {
-			p := s.Login()
-			p.Client.Close()
-			_, _ = io.ReadAll(p.Server.Reader)
+			s.Login().ClientLeaves()
 		},
 		code: "fine", text: "nothing went wrong: no transfer yet",
 		timeline: []string{"reply 230", "session ended"},

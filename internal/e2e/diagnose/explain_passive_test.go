@@ -129,7 +129,7 @@ var passiveFailures = []failureCase{
 			s.WantNoData(lab.ClientAddr4, at)
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
-		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only 2# s after the " +
+		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only 3# s after the " +
 			"port was announced: the pinhole had expired",
 		remedy: "find out what keeps the client from connecting at once", timeline: []string{passivePinhole},
 		absent: "data the",

@@ -105,7 +105,12 @@ var transferFailures = []failureCase{
 		anywhere: []string{clientConnected, "transfer RETR failed: 10# bytes"},
 	},
 	{
-		name: "the client leaves", provoke: func(s *env) { s.startTransfer().ClientLeaves() },
+		name: "the client leaves", provoke: func(s *env) {
+			b := s.startTransfer()
+			b.ClientLeaves()
+			b.ClientData.Close() // over the relay the session lasts as long as its data
+			b.ServerData.Close()
+		},
 		code: "client_left", text: "the client closed its control connection while RETR ran",
 		remedy:   "a firewall that drops idle connections",
 		timeline: []string{"reply 150", "session ended after #"}, anywhere: []string{clientConnected},
@@ -115,6 +120,8 @@ var transferFailures = []failureCase{
 			b := s.startTransfer()
 			b.Server.Close()
 			b.Client.Expect("421")
+			b.ServerData.Close()
+			b.ClientData.Close()
 		},
 		code: "server_left", text: "the server has closed the connection (during RETR)",
 		remedy:   "check the server's log",

@@ -3,13 +3,16 @@ package harness
 import (
 	"regexp"
 
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// AwaitNoPinholes waits until the kernel has no pinhole any more.
+// AwaitNoPinholes waits until the kernel has no pinhole any more: one that nobody uses lives for
+// pinhole.Lifetime.
 func (s *Testbed) AwaitNoPinholes() {
 	s.T.Helper()
-	Await(s.T, "no pinhole in the kernel", func() bool { return s.pinholes() == 0 })
+	awaitFor(s.T, pinhole.Lifetime+Timeout, "no pinhole in the kernel",
+		func() bool { return s.pinholes() == 0 })
 }
 
 var tableInLog = regexp.MustCompile(`msg=ready.* table="inet ([^"]+)"`)

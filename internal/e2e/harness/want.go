@@ -30,14 +30,20 @@ func WantContains(t *testing.T, got string, want ...string) {
 // waits must not keep the others from working.
 func Await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(Timeout)
+	awaitFor(t, Timeout, what, holds)
+}
+
+// awaitFor is Await with a time of its own.
+func awaitFor(t *testing.T, limit time.Duration, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(limit)
 	interval := PollInterval
 	for !holds() {
 		select {
 		case <-time.After(interval):
 			interval = min(2*interval, 10*PollInterval)
 		case <-deadline:
-			t.Fatalf("within %s: want %s", Timeout, what)
+			t.Fatalf("within %s: want %s", limit, what)
 		}
 	}
 }
