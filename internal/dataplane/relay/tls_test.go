@@ -185,7 +185,7 @@ func TestTLSFinish(t *testing.T) {
 	for _, l := range tlsLegs {
 		for _, size := range []int{0, 5, 3 << 20} {
 			t.Run(fmt.Sprintf("%s/%d bytes", l, size), func(t *testing.T) {
-				tr, client, srv := joinedTLSBy(t, hasty(), l.dataTLS())
+				tr, client, srv := joinedTLS(t, l.dataTLS())
 				file, got := relaytest.Noise(size), new(bytes.Buffer)
 				go func() {
 					srv.Write(file)
