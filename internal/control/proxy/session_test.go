@@ -130,7 +130,7 @@ func TestSessionActive(t *testing.T) {
 		t.Error("armed before the server's 2yz")
 	}
 	b.server.say("200 ok\r\n")
-	b.client.hear("200 PORT command successful")
+	b.client.hear("200 ok")
 	if !data.isArmed() || data.isClosed() {
 		t.Error("not armed when the client is told so")
 	}

@@ -196,7 +196,7 @@ func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.
 		t.record.Ask(printable(firstLine(step.ToServer)))
 	}
 	ours := step.Refusal.Kind != dialogue.NotRefused || dialogue.Negotiates(t.last.verb)
-	if ours && len(step.ToClient) > 0 && !bytes.Equal(bytes.TrimRight(step.ToClient, "\r\n"), line.Text) {
+	if ours && len(step.ToClient) > 0 && !bytes.Equal(lastLine(step.ToClient), line.Text) {
 		t.record.Answer(t.redacted(firstLine(step.ToClient)))
 	}
 	if t.last.verb == "TYPE" && line.Code/100 == 2 && t.last.arg != "" {
@@ -208,6 +208,12 @@ func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.
 func firstLine(lines []byte) []byte {
 	line, _, _ := bytes.Cut(lines, []byte("\r\n"))
 	return line
+}
+
+// lastLine returns the last of some lines, without its ending.
+func lastLine(lines []byte) []byte {
+	lines = bytes.TrimSuffix(lines, []byte("\r\n"))
+	return lines[bytes.LastIndexByte(lines, '\n')+1:]
 }
 
 // printable returns a line as text, whatever a peer put into it.

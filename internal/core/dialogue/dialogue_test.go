@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ftpgate/internal/core/ftp"
 )
 
 // A step that was returned stays as it was, whatever happens to the dialogue, and to the line, later.
@@ -102,5 +104,30 @@ func TestRefusalWords(t *testing.T) {
 	}
 	if got := RefusalKinds.String(); got != "unknown" {
 		t.Errorf("got %q behind the last kind; want unknown", got)
+	}
+}
+
+// An error of several lines to PASV passes on whole, but for lines that are too many to be kept.
+func TestLongErrors(t *testing.T) {
+	d := newParsed(addresses["4"], Config{LoginFailures: 5})
+	d.replies = ftp.ReplyScanner{MaxLines: 2000, MaxBytes: 2 << 20}
+	d.server("220 hello")
+	d.client("USER x")
+	d.server("230 welcome")
+	d.client("PASV")
+	for range 1000 {
+		if s := d.server("425-" + strings.Repeat("x", 1000)); len(s.ToClient) > 0 ||
+			len(d.lines) > maxHeldBack {
+			t.Fatalf("got %d bytes sent and %d kept; want none, and no more than %d", len(s.ToClient),
+				len(d.lines), maxHeldBack)
+		}
+	}
+	s := d.server("425 no")
+	if text := string(s.ToClient); !strings.HasPrefix(text, "425-x") || !strings.HasSuffix(text,
+		"\n425 no\r\n") {
+		t.Errorf("got %.20q ... of %d bytes; want lines, and the last one", text, len(text))
+	}
+	if s := d.server("421 bye"); string(s.ToClient) != "421 bye\r\n" {
+		t.Errorf("got %q; want 421 bye", s.ToClient)
 	}
 }

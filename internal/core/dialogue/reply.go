@@ -57,6 +57,9 @@ func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
 		d.pass(s, line)
 		d.finish(s, r, line)
 	}
+	if line.Last {
+		d.lines = nil
+	}
 }
 
 // answered removes the command that the reply under way answers.
@@ -238,6 +241,7 @@ func (d *Dialogue) passiveReply(s *Step, line ftp.ServerLine) {
 	code := line.Code
 	switch {
 	case !line.Last:
+		d.hold(line)
 	case code/100 == 1: // not allowed here, and of no use to the client
 		d.offeredPort = 0
 	case code/100 == 5 && code != 530 && !d.retried && d.addrs.Server.Is4() && !d.raw64:
@@ -323,7 +327,11 @@ func (d *Dialogue) askOtherwise(s *Step) {
 // activeReply takes a line of the answer to PORT or EPRT.
 func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 	code := line.Code
-	if !line.Last || code/100 == 1 {
+	switch {
+	case !line.Last:
+		d.hold(line)
+		return
+	case code/100 == 1:
 		return
 	}
 	if code/100 == 5 && code != 530 && d.asked == "EPRT" && d.addrs.Server.Is4() && !d.raw64 {
@@ -332,6 +340,7 @@ func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 		return
 	}
 	verb := d.queue.answering().verb
+	same := verb == d.asked && d.addrs.oneFamily() // the server answers what the client has asked
 	d.answered()
 	if code/100 != 2 {
 		d.drop(s)
@@ -343,5 +352,9 @@ func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 	d.dataReady = true
 	s.Action = Arm
 	d.serveWaiting(s)
+	if same {
+		d.pass(s, line)
+		return
+	}
 	s.say(200, "%s command successful", verb)
 }

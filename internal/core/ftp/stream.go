@@ -1,12 +1,15 @@
 package ftp
 
-import "errors"
+import (
+	"bytes"
+	"errors"
+)
 
 // ClientLine is a line from a client, parsed once. Its slices are parts of the line and change with it.
 type ClientLine struct {
 	Telnet  []byte  // the Telnet commands in front of the FTP command; empty: none
 	Text    []byte  // the rest of the line, as the client sent it
-	Command Command // Text, parsed; the zero Command if Text is no command
+	Command Command // Text behind leading spaces, parsed; the zero Command if that is no command
 	IsReply bool    // Text is no command and reads like the first line of a reply
 }
 
@@ -16,7 +19,7 @@ func ParseClientLine(line []byte) ClientLine {
 	var l ClientLine
 	l.Telnet, l.Text = CutTelnet(line)
 	var err error
-	if l.Command, err = ParseCommand(l.Text); err != nil && len(l.Text) > 0 && isDigit(l.Text[0]) {
+	if l.Command, err = ParseCommand(bytes.TrimLeft(l.Text, " ")); err != nil && len(l.Text) > 0 && isDigit(l.Text[0]) {
 		_, err := ParseReplyLine(l.Text)
 		l.IsReply = err == nil
 	}
