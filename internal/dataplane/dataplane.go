@@ -68,6 +68,9 @@ type Data interface {
 	// Use says that a transfer command waits for the connection: from now on it may come until Close,
 	// however late. It never waits, and it may be called more than once, or too late: then it does nothing.
 	Use()
+	// Unuse takes Use back: the server refused the command. Where nobody has come, the connection may come
+	// within pinhole.Lifetime from now on. It never waits.
+	Unuse()
 	// Outcome returns what has become of it so far, without waiting. It may be called after Close.
 	Outcome() Outcome
 	// Finish is for a reply that says that a transfer is complete, so that its connection has come. Of a

@@ -202,11 +202,19 @@ func (d *fakeData) Outcome() dataplane.Outcome {
 }
 
 func (d *fakeData) Join(cancel <-chan struct{}) {
-	close(d.joined)
+	if !isClosed(d.joined) {
+		close(d.joined)
+	}
 	d.path.waitOr("Join", cancel)
 }
 
-func (d *fakeData) Use() { close(d.used) }
+func (d *fakeData) Use() {
+	if !isClosed(d.used) {
+		close(d.used)
+	}
+}
+
+func (d *fakeData) Unuse() { d.used = make(chan struct{}) }
 
 func (d *fakeData) Sever() {
 	d.path.wait("Sever")

@@ -36,6 +36,8 @@ func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 		return s.complete(step)
 	case dialogue.Fail:
 		return s.fail(step)
+	case dialogue.Decline:
+		return s.decline(step)
 	case dialogue.Use:
 		return step, s.use()
 	case dialogue.Arm:
@@ -275,6 +277,21 @@ func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	}
 	s.transcript.Finished(false, s.transferFault(step, err))
 	return step, err
+}
+
+// decline takes it that the server refused a transfer's command. The data connection serves the next one, if
+// the gateway has not broken it.
+func (s *Session) decline(step dialogue.Step) (dialogue.Step, error) {
+	if s.data == nil {
+		return s.fail(step)
+	}
+	o := s.data.Outcome()
+	if f := o.Failure; !o.Complete && f != nil && f.ReplyText != "" {
+		return s.fail(step)
+	}
+	s.data.Unuse()
+	s.transcript.Declined()
+	return step, nil
 }
 
 // closeTransfer closes the data connection of a transfer that failed; false: the turn was taken away.

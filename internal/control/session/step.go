@@ -18,7 +18,7 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 		!s.delay(time.Duration(step.FailedLogins)*s.env.LoginDelay) {
 		return step, true
 	}
-	failed := step.Action == dialogue.Fail
+	action := step.Action
 	step, err := s.act(step)
 	if err == errTurnTaken {
 		return step, false
@@ -35,7 +35,7 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 		}
 		s.write(s.server, step.ToServer)
 	}
-	if failed { // the client reads why before it finds its data connection refused
+	if action == dialogue.Fail || action == dialogue.Decline && err != nil { // the client reads why before it finds its data connection refused
 		s.flush()
 		if !s.closeTransfer() {
 			return step, false

@@ -24,10 +24,12 @@ func (t *transferStarted) signal() { t.once.Do(func() { close(t.started) }) }
 // watchTransfer is called after each step, to see whether a transfer has started.
 func (s *Session) watchTransfer() {
 	t := s.transferStarted
-	if t == nil || !s.dialogue.InTransfer() {
-		return
-	}
 	switch {
+	case t == nil:
+	case !s.dialogue.InTransfer():
+		if t.timer != nil && t.timer.Stop() { // the server refused the command: the next one tells
+			t.timer = nil
+		}
 	case s.dialogue.TransferStarted():
 		if t.timer != nil {
 			t.timer.Stop()

@@ -271,6 +271,9 @@ func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLeg
 	t.record.Opened(d, at)
 }
 
+// Declined records that the server refused a transfer's command, and left the data connection for the next.
+func (t *Transcript) Declined() { t.record.TransferDeclined(t.reply) }
+
 // Finished records how a transfer ended. why is the reason where it is not complete; nil: as the server says.
 func (t *Transcript) Finished(complete bool, why *verdict.Fault) {
 	t.record.TransferFinished(complete, t.reply, why)

@@ -62,6 +62,7 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 func (d *Dialogue) Broken(code int, text, remedy string) (s Step) {
 	s.Refusal.Remedy = remedy
 	s.refuse(RefusedTransfer, code, "%s", text)
+	d.dataReady = false
 	if d.last.partial { // too late to take the reply's place
 		s.ToClient = slices.Clone(d.last.toClient)
 	}

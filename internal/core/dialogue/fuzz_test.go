@@ -180,6 +180,13 @@ func (h *harness) take(s Step, line []byte) {
 		if h.open != 1 {
 			h.t.Fatalf("used with %d pinholes", h.open)
 		}
+	case Decline:
+		if h.open != 1 {
+			h.t.Fatalf("left for the next transfer: %d pinholes", h.open)
+		}
+		if failed {
+			s, h.open = h.d.Broken(426, "broken", ""), 0
+		}
 	case Finish, Complete, Fail:
 		if h.open = 0; failed {
 			s = h.d.Broken(426, "broken", "")

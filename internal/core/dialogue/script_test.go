@@ -256,6 +256,8 @@ func show(s Step) []string {
 		out = append(out, "! complete")
 	case Fail:
 		out = append(out, "! fail")
+	case Decline:
+		out = append(out, "! decline")
 	case OpenPassthrough:
 		out = append(out, fmt.Sprintf("! passthrough %s", s.Passthrough))
 	case PrepareTLS:

@@ -22,6 +22,7 @@ const (
 	Finish                 // wait until a download is delivered, then as Complete
 	Complete               // the transfer is complete: close, then send the lines; or call Broken
 	Fail                   // the transfer failed: send the lines, then close; or call Broken or NotResumed
+	Decline                // as Fail, but what is agreed upon stays for the next transfer
 	Close                  // close what is there, a passthrough too
 	OpenPassthrough        // open Step.Passthrough; then send the lines, or call Failed
 	PrepareTLS             // prepare TLS for the client; then send the lines, or call Failed

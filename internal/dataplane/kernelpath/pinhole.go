@@ -83,6 +83,7 @@ type Pinhole struct {
 	mu     sync.Mutex
 	arming sync.WaitGroup // calls of Arm that wait for the kernel; none begins after closed is set
 	armed  bool           // the kernel has it, or may have it
+	inUse  bool           // a transfer command waits for its connection
 	used   bool           // its connection has come
 	closed bool
 }
@@ -114,8 +115,23 @@ func (h *Pinhole) Use(connected func() bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.armed && !h.closed {
-		h.path.kernel.Keep(h.hole, func() bool { return !h.Used() && !connected() })
+		h.inUse = true
+		h.path.kernel.Keep(h.hole, func() bool { return h.wanted() && !connected() })
 	}
+}
+
+// Unuse takes Use back: the pinhole ends when its time is over.
+func (h *Pinhole) Unuse() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.inUse = false
+}
+
+// wanted reports whether a transfer command waits for the connection.
+func (h *Pinhole) wanted() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.inUse && !h.used
 }
 
 // MarkUsed notes that the connection has come: its transfer is over.

@@ -70,6 +70,13 @@ func TestMeteredUse(t *testing.T) {
 	if wanted == nil || !wanted() {
 		t.Fatal("got it not wanted; want it kept until its connection comes")
 	}
+	if data.Unuse(); wanted() {
+		t.Error("got it wanted; want it to end, because the server refused the transfer")
+	}
+	if data.Use(); !s.tables.kept[hole]() {
+		t.Error("got it not wanted; want it kept for the next transfer")
+	}
+	wanted = s.tables.kept[hole]
 	s.flow.progress.Connected = time.Unix(1, 0)
 	if wanted() {
 		t.Error("got it wanted after its connection has come")

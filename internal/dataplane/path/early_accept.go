@@ -89,6 +89,13 @@ func (e *earlyAccept) Ended() <-chan struct{} {
 	return nil
 }
 
+// Unuse has the pinhole live for its usual time again.
+func (e *earlyAccept) Unuse() {
+	if !e.relayed.Load() {
+		e.metered.Unuse()
+	}
+}
+
 // Sever ends the connection, over either path.
 func (e *earlyAccept) Sever() {
 	if e.waiting.Sever(); !e.relayed.Load() {

@@ -298,6 +298,15 @@ func TestUse(t *testing.T) {
 	srv := relaytest.Accept(t, l)
 	relaytest.Send(srv, []byte("late"))
 	relaytest.WantData(t, "client", client, []byte("late"))
+	unused = reserve(t, p, hole(l))
+	unused.Use()
+	if err := unused.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	unused.Unuse()
+	if r := wait(t, unused); !errors.Is(r.Err, ErrNobody) {
+		t.Errorf("after Unuse: got %v; want %v", r.Err, ErrNobody)
+	}
 }
 
 // The client of an active transfer sees the port that the server has connected from.

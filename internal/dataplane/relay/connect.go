@@ -3,7 +3,6 @@ package relay
 import (
 	"fmt"
 	"net"
-	"time"
 
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/socket"
@@ -11,7 +10,7 @@ import (
 
 // serve takes the pinhole's connection, connects it to the far end and carries data until the end.
 func (p *Path) serve(t *Transfer, hole pinhole.Pinhole) error {
-	if err := t.await(orDefault(p.WaitTime, pinhole.Lifetime)); err != nil {
+	if err := t.await(); err != nil {
 		return err
 	}
 	t.unlisten() // nothing can come behind the one connection
@@ -27,36 +26,17 @@ func (p *Path) serve(t *Transfer, hole pinhole.Pinhole) error {
 	return nil
 }
 
-// await waits for the pinhole's connection: for so long after Arm, or until Close once a transfer command
-// waits for it.
-func (t *Transfer) await(wait time.Duration) error {
-	late := time.NewTimer(time.Until(t.result.Armed.Add(wait)))
-	defer late.Stop()
+// await waits for the pinhole's connection: for the wait time, or until Close while a transfer command waits
+// for it.
+func (t *Transfer) await() error {
+	defer t.late.Stop()
 	select {
 	case <-t.connected:
 		return nil
 	case <-t.broken:
 		return ErrClosed
-	case <-t.used:
-	case <-late.C:
-		if !t.isUsed() {
-			return t.expire(fmt.Errorf("%w from %s in %s", ErrNobody, t.from, wait))
-		}
-	}
-	select {
-	case <-t.connected:
-		return nil
-	case <-t.broken:
-		return ErrClosed
-	}
-}
-
-func (t *Transfer) isUsed() bool {
-	select {
-	case <-t.used:
-		return true
-	default:
-		return false
+	case <-t.late.C:
+		return t.expire(fmt.Errorf("%w from %s in %s", ErrNobody, t.from, t.waitTime))
 	}
 }
 

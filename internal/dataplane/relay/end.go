@@ -37,7 +37,7 @@ func (t *Transfer) detach() bool {
 		return true
 	}
 	t.detached = true
-	if !t.isUsed() {
+	if !t.inUse {
 		close(t.unused)
 	}
 	t.unregister()

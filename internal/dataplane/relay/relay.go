@@ -188,16 +188,18 @@ func (p *Path) newTransfer(client Side, dataTLS dataplane.DataTLS) *Transfer {
 		client:     client,
 		relay:      p.Relay,
 		joined:     make(chan struct{}),
-		used:       make(chan struct{}),
 		unused:     make(chan struct{}),
 		connected:  make(chan struct{}),
 		done:       make(chan struct{}),
 		broken:     make(chan struct{}),
 		flowing:    make(chan struct{}),
 		passed:     [2]chan struct{}{make(chan struct{}), make(chan struct{})},
+		waitTime:   orDefault(p.WaitTime, pinhole.Lifetime),
 		settleTime: orDefault(p.settleTime, defaultSettleTime),
 		idleTime:   orDefault(p.IdleTime, forward.DefaultIdleTime),
 	}
+	t.late = time.NewTimer(t.waitTime)
+	t.late.Stop()
 	t.result.Began = time.Now()
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	if dataTLS.Client == nil && dataTLS.Server == nil {

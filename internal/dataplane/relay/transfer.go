@@ -49,9 +49,10 @@ type Transfer struct {
 	settleTime time.Duration
 	connected  chan struct{} // closed when the peer is there, and may be
 	joined     chan struct{} // closed when both ends stand
-	used       chan struct{} // closed by Use
 	unused     chan struct{} // closed by Close without Use, if a connection has come: no transfer will begin
-	useOnce    sync.Once
+	waitTime   time.Duration // for the peer, from Arm or Unuse on
+	late       *time.Timer   // that time, while it runs
+	inUse      bool          // a transfer command waits for the peer
 	unlistened sync.Once
 	done       chan struct{} // closed when result is complete
 	result     Result        // of the running goroutine until done is closed
@@ -111,6 +112,9 @@ func (t *Transfer) Arm() error {
 	}
 	t.armed = true
 	t.result.Armed = time.Now()
+	if !t.inUse {
+		t.late.Reset(t.waitTime)
+	}
 	if t.ends[From] != nil { // it has waited for this
 		t.markConnected()
 	}
@@ -133,7 +137,22 @@ func (t *Transfer) Waiting() bool {
 }
 
 // Use keeps the pinhole open until Close: a transfer command waits for its connection.
-func (t *Transfer) Use() { t.useOnce.Do(func() { close(t.used) }) }
+func (t *Transfer) Use() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.inUse = true
+	t.late.Stop()
+}
+
+// Unuse takes Use back: the wait time runs again.
+func (t *Transfer) Unuse() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.inUse = false
+	if t.armed {
+		t.late.Reset(t.waitTime)
+	}
+}
 
 // Join waits until both ends stand, the transfer has failed, or cancel is closed, if the peer has come.
 func (t *Transfer) Join(cancel <-chan struct{}) {

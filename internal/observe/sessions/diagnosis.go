@@ -28,7 +28,7 @@ func (r *Record) dataFault(d *data, p Progress) (verdict.Fault, bool) {
 			own.At = d.Listen
 		}
 		return own, true
-	case !p.Connected.IsZero(), !d.Listen.IsValid(), d.closed.Sub(d.opened) < minWait:
+	case !p.Connected.IsZero(), d.declined, !d.Listen.IsValid(), d.closed.Sub(d.opened) < minWait:
 		return verdict.Fault{}, false
 	}
 	return r.neverConnected(d, p, d.closed), true
@@ -81,10 +81,10 @@ func (r *Record) verdict(now time.Time) verdict.Verdict {
 	return v
 }
 
-// awaitsData reports whether a pinhole is open.
+// awaitsData reports whether a pinhole is open for a transfer that is to come or waits.
 func (r *Record) awaitsData() bool {
 	d := r.data
-	return d != nil && d.closed.IsZero() && d.Meter != nil && d.Listen.IsValid() && r.ended.IsZero()
+	return d != nil && d.closed.IsZero() && !d.declined && d.Meter != nil && d.Listen.IsValid() && r.ended.IsZero()
 }
 
 // overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a

@@ -77,6 +77,7 @@ type data struct {
 	number          int
 	opened          time.Time
 	usedByTransfer  bool      // a transfer command used it
+	declined        bool      // the server refused that command, and none has come since: nobody need connect
 	connectReported bool      // the time line says that its peer connected
 	closed          time.Time // zero: it is open
 }
@@ -145,7 +146,7 @@ func (r *Record) TransferStarted(at time.Time, verb, file string) {
 		r.transfer = &finalizing{record: r, hasTransfer: true, transfer: Transfer{Verb: verb, File: file,
 			Direction: directionOf(verb), Began: at}}
 		if t := &r.transfer.transfer; r.data != nil {
-			r.data.usedByTransfer = true
+			r.data.usedByTransfer, r.data.declined = true, false
 			t.number, t.Mode, t.Path, t.TLS = r.data.number, r.data.Mode, r.data.Path, r.data.TLS
 		}
 	})
@@ -169,6 +170,29 @@ func (r *Record) TransferFinished(complete bool, said string, why *verdict.Fault
 	}
 	now := time.Now()
 	if s := r.finish(complete, said, why, now); s != nil {
+		r.log.finalize(s, now)
+	}
+}
+
+// TransferDeclined records that the server refused the transfer's command with the reply said. Its data
+// connection waits for another transfer.
+func (r *Record) TransferDeclined(said string) {
+	if r == nil {
+		return
+	}
+	now := time.Now()
+	r.mu.Lock()
+	s := r.transfer
+	r.transfer = nil
+	if s != nil {
+		s.transfer.Ended, s.said = now, said
+		r.describe(&s.transfer)
+		if d := r.data; d != nil && d.number == s.transfer.number {
+			d.usedByTransfer, d.declined = false, true
+		}
+	}
+	r.mu.Unlock()
+	if s != nil {
 		r.log.finalize(s, now)
 	}
 }
