@@ -49,6 +49,7 @@ type Flow struct {
 	Master   Tuple  // the original tuple of the control connection that announced this one; zero: none
 	State    TCPState
 	Replied  bool    // the server has answered
+	Closed   bool    // the server, the end that was connected to, has sent the first FIN
 	Sent     Counter // in the direction of Original; zero without accounting
 	Received Counter // in the direction of Reply
 }

@@ -57,7 +57,9 @@ func (r relayed) Close() dataplane.Outcome {
 // implements it.
 type expectation interface {
 	Progress() sessions.Progress
-	ForgetEarlier()    // has the kernel give an active connection the server's source port
+	// ForgetEarlier has the kernel give an active connection the server's source port. It reports whether
+	// the client still remembers an earlier connection from there, so that the kernel must not.
+	ForgetEarlier() (remembered bool)
 	Sever()            // ends the connection, if it has come
 	Release(used bool) // the pinhole is closed; used: its connection has come for certain
 }
@@ -65,16 +67,7 @@ type expectation interface {
 // metered is a data connection that the kernel carries, and that is counted.
 type metered struct {
 	*kernelpath.Pinhole
-	flow   expectation // nil: nobody counts
-	active bool        // the server connects
-}
-
-// Arm lets the connection come.
-func (m metered) Arm() error {
-	if m.active && m.flow != nil {
-		m.flow.ForgetEarlier()
-	}
-	return m.Pinhole.Arm()
+	flow expectation // nil: nobody counts
 }
 
 // Outcome returns what has come through so far. The ends see for themselves how a transfer went, so it counts

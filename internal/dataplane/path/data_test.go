@@ -129,7 +129,7 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 	}
 	hole.Listen = opened.At()
 	if s.data, err = acceptEarly(t.Context(), &relay.Path{Relay: s.relays},
-		metered{opened, s.expect(hole), true}, hole); err != nil {
+		metered{opened, s.expect(hole)}, hole); err != nil {
 		t.Fatal(err)
 	}
 	s.listen = hole.Listen
@@ -184,6 +184,23 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 			t.Errorf("got %v in the kernel, %v removed later; want it removed later", s.tables.pinholes,
 				s.tables.later)
 		}
+	}
+}
+
+// Where the client remembers an earlier connection from the server's port, the relay carries the next one.
+func TestEarlyAcceptOfARememberedPort(t *testing.T) {
+	s := newActiveStage(t, true)
+	s.flow.remembered = true
+	if err := s.data.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.tables.pinholes) != 0 {
+		t.Errorf("got %v in the kernel; want nothing", s.tables.pinholes)
+	}
+	relaytest.Dial(t, relaytest.Peer, s.listen)
+	relaytest.Accept(t, s.client)
+	if o := s.data.Close(); o.Path != forward.DataRelay || o.Connected.IsZero() {
+		t.Errorf("got %+v; want it connected by the relay", o)
 	}
 }
 

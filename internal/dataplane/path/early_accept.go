@@ -11,10 +11,11 @@ import (
 
 // earlyAccept is an active pinhole of the kernel's for servers that connect before they accept PORT, while
 // the kernel does not let them through yet. Until Arm the relay listens at the port, and the relay carries
-// a connection that has come by then. With other servers the relay has no part in it.
+// a connection that has come by then. It also carries one that the client might refuse from the kernel: see
+// flows.Expectation.ForgetEarlier. With others the relay has no part in it.
 //
-//	waiting --Arm, a server has connected--> relayed
-//	waiting --Arm, nobody has connected----> armed in the kernel
+//	waiting --Arm, a server has connected, or the client remembers an earlier connection--> relayed
+//	waiting --Arm, nobody has connected---------------------------------------------------> armed in the kernel
 type earlyAccept struct {
 	metered
 	waiting *relay.Transfer
@@ -35,7 +36,7 @@ func acceptEarly(
 
 // Arm lets the connection through that has come, or opens the pinhole in the kernel for one to come.
 func (e *earlyAccept) Arm() error {
-	if e.waiting.Waiting() {
+	if e.waiting.Waiting() || e.flow != nil && e.flow.ForgetEarlier() {
 		e.relayed.Store(true)
 		return e.waiting.Arm()
 	}

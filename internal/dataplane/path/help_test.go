@@ -104,15 +104,16 @@ func (k fakePassthroughs) Close() error { return k.add(nil, func() { k.closed++ 
 
 // fakeFlow counts what the test says.
 type fakeFlow struct {
-	expected  pinhole.Pinhole
-	progress  sessions.Progress
-	severed   int
-	forgotten int
-	released  []bool // used or not
+	expected   pinhole.Pinhole
+	progress   sessions.Progress
+	severed    int
+	forgotten  int
+	remembered bool   // by the client
+	released   []bool // used or not
 }
 
 func (f *fakeFlow) Progress() sessions.Progress { return f.progress }
-func (f *fakeFlow) ForgetEarlier()              { f.forgotten++ }
+func (f *fakeFlow) ForgetEarlier() bool         { f.forgotten++; return f.remembered }
 func (f *fakeFlow) Sever()                      { f.severed++ }
 func (f *fakeFlow) Release(used bool)           { f.released = append(f.released, used) }
 

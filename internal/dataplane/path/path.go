@@ -235,7 +235,7 @@ func (p forwardPath) open(
 		return nil, netip.AddrPort{}, err
 	}
 	hole.Listen = opened.At()
-	data := metered{opened, p.expect(hole), hole.Active}
+	data := metered{opened, p.expect(hole)}
 	if !hole.Active {
 		return data, opened.At(), nil
 	}

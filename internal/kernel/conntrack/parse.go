@@ -18,6 +18,7 @@ const (
 	ctaFilter       = 25     // CTA_FILTER
 	ctaFilterOrig   = 1      // CTA_FILTER_ORIG_FLAGS, within CTA_FILTER
 	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY
+	closeInit       = 1 << 2 // IP_CT_TCP_FLAG_CLOSE_INIT
 )
 
 // parseFlow reads a flow from the body of a message into f. It returns false, and f has no meaning, if the
@@ -39,8 +40,13 @@ func parseFlow(body []byte, f *netflow.Flow, want netflow.Want) bool {
 		return false
 	}
 	f.Replied = netlink.Uint32(a[nl.CTA_STATUS])&statusSeenReply != 0
-	if s := netlink.Find(a[nl.CTA_PROTOINFO], nl.CTA_PROTOINFO_TCP, nl.CTA_PROTOINFO_TCP_STATE); len(s) == 1 {
+	var tcp [nl.CTA_PROTOINFO_TCP_FLAGS_REPLY + 1][]byte
+	netlink.ByType(netlink.Find(a[nl.CTA_PROTOINFO], nl.CTA_PROTOINFO_TCP), tcp[:])
+	if s := tcp[nl.CTA_PROTOINFO_TCP_STATE]; len(s) == 1 {
 		f.State = netflow.TCPState(s[0])
+	}
+	if flags := tcp[nl.CTA_PROTOINFO_TCP_FLAGS_REPLY]; len(flags) > 0 { // struct nf_ct_tcp_flags
+		f.Closed = flags[0]&closeInit != 0
 	}
 	f.Sent, f.Received = counterOf(a[nl.CTA_COUNTERS_ORIG]), counterOf(a[nl.CTA_COUNTERS_REPLY])
 	return true

@@ -50,7 +50,8 @@ func fullFlow() []byte {
 		counters(nl.CTA_COUNTERS_ORIG, 4, 216), counters(nl.CTA_COUNTERS_REPLY, 5, 1<<40),
 		attr(nl.CTA_PROTOINFO|unix.NLA_F_NESTED,
 			attr(nl.CTA_PROTOINFO_TCP|unix.NLA_F_NESTED,
-				attr(nl.CTA_PROTOINFO_TCP_STATE, byte(netflow.TCPLastAck))...)...),
+				slices.Concat(attr(nl.CTA_PROTOINFO_TCP_STATE, byte(netflow.TCPLastAck)),
+					attr(nl.CTA_PROTOINFO_TCP_FLAGS_REPLY, 0x05, 0x37))...)...),
 		attr(nl.CTA_ID, 0xde, 0xad, 0xbe, 0xef),
 		tupleAttr(ctaTupleMaster, tuple6),
 		attr(200, 1, 2, 3),
@@ -60,7 +61,7 @@ func fullFlow() []byte {
 func TestParseFlow(t *testing.T) {
 	want := netflow.Flow{
 		ID: 0xdeadbeef, Original: tuple4, Reply: tuple6, Master: tuple6,
-		State: netflow.TCPLastAck, Replied: true,
+		State: netflow.TCPLastAck, Replied: true, Closed: true,
 		Sent: netflow.Counter{Packets: 4, Bytes: 216}, Received: netflow.Counter{Packets: 5, Bytes: 1 << 40},
 	}
 	got := netflow.Flow{ID: 7} // of another message

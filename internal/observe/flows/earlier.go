@@ -16,12 +16,17 @@ const dataPort = 20
 // gives the new connection another source port meanwhile, because the two would look the same to the client.
 // Some clients use one port for all their transfers, and want the server's to be 20. Call it before the
 // pinhole of an active transfer is open. After an error the connection comes from another port.
-func (x *Expectation) ForgetEarlier() {
+//
+// Where the client closed first, it is the client that remembers the earlier connection (TIME_WAIT). It would
+// refuse the new one every other time: the server began its sequence numbers and time stamps for another port
+// of the gateway's (tcp_timewait_state_process in net/ipv4/tcp_minisocks.c), and the pinhole does not wait
+// for the second try. Then the result is true: the relay makes that try.
+func (x *Expectation) ForgetEarlier() (remembered bool) {
 	w := x.watcher
 	answers := netflow.Tuple{From: x.pinhole.Target, To: netip.AddrPortFrom(x.pinhole.SourceIP, dataPort)}
 	found, err := w.table.Get(nil, []netflow.Tuple{answers})
 	if err != nil || !found[0].State.Over() {
-		return
+		return false
 	}
 	f := found[0]
 	w.mu.Lock()
@@ -31,4 +36,5 @@ func (x *Expectation) ForgetEarlier() {
 		earlier.update(f, time.Now()) // what it has carried
 	}
 	_ = w.table.Delete(f.Original, f.ID)
+	return f.Closed
 }

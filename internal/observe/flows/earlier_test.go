@@ -17,9 +17,13 @@ func TestForgetEarlier(t *testing.T) {
 	f := netflow.Flow{ID: 7, Original: tuple("203.0.113.21:20", "203.0.113.1:50000"),
 		Reply: tuple("192.168.5.1:45000", "192.168.5.2:20"), State: netflow.TCPEstablished, Replied: true}
 	for _, tt := range []struct {
-		state netflow.TCPState
-		left  int
-	}{{netflow.TCPEstablished, 1}, {netflow.TCPLastAck, 1}, {netflow.TCPTimeWait, 0}, {netflow.TCPClose, 0}} {
+		state  netflow.TCPState
+		closed bool
+		left   int
+	}{
+		{netflow.TCPEstablished, false, 1}, {netflow.TCPLastAck, false, 1}, {netflow.TCPTimeWait, false, 0},
+		{netflow.TCPTimeWait, true, 0}, {netflow.TCPClose, false, 0},
+	} {
 		table := &fakeTable{flows: map[netflow.Tuple]netflow.Flow{}}
 		w := New(table, sessions.New(time.Now()))
 		first := w.Expect(active)
@@ -31,14 +35,16 @@ func TestForgetEarlier(t *testing.T) {
 			t.Fatal(err)
 		}
 		over := f
-		over.State, over.Sent.Bytes = tt.state, 1000
+		over.State, over.Closed, over.Sent.Bytes = tt.state, tt.closed, 1000
 		table.flows[f.Original] = over
 		if got := w.Carried(); got != 1 {
 			t.Errorf("got %d connections carried; want 1", got)
 		}
-		w.Expect(active).ForgetEarlier()
+		if got := w.Expect(active).ForgetEarlier(); got != tt.closed {
+			t.Errorf("state %d: got remembered %t; want %t", tt.state, got, tt.closed)
+		}
 		if got := len(table.flows); got != tt.left {
-			t.Errorf("state %d: got %d flows; want %d", tt.state, got, tt.left)
+			t.Errorf("state %d, closed %t: got %d flows; want %d", tt.state, tt.closed, got, tt.left)
 		}
 		if got := first.Progress().Down; tt.left == 0 && got != 1000 {
 			t.Errorf("state %d: got %d bytes counted; want 1000", tt.state, got)
