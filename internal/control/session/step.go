@@ -35,8 +35,8 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 		}
 		s.write(s.server, step.ToServer)
 	}
-	if action == dialogue.Fail || action == dialogue.Decline && err != nil { // the client reads why before it finds its data connection refused
-		s.flush()
+	if action == dialogue.Fail || action == dialogue.Decline && err != nil {
+		s.flush() // the client reads why before it finds its data connection refused
 		if !s.closeTransfer() {
 			return step, false
 		}

@@ -176,15 +176,11 @@ func (h *harness) take(s Step, line []byte) {
 		if failed {
 			s, h.open = h.d.Failed("", ""), 0
 		}
-	case Use:
+	case Use, Decline:
 		if h.open != 1 {
-			h.t.Fatalf("used with %d pinholes", h.open)
+			h.t.Fatalf("used or left for the next transfer: %d pinholes", h.open)
 		}
-	case Decline:
-		if h.open != 1 {
-			h.t.Fatalf("left for the next transfer: %d pinholes", h.open)
-		}
-		if failed {
+		if failed && s.Action == Decline {
 			s, h.open = h.d.Broken(426, "broken", ""), 0
 		}
 	case Finish, Complete, Fail:

@@ -182,8 +182,9 @@ func (d *Dialogue) preliminary(s *Step, code int) {
 }
 
 // transferEnds takes the last reply of a transfer. Where the server refused the command, what was agreed upon
-// serves the next one, unless the data connection is why. The reply that a download is complete waits until it is
-// delivered, unless the client awaits other replies behind it, or the server did not say that data comes.
+// serves the next one, unless the data connection is why. The reply that a download is complete waits until
+// it is delivered, unless the client awaits other replies behind it, or the server did not say that data
+// comes.
 func (d *Dialogue) transferEnds(s *Step, r request, code int) {
 	s.Aborted = r.aborted
 	switch {

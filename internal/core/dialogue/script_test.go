@@ -234,6 +234,11 @@ func input(t *testing.T, d *parsed, kind, rest string) Step {
 	return d.Opened(netip.MustParseAddrPort(rest))
 }
 
+// actionWords are the actions of which a script has the name alone.
+var actionWords = map[Action]string{Arm: "arm", Use: "use", Finish: "finish", Complete: "complete",
+	Fail:    "fail",
+	Decline: "decline", Close: "close", PrepareTLS: "prepare"}
+
 // show writes what a step leads to as a script has it.
 func show(s Step) []string {
 	var out []string
@@ -244,24 +249,12 @@ func show(s Step) []string {
 		c, to := s.Bridge.Client, s.Bridge.Server
 		out = append(out, fmt.Sprintf("! bridge %s > %s, %s > %s%s", c.SourceIP, c.Target, to.SourceIP,
 			to.Target, onLegs(s.Bridge.TLS)))
-	case Arm:
-		out = append(out, "! arm")
-	case Close:
-		out = append(out, "! close")
-	case Use:
-		out = append(out, "! use")
-	case Finish:
-		out = append(out, "! finish")
-	case Complete:
-		out = append(out, "! complete")
-	case Fail:
-		out = append(out, "! fail")
-	case Decline:
-		out = append(out, "! decline")
 	case OpenPassthrough:
 		out = append(out, fmt.Sprintf("! passthrough %s", s.Passthrough))
-	case PrepareTLS:
-		out = append(out, "! prepare")
+	default:
+		if word := actionWords[s.Action]; word != "" {
+			out = append(out, "! "+word)
+		}
 	}
 	lines := func(to string, text []byte) {
 		for line := range strings.SplitAfterSeq(string(text), "\n") {

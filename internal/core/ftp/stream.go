@@ -19,7 +19,8 @@ func ParseClientLine(line []byte) ClientLine {
 	var l ClientLine
 	l.Telnet, l.Text = CutTelnet(line)
 	var err error
-	if l.Command, err = ParseCommand(bytes.TrimLeft(l.Text, " ")); err != nil && len(l.Text) > 0 && isDigit(l.Text[0]) {
+	if l.Command, err = ParseCommand(bytes.TrimLeft(l.Text, " ")); err != nil && len(l.Text) > 0 &&
+		isDigit(l.Text[0]) {
 		_, err := ParseReplyLine(l.Text)
 		l.IsReply = err == nil
 	}

@@ -14,8 +14,8 @@ import (
 // a connection that has come by then. It also carries one that the client might refuse from the kernel: see
 // flows.Expectation.ForgetEarlier. With others the relay has no part in it.
 //
-//	waiting --Arm, a server has connected, or the client remembers an earlier connection--> relayed
-//	waiting --Arm, nobody has connected---------------------------------------------------> armed in the kernel
+//	waiting --Arm, a server has connected, or the client might refuse the kernel's--> relayed
+//	waiting --Arm, else-------------------------------------------------------------> armed in the kernel
 type earlyAccept struct {
 	metered
 	waiting *relay.Transfer

@@ -84,7 +84,8 @@ func (r *Record) verdict(now time.Time) verdict.Verdict {
 // awaitsData reports whether a pinhole is open for a transfer that is to come or waits.
 func (r *Record) awaitsData() bool {
 	d := r.data
-	return d != nil && d.closed.IsZero() && !d.declined && d.Meter != nil && d.Listen.IsValid() && r.ended.IsZero()
+	return d != nil && d.closed.IsZero() && !d.declined && d.Meter != nil && d.Listen.IsValid() &&
+		r.ended.IsZero()
 }
 
 // overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a
