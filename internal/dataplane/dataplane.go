@@ -89,6 +89,10 @@ type Data interface {
 	// nothing for it any more. nil: the kernel carries it. Then the gateway holds nothing for it after Close,
 	// no descriptor and no goroutine, and nobody need wait.
 	Ended() <-chan struct{}
+	// Drain has a connection that goes on after Close end in order as soon as the client has all that the
+	// server has sent, and the server's FIN: the gateway stops, and the client may keep it open for ever. One
+	// over which the client has sent something ends as ever. It does not wait.
+	Drain()
 	// Sever ends the connection with resets to both ends, over either path, as soon as it can and without
 	// waiting for it: for kill, a limit, and the end of the time for a stop. It may be called before and
 	// after Close, which is still to be called.

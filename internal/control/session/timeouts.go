@@ -29,7 +29,9 @@ const ShuttingDown = "the gateway is shutting down"
 func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.draining = s.draining || draining
+	if draining {
+		s.drain()
+	}
 	switch {
 	case s.phase == terminated, s.phase == delivering, s.phase.inPassthrough():
 		return now.Add(s.limits.Idle) // in a passthrough nobody knows whether a transfer runs

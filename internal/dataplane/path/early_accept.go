@@ -97,6 +97,13 @@ func (e *earlyAccept) Unuse() {
 	}
 }
 
+// Drain ends what the relay carries when it is delivered.
+func (e *earlyAccept) Drain() {
+	if e.relayed.Load() {
+		e.overRelay().Drain()
+	}
+}
+
 // Sever ends the connection, over either path.
 func (e *earlyAccept) Sever() {
 	if e.waiting.Sever(); !e.relayed.Load() {

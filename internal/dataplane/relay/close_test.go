@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -61,6 +62,36 @@ func TestClose(t *testing.T) {
 		if r := tr.Result(); r.Err != nil {
 			t.Error(r.Err)
 		}
+	})
+}
+
+// A gateway that stops ends what is delivered, and nothing else.
+func TestDrain(t *testing.T) {
+	t.Run("the client keeps its end open", func(t *testing.T) {
+		tr, client, srv := joinedBy(t, hasty())
+		tr.Close()
+		tr.Drain()
+		relaytest.Send(srv, []byte("a download"))
+		relaytest.WantData(t, "client", client, []byte("a download"))
+		wantComplete(t, tr, 0, int64(len("a download")))
+	})
+	t.Run("an upload is under way", func(t *testing.T) {
+		tr, client, srv := joinedBy(t, hasty())
+		tr.Close()
+		for _, text := range []string{"an upload", "goes on"} {
+			if _, err := client.Write([]byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(srv, make([]byte, len(text))); err != nil {
+				t.Fatal(err)
+			}
+			srv.CloseWrite()
+			relaytest.WantData(t, "client", client, nil)
+			tr.Drain()
+		}
+		relaytest.Send(client, []byte("and ends"))
+		relaytest.WantData(t, "server", srv, []byte("and ends"))
+		wantComplete(t, tr, int64(len("an uploadgoes onand ends")), 0)
 	})
 }
 

@@ -91,6 +91,30 @@ func (t *Transfer) awaitDelivery(cancel <-chan struct{}) {
 	}
 }
 
+// Drain has a transfer end in order as soon as the client has all that the server has sent, and the server's
+// FIN, where the client itself sends nothing. It does not wait.
+func (t *Transfer) Drain() { t.relay.start(t, t.endDelivered) }
+
+// endDelivered ends a transfer that is delivered, but for an upload: the client may be slow to begin it.
+func (t *Transfer) endDelivered() {
+	for !t.isDelivered() {
+		t.awaitDelivery(t.ctx.Done()) // where nothing moves, for the settle time
+		if t.ctx.Err() != nil {
+			return
+		}
+	}
+	silent := time.NewTimer(t.settleTime)
+	defer silent.Stop()
+	select {
+	case <-t.done:
+		return
+	case <-silent.C:
+	}
+	if t.bytes[t.client].Load() == 0 {
+		t.Sever()
+	}
+}
+
 // isFlowing reports whether data may flow.
 func (t *Transfer) isFlowing() bool {
 	select {
