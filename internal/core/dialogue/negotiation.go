@@ -149,6 +149,7 @@ func (d *Dialogue) agree() {
 	if d.retried {
 		d.prefers = d.asked
 	}
+	d.queue.passed()
 	d.answered()
 }
 

@@ -192,6 +192,18 @@ func (q *queue) answered() {
 	}
 }
 
+// passed takes it that the reply under way is beyond doubt that of its command: servers answer in order, so
+// that no optional command before it gets another one.
+func (q *queue) passed() {
+	for i := range q.requests {
+		if q.requests[i].number == q.current {
+			before := slices.DeleteFunc(slices.Clone(q.requests[:i]), func(r request) bool { return r.optional })
+			q.requests = append(before, q.requests[i:]...)
+			return
+		}
+	}
+}
+
 // optional has all commands with this verb be optional.
 func (q *queue) optional(verb string) {
 	for i := range q.requests {
