@@ -194,7 +194,9 @@ func (d *fakeData) Outcome() dataplane.Outcome {
 		return o
 	}
 	if o.Complete = d.result == nil; !o.Complete {
-		o.ServerReset = d.server
+		if o.ServerReset = d.server; d.server {
+			o.Down = 1
+		}
 		var known bool
 		if o.Failure, known = errors.AsType[*dataplane.Failure](d.result); !known {
 			o.Failure = &dataplane.Failure{Err: d.result}

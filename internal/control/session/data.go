@@ -241,7 +241,7 @@ func undelivered(o dataplane.Outcome, held bool) error {
 			ReplyText: "no data connection came from where it should"}
 	case o.Complete || o.Failure == nil:
 		return nil
-	case o.Failure.ReplyText != "", o.ServerReset && held:
+	case o.Failure.ReplyText != "", o.ServerReset && held && o.Down > 0: // else nothing is cut short
 		return o.Failure
 	}
 	return nil
