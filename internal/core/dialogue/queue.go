@@ -197,7 +197,8 @@ func (q *queue) answered() {
 func (q *queue) passed() {
 	for i := range q.requests {
 		if q.requests[i].number == q.current {
-			before := slices.DeleteFunc(slices.Clone(q.requests[:i]), func(r request) bool { return r.optional })
+			before := slices.DeleteFunc(slices.Clone(q.requests[:i]),
+				func(r request) bool { return r.optional })
 			q.requests = append(before, q.requests[i:]...)
 			return
 		}
