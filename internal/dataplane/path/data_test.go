@@ -114,9 +114,13 @@ func TestNotMetered(t *testing.T) {
 type activeStage struct {
 	*stage
 	client *net.TCPListener
+	path   *relay.Path
 	data   *earlyAccept
 	listen netip.AddrPort
 }
+
+// activeWaitTime is how long the relay waits for the server where no transfer does.
+const activeWaitTime = 300 * time.Millisecond
 
 func newActiveStage(t *testing.T, counts bool) *activeStage {
 	s := &activeStage{stage: newStage(t), client: relaytest.Listen(t, relaytest.Server)}
@@ -128,8 +132,8 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 		t.Fatal(err)
 	}
 	hole.Listen = opened.At()
-	if s.data, err = acceptEarly(t.Context(), &relay.Path{Relay: s.relays},
-		metered{opened, s.expect(hole)}, hole); err != nil {
+	s.path = &relay.Path{Relay: s.relays, Ports: relaytest.FreePorts(t, 2), WaitTime: activeWaitTime}
+	if s.data, err = acceptEarly(t.Context(), s.path, metered{opened, s.expect(hole)}, hole); err != nil {
 		t.Fatal(err)
 	}
 	s.listen = hole.Listen
@@ -202,6 +206,28 @@ func TestEarlyAcceptOfARememberedPort(t *testing.T) {
 	if o := s.data.Close(); o.Path != forward.DataRelay || o.Connected.IsZero() {
 		t.Errorf("got %+v; want it connected by the relay", o)
 	}
+}
+
+// What the relay carries waits as long as a transfer does, as over the kernel.
+func TestEarlyAcceptWaitsForItsTransfer(t *testing.T) {
+	s := newActiveStage(t, true)
+	s.flow.remembered = true
+	if err := s.data.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	s.data.Use()
+	unused, err := s.path.Open(t.Context(), onLoopback(s.client), dataplane.DataTLS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unused.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	if r := unused.Result(); !errors.Is(r.Err, relay.ErrNobody) {
+		t.Fatalf("got %v; want %v", r.Err, relay.ErrNobody)
+	}
+	relaytest.Dial(t, relaytest.Peer, s.listen)
+	relaytest.Accept(t, s.client)
 }
 
 // policy is an error as package tlskeys returns it.

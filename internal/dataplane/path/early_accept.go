@@ -44,15 +44,17 @@ func (e *earlyAccept) Arm() error {
 	return e.metered.Arm()
 }
 
-// overRelay is the connection as the relay carries it.
-func (e *earlyAccept) overRelay() relayed { return relayed{e.waiting, true} }
+// carrier is what carries the connection, as Arm has chosen.
+func (e *earlyAccept) carrier() dataplane.Data {
+	if e.relayed.Load() {
+		return relayed{e.waiting, true}
+	}
+	return e.metered
+}
 
 // Outcome returns what has become of the connection, over either path.
 func (e *earlyAccept) Outcome() dataplane.Outcome {
-	if e.relayed.Load() {
-		return e.overRelay().Outcome()
-	}
-	o := e.metered.Outcome()
+	o := e.carrier().Outcome()
 	if !o.Counted { // nobody counts it: then there is nothing to wait for
 		o.Counted, o.Over = true, true
 	}
@@ -61,48 +63,24 @@ func (e *earlyAccept) Outcome() dataplane.Outcome {
 
 // Finish waits for what the relay carries.
 func (e *earlyAccept) Finish(cancel <-chan struct{}) dataplane.Outcome {
-	if e.relayed.Load() {
-		return e.overRelay().Finish(cancel)
-	}
-	e.MarkUsed()
+	e.carrier().Finish(cancel)
 	return e.Outcome()
 }
 
 // Join waits for the client's end of what the relay carries.
-func (e *earlyAccept) Join(cancel <-chan struct{}) {
-	if e.relayed.Load() {
-		e.overRelay().Join(cancel)
-	}
-}
+func (e *earlyAccept) Join(cancel <-chan struct{}) { e.carrier().Join(cancel) }
 
 // Use keeps the pinhole open for a transfer.
-func (e *earlyAccept) Use() {
-	if !e.relayed.Load() {
-		e.metered.Use()
-	}
-}
-
-// Ended is closed when what the relay carries is over; nil: it carries nothing.
-func (e *earlyAccept) Ended() <-chan struct{} {
-	if e.relayed.Load() {
-		return e.overRelay().Ended()
-	}
-	return nil
-}
+func (e *earlyAccept) Use() { e.carrier().Use() }
 
 // Unuse has the pinhole live for its usual time again.
-func (e *earlyAccept) Unuse() {
-	if !e.relayed.Load() {
-		e.metered.Unuse()
-	}
-}
+func (e *earlyAccept) Unuse() { e.carrier().Unuse() }
+
+// Ended is closed when what the relay carries is over; nil: it carries nothing.
+func (e *earlyAccept) Ended() <-chan struct{} { return e.carrier().Ended() }
 
 // Drain ends what the relay carries when it is delivered.
-func (e *earlyAccept) Drain() {
-	if e.relayed.Load() {
-		e.overRelay().Drain()
-	}
-}
+func (e *earlyAccept) Drain() { e.carrier().Drain() }
 
 // Sever ends the connection, over either path.
 func (e *earlyAccept) Sever() {
