@@ -40,6 +40,15 @@ type Outcome struct {
 // whatever the server says.
 func (o Outcome) OnlyStranger() bool { return o.Connected.IsZero() && o.Stranger.IsValid() }
 
+// ForClient returns the failure that the client must hear of, because the gateway broke the connection and
+// the server cannot know why; nil: there is none.
+func (o Outcome) ForClient() *Failure {
+	if o.Complete || o.Failure == nil || o.Failure.ReplyText == "" {
+		return nil
+	}
+	return o.Failure
+}
+
 // Failure says why a data connection could not be opened, or how it broke.
 type Failure struct {
 	Err error // the cause, for the log

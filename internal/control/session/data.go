@@ -241,7 +241,7 @@ func undelivered(o dataplane.Outcome, held bool) error {
 			ReplyText: "no data connection came from where it should"}
 	case o.Complete || o.Failure == nil:
 		return nil
-	case o.Failure.ReplyText != "", o.ServerReset && held && o.Down > 0: // else nothing is cut short
+	case o.ForClient() != nil, o.ServerReset && held && o.Down > 0: // else nothing is cut short
 		return o.Failure
 	}
 	return nil
@@ -265,9 +265,9 @@ func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 		outcome = s.data.Outcome()
 	}
 	var err error
-	switch f := outcome.Failure; {
+	switch f := outcome.ForClient(); {
 	case step.Aborted:
-	case !outcome.Complete && f != nil && f.ReplyText != "":
+	case f != nil:
 		s.transcript.Finished(false, s.transferFault(step, f))
 		return s.broken(f), f
 	case outcome.NotResumed:
@@ -285,8 +285,7 @@ func (s *Session) decline(step dialogue.Step) (dialogue.Step, error) {
 	if s.data == nil {
 		return s.fail(step)
 	}
-	o := s.data.Outcome()
-	if f := o.Failure; !o.Complete && f != nil && f.ReplyText != "" {
+	if s.data.Outcome().ForClient() != nil {
 		return s.fail(step)
 	}
 	s.data.Unuse()
@@ -321,23 +320,22 @@ func (s *Session) transferFault(step dialogue.Step, err error) *verdict.Fault {
 	return &f
 }
 
-// endData ends the last negotiation, and returns what became of it. The error is a failure that the data path
-// has words for, or errTurnTaken.
-func (s *Session) endData() (dataplane.Outcome, error) {
+// endData ends the last negotiation. The error is a failure that the client must hear of, or errTurnTaken.
+func (s *Session) endData() error {
 	data := s.data
 	if data == nil {
-		return dataplane.Outcome{}, nil
+		return nil
 	}
 	s.data = nil
 	outcome, ok := s.closePinhole(data)
 	if !ok {
-		return outcome, errTurnTaken
+		return errTurnTaken
 	}
 	s.record.Closed()
-	if f := outcome.Failure; !outcome.Complete && f != nil && f.ReplyText != "" {
-		return outcome, f
+	if f := outcome.ForClient(); f != nil {
+		return f
 	}
-	return outcome, nil
+	return nil
 }
 
 // closePinhole closes a data connection, and returns what became of it so far; false: the turn was taken
@@ -360,7 +358,7 @@ func (s *Session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, 
 // away. If the gateway refused a data connection before any transfer used it, that goes to the log: clients
 // silently try something else then.
 func (s *Session) closeData() bool {
-	switch _, err := s.endData(); {
+	switch err := s.endData(); {
 	case err == errTurnTaken:
 		return false
 	case err != nil:
