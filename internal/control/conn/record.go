@@ -88,6 +88,9 @@ func (r *recordStream) holdingTicket(config *tls.Config) *tls.Config {
 
 // Write sends records. crypto/tls writes whole ones.
 func (r *recordStream) Write(b []byte) (int, error) {
+	if !r.ticketComes && len(r.heldBack) == 0 { // most often
+		return r.TCPConn.Write(b)
+	}
 	keep := 0
 	if r.ticketComes {
 		r.ticketComes = false
