@@ -292,8 +292,8 @@ var rows = []row{
 
 // shared are the modules that several packages may import, with the reason.
 var shared = map[string]string{
-	"github.com/mdlayher/netlink":    "nft and conntrack speak to two subsystems of the kernel, each over sockets of its own",
-	"github.com/google/nftables":     "nft writes ftpgate's table, and nftforeign reads those of other programs",
-	"github.com/vishvananda/netlink": "system asks for the host's routes, conntrack for constants, and the lab makes links",
-	"golang.org/x/sys":               "the kernel's numbers and its errors; they have no state that an owner could guard",
+	"github.com/mdlayher/netlink":    "nft and conntrack are two subsystems, each with sockets of its own",
+	"github.com/google/nftables":     "nft writes our table, nftforeign reads those of others",
+	"github.com/vishvananda/netlink": "system reads routes, conntrack the constants, the lab makes links",
+	"golang.org/x/sys":               "the kernel's numbers and errors; there is no state to guard",
 }

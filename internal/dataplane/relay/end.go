@@ -81,7 +81,7 @@ func (t *Transfer) closeInOrder() {
 	}
 }
 
-// end completes the result of a transfer of which nothing runs any more. The caller holds the lock.
+// end completes the result of a transfer whose goroutines have ended. The caller holds the lock.
 func (t *Transfer) end() {
 	t.result.FromTo, t.result.ToFrom = t.Bytes()
 	t.result.Strangers = t.strangers

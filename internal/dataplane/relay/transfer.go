@@ -40,7 +40,7 @@ type Result struct {
 // It has no goroutine of its own until it is armed, one until both ends stand, and then two; during TLS
 // handshakes three.
 type Transfer struct {
-	from       netip.Addr     // who may connect; not valid for a bridge, as the next
+	from       netip.Addr     // the peer that the port admits; not valid for a bridge, as the next
 	at         netip.AddrPort // where
 	claims     *port.Claims   // that gave the port out; nil: its owner gives it back
 	route      *port.Route    // what comes to the port from the peer; nil for a bridge
