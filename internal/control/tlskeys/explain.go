@@ -7,14 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"strings"
 	"syscall"
 )
 
+// explanation is a sentence for the FTP client, and a remedy for the operator.
+type explanation struct{ plain, remedy string }
+
 // PolicyError is the refusal of a connection whose handshake succeeded.
-type PolicyError struct{ plain, remedy string }
+type PolicyError explanation
 
 func (e *PolicyError) Error() string { return "tlskeys: " + e.plain }
 
@@ -24,9 +28,6 @@ func (e *PolicyError) Plain() string { return e.plain }
 // Remedy returns what the operator can do.
 func (e *PolicyError) Remedy() string { return e.remedy }
 
-// explanation is a sentence for the FTP client, and a remedy for the operator.
-type explanation struct{ plain, remedy string }
-
 // Explain explains the error of a handshake: plain is for the FTP client, without anything that the peer
 // sent, and remedy is for the log. Certificates are those of servers: the gateway asks clients for none. Both
 // are "" if err is nil.
@@ -34,20 +35,16 @@ func Explain(err error) (plain, remedy string) {
 	if err == nil {
 		return "", ""
 	}
-	for _, explain := range []func(error) (explanation, bool){explainPolicy, explainCertificate, explainAlert,
+	if policy, ok := errors.AsType[*PolicyError](err); ok {
+		return policy.plain, policy.remedy
+	}
+	for _, explain := range []func(error) (explanation, bool){explainCertificate, explainAlert,
 		explainProtocol, explainEnd} {
 		if w, known := explain(err); known {
 			return w.plain, w.remedy
 		}
 	}
 	return "the TLS handshake failed", "the error beside this says why"
-}
-
-func explainPolicy(err error) (explanation, bool) {
-	if policy, ok := errors.AsType[*PolicyError](err); ok {
-		return explanation{policy.plain, policy.remedy}, true
-	}
-	return explanation{}, false
 }
 
 // explainCertificate explains why crypto/x509 rejects the server's certificate.
@@ -137,17 +134,29 @@ var (
 
 // explainAlert explains what the peer says is wrong.
 func explainAlert(err error) (explanation, bool) {
-	remote, ok := errors.AsType[*net.OpError](err)
-	if !ok || remote.Op != "remote error" || remote.Err == nil {
+	alert, ok := AlertOf(err)
+	if !ok {
 		return explanation{}, false
 	}
-	for code, w := range alerts {
-		if remote.Err.Error() == code.Error() { // crypto/tls has the number in an unexported type
-			return w, true
-		}
+	if w, known := alerts[alert]; known {
+		return w, true
 	}
 	return explanation{"the other side broke the TLS handshake off with an alert", "its log may say more"},
 		true
+}
+
+// AlertOf returns the alert with which the peer ended TLS (RFC 8446 section 6); false: it sent none.
+func AlertOf(err error) (tls.AlertError, bool) {
+	remote, ok := errors.AsType[*net.OpError](err)
+	if !ok || remote.Op != "remote error" || remote.Err == nil {
+		return 0, false
+	}
+	for code := range tls.AlertError(math.MaxUint8) { // crypto/tls has the number in an unexported type
+		if remote.Err.Error() == code.Error() {
+			return code, true
+		}
+	}
+	return math.MaxUint8, true // no alert has this number
 }
 
 // protocolErrors are the errors that crypto/tls reports by a text alone, by its beginning.

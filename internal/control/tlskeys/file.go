@@ -15,6 +15,14 @@ import (
 // maxFile is how large a PEM file may be, in bytes: all public authorities together take a quarter of that.
 const maxFile = 1 << 20
 
+func newFault(key, text, remedy string) *finding.Finding {
+	return &finding.Finding{Key: key, Text: text, Remedy: remedy}
+}
+
+func newWarning(key, text, remedy string) *finding.Finding {
+	return &finding.Finding{Key: key, Text: text, Remedy: remedy, Severity: finding.Warning}
+}
+
 // readFile reads a file of reasonable size. It does not wait for a writer, as opening a pipe would.
 func readFile(key, path string) ([]byte, *finding.Finding) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -27,10 +35,10 @@ func readFile(key, path string) ([]byte, *finding.Finding) {
 	case err != nil:
 		return nil, unreadable(key, path, err)
 	case !info.Mode().IsRegular():
-		return nil, &finding.Finding{Key: key, Text: path + " is not a file", Remedy: "name a file in PEM"}
+		return nil, newFault(key, path+" is not a file", "name a file in PEM")
 	case info.Size() > maxFile:
-		return nil, &finding.Finding{Key: key,
-			Text: fmt.Sprintf("%s is larger than %d KiB", path, maxFile>>10), Remedy: "name a file in PEM"}
+		return nil, newFault(key, fmt.Sprintf("%s is larger than %d KiB", path, maxFile>>10),
+			"name a file in PEM")
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxFile))
 	if err != nil {
@@ -41,22 +49,18 @@ func readFile(key, path string) ([]byte, *finding.Finding) {
 
 // unreadable says why this user cannot read a file.
 func unreadable(key, path string, err error) *finding.Finding {
-	cause := err
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) { // its text repeats the path
-		cause = pathErr.Err
-	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &finding.Finding{Key: key, Text: path + " does not exist",
-			Remedy: "name the file where it is, by its whole path"}
+		return newFault(key, path+" does not exist", "name the file where it is, by its whole path")
 	case errors.Is(err, fs.ErrPermission):
-		return &finding.Finding{Key: key, Text: fmt.Sprintf("%s may not be read by %s", path, whoReads()),
-			Remedy: "let that user read the file, and enter the directories above it (chgrp and chmod 640, " +
-				"or setfacl)"}
+		return newFault(key, fmt.Sprintf("%s may not be read by %s", path, whoReads()),
+			"let that user read the file, and enter the directories above it (chgrp and chmod 640, "+
+				"or setfacl)")
 	}
-	return &finding.Finding{Key: key, Text: fmt.Sprintf("%s cannot be read: %v", path, cause),
-		Remedy: "make it readable"}
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok { // its text repeats the path
+		err = pathErr.Err
+	}
+	return newFault(key, fmt.Sprintf("%s cannot be read: %v", path, err), "make it readable")
 }
 
 // whoReads names the user of this process.
@@ -74,8 +78,6 @@ func worldReadable(key, path string) *finding.Finding {
 	if err != nil || info.Mode().Perm()&0o006 == 0 {
 		return nil
 	}
-	return &finding.Finding{Key: key, Severity: finding.Warning,
-		Text: fmt.Sprintf("%s holds a private key, and every user of this host may read or change it "+
-			"(mode %04o)", path, info.Mode().Perm()),
-		Remedy: "chmod o= " + path}
+	return newWarning(key, fmt.Sprintf("%s holds a private key, and every user of this host may read or "+
+		"change it (mode %04o)", path, info.Mode().Perm()), "chmod o= "+path)
 }

@@ -54,17 +54,16 @@ func (l *loading) report(forward string, f *finding.Finding) {
 
 // warn adds a warning of a forward.
 func (l *loading) warn(f forward.Forward, key, text, remedy string) {
-	l.report(f.Name, &finding.Finding{Key: key, Text: text, Remedy: remedy, Severity: finding.Warning})
+	l.report(f.Name, newWarning(key, text, remedy))
 }
 
 // certificate reads the certificate for clients.
 func (l *loading) certificate(f forward.Forward) *pair {
 	switch f.TLS.Cert {
 	case "":
-		l.report(f.Name, &finding.Finding{Key: "tls.cert",
-			Text: "clients are offered TLS, and there is no certificate",
-			Remedy: fmt.Sprintf("name the files of the certificate and its key, or set cert = %q",
-				forward.SelfSigned)})
+		l.report(f.Name, newFault("tls.cert", "clients are offered TLS, and there is no certificate",
+			fmt.Sprintf("name the files of the certificate and its key, or set cert = %q",
+				forward.SelfSigned)))
 		return nil
 	case forward.SelfSigned:
 		return l.selfSigned(f)
@@ -152,10 +151,9 @@ func (l *loading) roots(f forward.Forward) {
 	}
 	l.rootsChecked = true
 	if roots, err := l.keys.system(); err != nil || roots.Equal(x509.NewCertPool()) {
-		l.report(f.Name, &finding.Finding{Key: "tls.ca",
-			Text: "this host has no certificates of authorities: no server can be verified",
-			Remedy: "install the package ca-certificates and restart ftpgate, or name the server's " +
-				"authority"})
+		l.report(f.Name, newFault("tls.ca",
+			"this host has no certificates of authorities: no server can be verified",
+			"install the package ca-certificates and restart ftpgate, or name the server's authority"))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -41,10 +42,10 @@ func (w certFiles) read() (*tls.Certificate, *finding.Finding) {
 		}
 	}
 	if text, remedy := noCertificate(certText); text != "" {
-		return nil, &finding.Finding{Key: w.certKey, Text: w.certFile + " " + text, Remedy: remedy}
+		return nil, newFault(w.certKey, w.certFile+" "+text, remedy)
 	}
 	if text, remedy := noKey(keyText, w.keyFile == ""); text != "" {
-		return nil, &finding.Finding{Key: keyKey, Text: keyFile + " " + text, Remedy: remedy}
+		return nil, newFault(keyKey, keyFile+" "+text, remedy)
 	}
 	cert, err := tls.X509KeyPair(certText, keyText)
 	if err != nil {
@@ -55,30 +56,31 @@ func (w certFiles) read() (*tls.Certificate, *finding.Finding) {
 
 // notAPair says why a certificate and a key do not belong together.
 func (w certFiles) notAPair(certText, keyText []byte, keyKey, keyFile string, err error) *finding.Finding {
-	ders := certificates(certText)
-	for i, der := range ders {
+	for i, der := range certificates(certText) {
 		leaf, parseErr := x509.ParseCertificate(der)
 		if parseErr != nil {
-			return &finding.Finding{Key: w.certKey,
-				Text: fmt.Sprintf("%s: certificate %d of the file is damaged: %v", w.certFile, i+1,
-					parseErr),
-				Remedy: "take the file from the certificate authority again"}
+			return damaged(w.certKey, w.certFile, i, parseErr)
 		}
 		if _, keyErr := tls.X509KeyPair(encode("CERTIFICATE", leaf.Raw), keyText); i > 0 && keyErr == nil {
-			return &finding.Finding{Key: w.certKey,
-				Text: fmt.Sprintf("%s: the certificate that belongs to the key is number %d of the file",
+			return newFault(w.certKey,
+				fmt.Sprintf("%s: the certificate that belongs to the key is number %d of the file",
 					w.certFile, i+1),
-				Remedy: "put it first, and those of the authorities behind it"}
+				"put it first, and those of the authorities behind it")
 		}
 	}
 	if parses(keyText) {
-		return &finding.Finding{Key: keyKey,
-			Text: fmt.Sprintf("the key in %s does not belong to the certificate in %s", keyFile,
-				w.certFile),
-			Remedy: "name the key that the certificate was made for"}
+		return newFault(keyKey,
+			fmt.Sprintf("the key in %s does not belong to the certificate in %s", keyFile, w.certFile),
+			"name the key that the certificate was made for")
 	}
-	return &finding.Finding{Key: keyKey, Text: fmt.Sprintf("the key in %s cannot be used: %v", keyFile, err),
-		Remedy: "a key is RSA, ECDSA or Ed25519, in PKCS #8, PKCS #1 or SEC 1"}
+	return newFault(keyKey, fmt.Sprintf("the key in %s cannot be used: %v", keyFile, err),
+		"a key is RSA, ECDSA or Ed25519, in PKCS #8, PKCS #1 or SEC 1")
+}
+
+// damaged is the fault of the certificate with an index in a file.
+func damaged(key, file string, i int, err error) *finding.Finding {
+	return newFault(key, fmt.Sprintf("%s: certificate %d of the file is damaged: %v", file, i+1, err),
+		"take the file from the certificate authority again")
 }
 
 // parses reports whether the first private key of a text can be parsed.
@@ -99,7 +101,7 @@ func parses(text []byte) bool {
 }
 
 // blocks yields the PEM blocks of a text.
-func blocks(text []byte) func(func(*pem.Block) bool) {
+func blocks(text []byte) iter.Seq[*pem.Block] {
 	return func(yield func(*pem.Block) bool) {
 		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 			if !yield(block) {
@@ -191,15 +193,13 @@ func readTrust(path string) (*Trust, *finding.Finding) {
 		return nil, fault
 	}
 	if what, remedy := noCertificate(text); what != "" {
-		return nil, &finding.Finding{Key: "tls.ca", Text: path + " " + what, Remedy: remedy}
+		return nil, newFault("tls.ca", path+" "+what, remedy)
 	}
 	var all []*x509.Certificate
 	for i, der := range certificates(text) {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, &finding.Finding{Key: "tls.ca",
-				Text:   fmt.Sprintf("%s: certificate %d of the file is damaged: %v", path, i+1, err),
-				Remedy: "take the file from the certificate authority again"}
+			return nil, damaged("tls.ca", path, i, err)
 		}
 		all = append(all, cert)
 	}
@@ -208,22 +208,18 @@ func readTrust(path string) (*Trust, *finding.Finding) {
 
 // expiryWarning warns of a certificate that is not valid now, or not for long; nil: it is.
 func expiryWarning(leaf *x509.Certificate, now time.Time) *finding.Finding {
-	const day = "2006-01-02"
+	const day = time.DateOnly
 	renew := "have it renewed: a file that is replaced is taken up without a restart"
 	switch {
 	case now.Before(leaf.NotBefore):
-		return &finding.Finding{Severity: finding.Warning,
-			Text: fmt.Sprintf("is valid only from %s on, and today is %s", leaf.NotBefore.Format(day),
-				now.Format(day)),
-			Remedy: "check this host's clock"}
+		return newWarning("", fmt.Sprintf("is valid only from %s on, and today is %s",
+			leaf.NotBefore.Format(day), now.Format(day)), "check this host's clock")
 	case now.After(leaf.NotAfter):
-		return &finding.Finding{Severity: finding.Warning,
-			Text:   fmt.Sprintf("has expired on %s: whoever verifies it refuses", leaf.NotAfter.Format(day)),
-			Remedy: renew}
+		return newWarning("", fmt.Sprintf("has expired on %s: whoever verifies it refuses",
+			leaf.NotAfter.Format(day)), renew)
 	case leaf.NotAfter.Sub(now) < WarnBefore:
-		return &finding.Finding{Severity: finding.Warning,
-			Text: fmt.Sprintf("expires on %s, in %d days", leaf.NotAfter.Format(day),
-				int(leaf.NotAfter.Sub(now).Hours()/24)), Remedy: renew}
+		return newWarning("", fmt.Sprintf("expires on %s, in %d days", leaf.NotAfter.Format(day),
+			int(leaf.NotAfter.Sub(now).Hours()/24)), renew)
 	}
 	return nil
 }

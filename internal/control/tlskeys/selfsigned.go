@@ -41,9 +41,8 @@ type selfSigned struct {
 // must cover.
 func newSelfSigned(dir string, f forward.Forward, gateway []netip.Addr) (*selfSigned, *finding.Finding) {
 	if dir == "" {
-		return nil, &finding.Finding{Key: "tls.cert",
-			Text:   "there is no directory to keep a self-signed certificate in",
-			Remedy: "set STATE_DIRECTORY or HOME"}
+		return nil, newFault("tls.cert", "there is no directory to keep a self-signed certificate in",
+			"set STATE_DIRECTORY or HOME")
 	}
 	o := &selfSigned{forward: f.Name, file: filepath.Join(dir, fileName(f.Name)+".pem"),
 		names: []string{"localhost"}, addrs: []netip.Addr{netip.IPv6Loopback(),
@@ -103,7 +102,7 @@ func (o *selfSigned) prepare(now time.Time) *finding.Finding {
 	if cert == nil || !o.covers(cert.Leaf) {
 		return o.renew(now)
 	}
-	return o.publish(cert.Leaf)
+	return o.publish(cert.Leaf.Raw)
 }
 
 // renewIfEnding is prepare for a certificate that is in use. It ignores the names: another process with a
@@ -173,15 +172,12 @@ func (o *selfSigned) renew(now time.Time) *finding.Finding {
 		0o600); err != nil {
 		return o.fault(err)
 	}
-	if err := replace(o.publicFile(), encode("CERTIFICATE", der), 0o644); err != nil {
-		return o.fault(err)
-	}
-	return nil
+	return o.publish(der)
 }
 
 // publish writes the file for clients, unless it holds this certificate.
-func (o *selfSigned) publish(leaf *x509.Certificate) *finding.Finding {
-	text := encode("CERTIFICATE", leaf.Raw)
+func (o *selfSigned) publish(der []byte) *finding.Finding {
+	text := encode("CERTIFICATE", der)
 	if old, err := os.ReadFile(o.publicFile()); err == nil && slices.Equal(old, text) {
 		return nil
 	}
@@ -192,10 +188,9 @@ func (o *selfSigned) publish(leaf *x509.Certificate) *finding.Finding {
 }
 
 func (o *selfSigned) fault(err error) *finding.Finding {
-	return &finding.Finding{Key: "tls.cert", Text: fmt.Sprintf("a self-signed certificate cannot be kept: %v",
-		err),
-		Remedy: fmt.Sprintf("let %s write to %s, or name the files of a certificate and its key", whoReads(),
-			filepath.Dir(o.file))}
+	return newFault("tls.cert", fmt.Sprintf("a self-signed certificate cannot be kept: %v", err),
+		fmt.Sprintf("let %s write to %s, or name the files of a certificate and its key", whoReads(),
+			filepath.Dir(o.file)))
 }
 
 // replace writes the whole file or nothing, even if the power fails.

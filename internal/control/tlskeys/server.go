@@ -1,6 +1,7 @@
 package tlskeys
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -23,10 +24,7 @@ func (k *Keys) ForServer(f forward.Forward) (control, data *tls.Config, err erro
 		return nil, nil, fmt.Errorf("tlskeys: TLS with the server of forward %q: the forward is not loaded",
 			f.Name)
 	}
-	name := f.TLS.ServerName
-	if name == "" {
-		name = f.Server.Host
-	}
+	name := cmp.Or(f.TLS.ServerName, f.Server.Host)
 	s := &serverCert{name: name, insecure: f.TLS.Insecure, trust: k.Trust(f), now: k.now}
 	control = &tls.Config{
 		MinVersion:         minVersion,
@@ -70,8 +68,8 @@ func (s *serverCert) control(c tls.ConnectionState) error {
 func (s *serverCert) data(c tls.ConnectionState) error {
 	if leaf := s.leaf.Load(); leaf == nil || !leaf.Equal(c.PeerCertificates[0]) {
 		return &PolicyError{
-			plain: "the server's data connection has another certificate than its control connection",
-			remedy: "check what answers at the server's passive ports: several servers behind one address " +
+			"the server's data connection has another certificate than its control connection",
+			"check what answers at the server's passive ports: several servers behind one address " +
 				"need one certificate",
 		}
 	}

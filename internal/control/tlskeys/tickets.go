@@ -2,6 +2,7 @@ package tlskeys
 
 import (
 	"crypto/tls"
+	"slices"
 	"sync"
 	"time"
 )
@@ -60,7 +61,7 @@ func (t *tickets) Put(_ string, state *tls.ClientSessionState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.kept) == maxTickets {
-		t.kept = append(t.kept[:0], t.kept[1:]...)
+		t.kept = slices.Delete(t.kept, 0, 1)
 	}
 	t.kept = append(t.kept, ticket{state: state, received: t.now()})
 }

@@ -1,22 +1,20 @@
 package servercheck
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
 
+	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/ftpclient"
 )
-
-// expiresSoon is how long before its end to warn of a certificate.
-const expiresSoon = 30 * 24 * time.Hour
 
 // onlyTLS judges a server that accepts nothing in clear, behind a forward that speaks in clear with it.
 func (j *judge) onlyTLS(text string, need forward.ServerTLS) {
@@ -124,6 +122,7 @@ func (j *judge) versions(try *attempt) {
 // handshakeFault says why a handshake failed. It began after AUTH, or with the connection.
 func handshakeFault(err error, afterAuth bool, limit time.Duration) (text, remedy string) {
 	_, clear := errors.AsType[tls.RecordHeaderError](err)
+	alert, isAlert := tlskeys.AlertOf(err)
 	switch {
 	case errors.Is(err, ftpclient.ErrInjected):
 		return "bytes in clear came after the answer to AUTH TLS",
@@ -135,8 +134,8 @@ func handshakeFault(err error, afterAuth bool, limit time.Duration) (text, remed
 	case clear:
 		return "the server answered in clear where TLS starts",
 			"look at the server's log, and for a firewall in between that answers on its behalf"
-	case isAlert(err):
-		return alertFault(err)
+	case isAlert:
+		return alertFault(alert)
 	case isOldVersion(err):
 		return "the server knows only versions of TLS that are too old",
 			"update the server: TLS 1.2 is the oldest that is safe"
@@ -157,32 +156,27 @@ func isOldVersion(err error) bool {
 
 // isAlert reports whether the peer sent a TLS alert.
 func isAlert(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "remote error"
+	_, ok := tlskeys.AlertOf(err)
+	return ok
 }
 
-// alertFault says what the server's alert means (RFC 8446 section 6).
-func alertFault(err error) (text, remedy string) {
-	op, _ := errors.AsType[*net.OpError](err)
-	is := func(codes ...tls.AlertError) bool {
-		// crypto/tls has the number in an unexported type
-		return slices.ContainsFunc(codes, func(c tls.AlertError) bool { return op.Err.Error() == c.Error() })
-	}
-	switch {
-	case is(70):
+// alertFault says what the server's alert means.
+func alertFault(alert tls.AlertError) (text, remedy string) {
+	switch alert {
+	case 70:
 		return "the server accepts no version of TLS that is safe",
 			"update the server: TLS 1.2 is the oldest that is safe"
-	case is(40, 71):
-		return "the server has no TLS in common with this host: " + quote(op.Err.Error()),
+	case 40, 71:
+		return "the server has no TLS in common with this host: " + quote(alert.Error()),
 			"check that the server has a certificate, and which ciphers it allows"
-	case is(116, 42, 43, 44, 45, 46, 48, 49):
-		return "the server wants a certificate of the gateway, or another one: " + quote(op.Err.Error()),
+	case 116, 42, 43, 44, 45, 46, 48, 49:
+		return "the server wants a certificate of the gateway, or another one: " + quote(alert.Error()),
 			"set tls.client_cert and tls.client_key to what the server accepts"
-	case is(112):
+	case 112:
 		return "the server does not know the name that the gateway asked for",
 			"set tls.server_name to what the server is called"
 	}
-	return "the server ended TLS: " + quote(op.Err.Error()), remedyLog
+	return "the server ended TLS: " + quote(alert.Error()), remedyLog
 }
 
 // certificate judges the server's certificate.
@@ -198,7 +192,7 @@ func (j *judge) certificate(h *handshake) {
 	case h.certErr != nil:
 		text, remedy := j.certificateFault(h.certErr, leaf)
 		j.add(CodeCertificate, finding.Fault, text, remedy)
-	case leaf.NotAfter.Sub(j.now) < expiresSoon:
+	case leaf.NotAfter.Sub(j.now) < tlskeys.WarnBefore:
 		j.add(CodeCertificate, finding.Warning, fmt.Sprintf("%s expires in %d days", what, days),
 			"have it renewed in time, and check that the server uses the new one")
 	default:
@@ -255,10 +249,8 @@ func (j *judge) names(leaf *x509.Certificate) string {
 
 // issuer quotes who signed a certificate.
 func (j *judge) issuer(leaf *x509.Certificate) string {
-	for _, name := range append([]string{leaf.Issuer.CommonName}, leaf.Issuer.Organization...) {
-		if name != "" {
-			return j.quote(name)
-		}
+	if name := cmp.Or(append([]string{leaf.Issuer.CommonName}, leaf.Issuer.Organization...)...); name != "" {
+		return j.quote(name)
 	}
 	return "nobody"
 }
@@ -291,8 +283,7 @@ func (j *judge) protection(try *attempt) bool {
 // closeNotify judges how data in TLS ended.
 func (j *judge) closeNotify(try *attempt) {
 	i := slices.IndexFunc(try.tried(), func(t *transfer) bool {
-		return t.worked() && t.encrypted &&
-			!t.tooLong
+		return t.worked() && t.encrypted && !t.tooLong
 	})
 	const text = "the server ends data without TLS's close_notify"
 	switch {
