@@ -43,7 +43,7 @@ func sound() Facts {
 		Listeners: []system.Listener{},
 	}
 	for _, name := range Modules() {
-		f.Modules = append(f.Modules, system.Found{Name: name, State: system.ModulePresent})
+		f.Modules = append(f.Modules, system.Module{Name: name, State: system.ModulePresent})
 	}
 	for name, value := range map[string]string{
 		sysctlForward4: "1", sysctlForward6: "1", sysctlCount: "100", sysctlMax: "262144",

@@ -28,7 +28,7 @@ type Facts struct {
 	Expiries []tlskeys.Expiry
 
 	Rights       *system.Rights // of the running ftpgate, else of this process; nil: not read
-	Modules      []system.Found
+	Modules      []system.Module
 	Sysctls      map[string]string // by name (Sysctls); one that the kernel does not have is missing
 	Expectations int               // how many data connections the kernel expects; -1: not read
 	Links        []system.Link

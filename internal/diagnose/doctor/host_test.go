@@ -16,9 +16,9 @@ func lacking(f *Facts, _ *forward.Resolved) { f.Rights.Administer = false }
 func running(f *Facts, _ *forward.Resolved) { f.Running, f.PID = true, 77 }
 
 // module replaces a kernel module.
-func module(m system.Found) func(*Facts, *forward.Resolved) {
+func module(m system.Module) func(*Facts, *forward.Resolved) {
 	return func(f *Facts, _ *forward.Resolved) {
-		f.Modules[slices.IndexFunc(f.Modules, func(o system.Found) bool { return o.Name == m.Name })] = m
+		f.Modules[slices.IndexFunc(f.Modules, func(o system.Module) bool { return o.Name == m.Name })] = m
 	}
 }
 
@@ -42,22 +42,22 @@ func TestCapabilities(t *testing.T) {
 
 func TestModules(t *testing.T) {
 	run(t, []provoked{
-		{"no nf_tables", 0, module(system.Found{Name: "nf_tables", State: system.ModuleMissing}), CodeModules,
+		{"no nf_tables", 0, module(system.Module{Name: "nf_tables", State: system.ModuleMissing}), CodeModules,
 			finding.Warning, "the kernel has no nf_tables, which the kernel's data path needs",
 			"kernel-modules-extra"},
-		{"no nf_tables, needed", none, module(system.Found{Name: "nf_tables", State: system.ModuleMissing}),
+		{"no nf_tables, needed", none, module(system.Module{Name: "nf_tables", State: system.ModuleMissing}),
 			CodeModules, finding.Fault, "no nf_tables", ""},
 		{"no nf_tables, relayed", 0, both(relayed,
-			module(system.Found{Name: "nf_tables", State: system.ModuleMissing})), CodeListen, finding.OK, "",
+			module(system.Module{Name: "nf_tables", State: system.ModuleMissing})), CodeListen, finding.OK, "",
 			""},
-		{"no helper", kernel, module(system.Found{Name: "nf_nat_ftp", State: system.ModuleMissing}),
+		{"no helper", kernel, module(system.Module{Name: "nf_nat_ftp", State: system.ModuleMissing}),
 			CodeModules, finding.Fault, `nf_nat_ftp, which tracking kernel ("archive") needs`, ""},
-		{"no helper, not needed", 0, module(system.Found{Name: "nf_nat_ftp", State: system.ModuleMissing}),
+		{"no helper, not needed", 0, module(system.Module{Name: "nf_nat_ftp", State: system.ModuleMissing}),
 			CodeModules, finding.OK, "", ""},
-		{"a helper to be loaded", kernel, module(system.Found{Name: "nf_nat_ftp", State: system.ModuleMissing,
+		{"a helper to be loaded", kernel, module(system.Module{Name: "nf_nat_ftp", State: system.ModuleMissing,
 			Loadable: true}), CodeModules, finding.Info, "ftpgate loads it when it starts", ""},
 		{"a helper that may be there", kernel,
-			module(system.Found{Name: "nf_nat_ftp", State: system.ModuleUnknown}), CodeModules, finding.Info,
+			module(system.Module{Name: "nf_nat_ftp", State: system.ModuleUnknown}), CodeModules, finding.Info,
 			"cannot tell whether the kernel has", ""},
 	})
 }

@@ -25,11 +25,11 @@ func Read(table string, forwards []forward.Resolved, given doctor.Facts) doctor.
 	r := reader{facts: given, forwards: forwards}
 	r.running(table)
 	r.rights()
-	r.links()
+	set(&r, "the interfaces", &r.facts.Links, system.Links)
 	r.routes()
 	r.sysctls()
 	r.expectations()
-	r.modules()
+	r.facts.Modules = system.FindModules(doctor.Modules()...)
 	r.listeners()
 	r.foreign()
 	return r.facts
@@ -50,13 +50,18 @@ func (r *reader) failed(what string, err error) bool {
 	return err != nil
 }
 
+// set stores what a system call returned, unless it failed.
+func set[T any](r *reader, what string, fact *T, read func() (T, error)) {
+	if value, err := read(); !r.failed(what, err) {
+		*fact = value
+	}
+}
+
 // running finds out whether an ftpgate serves.
 func (r *reader) running(table string) {
-	held, pid, err := system.Claimed(table)
-	if r.failed("whether an ftpgate is running", err) {
-		return
+	if held, pid, err := system.Claimed(table); !r.failed("whether an ftpgate is running", err) {
+		r.facts.Running, r.facts.PID = held, pid
 	}
-	r.facts.Running, r.facts.PID = held, pid
 }
 
 // rights reads those of the running ftpgate, else of this process.
@@ -66,29 +71,17 @@ func (r *reader) rights() {
 		what = "what the running ftpgate may do"
 		read = func() (system.Rights, error) { return system.RightsOf(r.facts.PID) }
 	}
-	rights, err := read()
-	if r.failed(what, err) {
-		return
+	if rights, err := read(); !r.failed(what, err) {
+		r.facts.Rights = &rights
 	}
-	r.facts.Rights = &rights
-}
-
-func (r *reader) links() {
-	links, err := system.Links()
-	if r.failed("the interfaces", err) {
-		return
-	}
-	r.facts.Links = links
 }
 
 func (r *reader) routes() {
 	r.facts.Routes = map[netip.Addr]system.Route{}
 	for _, to := range doctor.Destinations(r.forwards) {
-		route, err := system.RouteTo(to)
-		if r.failed(fmt.Sprintf("the route to %s", to), err) {
-			continue
+		if route, err := system.RouteTo(to); !r.failed(fmt.Sprintf("the route to %s", to), err) {
+			r.facts.Routes[to] = route
 		}
-		r.facts.Routes[to] = route
 	}
 }
 
@@ -119,10 +112,6 @@ func (r *reader) any(is func(forward.Forward) bool) bool {
 	return slices.ContainsFunc(r.forwards, func(f forward.Resolved) bool { return is(f.Forward) })
 }
 
-func (r *reader) modules() {
-	r.facts.Modules = system.FindModules(doctor.Modules()...)
-}
-
 // listeners reads the listeners at the forwards' ports. It asks for the programs of those only, because that
 // reads the descriptors of every process.
 func (r *reader) listeners() {
@@ -141,18 +130,13 @@ func (r *reader) listeners() {
 // foreign reads other programs' tables. It does not ask a kernel without nf_tables, which would load the
 // module.
 func (r *reader) foreign() {
-	legacy, err := system.LegacyTables()
-	if !r.failed("what iptables-legacy has", err) {
-		r.facts.Legacy = legacy
-	}
-	missing := func(m system.Found) bool { return m.Name == "nf_tables" && m.State == system.ModuleMissing }
+	set(r, "what iptables-legacy has", &r.facts.Legacy, system.LegacyTables)
+	missing := func(m system.Module) bool { return m.Name == "nf_tables" && m.State == system.ModuleMissing }
 	if slices.ContainsFunc(r.facts.Modules, missing) {
 		return
 	}
-	const what = "what other programs' nftables tables do"
 	rules, inputs, err := nftforeign.Read()
-	if r.failed(what, err) {
-		return
+	if !r.failed("what other programs' nftables tables do", err) {
+		r.facts.Rules, r.facts.Inputs = rules, inputs
 	}
-	r.facts.Rules, r.facts.Inputs = rules, inputs
 }

@@ -115,7 +115,7 @@ func (e *Examination) readTables(h host, table string, open func() (tableReader,
 		_, findings = h.readTables(tables, table, facts)
 		_ = closeTables() // a socket without anything to flush
 	}
-	if !slices.ContainsFunc(e.Forwards, needsKernel) {
+	if !slices.ContainsFunc(e.Forwards, forward.Resolved.NeedsKernel) {
 		for i := range findings {
 			findings[i].Severity = finding.Warning
 		}

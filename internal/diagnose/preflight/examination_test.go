@@ -56,7 +56,7 @@ func TestExaminationTables(t *testing.T) {
 	wantFindings(t, examined(fakeHost(), &fakeTables{err: errBroken}, tracked()).Facts.Tables, broken)
 
 	h := fakeHost()
-	h.findModules = func(...string) []system.Found { return []system.Found{{State: system.ModuleMissing}} }
+	h.findModules = func(...string) []system.Module { return []system.Module{{State: system.ModuleMissing}} }
 	wantFindings(t, examined(h, nil, tracked()).Facts.Tables) // nobody asks the kernel
 
 	h = fakeHost()

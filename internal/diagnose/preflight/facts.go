@@ -45,7 +45,7 @@ type host struct {
 	claimed       func(table string) (held bool, pid int, err error)
 	mayAdminister func() (bool, error) // this process has CAP_NET_ADMIN
 	loadModules   func(ctx context.Context, names ...string) []system.Module
-	findModules   func(names ...string) []system.Found
+	findModules   func(names ...string) []system.Module
 }
 
 // linux returns the host that this process runs on.

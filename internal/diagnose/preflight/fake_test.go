@@ -33,9 +33,9 @@ func fakeHost() host {
 			}
 			return modules
 		},
-		findModules: func(names ...string) (found []system.Found) {
+		findModules: func(names ...string) (found []system.Module) {
 			for _, name := range names {
-				found = append(found, system.Found{Name: name, State: system.ModulePresent})
+				found = append(found, system.Module{Name: name, State: system.ModulePresent})
 			}
 			return found
 		},

@@ -123,13 +123,11 @@ func (p *Prober) Probe(ctx context.Context, forwards []forward.Resolved) []findi
 	tables := p.probeTables(ctx, &facts, forwards)
 	faults := finding.Faults(tables)
 	p.Usable, p.Unusable = len(faults) == 0, faults
-	if p.Usable || slices.ContainsFunc(forwards, needsKernel) {
+	if p.Usable || slices.ContainsFunc(forwards, forward.Resolved.NeedsKernel) {
 		findings = append(findings, tables...)
 	}
 	return append(findings, Check(facts, forwards)...)
 }
-
-func needsKernel(f forward.Resolved) bool { return f.NeedsKernel() }
 
 // Examine checks forwards whose addresses have changed against the host and its tables as they are now.
 func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {

@@ -155,10 +155,10 @@ func TestFindModules(t *testing.T) {
 		"usr/lib/modules/6.1/modules.alias": {},
 	}}
 	got := h.find([]string{"nf_tables", "tcp_cubic", "nf_nat_ftp", "nf_other", "../x"})
-	want := []Found{
-		{"nf_tables", ModulePresent, false}, {"tcp_cubic", ModulePresent, false},
-		{"nf_nat_ftp", ModuleMissing, true}, {"nf_other", ModuleMissing, false},
-		{"../x", ModuleMissing, false},
+	want := []Module{
+		{"nf_tables", ModulePresent, "", false}, {"tcp_cubic", ModulePresent, "", false},
+		{"nf_nat_ftp", ModuleMissing, "", true}, {"nf_other", ModuleMissing, "", false},
+		{"../x", ModuleMissing, "", false},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v; want %+v", got, want)
@@ -166,8 +166,8 @@ func TestFindModules(t *testing.T) {
 	const symbols = "0 t nf_tables_module_init\n0 t nf_nat_ftp_init\n0 t nf_nat_ftp_hook\n"
 	h.root = fstest.MapFS{"proc/kallsyms": {Data: []byte(symbols)}}
 	got = h.find([]string{"nf_tables", "nf_nat_ftp", "nf_conntrack_ftp"})
-	want = []Found{{"nf_tables", ModulePresent, false}, {"nf_nat_ftp", ModulePresent, false},
-		{"nf_conntrack_ftp", ModuleMissing, false}}
+	want = []Module{{"nf_tables", ModulePresent, "", false}, {"nf_nat_ftp", ModulePresent, "", false},
+		{"nf_conntrack_ftp", ModuleMissing, "", false}}
 	if !slices.Equal(got, want) {
 		t.Errorf("built in, without a list: got %+v; want %+v", got, want)
 	}

@@ -29,11 +29,12 @@ const (
 	ModuleMissing ModuleState = "missing"
 )
 
-// Module is the result of LoadModules for one module.
+// Module is the result of LoadModules or FindModules for one module.
 type Module struct {
-	Name  string
-	State ModuleState
-	Why   string // for the operator, why it is missing or unknown
+	Name     string
+	State    ModuleState
+	Why      string // of LoadModules: for the operator, why it is missing or unknown
+	Loadable bool   // of FindModules: the kernel does not have it, but it is installed and can be loaded
 }
 
 // LoadModules loads the modules that the kernel does not have, and returns a result for each, in their order.
@@ -60,7 +61,7 @@ var errNoModprobe = errors.New("modprobe is not installed")
 
 func (h host) load(ctx context.Context, name string) Module {
 	if !isModuleName(name) {
-		return Module{name, ModuleMissing, fmt.Sprintf("%q is no module's name", name)}
+		return Module{Name: name, State: ModuleMissing, Why: fmt.Sprintf("%q is no module's name", name)}
 	}
 	name = strings.ReplaceAll(name, "-", "_") // the kernel's spelling
 	if h.loaded(name) || h.listedBuiltin(name) == yes {
@@ -196,8 +197,9 @@ func modprobe(ctx context.Context, name string) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("modprobe %s: %w", name, context.Cause(ctx))
 	}
-	if lines := strings.Split(strings.TrimSpace(string(out)), "\n"); lines[len(lines)-1] != "" {
-		return errors.New(strings.TrimSpace(lines[len(lines)-1]))
+	text := strings.TrimSpace(string(out))
+	if last := strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:]); last != "" {
+		return errors.New(last)
 	}
 	return fmt.Errorf("modprobe %s: %w", name, err)
 }

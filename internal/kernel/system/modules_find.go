@@ -8,15 +8,8 @@ import (
 	"strings"
 )
 
-// Found is the result of FindModules for one module.
-type Found struct {
-	Name     string
-	State    ModuleState // ModulePresent, ModuleMissing or ModuleUnknown
-	Loadable bool        // the kernel does not have it, but it is installed and can be loaded
-}
-
 // FindModules reports which of the modules the kernel has, and which it could load. It loads none.
-func FindModules(names ...string) []Found {
+func FindModules(names ...string) []Module {
 	return host{root: os.DirFS("/"), release: release()}.find(names)
 }
 
@@ -26,16 +19,16 @@ var errNotLoaded = errors.New("not loaded")
 // otherInit has the modules whose function is not NAME_init (hasSymbols), with the name that replaces NAME.
 var otherInit = map[string]string{"nf_tables": "nf_tables_module", "nf_conntrack": "nf_conntrack_standalone"}
 
-func (h host) find(names []string) []Found {
+func (h host) find(names []string) []Module {
 	h.modprobe = func(context.Context, string) error { return errNotLoaded }
-	found := make([]Found, len(names))
+	found := make([]Module, len(names))
 	for i, name := range names {
 		m := h.load(context.Background(), name)
 		if other := otherInit[m.Name]; m.State != ModulePresent && other != "" && h.hasSymbols(other) == yes {
 			m.State = ModulePresent
 		}
 		loadable := m.State != ModulePresent && h.installed(m.Name)
-		found[i] = Found{Name: m.Name, State: m.State, Loadable: loadable}
+		found[i] = Module{Name: m.Name, State: m.State, Loadable: loadable}
 	}
 	return found
 }
