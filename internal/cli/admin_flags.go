@@ -20,12 +20,18 @@ type adminFlags struct {
 	tokenFile string
 }
 
-func addAdminFlags(cmd *cobra.Command) *adminFlags {
+// withDaemon makes a command call ask with a client of the running ftpgate, which its flags name, and a
+// context that a signal ends.
+func withDaemon(cmd *cobra.Command,
+	ask func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error) *cobra.Command {
 	a := &adminFlags{}
 	cmd.Flags().StringVar(&a.target, "socket", config.DefaultSocket,
 		"the `PATH` of ftpgate's socket, or http://ADDR:PORT")
 	cmd.Flags().StringVar(&a.tokenFile, "token-file", "", "the `FILE` with the token for http://ADDR:PORT")
-	return a
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.run(cmd, func(ctx context.Context, c *admin.Client) error { return ask(ctx, cmd, c, args) })
+	}
+	return cmd
 }
 
 // run calls f with a client and a context that a signal ends, and turns its error into an exit status.

@@ -15,7 +15,7 @@ import (
 
 func newExplain() *cobra.Command {
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := withDaemon(&cobra.Command{
 		Use:   "explain SESSION",
 		Short: "Show a session's time line and why it failed",
 		Long: `Show a session of the running ftpgate. The first lines say how it went and what to
@@ -25,25 +25,18 @@ began. It has no passwords. SESSION is the name in "ftpgate sessions" and in the
 log, or the number at its end. ftpgate keeps the last 1,000 sessions that have
 ended.`,
 		Args: exactArgs("SESSION"),
-	}
-	a := addAdminFlags(cmd)
+	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
+		out := cmd.OutOrStdout()
+		if asJSON {
+			return terminal.PrintJSON(out, func(w io.Writer) error { return c.ExplainJSON(ctx, args[0], w) })
+		}
+		e, err := c.Explain(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return printLines(out, explainLines(terminal.Of(out), e, time.Now()))
+	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
-			out := cmd.OutOrStdout()
-			if asJSON {
-				return terminal.PrintJSON(out, func(w io.Writer) error {
-					return c.ExplainJSON(ctx, args[0],
-						w)
-				})
-			}
-			e, err := c.Explain(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			return printLines(out, explainLines(terminal.Of(out), e, time.Now()))
-		})
-	}
 	return cmd
 }
 

@@ -11,23 +11,17 @@ import (
 )
 
 func newKill() *cobra.Command {
-	cmd := &cobra.Command{
+	return withDaemon(&cobra.Command{
 		Use:   "kill SESSION",
 		Short: "End a session",
 		Long: `End a session of the running ftpgate, and the transfer in it: client and server
 lose their connections. SESSION is the name in "ftpgate sessions".`,
 		Args: exactArgs("SESSION"),
-	}
-	a := addAdminFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
-			if err := c.Kill(ctx, args[0]); err != nil {
-				return err
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s has been ended\n",
-				terminal.Printable(args[0]))
-			return orFailed(err)
-		})
-	}
-	return cmd
+	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, args []string) error {
+		if err := c.Kill(ctx, args[0]); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s has been ended\n", terminal.Printable(args[0]))
+		return orFailed(err)
+	})
 }

@@ -22,15 +22,15 @@ import (
 // watchTime is how often sessions --watch asks.
 const watchTime = time.Second
 
-// sessionsCommand is the command sessions with its flags.
+// sessionsCommand has the flags of the command sessions.
 type sessionsCommand struct {
-	*adminFlags
 	filter      admin.Filter
 	json, watch bool
 }
 
 func newSessions() *cobra.Command {
-	cmd := &cobra.Command{
+	l := &sessionsCommand{}
+	cmd := withDaemon(&cobra.Command{
 		Use:   "sessions",
 		Short: "List the running sessions",
 		Long: `List the sessions of the running ftpgate, the newest last, with what each of them
@@ -38,20 +38,16 @@ does. --ended also lists sessions that have ended: ftpgate keeps the last 1,000.
 "ftpgate explain" has the time line of each. A terminal gets the columns that
 fit; a pipe gets all of them, and nothing is cut.`,
 		Args: noArgs,
-	}
-	l := &sessionsCommand{adminFlags: addAdminFlags(cmd)}
+	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, _ []string) error {
+		if l.watch {
+			return l.watchSessions(ctx, c, cmd.OutOrStdout())
+		}
+		return l.print(ctx, c, cmd.OutOrStdout())
+	})
 	cmd.Flags().StringVar(&l.filter.Forward, "forward", "", "only those of the forward `NAME`")
 	cmd.Flags().BoolVar(&l.filter.Ended, "ended", false, "also those that have ended")
 	cmd.Flags().BoolVar(&l.watch, "watch", false, "again every second, until interrupted")
 	cmd.Flags().BoolVar(&l.json, "json", false, "as JSON: docs/api.md")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return l.run(cmd, func(ctx context.Context, c *admin.Client) error {
-			if l.watch {
-				return l.watchSessions(ctx, c, cmd.OutOrStdout())
-			}
-			return l.print(ctx, c, cmd.OutOrStdout())
-		})
-	}
 	return cmd
 }
 

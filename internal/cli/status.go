@@ -17,29 +17,25 @@ import (
 
 func newStatus() *cobra.Command {
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := withDaemon(&cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the gateway and its forwards",
 		Long: `Show the state of the running ftpgate: since when it runs, with which file, what
 carries data connections; and for each forward its server, its sessions and
 transfers, and what is wrong with it.`,
 		Args: noArgs,
-	}
-	a := addAdminFlags(cmd)
+	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, _ []string) error {
+		out := cmd.OutOrStdout()
+		if asJSON {
+			return terminal.PrintJSON(out, func(w io.Writer) error { return c.StatusJSON(ctx, w) })
+		}
+		status, err := c.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return printLines(out, statusLines(terminal.Of(out), status, time.Now()))
+	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON: docs/api.md")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.run(cmd, func(ctx context.Context, c *admin.Client) error {
-			out := cmd.OutOrStdout()
-			if asJSON {
-				return terminal.PrintJSON(out, func(w io.Writer) error { return c.StatusJSON(ctx, w) })
-			}
-			status, err := c.Status(ctx)
-			if err != nil {
-				return err
-			}
-			return printLines(out, statusLines(terminal.Of(out), status, time.Now()))
-		})
-	}
 	return cmd
 }
 
