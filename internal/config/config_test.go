@@ -317,7 +317,7 @@ func TestNearest(t *testing.T) {
 			t.Errorf("nearest(%.20q): got %q; want %q", tt.word, got, tt.want)
 		}
 	}
-	if got, want := wordsOf(forward.ParseTracking),
+	if got, want := forward.Words[forward.Tracking](),
 		[]string{"proxy", "kernel", "none"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got trackings %q; want %q", got, want)
 	}

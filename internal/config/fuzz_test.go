@@ -151,8 +151,8 @@ func (r rawTLS) value() forward.TLS {
 		Insecure:                  r.Verify == "insecure",
 		ServerCloseNotifyOptional: r.ServerCloseNotify == "optional",
 	}
-	t.Client, _ = forward.ParseClientTLS(r.Client)
-	t.Server, _ = forward.ParseServerTLS(r.Server)
+	t.Client, _ = forward.ParseWord[forward.ClientTLS]("tls.client", r.Client)
+	t.Server, _ = forward.ParseWord[forward.ServerTLS]("tls.server", r.Server)
 	return t
 }
 
@@ -165,19 +165,19 @@ func (r rawForward) value() forward.Forward {
 	if r.Name == "" {
 		f.Name = f.Listen.String()
 	}
-	f.Tracking, _ = forward.ParseTracking(r.Tracking)
+	f.Tracking, _ = forward.ParseWord[forward.Tracking]("tracking", r.Tracking)
 	for _, s := range r.Clients {
 		p, _ := forward.ParseClient(s)
 		f.Clients = append(f.Clients, p)
 	}
 	f.ServerPorts, _ = forward.ParsePortRange(r.ServerPorts)
-	f.Data, _ = forward.ParseDataPath(r.Data)
+	f.Data, _ = forward.ParseWord[forward.DataPath]("data", r.Data)
 	f.PassivePorts, _ = forward.ParsePortRange(r.PassivePorts)
 	for _, s := range r.Advertise {
 		a, _ := forward.ParseAdvertise(s)
 		f.Advertise = append(f.Advertise, a)
 	}
-	f.ServerMode, _ = forward.ParseServerMode(r.ServerMode)
+	f.ServerMode, _ = forward.ParseWord[forward.ServerMode]("server_mode", r.ServerMode)
 	f.TLS = r.TLS.value()
 	f.Limits = forward.Limits{Sessions: r.Sessions, PerClient: r.PerClient, LoginFailures: r.LoginFailures}
 	f.Limits.Dial, _ = time.ParseDuration(r.DialTime)

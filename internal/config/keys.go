@@ -52,7 +52,7 @@ func forwardKeys() []Key {
 		word(Key{Name: "tracking", Example: `"proxy"`,
 			Help: "who follows the FTP dialogue",
 			Doc:  `who follows the FTP dialogue: "proxy", "kernel" or "none"`,
-		}, forward.ParseTracking, func(v values) *forward.Tracking { return &v.Tracking }),
+		}, func(v values) *forward.Tracking { return &v.Tracking }),
 		list(Key{Name: "clients", flag: "client", Argument: "PREFIX", Example: `["192.168.5.0/24"]`,
 			Otherwise: "everybody",
 			Help:      "clients that may use it: address or prefix; repeatable",
@@ -89,7 +89,7 @@ func dataKeys() []Key {
 		word(Key{Name: "data", Needs: NeedProxy, Example: `"relay"`,
 			Help: "what carries data connections",
 			Doc:  `what carries data connections: "auto", "kernel" or "relay"`,
-		}, forward.ParseDataPath, func(v values) *forward.DataPath { return &v.Data }),
+		}, func(v values) *forward.DataPath { return &v.Data }),
 		ports(Key{Name: "passive_ports", Needs: NeedProxy, Example: `"49152-65535"`,
 			Default: forward.DefaultPassivePorts.String(),
 			Help:    "the gateway's ports for data connections",
@@ -107,7 +107,7 @@ func dataKeys() []Key {
 			Help: "how to ask the server for data connections",
 			Doc: `how the gateway asks the server for data connections: "client" (as the client asks) or` +
 				` "passive"`,
-		}, forward.ParseServerMode, func(v values) *forward.ServerMode { return &v.ServerMode }),
+		}, func(v values) *forward.ServerMode { return &v.ServerMode }),
 	)
 }
 

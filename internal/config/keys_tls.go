@@ -16,7 +16,7 @@ func clientTLSKeys() []Key {
 			Help: "TLS with clients",
 			Doc: `TLS with clients: "off", "optional" (for those that ask with AUTH) or "required" (no` +
 				` login and no data in clear)`,
-		}, forward.ParseClientTLS, func(v values) *forward.ClientTLS { return &v.TLS.Client }),
+		}, func(v values) *forward.ClientTLS { return &v.TLS.Client }),
 		boolean(Key{Name: "tls.implicit", Needs: NeedClientTLS,
 			Help: "clients begin with TLS, without AUTH, as at port 990",
 			Doc:  `'true': clients begin with TLS, without AUTH, as at port 990. Needs 'client = "required"'`,
@@ -54,7 +54,7 @@ func serverTLSKeys() []Key {
 			Help: "TLS with the server",
 			Doc: `TLS with the server: "off", "required" (with AUTH TLS, or no session at all) or` +
 				` "implicit" (from the first byte, port 990)`,
-		}, forward.ParseServerTLS, func(v values) *forward.ServerTLS { return &v.TLS.Server }),
+		}, func(v values) *forward.ServerTLS { return &v.TLS.Server }),
 		choice(Key{Name: "tls.server_data", Needs: NeedServerTLS,
 			Help: "data connections with the server",
 			Doc:  `data connections with the server: "private" (TLS) or "clear"`,

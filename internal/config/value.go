@@ -108,10 +108,8 @@ func choice(k Key, implied, other string, field func(values) *bool) Key {
 	k.Argument = "WORD"
 	k.parse = func(v values, text string) error {
 		if text != implied && text != other {
-			if near := nearest(text, k.words); near != "" {
-				return fmt.Errorf("unknown %s %q: did you mean %q?", k.Name, text, near)
-			}
-			return fmt.Errorf("unknown %s %q: want %s or %s", k.Name, text, implied, other)
+			return k.unknownWord(text, fmt.Errorf("unknown %s %q: want %s or %s", k.Name, text, implied,
+				other))
 		}
 		*field(v) = text == other
 		return nil
@@ -120,22 +118,13 @@ func choice(k Key, implied, other string, field func(values) *bool) Key {
 	return k
 }
 
-// enum is a value that a few words stand for, numbered from zero: the word of zero is implied.
-type enum interface {
-	~uint8
-	fmt.Stringer
-}
-
-// word is a key for one of the words that parse reads.
-func word[T enum](k Key, parse func(string) (T, error), field func(values) *T) Key {
-	k.words = wordsOf(parse)
+// word is a key for one of the words for a value.
+func word[T forward.Word](k Key, field func(values) *T) Key {
+	k.words = forward.Words[T]()
 	k.Default, k.Argument = k.words[0], "WORD"
 	k.parse = func(v values, text string) (err error) {
-		if *field(v), err = parse(text); err == nil {
-			return nil
-		}
-		if near := nearest(text, k.words); near != "" {
-			return fmt.Errorf("unknown %s %q: did you mean %q?", k.Name, text, near)
+		if *field(v), err = forward.ParseWord[T](k.Name, text); err != nil {
+			err = k.unknownWord(text, err)
 		}
 		return err
 	}
@@ -143,15 +132,12 @@ func word[T enum](k Key, parse func(string) (T, error), field func(values) *T) K
 	return k
 }
 
-// wordsOf returns the words that parse reads.
-func wordsOf[T enum](parse func(string) (T, error)) []string {
-	var words []string
-	for v := T(0); ; v++ {
-		if _, err := parse(v.String()); err != nil {
-			return words
-		}
-		words = append(words, v.String())
+// unknownWord returns an error that names the word that text most likely misspells, and err if none is near.
+func (k *Key) unknownWord(text string, err error) error {
+	if near := nearest(text, k.words); near != "" {
+		return fmt.Errorf("unknown %s %q: did you mean %q?", k.Name, text, near)
 	}
+	return err
 }
 
 // ports is a key for a range of ports, whose name ends in "ports".

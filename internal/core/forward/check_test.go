@@ -24,7 +24,7 @@ func parseForward(t *testing.T, s string) forward.Forward {
 		t.Fatal(err)
 	}
 	if len(w) > 3 {
-		if f.Tracking, err = forward.ParseTracking(w[3]); err != nil {
+		if f.Tracking, err = forward.ParseWord[forward.Tracking]("tracking", w[3]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -45,11 +45,11 @@ func give(t *testing.T, f *forward.Forward, key, value string) {
 	var err error
 	switch key {
 	case "data":
-		f.Data, err = forward.ParseDataPath(value)
+		f.Data, err = forward.ParseWord[forward.DataPath]("data", value)
 	case "passive_ports":
 		f.PassivePorts, err = forward.ParsePortRange(value)
 	case "server_mode":
-		f.ServerMode, err = forward.ParseServerMode(value)
+		f.ServerMode, err = forward.ParseWord[forward.ServerMode]("server_mode", value)
 	case "advertise":
 		for s := range strings.SplitSeq(value, ",") {
 			var a forward.Advertise

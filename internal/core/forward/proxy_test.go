@@ -17,7 +17,7 @@ func TestWords(t *testing.T) {
 		{"", "", `unknown tracking "": want proxy, kernel or none`},
 		{"Proxy", "", `unknown tracking "Proxy"`},
 	} {
-		v, err := forward.ParseTracking(tt.in)
+		v, err := forward.ParseWord[forward.Tracking]("tracking", tt.in)
 		check(t, tt.in, v.String(), tt.want, err, tt.wrong)
 	}
 	for _, tt := range []struct{ in, want, wrong string }{
@@ -25,7 +25,7 @@ func TestWords(t *testing.T) {
 		{"", "", `unknown data "": want auto, kernel or relay`},
 		{"proxy", "", `unknown data "proxy": want auto, kernel or relay`},
 	} {
-		v, err := forward.ParseDataPath(tt.in)
+		v, err := forward.ParseWord[forward.DataPath]("data", tt.in)
 		check(t, tt.in, v.String(), tt.want, err, tt.wrong)
 	}
 	for _, tt := range []struct{ in, want, wrong string }{
@@ -33,7 +33,7 @@ func TestWords(t *testing.T) {
 		{"", "", `unknown server_mode "": want client or passive`},
 		{"active", "", `unknown server_mode "active": want client or passive`},
 	} {
-		v, err := forward.ParseServerMode(tt.in)
+		v, err := forward.ParseWord[forward.ServerMode]("server_mode", tt.in)
 		check(t, tt.in, v.String(), tt.want, err, tt.wrong)
 	}
 	var f forward.Forward

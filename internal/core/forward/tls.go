@@ -38,13 +38,10 @@ var clientTLSNames = []string{
 	ClientTLSOff: "off", ClientTLSOptional: "optional", ClientTLSRequired: "required",
 }
 
-// String returns the word that ParseClientTLS reads.
-func (c ClientTLS) String() string { return enumWord(clientTLSNames, c, "ClientTLS") }
+func (ClientTLS) words() []string { return clientTLSNames }
 
-// ParseClientTLS reads "off", "optional" or "required".
-func ParseClientTLS(s string) (ClientTLS, error) {
-	return parseEnum[ClientTLS](clientTLSNames, s, "tls.client")
-}
+// String returns the word for c.
+func (c ClientTLS) String() string { return wordOf(c) }
 
 // ServerTLS is whether the gateway speaks TLS with the server.
 type ServerTLS uint8
@@ -62,13 +59,10 @@ var serverTLSNames = []string{
 	ServerTLSOff: "off", ServerTLSRequired: "required", ServerTLSImplicit: "implicit",
 }
 
-// String returns the word that ParseServerTLS reads.
-func (s ServerTLS) String() string { return enumWord(serverTLSNames, s, "ServerTLS") }
+func (ServerTLS) words() []string { return serverTLSNames }
 
-// ParseServerTLS reads "off", "required" or "implicit".
-func ParseServerTLS(s string) (ServerTLS, error) {
-	return parseEnum[ServerTLS](serverTLSNames, s, "tls.server")
-}
+// String returns the word for s.
+func (s ServerTLS) String() string { return wordOf(s) }
 
 // PassesThrough reports whether sessions of the forward may be encrypted from end to end. Nobody can
 // read them, and so the server's passive ports must be known.

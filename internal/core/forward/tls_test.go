@@ -22,9 +22,9 @@ func giveTLS(t *testing.T, f *forward.Forward, key, value string) {
 	var err error
 	switch {
 	case key == "tls.client":
-		f.TLS.Client, err = forward.ParseClientTLS(value)
+		f.TLS.Client, err = forward.ParseWord[forward.ClientTLS]("tls.client", value)
 	case key == "tls.server":
-		f.TLS.Server, err = forward.ParseServerTLS(value)
+		f.TLS.Server, err = forward.ParseWord[forward.ServerTLS]("tls.server", value)
 	case texts[key] != nil:
 		*texts[key] = value
 	case marks[key+"="+value] != nil:
@@ -206,19 +206,19 @@ func TestCheckServerName(t *testing.T) {
 // TestParseTLSWords: each word and its value belong together.
 func TestParseTLSWords(t *testing.T) {
 	for i, s := range []string{"off", "optional", "required"} {
-		c, err := forward.ParseClientTLS(s)
+		c, err := forward.ParseWord[forward.ClientTLS]("tls.client", s)
 		check(t, s, c.String(), s, err, "")
 		if int(c) != i {
 			t.Errorf("%s: got %d; want %d", s, c, i)
 		}
 	}
 	for _, s := range []string{"off", "required", "implicit"} {
-		c, err := forward.ParseServerTLS(s)
+		c, err := forward.ParseWord[forward.ServerTLS]("tls.server", s)
 		check(t, s, c.String(), s, err, "")
 	}
-	_, err := forward.ParseClientTLS("implicit")
+	_, err := forward.ParseWord[forward.ClientTLS]("tls.client", "implicit")
 	check(t, "implicit", "", "", err, `unknown tls.client "implicit": want off, optional or required`)
-	_, err = forward.ParseServerTLS("optional")
+	_, err = forward.ParseWord[forward.ServerTLS]("tls.server", "optional")
 	check(t, "optional", "", "", err, `unknown tls.server "optional": want off, required or implicit`)
 }
 

@@ -20,13 +20,10 @@ const (
 
 var trackingNames = []string{TrackingProxy: "proxy", TrackingKernel: "kernel", TrackingNone: "none"}
 
-// String returns the word that ParseTracking reads.
-func (t Tracking) String() string { return enumWord(trackingNames, t, "Tracking") }
+func (Tracking) words() []string { return trackingNames }
 
-// ParseTracking reads "proxy", "kernel" or "none".
-func ParseTracking(s string) (Tracking, error) {
-	return parseEnum[Tracking](trackingNames, s, "tracking")
-}
+// String returns the word for t.
+func (t Tracking) String() string { return wordOf(t) }
 
 // DataPath is what carries the data connections of a forward with tracking proxy.
 type DataPath uint8
@@ -42,11 +39,10 @@ const (
 
 var dataPathNames = []string{DataAuto: "auto", DataKernel: "kernel", DataRelay: "relay"}
 
-// String returns the word that ParseDataPath reads.
-func (p DataPath) String() string { return enumWord(dataPathNames, p, "DataPath") }
+func (DataPath) words() []string { return dataPathNames }
 
-// ParseDataPath reads "auto", "kernel" or "relay".
-func ParseDataPath(s string) (DataPath, error) { return parseEnum[DataPath](dataPathNames, s, "data") }
+// String returns the word for p.
+func (p DataPath) String() string { return wordOf(p) }
 
 // ServerMode is how a gateway with tracking proxy asks the server for data connections.
 type ServerMode uint8
@@ -61,28 +57,36 @@ const (
 
 var serverModeNames = []string{ServerModeClient: "client", ServerModePassive: "passive"}
 
-// String returns the word that ParseServerMode reads.
-func (m ServerMode) String() string { return enumWord(serverModeNames, m, "ServerMode") }
+func (ServerMode) words() []string { return serverModeNames }
 
-// ParseServerMode reads "client" or "passive".
-func ParseServerMode(s string) (ServerMode, error) {
-	return parseEnum[ServerMode](serverModeNames, s, "server_mode")
+// String returns the word for m.
+func (m ServerMode) String() string { return wordOf(m) }
+
+// Word is a value that a word of the configuration stands for. Values are numbered from zero, the default.
+type Word interface {
+	~uint8
+	fmt.Stringer
+	words() []string // by value
 }
 
-// enumWord returns the word for a value, or its type and number if it has none.
-func enumWord[T ~uint8](words []string, v T, typ string) string {
-	if int(v) < len(words) {
-		return words[v]
-	}
-	return fmt.Sprintf("%s(%d)", typ, v)
-}
+// Words returns the words for the values of T, in the order of the values.
+func Words[T Word]() []string { return slices.Clone(T(0).words()) }
 
-// parseEnum returns the value that a word stands for.
-func parseEnum[T ~uint8](words []string, s, what string) (T, error) {
+// ParseWord reads one of the words for the values of T; key names the value in the error.
+func ParseWord[T Word](key, s string) (T, error) {
+	words := T(0).words()
 	if i := slices.Index(words, s); i >= 0 {
 		return T(i), nil
 	}
 	last := len(words) - 1
-	return 0, fmt.Errorf("unknown %s %q: want %s or %s",
-		what, s, strings.Join(words[:last], ", "), words[last])
+	return 0, fmt.Errorf("unknown %s %q: want %s or %s", key, s, strings.Join(words[:last], ", "),
+		words[last])
+}
+
+// wordOf returns the word for a value, or its type and number if it has none.
+func wordOf[T Word](v T) string {
+	if words := v.words(); int(v) < len(words) {
+		return words[v]
+	}
+	return fmt.Sprintf("%s(%d)", strings.TrimPrefix(fmt.Sprintf("%T", v), "forward."), v)
 }
