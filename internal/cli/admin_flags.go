@@ -67,7 +67,6 @@ func answerFailure(cmd *cobra.Command, err error) error {
 	return runFailure(errors.New(terminal.PrintableLines(err.Error())))
 }
 
-// printLines prints lines in one go.
 func printLines(w io.Writer, lines []string) error {
 	_, err := io.WriteString(w, strings.Join(append(lines, ""), "\n"))
 	return orFailed(err)

@@ -214,7 +214,6 @@ func (c *doctorCommand) tryServers(ctx context.Context, e *preflight.Examination
 	return slices.Concat(found...)
 }
 
-// tryServer tries one server.
 func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination,
 	f forward.Resolved) []finding.Finding {
 	if len(f.ServerAddrs()) == 0 {

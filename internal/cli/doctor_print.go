@@ -19,7 +19,6 @@ import (
 var heads = [...]string{finding.Fault: "FAULT", finding.Warning: "WARNING", finding.Info: "note",
 	finding.OK: "sound"}
 
-// print prints what was found.
 func (c *doctorCommand) print(w io.Writer, forwards []forward.Resolved, found []finding.Finding) error {
 	if c.json {
 		return terminal.PrintJSON(w, func(out io.Writer) error {

@@ -28,7 +28,6 @@ func keyFlags() []*keyFlag {
 	return flags
 }
 
-// addKeyFlags adds the flags to a command's.
 func addKeyFlags(cmd *cobra.Command, flags []*keyFlag) {
 	set := cmd.Flags()
 	set.SortFlags = false

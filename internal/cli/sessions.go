@@ -51,7 +51,6 @@ fit; a pipe gets all of them, and nothing is cut.`,
 	return cmd
 }
 
-// print lists once.
 func (l *sessionsCommand) print(ctx context.Context, c *admin.Client, w io.Writer) error {
 	if l.json {
 		return terminal.PrintJSON(w, func(out io.Writer) error { return c.SessionsJSON(ctx, l.filter, out) })

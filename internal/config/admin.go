@@ -34,7 +34,6 @@ type Log struct {
 	Xferlog   string // in the format of xferlog(5)
 }
 
-// adminKeys are the keys of [admin].
 func adminKeys() []Key {
 	return inTable(adminTable,
 		custom(Key{Name: "admin.socket", Argument: "PATH", Example: `"` + DefaultSocket + `"`,
@@ -64,7 +63,6 @@ func adminKeys() []Key {
 	)
 }
 
-// logKeys are the keys of [log].
 func logKeys() []Key {
 	return inTable(logTable,
 		fileOrNone(Key{Name: "log.transfers", Example: `"/var/log/ftpgate/transfers.json"`,

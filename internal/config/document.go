@@ -116,7 +116,6 @@ func (d *document) readEntry(t table, f *forwardSection, e entry) {
 	}
 }
 
-// readKey reads a key of a table.
 func (d *document) readKey(t table, f *forwardSection, e entry) {
 	i := t.find(e.parts[0])
 	if i < 0 {

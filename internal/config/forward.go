@@ -25,7 +25,6 @@ type client struct {
 	at   int
 }
 
-// state returns the state of a key.
 func (f *forwardSection) state(name string) *keyState { return &f.states[keyIndex[name]] }
 
 // label is how messages call the forward: by a name only if the file gives one.

@@ -61,7 +61,6 @@ type values struct {
 // sentence that names the key.
 type parseFunc func(v values, text string) error
 
-// table is a table of the file.
 type table uint8
 
 // The tables, in the order of the documents.

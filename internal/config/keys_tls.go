@@ -4,12 +4,10 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// tlsKeys are the keys of a [forward.tls].
 func tlsKeys() []Key {
 	return inTable(tlsTable, append(clientTLSKeys(), serverTLSKeys()...)...)
 }
 
-// clientTLSKeys are the keys for TLS with clients.
 func clientTLSKeys() []Key {
 	return []Key{
 		word(Key{Name: "tls.client", Needs: NeedProxy, Example: `"required"`,
@@ -47,7 +45,6 @@ func clientTLSKeys() []Key {
 	}
 }
 
-// serverTLSKeys are the keys for TLS with the server.
 func serverTLSKeys() []Key {
 	return []Key{
 		word(Key{Name: "tls.server", Needs: NeedProxy, Example: `"required"`,

@@ -72,7 +72,6 @@ func (c *Client) Peer() netip.AddrPort { return c.control.Peer() }
 // Handshakes returns the TLS of the control connection, and then of each data connection.
 func (c *Client) Handshakes() []tls.ConnectionState { return slices.Clone(c.handshakes) }
 
-// receive reads the next reply.
 func (c *Client) receive(ctx context.Context) (ftp.Reply, error) {
 	r, err := c.control.Receive()
 	if err != nil {

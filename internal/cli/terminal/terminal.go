@@ -87,7 +87,6 @@ func (s Terminal) Table(columns []Column, rows [][]string) []string {
 	return lines
 }
 
-// fittingColumns returns the columns that fit.
 func (s Terminal) fittingColumns(columns []Column, widths []int) []int {
 	var shown []int
 	for i := range columns {

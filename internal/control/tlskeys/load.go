@@ -12,7 +12,6 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// loading is one Load.
 type loading struct {
 	keys         *Keys
 	addrs        []netip.Addr
@@ -23,7 +22,6 @@ type loading struct {
 	rootsChecked bool // the host's root certificates were checked
 }
 
-// forward reads the files of one forward.
 func (l *loading) forward(f forward.Forward) {
 	if f.Tracking != forward.TrackingProxy {
 		return
@@ -52,7 +50,6 @@ func (l *loading) report(forward string, f *finding.Finding) {
 	}
 }
 
-// warn adds a warning of a forward.
 func (l *loading) warn(f forward.Forward, key, text, remedy string) {
 	l.report(f.Name, newWarning(key, text, remedy))
 }

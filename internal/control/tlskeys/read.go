@@ -20,7 +20,6 @@ type certFiles struct {
 	keyKey, keyFile   string // an empty keyFile: the key is in certFile
 }
 
-// files returns the one or two files.
 func (w certFiles) files() []string {
 	if w.keyFile == "" || w.keyFile == w.certFile {
 		return []string{w.certFile}

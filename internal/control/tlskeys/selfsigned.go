@@ -123,7 +123,6 @@ func (o *selfSigned) stored(now time.Time) *tls.Certificate {
 	return cert
 }
 
-// covers reports whether a certificate is for all names and addresses.
 func (o *selfSigned) covers(leaf *x509.Certificate) bool {
 	for _, name := range o.names {
 		if !slices.Contains(leaf.DNSNames, name) {

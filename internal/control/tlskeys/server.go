@@ -52,7 +52,6 @@ type serverCert struct {
 	leaf     atomic.Pointer[x509.Certificate] // of the control connection
 }
 
-// control verifies the certificate of the control connection.
 func (s *serverCert) control(c tls.ConnectionState) error {
 	if !s.insecure {
 		if err := s.trust.Verify(c.PeerCertificates, s.name, s.now()); err != nil {

@@ -116,7 +116,6 @@ func (w *watched[T]) reject(stamps []stamp, fault *finding.Finding, now time.Tim
 		"file", w.paths[0], "error", fault.Text, "remedy", fault.Remedy)
 }
 
-// stampsOf returns the stamps of files.
 func stampsOf(files []string) []stamp {
 	stamps := make([]stamp, len(files))
 	for i, file := range files {

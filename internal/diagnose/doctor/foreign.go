@@ -170,7 +170,6 @@ func (x *examination) matchesPort(r nftforeign.Rule, port uint16) bool {
 	return slices.ContainsFunc(r.Ports, func(p forward.PortRange) bool { return p.Contains(port) })
 }
 
-// matchesRange reports whether a rule names ports of a range.
 func (x *examination) matchesRange(r nftforeign.Rule, ports forward.PortRange) bool {
 	if listen := x.forward.Listen.Addr; r.To.IsValid() && listen.IsValid() && r.To != listen {
 		return false

@@ -138,7 +138,6 @@ const (
 	minMTU   = 1280
 )
 
-// routes judges the routes to the server.
 func (x *examination) routes() {
 	servers := x.forward.ServerAddrs()
 	reached := slices.ContainsFunc(servers, func(a netip.Addr) bool {

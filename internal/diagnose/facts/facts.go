@@ -35,7 +35,6 @@ func Read(table string, forwards []forward.Resolved, given doctor.Facts) doctor.
 	return r.facts
 }
 
-// reader collects the facts of one Read.
 type reader struct {
 	facts    doctor.Facts
 	forwards []forward.Resolved

@@ -61,7 +61,6 @@ func judgeAll(set setting, reports []report) []finding.Finding {
 	return all
 }
 
-// address judges the report of one address.
 func (j *judge) address(r report) {
 	main := r.tls
 	if r.clear != nil {
@@ -128,7 +127,6 @@ func (j *judge) passesTLS() bool {
 	return j.forward.Tracking == forward.TrackingNone || j.forward.PassesThrough()
 }
 
-// add adds a finding.
 func (j *judge) add(code string, level finding.Severity, text, remedy string) {
 	level = max(level, j.worst)
 	j.findings = append(j.findings, finding.Finding{Code: code, Severity: level, Forward: j.forward.Name,

@@ -179,7 +179,6 @@ func alertFault(alert tls.AlertError) (text, remedy string) {
 	return "the server ended TLS: " + quote(alert.Error()), remedyLog
 }
 
-// certificate judges the server's certificate.
 func (j *judge) certificate(h *handshake) {
 	leaf := h.chain[0]
 	what := fmt.Sprintf("the certificate for %s by %s", j.names(leaf), j.issuer(leaf))

@@ -144,7 +144,6 @@ func (t *transfer) worked() bool {
 		t.readErr == nil && !t.otherCert
 }
 
-// refused reports whether the server refused the listing.
 func (t *transfer) refused() bool { return t.listReply.err == nil && !t.listReply.positive() }
 
 // resumptionRefused reports whether the server rejected the data connection's TLS. Servers do so without a

@@ -19,7 +19,6 @@ const (
 	ctDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
 )
 
-// valid reports whether a flow can have the tuple.
 func valid(t netflow.Tuple) bool {
 	t = unmapped(t)
 	return t.From.IsValid() && t.To.IsValid() && t.From.Addr().BitLen() == t.To.Addr().BitLen()

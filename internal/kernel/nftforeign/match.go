@@ -135,7 +135,6 @@ func (c *matcher) bitwise(e *expr.Bitwise) {
 	c.impossible = c.impossible || binary.NativeEndian.Uint32(e.Mask)&expr.CtStateBitNEW == 0
 }
 
-// compare reads a comparison of a field.
 func (c *matcher) compare(of field, e *expr.Cmp) {
 	equal := e.Op == expr.CmpOpEq
 	port := uint16(0)
@@ -163,7 +162,6 @@ func (c *matcher) compare(of field, e *expr.Cmp) {
 	}
 }
 
-// portRange reads a comparison with a range.
 func (c *matcher) portRange(e *expr.Range) {
 	isRange := e.Op == expr.CmpOpEq && len(e.FromData) == 2 && len(e.ToData) == 2
 	if c.registers[e.Register] != fieldPort || !isRange {

@@ -41,7 +41,6 @@ type element struct {
 
 func pinholeElement(r role, h pinhole.Pinhole) element { return element{role: r, hole: h} }
 
-// pinholeElements returns all elements of a pinhole.
 func pinholeElements(h pinhole.Pinhole) []element {
 	return []element{pinholeElement(dnatMap, h), pinholeElement(snatMap, h)}
 }
@@ -62,7 +61,6 @@ func passthroughElement(r role, p pinhole.Passthrough) element {
 	return element{r, addresses, p.Ports}
 }
 
-// change adds or deletes an element.
 type change struct {
 	operation uint16 // NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM or destroySetElement
 	element   element

@@ -45,7 +45,6 @@ type Pinholes struct {
 	snatUsers map[snatKey]int              // how many installed pinholes share an element of an snatMap
 }
 
-// installedPinhole is a pinhole that is in the kernel.
 type installedPinhole struct {
 	hole    pinhole.Pinhole
 	expires time.Time // when the writer deletes it
@@ -228,7 +227,6 @@ func (p *Pinholes) expire(now time.Time) time.Duration {
 	return next
 }
 
-// record remembers a pinhole that is in the kernel.
 func (p *Pinholes) record(hole pinhole.Pinhole) {
 	p.installed[pinholeKeyOf(hole)] = p.byAge.PushBack(installedPinhole{hole, time.Now().Add(p.life)})
 	p.snatUsers[snatKeyOf(hole)]++

@@ -56,7 +56,6 @@ type host struct {
 	modprobe func(ctx context.Context, name string) error
 }
 
-// errNoModprobe says that modprobe(8) is not installed.
 var errNoModprobe = errors.New("modprobe is not installed")
 
 func (h host) load(ctx context.Context, name string) Module {
@@ -86,7 +85,6 @@ func (h host) load(ctx context.Context, name string) Module {
 	return m
 }
 
-// answer is yes, no, or unknown.
 type answer uint8
 
 const (

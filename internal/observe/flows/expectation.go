@@ -201,7 +201,6 @@ func (x *Expectation) addSegment(s netflow.Segment, fromFar bool) bool {
 	return x.done
 }
 
-// segmentsClosed reports whether segments have closed the connection.
 func (x *Expectation) segmentsClosed() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -251,7 +251,6 @@ func (w *Watcher) deactivate(x *Expectation) {
 // isTranslated reports whether the kernel has rewritten the destination of a flow.
 func isTranslated(f netflow.Flow) bool { return f.Reply.From != f.Original.To }
 
-// isControl reports whether a flow is a control connection to a forward.
 func isControl(f forward.Resolved, flow netflow.Flow) bool {
 	to := flow.Original.To
 	if f.Listen.Port != to.Port() || f.Listen.Addr.IsValid() && f.Listen.Addr != to.Addr() {

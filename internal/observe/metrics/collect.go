@@ -146,7 +146,6 @@ type forwardCollector struct {
 	zeroes bool // also send counters that are zero
 }
 
-// count sends a counter of the forward.
 func (s *forwardCollector) count(family int, n uint64, zeroes bool, labels ...string) {
 	if n > 0 || zeroes {
 		s.put(s.out, family, float64(n), append([]string{s.label}, labels...)...)

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -104,21 +105,15 @@ func (m *Metrics) Finished(t sessions.Transfer) {
 }
 
 func directionOf(d sessions.Direction) int {
-	switch d {
-	case sessions.Download:
-		return download
-	case sessions.Upload:
-		return upload
+	if i := slices.Index(directionLabels[:], string(d)); i >= 0 {
+		return i
 	}
 	return unknownDirection
 }
 
 func pathOf(word string) int {
-	switch word {
-	case pinholePathLabels[pathKernel]:
-		return pathKernel
-	case pinholePathLabels[pathRelay]:
-		return pathRelay
+	if i := slices.Index(pinholePathLabels[:], word); i >= 0 {
+		return i
 	}
 	return pathNone
 }

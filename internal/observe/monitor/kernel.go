@@ -21,7 +21,6 @@ type kernel interface {
 	OpenLog(group uint16) (segments, error)
 }
 
-// table is the conntrack table.
 type table interface {
 	flows.Table
 	Close() error
@@ -43,7 +42,6 @@ type segments interface {
 	Close() error
 }
 
-// linux is the kernel of this host.
 type linux struct{}
 
 func (linux) EnableAccounting() ([]string, error) { return system.EnableAccounting() }

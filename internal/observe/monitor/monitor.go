@@ -156,7 +156,6 @@ func (m *Monitor) subscribe(change func(*needEvents)) {
 	}
 }
 
-// resync reads the whole table.
 func (m *Monitor) resync() {
 	if err := m.watcher.Resync(); err != nil {
 		m.log.Warn(cannotReadTable, "err", err)

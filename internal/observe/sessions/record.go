@@ -103,7 +103,6 @@ func (r *Record) noteNext(k Kind, text string) {
 	r.keep(entry{after: r.latest, kind: k, text: text})
 }
 
-// keep adds an entry to the time line.
 func (r *Record) keep(e entry) {
 	r.latest = max(r.latest, e.after)
 	grown := r.timeline.add(e, r.log.events.Load() > maxEvents)
@@ -371,7 +370,6 @@ func (r *Record) whyEnded() *verdict.Fault {
 	return &f
 }
 
-// hasEnded reports whether the session has ended.
 func (r *Record) hasEnded() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

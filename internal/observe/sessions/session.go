@@ -161,7 +161,6 @@ type Explained struct {
 	Events []Event `json:"events"`
 }
 
-// add adds another sum.
 func (t *Totals) add(more Totals) {
 	t.Transfers += more.Transfers
 	t.Failed += more.Failed

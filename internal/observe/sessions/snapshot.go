@@ -36,7 +36,6 @@ func (r *Record) session(now time.Time) Session {
 	return s
 }
 
-// state returns what the session is doing.
 func (r *Record) state() State {
 	switch {
 	case !r.ended.IsZero():

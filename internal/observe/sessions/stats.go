@@ -22,7 +22,6 @@ type allStats struct {
 	kernel, relayed atomic.Int64 // open pinholes
 }
 
-// count changes the sums of a forward.
 func (t *allStats) count(forward string, change func(*ForwardStats)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -99,7 +99,6 @@ func seconds(d time.Duration) int64 {
 	return max(1, int64(d.Round(time.Second)/time.Second))
 }
 
-// host returns the address of a client.
 func host(a netip.Addr) string {
 	if !a.IsValid() {
 		return noValue

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 
 	"ftpgate/internal/observe/sessions"
@@ -58,10 +59,8 @@ func (o *output) attach(f *os.File) {
 // true: an additional empty line does less harm than two lines in one.
 func endsMidLine(f *os.File, path string) bool {
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return false
-	}
-	if path == Stdout { // has no name to open for reading
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 ||
+		path == Stdout { // which has no name to open for reading
 		return false
 	}
 	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -77,7 +76,6 @@ func endsMidLine(f *os.File, path string) bool {
 	return err != nil || last[0] != '\n'
 }
 
-// write writes a transfer's line.
 func (o *output) write(t *sessions.Transfer) (r result) {
 	b, err := o.line(o.buf[:0], t)
 	if err != nil {
@@ -88,7 +86,7 @@ func (o *output) write(t *sessions.Transfer) (r result) {
 	}
 	o.buf = b // reused for the next line
 	if r = o.dropPartial(); len(o.pending) > 0 {
-		b = append(append(make([]byte, 0, len(o.pending)+len(b)), o.pending...), b...)
+		b = slices.Concat(o.pending, b)
 	}
 	n, err := o.writeAll(b)
 	if o.partial && n >= len(o.pending) {

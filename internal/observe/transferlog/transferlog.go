@@ -273,7 +273,6 @@ func (l *Log) count(o *output, r result) {
 	}
 }
 
-// paths returns the names of all files.
 func (l *Log) paths() string {
 	var paths []string
 	for _, o := range l.outputs {

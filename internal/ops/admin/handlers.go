@@ -47,7 +47,6 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status: http.StatusMethodNotAllowed})
 }
 
-// paths returns the paths of the API and their handlers.
 func (h *handlers) paths(metrics http.Handler) map[string]methods {
 	paths := map[string]methods{
 		statusPath:   {http.MethodGet: h.status},

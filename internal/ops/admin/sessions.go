@@ -92,7 +92,6 @@ func parseFilter(query string) (Filter, error) {
 	return f, nil
 }
 
-// matches reports whether the filter selects a session.
 func (f Filter) matches(s *sessions.Session) bool {
 	return (f.Forward == "" || s.Forward == f.Forward) &&
 		(!f.Client.IsValid() || f.Client.Contains(s.Client.Addr().Unmap())) &&

@@ -28,7 +28,6 @@ type socket struct {
 	created os.FileInfo
 }
 
-// listenSocket opens the socket of the options.
 func listenSocket(o Options) (*socket, error) {
 	path := o.Socket
 	switch {

@@ -126,7 +126,6 @@ func (s *Source) Status() admin.Status {
 	return st
 }
 
-// forwards returns the state of each published forward.
 func (s *Source) forwards(kernelUsable bool) []admin.Forward {
 	running, clients := s.SessionLog.Counts()
 	published := s.Gateway.Forwards()

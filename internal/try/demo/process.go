@@ -82,14 +82,6 @@ func withStartTimeout(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %s", startTimeout))
 }
 
-// exitText describes how the process ended.
-func (p *process) exitText() string {
-	if p.err == nil {
-		return "exit status 0"
-	}
-	return p.err.Error()
-}
-
 // logBuffer keeps the last maxLog bytes of a process's log, and watches it for the record "ready".
 type logBuffer struct {
 	ready chan struct{} // closed at that record; nil: do not watch

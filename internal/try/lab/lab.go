@@ -73,7 +73,6 @@ func New() (*Lab, error) {
 	return build(NewHost)
 }
 
-// hostNames are the names of the three hosts.
 var hostNames = []string{ClientName, GatewayName, ServerName}
 
 // join returns the lab of three hosts that open returns by their names.

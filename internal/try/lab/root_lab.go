@@ -21,7 +21,6 @@ const (
 
 func namedPath(host string) string { return filepath.Join(namedDir, namedPrefix+host) }
 
-// upRoot makes the lab of root.
 func upRoot() error {
 	if err := os.MkdirAll(namedDir, 0o755); err != nil {
 		return err

@@ -149,7 +149,6 @@ func (t *session) passive() error {
 	return nil
 }
 
-// list sends the listing.
 func (t *session) list(ctx context.Context) error {
 	if t.data == nil {
 		t.reply("425 PASV first")

@@ -31,7 +31,6 @@ type part struct {
 	remedy   string // printed if a gateway cannot start
 }
 
-// parts returns the parts of the scenario in order.
 func parts(c Setup) []part {
 	return []part{
 		{
@@ -190,7 +189,6 @@ func (s *scenario) runWithKernelTracking(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// headingOf returns the heading of a session in mode m.
 func headingOf(m ftpclient.Mode) string {
 	switch m {
 	case ftpclient.EPSV:
@@ -203,7 +201,6 @@ func headingOf(m ftpclient.Mode) string {
 
 func (s *scenario) printHeading(title string) { fmt.Fprintf(s.out, "\n-- %s --\n", title) }
 
-// sessionOptions configure a session.
 type sessionOptions struct {
 	tracking, mode string // columns of the table
 	address        string // ADDR:PORT that the client connects to
