@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
 	"ftpgate/internal/ftpclient"
 	"ftpgate/internal/try/demo/ftpserver"
@@ -25,15 +24,12 @@ The gateway copies the data connections itself.
 
 // RunRelay runs the one part that needs no lab, through the relay, and writes the report to out.
 func RunRelay(ctx context.Context, out io.Writer, testbed Testbed, setup Setup) (err error) {
-	begin := time.Now()
 	s := &scenario{out: out, testbed: testbed, setup: setup, prompt: "gateway$ "}
-	fmt.Fprint(out, relayIntroduction)
-	server, err := testbed.StartServer(ctx, setup.server, TLSOff)
+	server, err := s.start(ctx, relayIntroduction)
 	if err != nil {
-		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, err))
+		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	s.serverLog, s.setup.server = server.Log, server.Address
 	stop, err := s.startQuirkServer(ctx)
 	if err != nil {
 		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, err))
@@ -42,7 +38,7 @@ func RunRelay(ctx context.Context, out io.Writer, testbed Testbed, setup Setup) 
 	if s.setup.gateway, s.setup.proxyToQuirks, err = freePorts(testbed.ClientHost()); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	p := part{
+	return s.runParts(ctx, "data path", part{
 		title: "The relay",
 		text: `ftpgate accepts the data connections itself, at ports of its own, and copies
 them. This is its data path where it may not program the kernel.`,
@@ -52,16 +48,7 @@ them. This is its data path where it may not program the kernel.`,
 		},
 		run:    (*scenario).runThroughRelay,
 		remedy: "It needs free ports of 127.0.0.1.",
-	}
-	var errs []error
-	if err := s.runPart(ctx, p); err != nil {
-		errs = append(errs, fmt.Errorf("demo: %s: %w", p.title, err))
-	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, errors.Join(errs...)))
-	}
-	s.printTable("data path")
-	return s.printResult(begin, errs)
+	})
 }
 
 // runThroughRelay prints a session, then tries every mode, the speed, and a server that announces a wrong

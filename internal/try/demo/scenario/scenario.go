@@ -80,6 +80,7 @@ type scenario struct {
 	testbed     Testbed
 	setup       Setup
 	prompt      string // printed before the gateway's commands
+	began       time.Time
 	serverLog   *sessionlog.ServerLog
 	rows        []row
 	tlsRequired bool // the server refuses logins in clear
@@ -88,35 +89,45 @@ type scenario struct {
 // Run runs all parts on a testbed, one after the other, and writes the report to out. The error joins those
 // of all steps that failed.
 func Run(ctx context.Context, out io.Writer, testbed Testbed, setup Setup) error {
-	begin := time.Now()
 	s := &scenario{out: out, testbed: testbed, setup: setup, prompt: "gateway# "}
-	fmt.Fprint(out, introduction)
-	server, err := testbed.StartServer(ctx, setup.server, TLSOff)
+	server, err := s.start(ctx, introduction)
 	if err != nil {
-		return fmt.Errorf("demo: %w", ftpclient.Because(ctx, err))
+		return err
+	}
+	return errors.Join(s.runParts(ctx, "tracking", parts(s.setup)...), server.Stop())
+}
+
+// start prints the introduction and starts the server.
+func (s *scenario) start(ctx context.Context, introduction string) (Server, error) {
+	s.began = time.Now()
+	fmt.Fprint(s.out, introduction)
+	server, err := s.testbed.StartServer(ctx, s.setup.server, TLSOff)
+	if err != nil {
+		return server, fmt.Errorf("demo: %w", ftpclient.Because(ctx, err))
 	}
 	s.serverLog, s.setup.server = server.Log, server.Address
+	return server, nil
+}
+
+// runParts runs parts one after the other, and prints the table of the results, whose first column has a
+// title, and whether all steps succeeded. It joins the errors of those that failed.
+func (s *scenario) runParts(ctx context.Context, title string, parts ...part) error {
 	var errs []error
-	for _, p := range parts(s.setup) {
+	for _, p := range parts {
 		if err := s.runPart(ctx, p); err != nil {
 			errs = append(errs, fmt.Errorf("demo: %s: %w", p.title, err))
 		}
 		if ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("demo: %w", ftpclient.Because(ctx, err)), server.Stop())
+			return fmt.Errorf("demo: %w", ftpclient.Because(ctx, errors.Join(errs...)))
 		}
 	}
-	s.printTable("tracking")
-	return errors.Join(s.printResult(begin, errs), server.Stop())
-}
-
-// printResult prints whether all steps succeeded, and joins the errors of those that failed.
-func (s *scenario) printResult(begin time.Time, errs []error) error {
+	s.printTable(title)
 	if len(errs) > 0 {
 		fmt.Fprint(s.out, "\nSome steps did not end as expected.\n")
 		return errors.Join(errs...)
 	}
 	fmt.Fprintf(s.out, "\nAll steps ended as expected, in %.1f s. Nothing of it is left behind.\n",
-		time.Since(begin).Seconds())
+		time.Since(s.began).Seconds())
 	return nil
 }
 
