@@ -25,11 +25,11 @@ machine's loopback, and ftpgate copies the data connections itself.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context(), endSignals...)
 			defer stop()
-			tell := demo.Main
+			show := demo.Main
 			if relay {
-				tell = demo.Relay
+				show = demo.Relay
 			}
-			err := tell(ctx, cmd.OutOrStdout(), demo.Options{
+			err := show(ctx, cmd.OutOrStdout(), demo.Options{
 				DemoArgs:    []string{"demo"},
 				ServeArgs:   []string{"demo", "serve"},
 				ForwardArgs: []string{"forward"},

@@ -118,7 +118,7 @@ func (c *Client) SendTogether(ctx context.Context, commands ...ftp.Command) erro
 	return nil
 }
 
-// Ask sends a command, of which arg may be empty, and reads its one reply, which must be of class.
+// Ask sends a command, whose arg may be empty, and reads its one reply, which must be of class.
 func (c *Client) Ask(ctx context.Context, class int, verb, arg string) (ftp.Reply, error) {
 	if err := c.SendTogether(ctx, Command(verb, arg)); err != nil {
 		return ftp.Reply{}, err

@@ -49,7 +49,7 @@ func (m Mode) Place(line string, server netip.Addr) (netip.AddrPort, error) {
 // at a time; others may set deadlines and close it.
 type Data struct {
 	listener net.Listener // active mode; else nil
-	server   netip.Addr   // active mode: who may connect
+	server   netip.Addr   // active mode: the only peer to accept
 
 	mu       sync.Mutex
 	conn     *endReader // active mode: nil until the server came
@@ -117,7 +117,7 @@ func (d *Data) SetDeadline(t time.Time) {
 	}
 }
 
-// StartTLS begins TLS, of which the FTP client is always the TLS client (RFC 4217 section 7).
+// StartTLS begins TLS. The FTP client is always the TLS client (RFC 4217 section 7).
 func (d *Data) StartTLS(ctx context.Context, config *tls.Config) (tls.ConnectionState, error) {
 	secure := tls.Client(d.conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {

@@ -81,7 +81,7 @@ func checkServerPorts(f Forward, report reportFunc) {
 }
 
 // checkLoopback refuses a server on the gateway itself: the forward would open it to the outside. A
-// forward with both ends on loopback opens nothing: it is a trial on one host.
+// forward with both ends on loopback opens nothing: it is a test on one host.
 func checkLoopback(f Forward, report reportFunc) {
 	switch {
 	case f.Tracking != TrackingProxy:
@@ -132,7 +132,7 @@ func checkDataKernel(f Forward, report reportFunc) {
 	}
 }
 
-// checkAdvertise refuses an address that no client would be told, and two addresses for one client.
+// checkAdvertise refuses an address that no client would get, and two addresses for one client.
 func checkAdvertise(f Forward, report reportFunc) {
 	if len(f.Advertise) > 0 && f.Listen.Addr.Is6() {
 		report("advertise", "listen %s is IPv6: advertise is for IPv4 clients only", f.Listen)

@@ -17,11 +17,11 @@ import (
 // recalls a data set from tape first).
 const Lifetime = 30 * time.Second
 
-// Pinhole is the permission for exactly one data connection: who may connect, to which port of the gateway,
-// and where the connection leads. In passive mode the client connects and the target is the server; in
-// active mode the server connects and the target is the client.
+// Pinhole is the permission for exactly one data connection: which peer can connect, to which port of the
+// gateway, and where the connection leads. In passive mode the client connects and the target is the server;
+// in active mode the server connects and the target is the client.
 type Pinhole struct {
-	From     netip.Addr     // who may connect
+	From     netip.Addr     // the peer that can connect
 	Listen   netip.AddrPort // the gateway's address and port for it; port 0 until one is drawn
 	Target   netip.AddrPort // the far end
 	SourceIP netip.Addr     // the gateway's address that the target sees: the one it knows from control

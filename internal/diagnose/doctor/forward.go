@@ -197,7 +197,7 @@ func (x *examination) mtu(server netip.Addr, r system.Route) {
 	}
 }
 
-// clientSide returns the interfaces that clients arrive on, as far as the forward tells.
+// clientSide returns the interfaces that clients arrive on, as far as the forward says.
 func (x *examination) clientSide() (sides []system.Route) {
 	for _, l := range x.facts.Links {
 		owns := slices.ContainsFunc(l.Addrs,

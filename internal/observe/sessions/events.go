@@ -116,14 +116,14 @@ func (r *Record) Closed() {
 	}
 	r.mu.Lock()
 	d := r.data
-	mute := d == nil || !d.closed.IsZero() || d.usedByTransfer // the end of its transfer says more
+	counted := d == nil || !d.closed.IsZero() || d.usedByTransfer // the end of its transfer says more
 	var now time.Time
 	if d != nil && d.closed.IsZero() {
 		now = time.Now()
 		r.close(d, now)
 	}
 	r.mu.Unlock()
-	if !mute {
+	if !counted {
 		r.log.finalize(&finalizing{record: r, data: d}, now)
 	}
 }

@@ -28,7 +28,7 @@ type pinholeOpened struct {
 	took     time.Duration
 }
 
-// String says who may connect, and where that leads.
+// String says which peer can connect, and where that leads.
 func (o *pinholeOpened) String() string {
 	if !o.at.IsValid() {
 		return fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)",

@@ -49,7 +49,7 @@ type Data struct {
 	Mode           string // the client's command: "PASV", "EPSV", "PORT" or "EPRT"
 	Path           string // "kernel" or "relay"
 	From           netip.Addr
-	Listen, Target netip.AddrPort // of a bridge, At is not valid
+	Listen, Target netip.AddrPort // of a bridge, Listen is not valid
 	SourceIP       netip.Addr
 	Active         bool // the server connects
 	TLS            TLS  // on the legs where the gateway speaks it
@@ -161,21 +161,21 @@ func directionOf(verb string) Direction {
 	return Download
 }
 
-// TransferFinished records the end of the transfer. said is the reply that the client gets. why is the reason
-// if it is not complete; nil: the data path or the server know it.
-func (r *Record) TransferFinished(complete bool, said string, why *verdict.Fault) {
+// TransferFinished records the end of the transfer. reply is the reply that the client gets. why is the
+// reason if it is not complete; nil: the data path or the server know it.
+func (r *Record) TransferFinished(complete bool, reply string, why *verdict.Fault) {
 	if r == nil {
 		return
 	}
 	now := time.Now()
-	if s := r.finish(complete, said, why, now); s != nil {
+	if s := r.finish(complete, reply, why, now); s != nil {
 		r.log.finalize(s, now)
 	}
 }
 
-// TransferDeclined records that the server refused the transfer's command with the reply said. Its data
+// TransferDeclined records that the server refused the transfer's command with a reply. Its data
 // connection waits for another transfer.
-func (r *Record) TransferDeclined(said string) {
+func (r *Record) TransferDeclined(reply string) {
 	if r == nil {
 		return
 	}
@@ -184,7 +184,7 @@ func (r *Record) TransferDeclined(said string) {
 	s := r.transfer
 	r.transfer = nil
 	if s != nil {
-		s.transfer.Ended, s.said = now, said
+		s.transfer.Ended, s.reply = now, reply
 		r.describe(&s.transfer)
 		if d := r.data; d != nil && d.number == s.transfer.number {
 			d.usedByTransfer, d.declined = false, true
@@ -197,7 +197,7 @@ func (r *Record) TransferDeclined(said string) {
 }
 
 // finish ends the running transfer, and returns it for finalizing; nil: none is running.
-func (r *Record) finish(complete bool, said string, why *verdict.Fault, now time.Time) *finalizing {
+func (r *Record) finish(complete bool, reply string, why *verdict.Fault, now time.Time) *finalizing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.transfer
@@ -206,7 +206,7 @@ func (r *Record) finish(complete bool, said string, why *verdict.Fault, now time
 	}
 	r.transfer = nil
 	t := &s.transfer
-	t.Ended, t.Complete, s.said, s.why = now, complete, said, why
+	t.Ended, t.Complete, s.reply, s.why = now, complete, reply, why
 	r.describe(t)
 	if d := r.data; d != nil && d.number == t.number {
 		r.close(d, now)
@@ -263,22 +263,22 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 	aborted := s.why != nil && s.why.Code == verdict.CodeAborted // and that broke the data connection
 	if f, failed := r.dataFault(s.data, p); failed && !aborted {
-		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.said)
+		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.reply)
 		return f
 	}
-	if d := s.data; !aborted && verdict.FailedToConnect(s.said) && d != nil && d.Meter != nil &&
+	if d := s.data; !aborted && verdict.FailedToConnect(s.reply) && d != nil && d.Meter != nil &&
 		d.Listen.IsValid() &&
 		p.Connected.IsZero() {
 		f := r.neverConnected(d, p, d.closed)
-		f.Verb, f.Said = s.transfer.Verb, s.said
+		f.Verb, f.Said = s.transfer.Verb, s.reply
 		return f
 	}
 	if s.why != nil {
 		f := *s.why
-		f.Verb, f.Said = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Said, s.said)
+		f.Verb, f.Said = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Said, s.reply)
 		return f
 	}
-	return verdict.Fault{Code: verdict.CodeServerRefusedTransfer, Verb: s.transfer.Verb, Said: s.said}
+	return verdict.Fault{Code: verdict.CodeServerRefusedTransfer, Verb: s.transfer.Verb, Said: s.reply}
 }
 
 // noteConnected adds to the time line that the peer of a data connection connected.
@@ -332,8 +332,8 @@ func (r *Record) fault(f verdict.Fault) {
 // killed reports whether an operator ended the session. What fails from then on, fails because of that.
 func (r *Record) killed() bool { return r.fatal != nil && r.fatal.Code == verdict.CodeKilled }
 
-// Ends records the end of the session; said is the last line that the gateway sent the client, if any.
-func (r *Record) Ends(said string) {
+// Ends records the end of the session; lastLine is the last line that the gateway sent the client, if any.
+func (r *Record) Ends(lastLine string) {
 	if r == nil {
 		return
 	}
@@ -347,10 +347,10 @@ func (r *Record) Ends(said string) {
 		r.mu.Unlock()
 		return
 	}
-	r.ended, r.goodbye = time.Now(), said
+	r.ended, r.goodbye = time.Now(), lastLine
 	text := "ended after " + verdict.Round(r.ended.Sub(r.began)).String()
-	if said != "" {
-		text += ": " + said
+	if lastLine != "" {
+		text += ": " + lastLine
 	}
 	r.note(KindSession, 0, text)
 	served := r.server.IsValid()

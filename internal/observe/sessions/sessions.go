@@ -230,7 +230,7 @@ type finalizing struct {
 	data        *data          // nil: the transfer had none
 	hasTransfer bool           // a transfer used the data connection
 	transfer    Transfer       // also while it is running
-	said        string         // the final reply of the server
+	reply       string         // the final reply of the server
 	why         *verdict.Fault // the known reason of a failure
 	moved       int64          // bytes, at the last look
 	until       time.Time
@@ -281,12 +281,12 @@ func (j *Log) tryFinalize(s *finalizing, now time.Time) bool {
 	}
 	s.record.finalize(s, p)
 	if d := s.data; d != nil {
-		told := j.Used
+		report := j.Used
 		if p.Connected.IsZero() {
-			told = j.Unused
+			report = j.Unused
 		}
-		if told != nil {
-			told(s.record.opening.Forward, d.Path)
+		if report != nil {
+			report(s.record.opening.Forward, d.Path)
 		}
 	}
 	if s.hasTransfer && j.Finished != nil {

@@ -44,7 +44,7 @@ type Server struct {
 // times is those limits above that tests shorten.
 type times struct{ read, write time.Duration }
 
-// endpoint is a listener, and who may use it.
+// endpoint is a listener and its access rules.
 type endpoint struct {
 	net.Listener
 	loopback bool       // of TCP: the Host of requests must be one, too
