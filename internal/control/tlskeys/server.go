@@ -38,7 +38,12 @@ func (k *Keys) ForServer(f forward.Forward) (control, data *tls.Config, err erro
 	data.DynamicRecordSizingDisabled = true
 	if n.clientCert != nil {
 		own := &sessionCert{pair: n.clientCert, now: k.now}
-		control.GetClientCertificate, data.GetClientCertificate = own.forControl, own.forData
+		control.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return own.control(nil)
+		}
+		data.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return own.data(nil)
+		}
 	}
 	return control, data, nil
 }
@@ -73,13 +78,4 @@ func (s *serverCert) data(c tls.ConnectionState) error {
 		}
 	}
 	return nil
-}
-
-// forControl and forData are control and data for a TLS client that the server asks for a certificate.
-func (s *sessionCert) forControl(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	return s.control(nil)
-}
-
-func (s *sessionCert) forData(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	return s.data(nil)
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
@@ -145,5 +146,5 @@ func (x *examination) expiry(cert tlskeys.Expiry) {
 	x.findings = append(x.findings, finding.Finding{Code: CodeValid, Severity: finding.OK,
 		Forward: cert.Forwards[0],
 		Text: fmt.Sprintf("the certificate in %s is good until %s, for %s more", cert.File,
-			cert.NotAfter.UTC().Format("2006-01-02"), finding.Plural(int(left.Hours()/24), "day"))})
+			cert.NotAfter.UTC().Format(time.DateOnly), finding.Plural(int(left.Hours()/24), "day"))})
 }

@@ -25,17 +25,17 @@ type batch struct {
 
 var errCaptured = errors.New("captured, not sent")
 
-func newBatch() (*batch, error) {
+func newBatch() *batch {
 	b := &batch{}
 	enc, err := nftables.New(nftables.WithTestDial(func(req []mdlayher.Message) ([]mdlayher.Message, error) {
 		b.captured = append(b.captured, req...)
 		return nil, errCaptured
 	}))
 	if err != nil {
-		return nil, fmt.Errorf("nft: encoder: %w", err)
+		panic(fmt.Sprintf("nft: encoder: %v", err)) // only opening a connection can fail
 	}
 	b.enc = enc
-	return b, nil
+	return b
 }
 
 // operation says what the message does that the call before has queued.

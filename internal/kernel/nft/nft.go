@@ -95,10 +95,7 @@ func (c *Conn) Close() error {
 // kernel's table is unchanged.
 func (c *Conn) Apply(t ruleset.Table, obsolete ...string) error {
 	if c.current != nil && c.current.Name == t.Name && len(obsolete) == 0 {
-		b, err := newBatch()
-		if err != nil {
-			return err
-		}
+		b := newBatch()
 		b.update(*c.current, t)
 		if c.send(b) == nil {
 			c.current = &t
@@ -111,10 +108,7 @@ func (c *Conn) Apply(t ruleset.Table, obsolete ...string) error {
 // replace installs a whole table and verifies it. If elements are missing, it brings back the table from
 // before.
 func (c *Conn) replace(t ruleset.Table, obsolete []string) error {
-	b, err := newBatch()
-	if err != nil {
-		return err
-	}
+	b := newBatch()
 	for _, name := range append(obsolete, t.Name) {
 		if !ruleset.OwnTable(name) {
 			return fmt.Errorf("nft: table %s is not ftpgate's own", name)
@@ -127,7 +121,8 @@ func (c *Conn) replace(t ruleset.Table, obsolete []string) error {
 	}
 	before := c.current
 	c.current = &t
-	if err = c.verify(t); err == nil {
+	err := c.verify(t)
+	if err == nil {
 		return nil
 	}
 	if c.current = nil; before != nil {
@@ -160,10 +155,7 @@ func (c *Conn) Remove(name string) error {
 	if !ruleset.OwnTable(name) {
 		return fmt.Errorf("nft: table %s is not ftpgate's own", name)
 	}
-	b, err := newBatch()
-	if err != nil {
-		return err
-	}
+	b := newBatch()
 	b.dropTable(name)
 	if c.current != nil && c.current.Name == name {
 		c.current = nil
@@ -175,10 +167,7 @@ func (c *Conn) Remove(name string) error {
 // behind. The error names the operations that the kernel refuses.
 func (c *Conn) Probe(t ruleset.Table) error {
 	t.Name = fmt.Sprintf("%s-probe-%d", ruleset.DefaultTable, os.Getpid())
-	b, err := newBatch()
-	if err != nil {
-		return err
-	}
+	b := newBatch()
 	b.addTable(t)
 	b.enc.DelTable(libTable(t.Name))
 	b.operation("delete table %s", t.Name)

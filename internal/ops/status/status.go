@@ -149,9 +149,6 @@ func (s *Source) forwards(kernelUsable bool) []admin.Forward {
 	return all
 }
 
-// expiryWarning is how many days before its end a certificate gets a warning.
-const expiryWarning = 30
-
 // certificates returns the certificates, with a warning for each that has expired or soon will.
 func (s *Source) certificates(now time.Time) (all []admin.Certificate) {
 	for _, e := range s.Expiries() {
@@ -161,7 +158,7 @@ func (s *Source) certificates(now time.Time) (all []admin.Certificate) {
 			switch {
 			case now.After(e.NotAfter):
 				c.Warning = "has expired"
-			case days < expiryWarning:
+			case e.NotAfter.Sub(now) < tlskeys.WarnBefore:
 				c.Warning = "expires soon"
 			}
 			all = append(all, c)

@@ -90,14 +90,8 @@ func (t *wiretap) stop() ([]byte, error) {
 	defer t.file.Close()
 	err := t.file.SetReadDeadline(time.Now())
 	<-t.done
-	if err != nil {
-		return t.packets, fmt.Errorf("stop the wiretap: %w", err)
-	}
-	if err := t.file.SetReadDeadline(time.Time{}); err != nil {
-		return t.packets, fmt.Errorf("stop the wiretap: %w", err)
-	}
-	raw, err := t.file.SyscallConn()
-	if err != nil {
+	raw, rawErr := t.file.SyscallConn()
+	if err = errors.Join(err, t.file.SetReadDeadline(time.Time{}), rawErr); err != nil {
 		return t.packets, fmt.Errorf("stop the wiretap: %w", err)
 	}
 	packet := make([]byte, 1<<16)
