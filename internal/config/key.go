@@ -169,8 +169,8 @@ func (k *Key) expected() string {
 	return "a string like " + k.Example
 }
 
-// ShortTime writes a duration as an operator types it: 24h, not 24h0m0s.
-func ShortTime(v time.Duration) string {
+// shortTime writes a duration as an operator types it: 24h, not 24h0m0s.
+func shortTime(v time.Duration) string {
 	s := v.String()
 	for _, unit := range []string{"m0s", "h0m"} {
 		if strings.HasSuffix(s, unit) {

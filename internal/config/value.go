@@ -40,10 +40,10 @@ func list[T any](k Key, parse func(string) (T, error), field func(values) *[]T) 
 
 // duration is a key for a time; the bounds are allowed. With math.MaxInt64 it has no upper bound.
 func duration(k Key, implied, least, most time.Duration, field func(values) *time.Duration) Key {
-	k.Default = ShortTime(implied)
-	k.bounds = fmt.Sprintf("%q to %q", ShortTime(least), ShortTime(most))
+	k.Default = shortTime(implied)
+	k.bounds = fmt.Sprintf("%q to %q", shortTime(least), shortTime(most))
 	if most == math.MaxInt64 {
-		k.bounds = fmt.Sprintf("%q or more", ShortTime(least))
+		k.bounds = fmt.Sprintf("%q or more", shortTime(least))
 	}
 	k.Argument = "TIME"
 	k.parse = func(v values, text string) (err error) {
@@ -60,9 +60,9 @@ func parseTime(key, text string, least, most time.Duration) (time.Duration, erro
 	case err != nil:
 		return 0, fmt.Errorf("%s %q: want a number with a unit, like \"30s\" or \"5m\"", key, text)
 	case v < least:
-		return 0, fmt.Errorf("%s %q: want %s or more", key, text, ShortTime(least))
+		return 0, fmt.Errorf("%s %q: want %s or more", key, text, shortTime(least))
 	case v > most:
-		return 0, fmt.Errorf("%s %q: want %s or less", key, text, ShortTime(most))
+		return 0, fmt.Errorf("%s %q: want %s or less", key, text, shortTime(most))
 	}
 	return v, nil
 }

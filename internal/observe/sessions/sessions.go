@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// KeptEnded is the number of sessions that are kept after their end.
-	KeptEnded = 1000
+	// keptEnded is the number of sessions that are kept after their end.
+	keptEnded = 1000
 	// keptRejected is the number of sessions that are kept after the gateway rejected them: a flood of
 	// rejected clients must not push the others out.
 	keptRejected = 200
@@ -61,7 +61,7 @@ func New(began time.Time) *Log {
 		run:      strconv.FormatInt(began.UnixMilli()-epoch, 36),
 		stats:    allStats{of: map[string]ForwardStats{}},
 		running:  map[uint64]*Record{},
-		ended:    ring{size: KeptEnded},
+		ended:    ring{size: keptEnded},
 		rejected: ring{size: keptRejected},
 	}
 }

@@ -298,7 +298,7 @@ func TestEnded(t *testing.T) {
 	j := New(time.Now())
 	first := logIn(j)
 	first.Ends("")
-	for range 3 * KeptEnded {
+	for range 3 * keptEnded {
 		r := j.Begin(opening())
 		r.Refuse(verdict.Fault{Code: verdict.CodeTooManySessions, Fatal: true})
 		r.Ends("421 too many")
@@ -307,20 +307,20 @@ func TestEnded(t *testing.T) {
 		t.Error("the first session is forgotten for those that were turned away")
 	}
 	events := j.events.Load()
-	for range 2 * KeptEnded {
+	for range 2 * keptEnded {
 		logIn(j).Ends("")
 	}
 	if _, known := j.Explain(first.ID()); known {
 		t.Error("the first session is kept for ever")
 	}
 	ended := slices.Collect(j.Ended())
-	if len(ended) != KeptEnded+keptRejected || !slices.IsSortedFunc(ended, func(a,
+	if len(ended) != keptEnded+keptRejected || !slices.IsSortedFunc(ended, func(a,
 		b Session) int {
 		return a.Since.Compare(b.Since)
 	}) {
-		t.Errorf("%d are kept; want %d, in order", len(ended), KeptEnded+keptRejected)
+		t.Errorf("%d are kept; want %d, in order", len(ended), keptEnded+keptRejected)
 	}
-	if got := j.events.Load(); got > events+7*KeptEnded {
+	if got := j.events.Load(); got > events+7*keptEnded {
 		t.Errorf("%d events count, %d before: those of forgotten sessions do too", got, events)
 	}
 }
