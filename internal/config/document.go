@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -88,8 +89,7 @@ func (d *document) read() {
 			d.readHeader(node)
 		}
 	}
-	var fault *unstable.ParserError
-	if errors.As(d.parser.Error(), &fault) {
+	if fault, ok := errors.AsType[*unstable.ParserError](d.parser.Error()); ok {
 		d.broken = true
 		at := int(d.parser.Range(fault.Highlight).Offset)
 		if at == len(d.text)-1 { // the parser names the end as the last byte, perhaps within a character
@@ -285,16 +285,13 @@ func (d *document) entry(node *unstable.Node) entry {
 		e.parts = append(e.parts, string(part.Data))
 		end = int(part.Raw.Offset + part.Raw.Length)
 	}
-	e.at = d.skipAny(d.skipAny(end, " \t")+len("="), " \t")
+	e.at = d.skipBlanks(d.skipBlanks(end) + len("="))
 	return e
 }
 
-// skipAny returns the first offset from at that holds none of chars.
-func (d *document) skipAny(at int, chars string) int {
-	for at < len(d.text) && strings.IndexByte(chars, d.text[at]) >= 0 {
-		at++
-	}
-	return at
+// skipBlanks returns the first offset from at that holds no blank.
+func (d *document) skipBlanks(at int) int {
+	return len(d.text) - len(bytes.TrimLeft(d.text[at:], " \t"))
 }
 
 // name is the key as written, with the name of its table before it.

@@ -20,7 +20,7 @@ func (d *document) readHeader(node *unstable.Node) {
 	for at > 0 && strings.IndexByte(" \t[", d.text[at-1]) >= 0 {
 		at--
 	}
-	at = d.skipAny(at, " \t")
+	at = d.skipBlanks(at)
 
 	name, single := strings.Join(parts, "."), node.Kind == unstable.Table
 	d.table, d.forward, d.skip = topTable, nil, true
@@ -122,10 +122,8 @@ func brackets(name string, single bool) string {
 // quoteKey quotes a key that has other characters than a bare key; so it fits a line.
 func quoteKey(name string) string {
 	const bare = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
-	for _, c := range name {
-		if !strings.ContainsRune(bare, c) {
-			return strconv.Quote(name)
-		}
+	if strings.Trim(name, bare) != "" {
+		return strconv.Quote(name)
 	}
 	return name
 }

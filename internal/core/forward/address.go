@@ -182,16 +182,13 @@ func splitHostPort(s string) (host, port string, bracketed bool, err error) {
 
 // parsePort reads a port from 1 to 65535, in digits only.
 func parsePort(s string) (uint16, error) {
-	if s == "" {
-		return 0, fmt.Errorf("no port")
-	}
-	for _, c := range s {
-		if c < '0' || c > '9' {
-			return 0, fmt.Errorf("%q is not a port number", s)
-		}
-	}
 	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil || n == 0 {
+	switch {
+	case s == "":
+		return 0, fmt.Errorf("no port")
+	case strings.Trim(s, "0123456789") != "":
+		return 0, fmt.Errorf("%q is not a port number", s)
+	case err != nil || n == 0:
 		return 0, fmt.Errorf("port %s is not between 1 and 65535", s)
 	}
 	return uint16(n), nil

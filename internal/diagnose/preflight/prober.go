@@ -96,14 +96,14 @@ func (p *Prober) Remove(name string) error {
 // there are findings.
 func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
 	claim, err := p.host.claim(p.table)
-	var taken *system.ClaimedError
+	taken, isTaken := errors.AsType[*system.ClaimedError](err)
 	switch {
-	case errors.As(err, &taken) && taken.PID == 0:
+	case isTaken && taken.PID == 0:
 		return nil, []finding.Finding{{
 			Text:   fmt.Sprintf("table inet %s belongs to an ftpgate in another container", p.table),
 			Remedy: "stop that one first; to change what it serves, reload it",
 		}}
-	case taken != nil:
+	case isTaken:
 		return nil, []finding.Finding{{
 			Text: fmt.Sprintf("table inet %s belongs to another running ftpgate (pid %d)", p.table,
 				taken.PID),

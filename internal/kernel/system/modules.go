@@ -223,10 +223,6 @@ func release() string {
 
 // isModuleName reports whether name is a module's name, and not a path or an option.
 func isModuleName(name string) bool {
-	for _, c := range name {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
-			return false
-		}
-	}
-	return name != "" && name[0] != '-'
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+	return strings.Trim(name, letters) == "" && name != "" && name[0] != '-'
 }

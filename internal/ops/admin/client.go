@@ -208,7 +208,7 @@ func (c *Client) request(ctx context.Context, with *http.Client, method, path st
 
 // connectError says why there is no answer.
 func (c *Client) connectError(ctx context.Context, err error) error {
-	var slow net.Error
+	slow, isNet := errors.AsType[net.Error](err)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -216,10 +216,10 @@ func (c *Client) connectError(ctx context.Context, err error) error {
 		return fmt.Errorf("%w for %s", ErrNoPermission, c.target)
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: nothing answers at %s", ErrNotRunning, c.target)
-	case errors.As(err, &slow) && slow.Timeout():
+	case isNet && slow.Timeout():
 		return fmt.Errorf("ftpgate does not answer at %s within %s", c.target, answerTime)
 	}
-	if of := (*url.Error)(nil); errors.As(err, &of) {
+	if of, ok := errors.AsType[*url.Error](err); ok {
 		err = of.Err
 	}
 	return fmt.Errorf("ask %s: %w", c.target, err)

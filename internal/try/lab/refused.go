@@ -28,17 +28,13 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // explainRefusal turns the kernel's refusal of a namespace into a *RefusedError, and returns other errors
 // unchanged.
 func explainRefusal(err error) error {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
-		return err
-	}
+	errno, _ := errors.AsType[syscall.Errno](err)
 	switch errno {
 	case syscall.EPERM, syscall.EACCES, syscall.ENOSPC, syscall.EUSERS, syscall.EINVAL, syscall.ENOSYS:
-	default:
-		return err
+		refused := diagnose(errno, privileged(), readProcSys)
+		return &refused
 	}
-	refused := diagnose(errno, privileged(), readProcSys)
-	return &refused
+	return err
 }
 
 // blockingSysctl is a sysctl that can forbid namespaces.
