@@ -126,7 +126,8 @@ func (b *testbed) StartGateway(ctx context.Context, args []string) (scenario.Gat
 	select {
 	case <-log.ready:
 	case <-p.ended:
-		return scenario.Gateway{}, fmt.Errorf("the gateway cannot start (%s):%s", p.cmd.ProcessState, log.quote())
+		return scenario.Gateway{}, fmt.Errorf("the gateway cannot start (%s):%s", p.cmd.ProcessState,
+			log.quote())
 	case <-ctx.Done():
 		err := fmt.Errorf("start the gateway: %w%s", context.Cause(ctx), log.quote())
 		p.kill()
