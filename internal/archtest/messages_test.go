@@ -64,7 +64,7 @@ func messagesPage(packages []*pkg) string {
 	b.WriteString("## Log messages\n\nThe keys are those that the message always has; sessions also have " +
 		"forward, session, client and server.\n\n")
 	table(&b, []string{"message", "level", "keys", "from"}, logMessages(packages))
-	b.WriteString("\n## Verdicts\n\nWhat `ftpgate explain`, `ftpgate sessions` and the log of transfers " +
+	b.WriteString("\n## Verdicts\n\nWhat `ftpgate explain`, `ftpgate sessions` and the transfer log " +
 		"say about a session.\n\n")
 	table(&b, []string{"code", "sentence", "remedy"}, verdicts(packages))
 	b.WriteString("\n## Findings\n\nWhat a start, a reload and `ftpgate doctor` say about hosts, servers " +

@@ -66,7 +66,7 @@ or it was interrupted; 2 the command line or the file is wrong.`,
 	}
 	set.StringVarP(&c.file, "config", "c", defaultFile, "the configuration `FILE`")
 	set.BoolVar(&c.json, "json", false, "as JSON: docs/doctor.md")
-	set.BoolVar(&c.all, "all", false, "also report what is sound")
+	set.BoolVar(&c.all, "all", false, "also list checks that passed")
 	set.BoolVar(&c.noTry, "no-try", false, "look at this host only: do not connect to servers")
 	set.BoolVar(&c.active, "active", false, "also try PORT and EPRT: the server connects to this host")
 	set.StringVar(&c.user, "user", "",
@@ -132,7 +132,7 @@ func (c *doctorCommand) parseArgs(cmd *cobra.Command, args []string) error {
 	}
 	for _, k := range c.keys {
 		if len(k.given) > 0 {
-			return fmt.Errorf("--%s goes with LISTEN SERVER: of other forwards the file says it", k.Flag())
+			return fmt.Errorf("--%s goes with LISTEN SERVER: for other forwards it is set in the file", k.Flag())
 		}
 	}
 	return c.fromFile(cmd, args)

@@ -29,7 +29,7 @@ func aFewSessions(now time.Time) *answers {
 	ended := oneSession(now)
 	ended.ID, ended.State, ended.Transfer = "3p5kx-9", sessions.StateEnded, nil
 	ended.Since, ended.Ended = now.Add(-3*time.Hour), now.Add(-time.Hour-time.Minute)
-	ended.Verdict = verdict.Verdict{Code: verdict.CodeLoginFailed, Text: "the server did not take the login"}
+	ended.Verdict = verdict.Verdict{Code: verdict.CodeLoginFailed, Text: "the server rejected the login"}
 	return &answers{
 		status:  admin.Status{Forwards: []admin.Forward{{Name: "archive"}, {Name: "camera"}}},
 		running: []sessions.Session{busy, idle, waits, evil}, ended: []sessions.Session{ended},
@@ -83,7 +83,7 @@ func TestSessionsPiped(t *testing.T) {
 	for i, want := range []string{
 		"SESSION FORWARD CLIENT USER AGE STATE MODE TLS DATA SERVER UP DOWN DONE FAILED DOING",
 		"3p5kx-9 archive 192.168.5.17 anna 1h ended PASV client TLS 1.3 relay 203.0.113.21:21 0 B 20 kB 2 " +
-			"0 ended 1h ago: the server did not take the login",
+			"0 ended 1h ago: the server rejected the login",
 		"3p5kx-17 archive 192.168.5.17 anna 3m transfer PASV client TLS 1.3 relay 203.0.113.21:21 0 B 20 " +
 			"kB 2 0 down 10 MB, 5.2 MB/s /pub/a.iso",
 		"3p5kx-18 archive 192.168.5.17 anna 3m idle PASV - relay 203.0.113.21:21 0 B 20 kB 2 0 idle 12s",

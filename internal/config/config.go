@@ -1,8 +1,7 @@
-// Package config has the table of keys, parses a configuration file (TOML 1.0) by it, and finds every
-// fault of the text at once, each with its line and column.
+// Package config declares every key of the file, which is also a flag of "ftpgate forward". It parses a file (TOML 1.0), and finds every fault of it at once, each with its line and column.
 //
 // It only reads: it never resolves a name, asks the kernel, looks at the host's addresses or writes a
-// file. A sound file may still ask for what the host that runs it does not have.
+// file. A valid file may still ask for something that the host does not have.
 package config
 
 import (

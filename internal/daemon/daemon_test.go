@@ -162,7 +162,7 @@ func TestReload(t *testing.T) {
 		s.reload <- syscall.SIGHUP
 		m.want("RELOADING=1")
 		m.want("READY=1")
-		got := s.log.wait(t, "ERROR not reloaded: everything stays as it was", i+1)
+		got := s.log.wait(t, "ERROR reload failed; the old configuration stays in effect", i+1)
 		if !strings.Contains(got, tt.why) {
 			t.Errorf("got %q; want %q", got, tt.why)
 		}

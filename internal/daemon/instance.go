@@ -175,7 +175,7 @@ func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
 	r.notify(systemd.Reloading())
 	err := r.replaceConfig(ctx)
 	if err != nil {
-		r.Log.Error("not reloaded: everything stays as it was", "err", err)
+		r.Log.Error("reload failed; the old configuration stays in effect", "err", err)
 	} else {
 		ticker.Reset(r.Resolve)
 	}

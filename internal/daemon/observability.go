@@ -152,8 +152,8 @@ func (r *instance) reopenTransferLog() {
 		return
 	}
 	if err := r.transferLog.Reopen(); err != nil {
-		r.Log.Error("log of transfers not reopened", "err", err)
+		r.Log.Error("transfer log not reopened", "err", err)
 		return
 	}
-	r.Log.Info("log of transfers reopened")
+	r.Log.Info("transfer log reopened")
 }

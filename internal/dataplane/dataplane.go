@@ -1,6 +1,4 @@
-// Package dataplane is what a session and the data paths agree on: how a data connection is asked for, and
-// what becomes of it. The session (package proxy) decides what to open; package path chooses what carries
-// it.
+// Package dataplane is the interface between sessions and data paths: how a session asks for a data connection, and how it learns the outcome. The session (package session) decides what to open; package path chooses what carries it.
 //
 // It has types only, and does nothing itself.
 package dataplane

@@ -208,7 +208,7 @@ func TestResolve(t *testing.T) {
 	const (
 		host   = "ftp.example.com"
 		failed = `server name "ftp.example.com" cannot be resolved: `
-		remedy = ": mend the name or the resolver (getent hosts ftp.example.com)" +
+		remedy = ": fix the name or the resolver (getent hosts ftp.example.com)" +
 			", or give the server's address"
 	)
 	for _, tt := range []struct {

@@ -36,7 +36,7 @@ func TestResolveProxy(t *testing.T) {
 		t,
 		findings,
 		`warning: forward "main": advertised name "nosuch.example.com" cannot be resolved: no such host: `+
-			`mend the name or the resolver (getent hosts nosuch.example.com), or give an address`,
+			`fix the name or the resolver (getent hosts nosuch.example.com), or give an address`,
 	)
 	if want := addrs("2001:db8::9", "203.0.113.9", "203.0.113.1"); !slices.Equal(got[0].Servers, want) {
 		t.Errorf("got servers %v; want %v", got[0].Servers, want)

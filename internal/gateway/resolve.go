@@ -221,7 +221,7 @@ func unresolved(f forward.Forward, what, host string, err error) finding.Finding
 	return finding.Finding{
 		Forward: f.Name,
 		Text:    fmt.Sprintf("%s name %q cannot be resolved: %s", what, host, why),
-		Remedy:  "mend the name or the resolver (getent hosts " + host + "), or give " + instead,
+		Remedy:  "fix the name or the resolver (getent hosts " + host + "), or give " + instead,
 	}
 }
 

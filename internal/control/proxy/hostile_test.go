@@ -174,7 +174,7 @@ const maxUnasked = 16
 func TestAttackReplyFlood(t *testing.T) {
 	b := newStage(t).connect().login()
 	_, _ = io.WriteString(b.server, strings.Repeat("200 ok\r\n", 10_000)) // fails once the gateway has closed
-	b.client.hear("421 the server answers what nobody has asked")
+	b.client.hear("421 the server sent too many unexpected replies")
 	b.client.heardAll()
 	b.wantRefused(fmt.Sprintf("unasked_reply=%d", maxUnasked+1))
 }

@@ -179,7 +179,7 @@ func TestSessionPeerTakesNothing(t *testing.T) {
 	}
 	b.await("the end", func() bool {
 		return strings.Contains(b.logs.String(),
-			"the server takes no commands")
+			"the server is not reading commands")
 	})
 }
 

@@ -1,5 +1,4 @@
-// Package refusal is the one place where something that was refused, corrected or cut off is told: to the
-// session's record, to the counters and to the log.
+// Package refusal reports what was refused, corrected or cut off: to the session's record, to the counters and to the log.
 package refusal
 
 import (

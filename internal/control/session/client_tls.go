@@ -105,7 +105,7 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	if len(first) > 0 && first[0] != handshakeRecord {
 		first = nil
 		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSCommandRefused,
-			"plain text between AUTH and the handshake was thrown away"))
+			"plain text between AUTH and the handshake was discarded"))
 	}
 	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
 		return false

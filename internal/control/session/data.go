@@ -238,7 +238,7 @@ func undelivered(o dataplane.Outcome, held bool) error {
 	switch {
 	case o.Counted && o.OnlyStranger():
 		return &dataplane.Failure{Err: errStranger, ReplyCode: 425,
-			ReplyText: "no data connection came from where it should"}
+			ReplyText: "no data connection from the expected address"}
 	case o.Complete || o.Failure == nil:
 		return nil
 	case o.ForClient() != nil, o.ServerReset && held && o.Down > 0: // else nothing is cut short

@@ -1,5 +1,4 @@
-// Package transcript writes what both ends of a session say, and what comes of it, into the session's record:
-// without anything that may be a secret.
+// Package transcript records a session's commands, replies and transfers, without secrets.
 package transcript
 
 import (

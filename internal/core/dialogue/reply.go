@@ -80,7 +80,7 @@ func (d *Dialogue) unaskedReply(s *Step, line ftp.ServerLine) {
 	switch {
 	case !line.Last:
 	case d.unasked == maxUnasked:
-		s.end(RefusedReply, "the server answers what nobody has asked")
+		s.end(RefusedReply, "the server sent too many unexpected replies")
 	case line.Code == 421:
 		d.unasked++
 	default:

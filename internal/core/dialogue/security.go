@@ -91,7 +91,7 @@ func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 		s.refuse(RefusedSecurity, 534, "this gateway cannot carry an encrypted session to this server")
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyTLS
 	case d.protection.began:
-		s.refuse(RefusedSecurity, 503, "this session has its TLS already")
+		s.refuse(RefusedSecurity, 503, "TLS is already active")
 	case d.loggedIn: // the server would keep the login, which came in clear
 		s.refuse(RefusedSecurity, 503, "AUTH comes before login")
 	case mechanism == "TLS", mechanism == "TLS-C":

@@ -1,4 +1,4 @@
-// Package forward says what a forward is (one published FTP server) and what makes it sound.
+// Package forward defines a forward (one published FTP server) and validates it.
 //
 // It is pure: it parses, compares and checks values. It never reads a file, resolves a name,
 // opens a socket or asks the kernel.

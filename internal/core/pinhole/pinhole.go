@@ -59,9 +59,9 @@ func (p Pinhole) Validate() error {
 	case !p.From.IsValid() || p.From.IsUnspecified():
 		return errors.New("missing the address that connects")
 	case !at.IsValid() || at.IsUnspecified():
-		return errors.New("the gateway's address is not said")
+		return errors.New("the missing the gateway's address")
 	case at.Is4() != p.From.Is4():
-		return errors.New("the client's address and the gateway's address are of two families")
+		return errors.New("the client's address and the gateway's address differ in address family")
 	}
 	return validateTarget(p.Target)
 }
@@ -95,7 +95,7 @@ func (l TLSLegs) Any() bool { return l.Client || l.Server }
 // validateTarget returns an error for an address and port that nothing can listen at.
 func validateTarget(to netip.AddrPort) error {
 	if !to.IsValid() || to.Addr().IsUnspecified() || to.Port() == 0 {
-		return fmt.Errorf("%s is nowhere to connect to", to)
+		return fmt.Errorf("%s is not a usable target", to)
 	}
 	return nil
 }

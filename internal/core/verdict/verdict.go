@@ -15,7 +15,7 @@ var controlSentences = map[Code]sentence{
 			"between the gateway and the server drops the connection: ftpgate doctor tries it"),
 	},
 	CodeServerSilent: {
-		says("the server has taken the connection and says nothing"),
+		says("the server accepted the connection but sent no greeting"),
 		says("check that an FTP server listens there, and whether it speaks TLS from the first byte " +
 			"(tls.server = \"implicit\")"),
 	},
@@ -60,7 +60,7 @@ var controlSentences = map[Code]sentence{
 	},
 	CodeServerRefusedTransfer: {refusedText, refusedRemedy},
 	CodeLoginFailed: {
-		says("the server did not take the login: {said|the name or the password is wrong}"),
+		says("the server rejected the login: {said|the name or the password is wrong}"),
 		says("check the user name and the password, and in the server's log whether the server accepts " +
 			"logins from the gateway's address"),
 	},
@@ -69,7 +69,7 @@ var controlSentences = map[Code]sentence{
 		says("add its address to the forward's clients if it should have access"),
 	},
 	CodeTooManySessions: {
-		says("turned away: {said}"),
+		says("rejected: {said}"),
 		says("raise max_sessions_per_client or max_sessions if these are legitimate clients: ftpgate " +
 			"sessions shows them"),
 	},
@@ -81,11 +81,11 @@ var controlSentences = map[Code]sentence{
 		says("raise login_time if users need longer"),
 	},
 	CodeIdle: {
-		says("ended because nothing was said: {said}"),
+		says("timed out: {said}"),
 		says("raise idle_time, or have the client send NOOP from time to time"),
 	},
 	CodeClientTakesNothing: {
-		says("the client takes no replies: its connection was full for a minute"),
+		says("the client stopped reading: its receive window was full for a minute"),
 		says("check whether the client hangs, or whether a firewall on the way has dropped the connection"),
 	},
 	CodeClientBadLine: {
@@ -172,7 +172,7 @@ func refusedText(f Fault) string {
 	said := cmp.Or(f.Said, "it gave no reason")
 	switch {
 	case strings.HasPrefix(said, "426"):
-		return fmt.Sprintf("the server broke %s off: %s", f.Verb, said)
+		return fmt.Sprintf("the server aborted %s: %s", f.Verb, said)
 	case FailedToConnect(said):
 		return fmt.Sprintf("the server could not use the data connection for %s: %s", f.Verb, said)
 	}

@@ -27,10 +27,10 @@ var dataSentences = map[Code]sentence{
 	CodeCommandRefused: {says("{verb|a command} was refused: {said}"), nil},
 	CodeNoPortsLeft: {
 		says("no passive port was free in {ports}"),
-		says("widen passive_ports, or find out with ftpgate sessions which client holds so many"),
+		says("widen passive_ports, or use ftpgate sessions to find the client that holds them"),
 	},
 	CodeNoDataPath: {
-		says("no data connection was possible: {error|said}"),
+		says("the gateway could not open a data connection: {error|said}"),
 		says("set data = \"auto\": ftpgate then relays what the kernel cannot carry; the log has the " +
 			"error of the operating system"),
 	},

@@ -95,7 +95,7 @@ func TestPassthroughRefuses(t *testing.T) {
 		{"nobody", func(p *pinhole.Passthrough) { p.From = netip.Addr{} },
 			"missing the address that connects"},
 		{"everywhere", func(p *pinhole.Passthrough) { p.Listen = netip.IPv4Unspecified() },
-			"the gateway's address is not said"},
+			"the missing the gateway's address"},
 		{"two families", func(p *pinhole.Passthrough) { p.From = relaytest.Loopback6 }, "of two families"},
 		{"nowhere", func(p *pinhole.Passthrough) { p.Target = netip.Addr{} }, "nowhere to connect to"},
 		{"itself", func(p *pinhole.Passthrough) { p.Target = p.Listen }, "leads to itself"},

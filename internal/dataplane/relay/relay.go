@@ -149,7 +149,7 @@ func (p *Path) openAt(
 // transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a DialError
 // in the result, To for the server and From for the client. The end of ctx breaks the transfer until Close.
 //
-// The error says that an end is nowhere to connect to.
+// The error says that an end is not a usable target.
 func (p *Path) Bridge(
 	ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS,
 ) (*Transfer, error) {

@@ -1,5 +1,4 @@
-// Package relaytest has the actors of the tests of data connections that this process carries, all on
-// loopback.
+// Package relaytest provides peers for tests of data connections that this process carries, all on loopback.
 package relaytest
 
 import (

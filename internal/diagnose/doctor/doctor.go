@@ -1,4 +1,4 @@
-// Package doctor says what on a host is in the way of forwards, before a client meets it.
+// Package doctor makes the findings of "ftpgate doctor" about a host: what is in the way of forwards there.
 //
 // It decides and reads nothing: the caller gives it the facts (package facts) and the findings of other
 // packages (preflight, gateway, tlskeys), which it repeats and does not judge again. A fact that could not be

@@ -1,4 +1,4 @@
-// Package preflight finds, before the first client comes, what on this host is in the way of forwards.
+// Package preflight checks the host at start and at each reload; a fault that it finds keeps the daemon from starting.
 //
 // Check decides, and is pure: facts in, findings out. Two types read the facts around it:
 //

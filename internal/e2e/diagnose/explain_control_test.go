@@ -63,7 +63,7 @@ var serverFailures = []failureCase{
 	{
 		name: "the server says nothing", path: anyPath, forward: "login_time = \"1s\"\n",
 		provoke: func(s *env) { s.Connect().Client.Expect("421") },
-		code:    "server_silent", text: "the server has taken the connection and says nothing",
+		code:    "server_silent", text: "the server accepted the connection but sent no greeting",
 		remedy: `tls.server = "implicit"`,
 		timeline: []string{"session connected to 203.0.113.21:21",
 			"session ended after #: 421 the server does not answer"},
@@ -159,7 +159,7 @@ var serverFailures = []failureCase{
 			p.Exchange("USER somebody", "331 and the password")
 			p.Exchange("PASS "+harness.Password, "530 Login incorrect.")
 		},
-		code: "login_failed", text: "the server did not take the login: 530 Login incorrect.",
+		code: "login_failed", text: "the server rejected the login: 530 Login incorrect.",
 		remedy:   "check the user name and the password",
 		timeline: []string{"command USER somebody", "command PASS (not shown)", "reply 530 Login incorrect."},
 	},
@@ -189,7 +189,7 @@ var serverFailures = []failureCase{
 				p.Client.Expect("")
 			}
 		},
-		code: "login_failed", text: "the server did not take the login: too many failed logins",
+		code: "login_failed", text: "the server rejected the login: too many failed logins",
 		remedy: "check the user name and the password",
 		timeline: []string{"reply 530 (not shown) is wrong", "reply 530 (not shown) is wrong",
 			"session ended"},
@@ -209,7 +209,7 @@ var clientFailures = []failureCase{
 			s.Login()
 			s.wantClientRejected()
 		},
-		code: "too_many_sessions", text: "turned away: too many sessions from your address",
+		code: "too_many_sessions", text: "rejected: too many sessions from your address",
 		remedy: "raise max_sessions_per_client", absent: "connected",
 	},
 	{
@@ -218,7 +218,7 @@ var clientFailures = []failureCase{
 			s.Login()
 			s.wantClientRejected()
 		},
-		code: "too_many_sessions", text: "turned away: too many sessions, try again later",
+		code: "too_many_sessions", text: "rejected: too many sessions, try again later",
 		remedy: "raise max_sessions", absent: "connected",
 	},
 	{
@@ -230,7 +230,7 @@ var clientFailures = []failureCase{
 	{
 		name: "nothing is said", path: anyPath, forward: "idle_time = \"1s\"\n",
 		provoke: func(s *env) { s.Login().Client.Expect("421") },
-		code:    "idle", text: "ended because nothing was said: idle for 1s", remedy: "raise idle_time",
+		code:    "idle", text: "timed out: idle for 1s", remedy: "raise idle_time",
 		timeline: []string{"reply 230", "session ended after #: 421 idle for 1s"},
 	},
 	{

@@ -132,7 +132,7 @@ func (s *env) wantExplained(m failureCase) {
 	for what, text := range map[string]string{"the text": printed,
 		"the JSON": s.output("explain", "--json", id),
 		"the list": s.output("sessions", "--ended"), "the log": s.Log(),
-		"the log of transfers": harness.ReadFile(t, s.TransferLog)} {
+		"the transfer log": harness.ReadFile(t, s.TransferLog)} {
 		if strings.Contains(text, harness.Password) {
 			t.Errorf("%s has a password in it:\n%s", what, text)
 		}

@@ -69,7 +69,7 @@ var transferFailures = []failureCase{
 			b.Server.Send("426 broken")
 			b.Client.Expect("426")
 		},
-		code: "server_refused_transfer", text: "the server broke RETR off: 426 broken",
+		code: "server_refused_transfer", text: "the server aborted RETR: 426 broken",
 		remedy: "check the logs of the server and of the client: one of them closed or refused the " +
 			"data connection",
 		timeline: []string{passivePinhole, "reply 150", "reply 426"},

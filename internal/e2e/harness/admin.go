@@ -13,7 +13,7 @@ import (
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// AdminGateway is a running ftpgate with an admin socket, metrics over TCP, a log of transfers and an
+// AdminGateway is a running ftpgate with an admin socket, metrics over TCP, a transfer log and an
 // xferlog.
 type AdminGateway struct {
 	*Program

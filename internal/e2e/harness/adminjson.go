@@ -29,7 +29,7 @@ type Totals struct {
 	Down              int64 `json:"bytes_down"`
 }
 
-// TransferInfo is a transfer: of a session, or a line in the log of transfers.
+// TransferInfo is a transfer: of a session, or a line in the transfer log.
 type TransferInfo struct {
 	Session, Forward, Client, Server, User, Command, Direction, File, Mode, Path string
 	TLS                                                                          TLSInfo

@@ -45,12 +45,12 @@ func TestRunReloads(t *testing.T) {
 
 	harness.OverwriteFile(t, file, strings.Replace(twoForwards, "listen ", "lissten", 1))
 	p.Signal(syscall.SIGHUP)
-	p.AwaitLog("not reloaded: everything stays as it was", 1)
+	p.AwaitLog("reload failed; the old configuration stays in effect", 1)
 	harness.WantContains(t, p.Log(),
 		`ftpgate.toml:4:1: forward 1 (\"first\"): unknown key \"lissten\": did you mean \"listen\"?`)
 	harness.OverwriteFile(t, file, strings.Replace(twoForwards, "192.168.5.2:2122", "192.168.9.9:2122", 1))
 	p.Signal(syscall.SIGHUP)
-	p.AwaitLog("not reloaded: everything stays as it was", 2)
+	p.AwaitLog("reload failed; the old configuration stays in effect", 2)
 	harness.WantContains(t, p.Log(), "192.168.9.9 is not an address of this host")
 	if got := harness.Ruleset(t, l.Gateway()); got != before {
 		t.Errorf("after a reload that was refused got\n%s\nwant\n%s", got, before)

@@ -127,7 +127,7 @@ func TestMetricsUnderLoad(t *testing.T) {
 }
 
 // wantMetricsAgree expects metrics of this many pairs of transfers over a path, in agreement with the
-// status and the log of transfers.
+// status and the transfer log.
 func wantMetricsAgree(s *harness.AdminGateway, m metricSamples, path string, pairs int64) {
 	t := s.T
 	t.Helper()

@@ -270,7 +270,7 @@ func wantClientRun(s *harness.AdminGateway, m peers.Mode, path string, tls harne
 	wantBytes(s.T, "STOR", path, byCommand["STOR"], size)
 	if len(byCommand) != peers.TransfersPerRun || sum.Up != byCommand["STOR"] ||
 		sum.Down != byCommand["RETR"]+byCommand["LIST"]+byCommand["NLST"] {
-		s.T.Errorf("got %v in the log of transfers, %+v in all; want three that agree with it", byCommand,
+		s.T.Errorf("got %v in the transfer log, %+v in all; want three that agree with it", byCommand,
 			sum)
 	}
 	wantXferlog(s, byCommand)

@@ -69,7 +69,7 @@ func TestLogsRotated(t *testing.T) {
 						s.TransferLog) != "" && harness.ReadFile(t, s.Xferlog) != ""
 				})
 				harness.Shell(t, s.Host, "logrotate --force --state %s %s", state, file)
-				s.AwaitLog(`msg="log of transfers reopened"`, n+1)
+				s.AwaitLog(`msg="transfer log reopened"`, n+1)
 			}
 			c.awaitMore(10)
 			pairs := c.stop()
@@ -257,7 +257,7 @@ func TestLogsWithoutDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Signal(syscall.SIGUSR1)
-	s.AwaitLog(`msg="log of transfers not reopened"`, 1)
+	s.AwaitLog(`msg="transfer log not reopened"`, 1)
 	harness.WantContains(t, s.Log(), "until then the file that was open goes on")
 	p.Retrieve(netip.Addr{}).Complete()
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -267,7 +267,7 @@ func TestLogsWithoutDirectory(t *testing.T) {
 	harness.Await(t, "both transfers where the file is now",
 		func() bool { return len(harness.ReadTransferLog(t, before)) == 2 })
 	s.Signal(syscall.SIGUSR1)
-	s.AwaitLog(`msg="log of transfers reopened"`, 1)
+	s.AwaitLog(`msg="transfer log reopened"`, 1)
 	p.Retrieve(netip.Addr{}).Complete()
 	p.Quit()
 	s.Interrupt()

@@ -2,7 +2,7 @@
 // happened line by line, and why something failed, in one sentence with a remedy.
 //
 // The proxy and the watcher of kernel connections record sessions here; the admin API, the metrics and the
-// log of transfers read them. The package does no I/O, and it bounds what it keeps: see Log.
+// transfer log read them. The package does no I/O, and it bounds what it keeps: see Log.
 package sessions
 
 import (

@@ -163,7 +163,7 @@ func failings() []failing {
 			Fault: &verdict.Fault{Code: verdict.CodeDataBroken, Said: "the server broke it"}}, "426 broken"),
 			verdict.CodeDataBroken, "the data connection broke: the server broke it"},
 		{"the server breaks it off", failed(nil, came, "426 broken"), verdict.CodeServerRefusedTransfer,
-			"the server broke RETR off: 426 broken"},
+			"the server aborted RETR: 426 broken"},
 		{"the server does not take the data connection", failed(nil, came, "425 no"),
 			verdict.CodeServerRefusedTransfer,
 			"the server could not use the data connection for RETR: 425 no"},
@@ -218,7 +218,7 @@ func endings() []failing {
 		{"what ends it counts", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeIdle, Said: "idle for 10m0s", Fatal: true})
 			r.Refuse(verdict.Fault{Code: verdict.CodeCommandRefused})
-		}, verdict.CodeIdle, "ended because nothing was said: idle for 10m0s"},
+		}, verdict.CodeIdle, "timed out: idle for 10m0s"},
 		{"killed while a pinhole is open", func(r *Record) {
 			hole(r, &meter{})
 			late(r)

@@ -40,7 +40,7 @@ type Settings struct {
 	Log       *slog.Logger // receives reports of missing lines, and when lines are written again
 }
 
-// Log is the log of transfers. It is safe for concurrent use.
+// Log is the transfer log. It is safe for concurrent use.
 type Log struct {
 	log          *slog.Logger
 	writerWake   chan struct{} // capacity 1: the writer has something to do

@@ -36,7 +36,7 @@ type Source interface {
 var (
 	ErrNoSession = errors.New("there is no such session")
 	ErrNotNow    = errors.New("not possible now")
-	ErrFile      = errors.New("the file is unsound, and nothing has changed")
+	ErrFile      = errors.New("the file is invalid, and nothing has changed")
 )
 
 // Error is the answer to a request that the server does not carry out. A Source may return one, to say what

@@ -99,7 +99,7 @@ func fixedStatus() Status {
 		Reload: &Reload{At: began.Add(time.Hour), OK: false,
 			Error: `/etc/ftpgate/ftpgate.toml:3:1: key "listen" is not known`},
 		Conntrack: &Conntrack{Count: 312, Max: 262_144},
-		Warnings:  []string{"the last reload has changed nothing: the file is unsound"},
+		Warnings:  []string{"the last reload has changed nothing: the file is invalid"},
 	}
 }
 

@@ -48,7 +48,7 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request) *Error {
 		return &Error{Text: "no token, or a wrong one", Remedy: "send the header Authorization: Bearer TOKEN",
 			status: http.StatusUnauthorized}
 	case g.origin.Check(r) != nil:
-		return &Error{Text: "a page of another site has sent this", status: http.StatusForbidden}
+		return &Error{Text: "cross-site request refused", status: http.StatusForbidden}
 	}
 	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
 	switch tooMuch := (*http.MaxBytesError)(nil); {

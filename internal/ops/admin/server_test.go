@@ -64,7 +64,7 @@ func TestReloadFaults(t *testing.T) {
 		want string
 	}{
 		{fmt.Errorf("%w:\nf.toml:3:1: no listen\nf.toml:9:1: no server", ErrFile), ErrFile,
-			"the file is unsound, and nothing has changed:\nf.toml:3:1: no listen\nf.toml:9:1: no server"},
+			"the file is invalid, and nothing has changed:\nf.toml:3:1: no listen\nf.toml:9:1: no server"},
 		{&Error{Text: "no file was given", Remedy: "start ftpgate run", Kind: ErrNotNow}, ErrNotNow,
 			"no file was given: start ftpgate run"},
 		{errors.New("nft: apply table ftpgate: busy"), nil, "nft: apply table ftpgate: busy"},
