@@ -1,4 +1,5 @@
-// Package cli is ftpgate's command line: the commands, their flags, and what they print. The flags of "forward" are keys of the file: package config declares them.
+// Package cli is ftpgate's command line: the commands, their flags, and what they print. The flags of
+// "forward" are keys of the file: package config declares them.
 package cli
 
 import (

@@ -132,7 +132,8 @@ func (c *doctorCommand) parseArgs(cmd *cobra.Command, args []string) error {
 	}
 	for _, k := range c.keys {
 		if len(k.given) > 0 {
-			return fmt.Errorf("--%s goes with LISTEN SERVER: for other forwards it is set in the file", k.Flag())
+			return fmt.Errorf("--%s goes with LISTEN SERVER: for other forwards it is set in the file",
+				k.Flag())
 		}
 	}
 	return c.fromFile(cmd, args)
@@ -219,11 +220,11 @@ func (c *doctorCommand) tryServer(ctx context.Context, e *preflight.Examination,
 	if len(f.ServerAddrs()) == 0 {
 		return nil // a finding about its name says so
 	}
-	config, trust, sound := e.ServerTLS(f.Forward)
-	if !sound {
+	config, trust, usable := e.ServerTLS(f.Forward)
+	if !usable {
 		return []finding.Finding{{Code: servercheck.CodeUnfinished, Severity: finding.Info, Forward: f.Name,
 			Text:   "the server was not tried: the files of the forward's TLS with the server come first",
-			Remedy: "mend what is said of them; or where they could not be read, run ftpgate doctor as root"}}
+			Remedy: "fix those findings first; if a file could not be read, run ftpgate doctor as root"}}
 	}
 	return servercheck.Run(ctx, f, servercheck.Options{User: c.user, Password: c.password, TLS: config,
 		Trust: trust, Active: c.active, Timeouts: c.timeouts(f)})

@@ -17,7 +17,7 @@ import (
 
 // heads has the word before a finding of each severity.
 var heads = [...]string{finding.Fault: "FAULT", finding.Warning: "WARNING", finding.Info: "note",
-	finding.OK: "sound"}
+	finding.OK: "OK"}
 
 func (c *doctorCommand) print(w io.Writer, forwards []forward.Resolved, found []finding.Finding) error {
 	if c.json {
@@ -86,10 +86,10 @@ func (c *doctorCommand) lines(s terminal.Terminal, forwards []forward.Resolved,
 	var lines []string
 	for _, w := range groupBySection(forwards, found) {
 		lines = append(lines, s.Wrap("", w.title)...)
-		sound := 0
+		passed := 0
 		for _, f := range w.found {
 			if f.Severity == finding.OK && !c.all {
-				sound++
+				passed++
 				continue
 			}
 			lines = append(lines, s.Labelled("  "+heads[f.Severity], headWidth, f.Text)...)
@@ -98,9 +98,9 @@ func (c *doctorCommand) lines(s terminal.Terminal, forwards []forward.Resolved,
 					f.Remedy)...)
 			}
 		}
-		if sound > 0 {
-			lines = append(lines, s.Labelled("  sound", headWidth, finding.Plural(sound, "thing")+
-				" (--all names them)")...)
+		if passed > 0 {
+			lines = append(lines, s.Labelled("  OK", headWidth,
+				finding.Plural(passed, "check")+" passed (--all lists them)")...)
 		}
 		lines = append(lines, "")
 	}

@@ -17,7 +17,7 @@ func newReload() *cobra.Command {
 		Use:   "reload",
 		Short: "Reload the configuration file",
 		Long: `Make the running ftpgate reload its configuration, and wait until it is in effect.
-An unsound file changes nothing: the command prints every fault with its place,
+An invalid file changes nothing: the command prints every fault with its place,
 and the exit status is 2. Forwards that did not change keep every session.`,
 		Args: noArgs,
 	}, func(ctx context.Context, cmd *cobra.Command, c *admin.Client, _ []string) error {

@@ -35,7 +35,7 @@ func withFile(cmd *cobra.Command, run func(*cobra.Command, string, *config.Confi
 	return cmd
 }
 
-// load reads a file; an unsound file ends the command with the status for a wrong command line.
+// load reads a file; an invalid file ends the command with the status for a wrong command line.
 func load(cmd *cobra.Command, file string) (*config.Config, error) {
 	c, err := config.Load(file)
 	var faults config.Faults
@@ -54,7 +54,7 @@ func newRun() *cobra.Command {
 		Use:   "run [-c FILE]",
 		Short: "Run the gateway that a file describes",
 		Long: `Run the gateway that FILE describes, until interrupted. On SIGHUP it reads the file
-again: an unsound file changes nothing, and forwards that did not change keep
+again: an invalid file changes nothing, and forwards that did not change keep
 every session; changes of [admin] and [log] wait for the next start. On SIGUSR1
 it opens its logs of transfers again, after logrotate has moved them.`,
 	}, func(cmd *cobra.Command, file string, c *config.Config) error {
@@ -93,12 +93,12 @@ func newCheck() *cobra.Command {
 	return withFile(&cobra.Command{
 		Use:   "check [-c FILE]",
 		Short: "Report every fault of a file",
-		Long: `Report every fault of FILE at once, with line and column. For a sound file, print
-which way FTPS takes through each forward, and why. It needs no privilege and
+		Long: `Report every fault of FILE at once, with line and column. For a valid file, print
+how each forward handles FTPS, and why. It needs no privilege and
 looks neither at this host nor at the network.`,
 	}, func(cmd *cobra.Command, file string, c *config.Config) error {
 		out := bufio.NewWriter(cmd.OutOrStdout())
-		fmt.Fprintf(out, "%s: sound, %s\n", file, finding.Plural(len(c.Forwards), "forward"))
+		fmt.Fprintf(out, "%s: OK, %s\n", file, finding.Plural(len(c.Forwards), "forward"))
 		for _, f := range c.Forwards {
 			way, why := f.FTPS()
 			fmt.Fprintf(out, "  %s: FTPS %s: %s\n", f.Name, way, why)

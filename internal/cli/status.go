@@ -39,13 +39,16 @@ transfers, and what is wrong with it.`,
 	return cmd
 }
 
+// statusWidth is the width of the names before facts of a status, in cells.
+const statusWidth = 13
+
 // statusLines writes a status for people: what is wrong, then the whole, then each forward.
 func statusLines(s terminal.Terminal, status admin.Status, now time.Time) []string {
 	lines := s.Wrap("", fmt.Sprintf("ftpgate %s, process %d, since %s (%s)", status.Version, status.PID,
 		status.Since.Local().Format(time.DateTime), terminal.Age(now.Sub(status.Since))))
 	fact := func(name, text string) {
 		if text != "" {
-			lines = append(lines, s.Labelled(name, factWidth, text)...)
+			lines = append(lines, s.Labelled(name, statusWidth, text)...)
 		}
 	}
 	for _, w := range status.Warnings {
@@ -62,7 +65,7 @@ func statusLines(s terminal.Terminal, status admin.Status, now time.Time) []stri
 	}
 	fact("table", status.Table)
 	for _, c := range status.Capabilities {
-		fact("can do", c)
+		fact("data path", c)
 	}
 	if c := status.Conntrack; c != nil {
 		fact("conntrack", fmt.Sprintf("%d of %d entries (%d %%)", c.Count, c.Max, 100*c.Count/max(1, c.Max)))
@@ -75,20 +78,20 @@ func statusLines(s terminal.Terminal, status admin.Status, now time.Time) []stri
 }
 
 func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Certificate) []string {
-	at := f.Server
-	if led := addresses(f); led != "" {
-		at += " (" + led + ")"
+	server := f.Server
+	if resolved := addresses(f); resolved != "" {
+		server += " (" + resolved + ")"
 	}
-	lines := s.Wrap("forward ", fmt.Sprintf("%s: %s leads to %s", f.Name, f.Listen, at))
-	fact := func(name, text string) { lines = append(lines, s.Labelled("  "+name, factWidth, text)...) }
+	lines := s.Wrap("forward ", fmt.Sprintf("%s: %s leads to %s", f.Name, f.Listen, server))
+	fact := func(name, text string) { lines = append(lines, s.Labelled("  "+name, statusWidth, text)...) }
 	if f.Problem != "" {
 		fact("PROBLEM", f.Problem)
 	}
-	way := "tracking " + f.Tracking
+	tracking := f.Tracking
 	if f.DataPath != "" {
-		way += ", data connections by " + f.DataPath
+		tracking += ", data connections by " + f.DataPath
 	}
-	fact("way", way)
+	fact("tracking", tracking)
 	if f.FTPS != "" {
 		ftps := f.FTPS
 		if f.FTPSWhy != "" {
@@ -108,7 +111,7 @@ func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Cer
 		if c.Warning != "" {
 			text += "; " + c.Warning
 		}
-		fact("shows", text)
+		fact("certificate", text)
 	}
 	return lines
 }

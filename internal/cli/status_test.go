@@ -47,34 +47,34 @@ func TestStatus(t *testing.T) {
 		!strings.HasSuffix(first, " (2d)") {
 		t.Errorf("got %q; want version, process and time", first)
 	}
-	const want = `WARNING    the last reload has changed nothing
-build      linux/amd64, go1.26.0
-file       /etc/ftpgate/ftpgate.toml
-reload     the last one changed nothing, f.toml:3:1: no listen; f.toml:9:1: no server; at ` +
+	const want = `WARNING        the last reload has changed nothing
+build          linux/amd64, go1.26.0
+file           /etc/ftpgate/ftpgate.toml
+reload         the last one changed nothing, f.toml:3:1: no listen; f.toml:9:1: no server; at ` +
 		`2026-03-14 09:26:53
-table      inet ftpgate
-can do     the kernel carries data connections: nftables can be programmed, and it is this process ` +
+table          inet ftpgate
+data path      the kernel carries data connections: nftables can be programmed, and it is this process ` +
 		`that has the table
-conntrack  26214 of 262144 entries (9 %)
+conntrack      26214 of 262144 entries (9 %)
 
 forward archive: 192.168.5.2:2121 leads to ftp.example.com:21 (203.0.113.21)
-  way      tracking proxy, data connections by kernel
-  FTPS     terminated: tls.client is optional
-  now      1 session from 1 client
-  so far   240 sessions; 1312 transfers, 2 failed; 52 MB up, 734 MB down; 3 refused
-  shows    CN=gw in /etc/ftpgate/cert.pem, good for 20 days; renew it
+  tracking     proxy, data connections by kernel
+  FTPS         terminated: tls.client is optional
+  now          1 session from 1 client
+  so far       240 sessions; 1312 transfers, 2 failed; 52 MB up, 734 MB down; 3 refused
+  certificate  CN=gw in /etc/ftpgate/cert.pem, good for 20 days; renew it
 
 forward plc: :2122 leads to 203.0.113.7:21
-  PROBLEM  the kernel's module nf_nat_ftp is missing: modprobe nf_nat_ftp
-  way      tracking kernel, data connections by kernel
-  now      0 sessions from 0 clients
-  so far   0 sessions; 0 transfers, 0 failed; 0 B up, 0 B down; 0 refused
+  PROBLEM      the kernel's module nf_nat_ftp is missing: modprobe nf_nat_ftp
+  tracking     kernel, data connections by kernel
+  now          0 sessions from 0 clients
+  so far       0 sessions; 0 transfers, 0 failed; 0 B up, 0 B down; 0 refused
 `
 	if rest != want {
 		t.Errorf("got\n%s\nwant\n%s", rest, want)
 	}
 	if got := onTerminal(t, 80, newStatus(), "--socket", socket); !strings.Contains(got,
-		"nftables can be programmed, and\n           it is") {
+		"nftables can be programmed,\n               and it is") {
 		t.Errorf("got\n%s\nwant it wrapped", got)
 	}
 	out.Reset()

@@ -1,4 +1,5 @@
-// Package config declares every key of the file, which is also a flag of "ftpgate forward". It parses a file (TOML 1.0), and finds every fault of it at once, each with its line and column.
+// Package config declares every key of the file, which is also a flag of "ftpgate forward". It parses a file
+// (TOML 1.0), and finds every fault of it at once, each with its line and column.
 //
 // It only reads: it never resolves a name, asks the kernel, looks at the host's addresses or writes a
 // file. A valid file may still ask for something that the host does not have.

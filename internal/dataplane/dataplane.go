@@ -1,4 +1,6 @@
-// Package dataplane is the interface between sessions and data paths: how a session asks for a data connection, and how it learns the outcome. The session (package session) decides what to open; package path chooses what carries it.
+// Package dataplane is the interface between sessions and data paths: how a session asks for a data
+// connection, and how it learns the outcome. The session (package session) decides what to open; package path
+// chooses what carries it.
 //
 // It has types only, and does nothing itself.
 package dataplane

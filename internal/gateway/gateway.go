@@ -1,4 +1,5 @@
-// Package gateway keeps the kernel's table equal to the configuration: it resolves the names of forwards, applies their table in one transaction, and follows names whose addresses change.
+// Package gateway keeps the kernel's table equal to the configuration: it resolves the names of forwards,
+// applies their table in one transaction, and follows names whose addresses change.
 //
 // It decides; it does no input or output of its own. The kernel and the resolver are interfaces. Proxies and
 // sessions are not its business.

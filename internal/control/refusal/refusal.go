@@ -1,4 +1,5 @@
-// Package refusal reports what was refused, corrected or cut off: to the session's record, to the counters and to the log.
+// Package refusal reports what was refused, corrected or cut off: to the session's record, to the counters
+// and to the log.
 package refusal
 
 import (

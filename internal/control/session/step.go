@@ -123,9 +123,11 @@ func (s *Session) send(c *conn.Control, f func() error) {
 	switch {
 	case err == nil:
 	case timedOut(err) && c == s.client:
-		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeClientTakesNothing, "you are not reading replies"))
+		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeClientTakesNothing,
+			"you are not reading replies"))
 	case timedOut(err):
-		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeServerLeft, "the server is not reading commands"))
+		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeServerLeft,
+			"the server is not reading commands"))
 	case c == s.client:
 		s.terminate(refusal.Refusal{})
 	default:

@@ -1,4 +1,5 @@
-// Package tlskeys manages the certificates and keys of forwards: it reads and renews them, knows which authorities to trust, and which TLS sessions may be resumed (RFC 4217, RFC 8446, RFC 9325).
+// Package tlskeys manages the certificates and keys of forwards: it reads and renews them, knows which
+// authorities to trust, and which TLS sessions may be resumed (RFC 4217, RFC 8446, RFC 9325).
 //
 // It reads the files that forwards name, stores the certificates that it signs itself in one directory, and
 // returns a tls.Config for each connection. It opens no connection, never verifies less than a forward asks

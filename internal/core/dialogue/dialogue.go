@@ -1,4 +1,5 @@
-// Package dialogue decides what a proxy does with each line of an FTP session: the client talks to the gateway, the gateway to the server. Lines are passed on by the RFCs, not by packet; a line that names an
+// Package dialogue decides what a proxy does with each line of an FTP session: the client talks to the
+// gateway, the gateway to the server. Lines are passed on by the RFCs, not by packet; a line that names an
 // address or a port is answered with the gateway's own.
 //
 // The package is pure. A caller tells a Dialogue of one event at a time (a line from either side, or how the

@@ -1,4 +1,5 @@
-// Package finding describes what a check found about a host, a configuration file, an FTP server or a certificate: how severe it is, one sentence, and the remedy. Every part of ftpgate that looks for trouble
+// Package finding describes what a check found about a host, a configuration file, an FTP server or a
+// certificate: how severe it is, one sentence, and the remedy. Every part of ftpgate that looks for trouble
 // returns findings; only the edges (log, command line, API) print them.
 package finding
 

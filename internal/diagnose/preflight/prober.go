@@ -1,4 +1,5 @@
-// Package preflight checks the host at start and at each reload; a fault that it finds keeps the daemon from starting.
+// Package preflight checks the host at start and at each reload; a fault that it finds keeps the daemon from
+// starting.
 //
 // Check decides, and is pure: facts in, findings out. Two types read the facts around it:
 //

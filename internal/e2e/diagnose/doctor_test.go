@@ -123,7 +123,7 @@ func TestDoctorSound(t *testing.T) {
 	if status != 0 {
 		t.Errorf("without a file got exit status %d; want 0:\n%s", status, stdout)
 	}
-	harness.WantContains(t, stdout, "  sound    the server greets: ", "nothing is wrong")
+	harness.WantContains(t, stdout, "  OK       the server greets: ", "nothing is wrong")
 }
 
 // doctor changes nothing: not the gateway, not the server, not the files. It does not make the

@@ -42,7 +42,7 @@ var (
 // Error is the answer to a request that the server does not carry out. A Source may return one, to say what
 // to do; its Kind is then one of the above, or nil.
 type Error struct {
-	Text   string `json:"error"`            // a sentence; for an unsound file one line for each fault
+	Text   string `json:"error"`            // a sentence; for an invalid file one line for each fault
 	Remedy string `json:"remedy,omitempty"` // what to do, another sentence; empty: unknown
 	Kind   error  `json:"-"`                // nil: none of those above
 	status int    // of HTTP; 0: that of the kind
