@@ -124,7 +124,7 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 			}
 			return fmt.Errorf("proxy: accept on %s: %w", l.Addr(), err)
 		default: // out of descriptors, or the client left already: others may come
-			p.Log.Error("accept", "listen", l.Addr().String(), "err", err,
+			p.Log.Error("cannot accept a connection", "listen", l.Addr().String(), "err", err,
 				"remedy", "if files are too many: a session has two, "+
 					"raise the limit (LimitNOFILE of the unit, ulimit -n)")
 			pause := time.NewTimer(acceptPause)

@@ -33,7 +33,7 @@ func input(in nftforeign.InputChain) func(*Facts, *forward.Resolved) {
 	return func(f *Facts, _ *forward.Resolved) { f.Inputs = append(f.Inputs, in) }
 }
 
-// refusing is a chain that refuses what it does not know.
+// refusing is a chain that refuses by default.
 func refusing(family, table, chain, owner string) nftforeign.InputChain {
 	return nftforeign.InputChain{Chain: nftforeign.Chain{Family: family, Table: table, Name: chain,
 		Owner: owner}}
@@ -115,8 +115,8 @@ func TestInputChains(t *testing.T) {
 	run(t, []provoked{
 		{"input refused", 0, input(letting(refusing("inet", "firewalld", "filter_INPUT", "firewalld"),
 			ports(22, 22))), CodeInput, finding.Warning,
-			"firewalld's chain filter_INPUT of table inet firewalld refuses what it does not know, and no " +
-				"rule of it lets port 2121 in", "--add-port=2121/tcp"},
+			"firewalld's chain filter_INPUT of table inet firewalld refuses by default, and no " +
+				"rule of it accepts port 2121", "--add-port=2121/tcp"},
 		{"input refused by ufw", 0, input(refusing("ip", "filter", "INPUT", "ufw")), CodeInput,
 			finding.Warning, "ufw's", "ufw allow 2121/tcp"},
 		{"input refused by iptables", 0, input(refusing("ip", "filter", "INPUT", "")), CodeInput,

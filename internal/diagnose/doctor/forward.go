@@ -181,18 +181,18 @@ func (x *examination) mtu(server netip.Addr, r system.Route) {
 	switch {
 	case r.MTU < minMTU:
 		x.add(CodeMTU, finding.Warning,
-			fmt.Sprintf("the way to %s takes packets of %d bytes at most, less than any network has today",
+			fmt.Sprintf("the path MTU to %s is %d, less than any network has today",
 				server, r.MTU), remedy)
 	case x.kernelCarries() && widest.MTU > r.MTU && !widest.Local:
 		x.add(CodeMTU, finding.Warning,
-			fmt.Sprintf("the way to %s takes packets of %d bytes at most, and %s on the clients' side %d: "+
+			fmt.Sprintf("the path MTU to %s is %d, and %s on the clients' side %d: "+
 				"transfers that the kernel carries stall after the first packets where ICMP is filtered",
 				server,
 				r.MTU, widest.Interface, widest.MTU),
 			"let ICMP \"fragmentation needed\" and \"packet too big\" through, or clamp the MSS (nft: tcp "+
 				"option maxseg size set rt mtu)")
 	case r.MTU < usualMTU:
-		x.note(CodeMTU, finding.Info, "the way to %s takes packets of %d bytes at most: a tunnel or PPPoE",
+		x.note(CodeMTU, finding.Info, "the path MTU to %s is %d: a tunnel or PPPoE",
 			server, r.MTU)
 	}
 }

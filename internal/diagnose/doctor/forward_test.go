@@ -103,7 +103,7 @@ func TestRoutes(t *testing.T) {
 			MTU: 1500}), CodeRoute, finding.OK,
 			"through wan0.7 via 203.0.113.1, with packets of up to 1500 bytes", ""},
 		{"a tiny MTU", 0, route(server4, wan(1000)), CodeMTU, finding.Warning,
-			"1000 bytes at most, less than any network", "ip link show wan0.7"},
+			"is 1000, less than any network", "ip link show wan0.7"},
 		{"a smaller MTU", 0, route(server4, wan(1400)), CodeMTU, finding.Warning,
 			"and lan0 on the clients' side 1500", "maxseg"},
 		{"a smaller MTU, relayed", 0, both(relayed, route(server4, wan(1400))), CodeMTU, finding.Info,
@@ -131,7 +131,7 @@ func TestReversePath(t *testing.T) {
 	run(t, []provoked{
 		{"clients answered elsewhere", 0, both(strictOn("lan0"),
 			route(client, system.Route{Interface: "wan0.7", MTU: 1500})), CodeReverse, finding.Fault,
-			"192.168.5.0/24 that arrive on lan0 are dropped, since the way back is by wan0.7",
+			"192.168.5.0/24 that arrive on lan0 are dropped, since the return route is by wan0.7",
 			"net.ipv4.conf.lan0.rp_filter=2"},
 		{"strict for all", 0, both(strictOn("all"),
 			route(client, system.Route{Interface: "wan0.7", MTU: 1500})), CodeReverse, finding.Fault,

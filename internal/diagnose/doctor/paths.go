@@ -95,8 +95,8 @@ func (x *examination) reversePath() {
 				sound = sound || in.Interface == back.Interface && x.strictFilter(in.Interface)
 			case x.strictFilter(in.Interface):
 				x.add(CodeReverse, finding.Fault,
-					fmt.Sprintf("packets of clients %s that arrive on %s are dropped, since the way back "+
-						"is by %s and rp_filter is strict",
+					fmt.Sprintf("packets of clients %s that arrive on %s are dropped, since the return "+
+						"route is by %s and rp_filter is strict",
 						c, in.Interface, back.Interface),
 					fmt.Sprintf(remedy, conf4(in.Interface, "rp_filter")))
 			default:
@@ -156,14 +156,14 @@ func (x *examination) inputChains() {
 		if !containsRange(in.Ports, forward.PortRange{First: x.forward.Listen.Port,
 			Last: x.forward.Listen.Port}) {
 			x.add(CodeInput, finding.Warning,
-				fmt.Sprintf("%s refuses what it does not know, and no rule of it lets port %d in",
+				fmt.Sprintf("%s refuses by default, and no rule of it accepts port %d",
 					ChainName(chain), x.forward.Listen.Port),
 				openRemedy(in.Chain, fmt.Sprint(x.forward.Listen.Port)))
 		}
 		if ports := x.forward.DataPorts(); !x.kernelCarries() && !containsRange(in.Ports, ports) {
 			x.add(CodeInput, finding.Warning,
-				fmt.Sprintf("%s refuses what it does not know, and no rule of it lets the passive ports %s "+
-					"in", ChainName(chain), ports),
+				fmt.Sprintf("%s refuses by default, and no rule of it accepts the passive ports %s",
+					ChainName(chain), ports),
 				openRemedy(in.Chain, ports.String()))
 		}
 	}

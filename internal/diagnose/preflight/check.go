@@ -262,7 +262,7 @@ func (c *checker) refusingChains(forwards []forward.Resolved) {
 	}
 	for _, chain := range c.facts.Refusing {
 		c.warn(doctor.ChainName(chain)+
-			" refuses what it does not know, and may refuse forwarded FTP connections",
+			" refuses by default, and may refuse forwarded FTP connections",
 			doctor.PassRemedy(chain, server))
 	}
 }

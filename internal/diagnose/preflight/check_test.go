@@ -322,7 +322,7 @@ func TestCheckRefusingChains(t *testing.T) {
 		{Family: "inet", Table: "fw", Name: "forward"},
 		{Name: "FORWARD"},
 	}
-	const what = " refuses what it does not know, and may refuse forwarded FTP connections: "
+	const what = " refuses by default, and may refuse forwarded FTP connections: "
 	want := func(server string) []string {
 		return []string{
 			"warning: Docker's chain FORWARD of table ip filter" + what +

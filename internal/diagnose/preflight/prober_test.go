@@ -104,7 +104,7 @@ func TestProbeFacts(t *testing.T) {
 	wantFindings(t, p.Probe(t.Context(), []forward.Resolved{tracked()}),
 		`forward "main": listen 192.168.5.2:2121 is published by another running ftpgate (pid 77, `+
 			`table inet ftpgate-a) as :2121: stop that one, or choose another address or port`,
-		"warning: chain FORWARD of iptables-legacy refuses what it does not know, and may refuse forwarded "+
+		"warning: chain FORWARD of iptables-legacy refuses by default, and may refuse forwarded "+
 			"FTP "+
 			"connections: iptables-legacy -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT")
 	if want := []string{"ftpgate-b"}; !slices.Equal(p.Dead, want) {

@@ -127,10 +127,10 @@ var doctorCases = map[string]doctorCase{
 		"name_resolution", "fault", `server name "nowhere.invalid" cannot be resolved`,
 		"getent hosts nowhere.invalid"},
 	"policy drop": {onGateway(policyDrop), nil, "host", "warning",
-		"chain f of table inet fw refuses what it does not know",
+		"chain f of table inet fw refuses by default",
 		"nft insert rule inet fw f ct status dnat accept"},
 	"MTU": {onGateway("ip link set wan0 mtu 1400"), nil, "mtu", "warning",
-		"the way to 203.0.113.21 takes packets of 1400 bytes at most", "clamp the MSS"},
+		"the path MTU to 203.0.113.21 is 1400", "clamp the MSS"},
 	"no route": {onGateway("ip route del 203.0.113.0/24"), nil, "route", "fault",
 		"203.0.113.21 cannot be reached", "ip route get 203.0.113.21"},
 	"foreign address": {func(t *testing.T, l *lab.Lab) []string {
