@@ -45,7 +45,7 @@ func (p Passthrough) Validate() error {
 	}
 	switch {
 	case p.Ports.First > p.Ports.Last:
-		return fmt.Errorf("ports %d-%d are no range", p.Ports.First, p.Ports.Last)
+		return fmt.Errorf("ports %d-%d are not a valid range", p.Ports.First, p.Ports.Last)
 	case p.Ports.First < forward.LowestDataPort:
 		return fmt.Errorf("port %d is below %d", p.Ports.First, forward.LowestDataPort)
 	case p.Target == p.Listen:

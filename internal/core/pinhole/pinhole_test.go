@@ -56,12 +56,12 @@ func TestPinholeValidate(t *testing.T) {
 		{func(p *Pinhole) { p.Listen = netip.AddrPort{} }, "the missing the gateway's address"},
 		{func(p *Pinhole) { p.Listen = netip.AddrPortFrom(netip.IPv4Unspecified(), 1) },
 			"the missing the gateway's address"},
-		{func(p *Pinhole) { p.From = six }, "two families"},
-		{func(p *Pinhole) { p.Target = netip.AddrPort{} }, "nowhere to connect to"},
+		{func(p *Pinhole) { p.From = six }, "address family"},
+		{func(p *Pinhole) { p.Target = netip.AddrPort{} }, "not a usable target"},
 		{func(p *Pinhole) { p.Target = netip.AddrPortFrom(server, 0) },
 			"203.0.113.21:0 is not a usable target"},
 		{func(p *Pinhole) { p.Target = netip.AddrPortFrom(netip.IPv4Unspecified(), 1) },
-			"nowhere to connect to"},
+			"not a usable target"},
 	} {
 		p := testPinhole(tt.change)
 		wantError(t, p, p.Validate(), tt.want)
@@ -77,10 +77,10 @@ func TestPassthroughValidate(t *testing.T) {
 		{func(p *Passthrough) {}, ""},
 		{func(p *Passthrough) { p.From = netip.Addr{} }, "missing the address that connects"},
 		{func(p *Passthrough) { p.Listen = netip.IPv4Unspecified() }, "the missing the gateway's address"},
-		{func(p *Passthrough) { p.Target = netip.Addr{} }, "nowhere to connect to"},
+		{func(p *Passthrough) { p.Target = netip.Addr{} }, "not a usable target"},
 		{func(p *Passthrough) { p.Target = p.Listen }, "leads to itself"},
 		{func(p *Passthrough) { p.Ports = forward.PortRange{First: 3000, Last: 2000} },
-			"ports 3000-2000 are no range"},
+			"ports 3000-2000 are not a valid range"},
 		{func(p *Passthrough) { p.Ports.First = 1023 }, "port 1023 is below 1024"},
 	} {
 		p := testPassthrough(tt.change)
@@ -96,8 +96,8 @@ func TestBridgeValidate(t *testing.T) {
 		want   string
 	}{
 		{Bridge{Client: leg, Server: leg}, ""},
-		{Bridge{Client: leg}, "nowhere to connect to"},
-		{Bridge{Server: leg}, "nowhere to connect to"},
+		{Bridge{Client: leg}, "not a usable target"},
+		{Bridge{Server: leg}, "not a usable target"},
 	} {
 		wantError(t, tt.bridge, tt.bridge.Validate(), tt.want)
 	}

@@ -140,7 +140,7 @@ func TestJoinRefuses(t *testing.T) {
 	to := pinhole.Leg{Target: netip.AddrPortFrom(relaytest.Server, 2000)}
 	for _, bridge := range []pinhole.Bridge{{Client: to}, {Server: to}} {
 		if _, err := path().Bridge(t.Context(), bridge, dataplane.DataTLS{}); err == nil ||
-			!strings.Contains(err.Error(), "nowhere to connect to") {
+			!strings.Contains(err.Error(), "not a usable target") {
 			t.Errorf("%+v: got %v; want it refused", bridge, err)
 		}
 	}

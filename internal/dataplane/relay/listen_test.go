@@ -162,10 +162,10 @@ func TestOpenRefuses(t *testing.T) {
 			Listen: netip.AddrPortFrom(netip.IPv4Unspecified(),
 				0), Target: to}, "the missing the gateway's address"},
 		{"two families", pinhole.Pinhole{From: relaytest.Loopback6, Listen: at, Target: to},
-			"of two families"},
-		{"no far end", pinhole.Pinhole{From: relaytest.Peer, Listen: at}, "nowhere to connect to"},
+			"differ in address family"},
+		{"no far end", pinhole.Pinhole{From: relaytest.Peer, Listen: at}, "not a usable target"},
 		{"no far port", pinhole.Pinhole{From: relaytest.Peer, Listen: at,
-			Target: netip.AddrPortFrom(relaytest.Server, 0)}, "nowhere to connect to"},
+			Target: netip.AddrPortFrom(relaytest.Server, 0)}, "not a usable target"},
 		{"not our address", pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(nowhere, 0),
 			Target: to}, "cannot assign requested address"},
 	} {

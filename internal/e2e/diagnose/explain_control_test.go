@@ -171,8 +171,8 @@ var serverFailures = []failureCase{
 			p.Exchange("USER somebody", "331 and the password")
 			p.Exchange("PASS "+harness.Password, "230 welcome")
 		},
-		code: "fine", text: "nothing went wrong since the login: no transfer yet; before, the server did " +
-			"not take the login: 530 Login incorrect.",
+		code: "fine", text: "nothing went wrong since the login: no transfer yet; before, the server " +
+			"rejected the login: 530 Login incorrect.",
 		timeline: []string{"reply 530 Login incorrect.", "command PASS (not shown)", "reply 230"},
 	},
 	{

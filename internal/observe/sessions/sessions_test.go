@@ -175,7 +175,7 @@ func failings() []failing {
 		{"a wrong password, and then the right one",
 			func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeLoginFailed, Said: "no"}) },
 			verdict.CodeFine,
-			"nothing went wrong since the login: no transfer yet; before, the server did not take the " +
+			"nothing went wrong since the login: no transfer yet; before, the server rejected the " +
 				"login: no"},
 		{"PORT to a third host", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeThirdPartyPort, Verb: "PORT", Peer: client.Addr()})

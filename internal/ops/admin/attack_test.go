@@ -197,7 +197,7 @@ func TestBrowsers(t *testing.T) {
 		for _, what := range []string{"POST /v1/reload", "DELETE /v1/sessions/3p5kx-17"} {
 			request := what + " HTTP/1.1\r\nHost: localhost:" + port + "\r\n" + header +
 				"\r\nContent-Length: 0\r\n\r\n"
-			wantRefused(t, "tcp", s.tcp(), request, http.StatusForbidden, "another site")
+			wantRefused(t, "tcp", s.tcp(), request, http.StatusForbidden, "cross-site")
 		}
 	}
 }
