@@ -40,6 +40,9 @@ type Outcome struct {
 // whatever the server says.
 func (o Outcome) OnlyStranger() bool { return o.Connected.IsZero() && o.Stranger.IsValid() }
 
+// Lives reports whether a connection has come and goes on, as far as anybody counts.
+func (o Outcome) Lives() bool { return !o.Connected.IsZero() && !o.Over }
+
 // ForClient returns the failure that the client must hear of, because the gateway broke the connection and
 // the server cannot know why; nil: there is none.
 func (o Outcome) ForClient() *Failure {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"time"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
@@ -190,6 +191,9 @@ func (d *fakeData) Finish(cancel <-chan struct{}) dataplane.Outcome {
 func (d *fakeData) Outcome() dataplane.Outcome {
 	o := dataplane.Outcome{Path: forward.DataRelay, Settled: d.kernel || isClosed(d.done)}
 	o.Complete = true
+	if d.path.goesOn {
+		o.Counted, o.Connected, o.Over = true, time.Unix(1, 0), isClosed(d.done)
+	}
 	if !o.Settled && !isClosed(d.closed) { // the test may still choose the result
 		return o
 	}

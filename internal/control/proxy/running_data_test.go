@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,69 @@ func TestSessionCountsWhileDataGoesOn(t *testing.T) {
 	b.await("the session's end", func() bool { return b.counts.Running() == 0 })
 	b.await("the log", func() bool { return strings.Contains(b.logs.String(), "session ends") })
 	b.connect() // there is room for one
+}
+
+// A transfer whose client sends nothing more lasts as long as its data, and then for the idle time: the client
+// may be waiting for the last reply. Where it is gone, and the server says nothing, the session ends.
+func TestSessionClientEndedInTransfer(t *testing.T) {
+	var proxy *Proxy
+	const idle = time.Hour
+	halfClosed := func(t *testing.T, setups ...setup) (*stage, *fakeData, func(time.Duration) bool) {
+		t.Helper()
+		b := newStage(t, append(setups, limited(forward.Limits{Idle: idle}), func(p *Proxy, _ *forward.Resolved) {
+			proxy = p
+		})...).connect().login()
+		data := b.transfer()
+		if err := b.client.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(b.server.lines); err != nil {
+			t.Fatal(err)
+		}
+		s, now := proxy.tracked()[0], time.Now()
+		b.await("the end of the step", func() bool { return s.CheckTimeouts(now, false).Sub(now) > idle/2 })
+		return b, data, func(later time.Duration) bool {
+			due := s.CheckTimeouts(now.Add(later), false)
+			return !due.After(now.Add(later))
+		}
+	}
+
+	t.Run("with data", func(t *testing.T) {
+		b, data, overAfter := halfClosed(t, goesOn)
+		for i := range 5 {
+			if overAfter(time.Duration(i) * idle) {
+				t.Fatalf("over after %d times the idle time; want its data to end first", i)
+			}
+		}
+		close(data.done)
+		if overAfter(6 * idle) {
+			t.Error("over as soon as its data is; want it to wait for the server's last reply")
+		}
+		b.server.say("226 done\r\n")
+		b.client.hear("226 done")
+	})
+	t.Run("silent server", func(t *testing.T) {
+		b, data, overAfter := halfClosed(t, goesOn)
+		if overAfter(2 * idle) {
+			t.Fatal("over while its data goes on")
+		}
+		close(data.done)
+		if overAfter(3*idle) || !overAfter(4*idle) {
+			t.Error("want it over in the idle time after its data")
+		}
+		b.client.hear("421 the server does not answer")
+	})
+	t.Run("without data", func(t *testing.T) {
+		b, data, overAfter := halfClosed(t)
+		if overAfter(idle / 2) {
+			t.Error("over before the idle time")
+		}
+		if !overAfter(2 * idle) {
+			t.Error("got no end; want one after the idle time")
+		}
+		<-data.closed
+		b.client.hear("421 the server does not answer")
+	})
 }
 
 // An operator ends data that goes on.

@@ -195,7 +195,7 @@ func (s *Session) fromClient(text []byte, err error) (next dialogue.Transition, 
 func (s *Session) takeClientTurn(line ftp.ClientLine) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lastLine = time.Now()
+	s.lastActive = time.Now()
 	for s.phase != terminated && !s.ready(line) {
 		s.changed.Wait()
 	}
@@ -203,7 +203,7 @@ func (s *Session) takeClientTurn(line ftp.ClientLine) bool {
 		return false
 	}
 	s.takeTurn()
-	s.at = s.lastLine
+	s.at = s.lastActive
 	return true
 }
 
@@ -277,7 +277,7 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if loggedIn && !s.dialogue.LoggedIn() {
-		s.loginFrom = s.lastLine
+		s.loginFrom = s.lastActive
 	}
 	s.endTurn()
 	if s.draining && s.phase == reading && !s.dialogue.InTransfer() {
@@ -316,8 +316,8 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 		return false
 	}
 	s.takeTurn()
-	s.lastLine = time.Now()
-	s.at, s.serverAhead = s.lastLine, ahead
+	s.lastActive = time.Now()
+	s.at, s.serverAhead = s.lastActive, ahead
 	s.mu.Unlock()
 	return true
 }

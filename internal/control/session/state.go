@@ -52,7 +52,8 @@ type state struct {
 	clientEnded bool      // the client has closed its side of the connection
 	draining    bool      // terminate as soon as no transfer runs
 	loginFrom   time.Time // when the time for the login began
-	lastLine    time.Time // when either side sent a line
+	lastActive  time.Time // when either side sent a line, or data of a client that sends none was seen to live
+	dataLived   bool      // at the last look; only of a transfer whose client sends no lines any more
 	writing     time.Time // when the write under way began; zero: there is none
 	barrier     *replyBarrier
 
@@ -93,7 +94,7 @@ func (s *state) init(p phase) {
 	s.changed.L = &s.mu
 	s.phase = p
 	s.loginFrom = time.Now()
-	s.lastLine = s.loginFrom
+	s.lastActive = s.loginFrom
 }
 
 // takeTurn gives a reader the turn. It is called with the lock held, while the session is reading.
@@ -135,7 +136,7 @@ func (s *state) resume() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.barrier = nil
-	s.lastLine = time.Now()
+	s.lastActive = time.Now()
 	if s.phase == terminated {
 		return false
 	}

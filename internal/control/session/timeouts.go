@@ -27,6 +27,7 @@ const ShuttingDown = "the gateway is shutting down"
 // CheckTimeouts ends the session if its time is up, or if the gateway is draining and no transfer runs. It
 // returns when to look again.
 func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
+	s.watchOrphan(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if draining {
@@ -37,17 +38,36 @@ func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
 		return now.Add(s.limits.Idle) // in a passthrough nobody knows whether a transfer runs
 	case s.phase == working:
 		return s.checkWrite(now)
-	case s.dialogue.InTransfer():
+	case s.dialogue.InTransfer() && !s.clientEnded:
 		return now.Add(s.limits.Idle)
 	}
 	due, r := s.due()
 	switch {
-	case s.draining:
+	case s.draining && !s.dialogue.InTransfer():
 		s.endFor(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
 	case !now.Before(due):
 		s.endFor(r)
 	}
 	return due
+}
+
+// watchOrphan has a transfer whose client sends nothing more last as long as its data connection does, and
+// then for the idle time: the client may be waiting for the last reply, or may be gone. With one look in
+// between, the idle time begins anew when the data connection ends.
+func (s *Session) watchOrphan(now time.Time) {
+	s.mu.Lock()
+	orphan, data := s.phase == reading && s.clientEnded && s.dialogue.InTransfer(), s.data
+	s.mu.Unlock()
+	if !orphan {
+		return
+	}
+	lives := data != nil && data.Outcome().Lives()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lives || s.dataLived {
+		s.lastActive = now
+	}
+	s.dataLived = lives
 }
 
 // checkWrite interrupts a write that takes too long. It returns when to look again.
@@ -67,7 +87,7 @@ func (s *Session) checkWrite(now time.Time) time.Time {
 func (s *Session) due() (time.Time, refusal.Refusal) {
 	d := s.dialogue
 	const silent = "the server does not answer"
-	login, idle := s.loginFrom.Add(s.limits.Login), s.lastLine.Add(s.limits.Idle)
+	login, idle := s.loginFrom.Add(s.limits.Login), s.lastActive.Add(s.limits.Idle)
 	switch {
 	case !d.Greeted():
 		return login, refusal.New(dialogue.RefusedServer, verdict.CodeServerSilent, silent)
