@@ -125,6 +125,50 @@ func TestAttackServerSendsNoReply(t *testing.T) {
 	}
 }
 
+// Few sessions of a forward may have a long line of their server's in memory at once, also before the login.
+// The others go on with lines of the usual length.
+func TestAttackLongLines(t *testing.T) {
+	const most = 16
+	long := "220 " + strings.Repeat("x", 20_000)
+	b := newStage(t)
+	type session struct {
+		client, server *peer
+		heard          string
+	}
+	heard := make(chan session, most+1)
+	var servers []*peer
+	for range most + 1 {
+		client := b.dial()
+		b.accept()
+		server := b.server
+		servers = append(servers, server)
+		if _, err := server.Write([]byte(long)); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			line, _ := client.lines.ReadString('\n')
+			heard <- session{client, server, strings.TrimSuffix(line, "\r\n")}
+		}()
+	}
+	const refused = "421 the server's answer is not FTP"
+	if got := <-heard; got.heard != refused {
+		t.Errorf("got %.40q; want %q", got.heard, refused)
+	}
+	b.wantRefused("bad_reply=1")
+	b.connect().login()
+	for _, server := range servers {
+		_, _ = server.Write([]byte("\r\n")) // fails for the one that was refused
+	}
+	for range most {
+		got := <-heard
+		if got.heard != long {
+			t.Errorf("got %.40q; want the whole line", got.heard)
+		}
+		b.client, b.server = got.client, got.server
+	}
+	b.login().ask("NOOP", long) // there is room for one
+}
+
 func TestAttackClientSendsBadLines(t *testing.T) {
 	for name, tt := range map[string]struct{ line, want string }{
 		"without end":  {strings.Repeat("x", 20_000), "421 line is longer than 16384 bytes"},

@@ -58,7 +58,6 @@ func (s *Session) clientEnds() {
 
 // badLine reports whether an error is about a line, and not about the stream.
 func badLine(err error) bool {
-	_, long := errors.AsType[*ftp.TooLongError](err)
 	_, nul := errors.AsType[*ftp.NULError](err)
-	return long || nul
+	return nul || isTooLong(err)
 }

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"ftpgate/internal/control/conn"
@@ -32,7 +33,7 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// Env is what all sessions of a forward share. It does not change.
+// Env is what all sessions of a forward share. Its exported fields do not change.
 type Env struct {
 	Path      dataplane.Path
 	Keys      Keys // nil: no forward has TLS
@@ -44,6 +45,8 @@ type Env struct {
 	WriteTime  time.Duration // how long a peer may take for a line
 	CloseTime  time.Duration // how long a session that is over waits for the data path
 	LoginDelay time.Duration // how long the answer to a third failed login and more waits, for each so far
+
+	longLines atomic.Int32 // how many sessions have a long line of a reply in memory
 }
 
 // Session is one control connection and its server's. It has a goroutine for each, and no timer: whoever
@@ -87,7 +90,6 @@ type Session struct {
 const (
 	maxReplyLines = 1 << 20
 	maxReplyBytes = 64 << 20
-	maxReplyLine  = 256 << 10 // bytes of one line
 )
 
 // New joins two connections, and owns them from now on; after an error it does not. The context is that of
@@ -222,10 +224,19 @@ func (s *Session) ReadServer() {
 	lines, more := s.serverLines()
 	for more {
 		text, _, err := lines.ReadLine()
+		long := isTooLong(err) && s.env.beginLongLine()
+		if long {
+			lines.SetLimit(maxLongLine)
+			text, _, err = lines.ReadLine()
+		}
 		if len(text) > 0 && err == io.ErrUnexpectedEOF { // its last line has no end
 			err = nil
 		}
 		more = s.fromServer(text, err, err == nil && lines.Ready())
+		if long {
+			lines.SetLimit(0)
+			s.env.endLongLine()
+		}
 	}
 	if s.inPassthrough() {
 		s.pump(s.client, s.server, lines.Rest())
@@ -237,10 +248,9 @@ func (s *Session) ReadServer() {
 func (s *Session) serverLines() (lines *ftp.LineReader, more bool) {
 	secured := s.secured
 	if secured == nil {
-		return ftp.NewLineReader(s.server, maxReplyLine), true
+		return ftp.NewLineReader(s.server, 0), true
 	}
 	s.secured = nil
-	secured.Lines.SetLimit(maxReplyLine)
 	more = true
 	for greeting := secured.Greeting; more && len(greeting) > 0; {
 		line, rest, _ := bytes.Cut(greeting, []byte("\r\n"))

@@ -80,6 +80,7 @@ type LineReader struct {
 	end     int
 	scanned int   // buf[start:start+scanned] has neither LF nor NUL
 	failed  error // the error that src returned together with its last bytes
+	long    bool  // the current line has reached the limit, and the caller was told so
 	skip    bool  // the current line was refused: drop the rest of it
 }
 
@@ -92,8 +93,8 @@ func NewLineReader(src io.Reader, limit int) *LineReader {
 	return r
 }
 
-// SetLimit changes the limit for the following lines: after AUTH, RFC 2228 needs longer ones. A limit of 0 or
-// less is DefaultLineLimit.
+// SetLimit changes the limit for the following lines. After a *TooLongError a higher one lets the same line go
+// on. After a long line a lower one gives its memory back. A limit of 0 or less is DefaultLineLimit.
 func (r *LineReader) SetLimit(limit int) {
 	if limit <= 0 {
 		limit = DefaultLineLimit
@@ -104,7 +105,7 @@ func (r *LineReader) SetLimit(limit int) {
 // Reset discards everything that was read ahead, and continues with src. Plain text that follows AUTH must be
 // discarded before the TLS handshake; otherwise it would seem to be protected.
 func (r *LineReader) Reset(src io.Reader) {
-	r.src, r.start, r.end, r.scanned, r.failed, r.skip = src, 0, 0, 0, nil, false
+	r.src, r.start, r.end, r.scanned, r.failed, r.long, r.skip = src, 0, 0, 0, nil, false, false
 }
 
 // Buffered returns the number of bytes that were read from the stream but not returned.
@@ -131,17 +132,22 @@ func (r *LineReader) Peek() (byte, error) {
 
 // Ready reports whether the next line is buffered, so that ReadLine will not read from the stream.
 func (r *LineReader) Ready() bool {
-	return !r.skip && bytes.IndexByte(r.buf[r.start+r.scanned:r.end], '\n') >= 0
+	return !r.long && !r.skip && bytes.IndexByte(r.buf[r.start+r.scanned:r.end], '\n') >= 0
 }
 
 // ReadLine returns the text of the next line and its ending. The text is valid until the next call.
 //
 // At the end of the stream the error is io.EOF, or io.ErrUnexpectedEOF with the bytes of a line without an
 // ending. For a refused line the error is a *TooLongError or a *NULError, as soon as the byte at fault was
-// read. The next call drops the rest of that line, so that the caller can answer and continue. Every other
-// error is the stream's. It keeps what was read of the line: after the caller has moved a deadline, the next
+// read. The next call drops the rest of that line, so that the caller can answer and continue; where SetLimit
+// has raised the limit meanwhile, it reads the line on. Every other error is the stream's. It keeps what was read of the line: after the caller has moved a deadline, the next
 // call continues there.
 func (r *LineReader) ReadLine() (text []byte, end Ending, err error) {
+	if r.long {
+		if r.long = false; r.scanned >= r.limit {
+			r.refuse(r.scanned)
+		}
+	}
 	for {
 		if r.skip && !r.dropLine() {
 			r.start, r.end = 0, 0
@@ -175,7 +181,7 @@ func (r *LineReader) cut() (text []byte, end Ending, ok bool, err error) {
 	}
 	if lf < 0 {
 		if r.scanned = len(line); r.scanned == r.limit {
-			r.refuse(r.scanned)
+			r.long = true
 			return nil, EndNone, false, &TooLongError{Limit: r.limit}
 		}
 		return nil, EndNone, false, nil
@@ -215,6 +221,10 @@ func (r *LineReader) fill() error {
 		if len(r.buf) > firstBuffer { // do not keep the memory of a long line for the whole connection
 			r.buf = nil
 		}
+	case r.start > 0 && len(r.buf) > r.limit: // nor that of one beyond a lower limit
+		rest := r.buf[r.start:r.end] // less than the limit, for it has no end
+		r.buf = append(make([]byte, 0, firstBuffer+len(rest)), rest...)
+		r.buf, r.start, r.end = r.buf[:cap(r.buf)], 0, len(rest)
 	case r.end == len(r.buf) && r.start > 0:
 		r.end = copy(r.buf, r.buf[r.start:r.end])
 		r.start = 0

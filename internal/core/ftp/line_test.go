@@ -178,6 +178,30 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// A line that is too long goes on under a higher limit, and its memory is given back under a lower one, also
+// where the beginning of the next line came with it.
+func TestSetLimitWithinLine(t *testing.T) {
+	text := strings.Repeat("x", 100_000)
+	r := NewLineReader(strings.NewReader(text+"\nnext\nhalf"), 0)
+	if _, _, err := r.ReadLine(); !errors.As(err, new(*TooLongError)) || r.Ready() {
+		t.Fatalf("got %v, ready %t; want *TooLongError", err, r.Ready())
+	}
+	r.SetLimit(200_000)
+	if got, _, err := r.ReadLine(); string(got) != text || err != nil {
+		t.Fatalf("got %d bytes, %v; want %d", len(got), err, len(text))
+	}
+	r.SetLimit(0)
+	if got, _, err := r.ReadLine(); string(got) != "next" || err != nil {
+		t.Fatalf("got %q, %v; want the next line", got, err)
+	}
+	if got, _, err := r.ReadLine(); string(got) != "half" || err != io.ErrUnexpectedEOF {
+		t.Fatalf("got %q, %v; want the rest", got, err)
+	}
+	if got := len(r.buf); got > DefaultLineLimit {
+		t.Errorf("got %d bytes of memory; want %d at most", got, DefaultLineLimit)
+	}
+}
+
 // The limit changes between lines that are already buffered.
 func TestSetLimit(t *testing.T) {
 	r := NewLineReader(strings.NewReader("123456\n123456789\n123456\n"), 20)
