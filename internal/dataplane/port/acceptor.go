@@ -166,6 +166,9 @@ func (a *Acceptor) serve(l *listener) {
 		if err != nil { // closed
 			return
 		}
+		if errAccept == nil { // there may be more
+			continue
+		}
 		a.acceptErrors.Add(1) // of the system, not of the socket, which stays good
 		pause = min(max(2*pause, firstPause), lastPause)
 		if !l.pause(pause) {
@@ -186,12 +189,12 @@ func (l *listener) pause(d time.Duration) bool {
 	}
 }
 
-// accept gives away everything that waits. It returns EAGAIN when nothing does, or why the system gives
-// nothing.
+// accept gives away what waits, but not all that come meanwhile: those who want the lock wait for it. It
+// returns EAGAIN when nothing waits any more, or why the system gives nothing.
 func (l *listener) accept(fd int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for {
+	for range socket.Backlog + 1 {
 		c, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
@@ -201,6 +204,7 @@ func (l *listener) accept(fd int) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // give gives a connection to who expects it, or resets it. The caller holds the lock.

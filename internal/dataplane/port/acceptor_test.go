@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -105,6 +106,50 @@ func TestTake(t *testing.T) {
 	}
 	route.Close()
 	route.Take() // nothing
+}
+
+// flood connects once more with each connection that is accepted, until it is stopped.
+type flood struct {
+	receiver
+	t       *testing.T
+	at      netip.AddrPort
+	n       int // connections, of the goroutine that accepts
+	stopped atomic.Bool
+}
+
+func (f *flood) Accept(c *net.TCPConn) {
+	defer c.Close()
+	if f.n++; f.n == 10_000 {
+		f.t.Error("Take does not return while connections come")
+		f.stopped.Store(true)
+	}
+	if !f.stopped.Load() {
+		f.connect()
+	}
+}
+
+// connect connects once. It fails where the connection is reset at once, or the port is closed.
+func (f *flood) connect() {
+	from := netip.AddrPortFrom(relaytest.Peer, 0)
+	c, err := net.DialTCP("tcp", net.TCPAddrFromAddrPort(from), net.TCPAddrFromAddrPort(f.at))
+	if err == nil {
+		c.Close()
+	}
+}
+
+// Connections that come faster than they are given away keep nobody from the port's lock.
+func TestTakeInFlood(t *testing.T) {
+	a, at := &port.Acceptor{}, gatewayPort(t)
+	f := &flood{t: t, at: at}
+	route, err := a.Open(relaytest.Peer, at, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.connect()
+	route.Take()
+	f.stopped.Store(true)
+	route.Close()
+	a.Wait()
 }
 
 // A port of another program is not to be had.

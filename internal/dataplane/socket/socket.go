@@ -18,8 +18,9 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// backlog is how many connections may wait to be accepted at a port, which several clients may share.
-const backlog = 128
+// Backlog is how many connections may wait to be accepted at a port, which several clients may share; the
+// kernel takes one more (sk_acceptq_is_full in include/net/sock.h).
+const Backlog = 128
 
 // Listen listens at an address and port. What is accepted there is like the socket: it resets its peer at
 // close, and in TIME_WAIT it does not keep anybody from the port. The error is the operating system's,
@@ -53,7 +54,7 @@ func listen(fd int, at netip.AddrPort) error {
 	if err := unix.Bind(fd, sockaddr(at)); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
-	if err := unix.Listen(fd, backlog); err != nil {
+	if err := unix.Listen(fd, Backlog); err != nil {
 		return os.NewSyscallError("listen", err)
 	}
 	return nil
