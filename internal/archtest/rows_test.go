@@ -101,7 +101,7 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "dataplane/relaytest", "try/lab/labtest"}},
 	{pkg: "dataplane/passthrough",
-		imports: []string{"core/forward", "core/pinhole", "dataplane/socket", "dataplane/relay"},
+		imports: []string{"core/forward", "core/pinhole", "dataplane/port", "dataplane/relay"},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/relaytest"}},
 	{pkg: "dataplane/path",

@@ -49,14 +49,15 @@ func TestSessionCountsWhileDataGoesOn(t *testing.T) {
 	b.connect() // there is room for one
 }
 
-// A transfer whose client sends nothing more lasts as long as its data, and then for the idle time: the client
-// may be waiting for the last reply. Where it is gone, and the server says nothing, the session ends.
+// A transfer whose client sends nothing more lasts as long as its data, and then for the idle time: the
+// client may be waiting for the last reply. Where it is gone, and the server says nothing, the session ends.
 func TestSessionClientEndedInTransfer(t *testing.T) {
 	var proxy *Proxy
 	const idle = time.Hour
 	halfClosed := func(t *testing.T, setups ...setup) (*stage, *fakeData, func(time.Duration) bool) {
 		t.Helper()
-		b := newStage(t, append(setups, limited(forward.Limits{Idle: idle}), func(p *Proxy, _ *forward.Resolved) {
+		b := newStage(t, append(setups, limited(forward.Limits{Idle: idle}), func(p *Proxy,
+			_ *forward.Resolved) {
 			proxy = p
 		})...).connect().login()
 		data := b.transfer()

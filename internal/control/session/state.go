@@ -52,8 +52,8 @@ type state struct {
 	clientEnded bool      // the client has closed its side of the connection
 	draining    bool      // terminate as soon as no transfer runs
 	loginFrom   time.Time // when the time for the login began
-	lastActive  time.Time // when either side sent a line, or data of a client that sends none was seen to live
-	dataLived   bool      // at the last look; only of a transfer whose client sends no lines any more
+	lastActive  time.Time // when either side sent a line, or the data of an orphan was seen to live
+	dataLived   bool      // at the last look at an orphan: see watchOrphan
 	writing     time.Time // when the write under way began; zero: there is none
 	barrier     *replyBarrier
 

@@ -93,8 +93,8 @@ func NewLineReader(src io.Reader, limit int) *LineReader {
 	return r
 }
 
-// SetLimit changes the limit for the following lines. After a *TooLongError a higher one lets the same line go
-// on. After a long line a lower one gives its memory back. A limit of 0 or less is DefaultLineLimit.
+// SetLimit changes the limit for the following lines. After a *TooLongError a higher one lets the same line
+// go on. After a long line a lower one gives its memory back. A limit of 0 or less is DefaultLineLimit.
 func (r *LineReader) SetLimit(limit int) {
 	if limit <= 0 {
 		limit = DefaultLineLimit
@@ -140,8 +140,8 @@ func (r *LineReader) Ready() bool {
 // At the end of the stream the error is io.EOF, or io.ErrUnexpectedEOF with the bytes of a line without an
 // ending. For a refused line the error is a *TooLongError or a *NULError, as soon as the byte at fault was
 // read. The next call drops the rest of that line, so that the caller can answer and continue; where SetLimit
-// has raised the limit meanwhile, it reads the line on. Every other error is the stream's. It keeps what was read of the line: after the caller has moved a deadline, the next
-// call continues there.
+// has raised the limit meanwhile, it reads the line on. Every other error is the stream's. It keeps what was
+// read of the line: after the caller has moved a deadline, the next call continues there.
 func (r *LineReader) ReadLine() (text []byte, end Ending, err error) {
 	if r.long {
 		if r.long = false; r.scanned >= r.limit {

@@ -4,16 +4,14 @@
 //
 // It reads nothing of what goes through, and decides nothing about who may have a passthrough.
 //
-// Locks: Passthroughs.mu may be held when portListener.mu is taken, never the other way round. Under
-// Passthroughs.mu ports are bound and closed, some ten system calls a port; nothing waits for a peer.
+// Locks: Passthroughs.mu may be held when those of its port.Acceptor are taken, never the other way round.
+// Under Passthroughs.mu ports are bound and closed, some ten system calls a port; nothing waits for a peer.
 package passthrough
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -21,16 +19,16 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relay"
-	"ftpgate/internal/dataplane/socket"
 )
 
 // ErrClosed says that the Passthroughs are closed.
 var ErrClosed = relay.ErrClosed
 
-// Passthroughs has passthroughs open and relays their connections. All clients of a port share its
-// listener, and the address that a connection comes from says where it goes; one from an address without a
-// passthrough is reset. Several goroutines may call its methods at once.
+// Passthroughs has passthroughs open and relays their connections. Clients share the ports, and the address
+// that a connection comes from says where it goes; one from an address without a passthrough is reset.
+// Several goroutines may call its methods at once.
 //
 // It has one goroutine for each port that is open, and for each connection those of a relay.Transfer.
 type Passthroughs struct {
@@ -39,15 +37,16 @@ type Passthroughs struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	connections, strangers, acceptErrors atomic.Uint64
-	running                              atomic.Int64
+	connections atomic.Uint64
+	running     atomic.Int64
 
-	goroutines sync.WaitGroup // of listeners and connections
+	acceptor   port.Acceptor
+	goroutines sync.WaitGroup // of connections
 
-	mu        sync.Mutex
-	holders   map[pinhole.Passthrough]int // handles that are open
-	listeners map[netip.AddrPort]*portListener
-	closed    bool
+	mu      sync.Mutex
+	holders map[pinhole.Passthrough]int // handles that are open
+	routes  map[routeKey]*route
+	closed  bool
 }
 
 // Counts is what a Passthroughs does now, and has done since New.
@@ -56,7 +55,6 @@ type Counts struct {
 	Ports        int    // listened at now
 	Running      int64  // connections now, with those whose server has not answered yet
 	Connections  uint64 // let in
-	Strangers    uint64 // connections from addresses without a passthrough, all reset
 	// AcceptErrors is how often the system gave no connection though one may wait: descriptors or memory
 	// ran out.
 	AcceptErrors uint64
@@ -72,10 +70,10 @@ func New(dialTime time.Duration, ended func(pinhole.Passthrough, relay.Result)) 
 		ended = func(pinhole.Passthrough, relay.Result) {}
 	}
 	ps := &Passthroughs{
-		path:      relay.Path{DialTime: dialTime},
-		ended:     ended,
-		holders:   map[pinhole.Passthrough]int{},
-		listeners: map[netip.AddrPort]*portListener{},
+		path:    relay.Path{DialTime: dialTime},
+		ended:   ended,
+		holders: map[pinhole.Passthrough]int{},
+		routes:  map[routeKey]*route{},
 	}
 	ps.ctx, ps.cancel = context.WithCancelCause(context.Background())
 	return ps
@@ -124,12 +122,13 @@ func (h *Handle) Close() {
 func (ps *Passthroughs) Close() {
 	ps.mu.Lock()
 	ps.closed = true
-	for at, l := range ps.listeners {
-		l.close()
-		delete(ps.listeners, at)
+	for key, r := range ps.routes {
+		r.Close()
+		delete(ps.routes, key)
 	}
 	clear(ps.holders)
 	ps.mu.Unlock()
+	ps.acceptor.Wait()
 	ps.cancel(ErrClosed)
 	ps.goroutines.Wait()
 }
@@ -140,47 +139,57 @@ func (ps *Passthroughs) Counts() Counts {
 	defer ps.mu.Unlock()
 	return Counts{
 		Passthroughs: len(ps.holders),
-		Ports:        len(ps.listeners),
+		Ports:        ps.acceptor.Ports(),
 		Running:      ps.running.Load(),
 		Connections:  ps.connections.Load(),
-		Strangers:    ps.strangers.Load(),
-		AcceptErrors: ps.acceptErrors.Load(),
+		AcceptErrors: ps.acceptor.AcceptErrors(),
 	}
 }
 
 // open lets the passthrough's client through at every port. The caller holds the lock.
 func (ps *Passthroughs) open(p pinhole.Passthrough) error {
 	for at := range listenAddrs(p) {
-		if l := ps.listeners[at]; l != nil {
-			if taken, ok := l.targetOf(p.From); ok && taken != targetOf(p) {
-				return portConflict(p, at.Port(), taken)
-			}
+		if r := ps.routes[routeKey{p.From, at}]; r != nil && r.target != targetOf(p) {
+			return portConflict(p, at.Port(), r.target)
 		}
 	}
-	var fresh []*portListener
+	var opened []*route
 	for at := range listenAddrs(p) {
-		if ps.listeners[at] != nil {
-			continue
-		}
-		l, err := newPortListener(at)
+		r, err := ps.openRoute(routeKey{p.From, at}, targetOf(p))
 		if err != nil {
-			for _, l := range fresh {
-				l.close()
+			for _, r := range opened {
+				ps.closeRoute(r)
 			}
 			return cannotListen(p, at.Port(), err)
 		}
-		fresh = append(fresh, l)
-	}
-	for _, l := range fresh {
-		ps.listeners[l.at] = l
-	}
-	for at := range listenAddrs(p) {
-		ps.listeners[at].addRoute(p)
-	}
-	for _, l := range fresh {
-		ps.goroutines.Go(func() { ps.acceptAll(l) })
+		opened = append(opened, r)
 	}
 	return nil
+}
+
+// openRoute has a port lead a client to a target, or shares the route that does so already. The caller holds
+// the lock.
+func (ps *Passthroughs) openRoute(key routeKey, to target) (*route, error) {
+	r := ps.routes[key]
+	if r == nil {
+		r = &route{of: ps, routeKey: key, target: to}
+		var err error
+		if r.Route, err = ps.acceptor.Open(key.client, key.at, r); err != nil {
+			return nil, err
+		}
+		ps.routes[key] = r
+	}
+	r.passthroughs++
+	return r, nil
+}
+
+// closeRoute ends the part of one passthrough in a route, and the route with the last. The caller holds the
+// lock.
+func (ps *Passthroughs) closeRoute(r *route) {
+	if r.passthroughs--; r.passthroughs == 0 {
+		r.Close()
+		delete(ps.routes, r.routeKey)
+	}
 }
 
 // release takes one handle from a passthrough, and closes the passthrough with the last.
@@ -195,54 +204,8 @@ func (ps *Passthroughs) release(p pinhole.Passthrough) {
 	}
 	delete(ps.holders, p)
 	for at := range listenAddrs(p) {
-		if l := ps.listeners[at]; l.removeRoute(p.From) {
-			l.close()
-			delete(ps.listeners, at)
-		}
+		ps.closeRoute(ps.routes[routeKey{p.From, at}])
 	}
-}
-
-// acceptAll takes what comes to a port until its listener is closed.
-func (ps *Passthroughs) acceptAll(l *portListener) {
-	var pause time.Duration
-	for {
-		c, err := l.listener.AcceptTCP()
-		switch {
-		case err == nil:
-			pause = 0
-			ps.accept(l, c)
-		case errors.Is(err, net.ErrClosed):
-			return
-		default: // of the system, not of the listener, which stays good
-			ps.acceptErrors.Add(1)
-			pause = min(max(2*pause, firstPause), lastPause)
-			if !l.pause(pause) {
-				return
-			}
-		}
-	}
-}
-
-// accept relays a connection if its client has a passthrough.
-func (ps *Passthroughs) accept(l *portListener, c *net.TCPConn) {
-	from := socket.PeerAddr(c)
-	to, ok := l.targetOf(from)
-	if !ok {
-		ps.strangers.Add(1)
-		c.Close() // a reset: see package socket
-		return
-	}
-	ps.connections.Add(1)
-	ps.running.Add(1)
-	port := l.at.Port()
-	p := pinhole.Passthrough{From: from, Listen: l.at.Addr(),
-		Ports:  forward.PortRange{First: port, Last: port},
-		Target: to.server, SourceIP: to.sourceIP}
-	ps.goroutines.Go(func() {
-		defer ps.running.Add(-1)
-		leg := pinhole.Leg{SourceIP: to.sourceIP, Target: netip.AddrPortFrom(to.server, port)}
-		ps.ended(p, ps.path.Carry(ps.ctx, c, leg))
-	})
 }
 
 // listenAddrs yields the gateway's address with each port of the passthrough.

@@ -207,15 +207,6 @@ func TestPassthroughNoDescriptors(t *testing.T) {
 	p.Close()
 }
 
-// TestPassthroughClosedInPause closes a listener that pauses because there are no descriptors.
-func TestPassthroughClosedInPause(t *testing.T) {
-	l := portListener{closed: make(chan struct{})}
-	close(l.closed)
-	if l.pause(2 * relaytest.Patience) {
-		t.Error("a closed listener goes on")
-	}
-}
-
 // withoutDescriptors has the process get no new ones until allow is called.
 func withoutDescriptors(t *testing.T) (allow func()) {
 	t.Helper()

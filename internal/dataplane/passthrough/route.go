@@ -1,0 +1,50 @@
+package passthrough
+
+import (
+	"net"
+	"net/netip"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/dataplane/port"
+)
+
+// routeKey is one client at one port of the gateway.
+type routeKey struct {
+	client netip.Addr
+	at     netip.AddrPort
+}
+
+// target is the server behind a port, and the gateway's address that it sees.
+type target struct {
+	server, sourceIP netip.Addr
+}
+
+func targetOf(p pinhole.Passthrough) target { return target{p.Target, p.SourceIP} }
+
+// route is where a port leads one client. It is the Receiver of the client's connections.
+type route struct {
+	*port.Route
+	of *Passthroughs
+	routeKey
+	target
+	passthroughs int // that hold it open: those whose ports overlap hold it together
+}
+
+// Accept relays a connection.
+func (r *route) Accept(c *net.TCPConn) {
+	r.of.connections.Add(1)
+	r.of.running.Add(1)
+	number := r.at.Port()
+	p := pinhole.Passthrough{From: r.client, Listen: r.at.Addr(),
+		Ports:  forward.PortRange{First: number, Last: number},
+		Target: r.server, SourceIP: r.sourceIP}
+	r.of.goroutines.Go(func() {
+		defer r.of.running.Add(-1)
+		leg := pinhole.Leg{SourceIP: r.sourceIP, Target: netip.AddrPortFrom(r.server, number)}
+		r.of.ended(p, r.of.path.Carry(r.of.ctx, c, leg))
+	})
+}
+
+// Refused does nothing: nobody asks who was refused.
+func (r *route) Refused(netip.Addr) {}
