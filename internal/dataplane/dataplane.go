@@ -82,17 +82,14 @@ type Data interface {
 	Finish(cancel <-chan struct{}) Outcome
 	// Close ends the pinhole, and returns what became of it so far. When it returns, nothing new can come;
 	// a connection that has come, or whose peer has come and whose far end is still being connected to, goes
-	// on until its ends end it. Outcome follows it to its end. Close is idempotent, and waits for the kernel
-	// at most.
+	// on until its ends end it. One for which Finish was called also ends, in order, soon after all was
+	// delivered: its client may keep it open for ever. Outcome follows it to its end. Close is idempotent, and
+	// waits for the kernel at most.
 	Close() Outcome
 	// Ended is closed when the connection is over, and after Close where none has come: the gateway holds
 	// nothing for it any more. nil: the kernel carries it. Then the gateway holds nothing for it after Close,
 	// no descriptor and no goroutine, and nobody need wait.
 	Ended() <-chan struct{}
-	// Drain has a connection that goes on after Close end in order as soon as the client has all that the
-	// server has sent, and the server's FIN: the gateway stops, and the client may keep it open for ever. One
-	// over which the client has sent something ends as ever. It does not wait.
-	Drain()
 	// Sever ends the connection with resets to both ends, over either path, as soon as it can and without
 	// waiting for it: for kill, a limit, and the end of the time for a stop. It may be called before and
 	// after Close, which is still to be called.

@@ -62,7 +62,6 @@ type instantData struct{ *fakeData }
 func (d instantData) Join(<-chan struct{})                     {}
 func (d instantData) Use()                                     {}
 func (d instantData) Ended() <-chan struct{}                   { return nil }
-func (d instantData) Drain()                                   {}
 func (d instantData) Unuse()                                   {}
 func (d instantData) Arm() error                               { return nil }
 func (d instantData) Finish(<-chan struct{}) dataplane.Outcome { return d.Outcome() }

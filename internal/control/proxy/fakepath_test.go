@@ -65,7 +65,6 @@ type fakeData struct {
 	joined   chan struct{} // closed when a transfer is about to begin
 	used     chan struct{} // closed when a transfer waits for it
 	severed  chan struct{}
-	drained  chan struct{}
 	held     chan struct{} // closed when Finish waits
 	kernel   bool          // the kernel carries it: it is settled at any time
 	finishes int           // calls of Finish, where the kernel carries it
@@ -136,7 +135,7 @@ func (p *fakePath) add(d *fakeData) (dataplane.Data, error) {
 	d.path, d.armed, d.done = p, make(chan struct{}), make(chan struct{})
 	d.closed, d.held = make(chan struct{}), make(chan struct{})
 	d.joined, d.used = make(chan struct{}), make(chan struct{})
-	d.severed, d.drained = make(chan struct{}), make(chan struct{})
+	d.severed = make(chan struct{})
 	p.all = append(p.all, d)
 	p.open++
 	p.most = max(p.most, p.open)
@@ -223,8 +222,6 @@ func (d *fakeData) Use() {
 }
 
 func (d *fakeData) Unuse() { d.used = make(chan struct{}) }
-
-func (d *fakeData) Drain() { close(d.drained) }
 
 func (d *fakeData) Sever() {
 	d.path.wait("Sever")

@@ -52,16 +52,9 @@ func (s *Session) awaitData() {
 	severed := s.severedSignal()
 	s.record.OnlyData()
 	s.log(slog.LevelInfo, "control connections closed, data goes on", slog.Int("data", len(s.running)))
-	drained := s.drainedSignal()
 	for len(s.running) > 0 {
 		data := s.running[0]
 		select {
-		case <-drained:
-			drained = nil
-			for _, data := range s.running {
-				data.Drain()
-			}
-			continue
 		case <-data.Ended():
 		case <-s.ctx.Done():
 			data.Sever()

@@ -60,7 +60,6 @@ type state struct {
 	ending   *ending       // why the session is over; nil: it is not
 	over     chan struct{} // closed when the session is over; nil: nobody waits for that
 	severed  chan struct{} // closed when data that goes on is to end, too; nil: nobody waits for that
-	drained  chan struct{} // closed when the gateway drains; nil: nobody waits for that
 	late     bool          // an operator ended the session when it was over, and only its data went on
 	asking   time.Time     // since when the reader that has the turn asks the data path; zero: it does not
 	taken    bool          // the other reader took the turn away from it
@@ -166,28 +165,6 @@ func (s *state) severedSignal() <-chan struct{} {
 		close(s.severed)
 	}
 	return s.severed
-}
-
-// drain has the session end as soon as no transfer runs. It is called with the lock held.
-func (s *state) drain() {
-	if s.draining {
-		return
-	}
-	s.draining = true
-	if s.drained != nil {
-		close(s.drained)
-	}
-}
-
-// drainedSignal returns what is closed when the gateway drains.
-func (s *state) drainedSignal() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.drained = make(chan struct{})
-	if s.draining {
-		close(s.drained)
-	}
-	return s.drained
 }
 
 // severLate has a session's data connections end that is over already. It is called with the lock held.

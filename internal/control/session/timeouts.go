@@ -30,9 +30,7 @@ func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
 	s.watchOrphan(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if draining {
-		s.drain()
-	}
+	s.draining = s.draining || draining
 	switch {
 	case s.phase == terminated, s.phase == delivering, s.phase.inPassthrough():
 		return now.Add(s.limits.Idle) // in a passthrough nobody knows whether a transfer runs

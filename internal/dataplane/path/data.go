@@ -107,9 +107,6 @@ func (m metered) Use() {
 // as long as the watcher needs to find out that they are over, some seconds after each transfer.
 func (m metered) Ended() <-chan struct{} { return nil }
 
-// Drain does nothing: the kernel carries the connection on without the gateway.
-func (m metered) Drain() {}
-
 // Sever ends the connection that has come.
 func (m metered) Sever() {
 	if m.flow != nil {

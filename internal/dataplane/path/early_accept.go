@@ -79,9 +79,6 @@ func (e *earlyAccept) Unuse() { e.carrier().Unuse() }
 // Ended is closed when what the relay carries is over; nil: it carries nothing.
 func (e *earlyAccept) Ended() <-chan struct{} { return e.carrier().Ended() }
 
-// Drain ends what the relay carries when it is delivered.
-func (e *earlyAccept) Drain() { e.carrier().Drain() }
-
 // Sever ends the connection, over either path.
 func (e *earlyAccept) Sever() {
 	if e.waiting.Sever(); !e.relayed.Load() {

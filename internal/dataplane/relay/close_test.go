@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -65,34 +66,56 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// A gateway that stops ends what is delivered, and nothing else.
-func TestDrain(t *testing.T) {
+// After Close, a download that is finished ends in order as soon as it is delivered, though its client keeps its
+// end open. Nothing else does.
+func TestCloseEndsDownload(t *testing.T) {
+	cancelled := make(chan struct{})
+	close(cancelled)
 	t.Run("the client keeps its end open", func(t *testing.T) {
 		tr, client, srv := joinedBy(t, hasty())
+		tr.Finish(cancelled)
 		tr.Close()
-		tr.Drain()
 		relaytest.Send(srv, []byte("a download"))
 		relaytest.WantData(t, "client", client, []byte("a download"))
+		relaytest.WantData(t, "server", srv, nil)
 		wantComplete(t, tr, 0, int64(len("a download")))
 	})
 	t.Run("an upload is under way", func(t *testing.T) {
 		tr, client, srv := joinedBy(t, hasty())
-		tr.Close()
-		for _, text := range []string{"an upload", "goes on"} {
-			if _, err := client.Write([]byte(text)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(srv, make([]byte, len(text))); err != nil {
-				t.Fatal(err)
-			}
-			srv.CloseWrite()
-			relaytest.WantData(t, "client", client, nil)
-			tr.Drain()
+		if _, err := client.Write([]byte("an upload")); err != nil {
+			t.Fatal(err)
 		}
-		relaytest.Send(client, []byte("and ends"))
-		relaytest.WantData(t, "server", srv, []byte("and ends"))
-		wantComplete(t, tr, int64(len("an uploadgoes onand ends")), 0)
+		if _, err := io.ReadFull(srv, make([]byte, len("an upload"))); err != nil {
+			t.Fatal(err)
+		}
+		tr.Finish(cancelled)
+		tr.Close()
+		wantGoesOn(t, tr, client, srv)
 	})
+	t.Run("not finished", func(t *testing.T) {
+		tr, client, srv := joinedBy(t, hasty())
+		tr.Close()
+		wantGoesOn(t, tr, client, srv)
+	})
+}
+
+// wantGoesOn expects that a transfer is not ended for its server's FIN, and has it end.
+func wantGoesOn(t *testing.T, tr *Transfer, client, srv *net.TCPConn) {
+	t.Helper()
+	srv.CloseWrite()
+	relaytest.WantData(t, "client", client, nil)
+	silent := time.NewTimer(10 * hasty().settleTime)
+	defer silent.Stop()
+	select {
+	case <-tr.Done():
+		t.Fatal("it is over; want it to go on until its client ends it")
+	case <-silent.C:
+	}
+	relaytest.Send(client, []byte("and ends"))
+	relaytest.WantData(t, "server", srv, []byte("and ends"))
+	if r := wait(t, tr); r.Err != nil {
+		t.Errorf("got %v; want no error", r.Err)
+	}
 }
 
 // A transfer that is severed resets both ends, before Close and after it.

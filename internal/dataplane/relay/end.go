@@ -10,7 +10,9 @@ import (
 
 // Close ends the pinhole. Where nobody has come, the port is given back and nothing can come. A connection
 // that has come goes on until its ends end it: Close does not wait for that. From then on the end of the
-// caller's context means nothing, and the connection is broken where nothing has moved for the idle time.
+// caller's context means nothing, and the connection is broken where nothing has moved for the idle time. A
+// download that is delivered after Finish ends in order, also where the client keeps its end open: the server's
+// own kernel would forget such a connection, too (tcp_fin_timeout in tcp(7)).
 func (t *Transfer) Close() {
 	if t.route != nil && t.isArmed() {
 		t.route.Take()
@@ -41,26 +43,43 @@ func (t *Transfer) detach() bool {
 		close(t.unused)
 	}
 	t.unregister()
-	t.relay.start(t, t.watchIdle)
+	var passed <-chan struct{}
+	if t.finished {
+		passed = t.passed[t.client.other()]
+	}
+	t.relay.start(t, func() { t.watchDetached(passed) })
 	return true
 }
 
-// watchIdle breaks a transfer in which nothing has moved for the idle time.
-func (t *Transfer) watchIdle() {
-	ticker := time.NewTicker(t.idleTime)
-	defer ticker.Stop()
+// watchDetached breaks a transfer in which nothing has moved for the idle time. One that is delivered, and whose
+// client has sent nothing, it ends in order some time after the server's FIN was passed on; nil: it does not.
+func (t *Transfer) watchDetached(passed <-chan struct{}) {
+	idle := time.NewTicker(t.idleTime)
+	defer idle.Stop()
+	settled := time.NewTimer(t.settleTime)
+	defer settled.Stop()
+	settled.Stop()
 	for before := t.moved(); ; {
 		select {
 		case <-t.done:
 			return
-		case <-ticker.C:
+		case <-passed:
+			passed = nil
+			settled.Reset(t.settleTime)
+		case <-settled.C:
+			if t.bytes[t.client].Load() == 0 && t.isDelivered() {
+				t.Sever()
+				return
+			}
+			settled.Reset(t.settleTime)
+		case <-idle.C:
+			now := t.moved()
+			if now == before {
+				t.sever(fmt.Errorf("%w: nothing has moved in %s", ErrClosed, t.idleTime))
+				return
+			}
+			before = now
 		}
-		now := t.moved()
-		if now == before {
-			t.sever(fmt.Errorf("%w: nothing has moved in %s", ErrClosed, t.idleTime))
-			return
-		}
-		before = now
 	}
 }
 

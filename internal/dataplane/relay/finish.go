@@ -23,6 +23,9 @@ const (
 // nothing before it has read the reply. It returns at once where nobody has come; in active mode after a
 // second, because the server's connection may be behind its reply. The end of cancel ends the wait.
 func (t *Transfer) Finish(cancel <-chan struct{}) {
+	t.mu.Lock()
+	t.finished = true
+	t.mu.Unlock()
 	if t.awaitPeer(cancel) {
 		t.copier.shortenHandshake()
 		t.awaitDelivery(cancel)
@@ -88,30 +91,6 @@ func (t *Transfer) awaitDelivery(cancel <-chan struct{}) {
 		case time.Since(at) >= t.settleTime:
 			return
 		}
-	}
-}
-
-// Drain has a transfer end in order as soon as the client has all that the server has sent, and the server's
-// FIN, where the client itself sends nothing. It does not wait.
-func (t *Transfer) Drain() { t.relay.start(t, t.endDelivered) }
-
-// endDelivered ends a transfer that is delivered, but for an upload: the client may be slow to begin it.
-func (t *Transfer) endDelivered() {
-	for !t.isDelivered() {
-		t.awaitDelivery(t.ctx.Done()) // where nothing moves, for the settle time
-		if t.ctx.Err() != nil {
-			return
-		}
-	}
-	silent := time.NewTimer(t.settleTime)
-	defer silent.Stop()
-	select {
-	case <-t.done:
-		return
-	case <-silent.C:
-	}
-	if t.bytes[t.client].Load() == 0 {
-		t.Sever()
 	}
 }
 

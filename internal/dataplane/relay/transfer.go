@@ -73,6 +73,7 @@ type Transfer struct {
 
 	mu        sync.Mutex
 	detached  bool            // Close was called after a connection had come
+	finished  bool            // Finish was called: the server has called it a complete download
 	armed     bool            // the goroutine runs, or has run
 	ends      [2]*net.TCPConn // by side; without a lock once both stand
 	delivered bool            // Finish has found that nothing is left to be passed on

@@ -49,7 +49,7 @@ const (
 	StateCommand    State = "command"     // the server has not replied yet
 	StateTransfer   State = "transfer"    //
 	StateThrough    State = "passthrough" // encrypted from end to end: the gateway cannot read it
-	StateData       State = "data"        // the control connections are closed, and data goes on
+	StateData       State = "data"        // the control connections are closed, a data connection is open
 	StateEnded      State = "ended"       //
 )
 
