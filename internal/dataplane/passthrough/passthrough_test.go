@@ -128,7 +128,7 @@ func TestPassthrough(t *testing.T) {
 	for i := range ls {
 		one := want
 		one.Ports = forward.PortRange{First: r.First + uint16(i), Last: r.First + uint16(i)}
-		if res := results[one]; res.Err != nil || res.FromTo != 70<<10 || res.ToFrom != 300<<10 ||
+		if res := results[one]; res.Err != nil || res.Up != 70<<10 || res.Down != 300<<10 ||
 			res.Joined.IsZero() {
 			t.Errorf("%s: got %+v; want all of it", one, res)
 		}
@@ -282,7 +282,7 @@ func TestPassthroughUnreached(t *testing.T) {
 	relaytest.WantCutOff(t, "client", relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, r.First))
 	res := <-results
 	var dial *relay.DialError
-	if !errors.As(res.Err, &dial) || dial.Side != relay.To ||
+	if !errors.As(res.Err, &dial) || dial.Side != relay.Server ||
 		dial.To != netip.AddrPortFrom(relaytest.Server, r.First) {
 		t.Errorf("got %v; want a DialError of the server", res.Err)
 	}

@@ -11,10 +11,7 @@ import (
 )
 
 // relayed is a data connection that the relay carries.
-type relayed struct {
-	*relay.Transfer
-	clientIsTo bool // the client is the end To: the server connects (active mode)
-}
+type relayed struct{ *relay.Transfer }
 
 // Outcome returns what has become of the connection so far.
 func (r relayed) Outcome() dataplane.Outcome {
@@ -26,11 +23,8 @@ func (r relayed) Outcome() dataplane.Outcome {
 	default:
 	}
 	o.Up, o.Down = r.Bytes()
-	if r.clientIsTo {
-		o.Up, o.Down = o.Down, o.Up
-	}
 	err := r.Err()
-	o.Complete, o.Failure = err == nil, relayFailure(err, r.clientIsTo)
+	o.Complete, o.Failure = err == nil, relayFailure(err)
 	o.ServerReset = r.ServerReset()
 	return o
 }

@@ -240,47 +240,48 @@ func (policy) Remedy() string { return "set tls.client_reuse" }
 // session.
 func TestRelayFailure(t *testing.T) {
 	far := netip.MustParseAddrPort("203.0.113.21:40000")
-	refused := &relay.DialError{Side: relay.To, To: far,
-		Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.ECONNREFUSED)}}
+	refused := func(side relay.Side) error {
+		return &relay.DialError{Side: side, To: far,
+			Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.ECONNREFUSED)}}
+	}
 	resumption := policy{errors.New("not resumed")}
-	reset := &relay.BrokenError{Side: relay.From, Err: unix.ECONNRESET}
+	reset := func(side relay.Side) error { return &relay.BrokenError{Side: side, Err: unix.ECONNRESET} }
 	for _, tt := range []struct {
 		name       string
 		err        error
-		clientIsTo bool
 		code       verdict.Code
 		reply      int
 		said, text string // of the fault, and its error
 		remedy     bool
 	}{
-		{"closed", fmt.Errorf("wait: %w", relay.ErrClosed), false, "", 0, "", "", false},
-		{"server refuses", refused, false, verdict.CodeServerDataUnreachable, 0, "",
+		{"closed", fmt.Errorf("wait: %w", relay.ErrClosed), "", 0, "", "", false},
+		{"server refuses", refused(relay.Server), verdict.CodeServerDataUnreachable, 0, "",
 			"connect: connection refused",
 			false},
-		{"client refuses", refused, true, verdict.CodeClientDataUnreachable, 0, "",
+		{"client refuses", refused(relay.Client), verdict.CodeClientDataUnreachable, 0, "",
 			"connect: connection refused",
 			false},
-		{"client without TLS", &relay.HandshakeError{End: "client", Err: io.EOF}, false,
+		{"client without TLS", &relay.HandshakeError{Side: relay.Client, Err: io.EOF},
 			verdict.CodeClientNoDataTLS, 522,
 			"the client closed the data connection before its TLS handshake was done", "EOF", false},
-		{"client without resumption", &relay.HandshakeError{End: "client", Err: resumption}, false,
+		{"client without resumption", &relay.HandshakeError{Side: relay.Client, Err: resumption},
 			verdict.CodeSessionReuseMissing, 522,
 			"the TLS session was not resumed", "not resumed", true},
-		{"server's handshake", &relay.HandshakeError{End: "server", Err: resumption}, false,
+		{"server's handshake", &relay.HandshakeError{Side: relay.Server, Err: resumption},
 			verdict.CodeServerDataTLS, 522,
 			"the TLS session was not resumed", "not resumed", true},
-		{"truncated", &relay.BrokenError{Side: relay.From, Err: &relay.TruncatedError{End: "client"}},
-			false, verdict.CodeTruncated, 426,
+		{"truncated", &relay.BrokenError{Side: relay.Client, Err: &relay.TruncatedError{Side: relay.Client}},
+			verdict.CodeTruncated, 426,
 			"the client's data ended without TLS's close_notify, it may be cut short", "", true},
-		{"client's reset", reset, false, verdict.CodeDataBroken, 0, "the client broke it",
+		{"client's reset", reset(relay.Client), verdict.CodeDataBroken, 0, "the client broke it",
 			"connection reset by peer", false},
-		{"server's reset", reset, true, verdict.CodeDataBroken, 0, "the server broke it",
+		{"server's reset", reset(relay.Server), verdict.CodeDataBroken, 0, "the server broke it",
 			"connection reset by peer", false},
-		{"anything else", errors.New("out of memory"), false, verdict.CodeDataBroken, 0, "", "out of memory",
+		{"anything else", errors.New("out of memory"), verdict.CodeDataBroken, 0, "", "out of memory",
 			false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := relayFailure(tt.err, tt.clientIsTo)
+			f := relayFailure(tt.err)
 			if f.Fault.Code != tt.code || f.ReplyCode != tt.reply || f.Fault.Said != tt.said ||
 				f.Fault.Err != tt.text {
 				t.Errorf("got %+v; want %s, reply %d, %q, %q", f, tt.code, tt.reply, tt.said, tt.text)
@@ -294,7 +295,7 @@ func TestRelayFailure(t *testing.T) {
 			}
 		})
 	}
-	if f := relayFailure(nil, false); f != nil {
+	if f := relayFailure(nil); f != nil {
 		t.Errorf("got %+v for no error; want nil", f)
 	}
 }

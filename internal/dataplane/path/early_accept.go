@@ -47,7 +47,7 @@ func (e *earlyAccept) Arm() error {
 // carrier is what carries the connection, as Arm has chosen.
 func (e *earlyAccept) carrier() dataplane.Data {
 	if e.relayed.Load() {
-		return relayed{e.waiting, true}
+		return relayed{e.waiting}
 	}
 	return e.metered
 }

@@ -21,12 +21,12 @@ type policyError interface {
 }
 
 // relayFailure translates the error of a transfer of the relay for the client, the operator and the session;
-// nil stays nil. clientIsTo says that the client is the end To.
-func relayFailure(err error, clientIsTo bool) *dataplane.Failure {
+// nil stays nil.
+func relayFailure(err error) *dataplane.Failure {
 	if err == nil {
 		return nil
 	}
-	f := &dataplane.Failure{Err: err, Fault: relayFault(err, clientIsTo)}
+	f := &dataplane.Failure{Err: err, Fault: relayFault(err)}
 	if handshake, ok := errors.AsType[*relay.HandshakeError](err); ok {
 		f.ReplyCode, f.ReplyText = handshake.Reply()
 		f.Remedy = policyRemedy(err)
@@ -39,14 +39,13 @@ func relayFailure(err error, clientIsTo bool) *dataplane.Failure {
 }
 
 // relayFault classifies how a data connection ended. An empty Code means that the session knows better.
-// clientIsTo says that the client is the end To.
-func relayFault(err error, clientIsTo bool) (f verdict.Fault) {
+func relayFault(err error) (f verdict.Fault) {
 	if errors.Is(err, relay.ErrClosed) {
 		return verdict.Fault{}
 	}
 	if dial, ok := errors.AsType[*relay.DialError](err); ok {
 		f.Code, f.At, f.Err = verdict.CodeServerDataUnreachable, dial.To, withoutAddresses(dial.Err)
-		if (dial.Side == relay.To) == clientIsTo {
+		if dial.Side == relay.Client {
 			f.Code = verdict.CodeClientDataUnreachable
 		}
 		return f
@@ -63,7 +62,7 @@ func relayFault(err error, clientIsTo bool) (f verdict.Fault) {
 	f.Code, f.Err = verdict.CodeDataBroken, err.Error()
 	if broken, ok := errors.AsType[*relay.BrokenError](err); ok {
 		f.Said, f.Err = "the client broke it", broken.Err.Error()
-		if (broken.Side == relay.To) != clientIsTo {
+		if broken.Side == relay.Server {
 			f.Said = "the server broke it"
 		}
 	}
@@ -88,7 +87,7 @@ func policyRemedy(err error) string {
 
 // handshakeCode says whose fault it is that a data connection has no TLS.
 func handshakeCode(e *relay.HandshakeError) verdict.Code {
-	if e.End == "server" {
+	if e.Side == relay.Server {
 		return verdict.CodeServerDataTLS
 	}
 	if _, refused := errors.AsType[policyError](e); refused {

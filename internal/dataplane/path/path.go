@@ -228,7 +228,7 @@ func (p forwardPath) open(
 		if err != nil {
 			return nil, netip.AddrPort{}, err
 		}
-		return relayed{t, hole.Active}, t.At(), nil
+		return relayed{t}, t.At(), nil
 	}
 	opened, err := kernel.Open(f.DataPorts(), hole)
 	if err != nil {
@@ -256,7 +256,7 @@ func (p forwardPath) Bridge(
 	if err != nil {
 		return nil, openFailure(err, f.DataPorts())
 	}
-	return relayed{t, false}, nil
+	return relayed{t}, nil
 }
 
 // OpenPassthrough opens a passthrough by the path that can carry its connections.

@@ -41,7 +41,7 @@ func TestNotAdmitted(t *testing.T) {
 			}))
 		wantTurnedAway(t, client)
 		wantEndReset(t, "server", srv)
-		wantHandshakeError(t, wait(t, tr).Err, endClient, "resume the session")
+		wantHandshakeError(t, wait(t, tr).Err, Client, "resume the session")
 	}
 }
 
@@ -79,7 +79,7 @@ func TestAdmittedLater(t *testing.T) {
 			if final != nil {
 				wantEndReset(t, "server", srv)
 				wantTurnedAway(t, client)
-				wantHandshakeError(t, wait(t, tr).Err, endClient, "resume the session")
+				wantHandshakeError(t, wait(t, tr).Err, Client, "resume the session")
 				return
 			}
 			if _, err := io.ReadFull(srv, make([]byte, len("a file"))); err != nil {
@@ -97,7 +97,7 @@ func TestNeverAdmitted(t *testing.T) {
 	tr, client, _ := connectTLS(t, p, passive, 0, judged(
 		func(tls.ConnectionState) (<-chan struct{}, error) { return make(chan struct{}), refusal{} }))
 	wantTurnedAway(t, client)
-	wantHandshakeError(t, wait(t, tr).Err, endClient, "resume the session")
+	wantHandshakeError(t, wait(t, tr).Err, Client, "resume the session")
 }
 
 // TLS with the client begins with the transfer. A client that waits for it first gets it after a while.

@@ -28,8 +28,8 @@ func TestReserved(t *testing.T) {
 	}{
 		{"fresh", func(*testing.T, *Path) {}},
 		// TIME_WAIT is here
-		{"closed first by the gateway", func(t *testing.T, p *Path) { carryOne(t, p, To) }},
-		{"closed first by the peer", func(t *testing.T, p *Path) { carryOne(t, p, From) }},
+		{"closed first by the gateway", func(t *testing.T, p *Path) { carryOne(t, p, Server) }},
+		{"closed first by the peer", func(t *testing.T, p *Path) { carryOne(t, p, Client) }},
 		{"in use by a transfer", func(t *testing.T, p *Path) { joinedBy(t, p) }},
 		{"given back", func(t *testing.T, p *Path) {
 			reserve(t, p,
@@ -113,7 +113,7 @@ func TestReservedByAnother(t *testing.T) {
 		return
 	}
 	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
-	carryOne(t, p, To)
+	carryOne(t, p, Server)
 	reserve(t, p, hole(relaytest.Listen(t, relaytest.Server)))
 	cmd := again(t, "TestReservedByAnother")
 	cmd.Env = append(cmd.Env, "RELAY_TEST_PORTS="+p.Ports.String())

@@ -68,7 +68,7 @@ func TestBridgeBroken(t *testing.T) {
 	relaytest.Reset(b)
 	relaytest.WantReset(t, "client", a)
 	tr.Finish(nil)
-	wantBroken(t, tr.Err(), To)
+	wantBroken(t, tr.Err(), Server)
 }
 
 // wantDialError checks which end could not be connected to, and that Finish says so.
@@ -91,7 +91,7 @@ func wantDialError(t *testing.T, tr *Transfer, side Side) {
 func TestBridgeServerRefuses(t *testing.T) {
 	client, srv := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
 	srv.Close()
-	wantDialError(t, join(t, client, srv, dataplane.DataTLS{}), To)
+	wantDialError(t, join(t, client, srv, dataplane.DataTLS{}), Server)
 	wantUntouched(t, client)
 }
 
@@ -110,7 +110,7 @@ func TestBridgeClientRefuses(t *testing.T) {
 	client.Close()
 	tr := join(t, client, srv, dataplane.DataTLS{})
 	relaytest.WantReset(t, "server", relaytest.Accept(t, srv))
-	wantDialError(t, tr, From)
+	wantDialError(t, tr, Client)
 }
 
 // TestBridgeClose closes a bridge while it connects to the one end or the other.

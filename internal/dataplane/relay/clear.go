@@ -35,7 +35,7 @@ func (t clearTransfer) copy(side Side) error {
 	if err != nil {
 		return &BrokenError{side, err}
 	}
-	some := &io.LimitedReader{R: src} // package net looks into it and splices, as with src itself
+	chunk := &io.LimitedReader{R: src} // package net looks into it and splices, as with src itself
 	for {
 		n, err := readable.Available()
 		if err != nil {
@@ -44,8 +44,8 @@ func (t clearTransfer) copy(side Side) error {
 		if n == 0 {
 			break
 		}
-		some.N = int64(n)
-		if err := t.splice(side, some); err != nil {
+		chunk.N = int64(n)
+		if err := t.splice(side, chunk); err != nil {
 			return err
 		}
 	}
@@ -61,16 +61,16 @@ func (t clearTransfer) copy(side Side) error {
 }
 
 // splice passes on as much of what the end side has sent as the other one takes at once.
-func (t clearTransfer) splice(side Side, some *io.LimitedReader) error {
+func (t clearTransfer) splice(side Side, chunk *io.LimitedReader) error {
 	dst := t.ends[side.other()]
-	if some.N > firstBytes || t.bytes[side].Load() > 0 {
+	if chunk.N > firstBytes || t.bytes[side].Load() > 0 {
 		room, err := leg.Room(dst)
 		if err != nil {
 			return &BrokenError{side.other(), err}
 		}
-		some.N = min(some.N, int64(room))
+		chunk.N = min(chunk.N, int64(room))
 	}
-	sent, err := io.Copy(dst, some)
+	sent, err := io.Copy(dst, chunk)
 	t.bytes[side].Add(sent)
 	switch {
 	case err == nil:

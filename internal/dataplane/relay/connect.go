@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 
@@ -15,11 +16,11 @@ func (p *Path) serve(t *Transfer, hole pinhole.Pinhole) error {
 	}
 	t.unlisten() // nothing can come behind the one connection
 	var port uint16
-	if t.active { // there are clients that want the server's port 20 (RFC 959 section 3.2)
-		port = peerPort(t.ends[From])
+	if t.peer == Server { // there are clients that want the server's port 20 (RFC 959 section 3.2)
+		port = peerPort(t.ends[Server])
 	}
 	to := pinhole.Leg{SourceIP: hole.SourceIP, Target: hole.Target}
-	if err := p.dial(t, To, to, port); err != nil {
+	if err := p.dial(t, t.peer.other(), to, port); err != nil {
 		return err
 	}
 	t.copyBoth()
@@ -53,10 +54,10 @@ func (t *Transfer) expire(why error) error {
 
 // bridge connects to the server and then to the client, and carries data until the end.
 func (p *Path) bridge(t *Transfer, b pinhole.Bridge) error {
-	if err := p.dial(t, To, b.Server, 0); err != nil {
+	if err := p.dial(t, Server, b.Server, 0); err != nil {
 		return err
 	}
-	if err := p.dial(t, From, b.Client, 0); err != nil {
+	if err := p.dial(t, Client, b.Client, 0); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -68,7 +69,7 @@ func (p *Path) bridge(t *Transfer, b pinhole.Bridge) error {
 
 // dial connects to an end of t, from a port if that is to be had; 0: from any.
 func (p *Path) dial(t *Transfer, side Side, leg pinhole.Leg, port uint16) error {
-	c, err := socket.Dial(t.ctx, leg, port, orDefault(p.DialTime, DefaultDialTime))
+	c, err := socket.Dial(t.ctx, leg, port, cmp.Or(p.DialTime, DefaultDialTime))
 	if err != nil {
 		return &DialError{side, leg.Target, err}
 	}

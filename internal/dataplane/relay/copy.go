@@ -21,8 +21,8 @@ func (t *Transfer) copyBoth() {
 	}
 	close(t.flowing)
 	var back sync.WaitGroup
-	back.Go(func() { t.flow(To) })
-	t.flow(From)
+	back.Go(func() { t.flow(Server) })
+	t.flow(Client)
 	back.Wait()
 }
 
@@ -48,7 +48,7 @@ func (t *Transfer) flow(side Side) {
 }
 
 // bothEnded reports whether both ends have sent their FIN and all that came before was passed on.
-func (t *Transfer) bothEnded() bool { return t.ended[From].Load() && t.ended[To].Load() }
+func (t *Transfer) bothEnded() bool { return t.ended[Client].Load() && t.ended[Server].Load() }
 
 // markEnded notes that the end side has sent its last byte and that all of it was passed on.
 func (t *Transfer) markEnded(side Side) { t.ended[side].Store(true) }

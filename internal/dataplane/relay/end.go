@@ -45,7 +45,7 @@ func (t *Transfer) detach() bool {
 	t.unregister()
 	var passed <-chan struct{}
 	if t.finished {
-		passed = t.passed[t.client.other()]
+		passed = t.passed[Server]
 	}
 	t.relay.start(t, func() { t.watchDetached(passed) })
 	return true
@@ -67,7 +67,7 @@ func (t *Transfer) watchDetached(passed <-chan struct{}) {
 			passed = nil
 			settled.Reset(t.settleTime)
 		case <-settled.C:
-			if t.bytes[t.client].Load() == 0 && t.isDelivered() {
+			if t.bytes[Client].Load() == 0 && t.isDelivered() {
 				t.Sever()
 				return
 			}
@@ -102,7 +102,7 @@ func (t *Transfer) closeInOrder() {
 
 // end completes the result of a transfer whose goroutines have ended. The caller holds the lock.
 func (t *Transfer) end() {
-	t.result.FromTo, t.result.ToFrom = t.Bytes()
+	t.result.Up, t.result.Down = t.Bytes()
 	t.result.Strangers = t.strangers
 	t.result.Ended = time.Now()
 	if t.err != errDelivered {

@@ -32,25 +32,18 @@ type BrokenError struct {
 	Err  error
 }
 
-func (e *BrokenError) Error() string { return fmt.Sprintf("broken by the end %q: %v", e.Side, e.Err) }
+func (e *BrokenError) Error() string { return fmt.Sprintf("broken by the %s: %v", e.Side, e.Err) }
 func (e *BrokenError) Unwrap() error { return e.Err }
-
-// The ends of FTP, as errors name them.
-const (
-	endClient = "client"
-	endServer = "server"
-)
 
 // HandshakeError says with which end the TLS handshake failed. It wraps the error of crypto/tls, and with
 // it that of a config's VerifyConnection.
 type HandshakeError struct {
 	Side Side
-	End  string // "client" or "server"
 	Err  error
 }
 
 func (e *HandshakeError) Error() string {
-	return fmt.Sprintf("handshake with the %s: %v", e.End, e.Err)
+	return fmt.Sprintf("handshake with the %s: %v", e.Side, e.Err)
 }
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
@@ -63,13 +56,13 @@ func (e *HandshakeError) Reply() (code int, text string) {
 	case errors.As(e.Err, &worded):
 		text = worded.Plain()
 	case errors.As(e.Err, &noTLS):
-		text = fmt.Sprintf("the %s does not speak TLS on the data connection", e.End)
+		text = fmt.Sprintf("the %s does not speak TLS on the data connection", e.Side)
 	case errors.Is(e.Err, os.ErrDeadlineExceeded):
-		text = fmt.Sprintf("the %s's TLS handshake on the data connection took too long", e.End)
+		text = fmt.Sprintf("the %s's TLS handshake on the data connection took too long", e.Side)
 	case errors.Is(e.Err, io.EOF):
-		text = fmt.Sprintf("the %s closed the data connection before its TLS handshake was done", e.End)
+		text = fmt.Sprintf("the %s closed the data connection before its TLS handshake was done", e.Side)
 	default:
-		text = fmt.Sprintf("the %s's TLS handshake on the data connection failed", e.End)
+		text = fmt.Sprintf("the %s's TLS handshake on the data connection failed", e.Side)
 	}
 	return 522, text
 }
@@ -77,8 +70,8 @@ func (e *HandshakeError) Reply() (code int, text string) {
 // TruncatedError says that an end's data ended as only an attacker, a fault or careless software ends it: TLS
 // marks the end with close_notify (RFC 8446 section 6.1), and that did not come.
 type TruncatedError struct {
-	End    string // "client" or "server"
-	Inside bool   // in the middle of a record: then it is cut short for certain
+	Side   Side
+	Inside bool // in the middle of a record: then it is cut short for certain
 }
 
 // Reply returns the error for the FTP client.
@@ -86,17 +79,17 @@ func (e *TruncatedError) Reply() (code int, text string) { return 426, e.Error()
 
 func (e *TruncatedError) Error() string {
 	if e.Inside {
-		return fmt.Sprintf("the %s's data ended inside a TLS record, it is cut short", e.End)
+		return fmt.Sprintf("the %s's data ended inside a TLS record, it is cut short", e.Side)
 	}
-	return fmt.Sprintf("the %s's data ended without TLS's close_notify, it may be cut short", e.End)
+	return fmt.Sprintf("the %s's data ended without TLS's close_notify, it may be cut short", e.Side)
 }
 
 // Remedy returns what the operator can do.
 func (e *TruncatedError) Remedy() string {
 	if e.Inside {
 		return fmt.Sprintf("see in the %[1]s's log why its data connection was closed, or what stands "+
-			"between the gateway and the %[1]s", e.End)
+			"between the gateway and the %[1]s", e.Side)
 	}
 	return fmt.Sprintf(`if the %[1]s is known never to send close_notify, set tls.%[1]s_close_notify = `+
-		`"optional": the gateway then takes what an attacker has cut short for complete`, e.End)
+		`"optional": the gateway then takes what an attacker has cut short for complete`, e.Side)
 }

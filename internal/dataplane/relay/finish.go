@@ -40,7 +40,7 @@ func (t *Transfer) Settled() bool {
 	case <-t.connected:
 		return false
 	default:
-		return !t.isArmed() || t.at.IsValid() && !t.active
+		return !t.isArmed() || t.at.IsValid() && t.peer == Client
 	}
 }
 
@@ -71,7 +71,7 @@ func (t *Transfer) awaitDelivery(cancel <-chan struct{}) {
 	pause := firstPoll
 	poll := time.NewTimer(pause)
 	defer poll.Stop()
-	passed := t.passed[t.client.other()]
+	passed := t.passed[Server]
 	moved, at := t.moved(), time.Now()
 	for !t.isDelivered() {
 		select {
@@ -108,7 +108,7 @@ func (t *Transfer) isFlowing() bool {
 // before it. The FIN itself need not be acknowledged: a client may put that off until it has read the reply.
 func (t *Transfer) isDelivered() bool {
 	select {
-	case <-t.passed[t.client.other()]:
+	case <-t.passed[Server]:
 	default:
 		return false
 	}
@@ -118,21 +118,21 @@ func (t *Transfer) isDelivered() bool {
 		return false // the result says what broke it
 	}
 	const fin = 1
-	n, err := unacknowledged(t.ends[t.client])
+	n, err := unacknowledged(t.ends[Client])
 	t.delivered = t.delivered || err == nil && n <= fin
 	return t.delivered
 }
 
 // moved returns a number that grows with every byte that was passed on, or acknowledged by its receiver.
 func (t *Transfer) moved() int64 {
-	from, to := t.Bytes()
-	n := from + to
+	up, down := t.Bytes()
+	n := up + down
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.ends {
 		if c != nil {
 			unacknowledged, _ := unacknowledged(c) // of a closed one: none
-			n += from + to - int64(unacknowledged)
+			n += up + down - int64(unacknowledged)
 		}
 	}
 	return n
@@ -161,7 +161,7 @@ func (t *Transfer) Err() error {
 // ServerReset reports whether the server broke the transfer, by a reset or by silence, before its FIN.
 func (t *Transfer) ServerReset() bool {
 	broken, ok := errors.AsType[*BrokenError](t.Err())
-	if !ok || broken.Side == t.client || t.ended[broken.Side].Load() {
+	if !ok || broken.Side == Client || t.ended[Server].Load() {
 		return false
 	}
 	_, truncated := errors.AsType[*TruncatedError](broken)

@@ -69,7 +69,7 @@ func TestFinishAtOnce(t *testing.T) {
 		relaytest.WantData(t, "client", client, nil)
 		client.Close()
 		wantFinish(t, finished, nil)
-		if sent, _ := tr.Bytes(); sent != 5 {
+		if _, sent := tr.Bytes(); sent != 5 {
 			t.Errorf("Finish returned after %d bytes; want 5", sent)
 		}
 	}
@@ -150,7 +150,7 @@ func TestFinishBroken(t *testing.T) {
 	relaytest.WantReset(t, "client", client)
 	select {
 	case err := <-finished:
-		wantBroken(t, err, To)
+		wantBroken(t, err, Server)
 	case <-time.After(relaytest.Patience):
 		t.Fatal("Finish does not return")
 	}
@@ -193,7 +193,7 @@ func TestFinishStalled(t *testing.T) {
 	wantWaiting(t, finished)
 	// The last piece is with the gateway's kernel, and that is not delivered either.
 	io.CopyN(io.Discard, client, 6<<20)
-	relaytest.Await(t, func() bool { return tr.ended[To].Load() },
+	relaytest.Await(t, func() bool { return tr.ended[Server].Load() },
 		func() string { return "the gateway still has some" })
 	if tr.isDelivered() {
 		t.Error("delivered is what the client's kernel has not acknowledged")

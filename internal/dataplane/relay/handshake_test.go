@@ -15,10 +15,10 @@ import (
 )
 
 // wantHandshakeError checks with whom the handshake is said to have failed, and the words for the FTP client.
-func wantHandshakeError(t *testing.T, err error, who, plain string) {
+func wantHandshakeError(t *testing.T, err error, who Side, plain string) {
 	t.Helper()
 	failed, ok := errors.AsType[*HandshakeError](err)
-	if !ok || failed.End != who || failed.Side != sideOf(who) {
+	if !ok || failed.Side != who {
 		t.Fatalf("got %v; want the handshake with the %s failed", err, who)
 	}
 	if code, got := failed.Reply(); code != 522 || !strings.Contains(got, plain) {
@@ -37,7 +37,7 @@ type handshakeFault struct {
 	name    string
 	path    Path
 	dataTLS func(*tls.Config) // of the leg at fault
-	fault   func(t *testing.T, who string, e party)
+	fault   func(t *testing.T, who Side, e party)
 	plain   string
 	want    error
 }
@@ -48,36 +48,36 @@ func refuse(c *tls.Config) {
 }
 
 var handshakeFaults = []handshakeFault{
-	{name: "no TLS", plain: "does not speak TLS", fault: func(t *testing.T, _ string, e party) {
+	{name: "no TLS", plain: "does not speak TLS", fault: func(t *testing.T, _ Side, e party) {
 		e.tcp.Write([]byte("a file in clear"))
 		wantEndReset(t, "end in clear", party{tcp: e.tcp})
 	}},
 	{name: "TLS 1.1", plain: "handshake on the data connection failed",
-		fault: func(t *testing.T, who string, e party) {
+		fault: func(t *testing.T, who Side, e party) {
 			wantAlert(t, renew(who, e, tls.VersionTLS11), "protocol version")
 		}},
 	{name: "refused", plain: "resume the session", want: refusal{}, dataTLS: refuse,
-		fault: func(t *testing.T, _ string, e party) {
+		fault: func(t *testing.T, _ Side, e party) {
 			wantAlert(t, e, "bad certificate")
 		}},
 	{name: "silence", plain: "took too long", want: os.ErrDeadlineExceeded,
 		path: Path{HelloTime: 250 * time.Millisecond}, // a busy machine's peer is to be connected before
-		fault: func(t *testing.T, _ string, e party) {
+		fault: func(t *testing.T, _ Side, e party) {
 			wantEndReset(t, "silent end", party{tcp: e.tcp})
 		}},
 	{name: "dribble", plain: "took too long", want: os.ErrDeadlineExceeded,
 		path: Path{HandshakeTime: 20 * time.Millisecond},
-		fault: func(t *testing.T, _ string, e party) {
+		fault: func(t *testing.T, _ Side, e party) {
 			e.tcp.Write([]byte{22})
 			wantEndReset(t, "dribbling end", party{tcp: e.tcp})
 		}},
 	{name: "gone", plain: "closed the data connection", want: io.EOF,
-		fault: func(t *testing.T, _ string, e party) {
+		fault: func(t *testing.T, _ Side, e party) {
 			e.tcp.CloseWrite()
 		}},
 	{name: "reset", plain: "handshake on the data connection failed",
-		fault: func(t *testing.T, who string, e party) {
-			if who == endServer {
+		fault: func(t *testing.T, who Side, e party) {
+			if who == Server {
 				wantUnread(t, e) // our ClientHello: before, it would break the dialling
 			}
 			relaytest.Reset(e.tcp)
@@ -88,16 +88,16 @@ var handshakeFaults = []handshakeFault{
 func TestHandshakeFails(t *testing.T) {
 	for _, tt := range handshakeFaults {
 		for _, l := range tlsLegs {
-			for who, at := range map[string]bool{endClient: l.client, endServer: l.server} {
+			for who, at := range map[Side]bool{Client: l.client, Server: l.server} {
 				if !at {
 					continue
 				}
-				t.Run(tt.name+"/"+l.String()+"/"+who, func(t *testing.T) {
+				t.Run(tt.name+"/"+l.String()+"/"+who.String(), func(t *testing.T) {
 					p, dataTLS := tt.path, l.dataTLS()
 					p.Relay, p.Ports = newRelay(), path().Ports
 					if tt.dataTLS != nil {
-						tt.dataTLS(map[string]*tls.Config{endClient: dataTLS.Client,
-							endServer: dataTLS.Server}[who])
+						tt.dataTLS(map[Side]*tls.Config{Client: dataTLS.Client,
+							Server: dataTLS.Server}[who])
 					}
 					failHandshake(t, &p, dataTLS, who, tt.fault, tt.plain, tt.want)
 				})
@@ -106,11 +106,11 @@ func TestHandshakeFails(t *testing.T) {
 	}
 }
 
-func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who string,
-	fault func(*testing.T, string, party), plain string, want error) {
+func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who Side,
+	fault func(*testing.T, Side, party), plain string, want error) {
 	tr, client, srv := connectTLS(t, p, passive, 0, dataTLS)
 	faulty, other := client, srv
-	if who == endServer {
+	if who == Server {
 		faulty, other = srv, client
 	}
 	otherReset := make(chan struct{})
@@ -124,7 +124,7 @@ func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who string,
 	// on a busy machine the other end may be late, too
 	if p.HelloTime+p.HandshakeTime != 0 && dataTLS.Client != nil && dataTLS.Server != nil {
 		if failed, ok := errors.AsType[*HandshakeError](err); ok {
-			who = failed.End
+			who = failed.Side
 		}
 	}
 	wantHandshakeError(t, err, who, plain)
@@ -137,8 +137,8 @@ func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who string,
 }
 
 // renew has a peer speak another version.
-func renew(who string, e party, v uint16) party {
-	if who == endClient {
+func renew(who Side, e party, v uint16) party {
+	if who == Client {
 		return party{e.tcp, tls.Client(e.tcp, version(dialling(), v))}
 	}
 	return party{e.tcp, tls.Server(e.tcp, version(serving(), v))}
@@ -164,11 +164,11 @@ func TestHandshakeClearEndBreaks(t *testing.T) {
 	relaytest.Await(t, func() bool { // before, it would break the dialling
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
-		return tr.ends[To] != nil
+		return tr.ends[Server] != nil
 	}, func() string { return "the server is not connected to" })
 	relaytest.Reset(srv.tcp)
 	wantEndReset(t, "client", party{tcp: client.tcp})
-	wantBroken(t, wait(t, tr).Err, To)
+	wantBroken(t, wait(t, tr).Err, Server)
 }
 
 // TestHandshakeClosed calls a transfer off while handshakes are awaited, and while an end that was refused
@@ -209,7 +209,7 @@ func TestHandshakeClosed(t *testing.T) {
 		_ = client.tls.Handshake()
 		wantEndReset(t, "server", srv) // then the alert is on its way
 		tr.Sever()
-		wantHandshakeError(t, tr.Result().Err, endClient, "resume")
+		wantHandshakeError(t, tr.Result().Err, Client, "resume")
 	})
 }
 
@@ -222,10 +222,10 @@ func TestFinishHurries(t *testing.T) {
 	relaytest.Await(t, func() bool { // both legs stand, and the handshake is awaited
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
-		return tr.ends[To] != nil
+		return tr.ends[Server] != nil
 	}, func() string { return "the server is not connected to" })
 	tr.Finish(nil)
-	wantHandshakeError(t, tr.Err(), endClient, "took too long")
+	wantHandshakeError(t, tr.Err(), Client, "took too long")
 	wantEndReset(t, "client", party{tcp: client.tcp})
 	wantEndReset(t, "server", srv)
 }
@@ -251,7 +251,7 @@ func TestHandshakeBegins(t *testing.T) {
 	tr, client, srv = connectTLS(t, path(), passive, 0, dataTLS)
 	client.tcp.Write([]byte("no TLS"))
 	// and nobody waits for the beginning
-	wantHandshakeError(t, wait(t, tr).Err, endClient, "does not speak TLS")
+	wantHandshakeError(t, wait(t, tr).Err, Client, "does not speak TLS")
 	_ = srv
 }
 

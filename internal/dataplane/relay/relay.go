@@ -11,6 +11,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,16 +48,16 @@ const (
 type Side uint8
 
 const (
-	From Side = iota // the peer that the pinhole lets in; of a bridge the client
-	To               // the far end; of a bridge the server
+	Client Side = iota // FTP's client
+	Server             // FTP's server
 )
 
-// String returns "from" or "to".
+// String returns "client" or "server".
 func (s Side) String() string {
-	if s == From {
-		return "from"
+	if s == Client {
+		return "client"
 	}
-	return "to"
+	return "server"
 }
 
 // other returns the opposite end.
@@ -127,12 +128,12 @@ func (p *Path) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS datapla
 func (p *Path) openAt(
 	ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS, claims *port.Claims,
 ) (*Transfer, error) {
-	client := From
+	peer := Client
 	if hole.Active {
-		client = To
+		peer = Server
 	}
-	t := p.newTransfer(client, dataTLS)
-	t.from, t.at, t.active, t.claims = hole.From, hole.Listen, hole.Active, claims
+	t := p.newTransfer(peer, dataTLS)
+	t.from, t.at, t.claims = hole.From, hole.Listen, claims
 	t.work = func() error { return p.serve(t, hole) }
 	route, err := p.Relay.acceptor.Open(t.from, t.at, t)
 	if err != nil {
@@ -147,7 +148,7 @@ func (p *Path) openAt(
 // Bridge connects to both ends and joins them: an active client and a server that only listens. The server
 // comes first, and the client is not connected to before that connection stands: the client sees nothing of a
 // transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a DialError
-// in the result, To for the server and From for the client. The end of ctx breaks the transfer until Close.
+// in the result. The end of ctx breaks the transfer until Close.
 //
 // The error says that an end is not a usable target.
 func (p *Path) Bridge(
@@ -156,7 +157,7 @@ func (p *Path) Bridge(
 	if err := bridge.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: join: %w", err)
 	}
-	t := p.newTransfer(From, dataTLS)
+	t := p.newTransfer(Client, dataTLS)
 	t.work = func() error { return p.bridge(t, bridge) }
 	t.armed = true
 	t.breakAtEnd(ctx)
@@ -164,28 +165,28 @@ func (p *Path) Bridge(
 	return t, nil
 }
 
-// Carry connects a peer that was accepted already to another end, copies in clear until both have ended, and
+// Carry connects a client that was accepted already to its server, copies in clear until both have ended, and
 // returns what became of it. It owns the connection. The end of ctx breaks both ends.
-func (p *Path) Carry(ctx context.Context, from *net.TCPConn, to pinhole.Leg) Result {
-	t := p.newTransfer(From, dataplane.DataTLS{})
+func (p *Path) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg) Result {
+	t := p.newTransfer(Client, dataplane.DataTLS{})
 	t.work = func() error {
-		if err := p.dial(t, To, to, 0); err != nil {
+		if err := p.dial(t, Server, to, 0); err != nil {
 			return err
 		}
 		t.copyBoth()
 		return nil
 	}
 	t.markConnected()
-	t.armed, t.ends[From] = true, from
+	t.armed, t.ends[Client] = true, client
 	t.breakAtEnd(ctx)
 	t.run()
 	return t.Result()
 }
 
-// newTransfer returns a transfer whose goroutine does not run yet. client is the side of FTP's client.
-func (p *Path) newTransfer(client Side, dataTLS dataplane.DataTLS) *Transfer {
+// newTransfer returns a transfer whose goroutine does not run yet. peer is the end that connects.
+func (p *Path) newTransfer(peer Side, dataTLS dataplane.DataTLS) *Transfer {
 	t := &Transfer{
-		client:     client,
+		peer:       peer,
 		relay:      p.Relay,
 		joined:     make(chan struct{}),
 		unused:     make(chan struct{}),
@@ -194,9 +195,9 @@ func (p *Path) newTransfer(client Side, dataTLS dataplane.DataTLS) *Transfer {
 		broken:     make(chan struct{}),
 		flowing:    make(chan struct{}),
 		passed:     [2]chan struct{}{make(chan struct{}), make(chan struct{})},
-		waitTime:   orDefault(p.WaitTime, pinhole.Lifetime),
-		settleTime: orDefault(p.settleTime, defaultSettleTime),
-		idleTime:   orDefault(p.IdleTime, forward.DefaultIdleTime),
+		waitTime:   cmp.Or(p.WaitTime, pinhole.Lifetime),
+		settleTime: cmp.Or(p.settleTime, defaultSettleTime),
+		idleTime:   cmp.Or(p.IdleTime, forward.DefaultIdleTime),
 	}
 	t.late = time.NewTimer(t.waitTime)
 	t.late.Stop()
@@ -205,7 +206,7 @@ func (p *Path) newTransfer(client Side, dataTLS dataplane.DataTLS) *Transfer {
 	if dataTLS.Client == nil && dataTLS.Server == nil {
 		t.copier = clearTransfer{t}
 	} else {
-		t.copier = p.newTLSTransfer(t, client, dataTLS)
+		t.copier = p.newTLSTransfer(t, dataTLS)
 	}
 	return t
 }
@@ -215,12 +216,4 @@ func (t *Transfer) breakAtEnd(ctx context.Context) {
 	t.unregister = context.AfterFunc(ctx, func() {
 		t.sever(fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx)))
 	})
-}
-
-// orDefault returns d, or its default where it is not set.
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d <= 0 {
-		return otherwise
-	}
-	return d
 }

@@ -32,7 +32,7 @@ func TestStalled(t *testing.T) {
 	tr, client, srv := joined(t)
 	client.SetReadBuffer(64 << 10)
 	<-tr.Connected()
-	tr.ends[From].SetWriteBuffer(64 << 10) // so that it has never room for a whole chunk
+	tr.ends[Client].SetWriteBuffer(64 << 10) // so that it has never room for a whole chunk
 	block := relaytest.Noise(1 << 20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -72,7 +72,7 @@ func TestStalled(t *testing.T) {
 	}
 	client.Close()
 	srv.Close()
-	if r := wait(t, tr); r.Err != nil || r.ToFrom != written {
+	if r := wait(t, tr); r.Err != nil || r.Down != written {
 		t.Errorf("got %+v; want %d bytes", r, written)
 	}
 	if n := piped(t); n != 0 {
@@ -371,7 +371,7 @@ func TestResetComesLast(t *testing.T) {
 	if _, err := srv.Read(got); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("got %v behind it; want the reset", err)
 	}
-	wantBroken(t, wait(t, tr).Err, From)
+	wantBroken(t, wait(t, tr).Err, Client)
 }
 
 // acknowledgedAll reports whether nothing of what was sent is on its way.

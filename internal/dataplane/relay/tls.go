@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -42,7 +43,6 @@ type tlsTransfer struct {
 // server's.
 type legTLS struct {
 	config              *tls.Config     // nil: in clear
-	end                 string          // "client" or "server"
 	closeNotifyOptional bool            // TCP's FIN alone may end its data: anybody on the way can forge that
 	transferStarted     <-chan struct{} // the handshake begins when it is closed; nil: at once
 	admit               admitFunc       // judges the end after its handshake; nil: it may carry data
@@ -53,14 +53,14 @@ type legTLS struct {
 // admitFunc is dataplane.DataTLS.Admit.
 type admitFunc = func(tls.ConnectionState) (wait <-chan struct{}, err error)
 
-// newTLSTransfer returns the TLS part of t. client is the side of FTP's client.
-func (p *Path) newTLSTransfer(t *Transfer, client Side, d dataplane.DataTLS) *tlsTransfer {
-	hello := orDefault(p.HelloTime, DefaultHelloTime)
-	handshake := orDefault(p.HandshakeTime, DefaultHandshakeTime)
+// newTLSTransfer returns the TLS part of t.
+func (p *Path) newTLSTransfer(t *Transfer, d dataplane.DataTLS) *tlsTransfer {
+	hello := cmp.Or(p.HelloTime, DefaultHelloTime)
+	handshake := cmp.Or(p.HandshakeTime, DefaultHandshakeTime)
 	tt := &tlsTransfer{Transfer: t, heard: [2]chan struct{}{make(chan struct{}), make(chan struct{})}}
-	tt.tls[client] = legTLS{d.Client, endClient, d.ClientCloseNotifyOptional, d.TransferStarted,
+	tt.tls[Client] = legTLS{d.Client, d.ClientCloseNotifyOptional, d.TransferStarted,
 		d.Admit, hello, handshake}
-	tt.tls[client.other()] = legTLS{d.Server, endServer, d.ServerCloseNotifyOptional, d.TransferStarted,
+	tt.tls[Server] = legTLS{d.Server, d.ServerCloseNotifyOptional, d.TransferStarted,
 		nil, hello, handshake}
 	return tt
 }
@@ -108,7 +108,7 @@ func (t *tlsTransfer) conclude(side Side, err error) error {
 	src, dst := t.legs[side], t.legs[side.other()]
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &BrokenError{side, &TruncatedError{t.tls[side].end, true}}
+		return &BrokenError{side, &TruncatedError{side, true}}
 	case err != io.EOF:
 		return &BrokenError{side, err}
 	case !src.SawCloseNotify():
@@ -116,7 +116,7 @@ func (t *tlsTransfer) conclude(side Side, err error) error {
 			return &BrokenError{side, unix.ECONNRESET}
 		}
 		if src.UsesTLS() && !t.mayEndWithoutCloseNotify(side) {
-			return &BrokenError{side, &TruncatedError{t.tls[side].end, false}}
+			return &BrokenError{side, &TruncatedError{side, false}}
 		}
 	}
 	t.markEnded(side)

@@ -20,7 +20,7 @@ func (t *tlsTransfer) prepare() bool {
 	for side := range t.legs {
 		t.legs[side] = leg.New(t.ends[side])
 	}
-	for _, side := range []Side{From, To} {
+	for _, side := range []Side{Client, Server} {
 		if t.usesTLS(side) {
 			handshakes.Go(func() { failed[side] = !t.handshake(side) })
 			continue
@@ -45,7 +45,7 @@ func (t *tlsTransfer) prepare() bool {
 	for _, l := range t.legs {
 		_ = l.TCP().SetDeadline(time.Time{})
 	}
-	return !failed[From] && !failed[To]
+	return !failed[Client] && !failed[Server]
 }
 
 // handshake does the handshake with one end, and reports whether it went well; else the transfer has
@@ -57,18 +57,18 @@ func (t *tlsTransfer) handshake(side Side) bool {
 	l, lt := t.legs[side], t.tls[side]
 	err := t.setHelloDeadline(side)
 	if err == nil {
-		err = l.Handshake(lt.config, lt.end == endClient, lt.handshakeTime)
+		err = l.Handshake(lt.config, side == Client, lt.handshakeTime)
 	}
 	if err == nil {
 		err = t.admit(side)
 	}
 	if err == nil {
-		if lt.end == endServer && !l.ConnectionState().DidResume {
+		if side == Server && !l.ConnectionState().DidResume {
 			t.unresumed.Store(true)
 		}
 		return true
 	}
-	failure := &HandshakeError{side, lt.end, lt.explainTimeout(l, err)}
+	failure := &HandshakeError{side, lt.explainTimeout(l, err)}
 	// An alert or close_notify tells the peer, and a reset could overtake it. Where crypto/tls sent none the
 	// reset is all that keeps the peer from taking the end of the connection for that of a file.
 	if l.SentAlert(err) {
@@ -114,7 +114,7 @@ func (t *tlsTransfer) awaitTransferStarted(side Side) bool {
 		return true
 	}
 	limit := lt.helloTime
-	if lt.end == endClient {
+	if side == Client {
 		limit = t.settleTime
 	}
 	silence := time.NewTimer(limit)
@@ -124,16 +124,16 @@ func (t *tlsTransfer) awaitTransferStarted(side Side) bool {
 		return true
 	case <-t.broken:
 	case <-t.unused:
-		if lt.end == endClient {
+		if side == Client {
 			return true
 		}
 		t.fail(ErrClosed)
 	case <-silence.C:
-		if lt.end == endClient {
+		if side == Client {
 			return true
 		}
 		err := fmt.Errorf("no transfer began in %s: %w", lt.helloTime, os.ErrDeadlineExceeded)
-		t.fail(&HandshakeError{side, lt.end, err})
+		t.fail(&HandshakeError{side, err})
 	}
 	return false
 }

@@ -123,14 +123,6 @@ const (
 	bridged mode = "bridge"
 )
 
-// client returns the side of FTP's client.
-func (m mode) client() Side {
-	if m == active {
-		return To
-	}
-	return From
-}
-
 // connect connects both ends over a transfer of p, without any TLS so far.
 func connect(t testing.TB, p *Path, m mode, dataTLS dataplane.DataTLS) (tr *Transfer, client,
 	srv *net.TCPConn) {
@@ -235,17 +227,9 @@ func tell(t testing.TB, from, to party, word string) {
 }
 
 // at returns who is at fault and who is not, by whose leg is meant.
-func at(who string, client, srv party) (breaker, other party) {
-	if who == endClient {
+func at(who Side, client, srv party) (breaker, other party) {
+	if who == Client {
 		return client, srv
 	}
 	return srv, client
-}
-
-// sideOf returns the side of an end of a passive transfer.
-func sideOf(who string) Side {
-	if who == endClient {
-		return From
-	}
-	return To
 }

@@ -26,7 +26,7 @@ func TestTLS(t *testing.T) {
 		for _, l := range tlsLegs {
 			for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 				for _, size := range []int{0, 1, 3<<20 + 7} {
-					for _, sender := range []string{endClient, endServer} {
+					for _, sender := range []Side{Client, Server} {
 						name := fmt.Sprintf("%s/%s/%s/%d bytes/from the %s", m, l, tls.VersionName(v), size,
 							sender)
 						t.Run(name, func(t *testing.T) { tlsFile(t, m, l, v, size, sender) })
@@ -41,7 +41,7 @@ func TestTLS(t *testing.T) {
 	}, func() string { return "descriptors are left" })
 }
 
-func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender string) {
+func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender Side) {
 	tr, client, srv := connectTLS(t, path(), m, v, l.dataTLS())
 	sends, gets := at(sender, client, srv)
 	file := relaytest.Noise(size)
@@ -55,12 +55,12 @@ func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender string) {
 		t.Error(err)
 	}
 	wantEnd(t, "sender", sends, nil)
-	fromTo, toFrom := int64(0), int64(size)
-	if (sender == endClient) == (m.client() == From) {
-		fromTo, toFrom = toFrom, fromTo
+	up, down := int64(0), int64(size)
+	if sender == Client {
+		up, down = down, up
 	}
-	if r := wait(t, tr); r.Err != nil || r.FromTo != fromTo || r.ToFrom != toFrom {
-		t.Errorf("got %+v; want no error, %d and %d bytes", r, fromTo, toFrom)
+	if r := wait(t, tr); r.Err != nil || r.Up != up || r.Down != down {
+		t.Errorf("got %+v; want no error, %d and %d bytes", r, up, down)
 	}
 	if tr.Finish(nil); tr.Err() != nil {
 		t.Errorf("Finish: %v", tr.Err())
@@ -71,8 +71,8 @@ func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender string) {
 func TestTLSLarge(t *testing.T) {
 	const size = 32 << 20
 	for _, l := range tlsLegs {
-		for _, sender := range []string{endClient, endServer} {
-			t.Run(l.String()+"/from the "+sender, func(t *testing.T) {
+		for _, sender := range []Side{Client, Server} {
+			t.Run(l.String()+"/from the "+sender.String(), func(t *testing.T) {
 				tr, client, srv := joinedTLS(t, l.dataTLS())
 				sends, gets := at(sender, client, srv)
 				want, got := sha256.New(), sha256.New()
@@ -91,7 +91,7 @@ func TestTLSLarge(t *testing.T) {
 					t.Errorf("got %d bytes, equal %t; want %d", n, bytes.Equal(got.Sum(nil), want.Sum(nil)),
 						size)
 				}
-				if r := wait(t, tr); r.Err != nil || r.FromTo+r.ToFrom != size {
+				if r := wait(t, tr); r.Err != nil || r.Up+r.Down != size {
 					t.Errorf("got %+v; want %d bytes", r, size)
 				}
 			})
@@ -107,7 +107,7 @@ func TestTLSTrickle(t *testing.T) {
 			tr, client, srv := joinedTLS(t, l.dataTLS())
 			for _, size := range []int{1, 5, 16<<10 - 1, 16 << 10, 16<<10 + 1, leg.BufferSize,
 				leg.BufferSize + leg.BufferHeadroom, leg.BufferSize + 1} {
-				for _, sender := range []string{endClient, endServer} {
+				for _, sender := range []Side{Client, Server} {
 					sends, gets := at(sender, client, srv)
 					word := relaytest.Noise(size)
 					go sends.Write(word)
@@ -135,16 +135,16 @@ func TestTLSTrickle(t *testing.T) {
 // TestTLSReset has an end break off in the middle: the other one sees a reset.
 func TestTLSReset(t *testing.T) {
 	for _, l := range tlsLegs {
-		for _, who := range []string{endClient, endServer} {
-			t.Run(l.String()+"/"+who, func(t *testing.T) {
+		for _, who := range []Side{Client, Server} {
+			t.Run(l.String()+"/"+who.String(), func(t *testing.T) {
 				tr, client, srv := joinedTLS(t, l.dataTLS())
 				breaker, other := at(who, client, srv)
 				tell(t, breaker, other, "half of a file")
 				relaytest.Reset(breaker.tcp)
 				wantEndReset(t, "other end", other)
-				wantBroken(t, wait(t, tr).Err, sideOf(who))
+				wantBroken(t, wait(t, tr).Err, who)
 			})
-			t.Run(l.String()+"/"+who+" while it is written to", func(t *testing.T) {
+			t.Run(l.String()+"/"+who.String()+" while it is written to", func(t *testing.T) {
 				tr, client, srv := joinedTLS(t, l.dataTLS())
 				breaker, other := at(who, client, srv)
 				sent := make(chan error, 1)
@@ -157,7 +157,7 @@ func TestTLSReset(t *testing.T) {
 				if err := <-sent; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 					t.Errorf("got %v; want a reset", err)
 				}
-				wantBroken(t, wait(t, tr).Err, sideOf(who))
+				wantBroken(t, wait(t, tr).Err, who)
 			})
 		}
 	}
@@ -232,7 +232,7 @@ func TestTicketsUnread(t *testing.T) {
 					client.tcp.Close()
 					wantEnd(t, "server", srv, file)
 					closeServer(srv)
-					if r := wait(t, tr); r.Err != nil || r.FromTo != int64(len(file)) {
+					if r := wait(t, tr); r.Err != nil || r.Up != int64(len(file)) {
 						t.Fatalf("got %+v; want %d bytes", r, len(file))
 					}
 				}
@@ -264,7 +264,7 @@ func TestTLSStalled(t *testing.T) {
 	tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
 	tell(t, srv, client, "a file")
 	client.tcp.SetReadBuffer(64 << 10)
-	tr.ends[From].SetWriteBuffer(64 << 10)
+	tr.ends[Client].SetWriteBuffer(64 << 10)
 	block := relaytest.Noise(1 << 20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

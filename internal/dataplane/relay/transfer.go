@@ -14,8 +14,7 @@ import (
 
 // Result is what became of a transfer.
 type Result struct {
-	FromTo    int64     // bytes from From that were given to To's connection
-	ToFrom    int64     // and the reverse
+	Up, Down  int64     // bytes from the client that were given to the server's connection, and the reverse
 	Strangers int       // connections from other addresses than the pinhole's, all reset
 	Began     time.Time // when the port was reserved, or the bridge began to dial
 	Armed     time.Time // when the pinhole was armed; zero: never, or a bridge
@@ -57,8 +56,7 @@ type Transfer struct {
 	done       chan struct{} // closed when result is complete
 	result     Result        // of the running goroutine until done is closed
 
-	client     Side          // where FTP's client is
-	active     bool          // the server connects
+	peer       Side          // which end connects: the server in active mode
 	idleTime   time.Duration // after Close
 	relay      *Relay
 	ctx        context.Context // ends when the transfer is severed, or over
@@ -116,7 +114,7 @@ func (t *Transfer) Arm() error {
 	if !t.inUse {
 		t.late.Reset(t.waitTime)
 	}
-	if t.ends[From] != nil { // it has waited for this
+	if t.ends[t.peer] != nil { // it has waited for this
 		t.markConnected()
 	}
 	t.start()
@@ -134,7 +132,7 @@ func (t *Transfer) Waiting() bool {
 	t.route.Take()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return !t.armed && t.err == nil && t.ends[From] != nil
+	return !t.armed && t.err == nil && t.ends[t.peer] != nil
 }
 
 // Use keeps the pinhole open until Close: a transfer command waits for its connection.
@@ -180,11 +178,11 @@ func (t *Transfer) Join(cancel <-chan struct{}) {
 func (t *Transfer) Accept(c *net.TCPConn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.err != nil || t.ends[From] != nil || !t.armed && !t.active {
+	if t.err != nil || t.ends[t.peer] != nil || !t.armed && t.peer == Client {
 		c.Close() // a reset: see package socket
 		return
 	}
-	t.ends[From] = c
+	t.ends[t.peer] = c
 	if t.armed {
 		t.markConnected()
 	}
@@ -253,9 +251,9 @@ func (t *Transfer) markConnected() {
 // At returns the gateway's address and port where the peer is expected; not valid for a bridge.
 func (t *Transfer) At() netip.AddrPort { return t.at }
 
-// Bytes returns what has been passed on so far: from From to To, and from To to From.
-func (t *Transfer) Bytes() (fromTo, toFrom int64) {
-	return t.bytes[From].Load(), t.bytes[To].Load()
+// Bytes returns what has been passed on so far, from the client and to it.
+func (t *Transfer) Bytes() (up, down int64) {
+	return t.bytes[Client].Load(), t.bytes[Server].Load()
 }
 
 // ConnectedAt returns when the pinhole's peer was accepted, or both legs of a bridge stood; zero: not yet.

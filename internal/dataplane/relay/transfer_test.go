@@ -82,7 +82,7 @@ func TestTransfer(t *testing.T) {
 func wantComplete(t *testing.T, tr *Transfer, up, out int64) {
 	t.Helper()
 	r := wait(t, tr)
-	if r.Err != nil || r.FromTo != up || r.ToFrom != out || r.Strangers != 0 {
+	if r.Err != nil || r.Up != up || r.Down != out || r.Strangers != 0 {
 		t.Errorf("got %+v; want no error, %d and %d bytes", r, up, out)
 	}
 	times := []time.Time{r.Began, r.Armed, r.Connected, r.Joined, r.Ended}
@@ -103,7 +103,7 @@ func wantComplete(t *testing.T, tr *Transfer, up, out int64) {
 
 // TestHalfClose has one end finish first, and the other go on long after.
 func TestHalfClose(t *testing.T) {
-	for _, first := range []Side{From, To} {
+	for _, first := range []Side{Client, Server} {
 		t.Run(first.String(), func(t *testing.T) {
 			tr, client, srv := joined(t)
 			ends := [2]*net.TCPConn{client, srv}
@@ -195,8 +195,8 @@ func TestReset(t *testing.T) {
 		})},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Run("from", func(t *testing.T) { tt.run(t, From) })
-			t.Run("to", func(t *testing.T) { tt.run(t, To) })
+			t.Run(Client.String(), func(t *testing.T) { tt.run(t, Client) })
+			t.Run(Server.String(), func(t *testing.T) { tt.run(t, Server) })
 		})
 	}
 }
@@ -220,7 +220,7 @@ func TestResetWhileWritten(t *testing.T) {
 		io.ReadFull(client, make([]byte, 1))
 		relaytest.Reset(client)
 		relaytest.WantReset(t, "server", srv)
-		wantBroken(t, wait(t, tr).Err, From)
+		wantBroken(t, wait(t, tr).Err, Client)
 	}
 }
 
@@ -264,8 +264,8 @@ func TestDialFails(t *testing.T) {
 			if ne, ok := errors.AsType[net.Error](r.Err); ok {
 				timeout = ne.Timeout()
 			}
-			if !errors.As(r.Err, &dial) || dial.Side != To || !errors.Is(r.Err, tt.want) && !timeout {
-				t.Errorf("got %v; want a DialError of %q: %v", r.Err, To, tt.want)
+			if !errors.As(r.Err, &dial) || dial.Side != Server || !errors.Is(r.Err, tt.want) && !timeout {
+				t.Errorf("got %v; want a DialError of the %s: %v", r.Err, Server, tt.want)
 			}
 			if r.Connected.IsZero() || !r.Joined.IsZero() {
 				t.Errorf("got %+v; want it connected and not joined", r)

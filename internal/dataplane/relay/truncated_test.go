@@ -12,18 +12,18 @@ import (
 )
 
 // wantTruncated checks who is said to have ended without close_notify.
-func wantTruncated(t *testing.T, err error, who string, inside bool) {
+func wantTruncated(t *testing.T, err error, who Side, inside bool) {
 	t.Helper()
-	wantBroken(t, err, sideOf(who))
+	wantBroken(t, err, who)
 	short, ok := errors.AsType[*TruncatedError](err)
-	if !ok || short.End != who || short.Inside != inside {
+	if !ok || short.Side != who || short.Inside != inside {
 		t.Fatalf("got %v; want the %s's data truncated, inside a record %t", err, who, inside)
 	}
-	if option := "tls." + who + `_close_notify = "optional"`; strings.Contains(short.Remedy(),
+	if option := "tls." + who.String() + `_close_notify = "optional"`; strings.Contains(short.Remedy(),
 		option) == inside {
 		t.Errorf("got the remedy %q; want %s in it: %t", short.Remedy(), option, !inside)
 	}
-	if code, text := short.Reply(); code != 426 || !strings.Contains(text, "the "+who+"'s data ended") {
+	if code, text := short.Reply(); code != 426 || !strings.Contains(text, "the "+who.String()+"'s data ended") {
 		t.Errorf("got %d %q; want 426, and the %s named", code, text, who)
 	}
 }
@@ -32,13 +32,13 @@ func wantTruncated(t *testing.T, err error, who string, inside bool) {
 // may end so or not.
 func TestTruncated(t *testing.T) {
 	for _, l := range tlsLegs {
-		for _, who := range []string{endClient, endServer} {
-			if who == endClient && !l.client || who == endServer && !l.server {
+		for _, who := range []Side{Client, Server} {
+			if who == Client && !l.client || who == Server && !l.server {
 				continue
 			}
 			for _, optional := range []bool{false, true} {
 				for _, inside := range []bool{false, true} {
-					name := l.String() + "/" + who
+					name := l.String() + "/" + who.String()
 					if optional {
 						name += "/optional"
 					}
@@ -47,8 +47,8 @@ func TestTruncated(t *testing.T) {
 					}
 					t.Run(name, func(t *testing.T) {
 						dataTLS := l.dataTLS()
-						dataTLS.ClientCloseNotifyOptional = optional && who == endClient
-						dataTLS.ServerCloseNotifyOptional = optional && who == endServer
+						dataTLS.ClientCloseNotifyOptional = optional && who == Client
+						dataTLS.ServerCloseNotifyOptional = optional && who == Server
 						truncate(t, dataTLS, who, inside, optional && !inside)
 					})
 				}
@@ -57,7 +57,7 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-func truncate(t *testing.T, dataTLS dataplane.DataTLS, who string, inside, complete bool) {
+func truncate(t *testing.T, dataTLS dataplane.DataTLS, who Side, inside, complete bool) {
 	tr, client, srv := joinedTLS(t, dataTLS)
 	sends, gets := at(who, client, srv)
 	tell(t, sends, gets, "half of a file")
@@ -81,9 +81,9 @@ func truncate(t *testing.T, dataTLS dataplane.DataTLS, who string, inside, compl
 // that could be cut short, not even where the file is empty.
 func TestReceiverJustCloses(t *testing.T) {
 	for _, l := range tlsLegs {
-		for _, who := range []string{endClient, endServer} {
+		for _, who := range []Side{Client, Server} {
 			for name, file := range map[string][]byte{"a file": []byte("a file"), "an empty file": nil} {
-				t.Run(l.String()+"/"+who+"/"+name, func(t *testing.T) {
+				t.Run(l.String()+"/"+who.String()+"/"+name, func(t *testing.T) {
 					tr, client, srv := joinedTLS(t, l.dataTLS())
 					gets, sends := at(who, client, srv)
 					sends.Write(file)
@@ -103,18 +103,18 @@ func TestReceiverJustCloses(t *testing.T) {
 // TestEmptyTruncated has a FIN come without close_notify before anything else, as an attacker may send it: no
 // empty file comes of it, unless the leg may end so.
 func TestEmptyTruncated(t *testing.T) {
-	for _, who := range []string{endClient, endServer} {
-		t.Run(who, func(t *testing.T) {
+	for _, who := range []Side{Client, Server} {
+		t.Run(who.String(), func(t *testing.T) {
 			tr, client, srv := joinedTLSBy(t, hasty(), legs{true, true}.dataTLS())
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
 			wantEndReset(t, "other end", other)
 			wantTruncated(t, wait(t, tr).Err, who, false)
 		})
-		t.Run(who+"/optional", func(t *testing.T) {
+		t.Run(who.String()+"/optional", func(t *testing.T) {
 			dataTLS := legs{true, true}.dataTLS()
-			dataTLS.ClientCloseNotifyOptional = who == endClient
-			dataTLS.ServerCloseNotifyOptional = who == endServer
+			dataTLS.ClientCloseNotifyOptional = who == Client
+			dataTLS.ServerCloseNotifyOptional = who == Server
 			tr, client, srv := joinedTLSBy(t, hasty(), dataTLS)
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
@@ -159,6 +159,6 @@ func TestOptionalCloseNotifyReset(t *testing.T) {
 		if err := <-sent; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 			t.Errorf("got %v; want a reset", err)
 		}
-		wantBroken(t, wait(t, tr).Err, From)
+		wantBroken(t, wait(t, tr).Err, Client)
 	}
 }
