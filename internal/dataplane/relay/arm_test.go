@@ -246,6 +246,7 @@ func waits(l *net.TCPListener) bool {
 
 // Join waits for the far end where the peer has come, and for nothing else.
 func TestJoin(t *testing.T) {
+	t.Parallel()
 	l := relaytest.Listen(t, relaytest.Server)
 	reserve(t, path(), hole(l)).Join(nil) // before Arm
 	tr := open(t, path(), hole(l))

@@ -13,6 +13,7 @@ import (
 )
 
 func TestClose(t *testing.T) {
+	t.Parallel()
 	t.Run("before a connection", func(t *testing.T) {
 		tr := open(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
 		tr.Close()
@@ -69,6 +70,7 @@ func TestClose(t *testing.T) {
 // After Close, a download that is finished ends in order as soon as it is delivered, though its client keeps its
 // end open. Nothing else does.
 func TestCloseEndsDownload(t *testing.T) {
+	t.Parallel()
 	cancelled := make(chan struct{})
 	close(cancelled)
 	t.Run("the client keeps its end open", func(t *testing.T) {
@@ -104,7 +106,7 @@ func wantGoesOn(t *testing.T, tr *Transfer, client, srv *net.TCPConn) {
 	t.Helper()
 	srv.CloseWrite()
 	relaytest.WantData(t, "client", client, nil)
-	silent := time.NewTimer(10 * hasty().settleTime)
+	silent := time.NewTimer(4 * hasty().settleTime)
 	defer silent.Stop()
 	select {
 	case <-tr.Done():

@@ -9,9 +9,8 @@ import (
 // acknowledged. No event says that: the kernel wakes up who waits on a socket for the acknowledgement of the
 // FIN (tcp_rcv_state_process in net/ipv4/tcp_input.c), which a peer may put off for 40 ms and longer, and for
 // that of data only where its send buffer was full before. Time stamps of acknowledgements
-// (SOF_TIMESTAMPING_TX_ACK) have to be asked for with each write, before anybody knows which one is the last;
-// until they are read, each of them makes the socket report an error to whoever waits for room. Most often
-// the first look finds everything acknowledged.
+// (SOF_TIMESTAMPING_TX_ACK) come with splice(2), too, but were no faster: see
+// docs/design/0002-proxy-tracking.md. Most often the first look finds everything acknowledged.
 const (
 	firstPoll = 200 * time.Microsecond
 	lastPoll  = 20 * time.Millisecond

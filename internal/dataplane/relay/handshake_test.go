@@ -236,7 +236,7 @@ func TestHandshakeBegins(t *testing.T) {
 	begin := make(chan struct{})
 	dataTLS := legs{client: true, server: true}.dataTLS()
 	dataTLS.TransferStarted = begin
-	tr, client, srv := connectTLS(t, path(), passive, 0, dataTLS)
+	tr, client, srv := connectTLS(t, hasty(), passive, 0, dataTLS)
 	handshake(t, client)
 	_ = srv.tcp.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	if n, err := srv.tcp.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -248,7 +248,7 @@ func TestHandshakeBegins(t *testing.T) {
 	tr.Sever()
 
 	dataTLS.TransferStarted = make(chan struct{})
-	tr, client, srv = connectTLS(t, path(), passive, 0, dataTLS)
+	tr, client, srv = connectTLS(t, hasty(), passive, 0, dataTLS)
 	client.tcp.Write([]byte("no TLS"))
 	// and nobody waits for the beginning
 	wantHandshakeError(t, wait(t, tr).Err, Client, "does not speak TLS")

@@ -3,11 +3,9 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -70,15 +68,14 @@ func owned(t testing.TB, tr *Transfer) {
 // way out, between done and its end.
 func noGoroutines(t testing.TB, tr *Transfer) {
 	t.Helper()
-	receiver := fmt.Sprintf("relay.(*Transfer).run(%p", tr)
-	flow := fmt.Sprintf("relay.(*Transfer).flow(%p", tr)
-	var left string
 	relaytest.Await(t, func() bool {
+		tr.relay.mu.Lock()
+		defer tr.relay.mu.Unlock()
+		return tr.relay.transfers[tr] == 0
+	}, func() string {
 		buf := make([]byte, 8<<20)
-		left = string(buf[:runtime.Stack(buf, true)])
-		return !strings.Contains(left, receiver) && !strings.Contains(left, flow) &&
-			!strings.Contains(left, fmt.Sprintf("relay.(*Transfer).watchIdle(%p", tr))
-	}, func() string { return "goroutines are left:\n" + left })
+		return "goroutines are left:\n" + string(buf[:runtime.Stack(buf, true)])
+	})
 }
 
 // joined returns a transfer with both its ends.

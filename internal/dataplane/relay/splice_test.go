@@ -108,7 +108,7 @@ func piped(t *testing.T) (n int) {
 // TestIdle joins a thousand transfers, many more than an ordinary user has pipes of full size, has one byte
 // go through each, and then nothing: none holds a pipe or more than its two goroutines.
 func TestIdle(t *testing.T) {
-	const transfers = 1000
+	const transfers = 300
 	pipes := func() (n int) {
 		fds, _ := filepath.Glob("/proc/self/fd/*")
 		for _, name := range fds {

@@ -19,7 +19,7 @@ import (
 )
 
 func TestTransfer(t *testing.T) {
-	const large = 12 << 20 // several chunks, more than the sockets' buffers
+	const large = 4 << 20 // several chunks, more than the sockets' buffers begin with
 	mapped := func(a netip.Addr) netip.Addr { return netip.AddrFrom16(a.As16()) }
 	four := pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0),
 		Target: netip.AddrPortFrom(relaytest.Server, 0), SourceIP: relaytest.Inside}
@@ -210,7 +210,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // the kernel tells of a reset once, to the direction that asks first, and the other one must not
 // take what it sees then for a FIN.
 func TestResetWhileWritten(t *testing.T) {
-	for range 100 {
+	for range 30 {
 		tr, client, srv := joined(t)
 		client.SetReadBuffer(4096)
 		if _, err := srv.Write(make([]byte, 1<<20)); err != nil { // more than goes through
