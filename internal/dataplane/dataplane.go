@@ -80,11 +80,11 @@ type Data interface {
 	// connection as it is: Close must follow. It returns at once where nobody has come, where the kernel
 	// carries the connection, and after Close.
 	Finish(cancel <-chan struct{}) Outcome
-	// Close ends the pinhole, and returns what became of it so far. When it returns, nothing new can come;
-	// a connection that has come, or whose peer has come and whose far end is still being connected to, goes
-	// on until its ends end it. One for which Finish was called also ends, in order, soon after all was
-	// delivered: its client may keep it open for ever. Outcome follows it to its end. Close is idempotent, and
-	// waits for the kernel at most.
+	// Close ends the pinhole, and returns what became of it so far. When it returns, nothing new can come; a
+	// connection that has come, or whose peer has come and whose far end is still being connected to, goes on
+	// until its ends end it. One for which Finish was called also ends, in order, soon after all was
+	// delivered: its client may keep it open for ever. Outcome follows it to its end. Close is idempotent,
+	// and waits for the kernel at most.
 	Close() Outcome
 	// Ended is closed when the connection is over, and after Close where none has come: the gateway holds
 	// nothing for it any more. nil: the kernel carries it. Then the gateway holds nothing for it after Close,

@@ -256,11 +256,9 @@ func TestRelayFailure(t *testing.T) {
 	}{
 		{"closed", fmt.Errorf("wait: %w", relay.ErrClosed), "", 0, "", "", false},
 		{"server refuses", refused(relay.Server), verdict.CodeServerDataUnreachable, 0, "",
-			"connect: connection refused",
-			false},
+			"connect: connection refused", false},
 		{"client refuses", refused(relay.Client), verdict.CodeClientDataUnreachable, 0, "",
-			"connect: connection refused",
-			false},
+			"connect: connection refused", false},
 		{"client without TLS", &relay.HandshakeError{Side: relay.Client, Err: io.EOF},
 			verdict.CodeClientNoDataTLS, 522,
 			"the client closed the data connection before its TLS handshake was done", "EOF", false},

@@ -67,8 +67,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// After Close, a download that is finished ends in order as soon as it is delivered, though its client keeps its
-// end open. Nothing else does.
+// After Close, a download that is finished ends in order as soon as it is delivered, though its client keeps
+// its end open. Nothing else does.
 func TestCloseEndsDownload(t *testing.T) {
 	t.Parallel()
 	cancelled := make(chan struct{})

@@ -11,8 +11,8 @@ import (
 // Close ends the pinhole. Where nobody has come, the port is given back and nothing can come. A connection
 // that has come goes on until its ends end it: Close does not wait for that. From then on the end of the
 // caller's context means nothing, and the connection is broken where nothing has moved for the idle time. A
-// download that is delivered after Finish ends in order, also where the client keeps its end open: the server's
-// own kernel would forget such a connection, too (tcp_fin_timeout in tcp(7)).
+// download that is delivered after Finish ends in order, also where the client keeps its end open: the
+// server's own kernel would forget such a connection, too (tcp_fin_timeout in tcp(7)).
 func (t *Transfer) Close() {
 	if t.route != nil && t.isArmed() {
 		t.route.Take()
@@ -51,8 +51,9 @@ func (t *Transfer) detach() bool {
 	return true
 }
 
-// watchDetached breaks a transfer in which nothing has moved for the idle time. One that is delivered, and whose
-// client has sent nothing, it ends in order some time after the server's FIN was passed on; nil: it does not.
+// watchDetached breaks a transfer in which nothing has moved for the idle time. One that is delivered, and
+// whose client has sent nothing, it ends in order some time after the server's FIN was passed on; nil: it
+// does not.
 func (t *Transfer) watchDetached(passed <-chan struct{}) {
 	idle := time.NewTicker(t.idleTime)
 	defer idle.Stop()

@@ -23,7 +23,8 @@ func wantTruncated(t *testing.T, err error, who Side, inside bool) {
 		option) == inside {
 		t.Errorf("got the remedy %q; want %s in it: %t", short.Remedy(), option, !inside)
 	}
-	if code, text := short.Reply(); code != 426 || !strings.Contains(text, "the "+who.String()+"'s data ended") {
+	if code, text := short.Reply(); code != 426 || !strings.Contains(text,
+		"the "+who.String()+"'s data ended") {
 		t.Errorf("got %d %q; want 426, and the %s named", code, text, who)
 	}
 }
