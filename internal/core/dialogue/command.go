@@ -102,6 +102,7 @@ func (d *Dialogue) request(s *Step, line ftp.ClientLine) *request {
 	if r.verb == "USER" {
 		r.user = string(line.Command.Arg)
 	}
+	r.glued = line.Glued
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/verdict"
@@ -13,7 +14,7 @@ import (
 // of the last one.
 func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	s.ToClient = slices.Clone(d.last.toClient)
-	verb := d.queue.last().verb
+	verb, same := d.queue.last().verb, d.queue.last().verb == d.asked
 	if verb == "PORT" || verb == "EPRT" {
 		d.askActive(&s, verb, at)
 		return d.returned(&s, d.last.code)
@@ -21,14 +22,32 @@ func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	d.agree()
 	s.Action = Arm
 	d.serveWaiting(&s)
-	if verb == "EPSV" {
-		s.ToClient = ftp.Append229(append(s.ToClient, "229 "...), at.Port())
-	} else {
-		at = netip.AddrPortFrom(d.addrs.Announced, at.Port())
-		s.ToClient = ftp.Append227(append(s.ToClient, "227 "...), at)
-	}
-	s.ToClient = append(s.ToClient, '\r', '\n')
+	s.ToClient = append(d.appendOffer(s.ToClient, verb, same, at.Port()), '\r', '\n')
 	return d.returned(&s, d.last.code)
+}
+
+// appendOffer appends the answer to PASV or EPSV that names the gateway's port. Where the server was asked the
+// same, these are the server's words on one line, with other numbers. Where a client could find other numbers
+// in them, or would not find them (several lines, digits or parentheses in the words, a delimiter other than
+// the bar), they are those of the RFCs.
+func (d *Dialogue) appendOffer(to []byte, verb string, same bool, port uint16) []byte {
+	code := passiveCode(verb)
+	to = append(strconv.AppendInt(to, int64(code), 10), ' ')
+	words, rewritten := []byte(nil), same && d.last.code == code && len(d.line) > 4
+	if rewritten {
+		words = d.line[4:]
+	}
+	if verb == "EPSV" {
+		if to, rewritten = ftp.Rewrite229(to, words, uint32(port)); !rewritten {
+			to = ftp.Append229(to, port)
+		}
+		return to
+	}
+	at := netip.AddrPortFrom(d.addrs.Announced, port)
+	if to, rewritten = ftp.Rewrite227(to, words, at); !rewritten {
+		to = ftp.Append227(to, at)
+	}
+	return to
 }
 
 // Failed reports that the last step's action failed. The step that it returns takes the

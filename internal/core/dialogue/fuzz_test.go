@@ -210,7 +210,11 @@ func (h *harness) take(s Step, line []byte) {
 // sent looks at what a step sends to either side.
 func (h *harness) sent(s Step, line []byte) {
 	h.t.Helper()
-	h.lines("client", s.ToClient)
+	toClient := s.ToClient
+	for line != nil && len(toClient) > 2 && toClient[0] == 255 { // answers to Telnet options
+		toClient = toClient[3:]
+	}
+	h.lines("client", toClient)
 	for l := range bytes.SplitSeq(h.lines("server", s.ToServer), []byte("\r\n")) {
 		verb, _, _ := strings.Cut(string(l), " ")
 		switch verb {
@@ -253,23 +257,19 @@ func (h *harness) law(s Step) {
 	}
 }
 
-// lines expects whole lines, and returns them. To the client, answers to Telnet options may stand before.
+// lines expects whole lines, and returns them.
 func (h *harness) lines(to string, text []byte) []byte {
 	h.t.Helper()
-	rest := text
-	for to == "client" && len(rest) > 2 && rest[0] == 255 && (rest[1] == 254 || rest[1] == 252) {
-		rest = rest[3:]
-	}
-	if len(rest) > 0 && !bytes.HasSuffix(rest, []byte("\r\n")) {
+	if len(text) > 0 && !bytes.HasSuffix(text, []byte("\r\n")) {
 		h.t.Fatalf("the %s is sent half a line: %q", to, text)
 	}
-	if bare := bytes.ReplaceAll(rest, []byte("\r\n"), nil); bytes.ContainsAny(bare, "\r\n\x00") {
+	if bare := bytes.ReplaceAll(text, []byte("\r\n"), nil); bytes.ContainsAny(bare, "\r\n\x00") {
 		h.t.Fatalf("the %s is sent a bare CR, LF or NUL: %q", to, text)
 	}
-	if to == "server" && bytes.Count(rest, []byte("\n")) > 1 {
+	if to == "server" && bytes.Count(text, []byte("\n")) > 1 {
 		h.t.Fatalf("the server is sent several lines: %q", text)
 	}
-	return rest
+	return text
 }
 
 func (h *harness) pinhole(p pinhole.Pinhole) {

@@ -9,14 +9,19 @@ func (q *queue) match(code int) *request {
 		return q.matchInTransfer(t, code)
 	}
 	next := q.required()
-	switch {
-	case code == 225 || code == 226: // the second answer of two to ABOR and its transfer
-		if abort := q.optionalWith("ABOR"); abort != nil {
+	switch login := q.doubtfulLogin(); {
+	case login != nil && isLoginAnswer(code, login.verb) && (next == nil || mayWait(next.verb)):
+		if next != nil {
+			next.optional = true // or it was this one's answer, and the login has none
+		}
+		return login
+	case code == 225 || code == 226 || code == 426: // the second answer of two to ABOR and its transfer
+		if abort := q.secondAnswer(); abort != nil {
 			return abort
 		}
 	case code == 500:
 		if blank := q.optionalWith(blankLine); blank != nil {
-			if next != nil && !binding(next.verb) {
+			if next != nil && mayWait(next.verb) {
 				next.optional = true // or it was this one's answer, and the blank line has none
 			}
 			return blank
@@ -24,24 +29,45 @@ func (q *queue) match(code int) *request {
 	}
 	switch {
 	case next == nil:
-		return q.find(func(r *request) bool { return r.optional })
+		return q.optionalFor(code)
 	case !canAnswer(code, next.verb):
-		if r := q.find(func(r *request) bool { return r.optional }); r != nil {
+		if r := q.optionalFor(code); r != nil {
+			if isLogin(next.verb) && (code/10 == 50 || code == 202) {
+				next.optional = true // as above
+			}
 			return r
 		}
 	}
 	return next
 }
 
+// mayWait reports whether a command may become optional, because a reply may have been its answer or another
+// one's. A login may: while it is in doubt (doubtfulLogin), the answers that a login gets go to it, so that
+// none counts for less. Negotiations and transfers are sent after a login only.
+func mayWait(verb string) bool { return !binding(verb) || isLogin(verb) }
+
+// isLoginAnswer reports whether a reply with this code is the answer to a login that is in doubt, whatever
+// else it may answer.
+func isLoginAnswer(code int, verb string) bool {
+	return code/10 == 23 || code/10 == 33 && verb == "USER" || code >= 400 && code/10 != 50
+}
+
+// optionalFor returns the first optional command that a reply with this code may answer; nil: there is none.
+func (q *queue) optionalFor(code int) *request {
+	return q.find(func(r *request) bool {
+		return r.optional && (!isLogin(r.verb) || code/10 == 23 || code >= 300)
+	})
+}
+
 // canAnswer reports whether a reply with this code can be the answer to a command, where an optional one may
 // be meant as well. It is strict where a wrong guess would let a client be logged in whose password is wrong,
-// or hide from the gateway that it was.
+// or hide from the gateway that it was. 202 is also an answer to ALLO.
 func canAnswer(code int, verb string) bool {
 	switch verb {
 	case "PASV", "EPSV":
 		return code/100 != 2
 	case "USER", "PASS", "ACCT": // RFC 959 section 5.4, RFC 2228 section 5.3
-		return code/10 != 50 && code/100 >= 4 || code/10 == 23 || code/10 == 33 || code == 202
+		return code/10 != 50 && code/100 >= 4 || code/10 == 23 || code/10 == 33
 	case "AUTH": // RFC 2228 section 5.3
 		return code/100 >= 4 || code/10 == 23 || code/10 == 33
 	}
@@ -70,7 +96,7 @@ func (q *queue) matchInTransfer(t *request, code int) *request {
 		}
 		return t
 	case next == nil && (code == 225 || code == 226) && !t.started:
-		if abort := q.optionalWith("ABOR"); abort != nil {
+		if abort := q.secondAnswer(); abort != nil {
 			return abort
 		}
 		return t
@@ -82,10 +108,7 @@ func (q *queue) matchInTransfer(t *request, code int) *request {
 		}
 		return next
 	case next.verb == "ABOR":
-		if t.started && code/10 == 50 { // the server does not know ABOR
-			return next
-		}
-		return t
+		return q.matchAbort(t, next, code)
 	case t.started && binding(next.verb): // STOR before PASV: the transfer waits for it
 		return next
 	case code == 250 && answersWith250(next.verb):
@@ -94,6 +117,20 @@ func (q *queue) matchInTransfer(t *request, code int) *request {
 		return t
 	}
 	return next
+}
+
+// matchAbort is match while the transfer t is under way, and behind it an ABOR is next.
+func (q *queue) matchAbort(t, abort *request, code int) *request {
+	later := q.find(func(r *request) bool { return !r.optional && !r.transfer && r.number > abort.number })
+	switch {
+	case t.started && code/10 == 50: // the server does not know ABOR
+		return abort
+	case later == nil || !t.started:
+		return t
+	case code == 250 && answersWith250(later.verb), !endsTransfer(code, true):
+		return later // the server has said all it says about the transfer and ABOR
+	}
+	return t
 }
 
 // endsTransfer reports whether a final reply with this code ends a transfer, rather than another command that
@@ -118,4 +155,9 @@ func answersWith250(verb string) bool {
 // optionalWith returns the first optional command with this verb; nil: there is none.
 func (q *queue) optionalWith(verb string) *request {
 	return q.find(func(r *request) bool { return r.optional && r.verb == verb })
+}
+
+// secondAnswer returns the optional ABOR whose answer a 225 or 226 is; nil: there is none.
+func (q *queue) secondAnswer() *request {
+	return q.find(func(r *request) bool { return r.optional && r.verb == "ABOR" && !r.passed })
 }

@@ -18,7 +18,11 @@ type negotiation struct {
 	noEPRT      bool           // this server turned out to know PORT and not EPRT
 	target      netip.AddrPort // active mode: where the client listens, then where the pinhole is
 	offeredPort uint16         // the port that a 227 or 229 under way names; 0: none
+	line        []byte         // the server's answer to PASV or EPSV, where it has one line of usual length
 }
+
+// maxRewritten is how long a line of the server's may be of which only the numbers are rewritten, in bytes.
+const maxRewritten = 256
 
 // passive takes PASV and EPSV.
 func (d *Dialogue) passive(s *Step, c ftp.Command) {

@@ -43,6 +43,8 @@ type request struct {
 	started  bool   // a transfer: the server answered with 1yz
 	hasData  bool   // a transfer: the data connection is agreed upon
 	aborted  bool   // a transfer: the client sent ABOR behind it
+	glued    bool   // PASS without a space behind the verb: perhaps another command
+	passed   bool   // an optional one: a later command was answered, before which this one's reply comes
 }
 
 const (
@@ -84,6 +86,9 @@ func binding(verb string) bool {
 	return Negotiates(verb) || slices.Contains(transfers, verb)
 }
 
+// isLogin reports whether a command is one of a login.
+func isLogin(verb string) bool { return verb == "USER" || verb == "PASS" || verb == "ACCT" }
+
 // accepts reports whether a line can be sent now.
 func (q *queue) accepts(line ftp.ClientLine) bool {
 	required, inTransfer, waits := 0, false, false
@@ -101,7 +106,8 @@ func (q *queue) accepts(line ftp.ClientLine) bool {
 	}
 	switch {
 	case required == 0:
-		return true
+		changesConnection := line.Command.Verb == "AUTH" || line.Command.Verb == "REIN"
+		return !changesConnection || q.doubtfulLogin() == nil
 	case !inTransfer || required == maxOutstanding:
 		return false
 	case waits && required == 1 && Negotiates(line.Command.Verb): // STOR before PASV
@@ -110,10 +116,11 @@ func (q *queue) accepts(line ftp.ClientLine) bool {
 	return overtakes(line)
 }
 
-// add takes a command that is sent. It forgets the oldest optional one where there are too many.
+// add takes a command that is sent. It forgets the oldest optional one where there are too many, but no
+// login: it needs another optional one before it to become one.
 func (q *queue) add(verb string) *request {
 	if len(q.requests) == maxOutstanding {
-		oldest := slices.IndexFunc(q.requests, func(r request) bool { return r.optional })
+		oldest := slices.IndexFunc(q.requests, func(r request) bool { return r.optional && !isLogin(r.verb) })
 		q.requests, q.forgot = slices.Delete(q.requests, oldest, oldest+1), true
 	}
 	if verb == "ABOR" {
@@ -146,6 +153,17 @@ func (q *queue) transfer() *request {
 // required returns the first command but a transfer that must get a reply; nil: there is none.
 func (q *queue) required() *request {
 	return q.find(func(r *request) bool { return !r.optional && !r.transfer })
+}
+
+// doubtfulLogin returns the first USER, PASS or ACCT that may have been answered, or not; nil: there is none.
+func (q *queue) doubtfulLogin() *request {
+	return q.find(func(r *request) bool { return r.optional && isLogin(r.verb) })
+}
+
+// abortBefore reports whether an ABOR before a command must still get an answer, or its transfer.
+func (q *queue) abortBefore(r request) bool {
+	abort := q.find(func(r *request) bool { return r.verb == "ABOR" && !r.optional })
+	return abort != nil && abort.number < r.number
 }
 
 // find returns the first command for which is holds; nil: there is none.
@@ -181,15 +199,28 @@ func (q *queue) begin(code int) {
 
 // answered takes the last reply to the command that the reply under way answers.
 func (q *queue) answered() {
-	for i := range q.requests {
-		if r := q.requests[i]; r.number == q.current {
-			if r.transfer {
-				q.optional("ABOR")
-			}
-			q.requests = slices.Delete(q.requests, i, i+1)
-			return
-		}
+	i := slices.IndexFunc(q.requests, func(r request) bool { return r.number == q.current })
+	if i < 0 {
+		return
 	}
+	r := q.requests[i]
+	if r.transfer {
+		q.optional("ABOR")
+	}
+	before := q.requests[:i]
+	for j := range before {
+		before[j].passed = before[j].passed || !r.optional
+	}
+	before = slices.DeleteFunc(slices.Clone(before), func(r request) bool { return r.optional && isLogin(r.verb) })
+	q.requests = append(before, q.requests[i+1:]...)
+}
+
+// abandonTransfer takes it that the server has ended a transfer and its ABOR without a word, or with a 1yz
+// (pure-ftpd does). What it may still say about them is optional.
+func (q *queue) abandonTransfer() {
+	t := q.transfer()
+	t.verb, t.transfer, t.optional = "ABOR", false, true
+	q.optional("ABOR")
 }
 
 // passed takes it that the reply under way is beyond doubt that of its command: servers answer in order, so

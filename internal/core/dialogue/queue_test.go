@@ -43,6 +43,7 @@ func TestQueueAccepts(t *testing.T) {
 		{"STOR- NOOP", "ABOR|NOOP", "PASV"},
 		{"STOR*- PASV", "", "ABOR|NOOP|PASV"}, // the answer to PASV comes first
 		{full, "", "NOOP|ABOR"},
+		{"PASS?", "NOOP|USER x|PASS x", "AUTH TLS|REIN"},
 		{"NOOP NOOP", "", "NOOP"}, // left over from a transfer
 	} {
 		q := queued(tt.queue)
@@ -92,7 +93,7 @@ func TestQueueMatches(t *testing.T) {
 		{"STOR*- PASV", map[string]int{"227 425 500": 2, "150": 1}},
 		{"STOR*- PORT", map[string]int{"200 500 425": 2, "150": 1}},
 		{"ABOR?", map[string]int{"226 500 421": 1, "227": 0}},
-		{"ABOR? NOOP", map[string]int{"226 225": 1, "200 500 550": 2}},
+		{"ABOR? NOOP", map[string]int{"226 225 426": 1, "200 500 550": 2}},
 		{"ABOR? PASV", map[string]int{"226 225 200": 1, "227 229 500 425": 2}},
 		{"ABOR? RETR", map[string]int{"226 225": 1, "150 550": 2}},
 		{"ABOR? RETR*", map[string]int{"226 225 426": 2}},
@@ -100,10 +101,18 @@ func TestQueueMatches(t *testing.T) {
 		{"(blank) NOOP", map[string]int{"500": 1, "200 550 502": 2}},
 		{"RETR* (blank)", map[string]int{"500": 2, "226 550": 1}},
 		{"NOOP? USER", map[string]int{"200 250 350 500 502": 1, "230 232 331 332 421 530 550": 2}},
-		{"NOOP? PASS", map[string]int{"200 250 350 500 502": 1, "202 230 232 332 421 530 550": 2}},
+		{"NOOP? PASS", map[string]int{"200 202 250 350 500 502": 1, "230 232 332 421 530 550": 2}},
 		{"(blank) PASS", map[string]int{"500 502 200": 1, "230 530": 2}},
 		{"PASS", map[string]int{"200 350 500": 1}}, // nobody else is meant
 		{"NOOP? AUTH", map[string]int{"200 350": 1, "234 334 500 534": 2}},
+		{"PASS? NOOP", map[string]int{"200 250 500 202": 2, "230 421 530 550": 1}},
+		{"PASS?", map[string]int{"230 331 500 530": 1, "200 202": 0}},
+		{"USER? PASS", map[string]int{"331 530 500": 1, "200": 2}},
+		{"PASS? USER", map[string]int{"331": 2, "230 530": 1}},
+		{"USER? PASV", map[string]int{"530 227": 2}},
+		{"RETR* ABOR PWD", map[string]int{"257 200 550": 3, "226 426 250 150": 1, "500": 2}},
+		{"RETR* ABOR CWD", map[string]int{"250": 3, "226": 1}},
+		{"RETR ABOR PWD", map[string]int{"257 226": 1}},
 		{"SITE?", map[string]int{"200": 1, "229": 0}},
 		{"SITE? NOOP", map[string]int{"200": 2}},
 		{"SITE? EPSV", map[string]int{"200": 1, "229": 2}},

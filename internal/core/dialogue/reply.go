@@ -162,6 +162,9 @@ func (d *Dialogue) finish(s *Step, r request, line ftp.ServerLine) {
 	case r.verb == "ABOR" && !r.optional && !d.InTransfer(): // what was agreed upon before it
 		d.drop(s)
 	}
+	if d.InTransfer() && d.queue.abortBefore(r) && !r.transfer && r.verb != "QUIT" {
+		d.abandonTransfer(s)
+	}
 	if d.quit && !d.queue.awaits() {
 		s.End = true
 	}
@@ -171,6 +174,8 @@ func (d *Dialogue) finish(s *Step, r request, line ftp.ServerLine) {
 func (d *Dialogue) preliminary(s *Step, code int) {
 	r := d.queue.answering()
 	switch {
+	case r.transfer && r.started && r.aborted: // pure-ftpd's last word, where a client ends data itself
+		d.abandonTransfer(s)
 	case r.transfer:
 		r.started = true
 	case d.dataReady && !d.bridged && (code == 125 || code == 150): // a command not listed in transfers
@@ -179,6 +184,12 @@ func (d *Dialogue) preliminary(s *Step, code int) {
 	case !binding(r.verb):
 		r.optional = true
 	}
+}
+
+// abandonTransfer ends a transfer, and its ABOR, about which the server says nothing more.
+func (d *Dialogue) abandonTransfer(s *Step) {
+	d.queue.abandonTransfer()
+	s.Aborted, s.Action = true, Fail
 }
 
 // transferEnds takes the last reply of a transfer. Where the server refused the command, what was agreed upon
@@ -214,6 +225,7 @@ func (d *Dialogue) login(s *Step, r request, code int) {
 		d.claimed = r.user
 	}
 	switch {
+	case r.glued && code/100 == 2 && code/10 != 23: // a command that the server knows, and we do not
 	case code/100 == 2:
 		d.loggedIn, d.user = true, d.claimed
 	case code/100 == 3:
@@ -244,6 +256,9 @@ func (d *Dialogue) passiveReply(s *Step, line ftp.ServerLine) {
 		}
 	}
 	code := line.Code
+	if d.line = d.line[:0]; line.First && line.Last && len(line.Text) <= maxRewritten {
+		d.line = append(d.line, line.Text...)
+	}
 	switch {
 	case !line.Last:
 		d.hold(line)
@@ -265,8 +280,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		d.pass(s, line)
 		s.Refusal.Code = verdict.CodeServerRefusedPASV
 	case d.offeredPort == 0:
-		d.answered()
-		s.refuse(RefusedAnswer, 425, "the server's answer names no port")
+		d.namesNoPort(s, r, line)
 	case d.offeredPort < forward.LowestDataPort:
 		d.answered()
 		s.refuse(RefusedPort, 425, "the server offers port %d: data connections go to ports from %d on only",
@@ -294,6 +308,32 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 			TLS: d.legs(),
 		}
 	}
+}
+
+// namesNoPort takes a 227 or 229 without a port. It passes where no client finds a port in it.
+func (d *Dialogue) namesNoPort(s *Step, r request, line ftp.ServerLine) {
+	same := r.verb == d.asked && line.Code == passiveCode(r.verb)
+	d.answered()
+	switch text := line.Text[min(len(line.Text), 4):]; {
+	case !same || !line.First:
+	case ftp.WithoutNumbers(text):
+		d.pass(s, line)
+		return
+	case line.Code == 229:
+		if text, ok := ftp.Rewrite229(nil, text, ftp.NoPort); ok {
+			s.say(line.Code, "%s", text)
+			return
+		}
+	}
+	s.refuse(RefusedAnswer, 425, "the server's answer names no port")
+}
+
+// passiveCode is the code of the answer to PASV or EPSV.
+func passiveCode(verb string) int {
+	if verb == "EPSV" {
+		return 229
+	}
+	return 227
 }
 
 // offered is where the server listens for the data connection.

@@ -67,7 +67,7 @@ S 227 ok (203,0,113,21,195,80)
 ! open 192.168.5.1 > 192.168.5.2:0 > 203.0.113.1 > 203.0.113.21:50000
 + 192.168.5.2:49999
 ! arm
->C 227 Entering Passive Mode (192,168,5,2,195,79)`,
+>C 227 ok (192,168,5,2,195,79)`,
 	"goon": `C USER demo
 >S USER demo
 S 230 welcome
@@ -87,6 +87,7 @@ S 530 no
 >C 530 no
 ? login`,
 	"codeless": strings.Repeat("S x\n>C x\n", maxCodeless),
+	"blanks":   strings.Repeat("C\n>S\n", maxOutstanding),
 	"long":     "S 226-" + strings.Repeat("x", maxHeldBack) + "\n>C 226-" + strings.Repeat("x", maxHeldBack),
 	"unasked":  strings.Repeat("S 200 ok\n? unasked_reply\n", maxUnasked/4),
 }

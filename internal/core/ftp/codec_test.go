@@ -144,6 +144,69 @@ func TestParse227(t *testing.T) {
 	}
 }
 
+// Only the numbers of a server's line are other ones, where no client can read others in it.
+var rewritten227 = []struct{ in, want string }{ // want is empty: not this line
+	{"Entering Passive Mode (10,0,0,1,4,1)", "Entering Passive Mode (192,168,5,2,195,80)"},
+	{"Entering Passive Mode (010,000,000,001,004,001).", "Entering Passive Mode (192,168,5,2,195,80)."},
+	{"Passive. 10,0,0,1,4,1.", "Passive. 192,168,5,2,195,80."},
+	{"=10,0,0,1,4,1", "=192,168,5,2,195,80"},
+	{"[300,0,0,1,4,1] here", "[192,168,5,2,195,80] here"},
+	{"10,0,0,1,4,1", "192,168,5,2,195,80"},
+	{"=1,2,3,4,5,6 (10,0,0,1,4,5)", ""},
+	{"(10,0,0,1,4,1) (1,2,3,4,5,6)", ""},
+	{"(10,0,0,1,4,1) or port 21", ""},
+	{"node7 (10,0,0,1,4,1)", ""},
+	{"(for you) (10,0,0,1,4,1)", ""}, // some look into the first parentheses only
+	{"(=10,0,0,1,4,1)", ""},
+	{"(10,0,0,1,4,1", ""},
+	{"\u0661,\u0662 (10,0,0,1,4,1)", ""}, // digits of Arabic
+	{"Entr\xe9e (10,0,0,1,4,1)", ""},
+	{"a\rb (10,0,0,1,4,1)", ""},
+	{"|||21| (10,0,0,1,4,1)", ""},
+	{"(1,2,3,4,5)", ""},
+	{"here", ""},
+}
+
+func TestRewrite227(t *testing.T) {
+	at := netip.MustParseAddrPort("192.168.5.2:50000")
+	for _, tt := range rewritten227 {
+		got, ok := Rewrite227([]byte("227 "), []byte(tt.in), at)
+		if string(got) != "227 "+tt.want || ok != (tt.want != "") {
+			t.Errorf("%q: got %q, %t; want %q", tt.in, got, ok, "227 "+tt.want)
+		}
+	}
+}
+
+var rewritten229 = []struct{ in, want string }{
+	{"Entering Passive Mode (|||6446|)", "Entering Passive Mode (|||50000|)"},
+	{"ok (|||06446|).", "ok (|||50000|)."},
+	{"(|||1000000|)", "(|||50000|)"},
+	{"(|||0|)", "(|||50000|)"},
+	{"(!!!6446!)", ""},
+	{"(ext) (|||6446|)", ""},
+	{"(|||6446|) (|||22|)", ""},
+	{"(|||x|)", ""},
+	{"(||||)", ""},
+	{"mode 2 (|||6446|)", ""},
+	{"|||22| (|||6446|)", ""},
+	{"(|||6446|) 10,0,0,1,4,1", ""},
+	{"(|||6446|)\xff\xf4", ""},
+	{"here", ""},
+}
+
+func TestRewrite229(t *testing.T) {
+	for _, tt := range rewritten229 {
+		got, ok := Rewrite229([]byte("229 "), []byte(tt.in), 50_000)
+		if string(got) != "229 "+tt.want || ok != (tt.want != "") {
+			t.Errorf("%q: got %q, %t; want %q", tt.in, got, ok, "229 "+tt.want)
+		}
+	}
+	got, ok := Rewrite229(nil, []byte("(|||1000000|)"), NoPort)
+	if port, err := Parse229(got); !ok || err == nil {
+		t.Errorf("got %q with port %d; want none", got, port)
+	}
+}
+
 var goodEPRT = []struct{ in, want string }{
 	{"|1|192.168.5.1|50000|", "192.168.5.1:50000"},
 	{"|2|2001:db8::1|50000|", "[2001:db8::1]:50000"},

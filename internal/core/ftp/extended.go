@@ -94,21 +94,47 @@ func AppendEPRT(dst []byte, ap netip.AddrPort) []byte {
 // (<d><d><d>port<d>) in it, with one printable character d (RFC 2428 section 3). The fields for family and
 // address must be empty, as the RFC says: the address is that of the control connection.
 func Parse229(text []byte) (port uint16, err error) {
+	begin, end, found := find229(text)
+	if !found {
+		return 0, fmt.Errorf("229 reply %.128q: no (|||port|) in it", text)
+	}
+	port, ok := parsePort(text[begin:end])
+	if !ok {
+		return 0, fmt.Errorf("229 reply %.128q: the port is not a number from 1 to 65535", text)
+	}
+	return port, nil
+}
+
+// find229 searches the text of a 229 reply for its port: text[begin:end], which may be anything.
+func find229(text []byte) (begin, end int, found bool) {
 	for i := 0; i+5 < len(text); i++ {
 		d := text[i+1]
 		if text[i] != '(' || d < firstDelimiter || d > lastDelimiter || text[i+2] != d || text[i+3] != d {
 			continue
 		}
-		digits, rest, found := bytes.Cut(text[i+4:], text[i+1:i+2])
-		if !found || len(rest) == 0 || rest[0] != ')' {
-			continue
+		begin = i + 4
+		n := bytes.IndexByte(text[begin:], d)
+		if end = begin + n; n >= 0 && end+1 < len(text) && text[end+1] == ')' {
+			return begin, end, true
 		}
-		if port, ok := parsePort(digits); ok {
-			return port, nil
-		}
-		return 0, fmt.Errorf("229 reply %.128q: the port is not a number from 1 to 65535", text)
 	}
-	return 0, fmt.Errorf("229 reply %.128q: no (|||port|) in it", text)
+	return 0, 0, false
+}
+
+// NoPort stands for a port that is none in Rewrite229. A client that reads it as a number of 16 bits gets 0.
+const NoPort = 1 << 16
+
+// Rewrite229 appends the text of a 229 reply with another port, or NoPort. It returns false, and appends
+// nothing, where the text has no (|||number|), or where the words around it are not WithoutNumbers: a client
+// might read others. Some clients (FileZilla) know no other delimiter than the bar.
+func Rewrite229(dst, text []byte, port uint32) ([]byte, bool) {
+	begin, end, found := find229(text)
+	if !found || text[end] != '|' || !isNumber(text[begin:end]) ||
+		!WithoutNumbers(text[:begin-len("(|||")]) || !WithoutNumbers(text[end+len("|)"):]) {
+		return dst, false
+	}
+	dst = strconv.AppendUint(append(dst, text[:begin]...), uint64(port), 10)
+	return append(dst, text[end:]...), true
 }
 
 // Append229 appends the text of a 229 reply.

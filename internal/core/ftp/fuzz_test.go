@@ -3,6 +3,7 @@ package ftp
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -58,6 +59,48 @@ func Fuzz227(f *testing.F) {
 		f.Add([]byte(tt.in))
 	}
 	roundTrip(f, Parse227, Append227, canDial)
+}
+
+// FuzzRewrite227 looks for a line in which a client could read another address than the one written.
+func FuzzRewrite227(f *testing.F) {
+	for _, tt := range rewritten227 {
+		f.Add([]byte(tt.in))
+	}
+	at := netip.MustParseAddrPort("192.168.5.2:50000")
+	f.Fuzz(func(t *testing.T, in []byte) {
+		got, ok := Rewrite227(nil, in, at)
+		if !ok {
+			return
+		}
+		if again, err := Parse227(got); err != nil || again != at {
+			t.Errorf("%q: written %q, read again %v, %v; want %s", in, got, again, err, at)
+		}
+		const numbers = "192,168,5,2,195,80"
+		others := strings.Replace(string(got), numbers, "", 1)
+		if len(others) != len(got)-len(numbers) || strings.ContainsAny(others, "0123456789") {
+			t.Errorf("%q: written %q, with other numbers", in, got)
+		}
+	})
+}
+
+// FuzzRewrite229 looks for a line in which a client could read another port than the one written.
+func FuzzRewrite229(f *testing.F) {
+	for _, tt := range rewritten229 {
+		f.Add([]byte(tt.in))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		got, ok := Rewrite229(nil, in, 50_000)
+		if !ok {
+			return
+		}
+		if again, err := Parse229(got); err != nil || again != 50_000 {
+			t.Errorf("%q: written %q, read again %d, %v; want 50000", in, got, again, err)
+		}
+		others := strings.Replace(string(got), "(|||50000|)", "", 1)
+		if strings.ContainsAny(others, "0123456789(|)") {
+			t.Errorf("%q: written %q, with other numbers", in, got)
+		}
+	})
 }
 
 func FuzzEPRT(f *testing.F) {

@@ -39,17 +39,20 @@ func AppendHostPort(dst []byte, ap netip.AddrPort) []byte {
 // as decimal, as every client does.
 //
 // The caller has to check the address: printers announce 0.0.0.0.
-func Parse227(text []byte) (netip.AddrPort, error) { return find227(text, strict) }
+func Parse227(text []byte) (netip.AddrPort, error) {
+	ap, _, _, err := find227(text, strict)
+	return ap, err
+}
 
 // Port227 returns the port of a 227 reply. It reads the reply as Parse227 does, but for the numbers of the
 // address, which may be above 255: a caller that trusts no address need not care.
 func Port227(text []byte) (uint16, error) {
-	ap, err := find227(text, anyAddress)
+	ap, _, _, err := find227(text, anyAddress)
 	return ap.Port(), err
 }
 
-// find227 searches the text of a 227 reply for its numbers.
-func find227(text []byte, form hostPortForm) (netip.AddrPort, error) {
+// find227 searches the text of a 227 reply for its numbers: text[begin:end].
+func find227(text []byte, form hostPortForm) (ap netip.AddrPort, begin, end int, err error) {
 	why := "no address and port in it"
 	for i := 0; i < len(text); i++ {
 		if !isDigit(text[i]) {
@@ -61,13 +64,44 @@ func find227(text []byte, form hostPortForm) (netip.AddrPort, error) {
 		ap, n, fault := scanHostPort(text[i:], form)
 		end := i + n
 		if fault == "" && (end == len(text) || text[end] != ',' && !isDigit(text[end])) {
-			return ap, nil
+			return ap, i, end, nil
 		}
 		if fault != "" && n > 0 {
 			why = fault
 		}
 	}
-	return netip.AddrPort{}, fmt.Errorf("227 reply %.128q: %s", text, why)
+	return netip.AddrPort{}, 0, 0, fmt.Errorf("227 reply %.128q: %s", text, why)
+}
+
+// Rewrite227 appends the text of a 227 reply, as Port227 reads it, with other numbers. It returns false, and
+// appends nothing, where the words around the numbers are not WithoutNumbers: a client might read others. It
+// panics like AppendHostPort.
+func Rewrite227(dst, text []byte, ap netip.AddrPort) ([]byte, bool) {
+	_, begin, end, err := find227(text, anyAddress)
+	if err != nil {
+		return dst, false
+	}
+	before, after := text[:begin], text[end:]
+	if bytes.HasSuffix(before, []byte{'('}) && bytes.HasPrefix(after, []byte{')'}) {
+		before, after = before[:len(before)-1], after[1:]
+	}
+	if !WithoutNumbers(before) || !WithoutNumbers(after) {
+		return dst, false
+	}
+	dst = AppendHostPort(append(dst, text[:begin]...), ap)
+	return append(dst, text[end:]...), true
+}
+
+// WithoutNumbers reports whether no client can find an address or a port in words, nor miss one that stands
+// beside them. They have no digit, also none that only Unicode knows, no parenthesis (some clients look at
+// what stands in the first ones only), no bar, and no control character.
+func WithoutNumbers(words []byte) bool {
+	for _, c := range words {
+		if c < ' ' || c > '~' || isDigit(c) || c == '(' || c == ')' || c == '|' {
+			return false
+		}
+	}
+	return true
 }
 
 // Append227 appends the text of a 227 reply in the words of RFC 959, which every client knows. It panics like

@@ -16,7 +16,7 @@ const (
 
 // ReplyLine is the first or the last line of a reply.
 type ReplyLine struct {
-	Code int    // 100 to 699: RFC 959 section 4.2, and 6yz of RFC 2228
+	Code int    // 100 to 999; RFC 959 section 4.2 has 1yz to 5yz, RFC 2228 6yz
 	Sep  byte   // '-' if more lines follow, ' ' if not, 0 if the line ends after the code
 	Text []byte // everything after the separator; a part of the line
 }
@@ -29,8 +29,8 @@ func ParseReplyLine(line []byte) (ReplyLine, error) {
 		return ReplyLine{}, fmt.Errorf("reply %.64q: want a code of three digits", line)
 	}
 	l := ReplyLine{Code: int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')}
-	if l.Code < 100 || l.Code > 699 {
-		return ReplyLine{}, fmt.Errorf("reply %.64q: code is not between 100 and 699", line)
+	if l.Code < 100 {
+		return ReplyLine{}, fmt.Errorf("reply %.64q: code is below 100", line)
 	}
 	if len(line) == 3 {
 		return l, nil
@@ -163,8 +163,8 @@ func (r Reply) Last() string {
 // reply. It is an error if the code does not have three digits. CR, LF and NUL are errors too, because a
 // foreign text could insert a reply of its own with them.
 func (r Reply) AppendTo(dst []byte) ([]byte, error) {
-	if r.Code < 100 || r.Code > 699 {
-		return dst, fmt.Errorf("write reply: code %d is not between 100 and 699", r.Code)
+	if r.Code < 100 || r.Code > 999 {
+		return dst, fmt.Errorf("write reply: code %d is not between 100 and 999", r.Code)
 	}
 	if strings.ContainsAny(strings.Join(r.Lines, ""), "\r\n\x00") {
 		return dst, errors.New("write reply: CR, LF or NUL in the text")

@@ -18,7 +18,8 @@ func TestParseReplyLine(t *testing.T) {
 		{"220 ready", 220, ' ', "ready"},
 		{"220-hello", 220, '-', "hello"},
 		{"220 ", 220, ' ', ""},
-		{"226", 226, 0, ""}, // no space: wrong, but servers send it
+		{"226", 226, 0, ""},      // no space: wrong, but servers send it
+		{"999 x", 999, ' ', "x"}, // no code of the RFCs
 		{"631 base64", 631, ' ', "base64"},
 		{"227  =1,2,3,4,5,6", 227, ' ', " =1,2,3,4,5,6"},
 	} {
@@ -34,8 +35,7 @@ func TestParseReplyLine(t *testing.T) {
 		{"+20 x", `reply "+20 x": want a code of three digits`},
 		{"2a0 x", `reply "2a0 x": want a code of three digits`},
 		{"USER x", `reply "USER x": want a code of three digits`}, // a command from the wrong side
-		{"099 x", `reply "099 x": code is not between 100 and 699`},
-		{"700 x", `reply "700 x": code is not between 100 and 699`},
+		{"099 x", `reply "099 x": code is below 100`},
 		{"2200 x", `reply "2200 x": want a space or a hyphen after the code`},
 		{"220\tx", `reply "220\tx": want a space or a hyphen after the code`},
 		{"SSH-2.0-" + strings.Repeat("x", 99),

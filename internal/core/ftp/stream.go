@@ -3,6 +3,7 @@ package ftp
 import (
 	"bytes"
 	"errors"
+	"strings"
 )
 
 // ClientLine is a line from a client, parsed once. Its slices are parts of the line and change with it.
@@ -11,18 +12,24 @@ type ClientLine struct {
 	Text    []byte  // the rest of the line, as the client sent it
 	Command Command // Text behind leading spaces, parsed; the zero Command if that is no command
 	IsReply bool    // Text is no command and reads like the first line of a reply
+	Glued   bool    // Command is a PASS without a space behind the verb: perhaps another command
 }
 
 // ParseClientLine parses a line without its ending. It reports no error: a line that is no command has a
-// Command without a verb.
+// Command without a verb. There are servers that look at the first four letters only: for them PASSword is a
+// PASS. So it is one here, and its argument a secret.
 func ParseClientLine(line []byte) ClientLine {
 	var l ClientLine
 	l.Telnet, l.Text = CutTelnet(line)
+	command := bytes.TrimLeft(l.Text, " ")
 	var err error
-	if l.Command, err = ParseCommand(bytes.TrimLeft(l.Text, " ")); err != nil && len(l.Text) > 0 &&
-		isDigit(l.Text[0]) {
-		_, err := ParseReplyLine(l.Text)
-		l.IsReply = err == nil
+	l.Command, err = ParseCommand(command)
+	switch rest, glued := strings.CutPrefix(l.Command.Verb, "PASS"); {
+	case glued && rest != "":
+		l.Command, l.Glued = Command{Verb: "PASS", Arg: command[len("PASS"):]}, true
+	case err != nil && len(l.Text) > 0 && isDigit(l.Text[0]):
+		r, err := ParseReplyLine(l.Text)
+		l.IsReply = err == nil && r.Code < 700 // servers do not say more
 	}
 	return l
 }
