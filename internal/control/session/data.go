@@ -258,11 +258,15 @@ func (s *Session) broken(err error) dialogue.Step {
 }
 
 // fail takes a transfer that the server ended with a no. If it was the gateway that broke its data, the
-// client is told why: the server does not know. closeTransfer follows when the client has its lines.
+// client is told why: the server does not know. closeTransfer follows when the client has its lines, or before
+// that where nobody has come: the client must not come when it has read that this is over.
 func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	var outcome dataplane.Outcome
 	if s.data != nil {
 		outcome = s.data.Outcome()
+	}
+	if outcome.Counted && outcome.Connected.IsZero() && !s.closeTransfer() {
+		return step, errTurnTaken
 	}
 	var err error
 	switch f := outcome.ForClient(); {

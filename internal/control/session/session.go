@@ -345,6 +345,9 @@ func (s *Session) leaveLines(err error) {
 	s.stopServerReader()
 }
 
+// notFTP is the reason for clients whose server speaks another protocol.
+const notFTP = "the server's answer is not FTP"
+
 // serverBroken is the reason for a client whose server's connection fails.
 const serverBroken = "the connection to the server is broken"
 
@@ -354,7 +357,7 @@ var errNotFTP = errors.New("no FTP greeting")
 // serverFailed ends the session for what is wrong with the server's stream. explained says that the client
 // need not be told why: it closed first, or the server has told it.
 func (s *Session) serverFailed(err error, explained bool) {
-	const notFTP, left = "the server's answer is not FTP", "the server has closed the connection"
+	const left = "the server has closed the connection"
 	switch {
 	case explained:
 		s.terminate(refusal.Refusal{})

@@ -87,6 +87,8 @@ func (s *Session) due() (time.Time, refusal.Refusal) {
 	const silent = "the server does not answer"
 	login, idle := s.loginFrom.Add(s.limits.Login), s.lastActive.Add(s.limits.Idle)
 	switch {
+	case !d.Greeted() && d.Codeless():
+		return login, refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, notFTP)
 	case !d.Greeted():
 		return login, refusal.New(dialogue.RefusedServer, verdict.CodeServerSilent, silent)
 	case !d.LoggedIn():

@@ -167,15 +167,17 @@ func (t *Transcript) answered() {
 	t.open = slices.DeleteFunc(t.open, func(e exchange) bool { return e.number == t.last.number })
 }
 
-// redacted returns a reply's line without what may be a secret: the password that it repeats, and all words
+// redacted returns a reply's line without what may be a secret: a password that it repeats, and all words
 // of an answer to an unknown command, which may have been a password.
 func (t *Transcript) redacted(line []byte) string {
 	if t.last.redactReply {
 		return string(line[:3]) + " (not shown)"
 	}
 	text := printable(line)
-	if secret := string(t.last.secret); secret != "" {
-		text = strings.ReplaceAll(text, secret, "(not shown)")
+	for _, e := range append(t.open, t.last) { // which one it answers may be a guess
+		if secret := string(e.secret); secret != "" {
+			text = strings.ReplaceAll(text, secret, "(not shown)")
+		}
 	}
 	return text
 }

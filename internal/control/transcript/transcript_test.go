@@ -45,6 +45,8 @@ func TestTranscript(t *testing.T) {
 		"a command": {said{"CWD a b", []string{"250 ok"}}, "command: CWD a b\nreply: 250 ok\n"},
 		"a password": {said{"PASS hunter2", []string{"230 hunter2 it is"}},
 			"command: PASS (not shown)\nreply: 230 (not shown) it is\n"},
+		"a password without a space": {said{"PASShunter2", []string{"530 hunter2 is wrong"}},
+			"command: PASS (not shown)\nreply: 530 (not shown) is wrong\n"},
 		"SITE": {said{"SITE PSWD hunter2", []string{"200 now hunter2"}},
 			"command: SITE (not shown)\nreply: 200 (not shown)\n"},
 		"an unknown command": {said{"hunter two", []string{"500 hunter?"}},
@@ -69,7 +71,7 @@ func TestTranscriptOfSeveralCommands(t *testing.T) {
 	sessionLog := sessions.New(time.Now())
 	record := sessionLog.Begin(sessions.Opening{})
 	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
-	for _, command := range []string{"RETR f", "hunter2 x", "NOOP", ""} {
+	for _, command := range []string{"RETR f", "hunter2 x", "NOOP", "", "PASS hunter3"} {
 		tr.Command(now, ftp.ParseClientLine([]byte(command)))
 	}
 	for _, r := range []struct {
@@ -77,8 +79,9 @@ func TestTranscriptOfSeveralCommands(t *testing.T) {
 		answers int
 		verb    string
 	}{
-		{"200 ok", 3, "NOOP"}, {"226 done", 1, "RETR"}, {"500 hunter2?", 2, ""}, {"500 what?", 4, ""},
-		{"200 hunter2?", -1, ""},
+		{"200 ok", 3, "NOOP"}, {"226 done", 1, "RETR"}, {"500 hunter2?", 2, ""}, {"500 hunter3?", 4, ""},
+		{"530 no", 5, "PASS"},
+		{"200 hunter2?", -1, "PASS"},
 	} {
 		tr.Reply(now, replies.Next([]byte(r.line), false), r.answers)
 		if got := tr.Verb(); got != r.verb {
@@ -91,8 +94,8 @@ func TestTranscriptOfSeveralCommands(t *testing.T) {
 		text = append(text, ev.Text)
 	}
 	got := strings.Join(text, ", ")
-	const want = "RETR f, (unknown command), NOOP, (a blank line), 200 ok, 226 done, 500 (not shown), 500 " +
-		"what?, "
+	const want = "RETR f, (unknown command), NOOP, (a blank line), PASS (not shown), 200 ok, 226 done, " +
+		"500 (not shown), 500 (not shown)?, 530 no, "
 	if !strings.HasPrefix(got, want) || len(tr.open) != 0 {
 		t.Errorf("got %s, and %d open; want %s", got, len(tr.open), want)
 	}

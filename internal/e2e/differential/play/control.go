@@ -120,7 +120,10 @@ func (e *end) normalize(line string) string {
 		return line
 	}
 	found, ok := parse(line[at[0]:at[1]])
-	if !ok {
+	switch {
+	case !ok && strings.HasPrefix(verb, "229"): // a number above 65535: which one means nothing
+		return line[:at[0]] + "<no port>" + line[at[1]:]
+	case !ok:
 		return line
 	}
 	if e.reply == "" || e.reply == verb[:3] || e.side == script.Server {

@@ -31,8 +31,19 @@ func (g *generator) transfer() {
 	g.end()
 }
 
+// offers are how servers word a 227 and a 229: the gateway changes the numbers only.
+var offers = map[string][]string{
+	"pasv": {"227 Entering Passive Mode ({hostport})", "227 Entering Passive Mode ({hostport}).",
+		"227 ={hostport}", "227 ok, {hostport} it is", "227 Entering Passive Mode [{zeros}]"},
+	"epsv": {"229 Entering Extended Passive Mode (|||{port}|)", "229 Entering Passive Mode (|||{port}|).",
+		"229 (|||{port}|) go on"},
+}
+
 func (g *generator) negotiation(mode string) {
 	for _, s := range Do(mode) {
+		if words := offers[mode]; s.Side == Server && words != nil && s.Verb == "send" {
+			s.Text = oneOf(g, words...)
+		}
 		if s.Verb == "send" && !strings.HasPrefix(s.Text, "{") {
 			s.Text = strings.TrimPrefix(g.split("send", s.Text), "send ")
 		}
