@@ -257,7 +257,7 @@ func BenchmarkSession(b *testing.B) {
 	for b.Loop() {
 		client, server := s.session()
 		for _, step := range []struct{ command, reply string }{
-			{"PASV\r\n", "227 ok (127,0,0,1,195,80)\r\n"},
+			{"PASV\r\n", "227 Entering Passive Mode (127,0,0,1,195,80)\r\n"},
 			{"RETR x\r\n", "150 here\r\n226 done\r\n"},
 			{"QUIT\r\n", "221 bye\r\n"},
 		} {

@@ -68,6 +68,7 @@ type fakeData struct {
 	held     chan struct{} // closed when Finish waits
 	kernel   bool          // the kernel carries it: it is settled at any time
 	finishes int           // calls of Finish, where the kernel carries it
+	missing  bool          // nobody has come, and that is known
 	result   error
 	server   bool // result is that the server's end was reset
 	once     sync.Once
@@ -188,7 +189,7 @@ func (d *fakeData) Finish(cancel <-chan struct{}) dataplane.Outcome {
 }
 
 func (d *fakeData) Outcome() dataplane.Outcome {
-	o := dataplane.Outcome{Path: forward.DataRelay, Settled: d.kernel || isClosed(d.done)}
+	o := dataplane.Outcome{Path: forward.DataRelay, Counted: d.missing, Settled: d.kernel || isClosed(d.done)}
 	o.Complete = true
 	if d.path.goesOn {
 		o.Counted, o.Connected, o.Over = true, time.Unix(1, 0), isClosed(d.done)

@@ -22,7 +22,7 @@ func (b *stage) quiet() {
 }
 
 func TestAttackUnsolicited227(t *testing.T) {
-	const reply = "227 ok (127,0,0,1,195,80)\r\n229 ok (|||50000|)\r\n"
+	const reply = "227 Entering Passive Mode (127,0,0,1,195,80)\r\n229 ok (|||50000|)\r\n"
 	b := newStage(t).connect()
 	b.server.say(reply) // before login
 	b.awaitUnasked(2)
@@ -41,7 +41,7 @@ func TestAttackReplyTo227Early(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.client.say("NOOP\r\n")
 	b.server.hear("NOOP")
-	b.server.say("227 ok (127,0,0,1,195,80)\r\n")
+	b.server.say("227 Entering Passive Mode (127,0,0,1,195,80)\r\n")
 	b.client.hear("451 the server's answer does not fit the command")
 	b.quiet()
 	b.wantRefused("bad_reply=1")
@@ -66,7 +66,7 @@ func TestAttackSpoofed227(t *testing.T) {
 		"127,0,0,2", "10,0,0,1"} {
 		b.client.say("PASV\r\n")
 		b.server.hear("PASV")
-		b.server.say("227 ok (%s,195,80)\r\n", address)
+		b.server.say("227 Entering Passive Mode (%s,195,80)\r\n", address)
 		b.client.hear("227 Entering Passive Mode (127,0,0,1,195,80)")
 		if to := b.path.last().hole.Target; to != netip.MustParseAddrPort("127.0.0.1:50000") {
 			t.Errorf("%s: the pinhole leads to %s", address, to)
@@ -79,7 +79,7 @@ func TestAttack227PortOfAService(t *testing.T) {
 	for _, port := range []int{22, 80, 1023} {
 		b.client.say("PASV\r\n")
 		b.server.hear("PASV")
-		b.server.say("227 ok (127,0,0,1,%d,%d)\r\n", port/256, port%256)
+		b.server.say("227 Entering Passive Mode (127,0,0,1,%d,%d)\r\n", port/256, port%256)
 		const refused = "425 the server offers port %d: data connections go to ports from 1024 on only"
 		b.client.hear(fmt.Sprintf(refused, port))
 	}
@@ -199,7 +199,7 @@ func TestAttackReplyInAReply(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.client.say("PASV\r\n")
 	b.server.hear("PASV")
-	b.server.say("500-no\r\n227 ok (127,0,0,1,195,80)\r\n229 ok (|||50000|)\r\n500 no\r\n")
+	b.server.say("500-no\r\n227 Entering Passive Mode (127,0,0,1,195,80)\r\n229 ok (|||50000|)\r\n500 no\r\n")
 	b.server.hear("EPSV")
 	b.server.say("500-no\r\n229 ok (|||50000|)\r\n500 no\r\n")
 	for _, line := range []string{"500-no", "229 ok (|||50000|)", "500 no"} {

@@ -19,13 +19,13 @@ var hung = []struct {
 	{"Open", nil, func(b *stage) { // by the server's reader
 		b.client.say("PASV\r\n")
 		b.server.hear("PASV")
-		b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+		b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 	}},
 	{"Open", nil, func(b *stage) { b.client.say("PORT 127,0,0,1,156,64\r\n") }}, // by the client's
 	{"Arm", nil, func(b *stage) {
 		b.client.say("PASV\r\n")
 		b.server.hear("PASV")
-		b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+		b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 	}},
 	{"Close", nil, func(b *stage) {
 		b.pasv()
@@ -38,7 +38,7 @@ var hung = []struct {
 	{"Bridge", serverPassive, func(b *stage) {
 		b.client.say("PORT 127,0,0,1,156,64\r\n")
 		b.server.hear("PASV")
-		b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+		b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 		b.client.hear("200 PORT command successful")
 		b.client.say("RETR x\r\n")
 	}},

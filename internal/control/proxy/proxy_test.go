@@ -304,7 +304,7 @@ func TestSessionAdvertises(t *testing.T) {
 	}).connect().login()
 	b.client.say("PASV\r\n")
 	b.server.hear("PASV")
-	b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+	b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 	b.client.hear("227 Entering Passive Mode (198,51,100,8,195,80)")
 }
 

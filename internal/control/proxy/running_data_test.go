@@ -158,7 +158,7 @@ func TestSessionKeepsEarlierData(t *testing.T) {
 	}
 	b.client.say("PASV\r\n")
 	b.server.hear("PASV")
-	b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+	b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 	b.client.hear("425 too many of your earlier data connections are open, close them first")
 	close(b.path.all[3].done)
 	b.pasv() // there is room for one

@@ -25,7 +25,7 @@ func TestSessionSplitsAndPipelines(t *testing.T) {
 		b.client.say("%s", piece)
 	}
 	b.server.hear("PASV")
-	for _, piece := range []string{"2", "27 ok (1,1,1,1,195", ",80)\r", "\n"} {
+	for _, piece := range []string{"2", "27 Entering Passive Mode (1,1,1,1,195", ",80)\r", "\n"} {
 		b.server.say("%s", piece)
 	}
 	b.client.hear("227 Entering Passive Mode (127,0,0,1,195,80)")
@@ -155,7 +155,7 @@ func TestSessionWithoutPorts(t *testing.T) {
 	b.path.set(errors.New("no passive port is free"), nil)
 	b.client.say("PASV\r\n")
 	b.server.hear("PASV")
-	b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+	b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 	b.client.hear("425 no data connection is possible now, try again later")
 	b.wantRefused("no_port=1")
 
@@ -176,7 +176,7 @@ func TestSessionServerModePassive(t *testing.T) {
 	port := func() {
 		b.client.say("PORT 127,0,0,1,156,64\r\n")
 		b.server.hear("PASV")
-		b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+		b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 		b.client.hear("200 PORT command successful")
 	}
 	port()
@@ -223,7 +223,7 @@ func TestSessionFlood(t *testing.T) {
 	}()
 	for i := range flood {
 		b.server.hear("PASV")
-		b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+		b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 		if got, err := b.client.lines.ReadString('\n'); err != nil || !strings.HasPrefix(got, "227 ") {
 			t.Fatalf("reply %d: got %q, error %v", i, got, err)
 		}

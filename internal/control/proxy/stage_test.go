@@ -216,7 +216,7 @@ func (b *stage) pasv() *fakeData {
 	b.t.Helper()
 	b.client.say("PASV\r\n")
 	b.server.hear("PASV")
-	b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+	b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 	b.client.hear("227 Entering Passive Mode (127,0,0,1,195,80)")
 	d := b.path.last()
 	if !d.isArmed() || d.isClosed() {

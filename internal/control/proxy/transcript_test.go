@@ -78,7 +78,7 @@ func TestSessionRecords(t *testing.T) {
 		"command: PASS (not shown)", "reply: 230-(not shown) is your password", "reply: 230 welcome",
 		"command: (unknown command)", "reply: 500 (not shown)",
 		"command: SITE (not shown)",
-		"command: PASV", "reply: 227 ok (10,0,0,1,195,80)",
+		"command: PASV", "reply: 227 Entering Passive Mode (10,0,0,1,195,80)",
 		"pinhole: opened by the", "127.0.0.1 may connect to 127.0.0.1:50000",
 		"answer: 227 Entering Passive Mode (127,0,0,1,195,80)",
 		"command: RETR x", "reply: 150 here", "reply: 226 done", "transfer: RETR complete",

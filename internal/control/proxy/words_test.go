@@ -50,13 +50,26 @@ func TestSessionRefusedBeforeTransfer(t *testing.T) {
 	}
 }
 
+// A client that dials when it has read that its transfer failed finds nobody.
+func TestSessionClosesBeforeItSaysSo(t *testing.T) {
+	b := newStage(t).connect().login()
+	for range 20 { // each is a chance to be seen too early
+		data := b.pasv()
+		data.missing = true
+		b.ask("RETR x", "425 nobody has come")
+		if !data.isClosed() {
+			t.Fatal("the pinhole is open; want it closed before the 425")
+		}
+	}
+}
+
 // What the data path has to say about a passthrough or a port that it cannot open, the client is told.
 func TestSessionToldWhyNot(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.path.set(pathFailure(errors.New("full")), nil)
 	b.client.say("PASV\r\n")
 	b.server.hear("PASV")
-	b.server.say("227 ok (10,0,0,1,195,80)\r\n")
+	b.server.say("227 Entering Passive Mode (10,0,0,1,195,80)\r\n")
 	b.client.hear("425 no TLS")
 	b.wantRefused("no_port=1")
 }

@@ -258,8 +258,8 @@ func (s *Session) broken(err error) dialogue.Step {
 }
 
 // fail takes a transfer that the server ended with a no. If it was the gateway that broke its data, the
-// client is told why: the server does not know. closeTransfer follows when the client has its lines, or before
-// that where nobody has come: the client must not come when it has read that this is over.
+// client is told why: the server does not know. closeTransfer follows when the client has its lines. Where
+// nobody has come it goes before: a client must not come once it has read that this is over.
 func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	var outcome dataplane.Outcome
 	if s.data != nil {

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strconv"
 
-	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/verdict"
 )
 
@@ -24,30 +22,6 @@ func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	d.serveWaiting(&s)
 	s.ToClient = append(d.appendOffer(s.ToClient, verb, same, at.Port()), '\r', '\n')
 	return d.returned(&s, d.last.code)
-}
-
-// appendOffer appends the answer to PASV or EPSV that names the gateway's port. Where the server was asked the
-// same, these are the server's words on one line, with other numbers. Where a client could find other numbers
-// in them, or would not find them (several lines, digits or parentheses in the words, a delimiter other than
-// the bar), they are those of the RFCs.
-func (d *Dialogue) appendOffer(to []byte, verb string, same bool, port uint16) []byte {
-	code := passiveCode(verb)
-	to = append(strconv.AppendInt(to, int64(code), 10), ' ')
-	words, rewritten := []byte(nil), same && d.last.code == code && len(d.line) > 4
-	if rewritten {
-		words = d.line[4:]
-	}
-	if verb == "EPSV" {
-		if to, rewritten = ftp.Rewrite229(to, words, uint32(port)); !rewritten {
-			to = ftp.Append229(to, port)
-		}
-		return to
-	}
-	at := netip.AddrPortFrom(d.addrs.Announced, port)
-	if to, rewritten = ftp.Rewrite227(to, words, at); !rewritten {
-		to = ftp.Append227(to, at)
-	}
-	return to
 }
 
 // Failed reports that the last step's action failed. The step that it returns takes the

@@ -211,7 +211,9 @@ func (q *queue) answered() {
 	for j := range before {
 		before[j].passed = before[j].passed || !r.optional
 	}
-	before = slices.DeleteFunc(slices.Clone(before), func(r request) bool { return r.optional && isLogin(r.verb) })
+	before = slices.DeleteFunc(slices.Clone(before), func(r request) bool {
+		return r.optional && isLogin(r.verb)
+	})
 	q.requests = append(before, q.requests[i+1:]...)
 }
 

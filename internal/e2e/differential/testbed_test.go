@@ -55,7 +55,7 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 			t.Fatal(err)
 		}
 	}
-	// A connection that its receiver has reset is known to conntrack for 10 s. It would lead one between the same
+	// Conntrack knows a connection that its receiver has reset for 10 s. It would lead one between the same
 	// ports to where that one went: servers come from port 20, and the gateway's ports are drawn.
 	if err := through.Gateway().WriteSysctl("net.netfilter.nf_conntrack_tcp_timeout_close", "1"); err != nil {
 		t.Fatal(err)

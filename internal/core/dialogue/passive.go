@@ -1,0 +1,157 @@
+package dialogue
+
+import (
+	"net/netip"
+	"strconv"
+
+	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
+)
+
+// passiveReply takes a line of the answer to PASV or EPSV. It passes nothing on before the whole reply is
+// there: servers put the numbers on the first line or on the last.
+func (d *Dialogue) passiveReply(s *Step, line ftp.ServerLine) {
+	if line.First || line.Last {
+		if port := passivePort(line); port != 0 {
+			d.offeredPort = port
+		}
+	}
+	code := line.Code
+	if d.line = d.line[:0]; line.First && line.Last && len(line.Text) <= maxRewritten {
+		d.line = append(d.line, line.Text...)
+	}
+	switch {
+	case !line.Last:
+		d.hold(line)
+	case code/100 == 1: // not allowed here, and of no use to the client
+		d.offeredPort = 0
+	case code/100 == 5 && code != 530 && !d.retried && d.addrs.Server.Is4() && !d.raw64:
+		d.askOtherwise(s)
+	default:
+		d.passiveAnswered(s, line)
+	}
+}
+
+// passiveAnswered takes the end of the answer to PASV or EPSV.
+func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
+	r := *d.queue.answering()
+	switch {
+	case line.Code/100 > 2:
+		d.answered()
+		d.pass(s, line)
+		s.Refusal.Code = verdict.CodeServerRefusedPASV
+	case d.offeredPort == 0:
+		d.namesNoPort(s, r, line)
+	case d.offeredPort < forward.LowestDataPort:
+		d.answered()
+		s.refuse(RefusedPort, 425, "the server offers port %d: data connections go to ports from %d on only",
+			d.offeredPort, forward.LowestDataPort)
+		s.Refusal.Code = verdict.CodeServerLowPort
+	case r.verb == "PORT" || r.verb == "EPRT":
+		d.agree()
+		d.bridged = true
+		d.bridge = pinhole.Bridge{
+			Client: pinhole.Leg{SourceIP: d.addrs.Gateway, Target: d.target},
+			Server: pinhole.Leg{SourceIP: d.addrs.Outside, Target: d.offered()},
+
+			TLS: d.legs(),
+		}
+		d.serveWaiting(s)
+		s.say(200, "%s command successful", r.verb)
+	default:
+		s.Action = Open
+		s.Pinhole = pinhole.Pinhole{
+			From:     d.addrs.Client,
+			Listen:   netip.AddrPortFrom(d.addrs.Gateway, 0),
+			Target:   d.offered(),
+			SourceIP: d.addrs.Outside,
+
+			TLS: d.legs(),
+		}
+	}
+}
+
+// namesNoPort takes a 227 or 229 without a port. It passes where no client finds a port in it.
+func (d *Dialogue) namesNoPort(s *Step, r request, line ftp.ServerLine) {
+	same := r.verb == d.asked && line.Code == passiveCode(r.verb)
+	d.answered()
+	switch text := line.Text[min(len(line.Text), 4):]; {
+	case !same || !line.First:
+	case ftp.WithoutNumbers(text):
+		d.pass(s, line)
+		return
+	case line.Code == 229:
+		if text, ok := ftp.Rewrite229(nil, text, ftp.NoPort); ok {
+			s.say(line.Code, "%s", text)
+			return
+		}
+	}
+	s.refuse(RefusedAnswer, 425, "the server's answer names no port")
+}
+
+// passiveCode is the code of the answer to PASV or EPSV.
+func passiveCode(verb string) int {
+	if verb == "EPSV" {
+		return 229
+	}
+	return 227
+}
+
+// offered is where the server listens for the data connection.
+func (d *Dialogue) offered() netip.AddrPort { return netip.AddrPortFrom(d.addrs.Server, d.offeredPort) }
+
+// passivePort returns the port that a 227 or 229 names; 0: none. It ignores the address in a 227: servers
+// name private and foreign addresses, and hostile ones a victim's.
+func passivePort(line ftp.ServerLine) uint16 {
+	if len(line.Text) < 4 {
+		return 0
+	}
+	switch line.Code {
+	case 227:
+		if port, err := ftp.Port227(line.Text[4:]); err == nil {
+			return port
+		}
+	case 229:
+		if port, err := ftp.Parse229(line.Text[4:]); err == nil {
+			return port
+		}
+	}
+	return 0
+}
+
+// askOtherwise sends PASV to a server that does not know EPSV, and EPSV to one that does not know PASV.
+func (d *Dialogue) askOtherwise(s *Step) {
+	d.retried, d.offeredPort = true, 0
+	if d.asked == "PASV" {
+		d.asked = "EPSV"
+	} else {
+		d.asked = "PASV"
+	}
+	s.ask(ftp.Command{Verb: d.asked})
+}
+
+// appendOffer appends the answer to PASV or EPSV that names the gateway's port. Where the server was asked
+// the same, it is the server's line with other numbers. Where a client could find other numbers in that, or
+// would not find them (several lines, digits or parentheses in the words, a delimiter other than the bar), it
+// has the words of the RFCs.
+func (d *Dialogue) appendOffer(to []byte, verb string, same bool, port uint16) []byte {
+	code := passiveCode(verb)
+	to = append(strconv.AppendInt(to, int64(code), 10), ' ')
+	words, rewritten := []byte(nil), same && d.last.code == code && len(d.line) > 4
+	if rewritten {
+		words = d.line[4:]
+	}
+	if verb == "EPSV" {
+		if to, rewritten = ftp.Rewrite229(to, words, uint32(port)); !rewritten {
+			to = ftp.Append229(to, port)
+		}
+		return to
+	}
+	at := netip.AddrPortFrom(d.addrs.Announced, port)
+	if to, rewritten = ftp.Rewrite227(to, words, at); !rewritten {
+		to = ftp.Append227(to, at)
+	}
+	return to
+}
