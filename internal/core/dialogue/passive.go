@@ -139,19 +139,19 @@ func (d *Dialogue) askOtherwise(s *Step) {
 func (d *Dialogue) appendOffer(to []byte, verb string, same bool, port uint16) []byte {
 	code := passiveCode(verb)
 	to = append(strconv.AppendInt(to, int64(code), 10), ' ')
-	words, rewritten := []byte(nil), same && d.last.code == code && len(d.line) > 4
-	if rewritten {
+	var words []byte
+	if same && d.last.code == code && len(d.line) > 4 {
 		words = d.line[4:]
 	}
 	if verb == "EPSV" {
-		if to, rewritten = ftp.Rewrite229(to, words, uint32(port)); !rewritten {
-			to = ftp.Append229(to, port)
+		if own, ok := ftp.Rewrite229(to, words, uint32(port)); ok {
+			return own
 		}
-		return to
+		return ftp.Append229(to, port)
 	}
 	at := netip.AddrPortFrom(d.addrs.Announced, port)
-	if to, rewritten = ftp.Rewrite227(to, words, at); !rewritten {
-		to = ftp.Append227(to, at)
+	if own, ok := ftp.Rewrite227(to, words, at); ok {
+		return own
 	}
-	return to
+	return ftp.Append227(to, at)
 }
