@@ -85,6 +85,12 @@ func TestSessionTimes(t *testing.T) {
 			b.accept()
 			b.client.say("USER x\r\nPASS y\r\n")
 		}, "421 the server does not answer", "unreachable=1"},
+		"another protocol": {forward.Limits{Login: short}, func(b *stage) {
+			b.client = b.dial()
+			b.accept()
+			b.server.say("SSH-2.0-server\r\n")
+			b.client.hear("SSH-2.0-server")
+		}, "421 the server's answer is not FTP", "bad_reply=1"},
 		"no answer": {forward.Limits{Idle: short}, func(b *stage) {
 			b.connect().login().client.say("NOOP\r\nNOOP\r\n")
 		}, "421 the server does not answer", "unreachable=1"},
