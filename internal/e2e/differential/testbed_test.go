@@ -57,7 +57,7 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 	}
 	// Conntrack knows a connection that its receiver has reset for 10 s. It would lead one between the same
 	// ports to where that one went: servers come from port 20, and the gateway's ports are drawn.
-	if err := through.Gateway().WriteSysctl("net.netfilter.nf_conntrack_tcp_timeout_close", "0"); err != nil {
+	if err := through.Gateway().WriteSysctl("net.netfilter.nf_conntrack_tcp_timeout_close", "1"); err != nil {
 		t.Fatal(err)
 	}
 	s := &testbed{free: make(chan lane, lanes), bound: bound}
