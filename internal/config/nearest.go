@@ -1,14 +1,18 @@
 package config
 
 import (
+	"slices"
 	"strings"
 )
 
 // maxTypos is how many letters of a word may be wrong, missing or too many for a guess.
 const maxTypos = 2
 
-// nearest returns the known word that s most likely misspells, and "" if none is near.
+// nearest returns the known word that s is or most likely misspells, and "" if none is near.
 func nearest(s string, known []string) string {
+	if slices.Contains(known, s) {
+		return s
+	}
 	best, fewest := "", maxTypos+1
 	for _, word := range known {
 		n := typos(strings.ToLower(s), word)

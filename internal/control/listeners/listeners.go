@@ -121,11 +121,11 @@ func (s *Set) willRelease(at forward.Listen, forwards []forward.Resolved) bool {
 	return false
 }
 
-// proxied returns the forwards with tracking proxy, by listen address.
-func proxied(forwards []forward.Resolved) map[forward.Listen]forward.Resolved {
-	wanted := map[forward.Listen]forward.Resolved{}
-	for _, f := range forwards {
-		if f.Tracking == forward.TrackingProxy {
+// proxied returns the forwards with tracking proxy, by listen address. They are elements of forwards.
+func proxied(forwards []forward.Resolved) map[forward.Listen]*forward.Resolved {
+	wanted := make(map[forward.Listen]*forward.Resolved, len(forwards))
+	for i := range forwards {
+		if f := &forwards[i]; f.Tracking == forward.TrackingProxy {
 			wanted[f.Listen] = f
 		}
 	}
@@ -135,7 +135,7 @@ func proxied(forwards []forward.Resolved) map[forward.Listen]forward.Resolved {
 // Serve makes the set serve exactly these forwards. A listener whose forward is gone drains: its transfers
 // have this long to end. A listener whose forward has changed keeps its socket and its sessions; new
 // sessions follow the new forward. A new forward takes its socket out of opened. Canceling ctx ends nothing;
-// Stop does.
+// Stop does. The set keeps forwards: nobody writes to them any more.
 func (s *Set) Serve(ctx context.Context, forwards []forward.Resolved, opened Opened, drain time.Duration) {
 	wanted := proxied(forwards)
 	for at := range s.serving {
@@ -145,7 +145,7 @@ func (s *Set) Serve(ctx context.Context, forwards []forward.Resolved, opened Ope
 	}
 	for at, f := range wanted {
 		if l := s.serving[at]; l != nil {
-			l.forward.Store(&f)
+			l.forward.Store(f)
 			continue
 		}
 		socket := opened[at]
@@ -161,7 +161,7 @@ func (s *Set) Serve(ctx context.Context, forwards []forward.Resolved, opened Ope
 
 // takeOver closes the sockets of draining listeners that are in the way of a forward, and opens its own. It
 // returns nil if that fails, and logs why.
-func (s *Set) takeOver(ctx context.Context, f forward.Resolved) *net.TCPListener {
+func (s *Set) takeOver(ctx context.Context, f *forward.Resolved) *net.TCPListener {
 	for at, l := range s.draining {
 		if f.Listen.Overlaps(at) {
 			l.socket.Close()
@@ -169,7 +169,7 @@ func (s *Set) takeOver(ctx context.Context, f forward.Resolved) *net.TCPListener
 	}
 	socket, err := listen(ctx, f.Listen)
 	if err != nil {
-		found := cannotListen(f, err)
+		found := cannotListen(*f, err)
 		s.shared.Log.Error(found.Text, "forward", f.Name, "remedy", found.Remedy)
 		return nil
 	}
@@ -177,13 +177,13 @@ func (s *Set) takeOver(ctx context.Context, f forward.Resolved) *net.TCPListener
 }
 
 // start serves a socket, which belongs to the proxy from now on.
-func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListener, f forward.Resolved) {
+func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListener, f *forward.Resolved) {
 	// drain and abort end a proxy, not ctx: its clients are to be told why.
 	base := context.WithoutCancel(ctx)
 	draining, drain := context.WithCancel(base)
 	aborted, abort := context.WithCancel(base)
 	l := &listener{socket: socket, drain: drain, abort: abort, done: make(chan struct{})}
-	l.forward.Store(&f)
+	l.forward.Store(f)
 	current := func() forward.Resolved { return *l.forward.Load() }
 	served := &proxy.Proxy{
 		Forward: current, Path: s.shared.DataPath(current), Keys: s.shared.Keys, Log: s.shared.Log,
@@ -251,11 +251,12 @@ func (s *Set) drain(at forward.Listen, after time.Duration) {
 	}
 }
 
-// Update replaces forwards that are served already, after their addresses have changed.
+// Update replaces forwards that are served already, after their addresses have changed. The set keeps
+// forwards: nobody writes to them any more.
 func (s *Set) Update(forwards []forward.Resolved) {
 	for at, f := range proxied(forwards) {
 		if l := s.serving[at]; l != nil {
-			l.forward.Store(&f)
+			l.forward.Store(f)
 		}
 	}
 }

@@ -25,8 +25,8 @@ type claims struct {
 func newClaims(forwards []Forward) *claims {
 	c := &claims{
 		forwards: forwards,
-		names:    map[string]int{},
-		listens:  map[listenPoint][]int{},
+		names:    make(map[string]int, len(forwards)),
+		listens:  make(map[listenPoint][]int, len(forwards)),
 		ports:    map[uint16][]int{},
 		rangesAt: map[netip.Addr][]int{},
 	}

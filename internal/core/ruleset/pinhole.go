@@ -1,10 +1,6 @@
 package ruleset
 
-import (
-	"slices"
-
-	"ftpgate/internal/core/forward"
-)
+import "ftpgate/internal/core/forward"
 
 // MaxPinholes bounds how many pinholes of one version of IP the kernel holds: three for each session that
 // forward.DefaultLimits allows, although a session has one at most.
@@ -37,10 +33,13 @@ func mayCarryData(f forward.Resolved) bool {
 }
 
 // withoutProxy returns the forwards with other tracking than proxy, which are elements of sets.
-func withoutProxy(all []forward.Resolved) []forward.Resolved {
-	return slices.DeleteFunc(slices.Clone(all), func(f forward.Resolved) bool {
-		return f.Tracking == forward.TrackingProxy
-	})
+func withoutProxy(all []forward.Resolved) (others []forward.Resolved) {
+	for _, f := range all {
+		if f.Tracking != forward.TrackingProxy {
+			others = append(others, f)
+		}
+	}
+	return others
 }
 
 // addPinholes adds the maps and rules of pinholes. Their rules come first in their chains. They cost every

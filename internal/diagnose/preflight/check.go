@@ -250,14 +250,14 @@ func clientsText(clients []netip.Prefix) string {
 
 // refusingChains warns of other programs' chains, once a chain.
 func (c *checker) refusingChains(forwards []forward.Resolved) {
-	forwards = slices.DeleteFunc(slices.Clone(forwards),
-		func(f forward.Resolved) bool { return !f.MayUseKernel() })
-	if len(forwards) == 0 {
+	first := slices.IndexFunc(forwards, forward.Resolved.MayUseKernel)
+	if first < 0 {
 		return
 	}
 	c.forward = forward.Resolved{}
-	server := forwards[0].Server.Host // its name, if no name resolves
-	if i := slices.IndexFunc(forwards, forward.Resolved.HasServer); i >= 0 {
+	server := forwards[first].Server.Host // its name, if no name resolves
+	resolved := func(f forward.Resolved) bool { return f.MayUseKernel() && f.HasServer() }
+	if i := slices.IndexFunc(forwards, resolved); i >= 0 {
 		server = forwards[i].ServerAddrs()[0].String()
 	}
 	for _, chain := range c.facts.Refusing {

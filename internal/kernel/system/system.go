@@ -81,8 +81,9 @@ func Addresses() ([]netip.Addr, error) {
 	}
 	var addrs []netip.Addr
 	for _, n := range nets {
-		if prefix, err := netip.ParsePrefix(n.String()); err == nil {
-			addrs = append(addrs, prefix.Addr())
+		if prefix, ok := n.(*net.IPNet); ok {
+			addr, _ := netip.AddrFromSlice(prefix.IP)
+			addrs = append(addrs, addr.Unmap())
 		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)

@@ -180,7 +180,8 @@ func (m *Metrics) Follow(forwards []forward.Forward) {
 	m.followMu.Lock()
 	defer m.followMu.Unlock()
 	before := m.forwards.Load().byName
-	now := &forwardSet{byName: make(map[string]*forwardCounts, len(forwards))}
+	now := &forwardSet{byName: make(map[string]*forwardCounts, len(forwards)),
+		all: make([]forwardMetrics, 0, len(forwards))}
 	labels := make(map[string]bool, len(forwards))
 	for _, f := range forwards {
 		label := validUTF8(f.Name)
