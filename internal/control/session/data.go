@@ -68,9 +68,9 @@ func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
 	case dialogue.Open:
 		return s.open(step)
 	case dialogue.Bridge:
-		err = s.bridge(step.Bridge)
+		err = s.bridge(*step.Bridge)
 	case dialogue.OpenPassthrough:
-		err = s.openPassthrough(step.Passthrough)
+		err = s.openPassthrough(*step.Passthrough)
 	case dialogue.PrepareTLS:
 		err = s.prepareTLS()
 	}
@@ -79,7 +79,7 @@ func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
 
 // open has the data path open a pinhole.
 func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
-	hole, dataTLS := step.Pinhole, s.legTLS(step.Pinhole.TLS)
+	hole, dataTLS := *step.Pinhole, s.legTLS(step.Pinhole.TLS)
 	var data dataplane.Data
 	var at netip.AddrPort
 	var err error

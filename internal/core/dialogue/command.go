@@ -108,9 +108,9 @@ func (d *Dialogue) request(s *Step, line ftp.ClientLine) *request {
 
 // useData has a transfer use the data connection that is agreed upon. It serves one transfer.
 func (d *Dialogue) useData(s *Step, transfer *request) {
-	if s.Action = Use; d.bridged {
+	if s.Action = Use; d.bridge != nil {
 		s.Action, s.Bridge = Bridge, d.bridge
 	}
 	transfer.hasData = true
-	d.dataReady, d.bridged = false, false
+	d.dataReady, d.bridge = false, nil
 }

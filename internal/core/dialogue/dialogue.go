@@ -60,9 +60,8 @@ type Dialogue struct {
 
 	protection protection
 	negotiation
-	dataReady bool           // a data connection is agreed upon, and no transfer has used it
-	bridge    pinhole.Bridge // that data connection, if the gateway connects to both ends
-	bridged   bool           // bridge is set
+	dataReady bool            // a data connection is agreed upon, and no transfer has used it
+	bridge    *pinhole.Bridge // that data connection, if the gateway connects to both ends; else nil
 
 	last effect // of the last step
 }

@@ -35,7 +35,7 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 		t.hasData = false // it waits on
 	}
 	d.asked = ""
-	d.dataReady, d.bridged = false, false
+	d.dataReady, d.bridge = false, nil
 	s.Action, s.Refusal.Remedy = Close, remedy
 	switch failed {
 	case OpenPassthrough, PrepareTLS: // RFC 2228 section 5: a resource that security needs

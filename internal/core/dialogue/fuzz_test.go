@@ -153,7 +153,7 @@ func (h *harness) take(s Step, line []byte) {
 	failed := h.failing
 	switch s.Action {
 	case Open:
-		h.pinhole(s.Pinhole)
+		h.pinhole(*s.Pinhole)
 		h.open = 1
 		if failed {
 			s, h.open = h.d.Failed("", ""), 0
@@ -171,7 +171,7 @@ func (h *harness) take(s Step, line []byte) {
 			s, h.open = h.d.Failed("", ""), 0
 		}
 	case Bridge:
-		h.bridge(s.Bridge)
+		h.bridge(*s.Bridge)
 		h.open = 1
 		if failed {
 			s, h.open = h.d.Failed("", ""), 0
@@ -192,7 +192,7 @@ func (h *harness) take(s Step, line []byte) {
 	case OpenPassthrough:
 		want := pinhole.Passthrough{From: h.ends.Client, Listen: h.ends.Gateway,
 			Ports: h.d.config.Passive, Target: h.ends.Server, SourceIP: h.ends.Outside}
-		if s.Passthrough != want {
+		if *s.Passthrough != want {
 			h.t.Fatalf("got passthrough %s; want %s", s.Passthrough, want)
 		}
 		fallthrough

@@ -86,7 +86,7 @@ func (d *Dialogue) askPassive(s *Step, verb string) {
 
 // drop ends the negotiation before this one.
 func (d *Dialogue) drop(s *Step) {
-	d.dataReady, d.bridged = false, false
+	d.dataReady, d.bridge = false, nil
 	s.Action = Close
 }
 
@@ -127,7 +127,7 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 	d.drop(s)
 	d.queue.add(c.Verb)
 	s.Action = Open
-	s.Pinhole = pinhole.Pinhole{
+	s.Pinhole = &pinhole.Pinhole{
 		From:     d.addrs.Server,
 		Listen:   netip.AddrPortFrom(d.addrs.Outside, 0),
 		Target:   to,

@@ -51,8 +51,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		s.Refusal.Code = verdict.CodeServerLowPort
 	case r.verb == "PORT" || r.verb == "EPRT":
 		d.agree()
-		d.bridged = true
-		d.bridge = pinhole.Bridge{
+		d.bridge = &pinhole.Bridge{
 			Client: pinhole.Leg{SourceIP: d.addrs.Gateway, Target: d.target},
 			Server: pinhole.Leg{SourceIP: d.addrs.Outside, Target: d.offered()},
 
@@ -62,7 +61,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		s.say(200, "%s command successful", r.verb)
 	default:
 		s.Action = Open
-		s.Pinhole = pinhole.Pinhole{
+		s.Pinhole = &pinhole.Pinhole{
 			From:     d.addrs.Client,
 			Listen:   netip.AddrPortFrom(d.addrs.Gateway, 0),
 			Target:   d.offered(),

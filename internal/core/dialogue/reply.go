@@ -175,7 +175,7 @@ func (d *Dialogue) preliminary(s *Step, code int) {
 		d.abandonTransfer(s)
 	case r.transfer:
 		r.started = true
-	case d.dataReady && !d.bridged && (code == 125 || code == 150): // a command not listed in transfers
+	case d.dataReady && d.bridge == nil && (code == 125 || code == 150): // a command not listed in transfers
 		r.transfer, r.started = true, true
 		d.useData(s, r)
 	case !binding(r.verb):

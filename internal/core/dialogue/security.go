@@ -68,7 +68,7 @@ func (d *Dialogue) clientHello(s *Step) {
 func (d *Dialogue) openPassthrough(s *Step) {
 	d.drop(s)
 	s.Action = OpenPassthrough
-	s.Passthrough = pinhole.Passthrough{
+	s.Passthrough = &pinhole.Passthrough{
 		From:     d.addrs.Client,
 		Listen:   d.addrs.Gateway,
 		Ports:    d.config.Passive,

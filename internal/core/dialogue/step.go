@@ -40,12 +40,13 @@ const (
 )
 
 // Step is the answer to one event: an action, then lines for either side. It is a value of its own: it
-// shares no memory with the event's line, and no later event changes it.
+// shares no memory with the event's line, and no later event changes it. It is small, because it lies on
+// the stacks of idle sessions several times.
 type Step struct {
 	Action      Action
-	Pinhole     pinhole.Pinhole     // of Open
-	Bridge      pinhole.Bridge      // of Bridge
-	Passthrough pinhole.Passthrough // of OpenPassthrough
+	Pinhole     *pinhole.Pinhole     // of Open; else nil
+	Bridge      *pinhole.Bridge      // of Bridge; else nil
+	Passthrough *pinhole.Passthrough // of OpenPassthrough; else nil
 
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
 	Synch              bool   // ToServer is urgent: send Telnet IP and Synch first (RFC 959 section 4.1.3)
