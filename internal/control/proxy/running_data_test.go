@@ -136,9 +136,9 @@ func TestSessionDrainsWhileDataGoesOn(t *testing.T) {
 	b.stop()
 	late := b.dial()
 	late.hear("421 the gateway is shutting down") // the proxy drains
-	if b.counts.Running() != 1 || isClosed(data.severed) {
-		t.Errorf("got %d sessions, severed %t; want the drain to wait", b.counts.Running(),
-			isClosed(data.severed))
+	b.await("the late client's end", func() bool { return b.counts.Running() == 1 })
+	if isClosed(data.severed) {
+		t.Error("severed; want the drain to wait")
 	}
 	b.drain()
 	<-data.severed
