@@ -17,7 +17,6 @@ import (
 	"ftpgate/internal/dataplane/path"
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
-	"ftpgate/internal/observe/flows"
 	"ftpgate/internal/observe/monitor"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
@@ -58,8 +57,9 @@ func (d *Daemon) newInstance() *instance {
 	r.prober = preflight.OpenProber(d.Table)
 	r.gateway = gateway.New(d.Table, r.prober, resolver, d.Log)
 	r.sessionLog = sessions.New(r.started)
+	r.monitor = monitor.New(d.Table, d.Log, r.sessionLog)
 	r.paths = path.New(path.Config{Table: d.Table, Log: d.Log, Restore: r.gateway.Reinstall,
-		Watcher: func() *flows.Watcher { return r.monitor.Watcher() }})
+		Watcher: r.monitor.Watcher})
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
 	r.listeners = listeners.New(listeners.Shared{
 		Log: d.Log, Counts: r.counts, SessionLog: r.sessionLog, Keys: sessionKeys{r.keys},
@@ -69,7 +69,6 @@ func (d *Daemon) newInstance() *instance {
 				kind.String())
 		},
 	})
-	r.monitor = monitor.New(d.Table, d.Log, r.sessionLog)
 	r.status = &status.Source{
 		Version: version.String(), File: d.File, Table: d.Table, Started: r.started,
 		Gateway: r.gateway, SessionLog: r.sessionLog, Expiries: r.keys.Expiries, Reloader: r.requestReload,
@@ -94,19 +93,20 @@ func (r *instance) close() {
 	r.prober.Close()
 }
 
-// publish makes the kernel and the data paths serve the forwards.
+// publish makes the kernel and the data paths serve the forwards. After an error they serve those from before.
 func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 	if r.prober.Usable {
 		if err := r.enableForwarding(forwards); err != nil {
+			return err
+		}
+		if err := r.paths.Connect(); err != nil {
 			return err
 		}
 	}
 	if err := r.gateway.Publish(forwards, stale...); err != nil {
 		return err
 	}
-	if err := r.paths.Update(forwards, r.prober.Usable); err != nil {
-		return err
-	}
+	r.paths.Update(forwards, r.prober.Usable)
 	r.metrics.RulesetApplied()
 	r.status.SetKernel(r.prober.Usable, r.prober.Unusable)
 	r.logRelayed(r.prober, forwards)

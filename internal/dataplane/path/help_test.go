@@ -159,9 +159,10 @@ func newStage(t *testing.T) *stage {
 		return []netip.Addr{netip.MustParseAddr("192.168.5.2")},
 			nil
 	}
-	if err := s.Update([]forward.Resolved{s.forward}, true); err != nil {
+	if err := s.Connect(); err != nil {
 		t.Fatal(err)
 	}
+	s.Update([]forward.Resolved{s.forward}, true)
 	t.Cleanup(s.Close)
 	return s
 }

@@ -90,11 +90,9 @@ type passthroughSet interface {
 func New(c Config) *Paths {
 	p := &Paths{table: c.Table, log: c.Log, openTables: openTables, free: newPortCache(system.PortFree),
 		host: &hostAddresses{read: system.Addresses, log: c.Log}}
-	watcher := func() *flows.Watcher {
-		if c.Watcher == nil {
-			return nil
-		}
-		return c.Watcher()
+	watcher := c.Watcher
+	if watcher == nil {
+		watcher = func() *flows.Watcher { return nil }
 	}
 	p.expect = func(hole pinhole.Pinhole) expectation {
 		if w := watcher(); w != nil {
@@ -159,29 +157,35 @@ func (p *Paths) Close() {
 	}
 }
 
-// Update sets the forwards that are published now, and whether the kernel has their table (usable).
-func (p *Paths) Update(forwards []forward.Resolved, usable bool) error {
+// Connect connects to the kernel's table, which need not be installed yet. It does nothing the second time.
+func (p *Paths) Connect() error {
+	if p.tables.Load() != nil { // they keep what is open for as long as the daemon runs
+		return nil
+	}
+	pinholes, passthroughs, err := p.openTables(p.table, p.notRenewed)
+	if err != nil {
+		return fmt.Errorf("data path: %w", err)
+	}
+	t := &tables{pinholes: pinholes, passthroughs: passthroughs}
+	t.path = kernelpath.New(restoring{t, p.restorer}, &p.claims, p.isFree, p.log)
+	p.tables.Store(t)
+	return nil
+}
+
+// Update sets the forwards that are published now, and whether the kernel has their table (usable), which
+// needs Connect. It cannot fail: passthroughs that are not renewed now are renewed later.
+func (p *Paths) Update(forwards []forward.Resolved, usable bool) {
 	p.reserved.Store(reservedBy(forwards))
 	p.host.refreshHost()
 	if !usable {
 		p.kernel.Store(nil)
-		return nil
+		return
 	}
 	t := p.tables.Load()
-	if t == nil { // they keep what is open for as long as the daemon runs
-		pinholes, passthroughs, err := p.openTables(p.table, p.notRenewed)
-		if err != nil {
-			return fmt.Errorf("data path: %w", err)
-		}
-		t = &tables{pinholes: pinholes, passthroughs: passthroughs}
-		t.path = kernelpath.New(restoring{t, p.restorer}, &p.claims, p.isFree, p.log)
-		p.tables.Store(t)
-	}
 	p.kernel.Store(t.path)
 	if err := t.passthroughs.Renew(); err != nil { // a table that was replaced has none
-		return fmt.Errorf("data path: %w", err)
+		p.notRenewed(err)
 	}
-	return nil
 }
 
 // PassthroughRanges returns the port ranges of the passthroughs that are open in the kernel.
