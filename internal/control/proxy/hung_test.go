@@ -78,7 +78,7 @@ func TestDataPathHangs(t *testing.T) {
 			b.client.heardAll()
 
 			began := time.Now()
-			if !j.Find(id).Kill() {
+			if j.Find(id).Kill() != nil {
 				t.Fatal("the session cannot be killed")
 			}
 			if tt.method != "handle Close" { // in a passthrough the gateway says nothing

@@ -145,16 +145,22 @@ func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *sessio
 		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
 		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr()),
 	})
+	dialing, kill := context.WithCancel(ctx)
+	defer kill()
+	record.OnKill(kill)
 	if kind, reason := p.admit(from, f); kind != dialogue.NotRefused {
 		p.reject(f, client, record, refusal.New(kind, "", reason))
 		return nil
 	}
-	s, err := p.connect(ctx, drained, client, f, record)
+	s, err := p.connect(dialing, drained, client, f, record)
 	if err != nil {
 		defer p.leave(from)
 		why := unreachable(err)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			why = refusal.New(dialogue.RefusedDrain, verdict.CodeShutDown, session.ShuttingDown)
+		case dialing.Err() != nil:
+			why = refusal.New(dialogue.NotRefused, verdict.CodeKilled, session.OperatorEnded)
 		}
 		p.reject(f, client, record, why)
 		return nil

@@ -6,11 +6,14 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/observe/sessions"
 )
 
 func TestSessionServerDown(t *testing.T) {
@@ -285,6 +288,33 @@ func TestSessionDrainsWhileDialling(t *testing.T) {
 	c.hear("421 the gateway is shutting down")
 	c.heardAll()
 	b.finished()
+}
+
+// An operator ends a session whose server is being dialled.
+func TestSessionKilledWhileDialling(t *testing.T) {
+	j := sessions.New(time.Now())
+	dialling := make(chan struct{})
+	b := newStage(t, withJournal(j), func(p *Proxy, _ *forward.Resolved) {
+		p.dial = func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+			close(dialling)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	c := b.dial()
+	<-dialling
+	id := slices.Collect(j.Running())[0].ID
+	if err := j.Find(id).Kill(); err != nil {
+		t.Fatalf("the session cannot be killed: %v", err)
+	}
+	c.hear("421 the operator has ended the session")
+	c.heardAll()
+	if e, _ := j.Explain(id); e.Verdict.Code != verdict.CodeKilled {
+		t.Errorf("got verdict %s; want %s", e.Verdict.Code, verdict.CodeKilled)
+	}
+	if err := j.Find(id).Kill(); err != sessions.ErrEnded {
+		t.Errorf("a second kill: got %v; want %v", err, sessions.ErrEnded)
+	}
 }
 
 // A server that takes no connection: the client hears so when the dial time is over.

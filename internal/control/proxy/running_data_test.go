@@ -117,7 +117,7 @@ func TestSessionKilledWhileDataGoesOn(t *testing.T) {
 	data := b.transfer()
 	b.dropControl(j)
 	running := slices.Collect(j.Running())
-	if !j.Find(running[0].ID).Kill() {
+	if j.Find(running[0].ID).Kill() != nil {
 		t.Fatal("the session cannot be killed")
 	}
 	<-data.severed

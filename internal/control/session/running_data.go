@@ -66,7 +66,7 @@ func (s *Session) awaitData() {
 	}
 	s.running = nil
 	if s.killedLate() {
-		r := refusal.New(dialogue.NotRefused, verdict.CodeKilled, operatorEnded)
+		r := refusal.New(dialogue.NotRefused, verdict.CodeKilled, OperatorEnded)
 		r.Fatal, r.Peer = true, remote(s.client)
 		s.tell(r)
 	}

@@ -59,9 +59,10 @@ func (s *Session) Abort(code verdict.Code, reason string) { s.abort(code, reason
 
 // Kill ends the session for an operator, with its data connections, also where nothing else is left of it. It
 // never waits.
-func (s *Session) Kill() { s.abort(verdict.CodeKilled, operatorEnded, true) }
+func (s *Session) Kill() { s.abort(verdict.CodeKilled, OperatorEnded, true) }
 
-const operatorEnded = "the operator has ended the session"
+// OperatorEnded is the reason for a client whose session an operator ends.
+const OperatorEnded = "the operator has ended the session"
 
 func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"cmp"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ type Record struct {
 	timeline       timeline
 	latest         time.Duration // the time of the latest event: the next one is not earlier
 	kill           func()        // nil: it cannot be killed
+	killRequested  bool          // by an operator
 }
 
 // Data is a negotiated data connection.
@@ -121,22 +123,36 @@ func (r *Record) locked(f func()) {
 	r.mu.Unlock()
 }
 
-// OnKill sets the function with which Kill ends the session.
-func (r *Record) OnKill(kill func()) { r.locked(func() { r.kill = kill }) }
-
-// Kill ends the session for an operator; false: it cannot be ended.
-func (r *Record) Kill() bool {
-	r.mu.Lock()
-	kill := r.kill
-	if !r.ended.IsZero() {
-		kill = nil
+// OnKill sets the function with which Kill ends the session from now on. If Kill was called before, OnKill
+// calls the function, too. It must not wait.
+func (r *Record) OnKill(kill func()) {
+	requested := false
+	r.locked(func() { r.kill, requested = kill, r.killRequested })
+	if requested {
+		kill()
 	}
+}
+
+// The reasons why Kill cannot end a session.
+var (
+	ErrEnded           = errors.New("the session has ended already")
+	ErrTrackedByKernel = errors.New("the kernel tracks the session, and lets its connections go on")
+)
+
+// Kill ends the session for an operator. The error is ErrEnded or ErrTrackedByKernel.
+func (r *Record) Kill() error {
+	r.mu.Lock()
+	kill, ended := r.kill, !r.ended.IsZero()
+	r.killRequested = kill != nil
 	r.mu.Unlock()
-	if kill == nil {
-		return false
+	switch {
+	case ended:
+		return ErrEnded
+	case kill == nil:
+		return ErrTrackedByKernel
 	}
 	kill()
-	return true
+	return nil
 }
 
 // TransferStarted records the start of a transfer over the last data connection.
@@ -368,12 +384,6 @@ func (r *Record) whyEnded() *verdict.Fault {
 	f := *r.fatal
 	f.Fatal = false
 	return &f
-}
-
-func (r *Record) hasEnded() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.ended.IsZero()
 }
 
 // forget drops the time line, and returns how many events it had.

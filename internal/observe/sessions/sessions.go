@@ -180,26 +180,19 @@ func (j *Log) Counts() (sessions, clients map[ForwardKey]int) {
 	return sessions, clients
 }
 
-// Explain returns a session with its time line; false: the session is unknown or no longer kept. id is a
-// Session.ID or only the number at its end.
+// Explain returns a session with its time line; false: the session is unknown or no longer kept. id is that
+// of Find.
 func (j *Log) Explain(id string) (Explained, bool) {
-	r := j.find(id)
+	r := j.Find(id)
 	if r == nil {
 		return Explained{}, false
 	}
 	return r.explain(time.Now()), true
 }
 
-// Find returns the record of a running session; nil: there is none.
+// Find returns the record of a session, running or ended; nil: the session is unknown or no longer kept. id
+// is a Session.ID or only the number at its end.
 func (j *Log) Find(id string) *Record {
-	r := j.find(id)
-	if r == nil || r.hasEnded() {
-		return nil
-	}
-	return r
-}
-
-func (j *Log) find(id string) *Record {
 	digits := id
 	if run, rest, cut := strings.Cut(id, "-"); cut {
 		if run != j.run {

@@ -325,6 +325,27 @@ func TestEnded(t *testing.T) {
 	}
 }
 
+// Kill reaches a session in whatever state it is, also if that state has just begun.
+func TestKill(t *testing.T) {
+	r := logIn(New(time.Now()))
+	if err := r.Kill(); err != ErrTrackedByKernel {
+		t.Errorf("without OnKill: got %v; want %v", err, ErrTrackedByKernel)
+	}
+	var killed []string
+	r.OnKill(func() { killed = append(killed, "dial") })
+	if err := r.Kill(); err != nil {
+		t.Error(err)
+	}
+	r.OnKill(func() { killed = append(killed, "session") })
+	if want := []string{"dial", "session"}; !slices.Equal(killed, want) {
+		t.Errorf("got %q killed; want %q", killed, want)
+	}
+	r.Ends("")
+	if err := r.Kill(); err != ErrEnded || len(killed) != 2 {
+		t.Errorf("after the end: got %v, killed %q; want %v", err, killed, ErrEnded)
+	}
+}
+
 func TestFind(t *testing.T) {
 	j := New(time.Now())
 	r := logIn(j)
@@ -335,11 +356,8 @@ func TestFind(t *testing.T) {
 		}
 	}
 	r.Ends("")
-	if j.Find("1") != nil {
-		t.Error("a session that has ended is found among those that run")
-	}
-	if _, known := j.Explain("1"); !known {
-		t.Error("a session that has ended is not explained")
+	if _, known := j.Explain("1"); !known || j.Find("1") != r {
+		t.Error("a session that has ended is not found")
 	}
 	later := New(time.Now().Add(2 * time.Second))
 	if logIn(later).ID() == r.ID() {

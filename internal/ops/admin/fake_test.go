@@ -59,7 +59,7 @@ func (f *fake) Kill(id string) error {
 	case slices.ContainsFunc(f.ended, named):
 		return fmt.Errorf("session %s has ended: %w", id, ErrNotNow)
 	}
-	return ErrNoSession
+	return fmt.Errorf("source: %w", ErrNoSession)
 }
 
 func (f *fake) Reload(ctx context.Context) error {

@@ -106,7 +106,7 @@ func (h *handlers) kill(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := h.source.Kill(id); err != nil {
 		e := errorAnswer(err)
-		if err == ErrNoSession { // noSession says more
+		if errors.Is(err, ErrNoSession) { // noSession says more
 			e = noSession(id)
 		}
 		writeError(w, e)

@@ -78,13 +78,12 @@ func (s *Source) Explain(id string) (sessions.Explained, bool) { return s.Sessio
 func (s *Source) Kill(id string) error {
 	record := s.SessionLog.Find(id)
 	if record == nil {
-		if _, known := s.SessionLog.Explain(id); known {
-			return &admin.Error{Text: "session " + id + " has ended already", Kind: admin.ErrNotNow}
-		}
-		return &admin.Error{Text: "there is no session " + id, Kind: admin.ErrNoSession,
-			Remedy: "ftpgate sessions shows those that run"}
+		return admin.ErrNoSession
 	}
-	if !record.Kill() {
+	switch record.Kill() {
+	case sessions.ErrEnded:
+		return &admin.Error{Text: "session " + id + " has ended already", Kind: admin.ErrNotNow}
+	case sessions.ErrTrackedByKernel:
 		return &admin.Error{
 			Text: "session " + id + " is tracked by the kernel, which lets its connections go on",
 			Remedy: "take its client out of the forward's clients, " +
