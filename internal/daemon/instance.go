@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"ftpgate/internal/dataplane/path"
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/observe/metrics"
 	"ftpgate/internal/observe/monitor"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
@@ -61,13 +63,12 @@ func (d *Daemon) newInstance() *instance {
 	r.paths = path.New(path.Config{Table: d.Table, Log: d.Log, Restore: r.gateway.Reinstall,
 		Watcher: r.monitor.Watcher})
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
+	r.metrics = metrics.New(metrics.Build{Version: version.String(), GoVersion: runtime.Version()},
+		dialogue.RefusalNames(), r.metricSources())
 	r.listeners = listeners.New(listeners.Shared{
 		Log: d.Log, Counts: r.counts, SessionLog: r.sessionLog, Keys: sessionKeys{r.keys},
 		DataPath: r.paths.For,
-		Refused: func(f forward.Resolved, kind dialogue.RefusalKind) {
-			r.metrics.Refused(f.Name,
-				kind.String())
-		},
+		Refused:  r.metrics.Refused,
 	})
 	r.status = &status.Source{
 		Version: version.String(), File: d.File, Table: d.Table, Started: r.started,
@@ -75,6 +76,7 @@ func (d *Daemon) newInstance() *instance {
 	}
 	r.prober.Ours = r.listeners.ListensAt
 	r.gateway.OnChange = r.listeners.Update
+	r.gateway.OnApply = r.metrics.RulesetApplied
 	r.gateway.PassthroughRanges = r.paths.PassthroughRanges
 	return r
 }
@@ -107,7 +109,6 @@ func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 		return err
 	}
 	r.paths.Update(forwards, r.prober.Usable)
-	r.metrics.RulesetApplied()
 	r.status.SetKernel(r.prober.Usable, r.prober.Unusable)
 	r.logRelayed(r.prober, forwards)
 	return nil

@@ -2,11 +2,9 @@ package daemon
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"time"
 
-	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/kernel/system"
@@ -15,7 +13,6 @@ import (
 	"ftpgate/internal/observe/transferlog"
 	"ftpgate/internal/ops/admin"
 	"ftpgate/internal/ops/status"
-	"ftpgate/internal/version"
 )
 
 // observability is the endpoints of a running daemon, and what they show beside the sessions.
@@ -38,8 +35,6 @@ func (r *instance) openEndpoints() (findings []finding.Finding) {
 		findings = append(findings, finding.Finding{Text: err.Error()})
 		r.transferLog = nil
 	}
-	build := metrics.Build{Version: version.String(), GoVersion: runtime.Version()}
-	r.metrics = metrics.New(build, refusalNames(), r.metricSources())
 	r.metrics.Follow(r.Forwards)
 	r.sessionLog.Hooks = r.journalHooks()
 	a := r.Admin
@@ -57,14 +52,6 @@ func (r *instance) openEndpoints() (findings []finding.Finding) {
 		findings = append(findings, found)
 	}
 	return findings
-}
-
-// refusalNames returns the names of the kinds of refusals. Metrics has a counter for each.
-func refusalNames() (names []string) {
-	for kind := range (&proxy.Counts{}).Refused() {
-		names = append(names, kind.String())
-	}
-	return names
 }
 
 // journalHooks hands the events of sessions to metrics, and finished transfers to the transfer log, too.

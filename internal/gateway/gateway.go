@@ -30,6 +30,9 @@ type Gateway struct {
 	// OnChange is called with the forwards that Refresh has published, before Refresh logs them; nil: nobody
 	// is called. Set it before use. It must not publish.
 	OnChange func([]forward.Resolved)
+	// OnApply is called each time that the kernel's table was written anew; nil: nobody is called. Set it
+	// before use. It must not wait.
+	OnApply func()
 	// PassthroughRanges returns the port ranges of sessions that pass through unread; nil: there are none.
 	// Their maps stay in the table whatever becomes of their forwards. Set it before use. It must not
 	// publish.
@@ -95,7 +98,13 @@ func (g *Gateway) install(forwards []forward.Resolved, stale []string) (installe
 		ranges = g.PassthroughRanges()
 	}
 	if table := ruleset.Build(g.table, forwards, ranges...); !table.Empty() {
-		return true, g.kernel.Apply(table, stale...)
+		if err := g.kernel.Apply(table, stale...); err != nil {
+			return true, err
+		}
+		if g.OnApply != nil {
+			g.OnApply()
+		}
+		return true, nil
 	}
 	for _, name := range append(stale, g.table) {
 		if err := g.kernel.Remove(name); err != nil {

@@ -161,14 +161,16 @@ func (d *diary) wantNew(t *testing.T, want ...string) {
 // bench is a gateway with fakes around it.
 type bench struct {
 	*gateway.Gateway
-	names  *names
-	kernel *kernel
-	log    *diary
+	counted int // calls of OnApply
+	names   *names
+	kernel  *kernel
+	log     *diary
 }
 
 func newBench() *bench {
 	b := &bench{names: newNames(), kernel: &kernel{}, log: &diary{}}
 	b.Gateway = gateway.New("ftpgate", b.kernel, b.names, slog.New(b.log))
+	b.OnApply = func() { b.counted++ }
 	return b
 }
 

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -75,6 +76,11 @@ func TestResolveProxy(t *testing.T) {
 			b.kernel.removed,
 			err,
 		)
+	}
+	b.kernel.fail(errors.New("no"))
+	if err := b.Publish(got); err == nil || b.counted != 3 {
+		t.Errorf("got error %v, %d writes counted; want those of Publish, Refresh and Reinstall, "+
+			"and none that failed", err, b.counted)
 	}
 }
 

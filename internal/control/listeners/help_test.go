@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"ftpgate/internal/control/proxy"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/dataplane/path"
 	"ftpgate/internal/observe/sessions"
@@ -37,10 +36,10 @@ func newGateway(t *testing.T) *gateway {
 		Counts:     &proxy.Counts{},
 		SessionLog: sessions.New(time.Now()),
 		DataPath:   paths.For,
-		Refused: func(f forward.Resolved, kind dialogue.RefusalKind) {
+		Refused: func(forward, kind string) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			g.refused = append(g.refused, f.Name+" "+kind.String())
+			g.refused = append(g.refused, forward+" "+kind)
 		},
 	})
 	t.Cleanup(func() {

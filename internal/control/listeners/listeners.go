@@ -34,8 +34,9 @@ type Shared struct {
 	Keys       proxy.Keys
 	// DataPath returns the data path of a forward. current returns the forward as it is at the moment.
 	DataPath func(current func() forward.Resolved) dataplane.Path
-	// Refused is called for each refusal; nil: nobody is. It must not block.
-	Refused func(forward.Resolved, dialogue.RefusalKind)
+	// Refused is called for each refusal, with the forward's name and the word of its kind; nil: nobody is.
+	// It must not block.
+	Refused func(forward, kind string)
 }
 
 // Set is the listeners of a gateway, by listen address. Its methods are for one goroutine, except ListensAt.
@@ -190,7 +191,7 @@ func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListe
 		Counts: s.shared.Counts, SessionLog: s.shared.SessionLog,
 		Refused: func(kind dialogue.RefusalKind) {
 			if s.shared.Refused != nil {
-				s.shared.Refused(current(), kind)
+				s.shared.Refused(current().Name, kind.String())
 			}
 		},
 	}

@@ -43,7 +43,6 @@ func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind dialogue.Refusa
 
 // leave takes back what admit counted.
 func (p *Proxy) leave(from netip.Addr) {
-	p.Counts.sessionEnded()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.clients[from]--; p.clients[from] == 0 {

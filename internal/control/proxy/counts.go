@@ -7,25 +7,19 @@ import (
 	"ftpgate/internal/core/dialogue"
 )
 
-// Counts counts what the sessions of any number of forwards did. The zero value is ready, a nil one counts
+// Counts sums up what the sessions of all forwards did, for the log at the end; package metrics has the
+// numbers of each forward, while it is published. The zero value is ready, a nil one counts
 // nothing, and several goroutines may use it at once.
 type Counts struct {
-	sessions, transfers, failedLogins atomic.Uint64
-	running                           atomic.Int64
-	refused                           [dialogue.RefusalKinds]atomic.Uint64
+	sessions, transfers atomic.Uint64
+	refused             [dialogue.RefusalKinds]atomic.Uint64
 }
 
 // Sessions returns how many clients were let in since the start.
 func (c *Counts) Sessions() uint64 { return c.sessions.Load() }
 
-// Running returns how many of them are here now.
-func (c *Counts) Running() int64 { return c.running.Load() }
-
 // Transfers returns how many transfers were completed.
 func (c *Counts) Transfers() uint64 { return c.transfers.Load() }
-
-// FailedLogins returns how many logins the servers refused.
-func (c *Counts) FailedLogins() uint64 { return c.failedLogins.Load() }
 
 // Refused yields every kind of refusal with its number, also the kinds that never came.
 func (c *Counts) Refused() iter.Seq2[dialogue.RefusalKind, uint64] {
@@ -41,13 +35,6 @@ func (c *Counts) Refused() iter.Seq2[dialogue.RefusalKind, uint64] {
 func (c *Counts) sessionStarted() {
 	if c != nil {
 		c.sessions.Add(1)
-		c.running.Add(1)
-	}
-}
-
-func (c *Counts) sessionEnded() {
-	if c != nil {
-		c.running.Add(-1)
 	}
 }
 
@@ -58,11 +45,7 @@ func (c *Counts) transferCompleted() {
 }
 
 func (c *Counts) refuse(kind dialogue.RefusalKind) {
-	if c == nil {
-		return
-	}
-	c.refused[kind].Add(1)
-	if kind == dialogue.RefusedLogin {
-		c.failedLogins.Add(1)
+	if c != nil {
+		c.refused[kind].Add(1)
 	}
 }

@@ -112,5 +112,5 @@ func TestSessionEndsWhileCloseHangs(t *testing.T) {
 	b.ask("QUIT", "221 bye")
 	b.client.heardAll()
 	b.server.heardAll()
-	b.await("the session's end", func() bool { return b.counts.Running() == 0 })
+	b.await("the session's end", func() bool { return b.sessions() == 0 })
 }

@@ -207,9 +207,6 @@ func TestSessionFailedLogins(t *testing.T) {
 	}
 	b.client.heardAll()
 	b.wantRefused("login=3")
-	if got := b.counts.FailedLogins(); got != 3 {
-		t.Errorf("got %d failed logins; want 3", got)
-	}
 
 	b = newStage(t, func(p *Proxy, _ *forward.Resolved) { p.loginDelay = time.Hour }).connect()
 	b.ask("PASS a", "530 no").ask("PASS b", "530 no") // at once

@@ -44,7 +44,7 @@ func TestSessionCountsWhileDataGoesOn(t *testing.T) {
 		t.Error("log: the session ends; want its data to end first")
 	}
 	close(data.done)
-	b.await("the session's end", func() bool { return b.counts.Running() == 0 })
+	b.await("the session's end", func() bool { return b.sessions() == 0 })
 	b.await("the log", func() bool { return strings.Contains(b.logs.String(), "session ends") })
 	b.connect() // there is room for one
 }
@@ -136,7 +136,7 @@ func TestSessionDrainsWhileDataGoesOn(t *testing.T) {
 	b.stop()
 	late := b.dial()
 	late.hear("421 the gateway is shutting down") // the proxy drains
-	b.await("the late client's end", func() bool { return b.counts.Running() == 1 })
+	b.await("the late client's end", func() bool { return b.sessions() == 1 })
 	if isClosed(data.severed) {
 		t.Error("severed; want the drain to wait")
 	}
@@ -165,12 +165,12 @@ func TestSessionKeepsEarlierData(t *testing.T) {
 	b.client.Close()
 	b.server.heardAll()
 	for i, data := range b.path.all {
-		if b.counts.Running() != 1 {
+		if b.sessions() != 1 {
 			t.Fatalf("the session is over before its data connection %d", i)
 		}
 		if i != 3 {
 			close(data.done)
 		}
 	}
-	b.await("the session's end", func() bool { return b.counts.Running() == 0 })
+	b.await("the session's end", func() bool { return b.sessions() == 0 })
 }

@@ -61,6 +61,14 @@ var words = [RefusalKinds]string{
 	RefusedTransfer: "broken_transfer",
 }
 
+// RefusalNames returns the words of all kinds but NotRefused, in their order.
+func RefusalNames() (names []string) {
+	for kind := NotRefused + 1; kind < RefusalKinds; kind++ {
+		names = append(names, kind.String())
+	}
+	return names
+}
+
 // String returns a stable word in snake case, "unknown" for a number that is no kind.
 func (k RefusalKind) String() string {
 	if k < RefusalKinds {

@@ -203,8 +203,7 @@ func (m *Metrics) Follow(forwards []forward.Forward) {
 	m.forwards.Store(now)
 }
 
-// RulesetApplied counts a write of the kernel's table. The daemon calls it after the start, a reload, a
-// change of a server's address, and after it has restored a table that another program removed.
+// RulesetApplied counts a write of the kernel's table. Package gateway calls it, through the daemon.
 func (m *Metrics) RulesetApplied() {
 	if m != nil {
 		m.generation.Inc()

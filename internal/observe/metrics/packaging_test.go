@@ -16,18 +16,10 @@ import (
 	"ftpgate/internal/core/dialogue"
 )
 
-// refusalWords returns the reasons that the daemon passes to New.
-func refusalWords() (words []string) {
-	for kind := dialogue.NotRefused + 1; kind < dialogue.RefusalKinds; kind++ {
-		words = append(words, kind.String())
-	}
-	return words
-}
-
 // inventory returns the names of all series after one of each event, and those that a scraper adds.
 func inventory(t *testing.T) map[string]sample {
 	t.Helper()
-	gathered, err := fullMetrics(refusalWords()).registry.Gather()
+	gathered, err := fullMetrics(dialogue.RefusalNames()).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
