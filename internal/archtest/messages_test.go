@@ -42,6 +42,7 @@ func TestMessages(t *testing.T) {
 		{"log messages", len(logMessages(packages)), 40},
 		{"verdicts", len(verdicts(packages)), 40},
 		{"findings", len(findings(packages)), 60},
+		{"refusals", len(refusals(packages)), 60},
 	} {
 		if section.found < section.least {
 			t.Errorf("found %d %s; want at least %d: the search does not know the code any more",
@@ -70,6 +71,9 @@ func messagesPage(packages []*pkg) string {
 	b.WriteString("\n## Findings\n\nWhat a start, a reload and `ftpgate doctor` say about hosts, servers " +
 		"and certificates.\n\n")
 	table(&b, []string{"sentence", "remedy", "from"}, findings(packages))
+	b.WriteString("\n## Refusals\n\nWhat the client reads behind 421, 425, 530 and the like, and the log has " +
+		"as `reason` with its `kind`. A verdict above whose sentence is only … has one of these.\n\n")
+	table(&b, []string{"reason", "kind", "from"}, refusals(packages))
 	return b.String()
 }
 
@@ -105,6 +109,7 @@ var logLevels = map[string]string{"Debug": "debug", "Info": "info", "Warn": "war
 // logMessages returns each log message: its text, level, keys and package.
 func logMessages(packages []*pkg) (rows [][]string) {
 	for _, p := range product(packages) {
+		known := textsOf(p, packages)
 		for _, f := range p.code() {
 			ast.Inspect(f.ast, func(n ast.Node) bool {
 				call, ok := n.(*ast.CallExpr)
@@ -117,21 +122,21 @@ func logMessages(packages []*pkg) (rows [][]string) {
 				}
 				level, args := logLevels[s.Sel.Name], call.Args
 				if level != "" && len(args) > 0 {
-					if text := template(args[0]); text != "…" {
+					if text := known.template(args[0]); text != "…" {
 						rows = append(rows, []string{text, level, keys(args[1:]), short(module + "/" +
 							p.dir)})
 					}
 				}
 				return true
 			})
-			rows = append(rows, sessionMessages(p, f)...)
+			rows = append(rows, sessionMessages(p, f, known)...)
 		}
 	}
 	return rows
 }
 
 // sessionMessages finds s.log(slog.LevelX, "message", slog.String("key", ...)...), by which sessions log.
-func sessionMessages(p *pkg, f *file) (rows [][]string) {
+func sessionMessages(p *pkg, f *file, known texts) (rows [][]string) {
 	ast.Inspect(f.ast, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
 		if !ok || len(call.Args) < 2 {
@@ -142,7 +147,7 @@ func sessionMessages(p *pkg, f *file) (rows [][]string) {
 			if !ok || !isSelector(level, "slog", "LevelDebug", "LevelInfo", "LevelWarn", "LevelError") {
 				continue
 			}
-			if text := template(call.Args[i+1]); text != "…" {
+			if text := known.template(call.Args[i+1]); text != "…" {
 				rows = append(rows, []string{text, strings.ToLower(strings.TrimPrefix(level.Sel.Name,
 					"Level")),
 					keys(call.Args[i+2:]), short(module + "/" + p.dir)})
@@ -170,13 +175,13 @@ func keys(args []ast.Expr) string {
 	for _, a := range args {
 		switch a := a.(type) {
 		case *ast.BasicLit:
-			if k := template(a); strings.Trim(k, "abcdefghijklmnopqrstuvwxyz_0123456789") == "" && k != "" {
+			if k := texts(nil).template(a); strings.Trim(k, "abcdefghijklmnopqrstuvwxyz_0123456789") == "" && k != "" {
 				all = append(all, k)
 			}
 		case *ast.CallExpr:
 			if s, ok := a.Fun.(*ast.SelectorExpr); ok && isSelector(s, "slog", "String", "Int", "Any",
 				"Duration", "Bool") && len(a.Args) > 0 {
-				all = append(all, template(a.Args[0]))
+				all = append(all, texts(nil).template(a.Args[0]))
 			}
 		}
 	}
@@ -231,20 +236,35 @@ func filled(template string) string {
 func constants(p *pkg) map[string]string {
 	all := map[string]string{}
 	for _, f := range p.code() {
-		ast.Inspect(f.ast, func(n ast.Node) bool {
-			if v, ok := n.(*ast.ValueSpec); ok {
-				for i, name := range v.Names {
-					if i < len(v.Values) {
-						if l, ok := v.Values[i].(*ast.BasicLit); ok && l.Kind == token.STRING {
-							all[name.Name] = template(l)
-						}
+		for _, d := range f.ast.Decls {
+			g, ok := d.(*ast.GenDecl)
+			if !ok || g.Tok != token.CONST {
+				continue
+			}
+			for _, s := range g.Specs {
+				v := s.(*ast.ValueSpec)
+				for i, value := range v.Values {
+					if l, ok := value.(*ast.BasicLit); ok && l.Kind == token.STRING {
+						all[v.Names[i].Name] = texts(nil).template(l)
 					}
 				}
 			}
-			return true
-		})
+		}
 	}
 	return all
+}
+
+// textsOf returns the texts that a package knows.
+func textsOf(p *pkg, packages []*pkg) texts {
+	known := texts(constants(p))
+	for _, other := range packages {
+		for name, text := range constants(other) {
+			if ast.IsExported(name) {
+				known[other.name()+"."+name] = text
+			}
+		}
+	}
+	return known
 }
 
 // words returns what a function of a fault may return: a literal, says(template), or a function of the
@@ -254,7 +274,7 @@ func words(p *pkg, e ast.Expr) string {
 	case *ast.FuncLit:
 		return returned(e.Body)
 	case *ast.CallExpr:
-		return template(e.Args[0])
+		return texts(nil).template(e.Args[0])
 	case *ast.Ident:
 		for _, f := range p.code() {
 			for _, d := range f.ast.Decls {
@@ -272,7 +292,7 @@ func returned(body *ast.BlockStmt) string {
 	var all []string
 	ast.Inspect(body, func(n ast.Node) bool {
 		if r, ok := n.(*ast.ReturnStmt); ok && len(r.Results) == 1 {
-			if text := template(r.Results[0]); !slices.Contains(all, text) {
+			if text := texts(nil).template(r.Results[0]); !slices.Contains(all, text) {
 				all = append(all, text)
 			}
 		}
@@ -287,7 +307,7 @@ func returned(body *ast.BlockStmt) string {
 func findings(packages []*pkg) (rows [][]string) {
 	for _, p := range product(packages) {
 		own := short(module + "/" + p.dir)
-		makers := findingMakers(p)
+		makers, known := findingMakers(p), textsOf(p, packages)
 		for _, f := range p.code() {
 			ast.Inspect(f.ast, func(n ast.Node) bool {
 				text, remedy := ast.Expr(nil), ast.Expr(nil)
@@ -305,9 +325,9 @@ func findings(packages []*pkg) (rows [][]string) {
 				if text == nil {
 					return true
 				}
-				row := []string{template(text), "", own}
+				row := []string{known.template(text), "", own}
 				if remedy != nil {
-					row[1] = template(remedy)
+					row[1] = known.template(remedy)
 				}
 				if strings.Trim(row[0], "… :,()") != "" {
 					rows = append(rows, row)

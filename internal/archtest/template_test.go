@@ -30,25 +30,39 @@ func field(l *ast.CompositeLit, name string) ast.Expr {
 	return nil
 }
 
+// texts are constants with a literal text, by the names that a package has for them: own ones, and
+// "package.Name" for those of others.
+type texts map[string]string
+
 // template returns a text with "…" for all that the code puts in.
-func template(e ast.Expr) string {
+func (t texts) template(e ast.Expr) string {
 	switch e := e.(type) {
+	case *ast.Ident:
+		if text, known := t[e.Name]; known {
+			return text
+		}
+	case *ast.SelectorExpr:
+		if from, ok := e.X.(*ast.Ident); ok {
+			if text, known := t[from.Name+"."+e.Sel.Name]; known {
+				return text
+			}
+		}
 	case *ast.BasicLit:
 		if s, err := strconv.Unquote(e.Value); err == nil {
 			return s
 		}
 	case *ast.ParenExpr:
-		return template(e.X)
+		return t.template(e.X)
 	case *ast.BinaryExpr:
-		return strings.ReplaceAll(template(e.X)+template(e.Y), "……", "…")
+		return strings.ReplaceAll(t.template(e.X)+t.template(e.Y), "……", "…")
 	case *ast.CallExpr:
 		if s, ok := e.Fun.(*ast.SelectorExpr); ok && isSelector(s, "fmt", "Sprintf", "Errorf") && len(e.Args) > 0 {
-			return verbs(template(e.Args[0]))
+			return verbs(t.template(e.Args[0]))
 		}
 		if s, ok := e.Fun.(*ast.SelectorExpr); ok && isSelector(s, "cmp", "Or") {
 			var all []string
 			for _, a := range e.Args {
-				if text := template(a); text != "…" {
+				if text := t.template(a); text != "…" {
 					all = append(all, text)
 				}
 			}
@@ -82,17 +96,22 @@ func verbs(format string) string {
 func TestTemplateCanFail(t *testing.T) {
 	p := snippet(t, `package sample
 import ("fmt"; "cmp")
+const known = "known"
 var a = "plain"
 var b = "a " + x + ": " + y
 var c = fmt.Sprintf("%d%% of %q, %-5s%s", n, s, t, u)
 var d = cmp.Or(x, "no answer")
 var e = f(x)
+var g = known + ": " + other.Known
 `, "")
-	want := map[string]string{"a": "plain", "b": "a …: …", "c": "…% of …, …", "d": "no answer", "e": "…"}
+	want := map[string]string{"a": "plain", "b": "a …: …", "c": "…% of …, …", "d": "no answer", "e": "…",
+		"g": "known: also", "known": "known"}
+	known := texts(constants(p))
+	known["other.Known"] = "also"
 	for _, d := range p.files[0].ast.Decls {
 		g := d.(*ast.GenDecl)
 		if v, ok := g.Specs[0].(*ast.ValueSpec); ok {
-			if got := template(v.Values[0]); got != want[v.Names[0].Name] {
+			if got := known.template(v.Values[0]); got != want[v.Names[0].Name] {
 				t.Errorf("%s: got %q; want %q", v.Names[0].Name, got, want[v.Names[0].Name])
 			}
 		}
