@@ -70,6 +70,7 @@ func (s *Session) finish(finished chan<- struct{}) {
 	}
 	s.client.HangUp()
 	s.awaitData()
+	s.transferStarted.stop()
 	s.env.Ended(s)
 	s.record.Ends(goodbye)
 	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"ftpgate/internal/control/conn"
 	"ftpgate/internal/control/refusal"
@@ -67,6 +68,20 @@ func TestSessionGathers(t *testing.T) {
 		if got := string(s.out); got != step.want {
 			t.Errorf("%.20q: got %q left; want %q", step.line, got, step.want)
 		}
+	}
+}
+
+// Nothing of a session goes on after its end, not even the wait for a server's 1yz.
+func TestSessionStopsTimer(t *testing.T) {
+	s := newSession(t)
+	s.env.Ended = func(*Session) {}
+	s.transferStarted = newTransferStarted()
+	timer := time.AfterFunc(time.Hour, s.transferStarted.signal)
+	s.transferStarted.timer = timer
+	s.terminate(refusal.Refusal{})
+	s.finish(make(chan struct{}))
+	if timer.Stop() {
+		t.Error("the timer runs after the session's end")
 	}
 }
 

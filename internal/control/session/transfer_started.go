@@ -21,6 +21,13 @@ func newTransferStarted() *transferStarted { return &transferStarted{started: ma
 // signal says that the transfer started.
 func (t *transferStarted) signal() { t.once.Do(func() { close(t.started) }) }
 
+// stop ends the wait for the server's 1yz.
+func (t *transferStarted) stop() {
+	if t != nil && t.timer != nil {
+		t.timer.Stop()
+	}
+}
+
 // watchTransfer is called after each step, to see whether a transfer has started.
 func (s *Session) watchTransfer() {
 	t := s.transferStarted
@@ -31,9 +38,7 @@ func (s *Session) watchTransfer() {
 			t.timer = nil
 		}
 	case s.dialogue.TransferStarted():
-		if t.timer != nil {
-			t.timer.Stop()
-		}
+		t.stop()
 		t.signal()
 		s.transferStarted = nil
 	case t.timer == nil:
