@@ -189,9 +189,9 @@ var rows = []row{
 	{pkg: "daemon",
 		imports: []string{
 			"core/forward", "core/dialogue", "core/finding", "version", "kernel/system",
-			"observe/sessions", "observe/flows", "observe/metrics", "observe/monitor",
-			"observe/transferlog", "gateway", "dataplane/path", "control/proxy", "control/listeners",
-			"control/tlskeys", "ops/admin", "ops/status", "ops/systemd", "diagnose/preflight", "config",
+			"observe/sessions", "observe/metrics", "observe/monitor", "observe/transferlog", "gateway",
+			"dataplane/path", "control/proxy", "control/listeners", "control/tlskeys", "ops/admin",
+			"ops/status", "ops/systemd", "diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"control/ftptest"}},

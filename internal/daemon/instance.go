@@ -95,7 +95,7 @@ func (r *instance) close() {
 	r.prober.Close()
 }
 
-// publish makes the kernel and the data paths serve the forwards. After an error they serve those from before.
+// publish makes the kernel and the data paths serve the forwards. After an error they serve what they did.
 func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 	if r.prober.Usable {
 		if err := r.enableForwarding(forwards); err != nil {

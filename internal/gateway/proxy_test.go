@@ -70,17 +70,18 @@ func TestResolveProxy(t *testing.T) {
 	}
 	if err := b.Reinstall(); err != nil || b.kernel.applies() != 3 ||
 		!slices.Equal(b.kernel.removed, []string{"ftpgate"}) {
-		t.Errorf(
-			"reinstall: got %d applies, removed %q, error %v; want 3, the table and none",
-			b.kernel.applies(),
-			b.kernel.removed,
-			err,
-		)
+		t.Errorf("reinstall: got %d applies, removed %q, error %v; want 3, the table and none",
+			b.kernel.applies(), b.kernel.removed, err)
 	}
+	wantCounted(t, b, got, 3)
+}
+
+// wantCounted expects that OnApply counted the writes of Publish, Refresh and Reinstall, and none that fails.
+func wantCounted(t *testing.T, b *bench, forwards []forward.Resolved, want int) {
+	t.Helper()
 	b.kernel.fail(errors.New("no"))
-	if err := b.Publish(got); err == nil || b.counted != 3 {
-		t.Errorf("got error %v, %d writes counted; want those of Publish, Refresh and Reinstall, "+
-			"and none that failed", err, b.counted)
+	if err := b.Publish(forwards); err == nil || b.counted != want {
+		t.Errorf("got error %v, %d writes counted; want an error, and %d", err, b.counted, want)
 	}
 }
 
