@@ -3,6 +3,8 @@
 //
 // It decides; it does no input or output of its own. The kernel and the resolver are interfaces. Proxies and
 // sessions are not its business.
+//
+// Locks: Gateway.changing, held while the kernel applies a change, then Gateway.mu, held while nothing waits.
 package gateway
 
 import (

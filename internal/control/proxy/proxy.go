@@ -1,16 +1,12 @@
 // Package proxy serves the control connections of a forward: it accepts clients, lets them in or rejects
 // them, connects them to the server, and ends sessions whose time is up.
 //
-// # Locks
+// Locks: Proxy.mu guards the list of sessions. It is never held while anybody dials, reads, writes, logs, or
+// asks the data path, and never together with a session's lock. That is why a kernel that does not answer
+// stops one step of one session, and not the clients that come, the watch of timeouts, or an operator's kill.
 //
-// Proxy.mu guards the list of sessions. It is never held while anybody dials, reads, writes, logs, or asks
-// the data path, and never together with a session's lock. That is why a kernel that does not answer stops
-// one step of one session, and not the clients that come, the watch of timeouts, or an operator's kill.
-//
-// # Goroutines
-//
-// Serve waits for all: the one that accepts, one for each client that is let in or rejected, and two for each
-// session, which read its client and its server.
+// Goroutines: Serve waits for all: the one that accepts, one for each client that is let in or rejected, and
+// two for each session, which read its client and its server.
 package proxy
 
 import (

@@ -2,12 +2,10 @@
 // out what the dialogue asks for, and writes the session's record. What a line means is decided by package
 // dialogue; a data path, which the caller brings, carries the data.
 //
-// # Locks
-//
-// A session's state has a lock, which is held for a moment only: never while anybody dials, reads, writes,
-// logs or asks the data path. What takes long belongs to the one reader that has the turn (see phase),
-// which needs no lock. That is why a kernel that does not answer stops one step of one session, and neither
-// Kill nor CheckTimeouts wait for it. No other lock is taken while this one is held.
+// Locks: a session's state has a lock, which is held for a moment only: never while anybody dials, reads,
+// writes, logs or asks the data path. What takes long belongs to the one reader that has the turn (see
+// phase), which needs no lock. That is why a kernel that does not answer stops one step of one session, and
+// neither Kill nor CheckTimeouts wait for it. No other lock is taken while this one is held.
 package session
 
 import (

@@ -4,6 +4,8 @@
 // It reads the files that forwards name, stores the certificates that it signs itself in one directory, and
 // returns a tls.Config for each connection. It opens no connection, never verifies less than a forward asks
 // for, and writes keys only to that directory.
+//
+// Locks: Keys.mu, held while files are read again. No handshake waits for it.
 package tlskeys
 
 import (

@@ -5,7 +5,9 @@
 // It carries no data, it listens nowhere, and it does not know how the kernel is programmed. It never gives
 // the same port to one client twice at a time.
 //
-// Locks: Path.mu and Pinhole.mu are never held together, and neither is held while the kernel is called.
+// Locks: Path.mu and Pinhole.mu are never held together. Pinhole.mu is held when Kernel.Keep is called, which
+// does not wait; nothing else of the kernel is called under either. The kernel's transactions take
+// Pinhole.mu.
 package kernelpath
 
 import (

@@ -7,7 +7,8 @@
 // leads, and never logs: what happened is in the Result. If one end fails, the relay resets the other, so
 // that a transfer cut short never looks complete.
 //
-// Locks: Transfer.mu is the only one, and nothing that waits is called while it is held.
+// Locks: listener.mu of package port, then Transfer.mu, then Relay.mu. Nothing that waits is called while one
+// is held.
 package relay
 
 import (

@@ -4,6 +4,8 @@
 //
 // It sees TCP only, in the default conntrack zone. It switches nothing on: counters need the sysctl
 // net.netfilter.nf_conntrack_acct before a flow begins, events need net.netfilter.nf_conntrack_events.
+//
+// Locks: requester.mu, held for one question to the kernel at a time.
 package conntrack
 
 import (

@@ -4,6 +4,8 @@
 //
 // It decides which flow belongs to which session. It reads the conntrack table through an interface, and
 // changes nothing but what Sever deletes.
+//
+// Locks: Watcher.mu, then those of package sessions, then Expectation.mu.
 package flows
 
 import (

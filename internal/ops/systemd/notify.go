@@ -3,6 +3,8 @@
 //
 // Without a service manager it does nothing, and leaves the log to the caller's handler. It never starts,
 // stops or queries anything.
+//
+// Locks: that of the journal, held for one record at a time.
 package systemd
 
 import (
