@@ -59,7 +59,7 @@ func (p Pinhole) Validate() error {
 	case !p.From.IsValid() || p.From.IsUnspecified():
 		return errors.New("missing the address that connects")
 	case !at.IsValid() || at.IsUnspecified():
-		return errors.New("the missing the gateway's address")
+		return errors.New("missing the gateway's address")
 	case at.Is4() != p.From.Is4():
 		return errors.New("the client's address and the gateway's address differ in address family")
 	}

@@ -169,5 +169,9 @@ func (h *Pinhole) closeOnce() {
 			h.path.log.Error("a pinhole stays open until it expires", "err", err)
 		}
 	}
-	h.path.claims.GiveBack(h.hole.From, h.hole.Listen)
+	if h.hole.Active {
+		h.path.claims.Rest(h.hole.From, h.hole.Listen)
+	} else {
+		h.path.claims.GiveBack(h.hole.From, h.hole.Listen)
+	}
 }

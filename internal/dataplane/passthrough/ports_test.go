@@ -95,7 +95,7 @@ func TestPassthroughRefuses(t *testing.T) {
 		{"nobody", func(p *pinhole.Passthrough) { p.From = netip.Addr{} },
 			"missing the address that connects"},
 		{"everywhere", func(p *pinhole.Passthrough) { p.Listen = netip.IPv4Unspecified() },
-			"the missing the gateway's address"},
+			"missing the gateway's address"},
 		{"two families", func(p *pinhole.Passthrough) { p.From = relaytest.Loopback6 },
 			"differ in address family"},
 		{"nowhere", func(p *pinhole.Passthrough) { p.Target = netip.Addr{} }, "not a usable target"},

@@ -43,6 +43,56 @@ func TestDraw(t *testing.T) {
 	}
 }
 
+// A port rests as long as there is another one, and no longer.
+func TestRest(t *testing.T) {
+	ports := forward.PortRange{First: 50000, Last: 59999}
+	claims := &port.Claims{}
+	rested := map[netip.AddrPort]bool{}
+	for range 4096 {
+		at, err := claims.Draw(client, gateway, ports, free)
+		if err != nil || rested[at] {
+			t.Fatalf("got %s, %v; want a port that has not rested", at, err)
+		}
+		rested[at] = true
+		claims.Rest(client, at)
+	}
+	few := forward.PortRange{First: 50000, Last: 50002}
+	claims = &port.Claims{}
+	order := []uint16{50001, 50000, 50002}
+	for _, port := range order {
+		claims.Rest(client, netip.AddrPortFrom(gateway, port))
+	}
+	for range 4 { // each of them rests
+		at, err := claims.Draw(client, gateway, few, free)
+		if err != nil {
+			t.Fatalf("got %v; want a port that rests, as there is no other", err)
+		}
+		claims.Rest(client, at)
+	}
+	if at, err := claims.Draw(other, gateway, few, free); err != nil || !few.Contains(at.Port()) {
+		t.Errorf("got %s, %v; want a port: they rest for another address", at, err)
+	}
+	all := forward.PortRange{First: 1024, Last: 65535}
+	for range 2 * 4096 { // the first ones are forgotten
+		at, err := claims.Draw(client, gateway, all, free)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims.Rest(client, at)
+	}
+	taken := map[uint16]bool{}
+	for range 3 {
+		at, err := claims.Draw(client, gateway, few, free)
+		if err != nil || taken[at.Port()] {
+			t.Fatalf("got %s, %v; want another one of the ports", at, err)
+		}
+		taken[at.Port()] = true
+	}
+	if _, err := claims.Draw(client, gateway, few, free); !errors.Is(err, port.ErrNone) {
+		t.Errorf("got %v; want %v", err, port.ErrNone)
+	}
+}
+
 // A port that is not to be used stays free for others, and an error of use is the caller's.
 func TestDrawRefused(t *testing.T) {
 	ports := forward.PortRange{First: 50000, Last: 50009}

@@ -205,7 +205,11 @@ func (t *Transfer) unlisten() {
 	}
 	t.unlistened.Do(func() {
 		t.route.Close()
-		if t.claims != nil {
+		switch {
+		case t.claims == nil:
+		case t.peer == Server:
+			t.claims.Rest(t.from, t.at)
+		default:
 			t.claims.GiveBack(t.from, t.at)
 		}
 	})
