@@ -35,8 +35,8 @@ type Claims struct {
 	next   int
 }
 
-// mostRested is how many claims rest. A server with 60 active transfers a second fills them in a minute, which
-// is how long TIME-WAIT lasts in Linux (TCP_TIMEWAIT_LEN in include/net/tcp.h).
+// mostRested is how many claims rest. A server with 60 active transfers a second fills them in a minute,
+// which is how long TIME-WAIT lasts in Linux (TCP_TIMEWAIT_LEN in include/net/tcp.h).
 const mostRested = 4096
 
 // Draw gives out a port of the range, at the gateway's address addr, for connections from an address: each
@@ -90,9 +90,9 @@ func (c *Claims) GiveBack(from netip.Addr, at netip.AddrPort) {
 }
 
 // Rest gives back a port to which somebody connected from a port that is always the same, as servers connect
-// from port 20 in active mode. It rests, because the next connection would have the addresses and ports of the
-// last one: the server's TIME-WAIT refuses to begin it, and conntrack, which remembers a reset connection for
-// ten seconds, leads it to where the last one went.
+// from port 20 in active mode. It rests, because the next connection would have the addresses and ports of
+// the last one: the server's TIME-WAIT refuses to begin it, and conntrack, which remembers a reset connection
+// for ten seconds, leads it to where the last one went.
 func (c *Claims) Rest(from netip.Addr, at netip.AddrPort) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
