@@ -47,8 +47,14 @@ var rows = []row{
 		imports: []string{"core/forward", "core/pinhole", "core/ruleset", "kernel/netlink"},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{
-			"kernel/nft", "try/lab", "core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab/labtest",
-			"github.com/google/nftables", "github.com/mdlayher/netlink",
+			"kernel/nft", "kernel/nftwatch", "try/lab", "core/ruleset/rulesettest", "kernel/nft/nfttest",
+			"try/lab/labtest", "github.com/google/nftables", "github.com/mdlayher/netlink",
+		}},
+	{pkg: "kernel/nftwatch",
+		imports: []string{"kernel/netlink"},
+		shares:  []string{"github.com/mdlayher/netlink", "golang.org/x/sys"},
+		testing: []string{
+			"core/ruleset", "core/ruleset/rulesettest", "kernel/nft/nfttest", "try/lab/labtest",
 		}},
 	{pkg: "kernel/system",
 		owns:    []string{"github.com/prometheus/procfs"},
@@ -78,6 +84,7 @@ var rows = []row{
 		imports: []string{"core/forward", "core/finding", "core/ruleset"},
 		owns:    []string{"golang.org/x/sync"},
 		testing: []string{"core/ruleset/rulesettest"}},
+	{pkg: "gateway/repair", imports: []string{"kernel/nftwatch"}},
 
 	// Data connections.
 	{pkg: "dataplane", imports: []string{"core/forward", "core/pinhole", "core/verdict"}},
@@ -154,8 +161,8 @@ var rows = []row{
 		testing: []string{"core/verdict", "config"}},
 	{pkg: "ops/status",
 		imports: []string{
-			"core/forward", "core/finding", "kernel/system", "observe/sessions", "control/tlskeys",
-			"ops/admin",
+			"core/forward", "core/finding", "kernel/system", "observe/sessions", "gateway/repair",
+			"control/tlskeys", "ops/admin",
 		},
 		testing: []string{"core/ruleset", "gateway"}},
 	{pkg: "ops/systemd",
@@ -188,10 +195,10 @@ var rows = []row{
 	// The wiring.
 	{pkg: "daemon",
 		imports: []string{
-			"core/forward", "core/dialogue", "core/finding", "version", "kernel/system",
+			"core/forward", "core/dialogue", "core/finding", "version", "kernel/nftwatch", "kernel/system",
 			"observe/sessions", "observe/metrics", "observe/monitor", "observe/transferlog", "gateway",
-			"dataplane/path", "control/proxy", "control/listeners", "control/tlskeys", "ops/admin",
-			"ops/status", "ops/systemd", "diagnose/preflight", "config",
+			"gateway/repair", "dataplane/path", "control/proxy", "control/listeners", "control/tlskeys",
+			"ops/admin", "ops/status", "ops/systemd", "diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"control/ftptest"}},

@@ -18,6 +18,7 @@ import (
 	"ftpgate/internal/dataplane/path"
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/observe/metrics"
 	"ftpgate/internal/observe/monitor"
 	"ftpgate/internal/observe/sessions"
@@ -41,6 +42,8 @@ type instance struct {
 	counts     *proxy.Counts
 	sessionLog *sessions.Log
 	monitor    *monitor.Monitor
+	repairer   *repair.Repairer
+	watching   watching
 	observability
 
 	reloads      chan chan error // requests of the admin API; the result goes to the channel sent
@@ -60,7 +63,9 @@ func (d *Daemon) newInstance() *instance {
 	r.gateway = gateway.New(d.Table, r.prober, resolver, d.Log)
 	r.sessionLog = sessions.New(r.started)
 	r.monitor = monitor.New(d.Table, d.Log, r.sessionLog)
-	r.paths = path.New(path.Config{Table: d.Table, Log: d.Log, Restore: r.gateway.Reinstall,
+	r.repairer = repair.New(repair.Config{Table: d.Table, Log: d.Log, PutBack: r.gateway.Repair,
+		Restore: func() error { return r.paths.Restore() }, Repaired: func() { r.metrics.Repaired() }})
+	r.paths = path.New(path.Config{Table: d.Table, Log: d.Log, Repair: r.repairer.Repair,
 		Watcher: r.monitor.Watcher})
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
 	r.metrics = metrics.New(metrics.Build{Version: version.String(), GoVersion: runtime.Version()},
@@ -73,6 +78,7 @@ func (d *Daemon) newInstance() *instance {
 	r.status = &status.Source{
 		Version: version.String(), File: d.File, Table: d.Table, Started: r.started,
 		Gateway: r.gateway, SessionLog: r.sessionLog, Expiries: r.keys.Expiries, Reloader: r.requestReload,
+		Repairs: r.repairer.State,
 	}
 	r.prober.Ours = r.listeners.ListensAt
 	r.gateway.OnChange = r.listeners.Update
@@ -89,6 +95,7 @@ func (r *instance) startMonitor(forwards []forward.Resolved) {
 
 // close closes the parts, in the opposite order of their dependence.
 func (r *instance) close() {
+	r.stopWatching()
 	r.monitor.Close()
 	r.closeEndpoints()
 	r.paths.Close()
@@ -105,6 +112,7 @@ func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 			return err
 		}
 	}
+	r.watchTable() // before there is a table, so that no change is missed
 	if err := r.gateway.Publish(forwards, stale...); err != nil {
 		return err
 	}
@@ -135,9 +143,13 @@ func (r *instance) serve(ctx context.Context) {
 	}
 }
 
-// refreshHost follows what changes without a reload: certificates and names.
+// refreshHost follows what changes without a reload: certificates and names, and the table if nobody notifies
+// of its changes.
 func (r *instance) refreshHost(ctx context.Context) {
 	r.keys.Refresh(time.Now())
+	if !r.watching.subscribed.Load() {
+		_ = r.repairer.Repair(ctx) // which has logged it
+	}
 	if !r.gateway.UsesNames() {
 		return
 	}
@@ -174,6 +186,7 @@ func (r *instance) requestReload(ctx context.Context) error {
 // reload replaces the configuration by that of Load, or keeps everything as it was.
 func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
 	r.notify(systemd.Reloading())
+	_ = r.repairer.Repair(ctx) // which has logged it; the file may be the same
 	err := r.replaceConfig(ctx)
 	if err != nil {
 		r.Log.Error("reload failed; the old configuration stays in effect", "err", err)

@@ -18,10 +18,12 @@ import (
 	"ftpgate/internal/core/ruleset"
 )
 
-// Kernel installs tables. *nft.Conn implements it. Both methods may take seconds.
+// Kernel installs tables. *nft.Conn implements it. Its methods may take seconds.
 type Kernel interface {
 	// Apply replaces the table with t, and removes the stale tables, all in one transaction.
 	Apply(t ruleset.Table, stale ...string) error
+	// Repair puts back what another program has changed in t, and returns how the kernel's table differed.
+	Repair(t ruleset.Table) (differences []string, err error)
 	// Remove deletes a table. A table that does not exist is no error.
 	Remove(name string) error
 }
@@ -95,11 +97,7 @@ func (g *Gateway) install(forwards []forward.Resolved, stale []string) (installe
 	if g.kernel == nil {
 		return false, nil
 	}
-	var ranges []forward.PortRange
-	if g.PassthroughRanges != nil {
-		ranges = g.PassthroughRanges()
-	}
-	if table := ruleset.Build(g.table, forwards, ranges...); !table.Empty() {
+	if table := g.build(forwards); !table.Empty() {
 		if err := g.kernel.Apply(table, stale...); err != nil {
 			return true, err
 		}
@@ -116,17 +114,39 @@ func (g *Gateway) install(forwards []forward.Resolved, stale []string) (installe
 	return false, nil
 }
 
-// Reinstall brings the table back after another program has removed it.
-func (g *Gateway) Reinstall() error {
+// build returns the table of the forwards. The caller holds changing.
+func (g *Gateway) build(forwards []forward.Resolved) ruleset.Table {
+	var ranges []forward.PortRange
+	if g.PassthroughRanges != nil {
+		ranges = g.PassthroughRanges()
+	}
+	return ruleset.Build(g.table, forwards, ranges...)
+}
+
+// Repair compares the kernel's table with what is published, and puts back what another program has removed,
+// but for elements that expire. It returns how the table differed. Another program has deleted elements of
+// the emptied sets.
+func (g *Gateway) Repair(emptied []string) (differences []string, err error) {
 	g.changing.Lock()
 	defer g.changing.Unlock()
-	if err := g.kernel.Remove(g.table); err != nil { // whatever is left of it
-		return fmt.Errorf("gateway: reinstall: %w", err)
+	forwards, _ := g.published()
+	table := g.build(forwards)
+	if g.kernel == nil || table.Empty() {
+		return nil, nil
 	}
-	if _, err := g.install(g.Forwards(), nil); err != nil {
-		return fmt.Errorf("gateway: reinstall: %w", err)
+	differences, err = g.kernel.Repair(table)
+	if err == nil && len(differences) > 0 && g.OnApply != nil {
+		g.OnApply()
 	}
-	return nil
+	for _, s := range table.Sets {
+		if s.Timeout && slices.Contains(emptied, s.Name) {
+			differences = append(differences, "missing elements of map "+s.Name)
+		}
+	}
+	if err != nil {
+		return differences, fmt.Errorf("gateway: repair: %w", err)
+	}
+	return differences, nil
 }
 
 // Stop removes the table.

@@ -68,11 +68,21 @@ type kernel struct {
 	entered chan struct{} // nil: Apply and Remove return at once; else they send here, and wait for resume
 	resume  chan struct{}
 
-	mu      sync.Mutex
-	applied []ruleset.Table
-	swept   [][]string
-	removed []string
-	err     error // of Apply and Remove
+	mu       sync.Mutex
+	applied  []ruleset.Table
+	repaired []ruleset.Table
+	swept    [][]string
+	removed  []string
+	err      error // of all methods
+}
+
+// Repair finds a chain missing.
+func (k *kernel) Repair(t ruleset.Table) ([]string, error) {
+	k.block()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.repaired = append(k.repaired, t)
+	return []string{"chain a"}, k.err
 }
 
 func (k *kernel) Apply(t ruleset.Table, stale ...string) error {

@@ -29,9 +29,12 @@ func promptly(t *testing.T, what string, f func()) {
 // While the kernel applies a table, which may take seconds, status and sessions still get their answers.
 func TestReadersDoNotWaitForTheKernel(t *testing.T) {
 	for what, change := range map[string]func(*bench) error{
-		"publish":   func(b *bench) error { return b.Publish(nil) },
-		"reinstall": func(b *bench) error { return b.Reinstall() },
-		"stop":      func(b *bench) error { return b.Stop() },
+		"publish": func(b *bench) error { return b.Publish(nil) },
+		"repair": func(b *bench) error {
+			_, err := b.Repair(nil)
+			return err
+		},
+		"stop": func(b *bench) error { return b.Stop() },
 		"refresh": func(b *bench) error {
 			b.names.is(name, "203.0.113.10")
 			_, err := b.Refresh(context.Background(), sound)

@@ -68,20 +68,39 @@ func TestResolveProxy(t *testing.T) {
 	); addr.String() != "198.51.100.8" {
 		t.Errorf("got %s; want the new address 198.51.100.8", addr)
 	}
-	if err := b.Reinstall(); err != nil || b.kernel.applies() != 3 ||
-		!slices.Equal(b.kernel.removed, []string{"ftpgate"}) {
-		t.Errorf("reinstall: got %d applies, removed %q, error %v; want 3, the table and none",
-			b.kernel.applies(), b.kernel.removed, err)
-	}
-	wantCounted(t, b, got, 3)
+	wantCounted(t, b, got, 2)
 }
 
-// wantCounted expects that OnApply counted the writes of Publish, Refresh and Reinstall, and none that fails.
+// wantCounted expects that OnApply counted the writes of Publish and Refresh, and none that fails.
 func wantCounted(t *testing.T, b *bench, forwards []forward.Resolved, want int) {
 	t.Helper()
 	b.kernel.fail(errors.New("no"))
 	if err := b.Publish(forwards); err == nil || b.counted != want {
 		t.Errorf("got error %v, %d writes counted; want an error, and %d", err, b.counted, want)
+	}
+}
+
+// Repair has the published table compared, names maps that were emptied, and does nothing after Stop.
+func TestRepair(t *testing.T) {
+	b := newBench()
+	if err := b.Publish([]forward.Resolved{proxied(":2121", "203.0.113.21")}); err != nil {
+		t.Fatal(err)
+	}
+	differences, err := b.Repair([]string{"pinhole4", "control4"})
+	if want := []string{"chain a", "missing elements of map pinhole4"}; err != nil ||
+		!slices.Equal(differences, want) || len(b.kernel.repaired) != 1 || b.kernel.repaired[0].Empty() {
+		t.Errorf("repair: got differences %q, error %v; want %q", differences, err, want)
+	}
+	b.kernel.err = errors.New("no permission")
+	if _, err := b.Repair(nil); !errors.Is(err, b.kernel.err) {
+		t.Errorf("repair: got error %v; want %v", err, b.kernel.err)
+	}
+	b.kernel.err = nil
+	if err := b.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if differences, err := b.Repair(nil); err != nil || len(differences) > 0 || len(b.kernel.repaired) != 2 {
+		t.Errorf("repair after Stop: got differences %q, error %v; want nothing done", differences, err)
 	}
 }
 

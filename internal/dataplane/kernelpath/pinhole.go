@@ -7,7 +7,7 @@
 //
 // Locks: Path.mu and Pinhole.mu are never held together. Pinhole.mu is held when Kernel.Keep is called, which
 // does not wait; nothing else of the kernel is called under either. The kernel's transactions take
-// Pinhole.mu.
+// each of them.
 package kernelpath
 
 import (
@@ -51,6 +51,7 @@ type Path struct {
 	log    *slog.Logger
 
 	mu           sync.Mutex
+	armed        map[pinhole.Pinhole]*Pinhole // that are in the kernel, or may be
 	passthroughs map[clientKey][]*passthrough // a client has few at one address of the gateway
 }
 
@@ -59,11 +60,32 @@ type Path struct {
 // that is drawn. What the kernel fails to remove is logged.
 func New(kernel Kernel, claims *port.Claims, free func(netip.AddrPort) bool, log *slog.Logger) *Path {
 	return &Path{kernel: kernel, claims: claims, free: free, log: log,
-		passthroughs: map[clientKey][]*passthrough{}}
+		armed: map[pinhole.Pinhole]*Pinhole{}, passthroughs: map[clientKey][]*passthrough{}}
+}
+
+// Used reports whether a pinhole's connection has come, as far as anybody knows, or nobody expects it any
+// more. It does not wait.
+func (p *Path) Used(hole pinhole.Pinhole) bool {
+	p.mu.Lock()
+	h := p.armed[hole]
+	p.mu.Unlock()
+	return h == nil || h.Used() || h.connected()
+}
+
+// note notes that a pinhole is in the kernel, or is not any more.
+func (p *Path) note(h *Pinhole, armed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if armed {
+		p.armed[h.hole] = h
+	} else {
+		delete(p.armed, h.hole)
+	}
 }
 
 // Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. The kernel
-// learns of it in Arm. The error wraps port.ErrNone where all ports are taken. The caller closes the pinhole.
+// learns of it in Arm. The caller calls Count before that if somebody knows whether the connection has come.
+// The error wraps port.ErrNone where all ports are taken. The caller closes the pinhole.
 func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Pinhole, error) {
 	listen, err := p.claims.Draw(hole.From, hole.Listen.Addr(), ports, func(at netip.AddrPort) (bool, error) {
 		return p.free(at), nil
@@ -72,15 +94,16 @@ func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Pinhole, er
 		return nil, fmt.Errorf("pinhole: open for %s at %s: %w", hole.From, hole.Listen.Addr(), err)
 	}
 	hole.Listen = listen
-	return &Pinhole{path: p, hole: hole}, nil
+	return &Pinhole{path: p, hole: hole, connected: func() bool { return false }}, nil
 }
 
 // Pinhole is one pinhole of a session. It goes from reserved to armed to closed, or from reserved to closed.
 // Several goroutines may call its methods at once.
 type Pinhole struct {
-	path  *Path
-	hole  pinhole.Pinhole
-	close sync.Once
+	path      *Path
+	hole      pinhole.Pinhole
+	connected func() bool // the connection has come, as far as anybody knows
+	close     sync.Once
 
 	mu     sync.Mutex
 	arming sync.WaitGroup // calls of Arm that wait for the kernel; none begins after closed is set
@@ -92,6 +115,9 @@ type Pinhole struct {
 
 // At returns the address and port at which the connection is expected.
 func (h *Pinhole) At() netip.AddrPort { return h.hole.Listen }
+
+// Count says who knows whether the connection has come. connected must not wait.
+func (h *Pinhole) Count(connected func() bool) { h.connected = connected }
 
 // Arm opens the pinhole in the kernel. When it returns nil, the port may be announced. The error is the
 // kernel's, or ErrClosed.
@@ -105,6 +131,7 @@ func (h *Pinhole) Arm() error {
 	h.arming.Add(1)
 	h.mu.Unlock()
 	defer h.arming.Done()
+	h.path.note(h, true)
 	if err := h.path.kernel.Add(h.hole); err != nil {
 		return fmt.Errorf("pinhole: arm: %w", err)
 	}
@@ -113,12 +140,12 @@ func (h *Pinhole) Arm() error {
 
 // Use keeps an armed pinhole open until Close while its connection has not come, as far as anybody knows: a
 // transfer command waits for it. It does not wait.
-func (h *Pinhole) Use(connected func() bool) {
+func (h *Pinhole) Use() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.armed && !h.closed {
 		h.inUse = true
-		h.path.kernel.Keep(h.hole, func() bool { return h.wanted() && !connected() })
+		h.path.kernel.Keep(h.hole, func() bool { return h.wanted() && !h.connected() })
 	}
 }
 
@@ -161,6 +188,7 @@ func (h *Pinhole) closeOnce() {
 	armed, used := h.armed, h.used
 	h.mu.Unlock()
 	h.arming.Wait()
+	h.path.note(h, false)
 	switch {
 	case armed && used:
 		h.path.kernel.RemoveLater(h.hole)

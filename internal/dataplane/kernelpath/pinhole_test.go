@@ -323,7 +323,8 @@ func TestUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	connected := false
-	use := func() { h.Use(func() bool { return connected }) }
+	h.Count(func() bool { return connected })
+	use := h.Use
 	if use(); b.kernel.wanted != nil {
 		t.Error("got it kept before Arm")
 	}

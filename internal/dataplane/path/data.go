@@ -93,7 +93,7 @@ func (m metered) Join(<-chan struct{}) {}
 // a pinhole that lived on might serve a second connection: then it has its usual time.
 func (m metered) Use() {
 	if m.flow != nil {
-		m.Pinhole.Use(func() bool { return !m.flow.Progress().Connected.IsZero() })
+		m.Pinhole.Use()
 	}
 }
 

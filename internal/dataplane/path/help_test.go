@@ -1,6 +1,7 @@
 package path
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -77,6 +78,17 @@ func (k fakePinholes) RemoveLater(h pinhole.Pinhole) {
 	})
 }
 
+// Restore has every pinhole that is not used once more.
+func (k fakePinholes) Restore(used func(pinhole.Pinhole) bool) error {
+	return k.add(unix.ENOENT, func() {
+		for h := range k.pinholes {
+			if !used(h) {
+				k.pinholes[h]++
+			}
+		}
+	})
+}
+
 func (k fakePinholes) Close() error { return k.add(nil, func() { k.closed++ }) }
 
 type fakePassthroughs struct{ *fakeTables }
@@ -123,7 +135,7 @@ type stage struct {
 	t       *testing.T
 	tables  *fakeTables
 	log     *strings.Builder
-	restore func() error // what Config.Restore does
+	repair  func(context.Context) error // what Config.Repair does
 	forward forward.Resolved
 	flow    *fakeFlow // the last expectation
 	counts  bool      // somebody counts
@@ -138,12 +150,12 @@ func newStage(t *testing.T) *stage {
 		forward: forward.Resolved{Forward: forward.Forward{
 			Name: "archive", Tracking: forward.TrackingProxy, PassivePorts: testPorts}}}
 	s.tables = &fakeTables{pinholes: map[pinhole.Pinhole]int{}, passthroughs: map[pinhole.Passthrough]int{}}
-	s.restore = func() error {
+	s.repair = func(context.Context) error {
 		s.tables.setLost(false)
 		return nil
 	}
 	s.Paths = New(Config{Table: "ftpgate", Log: slog.New(slog.NewTextHandler(s.log, nil)),
-		Restore: func() error { return s.restore() }})
+		Repair: func(ctx context.Context) error { return s.repair(ctx) }})
 	s.openTables = func(string, func(error)) (pinholeSet, passthroughSet, error) {
 		return fakePinholes{s.tables}, fakePassthroughs{s.tables}, nil
 	}

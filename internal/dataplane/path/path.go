@@ -1,11 +1,11 @@
 // Package path chooses what carries each data connection, the kernel or the relay, and the gateway's port for
-// it. It counts what the kernel carries, and it brings the kernel's table back when another program has taken
-// it away.
+// it. It counts what the kernel carries, and it puts pinholes and passthroughs back into the kernel's table
+// after another program has removed them.
 //
 // It moves no data and parses no FTP: package relay copies, package kernelpath has the kernel translate, and
 // package session decides what to open.
 //
-// Locks: portCache.mu, hostAddresses.mu and restorer.mu are leaves. Nothing is called while one is held.
+// Locks: portCache.mu and hostAddresses.mu are leaves. Nothing is called while one is held.
 package path
 
 import (
@@ -33,9 +33,9 @@ import (
 type Config struct {
 	Table string // the kernel's, in which pinholes are opened
 	Log   *slog.Logger
-	// Restore installs the table again after another program has removed it. Several goroutines may need
-	// it at once; it is called by one.
-	Restore func() error
+	// Repair brings the table back after another program has removed it, and calls Restore. It waits until
+	// that is done, or for the end of the context. Several goroutines may call it at once.
+	Repair func(context.Context) error
 	// Watcher returns what counts the connections that the kernel carries; nil, or a nil result: nobody.
 	Watcher func() *flows.Watcher
 }
@@ -57,7 +57,7 @@ type Paths struct {
 	reserved atomic.Pointer[reservedPorts]
 	free     *portCache
 	host     *hostAddresses
-	restorer *restorer
+	repair   func(context.Context) error
 }
 
 // tables are the kernel's pinholes and passthroughs, and the path over both.
@@ -73,6 +73,7 @@ type pinholeSet interface {
 	Keep(hole pinhole.Pinhole, wanted func() bool)
 	Remove(pinhole.Pinhole) error
 	RemoveLater(pinhole.Pinhole)
+	Restore(used func(pinhole.Pinhole) bool) error // puts back those that are not used
 	Close() error
 }
 
@@ -89,7 +90,7 @@ type passthroughSet interface {
 // closes them.
 func New(c Config) *Paths {
 	p := &Paths{table: c.Table, log: c.Log, openTables: openTables, free: newPortCache(system.PortFree),
-		host: &hostAddresses{read: system.Addresses, log: c.Log}}
+		host: &hostAddresses{read: system.Addresses, log: c.Log}, repair: c.Repair}
 	watcher := c.Watcher
 	if watcher == nil {
 		watcher = func() *flows.Watcher { return nil }
@@ -105,13 +106,6 @@ func New(c Config) *Paths {
 			return w.Carried()
 		}
 		return 0
-	}
-	p.restorer = &restorer{log: c.Log, table: c.Table, timeout: restoreTime}
-	p.restorer.restore = func() error {
-		if err := c.Restore(); err != nil {
-			return err
-		}
-		return p.tables.Load().passthroughs.Renew()
 	}
 	p.relays = relay.New(&p.claims)
 	p.relayed = passthrough.New(0, p.passthroughEnded)
@@ -150,7 +144,6 @@ func (p *Paths) Drain(ctx context.Context) {
 func (p *Paths) Close() {
 	p.relays.Close()
 	p.relayed.Close()
-	p.restorer.close()
 	if t := p.tables.Load(); t != nil {
 		_ = t.pinholes.Close() // the table is gone, or goes
 		_ = t.passthroughs.Close()
@@ -167,7 +160,7 @@ func (p *Paths) Connect() error {
 		return fmt.Errorf("data path: %w", err)
 	}
 	t := &tables{pinholes: pinholes, passthroughs: passthroughs}
-	t.path = kernelpath.New(restoring{t, p.restorer}, &p.claims, p.isFree, p.log)
+	t.path = kernelpath.New(repairing{t, p.repair}, &p.claims, p.isFree, p.log)
 	p.tables.Store(t)
 	return nil
 }
@@ -240,6 +233,9 @@ func (p forwardPath) open(
 	}
 	hole.Listen = opened.At()
 	data := metered{opened, p.expect(hole)}
+	if data.flow != nil {
+		opened.Count(func() bool { return !data.flow.Progress().Connected.IsZero() })
+	}
 	if !hole.Active {
 		return data, opened.At(), nil
 	}

@@ -19,6 +19,7 @@ import (
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/gateway"
@@ -113,6 +114,9 @@ func (e *Examination) readTables(h host, table string, open func() (tableReader,
 		findings = []finding.Finding{noNftables(err)}
 	} else {
 		_, findings = h.readTables(tables, table, facts)
+		if held, _, err := h.claimed(table); err == nil && held && len(findings) == 0 {
+			findings = compareTable(tables, ruleset.Build(table, e.Forwards), e.Forwards)
+		}
 		_ = closeTables() // a socket without anything to flush
 	}
 	if !slices.ContainsFunc(e.Forwards, forward.Resolved.NeedsKernel) {
@@ -121,6 +125,44 @@ func (e *Examination) readTables(h host, table string, open func() (tableReader,
 		}
 	}
 	return findings
+}
+
+// compareTable compares the table of a running daemon with what its file asks for. What the table has beyond
+// that may belong to sessions of forwards that are gone from the file.
+func compareTable(tables tableReader, want ruleset.Table, forwards []forward.Resolved) []finding.Finding {
+	differences, err := tables.Compare(want)
+	if err != nil {
+		return []finding.Finding{noNftables(err)}
+	}
+	differences = slices.DeleteFunc(differences, func(d string) bool {
+		return strings.HasPrefix(d,
+			"added ")
+	})
+	if want.Empty() || len(differences) == 0 {
+		return nil
+	}
+	if rest, err := tables.Compare(want.WithoutLog()); err == nil && len(rest) == 0 {
+		return nil // the kernel cannot log packets
+	}
+	f := finding.Finding{
+		Text: fmt.Sprintf("the running ftpgate's table inet %s differs from what the forwards need: %s",
+			want.Name,
+			strings.Join(differences[:min(len(differences), differencesAtMost)], ", ")),
+		Remedy: "ftpgate reload, which reads the file and puts the table right; " +
+			"if rules vanish again, the log says which program removes them",
+	}
+	if slices.ContainsFunc(forwards, namesServer) { // the name may have another address now
+		f.Severity = finding.Warning
+	}
+	return []finding.Finding{f}
+}
+
+// differencesAtMost bounds what a finding says of a table.
+const differencesAtMost = 4
+
+func namesServer(f forward.Resolved) bool {
+	_, err := netip.ParseAddr(f.Server.Host)
+	return err != nil
 }
 
 func (e *Examination) unread(what, why string) {

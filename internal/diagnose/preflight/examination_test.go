@@ -68,6 +68,25 @@ func TestExaminationTables(t *testing.T) {
 	}
 }
 
+// The table of a running daemon is compared with what its forwards need. Without a daemon it is no matter.
+func TestExaminationDifferences(t *testing.T) {
+	const differs = "the running ftpgate's table inet ftpgate differs from what the forwards need: " +
+		"missing chain a, missing element b: " +
+		"ftpgate reload, which reads the file and puts the table right; " +
+		"if rules vanish again, the log says which program removes them"
+	tables := &fakeTables{differs: []string{"missing chain a", "missing element b", "added chain c"}}
+	h := fakeHost()
+	wantFindings(t, examined(h, tables, tracked()).Facts.Tables)
+	h.claimed = func(string) (bool, int, error) { return true, 77, nil }
+	wantFindings(t, examined(h, tables, tracked()).Facts.Tables, differs)
+	wantFindings(t, examined(h, tables, either()).Facts.Tables, "warning: "+differs)
+	named := tracked()
+	named.Server.Host = "ftp.example.com"
+	wantFindings(t, examined(h, tables, named).Facts.Tables, "warning: "+differs)
+	tables.differs = tables.differs[2:]
+	wantFindings(t, examined(h, tables, tracked()).Facts.Tables)
+}
+
 // ServerTLS is there where the files of that leg are sound, whatever is wrong with the client's.
 func TestServerTLS(t *testing.T) {
 	dir := t.TempDir()

@@ -64,6 +64,7 @@ type tableReader interface {
 	Tables() ([]string, error)
 	Listens(table string) ([]forward.Listen, error)
 	RefusingForwardChains() ([]nftforeign.Chain, error)
+	Compare(ruleset.Table) ([]string, error)
 }
 
 // tables reads ftpgate's own tables over a connection, and those of other programs.

@@ -49,6 +49,7 @@ type fakeTables struct {
 	err      error // of every read
 	refuses  error // what the kernel says to a table
 	noLog    bool  // the kernel takes no table that logs
+	differs  []string
 
 	tried, applied []ruleset.Table
 	removed        []string
@@ -63,6 +64,8 @@ func (f *fakeTables) Tables() ([]string, error) {
 	slices.Sort(names)
 	return names, f.err
 }
+
+func (f *fakeTables) Compare(ruleset.Table) ([]string, error) { return slices.Clone(f.differs), f.err }
 
 func (f *fakeTables) Listens(table string) ([]forward.Listen, error) { return f.listens[table], f.err }
 
@@ -80,6 +83,8 @@ func (f *fakeTables) Apply(t ruleset.Table, sweep ...string) error {
 	f.applied, f.removed = append(f.applied, t), append(f.removed, sweep...)
 	return nil
 }
+
+func (f *fakeTables) Repair(ruleset.Table) ([]string, error) { return nil, nil }
 
 func (f *fakeTables) Remove(name string) error {
 	f.removed = append(f.removed, name)

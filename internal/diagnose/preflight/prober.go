@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,12 +36,13 @@ const modprobeTime = 10 * time.Second
 type tableWriter interface {
 	Probe(ruleset.Table) error
 	Apply(t ruleset.Table, sweep ...string) error
+	Repair(ruleset.Table) ([]string, error)
 	Remove(name string) error
 	Close() error
 }
 
 // Prober looks at the host for a daemon, and writes the gateway's table where this process can have one. It
-// is for one goroutine, which calls Probe first.
+// is for one goroutine, which calls Probe first; Apply, Repair and Remove may be called by several at once.
 type Prober struct {
 	Ours     func(netip.AddrPort) bool // reports whether this process listens there; set before Probe
 	Dead     []string                  // tables of ftpgates that no longer run, to be removed
@@ -52,7 +54,8 @@ type Prober struct {
 	reader   tableReader // nil: no connection to nftables
 	writer   tableWriter // as reader
 	errOpen  error       // why there is none
-	unlogged bool        // the kernel has tables, but logs no packets
+	usable   atomic.Bool // Usable, for any goroutine
+	unlogged atomic.Bool // the kernel has tables, but logs no packets
 }
 
 // OpenProber returns a prober for the daemon whose table has this name. The caller closes it.
@@ -61,6 +64,7 @@ func OpenProber(table string) *Prober {
 	if kernel, err := nft.Open(); err != nil {
 		p.errOpen = err
 	} else {
+		kernel.KeepNAT = true
 		p.reader, p.writer = tables{kernel}, kernel
 	}
 	return p
@@ -76,18 +80,32 @@ func (p *Prober) Close() {
 // Apply installs a table as nft.Conn does. It does nothing where this process can have none: the gateway asks
 // for one then only if every forward can do without (Probe).
 func (p *Prober) Apply(t ruleset.Table, sweep ...string) error {
-	if !p.Usable {
+	if !p.usable.Load() {
 		return nil
 	}
-	if p.unlogged {
-		t = t.WithoutLog()
+	return p.writer.Apply(p.supported(t), sweep...)
+}
+
+// Repair puts back what another program has removed from a table, as nft.Conn does, where this process can
+// have one.
+func (p *Prober) Repair(t ruleset.Table) (differences []string, err error) {
+	if !p.usable.Load() {
+		return nil, nil
 	}
-	return p.writer.Apply(t, sweep...)
+	return p.writer.Repair(p.supported(t))
+}
+
+// supported returns the part of a table that the kernel supports.
+func (p *Prober) supported(t ruleset.Table) ruleset.Table {
+	if p.unlogged.Load() {
+		return t.WithoutLog()
+	}
+	return t
 }
 
 // Remove removes a table, where this process can have one.
 func (p *Prober) Remove(name string) error {
-	if !p.Usable {
+	if !p.usable.Load() {
 		return nil
 	}
 	return p.writer.Remove(name)
@@ -124,6 +142,7 @@ func (p *Prober) Probe(ctx context.Context, forwards []forward.Resolved) []findi
 	tables := p.probeTables(ctx, &facts, forwards)
 	faults := finding.Faults(tables)
 	p.Usable, p.Unusable = len(faults) == 0, faults
+	p.usable.Store(p.Usable)
 	if p.Usable || slices.ContainsFunc(forwards, forward.Resolved.NeedsKernel) {
 		findings = append(findings, tables...)
 	}
@@ -182,8 +201,9 @@ func (p *Prober) tryTable(forwards []forward.Resolved) error {
 		table.Sets[i].Elements = elements[:min(1, len(elements))]
 	}
 	err := p.writer.Probe(table)
-	p.unlogged = err != nil && p.writer.Probe(table.WithoutLog()) == nil
-	if p.unlogged {
+	unlogged := err != nil && p.writer.Probe(table.WithoutLog()) == nil
+	p.unlogged.Store(unlogged)
+	if unlogged {
 		return nil // the monitor says what is missing then
 	}
 	return err

@@ -257,7 +257,7 @@ func TestRulesetFlushed(t *testing.T) {
 	_, _ = waiting.Passive(netip.Addr{})
 	harness.Shell(t, s.Gateway(), "nft flush ruleset")
 	p.Retrieve(netip.Addr{}).Complete()
-	s.Program.AwaitLog("removed by another program", 1)
+	s.Program.AwaitLog("another program has changed", 1)
 	harness.Shell(t, s.Gateway(), "nft flush ruleset")
 	p.RetrieveActive().Complete()
 	waiting.Retrieve(netip.Addr{}).Complete()

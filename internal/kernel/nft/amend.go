@@ -16,20 +16,23 @@ import (
 // addCtDirection adds the direction to "ct original ip daddr". The library sends it only for keys without a
 // family, and the kernel answers EINVAL. The message is a rule's.
 func addCtDirection(rule []byte) []byte {
-	return amend(rule, unix.NFTA_RULE_EXPRESSIONS, func(exprs []byte) []byte {
-		return netlink.Rewrite(exprs, unix.NFTA_LIST_ELEM, func(elem []byte) []byte {
-			if string(netlink.Text(netlink.Find(elem, unix.NFTA_EXPR_NAME))) != "ct" {
-				return elem
+	return amend(rule, unix.NFTA_RULE_EXPRESSIONS, addDirections)
+}
+
+// addDirections is addCtDirection for a rule's list of expressions.
+func addDirections(exprs []byte) []byte {
+	return netlink.Rewrite(exprs, unix.NFTA_LIST_ELEM, func(elem []byte) []byte {
+		if string(netlink.Text(netlink.Find(elem, unix.NFTA_EXPR_NAME))) != "ct" {
+			return elem
+		}
+		return netlink.Rewrite(elem, unix.NFTA_EXPR_DATA, func(data []byte) []byte {
+			switch netlink.Uint32(netlink.Find(data, unix.NFTA_CT_KEY)) {
+			case ctKeyDestinationIP, ctKeyDestinationIP6:
+				out := netlink.Buffer(slices.Clip(data))
+				out.Uint8(unix.NFTA_CT_DIRECTION, directionOriginal)
+				return out
 			}
-			return netlink.Rewrite(elem, unix.NFTA_EXPR_DATA, func(data []byte) []byte {
-				switch netlink.Uint32(netlink.Find(data, unix.NFTA_CT_KEY)) {
-				case ctKeyDestinationIP, ctKeyDestinationIP6:
-					out := netlink.Buffer(slices.Clip(data))
-					out.Uint8(unix.NFTA_CT_DIRECTION, directionOriginal)
-					return out
-				}
-				return data
-			})
+			return data
 		})
 	})
 }

@@ -18,6 +18,7 @@ import (
 type batch struct {
 	enc        *nftables.Conn
 	operations []string // what each message does, in their order
+	owner      bool     // the tables that are added belong to the socket
 	sets       uint32   // the last set id that is in use; the library's own counter is shared without a lock
 	captured   []mdlayher.Message
 	errEncode  error // the first one
@@ -69,6 +70,10 @@ func (b *batch) send(conn *mdlayher.Conn) error {
 			acks++
 		}
 		switch m.Header.Type & 0xff {
+		case unix.NFT_MSG_NEWTABLE:
+			if b.owner {
+				m.Data = own(m.Data)
+			}
 		case unix.NFT_MSG_NEWRULE:
 			m.Data = addCtDirection(m.Data)
 		case unix.NFT_MSG_NEWSET:

@@ -3,6 +3,8 @@
 //
 // It changes ftpgate's own tables only (ruleset.OwnTable). Each change is one transaction: either the whole
 // ruleset is in force or none of it. Package ruleset decides what a table holds.
+//
+// Locks: Conn.mu, held for one request to the kernel at a time: only callers that change or list tables wait.
 package nft
 
 import (
@@ -10,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/google/nftables"
 	mdlayher "github.com/mdlayher/netlink"
@@ -23,12 +26,19 @@ import (
 // and the kernel's answers; the default size fails with EMSGSIZE.
 const socketBuffer = 16 << 20
 
-// Conn is a connection to the nftables of the network namespace that Open was called in. Only one goroutine
-// may use it at a time.
+// Conn is a connection to the nftables of the network namespace that Open was called in. Several goroutines
+// may use it at once: their requests to the kernel wait for each other.
 type Conn struct {
+	// KeepNAT has a second table keep running connections translated while another program flushes the
+	// ruleset (holdNAT). Set it before use.
+	KeepNAT bool
+
+	mu      sync.Mutex     // one request to the kernel at a time; guards what follows
 	write   *mdlayher.Conn // nil after a batchError: send opens a new one
 	read    *nftables.Conn
 	current *ruleset.Table // the table that Apply installed last; nil: none
+	hold    *mdlayher.Conn // owns the table of holdNAT
+	held    bool           // there is one
 }
 
 // Open connects to the kernel. It needs no privilege; the kernel asks for CAP_NET_ADMIN at the first change
@@ -43,11 +53,18 @@ func Open() (*Conn, error) {
 		write.Close()
 		return nil, fmt.Errorf("nft: open netlink: %w", err)
 	}
-	return &Conn{write: write, read: read}, nil
+	hold, err := dial()
+	if err != nil {
+		return nil, errors.Join(err, write.Close(), read.CloseLasting())
+	}
+	return &Conn{write: write, read: read, hold: hold}, nil
 }
 
-func dial() (*mdlayher.Conn, error) {
-	c, err := mdlayher.Dial(unix.NETLINK_NETFILTER, nil)
+func dial() (c *mdlayher.Conn, err error) {
+	err = netlink.BindOwn(func(portID uint32) (err error) {
+		c, err = mdlayher.Dial(unix.NETLINK_NETFILTER, &mdlayher.Config{PID: portID})
+		return netlink.Errno(err)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("nft: open netlink: %w", err)
 	}
@@ -59,16 +76,22 @@ func dial() (*mdlayher.Conn, error) {
 }
 
 // send runs a transaction. After a batchError the next call opens a new connection.
-func (c *Conn) send(b *batch) (err error) {
-	if c.write == nil {
-		if c.write, err = dial(); err != nil {
-			return err
-		}
+func (c *Conn) send(b *batch) error {
+	if err := c.redial(); err != nil {
+		return err
 	}
-	err = b.send(c.write)
+	err := b.send(c.write)
 	if whole := (batchError{}); errors.As(err, &whole) {
 		c.write.Close()
 		c.write = nil
+	}
+	return err
+}
+
+// redial opens the connection for transactions where there is none.
+func (c *Conn) redial() (err error) {
+	if c.write == nil {
+		c.write, err = dial()
 	}
 	return err
 }
@@ -82,7 +105,9 @@ func enlarge(c *mdlayher.Conn) error {
 
 // Close ends the connection. Installed tables stay in the kernel.
 func (c *Conn) Close() error {
-	err := c.read.CloseLasting()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := errors.Join(c.read.CloseLasting(), c.hold.Close())
 	if c.write != nil {
 		err = errors.Join(err, c.write.Close())
 	}
@@ -94,6 +119,11 @@ func (c *Conn) Close() error {
 // difference does not fit, because another program changed the table, they replace it. After an error the
 // kernel's table is unchanged.
 func (c *Conn) Apply(t ruleset.Table, obsolete ...string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.KeepNAT && !c.held {
+		c.holdNAT(t.Name)
+	}
 	if c.current != nil && c.current.Name == t.Name && len(obsolete) == 0 {
 		b := newBatch()
 		b.update(*c.current, t)
@@ -128,7 +158,7 @@ func (c *Conn) replace(t ruleset.Table, obsolete []string) error {
 	if c.current = nil; before != nil {
 		return errors.Join(err, c.replace(*before, nil))
 	}
-	return errors.Join(err, c.Remove(t.Name))
+	return errors.Join(err, c.remove(t.Name))
 }
 
 // verify compares the number of elements in the kernel with that of the table. It skips sets whose elements
@@ -152,6 +182,12 @@ func (c *Conn) verify(t ruleset.Table) error {
 
 // Remove removes a table. It is no error if there is none.
 func (c *Conn) Remove(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.remove(name)
+}
+
+func (c *Conn) remove(name string) error {
 	if !ruleset.OwnTable(name) {
 		return fmt.Errorf("nft: table %s is not ftpgate's own", name)
 	}
@@ -159,6 +195,7 @@ func (c *Conn) Remove(name string) error {
 	b.dropTable(name)
 	if c.current != nil && c.current.Name == name {
 		c.current = nil
+		return errors.Join(c.send(b), c.releaseNAT(name))
 	}
 	return c.send(b)
 }
@@ -166,6 +203,8 @@ func (c *Conn) Remove(name string) error {
 // Probe reports whether the kernel supports everything in a table, with a transaction that leaves nothing
 // behind. The error names the operations that the kernel refuses.
 func (c *Conn) Probe(t ruleset.Table) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	t.Name = fmt.Sprintf("%s-probe-%d", ruleset.DefaultTable, os.Getpid())
 	b := newBatch()
 	b.addTable(t)

@@ -16,6 +16,8 @@ import (
 
 // Tables returns the names of the tables in the kernel that belong to an ftpgate, sorted.
 func (c *Conn) Tables() ([]string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	tables, err := c.read.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
 		return nil, fmt.Errorf("nft: list tables: %w", netlink.Errno(err))
@@ -33,6 +35,8 @@ func (c *Conn) Tables() ([]string, error) {
 // Listens returns the listen addresses that one of ftpgate's tables publishes, read from its maps in the
 // kernel. Listen.Addr is not valid if the table publishes every address.
 func (c *Conn) Listens(table string) ([]forward.Listen, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	sets, err := c.read.GetSets(libTable(table))
 	if err != nil {
 		return nil, fmt.Errorf("nft: list sets of table %s: %w", table, netlink.Errno(err))

@@ -40,6 +40,11 @@ func openElementConn(table string) (*elementConn, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1); err != nil {
 		return nil, errors.Join(fmt.Errorf("nft: open netlink: setsockopt: %w", err), unix.Close(fd))
 	}
+	if err := netlink.BindOwn(func(portID uint32) error {
+		return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: portID})
+	}); err != nil {
+		return nil, errors.Join(fmt.Errorf("nft: open netlink: bind: %w", err), unix.Close(fd))
+	}
 	c := newElementConn(table)
 	c.fd = fd
 	return c, nil

@@ -5,8 +5,8 @@
 // themselves, so that a crash leaves nothing behind.
 //
 // Locks: Pinholes.txLock, held during a transaction: only callers that change pinholes wait for it; then
-// Pinholes.mu, and what the functions of Keep take. Whoever changes a passthrough waits for the running
-// transaction without a lock.
+// Pinholes.mu, and what the functions of Keep and Restore take. Whoever changes a passthrough waits for the
+// running transaction without a lock.
 package nftset
 
 import (

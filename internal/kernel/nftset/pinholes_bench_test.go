@@ -13,15 +13,17 @@ import (
 	"ftpgate/internal/core/ruleset/rulesettest"
 	"ftpgate/internal/kernel/nft/nfttest"
 	"ftpgate/internal/kernel/nftset"
+	"ftpgate/internal/kernel/nftwatch"
 	"ftpgate/internal/try/lab/labtest"
 )
 
-// Adds and removes a pinhole, by one caller, and by sixteen at once. cpu-µs/op is the processor time of both,
-// in this process and in the kernel.
+// Adds and removes a pinhole, by one caller, and by sixteen at once, and while nobody or this process hears
+// the kernel's notifications. cpu-µs/op is the processor time of both, in this process and in the kernel.
 func BenchmarkPinholes(b *testing.B) {
-	for _, callers := range []int{1, 16} {
-		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			p := benchPinholes(b)
+	for i := range 4 {
+		callers, watched := []int{1, 16}[i/2], i%2 == 1
+		b.Run(fmt.Sprintf("callers=%d/watched=%t", callers, watched), func(b *testing.B) {
+			p := benchPinholes(b, watched)
 			before := cpu(b)
 			b.ResetTimer()
 			var all sync.WaitGroup
@@ -44,9 +46,25 @@ func BenchmarkPinholes(b *testing.B) {
 	}
 }
 
-func benchPinholes(b *testing.B) *nftset.Pinholes {
+func benchPinholes(b *testing.B, watched bool) *nftset.Pinholes {
 	h := labtest.Host(b)
 	nfttest.Apply(b, nfttest.Open(b, h), pinholeTable())
+	if watched {
+		var w *nftwatch.Watcher
+		if err := h.Do(func() (err error) {
+			w, err = nftwatch.Subscribe(
+				"ftpgate")
+			return err
+		}); err != nil {
+			b.Fatal(err)
+		}
+		var running sync.WaitGroup
+		running.Go(func() { _ = w.Run(b.Context(), func(c nftwatch.Change) { b.Errorf("got %+v", c) }) })
+		b.Cleanup(func() {
+			running.Wait()
+			w.Close()
+		})
+	}
 	return openPinholes(b, h)
 }
 

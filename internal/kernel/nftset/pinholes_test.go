@@ -243,6 +243,38 @@ func TestPinholeTableGone(t *testing.T) {
 	wantThrough(t, l.Client(), hole, listen(t, l.Server(), hole.Target))
 }
 
+// Pinholes that another program has deleted come back, those that are still there are replaced, and those
+// that are used stay away.
+func TestPinholeRestore(t *testing.T) {
+	l, p := pinholeLab(t)
+	c := nfttest.Open(t, l.Gateway())
+	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
+	used := parseHole(t, "192.168.5.1 > 192.168.5.2:50001 > 203.0.113.1 > 203.0.113.21:40000")
+	restore := func(want error) {
+		t.Helper()
+		if err := p.Restore(func(h pinhole.Pinhole) bool { return h == used }); !errors.Is(err, want) {
+			t.Fatalf("got error %v; want %v", err, want)
+		}
+	}
+	add(t, p, hole)
+	add(t, p, used)
+	if err := c.Remove("ftpgate"); err != nil {
+		t.Fatal(err)
+	}
+	restore(unix.ENOENT)
+	nfttest.Apply(t, c, pinholeTable())
+	for range 2 {
+		restore(nil)
+		wantElements(t, l.Gateway(), 2)
+	}
+	ln := listen(t, l.Server(), hole.Target)
+	wantThrough(t, l.Client(), hole, ln)
+	wantRefused(t, l.Client(), used.From, used.Listen)
+	remove(t, p, hole)
+	remove(t, p, used)
+	wantElements(t, l.Gateway(), 0)
+}
+
 // Pinholes outlive a change of the forwards.
 func TestPinholeOutlivesReload(t *testing.T) {
 	h := labtest.Host(t)

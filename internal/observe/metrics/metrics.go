@@ -84,6 +84,7 @@ type Metrics struct {
 
 	openSeconds    [pinholePathCount]prometheus.Observer
 	generation     prometheus.Gauge
+	repairs        prometheus.Counter // of the kernel's table
 	reloads        [outcomeCount]prometheus.Counter
 	lastReloadOK   prometheus.Gauge // 1: the last reload succeeded
 	lastReloadTime prometheus.Gauge // when the running configuration was loaded
@@ -157,6 +158,10 @@ func (m *Metrics) registerOwn(build Build) {
 		Name: "ftpgate_ruleset_generation",
 		Help: "How often the kernel's table was written anew since the start; 0 where ftpgate has none.",
 	})
+	m.repairs = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ftpgate_ruleset_repairs_total",
+		Help: "How often rules that another program had removed from the kernel's table were put back.",
+	})
 	m.lastReloadOK = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ftpgate_last_reload_successful",
 		Help: "Whether the last reload, or the start, was a success.",
@@ -167,7 +172,7 @@ func (m *Metrics) registerOwn(build Build) {
 	})
 	m.lastReloadOK.Set(1)
 	m.lastReloadTime.SetToCurrentTime()
-	m.registry.MustRegister(info, opening, reloads, m.generation, m.lastReloadOK, m.lastReloadTime)
+	m.registry.MustRegister(info, opening, reloads, m.generation, m.repairs, m.lastReloadOK, m.lastReloadTime)
 }
 
 // Follow starts to count events of exactly these forwards. Forwards that were counted before, by name, keep
@@ -201,6 +206,14 @@ func (m *Metrics) Follow(forwards []forward.Forward) {
 		now.all = append(now.all, followed)
 	}
 	m.forwards.Store(now)
+}
+
+// Repaired counts a repair of the kernel's table, of which another program has removed something. The daemon
+// calls it.
+func (m *Metrics) Repaired() {
+	if m != nil {
+		m.repairs.Inc()
+	}
 }
 
 // RulesetApplied counts a write of the kernel's table. Package gateway calls it, through the daemon.

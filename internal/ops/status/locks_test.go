@@ -19,6 +19,8 @@ func (k slowKernel) Apply(ruleset.Table, ...string) error {
 	return nil
 }
 
+func (k slowKernel) Repair(ruleset.Table) ([]string, error) { return nil, nil }
+
 func (k slowKernel) Remove(string) error { return nil }
 
 // Status answers while the kernel takes its time to apply a table.

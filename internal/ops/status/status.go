@@ -6,16 +6,19 @@ package status
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/kernel/system"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
@@ -38,6 +41,7 @@ type Source struct {
 	SessionLog *sessions.Log
 	Expiries   func() []tlskeys.Expiry
 	Reloader   func(context.Context) error // reloads the configuration, and waits until it is in effect
+	Repairs    func() repair.State         // of the table; it must not wait for the kernel
 
 	mu           sync.Mutex
 	lastReload   *admin.Reload
@@ -106,7 +110,7 @@ func (s *Source) Status() admin.Status {
 	st := admin.Status{
 		Version: s.Version, Build: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH,
 		PID: os.Getpid(), Since: s.Started, File: s.File, Reload: lastReload,
-		Forwards: s.forwards(usable), Certificates: s.certificates(now),
+		Forwards: s.forwards(usable), Certificates: s.certificates(now), Warnings: s.tableWarnings(),
 	}
 	if count, limit, err := system.ConntrackFill(); err == nil && limit > 0 {
 		st.Conntrack = &admin.Conntrack{Count: int64(count), Max: int64(limit)}
@@ -123,6 +127,24 @@ func (s *Source) Status() admin.Status {
 		st.Capabilities = append(st.Capabilities, why.Text+": "+why.Remedy)
 	}
 	return st
+}
+
+// tableWarnings returns what other programs have done to the table.
+func (s *Source) tableWarnings() (all []string) {
+	st := s.Repairs()
+	if st.Err != nil {
+		all = append(all, fmt.Sprintf("the table differs from what is wanted (%s): %v",
+			strings.Join(st.Differences, ", "), st.Err))
+	}
+	if st.Repairs > 0 {
+		by := "another program"
+		if st.By != "" {
+			by = st.By
+		}
+		all = append(all, fmt.Sprintf("%s of the table since the start, the last at %s: %s had removed rules",
+			finding.Plural(st.Repairs, "repair"), st.Last.Format(time.DateTime), by))
+	}
+	return all
 }
 
 func (s *Source) forwards(kernelUsable bool) []admin.Forward {

@@ -12,6 +12,7 @@ import (
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
 )
@@ -26,7 +27,8 @@ func (p published) Installed() bool              { return len(p) > 0 }
 
 func newSource(forwards ...forward.Resolved) *Source {
 	return &Source{Version: "v1", Table: "ftpgate", Started: time.Now(), Gateway: published(forwards),
-		SessionLog: sessions.New(time.Now()), Expiries: func() []tlskeys.Expiry { return nil }}
+		SessionLog: sessions.New(time.Now()), Expiries: func() []tlskeys.Expiry { return nil },
+		Repairs: func() repair.State { return repair.State{} }}
 }
 
 func archive() forward.Resolved {
@@ -78,6 +80,27 @@ func TestKernel(t *testing.T) {
 	s.Gateway = published(nil)
 	if got := s.Status(); got.Table != "" {
 		t.Errorf("got table %q without forwards; want none", got.Table)
+	}
+}
+
+// What other programs did to the table is shown, and whether it still is as it should be.
+func TestTableWarnings(t *testing.T) {
+	s := newSource(archive())
+	if got := s.Status().Warnings; len(got) > 0 {
+		t.Errorf("got warnings %q; want none", got)
+	}
+	last := time.Date(2026, 11, 30, 9, 30, 0, 0, time.UTC)
+	s.Repairs = func() repair.State {
+		return repair.State{Repairs: 2, Last: last, By: "nft (pid 7)", Differences: []string{"chain a"},
+			Err: repair.ErrFight}
+	}
+	want := []string{
+		"the table differs from what is wanted (chain a): " + repair.ErrFight.Error(),
+		"2 repairs of the table since the start, the last at 2026-11-30 09:30:00: nft (pid 7) had removed " +
+			"rules",
+	}
+	if got := s.Status().Warnings; !slices.Equal(got, want) {
+		t.Errorf("got warnings %q; want %q", got, want)
 	}
 }
 

@@ -41,7 +41,7 @@ func Run(tb testing.TB, h *lab.Host, args ...string) {
 	}
 }
 
-// List returns the whole ruleset as nft(8) prints it.
+// List returns the ruleset as nft(8) prints it, without what ends with this process.
 func List(tb testing.TB, h *lab.Host) string {
 	tb.Helper()
 	out, err := h.Output(tb.Context(), "nft", "list", "ruleset")

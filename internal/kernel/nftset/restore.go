@@ -1,0 +1,53 @@
+package nftset
+
+import (
+	"errors"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/core/pinhole"
+)
+
+// Restore puts the open pinholes back into their maps after another program has deleted them there; those
+// that are still there, it replaces. Their lives end when they would have ended. It leaves out pinholes that
+// used reports: they would serve a second connection. used must not wait. An error is the kernel's.
+func (p *Pinholes) Restore(used func(pinhole.Pinhole) bool) error {
+	p.txLock.Lock()
+	defer p.unlockTx()
+	var lost []pinhole.Pinhole
+	for e := p.byAge.Front(); e != nil; e = e.Next() {
+		if hole := e.Value.(installedPinhole).hole; !used(hole) {
+			lost = append(lost, hole)
+		}
+	}
+	var errs []error
+	for batch := range slices.Chunk(lost, pinholesAtOnce) {
+		errs = append(errs, p.restore(batch))
+	}
+	return errors.Join(errs...)
+}
+
+// restore puts pinholes back in one transaction. If the kernel cannot destroy elements, and some are still
+// there, it replaces each of them alone.
+func (p *Pinholes) restore(batch []pinhole.Pinhole) error {
+	var elements []element
+	shared := map[snatKey]bool{}
+	for _, hole := range batch {
+		elements = append(elements, pinholeElement(dnatMap, hole))
+		if key := snatKeyOf(hole); !shared[key] {
+			shared[key] = true
+			elements = append(elements, pinholeElement(snatMap, hole))
+		}
+	}
+	slices.SortStableFunc(elements, func(a, b element) int { return int(a.role) - int(b.role) })
+	add := changesOf(unix.NFT_MSG_NEWSETELEM, elements)
+	err := p.conn.commit(p.timeout, append(changesOf(destroySetElement, elements), add...)...)
+	if err == nil || errors.Is(err, unix.ENOENT) { // ENOENT: there is no map
+		return err
+	}
+	if err = p.conn.commit(p.timeout, add...); !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return p.conn.deleteAndAdd(p.timeout, elements)
+}
