@@ -32,7 +32,7 @@ type route struct {
 }
 
 // Accept relays a connection.
-func (r *route) Accept(c *net.TCPConn) {
+func (r *route) Accept(c *net.TCPConn, _ uint16) {
 	r.of.connections.Add(1)
 	r.of.running.Add(1)
 	number := r.at.Port()

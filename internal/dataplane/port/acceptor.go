@@ -19,8 +19,9 @@ var ErrTaken = errors.New("the port is taken for this address")
 
 // Receiver gets the connections that come to a port from one address.
 type Receiver interface {
-	// Accept takes a connection, which it owns. It must not wait, and must not close a Route.
-	Accept(c *net.TCPConn)
+	// Accept takes a connection, which it owns, and the port that it came from: a connection that was reset
+	// meanwhile has no RemoteAddr. It must not wait, and must not close a Route.
+	Accept(c *net.TCPConn, from uint16)
 	// Refused hears of a connection from an address from which nobody expects one: it was reset.
 	Refused(from netip.Addr)
 }
@@ -198,7 +199,7 @@ func (l *listener) accept(fd int) error {
 		c, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			l.give(c, addrOf(peer))
+			l.give(c, addrPortOf(peer))
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
 			return err
@@ -208,12 +209,12 @@ func (l *listener) accept(fd int) error {
 }
 
 // give gives a connection to who expects it, or resets it. The caller holds the lock.
-func (l *listener) give(fd int, from netip.Addr) {
-	to := l.routes[from]
+func (l *listener) give(fd int, from netip.AddrPort) {
+	to := l.routes[from.Addr()]
 	if to == nil {
 		_ = unix.Close(fd) // a reset: see package socket
 		for _, r := range l.routes {
-			r.Refused(from)
+			r.Refused(from.Addr())
 		}
 		return
 	}
@@ -221,17 +222,17 @@ func (l *listener) give(fd int, from netip.Addr) {
 	c, err := net.FileConn(f) // a duplicate
 	f.Close()
 	if err == nil { // else the peer sees a reset
-		to.Accept(c.(*net.TCPConn))
+		to.Accept(c.(*net.TCPConn), from.Port())
 	}
 }
 
-// addrOf returns the address of a socket address as pinholes write it.
-func addrOf(sa unix.Sockaddr) netip.Addr {
+// addrPortOf returns a socket address as pinholes write it.
+func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrFrom4(sa.Addr)
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
-		return netip.AddrFrom16(sa.Addr).Unmap()
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
 	}
-	return netip.Addr{}
+	return netip.AddrPort{}
 }

@@ -23,7 +23,7 @@ type receiver struct {
 
 func newReceiver() *receiver { return &receiver{conns: make(chan *net.TCPConn, 10)} }
 
-func (r *receiver) Accept(c *net.TCPConn) { r.conns <- c }
+func (r *receiver) Accept(c *net.TCPConn, _ uint16) { r.conns <- c }
 
 func (r *receiver) Refused(from netip.Addr) {
 	r.mu.Lock()
@@ -108,6 +108,52 @@ func TestTake(t *testing.T) {
 	route.Take() // nothing
 }
 
+// slow holds the port's lock over each connection, until it is told to go on.
+type slow struct {
+	receiver
+	has, goOn chan struct{}
+}
+
+func (s *slow) Accept(c *net.TCPConn, _ uint16) {
+	defer c.Close()
+	s.has <- struct{}{}
+	<-s.goOn
+}
+
+// toPort takes the ports that connections come from.
+type toPort struct {
+	receiver
+	ports chan uint16
+}
+
+func (r *toPort) Accept(c *net.TCPConn, from uint16) {
+	defer c.Close()
+	r.ports <- from
+}
+
+// A connection that is reset before it is accepted has the port that it came from, though no address.
+func TestResetBeforeAccept(t *testing.T) {
+	a, at := &port.Acceptor{}, gatewayPort(t)
+	s := &slow{has: make(chan struct{}), goOn: make(chan struct{})}
+	r := &toPort{ports: make(chan uint16)}
+	for from, to := range map[netip.Addr]port.Receiver{relaytest.Inside: s, relaytest.Peer: r} {
+		route, err := a.Open(from, at, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(route.Close)
+	}
+	relaytest.Dial(t, relaytest.Inside, at)
+	<-s.has
+	c := relaytest.Dial(t, relaytest.Peer, at)
+	want := relaytest.LocalAddrPort(c.LocalAddr()).Port()
+	relaytest.Reset(c)
+	close(s.goOn)
+	if got := <-r.ports; got != want {
+		t.Errorf("got port %d; want %d", got, want)
+	}
+}
+
 // flood connects once more with each connection that is accepted, until it is stopped.
 type flood struct {
 	receiver
@@ -117,7 +163,7 @@ type flood struct {
 	stopped atomic.Bool
 }
 
-func (f *flood) Accept(c *net.TCPConn) {
+func (f *flood) Accept(c *net.TCPConn, _ uint16) {
 	defer c.Close()
 	if f.n++; f.n == 10_000 {
 		f.t.Error("Take does not return while connections come")

@@ -319,7 +319,8 @@ func TestActivePort(t *testing.T) {
 		tr := open(t, path(), h)
 		server := relaytest.Dial(t, relaytest.Peer, tr.At())
 		c := relaytest.Accept(t, client)
-		if got, want := peerPort(c), relaytest.LocalAddrPort(server.LocalAddr()).Port(); got != want {
+		if got, want := relaytest.LocalAddrPort(c.RemoteAddr()).Port(),
+			relaytest.LocalAddrPort(server.LocalAddr()).Port(); got != want {
 			t.Errorf("the client sees port %d; want %d, the server's", got, want)
 		}
 	}

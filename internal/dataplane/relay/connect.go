@@ -3,7 +3,6 @@ package relay
 import (
 	"cmp"
 	"fmt"
-	"net"
 
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/socket"
@@ -17,7 +16,7 @@ func (p *Path) serve(t *Transfer, hole pinhole.Pinhole) error {
 	t.unlisten() // nothing can come behind the one connection
 	var port uint16
 	if t.peer == Server { // there are clients that want the server's port 20 (RFC 959 section 3.2)
-		port = peerPort(t.ends[Server])
+		port = t.peerPort
 	}
 	to := pinhole.Leg{SourceIP: hole.SourceIP, Target: hole.Target}
 	if err := p.dial(t, t.peer.other(), to, port); err != nil {
@@ -78,6 +77,3 @@ func (p *Path) dial(t *Transfer, side Side, leg pinhole.Leg, port uint16) error 
 	}
 	return nil
 }
-
-// peerPort returns the port that a connection came from.
-func peerPort(c *net.TCPConn) uint16 { return c.RemoteAddr().(*net.TCPAddr).AddrPort().Port() }

@@ -57,6 +57,7 @@ type Transfer struct {
 	result     Result        // of the running goroutine until done is closed
 
 	peer       Side          // which end connects: the server in active mode
+	peerPort   uint16        // from which it came
 	idleTime   time.Duration // after Close
 	relay      *Relay
 	ctx        context.Context // ends when the transfer is severed, or over
@@ -175,14 +176,14 @@ func (t *Transfer) Join(cancel <-chan struct{}) {
 }
 
 // Accept takes the connection of the pinhole's peer: exactly one, and before Arm only in active mode.
-func (t *Transfer) Accept(c *net.TCPConn) {
+func (t *Transfer) Accept(c *net.TCPConn, from uint16) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err != nil || t.ends[t.peer] != nil || !t.armed && t.peer == Client {
 		c.Close() // a reset: see package socket
 		return
 	}
-	t.ends[t.peer] = c
+	t.ends[t.peer], t.peerPort = c, from
 	if t.armed {
 		t.markConnected()
 	}
