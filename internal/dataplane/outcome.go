@@ -17,8 +17,8 @@ type Outcome struct {
 	Stranger  netip.Addr       // the last one refused for having another address; not valid: nobody
 	Over      bool             // nothing more comes, and all bytes are counted
 
-	// Settled reports that Finish would not wait.
-	Settled bool
+	// FinishReturnsNow reports that Finish would not wait.
+	FinishReturnsNow bool
 	// Complete reports that nothing is known to have gone wrong: what came was delivered, or is on its way
 	// still, or nothing came, or the path cannot know because both ends see it for themselves (the kernel's
 	// path). False with the Failure of a connection that broke, of an end that could not be connected to, and

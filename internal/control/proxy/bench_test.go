@@ -67,7 +67,7 @@ func (d instantData) Arm() error                               { return nil }
 func (d instantData) Finish(<-chan struct{}) dataplane.Outcome { return d.Outcome() }
 func (d instantData) Close() dataplane.Outcome                 { return d.Outcome() }
 func (d instantData) Outcome() dataplane.Outcome {
-	return dataplane.Outcome{Path: forward.DataRelay, Settled: true, Complete: true}
+	return dataplane.Outcome{Path: forward.DataRelay, FinishReturnsNow: true, Complete: true}
 }
 
 // session connects, and has the server greet and take the client in.

@@ -189,12 +189,13 @@ func (d *fakeData) Finish(cancel <-chan struct{}) dataplane.Outcome {
 }
 
 func (d *fakeData) Outcome() dataplane.Outcome {
-	o := dataplane.Outcome{Path: forward.DataRelay, Counted: d.missing, Settled: d.kernel || isClosed(d.done)}
+	o := dataplane.Outcome{Path: forward.DataRelay, Counted: d.missing, FinishReturnsNow: d.kernel ||
+		isClosed(d.done)}
 	o.Complete = true
 	if d.path.goesOn {
 		o.Counted, o.Connected, o.Over = true, time.Unix(1, 0), isClosed(d.done)
 	}
-	if !o.Settled && !isClosed(d.closed) { // the test may still choose the result
+	if !o.FinishReturnsNow && !isClosed(d.closed) { // the test may still choose the result
 		return o
 	}
 	if o.Complete = d.result == nil; !o.Complete {

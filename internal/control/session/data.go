@@ -209,9 +209,9 @@ func (s *Session) deliver(step dialogue.Step) error {
 	if data == nil {
 		return nil
 	}
-	switch settled := data.Outcome().Settled; {
+	switch returnsNow := data.Outcome().FinishReturnsNow; {
 	case step.Aborted: // perhaps nobody has come
-	case settled: // nothing to wait for: the path hears that the transfer is complete
+	case returnsNow: // nothing to wait for: the path hears that the transfer is complete
 		barrier := newReplyBarrier()
 		barrier.release()
 		data.Finish(barrier.cancel)

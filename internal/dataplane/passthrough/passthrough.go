@@ -32,7 +32,7 @@ var ErrClosed = relay.ErrClosed
 //
 // It has one goroutine for each port that is open, and for each connection those of a relay.Transfer.
 type Passthroughs struct {
-	path   relay.Path // for dialling
+	opener relay.Opener // for dialling
 	ended  func(pinhole.Passthrough, relay.Result)
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -70,7 +70,7 @@ func New(dialTime time.Duration, ended func(pinhole.Passthrough, relay.Result)) 
 		ended = func(pinhole.Passthrough, relay.Result) {}
 	}
 	ps := &Passthroughs{
-		path:    relay.Path{DialTime: dialTime},
+		opener:  relay.Opener{DialTime: dialTime},
 		ended:   ended,
 		holders: map[pinhole.Passthrough]int{},
 		routes:  map[routeKey]*route{},

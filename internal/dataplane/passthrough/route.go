@@ -42,7 +42,7 @@ func (r *route) Accept(c *net.TCPConn, _ uint16) {
 	r.of.goroutines.Go(func() {
 		defer r.of.running.Add(-1)
 		leg := pinhole.Leg{SourceIP: r.sourceIP, Target: netip.AddrPortFrom(r.server, number)}
-		r.of.ended(p, r.of.path.Carry(r.of.ctx, c, leg))
+		r.of.ended(p, r.of.opener.Carry(r.of.ctx, c, leg))
 	})
 }
 

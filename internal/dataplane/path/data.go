@@ -16,7 +16,7 @@ type relayed struct{ *relay.Transfer }
 // Outcome returns what has become of the connection so far.
 func (r relayed) Outcome() dataplane.Outcome {
 	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: r.ConnectedAt(),
-		Stranger: r.LastStranger(), Settled: r.Settled(), NotResumed: r.NotResumed()}
+		Stranger: r.LastStranger(), FinishReturnsNow: r.FinishReturnsNow(), NotResumed: r.NotResumed()}
 	select {
 	case <-r.Done():
 		o.Over = true
@@ -67,7 +67,7 @@ type metered struct {
 // Outcome returns what has come through so far. The ends see for themselves how a transfer went, so it counts
 // as complete.
 func (m metered) Outcome() dataplane.Outcome {
-	o := dataplane.Outcome{Path: forward.DataKernel, Settled: true, Complete: true}
+	o := dataplane.Outcome{Path: forward.DataKernel, FinishReturnsNow: true, Complete: true}
 	if m.flow == nil {
 		return o
 	}

@@ -27,7 +27,7 @@ func TestMetered(t *testing.T) {
 	s := newStage(t)
 	data, _ := s.open(passive())
 	if o := data.Outcome(); !reflect.DeepEqual(o, dataplane.Outcome{Path: forward.DataKernel, Counted: true,
-		Settled: true, Complete: true}) {
+		FinishReturnsNow: true, Complete: true}) {
 		t.Errorf("got %+v; want nothing so far", o)
 	}
 	fault := verdict.Fault{Code: verdict.CodeServerDataUnreachable, Err: "connection refused"}
@@ -101,7 +101,7 @@ func TestNotMetered(t *testing.T) {
 	s.counts = false
 	data, _ := s.open(passive())
 	data.Sever()
-	want := dataplane.Outcome{Path: forward.DataKernel, Settled: true, Complete: true}
+	want := dataplane.Outcome{Path: forward.DataKernel, FinishReturnsNow: true, Complete: true}
 	for _, o := range []dataplane.Outcome{data.Outcome(), data.Finish(nil), data.Close()} {
 		if o != want {
 			t.Errorf("got %+v; want %+v", o, want)
@@ -114,7 +114,7 @@ func TestNotMetered(t *testing.T) {
 type activeStage struct {
 	*stage
 	client *net.TCPListener
-	path   *relay.Path
+	path   *relay.Opener
 	data   *earlyAccept
 	listen netip.AddrPort
 }
@@ -132,7 +132,7 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 		t.Fatal(err)
 	}
 	hole.Listen = opened.At()
-	s.path = &relay.Path{Relay: s.relays, Ports: relaytest.FreePorts(t, 2), WaitTime: activeWaitTime}
+	s.path = &relay.Opener{Relay: s.relays, Ports: relaytest.FreePorts(t, 2), WaitTime: activeWaitTime}
 	if s.data, err = acceptEarly(t.Context(), s.path, metered{opened, s.expect(hole)}, hole); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,8 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 		}
 		relaytest.WantRefused(t, s.listen)
 		o := s.data.Finish(nil)
-		if o.Path != forward.DataKernel || !o.Settled || !o.Complete || !o.Counted || o.Over == counts {
+		if o.Path != forward.DataKernel || !o.FinishReturnsNow || !o.Complete || !o.Counted ||
+			o.Over == counts {
 			t.Errorf("counts %t: got %+v; want it over only where nobody counts", counts, o)
 		}
 		if s.data.Close(); s.tables.open(hole) != 0 || len(s.tables.later) != 1 {

@@ -25,9 +25,9 @@ type earlyAccept struct {
 // acceptEarly has the relay listen at the port of a kernel pinhole, which the result owns.
 // After an error the caller closes data.
 func acceptEarly(
-	ctx context.Context, path *relay.Path, data metered, hole pinhole.Pinhole,
+	ctx context.Context, opener *relay.Opener, data metered, hole pinhole.Pinhole,
 ) (*earlyAccept, error) {
-	waiting, err := path.OpenAt(ctx, hole, dataplane.DataTLS{})
+	waiting, err := opener.OpenAt(ctx, hole, dataplane.DataTLS{})
 	if err != nil {
 		return nil, err
 	}

@@ -225,7 +225,7 @@ func (p forwardPath) open(
 		if err != nil {
 			return nil, netip.AddrPort{}, err
 		}
-		return relayed{t}, t.At(), nil
+		return relayed{t}, t.Listen(), nil
 	}
 	opened, err := kernel.Open(f.DataPorts(), hole)
 	if err != nil {
@@ -289,7 +289,7 @@ func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 	}
 }
 
-func (p forwardPath) relay(f forward.Resolved) *relay.Path {
-	return &relay.Path{Ports: f.DataPorts(), Avoid: p.isReserved,
+func (p forwardPath) relay(f forward.Resolved) *relay.Opener {
+	return &relay.Opener{Ports: f.DataPorts(), Avoid: p.isReserved,
 		IdleTime: f.Limits.OrDefault().Idle, Relay: p.relays}
 }

@@ -13,11 +13,11 @@ func TestActiveWaits(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	h := hole(l)
 	h.Active = true
-	tr := reserve(t, path(), h)
+	tr := reserve(t, opener(), h)
 	if tr.Waiting() {
 		t.Error("got a connection that waits; want none yet")
 	}
-	early := relaytest.Dial(t, relaytest.Peer, tr.At())
+	early := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	relaytest.Send(early, []byte("early"))
 	if !tr.Waiting() {
 		t.Error("got no connection that waits; want the server's")
@@ -46,9 +46,9 @@ func TestActiveWaits(t *testing.T) {
 func TestActiveClosed(t *testing.T) {
 	h := hole(relaytest.Listen(t, relaytest.Server))
 	h.Active = true
-	tr := reserve(t, path(), h)
-	early := relaytest.Dial(t, relaytest.Peer, tr.At())
+	tr := reserve(t, opener(), h)
+	early := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	tr.Close()
 	relaytest.WantReset(t, "early server", early)
-	relaytest.WantRefused(t, tr.At())
+	relaytest.WantRefused(t, tr.Listen())
 }

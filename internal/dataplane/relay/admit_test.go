@@ -32,7 +32,7 @@ func wantTurnedAway(t *testing.T, client party) {
 // A client that may not carry data is told so after its handshake, and the server sees a reset.
 func TestNotAdmitted(t *testing.T) {
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		tr, client, srv := connectTLS(t, path(), passive, v, judged(
+		tr, client, srv := connectTLS(t, opener(), passive, v, judged(
 			func(c tls.ConnectionState) (<-chan struct{}, error) {
 				if c.Version != v {
 					t.Errorf("got %s; want %s", tls.VersionName(c.Version), tls.VersionName(v))
@@ -54,7 +54,7 @@ func TestAdmittedLater(t *testing.T) {
 			changes <- first
 			changes <- second
 			close(changes)
-			tr, client, srv := connectTLS(t, path(), passive, 0, judged(
+			tr, client, srv := connectTLS(t, opener(), passive, 0, judged(
 				func(tls.ConnectionState) (<-chan struct{}, error) {
 					asked <- struct{}{}
 					if change := <-changes; change != nil {
@@ -92,7 +92,7 @@ func TestAdmittedLater(t *testing.T) {
 
 // A client for which nothing is ever decided is refused after the time of a handshake.
 func TestNeverAdmitted(t *testing.T) {
-	p := path()
+	p := opener()
 	p.HandshakeTime = 100 * time.Millisecond
 	tr, client, _ := connectTLS(t, p, passive, 0, judged(
 		func(tls.ConnectionState) (<-chan struct{}, error) { return make(chan struct{}), refusal{} }))
@@ -105,8 +105,8 @@ func TestClientHandshakeBegins(t *testing.T) {
 	begin := make(chan struct{})
 	dataTLS := legs{client: true}.dataTLS()
 	dataTLS.TransferStarted = begin
-	p := path()
-	p.settleTime = time.Hour
+	p := opener()
+	p.graceTime = time.Hour
 	tr, client, _ := connectTLS(t, p, passive, 0, dataTLS)
 	shaken := make(chan error, 1)
 	go func() { shaken <- client.tls.Handshake() }()
@@ -122,7 +122,7 @@ func TestClientHandshakeBegins(t *testing.T) {
 	tr.Close()
 
 	dataTLS.TransferStarted = make(chan struct{})
-	p.settleTime = time.Millisecond
+	p.graceTime = time.Millisecond
 	tr, client, _ = connectTLS(t, p, passive, 0, dataTLS)
 	handshake(t, client)
 	tr.Close()

@@ -24,34 +24,34 @@ import (
 func TestReserved(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		before func(*testing.T, *Path) // what happened at the port
+		before func(*testing.T, *Opener) // what happened at the port
 	}{
-		{"fresh", func(*testing.T, *Path) {}},
+		{"fresh", func(*testing.T, *Opener) {}},
 		// TIME_WAIT is here
-		{"closed first by the gateway", func(t *testing.T, p *Path) { carryOne(t, p, Server) }},
-		{"closed first by the peer", func(t *testing.T, p *Path) { carryOne(t, p, Client) }},
-		{"in use by a transfer", func(t *testing.T, p *Path) { joinedBy(t, p) }},
-		{"given back", func(t *testing.T, p *Path) {
+		{"closed first by the gateway", func(t *testing.T, p *Opener) { carryOne(t, p, Server) }},
+		{"closed first by the peer", func(t *testing.T, p *Opener) { carryOne(t, p, Client) }},
+		{"in use by a transfer", func(t *testing.T, p *Opener) { joinedBy(t, p) }},
+		{"given back", func(t *testing.T, p *Opener) {
 			reserve(t, p,
 				hole(relaytest.Listen(t, relaytest.Server))).Close()
 		}},
-		{"given back after Arm", func(t *testing.T, p *Path) {
+		{"given back after Arm", func(t *testing.T, p *Opener) {
 			open(t, p,
 				hole(relaytest.Listen(t, relaytest.Server))).Close()
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
+			p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 			tt.before(t, p)
 			l := relaytest.Listen(t, relaytest.Server)
 			tr := reserve(t, p, hole(l))
-			wantTaken(t, p, tr.At())
-			relaytest.WantCutOff(t, "early peer", relaytest.Peer, tr.At())
+			wantTaken(t, p, tr.Listen())
+			relaytest.WantCutOff(t, "early peer", relaytest.Peer, tr.Listen())
 			if err := tr.Arm(); err != nil {
 				t.Fatal(err)
 			}
-			wantTaken(t, p, tr.At())
-			client := relaytest.Dial(t, relaytest.Peer, tr.At())
+			wantTaken(t, p, tr.Listen())
+			client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 			srv := relaytest.Accept(t, l)
 			relaytest.Send(srv, []byte("mine"))
 			relaytest.WantData(t, "client", client, []byte("mine"))
@@ -64,7 +64,7 @@ func TestReserved(t *testing.T) {
 }
 
 // carryOne has a transfer go through, of which one side is the first to close.
-func carryOne(t *testing.T, p *Path, first Side) {
+func carryOne(t *testing.T, p *Opener, first Side) {
 	t.Helper()
 	tr, client, srv := joinedBy(t, p)
 	ends := [2]*net.TCPConn{client, srv}
@@ -78,7 +78,7 @@ func carryOne(t *testing.T, p *Path, first Side) {
 
 // wantTaken checks that nobody gets the port: no pinhole, nobody who listens, on all addresses
 // either, and nobody who only binds.
-func wantTaken(t *testing.T, p *Path, at netip.AddrPort) {
+func wantTaken(t *testing.T, p *Opener, at netip.AddrPort) {
 	t.Helper()
 	for range 2 { // what the first one fails at must not help the second one
 		if second, err := p.Open(t.Context(), hole(relaytest.Listen(t, relaytest.Server)),
@@ -108,11 +108,11 @@ func TestReservedByAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &Path{Relay: newRelay(), Ports: ports}
+		p := &Opener{Relay: newRelay(), Ports: ports}
 		wantTaken(t, p, netip.AddrPortFrom(relaytest.Gateway, p.Ports.First))
 		return
 	}
-	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
+	p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 	carryOne(t, p, Server)
 	reserve(t, p, hole(relaytest.Listen(t, relaytest.Server)))
 	cmd := again(t, "TestReservedByAnother")
@@ -125,7 +125,7 @@ func TestReservedByAnother(t *testing.T) {
 // TestOpenAtOnce has many pinholes want few ports at the same moment: each port has one taker.
 func TestOpenAtOnce(t *testing.T) {
 	const ports, takers = 8, 32
-	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, ports)}
+	p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, ports)}
 	h := hole(relaytest.Listen(t, relaytest.Server))
 	got := make(chan *Transfer)
 	for range takers {
@@ -147,10 +147,10 @@ func TestOpenAtOnce(t *testing.T) {
 			continue
 		}
 		owned(t, tr)
-		if seen[tr.At().Port()] {
-			t.Errorf("port %d has two takers", tr.At().Port())
+		if seen[tr.Listen().Port()] {
+			t.Errorf("port %d has two takers", tr.Listen().Port())
 		}
-		seen[tr.At().Port()] = true
+		seen[tr.Listen().Port()] = true
 	}
 	if len(seen) != ports {
 		t.Errorf("got %d of %d ports", len(seen), ports)
@@ -158,7 +158,7 @@ func TestOpenAtOnce(t *testing.T) {
 }
 
 func TestAvoid(t *testing.T) {
-	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 3)}
+	p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 3)}
 	kept := p.Ports.First + 1
 	p.Avoid = func(at netip.AddrPort) bool {
 		if at.Addr() != relaytest.Gateway {
@@ -168,7 +168,7 @@ func TestAvoid(t *testing.T) {
 	}
 	h := hole(relaytest.Listen(t, relaytest.Server))
 	for range 2 {
-		if tr := reserve(t, p, h); tr.At().Port() == kept {
+		if tr := reserve(t, p, h); tr.Listen().Port() == kept {
 			t.Errorf("got port %d, which is to be avoided", kept)
 		}
 	}
@@ -181,7 +181,7 @@ func TestAvoid(t *testing.T) {
 func TestArmAfterEnd(t *testing.T) {
 	why := errors.New("the session is over")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	tr, err := path().Open(ctx, hole(relaytest.Listen(t, relaytest.Server)), dataplane.DataTLS{})
+	tr, err := opener().Open(ctx, hole(relaytest.Listen(t, relaytest.Server)), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestArmAfterEnd(t *testing.T) {
 	if err := tr.Arm(); !errors.Is(err, ErrClosed) {
 		t.Errorf("Arm: got %v; want %v", err, ErrClosed)
 	}
-	relaytest.WantRefused(t, tr.At())
+	relaytest.WantRefused(t, tr.Listen())
 }
 
 // TestArmOnceMore arms what is armed already, while it waits and while it carries: nothing changes.
@@ -204,7 +204,7 @@ func TestArmOnceMore(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	relaytest.WantRefused(t, tr.At())
+	relaytest.WantRefused(t, tr.Listen())
 	client.Close()
 	srv.Close()
 	if r := wait(t, tr); r.Err != nil {
@@ -214,7 +214,7 @@ func TestArmOnceMore(t *testing.T) {
 
 // Two clients have the only port at the same time, each for its own server.
 func TestPortShared(t *testing.T) {
-	p := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
+	p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 	servers := []*net.TCPListener{relaytest.Listen(t, relaytest.Server), relaytest.Listen(t,
 		relaytest.Server)}
 	clients := []netip.Addr{relaytest.Peer, relaytest.Inside}
@@ -225,11 +225,11 @@ func TestPortShared(t *testing.T) {
 		transfers = append(transfers, open(t, p, h))
 	}
 	for i, tr := range transfers {
-		client := relaytest.Dial(t, clients[i], tr.At())
+		client := relaytest.Dial(t, clients[i], tr.Listen())
 		relaytest.Send(relaytest.Accept(t, servers[i]), []byte(clients[i].String()))
 		relaytest.WantData(t, "client", client, []byte(clients[i].String()))
 	}
-	relaytest.WantRefused(t, transfers[0].At())
+	relaytest.WantRefused(t, transfers[0].Listen())
 }
 
 // waits reports whether a connection waits to be accepted.
@@ -248,20 +248,20 @@ func waits(l *net.TCPListener) bool {
 func TestJoin(t *testing.T) {
 	t.Parallel()
 	l := relaytest.Listen(t, relaytest.Server)
-	reserve(t, path(), hole(l)).Join(nil) // before Arm
-	tr := open(t, path(), hole(l))
+	reserve(t, opener(), hole(l)).Join(nil) // before Arm
+	tr := open(t, opener(), hole(l))
 	tr.Join(nil) // nobody
 	for range 50 {
-		tr := open(t, path(), hole(l))
-		relaytest.Dial(t, relaytest.Peer, tr.At())
+		tr := open(t, opener(), hole(l))
+		relaytest.Dial(t, relaytest.Peer, tr.Listen())
 		tr.Join(nil)
 		if !waits(l) {
 			t.Fatal("the server has no connection; want it to have it when Join returns")
 		}
 		relaytest.Accept(t, l)
 	}
-	tr = open(t, path(), hole(deaf(t)))
-	relaytest.Dial(t, relaytest.Peer, tr.At())
+	tr = open(t, opener(), hole(deaf(t)))
+	relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	cancel := make(chan struct{})
 	joined := make(chan struct{})
 	go func() {
@@ -283,7 +283,7 @@ func TestJoin(t *testing.T) {
 // A connection that comes late finds the pinhole open while a transfer command waits for it, and not else.
 func TestUse(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
-	p := path()
+	p := opener()
 	p.WaitTime = time.Millisecond
 	tr := reserve(t, p, hole(l))
 	tr.Use()
@@ -295,7 +295,7 @@ func TestUse(t *testing.T) {
 	if r := wait(t, unused); !errors.Is(r.Err, ErrNobody) {
 		t.Errorf("got %v; want %v", r.Err, ErrNobody)
 	}
-	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	srv := relaytest.Accept(t, l)
 	relaytest.Send(srv, []byte("late"))
 	relaytest.WantData(t, "client", client, []byte("late"))
@@ -316,8 +316,8 @@ func TestActivePort(t *testing.T) {
 	h := hole(client)
 	h.Active = true
 	for range 2 { // the second time, the first connection is in TIME_WAIT
-		tr := open(t, path(), h)
-		server := relaytest.Dial(t, relaytest.Peer, tr.At())
+		tr := open(t, opener(), h)
+		server := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 		c := relaytest.Accept(t, client)
 		if got, want := relaytest.LocalAddrPort(c.RemoteAddr()).Port(),
 			relaytest.LocalAddrPort(server.LocalAddr()).Port(); got != want {
@@ -328,7 +328,7 @@ func TestActivePort(t *testing.T) {
 
 // BenchmarkExhausted asks for a port of the default range, all of which is taken.
 func BenchmarkExhausted(b *testing.B) {
-	p := path()
+	p := opener()
 	h := pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"),
 		0), Target: netip.AddrPortFrom(relaytest.Server, 2000), SourceIP: relaytest.Inside}
 	var limit syscall.Rlimit

@@ -17,7 +17,7 @@ import (
 // join joins the ends that l listen at; the transfer ends with the test.
 func join(t *testing.T, client, srv *net.TCPListener, dataTLS dataplane.DataTLS) *Transfer {
 	t.Helper()
-	tr, err := path().Bridge(context.Background(), pinhole.Bridge{
+	tr, err := opener().Bridge(context.Background(), pinhole.Bridge{
 		Client: pinhole.Leg{SourceIP: relaytest.Gateway, Target: relaytest.LocalAddrPort(client.Addr())},
 		Server: pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(srv.Addr())},
 	}, dataTLS)
@@ -55,8 +55,8 @@ func TestBridge(t *testing.T) {
 		t.Errorf("Finish: got %v; want it delivered", tr.Err())
 	}
 	wantComplete(t, tr, int64(len(up)), int64(len(out)))
-	if tr.At().IsValid() {
-		t.Errorf("a bridge listens at %s", tr.At())
+	if tr.Listen().IsValid() {
+		t.Errorf("a bridge listens at %s", tr.Listen())
 	}
 }
 
@@ -139,7 +139,7 @@ func TestBridgeClose(t *testing.T) {
 func TestJoinRefuses(t *testing.T) {
 	to := pinhole.Leg{Target: netip.AddrPortFrom(relaytest.Server, 2000)}
 	for _, bridge := range []pinhole.Bridge{{Client: to}, {Server: to}} {
-		if _, err := path().Bridge(t.Context(), bridge, dataplane.DataTLS{}); err == nil ||
+		if _, err := opener().Bridge(t.Context(), bridge, dataplane.DataTLS{}); err == nil ||
 			!strings.Contains(err.Error(), "not a usable target") {
 			t.Errorf("%+v: got %v; want it refused", bridge, err)
 		}

@@ -15,9 +15,9 @@ import (
 func TestClose(t *testing.T) {
 	t.Parallel()
 	t.Run("before a connection", func(t *testing.T) {
-		tr := open(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
+		tr := open(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
 		tr.Close()
-		relaytest.WantRefused(t, tr.At())
+		relaytest.WantRefused(t, tr.Listen())
 		if r := tr.Result(); r.Err != ErrClosed || !r.Connected.IsZero() {
 			t.Errorf("got %+v; want %v", r, ErrClosed)
 		}
@@ -35,17 +35,17 @@ func TestClose(t *testing.T) {
 	})
 	t.Run("while dialling", func(t *testing.T) {
 		l := deaf(t)
-		tr := open(t, path(), hole(l))
-		client := relaytest.Dial(t, relaytest.Peer, tr.At())
+		tr := open(t, opener(), hole(l))
+		client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 		<-tr.Connected()
 		tr.Close()
-		relaytest.WantRefused(t, tr.At()) // before the far end has answered
-		relaytest.Accept(t, l)            // that of deaf: now there is room
+		relaytest.WantRefused(t, tr.Listen()) // before the far end has answered
+		relaytest.Accept(t, l)                // that of deaf: now there is room
 		relaytest.Send(client, []byte("an upload"))
 		relaytest.WantData(t, "server", relaytest.Accept(t, l), []byte("an upload"))
 	})
 	t.Run("idle", func(t *testing.T) {
-		p := path()
+		p := opener()
 		p.IdleTime = 20 * time.Millisecond
 		tr, client, srv := joinedBy(t, p)
 		tr.Close()
@@ -106,7 +106,7 @@ func wantGoesOn(t *testing.T, tr *Transfer, client, srv *net.TCPConn) {
 	t.Helper()
 	srv.CloseWrite()
 	relaytest.WantData(t, "client", client, nil)
-	silent := time.NewTimer(4 * hasty().settleTime)
+	silent := time.NewTimer(4 * hasty().graceTime)
 	defer silent.Stop()
 	select {
 	case <-tr.Done():
@@ -134,8 +134,8 @@ func TestSever(t *testing.T) {
 			t.Errorf("closed %t: got %v; want %v", closed, r.Err, ErrClosed)
 		}
 	}
-	tr := open(t, path(), hole(deaf(t)))
-	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	tr := open(t, opener(), hole(deaf(t)))
+	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	<-tr.Connected()
 	tr.Sever()
 	relaytest.WantReset(t, "client", client)
@@ -146,7 +146,7 @@ func TestSever(t *testing.T) {
 
 // What goes on after Close is waited for, and ended with the gateway.
 func TestRunning(t *testing.T) {
-	p := path()
+	p := opener()
 	p.Relay.Wait(t.Context()) // for nothing
 	tr, client, srv := joinedBy(t, p)
 	tr.Close()
@@ -181,7 +181,7 @@ func TestRunning(t *testing.T) {
 func TestContextEndsLater(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	ctx, cancel := context.WithCancel(context.Background())
-	tr, err := path().Open(ctx, hole(l), dataplane.DataTLS{})
+	tr, err := opener().Open(ctx, hole(l), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestContextEndsLater(t *testing.T) {
 	if err := tr.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	srv := relaytest.Accept(t, l)
 	tr.Close()
 	cancel()
@@ -202,7 +202,7 @@ func TestContextEnds(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("the session is over")
-	tr, err := path().Open(ctx, hole(l), dataplane.DataTLS{})
+	tr, err := opener().Open(ctx, hole(l), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestContextEnds(t *testing.T) {
 	if err := tr.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	srv := relaytest.Accept(t, l)
 	cancel(why)
 	relaytest.WantReset(t, "client", client)

@@ -9,7 +9,7 @@ import (
 )
 
 // serve takes the pinhole's connection, connects it to the far end and carries data until the end.
-func (p *Path) serve(t *Transfer, hole pinhole.Pinhole) error {
+func (p *Opener) serve(t *Transfer, hole pinhole.Pinhole) error {
 	if err := t.await(); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (t *Transfer) expire(why error) error {
 }
 
 // bridge connects to the server and then to the client, and carries data until the end.
-func (p *Path) bridge(t *Transfer, b pinhole.Bridge) error {
+func (p *Opener) bridge(t *Transfer, b pinhole.Bridge) error {
 	if err := p.dial(t, Server, b.Server, 0); err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (p *Path) bridge(t *Transfer, b pinhole.Bridge) error {
 }
 
 // dial connects to an end of t, from a port if that is to be had; 0: from any.
-func (p *Path) dial(t *Transfer, side Side, leg pinhole.Leg, port uint16) error {
+func (p *Opener) dial(t *Transfer, side Side, leg pinhole.Leg, port uint16) error {
 	c, err := socket.Dial(t.ctx, leg, port, cmp.Or(p.DialTime, DefaultDialTime))
 	if err != nil {
 		return &DialError{side, leg.Target, err}

@@ -30,7 +30,7 @@ func (t *Transfer) copyBoth() {
 // end that has sent its last byte can still break.
 func (t *Transfer) flow(side Side) {
 	if err := t.copier.copy(side); err != nil {
-		t.drain(side, err)
+		t.awaitAcknowledged(side, err)
 		t.fail(err)
 		return
 	}
@@ -42,7 +42,7 @@ func (t *Transfer) flow(side Side) {
 		return
 	}
 	if err := t.watchForReset(side); err != nil && !t.copier.closedCleanly(side) {
-		t.drain(side, err)
+		t.awaitAcknowledged(side, err)
 		t.fail(err)
 	}
 }
@@ -65,14 +65,14 @@ func (t *Transfer) brokeUnseen(side Side) bool {
 	return !back.Load() && isGone(t.ends[side]) && !back.Load()
 }
 
-// drain lets what an end sent before it broke reach the other one ahead of the reset, as it does without a
-// gateway between them: there are clients that reset behind the last byte of a whole file (TLS session
-// tickets that they have not read make the kernel do so).
-func (t *Transfer) drain(side Side, err error) {
+// awaitAcknowledged lets what an end sent before it broke reach the other one ahead of the reset, as it does
+// without a gateway between them: there are clients that reset behind the last byte of a whole file (TLS
+// session tickets that they have not read make the kernel do so).
+func (t *Transfer) awaitAcknowledged(side Side, err error) {
 	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
 		return
 	}
-	late := time.NewTimer(t.settleTime)
+	late := time.NewTimer(t.graceTime)
 	defer late.Stop()
 	tick := time.NewTicker(firstPoll)
 	defer tick.Stop()

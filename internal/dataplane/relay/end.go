@@ -57,22 +57,22 @@ func (t *Transfer) detach() bool {
 func (t *Transfer) watchDetached(passed <-chan struct{}) {
 	idle := time.NewTicker(t.idleTime)
 	defer idle.Stop()
-	settled := time.NewTimer(t.settleTime)
-	defer settled.Stop()
-	settled.Stop()
+	late := time.NewTimer(t.graceTime)
+	defer late.Stop()
+	late.Stop()
 	for before := t.moved(); ; {
 		select {
 		case <-t.done:
 			return
 		case <-passed:
 			passed = nil
-			settled.Reset(t.settleTime)
-		case <-settled.C:
+			late.Reset(t.graceTime)
+		case <-late.C:
 			if t.bytes[Client].Load() == 0 && t.isDelivered() {
 				t.Sever()
 				return
 			}
-			settled.Reset(t.settleTime)
+			late.Reset(t.graceTime)
 		case <-idle.C:
 			now := t.moved()
 			if now == before {
@@ -101,8 +101,8 @@ func (t *Transfer) closeInOrder() {
 	}
 }
 
-// end completes the result of a transfer whose goroutines have ended. The caller holds the lock.
-func (t *Transfer) end() {
+// complete fills in the result of a transfer whose goroutines have ended. The caller holds the lock.
+func (t *Transfer) complete() {
 	t.result.Up, t.result.Down = t.Bytes()
 	t.result.Strangers = t.strangers
 	t.result.Ended = time.Now()
@@ -136,6 +136,6 @@ func (t *Transfer) fail(err error) {
 		}
 	}
 	if !t.armed { // and never will be: see Arm
-		t.end()
+		t.complete()
 	}
 }

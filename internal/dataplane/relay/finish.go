@@ -31,28 +31,28 @@ func (t *Transfer) Finish(cancel <-chan struct{}) {
 	}
 }
 
-// Settled reports that Finish would not wait.
-func (t *Transfer) Settled() bool {
+// FinishReturnsNow reports that Finish would not wait.
+func (t *Transfer) FinishReturnsNow() bool {
 	select {
 	case <-t.done:
 		return true
 	case <-t.connected:
 		return false
 	default:
-		return !t.isArmed() || t.at.IsValid() && t.peer == Client
+		return !t.isArmed() || t.listen.IsValid() && t.peer == Client
 	}
 }
 
 // awaitPeer waits for the peer, if it may be on its way, and reports whether it has come and the transfer
 // goes on.
 func (t *Transfer) awaitPeer(cancel <-chan struct{}) bool {
-	if t.Settled() {
+	if t.FinishReturnsNow() {
 		return false
 	}
-	if !t.at.IsValid() {
+	if !t.listen.IsValid() {
 		return true
 	}
-	late := time.NewTimer(t.settleTime)
+	late := time.NewTimer(t.graceTime)
 	defer late.Stop()
 	select {
 	case <-t.connected:
@@ -87,7 +87,7 @@ func (t *Transfer) awaitDelivery(cancel <-chan struct{}) {
 		switch now := t.moved(); {
 		case now != moved || !t.isFlowing():
 			moved, at = now, time.Now()
-		case time.Since(at) >= t.settleTime:
+		case time.Since(at) >= t.graceTime:
 			return
 		}
 	}
@@ -150,7 +150,7 @@ func (t *Transfer) Err() error {
 		return t.err
 	}
 	r := t.result
-	neverCame := t.at.IsValid() && r.Connected.IsZero() && errors.Is(r.Err, ErrClosed)
+	neverCame := t.listen.IsValid() && r.Connected.IsZero() && errors.Is(r.Err, ErrClosed)
 	if neverCame || errors.Is(r.Err, ErrNobody) {
 		return nil
 	}

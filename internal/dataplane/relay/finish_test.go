@@ -9,10 +9,10 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-// patient is a path that takes no silence for the end.
-func patient() *Path {
-	p := path()
-	p.settleTime = 2 * relaytest.Patience
+// patient is an opener that takes no silence for the end.
+func patient() *Opener {
+	p := opener()
+	p.graceTime = 2 * relaytest.Patience
 	return p
 }
 
@@ -56,8 +56,8 @@ func TestFinishAtOnce(t *testing.T) {
 		l := relaytest.Listen(t, relaytest.Server)
 		h := hole(l)
 		h.Active = true
-		tr := open(t, path(), h)
-		srv := relaytest.Dial(t, relaytest.Peer, tr.At())
+		tr := open(t, opener(), h)
+		srv := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 		finished := finishing(tr, nil)
 		srv.Write([]byte("small"))
 		client := relaytest.Accept(t, l)
@@ -77,7 +77,7 @@ func TestFinishAtOnce(t *testing.T) {
 
 func TestFinishNobody(t *testing.T) {
 	t.Run("never armed", func(t *testing.T) {
-		tr := reserve(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
+		tr := reserve(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
 		wantFinish(t, finishing(tr, nil), nil)
 	})
 	t.Run("armed", func(t *testing.T) {
@@ -85,20 +85,20 @@ func TestFinishNobody(t *testing.T) {
 			h := hole(relaytest.Listen(t, relaytest.Server))
 			h.Active = active
 			tr := open(t, hasty(), h)
-			relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.At())
+			relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.Listen())
 			wantFinish(t, finishing(tr, nil), nil)
 			wantRuns(t, tr)
 		}
 	})
 	t.Run("in its time", func(t *testing.T) {
-		p := path()
+		p := opener()
 		p.WaitTime = time.Millisecond
 		tr := open(t, p, hole(relaytest.Listen(t, relaytest.Server)))
 		wait(t, tr)
 		wantFinish(t, finishing(tr, nil), nil)
 	})
 	t.Run("closed", func(t *testing.T) {
-		tr := open(t, path(), hole(relaytest.Listen(t, relaytest.Server)))
+		tr := open(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
 		tr.Close()
 		wantFinish(t, finishing(tr, nil), nil)
 	})

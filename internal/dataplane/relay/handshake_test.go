@@ -35,7 +35,7 @@ func (refusal) Plain() string { return "resume the session" }
 // handshakeFault is how a handshake is made to fail, and how that is said.
 type handshakeFault struct {
 	name    string
-	path    Path
+	opener  Opener
 	dataTLS func(*tls.Config) // of the leg at fault
 	fault   func(t *testing.T, who Side, e party)
 	plain   string
@@ -61,12 +61,12 @@ var handshakeFaults = []handshakeFault{
 			wantAlert(t, e, "bad certificate")
 		}},
 	{name: "silence", plain: "took too long", want: os.ErrDeadlineExceeded,
-		path: Path{HelloTime: 250 * time.Millisecond}, // a busy machine's peer is to be connected before
+		opener: Opener{HelloTime: 250 * time.Millisecond}, // a busy machine's peer is to be connected before
 		fault: func(t *testing.T, _ Side, e party) {
 			wantEndReset(t, "silent end", party{tcp: e.tcp})
 		}},
 	{name: "dribble", plain: "took too long", want: os.ErrDeadlineExceeded,
-		path: Path{HandshakeTime: 20 * time.Millisecond},
+		opener: Opener{HandshakeTime: 20 * time.Millisecond},
 		fault: func(t *testing.T, _ Side, e party) {
 			e.tcp.Write([]byte{22})
 			wantEndReset(t, "dribbling end", party{tcp: e.tcp})
@@ -93,8 +93,8 @@ func TestHandshakeFails(t *testing.T) {
 					continue
 				}
 				t.Run(tt.name+"/"+l.String()+"/"+who.String(), func(t *testing.T) {
-					p, dataTLS := tt.path, l.dataTLS()
-					p.Relay, p.Ports = newRelay(), path().Ports
+					p, dataTLS := tt.opener, l.dataTLS()
+					p.Relay, p.Ports = newRelay(), opener().Ports
 					if tt.dataTLS != nil {
 						tt.dataTLS(map[Side]*tls.Config{Client: dataTLS.Client,
 							Server: dataTLS.Server}[who])
@@ -106,7 +106,7 @@ func TestHandshakeFails(t *testing.T) {
 	}
 }
 
-func failHandshake(t *testing.T, p *Path, dataTLS dataplane.DataTLS, who Side,
+func failHandshake(t *testing.T, p *Opener, dataTLS dataplane.DataTLS, who Side,
 	fault func(*testing.T, Side, party), plain string, want error) {
 	tr, client, srv := connectTLS(t, p, passive, 0, dataTLS)
 	faulty, other := client, srv
@@ -160,7 +160,7 @@ func wantAlert(t *testing.T, e party, alert string) {
 
 // TestHandshakeClearEndBreaks has the end in clear break while the other end's handshake is awaited.
 func TestHandshakeClearEndBreaks(t *testing.T) {
-	tr, client, srv := connectTLS(t, path(), passive, 0, legs{client: true}.dataTLS())
+	tr, client, srv := connectTLS(t, opener(), passive, 0, legs{client: true}.dataTLS())
 	relaytest.Await(t, func() bool { // before, it would break the dialling
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
@@ -175,7 +175,7 @@ func TestHandshakeClearEndBreaks(t *testing.T) {
 // has not closed yet.
 func TestHandshakeClosed(t *testing.T) {
 	t.Run("Sever", func(t *testing.T) {
-		tr, client, srv := connectTLS(t, path(), passive, 0, legs{true, true}.dataTLS())
+		tr, client, srv := connectTLS(t, opener(), passive, 0, legs{true, true}.dataTLS())
 		tr.Sever()
 		wantEndReset(t, "client", party{tcp: client.tcp})
 		wantEndReset(t, "server", party{tcp: srv.tcp}) // behind our ClientHello
@@ -186,7 +186,7 @@ func TestHandshakeClosed(t *testing.T) {
 	t.Run("context", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := relaytest.Listen(t, relaytest.Server)
-		tr, err := path().Open(ctx, hole(l), legs{true, true}.dataTLS())
+		tr, err := opener().Open(ctx, hole(l), legs{true, true}.dataTLS())
 		if err == nil {
 			err = tr.Arm()
 		}
@@ -194,7 +194,7 @@ func TestHandshakeClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 		owned(t, tr)
-		client := relaytest.Dial(t, relaytest.Peer, tr.At())
+		client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 		relaytest.Accept(t, l)
 		cancel()
 		wantEndReset(t, "client", party{tcp: client})
@@ -205,7 +205,7 @@ func TestHandshakeClosed(t *testing.T) {
 	t.Run("refused and not closed", func(t *testing.T) {
 		dataTLS := legs{client: true}.dataTLS()
 		dataTLS.Client.VerifyConnection = func(tls.ConnectionState) error { return refusal{} }
-		tr, client, srv := connectTLS(t, path(), passive, 0, dataTLS)
+		tr, client, srv := connectTLS(t, opener(), passive, 0, dataTLS)
 		_ = client.tls.Handshake()
 		wantEndReset(t, "server", srv) // then the alert is on its way
 		tr.Sever()
@@ -216,7 +216,7 @@ func TestHandshakeClosed(t *testing.T) {
 // TestFinishHurries has the server call a transfer complete while an end has not begun with TLS: the five
 // minutes that one may stay silent before are not waited for.
 func TestFinishHurries(t *testing.T) {
-	p := path()
+	p := opener()
 	p.HandshakeTime = 20 * time.Millisecond
 	tr, client, srv := connectTLS(t, p, passive, 0, legs{client: true}.dataTLS())
 	relaytest.Await(t, func() bool { // both legs stand, and the handshake is awaited
@@ -262,7 +262,7 @@ func TestHandshakeUnused(t *testing.T) {
 		dataTLS := legs{server: true}.dataTLS()
 		begin := make(chan struct{})
 		dataTLS.TransferStarted = begin
-		tr, client, srv := connectTLS(t, path(), passive, 0, dataTLS)
+		tr, client, srv := connectTLS(t, opener(), passive, 0, dataTLS)
 		if used {
 			tr.Use()
 		}

@@ -25,18 +25,18 @@ func hole(l *net.TCPListener) pinhole.Pinhole {
 // newRelay returns a relay with ports of its own.
 func newRelay() *Relay { return New(&port.Claims{}) }
 
-// path is a path with the ports and times that hold where none are given.
-func path() *Path { return &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts} }
+// opener is an opener with the ports and times that hold where none are given.
+func opener() *Opener { return &Opener{Relay: newRelay(), Ports: forward.DefaultPassivePorts} }
 
-// hasty is a path that does not wait long for what the control connection is ahead of.
-func hasty() *Path {
-	p := path()
-	p.settleTime = 50 * time.Millisecond
+// hasty is an opener that does not wait long for what the control connection is ahead of.
+func hasty() *Opener {
+	p := opener()
+	p.graceTime = 50 * time.Millisecond
 	return p
 }
 
 // open opens and arms a transfer that ends with the test, and leaves nothing behind.
-func open(t testing.TB, p *Path, h pinhole.Pinhole) *Transfer {
+func open(t testing.TB, p *Opener, h pinhole.Pinhole) *Transfer {
 	t.Helper()
 	tr := reserve(t, p, h)
 	if err := tr.Arm(); err != nil {
@@ -46,7 +46,7 @@ func open(t testing.TB, p *Path, h pinhole.Pinhole) *Transfer {
 }
 
 // reserve opens a transfer and does not arm it.
-func reserve(t testing.TB, p *Path, h pinhole.Pinhole) *Transfer {
+func reserve(t testing.TB, p *Opener, h pinhole.Pinhole) *Transfer {
 	t.Helper()
 	tr, err := p.Open(context.Background(), h, dataplane.DataTLS{})
 	if err != nil {
@@ -81,15 +81,15 @@ func noGoroutines(t testing.TB, tr *Transfer) {
 // joined returns a transfer with both its ends.
 func joined(t testing.TB) (tr *Transfer, client, srv *net.TCPConn) {
 	t.Helper()
-	return joinedBy(t, path())
+	return joinedBy(t, opener())
 }
 
 // joinedBy returns a transfer of p with both its ends.
-func joinedBy(t testing.TB, p *Path) (tr *Transfer, client, srv *net.TCPConn) {
+func joinedBy(t testing.TB, p *Opener) (tr *Transfer, client, srv *net.TCPConn) {
 	t.Helper()
 	l := relaytest.Listen(t, relaytest.Server)
 	tr = open(t, p, hole(l))
-	client = relaytest.Dial(t, relaytest.Peer, tr.At())
+	client = relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	return tr, client, relaytest.Accept(t, l)
 }
 

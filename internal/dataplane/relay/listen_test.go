@@ -19,20 +19,20 @@ import (
 
 func TestStranger(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
-	tr := open(t, path(), hole(l))
+	tr := open(t, opener(), hole(l))
 	for range 3 {
-		relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.At())
+		relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.Listen())
 	}
 	select {
 	case <-tr.Connected():
 		t.Error("a stranger counts as the peer")
 	default:
 	}
-	client := relaytest.Dial(t, relaytest.Peer, tr.At())
+	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	srv := relaytest.Accept(t, l)
 	relaytest.Send(client, []byte("mine"))
 	relaytest.WantData(t, "server", srv, []byte("mine"))
-	relaytest.WantRefused(t, tr.At())
+	relaytest.WantRefused(t, tr.Listen())
 	srv.Close()
 	if r := wait(t, tr); r.Err != nil || r.Strangers != 3 {
 		t.Errorf("got %+v; want 3 strangers", r)
@@ -42,12 +42,12 @@ func TestStranger(t *testing.T) {
 // TestOneConnection has the right peer come more than once: one connection is carried.
 func TestOneConnection(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
-	tr := open(t, path(), hole(l))
+	tr := open(t, opener(), hole(l))
 	d := net.Dialer{Timeout: relaytest.Patience}
 	var through int
 	var conns []*net.TCPConn
 	for range 5 {
-		c, err := d.DialTCP(t.Context(), "tcp", netip.AddrPortFrom(relaytest.Peer, 0), tr.At())
+		c, err := d.DialTCP(t.Context(), "tcp", netip.AddrPortFrom(relaytest.Peer, 0), tr.Listen())
 		if err == nil {
 			conns = append(conns, relaytest.Impatient(t, c))
 		}
@@ -73,7 +73,7 @@ func TestOneConnection(t *testing.T) {
 }
 
 func TestNobody(t *testing.T) {
-	tr := open(t, &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
+	tr := open(t, &Opener{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
 		WaitTime: 20 * time.Millisecond},
 		hole(relaytest.Listen(t, relaytest.Server)))
 	r := wait(t, tr)
@@ -83,21 +83,21 @@ func TestNobody(t *testing.T) {
 	if waited := r.Ended.Sub(r.Armed); waited < 20*time.Millisecond {
 		t.Errorf("waited %s; want at least 20ms", waited)
 	}
-	relaytest.WantRefused(t, tr.At())
+	relaytest.WantRefused(t, tr.Listen())
 }
 
 func TestNoPorts(t *testing.T) {
 	r, held := relaytest.TakenPorts(t, 8)
 	l := relaytest.Listen(t, relaytest.Server)
-	_, err := (&Path{Relay: newRelay(), Ports: r}).Open(t.Context(), hole(l), dataplane.DataTLS{})
+	_, err := (&Opener{Relay: newRelay(), Ports: r}).Open(t.Context(), hole(l), dataplane.DataTLS{})
 	if !errors.Is(err, port.ErrNone) || !strings.Contains(err.Error(), r.String()) {
 		t.Errorf("got %v; want %v, with the range", err, port.ErrNone)
 	}
 	held[3].Close() // one is free, and is found however late it is tried
 	free := r.First + 3
 	for range 20 {
-		tr := open(t, &Path{Relay: newRelay(), Ports: r}, hole(l))
-		if got := tr.At().Port(); got != free {
+		tr := open(t, &Opener{Relay: newRelay(), Ports: r}, hole(l))
+		if got := tr.Listen().Port(); got != free {
 			t.Errorf("got port %d; want %d, the only free one", got, free)
 		}
 		tr.Close()
@@ -106,17 +106,17 @@ func TestNoPorts(t *testing.T) {
 
 // TestPortAgain uses the only port of a range for one transfer after the other.
 func TestPortAgain(t *testing.T) {
-	path := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
+	opener := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 	l := relaytest.Listen(t, relaytest.Server)
 	for range 20 {
-		tr := open(t, path, hole(l))
-		if got := tr.At().Port(); got != path.Ports.First {
-			t.Fatalf("got port %d; want %d", got, path.Ports.First)
+		tr := open(t, opener, hole(l))
+		if got := tr.Listen().Port(); got != opener.Ports.First {
+			t.Fatalf("got port %d; want %d", got, opener.Ports.First)
 		}
-		if _, err := path.Open(t.Context(), hole(l), dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
+		if _, err := opener.Open(t.Context(), hole(l), dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
 			t.Errorf("second pinhole at the same port: got %v; want %v", err, port.ErrNone)
 		}
-		client := relaytest.Dial(t, relaytest.Peer, tr.At())
+		client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 		srv := relaytest.Accept(t, l)
 		srv.Close()
 		relaytest.WantData(t, "client", client, nil)
@@ -128,15 +128,15 @@ func TestPortAgain(t *testing.T) {
 }
 
 func TestPortVaries(t *testing.T) {
-	path := &Path{Relay: newRelay(), Ports: relaytest.FreePorts(t, 500)}
+	opener := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 500)}
 	l := relaytest.Listen(t, relaytest.Server)
 	seen := map[uint16]bool{}
 	for range 50 {
-		tr := open(t, path, hole(l))
-		if !path.Ports.Contains(tr.At().Port()) {
-			t.Errorf("port %d is not in %s", tr.At().Port(), path.Ports)
+		tr := open(t, opener, hole(l))
+		if !opener.Ports.Contains(tr.Listen().Port()) {
+			t.Errorf("port %d is not in %s", tr.Listen().Port(), opener.Ports)
 		}
-		seen[tr.At().Port()] = true
+		seen[tr.Listen().Port()] = true
 		tr.Close()
 	}
 	if len(seen) < 30 { // 47 or 48 are to be expected
@@ -169,7 +169,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"not our address", pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(nowhere, 0),
 			Target: to}, "cannot assign requested address"},
 	} {
-		tr, err := path().Open(context.Background(), tt.hole, dataplane.DataTLS{})
+		tr, err := opener().Open(context.Background(), tt.hole, dataplane.DataTLS{})
 		if err == nil {
 			tr.Close()
 		}

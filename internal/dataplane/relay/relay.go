@@ -40,9 +40,9 @@ const (
 	// DefaultHandshakeTime is how long a TLS handshake may take from the peer's first byte on: two round
 	// trips and a signature by a slow device, with lost segments; a peer that sends slowly gets no more.
 	DefaultHandshakeTime = 30 * time.Second
-	// defaultSettleTime is how long the control connection may be ahead of the data connection: the two take
+	// defaultGraceTime is how long the control connection may be ahead of the data connection: the two take
 	// different ways, and a lost segment is sent again within a second (RFC 6298 section 2).
-	defaultSettleTime = time.Second
+	defaultGraceTime = time.Second
 )
 
 // Side names an end of a transfer.
@@ -64,8 +64,8 @@ func (s Side) String() string {
 // other returns the opposite end.
 func (s Side) other() Side { return s ^ 1 }
 
-// Path opens transfers. It keeps no state, and several goroutines may use it at once.
-type Path struct {
+// Opener opens transfers. It keeps no state, and several goroutines may use it at once.
+type Opener struct {
 	Relay *Relay // owns the transfers; Carry needs none
 
 	// Ports are where pinholes open; one is drawn at random. An empty range has no free port.
@@ -83,7 +83,7 @@ type Path struct {
 	// forward.DefaultIdleTime.
 	IdleTime time.Duration
 
-	settleTime time.Duration // 0: defaultSettleTime; tests are less patient
+	graceTime time.Duration // 0: defaultGraceTime; tests are less patient
 }
 
 // Open listens at a port for the pinhole (the port of hole.Listen is ignored): a peer that connects to it
@@ -94,7 +94,8 @@ type Path struct {
 // The error is port.ErrNone where the peer has every port of the range, or other programs have, and the
 // operating system's where hole.Listen is not the gateway's address. Every port is tried before port.ErrNone:
 // five system calls each that another program has, some 40 ms for the 16,384 of forward.DefaultPassivePorts.
-func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer, error) {
+func (p *Opener) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer,
+	error) {
 	var t *Transfer
 	hole = hole.Unmap()
 	if err := hole.Validate(); err != nil {
@@ -121,12 +122,12 @@ func (p *Path) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane
 
 // OpenAt is Open at a port that the caller has claimed and gives back after the transfer is over. The error
 // is the operating system's, or port.ErrTaken.
-func (p *Path) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer,
+func (p *Opener) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer,
 	error) {
 	return p.openAt(ctx, hole, dataTLS, nil)
 }
 
-func (p *Path) openAt(
+func (p *Opener) openAt(
 	ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS, claims *port.Claims,
 ) (*Transfer, error) {
 	peer := Client
@@ -134,9 +135,9 @@ func (p *Path) openAt(
 		peer = Server
 	}
 	t := p.newTransfer(peer, dataTLS)
-	t.from, t.at, t.claims = hole.From, hole.Listen, claims
+	t.from, t.listen, t.claims = hole.From, hole.Listen, claims
 	t.work = func() error { return p.serve(t, hole) }
-	route, err := p.Relay.acceptor.Open(t.from, t.at, t)
+	route, err := p.Relay.acceptor.Open(t.from, t.listen, t)
 	if err != nil {
 		t.stop()
 		return nil, err
@@ -146,17 +147,17 @@ func (p *Path) openAt(
 	return t, nil
 }
 
-// Bridge connects to both ends and joins them: an active client and a server that only listens. The server
+// Bridge connects to both ends: an active client and a server that only listens. The server
 // comes first, and the client is not connected to before that connection stands: the client sees nothing of a
 // transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a DialError
 // in the result. The end of ctx breaks the transfer until Close.
 //
 // The error says that an end is not a usable target.
-func (p *Path) Bridge(
+func (p *Opener) Bridge(
 	ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS,
 ) (*Transfer, error) {
 	if err := bridge.Validate(); err != nil {
-		return nil, fmt.Errorf("relay: join: %w", err)
+		return nil, fmt.Errorf("relay: bridge: %w", err)
 	}
 	t := p.newTransfer(Client, dataTLS)
 	t.work = func() error { return p.bridge(t, bridge) }
@@ -168,7 +169,7 @@ func (p *Path) Bridge(
 
 // Carry connects a client that was accepted already to its server, copies in clear until both have ended, and
 // returns what became of it. It owns the connection. The end of ctx breaks both ends.
-func (p *Path) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg) Result {
+func (p *Opener) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg) Result {
 	t := p.newTransfer(Client, dataplane.DataTLS{})
 	t.work = func() error {
 		if err := p.dial(t, Server, to, 0); err != nil {
@@ -185,20 +186,20 @@ func (p *Path) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg) R
 }
 
 // newTransfer returns a transfer whose goroutine does not run yet. peer is the end that connects.
-func (p *Path) newTransfer(peer Side, dataTLS dataplane.DataTLS) *Transfer {
+func (p *Opener) newTransfer(peer Side, dataTLS dataplane.DataTLS) *Transfer {
 	t := &Transfer{
-		peer:       peer,
-		relay:      p.Relay,
-		joined:     make(chan struct{}),
-		unused:     make(chan struct{}),
-		connected:  make(chan struct{}),
-		done:       make(chan struct{}),
-		broken:     make(chan struct{}),
-		flowing:    make(chan struct{}),
-		passed:     [2]chan struct{}{make(chan struct{}), make(chan struct{})},
-		waitTime:   cmp.Or(p.WaitTime, pinhole.Lifetime),
-		settleTime: cmp.Or(p.settleTime, defaultSettleTime),
-		idleTime:   cmp.Or(p.IdleTime, forward.DefaultIdleTime),
+		peer:      peer,
+		relay:     p.Relay,
+		joined:    make(chan struct{}),
+		unused:    make(chan struct{}),
+		connected: make(chan struct{}),
+		done:      make(chan struct{}),
+		broken:    make(chan struct{}),
+		flowing:   make(chan struct{}),
+		passed:    [2]chan struct{}{make(chan struct{}), make(chan struct{})},
+		waitTime:  cmp.Or(p.WaitTime, pinhole.Lifetime),
+		graceTime: cmp.Or(p.graceTime, defaultGraceTime),
+		idleTime:  cmp.Or(p.IdleTime, forward.DefaultIdleTime),
 	}
 	t.late = time.NewTimer(t.waitTime)
 	t.late.Stop()

@@ -119,7 +119,7 @@ func TestIdle(t *testing.T) {
 		return n
 	}
 	l := relaytest.Listen(t, relaytest.Server)
-	p := path()
+	p := opener()
 	pipesBefore, goroutinesBefore := pipes(), runtime.NumGoroutine()
 	var all []*Transfer
 	for range transfers {
@@ -132,7 +132,7 @@ func TestIdle(t *testing.T) {
 		}
 		t.Cleanup(tr.Close)
 		all = append(all, tr)
-		client := relaytest.Dial(t, relaytest.Peer, tr.At())
+		client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 		relaytest.Accept(t, l).Write([]byte{1})
 		if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
 			t.Fatal(err)
@@ -213,8 +213,8 @@ func TestKilled(t *testing.T) {
 		to := netip.MustParseAddrPort(os.Getenv("RELAY_TEST_TO"))
 		h := hole(relaytest.Listen(t, relaytest.Server))
 		h.Target = to
-		tr := open(t, path(), h)
-		fmt.Println("at", tr.At())
+		tr := open(t, opener(), h)
+		fmt.Println("at", tr.Listen())
 		<-tr.Done() // never: it is killed before
 		return
 	}
@@ -325,19 +325,20 @@ func BenchmarkSmall(b *testing.B) {
 			c.Close()
 		}
 	}()
-	path := path()
+	opener := opener()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		d := net.Dialer{}
 		for pb.Next() {
-			tr, err := path.Open(context.Background(), hole(l), dataplane.DataTLS{})
+			tr, err := opener.Open(context.Background(), hole(l), dataplane.DataTLS{})
 			if err != nil {
 				b.Fatal(err)
 			}
 			if err := tr.Arm(); err != nil {
 				b.Fatal(err)
 			}
-			c, err := d.DialTCP(context.Background(), "tcp", netip.AddrPortFrom(relaytest.Peer, 0), tr.At())
+			c, err := d.DialTCP(context.Background(), "tcp", netip.AddrPortFrom(relaytest.Peer, 0),
+				tr.Listen())
 			if err != nil {
 				b.Fatal(err)
 			}

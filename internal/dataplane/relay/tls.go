@@ -54,7 +54,7 @@ type legTLS struct {
 type admitFunc = func(tls.ConnectionState) (wait <-chan struct{}, err error)
 
 // newTLSTransfer returns the TLS part of t.
-func (p *Path) newTLSTransfer(t *Transfer, d dataplane.DataTLS) *tlsTransfer {
+func (p *Opener) newTLSTransfer(t *Transfer, d dataplane.DataTLS) *tlsTransfer {
 	hello := cmp.Or(p.HelloTime, DefaultHelloTime)
 	handshake := cmp.Or(p.HandshakeTime, DefaultHandshakeTime)
 	tt := &tlsTransfer{Transfer: t, heard: [2]chan struct{}{make(chan struct{}), make(chan struct{})}}
@@ -139,7 +139,7 @@ func (t *tlsTransfer) conclude(side Side, err error) error {
 //
 // So the other end has to have shown that this one receives: it has sent data itself, or has ended in order
 // (an empty file's sender comes first: the receiver closes because of it). An end that closes because of
-// either does so after it was passed on through here; settleTime is for what overtakes it between two
+// either does so after it was passed on through here; graceTime is for what overtakes it between two
 // goroutines. If nothing comes, the transfer is broken: an empty file without close_notify, or an end that
 // went away before it began.
 func (t *tlsTransfer) mayEndWithoutCloseNotify(side Side) bool {
@@ -149,7 +149,7 @@ func (t *tlsTransfer) mayEndWithoutCloseNotify(side Side) bool {
 	if t.bytes[side].Load() > 0 {
 		return false
 	}
-	late := time.NewTimer(t.settleTime)
+	late := time.NewTimer(t.graceTime)
 	defer late.Stop()
 	select {
 	case <-t.heard[side.other()]:

@@ -100,14 +100,14 @@ func (t *tlsTransfer) admit(side Side) error {
 		}
 	}
 	if err != nil {
-		_ = l.TCP().SetWriteDeadline(time.Now().Add(t.settleTime)) // fails only on a closed one, as the next
+		_ = l.TCP().SetWriteDeadline(time.Now().Add(t.graceTime)) // fails only on a closed one, as the next
 		_ = l.CloseWrite()
 	}
 	return err
 }
 
 // awaitTransferStarted waits until the handshake with an end may begin; false: the transfer is over before. A
-// client may wait for its handshake before it asks for a transfer, and gets it after the settle time.
+// client may wait for its handshake before it asks for a transfer, and gets it after the grace time.
 func (t *tlsTransfer) awaitTransferStarted(side Side) bool {
 	lt := t.tls[side]
 	if lt.transferStarted == nil {
@@ -115,7 +115,7 @@ func (t *tlsTransfer) awaitTransferStarted(side Side) bool {
 	}
 	limit := lt.helloTime
 	if side == Client {
-		limit = t.settleTime
+		limit = t.graceTime
 	}
 	silence := time.NewTimer(limit)
 	defer silence.Stop()
@@ -186,7 +186,7 @@ func (t *tlsTransfer) closeAfterAlert(side Side, why error) {
 	t.ends[side] = nil // kept from fail, which would reset it now
 	t.mu.Unlock()
 	t.fail(why)
-	_ = c.SetDeadline(time.Now().Add(t.settleTime)) // fails only on a closed one
+	_ = c.SetDeadline(time.Now().Add(t.graceTime)) // fails only on a closed one
 	stop := context.AfterFunc(t.ctx, func() { c.Close() })
 	_, _ = io.Copy(io.Discard, c)
 	stop()

@@ -124,7 +124,7 @@ const (
 )
 
 // connect connects both ends over a transfer of p, without any TLS so far.
-func connect(t testing.TB, p *Path, m mode, dataTLS dataplane.DataTLS) (tr *Transfer, client,
+func connect(t testing.TB, p *Opener, m mode, dataTLS dataplane.DataTLS) (tr *Transfer, client,
 	srv *net.TCPConn) {
 	t.Helper()
 	if m == bridged {
@@ -150,7 +150,7 @@ func connect(t testing.TB, p *Path, m mode, dataTLS dataplane.DataTLS) (tr *Tran
 	if err != nil {
 		t.Fatal(err)
 	}
-	comes := relaytest.Dial(t, relaytest.Peer, tr.At())
+	comes := relaytest.Dial(t, relaytest.Peer, tr.Listen())
 	listens := relaytest.Accept(t, l)
 	if m == active {
 		return tr, listens, comes
@@ -160,7 +160,7 @@ func connect(t testing.TB, p *Path, m mode, dataTLS dataplane.DataTLS) (tr *Tran
 
 // connectTLS connects both ends over a transfer of p, and has them speak TLS where the gateway does, with
 // version v or any (0). Their handshakes are not done yet.
-func connectTLS(t testing.TB, p *Path, m mode, v uint16, dataTLS dataplane.DataTLS) (tr *Transfer, client,
+func connectTLS(t testing.TB, p *Opener, m mode, v uint16, dataTLS dataplane.DataTLS) (tr *Transfer, client,
 	srv party) {
 	t.Helper()
 	tr, c, s := connect(t, p, m, dataTLS)
@@ -177,11 +177,11 @@ func connectTLS(t testing.TB, p *Path, m mode, v uint16, dataTLS dataplane.DataT
 // joinedTLS returns a passive transfer with both its ends, all handshakes done.
 func joinedTLS(t testing.TB, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
 	t.Helper()
-	return joinedTLSBy(t, path(), dataTLS)
+	return joinedTLSBy(t, opener(), dataTLS)
 }
 
 // joinedTLSBy returns a passive transfer of p with both its ends, all handshakes done.
-func joinedTLSBy(t testing.TB, p *Path, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
+func joinedTLSBy(t testing.TB, p *Opener, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
 	t.Helper()
 	tr, client, srv = connectTLS(t, p, passive, 0, dataTLS)
 	handshake(t, client, srv)

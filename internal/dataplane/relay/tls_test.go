@@ -42,7 +42,7 @@ func TestTLS(t *testing.T) {
 }
 
 func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender Side) {
-	tr, client, srv := connectTLS(t, path(), m, v, l.dataTLS())
+	tr, client, srv := connectTLS(t, opener(), m, v, l.dataTLS())
 	sends, gets := at(sender, client, srv)
 	file := relaytest.Noise(size)
 	sent := make(chan error, 1)
@@ -218,7 +218,7 @@ func TestTicketsUnread(t *testing.T) {
 		for _, l := range []legs{{true, false}, {true, true}} {
 			t.Run(name+"/"+l.String(), func(t *testing.T) {
 				for range 10 {
-					tr, client, srv := connectTLS(t, path(), passive, 0, l.dataTLS())
+					tr, client, srv := connectTLS(t, opener(), passive, 0, l.dataTLS())
 					client.tls = tls.Client(byteReader{client.tcp}, dialling())
 					handshake(t, client, srv)
 					file := relaytest.Noise(100_000)

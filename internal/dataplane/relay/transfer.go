@@ -40,12 +40,12 @@ type Result struct {
 // handshakes three.
 type Transfer struct {
 	from       netip.Addr     // the peer that the port admits; not valid for a bridge, as the next
-	at         netip.AddrPort // where
+	listen     netip.AddrPort // where
 	claims     *port.Claims   // that gave the port out; nil: its owner gives it back
 	route      *port.Route    // what comes to the port from the peer; nil for a bridge
 	work       func() error   // all that is done between Arm and the end
 	copier     copier
-	settleTime time.Duration
+	graceTime  time.Duration
 	connected  chan struct{} // closed when the peer is there, and may be
 	joined     chan struct{} // closed when both ends stand
 	unused     chan struct{} // closed by Close without Use, if a connection has come: no transfer will begin
@@ -98,9 +98,9 @@ type copier interface {
 	notResumed() bool
 }
 
-// Arm lets the peer's connection come: when it returns nil, a peer can connect to At. The wait time runs from
-// here. Armed once more, and on a bridge, it does nothing. The error is, or wraps, ErrClosed on a transfer
-// that is over.
+// Arm lets the peer's connection come: when it returns nil, a peer can connect to Listen. The wait time runs
+// from here. Armed once more, and on a bridge, it does nothing. The error is, or wraps, ErrClosed on a
+// transfer that is over.
 func (t *Transfer) Arm() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,7 +108,7 @@ func (t *Transfer) Arm() error {
 		return nil
 	}
 	if t.err != nil {
-		return fmt.Errorf("relay: arm %s: %w", t.at, t.err)
+		return fmt.Errorf("relay: arm %s: %w", t.listen, t.err)
 	}
 	t.armed = true
 	t.result.Armed = time.Now()
@@ -209,9 +209,9 @@ func (t *Transfer) unlisten() {
 		switch {
 		case t.claims == nil:
 		case t.peer == Server:
-			t.claims.Rest(t.from, t.at)
+			t.claims.Rest(t.from, t.listen)
 		default:
-			t.claims.GiveBack(t.from, t.at)
+			t.claims.GiveBack(t.from, t.listen)
 		}
 	})
 }
@@ -232,7 +232,7 @@ func (t *Transfer) run() {
 	if t.err == nil {
 		t.closeInOrder()
 	}
-	t.end()
+	t.complete()
 }
 
 // setConn makes c an end of the transfer; where that has failed already, c is reset and the result is false.
@@ -253,8 +253,8 @@ func (t *Transfer) markConnected() {
 	close(t.connected)
 }
 
-// At returns the gateway's address and port where the peer is expected; not valid for a bridge.
-func (t *Transfer) At() netip.AddrPort { return t.at }
+// Listen returns the gateway's address and port where the peer is expected; not valid for a bridge.
+func (t *Transfer) Listen() netip.AddrPort { return t.listen }
 
 // Bytes returns what has been passed on so far, from the client and to it.
 func (t *Transfer) Bytes() (up, down int64) {

@@ -51,11 +51,11 @@ func TestTransfer(t *testing.T) {
 			l := relaytest.Listen(t, tt.hole.Target.Addr().Unmap())
 			tt.hole.Target = netip.AddrPortFrom(tt.hole.Target.Addr(),
 				relaytest.LocalAddrPort(l.Addr()).Port())
-			tr := open(t, path(), tt.hole)
-			if got, want := tr.At().Addr(), tt.hole.Listen.Addr().Unmap(); got != want {
+			tr := open(t, opener(), tt.hole)
+			if got, want := tr.Listen().Addr(), tt.hole.Listen.Addr().Unmap(); got != want {
 				t.Errorf("announced: got %s; want %s", got, want)
 			}
-			client := relaytest.Dial(t, tt.hole.From.Unmap(), tr.At())
+			client := relaytest.Dial(t, tt.hole.From.Unmap(), tr.Listen())
 			srv := relaytest.Accept(t, l)
 			seen, want := relaytest.LocalAddrPort(srv.RemoteAddr()).Addr(), tt.hole.SourceIP.Unmap()
 			if want.IsValid() && seen != want {
@@ -86,7 +86,7 @@ func wantComplete(t *testing.T, tr *Transfer, up, out int64) {
 		t.Errorf("got %+v; want no error, %d and %d bytes", r, up, out)
 	}
 	times := []time.Time{r.Began, r.Armed, r.Connected, r.Joined, r.Ended}
-	if !tr.At().IsValid() { // a bridge is not armed
+	if !tr.Listen().IsValid() { // a bridge is not armed
 		times = slices.Delete(times, 1, 2)
 	}
 	for i := 1; i < len(times); i++ {
@@ -245,19 +245,19 @@ func TestDialFails(t *testing.T) {
 	gone := relaytest.Listen(t, relaytest.Server)
 	gone.Close()
 	for _, tt := range []struct {
-		name string
-		path *Path
-		to   *net.TCPListener
-		want error
+		name   string
+		opener *Opener
+		to     *net.TCPListener
+		want   error
 	}{
-		{"refused", path(), gone, syscall.ECONNREFUSED},
-		{"no answer", &Path{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
+		{"refused", opener(), gone, syscall.ECONNREFUSED},
+		{"no answer", &Opener{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
 			DialTime: 20 * time.Millisecond}, deaf(t),
 			os.ErrDeadlineExceeded},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			tr := open(t, tt.path, hole(tt.to))
-			relaytest.WantCutOff(t, "client", relaytest.Peer, tr.At())
+			tr := open(t, tt.opener, hole(tt.to))
+			relaytest.WantCutOff(t, "client", relaytest.Peer, tr.Listen())
 			r := wait(t, tr)
 			var dial *DialError
 			timeout := false
