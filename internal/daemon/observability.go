@@ -36,7 +36,7 @@ func (r *instance) openEndpoints() (findings []finding.Finding) {
 		r.transferLog = nil
 	}
 	r.metrics.Follow(r.Forwards)
-	r.sessionLog.Hooks = r.journalHooks()
+	r.sessionLog.Hooks = r.sessionHooks()
 	a := r.Admin
 	if a.Socket == "" && a.Listen.Port == 0 {
 		return findings
@@ -54,8 +54,8 @@ func (r *instance) openEndpoints() (findings []finding.Finding) {
 	return findings
 }
 
-// journalHooks hands the events of sessions to metrics, and finished transfers to the transfer log, too.
-func (r *instance) journalHooks() sessions.Hooks {
+// sessionHooks hands the events of sessions to metrics, and finished transfers to the transfer log, too.
+func (r *instance) sessionHooks() sessions.Hooks {
 	m := r.metrics
 	return sessions.Hooks{
 		Began: m.SessionBegan, Dialled: m.Dialled,

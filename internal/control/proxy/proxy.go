@@ -137,7 +137,7 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session.Session {
 	f := p.Forward()
 	from := remote(client)
-	record := p.SessionLog.Begin(sessions.Opening{
+	record := p.SessionLog.Begin(sessions.Start{
 		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
 		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr()),
 	})

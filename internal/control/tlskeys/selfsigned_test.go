@@ -126,9 +126,9 @@ func TestSelfSignedAnew(t *testing.T) {
 	}
 }
 
-// TestSelfSignedLook: one that is in use is renewed a month before its end, without a word of warning; and
+// TestSelfSignedRefresh: one that is in use is renewed a month before its end, without a word of warning; and
 // where that cannot be, the log says so.
-func TestSelfSignedLook(t *testing.T) {
+func TestSelfSignedRefresh(t *testing.T) {
 	f := terminated(forward.SelfSigned, "")
 	k, at, log := keys(t, f)
 	public := filepath.Join(k.dir, "archive.crt")

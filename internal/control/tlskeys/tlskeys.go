@@ -45,7 +45,7 @@ type Keys struct {
 
 	tickets clientTickets
 
-	mu sync.Mutex // one Load or Look at a time
+	mu sync.Mutex // one Load or Refresh at a time
 	// when the end of a certificate was last warned of, by its file; guarded by mu
 	warned map[string]time.Time
 }

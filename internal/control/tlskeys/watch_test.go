@@ -28,8 +28,8 @@ func twoFiles(t *testing.T) (m *material, cert, key string) {
 	return m, m.path("cert"), m.path("key")
 }
 
-// TestLook: a pair that changes is taken up, also by links (certbot's) and where only the inode differs.
-func TestLook(t *testing.T) {
+// TestRefresh: a pair that changes is taken up, also by links (certbot's) and where only the inode differs.
+func TestRefresh(t *testing.T) {
 	m, cert, key := twoFiles(t)
 	live := filepath.Join(t.TempDir(), "live.pem")
 	put(t, m.path("next-cert"), m.next.certPEM())
@@ -55,9 +55,9 @@ func TestLook(t *testing.T) {
 	log.wantLog(t)
 }
 
-// TestHandshakeLooks: a session that begins does not wait for Look, and does not look more than once a
+// TestHandshakeRefreshes: a session that begins does not wait for Refresh, and does not look more than once a
 // second.
-func TestHandshakeLooks(t *testing.T) {
+func TestHandshakeRefreshes(t *testing.T) {
 	m, cert, key := twoFiles(t)
 	f := terminated(cert, key)
 	k, at, _ := keys(t, f)
@@ -69,8 +69,8 @@ func TestHandshakeLooks(t *testing.T) {
 	wantShown(t, k, f, trusting(m.ca, 0), m.next)
 }
 
-// TestLookTwoSteps: a certificate that is renewed before its key does no harm, and nobody is troubled.
-func TestLookTwoSteps(t *testing.T) {
+// TestRefreshTwoSteps: a certificate that is renewed before its key does no harm, and nobody is troubled.
+func TestRefreshTwoSteps(t *testing.T) {
 	m, cert, key := twoFiles(t)
 	f := terminated(cert, key)
 	k, at, log := keys(t, f)
@@ -84,8 +84,8 @@ func TestLookTwoSteps(t *testing.T) {
 	wantShown(t, k, f, trusting(m.ca, 0), m.next)
 }
 
-// TestLookBroken: what cannot be used leaves in use what was, and is logged once.
-func TestLookBroken(t *testing.T) {
+// TestRefreshBroken: what cannot be used leaves in use what was, and is logged once.
+func TestRefreshBroken(t *testing.T) {
 	m, cert, key := twoFiles(t)
 	f := terminated(cert, key)
 	k, at, log := keys(t, f)
@@ -114,8 +114,8 @@ func TestLookBroken(t *testing.T) {
 	log.wantLog(t, "level=INFO")
 }
 
-// TestLookTrust: an authority that is added counts for the next session.
-func TestLookTrust(t *testing.T) {
+// TestRefreshTrust: an authority that is added counts for the next session.
+func TestRefreshTrust(t *testing.T) {
 	m := newMaterial(t)
 	newer := authority(t)
 	server := &tls.Config{Certificates: []tls.Certificate{sign(t, newer, nil).pair()}}
@@ -140,8 +140,8 @@ func TestLookTrust(t *testing.T) {
 	}
 }
 
-// TestLookExpiry: the end of a certificate is warned of once a day, from a month before it on.
-func TestLookExpiry(t *testing.T) {
+// TestRefreshExpiry: the end of a certificate is warned of once a day, from a month before it on.
+func TestRefreshExpiry(t *testing.T) {
 	m, cert, key := twoFiles(t)
 	f := terminated(cert, key)
 	k, at, log := keys(t, f)

@@ -21,7 +21,7 @@ type said struct {
 // told returns the time line of a session with these exchanges, an event a line.
 func told(exchanges ...said) string {
 	sessionLog := sessions.New(time.Now())
-	record := sessionLog.Begin(sessions.Opening{})
+	record := sessionLog.Begin(sessions.Start{})
 	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
 	for i, e := range exchanges {
 		tr.Command(now, ftp.ParseClientLine([]byte(e.command)))
@@ -69,7 +69,7 @@ func TestTranscript(t *testing.T) {
 // answer to another command is shown.
 func TestTranscriptOfSeveralCommands(t *testing.T) {
 	sessionLog := sessions.New(time.Now())
-	record := sessionLog.Begin(sessions.Opening{})
+	record := sessionLog.Begin(sessions.Start{})
 	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
 	for _, command := range []string{"RETR f", "hunter2 x", "NOOP", "", "PASS hunter3"} {
 		tr.Command(now, ftp.ParseClientLine([]byte(command)))
@@ -110,7 +110,7 @@ func TestTranscriptOfSeveralCommands(t *testing.T) {
 // The gateway's own lines are told where they differ from what the ends said.
 func TestTranscriptSteps(t *testing.T) {
 	sessionLog := sessions.New(time.Now())
-	record := sessionLog.Begin(sessions.Opening{})
+	record := sessionLog.Begin(sessions.Start{})
 	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
 	line := ftp.ParseClientLine([]byte("EPSV"))
 	tr.Command(now, line)

@@ -9,7 +9,7 @@ import (
 )
 
 // MaxPassthroughs bounds how many passthrough elements of one range and one version of IP the kernel holds:
-// three for each session that forward.DefaultLimits allows, although all sessions of a client share one.
+// three for each session that forward.DefaultSessions allows, although all sessions of a client share one.
 const MaxPassthroughs = 65535
 
 // A client that may use a range of ports is an element of two maps, and each range has maps of its own. One

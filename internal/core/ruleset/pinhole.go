@@ -3,7 +3,7 @@ package ruleset
 import "ftpgate/internal/core/forward"
 
 // MaxPinholes bounds how many pinholes of one version of IP the kernel holds: three for each session that
-// forward.DefaultLimits allows, although a session has one at most.
+// forward.DefaultSessions allows, although a session has one at most.
 const MaxPinholes = 65535
 
 // A pinhole (pinhole.Pinhole) is an element of two maps. Packets only read them. A rule could instead delete

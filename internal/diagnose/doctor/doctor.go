@@ -64,7 +64,7 @@ const (
 // of severity OK.
 func Examine(facts Facts, forwards []forward.Resolved) []finding.Finding {
 	x := examination{facts: facts, forwards: forwards}
-	x.adopt()
+	x.addFindings()
 	x.capabilities()
 	x.modules()
 	x.openFiles()
@@ -119,8 +119,8 @@ func (x *examination) kernelCarries() bool {
 		(x.facts.Rights == nil || x.facts.Rights.Administer)
 }
 
-// adopt takes over what other packages have found. The text then begins with the key that it is about.
-func (x *examination) adopt() {
+// addFindings adds what other packages found. The text then begins with the key that it is about.
+func (x *examination) addFindings() {
 	for _, group := range []struct {
 		code  string
 		found []finding.Finding

@@ -103,9 +103,9 @@ func TestCheckSound(t *testing.T) {
 	facts := soundHost()
 	facts.Listeners = []system.Listener{
 		listener("192.168.5.2:22", "sshd (pid 1)"),
-		listener("203.0.113.1:2121", "vsftpd (pid 2)"),  // another address
-		listener("127.0.0.1:2121", "vsftpd (pid 3)"),    // stays on the host, where nothing is translated
-		listener("[::1]:2121", "vsftpd (pid 3)"),        //
+		listener("203.0.113.1:2121", "vsftpd (pid 2)"), // another address
+		listener("127.0.0.1:2121", "vsftpd (pid 3)"),   // stays on the host, where nothing is translated
+		listener("[::1]:2121", "vsftpd (pid 3)"),
 		listener("[::]:2121", "vsftpd (pid 4)"),         // IPv6 only
 		listener("192.168.5.2:50200", "other (pid 5)"),  // behind the passive ports
 		listener("127.0.0.1:50001", "resolver (pid 6)"), // within, but on the host

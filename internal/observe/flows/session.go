@@ -24,7 +24,7 @@ func (w *Watcher) beginSession(forward forward.Resolved, f netflow.Flow) {
 		old.record.Ends("")
 	}
 	c := &control{flow: f}
-	c.record = w.sessionLog.Begin(sessions.Opening{Forward: forward.Name, Tracking: forward.Tracking,
+	c.record = w.sessionLog.Begin(sessions.Start{Forward: forward.Name, Tracking: forward.Tracking,
 		Client: f.Original.From, Gateway: f.Original.To, Passive: forward.ServerPorts})
 	c.record.Connected(f.Reply.From, 0)
 	w.controls[f.Original] = c

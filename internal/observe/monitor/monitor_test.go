@@ -29,7 +29,7 @@ func TestWithoutKernel(t *testing.T) {
 		if b.Watcher() != nil || b.kernel.events.called() != "" {
 			t.Errorf("got watcher %v, event calls %q; want none", b.Watcher(), b.kernel.events.called())
 		}
-		r := b.sessionLog.Begin(sessions.Opening{Forward: "archive"})
+		r := b.sessionLog.Begin(sessions.Start{Forward: "archive"})
 		r.Opened(sessions.Data{Path: "relay"}, time.Now())
 		r.TransferStarted(time.Now(), "RETR", "a")
 		r.TransferFinished(true, "226 done", nil)

@@ -36,7 +36,7 @@ func (r *Record) dataFault(d *data, p Progress) (verdict.Fault, bool) {
 
 // neverConnected returns the fault of a data connection whose peer did not connect until now.
 func (r *Record) neverConnected(d *data, p Progress, now time.Time) verdict.Fault {
-	f := verdict.Fault{At: d.Listen, Ports: r.opening.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
+	f := verdict.Fault{At: d.Listen, Ports: r.start.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
 	switch {
 	case p.Stranger.IsValid():
 		f.Code, f.Peer, f.Err = verdict.CodeClientFromElsewhere, p.Stranger, d.From.String()

@@ -11,7 +11,7 @@ func (r *Record) Connected(server netip.AddrPort, took time.Duration) {
 	r.locked(func() {
 		r.server = server
 		if r.log.Dialled != nil && took > 0 {
-			r.log.Dialled(r.opening.Forward, took)
+			r.log.Dialled(r.start.Forward, took)
 		}
 		r.keep(entry{after: time.Since(r.began), kind: KindSession, words: &serverConnected{server, took}})
 	})
@@ -102,7 +102,7 @@ func (r *Record) Opened(d Data, asked time.Time) {
 		took := r.data.opened.Sub(asked)
 		r.log.stats.pinholes(d.Path).Add(1)
 		if r.log.Opened != nil && d.Listen.IsValid() {
-			r.log.Opened(r.opening.Forward, d.Path, took)
+			r.log.Opened(r.start.Forward, d.Path, took)
 		}
 		r.keep(entry{after: r.data.opened.Sub(r.began), kind: KindPinhole, data: int32(r.dataCount),
 			words: &pinholeOpened{d.Path, d.From, d.SourceIP, d.Listen, d.Target, took}})

@@ -22,20 +22,20 @@ func (c *serverConnected) String() string {
 
 // pinholeOpened is the event text of a pinhole or a bridge.
 type pinholeOpened struct {
-	path     string
-	from, as netip.Addr
-	at, to   netip.AddrPort
-	took     time.Duration
+	path           string
+	from, sourceIP netip.Addr
+	listen, target netip.AddrPort
+	took           time.Duration
 }
 
 // String says which peer can connect, and where that leads.
 func (o *pinholeOpened) String() string {
-	if !o.at.IsValid() {
+	if !o.listen.IsValid() {
 		return fmt.Sprintf("the gateway connects to %s for the server and to %s for the client itself (%s)",
-			o.to, o.from, o.path)
+			o.target, o.from, o.path)
 	}
 	return fmt.Sprintf("opened by the %s in %s: %s may connect to %s, leads to %s, which sees %s",
-		o.path, verdict.Round(o.took), o.from, o.at, o.to, o.as)
+		o.path, verdict.Round(o.took), o.from, o.listen, o.target, o.sourceIP)
 }
 
 // dataConnected is the event text of a data connection that is established.

@@ -13,11 +13,11 @@ import (
 // Record records one session. A nil record keeps nothing. Its methods may be called from several goroutines;
 // none blocks.
 type Record struct {
-	log     *Log
-	number  uint64
-	id      string
-	opening Opening
-	began   time.Time
+	log    *Log
+	number uint64
+	id     string
+	start  Start
+	began  time.Time
 
 	mu             sync.Mutex
 	server         netip.AddrPort
@@ -262,7 +262,7 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 		came.Transfers, came.Failed = 0, 1
 	}
 	r.totals.add(came)
-	r.log.stats.count(r.opening.Forward, func(s *ForwardStats) { s.Totals.add(came) })
+	r.log.stats.count(r.start.Forward, func(s *ForwardStats) { s.Totals.add(came) })
 	if t.Complete {
 		r.completedSince++
 	} else {
@@ -329,13 +329,13 @@ func (r *Record) Refuse(f verdict.Fault) {
 func (r *Record) fault(f verdict.Fault) {
 	r.refused++
 	if f.Ports.IsEmpty() {
-		f.Ports = r.opening.Passive
+		f.Ports = r.start.Passive
 	}
 	number := 0
 	if r.data != nil && f.At.IsValid() {
 		number = r.data.number
 	}
-	r.log.stats.count(r.opening.Forward, func(s *ForwardStats) { s.Refused++ })
+	r.log.stats.count(r.start.Forward, func(s *ForwardStats) { s.Refused++ })
 	v := f.Verdict()
 	r.note(KindFault, number, v.Text)
 	if f.Fatal && r.fatal == nil {

@@ -27,16 +27,16 @@ type Session struct {
 	Since    time.Time      `json:"since"`
 	Active   time.Time      `json:"active"`         // when a line last passed, or the running transfer began
 	Ended    time.Time      `json:"ended,omitzero"` // zero: it is running
-	State    State          `json:"state"`          //
+	State    State          `json:"state"`
 	// of the last data connection: "PASV", "EPSV", "PORT" or "EPRT"
 	Mode string `json:"mode,omitempty"`
 	TLS  TLS    `json:"tls,omitzero"` // of the control connections
 	// what carries the last data connection: "kernel" or "relay"
 	Path     string          `json:"path,omitempty"`
 	Transfer *Transfer       `json:"transfer"` // the running one; null: none
-	Totals   Totals          `json:"totals"`   //
-	Refused  int             `json:"refused"`  // how often something was refused or corrected
-	Verdict  verdict.Verdict `json:"verdict"`  //
+	Totals   Totals          `json:"totals"`
+	Refused  int             `json:"refused"` // how often something was refused or corrected
+	Verdict  verdict.Verdict `json:"verdict"`
 }
 
 // State is what a session is doing.
@@ -44,15 +44,15 @@ type State string
 
 // The states.
 const (
-	StateConnecting State = "connecting"  // to the server
-	StateGreeting   State = "greeting"    // the server has not greeted yet
-	StateLogin      State = "login"       // nobody is logged in
-	StateIdle       State = "idle"        //
-	StateCommand    State = "command"     // the server has not replied yet
-	StateTransfer   State = "transfer"    //
+	StateConnecting State = "connecting" // to the server
+	StateGreeting   State = "greeting"   // the server has not greeted yet
+	StateLogin      State = "login"      // nobody is logged in
+	StateIdle       State = "idle"
+	StateCommand    State = "command" // the server has not replied yet
+	StateTransfer   State = "transfer"
 	StateThrough    State = "passthrough" // encrypted from end to end: the gateway cannot read it
 	StateData       State = "data"        // the control connections are closed, a data connection is open
-	StateEnded      State = "ended"       //
+	StateEnded      State = "ended"
 )
 
 // TLS is the encryption of a session by leg; empty: in clear.
@@ -78,14 +78,14 @@ type Transfer struct {
 	User    string         `json:"user,omitempty"`
 	// "RETR", "STOR", "LIST", ...; empty: the gateway could not read it
 	Verb      string    `json:"command"`
-	Direction Direction `json:"direction"`      //
+	Direction Direction `json:"direction"`
 	File      string    `json:"file,omitempty"` // as the client named it
 	// "A" or "I" (RFC 959 section 3.1.1), as the client set it last; empty: never
 	Type  string    `json:"type,omitempty"`
 	Mode  string    `json:"mode,omitempty"` // as in Session
 	Path  string    `json:"path,omitempty"` // as in Session
 	TLS   TLS       `json:"tls,omitzero"`   // of the data connection
-	Began time.Time `json:"began"`          //
+	Began time.Time `json:"began"`
 	// when the data connection was established, or its first packet came
 	Connected time.Time `json:"connected,omitzero"`
 	Ended     time.Time `json:"ended,omitzero"`    // zero: it is running
@@ -120,17 +120,17 @@ type Kind uint8
 
 // The kinds of events.
 const (
-	KindSession  Kind = iota // it begins, is connected, ends
-	KindCommand              // the client's
-	KindReply                // the server's
-	KindAnswer               // the gateway's own reply to the client
-	KindAsk                  // the gateway's own command to the server, in place of the client's
-	KindTLS                  //
-	KindPinhole              // opened, used, closed
-	KindData                 // a data connection is established, or over
-	KindTransfer             //
-	KindFault                // something was refused, corrected, or failed
-	KindOmitted              // events that were dropped because there were too many
+	KindSession Kind = iota // it begins, is connected, ends
+	KindCommand             // the client's
+	KindReply               // the server's
+	KindAnswer              // the gateway's own reply to the client
+	KindAsk                 // the gateway's own command to the server, in place of the client's
+	KindTLS
+	KindPinhole // opened, used, closed
+	KindData    // a data connection is established, or over
+	KindTransfer
+	KindFault   // something was refused, corrected, or failed
+	KindOmitted // events that were dropped because there were too many
 	kinds
 )
 

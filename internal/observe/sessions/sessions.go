@@ -69,8 +69,8 @@ func New(began time.Time) *Log {
 // epoch is the start of the milliseconds in identifiers: 2026-01-01.
 const epoch = 1767225600_000
 
-// Opening is what is known when a session begins.
-type Opening struct {
+// Start is what is known when a session begins.
+type Start struct {
 	Forward  string
 	Tracking forward.Tracking
 	Client   netip.AddrPort
@@ -80,57 +80,57 @@ type Opening struct {
 
 // Begin records a new session, which runs until Record.Ends. A nil log returns a nil record, whose methods do
 // nothing.
-func (j *Log) Begin(o Opening) *Record {
-	if j == nil {
+func (l *Log) Begin(o Start) *Record {
+	if l == nil {
 		return nil
 	}
 	now := time.Now()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.last++
-	r := &Record{log: j, number: j.last, id: j.run + "-" + strconv.FormatUint(j.last, 10), opening: o,
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last++
+	r := &Record{log: l, number: l.last, id: l.run + "-" + strconv.FormatUint(l.last, 10), start: o,
 		began: now, active: now}
-	j.running[r.number] = r
-	j.stats.count(o.Forward, func(s *ForwardStats) { s.Sessions++ })
-	if j.Began != nil {
-		j.Began(o.Forward, o.Tracking)
+	l.running[r.number] = r
+	l.stats.count(o.Forward, func(s *ForwardStats) { s.Sessions++ })
+	if l.Began != nil {
+		l.Began(o.Forward, o.Tracking)
 	}
 	return r
 }
 
 // moveToEnded moves a session from the running to the ended ones.
-func (j *Log) moveToEnded(r *Record, served bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.running[r.number] != r {
+func (l *Log) moveToEnded(r *Record, served bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running[r.number] != r {
 		return
 	}
-	delete(j.running, r.number)
-	keep := &j.rejected
+	delete(l.running, r.number)
+	keep := &l.rejected
 	if served {
-		keep = &j.ended
+		keep = &l.ended
 	}
 	if gone := keep.put(r); gone != nil {
-		j.events.Add(-int64(gone.forget()))
+		l.events.Add(-int64(gone.forget()))
 	}
 }
 
 // Running yields a snapshot of each running session, in the order in which they began.
-func (j *Log) Running() iter.Seq[Session] {
-	j.mu.Lock()
-	records := make([]*Record, 0, len(j.running))
-	for _, r := range j.running {
+func (l *Log) Running() iter.Seq[Session] {
+	l.mu.Lock()
+	records := make([]*Record, 0, len(l.running))
+	for _, r := range l.running {
 		records = append(records, r)
 	}
-	j.mu.Unlock()
+	l.mu.Unlock()
 	return sessionsOf(records)
 }
 
 // Ended yields a snapshot of each ended session that is still kept, in the order in which they began.
-func (j *Log) Ended() iter.Seq[Session] {
-	j.mu.Lock()
-	records := slices.Concat(j.ended.all, j.rejected.all)
-	j.mu.Unlock()
+func (l *Log) Ended() iter.Seq[Session] {
+	l.mu.Lock()
+	records := slices.Concat(l.ended.all, l.rejected.all)
+	l.mu.Unlock()
 	return sessionsOf(records)
 }
 
@@ -147,10 +147,10 @@ func sessionsOf(records []*Record) iter.Seq[Session] {
 }
 
 // Count returns the number of running sessions.
-func (j *Log) Count() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.running)
+func (l *Log) Count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.running)
 }
 
 // ForwardKey identifies a forward with its tracking, for counts.
@@ -160,19 +160,19 @@ type ForwardKey struct {
 }
 
 // Counts returns the number of running sessions and of their client addresses, by forward.
-func (j *Log) Counts() (sessions, clients map[ForwardKey]int) {
+func (l *Log) Counts() (sessions, clients map[ForwardKey]int) {
 	sessions, clients = map[ForwardKey]int{}, map[ForwardKey]int{}
 	type pair struct {
 		at   ForwardKey
 		from netip.Addr
 	}
 	known := map[pair]bool{}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, r := range j.running {
-		at := ForwardKey{r.opening.Forward, r.opening.Tracking}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.running {
+		at := ForwardKey{r.start.Forward, r.start.Tracking}
 		sessions[at]++
-		if from := (pair{at, r.opening.Client.Addr()}); !known[from] {
+		if from := (pair{at, r.start.Client.Addr()}); !known[from] {
 			known[from] = true
 			clients[at]++
 		}
@@ -182,8 +182,8 @@ func (j *Log) Counts() (sessions, clients map[ForwardKey]int) {
 
 // Explain returns a session with its time line; false: the session is unknown or no longer kept. id is that
 // of Find.
-func (j *Log) Explain(id string) (Explained, bool) {
-	r := j.Find(id)
+func (l *Log) Explain(id string) (Explained, bool) {
+	r := l.Find(id)
 	if r == nil {
 		return Explained{}, false
 	}
@@ -192,10 +192,10 @@ func (j *Log) Explain(id string) (Explained, bool) {
 
 // Find returns the record of a session, running or ended; nil: the session is unknown or no longer kept. id
 // is a Session.ID or only the number at its end.
-func (j *Log) Find(id string) *Record {
+func (l *Log) Find(id string) *Record {
 	digits := id
 	if run, rest, cut := strings.Cut(id, "-"); cut {
-		if run != j.run {
+		if run != l.run {
 			return nil
 		}
 		digits = rest
@@ -204,12 +204,12 @@ func (j *Log) Find(id string) *Record {
 	if err != nil {
 		return nil
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if r := j.running[number]; r != nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r := l.running[number]; r != nil {
 		return r
 	}
-	for _, kept := range []ring{j.ended, j.rejected} {
+	for _, kept := range []ring{l.ended, l.rejected} {
 		if i := slices.IndexFunc(kept.all, func(r *Record) bool { return r.number == number }); i >= 0 {
 			return kept.all[i]
 		}
@@ -230,38 +230,38 @@ type finalizing struct {
 }
 
 // finalize finalizes a data connection, at once if everything is counted.
-func (j *Log) finalize(s *finalizing, now time.Time) {
+func (l *Log) finalize(s *finalizing, now time.Time) {
 	s.until = now.Add(finalizeTimeout)
-	if j.tryFinalize(s, now) {
+	if l.tryFinalize(s, now) {
 		return
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.finalizing = append(j.finalizing, s)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.finalizing = append(l.finalizing, s)
 }
 
 // Finalize finalizes the data connections whose bytes are counted by now. The monitor calls it several times
 // a second.
-func (j *Log) Finalize(now time.Time) {
-	j.mu.Lock()
-	waiting := j.finalizing
-	j.finalizing = nil
-	j.mu.Unlock()
+func (l *Log) Finalize(now time.Time) {
+	l.mu.Lock()
+	waiting := l.finalizing
+	l.finalizing = nil
+	l.mu.Unlock()
 	held := map[*Record]bool{} // the transfers of a session are reported in their order
 	waiting = slices.DeleteFunc(waiting, func(s *finalizing) bool {
-		if held[s.record] || !j.tryFinalize(s, now) {
+		if held[s.record] || !l.tryFinalize(s, now) {
 			held[s.record] = true
 			return false
 		}
 		return true
 	})
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.finalizing = append(waiting, j.finalizing...)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.finalizing = append(waiting, l.finalizing...)
 }
 
 // tryFinalize finalizes if everything is counted or the time for that is over, and reports whether it did.
-func (j *Log) tryFinalize(s *finalizing, now time.Time) bool {
+func (l *Log) tryFinalize(s *finalizing, now time.Time) bool {
 	var p Progress
 	if s.data != nil && s.data.Meter != nil {
 		p = s.data.Meter.Progress()
@@ -274,16 +274,16 @@ func (j *Log) tryFinalize(s *finalizing, now time.Time) bool {
 	}
 	s.record.finalize(s, p)
 	if d := s.data; d != nil {
-		report := j.Used
+		report := l.Used
 		if p.Connected.IsZero() {
-			report = j.Unused
+			report = l.Unused
 		}
 		if report != nil {
-			report(s.record.opening.Forward, d.Path)
+			report(s.record.start.Forward, d.Path)
 		}
 	}
-	if s.hasTransfer && j.Finished != nil {
-		j.Finished(s.transfer)
+	if s.hasTransfer && l.Finished != nil {
+		l.Finished(s.transfer)
 	}
 	return true
 }
@@ -296,12 +296,12 @@ type ring struct {
 }
 
 // put keeps a record, and returns the one that it replaces; nil: none.
-func (k *ring) put(r *Record) (gone *Record) {
-	if len(k.all) < k.size {
-		k.all = append(k.all, r)
+func (r *ring) put(record *Record) (gone *Record) {
+	if len(r.all) < r.size {
+		r.all = append(r.all, record)
 		return nil
 	}
-	gone, k.all[k.next] = k.all[k.next], r
-	k.next = (k.next + 1) % k.size
+	gone, r.all[r.next] = r.all[r.next], record
+	r.next = (r.next + 1) % r.size
 	return gone
 }

@@ -19,8 +19,8 @@ var (
 	at      = netip.MustParseAddrPort("192.168.5.2:51234")
 )
 
-func opening() Opening {
-	return Opening{Forward: "archive", Client: client, Gateway: gateway,
+func start() Start {
+	return Start{Forward: "archive", Client: client, Gateway: gateway,
 		Passive: forward.PortRange{First: 49152, Last: 65535}}
 }
 
@@ -30,8 +30,8 @@ type meter struct{ p Progress }
 func (m *meter) Progress() Progress { return m.p }
 
 // logIn has a session stand.
-func logIn(j *Log) *Record {
-	r := j.Begin(opening())
+func logIn(l *Log) *Record {
+	r := l.Begin(start())
 	r.Connected(server, time.Millisecond)
 	r.Reply(time.Now(), "220 hello", false)
 	r.Command(time.Now(), "USER anna")
@@ -52,15 +52,15 @@ func hole(r *Record, m Meter) {
 }
 
 func TestTransfer(t *testing.T) {
-	j := New(time.Now())
+	l := New(time.Now())
 	var finished []Transfer
-	j.Finished = func(t Transfer) { finished = append(finished, t) }
-	r := logIn(j)
+	l.Finished = func(t Transfer) { finished = append(finished, t) }
+	r := logIn(l)
 	m := &meter{}
 	hole(r, m)
 	r.Command(time.Now(), "RETR a")
 	r.TransferStarted(time.Now(), "RETR", "a")
-	if n := j.Pinholes("kernel"); n != 1 {
+	if n := l.Pinholes("kernel"); n != 1 {
 		t.Errorf("%d pinholes; want one", n)
 	}
 	m.p = Progress{Connected: time.Now(), Down: 500}
@@ -75,38 +75,38 @@ func TestTransfer(t *testing.T) {
 	if len(finished) != 0 {
 		t.Errorf("finished before its bytes were counted: %+v", finished)
 	}
-	j.Finalize(time.Now())
+	l.Finalize(time.Now())
 	m.p.Down, m.p.Over = 1000, true
-	j.Finalize(time.Now())
-	j.Finalize(time.Now())
+	l.Finalize(time.Now())
+	l.Finalize(time.Now())
 	if len(finished) != 1 || finished[0].Bytes != 1000 || !finished[0].Complete ||
 		finished[0].Session != r.ID() || finished[0].Client != client.Addr() {
 		t.Fatalf("got %+v; want one transfer of 1000 bytes", finished)
 	}
 	r.Ends("")
-	e, known := j.Explain(r.ID())
+	e, known := l.Explain(r.ID())
 	if !known || e.State != StateEnded || e.Totals != (Totals{Transfers: 1, Down: 1000}) ||
 		e.Verdict.Code != verdict.CodeFine {
 		t.Errorf("got %+v, %v", e.Session, known)
 	}
-	if n := j.Pinholes("kernel"); n != 0 {
+	if n := l.Pinholes("kernel"); n != 0 {
 		t.Errorf("%d pinholes; want none", n)
 	}
-	if j.Count() != 0 {
-		t.Errorf("%d sessions run; want none", j.Count())
+	if l.Count() != 0 {
+		t.Errorf("%d sessions run; want none", l.Count())
 	}
 }
 
 // A transfer whose bytes nobody counts any more is finished all the same.
 func TestTransferNeverCounted(t *testing.T) {
-	j := New(time.Now())
+	l := New(time.Now())
 	n := 0
-	j.Finished = func(Transfer) { n++ }
-	r := logIn(j)
+	l.Finished = func(Transfer) { n++ }
+	r := logIn(l)
 	hole(r, &meter{Progress{Connected: time.Now()}})
 	r.TransferStarted(time.Now(), "STOR", "x")
 	r.TransferFinished(true, "226 done", nil)
-	j.Finalize(time.Now().Add(finalizeTimeout + time.Second))
+	l.Finalize(time.Now().Add(finalizeTimeout + time.Second))
 	if n != 1 {
 		t.Errorf("finished %d times; want once", n)
 	}
@@ -244,10 +244,10 @@ func endings() []failing {
 func TestVerdicts(t *testing.T) {
 	for _, test := range append(failings(), endings()...) {
 		t.Run(test.name, func(t *testing.T) {
-			j := New(time.Now())
-			r := logIn(j)
+			l := New(time.Now())
+			r := logIn(l)
 			test.do(r)
-			j.Finalize(time.Now().Add(2 * finalizeTimeout))
+			l.Finalize(time.Now().Add(2 * finalizeTimeout))
 			v := r.Session(time.Now()).Verdict
 			if v.Code != test.code || !strings.Contains(v.Text, test.want) || strings.Count(v.Text,
 				"no TLS") > 1 {
@@ -295,32 +295,32 @@ func TestTimeline(t *testing.T) {
 
 // What has ended is kept, so many and no more; a flood that is turned away pushes nobody out.
 func TestEnded(t *testing.T) {
-	j := New(time.Now())
-	first := logIn(j)
+	l := New(time.Now())
+	first := logIn(l)
 	first.Ends("")
 	for range 3 * keptEnded {
-		r := j.Begin(opening())
+		r := l.Begin(start())
 		r.Refuse(verdict.Fault{Code: verdict.CodeTooManySessions, Fatal: true})
 		r.Ends("421 too many")
 	}
-	if _, known := j.Explain(first.ID()); !known {
+	if _, known := l.Explain(first.ID()); !known {
 		t.Error("the first session is forgotten for those that were turned away")
 	}
-	events := j.events.Load()
+	events := l.events.Load()
 	for range 2 * keptEnded {
-		logIn(j).Ends("")
+		logIn(l).Ends("")
 	}
-	if _, known := j.Explain(first.ID()); known {
+	if _, known := l.Explain(first.ID()); known {
 		t.Error("the first session is kept for ever")
 	}
-	ended := slices.Collect(j.Ended())
+	ended := slices.Collect(l.Ended())
 	if len(ended) != keptEnded+keptRejected || !slices.IsSortedFunc(ended, func(a,
 		b Session) int {
 		return a.Since.Compare(b.Since)
 	}) {
 		t.Errorf("%d are kept; want %d, in order", len(ended), keptEnded+keptRejected)
 	}
-	if got := j.events.Load(); got > events+7*keptEnded {
+	if got := l.events.Load(); got > events+7*keptEnded {
 		t.Errorf("%d events count, %d before: those of forgotten sessions do too", got, events)
 	}
 }
@@ -347,16 +347,16 @@ func TestKill(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	j := New(time.Now())
-	r := logIn(j)
+	l := New(time.Now())
+	r := logIn(l)
 	for id, want := range map[string]bool{r.ID(): true, "1": true, "2": false, "x-1": false, "": false,
 		"-1": false, r.ID() + "0": false} {
-		if got := j.Find(id) == r; got != want {
+		if got := l.Find(id) == r; got != want {
 			t.Errorf("%q: found %v; want %v", id, got, want)
 		}
 	}
 	r.Ends("")
-	if _, known := j.Explain("1"); !known || j.Find("1") != r {
+	if _, known := l.Explain("1"); !known || l.Find("1") != r {
 		t.Error("a session that has ended is not found")
 	}
 	later := New(time.Now().Add(2 * time.Second))
@@ -367,8 +367,8 @@ func TestFind(t *testing.T) {
 
 // A nil record and a nil log do nothing.
 func TestNothing(t *testing.T) {
-	var j *Log
-	r := j.Begin(opening())
+	var l *Log
+	r := l.Begin(start())
 	r.Connected(server, 0)
 	r.Command(time.Now(), "NOOP")
 	r.Refuse(verdict.Fault{})
@@ -382,8 +382,8 @@ func TestNothing(t *testing.T) {
 }
 
 func BenchmarkTransfer(b *testing.B) {
-	j := New(time.Now())
-	r := logIn(j)
+	l := New(time.Now())
+	r := logIn(l)
 	m := &meter{Progress{Connected: time.Now(), Over: true}}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -14,7 +14,7 @@ func (r *Record) Session(now time.Time) Session {
 }
 
 func (r *Record) session(now time.Time) Session {
-	o := r.opening
+	o := r.start
 	s := Session{
 		ID: r.ID(), Forward: o.Forward, Tracking: o.Tracking.String(), Client: o.Client, Gateway: o.Gateway,
 		Server: r.server, User: r.user, Since: r.began, Active: r.active, Ended: r.ended, State: r.state(),
@@ -46,13 +46,13 @@ func (r *Record) state() State {
 		return StateData
 	case r.passedThrough:
 		return StateThrough
-	case !r.greeted && r.opening.Tracking == forward.TrackingProxy:
+	case !r.greeted && r.start.Tracking == forward.TrackingProxy:
 		return StateGreeting
 	case r.transfer != nil:
 		return StateTransfer
 	case r.pending:
 		return StateCommand
-	case !r.loggedIn && r.opening.Tracking == forward.TrackingProxy:
+	case !r.loggedIn && r.start.Tracking == forward.TrackingProxy:
 		return StateLogin
 	}
 	return StateIdle

@@ -39,11 +39,11 @@ func (t *allStats) pinholes(path string) *atomic.Int64 {
 }
 
 // Pinholes returns the number of pinholes that are open or in use on a data path, "kernel" or "relay".
-func (j *Log) Pinholes(path string) int { return int(j.stats.pinholes(path).Load()) }
+func (l *Log) Pinholes(path string) int { return int(l.stats.pinholes(path).Load()) }
 
 // ForwardStats returns the sums of a forward since the start, by its name.
-func (j *Log) ForwardStats(forward string) ForwardStats {
-	j.stats.mu.Lock()
-	defer j.stats.mu.Unlock()
-	return j.stats.of[forward]
+func (l *Log) ForwardStats(forward string) ForwardStats {
+	l.stats.mu.Lock()
+	defer l.stats.mu.Unlock()
+	return l.stats.of[forward]
 }

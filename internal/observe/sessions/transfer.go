@@ -1,11 +1,13 @@
 package sessions
 
-import "time"
+import (
+	"time"
+)
 
 // describe fills in the session's part of a transfer.
 func (r *Record) describe(t *Transfer) {
-	t.Session, t.Forward, t.User, t.Type = r.ID(), r.opening.Forward, r.user, r.typeCode
-	t.Client, t.Server = r.opening.Client.Addr(), r.server
+	t.Session, t.Forward, t.User, t.Type = r.ID(), r.start.Forward, r.user, r.typeCode
+	t.Client, t.Server = r.start.Client.Addr(), r.server
 }
 
 // inDirection drops what went against the direction of a transfer: FTP sends no data there, and the kernel

@@ -7,10 +7,10 @@ import (
 
 // A data connection that outlives its session is counted to its end.
 func TestTransferOutlivesSession(t *testing.T) {
-	j := New(time.Now())
+	l := New(time.Now())
 	var finished []Transfer
-	j.Finished = func(tr Transfer) { finished = append(finished, tr) }
-	r := logIn(j)
+	l.Finished = func(tr Transfer) { finished = append(finished, tr) }
+	r := logIn(l)
 	m := &meter{Progress{Connected: time.Now()}}
 	hole(r, m)
 	r.TransferStarted(time.Now(), "STOR", "x")
@@ -19,12 +19,12 @@ func TestTransferOutlivesSession(t *testing.T) {
 	for range 5 {
 		m.p.Up += 1000
 		now = now.Add(finalizeTimeout - time.Second)
-		if j.Finalize(now); len(finished) != 0 {
+		if l.Finalize(now); len(finished) != 0 {
 			t.Fatalf("finished while bytes move: %+v", finished)
 		}
 	}
 	m.p.Over = true
-	if j.Finalize(now); len(finished) != 1 || finished[0].Bytes != 5000 || finished[0].Complete {
+	if l.Finalize(now); len(finished) != 1 || finished[0].Bytes != 5000 || finished[0].Complete {
 		t.Errorf("got %+v; want one transfer with 5000 bytes that its client has left", finished)
 	}
 }

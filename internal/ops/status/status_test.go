@@ -39,7 +39,7 @@ func archive() forward.Resolved {
 }
 
 func begin(s *Source, name string) *sessions.Record {
-	return s.SessionLog.Begin(sessions.Opening{Forward: name, Tracking: forward.TrackingProxy,
+	return s.SessionLog.Begin(sessions.Start{Forward: name, Tracking: forward.TrackingProxy,
 		Client: netip.MustParseAddrPort("192.168.5.1:3000")})
 }
 
