@@ -17,12 +17,12 @@ var ErrOverlap = errors.New("another passthrough of the client has these ports")
 // clientKey is a client and an address of the gateway: between the two each port leads to one place.
 type clientKey struct{ from, listen netip.Addr }
 
-// passthrough is an open passthrough and the number of its users. Path.mu guards it.
+// sharedPassthrough is an open passthrough and the number of its users. Path.mu guards it.
 //
 //	absent --first OpenPassthrough--> adding --> open --last Close--> removing --> absent
 //
 // In adding and removing, one goroutine calls the kernel without a lock, and others wait for changing.
-type passthrough struct {
+type sharedPassthrough struct {
 	is       pinhole.Passthrough
 	handles  int           // that are open
 	changing chan struct{} // adding or removing: closed when the kernel has answered; nil in open
@@ -45,7 +45,7 @@ func (p *Path) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
 
 // share takes part in the passthrough. It returns one that is open, or (first) one in adding, which the
 // caller adds to the kernel.
-func (p *Path) share(of pinhole.Passthrough) (shared *passthrough, first bool, err error) {
+func (p *Path) share(of pinhole.Passthrough) (shared *sharedPassthrough, first bool, err error) {
 	for {
 		p.mu.Lock()
 		shared, err = p.find(of)
@@ -54,7 +54,7 @@ func (p *Path) share(of pinhole.Passthrough) (shared *passthrough, first bool, e
 			p.mu.Unlock()
 			return nil, false, err
 		case shared == nil:
-			shared = &passthrough{is: of, handles: 1, changing: make(chan struct{})}
+			shared = &sharedPassthrough{is: of, handles: 1, changing: make(chan struct{})}
 			key := clientKey{of.From, of.Listen}
 			p.passthroughs[key] = append(p.passthroughs[key], shared)
 			p.mu.Unlock()
@@ -72,7 +72,7 @@ func (p *Path) share(of pinhole.Passthrough) (shared *passthrough, first bool, e
 
 // find returns the passthrough that is there, nil where there is none, and an error where another one of the
 // client has some of its ports. The caller holds the lock.
-func (p *Path) find(of pinhole.Passthrough) (*passthrough, error) {
+func (p *Path) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 	for _, other := range p.passthroughs[clientKey{of.From, of.Listen}] {
 		switch {
 		case other.is == of:
@@ -85,7 +85,7 @@ func (p *Path) find(of pinhole.Passthrough) (*passthrough, error) {
 }
 
 // changed ends adding or removing: the passthrough is open or absent from now on.
-func (p *Path) changed(shared *passthrough, open bool) {
+func (p *Path) changed(shared *sharedPassthrough, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	close(shared.changing)
@@ -94,7 +94,9 @@ func (p *Path) changed(shared *passthrough, open bool) {
 		return
 	}
 	key := clientKey{shared.is.From, shared.is.Listen}
-	left := slices.DeleteFunc(p.passthroughs[key], func(other *passthrough) bool { return other == shared })
+	left := slices.DeleteFunc(p.passthroughs[key], func(p *sharedPassthrough) bool {
+		return p == shared
+	})
 	if p.passthroughs[key] = left; len(left) == 0 {
 		delete(p.passthroughs, key)
 	}
@@ -102,7 +104,7 @@ func (p *Path) changed(shared *passthrough, open bool) {
 
 // release ends one handle's part in a passthrough, and reports whether it was the last: then the passthrough
 // is in removing.
-func (p *Path) release(shared *passthrough) (last bool) {
+func (p *Path) release(shared *sharedPassthrough) (last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if shared.handles--; shared.handles > 0 {
@@ -115,7 +117,7 @@ func (p *Path) release(shared *passthrough) (last bool) {
 // Handle is one session's part in a passthrough. Several goroutines may call its methods at once.
 type Handle struct {
 	path   *Path
-	shared *passthrough
+	shared *sharedPassthrough
 	once   sync.Once
 }
 

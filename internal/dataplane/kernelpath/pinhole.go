@@ -5,9 +5,9 @@
 // It carries no data, it listens nowhere, and it does not know how the kernel is programmed. It never gives
 // the same port to one client twice at a time.
 //
-// Locks: Path.mu and Pinhole.mu are never held together. Pinhole.mu is held when Kernel.Keep is called, which
-// does not wait; nothing else of the kernel is called under either. The kernel's transactions take
-// each of them.
+// Locks: Path.mu and DataPort.mu are never held together. DataPort.mu is held when Kernel.Keep is called,
+// which does not wait; nothing else of the kernel is called under either. The kernel's transactions take each
+// of them.
 package kernelpath
 
 import (
@@ -46,21 +46,21 @@ type Kernel interface {
 // same port at the same time. Several goroutines may use it at once.
 type Path struct {
 	kernel Kernel
-	claims *port.Claims
+	ports  *port.Allocator
 	free   func(netip.AddrPort) bool
 	log    *slog.Logger
 
 	mu           sync.Mutex
-	armed        map[pinhole.Pinhole]*Pinhole // that are in the kernel, or may be
-	passthroughs map[clientKey][]*passthrough // a client has few at one address of the gateway
+	armed        map[pinhole.Pinhole]*DataPort      // that are in the kernel, or may be
+	passthroughs map[clientKey][]*sharedPassthrough // a client has few at one address of the gateway
 }
 
-// New returns the path over a kernel, which draws its ports from the claims. free reports whether the gateway
-// itself leaves a port alone: nobody listens there, and no rule translates it. It is called for each port
-// that is drawn. What the kernel fails to remove is logged.
-func New(kernel Kernel, claims *port.Claims, free func(netip.AddrPort) bool, log *slog.Logger) *Path {
-	return &Path{kernel: kernel, claims: claims, free: free, log: log,
-		armed: map[pinhole.Pinhole]*Pinhole{}, passthroughs: map[clientKey][]*passthrough{}}
+// New returns the path over a kernel, which allocates its ports with the allocator. free reports whether the
+// gateway itself leaves a port alone: nobody listens there, and no rule translates it. It is called for each
+// port that is tried. What the kernel fails to remove is logged.
+func New(kernel Kernel, ports *port.Allocator, free func(netip.AddrPort) bool, log *slog.Logger) *Path {
+	return &Path{kernel: kernel, ports: ports, free: free, log: log,
+		armed: map[pinhole.Pinhole]*DataPort{}, passthroughs: map[clientKey][]*sharedPassthrough{}}
 }
 
 // Used reports whether a pinhole's connection has come, as far as anybody knows, or nobody expects it any
@@ -73,7 +73,7 @@ func (p *Path) Used(hole pinhole.Pinhole) bool {
 }
 
 // note notes that a pinhole is in the kernel, or is not any more.
-func (p *Path) note(h *Pinhole, armed bool) {
+func (p *Path) note(h *DataPort, armed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if armed {
@@ -86,20 +86,21 @@ func (p *Path) note(h *Pinhole, armed bool) {
 // Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. The kernel
 // learns of it in Arm. The caller calls Count before that if somebody knows whether the connection has come.
 // The error wraps port.ErrNone where all ports are taken. The caller closes the pinhole.
-func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*Pinhole, error) {
-	listen, err := p.claims.Draw(hole.From, hole.Listen.Addr(), ports, func(at netip.AddrPort) (bool, error) {
+func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort, error) {
+	listen, err := p.ports.Allocate(hole.From, hole.Listen.Addr(), ports, func(at netip.AddrPort) (bool,
+		error) {
 		return p.free(at), nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pinhole: open for %s at %s: %w", hole.From, hole.Listen.Addr(), err)
 	}
 	hole.Listen = listen
-	return &Pinhole{path: p, hole: hole, connected: func() bool { return false }}, nil
+	return &DataPort{path: p, hole: hole, connected: func() bool { return false }}, nil
 }
 
-// Pinhole is one pinhole of a session. It goes from reserved to armed to closed, or from reserved to closed.
-// Several goroutines may call its methods at once.
-type Pinhole struct {
+// DataPort is the gateway's port for one pinhole of a session. It goes from reserved to armed to closed, or
+// from reserved to closed. Several goroutines may call its methods at once.
+type DataPort struct {
 	path      *Path
 	hole      pinhole.Pinhole
 	connected func() bool // the connection has come, as far as anybody knows
@@ -113,15 +114,15 @@ type Pinhole struct {
 	closed bool
 }
 
-// At returns the address and port at which the connection is expected.
-func (h *Pinhole) At() netip.AddrPort { return h.hole.Listen }
+// Listen returns the address and port at which the connection is expected.
+func (h *DataPort) Listen() netip.AddrPort { return h.hole.Listen }
 
 // Count says who knows whether the connection has come. connected must not wait.
-func (h *Pinhole) Count(connected func() bool) { h.connected = connected }
+func (h *DataPort) Count(connected func() bool) { h.connected = connected }
 
 // Arm opens the pinhole in the kernel. When it returns nil, the port may be announced. The error is the
 // kernel's, or ErrClosed.
-func (h *Pinhole) Arm() error {
+func (h *DataPort) Arm() error {
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
@@ -140,7 +141,7 @@ func (h *Pinhole) Arm() error {
 
 // Use keeps an armed pinhole open until Close while its connection has not come, as far as anybody knows: a
 // transfer command waits for it. It does not wait.
-func (h *Pinhole) Use() {
+func (h *DataPort) Use() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.armed && !h.closed {
@@ -150,28 +151,28 @@ func (h *Pinhole) Use() {
 }
 
 // Unuse takes Use back: the pinhole ends when its time is over.
-func (h *Pinhole) Unuse() {
+func (h *DataPort) Unuse() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.inUse = false
 }
 
 // wanted reports whether a transfer command waits for the connection.
-func (h *Pinhole) wanted() bool {
+func (h *DataPort) wanted() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.inUse && !h.used
 }
 
 // MarkUsed notes that the connection has come: its transfer is over.
-func (h *Pinhole) MarkUsed() {
+func (h *DataPort) MarkUsed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.used = true
 }
 
 // Used reports whether the connection is known to have come.
-func (h *Pinhole) Used() bool {
+func (h *DataPort) Used() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.used
@@ -180,9 +181,9 @@ func (h *Pinhole) Used() bool {
 // Close closes the pinhole in the kernel, if it was armed, and gives the port back. It does not wait for the
 // kernel if the pinhole was used: a used pinhole admits nobody else. A connection that came through goes on.
 // The second Close does nothing.
-func (h *Pinhole) Close() { h.close.Do(h.closeOnce) }
+func (h *DataPort) Close() { h.close.Do(h.closeOnce) }
 
-func (h *Pinhole) closeOnce() {
+func (h *DataPort) closeOnce() {
 	h.mu.Lock()
 	h.closed = true
 	armed, used := h.armed, h.used
@@ -198,8 +199,8 @@ func (h *Pinhole) closeOnce() {
 		}
 	}
 	if h.hole.Active {
-		h.path.claims.Rest(h.hole.From, h.hole.Listen)
+		h.path.ports.Rest(h.hole.From, h.hole.Listen)
 	} else {
-		h.path.claims.GiveBack(h.hole.From, h.hole.Listen)
+		h.path.ports.Release(h.hole.From, h.hole.Listen)
 	}
 }

@@ -101,7 +101,7 @@ type bench struct {
 func newBench(free func(netip.AddrPort) bool) bench {
 	k := &kernel{open: map[pinhole.Pinhole]int{}, passthroughs: map[pinhole.Passthrough]int{}}
 	b := bench{kernel: k, log: &bytes.Buffer{}}
-	b.Path = kernelpath.New(b.kernel, &port.Claims{}, free, slog.New(slog.NewTextHandler(b.log, nil)))
+	b.Path = kernelpath.New(b.kernel, &port.Allocator{}, free, slog.New(slog.NewTextHandler(b.log, nil)))
 	return b
 }
 
@@ -122,16 +122,16 @@ func TestOpenSharesPorts(t *testing.T) {
 	elsewhere.Listen = netip.MustParseAddrPort("192.168.5.3:0")
 	for _, hole := range []pinhole.Pinhole{holeFrom("192.168.5.1"), holeFrom("192.168.5.9"), elsewhere} {
 		var got []uint16
-		var last *kernelpath.Pinhole
+		var last *kernelpath.DataPort
 		for range 10 {
 			h, err := b.Open(ports, hole)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if h.At().Addr() != hole.Listen.Addr() {
-				t.Errorf("got a port at %s; want it at %s", h.At(), hole.Listen.Addr())
+			if h.Listen().Addr() != hole.Listen.Addr() {
+				t.Errorf("got a port at %s; want it at %s", h.Listen(), hole.Listen.Addr())
 			}
-			got, last = append(got, h.At().Port()), h
+			got, last = append(got, h.Listen().Port()), h
 		}
 		if slices.Sort(got); len(slices.Compact(got)) != 10 || got[0] != 50000 || got[9] != 50009 {
 			t.Errorf("got ports %d; want each of %s once", got, ports)
@@ -144,7 +144,7 @@ func TestOpenSharesPorts(t *testing.T) {
 		last.Close()
 		last.Close()
 		again, err := b.Open(ports, hole)
-		if err != nil || again.At() != last.At() {
+		if err != nil || again.Listen() != last.Listen() {
 			t.Fatalf("got %v, error %v; want the port that was closed", again, err)
 		}
 		last.Close() // is not the owner any more
@@ -162,7 +162,7 @@ func TestOpenAvoidsTheGatewaysOwn(t *testing.T) {
 	only := netip.MustParseAddrPort("192.168.5.2:50003")
 	b := newBench(func(at netip.AddrPort) bool { return at == only })
 	h, err := b.Open(ports, holeFrom("192.168.5.1"))
-	if err != nil || h.At() != only {
+	if err != nil || h.Listen() != only {
 		t.Fatalf("got %v, %v; want %s", h, err, only)
 	}
 	if _, err := b.Open(ports, holeFrom("192.168.5.1")); !errors.Is(err, port.ErrNone) {
@@ -180,7 +180,7 @@ func TestArmAndClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := holeFrom("192.168.5.1")
-	want.Listen = h.At()
+	want.Listen = h.Listen()
 	if b.kernel.open[want] != 1 || len(b.kernel.open) != 1 {
 		t.Errorf("got %v in the kernel; want %s", b.kernel.open, want)
 	}
@@ -232,9 +232,9 @@ func TestOpenAtOnce(t *testing.T) {
 				}
 				b.kernel.mu.Lock()
 				hole := holeFrom("192.168.5.1")
-				hole.Listen = h.At()
+				hole.Listen = h.Listen()
 				if n := b.kernel.open[hole]; n != 1 {
-					t.Errorf("%s is open %d times", h.At(), n)
+					t.Errorf("%s is open %d times", h.Listen(), n)
 				}
 				b.kernel.mu.Unlock()
 				h.Close()
@@ -269,7 +269,7 @@ func TestUsedIsRemovedLater(t *testing.T) {
 	h.MarkUsed()
 	h.Close()
 	h.Close()
-	if len(b.kernel.later) != 1 || len(b.kernel.removed) != 0 || b.kernel.later[0].Listen != h.At() {
+	if len(b.kernel.later) != 1 || len(b.kernel.removed) != 0 || b.kernel.later[0].Listen != h.Listen() {
 		t.Errorf("got %v removed later, %v removed; want the pinhole removed later, once", b.kernel.later,
 			b.kernel.removed)
 	}
@@ -280,7 +280,7 @@ func TestUsedIsRemovedLater(t *testing.T) {
 func TestArmHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(all)
-		open := func() *kernelpath.Pinhole {
+		open := func() *kernelpath.DataPort {
 			h, err := b.Open(ports, holeFrom("192.168.5.1"))
 			if err != nil {
 				t.Fatal(err)

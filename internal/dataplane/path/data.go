@@ -10,11 +10,11 @@ import (
 	"ftpgate/internal/observe/sessions"
 )
 
-// relayed is a data connection that the relay carries.
-type relayed struct{ *relay.Transfer }
+// relayData is a data connection that the relay carries.
+type relayData struct{ *relay.Transfer }
 
 // Outcome returns what has become of the connection so far.
-func (r relayed) Outcome() dataplane.Outcome {
+func (r relayData) Outcome() dataplane.Outcome {
 	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: r.ConnectedAt(),
 		Stranger: r.LastStranger(), FinishReturnsNow: r.FinishReturnsNow(), NotResumed: r.NotResumed()}
 	select {
@@ -30,19 +30,19 @@ func (r relayed) Outcome() dataplane.Outcome {
 }
 
 // Finish waits until what came is delivered, or cancel is closed.
-func (r relayed) Finish(cancel <-chan struct{}) dataplane.Outcome {
+func (r relayData) Finish(cancel <-chan struct{}) dataplane.Outcome {
 	r.Transfer.Finish(cancel)
 	return r.Outcome()
 }
 
 // Ended is closed when the connection is over.
-func (r relayed) Ended() <-chan struct{} { return r.Done() }
+func (r relayData) Ended() <-chan struct{} { return r.Done() }
 
 // Sever ends the connection.
-func (r relayed) Sever() { r.Transfer.Sever() }
+func (r relayData) Sever() { r.Transfer.Sever() }
 
 // Close closes the pinhole. A connection that has come goes on.
-func (r relayed) Close() dataplane.Outcome {
+func (r relayData) Close() dataplane.Outcome {
 	r.Transfer.Close()
 	return r.Outcome()
 }
@@ -60,7 +60,7 @@ type expectation interface {
 
 // metered is a data connection that the kernel carries, and that is counted.
 type metered struct {
-	*kernelpath.Pinhole
+	*kernelpath.DataPort
 	flow expectation // nil: nobody counts
 }
 
@@ -93,7 +93,7 @@ func (m metered) Join(<-chan struct{}) {}
 // a pinhole that lived on might serve a second connection: then it has its usual time.
 func (m metered) Use() {
 	if m.flow != nil {
-		m.Pinhole.Use()
+		m.DataPort.Use()
 	}
 }
 
@@ -110,7 +110,7 @@ func (m metered) Sever() {
 
 // Close closes the pinhole. A connection that has come goes on, and is counted to its end.
 func (m metered) Close() dataplane.Outcome {
-	m.Pinhole.Close()
+	m.DataPort.Close()
 	if m.flow != nil {
 		m.flow.Release(m.Used())
 	}

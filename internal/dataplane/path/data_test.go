@@ -131,8 +131,8 @@ func newActiveStage(t *testing.T, counts bool) *activeStage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hole.Listen = opened.At()
-	s.path = &relay.Opener{Relay: s.relays, Ports: relaytest.FreePorts(t, 2), WaitTime: activeWaitTime}
+	hole.Listen = opened.Listen()
+	s.path = &relay.Opener{Relay: s.relay, Ports: relaytest.FreePorts(t, 2), WaitTime: activeWaitTime}
 	if s.data, err = acceptEarly(t.Context(), s.path, metered{opened, s.expect(hole)}, hole); err != nil {
 		t.Fatal(err)
 	}

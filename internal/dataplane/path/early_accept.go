@@ -18,8 +18,8 @@ import (
 //	waiting --Arm, else-------------------------------------------------------------> armed in the kernel
 type earlyAccept struct {
 	metered
-	waiting *relay.Transfer
-	relayed atomic.Bool
+	waiting  *relay.Transfer
+	viaRelay atomic.Bool
 }
 
 // acceptEarly has the relay listen at the port of a kernel pinhole, which the result owns.
@@ -37,7 +37,7 @@ func acceptEarly(
 // Arm lets the connection through that has come, or opens the pinhole in the kernel for one to come.
 func (e *earlyAccept) Arm() error {
 	if e.waiting.Waiting() || e.flow != nil && e.flow.ForgetEarlier() {
-		e.relayed.Store(true)
+		e.viaRelay.Store(true)
 		return e.waiting.Arm()
 	}
 	e.waiting.Close()
@@ -46,8 +46,8 @@ func (e *earlyAccept) Arm() error {
 
 // carrier is what carries the connection, as Arm has chosen.
 func (e *earlyAccept) carrier() dataplane.Data {
-	if e.relayed.Load() {
-		return relayed{e.waiting}
+	if e.viaRelay.Load() {
+		return relayData{e.waiting}
 	}
 	return e.metered
 }
@@ -81,7 +81,7 @@ func (e *earlyAccept) Ended() <-chan struct{} { return e.carrier().Ended() }
 
 // Sever ends the connection, over either path.
 func (e *earlyAccept) Sever() {
-	if e.waiting.Sever(); !e.relayed.Load() {
+	if e.waiting.Sever(); !e.viaRelay.Load() {
 		e.metered.Sever()
 	}
 }

@@ -49,15 +49,16 @@ type Paths struct {
 	carried    func() int                        // by the kernel, as far as anybody counts
 	openTables func(table string, failed func(error)) (pinholeSet, passthroughSet, error)
 
-	tables   atomic.Pointer[tables]          // nil: they were never available
-	kernel   atomic.Pointer[kernelpath.Path] // over tables, while they are available; nil: they are not
-	relayed  *passthrough.Passthroughs
-	relays   *relay.Relay // data connections
-	claims   port.Claims
-	reserved atomic.Pointer[reservedPorts]
-	free     *portCache
-	host     *hostAddresses
-	repair   func(context.Context) error
+	tables atomic.Pointer[tables] // nil: they were never available
+	// over tables, while they are available; nil: they are not
+	kernel            atomic.Pointer[kernelpath.Path]
+	relayPassthroughs *passthrough.Passthroughs
+	relay             *relay.Relay // data connections
+	ports             port.Allocator
+	reserved          atomic.Pointer[reservedPorts]
+	free              *portCache
+	host              *hostAddresses
+	repair            func(context.Context) error
 }
 
 // tables are the kernel's pinholes and passthroughs, and the path over both.
@@ -67,7 +68,7 @@ type tables struct {
 	path         *kernelpath.Path
 }
 
-// pinholeSet has pinholes in the kernel; nftset.Pinholes implements it.
+// pinholeSet has pinholes in the kernel; nftset.PinholeSet implements it.
 type pinholeSet interface {
 	Add(pinhole.Pinhole) error
 	Keep(hole pinhole.Pinhole, wanted func() bool)
@@ -77,7 +78,7 @@ type pinholeSet interface {
 	Close() error
 }
 
-// passthroughSet has passthroughs in the kernel; nftset.Passthroughs implements it.
+// passthroughSet has passthroughs in the kernel; nftset.PassthroughSet implements it.
 type passthroughSet interface {
 	Add(pinhole.Passthrough) error
 	Remove(pinhole.Passthrough) error
@@ -107,18 +108,18 @@ func New(c Config) *Paths {
 		}
 		return 0
 	}
-	p.relays = relay.New(&p.claims)
-	p.relayed = passthrough.New(0, p.passthroughEnded)
+	p.relay = relay.New(&p.ports)
+	p.relayPassthroughs = passthrough.New(0, p.passthroughEnded)
 	return p
 }
 
 // openTables connects to the kernel's table.
 func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, error) {
-	pinholes, err := nftset.OpenPinholes(table)
+	pinholes, err := nftset.OpenPinholeSet(table)
 	if err != nil {
 		return nil, nil, err
 	}
-	passthroughs, err := nftset.OpenPassthroughs(table, failed)
+	passthroughs, err := nftset.OpenPassthroughSet(table, failed)
 	if err != nil {
 		return nil, nil, errors.Join(err, pinholes.Close())
 	}
@@ -128,7 +129,7 @@ func openTables(table string, failed func(error)) (pinholeSet, passthroughSet, e
 // Drain waits for data connections that go on after their sessions have ended, until the end of ctx. The
 // kernel does not translate its own any more when the last table with NAT is gone.
 func (p *Paths) Drain(ctx context.Context) {
-	p.relays.Wait(ctx)
+	p.relay.Wait(ctx)
 	ticker := time.NewTicker(flows.PollInterval)
 	defer ticker.Stop()
 	for p.carried() > 0 {
@@ -142,8 +143,8 @@ func (p *Paths) Drain(ctx context.Context) {
 
 // Close ends everything that the relay carries, and waits for it. No session may be left.
 func (p *Paths) Close() {
-	p.relays.Close()
-	p.relayed.Close()
+	p.relay.Close()
+	p.relayPassthroughs.Close()
 	if t := p.tables.Load(); t != nil {
 		_ = t.pinholes.Close() // the table is gone, or goes
 		_ = t.passthroughs.Close()
@@ -160,7 +161,7 @@ func (p *Paths) Connect() error {
 		return fmt.Errorf("data path: %w", err)
 	}
 	t := &tables{pinholes: pinholes, passthroughs: passthroughs}
-	t.path = kernelpath.New(repairing{t, p.repair}, &p.claims, p.isFree, p.log)
+	t.path = kernelpath.New(repairing{t, p.repair}, &p.ports, p.isFree, p.log)
 	p.tables.Store(t)
 	return nil
 }
@@ -221,30 +222,30 @@ func (p forwardPath) open(
 		return nil, netip.AddrPort{}, err
 	}
 	if path == forward.DataRelay {
-		t, err := p.relay(f).Open(ctx, hole, dataTLS)
+		t, err := p.relayOpener(f).Open(ctx, hole, dataTLS)
 		if err != nil {
 			return nil, netip.AddrPort{}, err
 		}
-		return relayed{t}, t.Listen(), nil
+		return relayData{t}, t.Listen(), nil
 	}
 	opened, err := kernel.Open(f.DataPorts(), hole)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	hole.Listen = opened.At()
+	hole.Listen = opened.Listen()
 	data := metered{opened, p.expect(hole)}
 	if data.flow != nil {
 		opened.Count(func() bool { return !data.flow.Progress().Connected.IsZero() })
 	}
 	if !hole.Active {
-		return data, opened.At(), nil
+		return data, opened.Listen(), nil
 	}
-	early, err := acceptEarly(ctx, p.relay(f), data, hole)
+	early, err := acceptEarly(ctx, p.relayOpener(f), data, hole)
 	if err != nil {
 		data.Close()
 		return nil, netip.AddrPort{}, err
 	}
-	return early, opened.At(), nil
+	return early, opened.Listen(), nil
 }
 
 // Bridge connects an active client and a passive server by the relay: the kernel's path connects to nobody.
@@ -252,11 +253,11 @@ func (p forwardPath) Bridge(
 	ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS,
 ) (dataplane.Data, error) {
 	f := p.current()
-	t, err := p.relay(f).Bridge(ctx, bridge, dataTLS)
+	t, err := p.relayOpener(f).Bridge(ctx, bridge, dataTLS)
 	if err != nil {
 		return nil, openFailure(err, f.DataPorts())
 	}
-	return relayed{t}, nil
+	return relayData{t}, nil
 }
 
 // OpenPassthrough opens a passthrough by the path that can carry its connections.
@@ -267,7 +268,7 @@ func (p forwardPath) OpenPassthrough(pt pinhole.Passthrough) (dataplane.Handle, 
 		return nil, passthroughFailure(err)
 	}
 	if path == forward.DataRelay {
-		handle, err := p.relayed.Open(pt)
+		handle, err := p.relayPassthroughs.Open(pt)
 		if err != nil {
 			return nil, passthroughFailure(err)
 		}
@@ -289,7 +290,7 @@ func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 	}
 }
 
-func (p forwardPath) relay(f forward.Resolved) *relay.Opener {
+func (p forwardPath) relayOpener(f forward.Resolved) *relay.Opener {
 	return &relay.Opener{Ports: f.DataPorts(), Avoid: p.isReserved,
-		IdleTime: f.Limits.OrDefault().Idle, Relay: p.relays}
+		IdleTime: f.Limits.OrDefault().Idle, Relay: p.relay}
 }

@@ -13,7 +13,7 @@ import (
 // isFree reports whether the gateway has no use of its own for a port.
 // Where the relay listens, the kernel may take the connections of other addresses.
 func (p *Paths) isFree(at netip.AddrPort) bool {
-	return !p.isReserved(at) && (p.relays.Listens(at) || p.free.has(at))
+	return !p.isReserved(at) && (p.relay.Listens(at) || p.free.has(at))
 }
 
 // isReserved reports whether rules of the forwards translate a port.

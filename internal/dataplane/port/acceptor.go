@@ -99,10 +99,10 @@ func (a *Acceptor) Open(from netip.Addr, at netip.AddrPort, to Receiver) (*Route
 // Wait waits for the goroutines of ports that are closed. No route may be open.
 func (a *Acceptor) Wait() { a.goroutines.Wait() }
 
-// Take gives away at once what waits at the route's port, and not only when the port's goroutine gets to it:
-// when it returns, a connection that stood before has been given to its receiver. After Close it does
-// nothing.
-func (r *Route) Take() {
+// AcceptPending gives away at once what waits at the route's port, and not only when the port's goroutine
+// gets to it: when it returns, a connection that stood before has been given to its receiver. After Close it
+// does nothing.
+func (r *Route) AcceptPending() {
 	raw, err := r.listener.socket.SyscallConn()
 	if err != nil {
 		return

@@ -89,13 +89,13 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// What has connected was given away when Take returns, whoever runs first.
-func TestTake(t *testing.T) {
+// What has connected was given away when AcceptPending returns, whoever runs first.
+func TestAcceptPending(t *testing.T) {
 	a, at := &port.Acceptor{}, gatewayPort(t)
 	r, route := open(t, a, relaytest.Peer, at)
 	for range 200 {
 		c := relaytest.Dial(t, relaytest.Peer, at)
-		route.Take()
+		route.AcceptPending()
 		select {
 		case accepted := <-r.conns:
 			accepted.Close()
@@ -105,7 +105,7 @@ func TestTake(t *testing.T) {
 		c.Close()
 	}
 	route.Close()
-	route.Take() // nothing
+	route.AcceptPending() // nothing
 }
 
 // slow holds the port's lock over each connection, until it is told to go on.
@@ -166,7 +166,7 @@ type flood struct {
 func (f *flood) Accept(c *net.TCPConn, _ uint16) {
 	defer c.Close()
 	if f.n++; f.n == 10_000 {
-		f.t.Error("Take does not return while connections come")
+		f.t.Error("AcceptPending does not return while connections come")
 		f.stopped.Store(true)
 	}
 	if !f.stopped.Load() {
@@ -184,7 +184,7 @@ func (f *flood) connect() {
 }
 
 // Connections that come faster than they are given away keep nobody from the port's lock.
-func TestTakeInFlood(t *testing.T) {
+func TestAcceptPendingInFlood(t *testing.T) {
 	a, at := &port.Acceptor{}, gatewayPort(t)
 	f := &flood{t: t, at: at}
 	route, err := a.Open(relaytest.Peer, at, f)
@@ -192,7 +192,7 @@ func TestTakeInFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.connect()
-	route.Take()
+	route.AcceptPending()
 	f.stopped.Store(true)
 	route.Close()
 	a.Wait()

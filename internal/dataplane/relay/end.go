@@ -15,7 +15,7 @@ import (
 // server's own kernel would forget such a connection, too (tcp_fin_timeout in tcp(7)).
 func (t *Transfer) Close() {
 	if t.route != nil && t.isArmed() {
-		t.route.Take()
+		t.route.AcceptPending()
 	}
 	if t.detach() {
 		t.unlisten()

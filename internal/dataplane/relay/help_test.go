@@ -23,7 +23,7 @@ func hole(l *net.TCPListener) pinhole.Pinhole {
 }
 
 // newRelay returns a relay with ports of its own.
-func newRelay() *Relay { return New(&port.Claims{}) }
+func newRelay() *Relay { return New(&port.Allocator{}) }
 
 // opener is an opener with the ports and times that hold where none are given.
 func opener() *Opener { return &Opener{Relay: newRelay(), Ports: forward.DefaultPassivePorts} }

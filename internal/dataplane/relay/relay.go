@@ -101,14 +101,14 @@ func (p *Opener) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS datapla
 	if err := hole.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
 	}
-	_, err := p.Relay.claims.Draw(hole.From, hole.Listen.Addr(), p.Ports, func(at netip.AddrPort) (bool,
+	_, err := p.Relay.ports.Allocate(hole.From, hole.Listen.Addr(), p.Ports, func(at netip.AddrPort) (bool,
 		error) {
 		if p.Avoid != nil && p.Avoid(at) {
 			return false, nil
 		}
 		hole.Listen = at
 		var err error
-		t, err = p.openAt(ctx, hole, dataTLS, p.Relay.claims)
+		t, err = p.openAt(ctx, hole, dataTLS, p.Relay.ports)
 		if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, port.ErrTaken) {
 			err = ctx.Err()
 		}
@@ -120,7 +120,7 @@ func (p *Opener) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS datapla
 	return t, nil
 }
 
-// OpenAt is Open at a port that the caller has claimed and gives back after the transfer is over. The error
+// OpenAt is Open at a port that the caller has allocated and releases after the transfer is over. The error
 // is the operating system's, or port.ErrTaken.
 func (p *Opener) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer,
 	error) {
@@ -128,14 +128,14 @@ func (p *Opener) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS datap
 }
 
 func (p *Opener) openAt(
-	ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS, claims *port.Claims,
+	ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS, ports *port.Allocator,
 ) (*Transfer, error) {
 	peer := Client
 	if hole.Active {
 		peer = Server
 	}
 	t := p.newTransfer(peer, dataTLS)
-	t.from, t.listen, t.claims = hole.From, hole.Listen, claims
+	t.from, t.listen, t.ports = hole.From, hole.Listen, ports
 	t.work = func() error { return p.serve(t, hole) }
 	route, err := p.Relay.acceptor.Open(t.from, t.listen, t)
 	if err != nil {

@@ -39,11 +39,11 @@ type Result struct {
 // It has no goroutine of its own until it is armed, one until both ends stand, and then two; during TLS
 // handshakes three.
 type Transfer struct {
-	from       netip.Addr     // the peer that the port admits; not valid for a bridge, as the next
-	listen     netip.AddrPort // where
-	claims     *port.Claims   // that gave the port out; nil: its owner gives it back
-	route      *port.Route    // what comes to the port from the peer; nil for a bridge
-	work       func() error   // all that is done between Arm and the end
+	from       netip.Addr      // the peer that the port admits; not valid for a bridge, as the next
+	listen     netip.AddrPort  // where
+	ports      *port.Allocator // that gave the port out; nil: its owner gives it back
+	route      *port.Route     // what comes to the port from the peer; nil for a bridge
+	work       func() error    // all that is done between Arm and the end
 	copier     copier
 	graceTime  time.Duration
 	connected  chan struct{} // closed when the peer is there, and may be
@@ -130,7 +130,7 @@ func (t *Transfer) isArmed() bool {
 
 // Waiting reports whether a connection waits to be let through by Arm.
 func (t *Transfer) Waiting() bool {
-	t.route.Take()
+	t.route.AcceptPending()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return !t.armed && t.err == nil && t.ends[t.peer] != nil
@@ -160,7 +160,7 @@ func (t *Transfer) Join(cancel <-chan struct{}) {
 		return
 	}
 	if t.route != nil {
-		t.route.Take()
+		t.route.AcceptPending()
 		select {
 		case <-t.connected:
 		default:
@@ -207,11 +207,11 @@ func (t *Transfer) unlisten() {
 	t.unlistened.Do(func() {
 		t.route.Close()
 		switch {
-		case t.claims == nil:
+		case t.ports == nil:
 		case t.peer == Server:
-			t.claims.Rest(t.from, t.listen)
+			t.ports.Rest(t.from, t.listen)
 		default:
-			t.claims.GiveBack(t.from, t.listen)
+			t.ports.Release(t.from, t.listen)
 		}
 	})
 }

@@ -14,7 +14,7 @@ import (
 // over. It owns their goroutines, also those of transfers that were closed and whose connections go on.
 // Several goroutines may call its methods at once.
 type Relay struct {
-	claims     *port.Claims
+	ports      *port.Allocator
 	acceptor   port.Acceptor
 	goroutines sync.WaitGroup
 
@@ -23,8 +23,8 @@ type Relay struct {
 	ended     chan struct{}     // closed at the end of the next one; nil: nobody waits for that
 }
 
-// New returns a relay that draws its ports from the claims. The caller closes it.
-func New(claims *port.Claims) *Relay { return &Relay{claims: claims, transfers: map[*Transfer]int{}} }
+// New returns a relay that allocates its ports with the allocator. The caller closes it.
+func New(ports *port.Allocator) *Relay { return &Relay{ports: ports, transfers: map[*Transfer]int{}} }
 
 // Listens reports whether the relay listens at a port: others may have it too, if they expect connections
 // from other addresses.

@@ -70,7 +70,7 @@ func TestDeleteEach(t *testing.T) {
 }
 
 // commitRequests commits requests of one kind together.
-func commitRequests(p *Pinholes, remove bool, holes ...pinhole.Pinhole) []*request {
+func commitRequests(p *PinholeSet, remove bool, holes ...pinhole.Pinhole) []*request {
 	requests := make([]*request, len(holes))
 	for i, h := range holes {
 		requests[i] = &request{hole: h, remove: remove, answer: make(chan error, 1)}
@@ -79,8 +79,8 @@ func commitRequests(p *Pinholes, remove bool, holes ...pinhole.Pinhole) []*reque
 	return requests
 }
 
-// idlePinholes returns Pinholes whose writer has nothing to do, so that the test may commit.
-func idlePinholes(t *testing.T, table ruleset.Table) (p *Pinholes) {
+// idlePinholes returns a PinholeSet whose writer has nothing to do, so that the test may commit.
+func idlePinholes(t *testing.T, table ruleset.Table) (p *PinholeSet) {
 	t.Helper()
 	h := labtest.Host(t)
 	nfttest.Apply(t, nfttest.Open(t, h), table)

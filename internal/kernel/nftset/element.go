@@ -4,8 +4,8 @@
 // It never adds or deletes a table, a set or a rule; package nft does. Elements expire in the kernel by
 // themselves, so that a crash leaves nothing behind.
 //
-// Locks: Pinholes.txLock, held during a transaction: only callers that change pinholes wait for it; then
-// Pinholes.mu, and what the functions of Keep and Restore take. Whoever changes a passthrough waits for the
+// Locks: PinholeSet.txLock, held during a transaction: only callers that change pinholes wait for it; then
+// PinholeSet.mu, and what the functions of Keep and Restore take. Whoever changes a passthrough waits for the
 // running transaction without a lock.
 package nftset
 

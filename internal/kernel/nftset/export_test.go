@@ -2,13 +2,13 @@ package nftset
 
 import "time"
 
-// OpenPinholesFor is OpenPinholes with other times.
-func OpenPinholesFor(table string, life, timeout time.Duration) (*Pinholes, error) {
+// OpenPinholesFor is OpenPinholeSet with other times.
+func OpenPinholesFor(table string, life, timeout time.Duration) (*PinholeSet, error) {
 	return openPinholes(table, life, timeout)
 }
 
-// OpenPassthroughsFor is OpenPassthroughs with other times.
+// OpenPassthroughsFor is OpenPassthroughSet with other times.
 func OpenPassthroughsFor(table string, failed func(error), renewal, timeout time.Duration) (
-	*Passthroughs, error) {
+	*PassthroughSet, error) {
 	return openPassthroughs(table, failed, renewal, timeout)
 }

@@ -13,8 +13,8 @@ import (
 	"ftpgate/internal/kernel/netlink"
 )
 
-// While the kernel does not answer, ranges can be listed and Passthroughs closed. The socket is closed when
-// the answer has come.
+// While the kernel does not answer, ranges can be listed and the PassthroughSet closed. The socket is closed
+// when the answer has come.
 func TestPassthroughKernelHangs(t *testing.T) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
 	if err != nil {

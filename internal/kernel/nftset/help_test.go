@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { labtest.Main(m) }
 
 // pinholeLab returns a lab with forwarding, two addresses of each family on every link, and a table.
-func pinholeLab(t testing.TB) (*lab.Lab, *nftset.Pinholes) {
+func pinholeLab(t testing.TB) (*lab.Lab, *nftset.PinholeSet) {
 	t.Helper()
 	l := labtest.New(t)
 	for _, name := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
@@ -47,19 +47,19 @@ func pinholeLab(t testing.TB) (*lab.Lab, *nftset.Pinholes) {
 	return l, openPinholes(t, l.Gateway())
 }
 
-func openPinholes(t testing.TB, h *lab.Host) *nftset.Pinholes {
+func openPinholes(t testing.TB, h *lab.Host) *nftset.PinholeSet {
 	t.Helper()
-	return opened(t, h, func() (*nftset.Pinholes, error) { return nftset.OpenPinholes("ftpgate") })
+	return opened(t, h, func() (*nftset.PinholeSet, error) { return nftset.OpenPinholeSet("ftpgate") })
 }
 
-func openPinholesFor(t testing.TB, h *lab.Host, life, timeout time.Duration) *nftset.Pinholes {
+func openPinholesFor(t testing.TB, h *lab.Host, life, timeout time.Duration) *nftset.PinholeSet {
 	t.Helper()
-	return opened(t, h, func() (*nftset.Pinholes, error) {
+	return opened(t, h, func() (*nftset.PinholeSet, error) {
 		return nftset.OpenPinholesFor("ftpgate", life, timeout)
 	})
 }
 
-func opened(t testing.TB, h *lab.Host, open func() (*nftset.Pinholes, error)) (p *nftset.Pinholes) {
+func opened(t testing.TB, h *lab.Host, open func() (*nftset.PinholeSet, error)) (p *nftset.PinholeSet) {
 	t.Helper()
 	if err := h.Do(func() (err error) { p, err = open(); return err }); err != nil {
 		t.Fatal(err)
@@ -75,14 +75,14 @@ func parseHole(t testing.TB, s string) pinhole.Pinhole {
 		SourceIP: netip.MustParseAddr(f[2]), Target: netip.MustParseAddrPort(f[3])}
 }
 
-func add(t testing.TB, p *nftset.Pinholes, hole pinhole.Pinhole) {
+func add(t testing.TB, p *nftset.PinholeSet, hole pinhole.Pinhole) {
 	t.Helper()
 	if err := p.Add(hole); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func remove(t testing.TB, p *nftset.Pinholes, hole pinhole.Pinhole) {
+func remove(t testing.TB, p *nftset.PinholeSet, hole pinhole.Pinhole) {
 	t.Helper()
 	if err := p.Remove(hole); err != nil {
 		t.Fatal(err)

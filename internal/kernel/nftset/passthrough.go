@@ -28,9 +28,9 @@ const (
 // have to fit into messages whose lists have a 16-bit length.
 const passthroughsAtOnce = 256
 
-// Passthroughs adds passthrough ranges to a table of the kernel, keeps them there, and deletes them. Any
+// PassthroughSet adds passthrough ranges to a table of the kernel, keeps them there, and deletes them. Any
 // number of goroutines may use it at once.
-type Passthroughs struct {
+type PassthroughSet struct {
 	renewalFailed func(error)
 	timeout       time.Duration
 	stop          chan struct{} // closed by Close
@@ -53,16 +53,16 @@ func passthroughKeyOf(p pinhole.Passthrough) passthroughKey {
 	return passthroughKey{p.From, p.Listen, p.Ports}
 }
 
-// OpenPassthroughs connects to the nftables of the network namespace that it is called in. The table must be
-// one of ftpgate's; it may be installed later. When a renewal fails, Passthroughs calls renewalFailed: ENOENT
-// means that the table or a map of it is gone. renewalFailed may call every method but Close. The caller
-// closes the Passthroughs.
-func OpenPassthroughs(table string, renewalFailed func(error)) (*Passthroughs, error) {
+// OpenPassthroughSet connects to the nftables of the network namespace that it is called in. The table must
+// be one of ftpgate's; it may be installed later. When a renewal fails, the set calls renewalFailed:
+// ENOENT means that the table or a map of it is gone. renewalFailed may call every method but Close. The
+// caller closes the set.
+func OpenPassthroughSet(table string, renewalFailed func(error)) (*PassthroughSet, error) {
 	return openPassthroughs(table, renewalFailed, passthroughRenewal, passthroughTimeout)
 }
 
 func openPassthroughs(table string, renewalFailed func(error), renewal, timeout time.Duration) (
-	*Passthroughs, error) {
+	*PassthroughSet, error) {
 	c, err := openElementConn(table)
 	if err != nil {
 		return nil, err
@@ -72,9 +72,9 @@ func openPassthroughs(table string, renewalFailed func(error), renewal, timeout 
 	return p, nil
 }
 
-// newPassthroughs returns Passthroughs without their goroutine.
-func newPassthroughs(c *elementConn, renewalFailed func(error), timeout time.Duration) *Passthroughs {
-	return &Passthroughs{
+// newPassthroughs returns a set without its goroutine.
+func newPassthroughs(c *elementConn, renewalFailed func(error), timeout time.Duration) *PassthroughSet {
+	return &PassthroughSet{
 		renewalFailed: renewalFailed,
 		timeout:       timeout,
 		stop:          make(chan struct{}),
@@ -89,14 +89,14 @@ func newPassthroughs(c *elementConn, renewalFailed func(error), timeout time.Dur
 // All addresses are of one family, and the client has no other server for these ports at this address. It is
 // no error to add a range again. The error wraps ENOENT if the table is gone or has no maps for these ports,
 // ENFILE if there are ruleset.MaxPassthroughs, and net.ErrClosed.
-func (p *Passthroughs) Add(passthrough pinhole.Passthrough) error {
+func (p *PassthroughSet) Add(passthrough pinhole.Passthrough) error {
 	if err := p.add(passthrough); err != nil {
 		return fmt.Errorf("nft: add passthrough %s: %w", passthrough, err)
 	}
 	return nil
 }
 
-func (p *Passthroughs) add(passthrough pinhole.Passthrough) error {
+func (p *PassthroughSet) add(passthrough pinhole.Passthrough) error {
 	if ports := passthrough.Ports; !passthrough.OneFamily() || ports.IsEmpty() || ports.First > ports.Last {
 		return errors.New("want addresses of one family, and ports")
 	}
@@ -122,14 +122,14 @@ func (p *Passthroughs) add(passthrough pinhole.Passthrough) error {
 // Remove closes a range. When it returns, no new connection can come through; connections that did go on. It
 // is no error if there is no such range, or if another program deleted it with its table. After an error the
 // kernel deletes it within 10 minutes.
-func (p *Passthroughs) Remove(passthrough pinhole.Passthrough) error {
+func (p *PassthroughSet) Remove(passthrough pinhole.Passthrough) error {
 	if err := p.remove(passthrough); err != nil {
 		return fmt.Errorf("nft: remove passthrough %s: %w", passthrough, err)
 	}
 	return nil
 }
 
-func (p *Passthroughs) remove(passthrough pinhole.Passthrough) error {
+func (p *PassthroughSet) remove(passthrough pinhole.Passthrough) error {
 	if err := p.begin(); err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (p *Passthroughs) remove(passthrough pinhole.Passthrough) error {
 // Renew adds every range that was added and not removed to the kernel again, with a new timeout. Connections
 // do not notice. Call it after the table was installed again; timeouts are renewed without it. The error
 // names ranges of ports.
-func (p *Passthroughs) Renew() error {
+func (p *PassthroughSet) Renew() error {
 	var errs []error
 	for set, passthroughs := range p.bySet() {
 		for batch := range slices.Chunk(passthroughs, passthroughsAtOnce) {
@@ -167,7 +167,7 @@ func (p *Passthroughs) Renew() error {
 
 // Ranges returns the port ranges in use, in no order. Their maps have to stay in the table, even if no
 // forward asks for them any more (ruleset.Build).
-func (p *Passthroughs) Ranges() []forward.PortRange {
+func (p *PassthroughSet) Ranges() []forward.PortRange {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ranges := map[forward.PortRange]bool{}
@@ -180,7 +180,7 @@ func (p *Passthroughs) Ranges() []forward.PortRange {
 // Close disconnects from the kernel; if a transaction is under way, its end does. Close waits for a renewal
 // only. Open ranges stay for up to 10 minutes, unless their table is removed before. A second call does
 // nothing.
-func (p *Passthroughs) Close() error {
+func (p *PassthroughSet) Close() error {
 	p.mu.Lock()
 	again, idle := p.closed, false
 	if p.closed = true; !again {
@@ -199,7 +199,7 @@ func (p *Passthroughs) Close() error {
 }
 
 // begin waits until no transaction is under way, and begins one, which end ends. No lock is held meanwhile.
-func (p *Passthroughs) begin() error {
+func (p *PassthroughSet) begin() error {
 	select {
 	case <-p.stop:
 		return net.ErrClosed
@@ -214,7 +214,7 @@ func (p *Passthroughs) begin() error {
 }
 
 // end ends a transaction. The last one after Close disconnects from the kernel.
-func (p *Passthroughs) end() {
+func (p *PassthroughSet) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -225,7 +225,7 @@ func (p *Passthroughs) end() {
 }
 
 // want records a range, unless one with its key is recorded, which want returns.
-func (p *Passthroughs) want(key passthroughKey, passthrough pinhole.Passthrough) (
+func (p *PassthroughSet) want(key passthroughKey, passthrough pinhole.Passthrough) (
 	before pinhole.Passthrough, exists bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -235,20 +235,20 @@ func (p *Passthroughs) want(key passthroughKey, passthrough pinhole.Passthrough)
 	return before, exists
 }
 
-func (p *Passthroughs) forget(key passthroughKey) {
+func (p *PassthroughSet) forget(key passthroughKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.wanted, key)
 }
 
-func (p *Passthroughs) isWanted(passthrough pinhole.Passthrough) bool {
+func (p *PassthroughSet) isWanted(passthrough pinhole.Passthrough) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.wanted[passthroughKeyOf(passthrough)] == passthrough
 }
 
 // keep renews the ranges until Close.
-func (p *Passthroughs) keep(renewal time.Duration) {
+func (p *PassthroughSet) keep(renewal time.Duration) {
 	defer close(p.done)
 	ticker := time.NewTicker(renewal)
 	defer ticker.Stop()
@@ -265,7 +265,7 @@ func (p *Passthroughs) keep(renewal time.Duration) {
 }
 
 // bySet returns the wanted ranges, by the map that they are in.
-func (p *Passthroughs) bySet() map[setID][]pinhole.Passthrough {
+func (p *PassthroughSet) bySet() map[setID][]pinhole.Passthrough {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sets := map[setID][]pinhole.Passthrough{}
@@ -277,7 +277,7 @@ func (p *Passthroughs) bySet() map[setID][]pinhole.Passthrough {
 }
 
 // renew replaces those ranges of one map that are still wanted.
-func (p *Passthroughs) renew(passthroughs []pinhole.Passthrough) error {
+func (p *PassthroughSet) renew(passthroughs []pinhole.Passthrough) error {
 	if p.begin() != nil { // closed
 		return nil
 	}
@@ -292,7 +292,7 @@ func (p *Passthroughs) renew(passthroughs []pinhole.Passthrough) error {
 // replace deletes and adds ranges of one map in one transaction, so that a packet meanwhile finds the old
 // element or the new one. Since Linux 6.12 the kernel can renew a timeout without that, but older kernels do
 // not report that they ignore it.
-func (p *Passthroughs) replace(passthroughs []pinhole.Passthrough) error {
+func (p *PassthroughSet) replace(passthroughs []pinhole.Passthrough) error {
 	elements := passthroughElements(passthroughs...)
 	add := changesOf(unix.NFT_MSG_NEWSETELEM, elements)
 	err := p.conn.commit(p.timeout, append(changesOf(unix.NFT_MSG_DELSETELEM, elements), add...)...)

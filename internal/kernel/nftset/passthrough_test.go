@@ -39,14 +39,14 @@ func passthroughLab(t *testing.T) (*lab.Lab, *nft.Conn) {
 	return l, c
 }
 
-// openPassthroughs returns Passthroughs whose renewal must not fail.
-func openPassthroughs(t testing.TB, h *lab.Host) *nftset.Passthroughs {
+// openPassthroughs returns a PassthroughSet whose renewal must not fail.
+func openPassthroughs(t testing.TB, h *lab.Host) *nftset.PassthroughSet {
 	t.Helper()
 	return openPassthroughsFor(t, h, func(err error) { t.Error(err) }, time.Hour, time.Hour)
 }
 
 func openPassthroughsFor(t testing.TB, h *lab.Host, failed func(error), renewal, timeout time.Duration) (
-	p *nftset.Passthroughs) {
+	p *nftset.PassthroughSet) {
 	t.Helper()
 	if err := h.Do(func() (err error) {
 		p, err = nftset.OpenPassthroughsFor("ftpgate", failed, renewal, timeout)
@@ -178,7 +178,7 @@ func TestPassthroughTimeout(t *testing.T) {
 	h := labtest.Host(t)
 	nfttest.Apply(t, nfttest.Open(t, h), passthroughTable(passthroughPorts))
 	if err := h.Do(func() error {
-		p, err := nftset.OpenPassthroughs("ftpgate", func(err error) { t.Error(err) })
+		p, err := nftset.OpenPassthroughSet("ftpgate", func(err error) { t.Error(err) })
 		if err != nil {
 			return err
 		}
@@ -379,7 +379,7 @@ func TestPassthroughUnsound(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "the client has another: ") {
 		t.Errorf("got error %v; want the other server refused", err)
 	}
-	if _, err := nftset.OpenPassthroughs("filter", nil); err == nil {
+	if _, err := nftset.OpenPassthroughSet("filter", nil); err == nil {
 		t.Error("another program's table: got no error")
 	}
 }

@@ -13,20 +13,20 @@ import (
 	"ftpgate/internal/core/pinhole"
 )
 
-// expiryDelay is how much later than Pinholes the kernel deletes a pinhole that was not used: after a crash.
-// It is later for two reasons. If an element has expired, the kernel refuses to delete it, and the whole
-// transaction with it. And the kernel puts the collection of expired elements off while transactions come in,
-// so that under load the maps would fill up (nft_rhash_gc in net/netfilter/nft_set_hash.c).
+// expiryDelay is how much later than PinholeSet the kernel deletes a pinhole that was not used: after a
+// crash. It is later for two reasons. If an element has expired, the kernel refuses to delete it, and the
+// whole transaction with it. And the kernel puts the collection of expired elements off while transactions
+// come in, so that under load the maps would fill up (nft_rhash_gc in net/netfilter/nft_set_hash.c).
 const expiryDelay = 5 * time.Second
 
 // pinholesAtOnce bounds a transaction. This bounds how long a caller waits for others, and how many answers
 // the kernel has to store if it refuses everything.
 const pinholesAtOnce = 64
 
-// Pinholes adds pinholes to a table of the kernel and deletes them. Any number of goroutines may use it at
+// PinholeSet adds pinholes to a table of the kernel and deletes them. Any number of goroutines may use it at
 // once: the requests that arrive while the kernel is busy share a transaction. The caller has to know which
 // ports are free.
-type Pinholes struct {
+type PinholeSet struct {
 	life    time.Duration
 	timeout time.Duration
 	wake    chan struct{} // has a token if the writer has to look at the queue; closed by Close
@@ -50,18 +50,18 @@ type installedPinhole struct {
 	expires time.Time // when the writer deletes it
 }
 
-// OpenPinholes connects to the nftables of the network namespace that it is called in. The table must be one
-// of ftpgate's; it may be installed later. The caller closes the Pinholes.
-func OpenPinholes(table string) (*Pinholes, error) {
+// OpenPinholeSet connects to the nftables of the network namespace that it is called in. The table must be
+// one of ftpgate's; it may be installed later. The caller closes the set.
+func OpenPinholeSet(table string) (*PinholeSet, error) {
 	return openPinholes(table, pinhole.Lifetime, pinhole.Lifetime+expiryDelay)
 }
 
-func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) {
+func openPinholes(table string, life, timeout time.Duration) (*PinholeSet, error) {
 	c, err := openElementConn(table)
 	if err != nil {
 		return nil, err
 	}
-	p := &Pinholes{
+	p := &PinholeSet{
 		life:      life,
 		timeout:   timeout,
 		wake:      make(chan struct{}, 1),
@@ -79,7 +79,7 @@ func openPinholes(table string, life, timeout time.Duration) (*Pinholes, error) 
 // returns when the pinhole is in the kernel. hole.Listen has a port, and all addresses are of one family. The
 // pinhole replaces another one with the same From and Listen. The error wraps ENOENT if the table or its maps
 // are gone, ENFILE if ruleset.MaxPinholes are open, and net.ErrClosed.
-func (p *Pinholes) Add(hole pinhole.Pinhole) error {
+func (p *PinholeSet) Add(hole pinhole.Pinhole) error {
 	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
 		return fmt.Errorf("nft: add pinhole %s: want addresses of one family, and ports", hole)
 	}
@@ -92,7 +92,7 @@ func (p *Pinholes) Add(hole pinhole.Pinhole) error {
 // Remove closes a pinhole. When it returns, no connection can come through any more; a connection that did
 // goes on. It is no error if there is no such pinhole, or if another program deleted it with its table. After
 // an error the kernel closes the pinhole when its time is over.
-func (p *Pinholes) Remove(hole pinhole.Pinhole) error {
+func (p *PinholeSet) Remove(hole pinhole.Pinhole) error {
 	if err := p.await(&request{hole: hole, remove: true}); err != nil {
 		return fmt.Errorf("nft: remove pinhole %s: %w", hole, err)
 	}
@@ -102,14 +102,14 @@ func (p *Pinholes) Remove(hole pinhole.Pinhole) error {
 // Keep has an open pinhole live longer: each time that its life is over, it begins anew if wanted returns
 // true. It does not wait, and wanted must not either. A pinhole that was used must not be wanted, because it
 // would serve a second connection.
-func (p *Pinholes) Keep(hole pinhole.Pinhole, wanted func() bool) {
+func (p *PinholeSet) Keep(hole pinhole.Pinhole, wanted func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.kept[hole] = wanted
 }
 
 // takeKept returns what Keep has said about a pinhole, and forgets it.
-func (p *Pinholes) takeKept(hole pinhole.Pinhole) (wanted func() bool) {
+func (p *PinholeSet) takeKept(hole pinhole.Pinhole) (wanted func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	wanted = p.kept[hole]
@@ -119,7 +119,7 @@ func (p *Pinholes) takeKept(hole pinhole.Pinhole) (wanted func() bool) {
 
 // Close answers the requests that wait, deletes the pinholes that RemoveLater was called for, and disconnects
 // from the kernel. Open pinholes stay until they are used or expire. A second call does nothing.
-func (p *Pinholes) Close() error {
+func (p *PinholeSet) Close() error {
 	p.mu.Lock()
 	again := p.closed
 	if p.closed = true; !again {
@@ -134,7 +134,7 @@ func (p *Pinholes) Close() error {
 
 // add adds pinholes in one transaction. If that fails, it adds each one alone, so that only the requests at
 // fault get an error.
-func (p *Pinholes) add(requests []*request) {
+func (p *PinholeSet) add(requests []*request) {
 	if len(requests) == 0 {
 		return
 	}
@@ -164,7 +164,7 @@ func (p *Pinholes) add(requests []*request) {
 // because the table was replaced. Then remove destroys the rest in one transaction, or deletes each element
 // alone if the kernel cannot destroy: every transaction that fails makes all others wait for ten
 // milliseconds.
-func (p *Pinholes) remove(requests []*request) {
+func (p *PinholeSet) remove(requests []*request) {
 	var changes []change
 	for _, r := range requests {
 		r.deletions = p.forget(r.hole)
@@ -200,7 +200,7 @@ func (p *Pinholes) remove(requests []*request) {
 // expire deletes the pinholes that were neither used nor removed in time, has those that are still wanted
 // live anew, and returns when to call it again. If a deletion fails, the kernel deletes the pinhole a little
 // later.
-func (p *Pinholes) expire(now time.Time) time.Duration {
+func (p *PinholeSet) expire(now time.Time) time.Duration {
 	var expired, renewed []*request
 	next := p.life
 	for e := p.byAge.Front(); e != nil; e = e.Next() {
@@ -227,14 +227,14 @@ func (p *Pinholes) expire(now time.Time) time.Duration {
 	return next
 }
 
-func (p *Pinholes) record(hole pinhole.Pinhole) {
+func (p *PinholeSet) record(hole pinhole.Pinhole) {
 	p.installed[pinholeKeyOf(hole)] = p.byAge.PushBack(installedPinhole{hole, time.Now().Add(p.life)})
 	p.snatUsers[snatKeyOf(hole)]++
 }
 
 // forget drops a pinhole from the record, and returns the changes that delete its elements from the kernel.
 // It keeps an element that other pinholes share.
-func (p *Pinholes) forget(hole pinhole.Pinhole) []change {
+func (p *PinholeSet) forget(hole pinhole.Pinhole) []change {
 	p.takeKept(hole)
 	e := p.installed[pinholeKeyOf(hole)]
 	if e == nil || e.Value.(installedPinhole).hole != hole {
@@ -253,7 +253,7 @@ func (p *Pinholes) forget(hole pinhole.Pinhole) []change {
 
 // replaced returns the deletions that a new pinhole needs: of the pinhole with the same key, and of the
 // shared element in the snatMap, so that its timeout starts again.
-func (p *Pinholes) replaced(hole pinhole.Pinhole) (deletions []change) {
+func (p *PinholeSet) replaced(hole pinhole.Pinhole) (deletions []change) {
 	if e := p.installed[pinholeKeyOf(hole)]; e != nil {
 		deletions = p.forget(e.Value.(installedPinhole).hole)
 	}

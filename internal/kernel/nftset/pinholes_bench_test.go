@@ -46,7 +46,7 @@ func BenchmarkPinholes(b *testing.B) {
 	}
 }
 
-func benchPinholes(b *testing.B, watched bool) *nftset.Pinholes {
+func benchPinholes(b *testing.B, watched bool) *nftset.PinholeSet {
 	h := labtest.Host(b)
 	nfttest.Apply(b, nfttest.Open(b, h), pinholeTable())
 	if watched {

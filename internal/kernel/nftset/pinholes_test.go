@@ -74,7 +74,7 @@ func TestPinhole(t *testing.T) {
 	}
 }
 
-// A connection that came through needs neither the pinhole nor the Pinholes any more.
+// A connection that came through needs neither the pinhole nor the PinholeSet any more.
 func TestPinholeEstablished(t *testing.T) {
 	l, p := pinholeLab(t)
 	hole := parseHole(t, "192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000")
@@ -383,7 +383,7 @@ func TestPinholeUnsound(t *testing.T) {
 			t.Errorf("%s: got error %v", s, err)
 		}
 	}
-	if _, err := nftset.OpenPinholes("filter"); err == nil {
+	if _, err := nftset.OpenPinholeSet("filter"); err == nil {
 		t.Error("another program's table: got no error")
 	}
 }

@@ -12,7 +12,7 @@ const removalDelay = 50 * time.Millisecond
 
 // RemoveLater is Remove for a pinhole whose connection has come through, so that it lets nothing through any
 // more. It returns at once; the pinhole is deleted soon, together with others.
-func (p *Pinholes) RemoveLater(hole pinhole.Pinhole) {
+func (p *PinholeSet) RemoveLater(hole pinhole.Pinhole) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.removals = append(p.removals, hole)
@@ -22,14 +22,14 @@ func (p *Pinholes) RemoveLater(hole pinhole.Pinhole) {
 }
 
 // countRemovals returns how many delayed removals wait.
-func (p *Pinholes) countRemovals() int {
+func (p *PinholeSet) countRemovals() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.removals)
 }
 
 // flushRemovals deletes the pinholes whose removal was delayed. The caller holds txLock.
-func (p *Pinholes) flushRemovals() {
+func (p *PinholeSet) flushRemovals() {
 	p.mu.Lock()
 	removals := p.removals
 	p.removals = nil

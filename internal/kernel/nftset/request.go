@@ -41,7 +41,7 @@ func (r *request) conflictsWith(other *request) bool {
 // await queues a request and waits for the kernel's answer. If no transaction is under way, the caller
 // commits its own request, and those that arrive meanwhile: passing it to the writer would take longer than
 // the transaction.
-func (p *Pinholes) await(r *request) error {
+func (p *PinholeSet) await(r *request) error {
 	r.answer = make(chan error, 1)
 	p.mu.Lock()
 	if p.closed {
@@ -61,7 +61,7 @@ func (p *Pinholes) await(r *request) error {
 }
 
 // unlockTx releases txLock, and wakes the writer for the requests that were queued while it was locked.
-func (p *Pinholes) unlockTx() {
+func (p *PinholeSet) unlockTx() {
 	p.txLock.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +71,7 @@ func (p *Pinholes) unlockTx() {
 }
 
 // wakeWriter makes the writer look at the queue. The caller holds mu.
-func (p *Pinholes) wakeWriter() {
+func (p *PinholeSet) wakeWriter() {
 	if p.closed {
 		return
 	}
@@ -82,7 +82,7 @@ func (p *Pinholes) wakeWriter() {
 }
 
 // takeQueue returns the requests that wait, and empties the queue.
-func (p *Pinholes) takeQueue() []*request {
+func (p *PinholeSet) takeQueue() []*request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	requests := p.queue
@@ -91,14 +91,14 @@ func (p *Pinholes) takeQueue() []*request {
 }
 
 // commitAll commits requests and answers them. The caller holds txLock.
-func (p *Pinholes) commitAll(requests []*request) {
+func (p *PinholeSet) commitAll(requests []*request) {
 	for batch := range slices.Chunk(requests, pinholesAtOnce) {
 		p.commit(batch)
 	}
 }
 
 // commit commits requests in two transactions: first the additions, then the removals.
-func (p *Pinholes) commit(requests []*request) {
+func (p *PinholeSet) commit(requests []*request) {
 	var add, remove []*request
 	for _, r := range requests {
 		switch {
@@ -117,7 +117,7 @@ func (p *Pinholes) commit(requests []*request) {
 
 // write is the writer's goroutine. It commits the requests that arrived during another transaction, delayed
 // removals, and expiry. It ends when Close has closed wake and the queue is empty.
-func (p *Pinholes) write() {
+func (p *PinholeSet) write() {
 	defer close(p.done)
 	expiry, flush := time.NewTimer(p.life), time.NewTimer(removalDelay)
 	defer expiry.Stop()

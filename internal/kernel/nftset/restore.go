@@ -12,7 +12,7 @@ import (
 // Restore puts the open pinholes back into their maps after another program has deleted them there; those
 // that are still there, it replaces. Their lives end when they would have ended. It leaves out pinholes that
 // used reports: they would serve a second connection. used must not wait. An error is the kernel's.
-func (p *Pinholes) Restore(used func(pinhole.Pinhole) bool) error {
+func (p *PinholeSet) Restore(used func(pinhole.Pinhole) bool) error {
 	p.txLock.Lock()
 	defer p.unlockTx()
 	var lost []pinhole.Pinhole
@@ -30,7 +30,7 @@ func (p *Pinholes) Restore(used func(pinhole.Pinhole) bool) error {
 
 // restore puts pinholes back in one transaction. If the kernel cannot destroy elements, and some are still
 // there, it replaces each of them alone.
-func (p *Pinholes) restore(batch []pinhole.Pinhole) error {
+func (p *PinholeSet) restore(batch []pinhole.Pinhole) error {
 	var elements []element
 	shared := map[snatKey]bool{}
 	for _, hole := range batch {
