@@ -4,9 +4,9 @@ import (
 	"fmt"
 )
 
-// FTPS returns which way an encrypted session takes through the forward, and why, in an operator's
-// words. The way is "passed through", "terminated", "originated", "re-encrypted", "refused" or "fails".
-func (f Forward) FTPS() (way, why string) {
+// FTPS returns how the forward handles an encrypted session, and why, in an operator's
+// words. The mode is "passed through", "terminated", "originated", "re-encrypted", "refused" or "fails".
+func (f Forward) FTPS() (mode, why string) {
 	t := f.TLS
 	switch {
 	case f.Tracking == TrackingKernel:

@@ -45,7 +45,7 @@ var dataSentences = map[Code]sentence{
 					"the client asked for data in clear with %s, and this forward requires TLS", f.Verb)
 			}
 			return fmt.Sprintf("the client sent %s in clear, and this forward requires TLS", cmp.Or(f.Verb,
-				"it"))
+				"a command"))
 		},
 		says("have the client use explicit FTPS with encrypted data (AUTH TLS, PBSZ 0, PROT P), or set " +
 			"tls.client = \"optional\""),

@@ -1,4 +1,4 @@
-// Package observe tests what ftpgate reports while it runs: sessions, metrics, logs of transfers,
+// Package observe tests what ftpgate reports while it runs: sessions, metrics, transfer logs,
 // journal and service manager.
 package observe
 

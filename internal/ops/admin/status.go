@@ -29,7 +29,7 @@ type Forward struct {
 	Addresses []netip.Addr `json:"addresses"` // of the server, now
 	Tracking  string       `json:"tracking"`  // "proxy", "kernel" or "none"
 	DataPath  string       `json:"data_path"` // "kernel" or "relay"
-	FTPS      string       `json:"ftps"`      // which way it takes, in one or two words
+	FTPS      string       `json:"ftps"`      // how the forward handles it, in one or two words
 	FTPSWhy   string       `json:"ftps_why,omitempty"`
 	Sessions  int          `json:"sessions"`       // that run
 	Total     int64        `json:"sessions_total"` // since the start, those that run among them
