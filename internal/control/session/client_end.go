@@ -38,7 +38,7 @@ func (s *Session) clientEnds() {
 	if s.barrier != nil {
 		s.barrier.release()
 	}
-	for s.phase != terminated && (s.phase != reading || s.dialogue.Asks()) {
+	for s.phase != terminated && (s.phase != reading || s.dialogue.MayRetry()) {
 		s.changed.Wait()
 	}
 	if s.phase == terminated {

@@ -21,7 +21,7 @@ var errNotResumed = errors.New("the server has not resumed the TLS session of it
 // errNoData says that there is no pinhole to arm: a bug of the dialogue.
 var errNoData = errors.New("there is no pinhole")
 
-// errTurnTaken says that the session was finished before the data path answered: see ask.
+// errTurnTaken says that the session was finished before the data path answered: see callPath.
 var errTurnTaken = errors.New("the session is over")
 
 // act carries out a step's action. It returns the step to go on with: the same one, or the dialogue's
@@ -83,7 +83,7 @@ func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 	var data dataplane.Data
 	var at netip.AddrPort
 	var err error
-	if !s.ask(func() { data, at, err = s.env.Path.Open(s.ctx, hole, dataTLS) }) {
+	if !s.callPath(func() { data, at, err = s.env.Path.Open(s.ctx, hole, dataTLS) }) {
 		if err == nil {
 			s.discard(data)
 		}
@@ -110,7 +110,7 @@ func (s *Session) arm() error {
 	}
 	waiting := s.dialogue.InTransfer() // for this data connection
 	var err error
-	if !s.ask(func() {
+	if !s.callPath(func() {
 		if err = data.Arm(); err == nil && waiting {
 			data.Use()
 		}
@@ -128,7 +128,7 @@ func (s *Session) use() error {
 	if data == nil {
 		return nil
 	}
-	if !s.ask(func() {
+	if !s.callPath(func() {
 		data.Join(over)
 		data.Use()
 	}) {
@@ -151,7 +151,7 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 	dataTLS := s.legTLS(bridge.TLS)
 	var data dataplane.Data
 	var err error
-	if !s.ask(func() { data, err = s.env.Path.Bridge(s.ctx, bridge, dataTLS) }) {
+	if !s.callPath(func() { data, err = s.env.Path.Bridge(s.ctx, bridge, dataTLS) }) {
 		if err == nil {
 			s.discard(data)
 		}
@@ -169,7 +169,7 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 func (s *Session) openPassthrough(ports pinhole.Passthrough) error {
 	var handle dataplane.Handle
 	var err error
-	if !s.ask(func() { handle, err = s.env.Path.OpenPassthrough(ports) }) {
+	if !s.callPath(func() { handle, err = s.env.Path.OpenPassthrough(ports) }) {
 		if err == nil {
 			handle.Close()
 		}
@@ -346,7 +346,7 @@ func (s *Session) endData() error {
 // away. A connection that has come goes on, unless an operator or a limit ended the session.
 func (s *Session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, ok bool) {
 	severs := s.severs()
-	ok = s.ask(func() {
+	ok = s.callPath(func() {
 		if severs {
 			data.Sever()
 		}
@@ -370,7 +370,7 @@ func (s *Session) closeData() bool {
 	}
 	handle := s.passthrough
 	s.passthrough = nil
-	return handle == nil || s.ask(handle.Close)
+	return handle == nil || s.callPath(handle.Close)
 }
 
 // legTLS is the TLS for the next data connection, with TLS on these legs.

@@ -11,13 +11,13 @@ import (
 // no client longer.
 const CloseTime = time.Second
 
-// ask calls f, which asks the data path and may wait for the kernel. It belongs to the reader that has the
+// callPath calls f, which calls the data path and may wait for the kernel. It belongs to the reader that has the
 // turn. It returns false if the other reader took the turn away and ended the session: then this one must
 // leave the session's fields alone, clean up what f got, and return.
-func (s *Session) ask(f func()) bool {
-	s.setAsking(time.Now())
+func (s *Session) callPath(f func()) bool {
+	s.setPathCallSince(time.Now())
 	f()
-	return s.setAsking(time.Time{})
+	return s.setPathCallSince(time.Time{})
 }
 
 // readerEnded is called by each of the two readers when it returns, which happens once the session is over.

@@ -57,13 +57,13 @@ type state struct {
 	writing     time.Time // when the write under way began; zero: there is none
 	barrier     *replyBarrier
 
-	ending   *ending       // why the session is over; nil: it is not
-	over     chan struct{} // closed when the session is over; nil: nobody waits for that
-	severed  chan struct{} // closed when data that goes on is to end, too; nil: nobody waits for that
-	late     bool          // an operator ended the session when it was over, and only its data went on
-	asking   time.Time     // since when the reader that has the turn asks the data path; zero: it does not
-	taken    bool          // the other reader took the turn away from it
-	finished chan struct{} // closed when the session is finished; nil: no reader has returned
+	ending        *ending       // why the session is over; nil: it is not
+	over          chan struct{} // closed when the session is over; nil: nobody waits for that
+	severed       chan struct{} // closed when data that goes on is to end, too; nil: nobody waits for that
+	late          bool          // an operator ended the session when it was over, and only its data went on
+	pathCallSince time.Time     // since when the reader that has the turn waits for the data path; zero: it does not
+	taken         bool          // the other reader took the turn away from it
+	finished      chan struct{} // closed when the session is finished; nil: no reader has returned
 }
 
 // replyBarrier holds back a reply, while the session is delaying or delivering.
@@ -243,12 +243,12 @@ func (s *state) isOver() bool {
 	return s.phase == terminated
 }
 
-// setAsking notes since when the reader that has the turn asks the data path; zero: it does not. It returns
+// setPathCallSince notes since when the reader that has the turn waits for the data path; zero: it does not. It returns
 // false if the reader has lost the turn.
-func (s *state) setAsking(since time.Time) bool {
+func (s *state) setPathCallSince(since time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asking = since
+	s.pathCallSince = since
 	return !s.taken
 }
 
@@ -280,7 +280,7 @@ func (s *state) leaveTurn() (finished chan struct{}, p place) {
 func (s *state) takeTurnAway(limit time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken = !s.asking.IsZero() && time.Since(s.asking) >= limit
+	s.taken = !s.pathCallSince.IsZero() && time.Since(s.pathCallSince) >= limit
 	return s.taken
 }
 

@@ -108,14 +108,14 @@ func TestTakeTurnAway(t *testing.T) {
 	if s.takeTurnAway(0) {
 		t.Error("the turn was taken from a reader that asks nobody")
 	}
-	s.setAsking(time.Now())
+	s.setPathCallSince(time.Now())
 	if s.takeTurnAway(time.Hour) {
 		t.Error("the turn was taken from a reader that has only begun to ask")
 	}
 	if !s.takeTurnAway(0) {
 		t.Error("the turn was not taken from a reader that asks the data path")
 	}
-	if s.setAsking(time.Time{}) {
+	if s.setPathCallSince(time.Time{}) {
 		t.Error("the reader has the turn still")
 	}
 	if _, p := s.leaveTurn(); p != lost {

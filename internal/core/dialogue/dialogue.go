@@ -42,21 +42,21 @@ type Config struct {
 // Dialogue is the state of one session. It keeps no line that was given to it. It is not safe for use by
 // several goroutines at once.
 type Dialogue struct {
-	addrs    Addresses
-	config   Config
-	loggedIn bool
-	user     string // that the server has accepted
-	claimed  string // that the server has asked the password of
-	epsvAll  bool   // the client sent EPSV ALL (RFC 2428 section 4)
-	raw64    bool   // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
-	failures int    // of logins
-	unasked  int    // replies that nobody asked for, since the last one that somebody did
-	codeless int    // lines without a code, since the last one with a code
+	addrs      Addresses
+	config     Config
+	loggedIn   bool
+	user       string // that the server has accepted
+	claimed    string // that the server has asked the password of
+	epsvAll    bool   // the client sent EPSV ALL (RFC 2428 section 4)
+	raw64      bool   // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
+	failures   int    // of logins
+	unexpected int    // replies that nobody asked for, since the last one that somebody did
+	codeless   int    // lines without a code, since the last one with a code
 
 	queue         queue
-	serverClosing bool // the last reply was 221 or 421: the server said why it closes
-	quit          bool // the server took QUIT
-	heldBack           // the reply under way, if it ends a transfer
+	serverClosing bool      // the last reply was 221 or 421: the server said why it closes
+	quit          bool      // the server took QUIT
+	held          heldReply // the reply under way, if it ends a transfer
 
 	protection protection
 	negotiation
@@ -72,7 +72,7 @@ type effect struct {
 	transition Transition
 	code       int    // of the server's reply that led to the step; 0: a command did
 	toClient   []byte // the step's; never changed
-	partial    bool   // toClient is the end of a reply whose beginning was passed on
+	partlySent bool   // toClient is the end of a reply whose beginning was passed on
 }
 
 // New begins a session. The first event is the server's greeting, or the client's TLS handshake.
@@ -94,7 +94,7 @@ func New(addrs Addresses, config Config) *Dialogue {
 func (d *Dialogue) Accepts(line ftp.ClientLine) bool { return d.queue.accepts(line) }
 
 // Greeted reports whether the server has sent its greeting.
-func (d *Dialogue) Greeted() bool { return d.queue.asked(greeting) == nil }
+func (d *Dialogue) Greeted() bool { return d.queue.pending(greeting) == nil }
 
 // LoggedIn reports whether the server has accepted the client's login.
 func (d *Dialogue) LoggedIn() bool { return d.loggedIn }
@@ -118,13 +118,13 @@ func (d *Dialogue) AwaitsReply() bool { return d.queue.awaits() }
 // has number 1. 0 is the server's greeting, and -1 a reply that nobody asked for.
 func (d *Dialogue) Answering() int { return d.queue.current }
 
-// Asks reports whether the gateway may have to send the server another command for the client's last one.
-func (d *Dialogue) Asks() bool { return d.asked != "" }
+// MayRetry reports whether the gateway may have to send the server another command for the client's last one.
+func (d *Dialogue) MayRetry() bool { return d.sentVerb != "" }
 
 // AwaitsTransition reports whether the answer to the client's last command decides whether its connection is
 // read on as plain text or as TLS.
 func (d *Dialogue) AwaitsTransition() bool {
-	return d.queue.asked("AUTH") != nil || d.protection.encrypted && d.queue.asked("REIN") != nil
+	return d.queue.pending("AUTH") != nil || d.protection.encrypted && d.queue.pending("REIN") != nil
 }
 
 // ServerClosing reports whether the server's last reply said that it closes the connection (221 or 421).
@@ -151,6 +151,6 @@ func (d *Dialogue) ClientHello() (s Step) {
 
 // returned remembers of a step what an event about its action needs.
 func (d *Dialogue) returned(s *Step, code int) Step {
-	d.last = effect{s.Action, s.Transition, code, s.ToClient, d.began}
+	d.last = effect{s.Action, s.Transition, code, s.ToClient, d.held.partlySent}
 	return *s
 }

@@ -117,9 +117,9 @@ func TestLongErrors(t *testing.T) {
 	d.client("PASV")
 	for range 1000 {
 		if s := d.server("425-" + strings.Repeat("x", 1000)); len(s.ToClient) > 0 ||
-			len(d.lines) > maxHeldBack {
+			len(d.held.lines) > maxHeldBack {
 			t.Fatalf("got %d bytes sent and %d kept; want none, and no more than %d", len(s.ToClient),
-				len(d.lines), maxHeldBack)
+				len(d.held.lines), maxHeldBack)
 		}
 	}
 	s := d.server("425 no")

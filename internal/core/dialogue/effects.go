@@ -12,7 +12,7 @@ import (
 // of the last one.
 func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	s.ToClient = slices.Clone(d.last.toClient)
-	verb, same := d.queue.last().verb, d.queue.last().verb == d.asked
+	verb, same := d.queue.last().verb, d.queue.last().verb == d.sentVerb
 	if verb == "PORT" || verb == "EPRT" {
 		d.askActive(&s, verb, at)
 		return d.returned(&s, d.last.code)
@@ -34,7 +34,7 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	} else if t := d.queue.transfer(); t != nil {
 		t.hasData = false // it waits on
 	}
-	d.asked = ""
+	d.sentVerb = ""
 	d.dataReady, d.bridge = false, nil
 	s.Action, s.Refusal.Remedy = Close, remedy
 	switch failed {
@@ -56,7 +56,7 @@ func (d *Dialogue) Broken(code int, text, remedy string) (s Step) {
 	s.Refusal.Remedy = remedy
 	s.refuse(RefusedTransfer, code, "%s", text)
 	d.dataReady = false
-	if d.last.partial { // too late to take the reply's place
+	if d.last.partlySent { // too late to take the reply's place
 		s.ToClient = slices.Clone(d.last.toClient)
 	}
 	return d.returned(&s, d.last.code)

@@ -241,7 +241,7 @@ func (h *harness) law(s Step) {
 	case s.Transition == Encrypt && (!p.encrypted || config.TLS.Client == forward.ClientTLSOff),
 		s.Transition == Decrypt && p.encrypted,
 		s.Transition == Passthrough && config.Passive.IsEmpty(),
-		p.private && !p.began, p.encrypted && !p.began:
+		p.private && !p.usedTLS, p.encrypted && !p.usedTLS:
 		h.t.Fatalf("got transition %d with %+v", s.Transition, p)
 	}
 	if config.TLS.Client != forward.ClientTLSRequired || p.encrypted {

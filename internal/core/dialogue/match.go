@@ -103,7 +103,7 @@ func (q *queue) matchInTransfer(t *request, code int) *request {
 	case next == nil, code/100 == 1:
 		return t
 	case code == 221:
-		if quit := q.asked("QUIT"); quit != nil {
+		if quit := q.pending("QUIT"); quit != nil {
 			return quit
 		}
 		return next

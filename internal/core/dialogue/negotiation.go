@@ -12,13 +12,14 @@ import (
 
 // negotiation is the data connection that client and server are agreeing upon.
 type negotiation struct {
-	asked       string         // the verb that the server was sent; the client's may be another
-	retried     bool           // the server was asked with the other verb, too
-	prefers     string         // PASV or EPSV, if this server turned out to know only that one
-	noEPRT      bool           // this server turned out to know PORT and not EPRT
-	target      netip.AddrPort // active mode: where the client listens, then where the pinhole is
-	offeredPort uint16         // the port that a 227 or 229 under way names; 0: none
-	line        []byte         // the server's answer to PASV or EPSV, where it has one line of usual length
+	sentVerb     string         // the verb that the server was sent; the client's may be another
+	retried      bool           // the server was asked with the other verb, too
+	prefers      string         // PASV or EPSV, if this server turned out to know only that one
+	noEPRT       bool           // this server turned out to know PORT and not EPRT
+	clientListen netip.AddrPort // active mode: where the client listens
+	portArg      netip.AddrPort // active mode: the pinhole, as PORT or EPRT names it to the server
+	offeredPort  uint16         // the port that a 227 or 229 under way names; 0: none
+	line         []byte         // the server's answer to PASV or EPSV, where it has one line of usual length
 }
 
 // maxRewritten is how long a line of the server's may be of which only the numbers are rewritten, in bytes.
@@ -66,22 +67,22 @@ func (d *Dialogue) translates() bool { return d.addrs.Client.Is6() && d.addrs.Se
 
 // askPassive asks the server for a port, by PASV or EPSV, whichever fits it; see askOtherwise.
 func (d *Dialogue) askPassive(s *Step, verb string) {
-	d.asked, d.retried, d.offeredPort = verb, false, 0
+	d.sentVerb, d.retried, d.offeredPort = verb, false, 0
 	switch {
 	case d.addrs.Server.Is6():
-		d.asked = "EPSV"
+		d.sentVerb = "EPSV"
 	case d.translates() && !d.raw64: // RFC 6384 section 6: many servers with IPv4 know PASV only
-		d.asked = "PASV"
+		d.sentVerb = "PASV"
 	case d.prefers != "":
-		d.asked = d.prefers
+		d.sentVerb = d.prefers
 	case verb == "PORT":
-		d.asked = "PASV"
+		d.sentVerb = "PASV"
 	case verb == "EPRT":
-		d.asked = "EPSV"
+		d.sentVerb = "EPSV"
 	}
 	d.drop(s)
 	d.queue.add(verb)
-	s.ask(ftp.Command{Verb: d.asked})
+	s.send(ftp.Command{Verb: d.sentVerb})
 }
 
 // drop ends the negotiation before this one.
@@ -119,7 +120,7 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 		s.refuse(RefusedPort, 504, "data connections go to ports from %d on only", forward.LowestDataPort)
 		return
 	}
-	d.target = to
+	d.clientListen = to
 	if d.config.ServerMode == forward.ServerModePassive {
 		d.askPassive(s, c.Verb)
 		return
@@ -151,7 +152,7 @@ func (d *Dialogue) refuseFamily(s *Step) {
 func (d *Dialogue) agree() {
 	d.dataReady = true
 	if d.retried {
-		d.prefers = d.asked
+		d.prefers = d.sentVerb
 	}
 	d.queue.passed()
 	d.answered()
@@ -172,25 +173,25 @@ func (d *Dialogue) serveWaiting(s *Step) {
 
 // askActive tells the server where to connect to.
 func (d *Dialogue) askActive(s *Step, verb string, at netip.AddrPort) {
-	d.asked, d.retried, d.target = verb, false, at
+	d.sentVerb, d.retried, d.portArg = verb, false, at
 	switch {
 	case at.Addr().Is6():
-		d.asked = "EPRT"
+		d.sentVerb = "EPRT"
 	case d.noEPRT, d.translates() && !d.raw64: // RFC 6384 section 7
-		d.asked = "PORT"
+		d.sentVerb = "PORT"
 	}
 	d.sendPort(s)
 }
 
 // sendPort sends the server the pinhole, by PORT or EPRT.
 func (d *Dialogue) sendPort(s *Step) {
-	c := ftp.Command{Verb: d.asked}
-	if d.asked == "EPRT" {
-		c.Arg = ftp.AppendEPRT(nil, d.target)
+	c := ftp.Command{Verb: d.sentVerb}
+	if d.sentVerb == "EPRT" {
+		c.Arg = ftp.AppendEPRT(nil, d.portArg)
 	} else {
-		c.Arg = ftp.AppendHostPort(nil, d.target)
+		c.Arg = ftp.AppendHostPort(nil, d.portArg)
 	}
-	s.ask(c)
+	s.send(c)
 }
 
 // algs answers ALGS, with which a client asks what a gateway between IPv6 and IPv4 does (RFC 6384

@@ -52,7 +52,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 	case r.verb == "PORT" || r.verb == "EPRT":
 		d.agree()
 		d.bridge = &pinhole.Bridge{
-			Client: pinhole.Leg{SourceIP: d.addrs.Gateway, Target: d.target},
+			Client: pinhole.Leg{SourceIP: d.addrs.Gateway, Target: d.clientListen},
 			Server: pinhole.Leg{SourceIP: d.addrs.Outside, Target: d.offered()},
 
 			TLS: d.legs(),
@@ -74,7 +74,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 
 // namesNoPort takes a 227 or 229 without a port. It passes where no client finds a port in it.
 func (d *Dialogue) namesNoPort(s *Step, r request, line ftp.ServerLine) {
-	same := r.verb == d.asked && line.Code == passiveCode(r.verb)
+	same := r.verb == d.sentVerb && line.Code == passiveCode(r.verb)
 	d.answered()
 	switch text := line.Text[min(len(line.Text), 4):]; {
 	case !same || !line.First:
@@ -123,12 +123,12 @@ func passivePort(line ftp.ServerLine) uint16 {
 // askOtherwise sends PASV to a server that does not know EPSV, and EPSV to one that does not know PASV.
 func (d *Dialogue) askOtherwise(s *Step) {
 	d.retried, d.offeredPort = true, 0
-	if d.asked == "PASV" {
-		d.asked = "EPSV"
+	if d.sentVerb == "PASV" {
+		d.sentVerb = "EPSV"
 	} else {
-		d.asked = "PASV"
+		d.sentVerb = "PASV"
 	}
-	s.ask(ftp.Command{Verb: d.asked})
+	s.send(ftp.Command{Verb: d.sentVerb})
 }
 
 // appendOffer appends the answer to PASV or EPSV that names the gateway's port. Where the server was asked

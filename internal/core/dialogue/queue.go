@@ -176,8 +176,8 @@ func (q *queue) find(is func(*request) bool) *request {
 	return nil
 }
 
-// asked returns the first command with this verb; nil: there is none.
-func (q *queue) asked(verb string) *request {
+// pending returns the first command with this verb; nil: there is none.
+func (q *queue) pending(verb string) *request {
 	return q.find(func(r *request) bool { return r.verb == verb })
 }
 

@@ -16,8 +16,8 @@ var (
 	tlsFeatures    = []string{"AUTH", "CCC", "PBSZ", "PROT"}
 )
 
-// maxUnasked is how many replies that nobody asked for may come in a row. Each is a line in the log.
-const maxUnasked = 16
+// maxUnexpected is how many replies that nobody asked for may come in a row. Each is a line in the log.
+const maxUnexpected = 16
 
 // reply takes a server's line.
 func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
@@ -27,19 +27,19 @@ func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
 	}
 	d.codeless = 0
 	if line.First {
-		d.began = false
+		d.held.partlySent = false
 		d.queue.begin(line.Code)
 	}
 	answering := d.queue.answering()
 	if answering == nil {
-		d.unaskedReply(s, line)
+		d.unexpectedReply(s, line)
 		return
 	}
-	d.unasked = 0
+	d.unexpected = 0
 	d.serverClosing = line.Code == 221 || line.Code == 421
 	r := *answering
 	switch {
-	case Negotiates(r.verb) && (d.asked == "PASV" || d.asked == "EPSV"):
+	case Negotiates(r.verb) && (d.sentVerb == "PASV" || d.sentVerb == "EPSV"):
 		d.passiveReply(s, line)
 	case line.Code == 227 || line.Code == 229: // counts as the answer to PASV and EPSV only
 		d.misfit(s, r, line)
@@ -55,33 +55,33 @@ func (d *Dialogue) reply(s *Step, line ftp.ServerLine) {
 		d.finish(s, r, line)
 	}
 	if line.Last {
-		d.lines = nil
+		d.held.lines = nil
 	}
 }
 
 // answered removes the command that the reply under way answers.
 func (d *Dialogue) answered() {
 	if r := d.queue.answering(); r != nil && Negotiates(r.verb) {
-		d.asked = ""
+		d.sentVerb = ""
 	}
 	d.queue.answered()
 }
 
-// unaskedReply drops a reply that answers nothing. Only a 421 may come at any time: the server is about to
+// unexpectedReply drops a reply that answers nothing. Only a 421 may come at any time: the server is about to
 // close.
-func (d *Dialogue) unaskedReply(s *Step, line ftp.ServerLine) {
+func (d *Dialogue) unexpectedReply(s *Step, line ftp.ServerLine) {
 	if line.Code == 421 {
 		d.serverClosing = true
 		d.pass(s, line)
 	}
 	switch {
 	case !line.Last:
-	case d.unasked == maxUnasked:
+	case d.unexpected == maxUnexpected:
 		s.end(RefusedReply, "the server sent too many unexpected replies")
 	case line.Code == 421:
-		d.unasked++
+		d.unexpected++
 	default:
-		d.unasked++
+		d.unexpected++
 		s.Refusal.Kind, s.Refusal.Reason = RefusedReply, "the server sent a reply that nobody asked for"
 	}
 }
@@ -100,8 +100,8 @@ func (d *Dialogue) misfit(s *Step, r request, line ftp.ServerLine) {
 
 // pass hands a server's line to the client, behind those that were held back.
 func (d *Dialogue) pass(s *Step, line ftp.ServerLine) {
-	s.ToClient = appendLine(append(s.ToClient, d.lines...), line.Text)
-	d.lines = nil
+	s.ToClient = appendLine(append(s.ToClient, d.held.lines...), line.Text)
+	d.held.lines = nil
 }
 
 // appendLine appends a server's line, with a question mark for each CR in it: some clients would take a CR
@@ -254,13 +254,13 @@ func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 	case code/100 == 1:
 		return
 	}
-	if code/100 == 5 && code != 530 && d.asked == "EPRT" && d.addrs.Server.Is4() && !d.raw64 {
-		d.asked, d.retried = "PORT", true
+	if code/100 == 5 && code != 530 && d.sentVerb == "EPRT" && d.addrs.Server.Is4() && !d.raw64 {
+		d.sentVerb, d.retried = "PORT", true
 		d.sendPort(s)
 		return
 	}
 	verb := d.queue.answering().verb
-	same := verb == d.asked && d.addrs.oneFamily() // the server answers what the client has asked
+	same := verb == d.sentVerb && d.addrs.oneFamily() // the server answers what the client has asked
 	d.answered()
 	if code/100 != 2 {
 		d.drop(s)

@@ -89,7 +89,7 @@ S 530 no
 	"codeless": strings.Repeat("S x\n>C x\n", maxCodeless),
 	"blanks":   strings.Repeat("C\n>S\n", maxOutstanding),
 	"long":     "S 226-" + strings.Repeat("x", maxHeldBack) + "\n>C 226-" + strings.Repeat("x", maxHeldBack),
-	"unasked":  strings.Repeat("S 200 ok\n? unasked_reply\n", maxUnasked/4),
+	"unasked":  strings.Repeat("S 200 ok\n? unasked_reply\n", maxUnexpected/4),
 }
 
 // A script is a dialogue, line by line: what comes in, and behind it all that it leads to. In a file of

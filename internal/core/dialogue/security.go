@@ -12,7 +12,7 @@ import (
 
 // protection is the encryption that client and gateway have agreed upon (RFC 2228 section 3, RFC 4217).
 type protection struct {
-	began     bool // this control connection has begun TLS; CCC does not undo that
+	usedTLS   bool // this control connection has begun TLS; CCC does not undo that
 	encrypted bool // the control connection is TLS now
 	sized     bool // the client sent PBSZ, without which PROT means nothing
 	private   bool // PROT P: the client's data connections are TLS
@@ -20,7 +20,7 @@ type protection struct {
 
 // implicit is the protection of a session that begins with TLS. Its data connections are TLS, too; a client
 // may send PBSZ and PROT P all the same.
-var implicit = protection{began: true, encrypted: true, sized: true, private: true}
+var implicit = protection{usedTLS: true, encrypted: true, sized: true, private: true}
 
 // terminates reports whether the gateway speaks TLS with the client.
 func (d *Dialogue) terminates() bool { return d.config.TLS.Client != forward.ClientTLSOff }
@@ -90,12 +90,12 @@ func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 	case !d.terminates():
 		s.refuse(RefusedSecurity, 534, "this gateway cannot carry an encrypted session to this server")
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyTLS
-	case d.protection.began:
+	case d.protection.usedTLS:
 		s.refuse(RefusedSecurity, 503, "TLS is already active")
 	case d.loggedIn: // the server would keep the login, which came in clear
 		s.refuse(RefusedSecurity, 503, "AUTH comes before login")
 	case mechanism == "TLS", mechanism == "TLS-C":
-		d.encrypt(s, protection{began: true, encrypted: true})
+		d.encrypt(s, protection{usedTLS: true, encrypted: true})
 	case mechanism == "SSL", mechanism == "TLS-P": // both imply PROT P
 		d.encrypt(s, implicit)
 	default:

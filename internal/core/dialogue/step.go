@@ -77,5 +77,5 @@ func (s *Step) end(kind RefusalKind, format string, args ...any) {
 	s.End = true
 }
 
-// ask sends the server a command of the gateway's own.
-func (s *Step) ask(c ftp.Command) { s.ToServer = c.AppendTo(s.ToServer) }
+// send sends the server a command of the gateway's own.
+func (s *Step) send(c ftp.Command) { s.ToServer = c.AppendTo(s.ToServer) }
