@@ -103,10 +103,10 @@ func (r *instance) startWatchdog(ctx context.Context) (stop func()) {
 func (r *instance) stop() error {
 	r.draining.Store(true)
 	r.notify(systemd.Stopping(r.Drain))
-	drained, cancel := context.WithTimeout(context.Background(), r.Drain)
+	deadline, cancel := context.WithTimeout(context.Background(), r.Drain)
 	defer cancel()
 	r.listeners.Stop(r.Drain)
-	r.paths.Drain(drained)
+	r.paths.Drain(deadline)
 	attrs := r.tableAttrs()
 	if err := r.gateway.Stop(); err != nil {
 		return err

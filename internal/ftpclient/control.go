@@ -74,11 +74,11 @@ func Command(verb, arg string) ftp.Command {
 
 // Send sends commands in one piece, as clients do that do not wait for replies.
 func (c *Control) Send(commands ...ftp.Command) error {
-	var wire []byte
+	var line []byte
 	for _, command := range commands {
-		wire = command.AppendTo(wire)
+		line = command.AppendTo(line)
 	}
-	_, err := c.conn.Write(wire)
+	_, err := c.conn.Write(line)
 	return err
 }
 
@@ -104,13 +104,13 @@ func (c *Control) StartTLS(ctx context.Context, config *tls.Config) (tls.Connect
 	if err := c.conn.SetDeadline(time.Time{}); err != nil {
 		return tls.ConnectionState{}, err
 	}
-	secure := tls.Client(c.conn, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	tlsConn := tls.Client(c.conn, config)
+	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return tls.ConnectionState{}, fmt.Errorf("handshake: %w", err)
 	}
-	c.conn = secure
+	c.conn = tlsConn
 	c.lines.Reset((*controlReader)(c))
-	return secure.ConnectionState(), nil
+	return tlsConn.ConnectionState(), nil
 }
 
 // Close closes the connection.

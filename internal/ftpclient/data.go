@@ -53,7 +53,7 @@ type Data struct {
 
 	mu       sync.Mutex
 	conn     *endReader // active mode: nil until the server came
-	secure   *tls.Conn  // over conn; nil: in clear
+	tlsConn  *tls.Conn  // over conn; nil: in clear
 	deadline time.Time  // zero: none
 	closed   bool
 }
@@ -119,14 +119,14 @@ func (d *Data) SetDeadline(t time.Time) {
 
 // StartTLS begins TLS. The FTP client is always the TLS client (RFC 4217 section 7).
 func (d *Data) StartTLS(ctx context.Context, config *tls.Config) (tls.ConnectionState, error) {
-	secure := tls.Client(d.conn, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	tlsConn := tls.Client(d.conn, config)
+	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return tls.ConnectionState{}, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.secure = secure
-	return secure.ConnectionState(), nil
+	d.tlsConn = tlsConn
+	return tlsConn.ConnectionState(), nil
 }
 
 // ErrTruncated is an end of data in TLS without close_notify, which somebody on the way could have made (RFC
@@ -136,10 +136,10 @@ var ErrTruncated = fmt.Errorf("no close_notify: %w", io.ErrUnexpectedEOF)
 // Read implements io.Reader. It returns ErrTruncated where crypto/tls itself returns io.EOF: where the
 // connection ends between two records.
 func (d *Data) Read(p []byte) (int, error) {
-	if d.secure == nil {
+	if d.tlsConn == nil {
 		return d.conn.Read(p)
 	}
-	n, err := d.secure.Read(p)
+	n, err := d.tlsConn.Read(p)
 	if err == io.EOF && d.conn.ended {
 		err = ErrTruncated
 	}
@@ -148,22 +148,22 @@ func (d *Data) Read(p []byte) (int, error) {
 
 // Write implements io.Writer.
 func (d *Data) Write(p []byte) (int, error) {
-	if d.secure == nil {
+	if d.tlsConn == nil {
 		return d.conn.Write(p)
 	}
-	return d.secure.Write(p)
+	return d.tlsConn.Write(p)
 }
 
 // Finish tells the server that this was all: in clear by the connection's end (RFC 959 section 3.4.1), in TLS
 // by close_notify. In TLS the connection then stays until Close, since the kernel would reset it over session
 // tickets that nobody has read, and the last bytes sent might not arrive.
 func (d *Data) Finish() {
-	if d.secure == nil {
+	if d.tlsConn == nil {
 		d.Close()
 		return
 	}
 	// A server that has said close_notify first may be gone; one that misses ours says so in its reply.
-	_ = d.secure.CloseWrite()
+	_ = d.tlsConn.CloseWrite()
 	if half, ok := d.conn.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
@@ -178,8 +178,8 @@ func (d *Data) Close() {
 		_ = d.listener.Close() // its errors are of no use to anybody, here as below
 	}
 	switch {
-	case d.secure != nil:
-		_ = d.secure.Close()
+	case d.tlsConn != nil:
+		_ = d.tlsConn.Close()
 	case d.conn != nil:
 		_ = d.conn.Close()
 	}

@@ -46,8 +46,8 @@ func (p *tlsPeer) serve(l net.Listener) error {
 		switch verb {
 		case "AUTH":
 			_, _ = io.WriteString(conn, "234 now\r\n"+p.sneaks)
-			secure := tls.Server(conn, p.config)
-			conn, lines = secure, ftp.NewLineReader(secure, 0)
+			tlsConn := tls.Server(conn, p.config)
+			conn, lines = tlsConn, ftp.NewLineReader(tlsConn, 0)
 		case "EPSV":
 			fmt.Fprintf(conn, "229 (|||%d|)\r\n", data.Addr().(*net.TCPAddr).Port)
 		case "RETR", "STOR":

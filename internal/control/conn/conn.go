@@ -102,21 +102,21 @@ func (c *Control) HangUp() {
 // deadline.
 func (c *Control) AcceptTLS(config *tls.Config, first []byte) error {
 	stream := &recordStream{TCPConn: c.TCPConn, first: first}
-	secure := tls.Server(stream, stream.holdingTicket(config))
-	if err := secure.Handshake(); err != nil {
+	tlsConn := tls.Server(stream, stream.holdingTicket(config))
+	if err := tlsConn.Handshake(); err != nil {
 		return err
 	}
-	c.TLS = secure
+	c.TLS = tlsConn
 	return nil
 }
 
 // BeginTLS begins TLS with a server. The caller sets the deadline.
 func (c *Control) BeginTLS(config *tls.Config) error {
-	secure := tls.Client(c.TCPConn, config)
-	if err := secure.Handshake(); err != nil {
+	tlsConn := tls.Client(c.TCPConn, config)
+	if err := tlsConn.Handshake(); err != nil {
 		return err
 	}
-	c.TLS = secure
+	c.TLS = tlsConn
 	return nil
 }
 

@@ -70,19 +70,19 @@ func TestTLSBeginsAndEnds(t *testing.T) {
 			c, peer := ends(t)
 			accepted := make(chan error, 1)
 			go func() { accepted <- c.AcceptTLS(config(t), nil) }()
-			secure := tls.Client(peer, &tls.Config{InsecureSkipVerify: true})
-			if err := secure.Handshake(); err != nil {
+			tlsConn := tls.Client(peer, &tls.Config{InsecureSkipVerify: true})
+			if err := tlsConn.Handshake(); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-accepted; err != nil {
 				t.Fatal(err)
 			}
-			say(t, secure, "CCC\r\n")
+			say(t, tlsConn, "CCC\r\n")
 			want(t, c, "CCC\r\n")
 			say(t, c, "200 in clear\r\n")
-			want(t, secure, "200 in clear\r\n")
+			want(t, tlsConn, "200 in clear\r\n")
 			if polite {
-				if err := secure.CloseWrite(); err != nil {
+				if err := tlsConn.CloseWrite(); err != nil {
 					t.Fatal(err)
 				}
 				_ = peer.SetDeadline(time.Now().Add(30 * time.Second)) // crypto/tls leaves it in the past
@@ -102,9 +102,9 @@ func TestTLSBeginsAndEnds(t *testing.T) {
 // A client's handshake may have been read in part before TLS begins.
 func TestAcceptTLSWithFirstBytes(t *testing.T) {
 	c, peer := ends(t)
-	secure := tls.Client(peer, &tls.Config{InsecureSkipVerify: true})
+	tlsConn := tls.Client(peer, &tls.Config{InsecureSkipVerify: true})
 	done := make(chan error, 1)
-	go func() { done <- secure.Handshake() }()
+	go func() { done <- tlsConn.Handshake() }()
 	first := make([]byte, 3)
 	if _, err := io.ReadFull(c, first); err != nil {
 		t.Fatal(err)
@@ -126,9 +126,9 @@ func TestTicketWaits(t *testing.T) {
 		accepted := make(chan error, 1)
 		go func() { accepted <- c.AcceptTLS(server, nil) }()
 		given := new(tickets)
-		secure := tls.Client(peer, &tls.Config{InsecureSkipVerify: true, MaxVersion: version,
+		tlsConn := tls.Client(peer, &tls.Config{InsecureSkipVerify: true, MaxVersion: version,
 			ClientSessionCache: given})
-		if err := errors.Join(secure.Handshake(), <-accepted); err != nil {
+		if err := errors.Join(tlsConn.Handshake(), <-accepted); err != nil {
 			t.Fatal(err)
 		}
 		if waits {
@@ -141,7 +141,7 @@ func TestTicketWaits(t *testing.T) {
 		}
 		for _, line := range []string{"331 password\r\n", "230 welcome\r\n"} {
 			say(t, c, line)
-			want(t, secure, line)
+			want(t, tlsConn, line)
 			if *given != 1 {
 				t.Errorf("%s: got %d tickets with %q; want 1", tls.VersionName(version), *given, line)
 			}

@@ -84,7 +84,7 @@ func (p *Proxy) wake() {
 // it: clients that come by the thousand do not care.
 func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions.Record, r refusal.Refusal) {
 	r.Peer, r.Fatal = remote(client), true
-	p.env.Teller.Tell(record, r, func() []slog.Attr {
+	p.env.Reporter.Report(record, r, func() []slog.Attr {
 		who := []slog.Attr{slog.String("forward", f.Name), slog.String("session", record.ID()),
 			slog.String("client", client.RemoteAddr().String())}
 		if r.Err != nil {

@@ -389,9 +389,9 @@ func TestPassedThroughDrains(t *testing.T) {
 	b := newStage(t, passing, limited(forward.Limits{Idle: time.Second, Login: time.Second})).connect()
 	b.ask("AUTH TLS", "234 go on")
 	b.exchangeBytes()
-	b.stop()
-	b.exchangeBytes()
 	b.drain()
+	b.exchangeBytes()
+	b.abort()
 	b.client.heardAll()
 	b.server.heardAll()
 }

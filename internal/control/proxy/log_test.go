@@ -48,7 +48,7 @@ func TestSessionLogs(t *testing.T) {
 	b.client.hear("504 data connections go to your own address, 127.0.0.1, only")
 	b.ask("QUIT", "221 bye")
 	b.client.Close()
-	b.stop()
+	b.drain()
 	b.finished()
 	for _, want := range []string{
 		`level=INFO msg="session begins" forward=test session=`,

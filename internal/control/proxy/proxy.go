@@ -67,12 +67,12 @@ func (p *Proxy) writeTime() time.Duration { return cmp.Or(p.longestWrite, sessio
 // acceptPause keeps a gateway without free descriptors from spinning.
 const acceptPause = 100 * time.Millisecond
 
-// Serve takes connections from l, which it owns, until ctx is done. From then on new clients get 421
+// Serve takes connections from l, which it owns, until draining is done. From then on new clients get 421
 // with a reason, idle sessions end at once with 421, and those with a transfer may finish it until
-// drained is done. It returns when the last session has ended, and closes l then. It may be called once.
+// aborted is done. It returns when the last session has ended, and closes l then. It may be called once.
 //
-// The error is that of a listener that fails for good; its sessions are ended like at ctx's end.
-func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
+// The error is that of a listener that fails for good; its sessions are ended as when draining is done.
+func (p *Proxy) Serve(draining, aborted context.Context, l *net.TCPListener) error {
 	defer l.Close()
 	if p.SessionLog == nil {
 		p.SessionLog = sessions.New(time.Now())
@@ -82,40 +82,40 @@ func (p *Proxy) Serve(ctx, drained context.Context, l *net.TCPListener) error {
 	p.shortest = p.writeTime()
 	p.env = session.Env{
 		Path: p.Path, Keys: p.Keys, Log: p.Log,
-		Teller:    refusal.Teller{Log: p.Log, Count: p.countRefusal},
+		Reporter:  refusal.Reporter{Log: p.Log, Count: p.countRefusal},
 		Completed: p.Counts.transferCompleted, Ended: p.forget,
 		WriteTime: p.writeTime(), CloseTime: cmp.Or(p.longestClose, session.CloseTime),
 		LoginDelay: cmp.Or(p.loginDelay, failureDelay),
 	}
 
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	draining, drain := context.WithCancel(draining)
+	defer drain()
 	var clients sync.WaitGroup
 	var failed error
 	clients.Go(func() {
-		failed = p.accept(ctx, drained, l, &clients)
-		stop()
+		failed = p.accept(draining, aborted, l, &clients)
+		drain()
 	})
-	p.watch(ctx, drained)
+	p.watch(draining, aborted)
 	l.Close() // which ends accept
 	clients.Wait()
 	return failed
 }
 
-// accept takes connections until the listener is closed, which is an error while ctx is not done.
-func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients *sync.WaitGroup) error {
+// accept takes connections until the listener is closed, which is an error while draining is not done.
+func (p *Proxy) accept(draining, aborted context.Context, l *net.TCPListener, clients *sync.WaitGroup) error {
 	for {
 		c, err := l.AcceptTCP()
 		switch {
 		case err == nil:
 			clients.Go(func() {
-				if s := p.begin(ctx, drained, c); s != nil {
+				if s := p.begin(draining, aborted, c); s != nil {
 					clients.Go(s.ReadServer)
 					clients.Go(s.ReadClient) // a new goroutine: it does not keep the large stack of begin
 				}
 			})
 		case errors.Is(err, net.ErrClosed):
-			if ctx.Err() != nil {
+			if draining.Err() != nil {
 				return nil
 			}
 			return fmt.Errorf("proxy: accept on %s: %w", l.Addr(), err)
@@ -125,7 +125,7 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 					"raise the limit (LimitNOFILE of the unit, ulimit -n)")
 			pause := time.NewTimer(acceptPause)
 			select {
-			case <-drained.Done():
+			case <-aborted.Done():
 			case <-pause.C:
 			}
 			pause.Stop()
@@ -134,26 +134,26 @@ func (p *Proxy) accept(ctx, drained context.Context, l *net.TCPListener, clients
 }
 
 // begin lets a client in and connects to its server; nil: the client was rejected.
-func (p *Proxy) begin(ctx, drained context.Context, client *net.TCPConn) *session.Session {
+func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *session.Session {
 	f := p.Forward()
 	from := remote(client)
 	record := p.SessionLog.Begin(sessions.Start{
 		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
 		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr()),
 	})
-	dialing, kill := context.WithCancel(ctx)
+	dialing, kill := context.WithCancel(draining)
 	defer kill()
 	record.OnKill(kill)
 	if kind, reason := p.admit(from, f); kind != dialogue.NotRefused {
 		p.reject(f, client, record, refusal.New(kind, "", reason))
 		return nil
 	}
-	s, err := p.connect(dialing, drained, client, f, record)
+	s, err := p.connect(dialing, aborted, client, f, record)
 	if err != nil {
 		defer p.leave(from)
 		why := unreachable(err)
 		switch {
-		case ctx.Err() != nil:
+		case draining.Err() != nil:
 			why = refusal.New(dialogue.RefusedDrain, verdict.CodeShutDown, session.ShuttingDown)
 		case dialing.Err() != nil:
 			why = refusal.New(dialogue.NotRefused, verdict.CodeKilled, session.OperatorEnded)
@@ -177,24 +177,24 @@ func unreachable(err error) refusal.Refusal {
 }
 
 // connect connects a client to its server.
-func (p *Proxy) connect(ctx, drained context.Context, client *net.TCPConn, f forward.Resolved,
+func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f forward.Resolved,
 	record *sessions.Record) (*session.Session, error) {
 	began := time.Now()
-	tcp, err := upstream.Dial(ctx, p.dial, f, remote(client))
+	tcp, err := upstream.Dial(dialing, p.dial, f, remote(client))
 	if err != nil {
 		return nil, err
 	}
 	server := &conn.Control{TCPConn: tcp}
 	record.Connected(unmapped(tcp.RemoteAddr()), time.Since(began))
-	var secured *upstream.Secured
+	var setup *upstream.ServerSetup
 	if f.TLS.Server != forward.ServerTLSOff {
-		if secured, err = upstream.BeginTLS(ctx, server, f, p.Keys); err != nil {
+		if setup, err = upstream.BeginTLS(dialing, server, f, p.Keys); err != nil {
 			server.Close()
 			return nil, err
 		}
 	}
 	_ = conn.InlineUrgent(client)
-	s, err := session.New(drained, &p.env, &conn.Control{TCPConn: client}, server, f, secured, record)
+	s, err := session.New(aborted, &p.env, &conn.Control{TCPConn: client}, server, f, setup, record)
 	if err != nil {
 		server.Close()
 		return nil, err

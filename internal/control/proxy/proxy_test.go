@@ -220,10 +220,10 @@ func TestSessionFailedLogins(t *testing.T) {
 	b.server.heardAll()
 }
 
-// To stop: idle sessions end with a reason, a transfer may finish, and drained ends what does not.
+// To stop: idle sessions end with a reason, a transfer may finish, and aborted ends what does not.
 func TestSessionDrains(t *testing.T) {
 	b := newStage(t).connect().login()
-	b.stop()
+	b.drain()
 	b.client.hear("421 the gateway is shutting down")
 	b.client.heardAll()
 	b.finished()
@@ -240,7 +240,7 @@ func TestSessionDrains(t *testing.T) {
 		return strings.Count(b.logs.String(),
 			"session begins") == 2
 	})
-	b.stop()
+	b.drain()
 	idle.hear("421 the gateway is shutting down")
 	silent.heardAll()
 	late := b.dial()
@@ -262,8 +262,8 @@ func TestSessionDrains(t *testing.T) {
 	data = b.transfer()
 	b.server.say("226 done\r\n")
 	<-data.held
-	b.stop()
 	b.drain()
+	b.abort()
 	b.client.hear("421 the gateway is shutting down")
 	<-data.closed
 	b.finished()
@@ -281,7 +281,7 @@ func TestSessionDrainsWhileDialling(t *testing.T) {
 	})
 	c := b.dial()
 	<-dialling
-	b.stop()
+	b.drain()
 	c.hear("421 the gateway is shutting down")
 	c.heardAll()
 	b.finished()

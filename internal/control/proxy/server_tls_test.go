@@ -169,7 +169,7 @@ func TestOriginatedDrain(t *testing.T) {
 	k := newKeys(t)
 	b := newStage(t, encrypting(k, originated))
 	b.hearAUTH("220 hello\r\n")
-	b.stop()
+	b.drain()
 	b.client.hear("421 the gateway is shutting down")
 	b.client.heardAll()
 

@@ -28,7 +28,7 @@ type stage struct {
 	address        string
 	servers        *net.TCPListener
 	client, server *peer
-	stop, drain    context.CancelFunc
+	drain, abort   context.CancelFunc
 	done           chan error
 	forward        atomic.Pointer[forward.Resolved]
 }
@@ -146,13 +146,13 @@ func newStage(t *testing.T, setups ...setup) *stage {
 	proxy.Forward = func() forward.Resolved { return *b.forward.Load() }
 	l := loopback(t)
 	b.address = l.Addr().String()
-	ctx, stop := context.WithCancel(context.Background())
-	drained, drain := context.WithCancel(context.Background())
-	b.stop, b.drain = stop, drain
-	go func() { b.done <- proxy.Serve(ctx, drained, l) }()
+	draining, drain := context.WithCancel(context.Background())
+	aborted, abort := context.WithCancel(context.Background())
+	b.drain, b.abort = drain, abort
+	go func() { b.done <- proxy.Serve(draining, aborted, l) }()
 	t.Cleanup(func() {
-		stop()
 		drain()
+		abort()
 		if err := <-b.done; err != nil {
 			t.Error(err)
 		}

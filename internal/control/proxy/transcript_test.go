@@ -69,7 +69,7 @@ func TestSessionRecords(t *testing.T) {
 	b.client.hear("504 data connections go to your own address, 127.0.0.1, only")
 	b.ask("QUIT", "221 bye")
 	b.client.Close()
-	b.stop()
+	b.drain()
 	b.finished()
 	e, text := b.timeline(j)
 	if missing := in(text,
@@ -174,7 +174,7 @@ func TestSessionRecordsFaults(t *testing.T) {
 				b.server.Close()
 			}
 			b.await("the session's end", func() bool { return j.Count() == 0 })
-			b.stop()
+			b.drain()
 			if e, text := b.timeline(j); e.Verdict.Code != test.code {
 				t.Errorf("got %+v; want %s:\n%s", e.Verdict, test.code, text)
 			}

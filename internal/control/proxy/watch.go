@@ -10,23 +10,23 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// watch enforces the sessions' time limits until ctx is done, and then ends the sessions. It returns when the
-// last one has ended. One timer serves all sessions of a forward: no limit that begins after a look can be
-// over before the shortest limit has passed, and then the watch looks again at the latest.
-func (p *Proxy) watch(ctx, drained context.Context) {
-	stop := ctx.Done()
-	var cut <-chan struct{} // drained's, once stop is over
+// watch enforces the sessions' time limits until draining is done, and then ends the sessions. It returns
+// when the last one has ended. One timer serves all sessions of a forward: no limit that begins after a look
+// can be over before the shortest limit has passed, and then the watch looks again at the latest.
+func (p *Proxy) watch(draining, aborted context.Context) {
+	drainCh := draining.Done()
+	var abortCh <-chan struct{} // once draining is done
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
-		case <-stop:
-			stop, cut = nil, drained.Done()
+		case <-drainCh:
+			drainCh, abortCh = nil, aborted.Done()
 			p.mu.Lock()
 			p.draining = true
 			p.mu.Unlock()
-		case <-cut:
-			cut = nil
+		case <-abortCh:
+			abortCh = nil
 			for _, s := range p.tracked() {
 				s.Abort(verdict.CodeShutDown, session.ShuttingDown)
 			}
@@ -34,7 +34,7 @@ func (p *Proxy) watch(ctx, drained context.Context) {
 		case <-timer.C:
 		}
 		next, left := p.checkTimeouts(time.Now())
-		if left == 0 && stop == nil {
+		if left == 0 && drainCh == nil {
 			return
 		}
 		timer.Stop()

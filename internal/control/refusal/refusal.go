@@ -90,16 +90,16 @@ func (r Refusal) Fault() verdict.Fault {
 	return f
 }
 
-// Teller tells refusals. It may be used by several goroutines at once.
-type Teller struct {
+// Reporter records, counts and logs refusals. It may be used by several goroutines at once.
+type Reporter struct {
 	Log   *slog.Logger
 	Count func(kind dialogue.RefusalKind) // must not block
 }
 
-// Tell records, counts and logs a refusal; who says in the log whom it is about. It records no broken
+// Report records, counts and logs a refusal; who says in the log whom it is about. It records no broken
 // transfer: the record has that from the data connection. A refusal of the kind NotRefused is the server's
-// own, or an end that refuses nothing: Tell only records it, if it has a code.
-func (t Teller) Tell(record *sessions.Record, r Refusal, who func() []slog.Attr) {
+// own, or an end that refuses nothing: Report only records it, if it has a code.
+func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.Attr) {
 	if r.Kind != dialogue.RefusedTransfer && (r.Kind != dialogue.NotRefused || r.Code != "") {
 		record.Refuse(r.Fault())
 	}

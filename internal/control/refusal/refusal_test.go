@@ -80,13 +80,13 @@ func TestTell(t *testing.T) {
 	} {
 		var logged bytes.Buffer
 		var counted []dialogue.RefusalKind
-		teller := Teller{
+		reporter := Reporter{
 			Log:   slog.New(slog.NewTextHandler(&logged, nil)),
 			Count: func(kind dialogue.RefusalKind) { counted = append(counted, kind) },
 		}
 		sessionLog := sessions.New(time.Now())
 		record := sessionLog.Begin(sessions.Start{})
-		teller.Tell(record, tt.r, func() []slog.Attr { return []slog.Attr{slog.String("who", "me")} })
+		reporter.Report(record, tt.r, func() []slog.Attr { return []slog.Attr{slog.String("who", "me")} })
 		if got := record.Session(time.Now()).Verdict.Code; got != tt.recorded {
 			t.Errorf("%s: recorded %s; want %s", name, got, tt.recorded)
 		}

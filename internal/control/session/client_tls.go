@@ -44,7 +44,7 @@ func (s *Session) clientBegins(lines *ftp.LineReader) bool {
 	s.endTurn()
 	next := s.transition
 	s.mu.Unlock()
-	return !s.isOver() && s.apply(next, lines)
+	return !s.isTerminated() && s.apply(next, lines)
 }
 
 // apply makes the transition that a step requested, and goes on reading the client; false: no more lines
@@ -154,7 +154,7 @@ func (s *Session) encrypted(leg string, c *tls.Conn) {
 
 // clientNotEncrypted ends a session whose TLS with the client failed.
 func (s *Session) clientNotEncrypted(err error) {
-	if !s.isOver() {
+	if !s.isTerminated() {
 		plain, remedy := s.env.Keys.Explain(err)
 		r := refusal.New(dialogue.RefusedSecurity, verdict.CodeClientTLS, "no TLS with the client: "+plain)
 		r.Remedy, r.Err = remedy, err

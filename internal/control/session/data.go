@@ -61,8 +61,8 @@ func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 // replace opens what a step asks for in place of what was open before.
 func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
 	opens := step.Action == dialogue.Open || step.Action == dialogue.Bridge
-	if s.forgetEnded(); opens && len(s.running) >= maxRunning {
-		return step, errTooManyRunning()
+	if s.forgetEnded(); opens && len(s.detached) >= maxDetached {
+		return step, errTooManyDetached()
 	}
 	switch step.Action {
 	case dialogue.Open:
@@ -83,7 +83,7 @@ func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 	var data dataplane.Data
 	var at netip.AddrPort
 	var err error
-	if !s.callPath(func() { data, at, err = s.env.Path.Open(s.ctx, hole, dataTLS) }) {
+	if !s.callPath(func() { data, at, err = s.env.Path.Open(s.aborted, hole, dataTLS) }) {
 		if err == nil {
 			s.discard(data)
 		}
@@ -92,19 +92,19 @@ func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 	if err != nil {
 		return step, err
 	}
-	hole.Listen, s.data = at, data
+	hole.Listen, s.dataConn = at, data
 	if step = s.dialogue.Opened(at); step.Action == dialogue.Arm {
 		if err := s.arm(); err != nil {
 			return step, err
 		}
 	}
-	s.transcript.Opened(s.at, data, hole)
+	s.transcript.Opened(s.lineAt, data, hole)
 	return step, nil
 }
 
 // arm lets the data connection come.
 func (s *Session) arm() error {
-	data := s.data
+	data := s.dataConn
 	if data == nil {
 		return errNoData
 	}
@@ -124,7 +124,7 @@ func (s *Session) arm() error {
 // use has the data connection stand at both ends, if its peer has come, before the server hears of its
 // transfer. From now on it may come as long as the transfer waits for it.
 func (s *Session) use() error {
-	data, over := s.data, s.isOverSignal()
+	data, over := s.dataConn, s.terminatedSignal()
 	if data == nil {
 		return nil
 	}
@@ -151,7 +151,7 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 	dataTLS := s.legTLS(bridge.TLS)
 	var data dataplane.Data
 	var err error
-	if !s.callPath(func() { data, err = s.env.Path.Bridge(s.ctx, bridge, dataTLS) }) {
+	if !s.callPath(func() { data, err = s.env.Path.Bridge(s.aborted, bridge, dataTLS) }) {
 		if err == nil {
 			s.discard(data)
 		}
@@ -160,8 +160,8 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 	if err != nil {
 		return err
 	}
-	s.data = data
-	s.transcript.Bridged(s.at, data, bridge)
+	s.dataConn = data
+	s.transcript.Bridged(s.lineAt, data, bridge)
 	return s.use()
 }
 
@@ -178,7 +178,7 @@ func (s *Session) openPassthrough(ports pinhole.Passthrough) error {
 	if err != nil {
 		return err
 	}
-	s.passthrough, s.ports = handle, ports.String()
+	s.passthrough, s.passthroughPorts = handle, ports.String()
 	return nil
 }
 
@@ -205,7 +205,7 @@ func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 // is complete waits until its data went through the gateway: never a short file with a 226. With its next
 // line, the client lets it go. The error is why nothing, or not all, can have been carried.
 func (s *Session) deliver(step dialogue.Step) error {
-	data := s.data
+	data := s.dataConn
 	if data == nil {
 		return nil
 	}
@@ -224,7 +224,7 @@ func (s *Session) deliver(step dialogue.Step) error {
 		data.Finish(barrier.cancel)
 		s.resumeStep()
 	}
-	s.data = nil
+	s.dataConn = nil
 	outcome, ok := s.closePinhole(data)
 	if !ok {
 		return errTurnTaken
@@ -262,8 +262,8 @@ func (s *Session) broken(err error) dialogue.Step {
 // nobody has come it goes before: a client must not come once it has read that this is over.
 func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	var outcome dataplane.Outcome
-	if s.data != nil {
-		outcome = s.data.Outcome()
+	if s.dataConn != nil {
+		outcome = s.dataConn.Outcome()
 	}
 	if outcome.Counted && outcome.Connected.IsZero() && !s.closeTransfer() {
 		return step, errTurnTaken
@@ -286,24 +286,24 @@ func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 // decline takes it that the server refused a transfer's command. The data connection serves the next one, if
 // the gateway has not broken it.
 func (s *Session) decline(step dialogue.Step) (dialogue.Step, error) {
-	if s.data == nil {
+	if s.dataConn == nil {
 		return s.fail(step)
 	}
-	if s.data.Outcome().ForClient() != nil {
+	if s.dataConn.Outcome().ForClient() != nil {
 		return s.fail(step)
 	}
-	s.data.Unuse()
+	s.dataConn.Unuse()
 	s.transcript.Declined()
 	return step, nil
 }
 
 // closeTransfer closes the data connection of a transfer that failed; false: the turn was taken away.
 func (s *Session) closeTransfer() bool {
-	data := s.data
+	data := s.dataConn
 	if data == nil {
 		return true
 	}
-	s.data = nil
+	s.dataConn = nil
 	_, ok := s.closePinhole(data)
 	return ok
 }
@@ -326,11 +326,11 @@ func (s *Session) transferFault(step dialogue.Step, err error) *verdict.Fault {
 
 // endData ends the last negotiation. The error is a failure that the client must hear of, or errTurnTaken.
 func (s *Session) endData() error {
-	data := s.data
+	data := s.dataConn
 	if data == nil {
 		return nil
 	}
-	s.data = nil
+	s.dataConn = nil
 	outcome, ok := s.closePinhole(data)
 	if !ok {
 		return errTurnTaken
@@ -353,7 +353,7 @@ func (s *Session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, 
 		outcome = data.Close()
 	})
 	if ok {
-		s.keepRunning(data)
+		s.keepDetached(data)
 	}
 	return outcome, ok
 }

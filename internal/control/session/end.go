@@ -11,8 +11,8 @@ import (
 // no client longer.
 const CloseTime = time.Second
 
-// callPath calls f, which calls the data path and may wait for the kernel. It belongs to the reader that has the
-// turn. It returns false if the other reader took the turn away and ended the session: then this one must
+// callPath calls f, which calls the data path and may wait for the kernel. It belongs to the reader that has
+// the turn. It returns false if the other reader took the turn away and ended the session: then this one must
 // leave the session's fields alone, clean up what f got, and return.
 func (s *Session) callPath(f func()) bool {
 	s.setPathCallSince(time.Now())
@@ -25,12 +25,12 @@ func (s *Session) callPath(f func()) bool {
 // that. If the data path keeps the second one longer than Env.CloseTime, the first one takes the turn away
 // from it, and finishes the session in its place; what is open is closed as soon as the data path answers.
 func (s *Session) readerEnded() {
-	finished, place := s.leaveTurn()
-	switch place {
-	case lost:
+	finished, order := s.leaveTurn()
+	switch order {
+	case superseded:
 		return
-	case second:
-		s.tellEnding()
+	case last:
+		s.reportEnding()
 		if s.closeData() {
 			s.finish(finished)
 		}
@@ -55,21 +55,21 @@ func (s *Session) readerEnded() {
 // without them, and forgets the session. It closes finished.
 func (s *Session) finish(finished chan<- struct{}) {
 	defer close(finished)
-	s.tellEnding()
+	s.reportEnding()
 	s.closeTLS()
 	s.server.Close()
 	goodbye := s.goodbye()
 	if !s.noGoodbye {
 		if goodbye != "" {
-			s.out = append(append(s.out, goodbye...), '\r', '\n')
+			s.toClient = append(append(s.toClient, goodbye...), '\r', '\n')
 		}
-		if len(s.out) > 0 { // after QUIT everything is said
+		if len(s.toClient) > 0 { // after QUIT everything is said
 			_ = s.client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
-			_, _ = s.client.Write(s.out)
+			_, _ = s.client.Write(s.toClient)
 		}
 	}
 	s.client.HangUp()
-	s.awaitData()
+	s.awaitDetached()
 	s.transferStarted.stop()
 	s.env.Ended(s)
 	s.record.Ends(goodbye)

@@ -13,10 +13,10 @@ import (
 // log writes a line about the session. It makes the attributes when there is a line: a logger of its own
 // would stay in memory with every idle session.
 func (s *Session) log(level slog.Level, msg string, attrs ...slog.Attr) {
-	if !s.env.Log.Enabled(s.ctx, level) {
+	if !s.env.Log.Enabled(s.aborted, level) {
 		return
 	}
-	s.env.Log.LogAttrs(s.ctx, level, msg, append(s.who(), attrs...)...)
+	s.env.Log.LogAttrs(s.aborted, level, msg, append(s.who(), attrs...)...)
 }
 
 // who says in a log which session it is.
@@ -39,7 +39,7 @@ func addrPortOf(a net.Addr) netip.AddrPort {
 // traceCommand logs that a client's line came, with its verb if that stands in the RFCs. The rest may be a
 // secret: a password that was typed as a command.
 func (s *Session) traceCommand(line ftp.ClientLine) {
-	if !s.env.Log.Enabled(s.ctx, slog.LevelDebug) {
+	if !s.env.Log.Enabled(s.aborted, slog.LevelDebug) {
 		return
 	}
 	what := "(other)"
@@ -52,7 +52,7 @@ func (s *Session) traceCommand(line ftp.ClientLine) {
 // traceReply logs that a server's line came, with the reply's code if it begins or ends one. The rest may be
 // a secret: a reply that repeats a password.
 func (s *Session) traceReply(line ftp.ServerLine) {
-	if !s.env.Log.Enabled(s.ctx, slog.LevelDebug) {
+	if !s.env.Log.Enabled(s.aborted, slog.LevelDebug) {
 		return
 	}
 	what := "(other)"

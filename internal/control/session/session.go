@@ -36,7 +36,7 @@ type Env struct {
 	Path      dataplane.Path
 	Keys      Keys // nil: no forward has TLS
 	Log       *slog.Logger
-	Teller    refusal.Teller
+	Reporter  refusal.Reporter
 	Completed func()           // is called for each transfer that is complete
 	Ended     func(s *Session) // is called when a session is over, with the data that is relayed for it
 
@@ -55,32 +55,33 @@ type Session struct {
 	forward        forward.Forward // as it was when the session began
 	limits         forward.Limits
 	client, server *conn.Control
-	ctx            context.Context   // of data connections
-	secured        *upstream.Secured // with TLS to the server, until its greeting is handled; else nil
+	aborted        context.Context       // done: the time for data connections is up, too
+	serverSetup    *upstream.ServerSetup // with TLS to the server, until its greeting is handled; else nil
 	began          time.Time
 
 	state
 
-	// What follows belongs to the reader that has the turn, in passthrough to the client's reader, and to
-	// run once both have returned.
+	// What follows belongs to the reader that has the turn, in passthrough to the client's reader, and once
+	// both have returned to finish. The dialogue is changed in a step only: under mu anybody may read it
+	// while no step is under way.
 
-	dialogue        *dialogue.Dialogue
-	replies         ftp.ReplyScanner    // of the server's lines
-	at              time.Time           // when the line came that is carried out
-	out             []byte              // for the client, and not sent yet
-	data            dataplane.Data      // of the last negotiation; nil: none
-	running         []dataplane.Data    // of earlier ones, closed, whose connections may go on
-	passthrough     dataplane.Handle    // of a session that is passed through; nil: none
-	transferStarted *transferStarted    // for data; nil: it need not know, or knows
-	dataTLS         dataplane.DataTLS   // of data connections, but for the client's leg
-	clientTLS       ClientTLS           // of the client's last AUTH; nil: there was none
-	requested       dialogue.Transition // by the step, for the end of the turn
-	noGoodbye       bool                // the client would take a last line for TLS
-	transcript      transcript.Transcript
-	ports           string // of the passthrough, in words
-	transfers       int
-	refusals        int
-	endingTold      bool
+	dialogue         *dialogue.Dialogue
+	replies          ftp.ReplyScanner    // of the server's lines
+	lineAt           time.Time           // when the line came that is carried out
+	toClient         []byte              // for the client, and not sent yet
+	dataConn         dataplane.Data      // of the last negotiation; nil: none
+	detached         []dataplane.Data    // of earlier ones, closed, whose connections may go on
+	passthrough      dataplane.Handle    // of a session that is passed through; nil: none
+	transferStarted  *transferStarted    // for data; nil: it need not know, or knows
+	dataTLS          dataplane.DataTLS   // of data connections, but for the client's leg
+	clientTLS        ClientTLS           // of the client's last AUTH; nil: there was none
+	requested        dialogue.Transition // by the step, for the end of the turn
+	noGoodbye        bool                // the client would take a last line for TLS
+	transcript       transcript.Transcript
+	passthroughPorts string // of the passthrough, in words
+	transfers        int
+	refusals         int
+	endingReported   bool
 }
 
 // What a reply may have at most. STAT answers with whole listings, and the gateway keeps nothing of them,
@@ -91,13 +92,13 @@ const (
 )
 
 // New joins two connections, and owns them from now on; after an error it does not. The context is that of
-// data connections. secured is what was said with the server already; nil: nothing. The caller starts
-// ReadClient and ReadServer, each in a goroutine of its own, and waits for both.
-func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.Resolved,
-	secured *upstream.Secured, record *sessions.Record) (*Session, error) {
+// data connections: when it is done, they end. setup is the TLS that was set up with the server; nil: none.
+// The caller starts ReadClient and ReadServer, each in a goroutine of its own, and waits for both.
+func New(aborted context.Context, env *Env, client, server *conn.Control, f forward.Resolved,
+	setup *upstream.ServerSetup, record *sessions.Record) (*Session, error) {
 	s := &Session{
-		env: env, forward: f.Forward, limits: f.Limits.OrDefault(), ctx: ctx,
-		client: client, server: server, secured: secured, began: time.Now(),
+		env: env, forward: f.Forward, limits: f.Limits.OrDefault(), aborted: aborted,
+		client: client, server: server, serverSetup: setup, began: time.Now(),
 		replies:    ftp.ReplyScanner{MaxLines: maxReplyLines, MaxBytes: maxReplyBytes},
 		transcript: transcript.New(record), record: record,
 	}
@@ -122,11 +123,11 @@ func New(ctx context.Context, env *Env, client, server *conn.Control, f forward.
 	}, config)
 	s.dataTLS.ClientCloseNotifyOptional = f.TLS.ClientCloseNotifyOptional
 	s.dataTLS.ServerCloseNotifyOptional = f.TLS.ServerCloseNotifyOptional
-	if secured != nil {
-		s.dataTLS.Server = secured.Data
+	if setup != nil {
+		s.dataTLS.Server = setup.Data
 	}
 	s.log(slog.LevelInfo, "session begins")
-	if secured != nil {
+	if setup != nil {
 		s.encrypted("server", server.TLS)
 	}
 	return s, nil
@@ -171,13 +172,13 @@ func (s *Session) fromClient(text []byte, err error) (next dialogue.Transition, 
 		return dialogue.None, false
 	}
 	s.traceCommand(line)
-	s.transcript.Command(s.at, line)
+	s.transcript.Command(s.lineAt, line)
 	inTransfer := s.dialogue.InTransfer()
 	step, ok := s.carryOut(s.dialogue.Command(line))
 	if !ok {
 		return dialogue.None, false
 	}
-	s.transcript.CommandStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
+	s.transcript.CommandStep(s.lineAt, line, step, !inTransfer && s.dialogue.InTransfer())
 	s.watchTransfer()
 	s.flush()
 	awaits := s.dialogue.AwaitsTransition()
@@ -203,7 +204,7 @@ func (s *Session) takeClientTurn(line ftp.ClientLine) bool {
 		return false
 	}
 	s.takeTurn()
-	s.at = s.lastActive
+	s.lineAt = s.lastActive
 	return true
 }
 
@@ -244,18 +245,18 @@ func (s *Session) ReadServer() {
 // serverLines returns the stream of the server's lines. Where TLS was set up, it handles the greeting, which
 // was read already, first; false: the session ended with it.
 func (s *Session) serverLines() (lines *ftp.LineReader, more bool) {
-	secured := s.secured
-	if secured == nil {
+	setup := s.serverSetup
+	if setup == nil {
 		return ftp.NewLineReader(s.server, 0), true
 	}
-	s.secured = nil
+	s.serverSetup = nil
 	more = true
-	for greeting := secured.Greeting; more && len(greeting) > 0; {
+	for greeting := setup.Greeting; more && len(greeting) > 0; {
 		line, rest, _ := bytes.Cut(greeting, []byte("\r\n"))
 		greeting = rest
 		more = s.fromServer(line, nil, len(rest) > 0)
 	}
-	return secured.Lines, more
+	return setup.Lines, more
 }
 
 // fromServer handles a server's line. ahead says that the next one is there already, so that what goes to the
@@ -268,7 +269,7 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 	loggedIn, user, inTransfer := s.dialogue.LoggedIn(), s.dialogue.User(), s.dialogue.InTransfer()
 	s.traceReply(line)
 	step := s.dialogue.Reply(line)
-	s.transcript.Reply(s.at, line, s.dialogue.Answering())
+	s.transcript.Reply(s.lineAt, line, s.dialogue.Answering())
 	step, ok := s.carryOut(step)
 	if !ok {
 		return false
@@ -277,9 +278,9 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 		s.transcript.Login(s.dialogue.LoggedIn())
 		s.shareLogin()
 	}
-	s.transcript.ReplyStep(s.at, line, step, !inTransfer && s.dialogue.InTransfer())
+	s.transcript.ReplyStep(s.lineAt, line, step, !inTransfer && s.dialogue.InTransfer())
 	s.watchTransfer()
-	if !ahead || s.requested != dialogue.None || len(s.out) > maxGathered {
+	if !ahead || s.requested != dialogue.None || len(s.toClient) > maxGathered {
 		s.flush()
 	}
 	s.mu.Lock()
@@ -289,7 +290,7 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 	}
 	s.endTurn()
 	if s.draining && s.phase == reading && !s.dialogue.InTransfer() {
-		s.endFor(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
+		s.terminateLocked(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
 	}
 	if s.phase == stopping {
 		s.stopServerReader()
@@ -325,7 +326,7 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 	}
 	s.takeTurn()
 	s.lastActive = time.Now()
-	s.at, s.serverAhead = s.lastActive, ahead
+	s.lineAt, s.serverAhead = s.lastActive, ahead
 	s.mu.Unlock()
 	return true
 }

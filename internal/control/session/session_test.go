@@ -17,7 +17,7 @@ import (
 func newSession(t *testing.T) *Session {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	env := &Env{Log: log, Teller: refusal.Teller{Log: log, Count: func(dialogue.RefusalKind) {}},
+	env := &Env{Log: log, Reporter: refusal.Reporter{Log: log, Count: func(dialogue.RefusalKind) {}},
 		WriteTime: WriteTime}
 	s, err := New(t.Context(), env, &conn.Control{TCPConn: dial(t)}, &conn.Control{TCPConn: dial(t)},
 		forward.Resolved{}, nil, nil)
@@ -65,7 +65,7 @@ func TestSessionGathers(t *testing.T) {
 		if !s.fromServer([]byte(step.line), nil, step.more) {
 			t.Fatalf("%.20q: got the end", step.line)
 		}
-		if got := string(s.out); got != step.want {
+		if got := string(s.toClient); got != step.want {
 			t.Errorf("%.20q: got %q left; want %q", step.line, got, step.want)
 		}
 	}

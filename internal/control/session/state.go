@@ -15,7 +15,7 @@ import (
 //	working ── endTurn(Encrypt, Decrypt) ──▶ switching ── finishTransition ──▶ reading
 //	working ── endTurn(Passthrough) ──▶ stopping ── stopServerReader ──▶ passthrough
 //	passthrough ── endDirection ──▶ halfEnded
-//	any phase ── end ──▶ terminated
+//	any phase ── setTerminated ──▶ terminated
 //
 // While a session is reading, whoever has a line may take the turn. A reader that has the turn carries out
 // one step: it alone uses the session's fields below the state, and it holds no lock. Once the session is
@@ -57,12 +57,13 @@ type state struct {
 	writing     time.Time // when the write under way began; zero: there is none
 	barrier     *replyBarrier
 
-	ending        *ending       // why the session is over; nil: it is not
-	over          chan struct{} // closed when the session is over; nil: nobody waits for that
-	severed       chan struct{} // closed when data that goes on is to end, too; nil: nobody waits for that
-	late          bool          // an operator ended the session when it was over, and only its data went on
-	pathCallSince time.Time     // since when the reader that has the turn waits for the data path; zero: it does not
-	taken         bool          // the other reader took the turn away from it
+	ending         *ending       // why the session is over; nil: it is not
+	terminatedCh   chan struct{} // closed when the session is over; nil: nobody waits for that
+	severedCh      chan struct{} // closed when data that goes on is to end, too; nil: nobody waits for that
+	killedAfterEnd bool          // an operator ended the session when it was over, and only its data went on
+	// since when the reader that has the turn waits for the data path; zero: it does not
+	pathCallSince time.Time
+	turnTaken     bool          // the other reader took the turn away from it
 	finished      chan struct{} // closed when the session is finished; nil: no reader has returned
 }
 
@@ -143,46 +144,47 @@ func (s *state) resume() bool {
 	return true
 }
 
-// isOverSignal returns what is closed when the session is over.
-func (s *state) isOverSignal() <-chan struct{} {
+// terminatedSignal returns what is closed when the session is over.
+func (s *state) terminatedSignal() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over == nil {
-		s.over = make(chan struct{})
+	if s.terminatedCh == nil {
+		s.terminatedCh = make(chan struct{})
 		if s.phase == terminated {
-			close(s.over)
+			close(s.terminatedCh)
 		}
 	}
-	return s.over
+	return s.terminatedCh
 }
 
 // severedSignal returns what is closed when the data connections are to end with the session.
 func (s *state) severedSignal() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.severed = make(chan struct{})
+	s.severedCh = make(chan struct{})
 	if s.ending.severs {
-		close(s.severed)
+		close(s.severedCh)
 	}
-	return s.severed
+	return s.severedCh
 }
 
-// severLate has a session's data connections end that is over already. It is called with the lock held.
-func (s *state) severLate() {
+// severAfterEnd ends what goes on of a session that is over: its data connections. It is called with the
+// lock held.
+func (s *state) severAfterEnd() {
 	if s.ending.severs {
 		return
 	}
-	s.ending.severs, s.late = true, true
-	if s.severed != nil {
-		close(s.severed)
+	s.ending.severs, s.killedAfterEnd = true, true
+	if s.severedCh != nil {
+		close(s.severedCh)
 	}
 }
 
-// killedLate reports whether an operator ended what went on of the session.
-func (s *state) killedLate() bool {
+// wasKilledAfterEnd reports whether an operator ended what went on of the session.
+func (s *state) wasKilledAfterEnd() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.late
+	return s.killedAfterEnd
 }
 
 // finishTransition goes on with lines. It is called with the lock held, and returns false if the session is
@@ -218,9 +220,9 @@ func (s *state) endDirection() bool {
 	return true
 }
 
-// end makes the session terminated; the first ending counts. It is called with the lock held, and returns
-// the phase before.
-func (s *state) end(e ending) (before phase) {
+// setTerminated makes the session terminated; the first ending counts. It is called with the lock held, and
+// returns the phase before.
+func (s *state) setTerminated(e ending) (before phase) {
 	before = s.phase
 	if before == terminated {
 		return before
@@ -229,47 +231,47 @@ func (s *state) end(e ending) (before phase) {
 	if s.barrier != nil {
 		s.barrier.release()
 	}
-	if s.over != nil {
-		close(s.over)
+	if s.terminatedCh != nil {
+		close(s.terminatedCh)
 	}
 	s.changed.Broadcast()
 	return before
 }
 
-// isOver reports whether the session is terminated.
-func (s *state) isOver() bool {
+// isTerminated reports whether the session is terminated.
+func (s *state) isTerminated() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.phase == terminated
 }
 
-// setPathCallSince notes since when the reader that has the turn waits for the data path; zero: it does not. It returns
-// false if the reader has lost the turn.
+// setPathCallSince notes since when the reader that has the turn waits for the data path; zero: it does not.
+// It returns false if the reader has lost the turn.
 func (s *state) setPathCallSince(since time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pathCallSince = since
-	return !s.taken
+	return !s.turnTaken
 }
 
-// place is in which order a reader returns.
-type place uint8
+// readerOrder is in which order a reader returns.
+type readerOrder uint8
 
 const (
-	first  place = iota
-	second       // and it has the turn
-	lost         // second, but the first one took the turn away
+	first      readerOrder = iota
+	last                   // and it has the turn
+	superseded             // last, but the first one took the turn away
 )
 
 // leaveTurn is called by a reader that returns. finished is to be closed when the session is finished.
-func (s *state) leaveTurn() (finished chan struct{}, p place) {
+func (s *state) leaveTurn() (finished chan struct{}, order readerOrder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.taken:
-		return s.finished, lost
+	case s.turnTaken:
+		return s.finished, superseded
 	case s.finished != nil:
-		return s.finished, second
+		return s.finished, last
 	}
 	s.finished = make(chan struct{})
 	return s.finished, first
@@ -280,8 +282,8 @@ func (s *state) leaveTurn() (finished chan struct{}, p place) {
 func (s *state) takeTurnAway(limit time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken = !s.pathCallSince.IsZero() && time.Since(s.pathCallSince) >= limit
-	return s.taken
+	s.turnTaken = !s.pathCallSince.IsZero() && time.Since(s.pathCallSince) >= limit
+	return s.turnTaken
 }
 
 // inPassthrough reports whether nobody here can read the session any more.

@@ -26,7 +26,7 @@ func TestPhases(t *testing.T) {
 	finish := locked(func(s *state) { s.finishTransition() })
 	stop := locked((*state).stopServerReader)
 	half := func(s *state) { s.endDirection() }
-	end := locked(func(s *state) { s.end(ending{}) })
+	end := locked(func(s *state) { s.setTerminated(ending{}) })
 	for name, tt := range map[string]struct {
 		steps []func(*state)
 		want  []phase
@@ -65,13 +65,13 @@ func TestEndCancels(t *testing.T) {
 	s.mu.Unlock()
 	b := newReplyBarrier()
 	s.pause(delivering, b)
-	over := s.isOverSignal()
+	over := s.terminatedSignal()
 	if isClosed(over) {
 		t.Error("the signal of the end: got it closed before")
 	}
 	s.mu.Lock()
-	s.end(ending{goodbye: "first"})
-	s.end(ending{goodbye: "second"})
+	s.setTerminated(ending{goodbye: "first"})
+	s.setTerminated(ending{goodbye: "second"})
 	s.mu.Unlock()
 	select {
 	case <-b.cancel:
@@ -81,7 +81,7 @@ func TestEndCancels(t *testing.T) {
 	if got := s.goodbye(); got != "first" {
 		t.Errorf("got goodbye %q; want the first", got)
 	}
-	if !isClosed(s.isOverSignal()) {
+	if !isClosed(s.terminatedSignal()) {
 		t.Error("the signal of the end: got it open")
 	}
 	if s.resume() {
@@ -118,7 +118,7 @@ func TestTakeTurnAway(t *testing.T) {
 	if s.setPathCallSince(time.Time{}) {
 		t.Error("the reader has the turn still")
 	}
-	if _, p := s.leaveTurn(); p != lost {
+	if _, p := s.leaveTurn(); p != superseded {
 		t.Errorf("got place %d; want lost", p)
 	}
 }

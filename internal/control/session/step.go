@@ -10,9 +10,10 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// carryOut does what a step asks for and sends its lines to the server; those for the client are gathered in
-// out. It returns the step that was carried out: where the action failed, the dialogue has returned another
-// one. False: the turn was taken away. It belongs to the reader that has the turn, as everything below.
+// carryOut does what a step asks for and sends its lines to the server; it gathers those for the client in
+// toClient. It returns the step that was carried out: where the action failed, the dialogue has returned
+// another one. False: the turn was taken away. It belongs to the reader that has the turn, as everything
+// below.
 func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 	if step.FailedLogins > freeLoginFailures &&
 		!s.delay(time.Duration(step.FailedLogins)*s.env.LoginDelay) {
@@ -24,11 +25,11 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 		return step, false
 	}
 	s.refuseStep(step, err)
-	if s.isOver() {
-		s.tellEnding()
+	if s.isTerminated() {
+		s.reportEnding()
 		return step, true
 	}
-	s.out = append(s.out, step.ToClient...)
+	s.toClient = append(s.toClient, step.ToClient...)
 	if len(step.ToServer) > 0 {
 		if step.Synch {
 			s.send(s.server, s.server.Synch)
@@ -41,7 +42,7 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 			return step, false
 		}
 	}
-	if step.Transition != dialogue.None && !s.isOver() {
+	if step.Transition != dialogue.None && !s.isTerminated() {
 		s.request(step.Transition)
 	}
 	if step.End {
@@ -54,9 +55,9 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 // password that they have kept.
 const freeLoginFailures = 2
 
-// refuseStep tells what a step refuses. err is the cause, where its action failed.
+// refuseStep reports what a step refuses. err is the cause, where its action failed.
 func (s *Session) refuseStep(step dialogue.Step, err error) {
-	r := refusal.Refusal{Refusal: step.Refusal, Err: err, Fatal: step.End || s.isOver()}
+	r := refusal.Refusal{Refusal: step.Refusal, Err: err, Fatal: step.End || s.isTerminated()}
 	if r.Kind == dialogue.NotRefused {
 		if r.Code == "" {
 			return
@@ -86,20 +87,20 @@ func (s *Session) delay(d time.Duration) bool {
 func (s *Session) resumeStep() bool {
 	ok := s.resume()
 	if !ok {
-		s.tellEnding()
+		s.reportEnding()
 	}
-	s.at = time.Now()
+	s.lineAt = time.Now()
 	return ok
 }
 
 // flush sends what is gathered for the client.
 func (s *Session) flush() {
-	if len(s.out) == 0 {
+	if len(s.toClient) == 0 {
 		return
 	}
-	s.write(s.client, s.out)
-	if s.out = s.out[:0]; cap(s.out) > maxIdleBuffer {
-		s.out = nil
+	s.write(s.client, s.toClient)
+	if s.toClient = s.toClient[:0]; cap(s.toClient) > maxIdleBuffer {
+		s.toClient = nil
 	}
 }
 
@@ -142,7 +143,7 @@ func (s *Session) request(t dialogue.Transition) {
 	if t == dialogue.Passthrough {
 		s.noGoodbye = true
 		s.log(slog.LevelInfo, "session passed through, encrypted from end to end")
-		s.record.PassedThrough(s.ports)
+		s.record.PassedThrough(s.passthroughPorts)
 	}
 }
 

@@ -6,14 +6,14 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// refuse tells a refusal of the session. It belongs to the reader that has the turn.
-func (s *Session) refuse(r refusal.Refusal) { s.tell(s.described(r)) }
+// refuse reports a refusal of the session. It belongs to the reader that has the turn.
+func (s *Session) refuse(r refusal.Refusal) { s.report(s.described(r)) }
 
-func (s *Session) tell(r refusal.Refusal) {
+func (s *Session) report(r refusal.Refusal) {
 	if r.Kind != dialogue.NotRefused {
 		s.refusals++
 	}
-	s.env.Teller.Tell(s.record, r, s.who)
+	s.env.Reporter.Report(s.record, r, s.who)
 }
 
 // described adds to a refusal what the session knows about it.
@@ -23,27 +23,27 @@ func (s *Session) described(r refusal.Refusal) refusal.Refusal {
 }
 
 // terminate ends the session for a reason, which is the last line for the client if it has words; the first
-// reason counts. A refusal without a kind and a code is not told. It may be called by anybody, and never
-// waits: the session's own goroutines tell the reason.
+// reason counts. A refusal without a kind and a code is not reported. Anybody may call it, and it never
+// waits: the session's own goroutines report the reason.
 func (s *Session) terminate(r refusal.Refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.endFor(r)
+	s.terminateLocked(r)
 }
 
-// endFor is terminate for a caller that holds the lock.
-func (s *Session) endFor(r refusal.Refusal) {
+// terminateLocked is terminate for a caller that holds the lock.
+func (s *Session) terminateLocked(r refusal.Refusal) {
 	r.Fatal = true
 	e := ending{refusal: r, severs: r.Kind == dialogue.RefusedTime}
 	if r.Reason != "" {
 		e.goodbye = "421 " + r.Reason
 	}
-	s.endWith(e)
+	s.terminateWith(e)
 }
 
-// endWith ends the session and interrupts whoever waits for its peers. It is called with the lock held.
-func (s *Session) endWith(e ending) {
-	switch before := s.end(e); {
+// terminateWith ends the session and interrupts whoever waits for its peers. It is called with the lock held.
+func (s *Session) terminateWith(e ending) {
+	switch before := s.setTerminated(e); {
 	case before == terminated:
 	case before == switching, before.inPassthrough(): // which write while nobody has the turn
 		s.client.Interrupt()
@@ -69,7 +69,7 @@ func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 	defer s.mu.Unlock()
 	if s.phase == terminated {
 		if severs {
-			s.severLate()
+			s.severAfterEnd()
 		}
 		return
 	}
@@ -79,20 +79,20 @@ func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 	}
 	r := refusal.New(dialogue.NotRefused, code, reason)
 	r.Fatal = true
-	s.endWith(ending{refusal: r, goodbye: "421 " + reason, severs: severs})
+	s.terminateWith(ending{refusal: r, goodbye: "421 " + reason, severs: severs})
 }
 
-// tellEnding tells why the session is over, once. It belongs to the reader that has the turn.
-func (s *Session) tellEnding() {
-	if s.endingTold {
+// reportEnding reports why the session is over, once. It belongs to the reader that has the turn.
+func (s *Session) reportEnding() {
+	if s.endingReported {
 		return
 	}
-	s.endingTold = true
+	s.endingReported = true
 	s.mu.Lock()
 	r := s.ending.refusal
 	s.mu.Unlock()
 	if r = s.described(r); !s.dialogue.AwaitsReply() {
 		r.Verb = "" // of a command that was answered
 	}
-	s.tell(r)
+	s.report(r)
 }

@@ -42,9 +42,9 @@ func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
 	due, r := s.due()
 	switch {
 	case s.draining && !s.dialogue.InTransfer():
-		s.endFor(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
+		s.terminateLocked(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
 	case !now.Before(due):
-		s.endFor(r)
+		s.terminateLocked(r)
 	}
 	return due
 }
@@ -54,7 +54,7 @@ func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
 // between, the idle time begins anew when the data connection ends.
 func (s *Session) watchOrphan(now time.Time) {
 	s.mu.Lock()
-	orphan, data := s.phase == reading && s.clientEnded && s.dialogue.InTransfer(), s.data
+	orphan, data := s.phase == reading && s.clientEnded && s.dialogue.InTransfer(), s.dataConn
 	s.mu.Unlock()
 	if !orphan {
 		return

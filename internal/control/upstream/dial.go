@@ -147,11 +147,11 @@ func dialFirst(ctx context.Context, dial DialFunc, to []netip.AddrPort) (net.Con
 		failed[i] = failure{a, errNotTried}
 	}
 	var won net.Conn
-	turn := time.NewTimer(0)
-	defer turn.Stop()
+	nextAttempt := time.NewTimer(0)
+	defer nextAttempt.Stop()
 	next, running := 0, 0
 	for running > 0 || won == nil && next < len(to) && ctx.Err() == nil {
-		start := turn.C
+		start := nextAttempt.C
 		if won != nil || next == len(to) {
 			start = nil
 		}
@@ -163,13 +163,13 @@ func dialFirst(ctx context.Context, dial DialFunc, to []netip.AddrPort) (net.Con
 			}(next)
 			next++
 			running++
-			turn.Reset(attemptDelay)
+			nextAttempt.Reset(attemptDelay)
 		case a := <-attempts:
 			running--
 			switch {
 			case a.err != nil:
 				failed[a.at].err = a.err
-				turn.Reset(0)
+				nextAttempt.Reset(0)
 			case won != nil:
 				a.conn.Close()
 			default:

@@ -28,8 +28,8 @@ type Keys interface {
 	Explain(err error) (plain, remedy string)
 }
 
-// Secured is a control connection to a server after AUTH, PBSZ and PROT. The client hears its greeting.
-type Secured struct {
+// ServerSetup is a control connection to a server after AUTH, PBSZ and PROT. The client hears its greeting.
+type ServerSetup struct {
 	Lines    *ftp.LineReader
 	Greeting []byte      // as it came, with its line ends
 	Data     *tls.Config // for data connections; nil: they are in clear
@@ -55,7 +55,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // BeginTLS begins TLS with a server by AUTH, PBSZ and PROT (RFC 4217 section 4), before anything that is
 // worth reading is said. It never falls back to plain text. It waits for the forward's login time at most.
 // The error is an *Error, or one of Keys. A greeting that is a no is one, too.
-func BeginTLS(ctx context.Context, c *conn.Control, f forward.Resolved, keys Keys) (*Secured, error) {
+func BeginTLS(ctx context.Context, c *conn.Control, f forward.Resolved, keys Keys) (*ServerSetup, error) {
 	control, data, err := keys.ForServer(f.Forward)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func BeginTLS(ctx context.Context, c *conn.Control, f forward.Resolved, keys Key
 	setup := &serverTLSSetup{
 		conn: c, lines: ftp.NewLineReader(c, 0), keys: keys, handshake: f.Limits.OrDefault().Dial,
 	}
-	s := &Secured{Lines: setup.lines, Data: data}
+	s := &ServerSetup{Lines: setup.lines, Data: data}
 	if f.TLS.ServerDataClear {
 		s.Data = nil
 	}
@@ -104,7 +104,7 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 			"the server greets with %d: its own log says why", reply.Code)
 	}
 	if greeting, err = reply.AppendTo(nil); err != nil {
-		return nil, s.lost(err)
+		return nil, s.replyError(err)
 	}
 	if t.Server == forward.ServerTLSRequired {
 		if code, err := s.ask("AUTH TLS"); err != nil {
@@ -177,7 +177,7 @@ func (s *serverTLSSetup) noTLS(err error) *Error {
 // ask sends a command and returns the code of the answer.
 func (s *serverTLSSetup) ask(command string) (code int, err error) {
 	if _, err := s.conn.Write([]byte(command + "\r\n")); err != nil {
-		return 0, s.lost(err)
+		return 0, s.replyError(err)
 	}
 	reply, err := s.reply()
 	return reply.Code, err
@@ -188,7 +188,7 @@ func (s *serverTLSSetup) reply() (ftp.Reply, error) {
 	for {
 		reply, err := ftp.ReadReply(s.lines, &ftp.ReplyScanner{})
 		if err != nil {
-			return ftp.Reply{}, s.lost(err)
+			return ftp.Reply{}, s.replyError(err)
 		}
 		if reply.Code/100 != 1 {
 			return reply, nil
@@ -196,8 +196,8 @@ func (s *serverTLSSetup) reply() (ftp.Reply, error) {
 	}
 }
 
-// lost is the error for a server that answers no more, or not in FTP.
-func (s *serverTLSSetup) lost(err error) *Error {
+// replyError is the error for a server that answers no more, or not in FTP.
+func (s *serverTLSSetup) replyError(err error) *Error {
 	remote, isRemote := errors.AsType[*net.OpError](err)
 	if isRemote && remote.Op == "remote error" { // TLS 1.3: the server refuses our certificate only now
 		return s.noTLS(err)

@@ -11,29 +11,29 @@ import (
 	"ftpgate/internal/dataplane"
 )
 
-// maxRunning is how many data connections of a session may go on after their transfers. Each holds two
+// maxDetached is how many data connections of a session may go on after their transfers. Each holds two
 // descriptors of the gateway's. A client that leaves more open gets no new one before one of them ends.
-const maxRunning = 16
+const maxDetached = 16
 
-// errTooManyRunning returns why a session gets no further data connection.
-func errTooManyRunning() error {
+// errTooManyDetached returns why a session gets no further data connection.
+func errTooManyDetached() error {
 	return &dataplane.Failure{Err: errors.New("too many earlier data connections of the session are open"),
 		ReplyCode: 425, ReplyText: "too many of your earlier data connections are open, close them first"}
 }
 
-// keepRunning notes a data connection that goes on after Close, so that the session counts as long as it
+// keepDetached notes a data connection that goes on after Close, so that the session counts as long as it
 // does. It belongs to the reader that has the turn, as everything below.
-func (s *Session) keepRunning(data dataplane.Data) {
+func (s *Session) keepDetached(data dataplane.Data) {
 	if data.Ended() == nil {
 		return
 	}
-	s.running = append(s.running, data)
+	s.detached = append(s.detached, data)
 	s.forgetEnded()
 }
 
 // forgetEnded keeps only the data connections that go on.
 func (s *Session) forgetEnded() {
-	s.running = slices.DeleteFunc(s.running, func(data dataplane.Data) bool {
+	s.detached = slices.DeleteFunc(s.detached, func(data dataplane.Data) bool {
 		select {
 		case <-data.Ended():
 			return true
@@ -43,31 +43,31 @@ func (s *Session) forgetEnded() {
 	})
 }
 
-// awaitData waits until the data connections have ended that go on without the control connections: by
+// awaitDetached waits until the data connections have ended that go on without the control connections: by
 // their ends, by their idle limit, by an operator, or at the end of the time for a stop.
-func (s *Session) awaitData() {
-	if s.forgetEnded(); len(s.running) == 0 {
+func (s *Session) awaitDetached() {
+	if s.forgetEnded(); len(s.detached) == 0 {
 		return
 	}
 	severed := s.severedSignal()
 	s.record.OnlyData()
-	s.log(slog.LevelInfo, "control connections closed, data goes on", slog.Int("data", len(s.running)))
-	for len(s.running) > 0 {
-		data := s.running[0]
+	s.log(slog.LevelInfo, "control connections closed, data goes on", slog.Int("data", len(s.detached)))
+	for len(s.detached) > 0 {
+		data := s.detached[0]
 		select {
 		case <-data.Ended():
-		case <-s.ctx.Done():
+		case <-s.aborted.Done():
 			data.Sever()
 		case <-severed:
 			data.Sever()
 		}
 		<-data.Ended()
-		s.running = s.running[1:]
+		s.detached = s.detached[1:]
 	}
-	s.running = nil
-	if s.killedLate() {
+	s.detached = nil
+	if s.wasKilledAfterEnd() {
 		r := refusal.New(dialogue.NotRefused, verdict.CodeKilled, OperatorEnded)
 		r.Fatal, r.Peer = true, remote(s.client)
-		s.tell(r)
+		s.report(r)
 	}
 }

@@ -133,7 +133,7 @@ func TestSessionDrainsWhileDataGoesOn(t *testing.T) {
 	b := newStage(t, withJournal(j), goesOn).connect().login()
 	data := b.transfer()
 	b.dropControl(j)
-	b.stop()
+	b.drain()
 	late := b.dial()
 	late.hear("421 the gateway is shutting down") // the proxy drains
 	late.heardAll()
@@ -142,7 +142,7 @@ func TestSessionDrainsWhileDataGoesOn(t *testing.T) {
 		t.Errorf("got %d sessions, severed %t; want the drain to wait", b.sessions(),
 			isClosed(data.severed))
 	}
-	b.drain()
+	b.abort()
 	<-data.severed
 	b.finished()
 }
