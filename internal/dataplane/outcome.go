@@ -10,12 +10,12 @@ import (
 
 // Outcome is what became of a data connection, so far or in the end.
 type Outcome struct {
-	Path      forward.DataPath // DataKernel or DataRelay: what carries it
-	Counted   bool             // false: nobody counts it, and Connected, the bytes and Over say nothing
-	Connected time.Time        // when the connection, or its first packet, came; zero: nobody has come
-	Up, Down  int64            // payload from the client, and to it, in bytes
-	Stranger  netip.Addr       // the last one refused for having another address; not valid: nobody
-	Over      bool             // nothing more comes, and all bytes are counted
+	Path           forward.DataPath // DataKernel or DataRelay: what carries it
+	Counted        bool             // false: nobody counts it, and Connected, the bytes and Over say nothing
+	Connected      time.Time        // when the connection, or its first packet, came; zero: nobody has come
+	Up, Down       int64            // payload from the client, and to it, in bytes
+	UnexpectedPeer netip.Addr       // the last one refused for having another address; not valid: nobody
+	Over           bool             // nothing more comes, and all bytes are counted
 
 	// FinishReturnsNow reports that Finish would not wait.
 	FinishReturnsNow bool
@@ -35,10 +35,10 @@ type Outcome struct {
 	Failure *Failure
 }
 
-// OnlyStranger reports that nobody has come but somebody with another address, who was refused: in active
-// mode most probably the server, from another address of its own. Then nothing can have been carried,
+// OnlyUnexpectedPeer reports that nobody has come but somebody with another address, who was refused: in
+// active mode most probably the server, from another address of its own. Then nothing can have been carried,
 // whatever the server says.
-func (o Outcome) OnlyStranger() bool { return o.Connected.IsZero() && o.Stranger.IsValid() }
+func (o Outcome) OnlyUnexpectedPeer() bool { return o.Connected.IsZero() && o.UnexpectedPeer.IsValid() }
 
 // Lives reports whether a connection has come and goes on, as far as anybody counts.
 func (o Outcome) Lives() bool { return !o.Connected.IsZero() && !o.Over }

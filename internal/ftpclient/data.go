@@ -65,8 +65,9 @@ func NewPassive(conn net.Conn) *Data { return &Data{conn: &endReader{Conn: conn}
 func NewActive(l net.Listener, server netip.Addr) *Data { return &Data{listener: l, server: server} }
 
 // Accept waits for the server of an active data connection. A connection from any other address is closed,
-// since it may be an attack (RFC 2577 section 4); stranger then decides: nil waits on, an error ends Accept.
-func (d *Data) Accept(stranger func(from netip.AddrPort) error) (from netip.AddrPort, err error) {
+// since it may be an attack (RFC 2577 section 4); unexpected then decides: nil waits on, an error ends
+// Accept.
+func (d *Data) Accept(unexpected func(from netip.AddrPort) error) (from netip.AddrPort, err error) {
 	for {
 		conn, err := d.listener.Accept()
 		if err != nil {
@@ -74,7 +75,7 @@ func (d *Data) Accept(stranger func(from netip.AddrPort) error) (from netip.Addr
 		}
 		if from := addrOf(conn.RemoteAddr()); from.Addr() == d.server {
 			return from, d.connected(conn)
-		} else if err := stranger(from); err != nil {
+		} else if err := unexpected(from); err != nil {
 			_ = conn.Close() // nothing was sent
 			return from, err
 		}

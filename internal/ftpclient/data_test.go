@@ -106,19 +106,19 @@ func TestDataAccept(t *testing.T) {
 	defer d.Close()
 	dialFrom(t, "127.0.0.2", l)
 	dialFrom(t, "127.0.0.1", l)
-	var strangers []netip.AddrPort
+	var unexpected []netip.AddrPort
 	from, err := d.Accept(func(from netip.AddrPort) error {
-		strangers = append(strangers, from)
+		unexpected = append(unexpected, from)
 		if d.Connected() {
-			t.Error("connected to a stranger")
+			t.Error("connected to an unexpected peer")
 		}
 		return nil
 	})
 	if err != nil || from.Addr().String() != "127.0.0.1" || !d.Connected() {
 		t.Fatalf("got %s, %v; want the server", from, err)
 	}
-	if len(strangers) != 1 || strangers[0].Addr().String() != "127.0.0.2" {
-		t.Errorf("got strangers %v; want 127.0.0.2", strangers)
+	if len(unexpected) != 1 || unexpected[0].Addr().String() != "127.0.0.2" {
+		t.Errorf("got unexpected %v; want 127.0.0.2", unexpected)
 	}
 	buf := make([]byte, len("127.0.0.1"))
 	if _, err := io.ReadFull(d, buf); err != nil || string(buf) != "127.0.0.1" {

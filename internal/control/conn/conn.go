@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -134,4 +135,11 @@ func (c *Control) EndTLS() error {
 	}
 	c.TLS, c.plain = nil, stream.first
 	return nil
+}
+
+// AddrPort returns the address and port of one end of a TCP connection: IPv4 as IPv4, and without a zone,
+// which the kernel's tables do not have.
+func AddrPort(a net.Addr) netip.AddrPort {
+	at := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
 }

@@ -139,7 +139,7 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 	from := remote(client)
 	record := p.SessionLog.Begin(sessions.Start{
 		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
-		Client: unmapped(client.RemoteAddr()), Gateway: unmapped(client.LocalAddr()),
+		Client: conn.AddrPort(client.RemoteAddr()), Gateway: conn.AddrPort(client.LocalAddr()),
 	})
 	dialing, kill := context.WithCancel(draining)
 	defer kill()
@@ -185,7 +185,7 @@ func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f
 		return nil, err
 	}
 	server := &conn.Control{TCPConn: tcp}
-	record.Connected(unmapped(tcp.RemoteAddr()), time.Since(began))
+	record.Connected(conn.AddrPort(tcp.RemoteAddr()), time.Since(began))
 	var setup *upstream.ServerSetup
 	if f.TLS.Server != forward.ServerTLSOff {
 		if setup, err = upstream.BeginTLS(dialing, server, f, p.Keys); err != nil {
@@ -216,13 +216,7 @@ func (p *Proxy) countRefusal(kind dialogue.RefusalKind) {
 	}
 }
 
-func remote(c net.Conn) netip.Addr { return unmapped(c.RemoteAddr()).Addr() }
-
-// unmapped returns the address and port of one end of a connection.
-func unmapped(a net.Addr) netip.AddrPort {
-	at := a.(*net.TCPAddr).AddrPort()
-	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
-}
+func remote(c net.Conn) netip.Addr { return conn.AddrPort(c.RemoteAddr()).Addr() }
 
 // Keys makes the TLS of sessions.
 type Keys = session.Keys

@@ -11,8 +11,8 @@ import (
 	"ftpgate/internal/dataplane"
 )
 
-// errStranger is why nothing can have been carried, whatever the server says.
-var errStranger = errors.New("the data connection came from another address, and was refused")
+// errUnexpectedPeer is why nothing can have been carried, whatever the server says.
+var errUnexpectedPeer = errors.New("the data connection came from another address, and was refused")
 
 // errNotResumed is why a server most probably takes no data.
 var errNotResumed = errors.New("the server has not resumed the TLS session of its control connection " +
@@ -236,8 +236,8 @@ func (s *Session) deliver(step dialogue.Step) error {
 // it is. An end that closes early knows that itself. held says that the reply was held for a download.
 func undelivered(o dataplane.Outcome, held bool) error {
 	switch {
-	case o.Counted && o.OnlyStranger():
-		return &dataplane.Failure{Err: errStranger, ReplyCode: 425,
+	case o.Counted && o.OnlyUnexpectedPeer():
+		return &dataplane.Failure{Err: errUnexpectedPeer, ReplyCode: 425,
 			ReplyText: "no data connection from the expected address"}
 	case o.Complete || o.Failure == nil:
 		return nil

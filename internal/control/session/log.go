@@ -2,10 +2,9 @@ package session
 
 import (
 	"log/slog"
-	"net"
-	"net/netip"
 	"strconv"
 
+	"ftpgate/internal/control/conn"
 	"ftpgate/internal/control/transcript"
 	"ftpgate/internal/core/ftp"
 )
@@ -24,16 +23,9 @@ func (s *Session) who() []slog.Attr {
 	return []slog.Attr{
 		slog.String("forward", s.forward.Name),
 		slog.String("session", s.record.ID()),
-		slog.String("client", addrPortOf(s.client.RemoteAddr()).String()),
-		slog.String("server", addrPortOf(s.server.RemoteAddr()).String()),
+		slog.String("client", conn.AddrPort(s.client.RemoteAddr()).String()),
+		slog.String("server", conn.AddrPort(s.server.RemoteAddr()).String()),
 	}
-}
-
-// addrPortOf returns one end of a connection. A netip.AddrPort is written with one allocation, a net.TCPAddr
-// with several.
-func addrPortOf(a net.Addr) netip.AddrPort {
-	at := a.(*net.TCPAddr).AddrPort()
-	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
 // traceCommand logs that a client's line came, with its verb if that stands in the RFCs. The rest may be a

@@ -141,10 +141,8 @@ func (s *Session) ShortestLimit() time.Duration {
 	return min(s.limits.Login, s.limits.Idle, s.env.WriteTime)
 }
 
-func local(c net.Conn) netip.Addr  { return addrOf(c.LocalAddr()) }
-func remote(c net.Conn) netip.Addr { return addrOf(c.RemoteAddr()) }
-
-func addrOf(a net.Addr) netip.Addr { return addrPortOf(a).Addr().WithZone("") }
+func local(c net.Conn) netip.Addr  { return conn.AddrPort(c.LocalAddr()).Addr() }
+func remote(c net.Conn) netip.Addr { return conn.AddrPort(c.RemoteAddr()).Addr() }
 
 // ReadClient takes the client's commands, each when the dialogue is ready for it. It returns when the session
 // is over.

@@ -118,8 +118,8 @@ func TestClientData(t *testing.T) {
 				begin(t, k, f, theClient, client, "alice").Close()
 			}, true},
 			"another gateway's": {func(t *testing.T, client *tls.Config) {
-				strangers, _, _ := keys(t, f)
-				begin(t, strangers, f, theClient, client, "alice")
+				otherKeys, _, _ := keys(t, f)
+				begin(t, otherKeys, f, theClient, client, "alice")
 			}, true},
 		} {
 			t.Run(tls.VersionName(version)+" "+name, func(t *testing.T) {

@@ -67,10 +67,10 @@ func TestExplainReal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger := trusting(authority(t), 0)
+	unknown := trusting(authority(t), 0)
 	weak := trusting(ca, tls.VersionTLS12)
 	weak.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}
-	s, _ := shake(t, own.Control(), stranger)
+	s, _ := shake(t, own.Control(), unknown)
 	wantAlert(t, s.err, "bad certificate")
 	s, _ = shake(t, own.Control(), weak)
 	wantWords(t, s.err, "the other side knows only ciphers that are not safe", "ECDHE")

@@ -62,16 +62,6 @@ func Known(verb string) bool {
 	return found
 }
 
-// showsArgument reports whether the record may have a known command's argument. That of others may be a
-// secret: SITE's for changing a password.
-func showsArgument(verb string) bool {
-	switch verb {
-	case "PASS", "ACCT", "ADAT", "SITE", "CONF", "ENC", "MIC":
-		return false
-	}
-	return true
-}
-
 // Command records what the client sent.
 func (t *Transcript) Command(at time.Time, line ftp.ClientLine) {
 	if t.record == nil {
@@ -109,7 +99,7 @@ func (t *Transcript) recordCommand(at time.Time, line ftp.ClientLine) {
 	case c.Verb == "PASS" || c.Verb == "ACCT":
 		t.last.secret = bytes.Clone(c.Arg)
 		t.record.Command(at, c.Verb+" (not shown)")
-	case !showsArgument(c.Verb):
+	case ftp.HidesArgument(c.Verb):
 		t.last.redactReply = true
 		t.record.Command(at, c.Verb+" (not shown)")
 	default:
@@ -231,7 +221,8 @@ type meter struct{ dataplane.Data }
 // Progress returns what came through so far, also after Close.
 func (m meter) Progress() sessions.Progress {
 	o := m.Outcome()
-	p := sessions.Progress{Connected: o.Connected, Up: o.Up, Down: o.Down, Over: o.Over, Stranger: o.Stranger}
+	p := sessions.Progress{Connected: o.Connected, Up: o.Up, Down: o.Down, Over: o.Over,
+		UnexpectedPeer: o.UnexpectedPeer}
 	if o.Failure != nil && o.Failure.Fault.Code != "" {
 		p.Fault = &o.Failure.Fault
 	}

@@ -56,9 +56,6 @@ const (
 // transfers are the commands that use a data connection.
 var transfers = []string{"RETR", "STOR", "STOU", "APPE", "LIST", "NLST", "MLSD"}
 
-// uploads are those of them that send data to the server.
-var uploads = []string{"STOR", "STOU", "APPE"}
-
 // Negotiates reports whether a command agrees upon a data connection.
 func Negotiates(verb string) bool {
 	return verb == "PASV" || verb == "EPSV" || verb == "PORT" || verb == "EPRT"

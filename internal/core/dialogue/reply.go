@@ -201,7 +201,7 @@ func (d *Dialogue) transferEnds(s *Step, r request, code int) {
 		d.dataReady = true
 	case code/100 != 2:
 		s.Action = Fail
-	case !r.started, r.aborted, slices.Contains(uploads, r.verb), d.queue.awaits():
+	case !r.started, r.aborted, ftp.IsUpload(r.verb), d.queue.awaits():
 		s.Action = Complete
 	default:
 		s.Action = Finish

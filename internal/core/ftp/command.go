@@ -67,7 +67,7 @@ func (c Command) String() string {
 	if c.Arg == nil {
 		return c.Verb
 	}
-	if c.IsSecret() {
+	if HidesArgument(c.Verb) {
 		return c.Verb + " ****"
 	}
 	q := strconv.QuoteToASCII(string(c.Arg))
@@ -77,15 +77,19 @@ func (c Command) String() string {
 	return c.Verb + " " + string(c.Arg)
 }
 
-// IsSecret reports whether the argument is a password, an account, or data of an authentication
-// or a protected command (RFC 959 section 4.1.1, RFC 2228 section 3).
-func (c Command) IsSecret() bool {
-	switch c.Verb {
-	case "PASS", "ACCT", "ADAT", "MIC", "CONF", "ENC":
+// HidesArgument reports whether a command's argument may be a secret: a password, an account, data of an
+// authentication or a protected command (RFC 959 section 4.1.1, RFC 2228 section 3). SITE changes passwords
+// on some servers.
+func HidesArgument(verb string) bool {
+	switch verb {
+	case "PASS", "ACCT", "ADAT", "MIC", "CONF", "ENC", "SITE":
 		return true
 	}
 	return false
 }
+
+// IsUpload reports whether a command sends data to the server.
+func IsUpload(verb string) bool { return verb == "STOR" || verb == "STOU" || verb == "APPE" }
 
 // Telnet commands in FTP (RFC 854, RFC 959 section 4.1.3).
 const (

@@ -118,7 +118,8 @@ func TestPassthrough(t *testing.T) {
 		}
 		talk(t, client, srv)
 	}
-	relaytest.WantCutOff(t, "stranger", relaytest.Stranger, netip.AddrPortFrom(relaytest.Gateway, r.First))
+	relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer,
+		netip.AddrPortFrom(relaytest.Gateway, r.First))
 	relaytest.Await(t, func() bool { return ps.Counts().Running == 0 },
 		func() string { return "connections do not end" })
 	got := ps.Counts()
@@ -154,24 +155,24 @@ func TestPassthroughTwoClients(t *testing.T) {
 	ps := newPassthroughs(t, nil)
 	mine := passthroughTo(r)
 	theirs := mine
-	theirs.From = relaytest.Stranger
+	theirs.From = relaytest.UnexpectedPeer
 	theirs.Target, theirs.SourceIP = relaytest.SecondServer, relaytest.SecondInside
 	theirs.Ports.First++ // they overlap
 	first, second := pass(t, ps, mine), pass(t, ps, theirs)
 	at := netip.AddrPortFrom(relaytest.Gateway, r.Last)
 	c1, s1 := through(t, relaytest.Peer, at, ls[2])
-	c2, s2 := through(t, relaytest.Stranger, at, other[2])
+	c2, s2 := through(t, relaytest.UnexpectedPeer, at, other[2])
 	if got := relaytest.LocalAddrPort(s2.RemoteAddr()).Addr(); got != theirs.SourceIP {
 		t.Errorf("the second server sees %s; want %s", got, theirs.SourceIP)
 	}
 	talk(t, c1, s1)
 	talk(t, c2, s2)
-	relaytest.WantCutOff(t, "client without that port", relaytest.Stranger,
+	relaytest.WantCutOff(t, "client without that port", relaytest.UnexpectedPeer,
 		netip.AddrPortFrom(relaytest.Gateway, r.First))
 	first.Close()
 	relaytest.WantRefused(t, netip.AddrPortFrom(relaytest.Gateway, r.First))
 	relaytest.WantCutOff(t, "client whose passthrough is closed", relaytest.Peer, at)
-	c2, s2 = through(t, relaytest.Stranger, at, other[2])
+	c2, s2 = through(t, relaytest.UnexpectedPeer, at, other[2])
 	talk(t, c2, s2)
 	second.Close()
 	relaytest.WantRefused(t, at)
@@ -341,7 +342,7 @@ func TestPassthroughManyHands(t *testing.T) {
 	var hands sync.WaitGroup
 	for i := range 8 {
 		p := passthroughTo(r)
-		p.From = []netip.Addr{relaytest.Peer, relaytest.Stranger}[i%2]
+		p.From = []netip.Addr{relaytest.Peer, relaytest.UnexpectedPeer}[i%2]
 		p.Ports.First += uint16(i % 3)
 		hands.Go(func() {
 			for range 20 {

@@ -70,8 +70,8 @@ func TestPassthroughDisputed(t *testing.T) {
 	ps := newPassthroughs(t, nil)
 	p := pass(t, ps, passthroughTo(forward.PortRange{First: r.First + 2, Last: r.Last}))
 	for _, change := range []func(*pinhole.Passthrough){
-		func(p *pinhole.Passthrough) { p.Target = relaytest.Stranger },
-		func(p *pinhole.Passthrough) { p.SourceIP = relaytest.Stranger },
+		func(p *pinhole.Passthrough) { p.Target = relaytest.UnexpectedPeer },
+		func(p *pinhole.Passthrough) { p.SourceIP = relaytest.UnexpectedPeer },
 	} {
 		other := passthroughTo(r)
 		change(&other)

@@ -16,7 +16,8 @@ type relayData struct{ *relay.Transfer }
 // Outcome returns what has become of the connection so far.
 func (r relayData) Outcome() dataplane.Outcome {
 	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: r.ConnectedAt(),
-		Stranger: r.LastStranger(), FinishReturnsNow: r.FinishReturnsNow(), NotResumed: r.NotResumed()}
+		UnexpectedPeer: r.LastUnexpectedPeer(), FinishReturnsNow: r.FinishReturnsNow(),
+		NotResumed: r.NotResumed()}
 	select {
 	case <-r.Done():
 		o.Over = true
@@ -73,7 +74,7 @@ func (m metered) Outcome() dataplane.Outcome {
 	}
 	p := m.flow.Progress()
 	o.Counted, o.Connected, o.Up, o.Down = true, p.Connected, p.Up, p.Down
-	o.Over, o.Stranger = p.Over, p.Stranger
+	o.Over, o.UnexpectedPeer = p.Over, p.UnexpectedPeer
 	if p.Fault != nil {
 		o.Failure = &dataplane.Failure{Err: errors.New(p.Fault.Verdict().Text), Fault: *p.Fault}
 	}

@@ -32,11 +32,11 @@ func TestMetered(t *testing.T) {
 	}
 	fault := verdict.Fault{Code: verdict.CodeServerDataUnreachable, Err: "connection refused"}
 	s.flow.progress = sessions.Progress{Connected: time.Unix(1, 0), Up: 3, Down: 4, Over: true,
-		Stranger: netip.MustParseAddr("192.168.5.9"), Fault: &fault}
+		UnexpectedPeer: netip.MustParseAddr("192.168.5.9"), Fault: &fault}
 	data.Sever()
 	o := data.Finish(nil)
 	if o.Up != 3 || o.Down != 4 || !o.Over || !o.Complete || !o.Connected.Equal(time.Unix(1, 0)) ||
-		o.Stranger != s.flow.progress.Stranger || o.Failure == nil || o.Failure.Fault != fault ||
+		o.UnexpectedPeer != s.flow.progress.UnexpectedPeer || o.Failure == nil || o.Failure.Fault != fault ||
 		o.Failure.ReplyText != "" {
 		t.Errorf("got %+v; want what the watcher knows", o)
 	}

@@ -65,13 +65,13 @@ func TestShared(t *testing.T) {
 			t.Errorf("the second one got %s; want %s", got, relaytest.Inside)
 		}
 	}
-	relaytest.WantCutOff(t, "stranger", relaytest.Stranger, at)
+	relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer, at)
 	for _, r := range []*receiver{first, second} {
 		relaytest.Await(t, func() bool {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return len(r.refused) == 1 && r.refused[0] == relaytest.Stranger
-		}, func() string { return "the stranger was not told of" })
+			return len(r.refused) == 1 && r.refused[0] == relaytest.UnexpectedPeer
+		}, func() string { return "the unexpected peer was not reported" })
 	}
 	firstRoute.Close()
 	firstRoute.Close() // once more: nothing

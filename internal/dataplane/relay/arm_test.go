@@ -56,8 +56,8 @@ func TestReserved(t *testing.T) {
 			relaytest.Send(srv, []byte("mine"))
 			relaytest.WantData(t, "client", client, []byte("mine"))
 			client.Close()
-			if r := wait(t, tr); r.Err != nil || r.Strangers != 0 {
-				t.Errorf("got %+v; want neither an error nor strangers", r)
+			if r := wait(t, tr); r.Err != nil || r.UnexpectedPeers != 0 {
+				t.Errorf("got %+v; want neither an error nor unexpected peers", r)
 			}
 		})
 	}

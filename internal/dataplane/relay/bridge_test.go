@@ -98,7 +98,7 @@ func TestBridgeServerRefuses(t *testing.T) {
 // wantUntouched connects to l and finds itself to be the first.
 func wantUntouched(t *testing.T, l *net.TCPListener) {
 	t.Helper()
-	own := relaytest.Dial(t, relaytest.Stranger, relaytest.LocalAddrPort(l.Addr()))
+	own := relaytest.Dial(t, relaytest.UnexpectedPeer, relaytest.LocalAddrPort(l.Addr()))
 	if got, want := relaytest.LocalAddrPort(relaytest.Accept(t,
 		l).RemoteAddr()), relaytest.LocalAddrPort(own.LocalAddr()); got != want {
 		t.Errorf("%s connected; want nobody before %s", got, want)

@@ -104,7 +104,7 @@ func (t *Transfer) closeInOrder() {
 // complete fills in the result of a transfer whose goroutines have ended. The caller holds the lock.
 func (t *Transfer) complete() {
 	t.result.Up, t.result.Down = t.Bytes()
-	t.result.Strangers = t.strangers
+	t.result.UnexpectedPeers = t.unexpectedPeers
 	t.result.Ended = time.Now()
 	if t.err != errDelivered {
 		t.result.Err = t.err

@@ -85,7 +85,7 @@ func TestFinishNobody(t *testing.T) {
 			h := hole(relaytest.Listen(t, relaytest.Server))
 			h.Active = active
 			tr := open(t, hasty(), h)
-			relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.Listen())
+			relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer, tr.Listen())
 			wantFinish(t, finishing(tr, nil), nil)
 			wantRuns(t, tr)
 		}

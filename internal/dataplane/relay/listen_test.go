@@ -17,15 +17,15 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-func TestStranger(t *testing.T) {
+func TestUnexpectedPeer(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	tr := open(t, opener(), hole(l))
 	for range 3 {
-		relaytest.WantCutOff(t, "stranger", relaytest.Stranger, tr.Listen())
+		relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer, tr.Listen())
 	}
 	select {
 	case <-tr.Connected():
-		t.Error("a stranger counts as the peer")
+		t.Error("an unexpected peer counts as the peer")
 	default:
 	}
 	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
@@ -34,8 +34,8 @@ func TestStranger(t *testing.T) {
 	relaytest.WantData(t, "server", srv, []byte("mine"))
 	relaytest.WantRefused(t, tr.Listen())
 	srv.Close()
-	if r := wait(t, tr); r.Err != nil || r.Strangers != 3 {
-		t.Errorf("got %+v; want 3 strangers", r)
+	if r := wait(t, tr); r.Err != nil || r.UnexpectedPeers != 3 {
+		t.Errorf("got %+v; want 3 unexpected peers", r)
 	}
 }
 
@@ -67,8 +67,8 @@ func TestOneConnection(t *testing.T) {
 	if through != 1 {
 		t.Errorf("got %d connections through; want 1", through)
 	}
-	if r := wait(t, tr); r.Err != nil || r.Strangers != 0 {
-		t.Errorf("got %+v; want neither an error nor strangers", r)
+	if r := wait(t, tr); r.Err != nil || r.UnexpectedPeers != 0 {
+		t.Errorf("got %+v; want neither an error nor unexpected peers", r)
 	}
 }
 

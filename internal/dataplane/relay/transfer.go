@@ -14,13 +14,14 @@ import (
 
 // Result is what became of a transfer.
 type Result struct {
-	Up, Down  int64     // bytes from the client that were given to the server's connection, and the reverse
-	Strangers int       // connections from other addresses than the pinhole's, all reset
-	Began     time.Time // when the port was reserved, or the bridge began to dial
-	Armed     time.Time // when the pinhole was armed; zero: never, or a bridge
-	Connected time.Time // when the peer was accepted, or both legs of a bridge stood; zero: never
-	Joined    time.Time // when both ends stood; zero: never
-	Ended     time.Time
+	// bytes from the client that were given to the server's connection, and the reverse
+	Up, Down        int64
+	UnexpectedPeers int       // connections from other addresses than the pinhole's, all reset
+	Began           time.Time // when the port was reserved, or the bridge began to dial
+	Armed           time.Time // when the pinhole was armed; zero: never, or a bridge
+	Connected       time.Time // when the peer was accepted, or both legs of a bridge stood; zero: never
+	Joined          time.Time // when both ends stood; zero: never
+	Ended           time.Time
 	// Err is nil only if both ends closed their direction in order and all they sent was passed on. Else it
 	// is, or wraps, ErrNobody, ErrClosed, a *DialError, a *HandshakeError or a *BrokenError; that of a TLS
 	// end may wrap a *TruncatedError.
@@ -70,15 +71,15 @@ type Transfer struct {
 	flowing chan struct{}    // closed when data may flow: both ends stand, and handshakes are over
 	broken  chan struct{}    // closed with the first failure
 
-	mu        sync.Mutex
-	detached  bool            // Close was called after a connection had come
-	finished  bool            // Finish was called: the server has called it a complete download
-	armed     bool            // the goroutine runs, or has run
-	ends      [2]*net.TCPConn // by side; without a lock once both stand
-	delivered bool            // Finish has found that nothing is left to be passed on
-	err       error           // the first failure; after it nothing is open
-	stranger  netip.Addr      // the last one that came from another address than the peer's
-	strangers int
+	mu              sync.Mutex
+	detached        bool            // Close was called after a connection had come
+	finished        bool            // Finish was called: the server has called it a complete download
+	armed           bool            // the goroutine runs, or has run
+	ends            [2]*net.TCPConn // by side; without a lock once both stand
+	delivered       bool            // Finish has found that nothing is left to be passed on
+	err             error           // the first failure; after it nothing is open
+	unexpectedPeer  netip.Addr      // the last one that came from another address than the peer's
+	unexpectedPeers int
 }
 
 // copier is the part of a transfer that differs with TLS.
@@ -194,8 +195,8 @@ func (t *Transfer) Refused(from netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.armed {
-		t.strangers++
-		t.stranger = from
+		t.unexpectedPeers++
+		t.unexpectedPeer = from
 	}
 }
 
@@ -271,12 +272,12 @@ func (t *Transfer) ConnectedAt() time.Time {
 	}
 }
 
-// LastStranger returns the last peer that was refused for having another address than the pinhole's; not
-// valid: nobody was.
-func (t *Transfer) LastStranger() netip.Addr {
+// LastUnexpectedPeer returns the last peer that was refused for having another address than the pinhole's;
+// not valid: nobody was.
+func (t *Transfer) LastUnexpectedPeer() netip.Addr {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.stranger
+	return t.unexpectedPeer
 }
 
 // Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It stays open

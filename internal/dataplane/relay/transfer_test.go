@@ -82,7 +82,7 @@ func TestTransfer(t *testing.T) {
 func wantComplete(t *testing.T, tr *Transfer, up, out int64) {
 	t.Helper()
 	r := wait(t, tr)
-	if r.Err != nil || r.Up != up || r.Down != out || r.Strangers != 0 {
+	if r.Err != nil || r.Up != up || r.Down != out || r.UnexpectedPeers != 0 {
 		t.Errorf("got %+v; want no error, %d and %d bytes", r, up, out)
 	}
 	times := []time.Time{r.Began, r.Armed, r.Connected, r.Joined, r.Ended}

@@ -21,14 +21,14 @@ import (
 // The actors of the tests. Their addresses belong to this process, so that test binaries which run at the
 // same time do not take each other's ports.
 var (
-	Gateway      = actor(1) // where pinholes open
-	Peer         = actor(2) // who may connect
-	Stranger     = actor(3) // who may not
-	Inside       = actor(4) // the gateway as the far end sees it
-	Server       = actor(5) // the far end
-	SecondServer = actor(6)
-	SecondInside = actor(7) // the gateway as the second server sees it
-	Loopback6    = netip.IPv6Loopback()
+	Gateway        = actor(1) // where pinholes open
+	Peer           = actor(2) // who may connect
+	UnexpectedPeer = actor(3) // who may not
+	Inside         = actor(4) // the gateway as the far end sees it
+	Server         = actor(5) // the far end
+	SecondServer   = actor(6)
+	SecondInside   = actor(7) // the gateway as the second server sees it
+	Loopback6      = netip.IPv6Loopback()
 )
 
 // NetworkVariable names the environment variable that has a child process use the addresses of its parent.

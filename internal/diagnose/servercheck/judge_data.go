@@ -199,10 +199,10 @@ func (j *judge) serverConnected(code string, level finding.Severity, t *transfer
 	switch {
 	case t.from.IsValid():
 		j.listing(code, level, t, fmt.Sprintf("over %s from %s%s", t.mode, t.from, unused))
-	case t.stranger.IsValid():
+	case t.unexpectedPeer.IsValid():
 		j.add(code, level,
 			fmt.Sprintf("after %s a connection comes from %s, not from the server's %s: the gateway "+
-				"accepts no such connection", t.mode, t.stranger.Addr(), j.at.Addr()),
+				"accepts no such connection", t.mode, t.unexpectedPeer.Addr(), j.at.Addr()),
 			"have the server send data from the address that the gateway connects to (listen address, "+
 				"source address, its own NAT), or "+remedyPassive)
 	case t.listReply.err == nil && t.listReply.Code != 425 && t.listReply.Code != 426 &&

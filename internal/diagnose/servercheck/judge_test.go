@@ -238,7 +238,7 @@ func TestJudgeActive(t *testing.T) {
 				`did not connect to 192.168.5.2:40000 within 10s: ` +
 					`it answered LIST with 425 "Can't connect"`}}},
 		"active, somebody else": {nil, func(v *attempt) {
-			v.port.from, v.port.stranger = netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.99:20")
+			v.port.from, v.port.unexpectedPeer = netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.99:20")
 		},
 			[]wanted{{CodePort, finding.Warning,
 				"a connection comes from 203.0.113.99, not from the server's 203.0.113.21"}}},

@@ -114,10 +114,10 @@ type transfer struct {
 	dialErr  error         // passive: no connection
 	dialTook time.Duration // with dialErr
 
-	listenErr error          // active: no listener
-	at        netip.AddrPort // active: where it listened; passive: where it connected
-	from      netip.AddrPort // active: where the server connected from
-	stranger  netip.AddrPort // active: who connected from another address, and was closed
+	listenErr      error          // active: no listener
+	at             netip.AddrPort // active: where it listened; passive: where it connected
+	from           netip.AddrPort // active: where the server connected from
+	unexpectedPeer netip.AddrPort // active: who connected from another address, and was closed
 
 	connected   bool
 	encrypted   bool // the TLS handshake is done

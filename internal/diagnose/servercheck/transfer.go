@@ -156,8 +156,8 @@ func (r receiver) receive(ctx context.Context, t *transfer) {
 // accept takes the first connection that comes from the server, and reports whether one came.
 func (r receiver) accept(t *transfer) bool {
 	from, err := r.Accept(func(from netip.AddrPort) error {
-		if !t.stranger.IsValid() {
-			t.stranger = from
+		if !t.unexpectedPeer.IsValid() {
+			t.unexpectedPeer = from
 			r.SetDeadline(time.Now().Add(grace)) // do not expect another one
 		}
 		return nil

@@ -42,8 +42,8 @@ func answerPROT(reply string) func(harness.ServerTLSTestbed) {
 	}
 }
 
-// strangersCertificate is signed by an authority that the gateway does not trust.
-func strangersCertificate(a *harness.Authority) harness.KeyPair {
+// untrustedCertificate is signed by an authority that the gateway does not trust.
+func untrustedCertificate(a *harness.Authority) harness.KeyPair {
 	return harness.NewAuthority(a.T).IssueServer()
 }
 
@@ -90,7 +90,7 @@ var serverTLSFailures = []tlsFailureCase{
 				"the server's certificate is not trusted: signed by an unknown authority (*)",
 			remedy: "tls.ca"},
 		atServer:    gatewayRefusesHandshake,
-		certificate: strangersCertificate,
+		certificate: untrustedCertificate,
 	},
 	{
 		failureCase: failureCase{name: "a server with TLS 1.1", code: "server_tls",

@@ -181,7 +181,7 @@ func TestDataOfAnotherSession(t *testing.T) {
 				if got, err := data.Accept(); err == nil {
 					_ = got.SetReadDeadline(time.Now().Add(harness.Timeout))
 					if n, _ := io.Copy(io.Discard, got); n > 0 {
-						t.Errorf("the server got %d bytes of a stranger's", n)
+						t.Errorf("the server got %d bytes of another client's", n)
 					}
 					got.Close()
 				}

@@ -66,7 +66,7 @@ func (s *passthroughTestbed) wantReachable(want bool, client netip.Addr, when st
 // an encrypted session, no other, and none after its last session.
 func TestPassthroughPorts(t *testing.T) {
 	t.Parallel()
-	stranger, other := netip.MustParseAddr("192.168.5.66"), netip.MustParseAddr("192.168.5.67")
+	unexpected, other := netip.MustParseAddr("192.168.5.66"), netip.MustParseAddr("192.168.5.67")
 	for name, tt := range map[string]struct {
 		with  func(*testing.T) func(...string) *exec.Cmd
 		flags []string
@@ -80,7 +80,7 @@ func TestPassthroughPorts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newPassthroughTestbed(t, tt.with(t), append([]string{"--drain", "1s"}, tt.flags...)...)
-			for _, a := range []netip.Addr{stranger, other} {
+			for _, a := range []netip.Addr{unexpected, other} {
 				harness.AddAddress(t, s.Client(), lab.ClientLink, a.String()+"/24")
 			}
 			s.wantReachable(false, lab.ClientAddr4, "before any session")
@@ -91,7 +91,7 @@ func TestPassthroughPorts(t *testing.T) {
 			}
 			s.wantReachable(true, lab.ClientAddr4, "in a session")
 			s.wantReachable(true, other, "in a session")
-			s.wantReachable(false, stranger, "without a session")
+			s.wantReachable(false, unexpected, "without a session")
 			first.Client.Close()
 			first.Server.ExpectClose()
 			s.wantReachable(true, lab.ClientAddr4, "in the other session")

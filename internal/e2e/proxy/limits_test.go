@@ -62,9 +62,9 @@ func TestSessionsPerClient(t *testing.T) {
 	extra.Expect("421")
 	extra.ExpectClose()
 	s.Program.AwaitLog("kind=limit", 1)
-	stranger := netip.MustParseAddr("192.168.5.66")
-	harness.AddAddress(t, s.Client(), lab.ClientLink, stranger.String()+"/24")
-	if _, err := harness.DialFrom(t, s.Client(), stranger, harness.Forward4.Listen); err != nil {
+	otherClient := netip.MustParseAddr("192.168.5.66")
+	harness.AddAddress(t, s.Client(), lab.ClientLink, otherClient.String()+"/24")
+	if _, err := harness.DialFrom(t, s.Client(), otherClient, harness.Forward4.Listen); err != nil {
 		t.Fatal(err)
 	}
 	// Another address has a limit of its own.

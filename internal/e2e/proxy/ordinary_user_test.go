@@ -98,13 +98,13 @@ server = "203.0.113.21"
 func TestProxyOnlyFor(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t, "--client", "192.168.5.1")
-	stranger := netip.MustParseAddr("192.168.5.66")
-	harness.AddAddress(t, s.Client(), lab.ClientLink, stranger.String()+"/24")
-	c, err := harness.DialFrom(t, s.Client(), stranger, harness.Forward4.Listen)
+	otherClient := netip.MustParseAddr("192.168.5.66")
+	harness.AddAddress(t, s.Client(), lab.ClientLink, otherClient.String()+"/24")
+	c, err := harness.DialFrom(t, s.Client(), otherClient, harness.Forward4.Listen)
 	if err != nil {
 		t.Fatal(err)
 	}
-	harness.NewControlConn(t, "the stranger", c).Expect("421 ")
+	harness.NewControlConn(t, "the other client", c).Expect("421 ")
 	s.Program.AwaitLog("kind=client", 1)
 	s.WantService()
 	s.Program.Interrupt()

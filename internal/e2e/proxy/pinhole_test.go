@@ -66,25 +66,25 @@ func wantDataPeers(p harness.Session, outside, dialled string) {
 	active.Complete()
 }
 
-// A pinhole admits one connection of one client. A stranger neither gets through nor uses it up.
+// A pinhole admits one connection of one client. An unexpected peer neither gets through nor uses it up.
 func TestPinholeServesOnce(t *testing.T) {
 	t.Parallel()
 	for path, flags := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
 			s := harness.NewTestbed(t, flags...)
-			stranger := netip.MustParseAddr("192.168.5.66")
-			harness.AddAddress(t, s.Client(), lab.ClientLink, stranger.String()+"/24")
+			unexpected := netip.MustParseAddr("192.168.5.66")
+			harness.AddAddress(t, s.Client(), lab.ClientLink, unexpected.String()+"/24")
 			p := s.Login()
 			data, at := p.Passive(netip.Addr{})
-			s.WantNoData(stranger, at)
+			s.WantNoData(unexpected, at)
 			c, err := harness.DialFrom(t, s.Client(), lab.ClientAddr4, at)
 			if err != nil {
-				t.Fatalf("the client, after a stranger: %v", err)
+				t.Fatalf("the client, after an unexpected peer: %v", err)
 			}
 			b := harness.Transfer{Session: p, ServerData: harness.Accept(t, data), ClientData: c, Address: at}
 			s.WantNoData(lab.ClientAddr4, at)
-			s.WantNoData(stranger, at)
+			s.WantNoData(unexpected, at)
 			p.Exchange("RETR file", "150 here it comes")
 			b.Complete()
 			s.WantNoData(lab.ClientAddr4, at)

@@ -88,7 +88,7 @@ const usualPassthrough = "192.168.5.1 > 192.168.5.2 > 203.0.113.1 > 203.0.113.21
 func TestPassthrough(t *testing.T) {
 	l, _ := passthroughLab(t)
 	p := openPassthroughs(t, l.Gateway())
-	for _, tt := range []struct{ name, passthrough, stranger, elsewhere string }{
+	for _, tt := range []struct{ name, passthrough, unexpected, elsewhere string }{
 		{"IPv4", usualPassthrough, "192.168.5.9", "192.168.5.3"},
 		{"second addresses", "192.168.5.9 > 192.168.5.3 > 203.0.113.2 > 203.0.113.22",
 			"192.168.5.1", "192.168.5.2"},
@@ -108,7 +108,7 @@ func TestPassthrough(t *testing.T) {
 			}
 			wantRefused(t, l.Client(), passthrough.From, at(49999))
 			wantRefused(t, l.Client(), passthrough.From, at(50101))
-			wantRefused(t, l.Client(), netip.MustParseAddr(tt.stranger), at(50007))
+			wantRefused(t, l.Client(), netip.MustParseAddr(tt.unexpected), at(50007))
 			if tt.elsewhere != "" {
 				wantRefused(t, l.Client(), passthrough.From,
 					netip.AddrPortFrom(netip.MustParseAddr(tt.elsewhere), 50007))

@@ -30,10 +30,10 @@ const patience = 20 * time.Second
 func TestPinhole(t *testing.T) {
 	l, p := pinholeLab(t)
 	for _, tt := range []struct {
-		name     string
-		from, to *lab.Host
-		hole     string // as Pinhole.String writes it
-		stranger string // another address of from
+		name       string
+		from, to   *lab.Host
+		hole       string // as Pinhole.String writes it
+		unexpected string // another address of from
 	}{
 		{"passive", l.Client(), l.Server(),
 			"192.168.5.1 > 192.168.5.2:50000 > 203.0.113.1 > 203.0.113.21:40000", "192.168.5.9"},
@@ -59,7 +59,7 @@ func TestPinhole(t *testing.T) {
 			ln := listen(t, tt.to, hole.Target)
 			wantRefused(t, tt.from, hole.From, hole.Listen)
 			add(t, p, hole)
-			wantRefused(t, tt.from, netip.MustParseAddr(tt.stranger), hole.Listen)
+			wantRefused(t, tt.from, netip.MustParseAddr(tt.unexpected), hole.Listen)
 			wantThrough(t, tt.from, hole, ln)
 			wantRefused(t, tt.from, hole.From, hole.Listen)
 			remove(t, p, hole)

@@ -25,18 +25,18 @@ type Expectation struct {
 	searched bool           // the table was searched for its connection
 	older    *Expectation   // the next older expectation of the same target
 
-	mu          sync.Mutex
-	connected   time.Time     // zero: not yet
-	stranger    netip.Addr    // the last other address that has tried; invalid: none
-	flow        *netflow.Flow // its last state in the table; nil: only the log has shown the connection
-	segments    byteCount     // what the logged segments say
-	polled      bool          // update has found it in the table
-	sawClosed   bool          // when it was polled last it was closed; its last segments may still arrive
-	released    bool          // the pinhole is closed
-	used        bool          // a connection has used the pinhole
-	unseenSince time.Time     // when a poll first found it released, and no connection was seen
-	done        bool          // nothing more is expected
-	fault       *verdict.Fault
+	mu             sync.Mutex
+	connected      time.Time     // zero: not yet
+	unexpectedPeer netip.Addr    // the last other address that has tried; invalid: none
+	flow           *netflow.Flow // its last state in the table; nil: only the log has shown the connection
+	segments       byteCount     // what the logged segments say
+	polled         bool          // update has found it in the table
+	sawClosed      bool          // when it was polled last it was closed; its last segments may still arrive
+	released       bool          // the pinhole is closed
+	used           bool          // a connection has used the pinhole
+	unseenSince    time.Time     // when a poll first found it released, and no connection was seen
+	done           bool          // nothing more is expected
+	fault          *verdict.Fault
 }
 
 // Expect announces the connection of a pinhole. Call it before the pinhole is open in the kernel, and
@@ -78,7 +78,7 @@ func (x *Expectation) searchOrExpire(now time.Time) (search, expire bool) {
 	if x.unseenSince.IsZero() {
 		x.unseenSince = now
 	}
-	explained := x.used || x.searched || x.fault != nil || x.stranger.IsValid()
+	explained := x.used || x.searched || x.fault != nil || x.unexpectedPeer.IsValid()
 	waited := now.Sub(x.unseenSince)
 	expire = waited >= searchWait || explained && waited >= eventLag
 	x.done = x.done || expire
@@ -118,7 +118,8 @@ func (x *Expectation) endpoints() endpoints { return endpointsOf(x.peer, x.pinho
 func (x *Expectation) Progress() sessions.Progress {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	p := sessions.Progress{Connected: x.connected, Stranger: x.stranger, Over: x.done, Fault: x.fault}
+	p := sessions.Progress{Connected: x.connected, UnexpectedPeer: x.unexpectedPeer, Over: x.done,
+		Fault: x.fault}
 	var sent, received uint64
 	if x.flow != nil {
 		sent, received = x.watcher.table.Payload(*x.flow)
@@ -177,7 +178,7 @@ func (x *Expectation) unmatched(from netip.Addr, at time.Time) {
 		x.notTranslated(at)
 		return
 	}
-	x.stranger = from
+	x.unexpectedPeer = from
 }
 
 // setFlow records the table's entry for a connection that the log has shown. An entry with another far end

@@ -188,19 +188,19 @@ func TestUnanswered(t *testing.T) {
 	}
 }
 
-func TestStranger(t *testing.T) {
+func TestUnexpectedPeer(t *testing.T) {
 	w, table, _ := newTestWatcher()
 	x := w.Expect(testPinhole)
 	f := pinholeFlow(1)
 	f.Original.From = at("192.168.5.77:3000")
 	f.Reply = netflow.Tuple{From: f.Original.To, To: f.Original.From}
 	newFlow(t, w, table, f, time.Now())
-	if p := x.Progress(); p.Stranger != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
-		t.Errorf("got %+v; want a stranger, and nobody else", p)
+	if p := x.Progress(); p.UnexpectedPeer != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
+		t.Errorf("got %+v; want an unexpected peer, and nobody else", p)
 	}
 	newFlow(t, w, table, pinholeFlow(2), time.Now())
 	if p := x.Progress(); p.Connected.IsZero() {
-		t.Errorf("got %+v; want the peer behind the stranger", p)
+		t.Errorf("got %+v; want the peer behind the unexpected peer", p)
 	}
 }
 
@@ -215,7 +215,7 @@ func TestNotTranslated(t *testing.T) {
 		f := pinholeFlow(1)
 		f.Reply = netflow.Tuple{From: f.Original.To, To: f.Original.From}
 		newFlow(t, w, table, f, time.Now().Add(after))
-		if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Stranger.IsValid() ||
+		if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.UnexpectedPeer.IsValid() ||
 			!p.Connected.IsZero() {
 			t.Errorf("after %s: got %+v; want %s", after, p, want)
 		}

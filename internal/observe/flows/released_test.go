@@ -17,11 +17,11 @@ func TestReleased(t *testing.T) {
 	over.Replied, over.State = true, netflow.TCPTimeWait
 	foreign.Reply.From = at("203.0.113.21:40001")
 	for name, tt := range map[string]struct {
-		used, stranger bool
-		table          netflow.Flow
-		searched       int
-		connected      bool
-		code           verdict.Code
+		used, unexpected bool
+		table            netflow.Flow
+		searched         int
+		connected        bool
+		code             verdict.Code
 	}{
 		"no connection": {searched: 1},
 		"unanswered": {table: pinholeFlow(1), searched: 1,
@@ -30,7 +30,7 @@ func TestReleased(t *testing.T) {
 		"an earlier connection": {table: over, searched: 1},
 		"translated elsewhere":  {table: foreign, searched: 1},
 		"used":                  {used: true, table: pinholeFlow(1)},
-		"a stranger":            {stranger: true, table: pinholeFlow(1)},
+		"an unexpected peer":    {unexpected: true, table: pinholeFlow(1)},
 		"shown by the log":      {table: open, connected: true, searched: 0},
 	} {
 		w, table, _ := newTestWatcher()
@@ -39,7 +39,7 @@ func TestReleased(t *testing.T) {
 		if tt.table.ID != 0 {
 			table.flows[tt.table.Original] = tt.table
 		}
-		if tt.stranger {
+		if tt.unexpected {
 			w.HandleSegment(untranslated("192.168.5.77:3000", now))
 		}
 		if poll(t, w, now); table.searched != 0 {

@@ -36,8 +36,8 @@ func TestLog(t *testing.T) {
 	x := w.Expect(testPinhole)
 	now := time.Now()
 	w.HandleSegment(untranslated("192.168.5.77:3000", now))
-	if p := x.Progress(); p.Stranger != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
-		t.Errorf("got %+v; want a stranger, and no connection", p)
+	if p := x.Progress(); p.UnexpectedPeer != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
+		t.Errorf("got %+v; want an unexpected peer, and no connection", p)
 	}
 	handle(w, now, accepted)
 	if p := x.Progress(); p.Connected != now || p.Over {
@@ -129,7 +129,7 @@ func TestLogUnmatched(t *testing.T) {
 		w.HandleSegment(untranslated("192.168.5.1:3000", now.Add(time.Hour)))
 		if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.Waited != after ||
 			!p.Connected.IsZero() ||
-			p.Stranger.IsValid() {
+			p.UnexpectedPeer.IsValid() {
 			t.Errorf("after %s: got %+v, fault %+v; want %s", after, p, p.Fault, want)
 		}
 		elsewhere := untranslated("192.168.5.1:3000", now)

@@ -38,8 +38,8 @@ func (r *Record) dataFault(d *data, p Progress) (verdict.Fault, bool) {
 func (r *Record) neverConnected(d *data, p Progress, now time.Time) verdict.Fault {
 	f := verdict.Fault{At: d.Listen, Ports: r.start.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
 	switch {
-	case p.Stranger.IsValid():
-		f.Code, f.Peer, f.Err = verdict.CodeClientFromElsewhere, p.Stranger, d.From.String()
+	case p.UnexpectedPeer.IsValid():
+		f.Code, f.Peer, f.Err = verdict.CodeClientFromElsewhere, p.UnexpectedPeer, d.From.String()
 	case d.Active:
 		f.Code = verdict.CodeServerNeverConnected
 	default:

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/verdict"
 )
 
@@ -66,11 +67,11 @@ type Meter interface {
 // Progress is the state of a data connection.
 type Progress struct {
 	// when the connection was established, or its first packet came; zero: it was not
-	Connected time.Time
-	Up, Down  int64          // payload bytes from the client, and to it
-	Over      bool           // the connection is over, and everything is counted
-	Stranger  netip.Addr     // another host that connected; not valid: none
-	Fault     *verdict.Fault // what the data path knows went wrong; nil: nothing
+	Connected      time.Time
+	Up, Down       int64          // payload bytes from the client, and to it
+	Over           bool           // the connection is over, and everything is counted
+	UnexpectedPeer netip.Addr     // another host that connected; not valid: none
+	Fault          *verdict.Fault // what the data path knows went wrong; nil: nothing
 }
 
 // data is a negotiated data connection and what became of it.
@@ -168,11 +169,11 @@ func (r *Record) TransferStarted(at time.Time, verb, file string) {
 }
 
 func directionOf(verb string) Direction {
-	switch verb {
-	case "STOR", "STOU", "APPE":
-		return Upload
-	case "":
+	switch {
+	case verb == "":
 		return Unknown
+	case ftp.IsUpload(verb):
+		return Upload
 	}
 	return Download
 }

@@ -149,7 +149,7 @@ func failings() []failing {
 		}, verdict.CodeClientNeverConnected, "the client never connected"},
 		{"closed at once", func(r *Record) { hole(r, &meter{}); r.Closed() }, verdict.CodeFine,
 			"nothing went wrong"},
-		{"somebody else came", failed(nil, Progress{Stranger: netip.MustParseAddr("192.168.5.77")},
+		{"somebody else came", failed(nil, Progress{UnexpectedPeer: netip.MustParseAddr("192.168.5.77")},
 			"425 no"), verdict.CodeClientFromElsewhere,
 			"192.168.5.77 connected to 192.168.5.2:51234, where only 192.168.5.1 may"},
 		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefusedTransfer,

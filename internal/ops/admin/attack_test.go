@@ -174,7 +174,7 @@ func wantToken(t *testing.T, file, want string) {
 	}
 }
 
-// TestBrowsers: a stranger's web page gets nothing and changes nothing.
+// TestBrowsers: a foreign web page gets nothing and changes nothing.
 func TestBrowsers(t *testing.T) {
 	source := fixed()
 	s := serve(t, source, Options{Listen: freePort(t)}, nil)

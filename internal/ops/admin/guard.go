@@ -40,7 +40,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *guard) check(w http.ResponseWriter, r *http.Request) *Error {
 	switch {
 	case g.endpoint.loopback && !isLoopback(r.Host):
-		// A stranger's web page whose name now resolves to this host (DNS rebinding).
+		// A foreign web page whose name now resolves to this host (DNS rebinding).
 		return &Error{Text: "the Host is no loopback address",
 			Remedy: "ask http://127.0.0.1 or http://localhost", status: http.StatusForbidden}
 	case g.endpoint.token != nil && !g.endpoint.token.matches(r.Header.Get("Authorization")):
