@@ -99,7 +99,7 @@ func (c *Control) HangUp() {
 	}
 }
 
-// AcceptTLS has the client begin TLS. first is what was read from the client already. The caller sets the
+// AcceptTLS begins TLS with a client. first is what was read from the client already. The caller sets the
 // deadline.
 func (c *Control) AcceptTLS(config *tls.Config, first []byte) error {
 	stream := &recordStream{TCPConn: c.TCPConn, first: first}

@@ -70,7 +70,7 @@ func New(shared Shared) *Set {
 	}
 }
 
-// Opened is sockets that no proxy serves yet, by listen address. Whoever called Open closes it: Serve has
+// Opened is sockets that no proxy serves yet, by listen address. The caller of Open closes it: Serve has
 // taken out the sockets that it serves.
 type Opened map[forward.Listen]*net.TCPListener
 

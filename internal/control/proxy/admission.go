@@ -53,7 +53,7 @@ func (p *Proxy) leave(from netip.Addr) {
 	}
 }
 
-// track has the watch look after a session.
+// track adds a session to the timeout watch.
 func (p *Proxy) track(s *session.Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,14 +65,14 @@ func (p *Proxy) track(s *session.Session) {
 	}
 }
 
-// untrack has the watch forget a session.
+// untrack removes a session from the timeout watch.
 func (p *Proxy) untrack(s *session.Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.running, s)
 }
 
-// wake has the watch look, unless it is about to do so. It never waits.
+// wake makes the watch check the timeouts now. It never waits.
 func (p *Proxy) wake() {
 	select {
 	case p.wakeup <- struct{}{}:

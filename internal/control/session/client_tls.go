@@ -98,8 +98,8 @@ func (s *Session) closeTLS() {
 	}
 }
 
-// encrypt has the client begin TLS. It drops what the client sent in plain text before that: somebody on the
-// way could have put it there, to have it pass for the client's own.
+// encrypt begins TLS with the client. It drops what came in plain text before that: somebody on the way could
+// have put it there, to pass it off as the client's own.
 func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	first := bytes.Clone(lines.Rest())
 	if len(first) > 0 && first[0] != handshakeRecord {

@@ -77,7 +77,7 @@ func (s *Session) replace(step dialogue.Step) (_ dialogue.Step, err error) {
 	return step, err
 }
 
-// open has the data path open a pinhole.
+// open asks the data path for a pinhole.
 func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 	hole, dataTLS := *step.Pinhole, s.legTLS(step.Pinhole.TLS)
 	var data dataplane.Data
@@ -121,8 +121,8 @@ func (s *Session) arm() error {
 	return err
 }
 
-// use has the data connection stand at both ends, if its peer has come, before the server hears of its
-// transfer. From now on it may come as long as the transfer waits for it.
+// use connects the data connection to both ends, if its peer has come, before the server gets the transfer's
+// command. From now on it may come as long as the transfer waits for it.
 func (s *Session) use() error {
 	data, over := s.dataConn, s.terminatedSignal()
 	if data == nil {
@@ -146,7 +146,7 @@ func (s *Session) discard(data dataplane.Data) {
 	data.Close()
 }
 
-// bridge has the data path connect to both ends.
+// bridge asks the data path to connect to both ends.
 func (s *Session) bridge(bridge pinhole.Bridge) error {
 	dataTLS := s.legTLS(bridge.TLS)
 	var data dataplane.Data
@@ -165,7 +165,7 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 	return s.use()
 }
 
-// openPassthrough has the data path open the server's passive ports to the client.
+// openPassthrough asks the data path to open the server's passive ports to the client.
 func (s *Session) openPassthrough(ports pinhole.Passthrough) error {
 	var handle dataplane.Handle
 	var err error
@@ -247,7 +247,7 @@ func undelivered(o dataplane.Outcome, held bool) error {
 	return nil
 }
 
-// broken has the client told that a transfer was not delivered.
+// broken answers the client that a transfer was not delivered.
 func (s *Session) broken(err error) dialogue.Step {
 	code, text := 426, "the data connection broke off, the transfer is not complete"
 	why := refusal.FailureOf(err)
@@ -257,7 +257,7 @@ func (s *Session) broken(err error) dialogue.Step {
 	return s.dialogue.Broken(code, text, why.Remedy)
 }
 
-// fail takes a transfer that the server ended with a no. If it was the gateway that broke its data, the
+// fail ends a transfer that the server ended with a no. If it was the gateway that broke its data, the
 // client is told why: the server does not know. closeTransfer follows when the client has its lines. Where
 // nobody has come it goes before: a client must not come once it has read that this is over.
 func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
@@ -283,8 +283,8 @@ func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	return step, err
 }
 
-// decline takes it that the server refused a transfer's command. The data connection serves the next one, if
-// the gateway has not broken it.
+// decline keeps the data connection after the server refused a transfer's command: it serves the next one,
+// unless the gateway has broken it.
 func (s *Session) decline(step dialogue.Step) (dialogue.Step, error) {
 	if s.dataConn == nil {
 		return s.fail(step)

@@ -136,8 +136,8 @@ func (s *Session) send(c *conn.Control, f func() error) {
 	}
 }
 
-// request has the control connections become what a step asks for, when the turn ends. The client's reader
-// does it, in apply.
+// request notes the transition that a step asks for. The client's reader makes it when the turn ends, in
+// apply.
 func (s *Session) request(t dialogue.Transition) {
 	s.requested = t
 	if t == dialogue.Passthrough {

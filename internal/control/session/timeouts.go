@@ -49,8 +49,8 @@ func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
 	return due
 }
 
-// watchOrphan has a transfer whose client sends nothing more last as long as its data connection does, and
-// then for the idle time: the client may be waiting for the last reply, or may be gone. With one look in
+// watchOrphan keeps a transfer whose client sends nothing more as long as its data connection lives, and then
+// for the idle time: the client may be waiting for the last reply, or may be gone. With one look in
 // between, the idle time begins anew when the data connection ends.
 func (s *Session) watchOrphan(now time.Time) {
 	s.mu.Lock()

@@ -99,7 +99,7 @@ func (s *ClientTLS) Close() {
 	s.notify()
 }
 
-// notify wakes whoever waits for a change. It is called with the lock held.
+// notify wakes everybody who waits for a change. It is called with the lock held.
 func (s *ClientTLS) notify() {
 	close(s.changed)
 	s.changed = make(chan struct{})

@@ -106,7 +106,7 @@ func (d *Dialogue) request(s *Step, line ftp.ClientLine) *request {
 	return r
 }
 
-// useData has a transfer use the data connection that is agreed upon. It serves one transfer.
+// useData gives a transfer the data connection that is agreed upon, which serves one transfer.
 func (d *Dialogue) useData(s *Step, transfer *request) {
 	if s.Action = Use; d.bridge != nil {
 		s.Action, s.Bridge = Bridge, d.bridge

@@ -50,8 +50,8 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	return d.returned(&s, d.last.code)
 }
 
-// Broken takes it that the data of the transfer that the last step ends was not delivered. The step that it
-// returns takes the place of the last one: it tells the client so, and not what the server said.
+// Broken reports that the data of the transfer that the last step ends was not delivered. The step that it
+// returns takes the place of the last one: its reply says so, in place of the server's.
 func (d *Dialogue) Broken(code int, text, remedy string) (s Step) {
 	s.Refusal.Remedy = remedy
 	s.refuse(RefusedTransfer, code, "%s", text)
@@ -62,7 +62,7 @@ func (d *Dialogue) Broken(code int, text, remedy string) (s Step) {
 	return d.returned(&s, d.last.code)
 }
 
-// NotResumed takes it that the data connection of the transfer that the server ended with the last step did
+// NotResumed reports that the data connection of the transfer that the server ended with the last step did
 // not resume the server's TLS session. The step that it returns takes the place of the last one, with its
 // lines, and without an action. It refuses the transfer if the server's reply says that the server did not
 // accept the data connection: most probably that was the reason.

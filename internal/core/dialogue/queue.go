@@ -214,16 +214,16 @@ func (q *queue) answered() {
 	q.requests = append(before, q.requests[i+1:]...)
 }
 
-// abandonTransfer takes it that the server has ended a transfer and its ABOR without a word, or with a 1yz
-// (pure-ftpd does). What it may still say about them is optional.
+// abandonTransfer removes a transfer that the server has ended, with its ABOR, without a word or with a 1yz
+// (pure-ftpd does). Further replies to them are optional.
 func (q *queue) abandonTransfer() {
 	t := q.transfer()
 	t.verb, t.transfer, t.optional = "ABOR", false, true
 	q.optional("ABOR")
 }
 
-// passed takes it that the reply under way is beyond doubt that of its command: servers answer in order, so
-// that no optional command before it gets another one.
+// passed removes the optional commands before the one that the reply under way answers beyond doubt: servers
+// answer in order, so none of them gets another reply.
 func (q *queue) passed() {
 	for i := range q.requests {
 		if q.requests[i].number == q.current {
@@ -235,7 +235,7 @@ func (q *queue) passed() {
 	}
 }
 
-// optional has all commands with this verb be optional.
+// optional makes all commands with this verb optional.
 func (q *queue) optional(verb string) {
 	for i := range q.requests {
 		if r := &q.requests[i]; r.verb == verb {
