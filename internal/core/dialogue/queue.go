@@ -214,8 +214,8 @@ func (q *queue) answered() {
 	q.requests = append(before, q.requests[i+1:]...)
 }
 
-// abandonTransfer removes a transfer that the server has ended, with its ABOR, without a word or with a 1yz
-// (pure-ftpd does). Further replies to them are optional.
+// abandonTransfer makes a transfer and its ABOR optional: the server ended them without a word, or with a 1yz
+// (pure-ftpd does), and may still send a reply to them.
 func (q *queue) abandonTransfer() {
 	t := q.transfer()
 	t.verb, t.transfer, t.optional = "ABOR", false, true
