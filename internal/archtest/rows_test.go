@@ -62,7 +62,7 @@ var rows = []row{
 		testing: []string{"try/lab", "try/lab/labtest"}},
 
 	// What happens to sessions, and who shows it.
-	{pkg: "observe/sessions", imports: []string{"core/forward", "core/verdict"}},
+	{pkg: "observe/sessions", imports: []string{"core/forward", "core/ftp", "core/verdict"}},
 	{pkg: "observe/flows",
 		imports: []string{
 			"core/forward", "core/pinhole", "core/verdict", "core/netflow", "observe/sessions",
