@@ -171,12 +171,11 @@ func (s *Session) fromClient(text []byte, err error) (next dialogue.Transition, 
 	}
 	s.traceCommand(line)
 	s.transcript.Command(s.lineAt, line)
-	inTransfer := s.dialogue.InTransfer()
 	step, ok := s.carryOut(s.dialogue.Command(line))
 	if !ok {
 		return dialogue.None, false
 	}
-	s.transcript.CommandStep(s.lineAt, line, step, !inTransfer && s.dialogue.InTransfer())
+	s.transcript.CommandStep(s.lineAt, line, step)
 	s.watchTransfer()
 	s.flush()
 	awaits := s.dialogue.AwaitsTransition()
@@ -264,7 +263,7 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 		return false
 	}
 	line := s.replies.Next(text, ahead)
-	loggedIn, user, inTransfer := s.dialogue.LoggedIn(), s.dialogue.User(), s.dialogue.InTransfer()
+	loggedIn, user := s.dialogue.LoggedIn(), s.dialogue.User()
 	s.traceReply(line)
 	step := s.dialogue.Reply(line)
 	s.transcript.Reply(s.lineAt, line, s.dialogue.Answering())
@@ -276,7 +275,7 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 		s.transcript.Login(s.dialogue.LoggedIn())
 		s.shareLogin()
 	}
-	s.transcript.ReplyStep(s.lineAt, line, step, !inTransfer && s.dialogue.InTransfer())
+	s.transcript.ReplyStep(s.lineAt, line, step)
 	s.watchTransfer()
 	if !ahead || s.requested != dialogue.None || len(s.toClient) > maxGathered {
 		s.flush()

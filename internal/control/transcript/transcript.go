@@ -112,12 +112,12 @@ func (t *Transcript) recordCommand(at time.Time, line ftp.ClientLine) {
 	}
 }
 
-// CommandStep records what a client's command led to. started says that a transfer began with it.
-func (t *Transcript) CommandStep(at time.Time, line ftp.ClientLine, step dialogue.Step, started bool) {
+// CommandStep records what a client's command led to.
+func (t *Transcript) CommandStep(at time.Time, line ftp.ClientLine, step dialogue.Step) {
 	if t.record == nil {
 		return
 	}
-	if started {
+	if step.TransferBegan {
 		t.record.TransferStarted(at, t.last.verb, t.last.arg)
 	}
 	if len(step.ToClient) > 0 {
@@ -175,12 +175,12 @@ func (t *Transcript) redacted(line []byte) string {
 // Login records that the server accepted the login, or ended it.
 func (t *Transcript) Login(in bool) { t.record.Login(in) }
 
-// ReplyStep records what a server's line led to. started says that a transfer began with it.
-func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.Step, started bool) {
+// ReplyStep records what a server's line led to.
+func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.Step) {
 	if t.record == nil {
 		return
 	}
-	if started { // by a command that is not known here
+	if step.TransferBegan { // by a command that is not known here
 		t.record.TransferStarted(at, "(unknown command)", "")
 	}
 	if len(step.ToServer) > 0 {

@@ -114,13 +114,13 @@ func TestTranscriptSteps(t *testing.T) {
 	tr, replies, now := New(record), ftp.ReplyScanner{}, time.Now()
 	line := ftp.ParseClientLine([]byte("EPSV"))
 	tr.Command(now, line)
-	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}, false)
+	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")})
 	reply := replies.Next([]byte("227 (10,0,0,1,195,80)"), false)
 	tr.Reply(now, reply, 1)
-	tr.ReplyStep(now, reply, dialogue.Step{ToClient: []byte("229 (|||50000|)\r\n")}, false)
+	tr.ReplyStep(now, reply, dialogue.Step{ToClient: []byte("229 (|||50000|)\r\n")})
 	line = ftp.ParseClientLine([]byte("PASV"))
 	tr.Command(now, line)
-	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}, false) // as the client said it
+	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")}) // as the client said it
 	explained, _ := sessionLog.Explain(record.ID())
 	var kinds []string
 	for _, ev := range explained.Events {

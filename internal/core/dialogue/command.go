@@ -89,7 +89,8 @@ func (d *Dialogue) forward(s *Step, line ftp.ClientLine) {
 		return
 	}
 	r := d.request(s, line)
-	if r.transfer = transfer; transfer && d.dataReady {
+	r.transfer, s.TransferBegan = transfer, transfer
+	if transfer && d.dataReady {
 		d.useData(s, r)
 	}
 }

@@ -176,7 +176,7 @@ func (d *Dialogue) preliminary(s *Step, code int) {
 	case r.transfer:
 		r.started = true
 	case d.dataReady && d.bridge == nil && (code == 125 || code == 150): // a command not listed in transfers
-		r.transfer, r.started = true, true
+		r.transfer, r.started, s.TransferBegan = true, true, true
 		d.useData(s, r)
 	case !binding(r.verb):
 		r.optional = true

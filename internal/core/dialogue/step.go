@@ -51,11 +51,12 @@ type Step struct {
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
 	Synch              bool   // ToServer is urgent: send Telnet IP and Synch first (RFC 959 section 4.1.3)
 
-	Aborted      bool       // the client sent ABOR for the transfer that ends with the step
-	FailedLogins int        // how many logins failed so far, if this was one: delay the reply; else 0
-	Refusal      Refusal    // what was refused or corrected; for the log, a counter and the session's record
-	Transition   Transition // once the lines are sent
-	End          bool       // the session is over once the lines are sent
+	TransferBegan bool       // a transfer is under way from now on
+	Aborted       bool       // the client sent ABOR for the transfer that ends with the step
+	FailedLogins  int        // how many logins failed so far, if this was one: delay the reply; else 0
+	Refusal       Refusal    // what was refused or corrected; for the log, a counter and the session's record
+	Transition    Transition // once the lines are sent
+	End           bool       // the session is over once the lines are sent
 }
 
 // say answers the client.
