@@ -76,6 +76,8 @@ type harness struct {
 	kept    []byte // lines of the server that are held back
 	failing bool   // the next effect fails
 	ended   bool
+
+	inTransfer bool // before the step
 }
 
 func (h *harness) client(line []byte) {
@@ -207,7 +209,7 @@ func (h *harness) take(s Step, line []byte) {
 	h.ended = s.End || s.Transition == Passthrough
 }
 
-// sent looks at what a step sends to either side.
+// sent looks at what a step sends to either side, and at the commands under way.
 func (h *harness) sent(s Step, line []byte) {
 	h.t.Helper()
 	toClient := s.ToClient
@@ -225,6 +227,10 @@ func (h *harness) sent(s Step, line []byte) {
 			}
 		}
 	}
+	if began := h.d.InTransfer() && !h.inTransfer; s.TransferBegan != began {
+		h.t.Fatalf("got TransferBegan %v; want %v", s.TransferBegan, began)
+	}
+	h.inTransfer = h.d.InTransfer()
 	if n := len(h.d.queue.requests); n > maxOutstanding {
 		h.t.Fatalf("%d commands are under way", n)
 	}
