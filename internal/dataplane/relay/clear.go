@@ -49,7 +49,7 @@ func (t clearTransfer) copy(side Side) error {
 			return err
 		}
 	}
-	if t.brokeUnseen(side) {
+	if t.brokeUnseen(side) && !t.sentFIN(side) {
 		return &BrokenError{side, unix.ECONNRESET}
 	}
 	t.markEnded(side) // before the FIN: brokeUnseen counts on it

@@ -65,6 +65,27 @@ func (t *Transfer) brokeUnseen(side Side) bool {
 	return !back.Load() && isGone(t.ends[side]) && !back.Load()
 }
 
+// sentFIN reports whether an end without TLS has sent its FIN, once all its bytes were passed on. A reset may
+// follow: the end has closed, and its kernel has forgotten the connection when a late segment comes. Its data
+// is complete all the same. The kernel counts the FIN as a byte (tcp_fin in net/ipv4/tcp_input.c).
+func (t *Transfer) sentFIN(side Side) bool {
+	info, err := tcpInfo(t.ends[side])
+	return err == nil && info.Bytes_received > uint64(t.bytes[side].Load())
+}
+
+// tcpInfo returns what the kernel knows of a connection, also of one that is gone (TCP_INFO in tcp(7)).
+func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	err = socket.Control(raw, func(fd int) (err error) {
+		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err
+	})
+	return info, err
+}
+
 // awaitAcknowledged lets what an end sent before it broke reach the other one ahead of the reset, as it does
 // without a gateway between them: there are clients that reset behind the last byte of a whole file (TLS
 // session tickets that they have not read make the kernel do so).

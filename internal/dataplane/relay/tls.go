@@ -112,7 +112,7 @@ func (t *tlsTransfer) conclude(side Side, err error) error {
 	case err != io.EOF:
 		return &BrokenError{side, err}
 	case !src.SawCloseNotify():
-		if t.brokeUnseen(side) {
+		if t.brokeUnseen(side) && (src.UsesTLS() || !t.sentFIN(side)) {
 			return &BrokenError{side, unix.ECONNRESET}
 		}
 		if src.UsesTLS() && !t.mayEndWithoutCloseNotify(side) {

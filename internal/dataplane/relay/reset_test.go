@@ -1,0 +1,47 @@
+package relay
+
+import (
+	"net"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"ftpgate/internal/dataplane/relaytest"
+)
+
+// A server that closes, and whose kernel has forgotten the connection when a segment comes late, sends a
+// reset behind its FIN. Its data is complete all the same, as it is for a client without a gateway.
+func TestResetBehindFIN(t *testing.T) {
+	l := relaytest.Listen(t, relaytest.Server)
+	h := hole(l)
+	h.Active = true
+	tr := reserve(t, opener(), h)
+	srv := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+	file := relaytest.Noise(1000)
+	if _, err := srv.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	relaytest.Await(t, func() bool { return inState(srv, unix.BPF_TCP_FIN_WAIT2) },
+		func() string { return "the FIN has not arrived" })
+	relaytest.Reset(srv)
+	if !tr.Waiting() {
+		t.Fatal("got no connection that waits; want the server's")
+	}
+	if err := tr.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	client := relaytest.Accept(t, l)
+	relaytest.WantData(t, "client", client, file)
+	if wait(t, tr); tr.ServerReset() {
+		t.Error("got a download that the server has reset; want a complete one")
+	}
+}
+
+// inState reports whether a connection is in a state of TCP's.
+func inState(c *net.TCPConn, state uint8) bool {
+	info, err := tcpInfo(c)
+	return err == nil && info.State == state
+}
