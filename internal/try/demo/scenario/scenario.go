@@ -20,7 +20,7 @@ import (
 
 // sessionTimeout ends a session that hangs. A session hangs for example when the kernel's helper drops a
 // line.
-const sessionTimeout = 20 * time.Second
+const sessionTimeout = 2 * time.Minute
 
 // part is a part of the scenario, with gateways of its own.
 type part struct {
