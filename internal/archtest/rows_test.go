@@ -6,9 +6,9 @@ var rows = []row{
 	// Pure: values in, values out.
 	{pkg: "core/forward"},
 	{pkg: "core/ftp"},
-	{pkg: "core/pinhole", imports: []string{"core/forward"}},
 	{pkg: "core/verdict", imports: []string{"core/forward"}},
-	{pkg: "core/dialogue", imports: []string{"core/forward", "core/ftp", "core/pinhole", "core/verdict"}},
+	{pkg: "core/pinhole", imports: []string{"core/forward", "core/verdict"}},
+	{pkg: "core/dialogue", imports: []string{"core/forward", "core/ftp", "core/verdict", "core/pinhole"}},
 	{pkg: "core/finding"},
 	{pkg: "core/netflow"},
 	{pkg: "core/ruleset", imports: []string{"core/forward"}, testing: []string{"core/ruleset/rulesettest"}},
@@ -62,10 +62,10 @@ var rows = []row{
 		testing: []string{"try/lab", "try/lab/labtest"}},
 
 	// What happens to sessions, and who shows it.
-	{pkg: "observe/sessions", imports: []string{"core/forward", "core/ftp", "core/verdict"}},
+	{pkg: "observe/sessions", imports: []string{"core/forward", "core/ftp", "core/verdict", "core/pinhole"}},
 	{pkg: "observe/flows",
 		imports: []string{
-			"core/forward", "core/pinhole", "core/verdict", "core/netflow", "observe/sessions",
+			"core/forward", "core/verdict", "core/pinhole", "core/netflow", "observe/sessions",
 		}},
 	{pkg: "observe/metrics",
 		imports: []string{"core/forward", "observe/sessions"},
@@ -87,7 +87,7 @@ var rows = []row{
 	{pkg: "gateway/repair", imports: []string{"kernel/nftwatch"}},
 
 	// Data connections.
-	{pkg: "dataplane", imports: []string{"core/forward", "core/pinhole", "core/verdict"}},
+	{pkg: "dataplane", imports: []string{"core/pinhole"}},
 	{pkg: "dataplane/socket",
 		imports: []string{"core/pinhole"},
 		shares:  []string{"golang.org/x/sys"},
@@ -113,9 +113,9 @@ var rows = []row{
 		testing: []string{"dataplane/relaytest"}},
 	{pkg: "dataplane/path",
 		imports: []string{
-			"core/forward", "core/pinhole", "core/verdict", "kernel/nftset", "kernel/system",
-			"observe/sessions", "observe/flows", "dataplane", "dataplane/port", "dataplane/kernelpath",
-			"dataplane/relay", "dataplane/passthrough",
+			"core/forward", "core/verdict", "core/pinhole", "kernel/nftset", "kernel/system",
+			"observe/flows", "dataplane", "dataplane/port", "dataplane/kernelpath", "dataplane/relay",
+			"dataplane/passthrough",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/relaytest"}},
@@ -123,17 +123,17 @@ var rows = []row{
 	// Control connections.
 	{pkg: "control/conn", shares: []string{"golang.org/x/sys"}, testing: []string{"try/testca"}},
 	{pkg: "control/refusal",
-		imports: []string{"core/verdict", "core/dialogue", "observe/sessions", "dataplane"}},
+		imports: []string{"core/verdict", "core/pinhole", "core/dialogue", "observe/sessions"}},
 	{pkg: "control/transcript",
 		imports: []string{
-			"core/ftp", "core/pinhole", "core/verdict", "core/dialogue", "observe/sessions", "dataplane",
+			"core/ftp", "core/verdict", "core/pinhole", "core/dialogue", "observe/sessions", "dataplane",
 		}},
 	{pkg: "control/upstream",
 		imports: []string{"core/forward", "core/ftp", "core/verdict", "core/dialogue", "control/conn"},
 		shares:  []string{"golang.org/x/sys"}},
 	{pkg: "control/session",
 		imports: []string{
-			"core/forward", "core/ftp", "core/pinhole", "core/verdict", "core/dialogue",
+			"core/forward", "core/ftp", "core/verdict", "core/pinhole", "core/dialogue",
 			"observe/sessions", "dataplane", "control/conn", "control/refusal", "control/transcript",
 			"control/upstream",
 		}},

@@ -14,7 +14,7 @@ import (
 )
 
 // Path carries data connections; package path implements it over the relay and the kernel's tables. An
-// error of its methods is a *Failure.
+// error of its methods is a *pinhole.Failure.
 type Path interface {
 	// Open reserves a port of the gateway for a pinhole and returns where it is (the port of hole.Listen is
 	// ignored). Nothing comes through before Arm. It fails where no port is free or the path cannot carry the
@@ -72,20 +72,20 @@ type Data interface {
 	// within pinhole.Lifetime from now on. It never waits.
 	Unuse()
 	// Outcome returns what has become of it so far, without waiting. It may be called after Close.
-	Outcome() Outcome
+	Outcome() pinhole.Outcome
 	// Finish is for a reply that says that a transfer is complete, so that its connection has come. Of a
 	// download, whose reply is held for it, it waits until the receiver has acknowledged every byte that came
 	// and the sender's FIN was passed on, or until the connection broke, or until for a second nothing has
 	// moved in it, or until cancel is closed. It returns what became of it until then, and leaves the
 	// connection as it is: Close must follow. It returns at once where nobody has come, where the kernel
 	// carries the connection, and after Close.
-	Finish(cancel <-chan struct{}) Outcome
+	Finish(cancel <-chan struct{}) pinhole.Outcome
 	// Close ends the pinhole, and returns what became of it so far. When it returns, nothing new can come; a
 	// connection that has come, or whose peer has come and whose far end is still being connected to, goes on
 	// until its ends end it. One for which Finish was called also ends, in order, soon after all was
 	// delivered: its client may keep it open for ever. Outcome follows it to its end. Close is idempotent,
 	// and waits for the kernel at most.
-	Close() Outcome
+	Close() pinhole.Outcome
 	// Ended is closed when the connection is over, and after Close where none has come: the gateway holds
 	// nothing for it any more. nil: the kernel carries it. Then the gateway holds nothing for it after Close,
 	// no descriptor and no goroutine, and nobody need wait.

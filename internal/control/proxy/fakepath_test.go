@@ -171,7 +171,7 @@ func (d *fakeData) Arm() error {
 	return d.path.armErr
 }
 
-func (d *fakeData) Finish(cancel <-chan struct{}) dataplane.Outcome {
+func (d *fakeData) Finish(cancel <-chan struct{}) pinhole.Outcome {
 	if d.kernel {
 		d.finishes++
 		return d.Outcome()
@@ -188,8 +188,8 @@ func (d *fakeData) Finish(cancel <-chan struct{}) dataplane.Outcome {
 	}
 }
 
-func (d *fakeData) Outcome() dataplane.Outcome {
-	o := dataplane.Outcome{Path: forward.DataRelay, Counted: d.missing, FinishReturnsNow: d.kernel ||
+func (d *fakeData) Outcome() pinhole.Outcome {
+	o := pinhole.Outcome{Path: forward.DataRelay, Counted: d.missing, FinishReturnsNow: d.kernel ||
 		isClosed(d.done)}
 	o.Complete = true
 	if d.path.goesOn {
@@ -203,8 +203,8 @@ func (d *fakeData) Outcome() dataplane.Outcome {
 			o.Down = 1
 		}
 		var known bool
-		if o.Failure, known = errors.AsType[*dataplane.Failure](d.result); !known {
-			o.Failure = &dataplane.Failure{Err: d.result}
+		if o.Failure, known = errors.AsType[*pinhole.Failure](d.result); !known {
+			o.Failure = &pinhole.Failure{Err: d.result}
 		}
 	}
 	return o
@@ -243,7 +243,7 @@ func (d *fakeData) Ended() <-chan struct{} {
 	return nil
 }
 
-func (d *fakeData) Close() dataplane.Outcome {
+func (d *fakeData) Close() pinhole.Outcome {
 	d.path.wait("Close")
 	d.once.Do(func() {
 		d.path.mu.Lock()

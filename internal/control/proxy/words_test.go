@@ -6,12 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/dataplane"
+	"ftpgate/internal/core/pinhole"
 )
 
 // pathFailure returns an error of a data path with words for the client.
 func pathFailure(err error) error {
-	return &dataplane.Failure{Err: err, ReplyCode: 522, ReplyText: "no TLS", Remedy: "mend it"}
+	return &pinhole.Failure{Err: err, ReplyCode: 522, ReplyText: "no TLS", Remedy: "mend it"}
 }
 
 // A server that calls a transfer off does not know why the gateway has broken it: the gateway does.

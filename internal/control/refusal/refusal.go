@@ -9,8 +9,8 @@ import (
 	"net/netip"
 
 	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
-	"ftpgate/internal/dataplane"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -37,11 +37,11 @@ func OfData(err error) Refusal {
 }
 
 // FailureOf returns what the data path says about an error; empty: the error is not the path's.
-func FailureOf(err error) dataplane.Failure {
-	if f, ok := errors.AsType[*dataplane.Failure](err); ok {
+func FailureOf(err error) pinhole.Failure {
+	if f, ok := errors.AsType[*pinhole.Failure](err); ok {
 		return *f
 	}
-	return dataplane.Failure{}
+	return pinhole.Failure{}
 }
 
 // codes are the usual verdicts of the kinds.

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
-	"ftpgate/internal/dataplane"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -27,7 +27,7 @@ func TestCodes(t *testing.T) {
 
 func TestFault(t *testing.T) {
 	at := netip.MustParseAddrPort("192.168.5.2:50000")
-	judged := &dataplane.Failure{Err: errors.New("no handshake"), ReplyText: "no TLS", Remedy: "mend it",
+	judged := &pinhole.Failure{Err: errors.New("no handshake"), ReplyText: "no TLS", Remedy: "mend it",
 		Fault: verdict.Fault{Code: verdict.CodeSessionReuseMissing, At: at, Err: "not resumed"}}
 	login := New(dialogue.RefusedLogin, "", "login failed")
 	login.Reply = "530 no"

@@ -234,10 +234,10 @@ func (s *Session) deliver(step dialogue.Step) error {
 
 // undelivered returns why a transfer that the server calls complete is not; nil: as far as the gateway knows
 // it is. An end that closes early knows that itself. held says that the reply was held for a download.
-func undelivered(o dataplane.Outcome, held bool) error {
+func undelivered(o pinhole.Outcome, held bool) error {
 	switch {
 	case o.Counted && o.OnlyUnexpectedPeer():
-		return &dataplane.Failure{Err: errUnexpectedPeer, ReplyCode: 425,
+		return &pinhole.Failure{Err: errUnexpectedPeer, ReplyCode: 425,
 			ReplyText: "no data connection from the expected address"}
 	case o.Complete || o.Failure == nil:
 		return nil
@@ -261,7 +261,7 @@ func (s *Session) broken(err error) dialogue.Step {
 // client is told why: the server does not know. closeTransfer follows when the client has its lines. Where
 // nobody has come it goes before: a client must not come once it has read that this is over.
 func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
-	var outcome dataplane.Outcome
+	var outcome pinhole.Outcome
 	if s.dataConn != nil {
 		outcome = s.dataConn.Outcome()
 	}
@@ -344,7 +344,7 @@ func (s *Session) endData() error {
 
 // closePinhole closes a data connection, and returns what became of it so far; false: the turn was taken
 // away. A connection that has come goes on, unless an operator or a limit ended the session.
-func (s *Session) closePinhole(data dataplane.Data) (outcome dataplane.Outcome, ok bool) {
+func (s *Session) closePinhole(data dataplane.Data) (outcome pinhole.Outcome, ok bool) {
 	severs := s.severs()
 	ok = s.callPath(func() {
 		if severs {

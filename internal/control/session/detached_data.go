@@ -7,6 +7,7 @@ import (
 
 	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
 )
@@ -17,7 +18,7 @@ const maxDetached = 16
 
 // errTooManyDetached returns why a session gets no further data connection.
 func errTooManyDetached() error {
-	return &dataplane.Failure{Err: errors.New("too many earlier data connections of the session are open"),
+	return &pinhole.Failure{Err: errors.New("too many earlier data connections of the session are open"),
 		ReplyCode: 425, ReplyText: "too many of your earlier data connections are open, close them first"}
 }
 

@@ -215,20 +215,6 @@ func printable(line []byte) string {
 	return strings.ToValidUTF8(string(line), "?")
 }
 
-// meter has the record see what comes through a data connection.
-type meter struct{ dataplane.Data }
-
-// Progress returns what came through so far, also after Close.
-func (m meter) Progress() sessions.Progress {
-	o := m.Outcome()
-	p := sessions.Progress{Connected: o.Connected, Up: o.Up, Down: o.Down, Over: o.Over,
-		UnexpectedPeer: o.UnexpectedPeer}
-	if o.Failure != nil && o.Failure.Fault.Code != "" {
-		p.Fault = &o.Failure.Fault
-	}
-	return p
-}
-
 // Opened records a pinhole.
 func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
 	t.agreed(at, data, hole.TLS, sessions.Data{
@@ -258,7 +244,7 @@ func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLeg
 	}
 	o := data.Outcome()
 	if d.Path = o.Path.String(); o.Counted {
-		d.Meter = meter{data}
+		d.Meter = data
 	}
 	t.record.Opened(d, at)
 }

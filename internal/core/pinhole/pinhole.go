@@ -1,5 +1,6 @@
 // Package pinhole describes the permission for data connections: a pinhole for exactly one of them, a bridge
-// that the gateway connects to both ends, and a passthrough for a session that nobody here reads.
+// that the gateway connects to both ends, and a passthrough for a session that nobody here reads. It also
+// describes the outcome of a data connection.
 //
 // It is pure: it opens nothing.
 package pinhole

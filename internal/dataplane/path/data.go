@@ -1,21 +1,18 @@
 package path
 
 import (
-	"errors"
-
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/dataplane"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/kernelpath"
 	"ftpgate/internal/dataplane/relay"
-	"ftpgate/internal/observe/sessions"
 )
 
 // relayData is a data connection that the relay carries.
 type relayData struct{ *relay.Transfer }
 
 // Outcome returns what has become of the connection so far.
-func (r relayData) Outcome() dataplane.Outcome {
-	o := dataplane.Outcome{Path: forward.DataRelay, Counted: true, Connected: r.ConnectedAt(),
+func (r relayData) Outcome() pinhole.Outcome {
+	o := pinhole.Outcome{Path: forward.DataRelay, Counted: true, Connected: r.ConnectedAt(),
 		UnexpectedPeer: r.LastUnexpectedPeer(), FinishReturnsNow: r.FinishReturnsNow(),
 		NotResumed: r.NotResumed()}
 	select {
@@ -31,7 +28,7 @@ func (r relayData) Outcome() dataplane.Outcome {
 }
 
 // Finish waits until what came is delivered, or cancel is closed.
-func (r relayData) Finish(cancel <-chan struct{}) dataplane.Outcome {
+func (r relayData) Finish(cancel <-chan struct{}) pinhole.Outcome {
 	r.Transfer.Finish(cancel)
 	return r.Outcome()
 }
@@ -43,7 +40,7 @@ func (r relayData) Ended() <-chan struct{} { return r.Done() }
 func (r relayData) Sever() { r.Transfer.Sever() }
 
 // Close closes the pinhole. A connection that has come goes on.
-func (r relayData) Close() dataplane.Outcome {
+func (r relayData) Close() pinhole.Outcome {
 	r.Transfer.Close()
 	return r.Outcome()
 }
@@ -51,7 +48,7 @@ func (r relayData) Close() dataplane.Outcome {
 // expectation is a connection of the kernel's that somebody counts, from before it may come; package flows
 // implements it.
 type expectation interface {
-	Progress() sessions.Progress
+	Outcome() pinhole.Outcome
 	// ForgetEarlier has the kernel give an active connection the server's source port. It reports whether
 	// the client still remembers an earlier connection from there, so that the kernel must not.
 	ForgetEarlier() (remembered bool)
@@ -65,24 +62,16 @@ type metered struct {
 	flow expectation // nil: nobody counts
 }
 
-// Outcome returns what has come through so far. The ends see for themselves how a transfer went, so it counts
-// as complete.
-func (m metered) Outcome() dataplane.Outcome {
-	o := dataplane.Outcome{Path: forward.DataKernel, FinishReturnsNow: true, Complete: true}
+// Outcome returns what has come through so far.
+func (m metered) Outcome() pinhole.Outcome {
 	if m.flow == nil {
-		return o
+		return pinhole.KernelOutcome()
 	}
-	p := m.flow.Progress()
-	o.Counted, o.Connected, o.Up, o.Down = true, p.Connected, p.Up, p.Down
-	o.Over, o.UnexpectedPeer = p.Over, p.UnexpectedPeer
-	if p.Fault != nil {
-		o.Failure = &dataplane.Failure{Err: errors.New(p.Fault.Verdict().Text), Fault: *p.Fault}
-	}
-	return o
+	return m.flow.Outcome()
 }
 
 // Finish waits for nothing. The server says that the transfer is over, so its connection has come.
-func (m metered) Finish(<-chan struct{}) dataplane.Outcome {
+func (m metered) Finish(<-chan struct{}) pinhole.Outcome {
 	m.MarkUsed()
 	return m.Outcome()
 }
@@ -110,7 +99,7 @@ func (m metered) Sever() {
 }
 
 // Close closes the pinhole. A connection that has come goes on, and is counted to its end.
-func (m metered) Close() dataplane.Outcome {
+func (m metered) Close() pinhole.Outcome {
 	m.DataPort.Close()
 	if m.flow != nil {
 		m.flow.Release(m.Used())

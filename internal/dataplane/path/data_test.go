@@ -15,28 +15,30 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relay"
 	"ftpgate/internal/dataplane/relaytest"
-	"ftpgate/internal/observe/sessions"
 )
 
 // The outcome of what the kernel carries is what the watcher has counted; it is complete, whatever that says.
 func TestMetered(t *testing.T) {
 	s := newStage(t)
 	data, _ := s.open(passive())
-	if o := data.Outcome(); !reflect.DeepEqual(o, dataplane.Outcome{Path: forward.DataKernel, Counted: true,
+	if o := data.Outcome(); !reflect.DeepEqual(o, pinhole.Outcome{Path: forward.DataKernel, Counted: true,
 		FinishReturnsNow: true, Complete: true}) {
 		t.Errorf("got %+v; want nothing so far", o)
 	}
 	fault := verdict.Fault{Code: verdict.CodeServerDataUnreachable, Err: "connection refused"}
-	s.flow.progress = sessions.Progress{Connected: time.Unix(1, 0), Up: 3, Down: 4, Over: true,
-		UnexpectedPeer: netip.MustParseAddr("192.168.5.9"), Fault: &fault}
+	counted := &s.flow.outcome
+	counted.Connected, counted.Up, counted.Down, counted.Over = time.Unix(1, 0), 3, 4, true
+	counted.UnexpectedPeer = netip.MustParseAddr("192.168.5.9")
+	counted.Failure = &pinhole.Failure{Err: errors.New("refused"), Fault: fault}
 	data.Sever()
 	o := data.Finish(nil)
 	if o.Up != 3 || o.Down != 4 || !o.Over || !o.Complete || !o.Connected.Equal(time.Unix(1, 0)) ||
-		o.UnexpectedPeer != s.flow.progress.UnexpectedPeer || o.Failure == nil || o.Failure.Fault != fault ||
+		o.UnexpectedPeer != s.flow.outcome.UnexpectedPeer || o.Failure == nil || o.Failure.Fault != fault ||
 		o.Failure.ReplyText != "" {
 		t.Errorf("got %+v; want what the watcher knows", o)
 	}
@@ -77,7 +79,7 @@ func TestMeteredUse(t *testing.T) {
 		t.Error("got it not wanted; want it kept for the next transfer")
 	}
 	wanted = s.tables.kept[hole]
-	s.flow.progress.Connected = time.Unix(1, 0)
+	s.flow.outcome.Connected = time.Unix(1, 0)
 	if wanted() {
 		t.Error("got it wanted after its connection has come")
 	}
@@ -101,8 +103,8 @@ func TestNotMetered(t *testing.T) {
 	s.counts = false
 	data, _ := s.open(passive())
 	data.Sever()
-	want := dataplane.Outcome{Path: forward.DataKernel, FinishReturnsNow: true, Complete: true}
-	for _, o := range []dataplane.Outcome{data.Outcome(), data.Finish(nil), data.Close()} {
+	want := pinhole.Outcome{Path: forward.DataKernel, FinishReturnsNow: true, Complete: true}
+	for _, o := range []pinhole.Outcome{data.Outcome(), data.Finish(nil), data.Close()} {
 		if o != want {
 			t.Errorf("got %+v; want %+v", o, want)
 		}

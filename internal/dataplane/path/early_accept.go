@@ -53,7 +53,7 @@ func (e *earlyAccept) carrier() dataplane.Data {
 }
 
 // Outcome returns what has become of the connection, over either path.
-func (e *earlyAccept) Outcome() dataplane.Outcome {
+func (e *earlyAccept) Outcome() pinhole.Outcome {
 	o := e.carrier().Outcome()
 	if !o.Counted { // nobody counts it: then there is nothing to wait for
 		o.Counted, o.Over = true, true
@@ -62,7 +62,7 @@ func (e *earlyAccept) Outcome() dataplane.Outcome {
 }
 
 // Finish waits for what the relay carries.
-func (e *earlyAccept) Finish(cancel <-chan struct{}) dataplane.Outcome {
+func (e *earlyAccept) Finish(cancel <-chan struct{}) pinhole.Outcome {
 	e.carrier().Finish(cancel)
 	return e.Outcome()
 }
@@ -87,7 +87,7 @@ func (e *earlyAccept) Sever() {
 }
 
 // Close closes the pinhole. A connection that has come goes on.
-func (e *earlyAccept) Close() dataplane.Outcome {
+func (e *earlyAccept) Close() pinhole.Outcome {
 	e.waiting.Close()
 	e.metered.Close()
 	return e.Outcome()

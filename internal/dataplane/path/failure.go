@@ -5,8 +5,8 @@ import (
 	"net"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
-	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/passthrough"
 	"ftpgate/internal/dataplane/port"
 	"ftpgate/internal/dataplane/relay"
@@ -22,11 +22,11 @@ type policyError interface {
 
 // relayFailure translates the error of a transfer of the relay for the client, the operator and the session;
 // nil stays nil.
-func relayFailure(err error) *dataplane.Failure {
+func relayFailure(err error) *pinhole.Failure {
 	if err == nil {
 		return nil
 	}
-	f := &dataplane.Failure{Err: err, Fault: relayFault(err)}
+	f := &pinhole.Failure{Err: err, Fault: relayFault(err)}
 	if handshake, ok := errors.AsType[*relay.HandshakeError](err); ok {
 		f.ReplyCode, f.ReplyText = handshake.Reply()
 		f.Remedy = policyRemedy(err)
@@ -99,7 +99,7 @@ func handshakeCode(e *relay.HandshakeError) verdict.Code {
 // openFailure is the error of a data connection that cannot be opened, for a forward with these passive
 // ports.
 func openFailure(err error, ports forward.PortRange) error {
-	f := &dataplane.Failure{Err: err, Fault: verdict.Fault{Code: verdict.CodeNoDataPath, Err: err.Error()}}
+	f := &pinhole.Failure{Err: err, Fault: verdict.Fault{Code: verdict.CodeNoDataPath, Err: err.Error()}}
 	if errors.Is(err, port.ErrNone) {
 		f.Fault = verdict.Fault{Code: verdict.CodeNoPortsLeft, Ports: ports}
 	}
@@ -108,7 +108,7 @@ func openFailure(err error, ports forward.PortRange) error {
 
 // passthroughFailure is the error of a passthrough that cannot be opened.
 func passthroughFailure(err error) error {
-	f := &dataplane.Failure{Err: err}
+	f := &pinhole.Failure{Err: err}
 	if refused, ok := errors.AsType[*passthrough.Error](err); ok {
 		f.ReplyCode, f.ReplyText = refused.Reply()
 		f.Remedy = refused.Remedy()

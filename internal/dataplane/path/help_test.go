@@ -15,7 +15,6 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relaytest"
-	"ftpgate/internal/observe/sessions"
 )
 
 // fakeTables are the kernel's tables: they can be lost, and refuse everything then.
@@ -117,17 +116,17 @@ func (k fakePassthroughs) Close() error { return k.add(nil, func() { k.closed++ 
 // fakeFlow counts what the test says.
 type fakeFlow struct {
 	expected   pinhole.Pinhole
-	progress   sessions.Progress
+	outcome    pinhole.Outcome
 	severed    int
 	forgotten  int
 	remembered bool   // by the client
 	released   []bool // used or not
 }
 
-func (f *fakeFlow) Progress() sessions.Progress { return f.progress }
-func (f *fakeFlow) ForgetEarlier() bool         { f.forgotten++; return f.remembered }
-func (f *fakeFlow) Sever()                      { f.severed++ }
-func (f *fakeFlow) Release(used bool)           { f.released = append(f.released, used) }
+func (f *fakeFlow) Outcome() pinhole.Outcome { return f.outcome }
+func (f *fakeFlow) ForgetEarlier() bool      { f.forgotten++; return f.remembered }
+func (f *fakeFlow) Sever()                   { f.severed++ }
+func (f *fakeFlow) Release(used bool)        { f.released = append(f.released, used) }
 
 // stage is Paths over fake tables, with one forward.
 type stage struct {
@@ -163,7 +162,8 @@ func newStage(t *testing.T) *stage {
 		if !s.counts {
 			return nil
 		}
-		s.flow = &fakeFlow{expected: hole}
+		s.flow = &fakeFlow{expected: hole, outcome: pinhole.KernelOutcome()}
+		s.flow.outcome.Counted = true
 		return s.flow
 	}
 	s.free.ask = func(netip.AddrPort) bool { return true }

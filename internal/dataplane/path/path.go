@@ -235,7 +235,7 @@ func (p forwardPath) open(
 	hole.Listen = opened.Listen()
 	data := metered{opened, p.expect(hole)}
 	if data.flow != nil {
-		opened.Count(func() bool { return !data.flow.Progress().Connected.IsZero() })
+		opened.Count(func() bool { return !data.flow.Outcome().Connected.IsZero() })
 	}
 	if !hole.Active {
 		return data, opened.Listen(), nil

@@ -16,9 +16,9 @@ import (
 )
 
 // failureOf returns the Failure of an error, and fails the test where it has none.
-func failureOf(t *testing.T, err error) dataplane.Failure {
+func failureOf(t *testing.T, err error) pinhole.Failure {
 	t.Helper()
-	f, ok := errors.AsType[*dataplane.Failure](err)
+	f, ok := errors.AsType[*pinhole.Failure](err)
 	if !ok {
 		t.Fatalf("got error %v; want a Failure", err)
 	}

@@ -76,7 +76,7 @@ func TestRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	flow.progress.Connected = time.Now()
+	flow.outcome.Connected = time.Now()
 	closed.Close()
 	renewed := s.tables.renewed
 	if err := s.Restore(); err != nil {

@@ -46,7 +46,7 @@ func TestForgetEarlier(t *testing.T) {
 		if got := len(table.flows); got != tt.left {
 			t.Errorf("state %d, closed %t: got %d flows; want %d", tt.state, tt.closed, got, tt.left)
 		}
-		if got := first.Progress().Down; tt.left == 0 && got != 1000 {
+		if got := first.Outcome().Down; tt.left == 0 && got != 1000 {
 			t.Errorf("state %d: got %d bytes counted; want 1000", tt.state, got)
 		}
 	}

@@ -1,6 +1,7 @@
 package flows
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -8,7 +9,6 @@ import (
 	"ftpgate/internal/core/netflow"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
-	"ftpgate/internal/observe/sessions"
 )
 
 // Expectation is a data connection that is expected through a pinhole, and after that the connection itself.
@@ -114,22 +114,25 @@ func (x *Expectation) tuple() netflow.Tuple { return netflow.Tuple{From: x.peer,
 // endpoints returns both ends of the connection. The caller holds the watcher's lock.
 func (x *Expectation) endpoints() endpoints { return endpointsOf(x.peer, x.pinhole.Target) }
 
-// Progress returns the state of the connection at the last poll or segment.
-func (x *Expectation) Progress() sessions.Progress {
+// Outcome returns what has become of the connection until the last poll or segment.
+func (x *Expectation) Outcome() pinhole.Outcome {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	p := sessions.Progress{Connected: x.connected, UnexpectedPeer: x.unexpectedPeer, Over: x.done,
-		Fault: x.fault}
+	o := pinhole.KernelOutcome()
+	o.Counted, o.Connected, o.UnexpectedPeer, o.Over = true, x.connected, x.unexpectedPeer, x.done
+	if x.fault != nil {
+		o.Failure = &pinhole.Failure{Err: errors.New(x.fault.Verdict().Text), Fault: *x.fault}
+	}
 	var sent, received uint64
 	if x.flow != nil {
 		sent, received = x.watcher.table.Payload(*x.flow)
 	}
 	sent, received = x.segments.bytes(sent, received)
-	p.Up, p.Down = int64(sent), int64(received)
+	o.Up, o.Down = int64(sent), int64(received)
 	if x.pinhole.Active { // the server has connected
-		p.Up, p.Down = p.Down, p.Up
+		o.Up, o.Down = o.Down, o.Up
 	}
-	return p
+	return o
 }
 
 // Sever ends the connection. It deletes its entry from the table: as a pinhole serves no second packet, the

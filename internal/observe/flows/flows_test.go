@@ -115,6 +115,24 @@ func poll(t *testing.T, w *Watcher, now time.Time) {
 	}
 }
 
+// The outcome is complete, whatever went wrong: the ends see for themselves how a transfer went.
+func TestOutcome(t *testing.T) {
+	w, _, _ := newTestWatcher()
+	x := w.Expect(testPinhole)
+	want := pinhole.Outcome{Path: forward.DataKernel, Counted: true, FinishReturnsNow: true, Complete: true}
+	if o := x.Outcome(); o != want {
+		t.Errorf("got %+v; want %+v", o, want)
+	}
+	x.finishUnanswered()
+	o := x.Outcome()
+	if !o.Over || !o.Complete || codeOf(o.Fault()) != verdict.CodeServerDataUnreachable {
+		t.Fatalf("got %+v, fault %+v; want it over and complete, with the fault", o, o.Fault())
+	}
+	if got, want := o.Failure.Error(), o.Fault().Verdict().Text; got != want || o.Failure.ReplyText != "" {
+		t.Errorf("got %q, for the client %q; want %q, and nothing", got, o.Failure.ReplyText, want)
+	}
+}
+
 func TestExpectation(t *testing.T) {
 	w, table, _ := newTestWatcher()
 	if f := pinholeFlow(1); w.Wants(f.Original, f.Master) {
@@ -127,19 +145,19 @@ func TestExpectation(t *testing.T) {
 	f.State, f.Replied, f.Received.Bytes = netflow.TCPEstablished, true, 500
 	table.flows[f.Original] = f
 	poll(t, w, now)
-	if p := x.Progress(); p.Connected != now || p.Down != 500 || p.Over || p.Fault != nil {
-		t.Errorf("got %+v; want 500 bytes down so far", p)
+	if o := x.Outcome(); o.Connected != now || o.Down != 500 || o.Over || o.Fault() != nil {
+		t.Errorf("got %+v; want 500 bytes down so far", o)
 	}
 	f.State, f.Received.Bytes = netflow.TCPTimeWait, 1000
 	table.flows[f.Original] = f
 	x.Release(false)
 	poll(t, w, now.Add(time.Second))
-	if x.Progress().Over {
+	if x.Outcome().Over {
 		t.Error("got it over while its last segments may arrive; want it to go on")
 	}
 	poll(t, w, now.Add(time.Second+PollInterval))
-	if p := x.Progress(); p.Down != 1000 || !p.Over {
-		t.Errorf("got %+v; want 1000 bytes, and nothing more to come", p)
+	if o := x.Outcome(); o.Down != 1000 || !o.Over {
+		t.Errorf("got %+v; want 1000 bytes, and nothing more to come", o)
 	}
 	table.asked = 0
 	if poll(t, w, now.Add(time.Hour)); table.asked != 0 || len(w.expected)+len(w.active) != 0 {
@@ -171,9 +189,9 @@ func TestUnanswered(t *testing.T) {
 			if active {
 				want = verdict.CodeClientDataUnreachable
 			}
-			if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.At != hole.Target ||
-				p.Over != refused {
-				t.Errorf("%s, refused %v: got %+v, fault %+v; want %s", name, refused, p, p.Fault, want)
+			if o := x.Outcome(); o.Fault() == nil || o.Fault().Code != want || o.Fault().At != hole.Target ||
+				o.Over != refused {
+				t.Errorf("%s, refused %v: got %+v, fault %+v; want %s", name, refused, o, o.Fault(), want)
 			}
 			if refused {
 				continue
@@ -181,8 +199,8 @@ func TestUnanswered(t *testing.T) {
 			f.Replied, f.State = true, netflow.TCPEstablished
 			table.flows[f.Original] = f
 			poll(t, w, now.Add(10*time.Second))
-			if p := x.Progress(); p.Fault != nil {
-				t.Errorf("%s: got %+v after the answer came", name, p.Fault)
+			if o := x.Outcome(); o.Fault() != nil {
+				t.Errorf("%s: got %+v after the answer came", name, o.Fault())
 			}
 		}
 	}
@@ -195,12 +213,12 @@ func TestUnexpectedPeer(t *testing.T) {
 	f.Original.From = at("192.168.5.77:3000")
 	f.Reply = netflow.Tuple{From: f.Original.To, To: f.Original.From}
 	newFlow(t, w, table, f, time.Now())
-	if p := x.Progress(); p.UnexpectedPeer != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
-		t.Errorf("got %+v; want an unexpected peer, and nobody else", p)
+	if o := x.Outcome(); o.UnexpectedPeer != netip.MustParseAddr("192.168.5.77") || !o.Connected.IsZero() {
+		t.Errorf("got %+v; want an unexpected peer, and nobody else", o)
 	}
 	newFlow(t, w, table, pinholeFlow(2), time.Now())
-	if p := x.Progress(); p.Connected.IsZero() {
-		t.Errorf("got %+v; want the peer behind the unexpected peer", p)
+	if o := x.Outcome(); o.Connected.IsZero() {
+		t.Errorf("got %+v; want the peer behind the unexpected peer", o)
 	}
 }
 
@@ -215,9 +233,9 @@ func TestNotTranslated(t *testing.T) {
 		f := pinholeFlow(1)
 		f.Reply = netflow.Tuple{From: f.Original.To, To: f.Original.From}
 		newFlow(t, w, table, f, time.Now().Add(after))
-		if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.UnexpectedPeer.IsValid() ||
-			!p.Connected.IsZero() {
-			t.Errorf("after %s: got %+v; want %s", after, p, want)
+		if o := x.Outcome(); o.Fault() == nil || o.Fault().Code != want || o.UnexpectedPeer.IsValid() ||
+			!o.Connected.IsZero() {
+			t.Errorf("after %s: got %+v; want %s", after, o, want)
 		}
 	}
 }
@@ -233,11 +251,11 @@ func TestReleaseForgets(t *testing.T) {
 	never.Release(false)
 	newFlow(t, w, table, pinholeFlow(1), now)
 	poll(t, w, now)
-	if late.Progress().Connected.IsZero() {
+	if late.Outcome().Connected.IsZero() {
 		t.Error("got no connection; want the late one")
 	}
-	if p := never.Progress(); !p.Over || !p.Connected.IsZero() {
-		t.Errorf("got %+v; want nothing more to come", p)
+	if o := never.Outcome(); !o.Over || !o.Connected.IsZero() {
+		t.Errorf("got %+v; want nothing more to come", o)
 	}
 	if w.expected[unused.Listen] != nil {
 		t.Error("got the unused expectation kept; want it forgotten")
@@ -253,8 +271,8 @@ func TestPortDrawnAgain(t *testing.T) {
 	newFlow(t, w, table, pinholeFlow(1), time.Now())
 	poll(t, w, time.Now())
 	poll(t, w, time.Now().Add(eventLag))
-	if x.Progress().Connected.IsZero() || !old.Progress().Connected.IsZero() || !old.Progress().Over {
-		t.Errorf("got %+v and, of the old one, %+v", x.Progress(), old.Progress())
+	if x.Outcome().Connected.IsZero() || !old.Outcome().Connected.IsZero() || !old.Outcome().Over {
+		t.Errorf("got %+v and, of the old one, %+v", x.Outcome(), old.Outcome())
 	}
 	other := testPinhole // of another client, at the same port
 	other.From = netip.MustParseAddr("192.168.5.9")
@@ -262,7 +280,7 @@ func TestPortDrawnAgain(t *testing.T) {
 	f := pinholeFlow(2)
 	f.Original.From = at("192.168.5.9:1")
 	newFlow(t, w, table, f, time.Now())
-	if g.Progress().Connected.IsZero() {
+	if g.Outcome().Connected.IsZero() {
 		t.Error("got no connection for the second client of a port; want one")
 	}
 }
@@ -348,8 +366,8 @@ func TestResync(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if sessionLog.Count() != 1 || x.Progress().Connected.IsZero() {
-		t.Errorf("got %d sessions, connection %+v; want one of each", sessionLog.Count(), x.Progress())
+	if sessionLog.Count() != 1 || x.Outcome().Connected.IsZero() {
+		t.Errorf("got %d sessions, connection %+v; want one of each", sessionLog.Count(), x.Outcome())
 	}
 }
 

@@ -51,23 +51,23 @@ func TestReleased(t *testing.T) {
 		x.Release(tt.used)
 		poll(t, w, now)
 		poll(t, w, now)
-		if p := x.Progress(); table.searched != tt.searched || p.Connected.IsZero() == tt.connected ||
-			codeOf(p.Fault) != tt.code {
+		if o := x.Outcome(); table.searched != tt.searched || o.Connected.IsZero() == tt.connected ||
+			codeOf(o.Fault()) != tt.code {
 			t.Errorf(
 				"%s: got %+v, fault %+v, after %d searches; want %+v",
 				name,
-				p,
-				p.Fault,
+				o,
+				o.Fault(),
 				table.searched,
 				tt,
 			)
 		}
-		if p := x.Progress(); p.Over != (tt.searched > 0 && !tt.connected) {
-			t.Errorf("%s: got %+v at once", name, p)
+		if o := x.Outcome(); o.Over != (tt.searched > 0 && !tt.connected) {
+			t.Errorf("%s: got %+v at once", name, o)
 		}
 		poll(t, w, now.Add(eventLag))
-		if p := x.Progress(); p.Over == tt.connected || len(w.expected) != 0 {
-			t.Errorf("%s: got %+v; %d are expected", name, p, len(w.expected))
+		if o := x.Outcome(); o.Over == tt.connected || len(w.expected) != 0 {
+			t.Errorf("%s: got %+v; %d are expected", name, o, len(w.expected))
 		}
 	}
 }
@@ -97,7 +97,7 @@ func TestReleasedMany(t *testing.T) {
 	}
 	poll(t, w, now.Add(searchWait))
 	for _, x := range released {
-		if !x.Progress().Over {
+		if !x.Outcome().Over {
 			t.Fatal("got an expectation that waits on; want all done")
 		}
 	}

@@ -36,17 +36,17 @@ func TestLog(t *testing.T) {
 	x := w.Expect(testPinhole)
 	now := time.Now()
 	w.HandleSegment(untranslated("192.168.5.77:3000", now))
-	if p := x.Progress(); p.UnexpectedPeer != netip.MustParseAddr("192.168.5.77") || !p.Connected.IsZero() {
-		t.Errorf("got %+v; want an unexpected peer, and no connection", p)
+	if o := x.Outcome(); o.UnexpectedPeer != netip.MustParseAddr("192.168.5.77") || !o.Connected.IsZero() {
+		t.Errorf("got %+v; want an unexpected peer, and no connection", o)
 	}
 	handle(w, now, accepted)
-	if p := x.Progress(); p.Connected != now || p.Over {
-		t.Errorf("got %+v; want the client's connection", p)
+	if o := x.Outcome(); o.Connected != now || o.Over {
+		t.Errorf("got %+v; want the client's connection", o)
 	}
 	handle(w, now, ending...)
 	poll(t, w, now)
-	if p := x.Progress(); p.Down != 700 || !p.Over || p.Fault != nil || table.asked != 0 {
-		t.Errorf("got %+v, %d flows asked for; want 700 bytes, and none", p, table.asked)
+	if o := x.Outcome(); o.Down != 700 || !o.Over || o.Fault() != nil || table.asked != 0 {
+		t.Errorf("got %+v, %d flows asked for; want 700 bytes, and none", o, table.asked)
 	}
 	if len(w.expected)+len(w.unclaimed)+len(w.active) != 0 ||
 		w.expectedPorts[testPinhole.Listen.Port()] != 0 {
@@ -76,8 +76,8 @@ func TestLogAndTable(t *testing.T) {
 			_ = w.HandleEvent(began)
 		}
 		poll(t, w, now)
-		if p := x.Progress(); p.Connected != now || p.Down != 500 || p.Over || p.Fault != nil {
-			t.Errorf("%s: got %+v; want 500 bytes down so far", name, p)
+		if o := x.Outcome(); o.Connected != now || o.Down != 500 || o.Over || o.Fault() != nil {
+			t.Errorf("%s: got %+v; want 500 bytes down so far", name, o)
 		}
 		x.Sever()
 		if len(table.flows) != 0 {
@@ -96,9 +96,9 @@ func TestSeverBeforeLog(t *testing.T) {
 		t.Errorf("got %d searches; want 1", table.searched)
 	}
 	table.flows[f.Original] = f
-	if x.Sever(); len(table.flows) != 0 || x.Progress().Connected.IsZero() {
+	if x.Sever(); len(table.flows) != 0 || x.Outcome().Connected.IsZero() {
 		t.Errorf("got %d flows left, connected %s; want none, and a connection",
-			len(table.flows), x.Progress().Connected)
+			len(table.flows), x.Outcome().Connected)
 	}
 	late := w.Expect(testPinhole)
 	late.Release(true)
@@ -127,10 +127,10 @@ func TestLogUnmatched(t *testing.T) {
 		now := x.opened.Add(after)
 		w.HandleSegment(untranslated("192.168.5.1:3000", now))
 		w.HandleSegment(untranslated("192.168.5.1:3000", now.Add(time.Hour)))
-		if p := x.Progress(); p.Fault == nil || p.Fault.Code != want || p.Fault.Waited != after ||
-			!p.Connected.IsZero() ||
-			p.UnexpectedPeer.IsValid() {
-			t.Errorf("after %s: got %+v, fault %+v; want %s", after, p, p.Fault, want)
+		if o := x.Outcome(); o.Fault() == nil || o.Fault().Code != want || o.Fault().Waited != after ||
+			!o.Connected.IsZero() ||
+			o.UnexpectedPeer.IsValid() {
+			t.Errorf("after %s: got %+v, fault %+v; want %s", after, o, o.Fault(), want)
 		}
 		elsewhere := untranslated("192.168.5.1:3000", now)
 		elsewhere.To = at("192.168.5.3:50000")
@@ -152,13 +152,13 @@ func TestLogNotAccepted(t *testing.T) {
 			table.flows[f.Original] = f
 		}
 		handle(w, now, s)
-		if p := x.Progress(); p.Connected != now || p.Fault != nil {
-			t.Errorf("%s: got %+v; want the client to have come", name, p)
+		if o := x.Outcome(); o.Connected != now || o.Fault() != nil {
+			t.Errorf("%s: got %+v; want the client to have come", name, o)
 		}
 		poll(t, w, now.Add(answerWait+1))
-		if p := x.Progress(); p.Fault == nil || p.Fault.Code != verdict.CodeServerDataUnreachable ||
-			p.Over != (name == "refused") {
-			t.Errorf("%s: got %+v, fault %+v; want that the server does not accept it", name, p, p.Fault)
+		if o := x.Outcome(); o.Fault() == nil || o.Fault().Code != verdict.CodeServerDataUnreachable ||
+			o.Over != (name == "refused") {
+			t.Errorf("%s: got %+v, fault %+v; want that the server does not accept it", name, o, o.Fault())
 		}
 	}
 }
@@ -170,14 +170,14 @@ func TestGivenUp(t *testing.T) {
 	now := time.Now()
 	newFlow(t, w, table, pinholeFlow(1), now)
 	poll(t, w, now)
-	if p := x.Progress(); p.Over || p.Fault != nil {
-		t.Errorf("got %+v; want it to wait for an answer", p)
+	if o := x.Outcome(); o.Over || o.Fault() != nil {
+		t.Errorf("got %+v; want it to wait for an answer", o)
 	}
 	x.Release(false)
 	poll(t, w, now)
-	if p := x.Progress(); !p.Over || codeOf(p.Fault) != verdict.CodeServerDataUnreachable ||
+	if o := x.Outcome(); !o.Over || codeOf(o.Fault()) != verdict.CodeServerDataUnreachable ||
 		len(w.active) != 0 {
-		t.Errorf("got %+v, fault %+v; want that the server does not accept it", p, p.Fault)
+		t.Errorf("got %+v, fault %+v; want that the server does not accept it", o, o.Fault())
 	}
 }
 
@@ -200,16 +200,16 @@ func TestLogGone(t *testing.T) {
 		now := time.Now()
 		handle(w, now, tt.s)
 		poll(t, w, now)
-		if got, want := x.Progress().Over, name == "accepted"; got != want {
+		if got, want := x.Outcome().Over, name == "accepted"; got != want {
 			t.Errorf("%s: got over %t; want %t, as the log may be late", name, got, want)
 		}
 		if tt.table.ID != 0 {
 			table.flows[own.Original] = own
 		}
 		poll(t, w, now.Add(PollInterval))
-		p := x.Progress()
-		if !p.Over || p.Connected.IsZero() != tt.want || (p.Fault != nil) != tt.want {
-			t.Errorf("%s: got %+v, fault %+v; want it to be over", name, p, p.Fault)
+		o := x.Outcome()
+		if !o.Over || o.Connected.IsZero() != tt.want || (o.Fault() != nil) != tt.want {
+			t.Errorf("%s: got %+v, fault %+v; want it to be over", name, o, o.Fault())
 		}
 	}
 }
@@ -226,14 +226,14 @@ func TestLogPortAgain(t *testing.T) {
 		x := w.Expect(hole)
 		now := time.Now()
 		handle(w, now, accepted)
-		if old.Progress().Connected.IsZero() == used || x.Progress().Connected.IsZero() != used {
+		if old.Outcome().Connected.IsZero() == used || x.Outcome().Connected.IsZero() != used {
 			t.Errorf("used %v: got old %+v, new %+v; want the connection at the right one",
-				used, old.Progress(), x.Progress())
+				used, old.Outcome(), x.Outcome())
 		}
 		other := accepted.segment()
 		other.To, other.At = at("192.168.5.1:3001"), now
 		w.HandleSegment(other)
-		if x.Progress().Connected.IsZero() {
+		if x.Outcome().Connected.IsZero() {
 			t.Error("got no connection for the new expectation; want one")
 		}
 	}

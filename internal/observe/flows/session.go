@@ -58,7 +58,7 @@ func (w *Watcher) endData(c *control, x *Expectation) {
 	defer w.mu.Unlock()
 	if c.data == x {
 		c.data = nil
-		fault := x.Progress().Fault
+		fault := x.Outcome().Fault()
 		c.record.TransferFinished(fault == nil, "", fault)
 	}
 	if c.endsWithData && c.data == nil {

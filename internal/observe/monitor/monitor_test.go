@@ -160,7 +160,7 @@ func TestDelivery(t *testing.T) {
 		if got := b.sessionLog.Count(); got != 1 {
 			t.Errorf("got %d sessions; want the one of the event", got)
 		}
-		if x.Progress().Connected.IsZero() {
+		if x.Outcome().Connected.IsZero() {
 			t.Error("got no connection; want the one of the segment")
 		}
 		data := netflow.Flow{ID: 8, Master: control().Original, Replied: true, State: netflow.TCPEstablished,

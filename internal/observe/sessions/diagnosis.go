@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 )
 
@@ -17,29 +18,29 @@ const (
 )
 
 // dataFault returns what went wrong with a closed data connection, as far as the gateway can see.
-func (r *Record) dataFault(d *data, p Progress) (verdict.Fault, bool) {
+func (r *Record) dataFault(d *data, o pinhole.Outcome) (verdict.Fault, bool) {
 	if d == nil || d.Meter == nil {
 		return verdict.Fault{}, false
 	}
 	switch {
-	case p.Fault != nil:
-		own := *p.Fault
+	case o.Fault() != nil:
+		own := *o.Fault()
 		if !own.At.IsValid() {
 			own.At = d.Listen
 		}
 		return own, true
-	case !p.Connected.IsZero(), d.declined, !d.Listen.IsValid(), d.closed.Sub(d.opened) < minWait:
+	case !o.Connected.IsZero(), d.declined, !d.Listen.IsValid(), d.closed.Sub(d.opened) < minWait:
 		return verdict.Fault{}, false
 	}
-	return r.neverConnected(d, p, d.closed), true
+	return r.neverConnected(d, o, d.closed), true
 }
 
 // neverConnected returns the fault of a data connection whose peer did not connect until now.
-func (r *Record) neverConnected(d *data, p Progress, now time.Time) verdict.Fault {
+func (r *Record) neverConnected(d *data, o pinhole.Outcome, now time.Time) verdict.Fault {
 	f := verdict.Fault{At: d.Listen, Ports: r.start.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
 	switch {
-	case p.UnexpectedPeer.IsValid():
-		f.Code, f.Peer, f.Err = verdict.CodeClientFromElsewhere, p.UnexpectedPeer, d.From.String()
+	case o.UnexpectedPeer.IsValid():
+		f.Code, f.Peer, f.Err = verdict.CodeClientFromElsewhere, o.UnexpectedPeer, d.From.String()
 	case d.Active:
 		f.Code = verdict.CodeServerNeverConnected
 	default:
@@ -91,12 +92,12 @@ func (r *Record) awaitsData() bool {
 // overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a
 // peer that connects does, or the far end refuses it.
 func (r *Record) overdue(now time.Time) (verdict.Fault, bool) {
-	p := r.data.progress()
+	o := r.data.outcome()
 	switch {
-	case p.Fault != nil:
-		return *p.Fault, true
-	case p.Connected.IsZero() && now.Sub(r.data.opened) >= connectPatience:
-		return r.neverConnected(r.data, p, now), true
+	case o.Fault() != nil:
+		return *o.Fault(), true
+	case o.Connected.IsZero() && now.Sub(r.data.opened) >= connectPatience:
+		return r.neverConnected(r.data, o, now), true
 	}
 	return verdict.Fault{}, false
 }

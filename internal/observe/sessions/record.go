@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 )
 
@@ -61,17 +62,7 @@ type Data struct {
 
 // Meter measures a data connection. It must answer as long as anybody asks.
 type Meter interface {
-	Progress() Progress
-}
-
-// Progress is the state of a data connection.
-type Progress struct {
-	// when the connection was established, or its first packet came; zero: it was not
-	Connected      time.Time
-	Up, Down       int64          // payload bytes from the client, and to it
-	Over           bool           // the connection is over, and everything is counted
-	UnexpectedPeer netip.Addr     // another host that connected; not valid: none
-	Fault          *verdict.Fault // what the data path knows went wrong; nil: nothing
+	Outcome() pinhole.Outcome
 }
 
 // data is a negotiated data connection and what became of it.
@@ -242,23 +233,23 @@ func (r *Record) close(d *data, now time.Time) {
 
 // finalize adds the result of a data connection, and of its transfer if it had one, to the time line and the
 // sums.
-func (r *Record) finalize(s *finalizing, p Progress) {
+func (r *Record) finalize(s *finalizing, o pinhole.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.noteConnected(s.data, p)
+	r.noteConnected(s.data, o)
 	if !s.hasTransfer {
-		switch f, failed := r.dataFault(s.data, p); {
+		switch f, failed := r.dataFault(s.data, o); {
 		case failed:
 			r.fault(f)
-		case p.Connected.IsZero() && s.data.Listen.IsValid():
+		case o.Connected.IsZero() && s.data.Listen.IsValid():
 			r.note(KindPinhole, s.data.number, "closed unused")
 		}
 		return
 	}
 	t := &s.transfer
-	p = t.inDirection(p)
-	t.measure(p, t.Ended)
-	came := Totals{Up: p.Up, Down: p.Down, Transfers: 1}
+	o = t.inDirection(o)
+	t.measure(o, t.Ended)
+	came := Totals{Up: o.Up, Down: o.Down, Transfers: 1}
 	if !t.Complete {
 		came.Transfers, came.Failed = 0, 1
 	}
@@ -267,7 +258,7 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 	if t.Complete {
 		r.completedSince++
 	} else {
-		f := r.whyFailed(s, p)
+		f := r.whyFailed(s, o)
 		t.Verdict = f.Verdict().Text
 		r.fault(f)
 	}
@@ -277,16 +268,16 @@ func (r *Record) finalize(s *finalizing, p Progress) {
 
 // whyFailed returns why a transfer failed. The data path knows more than the server says, and the server says
 // more than the client was told.
-func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
+func (r *Record) whyFailed(s *finalizing, o pinhole.Outcome) verdict.Fault {
 	aborted := s.why != nil && s.why.Code == verdict.CodeAborted // and that broke the data connection
-	if f, failed := r.dataFault(s.data, p); failed && !aborted {
+	if f, failed := r.dataFault(s.data, o); failed && !aborted {
 		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.reply)
 		return f
 	}
 	if d := s.data; !aborted && verdict.FailedToConnect(s.reply) && d != nil && d.Meter != nil &&
 		d.Listen.IsValid() &&
-		p.Connected.IsZero() {
-		f := r.neverConnected(d, p, d.closed)
+		o.Connected.IsZero() {
+		f := r.neverConnected(d, o, d.closed)
 		f.Verb, f.Said = s.transfer.Verb, s.reply
 		return f
 	}
@@ -299,12 +290,12 @@ func (r *Record) whyFailed(s *finalizing, p Progress) verdict.Fault {
 }
 
 // noteConnected adds to the time line that the peer of a data connection connected.
-func (r *Record) noteConnected(d *data, p Progress) {
-	if d == nil || d.connectReported || p.Connected.IsZero() {
+func (r *Record) noteConnected(d *data, o pinhole.Outcome) {
+	if d == nil || d.connectReported || o.Connected.IsZero() {
 		return
 	}
 	d.connectReported = true
-	at := p.Connected // when it was reported
+	at := o.Connected // when it was reported
 	if !d.closed.IsZero() && at.After(d.closed) {
 		at = d.closed
 	}
@@ -315,11 +306,11 @@ func (r *Record) noteConnected(d *data, p Progress) {
 		words: dataConnected{at.Sub(d.opened), d.Active, !d.Listen.IsValid()}})
 }
 
-func (d *data) progress() Progress {
+func (d *data) outcome() pinhole.Outcome {
 	if d.Meter == nil {
-		return Progress{}
+		return pinhole.Outcome{}
 	}
-	return d.Meter.Progress()
+	return d.Meter.Outcome()
 }
 
 // Refuse records something that was refused, corrected, or failed.

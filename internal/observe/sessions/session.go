@@ -4,7 +4,7 @@
 // The proxy and the watcher of kernel connections record sessions here; the admin API, the metrics and the
 // transfer log read them. The package does no I/O, and it bounds what it keeps: see Log.
 //
-// Locks: Log.mu, then Record.mu, then those that Meter.Progress takes.
+// Locks: Log.mu, then Record.mu, then those that Meter.Outcome takes.
 package sessions
 
 import (

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 )
 
@@ -262,20 +263,20 @@ func (l *Log) Finalize(now time.Time) {
 
 // tryFinalize finalizes if everything is counted or the time for that is over, and reports whether it did.
 func (l *Log) tryFinalize(s *finalizing, now time.Time) bool {
-	var p Progress
+	var o pinhole.Outcome
 	if s.data != nil && s.data.Meter != nil {
-		p = s.data.Meter.Progress()
-		if moved := p.Up + p.Down; moved != s.moved { // the connection outlives its session
+		o = s.data.Meter.Outcome()
+		if moved := o.Up + o.Down; moved != s.moved { // the connection outlives its session
 			s.moved, s.until = moved, now.Add(finalizeTimeout)
 		}
-		if !p.Over && p.Fault == nil && now.Before(s.until) {
+		if !o.Over && o.Fault() == nil && now.Before(s.until) {
 			return false
 		}
 	}
-	s.record.finalize(s, p)
+	s.record.finalize(s, o)
 	if d := s.data; d != nil {
 		report := l.Used
-		if p.Connected.IsZero() {
+		if o.Connected.IsZero() {
 			report = l.Unused
 		}
 		if report != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 )
 
@@ -25,9 +26,9 @@ func start() Start {
 }
 
 // meter is a data connection of which the test says how far it is.
-type meter struct{ p Progress }
+type meter struct{ o pinhole.Outcome }
 
-func (m *meter) Progress() Progress { return m.p }
+func (m *meter) Outcome() pinhole.Outcome { return m.o }
 
 // logIn has a session stand.
 func logIn(l *Log) *Record {
@@ -63,7 +64,7 @@ func TestTransfer(t *testing.T) {
 	if n := l.Pinholes("kernel"); n != 1 {
 		t.Errorf("%d pinholes; want one", n)
 	}
-	m.p = Progress{Connected: time.Now(), Down: 500}
+	m.o = pinhole.Outcome{Connected: time.Now(), Down: 500}
 	s := r.Session(time.Now())
 	if s.State != StateTransfer || s.Transfer == nil || s.Transfer.Bytes != 500 ||
 		s.Transfer.Direction != Download || s.Transfer.File != "a" ||
@@ -76,7 +77,7 @@ func TestTransfer(t *testing.T) {
 		t.Errorf("finished before its bytes were counted: %+v", finished)
 	}
 	l.Finalize(time.Now())
-	m.p.Down, m.p.Over = 1000, true
+	m.o.Down, m.o.Over = 1000, true
 	l.Finalize(time.Now())
 	l.Finalize(time.Now())
 	if len(finished) != 1 || finished[0].Bytes != 1000 || !finished[0].Complete ||
@@ -103,7 +104,7 @@ func TestTransferNeverCounted(t *testing.T) {
 	n := 0
 	l.Finished = func(Transfer) { n++ }
 	r := logIn(l)
-	hole(r, &meter{Progress{Connected: time.Now()}})
+	hole(r, &meter{pinhole.Outcome{Connected: time.Now()}})
 	r.TransferStarted(time.Now(), "STOR", "x")
 	r.TransferFinished(true, "226 done", nil)
 	l.Finalize(time.Now().Add(finalizeTimeout + time.Second))
@@ -123,9 +124,9 @@ type failing struct {
 func late(r *Record) { r.data.opened = r.data.opened.Add(-30 * time.Second) }
 
 // failed is a transfer that fails, 30 s after its pinhole was opened.
-func failed(why *verdict.Fault, m Progress, said string) func(*Record) {
+func failed(why *verdict.Fault, o pinhole.Outcome, said string) func(*Record) {
 	return func(r *Record) {
-		hole(r, &meter{m})
+		hole(r, &meter{o})
 		r.TransferStarted(time.Now(), "RETR", "a")
 		late(r)
 		r.TransferFinished(false, said, why)
@@ -134,23 +135,23 @@ func failed(why *verdict.Fault, m Progress, said string) func(*Record) {
 
 // failings returns some.
 func failings() []failing {
-	came := Progress{Connected: time.Now(), Over: true}
+	came := pinhole.Outcome{Connected: time.Now(), Over: true}
 	return []failing{
 		{"nothing", func(*Record) {}, verdict.CodeFine, "nothing went wrong: no transfer yet"},
-		{"nobody came", failed(nil, Progress{}, "425 no"), verdict.CodeClientNeverConnected,
+		{"nobody came", failed(nil, pinhole.Outcome{}, "425 no"), verdict.CodeClientNeverConnected,
 			"the client never connected to 192.168.5.2:51234 within 30 s"},
 		{"nobody came so far", func(r *Record) { hole(r, &meter{}); late(r) }, verdict.CodeWaiting,
 			"so far the client never connected to 192.168.5.2:51234 within 30 s"},
 		{"nobody came, and no transfer was asked for", func(r *Record) {
-			hole(r,
-				&meter{})
+			hole(r, &meter{})
 			late(r)
 			r.Closed()
 		}, verdict.CodeClientNeverConnected, "the client never connected"},
 		{"closed at once", func(r *Record) { hole(r, &meter{}); r.Closed() }, verdict.CodeFine,
 			"nothing went wrong"},
-		{"somebody else came", failed(nil, Progress{UnexpectedPeer: netip.MustParseAddr("192.168.5.77")},
-			"425 no"), verdict.CodeClientFromElsewhere,
+		{"somebody else came", failed(nil,
+			pinhole.Outcome{UnexpectedPeer: netip.MustParseAddr("192.168.5.77")}, "425 no"),
+			verdict.CodeClientFromElsewhere,
 			"192.168.5.77 connected to 192.168.5.2:51234, where only 192.168.5.1 may"},
 		{"the server says no", failed(nil, came, "550 no such file"), verdict.CodeServerRefusedTransfer,
 			"the server did not carry out RETR: 550 no such file"},
@@ -159,18 +160,18 @@ func failings() []failing {
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(false, "550 no such file", nil)
 		}, verdict.CodeServerRefusedTransfer, "550 no such file"},
-		{"a fault of the data path", failed(nil, Progress{Connected: time.Now(), Over: true,
-			Fault: &verdict.Fault{Code: verdict.CodeDataBroken, Said: "the server broke it"}}, "426 broken"),
+		{"a fault of the data path", failed(nil, pinhole.Outcome{Connected: time.Now(), Over: true,
+			Failure: &pinhole.Failure{Fault: verdict.Fault{Code: verdict.CodeDataBroken,
+				Said: "the server broke it"}}}, "426 broken"),
 			verdict.CodeDataBroken, "the data connection broke: the server broke it"},
 		{"the server breaks it off", failed(nil, came, "426 broken"), verdict.CodeServerRefusedTransfer,
 			"the server aborted RETR: 426 broken"},
 		{"the server does not take the data connection", failed(nil, came, "425 no"),
 			verdict.CodeServerRefusedTransfer,
 			"the server could not use the data connection for RETR: 425 no"},
-		{"nobody listens", failed(nil, Progress{Connected: time.Now(),
-			Fault: &verdict.Fault{Code: verdict.CodeServerDataUnreachable, At: at,
-				Err: "connect: connection refused"}},
-			"425 no"),
+		{"nobody listens", failed(nil, pinhole.Outcome{Connected: time.Now(),
+			Failure: &pinhole.Failure{Fault: verdict.Fault{Code: verdict.CodeServerDataUnreachable, At: at,
+				Err: "connect: connection refused"}}}, "425 no"),
 			verdict.CodeServerDataUnreachable, "at 192.168.5.2:51234: connection refused"},
 		{"a wrong password, and then the right one",
 			func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeLoginFailed, Said: "no"}) },
@@ -199,7 +200,7 @@ func failings() []failing {
 
 // endings are those of transfers and sessions that were cut off.
 func endings() []failing {
-	came := Progress{Connected: time.Now(), Over: true}
+	came := pinhole.Outcome{Connected: time.Now(), Over: true}
 	return []failing{
 		{"aborted", failed(&verdict.Fault{Code: verdict.CodeAborted}, came, "426 aborted"),
 			verdict.CodeAborted, "the client aborted RETR with ABOR"},
@@ -384,7 +385,7 @@ func TestNothing(t *testing.T) {
 func BenchmarkTransfer(b *testing.B) {
 	l := New(time.Now())
 	r := logIn(l)
-	m := &meter{Progress{Connected: time.Now(), Over: true}}
+	m := &meter{pinhole.Outcome{Connected: time.Now(), Over: true}}
 	b.ReportAllocs()
 	for b.Loop() {
 		hole(r, m)

@@ -28,7 +28,7 @@ func (r *Record) session(now time.Time) Session {
 		t := r.transfer.transfer
 		r.describe(&t)
 		if d := r.data; d != nil && d.number == t.number {
-			t.measure(d.progress(), now)
+			t.measure(d.outcome(), now)
 		}
 		s.Transfer = &t
 	}
@@ -62,7 +62,7 @@ func (r *Record) explain(now time.Time) Explained {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if d := r.data; d != nil && d.closed.IsZero() {
-		r.noteConnected(d, d.progress())
+		r.noteConnected(d, d.outcome())
 	}
 	return Explained{r.session(now), r.timeline.events(r.began)}
 }

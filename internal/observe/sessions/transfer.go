@@ -2,6 +2,8 @@ package sessions
 
 import (
 	"time"
+
+	"ftpgate/internal/core/pinhole"
 )
 
 // describe fills in the session's part of a transfer.
@@ -12,35 +14,35 @@ func (r *Record) describe(t *Transfer) {
 
 // inDirection drops what went against the direction of a transfer: FTP sends no data there, and the kernel
 // counts packets. If the gateway could not read the command, the data tells the direction.
-func (t *Transfer) inDirection(p Progress) Progress {
-	if t.Direction == Unknown && p.Up != p.Down {
+func (t *Transfer) inDirection(o pinhole.Outcome) pinhole.Outcome {
+	if t.Direction == Unknown && o.Up != o.Down {
 		t.Direction = Download
-		if p.Up > p.Down {
+		if o.Up > o.Down {
 			t.Direction = Upload
 		}
 	}
 	switch t.Direction {
 	case Download:
-		p.Up = 0
+		o.Up = 0
 	case Upload:
-		p.Down = 0
+		o.Down = 0
 	}
-	return p
+	return o
 }
 
-// measure fills in the progress of a transfer.
-func (t *Transfer) measure(p Progress, now time.Time) {
-	t.Connected = p.Connected
+// measure fills in what a transfer has carried.
+func (t *Transfer) measure(o pinhole.Outcome, now time.Time) {
+	t.Connected = o.Connected
 	if now.Before(t.Connected) { // it was reported later
 		t.Connected = now
 	}
 	switch t.Direction {
 	case Upload:
-		t.Bytes = p.Up
+		t.Bytes = o.Up
 	case Download:
-		t.Bytes = p.Down
+		t.Bytes = o.Down
 	default:
-		t.Bytes = p.Up + p.Down
+		t.Bytes = o.Up + o.Down
 	}
 	if took := now.Sub(t.Began); took > 0 {
 		t.Rate = int64(float64(t.Bytes) / took.Seconds())

@@ -1,4 +1,4 @@
-package dataplane
+package pinhole
 
 import (
 	"errors"
@@ -23,5 +23,23 @@ func TestFailure(t *testing.T) {
 	}
 	if got, want := err.Error(), "finish: read: EOF"; got != want {
 		t.Errorf("got %q; want %q", got, want)
+	}
+}
+
+// A failure without a fault's code leaves the verdict to the session.
+func TestOutcomeFault(t *testing.T) {
+	broken := verdict.Fault{Code: verdict.CodeDataBroken, Said: "the server broke it"}
+	for _, tt := range []struct {
+		failure *Failure
+		want    *verdict.Fault
+	}{
+		{nil, nil},
+		{&Failure{Err: io.EOF, Fault: verdict.Fault{Err: "EOF"}}, nil},
+		{&Failure{Err: io.EOF, Fault: broken}, &broken},
+	} {
+		got := Outcome{Failure: tt.failure}.Fault()
+		if (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
+			t.Errorf("%+v: got %+v; want %+v", tt.failure, got, tt.want)
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package dataplane
+package pinhole
 
 import (
 	"net/netip"
@@ -17,7 +17,7 @@ type Outcome struct {
 	UnexpectedPeer netip.Addr       // the last one refused for having another address; not valid: nobody
 	Over           bool             // nothing more comes, and all bytes are counted
 
-	// FinishReturnsNow reports that Finish would not wait.
+	// FinishReturnsNow reports that dataplane.Data.Finish would not wait.
 	FinishReturnsNow bool
 	// Complete reports that nothing is known to have gone wrong: what came was delivered, or is on its way
 	// still, or nothing came, or the path cannot know because both ends see it for themselves (the kernel's
@@ -35,6 +35,12 @@ type Outcome struct {
 	Failure *Failure
 }
 
+// KernelOutcome returns the outcome of a connection that the kernel carries and nobody counts. The ends see
+// for themselves how a transfer went, so it counts as complete.
+func KernelOutcome() Outcome {
+	return Outcome{Path: forward.DataKernel, FinishReturnsNow: true, Complete: true}
+}
+
 // OnlyUnexpectedPeer reports that nobody has come but somebody with another address, who was refused: in
 // active mode most probably the server, from another address of its own. Then nothing can have been carried,
 // whatever the server says.
@@ -42,6 +48,15 @@ func (o Outcome) OnlyUnexpectedPeer() bool { return o.Connected.IsZero() && o.Un
 
 // Lives reports whether a connection has come and goes on, as far as anybody counts.
 func (o Outcome) Lives() bool { return !o.Connected.IsZero() && !o.Over }
+
+// Fault returns what is known to have gone wrong, for the session's verdict; nil: nothing, or the session
+// knows better.
+func (o Outcome) Fault() *verdict.Fault {
+	if o.Failure == nil || o.Failure.Fault.Code == "" {
+		return nil
+	}
+	return &o.Failure.Fault
+}
 
 // ForClient returns the failure that the client must hear of, because the gateway broke the connection and
 // the server cannot know why; nil: there is none.
