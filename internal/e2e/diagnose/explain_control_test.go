@@ -111,9 +111,10 @@ var serverFailures = []failureCase{
 		remedy: "check the server's log", timeline: []string{"command CWD /slow", "session ended"},
 	},
 	{
-		name: "SSH in place of FTP", path: anyPath, provoke: func(s *env) {
+		name: "SSH in place of FTP", path: anyPath, forward: "login_time = \"1s\"\n", provoke: func(s *env) {
 			p := s.Connect()
 			p.Server.Send("SSH-2.0-OpenSSH_9.2p1")
+			p.Client.Expect("SSH-2.0-OpenSSH_9.2p1")
 			p.Client.Expect("421")
 		},
 		code: "server_bad_reply", text: "the server's answer is not FTP",
@@ -136,7 +137,7 @@ var serverFailures = []failureCase{
 			p := s.Login()
 			p.Client.Send("PASV")
 			p.Server.Expect("PASV")
-			p.Server.Send("227 Entering Passive Mode")
+			p.Server.Send("227 Entering Passive Mode (203,0,113,21,200)")
 			p.Client.Expect("425")
 		},
 		code: "server_bad_reply", text: "the server's answer names no port (during PASV)",
