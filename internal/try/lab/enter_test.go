@@ -61,7 +61,7 @@ func entered(t *testing.T, enter func(args ...string) *exec.Cmd) {
 	}
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		cmd, stdout := running(t,
-			enter("sh", "trap 'exit 9' TERM INT HUP; echo ready; sleep 1000 >&- & wait; kill $!"))
+			enter("sh", "trap 'kill -9 $!; exit 9' TERM INT HUP; sleep 1000 >&- & echo ready; wait"))
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}

@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/lab/labtest"
@@ -52,7 +55,7 @@ func command(name string, args []string) (int, error) {
 	case "prepare":
 		return 0, lab.Prepare()
 	case "sh": // what a program may do inside
-		return 0, syscall.Exec("/bin/sh", append([]string{"sh", "-c"}, args...), os.Environ())
+		return 0, shell(args)
 	case "report":
 		if err := lab.Prepare(); err != nil {
 			return 0, err
@@ -67,6 +70,17 @@ func command(name string, args []string) (int, error) {
 		return code, fmt.Errorf("%w; names left: %v", err, left)
 	}
 	return 0, fmt.Errorf("no command %q", name)
+}
+
+// shell becomes a shell. The death signal that Enter gave this process is that of its first thread, and the
+// thread that calls execve(2) is the one that stays: it asks for the signal, too.
+func shell(args []string) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
+	return syscall.Exec("/bin/sh", append([]string{"sh", "-c"}, args...), os.Environ())
 }
 
 // report prints the environment in which it runs.
