@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestArchitecture holds the tables of docs/architecture.md to the packages: the first sentence of each package's
-// comment and what it imports of ours, and what the comment says about locks. `go test ./internal/archtest -run
-// Architecture -update` writes them anew.
+// TestArchitecture holds the tables of docs/architecture.md to the packages: the first sentence of each
+// package's comment and what it imports of ours, and what the comment says about locks. `go test
+// ./internal/archtest -run Architecture -update` writes them anew.
 func TestArchitecture(t *testing.T) {
 	name := filepath.Join(root, "docs", "architecture.md")
 	page, err := os.ReadFile(name)
@@ -19,7 +19,8 @@ func TestArchitecture(t *testing.T) {
 		t.Fatal(err)
 	}
 	packages, want := load(t), string(page)
-	for of, table := range map[string]string{"packages": packageTable(packages), "locks": lockTable(packages)} {
+	for of, table := range map[string]string{"packages": packageTable(packages),
+		"locks": lockTable(packages)} {
 		begin, end := "<!-- "+of+": made from the code -->\n", "<!-- end of "+of+" -->\n"
 		before, rest, ok := strings.Cut(want, begin)
 		_, after, closed := strings.Cut(rest, end)
@@ -35,7 +36,8 @@ func TestArchitecture(t *testing.T) {
 		return
 	}
 	if string(page) != want {
-		t.Errorf("%s does not name the packages as they are: go test ./internal/archtest -run Architecture -update", name)
+		t.Errorf("%s does not name the packages as they are: go test ./internal/archtest -run "+
+			"Architecture -update", name)
 	}
 }
 
@@ -77,7 +79,8 @@ func packageTable(packages []*pkg) string {
 			if g >= 0 {
 				title = groups[g]
 			}
-			fmt.Fprintf(&b, "\n**%s**\n\n| package | what it does | imports of ours | libraries of its own |\n|---|---|---|---|\n", title)
+			fmt.Fprintf(&b, "\n**%s**\n\n| package | what it does | imports of ours | libraries of its "+
+				"own |\n|---|---|---|---|\n", title)
 		}
 		own := ""
 		for _, p := range packages {
@@ -85,7 +88,8 @@ func packageTable(packages []*pkg) string {
 				own = synopsis(p)
 			}
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.pkg, own, strings.Join(r.imports, ", "), strings.Join(r.owns, ", "))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.pkg, own, strings.Join(r.imports, ", "),
+			strings.Join(r.owns, ", "))
 	}
 	return strings.TrimPrefix(b.String(), "\n") + "\n"
 }

@@ -21,7 +21,8 @@ func noMutableGlobals(p *pkg) (faults []fault) {
 		report := func(target ast.Expr) {
 			if name := global(target, uses); name != "" {
 				of := p.name() + "." + name
-				faults = append(faults, fault{of, fmt.Sprintf("%s: %s is a package's variable and is changed here", p.at(target), of)})
+				faults = append(faults, fault{of, fmt.Sprintf(
+					"%s: %s is a package's variable and is changed here", p.at(target), of)})
 			}
 		}
 		ast.Inspect(f.ast, func(n ast.Node) bool {
@@ -36,7 +37,8 @@ func noMutableGlobals(p *pkg) (faults []fault) {
 			case *ast.IncDecStmt:
 				report(n.X)
 			case *ast.CallExpr:
-				if id, ok := n.Fun.(*ast.Ident); ok && slices.Contains([]string{"delete", "clear", "copy"}, id.Name) && len(n.Args) > 0 {
+				if id, ok := n.Fun.(*ast.Ident); ok && slices.Contains([]string{"delete", "clear", "copy"},
+					id.Name) && len(n.Args) > 0 {
 					report(n.Args[0])
 				}
 			}
@@ -108,7 +110,8 @@ func stateful(p *pkg, g *ast.GenDecl) (faults []fault) {
 		}
 		for _, name := range spec.Names {
 			of := p.name() + "." + name.Name
-			faults = append(faults, fault{of, fmt.Sprintf("%s: %s is made to be changed by the whole process", p.at(name), of)})
+			faults = append(faults, fault{of, fmt.Sprintf(
+				"%s: %s is made to be changed by the whole process", p.at(name), of)})
 		}
 	}
 	return faults

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// groups are the folders below internal/, the lowest first. A package imports packages of its own group and of
-// groups before it, never of groups behind it: arrows only go down.
+// groups are the folders below internal/, the lowest first. A package imports packages of its own group and
+// of groups before it, never of groups behind it: arrows only go down.
 var groups = []string{
 	"core",      // pure decisions: values in, values out
 	"version",   // which ftpgate this is
@@ -40,8 +40,8 @@ func group(pkg string) int {
 	return slices.Index(groups, first)
 }
 
-// TestGroups holds the code's imports to the order of the groups. Tests may import what is above them: a lab, a
-// real peer.
+// TestGroups holds the code's imports to the order of the groups. Tests may import what is above them: a lab,
+// a real peer.
 func TestGroups(t *testing.T) {
 	for _, fault := range checkGroups(load(t)) {
 		t.Error(fault)
@@ -60,7 +60,8 @@ func checkGroups(packages []*pkg) (faults []string) {
 					continue
 				}
 				if other := group(short(i)); other > own {
-					faults = append(faults, fmt.Sprintf("%s: imports %s: %s is above %s", f.name, i, groups[other], groups[own]))
+					faults = append(faults, fmt.Sprintf("%s: imports %s: %s is above %s", f.name, i,
+						groups[other], groups[own]))
 				}
 			}
 		}
@@ -69,7 +70,8 @@ func checkGroups(packages []*pkg) (faults []string) {
 }
 
 // impure are the packages of the standard library that touch the world. net/netip is made of values only.
-var impure = []string{"os", "net", "net/http", "syscall", "log", "log/slog", "os/exec", "os/signal", "crypto/tls", "math/rand"}
+var impure = []string{"os", "net", "net/http", "syscall", "log", "log/slog", "os/exec", "os/signal",
+	"crypto/tls", "math/rand"}
 
 // pure holds the packages of core to what can be tested with values alone: no I/O, no goroutine, no clock.
 func pure(p *pkg) (faults []fault) {
@@ -87,8 +89,10 @@ func pure(p *pkg) (faults []fault) {
 			case *ast.GoStmt:
 				faults = append(faults, fault{f.name, fmt.Sprintf("%s: a goroutine: core is pure", p.at(n))})
 			case *ast.SelectorExpr:
-				if isSelector(n, "time", "Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep") {
-					faults = append(faults, fault{f.name, fmt.Sprintf("%s: time.%s: core is passed its clock", p.at(n), n.Sel.Name)})
+				if isSelector(n, "time", "Now", "Since", "Until", "After", "AfterFunc", "NewTimer",
+					"NewTicker", "Tick", "Sleep") {
+					faults = append(faults, fault{f.name,
+						fmt.Sprintf("%s: time.%s: core is passed its clock", p.at(n), n.Sel.Name)})
 				}
 			}
 			return true
@@ -97,11 +101,12 @@ func pure(p *pkg) (faults []fault) {
 	return faults
 }
 
-// TestEveryPackageHasTests wants tests of its own for every package with a function, but the program itself and
-// what only tests import. A package of types alone does nothing that a test could find wrong.
+// TestEveryPackageHasTests wants tests of its own for every package with a function, but the program itself
+// and what only tests import. A package of types alone does nothing that a test could find wrong.
 func TestEveryPackageHasTests(t *testing.T) {
 	for _, p := range load(t) {
-		if !hasFunction(p.code()) || strings.HasPrefix(p.dir, "cmd/") || strings.HasSuffix(p.dir, "test") || p.dir == "internal/e2e/harness" || p.dir == "internal/e2e/peers" {
+		if !hasFunction(p.code()) || strings.HasPrefix(p.dir, "cmd/") || strings.HasSuffix(p.dir, "test") ||
+			p.dir == "internal/e2e/harness" || p.dir == "internal/e2e/peers" {
 			continue
 		}
 		if len(p.code()) == len(p.files) {
@@ -113,7 +118,11 @@ func TestEveryPackageHasTests(t *testing.T) {
 // hasFunction reports whether one of the files declares a function.
 func hasFunction(files []*file) bool {
 	return slices.ContainsFunc(files, func(f *file) bool {
-		return slices.ContainsFunc(f.ast.Decls, func(d ast.Decl) bool { _, ok := d.(*ast.FuncDecl); return ok })
+		return slices.ContainsFunc(f.ast.Decls, func(d ast.Decl) bool {
+			_,
+				ok := d.(*ast.FuncDecl)
+			return ok
+		})
 	})
 }
 
@@ -139,7 +148,8 @@ func TestGroupsCanFail(t *testing.T) {
 	if got := checkGroups([]*pkg{up}); len(got) != 1 {
 		t.Errorf("core imports daemon: got %q; want one fault", got)
 	}
-	down := snippet(t, "package sample; import _ \"ftpgate/internal/core/ftp\"", "package sample; import _ \"ftpgate/internal/try/lab\"")
+	down := snippet(t, "package sample; import _ \"ftpgate/internal/core/ftp\"",
+		"package sample; import _ \"ftpgate/internal/try/lab\"")
 	down.dir = "internal/kernel/sample"
 	if got := checkGroups([]*pkg{down}); len(got) != 0 {
 		t.Errorf("kernel imports core: got %q; want none", got)

@@ -46,9 +46,11 @@ var laws = []law{
 	{name: "core is pure", check: pure},
 	{name: "nothing happens before main", check: noInit},
 	{name: "nothing global changes", check: noMutableGlobals, except: map[string]string{
-		"peers.Content":   "three MiB are drawn once, for the first test that needs them",
-		"leg.buffers":     "buffers are lent and come back; a path lives for one transfer and cannot keep them",
-		"lab.prepareOnce": "two tests of one process may make their labs at once; the namespaces that it furnishes are the process's",
+		"peers.Content": "three MiB are drawn once, for the first test that needs them",
+		"leg.buffers": "buffers are lent and come back; a path lives for one transfer and cannot keep " +
+			"them",
+		"lab.prepareOnce": "two tests of one process may make their labs at once; the namespaces that it " +
+			"furnishes are the process's",
 	}},
 	{name: "nothing sleeps where an event can be awaited", check: noSleep, except: map[string]string{
 		"internal/observe/monitor/monitor_test.go": "in a synctest bubble, where a sleep takes no time",
@@ -94,11 +96,13 @@ func packageComment(p *pkg) []fault {
 			want = "Command " + p.name() + " "
 		}
 		if got := f.ast.Doc.Text(); !strings.HasPrefix(got, want) {
-			return []fault{{p.dir, fmt.Sprintf("%s: the package comment begins %.20q; want %q", f.name, got, want)}}
+			return []fault{{p.dir, fmt.Sprintf("%s: the package comment begins %.20q; want %q", f.name, got,
+				want)}}
 		}
 	}
 	if len(found) != 1 {
-		return []fault{{p.dir, fmt.Sprintf("%s: got %d package comments %v; want one", p.dir, len(found), found)}}
+		return []fault{{p.dir, fmt.Sprintf("%s: got %d package comments %v; want one", p.dir, len(found),
+			found)}}
 	}
 	return nil
 }
@@ -170,7 +174,8 @@ func wantDoc(p *pkg, name *ast.Ident, doc *ast.CommentGroup) []fault {
 		return []fault{{of, fmt.Sprintf("%s: %s has no comment", p.at(name), of)}}
 	}
 	if words := strings.Fields(doc.Text()); !slices.Contains(words[:min(2, len(words))], name.Name) {
-		return []fault{{of, fmt.Sprintf("%s: the comment of %s does not begin with its name", p.at(name), of)}}
+		return []fault{{of, fmt.Sprintf("%s: the comment of %s does not begin with its name", p.at(name),
+			of)}}
 	}
 	return nil
 }
@@ -178,7 +183,8 @@ func wantDoc(p *pkg, name *ast.Ident, doc *ast.CommentGroup) []fault {
 func fileLength(p *pkg) (faults []fault) {
 	for _, f := range p.files {
 		if n := strings.Count(f.text, "\n"); n > maxFile {
-			faults = append(faults, fault{f.name, fmt.Sprintf("%s has %d lines; want at most %d", f.name, n, maxFile)})
+			faults = append(faults, fault{f.name, fmt.Sprintf("%s has %d lines; want at most %d", f.name, n,
+				maxFile)})
 		}
 	}
 	return faults
@@ -193,7 +199,8 @@ func functionLength(p *pkg) (faults []fault) {
 			}
 			if n := p.lines(fn); n > maxFunction {
 				faults = append(faults, fault{p.name() + "." + fn.Name.Name,
-					fmt.Sprintf("%s: %s has %d lines; want at most %d", p.at(fn), fn.Name.Name, n, maxFunction)})
+					fmt.Sprintf("%s: %s has %d lines; want at most %d", p.at(fn), fn.Name.Name, n,
+						maxFunction)})
 			}
 		}
 	}
@@ -231,7 +238,8 @@ func noInit(p *pkg) (faults []fault) {
 	for _, f := range p.files {
 		for _, d := range f.ast.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
-				faults = append(faults, fault{f.name, fmt.Sprintf("%s: init runs before main can decide anything", p.at(fn))})
+				faults = append(faults, fault{f.name, fmt.Sprintf("%s: init runs before main can decide "+
+					"anything", p.at(fn))})
 			}
 		}
 	}
@@ -245,7 +253,8 @@ func noSleep(p *pkg) (faults []fault) {
 		}
 		ast.Inspect(f.ast, func(n ast.Node) bool {
 			if s, ok := n.(*ast.SelectorExpr); ok && isSelector(s, "time", "Sleep") {
-				faults = append(faults, fault{f.name, fmt.Sprintf("%s: time.Sleep: wait for the event", p.at(s))})
+				faults = append(faults, fault{f.name, fmt.Sprintf("%s: time.Sleep: wait for the event",
+					p.at(s))})
 			}
 			return true
 		})
@@ -273,7 +282,8 @@ func panics(p *pkg) (faults []fault) {
 				}
 				if id, ok := call.Fun.(*ast.Ident); ok && id.Name == "panic" && len(call.Args) == 1 &&
 					!strings.HasPrefix(leadingText(call.Args[0]), p.name()+": ") {
-					faults = append(faults, fault{of, fmt.Sprintf("%s: a panic's message begins with %q", p.at(call), p.name()+": ")})
+					faults = append(faults, fault{of, fmt.Sprintf("%s: a panic's message begins with %q",
+						p.at(call), p.name()+": ")})
 				}
 				return true
 			})
@@ -294,7 +304,8 @@ func leadingText(e ast.Expr) string {
 		return leadingText(e.X)
 	case *ast.CallExpr:
 		s, ok := e.Fun.(*ast.SelectorExpr)
-		if ok && len(e.Args) > 0 && (isSelector(s, "fmt", "Sprintf", "Errorf", "Sprint") || isSelector(s, "errors", "New")) {
+		if ok && len(e.Args) > 0 && (isSelector(s, "fmt", "Sprintf", "Errorf", "Sprint") || isSelector(s,
+			"errors", "New")) {
 			return leadingText(e.Args[0])
 		}
 	}
@@ -314,7 +325,8 @@ func errorTexts(p *pkg) (faults []fault) {
 				return true
 			}
 			if text := leadingText(call); !readsOn(text) {
-				faults = append(faults, fault{f.name, fmt.Sprintf("%s: error %q: want lower case, the operation, no \"failed to\", no full stop", p.at(call), text)})
+				faults = append(faults, fault{f.name, fmt.Sprintf("%s: error %q: want lower case, the "+
+					"operation, no \"failed to\", no full stop", p.at(call), text)})
 			}
 			return true
 		})

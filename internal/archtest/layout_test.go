@@ -62,7 +62,8 @@ func checkTable(rows []row) (faults []string) {
 		}
 		for _, m := range r.shares {
 			if shared[m] == "" {
-				faults = append(faults, fmt.Sprintf("row %s shares module %s, and nothing says why it may be shared", r.pkg, m))
+				faults = append(faults, fmt.Sprintf("row %s shares module %s, and nothing says why it may "+
+					"be shared", r.pkg, m))
 			}
 		}
 		above[r.pkg] = true
@@ -102,14 +103,16 @@ func checkImports(rows []row, packages []*pkg, required map[string]requirement) 
 					case what == "", slices.Contains(allowed, what):
 					case f.test && (what == r.pkg || slices.Contains(r.testing, what)):
 					default:
-						faults = append(faults, fmt.Sprintf("%s imports %s, which the row of %s does not allow", f.name, i, r.pkg))
+						faults = append(faults, fmt.Sprintf(
+							"%s imports %s, which the row of %s does not allow", f.name, i, r.pkg))
 					}
 				}
 			}
 		}
 		for _, a := range slices.Concat(allowed, r.testing) {
 			if !used[a] {
-				faults = append(faults, fmt.Sprintf("row %s allows %s, which it does not import: take it out of the row", r.pkg, a))
+				faults = append(faults, fmt.Sprintf("row %s allows %s, which it does not import: take it "+
+					"out of the row", r.pkg, a))
 			}
 		}
 	}

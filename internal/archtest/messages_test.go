@@ -71,8 +71,9 @@ func messagesPage(packages []*pkg) string {
 	b.WriteString("\n## Findings\n\nWhat a start, a reload and `ftpgate doctor` say about hosts, servers " +
 		"and certificates.\n\n")
 	table(&b, []string{"sentence", "remedy", "from"}, findings(packages))
-	b.WriteString("\n## Refusals\n\nWhat the client reads behind 421, 425, 530 and the like, and the log has " +
-		"as `reason` with its `kind`. A verdict above whose sentence is only … has one of these.\n\n")
+	b.WriteString(
+		"\n## Refusals\n\nWhat the client reads behind 421, 425, 530 and the like, and the log has " +
+			"as `reason` with its `kind`. A verdict above whose sentence is only … has one of these.\n\n")
 	table(&b, []string{"reason", "kind", "from"}, refusals(packages))
 	return b.String()
 }
@@ -175,7 +176,8 @@ func keys(args []ast.Expr) string {
 	for _, a := range args {
 		switch a := a.(type) {
 		case *ast.BasicLit:
-			if k := texts(nil).template(a); strings.Trim(k, "abcdefghijklmnopqrstuvwxyz_0123456789") == "" && k != "" {
+			if k := texts(nil).template(a); strings.Trim(k, "abcdefghijklmnopqrstuvwxyz_0123456789") == "" &&
+				k != "" {
 				all = append(all, k)
 			}
 		case *ast.CallExpr:

@@ -138,7 +138,8 @@ func (e *E) Reply() (int, string) { return 425, "no TLS" }
 			r.read(fn)
 		}
 	}
-	want := [][2]string{{"… is no command", "line"}, {"idle for …", "line"}, {"too many", "line"}, {"no TLS", ""}}
+	want := [][2]string{{"… is no command", "line"}, {"idle for …", "line"}, {"too many", "line"}, {"no TLS",
+		""}}
 	if !slices.Equal(r.found, want) {
 		t.Errorf("got %q; want %q", r.found, want)
 	}

@@ -11,7 +11,8 @@ import (
 func snippet(t *testing.T, code, test string) *pkg {
 	t.Helper()
 	p := &pkg{dir: "internal/sample", fset: token.NewFileSet()}
-	for name, text := range map[string]string{"internal/sample/sample.go": code, "internal/sample/sample_test.go": test} {
+	for name, text := range map[string]string{"internal/sample/sample.go": code,
+		"internal/sample/sample_test.go": test} {
 		if text == "" {
 			continue
 		}
@@ -33,27 +34,38 @@ func TestLawsCanFail(t *testing.T) {
 		{"no package comment", packageComment, "package sample", 1},
 		{"package comment with another beginning", packageComment, "// It samples.\npackage sample", 1},
 		{"package comment", packageComment, "// Package sample samples.\npackage sample", 0},
-		{"no comments", docComments, "package sample; func F() {}; type T int; func (T) M() {}; const C = 1; var V = 1", 5},
+		{"no comments", docComments, "package sample; func F() {}; type T int; func (T) M() {}; const C = " +
+			"1; var V = 1", 5},
 		{"comment without the name", docComments, "package sample\n// makes.\nfunc F() {}", 1},
-		{"not exported", docComments, "package sample; func f() {}; type t int; func (t) M() {}; type E int; ", 1},
-		{"comments", docComments, "package sample\n// F makes.\nfunc F() {}\n// A T is.\ntype T int\nfunc (*T) Error() string { return \"\" }\nconst (\n\tC = 1 // unit\n)", 0},
+		{"not exported", docComments,
+			"package sample; func f() {}; type t int; func (t) M() {}; type E int; ", 1},
+		{"comments", docComments, "package sample\n// F makes.\nfunc F() {}\n// A T is.\ntype T int\nfunc " +
+			"(*T) Error() string { return \"\" }\nconst (\n\tC = 1 // unit\n)", 0},
 		{"long file", fileLength, "package sample" + strings.Repeat("\n", maxFile+1), 1},
 		{"file", fileLength, "package sample" + strings.Repeat("\n", maxFile), 0},
-		{"long function", functionLength, "package sample\nfunc f() {" + strings.Repeat("\n", maxFunction) + "}", 1},
-		{"function", functionLength, "package sample\nfunc f() {" + strings.Repeat("\n", maxFunction-1) + "}", 0},
+		{"long function", functionLength, "package sample\nfunc f() {" + strings.Repeat("\n", maxFunction) +
+			"}", 1},
+		{"function", functionLength, "package sample\nfunc f() {" + strings.Repeat("\n", maxFunction-1) +
+			"}", 0},
 		{"init", noInit, "package sample; func init() {}", 1},
 		{"method init", noInit, "package sample; type t int; func (t) init() {}", 0},
 		{"sleep", noSleep, "package sample; import \"time\"; func f() { time.Sleep(time.Second) }", 1},
 		{"sleep handed on", noSleep, "package sample; import \"time\"; var wait = time.Sleep", 1},
-		{"other Sleep", noSleep, "package sample; type c int; func (c) Sleep() {}; func f(time c) { time.Sleep() }", 0},
+		{"other Sleep", noSleep, "package sample; type c int; func (c) Sleep() {}; func f(time c) { " +
+			"time.Sleep() }", 0},
 		{"panic with an error", panics, "package sample; func f(err error) { panic(err) }", 1},
 		{"panic with another name", panics, "package sample; func f() { panic(\"simple: no\") }", 1},
-		{"panic", panics, "package sample; import (\"errors\"; \"fmt\"); func f(s string) { panic(\"sample: no\"); panic(fmt.Sprintf(\"sample: %s\", s)); panic(\"sample: \" + s); panic(errors.New(\"sample: no\")) }", 0},
-		{"failed to", errorTexts, "package sample; import \"fmt\"; var e = fmt.Errorf(\"failed to open: %w\", nil)", 1},
-		{"read: failed to", errorTexts, "package sample; import \"errors\"; var e = errors.New(\"read: failed to open\")", 1},
+		{"panic", panics, "package sample; import (\"errors\"; \"fmt\"); func f(s string) { " +
+			"panic(\"sample: no\"); panic(fmt.Sprintf(\"sample: %s\", s)); panic(\"sample: \" + s); " +
+			"panic(errors.New(\"sample: no\")) }", 0},
+		{"failed to", errorTexts, "package sample; import \"fmt\"; var e = fmt.Errorf(\"failed to open: " +
+			"%w\", nil)", 1},
+		{"read: failed to", errorTexts, "package sample; import \"errors\"; var e = errors.New(\"read: " +
+			"failed to open\")", 1},
 		{"capital", errorTexts, "package sample; import \"errors\"; var e = errors.New(\"Open it\")", 1},
 		{"full stop", errorTexts, "package sample; import \"errors\"; var e = errors.New(\"open it.\")", 1},
-		{"error", errorTexts, "package sample; import \"errors\"; var e, a = errors.New(\"open it\"), errors.New(\"IPv6 is off\")", 0},
+		{"error", errorTexts, "package sample; import \"errors\"; var e, a = errors.New(\"open it\"), " +
+			"errors.New(\"IPv6 is off\")", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := tt.check(snippet(t, tt.code, "")); len(got) != tt.want {
@@ -84,7 +96,8 @@ var count int
 		{"func f() { (one).m[\"x\"] = 1 }", []string{"sample.one"}},
 		{"func f() { count++ }", []string{"sample.count"}},
 		{"func f() { x := 1; x, count = count, 2; _ = x }", []string{"sample.count"}},
-		{"func f() { delete(table, \"a\"); clear(names); copy(names[1:], names) }", []string{"sample.table", "sample.names", "sample.names"}},
+		{"func f() { delete(table, \"a\"); clear(names); copy(names[1:], names) }", []string{"sample.table",
+			"sample.names", "sample.names"}},
 		{"func f() { dnat.AllPorts.First = 2 }", []string{"sample.dnat.AllPorts"}},
 		{"func f() { for count = range names { } }", []string{"sample.count"}},
 		{"func f() { _ = func() { count = 1 } }", []string{"sample.count"}},
@@ -110,8 +123,10 @@ var count int
 
 // TestLayoutCanFail: what contradicts the table is found.
 func TestLayoutCanFail(t *testing.T) {
-	required := map[string]requirement{"example.org/lib/v2": {}, "example.org/other": {}, "example.org/deep": {indirect: true}}
-	const clean = "package sample; import (_ \"fmt\"; _ \"ftpgate/internal/dnat\"; _ \"example.org/lib/v2/part\")"
+	required := map[string]requirement{"example.org/lib/v2": {}, "example.org/other": {},
+		"example.org/deep": {indirect: true}}
+	const clean = "package sample; import (_ \"fmt\"; _ \"ftpgate/internal/dnat\"; _ " +
+		"\"example.org/lib/v2/part\")"
 	above := row{pkg: "dnat"}
 	sound := row{pkg: "sample", imports: []string{"dnat"}, owns: []string{"example.org/lib/v2"}}
 	for _, tt := range []struct {
@@ -123,14 +138,22 @@ func TestLayoutCanFail(t *testing.T) {
 		{"sound", []row{above, sound}, clean, "", ""},
 		{"row below", []row{sound, above}, clean, "", "row sample imports dnat, which is no row above it"},
 		{"two rows", []row{above, sound, sound}, clean, "", "two rows"},
-		{"two owners", []row{above, {pkg: "lab", owns: sound.owns}, sound}, clean, "", "owned by lab and sample"},
-		{"package of ours", []row{above, sound}, clean + "\nimport _ \"ftpgate/internal/nft\"", "", "sample.go imports ftpgate/internal/nft"},
-		{"module of another", []row{above, sound}, clean + "\nimport _ \"example.org/other\"", "", "sample.go imports example.org/other"},
-		{"module that nobody requires", []row{above, sound}, clean + "\nimport _ \"example.org/third\"", "", "sample.go imports example.org/third"},
-		{"test imports", []row{above, sound}, clean, "package sample; import _ \"example.org/other\"", "sample_test.go imports example.org/other"},
-		{"test imports its package", []row{above, sound}, clean, "package sample_test; import _ \"ftpgate/internal/sample\"", ""},
-		{"nothing used", []row{above, sound}, "package sample; import _ \"ftpgate/internal/dnat\"", "", "allows example.org/lib/v2, which it does not import"},
-		{"unshared", []row{above, {pkg: "sample", imports: sound.imports, shares: sound.owns}}, clean, "", "nothing says why it may be shared"},
+		{"two owners", []row{above, {pkg: "lab", owns: sound.owns}, sound}, clean, "",
+			"owned by lab and sample"},
+		{"package of ours", []row{above, sound}, clean + "\nimport _ \"ftpgate/internal/nft\"", "",
+			"sample.go imports ftpgate/internal/nft"},
+		{"module of another", []row{above, sound}, clean + "\nimport _ \"example.org/other\"", "",
+			"sample.go imports example.org/other"},
+		{"module that nobody requires", []row{above, sound}, clean + "\nimport _ \"example.org/third\"", "",
+			"sample.go imports example.org/third"},
+		{"test imports", []row{above, sound}, clean, "package sample; import _ \"example.org/other\"",
+			"sample_test.go imports example.org/other"},
+		{"test imports its package", []row{above, sound}, clean,
+			"package sample_test; import _ \"ftpgate/internal/sample\"", ""},
+		{"nothing used", []row{above, sound}, "package sample; import _ \"ftpgate/internal/dnat\"", "",
+			"allows example.org/lib/v2, which it does not import"},
+		{"unshared", []row{above, {pkg: "sample", imports: sound.imports, shares: sound.owns}}, clean, "",
+			"nothing says why it may be shared"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := snippet(t, tt.code, tt.test)
@@ -145,7 +168,8 @@ func TestLayoutCanFail(t *testing.T) {
 			}
 		})
 	}
-	if got := checkModules([]row{sound}, required); len(got) != 1 || !strings.Contains(got[0], "example.org/other") {
+	if got := checkModules([]row{sound}, required); len(got) != 1 || !strings.Contains(got[0],
+		"example.org/other") {
 		t.Errorf("got %q; want example.org/other to have no owner", got)
 	}
 	packages := []*pkg{{dir: "internal/dnat"}, {dir: "cmd/tool"}}

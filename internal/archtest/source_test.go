@@ -162,7 +162,8 @@ func requirements(t *testing.T) map[string]requirement {
 				continue
 			}
 			other, known := found[words[0]]
-			indirect := strings.HasSuffix(strings.TrimSpace(line), "// indirect") && (!known || other.indirect)
+			indirect := strings.HasSuffix(strings.TrimSpace(line), "// indirect") && (!known ||
+				other.indirect)
 			found[words[0]] = requirement{indirect: indirect}
 		}
 		if len(found) == before {

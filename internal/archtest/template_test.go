@@ -56,7 +56,8 @@ func (t texts) template(e ast.Expr) string {
 	case *ast.BinaryExpr:
 		return strings.ReplaceAll(t.template(e.X)+t.template(e.Y), "……", "…")
 	case *ast.CallExpr:
-		if s, ok := e.Fun.(*ast.SelectorExpr); ok && isSelector(s, "fmt", "Sprintf", "Errorf") && len(e.Args) > 0 {
+		if s, ok := e.Fun.(*ast.SelectorExpr); ok && isSelector(s, "fmt", "Sprintf", "Errorf") &&
+			len(e.Args) > 0 {
 			return verbs(t.template(e.Args[0]))
 		}
 		if s, ok := e.Fun.(*ast.SelectorExpr); ok && isSelector(s, "cmp", "Or") {

@@ -43,9 +43,8 @@ func (r *instance) watchTable() {
 }
 
 func (r *instance) notWatched(err error) {
-	r.Log.Warn("nftables does not notify of changes: rules that another program removes are put back only "+
-		"when "+
-		"a session needs them, or when names are resolved again", "err", err)
+	r.Log.Warn("nftables does not notify of changes: rules that another program removes come back "+
+		"only when a session needs them, or when names are resolved again", "err", err)
 }
 
 // stopWatching ends what watchTable has begun.

@@ -341,9 +341,6 @@ func (s *Session) leaveLines(err error) {
 	s.stopServerReader()
 }
 
-// notFTP is the reason for clients whose server speaks another protocol.
-const notFTP = "the server's answer is not FTP"
-
 // serverBroken is the reason for a client whose server's connection fails.
 const serverBroken = "the connection to the server is broken"
 
@@ -358,7 +355,7 @@ func (s *Session) serverFailed(err error, explained bool) {
 	case explained:
 		s.terminate(refusal.Refusal{})
 	case err == errNotFTP, badLine(err):
-		s.terminate(refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, notFTP))
+		s.terminate(refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, dialogue.NotFTP))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, left))
 	default:

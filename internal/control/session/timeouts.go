@@ -88,7 +88,7 @@ func (s *Session) due() (time.Time, refusal.Refusal) {
 	login, idle := s.loginFrom.Add(s.limits.Login), s.lastActive.Add(s.limits.Idle)
 	switch {
 	case !d.Greeted() && d.Codeless():
-		return login, refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, notFTP)
+		return login, refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, dialogue.NotFTP)
 	case !d.Greeted():
 		return login, refusal.New(dialogue.RefusedServer, verdict.CodeServerSilent, silent)
 	case !d.LoggedIn():

@@ -205,7 +205,7 @@ func (s *serverTLSSetup) replyError(err error) *Error {
 	e := &Error{Err: err, Refusal: dialogue.Refusal{
 		Kind:   dialogue.RefusedServer,
 		Code:   verdict.CodeServerBadReply,
-		Reason: "the server's answer is not FTP",
+		Reason: dialogue.NotFTP,
 		Remedy: "see what listens there: a server that begins with TLS (port 990) " +
 			"wants tls.server = \"implicit\"",
 	}}

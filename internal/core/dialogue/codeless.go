@@ -7,6 +7,9 @@ import (
 	"ftpgate/internal/core/ftp"
 )
 
+// NotFTP is the reason for a client whose server speaks another protocol.
+const NotFTP = "the server's answer is not FTP"
+
 // maxCodeless is how many lines without a code may come in a row.
 const maxCodeless = 16
 
@@ -15,7 +18,7 @@ const maxCodeless = 16
 // session.
 func (d *Dialogue) lineWithoutCode(s *Step, line ftp.ServerLine) {
 	if d.codeless++; line.Endless || isCommand(line.Text) || d.codeless > maxCodeless {
-		s.end(RefusedAnswer, "the server's answer is not FTP")
+		s.end(RefusedAnswer, NotFTP)
 		return
 	}
 	d.pass(s, line)

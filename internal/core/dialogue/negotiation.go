@@ -22,7 +22,7 @@ type negotiation struct {
 	line         []byte         // the server's answer to PASV or EPSV, where it has one line of usual length
 }
 
-// maxRewritten is how long a line of the server's may be of which only the numbers are rewritten, in bytes.
+// maxRewritten is the longest line of the server's, in bytes, in which only the numbers are rewritten.
 const maxRewritten = 256
 
 // passive takes PASV and EPSV.

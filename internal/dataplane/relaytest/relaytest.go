@@ -22,8 +22,8 @@ import (
 // same time do not take each other's ports.
 var (
 	Gateway        = actor(1) // where pinholes open
-	Peer           = actor(2) // who may connect
-	UnexpectedPeer = actor(3) // who may not
+	Peer           = actor(2) // the peer that is let in
+	UnexpectedPeer = actor(3) // one that is not
 	Inside         = actor(4) // the gateway as the far end sees it
 	Server         = actor(5) // the far end
 	SecondServer   = actor(6)

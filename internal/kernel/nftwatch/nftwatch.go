@@ -27,7 +27,7 @@ const buffer = 4 << 20
 type Change struct {
 	Program string   // its name in the kernel, such as "nft"; empty: unknown
 	PID     int      // of its thread, in the initial PID namespace; 0: unknown
-	Emptied []string // sets and maps of which elements were deleted, sorted
+	Emptied []string // sets and maps that lost elements, sorted
 	Lost    bool     // notifications were lost: anything may have changed, by anybody
 }
 

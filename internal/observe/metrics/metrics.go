@@ -208,7 +208,7 @@ func (m *Metrics) Follow(forwards []forward.Forward) {
 	m.forwards.Store(now)
 }
 
-// Repaired counts a repair of the kernel's table, of which another program has removed something. The daemon
+// Repaired counts a repair of the kernel's table after another program has changed it. The daemon
 // calls it.
 func (m *Metrics) Repaired() {
 	if m != nil {
