@@ -31,7 +31,6 @@ func TestActiveWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := relaytest.Accept(t, l)
-	early.CloseWrite()
 	relaytest.WantData(t, "far end", srv, []byte("early"))
 	srv.Close()
 	if r := wait(t, tr); r.Err != nil {
