@@ -204,19 +204,19 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// The data mark of a Synch is TCP's urgent byte: where the reader asked for it, it stands in the stream.
-func TestSynch(t *testing.T) {
+// The last byte is TCP's urgent one: where the reader asked for it, it stands in the stream.
+func TestWriteUrgent(t *testing.T) {
 	c, peer := ends(t)
 	if err := InlineUrgent(peer); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Synch(); err != nil {
+	if err := c.WriteUrgent([]byte("\xff\xf4\xff\xf2")); err != nil {
 		t.Fatal(err)
 	}
 	want(t, peer, "\xff\xf4\xff\xf2")
 
 	c, peer = ends(t)
-	if err := c.Synch(); err != nil {
+	if err := c.WriteUrgent([]byte("\xff\xf4\xff\xf2")); err != nil {
 		t.Fatal(err)
 	}
 	say(t, c, "ABOR")

@@ -1,23 +1,22 @@
 package conn
 
 import (
+	"errors"
 	"net"
 
 	"golang.org/x/sys/unix"
 )
 
-// The Telnet commands that announce an urgent FTP command (RFC 854).
-const (
-	telnetIAC = 255
-	telnetIP  = 244 // interrupt process
-	telnetDM  = 242 // data mark, the end of a Synch
-)
-
-// Synch sends Telnet's IP and Synch. The data mark is TCP's urgent byte, so that a server that is busy
-// sending looks at its control connection (RFC 959 section 4.1.3, RFC 1123 section 4.1.2.10). The connection
-// must be in clear: within TLS there is no urgent byte.
-func (c *Control) Synch() error {
-	if _, err := c.TCPConn.Write([]byte{telnetIAC, telnetIP, telnetIAC}); err != nil {
+// WriteUrgent sends bytes of which the last one is TCP's urgent byte, so that a server that is busy sending
+// looks at its control connection (RFC 959 section 4.1.3, RFC 1123 section 4.1.2.10). Within TLS there is no
+// urgent byte.
+func (c *Control) WriteUrgent(b []byte) error {
+	if c.TLS != nil {
+		_, err := c.TLS.Write(b)
+		return err
+	}
+	last := len(b) - 1
+	if _, err := c.TCPConn.Write(b[:last]); err != nil {
 		return err
 	}
 	raw, err := c.SyscallConn()
@@ -26,13 +25,10 @@ func (c *Control) Synch() error {
 	}
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
-		sent = unix.Send(int(fd), []byte{telnetDM}, unix.MSG_OOB|unix.MSG_NOSIGNAL)
+		sent = unix.Send(int(fd), b[last:], unix.MSG_OOB|unix.MSG_NOSIGNAL)
 		return sent != unix.EAGAIN
 	})
-	if err != nil {
-		return err
-	}
-	return sent
+	return errors.Join(err, sent)
 }
 
 // InlineUrgent leaves the peer's urgent byte in the stream, where the line reader drops it with the rest of

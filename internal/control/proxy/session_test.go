@@ -59,8 +59,7 @@ func TestSessionSplitsAnywhere(t *testing.T) {
 	b.wantRefused("")
 }
 
-// The urgent byte of a Synch reaches the server as one (RFC 959 section 4.1.3), also from a client
-// that sends it as such.
+// What stands before ABOR reaches the server as it came (RFC 959 section 4.1.3), urgent bytes too.
 func TestSessionSynch(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.transfer()
@@ -73,7 +72,7 @@ func TestSessionSynch(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.client.say("\xff\xf4ABOR\r\n") // if the urgent byte were missing, IAC IAC would be data
-	b.server.hear("\xff\xf4\xff\xf2ABOR")
+	b.server.hear("\xff\xf4\xff\xf2\xff\xf4ABOR")
 }
 
 func TestSessionEndsWithEitherSide(t *testing.T) {

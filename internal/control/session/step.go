@@ -31,10 +31,10 @@ func (s *Session) carryOut(step dialogue.Step) (done dialogue.Step, ok bool) {
 	}
 	s.toClient = append(s.toClient, step.ToClient...)
 	if len(step.ToServer) > 0 {
-		if step.Synch {
-			s.send(s.server, s.server.Synch)
+		if step.Urgent > 0 {
+			s.send(s.server, func() error { return s.server.WriteUrgent(step.ToServer[:step.Urgent]) })
 		}
-		s.write(s.server, step.ToServer)
+		s.write(s.server, step.ToServer[step.Urgent:])
 	}
 	if action == dialogue.Fail || action == dialogue.Decline && err != nil {
 		s.flush() // the client reads why before it finds its data connection refused

@@ -9,7 +9,7 @@ import (
 
 // command takes a client's line.
 func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
-	refuseOptions(s, line.Telnet)
+	options := refuseOptions(s, line.Telnet)
 	switch {
 	case len(line.Telnet) > 0 && len(line.Text) == 0: // such as a NOP that keeps the connection alive
 	case line.IsReply:
@@ -19,30 +19,35 @@ func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 	case line.Command.Verb == "":
 		s.refuse(RefusedLine, 500, "not an FTP command")
 	case !d.handle(s, line):
+		if urgent(line.Command.Verb) && !options { // servers differ in what they read there
+			s.ToServer = append(s.ToServer, line.Telnet...)
+			s.Urgent = len(line.Telnet)
+		}
 		d.forward(s, line)
-		// As the client does it; within TLS there is no urgent byte.
-		s.Synch = len(line.Telnet) > 0 && urgent(line.Command.Verb) &&
-			d.config.TLS.Server == forward.ServerTLSOff
 	}
 }
 
 // urgent reports whether a client may announce a command by Telnet's Synch (RFC 959 section 4.1.3).
 func urgent(verb string) bool { return verb == "ABOR" || verb == "STAT" || verb == "QUIT" }
 
-// refuseOptions answers Telnet's WILL with DONT and DO with WONT (RFC 1123 section 4.1.2.12, RFC 854).
-func refuseOptions(s *Step, telnet []byte) {
-	const will, do, wont, dont, iac = 251, 253, 252, 254, 255
+// refuseOptions answers Telnet's WILL with DONT and DO with WONT (RFC 1123 section 4.1.2.12, RFC 854). It
+// reports whether there is an option among the commands.
+func refuseOptions(s *Step, telnet []byte) (options bool) {
+	const will, wont, do, dont, iac = 251, 252, 253, 254, 255
 	for i := 0; i+2 < len(telnet); i++ {
+		if telnet[i] != iac || telnet[i+1] < will || telnet[i+1] == iac {
+			continue
+		}
 		switch telnet[i+1] {
 		case will:
 			s.ToClient = append(s.ToClient, iac, dont, telnet[i+2])
 		case do:
 			s.ToClient = append(s.ToClient, iac, wont, telnet[i+2])
-		default:
-			continue
 		}
+		options = true
 		i += 2
 	}
+	return options
 }
 
 // handle handles the commands that do not simply go to the server; false: this is not one of them.

@@ -276,8 +276,8 @@ func show(s Step) []string {
 	if s.Aborted {
 		out = append(out, "! aborted")
 	}
-	if s.Synch {
-		out = append(out, "! synch")
+	if s.Urgent > 0 {
+		out = append(out, fmt.Sprintf("! urgent %d", s.Urgent))
 	}
 	if s.Refusal.Kind != NotRefused {
 		out = append(out, "? "+s.Refusal.Kind.String())

@@ -49,7 +49,7 @@ type Step struct {
 	Passthrough *pinhole.Passthrough // of OpenPassthrough; else nil
 
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
-	Synch              bool   // ToServer is urgent: send Telnet IP and Synch first (RFC 959 section 4.1.3)
+	Urgent             int    // how many bytes of ToServer are urgent: Telnet commands before its line; 0: none
 
 	TransferBegan bool       // a transfer is under way from now on
 	Aborted       bool       // the client sent ABOR for the transfer that ends with the step

@@ -100,14 +100,14 @@ const (
 
 // CutTelnet splits a line into the Telnet commands at its beginning and the FTP command after them. Clients
 // send IP and Synch before ABOR, STAT and QUIT (RFC 959 section 4.1.3), and options that must be refused (RFC
-// 1123 section 4.1.2.12). The last byte of a Synch is urgent data, which the receiver's kernel removes from
-// the stream; so an IAC without a command after it stands alone. A doubled IAC is data, and ends the Telnet
-// commands.
+// 1123 section 4.1.2.12). Some bytes of it are urgent data, which clients send in another order, or which a
+// receiver's kernel removes from the stream. So an IAC may stand alone, and a command without its IAC. A
+// doubled IAC is data, and ends the Telnet commands.
 func CutTelnet(line []byte) (telnet, command []byte) {
 	i := 0
-	for i < len(line) && line[i] == telnetIAC {
+	for i < len(line) && line[i] >= telnetSE {
 		switch {
-		case i+1 == len(line) || line[i+1] < telnetSE:
+		case line[i] != telnetIAC, i+1 == len(line), line[i+1] < telnetSE:
 			i++
 		case line[i+1] == telnetIAC:
 			return line[:i], line[i:]

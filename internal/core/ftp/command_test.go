@@ -87,6 +87,9 @@ func TestCutTelnet(t *testing.T) {
 		{"WILL and an option", "\xff\xfb\x01USER a", "\xff\xfb\x01", "USER a"},
 		{"an option is cut off", "\xff\xfd", "\xff\xfd", ""},
 		{"an IAC alone", "\xff", "\xff", ""},
+		{"IP and its IAC in the wrong order", "\xf4\xffabor", "\xf4\xff", "abor"},
+		{"a data mark whose IAC is lost", "\xff\xf4\xf2ABOR", "\xff\xf4\xf2", "ABOR"},
+		{"a word in UTF-8 is no Telnet", "\xc3\xb6x", "", "\xc3\xb6x"},
 		{"a doubled IAC is data", "\xff\xffx", "", "\xff\xffx"},
 		{"not inside a path", "CWD \xff\xf4", "", "CWD \xff\xf4"},
 	} {

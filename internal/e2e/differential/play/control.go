@@ -1,7 +1,6 @@
 package play
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,6 @@ func (e *end) line() (string, error) {
 		return "", err
 	}
 	line, err := e.lines.ReadBytes('\n')
-	line = withoutSynch(line)
 	if len(line) > 0 {
 		e.saw("got %q", e.normalize(string(line)))
 		e.trackReply(string(line))
@@ -39,14 +37,6 @@ func (e *end) line() (string, error) {
 		return "", errEnd{"reset"}
 	}
 	return "", err
-}
-
-// withoutSynch removes Telnet's IP and data mark, which no command has in it.
-func withoutSynch(line []byte) []byte {
-	for _, command := range []byte{telnetIP, telnetDM} {
-		line = bytes.ReplaceAll(line, []byte{telnetIAC, command}, nil)
-	}
-	return line
 }
 
 // trackReply remembers the code of a reply of several lines until its last line.

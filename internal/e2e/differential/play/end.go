@@ -136,8 +136,8 @@ func (e *end) step(s script.Step) error {
 		return e.send(s.Text + `\r\n`)
 	case "raw":
 		return e.send(s.Text)
-	case "synch":
-		e.note(e.synch())
+	case "urgent":
+		return e.urgent(s.Text)
 	case "expect":
 		return e.expect(s.Text)
 	case "end":
@@ -197,18 +197,12 @@ func (e *end) send(text string) error {
 	return nil
 }
 
-// The Telnet commands that announce an urgent FTP command (RFC 854).
-const (
-	telnetIAC = 255
-	telnetIP  = 244
-	telnetDM  = 242
-)
-
-func (e *end) synch() error {
-	if _, err := e.control.Write([]byte{telnetIAC, telnetIP, telnetIAC}); err != nil {
-		return err
+func (e *end) urgent(text string) error {
+	urgent, err := script.Flat(text, netip.AddrPort{})
+	for _, b := range urgent {
+		e.note(sendUrgent(e.control, b))
 	}
-	return sendUrgent(e.control, telnetDM)
+	return err
 }
 
 func (e *end) closeControl(reset bool) error {

@@ -14,7 +14,7 @@
 //
 //	C send RETR file        a line; CRLF is added; \| ends one write and begins the next
 //	C raw RETR f            bytes, as they are
-//	C synch                 Telnet's IP and Synch, which go before an ABOR (RFC 959 section 4.1.3)
+//	C urgent \xf4\xff       bytes, each of them as TCP's urgent data (RFC 959 section 4.1.3)
 //	S expect RETR           the next line begins with this
 //	S end                   the control connection ends now; lines that stand before its end are read
 //	C half                  nothing more comes: the end of what this end sends (shutdown(2))

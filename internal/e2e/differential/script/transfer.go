@@ -133,10 +133,12 @@ func (t *transfer) abortedEarly() {
 }
 
 func (t *transfer) abor() {
+	telnet := ""
 	if t.often(4) {
-		t.add("C synch")
+		telnet = `\xff\xf4\xff\xf2`
+		t.add(`C raw \xff\xf4\xff` + "\n" + `C urgent \xf2`)
 	}
-	t.add("C send ABOR\nS expect ABOR")
+	t.add("C send ABOR\nS expect %sABOR", telnet)
 }
 
 // aborReplies draws what a server says to a transfer and its ABOR.
