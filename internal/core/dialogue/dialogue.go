@@ -47,7 +47,7 @@ type Dialogue struct {
 	loggedIn   bool
 	user       string // that the server has accepted
 	claimed    string // that the server has asked the password of
-	epsvAll    bool   // the client sent EPSV ALL (RFC 2428 section 4)
+	epsvAll    bool   // EPSV ALL was accepted (RFC 2428 section 4)
 	raw64      bool   // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
 	failures   int    // of logins
 	unexpected int    // replies that nobody asked for, since the last one that somebody did

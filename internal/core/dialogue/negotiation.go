@@ -14,6 +14,8 @@ import (
 type negotiation struct {
 	sentVerb     string         // the verb that the server was sent; the client's may be another
 	retried      bool           // the server was asked with the other verb, too
+	asksAll      bool           // the client's command is EPSV ALL
+	asksElse     bool           // it asks for something else than a port: only the server can answer it
 	prefers      string         // PASV or EPSV, if this server turned out to know only that one
 	noEPRT       bool           // this server turned out to know PORT and not EPRT
 	clientListen netip.AddrPort // active mode: where the client listens
@@ -25,28 +27,31 @@ type negotiation struct {
 // maxRewritten is the longest line of the server's, in bytes, in which only the numbers are rewritten.
 const maxRewritten = 256
 
-// passive takes PASV and EPSV.
+// passive takes PASV and EPSV. A server of the client's family answers what the client asks, arguments
+// included.
 func (d *Dialogue) passive(s *Step, c ftp.Command) {
-	if !d.loggedIn {
+	switch {
+	case !d.loggedIn:
 		s.refuse(RefusedEarly, 530, "log in first")
-		return
+	case c.Verb == "PASV" && d.addrs.Client.Is6():
+		s.refuse(RefusedFamily, 522, "use EPSV: PASV has no room for an IPv6 address")
+	case d.addrs.oneFamily():
+		d.askPassive(s, c)
+	case c.Verb == "EPSV":
+		d.translateEPSV(s, c)
+	case d.epsvAll: // RFC 2428 section 4
+		s.refuse(RefusedCommand, 501, "PASV is not allowed after EPSV ALL")
+	default:
+		d.askPassive(s, ftp.Command{Verb: c.Verb})
 	}
-	if c.Verb == "PASV" {
-		switch {
-		case d.epsvAll: // RFC 2428 section 4
-			s.refuse(RefusedCommand, 501, "PASV is not allowed after EPSV ALL")
-		case d.addrs.Client.Is6():
-			s.refuse(RefusedFamily, 522, "use EPSV: PASV has no room for an IPv6 address")
-		default:
-			d.askPassive(s, c.Verb)
-		}
-		return
-	}
+}
+
+// translateEPSV takes EPSV where the server has another family: its answer to an argument would not be about
+// the client's.
+func (d *Dialogue) translateEPSV(s *Step, c ftp.Command) {
 	how, err := ftp.ParseEPSV(bytes.Trim(c.Arg, " "))
 	switch family := (*ftp.FamilyError)(nil); {
-	case errors.As(err, &family),
-		how == ftp.EPSVIPv4 && d.addrs.Client.Is6(),
-		how == ftp.EPSVIPv6 && d.addrs.Client.Is4():
+	case errors.As(err, &family), err == nil && !d.hasFamily(how):
 		d.refuseFamily(s)
 	case err != nil:
 		s.refuse(RefusedCommand, 501, "EPSV takes nothing, 1, 2 or ALL")
@@ -58,31 +63,61 @@ func (d *Dialogue) passive(s *Step, c ftp.Command) {
 		d.epsvAll = true
 		s.say(200, "EPSV ALL: data connections by EPSV only from now on")
 	default:
-		d.askPassive(s, c.Verb)
+		d.askPassive(s, ftp.Command{Verb: c.Verb})
 	}
+}
+
+// hasFamily reports whether EPSV's argument names no other family than the client's.
+func (d *Dialogue) hasFamily(how ftp.EPSV) bool {
+	return how != ftp.EPSVIPv4 && how != ftp.EPSVIPv6 || (how == ftp.EPSVIPv4) == d.addrs.Client.Is4()
 }
 
 // translates reports whether RFC 6384 applies: the client has IPv6, and its server IPv4.
 func (d *Dialogue) translates() bool { return d.addrs.Client.Is6() && d.addrs.Server.Is4() }
 
-// askPassive asks the server for a port, by PASV or EPSV, whichever fits it; see askOtherwise.
-func (d *Dialogue) askPassive(s *Step, verb string) {
-	d.sentVerb, d.retried, d.offeredPort = verb, false, 0
+// askPassive asks the server for a port, by PASV or EPSV, whichever fits it; see askOtherwise. A command whose
+// argument asks for something else goes to the server as it is, and what was agreed upon stays until the
+// server names a port.
+func (d *Dialogue) askPassive(s *Step, c ftp.Command) {
+	d.sentVerb, d.retried, d.offeredPort = c.Verb, false, 0
+	d.asksAll, d.asksElse = d.passiveArgument(c)
 	switch {
+	case d.asksElse:
 	case d.addrs.Server.Is6():
 		d.sentVerb = "EPSV"
 	case d.translates() && !d.raw64: // RFC 6384 section 6: many servers with IPv4 know PASV only
 		d.sentVerb = "PASV"
 	case d.prefers != "":
 		d.sentVerb = d.prefers
-	case verb == "PORT":
+	case c.Verb == "PORT":
 		d.sentVerb = "PASV"
-	case verb == "EPRT":
+	case c.Verb == "EPRT":
 		d.sentVerb = "EPSV"
 	}
-	d.drop(s)
-	d.queue.add(verb)
-	s.send(ftp.Command{Verb: d.sentVerb})
+	if !d.asksElse {
+		d.drop(s)
+	}
+	d.queue.add(c.Verb)
+	ask := ftp.Command{Verb: d.sentVerb}
+	if d.sentVerb == c.Verb {
+		ask.Arg = c.Arg
+	}
+	s.send(ask)
+}
+
+// passiveArgument reports whether a command is EPSV ALL, and whether it is that or another PASV or EPSV that
+// does not simply ask for a port of the client's family.
+func (d *Dialogue) passiveArgument(c ftp.Command) (isAll, isElse bool) {
+	argument := bytes.Trim(c.Arg, " ")
+	switch c.Verb {
+	case "PASV":
+		return false, len(argument) > 0
+	case "EPSV":
+		how, err := ftp.ParseEPSV(argument)
+		isAll = err == nil && how == ftp.EPSVAll
+		return isAll, isAll || err != nil || !d.hasFamily(how)
+	}
+	return false, false
 }
 
 // drop ends the negotiation before this one.
@@ -97,17 +132,20 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 	case !d.loggedIn:
 		s.refuse(RefusedEarly, 530, "log in first")
 		return
-	case d.epsvAll: // RFC 2428 section 4
+	case d.epsvAll && (!d.addrs.oneFamily() || d.config.ServerMode == forward.ServerModePassive):
+		// RFC 2428 section 4. Else the server hears the command, and refuses it.
 		s.refuse(RefusedCommand, 501, "%s is not allowed after EPSV ALL", c.Verb)
 		return
 	}
-	parse := ftp.ParseHostPort
+	argument := bytes.Trim(c.Arg, " ") // some clients put two spaces, or one behind
+	parse, otherFamily := ftp.ParseHostPort, d.addrs.Client.Is6()
 	if c.Verb == "EPRT" {
-		parse = ftp.ParseEPRT
+		family, ok := ftp.EPRTFamily(argument)
+		parse, otherFamily = ftp.ParseEPRT, ok && family != d.family()
 	}
-	to, err := parse(bytes.Trim(c.Arg, " ")) // some clients put two spaces, or one behind
-	switch family := (*ftp.FamilyError)(nil); {
-	case errors.As(err, &family), err == nil && to.Addr().Is4() != d.addrs.Client.Is4():
+	to, err := parse(argument)
+	switch {
+	case otherFamily:
 		d.refuseFamily(s)
 		return
 	case err != nil:
@@ -122,7 +160,7 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 	}
 	d.clientListen = to
 	if d.config.ServerMode == forward.ServerModePassive {
-		d.askPassive(s, c.Verb)
+		d.askPassive(s, c)
 		return
 	}
 	d.drop(s)
@@ -141,11 +179,15 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 
 // refuseFamily names the families that would do (RFC 2428 section 2).
 func (d *Dialogue) refuseFamily(s *Step) {
-	number := ftp.FamilyIPv6
+	s.refuse(RefusedFamily, 522, "network protocol not supported, use (%s)", d.family())
+}
+
+// family returns the number of the client's family, as EPRT and EPSV write it.
+func (d *Dialogue) family() string {
 	if d.addrs.Client.Is4() {
-		number = ftp.FamilyIPv4
+		return ftp.FamilyIPv4
 	}
-	s.refuse(RefusedFamily, 522, "network protocol not supported, use (%d)", number)
+	return ftp.FamilyIPv6
 }
 
 // agree ends a negotiation by PASV or EPSV with success: a transfer may use the data connection.

@@ -27,7 +27,7 @@ func (d *Dialogue) passiveReply(s *Step, line ftp.ServerLine) {
 		d.hold(line)
 	case code/100 == 1: // not allowed here, and of no use to the client
 		d.offeredPort = 0
-	case code/100 == 5 && code != 530 && !d.retried && d.addrs.Server.Is4() && !d.raw64:
+	case code/100 == 5 && code != 530 && d.mayAskOtherwise():
 		d.askOtherwise(s)
 	default:
 		d.passiveAnswered(s, line)
@@ -42,6 +42,10 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		d.answered()
 		d.pass(s, line)
 		s.Refusal.Code = verdict.CodeServerRefusedPASV
+	case d.offeredPort == 0 && d.asksElse && line.Code != passiveCode(r.verb): // such as the 200 to EPSV ALL
+		d.epsvAll = d.epsvAll || d.asksAll
+		d.answered()
+		d.pass(s, line)
 	case d.offeredPort == 0:
 		d.namesNoPort(s, r, line)
 	case d.offeredPort < forward.LowestDataPort:
@@ -60,6 +64,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		d.serveWaiting(s)
 		s.say(200, "%s command successful", r.verb)
 	default:
+		d.drop(s)
 		s.Action = Open
 		s.Pinhole = &pinhole.Pinhole{
 			From:     d.addrs.Client,
@@ -118,6 +123,11 @@ func passivePort(line ftp.ServerLine) uint16 {
 		}
 	}
 	return 0
+}
+
+// mayAskOtherwise reports whether a server that refuses PASV or EPSV is asked by the other verb.
+func (d *Dialogue) mayAskOtherwise() bool {
+	return !d.retried && !d.asksElse && !d.epsvAll && d.addrs.Server.Is4() && !d.raw64
 }
 
 // askOtherwise sends PASV to a server that does not know EPSV, and EPSV to one that does not know PASV.

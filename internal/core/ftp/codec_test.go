@@ -290,6 +290,15 @@ func TestParseEPRT(t *testing.T) {
 	}
 }
 
+func TestEPRTFamily(t *testing.T) {
+	for in, want := range map[string]string{"|1|10.0.0.1|21|": "1", "|2|10.0.0.256|x": "2", "!37!!!": "37",
+		"|1|10.0.0.1|": "1", "|2|::1": "", "|x|10.0.0.1|21|": "", "": ""} {
+		if got, ok := EPRTFamily([]byte(in)); ok != (want != "") || ok && got != want {
+			t.Errorf("%q: got %q, %v; want %q", in, got, ok, want)
+		}
+	}
+}
+
 var good229 = []struct {
 	in   string
 	want uint16

@@ -16,8 +16,8 @@ const (
 
 // Families of EPRT and EPSV: IANA's address family numbers (RFC 2428 section 2).
 const (
-	FamilyIPv4 = 1
-	FamilyIPv6 = 2
+	FamilyIPv4 = "1"
+	FamilyIPv6 = "2"
 )
 
 // FamilyError reports an address family that is neither IPv4 nor IPv6. The answer to it is 522 with a list of
@@ -39,17 +39,10 @@ func ParseEPRT(arg []byte) (netip.AddrPort, error) {
 	fail := func(why string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("EPRT %.128q: %s", arg, why)
 	}
-	if len(arg) == 0 || arg[0] < firstDelimiter || arg[0] > lastDelimiter {
-		return fail("want a delimiter from ! to ~ first")
+	family, address, portText, fault := cutEPRT(arg)
+	if fault != "" {
+		return fail(fault)
 	}
-	fields := bytes.SplitN(arg, arg[:1], 6)
-	if len(fields) == 5 && len(fields[4]) == 0 {
-		fields = fields[:4]
-	}
-	if len(fields) != 4 || len(fields[0]) != 0 {
-		return fail("want three fields with a delimiter around each")
-	}
-	family, address, portText := fields[1], fields[2], fields[3]
 	if !isFamily(family) {
 		if isNumber(family) {
 			return netip.AddrPort{}, fmt.Errorf("EPRT %.128q: %w", arg, &FamilyError{string(family)})
@@ -64,7 +57,7 @@ func ParseEPRT(arg []byte) (netip.AddrPort, error) {
 		return fail("the address has a zone")
 	case addr.Is4In6():
 		return fail("the address is IPv4 mapped to IPv6")
-	case addr.Is4() != (family[0] == '0'+FamilyIPv4):
+	case addr.Is4() != (string(family) == FamilyIPv4):
 		return fail("the address is not of its family")
 	}
 	port, ok := parsePort(portText)
@@ -74,6 +67,28 @@ func ParseEPRT(arg []byte) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr, port), nil
 }
 
+// EPRTFamily returns the number of the family in an argument of EPRT with three fields, whatever stands in the
+// other two. A server that does not know it answers 522, without a look at the address (RFC 2428 section 2).
+func EPRTFamily(arg []byte) (family string, ok bool) {
+	number, _, _, fault := cutEPRT(arg)
+	return string(number), fault == "" && isNumber(number)
+}
+
+// cutEPRT returns the fields of EPRT's argument. fault is not empty if it has others.
+func cutEPRT(arg []byte) (family, address, port []byte, fault string) {
+	if len(arg) == 0 || arg[0] < firstDelimiter || arg[0] > lastDelimiter {
+		return nil, nil, nil, "want a delimiter from ! to ~ first"
+	}
+	fields := bytes.SplitN(arg, arg[:1], 6)
+	if len(fields) == 5 && len(fields[4]) == 0 {
+		fields = fields[:4]
+	}
+	if len(fields) != 4 || len(fields[0]) != 0 {
+		return nil, nil, nil, "want three fields with a delimiter around each"
+	}
+	return fields[1], fields[2], fields[3], ""
+}
+
 // AppendEPRT appends the argument of EPRT with '|'. It writes an IPv4-mapped address as IPv4. It panics if
 // the address is not valid or has a zone.
 func AppendEPRT(dst []byte, ap netip.AddrPort) []byte {
@@ -81,11 +96,11 @@ func AppendEPRT(dst []byte, ap netip.AddrPort) []byte {
 	if !addr.IsValid() || addr.Zone() != "" {
 		panic("ftp: AppendEPRT of address " + strconv.Quote(addr.String()))
 	}
-	family := byte('0' + FamilyIPv6)
+	family := FamilyIPv6
 	if addr.Is4() {
-		family = '0' + FamilyIPv4
+		family = FamilyIPv4
 	}
-	dst = append(dst, '|', family, '|')
+	dst = append(append(append(dst, '|'), family...), '|')
 	dst = append(addr.AppendTo(dst), '|')
 	return append(strconv.AppendUint(dst, uint64(ap.Port()), 10), '|')
 }
@@ -185,7 +200,7 @@ func (e EPSV) AppendTo(dst []byte) []byte { return append(dst, e.String()...) }
 
 // isFamily reports whether s is the number of a known family.
 func isFamily(s []byte) bool {
-	return len(s) == 1 && (s[0] == '0'+FamilyIPv4 || s[0] == '0'+FamilyIPv6)
+	return string(s) == FamilyIPv4 || string(s) == FamilyIPv6
 }
 
 func isNumber(s []byte) bool {

@@ -36,8 +36,9 @@ type testbed struct {
 	bound time.Duration
 }
 
-// lane is the routes of one pair at a time. Two are direct: a pair that differs from itself proves nothing.
-type lane struct{ routes []play.Route }
+// lane is the routes of one pair at a time, with IPv4 and with IPv6. Two of each are direct: a pair that
+// differs from itself proves nothing.
+type lane struct{ routes, routes6 []play.Route }
 
 // The first two routes are direct.
 const directRoutes = 2
@@ -61,31 +62,44 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 		t.Fatal(err)
 	}
 	s := &testbed{free: make(chan lane, lanes), bound: bound}
+	h := hosts{through: through, direct: direct}
 	var config strings.Builder
-	var throughPorts, directPorts play.Ports
 	for i := range uint16(lanes) {
 		var l lane
-		for _, port := range []uint16{3000 + i, 3100 + i} {
-			at := netip.AddrPortFrom(lab.ServerAddr4, port)
-			l.routes = append(l.routes, play.Route{Name: "direct", Client: direct.Gateway(),
-				Server: direct.Server(), Dial: at, Listen: at, ClientOther: directOther,
-				ServerOther: serverOther, ClientPorts: &directPorts})
-		}
-		for name, port := range map[string]uint16{"kernel": 2100 + i, "relay": 2200 + i} {
-			r := play.Route{Name: name, Client: through.Client(), Server: through.Server(),
-				Dial:        netip.AddrPortFrom(lab.GatewayLAN4, port),
-				Listen:      netip.AddrPortFrom(lab.ServerAddr4, port),
-				ClientOther: clientOther, ServerOther: serverOther, ClientPorts: &throughPorts}
-			l.routes = append(l.routes, r)
-			fmt.Fprintf(&config, "[[forward]]\nname = \"%s%d\"\nlisten = %q\nserver = %q\ndata = %q\n",
-				name, i, r.Dial, r.Listen, name)
-		}
+		l.routes = h.routes(&config, fmt.Sprint("-4-", i), i, lab.GatewayLAN4, lab.ServerAddr4)
+		l.routes6 = h.routes(&config, fmt.Sprint("-6-", i), i, lab.GatewayLAN6, lab.ServerAddr6)
 		s.free <- l
 	}
 	file := filepath.Join(harness.ShortDir(t), "ftpgate.toml")
 	harness.OverwriteFile(t, file, config.String())
 	s.Program = harness.Start(t, through.Gateway(), "run", "-c", file).AwaitReady()
 	return s
+}
+
+// hosts are those of a testbed, and the ports that its clients have used.
+type hosts struct {
+	through, direct           *lab.Lab
+	throughPorts, directPorts play.Ports
+}
+
+// routes returns the routes of one family in a lane, and appends what the gateway's configuration needs.
+func (h *hosts) routes(config *strings.Builder, suffix string, lane uint16, gateway, server netip.Addr) (
+	routes []play.Route) {
+	for _, port := range []uint16{3000 + lane, 3100 + lane} {
+		at := netip.AddrPortFrom(server, port)
+		routes = append(routes, play.Route{Name: "direct", Client: h.direct.Gateway(),
+			Server: h.direct.Server(), Dial: at, Listen: at, ClientOther: directOther,
+			ServerOther: serverOther, ClientPorts: &h.directPorts})
+	}
+	for name, port := range map[string]uint16{"kernel": 2100 + lane, "relay": 2200 + lane} {
+		r := play.Route{Name: name, Client: h.through.Client(), Server: h.through.Server(),
+			Dial: netip.AddrPortFrom(gateway, port), Listen: netip.AddrPortFrom(server, port),
+			ClientOther: clientOther, ServerOther: serverOther, ClientPorts: &h.throughPorts}
+		routes = append(routes, r)
+		fmt.Fprintf(config, "[[forward]]\nname = %q\nlisten = %q\nserver = %q\ndata = %q\n",
+			name+suffix, r.Dial, r.Listen, name)
+	}
+	return routes
 }
 
 // within returns the same testbed with another bound.
@@ -106,10 +120,14 @@ func (s *testbed) try(t *testing.T, p script.Pair) finding {
 	t.Helper()
 	l := <-s.free
 	defer func() { s.free <- l }()
-	records := make([]play.Record, len(l.routes))
-	errs := make([]error, len(l.routes))
+	routes := l.routes
+	if p.IPv6 {
+		routes = l.routes6
+	}
+	records := make([]play.Record, len(routes))
+	errs := make([]error, len(routes))
 	var all sync.WaitGroup
-	for i, r := range l.routes {
+	for i, r := range routes {
 		all.Go(func() { records[i], errs[i] = play.Play(t.Context(), p, r, s.bound) })
 	}
 	all.Wait()
@@ -127,7 +145,7 @@ func (s *testbed) try(t *testing.T, p script.Pair) finding {
 		f.invalid = fmt.Sprintf("differs from itself directly: %v %s",
 			play.Compare(records[0], records[1]), records[1].Failure)
 	}
-	for i, r := range l.routes[directRoutes:] {
+	for i, r := range routes[directRoutes:] {
 		got := records[directRoutes+i]
 		f.records[r.Name] = got
 		if d := play.Compare(f.direct, got); len(d) > 0 {

@@ -74,6 +74,8 @@ func Parse(name, text string) (Pair, error) {
 			var l Limit
 			l, err = parseLimit(rest)
 			p.Limits = append(p.Limits, l)
+		case "ipv6":
+			p.IPv6 = true
 		case "do":
 			var steps Block
 			steps, err = fragment(rest)

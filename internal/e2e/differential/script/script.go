@@ -9,6 +9,7 @@
 //	# a comment
 //	limit ROW C got "504    the first thing that differs, and the row of docs/limits.md that says why;
 //	                        "limit ROW C hangs": the session hangs, at whatever end
+//	ipv6                    both ends have IPv6, and IPv4 without this line
 //	do pasv                 a fragment: what many pairs begin with (see fragments)
 //	do say NOOP => 200 ok   a command and its reply
 //
@@ -67,6 +68,7 @@ type Pair struct {
 	Name   string
 	About  []string // comments
 	Limits []Limit
+	IPv6   bool
 	Blocks []Block
 }
 
@@ -147,6 +149,9 @@ func (p Pair) String() string {
 	}
 	for _, l := range p.Limits {
 		fmt.Fprintln(&b, l)
+	}
+	if p.IPv6 {
+		fmt.Fprintln(&b, "ipv6")
 	}
 	for _, block := range p.Blocks {
 		if len(block) > 0 && b.Len() > 0 {
