@@ -67,6 +67,17 @@ func (e *end) expect(text string) error {
 	return nil
 }
 
+// lineReadable notes whether a line, or the end of the connection, waits to be read.
+func (e *end) lineReadable() error {
+	yes, err := readable(e.control)
+	if yes || e.lines.Buffered() > 0 {
+		e.saw("a line is readable")
+	} else {
+		e.saw("no line is readable")
+	}
+	return err
+}
+
 // readToEnd reads the lines that are left, and the end of the connection.
 func (e *end) readToEnd() error {
 	for {

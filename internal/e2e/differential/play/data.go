@@ -45,7 +45,7 @@ func (e *end) present() error {
 	if e.listener == nil {
 		return errors.New("does not listen")
 	}
-	yes, err := present(e.listener)
+	yes, err := readable(e.listener)
 	if yes {
 		e.saw("a data connection is present")
 	} else {

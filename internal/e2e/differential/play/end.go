@@ -140,6 +140,8 @@ func (e *end) step(s script.Step) error {
 		return e.urgent(s.Text)
 	case "expect":
 		return e.expect(s.Text)
+	case "readable":
+		return e.lineReadable()
 	case "end":
 		return e.readToEnd()
 	case "half":

@@ -52,9 +52,10 @@ func accept(l *net.TCPListener, bound time.Duration) (net.Conn, error) {
 	return l.Accept()
 }
 
-// present reports whether a connection waits to be accepted.
-func present(l *net.TCPListener) (yes bool, err error) {
-	raw, err := l.SyscallConn()
+// readable reports whether a connection waits to be accepted from a listener, or bytes or the end of a
+// connection to be read.
+func readable(socket syscall.Conn) (yes bool, err error) {
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return false, err
 	}

@@ -24,7 +24,8 @@ const (
 
 // verbs are what an end can do.
 var verbs = map[string]wants{
-	"send": wantsText, "raw": wantsText, "urgent": wantsText, "expect": wantsText, "end": wantsNothing,
+	"send": wantsText, "raw": wantsText, "urgent": wantsText, "expect": wantsText,
+	"readable": wantsNothing, "end": wantsNothing,
 	"half": wantsNothing, "close": wantsNothing, "reset": wantsNothing,
 	"listen": wantsPlace, "unlisten": wantsNothing, "present": wantsNothing, "accept": wantsNothing,
 	"dial": wantsSource, "refused": wantsSource,

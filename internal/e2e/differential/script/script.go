@@ -17,6 +17,7 @@
 //	C raw RETR f            bytes, as they are
 //	C urgent \xf4\xff       bytes, each of them as TCP's urgent data (RFC 959 section 4.1.3)
 //	S expect RETR           the next line begins with this
+//	C readable              says whether a line waits to be read at this moment
 //	S end                   the control connection ends now; lines that stand before its end are read
 //	C half                  nothing more comes: the end of what this end sends (shutdown(2))
 //	C close                 C reset: the same with RST
