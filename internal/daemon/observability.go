@@ -81,11 +81,11 @@ func (r *instance) metricSources() metrics.Sources {
 			return kernel, r.sessionLog.Pinholes(forward.DataRelay.String())
 		},
 		Certificates: func() (all []metrics.Certificate) {
-			for _, e := range r.keys.Expiries() {
-				for _, f := range e.Forwards {
-					all = append(all,
-						metrics.Certificate{Forward: f, Role: metrics.RoleCert, NotAfter: e.NotAfter})
-				}
+			roles := map[string]metrics.Role{"tls.cert": metrics.RoleCert,
+				"tls.client_cert": metrics.RoleClientCert, "tls.ca": metrics.RoleCA}
+			for _, e := range r.keys.FileExpiries() {
+				all = append(all,
+					metrics.Certificate{Forward: e.Forward, Role: roles[e.Key], NotAfter: e.NotAfter})
 			}
 			return all
 		},

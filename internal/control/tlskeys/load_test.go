@@ -286,6 +286,15 @@ func TestExpiries(t *testing.T) {
 	if want := []string{"expired[second]", "soon[second]", "cert[archive third]"}; !slices.Equal(got, want) {
 		t.Errorf("got %q; want %q", got, want)
 	}
+	got = nil
+	for _, e := range k.FileExpiries() {
+		got = append(got, fmt.Sprint(e.Forward, " ", e.Key, " ", e.NotAfter.After(time.Now())))
+	}
+	slices.Sort(got)
+	if want := []string{"archive tls.cert true", "second tls.ca true", "second tls.cert true",
+		"second tls.client_cert false", "third tls.cert true"}; !slices.Equal(got, want) {
+		t.Errorf("got %q; want %q", got, want)
+	}
 	if got := k.Expiries()[2].NotAfter; !got.Equal(m.cert.cert.NotAfter) {
 		t.Errorf("got the end %v; want %v", got, m.cert.cert.NotAfter)
 	}

@@ -179,3 +179,30 @@ func (k *Keys) Expiries() []Expiry {
 	})
 	return all
 }
+
+// FileExpiry is when a file of a forward ends: the first of its certificates.
+type FileExpiry struct {
+	Forward  string // its name
+	Key      string // of the configuration: tls.cert, tls.client_cert or tls.ca
+	NotAfter time.Time
+}
+
+// FileExpiries returns the end of every file in use, those of authorities too, in no order.
+func (k *Keys) FileExpiries() (all []FileExpiry) {
+	for name, files := range k.state.Load().forwards {
+		if files.cert != nil {
+			all = append(all, FileExpiry{name, "tls.cert", files.cert.value.Load().Leaf.NotAfter})
+		}
+		if files.clientCert != nil {
+			end := files.clientCert.value.Load().Leaf.NotAfter
+			all = append(all, FileExpiry{name, "tls.client_cert", end})
+		}
+		if files.ca != nil {
+			first := slices.MinFunc(files.ca.value.Load().certs, func(a, b *x509.Certificate) int {
+				return a.NotAfter.Compare(b.NotAfter)
+			})
+			all = append(all, FileExpiry{name, "tls.ca", first.NotAfter})
+		}
+	}
+	return all
+}
