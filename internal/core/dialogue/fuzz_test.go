@@ -132,8 +132,8 @@ func (h *harness) announced(s Step) {
 			h.t.Fatalf("announced %q with %d pinholes", s.ToClient, h.open)
 		}
 	}
-	if verb, arg, _ := strings.Cut(strings.TrimSpace(string(s.ToServer)), " "); verb == "PORT" ||
-		verb == "EPRT" {
+	if verb, arg, _ := strings.Cut(strings.TrimSpace(string(s.ToServer)), " "); arg != "" &&
+		(verb == "PORT" || verb == "EPRT") {
 		parse := ftp.ParseHostPort
 		if verb == "EPRT" {
 			parse = ftp.ParseEPRT

@@ -138,6 +138,11 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 		return
 	}
 	argument := bytes.Trim(c.Arg, " ") // some clients put two spaces, or one behind
+	if len(argument) == 0 {            // nobody can find an address in it: the server says so
+		d.queue.add(c.Verb)
+		s.send(c)
+		return
+	}
 	parse, otherFamily := ftp.ParseHostPort, d.addrs.Client.Is6()
 	if c.Verb == "EPRT" {
 		family, ok := ftp.EPRTFamily(argument)

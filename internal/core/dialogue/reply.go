@@ -261,7 +261,12 @@ func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 	}
 	verb := d.queue.answering().verb
 	same := verb == d.sentVerb && d.addrs.oneFamily() // the server answers what the client has asked
+	asked := d.sentVerb != ""                         // and the client has named an address
 	d.answered()
+	if !asked {
+		d.pass(s, line)
+		return
+	}
 	if code/100 != 2 {
 		d.drop(s)
 		d.pass(s, line)
