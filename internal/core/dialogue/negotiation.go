@@ -75,9 +75,9 @@ func (d *Dialogue) hasFamily(how ftp.EPSV) bool {
 // translates reports whether RFC 6384 applies: the client has IPv6, and its server IPv4.
 func (d *Dialogue) translates() bool { return d.addrs.Client.Is6() && d.addrs.Server.Is4() }
 
-// askPassive asks the server for a port, by PASV or EPSV, whichever fits it; see askOtherwise. A command whose
-// argument asks for something else goes to the server as it is, and what was agreed upon stays until the
-// server names a port.
+// askPassive asks the server for a port, by PASV or EPSV, whichever fits it; see askOtherwise. A command
+// whose argument asks for something else goes to the server as it is, and what was agreed upon stays until
+// the server names a port.
 func (d *Dialogue) askPassive(s *Step, c ftp.Command) {
 	d.sentVerb, d.retried, d.offeredPort = c.Verb, false, 0
 	d.asksAll, d.asksElse = d.passiveArgument(c)

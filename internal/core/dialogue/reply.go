@@ -254,7 +254,8 @@ func (d *Dialogue) activeReply(s *Step, line ftp.ServerLine) {
 	case code/100 == 1:
 		return
 	}
-	if code/100 == 5 && code != 530 && d.sentVerb == "EPRT" && d.addrs.Server.Is4() && !d.raw64 && !d.epsvAll {
+	if code/100 == 5 && code != 530 && d.sentVerb == "EPRT" && d.addrs.Server.Is4() && !d.raw64 &&
+		!d.epsvAll {
 		d.sentVerb, d.retried = "PORT", true
 		d.sendPort(s)
 		return

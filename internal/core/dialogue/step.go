@@ -49,7 +49,7 @@ type Step struct {
 	Passthrough *pinhole.Passthrough // of OpenPassthrough; else nil
 
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
-	Urgent             int    // how many bytes of ToServer are urgent: Telnet commands before its line; 0: none
+	Urgent             int    // how many bytes of ToServer are urgent: Telnet commands before its line
 
 	TransferBegan bool       // a transfer is under way from now on
 	Aborted       bool       // the client sent ABOR for the transfer that ends with the step

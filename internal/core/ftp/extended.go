@@ -67,8 +67,9 @@ func ParseEPRT(arg []byte) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr, port), nil
 }
 
-// EPRTFamily returns the number of the family in an argument of EPRT with three fields, whatever stands in the
-// other two. A server that does not know it answers 522, without a look at the address (RFC 2428 section 2).
+// EPRTFamily returns the number of the family in an argument of EPRT with three fields, whatever stands in
+// the other two. A server that does not know it answers 522, without a look at the address (RFC 2428 section
+// 2).
 func EPRTFamily(arg []byte) (family string, ok bool) {
 	number, _, _, fault := cutEPRT(arg)
 	return string(number), fault == "" && isNumber(number)

@@ -2,16 +2,16 @@ package interop
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/e2e/harness"
 	"ftpgate/internal/e2e/peers"
@@ -107,10 +107,10 @@ func sendUrgent(t *testing.T, c *net.TCPConn, b byte) {
 		t.Fatal(err)
 	}
 	var sent error
-	if err := raw.Control(func(fd uintptr) { sent = unix.Send(int(fd), []byte{b}, unix.MSG_OOB) }); err != nil {
+	err = raw.Control(func(fd uintptr) {
+		sent = syscall.Sendmsg(int(fd), []byte{b}, nil, nil, syscall.MSG_OOB)
+	})
+	if err = errors.Join(err, sent); err != nil {
 		t.Fatal(err)
-	}
-	if sent != nil {
-		t.Fatal(sent)
 	}
 }
