@@ -17,8 +17,10 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	b.ask("SITE PSWD "+secret, "200 ok")
 	b.ask("hunter"+" "+secret, "500 "+secret+" unknown") // typed as a command
 	b.ask(secret, "500 "+secret+" unknown")              // a verb with a digit
+	b.ask("EPSV "+secret, "501 "+secret+" is no family")
+	b.ask("PASV "+secret, "501 "+secret+"?")
 	for _, line := range []string{"/" + secret, "PASS\t" + secret, "ADAT " + secret, "PASS " + secret + "\rX",
-		"PORT " + secret, "EPRT " + secret, "EPSV " + secret, "AUTH " + secret} {
+		"PORT " + secret, "EPRT " + secret, "AUTH " + secret} {
 		b.client.say("%s\r\n", line)
 		if _, err := b.client.lines.ReadString('\n'); err != nil {
 			t.Fatalf("%q: %v", line, err)
