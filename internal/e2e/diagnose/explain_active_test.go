@@ -128,15 +128,17 @@ var activeFailures = []failureCase{
 		timeline: []string{"command EPRT |2|2001:db8:5::1|51400|", "answer 522"}, absent: "pinhole",
 	},
 	{
-		name: "EPSV ALL is not kept to", provoke: func(s *env) {
+		name: "EPSV ALL is not kept to", forward: "server_mode = \"passive\"\n", provoke: func(s *env) {
 			p := s.Login()
 			p.Client.Send("EPSV ALL")
+			p.Server.Expect("EPSV ALL")
+			p.Server.Send("200 ok")
 			p.Client.Expect("200")
-			p.Client.Send("PASV")
+			p.Client.Send("EPRT |1|192.168.5.1|51400|")
 			p.Client.Expect("501")
 		},
-		code: "command_refused", text: "PASV was refused: PASV is not allowed after EPSV ALL",
-		timeline: []string{"command EPSV ALL", "answer 200", "command PASV", "answer 501"}, absent: "pinhole",
+		code: "command_refused", text: "EPRT was refused: EPRT is not allowed after EPSV ALL",
+		timeline: []string{"command EPSV ALL", "reply 200", "command EPRT", "answer 501"}, absent: "pinhole",
 	},
 	{
 		name: "a transfer without a data connection", provoke: func(s *env) {
