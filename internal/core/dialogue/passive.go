@@ -42,7 +42,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		d.answered()
 		d.pass(s, line)
 		s.Refusal.Code = verdict.CodeServerRefusedPASV
-	case d.offeredPort == 0 && d.asksElse && line.Code != passiveCode(r.verb): // such as the 200 to EPSV ALL
+	case d.asksElse && line.Code != 227 && line.Code != 229: // such as the 200 to EPSV ALL
 		d.epsvAll = d.epsvAll || d.asksAll
 		d.answered()
 		d.pass(s, line)
