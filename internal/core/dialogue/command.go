@@ -19,16 +19,13 @@ func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 	case line.Command.Verb == "":
 		s.refuse(RefusedLine, 500, "not an FTP command")
 	case !d.handle(s, line):
-		if urgent(line.Command.Verb) && !options { // servers differ in what they read there
+		if ftp.IsUrgent(line.Command.Verb) && !options { // servers differ in what they read there
 			s.ToServer = append(s.ToServer, line.Telnet...)
 			s.Urgent = len(line.Telnet)
 		}
 		d.forward(s, line)
 	}
 }
-
-// urgent reports whether a client may announce a command by Telnet's Synch (RFC 959 section 4.1.3).
-func urgent(verb string) bool { return verb == "ABOR" || verb == "STAT" || verb == "QUIT" }
 
 // refuseOptions answers Telnet's WILL with DONT and DO with WONT (RFC 1123 section 4.1.2.12, RFC 854). It
 // reports whether there is an option among the commands.

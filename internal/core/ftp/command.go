@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // Command is one line from a client.
@@ -98,26 +99,45 @@ const (
 	telnetIAC  = 255
 )
 
+// IsUrgent reports whether clients may send a command while the server is busy with a transfer, behind Telnet's
+// IP and Synch (RFC 959 section 4.1.3).
+func IsUrgent(verb string) bool { return verb == "ABOR" || verb == "STAT" || verb == "QUIT" }
+
 // CutTelnet splits a line into the Telnet commands at its beginning and the FTP command after them. Clients
 // send IP and Synch before ABOR, STAT and QUIT (RFC 959 section 4.1.3), and options that must be refused (RFC
 // 1123 section 4.1.2.12). Some bytes of it are urgent data, which clients send in another order, or which a
 // receiver's kernel removes from the stream. So an IAC may stand alone, and a command without its IAC. A
-// doubled IAC is data, and ends the Telnet commands.
+// doubled IAC is data, and ends the Telnet commands. There are clients that write IP and Synch in UTF-8: before
+// ABOR, STAT and QUIT any bytes that are not ASCII count as Telnet, as servers read only the end of such a line.
 func CutTelnet(line []byte) (telnet, command []byte) {
+	n := telnetLength(line)
+	text := n
+	for text < len(line) && line[text] >= utf8.RuneSelf {
+		text++
+	}
+	verb, _, _ := bytes.Cut(line[text:], []byte(" "))
+	if text > n && IsUrgent(string(bytes.ToUpper(verb))) {
+		n = text
+	}
+	return line[:n], line[n:]
+}
+
+// telnetLength returns how many bytes at the beginning of a line are Telnet commands.
+func telnetLength(line []byte) int {
 	i := 0
 	for i < len(line) && line[i] >= telnetSE {
 		switch {
 		case line[i] != telnetIAC, i+1 == len(line), line[i+1] < telnetSE:
 			i++
 		case line[i+1] == telnetIAC:
-			return line[:i], line[i:]
+			return i
 		case line[i+1] >= telnetWILL:
 			i = min(i+3, len(line))
 		default:
 			i += 2
 		}
 	}
-	return line[:i], line[i:]
+	return i
 }
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }

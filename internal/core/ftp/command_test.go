@@ -90,6 +90,9 @@ func TestCutTelnet(t *testing.T) {
 		{"IP and its IAC in the wrong order", "\xf4\xffabor", "\xf4\xff", "abor"},
 		{"a data mark whose IAC is lost", "\xff\xf4\xf2ABOR", "\xff\xf4\xf2", "ABOR"},
 		{"a word in UTF-8 is no Telnet", "\xc3\xb6x", "", "\xc3\xb6x"},
+		{"IP and Synch in UTF-8", "\xc3\xb2\xc3\xbfABOR", "\xc3\xb2\xc3\xbf", "ABOR"},
+		{"the same, before a command that is not urgent", "\xc3\xb2NOOP", "", "\xc3\xb2NOOP"},
+		{"a doubled IAC before STAT", "\xff\xffstat a", "\xff\xff", "stat a"},
 		{"a doubled IAC is data", "\xff\xffx", "", "\xff\xffx"},
 		{"not inside a path", "CWD \xff\xf4", "", "CWD \xff\xf4"},
 	} {
