@@ -19,6 +19,7 @@ import (
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
 	"ftpgate/internal/gateway/repair"
+	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/observe/metrics"
 	"ftpgate/internal/observe/monitor"
 	"ftpgate/internal/observe/sessions"
@@ -34,6 +35,7 @@ type instance struct {
 	*Daemon
 	started time.Time
 
+	tables     *nft.Conn // nil: the kernel has no nftables, says prober
 	prober     *preflight.Prober
 	gateway    *gateway.Gateway
 	paths      *path.Paths
@@ -59,8 +61,12 @@ func (d *Daemon) newInstance() *instance {
 	if resolver == nil {
 		resolver = net.DefaultResolver
 	}
-	r.prober = preflight.OpenProber(d.Table)
-	r.gateway = gateway.New(d.Table, r.prober, resolver, d.Log)
+	var errOpen error
+	if r.tables, errOpen = nft.Open(); errOpen == nil {
+		r.tables.KeepNAT = true
+	}
+	r.prober = preflight.NewProber(d.Table, r.tables, errOpen)
+	r.gateway = gateway.New(d.Table, nil, resolver, d.Log)
 	r.sessionLog = sessions.New(r.started)
 	r.monitor = monitor.New(d.Table, d.Log, r.sessionLog)
 	r.repairer = repair.New(repair.Config{Table: d.Table, Log: d.Log, PutBack: r.gateway.Repair,
@@ -99,12 +105,16 @@ func (r *instance) close() {
 	r.monitor.Close()
 	r.closeEndpoints()
 	r.paths.Close()
-	r.prober.Close()
+	if r.tables != nil {
+		_ = r.tables.Close() // a socket without anything to flush
+	}
 }
 
 // publish makes the kernel and the data paths serve the forwards. After an error they serve what they did.
 func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
+	var kernel gateway.Kernel // nil: this process can have no tables
 	if r.prober.Usable {
+		kernel = r.tables
 		if err := r.enableForwarding(forwards); err != nil {
 			return err
 		}
@@ -113,6 +123,7 @@ func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 		}
 	}
 	r.watchTable() // before there is a table, so that no change is missed
+	r.gateway.SetKernel(kernel)
 	if err := r.gateway.Publish(forwards, stale...); err != nil {
 		return err
 	}

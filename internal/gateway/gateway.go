@@ -43,13 +43,13 @@ type Gateway struct {
 	PassthroughRanges func() []forward.PortRange
 
 	table    string
-	kernel   Kernel
 	resolver Resolver
 	log      *slog.Logger
 
 	// changing orders changes: it is held while the kernel applies one, so that two transactions cannot
 	// overtake each other. It is locked before mu, and code that only reads does not take it.
 	changing sync.Mutex
+	kernel   Kernel          // nil: this process can have no tables; guarded by changing
 	failed   map[string]bool // names of forwards whose last look-up failed; guarded by changing
 
 	mu        sync.Mutex         // never held while anything waits
@@ -62,6 +62,14 @@ type Gateway struct {
 // installs no table, which suits forwards that need none.
 func New(table string, kernel Kernel, resolver Resolver, log *slog.Logger) *Gateway {
 	return &Gateway{table: table, kernel: kernel, resolver: resolver, log: log, failed: map[string]bool{}}
+}
+
+// SetKernel replaces the kernel; nil: from now on the gateway installs no table and removes none. It waits for
+// a change that the kernel applies.
+func (g *Gateway) SetKernel(k Kernel) {
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	g.kernel = k
 }
 
 // Publish makes the kernel serve exactly these forwards, and removes the stale tables in the same

@@ -127,6 +127,21 @@ func TestPublishRelayOnly(t *testing.T) {
 	}
 }
 
+// A gateway follows what the process may do: it writes no table without a kernel, and one with it.
+func TestSetKernel(t *testing.T) {
+	b := newBench()
+	forwards := []forward.Resolved{proxied(":2121", "203.0.113.21", func(*forward.Resolved) {})}
+	b.SetKernel(nil)
+	if err := b.Publish(forwards, "ftpgate-old"); err != nil || b.kernel.applies() > 0 || b.Installed() ||
+		b.counted > 0 {
+		t.Errorf("without a kernel: got %d applies, error %v; want none", b.kernel.applies(), err)
+	}
+	b.SetKernel(b.kernel)
+	if err := b.Publish(forwards); err != nil || b.kernel.applies() != 1 || !b.Installed() {
+		t.Errorf("with a kernel: got %d applies, error %v; want one", b.kernel.applies(), err)
+	}
+}
+
 // The maps of sessions that pass through stay, whatever becomes of their forward.
 func TestPublishKeepsPassthrough(t *testing.T) {
 	b := newBench()

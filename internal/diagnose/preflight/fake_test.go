@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
@@ -48,12 +47,10 @@ type fakeTables struct {
 	refusing []nftforeign.Chain
 	err      error // of every read
 	refuses  error // what the kernel says to a table
-	noLog    bool  // the kernel takes no table that logs
 	differs  []string
 
-	tried, applied []ruleset.Table
-	removed        []string
-	closed         bool
+	tried  []ruleset.Table
+	closed bool
 }
 
 func (f *fakeTables) Tables() ([]string, error) {
@@ -73,22 +70,7 @@ func (f *fakeTables) RefusingForwardChains() ([]nftforeign.Chain, error) { retur
 
 func (f *fakeTables) Probe(t ruleset.Table) error {
 	f.tried = append(f.tried, t)
-	if f.noLog && strings.Contains(t.Text(), "log ") {
-		return errBroken
-	}
 	return f.refuses
-}
-
-func (f *fakeTables) Apply(t ruleset.Table, sweep ...string) error {
-	f.applied, f.removed = append(f.applied, t), append(f.removed, sweep...)
-	return nil
-}
-
-func (f *fakeTables) Repair(ruleset.Table) ([]string, error) { return nil, nil }
-
-func (f *fakeTables) Remove(name string) error {
-	f.removed = append(f.removed, name)
-	return nil
 }
 
 func (f *fakeTables) Close() error {

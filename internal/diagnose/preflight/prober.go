@@ -4,11 +4,11 @@
 // Check decides, and is pure: facts in, findings out. Two types read the facts around it:
 //
 //   - Prober, for a daemon that starts or reloads: it claims the table's name, loads modules and has the
-//     kernel try the ruleset, and it is what the gateway writes its table with.
+//     kernel try the ruleset. It installs nothing.
 //   - Examination, for "ftpgate doctor": it reads the same facts beside a running daemon or without one, and
 //     changes nothing.
 //
-// Both ask Linux by way of host, tableReader and tableWriter, so that tests need no root.
+// Both ask Linux by way of host and tableReader, so that tests need no root.
 package preflight
 
 import (
@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,83 +31,33 @@ import (
 // modprobeTime bounds the loading of kernel modules, which reads them from disk.
 const modprobeTime = 10 * time.Second
 
-// tableWriter changes what nftables has; *nft.Conn is one.
-type tableWriter interface {
-	Probe(ruleset.Table) error
-	Apply(t ruleset.Table, sweep ...string) error
-	Repair(ruleset.Table) ([]string, error)
-	Remove(name string) error
-	Close() error
-}
-
-// Prober looks at the host for a daemon, and writes the gateway's table where this process can have one. It
-// is for one goroutine, which calls Probe first; Apply, Repair and Remove may be called by several at once.
+// Prober looks at the host for a daemon. It is for one goroutine, which calls Probe first.
 type Prober struct {
 	Ours     func(netip.AddrPort) bool // reports whether this process listens there; set before Probe
 	Dead     []string                  // tables of ftpgates that no longer run, to be removed
 	Usable   bool                      // this process can have tables in the kernel
 	Unusable []finding.Finding         // why not
 
-	host     host
-	table    string
-	reader   tableReader // nil: no connection to nftables
-	writer   tableWriter // as reader
-	errOpen  error       // why there is none
-	usable   atomic.Bool // Usable, for any goroutine
-	unlogged atomic.Bool // the kernel has tables, but logs no packets
+	host    host
+	table   string
+	tables  tableProber // nil: no connection to nftables
+	errOpen error       // why there is none
 }
 
-// OpenProber returns a prober for the daemon whose table has this name. The caller closes it.
-func OpenProber(table string) *Prober {
-	p := &Prober{host: linux(), table: table}
-	if kernel, err := nft.Open(); err != nil {
-		p.errOpen = err
-	} else {
-		kernel.KeepNAT = true
-		p.reader, p.writer = tables{kernel}, kernel
+// tableProber has the kernel try a table, beside what a tableReader does.
+type tableProber interface {
+	tableReader
+	Probe(ruleset.Table) error
+}
+
+// NewProber returns a prober for the daemon whose table has this name. kernel and errOpen are what nft.Open
+// returned. The connection stays the caller's.
+func NewProber(table string, kernel *nft.Conn, errOpen error) *Prober {
+	p := &Prober{host: linux(), table: table, errOpen: errOpen}
+	if errOpen == nil {
+		p.tables = tables{kernel}
 	}
 	return p
-}
-
-// Close closes the connection to nftables.
-func (p *Prober) Close() {
-	if p.writer != nil {
-		_ = p.writer.Close() // a socket without anything to flush
-	}
-}
-
-// Apply installs a table as nft.Conn does. It does nothing where this process can have none: the gateway asks
-// for one then only if every forward can do without (Probe).
-func (p *Prober) Apply(t ruleset.Table, sweep ...string) error {
-	if !p.usable.Load() {
-		return nil
-	}
-	return p.writer.Apply(p.supported(t), sweep...)
-}
-
-// Repair puts back what another program has removed from a table, as nft.Conn does, where this process can
-// have one.
-func (p *Prober) Repair(t ruleset.Table) (differences []string, err error) {
-	if !p.usable.Load() {
-		return nil, nil
-	}
-	return p.writer.Repair(p.supported(t))
-}
-
-// supported returns the part of a table that the kernel supports.
-func (p *Prober) supported(t ruleset.Table) ruleset.Table {
-	if p.unlogged.Load() {
-		return t.WithoutLog()
-	}
-	return t
-}
-
-// Remove removes a table, where this process can have one.
-func (p *Prober) Remove(name string) error {
-	if !p.usable.Load() {
-		return nil
-	}
-	return p.writer.Remove(name)
 }
 
 // Claim makes the table's name this process's own, so that no two daemons have one table. The claim is nil if
@@ -142,7 +91,6 @@ func (p *Prober) Probe(ctx context.Context, forwards []forward.Resolved) []findi
 	tables := p.probeTables(ctx, &facts, forwards)
 	faults := finding.Faults(tables)
 	p.Usable, p.Unusable = len(faults) == 0, faults
-	p.usable.Store(p.Usable)
 	if p.Usable || slices.ContainsFunc(forwards, forward.Resolved.NeedsKernel) {
 		findings = append(findings, tables...)
 	}
@@ -160,7 +108,7 @@ func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {
 
 // readTables reads nftables' facts, and finds the tables of dead ftpgates.
 func (p *Prober) readTables(facts *Facts) (findings []finding.Finding) {
-	p.Dead, findings = p.host.readTables(p.reader, p.table, facts)
+	p.Dead, findings = p.host.readTables(p.tables, p.table, facts)
 	return findings
 }
 
@@ -173,7 +121,7 @@ func (p *Prober) probeTables(ctx context.Context, facts *Facts,
 			Remedy: finding.RemedyPrivilege,
 		}}
 	}
-	if p.reader == nil {
+	if p.tables == nil {
 		return []finding.Finding{noNftables(p.errOpen)}
 	}
 	if findings := p.readTables(facts); len(findings) > 0 {
@@ -200,13 +148,7 @@ func (p *Prober) tryTable(forwards []forward.Resolved) error {
 		elements := table.Sets[i].Elements
 		table.Sets[i].Elements = elements[:min(1, len(elements))]
 	}
-	err := p.writer.Probe(table)
-	unlogged := err != nil && p.writer.Probe(table.WithoutLog()) == nil
-	p.unlogged.Store(unlogged)
-	if unlogged {
-		return nil // the monitor says what is missing then
-	}
-	return err
+	return p.tables.Probe(table)
 }
 
 // helperModules are the helper that kernel tracking needs, and its part that rewrites the dialogue: nothing

@@ -13,14 +13,13 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/core/ruleset"
 	"ftpgate/internal/kernel/system"
 )
 
 // testProber is a prober of a host without faults.
 func testProber() (*Prober, *fakeTables) {
 	tables := &fakeTables{}
-	return &Prober{host: fakeHost(), table: "ftpgate", reader: tables, writer: tables,
+	return &Prober{host: fakeHost(), table: "ftpgate", tables: tables,
 		Ours: func(netip.AddrPort) bool { return false }}, tables
 }
 
@@ -55,14 +54,13 @@ func TestProbe(t *testing.T) {
 		{"privilege unknown", func(p *Prober, _ *fakeTables) {
 			p.host.mayAdminister = func() (bool, error) { return true, errBroken }
 		}, "this process may not change the network: it lacks CAP_NET_ADMIN: " + finding.RemedyPrivilege, ""},
-		{"no connection", func(p *Prober, _ *fakeTables) { p.reader, p.errOpen = nil, errBroken }, nftables,
+		{"no connection", func(p *Prober, _ *fakeTables) { p.tables, p.errOpen = nil, errBroken }, nftables,
 			""},
 		{"unreadable", func(_ *Prober, f *fakeTables) { f.err = errBroken }, nftables, ""},
 		{"refused", func(_ *Prober, f *fakeTables) { f.refuses = errBroken }, nftables, ""},
 		{"not permitted", func(_ *Prober, f *fakeTables) { f.refuses = fmt.Errorf("nft: %w", unix.EPERM) },
 			"the kernel does not let this process change nftables, though it has CAP_NET_ADMIN: " +
 				"run it in the host's user namespace, or in a network namespace of its own", ""},
-		{"no logging", func(_ *Prober, f *fakeTables) { f.noLog = true }, "", ""},
 		{"no helper", func(p *Prober, f *fakeTables) {
 			p.host.loadModules, f.refuses = missing(system.ModuleMissing), errBroken // for that reason
 		}, fmt.Sprintf(helper, "missing"), ""},
@@ -178,32 +176,6 @@ func TestProberExamine(t *testing.T) {
 	if len(f.tried) > 0 {
 		t.Errorf("got %d tables tried; want none", len(f.tried))
 	}
-}
-
-func TestApply(t *testing.T) {
-	p, f := testProber()
-	table := ruleset.Build("ftpgate", []forward.Resolved{tracked()})
-	if err := p.Apply(table, "old"); err != nil || p.Remove("ftpgate") != nil ||
-		len(f.applied)+len(f.removed) > 0 {
-		t.Errorf("unusable: got %d tables applied, %q removed, error %v; want nothing", len(f.applied),
-			f.removed, err)
-	}
-	f.noLog = true
-	wantFindings(t, p.Probe(t.Context(), []forward.Resolved{tracked()}))
-	if err := p.Apply(table, "old"); err != nil || p.Remove("ftpgate") != nil {
-		t.Fatal(err)
-	}
-	if len(f.applied) != 1 || strings.Contains(f.applied[0].Text(), "log ") {
-		t.Errorf("got %d tables applied; want one, that does not log", len(f.applied))
-	}
-	if want := []string{"old", "ftpgate"}; !slices.Equal(f.removed, want) {
-		t.Errorf("got removed %q; want %q", f.removed, want)
-	}
-	p.Close()
-	if !f.closed {
-		t.Error("the connection is not closed")
-	}
-	(&Prober{}).Close()
 }
 
 func TestClaim(t *testing.T) {

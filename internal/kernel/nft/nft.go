@@ -39,6 +39,7 @@ type Conn struct {
 	current *ruleset.Table // the table that Apply installed last; nil: none
 	hold    *mdlayher.Conn // owns the table of holdNAT
 	held    bool           // there is one
+	cutLogs bool           // the kernel cannot log packets (Probe): tables have no rules that do
 }
 
 // Open connects to the kernel. It needs no privilege; the kernel asks for CAP_NET_ADMIN at the first change
@@ -121,6 +122,7 @@ func (c *Conn) Close() error {
 func (c *Conn) Apply(t ruleset.Table, obsolete ...string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	t = c.supported(t)
 	if c.KeepNAT && !c.held {
 		c.holdNAT(t.Name)
 	}
@@ -200,11 +202,30 @@ func (c *Conn) remove(name string) error {
 	return c.send(b)
 }
 
-// Probe reports whether the kernel supports everything in a table, with a transaction that leaves nothing
-// behind. The error names the operations that the kernel refuses.
+// Probe reports whether the kernel supports a table, with a transaction that leaves nothing behind. The error
+// names the operations that the kernel refuses. A kernel that only cannot log packets is no error: from then
+// on, Apply and Repair leave out the rules that log.
 func (c *Conn) Probe(t ruleset.Table) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	err := c.try(t)
+	c.cutLogs = err != nil && c.try(t.WithoutLog()) == nil
+	if c.cutLogs {
+		return nil
+	}
+	return err
+}
+
+// supported returns the part of a table that the kernel supports.
+func (c *Conn) supported(t ruleset.Table) ruleset.Table {
+	if c.cutLogs {
+		return t.WithoutLog()
+	}
+	return t
+}
+
+// try has the kernel check a table in a transaction that leaves nothing behind.
+func (c *Conn) try(t ruleset.Table) error {
 	t.Name = fmt.Sprintf("%s-probe-%d", ruleset.DefaultTable, os.Getpid())
 	b := newBatch()
 	b.addTable(t)

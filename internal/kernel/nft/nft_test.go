@@ -208,6 +208,33 @@ func TestProbeLeavesNothing(t *testing.T) {
 	}
 }
 
+// A kernel that refuses only the rules that log gets a table without them. Here it refuses one for another
+// part of it, since every kernel of a lab can log.
+func TestProbeCannotLog(t *testing.T) {
+	h := labtest.Host(t)
+	c := nfttest.Open(t, h)
+	table := ruleset.Build("ftpgate", rulesettest.Cases()[6].Forwards)
+	unlogged := table.WithoutLog()
+	refused := ruleset.Rule{ruleset.In{Version: 4, Set: "nowhere"}, ruleset.Log{}}
+	table.Chains = slices.Clone(table.Chains)
+	table.Chains[0].Rules = append(slices.Clone(table.Chains[0].Rules), refused)
+	for _, step := range []func(ruleset.Table) error{
+		c.Probe, func(t ruleset.Table) error { return c.Apply(t) },
+		func(t ruleset.Table) error { _, err := c.Repair(t); return err },
+	} {
+		if err := step(table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := c.Compare(unlogged); err != nil || len(got) > 0 {
+		t.Errorf("got %q, error %v; want the table without rules that log", got, err)
+	}
+	table.Chains[0].Rules = append(table.Chains[0].Rules, refused[:1])
+	if err := c.Probe(table); err == nil {
+		t.Error("got no error for a rule without log; want one")
+	}
+}
+
 func BenchmarkApply10000(b *testing.B) {
 	c := nfttest.Open(b, labtest.Host(b))
 	table := ruleset.Build("ftpgate", rulesettest.Many(10000))

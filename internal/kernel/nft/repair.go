@@ -28,6 +28,7 @@ func (c *Conn) Compare(t ruleset.Table) ([]string, error) {
 func (c *Conn) Repair(t ruleset.Table) (differences []string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	t = c.supported(t)
 	found, err := c.compare(t)
 	differences = found.differences()
 	if err != nil || len(differences) == 0 {
