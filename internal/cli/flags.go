@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ftpgate/internal/config"
+	"ftpgate/internal/core/finding"
 )
 
 // keyFlag is a key of the configuration as a flag. Package config parses what it is given.
@@ -91,7 +92,7 @@ var faultToken = regexp.MustCompile(
 
 // inFlagWords names flags where the fault names a file's keys: wherever a key cannot be another word, and
 // wherever it is the key at fault.
-func inFlagWords(fault config.Fault, flags []*keyFlag) string {
+func inFlagWords(fault finding.Finding, flags []*keyFlag) string {
 	var own *keyFlag // nil: the fault is in LISTEN or SERVER
 	byKey := map[string]*keyFlag{}
 	for _, k := range flags {

@@ -3,7 +3,9 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -122,12 +124,14 @@ func (d *document) checkTogether(forwards []*forwardSection) {
 	for i, f := range forwards {
 		checked[i] = f.standIn()
 	}
-	report := func(f *forwardSection, fault forward.Fault) {
+	report := func(f *forwardSection, fault finding.Finding) {
 		d.report(f, f.placeOf(fault.Key), fault.Key, "%s", fault.Text)
 	}
-	for _, fault := range forward.Check(checked) {
-		if f := forwards[fault.Forward]; !f.isEcho(fault.Key) {
-			report(f, fault)
+	for i, faults := range forward.Check(checked) {
+		for _, fault := range faults {
+			if f := forwards[i]; !f.isEcho(fault.Key) {
+				report(f, fault)
+			}
 		}
 	}
 	for i, f := range forwards { // the ports that standIn has kept from the others, by themselves
@@ -138,7 +142,7 @@ func (d *document) checkTogether(forwards []*forwardSection) {
 		if checked[i].Tracking == f.Tracking {
 			checked[i].PassivePorts = f.PassivePorts
 		}
-		for _, fault := range forward.Check(checked[i : i+1]) {
+		for _, fault := range slices.Concat(forward.Check(checked[i : i+1])...) {
 			if fault.Key == "server_ports" && !f.ServerPorts.IsEmpty() || fault.Key == "passive_ports" {
 				report(f, fault)
 			}

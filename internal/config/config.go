@@ -13,6 +13,7 @@ import (
 	"os"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -64,7 +65,9 @@ func parse(file string, r io.Reader) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	whole := func(text string) error { return Faults{{File: file, Line: 1, Column: 1, Text: text}} }
+	whole := func(text string) error {
+		return Faults{{Place: finding.Place{File: file, Line: 1, Column: 1}, Text: text}}
+	}
 	switch {
 	case len(text) > maxSize:
 		return nil, whole(fmt.Sprintf("the file is larger than %d MiB: is it a configuration file?",

@@ -15,6 +15,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -201,7 +202,7 @@ func TestParseInline(t *testing.T) {
 // TestFaultFields: the fields of a fault, for programs.
 func TestFaultFields(t *testing.T) {
 	_, err := parse("f.toml", strings.NewReader("[[forward]]\nlisten = \":0\"\nserver = \"a\"\n"))
-	want := Faults{{File: "f.toml", Line: 2, Column: 10, Key: "listen",
+	want := Faults{{Place: finding.Place{File: "f.toml", Line: 2, Column: 10}, Key: "listen",
 		Text: `forward 1: listen ":0": port 0 is not between 1 and 65535`}}
 	if !reflect.DeepEqual(err, error(want)) {
 		t.Errorf("got %#v; want %#v", err, want)

@@ -2,36 +2,20 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"sort"
-	"strings"
 	"unicode/utf8"
+
+	"ftpgate/internal/core/finding"
 )
 
-// Fault is a mistake in a file, in the operator's words.
-type Fault struct {
-	File         string
-	Line, Column int    // both from 1; columns count characters, not bytes
-	Key          string // the key at fault: "listen", "resolve", ...; empty: it is about none
-	Text         string // one line; begins with the forward that it is about, if any
-}
-
-// String returns "FILE:LINE:COLUMN: text", the form that editors jump to.
-func (f Fault) String() string {
-	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text)
-}
-
-// Faults is every fault of a file, in the order of their places.
-type Faults []Fault
+// Faults is every fault of a file, in the order of their places, as an error. Their text begins with the
+// forward that it is about, if any.
+type Faults []finding.Finding
 
 // Error returns the faults, one a line.
 func (fs Faults) Error() string {
-	lines := make([]string, len(fs))
-	for i, f := range fs {
-		lines[i] = f.String()
-	}
-	return strings.Join(lines, "\n")
+	return finding.Join(fs, "\n")
 }
 
 // rawFault is a fault before the whole text is read: its place is an offset, and the name of its forward
@@ -59,7 +43,8 @@ func (d *document) placedFaults(file string) Faults {
 		if f.forward != nil {
 			text = f.forward.label() + ": " + text
 		}
-		faults[i] = Fault{File: file, Line: line, Column: column, Key: f.key, Text: text}
+		faults[i] = finding.Finding{Place: finding.Place{File: file, Line: line, Column: column},
+			Key: f.key, Text: text}
 	}
 	return faults
 }

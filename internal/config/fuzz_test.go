@@ -189,14 +189,15 @@ func (r rawForward) value() forward.Forward {
 func checkFaults(t *testing.T, faults Faults, text []byte) {
 	lines := strings.Split(string(text), "\n")
 	for i, f := range faults {
-		if f.Line < 1 || f.Line > len(lines) || f.Column < 1 || f.Column > len([]rune(lines[f.Line-1]))+1 {
-			t.Errorf("got place %d:%d; want one in the text", f.Line, f.Column)
+		at := f.Place
+		if at.Line < 1 || at.Line > len(lines) || at.Column < 1 || at.Column > len([]rune(lines[at.Line-1]))+1 {
+			t.Errorf("got place %d:%d; want one in the text", at.Line, at.Column)
 		}
 		if f.Text == "" || strings.ContainsAny(f.Text, "\n\r\x00\x1b") {
 			t.Errorf("got text %q; want one line that can be printed", f.Text)
 		}
-		if i > 0 && (faults[i-1].Line > f.Line || faults[i-1].Line == f.Line &&
-			faults[i-1].Column > f.Column) {
+		if i > 0 && (faults[i-1].Place.Line > at.Line || faults[i-1].Place.Line == at.Line &&
+			faults[i-1].Place.Column > at.Column) {
 			t.Errorf("got %s after %s; want them in order", f, faults[i-1])
 		}
 	}

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+
+	"ftpgate/internal/core/finding"
 )
 
 // Value is the value of a key as typed on a command line: an integer is its digits, and an array is a Value
@@ -35,7 +37,7 @@ func FromValues(given []Value) (*Config, error) {
 	d.sortFaults()
 	faults := make(Faults, len(d.faults))
 	for i, raw := range d.faults {
-		faults[i] = Fault{Key: raw.key, Text: raw.text}
+		faults[i] = finding.Finding{Key: raw.key, Text: raw.text}
 	}
 	return nil, faults
 }

@@ -49,12 +49,22 @@ type Finding struct {
 	// a stable name for programs ("ip_forward"); empty: it has none
 	Code     string   `json:"code,omitempty"`
 	Severity Severity `json:"level"`             // how much it matters
-	Forward  string   `json:"forward,omitempty"` // the forward's name; empty: it is about the host
-	// the forward's key at fault ("tls.cert"); empty: it is about none
+	Forward  string   `json:"forward,omitempty"` // the forward's name; empty: it is about the host, or a file
+	// the key at fault ("tls.cert"); empty: it is about none
 	Key    string `json:"-"`
+	Place  Place  `json:"-"`                // in a configuration file; zero: it is about none
 	Text   string `json:"text"`             // one sentence, without the forward's name and the key
 	Remedy string `json:"remedy,omitempty"` // what to do about it; empty: there is nothing to do
 }
+
+// Place is where a finding stands in a file. Line and column count from 1, columns in characters.
+type Place struct {
+	File         string
+	Line, Column int
+}
+
+// String returns FILE:LINE:COLUMN, the form that editors jump to.
+func (p Place) String() string { return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column) }
 
 // String returns the finding in one line.
 func (f Finding) String() string {
@@ -65,12 +75,15 @@ func (f Finding) String() string {
 	if f.Forward != "" {
 		s = fmt.Sprintf("forward %q: %s", f.Forward, s)
 	}
+	if f.Place != (Place{}) {
+		s = f.Place.String() + ": " + s
+	}
 	return s
 }
 
-// Sentence returns the text, after the key that it is about.
+// Sentence returns the text, after the key that it is about unless its place shows the key.
 func (f Finding) Sentence() string {
-	if f.Key != "" {
+	if f.Key != "" && f.Place == (Place{}) {
 		return f.Key + ": " + f.Text
 	}
 	return f.Text

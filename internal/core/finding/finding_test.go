@@ -15,6 +15,8 @@ func TestString(t *testing.T) {
 		{Finding{Text: "port 21 is in use", Remedy: "choose another"}, "port 21 is in use: choose another"},
 		{Finding{Forward: "nas", Key: "tls.cert", Text: "has expired", Remedy: "renew it"},
 			`forward "nas": tls.cert: has expired: renew it`},
+		{Finding{Place: Place{"f.toml", 2, 10}, Key: "listen", Text: "no port", Remedy: "add one"},
+			"f.toml:2:10: no port: add one"},
 	} {
 		if got := c.f.String(); got != c.want {
 			t.Errorf("got %q; want %q", got, c.want)

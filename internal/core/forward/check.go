@@ -3,31 +3,29 @@ package forward
 import (
 	"fmt"
 	"net/netip"
-)
 
-// Fault is a mistake in a forward, in the operator's words. The caller knows where the key stands (a line
-// of a file, a flag) and names the place and the forward beside it.
-type Fault struct {
-	Forward int    // index into what was checked
-	Key     string // the key of the forward that is at fault: "listen", "server_ports", ...
-	Text    string // one sentence without the forward's name; may quote other forwards' names
-}
+	"ftpgate/internal/core/finding"
+)
 
 // reportFunc records a fault of a key of the forward that is being checked.
 type reportFunc func(key, format string, args ...any)
 
-// Check returns every fault of the forwards, of each for itself and of all beside one another, in their
-// order; none: they can serve together. Its cost grows with their number, not with its square: ten
+// Check returns the faults of each forward, by its index: of each for itself and of all beside one another;
+// nil: they can serve together. The key is the forward's ("server_ports"); the caller knows its place (a line
+// of a file, a flag). The text may quote the names of other forwards. Its cost grows with their number, not with its square: ten
 // thousand take milliseconds.
 //
 // It does not report keys that change nothing, such as data with tracking kernel: what was written down
 // and what was left out is the knowledge of the caller.
-func Check(forwards []Forward) []Fault {
-	var faults []Fault
+func Check(forwards []Forward) (faults [][]finding.Finding) {
 	taken := newClaims(forwards)
 	for i, f := range forwards {
 		report := func(key, format string, args ...any) {
-			faults = append(faults, Fault{i, key, fmt.Sprintf(format, args...)})
+			if faults == nil {
+				faults = make([][]finding.Finding, len(forwards))
+			}
+			faults[i] = append(faults[i], finding.Finding{Forward: f.Name, Key: key,
+				Text: fmt.Sprintf(format, args...)})
 		}
 		checkAlone(f, report)
 		taken.check(i, report)

@@ -1,6 +1,7 @@
 package forward_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -209,19 +210,22 @@ func runCheck(t *testing.T, tests []checkTest) {
 			for _, s := range tt.forwards {
 				forwards = append(forwards, parseForward(t, s))
 			}
-			got := forward.Check(forwards)
+			var got []string
+			for i, faults := range forward.Check(forwards) {
+				for _, f := range faults {
+					got = append(got, fmt.Sprintf("%d %s %s", i, f.Key, f.Text))
+				}
+			}
 			for i, want := range tt.want {
 				if i >= len(got) {
 					break
 				}
-				line := strings.Join([]string{string(rune('0' + got[i].Forward)), got[i].Key, got[i].Text},
-					" ")
-				if !strings.HasPrefix(line, want) {
-					t.Errorf("got %q; want %q", line, want)
+				if !strings.HasPrefix(got[i], want) {
+					t.Errorf("got %q; want %q", got[i], want)
 				}
 			}
 			if len(got) != len(tt.want) {
-				t.Errorf("got %d faults %v; want %d", len(got), got, len(tt.want))
+				t.Errorf("got %d faults %q; want %d", len(got), got, len(tt.want))
 			}
 		})
 	}

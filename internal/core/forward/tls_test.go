@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -224,16 +225,16 @@ func TestParseTLSWords(t *testing.T) {
 
 // TestFaultsAreSentences: the faults of TLS fit a line and have no full stop, as all faults.
 func TestFaultsAreSentences(t *testing.T) {
-	faults := forward.Check([]forward.Forward{
+	faults := slices.Concat(forward.Check([]forward.Forward{
 		parseForward(t, "a 192.0.2.1:21 203.0.113.1 proxy all data=kernel passive_ports=2000-3000 "+
 			"tls.client=optional tls.implicit=true"),
 		parseForward(t, "b 192.0.2.2:21 203.0.113.1 proxy data=kernel tls.server=required tls.client_key=k "+
 			"tls.verify=insecure tls.ca=a tls.server_name=b"),
-	})
+	})...)
 	if len(faults) != 8 {
 		t.Errorf("got %d faults; want 8\n%v", len(faults), faults)
 	}
-	if slices.ContainsFunc(faults, func(f forward.Fault) bool {
+	if slices.ContainsFunc(faults, func(f finding.Finding) bool {
 		return f.Text == "" || strings.ContainsAny(f.Text, "\n%") || strings.HasSuffix(f.Text, ".")
 	}) {
 		t.Errorf("got %v; want lines without a full stop", faults)
