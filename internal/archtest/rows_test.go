@@ -4,12 +4,12 @@ package archtest
 // that nothing uses any more is an error, so that the table stays true.
 var rows = []row{
 	// Pure: values in, values out.
-	{pkg: "core/forward"},
+	{pkg: "core/finding"},
+	{pkg: "core/forward", imports: []string{"core/finding"}},
 	{pkg: "core/ftp"},
 	{pkg: "core/verdict", imports: []string{"core/forward"}},
 	{pkg: "core/pinhole", imports: []string{"core/forward", "core/verdict"}},
 	{pkg: "core/dialogue", imports: []string{"core/forward", "core/ftp", "core/verdict", "core/pinhole"}},
-	{pkg: "core/finding"},
 	{pkg: "core/netflow"},
 	{pkg: "core/ruleset", imports: []string{"core/forward"}, testing: []string{"core/ruleset/rulesettest"}},
 
@@ -81,7 +81,7 @@ var rows = []row{
 
 	// Desired against observed state.
 	{pkg: "gateway",
-		imports: []string{"core/forward", "core/finding", "core/ruleset"},
+		imports: []string{"core/finding", "core/forward", "core/ruleset"},
 		owns:    []string{"golang.org/x/sync"},
 		testing: []string{"core/ruleset/rulesettest"}},
 	{pkg: "gateway/repair", imports: []string{"kernel/nftwatch"}},
@@ -145,13 +145,13 @@ var rows = []row{
 		testing: []string{"core/pinhole", "try/testca", "golang.org/x/sys"}},
 	{pkg: "control/listeners",
 		imports: []string{
-			"core/forward", "core/dialogue", "core/finding", "kernel/system", "observe/sessions",
+			"core/finding", "core/forward", "core/dialogue", "kernel/system", "observe/sessions",
 			"dataplane", "control/proxy",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/path", "control/ftptest"}},
 	{pkg: "control/tlskeys",
-		imports: []string{"core/forward", "core/finding"},
+		imports: []string{"core/finding", "core/forward"},
 		testing: []string{"try/testca"}},
 
 	// The admin socket, and systemd.
@@ -161,7 +161,7 @@ var rows = []row{
 		testing: []string{"core/verdict", "config"}},
 	{pkg: "ops/status",
 		imports: []string{
-			"core/forward", "core/finding", "kernel/system", "observe/sessions", "gateway/repair",
+			"core/finding", "core/forward", "kernel/system", "observe/sessions", "gateway/repair",
 			"control/tlskeys", "ops/admin",
 		},
 		testing: []string{"core/ruleset", "gateway"}},
@@ -173,32 +173,35 @@ var rows = []row{
 	// What is wrong with a host, a server.
 	{pkg: "diagnose/doctor",
 		imports: []string{
-			"core/forward", "core/finding", "kernel/nftforeign", "kernel/system", "control/tlskeys",
+			"core/finding", "core/forward", "kernel/nftforeign", "kernel/system", "control/tlskeys",
 		}},
 	{pkg: "diagnose/facts",
 		imports: []string{"core/forward", "kernel/nftforeign", "kernel/system", "diagnose/doctor"},
 		testing: []string{"core/finding", "try/lab", "try/lab/labtest", "golang.org/x/sys"}},
 	{pkg: "diagnose/preflight",
 		imports: []string{
-			"core/forward", "core/finding", "core/ruleset", "kernel/nft", "kernel/nftforeign",
+			"core/finding", "core/forward", "core/ruleset", "kernel/nft", "kernel/nftforeign",
 			"kernel/system", "gateway", "control/tlskeys", "diagnose/doctor", "diagnose/facts",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"try/testca", "core/ruleset/rulesettest"}},
 	{pkg: "diagnose/servercheck",
-		imports: []string{"core/forward", "core/ftp", "core/finding", "ftpclient", "control/tlskeys"},
+		imports: []string{"core/finding", "core/forward", "core/ftp", "ftpclient", "control/tlskeys"},
 		testing: []string{"try/testca"}},
 
 	// The file.
-	{pkg: "config", imports: []string{"core/forward"}, owns: []string{"github.com/pelletier/go-toml/v2"}},
+	{pkg: "config",
+		imports: []string{"core/finding", "core/forward"},
+		owns:    []string{"github.com/pelletier/go-toml/v2"}},
 
 	// The wiring.
 	{pkg: "daemon",
 		imports: []string{
-			"core/forward", "core/dialogue", "core/finding", "version", "kernel/nftwatch", "kernel/system",
-			"observe/sessions", "observe/metrics", "observe/monitor", "observe/transferlog", "gateway",
-			"gateway/repair", "dataplane/path", "control/proxy", "control/listeners", "control/tlskeys",
-			"ops/admin", "ops/status", "ops/systemd", "diagnose/preflight", "config",
+			"core/finding", "core/forward", "core/dialogue", "version", "kernel/nft", "kernel/nftwatch",
+			"kernel/system", "observe/sessions", "observe/metrics", "observe/monitor",
+			"observe/transferlog", "gateway", "gateway/repair", "dataplane/path", "control/proxy",
+			"control/listeners", "control/tlskeys", "ops/admin", "ops/status", "ops/systemd",
+			"diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"control/ftptest"}},
@@ -230,7 +233,7 @@ var rows = []row{
 	{pkg: "cli/terminal", shares: []string{"golang.org/x/sys"}},
 	{pkg: "cli",
 		imports: []string{
-			"core/forward", "core/verdict", "core/finding", "core/ruleset", "version", "observe/sessions",
+			"core/finding", "core/forward", "core/verdict", "core/ruleset", "version", "observe/sessions",
 			"gateway", "ops/admin", "ops/systemd", "diagnose/doctor", "diagnose/preflight",
 			"diagnose/servercheck", "config", "daemon", "try/lab", "try/demo", "cli/terminal",
 		},

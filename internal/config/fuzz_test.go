@@ -190,7 +190,8 @@ func checkFaults(t *testing.T, faults Faults, text []byte) {
 	lines := strings.Split(string(text), "\n")
 	for i, f := range faults {
 		at := f.Place
-		if at.Line < 1 || at.Line > len(lines) || at.Column < 1 || at.Column > len([]rune(lines[at.Line-1]))+1 {
+		if at.Line < 1 || at.Line > len(lines) || at.Column < 1 ||
+			at.Column > len([]rune(lines[at.Line-1]))+1 {
 			t.Errorf("got place %d:%d; want one in the text", at.Line, at.Column)
 		}
 		if f.Text == "" || strings.ContainsAny(f.Text, "\n\r\x00\x1b") {

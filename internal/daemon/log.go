@@ -42,7 +42,7 @@ func (d *Daemon) logForwards(forwards []forward.Resolved, kernelUsable bool) {
 		if f.Tracking == forward.TrackingProxy {
 			attrs = append(attrs, "data", f.UsualPath(kernelUsable).String())
 		}
-		d.Log.Info("forward", attrs...)
+		d.Log.Info("forward published", attrs...)
 	}
 }
 

@@ -55,7 +55,7 @@ func TestSessionLogs(t *testing.T) {
 	for _, want := range []string{
 		`level=INFO msg="session begins" forward=test session=`,
 		`msg="session ends"`, "after=", "transfers=1 refusals=1",
-		"level=WARN msg=refused forward=test session=",
+		`level=WARN msg="request refused" forward=test session=`,
 		`kind=address reason="data connections go to your own address, 127.0.0.1, only"`,
 	} {
 		if !strings.Contains(b.logs.String(), want) {

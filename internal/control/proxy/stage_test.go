@@ -282,7 +282,7 @@ func (b *stage) wantRefused(want string) {
 	for _, w := range strings.Fields(want) {
 		kind, n, _ := strings.Cut(w, "=")
 		if got := fmt.Sprint(strings.Count(b.logs.String(),
-			"level=WARN msg=refused forward=test")); len(strings.Fields(want)) == 1 && got != n {
+			`level=WARN msg="request refused" forward=test`)); len(strings.Fields(want)) == 1 && got != n {
 			b.t.Errorf("log: got %s refusals; want %s: %s", got, n, b.logs)
 		}
 		if !strings.Contains(b.logs.String(), "kind="+kind) {

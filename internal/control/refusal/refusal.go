@@ -114,5 +114,5 @@ func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.A
 	if r.Err != nil {
 		attrs = append(attrs, slog.Any("err", r.Err))
 	}
-	t.Log.LogAttrs(context.Background(), slog.LevelWarn, "refused", attrs...)
+	t.Log.LogAttrs(context.Background(), slog.LevelWarn, "request refused", attrs...)
 }

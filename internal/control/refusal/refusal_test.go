@@ -71,7 +71,8 @@ func TestTell(t *testing.T) {
 		logged   string
 	}{
 		"a refusal": {withRemedy, verdict.CodeThirdPartyPort, true,
-			`level=WARN msg=refused who=me kind=address reason="not yours" remedy="mend it" err=cause`},
+			`level=WARN msg="request refused" who=me kind=address reason="not yours" ` +
+				`remedy="mend it" err=cause`},
 		"a broken transfer": {OfData(errors.New("reset")), verdict.CodeFine, true,
 			`kind=broken_transfer reason="" err=reset`},
 		"the server's": {New(dialogue.NotRefused, verdict.CodeServerRefusedPASV, "500 no"),

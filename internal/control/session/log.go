@@ -38,7 +38,7 @@ func (s *Session) traceCommand(line ftp.ClientLine) {
 	if transcript.Known(line.Command.Verb) {
 		what = line.Command.Verb
 	}
-	s.log(slog.LevelDebug, "line", slog.String("from", "client"), slog.String("what", what))
+	s.log(slog.LevelDebug, "line received", slog.String("from", "client"), slog.String("what", what))
 }
 
 // traceReply logs that a server's line came, with the reply's code if it begins or ends one. The rest may be
@@ -51,5 +51,5 @@ func (s *Session) traceReply(line ftp.ServerLine) {
 	if line.First || line.Last {
 		what = strconv.Itoa(line.Code)
 	}
-	s.log(slog.LevelDebug, "line", slog.String("from", "server"), slog.String("what", what))
+	s.log(slog.LevelDebug, "line received", slog.String("from", "server"), slog.String("what", what))
 }

@@ -12,8 +12,8 @@ type reportFunc func(key, format string, args ...any)
 
 // Check returns the faults of each forward, by its index: of each for itself and of all beside one another;
 // nil: they can serve together. The key is the forward's ("server_ports"); the caller knows its place (a line
-// of a file, a flag). The text may quote the names of other forwards. Its cost grows with their number, not with its square: ten
-// thousand take milliseconds.
+// of a file, a flag). The text may quote the names of other forwards. Its cost grows with their number, not
+// with its square: ten thousand take milliseconds.
 //
 // It does not report keys that change nothing, such as data with tracking kernel: what was written down
 // and what was left out is the knowledge of the caller.
@@ -114,16 +114,15 @@ func checkDataKernel(f Forward, report reportFunc) {
 	server, literal := f.Server.Addr()
 	if key, value, encrypts := f.encryptsItself(); encrypts {
 		report("data", "with %s %s ftpgate itself encrypts transfers: "+
-			"data kernel cannot carry them, data auto can", key, value)
+			"the kernel cannot carry them; set data = \"auto\"", key, value)
 	}
 	if literal && f.Listen.Addr.IsValid() && !f.Listen.AcceptsFamily(server) {
 		report("data", "server %s is %s and listen %s is %s: "+
-			"data kernel cannot translate between the families, data auto can",
+			"the kernel cannot translate between the families; set data = \"auto\"",
 			server, family(server), f.Listen, family(f.Listen.Addr))
 	}
 	if f.ServerMode == ServerModePassive {
-		report("data", "server_mode passive joins active clients by the relay: "+
-			"data kernel cannot, data auto can")
+		report("data", "server_mode passive joins active clients by the relay: set data = \"auto\"")
 	}
 	if f.Listen.Addr.IsLoopback() {
 		report("data", "listen %s: the kernel translates nothing on loopback, use data auto", f.Listen)

@@ -145,11 +145,11 @@ func TestCheckProxy(t *testing.T) {
 	runCheck(t, []checkTest{
 		{"data kernel between the families", []string{"a 192.0.2.1:21 2001:db8::21 proxy data=kernel"},
 			[]string{"0 data server 2001:db8::21 is IPv6 and listen 192.0.2.1:21 is " +
-				"IPv4: data kernel cannot"}},
+				"IPv4: the kernel cannot"}},
 		{"data kernel between the families, the other way",
 			[]string{"a [2001:db8::1]:21 203.0.113.1 proxy data=kernel"},
 			[]string{"0 data server 203.0.113.1 is IPv4 and listen [2001:db8::1]:21 is " +
-				"IPv6: data kernel cannot"}},
+				"IPv6: the kernel cannot"}},
 		{"data kernel with a passive server", []string{"a :21 203.0.113.1 proxy data=kernel " +
 			"server_mode=passive"},
 			[]string{"0 data server_mode passive joins active clients by the relay"}},

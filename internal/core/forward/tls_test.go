@@ -73,8 +73,8 @@ func TestCheckTLS(t *testing.T) {
 			"0 tls.server_name tls.server_name says whose certificate is good"}},
 		{"data kernel with TLS for clients", []string{"a :21 203.0.113.1 proxy data=kernel " +
 			"tls.client=optional tls.cert=c.pem tls.server=required"}, []string{
-			"0 data with tls.client optional ftpgate itself encrypts transfers: data kernel cannot carry " +
-				"them, data auto can"}},
+			"0 data with tls.client optional ftpgate itself encrypts transfers: the kernel cannot carry " +
+				"them; set data = \"auto\""}},
 		{"data kernel with TLS for the server", []string{"a :21 203.0.113.1 proxy data=kernel " +
 			"tls.server=implicit"}, []string{
 			"0 data with tls.server implicit ftpgate itself encrypts transfers"}},

@@ -53,7 +53,7 @@ func choose(want forward.DataPath, what fmt.Stringer, obstacle string) (forward.
 	case obstacle == "":
 		return forward.DataKernel, nil
 	case want == forward.DataKernel:
-		return 0, fmt.Errorf("data path: data kernel cannot carry %s: %s", what, obstacle)
+		return 0, fmt.Errorf("data path: the kernel cannot carry %s: %s", what, obstacle)
 	}
 	return forward.DataRelay, nil
 }

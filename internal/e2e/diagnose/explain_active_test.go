@@ -163,7 +163,7 @@ var activeFailures = []failureCase{
 			p.Server.Send("227 ok (203,0,113,21,200,200)")
 			p.Client.Expect("425")
 		},
-		code: "no_data_path", text: "the gateway could not open a data connection: data path: data kernel " +
+		code: "no_data_path", text: "the gateway could not open a data connection: data path: the kernel " +
 			"cannot carry * " +
 			"one end has IPv4 and the other IPv6", remedy: `data = "auto"`,
 		timeline: []string{"command EPSV", "ask PASV", "reply 227", "answer 425"}, absent: "pinhole",

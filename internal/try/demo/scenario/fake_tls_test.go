@@ -100,10 +100,10 @@ func (s *fakeTestbed) Tap() (Tap, error) {
 
 func (s *fakeTestbed) gatewayLog() string {
 	if s.fault == noRemedy {
-		return "\n  level=WARN msg=refused remedy=\"pull the plug\""
+		return "\n  level=WARN msg=\"request refused\" remedy=\"pull the plug\""
 	}
-	return "\n  level=WARN msg=refused reason=\"no TLS\" remedy=\"name server_ports, or say it in " +
-		"[forward.tls]\""
+	return "\n  level=WARN msg=\"request refused\" reason=\"no TLS\" " +
+		"remedy=\"name server_ports, or say it in [forward.tls]\""
 }
 
 // tlsGateway is a session of a gateway in front of the servers of part 4.
