@@ -171,20 +171,24 @@ var rows = []row{
 		testing: []string{"try/lab/labtest"}},
 
 	// What is wrong with a host, a server.
+	{pkg: "diagnose/facts",
+		imports: []string{
+			"core/finding", "core/forward", "core/ruleset", "kernel/nft", "kernel/nftforeign",
+			"kernel/system", "control/tlskeys",
+		},
+		testing: []string{"diagnose/doctor", "try/lab", "try/lab/labtest", "golang.org/x/sys"}},
 	{pkg: "diagnose/doctor",
 		imports: []string{
 			"core/finding", "core/forward", "kernel/nftforeign", "kernel/system", "control/tlskeys",
+			"diagnose/facts",
 		}},
-	{pkg: "diagnose/facts",
-		imports: []string{"core/forward", "kernel/nftforeign", "kernel/system", "diagnose/doctor"},
-		testing: []string{"core/finding", "try/lab", "try/lab/labtest", "golang.org/x/sys"}},
 	{pkg: "diagnose/preflight",
 		imports: []string{
-			"core/finding", "core/forward", "core/ruleset", "kernel/nft", "kernel/nftforeign",
-			"kernel/system", "gateway", "control/tlskeys", "diagnose/doctor", "diagnose/facts",
+			"core/finding", "core/forward", "core/ruleset", "kernel/nft", "kernel/system", "gateway",
+			"control/tlskeys", "diagnose/facts", "diagnose/doctor",
 		},
 		shares:  []string{"golang.org/x/sys"},
-		testing: []string{"try/testca", "core/ruleset/rulesettest"}},
+		testing: []string{"kernel/nftforeign", "try/testca", "core/ruleset/rulesettest"}},
 	{pkg: "diagnose/servercheck",
 		imports: []string{"core/finding", "core/forward", "core/ftp", "ftpclient", "control/tlskeys"},
 		testing: []string{"try/testca"}},

@@ -5,6 +5,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 )
 
 const (
@@ -22,20 +23,21 @@ func (x *examination) conntrack() {
 	if !x.any(forward.Forward.MayUseKernel) {
 		return
 	}
-	count, known := x.sysctl(sysctlCount)
-	limit, limited := x.sysctl(sysctlMax)
+	count, known := x.sysctl(facts.SysctlCount)
+	limit, limited := x.sysctl(facts.SysctlMax)
 	if known && limited && limit > 0 {
-		x.tableFill(CodeTable, "connections", sysctlMax, count, limit)
+		x.tableFill(CodeTable, "connections", facts.SysctlMax, count, limit)
 		x.tableSize(limit)
 	}
 	if !x.any(tracksInKernel) {
 		return
 	}
-	if limit, limited := x.sysctl(sysctlExpectMax); limited && limit > 0 && x.facts.Expectations >= 0 {
-		x.tableFill(CodeExpected, "expected data connections", sysctlExpectMax, x.facts.Expectations, limit)
+	if limit, limited := x.sysctl(facts.SysctlExpectMax); limited && limit > 0 && x.facts.Expectations >= 0 {
+		x.tableFill(CodeExpected, "expected data connections", facts.SysctlExpectMax, x.facts.Expectations,
+			limit)
 	}
-	x.sysctlOff(CodeAccounting, sysctlAcct, "sessions of tracking kernel have no byte counts")
-	x.sysctlOff(CodeEvents, sysctlEvents, "sessions of tracking kernel are not seen")
+	x.sysctlOff(CodeAccounting, facts.SysctlAcct, "sessions of tracking kernel have no byte counts")
+	x.sysctlOff(CodeEvents, facts.SysctlEvents, "sessions of tracking kernel are not seen")
 }
 
 func tracksInKernel(f forward.Forward) bool { return f.Tracking == forward.TrackingKernel }
@@ -72,7 +74,7 @@ func (x *examination) tableSize(limit int) {
 		x.add(CodeTableSmall, level,
 			fmt.Sprintf("the kernel follows %d connections at most, and the %d sessions that max_sessions "+
 				"allows take up to %d",
-				limit, most, need), fmt.Sprintf("sysctl -w %s=%d, or a lower max_sessions", sysctlMax,
+				limit, most, need), fmt.Sprintf("sysctl -w %s=%d, or a lower max_sessions", facts.SysctlMax,
 				2*need))
 	}
 }
@@ -104,8 +106,8 @@ const (
 
 // timeouts judges how long connections may be silent.
 func (x *examination) timeouts() {
-	seconds, known := x.sysctl(sysctlEstablished)
-	remedy := fmt.Sprintf("sysctl -w %s=86400", sysctlEstablished)
+	seconds, known := x.sysctl(facts.SysctlEstablished)
+	remedy := fmt.Sprintf("sysctl -w %s=86400", facts.SysctlEstablished)
 	switch {
 	case !known:
 	case x.forward.Tracking != forward.TrackingProxy && seconds < minControlTimeout:

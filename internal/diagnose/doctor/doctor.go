@@ -19,6 +19,7 @@ import (
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 )
 
 // The codes of findings name what was judged. They are part of the interface, and so are those of
@@ -62,7 +63,7 @@ const (
 
 // Examine judges the facts: those of the host first, then those of each forward. What is sound is a finding
 // of severity OK.
-func Examine(facts Facts, forwards []forward.Resolved) []finding.Finding {
+func Examine(facts facts.Facts, forwards []forward.Resolved) []finding.Finding {
 	x := examination{facts: facts, forwards: forwards}
 	x.addFindings()
 	x.capabilities()
@@ -92,7 +93,7 @@ func Examine(facts Facts, forwards []forward.Resolved) []finding.Finding {
 
 // examination is one Examine: the facts, and the forward that is being judged.
 type examination struct {
-	facts    Facts
+	facts    facts.Facts
 	forwards []forward.Resolved
 	forward  forward.Resolved // zero: the host
 	findings []finding.Finding

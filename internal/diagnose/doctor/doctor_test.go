@@ -11,8 +11,11 @@ import (
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/system"
 )
+
+type Facts = facts.Facts
 
 var (
 	server4 = netip.MustParseAddr("203.0.113.21")
@@ -42,13 +45,15 @@ func sound() Facts {
 		},
 		Listeners: []system.Listener{},
 	}
-	for _, name := range Modules() {
+	for _, name := range facts.Modules() {
 		f.Modules = append(f.Modules, system.Module{Name: name, State: system.ModulePresent})
 	}
 	for name, value := range map[string]string{
-		sysctlForward4: "1", sysctlForward6: "1", sysctlCount: "100", sysctlMax: "262144",
-		sysctlExpectMax: "4096",
-		sysctlAcct:      "1", sysctlEvents: "2", sysctlEstablished: "432000", sysctlLowest: "1024",
+		facts.SysctlForward4: "1", facts.SysctlForward6: "1", facts.SysctlCount: "100",
+		facts.SysctlMax:       "262144",
+		facts.SysctlExpectMax: "4096",
+		facts.SysctlAcct:      "1", facts.SysctlEvents: "2", facts.SysctlEstablished: "432000",
+		facts.SysctlLowest:            "1024",
 		"net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.lan0.rp_filter": "0",
 		"net.ipv4.conf.wan0/7.rp_filter": "0",
 		"net.ipv4.conf.lan0.forwarding":  "1", "net.ipv4.conf.wan0/7.forwarding": "1",
@@ -192,7 +197,7 @@ func TestDestinations(t *testing.T) {
 	f.Servers, f.Clients = []netip.Addr{server4, server6},
 		append(f.Clients, netip.MustParsePrefix("10.0.0.7/32"))
 	want := []netip.Addr{netip.MustParseAddr("10.0.0.7"), client, server4, server6}
-	if got := Destinations([]forward.Resolved{f, f}); !slices.Equal(got, want) {
+	if got := facts.Destinations([]forward.Resolved{f, f}); !slices.Equal(got, want) {
 		t.Errorf("got %v; want %v", got, want)
 	}
 }

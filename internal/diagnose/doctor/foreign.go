@@ -6,6 +6,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/nftforeign"
 )
 
@@ -89,7 +90,7 @@ func (x *examination) helper(r nftforeign.Rule) {
 
 // automaticHelper judges kernels before 6.0, where the helper may attach itself.
 func (x *examination) automaticHelper() {
-	on, known := x.sysctl(sysctlHelper)
+	on, known := x.sysctl(facts.SysctlHelper)
 	if !known || on == 0 || x.forward.Listen.Port != ftpPort && x.forward.Server.Port != ftpPort ||
 		x.forward.Tracking == forward.TrackingKernel {
 		return
@@ -97,7 +98,7 @@ func (x *examination) automaticHelper() {
 	x.add(CodeHelperAuto, finding.Warning,
 		fmt.Sprintf("%s is on: the kernel's helper reads every connection to port %d beside ftpgate, and "+
 			"drops what it cannot read",
-			sysctlHelper, ftpPort), "sysctl -w "+sysctlHelper+"=0")
+			facts.SysctlHelper, ftpPort), "sysctl -w "+facts.SysctlHelper+"=0")
 }
 
 // untracked judges a rule that keeps conntrack from tracking connections, which then cannot be translated.

@@ -7,6 +7,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/nftforeign"
 )
 
@@ -74,7 +75,7 @@ func TestForeignHelper(t *testing.T) {
 			Ports: ports(2122, 2122)}), CodeRoute, finding.OK, "", ""},
 		{"a helper of some address", 0, rule(nftforeign.Rule{Action: nftforeign.ActionHelper,
 			Priority: -150, To: wan4, Ports: here}), CodeRoute, finding.OK, "", ""},
-		{"a helper by itself", 0, sysctl(sysctlHelper, "1"), CodeHelperAuto, finding.Warning,
+		{"a helper by itself", 0, sysctl(facts.SysctlHelper, "1"), CodeHelperAuto, finding.Warning,
 			"every connection to port 21", "nf_conntrack_helper=0"},
 		{"a synproxy", kernel, rule(nftforeign.Rule{Action: nftforeign.ActionSynProxy, Ports: here}),
 			CodeSequence, finding.Warning, "has a synproxy at port 2121", "proxy"},

@@ -10,6 +10,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -23,7 +24,7 @@ func (x *examination) listen() {
 		if l.Addr.Port() != x.forward.Listen.Port || !overlaps(x.forward.Listen.Addr, l) {
 			continue
 		}
-		if x.facts.serves(l) {
+		if x.facts.Serves(l) {
 			served = true
 			continue
 		}
@@ -65,7 +66,7 @@ func (x *examination) passivePorts() {
 	ports := x.forward.DataPorts()
 	var taken []string
 	for _, l := range x.facts.Listeners {
-		if x.facts.serves(l) || !ports.Contains(l.Addr.Port()) || l.Addr.Port() == x.forward.Listen.Port ||
+		if x.facts.Serves(l) || !ports.Contains(l.Addr.Port()) || l.Addr.Port() == x.forward.Listen.Port ||
 			l.Addr.Addr().IsLoopback() {
 			continue
 		}
@@ -211,7 +212,7 @@ func (x *examination) clientSide() (sides []system.Route) {
 		return sides
 	}
 	for _, c := range x.forward.Clients {
-		if r, known := x.facts.Routes[clientOf(c)]; known && r.Problem == "" {
+		if r, known := x.facts.Routes[facts.ClientOf(c)]; known && r.Problem == "" {
 			sides = append(sides, r)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -113,16 +114,18 @@ func TestRoutes(t *testing.T) {
 
 func TestForwarding(t *testing.T) {
 	run(t, []provoked{
-		{"no forwarding", 0, both(running, sysctl(sysctlForward4, "0"), listens("192.168.5.2:2121", "")),
-			CodeForwarding, finding.Fault, "IPv4 forwarding is off, though", sysctlForward4},
-		{"no forwarding yet", kernel, sysctl(sysctlForward4, "0"), CodeForwarding, finding.Info,
+		{"no forwarding", 0, both(running, sysctl(facts.SysctlForward4, "0"), listens("192.168.5.2:2121",
+			"")),
+			CodeForwarding, finding.Fault, "IPv4 forwarding is off, though", facts.SysctlForward4},
+		{"no forwarding yet", kernel, sysctl(facts.SysctlForward4, "0"), CodeForwarding, finding.Info,
 			"when it starts", ""},
-		{"no forwarding of IPv6", none, both(running, sysctl(sysctlForward6, "0"),
+		{"no forwarding of IPv6", none, both(running, sysctl(facts.SysctlForward6, "0"),
 			func(_ *Facts, r *forward.Resolved) { r.Server6 = server6 }), CodeForwarding, finding.Fault,
-			"IPv6 forwarding is off", sysctlForward6},
+			"IPv6 forwarding is off", facts.SysctlForward6},
 		{"no forwarding of one interface", 0, sysctl("net.ipv4.conf.wan0/7.forwarding", "0"), CodeForwarding,
 			finding.Fault, "off on wan0.7 alone", "net.ipv4.conf.wan0/7.forwarding=1"},
-		{"no forwarding needed", 0, both(relayed, sysctl(sysctlForward4, "0")), CodeRoute, finding.OK, "",
+		{"no forwarding needed", 0, both(relayed, sysctl(facts.SysctlForward4, "0")), CodeRoute, finding.OK,
+			"",
 			""},
 	})
 }
@@ -149,9 +152,9 @@ func TestReversePath(t *testing.T) {
 
 func TestTimeouts(t *testing.T) {
 	run(t, []provoked{
-		{"a short memory", kernel, sysctl(sysctlEstablished, "600"), CodeTimeout, finding.Warning,
+		{"a short memory", kernel, sysctl(facts.SysctlEstablished, "600"), CodeTimeout, finding.Warning,
 			"after 600 s of silence: a transfer that takes longer", "=86400"},
-		{"a very short memory", 0, sysctl(sysctlEstablished, "60"), CodeTimeout, finding.Warning,
+		{"a very short memory", 0, sysctl(facts.SysctlEstablished, "60"), CodeTimeout, finding.Warning,
 			"pauses for longer", ""},
 		{"little patience", 0, func(_ *Facts, r *forward.Resolved) { r.Limits.Idle = time.Minute }, CodeIdle,
 			finding.Info, "idle_time is 1m0s", "RFC 1123"},

@@ -8,15 +8,8 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/system"
-)
-
-const (
-	moduleTables    = "nf_tables"
-	moduleConntrack = "nf_conntrack"
-	moduleNAT       = "nf_nat"
-	moduleHelper    = "nf_conntrack_ftp"
-	moduleHelperNAT = "nf_nat_ftp"
 )
 
 // capabilities judges whether this process can have the kernel carry data.
@@ -75,7 +68,7 @@ func (x *examination) names(of func(forward.Forward) bool) string {
 
 // lowestOpenPort is the lowest port that needs no capability.
 func (x *examination) lowestOpenPort() int {
-	if n, known := x.sysctl(sysctlLowest); known {
+	if n, known := x.sysctl(facts.SysctlLowest); known {
 		return n
 	}
 	return 1024 // ip-sysctl.rst, ip_unprivileged_port_start
@@ -92,14 +85,14 @@ func (x *examination) modules() {
 	wanted := map[string]bool{}
 	level := finding.Warning
 	if x.any(forward.Forward.MayUseKernel) {
-		wanted[moduleTables], wanted[moduleConntrack], wanted[moduleNAT] = true, true, true
+		wanted[facts.ModuleTables], wanted[facts.ModuleConntrack], wanted[facts.ModuleNAT] = true, true, true
 	}
 	if x.any(forward.Forward.NeedsKernel) {
 		level = finding.Fault
 	}
 	sound := len(x.facts.Modules) > 0 && len(wanted) > 0
 	for _, m := range x.facts.Modules {
-		helper := m.Name == moduleHelper || m.Name == moduleHelperNAT
+		helper := m.Name == facts.ModuleHelper || m.Name == facts.ModuleHelperNAT
 		if m.State == system.ModulePresent || !wanted[m.Name] && !(helper && x.any(tracksInKernel)) {
 			continue
 		}

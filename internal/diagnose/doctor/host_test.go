@@ -6,6 +6,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -35,7 +36,7 @@ func TestCapabilities(t *testing.T) {
 		{"a low port", 0, func(f *Facts, r *forward.Resolved) { f.Rights.BindLow, r.Listen.Port = false, 21 },
 			CodeLowPort, finding.Fault, "listen at port 21: below 1024", "higher port"},
 		{"a low port for everybody", 0, func(f *Facts, r *forward.Resolved) {
-			f.Rights.BindLow, r.Listen.Port, f.Sysctls[sysctlLowest] = false, 21, "21"
+			f.Rights.BindLow, r.Listen.Port, f.Sysctls[facts.SysctlLowest] = false, 21, "21"
 		}, CodeListen, finding.OK, "", ""},
 	})
 }
@@ -82,26 +83,32 @@ func TestOpenFiles(t *testing.T) {
 
 func TestConntrack(t *testing.T) {
 	run(t, []provoked{
-		{"a table filling", 0, sysctl(sysctlCount, "209716"), CodeTable, finding.Warning,
+		{"a table filling", 0, sysctl(facts.SysctlCount, "209716"), CodeTable, finding.Warning,
 			"80% full (209716 of 262144)", "nf_conntrack_max=524288"},
-		{"a table almost filling", 0, sysctl(sysctlCount, "207000"), CodeTable, finding.OK, "78% full", ""},
-		{"a full table", 0, sysctl(sysctlCount, "262144"), CodeTable, finding.Fault, "are dropped silently",
+		{"a table almost filling", 0, sysctl(facts.SysctlCount, "207000"), CodeTable, finding.OK, "78% full",
 			""},
-		{"a small table", 0, sysctl(sysctlMax, "8192"), CodeTableSmall, finding.Info,
+		{"a full table", 0, sysctl(facts.SysctlCount, "262144"), CodeTable, finding.Fault,
+			"are dropped silently",
+			""},
+		{"a small table", 0, sysctl(facts.SysctlMax, "8192"), CodeTableSmall, finding.Info,
 			"follows 8192 connections at most, and the 20000 sessions", "nf_conntrack_max=120000"},
 		{"a table too small for what is asked for", 0,
-			both(sysctl(sysctlMax, "8192"), func(_ *Facts, r *forward.Resolved) { r.Limits.Sessions = 5000 }),
+			both(sysctl(facts.SysctlMax, "8192"), func(_ *Facts,
+				r *forward.Resolved) {
+				r.Limits.Sessions = 5000
+			}),
 			CodeTableSmall, finding.Warning, "the 5000 sessions that max_sessions allows take up to 15000",
 			"nf_conntrack_max=30000"},
-		{"a tiny table", 0, sysctl(sysctlMax, "1024"), CodeTableSmall, finding.Warning,
+		{"a tiny table", 0, sysctl(facts.SysctlMax, "1024"), CodeTableSmall, finding.Warning,
 			"follows 1024 connections", ""},
 		{"expectations", kernel, func(f *Facts, _ *forward.Resolved) { f.Expectations = 4000 }, CodeExpected,
-			finding.Warning, "expected data connections is 97% full", sysctlExpectMax},
-		{"no accounting", kernel, both(running, sysctl(sysctlAcct, "0")), CodeAccounting, finding.Warning,
+			finding.Warning, "expected data connections is 97% full", facts.SysctlExpectMax},
+		{"no accounting", kernel, both(running, sysctl(facts.SysctlAcct, "0")), CodeAccounting,
+			finding.Warning,
 			"no byte counts", "nf_conntrack_acct=1"},
-		{"no accounting yet", kernel, sysctl(sysctlAcct, "0"), CodeAccounting, finding.Info,
+		{"no accounting yet", kernel, sysctl(facts.SysctlAcct, "0"), CodeAccounting, finding.Info,
 			"as long as it is", "when it starts"},
-		{"no events", kernel, both(running, sysctl(sysctlEvents, "0")), CodeEvents, finding.Warning,
+		{"no events", kernel, both(running, sysctl(facts.SysctlEvents, "0")), CodeEvents, finding.Warning,
 			"are not seen", "nf_conntrack_events=1"},
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
@@ -20,7 +21,7 @@ func (x *examination) forwarding() {
 		server netip.Addr
 		name   string
 		sysctl string
-	}{{x.forward.Server4, "IPv4", sysctlForward4}, {x.forward.Server6, "IPv6", sysctlForward6}} {
+	}{{x.forward.Server4, "IPv4", facts.SysctlForward4}, {x.forward.Server6, "IPv6", facts.SysctlForward6}} {
 		if !v.server.IsValid() {
 			continue
 		}
@@ -59,11 +60,11 @@ func (x *examination) interfaceForwarding() {
 	}
 	add(x.facts.Routes[x.forward.Server4])
 	for _, name := range names {
-		if value, known := x.sysctl(conf4(name, "forwarding")); known && value == 0 {
+		if value, known := x.sysctl(facts.InterfaceSysctl(name, "forwarding")); known && value == 0 {
 			x.add(CodeForwarding, finding.Fault,
 				fmt.Sprintf("IPv4 forwarding is off on %s alone: the kernel drops the data that it should "+
 					"carry", name),
-				"sysctl -w "+conf4(name, "forwarding")+"=1")
+				"sysctl -w "+facts.InterfaceSysctl(name, "forwarding")+"=1")
 		}
 	}
 }
@@ -75,8 +76,8 @@ const strictMode = 1
 // strictFilter reports whether an interface drops packets whose answer would leave by another one. The higher
 // of its own mode and that of all counts.
 func (x *examination) strictFilter(link string) bool {
-	all, _ := x.sysctl(conf4("all", "rp_filter"))
-	own, known := x.sysctl(conf4(link, "rp_filter"))
+	all, _ := x.sysctl(facts.InterfaceSysctl("all", "rp_filter"))
+	own, known := x.sysctl(facts.InterfaceSysctl(link, "rp_filter"))
 	return known && max(all, own) == strictMode
 }
 
@@ -85,7 +86,7 @@ func (x *examination) reversePath() {
 	const remedy = "sysctl -w %s=2 (loose), or a route by which answers leave where packets arrive"
 	sound := false
 	for _, c := range x.forward.Clients {
-		back, known := x.facts.Routes[clientOf(c)]
+		back, known := x.facts.Routes[facts.ClientOf(c)]
 		if !known || back.Problem != "" || back.Local || !c.Addr().Is4() {
 			continue
 		}
@@ -98,7 +99,7 @@ func (x *examination) reversePath() {
 					fmt.Sprintf("packets of clients %s that arrive on %s are dropped, since the return "+
 						"route is by %s and rp_filter is strict",
 						c, in.Interface, back.Interface),
-					fmt.Sprintf(remedy, conf4(in.Interface, "rp_filter")))
+					fmt.Sprintf(remedy, facts.InterfaceSysctl(in.Interface, "rp_filter")))
 			default:
 				x.note(CodeReverse, finding.Info, "clients %s arrive on %s and are answered by %s: a "+
 					"firewall in between may drop that", c, in.Interface, back.Interface)
@@ -126,7 +127,7 @@ func (x *examination) serverReversePath(remedy string) {
 	x.add(CodeReverse, finding.Warning,
 		fmt.Sprintf("packets to the server leave by %s with the address %s of %s: answers that arrive "+
 			"there are dropped, since rp_filter is strict",
-			r.Interface, r.Source, owner), fmt.Sprintf(remedy, conf4(owner, "rp_filter")))
+			r.Interface, r.Source, owner), fmt.Sprintf(remedy, facts.InterfaceSysctl(owner, "rp_filter")))
 }
 
 // ownerOf returns the interface that has an address.

@@ -1,141 +1,137 @@
-// Package facts reads the facts that package doctor judges from the host that it runs on.
+// Package facts reads what the host looks like to forwards: the facts that packages preflight and doctor
+// judge.
 //
 // It changes nothing: it loads no module, writes no sysctl and opens no connection. It lists what it cannot
 // read among the facts.
 package facts
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
+	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
 
-// Read returns what the host looks like to the forwards, in the network namespace of the calling thread.
-// table is the name that a running ftpgate's table has. given holds the facts that the caller knows already
-// (Now, Host, Names, Tables, TLS, Expiries, Lookups); they are passed on.
-func Read(table string, forwards []forward.Resolved, given doctor.Facts) doctor.Facts {
-	r := reader{facts: given, forwards: forwards}
-	r.running(table)
-	r.rights()
-	set(&r, "the interfaces", &r.facts.Links, system.Links)
-	r.routes()
-	r.sysctls()
-	r.expectations()
-	r.facts.Modules = system.FindModules(doctor.Modules()...)
-	r.listeners()
-	r.foreign()
-	return r.facts
+// Facts is what the host looks like. A fact that could not be read is left at its zero value and named in
+// Unread.
+type Facts struct {
+	// of Source.ReadHost and Source.ReadTables: what a daemon needs to know before it serves
+	Addresses  []netip.Addr // of this host
+	Interfaces []string
+	Listeners  []system.Listener // at the forwards' ports; nil: not read
+	Others     []Other
+	// chains that may refuse forwarded packets; without a family: iptables-legacy's
+	Refusing []nftforeign.Chain
+
+	// of Facts.ReadDetails, but for those that its caller knows
+	Now     time.Time
+	Running bool // an ftpgate serves these forwards
+	PID     int  // of its process; 0: unknown
+
+	Host     []finding.Finding // of preflight.Check
+	Names    []finding.Finding // of gateway.Resolve
+	Tables   []finding.Finding // what keeps this process from reading the nftables ruleset
+	TLS      []finding.Finding // of tlskeys.Keys.Load, with their keys
+	Expiries []tlskeys.Expiry
+
+	Rights       *system.Rights // of the running ftpgate, else of this process; nil: not read
+	Modules      []system.Module
+	Sysctls      map[string]string // by name (Sysctls); one that the kernel does not have is missing
+	Expectations int               // how many data connections the kernel expects; -1: not read
+	Links        []system.Link
+	Routes       map[netip.Addr]system.Route // to servers and clients (Destinations)
+	Lookups      []system.Lookup
+	Rules        []nftforeign.Rule
+	Inputs       []nftforeign.InputChain
+	Legacy       []string // the tables of iptables-legacy that have rules
+	Unread       []system.Unread
 }
 
-type reader struct {
-	facts    doctor.Facts
-	forwards []forward.Resolved
+// Other is another ftpgate's table and what it publishes.
+type Other struct {
+	Table   string
+	Running bool // a process owns it; else a stopped one left it behind
+	PID     int  // of that process; 0: unknown
+	Listens []forward.Listen
 }
 
-// failed adds a read that failed to Unread, and reports whether it did.
-func (r *reader) failed(what string, err error) bool {
-	if err != nil {
-		why := strings.TrimPrefix(err.Error(), "system: ")
-		r.facts.Unread = append(r.facts.Unread, system.Unread{What: what, Why: why})
+// Serves reports whether the running ftpgate owns a listener. A user who is not root cannot see which process
+// owns a socket: then every unknown one counts as its own.
+func (f Facts) Serves(l system.Listener) bool {
+	if l.Process == "" {
+		return f.Running
 	}
-	return err != nil
+	return f.PID != 0 && strings.HasSuffix(l.Process, fmt.Sprintf("(pid %d)", f.PID))
 }
 
-// set stores what a system call returned, unless it failed.
-func set[T any](r *reader, what string, fact *T, read func() (T, error)) {
-	if value, err := read(); !r.failed(what, err) {
-		*fact = value
+// The sysctls that doctor needs for any set of forwards.
+const (
+	SysctlForward4    = "net.ipv4.ip_forward"
+	SysctlForward6    = "net.ipv6.conf.all.forwarding"
+	SysctlCount       = "net.netfilter.nf_conntrack_count"
+	SysctlMax         = "net.netfilter.nf_conntrack_max"
+	SysctlExpectMax   = "net.netfilter.nf_conntrack_expect_max"
+	SysctlAcct        = "net.netfilter.nf_conntrack_acct"
+	SysctlEvents      = "net.netfilter.nf_conntrack_events"
+	SysctlHelper      = "net.netfilter.nf_conntrack_helper"
+	SysctlEstablished = "net.netfilter.nf_conntrack_tcp_timeout_established"
+	SysctlLowest      = "net.ipv4.ip_unprivileged_port_start"
+)
+
+// sysctls returns the names of the sysctls that doctor needs, as sysctl(8) writes them.
+func sysctls(links []system.Link) []string {
+	names := []string{SysctlForward4, SysctlForward6, SysctlCount, SysctlMax, SysctlExpectMax, SysctlAcct,
+		SysctlEvents, SysctlHelper, SysctlEstablished, SysctlLowest, InterfaceSysctl("all", "rp_filter")}
+	for _, l := range links {
+		names = append(names, InterfaceSysctl(l.Name, "rp_filter"), InterfaceSysctl(l.Name, "forwarding"))
 	}
+	return names
 }
 
-// running finds out whether an ftpgate serves.
-func (r *reader) running(table string) {
-	if held, pid, err := system.Claimed(table); !r.failed("whether an ftpgate is running", err) {
-		r.facts.Running, r.facts.PID = held, pid
-	}
+// InterfaceSysctl names an interface's IPv4 sysctl. sysctl(8) writes the dot in a VLAN's name as a slash.
+func InterfaceSysctl(link, name string) string {
+	return "net.ipv4.conf." + strings.ReplaceAll(link, ".", "/") + "." + name
 }
 
-// rights reads those of the running ftpgate, else of this process.
-func (r *reader) rights() {
-	read, what := system.OwnRights, "what this process may do"
-	if r.facts.Running {
-		what = "what the running ftpgate may do"
-		read = func() (system.Rights, error) { return system.RightsOf(r.facts.PID) }
-	}
-	if rights, err := read(); !r.failed(what, err) {
-		r.facts.Rights = &rights
-	}
+// The modules of the kernel that forwards need.
+const (
+	ModuleTables    = "nf_tables"
+	ModuleConntrack = "nf_conntrack"
+	ModuleNAT       = "nf_nat"
+	ModuleHelper    = "nf_conntrack_ftp"
+	ModuleHelperNAT = "nf_nat_ftp"
+)
+
+// Modules returns the names of the kernel modules that doctor needs to know about.
+func Modules() []string {
+	return []string{ModuleTables, ModuleConntrack, ModuleNAT, ModuleHelper, ModuleHelperNAT}
 }
 
-func (r *reader) routes() {
-	r.facts.Routes = map[netip.Addr]system.Route{}
-	for _, to := range doctor.Destinations(r.forwards) {
-		if route, err := system.RouteTo(to); !r.failed(fmt.Sprintf("the route to %s", to), err) {
-			r.facts.Routes[to] = route
+// Destinations returns the addresses whose routes doctor needs, in their order: every server's, and one of
+// each client range.
+func Destinations(forwards []forward.Resolved) []netip.Addr {
+	var all []netip.Addr
+	for _, f := range forwards {
+		all = append(all, f.ServerAddrs()...)
+		for _, c := range f.Clients {
+			all = append(all, ClientOf(c))
 		}
 	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
 }
 
-func (r *reader) sysctls() {
-	values, unread := system.Sysctls(doctor.Sysctls(r.facts.Links)...)
-	r.facts.Sysctls = values
-	r.facts.Unread = append(r.facts.Unread, unread...)
-}
-
-// expectations counts the data connections that the kernel's helper expects. Only forwards with kernel
-// tracking have any.
-func (r *reader) expectations() {
-	r.facts.Expectations = -1
-	if !r.any(func(f forward.Forward) bool { return f.Tracking == forward.TrackingKernel }) {
-		return
+// ClientOf returns an address that a client in the range can have, which the subnet's own is not.
+func ClientOf(p netip.Prefix) netip.Addr {
+	if p.IsSingleIP() {
+		return p.Addr()
 	}
-	n, err := system.Expectations()
-	if errors.Is(err, fs.ErrNotExist) { // root cannot read it either
-		err = errors.New("the kernel has no /proc/net/nf_conntrack_expect")
-	}
-	if !r.failed("how many data connections the kernel expects", err) {
-		r.facts.Expectations = n
-	}
-}
-
-// any reports whether a condition holds for one of the forwards.
-func (r *reader) any(is func(forward.Forward) bool) bool {
-	return slices.ContainsFunc(r.forwards, func(f forward.Resolved) bool { return is(f.Forward) })
-}
-
-// listeners reads the listeners at the forwards' ports. It asks for the programs of those only, because that
-// reads the descriptors of every process.
-func (r *reader) listeners() {
-	all, err := system.Listeners()
-	if r.failed("which programs listen", err) {
-		return
-	}
-	all = slices.DeleteFunc(all, func(l system.Listener) bool {
-		return !r.any(func(f forward.Forward) bool {
-			return f.Listen.Port == l.Addr.Port() || f.DataPorts().Contains(l.Addr.Port())
-		})
-	})
-	r.facts.Listeners = append([]system.Listener{}, system.WithProcesses(all...)...) // not nil: it was read
-}
-
-// foreign reads other programs' tables. It does not ask a kernel without nf_tables, which would load the
-// module.
-func (r *reader) foreign() {
-	set(r, "what iptables-legacy has", &r.facts.Legacy, system.LegacyTables)
-	missing := func(m system.Module) bool { return m.Name == "nf_tables" && m.State == system.ModuleMissing }
-	if slices.ContainsFunc(r.facts.Modules, missing) {
-		return
-	}
-	rules, inputs, err := nftforeign.Read()
-	if !r.failed("what other programs' nftables tables do", err) {
-		r.facts.Rules, r.facts.Inputs = rules, inputs
-	}
+	return p.Masked().Addr().Next()
 }

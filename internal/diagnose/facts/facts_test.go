@@ -30,12 +30,21 @@ func testForward(tracking forward.Tracking) forward.Resolved {
 	}}
 }
 
+// read reads the facts of the host of this thread.
+func read(forwards []forward.Resolved) (f facts.Facts) {
+	source := facts.Linux()
+	source.ReadRunning(&f, "ftpgate")
+	source.ReadHost(&f, func(netip.AddrPort) bool { return true })
+	f.ReadDetails(forwards)
+	return f
+}
+
 // examine looks at a host and judges it.
 func examine(t *testing.T, h *lab.Host, r forward.Resolved) (findings []finding.Finding) {
 	t.Helper()
 	if err := h.Do(func() error {
 		forwards := []forward.Resolved{r}
-		findings = doctor.Examine(facts.Read("ftpgate", forwards, doctor.Facts{}), forwards)
+		findings = doctor.Examine(read(forwards), forwards)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -199,7 +208,7 @@ func TestUnprivileged(t *testing.T) {
 			return err
 		}
 		forwards := []forward.Resolved{testForward(forward.TrackingProxy)}
-		got = doctor.Examine(facts.Read("ftpgate", forwards, doctor.Facts{}), forwards)
+		got = doctor.Examine(read(forwards), forwards)
 		return unix.Capset(&header, &before[0])
 	}); err != nil {
 		t.Fatal(err)

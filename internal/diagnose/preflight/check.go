@@ -9,16 +9,17 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/doctor"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/system"
 )
 
 // Check compares forwards with the host, and returns everything that is in their way. It is pure.
-func Check(facts Facts, forwards []forward.Resolved) []finding.Finding {
-	c := checker{facts: facts, addresses: map[netip.Addr]bool{}, listeners: map[uint16][]system.Listener{}}
-	for _, a := range facts.Addresses {
+func Check(found facts.Facts, forwards []forward.Resolved) []finding.Finding {
+	c := checker{facts: found, addresses: map[netip.Addr]bool{}, listeners: map[uint16][]system.Listener{}}
+	for _, a := range found.Addresses {
 		c.addresses[a.WithZone("")] = true
 	}
-	for _, l := range facts.Listeners {
+	for _, l := range found.Listeners {
 		c.listeners[l.Addr.Port()] = append(c.listeners[l.Addr.Port()], l)
 	}
 	for _, f := range forwards {
@@ -35,7 +36,7 @@ func Check(facts Facts, forwards []forward.Resolved) []finding.Finding {
 
 // checker is one Check: the facts, indexed, and the forward that is being checked.
 type checker struct {
-	facts     Facts
+	facts     facts.Facts
 	addresses map[netip.Addr]bool
 	listeners map[uint16][]system.Listener // by port
 	forward   forward.Resolved

@@ -15,22 +15,22 @@ func proxied(f *forward.Resolved) { f.Tracking = forward.TrackingProxy }
 func relayed(f *forward.Resolved) { f.Data = forward.DataRelay }
 
 func TestCheckProxy(t *testing.T) {
-	facts := soundHost()
-	facts.Listeners = []system.Listener{listener("0.0.0.0:2121", "vsftpd (pid 1)")}
-	facts.Refusing = []nftforeign.Chain{{Family: "ip", Table: "filter", Name: "FORWARD"}}
+	found := soundHost()
+	found.Listeners = []system.Listener{listener("0.0.0.0:2121", "vsftpd (pid 1)")}
+	found.Refusing = []nftforeign.Chain{{Family: "ip", Table: "filter", Name: "FORWARD"}}
 	// Its own socket finds out whether the address is in use, and a relay needs no forwarding.
-	wantFindings(t, Check(facts, []forward.Resolved{
+	wantFindings(t, Check(found, []forward.Resolved{
 		testForward(":2121", "203.0.113.21", proxied, relayed),
 		testForward("127.0.0.1:2122", "127.0.0.1:2100", proxied, relayed),
 	}))
 	several := func(f *forward.Resolved) { f.Servers = addrs("203.0.113.9", "203.0.113.1") }
-	found := Check(soundHost(), []forward.Resolved{
+	findings := Check(soundHost(), []forward.Resolved{
 		testForward(":2121", "ftp.example.com", proxied, several),
 		testForward("192.168.5.2:2122", "127.0.0.1", proxied),
 	})
-	if len(found) != 2 || !strings.Contains(found[0].Text, "(203.0.113.1)") ||
-		!strings.Contains(found[1].Text, "is this gateway itself") {
-		t.Errorf("got %v; want both servers found to be the gateway", found)
+	if len(findings) != 2 || !strings.Contains(findings[0].Text, "(203.0.113.1)") ||
+		!strings.Contains(findings[1].Text, "is this gateway itself") {
+		t.Errorf("got %v; want both servers found to be the gateway", findings)
 	}
 }
 
@@ -39,8 +39,8 @@ func TestCheckProxy(t *testing.T) {
 func TestCheckPassthrough(t *testing.T) {
 	passing := func(f *forward.Resolved) { f.ServerPorts = forward.PortRange{First: 50000, Last: 50100} }
 	terminated := func(f *forward.Resolved) { f.TLS.Client = forward.ClientTLSRequired }
-	facts := soundHost()
-	facts.Listeners = []system.Listener{
+	found := soundHost()
+	found.Listeners = []system.Listener{
 		listener("192.168.5.2:50001", "vsftpd (pid 1)"),
 		listener("192.168.5.2:50200", "sshd (pid 2)"),
 		listener("203.0.113.1:50002", ""),
@@ -62,7 +62,7 @@ func TestCheckPassthrough(t *testing.T) {
 		{testForward("127.0.0.1:2121", "203.0.113.21", proxied, passing), nil},
 		{testForward("192.168.5.2:2121", "203.0.113.21", proxied, passing, terminated), nil},
 	} {
-		wantFindings(t, Check(facts, []forward.Resolved{tt.forward}), tt.want...)
+		wantFindings(t, Check(found, []forward.Resolved{tt.forward}), tt.want...)
 	}
 	wantFindings(t, Check(soundHost(), []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21",
 		proxied, passing)}))

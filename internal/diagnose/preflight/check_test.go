@@ -9,13 +9,14 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset/rulesettest"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
 
 // soundHost is a gateway between two networks, with nothing in the way.
-func soundHost() Facts {
-	return Facts{
+func soundHost() facts.Facts {
+	return facts.Facts{
 		Addresses:  addrs("127.0.0.1", "192.168.5.2", "203.0.113.1", "::1", "2001:db8:5::2", "fe80::2%lan0"),
 		Interfaces: []string{"lan0", "lo", "wan0"},
 	}
@@ -100,8 +101,8 @@ func lines(texts []string) string {
 }
 
 func TestCheckSound(t *testing.T) {
-	facts := soundHost()
-	facts.Listeners = []system.Listener{
+	found := soundHost()
+	found.Listeners = []system.Listener{
 		listener("192.168.5.2:22", "sshd (pid 1)"),
 		listener("203.0.113.1:2121", "vsftpd (pid 2)"), // another address
 		listener("127.0.0.1:2121", "vsftpd (pid 3)"),   // stays on the host, where nothing is translated
@@ -110,31 +111,31 @@ func TestCheckSound(t *testing.T) {
 		listener("192.168.5.2:50200", "other (pid 5)"),  // behind the passive ports
 		listener("127.0.0.1:50001", "resolver (pid 6)"), // within, but on the host
 	}
-	facts.Others = []Other{{Table: "ftpgate-x", PID: 7, Listens: []forward.Listen{
+	found.Others = []facts.Other{{Table: "ftpgate-x", PID: 7, Listens: []forward.Listen{
 		{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2122},
 		{Addr: netip.MustParseAddr("203.0.113.1"), Port: 2121},
 		{Port: 2123, Interface: "wan0"},
 	}}}
-	wantFindings(t, Check(facts, []forward.Resolved{
+	wantFindings(t, Check(found, []forward.Resolved{
 		testForward("192.168.5.2:2121", "203.0.113.21"),
 		testForward(":2123", "203.0.113.21", on("lan0")),
 		testForward("192.168.5.2:2124", "203.0.113.21", untracked("50000-50100")),
 		testForward("[2001:db8:5::2]:2125", "2001:db8:113::21"),
 	}))
-	wantFindings(t, Check(facts, nil))
+	wantFindings(t, Check(found, nil))
 }
 
 func TestCheckAddress(t *testing.T) {
 	const elsewhere = `forward "main": listen 192.168.9.9:2121: 192.168.9.9 is not an address of this ` +
 		`host: ` +
 		`give it to an interface (ip addr add 192.168.9.9/32 dev ...), or listen on `
-	bare := Facts{Addresses: addrs("127.0.0.1"), Interfaces: []string{"lo"}}
+	bare := facts.Facts{Addresses: addrs("127.0.0.1"), Interfaces: []string{"lo"}}
 	many := soundHost()
 	for i := range 100 {
 		many.Addresses = append(many.Addresses, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
 	}
 	for _, tt := range []struct {
-		facts   Facts
+		facts   facts.Facts
 		forward forward.Resolved
 		want    []string
 	}{
@@ -196,31 +197,31 @@ func TestCheckListeners(t *testing.T) {
 			testForward(":2121", "203.0.113.21", reaches("2001:db8:113::21")), true},
 		{dual(2121, ""), testForward(":2121", "203.0.113.21"), true},
 	} {
-		facts := soundHost()
-		facts.Listeners = []system.Listener{tt.listener}
+		found := soundHost()
+		found.Listeners = []system.Listener{tt.listener}
 		var want []string
 		if tt.taken {
 			want = []string{fmt.Sprintf(`forward "main": listen %s is in use by another program: `+
 				`stop that program or let it listen elsewhere, or choose another port`, tt.forward.Listen)}
 		}
 		t.Run(fmt.Sprintf("%s against %s", tt.forward.Listen, tt.listener.Addr), func(t *testing.T) {
-			wantFindings(t, Check(facts, []forward.Resolved{tt.forward}), want...)
+			wantFindings(t, Check(found, []forward.Resolved{tt.forward}), want...)
 		})
 	}
-	facts := soundHost()
-	facts.Listeners = []system.Listener{listener("192.168.5.2:2121", "vsftpd (pid 7)"),
+	found := soundHost()
+	found.Listeners = []system.Listener{listener("192.168.5.2:2121", "vsftpd (pid 7)"),
 		dual(2121, "other (pid 8)")}
-	wantFindings(t, Check(facts, []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21")}),
+	wantFindings(t, Check(found, []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21")}),
 		`forward "main": listen 192.168.5.2:2121 is in use by vsftpd (pid 7): stop that program or let it `+
 			`listen elsewhere, or choose another port`)
 }
 
 func TestCheckOtherGateways(t *testing.T) {
-	at := func(running bool, pid int, listen forward.Listen) Facts {
-		facts := soundHost()
-		facts.Others = []Other{{Table: "ftpgate-any-2121", Running: running, PID: pid,
+	at := func(running bool, pid int, listen forward.Listen) facts.Facts {
+		found := soundHost()
+		found.Others = []facts.Other{{Table: "ftpgate-any-2121", Running: running, PID: pid,
 			Listens: []forward.Listen{{Port: 990}, listen}}}
-		return facts
+		return found
 	}
 	const remedy = "stop that one, or choose another address or port"
 	wantFindings(t, Check(at(true, 4711, forward.Listen{Port: 2121}),
@@ -277,8 +278,8 @@ func TestCheckLoop(t *testing.T) {
 func TestCheckTakeover(t *testing.T) {
 	const remedy = ": if that is not meant, narrow server_ports to the server's passive range, or narrow " +
 		"clients"
-	facts := soundHost()
-	facts.Listeners = []system.Listener{
+	found := soundHost()
+	found.Listeners = []system.Listener{
 		listener("0.0.0.0:22", "sshd (pid 1)"),
 		listener("127.0.0.1:25", "master (pid 2)"),
 		listener("203.0.113.1:80", "nginx (pid 3)"),
@@ -303,7 +304,7 @@ func TestCheckTakeover(t *testing.T) {
 				`and with them the gateway's own 22 by sshd (pid 1), 80 by nginx (pid 3), 50001 by another ` +
 				`program` + remedy}},
 	} {
-		wantFindings(t, Check(facts, []forward.Resolved{tt.forward}), tt.want...)
+		wantFindings(t, Check(found, []forward.Resolved{tt.forward}), tt.want...)
 	}
 	wantFindings(t, Check(soundHost(), []forward.Resolved{ // said even where nothing is there to be lost
 		testForward("192.168.5.2:2121", "203.0.113.21", untracked("all", "192.168.5.0/24"))}),
@@ -312,8 +313,8 @@ func TestCheckTakeover(t *testing.T) {
 }
 
 func TestCheckRefusingChains(t *testing.T) {
-	facts := soundHost()
-	facts.Refusing = []nftforeign.Chain{
+	found := soundHost()
+	found.Refusing = []nftforeign.Chain{
 		{Family: "ip", Table: "filter", Name: "FORWARD", Owner: "docker"},
 		{Family: "ip6", Table: "filter", Name: "FORWARD", Owner: "docker"},
 		{Family: "ip", Table: "filter", Name: "FORWARD", Owner: "ufw"},
@@ -345,9 +346,9 @@ func TestCheckRefusingChains(t *testing.T) {
 	v4, v6 := testForward("192.168.5.2:2121", "203.0.113.21"),
 		testForward("[2001:db8:5::2]:2121", "2001:db8:113::21")
 	unresolved := testForward("192.168.5.2:2122", "ftp.example.com")
-	wantFindings(t, Check(facts, []forward.Resolved{v4, v6}), want("203.0.113.21")...)
-	wantFindings(t, Check(facts, []forward.Resolved{v6, v4}), want("2001:db8:113::21")...)
-	wantFindings(t, Check(facts, []forward.Resolved{unresolved, v4}), want("203.0.113.21")...)
-	wantFindings(t, Check(facts, []forward.Resolved{unresolved}), want("ftp.example.com")...)
-	wantFindings(t, Check(facts, nil))
+	wantFindings(t, Check(found, []forward.Resolved{v4, v6}), want("203.0.113.21")...)
+	wantFindings(t, Check(found, []forward.Resolved{v6, v4}), want("2001:db8:113::21")...)
+	wantFindings(t, Check(found, []forward.Resolved{unresolved, v4}), want("203.0.113.21")...)
+	wantFindings(t, Check(found, []forward.Resolved{unresolved}), want("ftp.example.com")...)
+	wantFindings(t, Check(found, nil))
 }

@@ -20,7 +20,6 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
-	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/gateway"
 	"ftpgate/internal/kernel/nft"
@@ -31,7 +30,7 @@ import (
 type Examination struct {
 	// with the addresses that their names have now, also those whose server has none
 	Forwards []forward.Resolved
-	Facts    doctor.Facts
+	Facts    facts.Facts
 
 	serverKeys map[string]*tlskeys.Keys // by forward: of those whose TLS with the server has no fault
 }
@@ -48,7 +47,7 @@ func Examine(ctx context.Context, table string, forwards []forward.Forward) *Exa
 	e.Forwards, e.Facts.Names = gateway.New(table, nil, resolver, silent).Resolve(ctx, forwards)
 	e.Facts.Now, e.Facts.Lookups = time.Now(), resolver.Lookups()
 	e.checkHost(linux(), table, openTables)
-	e.Facts = facts.Read(table, e.Forwards, e.Facts)
+	e.Facts.ReadDetails(e.Forwards)
 	for _, f := range forwards {
 		e.readKeys(f, silent)
 	}
@@ -79,28 +78,29 @@ func openTables() (t tableReader, close func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return tables{kernel}, kernel.Close, nil
+	return facts.Tables{Conn: kernel}, kernel.Close, nil
 }
 
 // checkHost runs Check on the host's facts.
 func (e *Examination) checkHost(h host, table string, open func() (tableReader, func() error, error)) {
-	nobody := func(netip.AddrPort) bool { return false } // this process serves nobody
-	facts, findings := h.readHost(e.Forwards, nobody)
-	if held, pid, err := h.claimed(table); err == nil && held {
-		own := fmt.Sprintf("(pid %d)", pid)
-		facts.Listeners = slices.DeleteFunc(facts.Listeners, func(l system.Listener) bool {
-			return l.Process == "" || strings.HasSuffix(l.Process, own) // only root can see whose it is
+	h.ReadRunning(&e.Facts, table)
+	h.ReadHost(&e.Facts, func(at netip.AddrPort) bool {
+		return slices.ContainsFunc(e.Forwards, func(f forward.Resolved) bool {
+			return f.Listen.Port == at.Port() || f.ServerPorts.Contains(at.Port()) ||
+				f.DataPorts().Contains(at.Port())
 		})
-	}
-	e.Facts.Tables = e.readTables(h, table, open, &facts)
-	e.Facts.Host = append(findings, Check(facts, e.Forwards)...)
+	})
+	e.Facts.Tables = e.readTables(h, table, open)
+	others := e.Facts
+	others.Listeners = slices.DeleteFunc(slices.Clone(others.Listeners), others.Serves)
+	e.Facts.Host = Check(others, e.Forwards)
 }
 
 // readTables adds what nftables has. It does not open a connection on a kernel without nf_tables, which would
 // load the module.
-func (e *Examination) readTables(h host, table string, open func() (tableReader, func() error, error),
-	facts *Facts) []finding.Finding {
-	if h.findModules("nf_tables")[0].State == system.ModuleMissing {
+func (e *Examination) readTables(h host, table string,
+	open func() (tableReader, func() error, error)) []finding.Finding {
+	if h.findModules(facts.ModuleTables)[0].State == system.ModuleMissing {
 		return nil // doctor says so
 	}
 	if ok, err := h.mayAdminister(); err != nil || !ok {
@@ -109,15 +109,15 @@ func (e *Examination) readTables(h host, table string, open func() (tableReader,
 		return nil
 	}
 	tables, closeTables, err := open()
+	if err == nil {
+		defer closeTables() // a socket without anything to flush
+		_, err = h.ReadTables(&e.Facts, tables, table)
+	}
 	var findings []finding.Finding
 	if err != nil {
 		findings = []finding.Finding{noNftables(err)}
-	} else {
-		_, findings = h.readTables(tables, table, facts)
-		if held, _, err := h.claimed(table); err == nil && held && len(findings) == 0 {
-			findings = compareTable(tables, ruleset.Build(table, e.Forwards), e.Forwards)
-		}
-		_ = closeTables() // a socket without anything to flush
+	} else if e.Facts.Running {
+		findings = compareTable(tables, ruleset.Build(table, e.Forwards), e.Forwards)
 	}
 	if !slices.ContainsFunc(e.Forwards, forward.Resolved.NeedsKernel) {
 		for i := range findings {
@@ -135,8 +135,7 @@ func compareTable(tables tableReader, want ruleset.Table, forwards []forward.Res
 		return []finding.Finding{noNftables(err)}
 	}
 	differences = slices.DeleteFunc(differences, func(d string) bool {
-		return strings.HasPrefix(d,
-			"added ")
+		return strings.HasPrefix(d, "added ")
 	})
 	if want.Empty() || len(differences) == 0 {
 		return nil

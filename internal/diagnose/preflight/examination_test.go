@@ -28,7 +28,7 @@ func examined(h host, tables *fakeTables, forwards ...forward.Resolved) *Examina
 
 func TestCheckHost(t *testing.T) {
 	h := fakeHost()
-	h.listeners = func() ([]system.Listener, error) {
+	h.Listeners = func() ([]system.Listener, error) {
 		return []system.Listener{listener("192.168.5.2:2121", "ftpgate (pid 77)"),
 			listener("192.168.5.2:2122", "")}, nil
 	}
@@ -44,7 +44,7 @@ func TestCheckHost(t *testing.T) {
 		t.Errorf("got closed %v, %d tables tried; want the connection closed, and none", tables.closed,
 			len(tables.tried))
 	}
-	h.claimed = func(string) (bool, int, error) { return true, 77, nil }
+	h.Claimed = func(string) (bool, int, error) { return true, 77, nil }
 	wantFindings(t, examined(h, &fakeTables{}, tracked(), second).Facts.Host)
 }
 
@@ -77,7 +77,7 @@ func TestExaminationDifferences(t *testing.T) {
 	tables := &fakeTables{differs: []string{"missing chain a", "missing element b", "added chain c"}}
 	h := fakeHost()
 	wantFindings(t, examined(h, tables, tracked()).Facts.Tables)
-	h.claimed = func(string) (bool, int, error) { return true, 77, nil }
+	h.Claimed = func(string) (bool, int, error) { return true, 77, nil }
 	wantFindings(t, examined(h, tables, tracked()).Facts.Tables, differs)
 	wantFindings(t, examined(h, tables, either()).Facts.Tables, "warning: "+differs)
 	named := tracked()

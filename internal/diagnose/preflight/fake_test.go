@@ -8,6 +8,7 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
@@ -16,15 +17,17 @@ var errBroken = errors.New("it is broken")
 
 // fakeHost is a host without faults, whose process may do everything; tests change it.
 func fakeHost() host {
-	facts := soundHost()
+	sound := soundHost()
 	return host{
-		addresses:     func() ([]netip.Addr, error) { return facts.Addresses, nil },
-		interfaces:    func() ([]string, error) { return facts.Interfaces, nil },
-		listeners:     func() ([]system.Listener, error) { return nil, nil },
-		withProcesses: func(all ...system.Listener) []system.Listener { return all },
-		legacyFilter:  func() bool { return false },
+		Source: facts.Source{
+			Addresses:     func() ([]netip.Addr, error) { return sound.Addresses, nil },
+			Interfaces:    func() ([]string, error) { return sound.Interfaces, nil },
+			Listeners:     func() ([]system.Listener, error) { return nil, nil },
+			WithProcesses: func(all ...system.Listener) []system.Listener { return all },
+			LegacyFilter:  func() bool { return false },
+			Claimed:       func(string) (bool, int, error) { return false, 0, nil },
+		},
 		claim:         func(string) (*system.Claim, error) { return nil, nil },
-		claimed:       func(string) (bool, int, error) { return false, 0, nil },
 		mayAdminister: func() (bool, error) { return true, nil },
 		loadModules: func(_ context.Context, names ...string) (modules []system.Module) {
 			for _, name := range names {

@@ -16,7 +16,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +26,7 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
+	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/system"
 )
@@ -44,6 +47,27 @@ type Prober struct {
 	errOpen error       // why there is none
 }
 
+// host is what preflight asks of Linux beside nftables. Tests give one of their own.
+type host struct {
+	facts.Source
+	claim         func(table string) (*system.Claim, error)
+	mayAdminister func() (bool, error) // this process has CAP_NET_ADMIN
+	loadModules   func(ctx context.Context, names ...string) []system.Module
+	findModules   func(names ...string) []system.Module
+}
+
+// linux returns the host that this process runs on.
+func linux() host {
+	return host{Source: facts.Linux(), claim: system.ClaimName, mayAdminister: system.CanAdministerNetwork,
+		loadModules: system.LoadModules, findModules: system.FindModules}
+}
+
+// tableReader reads and compares what nftables has; facts.Tables is one.
+type tableReader interface {
+	facts.TableReader
+	Compare(ruleset.Table) ([]string, error)
+}
+
 // tableProber has the kernel try a table, beside what a tableReader does.
 type tableProber interface {
 	tableReader
@@ -55,7 +79,7 @@ type tableProber interface {
 func NewProber(table string, kernel *nft.Conn, errOpen error) *Prober {
 	p := &Prober{host: linux(), table: table, errOpen: errOpen}
 	if errOpen == nil {
-		p.tables = tables{kernel}
+		p.tables = facts.Tables{Conn: kernel}
 	}
 	return p
 }
@@ -87,33 +111,62 @@ func (p *Prober) Claim() (*system.Claim, []finding.Finding) {
 // Probe returns everything that is in the forwards' way on this host, and sets Dead, Usable and Unusable.
 // Where this process cannot have tables, that is a finding only for forwards that need them.
 func (p *Prober) Probe(ctx context.Context, forwards []forward.Resolved) []finding.Finding {
-	facts, findings := p.host.readHost(forwards, p.Ours)
-	tables := p.probeTables(ctx, &facts, forwards)
+	found, findings := p.readHost(forwards)
+	tables := p.probeTables(ctx, &found, forwards)
 	faults := finding.Faults(tables)
 	p.Usable, p.Unusable = len(faults) == 0, faults
 	if p.Usable || slices.ContainsFunc(forwards, forward.Resolved.NeedsKernel) {
 		findings = append(findings, tables...)
 	}
-	return append(findings, Check(facts, forwards)...)
+	return append(findings, Check(found, forwards)...)
 }
 
 // Examine checks forwards whose addresses have changed against the host and its tables as they are now.
 func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {
-	facts, findings := p.host.readHost(forwards, p.Ours)
+	found, findings := p.readHost(forwards)
 	if p.Usable {
-		findings = append(findings, p.readTables(&facts)...)
+		findings = append(findings, p.readTables(&found)...)
 	}
-	return append(findings, Check(facts, forwards)...)
+	return append(findings, Check(found, forwards)...)
+}
+
+// readHost reads the facts that anybody may read. What cannot be read is a finding.
+func (p *Prober) readHost(forwards []forward.Resolved) (found facts.Facts, findings []finding.Finding) {
+	p.host.ReadHost(&found, func(at netip.AddrPort) bool {
+		return !p.Ours(at) && slices.ContainsFunc(forwards, func(f forward.Resolved) bool {
+			return f.Listen.Port == at.Port() || f.ServerPorts.Contains(at.Port())
+		})
+	})
+	for _, u := range found.Unread {
+		findings = append(findings, finding.Finding{Text: fmt.Sprintf("cannot read %s: %s", u.What, u.Why),
+			Remedy: "see that /proc is mounted and readable"})
+	}
+	self := fmt.Sprintf("(pid %d)", os.Getpid())
+	found.Listeners = slices.DeleteFunc(found.Listeners, func(l system.Listener) bool {
+		// the relay's, for encrypted sessions that it passes through
+		return strings.HasSuffix(l.Process, self)
+	})
+	return found, findings
 }
 
 // readTables reads nftables' facts, and finds the tables of dead ftpgates.
-func (p *Prober) readTables(facts *Facts) (findings []finding.Finding) {
-	p.Dead, findings = p.host.readTables(p.tables, p.table, facts)
-	return findings
+func (p *Prober) readTables(found *facts.Facts) []finding.Finding {
+	var err error
+	if p.Dead, err = p.host.ReadTables(found, p.tables, p.table); err != nil {
+		return []finding.Finding{noNftables(err)}
+	}
+	return nil
+}
+
+func noNftables(err error) finding.Finding {
+	return finding.Finding{
+		Text:   fmt.Sprintf("the kernel's nftables cannot be used: %v", err),
+		Remedy: "use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET (modprobe nf_tables)",
+	}
 }
 
 // probeTables finds out whether this process can have the table that the forwards need.
-func (p *Prober) probeTables(ctx context.Context, facts *Facts,
+func (p *Prober) probeTables(ctx context.Context, found *facts.Facts,
 	forwards []forward.Resolved) []finding.Finding {
 	if ok, err := p.host.mayAdminister(); err != nil || !ok {
 		return []finding.Finding{{
@@ -124,7 +177,7 @@ func (p *Prober) probeTables(ctx context.Context, facts *Facts,
 	if p.tables == nil {
 		return []finding.Finding{noNftables(p.errOpen)}
 	}
-	if findings := p.readTables(facts); len(findings) > 0 {
+	if findings := p.readTables(found); len(findings) > 0 {
 		return findings
 	}
 	findings := p.loadHelper(ctx, forwards)
@@ -153,7 +206,7 @@ func (p *Prober) tryTable(forwards []forward.Resolved) error {
 
 // helperModules are the helper that kernel tracking needs, and its part that rewrites the dialogue: nothing
 // loads that one by itself, and without it the helper fails silently.
-var helperModules = [...]string{"nf_conntrack_ftp", "nf_nat_ftp"}
+var helperModules = [...]string{facts.ModuleHelper, facts.ModuleHelperNAT}
 
 // loadHelper loads the modules of kernel tracking, if a forward has that.
 func (p *Prober) loadHelper(ctx context.Context, forwards []forward.Resolved) []finding.Finding {

@@ -97,8 +97,8 @@ func TestProbeFacts(t *testing.T) {
 		"ftpgate-a": {{Port: 2121}},
 		"ftpgate-b": {{Port: 2121}},
 	}
-	p.host.claimed = func(table string) (bool, int, error) { return table == "ftpgate-a", 77, nil }
-	p.host.legacyFilter = func() bool { return true }
+	p.host.Claimed = func(table string) (bool, int, error) { return table == "ftpgate-a", 77, nil }
+	p.host.LegacyFilter = func() bool { return true }
 	wantFindings(t, p.Probe(t.Context(), []forward.Resolved{tracked()}),
 		`forward "main": listen 192.168.5.2:2121 is published by another running ftpgate (pid 77, `+
 			`table inet ftpgate-a) as :2121: stop that one, or choose another address or port`,
@@ -134,14 +134,14 @@ func TestReadHost(t *testing.T) {
 	p, _ := testProber()
 	ours := netip.MustParseAddrPort("192.168.5.2:2121")
 	p.Ours = func(at netip.AddrPort) bool { return at == ours }
-	p.host.listeners = func() ([]system.Listener, error) {
+	p.host.Listeners = func() ([]system.Listener, error) {
 		return []system.Listener{
 			listener("192.168.5.2:2121", ""), listener("192.168.5.2:22", ""),
 			listener("192.168.5.2:50000", ""),
 			listener("192.168.5.2:50001", ""),
 		}, nil
 	}
-	p.host.withProcesses = func(all ...system.Listener) []system.Listener {
+	p.host.WithProcesses = func(all ...system.Listener) []system.Listener {
 		for i := range all {
 			all[i].Process = "x (pid 1)"
 			if all[i].Addr.Port() == 50001 {
@@ -151,22 +151,23 @@ func TestReadHost(t *testing.T) {
 		return all
 	}
 	forwards := []forward.Resolved{testForward("192.168.5.2:2121", "203.0.113.21", untracked("50000-50100"))}
-	facts, findings := p.host.readHost(forwards, p.Ours)
+	found, findings := p.readHost(forwards)
 	wantFindings(t, findings)
-	if want := []system.Listener{listener("192.168.5.2:50000", "x (pid 1)")}; !slices.Equal(facts.Listeners,
+	if want := []system.Listener{listener("192.168.5.2:50000", "x (pid 1)")}; !slices.Equal(found.Listeners,
 		want) {
-		t.Errorf("got %+v; want %+v", facts.Listeners, want)
+		t.Errorf("got %+v; want %+v", found.Listeners, want)
 	}
-	p.host.interfaces = func() ([]string, error) { return nil, errBroken }
-	_, findings = p.host.readHost(nil, p.Ours)
-	wantFindings(t, findings, "it is broken: see that /proc is mounted and readable")
+	p.host.Interfaces = func() ([]string, error) { return nil, errBroken }
+	_, findings = p.readHost(nil)
+	wantFindings(t, findings, "cannot read the interfaces: it is broken: see that /proc is mounted and "+
+		"readable")
 }
 
 // Examine reads the facts anew, and has the kernel try nothing.
 func TestProberExamine(t *testing.T) {
 	p, f := testProber()
 	f.listens = map[string][]forward.Listen{"ftpgate-a": {{Port: 2121}}}
-	p.host.claimed = func(string) (bool, int, error) { return true, 77, nil }
+	p.host.Claimed = func(string) (bool, int, error) { return true, 77, nil }
 	wantFindings(t, p.Examine([]forward.Resolved{either()})) // before Probe, and without tables
 	p.Usable = true
 	if got := p.Examine([]forward.Resolved{either()}); len(got) != 1 ||
