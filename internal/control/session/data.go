@@ -11,13 +11,6 @@ import (
 	"ftpgate/internal/dataplane"
 )
 
-// errUnexpectedPeer is why nothing can have been carried, whatever the server says.
-var errUnexpectedPeer = errors.New("the data connection came from another address, and was refused")
-
-// errNotResumed is why a server most probably takes no data.
-var errNotResumed = errors.New("the server has not resumed the TLS session of its control connection " +
-	"on the data connection")
-
 // errNoData says that there is no pinhole to arm: a bug of the dialogue.
 var errNoData = errors.New("there is no pinhole")
 
@@ -184,16 +177,12 @@ func (s *Session) openPassthrough(ports pinhole.Passthrough) error {
 
 // complete ends a transfer that the server calls complete. Where it cannot be, the client is told.
 func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
-	err := s.deliver(step)
+	failure, ok := s.deliver(step)
 	switch {
-	case err == errTurnTaken:
-		return step, err
-	case step.Aborted: // between the two ends
-		s.transcript.Finished(false, s.transferFault(step, nil))
-		return step, nil
-	case err != nil:
-		s.transcript.Finished(false, s.transferFault(step, err))
-		return s.broken(err), err
+	case !ok:
+		return step, errTurnTaken
+	case step.Aborted, failure != nil:
+		return s.failed(step, failure)
 	}
 	s.transcript.Finished(true, nil)
 	s.transfers++
@@ -203,11 +192,12 @@ func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 
 // deliver closes the data connection of a transfer that the server calls complete. The reply that a download
 // is complete waits until its data went through the gateway: never a short file with a 226. With its next
-// line, the client lets it go. The error is why nothing, or not all, can have been carried.
-func (s *Session) deliver(step dialogue.Step) error {
+// line, the client lets it go. failure is why nothing, or not all, can have been carried; not ok: the turn
+// was taken away.
+func (s *Session) deliver(step dialogue.Step) (failure *pinhole.Failure, ok bool) {
 	data := s.dataConn
 	if data == nil {
-		return nil
+		return nil, true
 	}
 	switch returnsNow := data.Outcome().FinishReturnsNow; {
 	case step.Aborted: // perhaps nobody has come
@@ -226,35 +216,29 @@ func (s *Session) deliver(step dialogue.Step) error {
 	}
 	s.dataConn = nil
 	outcome, ok := s.closePinhole(data)
-	if !ok {
-		return errTurnTaken
-	}
-	return undelivered(outcome, step.Action == dialogue.Finish)
+	held := step.Action == dialogue.Finish
+	return outcome.TransferFailure(pinhole.TransferEnd{Complete: true, Held: held}), ok
 }
 
-// undelivered returns why a transfer that the server calls complete is not; nil: as far as the gateway knows
-// it is. An end that closes early knows that itself. held says that the reply was held for a download.
-func undelivered(o pinhole.Outcome, held bool) error {
+// failed ends a transfer that the client gave up, or that failed as the gateway knows; a nil failure: as the
+// server says.
+func (s *Session) failed(step dialogue.Step, failure *pinhole.Failure) (dialogue.Step, error) {
 	switch {
-	case o.Counted && o.OnlyUnexpectedPeer():
-		return &pinhole.Failure{Err: errUnexpectedPeer, ReplyCode: 425,
-			ReplyText: "no data connection from the expected address"}
-	case o.Complete || o.Failure == nil:
-		return nil
-	case o.ForClient() != nil, o.ServerReset && held && o.Down > 0: // else nothing is cut short
-		return o.Failure
+	case step.Aborted: // between the two ends
+		s.transcript.Finished(false, &verdict.Fault{Code: verdict.CodeAborted})
+		return step, nil
+	case failure == nil:
+		s.transcript.Finished(false, nil)
+		return step, nil
 	}
-	return nil
-}
-
-// broken answers the client that a transfer was not delivered.
-func (s *Session) broken(err error) dialogue.Step {
-	code, text := 426, "the data connection broke off, the transfer is not complete"
-	why := refusal.FailureOf(err)
-	if why.ReplyText != "" {
-		code, text = why.ReplyCode, why.ReplyText
+	f := s.described(refusal.OfData(failure)).Fault()
+	f.Verb = "" // the transfer's
+	s.transcript.Finished(false, &f)
+	why := *failure
+	if why.ReplyText == "" {
+		why.ReplyCode, why.ReplyText = 426, "the data connection broke off, the transfer is not complete"
 	}
-	return s.dialogue.Broken(code, text, why.Remedy)
+	return s.dialogue.Broken(why), failure
 }
 
 // fail ends a transfer that the server ended with a no. If it was the gateway that broke its data, the
@@ -268,19 +252,7 @@ func (s *Session) fail(step dialogue.Step) (dialogue.Step, error) {
 	if outcome.Counted && outcome.Connected.IsZero() && !s.closeTransfer() {
 		return step, errTurnTaken
 	}
-	var err error
-	switch f := outcome.ForClient(); {
-	case step.Aborted:
-	case f != nil:
-		s.transcript.Finished(false, s.transferFault(step, f))
-		return s.broken(f), f
-	case outcome.NotResumed:
-		if step = s.dialogue.NotResumed(); step.Refusal.Kind != dialogue.NotRefused {
-			err = errNotResumed
-		}
-	}
-	s.transcript.Finished(false, s.transferFault(step, err))
-	return step, err
+	return s.failed(step, outcome.TransferFailure(pinhole.TransferEnd{DataRefused: step.DataRefused}))
 }
 
 // decline keeps the data connection after the server refused a transfer's command: it serves the next one,
@@ -306,22 +278,6 @@ func (s *Session) closeTransfer() bool {
 	s.dataConn = nil
 	_, ok := s.closePinhole(data)
 	return ok
-}
-
-// transferFault is why a transfer failed, as the session's record keeps it; nil: as the server says. step
-// ends the transfer, and err is what the data path says about it.
-func (s *Session) transferFault(step dialogue.Step, err error) *verdict.Fault {
-	switch {
-	case step.Aborted:
-		return &verdict.Fault{Code: verdict.CodeAborted}
-	case err == errNotResumed:
-		return &verdict.Fault{Code: step.Refusal.Code, Said: step.Refusal.Reason, Remedy: step.Refusal.Remedy}
-	case err == nil:
-		return nil
-	}
-	f := s.described(refusal.OfData(err)).Fault()
-	f.Verb = "" // the transfer's
-	return &f
 }
 
 // endData ends the last negotiation. The error is a failure that the client must hear of, or errTurnTaken.

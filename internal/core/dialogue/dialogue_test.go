@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/pinhole"
 )
 
 // A step that was returned stays as it was, whatever happens to the dialogue, and to the line, later.
@@ -39,10 +40,16 @@ func TestStepsStay(t *testing.T) {
 func TestEventsReturnNewSteps(t *testing.T) {
 	at := netip.MustParseAddrPort("192.168.5.2:50000")
 	for name, event := range map[string]func(*parsed) Step{
-		"Opened":     func(p *parsed) Step { return p.Opened(at) },
-		"Failed":     func(p *parsed) Step { return p.Failed("no", "mend it") },
-		"Broken":     func(p *parsed) Step { return p.Broken(426, "broken", "mend it") },
-		"NotResumed": func(p *parsed) Step { return p.NotResumed() },
+		"Opened": func(p *parsed) Step { return p.Opened(at) },
+		"Failed": func(p *parsed) Step { return p.Failed("no", "mend it") },
+		"Broken": func(p *parsed) Step {
+			return p.Broken(
+				pinhole.Failure{ReplyCode: 426, ReplyText: "broken"})
+		},
+		"Broken, in the server's words": func(p *parsed) Step {
+			return p.Broken(
+				pinhole.Failure{ReplyText: "no TLS"})
+		},
 	} {
 		d := newParsed(addresses["4"], Config{LoginFailures: 5})
 		d.server("220 hello")
@@ -50,7 +57,7 @@ func TestEventsReturnNewSteps(t *testing.T) {
 		d.server("230 welcome")
 		d.client("EPSV")
 		before := d.server("229 (|||50000|)")
-		if name == "Broken" || name == "NotResumed" {
+		if strings.HasPrefix(name, "Broken") {
 			d.Opened(at)
 			d.client("RETR x")
 			before = d.server("425 no")
@@ -69,12 +76,12 @@ func TestEventsReturnNewSteps(t *testing.T) {
 	}
 }
 
-// NotResumed refuses a transfer only where the server's reply is about the data connection.
-func TestNotResumed(t *testing.T) {
-	for reply, want := range map[string]RefusalKind{
-		"425 no": RefusedTransfer, "426 no": RefusedTransfer,
-		"522 no": RefusedTransfer, "534 no": RefusedTransfer,
-		"550 no such file": NotRefused, "451 no": NotRefused,
+// A step says whether the server ends a transfer because of its data connection. A failure without a reply
+// code leaves the server's words to the client.
+func TestDataRefused(t *testing.T) {
+	for reply, want := range map[string]bool{
+		"425 no": true, "426 no": true, "522 no": true, "534 no": true,
+		"550 no such file": false, "451 no": false,
 	} {
 		d := newParsed(addresses["4"], Config{LoginFailures: 5})
 		d.server("220 hello")
@@ -84,10 +91,13 @@ func TestNotResumed(t *testing.T) {
 		d.server("229 (|||50000|)")
 		d.Opened(netip.MustParseAddrPort("192.168.5.2:50000"))
 		d.client("RETR x")
-		d.server(reply)
-		s := d.NotResumed()
-		if s.Refusal.Kind != want || string(s.ToClient) != reply+"\r\n" {
-			t.Errorf("%s: got %s and %q; want %s and the reply", reply, s.Refusal.Kind, s.ToClient, want)
+		d.server("150 here it comes")
+		if got := d.server(reply).DataRefused; got != want {
+			t.Errorf("%s: got DataRefused %t; want %t", reply, got, want)
+		}
+		s := d.Broken(pinhole.Failure{ReplyText: "not resumed"})
+		if s.Refusal.Kind != RefusedTransfer || string(s.ToClient) != reply+"\r\n" {
+			t.Errorf("%s: got %s and %q; want a refusal and the reply", reply, s.Refusal.Kind, s.ToClient)
 		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/core/pinhole"
 )
 
 // Opened takes where the pinhole is that the last step asked for. The step that it returns takes the place
@@ -50,34 +50,17 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	return d.returned(&s, d.last.code)
 }
 
-// Broken reports that the data of the transfer that the last step ends was not delivered. The step that it
-// returns takes the place of the last one: its reply says so, in place of the server's.
-func (d *Dialogue) Broken(code int, text, remedy string) (s Step) {
-	s.Refusal.Remedy = remedy
-	s.refuse(RefusedTransfer, code, "%s", text)
-	d.dataReady = false
-	if d.last.partlySent { // too late to take the reply's place
-		s.ToClient = slices.Clone(d.last.toClient)
+// Broken reports that the data of the transfer that the last step ends was not delivered, and why. The step
+// that it returns takes the place of the last one: its reply says so, in place of the server's, unless the
+// failure has no reply code.
+func (d *Dialogue) Broken(why pinhole.Failure) (s Step) {
+	s.refuse(RefusedTransfer, why.ReplyCode, "%s", why.ReplyText)
+	s.Refusal.Remedy = why.Remedy
+	if why.ReplyCode != 0 {
+		d.dataReady = false
 	}
-	return d.returned(&s, d.last.code)
-}
-
-// NotResumed reports that the data connection of the transfer that the server ended with the last step did
-// not resume the server's TLS session. The step that it returns takes the place of the last one, with its
-// lines, and without an action. It refuses the transfer if the server's reply says that the server did not
-// accept the data connection: most probably that was the reason.
-func (d *Dialogue) NotResumed() (s Step) {
-	s.ToClient = slices.Clone(d.last.toClient)
-	if dataRefused(d.last.code) {
-		s.Refusal = Refusal{
-			Kind: RefusedTransfer,
-			Code: verdict.CodeServerDataTLS,
-			Reason: "the server did not take a data connection " +
-				"that did not resume the TLS session of its control connection",
-			Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 " +
-				"(proftpd: TLSSessionTickets on), or not ask for it " +
-				"(proftpd: TLSOptions NoSessionReuseRequired)",
-		}
+	if why.ReplyCode == 0 || d.last.partlySent { // then it is too late to take the reply's place
+		s.ToClient = slices.Clone(d.last.toClient)
 	}
 	return d.returned(&s, d.last.code)
 }

@@ -200,7 +200,7 @@ func (d *Dialogue) transferEnds(s *Step, r request, code int) {
 		s.Action = Decline
 		d.dataReady = true
 	case code/100 != 2:
-		s.Action = Fail
+		s.Action, s.DataRefused = Fail, dataRefused(code)
 	case !r.started, r.aborted, ftp.IsUpload(r.verb), d.queue.awaits():
 		s.Action = Complete
 	default:

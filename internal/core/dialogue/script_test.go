@@ -226,9 +226,9 @@ func input(t *testing.T, d *parsed, kind, rest string) Step {
 	case rest == "failed":
 		return d.Failed("", "")
 	case rest == "broken":
-		return d.Broken(426, "broken", "mend it")
+		return d.Broken(pinhole.Failure{ReplyCode: 426, ReplyText: "broken", Remedy: "mend it"})
 	case rest == "unsealed":
-		return d.Broken(522, "no TLS", "mend it")
+		return d.Broken(pinhole.Failure{ReplyCode: 522, ReplyText: "no TLS", Remedy: "mend it"})
 	case rest == "hello":
 		return d.ClientHello()
 	}

@@ -21,7 +21,7 @@ const (
 	Bridge                 // connect Step.Bridge for a transfer; then send the lines, or call Failed
 	Finish                 // wait until a download is delivered, then as Complete
 	Complete               // the transfer is complete: close, then send the lines; or call Broken
-	Fail                   // the transfer failed: send the lines, then close; or call Broken or NotResumed
+	Fail                   // the transfer failed: send the lines, then close; or call Broken
 	Decline                // as Fail, but what is agreed upon stays for the next transfer
 	Close                  // close what is there, a passthrough too
 	OpenPassthrough        // open Step.Passthrough; then send the lines, or call Failed
@@ -52,6 +52,7 @@ type Step struct {
 	Urgent             int    // how many bytes of ToServer are urgent: Telnet commands before its line
 
 	TransferBegan bool       // a transfer is under way from now on
+	DataRefused   bool       // the server ends the transfer because of its data connection
 	Aborted       bool       // the client sent ABOR for the transfer that ends with the step
 	FailedLogins  int        // how many logins failed so far, if this was one: delay the reply; else 0
 	Refusal       Refusal    // what was refused or corrected; for the log, a counter and the session's record

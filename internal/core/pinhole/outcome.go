@@ -1,6 +1,7 @@
 package pinhole
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
@@ -65,6 +66,49 @@ func (o Outcome) ForClient() *Failure {
 		return nil
 	}
 	return o.Failure
+}
+
+// TransferEnd is how a server ended a transfer.
+type TransferEnd struct {
+	Complete    bool // the server calls it complete
+	Held        bool // and its reply is held back until a download is delivered
+	DataRefused bool // it is not complete, because of its data connection
+}
+
+// TransferFailure returns why a transfer failed, where the gateway knows more than the server: what came was
+// not delivered, or the gateway broke the data connection; nil: the transfer ended as the server says. An end
+// that closes early knows that itself. A failure without a ReplyCode leaves the server's words to the client.
+func (o Outcome) TransferFailure(end TransferEnd) *Failure {
+	switch {
+	case end.Complete && o.Counted && o.OnlyUnexpectedPeer():
+		return &Failure{Err: errUnexpectedPeer, ReplyCode: 425,
+			ReplyText: "no data connection from the expected address"}
+	case o.ForClient() != nil:
+		return o.ForClient()
+	case end.Held && o.ServerReset && o.Down > 0 && !o.Complete: // else nothing is cut short
+		return o.Failure
+	case end.DataRefused && o.NotResumed:
+		return notResumed()
+	}
+	return nil
+}
+
+// errUnexpectedPeer is why nothing can have been carried, whatever the server says.
+var errUnexpectedPeer = errors.New("the data connection came from another address, and was refused")
+
+// notResumed returns why a server most probably takes no data.
+func notResumed() *Failure {
+	return &Failure{
+		Err: errors.New("the server has not resumed the TLS session of its control connection on the data " +
+			"connection"),
+		ReplyText: "the server did not take a data connection that did not resume the TLS session of its " +
+			"control " +
+			"connection",
+		Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 (proftpd: TLSSessionTickets on), " +
+			"or not " +
+			"ask for it (proftpd: TLSOptions NoSessionReuseRequired)",
+		Fault: verdict.Fault{Code: verdict.CodeServerDataTLS},
+	}
 }
 
 // Failure says why a data connection could not be opened, or how it broke.

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"testing"
+	"time"
 
 	"ftpgate/internal/core/verdict"
 )
@@ -40,6 +42,50 @@ func TestOutcomeFault(t *testing.T) {
 		got := Outcome{Failure: tt.failure}.Fault()
 		if (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
 			t.Errorf("%+v: got %+v; want %+v", tt.failure, got, tt.want)
+		}
+	}
+}
+
+// Why a transfer failed: the gateway's knowledge counts where the server cannot have it.
+func TestTransferFailure(t *testing.T) {
+	complete, held := TransferEnd{Complete: true}, TransferEnd{Complete: true, Held: true}
+	no, dataRefused := TransferEnd{}, TransferEnd{DataRefused: true}
+	ours := &Failure{Err: io.EOF, ReplyCode: 426, ReplyText: "it broke"}
+	theirs := &Failure{Err: io.ErrUnexpectedEOF}
+	other, came := netip.MustParseAddr("203.0.113.9"), time.Unix(1, 0)
+	strange := Outcome{Counted: true, Complete: true, UnexpectedPeer: other}
+	reset := Outcome{Failure: theirs, ServerReset: true, Down: 1}
+	for name, tt := range map[string]struct {
+		outcome Outcome
+		end     TransferEnd
+		want    string // the cause; empty: as the server says
+	}{
+		"as the server says":     {Outcome{Complete: true}, complete, ""},
+		"no, as the server says": {Outcome{Complete: true}, no, ""},
+		"nobody but another":     {strange, complete, errUnexpectedPeer.Error()},
+		"nobody counts":          {Outcome{Complete: true, UnexpectedPeer: other}, complete, ""},
+		"another, and the right one": {Outcome{Counted: true, Complete: true, UnexpectedPeer: other,
+			Connected: came}, complete, ""},
+		"another, and a no":          {strange, no, ""},
+		"the gateway broke it":       {Outcome{Failure: ours}, complete, "EOF"},
+		"the gateway broke it, a no": {Outcome{Failure: ours}, dataRefused, "EOF"},
+		"broken, and yet complete":   {Outcome{Failure: ours, Complete: true}, held, ""},
+		"an end broke it":            {Outcome{Failure: theirs}, held, ""},
+		"a download is cut short":    {reset, held, "unexpected EOF"},
+		"its reply is not held":      {reset, complete, ""},
+		"nothing had come":           {Outcome{Failure: theirs, ServerReset: true}, held, ""},
+		"TLS was not resumed": {Outcome{Complete: true, NotResumed: true}, dataRefused,
+			notResumed().Error()},
+		"not resumed, another no":      {Outcome{Complete: true, NotResumed: true}, no, ""},
+		"not resumed, and complete":    {Outcome{Complete: true, NotResumed: true}, complete, ""},
+		"not resumed, and then broken": {Outcome{Failure: ours, NotResumed: true}, dataRefused, "EOF"},
+	} {
+		got := ""
+		if f := tt.outcome.TransferFailure(tt.end); f != nil {
+			got = f.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: got %q; want %q", name, got, tt.want)
 		}
 	}
 }
