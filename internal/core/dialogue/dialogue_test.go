@@ -43,12 +43,10 @@ func TestEventsReturnNewSteps(t *testing.T) {
 		"Opened": func(p *parsed) Step { return p.Opened(at) },
 		"Failed": func(p *parsed) Step { return p.Failed("no", "mend it") },
 		"Broken": func(p *parsed) Step {
-			return p.Broken(
-				pinhole.Failure{ReplyCode: 426, ReplyText: "broken"})
+			return p.Broken(pinhole.Failure{ReplyCode: 426, ReplyText: "broken"})
 		},
 		"Broken, in the server's words": func(p *parsed) Step {
-			return p.Broken(
-				pinhole.Failure{ReplyText: "no TLS"})
+			return p.Broken(pinhole.Failure{ReplyText: "no TLS"})
 		},
 	} {
 		d := newParsed(addresses["4"], Config{LoginFailures: 5})

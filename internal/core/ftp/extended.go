@@ -170,8 +170,6 @@ const (
 	EPSVAll              // ALL: from now on the client uses only EPSV
 )
 
-var epsvNames = [...]string{EPSVAny: "", EPSVIPv4: "1", EPSVIPv6: "2", EPSVAll: "ALL"}
-
 // ParseEPSV reads the argument of EPSV: empty, 1, 2, or ALL in upper or lower case. The error wraps a
 // *FamilyError if it is another number.
 func ParseEPSV(arg []byte) (EPSV, error) {
@@ -187,17 +185,6 @@ func ParseEPSV(arg []byte) (EPSV, error) {
 	}
 	return 0, fmt.Errorf("EPSV %.64q: want nothing, 1, 2 or ALL", arg)
 }
-
-// String returns the argument as ParseEPSV reads it.
-func (e EPSV) String() string {
-	if int(e) < len(epsvNames) {
-		return epsvNames[e]
-	}
-	return fmt.Sprintf("EPSV(%d)", uint8(e))
-}
-
-// AppendTo appends the argument as ParseEPSV reads it.
-func (e EPSV) AppendTo(dst []byte) []byte { return append(dst, e.String()...) }
 
 // isFamily reports whether s is the number of a known family.
 func isFamily(s []byte) bool {

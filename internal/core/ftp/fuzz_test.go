@@ -125,6 +125,7 @@ func Fuzz229(f *testing.F) {
 
 func FuzzEPSV(f *testing.F) {
 	f.Add([]byte("ALL"))
-	roundTrip(f, ParseEPSV, func(dst []byte, e EPSV) []byte { return e.AppendTo(dst) },
+	arguments := [...]string{EPSVAny: "", EPSVIPv4: "1", EPSVIPv6: "2", EPSVAll: "ALL"}
+	roundTrip(f, ParseEPSV, func(dst []byte, e EPSV) []byte { return append(dst, arguments[e]...) },
 		func(e EPSV) bool { return e <= EPSVAll })
 }

@@ -102,11 +102,9 @@ func notResumed() *Failure {
 		Err: errors.New("the server has not resumed the TLS session of its control connection on the data " +
 			"connection"),
 		ReplyText: "the server did not take a data connection that did not resume the TLS session of its " +
-			"control " +
-			"connection",
+			"control connection",
 		Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 (proftpd: TLSSessionTickets on), " +
-			"or not " +
-			"ask for it (proftpd: TLSOptions NoSessionReuseRequired)",
+			"or not ask for it (proftpd: TLSOptions NoSessionReuseRequired)",
 		Fault: verdict.Fault{Code: verdict.CodeServerDataTLS},
 	}
 }

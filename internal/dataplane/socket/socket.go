@@ -128,8 +128,3 @@ func Control(raw syscall.RawConn, f func(fd int) error) error {
 	}
 	return err
 }
-
-// PeerAddr returns the peer's address as pinholes and passthroughs write it.
-func PeerAddr(c *net.TCPConn) netip.Addr {
-	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
-}

@@ -47,7 +47,7 @@ func TestResetOnClose(t *testing.T) {
 		l := listen(t, relaytest.FreePorts(t, 1))
 		peer := relaytest.Dial(t, relaytest.Peer, relaytest.LocalAddrPort(l.Addr()))
 		own := relaytest.Accept(t, l)
-		if got := socket.PeerAddr(own); got != relaytest.Peer {
+		if got := peerAddr(own); got != relaytest.Peer {
 			t.Errorf("got peer %s; want %s", got, relaytest.Peer)
 		}
 		closeIt(own)
@@ -60,7 +60,7 @@ func TestResetOnClose(t *testing.T) {
 			t.Fatal(err)
 		}
 		peer = relaytest.Accept(t, far)
-		if got := socket.PeerAddr(peer); got != relaytest.Inside {
+		if got := peerAddr(peer); got != relaytest.Inside {
 			t.Errorf("the far end sees %s; want %s", got, relaytest.Inside)
 		}
 		closeIt(own)
@@ -131,4 +131,9 @@ func TestListen(t *testing.T) {
 			t.Fatalf("got %d takers of one port; want 1", got)
 		}
 	}
+}
+
+// peerAddr returns the address of a connection's peer.
+func peerAddr(c *net.TCPConn) netip.Addr {
+	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 }
