@@ -263,16 +263,16 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 		return false
 	}
 	line := s.replies.Next(text, ahead)
-	loggedIn, user := s.dialogue.LoggedIn(), s.dialogue.User()
 	s.traceReply(line)
 	step := s.dialogue.Reply(line)
+	login := step.Login // whatever carryOut returns
 	s.transcript.Reply(s.lineAt, line, s.dialogue.Answering())
 	step, ok := s.carryOut(step)
 	if !ok {
 		return false
 	}
-	if loggedIn != s.dialogue.LoggedIn() || user != s.dialogue.User() {
-		s.transcript.Login(s.dialogue.LoggedIn())
+	if login != dialogue.SameLogin {
+		s.transcript.Login(login == dialogue.LoggedIn)
 		s.shareLogin()
 	}
 	s.transcript.ReplyStep(s.lineAt, line, step)
@@ -282,7 +282,7 @@ func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if loggedIn && !s.dialogue.LoggedIn() {
+	if login == dialogue.LoggedOut {
 		s.loginFrom = s.lastActive
 	}
 	s.endTurn()

@@ -139,7 +139,14 @@ func (d *Dialogue) Command(line ftp.ClientLine) (s Step) {
 
 // Reply takes a line from the server.
 func (d *Dialogue) Reply(line ftp.ServerLine) (s Step) {
+	before, user := d.loggedIn, d.user
 	d.reply(&s, line)
+	switch {
+	case d.loggedIn && (!before || user != d.user):
+		s.Login = LoggedIn
+	case before && !d.loggedIn:
+		s.Login = LoggedOut
+	}
 	return d.returned(&s, line.Code)
 }
 

@@ -100,6 +100,30 @@ func TestDataRefused(t *testing.T) {
 	}
 }
 
+// A step says when a login begins, becomes another user's, and ends.
+func TestStepLogin(t *testing.T) {
+	d := newParsed(addresses["4"], Config{LoginFailures: 5})
+	for _, tt := range []struct {
+		command, reply string
+		want           Login
+	}{
+		{"", "220 hello", SameLogin},
+		{"USER a", "331 password", SameLogin},
+		{"PASS a", "230 welcome", LoggedIn},
+		{"NOOP", "200 ok", SameLogin},
+		{"USER b", "230 welcome", LoggedIn},
+		{"REIN", "220 ready", LoggedOut},
+		{"USER b", "530 no", SameLogin},
+	} {
+		if tt.command != "" {
+			d.client(tt.command)
+		}
+		if got := d.server(tt.reply).Login; got != tt.want {
+			t.Errorf("%s, %s: got login %d; want %d", tt.command, tt.reply, got, tt.want)
+		}
+	}
+}
+
 // The kinds of refusals have words of their own, in snake case: metrics name them.
 func TestRefusalWords(t *testing.T) {
 	seen := map[string]bool{}

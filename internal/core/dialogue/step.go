@@ -39,6 +39,16 @@ const (
 	Passthrough            // nobody reads lines any more: bytes from one side go to the other unchanged
 )
 
+// Login is what becomes of the client's login with a step.
+type Login uint8
+
+// What becomes of a login.
+const (
+	SameLogin Login = iota
+	LoggedIn        // the server accepted it, perhaps in place of another user's: see Dialogue.User
+	LoggedOut       // it has ended
+)
+
 // Step is the answer to one event: an action, then lines for either side. It is a value of its own: it
 // shares no memory with the event's line, and no later event changes it. It is small, because it lies on
 // the stacks of idle sessions several times.
@@ -51,6 +61,7 @@ type Step struct {
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
 	Urgent             int    // how many bytes of ToServer are urgent: Telnet commands before its line
 
+	Login         Login      // of a server's reply
 	TransferBegan bool       // a transfer is under way from now on
 	DataRefused   bool       // the server ends the transfer because of its data connection
 	Aborted       bool       // the client sent ABOR for the transfer that ends with the step
