@@ -163,6 +163,26 @@ func TestStopDrains(t *testing.T) {
 	}
 }
 
+// A stop does not wait for a client that keeps the connection of a finished download open.
+func TestStopDespiteOpenData(t *testing.T) {
+	t.Parallel()
+	for path, flags := range harness.DataPaths {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			s := harness.NewTestbed(t, append(flags, "--drain", "1h")...)
+			kept := s.Login().Retrieve(netip.Addr{})
+			kept.Carry(harness.RandomBytes(300_000))
+			kept.ServerData.Close()
+			kept.Server.Send("226 done")
+			kept.Client.Expect("226")
+			s.Program.Signal(syscall.SIGTERM)
+			if got := s.Program.Wait(); got != 0 {
+				t.Errorf("got exit status %d; want 0", got)
+			}
+		})
+	}
+}
+
 // A stop ends transfers that take too long.
 func TestStopAfterDrain(t *testing.T) {
 	t.Parallel()

@@ -66,6 +66,14 @@ func (x *Expectation) wasUsed() bool {
 	return x.used
 }
 
+// delivered reports whether nothing more is to come: the transfer is over, and one end has closed its direction
+// and heard that all of it arrived (RFC 959 section 3.3: data goes in one direction).
+func (x *Expectation) delivered() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.used && x.flow != nil && x.flow.State == netflow.TCPCloseWait
+}
+
 // searchOrExpire reports whether to search the conntrack table for an expectation that has seen no packet,
 // and whether to give the expectation up. Both are false while its pinhole is open. The caller holds the
 // watcher's lock.

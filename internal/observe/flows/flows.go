@@ -229,14 +229,14 @@ func (w *Watcher) activate(x *Expectation) {
 	}
 }
 
-// Carried returns how many data connections of proxied sessions the kernel carries, as far as the last poll
-// knows.
+// Carried returns how many data connections of proxied sessions carry data over the kernel, as far as the last
+// poll knows. One whose data has all arrived does not count, however long its receiver keeps it open.
 func (w *Watcher) Carried() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
 	for _, x := range w.active {
-		if x.onEnd == nil { // else it is of a session that the kernel tracks
+		if x.onEnd == nil && !x.delivered() { // onEnd: it is of a session that the kernel tracks
 			n++
 		}
 	}
