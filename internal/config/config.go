@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"ftpgate/internal/core/finding"
@@ -47,14 +48,15 @@ type Config struct {
 	Log      Log               // where to log transfers
 }
 
-// Load reads and parses the file at path. The error is Faults if the text is unsound, and wraps the
-// *os.PathError if the file cannot be read.
+// Load reads and parses the file at path, which may be a pipe with a writer. It waits for no longer than a
+// second. The error is Faults if the text is unsound, and wraps the *os.PathError if the file cannot be read.
 func Load(path string) (*Config, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO without a writer opens, too
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	defer f.Close() // only read from: closing cannot lose anything
+	defer f.Close()                                    // only read from: closing cannot lose anything
+	_ = f.SetReadDeadline(time.Now().Add(time.Second)) // which files on disks do not have, nor need
 	return parse(path, f)
 }
 

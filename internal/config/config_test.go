@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -229,6 +230,39 @@ func TestLoad(t *testing.T) {
 		"\"ftp.example.com:21\""
 	if err == nil || err.Error() != want {
 		t.Errorf("got %q; want %q", err, want)
+	}
+}
+
+// A FIFO without a writer, and a writer that says nothing, do not hang whoever reads the file.
+func TestLoadPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo.toml")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "no [[forward]] in "+path) {
+		t.Errorf("no writer: got %v; want that there is no forward", err)
+	}
+	w, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := Load(path); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a silent writer: got %v; want %v", err, os.ErrDeadlineExceeded)
+	}
+}
+
+// A file of garbage has a list of faults that can be read.
+func TestFaultsBounded(t *testing.T) {
+	_, err := parse("f.toml", strings.NewReader(strings.Repeat("[[forward]]\n", maxFaults)))
+	faults, ok := err.(Faults)
+	if want := "f.toml:500:1: and 1000 more faults"; !ok || len(faults) != maxFaults+1 ||
+		faults[maxFaults].String() != want {
+		t.Errorf("got %d faults, the last %q; want %d and %q", len(faults), faults[len(faults)-1], maxFaults+1, want)
+	}
+	_, err = parse("f.toml", strings.NewReader("'"+strings.Repeat("é", 1<<20)+"' = 1\n"))
+	if text := err.Error(); len(text) > maxFaultText+200 || !strings.Contains(text, "unknown key \"é") {
+		t.Errorf("got a fault of %d bytes: %.300q; want a shortened one", len(text), text)
 	}
 }
 

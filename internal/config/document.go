@@ -74,7 +74,7 @@ func (d *document) state(name string) *keyState { return &d.states[keyIndex[name
 
 // report records a fault; f is the forward that it is about, or nil.
 func (d *document) report(f *forwardSection, at int, key, format string, args ...any) {
-	d.faults = append(d.faults, rawFault{at, f, key, fmt.Sprintf(format, args...)})
+	d.faults = append(d.faults, rawFault{at, f, key, shortened(fmt.Sprintf(format, args...))})
 }
 
 // read reads the text up to its end or its first fault of syntax.

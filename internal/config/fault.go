@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sort"
+	"strings"
 	"unicode/utf8"
 
 	"ftpgate/internal/core/finding"
@@ -13,9 +14,23 @@ import (
 // forward that it is about, if any.
 type Faults []finding.Finding
 
+const (
+	maxFaults    = 1000 // more are counted, not listed: a file like that is no configuration file
+	maxFaultText = 400  // bytes; a quoted word may be as long as the file
+)
+
 // Error returns the faults, one a line.
 func (fs Faults) Error() string {
 	return finding.Join(fs, "\n")
+}
+
+// shortened returns a text of at most maxFaultText bytes, or little more: the middle of a longer one is left out.
+func shortened(text string) string {
+	if len(text) <= maxFaultText {
+		return text
+	}
+	const half = maxFaultText / 2
+	return strings.ToValidUTF8(text[:half], "") + " ... " + strings.ToValidUTF8(text[len(text)-half:], "")
 }
 
 // rawFault is a fault before the whole text is read: its place is an offset, and the name of its forward
@@ -30,9 +45,10 @@ type rawFault struct {
 // placedFaults returns the faults as an operator reads them.
 func (d *document) placedFaults(file string) Faults {
 	d.sortFaults()
-	faults := make(Faults, len(d.faults))
+	listed := d.faults[:min(len(d.faults), maxFaults)]
+	faults := make(Faults, len(listed))
 	from, column := 0, 1 // count on from the fault before: a line may be as long as the file
-	for i, f := range d.faults {
+	for i, f := range listed {
 		line := d.line(f.at)
 		if start := d.lines[line-1]; start > from {
 			from, column = start, 1
@@ -45,6 +61,10 @@ func (d *document) placedFaults(file string) Faults {
 		}
 		faults[i] = finding.Finding{Place: finding.Place{File: file, Line: line, Column: column},
 			Key: f.key, Text: text}
+	}
+	if more := len(d.faults) - len(listed); more > 0 {
+		faults = append(faults, finding.Finding{Place: faults[len(faults)-1].Place,
+			Text: "and " + finding.Plural(more, "more fault")})
 	}
 	return faults
 }

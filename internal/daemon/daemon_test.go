@@ -181,6 +181,21 @@ func TestReload(t *testing.T) {
 	open.Close()
 }
 
+// The log has the first faults of a file of garbage, and counts the others.
+func TestFirstLines(t *testing.T) {
+	for _, tt := range []struct {
+		lines int
+		want  string
+	}{
+		{1, "x"}, {6, "x\nx\nx\nx\nx\nx"}, {7, "x\nx\nx\nx\nx\nand 2 more lines"},
+	} {
+		err := errors.New(strings.TrimSuffix(strings.Repeat("x\n", tt.lines), "\n"))
+		if got := firstLines(err); got != tt.want {
+			t.Errorf("%d lines: got %q; want %q", tt.lines, got, tt.want)
+		}
+	}
+}
+
 // A forward of the command line has no file to reload.
 func TestReloadWithoutFile(t *testing.T) {
 	server := ftptest.NewServer(t, "one")

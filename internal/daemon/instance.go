@@ -200,7 +200,7 @@ func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
 	_ = r.repairer.Repair(ctx) // which has logged it; the file may be the same
 	err := r.replaceConfig(ctx)
 	if err != nil {
-		r.Log.Error("reload failed; the old configuration stays in effect", "err", err)
+		r.Log.Error("reload failed; the old configuration stays in effect", "err", firstLines(err))
 	} else {
 		ticker.Reset(r.Resolve)
 	}
@@ -240,6 +240,17 @@ func (r *instance) replaceConfig(ctx context.Context) error {
 	r.listeners.Serve(ctx, forwards, opened, r.Drain)
 	r.Log.Info("reloaded", "forwards", len(forwards))
 	return nil
+}
+
+// firstLines returns the first lines of an error that may have a line for each of ten thousand forwards. The
+// admin API answers with all of them.
+func firstLines(err error) string {
+	const enough = 5
+	lines := strings.Split(err.Error(), "\n")
+	if more := len(lines) - enough; more > 1 {
+		lines = append(lines[:enough], "and "+finding.Plural(more, "more line"))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // notReady returns the error of a reload that the host is not ready for, with a line for each fault.
