@@ -256,9 +256,10 @@ func TestLoadPipe(t *testing.T) {
 func TestFaultsBounded(t *testing.T) {
 	_, err := parse("f.toml", strings.NewReader(strings.Repeat("[[forward]]\n", maxFaults)))
 	faults, ok := err.(Faults)
-	if want := "f.toml:500:1: and 1000 more faults"; !ok || len(faults) != maxFaults+1 ||
+	if want := "f.toml:500:1: 1000 faults more than this list has"; !ok || len(faults) != maxFaults+1 ||
 		faults[maxFaults].String() != want {
-		t.Errorf("got %d faults, the last %q; want %d and %q", len(faults), faults[len(faults)-1], maxFaults+1, want)
+		t.Errorf("got %d faults, the last %q; want %d and %q", len(faults), faults[len(faults)-1],
+			maxFaults+1, want)
 	}
 	_, err = parse("f.toml", strings.NewReader("'"+strings.Repeat("é", 1<<20)+"' = 1\n"))
 	if text := err.Error(); len(text) > maxFaultText+200 || !strings.Contains(text, "unknown key \"é") {

@@ -24,7 +24,8 @@ func (fs Faults) Error() string {
 	return finding.Join(fs, "\n")
 }
 
-// shortened returns a text of at most maxFaultText bytes, or little more: the middle of a longer one is left out.
+// shortened returns a text of at most maxFaultText bytes, or little more: the middle of a longer one is left
+// out.
 func shortened(text string) string {
 	if len(text) <= maxFaultText {
 		return text
@@ -64,7 +65,7 @@ func (d *document) placedFaults(file string) Faults {
 	}
 	if more := len(d.faults) - len(listed); more > 0 {
 		faults = append(faults, finding.Finding{Place: faults[len(faults)-1].Place,
-			Text: "and " + finding.Plural(more, "more fault")})
+			Text: finding.Plural(more, "fault") + " more than this list has"})
 	}
 	return faults
 }

@@ -66,8 +66,8 @@ func (x *Expectation) wasUsed() bool {
 	return x.used
 }
 
-// delivered reports whether nothing more is to come: the transfer is over, and one end has closed its direction
-// and heard that all of it arrived (RFC 959 section 3.3: data goes in one direction).
+// delivered reports whether nothing more is to come: the transfer is over, and one end has closed its
+// direction and heard that all of it arrived (RFC 959 section 3.3: data goes in one direction).
 func (x *Expectation) delivered() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -229,8 +229,8 @@ func (w *Watcher) activate(x *Expectation) {
 	}
 }
 
-// Carried returns how many data connections of proxied sessions carry data over the kernel, as far as the last
-// poll knows. One whose data has all arrived does not count, however long its receiver keeps it open.
+// Carried returns how many data connections of proxied sessions carry data over the kernel, as far as the
+// last poll knows. One whose data has all arrived does not count, however long its receiver keeps it open.
 func (w *Watcher) Carried() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -51,3 +51,30 @@ func TestForgetEarlier(t *testing.T) {
 		}
 	}
 }
+
+// A connection counts as carried until all of its data has arrived, or its ends have closed it.
+func TestCarried(t *testing.T) {
+	for _, tt := range []struct {
+		state netflow.TCPState
+		used  bool // the transfer is over
+		want  int
+	}{
+		{netflow.TCPEstablished, true, 1},
+		{netflow.TCPFinWait, true, 1}, // the end is sent, and nobody has acknowledged it
+		{netflow.TCPCloseWait, true, 0},
+		{netflow.TCPCloseWait, false, 1},
+	} {
+		w, table, _ := newTestWatcher()
+		x := w.Expect(testPinhole)
+		f := pinholeFlow(1)
+		newFlow(t, w, table, f, time.Now())
+		x.Release(tt.used)
+		f.State, f.Replied = tt.state, true
+		table.flows[f.Original] = f
+		poll(t, w, time.Now())
+		if got := w.Carried(); got != tt.want {
+			t.Errorf("state %d, transfer over %t: got %d connections; want %d", tt.state, tt.used, got,
+				tt.want)
+		}
+	}
+}
