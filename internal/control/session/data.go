@@ -14,6 +14,13 @@ import (
 // errNoData says that there is no pinhole to arm: a bug of the dialogue.
 var errNoData = errors.New("there is no pinhole")
 
+// noWait is closed.
+var noWait = func() <-chan struct{} {
+	closed := make(chan struct{})
+	close(closed)
+	return closed
+}()
+
 // errTurnTaken says that the session was finished before the data path answered: see callPath.
 var errTurnTaken = errors.New("the session is over")
 
@@ -202,9 +209,7 @@ func (s *Session) deliver(step dialogue.Step) (failure *pinhole.Failure, ok bool
 	switch returnsNow := data.Outcome().FinishReturnsNow; {
 	case step.Aborted: // perhaps nobody has come
 	case returnsNow: // nothing to wait for: the path hears that the transfer is complete
-		barrier := newReplyBarrier()
-		barrier.release()
-		data.Finish(barrier.cancel)
+		data.Finish(noWait)
 	case step.Action == dialogue.Finish:
 		s.flush()
 		barrier := newReplyBarrier()

@@ -43,7 +43,7 @@ type exchange struct {
 	number      int    // of the client's commands; 0: the server's greeting
 	verb        string // if it is a known one
 	arg         string // of USER, TYPE and transfers
-	secret      []byte // the argument of PASS or ACCT, until it is answered: a reply may repeat it
+	secret      string // the argument of PASS or ACCT, until it is answered: a reply may repeat it
 	redactReply bool   // the words of the answer may be a secret, too
 }
 
@@ -97,7 +97,7 @@ func (t *Transcript) recordCommand(at time.Time, line ftp.ClientLine) {
 	case len(c.Arg) == 0:
 		t.record.Command(at, c.Verb)
 	case c.Verb == "PASS" || c.Verb == "ACCT":
-		t.last.secret = bytes.Clone(c.Arg)
+		t.last.secret = string(c.Arg)
 		t.record.Command(at, c.Verb+" (not shown)")
 	case ftp.HidesArgument(c.Verb):
 		t.last.redactReply = true
@@ -163,13 +163,19 @@ func (t *Transcript) redacted(line []byte) string {
 	if t.last.redactReply {
 		return string(line[:3]) + " (not shown)"
 	}
-	text := printable(line)
-	for _, e := range append(t.open, t.last) { // which one it answers may be a guess
-		if secret := string(e.secret); secret != "" {
-			text = strings.ReplaceAll(text, secret, "(not shown)")
-		}
+	text := t.last.withoutSecret(printable(line))
+	for _, e := range t.open { // which one it answers may be a guess
+		text = e.withoutSecret(text)
 	}
 	return text
+}
+
+// withoutSecret returns a text without the command's secret.
+func (e exchange) withoutSecret(text string) string {
+	if e.secret == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, e.secret, "(not shown)")
 }
 
 // Login records that the server accepted the login, or ended it.

@@ -81,7 +81,7 @@ func New(addrs Addresses, config Config) *Dialogue {
 		addrs.Announced = addrs.Gateway
 	}
 	d := &Dialogue{addrs: addrs, config: config}
-	d.queue.requests = append(make([]request, 0, 2), request{verb: greeting})
+	d.queue.requests = append(make([]request, 0, 1), request{verb: greeting})
 	d.queue.current = noRequest
 	if config.TLS.Implicit {
 		d.protection = implicit

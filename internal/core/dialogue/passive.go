@@ -2,6 +2,7 @@ package dialogue
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"ftpgate/internal/core/forward"
@@ -141,13 +142,16 @@ func (d *Dialogue) askOtherwise(s *Step) {
 	s.send(ftp.Command{Verb: d.sentVerb})
 }
 
+// usualOffer is how long most answers to PASV and EPSV are at most, in bytes.
+const usualOffer = 64
+
 // appendOffer appends the answer to PASV or EPSV that names the gateway's port. Where the server was asked
 // the same, it is the server's line with other numbers. Where a client could find other numbers in that, or
 // would not find them (several lines, digits or parentheses in the words, a delimiter other than the bar), it
 // has the words of the RFCs.
 func (d *Dialogue) appendOffer(to []byte, verb string, same bool, port uint16) []byte {
 	code := passiveCode(verb)
-	to = append(strconv.AppendInt(to, int64(code), 10), ' ')
+	to = append(strconv.AppendInt(slices.Grow(to, usualOffer), int64(code), 10), ' ')
 	var words []byte
 	if same && d.last.code == code && len(d.line) > 4 {
 		words = d.line[4:]

@@ -208,9 +208,7 @@ func (q *queue) answered() {
 	for j := range before {
 		before[j].passed = before[j].passed || !r.optional
 	}
-	before = slices.DeleteFunc(slices.Clone(before), func(r request) bool {
-		return r.optional && isLogin(r.verb)
-	})
+	before = slices.DeleteFunc(before, func(r request) bool { return r.optional && isLogin(r.verb) })
 	q.requests = append(before, q.requests[i+1:]...)
 }
 
@@ -227,8 +225,7 @@ func (q *queue) abandonTransfer() {
 func (q *queue) passed() {
 	for i := range q.requests {
 		if q.requests[i].number == q.current {
-			before := slices.DeleteFunc(slices.Clone(q.requests[:i]),
-				func(r request) bool { return r.optional })
+			before := slices.DeleteFunc(q.requests[:i], func(r request) bool { return r.optional })
 			q.requests = append(before, q.requests[i:]...)
 			return
 		}

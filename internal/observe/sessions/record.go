@@ -19,6 +19,7 @@ type Record struct {
 	number uint64
 	id     string
 	start  Start
+	stats  *forwardStats // of its forward
 	began  time.Time
 
 	mu             sync.Mutex
@@ -254,7 +255,7 @@ func (r *Record) finalize(s *finalizing, o pinhole.Outcome) {
 		came.Transfers, came.Failed = 0, 1
 	}
 	r.totals.add(came)
-	r.log.stats.count(r.start.Forward, func(s *ForwardStats) { s.Totals.add(came) })
+	r.stats.count(func(s *ForwardStats) { s.Totals.add(came) })
 	if t.Complete {
 		r.completedSince++
 	} else {
@@ -327,7 +328,7 @@ func (r *Record) fault(f verdict.Fault) {
 	if r.data != nil && f.At.IsValid() {
 		number = r.data.number
 	}
-	r.log.stats.count(r.start.Forward, func(s *ForwardStats) { s.Refused++ })
+	r.stats.count(func(s *ForwardStats) { s.Refused++ })
 	v := f.Verdict()
 	r.note(KindFault, number, v.Text)
 	if f.Fatal && r.fatal == nil {

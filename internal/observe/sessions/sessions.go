@@ -60,7 +60,7 @@ type Hooks struct {
 func New(began time.Time) *Log {
 	return &Log{
 		run:      strconv.FormatInt(began.UnixMilli()-epoch, 36),
-		stats:    allStats{of: map[string]ForwardStats{}},
+		stats:    allStats{of: map[string]*forwardStats{}},
 		running:  map[uint64]*Record{},
 		ended:    ring{size: keptEnded},
 		rejected: ring{size: keptRejected},
@@ -90,9 +90,9 @@ func (l *Log) Begin(o Start) *Record {
 	defer l.mu.Unlock()
 	l.last++
 	r := &Record{log: l, number: l.last, id: l.run + "-" + strconv.FormatUint(l.last, 10), start: o,
-		began: now, active: now}
+		stats: l.stats.forward(o.Forward), began: now, active: now}
 	l.running[r.number] = r
-	l.stats.count(o.Forward, func(s *ForwardStats) { s.Sessions++ })
+	r.stats.count(func(s *ForwardStats) { s.Sessions++ })
 	if l.Began != nil {
 		l.Began(o.Forward, o.Tracking)
 	}

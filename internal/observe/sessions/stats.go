@@ -17,17 +17,33 @@ type ForwardStats struct {
 // allStats sums up the forwards.
 type allStats struct {
 	mu sync.Mutex
-	of map[string]ForwardStats
+	of map[string]*forwardStats
 
 	kernel, relayed atomic.Int64 // open pinholes
 }
 
-func (t *allStats) count(forward string, change func(*ForwardStats)) {
+// forward returns the sums of a forward, by its name.
+func (t *allStats) forward(name string) *forwardStats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.of[forward]
-	change(&s)
-	t.of[forward] = s
+	s := t.of[name]
+	if s == nil {
+		s = &forwardStats{}
+		t.of[name] = s
+	}
+	return s
+}
+
+// forwardStats are the sums of one forward.
+type forwardStats struct {
+	mu   sync.Mutex
+	sums ForwardStats
+}
+
+func (s *forwardStats) count(change func(*ForwardStats)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.sums)
 }
 
 // pinholes returns the counter of pinholes that are open or in use, by data path.
@@ -43,7 +59,8 @@ func (l *Log) Pinholes(path string) int { return int(l.stats.pinholes(path).Load
 
 // ForwardStats returns the sums of a forward since the start, by its name.
 func (l *Log) ForwardStats(forward string) ForwardStats {
-	l.stats.mu.Lock()
-	defer l.stats.mu.Unlock()
-	return l.stats.of[forward]
+	s := l.stats.forward(forward)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sums
 }
