@@ -55,7 +55,7 @@ func TestDeleteEach(t *testing.T) {
 	if err := <-commitRequests(p, false, hole)[0].answer; err != nil {
 		t.Fatal(err)
 	}
-	deletions := changesOf(unix.NFT_MSG_DELSETELEM, pinholeElements(hole))
+	deletions := changesOf(unix.NFT_MSG_DELSETELEM, pinholeElements(&hole))
 	if err := p.conn.commit(0, deletions[0]); err != nil {
 		t.Fatal(err)
 	}

@@ -39,13 +39,13 @@ const (
 // element is the element of a pinhole or a passthrough range in one of its maps.
 type element struct {
 	role  role
-	hole  pinhole.Pinhole   // of a passthrough range: its addresses, without ports
+	hole  *pinhole.Pinhole  // of a passthrough range: its addresses, without ports; not changed
 	ports forward.PortRange // of a passthrough range: they select the map, and are not part of the element
 }
 
-func pinholeElement(r role, h pinhole.Pinhole) element { return element{role: r, hole: h} }
+func pinholeElement(r role, h *pinhole.Pinhole) element { return element{role: r, hole: h} }
 
-func pinholeElements(h pinhole.Pinhole) []element {
+func pinholeElements(h *pinhole.Pinhole) []element {
 	return []element{pinholeElement(dnatMap, h), pinholeElement(snatMap, h)}
 }
 
@@ -62,7 +62,7 @@ func passthroughElements(passthroughs ...pinhole.Passthrough) (elements []elemen
 func passthroughElement(r role, p pinhole.Passthrough) element {
 	at, to := netip.AddrPortFrom(p.Listen, 0), netip.AddrPortFrom(p.Target, 0)
 	addresses := pinhole.Pinhole{From: p.From, Listen: at, Target: to, SourceIP: p.SourceIP}
-	return element{r, addresses, p.Ports}
+	return element{r, &addresses, p.Ports}
 }
 
 type change struct {

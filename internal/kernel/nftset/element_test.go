@@ -51,7 +51,7 @@ func TestElementByLibrary(t *testing.T) {
 // encoded returns the message with the element of a pinhole in one of its maps, and the name of that map.
 func encoded(r role, hole pinhole.Pinhole, operation uint16) (h netlink.Header, body []byte, set string) {
 	c := newElementConn("ftpgate")
-	c.encode(pinhole.Lifetime, []change{{operation, pinholeElement(r, hole)}})
+	c.encode(pinhole.Lifetime, []change{{operation, pinholeElement(r, &hole)}})
 	i := 0
 	for header, b := range netlink.Messages(c.out) {
 		if i++; i == 2 { // after NFNL_MSG_BATCH_BEGIN
@@ -157,8 +157,8 @@ func BenchmarkPinholeEncode(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c.encode(pinhole.Lifetime, []change{
-			{unix.NFT_MSG_NEWSETELEM, pinholeElement(dnatMap, encodedHoles[0])},
-			{unix.NFT_MSG_NEWSETELEM, pinholeElement(snatMap, encodedHoles[0])},
+			{unix.NFT_MSG_NEWSETELEM, pinholeElement(dnatMap, &encodedHoles[0])},
+			{unix.NFT_MSG_NEWSETELEM, pinholeElement(snatMap, &encodedHoles[0])},
 		})
 	}
 }

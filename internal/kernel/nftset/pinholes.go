@@ -41,7 +41,7 @@ type PinholeSet struct {
 	txLock    sync.Mutex // held during a transaction; mu may be locked meanwhile, but not the other way round
 	conn      *elementConn
 	installed map[pinholeKey]*list.Element // the pinholes in the kernel: elements of byAge
-	byAge     list.List                    // of installedPinhole, the oldest first
+	byAge     list.List                    // of *installedPinhole, the oldest first
 	snatUsers map[snatKey]int              // how many installed pinholes share an element of an snatMap
 }
 
@@ -138,25 +138,25 @@ func (p *PinholeSet) add(requests []*request) {
 	if len(requests) == 0 {
 		return
 	}
-	var changes []change
+	changes := make([]change, 0, len(requests)*int(pinholeMaps))
 	for _, r := range requests {
-		changes = append(changes, p.replaced(r.hole)...)
+		changes = append(changes, p.replaced(&r.hole)...)
 	}
 	for m := range pinholeMaps {
 		for _, r := range requests {
-			changes = append(changes, change{unix.NFT_MSG_NEWSETELEM, pinholeElement(m, r.hole)})
+			changes = append(changes, change{unix.NFT_MSG_NEWSETELEM, pinholeElement(m, &r.hole)})
 		}
 	}
 	err := p.conn.commit(p.timeout, changes...)
 	for _, r := range requests {
 		errAlone := err
 		if err != nil {
-			errAlone = p.conn.add(p.timeout, pinholeElements(r.hole))
+			errAlone = p.conn.add(p.timeout, pinholeElements(&r.hole))
 		}
 		if errAlone == nil {
 			p.record(r.hole)
 		}
-		r.answer <- errAlone
+		r.done(errAlone)
 	}
 }
 
@@ -165,9 +165,9 @@ func (p *PinholeSet) add(requests []*request) {
 // alone if the kernel cannot destroy: every transaction that fails makes all others wait for ten
 // milliseconds.
 func (p *PinholeSet) remove(requests []*request) {
-	var changes []change
+	changes := make([]change, 0, len(requests)*int(pinholeMaps))
 	for _, r := range requests {
-		r.deletions = p.forget(r.hole)
+		r.deletions = p.forget(&r.hole)
 	}
 	for m := range pinholeMaps {
 		for _, r := range requests {
@@ -190,9 +190,9 @@ func (p *PinholeSet) remove(requests []*request) {
 	}
 	for _, r := range requests {
 		if err == nil {
-			r.answer <- nil
+			r.done(nil)
 		} else {
-			r.answer <- p.conn.deleteEach(r.deletions)
+			r.done(p.conn.deleteEach(r.deletions))
 		}
 	}
 }
@@ -204,11 +204,11 @@ func (p *PinholeSet) expire(now time.Time) time.Duration {
 	var expired, renewed []*request
 	next := p.life
 	for e := p.byAge.Front(); e != nil; e = e.Next() {
-		oldest := e.Value.(installedPinhole)
+		oldest := e.Value.(*installedPinhole)
 		if next = oldest.expires.Sub(now); next > 0 {
 			break
 		}
-		r := &request{hole: oldest.hole, answer: make(chan error, 1)}
+		r := &request{hole: oldest.hole}
 		if wanted := p.takeKept(r.hole); wanted != nil && wanted() {
 			r.wanted = wanted
 			renewed = append(renewed, r)
@@ -228,22 +228,23 @@ func (p *PinholeSet) expire(now time.Time) time.Duration {
 }
 
 func (p *PinholeSet) record(hole pinhole.Pinhole) {
-	p.installed[pinholeKeyOf(hole)] = p.byAge.PushBack(installedPinhole{hole, time.Now().Add(p.life)})
+	p.installed[pinholeKeyOf(hole)] = p.byAge.PushBack(&installedPinhole{hole, time.Now().Add(p.life)})
 	p.snatUsers[snatKeyOf(hole)]++
 }
 
 // forget drops a pinhole from the record, and returns the changes that delete its elements from the kernel.
 // It keeps an element that other pinholes share.
-func (p *PinholeSet) forget(hole pinhole.Pinhole) []change {
-	p.takeKept(hole)
-	e := p.installed[pinholeKeyOf(hole)]
-	if e == nil || e.Value.(installedPinhole).hole != hole {
+func (p *PinholeSet) forget(hole *pinhole.Pinhole) []change {
+	p.takeKept(*hole)
+	e := p.installed[pinholeKeyOf(*hole)]
+	if e == nil || e.Value.(*installedPinhole).hole != *hole {
 		return nil
 	}
 	p.byAge.Remove(e)
-	delete(p.installed, pinholeKeyOf(hole))
-	deletions := []change{{unix.NFT_MSG_DELSETELEM, pinholeElement(dnatMap, hole)}}
-	key := snatKeyOf(hole)
+	delete(p.installed, pinholeKeyOf(*hole))
+	deletions := make([]change, 0, pinholeMaps)
+	deletions = append(deletions, change{unix.NFT_MSG_DELSETELEM, pinholeElement(dnatMap, hole)})
+	key := snatKeyOf(*hole)
 	if p.snatUsers[key]--; p.snatUsers[key] == 0 {
 		delete(p.snatUsers, key)
 		deletions = append(deletions, change{unix.NFT_MSG_DELSETELEM, pinholeElement(snatMap, hole)})
@@ -253,11 +254,11 @@ func (p *PinholeSet) forget(hole pinhole.Pinhole) []change {
 
 // replaced returns the deletions that a new pinhole needs: of the pinhole with the same key, and of the
 // shared element in the snatMap, so that its timeout starts again.
-func (p *PinholeSet) replaced(hole pinhole.Pinhole) (deletions []change) {
-	if e := p.installed[pinholeKeyOf(hole)]; e != nil {
-		deletions = p.forget(e.Value.(installedPinhole).hole)
+func (p *PinholeSet) replaced(hole *pinhole.Pinhole) (deletions []change) {
+	if e := p.installed[pinholeKeyOf(*hole)]; e != nil {
+		deletions = p.forget(&e.Value.(*installedPinhole).hole)
 	}
-	if p.snatUsers[snatKeyOf(hole)] > 0 {
+	if p.snatUsers[snatKeyOf(*hole)] > 0 {
 		deletions = append(deletions, change{unix.NFT_MSG_DELSETELEM, pinholeElement(snatMap, hole)})
 	}
 	return deletions

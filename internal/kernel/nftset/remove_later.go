@@ -37,8 +37,7 @@ func (p *PinholeSet) flushRemovals() {
 	for batch := range slices.Chunk(removals, pinholesAtOnce) {
 		requests := make([]*request, len(batch))
 		for i, hole := range batch {
-			// Nobody reads the answer: after an error the pinhole expires.
-			requests[i] = &request{hole: hole, answer: make(chan error, 1)}
+			requests[i] = &request{hole: hole} // after an error the pinhole expires
 		}
 		p.remove(requests)
 	}

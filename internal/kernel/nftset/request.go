@@ -15,7 +15,14 @@ type request struct {
 	remove    bool
 	deletions []change    // of a removal
 	wanted    func() bool // of a renewal: see Keep
-	answer    chan error  // has room for the answer
+	answer    chan error  // has room for the answer; nil: nobody reads it
+}
+
+// done answers the request.
+func (r *request) done(err error) {
+	if r.answer != nil {
+		r.answer <- err
+	}
 }
 
 // pinholeKey is the key of a pinhole in its dnatMap.

@@ -17,7 +17,7 @@ func (p *PinholeSet) Restore(used func(pinhole.Pinhole) bool) error {
 	defer p.unlockTx()
 	var lost []pinhole.Pinhole
 	for e := p.byAge.Front(); e != nil; e = e.Next() {
-		if hole := e.Value.(installedPinhole).hole; !used(hole) {
+		if hole := e.Value.(*installedPinhole).hole; !used(hole) {
 			lost = append(lost, hole)
 		}
 	}
@@ -33,9 +33,10 @@ func (p *PinholeSet) Restore(used func(pinhole.Pinhole) bool) error {
 func (p *PinholeSet) restore(batch []pinhole.Pinhole) error {
 	var elements []element
 	shared := map[snatKey]bool{}
-	for _, hole := range batch {
+	for i := range batch {
+		hole := &batch[i]
 		elements = append(elements, pinholeElement(dnatMap, hole))
-		if key := snatKeyOf(hole); !shared[key] {
+		if key := snatKeyOf(*hole); !shared[key] {
 			shared[key] = true
 			elements = append(elements, pinholeElement(snatMap, hole))
 		}
