@@ -57,11 +57,12 @@ const freeLoginFailures = 2
 
 // refuseStep reports what a step refuses. err is the cause, where its action failed.
 func (s *Session) refuseStep(step dialogue.Step, err error) {
+	refused := step.Refusal.Kind != dialogue.NotRefused
+	if !refused && step.Refusal.Code == "" {
+		return
+	}
 	r := refusal.Refusal{Refusal: step.Refusal, Err: err, Fatal: step.End || s.isTerminated()}
-	if r.Kind == dialogue.NotRefused {
-		if r.Code == "" {
-			return
-		}
+	if !refused {
 		r.Reason, r.Err = s.transcript.ServerReply(), nil // the server's, which is passed on
 	}
 	s.refuse(r)

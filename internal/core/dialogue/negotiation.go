@@ -50,8 +50,8 @@ func (d *Dialogue) passive(s *Step, c ftp.Command) {
 // the client's.
 func (d *Dialogue) translateEPSV(s *Step, c ftp.Command) {
 	how, err := ftp.ParseEPSV(bytes.Trim(c.Arg, " "))
-	switch family := (*ftp.FamilyError)(nil); {
-	case errors.As(err, &family), err == nil && !d.hasFamily(how):
+	switch _, family := errors.AsType[*ftp.FamilyError](err); {
+	case family, err == nil && !d.hasFamily(how):
 		d.refuseFamily(s)
 	case err != nil:
 		s.refuse(RefusedCommand, 501, "EPSV takes nothing, 1, 2 or ALL")

@@ -1,6 +1,7 @@
 package path
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -19,7 +20,11 @@ func choosePinhole(
 	if hole.TLS.Any() {
 		why = "ftpgate itself encrypts it"
 	}
-	return choose(want, hole, why)
+	path, err := choose(want, why)
+	if err != nil {
+		return 0, fmt.Errorf("data path: the kernel cannot carry %s: %w", hole, err)
+	}
+	return path, nil
 }
 
 // choosePassthrough chooses in the same way what carries the connections of a passthrough. The gateway never
@@ -27,7 +32,11 @@ func choosePinhole(
 func choosePassthrough(
 	want forward.DataPath, p pinhole.Passthrough, usable bool, local func(netip.Addr) bool,
 ) (forward.DataPath, error) {
-	return choose(want, p, kernelObstacle(usable, p.OneFamily(), local, p.From, p.Target))
+	path, err := choose(want, kernelObstacle(usable, p.OneFamily(), local, p.From, p.Target))
+	if err != nil {
+		return 0, fmt.Errorf("data path: the kernel cannot carry %s: %w", p, err)
+	}
+	return path, nil
 }
 
 // kernelObstacle says why the kernel cannot carry connections between two ends; empty: it can.
@@ -45,15 +54,16 @@ func kernelObstacle(usable, oneFamily bool, local func(netip.Addr) bool, from, t
 	return ""
 }
 
-// choose chooses the path for what, where the forward wants one and obstacle keeps the kernel from it.
-func choose(want forward.DataPath, what fmt.Stringer, obstacle string) (forward.DataPath, error) {
+// choose chooses the path, where the forward wants one and obstacle keeps the kernel from it. The error is
+// the obstacle.
+func choose(want forward.DataPath, obstacle string) (forward.DataPath, error) {
 	switch {
 	case want == forward.DataRelay:
 		return forward.DataRelay, nil
 	case obstacle == "":
 		return forward.DataKernel, nil
 	case want == forward.DataKernel:
-		return 0, fmt.Errorf("data path: the kernel cannot carry %s: %s", what, obstacle)
+		return 0, errors.New(obstacle)
 	}
 	return forward.DataRelay, nil
 }
