@@ -76,10 +76,9 @@ type Data interface {
 	// Finish is for a reply that says that a transfer is complete, so that its connection has come. Of a
 	// download, whose reply is held for it, it waits until the receiver has acknowledged every byte that came
 	// and the sender's FIN was passed on, or until the connection broke, or until for a second nothing has
-	// moved in it, or until cancel is closed. It returns what became of it until then, and leaves the
-	// connection as it is: Close must follow. It returns at once where nobody has come, where the kernel
-	// carries the connection, and after Close.
-	Finish(cancel <-chan struct{}) pinhole.Outcome
+	// moved in it, or until cancel is closed. It leaves the connection as it is: Close must follow. It
+	// returns at once where nobody has come, where the kernel carries the connection, and after Close.
+	Finish(cancel <-chan struct{})
 	// Close ends the pinhole, and returns what became of it so far. When it returns, nothing new can come; a
 	// connection that has come, or whose peer has come and whose far end is still being connected to, goes on
 	// until its ends end it. One for which Finish was called also ends, in order, soon after all was

@@ -171,20 +171,18 @@ func (d *fakeData) Arm() error {
 	return d.path.armErr
 }
 
-func (d *fakeData) Finish(cancel <-chan struct{}) pinhole.Outcome {
+func (d *fakeData) Finish(cancel <-chan struct{}) {
 	if d.kernel {
 		d.finishes++
-		return d.Outcome()
+		return
 	}
 	if isClosed(d.done) || isClosed(d.closed) {
-		return d.Outcome()
+		return
 	}
 	close(d.held)
 	select {
 	case <-d.done:
-		return d.Outcome()
 	case <-cancel:
-		return d.Outcome()
 	}
 }
 

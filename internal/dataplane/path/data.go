@@ -27,12 +27,6 @@ func (r relayData) Outcome() pinhole.Outcome {
 	return o
 }
 
-// Finish waits until what came is delivered, or cancel is closed.
-func (r relayData) Finish(cancel <-chan struct{}) pinhole.Outcome {
-	r.Transfer.Finish(cancel)
-	return r.Outcome()
-}
-
 // Ended is closed when the connection is over.
 func (r relayData) Ended() <-chan struct{} { return r.Done() }
 
@@ -71,10 +65,7 @@ func (m metered) Outcome() pinhole.Outcome {
 }
 
 // Finish waits for nothing. The server says that the transfer is over, so its connection has come.
-func (m metered) Finish(<-chan struct{}) pinhole.Outcome {
-	m.MarkUsed()
-	return m.Outcome()
-}
+func (m metered) Finish(<-chan struct{}) { m.MarkUsed() }
 
 // Join does not wait: the kernel connects the ends.
 func (m metered) Join(<-chan struct{}) {}

@@ -36,7 +36,8 @@ func TestMetered(t *testing.T) {
 	counted.UnexpectedPeer = netip.MustParseAddr("192.168.5.9")
 	counted.Failure = &pinhole.Failure{Err: errors.New("refused"), Fault: fault}
 	data.Sever()
-	o := data.Finish(nil)
+	data.Finish(nil)
+	o := data.Outcome()
 	if o.Up != 3 || o.Down != 4 || !o.Over || !o.Complete || !o.Connected.Equal(time.Unix(1, 0)) ||
 		o.UnexpectedPeer != s.flow.outcome.UnexpectedPeer || o.Failure == nil || o.Failure.Fault != fault ||
 		o.Failure.ReplyText != "" {
@@ -104,7 +105,8 @@ func TestNotMetered(t *testing.T) {
 	data, _ := s.open(passive())
 	data.Sever()
 	want := pinhole.Outcome{Path: forward.DataKernel, FinishReturnsNow: true, Complete: true}
-	for _, o := range []pinhole.Outcome{data.Outcome(), data.Finish(nil), data.Close()} {
+	data.Finish(nil)
+	for _, o := range []pinhole.Outcome{data.Outcome(), data.Close()} {
 		if o != want {
 			t.Errorf("got %+v; want %+v", o, want)
 		}
@@ -157,7 +159,8 @@ func TestEarlyAcceptRelays(t *testing.T) {
 	server.Close()
 	relaytest.WantData(t, "client", client, []byte("a file"))
 	client.Close()
-	o := s.data.Finish(nil)
+	s.data.Finish(nil)
+	o := s.data.Outcome()
 	if o.Path != forward.DataRelay || o.Down != 6 || o.Up != 0 || !o.Complete || o.Connected.IsZero() {
 		t.Errorf("got %+v; want 6 bytes down by the relay", o)
 	}
@@ -182,7 +185,8 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 			t.Error("an earlier connection is not forgotten; want the server's port to be free")
 		}
 		relaytest.WantRefused(t, s.listen)
-		o := s.data.Finish(nil)
+		s.data.Finish(nil)
+		o := s.data.Outcome()
 		if o.Path != forward.DataKernel || !o.FinishReturnsNow || !o.Complete || !o.Counted ||
 			o.Over == counts {
 			t.Errorf("counts %t: got %+v; want it over only where nobody counts", counts, o)

@@ -62,10 +62,7 @@ func (e *earlyAccept) Outcome() pinhole.Outcome {
 }
 
 // Finish waits for what the relay carries.
-func (e *earlyAccept) Finish(cancel <-chan struct{}) pinhole.Outcome {
-	e.carrier().Finish(cancel)
-	return e.Outcome()
-}
+func (e *earlyAccept) Finish(cancel <-chan struct{}) { e.carrier().Finish(cancel) }
 
 // Join waits for the client's end of what the relay carries.
 func (e *earlyAccept) Join(cancel <-chan struct{}) { e.carrier().Join(cancel) }
