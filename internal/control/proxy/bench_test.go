@@ -54,7 +54,7 @@ type instantPath struct{ fakePath }
 
 func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.DataTLS) (dataplane.Data,
 	netip.AddrPort, error) {
-	return instantData{&fakeData{hole: hole}}, hole.Listen, nil
+	return instantData{&fakeData{hole: hole}}, netip.AddrPortFrom(hole.Listen.Addr(), 50000), nil
 }
 
 type instantData struct{ *fakeData }
