@@ -3,7 +3,6 @@ package session
 import (
 	"errors"
 	"io"
-	"time"
 
 	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/dialogue"
@@ -45,11 +44,11 @@ func (s *Session) clientEnds() {
 		return
 	}
 	s.takeTurn()
-	s.writing = time.Now()
+	s.beginWrite()
 	s.mu.Unlock()
 	_ = s.server.CloseWrite() // a server that has gone is seen by its reader
 	s.mu.Lock()
-	s.writing = time.Time{}
+	s.endWrite()
 	s.endTurn()
 	for s.phase != terminated {
 		s.changed.Wait()

@@ -58,6 +58,7 @@ type Session struct {
 	aborted        context.Context       // done: the time for data connections is up, too
 	serverSetup    *upstream.ServerSetup // with TLS to the server, until its greeting is handled; else nil
 	began          time.Time
+	writing        atomic.Int64 // when the write under way began, in nanoseconds after began; 0: none
 
 	state
 

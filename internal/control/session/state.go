@@ -54,7 +54,6 @@ type state struct {
 	loginFrom   time.Time // when the time for the login began
 	lastActive  time.Time // when either side sent a line, or the data of an orphan was seen to live
 	dataLived   bool      // at the last look at an orphan: see watchOrphan
-	writing     time.Time // when the write under way began; zero: there is none
 	barrier     *replyBarrier
 
 	ending         *ending       // why the session is over; nil: it is not
@@ -291,13 +290,6 @@ func (s *state) inPassthrough() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.phase.inPassthrough()
-}
-
-// setWriting notes when a write begins, for the watch; zero: it ended.
-func (s *state) setWriting(since time.Time) {
-	s.mu.Lock()
-	s.writing = since
-	s.mu.Unlock()
 }
 
 // severs reports whether the session's end ends its data connection, too.

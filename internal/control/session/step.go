@@ -119,9 +119,9 @@ func (s *Session) write(c *conn.Control, text []byte) {
 // send calls f, which writes to either side, and ends the session if it fails. The watch limits the time that
 // f may take.
 func (s *Session) send(c *conn.Control, f func() error) {
-	s.setWriting(time.Now())
+	s.beginWrite()
 	err := f()
-	s.setWriting(time.Time{})
+	s.endWrite()
 	switch {
 	case err == nil:
 	case timedOut(err) && c == s.client:

@@ -68,10 +68,15 @@ func (s *Session) watchOrphan(now time.Time) {
 	s.dataLived = lives
 }
 
+// beginWrite and endWrite say to the watch when there is a write under way.
+func (s *Session) beginWrite() { s.writing.Store(int64(max(time.Since(s.began), 1))) }
+func (s *Session) endWrite()   { s.writing.Store(0) }
+
 // checkWrite interrupts a write that takes too long. It returns when to look again.
 func (s *Session) checkWrite(now time.Time) time.Time {
+	since := time.Duration(s.writing.Load())
 	switch {
-	case !s.writing.IsZero() && now.Sub(s.writing) >= s.env.WriteTime:
+	case since != 0 && now.Sub(s.began)-since >= s.env.WriteTime:
 		s.client.InterruptWrite()
 		s.server.InterruptWrite()
 		return now.Add(drainInterval)
