@@ -62,6 +62,7 @@ const (
 	CodeGatewayFilter         Code = "gateway_filter"
 	CodeClientTooLate         Code = "client_too_late"
 	CodeServerNeverConnected  Code = "server_never_connected"
+	CodeServerFromElsewhere   Code = "server_from_elsewhere"
 	CodeServerDataUnreachable Code = "server_data_unreachable"
 	CodeClientDataUnreachable Code = "client_data_unreachable"
 	CodeDataBroken            Code = "data_broken"

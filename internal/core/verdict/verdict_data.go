@@ -92,6 +92,12 @@ var dataSentences = map[Code]sentence{
 		says("check whether a firewall between the server and the gateway drops ports {ports}, or set " +
 			"server_mode = \"passive\""),
 	},
+	CodeServerFromElsewhere: {
+		says("{peer} connected to {at}, where only {error} may: the server's data connection comes from " +
+			"another address than the gateway connects to"),
+		says("have the server send data from the address that the gateway connects to (listen address, " +
+			"source address, its own NAT), or set server_mode = \"passive\""),
+	},
 	CodeServerDataUnreachable: {
 		says("the server does not take data connections at {at}: {dial error|no answer}"),
 		says("open the server's passive ports to the gateway in the server's firewall"),

@@ -1,9 +1,11 @@
 package diagnose
 
 import (
+	"net/netip"
 	"testing"
 
 	"ftpgate/internal/e2e/harness"
+	"ftpgate/internal/try/lab"
 )
 
 // explain names why the server brought no data.
@@ -56,6 +58,22 @@ var activeFailures = []failureCase{
 			"550 no active mode for you",
 		remedy: `set server_mode = "passive"`, timeline: []string{"ask EPRT |1|203.0.113.1|", "reply 500",
 			"ask PORT 203,0,113,1,", "reply 550"}, absent: "data the",
+	},
+	{
+		name: "another address of the server comes", provoke: func(s *env) {
+			harness.AddAddress(s.Testbed.T, s.Server(), lab.ServerLink, "203.0.113.66/24")
+			p := s.Login()
+			_, at := p.Active()
+			if c, err := harness.DialFrom(s.Testbed.T, s.Server(), netip.MustParseAddr("203.0.113.66"),
+				at); err == nil {
+				harness.WantBroken(s.Testbed.T, "the server's other address", c)
+			}
+			listWithoutData(p, "425 nobody listens")
+		},
+		code: "server_from_elsewhere", remedy: `or set server_mode = "passive"`,
+		text: "203.0.113.66 connected to 203.0.113.1:#, where only 203.0.113.21 may: the server's data " +
+			"connection comes from another address than the gateway connects to",
+		timeline: []string{activePinhole}, absent: "data the",
 	},
 	{
 		name: "the client does not listen", provoke: func(s *env) {

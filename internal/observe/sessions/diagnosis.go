@@ -38,13 +38,15 @@ func (r *Record) dataFault(d *data, o pinhole.Outcome) (verdict.Fault, bool) {
 // neverConnected returns the fault of a data connection whose peer did not connect until now.
 func (r *Record) neverConnected(d *data, o pinhole.Outcome, now time.Time) verdict.Fault {
 	f := verdict.Fault{At: d.Listen, Ports: r.start.Passive, Peer: d.From, Waited: now.Sub(d.opened)}
-	switch {
-	case o.UnexpectedPeer.IsValid():
-		f.Code, f.Peer, f.Err = verdict.CodeClientFromElsewhere, o.UnexpectedPeer, d.From.String()
-	case d.Active:
+	f.Code = verdict.CodeClientNeverConnected
+	if d.Active {
 		f.Code = verdict.CodeServerNeverConnected
-	default:
-		f.Code = verdict.CodeClientNeverConnected
+	}
+	if o.UnexpectedPeer.IsValid() {
+		f.Code, f.Peer, f.Err = verdict.CodeClientFromElsewhere, o.UnexpectedPeer, d.From.String()
+		if d.Active {
+			f.Code = verdict.CodeServerFromElsewhere
+		}
 	}
 	return f
 }
