@@ -54,7 +54,7 @@ func TestSessionSplitsAnywhere(t *testing.T) {
 		b.client.hear("229 Entering Extended Passive Mode (|||50000|)")
 		b.server.hear("NOOP")
 		b.server.say("200 ok\n")
-		b.client.hear("200 ok")
+		b.client.hear("200 ok\n") // as the server ended it
 	}
 	b.wantRefused("")
 }

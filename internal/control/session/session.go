@@ -220,16 +220,16 @@ func (s *Session) ReadServer() {
 	defer s.readerEnded()
 	lines, more := s.serverLines()
 	for more {
-		text, _, err := lines.ReadLine()
+		text, ending, err := lines.ReadLine()
 		long := isTooLong(err) && s.env.beginLongLine()
 		if long {
 			lines.SetLimit(maxLongLine)
-			text, _, err = lines.ReadLine()
+			text, ending, err = lines.ReadLine()
 		}
 		if len(text) > 0 && err == io.ErrUnexpectedEOF { // its last line has no end
 			err = nil
 		}
-		more = s.fromServer(text, err, err == nil && lines.Ready())
+		more = s.fromServer(text, ending, err, err == nil && lines.Ready())
 		if long {
 			lines.SetLimit(0)
 			s.env.endLongLine()
@@ -252,18 +252,18 @@ func (s *Session) serverLines() (lines *ftp.LineReader, more bool) {
 	for greeting := setup.Greeting; more && len(greeting) > 0; {
 		line, rest, _ := bytes.Cut(greeting, []byte("\r\n"))
 		greeting = rest
-		more = s.fromServer(line, nil, len(rest) > 0)
+		more = s.fromServer(line, ftp.EndCRLF, nil, len(rest) > 0)
 	}
 	return setup.Lines, more
 }
 
 // fromServer handles a server's line. ahead says that the next one is there already, so that what goes to the
 // client can go in one write. False: this was the last line.
-func (s *Session) fromServer(text []byte, err error, ahead bool) bool {
+func (s *Session) fromServer(text []byte, ending ftp.Ending, err error, ahead bool) bool {
 	if !s.takeServerTurn(err, ahead) {
 		return false
 	}
-	line := s.replies.Next(text, ahead)
+	line := s.replies.Next(text, ending, ahead)
 	s.traceReply(line)
 	step := s.dialogue.Reply(line)
 	login := step.Login // whatever carryOut returns

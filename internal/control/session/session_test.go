@@ -11,6 +11,7 @@ import (
 	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/ftp"
 )
 
 // newSession returns a session whose connections lead to nobody who reads.
@@ -62,7 +63,7 @@ func TestSessionGathers(t *testing.T) {
 		{"421-bye", true, "421-bye\r\n"},
 		{strings.Repeat("x", maxGathered), true, ""},
 	} {
-		if !s.fromServer([]byte(step.line), nil, step.more) {
+		if !s.fromServer([]byte(step.line), ftp.EndCRLF, nil, step.more) {
 			t.Fatalf("%.20q: got the end", step.line)
 		}
 		if got := string(s.toClient); got != step.want {
@@ -94,7 +95,7 @@ func TestAttackReplyWithoutEnd(t *testing.T) {
 	}
 	s.replies.MaxLines = most
 	for i := range most + 1 {
-		if more := s.fromServer([]byte("220-hello"), nil, true); more != (i < most) {
+		if more := s.fromServer([]byte("220-hello"), ftp.EndCRLF, nil, true); more != (i < most) {
 			t.Fatalf("line %d: got more %t", i, more)
 		}
 	}

@@ -26,7 +26,7 @@ func told(exchanges ...said) string {
 	for i, e := range exchanges {
 		tr.Command(now, ftp.ParseClientLine([]byte(e.command)))
 		for _, r := range e.replies {
-			tr.Reply(now, replies.Next([]byte(r), false), i+1)
+			tr.Reply(now, replies.Next([]byte(r), ftp.EndCRLF, false), i+1)
 		}
 	}
 	explained, _ := sessionLog.Explain(record.ID())
@@ -83,7 +83,7 @@ func TestTranscriptOfSeveralCommands(t *testing.T) {
 		{"530 no", 5, "PASS"},
 		{"200 hunter2?", -1, "PASS"},
 	} {
-		tr.Reply(now, replies.Next([]byte(r.line), false), r.answers)
+		tr.Reply(now, replies.Next([]byte(r.line), ftp.EndCRLF, false), r.answers)
 		if got := tr.Verb(); got != r.verb {
 			t.Errorf("%s: got verb %q; want %q", r.line, got, r.verb)
 		}
@@ -115,7 +115,7 @@ func TestTranscriptSteps(t *testing.T) {
 	line := ftp.ParseClientLine([]byte("EPSV"))
 	tr.Command(now, line)
 	tr.CommandStep(now, line, dialogue.Step{ToServer: []byte("PASV\r\n")})
-	reply := replies.Next([]byte("227 (10,0,0,1,195,80)"), false)
+	reply := replies.Next([]byte("227 (10,0,0,1,195,80)"), ftp.EndCRLF, false)
 	tr.Reply(now, reply, 1)
 	tr.ReplyStep(now, reply, dialogue.Step{ToClient: []byte("229 (|||50000|)\r\n")})
 	line = ftp.ParseClientLine([]byte("PASV"))

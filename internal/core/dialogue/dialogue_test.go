@@ -36,6 +36,26 @@ func TestStepsStay(t *testing.T) {
 	}
 }
 
+// A reply ends as the server ends it, also where its numbers are rewritten. The end of the stream ends none.
+func TestLineEndings(t *testing.T) {
+	for ending, want := range map[ftp.Ending]string{ftp.EndNone: "\r\n", ftp.EndLF: "\n",
+		ftp.EndCRLF: "\r\n"} {
+		d := newParsed(addresses["4"], Config{LoginFailures: 5})
+		say := func(line string) string {
+			return string(d.Reply(d.replies.Next([]byte(line), ending, false)).ToClient)
+		}
+		got := say("220 hello")
+		d.client("USER x")
+		got += say("230 welcome")
+		d.client("EPSV")
+		say("229 on (|||50000|)")
+		got += string(d.Opened(netip.MustParseAddrPort("192.168.5.2:50001")).ToClient)
+		if want := "220 hello" + want + "230 welcome" + want + "229 on (|||50001|)" + want; got != want {
+			t.Errorf("ending %q: got %q; want %q", ending, got, want)
+		}
+	}
+}
+
 // Each event about an action returns a step of its own, and leaves the step before as it was.
 func TestEventsReturnNewSteps(t *testing.T) {
 	at := netip.MustParseAddrPort("192.168.5.2:50000")

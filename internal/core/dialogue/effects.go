@@ -20,7 +20,7 @@ func (d *Dialogue) Opened(at netip.AddrPort) (s Step) {
 	d.agree()
 	s.Action = Arm
 	d.serveWaiting(&s)
-	s.ToClient = append(d.appendOffer(s.ToClient, verb, same, at.Port()), '\r', '\n')
+	s.ToClient = endLine(d.appendOffer(s.ToClient, verb, same, at.Port()), d.lineEnding)
 	return d.returned(&s, d.last.code)
 }
 

@@ -94,7 +94,7 @@ func (h *harness) server(line []byte) {
 	if r := h.d.queue.answering(); in && r != nil {
 		answered = *r
 	}
-	l := h.d.replies.Next(line, false)
+	l := h.d.replies.Next(line, ftp.EndCRLF, false)
 	if l.First {
 		probe := h.d.queue
 		probe.requests = slices.Clone(probe.requests)
@@ -106,7 +106,7 @@ func (h *harness) server(line []byte) {
 	unasked := l.Code != 0 && answered.verb == "" && answered.number == 0
 	ruled := s.End && s.Refusal.Kind != NotRefused || Negotiates(answered.verb) || answered.verb == "FEAT" ||
 		l.Code == 227 || l.Code == 229
-	if want := appendLine(h.kept, line); unasked && l.Code != 421 {
+	if want := appendLine(h.kept, l); unasked && l.Code != 421 {
 		if !ruled && len(s.ToClient) > 0 {
 			h.t.Fatalf("the client is sent %q, which nobody asked for", s.ToClient)
 		}

@@ -27,6 +27,6 @@ func (d *Dialogue) hold(line ftp.ServerLine) bool {
 	if len(d.held.lines)+len(line.Text) >= maxHeldBack {
 		return false
 	}
-	d.held.lines = appendLine(d.held.lines, line.Text)
+	d.held.lines = appendLine(d.held.lines, line)
 	return true
 }

@@ -22,6 +22,7 @@ type negotiation struct {
 	portArg      netip.AddrPort // active mode: the pinhole, as PORT or EPRT names it to the server
 	offeredPort  uint16         // the port that a 227 or 229 under way names; 0: none
 	line         []byte         // the server's answer to PASV or EPSV, where it has one line of usual length
+	lineEnding   ftp.Ending     // of the answer's last line
 }
 
 // maxRewritten is the longest line of the server's, in bytes, in which only the numbers are rewritten.

@@ -20,6 +20,7 @@ func (d *Dialogue) passiveReply(s *Step, line ftp.ServerLine) {
 		}
 	}
 	code := line.Code
+	d.lineEnding = line.Ending
 	if d.line = d.line[:0]; line.First && line.Last && len(line.Text) <= maxRewritten {
 		d.line = append(d.line, line.Text...)
 	}

@@ -100,22 +100,30 @@ func (d *Dialogue) misfit(s *Step, r request, line ftp.ServerLine) {
 
 // pass hands a server's line to the client, behind those that were held back.
 func (d *Dialogue) pass(s *Step, line ftp.ServerLine) {
-	s.ToClient = appendLine(append(s.ToClient, d.held.lines...), line.Text)
+	s.ToClient = appendLine(append(s.ToClient, d.held.lines...), line)
 	d.held.lines = nil
 }
 
 // appendLine appends a server's line, with a question mark for each CR in it: some clients would take a CR
 // for the line's end.
-func appendLine(to, line []byte) []byte {
-	to = slices.Grow(to, len(line)+2)
+func appendLine(to []byte, line ftp.ServerLine) []byte {
+	to = slices.Grow(to, len(line.Text)+2)
 	begin := len(to)
-	to = append(to, line...)
+	to = append(to, line.Text...)
 	if passed := to[begin:]; bytes.IndexByte(passed, '\r') >= 0 {
 		for i, c := range passed {
 			if c == '\r' {
 				passed[i] = '?'
 			}
 		}
+	}
+	return endLine(to, line.Ending)
+}
+
+// endLine ends a line as the server has ended it. One that the end of the stream has cut off ends with CR LF.
+func endLine(to []byte, ending ftp.Ending) []byte {
+	if ending == ftp.EndLF {
+		return append(to, '\n')
 	}
 	return append(to, '\r', '\n')
 }

@@ -41,6 +41,7 @@ func (l ClientLine) Blank() bool { return len(l.Text) == 0 && len(l.Telnet) == 0
 // line and changes with it.
 type ServerLine struct {
 	Text    []byte // without its ending
+	Ending  Ending
 	Code    int    // of the reply; 0: the line begins no reply and stands in none
 	First   bool   // the reply begins with this line
 	Last    bool   // the reply is complete with this line
@@ -48,12 +49,12 @@ type ServerLine struct {
 }
 
 // Next is Scan for a caller that needs to know what the line is, too.
-func (s *ReplyScanner) Next(text []byte, ahead bool) ServerLine {
-	l := ServerLine{Text: text, Code: s.code, First: s.code == 0}
+func (s *ReplyScanner) Next(text []byte, ending Ending, ahead bool) ServerLine {
+	l := ServerLine{Text: text, Ending: ending, Code: s.code, First: s.code == 0}
 	last, err := s.Scan(text, ahead)
 	if err != nil {
 		_, endless := errors.AsType[*ReplyTooLongError](err)
-		return ServerLine{Text: text, Endless: endless}
+		return ServerLine{Text: text, Ending: ending, Endless: endless}
 	}
 	l.Last = last
 	if l.First { // Scan has found three digits

@@ -57,8 +57,8 @@ func TestReplyScannerNext(t *testing.T) {
 		{"d", ServerLine{Endless: true}, true}, // the scanner expects a first line again
 		{"226 done", ServerLine{Code: 226, First: true, Last: true}, false},
 	} {
-		tt.want.Text = []byte(tt.line)
-		if got := s.Next([]byte(tt.line), tt.ahead); !reflect.DeepEqual(got, tt.want) {
+		tt.want.Text, tt.want.Ending = []byte(tt.line), EndLF
+		if got := s.Next([]byte(tt.line), EndLF, tt.ahead); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%q: got %+v; want %+v", tt.line, got, tt.want)
 		}
 	}
