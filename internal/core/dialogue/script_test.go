@@ -203,7 +203,9 @@ type parsed struct {
 func newParsed(addrs Addresses, config Config) *parsed { return &parsed{Dialogue: New(addrs, config)} }
 
 func (p *parsed) client(line string) Step { return p.Command(ftp.ParseClientLine([]byte(line))) }
-func (p *parsed) server(line string) Step { return p.Reply(p.replies.Next([]byte(line), ftp.EndCRLF, false)) }
+func (p *parsed) server(line string) Step {
+	return p.Reply(p.replies.Next([]byte(line), ftp.EndCRLF, false))
+}
 func (p *parsed) accepts(line string) bool {
 	return p.Accepts(ftp.ParseClientLine([]byte(line)))
 }

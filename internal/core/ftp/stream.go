@@ -42,10 +42,10 @@ func (l ClientLine) Blank() bool { return len(l.Text) == 0 && len(l.Telnet) == 0
 type ServerLine struct {
 	Text    []byte // without its ending
 	Ending  Ending
-	Code    int    // of the reply; 0: the line begins no reply and stands in none
-	First   bool   // the reply begins with this line
-	Last    bool   // the reply is complete with this line
-	Endless bool   // the reply exceeds the scanner's limits; Code is 0
+	Code    int  // of the reply; 0: the line begins no reply and stands in none
+	First   bool // the reply begins with this line
+	Last    bool // the reply is complete with this line
+	Endless bool // the reply exceeds the scanner's limits; Code is 0
 }
 
 // Next is Scan for a caller that needs to know what the line is, too.
