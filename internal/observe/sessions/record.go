@@ -271,7 +271,7 @@ func (r *Record) finalize(s *finalizing, o pinhole.Outcome) {
 // more than the client was told.
 func (r *Record) whyFailed(s *finalizing, o pinhole.Outcome) verdict.Fault {
 	aborted := s.why != nil && s.why.Code == verdict.CodeAborted // and that broke the data connection
-	serverSays := o.ServerReset && verdict.TellsWhy(s.reply)     // and for that reason it broke the connection
+	serverSays := o.ServerReset && verdict.TellsWhy(s.reply)     // and so it broke the data connection
 	if f, failed := r.dataFault(s.data, o); failed && !aborted && !serverSays {
 		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.reply)
 		return f
