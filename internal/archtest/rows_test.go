@@ -146,7 +146,7 @@ var rows = []row{
 	{pkg: "control/listeners",
 		imports: []string{
 			"core/finding", "core/forward", "core/dialogue", "kernel/system", "observe/sessions",
-			"dataplane", "control/proxy",
+			"dataplane", "control/session", "control/proxy",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/path", "control/ftptest"}},

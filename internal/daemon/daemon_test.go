@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 	c := ftptest.Dial(t, at)
 	c.Want("220 one")
 	s.cancel()
-	c.WantEnd()
+	c.WantEnd("")
 	if err := s.wait(); err != nil {
 		t.Errorf("got error %v; want none", err)
 	}
@@ -108,7 +108,7 @@ func TestNameDoesNotResolve(t *testing.T) {
 		t.Errorf("got %q; want the forward", got)
 	}
 	c := ftptest.Dial(t, bad)
-	c.WantEnd()
+	c.WantEnd("")
 }
 
 // If no name resolves there is nothing to serve.
@@ -224,8 +224,8 @@ func TestStopOrder(t *testing.T) {
 
 	s.cancel()
 	m.want("STOPPING=1\nEXTEND_TIMEOUT_USEC=75000000")
-	idle.WantEnd()
-	ftptest.Dial(t, at).WantEnd()
+	idle.WantEnd("")
+	ftptest.Dial(t, at).WantEnd("")
 	m.wantPing()
 	client := admin.NewClient(socket, "")
 	st, err := client.Status(t.Context())
@@ -241,7 +241,7 @@ func TestStopOrder(t *testing.T) {
 	}
 
 	busy.Finish(server)
-	busy.WantEnd()
+	busy.WantEnd("")
 	if err := s.wait(); err != nil {
 		t.Errorf("got error %v; want none", err)
 	}

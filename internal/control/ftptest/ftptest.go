@@ -144,11 +144,11 @@ func (c *Client) Want(prefix string) {
 	}
 }
 
-// WantEnd reads the reply that ends a session, and closes the connection, for which the gateway waits a
-// second.
-func (c *Client) WantEnd() {
+// WantEnd reads the reply that ends a session, with the beginning of its reason, and closes the connection,
+// for which the gateway waits a second.
+func (c *Client) WantEnd(reason string) {
 	c.t.Helper()
-	c.Want("421 ")
+	c.Want("421 " + reason)
 	c.Close()
 }
 

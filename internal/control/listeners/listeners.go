@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/control/proxy"
+	"ftpgate/internal/control/session"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
@@ -55,9 +56,9 @@ type Set struct {
 type listener struct {
 	socket  *net.TCPListener
 	forward atomic.Pointer[forward.Resolved]
-	drain   context.CancelFunc // refuse new sessions, and end idle ones
-	abort   context.CancelFunc // end all sessions
-	done    chan struct{}      // closed when the last session has ended
+	drain   context.CancelCauseFunc // refuse new sessions, and end idle ones
+	abort   context.CancelFunc      // end all sessions
+	done    chan struct{}           // closed when the last session has ended
 }
 
 // New returns an empty set.
@@ -141,7 +142,7 @@ func (s *Set) Serve(ctx context.Context, forwards []forward.Resolved, opened Ope
 	wanted := proxied(forwards)
 	for at := range s.serving {
 		if _, stays := wanted[at]; !stays {
-			s.drain(at, drain)
+			s.drain(at, drain, session.ErrNotServed)
 		}
 	}
 	for at, f := range wanted {
@@ -181,7 +182,7 @@ func (s *Set) takeOver(ctx context.Context, f *forward.Resolved) *net.TCPListene
 func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListener, f *forward.Resolved) {
 	// drain and abort end a proxy, not ctx: its clients are to be told why.
 	base := context.WithoutCancel(ctx)
-	draining, drain := context.WithCancel(base)
+	draining, drain := context.WithCancelCause(base)
 	aborted, abort := context.WithCancel(base)
 	l := &listener{socket: socket, drain: drain, abort: abort, done: make(chan struct{})}
 	l.forward.Store(f)
@@ -199,7 +200,7 @@ func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListe
 	s.setOwn(socket, true)
 	s.proxies.Go(func() {
 		defer close(l.done)
-		defer drain()
+		defer drain(nil)
 		defer abort()
 		defer s.setOwn(socket, false)
 		if err := served.Serve(draining, aborted, socket); err != nil {
@@ -228,12 +229,13 @@ func (s *Set) ListensAt(at netip.AddrPort) bool {
 	return s.own[at]
 }
 
-// drain makes a listener refuse new sessions, and ends those that still run after this time.
-func (s *Set) drain(at forward.Listen, after time.Duration) {
+// drain makes a listener refuse new sessions, and ends those that still run after this time. Its clients are
+// told why.
+func (s *Set) drain(at forward.Listen, after time.Duration, why error) {
 	l := s.serving[at]
 	delete(s.serving, at)
 	s.draining[at] = l
-	l.drain()
+	l.drain(why)
 	s.proxies.Go(func() {
 		timer := time.NewTimer(after)
 		defer timer.Stop()
@@ -265,7 +267,7 @@ func (s *Set) Update(forwards []forward.Resolved) {
 // Stop drains all listeners, and returns when the last session has ended, at the latest after this time.
 func (s *Set) Stop(after time.Duration) {
 	for at := range s.serving {
-		s.drain(at, after)
+		s.drain(at, after, session.ErrShuttingDown)
 	}
 	s.proxies.Wait()
 }

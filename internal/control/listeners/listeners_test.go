@@ -29,7 +29,7 @@ func TestServe(t *testing.T) {
 		defer close(stopped)
 		g.Stop(time.Minute)
 	}()
-	c.WantEnd()
+	c.WantEnd("")
 	<-stopped
 	if g.ListensAt(at) {
 		t.Errorf("got ListensAt(%s) true after the stop; want false", at)
@@ -59,9 +59,9 @@ func TestDrain(t *testing.T) {
 	busy.Transfer()
 	idle.Want("220 ")
 	g.serve(time.Minute) // nothing
-	idle.WantEnd()
+	idle.WantEnd("the gateway does not serve this address any more")
 	late := ftptest.Dial(t, at)
-	late.WantEnd()
+	late.WantEnd("the gateway does not serve this address any more")
 	g.mu.Lock()
 	refused := slices.Clone(g.refused)
 	g.mu.Unlock()
@@ -72,7 +72,7 @@ func TestDrain(t *testing.T) {
 		t.Error("got ListensAt false while the transfer goes on; want true")
 	}
 	busy.Finish(server)
-	busy.WantEnd()
+	busy.WantEnd("the gateway does not serve this address any more")
 	g.Stop(time.Minute)
 }
 
@@ -87,7 +87,7 @@ func TestDrainTime(t *testing.T) {
 		defer close(stopped)
 		g.Stop(50 * time.Millisecond)
 	}()
-	c.WantEnd()
+	c.WantEnd("the gateway is shutting down")
 	select {
 	case <-stopped:
 	case <-time.After(ftptest.Patience):
@@ -183,9 +183,9 @@ func TestTakeOver(t *testing.T) {
 	next := ftptest.Dial(t, at)
 	next.Want("220 new")
 	c.Finish(old)
-	c.WantEnd()
+	c.WantEnd("")
 	g.serve(time.Minute, old.Resolved("again", at)) // and back
-	next.WantEnd()
+	next.WantEnd("")
 	back := ftptest.Dial(t, at)
 	back.Want("220 old")
 }

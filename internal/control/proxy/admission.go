@@ -28,8 +28,8 @@ func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind dialogue.Refusa
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.draining:
-		return dialogue.RefusedDrain, session.ShuttingDown
+	case p.draining != nil:
+		return dialogue.RefusedDrain, p.draining.Error()
 	case p.sessions >= limits.Sessions:
 		return dialogue.RefusedLimit, "too many sessions, try again later"
 	case p.clients[from] >= limits.PerClient:
@@ -59,7 +59,7 @@ func (p *Proxy) track(s *session.Session) {
 	defer p.mu.Unlock()
 	p.running[s] = struct{}{}
 	shortest := s.ShortestLimit()
-	if len(p.running) == 1 || p.draining || shortest < p.shortest {
+	if len(p.running) == 1 || p.draining != nil || shortest < p.shortest {
 		p.shortest = shortest
 		p.wake()
 	}

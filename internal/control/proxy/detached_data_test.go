@@ -68,9 +68,9 @@ func TestSessionClientEndedInTransfer(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, now := proxy.tracked()[0], time.Now()
-		b.await("the end of the step", func() bool { return s.CheckTimeouts(now, false).Sub(now) > idle/2 })
+		b.await("the end of the step", func() bool { return s.CheckTimeouts(now, nil).Sub(now) > idle/2 })
 		return b, data, func(later time.Duration) bool {
-			due := s.CheckTimeouts(now.Add(later), false)
+			due := s.CheckTimeouts(now.Add(later), nil)
 			return !due.After(now.Add(later))
 		}
 	}

@@ -50,7 +50,7 @@ type Proxy struct {
 	wakeup chan struct{} // of capacity 1: the watch is to look again
 
 	mu        sync.Mutex
-	draining  bool
+	draining  error
 	sessions  int                           // also those that have no server yet
 	rejecting int                           // clients that are given the time to read why they cannot stay
 	clients   map[netip.Addr]int            // sessions by address
@@ -68,8 +68,9 @@ func (p *Proxy) writeTime() time.Duration { return cmp.Or(p.longestWrite, sessio
 const acceptPause = 100 * time.Millisecond
 
 // Serve takes connections from l, which it owns, until draining is done. From then on new clients get 421
-// with a reason, idle sessions end at once with 421, and those with a transfer may finish it until
-// aborted is done. It returns when the last session has ended, and closes l then. It may be called once.
+// with its cause as the reason, idle sessions end at once with 421, and those with a transfer may finish it
+// until aborted is done. It returns when the last session has ended, and closes l then. It may be called
+// once.
 //
 // The error is that of a listener that fails for good; its sessions are ended as when draining is done.
 func (p *Proxy) Serve(draining, aborted context.Context, l *net.TCPListener) error {
@@ -88,13 +89,13 @@ func (p *Proxy) Serve(draining, aborted context.Context, l *net.TCPListener) err
 		LoginDelay: cmp.Or(p.loginDelay, failureDelay),
 	}
 
-	draining, drain := context.WithCancel(draining)
-	defer drain()
+	draining, drain := context.WithCancelCause(draining)
+	defer drain(nil)
 	var clients sync.WaitGroup
 	var failed error
 	clients.Go(func() {
 		failed = p.accept(draining, aborted, l, &clients)
-		drain()
+		drain(session.ErrNotServed)
 	})
 	p.watch(draining, aborted)
 	l.Close() // which ends accept
@@ -154,7 +155,8 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 		why := unreachable(err)
 		switch {
 		case draining.Err() != nil:
-			why = refusal.New(dialogue.RefusedDrain, verdict.CodeShutDown, session.ShuttingDown)
+			why = session.Drained(context.Cause(draining))
+			why.Kind = dialogue.RefusedDrain
 		case dialing.Err() != nil:
 			why = refusal.New(dialogue.NotRefused, verdict.CodeKilled, session.OperatorEnded)
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/control/session"
 	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
 )
@@ -146,7 +147,8 @@ func newStage(t *testing.T, setups ...setup) *stage {
 	proxy.Forward = func() forward.Resolved { return *b.forward.Load() }
 	l := loopback(t)
 	b.address = l.Addr().String()
-	draining, drain := context.WithCancel(context.Background())
+	draining, drainFor := context.WithCancelCause(context.Background())
+	drain := func() { drainFor(session.ErrShuttingDown) }
 	aborted, abort := context.WithCancel(context.Background())
 	b.drain, b.abort = drain, abort
 	go func() { b.done <- proxy.Serve(draining, aborted, l) }()

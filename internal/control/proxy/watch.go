@@ -23,12 +23,12 @@ func (p *Proxy) watch(draining, aborted context.Context) {
 		case <-drainCh:
 			drainCh, abortCh = nil, aborted.Done()
 			p.mu.Lock()
-			p.draining = true
+			p.draining = context.Cause(draining)
 			p.mu.Unlock()
 		case <-abortCh:
 			abortCh = nil
 			for _, s := range p.tracked() {
-				s.Abort(verdict.CodeShutDown, session.ShuttingDown)
+				s.Abort(verdict.CodeShutDown, context.Cause(draining).Error())
 			}
 		case <-p.wakeup:
 		case <-timer.C:

@@ -287,8 +287,8 @@ func (s *Session) fromServer(text []byte, ending ftp.Ending, err error, ahead bo
 		s.loginFrom = s.lastActive
 	}
 	s.endTurn()
-	if s.draining && s.phase == reading && !s.dialogue.InTransfer() {
-		s.terminateLocked(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
+	if s.draining != nil && s.phase == reading && !s.dialogue.InTransfer() {
+		s.terminateLocked(Drained(s.draining))
 	}
 	if s.phase == stopping {
 		s.stopServerReader()

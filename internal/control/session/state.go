@@ -50,7 +50,7 @@ type state struct {
 
 	serverAhead bool      // the server has sent a line that is not handled yet: it answers no later command
 	clientEnded bool      // the client has closed its side of the connection
-	draining    bool      // terminate as soon as no transfer runs
+	draining    error     // why to terminate as soon as no transfer runs; nil: not
 	loginFrom   time.Time // when the time for the login began
 	lastActive  time.Time // when either side sent a line, or the data of an orphan was seen to live
 	dataLived   bool      // at the last look at an orphan: see watchOrphan

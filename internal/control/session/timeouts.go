@@ -21,16 +21,32 @@ const (
 	stepInterval  = time.Second
 )
 
-// ShuttingDown is the reason for clients from the moment the gateway stops.
-const ShuttingDown = "the gateway is shutting down"
+// Why a forward drains, for its clients: the cause of a context that ends it.
+var (
+	ErrShuttingDown = errors.New(shuttingDown)
+	ErrNotServed    = errors.New(notServed)
+)
 
-// CheckTimeouts ends the session if its time is up, or if the gateway is draining and no transfer runs. It
-// returns when to look again.
-func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
+const (
+	shuttingDown = "the gateway is shutting down"
+	notServed    = "the gateway does not serve this address any more"
+)
+
+// Drained is what ends the session of a forward that drains.
+func Drained(why error) refusal.Refusal {
+	if errors.Is(why, ErrNotServed) {
+		return refusal.New(dialogue.NotRefused, verdict.CodeShutDown, notServed)
+	}
+	return refusal.New(dialogue.NotRefused, verdict.CodeShutDown, shuttingDown)
+}
+
+// CheckTimeouts ends the session if its time is up, or if its forward drains for a reason, which is not nil
+// then, and no transfer runs. It returns when to look again.
+func (s *Session) CheckTimeouts(now time.Time, draining error) time.Time {
 	s.watchOrphan(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.draining = s.draining || draining
+	s.draining = draining
 	switch {
 	case s.phase == terminated, s.phase == delivering, s.phase.inPassthrough():
 		return now.Add(s.limits.Idle) // in a passthrough nobody knows whether a transfer runs
@@ -41,8 +57,8 @@ func (s *Session) CheckTimeouts(now time.Time, draining bool) time.Time {
 	}
 	due, r := s.due()
 	switch {
-	case s.draining && !s.dialogue.InTransfer():
-		s.terminateLocked(refusal.New(dialogue.NotRefused, verdict.CodeShutDown, ShuttingDown))
+	case s.draining != nil && !s.dialogue.InTransfer():
+		s.terminateLocked(Drained(s.draining))
 	case !now.Before(due):
 		s.terminateLocked(r)
 	}
@@ -80,7 +96,7 @@ func (s *Session) checkWrite(now time.Time) time.Time {
 		s.client.InterruptWrite()
 		s.server.InterruptWrite()
 		return now.Add(drainInterval)
-	case s.draining:
+	case s.draining != nil:
 		return now.Add(drainInterval)
 	}
 	return now.Add(stepInterval)

@@ -74,7 +74,7 @@ var controlSentences = map[Code]sentence{
 			"sessions shows them"),
 	},
 	CodeShutDown: {
-		says("ended because the gateway is shutting down, or the forward was taken away"), nil,
+		says("ended because {said|the gateway is shutting down}"), nil,
 	},
 	CodeLoginTime: {
 		says("the client did not log in in time: {said}"),
