@@ -56,6 +56,20 @@ func TestLineEndings(t *testing.T) {
 	}
 }
 
+// A 227 without a port ends with CR LF: to clients that know no other end of a line, the next line would be its
+// end, and perhaps have a port.
+func TestLineEndingWithoutPort(t *testing.T) {
+	d := newParsed(addresses["4"], Config{LoginFailures: 5})
+	d.server("220 hello")
+	d.client("USER x")
+	d.server("230 welcome")
+	d.client("PASV")
+	if got := string(d.Reply(d.replies.Next([]byte("227 Hello"), ftp.EndLF,
+		false)).ToClient); got != "227 Hello\r\n" {
+		t.Errorf("got %q; want CR LF", got)
+	}
+}
+
 // Each event about an action returns a step of its own, and leaves the step before as it was.
 func TestEventsReturnNewSteps(t *testing.T) {
 	at := netip.MustParseAddrPort("192.168.5.2:50000")

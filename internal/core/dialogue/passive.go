@@ -86,6 +86,7 @@ func (d *Dialogue) namesNoPort(s *Step, r request, line ftp.ServerLine) {
 	switch text := line.Text[min(len(line.Text), 4):]; {
 	case !same || !line.First:
 	case ftp.WithoutNumbers(text):
+		line.Ending = ftp.EndCRLF // a client that ends lines at CR LF only would read on, and find a port
 		d.pass(s, line)
 		return
 	case line.Code == 229:

@@ -17,13 +17,14 @@ const (
 // ReplyLine is the first or the last line of a reply.
 type ReplyLine struct {
 	Code int    // 100 to 999; RFC 959 section 4.2 has 1yz to 5yz, RFC 2228 6yz
-	Sep  byte   // '-' if more lines follow, ' ' if not, 0 if the line ends after the code
-	Text []byte // everything after the separator; a part of the line
+	Sep  byte   // '-' if more lines follow, ' ' if not, 0 if there is neither: then this is the only line
+	Text []byte // everything after the separator, or after the code; a part of the line
 }
 
 // ParseReplyLine reads the first line of a reply, without its ending. RFC 959 wants a space or a hyphen after
-// the code. Servers also send a code alone, which is a last line. Lines inside a multi-line reply are not
-// parsed: see ReplyScanner.
+// the code. Servers also send a code alone, which is a last line. A code with anything else behind it is read
+// as one, too, as most clients read it (Python's ftplib, lftp): nobody may find an address in it that the
+// gateway has not read. Lines inside a multi-line reply are not parsed: see ReplyScanner.
 func ParseReplyLine(line []byte) (ReplyLine, error) {
 	if len(line) < 3 || !isDigit(line[0]) || !isDigit(line[1]) || !isDigit(line[2]) {
 		return ReplyLine{}, fmt.Errorf("reply %.64q: want a code of three digits", line)
@@ -32,13 +33,13 @@ func ParseReplyLine(line []byte) (ReplyLine, error) {
 	if l.Code < 100 {
 		return ReplyLine{}, fmt.Errorf("reply %.64q: code is below 100", line)
 	}
-	if len(line) == 3 {
-		return l, nil
+	switch {
+	case len(line) == 3:
+	case line[3] != ' ' && line[3] != '-':
+		l.Text = line[3:]
+	default:
+		l.Sep, l.Text = line[3], line[4:]
 	}
-	if line[3] != ' ' && line[3] != '-' {
-		return ReplyLine{}, fmt.Errorf("reply %.64q: want a space or a hyphen after the code", line)
-	}
-	l.Sep, l.Text = line[3], line[4:]
 	return l, nil
 }
 

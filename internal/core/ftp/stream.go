@@ -3,6 +3,7 @@ package ftp
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -29,7 +30,7 @@ func ParseClientLine(line []byte) ClientLine {
 		l.Command, l.Glued = Command{Verb: "PASS", Arg: command[len("PASS"):]}, true
 	case err != nil && len(l.Text) > 0 && isDigit(l.Text[0]):
 		r, err := ParseReplyLine(l.Text)
-		l.IsReply = err == nil && r.Code < 700 // servers do not say more
+		l.IsReply = err == nil && (r.Sep != 0 || len(r.Text) == 0) && r.Code < 700 // servers do not say more
 	}
 	return l
 }
@@ -48,7 +49,8 @@ type ServerLine struct {
 	Endless bool // the reply exceeds the scanner's limits; Code is 0
 }
 
-// Next is Scan for a caller that needs to know what the line is, too.
+// Next is Scan for a caller that needs to know what the line is, too. A line that has no space behind its code
+// gets one, so that all clients read it as the gateway does.
 func (s *ReplyScanner) Next(text []byte, ending Ending, ahead bool) ServerLine {
 	l := ServerLine{Text: text, Ending: ending, Code: s.code, First: s.code == 0}
 	last, err := s.Scan(text, ahead)
@@ -59,6 +61,9 @@ func (s *ReplyScanner) Next(text []byte, ending Ending, ahead bool) ServerLine {
 	l.Last = last
 	if l.First { // Scan has found three digits
 		l.Code = int(text[0]-'0')*100 + int(text[1]-'0')*10 + int(text[2]-'0')
+		if len(text) > 3 && text[3] != ' ' && text[3] != '-' {
+			l.Text = slices.Concat(text[:3], []byte(" "), text[3:])
+		}
 	}
 	return l
 }

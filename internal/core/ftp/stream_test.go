@@ -56,8 +56,13 @@ func TestReplyScannerNext(t *testing.T) {
 		{"c", ServerLine{Code: 150}, true},
 		{"d", ServerLine{Endless: true}, true}, // the scanner expects a first line again
 		{"226 done", ServerLine{Code: 226, First: true, Last: true}, false},
+		{"227(1,2,3,4,5,6)", ServerLine{Text: []byte("227 (1,2,3,4,5,6)"), Code: 227, First: true,
+			Last: true}, false},
 	} {
-		tt.want.Text, tt.want.Ending = []byte(tt.line), EndLF
+		tt.want.Ending = EndLF
+		if tt.want.Text == nil {
+			tt.want.Text = []byte(tt.line)
+		}
 		if got := s.Next([]byte(tt.line), EndLF, tt.ahead); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%q: got %+v; want %+v", tt.line, got, tt.want)
 		}
