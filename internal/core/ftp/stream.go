@@ -49,8 +49,8 @@ type ServerLine struct {
 	Endless bool // the reply exceeds the scanner's limits; Code is 0
 }
 
-// Next is Scan for a caller that needs to know what the line is, too. A line that has no space behind its code
-// gets one, so that all clients read it as the gateway does.
+// Next is Scan for a caller that needs to know what the line is, too. A line that has no space behind its
+// code gets one, so that all clients read it as the gateway does.
 func (s *ReplyScanner) Next(text []byte, ending Ending, ahead bool) ServerLine {
 	l := ServerLine{Text: text, Ending: ending, Code: s.code, First: s.code == 0}
 	last, err := s.Scan(text, ahead)
