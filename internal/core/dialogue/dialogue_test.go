@@ -56,8 +56,8 @@ func TestLineEndings(t *testing.T) {
 	}
 }
 
-// A 227 without a port ends with CR LF: to clients that know no other end of a line, the next line would be its
-// end, and perhaps have a port.
+// A 227 without a port ends with CR LF: to clients that know no other end of a line, the next line would be
+// its end, and perhaps have a port.
 func TestLineEndingWithoutPort(t *testing.T) {
 	d := newParsed(addresses["4"], Config{LoginFailures: 5})
 	d.server("220 hello")

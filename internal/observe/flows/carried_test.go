@@ -54,27 +54,56 @@ func TestForgetEarlier(t *testing.T) {
 
 // A connection counts as carried until all of its data has arrived, or its ends have closed it.
 func TestCarried(t *testing.T) {
-	for _, tt := range []struct {
-		state netflow.TCPState
-		used  bool // the transfer is over
-		want  int
+	down := netflow.Flow{State: netflow.TCPCloseWait, Closed: true, Sent: netflow.Counter{Packets: 9},
+		Received: netflow.Counter{Packets: 9, Bytes: 5000}}
+	for name, tt := range map[string]struct {
+		change func(*netflow.Flow)
+		moves  bool // another packet comes
+		going  bool // the transfer goes on
+		want   int
 	}{
-		{netflow.TCPEstablished, true, 1},
-		{netflow.TCPFinWait, true, 1}, // the end is sent, and nobody has acknowledged it
-		{netflow.TCPCloseWait, true, 0},
-		{netflow.TCPCloseWait, false, 1},
+		"a download that is over": {want: 0},
+		"an empty file":           {change: func(f *netflow.Flow) { f.Received.Bytes = 0 }, want: 0},
+		"its transfer goes on":    {going: true, want: 1},
+		"something is sent again": {moves: true, want: 1},
+		"nobody has closed it": {change: func(f *netflow.Flow) { f.State = netflow.TCPEstablished },
+			want: 1},
+		"its receiver has closed": {change: func(f *netflow.Flow) { f.Closed = false }, want: 1},
+		"nobody counts": {change: func(f *netflow.Flow) {
+			f.Sent, f.Received = netflow.Counter{},
+				f.Sent
+		}, want: 1},
+		"the server ends an upload": {change: func(f *netflow.Flow) {
+			f.Sent, f.Received = f.Received,
+				f.Sent
+		}, want: 1},
+		"an upload that is over": {change: func(f *netflow.Flow) {
+			f.Sent, f.Received, f.Closed = f.Received, f.Sent, false
+		}, want: 0},
 	} {
 		w, table, _ := newTestWatcher()
-		x := w.Expect(testPinhole)
+		x, now := w.Expect(testPinhole), time.Now()
 		f := pinholeFlow(1)
-		newFlow(t, w, table, f, time.Now())
-		x.Release(tt.used)
-		f.State, f.Replied = tt.state, true
+		newFlow(t, w, table, f, now)
+		if !tt.going {
+			x.Release(true)
+		}
+		f.State, f.Replied, f.Closed, f.Sent, f.Received = down.State, true, true, down.Sent, down.Received
+		if tt.change != nil {
+			tt.change(&f)
+		}
 		table.flows[f.Original] = f
-		poll(t, w, time.Now())
+		poll(t, w, now)
+		if got := w.Carried(); got != 1 {
+			t.Errorf("%s: got %d connections at once; want 1", name, got)
+		}
+		if tt.moves {
+			f.Received.Packets++
+			table.flows[f.Original] = f
+		}
+		poll(t, w, now.Add(quietTime))
 		if got := w.Carried(); got != tt.want {
-			t.Errorf("state %d, transfer over %t: got %d connections; want %d", tt.state, tt.used, got,
-				tt.want)
+			t.Errorf("%s: got %d connections; want %d", name, got, tt.want)
 		}
 	}
 }

@@ -31,6 +31,8 @@ type Expectation struct {
 	flow           *netflow.Flow // its last state in the table; nil: only the log has shown the connection
 	segments       byteCount     // what the logged segments say
 	polled         bool          // update has found it in the table
+	polledAt       time.Time     // when it did so last
+	movedAt        time.Time     // when it first found the packets that it found last
 	sawClosed      bool          // when it was polled last it was closed; its last segments may still arrive
 	released       bool          // the pinhole is closed
 	used           bool          // a connection has used the pinhole
@@ -66,12 +68,33 @@ func (x *Expectation) wasUsed() bool {
 	return x.used
 }
 
-// delivered reports whether nothing more is to come: the transfer is over, and one end has closed its
-// direction and heard that all of it arrived (RFC 959 section 3.3: data goes in one direction).
+// quietTime is how long no packet must pass before a connection with a closed direction counts as delivered:
+// the table shows that the sender has closed it, and not whether the receiver has acknowledged all of it.
+// What is lost is sent again sooner.
+const quietTime = 3 * time.Second
+
+// delivered reports whether nothing more is to come: the transfer is over, the end that sends its data has
+// closed its direction (RFC 959 section 3.3: data goes in one), and nothing has passed since. If the table
+// counts nothing, nobody knows.
 func (x *Expectation) delivered() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.used && x.flow != nil && x.flow.State == netflow.TCPCloseWait
+	f := x.flow
+	if !x.used || f == nil || f.State != netflow.TCPCloseWait || f.Sent.Packets == 0 ||
+		x.polledAt.Sub(x.movedAt) < quietTime {
+		return false
+	}
+	sent, received := x.payload()
+	return sent == received || f.Closed == (received > sent) // equal: both are 0
+}
+
+// payload returns the bytes of data so far in the direction of the first packet, and in the other one. The
+// caller holds x.mu, and x.flow may be nil.
+func (x *Expectation) payload() (sent, received uint64) {
+	if x.flow != nil {
+		sent, received = x.watcher.table.Payload(*x.flow)
+	}
+	return x.segments.bytes(sent, received)
 }
 
 // searchOrExpire reports whether to search the conntrack table for an expectation that has seen no packet,
@@ -131,11 +154,7 @@ func (x *Expectation) Outcome() pinhole.Outcome {
 	if x.fault != nil {
 		o.Failure = &pinhole.Failure{Err: errors.New(x.fault.Verdict().Text), Fault: *x.fault}
 	}
-	var sent, received uint64
-	if x.flow != nil {
-		sent, received = x.watcher.table.Payload(*x.flow)
-	}
-	sent, received = x.segments.bytes(sent, received)
+	sent, received := x.payload()
 	o.Up, o.Down = int64(sent), int64(received)
 	if x.pinhole.Active { // the server has connected
 		o.Up, o.Down = o.Down, o.Up
@@ -250,7 +269,10 @@ func (x *Expectation) update(f netflow.Flow, now time.Time) (finished bool) {
 		x.done = true
 		return true
 	}
-	*x.flow, x.polled = f, true
+	if f.Sent != x.flow.Sent || f.Received != x.flow.Received || x.movedAt.IsZero() {
+		x.movedAt = now
+	}
+	*x.flow, x.polled, x.polledAt = f, true, now
 	switch {
 	case f.State.Over():
 		x.done = x.segments.closed || x.sawClosed
