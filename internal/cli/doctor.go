@@ -41,13 +41,15 @@ func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [flags] [FORWARD | LISTEN SERVER]",
 		Short: "Report what is in the way of forwards, and what to do",
-		Long: `Report what is in the way of the forwards of a file, of its FORWARD alone, or of
-one without a file: LISTEN SERVER, with the flags of "ftpgate forward". It looks
-at this host, then it tries each forward's server as clients do: login, PASV and
-EPSV, in clear or TLS, with a listing of one directory over each.
+		Long: `Check every forward of the file, one of them (FORWARD), or one without a file
+(LISTEN SERVER, with the flags of "ftpgate forward"). doctor looks at this host,
+then it tries each forward's server as clients do: login, PASV and EPSV, in clear
+or TLS, with a listing of one directory over each.
+
+It reports what is in the way, and what to do.
 
 It changes nothing, here or on the server, and does not disturb a running
-ftpgate. Any user may run it; it names what only root could see.
+ftpgate. Any user may run it; as an ordinary user it lists what it could not read.
 
 Exit status: 0 nothing is wrong, though there may be warnings; 1 there are faults,
 or it was interrupted; 2 the command line or the file is wrong.`,

@@ -21,7 +21,7 @@ func newExplain() *cobra.Command {
 		Long: `Show a session of the running ftpgate. The first lines say how it went and what to
 do. The time line follows: what client and server sent, what the gateway did with
 it, data connections and their pinholes, each with the time since the session
-began. It has no passwords. SESSION is the name in "ftpgate sessions" and in the
+began. It shows no passwords. SESSION is the name in "ftpgate sessions" and in the
 log, or the number at its end. ftpgate keeps the last 1,000 sessions that have
 ended.`,
 		Args: exactArgs("SESSION"),

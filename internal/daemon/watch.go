@@ -44,7 +44,7 @@ func (r *instance) watchTable() {
 
 func (r *instance) notWatched(err error) {
 	r.Log.Warn("nftables does not notify of changes: rules that another program removes come back "+
-		"only when a session needs them, or when names are resolved again", "err", err)
+		"only at the next resolve interval, at a reload, or when a session needs them", "err", err)
 }
 
 // stopWatching ends what watchTable has begun.

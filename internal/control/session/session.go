@@ -62,9 +62,9 @@ type Session struct {
 
 	state
 
-	// What follows belongs to the reader that has the turn, in passthrough to the client's reader, and once
-	// both have returned to finish. The dialogue is changed in a step only: under mu anybody may read it
-	// while no step is under way.
+	// What follows belongs to the reader that has the turn; in switching and passthrough to the client's
+	// reader, in stopping to the server's; and once both have returned, to finish. Under mu anybody may read
+	// the dialogue, except while the session is working.
 
 	dialogue         *dialogue.Dialogue
 	replies          ftp.ReplyScanner    // of the server's lines

@@ -10,6 +10,7 @@ import (
 
 // phase is what a session is doing.
 //
+//	New ──▶ reading; with implicit TLS ──▶ switching
 //	reading ── takeTurn ──▶ working ── endTurn(None) ──▶ reading
 //	working ── pause ──▶ delaying, delivering ── resume ──▶ working
 //	working ── endTurn(Encrypt, Decrypt) ──▶ switching ── finishTransition ──▶ reading
@@ -37,7 +38,8 @@ const (
 // inStep reports whether a reader has the turn.
 func (p phase) inStep() bool { return p == working || p == delaying || p == delivering }
 
-// inPassthrough reports whether nobody here can read the session.
+// inPassthrough reports whether the session is passed through, or is about to be: nobody can read it, or not
+// for much longer.
 func (p phase) inPassthrough() bool { return p == stopping || p == passthrough || p == halfEnded }
 
 // state is what a session is doing, for its two readers, for the watch of timeouts and for operators. Its
@@ -285,7 +287,7 @@ func (s *state) takeTurnAway(limit time.Duration) bool {
 	return s.turnTaken
 }
 
-// inPassthrough reports whether nobody here can read the session any more.
+// inPassthrough reports whether the session is passed through, or is about to be.
 func (s *state) inPassthrough() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -115,7 +115,7 @@ func (l *loading) selfSigned(f forward.Forward) *pair {
 		l.report(f.Name, fault)
 		return nil
 	}
-	l.warn(f, "tls.cert", "the certificate is self-signed: clients cannot verify it unless they are given "+
+	l.warn(f, "tls.cert", "the certificate is self-signed: clients cannot verify it unless you give them "+
 		o.publicFile(),
 		finding.RemedySelfCert)
 	return p
@@ -158,8 +158,8 @@ func (l *loading) roots(f forward.Forward) {
 func (l *loading) clientPolicy(f forward.Forward) {
 	if f.TLS.SessionReuseOptional {
 		l.warn(f, "tls.session_reuse",
-			"data connections need not resume the session of the control connection: whoever is faster "+
-				"than the client gets its data",
+			"data connections need not resume the session of the control connection: another host "+
+				"that connects first gets its data",
 			"leave session_reuse out, unless a client cannot do it")
 	}
 	if f.TLS.ClientCloseNotifyOptional {
@@ -172,7 +172,7 @@ func (l *loading) clientPolicy(f forward.Forward) {
 func (l *loading) serverPolicy(f forward.Forward) {
 	if f.TLS.Insecure {
 		l.warn(f, "tls.verify",
-			"the server's certificate is not verified: whoever stands in between reads passwords and files",
+			"the server's certificate is not verified: anyone on the path can read passwords and files",
 			"name the server's own certificate, or that of its authority, as ca")
 	}
 	if f.TLS.ServerCloseNotifyOptional {

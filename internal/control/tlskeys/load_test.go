@@ -114,7 +114,7 @@ func TestLoadFaults(t *testing.T) {
 		{"cert", "key", "key", "tls.ca: DIR/key holds a private key and no certificate"},
 		{"cert", "key", "text", "tls.ca: DIR/text holds no PEM"},
 		{"cert", "key", "damaged", "tls.ca: DIR/damaged: certificate 1 of the file is damaged"},
-		{"expired", "", "", "warning tls.cert: the certificate in DIR/expired has expired on "},
+		{"expired", "", "", "warning tls.cert: the certificate in DIR/expired expired on "},
 		{"soon", "", "",
 			"warning tls.cert: the certificate in DIR/soon expires on DATE, in 7 days: have it renewed"},
 		{"early", "", "", "warning tls.cert: the certificate in DIR/early is valid only from "},

@@ -214,7 +214,7 @@ func expiryWarning(leaf *x509.Certificate, now time.Time) *finding.Finding {
 		return newWarning("", fmt.Sprintf("is valid only from %s on, and today is %s",
 			leaf.NotBefore.Format(day), now.Format(day)), "check this host's clock")
 	case now.After(leaf.NotAfter):
-		return newWarning("", fmt.Sprintf("has expired on %s: whoever verifies it refuses",
+		return newWarning("", fmt.Sprintf("expired on %s: peers that verify it will refuse it",
 			leaf.NotAfter.Format(day)), renew)
 	case leaf.NotAfter.Sub(now) < WarnBefore:
 		return newWarning("", fmt.Sprintf("expires on %s, in %d days", leaf.NotAfter.Format(day),

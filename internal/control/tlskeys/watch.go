@@ -112,7 +112,7 @@ func (w *watched[T]) reject(stamps []stamp, fault *finding.Finding, now time.Tim
 		return
 	}
 	w.rejected.logged = true
-	w.log.Error("the file has changed and cannot be used: what it held before stays in use",
+	w.log.Error("cannot use the changed file; its previous content stays in use",
 		"file", w.paths[0], "error", fault.Text, "remedy", fault.Remedy)
 }
 

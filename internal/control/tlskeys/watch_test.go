@@ -159,7 +159,7 @@ func TestRefreshExpiry(t *testing.T) {
 	k.Refresh(at.pass(time.Hour))
 	log.wantLog(t)
 	k.Refresh(at.pass(WarnBefore))
-	log.wantLog(t, "has expired on")
+	log.wantLog(t, "expired on")
 	long := sign(t, m.ca, func(c *x509.Certificate) { c.NotAfter = at.now().Add(365 * 24 * time.Hour) })
 	renew(t, cert, long.certPEM())
 	renew(t, key, long.keyPEM())

@@ -7,6 +7,6 @@ const (
 	RemedyModules = "install the kernel's extra modules (linux-modules-extra-$(uname -r), " +
 		"kernel-modules-extra)"
 	RemedyListener  = "stop that program or let it listen elsewhere, or choose another port"
-	RemedySelfCert  = "for more than trying things out, have an authority sign one, and name it and its key"
+	RemedySelfCert  = "in production, use a certificate from an authority"
 	RemedyServerLog = "look at the server's log: it says why"
 )

@@ -25,8 +25,8 @@ import (
 // ErrClosed says that Arm was called after Close.
 var ErrClosed = errors.New("pinhole is closed")
 
-// Kernel keeps pinholes and passthroughs in its tables; package nftset implements it. Several goroutines may
-// call its methods at once. They return when the change is in force.
+// Kernel keeps pinholes and passthroughs in its tables. Package path implements it over the sets of package
+// nftset. Several goroutines may call its methods at once. They return when the change is in force.
 type Kernel interface {
 	// Add lets the pinhole's connection through, once and within pinhole.Lifetime.
 	Add(pinhole.Pinhole) error

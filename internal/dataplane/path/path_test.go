@@ -172,7 +172,7 @@ func TestUpdate(t *testing.T) {
 	s := newStage(t)
 	s.tables.errAdd = errors.New("no answer")
 	s.Update(nil, true)
-	if got := s.log.String(); !strings.Contains(got, "encrypted sessions may lose their ports") ||
+	if got := s.log.String(); !strings.Contains(got, "cannot renew the ports of encrypted sessions") ||
 		s.kernel.Load() == nil {
 		t.Errorf("got kernel path %v, log %q; want the path, and what failed", s.kernel.Load(), got)
 	}

@@ -57,10 +57,10 @@ func (r repairing) do(f func() error) error {
 	return f()
 }
 
-// notRenewed hears that passthroughs could not be renewed. Where the table is gone, the kernel has told that,
-// and it is brought back.
+// notRenewed logs that passthroughs could not be renewed. It does nothing about it: if the table is gone,
+// package repair puts it back, and Restore renews them then.
 func (p *Paths) notRenewed(err error) {
-	p.log.Warn("encrypted sessions may lose their ports", "err", err)
+	p.log.Warn("cannot renew the ports of encrypted sessions: they may lose data connections", "err", err)
 }
 
 // Restore puts the open pinholes and passthroughs back into the kernel's table after another program has

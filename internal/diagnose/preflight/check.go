@@ -206,9 +206,8 @@ func (c *checker) passthrough() {
 	if len(services) == 0 {
 		return
 	}
-	c.warn(fmt.Sprintf("while a client has an encrypted session, TCP ports %s of the address that it "+
-		"dialled lead it to the server, "+
-		"and the gateway's own %s cannot be reached by it", f.ServerPorts, strings.Join(services, ", ")),
+	c.warn(fmt.Sprintf("while a client has an encrypted session, ports %s lead to the server; "+
+		"the client cannot reach the gateway's own %s there", f.ServerPorts, strings.Join(services, ", ")),
 		"if that is not meant, narrow server_ports to the server's passive range, or have those programs "+
 			"listen elsewhere")
 }

@@ -47,9 +47,9 @@ func TestCheckPassthrough(t *testing.T) {
 		listener("127.0.0.1:50003", "resolver (pid 3)"),
 		listener("[2001:db8:5::2]:50004", "web (pid 4)"),
 	}
-	const begin = `warning: forward "main": while a client has an encrypted session, TCP ports 50000-50100 ` +
-		`of the address that it dialled lead it to the server, and the gateway's own `
-	const end = " cannot be reached by it: if that is not meant, narrow server_ports to the server's " +
+	const begin = `warning: forward "main": while a client has an encrypted session, ports 50000-50100 ` +
+		`lead to the server; the client cannot reach the gateway's own `
+	const end = " there: if that is not meant, narrow server_ports to the server's " +
 		"passive range, or have those programs listen elsewhere"
 	for _, tt := range []struct {
 		forward forward.Resolved

@@ -180,8 +180,8 @@ func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 		if f.TLS.Cert == forward.SelfSigned { // Load would write it
 			e.Facts.TLS = append(e.Facts.TLS,
 				finding.Finding{Forward: f.Name, Key: "tls.cert", Severity: finding.Warning,
-					Text: "the certificate is self-signed: clients cannot verify it unless they are " +
-						"given it",
+					Text: "the certificate is self-signed: clients cannot verify it unless you " +
+						"give it to them",
 					Remedy: finding.RemedySelfCert})
 		} else if e.readable(f.Name, f.TLS.Cert, f.TLS.Key) {
 			e.load(leg, log)

@@ -117,9 +117,7 @@ func TestServerTLS(t *testing.T) {
 				" does not exist: name the file where it is, by its whole path"},
 		{"self-signed", forward.TLS{Client: forward.ClientTLSRequired, Cert: forward.SelfSigned}, false, true,
 			`warning: forward "main": tls.cert: the certificate is self-signed: clients cannot verify it ` +
-				`unless they are ` +
-				"given it: for more than trying things out, have an authority sign one, and name it and " +
-				"its key"},
+				`unless you give it to them: in production, use a certificate from an authority`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e, f := newExamination(), either().Forward

@@ -248,7 +248,7 @@ func (j *judge) login(try *attempt) bool {
 		user = j.quote(j.user)
 	}
 	if a.positive() {
-		j.note(CodeLogin, finding.OK, "the server lets %s in: %s", user, j.quoteReply(a))
+		j.note(CodeLogin, finding.OK, "login as %s works: %s", user, j.quoteReply(a))
 		return true
 	}
 	if !j.failed(CodeLogin, try.loginVerb, a) {

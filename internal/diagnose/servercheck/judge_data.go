@@ -125,7 +125,7 @@ func (j *judge) negotiated(code string, level finding.Severity, try *attempt, t 
 	case text != "":
 		j.add(code, level, text, remedy)
 	case t.replyErr != nil:
-		j.add(code, level, fmt.Sprintf("the answer to %s makes no sense: %s", t.mode, j.quoteReply(t.reply)),
+		j.add(code, level, fmt.Sprintf("cannot parse the reply to %s: %s", t.mode, j.quoteReply(t.reply)),
 			"bring the server up to date; a gateway in between may have changed the reply")
 	case t.reply.positive() && t.passive() && t.place.Port() < forward.LowestDataPort:
 		j.add(code, level,

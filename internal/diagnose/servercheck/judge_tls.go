@@ -271,7 +271,7 @@ func (j *judge) protection(try *attempt) bool {
 		j.add(CodeProtection, finding.Fault, text+j.quoteReply(*try.prot), remedy)
 		return false
 	case !try.prot.positive():
-		j.note(CodeProtection, finding.OK, "the server does not know %s, and need not: %s", command,
+		j.note(CodeProtection, finding.OK, "the server does not support %s, which is allowed: %s", command,
 			j.quoteReply(*try.prot))
 	default:
 		j.note(CodeProtection, finding.OK, "the server accepts %s", command)

@@ -109,7 +109,7 @@ type transfer struct {
 	mode     ftpclient.Mode
 	skipped  bool   // the server did not let in again after the step before
 	reply    answer // to the mode's command
-	replyErr error  // the 227 or 229 makes no sense
+	replyErr error  // why the 227 or 229 cannot be parsed
 	place    netip.AddrPort
 	dialErr  error         // passive: no connection
 	dialTook time.Duration // with dialErr

@@ -106,7 +106,7 @@ func TestDataBehaviour(t *testing.T) {
 			[]wanted{{CodePasv, finding.Fault, "refused the connection"},
 				{CodeEpsv, finding.Fault, "refused the connection"}}},
 		"PASV without sense": {&peer{answer: answers{"PASV": always("227 somewhere")}},
-			[]wanted{{CodePasv, finding.Warning, "makes no sense"}}},
+			[]wanted{{CodePasv, finding.Warning, "cannot parse the reply"}}},
 		"low passive port": {&peer{answer: answers{"PASV": always("227 ok (127,0,0,1,0,22)")}},
 			[]wanted{{CodePasv, finding.Warning, "port 22"}}},
 		"active refused": {&peer{answer: answers{"PORT": always("500 Illegal PORT command."),

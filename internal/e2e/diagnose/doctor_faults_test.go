@@ -119,7 +119,7 @@ var doctorCases = map[string]doctorCase{
 	"server's certificate expired": {expired, nil, "server_certificate", "fault",
 		"the server's certificate has expired on ", "have it renewed on the server"},
 	"gateway's certificate expired": {gatewayExpired, nil, "tls_cert", "warning",
-		"has expired on ", "have it renewed"},
+		"expired on ", "have it renewed"},
 	"no such name": {func(*testing.T,
 		*lab.Lab) []string {
 		return []string{`server = "nowhere.invalid"`}

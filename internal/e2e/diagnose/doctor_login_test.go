@@ -30,7 +30,7 @@ func TestDoctorUser(t *testing.T) {
 	d := runDoctor(t, l.Gateway(), "-c", file, "--user", peers.Account, "--password-file",
 		passwordFile(t, peers.AccountPassword+"\n", 0o600), "archive")
 	d.wantNothingWorse(0, "warning")
-	d.wantFinding("server_login", "ok", `the server lets "demo" in`, "")
+	d.wantFinding("server_login", "ok", `login as "demo" works`, "")
 	d.wantFinding("server_pasv", "ok", "", "")
 	if strings.Contains(d.text, peers.AccountPassword) {
 		t.Errorf("got %s; want no password in it", d.text)

@@ -51,7 +51,7 @@ type Record struct {
 
 // Data is a negotiated data connection.
 type Data struct {
-	Mode           string // the client's command: "PASV", "EPSV", "PORT" or "EPRT"
+	Mode           string // "PASV", "EPSV", "PORT", "EPRT"; with tracking kernel "passive" or "active"
 	Path           string // "kernel" or "relay"
 	From           netip.Addr
 	Listen, Target netip.AddrPort // of a bridge, Listen is not valid
