@@ -198,7 +198,7 @@ func TestUnknownSession(t *testing.T) {
 
 func TestKill(t *testing.T) {
 	socket := answering(t, &answers{running: []sessions.Session{oneSession(time.Now())}})
-	wantOut(t, newKill(), "session 3p5kx-17 ended\n", "3p5kx-17", "--socket", socket)
+	wantOut(t, newKill(), "session 3p5kx-17: ending\n", "3p5kx-17", "--socket", socket)
 }
 
 func TestReload(t *testing.T) {

@@ -21,7 +21,7 @@ lose their connections. SESSION is the name in "ftpgate sessions".`,
 		if err := c.Kill(ctx, args[0]); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s ended\n", terminal.Printable(args[0]))
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "session %s: ending\n", terminal.Printable(args[0]))
 		return orFailed(err)
 	})
 }

@@ -17,7 +17,7 @@ func TestSoundServer(t *testing.T) {
 		wanted{CodeConnect, finding.OK, "accepted the connection after"},
 		wanted{CodeGreeting, finding.OK, `220 "ready"`},
 		wanted{CodeFeatures, finding.OK, "EPSV"},
-		wanted{CodeLogin, finding.OK, `lets "kim" in`},
+		wanted{CodeLogin, finding.OK, `login as "kim" works`},
 		wanted{CodePasvAddress, finding.OK, "clients will get the 227 with the gateway's address"},
 		wanted{CodePasv, finding.OK, "a listing of 46 bytes came over PASV"},
 		wanted{CodeEpsv, finding.OK, "a listing of 46 bytes came over EPSV"},
@@ -41,7 +41,7 @@ func TestAnonymous(t *testing.T) {
 	p := &peer{}
 	o := options()
 	o.User, o.Password, o.Active = "", "", false
-	expect(t, run(t, p.start(t), o), wanted{CodeLogin, finding.OK, "lets anonymous in"},
+	expect(t, run(t, p.start(t), o), wanted{CodeLogin, finding.OK, "login as anonymous works"},
 		wanted{CodePort, finding.Info, "active mode not tested"})
 	for _, c := range p.commands() {
 		if strings.HasPrefix(c, "PORT") || strings.HasPrefix(c, "EPRT") {

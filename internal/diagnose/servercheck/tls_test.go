@@ -249,7 +249,7 @@ func TestImplicit(t *testing.T) {
 	f.TLS.Server = forward.ServerTLSImplicit
 	o := options()
 	o.Trust = trust
-	t.Run("the server does not know PROT", func(t *testing.T) {
+	t.Run("the server does not support PROT", func(t *testing.T) {
 		ignorant := &peer{tls: server, implicit: true, answer: answers{"PBSZ": always("550 what"),
 			"PROT": func(c *client, _ string) string {
 				c.private = true
@@ -257,7 +257,7 @@ func TestImplicit(t *testing.T) {
 			}}}
 		f := ignorant.start(t)
 		f.TLS.Server = forward.ServerTLSImplicit
-		expect(t, run(t, f, o), wanted{CodeProtection, finding.OK, "need not"},
+		expect(t, run(t, f, o), wanted{CodeProtection, finding.OK, "which is allowed"},
 			wanted{CodePasv, finding.OK, "in TLS"})
 	})
 	expect(t, run(t, f, o), wanted{CodeTLS, finding.OK, "TLS 1.3"}, wanted{CodeVersions, finding.OK, ""},

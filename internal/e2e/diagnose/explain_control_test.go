@@ -274,13 +274,13 @@ var clientFailures = []failureCase{
 			"session ended after #: 421 the operator has ended the session"},
 	},
 	{
-		name: "the forward is taken away", path: anyPath, provoke: func(s *env) {
+		name: "the forward is removed", path: anyPath, provoke: func(s *env) {
 			p := s.Login()
 			s.removeForward()
 			p.Client.Expect("421")
 		},
-		code: "shut_down", text: "ended because the gateway is shutting down, or the forward was taken away",
-		timeline: []string{"session ended after #: 421 the gateway is shutting down"},
+		code: "shut_down", text: "ended because the gateway does not serve this address any more",
+		timeline: []string{"session ended after #: 421 the gateway does not serve this address any more"},
 	},
 	{
 		name: "the gateway is stopped", path: anyPath, session: "2", provoke: func(s *env) {
@@ -289,7 +289,7 @@ var clientFailures = []failureCase{
 			s.Signal(syscall.SIGTERM)
 			p.Client.Expect("421")
 		},
-		code: "shut_down", text: "ended because the gateway is shutting down, or the forward was taken away",
+		code: "shut_down", text: "ended because the gateway is shutting down",
 		timeline: []string{"session ended after #: 421 the gateway is shutting down"},
 	},
 	{

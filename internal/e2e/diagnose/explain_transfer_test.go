@@ -144,8 +144,8 @@ var transferFailures = []failureCase{
 			s.removeForward()
 			b.Client.Expect("421")
 		},
-		code: "shut_down", text: "ended because the gateway is shutting down, or the forward was taken away",
-		timeline: []string{"session ended after #: 421 the gateway is shutting down"},
+		code: "shut_down", text: "ended because the gateway does not serve this address any more",
+		timeline: []string{"session ended after #: 421 the gateway does not serve this address any more"},
 		anywhere: []string{clientConnected},
 	},
 	{

@@ -23,7 +23,7 @@ func sessionID(s *harness.AdminGateway, p harness.Session) string {
 // wantKilled kills a session, and expects that both ends hear of it.
 func wantKilled(s *harness.AdminGateway, p harness.Session, id string) {
 	s.T.Helper()
-	if got, want := s.Output("kill", id), "session "+id+" ended\n"; got != want {
+	if got, want := s.Output("kill", id), "session "+id+": ending\n"; got != want {
 		s.T.Errorf("kill: got %q; want %q", got, want)
 	}
 	p.Client.Expect("421 the operator has ended the session")
