@@ -17,12 +17,12 @@ import (
 // error of its methods is a *pinhole.Failure.
 type Path interface {
 	// Open reserves a port of the gateway for a pinhole and returns where it is (the port of hole.Listen is
-	// ignored). Nothing comes through before Arm. It fails where no port is free or the path cannot carry the
+	// ignored). Nothing comes through before Arm. It fails if no port is free or the path cannot carry the
 	// connection. Until Close the end of ctx severs a connection that the relay carries; then it belongs to
 	// the path, which the gateway drains and closes after its sessions.
 	Open(ctx context.Context, hole pinhole.Pinhole, dataTLS DataTLS) (Data, netip.AddrPort, error)
 	// Bridge connects to both ends: an active client and a server that only listens. It does not wait for
-	// them: Join does, and Outcome returns what became of it.
+	// them; Join waits, and Outcome returns what became of it.
 	Bridge(ctx context.Context, bridge pinhole.Bridge, dataTLS DataTLS) (Data, error)
 	// OpenPassthrough lets a client reach a server's passive ports one to one until the handle is closed.
 	// Other sessions of the same client may share the passthrough.
@@ -57,37 +57,36 @@ type DataTLS struct {
 // its reset reach the other one, each direction by itself, whatever the control connections do. A session
 // calls Open (or Bridge), Arm, then for a transfer Join, Use and perhaps Finish, and Close at the end.
 type Data interface {
-	// Arm lets the one connection come. When it returns nil the connection can come. It comes within
-	// pinhole.Lifetime, or not at all, unless Use is called.
+	// Arm admits the one connection: once it returns nil, the peer can connect, within pinhole.Lifetime or
+	// for longer if Use is called.
 	Arm() error
-	// Join waits until a connection whose peer has come stands at both ends, or has failed, or cancel is
-	// closed. It returns at once where nobody has come yet, where the kernel carries the connection, before
-	// Arm and after Close. Call it before a transfer command goes to the server: the server then finds the
-	// connection where the client believes it to be.
+	// Join waits until a connection whose peer has connected stands at both ends, or has failed, or cancel
+	// is closed. It returns at once if no peer has connected yet, if the kernel carries the connection,
+	// before Arm and after Close. Call it before a transfer command goes to the server: the server then finds
+	// the connection where the client believes it to be.
 	Join(cancel <-chan struct{})
-	// Use says that a transfer command waits for the connection: from now on it may come until Close,
-	// however late. It never waits, and it may be called more than once, or too late: then it does nothing.
+	// Use says that a transfer command waits for the connection: from now on the peer may connect until
+	// Close, however late. It never waits. Called again or too late, it does nothing.
 	Use()
-	// Unuse takes Use back: the server refused the command. Where nobody has come, the connection may come
-	// within pinhole.Lifetime from now on. It never waits.
+	// Unuse takes Use back: the server refused the command. If no peer has connected, it may connect within
+	// pinhole.Lifetime from now on. It never waits.
 	Unuse()
 	// Outcome returns what has become of it so far, without waiting. It may be called after Close.
 	Outcome() pinhole.Outcome
-	// Finish is for a reply that says that a transfer is complete, so that its connection has come. Of a
-	// download, whose reply is held for it, it waits until the receiver has acknowledged every byte that came
-	// and the sender's FIN was passed on, or until the connection broke, or until for a second nothing has
-	// moved in it, or until cancel is closed. It leaves the connection as it is: Close must follow. It
-	// returns at once where nobody has come, where the kernel carries the connection, and after Close.
+	// Finish is called when the server says that a download is complete, whose reply is held until Finish
+	// returns. It waits until the receiver has acknowledged every byte and the sender's FIN was passed on.
+	// It also returns if the connection broke, if nothing has moved in it for a second, if cancel is closed,
+	// and at once if no peer has connected, if the kernel carries the connection, or after Close. It leaves
+	// the connection as it is: Close must follow.
 	Finish(cancel <-chan struct{})
-	// Close ends the pinhole, and returns what became of it so far. When it returns, nothing new can come; a
-	// connection that has come, or whose peer has come and whose far end is still being connected to, goes on
-	// until its ends end it. One for which Finish was called also ends, in order, soon after all was
-	// delivered: its client may keep it open for ever. Outcome follows it to its end. Close is idempotent,
-	// and waits for the kernel at most.
+	// Close ends the pinhole, and returns what became of it so far. Once it returns, no peer can connect any
+	// more. A connection goes on until its ends end it, also one whose far end is still being connected to.
+	// After Finish it also ends, in order, soon after all was delivered: its client may keep it open for
+	// ever. Outcome follows it to its end. Close is idempotent, and waits for nothing but the kernel.
 	Close() pinhole.Outcome
-	// Ended is closed when the connection is over, and after Close where none has come: the gateway holds
-	// nothing for it any more. nil: the kernel carries it. Then the gateway holds nothing for it after Close,
-	// no descriptor and no goroutine, and nobody need wait.
+	// Ended is closed when the connection is over, and after Close if no peer has connected: the gateway
+	// holds nothing for it any more. nil: the kernel carries it. Then the gateway holds nothing for it after
+	// Close, no descriptor and no goroutine, and nobody need wait.
 	Ended() <-chan struct{}
 	// Sever ends the connection with resets to both ends, over either path, as soon as it can and without
 	// waiting for it: for kill, a limit, and the end of the time for a stop. It may be called before and
@@ -98,6 +97,6 @@ type Data interface {
 // Handle is one session's part in an open passthrough. The session owns it and closes it.
 type Handle interface {
 	// Close ends the session's part; it is idempotent. When it returns for the last session that has the
-	// passthrough, nothing new can come. Connections that have come go on.
+	// passthrough, no new connection can be made. Connections that were made go on.
 	Close()
 }

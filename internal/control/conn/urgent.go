@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WriteUrgent sends bytes of which the last one is TCP's urgent byte, so that a server that is busy sending
+// WriteUrgent sends bytes and marks the last one as TCP's urgent byte. A server that is busy sending then
 // looks at its control connection (RFC 959 section 4.1.3, RFC 1123 section 4.1.2.10). Within TLS there is no
 // urgent byte.
 func (c *Control) WriteUrgent(b []byte) error {

@@ -66,7 +66,7 @@ func (p *Opener) bridge(t *Transfer, b pinhole.Bridge) error {
 	return nil
 }
 
-// dial connects to an end of t, from a port if that is to be had; 0: from any.
+// dial connects to an end of t, from the given port if it is free; 0: from any port.
 func (p *Opener) dial(t *Transfer, side Side, leg pinhole.Leg, port uint16) error {
 	c, err := socket.Dial(t.ctx, leg, port, cmp.Or(p.DialTime, DefaultDialTime))
 	if err != nil {

@@ -125,7 +125,7 @@ func unacknowledged(c *net.TCPConn) (n int, err error) {
 	return n, err
 }
 
-// isGone reports whether the connection is no more: reset, timed out, or closed in order by both.
+// isGone reports whether the connection has ended: reset, timed out, or closed in order by both.
 func isGone(c *net.TCPConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package relay is the data path that needs no privilege: for one pinhole it reserves a port of the
 // gateway, takes exactly one connection from exactly one peer, connects to the far end from the address
-// that this end knows, and copies between the two until both have ended: by splice(2), or through TLS where
-// it is to speak that on a leg.
+// that this end knows, and copies between the two until both have ended: by splice(2), or through TLS on
+// the legs that use it.
 //
 // It never looks at data, never translates an address, never decides who may connect or where a pinhole
 // leads, and never logs: what happened is in the Result. If one end fails, the relay resets the other, so

@@ -35,7 +35,7 @@ func (t *tlsTransfer) prepare() bool {
 	handshakes.Wait()
 	for side, l := range t.legs {
 		if !t.usesTLS(Side(side)) {
-			_ = l.TCP().SetReadDeadline(time.Unix(1, 0)) // fails only on a closed one, as the next
+			_ = l.TCP().SetReadDeadline(time.Unix(1, 0)) // fails on a closed connection only
 		}
 	}
 	watch.Wait()
@@ -100,7 +100,7 @@ func (t *tlsTransfer) admit(side Side) error {
 		}
 	}
 	if err != nil {
-		_ = l.TCP().SetWriteDeadline(time.Now().Add(t.graceTime)) // fails only on a closed one, as the next
+		_ = l.TCP().SetWriteDeadline(time.Now().Add(t.graceTime)) // fails on a closed connection only
 		_ = l.CloseWrite()
 	}
 	return err

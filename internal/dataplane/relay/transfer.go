@@ -40,8 +40,8 @@ type Result struct {
 // It has no goroutine of its own until it is armed, one until both ends stand, and then two; during TLS
 // handshakes three.
 type Transfer struct {
-	from       netip.Addr      // the peer that the port admits; not valid for a bridge, as the next
-	listen     netip.AddrPort  // where
+	from       netip.Addr      // the peer that the port admits; not valid for a bridge
+	listen     netip.AddrPort  // where; not valid for a bridge
 	ports      *port.Allocator // that gave the port out; nil: its owner gives it back
 	route      *port.Route     // what comes to the port from the peer; nil for a bridge
 	work       func() error    // all that is done between Arm and the end
@@ -63,7 +63,7 @@ type Transfer struct {
 	relay      *Relay
 	ctx        context.Context // ends when the transfer is severed, or over
 	stop       context.CancelFunc
-	unregister func() bool // the end of the caller's context breaks the transfer no more
+	unregister func() bool // from now on the end of the caller's context does not break the transfer
 
 	bytes   [2]atomic.Int64  // passed on, by the end that sent them
 	ended   [2]atomic.Bool   // the end has sent its FIN, and all that came before it was passed on
