@@ -27,7 +27,7 @@ var ErrStart = errors.New("not started")
 // Daemon is a gateway that can run. Table, Config and Log must be set.
 type Daemon struct {
 	Table          string // of nftables; only one running daemon can have it
-	*config.Config        // what to serve; a reload replaces it, but [admin] and [log] count at the start only
+	*config.Config        // what to serve; a reload replaces it; [admin] and [log] count at the start only
 	File           string // that the configuration is from; empty: from none
 	Log            *slog.Logger
 

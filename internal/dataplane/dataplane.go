@@ -73,11 +73,11 @@ type Data interface {
 	Unuse()
 	// Outcome returns what has become of it so far, without waiting. It may be called after Close.
 	Outcome() pinhole.Outcome
-	// Finish is called when the server says that a download is complete, whose reply is held until Finish
-	// returns. It waits until the receiver has acknowledged every byte and the sender's FIN was passed on.
-	// It also returns if the connection broke, if nothing has moved in it for a second, if cancel is closed,
-	// and at once if no peer has connected, if the kernel carries the connection, or after Close. It leaves
-	// the connection as it is: Close must follow.
+	// Finish is called when the server says that a transfer is complete. The reply to a download is held
+	// until Finish returns: it waits until the receiver has acknowledged every byte and the sender's FIN was
+	// passed on. It also returns if the connection broke, if nothing has moved in it for a second, if cancel
+	// is closed, and at once if no peer has connected, if the kernel carries the connection, or after Close.
+	// It leaves the connection as it is: Close must follow.
 	Finish(cancel <-chan struct{})
 	// Close ends the pinhole, and returns what became of it so far. Once it returns, no peer can connect any
 	// more. A connection goes on until its ends end it, also one whose far end is still being connected to.

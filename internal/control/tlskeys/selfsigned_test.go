@@ -38,7 +38,7 @@ func TestSelfSigned(t *testing.T) {
 	k, at, _ := keys(t)
 	file, public := filepath.Join(k.dir, "archive.pem"), filepath.Join(k.dir, "archive.crt")
 	faults := k.Load([]forward.Forward{f}, nil)
-	if len(faults) != 1 || faults[0].IsFault() || !strings.Contains(faults[0].Text, "given "+public) {
+	if len(faults) != 1 || faults[0].IsFault() || !strings.Contains(faults[0].Text, "give them "+public) {
 		t.Fatalf("got %q; want a warning that names %s", texts(faults), public)
 	}
 	for path, want := range map[string]os.FileMode{k.dir: 0o700 | os.ModeDir, file: 0o600, public: 0o644} {

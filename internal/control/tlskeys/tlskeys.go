@@ -127,8 +127,8 @@ func (k *Keys) Load(forwards []forward.Forward, addrs []netip.Addr) []finding.Fi
 }
 
 // Refresh reads files that have changed, and warns of certificates that end soon. A file that cannot be used
-// is logged once, and its previous content stays in use. Call it every half minute or so; existing connections
-// are not affected.
+// is logged once, and its previous content stays in use. Call it every half minute or so; existing
+// connections are not affected.
 func (k *Keys) Refresh(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -152,7 +152,8 @@ func TestDoctorChangesNothing(t *testing.T) {
 		cmd.Env = append(cmd.Env, "STATE_DIRECTORY="+dir, "HOME="+dir, "XDG_STATE_HOME="+dir)
 		d := runDoctorCommand(t, l.Gateway(), cmd)
 		d.wantNothingWorse(0, "fault")
-		d.wantFinding("tls_cert", "warning", "the certificate is self-signed", "use a certificate from an authority")
+		d.wantFinding("tls_cert", "warning", "the certificate is self-signed",
+			"use a certificate from an authority")
 	}
 	was := map[string]bool{}
 	for line := range strings.Lines(before) {

@@ -2,7 +2,8 @@
 // happened line by line, and why something failed, in one sentence with a remedy.
 //
 // The proxy and the watcher of kernel connections record sessions here; the admin API, the metrics and the
-// transfer log read them. It also passes an operator's kill to the session (Record.OnKill). The package does no I/O, and it bounds what it keeps: see Log.
+// transfer log read them. The package also passes an operator's kill to the session (Record.OnKill). It does
+// no I/O, and it bounds what it keeps: see Log.
 //
 // Locks: Log.mu, then Record.mu, then those that Meter.Outcome takes.
 package sessions
@@ -28,7 +29,8 @@ type Session struct {
 	Active   time.Time      `json:"active"`         // when a line last passed, or the running transfer began
 	Ended    time.Time      `json:"ended,omitzero"` // zero: it is running
 	State    State          `json:"state"`
-	// of the last data connection: "PASV", "EPSV", "PORT" or "EPRT"; with tracking kernel "passive" or "active"
+	// of the last data connection: "PASV", "EPSV", "PORT" or "EPRT"; with tracking kernel, "passive" or
+	// "active"
 	Mode string `json:"mode,omitempty"`
 	TLS  TLS    `json:"tls,omitzero"` // of the control connections
 	// what carries the last data connection: "kernel" or "relay"
