@@ -4,7 +4,7 @@
 // It knows nothing of FTP, and does not connect to anybody.
 //
 // Locks: Acceptor.mu may be held when listener.mu is taken, never the other way round. Under both, sockets
-// are bound, accepted from and closed; nothing waits for a peer.
+// are bound, accepted from and closed; nothing waits for a peer. Allocator.mu is a leaf.
 package port
 
 import (

@@ -5,7 +5,7 @@
 // transfer log read them. The package also passes an operator's kill to the session (Record.OnKill). It does
 // no I/O, and it bounds what it keeps: see Log.
 //
-// Locks: Log.mu, then Record.mu, then those that Meter.Outcome takes.
+// Locks: Log.mu, then Record.mu, then those that Meter.Outcome takes. Those of the forwards' sums are leaves.
 package sessions
 
 import (
