@@ -194,7 +194,7 @@ func TestAttackCommandInACommand(t *testing.T) {
 	b.wantRefused("line=1")
 }
 
-// A reply within a reply is text, also one that speaks of a data connection.
+// A reply within a reply is text, also one that speaks of a data connection: no client takes it for one.
 func TestAttackReplyInAReply(t *testing.T) {
 	b := newStage(t).connect().login()
 	b.client.say("PASV\r\n")
@@ -202,7 +202,7 @@ func TestAttackReplyInAReply(t *testing.T) {
 	b.server.say("500-no\r\n227 Entering Passive Mode (127,0,0,1,195,80)\r\n229 ok (|||50000|)\r\n500 no\r\n")
 	b.server.hear("EPSV")
 	b.server.say("500-no\r\n229 ok (|||50000|)\r\n500 no\r\n")
-	for _, line := range []string{"500-no", "229 ok (|||50000|)", "500 no"} {
+	for _, line := range []string{"500-no", " 229 ok (|||50000|)", "500 no"} {
 		b.client.hear(line)
 	}
 	b.quiet()

@@ -105,9 +105,15 @@ func (d *Dialogue) pass(s *Step, line ftp.ServerLine) {
 }
 
 // appendLine appends a server's line, with a question mark for each CR in it: some clients would take a CR
-// for the line's end.
+// for the line's end. A line within a reply that looks like a 227 or a 229 gets a space in front (RFC 959
+// section 4.2): there are clients that see the reply's end before it, and would take it for the next PASV's
+// answer.
 func appendLine(to []byte, line ftp.ServerLine) []byte {
-	to = slices.Grow(to, len(line.Text)+2)
+	to = slices.Grow(to, len(line.Text)+3)
+	if !line.First && !line.Last && (bytes.HasPrefix(line.Text, []byte("227")) ||
+		bytes.HasPrefix(line.Text, []byte("229"))) {
+		to = append(to, ' ')
+	}
 	begin := len(to)
 	to = append(to, line.Text...)
 	if passed := to[begin:]; bytes.IndexByte(passed, '\r') >= 0 {

@@ -164,7 +164,7 @@ func (g *generator) replyLines(code string) (lines []string) {
 		for range g.IntN(4) {
 			lines = append(lines, oneOf(g, " a line", "a line", code+"-more", " "+code+" not this",
 				other+" not this",
-				"227 (1,2,3,4,5,6)", "", `\x20\x20`))
+				"299 (1,2,3,4,5,6)", "", `\x20\x20`))
 		}
 		return append(lines, code+oneOf(g, " end", `\x20`))
 	}
