@@ -5,7 +5,7 @@
 // returns a tls.Config for each connection. It opens no connection, never verifies less than a forward asks
 // for, and writes keys only to that directory.
 //
-// Locks: Keys.mu, held while files are read again. No handshake waits for it.
+// Locks: Keys.mu, held while files are read again, then watched.mu. No handshake waits for either.
 package tlskeys
 
 import (

@@ -75,11 +75,14 @@ func (w *watched[T]) readAll(now time.Time) (*T, []stamp, *finding.Finding) {
 	return value, stamps, fault
 }
 
-// get returns what the files held no longer than about checkInterval ago.
+// get returns what the files held no longer than about checkInterval ago, or longer, if somebody reads them
+// now: a handshake waits for nobody else.
 func (w *watched[T]) get(now time.Time) *T {
 	last := w.checked.Load()
-	if now.UnixNano()-last >= int64(checkInterval) && w.checked.CompareAndSwap(last, now.UnixNano()) {
-		w.check(now, false)
+	if now.UnixNano()-last >= int64(checkInterval) && w.checked.CompareAndSwap(last, now.UnixNano()) &&
+		w.mu.TryLock() {
+		defer w.mu.Unlock()
+		w.checkLocked(now, false)
 	}
 	return w.value.Load()
 }
@@ -88,6 +91,11 @@ func (w *watched[T]) get(now time.Time) *T {
 func (w *watched[T]) check(now time.Time, always bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.checkLocked(now, always)
+}
+
+// checkLocked is check for a caller that holds mu.
+func (w *watched[T]) checkLocked(now time.Time, always bool) {
 	if !always && slices.Equal(stampsOf(w.paths), w.stamps) {
 		w.rejected = nil
 		return

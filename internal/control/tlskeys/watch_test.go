@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -200,4 +201,26 @@ func TestTogether(t *testing.T) {
 		k.Load([]forward.Forward{f}, nil)
 	}
 	all.Wait()
+}
+
+// A handshake does not wait for files that somebody else reads: a disk may hang.
+func TestGetDoesNotWait(t *testing.T) {
+	now := time.Now()
+	value := 1
+	w := &watched[int]{read: func() (*int, *finding.Finding) { return &value, nil }}
+	if fault := w.load(now); fault != nil {
+		t.Fatal(fault)
+	}
+	w.mu.Lock() // somebody reads
+	defer w.mu.Unlock()
+	got := make(chan *int, 1)
+	go func() { got <- w.get(now.Add(checkInterval)) }()
+	select {
+	case v := <-got:
+		if *v != value {
+			t.Errorf("got %d; want the value from before", *v)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("get waits for whoever reads the files")
+	}
 }
