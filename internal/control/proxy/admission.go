@@ -29,7 +29,7 @@ func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind dialogue.Refusa
 	defer p.mu.Unlock()
 	switch {
 	case p.draining != nil:
-		return dialogue.RefusedDrain, p.draining.Error()
+		return dialogue.RefusedDrain, session.Drained(p.draining).Reason
 	case p.sessions >= limits.Sessions:
 		return dialogue.RefusedLimit, "too many sessions, try again later"
 	case p.clients[from] >= limits.PerClient:

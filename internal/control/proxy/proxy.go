@@ -50,7 +50,7 @@ type Proxy struct {
 	wakeup chan struct{} // of capacity 1: the watch is to look again
 
 	mu        sync.Mutex
-	draining  error
+	draining  error                         // why no further session begins; nil: sessions may begin
 	sessions  int                           // also those that have no server yet
 	rejecting int                           // clients that are given the time to read why they cannot stay
 	clients   map[netip.Addr]int            // sessions by address

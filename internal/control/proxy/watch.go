@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"ftpgate/internal/control/session"
-	"ftpgate/internal/core/verdict"
 )
 
 // watch enforces the sessions' time limits until draining is done, and then ends the sessions. It returns
@@ -27,8 +26,9 @@ func (p *Proxy) watch(draining, aborted context.Context) {
 			p.mu.Unlock()
 		case <-abortCh:
 			abortCh = nil
+			why := session.Drained(context.Cause(draining))
 			for _, s := range p.tracked() {
-				s.Abort(verdict.CodeShutDown, context.Cause(draining).Error())
+				s.Abort(why.Code, why.Reason)
 			}
 		case <-p.wakeup:
 		case <-timer.C:
