@@ -29,7 +29,7 @@ func ParseReplyLine(line []byte) (ReplyLine, error) {
 	if len(line) < 3 || !isDigit(line[0]) || !isDigit(line[1]) || !isDigit(line[2]) {
 		return ReplyLine{}, fmt.Errorf("reply %.64q: want a code of three digits", line)
 	}
-	l := ReplyLine{Code: int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')}
+	l := ReplyLine{Code: codeOf(line)}
 	if l.Code < 100 {
 		return ReplyLine{}, fmt.Errorf("reply %.64q: code is below 100", line)
 	}
@@ -104,8 +104,12 @@ func endsReply(line []byte, code int) bool {
 
 // beginsWith reports whether a line of three bytes at least begins with code.
 func beginsWith(line []byte, code int) bool {
-	return isDigit(line[0]) && isDigit(line[1]) && isDigit(line[2]) &&
-		int(line[0]-'0')*100+int(line[1]-'0')*10+int(line[2]-'0') == code
+	return isDigit(line[0]) && isDigit(line[1]) && isDigit(line[2]) && codeOf(line) == code
+}
+
+// codeOf returns the number of three digits that a line begins with.
+func codeOf(line []byte) int {
+	return int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
 }
 
 func orDefault(n, def int) int {

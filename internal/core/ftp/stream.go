@@ -60,7 +60,7 @@ func (s *ReplyScanner) Next(text []byte, ending Ending, ahead bool) ServerLine {
 	}
 	l.Last = last
 	if l.First { // Scan has found three digits
-		l.Code = int(text[0]-'0')*100 + int(text[1]-'0')*10 + int(text[2]-'0')
+		l.Code = codeOf(text)
 		if len(text) > 3 && text[3] != ' ' && text[3] != '-' {
 			l.Text = slices.Concat(text[:3], []byte(" "), text[3:])
 		}
