@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,6 +71,19 @@ func TestSessionGathers(t *testing.T) {
 			t.Errorf("%.20q: got %q left; want %q", step.line, got, step.want)
 		}
 	}
+}
+
+// The watch leaves a session alone that is over: its data connection belongs to the reader that finishes it.
+// The race detector sees it if not.
+func TestWatchLeavesEndedSession(t *testing.T) {
+	s := newSession(t)
+	s.mu.Lock()
+	s.phase = terminated
+	s.mu.Unlock()
+	var finishing sync.WaitGroup
+	finishing.Go(func() { s.dataConn = nil })
+	s.CheckTimeouts(time.Now(), nil)
+	finishing.Wait()
 }
 
 // Nothing of a session goes on after its end, not even the wait for a server's 1yz.

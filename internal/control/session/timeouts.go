@@ -70,11 +70,12 @@ func (s *Session) CheckTimeouts(now time.Time, draining error) time.Time {
 // between, the idle time begins anew when the data connection ends.
 func (s *Session) watchOrphan(now time.Time) {
 	s.mu.Lock()
-	orphan, data := s.phase == reading && s.clientEnded && s.dialogue.InTransfer(), s.dataConn
-	s.mu.Unlock()
-	if !orphan {
+	if s.phase != reading || !s.clientEnded || !s.dialogue.InTransfer() {
+		s.mu.Unlock()
 		return
 	}
+	data := s.dataConn // which belongs to nobody while the session is reading
+	s.mu.Unlock()
 	lives := data != nil && data.Outcome().Lives()
 	s.mu.Lock()
 	defer s.mu.Unlock()
