@@ -6,6 +6,7 @@
 package config
 
 import (
+	"bufio"
 	"bytes"
 	_ "embed"
 	"fmt"
@@ -36,7 +37,9 @@ const (
 	minResolve = time.Second
 	// maxSize is the largest file, in bytes. Ten thousand forwards with every key given are about 2 MiB; a
 	// path mistyped as a disk image or /dev/zero ends here, not in memory.
-	maxSize = 16 << 20
+	maxSize = 4 << 20
+	// maxForwards bounds what a file that repeats itself costs: reading stops there.
+	maxForwards = 20_000
 )
 
 // Config is what a sound file asks for.
@@ -57,7 +60,18 @@ func Load(path string) (*Config, error) {
 	}
 	defer f.Close()                                    // only read from: closing cannot lose anything
 	_ = f.SetReadDeadline(time.Now().Add(time.Second)) // which files on disks do not have, nor need
-	return parse(path, f)
+	r := bufio.NewReader(f)
+	if _, err := r.Peek(1); err == io.EOF && isPipe(f) {
+		return nil, fmt.Errorf("config: %s is a pipe, and nobody writes to it: "+
+			"name a file that can be read again at a reload", path)
+	}
+	return parse(path, r)
+}
+
+// isPipe reports whether the file is a FIFO or a pipe.
+func isPipe(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeNamedPipe != 0
 }
 
 // parse parses the text from r. The name of the file stands in the faults; nobody opens it. The error is

@@ -239,8 +239,8 @@ func TestLoadPipe(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "no [[forward]] in "+path) {
-		t.Errorf("no writer: got %v; want that there is no forward", err)
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path+" is a pipe, and nobody writes") {
+		t.Errorf("no writer: got %v; want that it is a pipe", err)
 	}
 	w, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -267,6 +267,29 @@ func TestFaultsBounded(t *testing.T) {
 	}
 }
 
+// A file that repeats a header is read up to a bound, however it is written.
+func TestForwardsBounded(t *testing.T) {
+	for _, text := range []string{
+		strings.Repeat("[[forward]]\n", maxSize/len("[[forward]]\n")),
+		"forward = [" + strings.Repeat("{},", maxForwards+5) + "{}]\n",
+	} {
+		_, err := parse("f.toml", strings.NewReader(text))
+		faults, _ := err.(Faults)
+		// A forward without keys has two faults; the one before the last is where reading stopped.
+		if len(faults) != maxFaults+1 || !strings.HasPrefix(faults[maxFaults].Text, "3") {
+			t.Errorf("%.20s: got %d faults, the last %q; want two for each of %d forwards, and that there are more",
+				text, len(faults), faults[len(faults)-1], maxForwards)
+		}
+		d := newDocument([]byte(text))
+		d.read()
+		if len(d.forwards) != maxForwards || len(d.faults) != 1 ||
+			d.faults[0].text != "more than 20000 forwards: the rest of the file is not read" {
+			t.Errorf("%.20s: got %d forwards and faults %v; want %d and that there are more", text,
+				len(d.forwards), d.faults, maxForwards)
+		}
+	}
+}
+
 func TestParseReadError(t *testing.T) {
 	broken := errors.New("broken disk")
 	_, err := parse("f.toml", iotest.ErrReader(broken))
@@ -287,7 +310,7 @@ func (endless) Read(p []byte) (int, error) {
 
 func TestParseTooLarge(t *testing.T) {
 	_, err := parse("f.toml", endless{})
-	if want := "f.toml:1:1: the file is larger than 16 MiB: is it a configuration file?"; err == nil ||
+	if want := "f.toml:1:1: the file is larger than 4 MiB: is it a configuration file?"; err == nil ||
 		err.Error() != want {
 		t.Errorf("got %q; want %q", err, want)
 	}

@@ -79,7 +79,7 @@ func (d *document) report(f *forwardSection, at int, key, format string, args ..
 
 // read reads the text up to its end or its first fault of syntax.
 func (d *document) read() {
-	for d.parser.NextExpression() {
+	for !d.tooMany() && d.parser.NextExpression() {
 		switch node := d.parser.Expression(); node.Kind {
 		case unstable.KeyValue:
 			if !d.skip {
@@ -88,6 +88,10 @@ func (d *document) read() {
 		case unstable.Table, unstable.ArrayTable:
 			d.readHeader(node)
 		}
+	}
+	if d.tooMany() {
+		d.forwards, d.broken = d.forwards[:maxForwards], true
+		return
 	}
 	if fault, ok := errors.AsType[*unstable.ParserError](d.parser.Error()); ok {
 		d.broken = true
@@ -236,7 +240,7 @@ func (d *document) readForwards(e entry) {
 		return
 	}
 	d.mentioned = e.value.Child().Valid()
-	for it := e.value.Children(); it.Next(); {
+	for it := e.value.Children(); !d.tooMany() && it.Next(); {
 		table := it.Node()
 		if table.Kind != unstable.InlineTable {
 			element := entry{value: table}
@@ -260,8 +264,15 @@ func (d *document) addForward(at int) *forwardSection {
 	d.mentioned = true
 	f := &forwardSection{number: len(d.forwards) + 1, header: at, states: make([]keyState, forwardKeyCount)}
 	d.forwards = append(d.forwards, f)
+	if d.tooMany() {
+		d.report(nil, at, forwardTable.name(), "more than %d forwards: the rest of the file is not read",
+			maxForwards)
+	}
 	return f
 }
+
+// tooMany reports whether the file has more forwards than anybody means.
+func (d *document) tooMany() bool { return len(d.forwards) > maxForwards }
 
 // placeOf returns the offset of an array's element. The parser does not say where arrays and tables stand:
 // for these it is the place of the array that they stand in.
