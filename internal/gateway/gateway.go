@@ -50,6 +50,7 @@ type Gateway struct {
 	// overtake each other. It is locked before mu, and code that only reads does not take it.
 	changing sync.Mutex
 	kernel   Kernel          // nil: this process can have no tables; guarded by changing
+	owner    Kernel          // which was the last to install the table, and removes it; guarded by changing
 	failed   map[string]bool // names of forwards whose last look-up failed; guarded by changing
 
 	mu        sync.Mutex         // never held while anything waits
@@ -64,8 +65,8 @@ func New(table string, kernel Kernel, resolver Resolver, log *slog.Logger) *Gate
 	return &Gateway{table: table, kernel: kernel, resolver: resolver, log: log, failed: map[string]bool{}}
 }
 
-// SetKernel replaces the kernel; nil: from now on the gateway installs no table and removes none. It waits
-// for a change that the kernel applies.
+// SetKernel replaces the kernel; nil: from now on the gateway installs no table. Stop still removes the one that
+// it has installed. SetKernel waits for a change that the kernel applies.
 func (g *Gateway) SetKernel(k Kernel) {
 	g.changing.Lock()
 	defer g.changing.Unlock()
@@ -109,6 +110,7 @@ func (g *Gateway) install(forwards []forward.Resolved, stale []string) (installe
 		if err := g.kernel.Apply(table, stale...); err != nil {
 			return true, err
 		}
+		g.owner = g.kernel
 		if g.OnApply != nil {
 			g.OnApply()
 		}
@@ -165,10 +167,14 @@ func (g *Gateway) Stop() error {
 	g.forwards = nil
 	g.changes++
 	g.mu.Unlock()
-	if g.kernel == nil {
+	owner := g.owner
+	if g.kernel != nil {
+		owner = g.kernel
+	}
+	if owner == nil {
 		return nil
 	}
-	if err := g.kernel.Remove(g.table); err != nil {
+	if err := owner.Remove(g.table); err != nil {
 		return fmt.Errorf("gateway: stop: %w", err)
 	}
 	return nil

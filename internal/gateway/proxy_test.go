@@ -140,6 +140,14 @@ func TestSetKernel(t *testing.T) {
 	if err := b.Publish(forwards); err != nil || b.kernel.applies() != 1 || !b.Installed() {
 		t.Errorf("with a kernel: got %d applies, error %v; want one", b.kernel.applies(), err)
 	}
+	b.SetKernel(nil)
+	if err := b.Publish(forwards); err != nil || b.Installed() {
+		t.Errorf("without a kernel again: got installed %t, error %v; want false and none", b.Installed(), err)
+	}
+	if err := b.Stop(); err != nil || !slices.Equal(b.kernel.removed, []string{"ftpgate"}) {
+		t.Errorf("a stop without a kernel: got removed %q, error %v; want the table installed before",
+			b.kernel.removed, err)
+	}
 }
 
 // The maps of sessions that pass through stay, whatever becomes of their forward.
