@@ -63,7 +63,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer opened.Close() // sockets that are not served
 	findings = slices.Concat(findings, cannotListen, r.openEndpoints())
 	d.confine() // before keys are read, so that they are read with the same rights at start and at a reload
-	findings = append(findings, loadKeys(r.keys, d.Forwards)...)
+	findings = slices.Concat(findings, loadKeys(r.keys, d.Forwards), d.cannotReload())
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -179,6 +180,17 @@ func TestReload(t *testing.T) {
 	open.Send("NOOP")
 	open.Want("200 ")
 	open.Close()
+}
+
+// A start warns of a file that it has just read and could not read again.
+func TestCannotReload(t *testing.T) {
+	one := ftptest.NewServer(t, "one")
+	s := newService(t, one.Forward("archive", ftptest.FreePort(t)))
+	s.File = "/etc/ftpgate/ftpgate.toml"
+	s.Load = func() (*config.Config, error) { return nil, fmt.Errorf("config: %w", fs.ErrPermission) }
+	s.run().ready()
+	s.log.wait(t, "WARN /etc/ftpgate/ftpgate.toml cannot be read again, so a reload will fail: ftpgate has "+
+		"given up the right to read other users' private files", 1)
 }
 
 // The log has the first faults of a file of garbage, and counts the others.

@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"errors"
+	"io/fs"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/kernel/system"
 )
@@ -22,6 +24,21 @@ func (d *Daemon) confine() {
 	case err != nil:
 		d.Log.Warn("cannot drop the capabilities that are not needed", "err", err)
 	}
+}
+
+// cannotReload reports whether this process has lost the right to read its file: without CAP_DAC_OVERRIDE, root
+// reads no other user's private file.
+func (d *Daemon) cannotReload() []finding.Finding {
+	if d.Load == nil {
+		return nil
+	}
+	if _, err := d.Load(); errors.Is(err, fs.ErrPermission) {
+		return []finding.Finding{{Severity: finding.Warning,
+			Text: d.File + " cannot be read again, so a reload will fail: " +
+				"ftpgate has given up the right to read other users' private files",
+			Remedy: "give the file to the user that ftpgate runs as (as root: chown root " + d.File + ")"}}
+	}
+	return nil // what else is wrong, the reload says
 }
 
 // enableForwarding switches on the IP forwarding that the forwards need, and logs what it has switched.
