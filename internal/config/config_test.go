@@ -239,7 +239,8 @@ func TestLoadPipe(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path+" is a pipe, and nobody writes") {
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(),
+		path+" is a pipe, and nobody writes") {
 		t.Errorf("no writer: got %v; want that it is a pipe", err)
 	}
 	w, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -277,7 +278,8 @@ func TestForwardsBounded(t *testing.T) {
 		faults, _ := err.(Faults)
 		// A forward without keys has two faults; the one before the last is where reading stopped.
 		if len(faults) != maxFaults+1 || !strings.HasPrefix(faults[maxFaults].Text, "3") {
-			t.Errorf("%.20s: got %d faults, the last %q; want two for each of %d forwards, and that there are more",
+			t.Errorf("%.20s: got %d faults, the last %q; want two for each of %d forwards, and that there "+
+				"are more",
 				text, len(faults), faults[len(faults)-1], maxForwards)
 		}
 		d := newDocument([]byte(text))

@@ -26,8 +26,8 @@ func (d *Daemon) confine() {
 	}
 }
 
-// cannotReload reports whether this process has lost the right to read its file: without CAP_DAC_OVERRIDE, root
-// reads no other user's private file.
+// cannotReload reports whether this process has lost the right to read its file: without CAP_DAC_OVERRIDE,
+// root reads no other user's private file.
 func (d *Daemon) cannotReload() []finding.Finding {
 	if d.Load == nil {
 		return nil

@@ -65,8 +65,8 @@ func New(table string, kernel Kernel, resolver Resolver, log *slog.Logger) *Gate
 	return &Gateway{table: table, kernel: kernel, resolver: resolver, log: log, failed: map[string]bool{}}
 }
 
-// SetKernel replaces the kernel; nil: from now on the gateway installs no table. Stop still removes the one that
-// it has installed. SetKernel waits for a change that the kernel applies.
+// SetKernel replaces the kernel; nil: from now on the gateway installs no table. Stop still removes the one
+// that it has installed. SetKernel waits for a change that the kernel applies.
 func (g *Gateway) SetKernel(k Kernel) {
 	g.changing.Lock()
 	defer g.changing.Unlock()

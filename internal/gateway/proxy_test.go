@@ -142,7 +142,7 @@ func TestSetKernel(t *testing.T) {
 	}
 	b.SetKernel(nil)
 	if err := b.Publish(forwards); err != nil || b.Installed() {
-		t.Errorf("without a kernel again: got installed %t, error %v; want false and none", b.Installed(), err)
+		t.Errorf("without a kernel again: got installed %t, error %v; want false, none", b.Installed(), err)
 	}
 	if err := b.Stop(); err != nil || !slices.Equal(b.kernel.removed, []string{"ftpgate"}) {
 		t.Errorf("a stop without a kernel: got removed %q, error %v; want the table installed before",
