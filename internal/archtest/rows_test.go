@@ -241,7 +241,7 @@ var rows = []row{
 			"gateway", "ops/admin", "ops/systemd", "diagnose/doctor", "diagnose/preflight",
 			"diagnose/servercheck", "config", "daemon", "try/lab", "try/demo", "cli/terminal",
 		},
-		owns:    []string{"github.com/spf13/cobra", "golang.org/x/term"},
+		owns:    []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 		testing: []string{"github.com/rogpeppe/go-internal", "golang.org/x/sys"}},
 
 	// The program.

@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ftpgate/internal/config"
 )
 
 // exactArgs accepts as many arguments as it has names, and says which are missing or too many; a last name
@@ -15,6 +19,11 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		if len(args) < len(names) {
 			missing := strings.Join(names[len(args):], " and ")
 			return fmt.Errorf("missing %s. Usage: %s", missing, cmd.UseLine())
+		}
+		for _, arg := range args {
+			if name := strings.TrimLeft(arg, "–—‒"); name != arg {
+				return fmt.Errorf("%q begins with a word processor's dash: write --%s", arg, name)
+			}
 		}
 		if more := strings.HasSuffix(names[len(names)-1], "..."); len(args) > len(names) && !more {
 			return fmt.Errorf("unexpected argument %q. Usage: %s", args[len(names)], cmd.UseLine())
@@ -32,6 +41,30 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("unexpected argument %q: name a file with -c %s", args[0], args[0])
 	}
 	return unexpected(args[0])
+}
+
+// explainUnknownFlag adds what an unknown flag most likely means.
+func explainUnknownFlag(cmd *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || unknown.GetSpecifiedName() == "" {
+		return err
+	}
+	name := unknown.GetSpecifiedName()
+	if name == "port" && cmd.Flags().Lookup("passive-ports") != nil {
+		return fmt.Errorf("%w: the ports stand in LISTEN and SERVER, like :2121 ftp.example.com:21", err)
+	}
+	var known []string
+	meant := strings.NewReplacer("_", "-", ".", "-").Replace(config.Synonym(name))
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Name == meant || f.Name == strings.TrimSuffix(meant, "s") {
+			name = f.Name
+		}
+		known = append(known, f.Name)
+	})
+	if near := config.Nearest(strings.ReplaceAll(name, "_", "-"), known); near != "" {
+		return fmt.Errorf("%w: did you mean --%s?", err, near)
+	}
+	return err
 }
 
 func unexpected(arg string) error { return fmt.Errorf("unexpected argument %q", arg) }

@@ -78,6 +78,7 @@ addresses: clients connect to the gateway and know nothing of the server.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetFlagErrorFunc(explainUnknownFlag)
 	root.Version = version.String()
 	root.SetVersionTemplate("ftpgate {{.Version}}\n")
 	root.InitDefaultVersionFlag() // else only ftpgate -h shows it, and not ftpgate help

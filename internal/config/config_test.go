@@ -374,8 +374,8 @@ func TestNearest(t *testing.T) {
 		{"", ""}, {"port", ""}, {"x", ""}, {"s", ""}, {"lan", ""}, {"listener_address", ""},
 		{strings.Repeat("listen", 1000), ""},
 	} {
-		if got := nearest(tt.word, namesIn(forwardTable)); got != tt.want {
-			t.Errorf("nearest(%.20q): got %q; want %q", tt.word, got, tt.want)
+		if got := Nearest(tt.word, namesIn(forwardTable)); got != tt.want {
+			t.Errorf("Nearest(%.20q): got %q; want %q", tt.word, got, tt.want)
 		}
 	}
 	if got, want := forward.Words[forward.Tracking](),

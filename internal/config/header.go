@@ -26,7 +26,7 @@ func (d *document) readHeader(node *unstable.Node) {
 	d.table, d.forward, d.skip = topTable, nil, true
 	near, once := "", topTable
 	if len(parts) == 1 {
-		near, once = nearest(name, topNames()), nearestTable(name)
+		near, once = Nearest(name, topNames()), nearestTable(name)
 	}
 	switch {
 	case once == adminTable:
@@ -63,7 +63,7 @@ func (d *document) forwardHeader(at int, name string, single bool) {
 
 // isTLS reports whether the header of a table is, or should be, that of a forward's TLS.
 func isTLS(parts []string) bool {
-	return len(parts) == 2 && nearest(parts[0], []string{forwardTable.name()}) != "" &&
+	return len(parts) == 2 && Nearest(parts[0], []string{forwardTable.name()}) != "" &&
 		forwardTable.find(parts[1]) < 0 &&
 		len(parts[1]) > 1 && typos(strings.ToLower(parts[1]), tlsTable.name()) <= maxTypos
 }

@@ -26,7 +26,7 @@ func namesIn(t table) []string {
 // none.
 func nearestTable(word string) table {
 	for _, t := range onceTables {
-		if nearest(word, []string{t.name()}) != "" {
+		if Nearest(word, []string{t.name()}) != "" {
 			return t
 		}
 	}
@@ -35,6 +35,9 @@ func nearestTable(word string) table {
 
 // keyHint says what an unknown key of a table may be.
 func (d *document) keyHint(t table, name string) string {
+	if hint := synonymHint(name); hint != "" && t.find(name) < 0 {
+		return hint
+	}
 	switch t {
 	case topTable:
 		return hintAtTop(name)
@@ -46,7 +49,7 @@ func (d *document) keyHint(t table, name string) string {
 
 // hintAtTop says what an unknown key at the top of the file may be.
 func hintAtTop(name string) string {
-	if near := nearest(name, topNames()); near != "" {
+	if near := Nearest(name, topNames()); near != "" {
 		return fmt.Sprintf(": did you mean %q?", near)
 	}
 	if t := nearestTable(name); t != topTable {
@@ -55,7 +58,7 @@ func hintAtTop(name string) string {
 	if tlsTable.find(name) >= 0 && forwardTable.find(name) < 0 {
 		return fmt.Sprintf(": %q belongs in a %s", name, tlsTable.header())
 	}
-	if near := nearest(name, namesIn(forwardTable)); near != "" {
+	if near := Nearest(name, namesIn(forwardTable)); near != "" {
 		return fmt.Sprintf(": %q belongs below a %s", near, forwardTable.header())
 	}
 	return hintElsewhere(name)
@@ -68,9 +71,9 @@ func hintInForward(t table, name string) string {
 	if t == tlsTable {
 		other = forwardTable
 	}
-	near, nearTop := nearest(name, namesIn(t)), nearest(name, topNames())
+	near, nearTop := Nearest(name, namesIn(t)), Nearest(name, topNames())
 	isOther := slices.Contains(namesIn(other), name)
-	switch elsewhere := nearest(name, namesIn(other)); {
+	switch elsewhere := Nearest(name, namesIn(other)); {
 	case isOther && near != "":
 		return fmt.Sprintf(": it belongs %s; or did you mean %q?", whereIn(other), t.prefix()+near)
 	case isOther:
@@ -96,16 +99,16 @@ func whereIn(t table) string {
 
 // hintInOnce says what an unknown key of [admin] or [log] may be.
 func hintInOnce(t table, name string) string {
-	if near := nearest(name, t.keyNames()); near != "" {
+	if near := Nearest(name, t.keyNames()); near != "" {
 		return fmt.Sprintf(": did you mean %q?", t.prefix()+near)
 	}
-	if near := nearest(name, topTable.keyNames()); near != "" {
+	if near := Nearest(name, topTable.keyNames()); near != "" {
 		return fmt.Sprintf(": %q belongs at the top of the file, above any table", near)
 	}
 	if hint := hintElsewhere(name); hint != "" {
 		return hint
 	}
-	if near := nearest(name, namesIn(forwardTable)); near != "" {
+	if near := Nearest(name, namesIn(forwardTable)); near != "" {
 		return fmt.Sprintf(": %q belongs below a %s", near, forwardTable.header())
 	}
 	return ""
@@ -117,7 +120,7 @@ func hintElsewhere(name string) string {
 		if name == t.name() {
 			return fmt.Sprintf(": write %s on a line of its own", t.header())
 		}
-		if near := nearest(name, t.keyNames()); near != "" {
+		if near := Nearest(name, t.keyNames()); near != "" {
 			return fmt.Sprintf(": %q belongs below %s", near, t.header())
 		}
 	}
@@ -177,6 +180,9 @@ func (d *document) syntaxHint(at int) string {
 	switch {
 	case !found || i < 0:
 		return ""
+	case strings.ContainsAny(value, "“”„‘’"):
+		return fmt.Sprintf(": the quotes are a word processor's: want straight ones, like %s = %q", key,
+			strings.Trim(value, "“”„‘’"))
 	case value == "":
 		return fmt.Sprintf(": there is no value for %s", key)
 	case strings.Count(value, `"`) == 1:

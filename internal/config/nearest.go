@@ -8,8 +8,8 @@ import (
 // maxTypos is how many letters of a word may be wrong, missing or too many for a guess.
 const maxTypos = 2
 
-// nearest returns the known word that s is or most likely misspells, and "" if none is near.
-func nearest(s string, known []string) string {
+// Nearest returns the known word that s is or most likely misspells, and "" if none is near.
+func Nearest(s string, known []string) string {
 	if slices.Contains(known, s) {
 		return s
 	}

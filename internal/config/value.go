@@ -134,7 +134,7 @@ func word[T forward.Word](k Key, field func(values) *T) Key {
 
 // unknownWord returns an error that names the word that text most likely misspells, and err if none is near.
 func (k *Key) unknownWord(text string, err error) error {
-	if near := nearest(text, k.words); near != "" {
+	if near := Nearest(text, k.words); near != "" {
 		return fmt.Errorf("unknown %s %q: did you mean %q?", k.Name, text, near)
 	}
 	return err

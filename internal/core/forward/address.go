@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -20,7 +22,7 @@ type Listen struct {
 // ParseListen reads "ADDR:PORT", "[ADDR]:PORT", ":PORT" or "PORT".
 func ParseListen(s string) (Listen, error) {
 	host, port, bracketed, err := splitHostPort(s)
-	if err != nil {
+	if err = cmp.Or(checkWritten(s, "one ADDR:PORT, and a forward for each"), err); err != nil {
 		return Listen{}, fmt.Errorf("listen %q: %w", s, err)
 	}
 	if port == "" && !bracketed { // a bare word is a port
@@ -92,7 +94,7 @@ func ParseServer(s string) (Server, error) {
 	srv := Server{Host: s, Port: DefaultServerPort}
 	if _, err := netip.ParseAddr(s); err != nil {
 		host, port, _, err := splitHostPort(s)
-		if err != nil {
+		if err = cmp.Or(checkWritten(s, "one HOST:PORT, and a forward for each server"), err); err != nil {
 			return Server{}, fmt.Errorf("server %q: %w", s, err)
 		}
 		srv.Host = host
@@ -139,7 +141,11 @@ func ParseClient(s string) (netip.Prefix, error) {
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("client %q: want an address or a prefix like 192.168.5.0/24", s)
+		err := checkWritten(s, "an address or a prefix, and each one apart")
+		if err == nil {
+			err = errors.New("want an address or a prefix like 192.168.5.0/24")
+		}
+		return netip.Prefix{}, fmt.Errorf("client %q: %w", s, err)
 	}
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
@@ -168,6 +174,9 @@ func splitHostPort(s string) (host, port string, bracketed bool, err error) {
 		return host, port[1:], true, nil
 	}
 	if strings.Count(s, ":") > 1 {
+		if address, _, _ := strings.Cut(s, "%"); strings.Trim(address, ":0123456789abcdefABCDEF") != "" {
+			return "", "", false, fmt.Errorf("more than one colon: want HOST:PORT")
+		}
 		return "", "", false, fmt.Errorf("an IPv6 address with a port needs brackets: [ADDR]:PORT")
 	}
 	host, port, found := strings.Cut(s, ":")

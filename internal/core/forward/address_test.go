@@ -31,6 +31,10 @@ func TestParseListen(t *testing.T) {
 		{"[2001:db8::1]2121", "", "want :PORT behind the bracket"},
 		{"[2001:db8::1:21", "", "the bracket is not closed"},
 		{"[fe80::1%eth0]:21", "", "zone"},
+		{"fe80::1%eth0:21", "", "needs brackets"},
+		{":21,:2121", "", "a list: want one ADDR:PORT, and a forward for each"},
+		{"ftp://:2121", "", "a URL: want only its host and port, like :2121"},
+		{"‘:2121’", "", "these quotes are a word processor's"},
 	}
 	for _, tt := range tests {
 		l, err := forward.ParseListen(tt.in)
@@ -56,8 +60,13 @@ func TestParseServer(t *testing.T) {
 		{"0.0.0.0", "", "cannot be a server's address"},
 		{"224.0.0.1", "", "cannot be a server's address"},
 		{"-x.example", "", "neither"},
-		{"a b", "", "neither"},
-		{"ftp://example.com", "", "is not a port number"},
+		{"a b", "", "a list"},
+		{"ftp://example.com", "", "a URL: want only its host and port, like example.com"},
+		{"ftp://anna:x@example.com:2100/pub/", "", "like example.com:2100"},
+		{"ftp://", "", "like ftp.example.com:21"},
+		{"a:1,b:2", "", "a list: want one HOST:PORT, and a forward for each server"},
+		{"ftp.example.com:21:22", "", "more than one colon: want HOST:PORT"},
+		{"“example.com”", "", "these quotes are a word processor's"},
 		{"fe80::1%eth0", "", "zone"},
 	}
 	for _, tt := range tests {
@@ -77,6 +86,10 @@ func TestParsePortRange(t *testing.T) {
 		{"50000-", "", "no port"},
 		{"-1", "", "no port"},
 		{"1-2-3", "", "not a port number"},
+		{"50000:50100", "", "a range is written FIRST-LAST, like 50000-50100"},
+		{"50000..50100", "", "a range is written FIRST-LAST"},
+		{"50000–50100", "", "a range is written FIRST-LAST"},
+		{"50000-50100,50200", "", "a list: want one range FIRST-LAST"},
 	}
 	for _, tt := range tests {
 		r, err := forward.ParsePortRange(tt.in)

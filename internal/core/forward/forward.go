@@ -107,6 +107,8 @@ func CheckInterface(name string) error {
 		return fmt.Errorf("interface is empty: leave it out for any")
 	case len(name) > maxInterface:
 		return fmt.Errorf("interface %q: the kernel's names have at most %d bytes", name, maxInterface)
+	case strings.ContainsAny(name, typographicQuotes):
+		return fmt.Errorf("interface %q: %w", name, errQuotes)
 	case name == "." || name == ".." || strings.ContainsAny(name, "/:\"\\* "),
 		strings.ContainsFunc(name, notPrintable):
 		return fmt.Errorf("interface %q is not a valid name", name)

@@ -32,6 +32,12 @@ func ParsePortRange(s string) (PortRange, error) {
 	if s == "all" {
 		return AllPorts, nil
 	}
+	if err := checkWritten(s, "one range FIRST-LAST"); err != nil {
+		return PortRange{}, fmt.Errorf("ports %q: %w", s, err)
+	}
+	if strings.ContainsAny(s, ":.–") { // as iptables, a shell and a word processor write it
+		return PortRange{}, fmt.Errorf("ports %q: a range is written FIRST-LAST, like 50000-50100", s)
+	}
 	first, last, isRange := strings.Cut(s, "-")
 	if !isRange {
 		last = first
