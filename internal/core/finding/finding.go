@@ -107,7 +107,7 @@ func Worst(all []Finding) Severity {
 }
 
 // Plural counts things: "1 fault", "2 faults".
-func Plural(n int, thing string) string {
+func Plural[N int | int64](n N, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
