@@ -107,7 +107,10 @@ func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Cer
 		if c.Forward != f.Name {
 			continue
 		}
-		text := fmt.Sprintf("%s in %s, %s", c.Subject, c.File, daysLeft(c.DaysLeft))
+		text := c.File + ", " + daysLeft(c.DaysLeft)
+		if c.Subject != "" {
+			text = c.Subject + " in " + text
+		}
 		if c.Warning != "" {
 			text += "; " + c.Warning
 		}

@@ -24,11 +24,13 @@ func aStatus() *answers {
 				Clients: 1, Refused: 3},
 			{Name: "plc", Listen: ":2122", Server: "203.0.113.7:21",
 				Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.7")},
-				Tracking:  "kernel", DataPath: "kernel", Problem: "the kernel's module nf_nat_ftp is " +
+				Total:     1, Transfers: 1,
+				Tracking: "kernel", DataPath: "kernel", Problem: "the kernel's module nf_nat_ftp is " +
 					"missing: modprobe nf_nat_ftp"},
 		},
 		Certificates: []admin.Certificate{{Forward: "archive", File: "/etc/ftpgate/cert.pem",
-			Subject: "CN=gw", DaysLeft: 20, Warning: "renew it"}},
+			Subject: "CN=gw", DaysLeft: 20, Warning: "renew it"},
+			{Forward: "plc", File: "/etc/ftpgate/ca.pem", DaysLeft: 90}},
 		Reload:    &admin.Reload{At: since, Error: "f.toml:3:1: no listen\nf.toml:9:1: no server"},
 		Conntrack: &admin.Conntrack{Count: 26_214, Max: 262_144},
 		Warnings:  []string{"the last reload has changed nothing"},
@@ -68,7 +70,8 @@ forward plc: :2122 leads to 203.0.113.7:21
   PROBLEM      the kernel's module nf_nat_ftp is missing: modprobe nf_nat_ftp
   tracking     kernel, data connections by kernel
   now          0 sessions from 0 clients
-  so far       0 sessions; 0 transfers, 0 failed; 0 B up, 0 B down; 0 refused
+  so far       1 session; 1 transfer, 0 failed; 0 B up, 0 B down; 0 refused
+  certificate  /etc/ftpgate/ca.pem, good for 90 days
 `
 	if rest != want {
 		t.Errorf("got\n%s\nwant\n%s", rest, want)
