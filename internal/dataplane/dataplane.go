@@ -22,7 +22,7 @@ type Path interface {
 	// the path, which the gateway drains and closes after its sessions.
 	Open(ctx context.Context, hole pinhole.Pinhole, dataTLS DataTLS) (Data, netip.AddrPort, error)
 	// Bridge connects to both ends: an active client and a server that only listens. It does not wait for
-	// them; Join waits, and Outcome returns what became of it.
+	// them; AwaitBothEnds waits, and Outcome returns what became of it.
 	Bridge(ctx context.Context, bridge pinhole.Bridge, dataTLS DataTLS) (Data, error)
 	// OpenPassthrough lets a client reach a server's passive ports one to one until the handle is closed.
 	// Other sessions of the same client may share the passthrough.
@@ -55,16 +55,17 @@ type DataTLS struct {
 //
 // Once the connection stands, it belongs to its two ends, over either path: what one end sends, its FIN and
 // its reset reach the other one, each direction by itself, whatever the control connections do. A session
-// calls Open (or Bridge), Arm, then for a transfer Join, Use and perhaps Finish, and Close at the end.
+// calls Open (or Bridge), Arm, then for a transfer AwaitBothEnds, Use and perhaps Finish, and Close at the
+// end.
 type Data interface {
 	// Arm admits the one connection: once it returns nil, the peer can connect, within pinhole.Lifetime or
 	// for longer if Use is called.
 	Arm() error
-	// Join waits until a connection whose peer has connected stands at both ends, or has failed, or cancel
-	// is closed. It returns at once if no peer has connected yet, if the kernel carries the connection,
-	// before Arm and after Close. Call it before a transfer command goes to the server: the server then finds
-	// the connection where the client believes it to be.
-	Join(cancel <-chan struct{})
+	// AwaitBothEnds waits until a connection whose peer has connected stands at both ends, or has failed, or
+	// cancel is closed. It returns at once if no peer has connected yet, if the kernel carries the
+	// connection, before Arm and after Close. Call it before a transfer command goes to the server: the
+	// server then finds the connection where the client believes it to be.
+	AwaitBothEnds(cancel <-chan struct{})
 	// Use says that a transfer command waits for the connection: from now on the peer may connect until
 	// Close, however late. It never waits. Called again or too late, it does nothing.
 	Use()

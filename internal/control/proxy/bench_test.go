@@ -59,13 +59,13 @@ func (p *instantPath) Open(_ context.Context, hole pinhole.Pinhole, _ dataplane.
 
 type instantData struct{ *fakeData }
 
-func (d instantData) Join(<-chan struct{})   {}
-func (d instantData) Use()                   {}
-func (d instantData) Ended() <-chan struct{} { return nil }
-func (d instantData) Unuse()                 {}
-func (d instantData) Arm() error             { return nil }
-func (d instantData) Finish(<-chan struct{}) {}
-func (d instantData) Close() pinhole.Outcome { return d.Outcome() }
+func (d instantData) AwaitBothEnds(<-chan struct{}) {}
+func (d instantData) Use()                          {}
+func (d instantData) Ended() <-chan struct{}        { return nil }
+func (d instantData) Unuse()                        {}
+func (d instantData) Arm() error                    { return nil }
+func (d instantData) Finish(<-chan struct{})        {}
+func (d instantData) Close() pinhole.Outcome        { return d.Outcome() }
 func (d instantData) Outcome() pinhole.Outcome {
 	return pinhole.Outcome{Path: forward.DataRelay, FinishReturnsNow: true, Complete: true}
 }

@@ -62,7 +62,7 @@ type fakeData struct {
 	armed    chan struct{}
 	done     chan struct{}
 	closed   chan struct{}
-	joined   chan struct{} // closed when a transfer is about to begin
+	awaited  chan struct{} // closed by AwaitBothEnds: a transfer is about to begin
 	used     chan struct{} // closed when a transfer waits for it
 	severed  chan struct{}
 	held     chan struct{} // closed when Finish waits
@@ -135,7 +135,7 @@ func (p *fakePath) add(d *fakeData) (dataplane.Data, error) {
 	}
 	d.path, d.armed, d.done = p, make(chan struct{}), make(chan struct{})
 	d.closed, d.held = make(chan struct{}), make(chan struct{})
-	d.joined, d.used = make(chan struct{}), make(chan struct{})
+	d.awaited, d.used = make(chan struct{}), make(chan struct{})
 	d.severed = make(chan struct{})
 	p.all = append(p.all, d)
 	p.open++
@@ -208,11 +208,11 @@ func (d *fakeData) Outcome() pinhole.Outcome {
 	return o
 }
 
-func (d *fakeData) Join(cancel <-chan struct{}) {
-	if !isClosed(d.joined) {
-		close(d.joined)
+func (d *fakeData) AwaitBothEnds(cancel <-chan struct{}) {
+	if !isClosed(d.awaited) {
+		close(d.awaited)
 	}
-	d.path.waitOr("Join", cancel)
+	d.path.waitOr("AwaitBothEnds", cancel)
 }
 
 func (d *fakeData) Use() {

@@ -31,7 +31,7 @@ var hung = []struct {
 		b.pasv()
 		b.client.say("PASV\r\n")
 	}},
-	{"Join", nil, func(b *stage) { // that is, an end that takes no connection
+	{"AwaitBothEnds", nil, func(b *stage) { // that is, an end that takes no connection
 		b.pasv()
 		b.client.say("RETR x\r\n")
 	}},

@@ -180,7 +180,7 @@ func TestSessionServerModePassive(t *testing.T) {
 	}
 	port()
 	if len(b.path.all) != 0 {
-		t.Error("joined before the transfer")
+		t.Error("AwaitBothEnds was called before the transfer")
 	}
 	b.ask("RETR x", "150 here")
 	data := b.path.last()

@@ -121,10 +121,10 @@ func TestSessionFinishesWhatIsSettled(t *testing.T) {
 func TestSessionJoins(t *testing.T) {
 	b := newStage(t).connect().login()
 	data := b.pasv()
-	release := b.path.hangIn("Join")
+	release := b.path.hangIn("AwaitBothEnds")
 	b.client.say("RETR x\r\n")
-	if got := <-b.path.hang; got != "Join" || isClosed(data.used) {
-		t.Errorf("%s hangs, used %t; want Join, and then the use", got, isClosed(data.used))
+	if got := <-b.path.hang; got != "AwaitBothEnds" || isClosed(data.used) {
+		t.Errorf("%s hangs, used %t; want AwaitBothEnds, and then the use", got, isClosed(data.used))
 	}
 	release()
 	b.server.hear("RETR x")

@@ -129,7 +129,7 @@ func (s *Session) use() error {
 		return nil
 	}
 	if !s.callPath(func() {
-		data.Join(over)
+		data.AwaitBothEnds(over)
 		data.Use()
 	}) {
 		s.discard(data)

@@ -122,7 +122,7 @@ type Handle struct {
 }
 
 // Close ends the session's part. When it returns for the last session that has the passthrough, nobody new
-// can connect; connections that have come through go on. The second Close does nothing.
+// can connect; connections that were made go on. The second Close does nothing.
 func (h *Handle) Close() { h.once.Do(h.closeOnce) }
 
 func (h *Handle) closeOnce() {

@@ -63,7 +63,7 @@ func New(kernel Kernel, ports *port.Allocator, free func(netip.AddrPort) bool, l
 		armed: map[pinhole.Pinhole]*DataPort{}, passthroughs: map[clientKey][]*sharedPassthrough{}}
 }
 
-// Used reports whether a pinhole's connection has come, as far as anybody knows, or nobody expects it any
+// Used reports whether a pinhole's peer has connected, as far as anybody knows, or nobody expects it any
 // more. It does not wait.
 func (p *Path) Used(hole pinhole.Pinhole) bool {
 	p.mu.Lock()
@@ -84,7 +84,7 @@ func (p *Path) note(h *DataPort, armed bool) {
 }
 
 // Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. The kernel
-// learns of it in Arm. The caller calls Count before that if somebody knows whether the connection has come.
+// learns of it in Arm. The caller calls Count before that if somebody knows whether the peer has connected.
 // The error wraps port.ErrNone where all ports are taken. The caller closes the pinhole.
 func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort, error) {
 	listen, err := p.ports.Allocate(hole.From, hole.Listen.Addr(), ports, func(at netip.AddrPort) (bool,
@@ -103,21 +103,21 @@ func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort, e
 type DataPort struct {
 	path      *Path
 	hole      pinhole.Pinhole
-	connected func() bool // the connection has come, as far as anybody knows
+	connected func() bool // the peer has connected, as far as anybody knows
 	close     sync.Once
 
 	mu     sync.Mutex
 	arming sync.WaitGroup // calls of Arm that wait for the kernel; none begins after closed is set
 	armed  bool           // the kernel has it, or may have it
 	inUse  bool           // a transfer command waits for its connection
-	used   bool           // its connection has come
+	used   bool           // its peer has connected
 	closed bool
 }
 
 // Listen returns the address and port at which the connection is expected.
 func (h *DataPort) Listen() netip.AddrPort { return h.hole.Listen }
 
-// Count says who knows whether the connection has come. connected must not wait.
+// Count says who knows whether the peer has connected. connected must not wait.
 func (h *DataPort) Count(connected func() bool) { h.connected = connected }
 
 // Arm opens the pinhole in the kernel. When it returns nil, the port may be announced. The error is the
@@ -139,7 +139,7 @@ func (h *DataPort) Arm() error {
 	return nil
 }
 
-// Use keeps an armed pinhole open until Close while its connection has not come, as far as anybody knows: a
+// Use keeps an armed pinhole open until Close while its peer has not connected, as far as anybody knows: a
 // transfer command waits for it. It does not wait.
 func (h *DataPort) Use() {
 	h.mu.Lock()
@@ -164,14 +164,14 @@ func (h *DataPort) wanted() bool {
 	return h.inUse && !h.used
 }
 
-// MarkUsed notes that the connection has come: its transfer is over.
+// MarkUsed notes that the peer has connected: its transfer is over.
 func (h *DataPort) MarkUsed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.used = true
 }
 
-// Used reports whether the connection is known to have come.
+// Used reports whether the peer is known to have connected.
 func (h *DataPort) Used() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

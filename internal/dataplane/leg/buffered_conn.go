@@ -33,7 +33,7 @@ func Borrow() *Buffer { return buffers.Get().(*Buffer) }
 func Return(b *Buffer) { buffers.Put(b) }
 
 // bufferedConn is the connection below a tls.Conn: it reads large pieces, and writes many records at once.
-// After the handshake Read never waits: where nothing has come it returns os.ErrDeadlineExceeded, which a
+// After the handshake Read never waits: where nothing has arrived it returns os.ErrDeadlineExceeded, which a
 // tls.Conn survives; wait is for waiting. One goroutine reads; any may write.
 type bufferedConn struct {
 	*net.TCPConn
@@ -41,13 +41,13 @@ type bufferedConn struct {
 	handshakeTime time.Duration
 
 	handshaking bool                  // Read waits
-	heard       bool                  // something has come
+	heard       bool                  // the peer has sent something
 	receiving   func(fd uintptr) bool // receive, bound once
-	in          *Buffer               // what has come and was not read; nil: nothing
+	in          *Buffer               // what has arrived and was not read; nil: nothing
 	start, end  int                   // its place in in
 	dry         bool                  // Read has found nothing
 	err         error                 // nothing comes any more behind in
-	ended       bool                  // Read has returned err: the reader wanted more than came
+	ended       bool                  // Read has returned err: the reader wanted more than had arrived
 
 	// mu puts writes in order, as the lock of a tls.Conn does. A writer holds it while the peer is slow, and
 	// only other writers to the same peer wait for it.
@@ -66,7 +66,7 @@ func newBufferedConn(tcp *net.TCPConn, handshakeTime time.Duration) (*bufferedCo
 	return c, err
 }
 
-// Read returns what has come.
+// Read returns what has arrived.
 func (c *bufferedConn) Read(p []byte) (int, error) {
 	if c.in == nil && c.handshaking {
 		c.wait()
@@ -104,7 +104,7 @@ func (c *bufferedConn) wait() {
 	}
 }
 
-// receive reads what has come, and reports whether there was anything, an end or an error included.
+// receive reads what has arrived, and reports whether there was anything, an end or an error included.
 func (c *bufferedConn) receive(fd uintptr) bool {
 	in := Borrow()
 	n, err := unix.Read(int(fd), in[:])

@@ -48,7 +48,7 @@ func (l *Leg) Handshake(config *tls.Config, asServer bool, limit time.Duration) 
 	return err
 }
 
-// PeerBegan reports whether something has come from the peer since Handshake was called.
+// PeerBegan reports whether the peer has sent anything since Handshake was called.
 func (l *Leg) PeerBegan() bool { return l.buffered != nil && l.buffered.heard }
 
 // SentAlert reports whether crypto/tls has told the peer with an alert why the handshake failed with err.
@@ -93,7 +93,7 @@ func (l *Leg) Wait() error {
 	return err
 }
 
-// Read reads what has come. After Wait it never waits, and n may be 0. Both n and the error count.
+// Read reads what has arrived. After Wait it never waits, and n may be 0. Both n and the error count.
 func (l *Leg) Read(buf []byte) (n int, err error) {
 	if l.tls == nil {
 		return l.tcp.Read(buf)

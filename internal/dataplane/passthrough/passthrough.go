@@ -30,7 +30,7 @@ var ErrClosed = relay.ErrClosed
 // that a connection comes from says where it goes; one from an address without a passthrough is reset.
 // Several goroutines may call its methods at once.
 //
-// It has one goroutine for each port that is open, and for each connection those of a relay.Transfer.
+// It has one goroutine for each port that is open, and for each connection those of a relay.Connection.
 type Passthroughs struct {
 	opener relay.Opener // for dialling
 	ended  func(pinhole.Passthrough, relay.Result)
@@ -112,7 +112,7 @@ func (ps *Passthroughs) Open(p pinhole.Passthrough) (*Handle, error) {
 }
 
 // Close gives the part up. If it was the last one, the passthrough is closed when Close returns: nobody
-// comes in any more. Connections that came before go on until they end. Closed twice it does nothing.
+// comes in any more. Connections that were made go on until they end. Closed twice it does nothing.
 func (h *Handle) Close() {
 	h.once.Do(func() { h.of.release(h.what) })
 }

@@ -38,7 +38,7 @@ func noGoroutines(t *testing.T) {
 		buf := make([]byte, 8<<20)
 		left = string(buf[:runtime.Stack(buf, true)])
 		return !strings.Contains(left, "passthrough.(*Passthroughs)") &&
-			!strings.Contains(left, "relay.(*Transfer)")
+			!strings.Contains(left, "relay.(*Connection)")
 	}, func() string { return "goroutines are left:\n" + left })
 }
 
@@ -130,7 +130,7 @@ func TestPassthrough(t *testing.T) {
 		one := want
 		one.Ports = forward.PortRange{First: r.First + uint16(i), Last: r.First + uint16(i)}
 		if res := results[one]; res.Err != nil || res.Up != 70<<10 || res.Down != 300<<10 ||
-			res.Joined.IsZero() {
+			res.BothConnected.IsZero() {
 			t.Errorf("%s: got %+v; want all of it", one, res)
 		}
 	}

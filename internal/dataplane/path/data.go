@@ -8,7 +8,7 @@ import (
 )
 
 // relayData is a data connection that the relay carries.
-type relayData struct{ *relay.Transfer }
+type relayData struct{ *relay.Connection }
 
 // Outcome returns what has become of the connection so far.
 func (r relayData) Outcome() pinhole.Outcome {
@@ -31,23 +31,23 @@ func (r relayData) Outcome() pinhole.Outcome {
 func (r relayData) Ended() <-chan struct{} { return r.Done() }
 
 // Sever ends the connection.
-func (r relayData) Sever() { r.Transfer.Sever() }
+func (r relayData) Sever() { r.Connection.Sever() }
 
-// Close closes the pinhole. A connection that has come goes on.
+// Close closes the pinhole. A connection that was made goes on.
 func (r relayData) Close() pinhole.Outcome {
-	r.Transfer.Close()
+	r.Connection.Close()
 	return r.Outcome()
 }
 
-// expectation is a connection of the kernel's that somebody counts, from before it may come; package flows
-// implements it.
+// expectation is a connection of the kernel's that somebody counts, from before the peer can connect; package
+// flows implements it.
 type expectation interface {
 	Outcome() pinhole.Outcome
 	// ForgetEarlier has the kernel give an active connection the server's source port. It reports whether
 	// the client still remembers an earlier connection from there, so that the kernel must not.
 	ForgetEarlier() (remembered bool)
-	Sever()            // ends the connection, if it has come
-	Release(used bool) // the pinhole is closed; used: its connection has come for certain
+	Sever()            // ends the connection, if the peer has connected
+	Release(used bool) // the pinhole is closed; used: the peer has connected for certain
 }
 
 // metered is a data connection that the kernel carries, and that is counted.
@@ -56,7 +56,7 @@ type metered struct {
 	flow expectation // nil: nobody counts
 }
 
-// Outcome returns what has come through so far.
+// Outcome returns what has been carried so far.
 func (m metered) Outcome() pinhole.Outcome {
 	if m.flow == nil {
 		return pinhole.KernelOutcome()
@@ -64,11 +64,11 @@ func (m metered) Outcome() pinhole.Outcome {
 	return m.flow.Outcome()
 }
 
-// Finish waits for nothing. The server says that the transfer is over, so its connection has come.
+// Finish waits for nothing. The server says that the transfer is over, so the peer has connected.
 func (m metered) Finish(<-chan struct{}) { m.MarkUsed() }
 
-// Join does not wait: the kernel connects the ends.
-func (m metered) Join(<-chan struct{}) {}
+// AwaitBothEnds does not wait: the kernel connects the ends.
+func (m metered) AwaitBothEnds(<-chan struct{}) {}
 
 // Use keeps the pinhole open until its connection comes. Where nobody counts, nobody would know of that, and
 // a pinhole that lived on might serve a second connection: then it has its usual time.
@@ -82,14 +82,14 @@ func (m metered) Use() {
 // as long as the watcher needs to find out that they are over, some seconds after each transfer.
 func (m metered) Ended() <-chan struct{} { return nil }
 
-// Sever ends the connection that has come.
+// Sever ends the connection, if the peer has connected.
 func (m metered) Sever() {
 	if m.flow != nil {
 		m.flow.Sever()
 	}
 }
 
-// Close closes the pinhole. A connection that has come goes on, and is counted to its end.
+// Close closes the pinhole. A connection that was made goes on, and is counted to its end.
 func (m metered) Close() pinhole.Outcome {
 	m.DataPort.Close()
 	if m.flow != nil {

@@ -18,7 +18,7 @@ import (
 //	waiting --Arm, else-------------------------------------------------------------> armed in the kernel
 type earlyAccept struct {
 	metered
-	waiting  *relay.Transfer
+	waiting  *relay.Connection
 	viaRelay atomic.Bool
 }
 
@@ -64,8 +64,8 @@ func (e *earlyAccept) Outcome() pinhole.Outcome {
 // Finish waits for what the relay carries.
 func (e *earlyAccept) Finish(cancel <-chan struct{}) { e.carrier().Finish(cancel) }
 
-// Join waits for the client's end of what the relay carries.
-func (e *earlyAccept) Join(cancel <-chan struct{}) { e.carrier().Join(cancel) }
+// AwaitBothEnds waits for the client's end of what the relay carries.
+func (e *earlyAccept) AwaitBothEnds(cancel <-chan struct{}) { e.carrier().AwaitBothEnds(cancel) }
 
 // Use keeps the pinhole open for a transfer.
 func (e *earlyAccept) Use() { e.carrier().Use() }

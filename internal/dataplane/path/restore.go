@@ -64,7 +64,7 @@ func (p *Paths) notRenewed(err error) {
 }
 
 // Restore puts the open pinholes and passthroughs back into the kernel's table after another program has
-// removed them. Pinholes whose connections have come stay away.
+// removed them. Pinholes whose peers have connected stay away.
 func (p *Paths) Restore() error {
 	t := p.tables.Load()
 	if t == nil {

@@ -190,7 +190,7 @@ func (l *listener) pause(d time.Duration) bool {
 	}
 }
 
-// accept gives away what waits, but not all that come meanwhile: those who want the lock wait for it. It
+// accept gives away what waits, but not those that arrive meanwhile: others who want the lock wait for it. It
 // returns EAGAIN when nothing waits any more, or why the system gives nothing.
 func (l *listener) accept(fd int) error {
 	l.mu.Lock()

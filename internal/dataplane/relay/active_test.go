@@ -13,13 +13,13 @@ func TestActiveWaits(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	h := hole(l)
 	h.Active = true
-	tr := reserve(t, opener(), h)
-	if tr.Waiting() {
+	dc := reserve(t, opener(), h)
+	if dc.Waiting() {
 		t.Error("got a connection that waits; want none yet")
 	}
-	early := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+	early := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	relaytest.Send(early, []byte("early"))
-	if !tr.Waiting() {
+	if !dc.Waiting() {
 		t.Error("got no connection that waits; want the server's")
 	}
 	_ = l.SetDeadline(time.Now()) // whatever had come would be there
@@ -27,16 +27,16 @@ func TestActiveWaits(t *testing.T) {
 		t.Errorf("got %s at the far end before Arm", c.RemoteAddr())
 	}
 	_ = l.SetDeadline(time.Time{})
-	if err := tr.Arm(); err != nil {
+	if err := dc.Arm(); err != nil {
 		t.Fatal(err)
 	}
 	srv := relaytest.Accept(t, l)
 	relaytest.WantData(t, "far end", srv, []byte("early"))
 	srv.Close()
-	if r := wait(t, tr); r.Err != nil {
+	if r := wait(t, dc); r.Err != nil {
 		t.Errorf("got %v; want no error", r.Err)
 	}
-	if tr.Waiting() {
+	if dc.Waiting() {
 		t.Error("got a connection that waits after the end")
 	}
 }
@@ -45,9 +45,9 @@ func TestActiveWaits(t *testing.T) {
 func TestActiveClosed(t *testing.T) {
 	h := hole(relaytest.Listen(t, relaytest.Server))
 	h.Active = true
-	tr := reserve(t, opener(), h)
-	early := relaytest.Dial(t, relaytest.Peer, tr.Listen())
-	tr.Close()
+	dc := reserve(t, opener(), h)
+	early := relaytest.Dial(t, relaytest.Peer, dc.Listen())
+	dc.Close()
 	relaytest.WantReset(t, "early server", early)
-	relaytest.WantRefused(t, tr.Listen())
+	relaytest.WantRefused(t, dc.Listen())
 }

@@ -32,7 +32,7 @@ func wantTurnedAway(t *testing.T, client party) {
 // A client that may not carry data is told so after its handshake, and the server sees a reset.
 func TestNotAdmitted(t *testing.T) {
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		tr, client, srv := connectTLS(t, opener(), passive, v, judged(
+		dc, client, srv := connectTLS(t, opener(), passive, v, judged(
 			func(c tls.ConnectionState) (<-chan struct{}, error) {
 				if c.Version != v {
 					t.Errorf("got %s; want %s", tls.VersionName(c.Version), tls.VersionName(v))
@@ -41,7 +41,7 @@ func TestNotAdmitted(t *testing.T) {
 			}))
 		wantTurnedAway(t, client)
 		wantEndReset(t, "server", srv)
-		wantHandshakeError(t, wait(t, tr).Err, Client, "resume the session")
+		wantHandshakeError(t, wait(t, dc).Err, Client, "resume the session")
 	}
 }
 
@@ -54,7 +54,7 @@ func TestAdmittedLater(t *testing.T) {
 			changes <- first
 			changes <- second
 			close(changes)
-			tr, client, srv := connectTLS(t, opener(), passive, 0, judged(
+			dc, client, srv := connectTLS(t, opener(), passive, 0, judged(
 				func(tls.ConnectionState) (<-chan struct{}, error) {
 					asked <- struct{}{}
 					if change := <-changes; change != nil {
@@ -79,13 +79,13 @@ func TestAdmittedLater(t *testing.T) {
 			if final != nil {
 				wantEndReset(t, "server", srv)
 				wantTurnedAway(t, client)
-				wantHandshakeError(t, wait(t, tr).Err, Client, "resume the session")
+				wantHandshakeError(t, wait(t, dc).Err, Client, "resume the session")
 				return
 			}
 			if _, err := io.ReadFull(srv, make([]byte, len("a file"))); err != nil {
 				t.Errorf("the server: got %v; want the file", err)
 			}
-			tr.Close()
+			dc.Close()
 		})
 	}
 }
@@ -94,10 +94,10 @@ func TestAdmittedLater(t *testing.T) {
 func TestNeverAdmitted(t *testing.T) {
 	p := opener()
 	p.HandshakeTime = 100 * time.Millisecond
-	tr, client, _ := connectTLS(t, p, passive, 0, judged(
+	dc, client, _ := connectTLS(t, p, passive, 0, judged(
 		func(tls.ConnectionState) (<-chan struct{}, error) { return make(chan struct{}), refusal{} }))
 	wantTurnedAway(t, client)
-	wantHandshakeError(t, wait(t, tr).Err, Client, "resume the session")
+	wantHandshakeError(t, wait(t, dc).Err, Client, "resume the session")
 }
 
 // TLS with the client begins with the transfer. A client that waits for it first gets it after a while.
@@ -107,7 +107,7 @@ func TestClientHandshakeBegins(t *testing.T) {
 	dataTLS.TransferStarted = begin
 	p := opener()
 	p.graceTime = time.Hour
-	tr, client, _ := connectTLS(t, p, passive, 0, dataTLS)
+	dc, client, _ := connectTLS(t, p, passive, 0, dataTLS)
 	shaken := make(chan error, 1)
 	go func() { shaken <- client.tls.Handshake() }()
 	select {
@@ -119,11 +119,11 @@ func TestClientHandshakeBegins(t *testing.T) {
 	if err := <-shaken; err != nil {
 		t.Error(err)
 	}
-	tr.Close()
+	dc.Close()
 
 	dataTLS.TransferStarted = make(chan struct{})
 	p.graceTime = time.Millisecond
-	tr, client, _ = connectTLS(t, p, passive, 0, dataTLS)
+	dc, client, _ = connectTLS(t, p, passive, 0, dataTLS)
 	handshake(t, client)
-	tr.Close()
+	dc.Close()
 }

@@ -30,7 +30,7 @@ func TestReserved(t *testing.T) {
 		// TIME_WAIT is here
 		{"closed first by the gateway", func(t *testing.T, p *Opener) { carryOne(t, p, Server) }},
 		{"closed first by the peer", func(t *testing.T, p *Opener) { carryOne(t, p, Client) }},
-		{"in use by a transfer", func(t *testing.T, p *Opener) { joinedBy(t, p) }},
+		{"in use by a transfer", func(t *testing.T, p *Opener) { connectedBy(t, p) }},
 		{"given back", func(t *testing.T, p *Opener) {
 			reserve(t, p,
 				hole(relaytest.Listen(t, relaytest.Server))).Close()
@@ -44,34 +44,34 @@ func TestReserved(t *testing.T) {
 			p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 			tt.before(t, p)
 			l := relaytest.Listen(t, relaytest.Server)
-			tr := reserve(t, p, hole(l))
-			wantTaken(t, p, tr.Listen())
-			relaytest.WantCutOff(t, "early peer", relaytest.Peer, tr.Listen())
-			if err := tr.Arm(); err != nil {
+			dc := reserve(t, p, hole(l))
+			wantTaken(t, p, dc.Listen())
+			relaytest.WantCutOff(t, "early peer", relaytest.Peer, dc.Listen())
+			if err := dc.Arm(); err != nil {
 				t.Fatal(err)
 			}
-			wantTaken(t, p, tr.Listen())
-			client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+			wantTaken(t, p, dc.Listen())
+			client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 			srv := relaytest.Accept(t, l)
 			relaytest.Send(srv, []byte("mine"))
 			relaytest.WantData(t, "client", client, []byte("mine"))
 			client.Close()
-			if r := wait(t, tr); r.Err != nil || r.UnexpectedPeers != 0 {
+			if r := wait(t, dc); r.Err != nil || r.UnexpectedPeers != 0 {
 				t.Errorf("got %+v; want neither an error nor unexpected peers", r)
 			}
 		})
 	}
 }
 
-// carryOne has a transfer go through, of which one side is the first to close.
+// carryOne has a connection go through, of which one side is the first to close.
 func carryOne(t *testing.T, p *Opener, first Side) {
 	t.Helper()
-	tr, client, srv := joinedBy(t, p)
+	dc, client, srv := connectedBy(t, p)
 	ends := [2]*net.TCPConn{client, srv}
 	ends[first].Close()
 	relaytest.WantData(t, "other end", ends[first.other()], nil)
 	ends[first.other()].Close()
-	if r := wait(t, tr); r.Err != nil {
+	if r := wait(t, dc); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 }
@@ -127,30 +127,30 @@ func TestOpenAtOnce(t *testing.T) {
 	const ports, takers = 8, 32
 	p := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, ports)}
 	h := hole(relaytest.Listen(t, relaytest.Server))
-	got := make(chan *Transfer)
+	got := make(chan *Connection)
 	for range takers {
 		go func() {
-			tr, err := p.Open(context.Background(), h, dataplane.DataTLS{})
+			dc, err := p.Open(context.Background(), h, dataplane.DataTLS{})
 			if err == nil {
-				err = tr.Arm()
+				err = dc.Arm()
 			}
 			if err != nil && !errors.Is(err, port.ErrNone) {
 				t.Errorf("got %v; want %v", err, port.ErrNone)
 			}
-			got <- tr
+			got <- dc
 		}()
 	}
 	seen := map[uint16]bool{}
 	for range takers {
-		tr := <-got
-		if tr == nil {
+		dc := <-got
+		if dc == nil {
 			continue
 		}
-		owned(t, tr)
-		if seen[tr.Listen().Port()] {
-			t.Errorf("port %d has two takers", tr.Listen().Port())
+		owned(t, dc)
+		if seen[dc.Listen().Port()] {
+			t.Errorf("port %d has two takers", dc.Listen().Port())
 		}
-		seen[tr.Listen().Port()] = true
+		seen[dc.Listen().Port()] = true
 	}
 	if len(seen) != ports {
 		t.Errorf("got %d of %d ports", len(seen), ports)
@@ -168,7 +168,7 @@ func TestAvoid(t *testing.T) {
 	}
 	h := hole(relaytest.Listen(t, relaytest.Server))
 	for range 2 {
-		if tr := reserve(t, p, h); tr.Listen().Port() == kept {
+		if dc := reserve(t, p, h); dc.Listen().Port() == kept {
 			t.Errorf("got port %d, which is to be avoided", kept)
 		}
 	}
@@ -181,33 +181,33 @@ func TestAvoid(t *testing.T) {
 func TestArmAfterEnd(t *testing.T) {
 	why := errors.New("the session is over")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	tr, err := opener().Open(ctx, hole(relaytest.Listen(t, relaytest.Server)), dataplane.DataTLS{})
+	dc, err := opener().Open(ctx, hole(relaytest.Listen(t, relaytest.Server)), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	owned(t, tr)
+	owned(t, dc)
 	cancel(why)
-	if r := wait(t, tr); !errors.Is(r.Err, ErrClosed) || !errors.Is(r.Err, why) {
+	if r := wait(t, dc); !errors.Is(r.Err, ErrClosed) || !errors.Is(r.Err, why) {
 		t.Errorf("got %v; want %v and %v", r.Err, ErrClosed, why)
 	}
-	if err := tr.Arm(); !errors.Is(err, ErrClosed) {
+	if err := dc.Arm(); !errors.Is(err, ErrClosed) {
 		t.Errorf("Arm: got %v; want %v", err, ErrClosed)
 	}
-	relaytest.WantRefused(t, tr.Listen())
+	relaytest.WantRefused(t, dc.Listen())
 }
 
 // TestArmOnceMore arms what is armed already, while it waits and while it carries: nothing changes.
 func TestArmOnceMore(t *testing.T) {
-	tr, client, srv := joined(t)
+	dc, client, srv := connected(t)
 	for range 2 {
-		if err := tr.Arm(); err != nil {
+		if err := dc.Arm(); err != nil {
 			t.Error(err)
 		}
 	}
-	relaytest.WantRefused(t, tr.Listen())
+	relaytest.WantRefused(t, dc.Listen())
 	client.Close()
 	srv.Close()
-	if r := wait(t, tr); r.Err != nil {
+	if r := wait(t, dc); r.Err != nil {
 		t.Error(r.Err)
 	}
 }
@@ -218,18 +218,18 @@ func TestPortShared(t *testing.T) {
 	servers := []*net.TCPListener{relaytest.Listen(t, relaytest.Server), relaytest.Listen(t,
 		relaytest.Server)}
 	clients := []netip.Addr{relaytest.Peer, relaytest.Inside}
-	var transfers []*Transfer
+	var connections []*Connection
 	for i, l := range servers {
 		h := hole(l)
 		h.From = clients[i]
-		transfers = append(transfers, open(t, p, h))
+		connections = append(connections, open(t, p, h))
 	}
-	for i, tr := range transfers {
-		client := relaytest.Dial(t, clients[i], tr.Listen())
+	for i, dc := range connections {
+		client := relaytest.Dial(t, clients[i], dc.Listen())
 		relaytest.Send(relaytest.Accept(t, servers[i]), []byte(clients[i].String()))
 		relaytest.WantData(t, "client", client, []byte(clients[i].String()))
 	}
-	relaytest.WantRefused(t, transfers[0].Listen())
+	relaytest.WantRefused(t, connections[0].Listen())
 }
 
 // waits reports whether a connection waits to be accepted.
@@ -244,40 +244,40 @@ func waits(l *net.TCPListener) bool {
 	return n > 0 && err == nil
 }
 
-// Join waits for the far end where the peer has come, and for nothing else.
+// AwaitBothEnds waits for the far end where the peer has come, and for nothing else.
 func TestJoin(t *testing.T) {
 	t.Parallel()
 	l := relaytest.Listen(t, relaytest.Server)
-	reserve(t, opener(), hole(l)).Join(nil) // before Arm
-	tr := open(t, opener(), hole(l))
-	tr.Join(nil) // nobody
+	reserve(t, opener(), hole(l)).AwaitBothEnds(nil) // before Arm
+	dc := open(t, opener(), hole(l))
+	dc.AwaitBothEnds(nil) // nobody
 	for range 50 {
-		tr := open(t, opener(), hole(l))
-		relaytest.Dial(t, relaytest.Peer, tr.Listen())
-		tr.Join(nil)
+		dc := open(t, opener(), hole(l))
+		relaytest.Dial(t, relaytest.Peer, dc.Listen())
+		dc.AwaitBothEnds(nil)
 		if !waits(l) {
-			t.Fatal("the server has no connection; want it to have it when Join returns")
+			t.Fatal("the server has no connection; want it to have it when AwaitBothEnds returns")
 		}
 		relaytest.Accept(t, l)
 	}
-	tr = open(t, opener(), hole(deaf(t)))
-	relaytest.Dial(t, relaytest.Peer, tr.Listen())
+	dc = open(t, opener(), hole(deaf(t)))
+	relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	cancel := make(chan struct{})
-	joined := make(chan struct{})
+	returned := make(chan struct{})
 	go func() {
-		defer close(joined)
-		tr.Join(cancel)
+		defer close(returned)
+		dc.AwaitBothEnds(cancel)
 	}()
-	<-tr.Connected()
+	<-dc.Connected()
 	select {
-	case <-joined:
-		t.Error("Join has returned; want it to wait for the far end")
+	case <-returned:
+		t.Error("AwaitBothEnds has returned; want it to wait for the far end")
 	default:
 	}
 	close(cancel)
-	<-joined
-	tr.Sever()
-	tr.Join(nil) // it has failed
+	<-returned
+	dc.Sever()
+	dc.AwaitBothEnds(nil) // it has failed
 }
 
 // A connection that comes late finds the pinhole open while a transfer command waits for it, and not else.
@@ -285,17 +285,17 @@ func TestUse(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	p := opener()
 	p.WaitTime = time.Millisecond
-	tr := reserve(t, p, hole(l))
-	tr.Use()
-	tr.Use() // once more: nothing
-	if err := tr.Arm(); err != nil {
+	dc := reserve(t, p, hole(l))
+	dc.Use()
+	dc.Use() // once more: nothing
+	if err := dc.Arm(); err != nil {
 		t.Fatal(err)
 	}
 	unused := open(t, p, hole(l))
 	if r := wait(t, unused); !errors.Is(r.Err, ErrNobody) {
 		t.Errorf("got %v; want %v", r.Err, ErrNobody)
 	}
-	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+	client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	srv := relaytest.Accept(t, l)
 	relaytest.Send(srv, []byte("late"))
 	relaytest.WantData(t, "client", client, []byte("late"))
@@ -310,14 +310,14 @@ func TestUse(t *testing.T) {
 	}
 }
 
-// The client of an active transfer sees the port that the server has connected from.
+// The client of an active connection sees the port that the server has connected from.
 func TestActivePort(t *testing.T) {
 	client := relaytest.Listen(t, relaytest.Server)
 	h := hole(client)
 	h.Active = true
 	for range 2 { // the second time, the first connection is in TIME_WAIT
-		tr := open(t, opener(), h)
-		server := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+		dc := open(t, opener(), h)
+		server := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 		c := relaytest.Accept(t, client)
 		if got, want := relaytest.LocalAddrPort(c.RemoteAddr()).Port(),
 			relaytest.LocalAddrPort(server.LocalAddr()).Port(); got != want {
@@ -336,14 +336,14 @@ func BenchmarkExhausted(b *testing.B) {
 		b.Skipf("%d open files are too few, %v", limit.Cur, err)
 	}
 	for {
-		tr, err := p.Open(context.Background(), h, dataplane.DataTLS{})
+		dc, err := p.Open(context.Background(), h, dataplane.DataTLS{})
 		if errors.Is(err, port.ErrNone) {
 			break
 		}
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer tr.Close()
+		defer dc.Close()
 	}
 	for b.Loop() {
 		if _, err := p.Open(context.Background(), h, dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {

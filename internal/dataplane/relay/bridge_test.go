@@ -14,26 +14,26 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-// join joins the ends that l listen at; the transfer ends with the test.
-func join(t *testing.T, client, srv *net.TCPListener, dataTLS dataplane.DataTLS) *Transfer {
+// join joins the ends that l listen at; the connection ends with the test.
+func join(t *testing.T, client, srv *net.TCPListener, dataTLS dataplane.DataTLS) *Connection {
 	t.Helper()
-	tr, err := opener().Bridge(context.Background(), pinhole.Bridge{
+	dc, err := opener().Bridge(context.Background(), pinhole.Bridge{
 		Client: pinhole.Leg{SourceIP: relaytest.Gateway, Target: relaytest.LocalAddrPort(client.Addr())},
 		Server: pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(srv.Addr())},
 	}, dataTLS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	owned(t, tr)
-	if err := tr.Arm(); err != nil {
+	owned(t, dc)
+	if err := dc.Arm(); err != nil {
 		t.Errorf("arm a bridge: got %v; want nothing to be done", err)
 	}
-	return tr
+	return dc
 }
 
 func TestBridge(t *testing.T) {
 	client, srv := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
-	tr := join(t, client, srv, dataplane.DataTLS{})
+	dc := join(t, client, srv, dataplane.DataTLS{})
 	a, b := relaytest.Accept(t, client), relaytest.Accept(t, srv)
 	if got := relaytest.LocalAddrPort(a.RemoteAddr()).Addr(); got != relaytest.Gateway {
 		t.Errorf("the client sees %s; want %s", got, relaytest.Gateway)
@@ -51,39 +51,39 @@ func TestBridge(t *testing.T) {
 	}()
 	relaytest.WantData(t, "client", a, out)
 	<-got
-	if tr.Finish(nil); tr.Err() != nil {
-		t.Errorf("Finish: got %v; want it delivered", tr.Err())
+	if dc.Finish(nil); dc.Err() != nil {
+		t.Errorf("Finish: got %v; want it delivered", dc.Err())
 	}
-	wantComplete(t, tr, int64(len(up)), int64(len(out)))
-	if tr.Listen().IsValid() {
-		t.Errorf("a bridge listens at %s", tr.Listen())
+	wantComplete(t, dc, int64(len(up)), int64(len(out)))
+	if dc.Listen().IsValid() {
+		t.Errorf("a bridge listens at %s", dc.Listen())
 	}
 }
 
 func TestBridgeBroken(t *testing.T) {
 	client, srv := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
-	tr := join(t, client, srv, dataplane.DataTLS{})
+	dc := join(t, client, srv, dataplane.DataTLS{})
 	a, b := relaytest.Accept(t, client), relaytest.Accept(t, srv)
-	<-tr.Connected()
+	<-dc.Connected()
 	relaytest.Reset(b)
 	relaytest.WantReset(t, "client", a)
-	tr.Finish(nil)
-	wantBroken(t, tr.Err(), Server)
+	dc.Finish(nil)
+	wantBroken(t, dc.Err(), Server)
 }
 
 // wantDialError checks which end could not be connected to, and that Finish says so.
-func wantDialError(t *testing.T, tr *Transfer, side Side) {
+func wantDialError(t *testing.T, dc *Connection, side Side) {
 	t.Helper()
-	r := wait(t, tr)
+	r := wait(t, dc)
 	var dial *DialError
 	if !errors.As(r.Err, &dial) || dial.Side != side || !errors.Is(r.Err, syscall.ECONNREFUSED) {
 		t.Errorf("got %v; want a DialError of %q: %v", r.Err, side, syscall.ECONNREFUSED)
 	}
-	if tr.Finish(nil); tr.Err() != r.Err {
-		t.Errorf("Finish: got %v; want %v", tr.Err(), r.Err)
+	if dc.Finish(nil); dc.Err() != r.Err {
+		t.Errorf("Finish: got %v; want %v", dc.Err(), r.Err)
 	}
-	if !r.Connected.IsZero() || !r.Joined.IsZero() {
-		t.Errorf("got %+v; want it neither connected nor joined", r)
+	if !r.Connected.IsZero() || !r.BothConnected.IsZero() {
+		t.Errorf("got %+v; want it connected to no end", r)
 	}
 }
 
@@ -108,29 +108,29 @@ func wantUntouched(t *testing.T, l *net.TCPListener) {
 func TestBridgeClientRefuses(t *testing.T) {
 	client, srv := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
 	client.Close()
-	tr := join(t, client, srv, dataplane.DataTLS{})
+	dc := join(t, client, srv, dataplane.DataTLS{})
 	relaytest.WantReset(t, "server", relaytest.Accept(t, srv))
-	wantDialError(t, tr, Client)
+	wantDialError(t, dc, Client)
 }
 
 // TestBridgeClose closes a bridge while it connects to the one end or the other.
 func TestBridgeClose(t *testing.T) {
 	t.Run("server deaf", func(t *testing.T) {
 		client := relaytest.Listen(t, relaytest.Peer)
-		tr := join(t, client, deaf(t), dataplane.DataTLS{})
-		tr.Close()
+		dc := join(t, client, deaf(t), dataplane.DataTLS{})
+		dc.Close()
 		wantUntouched(t, client)
-		if r := tr.Result(); r.Err != ErrClosed {
+		if r := dc.Result(); r.Err != ErrClosed {
 			t.Errorf("got %v; want %v", r.Err, ErrClosed)
 		}
 	})
 	t.Run("client deaf", func(t *testing.T) {
 		srv := relaytest.Listen(t, relaytest.Server)
-		tr := join(t, deaf(t), srv, dataplane.DataTLS{})
+		dc := join(t, deaf(t), srv, dataplane.DataTLS{})
 		b := relaytest.Accept(t, srv)
-		tr.Close()
+		dc.Close()
 		relaytest.WantReset(t, "server", b)
-		if err := tr.Err(); err != ErrClosed {
+		if err := dc.Err(); err != ErrClosed {
 			t.Errorf("got %v; want %v", err, ErrClosed)
 		}
 	})

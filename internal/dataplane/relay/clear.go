@@ -12,25 +12,25 @@ import (
 // (tcp_wmem in tcp(7)). Small files need no look at it.
 const firstBytes = 8 << 10
 
-// clearTransfer is a transfer with both ends in clear: data goes through splice(2), and an end's FIN is the
-// end of its data. Each direction has these states:
+// clearConnection is a connection with both ends in clear: data goes through splice(2), and an end's FIN is
+// the end of its data. Each direction has these states:
 //
 //	waiting --data--> splicing --no more at once--> waiting
 //	waiting --FIN--> ended, and the other end gets a FIN
 //	any --reset--> broken
-type clearTransfer struct{ *Transfer }
+type clearConnection struct{ *Connection }
 
 // prepare has nothing to do.
-func (clearTransfer) prepare() bool { return true }
+func (clearConnection) prepare() bool { return true }
 
-// copy gives everything that the end side sends to the other one, and then its FIN.
+// copy gives everything that side sends to the other one, and then its FIN.
 //
 // It waits for data, and for room at the other end, without a pipe, and takes one for what goes through at
 // once: neither an end that sends nothing nor one that reads nothing holds one (an ordinary user has 64 of
 // full size, pipe-user-pages-soft in proc_sys_fs(5)), the counters are exact at any moment, and a direction
 // that carries nothing but its FIN is never spliced.
-func (t clearTransfer) copy(side Side) error {
-	src, dst := t.ends[side], t.ends[side.other()]
+func (c clearConnection) copy(side Side) error {
+	src, dst := c.ends[side], c.ends[side.other()]
 	readable, err := leg.NewReadable(src)
 	if err != nil {
 		return &BrokenError{side, err}
@@ -45,25 +45,25 @@ func (t clearTransfer) copy(side Side) error {
 			break
 		}
 		chunk.N = int64(n)
-		if err := t.splice(side, chunk); err != nil {
+		if err := c.splice(side, chunk); err != nil {
 			return err
 		}
 	}
-	if t.brokeUnseen(side) && !t.sentFIN(side) {
+	if c.brokeUnseen(side) && !c.sentFIN(side) {
 		return &BrokenError{side, unix.ECONNRESET}
 	}
-	t.markEnded(side) // before the FIN: brokeUnseen counts on it
+	c.markFINReceived(side) // before the FIN: brokeUnseen counts on it
 	if err := dst.CloseWrite(); err != nil {
 		return &BrokenError{side.other(), err}
 	}
-	t.markPassed(side)
+	c.markFINForwarded(side)
 	return nil
 }
 
-// splice passes on as much of what the end side has sent as the other one takes at once.
-func (t clearTransfer) splice(side Side, chunk *io.LimitedReader) error {
-	dst := t.ends[side.other()]
-	if chunk.N > firstBytes || t.bytes[side].Load() > 0 {
+// splice passes on as much of what that side has sent as the other one takes at once.
+func (c clearConnection) splice(side Side, chunk *io.LimitedReader) error {
+	dst := c.ends[side.other()]
+	if chunk.N > firstBytes || c.bytes[side].Load() > 0 {
 		room, err := leg.Room(dst)
 		if err != nil {
 			return &BrokenError{side.other(), err}
@@ -71,7 +71,7 @@ func (t clearTransfer) splice(side Side, chunk *io.LimitedReader) error {
 		chunk.N = min(chunk.N, int64(room))
 	}
 	sent, err := io.Copy(dst, chunk)
-	t.bytes[side].Add(sent)
+	c.bytes[side].Add(sent)
 	switch {
 	case err == nil:
 		return nil
@@ -82,10 +82,10 @@ func (t clearTransfer) splice(side Side, chunk *io.LimitedReader) error {
 }
 
 // closedCleanly returns false: without TLS a reset is never an orderly close.
-func (clearTransfer) closedCleanly(Side) bool { return false }
+func (clearConnection) closedCleanly(Side) bool { return false }
 
 // shortenHandshake has nothing to do.
-func (clearTransfer) shortenHandshake() {}
+func (clearConnection) shortenHandshake() {}
 
 // notResumed is false: there is no TLS.
-func (clearTransfer) notResumed() bool { return false }
+func (clearConnection) notResumed() bool { return false }

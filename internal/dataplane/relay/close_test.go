@@ -15,31 +15,31 @@ import (
 func TestClose(t *testing.T) {
 	t.Parallel()
 	t.Run("before a connection", func(t *testing.T) {
-		tr := open(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
-		tr.Close()
-		relaytest.WantRefused(t, tr.Listen())
-		if r := tr.Result(); r.Err != ErrClosed || !r.Connected.IsZero() {
+		dc := open(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
+		dc.Close()
+		relaytest.WantRefused(t, dc.Listen())
+		if r := dc.Result(); r.Err != ErrClosed || !r.Connected.IsZero() {
 			t.Errorf("got %+v; want %v", r, ErrClosed)
 		}
-		tr.Close() // once more: nothing
+		dc.Close() // once more: nothing
 	})
 	t.Run("during", func(t *testing.T) {
-		tr, client, srv := joined(t)
-		tr.Close()
+		dc, client, srv := connected(t)
+		dc.Close()
 		relaytest.Send(client, []byte("an upload"))
 		relaytest.WantData(t, "server", srv, []byte("an upload"))
-		wantRuns(t, tr)
+		wantRuns(t, dc)
 		srv.Close()
 		relaytest.WantData(t, "client", client, nil)
-		wantComplete(t, tr, int64(len("an upload")), 0)
+		wantComplete(t, dc, int64(len("an upload")), 0)
 	})
 	t.Run("while dialling", func(t *testing.T) {
 		l := deaf(t)
-		tr := open(t, opener(), hole(l))
-		client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
-		<-tr.Connected()
-		tr.Close()
-		relaytest.WantRefused(t, tr.Listen()) // before the far end has answered
+		dc := open(t, opener(), hole(l))
+		client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
+		<-dc.Connected()
+		dc.Close()
+		relaytest.WantRefused(t, dc.Listen()) // before the far end has answered
 		relaytest.Accept(t, l)                // that of deaf: now there is room
 		relaytest.Send(client, []byte("an upload"))
 		relaytest.WantData(t, "server", relaytest.Accept(t, l), []byte("an upload"))
@@ -47,21 +47,21 @@ func TestClose(t *testing.T) {
 	t.Run("idle", func(t *testing.T) {
 		p := opener()
 		p.IdleTime = 20 * time.Millisecond
-		tr, client, srv := joinedBy(t, p)
-		tr.Close()
+		dc, client, srv := connectedBy(t, p)
+		dc.Close()
 		relaytest.WantReset(t, "client", client)
 		relaytest.WantReset(t, "server", srv)
-		if r := tr.Result(); !errors.Is(r.Err, ErrClosed) {
+		if r := dc.Result(); !errors.Is(r.Err, ErrClosed) {
 			t.Errorf("got %v; want %v", r.Err, ErrClosed)
 		}
 	})
 	t.Run("after the end", func(t *testing.T) {
-		tr, client, srv := joined(t)
+		dc, client, srv := connected(t)
 		client.Close()
 		srv.Close()
-		wait(t, tr)
-		tr.Close()
-		if r := tr.Result(); r.Err != nil {
+		wait(t, dc)
+		dc.Close()
+		if r := dc.Result(); r.Err != nil {
 			t.Error(r.Err)
 		}
 	})
@@ -74,72 +74,72 @@ func TestCloseEndsDownload(t *testing.T) {
 	cancelled := make(chan struct{})
 	close(cancelled)
 	t.Run("the client keeps its end open", func(t *testing.T) {
-		tr, client, srv := joinedBy(t, hasty())
-		tr.Finish(cancelled)
-		tr.Close()
+		dc, client, srv := connectedBy(t, hasty())
+		dc.Finish(cancelled)
+		dc.Close()
 		relaytest.Send(srv, []byte("a download"))
 		relaytest.WantData(t, "client", client, []byte("a download"))
 		relaytest.WantData(t, "server", srv, nil)
-		wantComplete(t, tr, 0, int64(len("a download")))
+		wantComplete(t, dc, 0, int64(len("a download")))
 	})
 	t.Run("an upload is under way", func(t *testing.T) {
-		tr, client, srv := joinedBy(t, hasty())
+		dc, client, srv := connectedBy(t, hasty())
 		if _, err := client.Write([]byte("an upload")); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.ReadFull(srv, make([]byte, len("an upload"))); err != nil {
 			t.Fatal(err)
 		}
-		tr.Finish(cancelled)
-		tr.Close()
-		wantGoesOn(t, tr, client, srv)
+		dc.Finish(cancelled)
+		dc.Close()
+		wantGoesOn(t, dc, client, srv)
 	})
 	t.Run("not finished", func(t *testing.T) {
-		tr, client, srv := joinedBy(t, hasty())
-		tr.Close()
-		wantGoesOn(t, tr, client, srv)
+		dc, client, srv := connectedBy(t, hasty())
+		dc.Close()
+		wantGoesOn(t, dc, client, srv)
 	})
 }
 
-// wantGoesOn expects that a transfer is not ended for its server's FIN, and has it end.
-func wantGoesOn(t *testing.T, tr *Transfer, client, srv *net.TCPConn) {
+// wantGoesOn expects that a connection is not ended for its server's FIN, and has it end.
+func wantGoesOn(t *testing.T, dc *Connection, client, srv *net.TCPConn) {
 	t.Helper()
 	srv.CloseWrite()
 	relaytest.WantData(t, "client", client, nil)
 	silent := time.NewTimer(4 * hasty().graceTime)
 	defer silent.Stop()
 	select {
-	case <-tr.Done():
+	case <-dc.Done():
 		t.Fatal("it is over; want it to go on until its client ends it")
 	case <-silent.C:
 	}
 	relaytest.Send(client, []byte("and ends"))
 	relaytest.WantData(t, "server", srv, []byte("and ends"))
-	if r := wait(t, tr); r.Err != nil {
+	if r := wait(t, dc); r.Err != nil {
 		t.Errorf("got %v; want no error", r.Err)
 	}
 }
 
-// A transfer that is severed resets both ends, before Close and after it.
+// A connection that is severed resets both ends, before Close and after it.
 func TestSever(t *testing.T) {
 	for _, closed := range []bool{false, true} {
-		tr, client, srv := joined(t)
+		dc, client, srv := connected(t)
 		if closed {
-			tr.Close()
+			dc.Close()
 		}
-		tr.Sever()
+		dc.Sever()
 		relaytest.WantReset(t, "client", client)
 		relaytest.WantReset(t, "server", srv)
-		if r := tr.Result(); r.Err != ErrClosed {
+		if r := dc.Result(); r.Err != ErrClosed {
 			t.Errorf("closed %t: got %v; want %v", closed, r.Err, ErrClosed)
 		}
 	}
-	tr := open(t, opener(), hole(deaf(t)))
-	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
-	<-tr.Connected()
-	tr.Sever()
+	dc := open(t, opener(), hole(deaf(t)))
+	client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
+	<-dc.Connected()
+	dc.Sever()
 	relaytest.WantReset(t, "client", client)
-	if r := wait(t, tr); r.Err != ErrClosed {
+	if r := wait(t, dc); r.Err != ErrClosed {
 		t.Errorf("while dialling: got %v; want %v", r.Err, ErrClosed)
 	}
 }
@@ -148,8 +148,8 @@ func TestSever(t *testing.T) {
 func TestRunning(t *testing.T) {
 	p := opener()
 	p.Relay.Wait(t.Context()) // for nothing
-	tr, client, srv := joinedBy(t, p)
-	tr.Close()
+	dc, client, srv := connectedBy(t, p)
+	dc.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan struct{})
 	go func() {
@@ -166,56 +166,56 @@ func TestRunning(t *testing.T) {
 	srv.Close()
 	<-waited
 	cancel()
-	tr, client, srv = joinedBy(t, p)
-	tr.Close()
+	dc, client, srv = connectedBy(t, p)
+	dc.Close()
 	p.Relay.Wait(ctx) // which has ended
 	p.Relay.Close()
 	relaytest.WantReset(t, "client", client)
 	relaytest.WantReset(t, "server", srv)
-	if r := tr.Result(); r.Err != ErrClosed {
+	if r := dc.Result(); r.Err != ErrClosed {
 		t.Errorf("got %v; want %v", r.Err, ErrClosed)
 	}
 }
 
-// Once it is closed, a transfer that goes on has nothing to do with its session.
+// Once it is closed, a connection that goes on has nothing to do with its session.
 func TestContextEndsLater(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	ctx, cancel := context.WithCancel(context.Background())
-	tr, err := opener().Open(ctx, hole(l), dataplane.DataTLS{})
+	dc, err := opener().Open(ctx, hole(l), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	owned(t, tr)
-	if err := tr.Arm(); err != nil {
+	owned(t, dc)
+	if err := dc.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+	client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	srv := relaytest.Accept(t, l)
-	tr.Close()
+	dc.Close()
 	cancel()
 	relaytest.Send(client, []byte("an upload"))
 	relaytest.WantData(t, "server", srv, []byte("an upload"))
 }
 
-// TestContextEnds ends the context in the middle of a transfer.
+// TestContextEnds ends the context in the middle of a connection.
 func TestContextEnds(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("the session is over")
-	tr, err := opener().Open(ctx, hole(l), dataplane.DataTLS{})
+	dc, err := opener().Open(ctx, hole(l), dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	owned(t, tr)
-	if err := tr.Arm(); err != nil {
+	owned(t, dc)
+	if err := dc.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+	client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	srv := relaytest.Accept(t, l)
 	cancel(why)
 	relaytest.WantReset(t, "client", client)
 	relaytest.WantReset(t, "server", srv)
-	if r := wait(t, tr); !errors.Is(r.Err, ErrClosed) || !errors.Is(r.Err, why) {
+	if r := wait(t, dc); !errors.Is(r.Err, ErrClosed) || !errors.Is(r.Err, why) {
 		t.Errorf("got %v; want %v and %v", r.Err, ErrClosed, why)
 	}
 }

@@ -9,42 +9,42 @@ import (
 )
 
 // serve takes the pinhole's connection, connects it to the far end and carries data until the end.
-func (p *Opener) serve(t *Transfer, hole pinhole.Pinhole) error {
-	if err := t.await(); err != nil {
+func (p *Opener) serve(c *Connection, hole pinhole.Pinhole) error {
+	if err := c.await(); err != nil {
 		return err
 	}
-	t.unlisten() // nothing can come behind the one connection
+	c.unlisten() // the pinhole is for one connection
 	var port uint16
-	if t.peer == Server { // there are clients that want the server's port 20 (RFC 959 section 3.2)
-		port = t.peerPort
+	if c.peer == Server { // there are clients that want the server's port 20 (RFC 959 section 3.2)
+		port = c.peerPort
 	}
 	to := pinhole.Leg{SourceIP: hole.SourceIP, Target: hole.Target}
-	if err := p.dial(t, t.peer.other(), to, port); err != nil {
+	if err := p.dial(c, c.peer.other(), to, port); err != nil {
 		return err
 	}
-	t.copyBoth()
+	c.copyBoth()
 	return nil
 }
 
 // await waits for the pinhole's connection: for the wait time, or until Close while a transfer command waits
 // for it.
-func (t *Transfer) await() error {
-	defer t.late.Stop()
+func (c *Connection) await() error {
+	defer c.late.Stop()
 	select {
-	case <-t.connected:
+	case <-c.connected:
 		return nil
-	case <-t.broken:
+	case <-c.broken:
 		return ErrClosed
-	case <-t.late.C:
-		return t.expire(fmt.Errorf("%w from %s in %s", ErrNobody, t.from, t.waitTime))
+	case <-c.late.C:
+		return c.expire(fmt.Errorf("%w from %s in %s", ErrNobody, c.from, c.waitTime))
 	}
 }
 
-// expire returns why nobody comes any more; nil: somebody has come in the last moment.
-func (t *Transfer) expire(why error) error {
-	t.unlisten()
+// expire returns why no peer can connect any more; nil: one has connected in the last moment.
+func (c *Connection) expire(why error) error {
+	c.unlisten()
 	select {
-	case <-t.connected:
+	case <-c.connected:
 		return nil
 	default:
 		return why
@@ -52,27 +52,27 @@ func (t *Transfer) expire(why error) error {
 }
 
 // bridge connects to the server and then to the client, and carries data until the end.
-func (p *Opener) bridge(t *Transfer, b pinhole.Bridge) error {
-	if err := p.dial(t, Server, b.Server, 0); err != nil {
+func (p *Opener) bridge(c *Connection, b pinhole.Bridge) error {
+	if err := p.dial(c, Server, b.Server, 0); err != nil {
 		return err
 	}
-	if err := p.dial(t, Client, b.Client, 0); err != nil {
+	if err := p.dial(c, Client, b.Client, 0); err != nil {
 		return err
 	}
-	t.mu.Lock()
-	t.markConnected()
-	t.mu.Unlock()
-	t.copyBoth()
+	c.mu.Lock()
+	c.markConnected()
+	c.mu.Unlock()
+	c.copyBoth()
 	return nil
 }
 
 // dial connects to an end of t, from the given port if it is free; 0: from any port.
-func (p *Opener) dial(t *Transfer, side Side, leg pinhole.Leg, port uint16) error {
-	c, err := socket.Dial(t.ctx, leg, port, cmp.Or(p.DialTime, DefaultDialTime))
+func (p *Opener) dial(c *Connection, side Side, leg pinhole.Leg, port uint16) error {
+	conn, err := socket.Dial(c.ctx, leg, port, cmp.Or(p.DialTime, DefaultDialTime))
 	if err != nil {
 		return &DialError{side, leg.Target, err}
 	}
-	if !t.setConn(side, c) {
+	if !c.setConn(side, conn) {
 		return ErrClosed
 	}
 	return nil

@@ -13,64 +13,66 @@ import (
 )
 
 // copyBoth carries data in both directions until both have ended or one has failed.
-func (t *Transfer) copyBoth() {
-	t.result.Joined = time.Now()
-	close(t.joined)
-	if !t.copier.prepare() {
+func (c *Connection) copyBoth() {
+	c.result.BothConnected = time.Now()
+	close(c.bothConnected)
+	if !c.copier.prepare() {
 		return
 	}
-	close(t.flowing)
+	close(c.flowing)
 	var back sync.WaitGroup
-	back.Go(func() { t.flow(Server) })
-	t.flow(Client)
+	back.Go(func() { c.copyDirection(Server) })
+	c.copyDirection(Client)
 	back.Wait()
 }
 
-// flow carries what the end side sends, and then watches that end until the other direction has ended too: an
-// end that has sent its last byte can still break.
-func (t *Transfer) flow(side Side) {
-	if err := t.copier.copy(side); err != nil {
-		t.awaitAcknowledged(side, err)
-		t.fail(err)
+// copyDirection carries what that side sends, and then watches that end until the other direction has ended
+// too: an end that has sent its last byte can still break.
+func (c *Connection) copyDirection(side Side) {
+	if err := c.copier.copy(side); err != nil {
+		c.awaitAcknowledged(side, err)
+		c.fail(err)
 		return
 	}
-	if t.bothEnded() {
+	if c.bothEnded() {
 		// Only watchForReset, if anything, still reads.
-		for _, c := range t.ends {
-			_ = c.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed one, which nobody watches
+		for _, conn := range c.ends {
+			_ = conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed one, which nobody watches
 		}
 		return
 	}
-	if err := t.watchForReset(side); err != nil && !t.copier.closedCleanly(side) {
-		t.awaitAcknowledged(side, err)
-		t.fail(err)
+	if err := c.watchForReset(side); err != nil && !c.copier.closedCleanly(side) {
+		c.awaitAcknowledged(side, err)
+		c.fail(err)
 	}
 }
 
-// bothEnded reports whether both ends have sent their FIN and all that came before was passed on.
-func (t *Transfer) bothEnded() bool { return t.ended[Client].Load() && t.ended[Server].Load() }
+// bothEnded reports whether both ends have sent their FIN and all before it was passed on.
+func (c *Connection) bothEnded() bool {
+	return c.finReceived[Client].Load() && c.finReceived[Server].Load()
+}
 
-// markEnded notes that the end side has sent its last byte and that all of it was passed on.
-func (t *Transfer) markEnded(side Side) { t.ended[side].Store(true) }
+// markFINReceived notes that the end side has sent its last byte and that all of it was passed on.
+func (c *Connection) markFINReceived(side Side) { c.finReceived[side].Store(true) }
 
-// markPassed notes that the other end was given the FIN of the end side.
-func (t *Transfer) markPassed(side Side) { close(t.passed[side]) }
+// markFINForwarded notes that the other end was given the FIN of the end side.
+func (c *Connection) markFINForwarded(side Side) { close(c.finForwarded[side]) }
 
-// brokeUnseen reports that the end side, which reads as if it had ended in order, has broken. A socket
+// brokeUnseen reports that that side, which reads as if it had ended in order, has broken. A socket
 // reports its reset once: where the direction that writes to it took that report, the direction that reads
 // sees an end. A socket is closed in order only after our own FIN, which follows the last byte of the other
 // direction. (That is looked at twice: the other direction may end in between.)
-func (t *Transfer) brokeUnseen(side Side) bool {
-	back := &t.ended[side.other()]
-	return !back.Load() && isGone(t.ends[side]) && !back.Load()
+func (c *Connection) brokeUnseen(side Side) bool {
+	back := &c.finReceived[side.other()]
+	return !back.Load() && isGone(c.ends[side]) && !back.Load()
 }
 
 // sentFIN reports whether an end without TLS has sent its FIN, once all its bytes were passed on. A reset may
 // follow: the end has closed, and its kernel has forgotten the connection when a late segment comes. Its data
 // is complete all the same. The kernel counts the FIN as a byte (tcp_fin in net/ipv4/tcp_input.c).
-func (t *Transfer) sentFIN(side Side) bool {
-	info, err := tcpInfo(t.ends[side])
-	return err == nil && info.Bytes_received > uint64(t.bytes[side].Load())
+func (c *Connection) sentFIN(side Side) bool {
+	info, err := tcpInfo(c.ends[side])
+	return err == nil && info.Bytes_received > uint64(c.bytes[side].Load())
 }
 
 // tcpInfo returns what the kernel knows of a connection, also of one that is gone (TCP_INFO in tcp(7)).
@@ -89,23 +91,23 @@ func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo, err error) {
 // awaitAcknowledged lets what an end sent before it broke reach the other one ahead of the reset, as it does
 // without a gateway between them: there are clients that reset behind the last byte of a whole file (TLS
 // session tickets that they have not read make the kernel do so).
-func (t *Transfer) awaitAcknowledged(side Side, err error) {
+func (c *Connection) awaitAcknowledged(side Side, err error) {
 	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
 		return
 	}
-	late := time.NewTimer(t.graceTime)
+	late := time.NewTimer(c.graceTime)
 	defer late.Stop()
 	tick := time.NewTicker(firstPoll)
 	defer tick.Stop()
 	for {
-		if unsent, err := unacknowledged(t.ends[side.other()]); err != nil || unsent == 0 {
+		if unsent, err := unacknowledged(c.ends[side.other()]); err != nil || unsent == 0 {
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-late.C:
 			return
-		case <-t.broken:
+		case <-c.broken:
 			return
 		}
 	}
@@ -137,10 +139,10 @@ func isGone(c *net.TCPConn) bool {
 	}) != nil
 }
 
-// watchForReset waits until both directions have ended. It returns an error if the end side, which has sent
+// watchForReset waits until both directions have ended. It returns an error if that side, which has sent
 // its FIN, breaks before.
-func (t *Transfer) watchForReset(side Side) error {
-	raw, err := t.ends[side].SyscallConn()
+func (c *Connection) watchForReset(side Side) error {
+	raw, err := c.ends[side].SyscallConn()
 	if err != nil {
 		return nil // closed: the other direction has failed and has said why
 	}
@@ -150,7 +152,7 @@ func (t *Transfer) watchForReset(side Side) error {
 		errno, errGet = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
 		return errno != 0 || errGet != nil
 	})
-	if err != nil || errno == 0 || t.bothEnded() {
+	if err != nil || errno == 0 || c.bothEnded() {
 		return nil // woken by the other direction, or nothing is left that could break
 	}
 	return &BrokenError{side, syscall.Errno(errno)}

@@ -8,75 +8,75 @@ import (
 	"ftpgate/internal/dataplane/socket"
 )
 
-// Close ends the pinhole. Where nobody has come, the port is given back and nothing can come. A connection
-// that has come goes on until its ends end it: Close does not wait for that. From then on the end of the
-// caller's context means nothing, and the connection is broken where nothing has moved for the idle time. A
-// download that is delivered after Finish ends in order, also where the client keeps its end open: the
-// server's own kernel would forget such a connection, too (tcp_fin_timeout in tcp(7)).
-func (t *Transfer) Close() {
-	if t.route != nil && t.isArmed() {
-		t.route.AcceptPending()
+// Close ends the pinhole. If no peer has connected, it gives the port back, and no peer can connect any more.
+// A connection that was made goes on until its ends end it: Close does not wait for that. From then on the
+// end of the caller's context means nothing, and the connection is broken where nothing has moved for the
+// idle time. A download that is delivered after Finish ends in order, also where the client keeps its end
+// open: the server's own kernel would forget such a connection, too (tcp_fin_timeout in tcp(7)).
+func (c *Connection) Close() {
+	if c.route != nil && c.isArmed() {
+		c.route.AcceptPending()
 	}
-	if t.detach() {
-		t.unlisten()
-		t.copier.shortenHandshake()
+	if c.detach() {
+		c.unlisten()
+		c.copier.shortenHandshake()
 		return
 	}
-	t.Sever()
-	<-t.done
+	c.Sever()
+	<-c.done
 }
 
-// detach leaves the transfer to its ends; false: nobody has come.
-func (t *Transfer) detach() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// detach leaves the connection to its ends; false: no peer has connected.
+func (c *Connection) detach() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	select {
-	case <-t.connected:
+	case <-c.connected:
 	default:
 		return false
 	}
-	if t.detached || t.err != nil {
+	if c.detached || c.err != nil {
 		return true
 	}
-	t.detached = true
-	if !t.inUse {
-		close(t.unused)
+	c.detached = true
+	if !c.inUse {
+		close(c.unused)
 	}
-	t.unregister()
+	c.unregister()
 	var passed <-chan struct{}
-	if t.finished {
-		passed = t.passed[Server]
+	if c.finished {
+		passed = c.finForwarded[Server]
 	}
-	t.relay.start(t, func() { t.watchDetached(passed) })
+	c.relay.start(c, func() { c.watchDetached(passed) })
 	return true
 }
 
-// watchDetached breaks a transfer in which nothing has moved for the idle time. One that is delivered, and
+// watchDetached breaks a connection in which nothing has moved for the idle time. One that is delivered, and
 // whose client has sent nothing, it ends in order some time after the server's FIN was passed on; nil: it
 // does not.
-func (t *Transfer) watchDetached(passed <-chan struct{}) {
-	idle := time.NewTicker(t.idleTime)
+func (c *Connection) watchDetached(passed <-chan struct{}) {
+	idle := time.NewTicker(c.idleTime)
 	defer idle.Stop()
-	late := time.NewTimer(t.graceTime)
+	late := time.NewTimer(c.graceTime)
 	defer late.Stop()
 	late.Stop()
-	for before := t.moved(); ; {
+	for before := c.moved(); ; {
 		select {
-		case <-t.done:
+		case <-c.done:
 			return
 		case <-passed:
 			passed = nil
-			late.Reset(t.graceTime)
+			late.Reset(c.graceTime)
 		case <-late.C:
-			if t.bytes[Client].Load() == 0 && t.isDelivered() {
-				t.Sever()
+			if c.bytes[Client].Load() == 0 && c.isDelivered() {
+				c.Sever()
 				return
 			}
-			late.Reset(t.graceTime)
+			late.Reset(c.graceTime)
 		case <-idle.C:
-			now := t.moved()
+			now := c.moved()
 			if now == before {
-				t.sever(fmt.Errorf("%w: nothing has moved in %s", ErrClosed, t.idleTime))
+				c.sever(fmt.Errorf("%w: nothing has moved in %s", ErrClosed, c.idleTime))
 				return
 			}
 			before = now
@@ -84,58 +84,58 @@ func (t *Transfer) watchDetached(passed <-chan struct{}) {
 	}
 }
 
-// Sever breaks the transfer: both ends are reset, unless Finish has found that all was delivered: then they
-// are closed in order. It does not wait. On a transfer that is over it does nothing.
-func (t *Transfer) Sever() { t.sever(ErrClosed) }
+// Sever breaks the connection: both ends are reset, unless Finish has found that all was delivered: then they
+// are closed in order. It does not wait. On a connection that is over it does nothing.
+func (c *Connection) Sever() { c.sever(ErrClosed) }
 
-func (t *Transfer) sever(err error) {
-	t.unlisten() // before done is closed, where nothing runs
-	t.fail(err)
-	t.stop()
+func (c *Connection) sever(err error) {
+	c.unlisten() // before done is closed, where nothing runs
+	c.fail(err)
+	c.stop()
 }
 
 // closeInOrder closes both ends so that what is still on its way is delivered.
-func (t *Transfer) closeInOrder() {
-	for _, c := range t.ends {
-		socket.CloseInOrder(c)
+func (c *Connection) closeInOrder() {
+	for _, conn := range c.ends {
+		socket.CloseInOrder(conn)
 	}
 }
 
-// complete fills in the result of a transfer whose goroutines have ended. The caller holds the lock.
-func (t *Transfer) complete() {
-	t.result.Up, t.result.Down = t.Bytes()
-	t.result.UnexpectedPeers = t.unexpectedPeers
-	t.result.Ended = time.Now()
-	if t.err != errDelivered {
-		t.result.Err = t.err
+// complete fills in the result of a connection whose goroutines have ended. The caller holds the lock.
+func (c *Connection) complete() {
+	c.result.Up, c.result.Down = c.Bytes()
+	c.result.UnexpectedPeers = c.unexpectedPeers
+	c.result.Ended = time.Now()
+	if c.err != errDelivered {
+		c.result.Err = c.err
 	}
-	close(t.done)
+	close(c.done)
 }
 
-// errDelivered stands for the failure of a transfer that was severed after all of it was delivered.
+// errDelivered stands for the failure of a connection that was severed after all of it was delivered.
 var errDelivered = errors.New("delivered")
 
-// fail breaks the transfer for both ends: both see a reset, never a FIN, unless all was delivered before. The
-// first error counts; later ones are its consequences.
-func (t *Transfer) fail(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.err != nil {
+// fail breaks the connection for both ends: both see a reset, never a FIN, unless all was delivered before.
+// The first error counts; later ones are its consequences.
+func (c *Connection) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
 		return
 	}
-	t.err = err
-	close(t.broken)
-	if t.delivered {
-		t.err = errDelivered
-		t.closeInOrder()
+	c.err = err
+	close(c.broken)
+	if c.delivered {
+		c.err = errDelivered
+		c.closeInOrder()
 		return
 	}
-	for _, c := range t.ends {
-		if c != nil {
-			c.Close() // a reset: see package socket
+	for _, conn := range c.ends {
+		if conn != nil {
+			conn.Close() // a reset: see package socket
 		}
 	}
-	if !t.armed { // and never will be: see Arm
-		t.complete()
+	if !c.armed { // and never will be: see Arm
+		c.complete()
 	}
 }

@@ -12,7 +12,7 @@ import (
 var (
 	// ErrNobody says that the peer of a pinhole did not connect in time.
 	ErrNobody = errors.New("nobody connected")
-	// ErrClosed says that the transfer was severed, or closed before a connection came.
+	// ErrClosed says that the connection was severed, or closed before a peer connected.
 	ErrClosed = errors.New("closed")
 )
 
@@ -26,7 +26,7 @@ type DialError struct {
 func (e *DialError) Error() string { return fmt.Sprintf("dial %s: %v", e.To, e.Err) }
 func (e *DialError) Unwrap() error { return e.Err }
 
-// BrokenError says which end broke a running transfer, by a reset or by silence.
+// BrokenError says which end broke a running connection, by a reset or by silence.
 type BrokenError struct {
 	Side Side
 	Err  error
@@ -68,7 +68,7 @@ func (e *HandshakeError) Reply() (code int, text string) {
 }
 
 // TruncatedError says that an end's data ended as only an attacker, a fault or careless software ends it: TLS
-// marks the end with close_notify (RFC 8446 section 6.1), and that did not come.
+// marks the end with close_notify (RFC 8446 section 6.1), and none arrived.
 type TruncatedError struct {
 	Side   Side
 	Inside bool // in the middle of a record: then it is cut short for certain

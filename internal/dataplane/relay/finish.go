@@ -17,86 +17,86 @@ const (
 )
 
 // Finish is for the moment when the server calls a download complete. It waits until the client has
-// acknowledged every byte that the server has sent and was given its FIN, or until the transfer is over, or
+// acknowledged every byte that the server has sent and was given its FIN, or until the connection is over, or
 // until nothing has moved for a second: then the server keeps the connection open, or the client takes
-// nothing before it has read the reply. It returns at once where nobody has come; in active mode after a
-// second, because the server's connection may be behind its reply. The end of cancel ends the wait.
-func (t *Transfer) Finish(cancel <-chan struct{}) {
-	t.mu.Lock()
-	t.finished = true
-	t.mu.Unlock()
-	if t.awaitPeer(cancel) {
-		t.copier.shortenHandshake()
-		t.awaitDelivery(cancel)
+// nothing before it has read the reply. It returns at once where no peer has connected; in active mode after
+// a second, because the server's connection may be behind its reply. The end of cancel ends the wait.
+func (c *Connection) Finish(cancel <-chan struct{}) {
+	c.mu.Lock()
+	c.finished = true
+	c.mu.Unlock()
+	if c.awaitPeer(cancel) {
+		c.copier.shortenHandshake()
+		c.awaitDelivery(cancel)
 	}
 }
 
 // FinishReturnsNow reports that Finish would not wait.
-func (t *Transfer) FinishReturnsNow() bool {
+func (c *Connection) FinishReturnsNow() bool {
 	select {
-	case <-t.done:
+	case <-c.done:
 		return true
-	case <-t.connected:
+	case <-c.connected:
 		return false
 	default:
-		return !t.isArmed() || t.listen.IsValid() && t.peer == Client
+		return !c.isArmed() || c.listen.IsValid() && c.peer == Client
 	}
 }
 
-// awaitPeer waits for the peer, if it may be on its way, and reports whether it has come and the transfer
-// goes on.
-func (t *Transfer) awaitPeer(cancel <-chan struct{}) bool {
-	if t.FinishReturnsNow() {
+// awaitPeer waits for the peer, if it may be on its way, and reports whether it has connected and the
+// connection goes on.
+func (c *Connection) awaitPeer(cancel <-chan struct{}) bool {
+	if c.FinishReturnsNow() {
 		return false
 	}
-	if !t.listen.IsValid() {
+	if !c.listen.IsValid() {
 		return true
 	}
-	late := time.NewTimer(t.graceTime)
+	late := time.NewTimer(c.graceTime)
 	defer late.Stop()
 	select {
-	case <-t.connected:
+	case <-c.connected:
 		return true
-	case <-t.done:
+	case <-c.done:
 	case <-late.C:
 	case <-cancel:
 	}
 	return false
 }
 
-// awaitDelivery waits for the end of a transfer whose peer has come, or until all of it is delivered, or
-// nothing moves.
-func (t *Transfer) awaitDelivery(cancel <-chan struct{}) {
+// awaitDelivery waits for the end of a connection whose peer has connected, or until all of it is delivered,
+// or nothing moves.
+func (c *Connection) awaitDelivery(cancel <-chan struct{}) {
 	pause := firstPoll
 	poll := time.NewTimer(pause)
 	defer poll.Stop()
-	passed := t.passed[Server]
-	moved, at := t.moved(), time.Now()
-	for !t.isDelivered() {
+	passed := c.finForwarded[Server]
+	moved, at := c.moved(), time.Now()
+	for !c.isDelivered() {
 		select {
 		case <-passed:
 			passed, pause = nil, firstPoll
 		case <-poll.C:
 			pause = min(2*pause, lastPoll)
-		case <-t.done:
+		case <-c.done:
 			return
 		case <-cancel:
 			return
 		}
 		poll.Reset(pause)
-		switch now := t.moved(); {
-		case now != moved || !t.isFlowing():
+		switch now := c.moved(); {
+		case now != moved || !c.isFlowing():
 			moved, at = now, time.Now()
-		case time.Since(at) >= t.graceTime:
+		case time.Since(at) >= c.graceTime:
 			return
 		}
 	}
 }
 
 // isFlowing reports whether data may flow.
-func (t *Transfer) isFlowing() bool {
+func (c *Connection) isFlowing() bool {
 	select {
-	case <-t.flowing:
+	case <-c.flowing:
 		return true
 	default:
 		return false
@@ -105,62 +105,62 @@ func (t *Transfer) isFlowing() bool {
 
 // isDelivered reports whether the server's FIN was passed on, and the client has acknowledged every byte
 // before it. The FIN itself need not be acknowledged: a client may put that off until it has read the reply.
-func (t *Transfer) isDelivered() bool {
+func (c *Connection) isDelivered() bool {
 	select {
-	case <-t.passed[Server]:
+	case <-c.finForwarded[Server]:
 	default:
 		return false
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.err != nil {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
 		return false // the result says what broke it
 	}
 	const fin = 1
-	n, err := unacknowledged(t.ends[Client])
-	t.delivered = t.delivered || err == nil && n <= fin
-	return t.delivered
+	n, err := unacknowledged(c.ends[Client])
+	c.delivered = c.delivered || err == nil && n <= fin
+	return c.delivered
 }
 
 // moved returns a number that grows with every byte that was passed on, or acknowledged by its receiver.
-func (t *Transfer) moved() int64 {
-	up, down := t.Bytes()
+func (c *Connection) moved() int64 {
+	up, down := c.Bytes()
 	n := up + down
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, c := range t.ends {
-		if c != nil {
-			unacknowledged, _ := unacknowledged(c) // of a closed one: none
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.ends {
+		if conn != nil {
+			unacknowledged, _ := unacknowledged(conn) // of a closed one: none
 			n += up + down - int64(unacknowledged)
 		}
 	}
 	return n
 }
 
-// Err returns how the transfer broke, so far; nil: it did not. It is no fault that nobody came.
-func (t *Transfer) Err() error {
+// Err returns how the connection broke, so far; nil: it did not. It is no fault that no peer connected.
+func (c *Connection) Err() error {
 	select {
-	case <-t.done:
+	case <-c.done:
 	default:
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.err == errDelivered {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.err == errDelivered {
 			return nil
 		}
-		return t.err
+		return c.err
 	}
-	r := t.result
-	neverCame := t.listen.IsValid() && r.Connected.IsZero() && errors.Is(r.Err, ErrClosed)
+	r := c.result
+	neverCame := c.listen.IsValid() && r.Connected.IsZero() && errors.Is(r.Err, ErrClosed)
 	if neverCame || errors.Is(r.Err, ErrNobody) {
 		return nil
 	}
 	return r.Err
 }
 
-// ServerReset reports whether the server broke the transfer, by a reset or by silence, before its FIN.
-func (t *Transfer) ServerReset() bool {
-	broken, ok := errors.AsType[*BrokenError](t.Err())
-	if !ok || broken.Side == Client || t.ended[Server].Load() {
+// ServerReset reports whether the server broke the connection, by a reset or by silence, before its FIN.
+func (c *Connection) ServerReset() bool {
+	broken, ok := errors.AsType[*BrokenError](c.Err())
+	if !ok || broken.Side == Client || c.finReceived[Server].Load() {
 		return false
 	}
 	_, truncated := errors.AsType[*TruncatedError](broken)

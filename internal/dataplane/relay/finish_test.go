@@ -16,12 +16,12 @@ func patient() *Opener {
 	return p
 }
 
-// finishing calls Finish in a goroutine of its own; how the transfer stands then comes through the channel.
-func finishing(tr *Transfer, cancel <-chan struct{}) <-chan error {
+// finishing calls Finish in a goroutine of its own; how the connection stands then comes through the channel.
+func finishing(dc *Connection, cancel <-chan struct{}) <-chan error {
 	finished := make(chan error, 1)
 	go func() {
-		tr.Finish(cancel)
-		finished <- tr.Err()
+		dc.Finish(cancel)
+		finished <- dc.Err()
 	}()
 	return finished
 }
@@ -56,9 +56,9 @@ func TestFinishAtOnce(t *testing.T) {
 		l := relaytest.Listen(t, relaytest.Server)
 		h := hole(l)
 		h.Active = true
-		tr := open(t, opener(), h)
-		srv := relaytest.Dial(t, relaytest.Peer, tr.Listen())
-		finished := finishing(tr, nil)
+		dc := open(t, opener(), h)
+		srv := relaytest.Dial(t, relaytest.Peer, dc.Listen())
+		finished := finishing(dc, nil)
 		srv.Write([]byte("small"))
 		client := relaytest.Accept(t, l)
 		if _, err := io.ReadFull(client, make([]byte, 5)); err != nil {
@@ -69,7 +69,7 @@ func TestFinishAtOnce(t *testing.T) {
 		relaytest.WantData(t, "client", client, nil)
 		client.Close()
 		wantFinish(t, finished, nil)
-		if _, sent := tr.Bytes(); sent != 5 {
+		if _, sent := dc.Bytes(); sent != 5 {
 			t.Errorf("Finish returned after %d bytes; want 5", sent)
 		}
 	}
@@ -77,72 +77,72 @@ func TestFinishAtOnce(t *testing.T) {
 
 func TestFinishNobody(t *testing.T) {
 	t.Run("never armed", func(t *testing.T) {
-		tr := reserve(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
-		wantFinish(t, finishing(tr, nil), nil)
+		dc := reserve(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
+		wantFinish(t, finishing(dc, nil), nil)
 	})
 	t.Run("armed", func(t *testing.T) {
 		for _, active := range []bool{false, true} {
 			h := hole(relaytest.Listen(t, relaytest.Server))
 			h.Active = active
-			tr := open(t, hasty(), h)
-			relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer, tr.Listen())
-			wantFinish(t, finishing(tr, nil), nil)
-			wantRuns(t, tr)
+			dc := open(t, hasty(), h)
+			relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer, dc.Listen())
+			wantFinish(t, finishing(dc, nil), nil)
+			wantRuns(t, dc)
 		}
 	})
 	t.Run("in its time", func(t *testing.T) {
 		p := opener()
 		p.WaitTime = time.Millisecond
-		tr := open(t, p, hole(relaytest.Listen(t, relaytest.Server)))
-		wait(t, tr)
-		wantFinish(t, finishing(tr, nil), nil)
+		dc := open(t, p, hole(relaytest.Listen(t, relaytest.Server)))
+		wait(t, dc)
+		wantFinish(t, finishing(dc, nil), nil)
 	})
 	t.Run("closed", func(t *testing.T) {
-		tr := open(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
-		tr.Close()
-		wantFinish(t, finishing(tr, nil), nil)
+		dc := open(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
+		dc.Close()
+		wantFinish(t, finishing(dc, nil), nil)
 	})
 }
 
-// wantRuns checks that a transfer is not over.
-func wantRuns(t *testing.T, tr *Transfer) {
+// wantRuns checks that a connection is not over.
+func wantRuns(t *testing.T, dc *Connection) {
 	t.Helper()
 	select {
-	case <-tr.Done():
-		t.Errorf("the transfer is over: %v; want it to go on", tr.Err())
+	case <-dc.Done():
+		t.Errorf("the connection is over: %v; want it to go on", dc.Err())
 	default:
 	}
 }
 
-// A wait that is cancelled leaves the transfer as it is.
+// A wait that is cancelled leaves the connection as it is.
 func TestFinishCancelled(t *testing.T) {
-	tr, _, _ := joinedBy(t, patient())
+	dc, _, _ := connectedBy(t, patient())
 	cancel := make(chan struct{})
-	finished := finishing(tr, cancel)
+	finished := finishing(dc, cancel)
 	wantWaiting(t, finished)
 	close(cancel)
 	wantFinish(t, finished, nil)
-	wantRuns(t, tr)
+	wantRuns(t, dc)
 }
 
 // A server that keeps the connection open behind the last byte, or behind none, holds up no reply.
 func TestFinishQuiet(t *testing.T) {
 	for _, file := range []string{"", "a file"} {
-		tr, client, srv := joinedBy(t, hasty())
+		dc, client, srv := connectedBy(t, hasty())
 		if _, err := io.WriteString(srv, file); err != nil {
 			t.Fatal(err)
 		}
-		wantFinish(t, finishing(tr, nil), nil)
-		wantRuns(t, tr)
-		tr.Close()
+		wantFinish(t, finishing(dc, nil), nil)
+		wantRuns(t, dc)
+		dc.Close()
 		srv.Close()
 		relaytest.WantData(t, "client", client, []byte(file))
 	}
 }
 
 func TestFinishBroken(t *testing.T) {
-	tr, client, srv := joined(t)
-	finished := finishing(tr, nil)
+	dc, client, srv := connected(t)
+	finished := finishing(dc, nil)
 	srv.Write([]byte("half of a file"))
 	io.ReadFull(client, make([]byte, len("half of a file")))
 	wantWaiting(t, finished)
@@ -157,26 +157,26 @@ func TestFinishBroken(t *testing.T) {
 }
 
 // TestFinishBeforeClose has an end wait for the reply before it closes: the reply must not wait for
-// it, and the end of the transfer must not take from it what it has not read yet.
+// it, and the end of the connection must not take from it what it has not read yet.
 func TestFinishBeforeClose(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		file []byte
 	}{{"nothing", nil}, {"small", []byte("small")}, {"large", relaytest.Noise(3 << 20)}} {
 		t.Run(tt.name, func(t *testing.T) {
-			tr, client, srv := joinedBy(t, patient()) // a busy machine may be slow to carry the rest
+			dc, client, srv := connectedBy(t, patient()) // a busy machine may be slow to carry the rest
 			relaytest.Send(srv, tt.file)
 			got := new(bytes.Buffer)
 			if len(tt.file) > 1<<20 { // as much as the client's kernel does not take by itself
 				io.CopyN(got, client, int64(len(tt.file)-1<<10))
 			}
-			wantFinish(t, finishing(tr, nil), nil)
-			tr.Close()
-			tr.Sever() // as a stop of the gateway does
+			wantFinish(t, finishing(dc, nil), nil)
+			dc.Close()
+			dc.Sever() // as a stop of the gateway does
 			if _, err := io.Copy(got, client); err != nil || !bytes.Equal(got.Bytes(), tt.file) {
 				t.Errorf("got %d bytes, %v; want %d and a FIN", got.Len(), err, len(tt.file))
 			}
-			if r := tr.Result(); r.Err != nil {
+			if r := dc.Result(); r.Err != nil {
 				t.Errorf("got %v; want it delivered", r.Err)
 			}
 		})
@@ -185,17 +185,17 @@ func TestFinishBeforeClose(t *testing.T) {
 
 // TestFinishStalled has a client not read what the server has sent: it is not delivered.
 func TestFinishStalled(t *testing.T) {
-	tr, client, srv := joinedBy(t, patient())
+	dc, client, srv := connectedBy(t, patient())
 	client.SetReadBuffer(64 << 10)
 	sent := relaytest.Send(srv, make([]byte, 8<<20))
-	finished := finishing(tr, nil)
+	finished := finishing(dc, nil)
 	io.CopyN(io.Discard, client, 1<<20)
 	wantWaiting(t, finished)
 	// The last piece is with the gateway's kernel, and that is not delivered either.
 	io.CopyN(io.Discard, client, 6<<20)
-	relaytest.Await(t, func() bool { return tr.ended[Server].Load() },
+	relaytest.Await(t, func() bool { return dc.finReceived[Server].Load() },
 		func() string { return "the gateway still has some" })
-	if tr.isDelivered() {
+	if dc.isDelivered() {
 		t.Error("delivered is what the client's kernel has not acknowledged")
 	}
 	io.Copy(io.Discard, client)
@@ -207,10 +207,10 @@ func TestFinishStalled(t *testing.T) {
 
 // TestFinishHalfClosed has a client close its direction before the download has ended.
 func TestFinishHalfClosed(t *testing.T) {
-	tr, client, srv := joinedBy(t, patient())
+	dc, client, srv := connectedBy(t, patient())
 	client.CloseWrite()
 	relaytest.WantData(t, "server", srv, nil)
-	finished := finishing(tr, nil)
+	finished := finishing(dc, nil)
 	piece, got := make([]byte, 1<<20), make([]byte, 1<<20)
 	for range 50 { // to and fro, longer than firstPoll
 		wantWaiting(t, finished)
@@ -220,7 +220,7 @@ func TestFinishHalfClosed(t *testing.T) {
 		}
 	}
 	wantWaiting(t, finished)
-	if tr.isDelivered() {
+	if dc.isDelivered() {
 		t.Error("delivered is a file that has not ended")
 	}
 	srv.CloseWrite()

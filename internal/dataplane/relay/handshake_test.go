@@ -84,7 +84,7 @@ var handshakeFaults = []handshakeFault{
 		}},
 }
 
-// TestHandshakeFails has one end's handshake fail: both see that the transfer is none.
+// TestHandshakeFails has one end's handshake fail: both see that the connection is none.
 func TestHandshakeFails(t *testing.T) {
 	for _, tt := range handshakeFaults {
 		for _, l := range tlsLegs {
@@ -108,7 +108,7 @@ func TestHandshakeFails(t *testing.T) {
 
 func failHandshake(t *testing.T, p *Opener, dataTLS dataplane.DataTLS, who Side,
 	fault func(*testing.T, Side, party), plain string, want error) {
-	tr, client, srv := connectTLS(t, p, passive, 0, dataTLS)
+	dc, client, srv := connectTLS(t, p, passive, 0, dataTLS)
 	faulty, other := client, srv
 	if who == Server {
 		faulty, other = srv, client
@@ -120,7 +120,7 @@ func failHandshake(t *testing.T, p *Opener, dataTLS dataplane.DataTLS, who Side,
 	}()
 	fault(t, who, faulty)
 	<-otherReset
-	err := wait(t, tr).Err
+	err := wait(t, dc).Err
 	// on a busy machine the other end may be late, too
 	if p.HelloTime+p.HandshakeTime != 0 && dataTLS.Client != nil && dataTLS.Server != nil {
 		if failed, ok := errors.AsType[*HandshakeError](err); ok {
@@ -131,8 +131,8 @@ func failHandshake(t *testing.T, p *Opener, dataTLS dataplane.DataTLS, who Side,
 	if want != nil && !errors.Is(err, want) {
 		t.Errorf("got %v; want %v", err, want)
 	}
-	if tr.Finish(nil); !errors.As(tr.Err(), new(*HandshakeError)) {
-		t.Errorf("Finish: got %v; want the handshake failed", tr.Err())
+	if dc.Finish(nil); !errors.As(dc.Err(), new(*HandshakeError)) {
+		t.Errorf("Finish: got %v; want the handshake failed", dc.Err())
 	}
 }
 
@@ -160,56 +160,56 @@ func wantAlert(t *testing.T, e party, alert string) {
 
 // TestHandshakeClearEndBreaks has the end in clear break while the other end's handshake is awaited.
 func TestHandshakeClearEndBreaks(t *testing.T) {
-	tr, client, srv := connectTLS(t, opener(), passive, 0, legs{client: true}.dataTLS())
+	dc, client, srv := connectTLS(t, opener(), passive, 0, legs{client: true}.dataTLS())
 	relaytest.Await(t, func() bool { // before, it would break the dialling
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		return tr.ends[Server] != nil
+		dc.mu.Lock()
+		defer dc.mu.Unlock()
+		return dc.ends[Server] != nil
 	}, func() string { return "the server is not connected to" })
 	relaytest.Reset(srv.tcp)
 	wantEndReset(t, "client", party{tcp: client.tcp})
-	wantBroken(t, wait(t, tr).Err, Server)
+	wantBroken(t, wait(t, dc).Err, Server)
 }
 
-// TestHandshakeClosed calls a transfer off while handshakes are awaited, and while an end that was refused
+// TestHandshakeClosed calls a connection off while handshakes are awaited, and while an end that was refused
 // has not closed yet.
 func TestHandshakeClosed(t *testing.T) {
 	t.Run("Sever", func(t *testing.T) {
-		tr, client, srv := connectTLS(t, opener(), passive, 0, legs{true, true}.dataTLS())
-		tr.Sever()
+		dc, client, srv := connectTLS(t, opener(), passive, 0, legs{true, true}.dataTLS())
+		dc.Sever()
 		wantEndReset(t, "client", party{tcp: client.tcp})
 		wantEndReset(t, "server", party{tcp: srv.tcp}) // behind our ClientHello
-		if r := tr.Result(); r.Err != ErrClosed {
+		if r := dc.Result(); r.Err != ErrClosed {
 			t.Errorf("got %v; want %v", r.Err, ErrClosed)
 		}
 	})
 	t.Run("context", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := relaytest.Listen(t, relaytest.Server)
-		tr, err := opener().Open(ctx, hole(l), legs{true, true}.dataTLS())
+		dc, err := opener().Open(ctx, hole(l), legs{true, true}.dataTLS())
 		if err == nil {
-			err = tr.Arm()
+			err = dc.Arm()
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		owned(t, tr)
-		client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+		owned(t, dc)
+		client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 		relaytest.Accept(t, l)
 		cancel()
 		wantEndReset(t, "client", party{tcp: client})
-		if r := wait(t, tr); !errors.Is(r.Err, ErrClosed) {
+		if r := wait(t, dc); !errors.Is(r.Err, ErrClosed) {
 			t.Errorf("got %v; want %v", r.Err, ErrClosed)
 		}
 	})
 	t.Run("refused and not closed", func(t *testing.T) {
 		dataTLS := legs{client: true}.dataTLS()
 		dataTLS.Client.VerifyConnection = func(tls.ConnectionState) error { return refusal{} }
-		tr, client, srv := connectTLS(t, opener(), passive, 0, dataTLS)
+		dc, client, srv := connectTLS(t, opener(), passive, 0, dataTLS)
 		_ = client.tls.Handshake()
 		wantEndReset(t, "server", srv) // then the alert is on its way
-		tr.Sever()
-		wantHandshakeError(t, tr.Result().Err, Client, "resume")
+		dc.Sever()
+		wantHandshakeError(t, dc.Result().Err, Client, "resume")
 	})
 }
 
@@ -218,14 +218,14 @@ func TestHandshakeClosed(t *testing.T) {
 func TestFinishHurries(t *testing.T) {
 	p := opener()
 	p.HandshakeTime = 20 * time.Millisecond
-	tr, client, srv := connectTLS(t, p, passive, 0, legs{client: true}.dataTLS())
+	dc, client, srv := connectTLS(t, p, passive, 0, legs{client: true}.dataTLS())
 	relaytest.Await(t, func() bool { // both legs stand, and the handshake is awaited
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		return tr.ends[Server] != nil
+		dc.mu.Lock()
+		defer dc.mu.Unlock()
+		return dc.ends[Server] != nil
 	}, func() string { return "the server is not connected to" })
-	tr.Finish(nil)
-	wantHandshakeError(t, tr.Err(), Client, "took too long")
+	dc.Finish(nil)
+	wantHandshakeError(t, dc.Err(), Client, "took too long")
 	wantEndReset(t, "client", party{tcp: client.tcp})
 	wantEndReset(t, "server", srv)
 }
@@ -236,7 +236,7 @@ func TestHandshakeBegins(t *testing.T) {
 	begin := make(chan struct{})
 	dataTLS := legs{client: true, server: true}.dataTLS()
 	dataTLS.TransferStarted = begin
-	tr, client, srv := connectTLS(t, hasty(), passive, 0, dataTLS)
+	dc, client, srv := connectTLS(t, hasty(), passive, 0, dataTLS)
 	handshake(t, client)
 	_ = srv.tcp.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	if n, err := srv.tcp.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -245,13 +245,13 @@ func TestHandshakeBegins(t *testing.T) {
 	_ = srv.tcp.SetReadDeadline(time.Time{})
 	close(begin)
 	handshake(t, srv)
-	tr.Sever()
+	dc.Sever()
 
 	dataTLS.TransferStarted = make(chan struct{})
-	tr, client, srv = connectTLS(t, hasty(), passive, 0, dataTLS)
+	dc, client, srv = connectTLS(t, hasty(), passive, 0, dataTLS)
 	client.tcp.Write([]byte("no TLS"))
 	// and nobody waits for the beginning
-	wantHandshakeError(t, wait(t, tr).Err, Client, "does not speak TLS")
+	wantHandshakeError(t, wait(t, dc).Err, Client, "does not speak TLS")
 	_ = srv
 }
 
@@ -262,18 +262,18 @@ func TestHandshakeUnused(t *testing.T) {
 		dataTLS := legs{server: true}.dataTLS()
 		begin := make(chan struct{})
 		dataTLS.TransferStarted = begin
-		tr, client, srv := connectTLS(t, opener(), passive, 0, dataTLS)
+		dc, client, srv := connectTLS(t, opener(), passive, 0, dataTLS)
 		if used {
-			tr.Use()
+			dc.Use()
 		}
-		tr.Close()
+		dc.Close()
 		if used { // its transfer may still begin
 			close(begin)
 			handshake(t, srv)
-			tr.Sever()
+			dc.Sever()
 			continue
 		}
-		if err := wait(t, tr).Err; !errors.Is(err, ErrClosed) {
+		if err := wait(t, dc).Err; !errors.Is(err, ErrClosed) {
 			t.Errorf("got %v; want %v", err, ErrClosed)
 		}
 		wantEndReset(t, "client", party{tcp: client.tcp})

@@ -35,76 +35,76 @@ func hasty() *Opener {
 	return p
 }
 
-// open opens and arms a transfer that ends with the test, and leaves nothing behind.
-func open(t testing.TB, p *Opener, h pinhole.Pinhole) *Transfer {
+// open opens and arms a connection that ends with the test, and leaves nothing behind.
+func open(t testing.TB, p *Opener, h pinhole.Pinhole) *Connection {
 	t.Helper()
-	tr := reserve(t, p, h)
-	if err := tr.Arm(); err != nil {
+	dc := reserve(t, p, h)
+	if err := dc.Arm(); err != nil {
 		t.Fatal(err)
 	}
-	return tr
+	return dc
 }
 
-// reserve opens a transfer and does not arm it.
-func reserve(t testing.TB, p *Opener, h pinhole.Pinhole) *Transfer {
+// reserve opens a connection and does not arm it.
+func reserve(t testing.TB, p *Opener, h pinhole.Pinhole) *Connection {
 	t.Helper()
-	tr, err := p.Open(context.Background(), h, dataplane.DataTLS{})
+	dc, err := p.Open(context.Background(), h, dataplane.DataTLS{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	owned(t, tr)
-	return tr
+	owned(t, dc)
+	return dc
 }
 
-func owned(t testing.TB, tr *Transfer) {
+func owned(t testing.TB, dc *Connection) {
 	t.Cleanup(func() {
-		tr.Close()
-		tr.Sever()
-		noGoroutines(t, tr)
+		dc.Close()
+		dc.Sever()
+		noGoroutines(t, dc)
 	})
 }
 
-// noGoroutines fails the test if a goroutine still runs for the transfer. The last one may be on its
+// noGoroutines fails the test if a goroutine still runs for the connection. The last one may be on its
 // way out, between done and its end.
-func noGoroutines(t testing.TB, tr *Transfer) {
+func noGoroutines(t testing.TB, dc *Connection) {
 	t.Helper()
 	relaytest.Await(t, func() bool {
-		tr.relay.mu.Lock()
-		defer tr.relay.mu.Unlock()
-		return tr.relay.transfers[tr] == 0
+		dc.relay.mu.Lock()
+		defer dc.relay.mu.Unlock()
+		return dc.relay.connections[dc] == 0
 	}, func() string {
 		buf := make([]byte, 8<<20)
 		return "goroutines are left:\n" + string(buf[:runtime.Stack(buf, true)])
 	})
 }
 
-// joined returns a transfer with both its ends.
-func joined(t testing.TB) (tr *Transfer, client, srv *net.TCPConn) {
+// connected returns a connection with both its ends.
+func connected(t testing.TB) (dc *Connection, client, srv *net.TCPConn) {
 	t.Helper()
-	return joinedBy(t, opener())
+	return connectedBy(t, opener())
 }
 
-// joinedBy returns a transfer of p with both its ends.
-func joinedBy(t testing.TB, p *Opener) (tr *Transfer, client, srv *net.TCPConn) {
+// connectedBy returns a connection of p with both its ends.
+func connectedBy(t testing.TB, p *Opener) (dc *Connection, client, srv *net.TCPConn) {
 	t.Helper()
 	l := relaytest.Listen(t, relaytest.Server)
-	tr = open(t, p, hole(l))
-	client = relaytest.Dial(t, relaytest.Peer, tr.Listen())
-	return tr, client, relaytest.Accept(t, l)
+	dc = open(t, p, hole(l))
+	client = relaytest.Dial(t, relaytest.Peer, dc.Listen())
+	return dc, client, relaytest.Accept(t, l)
 }
 
 // wait returns the result, which must come in time.
-func wait(t testing.TB, tr *Transfer) Result {
+func wait(t testing.TB, dc *Connection) Result {
 	t.Helper()
 	select {
-	case <-tr.Done():
+	case <-dc.Done():
 	case <-time.After(relaytest.Patience):
-		t.Fatal("the transfer does not end")
+		t.Fatal("the connection does not end")
 	}
-	return tr.Result()
+	return dc.Result()
 }
 
-// wantBroken checks who broke a transfer.
+// wantBroken checks who broke a connection.
 func wantBroken(t testing.TB, err error, side Side) {
 	t.Helper()
 	var broken *BrokenError

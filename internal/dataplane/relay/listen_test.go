@@ -19,22 +19,22 @@ import (
 
 func TestUnexpectedPeer(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
-	tr := open(t, opener(), hole(l))
+	dc := open(t, opener(), hole(l))
 	for range 3 {
-		relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer, tr.Listen())
+		relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer, dc.Listen())
 	}
 	select {
-	case <-tr.Connected():
+	case <-dc.Connected():
 		t.Error("an unexpected peer counts as the peer")
 	default:
 	}
-	client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+	client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	srv := relaytest.Accept(t, l)
 	relaytest.Send(client, []byte("mine"))
 	relaytest.WantData(t, "server", srv, []byte("mine"))
-	relaytest.WantRefused(t, tr.Listen())
+	relaytest.WantRefused(t, dc.Listen())
 	srv.Close()
-	if r := wait(t, tr); r.Err != nil || r.UnexpectedPeers != 3 {
+	if r := wait(t, dc); r.Err != nil || r.UnexpectedPeers != 3 {
 		t.Errorf("got %+v; want 3 unexpected peers", r)
 	}
 }
@@ -42,12 +42,12 @@ func TestUnexpectedPeer(t *testing.T) {
 // TestOneConnection has the right peer come more than once: one connection is carried.
 func TestOneConnection(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
-	tr := open(t, opener(), hole(l))
+	dc := open(t, opener(), hole(l))
 	d := net.Dialer{Timeout: relaytest.Patience}
 	var through int
 	var conns []*net.TCPConn
 	for range 5 {
-		c, err := d.DialTCP(t.Context(), "tcp", netip.AddrPortFrom(relaytest.Peer, 0), tr.Listen())
+		c, err := d.DialTCP(t.Context(), "tcp", netip.AddrPortFrom(relaytest.Peer, 0), dc.Listen())
 		if err == nil {
 			conns = append(conns, relaytest.Impatient(t, c))
 		}
@@ -67,23 +67,23 @@ func TestOneConnection(t *testing.T) {
 	if through != 1 {
 		t.Errorf("got %d connections through; want 1", through)
 	}
-	if r := wait(t, tr); r.Err != nil || r.UnexpectedPeers != 0 {
+	if r := wait(t, dc); r.Err != nil || r.UnexpectedPeers != 0 {
 		t.Errorf("got %+v; want neither an error nor unexpected peers", r)
 	}
 }
 
 func TestNobody(t *testing.T) {
-	tr := open(t, &Opener{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
+	dc := open(t, &Opener{Relay: newRelay(), Ports: forward.DefaultPassivePorts,
 		WaitTime: 20 * time.Millisecond},
 		hole(relaytest.Listen(t, relaytest.Server)))
-	r := wait(t, tr)
+	r := wait(t, dc)
 	if !errors.Is(r.Err, ErrNobody) || !r.Connected.IsZero() {
 		t.Errorf("got %+v; want %v", r, ErrNobody)
 	}
 	if waited := r.Ended.Sub(r.Armed); waited < 20*time.Millisecond {
 		t.Errorf("waited %s; want at least 20ms", waited)
 	}
-	relaytest.WantRefused(t, tr.Listen())
+	relaytest.WantRefused(t, dc.Listen())
 }
 
 func TestNoPorts(t *testing.T) {
@@ -96,32 +96,32 @@ func TestNoPorts(t *testing.T) {
 	held[3].Close() // one is free, and is found however late it is tried
 	free := r.First + 3
 	for range 20 {
-		tr := open(t, &Opener{Relay: newRelay(), Ports: r}, hole(l))
-		if got := tr.Listen().Port(); got != free {
+		dc := open(t, &Opener{Relay: newRelay(), Ports: r}, hole(l))
+		if got := dc.Listen().Port(); got != free {
 			t.Errorf("got port %d; want %d, the only free one", got, free)
 		}
-		tr.Close()
+		dc.Close()
 	}
 }
 
-// TestPortAgain uses the only port of a range for one transfer after the other.
+// TestPortAgain uses the only port of a range for one connection after the other.
 func TestPortAgain(t *testing.T) {
 	opener := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 1)}
 	l := relaytest.Listen(t, relaytest.Server)
 	for range 20 {
-		tr := open(t, opener, hole(l))
-		if got := tr.Listen().Port(); got != opener.Ports.First {
+		dc := open(t, opener, hole(l))
+		if got := dc.Listen().Port(); got != opener.Ports.First {
 			t.Fatalf("got port %d; want %d", got, opener.Ports.First)
 		}
 		if _, err := opener.Open(t.Context(), hole(l), dataplane.DataTLS{}); !errors.Is(err, port.ErrNone) {
 			t.Errorf("second pinhole at the same port: got %v; want %v", err, port.ErrNone)
 		}
-		client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+		client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 		srv := relaytest.Accept(t, l)
 		srv.Close()
 		relaytest.WantData(t, "client", client, nil)
 		client.Close()
-		if r := wait(t, tr); r.Err != nil {
+		if r := wait(t, dc); r.Err != nil {
 			t.Error(r.Err)
 		}
 	}
@@ -132,12 +132,12 @@ func TestPortVaries(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	seen := map[uint16]bool{}
 	for range 50 {
-		tr := open(t, opener, hole(l))
-		if !opener.Ports.Contains(tr.Listen().Port()) {
-			t.Errorf("port %d is not in %s", tr.Listen().Port(), opener.Ports)
+		dc := open(t, opener, hole(l))
+		if !opener.Ports.Contains(dc.Listen().Port()) {
+			t.Errorf("port %d is not in %s", dc.Listen().Port(), opener.Ports)
 		}
-		seen[tr.Listen().Port()] = true
-		tr.Close()
+		seen[dc.Listen().Port()] = true
+		dc.Close()
 	}
 	if len(seen) < 30 { // 47 or 48 are to be expected
 		t.Errorf("got %d ports in 50 draws of 500", len(seen))
@@ -169,9 +169,9 @@ func TestOpenRefuses(t *testing.T) {
 		{"not our address", pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(nowhere, 0),
 			Target: to}, "cannot assign requested address"},
 	} {
-		tr, err := opener().Open(context.Background(), tt.hole, dataplane.DataTLS{})
+		dc, err := opener().Open(context.Background(), tt.hole, dataplane.DataTLS{})
 		if err == nil {
-			tr.Close()
+			dc.Close()
 		}
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v; want %q", tt.name, err, tt.want)

@@ -7,8 +7,8 @@
 // leads, and never logs: what happened is in the Result. If one end fails, the relay resets the other, so
 // that a transfer cut short never looks complete.
 //
-// Locks: listener.mu of package port, then Transfer.mu, then Relay.mu. Nothing that waits is called while one
-// is held.
+// Locks: listener.mu of package port, then Connection.mu, then Relay.mu. Nothing that waits is called while
+// one is held.
 package relay
 
 import (
@@ -45,7 +45,7 @@ const (
 	defaultGraceTime = time.Second
 )
 
-// Side names an end of a transfer.
+// Side names an end of a connection.
 type Side uint8
 
 const (
@@ -64,9 +64,9 @@ func (s Side) String() string {
 // other returns the opposite end.
 func (s Side) other() Side { return s ^ 1 }
 
-// Opener opens transfers. It keeps no state, and several goroutines may use it at once.
+// Opener opens connections. It keeps no state, and several goroutines may use it at once.
 type Opener struct {
-	Relay *Relay // owns the transfers; Carry needs none
+	Relay *Relay // owns the connections; Carry needs none
 
 	// Ports are where pinholes open; one is drawn at random. An empty range has no free port.
 	Ports forward.PortRange
@@ -88,15 +88,15 @@ type Opener struct {
 
 // Open listens at a port for the pinhole (the port of hole.Listen is ignored): a peer that connects to it
 // before Arm is reset; that of an active pinhole is kept waiting. Others share the port: what comes from
-// other addresses is theirs, or is reset. A transfer that is never armed holds its port until it is closed.
-// The end of ctx breaks the transfer until Close.
+// other addresses is theirs, or is reset. A connection that is never armed holds its port until it is closed.
+// The end of ctx breaks the connection until Close.
 //
 // The error is port.ErrNone where the peer has every port of the range, or other programs have, and the
 // operating system's where hole.Listen is not the gateway's address. Every port is tried before port.ErrNone:
 // five system calls each that another program has, some 40 ms for the 16,384 of forward.DefaultPassivePorts.
-func (p *Opener) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer,
+func (p *Opener) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Connection,
 	error) {
-	var t *Transfer
+	var c *Connection
 	hole = hole.Unmap()
 	if err := hole.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
@@ -108,114 +108,114 @@ func (p *Opener) Open(ctx context.Context, hole pinhole.Pinhole, dataTLS datapla
 		}
 		hole.Listen = at
 		var err error
-		t, err = p.openAt(ctx, hole, dataTLS, p.Relay.ports)
+		c, err = p.openAt(ctx, hole, dataTLS, p.Relay.ports)
 		if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, port.ErrTaken) {
 			err = ctx.Err()
 		}
-		return t != nil, err
+		return c != nil, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("relay: open %s: %w", hole, err)
 	}
-	return t, nil
+	return c, nil
 }
 
-// OpenAt is Open at a port that the caller has allocated and releases after the transfer is over. The error
+// OpenAt is Open at a port that the caller has allocated and releases after the connection is over. The error
 // is the operating system's, or port.ErrTaken.
-func (p *Opener) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Transfer,
+func (p *Opener) OpenAt(ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (*Connection,
 	error) {
 	return p.openAt(ctx, hole, dataTLS, nil)
 }
 
 func (p *Opener) openAt(
 	ctx context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS, ports *port.Allocator,
-) (*Transfer, error) {
+) (*Connection, error) {
 	peer := Client
 	if hole.Active {
 		peer = Server
 	}
-	t := p.newTransfer(peer, dataTLS)
-	t.from, t.listen, t.ports = hole.From, hole.Listen, ports
-	t.work = func() error { return p.serve(t, hole) }
-	route, err := p.Relay.acceptor.Open(t.from, t.listen, t)
+	c := p.newConnection(peer, dataTLS)
+	c.from, c.listen, c.ports = hole.From, hole.Listen, ports
+	c.work = func() error { return p.serve(c, hole) }
+	route, err := p.Relay.acceptor.Open(c.from, c.listen, c)
 	if err != nil {
-		t.stop()
+		c.stop()
 		return nil, err
 	}
-	t.route = route
-	t.breakAtEnd(ctx)
-	return t, nil
+	c.route = route
+	c.breakAtEnd(ctx)
+	return c, nil
 }
 
 // Bridge connects to both ends: an active client and a server that only listens. The server
 // comes first, and the client is not connected to before that connection stands: the client sees nothing of a
 // transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a DialError
-// in the result. The end of ctx breaks the transfer until Close.
+// in the result. The end of ctx breaks the connection until Close.
 //
 // The error says that an end is not a usable target.
 func (p *Opener) Bridge(
 	ctx context.Context, bridge pinhole.Bridge, dataTLS dataplane.DataTLS,
-) (*Transfer, error) {
+) (*Connection, error) {
 	if err := bridge.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: bridge: %w", err)
 	}
-	t := p.newTransfer(Client, dataTLS)
-	t.work = func() error { return p.bridge(t, bridge) }
-	t.armed = true
-	t.breakAtEnd(ctx)
-	t.start()
-	return t, nil
+	c := p.newConnection(Client, dataTLS)
+	c.work = func() error { return p.bridge(c, bridge) }
+	c.armed = true
+	c.breakAtEnd(ctx)
+	c.start()
+	return c, nil
 }
 
 // Carry connects a client that was accepted already to its server, copies in clear until both have ended, and
 // returns what became of it. It owns the connection. The end of ctx breaks both ends.
 func (p *Opener) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg) Result {
-	t := p.newTransfer(Client, dataplane.DataTLS{})
-	t.work = func() error {
-		if err := p.dial(t, Server, to, 0); err != nil {
+	c := p.newConnection(Client, dataplane.DataTLS{})
+	c.work = func() error {
+		if err := p.dial(c, Server, to, 0); err != nil {
 			return err
 		}
-		t.copyBoth()
+		c.copyBoth()
 		return nil
 	}
-	t.markConnected()
-	t.armed, t.ends[Client] = true, client
-	t.breakAtEnd(ctx)
-	t.run()
-	return t.Result()
+	c.markConnected()
+	c.armed, c.ends[Client] = true, client
+	c.breakAtEnd(ctx)
+	c.run()
+	return c.Result()
 }
 
-// newTransfer returns a transfer whose goroutine does not run yet. peer is the end that connects.
-func (p *Opener) newTransfer(peer Side, dataTLS dataplane.DataTLS) *Transfer {
-	t := &Transfer{
-		peer:      peer,
-		relay:     p.Relay,
-		joined:    make(chan struct{}),
-		unused:    make(chan struct{}),
-		connected: make(chan struct{}),
-		done:      make(chan struct{}),
-		broken:    make(chan struct{}),
-		flowing:   make(chan struct{}),
-		passed:    [2]chan struct{}{make(chan struct{}), make(chan struct{})},
-		waitTime:  cmp.Or(p.WaitTime, pinhole.Lifetime),
-		graceTime: cmp.Or(p.graceTime, defaultGraceTime),
-		idleTime:  cmp.Or(p.IdleTime, forward.DefaultIdleTime),
+// newConnection returns a connection whose goroutine does not run yet. peer is the end that connects.
+func (p *Opener) newConnection(peer Side, dataTLS dataplane.DataTLS) *Connection {
+	c := &Connection{
+		peer:          peer,
+		relay:         p.Relay,
+		bothConnected: make(chan struct{}),
+		unused:        make(chan struct{}),
+		connected:     make(chan struct{}),
+		done:          make(chan struct{}),
+		broken:        make(chan struct{}),
+		flowing:       make(chan struct{}),
+		finForwarded:  [2]chan struct{}{make(chan struct{}), make(chan struct{})},
+		waitTime:      cmp.Or(p.WaitTime, pinhole.Lifetime),
+		graceTime:     cmp.Or(p.graceTime, defaultGraceTime),
+		idleTime:      cmp.Or(p.IdleTime, forward.DefaultIdleTime),
 	}
-	t.late = time.NewTimer(t.waitTime)
-	t.late.Stop()
-	t.result.Began = time.Now()
-	t.ctx, t.stop = context.WithCancel(context.Background())
+	c.late = time.NewTimer(c.waitTime)
+	c.late.Stop()
+	c.result.Began = time.Now()
+	c.ctx, c.stop = context.WithCancel(context.Background())
 	if dataTLS.Client == nil && dataTLS.Server == nil {
-		t.copier = clearTransfer{t}
+		c.copier = clearConnection{c}
 	} else {
-		t.copier = p.newTLSTransfer(t, dataTLS)
+		c.copier = p.newTLSConnection(c, dataTLS)
 	}
-	return t
+	return c
 }
 
-// breakAtEnd has the end of the caller's context break the transfer.
-func (t *Transfer) breakAtEnd(ctx context.Context) {
-	t.unregister = context.AfterFunc(ctx, func() {
-		t.sever(fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx)))
+// breakAtEnd has the end of the caller's context break the connection.
+func (c *Connection) breakAtEnd(ctx context.Context) {
+	c.unregister = context.AfterFunc(ctx, func() {
+		c.sever(fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx)))
 	})
 }

@@ -15,8 +15,8 @@ func TestResetBehindFIN(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	h := hole(l)
 	h.Active = true
-	tr := reserve(t, opener(), h)
-	srv := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+	dc := reserve(t, opener(), h)
+	srv := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	file := relaytest.Noise(1000)
 	if _, err := srv.Write(file); err != nil {
 		t.Fatal(err)
@@ -27,15 +27,15 @@ func TestResetBehindFIN(t *testing.T) {
 	relaytest.Await(t, func() bool { return inState(srv, unix.BPF_TCP_FIN_WAIT2) },
 		func() string { return "the FIN has not arrived" })
 	relaytest.Reset(srv)
-	if !tr.Waiting() {
+	if !dc.Waiting() {
 		t.Fatal("got no connection that waits; want the server's")
 	}
-	if err := tr.Arm(); err != nil {
+	if err := dc.Arm(); err != nil {
 		t.Fatal(err)
 	}
 	client := relaytest.Accept(t, l)
 	relaytest.WantData(t, "client", client, file)
-	if wait(t, tr); tr.ServerReset() {
+	if wait(t, dc); dc.ServerReset() {
 		t.Error("got a download that the server has reset; want a complete one")
 	}
 }

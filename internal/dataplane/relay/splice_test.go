@@ -29,10 +29,10 @@ import (
 // TestStalled has the client stop reading: the server is held up, and the gateway keeps no more than the
 // sockets hold: no pipe, and nothing on the heap. Then the client goes on.
 func TestStalled(t *testing.T) {
-	tr, client, srv := joined(t)
+	dc, client, srv := connected(t)
 	client.SetReadBuffer(64 << 10)
-	<-tr.Connected()
-	tr.ends[Client].SetWriteBuffer(64 << 10) // so that it has never room for a whole chunk
+	<-dc.Connected()
+	dc.ends[Client].SetWriteBuffer(64 << 10) // so that it has never room for a whole chunk
 	block := relaytest.Noise(1 << 20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -53,10 +53,10 @@ func TestStalled(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if got := int64(after.HeapAlloc) - int64(before.HeapAlloc); got > 512<<10 {
-		t.Errorf("a stalled transfer holds %d bytes of heap", got)
+		t.Errorf("a stalled connection holds %d bytes of heap", got)
 	}
 	if n := piped(t); n != 0 {
-		t.Errorf("a stalled transfer holds %d bytes in pipes; want none", n)
+		t.Errorf("a stalled connection holds %d bytes in pipes; want none", n)
 	}
 	// When there is a little room, only that much goes on its way.
 	early, err := io.CopyN(io.Discard, client, 512<<10)
@@ -72,7 +72,7 @@ func TestStalled(t *testing.T) {
 	}
 	client.Close()
 	srv.Close()
-	if r := wait(t, tr); r.Err != nil || r.Down != written {
+	if r := wait(t, dc); r.Err != nil || r.Down != written {
 		t.Errorf("got %+v; want %d bytes", r, written)
 	}
 	if n := piped(t); n != 0 {
@@ -105,10 +105,10 @@ func piped(t *testing.T) (n int) {
 	return n
 }
 
-// TestIdle joins a thousand transfers, many more than an ordinary user has pipes of full size, has one byte
+// TestIdle joins a thousand connections, many more than an ordinary user has pipes of full size, has one byte
 // go through each, and then nothing: none holds a pipe or more than its two goroutines.
 func TestIdle(t *testing.T) {
-	const transfers = 300
+	const connections = 300
 	pipes := func() (n int) {
 		fds, _ := filepath.Glob("/proc/self/fd/*")
 		for _, name := range fds {
@@ -121,18 +121,18 @@ func TestIdle(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	p := opener()
 	pipesBefore, goroutinesBefore := pipes(), runtime.NumGoroutine()
-	var all []*Transfer
-	for range transfers {
-		tr, err := p.Open(context.Background(), hole(l), dataplane.DataTLS{})
+	var all []*Connection
+	for range connections {
+		dc, err := p.Open(context.Background(), hole(l), dataplane.DataTLS{})
 		if err == nil {
-			err = tr.Arm()
+			err = dc.Arm()
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(tr.Close)
-		all = append(all, tr)
-		client := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+		t.Cleanup(dc.Close)
+		all = append(all, dc)
+		client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 		relaytest.Accept(t, l).Write([]byte{1})
 		if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
 			t.Fatal(err)
@@ -142,13 +142,13 @@ func TestIdle(t *testing.T) {
 		runtime.GC() // package net keeps a few pipes for the next splice, until then
 		return pipes() <= pipesBefore
 	}, func() string {
-		return fmt.Sprintf("%d idle transfers hold %d ends of pipes", transfers, pipes()-pipesBefore)
+		return fmt.Sprintf("%d idle connections hold %d ends of pipes", connections, pipes()-pipesBefore)
 	})
-	if got := runtime.NumGoroutine() - goroutinesBefore; got > 2*transfers {
-		t.Errorf("%d idle transfers have %d goroutines; want two for each", transfers, got)
+	if got := runtime.NumGoroutine() - goroutinesBefore; got > 2*connections {
+		t.Errorf("%d idle connections have %d goroutines; want two for each", connections, got)
 	}
-	for _, tr := range all {
-		tr.Sever()
+	for _, dc := range all {
+		dc.Sever()
 	}
 	relaytest.Await(t, func() bool { return runtime.NumGoroutine() <= goroutinesBefore },
 		func() string {
@@ -171,7 +171,7 @@ func isChild() bool { return os.Getenv("RELAY_TEST_CHILD") != "" }
 // TestSpliceTraced counts system calls: data goes through splice(2), and none through write(2).
 func TestSpliceTraced(t *testing.T) {
 	if isChild() {
-		_, client, srv := joined(t)
+		_, client, srv := connected(t)
 		out := relaytest.Noise(8 << 20)
 		sent := relaytest.Send(srv, out)
 		relaytest.WantData(t, "client", client, out)
@@ -206,16 +206,16 @@ func TestSpliceTraced(t *testing.T) {
 	}
 }
 
-// TestKilled kills a gateway in the middle of a transfer: both ends see a reset, and not the FIN that
+// TestKilled kills a gateway in the middle of a connection: both ends see a reset, and not the FIN that
 // the kernel sends for a program that is gone.
 func TestKilled(t *testing.T) {
 	if isChild() {
 		to := netip.MustParseAddrPort(os.Getenv("RELAY_TEST_TO"))
 		h := hole(relaytest.Listen(t, relaytest.Server))
 		h.Target = to
-		tr := open(t, opener(), h)
-		fmt.Println("at", tr.Listen())
-		<-tr.Done() // never: it is killed before
+		dc := open(t, opener(), h)
+		fmt.Println("at", dc.Listen())
+		<-dc.Done() // never: it is killed before
 		return
 	}
 	l := relaytest.Listen(t, relaytest.Server)
@@ -244,7 +244,7 @@ func TestKilled(t *testing.T) {
 	cmd.Wait() // it says that it was killed, which is known
 }
 
-// carry sends size bytes from srv to client b.N times over one transfer.
+// carry sends size bytes from srv to client b.N times over one connection.
 func carry(b *testing.B, client, srv *net.TCPConn, size int64) {
 	b.SetBytes(size)
 	done := make(chan struct{})
@@ -281,7 +281,7 @@ func BenchmarkStream(b *testing.B) {
 		carry(b, client, relaytest.Accept(b, l), size)
 	})
 	b.Run("relay", func(b *testing.B) {
-		_, client, srv := joined(b)
+		_, client, srv := connected(b)
 		carry(b, client, srv, size)
 	})
 	for name, pump := range map[string]func(dst, src *net.TCPConn){
@@ -308,7 +308,7 @@ func BenchmarkStream(b *testing.B) {
 }
 
 // BenchmarkSmall opens, carries 1 KiB and closes: what a listing or a small file costs. It shows the
-// whole on this machine: two connections for each transfer, and both ends in this process.
+// whole on this machine: two connections for each connection, and both ends in this process.
 func BenchmarkSmall(b *testing.B) {
 	l := relaytest.Listen(b, relaytest.Server)
 	l.SetDeadline(time.Time{})
@@ -330,24 +330,24 @@ func BenchmarkSmall(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		d := net.Dialer{}
 		for pb.Next() {
-			tr, err := opener.Open(context.Background(), hole(l), dataplane.DataTLS{})
+			dc, err := opener.Open(context.Background(), hole(l), dataplane.DataTLS{})
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := tr.Arm(); err != nil {
+			if err := dc.Arm(); err != nil {
 				b.Fatal(err)
 			}
 			c, err := d.DialTCP(context.Background(), "tcp", netip.AddrPortFrom(relaytest.Peer, 0),
-				tr.Listen())
+				dc.Listen())
 			if err != nil {
 				b.Fatal(err)
 			}
 			n, err := io.Copy(io.Discard, c)
 			c.Close()
-			if tr.Finish(nil); n != 1024 || err != nil || tr.Err() != nil {
-				b.Fatal(n, err, tr.Err())
+			if dc.Finish(nil); n != 1024 || err != nil || dc.Err() != nil {
+				b.Fatal(n, err, dc.Err())
 			}
-			tr.Close()
+			dc.Close()
 		}
 	})
 	l.Close()
@@ -356,7 +356,7 @@ func BenchmarkSmall(b *testing.B) {
 
 // TestResetComesLast has an end reset behind its last byte: all that it sent arrives before that.
 func TestResetComesLast(t *testing.T) {
-	tr, client, srv := joined(t)
+	dc, client, srv := connected(t)
 	file := relaytest.Noise(1 << 20)
 	_ = srv.SetReadBuffer(16 << 10)
 	if _, err := client.Write(file); err != nil {
@@ -372,7 +372,7 @@ func TestResetComesLast(t *testing.T) {
 	if _, err := srv.Read(got); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("got %v behind it; want the reset", err)
 	}
-	wantBroken(t, wait(t, tr).Err, Client)
+	wantBroken(t, wait(t, dc).Err, Client)
 }
 
 // acknowledgedAll reports whether nothing of what was sent is on its way.

@@ -15,15 +15,15 @@ import (
 	"ftpgate/internal/dataplane/leg"
 )
 
-// tlsTransfer is a transfer with TLS on one leg at least: data goes through this process, and an end has to
-// say that its data is complete (close_notify). Its states, once both ends stand:
+// tlsConnection is a connection with TLS on one leg at least: data goes through this process, and an end has
+// to say that its data is complete (close_notify). Its states, once both ends stand:
 //
 //	TLS waits for TransferStarted; a leg in clear is watched
 //	handshaking --all handshakes done--> copying --both ends have ended--> over
 //	handshaking --one fails--> closing after the alert --> over
 //	any --reset, or an end without close_notify--> broken
-type tlsTransfer struct {
-	*Transfer
+type tlsConnection struct {
+	*Connection
 	tls  [2]legTLS
 	legs [2]*leg.Leg // once both ends stand
 
@@ -33,7 +33,7 @@ type tlsTransfer struct {
 
 	unresumed atomic.Bool // the server has not resumed the TLS session of its control connection
 
-	// These are guarded by Transfer.mu.
+	// These are guarded by Connection.mu.
 	handshaken bool // the handshakes are over
 	shortened  bool // shortenHandshake was called before that
 }
@@ -53,32 +53,33 @@ type legTLS struct {
 // admitFunc is dataplane.DataTLS.Admit.
 type admitFunc = func(tls.ConnectionState) (wait <-chan struct{}, err error)
 
-// newTLSTransfer returns the TLS part of t.
-func (p *Opener) newTLSTransfer(t *Transfer, d dataplane.DataTLS) *tlsTransfer {
+// newTLSConnection returns the TLS part of t.
+func (p *Opener) newTLSConnection(c *Connection, d dataplane.DataTLS) *tlsConnection {
 	hello := cmp.Or(p.HelloTime, DefaultHelloTime)
 	handshake := cmp.Or(p.HandshakeTime, DefaultHandshakeTime)
-	tt := &tlsTransfer{Transfer: t, heard: [2]chan struct{}{make(chan struct{}), make(chan struct{})}}
-	tt.tls[Client] = legTLS{d.Client, d.ClientCloseNotifyOptional, d.TransferStarted,
+	withTLS := &tlsConnection{Connection: c, heard: [2]chan struct{}{make(chan struct{}),
+		make(chan struct{})}}
+	withTLS.tls[Client] = legTLS{d.Client, d.ClientCloseNotifyOptional, d.TransferStarted,
 		d.Admit, hello, handshake}
-	tt.tls[Server] = legTLS{d.Server, d.ServerCloseNotifyOptional, d.TransferStarted,
+	withTLS.tls[Server] = legTLS{d.Server, d.ServerCloseNotifyOptional, d.TransferStarted,
 		nil, hello, handshake}
-	return tt
+	return withTLS
 }
 
 // usesTLS reports whether the gateway speaks TLS on the leg of an end.
-func (t *tlsTransfer) usesTLS(side Side) bool { return t.tls[side].config != nil }
+func (c *tlsConnection) usesTLS(side Side) bool { return c.tls[side].config != nil }
 
 // notResumed reports that TLS with the server was set up without resuming a session.
-func (t *tlsTransfer) notResumed() bool { return t.unresumed.Load() }
+func (c *tlsConnection) notResumed() bool { return c.unresumed.Load() }
 
-// copy decrypts and encrypts everything that the end side sends. What was encrypted for an end that broke
+// copy decrypts and encrypts everything that side sends. What was encrypted for an end that broke
 // before all of it was sent does not count as passed on.
-func (t *tlsTransfer) copy(side Side) error {
-	defer t.firstData(side)
-	src, dst := t.legs[side], t.legs[side.other()]
+func (c *tlsConnection) copy(side Side) error {
+	defer c.firstData(side)
+	src, dst := c.legs[side], c.legs[side.other()]
 	for {
 		if err := src.Wait(); err != nil {
-			return t.conclude(side, err)
+			return c.conclude(side, err)
 		}
 		buf := leg.Borrow()
 		n, err := src.Read(buf[:leg.BufferSize])
@@ -90,41 +91,41 @@ func (t *tlsTransfer) copy(side Side) error {
 		if errWrite != nil {
 			return &BrokenError{side.other(), errWrite}
 		}
-		if n > 0 && t.bytes[side].Add(int64(n)) == int64(n) {
-			t.firstData(side)
+		if n > 0 && c.bytes[side].Add(int64(n)) == int64(n) {
+			c.firstData(side)
 		}
 		if err != nil {
-			return t.conclude(side, err)
+			return c.conclude(side, err)
 		}
 	}
 }
 
-// firstData notes that it is known what the end side has to say.
-func (t *tlsTransfer) firstData(side Side) { t.heardOnce[side].Do(func() { close(t.heard[side]) }) }
+// firstData notes that it is known what that side has to say.
+func (c *tlsConnection) firstData(side Side) { c.heardOnce[side].Do(func() { close(c.heard[side]) }) }
 
 // conclude passes the end of a direction on: close_notify, FIN or both, as the other leg has it. err is how
-// the end side ended: io.EOF, or that it did not.
-func (t *tlsTransfer) conclude(side Side, err error) error {
-	src, dst := t.legs[side], t.legs[side.other()]
+// that side ended: io.EOF, or that it did not.
+func (c *tlsConnection) conclude(side Side, err error) error {
+	src, dst := c.legs[side], c.legs[side.other()]
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return &BrokenError{side, &TruncatedError{side, true}}
 	case err != io.EOF:
 		return &BrokenError{side, err}
 	case !src.SawCloseNotify():
-		if t.brokeUnseen(side) && (src.UsesTLS() || !t.sentFIN(side)) {
+		if c.brokeUnseen(side) && (src.UsesTLS() || !c.sentFIN(side)) {
 			return &BrokenError{side, unix.ECONNRESET}
 		}
-		if src.UsesTLS() && !t.mayEndWithoutCloseNotify(side) {
+		if src.UsesTLS() && !c.mayEndWithoutCloseNotify(side) {
 			return &BrokenError{side, &TruncatedError{side, false}}
 		}
 	}
-	t.markEnded(side)
-	t.firstData(side)
-	if err := dst.CloseWrite(); err != nil && !t.closedCleanly(side.other()) {
+	c.markFINReceived(side)
+	c.firstData(side)
+	if err := dst.CloseWrite(); err != nil && !c.closedCleanly(side.other()) {
 		return &BrokenError{side.other(), err}
 	}
-	t.markPassed(side)
+	c.markFINForwarded(side)
 	return nil
 }
 
@@ -140,29 +141,29 @@ func (t *tlsTransfer) conclude(side Side, err error) error {
 // So the other end has to have shown that this one receives: it has sent data itself, or has ended in order
 // (an empty file's sender comes first: the receiver closes because of it). An end that closes because of
 // either does so after it was passed on through here; graceTime is for what overtakes it between two
-// goroutines. If nothing comes, the transfer is broken: an empty file without close_notify, or an end that
+// goroutines. If nothing comes, the connection is broken: an empty file without close_notify, or an end that
 // went away before it began.
-func (t *tlsTransfer) mayEndWithoutCloseNotify(side Side) bool {
-	if t.tls[side].closeNotifyOptional {
+func (c *tlsConnection) mayEndWithoutCloseNotify(side Side) bool {
+	if c.tls[side].closeNotifyOptional {
 		return true
 	}
-	if t.bytes[side].Load() > 0 {
+	if c.bytes[side].Load() > 0 {
 		return false
 	}
-	late := time.NewTimer(t.graceTime)
+	late := time.NewTimer(c.graceTime)
 	defer late.Stop()
 	select {
-	case <-t.heard[side.other()]:
+	case <-c.heard[side.other()]:
 	case <-late.C:
-	case <-t.ctx.Done():
+	case <-c.ctx.Done():
 	}
-	return t.bytes[side.other()].Load() > 0 || t.ended[side.other()].Load()
+	return c.bytes[side.other()].Load() > 0 || c.finReceived[side.other()].Load()
 }
 
 // closedCleanly reports that an end with TLS had ended in order before its connection failed, and that
 // nothing was to be delivered to it. A client does not break an upload when it closes after close_notify
 // and does not read what TLS itself sends: session tickets (RFC 8446 section 4.6.1), and our close_notify.
 // Its kernel resets such a connection.
-func (t *tlsTransfer) closedCleanly(side Side) bool {
-	return t.usesTLS(side) && t.ended[side].Load() && t.bytes[side.other()].Load() == 0
+func (c *tlsConnection) closedCleanly(side Side) bool {
+	return c.usesTLS(side) && c.finReceived[side].Load() && c.bytes[side.other()].Load() == 0
 }

@@ -114,7 +114,7 @@ func handshake(t testing.TB, ends ...party) {
 	}
 }
 
-// mode is how the partys of a transfer connect.
+// mode is how the partys of a connection connect.
 type mode string
 
 const (
@@ -123,47 +123,47 @@ const (
 	bridged mode = "bridge"
 )
 
-// connect connects both ends over a transfer of p, without any TLS so far.
-func connect(t testing.TB, p *Opener, m mode, dataTLS dataplane.DataTLS) (tr *Transfer, client,
+// connect connects both ends over a connection of p, without any TLS so far.
+func connect(t testing.TB, p *Opener, m mode, dataTLS dataplane.DataTLS) (dc *Connection, client,
 	srv *net.TCPConn) {
 	t.Helper()
 	if m == bridged {
 		a, b := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
-		tr, err := p.Bridge(context.Background(), pinhole.Bridge{
+		dc, err := p.Bridge(context.Background(), pinhole.Bridge{
 			Client: pinhole.Leg{SourceIP: relaytest.Gateway, Target: relaytest.LocalAddrPort(a.Addr())},
 			Server: pinhole.Leg{SourceIP: relaytest.Inside, Target: relaytest.LocalAddrPort(b.Addr())},
 		}, dataTLS)
 		if err != nil {
 			t.Fatal(err)
 		}
-		owned(t, tr)
-		return tr, relaytest.Accept(t, a), relaytest.Accept(t, b)
+		owned(t, dc)
+		return dc, relaytest.Accept(t, a), relaytest.Accept(t, b)
 	}
 	l := relaytest.Listen(t, relaytest.Server)
 	h := hole(l)
 	h.Active = m == active
-	tr, err := p.Open(context.Background(), h, dataTLS)
+	dc, err := p.Open(context.Background(), h, dataTLS)
 	if err == nil {
-		owned(t, tr)
-		err = tr.Arm()
+		owned(t, dc)
+		err = dc.Arm()
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	comes := relaytest.Dial(t, relaytest.Peer, tr.Listen())
+	comes := relaytest.Dial(t, relaytest.Peer, dc.Listen())
 	listens := relaytest.Accept(t, l)
 	if m == active {
-		return tr, listens, comes
+		return dc, listens, comes
 	}
-	return tr, comes, listens
+	return dc, comes, listens
 }
 
-// connectTLS connects both ends over a transfer of p, and has them speak TLS where the gateway does, with
+// connectTLS connects both ends over a connection of p, and has them speak TLS where the gateway does, with
 // version v or any (0). Their handshakes are not done yet.
-func connectTLS(t testing.TB, p *Opener, m mode, v uint16, dataTLS dataplane.DataTLS) (tr *Transfer, client,
+func connectTLS(t testing.TB, p *Opener, m mode, v uint16, dataTLS dataplane.DataTLS) (dc *Connection, client,
 	srv party) {
 	t.Helper()
-	tr, c, s := connect(t, p, m, dataTLS)
+	dc, c, s := connect(t, p, m, dataTLS)
 	client, srv = party{tcp: c}, party{tcp: s}
 	if dataTLS.Client != nil {
 		client.tls = tls.Client(c, version(dialling(), v))
@@ -171,21 +171,21 @@ func connectTLS(t testing.TB, p *Opener, m mode, v uint16, dataTLS dataplane.Dat
 	if dataTLS.Server != nil {
 		srv.tls = tls.Server(s, version(serving(), v))
 	}
-	return tr, client, srv
+	return dc, client, srv
 }
 
-// joinedTLS returns a passive transfer with both its ends, all handshakes done.
-func joinedTLS(t testing.TB, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
+// connectedTLS returns a passive connection with both its ends, all handshakes done.
+func connectedTLS(t testing.TB, dataTLS dataplane.DataTLS) (dc *Connection, client, srv party) {
 	t.Helper()
-	return joinedTLSBy(t, opener(), dataTLS)
+	return connectedTLSBy(t, opener(), dataTLS)
 }
 
-// joinedTLSBy returns a passive transfer of p with both its ends, all handshakes done.
-func joinedTLSBy(t testing.TB, p *Opener, dataTLS dataplane.DataTLS) (tr *Transfer, client, srv party) {
+// connectedTLSBy returns a passive connection of p with both its ends, all handshakes done.
+func connectedTLSBy(t testing.TB, p *Opener, dataTLS dataplane.DataTLS) (dc *Connection, client, srv party) {
 	t.Helper()
-	tr, client, srv = connectTLS(t, p, passive, 0, dataTLS)
+	dc, client, srv = connectTLS(t, p, passive, 0, dataTLS)
 	handshake(t, client, srv)
-	return tr, client, srv
+	return dc, client, srv
 }
 
 // wantEnd reads e to the party that the gateway told in order.
@@ -214,7 +214,7 @@ func wantEndReset(t testing.TB, who string, e party) {
 	}
 }
 
-// tell sends word from one party to the other, so that both are known to be joined.
+// tell sends word from one party to the other, so that both are known to be connected.
 func tell(t testing.TB, from, to party, word string) {
 	t.Helper()
 	if _, err := io.WriteString(from, word); err != nil {

@@ -42,7 +42,7 @@ func TestTLS(t *testing.T) {
 }
 
 func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender Side) {
-	tr, client, srv := connectTLS(t, opener(), m, v, l.dataTLS())
+	dc, client, srv := connectTLS(t, opener(), m, v, l.dataTLS())
 	sends, gets := at(sender, client, srv)
 	file := relaytest.Noise(size)
 	sent := make(chan error, 1)
@@ -59,11 +59,11 @@ func tlsFile(t *testing.T, m mode, l legs, v uint16, size int, sender Side) {
 	if sender == Client {
 		up, down = down, up
 	}
-	if r := wait(t, tr); r.Err != nil || r.Up != up || r.Down != down {
+	if r := wait(t, dc); r.Err != nil || r.Up != up || r.Down != down {
 		t.Errorf("got %+v; want no error, %d and %d bytes", r, up, down)
 	}
-	if tr.Finish(nil); tr.Err() != nil {
-		t.Errorf("Finish: %v", tr.Err())
+	if dc.Finish(nil); dc.Err() != nil {
+		t.Errorf("Finish: %v", dc.Err())
 	}
 }
 
@@ -73,7 +73,7 @@ func TestTLSLarge(t *testing.T) {
 	for _, l := range tlsLegs {
 		for _, sender := range []Side{Client, Server} {
 			t.Run(l.String()+"/from the "+sender.String(), func(t *testing.T) {
-				tr, client, srv := joinedTLS(t, l.dataTLS())
+				dc, client, srv := connectedTLS(t, l.dataTLS())
 				sends, gets := at(sender, client, srv)
 				want, got := sha256.New(), sha256.New()
 				sent := make(chan error, 1)
@@ -91,7 +91,7 @@ func TestTLSLarge(t *testing.T) {
 					t.Errorf("got %d bytes, equal %t; want %d", n, bytes.Equal(got.Sum(nil), want.Sum(nil)),
 						size)
 				}
-				if r := wait(t, tr); r.Err != nil || r.Up+r.Down != size {
+				if r := wait(t, dc); r.Err != nil || r.Up+r.Down != size {
 					t.Errorf("got %+v; want %d bytes", r, size)
 				}
 			})
@@ -104,7 +104,7 @@ func TestTLSLarge(t *testing.T) {
 func TestTLSTrickle(t *testing.T) {
 	for _, l := range tlsLegs {
 		t.Run(l.String(), func(t *testing.T) {
-			tr, client, srv := joinedTLS(t, l.dataTLS())
+			dc, client, srv := connectedTLS(t, l.dataTLS())
 			for _, size := range []int{1, 5, 16<<10 - 1, 16 << 10, 16<<10 + 1, leg.BufferSize,
 				leg.BufferSize + leg.BufferHeadroom, leg.BufferSize + 1} {
 				for _, sender := range []Side{Client, Server} {
@@ -125,7 +125,7 @@ func TestTLSTrickle(t *testing.T) {
 			}
 			srv.CloseWrite()
 			wantEnd(t, "client", client, nil)
-			if r := wait(t, tr); r.Err != nil {
+			if r := wait(t, dc); r.Err != nil {
 				t.Error(r.Err)
 			}
 		})
@@ -137,15 +137,15 @@ func TestTLSReset(t *testing.T) {
 	for _, l := range tlsLegs {
 		for _, who := range []Side{Client, Server} {
 			t.Run(l.String()+"/"+who.String(), func(t *testing.T) {
-				tr, client, srv := joinedTLS(t, l.dataTLS())
+				dc, client, srv := connectedTLS(t, l.dataTLS())
 				breaker, other := at(who, client, srv)
 				tell(t, breaker, other, "half of a file")
 				relaytest.Reset(breaker.tcp)
 				wantEndReset(t, "other end", other)
-				wantBroken(t, wait(t, tr).Err, who)
+				wantBroken(t, wait(t, dc).Err, who)
 			})
 			t.Run(l.String()+"/"+who.String()+" while it is written to", func(t *testing.T) {
-				tr, client, srv := joinedTLS(t, l.dataTLS())
+				dc, client, srv := connectedTLS(t, l.dataTLS())
 				breaker, other := at(who, client, srv)
 				sent := make(chan error, 1)
 				go func() { // without an end
@@ -157,23 +157,23 @@ func TestTLSReset(t *testing.T) {
 				if err := <-sent; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 					t.Errorf("got %v; want a reset", err)
 				}
-				wantBroken(t, wait(t, tr).Err, who)
+				wantBroken(t, wait(t, dc).Err, who)
 			})
 		}
 	}
 }
 
-// TestTLSSever breaks a transfer in the middle.
+// TestTLSSever breaks a connection in the middle.
 func TestTLSSever(t *testing.T) {
 	for _, l := range tlsLegs {
 		t.Run(l.String(), func(t *testing.T) {
-			tr, client, srv := joinedTLS(t, l.dataTLS())
+			dc, client, srv := connectedTLS(t, l.dataTLS())
 			tell(t, srv, client, "half of a file")
-			tr.Close()
-			tr.Sever()
+			dc.Close()
+			dc.Sever()
 			wantEndReset(t, "client", client)
 			wantEndReset(t, "server", srv)
-			if r := tr.Result(); r.Err != ErrClosed {
+			if r := dc.Result(); r.Err != ErrClosed {
 				t.Errorf("got %v; want %v", r.Err, ErrClosed)
 			}
 		})
@@ -185,7 +185,7 @@ func TestTLSFinish(t *testing.T) {
 	for _, l := range tlsLegs {
 		for _, size := range []int{0, 5, 3 << 20} {
 			t.Run(fmt.Sprintf("%s/%d bytes", l, size), func(t *testing.T) {
-				tr, client, srv := joinedTLS(t, l.dataTLS())
+				dc, client, srv := connectedTLS(t, l.dataTLS())
 				file, got := relaytest.Noise(size), new(bytes.Buffer)
 				go func() {
 					srv.Write(file)
@@ -194,12 +194,12 @@ func TestTLSFinish(t *testing.T) {
 				if size > 1<<20 {
 					io.CopyN(got, client, int64(size-1<<10))
 				}
-				wantFinish(t, finishing(tr, nil), nil)
-				tr.Sever()
+				wantFinish(t, finishing(dc, nil), nil)
+				dc.Sever()
 				if _, err := io.Copy(got, client); err != nil || !bytes.Equal(got.Bytes(), file) {
 					t.Errorf("got %d bytes, %v; want %d", got.Len(), err, size)
 				}
-				if r := tr.Result(); r.Err != nil {
+				if r := dc.Result(); r.Err != nil {
 					t.Errorf("got %v; want it delivered", r.Err)
 				}
 			})
@@ -218,7 +218,7 @@ func TestTicketsUnread(t *testing.T) {
 		for _, l := range []legs{{true, false}, {true, true}} {
 			t.Run(name+"/"+l.String(), func(t *testing.T) {
 				for range 10 {
-					tr, client, srv := connectTLS(t, opener(), passive, 0, l.dataTLS())
+					dc, client, srv := connectTLS(t, opener(), passive, 0, l.dataTLS())
 					client.tls = tls.Client(byteReader{client.tcp}, dialling())
 					handshake(t, client, srv)
 					file := relaytest.Noise(100_000)
@@ -232,7 +232,7 @@ func TestTicketsUnread(t *testing.T) {
 					client.tcp.Close()
 					wantEnd(t, "server", srv, file)
 					closeServer(srv)
-					if r := wait(t, tr); r.Err != nil || r.Up != int64(len(file)) {
+					if r := wait(t, dc); r.Err != nil || r.Up != int64(len(file)) {
 						t.Fatalf("got %+v; want %d bytes", r, len(file))
 					}
 				}
@@ -261,10 +261,10 @@ func wantUnread(t *testing.T, e party) {
 
 // TestTLSStalled has a receiver that reads nothing: what is kept is bounded.
 func TestTLSStalled(t *testing.T) {
-	tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
+	dc, client, srv := connectedTLS(t, legs{true, true}.dataTLS())
 	tell(t, srv, client, "a file")
 	client.tcp.SetReadBuffer(64 << 10)
-	tr.ends[Client].SetWriteBuffer(64 << 10)
+	dc.ends[Client].SetWriteBuffer(64 << 10)
 	block := relaytest.Noise(1 << 20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -278,7 +278,7 @@ func TestTLSStalled(t *testing.T) {
 		}
 		sent <- srv.CloseWrite()
 	}()
-	at := func() int64 { _, n := tr.Bytes(); return n }
+	at := func() int64 { _, n := dc.Bytes(); return n }
 	for last, until := int64(-1), time.Now().Add(time.Second/4); time.Now().Before(until); runtime.Gosched() {
 		if now := at(); now != last {
 			last, until = now, time.Now().Add(time.Second/4) // until nothing moves
@@ -287,7 +287,7 @@ func TestTLSStalled(t *testing.T) {
 	runtime.GC() // what is garbage is not held
 	runtime.ReadMemStats(&after)
 	if got := int64(after.HeapAlloc) - int64(before.HeapAlloc); got > 16*leg.BufferSize { // of 32 MiB
-		t.Errorf("a stalled transfer holds %d bytes of heap", got)
+		t.Errorf("a stalled connection holds %d bytes of heap", got)
 	}
 	if n, err := io.Copy(io.Discard, client); n != 32<<20 || err != nil {
 		t.Errorf("got %d bytes, %v", n, err)
@@ -295,7 +295,7 @@ func TestTLSStalled(t *testing.T) {
 	if err := errors.Join(<-sent, client.CloseWrite()); err != nil {
 		t.Error(err)
 	}
-	if r := wait(t, tr); r.Err != nil {
+	if r := wait(t, dc); r.Err != nil {
 		t.Error(r.Err)
 	}
 }
@@ -306,7 +306,7 @@ func BenchmarkTLS(b *testing.B) {
 	const size = 64 << 20
 	for _, l := range append([]legs{{}}, tlsLegs...) {
 		b.Run(l.String(), func(b *testing.B) {
-			_, client, srv := joinedTLS(b, l.dataTLS())
+			_, client, srv := connectedTLS(b, l.dataTLS())
 			client.tcp.SetDeadline(time.Time{})
 			srv.tcp.SetDeadline(time.Time{})
 			b.SetBytes(size)

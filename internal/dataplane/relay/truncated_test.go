@@ -59,7 +59,7 @@ func TestTruncated(t *testing.T) {
 }
 
 func truncate(t *testing.T, dataTLS dataplane.DataTLS, who Side, inside, complete bool) {
-	tr, client, srv := joinedTLS(t, dataTLS)
+	dc, client, srv := connectedTLS(t, dataTLS)
 	sends, gets := at(who, client, srv)
 	tell(t, sends, gets, "half of a file")
 	if inside {
@@ -68,12 +68,12 @@ func truncate(t *testing.T, dataTLS dataplane.DataTLS, who Side, inside, complet
 	sends.tcp.CloseWrite()
 	if !complete {
 		wantEndReset(t, "receiver", gets)
-		wantTruncated(t, wait(t, tr).Err, who, inside)
+		wantTruncated(t, wait(t, dc).Err, who, inside)
 		return
 	}
 	wantEnd(t, "receiver", gets, nil)
 	gets.CloseWrite()
-	if r := wait(t, tr); r.Err != nil {
+	if r := wait(t, dc); r.Err != nil {
 		t.Error(r.Err)
 	}
 }
@@ -85,14 +85,14 @@ func TestReceiverJustCloses(t *testing.T) {
 		for _, who := range []Side{Client, Server} {
 			for name, file := range map[string][]byte{"a file": []byte("a file"), "an empty file": nil} {
 				t.Run(l.String()+"/"+who.String()+"/"+name, func(t *testing.T) {
-					tr, client, srv := joinedTLS(t, l.dataTLS())
+					dc, client, srv := connectedTLS(t, l.dataTLS())
 					gets, sends := at(who, client, srv)
 					sends.Write(file)
 					sends.CloseWrite()
 					wantEnd(t, "receiver", gets, file)
 					gets.tcp.Close()
 					wantEnd(t, "sender", sends, nil)
-					if r := wait(t, tr); r.Err != nil {
+					if r := wait(t, dc); r.Err != nil {
 						t.Error(r.Err)
 					}
 				})
@@ -106,22 +106,22 @@ func TestReceiverJustCloses(t *testing.T) {
 func TestEmptyTruncated(t *testing.T) {
 	for _, who := range []Side{Client, Server} {
 		t.Run(who.String(), func(t *testing.T) {
-			tr, client, srv := joinedTLSBy(t, hasty(), legs{true, true}.dataTLS())
+			dc, client, srv := connectedTLSBy(t, hasty(), legs{true, true}.dataTLS())
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
 			wantEndReset(t, "other end", other)
-			wantTruncated(t, wait(t, tr).Err, who, false)
+			wantTruncated(t, wait(t, dc).Err, who, false)
 		})
 		t.Run(who.String()+"/optional", func(t *testing.T) {
 			dataTLS := legs{true, true}.dataTLS()
 			dataTLS.ClientCloseNotifyOptional = who == Client
 			dataTLS.ServerCloseNotifyOptional = who == Server
-			tr, client, srv := joinedTLSBy(t, hasty(), dataTLS)
+			dc, client, srv := connectedTLSBy(t, hasty(), dataTLS)
 			closes, other := at(who, client, srv)
 			closes.tcp.CloseWrite()
 			wantEnd(t, "other end", other, nil)
 			other.CloseWrite()
-			if r := wait(t, tr); r.Err != nil {
+			if r := wait(t, dc); r.Err != nil {
 				t.Error(r.Err)
 			}
 		})
@@ -131,13 +131,13 @@ func TestEmptyTruncated(t *testing.T) {
 // TestEarlyReceiver has a receiver close its direction without close_notify before the sender has begun,
 // and the sender begin in time.
 func TestEarlyReceiver(t *testing.T) {
-	tr, client, srv := joinedTLS(t, legs{true, true}.dataTLS())
+	dc, client, srv := connectedTLS(t, legs{true, true}.dataTLS())
 	client.tcp.CloseWrite()
 	tell(t, srv, client, "a file")
 	srv.CloseWrite()
 	wantEnd(t, "client", client, nil)
 	wantEnd(t, "server", srv, nil)
-	if r := wait(t, tr); r.Err != nil {
+	if r := wait(t, dc); r.Err != nil {
 		t.Error(r.Err)
 	}
 }
@@ -148,7 +148,7 @@ func TestOptionalCloseNotifyReset(t *testing.T) {
 	for range 20 {
 		dataTLS := legs{true, true}.dataTLS()
 		dataTLS.ClientCloseNotifyOptional = true
-		tr, client, srv := joinedTLS(t, dataTLS)
+		dc, client, srv := connectedTLS(t, dataTLS)
 		tell(t, client, srv, "half of a file")
 		sent := make(chan error, 1)
 		go func() {
@@ -160,6 +160,6 @@ func TestOptionalCloseNotifyReset(t *testing.T) {
 		if err := <-sent; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 			t.Errorf("got %v; want a reset", err)
 		}
-		wantBroken(t, wait(t, tr).Err, Client)
+		wantBroken(t, wait(t, dc).Err, Client)
 	}
 }

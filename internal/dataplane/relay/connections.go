@@ -10,45 +10,47 @@ import (
 	"ftpgate/internal/dataplane/port"
 )
 
-// Relay is what the paths of all forwards have in common: the ports, and the transfers that are armed and not
-// over. It owns their goroutines, also those of transfers that were closed and whose connections go on.
+// Relay is what the paths of all forwards have in common: the ports, and the connections that are armed and
+// not over. It owns their goroutines, also those of connections that were closed and whose connections go on.
 // Several goroutines may call its methods at once.
 type Relay struct {
 	ports      *port.Allocator
 	acceptor   port.Acceptor
 	goroutines sync.WaitGroup
 
-	mu        sync.Mutex
-	transfers map[*Transfer]int // with the number of their goroutines
-	ended     chan struct{}     // closed at the end of the next one; nil: nobody waits for that
+	mu          sync.Mutex
+	connections map[*Connection]int // with the number of their goroutines
+	ended       chan struct{}       // closed at the end of the next one; nil: nobody waits for that
 }
 
 // New returns a relay that allocates its ports with the allocator. The caller closes it.
-func New(ports *port.Allocator) *Relay { return &Relay{ports: ports, transfers: map[*Transfer]int{}} }
+func New(ports *port.Allocator) *Relay {
+	return &Relay{ports: ports, connections: map[*Connection]int{}}
+}
 
 // Listens reports whether the relay listens at a port: others may have it too, if they expect connections
 // from other addresses.
 func (r *Relay) Listens(at netip.AddrPort) bool { return r.acceptor.Listens(at) }
 
-// start runs f, which is of the transfer.
-func (r *Relay) start(t *Transfer, f func()) {
+// start runs f, which is of the connection.
+func (r *Relay) start(c *Connection, f func()) {
 	r.mu.Lock()
-	r.transfers[t]++
+	r.connections[c]++
 	r.mu.Unlock()
 	r.goroutines.Go(func() {
 		f()
-		r.forget(t)
+		r.forget(c)
 	})
 }
 
-// forget notes that a goroutine of the transfer has ended.
-func (r *Relay) forget(t *Transfer) {
+// forget notes that a goroutine of the connection has ended.
+func (r *Relay) forget(c *Connection) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.transfers[t]--; r.transfers[t] > 0 {
+	if r.connections[c]--; r.connections[c] > 0 {
 		return
 	}
-	delete(r.transfers, t)
+	delete(r.connections, c)
 	if r.ended != nil {
 		close(r.ended)
 		r.ended = nil
@@ -59,7 +61,7 @@ func (r *Relay) forget(t *Transfer) {
 func (r *Relay) Wait(ctx context.Context) {
 	for {
 		r.mu.Lock()
-		if len(r.transfers) == 0 {
+		if len(r.connections) == 0 {
 			r.mu.Unlock()
 			return
 		}
@@ -76,14 +78,14 @@ func (r *Relay) Wait(ctx context.Context) {
 	}
 }
 
-// Close severs what runs, and waits for its end. Every transfer was closed before, and none may be opened
+// Close severs what runs, and waits for its end. Every connection was closed before, and none may be opened
 // after it.
 func (r *Relay) Close() {
 	r.mu.Lock()
-	left := slices.Collect(maps.Keys(r.transfers))
+	left := slices.Collect(maps.Keys(r.connections))
 	r.mu.Unlock()
-	for _, t := range left {
-		t.Sever()
+	for _, c := range left {
+		c.Sever()
 	}
 	r.goroutines.Wait()
 	r.acceptor.Wait()

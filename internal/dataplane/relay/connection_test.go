@@ -18,7 +18,7 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
-func TestTransfer(t *testing.T) {
+func TestConnection(t *testing.T) {
 	const large = 4 << 20 // several chunks, more than the sockets' buffers begin with
 	mapped := func(a netip.Addr) netip.Addr { return netip.AddrFrom16(a.As16()) }
 	four := pinhole.Pinhole{From: relaytest.Peer, Listen: netip.AddrPortFrom(relaytest.Gateway, 0),
@@ -51,11 +51,11 @@ func TestTransfer(t *testing.T) {
 			l := relaytest.Listen(t, tt.hole.Target.Addr().Unmap())
 			tt.hole.Target = netip.AddrPortFrom(tt.hole.Target.Addr(),
 				relaytest.LocalAddrPort(l.Addr()).Port())
-			tr := open(t, opener(), tt.hole)
-			if got, want := tr.Listen().Addr(), tt.hole.Listen.Addr().Unmap(); got != want {
+			dc := open(t, opener(), tt.hole)
+			if got, want := dc.Listen().Addr(), tt.hole.Listen.Addr().Unmap(); got != want {
 				t.Errorf("announced: got %s; want %s", got, want)
 			}
-			client := relaytest.Dial(t, tt.hole.From.Unmap(), tr.Listen())
+			client := relaytest.Dial(t, tt.hole.From.Unmap(), dc.Listen())
 			srv := relaytest.Accept(t, l)
 			seen, want := relaytest.LocalAddrPort(srv.RemoteAddr()).Addr(), tt.hole.SourceIP.Unmap()
 			if want.IsValid() && seen != want {
@@ -73,20 +73,20 @@ func TestTransfer(t *testing.T) {
 			if err := errors.Join(<-sentUp, <-sentOut); err != nil {
 				t.Error(err)
 			}
-			wantComplete(t, tr, int64(tt.up), int64(tt.out))
+			wantComplete(t, dc, int64(tt.up), int64(tt.out))
 		})
 	}
 }
 
-// wantComplete checks the result of a transfer that went well.
-func wantComplete(t *testing.T, tr *Transfer, up, out int64) {
+// wantComplete checks the result of a connection that went well.
+func wantComplete(t *testing.T, dc *Connection, up, out int64) {
 	t.Helper()
-	r := wait(t, tr)
+	r := wait(t, dc)
 	if r.Err != nil || r.Up != up || r.Down != out || r.UnexpectedPeers != 0 {
 		t.Errorf("got %+v; want no error, %d and %d bytes", r, up, out)
 	}
-	times := []time.Time{r.Began, r.Armed, r.Connected, r.Joined, r.Ended}
-	if !tr.Listen().IsValid() { // a bridge is not armed
+	times := []time.Time{r.Began, r.Armed, r.Connected, r.BothConnected, r.Ended}
+	if !dc.Listen().IsValid() { // a bridge is not armed
 		times = slices.Delete(times, 1, 2)
 	}
 	for i := 1; i < len(times); i++ {
@@ -95,7 +95,7 @@ func wantComplete(t *testing.T, tr *Transfer, up, out int64) {
 		}
 	}
 	select {
-	case <-tr.Connected():
+	case <-dc.Connected():
 	default:
 		t.Error("Connected is open")
 	}
@@ -105,7 +105,7 @@ func wantComplete(t *testing.T, tr *Transfer, up, out int64) {
 func TestHalfClose(t *testing.T) {
 	for _, first := range []Side{Client, Server} {
 		t.Run(first.String(), func(t *testing.T) {
-			tr, client, srv := joined(t)
+			dc, client, srv := connected(t)
 			ends := [2]*net.TCPConn{client, srv}
 			early, late := ends[first], ends[first.other()]
 			if err := <-relaytest.Send(early, []byte("first")); err != nil {
@@ -120,32 +120,32 @@ func TestHalfClose(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			relaytest.Await(t, func() bool { a, b := tr.Bytes(); return a+b == 20 },
+			relaytest.Await(t, func() bool { a, b := dc.Bytes(); return a+b == 20 },
 				func() string {
-					a, b := tr.Bytes()
+					a, b := dc.Bytes()
 					return "the counters stand at " +
 						time.Duration(a+b).String()
 				})
 			late.CloseWrite()
 			relaytest.WantData(t, "early end", early, nil)
-			if r := wait(t, tr); r.Err != nil {
+			if r := wait(t, dc); r.Err != nil {
 				t.Error(r.Err)
 			}
 		})
 	}
 }
 
-// both joins a transfer, has f break it off, and checks who is said to have done so.
+// both joins a connection, has f break it off, and checks who is said to have done so.
 func both(f func(t *testing.T, breaker, other *net.TCPConn)) func(*testing.T, Side) {
 	return func(t *testing.T, side Side) {
-		tr, client, srv := joined(t)
-		srv.Write([]byte("150")) // once it is there, both ends are joined
+		dc, client, srv := connected(t)
+		srv.Write([]byte("150")) // once it is there, both ends are connected
 		if _, err := io.ReadFull(client, make([]byte, 3)); err != nil {
 			t.Fatal(err)
 		}
 		ends := [2]*net.TCPConn{client, srv}
 		f(t, ends[side], ends[side.other()])
-		wantBroken(t, wait(t, tr).Err, side)
+		wantBroken(t, wait(t, dc).Err, side)
 	}
 }
 
@@ -211,7 +211,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // take what it sees then for a FIN.
 func TestResetWhileWritten(t *testing.T) {
 	for range 30 {
-		tr, client, srv := joined(t)
+		dc, client, srv := connected(t)
 		client.SetReadBuffer(4096)
 		if _, err := srv.Write(make([]byte, 1<<20)); err != nil { // more than goes through
 			t.Fatal(err)
@@ -220,7 +220,7 @@ func TestResetWhileWritten(t *testing.T) {
 		io.ReadFull(client, make([]byte, 1))
 		relaytest.Reset(client)
 		relaytest.WantReset(t, "server", srv)
-		wantBroken(t, wait(t, tr).Err, Client)
+		wantBroken(t, wait(t, dc).Err, Client)
 	}
 }
 
@@ -256,9 +256,9 @@ func TestDialFails(t *testing.T) {
 			os.ErrDeadlineExceeded},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			tr := open(t, tt.opener, hole(tt.to))
-			relaytest.WantCutOff(t, "client", relaytest.Peer, tr.Listen())
-			r := wait(t, tr)
+			dc := open(t, tt.opener, hole(tt.to))
+			relaytest.WantCutOff(t, "client", relaytest.Peer, dc.Listen())
+			r := wait(t, dc)
 			var dial *DialError
 			timeout := false
 			if ne, ok := errors.AsType[net.Error](r.Err); ok {
@@ -267,8 +267,8 @@ func TestDialFails(t *testing.T) {
 			if !errors.As(r.Err, &dial) || dial.Side != Server || !errors.Is(r.Err, tt.want) && !timeout {
 				t.Errorf("got %v; want a DialError of the %s: %v", r.Err, Server, tt.want)
 			}
-			if r.Connected.IsZero() || !r.Joined.IsZero() {
-				t.Errorf("got %+v; want it connected and not joined", r)
+			if r.Connected.IsZero() || !r.BothConnected.IsZero() {
+				t.Errorf("got %+v; want it connected at one end only", r)
 			}
 		})
 	}

@@ -1,0 +1,301 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ftpgate/internal/dataplane/port"
+)
+
+// Result is what became of a connection.
+type Result struct {
+	// bytes from the client that were given to the server's connection, and the reverse
+	Up, Down        int64
+	UnexpectedPeers int       // connections from other addresses than the pinhole's, all reset
+	Began           time.Time // when the port was reserved, or the bridge began to dial
+	Armed           time.Time // when the pinhole was armed; zero: never, or a bridge
+	Connected       time.Time // when the peer was accepted, or both legs of a bridge stood; zero: never
+	BothConnected   time.Time // when both ends stood; zero: never
+	Ended           time.Time
+	// Err is nil only if both ends closed their direction in order and all they sent was passed on. Else it
+	// is, or wraps, ErrNobody, ErrClosed, a *DialError, a *HandshakeError or a *BrokenError; that of a TLS
+	// end may wrap a *TruncatedError.
+	Err error
+}
+
+// Connection is one data connection through the gateway, from the reserved port to the last byte. Several
+// goroutines may call its methods at once.
+//
+//	reserved --Arm--> waiting --the peer comes--> dialling --both ends stand--> copying --both end--> over
+//	Bridge, Carry ------------------------------> dialling
+//	any state --fail: an error, Close, the end of its context--> over
+//
+// How it copies, and how data may end, differs with TLS: see clearConnection and tlsConnection.
+//
+// It has no goroutine of its own until it is armed, one until both ends stand, and then two; during TLS
+// handshakes three.
+type Connection struct {
+	from          netip.Addr      // the peer that the port admits; not valid for a bridge
+	listen        netip.AddrPort  // where; not valid for a bridge
+	ports         *port.Allocator // that gave the port out; nil: its owner gives it back
+	route         *port.Route     // what comes to the port from the peer; nil for a bridge
+	work          func() error    // all that is done between Arm and the end
+	copier        copier
+	graceTime     time.Duration
+	connected     chan struct{} // closed when the peer is there, and may be
+	bothConnected chan struct{} // closed when both ends stand
+	// closed by Close without Use, if the peer has connected: no transfer will begin
+	unused        chan struct{}
+	waitTime      time.Duration // for the peer, from Arm or Unuse on
+	late          *time.Timer   // that time, while it runs
+	inUse         bool          // a transfer command waits for the peer
+	unlistened    sync.Once
+	done          chan struct{} // closed when result is complete
+	result        Result        // of the running goroutine until done is closed
+
+	peer       Side          // which end connects: the server in active mode
+	peerPort   uint16        // from which it connected
+	idleTime   time.Duration // after Close
+	relay      *Relay
+	ctx        context.Context // ends when the connection is severed, or over
+	stop       context.CancelFunc
+	unregister func() bool // from now on the end of the caller's context does not break the connection
+
+	bytes        [2]atomic.Int64  // passed on, by the end that sent them
+	finReceived  [2]atomic.Bool   // the end has sent its FIN, and all before it was passed on
+	finForwarded [2]chan struct{} // closed when the other end was given the FIN of this one
+	flowing      chan struct{}    // closed when data may flow: both ends stand, and handshakes are over
+	broken       chan struct{}    // closed with the first failure
+
+	mu              sync.Mutex
+	detached        bool            // Close was called after the peer had connected
+	finished        bool            // Finish was called: the server has called it a complete download
+	armed           bool            // the goroutine runs, or has run
+	ends            [2]*net.TCPConn // by side; without a lock once both stand
+	delivered       bool            // Finish has found that nothing is left to be passed on
+	err             error           // the first failure; after it nothing is open
+	unexpectedPeer  netip.Addr      // the last one with another address than the peer's
+	unexpectedPeers int
+}
+
+// copier is the part of a connection that differs with TLS.
+type copier interface {
+	// prepare is called once both ends stand, and reports whether data may flow: the TLS handshakes are done.
+	// Else the connection has failed.
+	prepare() bool
+	// copy passes on everything that side sends, and then its end. It is called for both sides at
+	// once. An error means that the connection is broken, and says by whom.
+	copy(side Side) error
+	// closedCleanly reports that an end whose connection has just failed had ended in order before, and that
+	// nothing was to be delivered to it.
+	closedCleanly(side Side) bool
+	// shortenHandshake gives handshakes that have not begun no more time than those that have.
+	shortenHandshake()
+	// notResumed reports that TLS with the server was set up without resuming a session.
+	notResumed() bool
+}
+
+// Arm admits the peer's connection: when it returns nil, the peer can connect to Listen. The wait time runs
+// from here. Armed once more, and on a bridge, it does nothing. The error is, or wraps, ErrClosed on a
+// connection that is over.
+func (c *Connection) Arm() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.armed {
+		return nil
+	}
+	if c.err != nil {
+		return fmt.Errorf("relay: arm %s: %w", c.listen, c.err)
+	}
+	c.armed = true
+	c.result.Armed = time.Now()
+	if !c.inUse {
+		c.late.Reset(c.waitTime)
+	}
+	if c.ends[c.peer] != nil { // it has waited for this
+		c.markConnected()
+	}
+	c.start()
+	return nil
+}
+
+func (c *Connection) isArmed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.armed
+}
+
+// Waiting reports whether a connection waits to be let through by Arm.
+func (c *Connection) Waiting() bool {
+	c.route.AcceptPending()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.armed && c.err == nil && c.ends[c.peer] != nil
+}
+
+// Use keeps the pinhole open until Close: a transfer command waits for its connection.
+func (c *Connection) Use() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inUse = true
+	c.late.Stop()
+}
+
+// Unuse takes Use back: the wait time runs again.
+func (c *Connection) Unuse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inUse = false
+	if c.armed {
+		c.late.Reset(c.waitTime)
+	}
+}
+
+// AwaitBothEnds waits until both ends stand, the connection has failed, or cancel is closed, if the peer has
+// connected.
+func (c *Connection) AwaitBothEnds(cancel <-chan struct{}) {
+	if !c.isArmed() {
+		return
+	}
+	if c.route != nil {
+		c.route.AcceptPending()
+		select {
+		case <-c.connected:
+		default:
+			return
+		}
+	}
+	select {
+	case <-c.bothConnected:
+	case <-c.broken:
+	case <-c.done:
+	case <-cancel:
+	}
+}
+
+// Accept takes the connection of the pinhole's peer: exactly one, and before Arm only in active mode.
+func (c *Connection) Accept(conn *net.TCPConn, from uint16) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil || c.ends[c.peer] != nil || !c.armed && c.peer == Client {
+		conn.Close() // a reset: see package socket
+		return
+	}
+	c.ends[c.peer], c.peerPort = conn, from
+	if c.armed {
+		c.markConnected()
+	}
+}
+
+// Refused hears of a connection from another address than the peer's.
+func (c *Connection) Refused(from netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.armed {
+		c.unexpectedPeers++
+		c.unexpectedPeer = from
+	}
+}
+
+// unlisten gives the port back: no peer can connect any more.
+func (c *Connection) unlisten() {
+	if c.route == nil {
+		return
+	}
+	c.unlistened.Do(func() {
+		c.route.Close()
+		switch {
+		case c.ports == nil:
+		case c.peer == Server:
+			c.ports.Rest(c.from, c.listen)
+		default:
+			c.ports.Release(c.from, c.listen)
+		}
+	})
+}
+
+// start runs the connection in a goroutine of its own.
+func (c *Connection) start() { c.relay.start(c, c.run) }
+
+// run is the connection's goroutine: it does the work and completes the result.
+func (c *Connection) run() {
+	if err := c.work(); err != nil {
+		c.fail(err)
+	}
+	c.unregister() // of a context that outlives it
+	c.stop()
+	c.unlisten()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.closeInOrder()
+	}
+	c.complete()
+}
+
+// setConn makes c an end of the connection; where that has failed already, c is reset and the result is
+// false.
+func (c *Connection) setConn(side Side, conn *net.TCPConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		conn.Close()
+		return false
+	}
+	c.ends[side] = conn
+	return true
+}
+
+// markConnected notes that the peer is there. The caller holds the lock.
+func (c *Connection) markConnected() {
+	c.result.Connected = time.Now()
+	close(c.connected)
+}
+
+// Listen returns the gateway's address and port where the peer is expected; not valid for a bridge.
+func (c *Connection) Listen() netip.AddrPort { return c.listen }
+
+// Bytes returns what has been passed on so far, from the client and to it.
+func (c *Connection) Bytes() (up, down int64) {
+	return c.bytes[Client].Load(), c.bytes[Server].Load()
+}
+
+// ConnectedAt returns when the pinhole's peer was accepted, or both legs of a bridge stood; zero: not yet.
+func (c *Connection) ConnectedAt() time.Time {
+	select {
+	case <-c.connected:
+		return c.result.Connected
+	default:
+		return time.Time{}
+	}
+}
+
+// LastUnexpectedPeer returns the last peer that was refused for having another address than the pinhole's;
+// not valid: nobody was.
+func (c *Connection) LastUnexpectedPeer() netip.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unexpectedPeer
+}
+
+// Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It stays open
+// where that never happens: wait for Done beside it.
+func (c *Connection) Connected() <-chan struct{} { return c.connected }
+
+// NotResumed reports that TLS with the server stands, or stood, and that the server did not resume the
+// session of its control connection: there are servers that take no data then.
+func (c *Connection) NotResumed() bool { return c.copier.notResumed() }
+
+// Done is closed when the connection is over and all its goroutines and sockets are gone.
+func (c *Connection) Done() <-chan struct{} { return c.done }
+
+// Result returns what became of the connection; it waits for Done.
+func (c *Connection) Result() Result {
+	<-c.done
+	return c.result
+}
