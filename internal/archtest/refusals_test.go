@@ -91,17 +91,19 @@ func (r *refusalReader) add(kind string, reason ast.Expr) bool {
 	return true
 }
 
-// refusalWords returns the words of the kinds of refusals, by their constants.
+// refusalWords returns the labels of the kinds of refusals, by their constants.
 func refusalWords(packages []*pkg) map[string]string {
 	words := map[string]string{}
 	for _, p := range packages {
-		if p.dir != "internal/core/dialogue" {
+		if p.dir != "internal/core/verdict" {
 			continue
 		}
 		for _, f := range p.code() {
 			ast.Inspect(f.ast, func(n ast.Node) bool {
 				if kv, ok := n.(*ast.KeyValueExpr); ok && strings.HasPrefix(lastName(kv.Key), "Refused") {
-					words[lastName(kv.Key)] = texts(nil).template(kv.Value)
+					if row, ok := kv.Value.(*ast.CompositeLit); ok {
+						words[lastName(kv.Key)] = texts(nil).template(row.Elts[0])
+					}
 				}
 				return true
 			})
@@ -127,8 +129,8 @@ const full = "too many"
 func (s *step) f() Refusal {
 	s.refuse(RefusedLine, 500, "%s is no command", verb)
 	reason := fmt.Sprintf("idle for %s", limit)
-	s.end(refusal.New(dialogue.RefusedLine, verdict.CodeIdle, reason))
-	return dialogue.RefusedLine, full
+	s.end(refusal.New(verdict.RefusedLine, verdict.CodeIdle, reason))
+	return verdict.RefusedLine, full
 }
 func (e *E) Reply() (int, string) { return 425, "no TLS" }
 `, "")

@@ -12,9 +12,9 @@ import (
 	"ftpgate/internal/control/listeners"
 	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/control/tlskeys"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane/path"
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
@@ -75,7 +75,7 @@ func (d *Daemon) newInstance() *instance {
 		Watcher: r.monitor.Watcher})
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
 	r.metrics = metrics.New(metrics.Build{Version: version.String(), GoVersion: runtime.Version()},
-		dialogue.RefusalNames(), r.metricSources())
+		verdict.RefusalNames(), r.metricSources())
 	r.listeners = listeners.New(listeners.Shared{
 		Log: d.Log, Counts: r.counts, SessionLog: r.sessionLog, Keys: sessionKeys{r.keys},
 		DataPath: r.paths.For,

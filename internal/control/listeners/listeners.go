@@ -19,9 +19,9 @@ import (
 
 	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/control/session"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/kernel/system"
 	"ftpgate/internal/observe/sessions"
@@ -190,7 +190,7 @@ func (s *Set) start(ctx context.Context, at forward.Listen, socket *net.TCPListe
 	served := &proxy.Proxy{
 		Forward: current, Path: s.shared.DataPath(current), Keys: s.shared.Keys, Log: s.shared.Log,
 		Counts: s.shared.Counts, SessionLog: s.shared.SessionLog,
-		Refused: func(kind dialogue.RefusalKind) {
+		Refused: func(kind verdict.RefusalKind) {
 			if s.shared.Refused != nil {
 				s.shared.Refused(current().Name, kind.String())
 			}

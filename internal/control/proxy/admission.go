@@ -10,8 +10,8 @@ import (
 	"ftpgate/internal/control/conn"
 	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/control/session"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -19,26 +19,26 @@ import (
 const maxRejecting = 256
 
 // admit counts a client in, or says why not.
-func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind dialogue.RefusalKind, reason string) {
+func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind verdict.RefusalKind, reason string) {
 	allowed := func(c netip.Prefix) bool { return c.Contains(from) }
 	if len(f.Clients) > 0 && !slices.ContainsFunc(f.Clients, allowed) {
-		return dialogue.RefusedClient, "this address may not use this gateway"
+		return verdict.RefusedClient, "this address may not use this gateway"
 	}
 	limits := f.Limits.OrDefault()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.draining != nil:
-		return dialogue.RefusedDrain, session.Drained(p.draining).Reason
+		return verdict.RefusedDrain, session.Drained(p.draining).Reason
 	case p.sessions >= limits.Sessions:
-		return dialogue.RefusedLimit, "too many sessions, try again later"
+		return verdict.RefusedLimit, "too many sessions, try again later"
 	case p.clients[from] >= limits.PerClient:
-		return dialogue.RefusedLimit, "too many sessions from your address"
+		return verdict.RefusedLimit, "too many sessions from your address"
 	}
 	p.sessions++
 	p.clients[from]++
 	p.Counts.sessionStarted()
-	return dialogue.NotRefused, ""
+	return verdict.NotRefused, ""
 }
 
 // leave takes back what admit counted.

@@ -4,7 +4,7 @@ import (
 	"iter"
 	"sync/atomic"
 
-	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/verdict"
 )
 
 // Counts sums up what the sessions of all forwards did, for the log at the end; package metrics has the
@@ -12,7 +12,7 @@ import (
 // nothing, and several goroutines may use it at once.
 type Counts struct {
 	sessions, transfers atomic.Uint64
-	refused             [dialogue.RefusalKinds]atomic.Uint64
+	refused             [verdict.RefusalKinds]atomic.Uint64
 }
 
 // Sessions returns how many clients were let in since the start.
@@ -22,9 +22,9 @@ func (c *Counts) Sessions() uint64 { return c.sessions.Load() }
 func (c *Counts) Transfers() uint64 { return c.transfers.Load() }
 
 // Refused yields every kind of refusal with its number, also the kinds that never came.
-func (c *Counts) Refused() iter.Seq2[dialogue.RefusalKind, uint64] {
-	return func(yield func(dialogue.RefusalKind, uint64) bool) {
-		for kind := dialogue.NotRefused + 1; kind < dialogue.RefusalKinds; kind++ {
+func (c *Counts) Refused() iter.Seq2[verdict.RefusalKind, uint64] {
+	return func(yield func(verdict.RefusalKind, uint64) bool) {
+		for kind := verdict.NotRefused + 1; kind < verdict.RefusalKinds; kind++ {
 			if !yield(kind, c.refused[kind].Load()) {
 				return
 			}
@@ -44,7 +44,7 @@ func (c *Counts) transferCompleted() {
 	}
 }
 
-func (c *Counts) refuse(kind dialogue.RefusalKind) {
+func (c *Counts) refuse(kind verdict.RefusalKind) {
 	if c != nil {
 		c.refused[kind].Add(1)
 	}

@@ -24,7 +24,6 @@ import (
 	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/control/session"
 	"ftpgate/internal/control/upstream"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
@@ -37,9 +36,9 @@ type Proxy struct {
 	Path       dataplane.Path
 	Keys       session.Keys // nil: no forward has TLS
 	Log        *slog.Logger
-	Refused    func(kind dialogue.RefusalKind) // is called for each refusal, and must not block; nil: none
-	Counts     *Counts                         // shared by all forwards of a gateway; nil: not counted
-	SessionLog *sessions.Log                   // shared, too; nil: one of its own
+	Refused    func(kind verdict.RefusalKind) // is called for each refusal, and must not block; nil: none
+	Counts     *Counts                        // shared by all forwards of a gateway; nil: not counted
+	SessionLog *sessions.Log                  // shared, too; nil: one of its own
 
 	dial         upstream.DialFunc // nil: upstream.DialTCP
 	longestWrite time.Duration     // 0: session.WriteTime
@@ -145,7 +144,7 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 	dialing, kill := context.WithCancel(draining)
 	defer kill()
 	record.OnKill(kill)
-	if kind, reason := p.admit(from, f); kind != dialogue.NotRefused {
+	if kind, reason := p.admit(from, f); kind != verdict.NotRefused {
 		p.reject(f, client, record, refusal.New(kind, "", reason))
 		return nil
 	}
@@ -156,9 +155,9 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 		switch {
 		case draining.Err() != nil:
 			why = session.Drained(context.Cause(draining))
-			why.Kind = dialogue.RefusedDrain
+			why.Kind = verdict.RefusedDrain
 		case dialing.Err() != nil:
-			why = refusal.New(dialogue.NotRefused, verdict.CodeKilled, session.OperatorEnded)
+			why = refusal.New(verdict.NotRefused, verdict.CodeKilled, session.OperatorEnded)
 		}
 		p.reject(f, client, record, why)
 		return nil
@@ -170,7 +169,7 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 
 // unreachable is the refusal for a client whose server cannot be reached, or not with TLS.
 func unreachable(err error) refusal.Refusal {
-	r := refusal.New(dialogue.RefusedServer, verdict.CodeServerUnreachable, "cannot reach the server")
+	r := refusal.New(verdict.RefusedUnreachable, verdict.CodeServerUnreachable, "cannot reach the server")
 	if noTLS, ok := errors.AsType[*upstream.Error](err); ok {
 		r.Refusal = noTLS.Refusal
 	}
@@ -211,7 +210,7 @@ func (p *Proxy) forget(s *session.Session) {
 }
 
 // countRefusal counts a refusal.
-func (p *Proxy) countRefusal(kind dialogue.RefusalKind) {
+func (p *Proxy) countRefusal(kind verdict.RefusalKind) {
 	p.Counts.refuse(kind)
 	if p.Refused != nil {
 		p.Refused(kind)

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/netip"
 
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/observe/sessions"
@@ -16,7 +15,7 @@ import (
 
 // Refusal is something that was refused, corrected or cut off.
 type Refusal struct {
-	dialogue.Refusal
+	verdict.Refusal
 	Err   error      // the cause; nil: there is none
 	Peer  netip.Addr // the client
 	Verb  string     // of the client's last command; "": not a known one
@@ -25,15 +24,15 @@ type Refusal struct {
 }
 
 // New returns a refusal with a reason in the words for a client. An empty code is the usual one of the kind.
-func New(kind dialogue.RefusalKind, code verdict.Code, reason string) Refusal {
-	return Refusal{Refusal: dialogue.Refusal{Kind: kind, Code: code, Reason: reason}}
+func New(kind verdict.RefusalKind, code verdict.Code, reason string) Refusal {
+	return Refusal{Refusal: verdict.Refusal{Kind: kind, Code: code, Reason: reason}}
 }
 
 // OfData returns the refusal of a data connection by the data path.
 func OfData(err error) Refusal {
 	why := FailureOf(err)
 	return Refusal{Err: err,
-		Refusal: dialogue.Refusal{Kind: dialogue.RefusedTransfer, Reason: why.ReplyText, Remedy: why.Remedy}}
+		Refusal: verdict.Refusal{Kind: verdict.RefusedBrokenTransfer, Reason: why.ReplyText, Remedy: why.Remedy}}
 }
 
 // FailureOf returns what the data path says about an error; empty: the error is not the path's.
@@ -42,27 +41,6 @@ func FailureOf(err error) pinhole.Failure {
 		return *f
 	}
 	return pinhole.Failure{}
-}
-
-// codes are the usual verdicts of the kinds.
-var codes = [dialogue.RefusalKinds]verdict.Code{
-	dialogue.RefusedClient:   verdict.CodeClientNotAllowed,
-	dialogue.RefusedLimit:    verdict.CodeTooManySessions,
-	dialogue.RefusedDrain:    verdict.CodeShutDown,
-	dialogue.RefusedServer:   verdict.CodeServerUnreachable,
-	dialogue.RefusedTime:     verdict.CodeIdle,
-	dialogue.RefusedLine:     verdict.CodeClientBadLine,
-	dialogue.RefusedLogin:    verdict.CodeLoginFailed,
-	dialogue.RefusedEarly:    verdict.CodeNotLoggedIn,
-	dialogue.RefusedCommand:  verdict.CodeCommandRefused,
-	dialogue.RefusedSecurity: verdict.CodeTLSCommandRefused,
-	dialogue.RefusedFamily:   verdict.CodeFamily,
-	dialogue.RefusedAddress:  verdict.CodeThirdPartyPort,
-	dialogue.RefusedPort:     verdict.CodeLowPort,
-	dialogue.RefusedReply:    verdict.CodeServerUnaskedReply,
-	dialogue.RefusedAnswer:   verdict.CodeServerBadReply,
-	dialogue.RefusedNoPort:   verdict.CodeNoDataPath,
-	dialogue.RefusedTransfer: verdict.CodeDataBroken,
 }
 
 // Fault returns the refusal as the session's record keeps it. What the data path knows about the cause counts
@@ -82,7 +60,7 @@ func (r Refusal) Fault() verdict.Fault {
 			f.At = known.At
 		}
 	case f.Code == "":
-		f.Code = codes[r.Kind]
+		f.Code = r.Kind.Code()
 	}
 	if f.Code == verdict.CodeLoginFailed && !f.Fatal {
 		f.Said = r.Reply
@@ -93,17 +71,17 @@ func (r Refusal) Fault() verdict.Fault {
 // Reporter records, counts and logs refusals. It may be used by several goroutines at once.
 type Reporter struct {
 	Log   *slog.Logger
-	Count func(kind dialogue.RefusalKind) // must not block
+	Count func(kind verdict.RefusalKind) // must not block
 }
 
 // Report records, counts and logs a refusal; who says in the log whom it is about. It records no broken
 // transfer: the record has that from the data connection. A refusal of the kind NotRefused is the server's
 // own, or an end that refuses nothing: Report only records it, if it has a code.
 func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.Attr) {
-	if r.Kind != dialogue.RefusedTransfer && (r.Kind != dialogue.NotRefused || r.Code != "") {
+	if r.Kind != verdict.RefusedBrokenTransfer && (r.Kind != verdict.NotRefused || r.Code != "") {
 		record.Refuse(r.Fault())
 	}
-	if r.Kind == dialogue.NotRefused {
+	if r.Kind == verdict.NotRefused {
 		return
 	}
 	t.Count(r.Kind)

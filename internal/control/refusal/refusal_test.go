@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/observe/sessions"
@@ -18,7 +17,7 @@ import (
 
 // Every kind of refusal has a verdict.
 func TestCodes(t *testing.T) {
-	for kind := dialogue.NotRefused + 1; kind < dialogue.RefusalKinds; kind++ {
+	for kind := verdict.NotRefused + 1; kind < verdict.RefusalKinds; kind++ {
 		if New(kind, "", "no").Fault().Code == "" {
 			t.Errorf("%s has no verdict", kind)
 		}
@@ -29,19 +28,19 @@ func TestFault(t *testing.T) {
 	at := netip.MustParseAddrPort("192.168.5.2:50000")
 	judged := &pinhole.Failure{Err: errors.New("no handshake"), ReplyText: "no TLS", Remedy: "mend it",
 		Fault: verdict.Fault{Code: verdict.CodeSessionReuseMissing, At: at, Err: "not resumed"}}
-	login := New(dialogue.RefusedLogin, "", "login failed")
+	login := New(verdict.RefusedLogin, "", "login failed")
 	login.Reply = "530 no"
 	fatalLogin := login
 	fatalLogin.Fatal = true
-	same := New(dialogue.RefusedServer, "", "the server does not answer")
+	same := New(verdict.RefusedUnreachable, "", "the server does not answer")
 	same.Err = errors.New("the server does not answer")
 	for name, tt := range map[string]struct {
 		r    Refusal
 		want verdict.Fault
 	}{
-		"the kind's code": {New(dialogue.RefusedPort, "", "no"),
+		"the kind's code": {New(verdict.RefusedPort, "", "no"),
 			verdict.Fault{Code: verdict.CodeLowPort, Said: "no"}},
-		"a code": {New(dialogue.RefusedPort, verdict.CodeServerLowPort, "no"),
+		"a code": {New(verdict.RefusedPort, verdict.CodeServerLowPort, "no"),
 			verdict.Fault{Code: verdict.CodeServerLowPort, Said: "no"}},
 		"the data path's": {OfData(judged), verdict.Fault{Code: verdict.CodeSessionReuseMissing,
 			Said:   "no TLS",
@@ -62,7 +61,7 @@ func TestFault(t *testing.T) {
 
 // A refusal is recorded, counted and logged, each where it belongs.
 func TestTell(t *testing.T) {
-	withRemedy := New(dialogue.RefusedAddress, "", "not yours")
+	withRemedy := New(verdict.RefusedAddress, "", "not yours")
 	withRemedy.Remedy, withRemedy.Err = "mend it", errors.New("cause")
 	for name, tt := range map[string]struct {
 		r        Refusal
@@ -75,15 +74,15 @@ func TestTell(t *testing.T) {
 				`remedy="mend it" err=cause`},
 		"a broken transfer": {OfData(errors.New("reset")), verdict.CodeFine, true,
 			`kind=broken_transfer reason="" err=reset`},
-		"the server's": {New(dialogue.NotRefused, verdict.CodeServerRefusedPASV, "500 no"),
+		"the server's": {New(verdict.NotRefused, verdict.CodeServerRefusedPASV, "500 no"),
 			verdict.CodeServerRefusedPASV, false, ""},
 		"nothing": {Refusal{}, verdict.CodeFine, false, ""},
 	} {
 		var logged bytes.Buffer
-		var counted []dialogue.RefusalKind
+		var counted []verdict.RefusalKind
 		reporter := Reporter{
 			Log:   slog.New(slog.NewTextHandler(&logged, nil)),
-			Count: func(kind dialogue.RefusalKind) { counted = append(counted, kind) },
+			Count: func(kind verdict.RefusalKind) { counted = append(counted, kind) },
 		}
 		sessionLog := sessions.New(time.Now())
 		record := sessionLog.Begin(sessions.Start{})

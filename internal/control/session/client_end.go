@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"ftpgate/internal/control/refusal"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/verdict"
 )
@@ -22,7 +21,7 @@ func (s *Session) clientFailed(err error) {
 			s.changed.Wait()
 		}
 		s.mu.Unlock()
-		s.terminate(refusal.New(dialogue.RefusedLine, verdict.CodeClientBadLine, err.Error()))
+		s.terminate(refusal.New(verdict.RefusedLine, verdict.CodeClientBadLine, err.Error()))
 		return
 	}
 	s.terminate(refusal.Refusal{}) // the client has gone

@@ -104,7 +104,7 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	first := bytes.Clone(lines.Rest())
 	if len(first) > 0 && first[0] != handshakeRecord {
 		first = nil
-		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSCommandRefused,
+		s.refuse(refusal.New(verdict.RefusedEncryption, verdict.CodeTLSCommandRefused,
 			"plain text between AUTH and the handshake was discarded"))
 	}
 	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
@@ -127,7 +127,7 @@ func (s *Session) decrypt(lines *ftp.LineReader) bool {
 	}
 	if err := s.client.EndTLS(); err != nil {
 		s.noGoodbye = true
-		s.terminate(refusal.New(dialogue.NotRefused, verdict.CodeClientTLS, ""))
+		s.terminate(refusal.New(verdict.NotRefused, verdict.CodeClientTLS, ""))
 		return false
 	}
 	s.record.Encrypted("client", "", "")
@@ -156,7 +156,7 @@ func (s *Session) encrypted(leg string, c *tls.Conn) {
 func (s *Session) clientNotEncrypted(err error) {
 	if !s.isTerminated() {
 		plain, remedy := s.env.Keys.Explain(err)
-		r := refusal.New(dialogue.RefusedSecurity, verdict.CodeClientTLS, "no TLS with the client: "+plain)
+		r := refusal.New(verdict.RefusedEncryption, verdict.CodeClientTLS, "no TLS with the client: "+plain)
 		r.Remedy, r.Err = remedy, err
 		s.refuse(r)
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"ftpgate/internal/control/refusal"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
@@ -67,7 +66,7 @@ func (s *Session) awaitDetached() {
 	}
 	s.detached = nil
 	if s.wasKilledAfterEnd() {
-		r := refusal.New(dialogue.NotRefused, verdict.CodeKilled, OperatorEnded)
+		r := refusal.New(verdict.NotRefused, verdict.CodeKilled, OperatorEnded)
 		r.Fatal, r.Peer = true, remote(s.client)
 		s.report(r)
 	}

@@ -333,7 +333,7 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 // line of the server's came just when the client began with TLS.
 func (s *Session) leaveLines(err error) {
 	if err == nil {
-		s.refuse(refusal.New(dialogue.RefusedSecurity, verdict.CodeTLSCommandRefused,
+		s.refuse(refusal.New(verdict.RefusedEncryption, verdict.CodeTLSCommandRefused,
 			"the server begins in plain text, and the client with TLS"))
 		s.terminate(refusal.Refusal{})
 	}
@@ -356,10 +356,10 @@ func (s *Session) serverFailed(err error, explained bool) {
 	case explained:
 		s.terminate(refusal.Refusal{})
 	case err == errNotFTP, badLine(err):
-		s.terminate(refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, dialogue.NotFTP))
+		s.terminate(refusal.New(verdict.RefusedBadReply, verdict.CodeServerBadReply, dialogue.NotFTP))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, left))
+		s.terminate(refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, left))
 	default:
-		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, serverBroken))
+		s.terminate(refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, serverBroken))
 	}
 }

@@ -10,16 +10,16 @@ import (
 
 	"ftpgate/internal/control/conn"
 	"ftpgate/internal/control/refusal"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/verdict"
 )
 
 // newSession returns a session whose connections lead to nobody who reads.
 func newSession(t *testing.T) *Session {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	env := &Env{Log: log, Reporter: refusal.Reporter{Log: log, Count: func(dialogue.RefusalKind) {}},
+	env := &Env{Log: log, Reporter: refusal.Reporter{Log: log, Count: func(verdict.RefusalKind) {}},
 		WriteTime: WriteTime}
 	s, err := New(t.Context(), env, &conn.Control{TCPConn: dial(t)}, &conn.Control{TCPConn: dial(t)},
 		forward.Resolved{}, nil, nil)

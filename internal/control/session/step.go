@@ -57,7 +57,7 @@ const freeLoginFailures = 2
 
 // refuseStep reports what a step refuses. err is the cause, where its action failed.
 func (s *Session) refuseStep(step dialogue.Step, err error) {
-	refused := step.Refusal.Kind != dialogue.NotRefused
+	refused := step.Refusal.Kind != verdict.NotRefused
 	if !refused && step.Refusal.Code == "" {
 		return
 	}
@@ -125,15 +125,15 @@ func (s *Session) send(c *conn.Control, f func() error) {
 	switch {
 	case err == nil:
 	case timedOut(err) && c == s.client:
-		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeClientTakesNothing,
+		s.terminate(refusal.New(verdict.RefusedTime, verdict.CodeClientTakesNothing,
 			"you are not reading replies"))
 	case timedOut(err):
-		s.terminate(refusal.New(dialogue.RefusedTime, verdict.CodeServerLeft,
+		s.terminate(refusal.New(verdict.RefusedTime, verdict.CodeServerLeft,
 			"the server is not reading commands"))
 	case c == s.client:
 		s.terminate(refusal.Refusal{})
 	default:
-		s.terminate(refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, serverBroken))
+		s.terminate(refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, serverBroken))
 	}
 }
 

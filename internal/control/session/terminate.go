@@ -2,7 +2,6 @@ package session
 
 import (
 	"ftpgate/internal/control/refusal"
-	"ftpgate/internal/core/dialogue"
 	"ftpgate/internal/core/verdict"
 )
 
@@ -10,7 +9,7 @@ import (
 func (s *Session) refuse(r refusal.Refusal) { s.report(s.described(r)) }
 
 func (s *Session) report(r refusal.Refusal) {
-	if r.Kind != dialogue.NotRefused {
+	if r.Kind != verdict.NotRefused {
 		s.refusals++
 	}
 	s.env.Reporter.Report(s.record, r, s.who)
@@ -34,7 +33,7 @@ func (s *Session) terminate(r refusal.Refusal) {
 // terminateLocked is terminate for a caller that holds the lock.
 func (s *Session) terminateLocked(r refusal.Refusal) {
 	r.Fatal = true
-	e := ending{refusal: r, severs: r.Kind == dialogue.RefusedTime}
+	e := ending{refusal: r, severs: r.Kind == verdict.RefusedTime}
 	if r.Reason != "" {
 		e.goodbye = "421 " + r.Reason
 	}
@@ -77,7 +76,7 @@ func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 		s.client.InterruptWrite()
 		s.server.InterruptWrite()
 	}
-	r := refusal.New(dialogue.NotRefused, code, reason)
+	r := refusal.New(verdict.NotRefused, code, reason)
 	r.Fatal = true
 	s.terminateWith(ending{refusal: r, goodbye: "421 " + reason, severs: severs})
 }

@@ -35,9 +35,9 @@ const (
 // Drained is what ends the session of a forward that drains.
 func Drained(why error) refusal.Refusal {
 	if errors.Is(why, ErrNotServed) {
-		return refusal.New(dialogue.NotRefused, verdict.CodeShutDown, notServed)
+		return refusal.New(verdict.NotRefused, verdict.CodeShutDown, notServed)
 	}
-	return refusal.New(dialogue.NotRefused, verdict.CodeShutDown, shuttingDown)
+	return refusal.New(verdict.NotRefused, verdict.CodeShutDown, shuttingDown)
 }
 
 // CheckTimeouts ends the session if its time is up, or if its forward drains for a reason, which is not nil
@@ -110,17 +110,17 @@ func (s *Session) due() (time.Time, refusal.Refusal) {
 	login, idle := s.loginFrom.Add(s.limits.Login), s.lastActive.Add(s.limits.Idle)
 	switch {
 	case !d.Greeted() && d.Codeless():
-		return login, refusal.New(dialogue.RefusedAnswer, verdict.CodeServerBadReply, dialogue.NotFTP)
+		return login, refusal.New(verdict.RefusedBadReply, verdict.CodeServerBadReply, dialogue.NotFTP)
 	case !d.Greeted():
-		return login, refusal.New(dialogue.RefusedServer, verdict.CodeServerSilent, silent)
+		return login, refusal.New(verdict.RefusedUnreachable, verdict.CodeServerSilent, silent)
 	case !d.LoggedIn():
 		reason := fmt.Sprintf("no login within %s", s.limits.Login)
-		return login, refusal.New(dialogue.RefusedTime, verdict.CodeLoginTime, reason)
+		return login, refusal.New(verdict.RefusedTime, verdict.CodeLoginTime, reason)
 	case d.AwaitsReply():
-		return idle, refusal.New(dialogue.RefusedServer, verdict.CodeServerLeft, silent)
+		return idle, refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, silent)
 	}
 	reason := fmt.Sprintf("idle for %s", s.limits.Idle)
-	return idle, refusal.New(dialogue.RefusedTime, verdict.CodeIdle, reason)
+	return idle, refusal.New(verdict.RefusedTime, verdict.CodeIdle, reason)
 }
 
 // timedOut reports whether an error is a deadline that has passed.

@@ -192,7 +192,7 @@ func (t *Transcript) ReplyStep(at time.Time, line ftp.ServerLine, step dialogue.
 	if len(step.ToServer) > 0 {
 		t.record.Ask(printable(firstLine(step.ToServer)))
 	}
-	ours := step.Refusal.Kind != dialogue.NotRefused || dialogue.Negotiates(t.last.verb)
+	ours := step.Refusal.Kind != verdict.NotRefused || dialogue.Negotiates(t.last.verb)
 	if ours && len(step.ToClient) > 0 && !bytes.Equal(lastLine(step.ToClient), line.Text) {
 		t.record.Answer(t.redacted(firstLine(step.ToClient)))
 	}

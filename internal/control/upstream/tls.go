@@ -37,7 +37,7 @@ type ServerSetup struct {
 
 // Error says why the gateway cannot speak TLS with a server. Its Refusal has the words for the client.
 type Error struct {
-	dialogue.Refusal
+	verdict.Refusal
 	Err error // nil: the server said no
 }
 
@@ -99,7 +99,7 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 		return nil, err
 	}
 	if reply.Code/100 != 2 {
-		return nil, refused(dialogue.RefusedServer, verdict.CodeServerTurnedAway,
+		return nil, refused(verdict.RefusedUnreachable, verdict.CodeServerTurnedAway,
 			"the server takes no sessions now",
 			"the server greets with %d: its own log says why", reply.Code)
 	}
@@ -110,7 +110,7 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 		if code, err := s.ask("AUTH TLS"); err != nil {
 			return nil, err
 		} else if code != 234 {
-			return nil, refused(dialogue.RefusedSecurity, verdict.CodeServerNoTLS,
+			return nil, refused(verdict.RefusedEncryption, verdict.CodeServerNoTLS,
 				"the server does not encrypt its sessions",
 				"the server answers AUTH TLS with %d: switch on its explicit FTPS; "+
 					"one that begins with TLS (port 990) wants tls.server = \"implicit\"", code)
@@ -123,9 +123,9 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 }
 
 // refused is the error for a server that said no.
-func refused(kind dialogue.RefusalKind, code verdict.Code, reason, remedy string, answer int) *Error {
+func refused(kind verdict.RefusalKind, code verdict.Code, reason, remedy string, answer int) *Error {
 	remedy = fmt.Sprintf(remedy, answer)
-	return &Error{Refusal: dialogue.Refusal{Kind: kind, Code: code, Reason: reason, Remedy: remedy}}
+	return &Error{Refusal: verdict.Refusal{Kind: kind, Code: code, Reason: reason, Remedy: remedy}}
 }
 
 // protect agrees upon whether data connections are TLS.
@@ -144,11 +144,11 @@ func (s *serverTLSSetup) protect(t forward.TLS) error {
 	case t.AgreesOnData(code):
 		return nil
 	case t.ServerDataClear:
-		return refused(dialogue.RefusedSecurity, verdict.CodeServerTLS,
+		return refused(verdict.RefusedEncryption, verdict.CodeServerTLS,
 			"the server wants its data connections encrypted",
 			"the server answers PROT C with %d: leave server_data = \"clear\" out", code)
 	}
-	return refused(dialogue.RefusedSecurity, verdict.CodeServerNoTLS,
+	return refused(verdict.RefusedEncryption, verdict.CodeServerNoTLS,
 		"the server does not encrypt its data connections",
 		"the server answers PROT P with %d: have it encrypt data, "+
 			"or give the forward server_data = \"clear\"", code)
@@ -168,8 +168,8 @@ func (s *serverTLSSetup) encrypt(control *tls.Config) error {
 // noTLS is the error for a handshake that failed.
 func (s *serverTLSSetup) noTLS(err error) *Error {
 	plain, remedy := s.keys.Explain(err)
-	return &Error{Err: err, Refusal: dialogue.Refusal{
-		Kind: dialogue.RefusedSecurity, Code: verdict.CodeServerTLS,
+	return &Error{Err: err, Refusal: verdict.Refusal{
+		Kind: verdict.RefusedEncryption, Code: verdict.CodeServerTLS,
 		Reason: "no TLS with the server: " + plain, Remedy: remedy,
 	}}
 }
@@ -202,8 +202,8 @@ func (s *serverTLSSetup) replyError(err error) *Error {
 	if isRemote && remote.Op == "remote error" { // TLS 1.3: the server refuses our certificate only now
 		return s.noTLS(err)
 	}
-	e := &Error{Err: err, Refusal: dialogue.Refusal{
-		Kind:   dialogue.RefusedServer,
+	e := &Error{Err: err, Refusal: verdict.Refusal{
+		Kind:   verdict.RefusedUnreachable,
 		Code:   verdict.CodeServerBadReply,
 		Reason: dialogue.NotFTP,
 		Remedy: "see what listens there: a server that begins with TLS (port 990) " +

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/verdict"
 )
 
 // NotFTP is the reason for a client whose server speaks another protocol.
@@ -18,7 +19,7 @@ const maxCodeless = 16
 // session.
 func (d *Dialogue) lineWithoutCode(s *Step, line ftp.ServerLine) {
 	if d.codeless++; line.Endless || isCommand(line.Text) || d.codeless > maxCodeless {
-		s.end(RefusedAnswer, NotFTP)
+		s.end(verdict.RefusedBadReply, NotFTP)
 		return
 	}
 	d.pass(s, line)

@@ -5,6 +5,7 @@ import (
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
+	"ftpgate/internal/core/verdict"
 )
 
 // command takes a client's line.
@@ -13,11 +14,11 @@ func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 	switch {
 	case len(line.Telnet) > 0 && len(line.Text) == 0: // such as a NOP that keeps the connection alive
 	case line.IsReply:
-		s.end(RefusedLine, "a client sends commands, not replies")
+		s.end(verdict.RefusedLine, "a client sends commands, not replies")
 	case line.Blank(): // some servers answer it
 		d.request(s, line)
 	case line.Command.Verb == "":
-		s.refuse(RefusedLine, 500, "not an FTP command")
+		s.refuse(verdict.RefusedLine, 500, "not an FTP command")
 	case !d.handle(s, line):
 		if ftp.IsUrgent(line.Command.Verb) && !options { // servers differ in what they read there
 			s.ToServer = append(s.ToServer, line.Telnet...)
@@ -59,21 +60,21 @@ func (d *Dialogue) handle(s *Step, line ftp.ClientLine) bool {
 	case "PORT", "EPRT":
 		d.active(s, c)
 	case "LPSV", "LPRT": // historic: RFC 5797 section 3
-		s.refuse(RefusedCommand, 502, "use EPSV or EPRT")
+		s.refuse(verdict.RefusedCommand, 502, "use EPSV or EPRT")
 	case "AUTH":
 		d.auth(s, line)
 	case "CCC", "PBSZ", "PROT":
 		d.protect(s, c)
 	case "ADAT", "CONF", "ENC", "MIC": // RFC 2228 section 3: of mechanisms other than TLS
-		s.refuse(RefusedSecurity, 503, "%s needs a mechanism that this gateway does not have", c.Verb)
+		s.refuse(verdict.RefusedEncryption, 503, "%s needs a mechanism that this gateway does not have", c.Verb)
 	case "REIN":
 		if d.config.TLS.Server == forward.ServerTLSOff {
 			return false
 		}
-		s.refuse(RefusedCommand, 502,
+		s.refuse(verdict.RefusedCommand, 502,
 			"REIN is not possible over an encrypted connection to the server: connect again")
 	case "CPSV", "SSCN":
-		s.refuse(RefusedSecurity, 502, "%s is for encrypted transfers between servers", c.Verb)
+		s.refuse(verdict.RefusedEncryption, 502, "%s is for encrypted transfers between servers", c.Verb)
 	case "ALGS":
 		return d.algs(s, c)
 	default:
@@ -87,7 +88,7 @@ func (d *Dialogue) handle(s *Step, line ftp.ClientLine) bool {
 func (d *Dialogue) forward(s *Step, line ftp.ClientLine) {
 	transfer := slices.Contains(transfers, line.Command.Verb)
 	if transfer && !d.loggedIn {
-		s.refuse(RefusedEarly, 530, "log in first")
+		s.refuse(verdict.RefusedNotLoggedIn, 530, "log in first")
 		return
 	}
 	r := d.request(s, line)

@@ -42,16 +42,16 @@ type Config struct {
 // Dialogue is the state of one session. It keeps no line that was given to it. It is not safe for use by
 // several goroutines at once.
 type Dialogue struct {
-	addrs      Addresses
-	config     Config
-	loggedIn   bool
-	user       string // that the server has accepted
-	claimed    string // that the server has asked the password of
-	epsvAll    bool   // EPSV ALL was accepted (RFC 2428 section 4)
-	raw64      bool   // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
-	failures   int    // of logins
-	unexpected int    // replies that nobody asked for, since the last one that somebody did
-	codeless   int    // lines without a code, since the last one with a code
+	addrs       Addresses
+	config      Config
+	loggedIn    bool
+	user        string // that the server has accepted
+	pendingUser string // of the USER that waits for its PASS
+	epsvAll     bool   // EPSV ALL was accepted (RFC 2428 section 4)
+	raw64       bool   // the client wants its EPSV and EPRT unchanged (RFC 6384 section 11: DISABLE64)
+	failures    int    // of logins
+	unexpected  int    // replies that nobody asked for, since the last one that somebody did
+	codeless    int    // lines without a code, since the last one with a code
 
 	queue         queue
 	serverClosing bool      // the last reply was 221 or 421: the server said why it closes

@@ -8,6 +8,7 @@ import (
 
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
 )
 
 // A step that was returned stays as it was, whatever happens to the dialogue, and to the line, later.
@@ -128,7 +129,7 @@ func TestDataRefused(t *testing.T) {
 			t.Errorf("%s: got DataRefused %t; want %t", reply, got, want)
 		}
 		s := d.Broken(pinhole.Failure{ReplyText: "not resumed"})
-		if s.Refusal.Kind != RefusedTransfer || string(s.ToClient) != reply+"\r\n" {
+		if s.Refusal.Kind != verdict.RefusedBrokenTransfer || string(s.ToClient) != reply+"\r\n" {
 			t.Errorf("%s: got %s and %q; want a refusal and the reply", reply, s.Refusal.Kind, s.ToClient)
 		}
 	}
@@ -155,21 +156,6 @@ func TestStepLogin(t *testing.T) {
 		if got := d.server(tt.reply).Login; got != tt.want {
 			t.Errorf("%s, %s: got login %d; want %d", tt.command, tt.reply, got, tt.want)
 		}
-	}
-}
-
-// The kinds of refusals have words of their own, in snake case: metrics name them.
-func TestRefusalWords(t *testing.T) {
-	seen := map[string]bool{}
-	for kind := range RefusalKinds {
-		w := kind.String()
-		if seen[w] || w == "" || strings.Trim(w, "abcdefghijklmnopqrstuvwxyz_") != "" {
-			t.Errorf("kind %d: got %q", kind, w)
-		}
-		seen[w] = true
-	}
-	if got := RefusalKinds.String(); got != "unknown" {
-		t.Errorf("got %q behind the last kind; want unknown", got)
 	}
 }
 

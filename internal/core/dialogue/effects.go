@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
 )
 
 // Opened takes where the pinhole is that the last step asked for. The step that it returns takes the place
@@ -30,7 +31,7 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	failed, passthrough := d.last.action, d.last.transition == Passthrough
 	byCommand := d.last.code == 0
 	if failed == Bridge && byCommand || failed == Open || failed == OpenPassthrough && !passthrough {
-		d.queue.withdraw() // the server gets no command; the answer to Open is ours
+		d.queue.dropLast() // the server gets no command; the answer to Open is ours
 	} else if t := d.queue.transfer(); t != nil {
 		t.hasData = false // it waits on
 	}
@@ -41,11 +42,11 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	case OpenPassthrough, PrepareTLS: // RFC 2228 section 5: a resource that security needs
 		d.protection = protection{}
 		text = cmp.Or(text, "encryption is not possible now, try again later")
-		s.refuse(RefusedSecurity, 431, "%s", text)
+		s.refuse(verdict.RefusedEncryption, 431, "%s", text)
 		s.End = passthrough // the client would take the answer for TLS
 	default:
 		text = cmp.Or(text, "no data connection is possible now, try again later")
-		s.refuse(RefusedNoPort, 425, "%s", text)
+		s.refuse(verdict.RefusedNoPort, 425, "%s", text)
 	}
 	return d.returned(&s, d.last.code)
 }
@@ -54,7 +55,7 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 // that it returns takes the place of the last one: its reply says so, in place of the server's, unless the
 // failure has no reply code.
 func (d *Dialogue) Broken(why pinhole.Failure) (s Step) {
-	s.refuse(RefusedTransfer, why.ReplyCode, "%s", why.ReplyText)
+	s.refuse(verdict.RefusedBrokenTransfer, why.ReplyCode, "%s", why.ReplyText)
 	s.Refusal.Remedy = why.Remedy
 	if why.ReplyCode != 0 {
 		d.dataReady = false

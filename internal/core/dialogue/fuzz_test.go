@@ -11,6 +11,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
 )
 
 // FuzzDialogue has both sides hostile at once, and the data path fail as it likes. Its input is a script as
@@ -104,7 +105,7 @@ func (h *harness) server(line []byte) {
 	}
 	s := h.d.Reply(l)
 	unasked := l.Code != 0 && answered.verb == "" && answered.number == 0
-	ruled := s.End && s.Refusal.Kind != NotRefused || Negotiates(answered.verb) || answered.verb == "FEAT" ||
+	ruled := s.End && s.Refusal.Kind != verdict.NotRefused || Negotiates(answered.verb) || answered.verb == "FEAT" ||
 		l.Code == 227 || l.Code == 229
 	if want := appendLine(h.kept, l); unasked && l.Code != 421 {
 		if !ruled && len(s.ToClient) > 0 {
@@ -234,7 +235,7 @@ func (h *harness) sent(s Step, line []byte) {
 	if n := len(h.d.queue.requests); n > maxOutstanding {
 		h.t.Fatalf("%d commands are under way", n)
 	}
-	if s.Refusal.Kind != NotRefused && s.Refusal.Reason == "" || len(s.Refusal.Reason) > 200 {
+	if s.Refusal.Kind != verdict.NotRefused && s.Refusal.Reason == "" || len(s.Refusal.Reason) > 200 {
 		h.t.Fatalf("refused %s for reason %q", s.Refusal.Kind, s.Refusal.Reason)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
 )
 
 // negotiation is the data connection that client and server are agreeing upon.
@@ -33,15 +34,15 @@ const maxRewritten = 256
 func (d *Dialogue) passive(s *Step, c ftp.Command) {
 	switch {
 	case !d.loggedIn:
-		s.refuse(RefusedEarly, 530, "log in first")
+		s.refuse(verdict.RefusedNotLoggedIn, 530, "log in first")
 	case c.Verb == "PASV" && d.addrs.Client.Is6():
-		s.refuse(RefusedFamily, 522, "use EPSV: PASV has no room for an IPv6 address")
+		s.refuse(verdict.RefusedFamily, 522, "use EPSV: PASV has no room for an IPv6 address")
 	case d.addrs.oneFamily():
 		d.askPassive(s, c)
 	case c.Verb == "EPSV":
 		d.translateEPSV(s, c)
 	case d.epsvAll: // RFC 2428 section 4
-		s.refuse(RefusedCommand, 501, "PASV is not allowed after EPSV ALL")
+		s.refuse(verdict.RefusedCommand, 501, "PASV is not allowed after EPSV ALL")
 	default:
 		d.askPassive(s, ftp.Command{Verb: c.Verb})
 	}
@@ -55,11 +56,11 @@ func (d *Dialogue) translateEPSV(s *Step, c ftp.Command) {
 	case family, err == nil && !d.hasFamily(how):
 		d.refuseFamily(s)
 	case err != nil:
-		s.refuse(RefusedCommand, 501, "EPSV takes nothing, 1, 2 or ALL")
+		s.refuse(verdict.RefusedCommand, 501, "EPSV takes nothing, 1, 2 or ALL")
 	case how == ftp.EPSVAll && d.translates():
 		// RFC 6384 section 6: a gateway that rewrites EPSV to PASV cannot accept the promise never to use
 		// PASV.
-		s.refuse(RefusedCommand, 504, "EPSV ALL is not for a connection that is translated")
+		s.refuse(verdict.RefusedCommand, 504, "EPSV ALL is not for a connection that is translated")
 	case how == ftp.EPSVAll:
 		d.epsvAll = true
 		s.say(200, "EPSV ALL: data connections by EPSV only from now on")
@@ -131,11 +132,11 @@ func (d *Dialogue) drop(s *Step) {
 func (d *Dialogue) active(s *Step, c ftp.Command) {
 	switch {
 	case !d.loggedIn:
-		s.refuse(RefusedEarly, 530, "log in first")
+		s.refuse(verdict.RefusedNotLoggedIn, 530, "log in first")
 		return
 	case d.epsvAll && (!d.addrs.oneFamily() || d.config.ServerMode == forward.ServerModePassive):
 		// RFC 2428 section 4. Else the server hears the command, and refuses it.
-		s.refuse(RefusedCommand, 501, "%s is not allowed after EPSV ALL", c.Verb)
+		s.refuse(verdict.RefusedCommand, 501, "%s is not allowed after EPSV ALL", c.Verb)
 		return
 	}
 	argument := bytes.Trim(c.Arg, " ") // some clients put two spaces, or one behind
@@ -155,13 +156,13 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 		d.refuseFamily(s)
 		return
 	case err != nil:
-		s.refuse(RefusedCommand, 501, "%s names no address and port", c.Verb)
+		s.refuse(verdict.RefusedCommand, 501, "%s names no address and port", c.Verb)
 		return
 	case to.Addr() != d.addrs.Client:
-		s.refuse(RefusedAddress, 504, "data connections go to your own address, %s, only", d.addrs.Client)
+		s.refuse(verdict.RefusedAddress, 504, "data connections go to your own address, %s, only", d.addrs.Client)
 		return
 	case to.Port() < forward.LowestDataPort:
-		s.refuse(RefusedPort, 504, "data connections go to ports from %d on only", forward.LowestDataPort)
+		s.refuse(verdict.RefusedPort, 504, "data connections go to ports from %d on only", forward.LowestDataPort)
 		return
 	}
 	d.clientListen = to
@@ -185,7 +186,7 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 
 // refuseFamily names the families that would do (RFC 2428 section 2).
 func (d *Dialogue) refuseFamily(s *Step) {
-	s.refuse(RefusedFamily, 522, "network protocol not supported, use (%s)", d.family())
+	s.refuse(verdict.RefusedFamily, 522, "network protocol not supported, use (%s)", d.family())
 }
 
 // family returns the number of the client's family, as EPRT and EPSV write it.
@@ -255,7 +256,7 @@ func (d *Dialogue) algs(s *Step, c ftp.Command) bool {
 	case what == "DISABLE64" && d.translates(): // a server with IPv6 needs EPSV and EPRT translated
 		d.raw64 = true
 	default:
-		s.refuse(RefusedCommand, 504, "ALGS takes STATUS64, ENABLE64 or DISABLE64")
+		s.refuse(verdict.RefusedCommand, 504, "ALGS takes STATUS64, ENABLE64 or DISABLE64")
 		return true
 	}
 	if d.raw64 {

@@ -52,7 +52,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		d.namesNoPort(s, r, line)
 	case d.offeredPort < forward.LowestDataPort:
 		d.answered()
-		s.refuse(RefusedPort, 425, "the server offers port %d: data connections go to ports from %d on only",
+		s.refuse(verdict.RefusedPort, 425, "the server offers port %d: data connections go to ports from %d on only",
 			d.offeredPort, forward.LowestDataPort)
 		s.Refusal.Code = verdict.CodeServerLowPort
 	case r.verb == "PORT" || r.verb == "EPRT":
@@ -95,7 +95,7 @@ func (d *Dialogue) namesNoPort(s *Step, r request, line ftp.ServerLine) {
 			return
 		}
 	}
-	s.refuse(RefusedAnswer, 425, "the server's answer names no port")
+	s.refuse(verdict.RefusedBadReply, 425, "the server's answer names no port")
 }
 
 // passiveCode is the code of the answer to PASV or EPSV.

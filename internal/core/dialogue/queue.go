@@ -134,8 +134,8 @@ func (q *queue) add(verb string) *request {
 // last returns the command that was sent last.
 func (q *queue) last() *request { return &q.requests[len(q.requests)-1] }
 
-// withdraw takes the last command back: it was not sent.
-func (q *queue) withdraw() { q.requests = q.requests[:len(q.requests)-1] }
+// dropLast takes the last command back: it was not sent.
+func (q *queue) dropLast() { q.requests = q.requests[:len(q.requests)-1] }
 
 // transfer returns the transfer under way; nil: there is none.
 func (q *queue) transfer() *request {

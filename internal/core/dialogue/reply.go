@@ -77,12 +77,12 @@ func (d *Dialogue) unexpectedReply(s *Step, line ftp.ServerLine) {
 	switch {
 	case !line.Last:
 	case d.unexpected == maxUnexpected:
-		s.end(RefusedReply, "the server sent too many unexpected replies")
+		s.end(verdict.RefusedUnaskedReply, "the server sent too many unexpected replies")
 	case line.Code == 421:
 		d.unexpected++
 	default:
 		d.unexpected++
-		s.Refusal.Kind, s.Refusal.Reason = RefusedReply, "the server sent a reply that nobody asked for"
+		s.Refusal.Kind, s.Refusal.Reason = verdict.RefusedUnaskedReply, "the server sent a reply that nobody asked for"
 	}
 }
 
@@ -95,7 +95,7 @@ func (d *Dialogue) misfit(s *Step, r request, line ftp.ServerLine) {
 	if r.transfer || Negotiates(r.verb) {
 		d.drop(s)
 	}
-	s.refuse(RefusedAnswer, 451, "the server's answer does not fit the command")
+	s.refuse(verdict.RefusedBadReply, 451, "the server's answer does not fit the command")
 }
 
 // pass hands a server's line to the client, behind those that were held back.
@@ -233,12 +233,12 @@ func (d *Dialogue) greeted(s *Step, code int) {
 // login takes the answer to USER, PASS or ACCT.
 func (d *Dialogue) login(s *Step, r request, code int) {
 	if r.verb == "USER" && code/100 < 4 { // a server that refuses USER keeps the one before
-		d.claimed = r.user
+		d.pendingUser = r.user
 	}
 	switch {
 	case r.glued && code/100 == 2 && code/10 != 23: // a command that the server knows, and we do not
 	case code/100 == 2:
-		d.loggedIn, d.user = true, d.claimed
+		d.loggedIn, d.user = true, d.pendingUser
 	case code/100 == 3:
 		if r.verb == "USER" { // RFC 959 section 4.1.1: it ends the login before
 			d.loggedIn = false
@@ -251,9 +251,9 @@ func (d *Dialogue) login(s *Step, r request, code int) {
 		}
 		d.failures++
 		s.FailedLogins = d.failures
-		s.Refusal.Kind, s.Refusal.Reason = RefusedLogin, "login failed"
+		s.Refusal.Kind, s.Refusal.Reason = verdict.RefusedLogin, "login failed"
 		if d.failures >= d.config.LoginFailures {
-			s.end(RefusedLogin, "too many failed logins")
+			s.end(verdict.RefusedLogin, "too many failed logins")
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
 )
 
 var addresses = map[string]Addresses{
@@ -281,7 +282,7 @@ func show(s Step) []string {
 	if s.Urgent > 0 {
 		out = append(out, fmt.Sprintf("! urgent %d", s.Urgent))
 	}
-	if s.Refusal.Kind != NotRefused {
+	if s.Refusal.Kind != verdict.NotRefused {
 		out = append(out, "? "+s.Refusal.Kind.String())
 	}
 	if s.Transition != None {

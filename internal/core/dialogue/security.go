@@ -50,13 +50,13 @@ const (
 func (d *Dialogue) clientHello(s *Step) {
 	switch {
 	case d.terminates():
-		s.end(RefusedSecurity, "clients begin in plain text here, and encrypt with AUTH TLS")
+		s.end(verdict.RefusedEncryption, "clients begin in plain text here, and encrypt with AUTH TLS")
 		s.Refusal.Remedy = remedyImplicit
 	case !d.passesThrough():
-		s.end(RefusedSecurity, "this gateway cannot carry an encrypted session to this server")
+		s.end(verdict.RefusedEncryption, "this gateway cannot carry an encrypted session to this server")
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyTLS
 	case d.Greeted():
-		s.end(RefusedSecurity, "the server begins in plain text, and encrypts with AUTH TLS")
+		s.end(verdict.RefusedEncryption, "the server begins in plain text, and encrypts with AUTH TLS")
 		s.Refusal.Remedy = "clients of this forward are to use explicit FTPS (AUTH TLS)"
 	default:
 		d.openPassthrough(s)
@@ -85,21 +85,21 @@ func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 		d.openPassthrough(s)
 		d.request(s, line)
 	case !d.terminates() && d.config.TLS.Server != forward.ServerTLSOff:
-		s.refuse(RefusedSecurity, 534, "clients speak plain FTP with this gateway")
+		s.refuse(verdict.RefusedEncryption, 534, "clients speak plain FTP with this gateway")
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyClientTLS
 	case !d.terminates():
-		s.refuse(RefusedSecurity, 534, "this gateway cannot carry an encrypted session to this server")
+		s.refuse(verdict.RefusedEncryption, 534, "this gateway cannot carry an encrypted session to this server")
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyTLS
 	case d.protection.usedTLS:
-		s.refuse(RefusedSecurity, 503, "TLS is already active")
+		s.refuse(verdict.RefusedEncryption, 503, "TLS is already active")
 	case d.loggedIn: // the server would keep the login, which came in clear
-		s.refuse(RefusedSecurity, 503, "AUTH comes before login")
+		s.refuse(verdict.RefusedEncryption, 503, "AUTH comes before login")
 	case mechanism == "TLS", mechanism == "TLS-C":
 		d.encrypt(s, protection{usedTLS: true, encrypted: true})
 	case mechanism == "SSL", mechanism == "TLS-P": // both imply PROT P
 		d.encrypt(s, implicit)
 	default:
-		s.refuse(RefusedSecurity, 504, "AUTH takes TLS or SSL")
+		s.refuse(verdict.RefusedEncryption, 504, "AUTH takes TLS or SSL")
 	}
 }
 
@@ -115,15 +115,15 @@ func (d *Dialogue) encrypt(s *Step, p protection) {
 func (d *Dialogue) protect(s *Step, c ftp.Command) {
 	switch {
 	case !d.terminates():
-		s.refuse(RefusedSecurity, 503, "%s needs AUTH, which is not possible here", c.Verb)
+		s.refuse(verdict.RefusedEncryption, 503, "%s needs AUTH, which is not possible here", c.Verb)
 	case !d.protection.encrypted:
-		s.refuse(RefusedSecurity, 503, "%s needs an encrypted control connection", c.Verb)
+		s.refuse(verdict.RefusedEncryption, 503, "%s needs an encrypted control connection", c.Verb)
 	case c.Verb == "PBSZ":
 		d.bufferSize(s, c.Arg)
 	case c.Verb == "PROT":
 		d.level(s, string(bytes.ToUpper(bytes.Trim(c.Arg, " "))))
 	case !d.config.TLS.CCC:
-		s.refuse(RefusedSecurity, 533, "the control connection stays encrypted")
+		s.refuse(verdict.RefusedEncryption, 533, "the control connection stays encrypted")
 		s.Refusal.Remedy = "ccc = true below [forward.tls] allows CCC, " +
 			"which shows the rest of the session to everybody on the way"
 	default:
@@ -136,7 +136,7 @@ func (d *Dialogue) protect(s *Step, c ftp.Command) {
 // bufferSize takes PBSZ. TLS has its own buffers, so the answer is always zero (RFC 4217 section 9).
 func (d *Dialogue) bufferSize(s *Step, arg []byte) {
 	if _, err := strconv.ParseUint(string(bytes.Trim(arg, " ")), 10, 32); err != nil {
-		s.refuse(RefusedCommand, 501, "PBSZ takes a number")
+		s.refuse(verdict.RefusedCommand, 501, "PBSZ takes a number")
 		return
 	}
 	d.protection.sized = true
@@ -148,16 +148,16 @@ func (d *Dialogue) bufferSize(s *Step, arg []byte) {
 func (d *Dialogue) level(s *Step, level string) {
 	switch {
 	case !d.protection.sized:
-		s.refuse(RefusedSecurity, 503, "PBSZ comes before PROT")
+		s.refuse(verdict.RefusedEncryption, 503, "PBSZ comes before PROT")
 		return
 	case level == "S" || level == "E":
-		s.refuse(RefusedSecurity, 536, "TLS knows PROT C and PROT P only")
+		s.refuse(verdict.RefusedEncryption, 536, "TLS knows PROT C and PROT P only")
 		return
 	case level != "C" && level != "P":
-		s.refuse(RefusedCommand, 504, "PROT takes C or P")
+		s.refuse(verdict.RefusedCommand, 504, "PROT takes C or P")
 		return
 	case level == "C" && d.config.TLS.Client == forward.ClientTLSRequired:
-		s.refuse(RefusedSecurity, 534, "data in clear is not allowed here")
+		s.refuse(verdict.RefusedEncryption, 534, "data in clear is not allowed here")
 		s.Refusal.Code = verdict.CodeTLSRequired
 		return
 	}
@@ -176,13 +176,13 @@ func (d *Dialogue) refuseClear(s *Step, verb string) bool {
 	switch verb {
 	case "USER", "PASS", "ACCT":
 		if !d.protection.encrypted {
-			s.refuse(RefusedSecurity, 530, "log in over TLS only: send AUTH TLS first")
+			s.refuse(verdict.RefusedEncryption, 530, "log in over TLS only: send AUTH TLS first")
 			s.Refusal.Code = verdict.CodeTLSRequired
 			return true
 		}
 	case "PASV", "EPSV", "PORT", "EPRT":
 		if d.loggedIn && !d.protection.private {
-			s.refuse(RefusedSecurity, 521,
+			s.refuse(verdict.RefusedEncryption, 521,
 				"data connections are encrypted here: send PBSZ 0 and PROT P first")
 			s.Refusal.Code = verdict.CodeTLSRequired
 			return true

@@ -5,6 +5,7 @@ import (
 
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
 )
 
 // Action is what a step asks of the data path, or of TLS.
@@ -61,14 +62,14 @@ type Step struct {
 	ToClient, ToServer []byte // whole lines with CR LF; ToClient may begin with answers to Telnet options
 	Urgent             int    // how many bytes of ToServer are urgent: Telnet commands before its line
 
-	Login         Login      // of a server's reply
-	TransferBegan bool       // a transfer is under way from now on
-	DataRefused   bool       // the server ends the transfer because of its data connection
-	Aborted       bool       // the client sent ABOR for the transfer that ends with the step
-	FailedLogins  int        // how many logins failed so far, if this was one: delay the reply; else 0
-	Refusal       Refusal    // what was refused or corrected; for the log, a counter and the session's record
-	Transition    Transition // once the lines are sent
-	End           bool       // the session is over once the lines are sent
+	Login         Login           // of a server's reply
+	TransferBegan bool            // a transfer is under way from now on
+	DataRefused   bool            // the server ends the transfer because of its data connection
+	Aborted       bool            // the client sent ABOR for the transfer that ends with the step
+	FailedLogins  int             // how many logins failed so far, if this was one: delay the reply; else 0
+	Refusal       verdict.Refusal // what was refused or corrected; for the log, a counter and the session's record
+	Transition    Transition      // once the lines are sent
+	End           bool            // the session is over once the lines are sent
 }
 
 // say answers the client.
@@ -79,13 +80,13 @@ func (s *Step) say(code int, format string, args ...any) {
 }
 
 // refuse answers the client with a reason, which goes to the log too.
-func (s *Step) refuse(kind RefusalKind, code int, format string, args ...any) {
+func (s *Step) refuse(kind verdict.RefusalKind, code int, format string, args ...any) {
 	s.say(code, format, args...)
 	s.Refusal.Kind, s.Refusal.Reason = kind, fmt.Sprintf(format, args...)
 }
 
 // end refuses and ends the session.
-func (s *Step) end(kind RefusalKind, format string, args ...any) {
+func (s *Step) end(kind verdict.RefusalKind, format string, args ...any) {
 	s.refuse(kind, 421, format, args...)
 	s.End = true
 }

@@ -32,6 +32,9 @@ func PassthroughSourceMap(v Version, ports forward.PortRange) Set {
 			ColumnServer}, Value: []Column{ColumnTo}, Timeout: true, Size: MaxPassthroughs}
 }
 
+// rangeName returns the name of a range's map. The names in the kernel, passage4_… and passagesource4_…, are
+// older than the word passthrough and stay: operators see them in nft list ruleset, and a new ftpgate finds
+// the maps of the one before it.
 func rangeName(purpose string, v Version, ports forward.PortRange) string {
 	return fmt.Sprintf("%s%s_%d_%d", purpose, v.digit(), ports.First, ports.Last)
 }

@@ -72,22 +72,30 @@ const (
 // Fault is something that went wrong or was refused, with the details that its sentence needs. A field that
 // is not known is zero.
 type Fault struct {
-	Code   Code
-	Verb   string            // the command that it is about
-	Said   string            // the reply to it, or the reason for the refusal in plain words
-	Peer   netip.Addr        // the peer that it is about
-	At     netip.AddrPort    // where the peer should have connected to
-	Ports  forward.PortRange // the range that At was drawn from
-	Waited time.Duration     // how long the gateway waited for the connection
-	Err    string
-	Remedy string // replaces the verdict's own remedy; empty: it does not
-	Fatal  bool   // it ended the session
+	Code     Code
+	Verb     string            // the command that it is about
+	Said     string            // the reply to it, or the reason for the refusal in plain words
+	Peer     netip.Addr        // the peer that it is about
+	At       netip.AddrPort    // where the peer should have connected to
+	Expected netip.Addr        // who alone may connect there
+	Ports    forward.PortRange // the range that At was drawn from
+	Waited   time.Duration     // how long the gateway waited for the connection
+	Err      string            // the cause
+	Remedy   string            // replaces the verdict's own remedy; empty: it does not
+	Fatal    bool              // it ended the session
 }
 
 // sentence makes the text and the remedy of a verdict. A nil remedy means that there is nothing to do.
 type sentence struct {
 	text   func(Fault) string
 	remedy func(Fault) string
+}
+
+// Verdict is how a session went, at its end or so far.
+type Verdict struct {
+	Code   Code   `json:"code"`
+	Text   string `json:"text"`             // one sentence
+	Remedy string `json:"remedy,omitempty"` // one sentence; empty: there is nothing to do
 }
 
 // Verdict returns the fault as one sentence, and the remedy as another.

@@ -87,3 +87,18 @@ func TestRound(t *testing.T) {
 		}
 	}
 }
+
+// The kinds of refusals have labels of their own, in snake case: metrics name them.
+func TestRefusalLabels(t *testing.T) {
+	seen := map[string]bool{}
+	for kind := range RefusalKinds {
+		w := kind.String()
+		if seen[w] || w == "" || strings.Trim(w, "abcdefghijklmnopqrstuvwxyz_") != "" {
+			t.Errorf("kind %d: got %q", kind, w)
+		}
+		seen[w] = true
+	}
+	if got := RefusalKinds.String(); got != "unknown" {
+		t.Errorf("got %q behind the last kind; want unknown", got)
+	}
+}

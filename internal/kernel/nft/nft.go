@@ -30,16 +30,16 @@ const socketBuffer = 16 << 20
 // may use it at once: their requests to the kernel wait for each other.
 type Conn struct {
 	// KeepNAT has a second table keep running connections translated while another program flushes the
-	// ruleset (holdNAT). Set it before use.
+	// ruleset (keepNAT). Set it before use.
 	KeepNAT bool
 
-	mu      sync.Mutex     // one request to the kernel at a time; guards what follows
-	write   *mdlayher.Conn // nil after a batchError: send opens a new one
-	read    *nftables.Conn
-	current *ruleset.Table // the table that Apply installed last; nil: none
-	hold    *mdlayher.Conn // owns the table of holdNAT
-	held    bool           // there is one
-	cutLogs bool           // the kernel cannot log packets (Probe): tables have no rules that do
+	mu       sync.Mutex     // one request to the kernel at a time; guards what follows
+	write    *mdlayher.Conn // nil after a batchError: send opens a new one
+	read     *nftables.Conn
+	current  *ruleset.Table // the table that Apply installed last; nil: none
+	natOwner *mdlayher.Conn // owns the table of keepNAT
+	natKept  bool           // that table is installed
+	cutLogs  bool           // the kernel cannot log packets (Probe): tables have no rules that do
 }
 
 // Open connects to the kernel. It needs no privilege; the kernel asks for CAP_NET_ADMIN at the first change
@@ -54,11 +54,11 @@ func Open() (*Conn, error) {
 		write.Close()
 		return nil, fmt.Errorf("nft: open netlink: %w", err)
 	}
-	hold, err := dial()
+	natOwner, err := dial()
 	if err != nil {
 		return nil, errors.Join(err, write.Close(), read.CloseLasting())
 	}
-	return &Conn{write: write, read: read, hold: hold}, nil
+	return &Conn{write: write, read: read, natOwner: natOwner}, nil
 }
 
 func dial() (c *mdlayher.Conn, err error) {
@@ -108,7 +108,7 @@ func enlarge(c *mdlayher.Conn) error {
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := errors.Join(c.read.CloseLasting(), c.hold.Close())
+	err := errors.Join(c.read.CloseLasting(), c.natOwner.Close())
 	if c.write != nil {
 		err = errors.Join(err, c.write.Close())
 	}
@@ -123,8 +123,8 @@ func (c *Conn) Apply(t ruleset.Table, obsolete ...string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t = c.supported(t)
-	if c.KeepNAT && !c.held {
-		c.holdNAT(t.Name)
+	if c.KeepNAT && !c.natKept {
+		c.keepNAT(t.Name)
 	}
 	if c.current != nil && c.current.Name == t.Name && len(obsolete) == 0 {
 		b := newBatch()

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/verdict"
 )
 
 // rowsOf returns the cells of the table under a heading of docs/metrics.md, without its head.
@@ -35,7 +35,7 @@ func rowsOf(t *testing.T, heading string) (rows [][]string) {
 
 // TestDocumented checks that docs/metrics.md lists exactly the metrics that exist.
 func TestDocumented(t *testing.T) {
-	gathered, err := fullMetrics(dialogue.RefusalNames()).registry.Gather()
+	gathered, err := fullMetrics(verdict.RefusalNames()).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestWordsAreDocumented(t *testing.T) {
 	for _, cells := range rowsOf(t, "Reasons of refusals") {
 		reasons = append(reasons, cells[0])
 	}
-	checkSame(t, "reasons", reasons, append(dialogue.RefusalNames(), OtherReason))
+	checkSame(t, "reasons", reasons, append(verdict.RefusalNames(), OtherReason))
 	samples := inventory(t)
 	var labels []string
 	for _, cells := range rowsOf(t, "Labels") {

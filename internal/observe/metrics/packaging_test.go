@@ -13,13 +13,13 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/verdict"
 )
 
 // inventory returns the names of all series after one of each event, and those that a scraper adds.
 func inventory(t *testing.T) map[string]sample {
 	t.Helper()
-	gathered, err := fullMetrics(dialogue.RefusalNames()).registry.Gather()
+	gathered, err := fullMetrics(verdict.RefusalNames()).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

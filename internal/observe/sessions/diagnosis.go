@@ -43,7 +43,7 @@ func (r *Record) neverConnected(d *data, o pinhole.Outcome, now time.Time) verdi
 		f.Code = verdict.CodeServerNeverConnected
 	}
 	if o.UnexpectedPeer.IsValid() {
-		f.Code, f.Peer, f.Err = verdict.CodeClientFromElsewhere, o.UnexpectedPeer, d.From.String()
+		f.Code, f.Peer, f.Expected = verdict.CodeClientFromElsewhere, o.UnexpectedPeer, d.From
 		if d.Active {
 			f.Code = verdict.CodeServerFromElsewhere
 		}

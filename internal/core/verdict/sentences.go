@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // controlSentences hold the sentences for faults of control connections, by code.
@@ -100,72 +99,6 @@ var controlSentences = map[Code]sentence{
 	CodeKilled: {says("ended by an operator"), nil},
 }
 
-// says returns the sentence of a template. In braces stands a word for what the fault knows (words), and
-// after a | what replaces an empty one: another word, or text.
-func says(template string) func(Fault) string {
-	return func(f Fault) string {
-		known := f.words()
-		var b strings.Builder
-		for rest := template; rest != ""; {
-			var text, field string
-			text, rest, _ = strings.Cut(rest, "{")
-			field, rest, _ = strings.Cut(rest, "}")
-			word, other, _ := strings.Cut(field, "|")
-			value, isWord := known[word]
-			if !isWord && field != "" {
-				panic(fmt.Sprintf("verdict: %q in %q", word, template))
-			}
-			if value == "" {
-				if value, isWord = known[other]; !isWord {
-					value = other
-				}
-			}
-			b.WriteString(text + value)
-		}
-		return b.String()
-	}
-}
-
-// words returns what the fault knows, by the words of templates. A word without a value is empty.
-func (f Fault) words() map[string]string {
-	andPeer := ""
-	if f.Peer.IsValid() {
-		andPeer = ", " + f.Peer.String()
-	}
-	return map[string]string{
-		"verb": f.Verb, "said": f.Said, "error": f.Err, "dial error": dialError(f.Err), "detail": detail(f),
-		"during":     enclosed("during ", f.Verb),
-		"with error": enclosed("", f.Err),
-		"peer":       f.Peer.String(),
-		", peer":     andPeer,
-		"at":         f.At.String(),
-		"host":       f.At.Addr().String(),
-		"ports":      f.Ports.String(),
-		"waited":     seconds(f.Waited),
-	}
-}
-
-// enclosed returns a value in parentheses, if there is one.
-func enclosed(before, value string) string {
-	if value == "" {
-		return ""
-	}
-	return " (" + before + value + ")"
-}
-
-// dialError returns why a connection failed, without the names of system calls.
-func dialError(err string) string {
-	return strings.NewReplacer("connect: ", "", "i/o timeout", "no answer").Replace(err)
-}
-
-// detail returns what the fault says: the reply or reason, and the error.
-func detail(f Fault) string {
-	if f.Said != "" {
-		return f.Said + enclosed("", f.Err)
-	}
-	return f.Err
-}
-
 // refusedText returns the sentence for a transfer that the server ended with an error, by the code of its
 // reply (RFC 959 section 4.2.1).
 func refusedText(f Fault) string {
@@ -194,19 +127,4 @@ func refusedRemedy(f Fault) string {
 	}
 	return "this is between the client and the server: check the path, and the user's permissions on the " +
 		"server"
-}
-
-// seconds formats a duration for a sentence: whole seconds from one second up.
-func seconds(d time.Duration) string {
-	if d < time.Second {
-		return Round(d).String()
-	}
-	return fmt.Sprintf("%.0f s", d.Seconds())
-}
-
-// Verdict is how a session went, at its end or so far.
-type Verdict struct {
-	Code   Code   `json:"code"`
-	Text   string `json:"text"`             // one sentence
-	Remedy string `json:"remedy,omitempty"` // one sentence; empty: there is nothing to do
 }

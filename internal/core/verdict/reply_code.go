@@ -1,9 +1,6 @@
 package verdict
 
-import (
-	"strings"
-	"time"
-)
+import "strings"
 
 // FailedToConnect reports whether a server's reply says that the data connection did not come about
 // (RFC 959 section 4.2).
@@ -13,15 +10,4 @@ func FailedToConnect(said string) bool { return strings.HasPrefix(said, "425") }
 // connection, such as a full disk (RFC 959 section 4.2: 450 to 452, 550 to 553).
 func TellsWhy(said string) bool {
 	return len(said) > 3 && (said[:2] == "45" || said[:2] == "55")
-}
-
-// Round makes a duration one for people.
-func Round(d time.Duration) time.Duration {
-	switch {
-	case d < time.Millisecond:
-		return d.Round(time.Microsecond)
-	case d < time.Second:
-		return d.Round(100 * time.Microsecond)
-	}
-	return d.Round(10 * time.Millisecond)
 }

@@ -28,15 +28,15 @@ import (
 // tableOwner is NFT_TABLE_F_OWNER (include/uapi/linux/netfilter/nf_tables.h, since Linux 5.12).
 const tableOwner = 1 << 1
 
-// holdName returns the name of the table that holds NAT for another table.
-func holdName(table string) string { return "keep-nat-" + table }
+// keepNATTable returns the name of the table that keeps NAT for another table.
+func keepNATTable(table string) string { return "keep-nat-" + table }
 
-// holdNAT adds the table that holds NAT. It is no error if the kernel knows no owners: transfers may break
+// keepNAT adds the table that keeps NAT. It is no error if the kernel knows no owners: transfers may break
 // then when another program flushes the ruleset.
-func (c *Conn) holdNAT(table string) {
+func (c *Conn) keepNAT(table string) {
 	b := newBatch()
 	b.owner = true
-	chain := libChain(holdName(table), ruleset.Chain{Name: "postrouting", Type: "nat", Hook: "postrouting",
+	chain := libChain(keepNATTable(table), ruleset.Chain{Name: "postrouting", Type: "nat", Hook: "postrouting",
 		Priority: ruleset.SrcNAT})
 	b.enc.AddTable(chain.Table)
 	b.operation("add table %s", chain.Table.Name)
@@ -45,19 +45,19 @@ func (c *Conn) holdNAT(table string) {
 	b.enc.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain,
 		Exprs: encodeRule(ruleset.Rule{ruleset.Translated{}})})
 	b.operation("add rule")
-	c.held = b.send(c.hold) == nil
+	c.natKept = b.send(c.natOwner) == nil
 }
 
-// releaseNAT removes the table that holds NAT.
+// releaseNAT removes the table that keeps NAT.
 func (c *Conn) releaseNAT(table string) error {
-	if !c.held {
+	if !c.natKept {
 		return nil
 	}
 	b := newBatch()
-	b.enc.DelTable(libTable(holdName(table)))
-	b.operation("delete table %s", holdName(table))
-	c.held = false
-	return b.send(c.hold)
+	b.enc.DelTable(libTable(keepNATTable(table)))
+	b.operation("delete table %s", keepNATTable(table))
+	c.natKept = false
+	return b.send(c.natOwner)
 }
 
 // own makes the table that a message adds one that belongs to the socket.

@@ -73,7 +73,7 @@ var dataSentences = map[Code]sentence{
 			"drops ports {ports}, and whether the client can reach {host} at all"),
 	},
 	CodeClientFromElsewhere: {
-		says("{peer} connected to {at}, where only {error} may: the client's data connection comes from " +
+		says("{peer} connected to {at}, where only {expected} may: the client's data connection comes from " +
 			"another address than its control connection"),
 		says("make the client's NAT or proxy use one address for all connections of a client (a pool of " +
 			"addresses does not)"),
@@ -93,7 +93,7 @@ var dataSentences = map[Code]sentence{
 			"server_mode = \"passive\""),
 	},
 	CodeServerFromElsewhere: {
-		says("{peer} connected to {at}, where only {error} may: the server's data connection comes from " +
+		says("{peer} connected to {at}, where only {expected} may: the server's data connection comes from " +
 			"another address than the gateway connects to"),
 		says("have the server send data from the address that the gateway connects to (listen address, " +
 			"source address, its own NAT), or set server_mode = \"passive\""),
