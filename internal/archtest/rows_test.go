@@ -70,7 +70,7 @@ var rows = []row{
 	{pkg: "observe/metrics",
 		imports: []string{"core/forward", "observe/sessions"},
 		owns:    []string{"github.com/prometheus/client_golang"},
-		testing: []string{"core/dialogue", "go.yaml.in/yaml/v3"}},
+		testing: []string{"core/verdict", "go.yaml.in/yaml/v3"}},
 	{pkg: "observe/monitor",
 		imports: []string{
 			"core/forward", "core/netflow", "core/ruleset", "kernel/conntrack", "kernel/system",
@@ -122,8 +122,7 @@ var rows = []row{
 
 	// Control connections.
 	{pkg: "control/conn", shares: []string{"golang.org/x/sys"}, testing: []string{"try/testca"}},
-	{pkg: "control/refusal",
-		imports: []string{"core/verdict", "core/pinhole", "core/dialogue", "observe/sessions"}},
+	{pkg: "control/refusal", imports: []string{"core/verdict", "core/pinhole", "observe/sessions"}},
 	{pkg: "control/transcript",
 		imports: []string{
 			"core/ftp", "core/verdict", "core/pinhole", "core/dialogue", "observe/sessions", "dataplane",
@@ -139,13 +138,13 @@ var rows = []row{
 		}},
 	{pkg: "control/proxy",
 		imports: []string{
-			"core/forward", "core/verdict", "core/dialogue", "observe/sessions", "dataplane",
-			"control/conn", "control/refusal", "control/upstream", "control/session",
+			"core/forward", "core/verdict", "observe/sessions", "dataplane", "control/conn",
+			"control/refusal", "control/upstream", "control/session",
 		},
 		testing: []string{"core/pinhole", "try/testca", "golang.org/x/sys"}},
 	{pkg: "control/listeners",
 		imports: []string{
-			"core/finding", "core/forward", "core/dialogue", "kernel/system", "observe/sessions",
+			"core/finding", "core/forward", "core/verdict", "kernel/system", "observe/sessions",
 			"dataplane", "control/session", "control/proxy",
 		},
 		shares:  []string{"golang.org/x/sys"},
@@ -201,7 +200,7 @@ var rows = []row{
 	// The wiring.
 	{pkg: "daemon",
 		imports: []string{
-			"core/finding", "core/forward", "core/dialogue", "version", "kernel/nft", "kernel/nftwatch",
+			"core/finding", "core/forward", "core/verdict", "version", "kernel/nft", "kernel/nftwatch",
 			"kernel/system", "observe/sessions", "observe/metrics", "observe/monitor",
 			"observe/transferlog", "gateway", "gateway/repair", "dataplane/path", "control/proxy",
 			"control/listeners", "control/tlskeys", "ops/admin", "ops/status", "ops/systemd",

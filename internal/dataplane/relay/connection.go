@@ -50,13 +50,13 @@ type Connection struct {
 	connected     chan struct{} // closed when the peer is there, and may be
 	bothConnected chan struct{} // closed when both ends stand
 	// closed by Close without Use, if the peer has connected: no transfer will begin
-	unused        chan struct{}
-	waitTime      time.Duration // for the peer, from Arm or Unuse on
-	late          *time.Timer   // that time, while it runs
-	inUse         bool          // a transfer command waits for the peer
-	unlistened    sync.Once
-	done          chan struct{} // closed when result is complete
-	result        Result        // of the running goroutine until done is closed
+	unused     chan struct{}
+	waitTime   time.Duration // for the peer, from Arm or Unuse on
+	late       *time.Timer   // that time, while it runs
+	inUse      bool          // a transfer command waits for the peer
+	unlistened sync.Once
+	done       chan struct{} // closed when result is complete
+	result     Result        // of the running goroutine until done is closed
 
 	peer       Side          // which end connects: the server in active mode
 	peerPort   uint16        // from which it connected
