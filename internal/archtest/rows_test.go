@@ -184,7 +184,7 @@ var rows = []row{
 	{pkg: "diagnose/preflight",
 		imports: []string{
 			"core/finding", "core/forward", "core/ruleset", "kernel/nft", "kernel/system", "gateway",
-			"control/tlskeys", "diagnose/facts", "diagnose/doctor",
+			"control/tlskeys", "diagnose/facts",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"kernel/nftforeign", "try/testca", "core/ruleset/rulesettest"}},

@@ -19,10 +19,10 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Reference is the annotated reference file: it is sound, and has every key.
+// reference is the annotated reference file: it is sound, and has every key.
 //
 //go:embed ftpgate.toml
-var Reference string
+var reference string
 
 const (
 	// DefaultResolve is how often to resolve server names: a new address of a server is found soon, and ten

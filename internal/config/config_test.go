@@ -325,7 +325,7 @@ func TestParseTooLarge(t *testing.T) {
 
 // TestReference: the reference file is sound and shows every key.
 func TestReference(t *testing.T) {
-	c, err := parse("ftpgate.toml", strings.NewReader(Reference))
+	c, err := parse("ftpgate.toml", strings.NewReader(reference))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestReference(t *testing.T) {
 		t.Errorf("got resolve %s, drain %s; want the defaults, %s and %s", c.Resolve, c.Drain, DefaultResolve,
 			DefaultDrain)
 	}
-	d := newDocument([]byte(Reference))
+	d := newDocument([]byte(reference))
 	d.read()
 	for i, k := range keys {
 		given := d.states[i].given

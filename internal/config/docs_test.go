@@ -210,9 +210,9 @@ func wrap(text string, width int) string {
 
 // TestReferenceDefaults: the comment above each key of the reference file says what holds without it.
 func TestReferenceDefaults(t *testing.T) {
-	d := newDocument([]byte(Reference))
+	d := newDocument([]byte(reference))
 	d.read()
-	lines := strings.Split(Reference, "\n")
+	lines := strings.Split(reference, "\n")
 	for i, k := range keys {
 		s := d.states[i]
 		for _, f := range d.forwards {

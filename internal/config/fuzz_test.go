@@ -30,7 +30,7 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(text)
 	}
-	f.Add([]byte(Reference))
+	f.Add([]byte(reference))
 	for _, form := range sectionForms() {
 		f.Add([]byte(form))
 	}

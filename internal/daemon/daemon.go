@@ -26,10 +26,10 @@ var ErrStart = errors.New("not started")
 
 // Daemon is a gateway that can run. Table, Config and Log must be set.
 type Daemon struct {
-	Table          string // of nftables; only one running daemon can have it
-	*config.Config        // what to serve; a reload replaces it; [admin] and [log] count at the start only
-	File           string // that the configuration is from; empty: from none
-	Log            *slog.Logger
+	Table  string         // of nftables; only one running daemon can have it
+	Config *config.Config // what to serve; a reload replaces it; [admin] and [log] count at the start only
+	File   string         // that the configuration is from; empty: from none
+	Log    *slog.Logger
 
 	Reload <-chan os.Signal               // requests a reload; nil: never
 	Load   func() (*config.Config, error) // returns the configuration to reload; nil: there is none
@@ -57,13 +57,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if claim != nil {
 		defer claim.Release() // after the table is removed
 	}
-	forwards, unresolved := r.gateway.Resolve(ctx, d.Forwards)
+	forwards, unresolved := r.gateway.Resolve(ctx, d.Config.Forwards)
 	findings = slices.Concat(findings, gateway.Tolerate(forwards, unresolved), r.prober.Probe(ctx, forwards))
 	opened, cannotListen := r.listeners.Open(ctx, forwards)
 	defer opened.Close() // sockets that are not served
 	findings = slices.Concat(findings, cannotListen, r.openEndpoints())
 	d.confine() // before keys are read, so that they are read with the same rights at start and at a reload
-	findings = slices.Concat(findings, loadKeys(r.keys, d.Forwards), d.cannotReload())
+	findings = slices.Concat(findings, loadKeys(r.keys, d.Config.Forwards), d.cannotReload())
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -74,7 +74,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	r.startMonitor(forwards)
-	r.listeners.Serve(ctx, forwards, opened, d.Drain)
+	r.listeners.Serve(ctx, forwards, opened, d.Config.Drain)
 	r.serveAdmin()
 	d.logForwards(forwards, r.prober.Usable)
 	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, r.tableAttrs()...)...)
@@ -102,10 +102,10 @@ func (r *instance) startWatchdog(ctx context.Context) (stop func()) {
 // stop drains the sessions, and the data connections that go on after them, and removes the table.
 func (r *instance) stop() error {
 	r.draining.Store(true)
-	r.notify(systemd.Stopping(r.Drain))
-	deadline, cancel := context.WithTimeout(context.Background(), r.Drain)
+	r.notify(systemd.Stopping(r.Config.Drain))
+	deadline, cancel := context.WithTimeout(context.Background(), r.Config.Drain)
 	defer cancel()
-	r.listeners.Stop(r.Drain)
+	r.listeners.Stop(r.Config.Drain)
 	r.paths.Drain(deadline)
 	attrs := r.tableAttrs()
 	if err := r.gateway.Stop(); err != nil {

@@ -225,7 +225,7 @@ func TestStopOrder(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "20000")
 	dir := t.TempDir()
 	socket, transfers := filepath.Join(dir, "admin.sock"), filepath.Join(dir, "transfers.log")
-	s.Admin = config.Admin{Socket: socket, SocketGiven: true}
+	s.Config.Admin = config.Admin{Socket: socket, SocketGiven: true}
 	s.Config.Log.Transfers = transfers
 	s.run().ready()
 	m.want("READY=1")
@@ -300,7 +300,7 @@ func TestAdminCannotOpen(t *testing.T) {
 		t.Run(fmt.Sprintf("required %t", required), func(t *testing.T) {
 			at := ftptest.FreePort(t)
 			s := newService(t, server.Forward("archive", at))
-			s.Admin = config.Admin{Socket: socket, SocketGiven: required}
+			s.Config.Admin = config.Admin{Socket: socket, SocketGiven: required}
 			s.run()
 			level := "WARN"
 			if required {

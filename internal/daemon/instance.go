@@ -4,15 +4,12 @@ import (
 	"context"
 	"net"
 	"runtime"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"ftpgate/internal/control/listeners"
 	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/control/tlskeys"
-	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane/path"
@@ -23,9 +20,7 @@ import (
 	"ftpgate/internal/observe/metrics"
 	"ftpgate/internal/observe/monitor"
 	"ftpgate/internal/observe/sessions"
-	"ftpgate/internal/ops/admin"
 	"ftpgate/internal/ops/status"
-	"ftpgate/internal/ops/systemd"
 	"ftpgate/internal/version"
 )
 
@@ -45,7 +40,7 @@ type instance struct {
 	sessionLog *sessions.Log
 	monitor    *monitor.Monitor
 	repairer   *repair.Repairer
-	watching   watching
+	tableWatch tableWatch
 	observability
 
 	reloads      chan chan error // requests of the admin API; the result goes to the channel sent
@@ -135,7 +130,7 @@ func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 
 // serve serves until ctx is done: it does what is requested, and refreshes the host from time to time.
 func (r *instance) serve(ctx context.Context) {
-	ticker := time.NewTicker(r.Resolve)
+	ticker := time.NewTicker(r.Config.Resolve)
 	defer ticker.Stop()
 	for {
 		select {
@@ -158,7 +153,7 @@ func (r *instance) serve(ctx context.Context) {
 // of its changes.
 func (r *instance) refreshHost(ctx context.Context) {
 	r.keys.Refresh(time.Now())
-	if !r.watching.subscribed.Load() {
+	if !r.tableWatch.subscribed.Load() {
 		_ = r.repairer.Repair(ctx) // which has logged it
 	}
 	if !r.gateway.UsesNames() {
@@ -181,85 +176,6 @@ func (r *instance) observeForwards(forwards []forward.Resolved) {
 		plain[i] = f.Forward
 	}
 	r.metrics.Follow(plain)
-}
-
-// requestReload reloads in the goroutine of Run, and waits for the result. Any goroutine may call it.
-func (r *instance) requestReload(ctx context.Context) error {
-	result := make(chan error, 1)
-	select {
-	case r.reloads <- result:
-		return <-result
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// reload replaces the configuration by that of Load, or keeps everything as it was.
-func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
-	r.notify(systemd.Reloading())
-	_ = r.repairer.Repair(ctx) // which has logged it; the file may be the same
-	err := r.replaceConfig(ctx)
-	if err != nil {
-		r.Log.Error("reload failed; the old configuration stays in effect", "err", firstLines(err))
-	} else {
-		ticker.Reset(r.Resolve)
-	}
-	now := time.Now()
-	r.metrics.Reloaded(now, err)
-	r.status.SetReload(now, err)
-	r.notify(systemd.Ready())
-	return err
-}
-
-// replaceConfig publishes the configuration of Load if it is sound and the host is ready for it.
-func (r *instance) replaceConfig(ctx context.Context) error {
-	if r.Load == nil {
-		return &admin.Error{Text: "this forward came from the command line: there is no file to read again",
-			Kind: admin.ErrNotNow}
-	}
-	wanted, err := r.Load()
-	if err != nil {
-		return &admin.Error{Text: err.Error(), Kind: admin.ErrFile}
-	}
-	forwards, unresolved := r.gateway.Resolve(ctx, wanted.Forwards)
-	findings := slices.Concat(gateway.Tolerate(forwards, unresolved), r.prober.Probe(ctx, forwards))
-	opened, cannotListen := r.listeners.Open(ctx, forwards)
-	defer opened.Close()
-	if findings = append(findings, cannotListen...); r.report(findings) > 0 {
-		return notReady(findings)
-	}
-	if findings = loadKeys(r.keys, wanted.Forwards); r.report(findings) > 0 { // the old keys stay
-		return notReady(findings)
-	}
-	if err := r.publish(forwards); err != nil {
-		loadKeys(r.keys, r.Forwards)
-		return err
-	}
-	r.Config = wanted
-	r.observeForwards(forwards)
-	r.listeners.Serve(ctx, forwards, opened, r.Drain)
-	r.Log.Info("reloaded", "forwards", len(forwards))
-	return nil
-}
-
-// firstLines returns the first lines of an error that may have a line for each of ten thousand forwards. The
-// admin API answers with all of them.
-func firstLines(err error) string {
-	const enough = 5
-	lines := strings.Split(err.Error(), "\n")
-	if more := len(lines) - enough; more > 1 {
-		lines = append(lines[:enough], "and "+finding.Plural(more, "more line"))
-	}
-	return strings.Join(lines, "\n")
-}
-
-// notReady returns the error of a reload that the host is not ready for, with a line for each fault.
-func notReady(findings []finding.Finding) error {
-	var lines []string
-	for _, f := range finding.Faults(findings) {
-		lines = append(lines, f.String())
-	}
-	return &admin.Error{Text: strings.Join(lines, "\n"), Kind: admin.ErrNotNow}
 }
 
 // watchdogWait is how long serve may be busy, as with a reload: all names together have 30 seconds to

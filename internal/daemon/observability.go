@@ -35,9 +35,9 @@ func (r *instance) openEndpoints() (findings []finding.Finding) {
 		findings = append(findings, finding.Finding{Text: err.Error()})
 		r.transferLog = nil
 	}
-	r.metrics.Follow(r.Forwards)
+	r.metrics.Follow(r.Config.Forwards)
 	r.sessionLog.Hooks = r.sessionHooks()
-	a := r.Admin
+	a := r.Config.Admin
 	if a.Socket == "" && a.Listen.Port == 0 {
 		return findings
 	}

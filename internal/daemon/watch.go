@@ -8,8 +8,8 @@ import (
 	"ftpgate/internal/kernel/nftwatch"
 )
 
-// watching is what notices that another program changes the table.
-type watching struct {
+// tableWatch is what notices that another program changes the table.
+type tableWatch struct {
 	ctx        context.Context
 	end        context.CancelFunc // nil: it has not begun
 	subscribed atomic.Bool        // the kernel notifies of changes
@@ -19,7 +19,7 @@ type watching struct {
 // watchTable compares the table from now on, when another program changes it and when somebody asks. A second
 // call makes up for a subscription that the first could not have.
 func (r *instance) watchTable() {
-	w := &r.watching
+	w := &r.tableWatch
 	if w.end == nil {
 		w.ctx, w.end = context.WithCancel(context.Background())
 		w.goroutines.Go(func() { r.repairer.Run(w.ctx) })
@@ -49,8 +49,8 @@ func (r *instance) notWatched(err error) {
 
 // stopWatching ends what watchTable has begun.
 func (r *instance) stopWatching() {
-	if r.watching.end != nil {
-		r.watching.end()
-		r.watching.goroutines.Wait()
+	if r.tableWatch.end != nil {
+		r.tableWatch.end()
+		r.tableWatch.goroutines.Wait()
 	}
 }

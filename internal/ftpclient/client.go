@@ -105,8 +105,8 @@ func checkClass(what string, r ftp.Reply, class int) error {
 	return nil
 }
 
-// SendTogether sends commands in one piece, as clients do that do not wait for replies.
-func (c *Client) SendTogether(ctx context.Context, commands ...ftp.Command) error {
+// sendTogether sends commands in one piece, as clients do that do not wait for replies.
+func (c *Client) sendTogether(ctx context.Context, commands ...ftp.Command) error {
 	if err := c.control.Send(commands...); err != nil {
 		return fmt.Errorf("%s: %w", commands[0].Verb, Because(ctx, err))
 	}
@@ -120,7 +120,7 @@ func (c *Client) SendTogether(ctx context.Context, commands ...ftp.Command) erro
 
 // Ask sends a command, whose arg may be empty, and reads its one reply, which must be of class.
 func (c *Client) Ask(ctx context.Context, class int, verb, arg string) (ftp.Reply, error) {
-	if err := c.SendTogether(ctx, Command(verb, arg)); err != nil {
+	if err := c.sendTogether(ctx, Command(verb, arg)); err != nil {
 		return ftp.Reply{}, err
 	}
 	r, err := c.receive(ctx)
@@ -137,7 +137,7 @@ func (c *Client) AskPASV(ctx context.Context, together bool, patience time.Durat
 	if together {
 		commands = append([]ftp.Command{Command("TYPE", "I")}, commands...)
 	}
-	if err := c.SendTogether(ctx, commands...); err != nil {
+	if err := c.sendTogether(ctx, commands...); err != nil {
 		return ftp.Reply{}, err
 	}
 	if err := c.control.SetReadDeadline(time.Now().Add(patience)); err != nil {

@@ -143,3 +143,6 @@ func AddrPort(a net.Addr) netip.AddrPort {
 	at := a.(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
 }
+
+// PeerAddr returns the address of the other end of a TCP connection, as AddrPort has it.
+func PeerAddr(c net.Conn) netip.Addr { return AddrPort(c.RemoteAddr()).Addr() }

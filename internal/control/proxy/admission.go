@@ -83,7 +83,7 @@ func (p *Proxy) wake() {
 // reject tells a client why it cannot stay, and closes its connection. Only a few are given the time to read
 // it: clients that come by the thousand do not care.
 func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions.Record, r refusal.Refusal) {
-	r.Peer, r.Fatal = remote(client), true
+	r.Peer, r.Fatal = conn.PeerAddr(client), true
 	p.env.Reporter.Report(record, r, func() []slog.Attr {
 		who := []slog.Attr{slog.String("forward", f.Name), slog.String("session", record.ID()),
 			slog.String("client", client.RemoteAddr().String())}
@@ -92,10 +92,10 @@ func (p *Proxy) reject(f forward.Resolved, client *net.TCPConn, record *sessions
 		}
 		return who
 	})
-	record.Ends("421 " + r.Reason)
+	record.Ends(r.Goodbye())
 	_ = client.SetWriteDeadline(time.Now().Add(conn.LingerTime))
 	if !f.TLS.Implicit { // such a client would take it for TLS
-		_, _ = client.Write([]byte("421 " + r.Reason + "\r\n"))
+		_, _ = client.Write([]byte(r.Goodbye() + "\r\n"))
 	}
 	p.mu.Lock()
 	linger := p.rejecting < maxRejecting

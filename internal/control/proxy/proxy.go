@@ -136,7 +136,7 @@ func (p *Proxy) accept(draining, aborted context.Context, l *net.TCPListener, cl
 // begin lets a client in and connects to its server; nil: the client was rejected.
 func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *session.Session {
 	f := p.Forward()
-	from := remote(client)
+	from := conn.PeerAddr(client)
 	record := p.SessionLog.Begin(sessions.Start{
 		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
 		Client: conn.AddrPort(client.RemoteAddr()), Gateway: conn.AddrPort(client.LocalAddr()),
@@ -181,7 +181,7 @@ func unreachable(err error) refusal.Refusal {
 func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f forward.Resolved,
 	record *sessions.Record) (*session.Session, error) {
 	began := time.Now()
-	tcp, err := upstream.Dial(dialing, p.dial, f, remote(client))
+	tcp, err := upstream.Dial(dialing, p.dial, f, conn.PeerAddr(client))
 	if err != nil {
 		return nil, err
 	}
@@ -216,8 +216,6 @@ func (p *Proxy) countRefusal(kind verdict.RefusalKind) {
 		p.Refused(kind)
 	}
 }
-
-func remote(c net.Conn) netip.Addr { return conn.AddrPort(c.RemoteAddr()).Addr() }
 
 // Keys makes the TLS of sessions.
 type Keys = session.Keys

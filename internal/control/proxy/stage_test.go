@@ -272,7 +272,8 @@ func (b *stage) await(what string, is func() bool) {
 // awaitUnasked waits until so many replies that nobody asked for were dropped.
 func (b *stage) awaitUnasked(n uint64) {
 	b.t.Helper()
-	b.await("unasked replies", func() bool { return b.counts.refused[verdict.RefusedUnaskedReply].Load() == n })
+	b.await("unasked replies",
+		func() bool { return b.counts.refused[verdict.RefusedUnaskedReply].Load() == n })
 }
 
 // wantRefused expects what was refused so far: in the counters, and line by line in the log.

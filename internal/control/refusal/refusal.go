@@ -28,11 +28,20 @@ func New(kind verdict.RefusalKind, code verdict.Code, reason string) Refusal {
 	return Refusal{Refusal: verdict.Refusal{Kind: kind, Code: code, Reason: reason}}
 }
 
+// Goodbye returns the last line for the client, without its line end; "": there is nothing to say.
+func (r Refusal) Goodbye() string {
+	if r.Reason == "" {
+		return ""
+	}
+	return "421 " + r.Reason
+}
+
 // OfData returns the refusal of a data connection by the data path.
 func OfData(err error) Refusal {
 	why := FailureOf(err)
 	return Refusal{Err: err,
-		Refusal: verdict.Refusal{Kind: verdict.RefusedBrokenTransfer, Reason: why.ReplyText, Remedy: why.Remedy}}
+		Refusal: verdict.Refusal{Kind: verdict.RefusedBrokenTransfer, Reason: why.ReplyText,
+			Remedy: why.Remedy}}
 }
 
 // FailureOf returns what the data path says about an error; empty: the error is not the path's.

@@ -76,7 +76,7 @@ func (s *Session) awaitServerReader() {
 // prepareTLS makes the TLS of the client's next handshake.
 func (s *Session) prepareTLS() error {
 	s.closeTLS()
-	prepared, err := s.env.Keys.ForClient(s.forward, remote(s.client))
+	prepared, err := s.env.Keys.ForClient(s.forward, s.Client())
 	if err == nil {
 		s.clientTLS = prepared
 		s.shareLogin()

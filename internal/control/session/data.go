@@ -239,11 +239,7 @@ func (s *Session) failed(step dialogue.Step, failure *pinhole.Failure) (dialogue
 	f := s.described(refusal.OfData(failure)).Fault()
 	f.Verb = "" // the transfer's
 	s.transcript.Finished(false, &f)
-	why := *failure
-	if why.ReplyText == "" {
-		why.ReplyCode, why.ReplyText = 426, "the data connection broke off, the transfer is not complete"
-	}
-	return s.dialogue.Broken(why), failure
+	return s.dialogue.Broken(*failure), failure
 }
 
 // fail ends a transfer that the server ended with a no. If it was the gateway that broke its data, the

@@ -67,7 +67,7 @@ func (s *Session) awaitDetached() {
 	s.detached = nil
 	if s.wasKilledAfterEnd() {
 		r := refusal.New(verdict.NotRefused, verdict.CodeKilled, OperatorEnded)
-		r.Fatal, r.Peer = true, remote(s.client)
+		r.Fatal, r.Peer = true, s.Client()
 		s.report(r)
 	}
 }

@@ -27,9 +27,9 @@ func (s *Session) callPath(f func()) bool {
 func (s *Session) readerEnded() {
 	finished, order := s.leaveTurn()
 	switch order {
-	case superseded:
+	case replaced:
 		return
-	case last:
+	case returnedLast:
 		s.reportEnding()
 		if s.closeData() {
 			s.finish(finished)

@@ -107,7 +107,7 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 	if f.TLS.Implicit { // the client begins with its handshake
 		s.state.phase = switching
 		var err error
-		if s.clientTLS, err = env.Keys.ForClient(f.Forward, remote(client)); err != nil {
+		if s.clientTLS, err = env.Keys.ForClient(f.Forward, conn.PeerAddr(client)); err != nil {
 			return nil, err
 		}
 	}
@@ -116,11 +116,11 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 		config.Passive = f.ServerPorts
 	}
 	s.dialogue = dialogue.New(dialogue.Addresses{
-		Client:    remote(client),
+		Client:    conn.PeerAddr(client),
 		Gateway:   local(client),
 		Outside:   local(server),
-		Server:    remote(server),
-		Announced: f.AdvertisedTo(remote(client)),
+		Server:    conn.PeerAddr(server),
+		Announced: f.AdvertisedTo(conn.PeerAddr(client)),
 	}, config)
 	s.dataTLS.ClientCloseNotifyOptional = f.TLS.ClientCloseNotifyOptional
 	s.dataTLS.ServerCloseNotifyOptional = f.TLS.ServerCloseNotifyOptional
@@ -135,15 +135,14 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 }
 
 // Client returns the client's address.
-func (s *Session) Client() netip.Addr { return remote(s.client) }
+func (s *Session) Client() netip.Addr { return conn.PeerAddr(s.client) }
 
 // ShortestLimit returns the shortest time in which the session may have to end.
 func (s *Session) ShortestLimit() time.Duration {
 	return min(s.limits.Login, s.limits.Idle, s.env.WriteTime)
 }
 
-func local(c net.Conn) netip.Addr  { return conn.AddrPort(c.LocalAddr()).Addr() }
-func remote(c net.Conn) netip.Addr { return conn.AddrPort(c.RemoteAddr()).Addr() }
+func local(c net.Conn) netip.Addr { return conn.AddrPort(c.LocalAddr()).Addr() }
 
 // ReadClient takes the client's commands, each when the dialogue is ready for it. It returns when the session
 // is over.

@@ -11,10 +11,10 @@ import (
 // phase is what a session is doing.
 //
 //	New ──▶ reading; with implicit TLS ──▶ switching
-//	reading ── takeTurn ──▶ working ── endTurn(None) ──▶ reading
+//	reading ── takeTurn ──▶ working ── leaveWorking(None) ──▶ reading
 //	working ── pause ──▶ delaying, delivering ── resume ──▶ working
-//	working ── endTurn(Encrypt, Decrypt) ──▶ switching ── finishTransition ──▶ reading
-//	working ── endTurn(Passthrough) ──▶ stopping ── stopServerReader ──▶ passthrough
+//	working ── leaveWorking(Encrypt, Decrypt) ──▶ switching ── finishTransition ──▶ reading
+//	working ── leaveWorking(Passthrough) ──▶ stopping ── stopServerReader ──▶ passthrough
 //	passthrough ── endDirection ──▶ halfEnded
 //	any phase ── setTerminated ──▶ terminated
 //
@@ -54,8 +54,8 @@ type state struct {
 	clientEnded bool      // the client has closed its side of the connection
 	draining    error     // why to terminate as soon as no transfer runs; nil: not
 	loginFrom   time.Time // when the time for the login began
-	lastActive  time.Time // when either side sent a line, or the data of an orphan was seen to live
-	dataLived   bool      // at the last look at an orphan: see watchOrphan
+	lastActive  time.Time // when either side sent a line, or the data of a half-closed session was live
+	dataWasLive bool      // at the last look of watchHalfClosed
 	barrier     *replyBarrier
 
 	ending         *ending       // why the session is over; nil: it is not
@@ -101,9 +101,9 @@ func (s *state) init(p phase) {
 // takeTurn gives a reader the turn. It is called with the lock held, while the session is reading.
 func (s *state) takeTurn() { s.phase = working }
 
-// endTurn lets the next line be handled, unless the step requested a transition or the session is over. It
-// is called with the lock held.
-func (s *state) endTurn(t dialogue.Transition) {
+// leaveWorking lets the next line be handled, unless the step requested a transition or the session is over.
+// It is called with the lock held.
+func (s *state) leaveWorking(t dialogue.Transition) {
 	switch {
 	case s.phase != working:
 	case t == dialogue.None:
@@ -259,9 +259,9 @@ func (s *state) setPathCallSince(since time.Time) bool {
 type readerOrder uint8
 
 const (
-	first      readerOrder = iota
-	last                   // and it has the turn
-	superseded             // last, but the first one took the turn away
+	returnedFirst readerOrder = iota
+	returnedLast              // and it has the turn
+	replaced                  // last, but the first one took the turn away
 )
 
 // leaveTurn is called by a reader that returns. finished is to be closed when the session is finished.
@@ -270,12 +270,12 @@ func (s *state) leaveTurn() (finished chan struct{}, order readerOrder) {
 	defer s.mu.Unlock()
 	switch {
 	case s.turnTaken:
-		return s.finished, superseded
+		return s.finished, replaced
 	case s.finished != nil:
-		return s.finished, last
+		return s.finished, returnedLast
 	}
 	s.finished = make(chan struct{})
-	return s.finished, first
+	return s.finished, returnedFirst
 }
 
 // takeTurnAway takes the turn from the other reader if that one has waited for the data path for so long;

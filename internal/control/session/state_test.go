@@ -17,10 +17,10 @@ func TestPhases(t *testing.T) {
 		}
 	}
 	takeTurn := locked((*state).takeTurn)
-	endTurnWith := func(tr dialogue.Transition) func(*state) {
-		return locked(func(s *state) { s.endTurn(tr) })
+	leaveWorkingFor := func(tr dialogue.Transition) func(*state) {
+		return locked(func(s *state) { s.leaveWorking(tr) })
 	}
-	endTurn := endTurnWith(dialogue.None)
+	leaveWorking := leaveWorkingFor(dialogue.None)
 	pause := func(p phase) func(*state) { return func(s *state) { s.pause(p, newReplyBarrier()) } }
 	resume := func(s *state) { s.resume() }
 	finish := locked(func(s *state) { s.finishTransition() })
@@ -31,18 +31,18 @@ func TestPhases(t *testing.T) {
 		steps []func(*state)
 		want  []phase
 	}{
-		"a step": {[]func(*state){takeTurn, endTurn}, []phase{working, reading}},
-		"a login": {[]func(*state){takeTurn, pause(delaying), resume, endTurn},
+		"a step": {[]func(*state){takeTurn, leaveWorking}, []phase{working, reading}},
+		"a login": {[]func(*state){takeTurn, pause(delaying), resume, leaveWorking},
 			[]phase{working, delaying, working, reading}},
-		"a transfer": {[]func(*state){takeTurn, pause(delivering), resume, endTurn},
+		"a transfer": {[]func(*state){takeTurn, pause(delivering), resume, leaveWorking},
 			[]phase{working, delivering, working, reading}},
-		"AUTH": {[]func(*state){takeTurn, endTurnWith(dialogue.Encrypt), finish},
+		"AUTH": {[]func(*state){takeTurn, leaveWorkingFor(dialogue.Encrypt), finish},
 			[]phase{working, switching, reading}},
-		"pass through": {[]func(*state){takeTurn, endTurnWith(dialogue.Passthrough), stop, half, half},
+		"pass through": {[]func(*state){takeTurn, leaveWorkingFor(dialogue.Passthrough), stop, half, half},
 			[]phase{working, stopping, passthrough, halfEnded, halfEnded}},
 		"half, too early": {[]func(*state){half, stop}, []phase{reading, reading}},
-		"the end in a step": {[]func(*state){takeTurn, end, endTurn, pause(delivering), resume,
-			endTurnWith(dialogue.Encrypt), finish, stop, half},
+		"the end in a step": {[]func(*state){takeTurn, end, leaveWorking, pause(delivering), resume,
+			leaveWorkingFor(dialogue.Encrypt), finish, stop, half},
 			[]phase{working, terminated, terminated, terminated, terminated, terminated, terminated,
 				terminated, terminated}},
 	} {
@@ -102,8 +102,8 @@ func isClosed(c <-chan struct{}) bool {
 func TestTakeTurnAway(t *testing.T) {
 	var s state
 	s.init(reading)
-	if _, p := s.leaveTurn(); p != first {
-		t.Errorf("got place %d; want the first", p)
+	if _, p := s.leaveTurn(); p != returnedFirst {
+		t.Errorf("got order %d; want the first", p)
 	}
 	if s.takeTurnAway(0) {
 		t.Error("the turn was taken from a reader that asks nobody")
@@ -118,7 +118,7 @@ func TestTakeTurnAway(t *testing.T) {
 	if s.setPathCallSince(time.Time{}) {
 		t.Error("the reader has the turn still")
 	}
-	if _, p := s.leaveTurn(); p != superseded {
-		t.Errorf("got place %d; want lost", p)
+	if _, p := s.leaveTurn(); p != replaced {
+		t.Errorf("got order %d; want replaced", p)
 	}
 }

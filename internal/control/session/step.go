@@ -152,7 +152,7 @@ func (s *Session) request(t dialogue.Transition) {
 func (s *Session) endTurn() {
 	t := s.requested
 	s.requested = dialogue.None
-	s.state.endTurn(t)
+	s.leaveWorking(t)
 	if s.phase == stopping {
 		s.server.InterruptRead() // the server's reader waits for a line
 	}

@@ -17,7 +17,7 @@ func (s *Session) report(r refusal.Refusal) {
 
 // described adds to a refusal what the session knows about it.
 func (s *Session) described(r refusal.Refusal) refusal.Refusal {
-	r.Peer, r.Verb, r.Reply = remote(s.client), s.transcript.Verb(), s.transcript.ServerReply()
+	r.Peer, r.Verb, r.Reply = s.Client(), s.transcript.Verb(), s.transcript.ServerReply()
 	return r
 }
 
@@ -33,11 +33,7 @@ func (s *Session) terminate(r refusal.Refusal) {
 // terminateLocked is terminate for a caller that holds the lock.
 func (s *Session) terminateLocked(r refusal.Refusal) {
 	r.Fatal = true
-	e := ending{refusal: r, severs: r.Kind == verdict.RefusedTime}
-	if r.Reason != "" {
-		e.goodbye = "421 " + r.Reason
-	}
-	s.terminateWith(e)
+	s.terminateWith(ending{refusal: r, goodbye: r.Goodbye(), severs: r.Kind == verdict.RefusedTime})
 }
 
 // terminateWith ends the session and interrupts whoever waits for its peers. It is called with the lock held.
@@ -78,7 +74,7 @@ func (s *Session) abort(code verdict.Code, reason string, severs bool) {
 	}
 	r := refusal.New(verdict.NotRefused, code, reason)
 	r.Fatal = true
-	s.terminateWith(ending{refusal: r, goodbye: "421 " + reason, severs: severs})
+	s.terminateWith(ending{refusal: r, goodbye: r.Goodbye(), severs: severs})
 }
 
 // reportEnding reports why the session is over, once. It belongs to the reader that has the turn.

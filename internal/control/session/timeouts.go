@@ -43,7 +43,7 @@ func Drained(why error) refusal.Refusal {
 // CheckTimeouts ends the session if its time is up, or if its forward drains for a reason, which is not nil
 // then, and no transfer runs. It returns when to look again.
 func (s *Session) CheckTimeouts(now time.Time, draining error) time.Time {
-	s.watchOrphan(now)
+	s.watchHalfClosed(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.draining = draining
@@ -65,10 +65,10 @@ func (s *Session) CheckTimeouts(now time.Time, draining error) time.Time {
 	return due
 }
 
-// watchOrphan keeps a transfer whose client sends nothing more as long as its data connection lives, and then
-// for the idle time: the client may be waiting for the last reply, or may be gone. With one look in
+// watchHalfClosed keeps a transfer whose client sends nothing more as long as its data connection lives, and
+// then for the idle time: the client may be waiting for the last reply, or may be gone. With one look in
 // between, the idle time begins anew when the data connection ends.
-func (s *Session) watchOrphan(now time.Time) {
+func (s *Session) watchHalfClosed(now time.Time) {
 	s.mu.Lock()
 	if s.phase != reading || !s.clientEnded || !s.dialogue.InTransfer() {
 		s.mu.Unlock()
@@ -79,10 +79,10 @@ func (s *Session) watchOrphan(now time.Time) {
 	lives := data != nil && data.Outcome().Lives()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if lives || s.dataLived {
+	if lives || s.dataWasLive {
 		s.lastActive = now
 	}
-	s.dataLived = lives
+	s.dataWasLive = lives
 }
 
 // beginWrite and endWrite say to the watch when there is a write under way.

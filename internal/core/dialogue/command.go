@@ -66,7 +66,8 @@ func (d *Dialogue) handle(s *Step, line ftp.ClientLine) bool {
 	case "CCC", "PBSZ", "PROT":
 		d.protect(s, c)
 	case "ADAT", "CONF", "ENC", "MIC": // RFC 2228 section 3: of mechanisms other than TLS
-		s.refuse(verdict.RefusedEncryption, 503, "%s needs a mechanism that this gateway does not have", c.Verb)
+		s.refuse(verdict.RefusedEncryption, 503, "%s needs a mechanism that this gateway does not have",
+			c.Verb)
 	case "REIN":
 		if d.config.TLS.Server == forward.ServerTLSOff {
 			return false

@@ -63,11 +63,11 @@ type Dialogue struct {
 	dataReady bool            // a data connection is agreed upon, and no transfer has used it
 	bridge    *pinhole.Bridge // that data connection, if the gateway connects to both ends; else nil
 
-	last effect // of the last step
+	last lastStep
 }
 
-// effect is what the dialogue remembers of its last step, until it hears how that step's action ended.
-type effect struct {
+// lastStep is what the dialogue remembers of its last step, until it hears how that step's action ended.
+type lastStep struct {
 	action     Action
 	transition Transition
 	code       int    // of the server's reply that led to the step; 0: a command did
@@ -158,6 +158,6 @@ func (d *Dialogue) ClientHello() (s Step) {
 
 // returned remembers of a step what an event about its action needs.
 func (d *Dialogue) returned(s *Step, code int) Step {
-	d.last = effect{s.Action, s.Transition, code, s.ToClient, d.held.partlySent}
+	d.last = lastStep{s.Action, s.Transition, code, s.ToClient, d.held.partlySent}
 	return *s
 }

@@ -75,7 +75,7 @@ type harness struct {
 	d       *parsed
 	open    int
 	kept    []byte // lines of the server that are held back
-	failing bool   // the next effect fails
+	failing bool   // the next action fails
 	ended   bool
 
 	inTransfer bool // before the step
@@ -105,7 +105,8 @@ func (h *harness) server(line []byte) {
 	}
 	s := h.d.Reply(l)
 	unasked := l.Code != 0 && answered.verb == "" && answered.number == 0
-	ruled := s.End && s.Refusal.Kind != verdict.NotRefused || Negotiates(answered.verb) || answered.verb == "FEAT" ||
+	ruled := s.End && s.Refusal.Kind != verdict.NotRefused || Negotiates(answered.verb) ||
+		answered.verb == "FEAT" ||
 		l.Code == 227 || l.Code == 229
 	if want := appendLine(h.kept, l); unasked && l.Code != 421 {
 		if !ruled && len(s.ToClient) > 0 {

@@ -159,10 +159,12 @@ func (d *Dialogue) active(s *Step, c ftp.Command) {
 		s.refuse(verdict.RefusedCommand, 501, "%s names no address and port", c.Verb)
 		return
 	case to.Addr() != d.addrs.Client:
-		s.refuse(verdict.RefusedAddress, 504, "data connections go to your own address, %s, only", d.addrs.Client)
+		s.refuse(verdict.RefusedAddress, 504, "data connections go to your own address, %s, only",
+			d.addrs.Client)
 		return
 	case to.Port() < forward.LowestDataPort:
-		s.refuse(verdict.RefusedPort, 504, "data connections go to ports from %d on only", forward.LowestDataPort)
+		s.refuse(verdict.RefusedPort, 504, "data connections go to ports from %d on only",
+			forward.LowestDataPort)
 		return
 	}
 	d.clientListen = to

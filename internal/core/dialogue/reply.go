@@ -82,7 +82,8 @@ func (d *Dialogue) unexpectedReply(s *Step, line ftp.ServerLine) {
 		d.unexpected++
 	default:
 		d.unexpected++
-		s.Refusal.Kind, s.Refusal.Reason = verdict.RefusedUnaskedReply, "the server sent a reply that nobody asked for"
+		s.Refusal.Kind, s.Refusal.Reason = verdict.RefusedUnaskedReply,
+			"the server sent a reply that nobody asked for"
 	}
 }
 
@@ -162,7 +163,7 @@ func (d *Dialogue) finish(s *Step, r request, line ftp.ServerLine) {
 		d.transferEnds(s, r, code)
 	case r.verb == greeting:
 		d.greeted(s, code)
-	case r.verb == "USER" || r.verb == "PASS" || r.verb == "ACCT":
+	case isLogin(r.verb):
 		d.login(s, r, code)
 	case r.verb == "REIN" && code/100 == 2: // RFC 959 section 4.1.1: as after the connection was made
 		d.reinit(s)

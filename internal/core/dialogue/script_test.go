@@ -99,7 +99,7 @@ S 530 no
 // Lines are:
 //
 //	C, S    from the client, from the server; \x20 is a space that an editor would cut off
-//	+       where a pinhole was opened; "failed": the last effect could not be done; "broken", "unsealed";
+//	+       where a pinhole was opened; "failed": the last action failed; "broken", "unsealed";
 //	        "hello": the client begins with TLS
 //	!       what is to be done, before the lines below it are sent
 //	>C, >S  what client and server are sent

@@ -67,7 +67,8 @@ type Step struct {
 	DataRefused   bool            // the server ends the transfer because of its data connection
 	Aborted       bool            // the client sent ABOR for the transfer that ends with the step
 	FailedLogins  int             // how many logins failed so far, if this was one: delay the reply; else 0
-	Refusal       verdict.Refusal // what was refused or corrected; for the log, a counter and the session's record
+	// what was refused or corrected; for the log, a counter and the session's record
+	Refusal       verdict.Refusal
 	Transition    Transition      // once the lines are sent
 	End           bool            // the session is over once the lines are sent
 }

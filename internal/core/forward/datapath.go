@@ -4,7 +4,7 @@ package forward
 // that depends on what the client encrypts. kernelUsable reports whether this process may have tables in the
 // kernel.
 func (f Forward) UsualPath(kernelUsable bool) DataPath {
-	switch always, mayBe := f.EncryptsData(); {
+	switch always, mayBe := f.encryptsData(); {
 	case !kernelUsable || !f.MayUseKernel() || always:
 		return DataRelay
 	case mayBe:

@@ -71,9 +71,9 @@ func (f Forward) PassesThrough() bool {
 		!f.ServerPorts.IsEmpty()
 }
 
-// EncryptsData reports whether the gateway itself speaks TLS on data connections of the forward: always,
+// encryptsData reports whether the gateway itself speaks TLS on data connections of the forward: always,
 // or if the client asks for it.
-func (f Forward) EncryptsData() (always, mayBe bool) {
+func (f Forward) encryptsData() (always, mayBe bool) {
 	server := f.TLS.Server != ServerTLSOff && !f.TLS.ServerDataClear
 	return server || f.TLS.Client == ClientTLSRequired, f.TLS.Client != ClientTLSOff
 }

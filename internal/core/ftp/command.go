@@ -103,14 +103,14 @@ const (
 // Telnet's IP and Synch (RFC 959 section 4.1.3).
 func IsUrgent(verb string) bool { return verb == "ABOR" || verb == "STAT" || verb == "QUIT" }
 
-// CutTelnet splits a line into the Telnet commands at its beginning and the FTP command after them. Clients
+// cutTelnet splits a line into the Telnet commands at its beginning and the FTP command after them. Clients
 // send IP and Synch before ABOR, STAT and QUIT (RFC 959 section 4.1.3), and options that must be refused (RFC
 // 1123 section 4.1.2.12). Some bytes of it are urgent data, which clients send in another order, or which a
 // receiver's kernel removes from the stream. So an IAC may stand alone, and a command without its IAC. A
 // doubled IAC is data, and ends the Telnet commands. There are clients that write IP and Synch in UTF-8:
 // before ABOR, STAT and QUIT any bytes that are not ASCII count as Telnet, as servers read only the end of
 // such a line.
-func CutTelnet(line []byte) (telnet, command []byte) {
+func cutTelnet(line []byte) (telnet, command []byte) {
 	n := telnetLength(line)
 	text := n
 	for text < len(line) && line[text] >= utf8.RuneSelf {

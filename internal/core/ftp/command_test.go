@@ -33,7 +33,7 @@ var badCommands = []struct{ line, want string }{
 	{"227 Entering", `command: "2" after "": want a verb and then a space`}, // a reply from the wrong side
 	{"-NOOP", `command: "-" after "": want a verb and then a space`},
 	{"PÄSV", `command: "\xc3" after "P": want a verb and then a space`},
-	{"\xff\xf4\xffABOR", `command: "\xff" after "": want a verb and then a space`}, // see CutTelnet
+	{"\xff\xf4\xffABOR", `command: "\xff" after "": want a verb and then a space`}, // see cutTelnet
 	// Next to the letters in ASCII.
 	{"[@`{ x", `command: "[" after "": want a verb and then a space`},
 	{"CWD a\rDELE b", `command: CWD: CR, LF or NUL in the argument`},
@@ -96,7 +96,7 @@ func TestCutTelnet(t *testing.T) {
 		{"a doubled IAC is data", "\xff\xffx", "", "\xff\xffx"},
 		{"not inside a path", "CWD \xff\xf4", "", "CWD \xff\xf4"},
 	} {
-		telnet, command := CutTelnet([]byte(tt.line))
+		telnet, command := cutTelnet([]byte(tt.line))
 		if string(telnet) != tt.telnet || string(command) != tt.command {
 			t.Errorf("%s: %q: got %q, %q; want %q, %q",
 				tt.why, tt.line, telnet, command, tt.telnet, tt.command)
@@ -113,9 +113,9 @@ func FuzzCommand(f *testing.F) {
 		f.Add([]byte(tt.line))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		telnet, command := CutTelnet(line)
+		telnet, command := cutTelnet(line)
 		if got := append(bytes.Clone(telnet), command...); !bytes.Equal(got, line) {
-			t.Fatalf("CutTelnet %q: got %q", line, got)
+			t.Fatalf("cutTelnet %q: got %q", line, got)
 		}
 		c, err := ParseCommand(line)
 		if err != nil {

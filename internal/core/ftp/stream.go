@@ -21,7 +21,7 @@ type ClientLine struct {
 // PASS. So it is one here, and its argument a secret.
 func ParseClientLine(line []byte) ClientLine {
 	var l ClientLine
-	l.Telnet, l.Text = CutTelnet(line)
+	l.Telnet, l.Text = cutTelnet(line)
 	command := bytes.TrimLeft(l.Text, " ")
 	var err error
 	l.Command, err = ParseCommand(command)

@@ -42,10 +42,10 @@ func KernelOutcome() Outcome {
 	return Outcome{Path: forward.DataKernel, FinishReturnsNow: true, Complete: true}
 }
 
-// OnlyUnexpectedPeer reports that nobody has come but somebody with another address, who was refused: in
+// onlyUnexpectedPeer reports that nobody has come but somebody with another address, who was refused: in
 // active mode most probably the server, from another address of its own. Then nothing can have been carried,
 // whatever the server says.
-func (o Outcome) OnlyUnexpectedPeer() bool { return o.Connected.IsZero() && o.UnexpectedPeer.IsValid() }
+func (o Outcome) onlyUnexpectedPeer() bool { return o.Connected.IsZero() && o.UnexpectedPeer.IsValid() }
 
 // Lives reports whether a connection has come and goes on, as far as anybody counts.
 func (o Outcome) Lives() bool { return !o.Connected.IsZero() && !o.Over }
@@ -80,7 +80,7 @@ type TransferEnd struct {
 // that closes early knows that itself. A failure without a ReplyCode leaves the server's words to the client.
 func (o Outcome) TransferFailure(end TransferEnd) *Failure {
 	switch {
-	case end.Complete && o.Counted && o.OnlyUnexpectedPeer():
+	case end.Complete && o.Counted && o.onlyUnexpectedPeer():
 		return &Failure{Err: errUnexpectedPeer, ReplyCode: 425,
 			ReplyText: "no data connection from the expected address"}
 	case o.ForClient() != nil:

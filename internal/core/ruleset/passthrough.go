@@ -32,8 +32,8 @@ func PassthroughSourceMap(v Version, ports forward.PortRange) Set {
 			ColumnServer}, Value: []Column{ColumnTo}, Timeout: true, Size: MaxPassthroughs}
 }
 
-// rangeName returns the name of a range's map. The purposes, passage and passagesource, are older than the word
-// passthrough. They stay: operators and their scripts see them in "nft list ruleset".
+// rangeName returns the name of a range's map. The purposes, passage and passagesource, are older than the
+// word passthrough. They stay: operators and their scripts see them in "nft list ruleset".
 func rangeName(purpose string, v Version, ports forward.PortRange) string {
 	return fmt.Sprintf("%s%s_%d_%d", purpose, v.digit(), ports.First, ports.Last)
 }

@@ -17,7 +17,7 @@ var ErrOverlap = errors.New("another passthrough of the client has these ports")
 // clientKey is a client and an address of the gateway: between the two each port leads to one place.
 type clientKey struct{ from, listen netip.Addr }
 
-// sharedPassthrough is an open passthrough and the number of its users. Path.mu guards it.
+// sharedPassthrough is an open passthrough and the number of its users. Opener.mu guards it.
 //
 //	absent --first OpenPassthrough--> adding --> open --last Close--> removing --> absent
 //
@@ -31,21 +31,21 @@ type sharedPassthrough struct {
 // OpenPassthrough opens a passthrough for a session. All sessions of a client share one: the kernel is called
 // for the first OpenPassthrough and for the last Close. When it returns nil, the client can connect. The
 // error is the kernel's, or wraps ErrOverlap. The caller closes the handle.
-func (p *Path) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
+func (p *Opener) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
 	shared, first, err := p.share(of)
 	if err == nil && first {
 		err = p.kernel.AddPassthrough(of)
 		p.changed(shared, err == nil)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("pinhole: open passthrough %s: %w", of, err)
+		return nil, fmt.Errorf("kernel path: open passthrough %s: %w", of, err)
 	}
 	return &Handle{path: p, shared: shared}, nil
 }
 
 // share takes part in the passthrough. It returns one that is open, or (first) one in adding, which the
 // caller adds to the kernel.
-func (p *Path) share(of pinhole.Passthrough) (shared *sharedPassthrough, first bool, err error) {
+func (p *Opener) share(of pinhole.Passthrough) (shared *sharedPassthrough, first bool, err error) {
 	for {
 		p.mu.Lock()
 		shared, err = p.find(of)
@@ -72,7 +72,7 @@ func (p *Path) share(of pinhole.Passthrough) (shared *sharedPassthrough, first b
 
 // find returns the passthrough that is there, nil where there is none, and an error where another one of the
 // client has some of its ports. The caller holds the lock.
-func (p *Path) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
+func (p *Opener) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 	for _, other := range p.passthroughs[clientKey{of.From, of.Listen}] {
 		switch {
 		case other.is == of:
@@ -85,7 +85,7 @@ func (p *Path) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 }
 
 // changed ends adding or removing: the passthrough is open or absent from now on.
-func (p *Path) changed(shared *sharedPassthrough, open bool) {
+func (p *Opener) changed(shared *sharedPassthrough, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	close(shared.changing)
@@ -104,7 +104,7 @@ func (p *Path) changed(shared *sharedPassthrough, open bool) {
 
 // release ends one handle's part in a passthrough, and reports whether it was the last: then the passthrough
 // is in removing.
-func (p *Path) release(shared *sharedPassthrough) (last bool) {
+func (p *Opener) release(shared *sharedPassthrough) (last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if shared.handles--; shared.handles > 0 {
@@ -116,7 +116,7 @@ func (p *Path) release(shared *sharedPassthrough) (last bool) {
 
 // Handle is one session's part in a passthrough. Several goroutines may call its methods at once.
 type Handle struct {
-	path   *Path
+	path   *Opener
 	shared *sharedPassthrough
 	once   sync.Once
 }

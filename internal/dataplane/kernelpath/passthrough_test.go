@@ -82,7 +82,7 @@ func TestPassthroughKernelFails(t *testing.T) {
 	b.kernel.errAddPassthrough = errors.New("no room")
 	_, err := b.OpenPassthrough(p)
 	if !errors.Is(err, b.kernel.errAddPassthrough) || !strings.HasPrefix(err.Error(),
-		"pinhole: open passthrough "+p.String()) {
+		"kernel path: open passthrough "+p.String()) {
 		t.Errorf("got error %v; want %v", err, b.kernel.errAddPassthrough)
 	}
 	b.kernel.errAddPassthrough, b.kernel.errRemovePassthrough = nil, errors.New("not listening")

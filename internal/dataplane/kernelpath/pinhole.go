@@ -5,7 +5,7 @@
 // It carries no data, it listens nowhere, and it does not know how the kernel is programmed. It never gives
 // the same port to one client twice at a time.
 //
-// Locks: Path.mu and DataPort.mu are never held together. DataPort.mu is held when Kernel.Keep is called,
+// Locks: Opener.mu and DataPort.mu are never held together. DataPort.mu is held when Kernel.Keep is called,
 // which does not wait; nothing else of the kernel is called under either. The kernel's transactions take each
 // of them.
 package kernelpath
@@ -42,9 +42,9 @@ type Kernel interface {
 	RemovePassthrough(pinhole.Passthrough) error
 }
 
-// Path opens the pinholes and passthroughs of all forwards. Clients share the ports: two clients may have the
-// same port at the same time. Several goroutines may use it at once.
-type Path struct {
+// Opener opens the pinholes and passthroughs of all forwards. Clients share the ports: two clients may have
+// the same port at the same time. Several goroutines may use it at once.
+type Opener struct {
 	kernel Kernel
 	ports  *port.Allocator
 	free   func(netip.AddrPort) bool
@@ -58,14 +58,14 @@ type Path struct {
 // New returns the path over a kernel, which allocates its ports with the allocator. free reports whether the
 // gateway itself leaves a port alone: nobody listens there, and no rule translates it. It is called for each
 // port that is tried. What the kernel fails to remove is logged.
-func New(kernel Kernel, ports *port.Allocator, free func(netip.AddrPort) bool, log *slog.Logger) *Path {
-	return &Path{kernel: kernel, ports: ports, free: free, log: log,
+func New(kernel Kernel, ports *port.Allocator, free func(netip.AddrPort) bool, log *slog.Logger) *Opener {
+	return &Opener{kernel: kernel, ports: ports, free: free, log: log,
 		armed: map[pinhole.Pinhole]*DataPort{}, passthroughs: map[clientKey][]*sharedPassthrough{}}
 }
 
 // Used reports whether a pinhole's peer has connected, as far as anybody knows, or nobody expects it any
 // more. It does not wait.
-func (p *Path) Used(hole pinhole.Pinhole) bool {
+func (p *Opener) Used(hole pinhole.Pinhole) bool {
 	p.mu.Lock()
 	h := p.armed[hole]
 	p.mu.Unlock()
@@ -73,7 +73,7 @@ func (p *Path) Used(hole pinhole.Pinhole) bool {
 }
 
 // note notes that a pinhole is in the kernel, or is not any more.
-func (p *Path) note(h *DataPort, armed bool) {
+func (p *Opener) note(h *DataPort, armed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if armed {
@@ -86,13 +86,13 @@ func (p *Path) note(h *DataPort, armed bool) {
 // Open reserves a port of the range for a pinhole: hole.Listen has the address and no port yet. The kernel
 // learns of it in Arm. The caller calls Count before that if somebody knows whether the peer has connected.
 // The error wraps port.ErrNone where all ports are taken. The caller closes the pinhole.
-func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort, error) {
+func (p *Opener) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort, error) {
 	listen, err := p.ports.Allocate(hole.From, hole.Listen.Addr(), ports, func(at netip.AddrPort) (bool,
 		error) {
 		return p.free(at), nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("pinhole: open for %s at %s: %w", hole.From, hole.Listen.Addr(), err)
+		return nil, fmt.Errorf("kernel path: open for %s at %s: %w", hole.From, hole.Listen.Addr(), err)
 	}
 	hole.Listen = listen
 	return &DataPort{path: p, hole: hole, connected: func() bool { return false }}, nil
@@ -101,7 +101,7 @@ func (p *Path) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort, e
 // DataPort is the gateway's port for one pinhole of a session. It goes from reserved to armed to closed, or
 // from reserved to closed. Several goroutines may call its methods at once.
 type DataPort struct {
-	path      *Path
+	path      *Opener
 	hole      pinhole.Pinhole
 	connected func() bool // the peer has connected, as far as anybody knows
 	close     sync.Once
@@ -134,7 +134,7 @@ func (h *DataPort) Arm() error {
 	defer h.arming.Done()
 	h.path.note(h, true)
 	if err := h.path.kernel.Add(h.hole); err != nil {
-		return fmt.Errorf("pinhole: arm: %w", err)
+		return fmt.Errorf("kernel path: arm: %w", err)
 	}
 	return nil
 }

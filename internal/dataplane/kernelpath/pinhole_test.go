@@ -93,7 +93,7 @@ func (k *kernel) RemovePassthrough(p pinhole.Passthrough) error {
 }
 
 type bench struct {
-	*kernelpath.Path
+	*kernelpath.Opener
 	kernel *kernel
 	log    *bytes.Buffer
 }
@@ -101,7 +101,7 @@ type bench struct {
 func newBench(free func(netip.AddrPort) bool) bench {
 	k := &kernel{open: map[pinhole.Pinhole]int{}, passthroughs: map[pinhole.Passthrough]int{}}
 	b := bench{kernel: k, log: &bytes.Buffer{}}
-	b.Path = kernelpath.New(b.kernel, &port.Allocator{}, free, slog.New(slog.NewTextHandler(b.log, nil)))
+	b.Opener = kernelpath.New(b.kernel, &port.Allocator{}, free, slog.New(slog.NewTextHandler(b.log, nil)))
 	return b
 }
 

@@ -51,7 +51,7 @@ type Paths struct {
 
 	tables atomic.Pointer[tables] // nil: they were never available
 	// over tables, while they are available; nil: they are not
-	kernel            atomic.Pointer[kernelpath.Path]
+	kernel            atomic.Pointer[kernelpath.Opener]
 	relayPassthroughs *passthrough.Passthroughs
 	relay             *relay.Relay // data connections
 	ports             port.Allocator
@@ -65,7 +65,7 @@ type Paths struct {
 type tables struct {
 	pinholes     pinholeSet
 	passthroughs passthroughSet
-	path         *kernelpath.Path
+	path         *kernelpath.Opener
 }
 
 // pinholeSet has pinholes in the kernel; nftset.PinholeSet implements it.
@@ -161,7 +161,7 @@ func (p *Paths) Connect() error {
 		return fmt.Errorf("data path: %w", err)
 	}
 	t := &tables{pinholes: pinholes, passthroughs: passthroughs}
-	t.path = kernelpath.New(repairing{t, p.repair}, &p.ports, p.isFree, p.log)
+	t.path = kernelpath.New(repairedTables{t, p.repair}, &p.ports, p.isFree, p.log)
 	p.tables.Store(t)
 	return nil
 }

@@ -14,37 +14,39 @@ import (
 // seconds where there are many thousand forwards.
 const repairTime = 5 * time.Second
 
-// repairing are the kernel's tables. Where another program has removed the table, it is brought back for what
-// is to be added.
-type repairing struct {
+// repairedTables are the kernel's tables. Where another program has removed the table, it is brought back for
+// what is to be added.
+type repairedTables struct {
 	*tables
 	repair func(context.Context) error
 }
 
 // Add opens a pinhole.
-func (r repairing) Add(hole pinhole.Pinhole) error {
+func (r repairedTables) Add(hole pinhole.Pinhole) error {
 	return r.do(func() error { return r.pinholes.Add(hole) })
 }
 
 // Keep lets a pinhole live as long as it is wanted.
-func (r repairing) Keep(hole pinhole.Pinhole, wanted func() bool) { r.pinholes.Keep(hole, wanted) }
+func (r repairedTables) Keep(hole pinhole.Pinhole, wanted func() bool) { r.pinholes.Keep(hole, wanted) }
 
 // Remove closes a pinhole.
-func (r repairing) Remove(hole pinhole.Pinhole) error { return r.pinholes.Remove(hole) }
+func (r repairedTables) Remove(hole pinhole.Pinhole) error { return r.pinholes.Remove(hole) }
 
 // RemoveLater closes a pinhole that was used.
-func (r repairing) RemoveLater(hole pinhole.Pinhole) { r.pinholes.RemoveLater(hole) }
+func (r repairedTables) RemoveLater(hole pinhole.Pinhole) { r.pinholes.RemoveLater(hole) }
 
 // AddPassthrough opens a passthrough.
-func (r repairing) AddPassthrough(p pinhole.Passthrough) error {
+func (r repairedTables) AddPassthrough(p pinhole.Passthrough) error {
 	return r.do(func() error { return r.passthroughs.Add(p) })
 }
 
 // RemovePassthrough closes a passthrough.
-func (r repairing) RemovePassthrough(p pinhole.Passthrough) error { return r.passthroughs.Remove(p) }
+func (r repairedTables) RemovePassthrough(p pinhole.Passthrough) error {
+	return r.passthroughs.Remove(p)
+}
 
 // do calls f, and calls it once more if it misses the table (ENOENT) and the table is brought back in time.
-func (r repairing) do(f func() error) error {
+func (r repairedTables) do(f func() error) error {
 	err := f()
 	if !errors.Is(err, unix.ENOENT) {
 		return err

@@ -188,5 +188,5 @@ func ifNarrow(r nftforeign.Rule, l finding.Severity) finding.Severity {
 
 // chainOf names the rule's chain, for the beginning of a sentence.
 func chainOf(r nftforeign.Rule) string {
-	return ChainName(nftforeign.Chain{Family: r.Family, Table: r.Table, Name: r.Chain, Owner: r.Owner})
+	return nftforeign.Chain{Family: r.Family, Table: r.Table, Name: r.Chain, Owner: r.Owner}.String()
 }

@@ -158,14 +158,14 @@ func (x *examination) inputChains() {
 			Last: x.forward.Listen.Port}) {
 			x.add(CodeInput, finding.Warning,
 				fmt.Sprintf("%s refuses by default, and no rule of it accepts port %d",
-					ChainName(chain), x.forward.Listen.Port),
-				openRemedy(in.Chain, fmt.Sprint(x.forward.Listen.Port)))
+					chain.String(), x.forward.Listen.Port),
+				facts.OpenRemedy(in.Chain, fmt.Sprint(x.forward.Listen.Port)))
 		}
 		if ports := x.forward.DataPorts(); !x.kernelCarries() && !containsRange(in.Ports, ports) {
 			x.add(CodeInput, finding.Warning,
 				fmt.Sprintf("%s refuses by default, and no rule of it accepts the passive ports %s",
-					ChainName(chain), ports),
-				openRemedy(in.Chain, ports.String()))
+					chain.String(), ports),
+				facts.OpenRemedy(in.Chain, ports.String()))
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/system"
 )
@@ -261,8 +260,8 @@ func (c *checker) refusingChains(forwards []forward.Resolved) {
 		server = forwards[i].ServerAddrs()[0].String()
 	}
 	for _, chain := range c.facts.Refusing {
-		c.warn(doctor.ChainName(chain)+
+		c.warn(chain.String()+
 			" refuses by default, and may refuse forwarded FTP connections",
-			doctor.PassRemedy(chain, server))
+			facts.PassRemedy(chain, server))
 	}
 }

@@ -36,7 +36,8 @@ func keepNATTable(table string) string { return "keep-nat-" + table }
 func (c *Conn) keepNAT(table string) {
 	b := newBatch()
 	b.owner = true
-	chain := libChain(keepNATTable(table), ruleset.Chain{Name: "postrouting", Type: "nat", Hook: "postrouting",
+	chain := libChain(keepNATTable(table), ruleset.Chain{Name: "postrouting", Type: "nat",
+		Hook: "postrouting",
 		Priority: ruleset.SrcNAT})
 	b.enc.AddTable(chain.Table)
 	b.operation("add table %s", chain.Table.Name)

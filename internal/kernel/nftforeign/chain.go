@@ -26,6 +26,16 @@ type Chain struct {
 	Owner  string // "docker", "firewalld", "ufw", or "" if unknown
 }
 
+// String names the chain, for the beginning of a sentence: "Docker's chain FORWARD of table ip filter". A
+// chain without a family is one of iptables-legacy, which nftables does not show.
+func (c Chain) String() string {
+	if c.Family == "" {
+		return fmt.Sprintf("chain %s of iptables-legacy", c.Name)
+	}
+	owner := map[string]string{"docker": "Docker's ", "ufw": "ufw's ", "firewalld": "firewalld's "}[c.Owner]
+	return fmt.Sprintf("%schain %s of table %s %s", owner, c.Name, c.Family, c.Table)
+}
+
 // RefusingForwardChains returns the chains at the forward hook, outside of ftpgate's tables, that refuse
 // packets by default: their policy is drop, or they end with an unconditional drop or reject. Rules before
 // that may still accept a forward's connections. A chain that accepts translated connections (ct status dnat

@@ -1,4 +1,4 @@
-package doctor
+package facts
 
 import (
 	"fmt"
@@ -6,16 +6,6 @@ import (
 
 	"ftpgate/internal/kernel/nftforeign"
 )
-
-// ChainName names another program's chain, for the beginning of a sentence. A chain without a family is one
-// of iptables-legacy, which nftables does not show.
-func ChainName(c nftforeign.Chain) string {
-	if c.Family == "" {
-		return fmt.Sprintf("chain %s of iptables-legacy", c.Name)
-	}
-	owner := map[string]string{"docker": "Docker's ", "ufw": "ufw's ", "firewalld": "firewalld's "}[c.Owner]
-	return fmt.Sprintf("%schain %s of table %s %s", owner, c.Name, c.Family, c.Table)
-}
 
 // PassRemedy returns what lets the forwards' connections to the server pass a chain at the forward hook:
 // those whose destination was translated, in both directions.
@@ -37,9 +27,9 @@ func PassRemedy(c nftforeign.Chain, server string) string {
 	return fmt.Sprintf("nft insert rule %s %s %s ct status dnat accept", c.Family, c.Table, c.Name)
 }
 
-// openRemedy returns what lets TCP ports of the gateway itself pass a chain at the input hook. ports is a
+// OpenRemedy returns what lets TCP ports of the gateway itself pass a chain at the input hook. ports is a
 // port or a range, "49152-65535".
-func openRemedy(c nftforeign.Chain, ports string) string {
+func OpenRemedy(c nftforeign.Chain, ports string) string {
 	colons := strings.Replace(ports, "-", ":", 1) // as iptables writes a range
 	switch {
 	case c.Owner == "firewalld":
