@@ -52,7 +52,7 @@ func (d *Dialogue) passiveAnswered(s *Step, line ftp.ServerLine) {
 		d.namesNoPort(s, r, line)
 	case d.offeredPort < forward.LowestDataPort:
 		d.answered()
-		s.refuse(verdict.RefusedPort, 425, "the server offers port %d: data connections go to ports from " +
+		s.refuse(verdict.RefusedPort, 425, "the server offers port %d: data connections go to ports from "+
 			"%d on only",
 			d.offeredPort, forward.LowestDataPort)
 		s.Refusal.Code = verdict.CodeServerLowPort

@@ -88,7 +88,7 @@ func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 		s.refuse(verdict.RefusedEncryption, 534, "clients speak plain FTP with this gateway")
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyClientTLS
 	case !d.terminates():
-		s.refuse(verdict.RefusedEncryption, 534, "this gateway cannot carry an encrypted session to this " +
+		s.refuse(verdict.RefusedEncryption, 534, "this gateway cannot carry an encrypted session to this "+
 			"server")
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyTLS
 	case d.protection.usedTLS:

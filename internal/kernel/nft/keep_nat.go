@@ -37,7 +37,7 @@ func (c *Conn) keepNAT(table string) {
 	b := newBatch()
 	b.owner = true
 	chain := libChain(keepNATTable(table), ruleset.Chain{Name: "postrouting", Type: "nat",
-		Hook: "postrouting",
+		Hook:     "postrouting",
 		Priority: ruleset.SrcNAT})
 	b.enc.AddTable(chain.Table)
 	b.operation("add table %s", chain.Table.Name)
