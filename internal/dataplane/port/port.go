@@ -89,8 +89,9 @@ func (a *Allocator) Release(from netip.Addr, at netip.AddrPort) {
 	delete(a.allocated, allocation{from, at})
 }
 
-// Rest gives back a port to which somebody connected from a port that is always the same, as servers connect
-// from port 20 in active mode. It rests, because the next connection would have the addresses and ports of
+// Rest gives back a port to which nobody has connected: a client that comes late would take the place of the next
+// one from its address. So does it with a port to which somebody connected from a port that is always the same, as
+// servers connect from port 20 in active mode. That rests, because the next connection would have the addresses and ports of
 // the last one: the server's TIME-WAIT refuses to begin it, and conntrack, which remembers a reset connection
 // for ten seconds, leads it to where the last one went.
 func (a *Allocator) Rest(from netip.Addr, at netip.AddrPort) {

@@ -211,7 +211,7 @@ func (c *Connection) unlisten() {
 		c.route.Close()
 		switch {
 		case c.ports == nil:
-		case c.peer == Server:
+		case c.peer == Server, c.isArmed() && c.ConnectedAt().IsZero(): // who was told of it may still come
 			c.ports.Rest(c.from, c.listen)
 		default:
 			c.ports.Release(c.from, c.listen)
