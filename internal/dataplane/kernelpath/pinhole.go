@@ -198,7 +198,7 @@ func (h *DataPort) closeOnce() {
 			h.path.log.Error("a pinhole stays open until it expires", "err", err)
 		}
 	}
-	if h.hole.Active || !used { // who was expected may still come
+	if h.hole.Active || armed && !used && !h.connected() { // who was told of the port may still come
 		h.path.ports.Rest(h.hole.From, h.hole.Listen)
 	} else {
 		h.path.ports.Release(h.hole.From, h.hole.Listen)

@@ -127,6 +127,42 @@ func TestPortAgain(t *testing.T) {
 	}
 }
 
+// A port that a client was told of and did not use rests: it comes again after all others. One that it has
+// used, or was never told of, does not rest.
+func TestUnusedRests(t *testing.T) {
+	opener := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 20)}
+	l := relaytest.Listen(t, relaytest.Server)
+	seen := map[uint16]bool{}
+	for range 19 {
+		tr := open(t, opener, hole(l))
+		if port := tr.Listen().Port(); seen[port] {
+			t.Fatalf("got port %d again; want it to rest", port)
+		}
+		seen[tr.Listen().Port()] = true
+		tr.Close()
+	}
+	var last uint16
+	for range 10 {
+		tr := reserve(t, opener, hole(l))
+		if last = tr.Listen().Port(); seen[last] {
+			t.Fatalf("got port %d after ports that nobody was told of; want the one that does not rest", last)
+		}
+		tr.Close()
+	}
+	for range 10 {
+		tr := open(t, opener, hole(l))
+		if port := tr.Listen().Port(); port != last {
+			t.Fatalf("got port %d after ports that were used; want %d, which does not rest", port, last)
+		}
+		relaytest.Dial(t, relaytest.Peer, tr.Listen()).Close()
+		relaytest.Accept(t, l).Close()
+		wait(t, tr)
+		tr.Close()
+	}
+	open(t, opener, hole(l)).Close()
+	open(t, opener, hole(l)).Close() // all of them rest, and are given out all the same
+}
+
 func TestPortVaries(t *testing.T) {
 	opener := &Opener{Relay: newRelay(), Ports: relaytest.FreePorts(t, 500)}
 	l := relaytest.Listen(t, relaytest.Server)
