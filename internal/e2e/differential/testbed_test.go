@@ -62,7 +62,9 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 		t.Fatal(err)
 	}
 	s := &testbed{free: make(chan lane, lanes), bound: bound}
-	h := hosts{through: through, direct: direct}
+	h := hosts{through: through, direct: direct, directPorts: play.Ports{First: 10_000, Count: 22_000},
+		throughPorts: map[string]*play.Ports{"kernel": {First: 10_000, Count: 11_000},
+			"relay": {First: 21_000, Count: 11_000}}}
 	var config strings.Builder
 	for i := range uint16(lanes) {
 		var l lane
@@ -76,10 +78,13 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 	return s
 }
 
-// hosts are those of a testbed, and the ports that its clients have used.
+// hosts are those of a testbed, and the ports on which its clients listen.
 type hosts struct {
-	through, direct           *lab.Lab
-	throughPorts, directPorts play.Ports
+	through, direct *lab.Lab
+	directPorts     play.Ports
+	// throughPorts has other ports for each path: conntrack knows a connection of the kernel path for two
+	// minutes, and would give one of the relay to the same port of the client another source port than 20.
+	throughPorts map[string]*play.Ports
 }
 
 // routes returns the routes of one family in a lane, and appends what the gateway's configuration needs.
@@ -94,7 +99,7 @@ func (h *hosts) routes(config *strings.Builder, suffix string, lane uint16, gate
 	for name, port := range map[string]uint16{"kernel": 2100 + lane, "relay": 2200 + lane} {
 		r := play.Route{Name: name, Client: h.through.Client(), Server: h.through.Server(),
 			Dial: netip.AddrPortFrom(gateway, port), Listen: netip.AddrPortFrom(server, port),
-			ClientOther: clientOther, ServerOther: serverOther, ClientPorts: &h.throughPorts}
+			ClientOther: clientOther, ServerOther: serverOther, ClientPorts: h.throughPorts[name]}
 		routes = append(routes, r)
 		fmt.Fprintf(config, "[[forward]]\nname = %q\nlisten = %q\nserver = %q\ndata = %q\n",
 			name+suffix, r.Dial, r.Listen, name)

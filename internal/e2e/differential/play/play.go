@@ -34,15 +34,15 @@ type Route struct {
 	ClientPorts *Ports
 }
 
-// Ports hands out ports, one after the other. A port that the kernel draws may be one from which a connection
-// to port 20 has just ended, and the kernel still knows that one.
-type Ports struct{ drawn atomic.Uint32 }
-
-// next returns a port below those that the kernel draws (net.ipv4.ip_local_port_range).
-func (p *Ports) next() uint16 {
-	const first, count = 10_000, 22_000
-	return uint16(first + p.drawn.Add(1)%count)
+// Ports hands out Count ports from First on, one after the other, and then again. A port that the kernel draws
+// (net.ipv4.ip_local_port_range) may be one from which a connection to port 20 has just ended, and the kernel
+// still knows that one.
+type Ports struct {
+	First, Count uint16
+	drawn        atomic.Uint32
 }
+
+func (p *Ports) next() uint16 { return p.First + uint16(p.drawn.Add(1)%uint32(p.Count)) }
 
 // Record is what the two ends saw, in the order of their scripts.
 type Record struct {
