@@ -35,8 +35,8 @@ type Allocator struct {
 	next      int
 }
 
-// mostRested is how many allocations rest; one more, and the one that has rested longest is forgotten. A server
-// with 60 active transfers a second fills them in a minute, which is how long TIME-WAIT lasts in Linux
+// mostRested is how many allocations rest; one more, and the one that has rested longest is forgotten. A
+// server with 60 active transfers a second fills them in a minute, which is how long TIME-WAIT lasts in Linux
 // (TCP_TIMEWAIT_LEN in include/net/tcp.h).
 const mostRested = 4096
 
@@ -90,13 +90,14 @@ func (a *Allocator) Release(from netip.Addr, at netip.AddrPort) {
 	delete(a.allocated, allocation{from, at})
 }
 
-// Rest gives back a port that must not be given out again at once: Allocate gives it out only when it finds no
-// other one. Two kinds of ports rest:
-//   - A port at which nobody has connected though somebody was told of it: who comes late would take the place
-//     of the next one from its address.
-//   - A port to which a server has connected in active mode, because servers always come from port 20. The next
-//     connection would have the addresses and ports of the last one: the server's TIME-WAIT refuses to begin it,
-//     and conntrack, which remembers a reset connection for ten seconds, leads it to where the last one went.
+// Rest gives back a port that must not be given out again at once: Allocate gives it out only when it finds
+// no other one. Two kinds of ports rest:
+//   - A port at which nobody has connected though somebody was told of it: who comes late would take the
+//     place of the next one from its address.
+//   - A port to which a server has connected in active mode, because servers always come from port 20. The
+//     next connection would have the addresses and ports of the last one: the server's TIME-WAIT refuses to
+//     begin it, and conntrack, which remembers a reset connection for ten seconds, leads it to where the last
+//     one went.
 func (a *Allocator) Rest(from netip.Addr, at netip.AddrPort) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -34,9 +34,9 @@ type Route struct {
 	ClientPorts *Ports
 }
 
-// Ports hands out Count ports from First on, one after the other, and then again. A port that the kernel draws
-// (net.ipv4.ip_local_port_range) may be one from which a connection to port 20 has just ended, and the kernel
-// still knows that one.
+// Ports hands out Count ports from First on, one after the other, and then again. A port that the kernel
+// draws (net.ipv4.ip_local_port_range) may be one from which a connection to port 20 has just ended, and the
+// kernel still knows that one.
 type Ports struct {
 	First, Count uint16
 	drawn        atomic.Uint32
