@@ -72,6 +72,9 @@ type Data interface {
 	// Unuse takes Use back: the server refused the command. If no peer has connected, it may connect within
 	// pinhole.Lifetime from now on. It never waits.
 	Unuse()
+	// BeforeClientEnds has f called when the client has ended or broken the connection, before the server
+	// learns of it; f may take a moment. Call it before Arm. The kernel's connections call nothing.
+	BeforeClientEnds(f func())
 	// Outcome returns what has become of it so far, without waiting. It may be called after Close.
 	Outcome() pinhole.Outcome
 	// Finish is called when the server says that a transfer is complete. The reply to a download is held

@@ -7,7 +7,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // HandshakeTime is how long a peer may take for a TLS handshake: a few round trips and some arithmetic.
@@ -26,6 +29,9 @@ type Control struct {
 	*net.TCPConn
 	TLS   *tls.Conn // nil: in clear
 	plain []byte    // came in clear behind the end of TLS, and is read first
+
+	awaiting atomic.Bool   // a read of the TCP connection is under way
+	received atomic.Uint64 // bytes that were read from it
 }
 
 // Read reads from the peer, out of TLS if there is any.
@@ -40,7 +46,30 @@ func (c *Control) Read(b []byte) (int, error) {
 		}
 		return n, nil
 	}
-	return c.TCPConn.Read(b)
+	return c.readTCP(b)
+}
+
+// readTCP reads from the TCP connection, below TLS.
+func (c *Control) readTCP(b []byte) (int, error) {
+	c.awaiting.Store(true)
+	n, err := c.TCPConn.Read(b)
+	c.awaiting.Store(false) // before received: see Idle
+	c.received.Add(uint64(n))
+	return n, err
+}
+
+// Idle reports whether a Read waits for the peer, which has sent nothing that was not read and handled before
+// it. At the peer's end the result is false.
+func (c *Control) Idle() bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var info *unix.TCPInfo
+	errControl := raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	})
+	return errControl == nil && err == nil && c.received.Load() == info.Bytes_received && c.awaiting.Load()
 }
 
 // Write sends to the peer, in TLS if there is any.
@@ -102,7 +131,7 @@ func (c *Control) HangUp() {
 // AcceptTLS begins TLS with a client. first is what was read from the client already. The caller sets the
 // deadline.
 func (c *Control) AcceptTLS(config *tls.Config, first []byte) error {
-	stream := &recordStream{TCPConn: c.TCPConn, first: first}
+	stream := &recordStream{TCPConn: c.TCPConn, readTCP: c.readTCP, first: first}
 	tlsConn := tls.Server(stream, stream.holdingTicket(config))
 	if err := tlsConn.Handshake(); err != nil {
 		return err

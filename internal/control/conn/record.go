@@ -10,12 +10,13 @@ import (
 // the last record can be read in clear (RFC 8446 section 5.1).
 type recordStream struct {
 	*net.TCPConn
-	first  []byte // was read before, and is not handed out yet
-	ending bool   // the next bytes may be no record
-	header [headerLength]byte
-	read   int // bytes of header that were read
-	given  int // bytes of header that were handed out
-	left   int // bytes of the record's body still to be read
+	readTCP func(b []byte) (int, error) // from TCPConn
+	first   []byte                      // was read before, and is not handed out yet
+	ending  bool                        // the next bytes may be no record
+	header  [headerLength]byte
+	read    int // bytes of header that were read
+	given   int // bytes of header that were handed out
+	left    int // bytes of the record's body still to be read
 
 	ticketComes bool   // the next write ends with a session ticket
 	heldBack    []byte // the record with the ticket, to be sent with the next write; nil: none
@@ -66,7 +67,7 @@ func (r *recordStream) readStream(b []byte) (int, error) {
 		r.first = r.first[n:]
 		return n, nil
 	}
-	return r.TCPConn.Read(b)
+	return r.readTCP(b)
 }
 
 // holdingTicket returns the configuration with which the session ticket of TLS 1.3 is not sent with the

@@ -63,6 +63,7 @@ func (d instantData) AwaitBothEnds(<-chan struct{}) {}
 func (d instantData) Use()                          {}
 func (d instantData) Ended() <-chan struct{}        { return nil }
 func (d instantData) Unuse()                        {}
+func (d instantData) BeforeClientEnds(func())       {}
 func (d instantData) Arm() error                    { return nil }
 func (d instantData) Finish(<-chan struct{})        {}
 func (d instantData) Close() pinhole.Outcome        { return d.Outcome() }

@@ -71,7 +71,9 @@ type fakeData struct {
 	missing  bool          // nobody has come, and that is known
 	result   error
 	server   bool // result is that the server's end was reset
-	once     sync.Once
+
+	beforeEnd func() // is to be called before the server learns that the client has ended its data
+	once      sync.Once
 }
 
 func (p *fakePath) Open(_ context.Context, hole pinhole.Pinhole, dataTLS dataplane.DataTLS) (dataplane.Data,
@@ -222,6 +224,8 @@ func (d *fakeData) Use() {
 }
 
 func (d *fakeData) Unuse() { d.used = make(chan struct{}) }
+
+func (d *fakeData) BeforeClientEnds(f func()) { d.beforeEnd = f }
 
 func (d *fakeData) Sever() {
 	d.path.wait("Sever")

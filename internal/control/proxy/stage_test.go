@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ftpgate/internal/control/session"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
@@ -101,6 +103,20 @@ func (p *peer) hear(want string) {
 	if err != nil || strings.TrimSuffix(got, "\r\n") != want {
 		p.t.Fatalf("got %q, error %v; want %q", got, err, want)
 	}
+}
+
+// unread returns how many bytes of the gateway's have come and were not read.
+func (p *peer) unread() (n int) {
+	p.t.Helper()
+	raw, err := p.SyscallConn()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	errControl := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
+	if errControl != nil || err != nil {
+		p.t.Fatal(errControl, err)
+	}
+	return p.lines.Buffered() + n
 }
 
 // heardAll expects the end of the connection: in order, and after everything else was read.

@@ -166,6 +166,28 @@ func TestSessionAborts(t *testing.T) {
 	}
 }
 
+// When the server learns that the client has ended its data, it has the commands that came before that.
+func TestSessionPassesCommandsFirst(t *testing.T) {
+	b := newStage(t).connect().login()
+	data := b.transfer()
+	for range 50 {
+		b.client.say("NOOP\r\n")
+		data.beforeEnd()
+		if b.server.unread() == 0 {
+			t.Fatal("got the end of data passed on before a command that came first")
+		}
+		b.server.hear("NOOP")
+		b.server.say("200 ok\r\n")
+		b.client.hear("200 ok")
+	}
+	b.client.say("half a com") // is not waited for without end
+	data.beforeEnd()
+	b.client.say("mand\r\n")
+	b.server.hear("half a command")
+	b.server.say("500 no\r\n")
+	b.client.hear("500 no")
+}
+
 // While a transfer runs, other commands are answered, and stand in the record.
 func TestSessionCommandsInATransfer(t *testing.T) {
 	j := sessions.New(time.Now())

@@ -92,6 +92,7 @@ func (s *Session) open(step dialogue.Step) (dialogue.Step, error) {
 	if err != nil {
 		return step, err
 	}
+	data.BeforeClientEnds(s.passCommands)
 	hole.Listen, s.dataConn = at, data
 	if step = s.dialogue.Opened(at); step.Action == dialogue.Arm {
 		if err := s.arm(); err != nil {
@@ -160,6 +161,7 @@ func (s *Session) bridge(bridge pinhole.Bridge) error {
 	if err != nil {
 		return err
 	}
+	data.BeforeClientEnds(s.passCommands)
 	s.dataConn = data
 	s.transcript.Bridged(s.lineAt, data, bridge)
 	return s.use()

@@ -181,6 +181,7 @@ func (s *Session) fromClient(text []byte, err error) (next dialogue.Transition, 
 	awaits := s.dialogue.AwaitsTransition()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.commands++
 	s.endTurn()
 	for awaits && (s.phase.inStep() || s.phase == reading && s.dialogue.AwaitsTransition()) {
 		s.changed.Wait()
@@ -195,8 +196,13 @@ func (s *Session) takeClientTurn(line ftp.ClientLine) bool {
 	defer s.mu.Unlock()
 	s.lastActive = time.Now()
 	for s.phase != terminated && !s.ready(line) {
+		if s.phase == reading && !s.dialogue.Accepts(line) && !s.commandWaits {
+			s.commandWaits = true
+			s.changed.Broadcast()
+		}
 		s.changed.Wait()
 	}
+	s.commandWaits = false
 	if s.phase == terminated {
 		return false
 	}

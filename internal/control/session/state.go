@@ -50,13 +50,15 @@ type state struct {
 	phase      phase
 	transition dialogue.Transition // the last one that was requested, while it is not finished; else None
 
-	serverAhead bool      // the server has sent a line that is not handled yet: it answers no later command
-	clientEnded bool      // the client has closed its side of the connection
-	draining    error     // why to terminate as soon as no transfer runs; nil: not
-	loginFrom   time.Time // when the time for the login began
-	lastActive  time.Time // when either side sent a line, or the data of a half-closed session was live
-	dataWasLive bool      // at the last look of watchHalfClosed
-	barrier     *replyBarrier
+	serverAhead  bool      // the server has sent a line that is not handled yet: it answers no later command
+	commands     int       // how many the client's reader has handled
+	commandWaits bool      // it has one that waits for an answer of the server's
+	clientEnded  bool      // the client has closed its side of the connection
+	draining     error     // why to terminate as soon as no transfer runs; nil: not
+	loginFrom    time.Time // when the time for the login began
+	lastActive   time.Time // when either side sent a line, or the data of a half-closed session was live
+	dataWasLive  bool      // at the last look of watchHalfClosed
+	barrier      *replyBarrier
 
 	ending         *ending       // why the session is over; nil: it is not
 	terminatedCh   chan struct{} // closed when the session is over; nil: nobody waits for that

@@ -67,6 +67,9 @@ func (m metered) Outcome() pinhole.Outcome {
 // Finish waits for nothing. The server says that the transfer is over, so the peer has connected.
 func (m metered) Finish(<-chan struct{}) { m.MarkUsed() }
 
+// BeforeClientEnds does nothing: the kernel tells nobody before it passes a segment on.
+func (m metered) BeforeClientEnds(func()) {}
+
 // AwaitBothEnds does not wait: the kernel connects the ends.
 func (m metered) AwaitBothEnds(<-chan struct{}) {}
 

@@ -52,6 +52,9 @@ func (e *earlyAccept) carrier() dataplane.Data {
 	return e.metered
 }
 
+// BeforeClientEnds has f called for what the relay carries.
+func (e *earlyAccept) BeforeClientEnds(f func()) { e.waiting.BeforeClientEnds(f) }
+
 // Outcome returns what has become of the connection, over either path.
 func (e *earlyAccept) Outcome() pinhole.Outcome {
 	o := e.carrier().Outcome()

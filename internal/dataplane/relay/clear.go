@@ -49,6 +49,7 @@ func (c clearConnection) copy(side Side) error {
 			return err
 		}
 	}
+	c.announceEnd(side)
 	if c.brokeUnseen(side) && !c.sentFIN(side) {
 		return &BrokenError{side, unix.ECONNRESET}
 	}

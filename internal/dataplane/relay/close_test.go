@@ -8,9 +8,53 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/relaytest"
 )
+
+// What is to be done before the server learns that the client has ended its data is done before.
+func TestBeforeClientEnds(t *testing.T) {
+	for name, end := range map[string]func(*net.TCPConn){
+		"FIN": func(c *net.TCPConn) { _ = c.CloseWrite() }, "reset": relaytest.Reset,
+	} {
+		dc, client, srv := connected(t)
+		called, release := make(chan struct{}), make(chan struct{})
+		dc.BeforeClientEnds(func() {
+			close(called)
+			<-release
+		})
+		if _, err := client.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(srv, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		end(client)
+		select {
+		case <-called:
+		case <-time.After(relaytest.Patience):
+			t.Fatalf("%s: got nothing called at the client's end", name)
+		}
+		raw, err := srv.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Read(func(fd uintptr) bool {
+			if n, err := unix.Read(int(fd), make([]byte, 1)); err != unix.EAGAIN {
+				t.Errorf("%s: got %d bytes, %v at the server before; want nothing yet", name, n, err)
+			}
+			return true
+		})
+		close(release)
+		if n, err := srv.Read(make([]byte, 1)); n > 0 || err == nil || (err == io.EOF) != (name == "FIN") {
+			t.Errorf("%s: got %d bytes, %v at the server; want the client's end", name, n, err)
+		}
+		srv.Close()
+		wait(t, dc)
+	}
+}
 
 func TestClose(t *testing.T) {
 	t.Parallel()

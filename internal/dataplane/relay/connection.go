@@ -81,6 +81,7 @@ type Connection struct {
 	err             error           // the first failure; after it nothing is open
 	unexpectedPeer  netip.Addr      // the last one with another address than the peer's
 	unexpectedPeers int
+	beforeEnd       func() // called when the client has ended, before the server learns of it; nil: nobody
 }
 
 // copier is the part of a connection that differs with TLS.
@@ -98,6 +99,24 @@ type copier interface {
 	shortenHandshake()
 	// notResumed reports that TLS with the server was set up without resuming a session.
 	notResumed() bool
+}
+
+// BeforeClientEnds has f called when the client has ended or broken its connection, before the server learns
+// of it. f may wait for a moment.
+func (c *Connection) BeforeClientEnds(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.beforeEnd = f
+}
+
+// announceEnd is called when a side has ended or broken, before the other one learns of it.
+func (c *Connection) announceEnd(side Side) {
+	c.mu.Lock()
+	f := c.beforeEnd
+	c.mu.Unlock()
+	if side == Client && f != nil {
+		f()
+	}
 }
 
 // Arm admits the peer's connection: when it returns nil, the peer can connect to Listen. The wait time runs

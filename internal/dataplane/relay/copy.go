@@ -95,6 +95,7 @@ func (c *Connection) awaitAcknowledged(side Side, err error) {
 	if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Side != side {
 		return
 	}
+	c.announceEnd(side)
 	late := time.NewTimer(c.graceTime)
 	defer late.Stop()
 	tick := time.NewTicker(firstPoll)

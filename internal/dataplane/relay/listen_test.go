@@ -134,30 +134,30 @@ func TestUnusedRests(t *testing.T) {
 	l := relaytest.Listen(t, relaytest.Server)
 	seen := map[uint16]bool{}
 	for range 19 {
-		tr := open(t, opener, hole(l))
-		if port := tr.Listen().Port(); seen[port] {
+		dc := open(t, opener, hole(l))
+		if port := dc.Listen().Port(); seen[port] {
 			t.Fatalf("got port %d again; want it to rest", port)
 		}
-		seen[tr.Listen().Port()] = true
-		tr.Close()
+		seen[dc.Listen().Port()] = true
+		dc.Close()
 	}
 	var last uint16
 	for range 10 {
-		tr := reserve(t, opener, hole(l))
-		if last = tr.Listen().Port(); seen[last] {
+		dc := reserve(t, opener, hole(l))
+		if last = dc.Listen().Port(); seen[last] {
 			t.Fatalf("got port %d after ports that nobody was told of; want the one that does not rest", last)
 		}
-		tr.Close()
+		dc.Close()
 	}
 	for range 10 {
-		tr := open(t, opener, hole(l))
-		if port := tr.Listen().Port(); port != last {
+		dc := open(t, opener, hole(l))
+		if port := dc.Listen().Port(); port != last {
 			t.Fatalf("got port %d after ports that were used; want %d, which does not rest", port, last)
 		}
-		relaytest.Dial(t, relaytest.Peer, tr.Listen()).Close()
+		relaytest.Dial(t, relaytest.Peer, dc.Listen()).Close()
 		relaytest.Accept(t, l).Close()
-		wait(t, tr)
-		tr.Close()
+		wait(t, dc)
+		dc.Close()
 	}
 	open(t, opener, hole(l)).Close()
 	open(t, opener, hole(l)).Close() // all of them rest, and are given out all the same

@@ -106,6 +106,7 @@ func (c *tlsConnection) firstData(side Side) { c.heardOnce[side].Do(func() { clo
 // conclude passes the end of a direction on: close_notify, FIN or both, as the other leg has it. err is how
 // that side ended: io.EOF, or that it did not.
 func (c *tlsConnection) conclude(side Side, err error) error {
+	c.announceEnd(side)
 	src, dst := c.legs[side], c.legs[side.other()]
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -1,0 +1,31 @@
+package session
+
+import "time"
+
+// commandsTime is how long the end of a client's data waits for a command that the client sent before it: the
+// command is there already, and needs no more than to be read and written.
+const commandsTime = 100 * time.Millisecond
+
+// passCommands returns when what the client has said on its control connection was passed on, or waits for an
+// answer of the server's, and after commandsTime at the latest. It is called before the server learns that
+// the client has ended its data: a client sends ABOR and closes data right behind it, and a server that saw
+// the end first would take an aborted upload for a complete one.
+func (s *Session) passCommands() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client.Idle() {
+		return
+	}
+	late := false
+	timer := time.AfterFunc(commandsTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for before := s.commands; !late && s.commands == before && !s.commandWaits && !s.clientEnded &&
+		s.phase != terminated; {
+		s.changed.Wait()
+	}
+}
