@@ -37,7 +37,7 @@ and the exit status is 2. Forwards that did not change keep every session.`,
 	})
 }
 
-// reloadLines says what the reloaded file has, and what is wrong with its forwards.
+// reloadLines says what the reloaded file has, what is wrong with its forwards, and what an operator should know.
 func reloadLines(s terminal.Terminal, status admin.Status) []string {
 	lines := []string{fmt.Sprintf("%s: read again, %s",
 		terminal.Printable(status.File), finding.Plural(len(status.Forwards), "forward"))}
@@ -45,6 +45,9 @@ func reloadLines(s terminal.Terminal, status admin.Status) []string {
 		if f.Problem != "" {
 			lines = append(lines, s.Wrap("  "+terminal.Printable(f.Name)+": ", f.Problem)...)
 		}
+	}
+	for _, warning := range status.Warnings {
+		lines = append(lines, s.Wrap("  warning: ", warning)...)
 	}
 	return lines
 }

@@ -51,6 +51,19 @@ type Config struct {
 	Log      Log               // where to log transfers
 }
 
+// WaitsForRestart returns the tables in which c differs from the configuration of the start, and which only a
+// start reads: "[admin]", "[log]".
+func (c *Config) WaitsForRestart(start *Config) []string {
+	var waiting []string
+	if c.Admin != start.Admin {
+		waiting = append(waiting, adminTable.header())
+	}
+	if c.Log != start.Log {
+		waiting = append(waiting, logTable.header())
+	}
+	return waiting
+}
+
 // Load reads and parses the file at path, which may be a pipe with a writer. It waits for no longer than a
 // second. The error is Faults if the text is unsound, and wraps the *os.PathError if the file cannot be read.
 func Load(path string) (*Config, error) {

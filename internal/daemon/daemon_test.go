@@ -142,8 +142,9 @@ func TestReload(t *testing.T) {
 	m := newManager(t)
 	var forwards []forward.Forward
 	var loadErr error
+	var logged config.Log
 	s.Load = func() (*config.Config, error) {
-		return &config.Config{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute}, loadErr
+		return &config.Config{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute, Log: logged}, loadErr
 	}
 	s.run().ready()
 	m.want("READY=1")
@@ -177,6 +178,12 @@ func TestReload(t *testing.T) {
 	s.log.wait(t, `INFO reloaded forwards="2"`, 1)
 	wantServed(t, at, "two")
 	wantServed(t, next, "one")
+	if got := s.log.all("waits for a restart"); len(got) > 0 {
+		t.Errorf("got %q; want nothing that waits for a restart", got)
+	}
+	logged = config.Log{Xferlog: "/var/log/xferlog"}
+	s.reload <- syscall.SIGHUP
+	s.log.wait(t, "WARN a change of [log] waits for a restart", 1)
 	open.Send("NOOP")
 	open.Want("200 ")
 	open.Close()

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ftpgate/internal/config"
 	"ftpgate/internal/control/listeners"
 	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/control/tlskeys"
@@ -28,7 +29,8 @@ import (
 // otherwise.
 type instance struct {
 	*Daemon
-	started time.Time
+	started   time.Time
+	startedAs *config.Config // the configuration of the start
 
 	tables     *nft.Conn // nil: the kernel has no nftables, says prober
 	prober     *preflight.Prober
@@ -50,7 +52,7 @@ type instance struct {
 
 // newInstance makes the parts. It changes nothing on this host.
 func (d *Daemon) newInstance() *instance {
-	r := &instance{Daemon: d, started: time.Now(), counts: &proxy.Counts{},
+	r := &instance{Daemon: d, started: time.Now(), startedAs: d.Config, counts: &proxy.Counts{},
 		reloads: make(chan chan error), watchdogPing: make(chan struct{})}
 	resolver := d.resolver
 	if resolver == nil {

@@ -35,7 +35,7 @@ func (r *instance) reload(ctx context.Context, ticker *time.Ticker) error {
 	}
 	now := time.Now()
 	r.metrics.Reloaded(now, err)
-	r.status.SetReload(now, err)
+	r.status.SetReload(now, err, r.Config.WaitsForRestart(r.startedAs)...)
 	r.notify(systemd.Ready())
 	return err
 }
@@ -68,6 +68,9 @@ func (r *instance) replaceConfig(ctx context.Context) error {
 	r.observeForwards(forwards)
 	r.listeners.Serve(ctx, forwards, opened, r.Config.Drain)
 	r.Log.Info("reloaded", "forwards", len(forwards))
+	for _, table := range wanted.WaitsForRestart(r.startedAs) {
+		r.Log.Warn("a change of "+table+" waits for a restart", "file", r.File)
+	}
 	return nil
 }
 

@@ -43,10 +43,11 @@ type Source struct {
 	Reloader   func(context.Context) error // reloads the configuration, and waits until it is in effect
 	Repairs    func() repair.State         // of the table; it must not wait for the kernel
 
-	mu           sync.Mutex
-	lastReload   *admin.Reload
-	kernelUsable bool
-	kernelFaults []finding.Finding
+	mu             sync.Mutex
+	lastReload     *admin.Reload
+	waitForRestart []string
+	kernelUsable   bool
+	kernelFaults   []finding.Finding
 }
 
 // SetKernel records whether this process may have tables in the kernel, and why not.
@@ -56,15 +57,16 @@ func (s *Source) SetKernel(usable bool, faults []finding.Finding) {
 	s.kernelUsable, s.kernelFaults = usable, slices.Clone(faults)
 }
 
-// SetReload records the result of the last reload.
-func (s *Source) SetReload(at time.Time, err error) {
+// SetReload records the result of the last reload, and the tables of the file that only a start reads and that
+// have changed since.
+func (s *Source) SetReload(at time.Time, err error, waitForRestart ...string) {
 	last := &admin.Reload{At: at, OK: err == nil}
 	if err != nil {
 		last.Error = err.Error()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lastReload = last
+	s.lastReload, s.waitForRestart = last, waitForRestart
 }
 
 // Sessions yields the running sessions, or the ended ones.
@@ -105,12 +107,16 @@ func (s *Source) Reload(ctx context.Context) error { return s.Reloader(ctx) }
 func (s *Source) Status() admin.Status {
 	s.mu.Lock()
 	usable, faults, lastReload := s.kernelUsable, s.kernelFaults, s.lastReload
+	var warnings []string
+	for _, table := range s.waitForRestart {
+		warnings = append(warnings, "a change of "+table+" waits for a restart")
+	}
 	s.mu.Unlock()
 	now := time.Now()
 	st := admin.Status{
 		Version: s.Version, Build: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH,
 		PID: os.Getpid(), Since: s.Started, File: s.File, Reload: lastReload,
-		Forwards: s.forwards(usable), Certificates: s.certificates(now), Warnings: s.tableWarnings(),
+		Forwards: s.forwards(usable), Certificates: s.certificates(now), Warnings: append(warnings, s.tableWarnings()...),
 	}
 	if count, limit, err := system.ConntrackFill(); err == nil && limit > 0 {
 		st.Conntrack = &admin.Conntrack{Count: int64(count), Max: int64(limit)}

@@ -114,7 +114,14 @@ func TestReload(t *testing.T) {
 	if got, want := *s.Status().Reload, (admin.Reload{At: at, Error: "unsound"}); got != want {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
+	s.SetReload(at, nil, "[admin]")
+	if got := s.Status().Warnings; !slices.Equal(got, []string{"a change of [admin] waits for a restart"}) {
+		t.Errorf("got warnings %q; want that [admin] waits", got)
+	}
 	s.SetReload(at, nil)
+	if got := s.Status().Warnings; len(got) > 0 {
+		t.Errorf("got warnings %q; want none", got)
+	}
 	if got, want := *s.Status().Reload, (admin.Reload{At: at, OK: true}); got != want {
 		t.Errorf("got %+v; want %+v", got, want)
 	}
