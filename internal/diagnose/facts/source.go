@@ -81,15 +81,19 @@ func (s Source) ReadTables(f *Facts, t TableReader, own string) (dead []string, 
 		}
 		f.Others = append(f.Others, other)
 	}
-	chains, err := t.RefusingForwardChains()
-	if err != nil {
-		return dead, err
-	}
+	chains, err := s.RefusingChains(t)
 	f.Refusing = append(f.Refusing, chains...)
-	if s.LegacyFilter() {
-		f.Refusing = append(f.Refusing, nftforeign.Chain{Name: "FORWARD"})
+	return dead, err
+}
+
+// RefusingChains returns the chains of other programs that may refuse forwarded packets: those of nftables, and
+// that of iptables-legacy.
+func (s Source) RefusingChains(t TableReader) ([]nftforeign.Chain, error) {
+	chains, err := t.RefusingForwardChains()
+	if err == nil && s.LegacyFilter() {
+		chains = append(chains, nftforeign.Chain{Name: "FORWARD"})
 	}
-	return dead, nil
+	return chains, err
 }
 
 // ReadRunning finds out whether an ftpgate serves, which has this table.

@@ -130,6 +130,23 @@ func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {
 	return append(findings, Check(found, forwards)...)
 }
 
+// FilterRemedy says which chains of other programs refuse forwarded connections by default, and what lets those
+// to the server pass, each by the program that has made the chain; empty: none does, or nobody may look. Any goroutine may call it.
+func (p *Prober) FilterRemedy(server string) string {
+	if p.tables == nil {
+		return ""
+	}
+	chains, err := p.host.RefusingChains(p.tables)
+	if err != nil {
+		return ""
+	}
+	var remedies []string
+	for _, c := range chains {
+		remedies = append(remedies, c.String()+" refuses by default: "+facts.PassRemedy(c, server))
+	}
+	return strings.Join(remedies, "; ")
+}
+
 // readHost reads the facts that anybody may read. What cannot be read is a finding.
 func (p *Prober) readHost(forwards []forward.Resolved) (found facts.Facts, findings []finding.Finding) {
 	p.host.ReadHost(&found, func(at netip.AddrPort) bool {

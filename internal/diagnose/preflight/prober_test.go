@@ -13,6 +13,7 @@ import (
 
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/kernel/nftforeign"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -209,5 +210,30 @@ func TestClaim(t *testing.T) {
 			want = []string{tt.want}
 		}
 		wantFindings(t, findings, want...)
+	}
+}
+
+// The remedy for a filter names each chain, and speaks the language of the program that has made it.
+func TestFilterRemedy(t *testing.T) {
+	tables := &fakeTables{refusing: []nftforeign.Chain{
+		{Family: "ip", Table: "filter", Name: "FORWARD"},
+		{Family: "inet", Table: "fw", Name: "forward"},
+	}}
+	p := &Prober{host: fakeHost(), tables: tables}
+	p.host.LegacyFilter = func() bool { return true }
+	want := "chain FORWARD of table ip filter refuses by default: " +
+		"iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT; " +
+		"chain forward of table inet fw refuses by default: " +
+		"nft insert rule inet fw forward ct status dnat accept; " +
+		"chain FORWARD of iptables-legacy refuses by default: " +
+		"iptables-legacy -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT"
+	if got := p.FilterRemedy("203.0.113.21"); got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+	if tables.err = errBroken; p.FilterRemedy("203.0.113.21") != "" {
+		t.Errorf("got %q of tables that cannot be read; want nothing", p.FilterRemedy("203.0.113.21"))
+	}
+	if p.tables = nil; p.FilterRemedy("203.0.113.21") != "" {
+		t.Error("got a remedy without nftables; want none")
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"ftpgate/internal/e2e/harness"
 	"ftpgate/internal/try/lab"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // explain names why the client got no data connection.
@@ -101,6 +102,22 @@ var passiveFailures = []failureCase{
 		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's " +
 			"own firewall did not let the connection through",
 		remedy: "ct status dnat accept", timeline: []string{passivePinhole}, absent: "data the",
+	},
+	{
+		name: "a filter of the gateway refuses by default", path: "kernel", provoke: func(s *env) {
+			labtest.Need(s.Testbed.T, "nft")
+			p := s.Login()
+			harness.Shell(s.Testbed.T, s.Gateway(), "nft 'table ip filter { chain FORWARD { "+
+				"type filter hook forward priority 0; policy drop; tcp dport 21 accept; tcp sport 21 accept; }; }'")
+			_, at := p.Passive(netip.Addr{})
+			s.WantNoData(lab.ClientAddr4, at) // refused, with the second packet
+			listWithoutData(p, "425 Failed to establish connection.")
+		},
+		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's " +
+			"own firewall did not let the connection through",
+		remedy: "chain FORWARD of table ip filter refuses by default: iptables -I FORWARD -m conntrack " +
+			"--ctstate DNAT -j ACCEPT",
+		timeline: []string{passivePinhole}, absent: "data the",
 	},
 	{
 		name: "nobody comes so far", provoke: func(s *env) { s.Login().Passive(netip.Addr{}) },

@@ -5,6 +5,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -18,6 +19,7 @@ import (
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/kernel/system"
 	"ftpgate/internal/observe/sessions"
@@ -31,7 +33,8 @@ type Gateway interface {
 }
 
 // Source implements admin.Source. Set its exported fields before use. Its methods may be called from several
-// goroutines; none but Reload waits.
+// goroutines; none but Reload and
+// Explain waits.
 type Source struct {
 	Version    string
 	File       string // the configuration; empty: there is none
@@ -42,6 +45,8 @@ type Source struct {
 	Expiries   func() []tlskeys.Expiry
 	Reloader   func(context.Context) error // reloads the configuration, and waits until it is in effect
 	Repairs    func() repair.State         // of the table; it must not wait for the kernel
+	// FilterRemedy names the filters that may refuse connections to a server, and what to do; empty: none
+	FilterRemedy func(server string) string
 
 	mu             sync.Mutex
 	lastReload     *admin.Reload
@@ -77,8 +82,15 @@ func (s *Source) Sessions(ended bool) iter.Seq[sessions.Session] {
 	return s.SessionLog.Running()
 }
 
-// Explain returns a session with its time line, or false if no such session is known.
-func (s *Source) Explain(id string) (sessions.Explained, bool) { return s.SessionLog.Explain(id) }
+// Explain returns a session with its time line, or false if no such session is known. If a filter of the gateway
+// is what went wrong, it asks the kernel which one that is.
+func (s *Source) Explain(id string) (sessions.Explained, bool) {
+	e, known := s.SessionLog.Explain(id)
+	if known && e.Verdict.Code == verdict.CodeGatewayFilter {
+		e.Verdict.Remedy = cmp.Or(s.FilterRemedy(e.Server.Addr().String()), e.Verdict.Remedy)
+	}
+	return e, known
+}
 
 // Kill ends a session.
 func (s *Source) Kill(id string) error {

@@ -12,6 +12,7 @@ import (
 	"ftpgate/internal/control/tlskeys"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
@@ -186,5 +187,34 @@ func TestKill(t *testing.T) {
 	}
 	if _, known := s.Explain(kernel.ID()); !known {
 		t.Errorf("session %s is not explained", kernel.ID())
+	}
+}
+
+// If a filter of the gateway is what went wrong, explain names it.
+func TestExplainNamesFilter(t *testing.T) {
+	s := newSource(archive())
+	remedy := "chain forward refuses"
+	s.FilterRemedy = func(server string) string {
+		if server != "203.0.113.21" {
+			t.Errorf("got asked for %s; want the session's server", server)
+		}
+		return remedy
+	}
+	r := begin(s, "archive")
+	r.Connected(netip.MustParseAddrPort("203.0.113.21:21"), 0)
+	r.Refuse(verdict.Fault{Code: verdict.CodeClientLeft})
+	if e, _ := s.Explain("1"); e.Verdict.Remedy == remedy {
+		t.Errorf("got the filter as the remedy for %s", e.Verdict.Code)
+	}
+	r.Refuse(verdict.Fault{Code: verdict.CodeGatewayFilter})
+	if e, _ := s.Explain("1"); e.Verdict.Remedy != remedy {
+		t.Errorf("got remedy %q; want %q", e.Verdict.Remedy, remedy)
+	}
+	remedy = ""
+	if e, _ := s.Explain("1"); !strings.Contains(e.Verdict.Remedy, "ct status dnat accept") {
+		t.Errorf("without a filter that is known got remedy %q; want the general one", e.Verdict.Remedy)
+	}
+	if _, known := s.Explain("2"); known {
+		t.Error("got a session that nobody has begun")
 	}
 }
