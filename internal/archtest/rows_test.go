@@ -160,8 +160,8 @@ var rows = []row{
 		testing: []string{"core/verdict", "config"}},
 	{pkg: "ops/status",
 		imports: []string{
-			"core/finding", "core/forward", "kernel/system", "observe/sessions", "gateway/repair",
-			"control/tlskeys", "ops/admin",
+			"core/finding", "core/forward", "core/verdict", "kernel/system", "observe/sessions",
+			"gateway/repair", "control/tlskeys", "ops/admin",
 		},
 		testing: []string{"core/ruleset", "gateway"}},
 	{pkg: "ops/systemd",

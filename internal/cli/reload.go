@@ -37,7 +37,8 @@ and the exit status is 2. Forwards that did not change keep every session.`,
 	})
 }
 
-// reloadLines says what the reloaded file has, what is wrong with its forwards, and what an operator should know.
+// reloadLines says what the reloaded file has, what is wrong with its forwards, and what an operator should
+// know.
 func reloadLines(s terminal.Terminal, status admin.Status) []string {
 	lines := []string{fmt.Sprintf("%s: read again, %s",
 		terminal.Printable(status.File), finding.Plural(len(status.Forwards), "forward"))}

@@ -142,9 +142,8 @@ func TestReload(t *testing.T) {
 	m := newManager(t)
 	var forwards []forward.Forward
 	var loadErr error
-	var logged config.Log
 	s.Load = func() (*config.Config, error) {
-		return &config.Config{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute, Log: logged}, loadErr
+		return &config.Config{Forwards: forwards, Resolve: time.Hour, Drain: time.Minute}, loadErr
 	}
 	s.run().ready()
 	m.want("READY=1")
@@ -178,12 +177,6 @@ func TestReload(t *testing.T) {
 	s.log.wait(t, `INFO reloaded forwards="2"`, 1)
 	wantServed(t, at, "two")
 	wantServed(t, next, "one")
-	if got := s.log.all("waits for a restart"); len(got) > 0 {
-		t.Errorf("got %q; want nothing that waits for a restart", got)
-	}
-	logged = config.Log{Xferlog: "/var/log/xferlog"}
-	s.reload <- syscall.SIGHUP
-	s.log.wait(t, "WARN a change of [log] waits for a restart", 1)
 	open.Send("NOOP")
 	open.Want("200 ")
 	open.Close()
@@ -198,6 +191,25 @@ func TestCannotReload(t *testing.T) {
 	s.run().ready()
 	s.log.wait(t, "WARN /etc/ftpgate/ftpgate.toml cannot be read again, so a reload will fail: ftpgate has "+
 		"given up the right to read other users' private files", 1)
+}
+
+// A reload says which tables of the file only a start reads.
+func TestWaitsForRestart(t *testing.T) {
+	forwards := []forward.Forward{ftptest.NewServer(t, "one").Forward("archive", ftptest.FreePort(t))}
+	s := newService(t, forwards...)
+	var logged config.Log
+	s.Load = func() (*config.Config, error) {
+		return &config.Config{Forwards: forwards, Resolve: time.Hour, Log: logged}, nil
+	}
+	s.run().ready()
+	s.reload <- syscall.SIGHUP
+	s.log.wait(t, "INFO reloaded", 1)
+	if got := s.log.all("waits for a restart"); len(got) > 0 {
+		t.Errorf("got %q; want nothing that waits for a restart", got)
+	}
+	logged = config.Log{Xferlog: "/var/log/xferlog"}
+	s.reload <- syscall.SIGHUP
+	s.log.wait(t, "WARN a change of [log] waits for a restart", 1)
 }
 
 // The log has the first faults of a file of garbage, and counts the others.

@@ -86,8 +86,8 @@ func (s Source) ReadTables(f *Facts, t TableReader, own string) (dead []string, 
 	return dead, err
 }
 
-// RefusingChains returns the chains of other programs that may refuse forwarded packets: those of nftables, and
-// that of iptables-legacy.
+// RefusingChains returns the chains of other programs that may refuse forwarded packets: those of nftables,
+// and that of iptables-legacy.
 func (s Source) RefusingChains(t TableReader) ([]nftforeign.Chain, error) {
 	chains, err := t.RefusingForwardChains()
 	if err == nil && s.LegacyFilter() {

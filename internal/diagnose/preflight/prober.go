@@ -130,8 +130,9 @@ func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {
 	return append(findings, Check(found, forwards)...)
 }
 
-// FilterRemedy says which chains of other programs refuse forwarded connections by default, and what lets those
-// to the server pass, each by the program that has made the chain; empty: none does, or nobody may look. Any goroutine may call it.
+// FilterRemedy says which chains of other programs refuse forwarded connections by default, and what lets
+// those to the server pass, each by the program that has made the chain; empty: none does, or nobody may
+// look. Any goroutine may call it.
 func (p *Prober) FilterRemedy(server string) string {
 	if p.tables == nil {
 		return ""

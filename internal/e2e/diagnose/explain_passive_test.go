@@ -108,7 +108,8 @@ var passiveFailures = []failureCase{
 			labtest.Need(s.Testbed.T, "nft")
 			p := s.Login()
 			harness.Shell(s.Testbed.T, s.Gateway(), "nft 'table ip filter { chain FORWARD { "+
-				"type filter hook forward priority 0; policy drop; tcp dport 21 accept; tcp sport 21 accept; }; }'")
+				"type filter hook forward priority 0; policy drop; tcp dport 21 accept; tcp sport 21 "+
+				"accept; }; }'")
 			_, at := p.Passive(netip.Addr{})
 			s.WantNoData(lab.ClientAddr4, at) // refused, with the second packet
 			listWithoutData(p, "425 Failed to establish connection.")

@@ -62,8 +62,8 @@ func (s *Source) SetKernel(usable bool, faults []finding.Finding) {
 	s.kernelUsable, s.kernelFaults = usable, slices.Clone(faults)
 }
 
-// SetReload records the result of the last reload, and the tables of the file that only a start reads and that
-// have changed since.
+// SetReload records the result of the last reload, and the tables of the file that only a start reads and
+// that have changed since.
 func (s *Source) SetReload(at time.Time, err error, waitForRestart ...string) {
 	last := &admin.Reload{At: at, OK: err == nil}
 	if err != nil {
@@ -82,8 +82,8 @@ func (s *Source) Sessions(ended bool) iter.Seq[sessions.Session] {
 	return s.SessionLog.Running()
 }
 
-// Explain returns a session with its time line, or false if no such session is known. If a filter of the gateway
-// is what went wrong, it asks the kernel which one that is.
+// Explain returns a session with its time line, or false if no such session is known. If a filter of the
+// gateway is what went wrong, it asks the kernel which one that is.
 func (s *Source) Explain(id string) (sessions.Explained, bool) {
 	e, known := s.SessionLog.Explain(id)
 	if known && e.Verdict.Code == verdict.CodeGatewayFilter {
@@ -128,7 +128,8 @@ func (s *Source) Status() admin.Status {
 	st := admin.Status{
 		Version: s.Version, Build: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH,
 		PID: os.Getpid(), Since: s.Started, File: s.File, Reload: lastReload,
-		Forwards: s.forwards(usable), Certificates: s.certificates(now), Warnings: append(warnings, s.tableWarnings()...),
+		Forwards: s.forwards(usable), Certificates: s.certificates(now), Warnings: append(warnings,
+			s.tableWarnings()...),
 	}
 	if count, limit, err := system.ConntrackFill(); err == nil && limit > 0 {
 		st.Conntrack = &admin.Conntrack{Count: int64(count), Max: int64(limit)}
