@@ -2,7 +2,7 @@ package lab
 
 import (
 	"context"
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,11 +22,30 @@ const (
 )
 
 // request is a request of the command line to the holder: to end the lab, or to run a command. The standard
-// files of the command come with the request. The numbers of signals for the command follow it.
+// files of the command come with the request. The numbers of signals for the command follow it. JSON keeps
+// bytes as they are, but of a string only what is UTF-8.
 type request struct {
-	Down            bool
-	Host, Path, Dir string
-	Argv, Env       []string
+	Down      bool
+	Host      string
+	Path, Dir []byte
+	Argv, Env [][]byte
+}
+
+// toBytes and toStrings convert arguments or variables.
+func toBytes(all []string) [][]byte {
+	list := make([][]byte, len(all))
+	for i, one := range all {
+		list[i] = []byte(one)
+	}
+	return list
+}
+
+func toStrings(all [][]byte) []string {
+	list := make([]string, len(all))
+	for i, one := range all {
+		list[i] = string(one)
+	}
+	return list
 }
 
 // reply is the holder's answer, when the command has ended.
@@ -52,13 +71,12 @@ func replyOf(exit int, err error) reply {
 // stdFiles is how many files come with a command's request.
 const stdFiles = 3
 
-// send writes a request: a byte that carries the files, then the request in gob, which unlike JSON preserves
-// names that are not UTF-8. Signals follow through the encoder.
-func send(conn *net.UnixConn, r request, rights []byte) (*gob.Encoder, error) {
+// send writes a request: a byte that carries the files, then the request. Signals follow through the encoder.
+func send(conn *net.UnixConn, r request, rights []byte) (*json.Encoder, error) {
 	if _, _, err := conn.WriteMsgUnix([]byte{0}, rights, nil); err != nil {
 		return nil, err
 	}
-	enc := gob.NewEncoder(conn)
+	enc := json.NewEncoder(conn)
 	return enc, enc.Encode(r)
 }
 
@@ -157,14 +175,14 @@ func (h *holder) serve(ctx context.Context, conn *net.UnixConn) {
 	default:
 		r = replyOf(h.execute(conn, asked))
 	}
-	_ = gob.NewEncoder(conn).Encode(r) // fails if the requester is gone
+	_ = json.NewEncoder(conn).Encode(r) // fails if the requester is gone
 }
 
 // incoming is a request as the holder received it.
 type incoming struct {
 	request
-	files   []*os.File   // the command's standard files
-	signals *gob.Decoder // numbers of signals for the command
+	files   []*os.File    // the command's standard files
+	signals *json.Decoder // numbers of signals for the command
 }
 
 func (a incoming) closeFiles() {
@@ -193,7 +211,7 @@ func receive(conn *net.UnixConn) (incoming, error) {
 			a.files = append(a.files, os.NewFile(uintptr(fd), "standard file"))
 		}
 	}
-	a.signals = gob.NewDecoder(conn)
+	a.signals = json.NewDecoder(conn)
 	if err := a.signals.Decode(&a.request); err != nil {
 		a.closeFiles()
 		return a, err
@@ -213,7 +231,7 @@ func (h *holder) execute(conn *net.UnixConn, a incoming) (int, error) {
 		return 0, err
 	}
 	cmd := &exec.Cmd{
-		Path: a.Path, Args: a.Argv, Env: a.Env, Dir: a.Dir,
+		Path: string(a.Path), Args: toStrings(a.Argv), Env: toStrings(a.Env), Dir: string(a.Dir),
 		Stdin: a.files[0], Stdout: a.files[1], Stderr: a.files[2],
 		// With a process group of its own, signals also reach what a shell started, like those of a terminal.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
@@ -235,7 +253,7 @@ func (h *holder) execute(conn *net.UnixConn, a incoming) (int, error) {
 
 // signalGroup sends the requested signals to a process group until its first process has ended. It kills the
 // group when the requester is gone.
-func signalGroup(signals *gob.Decoder, group int, ended <-chan struct{}) {
+func signalGroup(signals *json.Decoder, group int, ended <-chan struct{}) {
 	for {
 		var n int
 		err := signals.Decode(&n)

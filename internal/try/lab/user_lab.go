@@ -1,7 +1,7 @@
 package lab
 
 import (
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -159,7 +159,7 @@ func downUser() error {
 			return err
 		}
 		var r reply
-		dec := gob.NewDecoder(conn)
+		dec := json.NewDecoder(conn)
 		if err := dec.Decode(&r); err != nil {
 			return fmt.Errorf("the holder's answer: %w", err)
 		}
@@ -204,7 +204,8 @@ func execUser(host, path string, argv []string) (int, error) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, forwardedSignals...)
 	defer signal.Stop(signals)
-	start := request{Host: host, Path: path, Argv: argv, Env: os.Environ(), Dir: cwd}
+	start := request{Host: host, Path: []byte(path), Dir: []byte(cwd), Argv: toBytes(argv),
+		Env: toBytes(os.Environ())}
 	enc, err := send(conn, start, syscall.UnixRights(0, 1, 2))
 	if err != nil {
 		return 0, err
@@ -213,14 +214,14 @@ func execUser(host, path string, argv []string) (int, error) {
 }
 
 // waitForReply forwards signals until the holder replies how the command ended.
-func waitForReply(conn *net.UnixConn, enc *gob.Encoder, signals chan os.Signal) (int, error) {
+func waitForReply(conn *net.UnixConn, enc *json.Encoder, signals chan os.Signal) (int, error) {
 	stop := forwardSignals(signals, func(s os.Signal) {
 		if n, ok := s.(syscall.Signal); ok {
 			_ = enc.Encode(int(n)) // fails if it has just ended: then there is a reply
 		}
 	})
 	var r reply
-	err := gob.NewDecoder(conn).Decode(&r)
+	err := json.NewDecoder(conn).Decode(&r)
 	stop()
 	if err != nil {
 		return 0, fmt.Errorf("the holder has ended: %w", err)
