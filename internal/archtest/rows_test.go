@@ -241,7 +241,7 @@ var rows = []row{
 			"diagnose/servercheck", "config", "daemon", "try/lab", "try/demo", "cli/terminal",
 		},
 		owns:    []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
-		testing: []string{"github.com/rogpeppe/go-internal", "golang.org/x/sys"}},
+		testing: []string{"golang.org/x/sys"}},
 
 	// The program.
 	{pkg: "cmd/ftpgate", imports: []string{"cli"}},
@@ -292,6 +292,7 @@ var rows = []row{
 			"try/lab", "try/lab/labtest", "e2e/harness", "e2e/peers", "github.com/jlaffaye/ftp",
 			"golang.org/x/sys",
 		}},
+	{pkg: "e2e/scripts", testing: []string{"cli", "github.com/rogpeppe/go-internal"}},
 
 	// Tools, and tests of the house.
 	{pkg: "archtest"},

@@ -1,4 +1,6 @@
-package cli
+// Package scripts runs commands of ftpgate as an administrator types them, one after the other, and checks their
+// output and exit statuses.
+package scripts
 
 import (
 	"fmt"
@@ -8,12 +10,14 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"ftpgate/internal/cli"
 )
 
 // TestMain makes the test binary also ftpgate: scripts find it in their PATH.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"ftpgate":      func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"ftpgate":      func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 		"unprivileged": func() { os.Exit(unprivileged()) },
 	})
 }
@@ -32,14 +36,14 @@ func unprivileged() int {
 		become(nobody) // and the kernel clears the effective capabilities: capabilities(7)
 		defer become(0)
 	}
-	return Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	return cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
-// TestScripts runs the scripts of testdata/script: commands, their output and exit statuses.
+// TestScripts runs the scripts of testdata: commands, their output and exit statuses.
 // With "status N" a script asserts the exit status of the command behind it.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
