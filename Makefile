@@ -9,10 +9,10 @@ build:
 
 # The race detector multiplies what a program costs, so the tests run without it where nothing runs at the same
 # time: packages that start no goroutine (the laws hold core/ to that), and tests of the whole program with one
-# session after the other. internal/e2e/proxy, ftps and observe run the same program with the detector. The race
-# target runs everything with it.
+# session or command after the other. internal/e2e/proxy, ftps and observe run the same program with the detector.
+# The race target runs everything with it.
 SEQUENTIAL = ./internal/core/... ./internal/kernel/nft \
-	./internal/e2e/diagnose ./internal/e2e/docs ./internal/e2e/interop ./internal/e2e/kernel
+	./internal/e2e/diagnose ./internal/e2e/docs ./internal/e2e/interop ./internal/e2e/kernel ./internal/e2e/scripts
 
 # lint has vetted the code and run internal/archtest. Linking test binaries takes a fifth less time, and some
 # 30 MB more, with GOGC=400. Tests wait a lot: hence -p.
@@ -21,10 +21,17 @@ TESTFLAGS = -vet=off -toolexec 'env GOGC=400' -p 4 -timeout 20m
 # Without it, each program with the race detector sleeps for a second before it exits.
 test race: export GORACE := atexit_sleep_ms=0 $(GORACE)
 
-test: peers lint
+# The two halves run at the same time: where the tests of one wait, the other compiles. No package is compiled
+# in both, because the race detector changes all packages.
+test: peers
+	$(MAKE) --jobs=2 test-concurrent test-sequential
+
+.PHONY: test-concurrent test-sequential
+test-concurrent:
 	go test $(TESTFLAGS) -race $$(go list ./... | grep -vxF -e ftpgate/internal/archtest -e "$$(go list $(SEQUENTIAL))")
-	go test $(TESTFLAGS) $(SEQUENTIAL)
 	go -C bench test $(TESTFLAGS) -race ./...
+test-sequential: lint
+	go test $(TESTFLAGS) $(SEQUENTIAL)
 
 race: peers lint
 	go test $(TESTFLAGS) -race ./...
