@@ -8,11 +8,15 @@ build:
 	CGO_ENABLED=0 go build -trimpath -o ftpgate ./cmd/ftpgate
 
 # The race detector multiplies what a program costs, so the tests run without it where nothing runs at the same
-# time: packages that start no goroutine (the laws hold core/ to that), and tests of the whole program with one
-# session or command after the other. internal/e2e/proxy, ftps and observe run the same program with the detector.
-# The race target runs everything with it.
-SEQUENTIAL = ./internal/core/... ./internal/kernel/nft \
-	./internal/e2e/diagnose ./internal/e2e/docs ./internal/e2e/interop ./internal/e2e/kernel ./internal/e2e/scripts
+# time: packages that start no goroutine, nor do their tests (internal/archtest holds them to that), and tests
+# of the whole program with one session or command after the other. internal/e2e/proxy, ftps and observe run
+# the same program with the detector. The race target runs everything with it.
+SINGLE = ./internal/core/... ./internal/cli/terminal ./internal/config ./internal/control/refusal \
+	./internal/control/transcript ./internal/diagnose/doctor ./internal/diagnose/facts \
+	./internal/diagnose/preflight ./internal/e2e/differential/script ./internal/kernel/netlink \
+	./internal/kernel/nft ./internal/kernel/nftforeign ./internal/packagingtest ./internal/version
+SEQUENTIAL = $(SINGLE) ./internal/e2e/diagnose ./internal/e2e/docs ./internal/e2e/interop \
+	./internal/e2e/kernel ./internal/e2e/scripts
 
 # lint has vetted the code and run internal/archtest. Linking test binaries takes a fifth less time, and some
 # 30 MB more, with GOGC=400. Tests wait a lot: hence -p.
