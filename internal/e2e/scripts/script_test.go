@@ -1,5 +1,5 @@
-// Package scripts runs commands of ftpgate as an administrator types them, one after the other, and checks their
-// output and exit statuses.
+// Package scripts runs commands of ftpgate as an administrator types them, one after the other, and checks
+// their output and exit statuses.
 package scripts
 
 import (
