@@ -10,7 +10,7 @@ build:
 # The race detector multiplies what a program costs, so the tests run without it where nothing runs at the same
 # time: packages that start no goroutine, nor do their tests (internal/archtest holds them to that), and tests
 # of the whole program with one session or command after the other. internal/e2e/proxy, ftps and observe run
-# the same program with the detector. The race target runs everything with it.
+# the same program with the detector. bench is no part of the program. The race target runs everything with it.
 SINGLE = ./internal/core/... ./internal/cli/terminal ./internal/config ./internal/control/refusal \
 	./internal/control/transcript ./internal/diagnose/doctor ./internal/diagnose/facts \
 	./internal/diagnose/preflight ./internal/e2e/differential/script ./internal/kernel/netlink \
@@ -33,9 +33,9 @@ test: peers
 .PHONY: test-concurrent test-sequential
 test-concurrent:
 	go test $(TESTFLAGS) -race $$(go list ./... | grep -vxF -e ftpgate/internal/archtest -e "$$(go list $(SEQUENTIAL))")
-	go -C bench test $(TESTFLAGS) -race ./...
 test-sequential: lint
 	go test $(TESTFLAGS) $(SEQUENTIAL)
+	go -C bench test $(TESTFLAGS) ./...
 
 race: peers lint
 	go test $(TESTFLAGS) -race ./...
