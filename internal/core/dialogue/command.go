@@ -64,7 +64,7 @@ func (d *Dialogue) handle(s *Step, line ftp.ClientLine) bool {
 	case "AUTH":
 		d.auth(s, line)
 	case "CCC", "PBSZ", "PROT":
-		d.protect(s, c)
+		return d.protect(s, c)
 	case "ADAT", "CONF", "ENC", "MIC": // RFC 2228 section 3: of mechanisms other than TLS
 		s.refuse(verdict.RefusedEncryption, 503, "%s needs a mechanism that this gateway does not have",
 			c.Verb)

@@ -112,9 +112,12 @@ func (d *Dialogue) encrypt(s *Step, p protection) {
 	s.say(234, "begin with TLS")
 }
 
-// protect takes the commands that follow AUTH.
-func (d *Dialogue) protect(s *Step, c ftp.Command) {
+// protect takes the commands that follow AUTH; false: the server answers them, because the gateway speaks TLS
+// with neither end. Such a server encrypts data at most, and data passes as it is.
+func (d *Dialogue) protect(s *Step, c ftp.Command) bool {
 	switch {
+	case !d.terminates() && d.config.TLS.Server == forward.ServerTLSOff:
+		return false
 	case !d.terminates():
 		s.refuse(verdict.RefusedEncryption, 503, "%s needs AUTH, which is not possible here", c.Verb)
 	case !d.protection.encrypted:
@@ -132,6 +135,7 @@ func (d *Dialogue) protect(s *Step, c ftp.Command) {
 		s.Transition = Decrypt
 		s.say(200, "the control connection goes on in plain text")
 	}
+	return true
 }
 
 // bufferSize takes PBSZ. TLS has its own buffers, so the answer is always zero (RFC 4217 section 9).
