@@ -394,4 +394,5 @@ func TestPassedThroughDrains(t *testing.T) {
 	b.abort()
 	b.client.heardAll()
 	b.server.heardAll()
+	b.await("an end without a last line", func() bool { return strings.Contains(b.logs.String(), `said=""`) })
 }

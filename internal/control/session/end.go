@@ -58,9 +58,9 @@ func (s *Session) finish(finished chan<- struct{}) {
 	s.reportEnding()
 	s.closeTLS()
 	s.server.Close()
-	goodbye := s.goodbye()
+	var goodbye string
 	if !s.noGoodbye {
-		if goodbye != "" {
+		if goodbye = s.goodbye(); goodbye != "" {
 			s.toClient = append(append(s.toClient, goodbye...), '\r', '\n')
 		}
 		if len(s.toClient) > 0 { // after QUIT everything is said
