@@ -36,7 +36,7 @@ const unreachableRemedy = "check that the server runs, that its address and port
 var serverFailures = []failureCase{
 	{
 		name: "the server does not run", path: anyPath, provoke: func(s *env) {
-			s.Listener.Close()
+			harness.StopListening(s.T, s.Listener)
 			s.wantClientRejected()
 		},
 		code: "server_unreachable", text: "the server cannot be reached: 203.0.113.21:21: connection refused",

@@ -47,7 +47,7 @@ var trackedFailures = []failureCase{
 	},
 	{
 		name: "the server does not run", provoke: func(s *env) {
-			s.Listener.Close()
+			harness.StopListening(s.T, s.Listener)
 			// A child process that is starting may still have the socket.
 			harness.Await(s.Testbed.T, "a server that does not run", func() bool {
 				c, err := s.Server().Dial(s.Testbed.T.Context(), "tcp", harness.Server4)

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"ftpgate/internal/try/lab"
+
+	"golang.org/x/sys/unix"
 )
 
 // Shell runs a shell command on a host and returns its output. The command must succeed.
@@ -65,6 +68,21 @@ func Listen(t *testing.T, h *lab.Host, at string) net.Listener {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
+}
+
+// StopListening ends a listener at once. A close alone does not while another test starts a program: until that
+// runs, its process has the socket, too, and the kernel goes on to accept.
+func StopListening(t *testing.T, l net.Listener) {
+	t.Helper()
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errShutdown error
+	err = raw.Control(func(fd uintptr) { errShutdown = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	if err := errors.Join(err, errShutdown, l.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Accept accepts one connection. The test's end closes it.

@@ -212,7 +212,7 @@ func TestStopAfterDrain(t *testing.T) {
 func TestServerDown(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t, "--dial-time", "1s")
-	s.Listener.Close()
+	harness.StopListening(t, s.Listener)
 	c := s.ConnectClient()
 	c.Expect("421 cannot reach the server")
 	c.ExpectClose()

@@ -109,7 +109,7 @@ var lies = map[string]struct {
 		lie{dataEnd: func(to *net.TCPConn, _ error) { to.Write([]byte{0}); to.CloseWrite() }},
 		"other bytes than were sent, from byte 100000 on"},
 	"drops data": {
-		lie{data: func(data []byte) []byte { return data[:min(1, len(data))] }},
+		lie{data: func(data []byte) []byte { return data[min(1, len(data)):] }},
 		"other bytes than were sent"},
 	"makes a FIN a reset": {
 		lie{dataEnd: func(to *net.TCPConn, _ error) { resetConn(to) }},
