@@ -67,6 +67,7 @@ var rows = []row{
 		imports: []string{
 			"core/forward", "core/verdict", "core/pinhole", "core/netflow", "observe/sessions",
 		}},
+	{pkg: "observe/loglimit"},
 	{pkg: "observe/metrics",
 		imports: []string{"core/forward", "observe/sessions"},
 		owns:    []string{"github.com/prometheus/client_golang"},
@@ -201,7 +202,7 @@ var rows = []row{
 	{pkg: "daemon",
 		imports: []string{
 			"core/finding", "core/forward", "core/verdict", "version", "kernel/nft", "kernel/nftwatch",
-			"kernel/system", "observe/sessions", "observe/metrics", "observe/monitor",
+			"kernel/system", "observe/sessions", "observe/loglimit", "observe/metrics", "observe/monitor",
 			"observe/transferlog", "gateway", "gateway/repair", "dataplane/path", "control/proxy",
 			"control/listeners", "control/tlskeys", "ops/admin", "ops/status", "ops/systemd",
 			"diagnose/preflight", "config",

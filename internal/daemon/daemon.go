@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"ftpgate/internal/config"
 	"ftpgate/internal/core/finding"
@@ -111,6 +112,7 @@ func (r *instance) stop() error {
 	if err := r.gateway.Stop(); err != nil {
 		return err
 	}
+	r.logLimit.Report(time.Now())
 	r.logStopped(attrs, r.counts)
 	return nil
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"runtime"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"ftpgate/internal/gateway"
 	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/observe/loglimit"
 	"ftpgate/internal/observe/metrics"
 	"ftpgate/internal/observe/monitor"
 	"ftpgate/internal/observe/sessions"
@@ -43,6 +45,7 @@ type instance struct {
 	monitor    *monitor.Monitor
 	repairer   *repair.Repairer
 	tableWatch tableWatch
+	logLimit   *loglimit.Handler // of Log
 	observability
 
 	reloads      chan chan error // requests of the admin API; the result goes to the channel sent
@@ -53,7 +56,9 @@ type instance struct {
 // newInstance makes the parts. It changes nothing on this host.
 func (d *Daemon) newInstance() *instance {
 	r := &instance{Daemon: d, started: time.Now(), startedAs: d.Config, counts: &proxy.Counts{},
-		reloads: make(chan chan error), watchdogPing: make(chan struct{})}
+		reloads: make(chan chan error), watchdogPing: make(chan struct{}),
+		logLimit: loglimit.New(d.Log.Handler())}
+	d.Log = slog.New(r.logLimit)
 	resolver := d.resolver
 	if resolver == nil {
 		resolver = net.DefaultResolver
@@ -130,14 +135,21 @@ func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 	return nil
 }
 
+// logReportTime is how often the log says how many lines about peers it leaves out.
+const logReportTime = time.Minute
+
 // serve serves until ctx is done: it does what is requested, and refreshes the host from time to time.
 func (r *instance) serve(ctx context.Context) {
 	ticker := time.NewTicker(r.Config.Resolve)
 	defer ticker.Stop()
+	reports := time.NewTicker(logReportTime)
+	defer reports.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case now := <-reports.C:
+			r.logLimit.Report(now)
 		case <-r.Reload:
 			_ = r.reload(ctx, ticker) // which has logged it
 		case result := <-r.reloads:

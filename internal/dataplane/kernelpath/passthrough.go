@@ -130,7 +130,8 @@ func (h *Handle) closeOnce() {
 		return
 	}
 	if err := h.path.kernel.RemovePassthrough(h.shared.is); err != nil {
-		h.path.log.Error("a passthrough stays open until it expires", "err", err)
+		h.path.log.Error("a passthrough stays open until it expires", "client", h.shared.is.From,
+			"err", err)
 	}
 	h.path.changed(h.shared, false)
 }

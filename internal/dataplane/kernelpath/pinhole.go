@@ -195,7 +195,7 @@ func (h *DataPort) closeOnce() {
 		h.path.kernel.RemoveLater(h.hole)
 	case armed:
 		if err := h.path.kernel.Remove(h.hole); err != nil {
-			h.path.log.Error("a pinhole stays open until it expires", "err", err)
+			h.path.log.Error("a pinhole stays open until it expires", "peer", h.hole.From, "err", err)
 		}
 	}
 	if h.hole.Active || armed && !used && !h.connected() { // who was told of the port may still come

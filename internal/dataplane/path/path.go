@@ -286,7 +286,7 @@ func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
 	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
 		p.log.Info("a data connection of an encrypted session ended early; "+
 			"its ends know whether all has arrived",
-			"passthrough", pt.String(), "err", r.Err)
+			"client", pt.From, "passthrough", pt.String(), "err", r.Err)
 	}
 }
 

@@ -1,0 +1,148 @@
+// Package loglimit bounds what peers can write into the log. Of the lines about one client it lets some pass,
+// of those about all clients together some more, and it counts the others: Report says how many they were. It
+// cuts long values, which a peer may have chosen.
+//
+// A line is about a peer if it has the attribute client or peer. A warning is about a peer also if it has the
+// attribute by (who asked the admin API) or listen (where connections come). All other lines pass untouched,
+// and nobody counts those of the level Debug, which an operator has asked for.
+package loglimit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// maxValue is how many bytes of a value are logged: more than any sentence of ftpgate's own.
+const maxValue = 512
+
+// ipv6Bits is how many bits of an IPv6 address make one client: whoever has one address has its /64.
+const ipv6Bits = 64
+
+// Handler is a slog.Handler for lines about peers. Several goroutines may use it at once.
+type Handler struct {
+	next  slog.Handler
+	peers *peers // shared with the handlers that are derived from this one
+	about []slog.Attr
+}
+
+// New returns a handler that hands to next what passes.
+func New(next slog.Handler) *Handler { return &Handler{next: next, peers: newPeers()} }
+
+// Enabled implements slog.Handler.
+func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.next.Enabled(ctx, level)
+}
+
+// Handle implements slog.Handler. The record's time is the clock.
+func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
+	peer := h.peerOf(r)
+	if peer == "" {
+		return h.next.Handle(ctx, r)
+	}
+	if r.Level >= slog.LevelInfo && !h.peers.admit(peer, r.Time, classOf(r.Level)) {
+		return nil
+	}
+	return h.next.Handle(ctx, shortened(r))
+}
+
+// WithAttrs implements slog.Handler.
+func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	about := append(append([]slog.Attr(nil), h.about...), attrs...)
+	return &Handler{h.next.WithAttrs(attrs), h.peers, about}
+}
+
+// WithGroup implements slog.Handler. Attributes within a group name no peer.
+func (h *Handler) WithGroup(name string) slog.Handler {
+	return &Handler{h.next.WithGroup(name), h.peers, h.about}
+}
+
+// Report logs how many lines were left out since the last Report: a line for each of the peers with the most,
+// and one for all others.
+func (h *Handler) Report(now time.Time) {
+	log := slog.New(h.next)
+	for _, l := range h.peers.takeLeftOut(now) {
+		if l.peers == 0 {
+			log.Warn("the log leaves out lines about a peer: there are too many", "peer", l.peer,
+				"warnings", l.lines[warnings], "others", l.lines[infos])
+			continue
+		}
+		log.Warn("the log leaves out lines about more peers: there are too many", "peers", l.peers,
+			"warnings", l.lines[warnings], "others", l.lines[infos])
+	}
+}
+
+// peerOf returns the peer that a line is about; "": it is about none.
+func (h *Handler) peerOf(r slog.Record) (peer string) {
+	find := func(a slog.Attr) bool {
+		switch a.Key {
+		case "client", "peer":
+			peer = hostOf(a.Value.String())
+		case "by", "listen":
+			if r.Level >= slog.LevelWarn {
+				peer = hostOf(a.Value.String())
+			}
+		}
+		return peer == ""
+	}
+	for _, a := range h.about {
+		find(a)
+	}
+	if peer == "" {
+		r.Attrs(find)
+	}
+	return peer
+}
+
+// hostOf returns an address without its port, of IPv6 the network; or the user of a text such as "user 0,
+// process 4711".
+func hostOf(text string) string {
+	addr, err := netip.ParseAddr(text)
+	if at, errAt := netip.ParseAddrPort(text); errAt == nil {
+		addr, err = at.Addr(), nil
+	}
+	if err != nil {
+		user, _, _ := strings.Cut(text, ",")
+		return user
+	}
+	if addr = addr.Unmap().WithZone(""); addr.Is4() {
+		return addr.String()
+	}
+	network, _ := addr.Prefix(ipv6Bits) // fails for more bits than there are
+	return network.String()
+}
+
+// shortened returns a record without the ends of long values.
+func shortened(r slog.Record) slog.Record {
+	long := false
+	r.Attrs(func(a slog.Attr) bool {
+		_, long = short(a)
+		return !long
+	})
+	if !long {
+		return r
+	}
+	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		a, _ = short(a)
+		out.AddAttrs(a)
+		return true
+	})
+	return out
+}
+
+// short returns an attribute whose value is not too long, and whether it was.
+func short(a slog.Attr) (_ slog.Attr, was bool) {
+	if k := a.Value.Kind(); k != slog.KindString && k != slog.KindAny {
+		return a, false
+	}
+	text := a.Value.String()
+	if len(text) <= maxValue {
+		return a, false
+	}
+	head := strings.ToValidUTF8(text[:maxValue], "")
+	return slog.String(a.Key, fmt.Sprintf("%s... (%d bytes)", head, len(text))), true
+}

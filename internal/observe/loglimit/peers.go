@@ -1,0 +1,180 @@
+package loglimit
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// class is what a line counts as.
+type class uint8
+
+const (
+	infos    class = iota // sessions that begin, encrypt and end
+	warnings              // and errors: what was refused or failed
+	classes
+)
+
+func classOf(level slog.Level) class {
+	if level >= slog.LevelWarn {
+		return warnings
+	}
+	return infos
+}
+
+// rate is how many lines may come at once, and how long one more takes after that.
+type rate struct {
+	burst int
+	every time.Duration
+}
+
+// The rates. Whoever looks for a fault, or bans clients by their warnings, gets each one; an office behind
+// one address, or a device that connects every two seconds, has all its sessions logged. A flood writes some
+// 15 kB a second at most, in the end.
+var (
+	ofOne = [classes]rate{infos: {500, time.Second}, warnings: {200, 2 * time.Second}}
+	ofAll = [classes]rate{infos: {5000, 20 * time.Millisecond}, warnings: {5000, 100 * time.Millisecond}}
+)
+
+const (
+	// maxPeers is how many peers have budgets of their own at the same time, some 200 bytes each. Further
+	// ones have only that of all.
+	maxPeers = 4096
+	// sweepTime is how often peers are looked for that need none any more.
+	sweepTime = 10 * time.Second
+	// maxReported is how many peers a report names.
+	maxReported = 10
+)
+
+// budget is how many lines may still come.
+type budget struct {
+	spent int       // of the rate's burst, at the time since
+	since time.Time // zero: nothing is spent
+}
+
+// take takes a line out of the budget; false: it is empty.
+func (b *budget) take(r rate, now time.Time) bool {
+	b.refill(r, now)
+	if b.spent >= r.burst {
+		return false
+	}
+	b.spent++
+	return true
+}
+
+// refill gives back what has come in the time since.
+func (b *budget) refill(r rate, now time.Time) {
+	if back := int(now.Sub(b.since) / r.every); b.spent == 0 || back >= b.spent {
+		b.spent, b.since = 0, now
+	} else if back > 0 {
+		b.spent, b.since = b.spent-back, b.since.Add(time.Duration(back)*r.every)
+	}
+}
+
+// lines are numbers of lines.
+type lines [classes]int
+
+func (l lines) sum() int { return l[infos] + l[warnings] }
+
+// peer is what is known about the lines of one peer.
+type peer struct {
+	budgets [classes]budget
+	leftOut lines // since the last report
+}
+
+// idle reports whether a peer is as if it had never come.
+func (p *peer) idle(now time.Time) bool {
+	for c, r := range ofOne {
+		p.budgets[c].refill(r, now)
+	}
+	return p.leftOut == lines{} && p.budgets[infos].spent == 0 && p.budgets[warnings].spent == 0
+}
+
+// peers are the budgets of all peers.
+type peers struct {
+	mu     sync.Mutex
+	all    [classes]budget
+	known  map[string]*peer
+	others peer // all that have no budgets of their own; only leftOut counts
+	swept  time.Time
+}
+
+func newPeers() *peers { return &peers{known: map[string]*peer{}} }
+
+// admit reports whether a line about a peer passes. It counts those that do not.
+func (p *peers) admit(name string, now time.Time, c class) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	of, own := p.find(name, now)
+	if own && !of.budgets[c].take(ofOne[c], now) || !p.all[c].take(ofAll[c], now) {
+		of.leftOut[c]++
+		return false
+	}
+	return true
+}
+
+// find returns a peer, and whether it has budgets of its own. It is called with the lock held.
+func (p *peers) find(name string, now time.Time) (of *peer, own bool) {
+	if of = p.known[name]; of != nil {
+		return of, true
+	}
+	if len(p.known) >= maxPeers && now.Sub(p.swept) >= sweepTime {
+		p.sweep(now)
+	}
+	if len(p.known) >= maxPeers {
+		return &p.others, false
+	}
+	of = &peer{}
+	p.known[name] = of
+	return of, true
+}
+
+// sweep forgets the peers that are idle. It is called with the lock held.
+func (p *peers) sweep(now time.Time) {
+	p.swept = now
+	for name, of := range p.known {
+		if of.idle(now) {
+			delete(p.known, name)
+		}
+	}
+}
+
+// leftOut is how many lines about a peer were left out, or about several.
+type leftOut struct {
+	peer  string
+	peers int // how many, at least, in place of peer; 0: it is one
+	lines lines
+}
+
+// takeLeftOut returns what was left out, the peers with most of it first, and forgets it.
+func (p *peers) takeLeftOut(now time.Time) (all []leftOut) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, of := range p.known {
+		if of.leftOut != (lines{}) {
+			all = append(all, leftOut{peer: name, lines: of.leftOut})
+			of.leftOut = lines{}
+		}
+	}
+	p.sweep(now)
+	slices.SortFunc(all, func(a, b leftOut) int {
+		return cmp.Or(cmp.Compare(b.lines.sum(), a.lines.sum()), cmp.Compare(a.peer, b.peer))
+	})
+	rest := leftOut{lines: p.others.leftOut}
+	if p.others.leftOut = (lines{}); rest.lines != (lines{}) {
+		rest.peers = 1
+	}
+	for len(all) > maxReported {
+		last := all[len(all)-1]
+		all = all[:len(all)-1]
+		rest.peers++
+		rest.lines[infos] += last.lines[infos]
+		rest.lines[warnings] += last.lines[warnings]
+	}
+	if rest.peers > 0 {
+		all = append(all, rest)
+	}
+	return all
+}
