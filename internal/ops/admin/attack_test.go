@@ -57,7 +57,9 @@ func wantRefused(t *testing.T, network, addr, request string, want int, text str
 func TestToken(t *testing.T) {
 	source := fixed()
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }
-	s := serve(t, source, Options{Listen: freePort(t), TokenFile: tokenFile(t)}, nil)
+	s := serve(t, source, Options{Listen: freePort(t), TokenFile: tokenFile(t)},
+		func(s *Server) { s.times.slow = time.Millisecond })
+	refusals := 0
 	for _, header := range []string{
 		"", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n",
 		"Authorization: Bearer wrong-wrong-wrong\r\n",
@@ -65,7 +67,8 @@ func TestToken(t *testing.T) {
 		"Authorization: Bearer " + goodToken[:10] + "\r\n", "Authorization: " + goodToken + "\r\n",
 	} {
 		for _, path := range []string{"POST /v1/reload", "GET /v1/status", "GET /metrics", "GET /v1/healthz",
-			"DELETE /v1/sessions/3p5kx-17"} {
+			"DELETE /v1/sessions/3p5kx-17", "OPTIONS *", "OPTIONS /v1/status"} {
+			refusals++
 			got := wantRefused(t, "tcp", s.tcp(), path+" HTTP/1.1\r\nHost: localhost\r\n"+header+"\r\n",
 				http.StatusUnauthorized, "no token")
 			if !strings.HasPrefix(got.Get("WWW-Authenticate"), "Bearer") {
@@ -73,9 +76,12 @@ func TestToken(t *testing.T) {
 			}
 		}
 	}
-	if got := s.log.String(); !strings.Contains(got, `by=127.0.0.1:`) || strings.Count(got, "\n") > 20 {
-		t.Errorf("got the log %s; want who it was, and not a line for each", got)
+	if got := strings.Count(s.log.String(), `msg="admin request refused" by=127.0.0.1:`); got != refusals {
+		t.Errorf("got %d refusals in the log; want a line for each of %d, with who it was", got, refusals)
 	}
+	wantRefused(t, "tcp", s.tcp(),
+		"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+goodToken+
+			"\r\n\r\n", http.StatusNotFound, "no such path")
 	with := NewClient("http://"+s.tcp(), goodToken)
 	defer with.Close()
 	if _, err := with.Status(t.Context()); err != nil {
@@ -265,7 +271,7 @@ func TestBodies(t *testing.T) {
 // meanwhile.
 func TestSlowClients(t *testing.T) {
 	short := func(s *Server) {
-		s.times = times{200 * time.Millisecond, 200 * time.Millisecond}
+		s.times.read, s.times.write = 200*time.Millisecond, 200*time.Millisecond
 	}
 	source := fixed()
 	source.reload = func(context.Context) error { t.Error("got a reload; want none"); return nil }

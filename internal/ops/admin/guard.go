@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -9,7 +10,6 @@ import (
 	"net/netip"
 	"path"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -19,21 +19,22 @@ type guard struct {
 	origin   http.CrossOriginProtection
 	next     http.Handler
 	log      *slog.Logger
-	warned   atomic.Int64 // when it last logged a refusal, in nanoseconds
+	slow     time.Duration // how long the answer to a wrong token waits
 }
-
-// warnTime is how often guard logs a refusal: anybody can cause them.
-const warnTime = time.Second
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	if refusal := g.check(w, r); refusal != nil {
 		w.Header().Set("Connection", "close") // make room for others
-		g.warn(r, refusal)
+		g.log.Warn("admin request refused", "by", peerOf(r.Context()).String(), "reason", refusal.Text)
+		if refusal.status == http.StatusUnauthorized {
+			g.delay(r.Context())
+		}
 		writeError(w, refusal)
 		return
 	}
+	letIn(r.Context())
 	g.next.ServeHTTP(w, r)
 }
 
@@ -57,7 +58,7 @@ func (g *guard) check(w http.ResponseWriter, r *http.Request) *Error {
 			status: http.StatusRequestEntityTooLarge}
 	case err != nil:
 		return &Error{Text: "the request has not come to its end", status: http.StatusBadRequest}
-	case r.URL.Path != path.Clean(r.URL.Path) && r.RequestURI != "*":
+	case r.URL.Path != path.Clean(r.URL.Path), r.RequestURI == "*":
 		return noPath()
 	}
 	return nil
@@ -75,10 +76,12 @@ func isLoopback(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// warn logs a refusal, unless it has just logged another one.
-func (g *guard) warn(r *http.Request, refusal *Error) {
-	now, last := time.Now().UnixNano(), g.warned.Load()
-	if now-last >= int64(warnTime) && g.warned.CompareAndSwap(last, now) {
-		g.log.Warn("admin request refused", "by", peerOf(r.Context()), "reason", refusal.Text)
+// delay makes guessing tokens slow: it returns when the time is over, or the client has gone.
+func (g *guard) delay(ctx context.Context) {
+	timer := time.NewTimer(g.slow)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }

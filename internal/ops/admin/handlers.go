@@ -112,7 +112,7 @@ func (h *handlers) kill(w http.ResponseWriter, r *http.Request) {
 		writeError(w, e)
 		return
 	}
-	h.log.Info("session killed", "session", id, "by", peerOf(r.Context()))
+	h.log.Info("session killed", "session", id, "by", peerOf(r.Context()).String())
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -130,7 +130,7 @@ func noSession(id string) *Error {
 
 // reload has no time limit: it resolves names and reads certificates.
 func (h *handlers) reload(w http.ResponseWriter, r *http.Request) {
-	h.log.Info("reload requested", "by", peerOf(r.Context()))
+	h.log.Info("reload requested", "by", peerOf(r.Context()).String())
 	err := h.source.Reload(r.Context())
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime)) // the first one is over
 	switch {

@@ -16,13 +16,16 @@ import (
 
 // The limits of a connection: a slow client must not block others for longer.
 const (
-	readTime    = 10 * time.Second // of a whole request: it has next to no body
-	writeTime   = time.Minute      // of an answer: 10,000 sessions are some 6 MB
-	idleTime    = 2 * time.Minute  // longer than any scraper's interval
-	stopTime    = 2 * time.Second  // for answers that are under way at the stop
+	readTime    = 5 * time.Second // of a whole request: it has next to no body
+	writeTime   = time.Minute     // of an answer: 10,000 sessions are some 6 MB
+	idleTime    = 2 * time.Minute // longer than any scraper's interval
+	stopTime    = 2 * time.Second // for answers that are under way at the stop
 	maxHeader   = 8 << 10
 	maxBody     = 4 << 10
 	connections = 64 // at once, at the socket and at the TCP port each: people and scrapers
+	// of those at the TCP port, from one address, before their first request is let in
+	strangers = 8
+	slowTime  = time.Second // for the answer to a wrong token
 )
 
 // Options say where a server listens.
@@ -42,7 +45,7 @@ type Server struct {
 }
 
 // times is those limits above that tests shorten.
-type times struct{ read, write time.Duration }
+type times struct{ read, write, slow time.Duration }
 
 // endpoint is a listener and its access rules.
 type endpoint struct {
@@ -53,7 +56,7 @@ type endpoint struct {
 
 // Listen opens what the options name. The error tells an operator what is in the way, and what to do.
 func Listen(o Options) (*Server, error) {
-	s := &Server{times: times{readTime, writeTime}}
+	s := &Server{times: times{readTime, writeTime, slowTime}}
 	if o.Listen.Port != 0 {
 		d, err := listenTCP(o.Listen, o.TokenFile)
 		if err != nil {
@@ -93,7 +96,7 @@ func listenTCP(at forward.Listen, tokenFile string) (*endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen %s: %w", at, cause(err))
 	}
-	d.Listener = limit(l, connections)
+	d.Listener = limitStrangers(limit(l, connections), strangers)
 	return d, nil
 }
 
@@ -138,26 +141,40 @@ func (s *Server) Serve(ctx context.Context, source Source, metrics http.Handler,
 
 func (s *Server) serverOf(ctx context.Context, d *endpoint, h *handlers, metrics http.Handler) *http.Server {
 	return &http.Server{
-		Handler:        &guard{endpoint: d, next: h.routes(metrics), log: s.log},
+		Handler:        &guard{endpoint: d, next: h.routes(metrics), log: s.log, slow: s.times.slow},
 		BaseContext:    func(net.Listener) context.Context { return ctx },
 		ConnContext:    withPeer,
 		ReadTimeout:    s.times.read,
 		WriteTimeout:   s.times.write,
 		IdleTimeout:    idleTime,
 		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		// "OPTIONS *" needs a token like everything else.
+		DisableGeneralOptionsHandler: true,
+
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
 
-// peerKey is the key of the peer's name in a request's context.
-type peerKey struct{}
+// connKey is the key of the connection in a request's context.
+type connKey struct{}
 
-// withPeer records who is at the other end, for the log: a user of this host, or an address.
+// withPeer records which connection a request comes over.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, c.RemoteAddr().String())
+	return context.WithValue(ctx, connKey{}, c)
 }
 
-func peerOf(ctx context.Context) string {
-	peer, _ := ctx.Value(peerKey{}).(string)
-	return peer
+// peerOf returns who is at the other end, for the log: a user of this host, or an address.
+func peerOf(ctx context.Context) net.Addr {
+	c, ok := ctx.Value(connKey{}).(net.Conn)
+	if !ok {
+		return userAddr("unknown")
+	}
+	return c.RemoteAddr()
+}
+
+// letIn says that the client of a request may use the API: its connection is no stranger's any more.
+func letIn(ctx context.Context) {
+	if c, ok := ctx.Value(connKey{}).(*strangerConn); ok {
+		c.known()
+	}
 }

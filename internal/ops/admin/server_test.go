@@ -81,7 +81,7 @@ func TestReloadFaults(t *testing.T) {
 // TestReloadOutlastsTimeouts: the client waits for a reload longer than for other answers.
 func TestReloadOutlastsTimeouts(t *testing.T) {
 	source := fixed()
-	short := times{50 * time.Millisecond, 50 * time.Millisecond}
+	short := times{50 * time.Millisecond, 50 * time.Millisecond, time.Millisecond}
 	source.reload = func(ctx context.Context) error {
 		select {
 		case <-time.After(4 * short.read): // the deadlines pass: there is no event to wait for
