@@ -146,6 +146,7 @@ login_time = "1h"
 idle_time = "168h"
 max_sessions = 500_000
 max_sessions_per_client = +1
+client_ipv6_prefix = 128
 max_login_failures = 100
 
 [[forward]]
@@ -165,7 +166,7 @@ tracking = "kernel"
 			{Clients: netip.MustParsePrefix("10.0.0.0/8"), Host: "10.0.0.1"}},
 		ServerMode: forward.ServerModePassive,
 		Limits: forward.Limits{Dial: time.Second, Login: time.Hour, Idle: 7 * 24 * time.Hour,
-			Sessions: 500_000, PerClient: 1, LoginFailures: 100},
+			Sessions: 500_000, PerClient: 1, IPv6Prefix: 128, LoginFailures: 100},
 	}, {
 		Name:     "kernel",
 		Listen:   forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2123},

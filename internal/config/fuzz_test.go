@@ -120,6 +120,7 @@ type rawForward struct {
 	IdleTime      string `toml:"idle_time"`
 	Sessions      int    `toml:"max_sessions"`
 	PerClient     int    `toml:"max_sessions_per_client"`
+	IPv6Prefix    int    `toml:"client_ipv6_prefix"`
 	LoginFailures int    `toml:"max_login_failures"`
 
 	TLS rawTLS
@@ -129,6 +130,7 @@ type rawForward struct {
 type rawTLS struct {
 	Client, Cert, Key string
 	Implicit, CCC     bool
+	Names             []string
 	SessionReuse      *bool  `toml:"session_reuse"`
 	ClientCloseNotify string `toml:"client_close_notify"`
 
@@ -142,6 +144,7 @@ type rawTLS struct {
 
 func (r rawTLS) value() forward.TLS {
 	t := forward.TLS{
+		Names:    lowered(r.Names),
 		Implicit: r.Implicit, Cert: r.Cert, Key: r.Key, CCC: r.CCC,
 		SessionReuseOptional:      r.SessionReuse != nil && !*r.SessionReuse,
 		ClientCloseNotifyOptional: r.ClientCloseNotify == "optional",
@@ -179,7 +182,8 @@ func (r rawForward) value() forward.Forward {
 	}
 	f.ServerMode, _ = forward.ParseWord[forward.ServerMode]("server_mode", r.ServerMode)
 	f.TLS = r.TLS.value()
-	f.Limits = forward.Limits{Sessions: r.Sessions, PerClient: r.PerClient, LoginFailures: r.LoginFailures}
+	f.Limits = forward.Limits{Sessions: r.Sessions, PerClient: r.PerClient, IPv6Prefix: r.IPv6Prefix,
+		LoginFailures: r.LoginFailures}
 	f.Limits.Dial, _ = time.ParseDuration(r.DialTime)
 	f.Limits.Login, _ = time.ParseDuration(r.LoginTime)
 	f.Limits.Idle, _ = time.ParseDuration(r.IdleTime)
@@ -248,4 +252,12 @@ func BenchmarkParse(b *testing.B) {
 			}
 		})
 	}
+}
+
+// lowered returns names in lower case, or nil if there are none.
+func lowered(names []string) (all []string) {
+	for _, name := range names {
+		all = append(all, strings.ToLower(name))
+	}
+	return all
 }

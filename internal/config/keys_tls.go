@@ -1,6 +1,8 @@
 package config
 
 import (
+	"strings"
+
 	"ftpgate/internal/core/forward"
 )
 
@@ -29,6 +31,14 @@ func clientTLSKeys() []Key {
 			Otherwise: "in the file of 'cert'",
 			Help:      "its private key, a PEM file",
 		}, func(v values) *string { return &v.TLS.Key }),
+		list(Key{Name: "tls.names", flag: "tls-name", Needs: NeedClientTLS, Argument: "NAME",
+			Example:   `["ftp.example.com"]`,
+			Otherwise: "any",
+			Help:      "names that clients may ask for (SNI); repeatable",
+			Doc: "the names that clients may ask for in their TLS handshakes (SNI), '*.' for any one " +
+				"label; others" +
+				" are refused, those that ask for none are not",
+		}, parseTLSName, func(v values) *[]string { return &v.TLS.Names }),
 		boolean(Key{Name: "tls.session_reuse", Needs: NeedClientTLS,
 			Help: "clients' data connections must resume their TLS session",
 			Doc: `'true': a data connection of a client must resume the TLS session of its control` +
@@ -92,4 +102,8 @@ func serverTLSKeys() []Key {
 			Doc:  `as 'client_close_notify', for data of the server: "required" or "optional"`,
 		}, "required", "optional", func(v values) *bool { return &v.TLS.ServerCloseNotifyOptional }),
 	}
+}
+
+func parseTLSName(text string) (string, error) {
+	return strings.ToLower(text), forward.CheckTLSName(text)
 }

@@ -62,7 +62,7 @@ func TestNeedsMet(t *testing.T) {
 		default:
 			continue
 		}
-		if _, err := FromValues(append(given, Value{k.Name, strings.Trim(k.Example, `"`)})); err != nil {
+		if _, err := FromValues(append(given, Value{k.Name, strings.Trim(k.Example, `[]"`)})); err != nil {
 			t.Errorf("%s: got %v; want no fault", k.Name, err)
 		}
 	}

@@ -12,7 +12,9 @@ import (
 func tlsForms(t testing.TB) map[string]string {
 	t.Helper()
 	keys := []string{
-		`client = "required"`, `implicit = true`, `cert = "c.pem"`, `key = "k.pem"`, `session_reuse = false`,
+		`client = "required"`, `implicit = true`, `cert = "c.pem"`, `key = "k.pem"`,
+		`names = ["a.test", "*.B.test"]`,
+		`session_reuse = false`,
 		`ccc = true`,
 		`client_close_notify = "optional"`, `server = "implicit"`, `server_data = "clear"`, `ca = "ca.pem"`,
 		`server_name = "2001:db8::21"`,
@@ -47,8 +49,9 @@ func TestParseTLS(t *testing.T) {
 		Server: forward.Server{Host: "203.0.113.21", Port: 990},
 		TLS: forward.TLS{
 			Client: forward.ClientTLSRequired, Implicit: true, Cert: "c.pem", Key: "k.pem",
-			SessionReuseOptional: true, CCC: true, ClientCloseNotifyOptional: true,
-			Server: forward.ServerTLSImplicit, ServerDataClear: true, CA: "ca.pem",
+			Names: []string{"a.test", "*.b.test"}, SessionReuseOptional: true, CCC: true,
+			ClientCloseNotifyOptional: true,
+			Server:                    forward.ServerTLSImplicit, ServerDataClear: true, CA: "ca.pem",
 			ServerName: "2001:db8::21",
 			ClientCert: "cc.pem", ClientKey: "ck.pem", ServerCloseNotifyOptional: true,
 		},
@@ -95,7 +98,7 @@ server_ports = "50000-50100"
 		{}, {Server: forward.ServerTLSRequired, Insecure: true},
 		{Client: forward.ClientTLSOptional, Cert: forward.SelfSigned}, {},
 	} {
-		if f := got.Forwards[i]; f.TLS != want {
+		if f := got.Forwards[i]; !reflect.DeepEqual(f.TLS, want) {
 			t.Errorf("%s: got %+v; want %+v", f.Name, f.TLS, want)
 		}
 	}

@@ -24,7 +24,7 @@ func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind verdict.Refusal
 	if len(f.Clients) > 0 && !slices.ContainsFunc(f.Clients, allowed) {
 		return verdict.RefusedClient, "this address may not use this gateway"
 	}
-	limits := f.Limits.OrDefault()
+	limits, client := f.Limits.OrDefault(), f.Limits.ClientOf(from)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -32,21 +32,21 @@ func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind verdict.Refusal
 		return verdict.RefusedDrain, session.Drained(p.draining).Reason
 	case p.sessions >= limits.Sessions:
 		return verdict.RefusedLimit, "too many sessions, try again later"
-	case p.clients[from] >= limits.PerClient:
+	case p.clients[client] >= limits.PerClient:
 		return verdict.RefusedLimit, "too many sessions from your address"
 	}
 	p.sessions++
-	p.clients[from]++
+	p.clients[client]++
 	p.Counts.sessionStarted()
 	return verdict.NotRefused, ""
 }
 
 // leave takes back what admit counted.
-func (p *Proxy) leave(from netip.Addr) {
+func (p *Proxy) leave(client netip.Prefix) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.clients[from]--; p.clients[from] == 0 {
-		delete(p.clients, from)
+	if p.clients[client]--; p.clients[client] == 0 {
+		delete(p.clients, client)
 	}
 	if p.sessions--; p.sessions == 0 {
 		p.wake()

@@ -217,5 +217,10 @@ func TestAttackReplyFlood(t *testing.T) {
 	_, _ = io.WriteString(b.server, strings.Repeat("200 ok\r\n", 10_000)) // fails once the gateway has closed
 	b.client.hear("421 the server sent too many unexpected replies")
 	b.client.heardAll()
-	b.wantRefused(fmt.Sprintf("unasked_reply=%d", maxUnasked+1))
+	if got, want := b.refusals(), fmt.Sprintf("unasked_reply=%d", maxUnasked+1); got != want {
+		t.Errorf("refused: got %q; want %q", got, want)
+	}
+	if got := strings.Count(b.logs.String(), `msg="request refused"`); got != 11 {
+		t.Errorf("log: got %d refusals; want the first 10 and the last: %s", got, b.logs)
+	}
 }

@@ -52,7 +52,7 @@ type Proxy struct {
 	draining  error                         // why no further session begins; nil: sessions may begin
 	sessions  int                           // also those that have no server yet
 	rejecting int                           // clients that are given the time to read why they cannot stay
-	clients   map[netip.Addr]int            // sessions by address
+	clients   map[netip.Prefix]int          // sessions by client
 	running   map[*session.Session]struct{} // the sessions that have their server
 	shortest  time.Duration                 // the shortest time in which one of them may have to end
 }
@@ -78,7 +78,7 @@ func (p *Proxy) Serve(draining, aborted context.Context, l *net.TCPListener) err
 		p.SessionLog = sessions.New(time.Now())
 	}
 	p.wakeup = make(chan struct{}, 1)
-	p.clients, p.running = map[netip.Addr]int{}, map[*session.Session]struct{}{}
+	p.clients, p.running = map[netip.Prefix]int{}, map[*session.Session]struct{}{}
 	p.shortest = p.writeTime()
 	p.env = session.Env{
 		Path: p.Path, Keys: p.Keys, Log: p.Log,
@@ -150,7 +150,7 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 	}
 	s, err := p.connect(dialing, aborted, client, f, record)
 	if err != nil {
-		defer p.leave(from)
+		defer p.leave(f.Limits.ClientOf(from))
 		why := unreachable(err)
 		switch {
 		case draining.Err() != nil:
@@ -206,7 +206,7 @@ func (p *Proxy) connect(dialing, aborted context.Context, client *net.TCPConn, f
 // forget is called when a session has ended.
 func (p *Proxy) forget(s *session.Session) {
 	p.untrack(s)
-	p.leave(s.Client())
+	p.leave(s.CountsAs())
 }
 
 // countRefusal counts a refusal.

@@ -21,6 +21,8 @@ type Refusal struct {
 	Verb  string     // of the client's last command; "": not a known one
 	Reply string     // the server's last reply, for a login that failed
 	Fatal bool       // the session ends with it
+
+	Unlogged bool // only recorded and counted: the log has enough of the session
 }
 
 // New returns a refusal with a reason in the words for a client. An empty code is the usual one of the kind.
@@ -94,6 +96,9 @@ func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.A
 		return
 	}
 	t.Count(r.Kind)
+	if r.Unlogged {
+		return
+	}
 	attrs := append(who(), slog.String("kind", r.Kind.String()), slog.String("reason", r.Reason))
 	if r.Remedy != "" {
 		attrs = append(attrs, slog.String("remedy", r.Remedy))

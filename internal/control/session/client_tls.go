@@ -12,20 +12,11 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// handshakeRecord is the first byte of a client that begins with TLS (RFC 8446 section 5.1); no command
-// begins with it.
+// handshakeRecord is the first byte of a TLS handshake (RFC 8446 section 5.1); no command begins with it.
 const handshakeRecord = 22
 
-// clientBegins handles a client that does not begin with a command: one with implicit TLS begins with its
-// handshake, another one may try that where it is not meant. False: no line of the client's follows.
-func (s *Session) clientBegins(lines *ftp.LineReader) bool {
-	if s.forward.TLS.Implicit {
-		return s.encrypt(lines)
-	}
-	first, err := lines.Peek()
-	if err != nil || first != handshakeRecord {
-		return true // ReadLine will return the error again
-	}
+// clientHello handles a TLS handshake in place of a command. False: no line of the client's follows.
+func (s *Session) clientHello(lines *ftp.LineReader) bool {
 	s.mu.Lock()
 	for s.phase.inStep() {
 		s.changed.Wait()

@@ -195,6 +195,7 @@ func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 	}
 	s.transcript.Finished(true, nil)
 	s.transfers++
+	s.refusals.transferred()
 	s.env.Completed()
 	return step, nil
 }

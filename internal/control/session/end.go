@@ -74,5 +74,6 @@ func (s *Session) finish(finished chan<- struct{}) {
 	s.env.Ended(s)
 	s.record.Ends(goodbye)
 	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
-		slog.Int("transfers", s.transfers), slog.Int("refusals", s.refusals), slog.String("said", goodbye))
+		slog.Int("transfers", s.transfers), slog.Int("refusals", s.refusals.all),
+		slog.Int("unlogged", s.refusals.unlogged()), slog.String("said", goodbye))
 }

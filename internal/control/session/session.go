@@ -81,7 +81,7 @@ type Session struct {
 	transcript       transcript.Transcript
 	passthroughPorts string // of the passthrough, in words
 	transfers        int
-	refusals         int
+	refusals         refusals
 	endingReported   bool
 }
 
@@ -137,6 +137,9 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 // Client returns the client's address.
 func (s *Session) Client() netip.Addr { return conn.PeerAddr(s.client) }
 
+// CountsAs returns the client that the session counts for.
+func (s *Session) CountsAs() netip.Prefix { return s.limits.ClientOf(s.Client()) }
+
 // ShortestLimit returns the shortest time in which the session may have to end.
 func (s *Session) ShortestLimit() time.Duration {
 	return min(s.limits.Login, s.limits.Idle, s.env.WriteTime)
@@ -149,8 +152,12 @@ func local(c net.Conn) netip.Addr { return conn.AddrPort(c.LocalAddr()).Addr() }
 func (s *Session) ReadClient() {
 	defer s.readerEnded()
 	lines := ftp.NewLineReader(s.client, 0)
-	for more := s.clientBegins(lines); more; {
-		line, _, err := lines.ReadLine()
+	for more := !s.forward.TLS.Implicit || s.encrypt(lines); more; {
+		if first, err := lines.Peek(); err == nil && first == handshakeRecord {
+			more = s.clientHello(lines)
+			continue
+		}
+		line, _, err := lines.ReadLine() // returns an error of Peek again
 		var next dialogue.Transition
 		if next, more = s.fromClient(line, err); next != dialogue.None {
 			more = s.apply(next, lines)
@@ -338,7 +345,7 @@ func (s *Session) takeServerTurn(err error, ahead bool) bool {
 // line of the server's came just when the client began with TLS.
 func (s *Session) leaveLines(err error) {
 	if err == nil {
-		s.refuse(refusal.New(verdict.RefusedEncryption, verdict.CodeTLSCommandRefused,
+		s.refuse(refusal.New(verdict.RefusedEncryption, verdict.CodeClientBeginsTLS,
 			"the server begins in plain text, and the client with TLS"))
 		s.terminate(refusal.Refusal{})
 	}

@@ -10,9 +10,14 @@ func (s *Session) refuse(r refusal.Refusal) { s.report(s.described(r)) }
 
 func (s *Session) report(r refusal.Refusal) {
 	if r.Kind != verdict.NotRefused {
-		s.refusals++
+		s.refusals.add()
+		r.Unlogged = s.refusals.all > loggedRefusals && !r.Fatal
 	}
 	s.env.Reporter.Report(s.record, r, s.who)
+	if s.refusals.tooMany(s.dialogue.LoggedIn()) {
+		s.terminate(refusal.New(verdict.RefusedLimit, verdict.CodeTooManyRefusals,
+			"too much was refused in this session"))
+	}
 }
 
 // described adds to a refusal what the session knows about it.

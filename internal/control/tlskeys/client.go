@@ -31,6 +31,7 @@ type ClientTLS struct {
 	forward       string
 	client        netip.Addr
 	reuseOptional bool // tls.session_reuse = false
+	allowsName    func(name string) bool
 
 	// These are guarded by tickets.mu.
 	user     string
@@ -66,16 +67,33 @@ func (k *Keys) ForClient(f forward.Forward, client netip.Addr) (*ClientTLS, erro
 	}
 	s := &ClientTLS{
 		tickets: &k.tickets, cert: &sessionCert{pair: n.cert, now: k.now}, id: rand.Text(), forward: f.Name,
-		client: client, reuseOptional: f.TLS.SessionReuseOptional, changed: make(chan struct{}),
+		client: client, reuseOptional: f.TLS.SessionReuseOptional, allowsName: f.TLS.AllowsName,
+		changed: make(chan struct{}),
 	}
 	s.control = &tls.Config{
-		MinVersion: minVersion, GetCertificate: s.cert.control, WrapSession: s.giveTicket,
+		MinVersion: minVersion, NextProtos: protocols, GetConfigForClient: s.checkName,
+		GetCertificate: s.cert.control, WrapSession: s.giveTicket,
 		UnwrapSession: func([]byte, tls.ConnectionState) (*tls.SessionState, error) { return nil, nil },
 	}
 	k.tickets.mu.Lock()
 	defer k.tickets.mu.Unlock()
 	k.tickets.living[s.id] = s
 	return s, nil
+}
+
+// protocols are what clients may ask for by ALPN (RFC 7301): a browser's session must not end at an FTP
+// server (ALPACA). Most clients ask for nothing, and are let in. FileZilla asks for "ftp" and for
+// "x-filezilla-ftp" on control connections, and for "ftp-data" only if it got the second, whose rules are
+// FileZilla's own.
+var protocols = []string{"ftp", "ftp-data"}
+
+// checkName implements tls.Config.GetConfigForClient: a client that asks for a name of another server gets a
+// configuration without a certificate, and so the alert unrecognized_name (RFC 6066 section 3).
+func (s *ClientTLS) checkName(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if s.allowsName(hello.ServerName) {
+		return nil, nil
+	}
+	return &tls.Config{MinVersion: minVersion}, nil
 }
 
 // Control returns the configuration of the control connection. Its handshake is always a full one.
@@ -175,8 +193,9 @@ func (s *ClientTLS) Data() (
 ) {
 	d := &clientData{session: s}
 	d.config = &tls.Config{
-		MinVersion: minVersion, GetCertificate: d.certificate,
-		WrapSession: d.giveTicket, UnwrapSession: d.takeTicket,
+		MinVersion: minVersion, NextProtos: protocols, GetConfigForClient: s.checkName,
+		GetCertificate: d.certificate,
+		WrapSession:    d.giveTicket, UnwrapSession: d.takeTicket,
 		DynamicRecordSizingDisabled: true, // for bulk data, not for short answers
 	}
 	return d.config, d.admit

@@ -179,6 +179,14 @@ var protocolErrors = []struct {
 	{"tls: downgrade attempt detected",
 		explanation{"the TLS handshake was tampered with: its version is older than both sides support",
 			"check what stands between the gateway and the other side"}},
+	{"tls: client requested unsupported application protocols",
+		explanation{"the client's TLS is for another protocol than FTP (ALPN): probably a browser",
+			"if it goes on, a web page may be using browsers against the server (ALPACA); curl before " +
+				"7.50 asks " +
+				"for HTTP with FTPS, too: --no-alpn"}},
+	{"tls: no certificates configured", // see ClientTLS.checkName
+		explanation{"the client's TLS is for another server's name (SNI)",
+			"tls.names has the names that clients may ask for: add the one that they dial"}},
 }
 
 // explainProtocol explains the errors of peers that do not speak our TLS.

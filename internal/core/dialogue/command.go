@@ -17,6 +17,7 @@ func (d *Dialogue) command(s *Step, line ftp.ClientLine) {
 		s.end(verdict.RefusedLine, "a client sends commands, not replies")
 	case line.Blank(): // some servers answer it
 		d.request(s, line)
+	case d.refuseForeign(s, line):
 	case line.Command.Verb == "":
 		s.refuse(verdict.RefusedLine, 500, "not an FTP command")
 	case !d.handle(s, line):

@@ -49,14 +49,18 @@ const (
 // clientHello takes a TLS handshake in place of the client's first command.
 func (d *Dialogue) clientHello(s *Step) {
 	switch {
+	case d.protection.encrypted:
+		s.end(verdict.RefusedEncryption, "TLS is already active")
+		s.Refusal.Code = verdict.CodeClientBeginsTLS
 	case d.terminates():
 		s.end(verdict.RefusedEncryption, "clients begin in plain text here, and encrypt with AUTH TLS")
-		s.Refusal.Remedy = remedyImplicit
+		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeClientBeginsTLS, remedyImplicit
 	case !d.passesThrough():
 		s.end(verdict.RefusedEncryption, "this gateway cannot carry an encrypted session to this server")
 		s.Refusal.Code, s.Refusal.Remedy = verdict.CodeTLSRefused, remedyTLS
 	case d.Greeted():
 		s.end(verdict.RefusedEncryption, "the server begins in plain text, and encrypts with AUTH TLS")
+		s.Refusal.Code = verdict.CodeClientBeginsTLS
 		s.Refusal.Remedy = "clients of this forward are to use explicit FTPS (AUTH TLS)"
 	default:
 		d.openPassthrough(s)

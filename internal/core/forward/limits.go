@@ -2,6 +2,7 @@ package forward
 
 import (
 	"cmp"
+	"net/netip"
 	"time"
 )
 
@@ -13,6 +14,7 @@ const (
 	DefaultSessions      = 20_000           // twice the ten thousand that half a gigabyte of memory carries
 	DefaultPerClient     = 200              // an office behind one address; a mirror needs a dozen
 	DefaultLoginFailures = 5                // RFC 2577 section 4: three to five
+	DefaultIPv6Prefix    = 64               // whoever has one address of a network has all
 )
 
 // Limits bound the sessions of a forward with tracking proxy. A zero stands for its default.
@@ -21,7 +23,8 @@ type Limits struct {
 	Login         time.Duration // until the client has logged in
 	Idle          time.Duration // without a command; the clock stands still during a transfer
 	Sessions      int           // at once, of all clients
-	PerClient     int           // at once, of one client address
+	PerClient     int           // at once, of one client
+	IPv6Prefix    int           // how many bits of an IPv6 address make one client
 	LoginFailures int           // of one session
 }
 
@@ -33,6 +36,18 @@ func (l Limits) OrDefault() Limits {
 		Idle:          cmp.Or(l.Idle, DefaultIdleTime),
 		Sessions:      cmp.Or(l.Sessions, DefaultSessions),
 		PerClient:     cmp.Or(l.PerClient, DefaultPerClient),
+		IPv6Prefix:    cmp.Or(l.IPv6Prefix, DefaultIPv6Prefix),
 		LoginFailures: cmp.Or(l.LoginFailures, DefaultLoginFailures),
 	}
+}
+
+// ClientOf returns the client that an address counts as: an IPv4 address itself, of IPv6 its network.
+func (l Limits) ClientOf(addr netip.Addr) netip.Prefix {
+	addr = addr.Unmap().WithZone("")
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = min(bits, l.OrDefault().IPv6Prefix)
+	}
+	network, _ := addr.Prefix(bits) // fails for more bits than there are
+	return network
 }

@@ -1,5 +1,12 @@
 package forward
 
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
 // SelfSigned in place of a certificate's file makes ftpgate create a certificate and keep it.
 const SelfSigned = "self-signed"
 
@@ -7,11 +14,12 @@ const SelfSigned = "self-signed"
 // no TLS itself; ServerPorts decides whether a session may be encrypted from end to end.
 type TLS struct {
 	Client                    ClientTLS
-	Implicit                  bool   // the client begins with TLS, without AUTH (port 990)
-	Cert, Key                 string // the gateway's certificate and key, PEM; Cert may be SelfSigned
-	SessionReuseOptional      bool   // data connections need not resume the control connection's TLS
-	CCC                       bool   // the client may leave TLS on its control connection (section 12)
-	ClientCloseNotifyOptional bool   // the client's data may end without close_notify
+	Implicit                  bool     // the client begins with TLS, without AUTH (port 990)
+	Cert, Key                 string   // the gateway's certificate and key, PEM; Cert may be SelfSigned
+	Names                     []string // that clients may ask for (SNI); see AllowsName
+	SessionReuseOptional      bool     // data connections need not resume the control connection's TLS
+	CCC                       bool     // the client may leave TLS on its control connection (section 12)
+	ClientCloseNotifyOptional bool     // the client's data may end without close_notify
 
 	Server                    ServerTLS
 	ServerDataClear           bool   // the server's data connections are in clear
@@ -109,4 +117,26 @@ func (t TLS) AgreesOnData(code int) bool {
 		return t.Server == ServerTLSRequired && code/10 == 50
 	}
 	return t.Server == ServerTLSImplicit && code/100 == 5
+}
+
+// CheckTLSName returns an error for what is no name that a client may ask for: a host's, or "*." and one for
+// the hosts directly below it.
+func CheckTLSName(name string) error {
+	host := strings.TrimPrefix(name, "*.")
+	if _, err := netip.ParseAddr(host); err == nil || !isHostName(host) {
+		return fmt.Errorf("tls.names: %q is no host name: clients that dial an address name none, "+
+			"and are let in", name)
+	}
+	return nil
+}
+
+// AllowsName reports whether a client may ask for a host by its name (RFC 6066 section 3); "": it names none.
+// Names are in lower case, and "*." stands for any one label; without any the client may ask for all.
+func (t TLS) AllowsName(name string) bool {
+	if len(t.Names) == 0 || name == "" {
+		return true
+	}
+	name = strings.ToLower(name)
+	_, above, _ := strings.Cut(name, ".")
+	return slices.Contains(t.Names, name) || above != "" && slices.Contains(t.Names, "*."+above)
 }

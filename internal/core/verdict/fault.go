@@ -38,6 +38,10 @@ const (
 	CodeIdle               Code = "idle"
 	CodeClientTakesNothing Code = "client_takes_nothing"
 	CodeClientBadLine      Code = "client_bad_line"
+	CodeTooManyRefusals    Code = "too_many_refusals"
+	CodeClientSpeaksHTTP   Code = "client_speaks_http"
+	CodeClientSpeaksSSH    Code = "client_speaks_ssh"
+	CodeClientBeginsTLS    Code = "client_begins_tls" // where plain text is due
 	CodeClientLeft         Code = "client_left"
 	CodeKilled             Code = "killed"
 

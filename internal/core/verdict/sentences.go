@@ -91,6 +91,23 @@ var controlSentences = map[Code]sentence{
 		says("the client sent something that is not an FTP command: {said}"),
 		says("check which program it is: a browser, a scanner, or TLS where plain text is expected"),
 	},
+	CodeTooManyRefusals: {
+		says("ended because one thing after the other was refused"),
+		says("find out which program the client is, and what it wants: ftpgate explain has its commands"),
+	},
+	CodeClientSpeaksHTTP: {
+		says("the client speaks HTTP, not FTP: probably a browser, or a program that takes the gateway for " +
+			"an HTTP proxy"),
+		says("have users take an FTP client; if it goes on, a web page may be using their browsers against " +
+			"the server (ALPACA, NAT slipstreaming)"),
+	},
+	CodeClientSpeaksSSH: {
+		says("the client speaks SSH, not FTP: an SSH client, or an SFTP client"),
+		says("have it connect to the server's SSH port: SFTP is another protocol than FTP"),
+	},
+	CodeClientBeginsTLS: {
+		says("the client began with TLS where plain text is due: {said}"), nil,
+	},
 	CodeClientLeft: {
 		says("the client closed its control connection while {verb|a transfer} ran"),
 		says("check the client's log; a firewall that drops idle connections may end the control " +
