@@ -128,11 +128,12 @@ func TestLimitsOrDefault(t *testing.T) {
 	d := forward.Limits{Dial: forward.DefaultDialTime, Login: forward.DefaultLoginTime,
 		Idle:     forward.DefaultIdleTime,
 		Sessions: forward.DefaultSessions, PerClient: forward.DefaultPerClient,
-		LoginFailures: forward.DefaultLoginFailures}
+		IPv6Prefix: forward.DefaultIPv6Prefix, LoginFailures: forward.DefaultLoginFailures}
 	if got := (forward.Limits{}).OrDefault(); got != d {
 		t.Errorf("got %+v; want the defaults, %+v", got, d)
 	}
-	all := forward.Limits{Dial: 1, Login: 2, Idle: 3, Sessions: 4, PerClient: 5, LoginFailures: 6}
+	all := forward.Limits{Dial: 1, Login: 2, Idle: 3, Sessions: 4, PerClient: 5, IPv6Prefix: 6,
+		LoginFailures: 7}
 	if got := all.OrDefault(); got != all {
 		t.Errorf("got %+v; want %+v as given", got, all)
 	}
