@@ -70,8 +70,8 @@ func Listen(t *testing.T, h *lab.Host, at string) net.Listener {
 	return l
 }
 
-// StopListening ends a listener at once. A close alone does not while another test starts a program: until that
-// runs, its process has the socket, too, and the kernel goes on to accept.
+// StopListening ends a listener at once. A close alone does not while another test starts a program: until
+// that runs, its process has the socket, too, and the kernel goes on to accept.
 func StopListening(t *testing.T, l net.Listener) {
 	t.Helper()
 	raw, err := l.(*net.TCPListener).SyscallConn()
