@@ -103,6 +103,7 @@ func (r *instance) startWatchdog(ctx context.Context) (stop func()) {
 // stop drains the sessions, and the data connections that go on after them, and removes the table.
 func (r *instance) stop() error {
 	r.draining.Store(true)
+	r.logStopping()
 	r.notify(systemd.Stopping(r.Config.Drain))
 	deadline, cancel := context.WithTimeout(context.Background(), r.Config.Drain)
 	defer cancel()
@@ -112,7 +113,8 @@ func (r *instance) stop() error {
 	if err := r.gateway.Stop(); err != nil {
 		return err
 	}
+	r.monitor.Close() // so that all transfers are counted
 	r.logLimit.Report(time.Now())
-	r.logStopped(attrs, r.counts)
+	r.logStopped(attrs)
 	return nil
 }

@@ -3,11 +3,12 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"time"
 
-	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/preflight"
+	"ftpgate/internal/observe/sessions"
 )
 
 // report logs findings, and returns the number of faults.
@@ -56,15 +57,50 @@ func (d *Daemon) logRelayed(p *preflight.Prober, forwards []forward.Resolved) {
 	}
 }
 
+// logStopping logs that the gateway stops, and what it waits for: the sessions that it reads and that carry
+// data, or may.
+func (r *instance) logStopping() {
+	transfers, unread := 0, 0
+	for s := range r.sessionLog.Running() {
+		switch {
+		case s.Tracking != forward.TrackingProxy.String():
+		case s.State == sessions.StateTransfer, s.State == sessions.StateData:
+			transfers++
+		case s.State == sessions.StateThrough:
+			unread++
+		}
+	}
+	attrs := []any{"transfers", transfers, "passed_through", unread}
+	if transfers+unread > 0 {
+		attrs = append(attrs, "until", time.Now().Add(r.Config.Drain).Format(time.TimeOnly))
+	}
+	r.Log.Info("stopping; running transfers may finish", attrs...)
+}
+
+// logSettled logs why a session failed, where that was not known when it ended, or where nobody else logs its
+// end.
+func (d *Daemon) logSettled(s sessions.Session) {
+	if !s.Failed() {
+		return
+	}
+	attrs := []any{"forward", s.Forward, "session", s.ID, "client", s.Client.String(),
+		"server", s.Server.String(), "verdict", s.Verdict.Text}
+	if s.Verdict.Remedy != "" {
+		attrs = append(attrs, "remedy", s.Verdict.Remedy)
+	}
+	d.Log.Warn("session failed", attrs...)
+}
+
 // logStopped logs the totals of the sessions.
-func (d *Daemon) logStopped(attrs []any, counts *proxy.Counts) {
-	attrs = append(attrs, "sessions", counts.Sessions(), "transfers", counts.Transfers())
-	for kind, n := range counts.Refused() {
+func (r *instance) logStopped(attrs []any) {
+	sums := r.sessionLog.Sums()
+	attrs = append(attrs, "sessions", sums.Sessions, "transfers", sums.Transfers, "failed", sums.Failed)
+	for kind, n := range r.counts.Refused() {
 		if n > 0 {
 			attrs = append(attrs, "refused_"+kind.String(), n)
 		}
 	}
-	d.Log.Info("stopped", attrs...)
+	r.Log.Info("stopped", attrs...)
 }
 
 // tableAttrs returns the attribute that names the table of nftables, if there is one.

@@ -37,7 +37,6 @@ func (p *Proxy) admit(from netip.Addr, f forward.Resolved) (kind verdict.Refusal
 	}
 	p.sessions++
 	p.clients[client]++
-	p.Counts.sessionStarted()
 	return verdict.NotRefused, ""
 }
 

@@ -7,19 +7,12 @@ import (
 	"ftpgate/internal/core/verdict"
 )
 
-// Counts sums up what the sessions of all forwards did, for the log at the end; package metrics has the
-// numbers of each forward, while it is published. The zero value is ready, a nil one counts
-// nothing, and several goroutines may use it at once.
+// Counts sums up what the sessions of all forwards were refused, for the log at the end; package metrics has
+// the numbers of each forward, while it is published. The zero value is ready, a nil one counts nothing, and
+// several goroutines may use it at once.
 type Counts struct {
-	sessions, transfers atomic.Uint64
-	refused             [verdict.RefusalKinds]atomic.Uint64
+	refused [verdict.RefusalKinds]atomic.Uint64
 }
-
-// Sessions returns how many clients were let in since the start.
-func (c *Counts) Sessions() uint64 { return c.sessions.Load() }
-
-// Transfers returns how many transfers were completed.
-func (c *Counts) Transfers() uint64 { return c.transfers.Load() }
 
 // Refused yields every kind of refusal with its number, also the kinds that never came.
 func (c *Counts) Refused() iter.Seq2[verdict.RefusalKind, uint64] {
@@ -29,18 +22,6 @@ func (c *Counts) Refused() iter.Seq2[verdict.RefusalKind, uint64] {
 				return
 			}
 		}
-	}
-}
-
-func (c *Counts) sessionStarted() {
-	if c != nil {
-		c.sessions.Add(1)
-	}
-}
-
-func (c *Counts) transferCompleted() {
-	if c != nil {
-		c.transfers.Add(1)
 	}
 }
 

@@ -54,13 +54,86 @@ func TestSessionLogs(t *testing.T) {
 	b.finished()
 	for _, want := range []string{
 		`level=INFO msg="session begins" forward=test session=`,
-		`msg="session ends"`, "after=", "transfers=1 refusals=1",
+		`msg="session ends"`, "after=", "transfers=1 failed=0 refusals=1",
 		`level=WARN msg="request refused" forward=test session=`,
 		`kind=address reason="data connections go to your own address, 127.0.0.1, only"`,
 	} {
 		if !strings.Contains(b.logs.String(), want) {
 			t.Errorf("log: no %q in it: %s", want, b.logs)
 		}
+	}
+}
+
+// The end of a session says what failed, and what to do: with the server's own words, where it had some.
+func TestSessionLogsWhy(t *testing.T) {
+	for name, tt := range map[string]struct {
+		do           func(b *stage)
+		want, absent string
+	}{
+		"nothing": {func(b *stage) { b.ask("QUIT", "221 bye") },
+			`level=INFO msg="session ends"`, "verdict="},
+		"the server leaves with a reason": {func(b *stage) {
+			b.ask("CWD /", "500 OOPS: cannot read it")
+			b.serverLeaves("the server has closed the connection")
+		}, `verdict="the server has closed the connection after it said: 500 OOPS: cannot read it"`, "level=INFO " +
+			`msg="session ends"`},
+		"the server leaves after it has refused something else": {func(b *stage) {
+			b.ask("CWD /", "550 no")
+			b.ask("NOOP", "200 ok")
+			b.serverLeaves("the server has closed the connection")
+		}, `verdict="the server has closed the connection"`, "said: 550"},
+		"the server leaves without an answer": {func(b *stage) {
+			b.ask("CWD /", "550 no")
+			b.client.say("NOOP\r\n")
+			b.server.hear("NOOP")
+			b.serverLeaves("the server has closed the connection")
+		}, `verdict="the server has closed the connection (during NOOP)"`, "after it said"},
+		"the server ends an idle session": {func(b *stage) {
+			b.server.say("421 Timeout.\r\n")
+			b.serverLeaves("Timeout.")
+		}, `verdict="the server has closed the connection after it said: 421 Timeout."`, `level=INFO msg="session ends"`},
+		"a command that the server refuses": {func(b *stage) {
+			b.ask("SIZE x", "550 no such file")
+			b.ask("QUIT", "221 bye")
+		}, `level=INFO msg="session ends"`, "level=WARN"},
+		"a transfer fails": {func(b *stage) {
+			close(b.transfer().done)
+			b.server.say("552 quota exceeded\r\n")
+			b.client.hear("552 quota exceeded")
+			b.ask("QUIT", "221 bye")
+		}, `transfers=0 failed=1 refusals=0 said="" verdict="the server did not carry out RETR: 552 quota ` +
+			`exceeded" remedy="check the free space`, `level=INFO msg="session ends"`},
+	} {
+		b := newStage(t).connect().login()
+		tt.do(b)
+		b.client.Close()
+		b.drain()
+		b.finished()
+		logs := b.logs.String()
+		if !strings.Contains(logs, tt.want) || strings.Contains(logs, tt.absent) {
+			t.Errorf("%s: want %q, and no %q, in %s", name, tt.want, tt.absent, logs)
+		}
+	}
+}
+
+// serverLeaves waits until the client has heard of it, too.
+func (b *stage) serverLeaves(why string) {
+	b.server.Close()
+	b.client.hear("421 " + why)
+	b.client.heardAll()
+}
+
+// A failed login is logged with the server's words, without the password.
+func TestLoginFailureLogged(t *testing.T) {
+	b := newStage(t).connect()
+	b.ask("USER anna", "331 password")
+	b.ask("PASS hunter2", "530 hunter2 is wrong")
+	b.client.Close()
+	b.drain()
+	b.finished()
+	const want = `kind=login reason="login failed" reply="530 (not shown) is wrong" remedy="check the user name`
+	if logs := b.logs.String(); !strings.Contains(logs, want) || strings.Contains(logs, "hunter") {
+		t.Errorf("want %q in %s", want, logs)
 	}
 }
 

@@ -83,7 +83,7 @@ func (p *Proxy) Serve(draining, aborted context.Context, l *net.TCPListener) err
 	p.env = session.Env{
 		Path: p.Path, Keys: p.Keys, Log: p.Log,
 		Reporter:  refusal.Reporter{Log: p.Log, Count: p.countRefusal},
-		Completed: p.Counts.transferCompleted, Ended: p.forget,
+		Ended:     p.forget,
 		WriteTime: p.writeTime(), CloseTime: cmp.Or(p.longestClose, session.CloseTime),
 		LoginDelay: cmp.Or(p.loginDelay, failureDelay),
 	}
@@ -140,6 +140,7 @@ func (p *Proxy) begin(draining, aborted context.Context, client *net.TCPConn) *s
 	record := p.SessionLog.Begin(sessions.Start{
 		Forward: f.Name, Tracking: f.Tracking, Passive: f.DataPorts(),
 		Client: conn.AddrPort(client.RemoteAddr()), Gateway: conn.AddrPort(client.LocalAddr()),
+		ClientTLS: f.TLS.Implicit,
 	})
 	dialing, kill := context.WithCancel(draining)
 	defer kill()

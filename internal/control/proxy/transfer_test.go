@@ -37,8 +37,8 @@ func TestSessionHoldsTheLastReply(t *testing.T) {
 	b.server.say("226 done\r\n")
 	b.client.hear("426 the data connection broke off, the transfer is not complete")
 	b.wantRefused("broken_transfer=1")
-	if got := b.counts.Transfers(); got != 2 {
-		t.Errorf("got %d transfers; want 2", got)
+	if got := b.proxy.SessionLog.Sums().Totals; got.Transfers != 1 || got.Failed != 2 {
+		t.Errorf("got %+v; want 1 transfer, and 2 that failed", got)
 	}
 	if !strings.Contains(b.logs.String(), "reset by 203.0.113.21:5000") {
 		t.Errorf("log: got no cause: %s", b.logs)

@@ -3,6 +3,7 @@
 package refusal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,7 +20,7 @@ type Refusal struct {
 	Err   error      // the cause; nil: there is none
 	Peer  netip.Addr // the client
 	Verb  string     // of the client's last command; "": not a known one
-	Reply string     // the server's last reply, for a login that failed
+	Reply string     // the server's last reply
 	Fatal bool       // the session ends with it
 
 	Unlogged bool // only recorded and counted: the log has enough of the session
@@ -73,8 +74,11 @@ func (r Refusal) Fault() verdict.Fault {
 	case f.Code == "":
 		f.Code = r.Kind.Code()
 	}
-	if f.Code == verdict.CodeLoginFailed && !f.Fatal {
+	switch failed := r.Reply != "" && r.Reply[0] >= '4'; {
+	case f.Code == verdict.CodeLoginFailed && !f.Fatal:
 		f.Said = r.Reply
+	case f.Code == verdict.CodeServerLeft && r.Verb == "" && failed: // it may say why
+		f.Said = cmp.Or(f.Said, "the server has closed the connection") + " after it said: " + r.Reply
 	}
 	return f
 }
@@ -87,21 +91,28 @@ type Reporter struct {
 
 // Report records, counts and logs a refusal; who says in the log whom it is about. It records no broken
 // transfer: the record has that from the data connection. A refusal of the kind NotRefused is the server's
-// own, or an end that refuses nothing: Report only records it, if it has a code.
+// own, or an end that refuses nothing: Report only records it as a fault, if it has a code.
 func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.Attr) {
-	if r.Kind != verdict.RefusedBrokenTransfer && (r.Kind != verdict.NotRefused || r.Code != "") {
-		record.Refuse(r.Fault())
-	}
-	if r.Kind == verdict.NotRefused {
+	fault := r.Fault()
+	switch {
+	case r.Kind == verdict.NotRefused:
+		if r.Code != "" {
+			record.Fault(fault)
+		}
 		return
+	case r.Kind != verdict.RefusedBrokenTransfer:
+		record.Refuse(fault)
 	}
 	t.Count(r.Kind)
 	if r.Unlogged {
 		return
 	}
 	attrs := append(who(), slog.String("kind", r.Kind.String()), slog.String("reason", r.Reason))
-	if r.Remedy != "" {
-		attrs = append(attrs, slog.String("remedy", r.Remedy))
+	if r.Kind == verdict.RefusedLogin && r.Reply != "" {
+		attrs = append(attrs, slog.String("reply", r.Reply))
+	}
+	if remedy := fault.Verdict().Remedy; remedy != "" {
+		attrs = append(attrs, slog.String("remedy", remedy))
 	}
 	if r.Err != nil {
 		attrs = append(attrs, slog.Any("err", r.Err))

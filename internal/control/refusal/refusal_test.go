@@ -73,7 +73,7 @@ func TestTell(t *testing.T) {
 			`level=WARN msg="request refused" who=me kind=address reason="not yours" ` +
 				`remedy="mend it" err=cause`},
 		"a broken transfer": {OfData(errors.New("reset")), verdict.CodeFine, true,
-			`kind=broken_transfer reason="" err=reset`},
+			`kind=broken_transfer reason="" remedy="check the log of the end that broke it, and the `},
 		"the server's": {New(verdict.NotRefused, verdict.CodeServerRefusedPASV, "500 no"),
 			verdict.CodeServerRefusedPASV, false, ""},
 		"nothing": {Refusal{}, verdict.CodeFine, false, ""},

@@ -194,9 +194,7 @@ func (s *Session) complete(step dialogue.Step) (dialogue.Step, error) {
 		return s.failed(step, failure)
 	}
 	s.transcript.Finished(true, nil)
-	s.transfers++
 	s.refusals.transferred()
-	s.env.Completed()
 	return step, nil
 }
 

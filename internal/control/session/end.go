@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"ftpgate/internal/control/conn"
+	"ftpgate/internal/core/verdict"
+	"ftpgate/internal/observe/sessions"
 )
 
 // CloseTime is how long a session that is over waits for the data path. A kernel that does not answer holds
@@ -72,8 +74,27 @@ func (s *Session) finish(finished chan<- struct{}) {
 	s.awaitDetached()
 	s.transferStarted.stop()
 	s.env.Ended(s)
-	s.record.Ends(goodbye)
-	s.log(slog.LevelInfo, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
-		slog.Int("transfers", s.transfers), slog.Int("refusals", s.refusals.all),
-		slog.Int("unlogged", s.refusals.unlogged()), slog.String("said", goodbye))
+	s.logEnd(s.record.Ends(goodbye))
+}
+
+// logEnd logs how the session ended, and why it failed if that is settled. What was refused at once has its own
+// lines.
+func (s *Session) logEnd(ended sessions.Session, settled bool) {
+	level := slog.LevelInfo
+	attrs := []slog.Attr{
+		slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
+		slog.Int("transfers", ended.Totals.Transfers), slog.Int("failed", ended.Totals.Failed),
+		slog.Int("refusals", ended.Refused), slog.Int("unlogged", s.refusals.unlogged()),
+		slog.String("said", s.goodbye()),
+	}
+	if v := ended.Verdict; settled && v.Code != verdict.CodeFine {
+		attrs = append(attrs, slog.String("verdict", v.Text))
+		if v.Remedy != "" {
+			attrs = append(attrs, slog.String("remedy", v.Remedy))
+		}
+	}
+	if settled && ended.Failed() {
+		level = slog.LevelWarn
+	}
+	s.log(level, "session ends", attrs...)
 }

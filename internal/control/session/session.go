@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,12 +34,11 @@ import (
 
 // Env is what all sessions of a forward share. Its exported fields do not change.
 type Env struct {
-	Path      dataplane.Path
-	Keys      Keys // nil: no forward has TLS
-	Log       *slog.Logger
-	Reporter  refusal.Reporter
-	Completed func()           // is called for each transfer that is complete
-	Ended     func(s *Session) // is called when a session is over, with the data that is relayed for it
+	Path     dataplane.Path
+	Keys     Keys // nil: no forward has TLS
+	Log      *slog.Logger
+	Reporter refusal.Reporter
+	Ended    func(s *Session) // is called when a session is over, with the data that is relayed for it
 
 	WriteTime  time.Duration // how long a peer may take for a line
 	CloseTime  time.Duration // how long a session that is over waits for the data path
@@ -80,7 +80,6 @@ type Session struct {
 	noGoodbye        bool                // the client would take a last line for TLS
 	transcript       transcript.Transcript
 	passthroughPorts string // of the passthrough, in words
-	transfers        int
 	refusals         refusals
 	endingReported   bool
 }
@@ -366,7 +365,7 @@ func (s *Session) serverFailed(err error, explained bool) {
 	const left = "the server has closed the connection"
 	switch {
 	case explained:
-		s.terminate(refusal.Refusal{})
+		s.terminate(s.serverGoodbye())
 	case err == errNotFTP, badLine(err):
 		s.terminate(refusal.New(verdict.RefusedBadReply, verdict.CodeServerBadReply, dialogue.NotFTP))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -374,4 +373,13 @@ func (s *Session) serverFailed(err error, explained bool) {
 	default:
 		s.terminate(refusal.New(verdict.RefusedUnreachable, verdict.CodeServerLeft, serverBroken))
 	}
+}
+
+// serverGoodbye is what ends a session whose server has told the client why it closes: a 421 that answers no
+// command is the server's own decision.
+func (s *Session) serverGoodbye() (r refusal.Refusal) {
+	if strings.HasPrefix(s.transcript.ServerReply(), "421") {
+		r.Code = verdict.CodeServerLeft
+	}
+	return r
 }

@@ -3,6 +3,7 @@ package transcript
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -148,6 +149,7 @@ func (t *Transcript) Reply(at time.Time, line ftp.ServerLine, command int) {
 	t.reply = t.redacted(line.Text)
 	t.record.Reply(at, t.reply, !line.Last)
 	if line.Last && line.Code/100 != 1 {
+		t.record.Answered(t.last.verb, t.reply)
 		t.answered()
 	}
 }
@@ -225,8 +227,22 @@ func printable(line []byte) string {
 func (t *Transcript) Opened(at time.Time, data dataplane.Data, hole pinhole.Pinhole) {
 	t.agreed(at, data, hole.TLS, sessions.Data{
 		From: hole.From, Listen: hole.Listen, Target: hole.Target, SourceIP: hole.SourceIP,
-		Active: hole.Active,
+		Active: hole.Active, Named: t.otherHost(hole),
 	})
+}
+
+// otherHost returns the host that the server's 227 names, where that is not the one that a passive pinhole
+// leads to; not valid: it is.
+func (t *Transcript) otherHost(hole pinhole.Pinhole) netip.Addr {
+	text, is227 := strings.CutPrefix(t.reply, "227")
+	if !is227 || hole.Active {
+		return netip.Addr{}
+	}
+	named, err := ftp.Parse227([]byte(text))
+	if err != nil || named.Addr() == hole.Target.Addr() {
+		return netip.Addr{}
+	}
+	return named.Addr()
 }
 
 // Bridged records a data connection that the gateway opens to both ends.
@@ -248,10 +264,7 @@ func (t *Transcript) agreed(at time.Time, data dataplane.Data, on pinhole.TLSLeg
 	if on.Server {
 		d.TLS.Server = "TLS"
 	}
-	o := data.Outcome()
-	if d.Path = o.Path.String(); o.Counted {
-		d.Meter = data
-	}
+	d.Path, d.Meter = data.Outcome().Path.String(), data
 	t.record.Opened(d, at)
 }
 

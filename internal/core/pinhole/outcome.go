@@ -26,8 +26,11 @@ type Outcome struct {
 	// of TLS.
 	Complete bool
 	// ServerReset reports that the server's end was reset, or timed out, before its FIN: a download is cut
-	// short, whatever the server says about it. Over the kernel's path it is never set.
+	// short, whatever the server says about it.
 	ServerReset bool
+	// BrokeAfterEnd reports that the Failure came when nothing was left to be delivered: a transfer that the
+	// server calls complete is complete all the same.
+	BrokeAfterEnd bool
 	// NotResumed reports that TLS with the server was set up without resuming the session of the
 	// control connection. There are servers that then take no data.
 	NotResumed bool

@@ -29,6 +29,8 @@ const (
 	CodeServerRefusedPORT     Code = "server_refused_port"
 	CodeServerRefusedPASV     Code = "server_refused_pasv"
 	CodeServerRefusedTransfer Code = "server_refused_transfer"
+	CodeServerRefusedCommand  Code = "server_refused_command" // another command than a transfer's
+	CodeServerNoReply         Code = "server_no_reply"
 	CodeLoginFailed           Code = "login_failed"
 
 	CodeClientNotAllowed   Code = "client_not_allowed"
@@ -70,6 +72,7 @@ const (
 	CodeServerDataUnreachable Code = "server_data_unreachable"
 	CodeClientDataUnreachable Code = "client_data_unreachable"
 	CodeDataBroken            Code = "data_broken"
+	CodeDataStalled           Code = "data_stalled" // nothing moves
 	CodeAborted               Code = "aborted"
 )
 
@@ -83,7 +86,8 @@ type Fault struct {
 	At       netip.AddrPort    // where the peer should have connected to
 	Expected netip.Addr        // who alone may connect there
 	Ports    forward.PortRange // the range that At was drawn from
-	Waited   time.Duration     // how long the gateway waited for the connection
+	Named    netip.Addr        // the other host that the server's reply to PASV named; not valid: none
+	Waited   time.Duration     // how long the gateway, or the client, waited
 	Err      string            // the cause
 	Remedy   string            // replaces the verdict's own remedy; empty: it does not
 	Fatal    bool              // it ended the session

@@ -58,6 +58,11 @@ var controlSentences = map[Code]sentence{
 		says("have the client use active mode, or allow passive mode on the server"),
 	},
 	CodeServerRefusedTransfer: {refusedText, refusedRemedy},
+	CodeServerRefusedCommand:  {says("the server refused {verb|a command}: {said}"), refusedRemedy},
+	CodeServerNoReply: {
+		says("the server did not answer {verb|a command} within {waited}"),
+		says("check in the server's log what it waits for: a disk, a lookup of names, a backend"),
+	},
 	CodeLoginFailed: {
 		says("the server rejected the login: {said|the name or the password is wrong}"),
 		says("check the user name and the password, and in the server's log whether the server accepts " +
@@ -122,7 +127,7 @@ func refusedText(f Fault) string {
 	said := cmp.Or(f.Said, "it gave no reason")
 	switch {
 	case strings.HasPrefix(said, "426"):
-		return fmt.Sprintf("the server aborted %s: %s", f.Verb, said)
+		return fmt.Sprintf("the server reports that %s broke off: %s", f.Verb, said)
 	case FailedToConnect(said):
 		return fmt.Sprintf("the server could not use the data connection for %s: %s", f.Verb, said)
 	}
@@ -134,8 +139,8 @@ func refusedRemedy(f Fault) string {
 	code := f.Said[:min(3, len(f.Said))]
 	switch {
 	case code == "425" || code == "426":
-		return "check the logs of the server and of the client: one of them closed or refused the data " +
-			"connection"
+		return "check the logs of the server and of the client: probably one of them closed or refused the " +
+			"data connection"
 	case code == "452" || code == "552":
 		return "check the free space on the server's disk, and the user's quota"
 	case strings.HasPrefix(code, "52") || strings.HasPrefix(code, "53") && code != "532":

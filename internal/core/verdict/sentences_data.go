@@ -3,6 +3,7 @@ package verdict
 import (
 	"cmp"
 	"fmt"
+	"strings"
 )
 
 // dataSentences hold the sentences for faults of data connections and of the commands that set them up, by
@@ -84,7 +85,8 @@ var dataSentences = map[Code]sentence{
 			"status dnat accept): ftpgate doctor names the chains that drop"),
 	},
 	CodeClientTooLate: {
-		says("{peer} connected to {at} only {waited} after the port was announced: the pinhole had expired"),
+		says("{peer} connected to {at} only {waited} after the port was announced: the pinhole was closed " +
+			"by then"),
 		says("find out what keeps the client from connecting at once"),
 	},
 	CodeServerNeverConnected: {
@@ -99,8 +101,8 @@ var dataSentences = map[Code]sentence{
 			"source address, its own NAT), or set server_mode = \"passive\""),
 	},
 	CodeServerDataUnreachable: {
-		says("the server does not take data connections at {at}: {dial error|no answer}"),
-		says("open the server's passive ports to the gateway in the server's firewall"),
+		says("the server does not take data connections at {at}: {dial error|no answer}{named}"),
+		unreachableRemedy,
 	},
 	CodeClientDataUnreachable: {
 		says("the client does not take data connections at {at}: {dial error|no answer}"),
@@ -110,5 +112,22 @@ var dataSentences = map[Code]sentence{
 		says("the data connection broke: {detail}"),
 		says("check the log of the end that broke it, and the firewalls between it and the gateway"),
 	},
+	CodeDataStalled: {
+		says("nothing has moved over the data connection of {verb|the transfer} for {waited}"),
+		says("check which end waits for the other one, and the firewalls between them"),
+	},
 	CodeAborted: {says("the client aborted {verb|the transfer} with ABOR"), nil},
+}
+
+// unreachableRemedy returns what to do about a server whose passive port does not answer, or refuses.
+func unreachableRemedy(f Fault) string {
+	switch {
+	case f.Named.IsValid():
+		return fmt.Sprintf("have the server accept data connections at the address of its control "+
+			"connection, %s: the gateway connects to no other host", f.At.Addr())
+	case strings.Contains(f.Err, "refused"):
+		return "probably nothing listens there yet, or a firewall rejects it: check the server's passive " +
+			"ports, and whether it listens as soon as it has announced one"
+	}
+	return "open the server's passive ports to the gateway in the server's firewall"
 }

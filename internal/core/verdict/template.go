@@ -34,6 +34,10 @@ func says(template string) func(Fault) string {
 
 // words returns what the fault knows, by the words of templates. A word without a value is empty.
 func (f Fault) words() map[string]string {
+	named := ""
+	if f.Named.IsValid() {
+		named = fmt.Sprintf(" (its reply named %s; the gateway connects to no other host)", f.Named)
+	}
 	andPeer := ""
 	if f.Peer.IsValid() {
 		andPeer = ", " + f.Peer.String()
@@ -43,6 +47,7 @@ func (f Fault) words() map[string]string {
 		"during":     enclosed("during ", f.Verb),
 		"with error": enclosed("", f.Err),
 		"peer":       f.Peer.String(),
+		"named":      named,
 		", peer":     andPeer,
 		"at":         f.At.String(),
 		"expected":   f.Expected.String(),

@@ -23,7 +23,7 @@ func (r relayData) Outcome() pinhole.Outcome {
 	o.Up, o.Down = r.Bytes()
 	err := r.Err()
 	o.Complete, o.Failure = err == nil, relayFailure(err)
-	o.ServerReset = r.ServerReset()
+	o.ServerReset, o.BrokeAfterEnd = r.ServerReset(), r.BrokeAfterEnd()
 	return o
 }
 

@@ -56,13 +56,7 @@ func (e *earlyAccept) carrier() dataplane.Data {
 func (e *earlyAccept) BeforeClientEnds(f func()) { e.waiting.BeforeClientEnds(f) }
 
 // Outcome returns what has become of the connection, over either path.
-func (e *earlyAccept) Outcome() pinhole.Outcome {
-	o := e.carrier().Outcome()
-	if !o.Counted { // nobody counts it: then there is nothing to wait for
-		o.Counted, o.Over = true, true
-	}
-	return o
-}
+func (e *earlyAccept) Outcome() pinhole.Outcome { return e.carrier().Outcome() }
 
 // Finish waits for what the relay carries.
 func (e *earlyAccept) Finish(cancel <-chan struct{}) { e.carrier().Finish(cancel) }

@@ -166,3 +166,17 @@ func (c *Connection) ServerReset() bool {
 	_, truncated := errors.AsType[*TruncatedError](broken)
 	return !truncated
 }
+
+// BrokeAfterEnd reports whether the connection broke when nothing was left to be delivered: an end broke that had
+// sent its FIN and was to get nothing; or the server, when it was given the client's FIN. (A client that breaks
+// before it has acknowledged a download has not got all of it.)
+func (c *Connection) BrokeAfterEnd() bool {
+	broken, ok := errors.AsType[*BrokenError](c.Err())
+	if !ok {
+		return false
+	}
+	other := broken.Side.other()
+	sentAll := c.finReceived[broken.Side].Load() && c.bytes[other].Load() == 0
+	hasAll := broken.Side == Server && c.finReceived[other].Load() && c.bytes[Server].Load() == 0
+	return sentAll || hasAll
+}

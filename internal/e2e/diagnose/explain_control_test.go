@@ -101,6 +101,27 @@ var serverFailures = []failureCase{
 		remedy: "check the server's log", timeline: []string{"command CWD /slow", "session ended"},
 	},
 	{
+		name: "the server dies with a word", path: anyPath, provoke: func(s *env) {
+			p := s.Login()
+			p.Exchange("CWD /", "500 OOPS: cannot change directory")
+			p.Server.Close()
+			p.Client.Expect("421")
+		},
+		code:   "server_left",
+		text:   "the server has closed the connection after it said: 500 OOPS: cannot change directory",
+		remedy: "check the server's log", timeline: []string{"reply 500 OOPS"},
+	},
+	{
+		name: "the server ends the session", path: anyPath, provoke: func(s *env) {
+			p := s.Login()
+			p.Server.Send("421 Timeout.")
+			p.Server.Close()
+			p.Client.Expect("421 Timeout.")
+		},
+		code: "server_left", text: "the server has closed the connection after it said: 421 Timeout.",
+		remedy: "check the server's log", timeline: []string{"reply 421"},
+	},
+	{
 		name: "the server does not answer", path: anyPath, forward: "idle_time = \"1s\"\n",
 		provoke: func(s *env) {
 			p := s.Login()

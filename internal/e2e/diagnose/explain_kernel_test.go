@@ -40,7 +40,8 @@ var trackedFailures = []failureCase{
 			p.Retrieve(netip.Addr{}).Complete()
 			p.Quit()
 		},
-		code: "fine", text: "nothing went wrong: 1 transfer, 0 bytes up, 10# down",
+		code: "fine", text: "the kernel saw nothing go wrong: 1 transfer, 0 bytes up, 10# " +
+			"down (it does not see what the server replies)",
 		timeline: []string{"session connected to 203.0.113.21:21", "pinhole opened by the kernel"},
 		anywhere: []string{"data the client came", "transfer a transfer complete: 10# bytes"},
 		absent:   "fault",
@@ -69,7 +70,7 @@ var trackedFailures = []failureCase{
 		},
 		code:   "server_data_unreachable",
 		text:   "the server does not take data connections at 203.0.113.21:50999: connection refused",
-		remedy: "open the server's passive ports to the gateway in the server's firewall",
+		remedy: "check the server's passive ports, and whether it listens as soon as it has announced one",
 		timeline: []string{"session connected", "pinhole opened by the kernel", "data the client came",
 			"fault the server does not take"},
 	},
@@ -78,7 +79,8 @@ var trackedFailures = []failureCase{
 			p, _ := s.passiveByHelper(50999)
 			p.Exchange("LIST", "425 nobody has come")
 		},
-		code: "fine", text: "nothing went wrong: no transfer yet", timeline: []string{"session connected"},
+		code: "fine", text: "the kernel saw nothing go wrong: no transfer yet (it does not see what " +
+			"the server replies)", timeline: []string{"session connected"},
 		absent: "pinhole",
 	},
 }

@@ -148,7 +148,7 @@ var passiveFailures = []failureCase{
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
 		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only 3# s after the " +
-			"port was announced: the pinhole had expired",
+			"port was announced: the pinhole was closed by then",
 		remedy: "find out what keeps the client from connecting at once", timeline: []string{passivePinhole},
 		absent: "data the",
 	},
@@ -170,7 +170,7 @@ var passiveFailures = []failureCase{
 		provoke: func(s *env) { s.serverPortUnreachable(s.Login(), "203.0.113.21:50999") },
 		code:    "server_data_unreachable",
 		text:    "the server does not take data connections at 203.0.113.21:50999: connection refused",
-		remedy:  "open the server's passive ports to the gateway in the server's firewall",
+		remedy:  "check the server's passive ports, and whether it listens as soon as it has announced one",
 		timeline: []string{"pinhole opened by the @ in #: 192.168.5.1 may connect to 192.168.5.2:#, leads " +
 			"to 203.0.113.21:50999", "reply 425"},
 	},
@@ -182,6 +182,36 @@ var passiveFailures = []failureCase{
 		code:   "server_data_unreachable",
 		text:   "the server does not take data connections at 203.0.113.21:50999: no answer*",
 		remedy: "open the server's passive ports", timeline: []string{"pinhole opened", "reply 425"},
+	},
+	{
+		name: "the server names another host, and does not listen",
+		provoke: func(s *env) {
+			p := s.Login()
+			p.Client.Send("PASV")
+			p.Server.Expect("PASV")
+			p.Server.Send("227 ok (10,0,0,5,199,55)")
+			dialInBackground(s.Testbed.T, s.Client(), harness.ParseHostPort(s.Testbed.T, p.Client.Expect("227")))
+			s.AwaitSession("what keeps the data",
+				func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
+			listWithoutData(p, "425 nobody has come")
+		},
+		code: "server_data_unreachable", text: "the server does not take data connections at " +
+			"203.0.113.21:50999: connection refused (its reply named 10.0.0.5; the gateway connects to no " +
+			"other host)",
+		remedy:   "accept data connections at the address of its control connection, 203.0.113.21",
+		timeline: []string{"reply 227 ok (10,0,0,5,199,55)", "reply 425"},
+	},
+	{
+		name: "the client comes behind the server's 425", path: "kernel", provoke: func(s *env) {
+			p := s.Login()
+			_, at := p.Passive(netip.Addr{})
+			p.Exchange("LIST", "425 no patience")
+			s.WantNoData(lab.ClientAddr4, at)
+		},
+		code: "client_too_late", text: "192.168.5.1 connected to 192.168.5.2:# only #*s after the port was " +
+			"announced: the pinhole was closed by then",
+		remedy: "find out what keeps the client", timeline: []string{passivePinhole, "reply 425"},
+		absent: "data the",
 	},
 	{
 		name: "the server announces a service's port", provoke: func(s *env) {

@@ -209,7 +209,9 @@ var unreadableFailures = []failureCase{
 				s.Testbed.T.Fatal(err)
 			}
 		},
-		code: "fine", text: "nothing went wrong: no transfer yet",
+		code: "fine", text: "the session is passed through encrypted: the gateway does not see its " +
+			"transfers, nor whether they fail",
+		remedy: "ftpgate doctor tries transfers",
 		timeline: []string{"command AUTH TLS", "reply 234",
 			"tls encrypted from end to end from here on; data connections through *50000-50009"},
 	},

@@ -154,7 +154,7 @@ func (e explanation) mismatch(m failureCase) string {
 		return fmt.Sprintf("the verdict is\n%q; want\n%q", e.Verdict.Text, m.text)
 	case !pattern(m.remedy, m.remedy == "").MatchString(e.Verdict.Remedy):
 		return fmt.Sprintf("the remedy is\n%q; want %q in it", e.Verdict.Remedy, m.remedy)
-	case !e.hasFault() && m.code != "fine" && m.code != "waiting":
+	case !e.hasFault() && !slices.Contains([]string{"fine", "waiting", "server_refused_command"}, m.code):
 		return fmt.Sprintf("the verdict %q is nowhere in the time line", e.Verdict.Text)
 	}
 	next := 0

@@ -118,6 +118,9 @@ func TestRunningTransfer(t *testing.T) {
 						})
 				}
 				first := runs(piece)
+				if first.Totals.Down < piece || first.Totals.Transfers+first.Totals.Failed != 0 {
+					t.Errorf("while it runs: got the totals %+v; want what came so far", first.Totals)
+				}
 				wantWithoutEnd(t, path, b.ServerData, first.Transfer.Bytes, piece)
 				if first.State != "transfer" || first.Mode != string(m) || first.Path != path ||
 					first.User != "somebody" ||
@@ -149,6 +152,7 @@ func wantOneTransfer(s *harness.AdminGateway, p harness.Session, id, path string
 	s.T.Helper()
 	s.AwaitSession("the transfer's end",
 		func(one harness.SessionInfo) bool { return one.Totals.Transfers == 1 && one.State == "idle" })
+	harness.Await(s.T, "its bytes", func() bool { return s.Status().Forwards[0].Transfers == 1 })
 	p.Quit()
 	ended := s.AwaitSession("its end", func(one harness.SessionInfo) bool {
 		return one.ID == id &&
@@ -336,4 +340,7 @@ func TestKernelTracking(t *testing.T) {
 	if f := s.Status().Forwards[0]; f.Sessions != 0 || f.Total != 1 {
 		t.Errorf("got the forward %+v; want one session, which is over", f)
 	}
+	s.Interrupt()
+	harness.WantContains(t, s.Log(), fmt.Sprintf(`sessions=1 transfers=%d failed=%d`, idle.Totals.Transfers,
+		idle.Totals.Failed))
 }

@@ -40,6 +40,8 @@ type byteCount struct {
 	begun          time.Time // when its SYN was read
 	closed         bool      // both ends have sent FIN, or one has sent RST
 	reset          bool      // one has sent RST
+	resetByFar     bool      // that was the end that was dialled
+	cutShort       bool      // what the RST has ended was not all there
 }
 
 // stream is one direction of a connection.
@@ -67,6 +69,7 @@ func (c *byteCount) add(s netflow.Segment, fromFar bool) {
 			other.setFirst(s.Acknowledged)
 		}
 	case s.RST:
+		c.cutShort, c.resetByFar = cutsShort(s, own, other), fromFar
 		other.receiverReset(s)
 		if !own.haveLast {
 			own.setLast(s.Sequence)
@@ -80,6 +83,25 @@ func (c *byteCount) add(s netflow.Segment, fromFar bool) {
 		}
 		c.closed = c.closed || own.sentFIN && other.sentFIN
 	}
+}
+
+// cutsShort reports whether an RST cuts data short: its sender has sent data and no FIN, or had more to
+// receive than it has acknowledged. own is the direction of its sender. An RST that refuses the connection
+// cuts nothing.
+func cutsShort(s netflow.Segment, own, other *stream) bool {
+	acked, known := other.ackedAtFIN, other.receiverSentFIN
+	if s.ACK {
+		acked, known = other.withoutFIN(s.Acknowledged), true
+	}
+	switch {
+	case !own.haveFirst || !other.haveFirst:
+		return false
+	case !own.sentFIN && (!other.sentFIN || s.Sequence != own.first):
+		return true
+	case other.sentFIN:
+		return known && int32(other.last-acked) > 0
+	}
+	return known && acked != other.first
 }
 
 func (d *stream) setFirst(first uint32) { d.first, d.haveFirst = first, true }

@@ -132,6 +132,68 @@ func TestByteCount(t *testing.T) {
 	}
 }
 
+// An RST cuts a transfer short if its sender has data to send or to receive; not if it has refused the
+// connection, nor behind the end of its own data or of what it has received.
+func TestCutShort(t *testing.T) {
+	for name, tt := range map[string]struct {
+		segments []testSegment
+		want     bool
+	}{
+		"nothing": {nil, false},
+		"both close": {[]testSegment{
+			{true, "FA", farSeq(5000), dialFirst, 1000},
+			{false, "FA", dialFirst, farSeq(6001), 0},
+		}, false},
+		"the sender resets":                    {[]testSegment{{true, "RA", farSeq(7000), dialFirst, 0}}, true},
+		"the receiver resets":                  {[]testSegment{{false, "RA", dialFirst, farSeq(3000), 0}}, true},
+		"the receiver resets, with a bare RST": {[]testSegment{{false, "R", dialFirst, 0, 0}}, true},
+		"an upload is reset":                   {[]testSegment{{false, "RA", dialFirst + 900, farSeq(0), 0}}, true},
+		"an upload is reset behind its FIN": {[]testSegment{
+			{false, "FA", dialFirst, farSeq(0), 77},
+			{false, "R", dialFirst + 78, 0, 0},
+		}, false},
+		"the server resets an upload that it has": {[]testSegment{
+			{false, "FA", dialFirst, farSeq(0), 77},
+			{true, "RA", farSeq(0), dialFirst + 78, 0},
+		}, false},
+		"the server resets an upload that it does not have": {[]testSegment{
+			{false, "FA", dialFirst + 1000, farSeq(0), 77},
+			{true, "RA", farSeq(0), dialFirst + 500, 0},
+		}, true},
+		"the receiver closes early, and resets what comes": {[]testSegment{
+			{false, "FA", dialFirst, farSeq(3000), 0},
+			{false, "R", dialFirst + 1, 0, 0},
+		}, true},
+		"and the sender's FIN comes first": {[]testSegment{
+			{false, "FA", dialFirst, farSeq(3000), 0},
+			{true, "FA", farSeq(4000), dialFirst + 1, 0},
+			{false, "R", dialFirst + 1, 0, 0},
+		}, true},
+		"the receiver resets behind the last byte": {[]testSegment{
+			{true, "FA", farSeq(9000), dialFirst, 1000},
+			{false, "RA", dialFirst, farSeq(10001), 0},
+		}, false},
+		"the receiver resets before the last byte": {[]testSegment{
+			{true, "FA", farSeq(9000), dialFirst, 1000},
+			{false, "RA", dialFirst, farSeq(3000), 0},
+		}, true},
+	} {
+		var c byteCount
+		open := []testSegment{{false, "S", dialFirst - 1, 0, 0}, {true, "SA", farFirst - 1, dialFirst, 0}}
+		for _, s := range append(open, tt.segments...) {
+			c.add(s.segment(), s.back)
+		}
+		if c.cutShort != tt.want {
+			t.Errorf("%s: got cut short %v; want %v", name, c.cutShort, tt.want)
+		}
+	}
+	var c byteCount
+	c.add(testSegment{false, "S", dialFirst - 1, 0, 0}.segment(), false)
+	if c.add(testSegment{true, "RA", 0, dialFirst, 0}.segment(), true); c.cutShort {
+		t.Error("a connection that is refused counts as cut short")
+	}
+}
+
 // Sequence numbers wrap after 4 GiB. The kernel's count, which may be a little wrong, says how often; without
 // segments it is the result.
 func TestByteCountWraps(t *testing.T) {

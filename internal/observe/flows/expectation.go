@@ -34,11 +34,12 @@ type Expectation struct {
 	polledAt       time.Time     // when it did so last
 	movedAt        time.Time     // when it first found the packets that it found last
 	sawClosed      bool          // when it was polled last it was closed; its last segments may still arrive
-	released       bool          // the pinhole is closed
+	released       time.Time     // when the pinhole was closed; zero: it is open
 	used           bool          // a connection has used the pinhole
 	unseenSince    time.Time     // when a poll first found it released, and no connection was seen
 	done           bool          // nothing more is expected
 	fault          *verdict.Fault
+	severed        bool // the gateway has ended the connection
 }
 
 // Expect announces the connection of a pinhole. Call it before the pinhole is open in the kernel, and
@@ -58,7 +59,7 @@ func (w *Watcher) Expect(hole pinhole.Pinhole) *Expectation {
 func (x *Expectation) Release(used bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.released, x.used = true, used
+	x.released, x.used = time.Now(), used
 }
 
 // wasUsed reports whether a connection has used the pinhole, even if nothing has shown it yet.
@@ -103,7 +104,7 @@ func (x *Expectation) payload() (sent, received uint64) {
 func (x *Expectation) searchOrExpire(now time.Time) (search, expire bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.released {
+	if x.released.IsZero() {
 		return false, false
 	}
 	if x.unseenSince.IsZero() {
@@ -121,8 +122,9 @@ func (x *Expectation) searchOrExpire(now time.Time) (search, expire bool) {
 func (x *Expectation) finishIfReleased() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.done = x.done || x.released
-	return x.released
+	released := !x.released.IsZero()
+	x.done = x.done || released
+	return released
 }
 
 // finishUnanswered ends an expectation whose connection the far end did not answer.
@@ -151,15 +153,29 @@ func (x *Expectation) Outcome() pinhole.Outcome {
 	defer x.mu.Unlock()
 	o := pinhole.KernelOutcome()
 	o.Counted, o.Connected, o.UnexpectedPeer, o.Over = true, x.connected, x.unexpectedPeer, x.done
-	if x.fault != nil {
-		o.Failure = &pinhole.Failure{Err: errors.New(x.fault.Verdict().Text), Fault: *x.fault}
+	if x.severed {
+		o.Failure = &pinhole.Failure{Err: errSevered}
+	} else if f := x.faultSoFar(); f != nil {
+		o.Failure = &pinhole.Failure{Err: errors.New(f.Verdict().Text), Fault: *f}
 	}
+	o.ServerReset = x.segments.cutShort && x.segments.resetByFar != x.pinhole.Active
 	sent, received := x.payload()
 	o.Up, o.Down = int64(sent), int64(received)
 	if x.pinhole.Active { // the server has connected
 		o.Up, o.Down = o.Down, o.Up
 	}
 	return o
+}
+
+// faultSoFar returns what went wrong with the connection; nil: nothing so far. The caller holds x.mu.
+func (x *Expectation) faultSoFar() *verdict.Fault {
+	switch {
+	case x.fault != nil || !x.segments.cutShort:
+		return x.fault
+	case x.segments.resetByFar != x.pinhole.Active:
+		return &verdict.Fault{Code: verdict.CodeDataBroken, Said: "the server broke it", Err: causeReset}
+	}
+	return &verdict.Fault{Code: verdict.CodeDataBroken, Said: "the client broke it", Err: causeReset}
 }
 
 // Sever ends the connection. It deletes its entry from the table: as a pinhole serves no second packet, the
@@ -185,9 +201,21 @@ func (x *Expectation) Sever() {
 	}
 	x.mu.Unlock()
 	if listed {
+		x.sever()
 		_ = w.table.Delete(t, id) // after an error it ends by itself: there is nothing else to do
 	}
 }
+
+// sever notes that the gateway ends the connection.
+func (x *Expectation) sever() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.done && !x.segments.closed && !x.flow.State.Over() {
+		x.severed = true
+	}
+}
+
+var errSevered = errors.New("the gateway has ended the data connection")
 
 // matches reports whether a flow with the same ends is this connection.
 func (x *Expectation) matches(f netflow.Flow) bool {
@@ -277,7 +305,7 @@ func (x *Expectation) update(f netflow.Flow, now time.Time) (finished bool) {
 	case f.State.Over():
 		x.done = x.segments.closed || x.sawClosed
 		x.sawClosed = true
-	case !f.Replied && x.released && !x.used: // given up
+	case !f.Replied && !x.released.IsZero() && !x.used: // given up
 		x.fault, x.done = x.unansweredFault(causeNoAnswer), true
 	case !f.Replied && now.Sub(x.connected) > answerWait:
 		waited := now.Sub(x.connected).Round(time.Second)
@@ -306,24 +334,34 @@ func (x *Expectation) updateMissing(now time.Time) (finished bool) {
 }
 
 // notTranslated records why a connection of the right peer did not reach the far end, so that it does not
-// count as connected. A pinhole serves one first packet: if a second one arrives, a filter of the gateway
-// has dropped the first.
+// count as connected. A pinhole serves one first packet: if a second one arrives while it is open, a filter of
+// the gateway has dropped the first. Behind its end the first packet may be the only one.
 func (x *Expectation) notTranslated(at time.Time) {
 	if x.fault != nil { // the first fault stays
 		return
 	}
 	x.fault = &verdict.Fault{Code: verdict.CodeGatewayFilter, At: x.pinhole.Listen, Peer: x.pinhole.From,
 		Waited: at.Sub(x.opened)}
-	if x.fault.Waited >= pinhole.Lifetime {
+	closed := !x.released.IsZero() && (x.fault.Waited < synInterval || at.Sub(x.released) > readLag)
+	if closed || x.fault.Waited >= pinhole.Lifetime {
 		x.fault.Code = verdict.CodeClientTooLate
 	}
 	x.connected = time.Time{}
 }
 
+const (
+	// synInterval is the shortest time after which TCP repeats a first packet, less what clocks differ
+	// (TCP_TIMEOUT_INIT in include/net/tcp.h is a second).
+	synInterval = 900 * time.Millisecond
+	// readLag is how long after its arrival a packet may be read from the log.
+	readLag = 100 * time.Millisecond
+)
+
 // The causes of a connection that the far end answers with a reset, and with nothing.
 const (
 	causeRefused  = "connection refused"
 	causeNoAnswer = "no answer to the first packet"
+	causeReset    = "connection reset by peer"
 )
 
 // unansweredFault returns the fault of a far end that does not accept the connection.

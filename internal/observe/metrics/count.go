@@ -104,6 +104,14 @@ func (m *Metrics) Finished(t sessions.Transfer) {
 	}
 }
 
+// DataFailed counts a data connection that failed before a transfer used it, as a transfer that failed. Package
+// sessions calls it.
+func (m *Metrics) DataFailed(forward, path string) {
+	if c := m.countsOf(forward); c != nil {
+		c.transfers[unknownDirection][pathOf(path)][failed].Add(1)
+	}
+}
+
 func directionOf(d sessions.Direction) int {
 	if i := slices.Index(directionLabels[:], string(d)); i >= 0 {
 		return i

@@ -38,6 +38,7 @@ type Monitor struct {
 	segments segments // nil: the kernel has no log
 
 	stop       context.CancelFunc
+	close      sync.Once
 	goroutines sync.WaitGroup
 	lost       atomic.Bool // segments were lost since the last resync
 
@@ -220,8 +221,11 @@ func (m *Monitor) poll(ctx context.Context) {
 	}
 }
 
-// Close ends the goroutines, closes the sources, and finalizes all transfers with the bytes known by then.
-func (m *Monitor) Close() {
+// Close ends the goroutines, closes the sources, and finalizes all transfers with the bytes known by then. The
+// second Close does nothing.
+func (m *Monitor) Close() { m.close.Do(m.closeOnce) }
+
+func (m *Monitor) closeOnce() {
 	m.stop()
 	m.goroutines.Wait()
 	if m.watcher != nil {

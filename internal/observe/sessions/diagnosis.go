@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 )
@@ -17,9 +18,10 @@ const (
 	minWait = 800 * time.Millisecond
 )
 
-// dataFault returns what went wrong with a closed data connection, as far as the gateway can see.
-func (r *Record) dataFault(d *data, o pinhole.Outcome) (verdict.Fault, bool) {
-	if d == nil || d.Meter == nil {
+// dataFault returns what went wrong with a closed data connection, as far as the gateway can see. final:
+// nothing more will be known about it.
+func (r *Record) dataFault(d *data, o pinhole.Outcome, final bool) (verdict.Fault, bool) {
+	if d == nil {
 		return verdict.Fault{}, false
 	}
 	switch {
@@ -28,8 +30,10 @@ func (r *Record) dataFault(d *data, o pinhole.Outcome) (verdict.Fault, bool) {
 		if !own.At.IsValid() {
 			own.At = d.Listen
 		}
+		own.Named = d.Named
 		return own, true
-	case !o.Connected.IsZero(), d.declined, !d.Listen.IsValid(), d.closed.Sub(d.opened) < minWait:
+	case !o.Counted, !final, !o.Connected.IsZero(), d.declined, !d.Listen.IsValid(),
+		d.closed.Sub(d.opened) < minWait:
 		return verdict.Fault{}, false
 	}
 	return r.neverConnected(d, o, d.closed), true
@@ -51,44 +55,129 @@ func (r *Record) neverConnected(d *data, o pinhole.Outcome, now time.Time) verdi
 	return f
 }
 
-// verdict returns how the session went so far: what ended it, else what failed last, unless everything went
-// well afterwards.
-func (r *Record) verdict(now time.Time) verdict.Verdict {
-	if r.fatal != nil && !(r.fatal.Plain() && r.last != nil && !r.last.Minor() && r.completedSince == 0) {
-		return r.fatal.Verdict()
+// verdict returns how the session went so far: what ended it, else what failed first, unless everything went
+// well afterwards. sofar are its results.
+func (r *Record) verdict(sofar results, now time.Time) verdict.Verdict {
+	if r.fatal != nil && !(r.fatal.Plain() && sofar.failed()) {
+		v := r.fatal.Verdict()
+		if n := sofar.totals.Transfers; n > 0 && r.fatal.Code == verdict.CodeServerLeft {
+			v.Text += "; before, " + count(n, "transfer was", "transfers were") + " completed"
+		}
+		return v
+	}
+	if f, waits := r.awaited(now); waits {
+		v := f.Verdict()
+		return verdict.Verdict{Code: verdict.CodeWaiting, Text: "so far " + v.Text, Remedy: v.Remedy}
+	}
+	first := sofar.first
+	if first == nil {
+		return r.well(sofar)
+	}
+	v := first.Verdict()
+	switch {
+	case sofar.completedSince == 0 && r.loggedIn && (first.Code == verdict.CodeLoginFailed ||
+		first.Code == verdict.CodeNotLoggedIn):
+		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("nothing went wrong since the "+
+			"login: %s; before, %s", sofar.totals, v.Text)}
+	case sofar.completedSince > 0 && first.Minor():
+		return verdict.Verdict{Code: verdict.CodeFine,
+			Text: fmt.Sprintf("transfers go well (%s); before, %s", sofar.totals, v.Text)}
+	}
+	if sofar.later != nil {
+		v.Text += "; after that, " + sofar.later.Verdict().Text
+	}
+	if n := sofar.completedSince; n > 0 {
+		v.Text += "; since then " + count(n, "transfer was", "transfers were") + " completed"
+	}
+	return v
+}
+
+// well returns the verdict of a session in which nothing failed, as far as the gateway can see.
+func (r *Record) well(sofar results) verdict.Verdict {
+	f := r.serverRefused
+	switch {
+	case r.passedThrough:
+		return verdict.Verdict{Code: verdict.CodeFine, Remedy: "ftpgate doctor tries transfers with the server",
+			Text: "the session is passed through encrypted: the gateway does not see its transfers, nor " +
+				"whether they fail"}
+	case f != nil && sofar.completedSince == 0 && r.transfer == nil:
+		return f.Verdict()
+	case r.start.Tracking == forward.TrackingKernel:
+		return verdict.Verdict{Code: verdict.CodeFine, Text: "the kernel saw nothing go wrong: " +
+			sofar.totals.String() + " (it does not see what the server replies)"}
+	}
+	text := "nothing went wrong: " + sofar.totals.String()
+	if sofar.counting {
+		text += " so far, while bytes are counted"
+	}
+	return verdict.Verdict{Code: verdict.CodeFine, Text: text}
+}
+
+// awaited returns what the session waits for longer than usual.
+func (r *Record) awaited(now time.Time) (verdict.Fault, bool) {
+	if !r.ended.IsZero() {
+		return verdict.Fault{}, false
 	}
 	if r.awaitsData() {
 		if f, late := r.overdue(now); late {
-			v := f.Verdict()
-			return verdict.Verdict{Code: verdict.CodeWaiting, Text: "so far " + v.Text, Remedy: v.Remedy}
+			return f, true
 		}
 	}
-	if r.last == nil {
-		return verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong: " + r.totals.String()}
+	if f, waits := r.unanswered(now); waits {
+		return f, true
 	}
-	v := r.last.Verdict()
+	waited := now.Sub(r.movedAt)
+	if t := r.transfer; t != nil && r.data != nil && r.data.outcome().Lives() && waited >= movePatience {
+		return verdict.Fault{Code: verdict.CodeDataStalled, Verb: t.transfer.Verb, Waited: waited}, true
+	}
+	return verdict.Fault{}, false
+}
+
+// movePatience is how long nothing may move in a data connection before the gateway mentions it.
+const movePatience = 10 * time.Second
+
+// unanswered returns what the server has not answered for longer than usual: the connection or a command. A
+// client need not wait for the answer to QUIT.
+func (r *Record) unanswered(now time.Time) (verdict.Fault, bool) {
+	f := verdict.Fault{Verb: r.pendingVerb, Waited: now.Sub(r.pendingSince)}
 	switch {
-	case r.completedSince == 0 && r.loggedIn && (r.last.Code == verdict.CodeLoginFailed ||
-		r.last.Code == verdict.CodeNotLoggedIn):
-		return verdict.Verdict{Code: verdict.CodeFine, Text: fmt.Sprintf("nothing went wrong since the "+
-			"login: %s; before, %s", r.totals, v.Text)}
-	case r.completedSince == 0:
-		return v
+	case !r.server.IsValid(), r.start.Tracking != forward.TrackingProxy, r.passedThrough,
+		f.Waited < connectPatience:
+		return f, false
+	case !r.greeted:
+		if r.start.ClientTLS && r.tls.Client == "" { // the greeting waits for the client's handshake
+			return f, false
+		}
+		f.Code = verdict.CodeServerSilent
+		return f, true
 	}
-	if r.last.Minor() {
-		return verdict.Verdict{Code: verdict.CodeFine,
-			Text: fmt.Sprintf("transfers go well (%s); before, %s", r.totals, v.Text)}
+	f.Code = verdict.CodeServerNoReply
+	return f, r.pending && r.transfer == nil && r.pendingVerb != "QUIT"
+}
+
+// noteUnanswered records at the end of a session that its server left the client without an answer.
+func (r *Record) noteUnanswered(now time.Time) {
+	if f, waits := r.unanswered(now); waits && r.fatal == nil {
+		r.fault(f)
 	}
-	v.Text = fmt.Sprintf("%s; since then %s", v.Text, count(r.completedSince, "transfer was",
-		"transfers were")+" completed")
-	return v
+}
+
+// lookAtTransfer notes whether the running transfer has moved since the last look.
+func (r *Record) lookAtTransfer(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.transfer == nil || r.data == nil {
+		return
+	}
+	if o := r.data.outcome(); o.Up+o.Down != r.moved || !o.Lives() {
+		r.moved, r.movedAt = o.Up+o.Down, now
+	}
 }
 
 // awaitsData reports whether a pinhole is open for a transfer that is to come or waits.
 func (r *Record) awaitsData() bool {
 	d := r.data
-	return d != nil && d.closed.IsZero() && !d.declined && d.Meter != nil && d.Listen.IsValid() &&
-		r.ended.IsZero()
+	return d != nil && d.closed.IsZero() && !d.declined && d.Listen.IsValid()
 }
 
 // overdue returns why the data connection for the open pinhole is not there: its peer takes longer than a
@@ -97,8 +186,8 @@ func (r *Record) overdue(now time.Time) (verdict.Fault, bool) {
 	o := r.data.outcome()
 	switch {
 	case o.Fault() != nil:
-		return *o.Fault(), true
-	case o.Connected.IsZero() && now.Sub(r.data.opened) >= connectPatience:
+		return r.dataFault(r.data, o, false)
+	case o.Counted && o.Connected.IsZero() && now.Sub(r.data.opened) >= connectPatience:
 		return r.neverConnected(r.data, o, now), true
 	}
 	return verdict.Fault{}, false

@@ -4,6 +4,7 @@ import (
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func failings() []failing {
 					Code: verdict.CodeDataBroken, Said: "the server broke it"}}}, "552 quota exceeded"),
 			verdict.CodeServerRefusedTransfer, "the server did not carry out RETR: 552 quota exceeded"},
 		{"the server breaks it off", failed(nil, came, "426 broken"), verdict.CodeServerRefusedTransfer,
-			"the server aborted RETR: 426 broken"},
+			"the server reports that RETR broke off: 426 broken"},
 		{"the server does not take the data connection", failed(nil, came, "425 no"),
 			verdict.CodeServerRefusedTransfer,
 			"the server could not use the data connection for RETR: 425 no"},
@@ -101,11 +102,87 @@ func failings() []failing {
 			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRequired,
 				Verb: "PASS"})
 		}, verdict.CodeTLSRequired, "the client sent PASS in clear"},
+		{"a command that the server refuses", func(r *Record) {
+			r.Command(time.Now(), "SIZE x")
+			r.Reply(time.Now(), "550 no such file", false)
+			r.Answered("SIZE", "550 no such file")
+		}, verdict.CodeServerRefusedCommand, "the server refused SIZE: 550 no such file"},
+		{"a command that the server does not know", func(r *Record) { r.Answered("FEAT", "502 no") },
+			verdict.CodeFine, "nothing went wrong"},
+		{"a folder that is there the second time", func(r *Record) {
+			r.Answered("CWD", "550 no such folder")
+			r.Answered("MKD", "257 made")
+			r.Answered("CWD", "250 there")
+		}, verdict.CodeFine, "nothing went wrong"},
+		{"a server that does not answer", func(r *Record) {
+			r.Command(time.Now().Add(-12*time.Second), "CWD /tape")
+		}, verdict.CodeWaiting, "so far the server did not answer CWD within 12 s"},
+		{"a server that has not answered yet", func(r *Record) { r.Command(time.Now(), "CWD /tape") },
+			verdict.CodeFine, "nothing went wrong"},
+		{"three faults, the first one counts", func(r *Record) {
+			r.Refuse(verdict.Fault{Code: verdict.CodeThirdPartyPort, Verb: "PORT", Peer: client.Addr()})
+			r.Refuse(verdict.Fault{Code: verdict.CodeFamily, Verb: "EPSV", Said: "no"})
+			r.Refuse(verdict.Fault{Code: verdict.CodeLowPort, Verb: "PORT", Said: "port 1023"})
+		}, verdict.CodeThirdPartyPort, "the client's PORT names another address than its own, 192.168.5.1: " +
+			"refused; after that, PORT was refused: port 1023"},
+		{"one fault twice", func(r *Record) {
+			failed(nil, pinhole.Outcome{}, "425 no")(r)
+			failed(nil, pinhole.Outcome{}, "425 no")(r)
+		}, verdict.CodeClientNeverConnected, "within 30 s"},
+		{"passed through", func(r *Record) { r.PassedThrough("ports 50000-50100") }, verdict.CodeFine,
+			"the session is passed through encrypted: the gateway does not see its transfers"},
 		{"no TLS", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeServerTLS, Said: "no TLS with the server: why",
 				Err: "e"})
 		}, verdict.CodeServerTLS,
 			"no TLS with the server: why (e)"},
+	}
+}
+
+// broken are transfers whose data connection broke, and what the server says about it.
+func broken() []failing {
+	fault := func(by string) *pinhole.Failure {
+		return &pinhole.Failure{Fault: verdict.Fault{Code: verdict.CodeDataBroken, Said: by}}
+	}
+	byClient := pinhole.Outcome{Connected: time.Now(), Over: true, Failure: fault("the client broke it")}
+	byServer := pinhole.Outcome{Connected: time.Now(), Over: true, Failure: fault("the server broke it")}
+	// behindReply has the data connection break once the server has replied.
+	behindReply := func(reply string, o pinhole.Outcome) func(*Record) {
+		return func(r *Record) {
+			m := &meter{pinhole.Outcome{Connected: time.Now()}}
+			hole(r, m)
+			r.TransferStarted(time.Now(), "STOR", "a")
+			r.TransferFinished(false, reply, nil)
+			m.o = o
+		}
+	}
+	const full = "the server did not carry out STOR: 552 quota"
+	return []failing{
+		{"the client breaks what the server has refused", behindReply("552 quota", byClient),
+			verdict.CodeServerRefusedTransfer, full},
+		{"the server breaks it behind its reply", behindReply("552 quota", byServer),
+			verdict.CodeServerRefusedTransfer, full},
+		{"the client breaks it, and the server has no other word for that", failed(nil, byClient,
+			"451 local error"), verdict.CodeDataBroken, "the data connection broke: the client broke it"},
+		{"a 426 behind what the client broke", failed(nil, byClient, "426 broken"), verdict.CodeDataBroken,
+			"the client broke it"},
+		{"a 226 behind what the client broke", func(r *Record) {
+			hole(r, &meter{byClient})
+			r.TransferStarted(time.Now(), "STOR", "a")
+			r.TransferFinished(true, "226 done", nil)
+		}, verdict.CodeDataBroken, "the data connection broke: the client broke it"},
+		{"a client that breaks a whole upload", func(r *Record) {
+			whole := byClient
+			whole.BrokeAfterEnd = true
+			hole(r, &meter{whole})
+			r.TransferStarted(time.Now(), "STOR", "a")
+			r.TransferFinished(true, "226 done", nil)
+		}, verdict.CodeFine, "nothing went wrong: 1 transfer"},
+		{"a 226 behind what the gateway ended", func(r *Record) {
+			hole(r, &meter{pinhole.Outcome{Connected: time.Now(), Over: true, Failure: &pinhole.Failure{}}})
+			r.TransferStarted(time.Now(), "STOR", "a")
+			r.TransferFinished(true, "226 done", nil)
+		}, verdict.CodeDataBroken, "the data connection broke: the gateway ended it"},
 	}
 }
 
@@ -127,6 +204,23 @@ func endings() []failing {
 				Said: "the server has closed the connection", Fatal: true})
 			r.Ends("421 ")
 		}, verdict.CodeServerLeft, "the server has closed the connection"},
+		{"a server that leaves behind a transfer", func(r *Record) {
+			hole(r, &meter{came})
+			r.TransferStarted(time.Now(), "RETR", "a")
+			r.TransferFinished(true, "226", nil)
+			r.Fault(verdict.Fault{Code: verdict.CodeServerLeft,
+				Said: "the server has closed the connection", Fatal: true})
+			r.Ends("421 ")
+		}, verdict.CodeServerLeft,
+			"the server has closed the connection; before, 1 transfer was completed"},
+		{"a client that waits in vain, and leaves", func(r *Record) {
+			r.Command(time.Now().Add(-12*time.Second), "CWD /tape")
+			r.Ends("")
+		}, verdict.CodeServerNoReply, "the server did not answer CWD within 12 s"},
+		{"a client that does not wait for the answer to QUIT", func(r *Record) {
+			r.Command(time.Now().Add(-12*time.Second), "QUIT")
+			r.Ends("")
+		}, verdict.CodeFine, "nothing went wrong"},
 		{"what ends it counts", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeIdle, Said: "idle for 10m0s", Fatal: true})
 			r.Refuse(verdict.Fault{Code: verdict.CodeCommandRefused})
@@ -154,7 +248,7 @@ func endings() []failing {
 
 // TestVerdicts has sessions fail, and asks why.
 func TestVerdicts(t *testing.T) {
-	for _, test := range append(failings(), endings()...) {
+	for _, test := range slices.Concat(failings(), broken(), endings()) {
 		t.Run(test.name, func(t *testing.T) {
 			l := New(time.Now())
 			r := logIn(l)

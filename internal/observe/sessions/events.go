@@ -3,13 +3,16 @@ package sessions
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
+
+	"ftpgate/internal/core/verdict"
 )
 
 // Connected records the connection to the server, and how long dialling took.
 func (r *Record) Connected(server netip.AddrPort, took time.Duration) {
 	r.locked(func() {
-		r.server = server
+		r.server, r.pendingSince = server, time.Now()
 		if r.log.Dialled != nil && took > 0 {
 			r.log.Dialled(r.start.Forward, took)
 		}
@@ -56,6 +59,10 @@ func (r *Record) OnlyData() {
 func (r *Record) Command(at time.Time, text string) {
 	r.locked(func() {
 		r.active, r.pending = at, true
+		r.pendingSince = at
+		if r.pendingVerb, _, _ = strings.Cut(text, " "); text[0] == '(' {
+			r.pendingVerb = ""
+		}
 		r.noteAt(r.active, KindCommand, 0, text)
 	})
 }
@@ -66,6 +73,18 @@ func (r *Record) Reply(at time.Time, text string, more bool) {
 		r.active, r.greeted = at, true
 		r.pending = r.pending && more
 		r.noteAt(r.active, KindReply, 0, text)
+	})
+}
+
+// Answered records the server's final reply to a command of the client that is no transfer.
+func (r *Record) Answered(verb, reply string) {
+	r.locked(func() {
+		switch last := r.serverRefused; {
+		case verdict.TellsWhy(reply):
+			r.serverRefused = &verdict.Fault{Code: verdict.CodeServerRefusedCommand, Verb: verb, Said: reply}
+		case last != nil && last.Verb == verb && reply[:1] == "2":
+			r.serverRefused = nil
+		}
 	})
 }
 
@@ -117,13 +136,18 @@ func (r *Record) Closed() {
 	r.mu.Lock()
 	d := r.data
 	counted := d == nil || !d.closed.IsZero() || d.usedByTransfer // the end of its transfer says more
-	var now time.Time
+	now := time.Now()
 	if d != nil && d.closed.IsZero() {
-		now = time.Now()
+		r.followPath(d, d.outcome())
 		r.close(d, now)
 	}
-	r.mu.Unlock()
+	var s *finalizing
 	if !counted {
-		r.log.finalize(&finalizing{record: r, data: d}, now)
+		s = &finalizing{record: r, data: d}
+		r.finalizing = append(r.finalizing, s)
+	}
+	r.mu.Unlock()
+	if s != nil {
+		r.log.finalize(s, now)
 	}
 }

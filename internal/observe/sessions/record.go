@@ -1,12 +1,12 @@
 package sessions
 
 import (
-	"cmp"
 	"errors"
 	"net/netip"
 	"sync"
 	"time"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
@@ -22,31 +22,35 @@ type Record struct {
 	stats  *forwardStats // of its forward
 	began  time.Time
 
-	mu             sync.Mutex
-	server         netip.AddrPort
-	user           string
-	active         time.Time
-	ended          time.Time
-	greeted        bool
-	loggedIn       bool
-	pending        bool // a command has no reply yet
-	passedThrough  bool // the gateway cannot read it
-	onlyData       bool // its control connections are closed, and data goes on
-	tls            TLS
-	typeCode       string      // of representation: "A" or "I"
-	data           *data       // the last pinhole; nil: none so far
-	dataCount      int         // data connections so far
-	transfer       *finalizing // the running one; nil: none
-	totals         Totals
-	refused        int
-	last           *verdict.Fault // the last fault that did not end the session
-	completedSince int            // transfers completed after it
-	fatal          *verdict.Fault
-	goodbye        string // the last line from the gateway
-	timeline       timeline
-	latest         time.Duration // the time of the latest event: the next one is not earlier
-	kill           func()        // nil: it cannot be killed
-	killRequested  bool          // by an operator
+	mu            sync.Mutex
+	server        netip.AddrPort
+	user          string
+	active        time.Time
+	ended         time.Time
+	greeted       bool
+	loggedIn      bool
+	pending       bool      // a command has no reply yet
+	pendingVerb   string    // the last command's
+	pendingSince  time.Time // when it came, or the server was connected
+	passedThrough bool      // the gateway cannot read it
+	onlyData      bool      // its control connections are closed, and data goes on
+	tls           TLS
+	typeCode      string      // of representation: "A" or "I"
+	data          *data       // the last pinhole; nil: none so far
+	dataCount     int         // data connections so far
+	transfer      *finalizing // the running one; nil: none
+	moved         int64       // its bytes, at the last look
+	movedAt       time.Time   // when a look last found more of them than the one before
+	results       results
+	finalizing    []*finalizing // what is over, and not in results yet: its bytes are still counted
+	refused       int
+	serverRefused *verdict.Fault // the last command but transfers that the server refused; nil: none
+	fatal         *verdict.Fault
+	goodbye       string // the last line from the gateway
+	timeline      timeline
+	latest        time.Duration // the time of the latest event: the next one is not earlier
+	kill          func()        // nil: it cannot be killed
+	killRequested bool          // by an operator
 }
 
 // Data is a negotiated data connection.
@@ -56,8 +60,9 @@ type Data struct {
 	From           netip.Addr
 	Listen, Target netip.AddrPort // of a bridge, Listen is not valid
 	SourceIP       netip.Addr
-	Active         bool // the server connects
-	TLS            TLS  // on the legs where the gateway speaks it
+	Named          netip.Addr // the other host that the server's reply named; not valid: none
+	Active         bool       // the server connects
+	TLS            TLS        // on the legs where the gateway speaks it
 	Meter          Meter
 }
 
@@ -155,8 +160,10 @@ func (r *Record) TransferStarted(at time.Time, verb, file string) {
 			Direction: directionOf(verb), Began: at}}
 		if t := &r.transfer.transfer; r.data != nil {
 			r.data.usedByTransfer, r.data.declined = true, false
+			r.followPath(r.data, r.data.outcome())
 			t.number, t.Mode, t.Path, t.TLS = r.data.number, r.data.Mode, r.data.Path, r.data.TLS
 		}
+		r.moved, r.movedAt = 0, at
 	})
 }
 
@@ -193,6 +200,7 @@ func (r *Record) TransferDeclined(reply string) {
 	s := r.transfer
 	r.transfer = nil
 	if s != nil {
+		r.finalizing = append(r.finalizing, s)
 		s.transfer.Ended, s.reply = now, reply
 		r.describe(&s.transfer)
 		if d := r.data; d != nil && d.number == s.transfer.number {
@@ -218,9 +226,13 @@ func (r *Record) finish(complete bool, reply string, why *verdict.Fault, now tim
 	t.Ended, t.Complete, s.reply, s.why = now, complete, reply, why
 	r.describe(t)
 	if d := r.data; d != nil && d.number == t.number {
-		r.close(d, now)
 		s.data = d
+		o := d.outcome()
+		r.followPath(d, o)
+		t.Path, s.brokeBefore = d.Path, o.Failure != nil
+		r.close(d, now)
 	}
+	r.finalizing = append(r.finalizing, s)
 	return s
 }
 
@@ -230,65 +242,6 @@ func (r *Record) close(d *data, now time.Time) {
 		d.closed = now
 		r.log.stats.pinholes(d.Path).Add(-1)
 	}
-}
-
-// finalize adds the result of a data connection, and of its transfer if it had one, to the time line and the
-// sums.
-func (r *Record) finalize(s *finalizing, o pinhole.Outcome) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.noteConnected(s.data, o)
-	if !s.hasTransfer {
-		switch f, failed := r.dataFault(s.data, o); {
-		case failed:
-			r.fault(f)
-		case o.Connected.IsZero() && s.data.Listen.IsValid():
-			r.note(KindPinhole, s.data.number, "closed unused")
-		}
-		return
-	}
-	t := &s.transfer
-	o = t.inDirection(o)
-	t.measure(o, t.Ended)
-	came := Totals{Up: o.Up, Down: o.Down, Transfers: 1}
-	if !t.Complete {
-		came.Transfers, came.Failed = 0, 1
-	}
-	r.totals.add(came)
-	r.stats.count(func(s *ForwardStats) { s.Totals.add(came) })
-	if t.Complete {
-		r.completedSince++
-	} else {
-		f := r.whyFailed(s, o)
-		t.Verdict = f.Verdict().Text
-		r.fault(f)
-	}
-	r.keep(entry{after: t.Ended.Sub(r.began), kind: KindTransfer, data: int32(t.number),
-		words: transferEnded{t.Verb, t.Complete, t.Bytes, t.Ended.Sub(t.Began)}})
-}
-
-// whyFailed returns why a transfer failed. The data path knows more than the server says, and the server says
-// more than the client was told.
-func (r *Record) whyFailed(s *finalizing, o pinhole.Outcome) verdict.Fault {
-	aborted := s.why != nil && s.why.Code == verdict.CodeAborted // and that broke the data connection
-	serverSays := o.ServerReset && verdict.TellsWhy(s.reply)     // and so it broke the data connection
-	if f, failed := r.dataFault(s.data, o); failed && !aborted && !serverSays {
-		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.reply)
-		return f
-	}
-	if d := s.data; !aborted && verdict.FailedToConnect(s.reply) && d != nil && d.Meter != nil &&
-		d.Listen.IsValid() &&
-		o.Connected.IsZero() {
-		f := r.neverConnected(d, o, d.closed)
-		f.Verb, f.Said = s.transfer.Verb, s.reply
-		return f
-	}
-	if s.why != nil && !serverSays {
-		f := *s.why
-		f.Verb, f.Said = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Said, s.reply)
-		return f
-	}
-	return verdict.Fault{Code: verdict.CodeServerRefusedTransfer, Verb: s.transfer.Verb, Said: s.reply}
 }
 
 // noteConnected adds to the time line that the peer of a data connection connected.
@@ -308,20 +261,30 @@ func (r *Record) noteConnected(d *data, o pinhole.Outcome) {
 		words: dataConnected{at.Sub(d.opened), d.Active, !d.Listen.IsValid()}})
 }
 
+// outcome returns what became of a data connection so far; the zero Outcome where there is none, or nobody can
+// be asked.
 func (d *data) outcome() pinhole.Outcome {
-	if d.Meter == nil {
+	if d == nil || d.Meter == nil {
 		return pinhole.Outcome{}
 	}
 	return d.Meter.Outcome()
 }
 
-// Refuse records something that was refused, corrected, or failed.
+// Refuse records something that was refused or corrected.
 func (r *Record) Refuse(f verdict.Fault) {
+	r.locked(func() {
+		r.refused++
+		r.stats.count(func(s *ForwardStats) { s.Refused++ })
+		r.fault(f)
+	})
+}
+
+// Fault records something that failed, or that ended the session, without a refusal.
+func (r *Record) Fault(f verdict.Fault) {
 	r.locked(func() { r.fault(f) })
 }
 
 func (r *Record) fault(f verdict.Fault) {
-	r.refused++
 	if f.Ports.IsEmpty() {
 		f.Ports = r.start.Passive
 	}
@@ -329,23 +292,23 @@ func (r *Record) fault(f verdict.Fault) {
 	if r.data != nil && f.At.IsValid() {
 		number = r.data.number
 	}
-	r.stats.count(func(s *ForwardStats) { s.Refused++ })
-	v := f.Verdict()
-	r.note(KindFault, number, v.Text)
+	r.note(KindFault, number, f.Verdict().Text)
 	if f.Fatal && r.fatal == nil {
 		r.fatal = &f
 	} else if !f.Fatal && !r.killed() {
-		r.last, r.completedSince = &f, 0
+		r.results.fault(&f)
 	}
 }
 
 // killed reports whether an operator ended the session. What fails from then on, fails because of that.
 func (r *Record) killed() bool { return r.fatal != nil && r.fatal.Code == verdict.CodeKilled }
 
-// Ends records the end of the session; lastLine is the last line that the gateway sent the client, if any.
-func (r *Record) Ends(lastLine string) {
+// Ends records the end of the session; lastLine is the last line that the gateway sent the client, if any. It
+// returns the session as it ended. settled reports whether that says everything; else, and for a session that
+// the kernel tracks, Hooks.Settled gets the session once it does.
+func (r *Record) Ends(lastLine string) (ended Session, settled bool) {
 	if r == nil {
-		return
+		return Session{}, true
 	}
 	now := time.Now()
 	if s := r.finish(false, "", r.whyEnded(), now); s != nil {
@@ -354,9 +317,10 @@ func (r *Record) Ends(lastLine string) {
 	r.Closed()
 	r.mu.Lock()
 	if !r.ended.IsZero() {
-		r.mu.Unlock()
-		return
+		defer r.mu.Unlock()
+		return r.session(now), true
 	}
+	r.noteUnanswered(now)
 	r.ended, r.goodbye = time.Now(), lastLine
 	text := "ended after " + verdict.Round(r.ended.Sub(r.began)).String()
 	if lastLine != "" {
@@ -364,8 +328,15 @@ func (r *Record) Ends(lastLine string) {
 	}
 	r.note(KindSession, 0, text)
 	served := r.server.IsValid()
+	ended, settled = r.session(now), r.settled()
 	r.mu.Unlock()
-	r.log.moveToEnded(r, served)
+	r.log.moveToEnded(r, served, !settled || r.start.Tracking == forward.TrackingKernel)
+	return ended, settled
+}
+
+// settled reports whether the verdict of a session that has ended changes no more.
+func (r *Record) settled() bool {
+	return len(r.finalizing) == 0 || r.killed() || r.fatal != nil && !r.fatal.Plain()
 }
 
 // whyEnded returns why a transfer failed that the end of its session cut off.

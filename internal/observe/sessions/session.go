@@ -37,8 +37,20 @@ type Session struct {
 	Path     string          `json:"path,omitempty"`
 	Transfer *Transfer       `json:"transfer"` // the running one; null: none
 	Totals   Totals          `json:"totals"`
-	Refused  int             `json:"refused"` // how often something was refused or corrected
+	Refused  int             `json:"refused"` // how often the gateway refused or corrected something
 	Verdict  verdict.Verdict `json:"verdict"`
+}
+
+// Failed reports whether something failed in a session that has ended. An end that nobody need look into, such
+// as an idle client's, is no failure by itself.
+func (s Session) Failed() bool {
+	switch s.Verdict.Code {
+	case verdict.CodeFine, verdict.CodeServerRefusedCommand:
+		return false
+	case verdict.CodeIdle, verdict.CodeShutDown, verdict.CodeKilled:
+		return s.Totals.Failed > 0
+	}
+	return true
 }
 
 // State is what a session is doing.
@@ -65,8 +77,8 @@ type TLS struct {
 
 // Totals sums up the transfers of a session. A listing is a transfer.
 type Totals struct {
-	Transfers int   `json:"transfers"` // completed ones
-	Failed    int   `json:"failed"`
+	Transfers int   `json:"transfers"`  // completed ones
+	Failed    int   `json:"failed"`     // also data connections that failed before a transfer used them
 	Up        int64 `json:"bytes_up"`   // from the client to the server, in bytes of files and listings
 	Down      int64 `json:"bytes_down"` // to the client
 }

@@ -41,6 +41,8 @@ type Log struct {
 	ended      ring
 	rejected   ring
 	finalizing []*finalizing
+	unsettled  []*Record // ended sessions for Hooks.Settled
+	looked     time.Time // when Finalize last looked at what moves
 }
 
 // Hooks are called with what happens to sessions; each may be nil. They must not block, and must not call the
@@ -53,6 +55,10 @@ type Hooks struct {
 	Unused  func(forward, path string)                     // a pinhole was closed before one came
 	// once, when a transfer is over and its bytes are counted
 	Finished func(Transfer)
+	// a data connection failed that no transfer had used
+	DataFailed func(forward, path string)
+	// an ended session whose verdict was not known at its end is settled, or one that the kernel tracks
+	Settled func(Session)
 }
 
 // New returns a session log for a run of the program that began at the given time. Sessions of two runs have
@@ -75,8 +81,10 @@ type Start struct {
 	Forward  string
 	Tracking forward.Tracking
 	Client   netip.AddrPort
-	Gateway  netip.AddrPort    // what the client dialled
-	Passive  forward.PortRange // the range for the ports of its data connections
+	Gateway  netip.AddrPort // what the client dialled
+	// the client begins with a TLS handshake, and the server's greeting waits for it
+	ClientTLS bool
+	Passive   forward.PortRange // the range for the ports of its data connections
 }
 
 // Begin records a new session, which runs until Record.Ends. A nil log returns a nil record, whose methods do
@@ -99,12 +107,15 @@ func (l *Log) Begin(o Start) *Record {
 	return r
 }
 
-// moveToEnded moves a session from the running to the ended ones.
-func (l *Log) moveToEnded(r *Record, served bool) {
+// moveToEnded moves a session from the running to the ended ones. report: Hooks.Settled is to get it.
+func (l *Log) moveToEnded(r *Record, served, report bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.running[r.number] != r {
 		return
+	}
+	if report && l.Settled != nil {
+		l.unsettled = append(l.unsettled, r)
 	}
 	delete(l.running, r.number)
 	keep := &l.rejected
@@ -226,6 +237,7 @@ type finalizing struct {
 	transfer    Transfer       // also while it is running
 	reply       string         // the final reply of the server
 	why         *verdict.Fault // the known reason of a failure
+	brokeBefore bool           // the data connection had failed when that reply came
 	moved       int64          // bytes, at the last look
 	until       time.Time
 }
@@ -257,24 +269,64 @@ func (l *Log) Finalize(now time.Time) {
 		return true
 	})
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.finalizing = append(waiting, l.finalizing...)
+	l.mu.Unlock()
+	l.reportSettled(now)
+	l.lookAtTransfers(now)
+}
+
+// reportSettled calls Hooks.Settled for the sessions that are settled by now.
+func (l *Log) reportSettled(now time.Time) {
+	var settled []Session
+	l.mu.Lock()
+	l.unsettled = slices.DeleteFunc(l.unsettled, func(r *Record) bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !r.settled() {
+			return false
+		}
+		settled = append(settled, r.session(now))
+		return true
+	})
+	l.mu.Unlock()
+	for _, s := range settled {
+		l.Settled(s)
+	}
+}
+
+// lookInterval is how often Finalize looks which transfers have moved.
+const lookInterval = time.Second
+
+// lookAtTransfers notes which running transfers have moved since the last look.
+func (l *Log) lookAtTransfers(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.looked) < lookInterval {
+		return
+	}
+	l.looked = now
+	for _, r := range l.running {
+		r.lookAtTransfer(now)
+	}
 }
 
 // tryFinalize finalizes if everything is counted or the time for that is over, and reports whether it did.
 func (l *Log) tryFinalize(s *finalizing, now time.Time) bool {
 	var o pinhole.Outcome
 	if s.data != nil && s.data.Meter != nil {
-		o = s.data.Meter.Outcome()
+		o = s.data.outcome()
 		if moved := o.Up + o.Down; moved != s.moved { // the connection outlives its session
 			s.moved, s.until = moved, now.Add(finalizeTimeout)
 		}
-		if !o.Over && o.Fault() == nil && now.Before(s.until) {
+		if o.Counted && !o.Over && o.Fault() == nil && now.Before(s.until) {
 			return false
 		}
 	}
-	s.record.finalize(s, o)
-	if d := s.data; d != nil {
+	failed := s.record.finalize(s, o)
+	if d := s.data; failed && !s.hasTransfer && l.DataFailed != nil {
+		l.DataFailed(s.record.start.Forward, d.Path)
+	}
+	if d := s.data; d != nil && o.Counted {
 		report := l.Used
 		if o.Connected.IsZero() {
 			report = l.Unused

@@ -18,21 +18,25 @@ func (r *Record) session(now time.Time) Session {
 	s := Session{
 		ID: r.ID(), Forward: o.Forward, Tracking: o.Tracking.String(), Client: o.Client, Gateway: o.Gateway,
 		Server: r.server, User: r.user, Since: r.began, Active: r.active, Ended: r.ended, State: r.state(),
-		TLS:    r.tls,
-		Totals: r.totals, Refused: r.refused,
+		TLS: r.tls, Refused: r.refused,
 	}
+	sofar := r.resultsSoFar()
 	if r.data != nil {
+		r.followPath(r.data, r.data.outcome())
 		s.Mode, s.Path = r.data.Mode, r.data.Path
 	}
 	if r.transfer != nil {
 		t := r.transfer.transfer
 		r.describe(&t)
 		if d := r.data; d != nil && d.number == t.number {
-			t.measure(d.outcome(), now)
+			o := t.inDirection(d.outcome())
+			t.measure(o, now)
+			t.Path = d.Path
+			sofar.totals.add(Totals{Up: o.Up, Down: o.Down})
 		}
 		s.Transfer = &t
 	}
-	s.Verdict = r.verdict(now)
+	s.Totals, s.Verdict = sofar.totals, r.verdict(sofar, now)
 	return s
 }
 

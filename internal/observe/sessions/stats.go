@@ -1,6 +1,8 @@
 package sessions
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -63,4 +65,19 @@ func (l *Log) ForwardStats(forward string) ForwardStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sums
+}
+
+// Sums returns the sums of all forwards since the start.
+func (l *Log) Sums() (sums ForwardStats) {
+	l.stats.mu.Lock()
+	all := slices.Collect(maps.Values(l.stats.of))
+	l.stats.mu.Unlock()
+	for _, s := range all {
+		s.count(func(one *ForwardStats) {
+			sums.Sessions += one.Sessions
+			sums.Refused += one.Refused
+			sums.Totals.add(one.Totals)
+		})
+	}
+	return sums
 }
