@@ -42,6 +42,12 @@ func (r *refusalReader) read(fn *ast.FuncDecl) {
 		case *ast.AssignStmt:
 			if name, ok := n.Lhs[0].(*ast.Ident); ok && len(n.Lhs) == 1 {
 				r.known[name.Name] = r.known.template(n.Rhs[0])
+				if fn.Name.Name == "Reply" && name.Name == "text" {
+					r.add("", n.Rhs[0])
+				}
+			}
+			if len(n.Rhs) > 1 {
+				r.list(n.Rhs)
 			}
 		case *ast.ValueSpec:
 			if len(n.Values) == 1 {
@@ -58,8 +64,10 @@ func (r *refusalReader) read(fn *ast.FuncDecl) {
 			if reason := field(n, "Reason"); reason != nil {
 				r.add(lastName(field(n, "Kind")), reason)
 			}
-			if reason := field(n, "ReplyText"); reason != nil {
-				r.add("", reason)
+			for _, words := range []string{"ReplyText", "plain"} {
+				if reason := field(n, words); reason != nil {
+					r.add("", reason)
+				}
 			}
 		}
 		return true
@@ -132,7 +140,19 @@ func (s *step) f() Refusal {
 	s.end(refusal.New(verdict.RefusedLine, verdict.CodeIdle, reason))
 	return verdict.RefusedLine, full
 }
-func (e *E) Reply() (int, string) { return 425, "no TLS" }
+func (e *E) Reply() (code int, text string) {
+	switch {
+	case e.late:
+		text = "too late"
+	default:
+		text = "no TLS"
+	}
+	return 425, text
+}
+func (s *step) g() {
+	s.Kind, s.Reason = verdict.RefusedLine, "not here"
+	s.err = &Error{plain: "no resumption"}
+}
 `, "")
 	r := refusalReader{map[string]string{"RefusedLine": "line"}, constants(p), nil}
 	for _, d := range p.files[0].ast.Decls {
@@ -140,8 +160,8 @@ func (e *E) Reply() (int, string) { return 425, "no TLS" }
 			r.read(fn)
 		}
 	}
-	want := [][2]string{{"… is no command", "line"}, {"idle for …", "line"}, {"too many", "line"}, {"no TLS",
-		""}}
+	want := [][2]string{{"… is no command", "line"}, {"idle for …", "line"}, {"too many", "line"},
+		{"too late", ""}, {"no TLS", ""}, {"no TLS", ""}, {"not here", "line"}, {"no resumption", ""}}
 	if !slices.Equal(r.found, want) {
 		t.Errorf("got %q; want %q", r.found, want)
 	}

@@ -276,7 +276,7 @@ func TestStopOrder(t *testing.T) {
 	if err := s.wait(); err != nil {
 		t.Errorf("got error %v; want none", err)
 	}
-	s.log.wait(t, `INFO stopped sessions="2" transfers="1"`, 1)
+	s.log.wait(t, `INFO stopped sessions="3" transfers="1" failed="0"`, 1)
 	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("admin socket: got %v; want it removed", err)
 	}

@@ -70,11 +70,12 @@ func (r *instance) logStopping() {
 			unread++
 		}
 	}
-	attrs := []any{"transfers", transfers, "passed_through", unread}
+	until := time.Now()
 	if transfers+unread > 0 {
-		attrs = append(attrs, "until", time.Now().Add(r.Config.Drain).Format(time.TimeOnly))
+		until = until.Add(r.Config.Drain)
 	}
-	r.Log.Info("stopping; running transfers may finish", attrs...)
+	r.Log.Info("stopping; running transfers may finish", "transfers", transfers, "passed_through", unread,
+		"until", until.Format(time.TimeOnly))
 }
 
 // logSettled logs why a session failed, where that was not known when it ended, or where nobody else logs its
@@ -83,12 +84,8 @@ func (d *Daemon) logSettled(s sessions.Session) {
 	if !s.Failed() {
 		return
 	}
-	attrs := []any{"forward", s.Forward, "session", s.ID, "client", s.Client.String(),
-		"server", s.Server.String(), "verdict", s.Verdict.Text}
-	if s.Verdict.Remedy != "" {
-		attrs = append(attrs, "remedy", s.Verdict.Remedy)
-	}
-	d.Log.Warn("session failed", attrs...)
+	d.Log.Warn("session failed", "forward", s.Forward, "session", s.ID, "client", s.Client.String(),
+		"server", s.Server.String(), "verdict", s.Verdict.Text, "remedy", s.Verdict.Remedy)
 }
 
 // logStopped logs the totals of the sessions.

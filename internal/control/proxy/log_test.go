@@ -71,11 +71,12 @@ func TestSessionLogsWhy(t *testing.T) {
 		want, absent string
 	}{
 		"nothing": {func(b *stage) { b.ask("QUIT", "221 bye") },
-			`level=INFO msg="session ends"`, "verdict="},
+			`level=INFO msg="session ends"`, "level=WARN"},
 		"the server leaves with a reason": {func(b *stage) {
 			b.ask("CWD /", "500 OOPS: cannot read it")
 			b.serverLeaves("the server has closed the connection")
-		}, `verdict="the server has closed the connection after it said: 500 OOPS: cannot read it"`, "level=INFO " +
+		}, `verdict="the server has closed the connection after it said: 500 OOPS: cannot read it"`,
+			"level=INFO " +
 			`msg="session ends"`},
 		"the server leaves after it has refused something else": {func(b *stage) {
 			b.ask("CWD /", "550 no")
@@ -91,7 +92,8 @@ func TestSessionLogsWhy(t *testing.T) {
 		"the server ends an idle session": {func(b *stage) {
 			b.server.say("421 Timeout.\r\n")
 			b.serverLeaves("Timeout.")
-		}, `verdict="the server has closed the connection after it said: 421 Timeout."`, `level=INFO msg="session ends"`},
+		}, `verdict="the server has closed the connection after it said: 421 Timeout."`,
+			`level=INFO msg="session ends"`},
 		"a command that the server refuses": {func(b *stage) {
 			b.ask("SIZE x", "550 no such file")
 			b.ask("QUIT", "221 bye")
@@ -131,7 +133,7 @@ func TestLoginFailureLogged(t *testing.T) {
 	b.client.Close()
 	b.drain()
 	b.finished()
-	const want = `kind=login reason="login failed" reply="530 (not shown) is wrong" remedy="check the user name`
+	const want = `kind=login reason="login failed" reply="530 (not shown) is wrong" remedy="check the user`
 	if logs := b.logs.String(); !strings.Contains(logs, want) || strings.Contains(logs, "hunter") {
 		t.Errorf("want %q in %s", want, logs)
 	}

@@ -77,24 +77,19 @@ func (s *Session) finish(finished chan<- struct{}) {
 	s.logEnd(s.record.Ends(goodbye))
 }
 
-// logEnd logs how the session ended, and why it failed if that is settled. What was refused at once has its own
-// lines.
+// logEnd logs how the session ended, and why it failed if that is settled. What was refused at once has its
+// own lines.
 func (s *Session) logEnd(ended sessions.Session, settled bool) {
-	level := slog.LevelInfo
-	attrs := []slog.Attr{
-		slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
-		slog.Int("transfers", ended.Totals.Transfers), slog.Int("failed", ended.Totals.Failed),
-		slog.Int("refusals", ended.Refused), slog.Int("unlogged", s.refusals.unlogged()),
-		slog.String("said", s.goodbye()),
-	}
-	if v := ended.Verdict; settled && v.Code != verdict.CodeFine {
-		attrs = append(attrs, slog.String("verdict", v.Text))
-		if v.Remedy != "" {
-			attrs = append(attrs, slog.String("remedy", v.Remedy))
-		}
-	}
+	level, v := slog.LevelInfo, ended.Verdict
 	if settled && ended.Failed() {
 		level = slog.LevelWarn
 	}
-	s.log(level, "session ends", attrs...)
+	if !settled || v.Code == verdict.CodeFine {
+		v = verdict.Verdict{}
+	}
+	s.log(level, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
+		slog.Int("transfers", ended.Totals.Transfers), slog.Int("failed", ended.Totals.Failed),
+		slog.Int("refusals", ended.Refused), slog.Int("unlogged", s.refusals.unlogged()),
+		slog.String("said", s.goodbye()),
+		slog.String("verdict", v.Text), slog.String("remedy", v.Remedy))
 }

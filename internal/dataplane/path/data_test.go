@@ -187,9 +187,9 @@ func TestEarlyAcceptArmsTheKernel(t *testing.T) {
 		relaytest.WantRefused(t, s.listen)
 		s.data.Finish(nil)
 		o := s.data.Outcome()
-		if o.Path != forward.DataKernel || !o.FinishReturnsNow || !o.Complete || !o.Counted ||
-			o.Over == counts {
-			t.Errorf("counts %t: got %+v; want it over only where nobody counts", counts, o)
+		if o.Path != forward.DataKernel || !o.FinishReturnsNow || !o.Complete || o.Counted != counts ||
+			o.Over {
+			t.Errorf("counts %t: got %+v; want it counted only where somebody counts", counts, o)
 		}
 		if s.data.Close(); s.tables.open(hole) != 0 || len(s.tables.later) != 1 {
 			t.Errorf("got %v in the kernel, %v removed later; want it removed later", s.tables.pinholes,

@@ -167,9 +167,9 @@ func (c *Connection) ServerReset() bool {
 	return !truncated
 }
 
-// BrokeAfterEnd reports whether the connection broke when nothing was left to be delivered: an end broke that had
-// sent its FIN and was to get nothing; or the server, when it was given the client's FIN. (A client that breaks
-// before it has acknowledged a download has not got all of it.)
+// BrokeAfterEnd reports whether the connection broke when nothing was left to be delivered: an end broke that
+// had sent its FIN and was to get nothing; or the server, when it was given the client's FIN. (A client that
+// breaks before it has acknowledged a download has not got all of it.)
 func (c *Connection) BrokeAfterEnd() bool {
 	broken, ok := errors.AsType[*BrokenError](c.Err())
 	if !ok {

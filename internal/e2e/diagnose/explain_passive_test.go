@@ -190,7 +190,8 @@ var passiveFailures = []failureCase{
 			p.Client.Send("PASV")
 			p.Server.Expect("PASV")
 			p.Server.Send("227 ok (10,0,0,5,199,55)")
-			dialInBackground(s.Testbed.T, s.Client(), harness.ParseHostPort(s.Testbed.T, p.Client.Expect("227")))
+			dialInBackground(s.Testbed.T, s.Client(), harness.ParseHostPort(s.Testbed.T,
+				p.Client.Expect("227")))
 			s.AwaitSession("what keeps the data",
 				func(one harness.SessionInfo) bool { return one.Verdict.Code == "waiting" })
 			listWithoutData(p, "425 nobody has come")

@@ -28,8 +28,8 @@ func TestLogSaysWhy(t *testing.T) {
 			p.ClientLeaves()
 			s.AwaitLog(`verdict="the client never connected to 192.168.5.2:`, 1)
 			why := regexp.MustCompile(`level=WARN msg="session (ends|failed)" forward=files session=\S+ ` +
-				`client=\S+ server=203.0.113.21:21 .*verdict="the client never connected to \S+ within \d+ s" ` +
-				`remedy="check whether a firewall between the client and the gateway`)
+				`client=\S+ server=203.0.113.21:21 .*verdict="the client never connected to \S+ within ` +
+				`\d+ s" remedy="check whether a firewall between the client and the gateway`)
 			if !why.MatchString(s.Log()) {
 				t.Errorf("no line like %s in\n%s", why, s.Log())
 			}
@@ -51,8 +51,8 @@ func TestLogSaysWhy(t *testing.T) {
 	}
 }
 
-// A stop says at once that the gateway stops, and what it waits for. A transfer that the end of the drain cuts
-// counts as failed everywhere.
+// A stop says at once that the gateway stops, and what it waits for. A transfer that the end of the drain
+// cuts counts as failed everywhere.
 func TestStopSaysWhatItWaitsFor(t *testing.T) {
 	for path := range harness.DataPaths {
 		t.Run(path, func(t *testing.T) {

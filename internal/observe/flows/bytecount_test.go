@@ -144,10 +144,13 @@ func TestCutShort(t *testing.T) {
 			{true, "FA", farSeq(5000), dialFirst, 1000},
 			{false, "FA", dialFirst, farSeq(6001), 0},
 		}, false},
-		"the sender resets":                    {[]testSegment{{true, "RA", farSeq(7000), dialFirst, 0}}, true},
-		"the receiver resets":                  {[]testSegment{{false, "RA", dialFirst, farSeq(3000), 0}}, true},
+		"the sender resets":                    {[]testSegment{{true, "RA", farSeq(7000), dialFirst, 0}},
+			true},
+		"the receiver resets":                  {[]testSegment{{false, "RA", dialFirst, farSeq(3000), 0}},
+			true},
 		"the receiver resets, with a bare RST": {[]testSegment{{false, "R", dialFirst, 0, 0}}, true},
-		"an upload is reset":                   {[]testSegment{{false, "RA", dialFirst + 900, farSeq(0), 0}}, true},
+		"an upload is reset":                   {[]testSegment{{false, "RA", dialFirst + 900, farSeq(0), 0}},
+			true},
 		"an upload is reset behind its FIN": {[]testSegment{
 			{false, "FA", dialFirst, farSeq(0), 77},
 			{false, "R", dialFirst + 78, 0, 0},
@@ -187,6 +190,10 @@ func TestCutShort(t *testing.T) {
 			t.Errorf("%s: got cut short %v; want %v", name, c.cutShort, tt.want)
 		}
 	}
+}
+
+// A connection that is refused is not cut short.
+func TestRefusedIsNotCutShort(t *testing.T) {
 	var c byteCount
 	c.add(testSegment{false, "S", dialFirst - 1, 0, 0}.segment(), false)
 	if c.add(testSegment{true, "RA", 0, dialFirst, 0}.segment(), true); c.cutShort {

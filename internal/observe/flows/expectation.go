@@ -334,8 +334,8 @@ func (x *Expectation) updateMissing(now time.Time) (finished bool) {
 }
 
 // notTranslated records why a connection of the right peer did not reach the far end, so that it does not
-// count as connected. A pinhole serves one first packet: if a second one arrives while it is open, a filter of
-// the gateway has dropped the first. Behind its end the first packet may be the only one.
+// count as connected. A pinhole serves one first packet: if a second one arrives while it is open, a filter
+// of the gateway has dropped the first. Behind its end the first packet may be the only one.
 func (x *Expectation) notTranslated(at time.Time) {
 	if x.fault != nil { // the first fault stays
 		return

@@ -104,8 +104,8 @@ func (m *Metrics) Finished(t sessions.Transfer) {
 	}
 }
 
-// DataFailed counts a data connection that failed before a transfer used it, as a transfer that failed. Package
-// sessions calls it.
+// DataFailed counts a data connection that failed before a transfer used it, as a transfer that failed.
+// Package sessions calls it.
 func (m *Metrics) DataFailed(forward, path string) {
 	if c := m.countsOf(forward); c != nil {
 		c.transfers[unknownDirection][pathOf(path)][failed].Add(1)

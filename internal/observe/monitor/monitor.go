@@ -221,8 +221,8 @@ func (m *Monitor) poll(ctx context.Context) {
 	}
 }
 
-// Close ends the goroutines, closes the sources, and finalizes all transfers with the bytes known by then. The
-// second Close does nothing.
+// Close ends the goroutines, closes the sources, and finalizes all transfers with the bytes known by then.
+// The second Close does nothing.
 func (m *Monitor) Close() { m.close.Do(m.closeOnce) }
 
 func (m *Monitor) closeOnce() {

@@ -97,7 +97,8 @@ func (r *Record) well(sofar results) verdict.Verdict {
 	f := r.serverRefused
 	switch {
 	case r.passedThrough:
-		return verdict.Verdict{Code: verdict.CodeFine, Remedy: "ftpgate doctor tries transfers with the server",
+		return verdict.Verdict{Code: verdict.CodeFine, Remedy: "ftpgate doctor tries transfers with the " +
+			"server",
 			Text: "the session is passed through encrypted: the gateway does not see its transfers, nor " +
 				"whether they fail"}
 	case f != nil && sofar.completedSince == 0 && r.transfer == nil:
@@ -106,11 +107,12 @@ func (r *Record) well(sofar results) verdict.Verdict {
 		return verdict.Verdict{Code: verdict.CodeFine, Text: "the kernel saw nothing go wrong: " +
 			sofar.totals.String() + " (it does not see what the server replies)"}
 	}
-	text := "nothing went wrong: " + sofar.totals.String()
+	counting := ""
 	if sofar.counting {
-		text += " so far, while bytes are counted"
+		counting = " so far, while bytes are counted"
 	}
-	return verdict.Verdict{Code: verdict.CodeFine, Text: text}
+	return verdict.Verdict{Code: verdict.CodeFine, Text: "nothing went wrong: " + sofar.totals.String() +
+		counting}
 }
 
 // awaited returns what the session waits for longer than usual.

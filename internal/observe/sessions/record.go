@@ -261,8 +261,8 @@ func (r *Record) noteConnected(d *data, o pinhole.Outcome) {
 		words: dataConnected{at.Sub(d.opened), d.Active, !d.Listen.IsValid()}})
 }
 
-// outcome returns what became of a data connection so far; the zero Outcome where there is none, or nobody can
-// be asked.
+// outcome returns what became of a data connection so far; the zero Outcome where there is none, or nobody
+// can be asked.
 func (d *data) outcome() pinhole.Outcome {
 	if d == nil || d.Meter == nil {
 		return pinhole.Outcome{}

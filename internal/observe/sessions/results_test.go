@@ -136,7 +136,8 @@ func TestPathFollows(t *testing.T) {
 	m.o = pinhole.Outcome{Path: forward.DataRelay, Connected: time.Now()}
 	r.TransferStarted(time.Now(), "RETR", "a")
 	s := r.Session(time.Now())
-	if s.Path != "relay" || s.Transfer.Path != "relay" || l.Pinholes("kernel") != 0 || l.Pinholes("relay") != 1 {
+	if s.Path != "relay" || s.Transfer.Path != "relay" || l.Pinholes("kernel") != 0 ||
+		l.Pinholes("relay") != 1 {
 		t.Errorf("got %q, transfer %q, %d and %d pinholes; want the relay", s.Path, s.Transfer.Path,
 			l.Pinholes("kernel"), l.Pinholes("relay"))
 	}
@@ -185,7 +186,8 @@ func TestNoGreeting(t *testing.T) {
 	}
 }
 
-// A server that names another host than the gateway connects to is told so, if it does not take the connection.
+// A server that names another host than the gateway connects to is told so, if it does not take the
+// connection.
 func TestNamesAnotherHost(t *testing.T) {
 	r := logIn(New(time.Now()))
 	o := pinhole.Outcome{Over: true, Failure: &pinhole.Failure{Fault: verdict.Fault{

@@ -41,8 +41,8 @@ type Session struct {
 	Verdict  verdict.Verdict `json:"verdict"`
 }
 
-// Failed reports whether something failed in a session that has ended. An end that nobody need look into, such
-// as an idle client's, is no failure by itself.
+// Failed reports whether something failed in a session that has ended. An end that nobody need look into,
+// such as an idle client's, is no failure by itself.
 func (s Session) Failed() bool {
 	switch s.Verdict.Code {
 	case verdict.CodeFine, verdict.CodeServerRefusedCommand:
