@@ -77,7 +77,7 @@ func TestSessionLogsWhy(t *testing.T) {
 			b.serverLeaves("the server has closed the connection")
 		}, `verdict="the server has closed the connection after it said: 500 OOPS: cannot read it"`,
 			"level=INFO " +
-			`msg="session ends"`},
+				`msg="session ends"`},
 		"the server leaves after it has refused something else": {func(b *stage) {
 			b.ask("CWD /", "550 no")
 			b.ask("NOOP", "200 ok")

@@ -60,7 +60,7 @@ func TestRefusedTransfer(t *testing.T) {
 	for said, want := range map[string][2]string{
 		"425 no": {"could not use the data connection for STOR: 425 no",
 			"logs of the server and of the client"},
-		"426 broken":  {"the server reports that STOR broke off: 426 broken",
+		"426 broken": {"the server reports that STOR broke off: 426 broken",
 			"logs of the server and of the client"},
 		"452 disk":    {"did not carry out STOR: 452 disk", "free space"},
 		"552 quota":   {"did not carry out STOR: 552 quota", "quota"},

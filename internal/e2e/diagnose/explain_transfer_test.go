@@ -107,8 +107,8 @@ var transferFailures = []failureCase{
 			b.Server.Send("426 Failure writing network stream.")
 			b.Client.Expect("426")
 		},
-		code: "data_broken",
-			text: "the data connection broke: the client broke it (connection reset by peer)",
+		code:   "data_broken",
+		text:   "the data connection broke: the client broke it (connection reset by peer)",
 		remedy: "check the log of the end that broke it", timeline: []string{"reply 150", "reply 426"},
 	},
 	{
@@ -130,8 +130,8 @@ var transferFailures = []failureCase{
 			b.Server.Send("226 got what there was")
 			b.Client.Expect("226")
 		},
-		code: "data_broken",
-			text: "the data connection broke: the client broke it (connection reset by peer)",
+		code:     "data_broken",
+		text:     "the data connection broke: the client broke it (connection reset by peer)",
 		remedy:   "check the log of the end that broke it",
 		timeline: []string{"reply 150", "reply 226"}, anywhere: []string{"transfer STOR failed: 10# bytes"},
 	},
@@ -199,7 +199,7 @@ var transferFailures = []failureCase{
 			p.Client.Expect("504")
 		},
 		code: "third_party_port",
-			text: "the client's PORT names another address than its own, 192.168.5.1: " +
+		text: "the client's PORT names another address than its own, 192.168.5.1: " +
 			"refused; after that, PORT was refused: *",
 		remedy: "have the client use passive mode", timeline: []string{"command PORT", "command PORT"},
 	},

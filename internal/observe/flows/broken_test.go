@@ -42,7 +42,7 @@ func TestUnmatchedBehindTheEnd(t *testing.T) {
 		opened, released time.Duration // before the segment was read
 		want             verdict.Code
 	}{
-		"at once, behind the end":           {10 * time.Millisecond, time.Millisecond,
+		"at once, behind the end": {10 * time.Millisecond, time.Millisecond,
 			verdict.CodeClientTooLate},
 		"long after the end":                {9 * time.Second, 3 * time.Second, verdict.CodeClientTooLate},
 		"repeated, and read behind the end": {time.Second, time.Millisecond, verdict.CodeGatewayFilter},
