@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 
 	"ftpgate/internal/e2e/harness"
+	"ftpgate/internal/e2e/peers"
+	"ftpgate/internal/try/lab/labtest"
 )
 
 // The log alone says why a data connection failed, also where that is known only after the session; and all
@@ -79,4 +82,49 @@ func TestStopSaysWhatItWaitsFor(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What real clients and servers do at the end of a transfer is no failure: a transfer that the client has
+// got, or sent, is complete in the log, and no session is said to have failed.
+func TestRealPeersDoNotFail(t *testing.T) {
+	for path := range harness.DataPaths {
+		for name, start := range peers.Servers {
+			t.Run(path+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				l := labtest.New(t)
+				server := start(t, l.Server(), harness.Forward4.Server)
+				s := harness.StartAdminGateway(t, l, fmt.Sprintf(harness.ForwardConfig+"data = %q\n", "files",
+					harness.Gateway4, path))
+				for _, c := range []peers.Client{peers.Curl, peers.LFTP, peers.NcFTP, peers.Tnftp} {
+					for _, m := range []peers.Mode{peers.PASV, peers.PORT} {
+						peers.RunClient(t, l.Client(), c, server, m, harness.Forward4.Listen).WantFiles(t,
+							server)
+					}
+				}
+				s.Interrupt()
+				all := harness.ReadTransferLog(t, s.TransferLog)
+				if len(all) < 8*peers.TransfersPerRun {
+					t.Errorf("got %d transfers; want %d", len(all), 8*peers.TransfersPerRun)
+				}
+				for _, one := range all {
+					if one.Complete == (one.Verdict != "") || !one.Complete && !refusedByServer(one.Verdict) {
+						t.Errorf("got the transfer %+v; want it complete", one)
+					}
+				}
+				for line := range strings.Lines(s.Log()) {
+					if strings.Contains(line, `msg="session`) && strings.Contains(line, "level=WARN") &&
+						!refusedByServer(line) {
+						t.Error(line)
+					}
+				}
+			})
+		}
+	}
+}
+
+// refusedByServer reports whether a text says that a server did not carry out a command, as some do to what
+// clients only try.
+func refusedByServer(text string) bool {
+	return strings.Contains(text, "the server did not carry out ") || strings.Contains(text,
+		"the server refused ")
 }
