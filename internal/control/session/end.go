@@ -74,12 +74,13 @@ func (s *Session) finish(finished chan<- struct{}) {
 	s.awaitDetached()
 	s.transferStarted.stop()
 	s.env.Ended(s)
-	s.logEnd(s.record.Ends(goodbye))
+	ended, settled := s.record.Ends(goodbye)
+	s.logEnd(ended, settled, goodbye)
 }
 
-// logEnd logs how the session ended, and why it failed if that is settled. What was refused at once has its
-// own lines.
-func (s *Session) logEnd(ended sessions.Session, settled bool) {
+// logEnd logs how the session ended, what the client was told last, and why it failed if that is settled. What
+// was refused at once has its own lines.
+func (s *Session) logEnd(ended sessions.Session, settled bool, said string) {
 	level, v := slog.LevelInfo, ended.Verdict
 	if settled && ended.Failed() {
 		level = slog.LevelWarn
@@ -90,6 +91,6 @@ func (s *Session) logEnd(ended sessions.Session, settled bool) {
 	s.log(level, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
 		slog.Int("transfers", ended.Totals.Transfers), slog.Int("failed", ended.Totals.Failed),
 		slog.Int("refusals", ended.Refused), slog.Int("unlogged", s.refusals.unlogged()),
-		slog.String("said", s.goodbye()),
+		slog.String("said", said),
 		slog.String("verdict", v.Text), slog.String("remedy", v.Remedy))
 }
