@@ -78,8 +78,8 @@ func (s *Session) finish(finished chan<- struct{}) {
 	s.logEnd(ended, settled, goodbye)
 }
 
-// logEnd logs how the session ended, what the client was told last, and why it failed if that is settled. What
-// was refused at once has its own lines.
+// logEnd logs how the session ended, what the client was told last, and why it failed if that is settled.
+// What was refused at once has its own lines.
 func (s *Session) logEnd(ended sessions.Session, settled bool, said string) {
 	level, v := slog.LevelInfo, ended.Verdict
 	if settled && ended.Failed() {
