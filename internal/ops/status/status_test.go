@@ -200,13 +200,14 @@ func TestExplainNamesFilter(t *testing.T) {
 		}
 		return remedy
 	}
-	r := begin(s, "archive")
-	r.Connected(netip.MustParseAddrPort("203.0.113.21:21"), 0)
-	r.Refuse(verdict.Fault{Code: verdict.CodeClientLeft})
-	if e, _ := s.Explain("1"); e.Verdict.Remedy == remedy {
+	for _, code := range []verdict.Code{verdict.CodeGatewayFilter, verdict.CodeClientLeft} {
+		r := begin(s, "archive")
+		r.Connected(netip.MustParseAddrPort("203.0.113.21:21"), 0)
+		r.Refuse(verdict.Fault{Code: code})
+	}
+	if e, _ := s.Explain("2"); e.Verdict.Remedy == remedy {
 		t.Errorf("got the filter as the remedy for %s", e.Verdict.Code)
 	}
-	r.Refuse(verdict.Fault{Code: verdict.CodeGatewayFilter})
 	if e, _ := s.Explain("1"); e.Verdict.Remedy != remedy {
 		t.Errorf("got remedy %q; want %q", e.Verdict.Remedy, remedy)
 	}
@@ -214,7 +215,7 @@ func TestExplainNamesFilter(t *testing.T) {
 	if e, _ := s.Explain("1"); !strings.Contains(e.Verdict.Remedy, "ct status dnat accept") {
 		t.Errorf("without a filter that is known got remedy %q; want the general one", e.Verdict.Remedy)
 	}
-	if _, known := s.Explain("2"); known {
+	if _, known := s.Explain("3"); known {
 		t.Error("got a session that nobody has begun")
 	}
 }
