@@ -120,10 +120,11 @@ func (r *LineReader) Rest() []byte {
 }
 
 // Peek returns the next byte without consuming it. It reads from the stream only if no byte is buffered. The
-// error is the stream's.
+// error is the stream's, and ReadLine returns it again: a socket reports its reset only once.
 func (r *LineReader) Peek() (byte, error) {
 	if r.start == r.end {
 		if err := r.fill(); err != nil {
+			r.failed = err
 			return 0, err
 		}
 	}

@@ -316,6 +316,31 @@ func TestReadLineAllocs(t *testing.T) {
 	}
 }
 
+// A socket reports its reset once. ReadLine returns it after Peek, and not the end that the socket reports then.
+func TestPeekKeepsError(t *testing.T) {
+	reset := errors.New("connection reset by peer")
+	errs := []error{reset, io.EOF}
+	r := NewLineReader(readFunc(func([]byte) (int, error) {
+		err := errs[0]
+		errs = errs[1:]
+		return 0, err
+	}), 0)
+	if _, err := r.Peek(); err != reset {
+		t.Errorf("Peek: got %v; want %v", err, reset)
+	}
+	if _, _, err := r.ReadLine(); err != reset {
+		t.Errorf("ReadLine after Peek: got %v; want %v", err, reset)
+	}
+	if _, _, err := r.ReadLine(); err != io.EOF {
+		t.Errorf("ReadLine: got %v; want %v", err, io.EOF)
+	}
+}
+
+// readFunc is an io.Reader.
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
 // A caller stops reading lines: TLS follows, from the first byte on or after an answer.
 func TestPeekAndRest(t *testing.T) {
 	r := NewLineReader(io.MultiReader(strings.NewReader("AU"),

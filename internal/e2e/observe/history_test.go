@@ -137,7 +137,8 @@ func TestEndedSessionsKept(t *testing.T) {
 	if status != 1 || !strings.Contains(stderr, "there is no session "+first[0].ID) {
 		t.Errorf("explain of the first one: got exit status %d, %q; want 1", status, stderr)
 	}
-	if n := strings.Count(s.Log(), `msg="session ends"`); n != 5*endedSessionsKept {
-		t.Errorf("got %d ends in the log; want %d", n, 5*endedSessionsKept)
+	if n := strings.Count(s.Log(), `msg="session ends"`); n == 0 || n >= 5*endedSessionsKept {
+		t.Errorf("got %d ends of one client's %d sessions in the log; want some of them", n,
+			5*endedSessionsKept)
 	}
 }
