@@ -41,7 +41,7 @@ func Build(name string, all []forward.Resolved, inUse ...forward.PortRange) Tabl
 			Chain{"helper", "filter", "prerouting", Mangle, slices.Concat(b.guard, b.helper)})
 	}
 	if pinholes || len(ranges) > 0 || len(forwards) > 0 {
-		rules := slices.Concat(b.pinholes, b.control, b.ports, logUnmatched(name, all))
+		rules := slices.Concat(logFirst(name, all), b.pinholes, b.control, b.ports)
 		t.Chains = append(t.Chains, Chain{"prerouting", "nat", "prerouting", DstNAT, rules})
 		if pinholes || t.Helper {
 			t.Chains = append(t.Chains, Chain{logChain, "filter", "forward", Security, []Rule{logEnds(name)}})

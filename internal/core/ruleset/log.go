@@ -35,10 +35,15 @@ func logEnds(table string) Rule {
 	return Rule{AtEnds{}, NotFirst{}, Translated{}, DialledFrom{lowestData}, Log{LogGroup(table)}}
 }
 
-// logUnmatched returns rules that log connections to a passive port that no pinhole matches, because they
-// come from a wrong address or too late: one rule for each range. They stand last in a chain for NAT, which
-// sees only the first packet of a connection.
-func logUnmatched(table string, all []forward.Resolved) (rules []Rule) {
+// firstPerSecond bounds how many first packets are logged: that is cheap, and enough unless somebody floods the
+// ports.
+const firstPerSecond = 1000
+
+// logFirst returns rules that log the first packets of connections to passive ports, one rule for each range.
+// They stand first in a chain for NAT, which sees only first packets. So they show who comes from a wrong
+// address or too late, where no pinhole matches, and whose first packet comes twice: a filter of the gateway
+// has dropped it behind the pinhole.
+func logFirst(table string, all []forward.Resolved) (rules []Rule) {
 	var ranges []forward.PortRange
 	for _, f := range all {
 		if mayCarryData(f) {
@@ -53,7 +58,7 @@ func logUnmatched(table string, all []forward.Resolved) (rules []Rule) {
 		first := max(int(r.First), last+1) // another range covers the ports before
 		if last = max(last, int(r.Last)); first <= int(r.Last) {
 			ports := forward.PortRange{First: uint16(first), Last: r.Last}
-			rules = append(rules, Rule{PortIn{ports}, Log{LogGroup(table)}})
+			rules = append(rules, Rule{PortIn{ports}, UpTo{firstPerSecond}, Log{LogGroup(table)}})
 		}
 	}
 	return rules

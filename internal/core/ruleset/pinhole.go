@@ -12,11 +12,12 @@ const MaxPinholes = 65535
 // net/netfilter/nft_set_hash.c), so that under load the set would fill up with deleted elements.
 
 // PinholeMap returns the map from sender, gateway address and port to the far end of each pinhole. Every
-// element is limited to one packet, so that it serves one connection: the kernel looks only the first packet
-// of a connection up here, and counts under a lock.
+// element is limited to a few packets: the kernel looks only the first packet of a connection up here, and
+// counts under a lock. The connection that completes its handshake closes the pinhole; the limit bounds how
+// many are begun before.
 func PinholeMap(v Version) Set {
 	return Set{Name: "pinhole" + v.digit(), Version: v, Key: []Column{ColumnSource, ColumnListen, ColumnPort},
-		Value: []Column{ColumnTo, ColumnToPort}, Timeout: true, Once: true, Size: MaxPinholes}
+		Value: []Column{ColumnTo, ColumnToPort}, Timeout: true, Limited: true, Size: MaxPinholes}
 }
 
 // SourceMap returns the map from sender, gateway address and far end to the address that the far end sees.

@@ -53,7 +53,7 @@ type Set struct {
 	Value    []Column
 	Interval bool // keys hold prefixes or port ranges
 	Timeout  bool // elements are added while the table stands, and expire: Elements is empty
-	Once     bool // an element matches only one packet: in a chain for NAT, one connection
+	Limited  bool // an element matches pinhole.FirstPackets packets: in a chain for NAT, first ones
 	Size     int  // how many elements the kernel accepts; 0: any number
 	Elements []Element
 }

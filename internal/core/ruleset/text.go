@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/pinhole"
 )
 
 // Statement is a part of a rule. Its text is nft's syntax; kernel/nft encodes the same statement.
@@ -61,6 +62,8 @@ type (
 	// DialledFrom matches connections whose client dialled this port or a higher one: ct original proto-dst
 	// >= 1024
 	DialledFrom struct{ Port uint16 }
+	// UpTo matches so many packets a second, and as many at once: limit rate 1000/second burst 1000 packets
+	UpTo struct{ PerSecond int }
 	// Log sends a copy of the packet to the listener of a group: log group 2121
 	Log struct{ Group uint16 }
 )
@@ -86,6 +89,9 @@ func (AtEnds) text() string     { return "tcp flags fin,syn,rst" }
 func (NotFirst) text() string   { return "ct packets != 1" }
 func (s DialledFrom) text() string {
 	return fmt.Sprintf("ct original proto-dst >= %d", s.Port)
+}
+func (s UpTo) text() string {
+	return fmt.Sprintf("limit rate %d/second burst %d packets", s.PerSecond, s.PerSecond)
 }
 func (s Log) text() string { return fmt.Sprintf("log group %d", s.Group) }
 
@@ -202,8 +208,8 @@ func (s Set) write(b *strings.Builder) {
 	if flags := s.flags(); len(flags) > 0 {
 		fmt.Fprintf(b, "\t\tflags %s\n", strings.Join(flags, ","))
 	}
-	if s.Once {
-		b.WriteString("\t\tlimit rate 1/day burst 1 packets\n")
+	if s.Limited {
+		fmt.Fprintf(b, "\t\tlimit rate 1/day burst %d packets\n", pinhole.FirstPackets)
 	}
 	for i, e := range s.Elements {
 		lead := "\t\telements = { "

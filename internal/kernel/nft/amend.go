@@ -7,6 +7,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/kernel/netlink"
 )
 
@@ -38,11 +39,11 @@ func addDirections(exprs []byte) []byte {
 }
 
 // counterToLimit turns the counter of a set's elements, the only expression of elements that the library
-// knows, into the limit that ruleset.Set.Once asks for: limit rate 1/day burst 1 packets. The message is a
+// knows, into the limit that ruleset.Set.Limited asks for: limit rate 1/day burst 8 packets. The message is a
 // set's.
 func counterToLimit(set []byte) []byte {
 	limit, err := expr.Marshal(unix.NFPROTO_INET,
-		&expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeDay, Burst: 1})
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeDay, Burst: pinhole.FirstPackets})
 	if err != nil {
 		panic(fmt.Sprintf("nft: limit: %v", err)) // a constant
 	}

@@ -77,7 +77,7 @@ func libSet(table string, s ruleset.Set) *nftables.Set {
 		IsMap:         s.IsMap(),
 		Interval:      s.Interval,
 		HasTimeout:    s.Timeout,
-		Counter:       s.Once, // counterToLimit replaces it
+		Counter:       s.Limited, // counterToLimit replaces it
 		Size:          uint32(s.Size),
 		Concatenation: len(s.Key) > 1,
 	}

@@ -96,6 +96,9 @@ func (e *encoder) statement(s ruleset.Statement) {
 	case ruleset.DialledFrom: // ct original proto-dst >= 1024
 		e.add(&expr.Ct{Key: expr.CtKeyPROTODST, Register: registerFirst, Direction: directionOriginal},
 			&expr.Cmp{Op: expr.CmpOpGte, Register: registerFirst, Data: port(s.Port)})
+	case ruleset.UpTo: // limit rate 1000/second burst 1000 packets
+		e.add(&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(s.PerSecond), Unit: expr.LimitTimeSecond,
+			Burst: uint32(s.PerSecond)})
 	case ruleset.Log: // log group 2121
 		e.add(&expr.Log{Key: 1 << unix.NFTA_LOG_GROUP, Group: s.Group})
 	default:
