@@ -38,6 +38,9 @@ const (
 	TCPSynSent2
 )
 
+// Completed reports whether both ends have completed the handshake, and none has reset the connection since.
+func (s TCPState) Completed() bool { return s >= TCPEstablished && s <= TCPTimeWait }
+
 // Over reports whether no more data comes: both ends have closed the connection, or one has reset it.
 func (s TCPState) Over() bool { return s == TCPTimeWait || s == TCPClose }
 

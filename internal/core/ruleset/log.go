@@ -35,8 +35,8 @@ func logEnds(table string) Rule {
 	return Rule{AtEnds{}, NotFirst{}, Translated{}, DialledFrom{lowestData}, Log{LogGroup(table)}}
 }
 
-// firstPerSecond bounds how many first packets are logged: that is cheap, and enough unless somebody floods the
-// ports.
+// firstPerSecond bounds how many first packets are logged: that is cheap, and enough unless somebody floods
+// the ports.
 const firstPerSecond = 1000
 
 // logFirst returns rules that log the first packets of connections to passive ports, one rule for each range.

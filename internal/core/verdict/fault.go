@@ -67,6 +67,7 @@ const (
 	// the connection reached the gateway and did not get through it
 	CodeGatewayFilter         Code = "gateway_filter"
 	CodeClientTooLate         Code = "client_too_late"
+	CodeForgedConnections     Code = "forged_connections" // they have used the pinhole up
 	CodeServerNeverConnected  Code = "server_never_connected"
 	CodeServerFromElsewhere   Code = "server_from_elsewhere"
 	CodeServerDataUnreachable Code = "server_data_unreachable"

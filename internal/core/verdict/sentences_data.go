@@ -89,6 +89,12 @@ var dataSentences = map[Code]sentence{
 			"by then"),
 		says("find out what keeps the client from connecting at once"),
 	},
+	CodeForgedConnections: {
+		says("connections to {at} were begun with the address {peer}, probably by somebody else, and not " +
+			"completed, until the pinhole admitted no more"),
+		says("have the network drop packets with forged source addresses (RFC 2827), or set data = " +
+			"\"relay\", which forged packets do not reach"),
+	},
 	CodeServerNeverConnected: {
 		says("the server never connected to {at} within {waited}"),
 		says("check whether a firewall between the server and the gateway drops ports {ports}, or set " +

@@ -5,9 +5,9 @@
 // It carries no data, it listens nowhere, and it does not know how the kernel is programmed. It never gives
 // the same port to one client twice at a time.
 //
-// Locks: Opener.mu and DataPort.mu are never held together. DataPort.mu is held when Kernel.Keep is called,
-// which does not wait; nothing else of the kernel is called under either. The kernel's transactions take each
-// of them.
+// Locks: Opener.mu and DataPort.mu are never held together. DataPort.mu is held when Kernel.Keep and
+// Kernel.RemoveLater are called, which do not wait; nothing else of the kernel is called under either. The
+// kernel's transactions take each of them.
 package kernelpath
 
 import (
@@ -28,7 +28,8 @@ var ErrClosed = errors.New("pinhole is closed")
 // Kernel keeps pinholes and passthroughs in its tables. Package path implements it over the sets of package
 // nftset. Several goroutines may call its methods at once. They return when the change is in force.
 type Kernel interface {
-	// Add lets the pinhole's connection through, once and within pinhole.Lifetime.
+	// Add lets first packets of the pinhole's connection through, pinhole.FirstPackets at most, within
+	// pinhole.Lifetime.
 	Add(pinhole.Pinhole) error
 	// Keep lets an open pinhole live as long as it is wanted. It does not wait, and wanted must not.
 	Keep(hole pinhole.Pinhole, wanted func() bool)
@@ -69,7 +70,7 @@ func (p *Opener) Used(hole pinhole.Pinhole) bool {
 	p.mu.Lock()
 	h := p.armed[hole]
 	p.mu.Unlock()
-	return h == nil || h.Used() || h.connected()
+	return h == nil || h.isShut() || h.Used() || h.connected()
 }
 
 // note notes that a pinhole is in the kernel, or is not any more.
@@ -111,6 +112,7 @@ type DataPort struct {
 	armed  bool           // the kernel has it, or may have it
 	inUse  bool           // a transfer command waits for its connection
 	used   bool           // its peer has connected
+	shut   bool           // nobody can connect any more; the port stays reserved
 	closed bool
 }
 
@@ -161,7 +163,7 @@ func (h *DataPort) Unuse() {
 func (h *DataPort) wanted() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.inUse && !h.used
+	return h.inUse && !h.used && !h.shut
 }
 
 // MarkUsed notes that the peer has connected: its transfer is over.
@@ -178,25 +180,61 @@ func (h *DataPort) Used() bool {
 	return h.used
 }
 
+// Complete closes the pinhole some time soon, and does not wait for it: its connection is there. The port
+// stays reserved until Close.
+func (h *DataPort) Complete() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.armed && !h.shut && !h.closed {
+		h.shut = true
+		h.path.kernel.RemoveLater(h.hole)
+	}
+}
+
+// Shut closes the pinhole, and returns when nobody can connect any more. The port stays reserved until Close.
+// It does nothing after Close.
+func (h *DataPort) Shut() {
+	h.mu.Lock()
+	open := h.armed && !h.closed
+	h.shut = true
+	h.mu.Unlock()
+	if open { // if Complete has shut it, its removal may be still to come
+		h.remove()
+	}
+}
+
+// remove closes the pinhole in the kernel.
+func (h *DataPort) remove() {
+	if err := h.path.kernel.Remove(h.hole); err != nil {
+		h.path.log.Error("a pinhole stays open until it expires", "peer", h.hole.From, "err", err)
+	}
+}
+
+// isShut reports whether nobody is to connect any more.
+func (h *DataPort) isShut() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.shut
+}
+
 // Close closes the pinhole in the kernel, if it was armed, and gives the port back. It does not wait for the
-// kernel if the pinhole was used: a used pinhole admits nobody else. A connection that came through goes on.
+// kernel if the pinhole was used: the far end has had its connection. A connection that came through goes on.
 // The second Close does nothing.
 func (h *DataPort) Close() { h.close.Do(h.closeOnce) }
 
 func (h *DataPort) closeOnce() {
 	h.mu.Lock()
 	h.closed = true
-	armed, used := h.armed, h.used
+	armed, used, shut := h.armed, h.used, h.shut
 	h.mu.Unlock()
 	h.arming.Wait()
 	h.path.note(h, false)
 	switch {
-	case armed && used:
+	case !armed:
+	case !used:
+		h.remove() // it may be removed already, or soon
+	case !shut:
 		h.path.kernel.RemoveLater(h.hole)
-	case armed:
-		if err := h.path.kernel.Remove(h.hole); err != nil {
-			h.path.log.Error("a pinhole stays open until it expires", "peer", h.hole.From, "err", err)
-		}
 	}
 	if h.hole.Active || armed && !used && !h.connected() { // who was told of the port may still come
 		h.path.ports.Rest(h.hole.From, h.hole.Listen)

@@ -46,7 +46,10 @@ type expectation interface {
 	// ForgetEarlier has the kernel give an active connection the server's source port. It reports whether
 	// the client still remembers an earlier connection from there, so that the kernel must not.
 	ForgetEarlier() (remembered bool)
-	Sever()            // ends the connection, if the peer has connected
+	// OnComplete has closePinhole called when the peer has completed the connection.
+	OnComplete(closePinhole func())
+	Keep(kept bool)    // whether the pinhole lives on when its time is over
+	Sever()            // ends the connection, if the peer has connected; the pinhole must be closed
 	Release(used bool) // the pinhole is closed; used: the peer has connected for certain
 }
 
@@ -77,7 +80,15 @@ func (m metered) AwaitBothEnds(<-chan struct{}) {}
 // a pinhole that lived on might serve a second connection: then it has its usual time.
 func (m metered) Use() {
 	if m.flow != nil {
+		m.flow.Keep(true)
 		m.DataPort.Use()
+	}
+}
+
+// Unuse has the pinhole live for its usual time again.
+func (m metered) Unuse() {
+	if m.DataPort.Unuse(); m.flow != nil {
+		m.flow.Keep(false)
 	}
 }
 
@@ -85,9 +96,10 @@ func (m metered) Use() {
 // as long as the watcher needs to find out that they are over, some seconds after each transfer.
 func (m metered) Ended() <-chan struct{} { return nil }
 
-// Sever ends the connection, if the peer has connected.
+// Sever ends the connection, if the peer has connected. Its next packet must not find the pinhole open.
 func (m metered) Sever() {
 	if m.flow != nil {
+		m.Shut()
 		m.flow.Sever()
 	}
 }

@@ -304,3 +304,28 @@ func TestRelayFailure(t *testing.T) {
 		t.Errorf("got %+v for no error; want nil", f)
 	}
 }
+
+// A connection that has come closes its pinhole; one that is severed must not find it open.
+func TestMeteredClosesItsPinhole(t *testing.T) {
+	s := newStage(t)
+	for name, act := range map[string]func(data dataplane.Data){
+		"complete": func(dataplane.Data) { s.flow.complete() },
+		"severed":  func(data dataplane.Data) { data.Sever() },
+	} {
+		data, _ := s.open(passive())
+		if err := data.Arm(); err != nil {
+			t.Fatal(err)
+		}
+		openAtSever := -1
+		hole := s.flow.expected
+		s.flow.onSever = func() { openAtSever = s.tables.open(hole) }
+		if act(data); s.tables.open(hole) != 0 || openAtSever > 0 {
+			t.Errorf("%s: got pinholes %v, %d at Sever; want it closed", name, s.tables.pinholes, openAtSever)
+		}
+		data.Use()
+		if data.Unuse(); s.flow.kept {
+			t.Errorf("%s: got it kept; want that taken back", name)
+		}
+		data.Close()
+	}
+}

@@ -121,12 +121,21 @@ type fakeFlow struct {
 	forgotten  int
 	remembered bool   // by the client
 	released   []bool // used or not
+	kept       bool
+	complete   func() // closes the pinhole
+	onSever    func()
 }
 
-func (f *fakeFlow) Outcome() pinhole.Outcome { return f.outcome }
-func (f *fakeFlow) ForgetEarlier() bool      { f.forgotten++; return f.remembered }
-func (f *fakeFlow) Sever()                   { f.severed++ }
-func (f *fakeFlow) Release(used bool)        { f.released = append(f.released, used) }
+func (f *fakeFlow) Outcome() pinhole.Outcome       { return f.outcome }
+func (f *fakeFlow) ForgetEarlier() bool            { f.forgotten++; return f.remembered }
+func (f *fakeFlow) OnComplete(closePinhole func()) { f.complete = closePinhole }
+func (f *fakeFlow) Keep(kept bool)                 { f.kept = kept }
+func (f *fakeFlow) Sever() {
+	if f.severed++; f.onSever != nil {
+		f.onSever()
+	}
+}
+func (f *fakeFlow) Release(used bool) { f.released = append(f.released, used) }
 
 // stage is Paths over fake tables, with one forward.
 type stage struct {

@@ -236,6 +236,7 @@ func (p forwardPath) open(
 	data := metered{opened, p.expect(hole)}
 	if data.flow != nil {
 		opened.Count(func() bool { return !data.flow.Outcome().Connected.IsZero() })
+		data.flow.OnComplete(opened.Complete)
 	}
 	if !hole.Active {
 		return data, opened.Listen(), nil

@@ -75,10 +75,11 @@ func openPinholes(table string, life, timeout time.Duration) (*PinholeSet, error
 	return p, nil
 }
 
-// Add lets the pinhole's connection through, once and within pinhole.Lifetime, unless Keep is called. It
-// returns when the pinhole is in the kernel. hole.Listen has a port, and all addresses are of one family. The
-// pinhole replaces another one with the same From and Listen. The error wraps ENOENT if the table or its maps
-// are gone, ENFILE if ruleset.MaxPinholes are open, and net.ErrClosed.
+// Add lets the pinhole's connection through within pinhole.Lifetime, unless Keep is called: at most
+// pinhole.FirstPackets first packets. It returns when the pinhole is in the kernel. hole.Listen has a port,
+// and all addresses are of one family. The pinhole replaces another one with the same From and Listen. The
+// error wraps ENOENT if the table or its maps are gone, ENFILE if ruleset.MaxPinholes are open, and
+// net.ErrClosed.
 func (p *PinholeSet) Add(hole pinhole.Pinhole) error {
 	if !hole.OneFamily() || hole.Listen.Port() == 0 || hole.Target.Port() == 0 {
 		return fmt.Errorf("nft: add pinhole %s: want addresses of one family, and ports", hole)

@@ -39,14 +39,15 @@ func TestReset(t *testing.T) {
 // after a second, and may be read a moment behind the end.
 func TestUnmatchedBehindTheEnd(t *testing.T) {
 	for name, tt := range map[string]struct {
+		packets          int
 		opened, released time.Duration // before the segment was read
 		want             verdict.Code
 	}{
-		"at once, behind the end": {10 * time.Millisecond, time.Millisecond,
+		"at once, behind the end": {1, 10 * time.Millisecond, time.Millisecond,
 			verdict.CodeClientTooLate},
-		"long after the end":                {9 * time.Second, 3 * time.Second, verdict.CodeClientTooLate},
-		"repeated, and read behind the end": {time.Second, time.Millisecond, verdict.CodeGatewayFilter},
-		"repeated, while it is open":        {time.Second, -time.Hour, verdict.CodeGatewayFilter},
+		"long after the end":                {1, 9 * time.Second, 3 * time.Second, verdict.CodeClientTooLate},
+		"repeated, and read behind the end": {2, time.Second, time.Millisecond, verdict.CodeGatewayFilter},
+		"repeated, while it is open":        {2, time.Second, -time.Hour, verdict.CodeGatewayFilter},
 	} {
 		w, _, _ := newTestWatcher()
 		x := w.Expect(testPinhole)
@@ -55,7 +56,9 @@ func TestUnmatchedBehindTheEnd(t *testing.T) {
 		if tt.released > 0 {
 			x.released = now.Add(-tt.released)
 		}
-		w.HandleSegment(untranslated("192.168.5.1:3000", now))
+		for range tt.packets {
+			w.HandleSegment(untranslated("192.168.5.1:3000", now))
+		}
 		if f := x.Outcome().Fault(); codeOf(f) != tt.want || f.Waited != tt.opened {
 			t.Errorf("%s: got %+v; want %s", name, f, tt.want)
 		}

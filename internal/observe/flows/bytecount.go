@@ -104,6 +104,13 @@ func cutsShort(s netflow.Segment, own, other *stream) bool {
 	return known && acked != other.first
 }
 
+// isUnknown reports whether a reset of the end that has dialled is what a host sends for a connection that it
+// knows nothing of (RFC 9293 section 3.10.7.1): without ACK, in the place of its first byte.
+func (c *byteCount) isUnknown(reset netflow.Segment) bool {
+	return !reset.ACK && !c.closed && !c.sent.sentFIN && !c.received.sentFIN && c.sent.haveFirst &&
+		reset.Sequence == c.sent.first
+}
+
 func (d *stream) setFirst(first uint32) { d.first, d.haveFirst = first, true }
 
 func (d *stream) setLast(last uint32) { d.last, d.haveLast = last, true }

@@ -20,24 +20,25 @@ type Expectation struct {
 	onEnd   func() // called once, when the connection has ended and its bytes are known; may be nil
 
 	// Guarded by the watcher's lock.
-	peer     netip.AddrPort // who has connected; invalid: nobody
-	expected bool           // it is in watcher.expected
-	searched bool           // the table was searched for its connection
-	older    *Expectation   // the next older expectation of the same target
+	closePinhole func()         // see OnComplete; nil: nothing closes it early
+	peer         netip.AddrPort // who has connected; invalid: nobody
+	expected     bool           // it is in watcher.expected
+	searched     bool           // the table was searched for its connection
+	older        *Expectation   // the next older expectation of the same target
+	olderAtPort  *Expectation   // the next older expectation of the same listen port
+	rivals       []*Expectation // connections that were begun as well, before one completes
+	rivalOf      *Expectation   // of a rival: the expectation whose connection it may be; nil: it is none
 
 	mu             sync.Mutex
-	connected      time.Time     // zero: not yet
-	unexpectedPeer netip.Addr    // the last other address that has tried; invalid: none
-	flow           *netflow.Flow // its last state in the table; nil: only the log has shown the connection
-	segments       byteCount     // what the logged segments say
-	polled         bool          // update has found it in the table
-	polledAt       time.Time     // when it did so last
-	movedAt        time.Time     // when it first found the packets that it found last
-	sawClosed      bool          // when it was polled last it was closed; its last segments may still arrive
-	released       time.Time     // when the pinhole was closed; zero: it is open
-	used           bool          // a connection has used the pinhole
-	unseenSince    time.Time     // when a poll first found it released, and no connection was seen
-	done           bool          // nothing more is expected
+	attempt                       // the connection
+	attempts       int            // how many connections were begun
+	dropped        netip.AddrPort // who has sent the last first packet, which nobody has answered so far
+	unexpectedPeer netip.Addr     // the last other address that has tried; invalid: none
+	kept           bool           // the pinhole lives on when its time is over
+	released       time.Time      // when the pinhole was closed; zero: it is open
+	used           bool           // a connection has used the pinhole
+	unseenSince    time.Time      // when a poll first found it released, and no connection was seen
+	done           bool           // nothing more is expected
 	fault          *verdict.Fault
 	severed        bool // the gateway has ended the connection
 }
@@ -48,9 +49,9 @@ func (w *Watcher) Expect(hole pinhole.Pinhole) *Expectation {
 	x := &Expectation{watcher: w, pinhole: hole, opened: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.expectedPorts[hole.Listen.Port()]++
-	x.expected, x.older = true, w.expected[hole.Target]
-	w.expected[hole.Target] = x
+	port := hole.Listen.Port()
+	x.expected, x.older, x.olderAtPort = true, w.expected[hole.Target], w.expectedAt[port]
+	w.expected[hole.Target], w.expectedAt[port] = x, x
 	return x
 }
 
@@ -60,6 +61,12 @@ func (x *Expectation) Release(used bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.released, x.used = time.Now(), used
+}
+
+func (x *Expectation) isReleased() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.released.IsZero()
 }
 
 // wasUsed reports whether a connection has used the pinhole, even if nothing has shown it yet.
@@ -74,12 +81,18 @@ func (x *Expectation) wasUsed() bool {
 // What is lost is sent again sooner.
 const quietTime = 3 * time.Second
 
-// delivered reports whether nothing more is to come: the transfer is over, the end that sends its data has
-// closed its direction (RFC 959 section 3.3: data goes in one), and nothing has passed since. If the table
-// counts nothing, nobody knows.
-func (x *Expectation) delivered() bool {
+// carries reports whether data is to come, as far as anybody knows: the connection is not half open, and not
+// delivered.
+func (x *Expectation) carries() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	return !x.halfOpen && !x.delivered()
+}
+
+// delivered reports whether nothing more is to come: the transfer is over, the end that sends its data has
+// closed its direction (RFC 959 section 3.3: data goes in one), and nothing has passed since. If the table
+// counts nothing, nobody knows. The caller holds x.mu.
+func (x *Expectation) delivered() bool {
 	f := x.flow
 	if !x.used || f == nil || f.State != netflow.TCPCloseWait || f.Sent.Packets == 0 ||
 		x.polledAt.Sub(x.movedAt) < quietTime {
@@ -152,7 +165,10 @@ func (x *Expectation) Outcome() pinhole.Outcome {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	o := pinhole.KernelOutcome()
-	o.Counted, o.Connected, o.UnexpectedPeer, o.Over = true, x.connected, x.unexpectedPeer, x.done
+	o.Counted, o.UnexpectedPeer, o.Over = true, x.unexpectedPeer, x.done
+	if !x.halfOpen {
+		o.Connected = x.connected
+	}
 	if x.severed {
 		o.Failure = &pinhole.Failure{Err: errSevered}
 	} else if f := x.faultSoFar(); f != nil {
@@ -169,7 +185,10 @@ func (x *Expectation) Outcome() pinhole.Outcome {
 
 // faultSoFar returns what went wrong with the connection; nil: nothing so far. The caller holds x.mu.
 func (x *Expectation) faultSoFar() *verdict.Fault {
+	usedUp := x.usedUpFault()
 	switch {
+	case usedUp != nil:
+		return usedUp
 	case x.fault != nil || !x.segments.cutShort:
 		return x.fault
 	case x.segments.resetByFar != x.pinhole.Active:
@@ -178,18 +197,29 @@ func (x *Expectation) faultSoFar() *verdict.Fault {
 	return &verdict.Fault{Code: verdict.CodeDataBroken, Said: "the client broke it", Err: causeReset}
 }
 
-// Sever ends the connection. It deletes its entry from the table: as a pinhole serves no second packet, the
-// next packet of either end reaches the gateway itself, which answers with a reset.
+// Sever ends the connection, and others that were begun. It deletes their entries from the table: the next
+// packet of either end reaches the gateway itself, which answers with a reset. The pinhole must be closed, or
+// it would take that packet for another first one.
 func (x *Expectation) Sever() {
 	w, now := x.watcher, time.Now()
-	t := x.connectedTuple()
-	if !t.From.IsValid() { // the log may be late
+	if !x.connectedTuple().From.IsValid() { // the log may be late
 		if found, err := w.table.Find(x.pinhole.From, x.pinhole.Listen); err == nil {
 			w.onSearched(x, found, now)
 		}
-		if t = x.connectedTuple(); !t.From.IsValid() {
-			return
-		}
+	}
+	w.mu.Lock()
+	begun := append([]*Expectation{x}, x.rivals...)
+	w.mu.Unlock()
+	for _, b := range begun {
+		b.sever(now)
+	}
+}
+
+// sever is Sever for one connection.
+func (x *Expectation) sever(now time.Time) {
+	w, t := x.watcher, x.connectedTuple()
+	if !t.From.IsValid() {
+		return
 	}
 	if found, err := w.table.Get(nil, []netflow.Tuple{t}); err == nil {
 		x.update(found[0], now) // what it has carried until now
@@ -201,13 +231,13 @@ func (x *Expectation) Sever() {
 	}
 	x.mu.Unlock()
 	if listed {
-		x.sever()
+		x.noteSevered()
 		_ = w.table.Delete(t, id) // after an error it ends by itself: there is nothing else to do
 	}
 }
 
-// sever notes that the gateway ends the connection.
-func (x *Expectation) sever() {
+// noteSevered notes that the gateway ends the connection.
+func (x *Expectation) noteSevered() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.done && !x.segments.closed && !x.flow.State.Over() {
@@ -228,15 +258,19 @@ func (x *Expectation) matches(f netflow.Flow) bool {
 	return x.flow.ID == f.ID
 }
 
-// unmatched records a first packet that came to the pinhole and was not translated.
-func (x *Expectation) unmatched(from netip.Addr, at time.Time) {
+// arrived records a first packet that came to the pinhole's port. translated: false says that no rule has
+// translated it; nobody knows of a logged one.
+func (x *Expectation) arrived(from netip.AddrPort, at time.Time, untranslated bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if from == x.pinhole.From {
+	switch {
+	case from.Addr() != x.pinhole.From:
+		x.unexpectedPeer = from.Addr()
+	case untranslated:
 		x.notTranslated(at)
-		return
+	default:
+		x.firstPacket(from, at)
 	}
-	x.unexpectedPeer = from
 }
 
 // setFlow records the table's entry for a connection that the log has shown. An entry with another far end
@@ -255,8 +289,11 @@ func (x *Expectation) setFlow(f netflow.Flow) {
 func (x *Expectation) addSegment(s netflow.Segment, fromFar bool) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if s.RST && !fromFar && !x.attempt.complete && x.segments.isUnknown(s) {
+		x.failed = true
+	}
 	x.segments.add(s, fromFar)
-	x.done = x.done || x.completeInLog()
+	x.done = x.done || x.completeInLog() || x.failed
 	return x.done
 }
 
@@ -294,14 +331,17 @@ func (x *Expectation) update(f netflow.Flow, now time.Time) (finished bool) {
 		if !x.flow.Replied && x.flow.Sent.Packets <= 1 {
 			x.fault = x.unansweredFault(causeRefused)
 		}
-		x.done = true
+		x.done, x.failed = true, x.halfOpen
 		return true
 	}
 	if f.Sent != x.flow.Sent || f.Received != x.flow.Received || x.movedAt.IsZero() {
 		x.movedAt = now
 	}
 	*x.flow, x.polled, x.polledAt = f, true, now
+	x.halfOpen = f.State == netflow.TCPSynReceived
 	switch {
+	case isReset(f) && !x.attempt.complete:
+		x.done, x.failed = true, true
 	case f.State.Over():
 		x.done = x.segments.closed || x.sawClosed
 		x.sawClosed = true
@@ -333,9 +373,14 @@ func (x *Expectation) updateMissing(now time.Time) (finished bool) {
 	return true
 }
 
+// isReset reports whether the one that has begun a connection has sent nothing but the first packet and a
+// reset: it knows nothing of the connection.
+func isReset(f netflow.Flow) bool {
+	return f.State == netflow.TCPClose && f.Replied && f.Received.Packets > 0 && f.Sent.Packets <= 2
+}
+
 // notTranslated records why a connection of the right peer did not reach the far end, so that it does not
-// count as connected. A pinhole serves one first packet: if a second one arrives while it is open, a filter
-// of the gateway has dropped the first. Behind its end the first packet may be the only one.
+// count as connected. Behind the end of the pinhole its first packet may be the only one.
 func (x *Expectation) notTranslated(at time.Time) {
 	if x.fault != nil { // the first fault stays
 		return
@@ -343,7 +388,7 @@ func (x *Expectation) notTranslated(at time.Time) {
 	x.fault = &verdict.Fault{Code: verdict.CodeGatewayFilter, At: x.pinhole.Listen, Peer: x.pinhole.From,
 		Waited: at.Sub(x.opened)}
 	closed := !x.released.IsZero() && (x.fault.Waited < synInterval || at.Sub(x.released) > readLag)
-	if closed || x.fault.Waited >= pinhole.Lifetime {
+	if closed || x.expired(at) {
 		x.fault.Code = verdict.CodeClientTooLate
 	}
 	x.connected = time.Time{}

@@ -9,6 +9,7 @@
 package flows
 
 import (
+	"cmp"
 	"errors"
 	"iter"
 	"net/netip"
@@ -65,8 +66,9 @@ type Watcher struct {
 	mu             sync.Mutex                      // locked before the lock of an expectation
 	forwards       map[uint16][]forward.Resolved   // with tracking kernel, by listen port
 	expected       map[netip.AddrPort]*Expectation // by target; expectations of one target are linked
-	expectedPorts  []uint32                        // number of expectations by listen port
+	expectedAt     []*Expectation                  // by listen port; expectations of one port are linked
 	active         map[endpoints]*Expectation      // connected
+	completed      []*Expectation                  // since the last poll; their pinholes may be open still
 	unclaimed      map[endpoints]*byteCount        // connections that belong to no session so far
 	controls       map[netflow.Tuple]*control      // sessions with tracking kernel
 	controlsPolled time.Time
@@ -76,12 +78,12 @@ type Watcher struct {
 func New(table Table, sessionLog *sessions.Log) *Watcher {
 	return &Watcher{
 		table: table, sessionLog: sessionLog,
-		forwards:      map[uint16][]forward.Resolved{},
-		expected:      map[netip.AddrPort]*Expectation{},
-		expectedPorts: make([]uint32, 1<<16),
-		active:        map[endpoints]*Expectation{},
-		unclaimed:     map[endpoints]*byteCount{},
-		controls:      map[netflow.Tuple]*control{},
+		forwards:   map[uint16][]forward.Resolved{},
+		expected:   map[netip.AddrPort]*Expectation{},
+		expectedAt: make([]*Expectation, 1<<16),
+		active:     map[endpoints]*Expectation{},
+		unclaimed:  map[endpoints]*byteCount{},
+		controls:   map[netflow.Tuple]*control{},
 	}
 }
 
@@ -103,7 +105,7 @@ func (w *Watcher) Wants(original, master netflow.Tuple) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	port := original.To.Port()
-	return w.expectedPorts[port] > 0 || len(w.forwards[port]) > 0 || w.controls[master] != nil
+	return w.expectedAt[port] != nil || len(w.forwards[port]) > 0 || w.controls[master] != nil
 }
 
 // HandleEvent takes an event of conntrack. After FlowsMissed it reads the table, whose error it returns.
@@ -141,9 +143,9 @@ func (w *Watcher) onNewFlow(f netflow.Flow, at time.Time) {
 		return
 	}
 	if !isTranslated(f) {
-		w.onUnmatched(f.Original.From, f.Original.To, at)
+		w.onArrival(f.Original.From, f.Original.To, at, true)
 	} else if x := w.find(f.Original.From, f.Reply.From, f.Original.To); x != nil {
-		w.onConnected(x, f.Original.From, at, &f)
+		w.begin(x, f.Original.From, at, &f)
 		return
 	}
 	if !f.Master.IsZero() {
@@ -171,42 +173,29 @@ func (w *Watcher) isKnown(f netflow.Flow) bool {
 
 // find returns the expectation of a connection between two ends, or nil. listen is the gateway's address
 // that the connection came to. If it is invalid, because the log does not say, the latest expectation with
-// this target wins, unless an older one was used and its connection was not seen yet. The caller holds w.mu.
+// this target wins, unless an older one was used and its connection was not seen yet. One with a connection,
+// which is not complete, comes last. The caller holds w.mu.
 func (w *Watcher) find(from, target, listen netip.AddrPort) (found *Expectation) {
+	var begun *Expectation
 	for x := w.expected[target]; x != nil; x = x.older {
-		if x.pinhole.From != from.Addr() || listen.IsValid() && listen != x.pinhole.Listen {
-			continue
-		}
-		if found == nil || x.wasUsed() {
+		switch {
+		case x.pinhole.From != from.Addr() || listen.IsValid() && listen != x.pinhole.Listen:
+		case x.peer.IsValid():
+			begun = cmp.Or(begun, x)
+		case found == nil || x.wasUsed():
 			found = x
 		}
 	}
-	return found
+	return cmp.Or(found, begun)
 }
 
-// onConnected records the connection of an expectation. flow is its entry in the table, or nil if only the
-// log has shown it. The caller holds w.mu.
-func (w *Watcher) onConnected(x *Expectation, peer netip.AddrPort, at time.Time, flow *netflow.Flow) {
-	w.stopExpecting(x)
-	x.peer = peer
-	x.mu.Lock()
-	x.connected, x.flow, x.fault = at, flow, nil
-	x.mu.Unlock()
-	w.activate(x)
-}
-
-// onUnmatched records a connection that came to an expected address and port, and was not translated. It
-// reports whether anything is expected there. The caller holds w.mu.
-func (w *Watcher) onUnmatched(from, listen netip.AddrPort, at time.Time) (expected bool) {
-	if w.expectedPorts[listen.Port()] == 0 {
-		return false
-	}
-	for _, first := range w.expected {
-		for x := first; x != nil; x = x.older {
-			if x.pinhole.Listen == listen {
-				x.unmatched(from.Addr(), at)
-				expected = true
-			}
+// onArrival records the first packet of a connection to an address and port. untranslated: no rule has
+// translated it, for certain. It reports whether anything is expected there. The caller holds w.mu.
+func (w *Watcher) onArrival(from, listen netip.AddrPort, at time.Time, untranslated bool) (expected bool) {
+	for x := w.expectedAt[listen.Port()]; x != nil; x = x.olderAtPort {
+		if x.pinhole.Listen == listen {
+			x.arrived(from, at, untranslated)
+			expected = true
 		}
 	}
 	return expected
@@ -236,7 +225,7 @@ func (w *Watcher) Carried() int {
 	defer w.mu.Unlock()
 	n := 0
 	for _, x := range w.active {
-		if x.onEnd == nil && !x.delivered() { // onEnd: it is of a session that the kernel tracks
+		if x.onEnd == nil && x.rivalOf == nil && x.carries() { // onEnd: of a session that the kernel tracks
 			n++
 		}
 	}
@@ -266,6 +255,7 @@ func isControl(f forward.Resolved, flow netflow.Flow) bool {
 func (w *Watcher) Poll(now time.Time) error {
 	w.dropUnclaimed(now)
 	err := errors.Join(w.pollReleased(now), w.pollConnections(now))
+	w.closeCompleted()
 	if err == nil {
 		err = w.pollControls(now)
 	}
@@ -298,40 +288,79 @@ func (w *Watcher) pollConnections(now time.Time) error {
 		return err
 	}
 	for i, x := range polled {
-		if x.update(found[i], now) {
-			w.finish(x)
-		}
+		w.updateConnection(x, tuples[i], found[i], now)
 	}
 	return nil
+}
+
+// updateConnection records the table's entry for a connection, which is the zero flow if there is none.
+func (w *Watcher) updateConnection(x *Expectation, t netflow.Tuple, f netflow.Flow, now time.Time) {
+	w.mu.Lock()
+	var onEnd func()
+	if w.active[x.endpoints()] == x && x.tuple() == t { // else it has ended, or lost to a rival meanwhile
+		finished := x.update(f, now)
+		if f.State.Completed() {
+			x = w.complete(x)
+		}
+		if finished {
+			onEnd = w.end(x)
+		}
+	}
+	w.mu.Unlock()
+	if onEnd != nil {
+		onEnd()
+	}
 }
 
 // finish stops following a connection and calls its onEnd.
 func (w *Watcher) finish(x *Expectation) {
 	w.mu.Lock()
-	w.deactivate(x)
+	var onEnd func()
+	if w.active[x.endpoints()] == x { // else it is finished already
+		onEnd = w.end(x)
+	}
 	w.mu.Unlock()
-	if x.onEnd != nil {
-		x.onEnd()
+	if onEnd != nil {
+		onEnd()
+	}
+}
+
+// closeCompleted closes the pinholes whose connections have completed since the last poll, and that are still
+// open: those of short transfers are closed with their 226.
+func (w *Watcher) closeCompleted() {
+	w.mu.Lock()
+	completed := w.completed
+	w.completed = nil
+	w.mu.Unlock()
+	for _, x := range completed {
+		if !x.isReleased() {
+			x.closePinhole()
+		}
 	}
 }
 
 // stopExpecting removes an expectation from those that wait for a connection. The caller holds w.mu.
 func (w *Watcher) stopExpecting(x *Expectation) {
 	x.expected = false
-	w.expectedPorts[x.pinhole.Listen.Port()]--
-	first := w.expected[x.pinhole.Target]
-	if first == x {
-		first = x.older
+	older := func(x *Expectation) **Expectation { return &x.older }
+	if first := unlink(w.expected[x.pinhole.Target], x, older); first != nil {
+		w.expected[x.pinhole.Target] = first
+	} else {
+		delete(w.expected, x.pinhole.Target)
 	}
-	for other := first; other != nil; other = other.older {
-		if other.older == x {
-			other.older = x.older
+	port := x.pinhole.Listen.Port()
+	w.expectedAt[port] = unlink(w.expectedAt[port], x,
+		func(x *Expectation) **Expectation { return &x.olderAtPort })
+}
+
+// unlink takes an expectation out of a list, and returns the list's first one. next is the link of the list.
+func unlink(first, x *Expectation, next func(*Expectation) **Expectation) *Expectation {
+	for at := &first; *at != nil; at = next(*at) {
+		if *at == x {
+			*at = *next(x)
+			*next(x) = nil
+			break
 		}
 	}
-	x.older = nil
-	if first == nil {
-		delete(w.expected, x.pinhole.Target)
-		return
-	}
-	w.expected[x.pinhole.Target] = first
+	return first
 }

@@ -16,6 +16,10 @@ func (w *Watcher) pollReleased(now time.Time) error {
 			older = x.older
 			search, expire := x.searchOrExpire(now)
 			switch {
+			case x.peer.IsValid():
+				if x.isReleased() { // no rival can come any more
+					w.stopExpecting(x)
+				}
 			case expire:
 				w.stopExpecting(x)
 			case search && len(unsure) < searchesPerPoll:
@@ -39,7 +43,7 @@ func (w *Watcher) pollReleased(now time.Time) error {
 func (w *Watcher) onSearched(x *Expectation, flows []netflow.Flow, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !x.expected { // the log has shown its connection meanwhile, or it has expired
+	if !x.expected || x.peer.IsValid() { // the log has shown its connection meanwhile, or it has expired
 		return
 	}
 	for _, f := range flows {
@@ -50,7 +54,7 @@ func (w *Watcher) onSearched(x *Expectation, flows []netflow.Flow, now time.Time
 			x.finishUnanswered()
 			return
 		case !f.State.Over():
-			w.onConnected(x, f.Original.From, now, &f)
+			w.begin(x, f.Original.From, now, &f)
 			return
 		}
 	}

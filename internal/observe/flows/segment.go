@@ -19,7 +19,7 @@ func (w *Watcher) HandleSegment(s netflow.Segment) {
 func (w *Watcher) handleSegment(s netflow.Segment) func() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s.SYN && !s.ACK && w.onUnmatched(s.From, s.To, s.At) {
+	if s.SYN && !s.ACK && w.onArrival(s.From, s.To, s.At, false) {
 		return nil
 	}
 	forth := endpointsOf(s.From, s.To)
@@ -34,9 +34,11 @@ func (w *Watcher) handleSegment(s netflow.Segment) func() {
 			return nil
 		}
 	}
+	if s.FIN || s.RST && s.ACK && !fromFar { // nobody sends that in a handshake
+		x = w.complete(x)
+	}
 	if x.addSegment(s, fromFar) {
-		w.deactivate(x)
-		return x.onEnd
+		return w.end(x)
 	}
 	return nil
 }
@@ -53,7 +55,7 @@ func (w *Watcher) connectBySegment(s netflow.Segment) (x *Expectation, fromFar b
 		return nil, false
 	}
 	if x = w.find(from, to, netip.AddrPort{}); x != nil {
-		w.onConnected(x, from, s.At, nil)
+		x = w.begin(x, from, s.At, nil)
 	}
 	return x, from == s.To
 }

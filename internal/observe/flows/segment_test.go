@@ -49,7 +49,7 @@ func TestLog(t *testing.T) {
 		t.Errorf("got %+v, %d flows asked for; want 700 bytes, and none", o, table.asked)
 	}
 	if len(w.expected)+len(w.unclaimed)+len(w.active) != 0 ||
-		w.expectedPorts[testPinhole.Listen.Port()] != 0 {
+		w.expectedAt[testPinhole.Listen.Port()] != nil {
 		t.Error("got something kept; want nothing")
 	}
 }
@@ -106,31 +106,42 @@ func TestSeverBeforeLog(t *testing.T) {
 	poll(t, w, now)
 	poll(t, w, now.Add(eventLag))
 	table.flows[f.Original] = f
-	if late.Sever(); len(table.flows) != 1 || w.expectedPorts[testPinhole.Listen.Port()] != 0 {
+	if late.Sever(); len(table.flows) != 1 || w.expectedAt[testPinhole.Listen.Port()] != nil {
 		t.Errorf(
-			"got %d flows left, %d expectations; want the later flow to stay, and none",
+			"got %d flows left, expectation %v; want the later flow to stay, and none",
 			len(table.flows),
-			w.expectedPorts[testPinhole.Listen.Port()],
+			w.expectedAt[testPinhole.Listen.Port()],
 		)
 	}
 }
 
-// A segment comes to the pinhole and is not translated: a filter has dropped the first one, and a pinhole
-// serves no second one; or the pinhole has expired.
+// A first packet comes again, and nothing has come of it: a filter has dropped it behind the pinhole. Or the
+// pinhole has expired; then one says it.
 func TestLogUnmatched(t *testing.T) {
-	for after, want := range map[time.Duration]verdict.Code{
-		time.Second: verdict.CodeGatewayFilter,
-		time.Minute: verdict.CodeClientTooLate,
+	for name, tt := range map[string]struct {
+		after time.Duration
+		kept  bool // the pinhole lives on
+		first verdict.Code
+		again verdict.Code
+	}{
+		"dropped":        {time.Second, false, "", verdict.CodeGatewayFilter},
+		"too late":       {time.Minute, false, verdict.CodeClientTooLate, verdict.CodeClientTooLate},
+		"late, but open": {time.Minute, true, "", verdict.CodeGatewayFilter},
 	} {
 		w, _, _ := newTestWatcher()
 		x := w.Expect(testPinhole)
-		now := x.opened.Add(after)
+		x.Keep(tt.kept)
+		now := x.opened.Add(tt.after)
+		w.HandleSegment(untranslated("192.168.5.1:2999", now))
+		w.HandleSegment(untranslated("192.168.5.1:3000", now))
+		if got := codeOf(x.Outcome().Fault()); got != tt.first {
+			t.Errorf("%s: got fault %q after a first packet; want %q", name, got, tt.first)
+		}
 		w.HandleSegment(untranslated("192.168.5.1:3000", now))
 		w.HandleSegment(untranslated("192.168.5.1:3000", now.Add(time.Hour)))
-		if o := x.Outcome(); o.Fault() == nil || o.Fault().Code != want || o.Fault().Waited != after ||
-			!o.Connected.IsZero() ||
-			o.UnexpectedPeer.IsValid() {
-			t.Errorf("after %s: got %+v, fault %+v; want %s", after, o, o.Fault(), want)
+		if o := x.Outcome(); codeOf(o.Fault()) != tt.again || o.Fault().Waited != tt.after ||
+			!o.Connected.IsZero() || o.UnexpectedPeer.IsValid() {
+			t.Errorf("%s: got %+v, fault %+v; want %s", name, o, o.Fault(), tt.again)
 		}
 		elsewhere := untranslated("192.168.5.1:3000", now)
 		elsewhere.To = at("192.168.5.3:50000")

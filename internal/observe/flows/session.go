@@ -39,7 +39,8 @@ func (w *Watcher) beginData(c *control, f netflow.Flow, at time.Time) {
 	}
 	hole := pinhole.Pinhole{From: f.Original.From.Addr(), Listen: f.Original.To, Target: f.Reply.From,
 		SourceIP: f.Reply.To.Addr(), Active: active}
-	x := &Expectation{watcher: w, peer: f.Original.From, connected: at, flow: &f, pinhole: hole}
+	x := &Expectation{watcher: w, peer: f.Original.From, pinhole: hole,
+		attempt: attempt{connected: at, flow: &f}}
 	if c.data != nil { // a session has one at a time: the last one is over, but was not polled since
 		c.record.TransferFinished(true, "", nil)
 	}
