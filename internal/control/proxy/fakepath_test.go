@@ -20,7 +20,8 @@ type fakePath struct {
 	most    int // how many were open at once
 	err     error
 	armErr  error
-	handles map[pinhole.Passthrough]int // that are open
+	handles map[pinhole.Passthrough]int // that are not closed
+	ranges  int                         // how often Arm was called for one
 	goesOn  bool                        // data goes on after Close, until done or Sever; set before use
 
 	hung map[string]chan struct{} // methods that do not return before their channel is closed
@@ -104,6 +105,13 @@ func (p *fakePath) OpenPassthrough(ports pinhole.Passthrough) (dataplane.Handle,
 	return &fakeHandle{path: p, ports: ports}, nil
 }
 
+// armings returns how many ranges were opened.
+func (p *fakePath) armings() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ranges
+}
+
 // passthroughs returns how many handles are open.
 func (p *fakePath) passthroughs() (n int) {
 	p.mu.Lock()
@@ -118,6 +126,16 @@ type fakeHandle struct {
 	path  *fakePath
 	ports pinhole.Passthrough
 	once  sync.Once
+}
+
+func (h *fakeHandle) Arm() error {
+	h.path.wait("handle Arm")
+	h.path.mu.Lock()
+	defer h.path.mu.Unlock()
+	if h.path.armErr == nil {
+		h.path.ranges++
+	}
+	return h.path.armErr
 }
 
 func (h *fakeHandle) Close() {

@@ -1,10 +1,13 @@
 package session
 
 import (
+	"sync"
 	"time"
 
 	"ftpgate/internal/control/conn"
 	"ftpgate/internal/control/refusal"
+	"ftpgate/internal/core/tlsrecord"
+	"ftpgate/internal/dataplane"
 )
 
 // halfEndedTime is how long the server of a session that is passed through may take to end after the client.
@@ -14,16 +17,63 @@ const halfEndedTime = 10 * time.Second
 // goroutine's stack: a pipe for splice(2) would cost an idle session four descriptors.
 const passthroughBuffer = 2 << 10
 
+// handshake watches the TLS handshake of a session that is passed through, and opens the server's passive ports
+// to the client when it has ended: whoever has only sent AUTH could take other clients' data there.
+type handshake struct {
+	ports dataplane.Handle
+
+	mu      sync.Mutex
+	records tlsrecord.Handshake
+	ended   bool
+}
+
+// client takes what the client sends, before the server gets it.
+func (h *handshake) client(some []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.records.Client(some)
+}
+
+// server takes what the server sends, before the client gets it. It reports whether the handshake ends with it.
+func (h *handshake) server(some []byte) (ends bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return false
+	}
+	h.ended = h.records.Server(some)
+	return h.ended
+}
+
+// watchHandshake takes what comes from one side, before the other side gets it.
+func (s *Session) watchHandshake(from *conn.Control, some []byte) error {
+	if from == s.client {
+		s.handshake.client(some)
+		return nil
+	}
+	if !s.handshake.server(some) {
+		return nil
+	}
+	var err error
+	if !s.callPath(func() { err = s.handshake.ports.Arm() }) {
+		return errTurnTaken
+	}
+	if err != nil {
+		s.terminate(refusal.OfData(err))
+	}
+	return err
+}
+
 // pump passes on what comes from one side to the other, unchanged: first what was read already. It returns
 // when that direction has ended; the session ends with the second one.
 func (s *Session) pump(to, from *conn.Control, first []byte) {
 	s.setDeadline(from.SetReadDeadline, 0)
-	err := s.handOn(to, first)
+	err := s.handOn(to, from, first)
 	var some [passthroughBuffer]byte
 	for err == nil {
 		var n int
 		if n, err = from.TCPConn.Read(some[:]); n > 0 {
-			if errWrite := s.handOn(to, some[:n]); errWrite != nil {
+			if errWrite := s.handOn(to, from, some[:n]); errWrite != nil {
 				err = errWrite
 			}
 		}
@@ -38,8 +88,11 @@ func (s *Session) pump(to, from *conn.Control, first []byte) {
 	}
 }
 
-// handOn sends to one side, which has the time of a line for it.
-func (s *Session) handOn(to *conn.Control, some []byte) error {
+// handOn sends what comes from one side to the other, which has the time of a line for it.
+func (s *Session) handOn(to, from *conn.Control, some []byte) error {
+	if err := s.watchHandshake(from, some); err != nil {
+		return err
+	}
 	s.setDeadline(to.SetWriteDeadline, s.env.WriteTime)
 	_, err := to.TCPConn.Write(some)
 	return err

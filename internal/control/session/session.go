@@ -73,6 +73,7 @@ type Session struct {
 	dataConn         dataplane.Data      // of the last negotiation; nil: none
 	detached         []dataplane.Data    // of earlier ones, closed, whose connections may go on
 	passthrough      dataplane.Handle    // of a session that is passed through; nil: none
+	handshake        *handshake          // of a session that is passed through; the two readers share it
 	transferStarted  *transferStarted    // for data; nil: it need not know, or knows
 	dataTLS          dataplane.DataTLS   // of data connections, but for the client's leg
 	clientTLS        ClientTLS           // of the client's last AUTH; nil: there was none

@@ -145,6 +145,7 @@ func (s *Session) request(t dialogue.Transition) {
 		s.noGoodbye = true
 		s.log(slog.LevelInfo, "session passed through, encrypted from end to end")
 		s.record.PassedThrough(s.passthroughPorts)
+		s.handshake = &handshake{ports: s.passthrough}
 	}
 }
 

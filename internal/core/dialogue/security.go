@@ -85,6 +85,8 @@ func (d *Dialogue) openPassthrough(s *Step) {
 func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 	mechanism := string(bytes.ToUpper(bytes.Trim(line.Command.Arg, " ")))
 	switch {
+	case d.passesThrough() && !isTLS(mechanism): // nobody could see when its handshake has ended
+		s.refuse(verdict.RefusedEncryption, 504, "AUTH takes TLS or SSL")
 	case d.passesThrough():
 		d.openPassthrough(s)
 		d.request(s, line)
@@ -99,13 +101,22 @@ func (d *Dialogue) auth(s *Step, line ftp.ClientLine) {
 		s.refuse(verdict.RefusedEncryption, 503, "TLS is already active")
 	case d.loggedIn: // the server would keep the login, which came in clear
 		s.refuse(verdict.RefusedEncryption, 503, "AUTH comes before login")
-	case mechanism == "TLS", mechanism == "TLS-C":
-		d.encrypt(s, protection{usedTLS: true, encrypted: true})
+	case !isTLS(mechanism):
+		s.refuse(verdict.RefusedEncryption, 504, "AUTH takes TLS or SSL")
 	case mechanism == "SSL", mechanism == "TLS-P": // both imply PROT P
 		d.encrypt(s, implicit)
 	default:
-		s.refuse(verdict.RefusedEncryption, 504, "AUTH takes TLS or SSL")
+		d.encrypt(s, protection{usedTLS: true, encrypted: true})
 	}
+}
+
+// isTLS reports whether a mechanism of AUTH is TLS: in RFC 4217's words, and in those of its drafts.
+func isTLS(mechanism string) bool {
+	switch mechanism {
+	case "TLS", "TLS-C", "SSL", "TLS-P":
+		return true
+	}
+	return false
 }
 
 // encrypt accepts AUTH.

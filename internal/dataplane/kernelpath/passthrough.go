@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync"
 
 	"ftpgate/internal/core/pinhole"
 )
@@ -17,61 +16,38 @@ var ErrOverlap = errors.New("another passthrough of the client has these ports")
 // clientKey is a client and an address of the gateway: between the two each port leads to one place.
 type clientKey struct{ from, listen netip.Addr }
 
-// sharedPassthrough is an open passthrough and the number of its users. Opener.mu guards it.
+// sharedPassthrough is a passthrough and the number of its users. Opener.mu guards it.
 //
-//	absent --first OpenPassthrough--> adding --> open --last Close--> removing --> absent
+//	reserved --first Arm--> adding --> open --last Close of an armed handle--> removing --> reserved
 //
 // In adding and removing, one goroutine calls the kernel without a lock, and others wait for changing.
 type sharedPassthrough struct {
 	is       pinhole.Passthrough
-	handles  int           // that are open
-	changing chan struct{} // adding or removing: closed when the kernel has answered; nil in open
+	handles  int           // that are not closed
+	armed    int           // of them: those that have it open
+	changing chan struct{} // adding or removing: closed when the kernel has answered; else nil
 }
 
-// OpenPassthrough opens a passthrough for a session. All sessions of a client share one: the kernel is called
-// for the first OpenPassthrough and for the last Close. When it returns nil, the client can connect. The
-// error is the kernel's, or wraps ErrOverlap. The caller closes the handle.
+// OpenPassthrough reserves the ports of a passthrough for a session, which the kernel learns of in Arm. All
+// sessions of a client share one. The error wraps ErrOverlap. The caller closes the handle.
 func (p *Opener) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
-	shared, first, err := p.share(of)
-	if err == nil && first {
-		err = p.kernel.AddPassthrough(of)
-		p.changed(shared, err == nil)
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	shared, err := p.find(of)
 	if err != nil {
 		return nil, fmt.Errorf("kernel path: open passthrough %s: %w", of, err)
 	}
+	if shared == nil {
+		shared = &sharedPassthrough{is: of}
+		key := clientKey{of.From, of.Listen}
+		p.passthroughs[key] = append(p.passthroughs[key], shared)
+	}
+	shared.handles++
 	return &Handle{path: p, shared: shared}, nil
 }
 
-// share takes part in the passthrough. It returns one that is open, or (first) one in adding, which the
-// caller adds to the kernel.
-func (p *Opener) share(of pinhole.Passthrough) (shared *sharedPassthrough, first bool, err error) {
-	for {
-		p.mu.Lock()
-		shared, err = p.find(of)
-		switch {
-		case err != nil:
-			p.mu.Unlock()
-			return nil, false, err
-		case shared == nil:
-			shared = &sharedPassthrough{is: of, handles: 1, changing: make(chan struct{})}
-			key := clientKey{of.From, of.Listen}
-			p.passthroughs[key] = append(p.passthroughs[key], shared)
-			p.mu.Unlock()
-			return shared, true, nil
-		case shared.changing == nil:
-			shared.handles++
-			p.mu.Unlock()
-			return shared, false, nil
-		}
-		changing := shared.changing
-		p.mu.Unlock()
-		<-changing
-	}
-}
-
-// find returns the passthrough that is there, nil where there is none, and an error where another one of the
-// client has some of its ports. The caller holds the lock.
+// find returns the passthrough that is reserved, nil where there is none, and an error where another one of
+// the client has some of its ports. The caller holds the lock.
 func (p *Opener) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 	for _, other := range p.passthroughs[clientKey{of.From, of.Listen}] {
 		switch {
@@ -84,15 +60,31 @@ func (p *Opener) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 	return nil, nil
 }
 
-// changed ends adding or removing: the passthrough is open or absent from now on.
-func (p *Opener) changed(shared *sharedPassthrough, open bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	close(shared.changing)
-	shared.changing = nil
-	if open {
-		return
+// settle waits until no goroutine calls the kernel for a passthrough. The caller holds the lock, which is free
+// meanwhile.
+func (p *Opener) settle(shared *sharedPassthrough) {
+	for shared.changing != nil {
+		changing := shared.changing
+		p.mu.Unlock()
+		<-changing
+		p.mu.Lock()
 	}
+}
+
+// change calls the kernel for a passthrough. The caller holds the lock, which is free meanwhile.
+func (p *Opener) change(shared *sharedPassthrough, call func(pinhole.Passthrough) error) error {
+	changing := make(chan struct{})
+	shared.changing = changing
+	p.mu.Unlock()
+	err := call(shared.is)
+	p.mu.Lock()
+	close(changing)
+	shared.changing = nil
+	return err
+}
+
+// forget drops a passthrough that nobody uses. The caller holds the lock.
+func (p *Opener) forget(shared *sharedPassthrough) {
 	key := clientKey{shared.is.From, shared.is.Listen}
 	left := slices.DeleteFunc(p.passthroughs[key], func(p *sharedPassthrough) bool {
 		return p == shared
@@ -102,36 +94,60 @@ func (p *Opener) changed(shared *sharedPassthrough, open bool) {
 	}
 }
 
-// release ends one handle's part in a passthrough, and reports whether it was the last: then the passthrough
-// is in removing.
-func (p *Opener) release(shared *sharedPassthrough) (last bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if shared.handles--; shared.handles > 0 {
-		return false
-	}
-	shared.changing = make(chan struct{})
-	return true
-}
-
 // Handle is one session's part in a passthrough. Several goroutines may call its methods at once.
 type Handle struct {
 	path   *Opener
 	shared *sharedPassthrough
-	once   sync.Once
+
+	// Guarded by the path's lock.
+	armed, closed bool
 }
 
-// Close ends the session's part. When it returns for the last session that has the passthrough, nobody new
-// can connect; connections that were made go on. The second Close does nothing.
-func (h *Handle) Close() { h.once.Do(h.closeOnce) }
+// Arm opens the passthrough, if no other session has. When it returns nil, the client can connect. The error is
+// the kernel's. The second Arm does nothing, nor does one after Close.
+func (h *Handle) Arm() error {
+	p, shared := h.path, h.shared
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settle(shared)
+	switch {
+	case h.closed, h.armed:
+		return nil
+	case shared.armed == 0:
+		if err := p.change(shared, p.kernel.AddPassthrough); err != nil {
+			return fmt.Errorf("kernel path: arm passthrough %s: %w", shared.is, err)
+		}
+	}
+	h.armed = true
+	shared.armed++
+	return nil
+}
 
-func (h *Handle) closeOnce() {
-	if !h.path.release(h.shared) {
-		return
+// Close ends the session's part. When it returns for the last session that has the passthrough open, nobody new
+// can connect; connections that have come through go on. The second Close does nothing.
+func (h *Handle) Close() {
+	if err := h.close(); err != nil {
+		h.path.log.Error("a passthrough stays open until it expires", "client", h.shared.is.From, "err", err)
 	}
-	if err := h.path.kernel.RemovePassthrough(h.shared.is); err != nil {
-		h.path.log.Error("a passthrough stays open until it expires", "client", h.shared.is.From,
-			"err", err)
+}
+
+// close is Close. The error is the kernel's, which keeps the passthrough.
+func (h *Handle) close() (err error) {
+	p, shared := h.path, h.shared
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settle(shared)
+	if h.closed {
+		return nil
 	}
-	h.path.changed(h.shared, false)
+	h.closed = true
+	if h.armed {
+		if shared.armed--; shared.armed == 0 {
+			err = p.change(shared, p.kernel.RemovePassthrough)
+		}
+	}
+	if shared.handles--; shared.handles == 0 {
+		p.forget(shared)
+	}
+	return err
 }

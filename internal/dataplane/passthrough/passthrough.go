@@ -81,13 +81,13 @@ func New(dialTime time.Duration, ended func(pinhole.Passthrough, relay.Result)) 
 
 // Handle is one user's part in a passthrough.
 type Handle struct {
-	of   *Passthroughs
-	what pinhole.Passthrough
-	once sync.Once
+	of            *Passthroughs
+	what          pinhole.Passthrough
+	armed, closed bool // guarded by the lock of the Passthroughs
 }
 
-// Open opens the passthrough, or shares it where it is open already: it closes with the last handle. When
-// Open returns, the client can connect to every port. Passthroughs may overlap, unless they lead the same
+// Open listens at the ports of the passthrough, or shares them with other handles: they close with the last one.
+// Until Arm each connection is reset. Passthroughs may overlap, unless they lead the same
 // client from the same port to different servers or with different source addresses.
 //
 // Either all ports are open or none. The error is an *Error, and wraps ErrClosed after Close. The caller
@@ -111,10 +111,30 @@ func (ps *Passthroughs) Open(p pinhole.Passthrough) (*Handle, error) {
 	return &Handle{of: ps, what: p}, nil
 }
 
-// Close gives the part up. If it was the last one, the passthrough is closed when Close returns: nobody
-// comes in any more. Connections that were made go on until they end. Closed twice it does nothing.
+// Arm opens the passthrough. When it returns, the client can connect to every port. It never fails. The second
+// Arm does nothing, nor does one after Close.
+func (h *Handle) Arm() error {
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
+	if !h.armed && !h.closed && !h.of.closed {
+		h.armed = true
+		h.of.arm(h.what, 1)
+	}
+	return nil
+}
+
+// Close gives the part up. If it was the last one that has the passthrough open, nobody comes in any more when
+// Close returns. Connections that came before go on until they end. Closed twice it does nothing.
 func (h *Handle) Close() {
-	h.once.Do(func() { h.of.release(h.what) })
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
+	if h.closed || h.of.closed {
+		return
+	}
+	if h.closed = true; h.armed {
+		h.of.arm(h.what, -1)
+	}
+	h.of.release(h.what)
 }
 
 // Close closes all passthroughs, resets what runs in them, and waits until nothing is left. None can be
@@ -146,7 +166,7 @@ func (ps *Passthroughs) Counts() Counts {
 	}
 }
 
-// open lets the passthrough's client through at every port. The caller holds the lock.
+// open listens at every port of the passthrough. The caller holds the lock.
 func (ps *Passthroughs) open(p pinhole.Passthrough) error {
 	for at := range listenAddrs(p) {
 		if r := ps.routes[routeKey{p.From, at}]; r != nil && r.target != targetOf(p) {
@@ -192,13 +212,15 @@ func (ps *Passthroughs) closeRoute(r *route) {
 	}
 }
 
-// release takes one handle from a passthrough, and closes the passthrough with the last.
-func (ps *Passthroughs) release(p pinhole.Passthrough) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if ps.closed {
-		return
+// arm adds to the number of handles that have the passthrough open. The caller holds the lock.
+func (ps *Passthroughs) arm(p pinhole.Passthrough, handles int32) {
+	for at := range listenAddrs(p) {
+		ps.routes[routeKey{p.From, at}].armed.Add(handles)
 	}
+}
+
+// release takes one handle from a passthrough, and stops listening with the last. The caller holds the lock.
+func (ps *Passthroughs) release(p pinhole.Passthrough) {
 	if ps.holders[p]--; ps.holders[p] > 0 {
 		return
 	}

@@ -3,6 +3,7 @@ package passthrough
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
@@ -28,11 +29,16 @@ type route struct {
 	of *Passthroughs
 	routeKey
 	target
-	passthroughs int // that hold it open: those whose ports overlap hold it together
+	passthroughs int          // that listen at it: those whose ports overlap do it together
+	armed        atomic.Int32 // handles that have it open
 }
 
-// Accept relays a connection.
+// Accept relays a connection, and resets one that comes before Arm.
 func (r *route) Accept(c *net.TCPConn, _ uint16) {
+	if r.armed.Load() == 0 {
+		_ = c.Close() // a reset: see package socket
+		return
+	}
 	r.of.connections.Add(1)
 	r.of.running.Add(1)
 	number := r.at.Port()
