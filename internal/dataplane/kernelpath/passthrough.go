@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 )
 
@@ -44,6 +45,18 @@ func (p *Opener) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
 	}
 	shared.handles++
 	return &Handle{path: p, shared: shared}, nil
+}
+
+// PassthroughRanges returns the port ranges that are reserved, some perhaps twice.
+func (p *Opener) PassthroughRanges() (ranges []forward.PortRange) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, all := range p.passthroughs {
+		for _, shared := range all {
+			ranges = append(ranges, shared.is.Ports)
+		}
+	}
+	return ranges
 }
 
 // find returns the passthrough that is reserved, nil where there is none, and an error where another one of

@@ -19,13 +19,50 @@ func passthroughFrom(from string, first, last uint16) pinhole.Passthrough {
 		Target: netip.MustParseAddr("203.0.113.21"), SourceIP: netip.MustParseAddr("203.0.113.1")}
 }
 
-func pass(t *testing.T, b bench, p pinhole.Passthrough) *kernelpath.Handle {
+// reserve opens a passthrough, which the kernel does not know yet.
+func reserve(t *testing.T, b bench, p pinhole.Passthrough) *kernelpath.Handle {
 	t.Helper()
 	h, err := b.OpenPassthrough(p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// pass opens a passthrough and arms it.
+func pass(t *testing.T, b bench, p pinhole.Passthrough) *kernelpath.Handle {
+	t.Helper()
+	h := reserve(t, b, p)
+	if err := h.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// A passthrough is in the kernel while a session has armed it, and reserved for as long as any session has it.
+func TestPassthroughArm(t *testing.T) {
+	b := newBench(all)
+	p, clash := passthroughFrom("192.168.5.1", 50000, 50100), passthroughFrom("192.168.5.1", 50000, 50000)
+	waiting, armed := reserve(t, b, p), reserve(t, b, p)
+	if len(b.kernel.passthroughs) != 0 {
+		t.Errorf("got %v in the kernel; want nothing before Arm", b.kernel.passthroughs)
+	}
+	for range 2 {
+		if err := armed.Arm(); err != nil || b.kernel.passthroughs[p] != 1 {
+			t.Errorf("got %v, %v in the kernel; want it once", err, b.kernel.passthroughs)
+		}
+	}
+	armed.Close()
+	if err := armed.Arm(); err != nil || len(b.kernel.passthroughs) != 0 {
+		t.Errorf("got %v, %v in the kernel; want nothing after Close", err, b.kernel.passthroughs)
+	}
+	if _, err := b.OpenPassthrough(clash); !errors.Is(err, kernelpath.ErrOverlap) {
+		t.Errorf("got error %v; want the ports reserved", err)
+	}
+	waiting.Close()
+	if pass(t, b, clash).Close(); len(b.kernel.removedPassthroughs) != 2 {
+		t.Errorf("got %v removed; want what was armed", b.kernel.removedPassthroughs)
+	}
 }
 
 // The kernel is told at the first session and at the last.
@@ -80,11 +117,13 @@ func TestPassthroughKernelFails(t *testing.T) {
 	b := newBench(all)
 	p, clash := passthroughFrom("192.168.5.1", 50000, 50100), passthroughFrom("192.168.5.1", 50000, 50000)
 	b.kernel.errAddPassthrough = errors.New("no room")
-	_, err := b.OpenPassthrough(p)
+	refused := reserve(t, b, p)
+	err := refused.Arm()
 	if !errors.Is(err, b.kernel.errAddPassthrough) || !strings.HasPrefix(err.Error(),
-		"kernel path: open passthrough "+p.String()) {
+		"kernel path: arm passthrough "+p.String()) {
 		t.Errorf("got error %v; want %v", err, b.kernel.errAddPassthrough)
 	}
+	refused.Close()
 	b.kernel.errAddPassthrough, b.kernel.errRemovePassthrough = nil, errors.New("not listening")
 	pass(t, b, p).Close()
 	if got := strings.Count(b.log.String(), "not listening"); got != 1 {
@@ -103,6 +142,9 @@ func TestPassthroughAtOnce(t *testing.T) {
 		sessions.Go(func() {
 			for range 200 {
 				h, err := b.OpenPassthrough(p)
+				if err == nil {
+					err = h.Arm()
+				}
 				if err != nil {
 					t.Error(err)
 					return

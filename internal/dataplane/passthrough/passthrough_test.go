@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
@@ -42,11 +43,21 @@ func noGoroutines(t *testing.T) {
 	}, func() string { return "goroutines are left:\n" + left })
 }
 
-// pass opens a passthrough.
-func pass(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
+// reserve opens a passthrough, and does not arm it.
+func reserve(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
 	t.Helper()
 	got, err := ps.Open(p)
 	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// pass opens a passthrough and arms it.
+func pass(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
+	t.Helper()
+	got := reserve(t, ps, p)
+	if err := got.Arm(); err != nil {
 		t.Fatal(err)
 	}
 	return got
@@ -347,6 +358,9 @@ func TestPassthroughManyHands(t *testing.T) {
 		hands.Go(func() {
 			for range 20 {
 				open, err := ps.Open(p)
+				if err == nil {
+					err = open.Arm()
+				}
 				if err != nil {
 					t.Error(err)
 					return
@@ -367,5 +381,56 @@ func TestPassthroughManyHands(t *testing.T) {
 	hands.Wait()
 	if got := ps.Counts(); got.Connections != 160 || got.Ports != 0 {
 		t.Errorf("got %+v; want 160 connections, and nothing open", got)
+	}
+}
+
+// A client is reset at the ports of its passthrough before a session has armed it, and after the last one that
+// has is closed.
+func TestArm(t *testing.T) {
+	r, servers := ranged(t, relaytest.Server, 1)
+	ps := newPassthroughs(t, nil)
+	waiting := reserve(t, ps, passthroughTo(r))
+	defer waiting.Close()
+	refused := func() {
+		t.Helper()
+		d := net.Dialer{Timeout: relaytest.Patience,
+			LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(relaytest.Peer, 0))}
+		c, err := d.Dial("tcp", netip.AddrPortFrom(relaytest.Gateway, r.First).String())
+		if err == nil {
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(relaytest.Patience))
+			_, err = c.Read(make([]byte, 1))
+		}
+		if !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("got error %v; want a reset", err)
+		}
+	}
+	refused()
+	armed := reserve(t, ps, passthroughTo(r))
+	for range 2 {
+		if err := armed.Arm(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() {
+		if c, err := servers[0].Accept(); err == nil {
+			c.Close()
+		}
+	}()
+	c, err := net.DialTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(relaytest.Peer, 0)),
+		net.TCPAddrFromAddrPort(netip.AddrPortFrom(relaytest.Gateway, r.First)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	relaytest.WantData(t, "client", c, nil)
+	c.Close()
+	armed.Close()
+	refused()
+	if err := armed.Arm(); err != nil {
+		t.Error(err)
+	}
+	refused()
+	if got := ps.Counts().Connections; got != 1 {
+		t.Errorf("got %d connections let in; want 1", got)
 	}
 }

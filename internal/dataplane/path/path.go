@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -182,12 +183,20 @@ func (p *Paths) Update(forwards []forward.Resolved, usable bool) {
 	}
 }
 
-// PassthroughRanges returns the port ranges of the passthroughs that are open in the kernel.
+// PassthroughRanges returns the port ranges of the passthroughs that the kernel has, or that are reserved in it
+// for sessions whose handshake has not ended.
 func (p *Paths) PassthroughRanges() []forward.PortRange {
-	if t := p.tables.Load(); t != nil {
-		return t.passthroughs.Ranges()
+	t := p.tables.Load()
+	if t == nil {
+		return nil
 	}
-	return nil
+	ranges := t.passthroughs.Ranges()
+	for _, r := range t.path.PassthroughRanges() {
+		if !slices.Contains(ranges, r) {
+			ranges = append(ranges, r)
+		}
+	}
+	return ranges
 }
 
 // For returns the data path of a forward; current returns the forward as it is at the moment.

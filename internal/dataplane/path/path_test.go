@@ -125,8 +125,15 @@ func TestPassthroughByKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := s.PassthroughRanges(); !slices.Equal(got, []forward.PortRange{testPorts}) {
-		t.Errorf("got ranges %v; want %s", got, testPorts)
+	for _, inKernel := range []int{0, 1} {
+		if got := s.PassthroughRanges(); !slices.Equal(got, []forward.PortRange{testPorts}) ||
+			s.tables.passthroughs[p] != inKernel {
+			t.Errorf("got ranges %v, %v in the kernel; want %s, %d times", got, s.tables.passthroughs,
+				testPorts, inKernel)
+		}
+		if err := handle.Arm(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	other := p
 	other.Target = netip.MustParseAddr("203.0.113.22")
