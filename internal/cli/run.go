@@ -94,14 +94,18 @@ func newCheck() *cobra.Command {
 		Use:   "check [-c FILE]",
 		Short: "Report every fault of a file",
 		Long: `Report every fault of FILE at once, with line and column. For a valid file, print
-how each forward handles FTPS, and why. It needs no privilege and
-looks neither at this host nor at the network.`,
+how each forward handles FTPS, and why, with a warning where clients
+could take each other's files. It needs no privilege and looks neither
+at this host nor at the network.`,
 	}, func(cmd *cobra.Command, file string, c *config.Config) error {
 		out := bufio.NewWriter(cmd.OutOrStdout())
 		fmt.Fprintf(out, "%s: OK, %s\n", file, finding.Plural(len(c.Forwards), "forward"))
 		for _, f := range c.Forwards {
 			way, why := f.FTPS()
 			fmt.Fprintf(out, "  %s: FTPS %s: %s\n", f.Name, way, why)
+			if risk, remedy := f.FTPSRisk(); risk != "" {
+				fmt.Fprintf(out, "  %s: warning: %s: %s\n", f.Name, risk, remedy)
+			}
 		}
 		return orFailed(out.Flush())
 	})

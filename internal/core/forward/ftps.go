@@ -28,6 +28,16 @@ func (f Forward) FTPS() (mode, why string) {
 	return "refused", "AUTH gets 534; set server_ports or [forward.tls] to allow FTPS"
 }
 
+// FTPSRisk returns what another client could do to an encrypted session, and the remedy; empty: nothing.
+func (f Forward) FTPSRisk() (risk, remedy string) {
+	if f.Tracking != TrackingNone && !f.PassesThrough() {
+		return "", ""
+	}
+	return "a client can take the files of another unless the server requires TLS session reuse on data " +
+			"connections: it sees the gateway's address for both",
+		"require it in the server (vsftpd: require_ssl_reuse=YES); ftpgate doctor tries whether it does"
+}
+
 // clientLeg says what clients speak with the gateway.
 func (t TLS) clientLeg() string {
 	switch {

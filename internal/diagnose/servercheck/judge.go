@@ -123,9 +123,7 @@ func (j *judge) session(try *attempt) {
 }
 
 // passesTLS reports whether sessions in TLS pass through the gateway unread.
-func (j *judge) passesTLS() bool {
-	return j.forward.Tracking == forward.TrackingNone || j.forward.PassesThrough()
-}
+func (j *judge) passesTLS() bool { return passesTLS(j.forward) }
 
 func (j *judge) add(code string, level finding.Severity, text, remedy string) {
 	level = max(level, j.worst)

@@ -56,6 +56,7 @@ func (j *judge) alsoTLS(try *attempt) {
 	case unread:
 		j.note(CodeAuth, finding.OK, "the server accepts AUTH TLS, and clients that encrypt reach it: "+
 			"they see the certificate for %s", j.names(try.handshake.chain[0]))
+		j.reuse(try)
 	default:
 		j.add(CodeAuth, finding.Info,
 			fmt.Sprintf("the server accepts AUTH TLS (%s), and the gateway does not use it: passwords and "+
@@ -306,9 +307,20 @@ func (j *judge) closeNotify(try *attempt) {
 func (j *judge) reuse(try *attempt) {
 	with := try.firstPassive(func(t *transfer) bool { return t.encrypted && t.worked() })
 	if with == nil || try.unresumed == nil || !try.unresumed.negotiated() || try.unresumed.dialErr != nil {
+		j.reuseUntried(try)
 		return
 	}
 	switch {
+	case try.unresumed.worked() && j.passesTLS():
+		remedy := "have the server require it (vsftpd: require_ssl_reuse=YES; proftpd: without TLSOptions " +
+			"NoSessionReuseRequired), or have the gateway speak TLS with both sides (tls.client, tls.server)"
+		if !with.resumed {
+			remedy = "switch on the server's cache of TLS sessions, or its tickets, and " + remedy
+		}
+		j.add(CodeReuse, finding.Warning,
+			"the server does not require data connections to resume the control connection's session: any "+
+				"client that encrypts can take the files of another, because the server sees the gateway's "+
+				"address for both", remedy)
 	case try.unresumed.worked() && with.resumed:
 		j.add(CodeReuse, finding.Info,
 			"the server lets data connections resume the control connection's session, as the gateway "+
@@ -328,4 +340,22 @@ func (j *judge) reuse(try *attempt) {
 		j.note(CodeReuse, finding.OK, "the server requires data connections to resume the control "+
 			"connection's session, as the gateway does")
 	}
+}
+
+// reuseUntried says that it is not known whether the server requires session reuse, where that matters most.
+func (j *judge) reuseUntried(try *attempt) {
+	if !j.passesTLS() || try.handshake == nil || try.handshake.err != nil {
+		return
+	}
+	why := "no listing in TLS worked"
+	switch {
+	case errors.Is(try.loginSkipped, errUntrusted):
+		why = "its certificate is not trusted, and so it does not get the password"
+	case try.login == nil || !try.login.positive():
+		why = "it takes no login"
+	}
+	j.add(CodeReuse, finding.Info, "not tried whether the server requires data connections to resume the "+
+		"control "+
+		"connection's session: "+why,
+		"make sure that it does: else any client that encrypts can take the files of another")
 }

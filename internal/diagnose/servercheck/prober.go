@@ -36,20 +36,26 @@ type prober struct {
 	control *control // nil: none
 }
 
-// probe tries one address: as the forward does, and if that is in clear, in TLS, too.
+// probe tries one address: as the forward does, and if that is in clear, in TLS, too, as far as clients meet
+// it.
 func probe(ctx context.Context, f forward.Forward, o Options, at netip.AddrPort) report {
 	p := &prober{forward: f, o: o, at: at}
 	r := report{at: at}
 	if f.TLS.Server != forward.ServerTLSOff {
-		r.tls = p.try(ctx, f.TLS.Server, true)
+		r.tls = p.try(ctx, f.TLS.Server, p.tryModes)
 	} else {
-		r.clear = p.try(ctx, forward.ServerTLSOff, true)
+		r.clear = p.try(ctx, forward.ServerTLSOff, p.tryModes)
 		_, demanded := r.clear.demandsTLS()
 		switch {
 		case r.clear.implicit:
-			r.tls = p.try(ctx, forward.ServerTLSImplicit, true)
-		case demanded, r.clear.greeting != nil && r.clear.greeting.positive():
-			r.tls = p.try(ctx, forward.ServerTLSRequired, demanded)
+			r.tls = p.try(ctx, forward.ServerTLSImplicit, p.tryModes)
+		case demanded:
+			r.tls = p.try(ctx, forward.ServerTLSRequired, p.tryModes)
+		case r.clear.greeting == nil || !r.clear.greeting.positive():
+		case passesTLS(f):
+			r.tls = p.try(ctx, forward.ServerTLSRequired, p.tryReuse)
+		default:
+			r.tls = p.try(ctx, forward.ServerTLSRequired, nil)
 		}
 	}
 	r.unfinished = p.unfinished
@@ -62,16 +68,22 @@ func (p *prober) timeOver(ctx context.Context) bool {
 	return p.unfinished
 }
 
-// try speaks with the server in one way: through the login and the transfers, or without login up to the
-// handshake.
-func (p *prober) try(ctx context.Context, security forward.ServerTLS, login bool) *attempt {
+// passesTLS reports whether sessions in TLS pass through the gateway unread.
+func passesTLS(f forward.Forward) bool {
+	return f.Tracking == forward.TrackingNone || f.PassesThrough()
+}
+
+// try speaks with the server in one way: through the login and transfers, or where these are nil without
+// login up to the handshake.
+func (p *prober) try(ctx context.Context, security forward.ServerTLS,
+	transfers func(context.Context)) *attempt {
 	try := &attempt{security: security}
 	if p.unfinished {
 		return try
 	}
 	p.attempt = try
-	if p.start(ctx, &try.setup, 0, login) && login {
-		p.tryModes(ctx)
+	if p.start(ctx, &try.setup, 0, transfers != nil) && transfers != nil {
+		transfers(ctx)
 	}
 	p.quit()
 	if try.handshake != nil && try.handshake.err == nil && !p.unfinished {
@@ -249,7 +261,24 @@ func (p *prober) tryModes(ctx context.Context) {
 		try.eprt = p.transfer(ctx, ftpclient.EPRT, active)
 	}
 	p.collectPorts(ctx)
-	// It comes last: some servers end the session of a client that does not resume.
+	p.tryUnresumed(ctx)
+}
+
+// tryReuse lists over a passive data connection that resumes the session of the control connection, and over
+// one that does not.
+func (p *prober) tryReuse(ctx context.Context) {
+	try := p.attempt
+	resume := func(t *transfer) { p.listPassive(ctx, t, true) }
+	if try.epsv = p.transfer(ctx, ftpclient.EPSV, resume); !try.epsv.worked() && p.at.Addr().Is4() {
+		try.pasv = p.transfer(ctx, ftpclient.PASV, resume)
+	}
+	p.tryUnresumed(ctx)
+}
+
+// tryUnresumed lists over a data connection that does not resume the session of the control connection, if
+// one that does has worked. It comes last: some servers end the session of such a client.
+func (p *prober) tryUnresumed(ctx context.Context) {
+	try := p.attempt
 	if t := try.firstPassive(func(t *transfer) bool { return t.encrypted && t.worked() }); t != nil {
 		try.unresumed = p.transfer(ctx, t.mode, func(t *transfer) { p.listPassive(ctx, t, false) })
 	}

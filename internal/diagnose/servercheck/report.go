@@ -17,8 +17,9 @@ import (
 type report struct {
 	at    netip.AddrPort
 	clear *attempt // without TLS; nil also if the forward has TLS with the server
-	// tls is with TLS. If the forward has none with the server, it goes on to the data only if the server
-	// accepts nothing in clear, and else ends with the handshake.
+	// tls is with TLS. If the forward has none with the server, it goes on to all data only if the server
+	// accepts nothing in clear. Where encrypted sessions pass through it goes on to the data of tryReuse, and
+	// else ends with the handshake.
 	tls        *attempt
 	unfinished bool // the time was over before the end
 }

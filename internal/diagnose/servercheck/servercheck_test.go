@@ -204,28 +204,40 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
+func wholeRange(f *forward.Forward) { f.ServerPorts = forward.PortRange{First: 1024, Last: 65535} }
+
 // TestForwards has forwards that leave a server's data connections to the client.
 func TestForwards(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		change func(*forward.Forward)
-		want   []wanted
+		change  func(*forward.Forward)
+		want    []wanted
+		demands bool // the server demands that data connections resume the session
 	}{
-		"none": {func(f *forward.Forward) {
+		"none": {change: func(f *forward.Forward) {
 			f.Tracking, f.ServerPorts = forward.TrackingNone, forward.PortRange{First: 1024, Last: 1025}
 		},
-			[]wanted{{CodePasvAddress, finding.Warning, "as it is"},
+			want: []wanted{{CodePasvAddress, finding.Warning, "as it is"},
 				{CodePorts, finding.Fault, "outside server_ports (1024-1025)"},
-				{CodePort, finding.Info, "only passive"}}},
-		"through": {func(f *forward.Forward) { f.ServerPorts = forward.PortRange{First: 1024, Last: 65535} },
-			[]wanted{{CodePorts, finding.OK, "within server_ports"}, {CodePort, finding.OK, ""},
-				{CodeAuth, finding.OK, "clients that encrypt reach it"}}},
-		"kernel": {func(f *forward.Forward) { f.Tracking = forward.TrackingKernel },
-			[]wanted{{CodePasvAddress, finding.OK, "kernel's helper"}}},
+				{CodePort, finding.Info, "only passive"},
+				{CodeReuse, finding.Warning, "can take the files of another"}}},
+		"through": {change: wholeRange,
+			want: []wanted{{CodePorts, finding.OK, "within server_ports"}, {CodePort, finding.OK, ""},
+				{CodeAuth, finding.OK, "clients that encrypt reach it"},
+				{CodeReuse, finding.Warning, "can take the files of another"}}},
+		"through, reuse demanded": {change: wholeRange, demands: true,
+			want: []wanted{{CodeReuse, finding.Info, "requires data connections to resume"}}},
+		"kernel": {change: func(f *forward.Forward) { f.Tracking = forward.TrackingKernel },
+			want: []wanted{{CodePasvAddress, finding.OK, "kernel's helper"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, trust := sound(t)
-			f := (&peer{tls: server}).start(t)
+			p := &peer{tls: server}
+			if c.demands {
+				server.SetSessionTicketKeys([][32]byte{{1}})
+				p.data = demanding(server)
+			}
+			f := p.start(t)
 			c.change(&f.Forward)
 			if f.Tracking != forward.TrackingProxy {
 				f.Server4, f.Servers = f.Servers[0], nil

@@ -90,9 +90,9 @@ func runTLS(t *testing.T, cases map[string]tlsCase) {
 	}
 }
 
-func TestTLSReuse(t *testing.T) {
-	t.Parallel()
-	server, trust := sound(t)
+// demanding returns the TLS of data connections that must resume a session of the server's first ticket key
+// {1}.
+func demanding(server *tls.Config) *tls.Config {
 	reuse := server.Clone()
 	reuse.VerifyConnection = func(c tls.ConnectionState) error {
 		if !c.DidResume {
@@ -100,9 +100,15 @@ func TestTLSReuse(t *testing.T) {
 		}
 		return nil
 	}
-	key := [32]byte{1}
-	server.SetSessionTicketKeys([][32]byte{key})
-	reuse.SetSessionTicketKeys([][32]byte{key})
+	reuse.SetSessionTicketKeys([][32]byte{{1}})
+	return reuse
+}
+
+func TestTLSReuse(t *testing.T) {
+	t.Parallel()
+	server, trust := sound(t)
+	server.SetSessionTicketKeys([][32]byte{{1}})
+	reuse := demanding(server)
 	foreign := reuse.Clone() // which takes no ticket of the control connection
 	foreign.SetSessionTicketKeys([][32]byte{{2}})
 	runTLS(t, map[string]tlsCase{
