@@ -11,7 +11,10 @@ var rows = []row{
 	{pkg: "core/pinhole", imports: []string{"core/forward", "core/verdict"}},
 	{pkg: "core/dialogue", imports: []string{"core/forward", "core/ftp", "core/verdict", "core/pinhole"}},
 	{pkg: "core/netflow"},
-	{pkg: "core/ruleset", imports: []string{"core/forward"}, testing: []string{"core/ruleset/rulesettest"}},
+	{pkg: "core/ruleset",
+		imports: []string{"core/forward", "core/pinhole"},
+		testing: []string{"core/ruleset/rulesettest"}},
+	{pkg: "core/tlsrecord"},
 
 	// Which ftpgate this is.
 	{pkg: "version"},
@@ -30,7 +33,7 @@ var rows = []row{
 		},
 		testing: []string{"try/lab", "try/lab/labtest"}},
 	{pkg: "kernel/nft",
-		imports: []string{"core/forward", "core/ruleset", "kernel/netlink"},
+		imports: []string{"core/forward", "core/pinhole", "core/ruleset", "kernel/netlink"},
 		shares: []string{
 			"github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys",
 		},
@@ -133,7 +136,7 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"}},
 	{pkg: "control/session",
 		imports: []string{
-			"core/forward", "core/ftp", "core/verdict", "core/pinhole", "core/dialogue",
+			"core/forward", "core/ftp", "core/verdict", "core/pinhole", "core/dialogue", "core/tlsrecord",
 			"observe/sessions", "dataplane", "control/conn", "control/refusal", "control/transcript",
 			"control/upstream",
 		}},

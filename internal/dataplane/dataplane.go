@@ -103,7 +103,7 @@ type Handle interface {
 	// Arm lets the client connect to the ports: the handshake of its session has ended. The error says why
 	// not. It waits for nothing but the kernel. Called again, or after Close, it does nothing.
 	Arm() error
-	// Close ends the session's part; it is idempotent. When it returns for the last session that has armed the
-	// passthrough, no new connection can be made. Connections that were made go on.
+	// Close ends the session's part; it is idempotent. When it returns for the last session that has armed
+	// the passthrough, no new connection can be made. Connections that were made go on.
 	Close()
 }

@@ -360,7 +360,8 @@ func tlsRecord(typ byte, length int) string {
 	return string([]byte{typ, 3, 3, byte(length >> 8), byte(length)}) + strings.Repeat("x", length)
 }
 
-// The server's ports are open to the client when it reads the first answer behind the handshake, and not before.
+// The server's ports are open to the client when it reads the first answer behind the handshake, and not
+// before.
 func TestPassedThroughHandshake(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		b := newStage(t, passing).connect()
@@ -382,7 +383,8 @@ func TestPassedThroughHandshake(t *testing.T) {
 			from.say("%s", r.record)
 			if got, err := io.ReadAll(io.LimitReader(to.lines, int64(len(r.record)))); err != nil ||
 				string(got) != r.record || b.path.armings() != 0 {
-				t.Fatalf("got %q, %v, %d ranges opened; want %q, and none", got, err, b.path.armings(), r.record)
+				t.Fatalf("got %q, %v, %d ranges opened; want %q, and none", got, err, b.path.armings(),
+					r.record)
 			}
 		}
 		b.server.say("%s", tlsRecord(23, 40))
@@ -394,7 +396,8 @@ func TestPassedThroughHandshake(t *testing.T) {
 		}
 		b.client.heardAll()
 		b.server.heardAll()
-		b.await("the cause in the log", func() bool { return strings.Contains(b.logs.String(), "the table is gone") })
+		b.await("the cause in the log", func() bool { return strings.Contains(b.logs.String(),
+			"the table is gone") })
 	}
 }
 

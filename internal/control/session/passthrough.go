@@ -17,8 +17,8 @@ const halfEndedTime = 10 * time.Second
 // goroutine's stack: a pipe for splice(2) would cost an idle session four descriptors.
 const passthroughBuffer = 2 << 10
 
-// handshake watches the TLS handshake of a session that is passed through, and opens the server's passive ports
-// to the client when it has ended: whoever has only sent AUTH could take other clients' data there.
+// handshake watches the TLS handshake of a session that is passed through, and opens the server's passive
+// ports to the client when it has ended: whoever has only sent AUTH could take other clients' data there.
 type handshake struct {
 	ports dataplane.Handle
 
@@ -34,7 +34,8 @@ func (h *handshake) client(some []byte) {
 	h.records.Client(some)
 }
 
-// server takes what the server sends, before the client gets it. It reports whether the handshake ends with it.
+// server takes what the server sends, before the client gets it. It reports whether the handshake ends with
+// it.
 func (h *handshake) server(some []byte) (ends bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -21,7 +21,7 @@ const Lifetime = 30 * time.Second
 // FirstPackets is how many first packets of connections a pinhole of the kernel's lets through. Anybody can
 // send one with the address of another, so a single one must not use the pinhole up. The connection that
 // completes closes it.
-const FirstPackets = 8
+const FirstPackets = 4
 
 // Pinhole is the permission for exactly one data connection: which peer can connect, to which port of the
 // gateway, and where the connection leads. In passive mode the client connects and the target is the server;

@@ -50,7 +50,8 @@ func TestHandshake(t *testing.T) {
 			server(applicationData, 900), client(applicationData, 53),
 			server(applicationData, longestAlert)}, false},
 		"the server refuses in TLS 1.2": {[]said{client(handshake, 200), server(handshake, 3000),
-			client(changeCipherSpec, 1), client(handshake, 40), client(applicationData, 40), server(alert, 26)},
+			client(changeCipherSpec, 1), client(handshake, 40), client(applicationData, 40), server(alert,
+				26)},
 			false},
 	} {
 		for _, piece := range []int{1, 7, 1 << 20} {
@@ -67,7 +68,8 @@ func TestHandshake(t *testing.T) {
 					b = b[n:]
 				}
 				if want := tt.ends && i == len(tt.records)-1; ended != want {
-					t.Errorf("%s, record %d, pieces of %d: got ended %t; want %t", name, i, piece, ended, want)
+					t.Errorf("%s, record %d, pieces of %d: got ended %t; want %t", name, i, piece, ended,
+						want)
 				}
 			}
 		}
@@ -76,7 +78,8 @@ func TestHandshake(t *testing.T) {
 
 // What is not TLS ends no handshake.
 func TestNotTLS(t *testing.T) {
-	for _, line := range []string{"ADAT AAAA\r\n", "\x80\x2e\x01\x03\x01", "\x17\x02\x00\x00\x01", "SSH-2.0-x\r\n"} {
+	for _, line := range []string{"ADAT AAAA\r\n", "\x80\x2e\x01\x03\x01", "\x17\x02\x00\x00\x01",
+		"SSH-2.0-x\r\n"} {
 		var h Handshake
 		h.Server(server(changeCipherSpec, 1).bytes())
 		h.Client([]byte(line))
@@ -115,8 +118,8 @@ func connected(t *testing.T) (a, b net.Conn) {
 	return a, b
 }
 
-// Clients and servers of crypto/tls end their handshake before the first reply, and not at all where the server
-// refuses the client.
+// Clients and servers of crypto/tls end their handshake before the first reply, and not at all where the
+// server refuses the client.
 func TestRealHandshake(t *testing.T) {
 	site := httptest.NewTLSServer(nil)
 	defer site.Close()

@@ -73,8 +73,8 @@ func (p *Opener) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 	return nil, nil
 }
 
-// settle waits until no goroutine calls the kernel for a passthrough. The caller holds the lock, which is free
-// meanwhile.
+// settle waits until no goroutine calls the kernel for a passthrough. The caller holds the lock, which is
+// free meanwhile.
 func (p *Opener) settle(shared *sharedPassthrough) {
 	for shared.changing != nil {
 		changing := shared.changing
@@ -116,8 +116,8 @@ type Handle struct {
 	armed, closed bool
 }
 
-// Arm opens the passthrough, if no other session has. When it returns nil, the client can connect. The error is
-// the kernel's. The second Arm does nothing, nor does one after Close.
+// Arm opens the passthrough, if no other session has. When it returns nil, the client can connect. The error
+// is the kernel's. The second Arm does nothing, nor does one after Close.
 func (h *Handle) Arm() error {
 	p, shared := h.path, h.shared
 	p.mu.Lock()
@@ -136,8 +136,8 @@ func (h *Handle) Arm() error {
 	return nil
 }
 
-// Close ends the session's part. When it returns for the last session that has the passthrough open, nobody new
-// can connect; connections that have come through go on. The second Close does nothing.
+// Close ends the session's part. When it returns for the last session that has the passthrough open, nobody
+// new can connect; connections that have come through go on. The second Close does nothing.
 func (h *Handle) Close() {
 	if err := h.close(); err != nil {
 		h.path.log.Error("a passthrough stays open until it expires", "client", h.shared.is.From, "err", err)

@@ -39,7 +39,8 @@ func pass(t *testing.T, b bench, p pinhole.Passthrough) *kernelpath.Handle {
 	return h
 }
 
-// A passthrough is in the kernel while a session has armed it, and reserved for as long as any session has it.
+// A passthrough is in the kernel while a session has armed it, and reserved for as long as any session has
+// it.
 func TestPassthroughArm(t *testing.T) {
 	b := newBench(all)
 	p, clash := passthroughFrom("192.168.5.1", 50000, 50100), passthroughFrom("192.168.5.1", 50000, 50000)

@@ -86,9 +86,9 @@ type Handle struct {
 	armed, closed bool // guarded by the lock of the Passthroughs
 }
 
-// Open listens at the ports of the passthrough, or shares them with other handles: they close with the last one.
-// Until Arm each connection is reset. Passthroughs may overlap, unless they lead the same
-// client from the same port to different servers or with different source addresses.
+// Open listens at the ports of the passthrough, or shares them with other handles: they close with the last
+// one. Until Arm each connection is reset. Passthroughs may overlap, unless they lead the same client from
+// the same port to different servers or with different source addresses.
 //
 // Either all ports are open or none. The error is an *Error, and wraps ErrClosed after Close. The caller
 // closes the handle.
@@ -111,8 +111,8 @@ func (ps *Passthroughs) Open(p pinhole.Passthrough) (*Handle, error) {
 	return &Handle{of: ps, what: p}, nil
 }
 
-// Arm opens the passthrough. When it returns, the client can connect to every port. It never fails. The second
-// Arm does nothing, nor does one after Close.
+// Arm opens the passthrough. When it returns, the client can connect to every port. It never fails. The
+// second Arm does nothing, nor does one after Close.
 func (h *Handle) Arm() error {
 	h.of.mu.Lock()
 	defer h.of.mu.Unlock()
@@ -123,8 +123,8 @@ func (h *Handle) Arm() error {
 	return nil
 }
 
-// Close gives the part up. If it was the last one that has the passthrough open, nobody comes in any more when
-// Close returns. Connections that came before go on until they end. Closed twice it does nothing.
+// Close gives the part up. If it was the last one that has the passthrough open, nobody comes in any more
+// when Close returns. Connections that came before go on until they end. Closed twice it does nothing.
 func (h *Handle) Close() {
 	h.of.mu.Lock()
 	defer h.of.mu.Unlock()

@@ -384,8 +384,8 @@ func TestPassthroughManyHands(t *testing.T) {
 	}
 }
 
-// A client is reset at the ports of its passthrough before a session has armed it, and after the last one that
-// has is closed.
+// A client is reset at the ports of its passthrough before a session has armed it, and after the last one
+// that has is closed.
 func TestArm(t *testing.T) {
 	r, servers := ranged(t, relaytest.Server, 1)
 	ps := newPassthroughs(t, nil)

@@ -183,8 +183,8 @@ func (p *Paths) Update(forwards []forward.Resolved, usable bool) {
 	}
 }
 
-// PassthroughRanges returns the port ranges of the passthroughs that the kernel has, or that are reserved in it
-// for sessions whose handshake has not ended.
+// PassthroughRanges returns the port ranges of the passthroughs that the kernel has, or that are reserved in
+// it for sessions whose handshake has not ended.
 func (p *Paths) PassthroughRanges() []forward.PortRange {
 	t := p.tables.Load()
 	if t == nil {

@@ -96,7 +96,8 @@ var passiveFailures = []failureCase{
 			p := s.Login()
 			dropPackets(s.Testbed.T, s.Gateway(), "ct status dnat", "forward")
 			_, at := p.Passive(netip.Addr{})
-			s.WantNoData(lab.ClientAddr4, at) // refused, with the second packet
+			dialInBackground(s.Testbed.T, s.Client(), at)
+			awaitDropped(s.Testbed.T, s.Gateway(), 2)
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
 		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's " +
@@ -110,8 +111,11 @@ var passiveFailures = []failureCase{
 			harness.Shell(s.Testbed.T, s.Gateway(), "nft 'table ip filter { chain FORWARD { "+
 				"type filter hook forward priority 0; policy drop; tcp dport 21 accept; tcp sport 21 "+
 				"accept; }; }'")
+			harness.Shell(s.Testbed.T, s.Gateway(), "nft 'table inet deaf { chain forward { "+
+				"type filter hook forward priority -1; ct status dnat counter; }; }'")
 			_, at := p.Passive(netip.Addr{})
-			s.WantNoData(lab.ClientAddr4, at) // refused, with the second packet
+			dialInBackground(s.Testbed.T, s.Client(), at)
+			awaitDropped(s.Testbed.T, s.Gateway(), 2)
 			listWithoutData(p, "425 Failed to establish connection.")
 		},
 		code: "gateway_filter", text: "192.168.5.1 connected to 192.168.5.2:#, and the gateway's " +

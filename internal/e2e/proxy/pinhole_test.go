@@ -66,7 +66,8 @@ func wantDataPeers(p harness.Session, outside, dialled string) {
 	active.Complete()
 }
 
-// A pinhole admits one connection of one client. An unexpected peer neither gets through nor uses it up.
+// A pinhole admits one connection of one client, and is closed soon after it has come. An unexpected peer
+// neither gets through nor uses it up.
 func TestPinholeServesOnce(t *testing.T) {
 	t.Parallel()
 	for path, flags := range harness.DataPaths {
@@ -83,6 +84,9 @@ func TestPinholeServesOnce(t *testing.T) {
 				t.Fatalf("the client, after an unexpected peer: %v", err)
 			}
 			b := harness.Transfer{Session: p, ServerData: harness.Accept(t, data), ClientData: c, Address: at}
+			if path == "kernel" {
+				s.AwaitNoPinholes()
+			}
 			s.WantNoData(lab.ClientAddr4, at)
 			s.WantNoData(unexpected, at)
 			p.Exchange("RETR file", "150 here it comes")

@@ -39,7 +39,7 @@ func addDirections(exprs []byte) []byte {
 }
 
 // counterToLimit turns the counter of a set's elements, the only expression of elements that the library
-// knows, into the limit that ruleset.Set.Limited asks for: limit rate 1/day burst 8 packets. The message is a
+// knows, into the limit that ruleset.Set.Limited asks for: limit rate 1/day burst 4 packets. The message is a
 // set's.
 func counterToLimit(set []byte) []byte {
 	limit, err := expr.Marshal(unix.NFPROTO_INET,
