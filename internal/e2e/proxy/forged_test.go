@@ -13,9 +13,10 @@ import (
 	"ftpgate/internal/try/lab"
 )
 
-// forge sends the first packet of a connection from an address and port to each port of a range, again and again
-// until stop is closed, and counts the rounds.
-func forge(h *lab.Host, from, to netip.Addr, first, last uint16, stop <-chan struct{}) (rounds int, err error) {
+// forge sends the first packet of a connection from an address and port to each port of a range, again and
+// again until stop is closed, and counts the rounds.
+func forge(h *lab.Host, from, to netip.Addr, first, last uint16, stop <-chan struct{}) (rounds int,
+	err error) {
 	err = h.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 		if err != nil {
@@ -56,7 +57,8 @@ func firstPacket(from, to netip.AddrPort) []byte {
 	binary.BigEndian.PutUint32(tcp[4:], 12345)
 	tcp[12], tcp[13] = header/4<<4, 2 // SYN
 	binary.BigEndian.PutUint16(tcp[14:], 1024)
-	pseudo := append(append(append([]byte{}, source[:]...), destination[:]...), 0, unix.IPPROTO_TCP, 0, header)
+	pseudo := append(append(append([]byte{}, source[:]...), destination[:]...), 0, unix.IPPROTO_TCP, 0,
+		header)
 	sum := uint32(0)
 	for _, part := range [][]byte{pseudo, tcp} {
 		for i := 0; i < len(part); i += 2 {
@@ -70,8 +72,8 @@ func firstPacket(from, to netip.AddrPort) []byte {
 	return p
 }
 
-// sweep forges first packets to all passive ports until the returned function is called, which returns how often
-// each port got one.
+// sweep forges first packets to all passive ports until the returned function is called, which returns how
+// often each port got one.
 func sweep(t *testing.T, h *lab.Host, from, to netip.Addr) (end func() int) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -92,8 +94,8 @@ func sweep(t *testing.T, h *lab.Host, from, to netip.Addr) (end func() int) {
 	return end
 }
 
-// Transfers go on while somebody sends first packets with the peer's address to all passive ports: the peer resets
-// what they begin, or does not answer.
+// Transfers go on while somebody sends first packets with the peer's address to all passive ports: the peer
+// resets what they begin, or does not answer.
 func TestForgedFirstPackets(t *testing.T) {
 	t.Parallel()
 	for name, silent := range map[string]bool{"reset": false, "unanswered": true} {
@@ -102,7 +104,8 @@ func TestForgedFirstPackets(t *testing.T) {
 			s := harness.NewTestbed(t, harness.DataPaths["kernel"]...)
 			if silent {
 				for _, h := range []*lab.Host{s.Client(), s.Server()} {
-					harness.Shell(t, h, "nft 'table inet quiet { chain output { type filter hook output priority 0; "+
+					harness.Shell(t, h, "nft 'table inet quiet { chain output { type filter hook output "+
+						"priority 0; "+
 						"tcp flags == rst drop; }; }'")
 				}
 			}
@@ -121,7 +124,8 @@ func TestForgedFirstPackets(t *testing.T) {
 	}
 }
 
-// One forged packet, and a few, leave the pinhole to its client. The pinhole is closed when the client has come.
+// One forged packet, and a few, leave the pinhole to its client. The pinhole is closed when the client has
+// come.
 func TestForgedBefore(t *testing.T) {
 	t.Parallel()
 	s := harness.NewTestbed(t, harness.DataPaths["kernel"]...)
@@ -135,7 +139,8 @@ func TestForgedBefore(t *testing.T) {
 					return err
 				}
 				defer unix.Close(fd)
-				return unix.Sendto(fd, firstPacket(netip.AddrPortFrom(lab.ClientAddr4, uint16(21_000+i)), at), 0,
+				return unix.Sendto(fd, firstPacket(netip.AddrPortFrom(lab.ClientAddr4, uint16(21_000+i)),
+					at), 0,
 					&unix.SockaddrInet4{Addr: at.Addr().As4()})
 			})
 			if err != nil {
@@ -149,7 +154,8 @@ func TestForgedBefore(t *testing.T) {
 		b := harness.Transfer{Session: p, ServerData: harness.Accept(t, data), ClientData: c, Address: at}
 		came := time.Now()
 		s.AwaitNoPinholes()
-		t.Logf("the pinhole was closed %s after its connection had come", time.Since(came).Round(time.Millisecond))
+		t.Logf("the pinhole was closed %s after its connection had come",
+			time.Since(came).Round(time.Millisecond))
 		s.WantNoData(lab.ClientAddr4, at)
 		p.Exchange("RETR file", "150 here it comes")
 		b.Complete()
