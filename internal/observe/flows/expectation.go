@@ -197,56 +197,6 @@ func (x *Expectation) faultSoFar() *verdict.Fault {
 	return &verdict.Fault{Code: verdict.CodeDataBroken, Said: "the client broke it", Err: causeReset}
 }
 
-// Sever ends the connection, and others that were begun. It deletes their entries from the table: the next
-// packet of either end reaches the gateway itself, which answers with a reset. The pinhole must be closed, or
-// it would take that packet for another first one.
-func (x *Expectation) Sever() {
-	w, now := x.watcher, time.Now()
-	if !x.connectedTuple().From.IsValid() { // the log may be late
-		if found, err := w.table.Find(x.pinhole.From, x.pinhole.Listen); err == nil {
-			w.onSearched(x, found, now)
-		}
-	}
-	w.mu.Lock()
-	begun := append([]*Expectation{x}, x.rivals...)
-	w.mu.Unlock()
-	for _, b := range begun {
-		b.sever(now)
-	}
-}
-
-// sever is Sever for one connection.
-func (x *Expectation) sever(now time.Time) {
-	w, t := x.watcher, x.connectedTuple()
-	if !t.From.IsValid() {
-		return
-	}
-	if found, err := w.table.Get(nil, []netflow.Tuple{t}); err == nil {
-		x.update(found[0], now) // what it has carried until now
-	}
-	x.mu.Lock()
-	id, listed := uint32(0), x.flow != nil
-	if listed {
-		id = x.flow.ID
-	}
-	x.mu.Unlock()
-	if listed {
-		x.noteSevered()
-		_ = w.table.Delete(t, id) // after an error it ends by itself: there is nothing else to do
-	}
-}
-
-// noteSevered notes that the gateway ends the connection.
-func (x *Expectation) noteSevered() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.done && !x.segments.closed && !x.flow.State.Over() {
-		x.severed = true
-	}
-}
-
-var errSevered = errors.New("the gateway has ended the data connection")
-
 // matches reports whether a flow with the same ends is this connection.
 func (x *Expectation) matches(f netflow.Flow) bool {
 	x.mu.Lock()
