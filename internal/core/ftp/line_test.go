@@ -316,7 +316,8 @@ func TestReadLineAllocs(t *testing.T) {
 	}
 }
 
-// A socket reports its reset once. ReadLine returns it after Peek, and not the end that the socket reports then.
+// A socket reports its reset once. ReadLine returns it after Peek, and not the end that the socket reports
+// then.
 func TestPeekKeepsError(t *testing.T) {
 	reset := errors.New("connection reset by peer")
 	errs := []error{reset, io.EOF}

@@ -236,7 +236,7 @@ func (h *DataPort) closeOnce() {
 	case !shut:
 		h.path.kernel.RemoveLater(h.hole)
 	}
-	if h.hole.Active || armed && !used && !h.connected() { // who was told of the port may still come
+	if armed { // who was told of the port may still come, or the pinhole stays a moment longer in the kernel
 		h.path.ports.Rest(h.hole.From, h.hole.Listen)
 	} else {
 		h.path.ports.Release(h.hole.From, h.hole.Listen)

@@ -275,50 +275,50 @@ func TestUsedIsRemovedLater(t *testing.T) {
 	}
 }
 
-// A port that a client was told of and did not use rests: it comes again after all others. One that it has
-// used, or was never told of, does not rest.
-func TestUnusedRests(t *testing.T) {
-	b := newBench(all)
-	open := func() *kernelpath.DataPort {
-		h, err := b.Open(ports, holeFrom("192.168.5.1"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return h
-	}
-	armed := func() *kernelpath.DataPort {
-		h := open()
-		if err := h.Arm(); err != nil {
-			t.Fatal(err)
-		}
-		return h
-	}
-	seen := map[netip.AddrPort]bool{}
-	for range 9 {
-		h := armed()
-		if seen[h.Listen()] {
-			t.Fatalf("got %s again; want it to rest", h.Listen())
-		}
-		seen[h.Listen()] = true
-		h.Close()
-	}
-	last := open()
-	last.Close() // nobody was told of it
-	for _, use := range []func(*kernelpath.DataPort){
-		(*kernelpath.DataPort).MarkUsed,
-		func(h *kernelpath.DataPort) { h.Count(func() bool { return true }) },
+// A port that a client was told of rests, used or not: it comes again after all others. One that it was never
+// told of does not rest.
+func TestPortRests(t *testing.T) {
+	for name, use := range map[string]func(*kernelpath.DataPort){
+		"unused":  func(*kernelpath.DataPort) {},
+		"used":    (*kernelpath.DataPort).MarkUsed,
+		"counted": func(h *kernelpath.DataPort) { h.Count(func() bool { return true }) },
 	} {
-		for range 10 {
-			h := armed()
-			if h.Listen() != last.Listen() {
-				t.Fatalf("got %s; want %s, which does not rest", h.Listen(), last.Listen())
+		b := newBench(all)
+		open := func() *kernelpath.DataPort {
+			h, err := b.Open(ports, holeFrom("192.168.5.1"))
+			if err != nil {
+				t.Fatal(err)
 			}
+			return h
+		}
+		seen := map[netip.AddrPort]bool{}
+		for range 9 {
+			h := open()
+			if err := h.Arm(); err != nil {
+				t.Fatal(err)
+			}
+			if seen[h.Listen()] {
+				t.Fatalf("%s: got %s again; want it to rest", name, h.Listen())
+			}
+			seen[h.Listen()] = true
 			use(h)
 			h.Close()
 		}
+		for range 10 { // nobody is told of it
+			h := open()
+			if seen[h.Listen()] {
+				t.Fatalf("%s: got %s again; want the one that does not rest", name, h.Listen())
+			}
+			h.Close()
+		}
+		for range 2 { // all of them rest, and are given out all the same
+			h := open()
+			if err := h.Arm(); err != nil {
+				t.Fatal(err)
+			}
+			h.Close()
+		}
 	}
-	armed().Close()
-	armed().Close() // all of them rest, and are given out all the same
 }
 
 // While the kernel hangs over one pinhole, the path serves others. The Close of the first one waits until

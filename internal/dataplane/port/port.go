@@ -91,9 +91,11 @@ func (a *Allocator) Release(from netip.Addr, at netip.AddrPort) {
 }
 
 // Rest gives back a port that must not be given out again at once: Allocate gives it out only when it finds
-// no other one. Two kinds of ports rest:
+// no other one. Three kinds of ports rest:
 //   - A port at which nobody has connected though somebody was told of it: who comes late would take the
 //     place of the next one from its address.
+//   - A port whose pinhole the kernel has a moment longer: the next connection would go where the last one
+//     went.
 //   - A port to which a server has connected in active mode, because servers always come from port 20. The
 //     next connection would have the addresses and ports of the last one: the server's TIME-WAIT refuses to
 //     begin it, and conntrack, which remembers a reset connection for ten seconds, leads it to where the last

@@ -57,9 +57,13 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 		}
 	}
 	// Conntrack knows a connection that its receiver has reset for 10 s. It would lead one between the same
-	// ports to where that one went: servers come from port 20, and the gateway's ports are drawn.
-	if err := through.Gateway().WriteSysctl("net.netfilter.nf_conntrack_tcp_timeout_close", "1"); err != nil {
-		t.Fatal(err)
+	// ports to where that one went: servers come from port 20, and the gateway's ports are drawn. One that
+	// has ended in order it knows for two minutes, in which the ports of the clients come round again.
+	for sysctl, seconds := range map[string]string{"close": "1", "time_wait": "10"} {
+		if err := through.Gateway().WriteSysctl("net.netfilter.nf_conntrack_tcp_timeout_"+sysctl,
+			seconds); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s := &testbed{free: make(chan lane, lanes), bound: bound}
 	h := hosts{through: through, direct: direct, directPorts: play.Ports{First: 10_000, Count: 22_000},

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"fmt"
 	"regexp"
 
 	"ftpgate/internal/core/pinhole"
@@ -13,6 +14,12 @@ func (s *Testbed) AwaitNoPinholes() {
 	s.T.Helper()
 	awaitFor(s.T, pinhole.Lifetime+Timeout, "no pinhole in the kernel",
 		func() bool { return s.pinholes() == 0 })
+}
+
+// AwaitPinholes waits until as many pinholes are in the kernel.
+func (s *Testbed) AwaitPinholes(want int, when string) {
+	s.T.Helper()
+	Await(s.T, fmt.Sprintf("%s: %d pinholes", when, want), func() bool { return s.pinholes() == want })
 }
 
 var tableInLog = regexp.MustCompile(`msg=ready.* table="inet ([^"]+)"`)

@@ -30,11 +30,11 @@ type attempt struct {
 	complete  bool          // both ends have completed the handshake
 }
 
-// Keep says whether the pinhole lives on when its time is over.
+// Keep says whether the pinhole lives on when its time is over. If it is over already, that is too late.
 func (x *Expectation) Keep(kept bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.kept = kept
+	x.kept = kept && !x.expired(time.Now())
 }
 
 // OnComplete has Poll call closePinhole once the connection has completed its handshake, unless the pinhole

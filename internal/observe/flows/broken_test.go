@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/netflow"
+	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/core/verdict"
 )
 
@@ -89,6 +90,27 @@ func TestSeverFails(t *testing.T) {
 		poll(t, w, now) // the flow is gone
 		if (x.Outcome().Failure != nil) != tt.want {
 			t.Errorf("%s, gone: got %+v; want a failure %v", name, x.Outcome(), tt.want)
+		}
+	}
+}
+
+// A transfer command that comes behind the end of a pinhole does not revive it: who came meanwhile was late.
+func TestKeepTooLate(t *testing.T) {
+	for late, want := range map[bool]verdict.Code{true: verdict.CodeClientTooLate,
+		false: verdict.CodeGatewayFilter} {
+		w, _, _ := newTestWatcher()
+		x := w.Expect(testPinhole)
+		now := time.Now()
+		if !late {
+			x.Keep(true)
+		}
+		x.opened = now.Add(-pinhole.Lifetime)
+		x.Keep(late || x.kept)
+		for range 2 {
+			w.HandleSegment(untranslated("192.168.5.1:3000", now))
+		}
+		if f := x.Outcome().Fault(); codeOf(f) != want {
+			t.Errorf("late %t: got %+v; want %s", late, f, want)
 		}
 	}
 }
