@@ -102,7 +102,7 @@ func TestKeyFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	without.Admin.Socket = "" // which forward opens only if it is given
+	without.Admin.Socket, without.Health = "", 0 // which forward has only if they are given
 	cmd := newForward()
 	for _, k := range keyFlags() {
 		flag := cmd.Flags().Lookup(k.Flag())
@@ -121,6 +121,9 @@ func TestKeyFlags(t *testing.T) {
 		}
 		if k.Name != "admin.socket" {
 			with.Admin.Socket = ""
+		}
+		if k.Name != "health" {
+			with.Health = 0
 		}
 		with.Admin.SocketGiven, with.Admin.GroupGiven = false, false
 		got, want := with.Forwards[0], without.Forwards[0]

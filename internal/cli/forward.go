@@ -52,6 +52,9 @@ stops.`,
 			if !c.Admin.SocketGiven {
 				c.Admin.Socket = ""
 			}
+			if !cmd.Flags().Changed("health") { // as a rule nobody asks this ftpgate for its status
+				c.Health = 0
+			}
 			d := daemon.Daemon{Table: forwardTable(c.Forwards[0].Listen), Config: c,
 				Log: logger(cmd.ErrOrStderr())}
 			return orFailed(d.Run(ctx))

@@ -72,12 +72,13 @@ func statusLines(s terminal.Terminal, status admin.Status, now time.Time) []stri
 	}
 	for _, f := range status.Forwards {
 		lines = append(lines, "")
-		lines = append(lines, forwardLines(s, f, status.Certificates)...)
+		lines = append(lines, forwardLines(s, f, status.Certificates, now)...)
 	}
 	return lines
 }
 
-func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Certificate) []string {
+func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Certificate,
+	now time.Time) []string {
 	server := f.Server
 	if resolved := addresses(f); resolved != "" {
 		server += " (" + resolved + ")"
@@ -86,6 +87,9 @@ func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Cer
 	fact := func(name, text string) { lines = append(lines, s.Labelled("  "+name, statusWidth, text)...) }
 	if f.Problem != "" {
 		fact("PROBLEM", f.Problem)
+	}
+	if h := f.Health; h != nil {
+		fact("server", healthText(h, now))
 	}
 	tracking := f.Tracking
 	if f.DataPath != "" {
@@ -118,6 +122,19 @@ func forwardLines(s terminal.Terminal, f admin.Forward, certificates []admin.Cer
 		fact("certificate", text)
 	}
 	return lines
+}
+
+// healthText says whether the server answers. Forward.Problem says why it does not.
+func healthText(h *admin.Health, now time.Time) string {
+	asked := "asked " + terminal.Age(now.Sub(h.Checked)) + " ago"
+	switch since := terminal.Age(now.Sub(h.Since)); {
+	case h.Answers:
+		return fmt.Sprintf("answers since %s (%s), %s", h.Since.Local().Format(time.DateTime), since, asked)
+	case h.Remedy == "":
+		return fmt.Sprintf("does not answer (%s), %s", since, asked)
+	default:
+		return fmt.Sprintf("does not answer (%s), %s: %s", since, asked, h.Remedy)
+	}
 }
 
 func daysLeft(n int) string {

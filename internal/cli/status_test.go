@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"ftpgate/internal/cli/terminal"
 	"ftpgate/internal/ops/admin"
 )
 
@@ -35,6 +37,32 @@ func aStatus() *answers {
 		Conntrack: &admin.Conntrack{Count: 26_214, Max: 262_144},
 		Warnings:  []string{"the last reload has changed nothing"},
 	}}
+}
+
+// The line about a server says whether it answers, and what to do if it does not.
+func TestServerHealth(t *testing.T) {
+	now := time.Date(2026, 3, 14, 9, 26, 53, 0, time.Local)
+	h := admin.Health{Since: now.Add(-50 * time.Hour), Checked: now.Add(-12 * time.Second)}
+	answers, silent := h, h
+	answers.Answers = true
+	silent.Why, silent.Remedy = "no connection", "see that it runs"
+	for want, health := range map[string]*admin.Health{
+		"  server       answers since 2026-03-12 07:26:53 (2d), asked 12s ago": &answers,
+		"  server       does not answer (2d), asked 12s ago":                   &h,
+		"  server       does not answer (2d), asked 12s ago: see that it runs": &silent,
+		"": nil,
+	} {
+		var got string
+		f := admin.Forward{Name: "archive", Health: health}
+		for _, line := range forwardLines(terminal.Of(io.Discard), f, nil, now) {
+			if strings.HasPrefix(line, "  server ") {
+				got += line
+			}
+		}
+		if got != want {
+			t.Errorf("got %q; want %q", got, want)
+		}
+	}
 }
 
 func TestStatus(t *testing.T) {

@@ -31,6 +31,12 @@ const (
 	// DefaultDrain is how long running transfers may go on: longer than most listings and small files take,
 	// and shorter than the 90 seconds after which systemd kills a service (DefaultTimeoutStopSec).
 	DefaultDrain = 30 * time.Second
+	// DefaultHealth is how often to ask each server whether it answers: often enough to know of an outage
+	// before most clients do, and seldom enough for a server's log.
+	DefaultHealth = 30 * time.Second
+	// minHealth and maxHealth bound it. More often would fill the servers' logs, and a day is as good as never.
+	minHealth = 5 * time.Second
+	maxHealth = 24 * time.Hour
 	// maxDrain is a day: whoever waits longer for a stop has forgotten it.
 	maxDrain = 24 * time.Hour
 	// minResolve keeps a gateway from flooding its resolver with ten thousand names.
@@ -47,6 +53,7 @@ type Config struct {
 	Forwards []forward.Forward // at least one, in the file's order; forward.Check finds no fault in them
 	Resolve  time.Duration     // how often to resolve server names again; at least a second
 	Drain    time.Duration     // how long running transfers may go on at a stop and a reload; 0: not at all
+	Health   time.Duration     // how often to ask each server whether it answers; 0: never
 	Admin    Admin             // how to reach it while it runs
 	Log      Log               // where to log transfers
 }

@@ -330,9 +330,9 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Resolve != DefaultResolve || c.Drain != DefaultDrain {
-		t.Errorf("got resolve %s, drain %s; want the defaults, %s and %s", c.Resolve, c.Drain, DefaultResolve,
-			DefaultDrain)
+	if c.Resolve != DefaultResolve || c.Drain != DefaultDrain || c.Health != DefaultHealth {
+		t.Errorf("got resolve %s, drain %s, health %s; want the defaults, %s, %s and %s", c.Resolve, c.Drain,
+			c.Health, DefaultResolve, DefaultDrain, DefaultHealth)
 	}
 	d := newDocument([]byte(reference))
 	d.read()

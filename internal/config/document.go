@@ -60,7 +60,7 @@ func newDocument(text []byte) *document {
 	d := &document{
 		text: text,
 		config: Config{
-			Resolve: DefaultResolve, Drain: DefaultDrain,
+			Resolve: DefaultResolve, Drain: DefaultDrain, Health: DefaultHealth,
 			Admin: Admin{Socket: DefaultSocket, Group: DefaultGroup},
 		},
 		states: make([]keyState, len(keys)),

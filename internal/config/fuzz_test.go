@@ -69,6 +69,7 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 	}
 	var raw struct {
 		Resolve, Drain string
+		Health         string
 		Admin          struct {
 			Socket, Group *string
 			Listen        string
@@ -81,6 +82,13 @@ func checkSound(t *testing.T, c *Config, text []byte) {
 		[]byte("\xef\xbb\xbf")))).DisallowUnknownFields()
 	if err := decoder.Decode(&raw); err != nil {
 		t.Fatalf("got a sound file; want go-toml's %v", err)
+	}
+	health := DefaultHealth
+	if raw.Health != "" {
+		health, _ = time.ParseDuration(raw.Health) // "off" is 0
+	}
+	if c.Health != health || health != 0 && (health < minHealth || health > maxHealth) {
+		t.Errorf("got health %s; want %q, off or from %s to %s", c.Health, raw.Health, minHealth, maxHealth)
 	}
 	admin := Admin{Socket: DefaultSocket, Group: DefaultGroup, TokenFile: orNone(raw.Admin.TokenFile)}
 	if s := raw.Admin.Socket; s != nil {

@@ -164,5 +164,10 @@ func topKeys() []Key {
 		duration(Key{Name: "resolve", Example: `"30s"`,
 			Help: "how often to resolve the servers' names again",
 		}, DefaultResolve, minResolve, math.MaxInt64, func(v values) *time.Duration { return &v.Resolve }),
+		durationOrOff(Key{Name: "health", Example: `"30s"`,
+			FlagDefault: off, // see package cli
+			Help:        "how often to ask each server whether it answers",
+			Doc:         `how often to ask each server whether it answers; "off": never`,
+		}, DefaultHealth, minHealth, maxHealth, func(v values) *time.Duration { return &v.Health }),
 	)
 }

@@ -54,6 +54,26 @@ func duration(k Key, implied, least, most time.Duration, field func(values) *tim
 	return k
 }
 
+// off stands for a time at which nothing is to happen.
+const off = "off"
+
+// durationOrOff is a key for a time, or "off", which sets the field to 0.
+func durationOrOff(k Key, implied, least, most time.Duration, field func(values) *time.Duration) Key {
+	k = duration(k, implied, least, most, field)
+	inBounds := k.parse
+	k.parse = func(v values, text string) error {
+		if text == off {
+			*field(v) = 0
+			return nil
+		}
+		if err := inBounds(v, text); err != nil {
+			return fmt.Errorf("%w, or %q", err, off)
+		}
+		return nil
+	}
+	return k
+}
+
 func parseTime(key, text string, least, most time.Duration) (time.Duration, error) {
 	v, err := time.ParseDuration(text)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestFromValues: values make the forward that a file with the same values makes.
@@ -73,5 +74,25 @@ func TestFromValuesFaults(t *testing.T) {
 	}
 	if !reflect.DeepEqual(faults, want) {
 		t.Errorf("got\n%q\nwant\n%q", faults, want)
+	}
+}
+
+// TestHealth: a time within its bounds, or off.
+func TestHealth(t *testing.T) {
+	forward := []Value{{"listen", ":2121"}, {"server", "ftp.example.com"}}
+	for text, want := range map[string]time.Duration{"off": 0, "5s": 5 * time.Second, "24h": 24 * time.Hour} {
+		c, err := FromValues(append(forward, Value{"health", text}))
+		if err != nil || c.Health != want {
+			t.Errorf("%s: got %+v, error %v; want %s", text, c, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"0s":    `health "0s": want 5s or more, or "off"`,
+		"25h":   `health "25h": want 24h or less, or "off"`,
+		"never": `health "never": want a number with a unit, like "30s" or "5m", or "off"`,
+	} {
+		if _, err := FromValues(append(forward, Value{"health", text})); err == nil || err.Error() != want {
+			t.Errorf("%s: got error %v; want %q", text, err, want)
+		}
 	}
 }

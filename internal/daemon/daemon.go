@@ -82,6 +82,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	r.notify(systemd.Ready())
 	stopWatchdog := r.startWatchdog(ctx)
 	defer stopWatchdog()
+	defer r.health.Start(ctx)()
 	r.serve(ctx)
 	return r.stop()
 }

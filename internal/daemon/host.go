@@ -3,12 +3,10 @@ package daemon
 import (
 	"errors"
 	"io/fs"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"ftpgate/internal/core/finding"
-	"ftpgate/internal/core/forward"
 	"ftpgate/internal/kernel/system"
 )
 
@@ -39,40 +37,4 @@ func (d *Daemon) cannotReload() []finding.Finding {
 			Remedy: "give the file to the user that ftpgate runs as (as root: chown root " + d.File + ")"}}
 	}
 	return nil // what else is wrong, the reload says
-}
-
-// enableForwarding switches on the IP forwarding that the forwards need, and logs what it has switched.
-func (d *Daemon) enableForwarding(forwards []forward.Resolved) error {
-	if !mayUseKernel(forwards) {
-		return nil
-	}
-	ipv6 := slices.ContainsFunc(forwards, func(f forward.Resolved) bool {
-		return f.MayUseKernel() && f.Server6.IsValid()
-	})
-	if ipv6 {
-		d.warnOfRouterAdvertisements()
-	}
-	changed, err := system.EnableForwarding(ipv6)
-	for _, sysctl := range changed {
-		d.Log.Info("IP forwarding switched on; it stays on when ftpgate stops", "sysctl", sysctl)
-	}
-	return err
-}
-
-// warnOfRouterAdvertisements warns if the host would lose its IPv6 route with IP forwarding. An error here
-// is no reason not to start.
-func (d *Daemon) warnOfRouterAdvertisements() {
-	interfaces, err := system.RouterAdvertisementRisk()
-	if err != nil {
-		d.Log.Warn("cannot read whether this host gets its IPv6 route from router advertisements", "err", err)
-	}
-	for _, name := range interfaces {
-		d.Log.Warn("interface "+name+" gets its IPv6 route from router advertisements, "+
-			"which Linux ignores with IP forwarding", "remedy", "sysctl -w "+system.AcceptRAKey(name)+"=2")
-	}
-}
-
-// mayUseKernel reports whether the kernel may carry connections of any of the forwards.
-func mayUseKernel(forwards []forward.Resolved) bool {
-	return slices.ContainsFunc(forwards, func(f forward.Resolved) bool { return f.MayUseKernel() })
 }

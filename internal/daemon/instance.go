@@ -12,13 +12,17 @@ import (
 	"ftpgate/internal/control/listeners"
 	"ftpgate/internal/control/proxy"
 	"ftpgate/internal/control/tlskeys"
+	"ftpgate/internal/control/upstream"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane/path"
 	"ftpgate/internal/diagnose/preflight"
 	"ftpgate/internal/gateway"
+	"ftpgate/internal/gateway/ipforward"
 	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/kernel/nft"
+	"ftpgate/internal/observe/health"
 	"ftpgate/internal/observe/loglimit"
 	"ftpgate/internal/observe/metrics"
 	"ftpgate/internal/observe/monitor"
@@ -43,6 +47,7 @@ type instance struct {
 	counts     *proxy.Counts
 	sessionLog *sessions.Log
 	monitor    *monitor.Monitor
+	health     *health.Watcher
 	repairer   *repair.Repairer
 	tableWatch tableWatch
 	logLimit   *loglimit.Handler // of Log
@@ -76,6 +81,9 @@ func (d *Daemon) newInstance() *instance {
 	r.paths = path.New(path.Config{Table: d.Table, Log: d.Log, Repair: r.repairer.Repair,
 		Watcher: r.monitor.Watcher})
 	r.keys = tlskeys.New(tlskeys.StateDir(), d.Log)
+	r.health = health.New(func(ctx context.Context, f forward.Resolved) *finding.Finding {
+		return upstream.Check(ctx, nil, f, sessionKeys{r.keys})
+	}, d.Log)
 	r.metrics = metrics.New(metrics.Build{Version: version.String(), GoVersion: runtime.Version()},
 		verdict.RefusalNames(), r.metricSources())
 	r.listeners = listeners.New(listeners.Shared{
@@ -86,7 +94,7 @@ func (d *Daemon) newInstance() *instance {
 	r.status = &status.Source{
 		Version: version.String(), File: d.File, Table: d.Table, Started: r.started,
 		Gateway: r.gateway, SessionLog: r.sessionLog, Expiries: r.keys.Expiries, Reloader: r.requestReload,
-		Repairs: r.repairer.State, FilterRemedy: r.prober.FilterRemedy,
+		Repairs: r.repairer.State, Health: r.health.State, FilterRemedy: r.prober.FilterRemedy,
 	}
 	r.prober.Ours = r.listeners.ListensAt
 	r.gateway.OnChange = r.listeners.Update
@@ -97,8 +105,9 @@ func (d *Daemon) newInstance() *instance {
 
 // startMonitor starts to watch what the kernel carries.
 func (r *instance) startMonitor(forwards []forward.Resolved) {
-	r.monitor.Start(r.prober.Usable && mayUseKernel(forwards))
+	r.monitor.Start(r.prober.Usable && ipforward.Needed(forwards))
 	r.monitor.SetForwards(forwards)
+	r.health.SetForwards(r.Config.Health, forwards)
 }
 
 // close closes the parts, in the opposite order of their dependence.
@@ -117,7 +126,7 @@ func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 	var kernel gateway.Kernel // nil: this process can have no tables
 	if r.prober.Usable {
 		kernel = r.tables
-		if err := r.enableForwarding(forwards); err != nil {
+		if err := ipforward.Enable(forwards, r.Log); err != nil {
 			return err
 		}
 		if err := r.paths.Connect(); err != nil {
@@ -185,6 +194,7 @@ func (r *instance) refreshHost(ctx context.Context) {
 // observeForwards tells monitor and metrics the forwards that are published now.
 func (r *instance) observeForwards(forwards []forward.Resolved) {
 	r.monitor.SetForwards(forwards)
+	r.health.SetForwards(r.Config.Health, forwards)
 	plain := make([]forward.Forward, len(forwards))
 	for i, f := range forwards {
 		plain[i] = f.Forward

@@ -8,6 +8,7 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/diagnose/preflight"
+	"ftpgate/internal/gateway/ipforward"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -49,7 +50,7 @@ func (d *Daemon) logForwards(forwards []forward.Resolved, kernelUsable bool) {
 
 // logRelayed logs why the kernel carries no data although the forwards allow it.
 func (d *Daemon) logRelayed(p *preflight.Prober, forwards []forward.Resolved) {
-	if p.Usable || !mayUseKernel(forwards) {
+	if p.Usable || !ipforward.Needed(forwards) {
 		return
 	}
 	for _, why := range p.Unusable {

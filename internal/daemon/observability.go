@@ -90,6 +90,7 @@ func (r *instance) metricSources() metrics.Sources {
 			}
 			return all
 		},
+		Answers: r.health.Answers,
 		Conntrack: func() (entries, limit uint64, known bool) {
 			entries, limit, err := system.ConntrackFill()
 			return entries, limit, err == nil

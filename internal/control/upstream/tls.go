@@ -89,7 +89,16 @@ type serverTLSSetup struct {
 
 // begin encrypts the connection, agrees upon data connections, and returns the server's greeting.
 func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []byte, err error) {
-	if t.Server == forward.ServerTLSImplicit {
+	if greeting, err = s.greet(control, t.Server); err != nil {
+		return nil, err
+	}
+	return greeting, s.protect(t)
+}
+
+// greet reads the server's greeting, which must be a yes, and encrypts the connection before it, behind it or
+// not at all.
+func (s *serverTLSSetup) greet(control *tls.Config, t forward.ServerTLS) (greeting []byte, err error) {
+	if t == forward.ServerTLSImplicit {
 		if err := s.encrypt(control); err != nil {
 			return nil, err
 		}
@@ -106,7 +115,7 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 	if greeting, err = reply.AppendTo(nil); err != nil {
 		return nil, s.replyError(err)
 	}
-	if t.Server == forward.ServerTLSRequired {
+	if t == forward.ServerTLSRequired {
 		if code, err := s.ask("AUTH TLS"); err != nil {
 			return nil, err
 		} else if code != 234 {
@@ -119,7 +128,7 @@ func (s *serverTLSSetup) begin(control *tls.Config, t forward.TLS) (greeting []b
 			return nil, err
 		}
 	}
-	return greeting, s.protect(t)
+	return greeting, nil
 }
 
 // refused is the error for a server that said no.

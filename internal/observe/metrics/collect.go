@@ -20,6 +20,7 @@ const (
 	pinholesOpened
 	pinholesUsed
 	pinholesExpired
+	serverUp
 	certificateNotAfter
 	conntrackEntries
 	conntrackMax
@@ -56,6 +57,8 @@ var catalogue = [familyCount]family{
 		prometheus.CounterValue, []string{"forward", "path"}},
 	pinholesExpired: {"ftpgate_pinholes_expired_total", "Pinholes through which nobody came in time.",
 		prometheus.CounterValue, []string{"forward", "path"}},
+	serverUp: {"ftpgate_server_up", "Whether the server answered the last checks.",
+		prometheus.GaugeValue, []string{"forward"}},
 	certificateNotAfter: {"ftpgate_certificate_not_after_timestamp_seconds", "When a certificate of the " +
 		"configuration expires.", prometheus.GaugeValue, []string{"forward", "file"}},
 	conntrackEntries: {"ftpgate_conntrack_entries",
@@ -101,7 +104,25 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			c.put(out, conntrackMax, float64(limit))
 		}
 	}
+	c.showServers(out, now)
 	c.showCertificates(out, now)
+}
+
+// showServers sends whether servers answer, of those that were asked.
+func (m *Metrics) showServers(out chan<- prometheus.Metric, now *forwardSet) {
+	if m.sources.Answers == nil {
+		return
+	}
+	answers := m.sources.Answers()
+	for _, f := range now.all {
+		if up, asked := answers[f.name]; asked {
+			value := 0.0
+			if up {
+				value = 1
+			}
+			m.put(out, serverUp, value, f.label)
+		}
+	}
 }
 
 // put sends one value. A value that is invalid fails alone, and the handler counts it.

@@ -48,6 +48,9 @@ type Sources struct {
 	Pinholes func() (kernel, relay int)
 	// Certificates returns when certificate files expire. The daemon gets it from package tlskeys.
 	Certificates func() []Certificate
+	// Answers returns for each forward whose server was asked whether it answers. The daemon gets it from
+	// package health.
+	Answers func() map[string]bool
 	// Conntrack returns how many connections the kernel tracks in this network namespace, and its limit;
 	// false: unknown. The daemon gets it from package system.
 	Conntrack func() (entries, limit uint64, known bool)

@@ -67,6 +67,7 @@ func fullMetrics(reasons []string) *Metrics {
 				{"archive", RoleCA, at}}
 		},
 		Conntrack: func() (uint64, uint64, bool) { return 512, 262144, true },
+		Answers:   func() map[string]bool { return map[string]bool{"archive": true, "plc": false, "gone": true} },
 	})
 	m.Follow([]forward.Forward{{Name: "archive"}, {Name: "plc", Tracking: forward.TrackingKernel}})
 	recordEverything(m, "archive")
@@ -142,6 +143,8 @@ func TestEvents(t *testing.T) {
 		`ftpgate_certificate_not_after_timestamp_seconds{file="ca",forward="archive"} 1.8e+09`,
 		`ftpgate_certificate_not_after_timestamp_seconds{file="cert",forward="archive"} 1.8e+09`,
 		`ftpgate_certificate_not_after_timestamp_seconds{file="client_cert",forward="archive"} 1.8e+09`)
+	checkSamples(t, m, "ftpgate_server_up", `ftpgate_server_up{forward="archive"} 1`,
+		`ftpgate_server_up{forward="plc"} 0`)
 	checkSamples(t, m, "ftpgate_build_info", `ftpgate_build_info{goversion="go1.26",version="1.2.3"} 1`)
 	checkSamples(t, m, "ftpgate_conntrack_entries", "ftpgate_conntrack_entries 512")
 	checkSamples(t, m, "ftpgate_conntrack_max", "ftpgate_conntrack_max 262144")

@@ -90,7 +90,11 @@ func fixedStatus() Status {
 			Tracking:  "proxy", DataPath: "kernel", FTPS: "terminated", FTPSWhy: "tls.client is optional",
 			Sessions: 1, Total: 240, Transfers: 1312, Failed: 2, Up: 52_428_800, Down: 734_003_200,
 			Clients: 1, Refused: 3,
-			Problem: "ftp.example.com does not resolve: the address of before is used",
+			Problem: "the server has not answered since 2026-03-14 10:25:53: no connection: " +
+				"203.0.113.21:21: i/o timeout",
+			Health: &Health{Since: began.Add(59 * time.Minute), Checked: began.Add(time.Hour),
+				Why: "no connection: 203.0.113.21:21: i/o timeout", Remedy: "see that the server runs, and that " +
+					"firewalls let this gateway reach it"},
 		}},
 		Certificates: []Certificate{{
 			Forward: "archive", File: "/etc/ftpgate/cert.pem", Subject: "CN=gw.example.com",

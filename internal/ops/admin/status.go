@@ -40,6 +40,16 @@ type Forward struct {
 	Clients   int          `json:"clients"` // addresses that have a session now
 	Refused   int64        `json:"refused"` // clients, commands and data connections, since the start
 	Problem   string       `json:"problem,omitempty"`
+	Health    *Health      `json:"health"` // of the server; null: it was not asked
+}
+
+// Health is whether a server answers, as the checks of package health find it.
+type Health struct {
+	Answers bool      `json:"answers"`
+	Since   time.Time `json:"since"`            // since when the checks have found that
+	Checked time.Time `json:"checked"`          // when the last one ended
+	Why     string    `json:"why,omitempty"`    // why it does not answer, in a sentence
+	Remedy  string    `json:"remedy,omitempty"` // what to do
 }
 
 // Certificate is a certificate that the gateway presents, or whose expiry it knows.

@@ -22,6 +22,7 @@ import (
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/gateway/repair"
 	"ftpgate/internal/kernel/system"
+	"ftpgate/internal/observe/health"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
 )
@@ -45,6 +46,7 @@ type Source struct {
 	Expiries   func() []tlskeys.Expiry
 	Reloader   func(context.Context) error // reloads the configuration, and waits until it is in effect
 	Repairs    func() repair.State         // of the table; it must not wait for the kernel
+	Health     func(forward string) health.State
 	// FilterRemedy names the filters that may refuse connections to a server, and what to do; empty: none
 	FilterRemedy func(server string) string
 
@@ -184,9 +186,24 @@ func (s *Source) forwards(kernelUsable bool) []admin.Forward {
 		if len(status.Addresses) == 0 {
 			status.Problem = "the server's name has no address"
 		}
+		s.addHealth(&status)
 		all = append(all, status)
 	}
 	return all
+}
+
+// addHealth adds whether the server answers.
+func (s *Source) addHealth(f *admin.Forward) {
+	h := s.Health(f.Name)
+	if !h.Known() {
+		return
+	}
+	f.Health = &admin.Health{Answers: h.Answers, Since: h.Since, Checked: h.Checked, Why: h.Why,
+		Remedy: h.Remedy}
+	if !h.Answers {
+		f.Problem = fmt.Sprintf("the server has not answered since %s: %s",
+			h.Since.Local().Format(time.DateTime), h.Why)
+	}
 }
 
 // certificates returns the certificates, with a warning for each that has expired or soon will.

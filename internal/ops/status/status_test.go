@@ -14,6 +14,7 @@ import (
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/gateway/repair"
+	"ftpgate/internal/observe/health"
 	"ftpgate/internal/observe/sessions"
 	"ftpgate/internal/ops/admin"
 )
@@ -29,7 +30,8 @@ func (p published) Installed() bool              { return len(p) > 0 }
 func newSource(forwards ...forward.Resolved) *Source {
 	return &Source{Version: "v1", Table: "ftpgate", Started: time.Now(), Gateway: published(forwards),
 		SessionLog: sessions.New(time.Now()), Expiries: func() []tlskeys.Expiry { return nil },
-		Repairs: func() repair.State { return repair.State{} }}
+		Repairs: func() repair.State { return repair.State{} },
+		Health:  func(string) health.State { return health.State{} }}
 }
 
 func archive() forward.Resolved {
@@ -62,6 +64,35 @@ func TestForwards(t *testing.T) {
 	}
 	if two.Sessions != 0 || two.Problem != "the server's name has no address" {
 		t.Errorf("got %+v; want no session, and the problem", two)
+	}
+}
+
+// A forward has what the checks of its server found; a server that does not answer is a problem.
+func TestHealth(t *testing.T) {
+	other := archive()
+	other.Name = "other"
+	unknown := archive()
+	unknown.Name = "unknown"
+	s := newSource(archive(), other, unknown)
+	since := time.Date(2026, 11, 30, 9, 30, 0, 0, time.Local)
+	s.Health = func(name string) health.State {
+		return map[string]health.State{
+			"archive": {Checked: since.Add(time.Minute), Answers: true, Since: since},
+			"other":   {Checked: since.Add(time.Minute), Since: since, Why: "refused", Remedy: "start it"},
+		}[name]
+	}
+	got := s.Status().Forwards
+	want := admin.Health{Answers: true, Since: since, Checked: since.Add(time.Minute)}
+	if h := got[0].Health; h == nil || *h != want || got[0].Problem != "" {
+		t.Errorf("got %+v, problem %q; want %+v and none", h, got[0].Problem, want)
+	}
+	want.Answers, want.Why, want.Remedy = false, "refused", "start it"
+	const problem = "the server has not answered since 2026-11-30 09:30:00: refused"
+	if h := got[1].Health; h == nil || *h != want || got[1].Problem != problem {
+		t.Errorf("got %+v, problem %q; want %+v and %q", h, got[1].Problem, want, problem)
+	}
+	if h := got[2].Health; h != nil || got[2].Problem != "" {
+		t.Errorf("got %+v, problem %q before the first check; want neither", h, got[2].Problem)
 	}
 }
 

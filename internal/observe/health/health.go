@@ -1,0 +1,201 @@
+// Package health asks the servers of forwards from time to time whether they answer, and remembers since when
+// they do or do not, and why.
+//
+// A server is asked once, however many forwards lead to it, and over one connection at a time. The questions of
+// many servers are spread over the interval. The package opens no connection itself: its caller gives it the
+// check.
+//
+// Locks: Watcher.mu is a leaf. Nothing that waits is called while it is held.
+package health
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+)
+
+const (
+	// checkTime bounds one check. Ten thousand silent servers would take their time: a round is then longer
+	// than the interval.
+	checkTime = 10 * time.Second
+	// atOnce bounds the checks that run, each with a socket.
+	atOnce = 128
+)
+
+// Check asks a forward's server. The result is nil if it answers, else why it does not. ctx has a deadline.
+type Check func(ctx context.Context, f forward.Resolved) *finding.Finding
+
+// Watcher asks the servers of forwards. Its methods may be called from several goroutines.
+type Watcher struct {
+	check Check
+	log   *slog.Logger
+	wake  chan struct{} // there is something in wanted
+
+	mu     sync.Mutex
+	wanted *wanted // nil: nothing new
+	states map[string]State
+}
+
+// wanted is what to ask from now on.
+type wanted struct {
+	every    time.Duration
+	forwards []forward.Resolved
+}
+
+// New returns a watcher that asks nobody: call SetForwards and Start.
+func New(check Check, log *slog.Logger) *Watcher {
+	return &Watcher{check: check, log: log, wake: make(chan struct{}, 1), states: map[string]State{}}
+}
+
+// SetForwards has the watcher ask the servers of these forwards, and no others, once in every interval; 0: none.
+// Servers that it knows keep their state.
+func (w *Watcher) SetForwards(every time.Duration, forwards []forward.Resolved) {
+	w.mu.Lock()
+	w.wanted = &wanted{every, slices.Clone(forwards)}
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// State returns what is known of a forward's server.
+func (w *Watcher) State(forward string) State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.states[forward]
+}
+
+// Answers returns for each forward whose server was asked whether it answers.
+func (w *Watcher) Answers() map[string]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make(map[string]bool, len(w.states))
+	for name, s := range w.states {
+		all[name] = s.Answers
+	}
+	return all
+}
+
+// Start asks the servers until ctx is done. The function that it returns waits for the end.
+func (w *Watcher) Start(ctx context.Context) (wait func()) {
+	var running sync.WaitGroup
+	running.Go(func() { w.run(ctx) })
+	return running.Wait
+}
+
+// results are those of one server.
+type results struct {
+	at    netip.AddrPort
+	found map[key]*finding.Finding
+}
+
+func (w *Watcher) run(ctx context.Context) {
+	var checks sync.WaitGroup
+	defer checks.Wait()
+	p := &plan{running: map[netip.AddrPort]bool{}}
+	ended := make(chan results)
+	logged := &summary{log: w.log}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		for len(p.running) < atOnce {
+			s := p.next(time.Now())
+			if s == nil {
+				break
+			}
+			checks.Go(w.asking(ctx, s, ended))
+		}
+		wait := logged.wait(time.Now())
+		if len(p.running) < atOnce { // else until one ends
+			wait = min(wait, p.wait(time.Now()))
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+			p = w.replan(p)
+		case r := <-ended:
+			w.take(p, r, logged)
+		case <-timer.C:
+			logged.flush(time.Now())
+		}
+	}
+}
+
+// asking returns a function that asks the targets of a server, one after the other, and sends what it found.
+func (w *Watcher) asking(ctx context.Context, s *server, ended chan<- results) func() {
+	r := results{s.at, make(map[key]*finding.Finding, len(s.targets))}
+	forwards := make(map[key]forward.Resolved, len(s.targets))
+	for _, t := range s.targets {
+		forwards[t.key] = t.forward
+	}
+	return func() {
+		for k, f := range forwards {
+			ctx, cancel := context.WithTimeout(ctx, checkTime)
+			r.found[k] = w.check(ctx, f)
+			cancel()
+		}
+		select {
+		case ended <- r:
+		case <-ctx.Done(): // what was found may be the stop's fault
+		}
+	}
+}
+
+// replan returns the plan for what is wanted now.
+func (w *Watcher) replan(before *plan) *plan {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := newPlan(before, w.wanted.every, w.wanted.forwards, time.Now())
+	w.states = make(map[string]State, len(p.byForward))
+	for name, t := range p.byForward {
+		if t.Known() {
+			w.states[name] = t.State
+		}
+	}
+	return p
+}
+
+// take adds the results of a server to the histories of its targets.
+func (w *Watcher) take(p *plan, r results, logged *summary) {
+	now := time.Now()
+	for k, found := range r.found {
+		t := p.targets[k]
+		if t == nil {
+			continue // gone meanwhile
+		}
+		if l := t.add(now, found); l != nil {
+			logged.add(now, t, l)
+		}
+		w.publish(t)
+	}
+	p.done(r.at, now)
+}
+
+func (w *Watcher) publish(t *target) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, name := range t.forwards {
+		w.states[name] = t.State
+	}
+}
+
+// namedForwards bounds the forwards that a line names.
+const namedForwards = 4
+
+// forwardAttr is the forwards of a target, for the log.
+func forwardAttr(t *target) string {
+	if more := len(t.forwards) - namedForwards; more > 0 {
+		return strings.Join(t.forwards[:namedForwards], ", ") + " and " + finding.Plural(more, "more forward")
+	}
+	return strings.Join(t.forwards, ", ")
+}

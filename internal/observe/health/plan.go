@@ -1,0 +1,158 @@
+package health
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"ftpgate/internal/core/forward"
+)
+
+// spacing lies between the first checks of servers: a small gateway knows its servers at once, and a large one
+// does not begin with a burst.
+const spacing = 20 * time.Millisecond
+
+// retry is when a server is asked again that has missed a check.
+const retry = 5 * time.Second
+
+// target is one way to ask a server. All forwards that ask it in this way share the answer.
+type target struct {
+	key      key
+	forward  forward.Resolved // the first of them
+	forwards []string
+	history
+}
+
+// key tells targets apart.
+type key struct {
+	addresses string // in the order in which to try them, with the port
+	name      string // in the certificate, with TLS only
+	tls       forward.TLS
+	mayWait   bool // for the client to begin, as servers of tracking none may
+}
+
+func keyOf(f forward.Resolved) key {
+	k := key{addresses: fmt.Sprint(f.ServerAddrs(), f.Server.Port), mayWait: f.Tracking == forward.TrackingNone}
+	if f.TLS.Server != forward.ServerTLSOff {
+		k.name, k.tls = f.Server.Host, f.TLS.ServerSide()
+	}
+	return k
+}
+
+// server is a host and port with its targets, which are asked one after the other: a server may limit the
+// connections of one address.
+type server struct {
+	at      netip.AddrPort
+	targets []*target
+	due     time.Time
+}
+
+// plan is which servers are asked, and when. It is pure: the caller has the clock.
+type plan struct {
+	every     time.Duration
+	servers   map[netip.AddrPort]*server
+	targets   map[key]*target
+	byForward map[string]*target
+	running   map[netip.AddrPort]bool // servers that are being asked; also those that are gone from servers
+	queue     []*server               // the others, by due
+}
+
+// newPlan returns the plan for these forwards, which goes on where before ends. Forwards whose server has no
+// address are left out.
+func newPlan(before *plan, every time.Duration, forwards []forward.Resolved, now time.Time) *plan {
+	p := &plan{every: every, servers: map[netip.AddrPort]*server{}, targets: map[key]*target{},
+		byForward: map[string]*target{}, running: before.running}
+	if every == 0 {
+		return p
+	}
+	var fresh []*server
+	for _, f := range forwards {
+		addrs := f.ServerAddrs()
+		if len(addrs) == 0 {
+			continue
+		}
+		at := netip.AddrPortFrom(slices.MinFunc(addrs, netip.Addr.Compare), f.Server.Port)
+		s := p.servers[at]
+		if s == nil {
+			s = &server{at: at}
+			p.servers[at] = s
+			if known := before.servers[at]; known == nil || before.every != every {
+				fresh = append(fresh, s)
+			} else {
+				s.due = known.due
+			}
+		}
+		k := keyOf(f)
+		t := p.targets[k]
+		if t == nil {
+			t = &target{key: k, forward: f, history: before.historyOf(k, f)}
+			p.targets[k] = t
+			s.targets = append(s.targets, t)
+		}
+		t.forwards = append(t.forwards, f.Name)
+		p.byForward[f.Name] = t
+	}
+	for i, s := range fresh {
+		s.due = now.Add(time.Duration(i) * min(spacing, every/time.Duration(len(fresh))))
+	}
+	for _, s := range p.servers {
+		if !p.running[s.at] {
+			p.queue = append(p.queue, s)
+		}
+	}
+	slices.SortFunc(p.queue, byDue)
+	return p
+}
+
+func byDue(a, b *server) int { return cmp.Or(a.due.Compare(b.due), a.at.Compare(b.at)) }
+
+// historyOf returns what is known of a target: also if the name of the forward's server has another address
+// now.
+func (p *plan) historyOf(k key, f forward.Resolved) history {
+	if t := p.targets[k]; t != nil {
+		return t.history
+	}
+	if t := p.byForward[f.Name]; t != nil && t.forward.Server == f.Server && t.forward.TLS == f.TLS {
+		return t.history
+	}
+	return history{}
+}
+
+// next takes the server that is due from the queue, and notes that it is being asked; nil: none is due.
+func (p *plan) next(now time.Time) *server {
+	if len(p.queue) == 0 || p.queue[0].due.After(now) {
+		return nil
+	}
+	s := p.queue[0]
+	p.queue = p.queue[1:]
+	p.running[s.at] = true
+	return s
+}
+
+// done puts a server back into the queue that was being asked, if it is still in the plan.
+func (p *plan) done(at netip.AddrPort, now time.Time) {
+	delete(p.running, at)
+	s := p.servers[at]
+	if s == nil {
+		return
+	}
+	pause := p.every
+	for _, t := range s.targets {
+		if t.unconfirmed() {
+			pause = min(p.every, retry)
+		}
+	}
+	s.due = now.Add(pause)
+	i, _ := slices.BinarySearchFunc(p.queue, s, byDue)
+	p.queue = slices.Insert(p.queue, i, s)
+}
+
+// wait returns how long nothing is due; an hour if there is nothing to wait for.
+func (p *plan) wait(now time.Time) time.Duration {
+	if len(p.queue) == 0 {
+		return time.Hour
+	}
+	return max(0, p.queue[0].due.Sub(now))
+}
