@@ -70,6 +70,7 @@ func newTestbed(t *testing.T, bound time.Duration) *testbed {
 		throughPorts: map[string]*play.Ports{"kernel": {First: 10_000, Count: 11_000},
 			"relay": {First: 21_000, Count: 11_000}}}
 	var config strings.Builder
+	config.WriteString("health = \"off\"\n") // the servers are scripted
 	for i := range uint16(lanes) {
 		var l lane
 		l.routes = h.routes(&config, fmt.Sprint("-4-", i), i, lab.GatewayLAN4, lab.ServerAddr4)

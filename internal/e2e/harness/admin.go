@@ -41,11 +41,12 @@ func StartAdminGateway(t *testing.T, l *lab.Lab, forwards string) *AdminGateway 
 	return s
 }
 
-// WriteConfig writes the configuration file, with these forwards.
+// WriteConfig writes the configuration file, with these forwards. Nobody but clients connects to their servers:
+// tests script what those see.
 func (s *AdminGateway) WriteConfig(t *testing.T, forwards string) {
 	t.Helper()
-	text := fmt.Sprintf("[admin]\nsocket = %q\nlisten = %q\n[log]\ntransfers = %q\nxferlog = %q\n", s.Socket,
-		MetricsAddress, s.TransferLog, s.Xferlog)
+	text := fmt.Sprintf("health = \"off\"\n[admin]\nsocket = %q\nlisten = %q\n"+
+		"[log]\ntransfers = %q\nxferlog = %q\n", s.Socket, MetricsAddress, s.TransferLog, s.Xferlog)
 	OverwriteFile(t, s.ConfigFile, text+forwards)
 }
 

@@ -17,6 +17,7 @@ import (
 )
 
 const twoForwards = `
+health = "off"
 [[forward]]
 name     = "first"
 listen   = "192.168.5.2:2121"

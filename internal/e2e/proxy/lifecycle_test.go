@@ -29,7 +29,7 @@ func newRunTestbed(t *testing.T, text string) (*harness.Testbed, string) {
 
 // oneProxy and twoProxies are configuration files. A reload removes the second forward.
 const (
-	oneProxy = "[[forward]]\nname = \"stays\"\nlisten = \"192.168.5.2:2122\"\nserver = " +
+	oneProxy = "health = \"off\"\n[[forward]]\nname = \"stays\"\nlisten = \"192.168.5.2:2122\"\nserver = " +
 		"\"203.0.113.21\"\n%s\n"
 	twoProxies = oneProxy + "[[forward]]\nname = \"goes\"\nlisten = \"192.168.5.2:2121\"\nserver = " +
 		"\"203.0.113.21\"\n%[1]s\n"
@@ -248,7 +248,7 @@ func TestServerWithDeadAddress(t *testing.T) {
 	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4,
 		Listener: harness.Listen(t, l.Server(), harness.Server4)}
 	s.StartProgram("run", "-c", harness.WriteFile(t, "ftpgate.toml",
-		"resolve = \"1s\"\n[[forward]]\nlisten = \":2121\"\nserver = \"ftp.lab.example\"\n"))
+		"resolve = \"1s\"\nhealth = \"off\"\n[[forward]]\nlisten = \":2121\"\nserver = \"ftp.lab.example\"\n"))
 	s.WantService()
 	before := s.Login()
 	s.Address = harness.Gateway6 // over the other version of IP

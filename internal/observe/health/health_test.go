@@ -88,7 +88,7 @@ func watch(t *testing.T, s *servers, forwards ...forward.Resolved) (w *Watcher, 
 
 // pass lets time pass, and then everything come to rest.
 func pass(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	synctest.Wait()
 }
 
