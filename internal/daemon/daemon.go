@@ -83,6 +83,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stopWatchdog := r.startWatchdog(ctx)
 	defer stopWatchdog()
 	defer r.health.Start(ctx)()
+	r.inspect(forwards)
 	r.serve(ctx)
 	return r.stop()
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,7 @@ type instance struct {
 	repairer   *repair.Repairer
 	tableWatch tableWatch
 	logLimit   *loglimit.Handler // of Log
+	inspecting sync.WaitGroup // of the host, while the forwards are served
 	observability
 
 	reloads      chan chan error // requests of the admin API; the result goes to the channel sent
@@ -110,8 +112,14 @@ func (r *instance) startMonitor(forwards []forward.Resolved) {
 	r.health.SetForwards(r.Config.Health, forwards)
 }
 
+// inspect warns of what is in the forwards' way on this host, and does not wait for that.
+func (r *instance) inspect(forwards []forward.Resolved) {
+	r.inspecting.Go(func() { r.report(r.prober.Inspect(forwards)) })
+}
+
 // close closes the parts, in the opposite order of their dependence.
 func (r *instance) close() {
+	r.inspecting.Wait()
 	r.stopWatching()
 	r.monitor.Close()
 	r.closeEndpoints()

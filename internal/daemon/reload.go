@@ -66,6 +66,7 @@ func (r *instance) replaceConfig(ctx context.Context) error {
 	}
 	r.Config = wanted
 	r.observeForwards(forwards)
+	r.inspect(forwards)
 	r.listeners.Serve(ctx, forwards, opened, r.Config.Drain)
 	r.Log.Info("reloaded", "forwards", len(forwards))
 	for _, table := range wanted.WaitsForRestart(r.startedAs) {

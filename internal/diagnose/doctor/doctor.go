@@ -120,6 +120,13 @@ func (x *examination) kernelCarries() bool {
 		(x.facts.Rights == nil || x.facts.Rights.Administer)
 }
 
+// relayCarries reports whether ftpgate itself carries data of the forward, or of some clients: those that
+// encrypt it with the gateway.
+func (x *examination) relayCarries() bool {
+	usable := x.facts.Rights == nil || x.facts.Rights.Administer
+	return x.forward.UsualPath(usable) != forward.DataKernel
+}
+
 // addFindings adds what other packages found. The text then begins with the key that it is about.
 func (x *examination) addFindings() {
 	for _, group := range []struct {

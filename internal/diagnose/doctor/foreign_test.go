@@ -125,6 +125,10 @@ func TestInputChains(t *testing.T) {
 		{"relayed data refused", 0, both(relayed, input(letting(refusing("inet", "f", "i", ""), here))),
 			CodeInput, finding.Warning, "the passive ports 49152-65535",
 			"nft insert rule inet f i tcp dport 49152-65535 accept"},
+		{"data refused that clients encrypt", 0, both(func(_ *Facts, r *forward.Resolved) {
+			r.TLS.Client, r.TLS.Cert = forward.ClientTLSOptional, "cert.pem"
+		}, input(letting(refusing("inet", "f", "i", ""), here))), CodeInput, finding.Warning,
+			"the passive ports 49152-65535", "nft insert rule inet f i tcp dport 49152-65535 accept"},
 		{"input open", 0, input(letting(refusing("inet", "f", "i", ""), here)), CodeRoute, finding.OK, "",
 			""},
 		{"the clients' interface open", 0, input(fromInterface(refusing("inet", "f", "i", ""), "lan0")),

@@ -161,7 +161,7 @@ func (x *examination) inputChains() {
 					chain.String(), x.forward.Listen.Port),
 				facts.OpenRemedy(in.Chain, fmt.Sprint(x.forward.Listen.Port)))
 		}
-		if ports := x.forward.DataPorts(); !x.kernelCarries() && !containsRange(in.Ports, ports) {
+		if ports := x.forward.DataPorts(); x.relayCarries() && !containsRange(in.Ports, ports) {
 			x.add(CodeInput, finding.Warning,
 				fmt.Sprintf("%s refuses by default, and no rule of it accepts the passive ports %s",
 					chain.String(), ports),

@@ -35,6 +35,7 @@ func fakeHost() host {
 			}
 			return modules
 		},
+		readDetails: func(*facts.Facts, []forward.Resolved) {},
 		findModules: func(names ...string) (found []system.Module) {
 			for _, name := range names {
 				found = append(found, system.Module{Name: name, State: system.ModulePresent})

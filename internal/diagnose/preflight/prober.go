@@ -26,6 +26,7 @@ import (
 	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ruleset"
+	"ftpgate/internal/diagnose/doctor"
 	"ftpgate/internal/diagnose/facts"
 	"ftpgate/internal/kernel/nft"
 	"ftpgate/internal/kernel/system"
@@ -54,12 +55,14 @@ type host struct {
 	mayAdminister func() (bool, error) // this process has CAP_NET_ADMIN
 	loadModules   func(ctx context.Context, names ...string) []system.Module
 	findModules   func(names ...string) []system.Module
+	readDetails   func(*facts.Facts, []forward.Resolved)
 }
 
 // linux returns the host that this process runs on.
 func linux() host {
 	return host{Source: facts.Linux(), claim: system.ClaimName, mayAdminister: system.CanAdministerNetwork,
-		loadModules: system.LoadModules, findModules: system.FindModules}
+		loadModules: system.LoadModules, findModules: system.FindModules,
+		readDetails: (*facts.Facts).ReadDetails}
 }
 
 // tableReader reads and compares what nftables has; facts.Tables is one.
@@ -128,6 +131,15 @@ func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {
 		findings = append(findings, p.readTables(&found)...)
 	}
 	return append(findings, Check(found, forwards)...)
+}
+
+// Inspect returns what is in the way of the forwards' packets on this host, while they are served: warnings for
+// the log, as "ftpgate doctor" finds them. It reads more than Probe, and takes longer on a host with many rules.
+// Any goroutine may call it.
+func (p *Prober) Inspect(forwards []forward.Resolved) []finding.Finding {
+	found := facts.Facts{Now: time.Now(), Running: true, PID: os.Getpid()}
+	p.host.readDetails(&found, forwards)
+	return doctor.AtStart(found, forwards)
 }
 
 // FilterRemedy says which chains of other programs refuse forwarded connections by default, and what lets

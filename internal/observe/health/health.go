@@ -173,10 +173,11 @@ func (w *Watcher) take(p *plan, r results, logged *summary) {
 		if t == nil {
 			continue // gone meanwhile
 		}
-		if l := t.add(now, found); l != nil {
+		l := t.add(now, found)
+		w.publish(t) // before the log says so
+		if l != nil {
 			logged.add(now, t, l)
 		}
-		w.publish(t)
 	}
 	p.done(r.at, now)
 }

@@ -28,7 +28,7 @@ const confirm = 2
 // The log has the first changes of a server at once. A server that keeps coming and going is logged less and
 // less often, until it has been calm.
 const (
-	freeLines  = 4
+	freeLines  = 10
 	firstPause = time.Minute
 	calm       = time.Hour
 )

@@ -93,7 +93,7 @@ func TestDamped(t *testing.T) {
 		check(refused)
 		check(nil)
 	}
-	if lines > 24*12 || lines < 24 {
+	if lines > 24*17 || lines < 24 {
 		t.Errorf("got %d lines in a day of %d changes; want some in each hour, and no flood", lines, 2*rounds)
 	}
 	for range 3 * 120 { // three hours of calm
