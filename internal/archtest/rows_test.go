@@ -70,6 +70,7 @@ var rows = []row{
 		imports: []string{
 			"core/forward", "core/verdict", "core/pinhole", "core/netflow", "observe/sessions",
 		}},
+	{pkg: "observe/health", imports: []string{"core/finding", "core/forward"}},
 	{pkg: "observe/loglimit"},
 	{pkg: "observe/metrics",
 		imports: []string{"core/forward", "observe/sessions"},
@@ -88,6 +89,7 @@ var rows = []row{
 		imports: []string{"core/finding", "core/forward", "core/ruleset"},
 		owns:    []string{"golang.org/x/sync"},
 		testing: []string{"core/ruleset/rulesettest"}},
+	{pkg: "gateway/ipforward", imports: []string{"core/forward", "kernel/system"}},
 	{pkg: "gateway/repair", imports: []string{"kernel/nftwatch"}},
 
 	// Data connections.
@@ -132,8 +134,11 @@ var rows = []row{
 			"core/ftp", "core/verdict", "core/pinhole", "core/dialogue", "observe/sessions", "dataplane",
 		}},
 	{pkg: "control/upstream",
-		imports: []string{"core/forward", "core/ftp", "core/verdict", "core/dialogue", "control/conn"},
-		shares:  []string{"golang.org/x/sys"}},
+		imports: []string{
+			"core/finding", "core/forward", "core/ftp", "core/verdict", "core/dialogue", "control/conn",
+		},
+		shares:  []string{"golang.org/x/sys"},
+		testing: []string{"try/testca"}},
 	{pkg: "control/session",
 		imports: []string{
 			"core/forward", "core/ftp", "core/verdict", "core/pinhole", "core/dialogue", "core/tlsrecord",
@@ -165,7 +170,7 @@ var rows = []row{
 	{pkg: "ops/status",
 		imports: []string{
 			"core/finding", "core/forward", "core/verdict", "kernel/system", "observe/sessions",
-			"gateway/repair", "control/tlskeys", "ops/admin",
+			"observe/health", "gateway/repair", "control/tlskeys", "ops/admin",
 		},
 		testing: []string{"core/ruleset", "gateway"}},
 	{pkg: "ops/systemd",
@@ -188,7 +193,7 @@ var rows = []row{
 	{pkg: "diagnose/preflight",
 		imports: []string{
 			"core/finding", "core/forward", "core/ruleset", "kernel/nft", "kernel/system", "gateway",
-			"control/tlskeys", "diagnose/facts",
+			"control/tlskeys", "diagnose/facts", "diagnose/doctor",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"kernel/nftforeign", "try/testca", "core/ruleset/rulesettest"}},
@@ -205,10 +210,10 @@ var rows = []row{
 	{pkg: "daemon",
 		imports: []string{
 			"core/finding", "core/forward", "core/verdict", "version", "kernel/nft", "kernel/nftwatch",
-			"kernel/system", "observe/sessions", "observe/loglimit", "observe/metrics", "observe/monitor",
-			"observe/transferlog", "gateway", "gateway/repair", "dataplane/path", "control/proxy",
-			"control/listeners", "control/tlskeys", "ops/admin", "ops/status", "ops/systemd",
-			"diagnose/preflight", "config",
+			"kernel/system", "observe/sessions", "observe/health", "observe/loglimit", "observe/metrics",
+			"observe/monitor", "observe/transferlog", "gateway", "gateway/ipforward", "gateway/repair",
+			"dataplane/path", "control/upstream", "control/proxy", "control/listeners", "control/tlskeys",
+			"ops/admin", "ops/status", "ops/systemd", "diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"control/ftptest"}},

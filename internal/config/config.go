@@ -34,7 +34,8 @@ const (
 	// DefaultHealth is how often to ask each server whether it answers: often enough to know of an outage
 	// before most clients do, and seldom enough for a server's log.
 	DefaultHealth = 30 * time.Second
-	// minHealth and maxHealth bound it. More often would fill the servers' logs, and a day is as good as never.
+	// minHealth and maxHealth bound it. More often would fill the servers' logs, and a day is as good as
+	// never.
 	minHealth = 5 * time.Second
 	maxHealth = 24 * time.Hour
 	// maxDrain is a day: whoever waits longer for a stop has forgotten it.

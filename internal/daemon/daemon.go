@@ -12,7 +12,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"ftpgate/internal/config"
@@ -80,26 +79,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.logForwards(forwards, r.prober.Usable)
 	d.Log.Info("ready", append([]any{"forwards", len(forwards)}, r.tableAttrs()...)...)
 	r.notify(systemd.Ready())
-	stopWatchdog := r.startWatchdog(ctx)
-	defer stopWatchdog()
+	// The pings go on while the daemon drains.
+	defer systemd.StartWatchdog(context.WithoutCancel(ctx), r.alive, r.notify)()
 	defer r.health.Start(ctx)()
 	r.inspect(forwards)
 	r.serve(ctx)
 	return r.stop()
-}
-
-// startWatchdog sends the watchdog pings of systemd until the function that it returns is called, which
-// waits for the end. They go on while the daemon drains.
-func (r *instance) startWatchdog(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var pinging sync.WaitGroup
-	pinging.Go(func() {
-		r.notify(systemd.Watchdog(ctx, func() bool { return r.alive(ctx) }))
-	})
-	return func() {
-		cancel()
-		pinging.Wait()
-	}
 }
 
 // stop drains the sessions, and the data connections that go on after them, and removes the table.

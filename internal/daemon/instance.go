@@ -52,7 +52,7 @@ type instance struct {
 	repairer   *repair.Repairer
 	tableWatch tableWatch
 	logLimit   *loglimit.Handler // of Log
-	inspecting sync.WaitGroup // of the host, while the forwards are served
+	inspecting sync.WaitGroup    // of the host, while the forwards are served
 	observability
 
 	reloads      chan chan error // requests of the admin API; the result goes to the channel sent

@@ -21,9 +21,9 @@ const (
 	quitTime = 2 * time.Second
 )
 
-// Check asks a forward's server whether it answers: it connects, reads the greeting, begins TLS if the forward
-// has TLS with the server, and says QUIT. It never logs in. The result is nil if the server answers, else why
-// not. ctx must have a deadline.
+// Check asks a forward's server whether it answers: it connects, reads the greeting, begins TLS if the
+// forward has TLS with the server, and says QUIT. It never logs in. The result is nil if the server answers,
+// else why not. ctx must have a deadline.
 //
 // Nobody here reads the sessions of a forward with tracking none. Its server may begin with TLS, and then it
 // waits for the client: a connection is answer enough.

@@ -28,9 +28,10 @@ func (k checkKeys) ForServer(forward.Forward) (control, data *tls.Config, err er
 
 func (checkKeys) Explain(error) (plain, remedy string) { return "its certificate is wrong", "renew it" }
 
-// checkServer answers one check by a script, a line for each command and the greeting first, and reports what it
-// heard. "TLS" begins it; without a script the server hangs up.
-func checkServer(t *testing.T, with *tls.Config, script ...string) (addr netip.AddrPort, heard func() []string) {
+// checkServer answers one check by a script, a line for each command and the greeting first, and reports what
+// it heard. "TLS" begins it; without a script the server hangs up.
+func checkServer(t *testing.T, with *tls.Config, script ...string) (addr netip.AddrPort,
+	heard func() []string) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -97,18 +98,22 @@ func TestCheck(t *testing.T) {
 		"sound": {script: []string{"120 wait\r\n220-hello\r\n220 go on\r\n"}, heard: "QUIT"},
 		"full": {script: []string{"421 too many\r\n"},
 			want: "the server takes no sessions now; the server greets with 421: its own log says why"},
-		"not FTP": {script: []string{"SSH-2.0-OpenSSH_9.2\r\n"}, want: "the server's answer is not FTP; see what " +
-			"listens there: a server that begins with TLS (port 990) wants tls.server = \"implicit\""},
+		"not FTP": {script: []string{"SSH-2.0-OpenSSH_9.2\r\n"},
+			want: "the server's answer is not FTP; see what " +
+				"listens there: a server that begins with TLS (port 990) wants tls.server = \"implicit\""},
 		"closes": {want: "the server has closed the connection; its own log says why", script: []string{}},
 		"TLS": {tls: forward.ServerTLSRequired, keys: trusting,
 			script: []string{"220 hello\r\n", "234 go on\r\n", "TLS"}, heard: "AUTH TLS, QUIT"},
 		"begins with TLS": {tls: forward.ServerTLSImplicit, keys: trusting,
 			script: []string{"TLS", "220 hello\r\n"}, heard: "QUIT"},
-		"no TLS": {tls: forward.ServerTLSRequired, keys: trusting, script: []string{"220 hello\r\n", "502 what\r\n"},
-			want: "the server does not encrypt its sessions; the server answers AUTH TLS with 502: switch on its " +
+		"no TLS": {tls: forward.ServerTLSRequired, keys: trusting, script: []string{"220 hello\r\n",
+			"502 what\r\n"},
+			want: "the server does not encrypt its sessions; the server answers AUTH TLS with 502: switch " +
+				"on its " +
 				"explicit FTPS; one that begins with TLS (port 990) wants tls.server = \"implicit\"",
 			heard: "AUTH TLS"},
-		"a stranger's certificate": {tls: forward.ServerTLSRequired, keys: checkKeys{&tls.Config{ServerName: "other"}},
+		"a stranger's certificate": {tls: forward.ServerTLSRequired,
+			keys:   checkKeys{&tls.Config{ServerName: "other"}},
 			script: []string{"220 hello\r\n", "234 go on\r\n", "TLS"}, heard: "AUTH TLS",
 			want: "no TLS with the server: its certificate is wrong; renew it"},
 		"no keys": {tls: forward.ServerTLSRequired, want: "the forward is not loaded"},
@@ -153,7 +158,8 @@ func TestCheckOfSilentServer(t *testing.T) {
 		return ""
 	}
 	for tracking, want := range map[forward.Tracking]string{forward.TrackingNone: "",
-		forward.TrackingKernel: "the server does not answer", forward.TrackingProxy: "the server does not answer"} {
+		forward.TrackingKernel: "the server does not answer",
+		forward.TrackingProxy:  "the server does not answer"} {
 		if got := check(tracking); got != want {
 			t.Errorf("tracking %s: got %q; want %q", tracking, got, want)
 		}

@@ -16,8 +16,8 @@ const mostAtStart = 20
 var atStart = [...]string{CodeInput, CodeElsewhere, CodeRoute, CodeReverse, CodeForwarding, CodeUntracked,
 	CodeHelper, CodeHelperSoon, CodeHelperAuto, CodeSequence}
 
-// AtStart returns what is in the way of the forwards' packets, as Examine finds it, for the log of a daemon that
-// has started. None of it is a fault: the forwards are served all the same.
+// AtStart returns what is in the way of the forwards' packets, as Examine finds it, for the log of a daemon
+// that has started. None of it is a fault: the forwards are served all the same.
 func AtStart(found facts.Facts, forwards []forward.Resolved) []finding.Finding {
 	var warnings []finding.Finding
 	for _, f := range Examine(found, forwards) {

@@ -23,7 +23,8 @@ func TestInspect(t *testing.T) {
 		f.Inputs = []nftforeign.InputChain{{Chain: nftforeign.Chain{Family: "inet", Table: "fw", Name: "in"}}}
 	}
 	got := p.Inspect(served)
-	if len(got) == 0 || got[0].IsFault() || !strings.Contains(got[0].Text, "chain in of table inet fw refuses") {
+	if len(got) == 0 || got[0].IsFault() || !strings.Contains(got[0].Text,
+		"chain in of table inet fw refuses") {
 		t.Errorf("got %v; want the chain, as a warning", got)
 	}
 }

@@ -133,9 +133,9 @@ func (p *Prober) Examine(forwards []forward.Resolved) []finding.Finding {
 	return append(findings, Check(found, forwards)...)
 }
 
-// Inspect returns what is in the way of the forwards' packets on this host, while they are served: warnings for
-// the log, as "ftpgate doctor" finds them. It reads more than Probe, and takes longer on a host with many rules.
-// Any goroutine may call it.
+// Inspect returns what is in the way of the forwards' packets on this host, while they are served: warnings
+// for the log, as "ftpgate doctor" finds them. It reads more than Probe, and takes longer on a host with many
+// rules. Any goroutine may call it.
 func (p *Prober) Inspect(forwards []forward.Resolved) []finding.Finding {
 	found := facts.Facts{Now: time.Now(), Running: true, PID: os.Getpid()}
 	p.host.readDetails(&found, forwards)

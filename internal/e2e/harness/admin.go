@@ -41,8 +41,8 @@ func StartAdminGateway(t *testing.T, l *lab.Lab, forwards string) *AdminGateway 
 	return s
 }
 
-// WriteConfig writes the configuration file, with these forwards. Nobody but clients connects to their servers:
-// tests script what those see.
+// WriteConfig writes the configuration file, with these forwards. Nobody but clients connects to their
+// servers: tests script what those see.
 func (s *AdminGateway) WriteConfig(t *testing.T, forwards string) {
 	t.Helper()
 	text := fmt.Sprintf("health = \"off\"\n[admin]\nsocket = %q\nlisten = %q\n"+

@@ -248,7 +248,8 @@ func TestServerWithDeadAddress(t *testing.T) {
 	s := &harness.Testbed{Lab: l, T: t, Address: harness.Gateway4,
 		Listener: harness.Listen(t, l.Server(), harness.Server4)}
 	s.StartProgram("run", "-c", harness.WriteFile(t, "ftpgate.toml",
-		"resolve = \"1s\"\nhealth = \"off\"\n[[forward]]\nlisten = \":2121\"\nserver = \"ftp.lab.example\"\n"))
+		"resolve = \"1s\"\nhealth = \"off\"\n"+
+			"[[forward]]\nlisten = \":2121\"\nserver = \"ftp.lab.example\"\n"))
 	s.WantService()
 	before := s.Login()
 	s.Address = harness.Gateway6 // over the other version of IP

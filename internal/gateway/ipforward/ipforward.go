@@ -1,4 +1,5 @@
-// Package ipforward switches on the IP forwarding of the host that forwards need, and logs what it has changed.
+// Package ipforward switches on the IP forwarding of the host that forwards need, and logs what it has
+// changed.
 //
 // It never switches anything off: another program may need it by then.
 package ipforward

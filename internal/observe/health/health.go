@@ -1,9 +1,9 @@
 // Package health asks the servers of forwards from time to time whether they answer, and remembers since when
 // they do or do not, and why.
 //
-// A server is asked once, however many forwards lead to it, and over one connection at a time. The questions of
-// many servers are spread over the interval. The package opens no connection itself: its caller gives it the
-// check.
+// A server is asked once, however many forwards lead to it, and over one connection at a time. The questions
+// of many servers are spread over the interval. The package opens no connection itself: its caller gives it
+// the check.
 //
 // Locks: Watcher.mu is a leaf. Nothing that waits is called while it is held.
 package health
@@ -54,8 +54,8 @@ func New(check Check, log *slog.Logger) *Watcher {
 	return &Watcher{check: check, log: log, wake: make(chan struct{}, 1), states: map[string]State{}}
 }
 
-// SetForwards has the watcher ask the servers of these forwards, and no others, once in every interval; 0: none.
-// Servers that it knows keep their state.
+// SetForwards has the watcher ask the servers of these forwards, and no others, once in every interval; 0:
+// none. Servers that it knows keep their state.
 func (w *Watcher) SetForwards(every time.Duration, forwards []forward.Resolved) {
 	w.mu.Lock()
 	w.wanted = &wanted{every, slices.Clone(forwards)}

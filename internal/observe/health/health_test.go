@@ -76,7 +76,8 @@ func leadsTo(name string, n int) forward.Resolved {
 }
 
 // watch runs a watcher in a bubble until the function that it returns is called.
-func watch(t *testing.T, s *servers, forwards ...forward.Resolved) (w *Watcher, log *bytes.Buffer, stop func()) {
+func watch(t *testing.T, s *servers, forwards ...forward.Resolved) (w *Watcher, log *bytes.Buffer,
+	stop func()) {
 	t.Helper()
 	log = &bytes.Buffer{}
 	w = New(s.check, slog.New(slog.NewTextHandler(log, nil)))
@@ -131,8 +132,8 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// Forwards to one server share its answer; it is never asked twice at once. A forward without an address of its
-// server is not asked for.
+// Forwards to one server share its answer; it is never asked twice at once. A forward without an address of
+// its server is not asked for.
 func TestOneServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		encrypted := leadsTo("c", 1)

@@ -42,7 +42,8 @@ func TestHistory(t *testing.T) {
 					want.Why, want.Remedy = refused.Text, refused.Remedy
 				}
 				if h.State != want || logged != r.logged {
-					t.Errorf("at %d s: got %+v, logged %q; want %+v, %q", r.at, h.State, logged, want, r.logged)
+					t.Errorf("at %d s: got %+v, logged %q; want %+v, %q", r.at, h.State, logged, want,
+						r.logged)
 				}
 			}
 		})
@@ -100,7 +101,8 @@ func TestDamped(t *testing.T) {
 		check(nil)
 	}
 	if changes != 2*rounds || h.loggedSilent {
-		t.Errorf("got %d changes, logged as silent: %t; want %d, and that it answers", changes, h.loggedSilent,
+		t.Errorf("got %d changes, logged as silent: %t; want %d, and that it answers", changes,
+			h.loggedSilent,
 			2*rounds)
 	}
 	check(refused)

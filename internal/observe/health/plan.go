@@ -10,8 +10,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// spacing lies between the first checks of servers: a small gateway knows its servers at once, and a large one
-// does not begin with a burst.
+// spacing lies between the first checks of servers: a small gateway knows its servers at once, and a large
+// one does not begin with a burst.
 const spacing = 20 * time.Millisecond
 
 // retry is when a server is asked again that has missed a check.
@@ -28,15 +28,23 @@ type target struct {
 // key tells targets apart.
 type key struct {
 	addresses string // in the order in which to try them, with the port
-	name      string // in the certificate, with TLS only
-	tls       forward.TLS
+	tls       serverTLS
 	mayWait   bool // for the client to begin, as servers of tracking none may
 }
 
+// serverTLS is what the gateway's TLS with a server depends on; zero: there is none.
+type serverTLS struct {
+	when             forward.ServerTLS
+	host, serverName string // for the name in the certificate
+	ca, cert, key    string // files
+	insecure         bool
+}
+
 func keyOf(f forward.Resolved) key {
-	k := key{addresses: fmt.Sprint(f.ServerAddrs(), f.Server.Port), mayWait: f.Tracking == forward.TrackingNone}
-	if f.TLS.Server != forward.ServerTLSOff {
-		k.name, k.tls = f.Server.Host, f.TLS.ServerSide()
+	k := key{addresses: fmt.Sprint(f.ServerAddrs(), f.Server.Port),
+		mayWait: f.Tracking == forward.TrackingNone}
+	if t := f.TLS; t.Server != forward.ServerTLSOff {
+		k.tls = serverTLS{t.Server, f.Server.Host, t.ServerName, t.CA, t.ClientCert, t.ClientKey, t.Insecure}
 	}
 	return k
 }
@@ -114,7 +122,7 @@ func (p *plan) historyOf(k key, f forward.Resolved) history {
 	if t := p.targets[k]; t != nil {
 		return t.history
 	}
-	if t := p.byForward[f.Name]; t != nil && t.forward.Server == f.Server && t.forward.TLS == f.TLS {
+	if t := p.byForward[f.Name]; t != nil && t.forward.Server == f.Server && t.key.tls == k.tls {
 		return t.history
 	}
 	return history{}

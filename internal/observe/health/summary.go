@@ -36,15 +36,15 @@ func (s *summary) add(now time.Time, t *target, l *line) {
 }
 
 func (s *summary) write(t *target, l *line) {
-	attrs := []any{"forward", forwardAttr(t), "server", t.forward.Server.String()}
+	log := s.log.With("forward", forwardAttr(t), "server", t.forward.Server.String())
 	if l.changes > 1 {
-		attrs = append(attrs, "changes", l.changes)
+		log = log.With("changes", l.changes)
 	}
 	if l.Answers {
-		s.log.Info("server answers again", append(attrs, "silent_for", l.outage.Round(time.Second).String())...)
+		log.Info("server answers again", "silent_for", l.outage.Round(time.Second).String())
 		return
 	}
-	s.log.Warn("server does not answer", append(attrs, "reason", l.Why, "remedy", l.Remedy)...)
+	log.Warn("server does not answer", "reason", l.Why, "remedy", l.Remedy)
 }
 
 // wait returns how long flush has nothing to do.

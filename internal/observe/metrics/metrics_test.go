@@ -67,7 +67,10 @@ func fullMetrics(reasons []string) *Metrics {
 				{"archive", RoleCA, at}}
 		},
 		Conntrack: func() (uint64, uint64, bool) { return 512, 262144, true },
-		Answers:   func() map[string]bool { return map[string]bool{"archive": true, "plc": false, "gone": true} },
+		Answers: func() map[string]bool {
+			return map[string]bool{"archive": true, "plc": false,
+				"gone": true}
+		},
 	})
 	m.Follow([]forward.Forward{{Name: "archive"}, {Name: "plc", Tracking: forward.TrackingKernel}})
 	recordEverything(m, "archive")

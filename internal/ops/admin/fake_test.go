@@ -93,7 +93,8 @@ func fixedStatus() Status {
 			Problem: "the server has not answered since 2026-03-14 10:25:53: no connection: " +
 				"203.0.113.21:21: i/o timeout",
 			Health: &Health{Since: began.Add(59 * time.Minute), Checked: began.Add(time.Hour),
-				Why: "no connection: 203.0.113.21:21: i/o timeout", Remedy: "see that the server runs, and that " +
+				Why: "no connection: 203.0.113.21:21: i/o timeout",
+				Remedy: "see that the server runs, and that " +
 					"firewalls let this gateway reach it"},
 		}},
 		Certificates: []Certificate{{

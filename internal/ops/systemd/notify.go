@@ -10,6 +10,7 @@ package systemd
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -37,6 +38,20 @@ const stopMargin = 15 * time.Second
 func Stopping(drain time.Duration) error {
 	return send(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping,
 		(drain + stopMargin).Microseconds()))
+}
+
+// StartWatchdog runs Watchdog in a goroutine of its own until the function that it returns is called, which
+// waits for the end. ended gets the result of Watchdog.
+func StartWatchdog(ctx context.Context, alive func(context.Context) bool, ended func(error)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var pinging sync.WaitGroup
+	pinging.Go(func() {
+		ended(Watchdog(ctx, func() bool { return alive(ctx) }))
+	})
+	return func() {
+		cancel()
+		pinging.Wait()
+	}
 }
 
 // Watchdog tells the manager twice in each of its intervals (WATCHDOG_USEC) that the daemon is alive, as long

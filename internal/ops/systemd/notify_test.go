@@ -3,6 +3,7 @@ package systemd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -193,5 +194,20 @@ func TestWatchdogEnvironment(t *testing.T) {
 				t.Errorf("got %v; want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// StartWatchdog passes on how the watchdog ended; stop waits for it.
+func TestStartWatchdog(t *testing.T) {
+	listen(t)
+	for usec, want := range map[string]string{"60000000": "<nil>", "soon": "systemd: watchdog: "} {
+		t.Setenv("WATCHDOG_USEC", usec)
+		t.Setenv("WATCHDOG_PID", "")
+		var got string
+		stop := StartWatchdog(t.Context(), func(context.Context) bool { return true },
+			func(err error) { got = fmt.Sprint(err) })
+		if stop(); !strings.HasPrefix(got, want) {
+			t.Errorf("WATCHDOG_USEC=%s: got %q; want %s", usec, got, want)
+		}
 	}
 }
