@@ -37,7 +37,7 @@ func TestParseSections(t *testing.T) {
 	want := &Config{
 		Forwards: []forward.Forward{{Name: ":21", Listen: forward.Listen{Port: 21},
 			Server: forward.Server{Host: "a", Port: 21}}},
-		Resolve: DefaultResolve, Drain: DefaultDrain,
+		Resolve: DefaultResolve, Drain: DefaultDrain, Health: DefaultHealth,
 		Admin: Admin{Socket: "/run/f.sock", SocketGiven: true, Group: "wheel", GroupGiven: true,
 			Listen: forward.Listen{Addr: netip.IPv6Loopback(), Port: 9121}, TokenFile: "token"},
 		Log: Log{Transfers: "-", Xferlog: "/var/log/xferlog"},

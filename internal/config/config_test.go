@@ -86,7 +86,7 @@ server_ports = "50000-50100"
 `
 	want := &Config{
 		Resolve: 2 * time.Minute,
-		Drain:   DefaultDrain, Admin: defaultAdmin(),
+		Drain:   DefaultDrain, Health: DefaultHealth, Admin: defaultAdmin(),
 		Forwards: []forward.Forward{{
 			Name:   "archive",
 			Listen: forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2121},
@@ -155,24 +155,25 @@ listen = "192.168.5.2:2123"
 server = "203.0.113.7"
 tracking = "kernel"
 `
-	want := &Config{Resolve: DefaultResolve, Drain: 0, Admin: defaultAdmin(), Forwards: []forward.Forward{{
-		Name:         "proxy",
-		Listen:       forward.Listen{Addr: netip.MustParseAddr("127.0.0.1"), Port: 2121},
-		Server:       forward.Server{Host: "127.0.0.1", Port: 21},
-		Tracking:     forward.TrackingProxy,
-		Data:         forward.DataRelay,
-		PassivePorts: forward.PortRange{First: 50200, Last: 50300},
-		Advertise: []forward.Advertise{{Host: "ftp.example.net"},
-			{Clients: netip.MustParsePrefix("10.0.0.0/8"), Host: "10.0.0.1"}},
-		ServerMode: forward.ServerModePassive,
-		Limits: forward.Limits{Dial: time.Second, Login: time.Hour, Idle: 7 * 24 * time.Hour,
-			Sessions: 500_000, PerClient: 1, IPv6Prefix: 128, LoginFailures: 100},
-	}, {
-		Name:     "kernel",
-		Listen:   forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2123},
-		Server:   forward.Server{Host: "203.0.113.7", Port: 21},
-		Tracking: forward.TrackingKernel,
-	}}}
+	want := &Config{Resolve: DefaultResolve, Drain: 0, Health: DefaultHealth, Admin: defaultAdmin(),
+		Forwards: []forward.Forward{{
+			Name:         "proxy",
+			Listen:       forward.Listen{Addr: netip.MustParseAddr("127.0.0.1"), Port: 2121},
+			Server:       forward.Server{Host: "127.0.0.1", Port: 21},
+			Tracking:     forward.TrackingProxy,
+			Data:         forward.DataRelay,
+			PassivePorts: forward.PortRange{First: 50200, Last: 50300},
+			Advertise: []forward.Advertise{{Host: "ftp.example.net"},
+				{Clients: netip.MustParsePrefix("10.0.0.0/8"), Host: "10.0.0.1"}},
+			ServerMode: forward.ServerModePassive,
+			Limits: forward.Limits{Dial: time.Second, Login: time.Hour, Idle: 7 * 24 * time.Hour,
+				Sessions: 500_000, PerClient: 1, IPv6Prefix: 128, LoginFailures: 100},
+		}, {
+			Name:     "kernel",
+			Listen:   forward.Listen{Addr: netip.MustParseAddr("192.168.5.2"), Port: 2123},
+			Server:   forward.Server{Host: "203.0.113.7", Port: 21},
+			Tracking: forward.TrackingKernel,
+		}}}
 	got, err := parse("f.toml", strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +190,8 @@ func TestParseInline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Config{Resolve: DefaultResolve, Drain: DefaultDrain, Admin: defaultAdmin(),
+	want := &Config{Resolve: DefaultResolve, Drain: DefaultDrain, Health: DefaultHealth,
+		Admin: defaultAdmin(),
 		Forwards: []forward.Forward{
 			{Name: ":2121", Listen: forward.Listen{Port: 2121},
 				Server: forward.Server{Host: "a.example", Port: 21}, Tracking: forward.TrackingProxy},

@@ -87,9 +87,9 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"0s":    `health "0s": want 5s or more, or "off"`,
-		"25h":   `health "25h": want 24h or less, or "off"`,
-		"never": `health "never": want a number with a unit, like "30s" or "5m", or "off"`,
+		"0s":    `health: health "0s": want 5s or more, or "off"`,
+		"25h":   `health: health "25h": want 24h or less, or "off"`,
+		"never": `health: health "never": want a number with a unit, like "30s" or "5m", or "off"`,
 	} {
 		if _, err := FromValues(append(forward, Value{"health", text})); err == nil || err.Error() != want {
 			t.Errorf("%s: got error %v; want %q", text, err, want)
