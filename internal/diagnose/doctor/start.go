@@ -26,6 +26,7 @@ func AtStart(found facts.Facts, forwards []forward.Resolved) []finding.Finding {
 			warnings = append(warnings, f)
 		}
 	}
+	warnings = slices.Compact(warnings) // two rules may be the same
 	if more := len(warnings) - mostAtStart; more > 0 {
 		warnings = append(warnings[:mostAtStart], finding.Finding{Severity: finding.Warning,
 			Text:   finding.Plural(more, "more finding") + " about the host are not listed here",

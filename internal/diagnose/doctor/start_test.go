@@ -19,8 +19,10 @@ func TestAtStart(t *testing.T) {
 	if got := AtStart(f, served); len(got) > 0 {
 		t.Errorf("got %+v; want nothing", got)
 	}
-	rule(nftforeign.Rule{Action: nftforeign.ActionDNAT, Owner: "docker", Priority: -100, Ports: here})(&f,
-		&served[0])
+	for range 2 {
+		rule(nftforeign.Rule{Action: nftforeign.ActionDNAT, Owner: "docker", Priority: -100, Ports: here})(&f,
+			&served[0])
+	}
 	input(refusing("ip", "filter", "INPUT", "ufw"))(&f, &served[0])
 	var got []string
 	for _, w := range AtStart(f, served) {
@@ -37,6 +39,7 @@ func TestAtStartBounded(t *testing.T) {
 	forwards := make([]forward.Resolved, 1000)
 	for i := range forwards {
 		forwards[i] = testForward(forward.TrackingProxy)
+		forwards[i].Name = fmt.Sprint("f", i)
 	}
 	f.Routes[forwards[0].Server4] = system.Route{Problem: "there is no route"}
 	got := AtStart(f, forwards)
