@@ -209,11 +209,11 @@ var rows = []row{
 	// The wiring.
 	{pkg: "daemon",
 		imports: []string{
-			"core/finding", "core/forward", "core/verdict", "version", "kernel/nft", "kernel/nftwatch",
-			"kernel/system", "observe/sessions", "observe/health", "observe/loglimit", "observe/metrics",
-			"observe/monitor", "observe/transferlog", "gateway", "gateway/ipforward", "gateway/repair",
-			"dataplane/path", "control/upstream", "control/proxy", "control/listeners", "control/tlskeys",
-			"ops/admin", "ops/status", "ops/systemd", "diagnose/preflight", "config",
+			"core/finding", "core/forward", "core/verdict", "version", "kernel/nft", "kernel/system",
+			"observe/sessions", "observe/health", "observe/loglimit", "observe/metrics", "observe/monitor",
+			"observe/transferlog", "gateway", "gateway/ipforward", "gateway/repair", "dataplane/path",
+			"control/upstream", "control/proxy", "control/listeners", "control/tlskeys", "ops/admin",
+			"ops/status", "ops/systemd", "diagnose/preflight", "config",
 		},
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"control/ftptest"}},

@@ -50,7 +50,6 @@ type instance struct {
 	monitor    *monitor.Monitor
 	health     *health.Watcher
 	repairer   *repair.Repairer
-	tableWatch tableWatch
 	logLimit   *loglimit.Handler // of Log
 	inspecting sync.WaitGroup    // of the host, while the forwards are served
 	observability
@@ -120,7 +119,7 @@ func (r *instance) inspect(forwards []forward.Resolved) {
 // close closes the parts, in the opposite order of their dependence.
 func (r *instance) close() {
 	r.inspecting.Wait()
-	r.stopWatching()
+	r.repairer.Close()
 	r.monitor.Close()
 	r.closeEndpoints()
 	r.paths.Close()
@@ -141,7 +140,7 @@ func (r *instance) publish(forwards []forward.Resolved, stale ...string) error {
 			return err
 		}
 	}
-	r.watchTable() // before there is a table, so that no change is missed
+	r.repairer.Start(r.prober.Usable) // before there is a table, so that no change is missed
 	r.gateway.SetKernel(kernel)
 	if err := r.gateway.Publish(forwards, stale...); err != nil {
 		return err
@@ -184,7 +183,7 @@ func (r *instance) serve(ctx context.Context) {
 // of its changes.
 func (r *instance) refreshHost(ctx context.Context) {
 	r.keys.Refresh(time.Now())
-	if !r.tableWatch.subscribed.Load() {
+	if !r.repairer.Subscribed() {
 		_ = r.repairer.Repair(ctx) // which has logged it
 	}
 	if !r.gateway.UsesNames() {

@@ -59,6 +59,7 @@ type State struct {
 type Repairer struct {
 	config Config
 	wake   chan struct{} // has a token if there is something to do
+	watch  watch
 
 	mu      sync.Mutex
 	changes []nftwatch.Change // by other programs, since the last comparison
