@@ -17,7 +17,6 @@ import (
 // repairForwards has a forward of every tracking. The last one has an address of its own, because it takes
 // every port there.
 const repairForwards = `
-health = "off"
 [[forward]]
 name = "proxy"
 listen = "192.168.5.2:2121"
