@@ -17,7 +17,6 @@ import (
 )
 
 const twoForwards = `
-health = "off"
 [[forward]]
 name     = "first"
 listen   = "192.168.5.2:2121"
