@@ -127,8 +127,8 @@ func TestReload(t *testing.T) {
 		fault    string
 	}{
 		{strings.Replace(stays, "listen", "lissten", 1), 2, s.ConfigFile +
-			`:9:1: forward 1 ("stays"): unknown key "lissten": did you mean "listen"?`},
-		{"[[forward\n", 2, s.ConfigFile + ":7:"},
+			`:10:1: forward 1 ("stays"): unknown key "lissten": did you mean "listen"?`},
+		{"[[forward\n", 2, s.ConfigFile + ":8:"},
 		{fmt.Sprintf(harness.ForwardConfig, "stays", "192.168.9.9:2121"), 1,
 			"192.168.9.9 is not an address of this host"},
 	} {

@@ -102,12 +102,6 @@ func (x *Expectation) noteComplete() bool {
 	return first
 }
 
-func (x *Expectation) isComplete() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.attempt.complete
-}
-
 // adopt has an expectation follow a rival's connection instead of its own, and returns the expectation. The
 // caller holds w.mu.
 func (w *Watcher) adopt(rival *Expectation) *Expectation {
