@@ -139,7 +139,7 @@ func TestPinholeGone(t *testing.T) {
 	s.WantService()
 }
 
-// A used pinhole admits nobody and is soon removed. Its port can be used again.
+// A used pinhole is soon removed, and then nobody gets through. Its port can be used again.
 func TestPinholeOfTransferThatIsOver(t *testing.T) {
 	t.Parallel()
 	for path, flags := range harness.DataPaths {
@@ -150,6 +150,9 @@ func TestPinholeOfTransferThatIsOver(t *testing.T) {
 			for range 20 {
 				b := p.Retrieve(netip.Addr{})
 				b.Complete()
+				if path == "kernel" {
+					s.AwaitNoPinholes()
+				}
 				s.WantNoData(lab.ClientAddr4, b.Address)
 				p.RetrieveActive().Complete()
 			}
