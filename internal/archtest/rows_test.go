@@ -71,7 +71,7 @@ var rows = []row{
 			"core/forward", "core/verdict", "core/pinhole", "core/netflow", "observe/sessions",
 		}},
 	{pkg: "observe/health", imports: []string{"core/finding", "core/forward"}},
-	{pkg: "observe/loglimit"},
+	{pkg: "observe/loglimit", imports: []string{"core/forward"}},
 	{pkg: "observe/metrics",
 		imports: []string{"core/forward", "observe/sessions"},
 		owns:    []string{"github.com/prometheus/client_golang"},

@@ -41,12 +41,18 @@ func (l Limits) OrDefault() Limits {
 	}
 }
 
-// ClientOf returns the client that an address counts as: an IPv4 address itself, of IPv6 its network.
+// ClientOf returns the client that an address counts as under these limits.
 func (l Limits) ClientOf(addr netip.Addr) netip.Prefix {
+	return ClientNetwork(addr, l.OrDefault().IPv6Prefix)
+}
+
+// ClientNetwork returns the client that an address counts as: an IPv4 address itself, of IPv6 its network of
+// so many bits.
+func ClientNetwork(addr netip.Addr, ipv6Bits int) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
 	bits := addr.BitLen()
 	if addr.Is6() {
-		bits = min(bits, l.OrDefault().IPv6Prefix)
+		bits = min(bits, ipv6Bits)
 	}
 	network, _ := addr.Prefix(bits) // fails for more bits than there are
 	return network

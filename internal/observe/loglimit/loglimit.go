@@ -10,6 +10,7 @@ package loglimit
 import (
 	"context"
 	"fmt"
+	"ftpgate/internal/core/forward"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -18,9 +19,6 @@ import (
 
 // maxValue is how many bytes of a value are logged: more than any sentence of ftpgate's own.
 const maxValue = 512
-
-// ipv6Bits is how many bits of an IPv6 address make one client: whoever has one address has its /64.
-const ipv6Bits = 64
 
 // Handler is a slog.Handler for lines about peers. Several goroutines may use it at once.
 type Handler struct {
@@ -108,10 +106,10 @@ func hostOf(text string) string {
 		user, _, _ := strings.Cut(text, ",")
 		return user
 	}
-	if addr = addr.Unmap().WithZone(""); addr.Is4() {
-		return addr.String()
+	network := forward.ClientNetwork(addr, forward.DefaultIPv6Prefix)
+	if network.IsSingleIP() {
+		return network.Addr().String()
 	}
-	network, _ := addr.Prefix(ipv6Bits) // fails for more bits than there are
 	return network.String()
 }
 

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"ftpgate/internal/core/forward"
 )
 
 // limitStrangers returns a listener that closes the connections of an address that has so many already over
@@ -11,9 +13,6 @@ import (
 func limitStrangers(l net.Listener, most int) net.Listener {
 	return &strangerListener{Listener: l, most: most, strangers: map[netip.Prefix]int{}}
 }
-
-// ipv6Bits is how many bits of an IPv6 address make one client: whoever has one address has its /64.
-const ipv6Bits = 64
 
 type strangerListener struct {
 	net.Listener
@@ -30,8 +29,8 @@ func (l *strangerListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		at := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
-		from, _ := at.Prefix(min(at.BitLen(), ipv6Bits)) // fails for more bits than there are
+		from := forward.ClientNetwork(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(),
+			forward.DefaultIPv6Prefix)
 		if l.enter(from) {
 			return &strangerConn{Conn: c, known: sync.OnceFunc(func() { l.leave(from) })}, nil
 		}
