@@ -121,7 +121,7 @@ func (s *service) run() *service {
 	go func() {
 		defer close(s.ended)
 		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
-		if s.err = dropNetAdmin(); s.err == nil {
+		if s.err = dropCapabilities(); s.err == nil {
 			s.err = s.Run(ctx)
 		}
 	}()
@@ -129,15 +129,17 @@ func (s *service) run() *service {
 	return s
 }
 
-// dropNetAdmin takes CAP_NET_ADMIN from the calling thread.
-func dropNetAdmin() error {
+// dropCapabilities takes from the calling thread what a daemon in a test must not use, or gives up itself:
+// CAP_NET_ADMIN, and the right to read every file.
+func dropCapabilities() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
 	if err := unix.Capget(&header, &sets[0]); err != nil {
 		return err
 	}
-	sets[0].Effective &^= 1 << unix.CAP_NET_ADMIN
-	sets[0].Permitted &^= 1 << unix.CAP_NET_ADMIN
+	const dropped = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
+	sets[0].Effective &^= dropped
+	sets[0].Permitted &^= dropped
 	return unix.Capset(&header, &sets[0])
 }
 

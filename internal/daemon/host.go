@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +31,11 @@ func (d *Daemon) cannotReload() []finding.Finding {
 	if d.Load == nil {
 		return nil
 	}
-	if _, err := d.Load(); errors.Is(err, fs.ErrPermission) {
+	f, err := os.OpenFile(d.File, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may be a pipe
+	if err == nil {
+		_ = f.Close() // nothing was read
+	}
+	if errors.Is(err, fs.ErrPermission) {
 		return []finding.Finding{{Severity: finding.Warning,
 			Text: d.File + " cannot be read again, so a reload will fail: " +
 				"ftpgate has given up the right to read other users' private files",
