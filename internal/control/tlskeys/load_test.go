@@ -295,8 +295,10 @@ func TestExpiries(t *testing.T) {
 		"second tls.client_cert false", "third tls.cert true"}; !slices.Equal(got, want) {
 		t.Errorf("got %q; want %q", got, want)
 	}
-	if got := k.Expiries()[2].NotAfter; !got.Equal(m.cert.cert.NotAfter) {
-		t.Errorf("got the end %v; want %v", got, m.cert.cert.NotAfter)
+	if got := k.Expiries()[2]; !got.NotAfter.Equal(m.cert.cert.NotAfter) || got.Subject == "" ||
+		got.Subject != m.cert.cert.Subject.String() {
+		t.Errorf("got %+v; want the end %v, and the subject %s", got, m.cert.cert.NotAfter,
+			m.cert.cert.Subject)
 	}
 }
 

@@ -163,6 +163,7 @@ func (k *Keys) warn(p *pair, now time.Time) {
 type Expiry struct {
 	Forwards []string // the forwards that use it, by name
 	File     string
+	Subject  string // of the certificate (RFC 2253); empty: it has none
 	NotAfter time.Time
 }
 
@@ -171,8 +172,9 @@ type Expiry struct {
 func (k *Keys) Expiries() []Expiry {
 	var all []Expiry
 	for _, p := range k.state.Load().certs {
-		all = append(all, Expiry{Forwards: p.forwards, File: p.paths[0],
-			NotAfter: p.value.Load().Leaf.NotAfter})
+		leaf := p.value.Load().Leaf
+		all = append(all, Expiry{Forwards: p.forwards, File: p.paths[0], Subject: leaf.Subject.String(),
+			NotAfter: leaf.NotAfter})
 	}
 	slices.SortFunc(all, func(a, b Expiry) int {
 		return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.File, b.File))

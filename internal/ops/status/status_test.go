@@ -171,19 +171,19 @@ func TestCertificates(t *testing.T) {
 	s.Expiries = func() []tlskeys.Expiry {
 		return []tlskeys.Expiry{
 			{Forwards: []string{"a", "b"}, File: "gone.pem", NotAfter: now.Add(-time.Hour)},
-			{Forwards: []string{"c"}, File: "soon.pem", NotAfter: now.AddDate(0, 0, 10)},
+			{Forwards: []string{"c"}, File: "soon.pem", Subject: "CN=gw", NotAfter: now.AddDate(0, 0, 10)},
 			{Forwards: []string{"d"}, File: "good.pem", NotAfter: now.AddDate(1, 0, 0)},
 		}
 	}
 	var got []string
 	for _, c := range s.certificates(now) {
-		got = append(got, c.Forward+" "+c.File+" "+c.Warning)
+		got = append(got, c.Forward+" "+c.File+" "+c.Subject+" "+c.Warning)
 	}
 	want := []string{
-		"a gone.pem has expired",
-		"b gone.pem has expired",
-		"c soon.pem expires soon",
-		"d good.pem ",
+		"a gone.pem  has expired",
+		"b gone.pem  has expired",
+		"c soon.pem CN=gw expires soon",
+		"d good.pem  ",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q; want %q", got, want)
