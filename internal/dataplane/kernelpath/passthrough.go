@@ -73,9 +73,9 @@ func (p *Opener) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 	return nil, nil
 }
 
-// settle waits until no goroutine calls the kernel for a passthrough. The caller holds the lock, which is
+// awaitChange waits until no goroutine calls the kernel for a passthrough. The caller holds the lock, which is
 // free meanwhile.
-func (p *Opener) settle(shared *sharedPassthrough) {
+func (p *Opener) awaitChange(shared *sharedPassthrough) {
 	for shared.changing != nil {
 		changing := shared.changing
 		p.mu.Unlock()
@@ -122,7 +122,7 @@ func (h *Handle) Arm() error {
 	p, shared := h.path, h.shared
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.settle(shared)
+	p.awaitChange(shared)
 	switch {
 	case h.closed, h.armed:
 		return nil
@@ -149,7 +149,7 @@ func (h *Handle) close() (err error) {
 	p, shared := h.path, h.shared
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.settle(shared)
+	p.awaitChange(shared)
 	if h.closed {
 		return nil
 	}

@@ -20,7 +20,7 @@ type policyError interface {
 	Remedy() string // for the operator
 }
 
-// relayFailure translates the error of a transfer of the relay for the client, the operator and the session;
+// relayFailure translates the error of a connection of the relay for the client, the operator and the session;
 // nil stays nil.
 func relayFailure(err error) *pinhole.Failure {
 	if err == nil {

@@ -66,7 +66,7 @@ func (p *Opener) bridge(c *Connection, b pinhole.Bridge) error {
 	return nil
 }
 
-// dial connects to an end of t, from the given port if it is free; 0: from any port.
+// dial connects to an end of the connection, from the given port if it is free; 0: from any port.
 func (p *Opener) dial(c *Connection, side Side, leg pinhole.Leg, port uint16) error {
 	conn, err := socket.Dial(c.ctx, leg, port, cmp.Or(p.DialTime, DefaultDialTime))
 	if err != nil {

@@ -257,8 +257,7 @@ func (c *Connection) run() {
 	c.complete()
 }
 
-// setConn makes c an end of the connection; where that has failed already, c is reset and the result is
-// false.
+// setConn makes conn an end of the connection; if that has failed already, it resets conn and returns false.
 func (c *Connection) setConn(side Side, conn *net.TCPConn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -52,13 +52,13 @@ func (c *Connection) bothEnded() bool {
 	return c.finReceived[Client].Load() && c.finReceived[Server].Load()
 }
 
-// markFINReceived notes that the end side has sent its last byte and that all of it was passed on.
+// markFINReceived notes that side has sent its last byte and that all of it was passed on.
 func (c *Connection) markFINReceived(side Side) { c.finReceived[side].Store(true) }
 
-// markFINForwarded notes that the other end was given the FIN of the end side.
+// markFINForwarded notes that the other end was given the FIN of side.
 func (c *Connection) markFINForwarded(side Side) { close(c.finForwarded[side]) }
 
-// brokeUnseen reports that that side, which reads as if it had ended in order, has broken. A socket
+// brokeUnseen reports that side, which reads as if it had ended in order, has broken. A socket
 // reports its reset once: where the direction that writes to it took that report, the direction that reads
 // sees an end. A socket is closed in order only after our own FIN, which follows the last byte of the other
 // direction. (That is looked at twice: the other direction may end in between.)

@@ -53,7 +53,7 @@ type legTLS struct {
 // admitFunc is dataplane.DataTLS.Admit.
 type admitFunc = func(tls.ConnectionState) (wait <-chan struct{}, err error)
 
-// newTLSConnection returns the TLS part of t.
+// newTLSConnection returns the TLS part of a connection.
 func (p *Opener) newTLSConnection(c *Connection, d dataplane.DataTLS) *tlsConnection {
 	hello := cmp.Or(p.HelloTime, DefaultHelloTime)
 	handshake := cmp.Or(p.HandshakeTime, DefaultHandshakeTime)
