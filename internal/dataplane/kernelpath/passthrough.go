@@ -44,7 +44,7 @@ func (p *Opener) OpenPassthrough(of pinhole.Passthrough) (*Handle, error) {
 		p.passthroughs[key] = append(p.passthroughs[key], shared)
 	}
 	shared.handles++
-	return &Handle{path: p, shared: shared}, nil
+	return &Handle{opener: p, shared: shared}, nil
 }
 
 // PassthroughRanges returns the port ranges that are reserved, some perhaps twice.
@@ -109,17 +109,17 @@ func (p *Opener) forget(shared *sharedPassthrough) {
 
 // Handle is one session's part in a passthrough. Several goroutines may call its methods at once.
 type Handle struct {
-	path   *Opener
+	opener *Opener
 	shared *sharedPassthrough
 
-	// Guarded by the path's lock.
+	// Guarded by the lock of opener.
 	armed, closed bool
 }
 
 // Arm opens the passthrough, if no other session has. When it returns nil, the client can connect. The error
 // is the kernel's. The second Arm does nothing, nor does one after Close.
 func (h *Handle) Arm() error {
-	p, shared := h.path, h.shared
+	p, shared := h.opener, h.shared
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.awaitChange(shared)
@@ -140,13 +140,13 @@ func (h *Handle) Arm() error {
 // new can connect; connections that have come through go on. The second Close does nothing.
 func (h *Handle) Close() {
 	if err := h.close(); err != nil {
-		h.path.log.Error("a passthrough stays open until it expires", "client", h.shared.is.From, "err", err)
+		h.opener.log.Error("a passthrough stays open until it expires", "client", h.shared.is.From, "err", err)
 	}
 }
 
 // close is Close. The error is the kernel's, which keeps the passthrough.
 func (h *Handle) close() (err error) {
-	p, shared := h.path, h.shared
+	p, shared := h.opener, h.shared
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.awaitChange(shared)

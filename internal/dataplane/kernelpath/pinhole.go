@@ -96,13 +96,13 @@ func (p *Opener) Open(ports forward.PortRange, hole pinhole.Pinhole) (*DataPort,
 		return nil, fmt.Errorf("kernel path: open for %s at %s: %w", hole.From, hole.Listen.Addr(), err)
 	}
 	hole.Listen = listen
-	return &DataPort{path: p, hole: hole, connected: func() bool { return false }}, nil
+	return &DataPort{opener: p, hole: hole, connected: func() bool { return false }}, nil
 }
 
 // DataPort is the gateway's port for one pinhole of a session. It goes from reserved to armed to closed, or
 // from reserved to closed. Several goroutines may call its methods at once.
 type DataPort struct {
-	path      *Opener
+	opener    *Opener
 	hole      pinhole.Pinhole
 	connected func() bool // the peer has connected, as far as anybody knows
 	close     sync.Once
@@ -134,8 +134,8 @@ func (h *DataPort) Arm() error {
 	h.arming.Add(1)
 	h.mu.Unlock()
 	defer h.arming.Done()
-	h.path.note(h, true)
-	if err := h.path.kernel.Add(h.hole); err != nil {
+	h.opener.note(h, true)
+	if err := h.opener.kernel.Add(h.hole); err != nil {
 		return fmt.Errorf("kernel path: arm: %w", err)
 	}
 	return nil
@@ -148,7 +148,7 @@ func (h *DataPort) Use() {
 	defer h.mu.Unlock()
 	if h.armed && !h.closed {
 		h.inUse = true
-		h.path.kernel.Keep(h.hole, func() bool { return h.wanted() && !h.connected() })
+		h.opener.kernel.Keep(h.hole, func() bool { return h.wanted() && !h.connected() })
 	}
 }
 
@@ -187,7 +187,7 @@ func (h *DataPort) Complete() {
 	defer h.mu.Unlock()
 	if h.armed && !h.shut && !h.closed {
 		h.shut = true
-		h.path.kernel.RemoveLater(h.hole)
+		h.opener.kernel.RemoveLater(h.hole)
 	}
 }
 
@@ -205,8 +205,8 @@ func (h *DataPort) Shut() {
 
 // remove closes the pinhole in the kernel.
 func (h *DataPort) remove() {
-	if err := h.path.kernel.Remove(h.hole); err != nil {
-		h.path.log.Error("a pinhole stays open until it expires", "peer", h.hole.From, "err", err)
+	if err := h.opener.kernel.Remove(h.hole); err != nil {
+		h.opener.log.Error("a pinhole stays open until it expires", "peer", h.hole.From, "err", err)
 	}
 }
 
@@ -228,17 +228,17 @@ func (h *DataPort) closeOnce() {
 	armed, used, shut := h.armed, h.used, h.shut
 	h.mu.Unlock()
 	h.arming.Wait()
-	h.path.note(h, false)
+	h.opener.note(h, false)
 	switch {
 	case !armed:
 	case !used:
 		h.remove() // it may be removed already, or soon
 	case !shut:
-		h.path.kernel.RemoveLater(h.hole)
+		h.opener.kernel.RemoveLater(h.hole)
 	}
 	if armed { // who was told of the port may still come, or the pinhole stays a moment longer in the kernel
-		h.path.ports.Rest(h.hole.From, h.hole.Listen)
+		h.opener.ports.Rest(h.hole.From, h.hole.Listen)
 	} else {
-		h.path.ports.Release(h.hole.From, h.hole.Listen)
+		h.opener.ports.Release(h.hole.From, h.hole.Listen)
 	}
 }
