@@ -73,8 +73,8 @@ func (p *Opener) find(of pinhole.Passthrough) (*sharedPassthrough, error) {
 	return nil, nil
 }
 
-// awaitChange waits until no goroutine calls the kernel for a passthrough. The caller holds the lock, which is
-// free meanwhile.
+// awaitChange waits until no goroutine calls the kernel for a passthrough. The caller holds the lock, which
+// is free meanwhile.
 func (p *Opener) awaitChange(shared *sharedPassthrough) {
 	for shared.changing != nil {
 		changing := shared.changing
@@ -140,7 +140,8 @@ func (h *Handle) Arm() error {
 // new can connect; connections that have come through go on. The second Close does nothing.
 func (h *Handle) Close() {
 	if err := h.close(); err != nil {
-		h.opener.log.Error("a passthrough stays open until it expires", "client", h.shared.is.From, "err", err)
+		h.opener.log.Error("a passthrough stays open until it expires", "client", h.shared.is.From, "err",
+			err)
 	}
 }
 

@@ -20,8 +20,8 @@ type policyError interface {
 	Remedy() string // for the operator
 }
 
-// relayFailure translates the error of a connection of the relay for the client, the operator and the session;
-// nil stays nil.
+// relayFailure translates the error of a connection of the relay for the client, the operator and the
+// session; nil stays nil.
 func relayFailure(err error) *pinhole.Failure {
 	if err == nil {
 		return nil

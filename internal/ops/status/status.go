@@ -211,7 +211,8 @@ func (s *Source) certificates(now time.Time) (all []admin.Certificate) {
 	for _, e := range s.Expiries() {
 		days := int(e.NotAfter.Sub(now).Hours() / 24)
 		for _, f := range e.Forwards {
-			c := admin.Certificate{Forward: f, File: e.File, Subject: e.Subject, Expires: e.NotAfter, DaysLeft: days}
+			c := admin.Certificate{Forward: f, File: e.File, Subject: e.Subject, Expires: e.NotAfter,
+				DaysLeft: days}
 			switch {
 			case now.After(e.NotAfter):
 				c.Warning = "has expired"
