@@ -39,13 +39,7 @@ func TestComplete(t *testing.T) {
 // Shut returns when nobody can connect any more.
 func TestShut(t *testing.T) {
 	b := newBench(all)
-	h, err := b.Open(ports, holeFrom("192.168.5.1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Arm(); err != nil {
-		t.Fatal(err)
-	}
+	h := b.armed(t)
 	h.Complete()
 	if h.Shut(); len(b.kernel.removed) != 1 {
 		t.Errorf("got %v removed; want the pinhole, however soon Complete removes it", b.kernel.removed)

@@ -105,6 +105,19 @@ func newBench(free func(netip.AddrPort) bool) bench {
 	return b
 }
 
+// armed returns a port that is armed for the client 192.168.5.1.
+func (b bench) armed(t *testing.T) *kernelpath.DataPort {
+	t.Helper()
+	h, err := b.Open(ports, holeFrom("192.168.5.1"))
+	if err == nil {
+		err = h.Arm()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 func all(netip.AddrPort) bool { return true }
 
 func holeFrom(from string) pinhole.Pinhole {
@@ -172,13 +185,7 @@ func TestOpenAvoidsTheGatewaysOwn(t *testing.T) {
 
 func TestArmAndClose(t *testing.T) {
 	b := newBench(all)
-	h, err := b.Open(ports, holeFrom("192.168.5.1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Arm(); err != nil {
-		t.Fatal(err)
-	}
+	h := b.armed(t)
 	want := holeFrom("192.168.5.1")
 	want.Listen = h.Listen()
 	if b.kernel.open[want] != 1 || len(b.kernel.open) != 1 {
@@ -259,13 +266,7 @@ func BenchmarkOpen(b *testing.B) {
 // A pinhole whose transfer is over is removed later, and nobody waits for the kernel.
 func TestUsedIsRemovedLater(t *testing.T) {
 	b := newBench(all)
-	h, err := b.Open(ports, holeFrom("192.168.5.1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Arm(); err != nil {
-		t.Fatal(err)
-	}
+	h := b.armed(t)
 	h.MarkUsed()
 	h.Close()
 	h.Close()
@@ -293,10 +294,7 @@ func TestPortRests(t *testing.T) {
 		}
 		seen := map[netip.AddrPort]bool{}
 		for range 9 {
-			h := open()
-			if err := h.Arm(); err != nil {
-				t.Fatal(err)
-			}
+			h := b.armed(t)
 			if seen[h.Listen()] {
 				t.Fatalf("%s: got %s again; want it to rest", name, h.Listen())
 			}
@@ -312,10 +310,7 @@ func TestPortRests(t *testing.T) {
 			h.Close()
 		}
 		for range 2 { // all of them rest, and are given out all the same
-			h := open()
-			if err := h.Arm(); err != nil {
-				t.Fatal(err)
-			}
+			h := b.armed(t)
 			h.Close()
 		}
 	}
