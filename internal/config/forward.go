@@ -75,6 +75,9 @@ func (f *forwardSection) standInTLS() forward.TLS {
 	if f.state("tls.client_cert").bad {
 		t.ClientKey = ""
 	}
+	if f.state("tls.client_ca").bad || f.state("tls.client_auth").bad {
+		t.ClientCA, t.ClientAuthOptional, t.ClientCRL = "", false, ""
+	}
 	return t
 }
 

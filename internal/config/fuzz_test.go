@@ -141,6 +141,10 @@ type rawTLS struct {
 	Names             []string
 	SessionReuse      *bool  `toml:"session_reuse"`
 	ClientCloseNotify string `toml:"client_close_notify"`
+	ClientMinVersion  string `toml:"client_min_version"`
+	ClientCA          string `toml:"client_ca"`
+	ClientAuth        string `toml:"client_auth"`
+	ClientCRL         string `toml:"client_crl"`
 
 	Server, CA, Verify string
 	ServerData         string `toml:"server_data"`
@@ -148,6 +152,7 @@ type rawTLS struct {
 	ClientCert         string `toml:"client_cert"`
 	ClientKey          string `toml:"client_key"`
 	ServerCloseNotify  string `toml:"server_close_notify"`
+	ServerMinVersion   string `toml:"server_min_version"`
 }
 
 func (r rawTLS) value() forward.TLS {
@@ -156,14 +161,18 @@ func (r rawTLS) value() forward.TLS {
 		Implicit: r.Implicit, Cert: r.Cert, Key: r.Key, CCC: r.CCC,
 		SessionReuseOptional:      r.SessionReuse != nil && !*r.SessionReuse,
 		ClientCloseNotifyOptional: r.ClientCloseNotify == "optional",
-		ServerDataClear:           r.ServerData == "clear",
-		CA:                        r.CA, ServerName: r.ServerName, ClientCert: r.ClientCert,
+		ClientCA:                  r.ClientCA, ClientAuthOptional: r.ClientAuth == "optional",
+		ClientCRL:       r.ClientCRL,
+		ServerDataClear: r.ServerData == "clear",
+		CA:              r.CA, ServerName: r.ServerName, ClientCert: r.ClientCert,
 		ClientKey:                 r.ClientKey,
 		Insecure:                  r.Verify == "insecure",
 		ServerCloseNotifyOptional: r.ServerCloseNotify == "optional",
 	}
 	t.Client, _ = forward.ParseWord[forward.ClientTLS]("tls.client", r.Client)
 	t.Server, _ = forward.ParseWord[forward.ServerTLS]("tls.server", r.Server)
+	t.ClientMinVersion, _ = forward.ParseWord[forward.TLSVersion]("", r.ClientMinVersion)
+	t.ServerMinVersion, _ = forward.ParseWord[forward.TLSVersion]("", r.ServerMinVersion)
 	return t
 }
 

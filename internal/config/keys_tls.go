@@ -1,13 +1,14 @@
 package config
 
 import (
+	"slices"
 	"strings"
 
 	"ftpgate/internal/core/forward"
 )
 
 func tlsKeys() []Key {
-	return inTable(tlsTable, append(clientTLSKeys(), serverTLSKeys()...)...)
+	return inTable(tlsTable, slices.Concat(clientTLSKeys(), clientCertificateKeys(), serverTLSKeys())...)
 }
 
 func clientTLSKeys() []Key {
@@ -52,6 +53,34 @@ func clientTLSKeys() []Key {
 			Help: "close_notify after clients' data",
 			Doc:  `whether data of clients must end as TLS ends, with close_notify: "required" or "optional"`,
 		}, "required", "optional", func(v values) *bool { return &v.TLS.ClientCloseNotifyOptional }),
+		word(Key{Name: "tls.client_min_version", Needs: NeedClientTLS, Example: `"1.3"`,
+			Help: "the oldest version of TLS that clients may use",
+			Doc: `the oldest version of TLS that clients may use: "1.2" or "1.3"; "1.0" or "1.1" for` +
+				` [old devices](#old-devices)`,
+		}, func(v values) *forward.TLSVersion { return &v.TLS.ClientMinVersion }),
+	}
+}
+
+// clientCertificateKeys are the keys about what clients present.
+func clientCertificateKeys() []Key {
+	return []Key{
+		file(Key{Name: "tls.client_ca", Needs: NeedClientTLS, Example: `"/etc/ftpgate/clients-ca.pem"`,
+			Otherwise: none,
+			Help:      "clients need a certificate of these authorities, a PEM file",
+			Doc: "clients need a certificate, and these are its authorities, a PEM file; it may name" +
+				" clients' own certificates, too",
+		}, func(v values) *string { return &v.TLS.ClientCA }),
+		choice(Key{Name: "tls.client_auth", Needs: NeedClientTLS,
+			Help: "clients' certificates",
+			Doc: `with 'client_ca': whether a client must present a certificate, "required" or` +
+				` "optional". One that is presented must be good in any case`,
+		}, "required", "optional", func(v values) *bool { return &v.TLS.ClientAuthOptional }),
+		file(Key{Name: "tls.client_crl", Needs: NeedClientTLS, Example: `"/etc/ftpgate/clients-crl.pem"`,
+			Otherwise: none,
+			Help:      "which clients' certificates are revoked, a PEM file",
+			Doc: "with 'client_ca': which certificates are revoked (CRL), a PEM file with the list of each" +
+				" authority",
+		}, func(v values) *string { return &v.TLS.ClientCRL }),
 	}
 }
 
@@ -101,6 +130,11 @@ func serverTLSKeys() []Key {
 			Help: "close_notify after the server's data",
 			Doc:  `as 'client_close_notify', for data of the server: "required" or "optional"`,
 		}, "required", "optional", func(v values) *bool { return &v.TLS.ServerCloseNotifyOptional }),
+		word(Key{Name: "tls.server_min_version", Needs: NeedServerTLS, Example: `"1.3"`,
+			Help: "the oldest version of TLS that the server may use",
+			Doc: `the oldest version of TLS that the server may use: "1.2" or "1.3"; "1.0" or "1.1" for` +
+				` [old devices](#old-devices)`,
+		}, func(v values) *forward.TLSVersion { return &v.TLS.ServerMinVersion }),
 	}
 }
 

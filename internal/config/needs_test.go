@@ -54,6 +54,9 @@ func TestNeedsMet(t *testing.T) {
 			if k.Name != "tls.cert" {
 				given = append(given, Value{"tls.cert", "c.pem"})
 			}
+			if k.Name == "tls.client_auth" || k.Name == "tls.client_crl" {
+				given = append(given, Value{"tls.client_ca", "ca.pem"})
+			}
 		case NeedServerTLS:
 			given = append(given, Value{"tls.server", "required"})
 			if k.Name == "tls.client_key" {

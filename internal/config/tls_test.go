@@ -16,10 +16,11 @@ func tlsForms(t testing.TB) map[string]string {
 		`names = ["a.test", "*.B.test"]`,
 		`session_reuse = false`,
 		`ccc = true`,
-		`client_close_notify = "optional"`, `server = "implicit"`, `server_data = "clear"`, `ca = "ca.pem"`,
+		`client_close_notify = "optional"`, `client_min_version = "1.0"`, `client_ca = "clients.pem"`,
+		`client_auth = "optional"`, `client_crl = "crl.pem"`, `server = "implicit"`, `server_data = "clear"`, `ca = "ca.pem"`,
 		`server_name = "2001:db8::21"`,
 		`client_cert = "cc.pem"`, `client_key = "ck.pem"`, `verify = "full"`,
-		`server_close_notify = "optional"`,
+		`server_close_notify = "optional"`, `server_min_version = "1.1"`,
 	}
 	if n := len(tlsTable.keyNames()); len(keys) != n {
 		t.Fatalf("got %d keys; want all %d", len(keys), n)
@@ -50,10 +51,12 @@ func TestParseTLS(t *testing.T) {
 		TLS: forward.TLS{
 			Client: forward.ClientTLSRequired, Implicit: true, Cert: "c.pem", Key: "k.pem",
 			Names: []string{"a.test", "*.b.test"}, SessionReuseOptional: true, CCC: true,
-			ClientCloseNotifyOptional: true,
-			Server:                    forward.ServerTLSImplicit, ServerDataClear: true, CA: "ca.pem",
+			ClientCloseNotifyOptional: true, ClientMinVersion: forward.TLS10,
+			ClientCA: "clients.pem", ClientAuthOptional: true, ClientCRL: "crl.pem",
+			Server: forward.ServerTLSImplicit, ServerDataClear: true, CA: "ca.pem",
 			ServerName: "2001:db8::21",
 			ClientCert: "cc.pem", ClientKey: "ck.pem", ServerCloseNotifyOptional: true,
+			ServerMinVersion: forward.TLS11,
 		},
 	}}
 	for name, text := range tlsForms(t) {

@@ -34,6 +34,23 @@ func checkClientTLS(t TLS, report reportFunc) {
 	case t.Cert == SelfSigned && t.Key != "":
 		report("tls.key", "with tls.cert = %q ftpgate makes the key, too: leave tls.key out", SelfSigned)
 	}
+	checkClientCertificates(t, report)
+}
+
+// checkClientCertificates finds the faults of what clients must present.
+func checkClientCertificates(t TLS, report reportFunc) {
+	switch {
+	case t.ClientCA == "" && t.ClientAuthOptional:
+		report("tls.client_auth", "tls.client_auth is about clients' certificates: "+
+			"name their authorities with tls.client_ca, or leave tls.client_auth out")
+	case t.ClientCA != "" && !t.ClientAuthOptional && t.Client != ClientTLSRequired:
+		report("tls.client_ca", "tls.client_ca requires a certificate, which a client in clear has not: "+
+			"want tls.client = \"required\", not %s; or tls.client_auth = \"optional\"", t.Client)
+	}
+	if t.ClientCA == "" && t.ClientCRL != "" {
+		report("tls.client_crl", "tls.client_crl says which clients' certificates are revoked: "+
+			"name their authorities with tls.client_ca, or leave tls.client_crl out")
+	}
 }
 
 // checkServerTLS finds the faults of TLS with the server.

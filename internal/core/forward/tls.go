@@ -20,6 +20,11 @@ type TLS struct {
 	SessionReuseOptional      bool     // data connections need not resume the control connection's TLS
 	CCC                       bool     // the client may leave TLS on its control connection (section 12)
 	ClientCloseNotifyOptional bool     // the client's data may end without close_notify
+	// whose certificates clients present, a PEM file; empty: clients are not asked for certificates
+	ClientCA           string
+	ClientAuthOptional bool       // a client without a certificate is let in
+	ClientCRL          string     // which of those certificates are revoked, a PEM file; empty: none
+	ClientMinVersion   TLSVersion // the oldest that clients may use
 
 	Server                    ServerTLS
 	ServerDataClear           bool   // the server's data connections are in clear
@@ -28,6 +33,7 @@ type TLS struct {
 	ClientCert, ClientKey     string // the client certificate to present to the server, PEM; empty: none
 	Insecure                  bool   // the server's certificate is not verified
 	ServerCloseNotifyOptional bool   // the server's data may end without close_notify
+	ServerMinVersion          TLSVersion
 }
 
 // ClientTLS is whether the gateway speaks TLS with clients.
@@ -72,6 +78,30 @@ func (ServerTLS) words() []string { return serverTLSNames }
 // String returns the word for s.
 func (s ServerTLS) String() string { return wordOf(s) }
 
+// TLSVersion is a version of TLS. The zero value is the oldest one that is safe (RFC 8996, RFC 9325).
+type TLSVersion uint8
+
+const (
+	// TLS12 is RFC 5246.
+	TLS12 TLSVersion = iota
+	// TLS10 is RFC 2246, for old devices.
+	TLS10
+	// TLS11 is RFC 4346, for old devices.
+	TLS11
+	// TLS13 is RFC 8446.
+	TLS13
+)
+
+var tlsVersionNames = []string{TLS12: "1.2", TLS10: "1.0", TLS11: "1.1", TLS13: "1.3"}
+
+func (TLSVersion) words() []string { return tlsVersionNames }
+
+// String returns the word for v.
+func (v TLSVersion) String() string { return wordOf(v) }
+
+// IsObsolete reports whether v is older than what is safe.
+func (v TLSVersion) IsObsolete() bool { return v == TLS10 || v == TLS11 }
+
 // PassesThrough reports whether sessions of the forward may be encrypted from end to end. Nobody can
 // read them, and so the server's passive ports must be known.
 func (f Forward) PassesThrough() bool {
@@ -92,6 +122,8 @@ func (t TLS) ClientSide() TLS {
 		Client: t.Client, Implicit: t.Implicit, Cert: t.Cert, Key: t.Key, CCC: t.CCC,
 		SessionReuseOptional:      t.SessionReuseOptional,
 		ClientCloseNotifyOptional: t.ClientCloseNotifyOptional,
+		ClientCA:                  t.ClientCA, ClientAuthOptional: t.ClientAuthOptional, ClientCRL: t.ClientCRL,
+		ClientMinVersion: t.ClientMinVersion,
 	}
 }
 
@@ -100,6 +132,7 @@ func (t TLS) ServerSide() TLS {
 	s := t
 	s.Client, s.Implicit, s.Cert, s.Key, s.CCC = ClientTLSOff, false, "", "", false
 	s.SessionReuseOptional, s.ClientCloseNotifyOptional = false, false
+	s.ClientCA, s.ClientAuthOptional, s.ClientCRL, s.ClientMinVersion = "", false, "", TLS12
 	return s
 }
 
