@@ -62,6 +62,7 @@ func explainLines(s terminal.Terminal, e sessions.Explained, now time.Time) []st
 	fact("user", e.User)
 	fact("since", duration(e.Session, now))
 	fact("TLS", tlsOfLegs(e.TLS))
+	fact("subject", e.Certificate)
 	fact("transfers", fmt.Sprintf("%d, %d failed; %s up, %s down", e.Totals.Transfers, e.Totals.Failed,
 		terminal.Bytes(e.Totals.Up), terminal.Bytes(e.Totals.Down)))
 	if e.Transfer != nil {

@@ -83,7 +83,8 @@ func (r *instance) metricSources() metrics.Sources {
 		},
 		Certificates: func() (all []metrics.Certificate) {
 			roles := map[string]metrics.Role{"tls.cert": metrics.RoleCert,
-				"tls.client_cert": metrics.RoleClientCert, "tls.ca": metrics.RoleCA}
+				"tls.client_cert": metrics.RoleClientCert, "tls.ca": metrics.RoleCA,
+				"tls.client_ca": metrics.RoleClientCA}
 			for _, e := range r.keys.FileExpiries() {
 				all = append(all,
 					metrics.Certificate{Forward: e.Forward, Role: roles[e.Key], NotAfter: e.NotAfter})

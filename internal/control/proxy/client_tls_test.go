@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/try/testca"
 )
 
@@ -23,6 +24,9 @@ type fakeKeys struct {
 	cert  tls.Certificate
 	roots *x509.CertPool // that clients trust, and the gateway as a client
 	err   error
+
+	subject string // of the certificates that clients present
+	refused error  // why clients must not come in
 
 	client *fakeClientTLS // of the last session
 }
@@ -37,7 +41,7 @@ func newKeys(t *testing.T) *fakeKeys {
 }
 
 func (k *fakeKeys) ForClient(_ forward.Forward, client netip.Addr) (ClientTLS, error) {
-	k.client = &fakeClientTLS{config: k.serving(), address: client}
+	k.client = &fakeClientTLS{config: k.serving(), address: client, subject: k.subject, refused: k.refused}
 	return k.client, k.err
 }
 
@@ -50,6 +54,8 @@ func (k *fakeKeys) serving() *tls.Config {
 type fakeClientTLS struct {
 	config  *tls.Config
 	address netip.Addr
+	subject string // of the client's certificate
+	refused error  // by Admit
 
 	mu   sync.Mutex
 	told []string
@@ -62,6 +68,14 @@ func (c *fakeClientTLS) Data() (*tls.Config, func(tls.ConnectionState) (<-chan s
 }
 
 func (c *fakeClientTLS) Login(user string, in bool) { c.tell(fmt.Sprintf("login %s %t", user, in)) }
+
+func (c *fakeClientTLS) Admit(tls.ConnectionState) (subject string, err error) {
+	return c.subject, c.refused
+}
+
+func (c *fakeClientTLS) Explain(error) (code verdict.Code, plain, remedy string) {
+	return verdict.CodeClientTLS, "explained", "mended"
+}
 
 func (c *fakeClientTLS) Close() { c.tell("close") }
 

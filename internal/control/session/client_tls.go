@@ -107,7 +107,12 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 		s.clientNotEncrypted(err)
 		return false
 	}
-	s.encrypted("client", s.client.TLS)
+	subject, err := s.clientTLS.Admit(s.client.TLS.ConnectionState())
+	s.encrypted("client", s.client.TLS, subject)
+	if err != nil {
+		s.terminate(s.clientRefusal("", err))
+		return false
+	}
 	return s.switched(lines)
 }
 
@@ -134,22 +139,34 @@ func (s *Session) switched(lines *ftp.LineReader) bool {
 	return s.finishTransition()
 }
 
-// encrypted says that a control connection has TLS, in the record and in the log.
-func (s *Session) encrypted(leg string, c *tls.Conn) {
+// encrypted says that a control connection has TLS, in the record and in the log. subject is whose
+// certificate the client presents; "": none.
+func (s *Session) encrypted(leg string, c *tls.Conn, subject string) {
 	state := c.ConnectionState()
 	version, cipher := tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
 	s.record.Encrypted(leg, version, cipher)
-	s.log(slog.LevelInfo, "control connection encrypted", slog.String("leg", leg),
-		slog.String("tls", version), slog.String("cipher", cipher))
+	attrs := []slog.Attr{slog.String("leg", leg), slog.String("tls", version), slog.String("cipher", cipher)}
+	if subject != "" {
+		attrs = append(attrs, slog.String("certificate", subject))
+	}
+	if leg == "client" {
+		s.record.ClientCertificate(subject)
+	}
+	s.log(slog.LevelInfo, "control connection encrypted", attrs...)
 }
 
 // clientNotEncrypted ends a session whose TLS with the client failed.
 func (s *Session) clientNotEncrypted(err error) {
 	if !s.isTerminated() {
-		plain, remedy := s.env.Keys.Explain(err)
-		r := refusal.New(verdict.RefusedEncryption, verdict.CodeClientTLS, "no TLS with the client: "+plain)
-		r.Remedy, r.Err = remedy, err
-		s.refuse(r)
+		s.refuse(s.clientRefusal("no TLS with the client: ", err))
 	}
 	s.terminate(refusal.Refusal{})
+}
+
+// clientRefusal is the refusal of a client by its TLS, with a reason that begins with prefix.
+func (s *Session) clientRefusal(prefix string, err error) refusal.Refusal {
+	code, plain, remedy := s.clientTLS.Explain(err)
+	r := refusal.New(verdict.RefusedEncryption, code, prefix+plain)
+	r.Remedy, r.Err = remedy, err
+	return r
 }

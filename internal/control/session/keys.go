@@ -6,6 +6,7 @@ import (
 
 	"ftpgate/internal/control/upstream"
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
 )
 
 // Keys makes the TLS of sessions, with clients and with servers.
@@ -19,6 +20,11 @@ type Keys interface {
 type ClientTLS interface {
 	// Control returns the configuration of the control connection.
 	Control() *tls.Config
+	// Admit judges the client after the handshake of the control connection: subject is whose certificate it
+	// presents, "" without one, and err says why it must not come in.
+	Admit(state tls.ConnectionState) (subject string, err error)
+	// Explain explains an error of that handshake, or of Admit: plain is for the client.
+	Explain(err error) (code verdict.Code, plain, remedy string)
 	// Data returns what dataplane.DataTLS wants for the client's leg of one data connection.
 	Data() (config *tls.Config, admit func(tls.ConnectionState) (wait <-chan struct{}, err error))
 	// Login says whether a user is logged in, and who: their other sessions may share TLS with this one.

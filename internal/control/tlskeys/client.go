@@ -12,10 +12,8 @@ import (
 	"time"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
 )
-
-// minVersion is the oldest TLS that the gateway speaks, on either leg (RFC 9325 section 3.1.1).
-const minVersion = tls.VersionTLS12
 
 // ClientTLS is the TLS of one control connection of a client, and of the data connections that belong to it.
 // The gateway is the TLS server. Several goroutines may call its methods at once.
@@ -32,6 +30,8 @@ type ClientTLS struct {
 	client        netip.Addr
 	reuseOptional bool // tls.session_reuse = false
 	allowsName    func(name string) bool
+	minVersion    forward.TLSVersion
+	certs         clientCerts
 
 	// These are guarded by tickets.mu.
 	user     string
@@ -68,13 +68,15 @@ func (k *Keys) ForClient(f forward.Forward, client netip.Addr) (*ClientTLS, erro
 	s := &ClientTLS{
 		tickets: &k.tickets, cert: &sessionCert{pair: n.cert, now: k.now}, id: rand.Text(), forward: f.Name,
 		client: client, reuseOptional: f.TLS.SessionReuseOptional, allowsName: f.TLS.AllowsName,
-		changed: make(chan struct{}),
+		minVersion: f.TLS.ClientMinVersion, certs: k.newClientCerts(n), changed: make(chan struct{}),
 	}
 	s.control = &tls.Config{
-		MinVersion: minVersion, NextProtos: protocols, GetConfigForClient: s.checkName,
+		NextProtos: protocols, GetConfigForClient: s.checkName,
 		GetCertificate: s.cert.control, WrapSession: s.giveTicket,
 		UnwrapSession: func([]byte, tls.ConnectionState) (*tls.SessionState, error) { return nil, nil },
 	}
+	setMinVersion(s.control, s.minVersion)
+	s.certs.ask(s.control, f.TLS.ClientAuthOptional)
 	k.tickets.mu.Lock()
 	defer k.tickets.mu.Unlock()
 	k.tickets.living[s.id] = s
@@ -93,7 +95,7 @@ func (s *ClientTLS) checkName(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if s.allowsName(hello.ServerName) {
 		return nil, nil
 	}
-	return &tls.Config{MinVersion: minVersion}, nil
+	return &tls.Config{MinVersion: s.control.MinVersion}, nil
 }
 
 // Control returns the configuration of the control connection. Its handshake is always a full one.
@@ -193,11 +195,13 @@ func (s *ClientTLS) Data() (
 ) {
 	d := &clientData{session: s}
 	d.config = &tls.Config{
-		MinVersion: minVersion, NextProtos: protocols, GetConfigForClient: s.checkName,
+		NextProtos: protocols, GetConfigForClient: s.checkName,
 		GetCertificate: d.certificate,
 		WrapSession:    d.giveTicket, UnwrapSession: d.takeTicket,
 		DynamicRecordSizingDisabled: true, // for bulk data, not for short answers
 	}
+	setMinVersion(d.config, s.minVersion)
+	s.certs.askAgain(d.config)
 	return d.config, d.admit
 }
 
@@ -264,6 +268,9 @@ func (d *clientData) admit(c tls.ConnectionState) (wait <-chan struct{}, err err
 		d.marked = true
 		d.resumes.markUsed(d.ticket)
 	}
+	if err := d.session.certs.sameAs(c.PeerCertificates); err != nil {
+		return nil, err
+	}
 	switch {
 	case d.session.reuseOptional, c.DidResume && d.allowed:
 		return nil, nil
@@ -274,23 +281,27 @@ func (d *clientData) admit(c tls.ConnectionState) (wait <-chan struct{}, err err
 	if ok {
 		return nil, nil
 	}
-	return wait, &PolicyError{
+	return wait, &PolicyError{explanation{
 		plain: "the data connection resumes the TLS session of a control connection " +
 			"that is not logged in as the same user",
 		remedy: "use a client that resumes sessions of its own; session_reuse = false lets such clients in",
-	}
+	}, verdict.CodeSessionReuseMissing}
 }
 
 // notResumed is the refusal of a data connection that resumes nothing, or what it must not.
 func notResumed(version uint16) *PolicyError {
-	e := &PolicyError{
+	e := &PolicyError{explanation{
 		plain:  "the data connection does not resume the TLS session of the control connection",
 		remedy: "use a client that resumes sessions; session_reuse = false lets such clients in",
-	}
-	if version == tls.VersionTLS12 { // crypto/tls supports nothing else in TLS 1.2
+	}, verdict.CodeSessionReuseMissing}
+	switch { // crypto/tls supports nothing but tickets before TLS 1.3
+	case version == tls.VersionTLS12:
 		e.remedy = "with TLS 1.2 a client can resume only by tickets (RFC 5077), which curl does not ask " +
 			"for: have it use TLS 1.3; " +
 			"session_reuse = false lets such clients in"
+	case version < tls.VersionTLS12:
+		e.remedy = "with " + tls.VersionName(version) + " a client can resume only by tickets (RFC 5077), " +
+			"which many old devices do not know: session_reuse = false lets such clients in"
 	}
 	return e
 }

@@ -12,25 +12,33 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"ftpgate/internal/core/verdict"
 )
 
 // explanation is a sentence for the FTP client, and a remedy for the operator.
 type explanation struct{ plain, remedy string }
 
 // PolicyError is the refusal of a connection whose handshake succeeded.
-type PolicyError explanation
+type PolicyError struct {
+	explanation
+	code verdict.Code
+}
 
 func (e *PolicyError) Error() string { return "tlskeys: " + e.plain }
 
 // Plain returns the sentence for the FTP client.
 func (e *PolicyError) Plain() string { return e.plain }
 
+// Code returns the code of the verdict about it.
+func (e *PolicyError) Code() verdict.Code { return e.code }
+
 // Remedy returns what the operator can do.
 func (e *PolicyError) Remedy() string { return e.remedy }
 
 // Explain explains the error of a handshake: plain is for the FTP client, without anything that the peer
-// sent, and remedy is for the log. Certificates are those of servers: the gateway asks clients for none. Both
-// are "" if err is nil.
+// sent, and remedy is for the log. Certificates are those of servers; for the client's leg use
+// ClientTLS.Explain. Both are "" if err is nil.
 func Explain(err error) (plain, remedy string) {
 	if err == nil {
 		return "", ""
@@ -81,6 +89,43 @@ func explainCertificate(err error) (explanation, bool) {
 		"have a new certificate made, for the use serverAuth, by an authority that may sign"}, true
 }
 
+// explainClientCertificate explains why crypto/tls or crypto/x509 rejects the client's certificate, or that
+// there is none.
+func explainClientCertificate(err error) (explanation, bool) {
+	if policy, ok := errors.AsType[*PolicyError](err); ok {
+		return policy.explanation, true
+	}
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if strings.HasPrefix(e.Error(), "tls: client didn't provide a certificate") {
+			return explanation{"the client presents no certificate, and this forward requires one",
+				"give the client a certificate of an authority in the file of tls.client_ca, and its key; or set " +
+					"tls.client_auth = \"optional\""}, true
+		}
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
+		return explanation{}, false
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return explanation{"the client's certificate is not trusted: signed by an unknown authority",
+			"tls.client_ca names the authority's certificate, or the client's own; a client must send the " +
+				"intermediate certificates"}, true
+	}
+	switch invalid, _ := errors.AsType[x509.CertificateInvalidError](err); {
+	case invalid.Cert == nil:
+	case invalid.Reason == x509.Expired && strings.Contains(invalid.Detail, "before"):
+		return explanation{"the client's certificate is not valid yet",
+			"check the clocks of this host and of whoever made the certificate"}, true
+	case invalid.Reason == x509.Expired:
+		return explanation{"the client's certificate has expired",
+			"have it renewed; and check this host's clock"}, true
+	case invalid.Reason == x509.IncompatibleUsage:
+		return explanation{"the client's certificate may not be used for a client",
+			"have a new certificate made for the client, for the use clientAuth"}, true
+	}
+	return explanation{"the client's certificate is not trusted",
+		"have a new certificate made for the client"}, true
+}
+
 // otherName says which names the certificate has, quoted, since they are the server's words.
 func otherName(err x509.HostnameError) string {
 	var names []string
@@ -129,7 +174,8 @@ var (
 		"a client may not know its authority or not find the name that it dialled in tls.cert; a server " +
 			"must be told to accept tls.client_cert"}
 	versions = explanation{"the other side knows only versions of TLS that are too old",
-		"TLS 1.2 is the oldest that the gateway speaks: update the other side"}
+		"TLS 1.2 is the oldest that the gateway speaks by itself: update the other side; for old devices there " +
+			"are tls.client_min_version and tls.server_min_version"}
 )
 
 // explainAlert explains what the peer says is wrong.
@@ -168,7 +214,8 @@ var protocolErrors = []struct {
 	{"tls: server selected unsupported protocol version", versions},
 	{"tls: no cipher suite supported by both",
 		explanation{"the other side knows only ciphers that are not safe",
-			"it must know TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or 1.3"}},
+			"it must know TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or 1.3; a client that knows RSA only " +
+				"needs a certificate with an RSA key in tls.cert"}},
 	// With TLS 1.3 a client that refuses our certificate may say so in clear (OpenSSL does); crypto/tls
 	// expects an encrypted record.
 	{"tls: bad record MAC",

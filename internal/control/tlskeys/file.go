@@ -23,8 +23,8 @@ func newWarning(key, text, remedy string) *finding.Finding {
 	return &finding.Finding{Key: key, Text: text, Remedy: remedy, Severity: finding.Warning}
 }
 
-// readFile reads a file of reasonable size. It does not wait for a writer, as opening a pipe would.
-func readFile(key, path string) ([]byte, *finding.Finding) {
+// readFile reads a file of at most that many bytes. It does not wait for a writer, as opening a pipe would.
+func readFile(key, path string, most int64) ([]byte, *finding.Finding) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, unreadable(key, path, err)
@@ -36,11 +36,11 @@ func readFile(key, path string) ([]byte, *finding.Finding) {
 		return nil, unreadable(key, path, err)
 	case !info.Mode().IsRegular():
 		return nil, newFault(key, path+" is not a file", "name a file in PEM")
-	case info.Size() > maxFile:
-		return nil, newFault(key, fmt.Sprintf("%s is larger than %d KiB", path, maxFile>>10),
+	case info.Size() > most:
+		return nil, newFault(key, fmt.Sprintf("%s is larger than %d KiB", path, most>>10),
 			"name a file in PEM")
 	}
-	data, err := io.ReadAll(io.LimitReader(file, maxFile))
+	data, err := io.ReadAll(io.LimitReader(file, most))
 	if err != nil {
 		return nil, unreadable(key, path, err)
 	}

@@ -3,6 +3,8 @@ package tlskeys
 import (
 	"bytes"
 	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -264,4 +266,26 @@ func texts(faults []finding.Finding) []string {
 	}
 	slices.Sort(s)
 	return s
+}
+
+// rsaServer makes a certificate with the kind of key that old devices know.
+func rsaServer(t testing.TB, by signed) signed {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := sign(t, by, nil).cert
+	template.KeyUsage |= x509.KeyUsageKeyEncipherment
+	template.PublicKey, template.PublicKeyAlgorithm, template.SubjectKeyId = nil, 0, nil
+	template.SignatureAlgorithm = 0
+	der, err := x509.CreateCertificate(rand.Reader, template, by.cert, key.Public(), by.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed{cert: cert, key: key}
 }

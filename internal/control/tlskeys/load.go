@@ -30,6 +30,10 @@ func (l *loading) forward(f forward.Forward) {
 	l.next.forwards[f.Name] = n
 	if f.TLS.Client != forward.ClientTLSOff {
 		n.cert = l.certificate(f)
+		if f.TLS.ClientCA != "" {
+			n.clientCA = l.pool(f.Name, "tls.client_ca", f.TLS.ClientCA)
+			n.clientCRL = l.crl(f, n.clientCA)
+		}
 		l.clientPolicy(f)
 	}
 	if f.TLS.Server != forward.ServerTLSOff {
@@ -37,7 +41,7 @@ func (l *loading) forward(f forward.Forward) {
 			n.clientCert = l.pair(f.Name, certFiles{"tls.client_cert", f.TLS.ClientCert, "tls.client_key",
 				f.TLS.ClientKey})
 		}
-		n.ca = l.pool(f)
+		n.ca = l.serverAuthorities(f)
 		l.serverPolicy(f)
 	}
 }
@@ -97,6 +101,11 @@ func (l *loading) pair(forward string, w certFiles) *pair {
 
 // selfSigned makes the certificate that the gateway signs itself, or uses the one that is stored.
 func (l *loading) selfSigned(f forward.Forward) *pair {
+	if l.keys.noDir {
+		l.warn(f, "tls.cert", "the certificate is self-signed: clients cannot verify it unless you give it to "+
+			"them", finding.RemedySelfCert)
+		return nil
+	}
 	o, fault := newSelfSigned(l.keys.dir, f, l.addrs)
 	if fault != nil {
 		l.report(f.Name, fault)
@@ -121,8 +130,8 @@ func (l *loading) selfSigned(f forward.Forward) *pair {
 	return p
 }
 
-// pool reads the authorities that the forward trusts; nil: the host's.
-func (l *loading) pool(f forward.Forward) *pool {
+// serverAuthorities reads the authorities that the forward trusts for its server; nil: the host's.
+func (l *loading) serverAuthorities(f forward.Forward) *pool {
 	switch {
 	case f.TLS.Insecure:
 		return nil
@@ -130,14 +139,19 @@ func (l *loading) pool(f forward.Forward) *pool {
 		l.roots(f)
 		return nil
 	}
-	if p, known := l.next.pools[f.TLS.CA]; known {
+	return l.pool(f.Name, "tls.ca", f.TLS.CA)
+}
+
+// pool reads a file of authorities, once for all forwards that use it under one key.
+func (l *loading) pool(forward, key, file string) *pool {
+	id := [2]string{key, file}
+	if p, known := l.next.pools[id]; known {
 		return p
 	}
-	file := f.TLS.CA
 	p := &pool{&watched[Trust]{paths: []string{file}, log: l.keys.log,
-		read: func() (*Trust, *finding.Finding) { return readTrust(file) }}}
-	l.next.pools[file] = p
-	l.report(f.Name, p.load(l.now))
+		read: func() (*Trust, *finding.Finding) { return readTrust(key, file) }}}
+	l.next.pools[id] = p
+	l.report(forward, p.load(l.now))
 	return p
 }
 
@@ -154,22 +168,13 @@ func (l *loading) roots(f forward.Forward) {
 	}
 }
 
-// clientPolicy warns of settings that make the client's leg less safe.
-func (l *loading) clientPolicy(f forward.Forward) {
-	if f.TLS.SessionReuseOptional {
-		l.warn(f, "tls.session_reuse",
-			"data connections need not resume the session of the control connection: another host "+
-				"that connects first gets its data",
-			"leave session_reuse out, unless a client cannot do it")
-	}
-	if f.TLS.ClientCloseNotifyOptional {
-		l.warn(f, "tls.client_close_notify", "an upload that was cut short looks complete",
-			"leave client_close_notify out, unless a client does not send it")
-	}
-}
-
 // serverPolicy warns of settings that make the server's leg less safe.
 func (l *loading) serverPolicy(f forward.Forward) {
+	if f.TLS.ServerMinVersion.IsObsolete() {
+		l.warn(f, "tls.server_min_version", "the server may use TLS "+f.TLS.ServerMinVersion.String()+
+			" and ciphers that are not safe: whoever is on the path may read passwords and files",
+			"leave server_min_version out as soon as the server is updated")
+	}
 	if f.TLS.Insecure {
 		l.warn(f, "tls.verify",
 			"the server's certificate is not verified: anyone on the path can read passwords and files",

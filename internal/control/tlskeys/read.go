@@ -29,14 +29,14 @@ func (w certFiles) files() []string {
 
 // read returns the certificate with its chain, its key and its Leaf.
 func (w certFiles) read() (*tls.Certificate, *finding.Finding) {
-	certText, fault := readFile(w.certKey, w.certFile)
+	certText, fault := readFile(w.certKey, w.certFile, maxFile)
 	if fault != nil {
 		return nil, fault
 	}
 	keyKey, keyFile, keyText := w.certKey, w.certFile, certText
 	if w.keyFile != "" {
 		keyKey, keyFile = w.keyKey, w.keyFile
-		if keyText, fault = readFile(keyKey, keyFile); fault != nil {
+		if keyText, fault = readFile(keyKey, keyFile, maxFile); fault != nil {
 			return nil, fault
 		}
 	}
@@ -185,20 +185,20 @@ func noPEM(text []byte, convert string) (what, remedy string) {
 	return "holds no PEM", "name a file with a line that begins with -----BEGIN"
 }
 
-// readTrust reads the certificates of authorities and servers.
-func readTrust(path string) (*Trust, *finding.Finding) {
-	text, fault := readFile("tls.ca", path)
+// readTrust reads the certificates of authorities, servers and clients.
+func readTrust(key, path string) (*Trust, *finding.Finding) {
+	text, fault := readFile(key, path, maxFile)
 	if fault != nil {
 		return nil, fault
 	}
 	if what, remedy := noCertificate(text); what != "" {
-		return nil, newFault("tls.ca", path+" "+what, remedy)
+		return nil, newFault(key, path+" "+what, remedy)
 	}
 	var all []*x509.Certificate
 	for i, der := range certificates(text) {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, damaged("tls.ca", path, i, err)
+			return nil, damaged(key, path, i, err)
 		}
 		all = append(all, cert)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ftpgate/internal/core/forward"
+	"ftpgate/internal/core/verdict"
 )
 
 // ForServer returns the TLS configurations, as the TLS client, of one session with a server: for its control
@@ -27,12 +28,12 @@ func (k *Keys) ForServer(f forward.Forward) (control, data *tls.Config, err erro
 	name := cmp.Or(f.TLS.ServerName, f.Server.Host)
 	s := &serverCert{name: name, insecure: f.TLS.Insecure, trust: k.Trust(f), now: k.now}
 	control = &tls.Config{
-		MinVersion:         minVersion,
 		ServerName:         strings.TrimSuffix(name, "."),
 		InsecureSkipVerify: true, // s verifies
 		ClientSessionCache: &tickets{now: k.now},
 		VerifyConnection:   s.control,
 	}
+	setMinVersion(control, f.TLS.ServerMinVersion)
 	data = control.Clone()
 	data.VerifyConnection = s.data
 	data.DynamicRecordSizingDisabled = true
@@ -71,11 +72,11 @@ func (s *serverCert) control(c tls.ConnectionState) error {
 // the same authority may get the files (RFC 4217 section 10.1).
 func (s *serverCert) data(c tls.ConnectionState) error {
 	if leaf := s.leaf.Load(); leaf == nil || !leaf.Equal(c.PeerCertificates[0]) {
-		return &PolicyError{
+		return &PolicyError{explanation{
 			"the server's data connection has another certificate than its control connection",
 			"check what answers at the server's passive ports: several servers behind one address " +
 				"need one certificate",
-		}
+		}, verdict.CodeServerDataTLS}
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ const (
 // Keys are the certificates and keys of a gateway's forwards. Several goroutines may use it at once.
 type Keys struct {
 	dir    string
+	noDir  bool // self-signed certificates are neither made nor read
 	log    *slog.Logger
 	now    func() time.Time
 	system func() (*x509.CertPool, error) // the roots of the host
@@ -54,14 +55,17 @@ type Keys struct {
 type state struct {
 	forwards map[string]*tlsFiles // by name
 	certs    map[[2]string]*pair
-	pools    map[string]*pool
+	pools    map[[2]string]*pool // by key and file
+	crls     map[string]*crl     // by file
 }
 
 // tlsFiles are the files of one forward's TLS; nil: a leg needs none.
 type tlsFiles struct {
 	cert       *pair // presented to clients
 	clientCert *pair // the client certificate to present to the server
-	ca         *pool // the authorities to trust; nil: the host's
+	ca         *pool // the authorities to trust for the server; nil: the host's
+	clientCA   *pool // the authorities of clients; nil: clients need no certificate
+	clientCRL  *crl  // which of their certificates are revoked; nil: none
 }
 
 // pair is a certificate with its key.
@@ -80,6 +84,14 @@ func New(dir string, log *slog.Logger) *Keys {
 	k := &Keys{dir: dir, log: log, now: time.Now, system: x509.SystemCertPool,
 		tickets: clientTickets{living: map[string]*ClientTLS{}}, warned: map[string]time.Time{}}
 	k.state.Store(&state{})
+	return k
+}
+
+// NewReadOnly returns keys for looking at what forwards name: they write no file, and read no self-signed
+// certificate, since this process may be another user's than the daemon.
+func NewReadOnly(log *slog.Logger) *Keys {
+	k := New("", log)
+	k.noDir = true
 	return k
 }
 
@@ -111,7 +123,7 @@ func (k *Keys) Load(forwards []forward.Forward, addrs []netip.Addr) []finding.Fi
 	defer k.mu.Unlock()
 	l := loading{keys: k, addrs: addrs, now: k.now(), next: &state{
 		forwards: make(map[string]*tlsFiles, len(forwards)), certs: map[[2]string]*pair{},
-		pools: map[string]*pool{},
+		pools: map[[2]string]*pool{}, crls: map[string]*crl{},
 	}}
 	for _, f := range forwards {
 		l.forward(f)
@@ -136,17 +148,19 @@ func (k *Keys) Refresh(now time.Time) {
 	for _, p := range s.certs {
 		// Reading a self-signed one renews it, although nothing on disk has changed.
 		p.check(now, p.selfSigned && expiryWarning(p.value.Load().Leaf, now) != nil)
-		k.warn(p, now)
+		k.warn(expiryWarning(p.value.Load().Leaf, now), "the certificate ", p.paths[0], p.forwards, now)
 	}
 	for _, p := range s.pools {
 		p.check(now, false)
 	}
+	for _, c := range s.crls {
+		c.check(now, false)
+		k.warn(c.value.Load().warning(now), "", c.paths[0], c.forwards, now)
+	}
 }
 
-// warn logs once a day that a certificate ends soon or has ended.
-func (k *Keys) warn(p *pair, now time.Time) {
-	file := p.paths[0]
-	fault := expiryWarning(p.value.Load().Leaf, now)
+// warn logs once a day that a certificate or a list ends soon or has ended; nil: it does not.
+func (k *Keys) warn(fault *finding.Finding, what, file string, forwards []string, now time.Time) {
 	if fault == nil {
 		delete(k.warned, file)
 		return
@@ -155,7 +169,7 @@ func (k *Keys) warn(p *pair, now time.Time) {
 		return
 	}
 	k.warned[file] = now
-	k.log.Warn("the certificate "+fault.Text, "file", file, "forwards", strings.Join(p.forwards, " "),
+	k.log.Warn(what+fault.Text, "file", file, "forwards", strings.Join(forwards, " "),
 		"remedy", fault.Remedy)
 }
 
@@ -185,11 +199,11 @@ func (k *Keys) Expiries() []Expiry {
 // FileExpiry is when a file of a forward ends: the first of its certificates.
 type FileExpiry struct {
 	Forward  string // its name
-	Key      string // of the configuration: tls.cert, tls.client_cert or tls.ca
+	Key      string // of the configuration: tls.cert, tls.client_cert, tls.ca or tls.client_ca
 	NotAfter time.Time
 }
 
-// FileExpiries returns the end of every file in use, those of authorities too, in no order.
+// FileExpiries returns the end of every file of certificates in use, those of authorities too, in no order.
 func (k *Keys) FileExpiries() (all []FileExpiry) {
 	for name, files := range k.state.Load().forwards {
 		if files.cert != nil {
@@ -199,11 +213,17 @@ func (k *Keys) FileExpiries() (all []FileExpiry) {
 			end := files.clientCert.value.Load().Leaf.NotAfter
 			all = append(all, FileExpiry{name, "tls.client_cert", end})
 		}
-		if files.ca != nil {
-			first := slices.MinFunc(files.ca.value.Load().certs, func(a, b *x509.Certificate) int {
+		for _, authorities := range []struct {
+			key string
+			*pool
+		}{{"tls.ca", files.ca}, {"tls.client_ca", files.clientCA}} {
+			if authorities.pool == nil {
+				continue
+			}
+			first := slices.MinFunc(authorities.value.Load().certs, func(a, b *x509.Certificate) int {
 				return a.NotAfter.Compare(b.NotAfter)
 			})
-			all = append(all, FileExpiry{name, "tls.ca", first.NotAfter})
+			all = append(all, FileExpiry{name, authorities.key, first.NotAfter})
 		}
 	}
 	return all

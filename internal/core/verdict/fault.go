@@ -57,6 +57,7 @@ const (
 	CodeTLSRefused           Code = "tls_refused"
 	CodeTLSRequired          Code = "tls_required"
 	CodeClientTLS            Code = "client_tls"
+	CodeClientCertificate    Code = "client_certificate"
 	CodeClientNoDataTLS      Code = "client_no_data_tls"
 	CodeSessionReuseMissing  Code = "session_reuse_missing"
 	CodeTLSCommandRefused    Code = "tls_command_refused"

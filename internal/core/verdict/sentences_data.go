@@ -54,6 +54,10 @@ var dataSentences = map[Code]sentence{
 	CodeClientTLS: {
 		says("{said|the TLS handshake between the client and the gateway failed}{with error}"), nil,
 	},
+	CodeClientCertificate: {
+		says("{said|the client's certificate was refused}{with error}"),
+		says("check the client's certificate against tls.client_ca and tls.client_crl"),
+	},
 	CodeClientNoDataTLS: {
 		says("{said|the client did not start TLS on its data connection}{with error}"), nil,
 	},

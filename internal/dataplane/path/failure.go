@@ -16,8 +16,9 @@ import (
 // VerifyConnection of a TLS configuration; package tlskeys returns it.
 type policyError interface {
 	error
-	Plain() string  // for the client
-	Remedy() string // for the operator
+	Plain() string      // for the client
+	Remedy() string     // for the operator
+	Code() verdict.Code // of the session's verdict
 }
 
 // relayFailure translates the error of a connection of the relay for the client, the operator and the
@@ -90,8 +91,8 @@ func handshakeCode(e *relay.HandshakeError) verdict.Code {
 	if e.Side == relay.Server {
 		return verdict.CodeServerDataTLS
 	}
-	if _, refused := errors.AsType[policyError](e); refused {
-		return verdict.CodeSessionReuseMissing
+	if policy, refused := errors.AsType[policyError](e); refused {
+		return policy.Code()
 	}
 	return verdict.CodeClientNoDataTLS
 }

@@ -177,13 +177,11 @@ func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 	if f.TLS.Client != forward.ClientTLSOff {
 		leg := f
 		leg.TLS.Server = forward.ServerTLSOff
-		if f.TLS.Cert == forward.SelfSigned { // Load would write it
-			e.Facts.TLS = append(e.Facts.TLS,
-				finding.Finding{Forward: f.Name, Key: "tls.cert", Severity: finding.Warning,
-					Text: "the certificate is self-signed: clients cannot verify it unless you " +
-						"give it to them",
-					Remedy: finding.RemedySelfCert})
-		} else if e.readable(f.Name, f.TLS.Cert, f.TLS.Key) {
+		files := []string{f.TLS.Cert, f.TLS.Key, f.TLS.ClientCA, f.TLS.ClientCRL}
+		if f.TLS.Cert == forward.SelfSigned {
+			files[0] = "" // in the daemon's own directory
+		}
+		if e.readable(f.Name, files...) {
 			e.load(leg, log)
 		}
 	}
@@ -198,7 +196,7 @@ func (e *Examination) readKeys(f forward.Forward, log *slog.Logger) {
 
 // load reads one leg; nil: it has faults.
 func (e *Examination) load(leg forward.Forward, log *slog.Logger) *tlskeys.Keys {
-	keys := tlskeys.New("", log)
+	keys := tlskeys.NewReadOnly(log)
 	findings := keys.Load([]forward.Forward{leg}, nil)
 	e.Facts.TLS = append(e.Facts.TLS, findings...)
 	if finding.Worst(findings) == finding.Fault {

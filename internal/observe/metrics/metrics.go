@@ -71,10 +71,12 @@ const (
 	RoleCert       Role = iota // presented to clients: tls.cert
 	RoleClientCert             // presented to the server: tls.client_cert
 	RoleCA                     // verifies the server: tls.ca
+	RoleClientCA               // verifies clients: tls.client_ca
 	roleCount
 )
 
-var roleLabels = [roleCount]string{RoleCert: "cert", RoleClientCert: "client_cert", RoleCA: "ca"}
+var roleLabels = [roleCount]string{RoleCert: "cert", RoleClientCert: "client_cert", RoleCA: "ca",
+	RoleClientCA: "client_ca"}
 
 // Metrics counts events. A nil *Metrics does nothing. It is safe for concurrent use. The methods for events
 // do not block, and allocate memory only at the first event of a forward.

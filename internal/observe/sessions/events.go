@@ -37,6 +37,16 @@ func (r *Record) Encrypted(leg, version, details string) {
 	})
 }
 
+// ClientCertificate records the subject of the certificate that the client presents; "": it presents none.
+func (r *Record) ClientCertificate(subject string) {
+	r.locked(func() {
+		r.certificate = subject
+		if subject != "" {
+			r.note(KindTLS, 0, "the client presents the certificate of "+subject)
+		}
+	})
+}
+
 // PassedThrough records that the session is encrypted from end to end from now on, and which passive ports
 // are open for its data.
 func (r *Record) PassedThrough(passthrough string) {

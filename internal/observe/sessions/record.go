@@ -35,6 +35,7 @@ type Record struct {
 	passedThrough bool      // the gateway cannot read it
 	onlyData      bool      // its control connections are closed, and data goes on
 	tls           TLS
+	certificate   string      // whose certificate the client presents; "": none
 	typeCode      string      // of representation: "A" or "I"
 	data          *data       // the last pinhole; nil: none so far
 	dataCount     int         // data connections so far

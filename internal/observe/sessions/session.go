@@ -33,6 +33,8 @@ type Session struct {
 	// "active"
 	Mode string `json:"mode,omitempty"`
 	TLS  TLS    `json:"tls,omitzero"` // of the control connections
+	// the subject of the certificate that the client presents; empty: none
+	Certificate string `json:"certificate,omitempty"`
 	// what carries the last data connection: "kernel" or "relay"
 	Path     string          `json:"path,omitempty"`
 	Transfer *Transfer       `json:"transfer"` // the running one; null: none
@@ -90,6 +92,8 @@ type Transfer struct {
 	Client  netip.Addr     `json:"client"`
 	Server  netip.AddrPort `json:"server"`
 	User    string         `json:"user,omitempty"`
+	// as in Session
+	Certificate string `json:"certificate,omitempty"`
 	// "RETR", "STOR", "LIST", ...; empty: the gateway could not read it
 	Verb      string    `json:"command"`
 	Direction Direction `json:"direction"`

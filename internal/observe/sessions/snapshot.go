@@ -18,7 +18,7 @@ func (r *Record) session(now time.Time) Session {
 	s := Session{
 		ID: r.ID(), Forward: o.Forward, Tracking: o.Tracking.String(), Client: o.Client, Gateway: o.Gateway,
 		Server: r.server, User: r.user, Since: r.began, Active: r.active, Ended: r.ended, State: r.state(),
-		TLS: r.tls, Refused: r.refused,
+		TLS: r.tls, Certificate: r.certificate, Refused: r.refused,
 	}
 	sofar := r.resultsSoFar()
 	if r.data != nil {

@@ -9,7 +9,7 @@ import (
 // describe fills in the session's part of a transfer.
 func (r *Record) describe(t *Transfer) {
 	t.Session, t.Forward, t.User, t.Type = r.ID(), r.start.Forward, r.user, r.typeCode
-	t.Client, t.Server = r.start.Client.Addr(), r.server
+	t.Client, t.Server, t.Certificate = r.start.Client.Addr(), r.server, r.certificate
 }
 
 // inDirection drops what went against the direction of a transfer: FTP sends no data there, and the kernel

@@ -1,0 +1,200 @@
+package tlskeys
+
+import (
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+
+	"ftpgate/internal/core/finding"
+	"ftpgate/internal/core/forward"
+)
+
+// maxCRL is how large a file of revocation lists may be, in bytes: a list has some 50 for each certificate.
+const maxCRL = 16 << 20
+
+// keyCRL names the file of revocation lists.
+const keyCRL = "tls.client_crl"
+
+// crl is a file of revocation lists.
+type crl struct {
+	*watched[revocations]
+	forwards []string // that use it
+}
+
+// revocations are the revocation lists (RFC 5280 section 5) of a file, one or more for each authority.
+type revocations struct {
+	lists      []revocationList
+	unreadable bool // the file has changed, and cannot be used
+}
+
+type revocationList struct {
+	*x509.RevocationList
+	revoked map[string]bool // by the bytes of the serial number
+}
+
+// readCRL reads the revocation lists of a file.
+func readCRL(path string) (*revocations, *finding.Finding) {
+	text, fault := readFile(keyCRL, path, maxCRL)
+	if fault != nil {
+		return nil, fault
+	}
+	r := &revocations{}
+	what, remedy := noPEM(text, "openssl crl -inform der -in FILE -out NEWFILE")
+	for block := range blocks(text) {
+		if block.Type != "X509 CRL" {
+			what, remedy = fmt.Sprintf("holds %q and no revocation list", block.Type),
+				"name a file with BEGIN X509 CRL in it"
+			continue
+		}
+		list, err := x509.ParseRevocationList(block.Bytes)
+		if err != nil {
+			return nil, newFault(keyCRL, fmt.Sprintf("%s: revocation list %d of the file is damaged: %v", path,
+				len(r.lists)+1, err), "take the list from the certificate authority again")
+		}
+		for _, extension := range list.Extensions {
+			if extension.Critical {
+				return nil, newFault(keyCRL, fmt.Sprintf("%s: revocation list %d of the file is a part of one: "+
+					"it has the critical extension %v", path, len(r.lists)+1, extension.Id),
+					"take the complete list of the authority, neither a delta nor one of a distribution point")
+			}
+		}
+		r.lists = append(r.lists, newRevocationList(list))
+	}
+	if len(r.lists) == 0 {
+		return nil, newFault(keyCRL, path+" "+what, remedy)
+	}
+	return r, nil
+}
+
+func newRevocationList(list *x509.RevocationList) revocationList {
+	l := revocationList{list, make(map[string]bool, len(list.RevokedCertificateEntries))}
+	for _, entry := range list.RevokedCertificateEntries {
+		l.revoked[string(entry.SerialNumber.Bytes())] = true
+	}
+	return l
+}
+
+// of returns the newest list that an authority has signed; nil: there is none.
+func (r *revocations) of(authority *x509.Certificate) *revocationList {
+	var newest *revocationList
+	for i := range r.lists {
+		l := &r.lists[i]
+		if string(l.RawIssuer) == string(authority.RawSubject) && l.CheckSignatureFrom(authority) == nil &&
+			(newest == nil || l.ThisUpdate.After(newest.ThisUpdate)) {
+			newest = l
+		}
+	}
+	return newest
+}
+
+// check refuses a client with a revoked certificate in one of its chains, and one whose chains all have a
+// certificate of which no valid list says that it is not revoked. The authority at the end of a chain is
+// trusted as it is. nil: the client is let in.
+func (r *revocations) check(chains [][]*x509.Certificate, now time.Time) *PolicyError {
+	const unknown = "it is not known whether the client's certificate is revoked: "
+	if r.unreadable {
+		return certificateError(unknown+"the revocation list cannot be read",
+			"put the authority's list into the file of tls.client_crl; the log says what is wrong with it")
+	}
+	checked := false
+	var why *PolicyError
+	for _, chain := range chains {
+		gap := false
+		for i, cert := range chain[:len(chain)-1] {
+			list := r.of(chain[i+1])
+			switch {
+			case list == nil:
+				gap, why = true, certificateError(unknown+"there is no revocation list of its authority",
+					fmt.Sprintf("add the list that %q has signed to the file of tls.client_crl",
+						subjectOf(chain[i+1])))
+			case list.revoked[string(cert.SerialNumber.Bytes())]:
+				return certificateError("the client's certificate is revoked",
+					"give the client a new certificate, if it may come")
+			case list.expired(now):
+				gap, why = true, certificateError(
+					unknown+"the revocation list of its authority has expired", remedyCRL)
+			case now.Before(list.ThisUpdate):
+				gap, why = true, certificateError(
+					unknown+"the revocation list of its authority is not valid yet",
+					"check the clock of this host")
+			}
+		}
+		checked = checked || !gap
+	}
+	if checked {
+		return nil
+	}
+	return why
+}
+
+// remedyCRL is what to do about a list that ends.
+const remedyCRL = "put the authority's current list into the file of tls.client_crl, which is taken up " +
+	"without a restart; have a timer do it"
+
+// expired reports whether a newer list is due. A list need not say when.
+func (l revocationList) expired(now time.Time) bool {
+	return !l.NextUpdate.IsZero() && now.After(l.NextUpdate)
+}
+
+// warning warns of a list that has expired, or will in the last quarter of its time, a day at most.
+func (r *revocations) warning(now time.Time) *finding.Finding {
+	for _, l := range r.lists {
+		left := l.NextUpdate.Sub(now)
+		switch {
+		case l.NextUpdate.IsZero():
+		case l.expired(now):
+			return newWarning(keyCRL, fmt.Sprintf("the revocation list of %q has expired on %s: "+
+				"its clients are refused", l.Issuer, l.NextUpdate.UTC().Format(time.DateTime)), remedyCRL)
+		case left < min(24*time.Hour, l.NextUpdate.Sub(l.ThisUpdate)/4):
+			return newWarning(keyCRL, fmt.Sprintf("the revocation list of %q expires in %s: "+
+				"its clients are refused from then on", l.Issuer, left.Round(time.Minute)), remedyCRL)
+		}
+	}
+	return nil
+}
+
+// uncovered warns of authorities without a list.
+func (r *revocations) uncovered(file string, trust *Trust) *finding.Finding {
+	var names []string
+	for _, cert := range trust.certs {
+		if cert.IsCA && r.of(cert) == nil {
+			names = append(names, fmt.Sprintf("%q", subjectOf(cert)))
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return newWarning(keyCRL, fmt.Sprintf("%s holds no revocation list that %s has signed: "+
+		"clients with a certificate of that authority are refused", file, strings.Join(names, ", ")),
+		"add its list to the file, or take the authority out of the file of tls.client_ca")
+}
+
+// crl reads the revocation lists for the clients of a forward, once for all forwards that use them.
+func (l *loading) crl(f forward.Forward, authorities *pool) *crl {
+	file := f.TLS.ClientCRL
+	if file == "" {
+		return nil
+	}
+	c, known := l.next.crls[file]
+	if !known {
+		c = &crl{watched: &watched[revocations]{paths: []string{file}, log: l.keys.log,
+			read:     func() (*revocations, *finding.Finding) { return readCRL(file) },
+			unusable: &revocations{unreadable: true}}}
+		l.next.crls[file] = c
+		l.report(f.Name, c.load(l.now))
+	}
+	c.forwards = append(c.forwards, f.Name)
+	lists := c.value.Load()
+	if lists == nil {
+		return c
+	}
+	if fault := lists.warning(l.now); fault != nil {
+		l.report(f.Name, fault)
+		l.warned = append(l.warned, file)
+	}
+	if trust := authorities.value.Load(); trust != nil {
+		l.report(f.Name, lists.uncovered(file, trust))
+	}
+	return c
+}
