@@ -54,7 +54,7 @@ func clientTLSKeys() []Key {
 			Doc:  `whether data of clients must end as TLS ends, with close_notify: "required" or "optional"`,
 		}, "required", "optional", func(v values) *bool { return &v.TLS.ClientCloseNotifyOptional }),
 		word(Key{Name: "tls.client_min_version", Needs: NeedClientTLS, Example: `"1.3"`,
-			Help: "the oldest version of TLS that clients may use",
+			Help: "clients' oldest TLS",
 			Doc: `the oldest version of TLS that clients may use: "1.2" or "1.3"; "1.0" or "1.1" for` +
 				` [old devices](#old-devices)`,
 		}, func(v values) *forward.TLSVersion { return &v.TLS.ClientMinVersion }),
@@ -131,7 +131,7 @@ func serverTLSKeys() []Key {
 			Doc:  `as 'client_close_notify', for data of the server: "required" or "optional"`,
 		}, "required", "optional", func(v values) *bool { return &v.TLS.ServerCloseNotifyOptional }),
 		word(Key{Name: "tls.server_min_version", Needs: NeedServerTLS, Example: `"1.3"`,
-			Help: "the oldest version of TLS that the server may use",
+			Help: "the server's oldest TLS",
 			Doc: `the oldest version of TLS that the server may use: "1.2" or "1.3"; "1.0" or "1.1" for` +
 				` [old devices](#old-devices)`,
 		}, func(v values) *forward.TLSVersion { return &v.TLS.ServerMinVersion }),

@@ -238,10 +238,14 @@ func TestEarlyAcceptWaitsForItsTransfer(t *testing.T) {
 }
 
 // policy is an error as package tlskeys returns it.
-type policy struct{ error }
+type policy struct {
+	error
+	code verdict.Code
+}
 
-func (policy) Plain() string  { return "the TLS session was not resumed" }
-func (policy) Remedy() string { return "set tls.client_reuse" }
+func (policy) Plain() string        { return "the TLS session was not resumed" }
+func (policy) Remedy() string       { return "set tls.client_reuse" }
+func (p policy) Code() verdict.Code { return p.code }
 
 // Each way in which the relay's transfers end is said in the words of the client, the operator and the
 // session.
@@ -251,7 +255,8 @@ func TestRelayFailure(t *testing.T) {
 		return &relay.DialError{Side: side, To: far,
 			Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.ECONNREFUSED)}}
 	}
-	resumption := policy{errors.New("not resumed")}
+	resumption := policy{errors.New("not resumed"), verdict.CodeSessionReuseMissing}
+	certificate := policy{errors.New("another certificate"), verdict.CodeClientCertificate}
 	reset := func(side relay.Side) error { return &relay.BrokenError{Side: side, Err: unix.ECONNRESET} }
 	for _, tt := range []struct {
 		name       string
@@ -272,6 +277,9 @@ func TestRelayFailure(t *testing.T) {
 		{"client without resumption", &relay.HandshakeError{Side: relay.Client, Err: resumption},
 			verdict.CodeSessionReuseMissing, 522,
 			"the TLS session was not resumed", "not resumed", true},
+		{"client with another certificate", &relay.HandshakeError{Side: relay.Client, Err: certificate},
+			verdict.CodeClientCertificate, 522,
+			"the TLS session was not resumed", "another certificate", true},
 		{"server's handshake", &relay.HandshakeError{Side: relay.Server, Err: resumption},
 			verdict.CodeServerDataTLS, 522,
 			"the TLS session was not resumed", "not resumed", true},
