@@ -2,9 +2,11 @@ package harness
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"ftpgate/internal/try/lab"
 	"ftpgate/internal/try/testca"
@@ -68,6 +70,20 @@ func (a *Authority) Issue(name string, changes ...testca.Change) KeyPair {
 		CertFile: writeSecret(a.T, filepath.Join(dir, "cert.pem"), p.PEM()),
 		KeyFile:  writeSecret(a.T, filepath.Join(dir, "key.pem"), key),
 	}
+}
+
+// RevocationList returns the authority's revocation list of these certificates, in PEM.
+func (a *Authority) RevocationList(next time.Time, revoked ...KeyPair) []byte {
+	a.T.Helper()
+	var certs []*x509.Certificate
+	for _, pair := range revoked {
+		certs = append(certs, pair.Load(a.T).Leaf)
+	}
+	text, err := a.ca.Revoke(next, certs...)
+	if err != nil {
+		a.T.Fatal(err)
+	}
+	return text
 }
 
 // ClientTLSFlags are the flags of a gateway that requires TLS of clients, with a certificate of this
