@@ -62,7 +62,8 @@ func (c *clientCerts) sameAs(peer []*x509.Certificate) error {
 		return certificateError("the data connection presents no certificate, unlike the control connection",
 			"use a client that presents its certificate on data connections, too, or resumes sessions")
 	case !c.leaf.Equal(peer[0]):
-		return certificateError("the data connection presents another certificate than the control connection",
+		return certificateError(
+			"the data connection presents another certificate than the control connection",
 			"check who connects from the client's address; a client must use one certificate in a session")
 	}
 	return nil
@@ -131,8 +132,13 @@ func (s *ClientTLS) Explain(err error) (code verdict.Code, plain, remedy string)
 }
 
 // clientPolicy warns of settings that make the client's leg less safe.
-func (l *loading) clientPolicy(f forward.Forward) {
+func (l *loading) clientPolicy(f forward.Forward, own *pair) {
 	if f.TLS.ClientMinVersion.IsObsolete() {
+		if own != nil && own.value.Load() != nil && own.value.Load().Leaf.PublicKeyAlgorithm != x509.RSA {
+			l.warn(f, "tls.cert", "the certificate's key is not RSA: most devices that know only TLS 1.0 "+
+				"or 1.1 "+
+				"know no other", "have a certificate made with an RSA key of 2048 bits")
+		}
 		l.warn(f, "tls.client_min_version", "clients may use TLS "+f.TLS.ClientMinVersion.String()+
 			" and ciphers that are not safe: whoever is on the path may read passwords and files",
 			"leave client_min_version out, or keep this forward for old devices alone, with clients")

@@ -103,16 +103,23 @@ func TestClientCertificate(t *testing.T) {
 		plain    string // empty: the client gets in
 		subject  string
 	}{
-		"good":             {own: []signed{good}, subject: "CN=scanner 7,O=Example"},
-		"good, optional":   {own: []signed{good}, optional: true, subject: "CN=scanner 7,O=Example"},
-		"none, optional":   {optional: true},
-		"none":             {alert: "certificate required", plain: "the client presents no certificate, and this forward requires one"},
-		"unknown":          {own: []signed{device(t, stranger, nil)}, alert: "unknown certificate authority", plain: "the client's certificate is not trusted: signed by an unknown authority"},
-		"unknown optional": {own: []signed{self}, optional: true, alert: "unknown certificate authority", plain: "the client's certificate is not trusted: signed by an unknown authority"},
-		"expired":          {own: []signed{device(t, m.clients, expired)}, alert: "expired certificate", plain: "the client's certificate has expired"},
-		"not yet":          {own: []signed{device(t, m.clients, testca.NotYetValid)}, alert: "expired certificate", plain: "the client's certificate is not valid yet"},
-		"for servers":      {own: []signed{sign(t, m.clients, nil)}, alert: "bad certificate", plain: "the client's certificate may not be used for a client"},
-		"no intermediate":  {own: []signed{device(t, between, nil)}, alert: "unknown certificate authority", plain: "the client's certificate is not trusted: signed by an unknown authority"},
+		"good":           {own: []signed{good}, subject: "CN=scanner 7,O=Example"},
+		"good, optional": {own: []signed{good}, optional: true, subject: "CN=scanner 7,O=Example"},
+		"none, optional": {optional: true},
+		"none": {alert: "certificate required", plain: "the client presents no certificate, " +
+			"and this forward requires one"},
+		"unknown": {own: []signed{device(t, stranger, nil)}, alert: "unknown certificate authority",
+			plain: "the client's certificate is not trusted: signed by an unknown authority"},
+		"unknown optional": {own: []signed{self}, optional: true, alert: "unknown certificate authority",
+			plain: "the client's certificate is not trusted: signed by an unknown authority"},
+		"expired": {own: []signed{device(t, m.clients, expired)}, alert: "expired certificate",
+			plain: "the client's certificate has expired"},
+		"not yet": {own: []signed{device(t, m.clients, testca.NotYetValid)},
+			alert: "expired certificate", plain: "the client's certificate is not valid yet"},
+		"for servers": {own: []signed{sign(t, m.clients, nil)}, alert: "bad certificate",
+			plain: "the client's certificate may not be used for a client"},
+		"no intermediate": {own: []signed{device(t, between, nil)}, alert: "unknown certificate authority",
+			plain: "the client's certificate is not trusted: signed by an unknown authority"},
 	} {
 		for _, version := range bothVersions {
 			t.Run(name+"/"+tls.VersionName(version), func(t *testing.T) {
@@ -164,16 +171,27 @@ func TestRevocation(t *testing.T) {
 		lists   [][]byte
 		plain   string
 	}{
-		"good":              {own: good, lists: [][]byte{list(t, m.clients, week, bad)}},
-		"empty list":        {own: good, lists: [][]byte{list(t, m.clients, week)}},
-		"revoked":           {own: bad, lists: [][]byte{list(t, m.clients, week, good, bad)}, plain: "the client's certificate is revoked"},
-		"the newest counts": {own: bad, lists: [][]byte{list(t, m.clients, past), list(t, m.clients, week, bad), list(t, m.clients, past)}, plain: "the client's certificate is revoked"},
-		"expired":           {own: good, lists: [][]byte{list(t, m.clients, past)}, plain: "it is not known whether the client's certificate is revoked: the revocation list of its authority has expired"},
-		"expired, revoked":  {own: bad, lists: [][]byte{list(t, m.clients, past, bad)}, plain: "the client's certificate is revoked"},
-		"another authority": {own: good, lists: [][]byte{list(t, stranger, week)}, plain: "it is not known whether the client's certificate is revoked: there is no revocation list of its authority"},
-		"both authorities":  {own: below, through: &between, lists: [][]byte{list(t, m.clients, week, bad), list(t, between, week)}},
-		"one authority":     {own: below, through: &between, lists: [][]byte{list(t, m.clients, week)}, plain: "it is not known whether the client's certificate is revoked: there is no revocation list of its authority"},
-		"the intermediate":  {own: below, through: &between, lists: [][]byte{list(t, m.clients, week, between), list(t, between, week)}, plain: "the client's certificate is revoked"},
+		"good":       {own: good, lists: [][]byte{list(t, m.clients, week, bad)}},
+		"empty list": {own: good, lists: [][]byte{list(t, m.clients, week)}},
+		"revoked": {own: bad, lists: [][]byte{list(t, m.clients, week, good, bad)},
+			plain: "the client's certificate is revoked"},
+		"the newest counts": {own: bad, lists: [][]byte{list(t, m.clients, past), list(t, m.clients, week,
+			bad), list(t, m.clients, past)}, plain: "the client's certificate is revoked"},
+		"expired": {own: good, lists: [][]byte{list(t, m.clients, past)},
+			plain: "it is not known whether the client's certificate is revoked: the revocation list of " +
+				"its authority has expired"},
+		"expired, revoked": {own: bad, lists: [][]byte{list(t, m.clients, past, bad)},
+			plain: "the client's certificate is revoked"},
+		"another authority": {own: good, lists: [][]byte{list(t, stranger, week)},
+			plain: "it is not known whether the client's certificate is revoked: there is no revocation " +
+				"list of its authority"},
+		"both authorities": {own: below, through: &between, lists: [][]byte{list(t, m.clients, week, bad),
+			list(t, between, week)}},
+		"one authority": {own: below, through: &between, lists: [][]byte{list(t, m.clients, week)},
+			plain: "it is not known whether the client's certificate is revoked: there is no revocation " +
+				"list of its authority"},
+		"the intermediate": {own: below, through: &between, lists: [][]byte{list(t, m.clients, week,
+			between), list(t, between, week)}, plain: "the client's certificate is revoked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := m.Forward
@@ -216,7 +234,8 @@ func TestRevocationChanges(t *testing.T) {
 		t.Helper()
 		s, _, _, err := control(t, k, m.Forward, m.client(0, one))
 		_, plain, _ := s.Explain(err)
-		if plain = strings.TrimPrefix(plain, "it is not known whether the client's certificate is revoked: "); err == nil {
+		if plain = strings.TrimPrefix(plain,
+			"it is not known whether the client's certificate is revoked: "); err == nil {
 			plain = ""
 		}
 		if plain != want {
@@ -273,8 +292,9 @@ func TestRevocationFaults(t *testing.T) {
 		"empty":       {"", "is empty", false},
 		"DER":         {string(der), "is in DER, not in PEM: remedy openssl crl -inform der", false},
 		"certificate": {string(m.clients.certPEM()), `holds "CERTIFICATE" and no revocation list`, false},
-		"damaged":     {string(encode("X509 CRL", der[:40])), "revocation list 1 of the file is damaged", false},
-		"expired":     {string(list(t, m.clients, time.Now().Add(-time.Hour))), "has expired on", true},
+		"damaged": {string(encode("X509 CRL", der[:40])), "revocation list 1 of the file is damaged",
+			false},
+		"expired": {string(list(t, m.clients, time.Now().Add(-time.Hour))), "has expired on", true},
 		"another authority": {string(list(t, authority(t), week)),
 			`holds no revocation list that "CN=test authority" has signed`, true},
 	} {
@@ -283,7 +303,8 @@ func TestRevocationFaults(t *testing.T) {
 			f.TLS.ClientCRL = put(t, "crl.pem", []byte(test.text))
 			k := New(t.TempDir(), nil)
 			findings := k.Load([]forward.Forward{f}, nil)
-			if len(findings) != 1 || findings[0].Key != "tls.client_crl" || findings[0].IsFault() == test.warning {
+			if len(findings) != 1 || findings[0].Key != "tls.client_crl" ||
+				findings[0].IsFault() == test.warning {
 				t.Fatalf("got %v; want one about the list", texts(findings))
 			}
 			if got := findings[0].Text + ": remedy " + findings[0].Remedy; !strings.Contains(got, test.want) {
@@ -314,12 +335,15 @@ func TestDataCertificate(t *testing.T) {
 			}{
 				"resumed":         {client: own, resumed: true},
 				"presented again": {client: m.client(version, one)},
-				"another":         {client: m.client(version, other), want: "the data connection presents another certificate than the control connection"},
-				"none":            {client: m.client(version), want: "the data connection presents no certificate, unlike the control connection"},
+				"another": {client: m.client(version, other),
+					want: "the data connection presents another certificate than the control connection"},
+				"none": {client: m.client(version),
+					want: "the data connection presents no certificate, unlike the control connection"},
 			} {
 				config, admit := s.Data()
 				server, client := shake(t, config, test.client)
-				if err := errors.Join(server.err, client.err); err != nil || server.DidResume != test.resumed {
+				if err := errors.Join(server.err, client.err); err != nil ||
+					server.DidResume != test.resumed {
 					t.Errorf("%s: resumed %t, error %v; want %t", name, server.DidResume, err, test.resumed)
 					continue
 				}
@@ -328,7 +352,8 @@ func TestDataCertificate(t *testing.T) {
 					t.Errorf("%s: got %q, remedy %q; want %q", name, plain, remedy, test.want)
 				}
 				policy := &PolicyError{}
-				if test.want != "" && (!errors.As(err, &policy) || policy.Code() != verdict.CodeClientCertificate) {
+				if test.want != "" && (!errors.As(err, &policy) ||
+					policy.Code() != verdict.CodeClientCertificate) {
 					t.Errorf("%s: got %v; want a verdict about the certificate", name, err)
 				}
 			}
@@ -392,15 +417,20 @@ func TestSubject(t *testing.T) {
 		want string
 	}{
 		{&x509.Certificate{Subject: pkix.Name{CommonName: "a\x1b[31m\nb"}}, "CN=a?[31m?b"},
-		{&x509.Certificate{Subject: pkix.Name{CommonName: strings.Repeat("é", 300)}}, "CN=" + strings.Repeat("é", maxSubject-3) + "..."},
-		{&x509.Certificate{EmailAddresses: []string{"anna@example.com"}, DNSNames: []string{"x"}}, "email:anna@example.com"},
+		{&x509.Certificate{Subject: pkix.Name{CommonName: strings.Repeat("é", 300)}}, "CN=" +
+			strings.Repeat("é", maxSubject-3) + "..."},
+		{&x509.Certificate{EmailAddresses: []string{"anna@example.com"}, DNSNames: []string{"x"}},
+			"email:anna@example.com"},
 		{&x509.Certificate{DNSNames: []string{"scanner"}}, "DNS:scanner"},
 	} {
 		if got := subjectOf(test.cert); got != test.want {
 			t.Errorf("got %q; want %q", got, test.want)
 		}
 	}
-	if got := subjectOf(sign(t, signed{}, func(c *x509.Certificate) { c.Subject, c.DNSNames = pkix.Name{}, nil }).cert); !strings.HasPrefix(got, "serial number ") {
+	if got := subjectOf(sign(t, signed{}, func(c *x509.Certificate) {
+		c.Subject, c.DNSNames = pkix.Name{},
+			nil
+	}).cert); !strings.HasPrefix(got, "serial number ") {
 		t.Errorf("got %q; want the serial number", got)
 	}
 }
@@ -470,7 +500,8 @@ func TestOldVersionsWarn(t *testing.T) {
 	k := New(t.TempDir(), nil)
 	for range 2 {
 		got := strings.Join(texts(k.Load([]forward.Forward{f}, nil)), "\n")
-		for _, want := range []string{"clients may use TLS 1.0", "the server may use TLS 1.1"} {
+		for _, want := range []string{"clients may use TLS 1.0", "the server may use TLS 1.1",
+			"the certificate's key is not RSA"} {
 			if strings.Count(got, want) != 1 {
 				t.Errorf("got %q; want %q in it", got, want)
 			}

@@ -2,7 +2,9 @@ package tlskeys
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,15 +51,15 @@ func readCRL(path string) (*revocations, *finding.Finding) {
 		}
 		list, err := x509.ParseRevocationList(block.Bytes)
 		if err != nil {
-			return nil, newFault(keyCRL, fmt.Sprintf("%s: revocation list %d of the file is damaged: %v", path,
+			return nil, newFault(keyCRL, fmt.Sprintf("%s: revocation list %d of the file is damaged: %v",
+				path,
 				len(r.lists)+1, err), "take the list from the certificate authority again")
 		}
-		for _, extension := range list.Extensions {
-			if extension.Critical {
-				return nil, newFault(keyCRL, fmt.Sprintf("%s: revocation list %d of the file is a part of one: "+
-					"it has the critical extension %v", path, len(r.lists)+1, extension.Id),
-					"take the complete list of the authority, neither a delta nor one of a distribution point")
-			}
+		if isPart(list) {
+			return nil, newFault(keyCRL, fmt.Sprintf("%s: revocation list %d of the file is not complete",
+				path,
+				len(r.lists)+1),
+				"take the whole list of the authority, neither a delta nor one of a distribution point")
 		}
 		r.lists = append(r.lists, newRevocationList(list))
 	}
@@ -65,6 +67,12 @@ func readCRL(path string) (*revocations, *finding.Finding) {
 		return nil, newFault(keyCRL, path+" "+what, remedy)
 	}
 	return r, nil
+}
+
+// isPart reports whether a list has a critical extension: those say of which certificates the list does not
+// speak (RFC 5280 sections 5.2.4 and 5.2.5).
+func isPart(list *x509.RevocationList) bool {
+	return slices.ContainsFunc(list.Extensions, func(e pkix.Extension) bool { return e.Critical })
 }
 
 func newRevocationList(list *x509.RevocationList) revocationList {

@@ -98,8 +98,8 @@ func explainClientCertificate(err error) (explanation, bool) {
 	for e := err; e != nil; e = errors.Unwrap(e) {
 		if strings.HasPrefix(e.Error(), "tls: client didn't provide a certificate") {
 			return explanation{"the client presents no certificate, and this forward requires one",
-				"give the client a certificate of an authority in the file of tls.client_ca, and its key; or set " +
-					"tls.client_auth = \"optional\""}, true
+				"give the client a certificate of an authority in the file of tls.client_ca, and its key; " +
+					"or set tls.client_auth = \"optional\""}, true
 		}
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
@@ -174,8 +174,8 @@ var (
 		"a client may not know its authority or not find the name that it dialled in tls.cert; a server " +
 			"must be told to accept tls.client_cert"}
 	versions = explanation{"the other side knows only versions of TLS that are too old",
-		"TLS 1.2 is the oldest that the gateway speaks by itself: update the other side; for old devices there " +
-			"are tls.client_min_version and tls.server_min_version"}
+		"TLS 1.2 is the oldest that the gateway speaks by itself: update the other side; for old devices " +
+			"there are tls.client_min_version and tls.server_min_version"}
 )
 
 // explainAlert explains what the peer says is wrong.

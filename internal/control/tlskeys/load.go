@@ -34,7 +34,7 @@ func (l *loading) forward(f forward.Forward) {
 			n.clientCA = l.pool(f.Name, "tls.client_ca", f.TLS.ClientCA)
 			n.clientCRL = l.crl(f, n.clientCA)
 		}
-		l.clientPolicy(f)
+		l.clientPolicy(f, n.cert)
 	}
 	if f.TLS.Server != forward.ServerTLSOff {
 		if f.TLS.ClientCert != "" {
@@ -102,8 +102,8 @@ func (l *loading) pair(forward string, w certFiles) *pair {
 // selfSigned makes the certificate that the gateway signs itself, or uses the one that is stored.
 func (l *loading) selfSigned(f forward.Forward) *pair {
 	if l.keys.noDir {
-		l.warn(f, "tls.cert", "the certificate is self-signed: clients cannot verify it unless you give it to "+
-			"them", finding.RemedySelfCert)
+		l.warn(f, "tls.cert", "the certificate is self-signed: clients cannot verify it unless you give "+
+			"it to them", finding.RemedySelfCert)
 		return nil
 	}
 	o, fault := newSelfSigned(l.keys.dir, f, l.addrs)

@@ -9,8 +9,8 @@ import (
 	"ftpgate/internal/core/forward"
 )
 
-// Trust is whom a forward trusts for a peer's certificate, mostly its server's. The zero value trusts this host's authorities.
-// Several goroutines may use it at once.
+// Trust is whom a forward trusts for a peer's certificate, mostly its server's. The zero value trusts this
+// host's authorities. Several goroutines may use it at once.
 type Trust struct {
 	roots *x509.CertPool // nil: the host's
 	certs []*x509.Certificate

@@ -122,7 +122,8 @@ func (t TLS) ClientSide() TLS {
 		Client: t.Client, Implicit: t.Implicit, Cert: t.Cert, Key: t.Key, CCC: t.CCC,
 		SessionReuseOptional:      t.SessionReuseOptional,
 		ClientCloseNotifyOptional: t.ClientCloseNotifyOptional,
-		ClientCA:                  t.ClientCA, ClientAuthOptional: t.ClientAuthOptional, ClientCRL: t.ClientCRL,
+		ClientCA:                  t.ClientCA, ClientAuthOptional: t.ClientAuthOptional,
+		ClientCRL:        t.ClientCRL,
 		ClientMinVersion: t.ClientMinVersion,
 	}
 }

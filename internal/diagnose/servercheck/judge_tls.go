@@ -108,6 +108,10 @@ func (j *judge) auth(try *attempt) bool {
 // versions judges a second handshake, with the version that the first did not choose.
 func (j *judge) versions(try *attempt) {
 	switch {
+	case try.handshake.version < tls.VersionTLS12: // which tls.server_min_version allows
+		j.add(CodeVersions, finding.Warning, "the server accepts "+tls.VersionName(try.handshake.version)+
+			" and nothing newer, which is not safe: whoever is on the path may read passwords and files",
+			"update the server, and leave tls.server_min_version out then")
 	case try.otherVersion == nil:
 	case try.otherVersion.err == nil:
 		j.note(CodeVersions, finding.OK, "the server accepts TLS 1.2 and TLS 1.3")
@@ -139,7 +143,7 @@ func handshakeFault(err error, afterAuth bool, limit time.Duration) (text, remed
 		return alertFault(alert)
 	case isOldVersion(err):
 		return "the server knows only versions of TLS that are too old",
-			"update the server: TLS 1.2 is the oldest that is safe"
+			remedyOldVersion
 	case isTimeout(err):
 		return "the TLS handshake did not end within " + rounded(limit),
 			"look at the server's log, and check whether a firewall that inspects FTP lets TLS pass"
@@ -149,6 +153,10 @@ func handshakeFault(err error, afterAuth bool, limit time.Duration) (text, remed
 	}
 	return "the TLS handshake failed: " + quote(err.Error()), remedyLog
 }
+
+const remedyOldVersion = "update the server: TLS 1.2 is the oldest that is safe; tls.server_min_version " +
+	"allows " +
+	"an older one"
 
 // isOldVersion reports whether the server chose a TLS version that is too old.
 func isOldVersion(err error) bool {
@@ -166,7 +174,7 @@ func alertFault(alert tls.AlertError) (text, remedy string) {
 	switch alert {
 	case 70:
 		return "the server accepts no version of TLS that is safe",
-			"update the server: TLS 1.2 is the oldest that is safe"
+			remedyOldVersion
 	case 40, 71:
 		return "the server has no TLS in common with this host: " + quote(alert.Error()),
 			"check that the server has a certificate, and which ciphers it allows"

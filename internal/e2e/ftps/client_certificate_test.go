@@ -35,7 +35,8 @@ func TestClientCertificates(t *testing.T) {
 				pair               harness.KeyPair
 				transcript, logged string
 			}{
-				"revoked": {bad, "421 the client's certificate is revoked", "the client's certificate is revoked"},
+				"revoked": {bad, "421 the client's certificate is revoked",
+					"the client's certificate is revoked"},
 				"expired": {expired, "alert", "the client's certificate has expired"},
 				"none":    {harness.KeyPair{}, "alert", "the client presents no certificate"},
 			} {
@@ -61,5 +62,6 @@ func TestClientCertificates(t *testing.T) {
 		return peers.RunClient(t, l.Client(), curl, s, peers.EPSV, harness.Forward4.Listen).Err != nil
 	})
 	program.AwaitLog("the client's certificate is revoked", before+1)
-	harness.WantContains(t, program.Log(), `certificate="CN=scanner-7"`, `certificate="CN=scanner-8"`, "remedy=")
+	harness.WantContains(t, program.Log(), `certificate="CN=scanner-7"`, `certificate="CN=scanner-8"`,
+		"remedy=")
 }
