@@ -159,7 +159,7 @@ var rows = []row{
 		shares:  []string{"golang.org/x/sys"},
 		testing: []string{"dataplane/path", "control/ftptest"}},
 	{pkg: "control/tlskeys",
-		imports: []string{"core/finding", "core/forward"},
+		imports: []string{"core/finding", "core/forward", "core/verdict"},
 		testing: []string{"try/testca"}},
 
 	// The admin socket, and systemd.

@@ -3,106 +3,16 @@ package proxy
 import (
 	"bufio"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"ftpgate/internal/core/forward"
-	"ftpgate/internal/core/verdict"
-	"ftpgate/internal/observe/sessions"
-	"ftpgate/internal/try/testca"
 )
-
-// fakeKeys have one certificate for everybody.
-type fakeKeys struct {
-	cert  tls.Certificate
-	roots *x509.CertPool // that clients trust, and the gateway as a client
-	err   error
-
-	subject string // of the certificates that clients present
-	refused error  // why clients must not come in
-
-	client *fakeClientTLS // of the last session
-}
-
-func newKeys(t *testing.T) *fakeKeys {
-	t.Helper()
-	own, err := testca.SelfSigned("ftp.test", testca.ForAddrs(netip.MustParseAddr("127.0.0.1")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &fakeKeys{cert: own.TLS(), roots: own.Pool()}
-}
-
-func (k *fakeKeys) ForClient(_ forward.Forward, client netip.Addr) (ClientTLS, error) {
-	k.client = &fakeClientTLS{config: k.serving(), address: client, subject: k.subject, refused: k.refused}
-	return k.client, k.err
-}
-
-// serving is the TLS of a server.
-func (k *fakeKeys) serving() *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{k.cert}}
-}
-
-// fakeClientTLS notes what a session tells it.
-type fakeClientTLS struct {
-	config  *tls.Config
-	address netip.Addr
-	subject string // of the client's certificate
-	refused error  // by Admit
-
-	mu   sync.Mutex
-	told []string
-}
-
-func (c *fakeClientTLS) Control() *tls.Config { return c.config }
-
-func (c *fakeClientTLS) Data() (*tls.Config, func(tls.ConnectionState) (<-chan struct{}, error)) {
-	return c.config, func(tls.ConnectionState) (<-chan struct{}, error) { return nil, nil }
-}
-
-func (c *fakeClientTLS) Login(user string, in bool) { c.tell(fmt.Sprintf("login %s %t", user, in)) }
-
-func (c *fakeClientTLS) Admit(tls.ConnectionState) (subject string, err error) {
-	return c.subject, c.refused
-}
-
-func (c *fakeClientTLS) Explain(error) (code verdict.Code, plain, remedy string) {
-	return verdict.CodeClientTLS, "explained", "mended"
-}
-
-func (c *fakeClientTLS) Close() { c.tell("close") }
-
-func (c *fakeClientTLS) tell(text string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.told = append(c.told, text)
-}
-
-// wantTold expects what a session told so far.
-func (c *fakeClientTLS) wantTold(t *testing.T, want string) {
-	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if got := strings.Join(c.told, ", "); got != want {
-		t.Errorf("the session told %q; want %q", got, want)
-	}
-}
-
-func (k *fakeKeys) ForServer(forward.Forward) (control, data *tls.Config, err error) {
-	c := &tls.Config{RootCAs: k.roots, ServerName: "127.0.0.1"}
-	return c, c, k.err
-}
-
-func (k *fakeKeys) Explain(error) (plain, remedy string) { return "explained", "mended" }
 
 // encrypting sets a forward up for TLS.
 func encrypting(k *fakeKeys, set func(f *forward.Forward)) setup {
@@ -411,57 +321,4 @@ func TestPassedThroughDrains(t *testing.T) {
 	b.client.heardAll()
 	b.server.heardAll()
 	b.await("an end without a last line", func() bool { return strings.Contains(b.logs.String(), `said=""`) })
-}
-
-// Whose certificate the client presents stands in the log, in the session and in its transfers.
-func TestClientCertificate(t *testing.T) {
-	k := newKeys(t)
-	k.subject = "CN=scanner 7"
-	j := sessions.New(time.Now())
-	b := newStage(t, encrypting(k, required), withJournal(j)).connect()
-	b.auth(k)
-	b.login()
-	b.ask("QUIT", "221 bye")
-	b.client.heardAll()
-	b.await("the session's end", func() bool { return ended(j) == 1 })
-	e, text := b.timeline(j)
-	if e.Certificate != k.subject || in(text, "the client presents the certificate of CN=scanner 7") != "" {
-		t.Errorf("got %q, time line %s; want %q", e.Certificate, text, k.subject)
-	}
-	if !strings.Contains(b.logs.String(), `certificate="CN=scanner 7"`) {
-		t.Errorf("log: got no certificate: %s", b.logs)
-	}
-}
-
-// ended is how many sessions have ended.
-func ended(j *sessions.Log) int { return len(slices.Collect(j.Ended())) }
-
-// A client whose certificate is revoked reads why, in TLS, and its session says so.
-func TestClientCertificateRefused(t *testing.T) {
-	for _, implicit := range []bool{false, true} {
-		k := newKeys(t)
-		k.subject, k.refused = "CN=scanner 7", errors.New("revoked")
-		j := sessions.New(time.Now())
-		b := newStage(t, encrypting(k, func(f *forward.Forward) {
-			required(f)
-			f.TLS.Implicit = implicit
-		}), withJournal(j))
-		if implicit {
-			b.client = b.dial()
-			b.client.encrypt(k, false)
-			b.accept()
-		} else {
-			b.connect().auth(k)
-		}
-		b.client.hear("421 explained")
-		b.client.heardAll()
-		b.await("the session's end", func() bool { return ended(j) == 1 })
-		b.wantRefused("encryption=1")
-		e, _ := b.timeline(j)
-		if e.Verdict.Text != "explained (revoked)" || e.Verdict.Remedy != "mended" ||
-			e.Certificate != k.subject {
-			t.Errorf("got %+v of %q; want what the client was told, and whose certificate it is", e.Verdict,
-				e.Certificate)
-		}
-	}
 }

@@ -5,8 +5,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +35,12 @@ func (m mutual) client(version uint16, own ...signed) *tls.Config {
 	for _, s := range own {
 		c.Certificates = append(c.Certificates, s.pair())
 	}
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if len(own) == 0 {
+			return &tls.Certificate{}, nil
+		}
+		return &c.Certificates[0], nil // also where the gateway names another authority
+	}
 	return c
 }
 
@@ -50,26 +54,6 @@ func device(t *testing.T, by signed, change testca.Change) signed {
 			change(c)
 		}
 	})
-}
-
-// intermediate makes an authority that another one has signed.
-func intermediate(t *testing.T, by signed) signed {
-	t.Helper()
-	return sign(t, by, func(c *x509.Certificate) { testca.ForSigning(c); c.ExtKeyUsage = nil })
-}
-
-// list makes an authority's revocation list.
-func list(t *testing.T, by signed, next time.Time, revoked ...signed) []byte {
-	t.Helper()
-	var certs []*x509.Certificate
-	for _, s := range revoked {
-		certs = append(certs, s.cert)
-	}
-	text, err := by.asPair().Revoke(next, certs...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
 }
 
 // control does the handshake of a control connection, and asks whether the client may come in.
@@ -87,6 +71,15 @@ func control(t *testing.T, k *Keys, f forward.Forward, client *tls.Config) (s *C
 	}
 	subject, err = s.Admit(server.ConnectionState)
 	return s, subject, there.err, err
+}
+
+// wantClientRefused asserts why a client is refused, as the client reads it.
+func wantClientRefused(t *testing.T, s *ClientTLS, err error, want string) {
+	t.Helper()
+	code, plain, remedy := s.Explain(err)
+	if code != verdict.CodeClientCertificate || plain != want || remedy == "" {
+		t.Errorf("error %v: got %s, %q, remedy %q; want %q", err, code, plain, remedy, want)
+	}
 }
 
 // TestClientCertificate: who gets in with which certificate, what TLS tells the client, and what we say.
@@ -126,25 +119,14 @@ func TestClientCertificate(t *testing.T) {
 				f := m.Forward
 				f.TLS.ClientAuthOptional = test.optional
 				k, _, _ := keys(t, f)
-				client := m.client(version)
-				client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-					if len(test.own) == 0 {
-						return &tls.Certificate{}, nil
-					}
-					pair := test.own[0].pair() // also where the gateway names another authority
-					return &pair, nil
-				}
-				s, subject, atClient, err := control(t, k, f, client)
+				s, subject, atClient, err := control(t, k, f, m.client(version, test.own...))
 				if test.plain == "" {
 					if err != nil || subject != test.subject {
 						t.Errorf("got %q, error %v; want %q", subject, err, test.subject)
 					}
 					return
 				}
-				code, plain, remedy := s.Explain(err)
-				if code != verdict.CodeClientCertificate || plain != test.plain || remedy == "" {
-					t.Errorf("error %v: got %s, %q, remedy %q; want %q", err, code, plain, remedy, test.plain)
-				}
+				wantClientRefused(t, s, err, test.plain)
 				alert := test.alert
 				if version == tls.VersionTLS12 && alert == "certificate required" {
 					alert = "handshake failure" // TLS 1.2 has no alert of its own
@@ -154,163 +136,6 @@ func TestClientCertificate(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// TestRevocation: which certificates the lists let in. Without a list that says so, none.
-func TestRevocation(t *testing.T) {
-	m := newMutual(t)
-	good, bad := device(t, m.clients, nil), device(t, m.clients, nil)
-	between := intermediate(t, m.clients)
-	below := device(t, between, nil)
-	stranger := authority(t)
-	week, past := time.Now().Add(7*24*time.Hour), time.Now().Add(-time.Hour)
-	for name, test := range map[string]struct {
-		own     signed
-		through *signed // the intermediate certificate that the client sends
-		lists   [][]byte
-		plain   string
-	}{
-		"good":       {own: good, lists: [][]byte{list(t, m.clients, week, bad)}},
-		"empty list": {own: good, lists: [][]byte{list(t, m.clients, week)}},
-		"revoked": {own: bad, lists: [][]byte{list(t, m.clients, week, good, bad)},
-			plain: "the client's certificate is revoked"},
-		"the newest counts": {own: bad, lists: [][]byte{list(t, m.clients, past), list(t, m.clients, week,
-			bad), list(t, m.clients, past)}, plain: "the client's certificate is revoked"},
-		"expired": {own: good, lists: [][]byte{list(t, m.clients, past)},
-			plain: "it is not known whether the client's certificate is revoked: the revocation list of " +
-				"its authority has expired"},
-		"expired, revoked": {own: bad, lists: [][]byte{list(t, m.clients, past, bad)},
-			plain: "the client's certificate is revoked"},
-		"another authority": {own: good, lists: [][]byte{list(t, stranger, week)},
-			plain: "it is not known whether the client's certificate is revoked: there is no revocation " +
-				"list of its authority"},
-		"both authorities": {own: below, through: &between, lists: [][]byte{list(t, m.clients, week, bad),
-			list(t, between, week)}},
-		"one authority": {own: below, through: &between, lists: [][]byte{list(t, m.clients, week)},
-			plain: "it is not known whether the client's certificate is revoked: there is no revocation " +
-				"list of its authority"},
-		"the intermediate": {own: below, through: &between, lists: [][]byte{list(t, m.clients, week,
-			between), list(t, between, week)}, plain: "the client's certificate is revoked"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := m.Forward
-			f.TLS.ClientCRL = put(t, "crl.pem", test.lists...)
-			k, _, _ := keys(t, f)
-			client := m.client(0, test.own)
-			if test.through != nil {
-				chain := &client.Certificates[0].Certificate
-				*chain = append(*chain, test.through.cert.Raw)
-			}
-			s, subject, atClient, err := control(t, k, f, client)
-			if atClient != nil || subject != "CN=scanner 7,O=Example" {
-				t.Errorf("got %q, the client %v; want TLS, in which the refusal is said", subject, atClient)
-			}
-			if test.plain == "" {
-				if err != nil {
-					t.Error(err)
-				}
-				return
-			}
-			code, plain, remedy := s.Explain(err)
-			if code != verdict.CodeClientCertificate || plain != test.plain || remedy == "" {
-				t.Errorf("error %v: got %s, %q, remedy %q; want %q", err, code, plain, remedy, test.plain)
-			}
-		})
-	}
-}
-
-// TestRevocationChanges: a list that changes counts for the next session, and one that cannot be read lets
-// nobody in, until it is back.
-func TestRevocationChanges(t *testing.T) {
-	m := newMutual(t)
-	one := device(t, m.clients, nil)
-	week := time.Now().Add(7 * 24 * time.Hour)
-	sound := list(t, m.clients, week)
-	file := put(t, "crl.pem", sound)
-	m.TLS.ClientCRL = file
-	k, at, log := keys(t, m.Forward)
-	try := func(want string) {
-		t.Helper()
-		s, _, _, err := control(t, k, m.Forward, m.client(0, one))
-		_, plain, _ := s.Explain(err)
-		if plain = strings.TrimPrefix(plain,
-			"it is not known whether the client's certificate is revoked: "); err == nil {
-			plain = ""
-		}
-		if plain != want {
-			t.Errorf("got %q, error %v; want %q", plain, err, want)
-		}
-	}
-	try("")
-	renew(t, file, list(t, m.clients, week, one))
-	k.Refresh(at.pass(time.Second))
-	log.wantLog(t, "level=INFO", file)
-	try("the client's certificate is revoked")
-	renew(t, file, sound)
-	k.Refresh(at.pass(time.Second))
-	log.wantLog(t, "level=INFO", file)
-
-	kept := file + ".kept"
-	if err := os.Rename(file, kept); err != nil {
-		t.Fatal(err)
-	}
-	k.Refresh(at.pass(time.Second))
-	log.wantLog(t)
-	try("") // it may be on its way
-	k.Refresh(at.pass(settleTime))
-	log.wantLog(t, "level=ERROR", "does not exist", "clients with a certificate are refused", "remedy=")
-	try("the revocation list cannot be read")
-	if err := os.Rename(kept, file); err != nil { // the same file, with the same stamp
-		t.Fatal(err)
-	}
-	k.Refresh(at.pass(time.Second))
-	log.wantLog(t, "level=INFO", file)
-	try("")
-
-	k.Refresh(at.pass(6*24*time.Hour + time.Hour))
-	log.wantLog(t, "level=WARN", "expires in 23h", "forwards=archive", "remedy=")
-	try("")
-	k.Refresh(at.pass(24 * time.Hour))
-	log.wantLog(t, "level=WARN", "has expired on", "its clients are refused")
-	try("the revocation list of its authority has expired")
-}
-
-// TestRevocationFaults: what is wrong with a file of lists is said when it is loaded.
-func TestRevocationFaults(t *testing.T) {
-	m := newMutual(t)
-	week := time.Now().Add(7 * 24 * time.Hour)
-	sound := list(t, m.clients, week)
-	var der []byte
-	for block := range blocks(sound) {
-		der = block.Bytes
-	}
-	for name, test := range map[string]struct {
-		text, want string
-		warning    bool
-	}{
-		"empty":       {"", "is empty", false},
-		"DER":         {string(der), "is in DER, not in PEM: remedy openssl crl -inform der", false},
-		"certificate": {string(m.clients.certPEM()), `holds "CERTIFICATE" and no revocation list`, false},
-		"damaged": {string(encode("X509 CRL", der[:40])), "revocation list 1 of the file is damaged",
-			false},
-		"expired": {string(list(t, m.clients, time.Now().Add(-time.Hour))), "has expired on", true},
-		"another authority": {string(list(t, authority(t), week)),
-			`holds no revocation list that "CN=test authority" has signed`, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := m.Forward
-			f.TLS.ClientCRL = put(t, "crl.pem", []byte(test.text))
-			k := New(t.TempDir(), nil)
-			findings := k.Load([]forward.Forward{f}, nil)
-			if len(findings) != 1 || findings[0].Key != "tls.client_crl" ||
-				findings[0].IsFault() == test.warning {
-				t.Fatalf("got %v; want one about the list", texts(findings))
-			}
-			if got := findings[0].Text + ": remedy " + findings[0].Remedy; !strings.Contains(got, test.want) {
-				t.Errorf("got %q; want %q in it", got, test.want)
-			}
-		})
 	}
 }
 
@@ -432,79 +257,5 @@ func TestSubject(t *testing.T) {
 			nil
 	}).cert); !strings.HasPrefix(got, "serial number ") {
 		t.Errorf("got %q; want the serial number", got)
-	}
-}
-
-// TestVersions: which versions and ciphers a forward allows, on both legs. The default is TLS 1.2.
-func TestVersions(t *testing.T) {
-	ca := authority(t)
-	cert := rsaServer(t, ca)
-	old := []uint16{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA}
-	for _, test := range []struct {
-		oldest  forward.TLSVersion
-		peer    uint16
-		ciphers []uint16
-		allowed bool
-	}{
-		{forward.TLS12, tls.VersionTLS11, nil, false},
-		{forward.TLS12, tls.VersionTLS12, nil, true},
-		{forward.TLS12, tls.VersionTLS12, old, false},
-		{forward.TLS13, tls.VersionTLS12, nil, false},
-		{forward.TLS13, tls.VersionTLS13, nil, true},
-		{forward.TLS11, tls.VersionTLS10, nil, false},
-		{forward.TLS11, tls.VersionTLS11, nil, true},
-		{forward.TLS10, tls.VersionTLS10, nil, true},
-		{forward.TLS10, tls.VersionTLS10, old, true},
-		{forward.TLS10, tls.VersionTLS10, []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}, true},
-		{forward.TLS10, tls.VersionTLS10, []uint16{tls.TLS_RSA_WITH_RC4_128_SHA}, false},
-		{forward.TLS10, tls.VersionTLS13, nil, true},
-	} {
-		t.Run(fmt.Sprint(test.oldest, " ", tls.VersionName(test.peer), test.ciphers), func(t *testing.T) {
-			f := terminated(put(t, "both.pem", cert.certPEM(), cert.keyPEM()), "")
-			f.TLS.ClientMinVersion = test.oldest
-			f.TLS.Server, f.TLS.ServerMinVersion = forward.ServerTLSRequired, test.oldest
-			f.TLS.CA, f.Server.Host = put(t, "ca.pem", ca.certPEM()), "gateway.test"
-			k, _, _ := keys(t, f)
-			own, err := k.ForClient(f, theClient)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer own.Close()
-			client := trusting(ca, test.peer)
-			client.CipherSuites = test.ciphers
-			data, _ := own.Data()
-			for what, config := range map[string]*tls.Config{"control": own.Control(), "data": data} {
-				if s, c := shake(t, config, client); (errors.Join(s.err, c.err) == nil) != test.allowed {
-					t.Errorf("client's %s: got %v, %v; want it allowed: %t", what, s.err, c.err, test.allowed)
-				}
-			}
-			toServer, _, err := k.ForServer(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s, c := shake(t, &tls.Config{Certificates: []tls.Certificate{cert.pair()}, MinVersion: test.peer,
-				MaxVersion: test.peer, CipherSuites: test.ciphers}, toServer)
-			if (errors.Join(s.err, c.err) == nil) != test.allowed {
-				t.Errorf("server: got %v, %v; want it allowed: %t", s.err, c.err, test.allowed)
-			}
-		})
-	}
-}
-
-// TestOldVersionsWarn: an old version is warned of at each load, on either leg.
-func TestOldVersionsWarn(t *testing.T) {
-	m := newMaterial(t)
-	f := terminated(m.path("cert"), m.path("key"))
-	f.TLS.ClientMinVersion = forward.TLS10
-	f.TLS.Server, f.TLS.CA, f.TLS.ServerMinVersion = forward.ServerTLSRequired, m.path("ca"), forward.TLS11
-	k := New(t.TempDir(), nil)
-	for range 2 {
-		got := strings.Join(texts(k.Load([]forward.Forward{f}, nil)), "\n")
-		for _, want := range []string{"clients may use TLS 1.0", "the server may use TLS 1.1",
-			"the certificate's key is not RSA"} {
-			if strings.Count(got, want) != 1 {
-				t.Errorf("got %q; want %q in it", got, want)
-			}
-		}
 	}
 }

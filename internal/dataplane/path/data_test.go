@@ -256,7 +256,7 @@ func TestRelayFailure(t *testing.T) {
 			Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.ECONNREFUSED)}}
 	}
 	resumption := policy{errors.New("not resumed"), verdict.CodeSessionReuseMissing}
-	certificate := policy{errors.New("another certificate"), verdict.CodeClientCertificate}
+	certificate := policy{errors.New("another one"), verdict.CodeClientCertificate}
 	reset := func(side relay.Side) error { return &relay.BrokenError{Side: side, Err: unix.ECONNRESET} }
 	for _, tt := range []struct {
 		name       string
@@ -275,14 +275,11 @@ func TestRelayFailure(t *testing.T) {
 			verdict.CodeClientNoDataTLS, 522,
 			"the client closed the data connection before its TLS handshake was done", "EOF", false},
 		{"client without resumption", &relay.HandshakeError{Side: relay.Client, Err: resumption},
-			verdict.CodeSessionReuseMissing, 522,
-			"the TLS session was not resumed", "not resumed", true},
+			verdict.CodeSessionReuseMissing, 522, "the TLS session was not resumed", "not resumed", true},
 		{"client with another certificate", &relay.HandshakeError{Side: relay.Client, Err: certificate},
-			verdict.CodeClientCertificate, 522,
-			"the TLS session was not resumed", "another certificate", true},
+			verdict.CodeClientCertificate, 522, "the TLS session was not resumed", "another one", true},
 		{"server's handshake", &relay.HandshakeError{Side: relay.Server, Err: resumption},
-			verdict.CodeServerDataTLS, 522,
-			"the TLS session was not resumed", "not resumed", true},
+			verdict.CodeServerDataTLS, 522, "the TLS session was not resumed", "not resumed", true},
 		{"truncated", &relay.BrokenError{Side: relay.Client, Err: &relay.TruncatedError{Side: relay.Client}},
 			verdict.CodeTruncated, 426,
 			"the client's data ended without TLS's close_notify, it may be cut short", "", true},
