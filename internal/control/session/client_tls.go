@@ -107,10 +107,14 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 		s.clientNotEncrypted(err)
 		return false
 	}
+	s.encrypted("client", s.client.TLS)
 	subject, err := s.clientTLS.Admit(s.client.TLS.ConnectionState())
-	s.encrypted("client", s.client.TLS, subject)
+	s.presented(subject)
 	if err != nil {
-		s.terminate(s.clientRefusal("", err))
+		code, plain, remedy := s.clientTLS.Explain(err)
+		r := refusal.New(verdict.RefusedEncryption, code, plain)
+		r.Remedy, r.Err = remedy, err
+		s.terminate(r)
 		return false
 	}
 	return s.switched(lines)
@@ -139,34 +143,30 @@ func (s *Session) switched(lines *ftp.LineReader) bool {
 	return s.finishTransition()
 }
 
-// encrypted says that a control connection has TLS, in the record and in the log. subject is whose
-// certificate the client presents; "": none.
-func (s *Session) encrypted(leg string, c *tls.Conn, subject string) {
+// presented says whose certificate the client presents, in the record and in the log; "": none.
+func (s *Session) presented(subject string) {
+	s.record.ClientCertificate(subject)
+	if subject != "" {
+		s.log(slog.LevelInfo, "client certificate presented", slog.String("certificate", subject))
+	}
+}
+
+// encrypted says that a control connection has TLS, in the record and in the log.
+func (s *Session) encrypted(leg string, c *tls.Conn) {
 	state := c.ConnectionState()
 	version, cipher := tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
 	s.record.Encrypted(leg, version, cipher)
-	attrs := []slog.Attr{slog.String("leg", leg), slog.String("tls", version), slog.String("cipher", cipher)}
-	if subject != "" {
-		attrs = append(attrs, slog.String("certificate", subject))
-	}
-	if leg == "client" {
-		s.record.ClientCertificate(subject)
-	}
-	s.log(slog.LevelInfo, "control connection encrypted", attrs...)
+	s.log(slog.LevelInfo, "control connection encrypted", slog.String("leg", leg),
+		slog.String("tls", version), slog.String("cipher", cipher))
 }
 
 // clientNotEncrypted ends a session whose TLS with the client failed.
 func (s *Session) clientNotEncrypted(err error) {
 	if !s.isTerminated() {
-		s.refuse(s.clientRefusal("no TLS with the client: ", err))
+		code, plain, remedy := s.clientTLS.Explain(err)
+		r := refusal.New(verdict.RefusedEncryption, code, "no TLS with the client: "+plain)
+		r.Remedy, r.Err = remedy, err
+		s.refuse(r)
 	}
 	s.terminate(refusal.Refusal{})
-}
-
-// clientRefusal is the refusal of a client by its TLS, with a reason that begins with prefix.
-func (s *Session) clientRefusal(prefix string, err error) refusal.Refusal {
-	code, plain, remedy := s.clientTLS.Explain(err)
-	r := refusal.New(verdict.RefusedEncryption, code, prefix+plain)
-	r.Remedy, r.Err = remedy, err
-	return r
 }

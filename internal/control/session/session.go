@@ -129,7 +129,7 @@ func New(aborted context.Context, env *Env, client, server *conn.Control, f forw
 	}
 	s.log(slog.LevelInfo, "session begins")
 	if setup != nil {
-		s.encrypted("server", server.TLS, "")
+		s.encrypted("server", server.TLS)
 	}
 	return s, nil
 }

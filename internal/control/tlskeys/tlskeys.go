@@ -148,29 +148,34 @@ func (k *Keys) Refresh(now time.Time) {
 	for _, p := range s.certs {
 		// Reading a self-signed one renews it, although nothing on disk has changed.
 		p.check(now, p.selfSigned && expiryWarning(p.value.Load().Leaf, now) != nil)
-		k.warn(expiryWarning(p.value.Load().Leaf, now), "the certificate ", p.paths[0], p.forwards, now)
+		if fault := expiryWarning(p.value.Load().Leaf, now); k.warnsNow(fault, p.paths[0], now) {
+			k.log.Warn("the certificate "+fault.Text, "file", p.paths[0],
+				"forwards", strings.Join(p.forwards, " "), "remedy", fault.Remedy)
+		}
 	}
 	for _, p := range s.pools {
 		p.check(now, false)
 	}
 	for _, c := range s.crls {
 		c.check(now, false)
-		k.warn(c.value.Load().warning(now), "", c.paths[0], c.forwards, now)
+		if fault := c.value.Load().warning(now); k.warnsNow(fault, c.paths[0], now) {
+			k.log.Warn("clients with a certificate are refused, or will be", "file", c.paths[0],
+				"forwards", strings.Join(c.forwards, " "), "error", fault.Text, "remedy", fault.Remedy)
+		}
 	}
 }
 
-// warn logs once a day that a certificate or a list ends soon or has ended; nil: it does not.
-func (k *Keys) warn(fault *finding.Finding, what, file string, forwards []string, now time.Time) {
+// warnsNow reports whether the log has a warning about a file now: once a day. nil: there is none.
+func (k *Keys) warnsNow(fault *finding.Finding, file string, now time.Time) bool {
 	if fault == nil {
 		delete(k.warned, file)
-		return
+		return false
 	}
 	if last, logged := k.warned[file]; logged && now.Sub(last) < warnInterval {
-		return
+		return false
 	}
 	k.warned[file] = now
-	k.log.Warn(what+fault.Text, "file", file, "forwards", strings.Join(forwards, " "),
-		"remedy", fault.Remedy)
+	return true
 }
 
 // Expiry is when a certificate ends.

@@ -122,13 +122,14 @@ func (w *watched[T]) reject(stamps []stamp, fault *finding.Finding, now time.Tim
 		return
 	}
 	w.rejected.logged = true
-	message := "cannot use the changed file; its previous content stays in use"
 	if w.unusable != nil {
 		w.value.Store(w.unusable)
 		w.stamps = nil // the old file is read again if it comes back
-		message = "cannot use the changed file; clients with a certificate are refused"
+		w.log.Error("cannot use the changed file; clients with a certificate are refused",
+			"file", w.paths[0], "error", fault.Text, "remedy", fault.Remedy)
+		return
 	}
-	w.log.Error(message,
+	w.log.Error("cannot use the changed file; its previous content stays in use",
 		"file", w.paths[0], "error", fault.Text, "remedy", fault.Remedy)
 }
 
