@@ -56,21 +56,23 @@ func (c *clientCerts) sameAs(peer []*x509.Certificate) error {
 	case c.leaf == nil:
 		return nil
 	case c.now().After(c.leaf.NotAfter): // crypto/tls does not resume its session any more
-		return certificateError("the client's certificate has expired during the session",
-			"have it renewed, and connect again")
+		return certificateError(explanation{
+			plain:  "the client's certificate has expired during the session",
+			remedy: "have it renewed, and connect again"})
 	case len(peer) == 0:
-		return certificateError("the data connection presents no certificate, unlike the control connection",
-			"use a client that presents its certificate on data connections, too, or resumes sessions")
+		return certificateError(explanation{
+			plain:  "the data connection presents no certificate, unlike the control connection",
+			remedy: "use a client that presents its certificate on data connections, too, or resumes sessions"})
 	case !c.leaf.Equal(peer[0]):
-		return certificateError(
-			"the data connection presents another certificate than the control connection",
-			"check who connects from the client's address; a client must use one certificate in a session")
+		return certificateError(explanation{
+			plain:  "the data connection presents another certificate than the control connection",
+			remedy: "check who connects from the client's address; a client must use one certificate in a session"})
 	}
 	return nil
 }
 
-func certificateError(plain, remedy string) *PolicyError {
-	return &PolicyError{explanation{plain, remedy}, verdict.CodeClientCertificate}
+func certificateError(why explanation) *PolicyError {
+	return &PolicyError{why, verdict.CodeClientCertificate}
 }
 
 // Admit judges the client after the handshake of its control connection. subject is whose certificate the

@@ -102,8 +102,9 @@ func (r *revocations) of(authority *x509.Certificate) *revocationList {
 func (r *revocations) check(chains [][]*x509.Certificate, now time.Time) *PolicyError {
 	const unknown = "it is not known whether the client's certificate is revoked: "
 	if r.unreadable {
-		return certificateError(unknown+"the revocation list cannot be read",
-			"put the authority's list into the file of tls.client_crl; the log says what is wrong with it")
+		return certificateError(explanation{plain: unknown + "the revocation list cannot be read",
+			remedy: "put the authority's list into the file of tls.client_crl; the log says what is wrong " +
+				"with it"})
 	}
 	checked := false
 	var why *PolicyError
@@ -113,19 +114,20 @@ func (r *revocations) check(chains [][]*x509.Certificate, now time.Time) *Policy
 			list := r.of(chain[i+1])
 			switch {
 			case list == nil:
-				gap, why = true, certificateError(unknown+"there is no revocation list of its authority",
-					fmt.Sprintf("add the list that %q has signed to the file of tls.client_crl",
-						subjectOf(chain[i+1])))
+				gap, why = true, certificateError(explanation{
+					plain: unknown + "there is no revocation list of its authority",
+					remedy: fmt.Sprintf("add the list that %q has signed to the file of tls.client_crl",
+						subjectOf(chain[i+1]))})
 			case list.revoked[string(cert.SerialNumber.Bytes())]:
-				return certificateError("the client's certificate is revoked",
-					"give the client a new certificate, if it may come")
+				return certificateError(explanation{plain: "the client's certificate is revoked",
+					remedy: "give the client a new certificate, if it may come"})
 			case list.expired(now):
-				gap, why = true, certificateError(
-					unknown+"the revocation list of its authority has expired", remedyCRL)
+				gap, why = true, certificateError(explanation{
+					plain: unknown + "the revocation list of its authority has expired", remedy: remedyCRL})
 			case now.Before(list.ThisUpdate):
-				gap, why = true, certificateError(
-					unknown+"the revocation list of its authority is not valid yet",
-					"check the clock of this host")
+				gap, why = true, certificateError(explanation{
+					plain:  unknown + "the revocation list of its authority is not valid yet",
+					remedy: "check the clock of this host"})
 			}
 		}
 		checked = checked || !gap

@@ -40,13 +40,28 @@ func (f Forward) FTPSRisk() (risk, remedy string) {
 
 // clientLeg says what clients speak with the gateway.
 func (t TLS) clientLeg() string {
+	s := "clients may ask for TLS"
 	switch {
 	case t.Implicit:
-		return "clients must begin with TLS (implicit)"
+		s = "clients must begin with TLS (implicit)"
 	case t.Client == ClientTLSRequired:
-		return "clients must ask for TLS"
+		s = "clients must ask for TLS"
 	}
-	return "clients may ask for TLS"
+	switch {
+	case t.ClientAuthOptional:
+		s += " and may present a certificate"
+	case t.ClientCA != "":
+		s += " and present a certificate"
+	}
+	return s + t.ClientMinVersion.warning()
+}
+
+// warning says that a version is not safe; "": it is.
+func (v TLSVersion) warning() string {
+	if !v.IsObsolete() {
+		return ""
+	}
+	return fmt.Sprintf(" (TLS %s will do, which is not safe)", v)
 }
 
 // serverLeg says what the gateway speaks with the server.
@@ -55,6 +70,7 @@ func (t TLS) serverLeg() string {
 	if t.Server == ServerTLSImplicit {
 		s += " (implicit)"
 	}
+	s += t.ServerMinVersion.warning()
 	if t.ServerDataClear {
 		s += " and data in clear"
 	}

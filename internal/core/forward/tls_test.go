@@ -14,10 +14,12 @@ func giveTLS(t *testing.T, f *forward.Forward, key, value string) {
 	t.Helper()
 	texts := map[string]*string{"tls.cert": &f.TLS.Cert, "tls.key": &f.TLS.Key, "tls.ca": &f.TLS.CA,
 		"tls.server_name": &f.TLS.ServerName,
-		"tls.client_cert": &f.TLS.ClientCert, "tls.client_key": &f.TLS.ClientKey}
+		"tls.client_cert": &f.TLS.ClientCert, "tls.client_key": &f.TLS.ClientKey,
+		"tls.client_ca": &f.TLS.ClientCA, "tls.client_crl": &f.TLS.ClientCRL}
 	marks := map[string]*bool{"tls.implicit=true": &f.TLS.Implicit,
 		"tls.session_reuse=false": &f.TLS.SessionReuseOptional, "tls.ccc=true": &f.TLS.CCC,
 		"tls.client_close_notify=optional": &f.TLS.ClientCloseNotifyOptional,
+		"tls.client_auth=optional":         &f.TLS.ClientAuthOptional,
 		"tls.server_data=clear":            &f.TLS.ServerDataClear, "tls.verify=insecure": &f.TLS.Insecure,
 		"tls.server_close_notify=optional": &f.TLS.ServerCloseNotifyOptional}
 	var err error
@@ -26,6 +28,10 @@ func giveTLS(t *testing.T, f *forward.Forward, key, value string) {
 		f.TLS.Client, err = forward.ParseWord[forward.ClientTLS]("tls.client", value)
 	case key == "tls.server":
 		f.TLS.Server, err = forward.ParseWord[forward.ServerTLS]("tls.server", value)
+	case key == "tls.client_min_version":
+		f.TLS.ClientMinVersion, err = forward.ParseWord[forward.TLSVersion](key, value)
+	case key == "tls.server_min_version":
+		f.TLS.ServerMinVersion, err = forward.ParseWord[forward.TLSVersion](key, value)
 	case texts[key] != nil:
 		*texts[key] = value
 	case marks[key+"="+value] != nil:
@@ -53,6 +59,19 @@ func TestCheckTLS(t *testing.T) {
 			"f 192.0.2.6:21 203.0.113.1 proxy data=relay tls.client=required tls.cert=c.pem " +
 				"tls.server=required",
 		}, nil},
+		{"certificates of clients", []string{
+			"a 192.0.2.1:21 203.0.113.1 proxy tls.client=required tls.cert=c.pem tls.client_ca=ca.pem " +
+				"tls.client_crl=crl.pem",
+			"b 192.0.2.2:21 203.0.113.1 proxy tls.client=optional tls.cert=c.pem tls.client_ca=ca.pem " +
+				"tls.client_auth=optional"}, nil},
+		{"a certificate, and yet in clear", []string{
+			"a :21 203.0.113.1 proxy tls.client=optional tls.cert=c.pem tls.client_ca=ca.pem"}, []string{
+			`0 tls.client_ca tls.client_ca requires a certificate, which a client in clear has not: want ` +
+				`tls.client = "required", not optional; or tls.client_auth = "optional"`}},
+		{"no authorities of clients", []string{"a :21 203.0.113.1 proxy tls.client=required tls.cert=c.pem " +
+			"tls.client_auth=optional tls.client_crl=crl.pem"}, []string{
+			"0 tls.client_auth tls.client_auth is about clients' certificates",
+			"0 tls.client_crl tls.client_crl says which clients' certificates are revoked"}},
 		{"no certificate", []string{"a :21 203.0.113.1 proxy tls.client=optional tls.key=k.pem"}, []string{
 			`0 tls.cert tls.client optional needs a certificate: set tls.cert to its file, or use tls.cert ` +
 				`= "self-signed" to try things out`}},
@@ -174,6 +193,14 @@ func TestFTPS(t *testing.T) {
 			"clients must ask for TLS, the server gets plain FTP"},
 		{"a :21 203.0.113.1 proxy tls.client=required tls.implicit=true tls.cert=c.pem", "terminated",
 			"clients must begin with TLS (implicit), the server gets plain FTP"},
+		{"a :21 203.0.113.1 proxy tls.client=required tls.cert=c.pem tls.client_ca=ca.pem", "terminated",
+			"clients must ask for TLS and present a certificate, the server gets plain FTP"},
+		{"a :21 203.0.113.1 proxy tls.client=optional tls.cert=c.pem tls.client_ca=ca.pem " +
+			"tls.client_auth=optional tls.client_min_version=1.0", "terminated", "clients may ask for TLS and " +
+			"may present a certificate (TLS 1.0 will do, which is not safe), the server gets plain FTP"},
+		{"a :21 203.0.113.1 proxy tls.server=required tls.server_min_version=1.1", "originated",
+			"clients speak plain FTP and AUTH is answered with 534, the server gets TLS (TLS 1.1 will do, " +
+				"which is not safe)"},
 		{"a :21 203.0.113.1 proxy tls.server=required", "originated",
 			"clients speak plain FTP and AUTH is answered with 534, the server gets TLS"},
 		{"a :21 203.0.113.1 proxy tls.server=implicit tls.server_data=clear tls.verify=insecure",

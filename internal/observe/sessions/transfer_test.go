@@ -30,3 +30,19 @@ func TestTransferOutlivesSession(t *testing.T) {
 		t.Errorf("got %+v; want one transfer with 5000 bytes that its client has left", finished)
 	}
 }
+
+// A session and its transfers say whose certificate the client presents.
+func TestTransferCertificate(t *testing.T) {
+	l := New(time.Now())
+	var finished []Transfer
+	l.Finished = func(tr Transfer) { finished = append(finished, tr) }
+	r := logIn(l)
+	r.ClientCertificate("CN=scanner 7")
+	hole(r, &meter{pinhole.Outcome{Connected: time.Now(), Over: true}})
+	r.TransferStarted(time.Now(), "STOR", "x")
+	r.Ends("")
+	if len(finished) != 1 || finished[0].Certificate != "CN=scanner 7" ||
+		r.Session(time.Now()).Certificate != "CN=scanner 7" {
+		t.Errorf("got %+v of %+v; want the certificate in both", finished, r.Session(time.Now()))
+	}
+}
