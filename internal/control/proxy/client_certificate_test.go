@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +61,37 @@ func TestClientCertificateRefused(t *testing.T) {
 			e.Certificate != k.subject {
 			t.Errorf("got %+v of %q; want what the client was told, and whose certificate it is", e.Verdict,
 				e.Certificate)
+		}
+	}
+}
+
+// After REIN another user may come, without the certificate. After CCC the user stays.
+func TestClientCertificateForgotten(t *testing.T) {
+	for command, want := range map[string]string{"REIN": "", "CCC": "CN=scanner 7"} {
+		k := newKeys(t)
+		k.subject = "CN=scanner 7"
+		j := sessions.New(time.Now())
+		b := newStage(t, encrypting(k, func(f *forward.Forward) {
+			optional(f)
+			f.TLS.CCC = true
+		}), withJournal(j)).connect()
+		b.auth(k)
+		b.login()
+		if command == "REIN" {
+			b.ask("REIN", "220 anew")
+		} else {
+			b.client.say("CCC\r\n")
+			b.client.hear("200 the control connection goes on in plain text")
+		}
+		if _, err := b.client.lines.ReadByte(); err != io.EOF {
+			t.Fatalf("%s: got %v; want close_notify", command, err)
+		}
+		b.client.decrypt(true)
+		b.ask("NOOP", "200 ok")
+		for s := range j.Running() {
+			if s.Certificate != want {
+				t.Errorf("%s: got %q; want %q", command, s.Certificate, want)
+			}
 		}
 	}
 }

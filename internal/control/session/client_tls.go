@@ -131,6 +131,9 @@ func (s *Session) decrypt(lines *ftp.LineReader) bool {
 		return false
 	}
 	s.record.Encrypted("client", "", "")
+	if !s.dialogue.LoggedIn() { // after REIN, unlike after CCC, another user may come
+		s.presented("")
+	}
 	return s.switched(lines)
 }
 

@@ -65,8 +65,9 @@ func (c *clientCerts) sameAs(peer []*x509.Certificate) error {
 			remedy: "use a client that presents its certificate on data connections, too, or resumes sessions"})
 	case !c.leaf.Equal(peer[0]):
 		return certificateError(explanation{
-			plain:  "the data connection presents another certificate than the control connection",
-			remedy: "check who connects from the client's address; a client must use one certificate in a session"})
+			plain: "the data connection presents another certificate than the control connection",
+			remedy: "check who connects from the client's address; a client must use one certificate " +
+				"in a session"})
 	}
 	return nil
 }

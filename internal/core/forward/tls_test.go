@@ -196,8 +196,9 @@ func TestFTPS(t *testing.T) {
 		{"a :21 203.0.113.1 proxy tls.client=required tls.cert=c.pem tls.client_ca=ca.pem", "terminated",
 			"clients must ask for TLS and present a certificate, the server gets plain FTP"},
 		{"a :21 203.0.113.1 proxy tls.client=optional tls.cert=c.pem tls.client_ca=ca.pem " +
-			"tls.client_auth=optional tls.client_min_version=1.0", "terminated", "clients may ask for TLS and " +
-			"may present a certificate (TLS 1.0 will do, which is not safe), the server gets plain FTP"},
+			"tls.client_auth=optional tls.client_min_version=1.0", "terminated",
+			"clients may ask for TLS and " +
+				"may present a certificate (TLS 1.0 will do, which is not safe), the server gets plain FTP"},
 		{"a :21 203.0.113.1 proxy tls.server=required tls.server_min_version=1.1", "originated",
 			"clients speak plain FTP and AUTH is answered with 534, the server gets TLS (TLS 1.1 will do, " +
 				"which is not safe)"},

@@ -87,7 +87,8 @@ var findingStart = regexp.MustCompile(`(?m)^( ? ?[A-Za-z0-9])`)
 func TestDocsDoctorCodes(t *testing.T) {
 	code := regexp.MustCompile(`(?m)^\tCode\w+ .*= "([a-z0-9_]+)"`)
 	exist := []string{"tls_cert", "tls_key", "tls_ca", "tls_client_cert",
-		"tls_client_key"} // keys of the file
+		"tls_client_key", "tls_client_ca", "tls_client_crl", "tls_client_min_version",
+		"tls_server_min_version"} // keys of the file
 	for _, path := range []string{"internal/diagnose/doctor/doctor.go",
 		"internal/diagnose/servercheck/servercheck.go"} {
 		text, err := os.ReadFile(repositoryRoot + "/" + path)
