@@ -62,7 +62,7 @@ func (c *clientCerts) sameAs(peer []*x509.Certificate) error {
 	case len(peer) == 0:
 		return certificateError(explanation{
 			plain:  "the data connection presents no certificate, unlike the control connection",
-			remedy: "use a client that presents its certificate on data connections, too, or resumes sessions"})
+			remedy: "use a client that presents its certificate on data connections, or resumes sessions"})
 	case !c.leaf.Equal(peer[0]):
 		return certificateError(explanation{
 			plain: "the data connection presents another certificate than the control connection",

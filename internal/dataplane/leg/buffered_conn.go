@@ -15,9 +15,9 @@ import (
 // TLS's records of 16 KiB costs a system call.
 const BufferSize = 128 << 10
 
-// BufferHeadroom is more than TLS adds to the eight records of a buffer, in bytes: 5 of header and at most
-// 256 of the rest each in TLS 1.3 (RFC 8446 section 5.2), and less than 5+16+48 in what TLS 1.2 still
-// negotiates.
+// BufferHeadroom is more than TLS adds to the eight records of a buffer (nine in TLS 1.0, where crypto/tls
+// begins with one of a single byte), in bytes: 5 of header and at most 256 of the rest each in TLS 1.3 (RFC
+// 8446 section 5.2), and less than 5+16+48 in what TLS 1.2 and older ones still negotiate.
 const BufferHeadroom = 4 << 10
 
 // Buffer is room for data on its way.
