@@ -25,10 +25,7 @@ type crl struct {
 }
 
 // revocations are the revocation lists (RFC 5280 section 5) of a file, one or more for each authority.
-type revocations struct {
-	lists      []revocationList
-	unreadable bool // the file has changed, and cannot be used
-}
+type revocations struct{ lists []revocationList }
 
 type revocationList struct {
 	*x509.RevocationList
@@ -101,11 +98,6 @@ func (r *revocations) of(authority *x509.Certificate) *revocationList {
 // trusted as it is. nil: the client is let in.
 func (r *revocations) check(chains [][]*x509.Certificate, now time.Time) *PolicyError {
 	const unknown = "it is not known whether the client's certificate is revoked: "
-	if r.unreadable {
-		return certificateError(explanation{plain: unknown + "the revocation list cannot be read",
-			remedy: "put the authority's list into the file of tls.client_crl; the log says what is wrong " +
-				"with it"})
-	}
 	checked := false
 	var why *PolicyError
 	for _, chain := range chains {
@@ -189,8 +181,7 @@ func (l *loading) crl(f forward.Forward, authorities *pool) *crl {
 	c, known := l.next.crls[file]
 	if !known {
 		c = &crl{watched: &watched[revocations]{paths: []string{file}, log: l.keys.log,
-			read:     func() (*revocations, *finding.Finding) { return readCRL(file) },
-			unusable: &revocations{unreadable: true}}}
+			read: func() (*revocations, *finding.Finding) { return readCRL(file) }}}
 		l.next.crls[file] = c
 		l.report(f.Name, c.load(l.now))
 	}

@@ -27,8 +27,6 @@ type watched[T any] struct {
 	make  func(now time.Time) *finding.Finding // writes the files if necessary; nil: somebody else does
 	read  func() (*T, *finding.Finding)
 	log   *slog.Logger
-	// in use while the changed files cannot be used; nil: the previous content stays
-	unusable *T
 
 	value   atomic.Pointer[T]
 	checked atomic.Int64 // when the files were last checked: Unix time in nanoseconds
@@ -122,13 +120,6 @@ func (w *watched[T]) reject(stamps []stamp, fault *finding.Finding, now time.Tim
 		return
 	}
 	w.rejected.logged = true
-	if w.unusable != nil {
-		w.value.Store(w.unusable)
-		w.stamps = nil // the old file is read again if it comes back
-		w.log.Error("cannot use the changed file; clients with a certificate are refused",
-			"file", w.paths[0], "error", fault.Text, "remedy", fault.Remedy)
-		return
-	}
 	w.log.Error("cannot use the changed file; its previous content stays in use",
 		"file", w.paths[0], "error", fault.Text, "remedy", fault.Remedy)
 }
