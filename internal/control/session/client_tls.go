@@ -112,8 +112,8 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	s.presented(subject)
 	if err != nil {
 		code, plain, remedy := s.clientTLS.Explain(err)
-		r := refusal.New(verdict.RefusedEncryption, code, plain)
-		r.Remedy, r.Err = remedy, err
+		r := refusal.New(verdict.RefusedEncryption, code, plain) // plain is all that err says
+		r.Remedy = remedy
 		s.terminate(r)
 		return false
 	}

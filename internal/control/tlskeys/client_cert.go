@@ -144,7 +144,8 @@ func (l *loading) clientPolicy(f forward.Forward, own *pair) {
 		}
 		l.warn(f, "tls.client_min_version", "clients may use TLS "+f.TLS.ClientMinVersion.String()+
 			" and ciphers that are not safe: whoever is on the path may read passwords and files",
-			"leave client_min_version out, or keep this forward for old devices alone, with clients")
+			"leave client_min_version out as soon as the old devices are gone; until then name them in "+
+				"clients, and nobody else")
 	}
 	if f.TLS.SessionReuseOptional {
 		l.warn(f, "tls.session_reuse",

@@ -259,3 +259,35 @@ func TestSubject(t *testing.T) {
 		t.Errorf("got %q; want the serial number", got)
 	}
 }
+
+// TestClientAuthorityExpires: an authority that ends is warned of, and afterwards the refusal names it and
+// not the client's certificate.
+func TestClientAuthorityExpires(t *testing.T) {
+	m := newMutual(t)
+	ending := sign(t, m.clients, func(c *x509.Certificate) {
+		testca.ForSigning(c)
+		c.ExtKeyUsage, c.Subject = nil, pkix.Name{CommonName: "Plant"}
+		c.NotAfter = time.Now().Add(40 * 24 * time.Hour)
+	})
+	m.TLS.ClientCA = put(t, "clients.pem", ending.certPEM())
+	good := device(t, ending, nil)
+	k, at, log := keys(t, m.Forward)
+	k.Refresh(at.pass(time.Minute))
+	log.wantLog(t)
+	k.Refresh(at.pass(11 * 24 * time.Hour))
+	log.wantLog(t, "level=WARN", `\"CN=Plant\" expires on`, "forwards=archive", "remedy=")
+	if _, _, _, err := control(t, k, m.Forward, m.client(0, good)); err != nil {
+		t.Errorf("before the end: %v", err)
+	}
+	k.Refresh(at.pass(30 * 24 * time.Hour))
+	log.wantLog(t, "level=WARN", `\"CN=Plant\" has expired on`, "are refused")
+	s, _, _, err := control(t, k, m.Forward, m.client(0, good))
+	wantClientRefused(t, s, err, "the certificate of an authority of the client has expired, or is not valid yet")
+
+	findings := New(t.TempDir(), nil)
+	findings.now = k.now
+	all := texts(findings.Load([]forward.Forward{m.Forward}, nil))
+	if got := strings.Join(all, "\n"); !strings.Contains(got, `tls.client_ca: the certificate of "CN=Plant"`) {
+		t.Errorf("a start says %q; want that the authority has expired", got)
+	}
+}

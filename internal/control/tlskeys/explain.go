@@ -99,10 +99,12 @@ func explainClientCertificate(err error) (explanation, bool) {
 		if strings.HasPrefix(e.Error(), "tls: client didn't provide a certificate") {
 			return explanation{"the client presents no certificate, and this forward requires one",
 				"give the client a certificate of an authority in the file of tls.client_ca, and its key; " +
-					"or set tls.client_auth = \"optional\""}, true
+					"many hold theirs back if the authority is another, and GnuTLS (lftp, FileZilla) an RSA " +
+					"one with TLS 1.3; or set tls.client_auth = \"optional\""}, true
 		}
 	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
+	refused, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	if !ok {
 		return explanation{}, false
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
@@ -112,6 +114,10 @@ func explainClientCertificate(err error) (explanation, bool) {
 	}
 	switch invalid, _ := errors.AsType[x509.CertificateInvalidError](err); {
 	case invalid.Cert == nil:
+	case invalid.Reason == x509.Expired && invalid.Cert != refused.UnverifiedCertificates[0]:
+		return explanation{"the certificate of an authority of the client has expired, or is not valid yet",
+			"have that authority's certificate renewed, in the file of tls.client_ca or at the client; and " +
+				"check this host's clock"}, true
 	case invalid.Reason == x509.Expired && strings.Contains(invalid.Detail, "before"):
 		return explanation{"the client's certificate is not valid yet",
 			"check the clocks of this host and of whoever made the certificate"}, true

@@ -31,7 +31,7 @@ func (l *loading) forward(f forward.Forward) {
 	if f.TLS.Client != forward.ClientTLSOff {
 		n.cert = l.certificate(f)
 		if f.TLS.ClientCA != "" {
-			n.clientCA = l.pool(f.Name, "tls.client_ca", f.TLS.ClientCA)
+			n.clientCA = l.clientAuthorities(f)
 			n.clientCRL = l.crl(f, n.clientCA)
 		}
 		l.clientPolicy(f, n.cert)
@@ -142,13 +142,26 @@ func (l *loading) serverAuthorities(f forward.Forward) *pool {
 	return l.pool(f.Name, "tls.ca", f.TLS.CA)
 }
 
+// clientAuthorities reads the authorities of a forward's clients.
+func (l *loading) clientAuthorities(f forward.Forward) *pool {
+	p := l.pool(f.Name, keyClientCA, f.TLS.ClientCA)
+	p.clientsOf = append(p.clientsOf, f.Name)
+	if trust := p.value.Load(); trust != nil {
+		if fault := trust.warning(l.now); fault != nil {
+			l.report(f.Name, fault)
+			l.warned = append(l.warned, f.TLS.ClientCA)
+		}
+	}
+	return p
+}
+
 // pool reads a file of authorities, once for all forwards that use it under one key.
 func (l *loading) pool(forward, key, file string) *pool {
 	id := [2]string{key, file}
 	if p, known := l.next.pools[id]; known {
 		return p
 	}
-	p := &pool{&watched[Trust]{paths: []string{file}, log: l.keys.log,
+	p := &pool{watched: &watched[Trust]{paths: []string{file}, log: l.keys.log,
 		read: func() (*Trust, *finding.Finding) { return readTrust(key, file) }}}
 	l.next.pools[id] = p
 	l.report(forward, p.load(l.now))

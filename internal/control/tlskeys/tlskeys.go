@@ -76,7 +76,10 @@ type pair struct {
 }
 
 // pool is whom to trust, as a file says.
-type pool struct{ *watched[Trust] }
+type pool struct {
+	*watched[Trust]
+	clientsOf []string // the forwards whose clients it verifies
+}
 
 // New returns keys without forwards. dir is for self-signed certificates, and is created with the first one.
 // The log gets what happens to files between two Loads.
@@ -155,13 +158,21 @@ func (k *Keys) Refresh(now time.Time) {
 	}
 	for _, p := range s.pools {
 		p.check(now, false)
+		if len(p.clientsOf) > 0 {
+			k.warnOfClients(p.value.Load().warning(now), p.paths[0], p.clientsOf, now)
+		}
 	}
 	for _, c := range s.crls {
 		c.check(now, false)
-		if fault := c.value.Load().warning(now); k.warnsNow(fault, c.paths[0], now) {
-			k.log.Warn("clients with a certificate are refused, or will be", "file", c.paths[0],
-				"forwards", strings.Join(c.forwards, " "), "error", fault.Text, "remedy", fault.Remedy)
-		}
+		k.warnOfClients(c.value.Load().warning(now), c.paths[0], c.forwards, now)
+	}
+}
+
+// warnOfClients logs a warning about a file by which clients are verified; nil: there is none.
+func (k *Keys) warnOfClients(fault *finding.Finding, file string, forwards []string, now time.Time) {
+	if k.warnsNow(fault, file, now) {
+		k.log.Warn("clients with a certificate are refused, or will be", "file", file,
+			"forwards", strings.Join(forwards, " "), "error", fault.Text, "remedy", fault.Remedy)
 	}
 }
 
@@ -221,14 +232,11 @@ func (k *Keys) FileExpiries() (all []FileExpiry) {
 		for _, authorities := range []struct {
 			key string
 			*pool
-		}{{"tls.ca", files.ca}, {"tls.client_ca", files.clientCA}} {
+		}{{"tls.ca", files.ca}, {keyClientCA, files.clientCA}} {
 			if authorities.pool == nil {
 				continue
 			}
-			first := slices.MinFunc(authorities.value.Load().certs, func(a, b *x509.Certificate) int {
-				return a.NotAfter.Compare(b.NotAfter)
-			})
-			all = append(all, FileExpiry{name, authorities.key, first.NotAfter})
+			all = append(all, FileExpiry{name, authorities.key, authorities.value.Load().firstToEnd().NotAfter})
 		}
 	}
 	return all

@@ -2,10 +2,12 @@ package tlskeys
 
 import (
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 )
 
@@ -52,4 +54,33 @@ func (k *Keys) Trust(f forward.Forward) *Trust {
 		return n.ca.get(k.now())
 	}
 	return &Trust{}
+}
+
+// keyClientCA names the file of the authorities of clients.
+const keyClientCA = "tls.client_ca"
+
+// warning warns of the first certificate of clients' authorities that has expired, or will in the time of
+// WarnBefore; nil: there is none.
+func (t *Trust) warning(now time.Time) *finding.Finding {
+	first := t.firstToEnd()
+	remedy := "have it renewed, and put the new one into the file of tls.client_ca, which is taken up without " +
+		"a restart"
+	switch left := first.NotAfter.Sub(now); {
+	case left < 0:
+		return newWarning(keyClientCA, fmt.Sprintf("the certificate of %q has expired on %s: "+
+			"clients with a certificate of that authority are refused", subjectOf(first),
+			first.NotAfter.Format(time.DateOnly)), remedy)
+	case left < WarnBefore:
+		return newWarning(keyClientCA, fmt.Sprintf("the certificate of %q expires on %s: "+
+			"clients with a certificate of that authority are refused from then on", subjectOf(first),
+			first.NotAfter.Format(time.DateOnly)), remedy)
+	}
+	return nil
+}
+
+// firstToEnd returns the certificate that expires first.
+func (t *Trust) firstToEnd() *x509.Certificate {
+	return slices.MinFunc(t.certs, func(a, b *x509.Certificate) int {
+		return a.NotAfter.Compare(b.NotAfter)
+	})
 }
