@@ -49,13 +49,11 @@ func readCRL(path string) (*revocations, *finding.Finding) {
 		list, err := x509.ParseRevocationList(block.Bytes)
 		if err != nil {
 			return nil, newFault(keyCRL, fmt.Sprintf("%s: revocation list %d of the file is damaged: %v",
-				path,
-				len(r.lists)+1, err), "take the list from the certificate authority again")
+				path, len(r.lists)+1, err), "take the list from the certificate authority again")
 		}
 		if isPart(list) {
 			return nil, newFault(keyCRL, fmt.Sprintf("%s: revocation list %d of the file is not complete",
-				path,
-				len(r.lists)+1),
+				path, len(r.lists)+1),
 				"take the whole list of the authority, neither a delta nor one of a distribution point")
 		}
 		r.lists = append(r.lists, newRevocationList(list))

@@ -91,8 +91,8 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
-// TestRevocationChanges: a list that changes counts for the next session. If the file cannot be read, the list
-// before it counts until it expires, and nobody is let in then.
+// TestRevocationChanges: a list that changes counts for the next session. If the file cannot be read, the
+// list before it counts until it expires, and nobody is let in then.
 func TestRevocationChanges(t *testing.T) {
 	m := newMutual(t)
 	one := device(t, m.clients, nil)

@@ -99,8 +99,8 @@ func explainClientCertificate(err error) (explanation, bool) {
 		if strings.HasPrefix(e.Error(), "tls: client didn't provide a certificate") {
 			return explanation{"the client presents no certificate, and this forward requires one",
 				"give the client a certificate of an authority in the file of tls.client_ca, and its key; " +
-					"many hold theirs back if the authority is another, and GnuTLS (lftp, FileZilla) an RSA " +
-					"one with TLS 1.3; or set tls.client_auth = \"optional\""}, true
+					"many hold back one of another authority, and GnuTLS (lftp, FileZilla) one with RSA " +
+					"in TLS 1.3; or set tls.client_auth = \"optional\""}, true
 		}
 	}
 	refused, ok := errors.AsType[*tls.CertificateVerificationError](err)
@@ -115,7 +115,7 @@ func explainClientCertificate(err error) (explanation, bool) {
 	switch invalid, _ := errors.AsType[x509.CertificateInvalidError](err); {
 	case invalid.Cert == nil:
 	case invalid.Reason == x509.Expired && invalid.Cert != refused.UnverifiedCertificates[0]:
-		return explanation{"the certificate of an authority of the client has expired, or is not valid yet",
+		return explanation{"the certificate of an authority of the client has expired, or is not yet valid",
 			"have that authority's certificate renewed, in the file of tls.client_ca or at the client; and " +
 				"check this host's clock"}, true
 	case invalid.Reason == x509.Expired && strings.Contains(invalid.Detail, "before"):

@@ -236,7 +236,8 @@ func (k *Keys) FileExpiries() (all []FileExpiry) {
 			if authorities.pool == nil {
 				continue
 			}
-			all = append(all, FileExpiry{name, authorities.key, authorities.value.Load().firstToEnd().NotAfter})
+			all = append(all, FileExpiry{name, authorities.key,
+				authorities.value.Load().firstToEnd().NotAfter})
 		}
 	}
 	return all

@@ -63,7 +63,8 @@ const keyClientCA = "tls.client_ca"
 // WarnBefore; nil: there is none.
 func (t *Trust) warning(now time.Time) *finding.Finding {
 	first := t.firstToEnd()
-	remedy := "have it renewed, and put the new one into the file of tls.client_ca, which is taken up without " +
+	remedy := "have it renewed, and put the new one into the file of tls.client_ca, which is taken up " +
+		"without " +
 		"a restart"
 	switch left := first.NotAfter.Sub(now); {
 	case left < 0:

@@ -15,7 +15,7 @@ import (
 type ClientTLS struct {
 	CAFile         string
 	Implicit       bool
-	Version        string          // of TLS, "1.2" or "1.3"; "" for the best that both know
+	Version        string          // of TLS, like "1.2", for curl also "1.0"; "" for the best that both know
 	Certificate    harness.KeyPair // what it presents; empty for none
 	UsePASVAddress bool            // it connects to the address in a 227; never with passthrough
 }
@@ -86,6 +86,9 @@ func CurlWithTLS(_ *testing.T, options ClientTLS) Client {
 	more := []string{"--ssl-reqd", "--cacert", options.CAFile}
 	if options.Version != "" {
 		more = append(more, "--tls-max", options.Version, "--tlsv"+options.Version)
+	}
+	if options.Version == "1.0" || options.Version == "1.1" { // which OpenSSL does not do by itself
+		more = append(more, "--ciphers", "ALL:@SECLEVEL=0")
 	}
 	if options.Certificate.CertFile != "" {
 		more = append(more, "--cert", options.Certificate.CertFile, "--key", options.Certificate.KeyFile)
