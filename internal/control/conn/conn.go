@@ -13,9 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HandshakeTime is how long a peer may take for a TLS handshake: a few round trips and some arithmetic.
-const HandshakeTime = 30 * time.Second
-
 // LingerTime is how long a peer may take to read our last line before the connection is cut, and lingerBytes
 // how much it may send meanwhile.
 const (

@@ -24,6 +24,7 @@ import (
 	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/control/session"
 	"ftpgate/internal/control/upstream"
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/dataplane"
@@ -121,8 +122,7 @@ func (p *Proxy) accept(draining, aborted context.Context, l *net.TCPListener, cl
 			return fmt.Errorf("proxy: accept on %s: %w", l.Addr(), err)
 		default: // out of descriptors, or the client left already: others may come
 			p.Log.Error("cannot accept a connection", "listen", l.Addr().String(), "err", err,
-				"remedy", "if files are too many: a session has two, "+
-					"raise the limit (LimitNOFILE of the unit, ulimit -n)")
+				"remedy", finding.RemedyDescriptors)
 			pause := time.NewTimer(acceptPause)
 			select {
 			case <-aborted.Done():

@@ -5,9 +5,9 @@ import (
 	"crypto/tls"
 	"log/slog"
 
-	"ftpgate/internal/control/conn"
 	"ftpgate/internal/control/refusal"
 	"ftpgate/internal/core/dialogue"
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/ftp"
 	"ftpgate/internal/core/verdict"
 )
@@ -98,7 +98,7 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 		s.refuse(refusal.New(verdict.RefusedEncryption, verdict.CodeTLSCommandRefused,
 			"plain text between AUTH and the handshake was discarded"))
 	}
-	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
+	if !s.setDeadline(s.client.SetDeadline, forward.HandshakeTime) {
 		return false
 	}
 	err := s.client.AcceptTLS(s.clientTLS.Control(), first)
@@ -122,7 +122,7 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 
 // decrypt ends TLS with the client, and goes on in plain text.
 func (s *Session) decrypt(lines *ftp.LineReader) bool {
-	if !s.setDeadline(s.client.SetDeadline, conn.HandshakeTime) {
+	if !s.setDeadline(s.client.SetDeadline, forward.HandshakeTime) {
 		return false
 	}
 	if err := s.client.EndTLS(); err != nil {

@@ -6,7 +6,9 @@ const (
 		"CAP_NET_BIND_SERVICE"
 	RemedyModules = "install the kernel's extra modules (linux-modules-extra-$(uname -r), " +
 		"kernel-modules-extra)"
-	RemedyListener  = "stop that program or let it listen elsewhere, or choose another port"
-	RemedySelfCert  = "in production, use a certificate from an authority"
+	RemedyListener    = "stop that program or let it listen elsewhere, or choose another port"
+	RemedySelfCert    = "in production, use a certificate from an authority"
+	RemedyDescriptors = "if files are too many: a session has two, and more while the relay carries data: " +
+		"raise the limit (LimitNOFILE of the unit, ulimit -n)"
 	RemedyServerLog = "look at the server's log: it says why"
 )

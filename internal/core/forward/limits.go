@@ -8,7 +8,7 @@ import (
 
 // The limits that hold where a forward gives none.
 const (
-	DefaultDialTime      = 10 * time.Second // three SYNs: the server is down, not slow
+	DefaultDialTime      = 10 * time.Second // three SYNs: the server is down, not slow; also for data
 	DefaultLoginTime     = 60 * time.Second // time to type a password
 	DefaultIdleTime      = 10 * time.Minute // RFC 1123 section 4.1.3.2 asks for five or more
 	DefaultSessions      = 20_000           // twice the ten thousand that half a gigabyte of memory carries
@@ -16,6 +16,11 @@ const (
 	DefaultLoginFailures = 5                // RFC 2577 section 4: three to five
 	DefaultIPv6Prefix    = 64               // whoever has one address of a network has all
 )
+
+// HandshakeTime is how long a peer may take for a TLS handshake, on a data connection from its first byte on:
+// two round trips and a signature by a slow device, with lost segments. A peer that sends slowly gets no
+// more.
+const HandshakeTime = 30 * time.Second
 
 // Limits bound the sessions of a forward with tracking proxy. A zero stands for its default.
 type Limits struct {

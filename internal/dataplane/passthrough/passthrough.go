@@ -14,7 +14,6 @@ import (
 	"iter"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"ftpgate/internal/core/forward"
@@ -33,47 +32,39 @@ var ErrClosed = relay.ErrClosed
 // It has one goroutine for each port that is open, and for each connection those of a relay.Connection.
 type Passthroughs struct {
 	opener relay.Opener // for dialling
-	ended  func(pinhole.Passthrough, relay.Result)
+	ended  func(pinhole.Passthrough, error)
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-
-	connections atomic.Uint64
-	running     atomic.Int64
 
 	acceptor   port.Acceptor
 	goroutines sync.WaitGroup // of connections
 
 	mu      sync.Mutex
-	holders map[pinhole.Passthrough]int // handles that are open
+	handles map[pinhole.Passthrough]int // how many are open
 	routes  map[routeKey]*route
 	closed  bool
 }
 
-// Counts is what a Passthroughs does now, and has done since New.
-type Counts struct {
-	Passthroughs int    // open now, shared ones counted once
-	Ports        int    // listened at now
-	Running      int64  // connections now, with those whose server has not answered yet
-	Connections  uint64 // let in
-	// AcceptErrors is how often the system gave no connection though one may wait: descriptors or memory
-	// ran out.
-	AcceptErrors uint64
+// Config is what Passthroughs works with. Several goroutines may call its functions at once.
+type Config struct {
+	DialTime time.Duration // a server may take it to answer; 0: forward.DefaultDialTime
+	// Ended is called at the end of each connection, with the passthrough narrowed to the connection's port
+	// and the error of relay.Opener.Carry. It must not close the Passthroughs. nil: nobody wants to know.
+	Ended        func(pinhole.Passthrough, error)
+	AcceptFailed func(at netip.AddrPort, err error) // that of a port.Acceptor
 }
 
-// New returns Passthroughs where none is open. A server may take dialTime to answer; 0:
-// relay.DefaultDialTime. If ended is not nil it is called at the end of each connection, by several
-// goroutines at once, with the passthrough narrowed to the connection's port and the result: a server that
-// cannot be reached is a *relay.DialError there. It must not close the Passthroughs. The caller closes
-// them.
-func New(dialTime time.Duration, ended func(pinhole.Passthrough, relay.Result)) *Passthroughs {
-	if ended == nil {
-		ended = func(pinhole.Passthrough, relay.Result) {}
+// New returns Passthroughs where none is open. The caller closes them.
+func New(c Config) *Passthroughs {
+	if c.Ended == nil {
+		c.Ended = func(pinhole.Passthrough, error) {}
 	}
 	ps := &Passthroughs{
-		opener:  relay.Opener{DialTime: dialTime},
-		ended:   ended,
-		holders: map[pinhole.Passthrough]int{},
-		routes:  map[routeKey]*route{},
+		opener:   relay.Opener{DialTime: c.DialTime},
+		ended:    c.Ended,
+		acceptor: port.Acceptor{Failed: c.AcceptFailed},
+		handles:  map[pinhole.Passthrough]int{},
+		routes:   map[routeKey]*route{},
 	}
 	ps.ctx, ps.cancel = context.WithCancelCause(context.Background())
 	return ps
@@ -102,12 +93,12 @@ func (ps *Passthroughs) Open(p pinhole.Passthrough) (*Handle, error) {
 	if ps.closed {
 		return nil, invalid(p, ErrClosed)
 	}
-	if ps.holders[p] == 0 {
+	if ps.handles[p] == 0 {
 		if err := ps.open(p); err != nil {
 			return nil, err
 		}
 	}
-	ps.holders[p]++
+	ps.handles[p]++
 	return &Handle{of: ps, what: p}, nil
 }
 
@@ -146,24 +137,11 @@ func (ps *Passthroughs) Close() {
 		r.Close()
 		delete(ps.routes, key)
 	}
-	clear(ps.holders)
+	clear(ps.handles)
 	ps.mu.Unlock()
 	ps.acceptor.Wait()
 	ps.cancel(ErrClosed)
 	ps.goroutines.Wait()
-}
-
-// Counts returns the counters. They are read one after the other: a sum need not be exact.
-func (ps *Passthroughs) Counts() Counts {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	return Counts{
-		Passthroughs: len(ps.holders),
-		Ports:        ps.acceptor.Ports(),
-		Running:      ps.running.Load(),
-		Connections:  ps.connections.Load(),
-		AcceptErrors: ps.acceptor.AcceptErrors(),
-	}
 }
 
 // open listens at every port of the passthrough. The caller holds the lock.
@@ -221,10 +199,10 @@ func (ps *Passthroughs) arm(p pinhole.Passthrough, handles int32) {
 
 // release takes one handle from a passthrough, and stops listening with the last. The caller holds the lock.
 func (ps *Passthroughs) release(p pinhole.Passthrough) {
-	if ps.holders[p]--; ps.holders[p] > 0 {
+	if ps.handles[p]--; ps.handles[p] > 0 {
 		return
 	}
-	delete(ps.holders, p)
+	delete(ps.handles, p)
 	for at := range listenAddrs(p) {
 		ps.closeRoute(ps.routes[routeKey{p.From, at}])
 	}

@@ -2,11 +2,13 @@ package passthrough
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -16,18 +18,52 @@ import (
 	"ftpgate/internal/dataplane/relaytest"
 )
 
+// counted is Passthroughs that count what they report.
+type counted struct {
+	*Passthroughs
+	connections  atomic.Int64 // that are over
+	acceptErrors atomic.Int64
+}
+
 // newPassthroughs returns Passthroughs that end with the test and leave nothing behind.
-func newPassthroughs(t *testing.T, ended func(pinhole.Passthrough, relay.Result)) *Passthroughs {
+func newPassthroughs(t *testing.T, ended func(pinhole.Passthrough, error)) *counted {
 	t.Helper()
-	ps := New(relaytest.Patience, ended)
+	ps := &counted{}
+	ps.Passthroughs = New(Config{
+		DialTime: relaytest.Patience,
+		Ended: func(p pinhole.Passthrough, err error) {
+			if ended != nil {
+				ended(p, err)
+			}
+			ps.connections.Add(1)
+		},
+		AcceptFailed: func(netip.AddrPort, error) { ps.acceptErrors.Add(1) },
+	})
 	t.Cleanup(func() {
 		ps.Close()
-		if got := ps.Counts(); got.Passthroughs != 0 || got.Ports != 0 || got.Running != 0 {
-			t.Errorf("after the end: got %+v; want nothing open", got)
+		if open, ports := ps.openNow(); open != 0 || ports != 0 {
+			t.Errorf("after the end: got %d passthroughs, %d routes; want none", open, ports)
 		}
 		noGoroutines(t)
 	})
 	return ps
+}
+
+// openNow returns how many passthroughs are open, shared ones counted once, and how many routes they have.
+func (c *counted) openNow() (passthroughs, routes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.handles), len(c.routes)
+}
+
+// await waits until so many connections are over.
+func (c *counted) await(t *testing.T, connections int64) {
+	t.Helper()
+	relaytest.Await(t, func() bool { return c.connections.Load() >= connections },
+		func() string { return fmt.Sprintf("got %d connections", c.connections.Load()) })
+	if got := c.connections.Load(); got != connections {
+		t.Errorf("got %d connections; want %d", got, connections)
+	}
 }
 
 // noGoroutines fails the test if a goroutine of some Passthroughs still runs.
@@ -43,7 +79,7 @@ func noGoroutines(t *testing.T) {
 }
 
 // reserve opens a passthrough, and does not arm it.
-func reserve(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
+func reserve(t *testing.T, ps *counted, p pinhole.Passthrough) *Handle {
 	t.Helper()
 	got, err := ps.Open(p)
 	if err != nil {
@@ -53,7 +89,7 @@ func reserve(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
 }
 
 // pass opens a passthrough and arms it.
-func pass(t *testing.T, ps *Passthroughs, p pinhole.Passthrough) *Handle {
+func pass(t *testing.T, ps *counted, p pinhole.Passthrough) *Handle {
 	t.Helper()
 	got := reserve(t, ps, p)
 	if err := got.Arm(); err != nil {
@@ -111,11 +147,11 @@ func through(t *testing.T, from netip.Addr, at netip.AddrPort, l *net.TCPListene
 func TestPassthrough(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 8)
 	var mu sync.Mutex
-	results := map[pinhole.Passthrough]relay.Result{}
-	ps := newPassthroughs(t, func(p pinhole.Passthrough, r relay.Result) {
+	ends := map[pinhole.Passthrough]error{}
+	ps := newPassthroughs(t, func(p pinhole.Passthrough, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		results[p] = r
+		ends[p] = err
 	})
 	want := passthroughTo(r)
 	p := pass(t, ps, want)
@@ -130,18 +166,15 @@ func TestPassthrough(t *testing.T) {
 	}
 	relaytest.WantCutOff(t, "unexpected peer", relaytest.UnexpectedPeer,
 		netip.AddrPortFrom(relaytest.Gateway, r.First))
-	relaytest.Await(t, func() bool { return ps.Counts().Running == 0 },
-		func() string { return "connections do not end" })
-	got := ps.Counts()
-	if want := (Counts{Passthroughs: 1, Ports: 8, Connections: 8}); got != want {
-		t.Errorf("got %+v; want %+v", got, want)
+	ps.await(t, 8)
+	if open, routes := ps.openNow(); open != 1 || routes != 8 {
+		t.Errorf("got %d passthroughs, %d routes; want 1 and 8", open, routes)
 	}
 	for i := range ls {
 		one := want
 		one.Ports = forward.PortRange{First: r.First + uint16(i), Last: r.First + uint16(i)}
-		if res := results[one]; res.Err != nil || res.Up != 70<<10 || res.Down != 300<<10 ||
-			res.BothConnected.IsZero() {
-			t.Errorf("%s: got %+v; want all of it", one, res)
+		if err, ended := ends[one]; err != nil || !ended {
+			t.Errorf("%s: got %v, ended %t; want it to end in order", one, err, ended)
 		}
 	}
 }
@@ -213,7 +246,7 @@ func TestPassthroughCounted(t *testing.T) {
 	talk(t, c, s)
 	within.Close()
 	relaytest.WantRefused(t, netip.AddrPortFrom(relaytest.Gateway, r.Last))
-	if got := ps.Counts(); got.Passthroughs != 0 || got.Ports != 0 {
+	if got, routes := ps.openNow(); got != 0 || routes != 0 {
 		t.Errorf("got %+v; want nothing open", got)
 	}
 }
@@ -221,8 +254,8 @@ func TestPassthroughCounted(t *testing.T) {
 // TestPassthroughRunsOn closes a passthrough under a transfer, opens it again beside it, and then closes all.
 func TestPassthroughRunsOn(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 2)
-	results := make(chan relay.Result, 2)
-	ps := newPassthroughs(t, func(_ pinhole.Passthrough, r relay.Result) { results <- r })
+	ends := make(chan error, 2)
+	ps := newPassthroughs(t, func(_ pinhole.Passthrough, err error) { ends <- err })
 	at := netip.AddrPortFrom(relaytest.Gateway, r.First)
 	p := pass(t, ps, passthroughTo(r))
 	c1, s1 := through(t, relaytest.Peer, at, ls[0])
@@ -237,16 +270,16 @@ func TestPassthroughRunsOn(t *testing.T) {
 	p = pass(t, ps, passthroughTo(r))
 	c2, s2 := through(t, relaytest.Peer, at, ls[0])
 	talk(t, c1, s1)
-	if r := <-results; r.Err != nil {
-		t.Errorf("the one that ran on: got %v; want no error", r.Err)
+	if err := <-ends; err != nil {
+		t.Errorf("the one that ran on: got %v; want no error", err)
 	}
 	ps.Close()
 	ps.Close()
 	p.Close()
 	relaytest.WantReset(t, "client", c2)
 	relaytest.WantReset(t, "server", s2)
-	if r := <-results; !errors.Is(r.Err, ErrClosed) {
-		t.Errorf("the one that was cut: got %v; want %v", r.Err, ErrClosed)
+	if err := <-ends; !errors.Is(err, ErrClosed) {
+		t.Errorf("the one that was cut: got %v; want %v", err, ErrClosed)
 	}
 	relaytest.WantRefused(t, at)
 	if _, err := ps.Open(passthroughTo(r)); !errors.Is(err, ErrClosed) {
@@ -276,8 +309,8 @@ func TestPassthroughClosedAtOnce(t *testing.T) {
 				}
 			}
 		}()
-		before := ps.Counts().Connections
-		relaytest.Await(t, func() bool { return ps.Counts().Connections > before },
+		before := ps.connections.Load()
+		relaytest.Await(t, func() bool { return ps.connections.Load() > before },
 			func() string { return "nobody comes" })
 		p.Close()
 		relaytest.WantRefused(t, at)
@@ -287,15 +320,15 @@ func TestPassthroughClosedAtOnce(t *testing.T) {
 
 func TestPassthroughUnreached(t *testing.T) {
 	r := relaytest.FreePorts(t, 1)
-	results := make(chan relay.Result, 1)
-	ps := newPassthroughs(t, func(_ pinhole.Passthrough, r relay.Result) { results <- r })
+	ends := make(chan error, 1)
+	ps := newPassthroughs(t, func(_ pinhole.Passthrough, err error) { ends <- err })
 	defer pass(t, ps, passthroughTo(r)).Close()
 	relaytest.WantCutOff(t, "client", relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, r.First))
-	res := <-results
+	err := <-ends
 	var dial *relay.DialError
-	if !errors.As(res.Err, &dial) || dial.Side != relay.Server ||
+	if !errors.As(err, &dial) || dial.Side != relay.Server ||
 		dial.To != netip.AddrPortFrom(relaytest.Server, r.First) {
-		t.Errorf("got %v; want a DialError of the server", res.Err)
+		t.Errorf("got %v; want a DialError of the server", err)
 	}
 }
 
@@ -378,7 +411,8 @@ func TestPassthroughManyHands(t *testing.T) {
 		})
 	}
 	hands.Wait()
-	if got := ps.Counts(); got.Connections != 160 || got.Ports != 0 {
-		t.Errorf("got %+v; want 160 connections, and nothing open", got)
+	ps.await(t, 160)
+	if got, routes := ps.openNow(); got != 0 || routes != 0 {
+		t.Errorf("got %d passthroughs, %d routes; want none", got, routes)
 	}
 }

@@ -150,7 +150,7 @@ func TestPassthroughLeavesNothing(t *testing.T) {
 	r, ls := ranged(t, relaytest.Server, 64)
 	ps := newPassthroughs(t, nil)
 	before := sockets(t)
-	for range 5 {
+	for i := range 5 {
 		p := pass(t, ps, passthroughTo(r))
 		if got := sockets(t) - before; got != 64 {
 			t.Errorf("an open passthrough of 64 ports has %d sockets", got)
@@ -158,8 +158,7 @@ func TestPassthroughLeavesNothing(t *testing.T) {
 		c, s := through(t, relaytest.Peer, netip.AddrPortFrom(relaytest.Gateway, r.Last), ls[63])
 		talk(t, c, s)
 		p.Close()
-		relaytest.Await(t, func() bool { return ps.Counts().Running == 0 },
-			func() string { return "a connection does not end" })
+		ps.await(t, int64(i+1))
 		noGoroutines(t)
 		if got := sockets(t); got != before {
 			t.Errorf("got %d sockets after Close; want %d", got, before)
@@ -186,7 +185,7 @@ func TestPassthroughNoDescriptors(t *testing.T) {
 	if err := unix.Connect(fd, sockaddr4(netip.AddrPortFrom(relaytest.Gateway, r.First))); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Await(t, func() bool { return ps.Counts().AcceptErrors >= 4 },
+	relaytest.Await(t, func() bool { return ps.acceptErrors.Load() >= 4 },
 		func() string { return "no accept fails" })
 	if _, err = ps.Open(passthroughTo(forward.PortRange{First: r.Last, Last: r.Last})); err == nil {
 		t.Error("a passthrough opens without a descriptor")
@@ -201,7 +200,7 @@ func TestPassthroughNoDescriptors(t *testing.T) {
 	if n, err := unix.Read(fd, make([]byte, 1)); n != 1 {
 		t.Errorf("got %d bytes, %v; want 1", n, err)
 	}
-	if got := ps.Counts().AcceptErrors; got > 50 {
+	if got := ps.acceptErrors.Load(); got > 50 {
 		t.Errorf("accept failed %d times; want a pause in between", got)
 	}
 	p.Close()

@@ -39,14 +39,11 @@ func (r *route) Accept(c *net.TCPConn, _ uint16) {
 		_ = c.Close() // a reset: see package socket
 		return
 	}
-	r.of.connections.Add(1)
-	r.of.running.Add(1)
 	number := r.at.Port()
 	p := pinhole.Passthrough{From: r.client, Listen: r.at.Addr(),
 		Ports:  forward.PortRange{First: number, Last: number},
 		Target: r.server, SourceIP: r.sourceIP}
 	r.of.goroutines.Go(func() {
-		defer r.of.running.Add(-1)
 		leg := pinhole.Leg{SourceIP: r.sourceIP, Target: netip.AddrPortFrom(r.server, number)}
 		r.of.ended(p, r.of.opener.Carry(r.of.ctx, c, leg))
 	})

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ftpgate/internal/core/finding"
 	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane"
@@ -109,8 +110,9 @@ func New(c Config) *Paths {
 		}
 		return 0
 	}
-	p.relay = relay.New(&p.ports)
-	p.relayPassthroughs = passthrough.New(0, p.passthroughEnded)
+	p.relay = relay.New(&p.ports, p.acceptFailed)
+	p.relayPassthroughs = passthrough.New(passthrough.Config{Ended: p.passthroughEnded,
+		AcceptFailed: p.acceptFailed})
 	return p
 }
 
@@ -292,12 +294,18 @@ func (p forwardPath) OpenPassthrough(pt pinhole.Passthrough) (dataplane.Handle, 
 }
 
 // passthroughEnded logs a connection of a passthrough over the relay that did not end in order.
-func (p *Paths) passthroughEnded(pt pinhole.Passthrough, r relay.Result) {
-	if r.Err != nil && !errors.Is(r.Err, relay.ErrClosed) {
+func (p *Paths) passthroughEnded(pt pinhole.Passthrough, err error) {
+	if err != nil && !errors.Is(err, relay.ErrClosed) {
 		p.log.Info("a data connection of an encrypted session ended early; "+
 			"its ends know whether all has arrived",
-			"client", pt.From, "passthrough", pt.String(), "err", r.Err)
+			"client", pt.From, "passthrough", pt.String(), "err", err)
 	}
+}
+
+// acceptFailed logs that the system gave no connection at a port for data.
+func (p *Paths) acceptFailed(at netip.AddrPort, err error) {
+	p.log.Error("cannot accept a data connection", "listen", at.String(), "err", err,
+		"remedy", finding.RemedyDescriptors)
 }
 
 func (p forwardPath) relayOpener(f forward.Resolved) *relay.Opener {

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,8 +28,12 @@ type Receiver interface {
 // Acceptor listens at ports of the gateway while somebody expects connections there. The zero value listens
 // nowhere. It has one goroutine for each port. Several goroutines may call its methods at once.
 type Acceptor struct {
-	acceptErrors atomic.Uint64
-	goroutines   sync.WaitGroup
+	// Failed is called when the system gives no connection though one may wait, and the port pauses before
+	// it tries again: descriptors or memory have run out. Each port has a goroutine that calls it, and waits
+	// for it. nil: nobody wants to know.
+	Failed func(at netip.AddrPort, err error)
+
+	goroutines sync.WaitGroup
 
 	mu        sync.Mutex
 	listeners map[netip.AddrPort]*listener
@@ -61,17 +64,6 @@ func (a *Acceptor) Listens(at netip.AddrPort) bool {
 	return a.listeners[at] != nil
 }
 
-// AcceptErrors returns how often the system gave no connection though one may wait: descriptors or memory ran
-// out.
-func (a *Acceptor) AcceptErrors() uint64 { return a.acceptErrors.Load() }
-
-// Ports returns at how many ports the Acceptor listens.
-func (a *Acceptor) Ports() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.listeners)
-}
-
 // Open has connections from an address to a port accepted from now on. The error is ErrTaken, or that of the
 // operating system: EADDRINUSE where another program has the port. The caller closes the route.
 func (a *Acceptor) Open(from netip.Addr, at netip.AddrPort, to Receiver) (*Route, error) {
@@ -88,7 +80,7 @@ func (a *Acceptor) Open(from netip.Addr, at netip.AddrPort, to Receiver) (*Route
 			a.listeners = map[netip.AddrPort]*listener{}
 		}
 		a.listeners[at] = l
-		a.goroutines.Go(func() { a.serve(l) })
+		a.goroutines.Go(func() { a.serve(l, at) })
 	}
 	if !l.add(from, to) {
 		return nil, ErrTaken
@@ -152,7 +144,7 @@ const (
 )
 
 // serve gives away what comes to a port until its listener is closed.
-func (a *Acceptor) serve(l *listener) {
+func (a *Acceptor) serve(l *listener, at netip.AddrPort) {
 	raw, err := l.socket.SyscallConn()
 	if err != nil {
 		return // closed already
@@ -161,7 +153,9 @@ func (a *Acceptor) serve(l *listener) {
 	for {
 		var errAccept error
 		err := raw.Read(func(fd uintptr) bool {
-			errAccept = l.accept(int(fd))
+			if errAccept = l.accept(int(fd)); errAccept == nil || errAccept == unix.EAGAIN {
+				pause = 0
+			}
 			return errAccept != unix.EAGAIN
 		})
 		if err != nil { // closed
@@ -170,7 +164,9 @@ func (a *Acceptor) serve(l *listener) {
 		if errAccept == nil { // there may be more
 			continue
 		}
-		a.acceptErrors.Add(1) // of the system, not of the socket, which stays good
+		if a.Failed != nil { // the system, not the socket, which stays good
+			a.Failed(at, errAccept)
+		}
 		pause = min(max(2*pause, firstPause), lastPause)
 		if !l.pause(pause) {
 			return

@@ -78,13 +78,13 @@ func TestShared(t *testing.T) {
 	relaytest.WantCutOff(t, "gone", relaytest.Peer, at)
 	relaytest.Dial(t, relaytest.Inside, at)
 	<-second.conns
-	if !a.Listens(at) || a.Ports() != 1 {
+	if !a.Listens(at) {
 		t.Error("got no port; want it while one has it")
 	}
 	secondRoute.Close()
 	a.Wait()
 	relaytest.WantRefused(t, at)
-	if a.Listens(at) || a.Ports() != 0 {
+	if a.Listens(at) {
 		t.Error("got a port; want none")
 	}
 }

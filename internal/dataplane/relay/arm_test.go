@@ -56,7 +56,7 @@ func TestReserved(t *testing.T) {
 			relaytest.Send(srv, []byte("mine"))
 			relaytest.WantData(t, "client", client, []byte("mine"))
 			client.Close()
-			if r := wait(t, dc); r.Err != nil || r.UnexpectedPeers != 0 {
+			if r := wait(t, dc); r.Err != nil || r.UnexpectedPeer.IsValid() {
 				t.Errorf("got %+v; want neither an error nor unexpected peers", r)
 			}
 		})
@@ -268,7 +268,7 @@ func TestJoin(t *testing.T) {
 		defer close(returned)
 		dc.AwaitBothEnds(cancel)
 	}()
-	<-dc.Connected()
+	<-dc.connected
 	select {
 	case <-returned:
 		t.Error("AwaitBothEnds has returned; want it to wait for the far end")

@@ -64,7 +64,7 @@ func TestBridgeBroken(t *testing.T) {
 	client, srv := relaytest.Listen(t, relaytest.Peer), relaytest.Listen(t, relaytest.Server)
 	dc := join(t, client, srv, dataplane.DataTLS{})
 	a, b := relaytest.Accept(t, client), relaytest.Accept(t, srv)
-	<-dc.Connected()
+	<-dc.connected
 	relaytest.Reset(b)
 	relaytest.WantReset(t, "client", a)
 	dc.Finish(nil)
@@ -82,7 +82,7 @@ func wantDialError(t *testing.T, dc *Connection, side Side) {
 	if dc.Finish(nil); dc.Err() != r.Err {
 		t.Errorf("Finish: got %v; want %v", dc.Err(), r.Err)
 	}
-	if !r.Connected.IsZero() || !r.BothConnected.IsZero() {
+	if !r.Connected.IsZero() || r.BothConnected {
 		t.Errorf("got %+v; want it connected to no end", r)
 	}
 }
@@ -120,7 +120,7 @@ func TestBridgeClose(t *testing.T) {
 		dc := join(t, client, deaf(t), dataplane.DataTLS{})
 		dc.Close()
 		wantUntouched(t, client)
-		if r := dc.Result(); r.Err != ErrClosed {
+		if r := resultOf(dc); r.Err != ErrClosed {
 			t.Errorf("got %v; want %v", r.Err, ErrClosed)
 		}
 	})

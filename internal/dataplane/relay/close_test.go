@@ -62,7 +62,7 @@ func TestClose(t *testing.T) {
 		dc := open(t, opener(), hole(relaytest.Listen(t, relaytest.Server)))
 		dc.Close()
 		relaytest.WantRefused(t, dc.Listen())
-		if r := dc.Result(); r.Err != ErrClosed || !r.Connected.IsZero() {
+		if r := resultOf(dc); r.Err != ErrClosed || !r.Connected.IsZero() {
 			t.Errorf("got %+v; want %v", r, ErrClosed)
 		}
 		dc.Close() // once more: nothing
@@ -81,7 +81,7 @@ func TestClose(t *testing.T) {
 		l := deaf(t)
 		dc := open(t, opener(), hole(l))
 		client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
-		<-dc.Connected()
+		<-dc.connected
 		dc.Close()
 		relaytest.WantRefused(t, dc.Listen()) // before the far end has answered
 		relaytest.Accept(t, l)                // that of deaf: now there is room
@@ -95,7 +95,7 @@ func TestClose(t *testing.T) {
 		dc.Close()
 		relaytest.WantReset(t, "client", client)
 		relaytest.WantReset(t, "server", srv)
-		if r := dc.Result(); !errors.Is(r.Err, ErrClosed) {
+		if r := resultOf(dc); !errors.Is(r.Err, ErrClosed) {
 			t.Errorf("got %v; want %v", r.Err, ErrClosed)
 		}
 	})
@@ -105,7 +105,7 @@ func TestClose(t *testing.T) {
 		srv.Close()
 		wait(t, dc)
 		dc.Close()
-		if r := dc.Result(); r.Err != nil {
+		if r := resultOf(dc); r.Err != nil {
 			t.Error(r.Err)
 		}
 	})
@@ -174,13 +174,13 @@ func TestSever(t *testing.T) {
 		dc.Sever()
 		relaytest.WantReset(t, "client", client)
 		relaytest.WantReset(t, "server", srv)
-		if r := dc.Result(); r.Err != ErrClosed {
+		if r := resultOf(dc); r.Err != ErrClosed {
 			t.Errorf("closed %t: got %v; want %v", closed, r.Err, ErrClosed)
 		}
 	}
 	dc := open(t, opener(), hole(deaf(t)))
 	client := relaytest.Dial(t, relaytest.Peer, dc.Listen())
-	<-dc.Connected()
+	<-dc.connected
 	dc.Sever()
 	relaytest.WantReset(t, "client", client)
 	if r := wait(t, dc); r.Err != ErrClosed {
@@ -216,7 +216,7 @@ func TestRunning(t *testing.T) {
 	p.Relay.Close()
 	relaytest.WantReset(t, "client", client)
 	relaytest.WantReset(t, "server", srv)
-	if r := dc.Result(); r.Err != ErrClosed {
+	if r := resultOf(dc); r.Err != ErrClosed {
 		t.Errorf("got %v; want %v", r.Err, ErrClosed)
 	}
 }

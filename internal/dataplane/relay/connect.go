@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/core/pinhole"
 	"ftpgate/internal/dataplane/socket"
 )
@@ -68,7 +69,7 @@ func (p *Opener) bridge(c *Connection, b pinhole.Bridge) error {
 
 // dial connects to an end of the connection, from the given port if it is free; 0: from any port.
 func (p *Opener) dial(c *Connection, side Side, leg pinhole.Leg, port uint16) error {
-	conn, err := socket.Dial(c.ctx, leg, port, cmp.Or(p.DialTime, DefaultDialTime))
+	conn, err := socket.Dial(c.ctx, leg, port, cmp.Or(p.DialTime, forward.DefaultDialTime))
 	if err != nil {
 		return &DialError{side, leg.Target, err}
 	}

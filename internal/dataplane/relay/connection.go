@@ -12,22 +12,6 @@ import (
 	"ftpgate/internal/dataplane/port"
 )
 
-// Result is what became of a connection.
-type Result struct {
-	// bytes from the client that were given to the server's connection, and the reverse
-	Up, Down        int64
-	UnexpectedPeers int       // connections from other addresses than the pinhole's, all reset
-	Began           time.Time // when the port was reserved, or the bridge began to dial
-	Armed           time.Time // when the pinhole was armed; zero: never, or a bridge
-	Connected       time.Time // when the peer was accepted, or both legs of a bridge stood; zero: never
-	BothConnected   time.Time // when both ends stood; zero: never
-	Ended           time.Time
-	// Err is nil only if both ends closed their direction in order and all they sent was passed on. Else it
-	// is, or wraps, ErrNobody, ErrClosed, a *DialError, a *HandshakeError or a *BrokenError; that of a TLS
-	// end may wrap a *TruncatedError.
-	Err error
-}
-
 // Connection is one data connection through the gateway, from the reserved port to the last byte. Several
 // goroutines may call its methods at once.
 //
@@ -48,6 +32,7 @@ type Connection struct {
 	copier        copier
 	graceTime     time.Duration
 	connected     chan struct{} // closed when the peer is there, and may be
+	connectedAt   time.Time     // set before that
 	bothConnected chan struct{} // closed when both ends stand
 	// closed by Close without Use, if the peer has connected: no transfer will begin
 	unused     chan struct{}
@@ -55,8 +40,8 @@ type Connection struct {
 	late       *time.Timer   // that time, while it runs
 	inUse      bool          // a transfer command waits for the peer
 	unlistened sync.Once
-	done       chan struct{} // closed when result is complete
-	result     Result        // of the running goroutine until done is closed
+	done       chan struct{} // closed when the connection is over
+	endErr     error         // how it ended; nil: in order. It is set before done is closed.
 
 	peer       Side          // which end connects: the server in active mode
 	peerPort   uint16        // from which it connected
@@ -72,16 +57,16 @@ type Connection struct {
 	flowing      chan struct{}    // closed when data may flow: both ends stand, and handshakes are over
 	broken       chan struct{}    // closed with the first failure
 
-	mu              sync.Mutex
-	detached        bool            // Close was called after the peer had connected
-	finished        bool            // Finish was called: the server has called it a complete download
-	armed           bool            // the goroutine runs, or has run
-	ends            [2]*net.TCPConn // by side; without a lock once both stand
-	delivered       bool            // Finish has found that nothing is left to be passed on
-	err             error           // the first failure; after it nothing is open
-	unexpectedPeer  netip.Addr      // the last one with another address than the peer's
-	unexpectedPeers int
-	beforeEnd       func() // called when the client has ended, before the server learns of it; nil: nobody
+	mu             sync.Mutex
+	detached       bool            // Close was called after the peer had connected
+	finished       bool            // Finish was called: the server has called it a complete download
+	armed          bool            // the goroutine runs, or has run
+	ends           [2]*net.TCPConn // by side; without a lock once both stand
+	delivered      bool            // Finish has found that nothing is left to be passed on
+	err            error           // the first failure; after it nothing is open
+	unexpectedPeer netip.Addr      // the last one with another address than the peer's
+	// called when the client has ended, before the server learns of it; nil: nobody
+	beforeEnd func()
 }
 
 // copier is the part of a connection that differs with TLS.
@@ -132,7 +117,6 @@ func (c *Connection) Arm() error {
 		return fmt.Errorf("relay: arm %s: %w", c.listen, c.err)
 	}
 	c.armed = true
-	c.result.Armed = time.Now()
 	if !c.inUse {
 		c.late.Reset(c.waitTime)
 	}
@@ -216,7 +200,6 @@ func (c *Connection) Refused(from netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.armed {
-		c.unexpectedPeers++
 		c.unexpectedPeer = from
 	}
 }
@@ -241,7 +224,7 @@ func (c *Connection) unlisten() {
 // start runs the connection in a goroutine of its own.
 func (c *Connection) start() { c.relay.start(c, c.run) }
 
-// run is the connection's goroutine: it does the work and completes the result.
+// run is the connection's goroutine, from Arm to the end.
 func (c *Connection) run() {
 	if err := c.work(); err != nil {
 		c.fail(err)
@@ -271,7 +254,7 @@ func (c *Connection) setConn(side Side, conn *net.TCPConn) bool {
 
 // markConnected notes that the peer is there. The caller holds the lock.
 func (c *Connection) markConnected() {
-	c.result.Connected = time.Now()
+	c.connectedAt = time.Now()
 	close(c.connected)
 }
 
@@ -287,7 +270,7 @@ func (c *Connection) Bytes() (up, down int64) {
 func (c *Connection) ConnectedAt() time.Time {
 	select {
 	case <-c.connected:
-		return c.result.Connected
+		return c.connectedAt
 	default:
 		return time.Time{}
 	}
@@ -301,19 +284,9 @@ func (c *Connection) LastUnexpectedPeer() netip.Addr {
 	return c.unexpectedPeer
 }
 
-// Connected is closed when the pinhole's peer was accepted, or both legs of a bridge stand. It stays open
-// where that never happens: wait for Done beside it.
-func (c *Connection) Connected() <-chan struct{} { return c.connected }
-
 // NotResumed reports that TLS with the server stands, or stood, and that the server did not resume the
 // session of its control connection: there are servers that take no data then.
 func (c *Connection) NotResumed() bool { return c.copier.notResumed() }
 
 // Done is closed when the connection is over and all its goroutines and sockets are gone.
 func (c *Connection) Done() <-chan struct{} { return c.done }
-
-// Result returns what became of the connection; it waits for Done.
-func (c *Connection) Result() Result {
-	<-c.done
-	return c.result
-}

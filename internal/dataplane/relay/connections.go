@@ -23,9 +23,11 @@ type Relay struct {
 	ended       chan struct{}       // closed at the end of the next one; nil: nobody waits for that
 }
 
-// New returns a relay that allocates its ports with the allocator. The caller closes it.
-func New(ports *port.Allocator) *Relay {
-	return &Relay{ports: ports, connections: map[*Connection]int{}}
+// New returns a relay that allocates its ports with the allocator. acceptFailed is that of a port.Acceptor.
+// The caller closes the relay.
+func New(ports *port.Allocator, acceptFailed func(netip.AddrPort, error)) *Relay {
+	return &Relay{ports: ports, acceptor: port.Acceptor{Failed: acceptFailed},
+		connections: map[*Connection]int{}}
 }
 
 // Listens reports whether the relay listens at a port: others may have it too, if they expect connections

@@ -14,7 +14,6 @@ import (
 
 // copyBoth carries data in both directions until both have ended or one has failed.
 func (c *Connection) copyBoth() {
-	c.result.BothConnected = time.Now()
 	close(c.bothConnected)
 	if !c.copier.prepare() {
 		return

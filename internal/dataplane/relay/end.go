@@ -101,13 +101,10 @@ func (c *Connection) closeInOrder() {
 	}
 }
 
-// complete fills in the result of a connection whose goroutines have ended. The caller holds the lock.
+// complete ends a connection whose goroutines have ended. The caller holds the lock.
 func (c *Connection) complete() {
-	c.result.Up, c.result.Down = c.Bytes()
-	c.result.UnexpectedPeers = c.unexpectedPeers
-	c.result.Ended = time.Now()
 	if c.err != errDelivered {
-		c.result.Err = c.err
+		c.endErr = c.err
 	}
 	close(c.done)
 }

@@ -114,7 +114,7 @@ func (c *Connection) isDelivered() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		return false // the result says what broke it
+		return false // Err says what broke it
 	}
 	const fin = 1
 	n, err := unacknowledged(c.ends[Client])
@@ -149,12 +149,11 @@ func (c *Connection) Err() error {
 		}
 		return c.err
 	}
-	r := c.result
-	neverCame := c.listen.IsValid() && r.Connected.IsZero() && errors.Is(r.Err, ErrClosed)
-	if neverCame || errors.Is(r.Err, ErrNobody) {
+	neverCame := c.listen.IsValid() && c.connectedAt.IsZero() && errors.Is(c.endErr, ErrClosed)
+	if neverCame || errors.Is(c.endErr, ErrNobody) {
 		return nil
 	}
-	return r.Err
+	return c.endErr
 }
 
 // ServerReset reports whether the server broke the connection, by a reset or by silence, before its FIN.

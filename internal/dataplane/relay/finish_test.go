@@ -176,7 +176,7 @@ func TestFinishBeforeClose(t *testing.T) {
 			if _, err := io.Copy(got, client); err != nil || !bytes.Equal(got.Bytes(), tt.file) {
 				t.Errorf("got %d bytes, %v; want %d and a FIN", got.Len(), err, len(tt.file))
 			}
-			if r := dc.Result(); r.Err != nil {
+			if r := resultOf(dc); r.Err != nil {
 				t.Errorf("got %v; want it delivered", r.Err)
 			}
 		})

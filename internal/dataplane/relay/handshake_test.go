@@ -179,7 +179,7 @@ func TestHandshakeClosed(t *testing.T) {
 		dc.Sever()
 		wantEndReset(t, "client", party{tcp: client.tcp})
 		wantEndReset(t, "server", party{tcp: srv.tcp}) // behind our ClientHello
-		if r := dc.Result(); r.Err != ErrClosed {
+		if r := resultOf(dc); r.Err != ErrClosed {
 			t.Errorf("got %v; want %v", r.Err, ErrClosed)
 		}
 	})
@@ -209,7 +209,7 @@ func TestHandshakeClosed(t *testing.T) {
 		_ = client.tls.Handshake()
 		wantEndReset(t, "server", srv) // then the alert is on its way
 		dc.Sever()
-		wantHandshakeError(t, dc.Result().Err, Client, "resume")
+		wantHandshakeError(t, resultOf(dc).Err, Client, "resume")
 	})
 }
 

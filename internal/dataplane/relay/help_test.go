@@ -23,7 +23,7 @@ func hole(l *net.TCPListener) pinhole.Pinhole {
 }
 
 // newRelay returns a relay with ports of its own.
-func newRelay() *Relay { return New(&port.Allocator{}) }
+func newRelay() *Relay { return New(&port.Allocator{}, nil) }
 
 // opener is an opener with the ports and times that hold where none are given.
 func opener() *Opener { return &Opener{Relay: newRelay(), Ports: forward.DefaultPassivePorts} }
@@ -93,15 +93,37 @@ func connectedBy(t testing.TB, p *Opener) (dc *Connection, client, srv *net.TCPC
 	return dc, client, relaytest.Accept(t, l)
 }
 
+// result is what became of a connection.
+type result struct {
+	Up, Down       int64
+	Connected      time.Time // zero: never
+	BothConnected  bool
+	UnexpectedPeer netip.Addr // the last one; not valid: nobody
+	Err            error      // also that nobody came, or that it was closed before
+}
+
+// resultOf returns the result when the connection is over.
+func resultOf(dc *Connection) result {
+	<-dc.Done()
+	r := result{Connected: dc.ConnectedAt(), UnexpectedPeer: dc.LastUnexpectedPeer(), Err: dc.endErr}
+	r.Up, r.Down = dc.Bytes()
+	select {
+	case <-dc.bothConnected:
+		r.BothConnected = true
+	default:
+	}
+	return r
+}
+
 // wait returns the result, which must come in time.
-func wait(t testing.TB, dc *Connection) Result {
+func wait(t testing.TB, dc *Connection) result {
 	t.Helper()
 	select {
 	case <-dc.Done():
 	case <-time.After(relaytest.Patience):
 		t.Fatal("the connection does not end")
 	}
-	return dc.Result()
+	return resultOf(dc)
 }
 
 // wantBroken checks who broke a connection.

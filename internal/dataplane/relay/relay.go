@@ -4,8 +4,8 @@
 // the legs that use it.
 //
 // It never looks at data, never translates an address, never decides who may connect or where a pinhole
-// leads, and never logs: what happened is in the Result. If one end fails, the relay resets the other, so
-// that a transfer cut short never looks complete.
+// leads, and never logs: Connection.Err says what went wrong. If one end fails, the relay resets the other,
+// so that a transfer cut short never looks complete.
 //
 // Locks: listener.mu of package port, then Connection.mu, then Relay.mu. Nothing that waits is called while
 // one is held.
@@ -29,17 +29,11 @@ import (
 )
 
 const (
-	// DefaultDialTime is how long an end may take to answer: three lost SYNs, and less than the patience of
-	// the client that waits for its transfer.
-	DefaultDialTime = 10 * time.Second
 	// DefaultHelloTime is how long an end may be silent before its TLS handshake: a client may connect after
 	// PASV and ask for the file minutes later, and its server says nothing before. The session bounds that;
 	// this bounds it where the session does not, and is the least that RFC 1123 section 4.1.3.2 gives an idle
 	// session.
 	DefaultHelloTime = 5 * time.Minute
-	// DefaultHandshakeTime is how long a TLS handshake may take from the peer's first byte on: two round
-	// trips and a signature by a slow device, with lost segments; a peer that sends slowly gets no more.
-	DefaultHandshakeTime = 30 * time.Second
 	// defaultGraceTime is how long the control connection may be ahead of the data connection: the two take
 	// different ways, and a lost segment is sent again within a second (RFC 6298 section 2).
 	defaultGraceTime = time.Second
@@ -74,10 +68,10 @@ type Opener struct {
 	Avoid func(netip.AddrPort) bool
 
 	WaitTime time.Duration // from Arm to the connection, unless Use is called; 0: pinhole.Lifetime
-	DialTime time.Duration // for each end that is dialled; 0: DefaultDialTime
+	DialTime time.Duration // for each end that is dialled; 0: forward.DefaultDialTime
 
 	HelloTime     time.Duration // from both ends to the first byte of a TLS end; 0: DefaultHelloTime
-	HandshakeTime time.Duration // from that to the end of its handshake; 0: DefaultHandshakeTime
+	HandshakeTime time.Duration // from that to the end of its handshake; 0: forward.HandshakeTime
 
 	// IdleTime is how long nothing may move in a connection that goes on after Close; 0:
 	// forward.DefaultIdleTime.
@@ -150,7 +144,7 @@ func (p *Opener) openAt(
 // Bridge connects to both ends: an active client and a server that only listens. The server
 // comes first, and the client is not connected to before that connection stands: the client sees nothing of a
 // transfer that the server refuses. Bridge returns at once; an end that cannot be connected to is a DialError
-// in the result. The end of ctx breaks the connection until Close.
+// in Err. The end of ctx breaks the connection until Close.
 //
 // The error says that an end is not a usable target.
 func (p *Opener) Bridge(
@@ -167,9 +161,12 @@ func (p *Opener) Bridge(
 	return c, nil
 }
 
-// Carry connects a client that was accepted already to its server, copies in clear until both have ended, and
-// returns what became of it. It owns the connection. The end of ctx breaks both ends.
-func (p *Opener) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg) Result {
+// Carry connects a client that was accepted already to its server, and copies in clear until both have ended.
+// It owns the connection. The end of ctx breaks both ends.
+//
+// The error is nil only if both ends closed their direction in order and all they sent was passed on. Else it
+// is, or wraps, ErrClosed, a *DialError or a *BrokenError.
+func (p *Opener) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg) error {
 	c := p.newConnection(Client, dataplane.DataTLS{})
 	c.work = func() error {
 		if err := p.dial(c, Server, to, 0); err != nil {
@@ -182,7 +179,7 @@ func (p *Opener) Carry(ctx context.Context, client *net.TCPConn, to pinhole.Leg)
 	c.armed, c.ends[Client] = true, client
 	c.breakAtEnd(ctx)
 	c.run()
-	return c.Result()
+	return c.endErr
 }
 
 // newConnection returns a connection whose goroutine does not run yet. peer is the end that connects.
@@ -203,7 +200,6 @@ func (p *Opener) newConnection(peer Side, dataTLS dataplane.DataTLS) *Connection
 	}
 	c.late = time.NewTimer(c.waitTime)
 	c.late.Stop()
-	c.result.Began = time.Now()
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	if dataTLS.Client == nil && dataTLS.Server == nil {
 		c.copier = clearConnection{c}

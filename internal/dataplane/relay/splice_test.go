@@ -31,7 +31,7 @@ import (
 func TestStalled(t *testing.T) {
 	dc, client, srv := connected(t)
 	client.SetReadBuffer(64 << 10)
-	<-dc.Connected()
+	<-dc.connected
 	dc.ends[Client].SetWriteBuffer(64 << 10) // so that it has never room for a whole chunk
 	block := relaytest.Noise(1 << 20)
 	var before, after runtime.MemStats

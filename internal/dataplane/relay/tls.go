@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ftpgate/internal/core/forward"
 	"ftpgate/internal/dataplane"
 	"ftpgate/internal/dataplane/leg"
 )
@@ -56,7 +57,7 @@ type admitFunc = func(tls.ConnectionState) (wait <-chan struct{}, err error)
 // newTLSConnection returns the TLS part of a connection.
 func (p *Opener) newTLSConnection(c *Connection, d dataplane.DataTLS) *tlsConnection {
 	hello := cmp.Or(p.HelloTime, DefaultHelloTime)
-	handshake := cmp.Or(p.HandshakeTime, DefaultHandshakeTime)
+	handshake := cmp.Or(p.HandshakeTime, forward.HandshakeTime)
 	withTLS := &tlsConnection{Connection: c, heard: [2]chan struct{}{make(chan struct{}),
 		make(chan struct{})}}
 	withTLS.tls[Client] = legTLS{d.Client, d.ClientCloseNotifyOptional, d.TransferStarted,

@@ -173,7 +173,7 @@ func TestTLSSever(t *testing.T) {
 			dc.Sever()
 			wantEndReset(t, "client", client)
 			wantEndReset(t, "server", srv)
-			if r := dc.Result(); r.Err != ErrClosed {
+			if r := resultOf(dc); r.Err != ErrClosed {
 				t.Errorf("got %v; want %v", r.Err, ErrClosed)
 			}
 		})
@@ -199,7 +199,7 @@ func TestTLSFinish(t *testing.T) {
 				if _, err := io.Copy(got, client); err != nil || !bytes.Equal(got.Bytes(), file) {
 					t.Errorf("got %d bytes, %v; want %d", got.Len(), err, size)
 				}
-				if r := dc.Result(); r.Err != nil {
+				if r := resultOf(dc); r.Err != nil {
 					t.Errorf("got %v; want it delivered", r.Err)
 				}
 			})
