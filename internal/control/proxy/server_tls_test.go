@@ -143,6 +143,8 @@ func TestOriginatedRefused(t *testing.T) {
 		}, "421 the server does not encrypt its data connections", "server_data", "encryption=1"},
 		{"gone", func(b *stage) { b.server.CloseWrite() }, "421 the server has closed the connection",
 			"log", "unreachable=1"},
+		{"not FTP", func(b *stage) { b.server.say("what\r\n"); b.server.CloseWrite() },
+			"421 the server's answer is not FTP", "port 990", "bad_reply=1"},
 		{"silent", func(*stage) {}, "421 the server does not answer", "implicit", "unreachable=1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -178,4 +180,25 @@ func TestOriginatedDrain(t *testing.T) {
 	b.accept()
 	b.server.say("421 too many\r\n")
 	b.client.hear("421 the server takes no sessions now")
+}
+
+// A server that greets with a refusal counts the same with and without TLS.
+func TestTurnedAwayCounts(t *testing.T) {
+	k := newKeys(t)
+	for goodbye, setups := range map[string][]setup{
+		"421 too many":                         nil,
+		"421 the server takes no sessions now": {encrypting(k, originated)},
+	} {
+		b := newStage(t, setups...)
+		b.client = b.dial()
+		b.accept()
+		b.server.say("421 too many\r\n")
+		b.client.hear(goodbye)
+		b.client.heardAll()
+		b.drain()
+		b.wantRefused("unreachable=1")
+		if !strings.Contains(b.logs.String(), "the server takes no sessions now") {
+			t.Errorf("%s: the log does not say why: %s", goodbye, b.logs)
+		}
+	}
 }

@@ -75,7 +75,7 @@ func (r Refusal) Fault() verdict.Fault {
 		f.Code = r.Kind.Code()
 	}
 	switch failed := r.Reply != "" && r.Reply[0] >= '4'; {
-	case f.Code == verdict.CodeLoginFailed && !f.Fatal:
+	case f.Code == verdict.CodeLoginFailed && !f.Fatal, f.Code == verdict.CodeServerTurnedAway && failed:
 		f.Said = r.Reply
 	case f.Code == verdict.CodeServerLeft && r.Verb == "" && failed: // it may say why
 		f.Said = cmp.Or(f.Said, "the server has closed the connection") + " after it said: " + r.Reply
@@ -108,7 +108,7 @@ func (t Reporter) Report(record *sessions.Record, r Refusal, who func() []slog.A
 		return
 	}
 	attrs := append(who(), slog.String("kind", r.Kind.String()), slog.String("reason", r.Reason))
-	if r.Kind == verdict.RefusedLogin && r.Reply != "" {
+	if (r.Kind == verdict.RefusedLogin || r.Code == verdict.CodeServerTurnedAway) && r.Reply != "" {
 		attrs = append(attrs, slog.String("reply", r.Reply))
 	}
 	if remedy := fault.Verdict().Remedy; remedy != "" {

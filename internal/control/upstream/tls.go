@@ -109,7 +109,7 @@ func (s *serverTLSSetup) greet(control *tls.Config, t forward.ServerTLS) (greeti
 	}
 	if reply.Code/100 != 2 {
 		return nil, refused(verdict.RefusedUnreachable, verdict.CodeServerTurnedAway,
-			"the server takes no sessions now",
+			dialogue.TurnedAway,
 			"the server greets with %d: its own log says why", reply.Code)
 	}
 	if greeting, err = reply.AppendTo(nil); err != nil {
@@ -212,7 +212,7 @@ func (s *serverTLSSetup) replyError(err error) *Error {
 		return s.noTLS(err)
 	}
 	e := &Error{Err: err, Refusal: verdict.Refusal{
-		Kind:   verdict.RefusedUnreachable,
+		Kind:   verdict.RefusedBadReply,
 		Code:   verdict.CodeServerBadReply,
 		Reason: dialogue.NotFTP,
 		Remedy: "see what listens there: a server that begins with TLS (port 990) " +
@@ -220,9 +220,11 @@ func (s *serverTLSSetup) replyError(err error) *Error {
 	}}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		e.Code, e.Reason = verdict.CodeServerSilent, "the server does not answer"
+		e.Kind, e.Code = verdict.RefusedUnreachable, verdict.CodeServerSilent
+		e.Reason = "the server does not answer"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		e.Code, e.Reason = verdict.CodeServerLeft, "the server has closed the connection"
+		e.Kind, e.Code = verdict.RefusedUnreachable, verdict.CodeServerLeft
+		e.Reason = "the server has closed the connection"
 		e.Remedy = "its own log says why"
 	}
 	return e

@@ -223,11 +223,15 @@ func (d *Dialogue) transferEnds(s *Step, r request, code int) {
 	}
 }
 
-// greeted takes the server's greeting. A server may let everybody in with it.
+// TurnedAway is the reason for a client whose server greets with a refusal.
+const TurnedAway = "the server takes no sessions now"
+
+// greeted handles the server's greeting. A server may let everybody in with it.
 func (d *Dialogue) greeted(s *Step, code int) {
 	d.loggedIn = code == 230
 	if s.End = code/100 != 2; s.End {
-		s.Refusal.Code = verdict.CodeServerTurnedAway
+		s.Refusal = verdict.Refusal{Kind: verdict.RefusedUnreachable, Code: verdict.CodeServerTurnedAway,
+			Reason: TurnedAway}
 	}
 }
 

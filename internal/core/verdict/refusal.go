@@ -14,25 +14,26 @@ type RefusalKind uint8
 
 // The kinds of refusals.
 const (
-	NotRefused            RefusalKind = iota
-	RefusedClient                     // the client may not use the forward
-	RefusedLimit                      // too many sessions
-	RefusedDrain                      // the client connected while the gateway shuts down
-	RefusedUnreachable                // the server cannot be reached, does not answer, or left
-	RefusedTime                       // no login, no command or no reading within the limit
-	RefusedLine                       // not an FTP line: too long, a NUL, no command, a reply from the client
-	RefusedLogin                      // the server refused a login
-	RefusedNotLoggedIn                // a data command before login
-	RefusedCommand                    // a command that cannot work here or now
-	RefusedEncryption                 // AUTH, and what follows it (RFC 2228)
-	RefusedFamily                     // an address family that is not the connection's
-	RefusedAddress                    // PORT or EPRT to another host
-	RefusedPort                       // a data connection to a service's port
-	RefusedUnaskedReply               // a reply that nobody asked for
-	RefusedBadReply                   // a reply that does not fit its command, or is not FTP
-	RefusedNoPort                     // the data path has no pinhole
-	RefusedBrokenTransfer             // a data connection that broke
-	RefusalKinds                      // how many kinds there are
+	NotRefused    RefusalKind = iota
+	RefusedClient             // the client may not use the forward
+	RefusedLimit              // too many sessions
+	RefusedDrain              // the client connected while the gateway shuts down
+	// the server cannot be reached, does not answer, turns clients away, or left
+	RefusedUnreachable
+	RefusedTime           // no login, no command or no reading within the limit
+	RefusedLine           // not an FTP line: too long, a NUL, no command, a reply from the client
+	RefusedLogin          // the server refused a login
+	RefusedNotLoggedIn    // a data command before login
+	RefusedCommand        // a command that cannot work here or now
+	RefusedEncryption     // AUTH, and what follows it (RFC 2228)
+	RefusedFamily         // an address family that is not the connection's
+	RefusedAddress        // PORT or EPRT to another host
+	RefusedPort           // a data connection to a service's port
+	RefusedUnaskedReply   // a reply that nobody asked for
+	RefusedBadReply       // a reply that does not fit its command, or is not FTP
+	RefusedNoPort         // the data path has no pinhole
+	RefusedBrokenTransfer // a data connection that broke
+	RefusalKinds          // how many kinds there are
 )
 
 // kinds has the label of each kind in logs and metrics, and its usual code. Labels are part of the interface:
