@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,7 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"ftpgate/internal/core/verdict"
 	"ftpgate/internal/observe/sessions"
 )
 
@@ -57,7 +57,7 @@ func (f *fake) Kill(id string) error {
 	case slices.ContainsFunc(f.running, named):
 		return nil
 	case slices.ContainsFunc(f.ended, named):
-		return fmt.Errorf("session %s has ended: %w", id, ErrNotNow)
+		return &Error{Text: "session " + id + " has ended already", Kind: ErrNotNow}
 	}
 	return fmt.Errorf("source: %w", ErrNoSession)
 }
@@ -79,75 +79,31 @@ func plainID(id string) {
 	}
 }
 
-func fixedStatus() Status {
-	return Status{
-		Version: "v1.5.0", Build: "linux/amd64, go1.26.0", PID: 4711, Since: began,
-		File: "/etc/ftpgate/ftpgate.toml", Table: "inet ftpgate",
-		Capabilities: []string{"the kernel carries data connections: nftables can be programmed"},
-		Forwards: []Forward{{
-			Name: "archive", Listen: "192.168.5.2:2121", Server: "ftp.example.com:21",
-			Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.21")},
-			Tracking:  "proxy", DataPath: "kernel", FTPS: "terminated", FTPSWhy: "tls.client is optional",
-			Sessions: 1, Total: 240, Transfers: 1312, Failed: 2, Up: 52_428_800, Down: 734_003_200,
-			Clients: 1, Refused: 3,
-			Problem: "the server has not answered since 2026-03-14 10:25:53: no connection: " +
-				"203.0.113.21:21: i/o timeout",
-			Health: &Health{Since: began.Add(59 * time.Minute), Checked: began.Add(time.Hour),
-				Why: "no connection: 203.0.113.21:21: i/o timeout",
-				Remedy: "see that the server runs, and that " +
-					"firewalls let this gateway reach it"},
-		}},
-		Certificates: []Certificate{{
-			Forward: "archive", File: "/etc/ftpgate/cert.pem", Subject: "CN=gw.example.com",
-			Expires: began.Add(20 * 24 * time.Hour), DaysLeft: 20, Warning: "expires in 20 days: renew it",
-		}},
-		Reload: &Reload{At: began.Add(time.Hour), OK: false,
-			Error: `/etc/ftpgate/ftpgate.toml:3:1: key "listen" is not known`},
-		Conntrack: &Conntrack{Count: 312, Max: 262_144},
-		Warnings:  []string{"the last reload has changed nothing: the file is invalid"},
+// shown decodes the answer that stands below the first command of the document that ends with end. Package
+// status checks that ftpgate answers so.
+func shown[T any](end string) (answer T) {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		panic(err)
 	}
+	_, after, _ := strings.Cut(string(text), end+"\n```\n```json\n")
+	block, _, _ := strings.Cut(after, "\n```\n")
+	if err := json.Unmarshal([]byte(block), &answer); err != nil {
+		panic(fmt.Sprintf("%s: the example of %s: %v", document, end, err))
+	}
+	return answer
 }
 
+func fixedStatus() Status { return shown[Status](statusPath) }
+
 func fixedEvents() []sessions.Event {
-	at := func(d time.Duration) time.Time { return began.Add(d) }
-	return []sessions.Event{
-		{At: began, Kind: sessions.KindSession, Text: "192.168.5.17:40112 has connected to 192.168.5.2:2121"},
-		{At: at(412 * time.Millisecond), Kind: sessions.KindCommand, Text: "PASV"},
-		{At: at(413 * time.Millisecond), Kind: sessions.KindPinhole, Data: 1,
-			Text: "opened: 192.168.5.17 to 192.168.5.2:51234"},
-	}
+	return shown[sessions.Explained](".sock http://localhost/v1/sessions/3p5kx-17").Events
 }
 
 // fixedSessions returns one session that transfers a file, and one that has ended.
 func fixedSessions() (running, ended []sessions.Session) {
-	client, server := netip.MustParseAddrPort("192.168.5.17:40112"),
-		netip.MustParseAddrPort("203.0.113.21:21")
-	s := sessions.Session{
-		ID: "3p5kx-17", Forward: "archive", Tracking: "proxy",
-		Client: client, Gateway: netip.MustParseAddrPort("192.168.5.2:2121"), Server: server,
-		User: "anna", Since: began, Active: began.Add(time.Second), State: sessions.StateTransfer,
-		Mode: "PASV", TLS: sessions.TLS{Client: "TLS 1.3"}, Path: "relay",
-		Transfer: &sessions.Transfer{
-			Session: "3p5kx-17", Forward: "archive", Client: client.Addr(), Server: server, User: "anna",
-			Verb: "RETR", Direction: sessions.Download, File: "/pub/a.iso", Type: "I", Mode: "PASV",
-			Path: "relay",
-			TLS:  sessions.TLS{Client: "TLS 1.3"}, Began: began.Add(time.Second),
-			Connected: began.Add(time.Second),
-			Bytes:     10_485_760, Rate: 5_242_880,
-		},
-		Totals: sessions.Totals{Transfers: 2, Up: 0, Down: 20_480},
-		Verdict: verdict.Verdict{Code: verdict.CodeFine,
-			Text: "nothing went wrong: 2 transfers, 0 bytes up, 20480 down"},
-	}
-	e := s
-	e.ID, e.Since, e.Active = "3p5kx-9", began.Add(-time.Hour), began.Add(-50*time.Minute)
-	e.Ended, e.State, e.Transfer, e.TLS = e.Active, sessions.StateEnded, nil, sessions.TLS{}
-	e.Totals = sessions.Totals{Failed: 1}
-	e.Refused = 1
-	e.Verdict = verdict.Verdict{Code: verdict.CodeClientNeverConnected,
-		Text:   "the client never connected to 192.168.5.2:51234 within 30 s",
-		Remedy: "let the client reach ports 49152-65535 of the gateway"}
-	return []sessions.Session{s}, []sessions.Session{e}
+	type list struct{ Sessions []sessions.Session }
+	return shown[list](sessionsPath).Sessions, shown[list]("?state=ended&client=192.168.5.0/24'").Sessions
 }
 
 func fixed() *fake {
