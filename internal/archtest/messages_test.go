@@ -41,7 +41,9 @@ func TestMessages(t *testing.T) {
 	}{
 		{"log messages", len(logMessages(packages)), 40},
 		{"verdicts", len(verdicts(packages)), 40},
-		{"findings", len(findings(packages)), 60},
+		{"sums of a session", len(worded(packages, inVerdict)), 6},
+		{"findings", len(worded(packages, inFinding)), 60},
+		{"answers of the admin API", len(worded(packages, inAnswer)), 10},
 		{"refusals", len(refusals(packages)), 60},
 	} {
 		if section.found < section.least {
@@ -68,14 +70,33 @@ func messagesPage(packages []*pkg) string {
 	b.WriteString("\n## Verdicts\n\nWhat `ftpgate explain`, `ftpgate sessions` and the transfer log " +
 		"say about a session.\n\n")
 	table(&b, []string{"code", "sentence", "remedy"}, verdicts(packages))
-	b.WriteString("\n## Findings\n\nWhat a start, a reload and `ftpgate doctor` say about hosts, servers " +
-		"and certificates.\n\n")
-	table(&b, []string{"sentence", "remedy", "from"}, findings(packages))
+	b.WriteString("\nThose that sum up a session:\n\n")
+	table(&b, []string{"sentence", "remedy", "from"}, worded(packages, inVerdict))
+	b.WriteString("\n## Findings\n\nWhat a start, a reload and `ftpgate doctor` say about hosts, servers, " +
+		"files and certificates.\n\n")
+	table(&b, []string{"sentence", "remedy", "from"}, worded(packages, inFinding))
+	b.WriteString("\n## Answers of the admin API\n\nWhat `ftpgate status`, `sessions`, `explain`, `reload` " +
+		"and `kill` get in place of an answer, and the log has as `reason` of a refused request.\n\n")
+	table(&b, []string{"error", "remedy", "from"}, worded(packages, inAnswer))
 	b.WriteString(
 		"\n## Refusals\n\nWhat the client reads behind 421, 425, 530 and the like, and the log has " +
 			"as `reason` with its `kind`. A verdict above whose sentence is only … has one of these.\n\n")
-	table(&b, []string{"reason", "kind", "from"}, refusals(packages))
+	table(&b, []string{"reason", "kind", "from"}, oneRow(refusals(packages)))
 	return b.String()
+}
+
+// oneRow joins rows that differ in their last cell only.
+func oneRow(rows [][]string) (joined [][]string) {
+	slices.SortFunc(rows, slices.Compare)
+	for _, r := range slices.CompactFunc(rows, slices.Equal) {
+		last := len(r) - 1
+		if k := len(joined); k > 0 && slices.Equal(joined[k-1][:last], r[:last]) {
+			joined[k-1][last] += ", " + r[last]
+			continue
+		}
+		joined = append(joined, r)
+	}
+	return joined
 }
 
 func table(b *strings.Builder, head []string, rows [][]string) {
@@ -217,19 +238,42 @@ func returned(body *ast.BlockStmt) string {
 	return strings.Join(all, " / ")
 }
 
-// findings returns each finding's sentence, remedy and package: of literals with Text and Remedy, and of
-// calls of the package's own makers of findings, whose last two arguments those are, or whose last are a
-// format and what it has verbs for.
-func findings(packages []*pkg) (rows [][]string) {
+// section is where the page has a sentence.
+type section int
+
+const (
+	inFinding section = iota
+	inVerdict
+	inAnswer  // of the admin API
+	inNothing // a time line's
+)
+
+// sectionOf returns where a sentence belongs, by its package and the type of its literal; "": a call made it.
+func sectionOf(own, literal string) section {
+	switch {
+	case own == "ops/admin", literal == "Error":
+		return inAnswer
+	case literal == "Verdict":
+		return inVerdict
+	case literal == "Event":
+		return inNothing
+	}
+	return inFinding
+}
+
+// worded returns the sentences of a section with their remedies and packages: of literals with Text and
+// Remedy, and of calls of the package's own makers of findings, whose last two arguments those are, or whose
+// last are a format and what it has verbs for.
+func worded(packages []*pkg, of section) (rows [][]string) {
 	for _, p := range product(packages) {
 		own := short(module + "/" + p.dir)
 		makers, known := findingMakers(p), textsOf(p, packages)
 		for _, f := range p.code() {
 			ast.Inspect(f.ast, func(n ast.Node) bool {
-				text, remedy := ast.Expr(nil), ast.Expr(nil)
+				text, remedy, literal := ast.Expr(nil), ast.Expr(nil), ""
 				switch n := n.(type) {
 				case *ast.CompositeLit:
-					text, remedy = field(n, "Text"), field(n, "Remedy")
+					text, remedy, literal = field(n, "Text"), field(n, "Remedy"), lastName(n.Type)
 				case *ast.CallExpr:
 					switch maker, k := makers[called(n)], len(n.Args); {
 					case maker.worded && k >= 2:
@@ -238,7 +282,7 @@ func findings(packages []*pkg) (rows [][]string) {
 						text = &ast.CallExpr{Fun: sprintf, Args: n.Args[maker.format:]}
 					}
 				}
-				if text == nil {
+				if text == nil || sectionOf(own, literal) != of {
 					return true
 				}
 				row := []string{known.template(text), "", own}

@@ -41,12 +41,12 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 	switch failed {
 	case OpenPassthrough, PrepareTLS: // RFC 2228 section 5: a resource that security needs
 		d.protection = protection{}
-		text = cmp.Or(text, "encryption is not possible now, try again later")
-		s.refuse(verdict.RefusedEncryption, 431, "%s", text)
+		noTLS := cmp.Or(text, "encryption is not possible now, try again later")
+		s.refuse(verdict.RefusedEncryption, 431, "%s", noTLS)
 		s.End = passthrough // the client would take the answer for TLS
 	default:
-		text = cmp.Or(text, "no data connection is possible now, try again later")
-		s.refuse(verdict.RefusedNoPort, 425, "%s", text)
+		noData := cmp.Or(text, "no data connection is possible now, try again later")
+		s.refuse(verdict.RefusedNoPort, 425, "%s", noData)
 	}
 	return d.returned(&s, d.last.code)
 }

@@ -113,7 +113,8 @@ type forwardMetrics struct {
 }
 
 // New returns metrics without any forward: call Follow. Until the first reload the time of New counts as the
-// last reload. reasons are the values that Refused accepts: the reasons of refusals in package dialogue.
+// last reload. reasons are the values that Refused accepts: see
+// verdict.RefusalNames.
 func New(build Build, reasons []string, sources Sources) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), sources: sources, reasonIndex: map[string]int{}}
 	for _, r := range append(slices.Clone(reasons), OtherReason) {
