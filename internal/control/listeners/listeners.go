@@ -3,6 +3,8 @@
 // next.
 //
 // It serves no session itself, and chooses no data path.
+//
+// Locks: Set.mu is a leaf. Nothing is called while it is held.
 package listeners
 
 import (

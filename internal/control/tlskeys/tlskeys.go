@@ -5,7 +5,8 @@
 // returns a tls.Config for each connection. It opens no connection, never verifies less than a forward asks
 // for, and writes keys only to that directory.
 //
-// Locks: Keys.mu, held while files are read again, then watched.mu. No handshake waits for either.
+// Locks: Keys.mu, held while files are read again, then watched.mu. No handshake waits for either. Those of
+// the session tickets are leaves, which handshakes take for a moment.
 package tlskeys
 
 import (

@@ -3,6 +3,9 @@
 // and no more.
 //
 // It knows nothing of the other leg, and decides nothing about how data may end.
+//
+// Locks: that of a TLS leg orders what is written to one peer, and is held while that peer is slow: only the
+// data of the same connection waits for it.
 package leg
 
 import (

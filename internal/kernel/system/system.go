@@ -8,6 +8,8 @@
 // It changes only the sysctls for forwarding (EnableForwarding) and accounting (EnableAccounting), the
 // kernel's modules (LoadModules), and this process's capabilities (KeepCapabilities), each only in the named
 // function. It never changes nftables, links, addresses or routes, and never undoes a change.
+//
+// Locks: TimedResolver.mu is a leaf. Nothing is called while it is held.
 package system
 
 import (

@@ -5,7 +5,8 @@
 // It decides which flow belongs to which session. It reads the conntrack table through an interface, and
 // changes nothing but what Sever deletes.
 //
-// Locks: Watcher.mu, then those of package sessions, then Expectation.mu.
+// Locks: Watcher.mu, then those of package sessions, then Expectation.mu. Under Watcher.mu a transfer may
+// end: then the hooks of package sessions are called, which take the leaf of package transferlog.
 package flows
 
 import (

@@ -5,6 +5,8 @@
 // A line is about a peer if it has the attribute client or peer. A warning is about a peer also if it has the
 // attribute by (who asked the admin API) or listen (where connections come). All other lines pass untouched,
 // and nobody counts those of the level Debug, which an operator has asked for.
+//
+// Locks: that of the budgets is a leaf. No line is written while it is held.
 package loglimit
 
 import (

@@ -3,6 +3,8 @@
 // The packages that serve sessions report events; current values are read from Sources at each scrape. Label
 // values are names of forwards in the configuration and fixed words: never an address, a user or a file. The
 // package opens no socket and has no global state.
+//
+// Locks: Metrics.followMu, held while the list of forwards is replaced; no event and no scrape waits for it.
 package metrics
 
 import (

@@ -4,6 +4,8 @@
 //
 // A source that the kernel does not have costs exactness, not service: the monitor logs what will be
 // missing, and goes on without it.
+//
+// Locks: Monitor.mu is a leaf. It is held during a setsockopt(2), which does not wait.
 package monitor
 
 import (

@@ -6,6 +6,8 @@
 // queue is full or the disk does not accept a line, the line is missing from the log; the package counts and
 // reports it. A process that is killed loses its queue: usually nothing, and at most 4 MiB (some 8,000
 // transfers). The package never rotates a file: see Reopen.
+//
+// Locks: Log.mu is a leaf. Nothing is written while it is held.
 package transferlog
 
 import (

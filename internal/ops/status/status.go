@@ -2,6 +2,8 @@
 // certificates.
 //
 // It reads. What changes something (ending a session, a reload) it passes on.
+//
+// Locks: Source.mu is a leaf. Nothing is called while it is held.
 package status
 
 import (
