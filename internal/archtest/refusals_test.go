@@ -64,10 +64,8 @@ func (r *refusalReader) read(fn *ast.FuncDecl) {
 			if reason := field(n, "Reason"); reason != nil {
 				r.add(lastName(field(n, "Kind")), reason)
 			}
-			for _, words := range []string{"ReplyText", "plain"} {
-				if reason := field(n, words); reason != nil {
-					r.add("", reason)
-				}
+			if reason := field(n, "reason"); reason != nil {
+				r.add("", reason)
 			}
 		}
 		return true

@@ -202,11 +202,11 @@ func (r *instance) refreshHost(ctx context.Context) {
 func (r *instance) observeForwards(forwards []forward.Resolved) {
 	r.monitor.SetForwards(forwards)
 	r.health.SetForwards(r.Config.Health, forwards)
-	plain := make([]forward.Forward, len(forwards))
+	unresolved := make([]forward.Forward, len(forwards))
 	for i, f := range forwards {
-		plain[i] = f.Forward
+		unresolved[i] = f.Forward
 	}
-	r.metrics.Follow(plain)
+	r.metrics.Follow(unresolved)
 }
 
 // watchdogWait is how long serve may be busy, as with a reload: all names together have 30 seconds to

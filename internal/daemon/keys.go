@@ -23,7 +23,7 @@ func (k sessionKeys) ForClient(f forward.Forward, client netip.Addr) (proxy.Clie
 }
 
 // Explain returns why a handshake has failed, for the client, and the remedy, for the operator.
-func (sessionKeys) Explain(err error) (plain, remedy string) { return tlskeys.Explain(err) }
+func (sessionKeys) Explain(err error) (reason, remedy string) { return tlskeys.Explain(err) }
 
 // loadKeys reads the certificates of the forwards, and returns what is wrong with them. After a fault the
 // keys that were loaded before stay.

@@ -18,11 +18,11 @@ func (g *Gateway) Refresh(
 	ctx context.Context, examine func([]forward.Resolved) []finding.Finding,
 ) (changed bool, err error) {
 	before, changes := g.published()
-	plain := make([]forward.Forward, len(before))
+	unresolved := make([]forward.Forward, len(before))
 	for i, f := range before {
-		plain[i] = f.Forward
+		unresolved[i] = f.Forward
 	}
-	after, findings := g.Resolve(ctx, plain)
+	after, findings := g.Resolve(ctx, unresolved)
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}

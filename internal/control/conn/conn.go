@@ -24,8 +24,8 @@ const (
 // read while another one writes; neither may while TLS begins or ends.
 type Control struct {
 	*net.TCPConn
-	TLS   *tls.Conn // nil: in clear
-	plain []byte    // came in clear behind the end of TLS, and is read first
+	TLS       *tls.Conn // nil: in clear
+	clearText []byte    // came in clear behind the end of TLS, and is read first
 
 	awaiting atomic.Bool   // a read of the TCP connection is under way
 	received atomic.Uint64 // bytes that were read from it
@@ -36,10 +36,10 @@ func (c *Control) Read(b []byte) (int, error) {
 	if c.TLS != nil {
 		return c.TLS.Read(b)
 	}
-	if len(c.plain) > 0 {
-		n := copy(b, c.plain)
-		if c.plain = c.plain[n:]; len(c.plain) == 0 {
-			c.plain = nil
+	if len(c.clearText) > 0 {
+		n := copy(b, c.clearText)
+		if c.clearText = c.clearText[n:]; len(c.clearText) == 0 {
+			c.clearText = nil
 		}
 		return n, nil
 	}
@@ -159,7 +159,7 @@ func (c *Control) EndTLS() error {
 	if _, err := io.Copy(io.Discard, io.LimitReader(c.TLS, lingerBytes)); err != nil {
 		return err
 	}
-	c.TLS, c.plain = nil, stream.first
+	c.TLS, c.clearText = nil, stream.first
 	return nil
 }
 

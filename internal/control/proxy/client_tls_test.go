@@ -320,5 +320,8 @@ func TestPassedThroughDrains(t *testing.T) {
 	b.abort()
 	b.client.heardAll()
 	b.server.heardAll()
-	b.await("an end without a last line", func() bool { return strings.Contains(b.logs.String(), `said=""`) })
+	b.await("an end without a last line", func() bool {
+		return strings.Contains(b.logs.String(),
+			`goodbye=""`)
+	})
 }

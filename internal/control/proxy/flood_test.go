@@ -43,7 +43,7 @@ func TestFloodOfRefusals(t *testing.T) {
 				`kind=limit reason="too much was refused in this session"`) {
 				t.Errorf("log: got %d refusals; want 10, and that of the session: %s", got, log)
 			}
-			if want := fmt.Sprintf("refusals=%d unlogged=%d said=%q", tt.most+1, tt.most-9,
+			if want := fmt.Sprintf("refusals=%d unlogged=%d goodbye=%q", tt.most+1, tt.most-9,
 				last); !strings.Contains(
 				log, want) {
 				t.Errorf("log: no %s in it: %s", want, log)

@@ -103,7 +103,7 @@ func TestSessionLogsWhy(t *testing.T) {
 			b.server.say("552 quota exceeded\r\n")
 			b.client.hear("552 quota exceeded")
 			b.ask("QUIT", "221 bye")
-		}, `transfers=0 failed=1 refusals=0 unlogged=0 said="" ` +
+		}, `transfers=0 failed=1 refusals=0 unlogged=0 goodbye="" ` +
 			`verdict="the server did not carry out RETR: 552 quota ` +
 			`exceeded" remedy="check the free space`, `level=INFO msg="session ends"`},
 	} {

@@ -11,7 +11,7 @@ import (
 
 // pathFailure returns an error of a data path with words for the client.
 func pathFailure(err error) error {
-	return &pinhole.Failure{Err: err, ReplyCode: 522, ReplyText: "no TLS", Remedy: "mend it"}
+	return &pinhole.Failure{Err: err, ReplyCode: 522, Reason: "no TLS", Remedy: "mend it"}
 }
 
 // A server that calls a transfer off does not know why the gateway has broken it: the gateway does.

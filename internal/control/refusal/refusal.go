@@ -43,7 +43,7 @@ func (r Refusal) Goodbye() string {
 func OfData(err error) Refusal {
 	why := FailureOf(err)
 	return Refusal{Err: err,
-		Refusal: verdict.Refusal{Kind: verdict.RefusedBrokenTransfer, Reason: why.ReplyText,
+		Refusal: verdict.Refusal{Kind: verdict.RefusedBrokenTransfer, Reason: why.Reason,
 			Remedy: why.Remedy}}
 }
 
@@ -59,7 +59,7 @@ func FailureOf(err error) pinhole.Failure {
 // more than the kind.
 func (r Refusal) Fault() verdict.Fault {
 	f := verdict.Fault{
-		Code: r.Code, Verb: r.Verb, Said: r.Reason, Peer: r.Peer, Remedy: r.Remedy, Fatal: r.Fatal,
+		Code: r.Code, Verb: r.Verb, Reason: r.Reason, Peer: r.Peer, Remedy: r.Remedy, Fatal: r.Fatal,
 	}
 	if r.Err != nil && r.Err.Error() != r.Reason {
 		f.Err = r.Err.Error()
@@ -76,9 +76,9 @@ func (r Refusal) Fault() verdict.Fault {
 	}
 	switch failed := r.Reply != "" && r.Reply[0] >= '4'; {
 	case f.Code == verdict.CodeLoginFailed && !f.Fatal, f.Code == verdict.CodeServerTurnedAway && failed:
-		f.Said = r.Reply
+		f.Reason = r.Reply
 	case f.Code == verdict.CodeServerLeft && r.Verb == "" && failed: // it may say why
-		f.Said = cmp.Or(f.Said, "the server has closed the connection") + " after it said: " + r.Reply
+		f.Reason = cmp.Or(f.Reason, "the server has closed the connection") + " after it said: " + r.Reply
 	}
 	return f
 }

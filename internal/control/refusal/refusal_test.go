@@ -26,7 +26,7 @@ func TestCodes(t *testing.T) {
 
 func TestFault(t *testing.T) {
 	at := netip.MustParseAddrPort("192.168.5.2:50000")
-	judged := &pinhole.Failure{Err: errors.New("no handshake"), ReplyText: "no TLS", Remedy: "mend it",
+	judged := &pinhole.Failure{Err: errors.New("no handshake"), Reason: "no TLS", Remedy: "mend it",
 		Fault: verdict.Fault{Code: verdict.CodeSessionReuseMissing, At: at, Err: "not resumed"}}
 	login := New(verdict.RefusedLogin, "", "login failed")
 	login.Reply = "530 no"
@@ -39,19 +39,19 @@ func TestFault(t *testing.T) {
 		want verdict.Fault
 	}{
 		"the kind's code": {New(verdict.RefusedPort, "", "no"),
-			verdict.Fault{Code: verdict.CodeLowPort, Said: "no"}},
+			verdict.Fault{Code: verdict.CodeLowPort, Reason: "no"}},
 		"a code": {New(verdict.RefusedPort, verdict.CodeServerLowPort, "no"),
-			verdict.Fault{Code: verdict.CodeServerLowPort, Said: "no"}},
+			verdict.Fault{Code: verdict.CodeServerLowPort, Reason: "no"}},
 		"the data path's": {OfData(judged), verdict.Fault{Code: verdict.CodeSessionReuseMissing,
-			Said:   "no TLS",
+			Reason: "no TLS",
 			Remedy: "mend it", At: at, Err: "not resumed"}},
 		"not the path's": {OfData(errors.New("reset")),
 			verdict.Fault{Code: verdict.CodeDataBroken, Err: "reset"}},
-		"login": {login, verdict.Fault{Code: verdict.CodeLoginFailed, Said: "530 no"}},
-		"the last login": {fatalLogin, verdict.Fault{Code: verdict.CodeLoginFailed, Said: "login failed",
+		"login": {login, verdict.Fault{Code: verdict.CodeLoginFailed, Reason: "530 no"}},
+		"the last login": {fatalLogin, verdict.Fault{Code: verdict.CodeLoginFailed, Reason: "login failed",
 			Fatal: true}},
 		"nothing twice": {same, verdict.Fault{Code: verdict.CodeServerUnreachable,
-			Said: "the server does not answer"}},
+			Reason: "the server does not answer"}},
 	} {
 		if got := tt.r.Fault(); got != tt.want {
 			t.Errorf("%s: got %+v; want %+v", name, got, tt.want)

@@ -111,8 +111,8 @@ func (s *Session) encrypt(lines *ftp.LineReader) bool {
 	subject, err := s.clientTLS.Admit(s.client.TLS.ConnectionState())
 	s.presented(subject)
 	if err != nil {
-		code, plain, remedy := s.clientTLS.Explain(err)
-		r := refusal.New(verdict.RefusedEncryption, code, plain) // plain is all that err says
+		code, reason, remedy := s.clientTLS.Explain(err)
+		r := refusal.New(verdict.RefusedEncryption, code, reason) // reason is all that err says
 		r.Remedy = remedy
 		s.terminate(r)
 		return false
@@ -166,8 +166,8 @@ func (s *Session) encrypted(leg string, c *tls.Conn) {
 // clientNotEncrypted ends a session whose TLS with the client failed.
 func (s *Session) clientNotEncrypted(err error) {
 	if !s.isTerminated() {
-		code, plain, remedy := s.clientTLS.Explain(err)
-		r := refusal.New(verdict.RefusedEncryption, code, "no TLS with the client: "+plain)
+		code, reason, remedy := s.clientTLS.Explain(err)
+		r := refusal.New(verdict.RefusedEncryption, code, "no TLS with the client: "+reason)
 		r.Remedy, r.Err = remedy, err
 		s.refuse(r)
 	}

@@ -55,7 +55,7 @@ func (s *Session) act(step dialogue.Step) (dialogue.Step, error) {
 		return step, errTurnTaken
 	}
 	why := refusal.FailureOf(err)
-	return s.dialogue.Failed(why.ReplyText, why.Remedy), err
+	return s.dialogue.Failed(why.Reason, why.Remedy), err
 }
 
 // replace opens what a step asks for in place of what was open before.

@@ -18,7 +18,7 @@ const maxDetached = 16
 // errTooManyDetached returns why a session gets no further data connection.
 func errTooManyDetached() error {
 	return &pinhole.Failure{Err: errors.New("too many earlier data connections of the session are open"),
-		ReplyCode: 425, ReplyText: "too many of your earlier data connections are open, close them first"}
+		ReplyCode: 425, Reason: "too many of your earlier data connections are open, close them first"}
 }
 
 // keepDetached notes a data connection that goes on after Close, so that the session counts as long as it

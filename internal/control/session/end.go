@@ -80,7 +80,7 @@ func (s *Session) finish(finished chan<- struct{}) {
 
 // logEnd logs how the session ended, what the client was told last, and why it failed if that is settled.
 // What was refused at once has its own lines.
-func (s *Session) logEnd(ended sessions.Session, settled bool, said string) {
+func (s *Session) logEnd(ended sessions.Session, settled bool, goodbye string) {
 	level, v := slog.LevelInfo, ended.Verdict
 	if settled && ended.Failed() {
 		level = slog.LevelWarn
@@ -91,6 +91,6 @@ func (s *Session) logEnd(ended sessions.Session, settled bool, said string) {
 	s.log(level, "session ends", slog.Duration("after", time.Since(s.began).Round(time.Millisecond)),
 		slog.Int("transfers", ended.Totals.Transfers), slog.Int("failed", ended.Totals.Failed),
 		slog.Int("refusals", ended.Refused), slog.Int("unlogged", s.refusals.unlogged()),
-		slog.String("said", said),
+		slog.String("goodbye", goodbye),
 		slog.String("verdict", v.Text), slog.String("remedy", v.Remedy))
 }

@@ -282,7 +282,7 @@ func (d *clientData) admit(c tls.ConnectionState) (wait <-chan struct{}, err err
 		return nil, nil
 	}
 	return wait, &PolicyError{explanation{
-		plain: "the data connection resumes the TLS session of a control connection " +
+		reason: "the data connection resumes the TLS session of a control connection " +
 			"that is not logged in as the same user",
 		remedy: "use a client that resumes sessions of its own; session_reuse = false lets such clients in",
 	}, verdict.CodeSessionReuseMissing}
@@ -291,7 +291,7 @@ func (d *clientData) admit(c tls.ConnectionState) (wait <-chan struct{}, err err
 // notResumed is the refusal of a data connection that resumes nothing, or what it must not.
 func notResumed(version uint16) *PolicyError {
 	e := &PolicyError{explanation{
-		plain:  "the data connection does not resume the TLS session of the control connection",
+		reason:  "the data connection does not resume the TLS session of the control connection",
 		remedy: "use a client that resumes sessions; session_reuse = false lets such clients in",
 	}, verdict.CodeSessionReuseMissing}
 	switch { // crypto/tls supports nothing but tickets before TLS 1.3

@@ -57,15 +57,15 @@ func (c *clientCerts) sameAs(peer []*x509.Certificate) error {
 		return nil
 	case c.now().After(c.leaf.NotAfter): // crypto/tls does not resume its session any more
 		return certificateError(explanation{
-			plain:  "the client's certificate has expired during the session",
+			reason:  "the client's certificate has expired during the session",
 			remedy: "have it renewed, and connect again"})
 	case len(peer) == 0:
 		return certificateError(explanation{
-			plain:  "the data connection presents no certificate, unlike the control connection",
+			reason:  "the data connection presents no certificate, unlike the control connection",
 			remedy: "use a client that presents its certificate on data connections, or resumes sessions"})
 	case !c.leaf.Equal(peer[0]):
 		return certificateError(explanation{
-			plain: "the data connection presents another certificate than the control connection",
+			reason: "the data connection presents another certificate than the control connection",
 			remedy: "check who connects from the client's address; a client must use one certificate " +
 				"in a session"})
 	}
@@ -126,12 +126,12 @@ func subjectOf(cert *x509.Certificate) string {
 
 // Explain explains why the handshake of the control connection failed, or why Admit refuses the client, as
 // the function Explain does; code is for programs.
-func (s *ClientTLS) Explain(err error) (code verdict.Code, plain, remedy string) {
+func (s *ClientTLS) Explain(err error) (code verdict.Code, reason, remedy string) {
 	if w, ok := explainClientCertificate(err); ok {
-		return verdict.CodeClientCertificate, w.plain, w.remedy
+		return verdict.CodeClientCertificate, w.reason, w.remedy
 	}
-	plain, remedy = Explain(err)
-	return verdict.CodeClientTLS, plain, remedy
+	reason, remedy = Explain(err)
+	return verdict.CodeClientTLS, reason, remedy
 }
 
 // clientPolicy warns of settings that make the client's leg less safe.

@@ -76,9 +76,9 @@ func control(t *testing.T, k *Keys, f forward.Forward, client *tls.Config) (s *C
 // wantClientRefused asserts why a client is refused, as the client reads it.
 func wantClientRefused(t *testing.T, s *ClientTLS, err error, want string) {
 	t.Helper()
-	code, plain, remedy := s.Explain(err)
-	if code != verdict.CodeClientCertificate || plain != want || remedy == "" {
-		t.Errorf("error %v: got %s, %q, remedy %q; want %q", err, code, plain, remedy, want)
+	code, reason, remedy := s.Explain(err)
+	if code != verdict.CodeClientCertificate || reason != want || remedy == "" {
+		t.Errorf("error %v: got %s, %q, remedy %q; want %q", err, code, reason, remedy, want)
 	}
 }
 
@@ -93,26 +93,26 @@ func TestClientCertificate(t *testing.T) {
 		own      []signed
 		optional bool
 		alert    string // at the client
-		plain    string // empty: the client gets in
+		reason    string // empty: the client gets in
 		subject  string
 	}{
 		"good":           {own: []signed{good}, subject: "CN=scanner 7,O=Example"},
 		"good, optional": {own: []signed{good}, optional: true, subject: "CN=scanner 7,O=Example"},
 		"none, optional": {optional: true},
-		"none": {alert: "certificate required", plain: "the client presents no certificate, " +
+		"none": {alert: "certificate required", reason: "the client presents no certificate, " +
 			"and this forward requires one"},
 		"unknown": {own: []signed{device(t, stranger, nil)}, alert: "unknown certificate authority",
-			plain: "the client's certificate is not trusted: signed by an unknown authority"},
+			reason: "the client's certificate is not trusted: signed by an unknown authority"},
 		"unknown optional": {own: []signed{self}, optional: true, alert: "unknown certificate authority",
-			plain: "the client's certificate is not trusted: signed by an unknown authority"},
+			reason: "the client's certificate is not trusted: signed by an unknown authority"},
 		"expired": {own: []signed{device(t, m.clients, expired)}, alert: "expired certificate",
-			plain: "the client's certificate has expired"},
+			reason: "the client's certificate has expired"},
 		"not yet": {own: []signed{device(t, m.clients, testca.NotYetValid)},
-			alert: "expired certificate", plain: "the client's certificate is not valid yet"},
+			alert: "expired certificate", reason: "the client's certificate is not valid yet"},
 		"for servers": {own: []signed{sign(t, m.clients, nil)}, alert: "bad certificate",
-			plain: "the client's certificate may not be used for a client"},
+			reason: "the client's certificate may not be used for a client"},
 		"no intermediate": {own: []signed{device(t, between, nil)}, alert: "unknown certificate authority",
-			plain: "the client's certificate is not trusted: signed by an unknown authority"},
+			reason: "the client's certificate is not trusted: signed by an unknown authority"},
 	} {
 		for _, version := range bothVersions {
 			t.Run(name+"/"+tls.VersionName(version), func(t *testing.T) {
@@ -120,13 +120,13 @@ func TestClientCertificate(t *testing.T) {
 				f.TLS.ClientAuthOptional = test.optional
 				k, _, _ := keys(t, f)
 				s, subject, atClient, err := control(t, k, f, m.client(version, test.own...))
-				if test.plain == "" {
+				if test.reason == "" {
 					if err != nil || subject != test.subject {
 						t.Errorf("got %q, error %v; want %q", subject, err, test.subject)
 					}
 					return
 				}
-				wantClientRefused(t, s, err, test.plain)
+				wantClientRefused(t, s, err, test.reason)
 				alert := test.alert
 				if version == tls.VersionTLS12 && alert == "certificate required" {
 					alert = "handshake failure" // TLS 1.2 has no alert of its own
@@ -173,8 +173,8 @@ func TestDataCertificate(t *testing.T) {
 					continue
 				}
 				_, err := admit(server.ConnectionState)
-				if plain, remedy := Explain(err); plain != test.want || (plain == "") != (remedy == "") {
-					t.Errorf("%s: got %q, remedy %q; want %q", name, plain, remedy, test.want)
+				if reason, remedy := Explain(err); reason != test.want || (reason == "") != (remedy == "") {
+					t.Errorf("%s: got %q, remedy %q; want %q", name, reason, remedy, test.want)
 				}
 				policy := &PolicyError{}
 				if test.want != "" && (!errors.As(err, &policy) ||

@@ -58,12 +58,12 @@ func shakeData(t testing.TB, s *ClientTLS, client *tls.Config) (
 }
 
 // wantRefused expects that a data connection is refused, after a handshake without an alert.
-func wantRefused(t testing.TB, s *ClientTLS, client *tls.Config, plain string) {
+func wantRefused(t testing.TB, s *ClientTLS, client *tls.Config, reason string) {
 	t.Helper()
 	atServer, atClient, _, wait := shakeData(t, s, client)
-	if policy, ok := errors.AsType[*PolicyError](atServer.err); !ok || policy.Plain() != plain ||
+	if policy, ok := errors.AsType[*PolicyError](atServer.err); !ok || policy.Reason() != reason ||
 		wait != nil {
-		t.Errorf("got %v, wait %t; want a refusal at once: %s", atServer.err, wait != nil, plain)
+		t.Errorf("got %v, wait %t; want a refusal at once: %s", atServer.err, wait != nil, reason)
 	}
 	if atClient.err != nil {
 		t.Errorf("at the client: got %v; want no alert", atClient.err)
@@ -335,7 +335,7 @@ func TestClientTooOld(t *testing.T) {
 		if s.err == nil || c.err == nil {
 			t.Fatalf("server %v, client %v; want both refused", s.err, c.err)
 		}
-		wantWords(t, s.err, alerts[70].plain, "TLS 1.2 is the oldest")
+		wantWords(t, s.err, alerts[70].reason, "TLS 1.2 is the oldest")
 	}
 }
 

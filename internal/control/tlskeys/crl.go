@@ -105,18 +105,18 @@ func (r *revocations) check(chains [][]*x509.Certificate, now time.Time) *Policy
 			switch {
 			case list == nil:
 				gap, why = true, certificateError(explanation{
-					plain: unknown + "there is no revocation list of its authority",
+					reason: unknown + "there is no revocation list of its authority",
 					remedy: fmt.Sprintf("add the list that %q has signed to the file of tls.client_crl",
 						subjectOf(chain[i+1]))})
 			case list.revoked[string(cert.SerialNumber.Bytes())]:
-				return certificateError(explanation{plain: "the client's certificate is revoked",
+				return certificateError(explanation{reason: "the client's certificate is revoked",
 					remedy: "give the client a new certificate, if it may come"})
 			case list.expired(now):
 				gap, why = true, certificateError(explanation{
-					plain: unknown + "the revocation list of its authority has expired", remedy: remedyCRL})
+					reason: unknown + "the revocation list of its authority has expired", remedy: remedyCRL})
 			case now.Before(list.ThisUpdate):
 				gap, why = true, certificateError(explanation{
-					plain:  unknown + "the revocation list of its authority is not valid yet",
+					reason:  unknown + "the revocation list of its authority is not valid yet",
 					remedy: "check the clock of this host"})
 			}
 		}

@@ -43,29 +43,29 @@ func TestRevocation(t *testing.T) {
 		own     signed
 		through *signed // the intermediate certificate that the client sends
 		lists   [][]byte
-		plain   string
+		reason   string
 	}{
 		"good":       {own: good, lists: [][]byte{list(t, m.clients, week, bad)}},
 		"empty list": {own: good, lists: [][]byte{list(t, m.clients, week)}},
 		"revoked": {own: bad, lists: [][]byte{list(t, m.clients, week, good, bad)},
-			plain: "the client's certificate is revoked"},
+			reason: "the client's certificate is revoked"},
 		"the newest counts": {own: bad, lists: [][]byte{list(t, m.clients, past), list(t, m.clients, week,
-			bad), list(t, m.clients, past)}, plain: "the client's certificate is revoked"},
+			bad), list(t, m.clients, past)}, reason: "the client's certificate is revoked"},
 		"expired": {own: good, lists: [][]byte{list(t, m.clients, past)},
-			plain: "it is not known whether the client's certificate is revoked: the revocation list of " +
+			reason: "it is not known whether the client's certificate is revoked: the revocation list of " +
 				"its authority has expired"},
 		"expired, revoked": {own: bad, lists: [][]byte{list(t, m.clients, past, bad)},
-			plain: "the client's certificate is revoked"},
+			reason: "the client's certificate is revoked"},
 		"another authority": {own: good, lists: [][]byte{list(t, stranger, week)},
-			plain: "it is not known whether the client's certificate is revoked: there is no revocation " +
+			reason: "it is not known whether the client's certificate is revoked: there is no revocation " +
 				"list of its authority"},
 		"both authorities": {own: below, through: &between, lists: [][]byte{list(t, m.clients, week, bad),
 			list(t, between, week)}},
 		"one authority": {own: below, through: &between, lists: [][]byte{list(t, m.clients, week)},
-			plain: "it is not known whether the client's certificate is revoked: there is no revocation " +
+			reason: "it is not known whether the client's certificate is revoked: there is no revocation " +
 				"list of its authority"},
 		"the intermediate": {own: below, through: &between, lists: [][]byte{list(t, m.clients, week,
-			between), list(t, between, week)}, plain: "the client's certificate is revoked"},
+			between), list(t, between, week)}, reason: "the client's certificate is revoked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := m.Forward
@@ -80,13 +80,13 @@ func TestRevocation(t *testing.T) {
 			if atClient != nil || subject != "CN=scanner 7,O=Example" {
 				t.Errorf("got %q, the client %v; want TLS, in which the refusal is said", subject, atClient)
 			}
-			if test.plain == "" {
+			if test.reason == "" {
 				if err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			wantClientRefused(t, s, err, test.plain)
+			wantClientRefused(t, s, err, test.reason)
 		})
 	}
 }
@@ -104,13 +104,13 @@ func TestRevocationChanges(t *testing.T) {
 	try := func(want string) {
 		t.Helper()
 		s, _, _, err := control(t, k, m.Forward, m.client(0, one))
-		_, plain, _ := s.Explain(err)
-		if plain = strings.TrimPrefix(plain,
+		_, reason, _ := s.Explain(err)
+		if reason = strings.TrimPrefix(reason,
 			"it is not known whether the client's certificate is revoked: "); err == nil {
-			plain = ""
+			reason = ""
 		}
-		if plain != want {
-			t.Errorf("got %q, error %v; want %q", plain, err, want)
+		if reason != want {
+			t.Errorf("got %q, error %v; want %q", reason, err, want)
 		}
 	}
 	try("")

@@ -17,7 +17,7 @@ import (
 )
 
 // explanation is a sentence for the FTP client, and a remedy for the operator.
-type explanation struct{ plain, remedy string }
+type explanation struct{ reason, remedy string }
 
 // PolicyError is the refusal of a connection whose handshake succeeded.
 type PolicyError struct {
@@ -25,10 +25,10 @@ type PolicyError struct {
 	code verdict.Code
 }
 
-func (e *PolicyError) Error() string { return "tlskeys: " + e.plain }
+func (e *PolicyError) Error() string { return "tlskeys: " + e.reason }
 
-// Plain returns the sentence for the FTP client.
-func (e *PolicyError) Plain() string { return e.plain }
+// Reason returns the sentence for the FTP client.
+func (e *PolicyError) Reason() string { return e.reason }
 
 // Code returns the code of the verdict about it.
 func (e *PolicyError) Code() verdict.Code { return e.code }
@@ -36,20 +36,20 @@ func (e *PolicyError) Code() verdict.Code { return e.code }
 // Remedy returns what the operator can do.
 func (e *PolicyError) Remedy() string { return e.remedy }
 
-// Explain explains the error of a handshake: plain is for the FTP client, without anything that the peer
+// Explain explains the error of a handshake: reason is for the FTP client, without anything that the peer
 // sent, and remedy is for the log. Certificates are those of servers; for the client's leg use
 // ClientTLS.Explain. Both are "" if err is nil.
-func Explain(err error) (plain, remedy string) {
+func Explain(err error) (reason, remedy string) {
 	if err == nil {
 		return "", ""
 	}
 	if policy, ok := errors.AsType[*PolicyError](err); ok {
-		return policy.plain, policy.remedy
+		return policy.reason, policy.remedy
 	}
 	for _, explain := range []func(error) (explanation, bool){explainCertificate, explainAlert,
 		explainProtocol, explainEnd} {
 		if w, known := explain(err); known {
-			return w.plain, w.remedy
+			return w.reason, w.remedy
 		}
 	}
 	return "the TLS handshake failed", "the error beside this says why"

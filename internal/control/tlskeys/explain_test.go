@@ -19,7 +19,7 @@ func TestExplain(t *testing.T) {
 	alert := func(code uint8) error { return &net.OpError{Op: "remote error", Err: tls.AlertError(code)} }
 	for _, test := range []struct {
 		err           error
-		plain, remedy string
+		reason, remedy string
 	}{
 		{alert(48), "the other side does not trust the gateway's certificate: it does not know the authority",
 			"tls.cert"},
@@ -38,7 +38,7 @@ func TestExplain(t *testing.T) {
 			"the other side does not speak TLS", `tls.server = "required"`},
 		{errors.New("tls: server selected unsupported protocol version 302"),
 			"the other side knows only versions of TLS that are too old", "TLS 1.2"},
-		{&net.OpError{Op: "local error", Err: errors.New("tls: bad record MAC")}, protocolErrors[3].plain,
+		{&net.OpError{Op: "local error", Err: errors.New("tls: bad record MAC")}, protocolErrors[3].reason,
 			"tls.cert"},
 		{errors.New("tls: downgrade attempt detected, possibly"),
 			"the TLS handshake was tampered with: its version is older than both sides support", "between"},
@@ -49,11 +49,11 @@ func TestExplain(t *testing.T) {
 		{errors.New("peer's words"), "the TLS handshake failed", ""},
 		{notResumed(tls.VersionTLS13), textNotResumed, "session_reuse"},
 	} {
-		wantWords(t, test.err, test.plain, test.remedy)
-		wantWords(t, fmt.Errorf("server %q: %w", "peer's words", test.err), test.plain, test.remedy)
+		wantWords(t, test.err, test.reason, test.remedy)
+		wantWords(t, fmt.Errorf("server %q: %w", "peer's words", test.err), test.reason, test.remedy)
 	}
-	if plain, remedy := Explain(nil); plain != "" || remedy != "" {
-		t.Errorf("nil: got %q, %q", plain, remedy)
+	if reason, remedy := Explain(nil); reason != "" || remedy != "" {
+		t.Errorf("nil: got %q, %q", reason, remedy)
 	}
 }
 
@@ -75,9 +75,9 @@ func TestExplainReal(t *testing.T) {
 	s, _ = shake(t, own.Control(), weak)
 	wantWords(t, s.err, "the other side knows only ciphers that are not safe", "ECDHE")
 	_, c := shake(t, own.Control(), weak)
-	wantWords(t, c.err, alerts[40].plain, "ECDHE")
+	wantWords(t, c.err, alerts[40].reason, "ECDHE")
 	_, c = shake(t, own.Control(), trusting(ca, tls.VersionTLS11))
-	wantWords(t, c.err, versions.plain, "TLS 1.2")
+	wantWords(t, c.err, versions.reason, "TLS 1.2")
 
 	near, far := net.Pipe()
 	defer near.Close()
@@ -89,9 +89,9 @@ func TestExplainReal(t *testing.T) {
 // wantAlert asserts that an error is known as the peer's alert.
 func wantAlert(t *testing.T, err error, text string) {
 	t.Helper()
-	plain, _ := Explain(err)
-	if err == nil || !strings.Contains(err.Error(), text) || plain != certificateRefused.plain {
-		t.Errorf("error %v: got %q; want %q for %s", err, plain, certificateRefused.plain, text)
+	reason, _ := Explain(err)
+	if err == nil || !strings.Contains(err.Error(), text) || reason != certificateRefused.reason {
+		t.Errorf("error %v: got %q; want %q for %s", err, reason, certificateRefused.reason, text)
 	}
 }
 

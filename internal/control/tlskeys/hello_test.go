@@ -74,7 +74,7 @@ func TestClientNames(t *testing.T) {
 // wantAccepted expects that a client is let in on control and on data, and gets a protocol; or neither, with
 // an explanation.
 func wantAccepted(t *testing.T, name string, k *Keys, f forward.Forward, client func() *tls.Config,
-	protocol string, ok bool, plain, remedy string) {
+	protocol string, ok bool, reason, remedy string) {
 	t.Helper()
 	own, err := k.ForClient(f, theClient)
 	if err != nil {
@@ -90,9 +90,9 @@ func wantAccepted(t *testing.T, name string, k *Keys, f forward.Forward, client 
 				s.NegotiatedProtocol, ok, protocol)
 		}
 		if !ok {
-			gotPlain, gotRemedy := Explain(s.err)
-			if !strings.Contains(gotPlain, plain) || !strings.Contains(gotRemedy, remedy) {
-				t.Errorf("%s, %s: got %q, %q; want %q, %q", name, leg, gotPlain, gotRemedy, plain, remedy)
+			gotReason, gotRemedy := Explain(s.err)
+			if !strings.Contains(gotReason, reason) || !strings.Contains(gotRemedy, remedy) {
+				t.Errorf("%s, %s: got %q, %q; want %q, %q", name, leg, gotReason, gotRemedy, reason, remedy)
 			}
 		}
 	}

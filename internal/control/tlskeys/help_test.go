@@ -250,11 +250,11 @@ func wantShown(t *testing.T, k *Keys, f forward.Forward, client *tls.Config, wan
 }
 
 // wantWords asserts that an error's words have parts in them.
-func wantWords(t *testing.T, err error, plain, remedy string) {
+func wantWords(t *testing.T, err error, reason, remedy string) {
 	t.Helper()
-	gotPlain, gotRemedy := Explain(err)
-	if gotPlain != plain || !strings.Contains(gotRemedy, remedy) {
-		t.Errorf("error %v: got %q, remedy %q; want %q, remedy with %q", err, gotPlain, gotRemedy, plain,
+	gotReason, gotRemedy := Explain(err)
+	if gotReason != reason || !strings.Contains(gotRemedy, remedy) {
+		t.Errorf("error %v: got %q, remedy %q; want %q, remedy with %q", err, gotReason, gotRemedy, reason,
 			remedy)
 	}
 }

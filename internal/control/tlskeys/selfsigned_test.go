@@ -194,6 +194,6 @@ func TestSafe(t *testing.T) {
 		files = append(files, file)
 	}
 	if files[0] != "archive" {
-		t.Errorf("got %q; want a plain name kept", files[0])
+		t.Errorf("got %q; want a reason name kept", files[0])
 	}
 }

@@ -69,7 +69,7 @@ func TestServerRefused(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		cert   signed
-		plain  string
+		reason  string
 		remedy string
 	}{
 		{"expired", sign(t, ca, expired), "the server's certificate has expired", "renewed on the server"},
@@ -97,7 +97,7 @@ func TestServerRefused(t *testing.T) {
 				}
 				server := &tls.Config{Certificates: []tls.Certificate{test.cert.pair()}, MaxVersion: version}
 				_, c := shake(t, server, control)
-				wantWords(t, c.err, test.plain, test.remedy)
+				wantWords(t, c.err, test.reason, test.remedy)
 
 				f.TLS.Insecure = true
 				if control, _, err = k.ForServer(f); err != nil {
@@ -122,7 +122,7 @@ func TestServerPinned(t *testing.T) {
 		name  string
 		ca    signed
 		cert  signed
-		plain string
+		reason string
 	}{
 		{"pinned", own, own, ""},
 		{"pinned, of an unknown authority", ofAuthority, ofAuthority, ""},
@@ -139,8 +139,8 @@ func TestServerPinned(t *testing.T) {
 				}
 				server := &tls.Config{Certificates: []tls.Certificate{test.cert.pair()}, MaxVersion: version}
 				_, c := shake(t, server, control)
-				wantWords(t, c.err, test.plain, "")
-				if test.plain != "" {
+				wantWords(t, c.err, test.reason, "")
+				if test.reason != "" {
 					return
 				}
 				if _, c = shake(t, server, data); c.err != nil || !c.DidResume {
@@ -181,7 +181,7 @@ func TestServerTooOld(t *testing.T) {
 	}
 	_, c := shake(t, &tls.Config{Certificates: []tls.Certificate{sign(t, signed{}, nil).pair()},
 		MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, control)
-	wantWords(t, c.err, alerts[70].plain, "TLS 1.2 is the oldest")
+	wantWords(t, c.err, alerts[70].reason, "TLS 1.2 is the oldest")
 }
 
 // TestServerOtherCertificate: the data connection must show the control connection's certificate, also
@@ -210,7 +210,7 @@ func TestServerOtherCertificate(t *testing.T) {
 		}
 		_, c := shake(t, &tls.Config{Certificates: []tls.Certificate{other.pair()}}, data)
 		if !errors.As(c.err, &policy) ||
-			policy.Plain() != "the server's data connection has another certificate than its control "+
+			policy.Reason() != "the server's data connection has another certificate than its control "+
 				"connection" {
 			t.Errorf("insecure %v: another certificate: %v; want a PolicyError", insecure, c.err)
 		}

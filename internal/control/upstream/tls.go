@@ -25,7 +25,7 @@ type Keys interface {
 	ForServer(f forward.Forward) (control, data *tls.Config, err error)
 	// Explain says why TLS was not agreed upon, in words for a client without anything that the peer sent,
 	// and what the operator can do about it.
-	Explain(err error) (plain, remedy string)
+	Explain(err error) (reason, remedy string)
 }
 
 // ServerSetup is a control connection to a server after AUTH, PBSZ and PROT. The client hears its greeting.
@@ -176,10 +176,10 @@ func (s *serverTLSSetup) encrypt(control *tls.Config) error {
 
 // noTLS is the error for a handshake that failed.
 func (s *serverTLSSetup) noTLS(err error) *Error {
-	plain, remedy := s.keys.Explain(err)
+	reason, remedy := s.keys.Explain(err)
 	return &Error{Err: err, Refusal: verdict.Refusal{
 		Kind: verdict.RefusedEncryption, Code: verdict.CodeServerTLS,
-		Reason: "no TLS with the server: " + plain, Remedy: remedy,
+		Reason: "no TLS with the server: " + reason, Remedy: remedy,
 	}}
 }
 

@@ -78,10 +78,10 @@ func TestEventsReturnNewSteps(t *testing.T) {
 		"Opened": func(p *parsed) Step { return p.Opened(at) },
 		"Failed": func(p *parsed) Step { return p.Failed("no", "mend it") },
 		"Broken": func(p *parsed) Step {
-			return p.Broken(pinhole.Failure{ReplyCode: 426, ReplyText: "broken"})
+			return p.Broken(pinhole.Failure{ReplyCode: 426, Reason: "broken"})
 		},
 		"Broken, in the server's words": func(p *parsed) Step {
-			return p.Broken(pinhole.Failure{ReplyText: "no TLS"})
+			return p.Broken(pinhole.Failure{Reason: "no TLS"})
 		},
 	} {
 		d := newParsed(addresses["4"], Config{LoginFailures: 5})
@@ -128,7 +128,7 @@ func TestDataRefused(t *testing.T) {
 		if got := d.server(reply).DataRefused; got != want {
 			t.Errorf("%s: got DataRefused %t; want %t", reply, got, want)
 		}
-		s := d.Broken(pinhole.Failure{ReplyText: "not resumed"})
+		s := d.Broken(pinhole.Failure{Reason: "not resumed"})
 		if s.Refusal.Kind != verdict.RefusedBrokenTransfer || string(s.ToClient) != reply+"\r\n" {
 			t.Errorf("%s: got %s and %q; want a refusal and the reply", reply, s.Refusal.Kind, s.ToClient)
 		}

@@ -185,11 +185,11 @@ func (h *harness) take(s Step, line []byte) {
 			h.t.Fatalf("used or left for the next transfer: %d pinholes", h.open)
 		}
 		if failed && s.Action == Decline {
-			s, h.open = h.d.Broken(pinhole.Failure{ReplyCode: 426, ReplyText: "broken"}), 0
+			s, h.open = h.d.Broken(pinhole.Failure{ReplyCode: 426, Reason: "broken"}), 0
 		}
 	case Finish, Complete, Fail:
 		if h.open = 0; failed {
-			s = h.d.Broken(pinhole.Failure{ReplyCode: 426, ReplyText: "broken"})
+			s = h.d.Broken(pinhole.Failure{ReplyCode: 426, Reason: "broken"})
 		}
 	case Close:
 		h.open = 0

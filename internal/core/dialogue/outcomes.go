@@ -55,10 +55,10 @@ func (d *Dialogue) Failed(text, remedy string) (s Step) {
 // that it returns takes the place of the last one: its reply says so, in place of the server's. A failure
 // with a text and no reply code leaves the server's reply; one without a text gets a 426.
 func (d *Dialogue) Broken(why pinhole.Failure) (s Step) {
-	if why.ReplyText == "" {
-		why.ReplyCode, why.ReplyText = 426, "the data connection broke off, the transfer is not complete"
+	if why.Reason == "" {
+		why.ReplyCode, why.Reason = 426, "the data connection broke off, the transfer is not complete"
 	}
-	s.refuse(verdict.RefusedBrokenTransfer, why.ReplyCode, "%s", why.ReplyText)
+	s.refuse(verdict.RefusedBrokenTransfer, why.ReplyCode, "%s", why.Reason)
 	s.Refusal.Remedy = why.Remedy
 	if why.ReplyCode != 0 {
 		d.dataReady = false

@@ -229,9 +229,9 @@ func input(t *testing.T, d *parsed, kind, rest string) Step {
 	case rest == "failed":
 		return d.Failed("", "")
 	case rest == "broken":
-		return d.Broken(pinhole.Failure{ReplyCode: 426, ReplyText: "broken", Remedy: "mend it"})
+		return d.Broken(pinhole.Failure{ReplyCode: 426, Reason: "broken", Remedy: "mend it"})
 	case rest == "unsealed":
-		return d.Broken(pinhole.Failure{ReplyCode: 522, ReplyText: "no TLS", Remedy: "mend it"})
+		return d.Broken(pinhole.Failure{ReplyCode: 522, Reason: "no TLS", Remedy: "mend it"})
 	case rest == "hello":
 		return d.ClientHello()
 	}

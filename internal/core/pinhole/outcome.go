@@ -65,7 +65,7 @@ func (o Outcome) Fault() *verdict.Fault {
 // ForClient returns the failure that the client must hear of, because the gateway broke the connection and
 // the server cannot know why; nil: there is none.
 func (o Outcome) ForClient() *Failure {
-	if o.Complete || o.Failure == nil || o.Failure.ReplyText == "" {
+	if o.Complete || o.Failure == nil || o.Failure.Reason == "" {
 		return nil
 	}
 	return o.Failure
@@ -85,7 +85,7 @@ func (o Outcome) TransferFailure(end TransferEnd) *Failure {
 	switch {
 	case end.Complete && o.Counted && o.onlyUnexpectedPeer():
 		return &Failure{Err: errUnexpectedPeer, ReplyCode: 425,
-			ReplyText: "no data connection from the expected address"}
+			Reason: "no data connection from the expected address"}
 	case o.ForClient() != nil:
 		return o.ForClient()
 	case end.Held && o.ServerReset && o.Down > 0 && !o.Complete: // else nothing is cut short
@@ -104,7 +104,7 @@ func notResumed() *Failure {
 	return &Failure{
 		Err: errors.New("the server has not resumed the TLS session of its control connection on the data " +
 			"connection"),
-		ReplyText: "the server did not take a data connection that did not resume the TLS session of its " +
+		Reason: "the server did not take a data connection that did not resume the TLS session of its " +
 			"control connection",
 		Remedy: "have the server offer TLS 1.3, or tickets with TLS 1.2 (proftpd: TLSSessionTickets on), " +
 			"or not ask for it (proftpd: TLSOptions NoSessionReuseRequired)",
@@ -119,7 +119,7 @@ type Failure struct {
 	// ReplyCode and ReplyText are for the FTP client, and contain nothing that a peer has sent. An
 	// empty ReplyText means that the path has no words for the client.
 	ReplyCode int
-	ReplyText string
+	Reason    string
 	Remedy    string        // what the operator can do; empty: not known
 	Fault     verdict.Fault // for the session's verdict; an empty Code: the session knows better
 }

@@ -13,7 +13,7 @@ import (
 
 // A Failure is found behind other errors, and its cause behind it.
 func TestFailure(t *testing.T) {
-	failure := &Failure{Err: fmt.Errorf("read: %w", io.EOF), ReplyCode: 426, ReplyText: "it broke",
+	failure := &Failure{Err: fmt.Errorf("read: %w", io.EOF), ReplyCode: 426, Reason: "it broke",
 		Fault: verdict.Fault{Code: verdict.CodeDataBroken}}
 	err := fmt.Errorf("finish: %w", failure)
 	got, ok := errors.AsType[*Failure](err)
@@ -30,7 +30,7 @@ func TestFailure(t *testing.T) {
 
 // A failure without a fault's code leaves the verdict to the session.
 func TestOutcomeFault(t *testing.T) {
-	broken := verdict.Fault{Code: verdict.CodeDataBroken, Said: "the server broke it"}
+	broken := verdict.Fault{Code: verdict.CodeDataBroken, Reason: "the server broke it"}
 	for _, tt := range []struct {
 		failure *Failure
 		want    *verdict.Fault
@@ -50,7 +50,7 @@ func TestOutcomeFault(t *testing.T) {
 func TestTransferFailure(t *testing.T) {
 	complete, held := TransferEnd{Complete: true}, TransferEnd{Complete: true, Held: true}
 	no, dataRefused := TransferEnd{}, TransferEnd{DataRefused: true}
-	ours := &Failure{Err: io.EOF, ReplyCode: 426, ReplyText: "it broke"}
+	ours := &Failure{Err: io.EOF, ReplyCode: 426, Reason: "it broke"}
 	theirs := &Failure{Err: io.ErrUnexpectedEOF}
 	other, came := netip.MustParseAddr("203.0.113.9"), time.Unix(1, 0)
 	strange := Outcome{Counted: true, Complete: true, UnexpectedPeer: other}

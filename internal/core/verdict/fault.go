@@ -83,7 +83,7 @@ const (
 type Fault struct {
 	Code     Code
 	Verb     string            // the command that it is about
-	Said     string            // the reply to it, or the reason for the refusal in plain words
+	Reason   string            // the server's reply to it, or the reason for the refusal
 	Peer     netip.Addr        // the peer that it is about
 	At       netip.AddrPort    // where the peer should have connected to
 	Expected netip.Addr        // who alone may connect there
@@ -115,7 +115,7 @@ func (f Fault) Verdict() Verdict {
 		s, known = dataSentences[f.Code]
 	}
 	if !known {
-		return Verdict{f.Code, cmp.Or(f.Said, f.Err, string(f.Code)), f.Remedy}
+		return Verdict{f.Code, cmp.Or(f.Reason, f.Err, string(f.Code)), f.Remedy}
 	}
 	v := Verdict{Code: f.Code, Text: s.text(f), Remedy: f.Remedy}
 	if v.Remedy == "" && s.remedy != nil {
@@ -136,8 +136,8 @@ func (f Fault) Minor() bool {
 	return false
 }
 
-// Plain reports whether such an end of a session explains nothing if something failed before: a client that
-// gave up is idle in the end.
-func (f Fault) Plain() bool {
+// ExplainsNothing reports whether such an end of a session explains nothing if something failed before: a
+// client that gave up is idle in the end.
+func (f Fault) ExplainsNothing() bool {
 	return f.Code == CodeIdle || f.Code == CodeShutDown || f.Code == CodeKilled
 }

@@ -9,7 +9,7 @@ import (
 // controlSentences hold the sentences for faults of control connections, by code.
 var controlSentences = map[Code]sentence{
 	CodeServerUnreachable: {
-		says("the server cannot be reached: {dial error|said}"),
+		says("the server cannot be reached: {dial error|reason}"),
 		says("check that the server runs, that its address and port are right, and that no firewall " +
 			"between the gateway and the server drops the connection: ftpgate doctor tries it"),
 	},
@@ -19,12 +19,12 @@ var controlSentences = map[Code]sentence{
 			"(tls.server = \"implicit\")"),
 	},
 	CodeServerTurnedAway: {
-		says("the server greets with a refusal: {said}"),
+		says("the server greets with a refusal: {reason}"),
 		says("check the server's log and its limit of clients from one address: to the server, all " +
 			"clients come from the gateway's address"),
 	},
 	CodeServerLeft: {
-		says("{said|the server has closed the connection}{during}"),
+		says("{reason|the server has closed the connection}{during}"),
 		says("check the server's log, and its limits of time and of sessions"),
 	},
 	CodeServerTLS: {
@@ -35,36 +35,36 @@ var controlSentences = map[Code]sentence{
 	},
 	CodeServerNoTLS: {says("{detail|the server does not offer TLS}"), nil},
 	CodeServerBadReply: {
-		says("{said}{during}"),
+		says("{reason}{during}"),
 		says("run ftpgate doctor to see what the server answers; it may not be an FTP server"),
 	},
 	CodeServerUnaskedReply: {
-		says("{said}"),
+		says("{reason}"),
 		says("the gateway did not pass the reply on; a server that does this often is faulty or under " +
 			"attack"),
 	},
 	CodeServerLowPort: {
-		says("{said|the server offers a port below 1024 for data}"),
+		says("{reason|the server offers a port below 1024 for data}"),
 		says("configure the server's passive ports from 1024 up: the gateway opens no data connection " +
 			"to lower ports, where services listen"),
 	},
 	CodeServerRefusedPORT: {
-		says("the server refused {verb}, so that active mode is not possible: {said}"),
+		says("the server refused {verb}, so that active mode is not possible: {reason}"),
 		says("have the client use passive mode, or set server_mode = \"passive\": the gateway then " +
 			"connects to both ends itself"),
 	},
 	CodeServerRefusedPASV: {
-		says("the server refused {verb}, so that passive mode is not possible: {said}"),
+		says("the server refused {verb}, so that passive mode is not possible: {reason}"),
 		says("have the client use active mode, or allow passive mode on the server"),
 	},
 	CodeServerRefusedTransfer: {refusedText, refusedRemedy},
-	CodeServerRefusedCommand:  {says("the server refused {verb|a command}: {said}"), refusedRemedy},
+	CodeServerRefusedCommand:  {says("the server refused {verb|a command}: {reason}"), refusedRemedy},
 	CodeServerNoReply: {
 		says("the server did not answer {verb|a command} within {waited}"),
 		says("check in the server's log what it waits for: a disk, a lookup of names, a backend"),
 	},
 	CodeLoginFailed: {
-		says("the server rejected the login: {said|the name or the password is wrong}"),
+		says("the server rejected the login: {reason|the name or the password is wrong}"),
 		says("check the user name and the password, and in the server's log whether the server accepts " +
 			"logins from the gateway's address"),
 	},
@@ -73,19 +73,19 @@ var controlSentences = map[Code]sentence{
 		says("add its address to the forward's clients if it should have access"),
 	},
 	CodeTooManySessions: {
-		says("rejected: {said}"),
+		says("rejected: {reason}"),
 		says("raise max_sessions_per_client or max_sessions if these are legitimate clients: ftpgate " +
 			"sessions shows them"),
 	},
 	CodeShutDown: {
-		says("ended because {said|the gateway is shutting down}"), nil,
+		says("ended because {reason|the gateway is shutting down}"), nil,
 	},
 	CodeLoginTime: {
-		says("the client did not log in in time: {said}"),
+		says("the client did not log in in time: {reason}"),
 		says("raise login_time if users need longer"),
 	},
 	CodeIdle: {
-		says("timed out: {said}"),
+		says("timed out: {reason}"),
 		says("raise idle_time, or have the client send NOOP from time to time"),
 	},
 	CodeClientTakesNothing: {
@@ -93,7 +93,7 @@ var controlSentences = map[Code]sentence{
 		says("check whether the client hangs, or whether a firewall on the way has dropped the connection"),
 	},
 	CodeClientBadLine: {
-		says("the client sent something that is not an FTP command: {said}"),
+		says("the client sent something that is not an FTP command: {reason}"),
 		says("check which program it is: a browser, a scanner, or TLS where plain text is expected"),
 	},
 	CodeTooManyRefusals: {
@@ -111,7 +111,7 @@ var controlSentences = map[Code]sentence{
 		says("have it connect to the server's SSH port: SFTP is another protocol than FTP"),
 	},
 	CodeClientBeginsTLS: {
-		says("the client began with TLS where plain text is due: {said}"), nil,
+		says("the client began with TLS where plain text is due: {reason}"), nil,
 	},
 	CodeClientLeft: {
 		says("the client closed its control connection while {verb|a transfer} ran"),
@@ -124,19 +124,19 @@ var controlSentences = map[Code]sentence{
 // refusedText returns the sentence for a transfer that the server ended with an error, by the code of its
 // reply (RFC 959 section 4.2.1).
 func refusedText(f Fault) string {
-	said := cmp.Or(f.Said, "it gave no reason")
+	reply := cmp.Or(f.Reason, "it gave no reason")
 	switch {
-	case strings.HasPrefix(said, "426"):
-		return fmt.Sprintf("the server reports that %s broke off: %s", f.Verb, said)
-	case FailedToConnect(said):
-		return fmt.Sprintf("the server could not use the data connection for %s: %s", f.Verb, said)
+	case strings.HasPrefix(reply, "426"):
+		return fmt.Sprintf("the server reports that %s broke off: %s", f.Verb, reply)
+	case FailedToConnect(reply):
+		return fmt.Sprintf("the server could not use the data connection for %s: %s", f.Verb, reply)
 	}
-	return fmt.Sprintf("the server did not carry out %s: %s", f.Verb, said)
+	return fmt.Sprintf("the server did not carry out %s: %s", f.Verb, reply)
 }
 
 // refusedRemedy returns where to look for the reason.
 func refusedRemedy(f Fault) string {
-	code := f.Said[:min(3, len(f.Said))]
+	code := f.Reason[:min(3, len(f.Reason))]
 	switch {
 	case code == "425" || code == "426":
 		return "check the logs of the server and of the client: probably one of them closed or refused the " +

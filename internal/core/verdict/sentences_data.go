@@ -15,28 +15,28 @@ var dataSentences = map[Code]sentence{
 			"transfer between two servers, which is not allowed"),
 	},
 	CodeLowPort: {
-		says("{verb|PORT} was refused: {said}"),
+		says("{verb|PORT} was refused: {reason}"),
 		says("have the client listen on ports from 1024 up, or use passive mode"),
 	},
 	CodeFamily: {
-		says("{verb|the command} was refused: {said}"),
+		says("{verb|the command} was refused: {reason}"),
 		says("most clients try the other way by themselves; with IPv6 they must use EPSV or EPRT"),
 	},
 	CodeNotLoggedIn: {
 		says("the client sent {verb|a transfer command} before it had logged in"), nil,
 	},
-	CodeCommandRefused: {says("{verb|a command} was refused: {said}"), nil},
+	CodeCommandRefused: {says("{verb|a command} was refused: {reason}"), nil},
 	CodeNoPortsLeft: {
 		says("no passive port was free in {ports}"),
 		says("widen passive_ports, or use ftpgate sessions to find the client that holds them"),
 	},
 	CodeNoDataPath: {
-		says("the gateway could not open a data connection: {error|said}"),
+		says("the gateway could not open a data connection: {error|reason}"),
 		says("set data = \"auto\": ftpgate then relays what the kernel cannot carry; the log has the " +
 			"error of the operating system"),
 	},
 	CodeTLSRefused: {
-		says("the client asked for encryption, which this forward cannot carry: {said}"), nil,
+		says("the client asked for encryption, which this forward cannot carry: {reason}"), nil,
 	},
 	CodeTLSRequired: {
 		func(f Fault) string {
@@ -52,26 +52,26 @@ var dataSentences = map[Code]sentence{
 			"tls.client = \"optional\""),
 	},
 	CodeClientTLS: {
-		says("{said|the TLS handshake between the client and the gateway failed}{with error}"), nil,
+		says("{reason|the TLS handshake between the client and the gateway failed}{with error}"), nil,
 	},
 	CodeClientCertificate: {
 		says("{said|the client's certificate was refused}{with error}"),
 		says("check the client's certificate against tls.client_ca and tls.client_crl"),
 	},
 	CodeClientNoDataTLS: {
-		says("{said|the client did not start TLS on its data connection}{with error}"), nil,
+		says("{reason|the client did not start TLS on its data connection}{with error}"), nil,
 	},
 	CodeSessionReuseMissing: {
 		says("the client's data connection did not resume the TLS session of its control connection"),
 		says("have the client resume TLS sessions, or set tls.session_reuse = false: then whoever " +
 			"connects first from the client's address gets the data"),
 	},
-	CodeTLSCommandRefused: {says("{verb|a TLS command} was refused: {said}"), nil},
+	CodeTLSCommandRefused: {says("{verb|a TLS command} was refused: {reason}"), nil},
 	CodeServerDataTLS: {
 		says("{detail|no TLS with the server on the data connection}"),
 		says("check the server's log: it may want TLS sessions resumed in a way that the gateway does not"),
 	},
-	CodeTruncated: {says("{said|error}"), nil},
+	CodeTruncated: {says("{reason|error}"), nil},
 	CodeClientNeverConnected: {
 		says("the client never connected to {at} within {waited}"),
 		says("check whether a firewall between the client and the gateway, or the gateway's own firewall, " +

@@ -43,7 +43,8 @@ func (f Fault) words() map[string]string {
 		andPeer = ", " + f.Peer.String()
 	}
 	return map[string]string{
-		"verb": f.Verb, "said": f.Said, "error": f.Err, "dial error": dialError(f.Err), "detail": detail(f),
+		"verb": f.Verb, "reason": f.Reason, "error": f.Err, "dial error": dialError(f.Err),
+		"detail":     detail(f),
 		"during":     enclosed("during ", f.Verb),
 		"with error": enclosed("", f.Err),
 		"peer":       f.Peer.String(),
@@ -72,8 +73,8 @@ func dialError(err string) string {
 
 // detail returns what the fault says: the reply or reason, and the error.
 func detail(f Fault) string {
-	if f.Said != "" {
-		return f.Said + enclosed("", f.Err)
+	if f.Reason != "" {
+		return f.Reason + enclosed("", f.Err)
 	}
 	return f.Err
 }

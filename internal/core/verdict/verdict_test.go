@@ -17,13 +17,13 @@ func TestSentences(t *testing.T) {
 	}
 	peer, at := netip.MustParseAddr("192.168.5.1"), netip.MustParseAddrPort("192.168.5.2:51234")
 	for code := range all {
-		full := Fault{Code: code, Verb: "RETR", Said: "said", Err: "err", Peer: peer, At: at,
+		full := Fault{Code: code, Verb: "RETR", Reason: "reply", Err: "err", Peer: peer, At: at,
 			Waited: time.Second}
 		for _, f := range []Fault{{Code: code}, full} {
 			v := f.Verdict()
 			bad := v.Text == "" || strings.Contains(v.Text, "%!") || strings.HasSuffix(v.Text, ".") ||
 				strings.Contains(v.Text, "\n")
-			if f.Said != "" && bad {
+			if f.Reason != "" && bad {
 				t.Errorf("%s: %q", code, v.Text)
 			}
 			if strings.ContainsAny(v.Text+v.Remedy, "{|}") {
@@ -45,7 +45,7 @@ func TestUnknownCode(t *testing.T) {
 		f    Fault
 		want string
 	}{
-		{Fault{Code: "new", Said: "said", Err: "err"}, "said"},
+		{Fault{Code: "new", Reason: "reply", Err: "err"}, "reply"},
 		{Fault{Code: "new", Err: "err"}, "err"},
 		{Fault{Code: "new"}, "new"},
 	} {
@@ -57,7 +57,7 @@ func TestUnknownCode(t *testing.T) {
 
 // What the server says decides where to look.
 func TestRefusedTransfer(t *testing.T) {
-	for said, want := range map[string][2]string{
+	for reply, want := range map[string][2]string{
 		"425 no": {"could not use the data connection for STOR: 425 no",
 			"logs of the server and of the client"},
 		"426 broken": {"the server reports that STOR broke off: 426 broken",
@@ -69,9 +69,9 @@ func TestRefusedTransfer(t *testing.T) {
 		"550 no file": {"did not carry out STOR: 550 no file", "permissions"},
 		"":            {"did not carry out STOR: it gave no reason", "permissions"},
 	} {
-		v := Fault{Code: CodeServerRefusedTransfer, Verb: "STOR", Said: said}.Verdict()
+		v := Fault{Code: CodeServerRefusedTransfer, Verb: "STOR", Reason: reply}.Verdict()
 		if !strings.Contains(v.Text, want[0]) || !strings.Contains(v.Remedy, want[1]) {
-			t.Errorf("%q: got %+v; want %q and %q", said, v, want[0], want[1])
+			t.Errorf("%q: got %+v; want %q and %q", reply, v, want[0], want[1])
 		}
 	}
 }

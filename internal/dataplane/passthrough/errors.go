@@ -15,7 +15,7 @@ type Error struct {
 	Passthrough pinhole.Passthrough
 	Err         error
 
-	plain, remedy string
+	reason, remedy string
 }
 
 func (e *Error) Error() string {
@@ -24,20 +24,20 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Reply returns the reason for the FTP client, with 431 (RFC 2228 section 5).
-func (e *Error) Reply() (code int, text string) { return 431, e.plain }
+func (e *Error) Reply() (code int, text string) { return 431, e.reason }
 
 // Remedy returns what the operator can do about it; empty: nothing but what Error says.
 func (e *Error) Remedy() string { return e.remedy }
 
 // invalid is about a passthrough that can never be opened.
 func invalid(p pinhole.Passthrough, err error) error {
-	return &Error{Passthrough: p, Err: err, plain: "the gateway cannot open the server's ports for data"}
+	return &Error{Passthrough: p, Err: err, reason: "the gateway cannot open the server's ports for data"}
 }
 
 // tooWide is about a passthrough with more ports than the relay listens at.
 func tooWide(p pinhole.Passthrough, err error) error {
 	return &Error{Passthrough: p, Err: err,
-		plain:  "the server has more ports for data than the gateway can open",
+		reason: "the server has more ports for data than the gateway can open",
 		remedy: orKernel(p, "name a smaller range")}
 }
 
@@ -55,7 +55,7 @@ func portConflict(p pinhole.Passthrough, port uint16, taken target) error {
 		Passthrough: p,
 		Err: fmt.Errorf("port %d leads this client to %s as %s already",
 			port, taken.server, taken.sourceIP),
-		plain: fmt.Sprintf("port %d of the gateway leads you to another server "+
+		reason: fmt.Sprintf("port %d of the gateway leads you to another server "+
 			"while another session lasts", port),
 		remedy: "give the two forwards addresses or server_ports of their own",
 	}
@@ -66,17 +66,17 @@ func cannotListen(p pinhole.Passthrough, port uint16, err error) error {
 	e := &Error{
 		Passthrough: p,
 		Err:         fmt.Errorf("port %d: %w", port, err),
-		plain:       fmt.Sprintf("the gateway cannot open its port %d for data", port),
+		reason:      fmt.Sprintf("the gateway cannot open its port %d for data", port),
 	}
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
 		e.Err = fmt.Errorf("port %d: %w", port, unix.EADDRINUSE)
-		e.plain = fmt.Sprintf("port %d of the gateway is in use", port)
+		e.reason = fmt.Sprintf("port %d of the gateway is in use", port)
 		e.remedy = orKernel(p, fmt.Sprintf("end what uses %s (see ss -tanp), and keep outgoing connections "+
 			"off ports %s with the sysctl net.ipv4.ip_local_reserved_ports",
 			netip.AddrPortFrom(p.Listen, port), p.Ports))
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		e.plain = "the gateway is out of room for more ports"
+		e.reason = "the gateway is out of room for more ports"
 		e.remedy = orKernel(p, "allow more open files (LimitNOFILE, ulimit -n), or name a smaller range")
 	}
 	return e

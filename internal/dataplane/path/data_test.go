@@ -40,7 +40,7 @@ func TestMetered(t *testing.T) {
 	o := data.Outcome()
 	if o.Up != 3 || o.Down != 4 || !o.Over || !o.Complete || !o.Connected.Equal(time.Unix(1, 0)) ||
 		o.UnexpectedPeer != s.flow.outcome.UnexpectedPeer || o.Failure == nil || o.Failure.Fault != fault ||
-		o.Failure.ReplyText != "" {
+		o.Failure.Reason != "" {
 		t.Errorf("got %+v; want what the watcher knows", o)
 	}
 	if closed := data.Close(); closed.Down != 4 || s.flow.severed != 1 ||
@@ -241,7 +241,7 @@ type policy struct {
 	code verdict.Code
 }
 
-func (policy) Plain() string        { return "the TLS session was not resumed" }
+func (policy) Reason() string        { return "the TLS session was not resumed" }
 func (policy) Remedy() string       { return "set tls.client_reuse" }
 func (p policy) Code() verdict.Code { return p.code }
 
@@ -290,11 +290,11 @@ func TestRelayFailure(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := relayFailure(tt.err)
-			if f.Fault.Code != tt.code || f.ReplyCode != tt.reply || f.Fault.Said != tt.said ||
+			if f.Fault.Code != tt.code || f.ReplyCode != tt.reply || f.Fault.Reason != tt.said ||
 				f.Fault.Err != tt.text {
 				t.Errorf("got %+v; want %s, reply %d, %q, %q", f, tt.code, tt.reply, tt.said, tt.text)
 			}
-			if (f.ReplyText != "") != (tt.reply != 0) || (f.Remedy != "") != tt.remedy ||
+			if (f.Reason != "") != (tt.reply != 0) || (f.Remedy != "") != tt.remedy ||
 				f.Fault.Remedy != f.Remedy {
 				t.Errorf("got %+v; want words with the reply, and a remedy: %t", f, tt.remedy)
 			}

@@ -16,7 +16,7 @@ import (
 // VerifyConnection of a TLS configuration; package tlskeys returns it.
 type policyError interface {
 	error
-	Plain() string      // for the client
+	Reason() string      // for the client
 	Remedy() string     // for the operator
 	Code() verdict.Code // of the session's verdict
 }
@@ -29,11 +29,11 @@ func relayFailure(err error) *pinhole.Failure {
 	}
 	f := &pinhole.Failure{Err: err, Fault: relayFault(err)}
 	if handshake, ok := errors.AsType[*relay.HandshakeError](err); ok {
-		f.ReplyCode, f.ReplyText = handshake.Reply()
+		f.ReplyCode, f.Reason = handshake.Reply()
 		f.Remedy = policyRemedy(err)
 	}
 	if truncated, ok := errors.AsType[*relay.TruncatedError](err); ok {
-		f.ReplyCode, f.ReplyText = truncated.Reply()
+		f.ReplyCode, f.Reason = truncated.Reply()
 		f.Remedy = truncated.Remedy()
 	}
 	return f
@@ -52,19 +52,19 @@ func relayFault(err error) (f verdict.Fault) {
 		return f
 	}
 	if handshake, ok := errors.AsType[*relay.HandshakeError](err); ok {
-		_, f.Said = handshake.Reply()
+		_, f.Reason = handshake.Reply()
 		f.Code, f.Err, f.Remedy = handshakeCode(handshake), handshake.Err.Error(), policyRemedy(err)
 		return f
 	}
 	if truncated, ok := errors.AsType[*relay.TruncatedError](err); ok {
-		f.Code, f.Said, f.Remedy = verdict.CodeTruncated, truncated.Error(), truncated.Remedy()
+		f.Code, f.Reason, f.Remedy = verdict.CodeTruncated, truncated.Error(), truncated.Remedy()
 		return f
 	}
 	f.Code, f.Err = verdict.CodeDataBroken, err.Error()
 	if broken, ok := errors.AsType[*relay.BrokenError](err); ok {
-		f.Said, f.Err = "the client broke it", broken.Err.Error()
+		f.Reason, f.Err = "the client broke it", broken.Err.Error()
 		if broken.Side == relay.Server {
-			f.Said = "the server broke it"
+			f.Reason = "the server broke it"
 		}
 	}
 	return f
@@ -111,7 +111,7 @@ func openFailure(err error, ports forward.PortRange) error {
 func passthroughFailure(err error) error {
 	f := &pinhole.Failure{Err: err}
 	if refused, ok := errors.AsType[*passthrough.Error](err); ok {
-		f.ReplyCode, f.ReplyText = refused.Reply()
+		f.ReplyCode, f.Reason = refused.Reply()
 		f.Remedy = refused.Remedy()
 	}
 	return f

@@ -57,7 +57,7 @@ func TestOpenByKernel(t *testing.T) {
 	}
 	_, _, err := s.path().Open(t.Context(), passive(), dataplane.DataTLS{})
 	if f := failureOf(t, err); f.Fault.Code != verdict.CodeNoPortsLeft || f.Fault.Ports != testPorts ||
-		f.ReplyText != "" {
+		f.Reason != "" {
 		t.Errorf("got %+v; want no ports left of %s", f, testPorts)
 	}
 }
@@ -138,7 +138,7 @@ func TestPassthroughByKernel(t *testing.T) {
 	other := p
 	other.Target = netip.MustParseAddr("203.0.113.22")
 	_, err = s.path().OpenPassthrough(other)
-	if f := failureOf(t, err); f.Fault.Code != "" || f.ReplyText != "" ||
+	if f := failureOf(t, err); f.Fault.Code != "" || f.Reason != "" ||
 		!strings.Contains(f.Error(), p.String()) {
 		t.Errorf("got %+v; want a failure that names %s", f, p)
 	}
@@ -157,7 +157,7 @@ func TestPassthroughByRelay(t *testing.T) {
 	_, err := s.path().OpenPassthrough(wide)
 	f := failureOf(t, err)
 	const why = "the server has more ports for data than the gateway can open"
-	if f.ReplyCode != 431 || f.ReplyText != why || f.Remedy == "" {
+	if f.ReplyCode != 431 || f.Reason != why || f.Remedy == "" {
 		t.Errorf("got %+v; want 431 with the reason and a remedy", f)
 	}
 	narrow := wide

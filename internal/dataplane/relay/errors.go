@@ -48,13 +48,13 @@ func (e *HandshakeError) Error() string {
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
 // Reply returns the error for the FTP client, with 522 (RFC 4217 section 10.2). It uses the words of Err
-// where that has some, in a method Plain() string.
+// where that has some, in a method Reason() string.
 func (e *HandshakeError) Reply() (code int, text string) {
-	var worded interface{ Plain() string }
+	var worded interface{ Reason() string }
 	var noTLS tls.RecordHeaderError
 	switch {
 	case errors.As(e.Err, &worded):
-		text = worded.Plain()
+		text = worded.Reason()
 	case errors.As(e.Err, &noTLS):
 		text = fmt.Sprintf("the %s does not speak TLS on the data connection", e.Side)
 	case errors.Is(e.Err, os.ErrDeadlineExceeded):

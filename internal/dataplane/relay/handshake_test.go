@@ -29,8 +29,8 @@ func wantHandshakeError(t *testing.T, err error, who Side, plain string) {
 // refusal is an error of a VerifyConnection that has words of its own.
 type refusal struct{}
 
-func (refusal) Error() string { return "no session resumed" }
-func (refusal) Plain() string { return "resume the session" }
+func (refusal) Error() string  { return "no session resumed" }
+func (refusal) Reason() string { return "resume the session" }
 
 // handshakeFault is how a handshake is made to fail, and how that is said.
 type handshakeFault struct {

@@ -29,7 +29,7 @@ func TestReset(t *testing.T) {
 		x := w.Expect(hole)
 		handle(w, time.Now(), repeated, accepted, tt.reset)
 		o := x.Outcome()
-		if f := o.Fault(); f == nil || f.Code != verdict.CodeDataBroken || f.Said != tt.want ||
+		if f := o.Fault(); f == nil || f.Code != verdict.CodeDataBroken || f.Reason != tt.want ||
 			o.ServerReset != (tt.want == "the server broke it") {
 			t.Errorf("%s: got %+v, fault %+v; want %s", name, o, f, tt.want)
 		}

@@ -192,9 +192,9 @@ func (x *Expectation) faultSoFar() *verdict.Fault {
 	case x.fault != nil || !x.segments.cutShort:
 		return x.fault
 	case x.segments.resetByFar != x.pinhole.Active:
-		return &verdict.Fault{Code: verdict.CodeDataBroken, Said: "the server broke it", Err: causeReset}
+		return &verdict.Fault{Code: verdict.CodeDataBroken, Reason: "the server broke it", Err: causeReset}
 	}
-	return &verdict.Fault{Code: verdict.CodeDataBroken, Said: "the client broke it", Err: causeReset}
+	return &verdict.Fault{Code: verdict.CodeDataBroken, Reason: "the client broke it", Err: causeReset}
 }
 
 // matches reports whether a flow with the same ends is this connection.

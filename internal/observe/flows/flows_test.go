@@ -128,8 +128,8 @@ func TestOutcome(t *testing.T) {
 	if !o.Over || !o.Complete || codeOf(o.Fault()) != verdict.CodeServerDataUnreachable {
 		t.Fatalf("got %+v, fault %+v; want it over and complete, with the fault", o, o.Fault())
 	}
-	if got, want := o.Failure.Error(), o.Fault().Verdict().Text; got != want || o.Failure.ReplyText != "" {
-		t.Errorf("got %q, for the client %q; want %q, and nothing", got, o.Failure.ReplyText, want)
+	if got, want := o.Failure.Error(), o.Fault().Verdict().Text; got != want || o.Failure.Reason != "" {
+		t.Errorf("got %q, for the client %q; want %q, and nothing", got, o.Failure.Reason, want)
 	}
 }
 

@@ -12,11 +12,12 @@ package loglimit
 import (
 	"context"
 	"fmt"
-	"ftpgate/internal/core/forward"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
+
+	"ftpgate/internal/core/forward"
 )
 
 // maxValue is how many bytes of a value are logged: more than any sentence of ftpgate's own.

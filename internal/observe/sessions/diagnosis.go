@@ -58,7 +58,7 @@ func (r *Record) neverConnected(d *data, o pinhole.Outcome, now time.Time) verdi
 // verdict returns how the session went so far: what ended it, else what failed first, unless everything went
 // well afterwards. sofar are its results.
 func (r *Record) verdict(sofar results, now time.Time) verdict.Verdict {
-	if r.fatal != nil && !(r.fatal.Plain() && sofar.failed()) {
+	if r.fatal != nil && !(r.fatal.ExplainsNothing() && sofar.failed()) {
 		v := r.fatal.Verdict()
 		if n := sofar.totals.Transfers; n > 0 && r.fatal.Code == verdict.CodeServerLeft {
 			v.Text += "; before, " + count(n, "transfer was", "transfers were") + " completed"

@@ -1,13 +1,14 @@
 package sessions
 
 import (
-	"ftpgate/internal/core/pinhole"
-	"ftpgate/internal/core/verdict"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"ftpgate/internal/core/pinhole"
+	"ftpgate/internal/core/verdict"
 )
 
 // failing is a session that fails, and why.
@@ -69,12 +70,12 @@ func failings() []failing {
 		}, verdict.CodeServerRefusedTransfer, "550 no such file"},
 		{"a fault of the data path", failed(nil, pinhole.Outcome{Connected: time.Now(), Over: true,
 			Failure: &pinhole.Failure{Fault: verdict.Fault{Code: verdict.CodeDataBroken,
-				Said: "the server broke it"}}}, "426 broken"),
+				Reason: "the server broke it"}}}, "426 broken"),
 			verdict.CodeDataBroken, "the data connection broke: the server broke it"},
 		{"the server says why it broke the data connection", failed(nil,
 			pinhole.Outcome{Connected: time.Now(),
 				Over: true, ServerReset: true, Failure: &pinhole.Failure{Fault: verdict.Fault{
-					Code: verdict.CodeDataBroken, Said: "the server broke it"}}}, "552 quota exceeded"),
+					Code: verdict.CodeDataBroken, Reason: "the server broke it"}}}, "552 quota exceeded"),
 			verdict.CodeServerRefusedTransfer, "the server did not carry out RETR: 552 quota exceeded"},
 		{"the server breaks it off", failed(nil, came, "426 broken"), verdict.CodeServerRefusedTransfer,
 			"the server reports that RETR broke off: 426 broken"},
@@ -86,7 +87,7 @@ func failings() []failing {
 				Err: "connect: connection refused"}}}, "425 no"),
 			verdict.CodeServerDataUnreachable, "at 192.168.5.2:51234: connection refused"},
 		{"a wrong password, and then the right one",
-			func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeLoginFailed, Said: "no"}) },
+			func(r *Record) { r.Refuse(verdict.Fault{Code: verdict.CodeLoginFailed, Reason: "no"}) },
 			verdict.CodeFine,
 			"nothing went wrong since the login: no transfer yet; before, the server rejected the " +
 				"login: no"},
@@ -121,8 +122,8 @@ func failings() []failing {
 			verdict.CodeFine, "nothing went wrong"},
 		{"three faults, the first one counts", func(r *Record) {
 			r.Refuse(verdict.Fault{Code: verdict.CodeThirdPartyPort, Verb: "PORT", Peer: client.Addr()})
-			r.Refuse(verdict.Fault{Code: verdict.CodeFamily, Verb: "EPSV", Said: "no"})
-			r.Refuse(verdict.Fault{Code: verdict.CodeLowPort, Verb: "PORT", Said: "port 1023"})
+			r.Refuse(verdict.Fault{Code: verdict.CodeFamily, Verb: "EPSV", Reason: "no"})
+			r.Refuse(verdict.Fault{Code: verdict.CodeLowPort, Verb: "PORT", Reason: "port 1023"})
 		}, verdict.CodeThirdPartyPort, "the client's PORT names another address than its own, 192.168.5.1: " +
 			"refused; after that, PORT was refused: port 1023"},
 		{"one fault twice", func(r *Record) {
@@ -132,7 +133,7 @@ func failings() []failing {
 		{"passed through", func(r *Record) { r.PassedThrough("ports 50000-50100") }, verdict.CodeFine,
 			"the session is passed through encrypted: the gateway does not see its transfers"},
 		{"no TLS", func(r *Record) {
-			r.Refuse(verdict.Fault{Code: verdict.CodeServerTLS, Said: "no TLS with the server: why",
+			r.Refuse(verdict.Fault{Code: verdict.CodeServerTLS, Reason: "no TLS with the server: why",
 				Err: "e"})
 		}, verdict.CodeServerTLS,
 			"no TLS with the server: why (e)"},
@@ -142,7 +143,7 @@ func failings() []failing {
 // broken are transfers whose data connection broke, and what the server says about it.
 func broken() []failing {
 	fault := func(by string) *pinhole.Failure {
-		return &pinhole.Failure{Fault: verdict.Fault{Code: verdict.CodeDataBroken, Said: by}}
+		return &pinhole.Failure{Fault: verdict.Fault{Code: verdict.CodeDataBroken, Reason: by}}
 	}
 	byClient := pinhole.Outcome{Connected: time.Now(), Over: true, Failure: fault("the client broke it")}
 	byServer := pinhole.Outcome{Connected: time.Now(), Over: true, Failure: fault("the server broke it")}
@@ -201,7 +202,7 @@ func endings() []failing {
 			hole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.Refuse(verdict.Fault{Code: verdict.CodeServerLeft,
-				Said: "the server has closed the connection", Fatal: true})
+				Reason: "the server has closed the connection", Fatal: true})
 			r.Ends("421 ")
 		}, verdict.CodeServerLeft, "the server has closed the connection"},
 		{"a server that leaves behind a transfer", func(r *Record) {
@@ -209,7 +210,7 @@ func endings() []failing {
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(true, "226", nil)
 			r.Fault(verdict.Fault{Code: verdict.CodeServerLeft,
-				Said: "the server has closed the connection", Fatal: true})
+				Reason: "the server has closed the connection", Fatal: true})
 			r.Ends("421 ")
 		}, verdict.CodeServerLeft,
 			"the server has closed the connection; before, 1 transfer was completed"},
@@ -222,7 +223,7 @@ func endings() []failing {
 			r.Ends("")
 		}, verdict.CodeFine, "nothing went wrong"},
 		{"what ends it counts", func(r *Record) {
-			r.Refuse(verdict.Fault{Code: verdict.CodeIdle, Said: "idle for 10m0s", Fatal: true})
+			r.Refuse(verdict.Fault{Code: verdict.CodeIdle, Reason: "idle for 10m0s", Fatal: true})
 			r.Refuse(verdict.Fault{Code: verdict.CodeCommandRefused})
 		}, verdict.CodeIdle, "timed out: idle for 10m0s"},
 		{"killed while a pinhole is open", func(r *Record) {
@@ -232,7 +233,7 @@ func endings() []failing {
 			r.Ends("421 killed")
 		}, verdict.CodeKilled, "ended by an operator"},
 		{"well after a little fault", func(r *Record) {
-			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRefused, Said: "no"})
+			r.Refuse(verdict.Fault{Code: verdict.CodeTLSRefused, Reason: "no"})
 			hole(r, &meter{came})
 			r.TransferStarted(time.Now(), "RETR", "a")
 			r.TransferFinished(true, "226", nil)

@@ -90,8 +90,9 @@ func (r *Record) Reply(at time.Time, text string, more bool) {
 func (r *Record) Answered(verb, reply string) {
 	r.locked(func() {
 		switch last := r.serverRefused; {
-		case verdict.TellsWhy(reply):
-			r.serverRefused = &verdict.Fault{Code: verdict.CodeServerRefusedCommand, Verb: verb, Said: reply}
+		case verdict.GivesReason(reply):
+			r.serverRefused = &verdict.Fault{Code: verdict.CodeServerRefusedCommand, Verb: verb,
+				Reason: reply}
 		case last != nil && last.Verb == verb && reply[:1] == "2":
 			r.serverRefused = nil
 		}

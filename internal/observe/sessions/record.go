@@ -337,7 +337,7 @@ func (r *Record) Ends(lastLine string) (ended Session, settled bool) {
 
 // settled reports whether the verdict of a session that has ended changes no more.
 func (r *Record) settled() bool {
-	return len(r.finalizing) == 0 || r.killed() || r.fatal != nil && !r.fatal.Plain()
+	return len(r.finalizing) == 0 || r.killed() || r.fatal != nil && !r.fatal.ExplainsNothing()
 }
 
 // whyEnded returns why a transfer failed that the end of its session cut off.

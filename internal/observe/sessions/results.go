@@ -132,31 +132,32 @@ func (r *Record) finalizeTransfer(t *Transfer, o pinhole.Outcome, one result) {
 // of the data connection is a consequence, unless the client had broken that before.
 func (r *Record) whyFailed(s *finalizing, o pinhole.Outcome, final bool) verdict.Fault {
 	aborted := s.why != nil && s.why.Code == verdict.CodeAborted // and that broke the data connection
-	serverSays := verdict.TellsWhy(s.reply) && (!s.brokeBefore || o.ServerReset)
+	serverSays := verdict.GivesReason(s.reply) && (!s.brokeBefore || o.ServerReset)
 	if f, failed := r.dataFault(s.data, o, final); failed && !aborted && !serverSays {
-		f.Verb, f.Said = s.transfer.Verb, cmp.Or(f.Said, s.reply)
+		f.Verb, f.Reason = s.transfer.Verb, cmp.Or(f.Reason, s.reply)
 		return f
 	}
 	if d := s.data; !aborted && final && verdict.FailedToConnect(s.reply) && d != nil && o.Counted &&
 		d.Listen.IsValid() && o.Connected.IsZero() {
 		f := r.neverConnected(d, o, d.closed)
-		f.Verb, f.Said = s.transfer.Verb, s.reply
+		f.Verb, f.Reason = s.transfer.Verb, s.reply
 		return f
 	}
 	switch {
 	case s.why != nil && !serverSays:
 		f := *s.why
-		f.Verb, f.Said = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Said, s.reply)
+		f.Verb, f.Reason = cmp.Or(f.Verb, s.transfer.Verb), cmp.Or(f.Reason, s.reply)
 		return f
 	case s.transfer.Complete: // so the server says
-		f := verdict.Fault{Code: verdict.CodeDataBroken, Verb: s.transfer.Verb, Said: "the gateway ended it"}
+		f := verdict.Fault{Code: verdict.CodeDataBroken, Verb: s.transfer.Verb,
+			Reason: "the gateway ended it"}
 		if r.fatal != nil {
 			f = *r.fatal
 			f.Fatal = false
 		}
 		return f
 	}
-	return verdict.Fault{Code: verdict.CodeServerRefusedTransfer, Verb: s.transfer.Verb, Said: s.reply}
+	return verdict.Fault{Code: verdict.CodeServerRefusedTransfer, Verb: s.transfer.Verb, Reason: s.reply}
 }
 
 // followPath notes what carries a data connection, which is known for certain only once its peer may connect.
