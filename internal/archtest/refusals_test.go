@@ -61,7 +61,7 @@ func (r *refusalReader) read(fn *ast.FuncDecl) {
 				r.add("", n.Results[1])
 			}
 		case *ast.CompositeLit:
-			if reason := field(n, "Reason"); reason != nil {
+			if reason := field(n, "Reason"); reason != nil && lastName(n.Type) != "Fault" { // a verdict's
 				r.add(lastName(field(n, "Kind")), reason)
 			}
 			if reason := field(n, "reason"); reason != nil {

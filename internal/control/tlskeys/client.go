@@ -291,7 +291,7 @@ func (d *clientData) admit(c tls.ConnectionState) (wait <-chan struct{}, err err
 // notResumed is the refusal of a data connection that resumes nothing, or what it must not.
 func notResumed(version uint16) *PolicyError {
 	e := &PolicyError{explanation{
-		reason:  "the data connection does not resume the TLS session of the control connection",
+		reason: "the data connection does not resume the TLS session of the control connection",
 		remedy: "use a client that resumes sessions; session_reuse = false lets such clients in",
 	}, verdict.CodeSessionReuseMissing}
 	switch { // crypto/tls supports nothing but tickets before TLS 1.3

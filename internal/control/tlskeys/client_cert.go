@@ -57,11 +57,11 @@ func (c *clientCerts) sameAs(peer []*x509.Certificate) error {
 		return nil
 	case c.now().After(c.leaf.NotAfter): // crypto/tls does not resume its session any more
 		return certificateError(explanation{
-			reason:  "the client's certificate has expired during the session",
+			reason: "the client's certificate has expired during the session",
 			remedy: "have it renewed, and connect again"})
 	case len(peer) == 0:
 		return certificateError(explanation{
-			reason:  "the data connection presents no certificate, unlike the control connection",
+			reason: "the data connection presents no certificate, unlike the control connection",
 			remedy: "use a client that presents its certificate on data connections, or resumes sessions"})
 	case !c.leaf.Equal(peer[0]):
 		return certificateError(explanation{

@@ -93,7 +93,7 @@ func TestClientCertificate(t *testing.T) {
 		own      []signed
 		optional bool
 		alert    string // at the client
-		reason    string // empty: the client gets in
+		reason   string // empty: the client gets in
 		subject  string
 	}{
 		"good":           {own: []signed{good}, subject: "CN=scanner 7,O=Example"},

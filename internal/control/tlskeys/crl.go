@@ -116,7 +116,7 @@ func (r *revocations) check(chains [][]*x509.Certificate, now time.Time) *Policy
 					reason: unknown + "the revocation list of its authority has expired", remedy: remedyCRL})
 			case now.Before(list.ThisUpdate):
 				gap, why = true, certificateError(explanation{
-					reason:  unknown + "the revocation list of its authority is not valid yet",
+					reason: unknown + "the revocation list of its authority is not valid yet",
 					remedy: "check the clock of this host"})
 			}
 		}

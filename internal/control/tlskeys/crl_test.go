@@ -43,7 +43,7 @@ func TestRevocation(t *testing.T) {
 		own     signed
 		through *signed // the intermediate certificate that the client sends
 		lists   [][]byte
-		reason   string
+		reason  string
 	}{
 		"good":       {own: good, lists: [][]byte{list(t, m.clients, week, bad)}},
 		"empty list": {own: good, lists: [][]byte{list(t, m.clients, week)}},

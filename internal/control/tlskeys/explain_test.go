@@ -18,7 +18,7 @@ import (
 func TestExplain(t *testing.T) {
 	alert := func(code uint8) error { return &net.OpError{Op: "remote error", Err: tls.AlertError(code)} }
 	for _, test := range []struct {
-		err           error
+		err            error
 		reason, remedy string
 	}{
 		{alert(48), "the other side does not trust the gateway's certificate: it does not know the authority",

@@ -77,20 +77,20 @@ func (o *selfSigned) add(host string) {
 	}
 }
 
-// fileName makes a file name of a forward's name. Other than reason characters are replaced, and a digest
+// fileName makes a file name of a forward's name. Other than plain characters are replaced, and a digest
 // keeps such names apart.
 func fileName(forward string) string {
-	reason := strings.Map(func(c rune) rune {
+	plain := strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
 			return c
 		}
 		return '_'
 	}, forward)
-	if reason == forward && reason != "" {
-		return reason
+	if plain == forward && plain != "" {
+		return plain
 	}
 	digest := sha256.Sum256([]byte(forward))
-	return reason + "." + hex.EncodeToString(digest[:6])
+	return plain + "." + hex.EncodeToString(digest[:6])
 }
 
 // publicFile is the file with the certificate without its key, for clients.

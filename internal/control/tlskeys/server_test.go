@@ -69,7 +69,7 @@ func TestServerRefused(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		cert   signed
-		reason  string
+		reason string
 		remedy string
 	}{
 		{"expired", sign(t, ca, expired), "the server's certificate has expired", "renewed on the server"},
@@ -119,9 +119,9 @@ func TestServerPinned(t *testing.T) {
 	ofAuthority := sign(t, authority(t), bare)
 	late := sign(t, signed{}, func(c *x509.Certificate) { bare(c); expired(c) })
 	for _, test := range []struct {
-		name  string
-		ca    signed
-		cert  signed
+		name   string
+		ca     signed
+		cert   signed
 		reason string
 	}{
 		{"pinned", own, own, ""},

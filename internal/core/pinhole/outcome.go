@@ -116,8 +116,8 @@ func notResumed() *Failure {
 type Failure struct {
 	Err error // the cause, for the log
 
-	// ReplyCode and ReplyText are for the FTP client, and contain nothing that a peer has sent. An
-	// empty ReplyText means that the path has no words for the client.
+	// ReplyCode and Reason are for the FTP client, and contain nothing that a peer has sent. An
+	// empty Reason means that the path has no words for the client.
 	ReplyCode int
 	Reason    string
 	Remedy    string        // what the operator can do; empty: not known

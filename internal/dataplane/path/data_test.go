@@ -241,7 +241,7 @@ type policy struct {
 	code verdict.Code
 }
 
-func (policy) Reason() string        { return "the TLS session was not resumed" }
+func (policy) Reason() string       { return "the TLS session was not resumed" }
 func (policy) Remedy() string       { return "set tls.client_reuse" }
 func (p policy) Code() verdict.Code { return p.code }
 

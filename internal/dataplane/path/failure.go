@@ -16,7 +16,7 @@ import (
 // VerifyConnection of a TLS configuration; package tlskeys returns it.
 type policyError interface {
 	error
-	Reason() string      // for the client
+	Reason() string     // for the client
 	Remedy() string     // for the operator
 	Code() verdict.Code // of the session's verdict
 }
